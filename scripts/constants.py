@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Derives every numeric constant in src/math and src/element.rs.
+
+Run `python3 scripts/constants.py` (needs mpmath); paste what it prints where the names say. Polynomials
+are minimax fits by Remez exchange; those used with a pinned leading coefficient say so.
+"""
+import struct
+from mpmath import mp, mpf, log, exp, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt
+
+mp.prec = 400
+LN2 = log(mpf(2))
+
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", float(x)))[0]
+
+
+def f32_exact(x):
+    """Round an mpf to f32 without going through f64 twice (the constants are nowhere near a tie)."""
+    return mpf(f32(x))
+
+
+def hex64(x):
+    return float(x).hex()
+
+
+def remez(f, weight, degrees, lo, hi, rounds=30):
+    """Minimax fit of sum c_d x^d over `degrees` to f on [lo, hi], error times `weight` equalised."""
+    n = len(degrees)
+    nodes = [lo + (hi - lo) * (1 - cos(pi * i / n)) / 2 for i in range(n + 1)]
+    for _ in range(rounds):
+        a = matrix(n + 1, n + 1)
+        b = matrix(n + 1, 1)
+        for i, x in enumerate(nodes):
+            for j, d in enumerate(degrees):
+                a[i, j] = weight(x) * x**d
+            a[i, n] = (-1) ** i
+            b[i] = weight(x) * f(x)
+        sol = lu_solve(a, b)
+        c = [sol[j] for j in range(n)]
+        err = lambda x: weight(x) * (f(x) - sum(cj * x**d for cj, d in zip(c, degrees)))
+        grid = [lo + (hi - lo) * mpf(i) / 4000 for i in range(4001)]
+        vals = [err(x) for x in grid]
+        ext, cur = [], 0
+        for i in range(1, len(grid)):
+            if (vals[i] > 0) != (vals[cur] > 0):
+                ext.append(cur)
+                cur = i
+            elif abs(vals[i]) > abs(vals[cur]):
+                cur = i
+        ext.append(cur)
+        if len(ext) < n + 1:
+            break
+        ext = sorted(sorted(ext, key=lambda i: -abs(vals[i]))[: n + 1])
+        new = [grid[i] for i in ext]
+        if max(abs(p - q) for p, q in zip(new, nodes)) < mpf(10) ** -12:
+            break
+        nodes = new
+    return c, max(abs(v) for v in vals)
+
+
+def series(f, x, at_zero):
+    return at_zero if abs(x) < mpf(10) ** -30 else f(x)
+
+
+def round_down_bits(x, bits):
+    """Truncate x to `bits` significant bits, so that small integers times it are exact."""
+    e = int(floor(log(abs(x), 2)))
+    return floor(x * mpf(2) ** (bits - 1 - e)) / mpf(2) ** (bits - 1 - e)
+
+
+def softmax_exp():
+    print("== src/math/softmax_exp.rs (table of 8, f32)")
+    t = [f32_exact(mpf(2) ** (mpf(j) / 8)) for j in range(8)]
+    print("  TABLE      ", [f"{struct.unpack('<I', struct.pack('<f', float(v)))[0]:#010x}" for v in t])
+    print("  TABLE_LOW  ", [hex64((mpf(2) ** (mpf(j) / 8) - t[j]) / t[j]) for j in range(8)])
+    print("  PER_STEP   ", f32(8 / LN2), " STEP f64", hex64(LN2 / 8))
+    l1 = f32_exact(LN2 / 8)
+    print("  STEP_HI    ", f32(l1), float(l1).hex(), " STEP_LO", f32(LN2 / 8 - l1))
+    half = LN2 / 16
+    g = lambda x: (exp(x) - 1 - x - x * x / 2) / x**3 if abs(x) > mpf(10) ** -40 else mpf(1) / 6
+    c, _ = remez(lambda x: series(g, x, mpf(1) / 6), lambda x: abs(x) ** 3 + mpf(10) ** -30, [0, 1], -half, half)
+    c = [f32_exact(v) for v in c]
+    err = max(
+        abs((exp(x) - 1 - x - x * x * (mpf(1) / 2 + c[0] * x + c[1] * x * x)) / exp(x))
+        for x in (half * mpf(i) / 1000 for i in range(-1000, 1001))
+    )
+    print("  POLY  0.5 pinned,", [f32(v) for v in c], " error 2^%.2f" % log(err, 2))
+
+
+def exp_f64():
+    print("== src/math/exp.rs (f64)")
+    hi = round_down_bits(LN2, 42)
+    print("  LN2_HI", hex64(hi), " LN2_LO", hex64(LN2 - hi), " LOG2_E", hex64(1 / LN2))
+    half = LN2 / 2 * mpf("1.0001")
+    g = lambda x: (exp(x) - 1 - x) / x**2
+    for degree in (9, 10, 11):
+        c, _ = remez(lambda x: series(g, x, mpf(1) / 2), lambda x: x * x + mpf(10) ** -30, list(range(degree + 1)), -half, half)
+        c = [mpf(float(v)) for v in c]
+        err = max(
+            abs((exp(x) - 1 - x - x * x * sum(cj * x**j for j, cj in enumerate(c))) / exp(x))
+            for x in (half * mpf(i) / 1000 for i in range(-1000, 1001))
+        )
+        print("  POLY degree", degree, "error 2^%.2f" % log(err, 2))
+        for v in c:
+            print("     ", hex64(v), " #", float(v))
+
+
+def log_f64():
+    print("== src/math/log.rs (f64): log(1+f) = 2s + s*R(s^2), s = f/(2+f)")
+    smax = (sqrt(mpf(2)) - 1) / (sqrt(mpf(2)) + 1) * mpf("1.0001")
+    # R(z) = log((1+s)/(1-s))/s - 2 with z = s^2
+    def g(z):
+        if z < mpf(10) ** -40:
+            return mpf(2) / 3
+        s = sqrt(z)
+        return (log((1 + s) / (1 - s)) / s - 2) / z
+    for terms in (7, 8):
+        c, _ = remez(g, lambda z: z, list(range(terms)), mpf(10) ** -12, smax**2)
+        c = [mpf(float(v)) for v in c]
+        err = max(
+            abs((g(z) - sum(cj * z**j for j, cj in enumerate(c))) * z / 2)
+            for z in (smax**2 * mpf(i) / 1000 for i in range(1, 1001))
+        )
+        print("  TERMS", terms, "relative error 2^%.2f" % log(err, 2))
+        for v in c:
+            print("     ", hex64(v), " #", float(v))
+    # LN2 split so that k * LN2_HI is exact for |k| <= 1100 (11 bits)
+    hi = round_down_bits(LN2, 41)
+    print("  LN2_HI", hex64(hi), " LN2_LO", hex64(LN2 - hi))
+
+
+def trig_f64():
+    print("== src/math/trig.rs")
+    half = pi / 4 * mpf("1.0001")
+    for name, f, at0 in (
+        ("SIN (sin x - x)/x^3", lambda z: (sin(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3, -mpf(1) / 6),
+        ("COS (cos x - 1 + x^2/2)/x^4", lambda z: (cos(sqrt(z)) - 1 + z / 2) / z**2, mpf(1) / 24),
+    ):
+        w = (lambda z: z) if name.startswith("SIN") else (lambda z: z * z)
+        c, _ = remez(lambda z: series(f, z, at0), w, list(range(6 if name.startswith("SIN") else 6)), mpf(10) ** -12, half**2)
+        print("  " + name)
+        for v in c:
+            print("     ", hex64(v), " #", float(v))
+        err = max(abs((f(z) - sum(mpf(float(cj)) * z**j for j, cj in enumerate(c))) * w(z)) for z in (half**2 * mpf(i) / 500 for i in range(1, 501)))
+        print("      error 2^%.2f" % log(err, 2))
+    print("  TWO_OVER_PI, 64-bit words after the binary point:")
+    mp.prec = 2000
+    v = 2 / pi
+    words = []
+    for _ in range(20):
+        v *= mpf(2) ** 64
+        w = int(floor(v))
+        words.append(w)
+        v -= w
+    for w in words:
+        print("     ", f"{w:#018x},")
+    p = pi / 2
+    a = mpf(float(p)); b = mpf(float(p - a))
+    print("  PI_2_HI", hex64(a), " PI_2_LO", hex64(b))
+    mp.prec = 400
+
+
+def limits():
+    print("== src/element.rs: where exp leaves the finite, the normal and the non-zero numbers")
+    fmts = {"f64": (53, -1022, 1023), "f32": (24, -126, 127), "f16": (11, -14, 15), "bf16": (8, -126, 127)}
+    for name, (p, emin, emax) in fmts.items():
+        top = (2 - mpf(2) ** (1 - p)) * mpf(2) ** emax
+        over = top + mpf(2) ** (emax - p)  # first value that rounds to infinity (tie goes to even = inf)
+        normal = mpf(2) ** emin - mpf(2) ** (emin - p)  # rounds up to the smallest normal
+        zero = mpf(2) ** (emin - p)  # half the smallest subnormal: the tie rounds to zero
+
+        def grid_down(v):  # largest representable value strictly below v
+            e = int(floor(log(abs(v), 2)))
+            u = mpf(2) ** (max(e, emin) - p + 1)
+            r = floor(v / u) * u
+            return r - u if r == v else r
+
+        def grid_up(v):
+            return -grid_down(-v)
+
+        print(f"  {name}: exp_max {hex64(grid_down(log(over)))} exp_min_normal {hex64(grid_up(log(normal)))} exp_min {hex64(grid_up(log(zero)))}",
+              float(grid_down(log(over))), float(grid_up(log(normal))), float(grid_up(log(zero))))
+
+
+if __name__ == "__main__":
+    softmax_exp()
+    exp_f64()
+    log_f64()
+    trig_f64()
+    limits()

@@ -1,0 +1,191 @@
+//! Row kernels over whole views: every lane of a tensor, in place or not, cut over threads.
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::report::Counts;
+use crate::rows::{Geometry, Lanes, LanesMut};
+use super::transpose::{gather, scatter};
+use crate::simd::{self, Isa, Kernel, Span, Work, Written};
+use std::mem::MaybeUninit;
+
+/// A kernel for one lane at a time.
+pub trait LaneKernel<E: Element>: Copy + Send + Sync {
+    /// Writes the lane of this index. `#[inline(always)]`, like everything it calls.
+    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written;
+}
+
+/// What a kernel met: counts for the report, and the first row that a policy or a contract refuses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Met {
+    pub counts: Counts,
+    pub first_refused: Option<usize>,
+}
+
+impl Met {
+    pub fn join(mut self, rest: Met) -> Met {
+        self.counts.add(&rest.counts);
+        self.first_refused = self.first_refused.or(rest.first_refused);
+        self
+    }
+}
+
+/// Runs the kernel from one view into another of the same shape.
+pub fn apply<'a, E: Element>(
+    x: Lanes<'_, E>,
+    out: LanesMut<'a, E>,
+    kernel: impl LaneKernel<E>,
+) -> Result<(&'a mut [E], Met)> {
+    let (to, finish) = out.data.start();
+    let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
+    let (written, met) = simd::run(LaneWork { ends, geometry: x.geometry, groups: x.geometry.outer(), first: 0, kernel })?;
+    Ok((finish.done(written), met))
+}
+
+/// Runs the kernel in place.
+pub fn apply_in_place<E: Element>(op: &'static str, x: LanesMut<'_, E>, kernel: impl LaneKernel<E>) -> Result<Met> {
+    let geometry = x.geometry;
+    let ends = Ends::in_place(op, x)?;
+    let (_, met) = simd::run(LaneWork { ends, geometry, groups: geometry.outer(), first: 0, kernel })?;
+    Ok(met)
+}
+
+/// Where rows, or groups of lanes, are read and written.
+pub enum Ends<'a, E> {
+    Apart { from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize },
+    InPlace { data: &'a mut [E], stride: usize },
+}
+
+impl<'a, E: Element> Ends<'a, E> {
+    pub fn apart(from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize) -> Self {
+        Ends::Apart { from, from_stride, to, to_stride }
+    }
+
+    pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
+        let stride = x.geometry.stride;
+        let data = x.data.into_values().ok_or_else(|| Error::shape(op, "x", "memory without values", "values to work on"))?;
+        Ok(Ends::InPlace { data, stride })
+    }
+
+    /// The first `at` rows, and the rest.
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Ends::Apart { from, from_stride, to, to_stride } => {
+                let (from_a, from_b) = from.split_at(at * from_stride);
+                let (to_a, to_b) = to.split_at_mut(at * to_stride);
+                (Ends::apart(from_a, from_stride, to_a, to_stride), Ends::apart(from_b, from_stride, to_b, to_stride))
+            }
+            Ends::InPlace { data, stride } => {
+                let (a, b) = data.split_at_mut(at * stride);
+                (Ends::InPlace { data: a, stride }, Ends::InPlace { data: b, stride })
+            }
+        }
+    }
+
+    /// The first `len` elements of a row.
+    #[inline(always)]
+    pub fn span(&mut self, row: usize, len: usize) -> Span<'_, E, E> {
+        match self {
+            Ends::Apart { from, from_stride, to, to_stride } => {
+                Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len])
+            }
+            Ends::InPlace { data, stride } => Span::in_place(&mut data[row * *stride..][..len]),
+        }
+    }
+}
+
+struct LaneWork<'a, E, K> {
+    ends: Ends<'a, E>,
+    geometry: Geometry,
+    /// Groups in this part, and the first one's index in the whole.
+    groups: usize,
+    first: usize,
+    kernel: K,
+}
+
+impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
+    type Out = (Written, Met);
+
+    fn rows(&self) -> usize {
+        self.groups
+    }
+
+    fn cols(&self) -> usize {
+        self.geometry.len() * self.geometry.inner()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let LaneWork { ends, geometry, groups, first, kernel } = self;
+        let (a, b) = ends.split_at(at);
+        (
+            LaneWork { ends: a, geometry, groups: at, first, kernel },
+            LaneWork { ends: b, geometry, groups: groups - at, first: first + at, kernel },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        (first.0 + rest.0, first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let mut met = Met::default();
+        let mut written = Written::default();
+        let (len, inner) = (self.geometry.len(), self.geometry.inner());
+        let mut ends = self.ends;
+        for group in 0..self.groups {
+            let first = (self.first + group) * inner;
+            if inner == 1 {
+                let span = ends.span(group, len);
+                written = written + isa.outline(OneLane { kernel: &self.kernel, index: first, span, met: &mut met });
+            } else if len > 0 && inner > 0 {
+                written = written + strided(isa, &self.kernel, first, ends.span(group, len * inner), len, &mut met);
+            }
+        }
+        met.counts.rows = (self.groups * inner) as u64;
+        (written, met)
+    }
+}
+
+/// One lane as a function of its own: the loops that call it are many, the kernels long.
+struct OneLane<'a, 's, E, K> {
+    kernel: &'a K,
+    index: usize,
+    span: Span<'s, E, E>,
+    met: &'a mut Met,
+}
+
+impl<E: Element, K: LaneKernel<E>> Kernel for OneLane<'_, '_, E, K> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        self.kernel.lane(isa, self.index, self.span, self.met)
+    }
+}
+
+/// Lanes gathered at a time: as many as share a cache line of the widest type, twice.
+const AT_A_TIME: usize = 16;
+
+/// A `[len, inner]` block whose lanes run down its columns.
+#[inline(always)]
+fn strided<I: Isa, E: Element>(
+    isa: I,
+    kernel: &impl LaneKernel<E>,
+    first: usize,
+    block: Span<'_, E, E>,
+    len: usize,
+    met: &mut Met,
+) -> Written {
+    let inner = block.len() / len;
+    let mut result = block.source().to_vec();
+    let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
+    for start in (0..inner).step_by(AT_A_TIME) {
+        let rows = &mut buffer[..len * AT_A_TIME.min(inner - start)];
+        gather(&result, inner, start, len, rows);
+        for (i, row) in rows.chunks_mut(len).enumerate() {
+            isa.outline(OneLane { kernel, index: first + start + i, span: Span::in_place(row), met });
+        }
+        scatter(rows, &mut result, inner, start, len);
+    }
+    block.copy_from(&result).into()
+}

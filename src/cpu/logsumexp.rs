@@ -1,0 +1,99 @@
+//! Log-sum-exp of a row: max + ln(sum) in f64, rounded once.
+
+use super::lanes::Met;
+use super::scores::{Row, Scores};
+use super::scratch;
+use crate::element::Element;
+use crate::error::Result;
+use crate::mask::FullyMasked;
+use crate::rows::Lanes;
+use super::transpose::gather;
+use crate::simd::{self, Isa, Output, Span, Work, Written};
+use std::mem::MaybeUninit;
+
+/// One value for each lane.
+pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, scores: Scores<'_>) -> Result<(&'a mut [E], Met)> {
+    let (to, finish) = out.start();
+    let (written, met) = simd::run(Reduce { x, groups: x.geometry.outer(), first: 0, to, scores })?;
+    Ok((finish.done(written), met))
+}
+
+struct Reduce<'a, E> {
+    x: Lanes<'a, E>,
+    groups: usize,
+    first: usize,
+    to: &'a mut [MaybeUninit<E>],
+    scores: Scores<'a>,
+}
+
+impl<E: Element> Work for Reduce<'_, E> {
+    type Out = (Written, Met);
+
+    fn rows(&self) -> usize {
+        self.groups
+    }
+
+    fn cols(&self) -> usize {
+        self.x.geometry.len() * self.x.geometry.inner()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.to.split_at_mut(at * self.x.geometry.inner());
+        (
+            Reduce { groups: at, to: a, ..self },
+            Reduce { groups: self.groups - at, first: self.first + at, to: b, ..self },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        (first.0 + rest.0, first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let mut met = Met::default();
+        let (len, inner, stride) = (self.x.geometry.len(), self.x.geometry.inner(), self.x.geometry.stride);
+        let mut written = Written::default();
+        let mut column = Vec::new();
+        let lanes = self.to.chunks_mut(inner.max(1));
+        for (group, to) in lanes.enumerate() {
+            let from = &self.x.data[(self.first + group) * stride..][..len * inner];
+            for (i, to) in to.iter_mut().enumerate() {
+                let index = (self.first + group) * inner + i;
+                let row = if inner == 1 {
+                    from
+                } else {
+                    column.resize(len, E::ZERO);
+                    if len > 0 {
+                        gather(from, inner, i, len, &mut column);
+                    }
+                    &column
+                };
+                let value = log_sum_exp(isa, &self.scores, index, row, &mut met);
+                let to = Span::<E, E>::new(std::slice::from_ref(&value), std::slice::from_mut(to));
+                written = written + to.fill(value).into();
+            }
+        }
+        met.counts.rows = (self.groups * inner) as u64;
+        (written, met)
+    }
+}
+
+#[inline(always)]
+fn log_sum_exp<I: Isa, E: Element>(isa: I, scores: &Scores<'_>, index: usize, x: &[E], met: &mut Met) -> E {
+    scratch::with(
+        #[inline(always)]
+        |scratch| match scores.read(isa, index, x, &mut scratch.logits) {
+            Row::Live(live) => {
+                E::from_wide(live.max + live.exps(isa, x, &mut scratch.made).log_sum(isa))
+            }
+            // The sum of no terms, under every policy that is not a refusal; of no columns, under that too.
+            Row::Masked if x.is_empty() => E::NEG_INFINITY,
+            row @ Row::Infinite(_) => {
+                row.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
+                E::INFINITY
+            }
+            row => row.stand_in(index, scores.fully_masked, met, E::NEG_INFINITY, E::NEG_INFINITY),
+        },
+    )
+}

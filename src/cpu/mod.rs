@@ -1,0 +1,173 @@
+//! The CPU backend: for each op the row kernel, written once over any instruction set.
+//!
+//! A kernel is safe code over checked views. What it is not to do: check arguments (that is `ops`), touch pointers
+//! (that is `simd`), or add floats in an order of its own (that is `math::sum`).
+//!
+//! [`Kernels`] is the list of what the backend offers for each storage type. It makes kernels compile once, in this
+//! crate: a generic function would be compiled for every instruction set in each crate that calls it.
+
+#![forbid(unsafe_code)]
+
+pub(crate) mod elementwise;
+pub(crate) mod lanes;
+pub(crate) mod layer_norm;
+pub(crate) mod log_softmax;
+pub(crate) mod logsumexp;
+pub(crate) mod moments;
+pub(crate) mod rms_norm;
+pub(crate) mod rope;
+pub(crate) mod sample;
+pub(crate) mod scores;
+pub(crate) mod scratch;
+pub(crate) mod softmax;
+pub(crate) mod transpose;
+
+use crate::error::Result;
+use crate::mask::Resolved;
+use crate::ops::sample::{Distribution, Draw, Sampled, SamplerConfig};
+use crate::report::Counts;
+use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
+use crate::simd::Output;
+use half::{bf16, f16};
+use lanes::Met;
+use scores::Scores;
+
+/// A result with what the guards met on the way to it.
+type Seen<T> = Result<(T, Met)>;
+
+/// Hands the list of ops of each shape to a macro.
+macro_rules! each_kernel {
+    ($then:ident $($element:ident)?) => {
+        $then! {
+            $($element)?
+            elementwise {
+                exp exp_in_place elementwise::Exp;
+                log log_in_place elementwise::Log;
+                sigmoid sigmoid_in_place elementwise::Sigmoid;
+                silu silu_in_place elementwise::Silu;
+            }
+            lanes {
+                layer_norm layer_norm_in_place layer_norm::LayerNorm<'_>;
+                log_softmax log_softmax_in_place log_softmax::LogSoftmax<'_>;
+                rms_norm rms_norm_in_place rms_norm::RmsNorm<'_>;
+                rope rope_in_place rope::Rope<'_>;
+                softmax softmax_in_place softmax::Softmax<'_>;
+            }
+        }
+    };
+}
+
+macro_rules! declare {
+    (
+        elementwise { $($map:ident $map_in_place:ident $function:path;)* }
+        lanes { $($lane:ident $lane_in_place:ident $kernel:ty;)* }
+    ) => {
+        /// The entry points of one storage type; sealed, the part of [`Element`](crate::Element) that ops call.
+        pub trait Kernels: Sized {
+            $(
+                #[doc(hidden)]
+                fn $map<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]>;
+                #[doc(hidden)]
+                fn $map_in_place(x: &mut [Self]) -> Result<()>;
+            )*
+            $(
+                #[doc(hidden)]
+                fn $lane<'a>(x: Lanes<'_, Self>, out: LanesMut<'a, Self>, kernel: $kernel) -> Seen<&'a mut [Self]>;
+                #[doc(hidden)]
+                fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
+            )*
+            #[doc(hidden)]
+            fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn rms_norm_residual<'a>(
+                x: [Rows<'_, Self>; 2],
+                out: [RowsMut<'a, Self>; 2],
+                kernel: rms_norm::RmsNorm<'_>,
+            ) -> Seen<[&'a mut [Self]; 2]>;
+            #[doc(hidden)]
+            fn rms_norm_residual_in_place(
+                op: &'static str,
+                x: [RowsMut<'_, Self>; 2],
+                kernel: rms_norm::RmsNorm<'_>,
+            ) -> Result<Met>;
+            #[doc(hidden)]
+            fn distributions(
+                logits: Rows<'_, Self>,
+                mask: Option<Resolved<'_>>,
+                config: &SamplerConfig,
+            ) -> Result<(Vec<Result<Distribution>>, Counts)>;
+            #[doc(hidden)]
+            fn draws(
+                logits: Rows<'_, Self>,
+                mask: Option<Resolved<'_>>,
+                config: &SamplerConfig,
+                draws: &[Draw],
+            ) -> Result<(Vec<Result<Sampled>>, Counts)>;
+        }
+    };
+}
+
+macro_rules! implement {
+    (
+        $element:ident
+        elementwise { $($map:ident $map_in_place:ident $function:path;)* }
+        lanes { $($lane:ident $lane_in_place:ident $kernel:ty;)* }
+    ) => {
+        impl Kernels for $element {
+            $(
+                fn $map<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
+                    elementwise::apply(x, out, $function)
+                }
+                fn $map_in_place(x: &mut [Self]) -> Result<()> {
+                    elementwise::apply_in_place(x, $function)
+                }
+            )*
+            $(
+                fn $lane<'a>(x: Lanes<'_, Self>, out: LanesMut<'a, Self>, kernel: $kernel) -> Seen<&'a mut [Self]> {
+                    lanes::apply(x, out, kernel)
+                }
+                fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met> {
+                    lanes::apply_in_place(op, x, kernel)
+                }
+            )*
+            fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]> {
+                logsumexp::apply(x, out, scores)
+            }
+            fn rms_norm_residual<'a>(
+                x: [Rows<'_, Self>; 2],
+                out: [RowsMut<'a, Self>; 2],
+                kernel: rms_norm::RmsNorm<'_>,
+            ) -> Seen<[&'a mut [Self]; 2]> {
+                rms_norm::with_residual(x, out, kernel)
+            }
+            fn rms_norm_residual_in_place(
+                op: &'static str,
+                x: [RowsMut<'_, Self>; 2],
+                kernel: rms_norm::RmsNorm<'_>,
+            ) -> Result<Met> {
+                rms_norm::with_residual_in_place(op, x, kernel)
+            }
+            fn distributions(
+                logits: Rows<'_, Self>,
+                mask: Option<Resolved<'_>>,
+                config: &SamplerConfig,
+            ) -> Result<(Vec<Result<Distribution>>, Counts)> {
+                sample::each_row(logits, mask, config, |_, distribution| distribution)
+            }
+            fn draws(
+                logits: Rows<'_, Self>,
+                mask: Option<Resolved<'_>>,
+                config: &SamplerConfig,
+                draws: &[Draw],
+            ) -> Result<(Vec<Result<Sampled>>, Counts)> {
+                sample::each_row(logits, mask, config, |row, distribution| distribution.draw(draws[row]))
+            }
+        }
+    };
+}
+
+each_kernel!(declare);
+each_kernel!(implement f64);
+each_kernel!(implement f32);
+each_kernel!(implement f16);
+each_kernel!(implement bf16);

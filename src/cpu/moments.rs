@@ -1,0 +1,147 @@
+//! Means and mean squares of a row, and what to multiply with to undo them.
+
+use crate::element::{DType, Element};
+use crate::math::sum::sum_o;
+use crate::report::Counts;
+use crate::simd::{Float, Isa, LANES, Select, block, fold};
+
+/// How a row is normalised: see [`Moments::normalise`].
+#[derive(Clone, Copy)]
+pub struct Moments {
+    /// A power of two that brings rows of f64 to where squares neither overflow nor vanish.
+    unit: f64,
+    mean: f64,
+    /// What the mean was off by, for rows of f64.
+    mean_low: f64,
+    /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps); 0 where that is 0, which gives zeros.
+    scale: f64,
+    /// The mean square; not finite where the row is not.
+    square: f64,
+}
+
+impl Moments {
+    /// For RMSNorm: no mean.
+    #[inline(always)]
+    pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
+        let unit = unit(isa, x, eps);
+        let square = sum(
+            isa,
+            x,
+            #[inline(always)]
+            |v| {
+                let v = in_units::<I, E>(isa, v, unit);
+                v * v
+            },
+        ) / x.len() as f64;
+        Moments { unit, mean: 0.0, mean_low: 0.0, scale: scale(square, eps * unit * unit), square }
+    }
+
+    /// For LayerNorm: the variance about the mean, both over all n elements.
+    #[inline(always)]
+    pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
+        let n = x.len() as f64;
+        let unit = unit(isa, x, eps);
+        let total = sum(
+            isa,
+            x,
+            #[inline(always)]
+            |v| in_units::<I, E>(isa, v, unit),
+        );
+        let mean = isa.f64(total / n);
+        // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
+        let rest = if E::DTYPE == DType::F64 {
+            let about_mean = sum(
+                isa,
+                x,
+                #[inline(always)]
+                |v| in_units::<I, E>(isa, v, unit) - mean,
+            );
+            about_mean / n
+        } else {
+            0.0
+        };
+        let mean_low = isa.f64(rest);
+        let square = sum(
+            isa,
+            x,
+            #[inline(always)]
+            |v| {
+                let d = from_mean::<I, E>(in_units::<I, E>(isa, v, unit), mean, mean_low);
+                d * d
+            },
+        ) / n;
+        Moments { unit, mean: total / n, mean_low: rest, scale: scale(square, eps * unit * unit), square }
+    }
+
+    /// `(v * unit - mean) * scale`, for RMSNorm without the mean.
+    #[inline(always)]
+    pub fn normalise<I: Isa, E: Element, const MEAN: bool>(&self, isa: I, v: I::F64) -> I::F64 {
+        let v = in_units::<I, E>(isa, v, self.unit);
+        let v = if MEAN { from_mean::<I, E>(v, isa.f64(self.mean), isa.f64(self.mean_low)) } else { v };
+        v * isa.f64(self.scale)
+    }
+
+    /// Adds a row that is not finite to the counts.
+    #[inline(always)]
+    pub fn count(&self, counts: &mut Counts) {
+        if self.mean.is_infinite() || self.square.is_infinite() {
+            counts.infinite += 1;
+        } else if self.square.is_nan() {
+            counts.nan += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn in_units<I: Isa, E: Element>(isa: I, v: I::F64, unit: f64) -> I::F64 {
+    if E::DTYPE == DType::F64 { v * isa.f64(unit) } else { v }
+}
+
+#[inline(always)]
+fn from_mean<I: Isa, E: Element>(v: I::F64, mean: I::F64, mean_low: I::F64) -> I::F64 {
+    if E::DTYPE == DType::F64 { v - mean - mean_low } else { v - mean }
+}
+
+#[inline(always)]
+fn scale(square: f64, eps: f64) -> f64 {
+    let root = (square + eps).sqrt();
+    if root == 0.0 { 0.0 } else { 1.0 / root }
+}
+
+/// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or the root of eps, is
+/// where squares would overflow or vanish. The squares of narrower types always fit f64.
+#[inline(always)]
+fn unit<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> f64 {
+    if E::DTYPE != DType::F64 {
+        return 1.0;
+    }
+    let largest = fold(
+        x,
+        E::ZERO,
+        isa.f64(eps.sqrt()),
+        #[inline(always)]
+        |largest, _, values| E::load_wide(isa, values).abs().max(largest),
+    );
+    let largest = isa.array_f64(largest).into_iter().fold(0.0f64, |a, b| if b > a { b } else { a });
+    let exponent = (largest.to_bits() >> 52) as i32 - 1023;
+    if largest == 0.0 || exponent.abs() <= 400 || largest.is_infinite() {
+        return 1.0;
+    }
+    let exponent = exponent.clamp(-1000, 1000);
+    f64::from_bits(((1023 - exponent) as u64) << 52)
+}
+
+/// Rule O over `f` of the elements.
+#[inline(always)]
+fn sum<I: Isa, E: Element>(isa: I, x: &[E], f: impl Fn(I::F64) -> I::F64) -> f64 {
+    sum_o(
+        isa,
+        x.len(),
+        #[inline(always)]
+        |i| {
+            let v = f(E::load_wide(isa, &block(x, i, E::ZERO)));
+            let left = x.len().saturating_sub(i * LANES);
+            if left >= LANES { v } else { I::F64::select(isa.mask_wide((1 << left) - 1), v, isa.f64(0.0)) }
+        },
+    )
+}

@@ -1,0 +1,489 @@
+//! What softmax, log_softmax and logsumexp share: a row's logits, its maximum, its exponentials and their sum.
+//!
+//! The logit z of a score x is scale, then softcap, then bias, in f64; a score of -inf is masked before that, and so
+//! is whatever the mask excludes. A row whose logits are all exact in f32, which includes every plain f32, f16 or
+//! bf16 row, every scale by a power of two, and biases of 0 and -inf, takes the f32 form of the exponential; the
+//! rest, the form for differences of f64 ([`crate::math::softmax_exp`]). Rows of f64 have an f64 exponential.
+
+use super::lanes::Met;
+use super::scratch::{Buffers, room};
+use crate::element::{DType, Element};
+use crate::mask::{FullyMasked, Resolved, saturate};
+use crate::math::exp::{clamped, exp_parts};
+use crate::math::log::{log_scalar, log1p_scalar};
+use crate::math::softmax_exp::{PairExp, SoftmaxExp};
+use crate::math::sum::{sum_o, sum_q, unit_bits};
+use crate::math::tanh::tanh;
+use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, block, fold};
+use std::ops::Range;
+
+/// The options of a call, resolved against the view.
+#[derive(Clone, Copy)]
+pub struct Scores<'m> {
+    pub mask: Option<Resolved<'m>>,
+    pub scale: f64,
+    pub softcap: Option<f64>,
+    pub fully_masked: FullyMasked,
+}
+
+/// What a row turned out to be.
+pub enum Row<'s> {
+    /// A NaN is in it.
+    Nan(Live<'s>),
+    /// A logit of +inf is in it, and no NaN.
+    Infinite(Live<'s>),
+    /// Nothing to attend to.
+    Masked,
+    /// Something to attend to.
+    Live(Live<'s>),
+}
+
+impl Row<'_> {
+    /// What the whole of a row that is not live is filled with; counts it.
+    #[inline(always)]
+    pub fn stand_in<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met, zero: E, uniform: E) -> E {
+        match self {
+            Row::Live(_) => E::NAN,
+            Row::Nan(_) => {
+                met.counts.nan += 1;
+                E::NAN
+            }
+            Row::Infinite(_) => {
+                met.counts.infinite += 1;
+                E::NAN
+            }
+            Row::Masked => {
+                met.counts.wholly_masked += 1;
+                if policy == FullyMasked::Error {
+                    met.first_refused = met.first_refused.or(Some(index));
+                }
+                if policy == FullyMasked::Uniform { uniform } else { zero }
+            }
+        }
+    }
+}
+
+/// A row with something to attend to, or something that spoils it.
+pub struct Live<'s> {
+    /// The columns that have logits; the others are masked.
+    pub columns: Range<usize>,
+    pub logits: Logits<'s>,
+    pub max: f64,
+    pub min: f64,
+}
+
+/// The logits, wherever they are; -inf where masked.
+pub enum Logits<'s> {
+    /// The scores are the logits.
+    Direct,
+    F32(&'s [f32]),
+    F64(&'s [f64]),
+}
+
+/// e^(z - max) of a row, and what their sum needs.
+pub enum Exps<'s> {
+    /// The sum by rule Q for a row of this length.
+    F32 { values: &'s [f32], sum: u64, row_len: usize },
+    F64 { values: &'s mut [f64] },
+}
+
+/// Elements whose exponentials are summed while they are still in the first-level cache.
+const RUN: usize = 4096;
+
+/// Largest and smallest of a row, and whether a NaN is among them.
+#[derive(Clone, Copy)]
+struct Extrema {
+    max: f64,
+    min: f64,
+    nan: bool,
+}
+
+impl Scores<'_> {
+    /// Whether the scores are the logits, but for what the mask excludes.
+    fn is_plain(&self) -> bool {
+        self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
+    }
+
+    /// Reads a row: what it is, and its logits.
+    #[inline(always)]
+    pub fn read<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        x: &[E],
+        buffers: &'s mut Buffers,
+    ) -> Row<'s> {
+        isa.outline(Read { scores: self, lane, x, buffers })
+    }
+
+    #[inline(always)]
+    fn read_inline<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        x: &[E],
+        buffers: &'s mut Buffers,
+    ) -> Row<'s> {
+        let Buffers { f32s, f64s, flags } = buffers;
+        let (low, high) = self.mask.map_or((0, x.len()), |mask| mask.bounds(lane));
+        let (columns, x) = (low..high, &x[low..high]);
+        let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, flags));
+        if self.is_plain() {
+            let Some(keep) = keep else {
+                return classify(columns, Logits::Direct, extrema(isa, x));
+            };
+            if E::DTYPE != DType::F64 {
+                let logits = room(f32s, x.len());
+                Span::in_place(&mut *logits).map_from(
+                    isa,
+                    x,
+                    #[inline(always)]
+                    |i, v| I::F32::select(isa.load_flags(&block(keep, i, 0)), v, isa.f32(f32::NEG_INFINITY)),
+                );
+                let found = extrema(isa, &*logits);
+                return classify(columns, Logits::F32(logits), found);
+            }
+        }
+        let logits = room(f64s, x.len());
+        self.wide_logits(isa, lane, low, x, keep, logits);
+        let found = extrema(isa, &*logits);
+        if E::DTYPE != DType::F64 && is_exact_f32(isa, logits) {
+            let narrow = room(f32s, x.len());
+            Span::in_place(&mut *narrow).map_from_wide(
+                isa,
+                &*logits,
+                #[inline(always)]
+                |_, z| z,
+            );
+            return classify(columns, Logits::F32(narrow), found);
+        }
+        classify(columns, Logits::F64(logits), found)
+    }
+
+    /// Scale, softcap, bias, keep flags.
+    #[inline(always)]
+    fn wide_logits<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        low: usize,
+        x: &[E],
+        keep: Option<&[u8]>,
+        logits: &mut [f64],
+    ) {
+        let masked = isa.f64(f64::NEG_INFINITY);
+        let scale = isa.f64(self.scale);
+        let to = Span::in_place(&mut *logits);
+        match self.softcap {
+            None => to.map_from_wide(
+                isa,
+                x,
+                #[inline(always)]
+                |_, x| I::F64::select(x.eq(masked), masked, saturate(isa, x * scale, x.abs())),
+            ),
+            Some(cap) => to.map_from_wide(
+                isa,
+                x,
+                #[inline(always)]
+                |_, x| {
+                    let z = saturate(isa, x * scale, x.abs());
+                    let z = isa.f64(cap) * tanh(isa, z / isa.f64(cap));
+                    I::F64::select(x.eq(masked), masked, z)
+                },
+            ),
+        };
+        if let Some(mask) = &self.mask {
+            mask.add_bias(isa, lane, low, logits);
+        }
+        if let Some(keep) = keep {
+            for (z, keep) in logits.iter_mut().zip(keep) {
+                *z = if *keep == 0 { f64::NEG_INFINITY } else { *z };
+            }
+        }
+    }
+}
+
+/// [`Scores::read`] as a function of its own, which four ops share.
+struct Read<'a, 's, E> {
+    scores: &'a Scores<'a>,
+    lane: usize,
+    x: &'a [E],
+    buffers: &'s mut Buffers,
+}
+
+impl<'s, E: Element> Kernel for Read<'_, 's, E> {
+    type Out = Row<'s>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Row<'s> {
+        self.scores.read_inline(isa, self.lane, self.x, self.buffers)
+    }
+}
+
+#[inline(always)]
+fn classify(columns: Range<usize>, logits: Logits<'_>, found: Extrema) -> Row<'_> {
+    let live = Live { columns, logits, max: found.max, min: found.min };
+    if found.nan {
+        Row::Nan(live)
+    } else if found.max == f64::INFINITY {
+        Row::Infinite(live)
+    } else if found.max == f64::NEG_INFINITY {
+        Row::Masked
+    } else {
+        Row::Live(live)
+    }
+}
+
+/// Largest and smallest; -inf and +inf for no elements at all.
+#[inline(always)]
+fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
+    if E::DTYPE == DType::F64 {
+        let zero = isa.f64(0.0);
+        let init = (isa.f64(f64::NEG_INFINITY), isa.f64(f64::INFINITY), zero.lt(zero));
+        let (max, min, nan) = fold(
+            x,
+            x.first().copied().unwrap_or(E::ZERO),
+            init,
+            #[inline(always)]
+            |(max, min, nan), _, values| {
+                let v = E::load_wide(isa, values);
+                (v.max(max), v.min(min), nan | v.is_nan())
+            },
+        );
+        return summarise(isa.array_f64(max), isa.array_f64(min), nan.any());
+    }
+    // Four chains, so that the latency of a comparison does not decide the speed.
+    let zero = isa.f32(0.0);
+    let init = (isa.f32(f32::NEG_INFINITY), isa.f32(f32::INFINITY), zero.lt(zero));
+    let mut chains = [init; 4];
+    let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
+    for quad in quads {
+        let blocks = quad.as_chunks::<LANES>().0;
+        for i in 0..4 {
+            chains[i] = widen_extrema::<I>(chains[i], E::load(isa, &blocks[i]));
+        }
+    }
+    let (max, min, nan) = fold(
+        rest,
+        x.first().copied().unwrap_or(E::ZERO),
+        chains[0],
+        #[inline(always)]
+        |chain, _, values| widen_extrema::<I>(chain, E::load(isa, values)),
+    );
+    let max = max.max(chains[1].0).max(chains[2].0.max(chains[3].0));
+    let min = min.min(chains[1].1).min(chains[2].1.min(chains[3].1));
+    let nan = (nan | chains[1].2) | (chains[2].2 | chains[3].2);
+    summarise(isa.array_f32(max).map(f64::from), isa.array_f32(min).map(f64::from), nan.any())
+}
+
+#[inline(always)]
+fn widen_extrema<I: Isa>((max, min, nan): (I::F32, I::F32, I::M32), v: I::F32) -> (I::F32, I::F32, I::M32) {
+    (v.max(max), v.min(min), nan | v.is_nan())
+}
+
+#[inline(always)]
+fn summarise(max: [f64; LANES], min: [f64; LANES], nan: bool) -> Extrema {
+    let mut found = Extrema { max: max[0], min: min[0], nan };
+    for i in 1..LANES {
+        found.max = if max[i] > found.max { max[i] } else { found.max };
+        found.min = if min[i] < found.min { min[i] } else { found.min };
+    }
+    found
+}
+
+#[inline(always)]
+fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
+    let zero = isa.f64(0.0);
+    let inexact = fold(
+        logits,
+        0.0,
+        zero.lt(zero),
+        #[inline(always)]
+        |inexact, _, values| {
+            let z = isa.load_f64(values);
+            inexact | !isa.widen(isa.narrow(z)).eq(z)
+        },
+    );
+    !inexact.any()
+}
+
+impl Live<'_> {
+    /// The exponentials; `x` is the whole row that was read.
+    #[inline(always)]
+    pub fn exps<'s, I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &'s mut Buffers) -> Exps<'s> {
+        isa.outline(Exponentials { live: self, x, buffers })
+    }
+
+    #[inline(always)]
+    fn exps_inline<'s, I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &'s mut Buffers) -> Exps<'s> {
+        let row_len = x.len();
+        let x = &x[self.columns.clone()];
+        if E::DTYPE == DType::F64 {
+            let values = room(&mut buffers.f64s, x.len());
+            match self.logits {
+                Logits::F64(z) => exp_f64(isa, z, self.max, values),
+                Logits::Direct | Logits::F32(_) => exp_f64(isa, x, self.max, values),
+            }
+            return Exps::F64 { values };
+        }
+        let values = room(&mut buffers.f32s, x.len());
+        let sum = match self.logits {
+            Logits::Direct => self.exp_f32(isa, x, row_len, values),
+            Logits::F32(z) => self.exp_f32(isa, z, row_len, values),
+            Logits::F64(z) => {
+                let exp = PairExp::new(isa);
+                let max = isa.f64(self.max);
+                let mut sum = 0u64;
+                for (z, values) in z.chunks(RUN).zip(values.chunks_mut(RUN)) {
+                    Span::in_place(&mut *values).narrow_from(
+                        isa,
+                        z,
+                        #[inline(always)]
+                        |z| exp.exp(z - max),
+                    );
+                    sum = sum.wrapping_add(sum_q(isa, values, row_len));
+                }
+                sum
+            }
+        };
+        Exps::F32 { values, sum, row_len }
+    }
+
+    #[inline(always)]
+    fn exp_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize, values: &mut [f32]) -> u64 {
+        let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
+        let mut sum = 0u64;
+        for (z, values) in z.chunks(RUN).zip(values.chunks_mut(RUN)) {
+            let span = Span::in_place(&mut *values);
+            if exp.is_narrow() {
+                span.map_from(
+                    isa,
+                    z,
+                    #[inline(always)]
+                    |_, x| exp.narrow(x),
+                );
+            } else {
+                span.map_from(
+                    isa,
+                    z,
+                    #[inline(always)]
+                    |_, x| exp.any(x),
+                );
+            }
+            sum = sum.wrapping_add(sum_q(isa, values, row_len));
+        }
+        sum
+    }
+}
+
+/// [`Live::exps`] as a function of its own, which three ops share.
+struct Exponentials<'a, 's, E> {
+    live: &'a Live<'a>,
+    x: &'a [E],
+    buffers: &'s mut Buffers,
+}
+
+impl<'s, E: Element> Kernel for Exponentials<'_, 's, E> {
+    type Out = Exps<'s>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Exps<'s> {
+        self.live.exps_inline(isa, self.x, self.buffers)
+    }
+}
+
+/// e^(z - max) in f64; the difference keeps its error.
+#[inline(always)]
+pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]) {
+    let max = isa.f64(max);
+    let zero = isa.f64(0.0);
+    Span::in_place(values).map_from_wide(
+        isa,
+        z,
+        #[inline(always)]
+        |_, z| {
+            let difference = z - max;
+            let part = difference - z;
+            let error = (z - (difference - part)) - (max + part);
+            // Of an infinite difference the error is NaN, and nothing.
+            let error = I::F64::select(error.is_nan(), zero, error);
+            exp_parts(isa, clamped::<I, f64>(isa, difference), error).round::<f64>(isa)
+        },
+    );
+}
+
+impl Exps<'_> {
+    /// 1 / sum as two f32, the larger first.
+    #[inline(always)]
+    pub fn reciprocal(sum: u64, row_len: usize) -> (f32, f32) {
+        let v = 1.0 / units_to_f64(sum, row_len);
+        let high = v as f32;
+        (high, (v - f64::from(high)) as f32)
+    }
+
+    /// ln of the sum, accurate also where the sum is barely above 1.
+    #[inline(always)]
+    pub fn log_sum<I: Isa>(self, isa: I) -> f64 {
+        isa.outline(LogSum(self))
+    }
+
+    #[inline(always)]
+    fn log_sum_inline<I: Isa>(self, isa: I) -> f64 {
+        match self {
+            Exps::F32 { values, sum, row_len } => {
+                // Where all but the largest term amount to little, the integers leave few digits of it.
+                let rest = sum - (1u64 << unit_bits(row_len));
+                if rest >= (row_len as u64) << (unit_bits(row_len) - 21) {
+                    let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
+                    return high + low;
+                }
+                let one = isa.f32(1.0);
+                let zero = isa.f32(0.0);
+                let rest = sum_o(
+                    isa,
+                    values.len(),
+                    #[inline(always)]
+                    |i| {
+                        let e = isa.load_f32(&block(values, i, 0.0));
+                        isa.widen(I::F32::select(e.eq(one), zero, e))
+                    },
+                );
+                log1p_scalar(isa, rest)
+            }
+            Exps::F64 { values } => {
+                if let Some(largest) = values.iter().position(|&e| e == 1.0) {
+                    values[largest] = 0.0;
+                }
+                log1p_scalar(isa, sum_f64(isa, values))
+            }
+        }
+    }
+}
+
+/// [`Exps::log_sum`] as a function of its own.
+struct LogSum<'s>(Exps<'s>);
+
+impl Kernel for LogSum<'_> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        self.0.log_sum_inline(isa)
+    }
+}
+
+#[inline(always)]
+fn units_to_f64(sum: u64, row_len: usize) -> f64 {
+    sum as f64 / (1u64 << unit_bits(row_len)) as f64
+}
+
+/// Rule O over f64 terms.
+#[inline(always)]
+pub fn sum_f64<I: Isa>(isa: I, terms: &[f64]) -> f64 {
+    sum_o(
+        isa,
+        terms.len(),
+        #[inline(always)]
+        |i| isa.load_f64(&block(terms, i, 0.0)),
+    )
+}

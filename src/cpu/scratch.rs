@@ -1,0 +1,41 @@
+//! Buffers that a thread keeps from call to call, so that kernels allocate nothing once they have grown.
+
+use std::cell::RefCell;
+
+/// The buffers; which kernel uses which is its own affair. They hold whatever was left in them.
+#[derive(Default)]
+pub struct Scratch {
+    /// A row's logits.
+    pub logits: Buffers,
+    /// Its exponentials, or whatever else is made of it.
+    pub made: Buffers,
+}
+
+#[derive(Default)]
+pub struct Buffers {
+    pub f32s: Vec<f32>,
+    pub f64s: Vec<f64>,
+    pub flags: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+/// Lends this thread's buffers. Not to be called within `f`.
+#[inline(always)]
+pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    let result = f(&mut scratch);
+    SCRATCH.replace(scratch);
+    result
+}
+
+/// The first `len` elements, grown if need be.
+#[inline(always)]
+pub fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+    &mut buffer[..len]
+}

@@ -1,0 +1,53 @@
+//! Softmax of a row: exponentials to a buffer, their exact sum, and one product with 1/sum in two parts.
+
+use super::lanes::{LaneKernel, Met};
+use super::scores::{Exps, Row, Scores, sum_f64};
+use super::scratch;
+use crate::element::Element;
+use crate::simd::{Float, Isa, Span, Written};
+
+#[derive(Clone, Copy)]
+pub struct Softmax<'m>(pub Scores<'m>);
+
+impl<E: Element> LaneKernel<E> for Softmax<'_> {
+    #[inline(always)]
+    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
+                let Row::Live(live) = row else {
+                    let uniform = E::from_wide(1.0 / span.len() as f64);
+                    return span.fill(row.stand_in(index, self.0.fully_masked, met, E::ZERO, uniform)).into();
+                };
+                let exps = live.exps(isa, span.source(), &mut scratch.made);
+                let (span, behind) = span.split_at(live.columns.end);
+                let (before, span) = span.split_at(live.columns.start);
+                let written: Written = match exps {
+                    Exps::F32 { values, sum, row_len } => {
+                        let (high, low) = Exps::reciprocal(sum, row_len);
+                        let (high, low) = (isa.f32(high), isa.f32(low));
+                        span.map_from(
+                            isa,
+                            values,
+                            #[inline(always)]
+                            |_, e| e.mul_add(high, e * low),
+                        )
+                        .into()
+                    }
+                    Exps::F64 { values } => {
+                        let sum = isa.f64(sum_f64(isa, values));
+                        span.map_from_wide(
+                            isa,
+                            values,
+                            #[inline(always)]
+                            |_, e| e / sum,
+                        )
+                        .into()
+                    }
+                };
+                written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+            },
+        )
+    }
+}

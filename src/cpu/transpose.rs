@@ -1,0 +1,21 @@
+//! Lanes that do not lie side by side in memory: gathered into rows, and put back.
+
+/// Copies lanes `first .. first + rows.len() / len` of a `[len, inner]` block into rows of `len`.
+pub fn gather<T: Copy>(block: &[T], inner: usize, first: usize, len: usize, rows: &mut [T]) {
+    let count = rows.len() / len;
+    for j in 0..len {
+        for (i, value) in block[j * inner + first..][..count].iter().enumerate() {
+            rows[i * len + j] = *value;
+        }
+    }
+}
+
+/// The reverse of [`gather`].
+pub fn scatter<T: Copy>(rows: &[T], block: &mut [T], inner: usize, first: usize, len: usize) {
+    let count = rows.len() / len;
+    for j in 0..len {
+        for (i, value) in block[j * inner + first..][..count].iter_mut().enumerate() {
+            *value = rows[i * len + j];
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The one error type.
+
+#![forbid(unsafe_code)]
+
+/// Everything that can go wrong, with the values that a caller needs to act on it.
+///
+/// Ops return it before any output is written, but for [`Error::FullyMasked`] and [`Error::NonFiniteInput`], which
+/// depend on the data: after those the output holds finite but unspecified values.
+///
+/// ```
+/// use evenkeel::SamplerConfig;
+/// let e = SamplerConfig::default().top_p(1.2).validate().unwrap_err();
+/// assert_eq!(e.to_string(), "sample: top_p is 1.2; it must be in (0, 1]");
+/// assert_eq!(e.name(), "InvalidArgument");
+/// ```
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter outside its meaning.
+    #[error("{op}: {argument} is {value}; it must be {expected}")]
+    InvalidArgument {
+        /// The op that was called.
+        op: &'static str,
+        /// The parameter.
+        argument: &'static str,
+        /// What it was.
+        value: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// Lengths or shapes that do not fit each other.
+    #[error("{op}: {argument} has {got}; {expected} is needed")]
+    ShapeMismatch {
+        /// The op that was called.
+        op: &'static str,
+        /// The operand.
+        argument: &'static str,
+        /// What it has.
+        got: String,
+        /// What it needs.
+        expected: String,
+    },
+    /// A storage type that the op does not take on this backend.
+    #[error("{op}: {dtype} is not supported on {backend}")]
+    UnsupportedDType {
+        /// The op that was called.
+        op: &'static str,
+        /// The type.
+        dtype: String,
+        /// The backend.
+        backend: &'static str,
+    },
+    /// A NaN where the op has to refuse it.
+    #[error("{op}: row {row} of the input has {value} at {index}; what made it was broken before this op")]
+    NonFiniteInput {
+        /// The op that was called.
+        op: &'static str,
+        /// The lowest row that has one.
+        row: usize,
+        /// The lowest index in that row.
+        index: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A row with nothing to attend to, under [`FullyMasked::Error`](crate::FullyMasked::Error).
+    #[error("{op}: row {row} is wholly masked")]
+    FullyMasked {
+        /// The op that was called.
+        op: &'static str,
+        /// The lowest such row.
+        row: usize,
+    },
+    /// No elements where at least one is needed.
+    #[error("{op}: the input is empty")]
+    EmptyInput {
+        /// The op that was called.
+        op: &'static str,
+    },
+    /// Masks or filters that left the sampler no token.
+    #[error("{op}: row {row} has no token left to draw from; all {vocabulary} are masked")]
+    EmptySupport {
+        /// The op that was called.
+        op: &'static str,
+        /// The lowest such row.
+        row: usize,
+        /// How many tokens there were.
+        vocabulary: usize,
+    },
+    /// A backend or instruction set that is unknown or not there.
+    #[error("{backend}: {reason}")]
+    Backend {
+        /// What was asked for.
+        backend: String,
+        /// Why it can't be had.
+        reason: String,
+    },
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The variant's name, for logs and protocols.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Error::InvalidArgument { .. } => "InvalidArgument",
+            Error::ShapeMismatch { .. } => "ShapeMismatch",
+            Error::UnsupportedDType { .. } => "UnsupportedDType",
+            Error::NonFiniteInput { .. } => "NonFiniteInput",
+            Error::FullyMasked { .. } => "FullyMasked",
+            Error::EmptyInput { .. } => "EmptyInput",
+            Error::EmptySupport { .. } => "EmptySupport",
+            Error::Backend { .. } => "Backend",
+        }
+    }
+
+    /// The row that the error names, where it names one.
+    pub fn row(&self) -> Option<usize> {
+        match self {
+            Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } => {
+                Some(*row)
+            }
+            _ => None,
+        }
+    }
+
+    /// The index within the row that the error names, where it names one.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            Error::NonFiniteInput { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn invalid(
+        op: &'static str,
+        argument: &'static str,
+        value: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        Error::InvalidArgument { op, argument, value: value.to_string(), expected: expected.into() }
+    }
+
+    pub(crate) fn shape(
+        op: &'static str,
+        argument: &'static str,
+        got: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Error::ShapeMismatch { op, argument, got: got.into(), expected: expected.into() }
+    }
+}

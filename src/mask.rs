@@ -1,0 +1,365 @@
+//! What may be attended to: one type whose parts are ANDed and broadcast.
+//!
+//! Causal and padding together is the case that fails in the field, so they are one mask, never two that are added.
+
+#![forbid(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::rows::Geometry;
+use crate::simd::{Float, Isa, MaskBits, Select, flags_from_bools};
+use half::{bf16, f16};
+use std::borrow::Cow;
+
+/// What a row gives when it has nothing to attend to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FullyMasked {
+    /// Zeros from softmax, -inf from log_softmax: the row takes no part in what follows.
+    #[default]
+    Zeros,
+    /// 1/n over all n columns, masked or not; -ln n from log_softmax. What finite fills amount to in some frameworks.
+    Uniform,
+    /// [`Error::FullyMasked`] with the lowest such row.
+    Error,
+}
+
+/// A mask: nothing is masked until a part says so, and a position is attended to only if every part allows it.
+///
+/// A position is masked by a keep flag of 0, an additive bias of -inf, a key beyond the row's length, causality, or
+/// the window. What lies behind a keep flag of 0 is never read, so NaN there is harmless. A finite bias, however low
+/// (-1e9, `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
+///
+/// ```
+/// use evenkeel::{Mask, Rows, Softmax, softmax};
+/// // Two sequences of up to three keys: causal, and the second has only two.
+/// let scores = [0.0f32; 2 * 3 * 3];
+/// let mask = Mask::causal().and_lengths(&[3, 2]);
+/// let y = softmax(Rows::shaped(&scores, &[2, 3, 3])?, &Softmax::default().mask(&mask))?;
+/// assert_eq!(y[0..3], [1.0, 0.0, 0.0]);
+/// assert_eq!(y[15..18], [0.5, 0.5, 0.0]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Mask<'a> {
+    keep: Vec<(Cow<'a, [u8]>, Vec<usize>)>,
+    bias: Vec<(Bias<'a>, Vec<usize>)>,
+    lengths: Vec<Cow<'a, [usize]>>,
+    causal: bool,
+    window: Option<usize>,
+    offset: Option<isize>,
+}
+
+/// An additive bias, borrowed or owned.
+#[derive(Clone, Debug)]
+enum Bias<'a> {
+    Borrowed(Floats<'a>),
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+}
+
+impl Bias<'_> {
+    fn floats(&self) -> Floats<'_> {
+        match self {
+            Bias::Borrowed(floats) => *floats,
+            Bias::F64(v) => v.into(),
+            Bias::F32(v) => v.into(),
+            Bias::F16(v) => v.into(),
+            Bias::BF16(v) => v.into(),
+        }
+    }
+}
+
+/// Flags, one a position: `bool` (true may be attended to) or `u8` (not 0 may).
+#[derive(Clone, Copy, Debug)]
+pub struct Flags<'a>(&'a [u8]);
+
+impl<'a> From<&'a [u8]> for Flags<'a> {
+    fn from(flags: &'a [u8]) -> Self {
+        Flags(flags)
+    }
+}
+impl<'a> From<&'a [bool]> for Flags<'a> {
+    fn from(flags: &'a [bool]) -> Self {
+        Flags(flags_from_bools(flags))
+    }
+}
+impl<'a> From<&'a Vec<u8>> for Flags<'a> {
+    fn from(flags: &'a Vec<u8>) -> Self {
+        Flags(flags)
+    }
+}
+impl<'a> From<&'a Vec<bool>> for Flags<'a> {
+    fn from(flags: &'a Vec<bool>) -> Self {
+        flags.as_slice().into()
+    }
+}
+impl<'a, const N: usize> From<&'a [u8; N]> for Flags<'a> {
+    fn from(flags: &'a [u8; N]) -> Self {
+        Flags(flags)
+    }
+}
+impl<'a, const N: usize> From<&'a [bool; N]> for Flags<'a> {
+    fn from(flags: &'a [bool; N]) -> Self {
+        flags.as_slice().into()
+    }
+}
+
+impl<'a> Mask<'a> {
+    /// Nothing masked.
+    pub fn none() -> Self {
+        Mask::default()
+    }
+
+    /// A query sees the keys up to its own position; see [`Mask::and_causal`].
+    pub fn causal() -> Self {
+        Mask::none().and_causal()
+    }
+
+    /// Flags of the given shape, not 0 where a position may be attended to.
+    pub fn keep(flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
+        Mask::none().and_keep(flags, shape)
+    }
+
+    /// A bias of the given shape, added to the scores; -inf masks.
+    pub fn bias(values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
+        Mask::none().and_bias(values, shape)
+    }
+
+    /// How many of the keys each row, or each entry of the first axis, has.
+    pub fn lengths(lengths: &'a [usize]) -> Self {
+        Mask::none().and_lengths(lengths)
+    }
+
+    /// The last `keys` keys up to the query's own position; see [`Mask::and_window`].
+    pub fn window(keys: usize) -> Self {
+        Mask::none().and_window(keys)
+    }
+
+    /// A query sees the keys up to its own position: the last two axes are queries and keys, and the last query sits
+    /// at the last key unless [`Mask::offset`] says otherwise.
+    pub fn and_causal(mut self) -> Self {
+        self.causal = true;
+        self
+    }
+
+    /// See [`Mask::keep`].
+    pub fn and_keep(mut self, flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
+        self.keep.push((Cow::Borrowed(flags.into().0), shape.to_vec()));
+        self
+    }
+
+    /// See [`Mask::bias`]. Several are added one after the other, in f64.
+    pub fn and_bias(mut self, values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
+        self.bias.push((Bias::Borrowed(values.into()), shape.to_vec()));
+        self
+    }
+
+    /// See [`Mask::lengths`]; one length, or as many as the first axis is long. The last axis holds the keys.
+    pub fn and_lengths(mut self, lengths: &'a [usize]) -> Self {
+        self.lengths.push(Cow::Borrowed(lengths));
+        self
+    }
+
+    /// A query at position p sees no key before p - `keys` + 1; positions as in [`Mask::and_causal`]. Windows and
+    /// causality are separate parts: without the latter, later keys stay visible.
+    pub fn and_window(mut self, keys: usize) -> Self {
+        self.window = Some(keys);
+        self
+    }
+
+    /// The position of the first query among the keys, for causality and the window. By default it is keys - queries,
+    /// which puts the last query at the last key.
+    pub fn offset(mut self, position: isize) -> Self {
+        self.offset = Some(position);
+        self
+    }
+
+    /// Whether nothing is masked and nothing added.
+    pub fn is_none(&self) -> bool {
+        self.keep.is_empty()
+            && self.bias.is_empty()
+            && self.lengths.is_empty()
+            && !self.causal
+            && self.window.is_none()
+    }
+
+    /// The same mask with its data copied, free of borrows.
+    pub fn into_owned(self) -> Mask<'static> {
+        Mask {
+            keep: self.keep.into_iter().map(|(flags, shape)| (Cow::Owned(flags.into_owned()), shape)).collect(),
+            bias: self
+                .bias
+                .into_iter()
+                .map(|(bias, shape)| {
+                    let owned = match bias.floats() {
+                        Floats::F64(v) => Bias::F64(v.to_vec()),
+                        Floats::F32(v) => Bias::F32(v.to_vec()),
+                        Floats::F16(v) => Bias::F16(v.to_vec()),
+                        Floats::BF16(v) => Bias::BF16(v.to_vec()),
+                    };
+                    (owned, shape)
+                })
+                .collect(),
+            lengths: self.lengths.into_iter().map(|lengths| Cow::Owned(lengths.into_owned())).collect(),
+            causal: self.causal,
+            window: self.window,
+            offset: self.offset,
+        }
+    }
+
+    /// Checks the mask against what it masks.
+    pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<Resolved<'_>> {
+        let dims = geometry.shape.dims();
+        for (flags, shape) in &self.keep {
+            broadcasts(op, "mask", flags.len(), shape, dims)?;
+        }
+        for (bias, shape) in &self.bias {
+            broadcasts(op, "mask", bias.floats().len(), shape, dims)?;
+        }
+        let last_axis = geometry.axis + 1 == dims.len();
+        if (self.causal || self.window.is_some()) && (!last_axis || dims.len() < 2) {
+            return Err(Error::invalid(op, "axis", geometry.axis, "the last of at least two for a causal or windowed mask"));
+        }
+        if self.window == Some(0) {
+            return Err(Error::invalid(op, "window", 0, "at least 1"));
+        }
+        for lengths in &self.lengths {
+            if !last_axis {
+                return Err(Error::invalid(op, "axis", geometry.axis, "the last one for lengths"));
+            }
+            let batch = if dims.len() > 1 { dims[0] } else { 1 };
+            if lengths.len() != 1 && lengths.len() != batch {
+                return Err(Error::shape(op, "lengths", format!("{} entries", lengths.len()), format!("1 or {batch}")));
+            }
+            if let Some(length) = lengths.iter().find(|&&l| l > geometry.len()) {
+                return Err(Error::invalid(op, "lengths", length, format!("at most the {} keys", geometry.len())));
+            }
+        }
+        let queries = if dims.len() > 1 { dims[dims.len() - 2] } else { 1 };
+        let offset = self.offset.unwrap_or(geometry.len() as isize - queries as isize);
+        Ok(Resolved { mask: self, geometry: *geometry, queries, offset })
+    }
+}
+
+/// Checks that a part of this shape broadcasts to `dims` without enlarging it.
+fn broadcasts(op: &'static str, argument: &'static str, len: usize, shape: &[usize], dims: &[usize]) -> Result<()> {
+    let elements = shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
+    if elements != Some(len) {
+        return Err(Error::shape(op, argument, format!("{len} elements"), format!("shape {shape:?}")));
+    }
+    let fits = shape.len() <= dims.len()
+        && shape.iter().rev().zip(dims.iter().rev()).all(|(&part, &whole)| part == 1 || part == whole);
+    if !fits {
+        return Err(Error::shape(op, argument, format!("shape {shape:?}"), format!("one that broadcasts to {dims:?}")));
+    }
+    Ok(())
+}
+
+/// A mask that fits, seen lane by lane.
+#[derive(Clone, Copy)]
+pub struct Resolved<'m> {
+    mask: &'m Mask<'m>,
+    geometry: Geometry,
+    queries: usize,
+    offset: isize,
+}
+
+impl Resolved<'_> {
+    pub fn has_bias(&self) -> bool {
+        !self.mask.bias.is_empty()
+    }
+
+    /// The range of the lane outside of which all is masked.
+    pub fn bounds(&self, lane: usize) -> (usize, usize) {
+        let len = self.geometry.len();
+        let (mut low, mut high) = (0, len);
+        for lengths in &self.mask.lengths {
+            let lanes_a_batch = self.geometry.lanes() / lengths.len();
+            high = high.min(lengths[lane / lanes_a_batch.max(1)]);
+        }
+        let position = self.offset.saturating_add((lane % self.queries.max(1)) as isize);
+        if self.mask.causal {
+            high = high.min(position.saturating_add(1).max(0) as usize);
+        }
+        if let Some(window) = self.mask.window {
+            low = low.max(position.saturating_add(1).saturating_sub_unsigned(window).max(0) as usize);
+        }
+        (low.min(high), high)
+    }
+
+    /// The keep flags of `low..high` of a lane, all parts ANDed; `None` where no part has any.
+    pub fn keep<'s>(&'s self, lane: usize, low: usize, high: usize, buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
+        let (first, rest) = self.mask.keep.split_first()?;
+        let (start, step) = self.place(&first.1, lane);
+        if rest.is_empty() && step == 1 {
+            return Some(&first.0[start + low..start + high]);
+        }
+        buffer.clear();
+        buffer.resize(high - low, 1);
+        for (flags, shape) in &self.mask.keep {
+            let (start, step) = self.place(shape, lane);
+            for (i, keep) in buffer.iter_mut().enumerate() {
+                *keep &= u8::from(flags[start + (low + i) * step] != 0);
+            }
+        }
+        Some(buffer)
+    }
+
+    /// Adds the biases of `low ..` of a lane to the logits, in f64. Finite plus finite stays finite.
+    #[inline(always)]
+    pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
+        for (bias, shape) in &self.mask.bias {
+            let (start, step) = self.place(shape, lane);
+            let bias = bias.floats();
+            if step == 1 {
+                bias.add_to(isa, start + low..start + low + logits.len(), logits);
+            } else {
+                for (i, z) in logits.iter_mut().enumerate() {
+                    let b = bias.get(start + (low + i) * step).unwrap_or(f64::NAN);
+                    Floats::F64(&[b]).add_to(isa, 0..1, std::slice::from_mut(z));
+                }
+            }
+        }
+    }
+
+    /// Where a part of this shape has the lane's first element, and how far apart the elements are.
+    fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
+        let dims = self.geometry.shape.dims();
+        let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);
+        for (axis, &dim) in dims.iter().enumerate().rev() {
+            let at = if axis == self.geometry.axis {
+                None
+            } else {
+                let at = index % dim;
+                index /= dim;
+                Some(at)
+            };
+            let behind = dims.len() - axis;
+            if behind > shape.len() {
+                continue;
+            }
+            let part = shape[shape.len() - behind];
+            if part > 1 {
+                match at {
+                    Some(at) => start += at * stride,
+                    None => step = stride,
+                }
+            }
+            stride *= part;
+        }
+        (start, step)
+    }
+}
+
+/// `value`, which came of finite operands of magnitude `from` or is as it should be, kept finite in the first case.
+#[inline(always)]
+pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
+    let finite = from.lt(isa.f64(f64::INFINITY));
+    if !(finite & value.abs().eq(isa.f64(f64::INFINITY))).any() {
+        return value;
+    }
+    let clamped = value.max(isa.f64(f64::MIN)).min(isa.f64(f64::MAX));
+    I::F64::select(finite, clamped, value)
+}

@@ -1,0 +1,101 @@
+//! The exponential in f64 with a low part.
+//!
+//! x = n ln2 + r with |r| <= ln2/2; e^r = 1 + r + r^2 q(r) with q of degree 10 (relative error 2^-60.3), r as two
+//! f64. The sum is left unevaluated, so that the caller rounds once: 0.56 ULP in f64, and correctly rounded in every
+//! narrower type.
+
+use super::wide::{Wide, fast_two_sum};
+use crate::element::{DType, Element};
+use crate::simd::{Float, Isa, Select};
+
+const LOG2_E: f64 = std::f64::consts::LOG2_E;
+/// ln 2 to 42 bits, so that its product with n is exact.
+const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3800);
+const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
+/// 1.5 * 2^52: adding it rounds to an integer, which is then in the low bits.
+const SHIFTER: f64 = 6_755_399_441_055_744.0;
+/// (e^r - 1 - r) / r^2 on |r| <= ln2/2.
+const POLY: [f64; 11] = [
+    0.5,
+    f64::from_bits(0x3fc5_5555_5555_555c),
+    f64::from_bits(0x3fa5_5555_5555_555e),
+    f64::from_bits(0x3f81_1111_1110_ebb2),
+    f64::from_bits(0x3f56_c16c_16c1_3570),
+    f64::from_bits(0x3f2a_01a0_1b3b_b2b6),
+    f64::from_bits(0x3efa_01a0_1b45_ab8c),
+    f64::from_bits(0x3ec7_1dde_f93b_9d4e),
+    f64::from_bits(0x3e92_7e4b_f291_af05),
+    f64::from_bits(0x3e5a_f6cc_cf19_77c3),
+    f64::from_bits(0x3e21_f9df_719b_67ac),
+];
+
+/// e^x as `1 + high + low` times `2^n`: what exp and expm1 are made of.
+struct Reduced<I: Isa> {
+    /// r, to which `low` is small.
+    high: I::F64,
+    low: I::F64,
+    n: I::I64,
+}
+
+/// Splits `x + low`; |x| at most 2^20 or so.
+#[inline(always)]
+fn reduce<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Reduced<I> {
+    let shifter = isa.f64(SHIFTER);
+    let shifted = x.mul_add(isa.f64(LOG2_E), shifter);
+    let n = shifted.to_bits() - shifter.to_bits();
+    let float_n = shifted - shifter;
+    let near = float_n.mul_add(isa.f64(-LN2_HI), x);
+    let r = float_n.mul_add(isa.f64(-LN2_LO), near);
+    let r_low = float_n.mul_add(isa.f64(-LN2_LO), near - r) + low;
+    let mut q = isa.f64(POLY[POLY.len() - 1]);
+    for &c in POLY.iter().rev().skip(1) {
+        q = q.mul_add(r, isa.f64(c));
+    }
+    Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
+}
+
+/// e^(x + low) for x within the range where `E` can tell the result from 0 and infinity; see [`clamped`].
+#[inline(always)]
+pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
+    let Reduced { high, low, n, .. } = reduce(isa, x, low);
+    let (hi, error) = fast_two_sum(isa.f64(1.0), high);
+    Wide { hi, lo: error + low, exponent: Some(n) }
+}
+
+/// `x`, moved to where exp in `E` has just reached 0 or infinity if it lies beyond; NaN stays.
+#[inline(always)]
+pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
+    isa.f64(E::LIMITS.exp_max + 1.0).min(isa.f64(E::LIMITS.exp_min - 1.0).max(x))
+}
+
+/// e^x, for any x.
+#[inline(always)]
+pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+    let parts = exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0));
+    if E::DTYPE == DType::F64 {
+        return parts;
+    }
+    // An exponent is not to be added to a NaN's bits.
+    let zero = isa.f64(0.0).to_bits();
+    Wide { exponent: parts.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..parts }
+}
+
+/// e^x - 1 for -40 <= x <= 0, as a sum.
+#[inline(always)]
+pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
+    let Reduced { high, low, n, .. } = reduce(isa, x, isa.f64(0.0));
+    let power = super::wide::power_of_two(isa, n);
+    let (hi, error) = fast_two_sum(power - isa.f64(1.0), high * power);
+    (hi, error + low * power)
+}
+
+/// e^x as a plain pair for x <= 0, 0 where it is below 2^-1000.
+#[inline(always)]
+pub fn exp_below_one<I: Isa>(isa: I, parts: &Wide<I>, x: I::F64) -> (I::F64, I::F64) {
+    let power = match parts.exponent {
+        Some(n) => super::wide::power_of_two(isa, n),
+        None => isa.f64(1.0),
+    };
+    let power = I::F64::select(x.lt(isa.f64(-690.0)), isa.f64(0.0), power);
+    (parts.hi * power, parts.lo * power)
+}

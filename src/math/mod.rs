@@ -1,0 +1,15 @@
+//! Vector functions that kernels are made of: exponentials, logarithms, and the two rules for sums.
+//!
+//! Everything here is over blocks of an instruction set ([`crate::simd`]) and knows nothing of rows, masks or
+//! storage types. Constants are printed by `scripts/constants.py`.
+
+#![forbid(unsafe_code)]
+
+pub(crate) mod exp;
+pub(crate) mod log;
+pub(crate) mod philox;
+pub(crate) mod softmax_exp;
+pub mod sum;
+pub(crate) mod tanh;
+pub(crate) mod trig;
+pub(crate) mod wide;

@@ -1,0 +1,161 @@
+//! The exponential inside softmax: f32 arithmetic, the row's maximum taken off exactly, its own term exactly 1.
+//!
+//! With m the maximum, x = n ln2/8 + r, and e^(x-m) = 2^((n-M)/8) e^(r-d), where M is the multiple of ln2/8 nearest
+//! to m and d the rest. Eight powers 2^(j/8) sit in one register. Their low parts, with d taken off, sit in another,
+//! so one addition mends the table's rounding and shifts by the maximum at once; the difference x - m is never
+//! rounded. 0.63 ULP.
+//!
+//! Subnormal results are kept: rows that span more than 87 compute 2^64 times the result and scale it down, which
+//! rounds once and gives the same bits on the others.
+
+use crate::simd::{Float, Int, Isa};
+
+/// f32(2^(j/8)).
+const TABLE: [u32; 8] = [
+    0x3f80_0000, 0x3f8b_95c2, 0x3f98_37f0, 0x3fa5_fed7, 0x3fb5_04f3, 0x3fc5_672a, 0x3fd7_44fd, 0x3fea_c0c7,
+];
+/// (2^(j/8) - TABLE\[j\]) / TABLE\[j\].
+const TABLE_LOW: [f64; 8] = [
+    0.0,
+    f64::from_bits(0xbe49_c0c2_1188_b886),
+    f64::from_bits(0x3e61_2500_1a0d_d6a1),
+    f64::from_bits(0xbe60_a355_0ceb_09dd),
+    f64::from_bits(0x3e52_6055_c7ea_21e0),
+    f64::from_bits(0x3e36_7a1c_a2d6_73e0),
+    f64::from_bits(0xbe4f_9c30_4c9a_8f60),
+    f64::from_bits(0xbe3a_5217_ca91_3fea),
+];
+/// 8 / ln2.
+const PER_STEP: f32 = f32::from_bits(0x4138aa3b);
+/// ln2/8 in f64, and as two f32 of which the first has 21 bits, so that n times it loses nothing.
+const STEP: f64 = f64::from_bits(0x3fb6_2e42_fefa_39ef);
+const STEP_HI: f32 = f32::from_bits(0x3db17218);
+const STEP_LO: f32 = f32::from_bits(0xaf82e308);
+/// (e^r - 1 - r) / r^2 on |r| <= ln2/16, the first coefficient held at 1/2; error 2^-32.4.
+const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
+/// 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.
+const SHIFTER: f32 = 12_582_912.0;
+
+/// How far below the maximum the plain form goes; e^-87 is still normal.
+pub const NARROW: f32 = 87.0;
+/// How far below the maximum anything can be told from 0.
+const DEEPEST: f32 = 104.0;
+/// Maxima below this are shifted by the tables alone.
+const SMALL_MAXIMUM: f32 = 256.0;
+
+/// e^(x-m) for the values of one row.
+#[derive(Clone, Copy)]
+pub struct SoftmaxExp<I: Isa> {
+    isa: I,
+    /// Taken off x first: 0, or m where m is large. Exact for every x that matters.
+    shift: I::F32,
+    d: I::F32,
+    /// SHIFTER - M.
+    shifter: I::F32,
+    table: I::Table,
+    low: I::Table,
+    deepest: I::F32,
+    narrow: bool,
+}
+
+impl<I: Isa> SoftmaxExp<I> {
+    /// For a row whose largest value is `max`, finite, and whose smallest that is to be read is `min`.
+    #[inline(always)]
+    pub fn new(isa: I, max: f32, min: f32) -> Self {
+        let shift = if max.abs() < SMALL_MAXIMUM { 0.0 } else { max };
+        let m = max - shift;
+        let steps = (f64::from(m) * (1.0 / STEP)).round_ties_even();
+        let d = f64::from(m) - steps * STEP;
+        let d = ((d * (1u64 << 27) as f64).round_ties_even() / (1u64 << 27) as f64) as f32;
+        let narrow = min - shift >= m - NARROW && shift == 0.0;
+        SoftmaxExp {
+            isa,
+            shift: isa.f32(shift),
+            d: isa.f32(d),
+            shifter: isa.f32(SHIFTER - steps as f32),
+            table: table(isa, narrow),
+            low: isa.table(&TABLE_LOW.map(|low| (low - f64::from(d)) as f32)),
+            deepest: isa.f32(m - DEEPEST),
+            narrow,
+        }
+    }
+
+    /// Whether [`SoftmaxExp::narrow`] serves this row.
+    #[inline(always)]
+    pub fn is_narrow(&self) -> bool {
+        self.narrow
+    }
+
+    /// For rows whose maximum is below 256 and which span no more than 87.
+    #[inline(always)]
+    pub fn narrow(&self, x: I::F32) -> I::F32 {
+        let (t, s) = self.parts(x);
+        t.mul_add(s, s)
+    }
+
+    /// For every row; -inf gives 0.
+    #[inline(always)]
+    pub fn any(&self, x: I::F32) -> I::F32 {
+        let (t, s) = self.parts((x - self.shift).max(self.deepest));
+        t.mul_add(s, s) * self.isa.f32(f32::from_bits((127 - 64) << 23))
+    }
+
+    /// The result is s + t s.
+    #[inline(always)]
+    fn parts(&self, x: I::F32) -> (I::F32, I::F32) {
+        let isa = self.isa;
+        let j = (x - self.d).mul_add(isa.f32(PER_STEP), self.shifter);
+        let n = j - self.shifter;
+        let r = n.mul_add(isa.f32(-STEP_HI), x);
+        finish(isa, self.table, r, n, j, isa.lookup(self.low, j.to_bits()))
+    }
+}
+
+/// e^z for z <= 0 given as an unevaluated sum of two f32, which the difference of two f64 logits is.
+#[derive(Clone, Copy)]
+pub struct PairExp<I: Isa> {
+    isa: I,
+    table: I::Table,
+    low: I::Table,
+}
+
+impl<I: Isa> PairExp<I> {
+    #[inline(always)]
+    pub fn new(isa: I) -> Self {
+        PairExp { isa, table: table(isa, false), low: isa.table(&TABLE_LOW.map(|low| low as f32)) }
+    }
+
+    /// `z` in f64; -inf gives 0.
+    #[inline(always)]
+    pub fn exp(&self, z: I::F64) -> I::F32 {
+        let isa = self.isa;
+        let z = z.max(isa.f64(-f64::from(DEEPEST)));
+        let high = isa.narrow(z);
+        let rest = isa.narrow(z - isa.widen(high));
+        let j = high.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
+        let n = j - isa.f32(SHIFTER);
+        let r = n.mul_add(isa.f32(-STEP_HI), high);
+        let (t, s) = finish(isa, self.table, r, n, j, isa.lookup(self.low, j.to_bits()) + rest);
+        t.mul_add(s, s) * isa.f32(f32::from_bits((127 - 64) << 23))
+    }
+}
+
+/// The powers less their index where the exponent of j will add it again; 2^64 times as large in the wide form.
+#[inline(always)]
+fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
+    let raise = if narrow { 0 } else { 64 << 23 };
+    let mut table = [0.0; 8];
+    for j in 0..8 {
+        table[j] = f32::from_bits(TABLE[j].wrapping_sub((j as u32) << 20).wrapping_add(raise));
+    }
+    isa.table(&table)
+}
+
+#[inline(always)]
+fn finish<I: Isa>(isa: I, table: I::Table, r: I::F32, n: I::F32, j: I::F32, low: I::F32) -> (I::F32, I::F32) {
+    let r = n.mul_add(isa.f32(-STEP_LO), r + low);
+    let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
+    let t = (r * r).mul_add(q, r);
+    let s = I::F32::from_bits(isa.lookup(table, j.to_bits()).to_bits() + j.to_bits().shl::<20>());
+    (t, s)
+}

@@ -1,0 +1,184 @@
+//! The two rules for sums. They are part of every result's definition: no vector width, thread count, block size or
+//! alignment decides anything.
+//!
+//! # Rule O: every floating sum but the softmax family's
+//!
+//! The terms v_0 .. v_(n-1) are exact in f64 (values of a narrower type, or products of two of them). Tile t holds
+//! the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
+//! increasing i, in f64. The 64 lanes are then folded six times, `new[j] = old[2j] + old[2j+1]`; what remains is the
+//! tile's sum. The tile sums are reduced by the same rule, as one tile of any length: lane t mod 64 adds them in
+//! increasing t, six folds. At last +0 is added.
+//!
+//! A missing or masked term adds +0 or is skipped: both give the same bits, because a zero sum is +0 at the end.
+//! Nothing else decides the order. Work is cut between machines at multiples of 256.
+//!
+//! # Rule Q: softmax, log-sum-exp and what is made of them
+//!
+//! The terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^45, rounded to nearest even, and the
+//! integers are added exactly in 64 bits: there is no order. It serves rows of up to 262,144 terms; to 2^21 terms the
+//! scale is 2^42. The error is at most n/2 units, 2^-28 of the sum or less, since the largest term is 1.
+//!
+//! The functions below are both rules as plain loops, over any terms, as their definition; kernels give the same bits
+//! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
+
+use crate::simd::{Float, Isa, LANES, padded};
+
+/// Select that rule O adds in.
+const SUM_LANES: usize = 64;
+/// Terms in a tile of rule O.
+pub(crate) const TILE: usize = 256;
+/// The longest row of rule Q at its finer scale.
+pub(crate) const FINE_TERMS: usize = 1 << 18;
+/// The longest row of rule Q.
+pub(crate) const MAX_TERMS: usize = 1 << 21;
+
+/// Rule O, by its definition.
+///
+/// ```
+/// use evenkeel::math::sum::rule_o;
+/// let terms: Vec<f64> = (0..1000).map(|i| f64::from(1.0f32 / (i + 1) as f32)).collect();
+/// let sum = rule_o(&terms);
+/// assert!((sum - 7.485470860550343).abs() < 1e-6);
+/// assert_eq!(rule_o(&[-0.0, -0.0]).to_bits(), 0);
+/// ```
+pub fn rule_o(terms: &[f64]) -> f64 {
+    fn tile(terms: &[f64]) -> f64 {
+        let mut lanes = [0.0f64; SUM_LANES];
+        for (i, term) in terms.iter().enumerate() {
+            lanes[i % SUM_LANES] += term;
+        }
+        let mut width = SUM_LANES;
+        while width > 1 {
+            width /= 2;
+            for j in 0..width {
+                lanes[j] = lanes[2 * j] + lanes[2 * j + 1];
+            }
+        }
+        lanes[0]
+    }
+    let tiles: Vec<f64> = terms.chunks(TILE).map(tile).collect();
+    tile(&tiles) + 0.0
+}
+
+/// Rule Q, by its definition: the sum in units of 2^-45, or of 2^-42 for more than 262,144 terms.
+///
+/// ```
+/// use evenkeel::math::sum::rule_q;
+/// assert_eq!(rule_q(&[1.0, 0.5]), 3 << 44);
+/// ```
+pub fn rule_q(terms: &[f32]) -> u64 {
+    let scale = (1u64 << unit_bits(terms.len())) as f64;
+    terms.iter().map(|&e| (f64::from(e) * scale).round_ties_even() as u64).sum()
+}
+
+/// The unit of rule Q for a row of this length is 2 to the minus this.
+pub(crate) fn unit_bits(terms: usize) -> u32 {
+    if terms <= FINE_TERMS { 45 } else { 42 }
+}
+
+/// Rule Q over part of a row of `row_len` terms.
+///
+/// In f32 and wrapping 32-bit integers: u = e + 3 has e's first 22 bits in its last ones; what it left out, added to
+/// a number whose last place is the unit, shows the rest. Both are summed as bit patterns, the patterns of 3 and of
+/// that number taken off at the end.
+#[inline(always)]
+pub(crate) fn sum_q<I: Isa>(isa: I, terms: &[f32], row_len: usize) -> u64 {
+    /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
+    const RUN: usize = 256 * LANES;
+    let (offset, shift) = if unit_bits(row_len) == 45 { (1.5 / (1 << 22) as f32, 23) } else { (1.5 / (1 << 19) as f32, 20) };
+    let mut total = 0u64;
+    for run in terms.chunks(RUN) {
+        let zero = (isa.i32(0), isa.i32(0));
+        let (quads, rest) = run.as_chunks::<{ 4 * LANES }>();
+        let mut sums = [zero; 4];
+        for quad in quads {
+            let blocks = quad.as_chunks::<LANES>().0;
+            for i in 0..4 {
+                sums[i] = add_q(isa, offset, sums[i], &blocks[i]);
+            }
+        }
+        let (blocks, tail) = rest.as_chunks::<LANES>();
+        for block in blocks {
+            sums[0] = add_q(isa, offset, sums[0], block);
+        }
+        if !tail.is_empty() {
+            sums[0] = add_q(isa, offset, sums[0], &padded(tail, 0.0));
+        }
+        let high = (sums[0].0 + sums[1].0) + (sums[2].0 + sums[3].0);
+        let low = (sums[0].1 + sums[1].1) + (sums[2].1 + sums[3].1);
+        let count = run.len().div_ceil(LANES) as u32;
+        let high = isa.array_i32(high - isa.i32(3.0f32.to_bits().wrapping_mul(count) as i32));
+        let low = isa.array_i32(low - isa.i32(offset.to_bits().wrapping_mul(count) as i32));
+        let (mut high_sum, mut low_sum) = (0i64, 0i64);
+        for i in 0..LANES {
+            high_sum += i64::from(high[i]);
+            low_sum += i64::from(low[i]);
+        }
+        total = total.wrapping_add(((high_sum << shift) + low_sum) as u64);
+    }
+    total
+}
+
+/// One block more for a lane's two sums.
+#[inline(always)]
+fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), block: &[f32; LANES]) -> (I::I32, I::I32) {
+    let e = isa.load_f32(block);
+    let u = e + isa.f32(3.0);
+    let rest = e - (u - isa.f32(3.0));
+    (high + u.to_bits(), low + (rest + isa.f32(offset)).to_bits())
+}
+
+/// Rule O over a row of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15 of the row, zeros
+/// where there are none; i may lie up to three blocks beyond the last.
+#[inline(always)]
+pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, block: impl Fn(usize) -> I::F64) -> f64 {
+    /// Blocks in a tile.
+    const BLOCKS: usize = TILE / LANES;
+    /// Tiles that are folded together.
+    const GROUP: usize = 16;
+    let zero = isa.f64(0.0);
+    let blocks = len.div_ceil(LANES);
+    let tiles = blocks.div_ceil(BLOCKS);
+    let mut lanes = [0.0f64; SUM_LANES];
+    for first in (0..tiles).step_by(GROUP) {
+        // Each tile leaves a block of sixteen partial sums: its 64 lanes folded twice.
+        let mut partial = [zero; GROUP];
+        let count = GROUP.min(tiles - first);
+        for (t, partial) in partial[..count].iter_mut().enumerate() {
+            let start = (first + t) * BLOCKS;
+            let end = (start + BLOCKS).min(blocks);
+            let mut acc = [zero; 4];
+            for i in (start..end).step_by(4) {
+                for (j, acc) in acc.iter_mut().enumerate() {
+                    *acc = *acc + block(i + j);
+                }
+            }
+            let low = isa.fold_pairs(acc[0], acc[1]);
+            let high = isa.fold_pairs(acc[2], acc[3]);
+            *partial = isa.fold_pairs(low, high);
+        }
+        // Four folds more, neighbours of sixteen tiles side by side: [tile 0 .. tile 15] at the end.
+        let mut used = count;
+        for _ in 0..GROUP.ilog2() {
+            let pairs = used.div_ceil(2);
+            for i in 0..pairs {
+                partial[i] = isa.fold_pairs(partial[2 * i], partial[2 * i + 1]);
+            }
+            partial[pairs] = zero;
+            used = pairs;
+        }
+        let sums = isa.array_f64(partial[0]);
+        for (t, sum) in sums[..count].iter().enumerate() {
+            lanes[(first + t) % SUM_LANES] += sum;
+        }
+    }
+    // The tile sums by the same rule. Select beyond the last tile hold +0 and leave the others as they are.
+    let mut width = SUM_LANES;
+    while width > 1 {
+        width /= 2;
+        for j in 0..width {
+            lanes[j] = lanes[2 * j] + lanes[2 * j + 1];
+        }
+    }
+    lanes[0] + 0.0
+}

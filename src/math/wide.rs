@@ -1,0 +1,69 @@
+//! Results that carry more than f64: an unevaluated sum and a power of two, rounded once at the store.
+
+use crate::element::{DType, Element};
+use crate::simd::{Float, Int, Isa, Select};
+
+/// `(hi + lo) * 2^exponent`, with `|lo|` far below `|hi|`.
+#[derive(Clone, Copy)]
+pub struct Wide<I: Isa> {
+    pub hi: I::F64,
+    pub lo: I::F64,
+    /// An integer; none for 2^0.
+    pub exponent: Option<I::I64>,
+}
+
+/// `a + b` and its rounding error, where `|a| >= |b|` or `a` is zero (Dekker, 1971).
+#[inline(always)]
+pub fn fast_two_sum<F: Float>(a: F, b: F) -> (F, F) {
+    let sum = a + b;
+    (sum, b - (sum - a))
+}
+
+impl<I: Isa> Wide<I> {
+    /// The f64 whose store as `E` is the result rounded once.
+    ///
+    /// For `E` narrower than f64 the sum is rounded to odd, which makes the rounding of the store the only one that
+    /// shows (Boldo and Melquiond, 2008); the exponent of such a result is far inside f64's.
+    #[inline(always)]
+    pub fn round<E: Element>(self, isa: I) -> I::F64 {
+        let (sum, error) = fast_two_sum(self.hi, self.lo);
+        if E::DTYPE == DType::F64 {
+            return match self.exponent {
+                None => sum,
+                Some(exponent) => scale(isa, sum, exponent),
+            };
+        }
+        let odd = to_odd(isa, sum, error);
+        match self.exponent {
+            None => odd,
+            Some(exponent) => I::F64::from_bits(odd.to_bits() + exponent.shl::<52>()),
+        }
+    }
+}
+
+/// The sum moved by one place toward its error, where that makes its last bit odd.
+#[inline(always)]
+fn to_odd<I: Isa>(isa: I, sum: I::F64, error: I::F64) -> I::F64 {
+    let bits = sum.to_bits();
+    let zero = isa.f64(0.0);
+    let inexact = zero.lt(error.abs());
+    let even = (bits & isa.i64(1)).eq(isa.i64(0));
+    // Away from zero where sum and error have one sign. A product would underflow.
+    let away = (bits.shr::<63>()).eq(error.to_bits().shr::<63>());
+    let step = I::I64::select(away, isa.i64(1), isa.i64(-1));
+    I::F64::from_bits(I::I64::select(inexact & even, bits + step, bits))
+}
+
+/// `value * 2^exponent` for exponents down to -2100 and up to 2000, rounded once.
+#[inline(always)]
+fn scale<I: Isa>(isa: I, value: I::F64, exponent: I::I64) -> I::F64 {
+    // Half of it, towards minus infinity, through an offset: the shift is logical.
+    let half = (exponent + isa.i64(4096)).shr::<1>() - isa.i64(2048);
+    value * power_of_two(isa, half) * power_of_two(isa, exponent - half)
+}
+
+/// `2^exponent` for exponents whose result is normal.
+#[inline(always)]
+pub fn power_of_two<I: Isa>(isa: I, exponent: I::I64) -> I::F64 {
+    I::F64::from_bits((exponent + isa.i64(1023)).shl::<52>())
+}

@@ -1,0 +1,55 @@
+//! The contract of each op: its options, its documentation, the checks on its arguments, and the public functions.
+//!
+//! Every op comes in three forms with the same order of arguments: allocating, `_into` (a slice or memory that is
+//! not initialised), and `_in_place`. What an op computes is here in words and in [`crate::reference`] in plain
+//! loops; how it does so is in `cpu`.
+
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod elementwise;
+
+pub mod exp;
+pub mod layer_norm;
+pub mod log;
+pub mod log_softmax;
+pub mod logsumexp;
+pub mod rms_norm;
+pub mod rope;
+pub mod sample;
+pub mod sigmoid;
+pub mod silu;
+pub mod softmax;
+
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::rows::Geometry;
+
+/// Checks that two views have the same lanes.
+fn same_lanes(op: &'static str, argument: &'static str, got: &Geometry, expected: &Geometry) -> Result<()> {
+    let of = |g: &Geometry| (g.outer(), g.len(), g.inner());
+    if of(got) != of(expected) {
+        return Err(Error::shape(
+            op,
+            argument,
+            format!("shape {:?}", got.shape),
+            format!("the input's, {:?},", expected.shape),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks an operand that has one value a column.
+fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats<'_>>, cols: usize) -> Result<()> {
+    match operand {
+        Some(values) if values.len() != cols => {
+            Err(Error::shape(op, argument, format!("{} elements", values.len()), format!("one for each of {cols} columns")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks eps: a finite number, not below zero.
+fn valid_eps(op: &'static str, eps: f64) -> Result<()> {
+    if eps.is_finite() && eps >= 0.0 { Ok(()) } else { Err(Error::invalid(op, "eps", eps, "finite and not negative")) }
+}

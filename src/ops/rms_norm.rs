@@ -1,0 +1,213 @@
+//! Root-mean-square normalisation, alone and fused with a residual.
+
+use super::softmax::settle;
+use super::{one_a_column, same_lanes, valid_eps};
+use crate::cpu;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::{new_vec, new_vecs};
+
+/// Where [`rms_norm`] rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// Once, at the store: as torch, Gemma and gpt-oss do.
+    #[default]
+    Once,
+    /// The normalised value is rounded to the rows' type before the weight multiplies it: as the Llama, Qwen and
+    /// Mistral modules of Hugging Face transformers and vLLM do. Two roundings in f16 and bf16.
+    BeforeWeight,
+}
+
+/// Options of [`rms_norm`] and its forms.
+///
+/// ```
+/// use evenkeel::{RmsNorm, Rounding};
+/// let weight = [0.1f32, -0.2];
+/// let gemma = RmsNorm::default().weight(&weight).weight_offset(1.0);
+/// let llama = RmsNorm::default().weight(&weight).eps(1e-5).rounding(Rounding::BeforeWeight);
+/// # let _ = (gemma, llama);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct RmsNorm<'a> {
+    /// Multiplies the normalised values, one a column, of any float type; ones by default.
+    pub weight: Option<Floats<'a>>,
+    /// Added to the weight: 1 for checkpoints that store it around zero. 0 by default.
+    pub weight_offset: f64,
+    /// Added to the mean square, in f64. Finite, not negative; 1e-6 by default.
+    pub eps: f64,
+    /// Where the result is rounded; once by default.
+    pub rounding: Rounding,
+}
+
+impl Default for RmsNorm<'_> {
+    fn default() -> Self {
+        RmsNorm { weight: None, weight_offset: 0.0, eps: 1e-6, rounding: Rounding::Once }
+    }
+}
+
+impl<'a> RmsNorm<'a> {
+    /// Sets [`RmsNorm::weight`].
+    pub fn weight(mut self, weight: impl Into<Floats<'a>>) -> Self {
+        self.weight = Some(weight.into());
+        self
+    }
+
+    /// Sets [`RmsNorm::weight_offset`].
+    pub fn weight_offset(mut self, offset: f64) -> Self {
+        self.weight_offset = offset;
+        self
+    }
+
+    /// Sets [`RmsNorm::eps`].
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Sets [`RmsNorm::rounding`].
+    pub fn rounding(mut self, rounding: Rounding) -> Self {
+        self.rounding = rounding;
+        self
+    }
+
+    fn resolve(&self, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
+        one_a_column(OP, "weight", self.weight, cols)?;
+        valid_eps(OP, self.eps)?;
+        if !self.weight_offset.is_finite() {
+            return Err(Error::invalid(OP, "weight_offset", self.weight_offset, "finite"));
+        }
+        let RmsNorm { weight, weight_offset, eps, rounding } = *self;
+        Ok(cpu::rms_norm::RmsNorm { weight, weight_offset, eps, rounding })
+    }
+}
+
+const OP: &str = "rms_norm";
+
+/// Root-mean-square normalisation of each row.
+///
+/// # Formula
+/// ```text
+/// y_i = x_i / sqrt(mean(x^2) + eps) * (weight_i + weight_offset)
+/// ```
+///
+/// # Shapes
+/// `x` is `[rows, cols]`, the weight `[cols]`; the result has as many elements as `x`, without gaps.
+///
+/// # Special values
+/// | row | y |
+/// |---|---|
+/// | a NaN | NaN in this row only |
+/// | an infinity | NaN there, 0 elsewhere |
+/// | all zeros with eps = 0 | zeros |
+/// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 rows |
+/// | no columns | nothing |
+///
+/// # Accuracy
+/// f32: 0.501 ULP. f16, bf16: 0.51 ULP; rounded before the weight, that rounding and one more. f64: 4 ULP. Sums
+/// follow [rule O](crate::math::sum): the same bits wherever and however a row is computed.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] for a weight of another length, [`Error::InvalidArgument`] for eps that is negative or
+/// not finite, [`Error::Backend`].
+///
+/// # Panics
+/// Never.
+///
+/// # Source
+/// Zhang and Sennrich, "Root mean square layer normalization", 2019.
+///
+/// # Example
+/// ```
+/// use evenkeel::{RmsNorm, Rows, rms_norm};
+/// // The squares of these overflow f32.
+/// let y = rms_norm(Rows::new(&[1e20f32, -1e20, 1e20, -1e20], 1, 4)?, &RmsNorm::default())?;
+/// assert_eq!(y, [1.0, -1.0, 1.0, -1.0]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn rms_norm<E: Element>(x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec<E>> {
+    let (rows, cols) = (x.rows(), x.cols());
+    new_vec(rows * cols, |out| rms_norm_into(x, RowsMut::new(out, rows, cols)?, options))
+}
+
+/// [`rms_norm`] into `out`, which has the shape of `x`; returns the memory of `out`.
+pub fn rms_norm_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, options: &RmsNorm<'_>) -> Result<&'a mut [E]> {
+    same_lanes(OP, "out", &out.geometry, &x.geometry)?;
+    let kernel = options.resolve(x.cols())?;
+    let (written, met) = E::rms_norm(x.into(), out.into(), kernel)?;
+    settle(OP, met)?;
+    Ok(written)
+}
+
+/// [`rms_norm`] in place.
+pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -> Result<()> {
+    let kernel = options.resolve(x.cols())?;
+    let met = E::rms_norm_in_place(OP, x.into(), kernel)?;
+    settle(OP, met)
+}
+
+/// [`rms_norm`] of `x + residual`: the norm, and the sum for the next layer.
+///
+/// The sum is rounded to the rows' type and the norm is of what was rounded, so the bits are those of adding first and
+/// normalising then.
+///
+/// ```
+/// use evenkeel::{RmsNorm, Rows, rms_norm_residual};
+/// let (x, residual) = ([1.0f32, 2.0], [2.0f32, 2.0]);
+/// let (y, sum) = rms_norm_residual(Rows::new(&x, 1, 2)?, Rows::new(&residual, 1, 2)?, &RmsNorm::default())?;
+/// assert_eq!(sum, [3.0, 4.0]);
+/// # let _ = y;
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn rms_norm_residual<E: Element>(
+    x: Rows<'_, E>,
+    residual: Rows<'_, E>,
+    options: &RmsNorm<'_>,
+) -> Result<(Vec<E>, Vec<E>)> {
+    let (rows, cols) = (x.rows(), x.cols());
+    let [y, sum] = new_vecs(rows * cols, |[out, residual_out]| {
+        let outs = [RowsMut::new(out, rows, cols)?, RowsMut::new(residual_out, rows, cols)?];
+        residual_into([x, residual], outs, options)
+    })?;
+    Ok((y, sum))
+}
+
+/// [`rms_norm_residual`] into `out` and `residual_out`, which have the shape of `x`; returns their memory.
+pub fn rms_norm_residual_into<'a, E: Element>(
+    x: Rows<'_, E>,
+    residual: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    residual_out: RowsMut<'a, E>,
+    options: &RmsNorm<'_>,
+) -> Result<(&'a mut [E], &'a mut [E])> {
+    let [y, sum] = residual_into([x, residual], [out, residual_out], options)?;
+    Ok((y, sum))
+}
+
+fn residual_into<'a, E: Element>(
+    [x, residual]: [Rows<'_, E>; 2],
+    [out, residual_out]: [RowsMut<'a, E>; 2],
+    options: &RmsNorm<'_>,
+) -> Result<[&'a mut [E]; 2]> {
+    same_lanes(OP, "residual", &residual.geometry, &x.geometry)?;
+    same_lanes(OP, "out", &out.geometry, &x.geometry)?;
+    same_lanes(OP, "residual_out", &residual_out.geometry, &x.geometry)?;
+    let kernel = options.resolve(x.cols())?;
+    let (written, met) = E::rms_norm_residual([x, residual], [out, residual_out], kernel)?;
+    settle(OP, met)?;
+    Ok(written)
+}
+
+/// [`rms_norm_residual`] in place: `x` becomes the norm and `residual` the sum.
+pub fn rms_norm_residual_in_place<E: Element>(
+    x: RowsMut<'_, E>,
+    residual: RowsMut<'_, E>,
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    same_lanes(OP, "residual", &residual.geometry, &x.geometry)?;
+    let kernel = options.resolve(x.cols())?;
+    let met = E::rms_norm_residual_in_place(OP, [x, residual], kernel)?;
+    settle(OP, met)
+}

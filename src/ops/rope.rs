@@ -1,0 +1,174 @@
+//! Rotary position embedding.
+
+use super::same_lanes;
+use super::softmax::settle;
+use crate::cpu;
+use crate::cpu::rope::{Frequencies, Layout};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::{Token, new_vec};
+
+const OP: &str = "rope";
+
+/// Options of [`RopeTable::new`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Rope {
+    /// The base of the frequencies. Finite and above zero; 10000 by default.
+    pub theta: f64,
+    /// Whether pairs are neighbours, (2i, 2i+1), rather than halves, (i, i + d/2). False by default: the layout of
+    /// Hugging Face checkpoints; GGUF files of the Llama family are interleaved.
+    pub interleaved: bool,
+}
+
+impl Default for Rope {
+    fn default() -> Self {
+        Rope { theta: 10_000.0, interleaved: false }
+    }
+}
+
+impl Rope {
+    /// Sets [`Rope::theta`].
+    pub fn theta(mut self, theta: f64) -> Self {
+        self.theta = theta;
+        self
+    }
+
+    /// Sets [`Rope::interleaved`].
+    pub fn interleaved(mut self, interleaved: bool) -> Self {
+        self.interleaved = interleaved;
+        self
+    }
+}
+
+/// Cosines and sines for a run of positions, in f64: made once, used for every head and layer.
+///
+/// The angle of pair i at position p is p * theta^(-2i/d), in f64; its sine and cosine are within 1 ULP for every
+/// angle, however large.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeTable {
+    cos: Vec<f64>,
+    sin: Vec<f64>,
+    positions: usize,
+    half: usize,
+    interleaved: bool,
+}
+
+impl RopeTable {
+    /// The table for rows of `cols` columns at these positions.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta out of its range,
+    /// [`Error::Backend`].
+    pub fn new(positions: &[i64], cols: usize, options: &Rope) -> Result<Self> {
+        if cols % 2 == 1 {
+            return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));
+        }
+        if !(options.theta.is_finite() && options.theta > 0.0) {
+            return Err(Error::invalid(OP, "theta", options.theta, "finite and above 0"));
+        }
+        let half = cols / 2;
+        let frequencies = Token::current()?.run(Frequencies { theta: options.theta, half });
+        let (cos, sin) = cpu::rope::table(positions, &frequencies);
+        Ok(RopeTable { cos, sin, positions: positions.len(), half, interleaved: options.interleaved })
+    }
+
+    /// How many positions it has.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    fn kernel(&self, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
+        if cols != 2 * self.half {
+            return Err(Error::shape(OP, "x", format!("{cols} columns"), format!("{}, the table's,", 2 * self.half)));
+        }
+        if rows > 0 && (self.positions == 0 || rows % self.positions != 0) {
+            return Err(Error::shape(OP, "x", format!("{rows} rows"), format!("a multiple of the {} positions", self.positions)));
+        }
+        Ok(cpu::rope::Rope {
+            cos: (&self.cos).into(),
+            sin: (&self.sin).into(),
+            layout: Layout { repeat: 1, period: self.positions.max(1), batch_rows: rows.max(1), batch_stride: 0 },
+            interleaved: self.interleaved,
+        })
+    }
+}
+
+/// Cosines and sines that were made elsewhere, of any float type: `[positions, cols / 2]` for all of a batch, or for
+/// each entry of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GivenTable<'a> {
+    pub cos: Floats<'a>,
+    pub sin: Floats<'a>,
+    pub layout: Layout,
+    pub interleaved: bool,
+}
+
+impl<'a> GivenTable<'a> {
+    pub fn kernel(self) -> cpu::rope::Rope<'a> {
+        let GivenTable { cos, sin, layout, interleaved } = self;
+        cpu::rope::Rope { cos, sin, layout, interleaved }
+    }
+}
+
+/// Rotary embedding: rotates each pair of columns by the angle of the row's position.
+///
+/// # Formula
+/// ```text
+/// (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2i/d)
+/// ```
+///
+/// # Shapes
+/// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The result
+/// has as many elements as `x`, without gaps.
+///
+/// # Special values
+/// | pair | result |
+/// |---|---|
+/// | a NaN or an infinity | NaN or infinite in this pair only |
+/// | no columns | nothing |
+///
+/// # Accuracy
+/// f32: 0.501 ULP of the larger of |a| and |b|, and more exactly half an ULP of the result wherever the two products
+/// do not cancel. f16, bf16: 0.51 ULP of that. f64: 2 ULP of that.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] where the table's columns or positions do not fit, [`Error::Backend`].
+///
+/// # Panics
+/// Never.
+///
+/// # Source
+/// Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
+///
+/// # Example
+/// ```
+/// use evenkeel::{Rope, RopeTable, Rows, rope};
+/// // A position at which an angle in f32 would be off by whole radians.
+/// let table = RopeTable::new(&[1_000_000_000_000], 2, &Rope::default())?;
+/// let y = rope(Rows::new(&[1.0f32, 0.0], 1, 2)?, &table)?;
+/// assert_eq!(y, [0.79145765, -0.61123896]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
+    let (rows, cols) = (x.rows(), x.cols());
+    new_vec(rows * cols, |out| rope_into(x, RowsMut::new(out, rows, cols)?, table))
+}
+
+/// [`rope`] into `out`, which has the shape of `x`; returns the memory of `out`.
+pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &RopeTable) -> Result<&'a mut [E]> {
+    same_lanes(OP, "out", &out.geometry, &x.geometry)?;
+    let kernel = table.kernel(x.rows(), x.cols())?;
+    let (written, met) = E::rope(x.into(), out.into(), kernel)?;
+    settle(OP, met)?;
+    Ok(written)
+}
+
+/// [`rope`] in place.
+pub fn rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable) -> Result<()> {
+    let kernel = table.kernel(x.rows(), x.cols())?;
+    let met = E::rope_in_place(OP, x.into(), kernel)?;
+    settle(OP, met)
+}

@@ -1,0 +1,302 @@
+//! Checked views: the only doors through which shapes come in.
+//!
+//! [`Rows`] are runs along the last axis, [`Lanes`] runs along any axis. A view is checked once, when it is made, and
+//! kernels trust it. Rows that overlap are refused.
+
+#![forbid(unsafe_code)]
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::simd::Output;
+use std::fmt;
+
+/// The most axes a view can have.
+pub const MAX_RANK: usize = 8;
+
+/// The lengths of the axes, at most [`MAX_RANK`] of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    dims: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Shape {
+    /// A shape of the given axes.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for more than [`MAX_RANK`] axes, or more elements than a `usize` counts.
+    pub fn new(dims: &[usize]) -> Result<Self> {
+        if dims.len() > MAX_RANK {
+            return Err(Error::shape("view", "shape", format!("{} axes", dims.len()), format!("at most {MAX_RANK}")));
+        }
+        let nonzero = dims.iter().filter(|&&d| d > 0);
+        if nonzero.copied().try_fold(1usize, usize::checked_mul).is_none() {
+            return Err(Error::shape("view", "shape", format!("{dims:?}"), "a count of elements below 2^64"));
+        }
+        let mut shape = Shape { dims: [1; MAX_RANK], rank: dims.len() };
+        shape.dims[..dims.len()].copy_from_slice(dims);
+        Ok(shape)
+    }
+
+    /// The lengths.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// How many axes there are.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many elements there are.
+    pub fn elements(&self) -> usize {
+        self.dims().iter().product()
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dims().fmt(f)
+    }
+}
+
+/// How a view lies in memory: `outer` groups of `[len, inner]`, each `stride` elements behind the one before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Geometry {
+    pub shape: Shape,
+    /// The axis along which lanes run.
+    pub axis: usize,
+    pub stride: usize,
+}
+
+impl Geometry {
+    fn rows(shape: Shape, stride: usize) -> Self {
+        Geometry { shape, axis: shape.rank() - 1, stride }
+    }
+
+    pub fn outer(&self) -> usize {
+        self.shape.dims()[..self.axis].iter().product()
+    }
+
+    pub fn len(&self) -> usize {
+        self.shape.dims()[self.axis]
+    }
+
+    pub fn inner(&self) -> usize {
+        self.shape.dims()[self.axis + 1..].iter().product()
+    }
+
+    /// Lanes in all.
+    pub fn lanes(&self) -> usize {
+        self.outer() * self.inner()
+    }
+
+    /// Elements that the view spans, gaps between rows included.
+    fn span(&self) -> usize {
+        match self.outer() {
+            0 => 0,
+            outer => (outer - 1) * self.stride + self.len() * self.inner(),
+        }
+    }
+
+    /// Without gaps.
+    pub fn is_dense(&self) -> bool {
+        self.outer() <= 1 || self.stride == self.len() * self.inner()
+    }
+
+    fn strided(rows: usize, cols: usize, stride: usize) -> Result<Self> {
+        if stride < cols {
+            return Err(Error::shape("view", "stride", stride.to_string(), format!("at least the {cols} columns, so that rows do not overlap")));
+        }
+        if rows.checked_mul(stride).is_none() {
+            return Err(Error::shape("view", "stride", format!("{rows} x {stride}"), "a count of elements below 2^64"));
+        }
+        Ok(Geometry::rows(Shape::new(&[rows, cols])?, stride))
+    }
+
+    fn shaped(dims: &[usize], axis: isize) -> Result<Self> {
+        let shape = Shape::new(dims)?;
+        let rank = shape.rank() as isize;
+        let index = if axis < 0 { axis + rank } else { axis };
+        if index < 0 || index >= rank {
+            let range = if rank == 0 {
+                "an axis of the shape, which has none".into()
+            } else {
+                format!("in {} ..= {}", -rank, rank - 1)
+            };
+            return Err(Error::invalid("view", "axis", axis, range));
+        }
+        let axis = index as usize;
+        let stride = shape.dims()[axis..].iter().product();
+        Ok(Geometry { shape, axis, stride })
+    }
+
+    fn check(&self, len: usize, exact: bool) -> Result<()> {
+        let span = self.span();
+        if len < span || (exact && len != span) {
+            let least = if exact { "" } else { "at least " };
+            return Err(Error::shape("view", "data", format!("{len} elements"), format!("{least}{span} for shape {:?}", self.shape)));
+        }
+        Ok(())
+    }
+}
+
+macro_rules! views {
+    ($(#[$rows_doc:meta])* $rows:ident, $(#[$lanes_doc:meta])* $lanes:ident, $data:ty, $from:ty, $convert:expr, ($($extra:tt)*)) => {
+        $(#[$rows_doc])*
+        pub struct $rows<'a, E> {
+            pub(crate) data: $data,
+            pub(crate) geometry: Geometry,
+        }
+
+        $(#[$lanes_doc])*
+        pub struct $lanes<'a, E> {
+            pub(crate) data: $data,
+            pub(crate) geometry: Geometry,
+        }
+
+        impl<'a, E: Element> $rows<'a, E> {
+            fn make(data: $from, geometry: Geometry, exact: bool) -> Result<Self> {
+                let data: $data = $convert(data);
+                geometry.check(data.len(), exact)?;
+                $($extra)*(&data, &geometry)?;
+                Ok(Self { data, geometry })
+            }
+
+            /// `rows` rows of `cols` columns, one behind the other.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless there are `rows * cols` elements.
+            pub fn new(data: $from, rows: usize, cols: usize) -> Result<Self> {
+                Self::make(data, Geometry::rows(Shape::new(&[rows, cols])?, cols), true)
+            }
+
+            /// Rows whose starts are `stride` elements apart; what lies between them is not touched.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] where the stride is below `cols`, or there are too few elements.
+            pub fn strided(data: $from, rows: usize, cols: usize, stride: usize) -> Result<Self> {
+                Self::make(data, Geometry::strided(rows, cols, stride)?, false)
+            }
+
+            /// The rows along the last axis of a tensor of this shape; masks broadcast to the shape.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless the elements are as many as the shape has, [`Error::InvalidArgument`]
+            /// for a shape without axes.
+            pub fn shaped(data: $from, dims: &[usize]) -> Result<Self> {
+                Self::make(data, Geometry::shaped(dims, -1)?, true)
+            }
+
+            /// How many rows there are.
+            pub fn rows(&self) -> usize {
+                self.geometry.lanes()
+            }
+
+            /// How many columns there are.
+            pub fn cols(&self) -> usize {
+                self.geometry.len()
+            }
+        }
+
+        impl<'a, E: Element> $lanes<'a, E> {
+            fn make(data: $from, geometry: Geometry) -> Result<Self> {
+                let data: $data = $convert(data);
+                geometry.check(data.len(), true)?;
+                Ok(Self { data, geometry })
+            }
+
+            /// The lanes of length `len` through a block of shape `[outer, len, inner]`.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless there are `outer * len * inner` elements.
+            pub fn new(data: $from, outer: usize, len: usize, inner: usize) -> Result<Self> {
+                Self::make(data, Geometry::shaped(&[outer, len, inner], 1)?)
+            }
+
+            /// The lanes along one axis of a tensor of this shape; a negative axis counts from the last.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless the elements are as many as the shape has, [`Error::InvalidArgument`]
+            /// for an axis that the shape does not have.
+            pub fn shaped(data: $from, dims: &[usize], axis: isize) -> Result<Self> {
+                Self::make(data, Geometry::shaped(dims, axis)?)
+            }
+
+            /// How many lanes there are.
+            pub fn lanes(&self) -> usize {
+                self.geometry.lanes()
+            }
+
+            /// The length of a lane.
+            #[allow(clippy::len_without_is_empty)]
+            pub fn len(&self) -> usize {
+                self.geometry.len()
+            }
+        }
+
+        impl<'a, E> From<$rows<'a, E>> for $lanes<'a, E> {
+            fn from(rows: $rows<'a, E>) -> Self {
+                $lanes { data: rows.data, geometry: rows.geometry }
+            }
+        }
+    };
+}
+
+views!(
+    /// Rows to read: runs along the last axis, `[rows, cols]`.
+    ///
+    /// ```
+    /// use evenkeel::Rows;
+    /// let x = Rows::new(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3)?;
+    /// assert_eq!((x.rows(), x.cols()), (2, 3));
+    /// assert!(Rows::new(&[1.0f32, 2.0], 2, 3).is_err());
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    #[derive(Clone, Copy, Debug)]
+    Rows,
+    /// Lanes to read: runs along any axis, `[outer, len, inner]`.
+    ///
+    /// ```
+    /// use evenkeel::{Lanes, Softmax, softmax};
+    /// // Softmax down the columns of a 2 x 3 matrix.
+    /// let x = Lanes::shaped(&[0.0f32, 1.0, 2.0, 0.0, 1.0, 2.0], &[2, 3], 0)?;
+    /// assert_eq!(softmax(x, &Softmax::default())?, [0.5; 6]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    #[derive(Clone, Copy, Debug)]
+    Lanes,
+    &'a [E],
+    &'a [E],
+    std::convert::identity,
+    (any_memory)
+);
+
+views!(
+    /// Rows to write: as [`Rows`], over a slice or over memory that is not initialised yet.
+    RowsMut,
+    /// Lanes to write: as [`Lanes`], over a slice or over memory that is not initialised yet.
+    LanesMut,
+    Output<'a, E>,
+    impl Into<Output<'a, E>>,
+    Into::into,
+    (dense_or_initialised)
+);
+
+fn any_memory<E>(_: &&[E], _: &Geometry) -> Result<()> {
+    Ok(())
+}
+
+/// Memory between rows is never written, so it can't be handed back as values unless it held some.
+fn dense_or_initialised<E>(data: &Output<'_, E>, geometry: &Geometry) -> Result<()> {
+    if data.is_initialised() || (geometry.is_dense() && data.len() == geometry.span()) {
+        return Ok(());
+    }
+    Err(Error::shape("view", "uninitialised memory", format!("a stride of {}", geometry.stride), "rows without gaps"))
+}
+
+impl<'a, E: Element> Rows<'a, E> {
+    pub(crate) fn row(&self, index: usize) -> &'a [E] {
+        &self.data[index * self.geometry.stride..][..self.cols()]
+    }
+}

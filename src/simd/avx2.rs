@@ -1,0 +1,442 @@
+//! AVX2 with FMA and F16C: sixteen f32 in two registers, sixteen f64 in four.
+
+use super::block::{Float, Int, Isa, Select, MaskBits};
+use super::level::Kernel;
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
+
+/// The token: exists only where the CPU has the instructions.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token, if this CPU and operating system have what it needs.
+    pub fn detect() -> Option<Self> {
+        let found =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        found.then_some(Avx2(()))
+    }
+
+    /// Runs the kernel in code compiled for these instructions.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inner<K: Kernel>(isa: Avx2, kernel: K) -> K::Out {
+            kernel.run(isa)
+        }
+        // SAFETY: the token proves the features.
+        unsafe { inner(self, kernel) }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct F32([__m256; 2]);
+#[derive(Clone, Copy)]
+pub struct F64([__m256d; 4]);
+#[derive(Clone, Copy)]
+pub struct I32([__m256i; 2]);
+#[derive(Clone, Copy)]
+pub struct I64([__m256i; 4]);
+/// All bits of a lane set, or none.
+#[derive(Clone, Copy)]
+pub struct M32([__m256; 2]);
+/// All bits of a lane set, or none.
+#[derive(Clone, Copy)]
+pub struct M64([__m256d; 4]);
+
+/// An expression over the registers of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
+macro_rules! each {
+    (two $i:ident => $e:expr) => {
+        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        unsafe {
+            [
+                { const $i: usize = 0; $e },
+                { const $i: usize = 1; $e },
+            ]
+        }
+    };
+    (four $i:ident => $e:expr) => {
+        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        unsafe {
+            [
+                { const $i: usize = 0; $e },
+                { const $i: usize = 1; $e },
+                { const $i: usize = 2; $e },
+                { const $i: usize = 3; $e },
+            ]
+        }
+    };
+}
+
+macro_rules! operators {
+    ($type:ident, $count:ident, $($trait:ident $method:ident $intrinsic:ident),*) => {$(
+        impl $trait for $type {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, o: Self) -> Self {
+                $type(each!($count I => $intrinsic(self.0[I], o.0[I])))
+            }
+        }
+    )*};
+}
+operators!(F32, two, Add add _mm256_add_ps, Sub sub _mm256_sub_ps, Mul mul _mm256_mul_ps, Div div _mm256_div_ps);
+operators!(F64, four, Add add _mm256_add_pd, Sub sub _mm256_sub_pd, Mul mul _mm256_mul_pd, Div div _mm256_div_pd);
+operators!(I32, two, Add add _mm256_add_epi32, Sub sub _mm256_sub_epi32, BitAnd bitand _mm256_and_si256, BitOr bitor _mm256_or_si256);
+operators!(I64, four, Add add _mm256_add_epi64, Sub sub _mm256_sub_epi64, BitAnd bitand _mm256_and_si256, BitOr bitor _mm256_or_si256);
+operators!(M32, two, BitAnd bitand _mm256_and_ps, BitOr bitor _mm256_or_ps);
+operators!(M64, four, BitAnd bitand _mm256_and_pd, BitOr bitor _mm256_or_pd);
+
+impl Not for M32 {
+    type Output = Self;
+    #[inline(always)]
+    fn not(self) -> Self {
+        M32(each!(two I => _mm256_xor_ps(self.0[I], _mm256_castsi256_ps(_mm256_set1_epi32(-1)))))
+    }
+}
+
+impl Not for M64 {
+    type Output = Self;
+    #[inline(always)]
+    fn not(self) -> Self {
+        M64(each!(four I => _mm256_xor_pd(self.0[I], _mm256_castsi256_pd(_mm256_set1_epi32(-1)))))
+    }
+}
+
+impl MaskBits for M32 {
+    #[inline(always)]
+    fn bits(self) -> u16 {
+        let [a, b] = each!(two I => _mm256_movemask_ps(self.0[I]));
+        (a | b << 8) as u16
+    }
+}
+
+impl MaskBits for M64 {
+    #[inline(always)]
+    fn bits(self) -> u16 {
+        let [a, b, c, d] = each!(four I => _mm256_movemask_pd(self.0[I]));
+        (a | b << 4 | c << 8 | d << 12) as u16
+    }
+}
+
+impl Select for F32 {
+    type Mask = M32;
+    #[inline(always)]
+    fn select(mask: M32, yes: Self, no: Self) -> Self {
+        F32(each!(two I => _mm256_blendv_ps(no.0[I], yes.0[I], mask.0[I])))
+    }
+}
+
+impl Select for F64 {
+    type Mask = M64;
+    #[inline(always)]
+    fn select(mask: M64, yes: Self, no: Self) -> Self {
+        F64(each!(four I => _mm256_blendv_pd(no.0[I], yes.0[I], mask.0[I])))
+    }
+}
+
+impl Select for I32 {
+    type Mask = M32;
+    #[inline(always)]
+    fn select(mask: M32, yes: Self, no: Self) -> Self {
+        I32(each!(two I => _mm256_blendv_epi8(no.0[I], yes.0[I], _mm256_castps_si256(mask.0[I]))))
+    }
+}
+
+impl Select for I64 {
+    type Mask = M64;
+    #[inline(always)]
+    fn select(mask: M64, yes: Self, no: Self) -> Self {
+        I64(each!(four I => _mm256_blendv_epi8(no.0[I], yes.0[I], _mm256_castpd_si256(mask.0[I]))))
+    }
+}
+
+impl Float for F32 {
+    type Bits = I32;
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        F32(each!(two I => _mm256_fmadd_ps(self.0[I], b.0[I], c.0[I])))
+    }
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        F32(each!(two I => _mm256_max_ps(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        F32(each!(two I => _mm256_min_ps(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        F32(each!(two I => _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0[I])))
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        F32(each!(two I => _mm256_sqrt_ps(self.0[I])))
+    }
+    #[inline(always)]
+    fn lt(self, o: Self) -> M32 {
+        M32(each!(two I => _mm256_cmp_ps::<_CMP_LT_OQ>(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn le(self, o: Self) -> M32 {
+        M32(each!(two I => _mm256_cmp_ps::<_CMP_LE_OQ>(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn eq(self, o: Self) -> M32 {
+        M32(each!(two I => _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn is_nan(self) -> M32 {
+        M32(each!(two I => _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0[I], self.0[I])))
+    }
+    #[inline(always)]
+    fn to_bits(self) -> I32 {
+        I32(each!(two I => _mm256_castps_si256(self.0[I])))
+    }
+    #[inline(always)]
+    fn from_bits(bits: I32) -> Self {
+        F32(each!(two I => _mm256_castsi256_ps(bits.0[I])))
+    }
+}
+
+impl Float for F64 {
+    type Bits = I64;
+
+    #[inline(always)]
+    fn mul_add(self, b: Self, c: Self) -> Self {
+        F64(each!(four I => _mm256_fmadd_pd(self.0[I], b.0[I], c.0[I])))
+    }
+    #[inline(always)]
+    fn max(self, o: Self) -> Self {
+        F64(each!(four I => _mm256_max_pd(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn min(self, o: Self) -> Self {
+        F64(each!(four I => _mm256_min_pd(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        F64(each!(four I => _mm256_andnot_pd(_mm256_set1_pd(-0.0), self.0[I])))
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        F64(each!(four I => _mm256_sqrt_pd(self.0[I])))
+    }
+    #[inline(always)]
+    fn lt(self, o: Self) -> M64 {
+        M64(each!(four I => _mm256_cmp_pd::<_CMP_LT_OQ>(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn le(self, o: Self) -> M64 {
+        M64(each!(four I => _mm256_cmp_pd::<_CMP_LE_OQ>(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn eq(self, o: Self) -> M64 {
+        M64(each!(four I => _mm256_cmp_pd::<_CMP_EQ_OQ>(self.0[I], o.0[I])))
+    }
+    #[inline(always)]
+    fn is_nan(self) -> M64 {
+        M64(each!(four I => _mm256_cmp_pd::<_CMP_UNORD_Q>(self.0[I], self.0[I])))
+    }
+    #[inline(always)]
+    fn to_bits(self) -> I64 {
+        I64(each!(four I => _mm256_castpd_si256(self.0[I])))
+    }
+    #[inline(always)]
+    fn from_bits(bits: I64) -> Self {
+        F64(each!(four I => _mm256_castsi256_pd(bits.0[I])))
+    }
+}
+
+impl Int for I32 {
+    #[inline(always)]
+    fn shl<const N: i32>(self) -> Self {
+        I32(each!(two I => _mm256_sll_epi32(self.0[I], _mm_cvtsi32_si128(N))))
+    }
+    #[inline(always)]
+    fn shr<const N: i32>(self) -> Self {
+        I32(each!(two I => _mm256_srl_epi32(self.0[I], _mm_cvtsi32_si128(N))))
+    }
+    #[inline(always)]
+    fn eq(self, o: Self) -> M32 {
+        M32(each!(two I => _mm256_castsi256_ps(_mm256_cmpeq_epi32(self.0[I], o.0[I]))))
+    }
+}
+
+impl Int for I64 {
+    #[inline(always)]
+    fn shl<const N: i32>(self) -> Self {
+        I64(each!(four I => _mm256_sll_epi64(self.0[I], _mm_cvtsi32_si128(N))))
+    }
+    #[inline(always)]
+    fn shr<const N: i32>(self) -> Self {
+        I64(each!(four I => _mm256_srl_epi64(self.0[I], _mm_cvtsi32_si128(N))))
+    }
+    #[inline(always)]
+    fn eq(self, o: Self) -> M64 {
+        M64(each!(four I => _mm256_castsi256_pd(_mm256_cmpeq_epi64(self.0[I], o.0[I]))))
+    }
+}
+
+// SAFETY: `Avx2` is constructed by `detect` alone, after the features were found.
+unsafe impl Isa for Avx2 {
+    type F32 = F32;
+    type F64 = F64;
+    type I32 = I32;
+    type I64 = I64;
+    type M32 = M32;
+    type M64 = M64;
+    type Table = __m256;
+
+    #[inline(always)]
+    fn outline<K: Kernel>(self, kernel: K) -> K::Out {
+        self.run(kernel)
+    }
+    #[inline(always)]
+    fn f32(self, value: f32) -> F32 {
+        F32(each!(two _I => _mm256_set1_ps(value)))
+    }
+    #[inline(always)]
+    fn f64(self, value: f64) -> F64 {
+        F64(each!(four _I => _mm256_set1_pd(value)))
+    }
+    #[inline(always)]
+    fn i32(self, value: i32) -> I32 {
+        I32(each!(two _I => _mm256_set1_epi32(value)))
+    }
+    #[inline(always)]
+    fn i64(self, value: i64) -> I64 {
+        I64(each!(four _I => _mm256_set1_epi64x(value)))
+    }
+    #[inline(always)]
+    fn mask_wide(self, bits: u16) -> M64 {
+        M64(each!(four I => {
+            let lane_bits = _mm256_setr_epi64x(1, 2, 4, 8);
+            let all = _mm256_set1_epi64x(i64::from(bits >> (4 * I)));
+            _mm256_castsi256_pd(_mm256_cmpeq_epi64(_mm256_and_si256(all, lane_bits), lane_bits))
+        }))
+    }
+    #[inline(always)]
+    fn table(self, values: &[f32; 8]) -> __m256 {
+        // SAFETY: eight floats are read where eight floats are; the token proves the instruction.
+        unsafe { _mm256_loadu_ps(values.as_ptr()) }
+    }
+    #[inline(always)]
+    fn lookup(self, table: __m256, index: I32) -> F32 {
+        F32(each!(two I => _mm256_permutevar8x32_ps(table, index.0[I])))
+    }
+    #[inline(always)]
+    fn widen(self, value: F32) -> F64 {
+        F64(each!(four I => {
+            let register = value.0[I / 2];
+            let half =
+                if I % 2 == 0 { _mm256_castps256_ps128(register) } else { _mm256_extractf128_ps::<1>(register) };
+            _mm256_cvtps_pd(half)
+        }))
+    }
+    #[inline(always)]
+    fn narrow(self, value: F64) -> F32 {
+        F32(each!(two I => {
+            let low = _mm256_castps128_ps256(_mm256_cvtpd_ps(value.0[2 * I]));
+            _mm256_insertf128_ps::<1>(low, _mm256_cvtpd_ps(value.0[2 * I + 1]))
+        }))
+    }
+    #[inline(always)]
+    fn fold_pairs(self, a: F64, b: F64) -> F64 {
+        F64(each!(four I => {
+            let from = if I < 2 { a } else { b };
+            let pairs = _mm256_hadd_pd(from.0[2 * (I % 2)], from.0[2 * (I % 2) + 1]);
+            _mm256_permute4x64_pd::<0b11_01_10_00>(pairs)
+        }))
+    }
+    #[inline(always)]
+    fn load_f64(self, from: &[f64; 16]) -> F64 {
+        // Inside the array: the four registers cover its sixteen elements.
+        F64(each!(four I => _mm256_loadu_pd(from.as_ptr().add(4 * I))))
+    }
+    #[inline(always)]
+    fn load_f32(self, from: &[f32; 16]) -> F32 {
+        // Inside the array: the two registers cover its sixteen elements.
+        F32(each!(two I => _mm256_loadu_ps(from.as_ptr().add(8 * I))))
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &[f16; 16]) -> F32 {
+        // Inside the array: the two halves cover its sixteen elements.
+        F32(each!(two I => _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().add(8 * I).cast()))))
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &[bf16; 16]) -> F32 {
+        // Inside the array: the two halves cover its sixteen elements.
+        F32(each!(two I => {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(8 * I).cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }))
+    }
+    #[inline(always)]
+    fn load_flags(self, from: &[u8; 16]) -> M32 {
+        // Inside the array: the two halves cover its sixteen elements.
+        let zero = M32(each!(two I => {
+            let wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().add(8 * I).cast()));
+            _mm256_castsi256_ps(_mm256_cmpeq_epi32(wide, _mm256_setzero_si256()))
+        }));
+        !zero
+    }
+    #[inline(always)]
+    fn store_f64(self, value: F64, to: &mut [MaybeUninit<f64>; 16]) {
+        // Inside the array: the four registers cover its sixteen elements.
+        each!(four I => _mm256_storeu_pd(to.as_mut_ptr().cast::<f64>().add(4 * I), value.0[I]));
+    }
+    #[inline(always)]
+    fn store_f32(self, value: F32, to: &mut [MaybeUninit<f32>; 16]) {
+        // Inside the array: the two registers cover its sixteen elements.
+        each!(two I => _mm256_storeu_ps(to.as_mut_ptr().cast::<f32>().add(8 * I), value.0[I]));
+    }
+    #[inline(always)]
+    fn store_f16(self, value: F32, to: &mut [MaybeUninit<f16>; 16]) {
+        // Inside the array: the two halves cover its sixteen elements.
+        each!(two I => {
+            let rounded = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value.0[I]);
+            _mm_storeu_si128(to.as_mut_ptr().add(8 * I).cast(), rounded)
+        });
+    }
+    #[inline(always)]
+    fn store_bf16(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
+        let rounded = each!(two I => {
+            let bits = _mm256_castps_si256(value.0[I]);
+            let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even);
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(value.0[I], value.0[I]));
+            _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), nan))
+        });
+        // SAFETY: 32 bytes are written where there is room for 32; the token proves the instructions.
+        unsafe {
+            // Packing works within 128-bit halves; the permutation puts the quarters back in order.
+            let packed = _mm256_packus_epi32(rounded[0], rounded[1]);
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+        }
+    }
+    #[inline(always)]
+    fn array_f32(self, value: F32) -> [f32; 16] {
+        let mut out = [0.0; 16];
+        // Inside the array: the two registers cover its sixteen elements.
+        each!(two I => _mm256_storeu_ps(out.as_mut_ptr().add(8 * I), value.0[I]));
+        out
+    }
+    #[inline(always)]
+    fn array_f64(self, value: F64) -> [f64; 16] {
+        let mut out = [0.0; 16];
+        // Inside the array: the four registers cover its sixteen elements.
+        each!(four I => _mm256_storeu_pd(out.as_mut_ptr().add(4 * I), value.0[I]));
+        out
+    }
+    #[inline(always)]
+    fn array_i32(self, value: I32) -> [i32; 16] {
+        let mut out = [0; 16];
+        // Inside the array: the two registers cover its sixteen elements.
+        each!(two I => _mm256_storeu_si256(out.as_mut_ptr().add(8 * I).cast(), value.0[I]));
+        out
+    }
+}

@@ -1,0 +1,192 @@
+//! Which instruction set runs: the best the CPU has, unless `EVENKEEL_SIMD` or [`with_level`] says otherwise.
+
+use super::block::Isa;
+use super::portable::Portable;
+use crate::error::{Error, Result};
+use std::cell::Cell;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+use super::{avx2::Avx2, avx512::Avx512};
+
+/// The environment variable that forces an instruction set.
+const VARIABLE: &str = "EVENKEEL_SIMD";
+
+/// An instruction set. All give the same bits; only the time differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Plain Rust, vectorised by the compiler for the target; every machine has it.
+    Portable,
+    /// AVX2 with FMA and F16C.
+    Avx2,
+    /// AVX-512 F, VL, BW and DQ.
+    Avx512,
+}
+
+impl Level {
+    /// Every level, the slowest first.
+    pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
+
+    /// Whether this machine can run it.
+    pub fn is_available(self) -> bool {
+        Token::new(self).is_some()
+    }
+
+    /// The name that `EVENKEEL_SIMD` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+        }
+    }
+
+    fn best() -> Self {
+        *Self::ALL.iter().rev().find(|l| l.is_available()).unwrap_or(&Level::Portable)
+    }
+
+    fn require(self) -> Result<Token> {
+        Token::new(self).ok_or_else(|| Error::Backend {
+            backend: self.name().into(),
+            reason: format!("this machine does not have it; the best it has is {}", Self::best()),
+        })
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    /// Reads `portable`, `avx2`, `avx512` or `auto` (the best this machine has).
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::best()),
+            _ => Self::ALL.into_iter().find(|l| l.name() == name).ok_or_else(|| Error::Backend {
+                backend: name.into(),
+                reason: "unknown instruction set; there are auto, portable, avx2 and avx512".into(),
+            }),
+        }
+    }
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Token>> = const { Cell::new(None) };
+}
+
+/// The instruction set that ops called from this thread run with: the innermost [`with_level`], else
+/// `EVENKEEL_SIMD`, else the best the machine has.
+///
+/// # Errors
+/// [`Error::Backend`] where `EVENKEEL_SIMD` names one that is unknown or not there; every op returns the same.
+///
+/// ```
+/// println!("running on {}", evenkeel::simd::level()?);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn level() -> Result<Level> {
+    Token::current().map(Token::level)
+}
+
+/// Runs `f` with the ops that it calls from this thread on `level`.
+///
+/// # Errors
+/// [`Error::Backend`] where this machine does not have it; `f` is then not called.
+///
+/// ```
+/// use evenkeel::simd::{Level, with_level};
+/// let a = with_level(Level::Portable, || evenkeel::exp(&[1.0f32, -2.5]))??;
+/// let b = evenkeel::exp(&[1.0f32, -2.5])?;
+/// assert_eq!(a, b); // the same bits
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Result<R> {
+    /// Puts the outer choice back, also when `f` unwinds.
+    struct Restore(Option<Token>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    let token = level.require()?;
+    let _restore = Restore(FORCED.replace(Some(token)));
+    Ok(f())
+}
+
+/// A computation written over any instruction set.
+pub trait Kernel {
+    type Out;
+    /// Must be `#[inline(always)]`, like everything it calls: what is not inlined loses the instructions.
+    fn run<I: Isa>(self, isa: I) -> Self::Out;
+}
+
+/// A level that was found on this machine.
+#[derive(Clone, Copy)]
+pub enum Token {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Token {
+    fn new(level: Level) -> Option<Self> {
+        match level {
+            Level::Portable => Some(Token::Portable(Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Avx2::detect().map(Token::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Avx512::detect().map(Token::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx2 | Level::Avx512 => None,
+        }
+    }
+
+    /// The choice for ops called from this thread.
+    pub fn current() -> Result<Self> {
+        static CHOSEN: OnceLock<Result<Token>> = OnceLock::new();
+        if let Some(forced) = FORCED.get() {
+            return Ok(forced);
+        }
+        CHOSEN
+            .get_or_init(|| match std::env::var_os(VARIABLE) {
+                None => Level::best().require(),
+                Some(name) => name.to_string_lossy().parse::<Level>().and_then(Level::require),
+            })
+            .clone()
+            .map_err(|e| match e {
+                Error::Backend { backend, reason } => {
+                    Error::Backend { backend: format!("{VARIABLE}={backend}"), reason }
+                }
+                other => other,
+            })
+    }
+
+    fn level(self) -> Level {
+        match self {
+            Token::Portable(_) => Level::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => Level::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => Level::Avx512,
+        }
+    }
+
+    /// Runs the kernel in code compiled for this level.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
+        match self {
+            Token::Portable(isa) => kernel.run(isa),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(isa) => isa.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(isa) => isa.run(kernel),
+        }
+    }
+}

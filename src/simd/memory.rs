@@ -1,0 +1,139 @@
+//! Memory that may not be initialised yet, and the proof that it was written.
+
+use std::mem::MaybeUninit;
+
+/// Where an op writes: a slice, or memory that is not initialised yet.
+///
+/// Made by `into()` from either, so it is seldom named: every `_into` form takes both.
+///
+/// ```
+/// let mut out = Vec::<f32>::with_capacity(2);
+/// let written: &mut [f32] = evenkeel::exp_into(&[0.0f32, 1.0], out.spare_capacity_mut())?;
+/// assert_eq!(written[0], 1.0);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub struct Output<'a, T> {
+    memory: &'a mut [MaybeUninit<T>],
+    initialised: bool,
+}
+
+impl<'a, T: Copy> From<&'a mut [T]> for Output<'a, T> {
+    fn from(memory: &'a mut [T]) -> Self {
+        let len = memory.len();
+        let start = memory.as_mut_ptr().cast::<MaybeUninit<T>>();
+        // SAFETY: `MaybeUninit<T>` has the layout of `T`, the borrow is taken over whole, and this crate writes only
+        // initialised values through it.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        Output { memory, initialised: true }
+    }
+}
+
+impl<'a, T: Copy> From<&'a mut Vec<T>> for Output<'a, T> {
+    fn from(memory: &'a mut Vec<T>) -> Self {
+        memory.as_mut_slice().into()
+    }
+}
+
+impl<'a, T: Copy, const N: usize> From<&'a mut [T; N]> for Output<'a, T> {
+    fn from(memory: &'a mut [T; N]) -> Self {
+        memory.as_mut_slice().into()
+    }
+}
+
+impl<'a, T: Copy> From<&'a mut [MaybeUninit<T>]> for Output<'a, T> {
+    fn from(memory: &'a mut [MaybeUninit<T>]) -> Self {
+        Output { memory, initialised: false }
+    }
+}
+
+impl<'a, T> Output<'a, T> {
+    /// The memory as values, if it holds any.
+    pub(crate) fn into_values(self) -> Option<&'a mut [T]> {
+        if !self.initialised {
+            return None;
+        }
+        let (start, len) = (self.memory.as_mut_ptr().cast::<T>(), self.memory.len());
+        // SAFETY: the borrow is handed on whole, and the memory came from a slice of values.
+        Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    }
+
+    pub(crate) fn is_initialised(&self) -> bool {
+        self.initialised
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The memory to write, and what turns the count of elements written into a plain slice.
+    pub(crate) fn start(self) -> (&'a mut [MaybeUninit<T>], Finish<'a, T>) {
+        let finish = Finish {
+            start: self.memory.as_mut_ptr().cast(),
+            len: self.memory.len(),
+            initialised: self.initialised,
+            lifetime: std::marker::PhantomData,
+        };
+        (self.memory, finish)
+    }
+}
+
+/// See [`Output::start`].
+pub struct Finish<'a, T> {
+    start: *mut T,
+    len: usize,
+    initialised: bool,
+    lifetime: std::marker::PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T> Finish<'a, T> {
+    /// The memory as a slice of values.
+    ///
+    /// Memory that was not initialised must have been written whole: `written` is the sum of what
+    /// [`Span`](super::Span)s of disjoint parts reported.
+    pub fn done(self, written: super::Written) -> &'a mut [T] {
+        assert!(self.initialised || written.0 == self.len, "{} of {} elements written", written.0, self.len);
+        // SAFETY: pointer and length are those of the exclusive borrow that `start` took for 'a, and whoever had the
+        // memory in between has given it back; every element was initialised before or has been written, above.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+}
+
+/// A vector of `len` elements written by `fill`, which gets uninitialised memory and returns it initialised.
+pub fn new_vec<T: Copy, E>(
+    len: usize,
+    fill: impl for<'a> FnOnce(&'a mut [MaybeUninit<T>]) -> Result<&'a mut [T], E>,
+) -> Result<Vec<T>, E> {
+    let mut vec = Vec::with_capacity(len);
+    let room = &mut vec.spare_capacity_mut()[..len];
+    let start = room.as_ptr().cast::<T>();
+    let filled = fill(room)?;
+    assert!(std::ptr::eq(filled.as_ptr(), start) && filled.len() == len, "the filled memory is another's");
+    // SAFETY: `filled` is a slice of initialised values over exactly the first `len` elements of the capacity.
+    unsafe { vec.set_len(len) };
+    Ok(vec)
+}
+
+/// Two vectors of `len` elements, as [`new_vec`] makes one.
+pub fn new_vecs<T: Copy, E>(
+    len: usize,
+    fill: impl for<'a> FnOnce([&'a mut [MaybeUninit<T>]; 2]) -> Result<[&'a mut [T]; 2], E>,
+) -> Result<[Vec<T>; 2], E> {
+    let mut vecs = [Vec::with_capacity(len), Vec::with_capacity(len)];
+    let rooms = vecs.each_mut().map(|vec| &mut vec.spare_capacity_mut()[..len]);
+    let starts = rooms.each_ref().map(|room| room.as_ptr().cast::<T>());
+    let filled = fill(rooms)?;
+    for (filled, start) in filled.iter().zip(starts) {
+        assert!(std::ptr::eq(filled.as_ptr(), start) && filled.len() == len, "the filled memory is another's");
+    }
+    for vec in &mut vecs {
+        // SAFETY: both filled slices are initialised values over exactly the first `len` elements of the capacity.
+        unsafe { vec.set_len(len) };
+    }
+    Ok(vecs)
+}
+
+/// Flags as the bytes that kernels read.
+pub fn flags_from_bools(flags: &[bool]) -> &[u8] {
+    // SAFETY: a bool is one byte, 0 or 1, so any bool is a valid u8.
+    unsafe { std::slice::from_raw_parts(flags.as_ptr().cast(), flags.len()) }
+}

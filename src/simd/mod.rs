@@ -1,0 +1,33 @@
+//! Instruction sets, and all `unsafe` code of the CPU.
+//!
+//! Kernels are written once, over blocks of sixteen lanes ([`Isa`]), and are safe code: a block type can only be made
+//! through an instruction-set token, and a token only where the CPU has the instructions. Sixteen is the block on
+//! every machine (one AVX-512 register, two AVX2 registers, an array), so lane order, tails and sums are the same
+//! everywhere by construction.
+//!
+//! Rules that every implementation keeps, tested in `tests/simd.rs`: arithmetic is IEEE 754 with round to nearest
+//! even and subnormals; `mul_add` is fused; `a.max(b)` is `if a > b { a } else { b }` and `a.min(b)` is
+//! `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does not; comparisons with NaN are false.
+
+mod block;
+mod level;
+mod memory;
+mod portable;
+mod rows;
+mod slice;
+mod storage;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+pub use level::{Level, level, with_level};
+pub use memory::Output;
+pub use storage::Storage;
+
+pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
+pub(crate) use level::{Kernel, Token};
+pub(crate) use memory::{flags_from_bools, new_vec, new_vecs};
+pub(crate) use rows::{Work, run};
+pub(crate) use slice::{LANES, Span, Written, block, fold, padded};

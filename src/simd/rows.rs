@@ -1,0 +1,94 @@
+//! Work that can be cut between rows: over threads, then over the instruction set.
+
+use super::block::Isa;
+use super::level::{Kernel, Token};
+use crate::error::Result;
+#[cfg(feature = "parallel")]
+use std::sync::{Mutex, PoisonError};
+
+/// A computation on rows that do not depend on one another.
+pub trait Work: Sized + Send {
+    /// What it yields beside what it writes.
+    type Out: Send;
+    /// How many rows there are.
+    fn rows(&self) -> usize;
+    /// Elements in a row: the measure of what a row costs.
+    fn cols(&self) -> usize;
+    /// The first `at` rows, and the rest.
+    fn split_at(self, at: usize) -> (Self, Self);
+    /// The yields of two neighbouring parts, together.
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out;
+    /// All rows. `#[inline(always)]`, like everything it calls.
+    fn run<I: Isa>(self, isa: I) -> Self::Out;
+}
+
+/// Runs the work with the instruction set of the calling thread, on the current rayon pool if it is large enough.
+///
+/// How it is cut never shows: rows do not depend on one another.
+pub fn run<W: Work>(work: W) -> Result<W::Out> {
+    let token = Token::current()?;
+    Ok(cut(work, token))
+}
+
+struct All<W>(W);
+
+impl<W: Work> Kernel for All<W> {
+    type Out = W::Out;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> W::Out {
+        self.0.run(isa)
+    }
+}
+
+#[cfg(feature = "parallel")]
+fn cut<W: Work>(work: W, token: Token) -> W::Out {
+    /// Elements below which a part is not worth a thread: some 5 microseconds of softmax.
+    const SMALLEST_PART: usize = 1 << 15;
+    const MOST_PARTS: usize = 64;
+
+    let (rows, cols) = (work.rows(), work.cols().max(1));
+    // Four parts a thread, so that one that is held up does not hold up all.
+    let parts = (4 * rayon::current_num_threads()).min(MOST_PARTS);
+    let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols).max(1);
+    if rayon::current_num_threads() == 1 || rows < 2 * rows_a_part {
+        return token.run(All(work));
+    }
+    // Each part and what comes of it sit in a place of their own, which only one thread touches.
+    let mut places: [Mutex<(Option<W>, Option<W::Out>)>; MOST_PARTS] = std::array::from_fn(|_| Mutex::default());
+    let mut rest = Some(work);
+    let mut count = 0;
+    while let Some(work) = rest.take() {
+        let part = if work.rows() > rows_a_part && count + 1 < MOST_PARTS {
+            let (part, more) = work.split_at(rows_a_part);
+            rest = Some(more);
+            part
+        } else {
+            work
+        };
+        places[count] = Mutex::new((Some(part), None));
+        count += 1;
+    }
+    spread(count, &|i| {
+        let mut place = places[i].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = place.0.take() {
+            place.1 = Some(token.run(All(part)));
+        }
+    });
+    let outs = places.into_iter().filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner).1);
+    match outs.reduce(W::join) {
+        Some(out) => out,
+        None => unreachable!("the first part was run"),
+    }
+}
+
+/// Calls `run` with each number below `parts`, on the current pool. Not generic, so that it is compiled once.
+#[cfg(feature = "parallel")]
+fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {
+    use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+    (0..parts).into_par_iter().with_max_len(1).for_each(run);
+}
+
+#[cfg(not(feature = "parallel"))]
+fn cut<W: Work>(work: W, token: Token) -> W::Out {
+    token.run(All(work))
+}

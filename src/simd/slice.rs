@@ -1,0 +1,224 @@
+//! Loops over slices in blocks of sixteen: the one place that owns tails.
+
+use super::block::Isa;
+use super::storage::Storage;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Add;
+
+/// Lanes of a block.
+pub const LANES: usize = 16;
+
+/// How many elements of an output were written; see [`Finish::done`](super::memory::Finish::done).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Written(pub(super) usize);
+
+impl Add for Written {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Written(self.0 + other.0)
+    }
+}
+
+impl<T> From<&mut [T]> for Written {
+    /// A slice that a [`Span`] returned was written whole.
+    fn from(slice: &mut [T]) -> Self {
+        Written(slice.len())
+    }
+}
+
+/// A source and a destination of equal length that are the same memory or do not overlap: a kernel written over it
+/// works in place and out of place.
+pub struct Span<'a, S, D> {
+    source: *const S,
+    to: *mut MaybeUninit<D>,
+    len: usize,
+    lifetime: PhantomData<(&'a [S], &'a mut [D])>,
+}
+
+impl<'a, T: Storage> Span<'a, T, T> {
+    pub fn in_place(data: &'a mut [T]) -> Self {
+        let to = data.as_mut_ptr();
+        Span { source: to.cast_const(), to: to.cast(), len: data.len(), lifetime: PhantomData }
+    }
+}
+
+impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
+    pub fn new(source: &'a [S], to: &'a mut [MaybeUninit<D>]) -> Self {
+        assert_eq!(source.len(), to.len(), "a span's ends differ in length");
+        Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), lifetime: PhantomData }
+    }
+
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What is to be read. In place, it is gone once something was written.
+    #[inline(always)]
+    pub fn source(&self) -> &[S] {
+        // SAFETY: built from a borrow of `len` values that lives for 'a; writing consumes the span, so nothing is
+        // written while this borrow of it lives.
+        unsafe { std::slice::from_raw_parts(self.source, self.len) }
+    }
+
+    /// The first `at` elements, and the rest.
+    #[inline(always)]
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        assert!(at <= self.len, "split at {at} of {}", self.len);
+        // SAFETY: `at` is within both allocations.
+        let (source, to) = unsafe { (self.source.add(at), self.to.add(at)) };
+        (Span { len: at, ..self }, Span { source, to, len: self.len - at, lifetime: PhantomData })
+    }
+
+    /// Writes `value` everywhere.
+    #[inline(always)]
+    pub fn fill(self, value: D) -> &'a mut [D] {
+        for i in 0..self.len {
+            // SAFETY: inside the destination.
+            unsafe { (*self.to.add(i)).write(value) };
+        }
+        self.written()
+    }
+
+    /// Writes `values`, which has the span's length.
+    #[inline(always)]
+    pub fn copy_from(self, values: &[D]) -> &'a mut [D] {
+        assert_eq!(values.len(), self.len);
+        for (i, value) in values.iter().enumerate() {
+            // SAFETY: inside the destination.
+            unsafe { (*self.to.add(i)).write(*value) };
+        }
+        self.written()
+    }
+
+    /// `f` over every element as f32, with the index of the block that it is in.
+    #[inline(always)]
+    pub fn map<I: Isa>(self, isa: I, f: impl Fn(usize, I::F32) -> I::F32) -> &'a mut [D] {
+        self.blocks(
+            #[inline(always)]
+            |i, from| f(i, S::load(isa, from)),
+            #[inline(always)]
+            |value, to| D::store(isa, value, to),
+        )
+    }
+
+    /// As [`Span::map`], in f64.
+    #[inline(always)]
+    pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
+        self.blocks(
+            #[inline(always)]
+            |i, from| f(i, S::load_wide(isa, from)),
+            #[inline(always)]
+            |value, to| D::store_wide(isa, value, to),
+        )
+    }
+
+    /// Writes `f` of each block of `values`, which has the span's length; the source is not read.
+    #[inline(always)]
+    pub fn map_from<I: Isa, T: Storage>(
+        self,
+        isa: I,
+        values: &[T],
+        f: impl Fn(usize, I::F32) -> I::F32,
+    ) -> &'a mut [D] {
+        assert_eq!(values.len(), self.len);
+        Span::<T, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.map(isa, f)
+    }
+
+    /// As [`Span::map_from`], in f64.
+    #[inline(always)]
+    pub fn map_from_wide<I: Isa, T: Storage>(
+        self,
+        isa: I,
+        values: &[T],
+        f: impl Fn(usize, I::F64) -> I::F64,
+    ) -> &'a mut [D] {
+        assert_eq!(values.len(), self.len);
+        Span::<T, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.map_wide(isa, f)
+    }
+
+    /// As [`Span::map_from`], from f64 lanes to f32 lanes.
+    #[inline(always)]
+    pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
+        assert_eq!(values.len(), self.len);
+        Span::<f64, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.blocks(
+            #[inline(always)]
+            |_, from| f(isa.load_f64(from)),
+            #[inline(always)]
+            |value, to| D::store(isa, value, to),
+        )
+    }
+
+    /// Loads, computes and stores block by block; the last, shorter one goes through buffers, in which a value that is
+    /// there stands for those that are missing. The body is compiled once: kernels are long.
+    #[inline(always)]
+    fn blocks<V>(
+        self,
+        compute: impl Fn(usize, &[S; LANES]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
+    ) -> &'a mut [D] {
+        let whole = self.len / LANES;
+        let rest = self.len % LANES;
+        let mut from_buffer = [MaybeUninit::<S>::uninit(); LANES];
+        let mut to_buffer = [MaybeUninit::<D>::uninit(); LANES];
+        if rest > 0 {
+            let from = &self.source()[LANES * whole..];
+            from_buffer = padded(from, from[0]).map(MaybeUninit::new);
+        }
+        for i in 0..whole + usize::from(rest > 0) {
+            let (from, to) = if i < whole {
+                // SAFETY: sixteen elements from 16 * i on are inside both ends.
+                unsafe { (self.source.add(LANES * i), self.to.add(LANES * i)) }
+            } else {
+                (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr())
+            };
+            // SAFETY: sixteen values are there, in the source or in the buffer just filled.
+            let value = compute(i, unsafe { &*from.cast() });
+            // SAFETY: there is room for sixteen, and the reference to the source is gone.
+            store(value, unsafe { &mut *to.cast() });
+        }
+        for (i, value) in to_buffer[..rest].iter().enumerate() {
+            // SAFETY: inside the destination.
+            unsafe { *self.to.add(LANES * whole + i) = *value };
+        }
+        self.written()
+    }
+
+    /// Every method that ends in this has written all of the destination.
+    #[inline(always)]
+    fn written(self) -> &'a mut [D] {
+        // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.
+        unsafe { std::slice::from_raw_parts_mut(self.to.cast(), self.len) }
+    }
+}
+
+/// Folds over the blocks of `source`, the last one padded with `pad`; `f` gets the block's index.
+#[inline(always)]
+pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; LANES]) -> A) -> A {
+    let (blocks, rest) = source.as_chunks::<LANES>();
+    let buffer = padded(rest, pad);
+    let mut acc = init;
+    for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
+        acc = f(acc, i, blocks.get(i).unwrap_or(&buffer));
+    }
+    acc
+}
+
+/// The block of this index, with `pad` behind the last element.
+#[inline(always)]
+pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
+    let values = values.get(index * LANES..).unwrap_or(&[]);
+    match values.first_chunk::<LANES>() {
+        Some(block) => *block,
+        None => padded(values, pad),
+    }
+}
+
+/// The values, at most sixteen, with `pad` behind them.
+#[inline(always)]
+pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; LANES] {
+    let mut block = [pad; LANES];
+    block[..values.len()].copy_from_slice(values);
+    block
+}

@@ -1,0 +1,125 @@
+//! How each storage type reaches the lanes and comes back.
+
+use super::block::{Float, Isa, Select};
+use crate::element::{Element, Limits};
+use half::{bf16, f16};
+use std::fmt::Debug;
+use std::mem::MaybeUninit;
+
+/// Loads and stores of one storage type; sealed, the part of [`Element`] that kernels use.
+///
+/// Loads are exact but for `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and make
+/// every NaN [`Element::NAN`].
+pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
+    #[doc(hidden)]
+    fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
+    #[doc(hidden)]
+    fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
+    #[doc(hidden)]
+    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
+    #[doc(hidden)]
+    fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
+    /// The value rounded to this type and widened again.
+    #[doc(hidden)]
+    fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
+}
+
+#[inline(always)]
+fn canonical<I: Isa>(isa: I, value: I::F32) -> I::F32 {
+    I::F32::select(value.is_nan(), isa.f32(f32::NAN), value)
+}
+
+impl Storage for f64 {
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
+        isa.narrow(isa.load_f64(from))
+    }
+    #[inline(always)]
+    fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64 {
+        isa.load_f64(from)
+    }
+    #[inline(always)]
+    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+        Self::store_wide(isa, isa.widen(value), to);
+    }
+    #[inline(always)]
+    fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
+        isa.store_f64(I::F64::select(value.is_nan(), isa.f64(f64::NAN), value), to);
+    }
+    #[inline(always)]
+    fn round_wide<I: Isa>(_: I, value: I::F64) -> I::F64 {
+        value
+    }
+}
+
+impl Storage for f32 {
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
+        isa.load_f32(from)
+    }
+    #[inline(always)]
+    fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64 {
+        isa.widen(isa.load_f32(from))
+    }
+    #[inline(always)]
+    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+        isa.store_f32(canonical(isa, value), to);
+    }
+    #[inline(always)]
+    fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
+        Self::store(isa, isa.narrow(value), to);
+    }
+    #[inline(always)]
+    fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64 {
+        isa.widen(isa.narrow(value))
+    }
+}
+
+macro_rules! half_storage {
+    ($type:ident, $load:ident, $store:ident) => {
+        impl Storage for $type {
+            #[inline(always)]
+            fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
+                isa.$load(from)
+            }
+            #[inline(always)]
+            fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64 {
+                isa.widen(isa.$load(from))
+            }
+            #[inline(always)]
+            fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+                isa.$store(canonical(isa, value), to);
+            }
+            #[inline(always)]
+            fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
+                // Rounded in f64 to what the type can hold, so the two conversions that follow are exact.
+                let rounded = round_to(isa, value, &<$type as Element>::LIMITS);
+                isa.$store(canonical(isa, isa.narrow(rounded)), to);
+            }
+            #[inline(always)]
+            fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64 {
+                let limits = &<$type as Element>::LIMITS;
+                let rounded = round_to(isa, value, limits);
+                let infinity = isa.f64(f64::INFINITY).to_bits() | (value.to_bits() & isa.i64(i64::MIN));
+                let over = isa.f64(limits.max).lt(rounded.abs());
+                I::F64::select(over, I::F64::from_bits(infinity), rounded)
+            }
+        }
+    };
+}
+half_storage!(f16, load_f16, store_f16);
+half_storage!(bf16, load_bf16, store_bf16);
+
+/// The nearest number of a narrower format, ties to even, in one rounding: adding and taking away 1.5 * 2^52 units in
+/// the last place of that format leaves the rounded value. Overflow is left to the conversion that follows.
+#[inline(always)]
+fn round_to<I: Isa>(isa: I, value: I::F64, limits: &Limits) -> I::F64 {
+    const EXPONENT: i64 = 0x7ff0_0000_0000_0000;
+    let top = 2.0 / limits.epsilon * limits.max;
+    let power = I::F64::from_bits(value.to_bits() & isa.i64(EXPONENT));
+    let power = power.max(isa.f64(limits.min_normal)).min(isa.f64(top));
+    let shift = power * isa.f64(1.5 * (1u64 << (53 - limits.digits)) as f64);
+    let rounded = (value + shift) - shift;
+    // Numbers that round to zero keep their sign.
+    I::F64::from_bits(rounded.to_bits() | (value.to_bits() & isa.i64(i64::MIN)))
+}
