@@ -1,1 +1,68 @@
-pub fn x(){}
+//! The accuracy that is promised, as a table that tests assert.
+//!
+//! Bounds are in ULP of the storage type, against the exact result for the inputs as given. A bound is of the result
+//! itself ([`Of::Result`]) unless terms can cancel in it; then it is of the largest of those terms
+//! ([`Of::LargestTerm`]), which the op's page names.
+
+#![forbid(unsafe_code)]
+
+use crate::element::DType;
+
+/// What a bound's ULP is taken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// The exact result.
+    Result,
+    /// The largest of the terms that the result is the sum of.
+    LargestTerm,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Bound {
+    /// The op's name.
+    pub op: &'static str,
+    /// The storage type.
+    pub dtype: DType,
+    /// The largest error; 0.5 is correct rounding.
+    pub ulps: f64,
+    /// What the ULP is of.
+    pub of: Of,
+}
+
+macro_rules! table {
+    ($($op:literal $of:ident: F64 $f64:literal, F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
+        /// Every op in every storage type, on the CPU.
+        pub const TABLE: &[Bound] = &[$(
+            Bound { op: $op, dtype: DType::F64, ulps: $f64, of: Of::$of },
+            Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
+            Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
+            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, of: Of::$of },
+        )*];
+    };
+}
+
+table! {
+    "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "layer_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "log_softmax" LargestTerm: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
+    "logsumexp" LargestTerm: F64 2.0, F32 1.0, F16 0.51, BF16 0.51;
+    "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
+    "sample" Result: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
+    "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "silu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+    "softmax" Result: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
+}
+
+/// The bound of an op in a storage type, if there is such an op.
+///
+/// ```
+/// use evenkeel::{DType, accuracy};
+/// assert_eq!(accuracy::bound("softmax", DType::F32).map(|b| b.ulps), Some(2.0));
+/// ```
+pub fn bound(op: &str, dtype: DType) -> Option<&'static Bound> {
+    TABLE.iter().find(|bound| bound.op == op && bound.dtype == dtype)
+}

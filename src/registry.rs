@@ -1,1 +1,67 @@
+//! The one list of ops, and what supports what.
+//!
+//! Tests, benches, fuzzing and the documentation go by it: an op that is missing somewhere is found by
+//! `tests/coverage.rs`.
 
+#![forbid(unsafe_code)]
+
+use crate::element::DType;
+
+/// Where an op can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// This crate's kernels on the CPU, on any instruction set.
+    Cpu,
+}
+
+/// What an op works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Each element by itself.
+    Elementwise,
+    /// Lanes along an axis, one result for each element.
+    Lanes,
+    /// Lanes along an axis, one result for each lane.
+    Reduction,
+    /// Rows of logits, tokens.
+    Sampler,
+}
+
+/// An op.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Op {
+    /// Its name: of the function, of its file in every room, and in errors and reports.
+    pub name: &'static str,
+    /// What it works on.
+    pub kind: Kind,
+    /// The storage types that a backend takes.
+    pub support: &'static [(Backend, &'static [DType])],
+}
+
+const CPU: &[(Backend, &[DType])] = &[(Backend::Cpu, &DType::ALL)];
+
+const fn op(name: &'static str, kind: Kind) -> Op {
+    Op { name, kind, support: CPU }
+}
+
+/// Every op.
+///
+/// ```
+/// use evenkeel::registry::{Backend, OPS};
+/// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
+/// ```
+pub const OPS: &[Op] = &[
+    op("exp", Kind::Elementwise),
+    op("layer_norm", Kind::Lanes),
+    op("log", Kind::Elementwise),
+    op("log_softmax", Kind::Lanes),
+    op("logsumexp", Kind::Reduction),
+    op("rms_norm", Kind::Lanes),
+    op("rope", Kind::Lanes),
+    op("sample", Kind::Sampler),
+    op("sigmoid", Kind::Elementwise),
+    op("silu", Kind::Elementwise),
+    op("softmax", Kind::Lanes),
+];
