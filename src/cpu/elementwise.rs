@@ -75,7 +75,7 @@ fn sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
     let zero = isa.f64(0.0);
     let minus = isa.f64(lowest::<E>()).max(zero - x.abs());
-    let t = exp_parts(isa, minus, zero);
+    let t = exp_parts(isa, minus, zero).normalised();
     let (t_high, t_low) = exp_below_one(isa, &t, minus);
     let (d, d_low) = fast_two_sum(one, t_high);
     let d_low = d_low + t_low;

@@ -3,7 +3,7 @@
 use crate::element::{DType, Element};
 use crate::simd::{Float, Int, Isa, Select};
 
-/// `(hi + lo) * 2^exponent`, with `|lo|` far below `|hi|`.
+/// `(hi + lo) * 2^exponent`, with `|lo|` at most a quarter of `|hi|`.
 #[derive(Clone, Copy)]
 pub struct Wide<I: Isa> {
     pub hi: I::F64,
@@ -20,6 +20,13 @@ pub fn fast_two_sum<F: Float>(a: F, b: F) -> (F, F) {
 }
 
 impl<I: Isa> Wide<I> {
+    /// The same sum with a low part below half a unit in the last place of the high one.
+    #[inline(always)]
+    pub fn normalised(self) -> Self {
+        let (hi, lo) = fast_two_sum(self.hi, self.lo);
+        Wide { hi, lo, ..self }
+    }
+
     /// The f64 whose store as `E` is the result rounded once.
     ///
     /// For `E` narrower than f64 the sum is rounded to odd, which makes the rounding of the store the only one that

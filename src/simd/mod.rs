@@ -5,7 +5,7 @@
 //! every machine (one AVX-512 register, two AVX2 registers, an array), so lane order, tails and sums are the same
 //! everywhere by construction.
 //!
-//! Rules that every implementation keeps, tested in `tests/simd.rs`: arithmetic is IEEE 754 with round to nearest
+//! Rules that every implementation keeps, tested in `tests.rs`: arithmetic is IEEE 754 with round to nearest
 //! even and subnormals; `mul_add` is fused; `a.max(b)` is `if a > b { a } else { b }` and `a.min(b)` is
 //! `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does not; comparisons with NaN are false.
 
@@ -16,6 +16,8 @@ mod portable;
 mod rows;
 mod slice;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
