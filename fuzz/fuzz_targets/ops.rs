@@ -1,0 +1,142 @@
+//! Any bits into any op: the contract holds. Driven by the registry, so an op that it does not know fails here.
+
+#![no_main]
+
+use arbitrary::{Arbitrary, Unstructured};
+use evenkeel::registry::OPS;
+use evenkeel::simd::{Level, with_level};
+use evenkeel::{
+    Draw, Element, Error, FullyMasked, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, Rows, SamplerConfig,
+    Softmax,
+};
+use half::{bf16, f16};
+use libfuzzer_sys::fuzz_target;
+
+/// A call: which op, on what shape, with which options. Options take any value, in their range or not.
+#[derive(Arbitrary, Debug)]
+struct Call {
+    op: u8,
+    dtype: u8,
+    rows: u8,
+    cols: u8,
+    level: u8,
+    scale: f64,
+    softcap: Option<f64>,
+    causal: bool,
+    keep: Option<u64>,
+    policy: u8,
+    eps: f64,
+    before_weight: bool,
+    offset: f64,
+    theta: f64,
+    interleaved: bool,
+    positions: [i64; 3],
+    temperature: f64,
+    top_k: Option<u16>,
+    top_p: Option<f64>,
+    min_p: Option<f64>,
+    seed: u64,
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut bytes = Unstructured::new(data);
+    let Ok(call) = Call::arbitrary(&mut bytes) else { return };
+    let bits = bytes.take_rest();
+    match call.dtype % 4 {
+        0 => check(&call, &elements(bits, f64::from_le_bytes)),
+        1 => check(&call, &elements(bits, f32::from_le_bytes)),
+        2 => check(&call, &elements(bits, f16::from_le_bytes)),
+        _ => check(&call, &elements(bits, bf16::from_le_bytes)),
+    }
+});
+
+fn elements<T, const N: usize>(bytes: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
+}
+
+fn check<E: Element>(call: &Call, data: &[E]) {
+    let (rows, cols) = (usize::from(call.rows % 5), usize::from(call.cols));
+    if data.is_empty() {
+        return;
+    }
+    // As many elements as the shape has, over and over again.
+    let x: Vec<E> = data.iter().copied().cycle().take(rows * cols).collect();
+    let level = Level::ALL[usize::from(call.level) % 3];
+    let first = run(call, &x, rows, cols);
+    if level.is_available() {
+        let Ok(second) = with_level(level, || run(call, &x, rows, cols)) else { return };
+        assert_eq!(first, second, "{level} differs");
+    }
+}
+
+/// The output's bits, or the error.
+fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec<u64>, String> {
+    let name = OPS[usize::from(call.op) % OPS.len()].name;
+    let view = Rows::new(x, rows, cols).map_err(|e| e.to_string())?;
+    let flags: Vec<bool> = (0..cols).map(|i| call.keep.is_none_or(|bits| bits >> (i % 64) & 1 == 1)).collect();
+    let mut mask = Mask::keep(&flags, &[cols]);
+    if call.causal {
+        mask = mask.and_causal();
+    }
+    let policy = [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error][usize::from(call.policy) % 3];
+    let mut softmax = Softmax::default().scale(call.scale).mask(&mask).fully_masked(policy);
+    if let Some(cap) = call.softcap {
+        softmax = softmax.softcap(cap);
+    }
+    let finite = |row: &[E]| row.iter().all(|v| v.widen().is_finite());
+    let y = match name {
+        "exp" => evenkeel::exp(x),
+        "log" => evenkeel::log(x),
+        "sigmoid" => evenkeel::sigmoid(x),
+        "silu" => evenkeel::silu(x),
+        "softmax" => evenkeel::softmax(view, &softmax),
+        "log_softmax" => evenkeel::log_softmax(view, &softmax),
+        "logsumexp" => evenkeel::logsumexp(view, &softmax),
+        "rms_norm" => {
+            let rounding = if call.before_weight { Rounding::BeforeWeight } else { Rounding::Once };
+            let options = RmsNorm::default().eps(call.eps).weight_offset(call.offset).rounding(rounding);
+            evenkeel::rms_norm(view, &options)
+        }
+        "layer_norm" => evenkeel::layer_norm(view, &LayerNorm::default().eps(call.eps)),
+        "rope" => {
+            let positions = &call.positions[..rows.clamp(1, 3)];
+            RopeTable::new(positions, cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
+                .and_then(|table| evenkeel::rope(view, &table))
+        }
+        "sample" => return sample(call, x, cols).map_err(|e| e.to_string()),
+        other => panic!("the fuzz target does not know the op {other}"),
+    };
+    let y = y.map_err(|e| e.to_string())?;
+    if cols > 0 && matches!(name, "softmax" | "layer_norm") {
+        for (row, y) in x.chunks(cols).zip(y.chunks(cols)) {
+            let total: f64 = y.iter().map(|v| v.widen()).sum();
+            if finite(row) {
+                assert!(finite(y), "{name}: finite in, not finite out: {row:?} gave {y:?}");
+                assert!(name != "softmax" || total < 1.1, "softmax sums to {total}");
+            }
+        }
+    }
+    Ok(y.iter().map(|v| v.bits()).collect())
+}
+
+fn sample<E: Element>(call: &Call, x: &[E], cols: usize) -> Result<Vec<u64>, Error> {
+    let mut config = SamplerConfig::default().temperature(call.temperature);
+    config.top_k = call.top_k.map(usize::from);
+    config.top_p = call.top_p;
+    config.min_p = call.min_p;
+    let sampler = config.validate()?;
+    let mut tokens = Vec::new();
+    for (row, logits) in x.chunks(cols.max(1)).enumerate() {
+        match sampler.sample(logits, Draw { seed: call.seed, row: row as u64, draw: 0 }) {
+            Ok(sampled) => {
+                assert!(logits[sampled.token as usize].widen() > f64::NEG_INFINITY, "a masked token was drawn");
+                assert!(sampled.kept > 0 && sampled.logprob <= 1e-9);
+                tokens.extend([u64::from(sampled.token), sampled.kept as u64, sampled.logprob.to_bits()]);
+            }
+            Err(Error::NonFiniteInput { index, .. }) => assert!(logits[index].widen().is_nan()),
+            Err(Error::EmptySupport { .. }) => assert!(logits.iter().all(|v| v.widen() == f64::NEG_INFINITY)),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(tokens)
+}
