@@ -1,6 +1,60 @@
-//! Numerics for inference and training engines that cannot blow up.
+//! Numerics for inference and training engines that cannot blow up: softmax with masks, log-softmax, norms, exp and
+//! log, rotary embeddings and sampling, for f64, f32, f16 and bf16.
+//!
+//! ```
+//! use evenkeel::{Mask, Rows, Softmax, softmax};
+//!
+//! // Attention scores of two queries over three keys; the first sequence is padded to nothing.
+//! let scores = [0.5f32, 2.0, -1.0, 0.5, 2.0, -1.0];
+//! let mask = Mask::causal().and_lengths(&[0, 3]);
+//! let (y, met) = evenkeel::report::scope(|| {
+//!     softmax(Rows::shaped(&scores, &[2, 1, 3])?, &Softmax::default().mask(&mask).scale(0.125))
+//! });
+//! assert_eq!(y?[..3], [0.0, 0.0, 0.0]); // not NaN
+//! assert_eq!(met.to_string(), "softmax: 1 of 2 rows wholly masked");
+//! # Ok::<(), evenkeel::Error>(())
+//! ```
+//!
+//! # The contract
+//!
+//! Every op keeps it, in every storage type, on every instruction set.
+//!
+//! 1. **Total.** Valid parameters and finite input give finite output, but where the exact result is beyond the type.
+//!    NaN in gives NaN in that row only; the sampler refuses it with a typed error. Masks are data, and one policy
+//!    ([`FullyMasked`]) says what a row with nothing to attend to gives. Nothing panics, and nothing is changed
+//!    silently: [`report::scope`] counts what the guards met.
+//! 2. **Accurate.** Sums are f64 or exact integers ([`math::sum`]), results are rounded once, at the store. The bounds
+//!    are in [`accuracy::TABLE`], in ULP, and tests assert that table against [`mod@reference`].
+//! 3. **Reproducible.** The same bits whatever the batch, the thread count, the instruction set or the machine. There
+//!    are no exceptions so far.
+//! 4. **Fast.** Kernels are vectorised for AVX-512 and AVX2 and chosen at run time ([`simd`]); nothing is optional
+//!    that guards.
+//!
+//! # Finding things
+//!
+//! - To make rows of a slice: [`Rows`], [`RowsMut`]; of any axis: [`Lanes`], [`LanesMut`].
+//! - To mask: [`Mask`]. To choose what a masked row gives: [`FullyMasked`].
+//! - To normalise, exponentiate, rotate, sample: the functions below. Each has an `_into` form, which takes a slice or
+//!   memory that is not initialised, and an `_in_place` form.
+//! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
+//! - To know the limits of a type: [`DType::limits`].
+//! - To check another implementation: [`mod@reference`].
+//!
+//! # Features
+//!
+//! | feature | default | what it adds, and what is lost without it |
+//! |---|---|---|
+//! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
+//! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
+//!
+//! # Where instructions are missing
+//!
+//! A fused multiply-add is part of the arithmetic. AVX2, AVX-512 and 64-bit ARM machines have it as an instruction; on
+//! others (x86-64 before 2013, WebAssembly) it is emulated exactly: the same bits, some 30 to 60 times slower.
 
 pub mod accuracy;
+#[cfg(feature = "candle")]
+pub mod candle;
 mod cpu;
 mod element;
 mod error;
@@ -13,9 +67,6 @@ pub mod registry;
 pub mod report;
 mod rows;
 pub mod simd;
-
-#[cfg(feature = "candle")]
-pub mod candle;
 
 pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
@@ -35,5 +86,5 @@ pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
 pub use ops::sigmoid::{sigmoid, sigmoid_in_place, sigmoid_into};
 pub use ops::silu::{silu, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
-pub use rows::{Lanes, LanesMut, Rows, RowsMut, Shape};
+pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;

@@ -40,7 +40,7 @@ const OP: &str = "logsumexp";
 /// ```
 /// use evenkeel::{Rows, Softmax, logsumexp};
 /// let y = logsumexp(Rows::new(&[1000.0f32, 1000.0], 1, 2)?, &Softmax::default())?;
-/// assert_eq!(y, [1000.6931]);
+/// assert_eq!(y, [1000.6932]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn logsumexp<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax<'_>) -> Result<Vec<E>> {

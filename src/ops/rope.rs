@@ -149,7 +149,7 @@ impl<'a> GivenTable<'a> {
 /// // A position at which an angle in f32 would be off by whole radians.
 /// let table = RopeTable::new(&[1_000_000_000_000], 2, &Rope::default())?;
 /// let y = rope(Rows::new(&[1.0f32, 0.0], 1, 2)?, &table)?;
-/// assert_eq!(y, [0.79145765, -0.61123896]);
+/// assert_eq!(y, [0.7914463, -0.6112387]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {

@@ -32,7 +32,7 @@ elementwise_op! {
     /// # Example
     /// ```
     /// let y = evenkeel::silu(&[1.0f32, -95.0])?;
-    /// assert_eq!(y, [0.7310586, -5.2447e-40]);
+    /// assert_eq!(y, [0.7310586, -5.24503e-40]);
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     silu, silu_into, silu_in_place
