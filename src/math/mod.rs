@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod exp;
+pub(crate) mod exp_pair;
 pub(crate) mod log;
 pub(crate) mod philox;
 pub(crate) mod softmax_exp;

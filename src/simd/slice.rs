@@ -62,6 +62,14 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         unsafe { std::slice::from_raw_parts(self.source, self.len) }
     }
 
+    /// What is to be read, if writing leaves it as it is.
+    #[inline(always)]
+    pub fn separate_source(&self) -> Option<&'a [S]> {
+        let apart = !std::ptr::addr_eq(self.source, self.to);
+        // SAFETY: the ends are the same memory or do not overlap; where they differ, the source is borrowed for 'a.
+        apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
+    }
+
     /// The first `at` elements, and the rest.
     #[inline(always)]
     pub fn split_at(self, at: usize) -> (Self, Self) {
@@ -94,7 +102,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// `f` over every element as f32, with the index of the block that it is in.
     #[inline(always)]
-    pub fn map<I: Isa>(self, isa: I, f: impl Fn(usize, I::F32) -> I::F32) -> &'a mut [D] {
+    pub fn map<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
         self.blocks(
             #[inline(always)]
             |i, from| f(i, S::load(isa, from)),
@@ -120,7 +128,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self,
         isa: I,
         values: &[T],
-        f: impl Fn(usize, I::F32) -> I::F32,
+        f: impl FnMut(usize, I::F32) -> I::F32,
     ) -> &'a mut [D] {
         assert_eq!(values.len(), self.len);
         Span::<T, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.map(isa, f)
@@ -155,7 +163,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     #[inline(always)]
     fn blocks<V>(
         self,
-        compute: impl Fn(usize, &[S; LANES]) -> V,
+        mut compute: impl FnMut(usize, &[S; LANES]) -> V,
         store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
     ) -> &'a mut [D] {
         let whole = self.len / LANES;
