@@ -5,8 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::reference::Real;
 use crate::cpu::Kernels;
+use crate::reference::Real;
 use crate::simd::Storage;
 use half::{bf16, f16};
 use std::fmt;

@@ -178,11 +178,7 @@ impl<'a> Mask<'a> {
 
     /// Whether nothing is masked and nothing added.
     pub fn is_none(&self) -> bool {
-        self.keep.is_empty()
-            && self.bias.is_empty()
-            && self.lengths.is_empty()
-            && !self.causal
-            && self.window.is_none()
+        self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty() && !self.causal && self.window.is_none()
     }
 
     /// The same mask with its data copied, free of borrows.
@@ -220,7 +216,12 @@ impl<'a> Mask<'a> {
         }
         let last_axis = geometry.axis + 1 == dims.len();
         if (self.causal || self.window.is_some()) && (!last_axis || dims.len() < 2) {
-            return Err(Error::invalid(op, "axis", geometry.axis, "the last of at least two for a causal or windowed mask"));
+            return Err(Error::invalid(
+                op,
+                "axis",
+                geometry.axis,
+                "the last of at least two for a causal or windowed mask",
+            ));
         }
         if self.window == Some(0) {
             return Err(Error::invalid(op, "window", 0, "at least 1"));

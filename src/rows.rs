@@ -106,7 +106,12 @@ impl Geometry {
 
     fn strided(rows: usize, cols: usize, stride: usize) -> Result<Self> {
         if stride < cols {
-            return Err(Error::shape("view", "stride", stride.to_string(), format!("at least the {cols} columns, so that rows do not overlap")));
+            return Err(Error::shape(
+                "view",
+                "stride",
+                stride.to_string(),
+                format!("at least the {cols} columns, so that rows do not overlap"),
+            ));
         }
         if rows.checked_mul(stride).is_none() {
             return Err(Error::shape("view", "stride", format!("{rows} x {stride}"), "a count of elements below 2^64"));
@@ -135,7 +140,12 @@ impl Geometry {
         let span = self.span();
         if len < span || (exact && len != span) {
             let least = if exact { "" } else { "at least " };
-            return Err(Error::shape("view", "data", format!("{len} elements"), format!("{least}{span} for shape {:?}", self.shape)));
+            return Err(Error::shape(
+                "view",
+                "data",
+                format!("{len} elements"),
+                format!("{least}{span} for shape {:?}", self.shape),
+            ));
         }
         Ok(())
     }

@@ -231,7 +231,7 @@ fn by_pairs<'a, I: Isa, E: Element, F: Function>(
             y
         },
     );
-    if x.len() % LANES > 0 {
+    if !x.len().is_multiple_of(LANES) {
         uncertain[x.len() / LANES] &= (1 << (x.len() % LANES)) - 1;
     }
     let count: u32 = uncertain.iter().map(|bits| bits.count_ones()).sum();

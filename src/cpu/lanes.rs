@@ -1,10 +1,10 @@
 //! Row kernels over whole views: every lane of a tensor, in place or not, cut over threads.
 
+use super::transpose::{gather, scatter};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::report::Counts;
 use crate::rows::{Geometry, Lanes, LanesMut};
-use super::transpose::{gather, scatter};
 use crate::simd::{self, Isa, Kernel, Span, Work, Written};
 use std::mem::MaybeUninit;
 
@@ -37,7 +37,8 @@ pub fn apply<'a, E: Element>(
 ) -> Result<(&'a mut [E], Met)> {
     let (to, finish) = out.data.start();
     let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
-    let (written, met) = simd::run(LaneWork { ends, geometry: x.geometry, groups: x.geometry.outer(), first: 0, kernel })?;
+    let (written, met) =
+        simd::run(LaneWork { ends, geometry: x.geometry, groups: x.geometry.outer(), first: 0, kernel })?;
     Ok((finish.done(written), met))
 }
 
@@ -62,7 +63,8 @@ impl<'a, E: Element> Ends<'a, E> {
 
     pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
         let stride = x.geometry.stride;
-        let data = x.data.into_values().ok_or_else(|| Error::shape(op, "x", "memory without values", "values to work on"))?;
+        let data =
+            x.data.into_values().ok_or_else(|| Error::shape(op, "x", "memory without values", "values to work on"))?;
         Ok(Ends::InPlace { data, stride })
     }
 

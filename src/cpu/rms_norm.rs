@@ -32,13 +32,7 @@ pub fn load_run<I: Isa>(isa: I, floats: Option<Floats<'_>>, start: usize, count:
 impl RmsNorm<'_> {
     /// Writes the norm of `x`, or of the span's own source.
     #[inline(always)]
-    fn write<I: Isa, E: Element>(
-        &self,
-        isa: I,
-        x: Option<&[E]>,
-        span: Span<'_, E, E>,
-        met: &mut Met,
-    ) -> Written {
+    fn write<I: Isa, E: Element>(&self, isa: I, x: Option<&[E]>, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let moments = Moments::rms(isa, x.unwrap_or_else(|| span.source()), self.eps);
         moments.count(&mut met.counts);
         let mut weights = [1.0; RUN];

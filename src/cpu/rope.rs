@@ -45,7 +45,8 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
             |scratch| {
                 let half = span.len() / 2;
                 let at = self.layout.table_row(index) * half;
-                let (table, values) = (room(&mut scratch.logits.f64s, 2 * half), room(&mut scratch.made.f64s, 4 * half));
+                let (table, values) =
+                    (room(&mut scratch.logits.f64s, 2 * half), room(&mut scratch.made.f64s, 4 * half));
                 let (cos, sin) = table.split_at_mut(half);
                 self.cos.read(isa, at..at + half, cos);
                 self.sin.read(isa, at..at + half, sin);

@@ -313,7 +313,9 @@ impl Live<'_> {
         for (b, max) in maxima.into_iter().enumerate() {
             if max >= bound {
                 let range = b * BLOCK..count.min((b + 1) * BLOCK);
-                found.extend(range.map(|i| Candidate { logit: self.logit(x, i), token: (self.columns.start + i) as u32 }));
+                found.extend(
+                    range.map(|i| Candidate { logit: self.logit(x, i), token: (self.columns.start + i) as u32 }),
+                );
             }
         }
         first_in_order(found, bound, k)

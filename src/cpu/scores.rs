@@ -83,8 +83,14 @@ pub enum Logits<'s> {
 /// e^(z - max) of a row, and what their sum needs.
 pub enum Exps<'s> {
     /// The sum by rule Q for a row of this length.
-    F32 { values: &'s [f32], sum: u64, row_len: usize },
-    F64 { values: &'s mut [f64] },
+    F32 {
+        values: &'s [f32],
+        sum: u64,
+        row_len: usize,
+    },
+    F64 {
+        values: &'s mut [f64],
+    },
 }
 
 /// Elements whose exponentials are summed while they are still in the first-level cache.
@@ -106,24 +112,12 @@ impl Scores<'_> {
 
     /// Reads a row: what it is, and its logits.
     #[inline(always)]
-    pub fn read<'s, I: Isa, E: Element>(
-        &self,
-        isa: I,
-        lane: usize,
-        x: &[E],
-        buffers: &'s mut Buffers,
-    ) -> Row<'s> {
+    pub fn read<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
         isa.outline(Read { scores: self, lane, x, buffers })
     }
 
     #[inline(always)]
-    fn read_inline<'s, I: Isa, E: Element>(
-        &self,
-        isa: I,
-        lane: usize,
-        x: &[E],
-        buffers: &'s mut Buffers,
-    ) -> Row<'s> {
+    fn read_inline<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
         let Buffers { f32s, f64s, flags } = buffers;
         let (low, high) = self.mask.map_or((0, x.len()), |mask| mask.bounds(lane));
         let (columns, x) = (low..high, &x[low..high]);

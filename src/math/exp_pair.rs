@@ -9,12 +9,7 @@ use super::softmax_exp::{PER_STEP, SHIFTER, STEP_HI, STEP_LO, TABLE_LOW, table};
 use crate::simd::{Float, Int, Isa};
 
 /// (e^r - 1 - r) / r^2 on |r| <= ln2/16, the first coefficient held at 1/2; error 2^-39.5.
-const POLY: [f32; 4] = [
-    0.5,
-    f32::from_bits(0x3e2a_aaab),
-    f32::from_bits(0x3d2a_ad29),
-    f32::from_bits(0x3c08_8b14),
-];
+const POLY: [f32; 4] = [0.5, f32::from_bits(0x3e2a_aaab), f32::from_bits(0x3d2a_ad29), f32::from_bits(0x3c08_8b14)];
 /// Bounds the error of hi + lo, relative to the power of two.
 const UNCERTAINTY: f32 = 2.9e-10;
 /// Beyond this the result may be subnormal or infinite.

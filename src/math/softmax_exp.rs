@@ -11,9 +11,8 @@
 use crate::simd::{Float, Int, Isa};
 
 /// f32(2^(j/8)).
-const TABLE: [u32; 8] = [
-    0x3f80_0000, 0x3f8b_95c2, 0x3f98_37f0, 0x3fa5_fed7, 0x3fb5_04f3, 0x3fc5_672a, 0x3fd7_44fd, 0x3fea_c0c7,
-];
+const TABLE: [u32; 8] =
+    [0x3f80_0000, 0x3f8b_95c2, 0x3f98_37f0, 0x3fa5_fed7, 0x3fb5_04f3, 0x3fc5_672a, 0x3fd7_44fd, 0x3fea_c0c7];
 /// (2^(j/8) - TABLE\[j\]) / TABLE\[j\].
 pub const TABLE_LOW: [f64; 8] = [
     0.0,

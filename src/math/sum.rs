@@ -85,7 +85,8 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 pub(crate) fn sum_q<I: Isa>(isa: I, terms: &[f32], row_len: usize) -> u64 {
     /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
     const RUN: usize = 256 * LANES;
-    let (offset, shift) = if unit_bits(row_len) == 45 { (1.5 / (1 << 22) as f32, 23) } else { (1.5 / (1 << 19) as f32, 20) };
+    let (offset, shift) =
+        if unit_bits(row_len) == 45 { (1.5 / (1 << 22) as f32, 23) } else { (1.5 / (1 << 19) as f32, 20) };
     let mut total = 0u64;
     for run in terms.chunks(RUN) {
         let zero = (isa.i32(0), isa.i32(0));

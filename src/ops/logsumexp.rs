@@ -56,7 +56,12 @@ pub fn logsumexp_into<'x, 'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     let (x, out) = (x.into(), out.into());
     if out.len() != x.lanes() {
-        return Err(Error::shape(OP, "out", format!("{} elements", out.len()), format!("one for each of {} lanes", x.lanes())));
+        return Err(Error::shape(
+            OP,
+            "out",
+            format!("{} elements", out.len()),
+            format!("one for each of {} lanes", x.lanes()),
+        ));
     }
     let scores = options.resolve(OP, &x.geometry)?;
     let (written, met) = E::logsumexp(x, out, scores)?;

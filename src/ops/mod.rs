@@ -42,9 +42,12 @@ fn same_lanes(op: &'static str, argument: &'static str, got: &Geometry, expected
 /// Checks an operand that has one value a column.
 fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats<'_>>, cols: usize) -> Result<()> {
     match operand {
-        Some(values) if values.len() != cols => {
-            Err(Error::shape(op, argument, format!("{} elements", values.len()), format!("one for each of {cols} columns")))
-        }
+        Some(values) if values.len() != cols => Err(Error::shape(
+            op,
+            argument,
+            format!("{} elements", values.len()),
+            format!("one for each of {cols} columns"),
+        )),
         _ => Ok(()),
     }
 }

@@ -133,7 +133,11 @@ pub fn rms_norm<E: Element>(x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec
 }
 
 /// [`rms_norm`] into `out`, which has the shape of `x`; returns the memory of `out`.
-pub fn rms_norm_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, options: &RmsNorm<'_>) -> Result<&'a mut [E]> {
+pub fn rms_norm_into<'a, E: Element>(
+    x: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    options: &RmsNorm<'_>,
+) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     let kernel = options.resolve(x.cols())?;
     let (written, met) = E::rms_norm(x.into(), out.into(), kernel)?;

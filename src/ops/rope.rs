@@ -84,8 +84,13 @@ impl RopeTable {
         if cols != 2 * self.half {
             return Err(Error::shape(OP, "x", format!("{cols} columns"), format!("{}, the table's,", 2 * self.half)));
         }
-        if rows > 0 && (self.positions == 0 || rows % self.positions != 0) {
-            return Err(Error::shape(OP, "x", format!("{rows} rows"), format!("a multiple of the {} positions", self.positions)));
+        if rows > 0 && (self.positions == 0 || !rows.is_multiple_of(self.positions)) {
+            return Err(Error::shape(
+                OP,
+                "x",
+                format!("{rows} rows"),
+                format!("a multiple of the {} positions", self.positions),
+            ));
         }
         Ok(cpu::rope::Rope {
             cos: (&self.cos).into(),

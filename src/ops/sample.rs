@@ -178,7 +178,12 @@ impl Sampler {
         draws: &[Draw],
     ) -> Result<Vec<Result<Sampled>>> {
         if draws.len() != logits.rows() {
-            return Err(Error::shape(OP, "draws", format!("{} entries", draws.len()), format!("one for each of {} rows", logits.rows())));
+            return Err(Error::shape(
+                OP,
+                "draws",
+                format!("{} entries", draws.len()),
+                format!("one for each of {} rows", logits.rows()),
+            ));
         }
         self.each_row(logits, mask, |logits, mask| E::draws(logits, mask, &self.config, draws))
     }
@@ -275,7 +280,7 @@ impl Distribution {
     /// The draw's 64 bits, times the total mass, over 2^64, is a number below the total; the token is the first whose
     /// running sum exceeds it, so a token of mass 0 is never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
-        let at = (u128::from(draw.bits()) * u128::from(self.total) >> 64) as u64;
+        let at = ((u128::from(draw.bits()) * u128::from(self.total)) >> 64) as u64;
         let mut sum = 0;
         let reached = |mass: &u64| {
             sum += mass;

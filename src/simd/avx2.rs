@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: sixteen f32 in two registers, sixteen f64 in four.
 
-use super::block::{Float, Int, Isa, Select, MaskBits};
+use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::level::Kernel;
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -333,7 +333,7 @@ unsafe impl Isa for Avx2 {
         F64(each!(four I => {
             let register = value.0[I / 2];
             let half =
-                if I % 2 == 0 { _mm256_castps256_ps128(register) } else { _mm256_extractf128_ps::<1>(register) };
+                if I.is_multiple_of(2) { _mm256_castps256_ps128(register) } else { _mm256_extractf128_ps::<1>(register) };
             _mm256_cvtps_pd(half)
         }))
     }

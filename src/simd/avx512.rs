@@ -1,6 +1,6 @@
 //! AVX-512 (F, VL, BW, DQ): sixteen f32 in one register, sixteen f64 in two.
 
-use super::block::{Float, Int, Isa, Select, MaskBits};
+use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::level::Kernel;
 use half::{bf16, f16};
 use std::arch::x86_64::*;

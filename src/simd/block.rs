@@ -13,9 +13,7 @@ pub trait Select: Copy {
 }
 
 /// Sixteen floats.
-pub trait Float:
-    Select + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
-{
+pub trait Float: Select + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     type Bits: Int<Mask = Self::Mask>;
 
     /// `self * b + c`, rounded once.
@@ -35,9 +33,7 @@ pub trait Float:
 }
 
 /// Sixteen integers; arithmetic wraps, shifts to the right are logical.
-pub trait Int:
-    Select + Add<Output = Self> + Sub<Output = Self> + BitAnd<Output = Self> + BitOr<Output = Self>
-{
+pub trait Int: Select + Add<Output = Self> + Sub<Output = Self> + BitAnd<Output = Self> + BitOr<Output = Self> {
     fn shl<const N: i32>(self) -> Self;
     fn shr<const N: i32>(self) -> Self;
     fn eq(self, other: Self) -> Self::Mask;

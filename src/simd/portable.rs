@@ -3,6 +3,9 @@
 //! Each operation is a function of its own, not inlined: sixteen lanes of a long kernel, spelled out, would take the
 //! compiler minutes.
 
+// Indexed loops over fixed arrays are what the vectoriser is sure of.
+#![allow(clippy::needless_range_loop)]
+
 use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::level::Kernel;
 use half::{bf16, f16};

@@ -40,6 +40,10 @@ impl<W: Work> Kernel for All<W> {
     }
 }
 
+/// Where a part waits, and then what came of it; only one thread touches it.
+#[cfg(feature = "parallel")]
+type Place<W> = Mutex<(Option<W>, Option<<W as Work>::Out>)>;
+
 #[cfg(feature = "parallel")]
 fn cut<W: Work>(work: W, token: Token) -> W::Out {
     /// Elements below which a part is not worth a thread: some 5 microseconds of softmax.
@@ -53,8 +57,7 @@ fn cut<W: Work>(work: W, token: Token) -> W::Out {
     if rayon::current_num_threads() == 1 || rows < 2 * rows_a_part {
         return token.run(All(work));
     }
-    // Each part and what comes of it sit in a place of their own, which only one thread touches.
-    let mut places: [Mutex<(Option<W>, Option<W::Out>)>; MOST_PARTS] = std::array::from_fn(|_| Mutex::default());
+    let mut places: [Place<W>; MOST_PARTS] = std::array::from_fn(|_| Mutex::default());
     let mut rest = Some(work);
     let mut count = 0;
     while let Some(work) = rest.take() {

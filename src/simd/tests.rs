@@ -222,12 +222,7 @@ impl Kernel for HalfTypes {
 }
 
 #[inline(always)]
-fn round_trips<I: Isa, E: Element>(
-    isa: I,
-    from_bits: fn(u16) -> E,
-    round: fn(f32) -> E,
-    widen: fn(E) -> f32,
-) {
+fn round_trips<I: Isa, E: Element>(isa: I, from_bits: fn(u16) -> E, round: fn(f32) -> E, widen: fn(E) -> f32) {
     let step = if cfg!(miri) { 1009 } else { 1 };
     for first in (0..=0xfff0u32).step_by(16 * step) {
         let values: [E; 16] = std::array::from_fn(|i| from_bits((first + i as u32) as u16));
