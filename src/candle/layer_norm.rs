@@ -1,4 +1,4 @@
-//! [`candle_nn::layer_norm`] with Evenkeel's norms in its modules.
+//! [`mod@candle_nn::layer_norm`] with Evenkeel's norms in its modules.
 
 #![forbid(unsafe_code)]
 

@@ -17,7 +17,7 @@ use candle_core::Tensor;
 /// use evenkeel::{Rope, RopeTable, candle::guarded};
 /// let table = RopeTable::new(&[1_000_000_000_000], 2, &Rope::default())?;
 /// let y = guarded::rope(&Tensor::new(&[[1f32, 0.]], &Device::Cpu)?, &table)?;
-/// assert_eq!(y.to_vec2::<f32>()?, [[0.79145765, -0.61123896]]);
+/// assert_eq!(y.to_vec2::<f32>()?, [[0.7914463, -0.6112387]]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {

@@ -46,7 +46,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result
 /// use evenkeel::{Softmax, candle::guarded};
 /// let x = Tensor::new(&[[1000f32, 1000.], [0., 0.]], &Device::Cpu)?;
 /// let y = guarded::logsumexp(&x, 1, false, &Softmax::default())?;
-/// assert_eq!(y.to_vec1::<f32>()?, [1000.6931, 0.6931472]);
+/// assert_eq!(y.to_vec1::<f32>()?, [1000.6932, 0.6931472]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, keepdim: bool, options: &Softmax<'_>) -> Result<Tensor> {
