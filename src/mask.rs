@@ -51,7 +51,7 @@ pub struct Mask<'a> {
 
 /// An additive bias, borrowed or owned.
 #[derive(Clone, Debug)]
-enum Bias<'a> {
+pub(crate) enum Bias<'a> {
     Borrowed(Floats<'a>),
     F64(Vec<f64>),
     F32(Vec<f32>),
@@ -153,6 +153,20 @@ impl<'a> Mask<'a> {
     /// See [`Mask::bias`]. Several are added one after the other, in f64.
     pub fn and_bias(mut self, values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
         self.bias.push((Bias::Borrowed(values.into()), shape.to_vec()));
+        self
+    }
+
+    /// [`Mask::and_keep`] with flags that the mask takes over.
+    #[cfg(feature = "candle")]
+    pub(crate) fn and_keep_owned(mut self, flags: Vec<u8>, shape: &[usize]) -> Self {
+        self.keep.push((Cow::Owned(flags), shape.to_vec()));
+        self
+    }
+
+    /// [`Mask::and_bias`] with values that the mask takes over.
+    #[cfg(feature = "candle")]
+    pub(crate) fn and_bias_owned(mut self, values: Bias<'static>, shape: &[usize]) -> Self {
+        self.bias.push((values, shape.to_vec()));
         self
     }
 

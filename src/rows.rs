@@ -136,6 +136,14 @@ impl Geometry {
         Ok(Geometry { shape, axis, stride })
     }
 
+    /// The blocks `dims[axis..]`, each without gaps, `stride` elements apart.
+    #[cfg(feature = "candle")]
+    fn spaced(dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
+        let dense = Geometry::shaped(dims, axis as isize)?;
+        let blocks = Geometry::strided(dense.outer(), dense.stride, stride)?;
+        Ok(Geometry { stride: blocks.stride, ..dense })
+    }
+
     fn check(&self, len: usize, exact: bool) -> Result<()> {
         let span = self.span();
         if len < span || (exact && len != span) {
@@ -308,5 +316,21 @@ fn dense_or_initialised<E>(data: &Output<'_, E>, geometry: &Geometry) -> Result<
 impl<'a, E: Element> Rows<'a, E> {
     pub(crate) fn row(&self, index: usize) -> &'a [E] {
         &self.data[index * self.geometry.stride..][..self.cols()]
+    }
+}
+
+#[cfg(feature = "candle")]
+impl<'a, E: Element> Rows<'a, E> {
+    /// The rows along the last axis of a tensor of this shape, their starts `stride` elements apart.
+    pub(crate) fn spaced(data: &'a [E], dims: &[usize], stride: usize) -> Result<Self> {
+        Self::make(data, Geometry::spaced(dims, dims.len().saturating_sub(1), stride)?, true)
+    }
+}
+
+#[cfg(feature = "candle")]
+impl<'a, E: Element> Lanes<'a, E> {
+    /// The lanes along an axis of a tensor whose blocks `dims[axis..]` lie `stride` elements apart.
+    pub(crate) fn spaced(data: &'a [E], dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
+        Self::make(data, Geometry::spaced(dims, axis, stride)?)
     }
 }

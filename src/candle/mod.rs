@@ -1,1 +1,50 @@
+//! Drop-ins and guarded forms for candle tensors.
+//!
+//! Paths are those of candle-nn, with everything that it has: what Evenkeel has stands in place of candle's, with the
+//! same signatures. Adopting it is one changed import, of a module or of the whole:
+//!
+//! ```
+//! use evenkeel::candle as candle_nn;
+//!
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::{Linear, Module, RmsNorm, ops};
+//!
+//! let x = Tensor::ones((2, 4), DType::BF16, &Device::Cpu)?;
+//! let norm = RmsNorm::new(Tensor::ones(4, DType::BF16, &Device::Cpu)?, 1e-6); // Evenkeel's
+//! let linear = Linear::new(Tensor::ones((3, 4), DType::BF16, &Device::Cpu)?, None); // candle's
+//! let y = ops::softmax_last_dim(&linear.forward(&norm.forward(&x)?)?)?; // Evenkeel's
+//! assert_eq!(y.dims(), [2, 3]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! | module | Evenkeel's in it |
+//! |---|---|
+//! | [`ops`] | softmax, softmax_last_dim, log_softmax, rms_norm, layer_norm, sigmoid, silu, swiglu |
+//! | [`rotary_emb`] | rope, rope_i, rope_thd |
+//! | [`layer_norm`](mod@layer_norm) | LayerNorm, RmsNorm and their constructors |
+//! | [`loss`] | cross_entropy, binary_cross_entropy_with_logit |
+//! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
+//! | [`guarded`] | what candle has no words for: masks, policies, scale and softcap, in-place forms, typed errors |
+//! | [`composition`] | the same ops as compositions of candle's |
+//!
+//! Kernels run on the CPU; a tensor elsewhere takes the [`composition`]. All forms have gradients, but for those in
+//! place. `?` turns Evenkeel's errors into candle's and back without loss.
 
+#![forbid(unsafe_code)]
+
+mod custom_op;
+mod error;
+mod op;
+mod place;
+mod view;
+
+pub mod composition;
+pub mod generation;
+pub mod guarded;
+pub mod layer_norm;
+pub mod loss;
+pub mod ops;
+pub mod rotary_emb;
+
+pub use candle_nn::*;
+pub use layer_norm::{LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};

@@ -53,10 +53,15 @@ impl<'a> LayerNorm<'a> {
         self
     }
 
+    /// Checks what does not depend on the view.
+    pub(crate) fn check(&self) -> Result<()> {
+        valid_eps(OP, self.eps)
+    }
+
     fn resolve(&self, cols: usize) -> Result<cpu::layer_norm::LayerNorm<'a>> {
         one_a_column(OP, "weight", self.weight, cols)?;
         one_a_column(OP, "bias", self.bias, cols)?;
-        valid_eps(OP, self.eps)?;
+        self.check()?;
         let LayerNorm { weight, bias, eps } = *self;
         Ok(cpu::layer_norm::LayerNorm { weight, bias, eps })
     }

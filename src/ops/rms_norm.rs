@@ -73,12 +73,18 @@ impl<'a> RmsNorm<'a> {
         self
     }
 
-    fn resolve(&self, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
-        one_a_column(OP, "weight", self.weight, cols)?;
+    /// Checks what does not depend on the view.
+    pub(crate) fn check(&self) -> Result<()> {
         valid_eps(OP, self.eps)?;
         if !self.weight_offset.is_finite() {
             return Err(Error::invalid(OP, "weight_offset", self.weight_offset, "finite"));
         }
+        Ok(())
+    }
+
+    fn resolve(&self, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
+        one_a_column(OP, "weight", self.weight, cols)?;
+        self.check()?;
         let RmsNorm { weight, weight_offset, eps, rounding } = *self;
         Ok(cpu::rms_norm::RmsNorm { weight, weight_offset, eps, rounding })
     }

@@ -6,6 +6,7 @@ use crate::cpu;
 use crate::cpu::rope::{Frequencies, Layout};
 use crate::element::Element;
 use crate::error::{Error, Result};
+#[cfg(feature = "candle")]
 use crate::floats::Floats;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{Token, new_vec};
@@ -80,7 +81,8 @@ impl RopeTable {
         self.positions
     }
 
-    fn kernel(&self, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
+    /// Checks that the table is one for so many rows of so many columns.
+    pub(crate) fn check(&self, rows: usize, cols: usize) -> Result<()> {
         if cols != 2 * self.half {
             return Err(Error::shape(OP, "x", format!("{cols} columns"), format!("{}, the table's,", 2 * self.half)));
         }
@@ -92,6 +94,11 @@ impl RopeTable {
                 format!("a multiple of the {} positions", self.positions),
             ));
         }
+        Ok(())
+    }
+
+    fn kernel(&self, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
+        self.check(rows, cols)?;
         Ok(cpu::rope::Rope {
             cos: (&self.cos).into(),
             sin: (&self.sin).into(),
@@ -101,8 +108,27 @@ impl RopeTable {
     }
 }
 
+#[cfg(feature = "candle")]
+impl RopeTable {
+    /// The cosines and the sines, `[positions, cols / 2]` each.
+    pub(crate) fn cos_sin(&self) -> (&[f64], &[f64]) {
+        (&self.cos, &self.sin)
+    }
+
+    /// See [`Rope::interleaved`].
+    pub(crate) fn is_interleaved(&self) -> bool {
+        self.interleaved
+    }
+
+    /// The table that turns back what this one turned.
+    pub(crate) fn inverse(&self) -> Self {
+        RopeTable { sin: self.sin.iter().map(|s| -s).collect(), ..self.clone() }
+    }
+}
+
 /// Cosines and sines that were made elsewhere, of any float type: `[positions, cols / 2]` for all of a batch, or for
 /// each entry of it.
+#[cfg(feature = "candle")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenTable<'a> {
     pub cos: Floats<'a>,
@@ -111,10 +137,14 @@ pub(crate) struct GivenTable<'a> {
     pub interleaved: bool,
 }
 
-impl<'a> GivenTable<'a> {
-    pub fn kernel(self) -> cpu::rope::Rope<'a> {
+#[cfg(feature = "candle")]
+impl GivenTable<'_> {
+    /// [`rope`] by this table, which has a row for each that the layout names.
+    pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
+        let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;
-        cpu::rope::Rope { cos, sin, layout, interleaved }
+        let kernel = cpu::rope::Rope { cos, sin, layout, interleaved };
+        new_vec(rows * cols, |out| rotate(x, RowsMut::new(out, rows, cols)?, kernel))
     }
 }
 
@@ -165,7 +195,10 @@ pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
 /// [`rope`] into `out`, which has the shape of `x`; returns the memory of `out`.
 pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &RopeTable) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
-    let kernel = table.kernel(x.rows(), x.cols())?;
+    rotate(x, out, table.kernel(x.rows(), x.cols())?)
+}
+
+fn rotate<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, kernel: cpu::rope::Rope<'_>) -> Result<&'a mut [E]> {
     let (written, met) = E::rope(x.into(), out.into(), kernel)?;
     settle(OP, met)?;
     Ok(written)

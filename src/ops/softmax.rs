@@ -74,13 +74,19 @@ impl<'a> Softmax<'a> {
         if geometry.len() > MAX_TERMS {
             return Err(Error::invalid(op, "columns", geometry.len(), format!("at most {MAX_TERMS}")));
         }
+        self.check(op)?;
+        Ok(Scores { mask, scale: self.scale, softcap: self.softcap, fully_masked: self.fully_masked })
+    }
+
+    /// Checks what does not depend on the view.
+    pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if !self.scale.is_finite() {
             return Err(Error::invalid(op, "scale", self.scale, "finite"));
         }
         if let Some(cap) = self.softcap.filter(|cap| !(cap.is_finite() && *cap > 0.0)) {
             return Err(Error::invalid(op, "softcap", cap, "finite and above 0"));
         }
-        Ok(Scores { mask, scale: self.scale, softcap: self.softcap, fully_masked: self.fully_masked })
+        Ok(())
     }
 }
 

@@ -1,0 +1,58 @@
+//! Compositions of rotary embedding.
+
+#![forbid(unsafe_code)]
+
+use super::wide;
+use crate::candle::op::norm::last_axis;
+use crate::ops::rope::RopeTable;
+use candle_core::{D, Result, Tensor};
+
+/// Rotary embedding by a table, as [`crate::rope`].
+///
+/// # Errors
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) inside candle's error where the table does not fit.
+pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
+    let (rows, cols) = (xs.dims()[..last_axis("rope", xs)?].iter().product(), xs.dim(D::Minus1)?);
+    table.check(rows, cols)?;
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
+    let dtype = wide(xs)?.dtype();
+    let (positions, (cos, sin)) = (table.positions(), table.cos_sin());
+    let tensor = |values| Tensor::from_slice(values, (positions, cols / 2), xs.device())?.to_dtype(dtype);
+    let blocks = xs.reshape(((), positions, cols))?;
+    rotated(&blocks, &tensor(cos)?, &tensor(sin)?, table.is_interleaved())?.reshape(xs.shape())
+}
+
+/// Rotary embedding by cosines and sines that broadcast to `[.., cols / 2]`, where `xs` is `[.., cols]`. Pairs are
+/// halves, or neighbours if interleaved.
+///
+/// # Errors
+/// Candle's, where the tensors do not fit.
+pub fn rotated(xs: &Tensor, cos: &Tensor, sin: &Tensor, interleaved: bool) -> Result<Tensor> {
+    let x = wide(xs)?;
+    let (cos, sin) = (cos.to_dtype(x.dtype())?, sin.to_dtype(x.dtype())?);
+    let (a, b) = pairs(&x, interleaved)?;
+    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let second = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
+    let y = if interleaved {
+        Tensor::stack(&[first, second], D::Minus1)?.reshape(xs.shape())?
+    } else {
+        Tensor::cat(&[first, second], D::Minus1)?
+    };
+    y.to_dtype(xs.dtype())
+}
+
+/// The first and the second of each pair.
+pub(crate) fn pairs(xs: &Tensor, interleaved: bool) -> Result<(Tensor, Tensor)> {
+    let half = xs.dim(D::Minus1)? / 2;
+    if !interleaved {
+        return Ok((xs.narrow(D::Minus1, 0, half)?, xs.narrow(D::Minus1, half, half)?));
+    }
+    let mut dims = xs.dims().to_vec();
+    dims.pop();
+    dims.extend([half, 2]);
+    let xs = xs.reshape(dims)?;
+    let of = |index| xs.narrow(D::Minus1, index, 1)?.squeeze(D::Minus1);
+    Ok((of(0)?, of(1)?))
+}

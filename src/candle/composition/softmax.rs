@@ -1,0 +1,115 @@
+//! Compositions of the softmax family.
+
+#![forbid(unsafe_code)]
+
+use super::wide;
+use crate::error::Error;
+use crate::mask::FullyMasked;
+use crate::ops::softmax::Softmax as Options;
+use candle_core::shape::Dim;
+use candle_core::{Result, Tensor};
+
+/// Softmax along an axis, as [`crate::softmax`].
+///
+/// # Errors
+/// [`Error::Backend`] inside candle's error for a mask, or a policy for fully masked rows other than zeros.
+pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
+    let axis = dim.to_index(xs.shape(), "softmax")?;
+    let logits = logits("softmax", xs, options)?;
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
+    let Terms { exps, sum, .. } = Terms::new(&logits, axis)?;
+    exps.broadcast_div(&sum)?.to_dtype(xs.dtype())
+}
+
+/// The logarithm of softmax along an axis, as [`crate::log_softmax`].
+///
+/// # Errors
+/// As [`softmax`].
+pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
+    let axis = dim.to_index(xs.shape(), "log_softmax")?;
+    let logits = logits("log_softmax", xs, options)?;
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
+    let Terms { distances, sum, .. } = Terms::new(&logits, axis)?;
+    distances.broadcast_sub(&sum.log()?)?.to_dtype(xs.dtype())
+}
+
+/// The logarithm of the sum of exponentials along an axis, which is then of length 1; as [`crate::logsumexp`].
+///
+/// # Errors
+/// As [`softmax`].
+pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
+    let axis = dim.to_index(xs.shape(), "logsumexp")?;
+    let logits = logits("logsumexp", xs, options)?;
+    if xs.elem_count() == 0 {
+        let mut dims = xs.dims().to_vec();
+        dims[axis] = 1;
+        return Tensor::full(f32::NEG_INFINITY, dims, xs.device())?.to_dtype(xs.dtype());
+    }
+    let Terms { max, sum, masked, infinite, .. } = Terms::new(&logits, axis)?;
+    let finite = (&max + sum.log()?)?;
+    let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
+    let lse = masked.where_cond(&nothing, &finite)?;
+    // The distance of an infinite logit from itself is NaN, but only a NaN in the row may make the result so.
+    let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
+    infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
+}
+
+/// Scale and softcap, in the type that is computed in.
+fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
+    options.check(op)?;
+    let refuse = |what: &str| Error::Backend {
+        backend: "composition".into(),
+        reason: format!("{op} has {what} in Evenkeel's kernels only, and they run on the CPU"),
+    };
+    if options.mask.is_some_and(|mask| !mask.is_none()) {
+        return Err(refuse("masks").into());
+    }
+    if options.fully_masked != FullyMasked::Zeros {
+        return Err(refuse("policies for fully masked rows").into());
+    }
+    let scores = wide(xs)?;
+    if options.scale == 1.0 && options.softcap.is_none() {
+        return Ok(scores);
+    }
+    let scaled = (&scores * options.scale)?;
+    let logits = match options.softcap {
+        None => scaled,
+        Some(cap) => ((scaled / cap)?.tanh()? * cap)?,
+    };
+    // A score of -inf stays what it is.
+    scores.eq(f64::NEG_INFINITY)?.where_cond(&scores, &logits)
+}
+
+/// What the family is put together from.
+struct Terms {
+    /// The largest logit, 0 where all are masked.
+    max: Tensor,
+    /// Whether all are masked.
+    masked: Tensor,
+    /// Whether one is +inf.
+    infinite: Tensor,
+    /// logit - max
+    distances: Tensor,
+    exps: Tensor,
+    /// Of the exponentials; 1 where all are masked.
+    sum: Tensor,
+}
+
+impl Terms {
+    fn new(logits: &Tensor, axis: usize) -> Result<Self> {
+        // No gradient flows by the maximum: it cancels.
+        let max = logits.detach().max_keepdim(axis)?;
+        let infinite = max.eq(f64::INFINITY)?;
+        let max = max.eq(f64::NEG_INFINITY)?.where_cond(&max.zeros_like()?, &max)?;
+        let distances = logits.broadcast_sub(&max)?;
+        let exps = distances.exp()?;
+        let sum = exps.sum_keepdim(axis)?;
+        let masked = sum.eq(0.0)?;
+        let sum = masked.where_cond(&sum.ones_like()?, &sum)?;
+        Ok(Terms { max, masked, infinite, distances, exps, sum })
+    }
+}

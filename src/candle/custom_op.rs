@@ -1,0 +1,205 @@
+//! What candle's traits for ops of one, two and three tensors have in common: an op is written once, over as many
+//! tensors as it is given.
+
+#![forbid(unsafe_code)]
+
+use super::view::View;
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Shape,
+    Tensor,
+};
+
+/// An op on the CPU, and its gradients.
+pub trait Op {
+    /// As in errors and reports.
+    const NAME: &'static str;
+
+    /// The result.
+    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)>;
+
+    /// The gradient of each argument, in order. Candle panics without one for an argument that it tracks; `None`, or
+    /// nothing at the end, is for the others.
+    fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>>;
+}
+
+/// An op that can overwrite a contiguous tensor with its result.
+pub trait InPlace: Op {
+    /// Overwrites `xs`; `dims` is its shape, `args` what the op takes beside it.
+    fn overwrite(&self, xs: Memory<'_>, dims: &[usize], args: &[View<'_>]) -> Result<()>;
+}
+
+/// The elements of a contiguous tensor.
+pub enum Memory<'a> {
+    F64(&'a mut [f64]),
+    F32(&'a mut [f32]),
+    F16(&'a mut [half::f16]),
+    BF16(&'a mut [half::bf16]),
+}
+
+/// The same expression for whichever type the memory has.
+macro_rules! each_memory {
+    ($memory:expr, $data:ident => $result:expr) => {
+        match $memory {
+            crate::candle::custom_op::Memory::F64($data) => $result,
+            crate::candle::custom_op::Memory::F32($data) => $result,
+            crate::candle::custom_op::Memory::F16($data) => $result,
+            crate::candle::custom_op::Memory::BF16($data) => $result,
+        }
+    };
+}
+pub(crate) use each_memory;
+
+/// An [`Op`] as candle wants it.
+pub struct Custom<O>(pub O);
+
+impl<O: Op> Custom<O> {
+    /// One gradient for each argument that candle tracks, none for the others.
+    fn gradients<const N: usize>(
+        &self,
+        args: [&Tensor; N],
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]> {
+        let mut grads = self.0.backward(&args, result, grad)?.into_iter();
+        Ok(args.map(|arg| grads.next().flatten().filter(|_| arg.track_op())))
+    }
+}
+
+impl<O: Op> CustomOp1 for Custom<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.0.forward(&[View { storage, layout }])
+    }
+
+    fn bwd(&self, arg: &Tensor, result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        self.gradients([arg], result, grad).map(|[grad]| grad)
+    }
+}
+
+impl<O: Op> CustomOp2 for Custom<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.0.forward(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }])
+    }
+
+    fn bwd(
+        &self,
+        arg1: &Tensor,
+        arg2: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        self.gradients([arg1, arg2], result, grad).map(Into::into)
+    }
+}
+
+impl<O: Op> CustomOp3 for Custom<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let third = View { storage: s3, layout: l3 };
+        self.0.forward(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }, third])
+    }
+
+    fn bwd(
+        &self,
+        arg1: &Tensor,
+        arg2: &Tensor,
+        arg3: &Tensor,
+        result: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        self.gradients([arg1, arg2, arg3], result, grad).map(Into::into)
+    }
+}
+
+/// An [`InPlace`] op as candle wants it.
+struct CustomInPlace<'o, O>(&'o O);
+
+impl<O: InPlace> CustomInPlace<'_, O> {
+    fn overwrite(&self, storage: &mut CpuStorage, layout: &Layout, args: &[View<'_>]) -> Result<()> {
+        let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: O::NAME })?;
+        let range = if start < end { start..end } else { 0..0 };
+        let memory = match storage {
+            CpuStorage::F64(data) => Memory::F64(&mut data[range]),
+            CpuStorage::F32(data) => Memory::F32(&mut data[range]),
+            CpuStorage::F16(data) => Memory::F16(&mut data[range]),
+            CpuStorage::BF16(data) => Memory::BF16(&mut data[range]),
+            _ => return Err(View { storage, layout }.unsupported(O::NAME)),
+        };
+        self.0.overwrite(memory, layout.dims(), args)
+    }
+}
+
+impl<O: InPlace> InplaceOp1 for CustomInPlace<'_, O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        self.overwrite(storage, layout, &[])
+    }
+}
+
+impl<O: InPlace> InplaceOp2 for CustomInPlace<'_, O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        self.overwrite(s1, l1, &[View { storage: s2, layout: l2 }])
+    }
+}
+
+impl<O: InPlace> InplaceOp3 for CustomInPlace<'_, O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &mut CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<()> {
+        self.overwrite(s1, l1, &[View { storage: s2, layout: l2 }, View { storage: s3, layout: l3 }])
+    }
+}
+
+/// Applies an op that may borrow from the caller. Only where candle tracks gradients does it have to own.
+pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
+    xs: &Tensor,
+    op: A,
+    own: impl FnOnce(A) -> O,
+) -> Result<Tensor> {
+    if xs.track_op() { xs.apply_op1(Custom(own(op))) } else { xs.apply_op1_no_bwd(&Custom(op)) }
+}
+
+/// Overwrites `xs` by an op that takes these operands.
+pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: &impl InPlace) -> Result<()> {
+    let op = CustomInPlace(op);
+    match operands {
+        [] => xs.inplace_op1(&op),
+        [a] => xs.inplace_op2(a, &op),
+        [a, b, ..] => xs.inplace_op3(a, b, &op),
+    }
+}

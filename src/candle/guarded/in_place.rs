@@ -1,0 +1,131 @@
+//! Ops that overwrite their tensor, for contiguous tensors on the CPU.
+//!
+//! What shares the tensor's memory, views and clones alike, sees the result. Gradients would be those of another
+//! value, so a tensor through which they flow is refused; `detach` gives one that can be overwritten.
+
+#![forbid(unsafe_code)]
+
+use crate::candle::custom_op::overwrite;
+use crate::candle::op::scores::Scores;
+use crate::candle::op::{elementwise, layer_norm, log_softmax, norm, rms_norm, rope, softmax};
+use crate::candle::place::{Place, place};
+use crate::error::{Error, Result};
+use crate::ops::layer_norm::LayerNorm;
+use crate::ops::rms_norm::RmsNorm;
+use crate::ops::rope::RopeTable;
+use crate::ops::softmax::Softmax;
+use candle_core::Tensor;
+use candle_core::shape::Dim;
+use std::borrow::Cow;
+
+/// Checks that the op can overwrite the tensor.
+fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
+    if let Place::Device = place(xs, op)? {
+        let backend = format!("{:?}", xs.device().location());
+        return Err(Error::Backend { backend, reason: format!("{op} in place runs on the CPU only") });
+    }
+    if !xs.is_contiguous() {
+        let value = format!("a tensor of shape {:?} and strides {:?}", xs.dims(), xs.stride());
+        return Err(Error::invalid(op, "x", value, "contiguous to be overwritten"));
+    }
+    if xs.track_op() {
+        let value = "a tensor through which gradients flow";
+        return Err(Error::invalid(op, "x", value, "detached to be overwritten"));
+    }
+    Ok(())
+}
+
+/// [`softmax`](super::softmax) in place.
+///
+/// # Errors
+/// As [`softmax`](super::softmax); [`Error::InvalidArgument`] for a tensor that is not contiguous or through which
+/// gradients flow, [`Error::Backend`] for one that is not on the CPU.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::{Softmax, candle::guarded};
+/// let x = Tensor::new(&[[0f32, 0.]], &Device::Cpu)?;
+/// guarded::softmax_in_place(&x, 1, &Softmax::default())?;
+/// assert_eq!(x.to_vec2::<f32>()?, [[0.5, 0.5]]);
+/// assert!(guarded::softmax_in_place(&x.t()?.expand((2, 3))?, 1, &Softmax::default()).is_err());
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<()> {
+    let axis = dim.to_index(xs.shape(), "softmax")?;
+    writable(xs, "softmax")?;
+    Ok(overwrite(xs, &[], &softmax::Softmax(Scores::new(axis, options)))?)
+}
+
+/// [`log_softmax`](super::log_softmax) in place.
+///
+/// # Errors
+/// As [`softmax_in_place`].
+pub fn log_softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<()> {
+    let axis = dim.to_index(xs.shape(), "log_softmax")?;
+    writable(xs, "log_softmax")?;
+    Ok(overwrite(xs, &[], &log_softmax::LogSoftmax(Scores::new(axis, options)))?)
+}
+
+/// [`rms_norm`](super::rms_norm) in place.
+///
+/// # Errors
+/// As [`rms_norm`](super::rms_norm) and [`softmax_in_place`].
+pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<()> {
+    writable(xs, rms_norm::NAME)?;
+    let weight = norm::operand(rms_norm::NAME, "weight", weight, options.weight, xs.device())?;
+    Ok(overwrite(xs, weight.as_slice(), &rms_norm::RmsNorm::new(options))?)
+}
+
+/// [`layer_norm`](super::layer_norm) in place.
+///
+/// # Errors
+/// As [`layer_norm`](super::layer_norm) and [`softmax_in_place`].
+pub fn layer_norm_in_place(
+    xs: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &LayerNorm<'_>,
+) -> Result<()> {
+    writable(xs, layer_norm::NAME)?;
+    let operands = layer_norm::operands(xs, weight, bias, options)?;
+    Ok(overwrite(xs, &operands, &layer_norm::LayerNorm::new(options))?)
+}
+
+/// [`rope`](super::rope) in place.
+///
+/// # Errors
+/// As [`rope`](super::rope) and [`softmax_in_place`].
+pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
+    writable(xs, rope::NAME)?;
+    Ok(overwrite(xs, &[], &rope::Rope(Cow::Borrowed(table)))?)
+}
+
+macro_rules! elementwise_in_place {
+    ($(#[$doc:meta])* $in_place:ident, $name:literal, $Op:ident) => {
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// As [`softmax_in_place`].
+        pub fn $in_place(xs: &Tensor) -> Result<()> {
+            writable(xs, $name)?;
+            Ok(overwrite(xs, &[], &elementwise::$Op)?)
+        }
+    };
+}
+
+elementwise_in_place!(
+    /// [`exp`](super::exp) in place.
+    exp_in_place, "exp", Exp
+);
+elementwise_in_place!(
+    /// [`log`](super::log) in place.
+    log_in_place, "log", Log
+);
+elementwise_in_place!(
+    /// [`sigmoid`](super::sigmoid) in place.
+    sigmoid_in_place, "sigmoid", Sigmoid
+);
+elementwise_in_place!(
+    /// [`silu`](super::silu) in place.
+    silu_in_place, "silu", Silu
+);

@@ -1,0 +1,43 @@
+//! What candle has no words for: masks, policies for fully masked rows, scale and softcap, in-place forms, and errors
+//! to match on.
+//!
+//! The options are those of the slice functions; the tensors take the place of slices.
+//!
+//! - Errors are [`crate::Error`]. One that is candle's own is [`Error::Backend`](crate::Error::Backend) with its
+//!   message; a type that Evenkeel does not have is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
+//! - [`report::scope`](crate::report::scope) counts what the guards met, as it does for slices.
+//! - Gradients flow where they do in the drop-ins, also by scale and softcap. What a mask excludes gives none.
+//! - A tensor that is not on the CPU takes the [`composition`](super::composition): masks, and policies other than
+//!   zeros, are then [`Error::Backend`](crate::Error::Backend), and so are the in-place forms.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use evenkeel::{Mask, Softmax, candle::guarded};
+//! // Two sequences of up to three keys: causal, and the second has only two.
+//! let scores = Tensor::zeros((2, 3, 3), DType::BF16, &Device::Cpu)?;
+//! let mask = Mask::causal().and_lengths(&[3, 2]);
+//! let weights = guarded::softmax(&scores, 2, &Softmax::default().mask(&mask).scale(0.125))?;
+//! let last = weights.get(1)?.get(2)?.to_dtype(DType::F32)?;
+//! assert_eq!(last.to_vec1::<f32>()?, [0.5, 0.5, 0.0]);
+//! # Ok::<(), evenkeel::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod elementwise;
+mod in_place;
+pub mod mask;
+mod norm;
+mod rope;
+mod sample;
+mod softmax;
+
+pub use elementwise::{exp, log, sigmoid, silu};
+pub use in_place::{
+    exp_in_place, layer_norm_in_place, log_in_place, log_softmax_in_place, rms_norm_in_place, rope_in_place,
+    sigmoid_in_place, silu_in_place, softmax_in_place,
+};
+pub use norm::{layer_norm, rms_norm, rms_norm_residual};
+pub use rope::rope;
+pub use sample::{distributions, sample_rows};
+pub use softmax::{log_softmax, logsumexp, softmax};

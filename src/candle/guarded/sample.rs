@@ -1,0 +1,43 @@
+//! Sampling from tensors of logits.
+
+#![forbid(unsafe_code)]
+
+use crate::candle::op;
+use crate::error::Result;
+use crate::mask::Mask;
+use crate::ops::sample::{Distribution, Draw, Sampled, Sampler};
+use candle_core::Tensor;
+
+/// Draws a token from each row along the last dimension; see [`Sampler::sample_rows`]. Logits that are not on the CPU
+/// are brought there.
+///
+/// # Errors
+/// As [`Sampler::sample_rows`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::{Draw, SamplerConfig, candle::guarded};
+/// let logits = Tensor::new(&[[0f32, 2., 1.], [0., f32::NAN, 0.]], &Device::Cpu)?;
+/// let sampler = SamplerConfig::default().temperature(0.0).validate()?;
+/// let draws = [Draw { seed: 1, row: 0, draw: 0 }, Draw { seed: 1, row: 1, draw: 0 }];
+/// let tokens = guarded::sample_rows(&logits, &sampler, None, &draws)?;
+/// assert_eq!(tokens[0].as_ref().map(|sampled| sampled.token), Ok(1));
+/// assert_eq!(tokens[1].as_ref().unwrap_err().index(), Some(1)); // one bad row does not stop the others
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn sample_rows(
+    logits: &Tensor,
+    sampler: &Sampler,
+    mask: Option<&Mask<'_>>,
+    draws: &[Draw],
+) -> Result<Vec<Result<Sampled>>> {
+    Ok(op::sample::sample_rows(logits, sampler, mask, draws)?)
+}
+
+/// What each row along the last dimension can be drawn from; see [`Sampler::distributions`].
+///
+/// # Errors
+/// As [`sample_rows`].
+pub fn distributions(logits: &Tensor, sampler: &Sampler, mask: Option<&Mask<'_>>) -> Result<Vec<Result<Distribution>>> {
+    Ok(op::sample::distributions(logits, sampler, mask)?)
+}

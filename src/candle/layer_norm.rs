@@ -1,0 +1,166 @@
+//! [`mod@candle_nn::layer_norm`] with Evenkeel's norms in its modules.
+
+#![forbid(unsafe_code)]
+
+pub use candle_nn::layer_norm::LayerNormConfig;
+
+use super::op;
+use super::place::is_foreign;
+use candle_core::{D, Module, Result, Tensor};
+use candle_nn::VarBuilder;
+
+/// Layer normalisation with its weights, or root-mean-square normalisation: [`candle_nn::LayerNorm`] with Evenkeel's
+/// kernels, whatever the layout of what it is given.
+///
+/// ```
+/// use candle_core::{DType, Device, Module, Tensor};
+/// use evenkeel::candle::LayerNorm;
+/// let norm = LayerNorm::new_no_bias(Tensor::ones(4, DType::F32, &Device::Cpu)?, 1e-5);
+/// let y = norm.forward(&Tensor::new(&[[40000f32, 40001., 40002., 40003.]], &Device::Cpu)?)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[-1.3416355, -0.4472118, 0.4472118, 1.3416355]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LayerNorm(candle_nn::LayerNorm);
+
+impl LayerNorm {
+    /// Layer normalisation with weight and bias.
+    pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
+        LayerNorm(candle_nn::LayerNorm::new(weight, bias, eps))
+    }
+
+    /// Layer normalisation without bias.
+    pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
+        LayerNorm(candle_nn::LayerNorm::new_no_bias(weight, eps))
+    }
+
+    /// Root-mean-square normalisation.
+    pub fn rms_norm(weight: Tensor, eps: f64) -> Self {
+        LayerNorm(candle_nn::LayerNorm::rms_norm(weight, eps))
+    }
+
+    /// What multiplies the normalised values.
+    pub fn weight(&self) -> &Tensor {
+        self.0.weight()
+    }
+
+    /// What is added after that.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.0.bias()
+    }
+
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.0.eps()
+    }
+
+    /// Whether the mean is subtracted: layer normalisation, not root-mean-square.
+    pub fn remove_mean(&self) -> bool {
+        self.0.remove_mean()
+    }
+}
+
+impl From<candle_nn::LayerNorm> for LayerNorm {
+    fn from(norm: candle_nn::LayerNorm) -> Self {
+        LayerNorm(norm)
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        if is_foreign(xs) {
+            return self.0.forward(xs);
+        }
+        // Operands of one value a column are part of the kernel; others that broadcast are applied after it.
+        let cols = xs.dim(D::Minus1)?;
+        let fused = |operand: &&Tensor| operand.dims() == [cols];
+        let weight = Some(self.weight()).filter(fused);
+        let bias = self.bias().filter(|bias| self.remove_mean() && weight.is_some() && fused(bias));
+        let mut y = if self.remove_mean() {
+            op::layer_norm::layer_norm(xs, weight, bias, &crate::LayerNorm::default().eps(self.eps()))?
+        } else {
+            op::rms_norm::rms_norm(xs, weight, &crate::RmsNorm::default().eps(self.eps()))?
+        };
+        if weight.is_none() {
+            y = y.broadcast_mul(self.weight())?;
+        }
+        match self.bias() {
+            Some(rest) if bias.is_none() => y.broadcast_add(rest),
+            _ => Ok(y),
+        }
+    }
+}
+
+/// Root-mean-square normalisation with its weight: [`candle_nn::RmsNorm`] with Evenkeel's kernels, whatever the layout
+/// of what it is given.
+///
+/// ```
+/// use candle_core::{DType, Device, Module, Tensor};
+/// use evenkeel::candle::RmsNorm;
+/// let norm = RmsNorm::new(Tensor::ones(2, DType::F32, &Device::Cpu)?, 1e-6);
+/// let y = norm.forward(&Tensor::new(&[[1e20f32, -1e20]], &Device::Cpu)?)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct RmsNorm(LayerNorm);
+
+impl RmsNorm {
+    /// The norm with this weight.
+    pub fn new(weight: Tensor, eps: f64) -> Self {
+        RmsNorm(LayerNorm::rms_norm(weight, eps))
+    }
+
+    /// The norm as a [`LayerNorm`] that does not remove the mean.
+    pub fn into_inner(self) -> LayerNorm {
+        self.0
+    }
+
+    /// What multiplies the normalised values.
+    pub fn weight(&self) -> &Tensor {
+        self.0.weight()
+    }
+
+    /// What is added to the mean square.
+    pub fn eps(&self) -> f64 {
+        self.0.eps()
+    }
+
+    /// As [`Module::forward`], which has gradients too: here the two do not differ.
+    ///
+    /// # Errors
+    /// Candle's, where the weight does not fit.
+    pub fn forward_diff(&self, xs: &Tensor) -> Result<Tensor> {
+        self.0.forward(xs)
+    }
+}
+
+impl Module for RmsNorm {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        self.0.forward(xs)
+    }
+}
+
+/// A [`LayerNorm`] whose weights a [`VarBuilder`] has, under the names that [`candle_nn::layer_norm()`] takes.
+///
+/// # Errors
+/// Candle's, where it does not have them.
+pub fn layer_norm<C: Into<LayerNormConfig>>(size: usize, config: C, vb: VarBuilder) -> Result<LayerNorm> {
+    candle_nn::layer_norm(size, config, vb).map(LayerNorm::from)
+}
+
+/// [`layer_norm`] without bias.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
+    candle_nn::layer_norm_no_bias(size, eps, vb).map(LayerNorm::from)
+}
+
+/// An [`RmsNorm`] whose weight a [`VarBuilder`] has.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder) -> Result<RmsNorm> {
+    candle_nn::rms_norm(size, eps, vb).map(|norm| RmsNorm(norm.into_inner().into()))
+}

@@ -1,0 +1,57 @@
+//! [`candle_nn::loss`] with the losses of logits by Evenkeel's log_softmax.
+
+#![forbid(unsafe_code)]
+
+pub use candle_nn::loss::*;
+
+use super::composition::wide;
+use super::ops::log_softmax;
+use candle_core::{D, Error, Result, Tensor};
+
+/// The cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
+///
+/// f16 and bf16 are added up in f32. Otherwise as [`candle_nn::loss::cross_entropy`].
+///
+/// # Errors
+/// Candle's, where the shapes do not fit.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::candle::loss;
+/// let logits = Tensor::new(&[[40f32, 0.]], &Device::Cpu)?;
+/// let loss = loss::cross_entropy(&logits, &Tensor::new(&[0u32], &Device::Cpu)?)?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 4.248354e-18); // candle: 0
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
+    if inp.rank() != 2 {
+        let shape = inp.shape().clone();
+        return Err(Error::UnexpectedNumberOfDims { expected: 2, got: inp.rank(), shape }.bt());
+    }
+    nll(&log_softmax(&wide(inp)?, 1)?, target)?.to_dtype(inp.dtype())
+}
+
+/// The binary cross-entropy of logits against targets of the same shape, averaged over all.
+///
+/// Finite for all finite logits, and so are its gradients; candle's is infinite or NaN once the sigmoid rounds to 0 or
+/// 1. f16 and bf16 are added up in f32. Otherwise as [`candle_nn::loss::binary_cross_entropy_with_logit`].
+///
+/// # Errors
+/// Candle's, where shapes or types do not fit.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::candle::loss;
+/// let (logits, targets) = (Tensor::new(&[200f32, -200.], &Device::Cpu)?, Tensor::new(&[0f32, 1.], &Device::Cpu)?);
+/// let loss = loss::binary_cross_entropy_with_logit(&logits, &targets)?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 200.0); // candle: inf
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn binary_cross_entropy_with_logit(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let (logits, target) = (wide(inp)?, wide(target)?);
+    // ln sigmoid(x) and ln sigmoid(-x) are the two entries of log_softmax(x, 0).
+    let logs = log_softmax(&Tensor::stack(&[&logits, &logits.zeros_like()?], D::Minus1)?, D::Minus1)?;
+    let of = |index| logs.narrow(D::Minus1, index, 1)?.squeeze(D::Minus1);
+    let likelihood = ((&target * of(0)?)? + (target.affine(-1.0, 1.0)? * of(1)?)?)?;
+    likelihood.neg()?.mean_all()?.to_dtype(inp.dtype())
+}

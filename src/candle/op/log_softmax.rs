@@ -1,0 +1,52 @@
+//! The logarithm of softmax of a tensor.
+
+#![forbid(unsafe_code)]
+
+use super::scores::Scores;
+use crate::candle::composition;
+use crate::candle::custom_op::{InPlace, Memory, Op, apply_borrowing, each_memory};
+use crate::candle::place::{Place, place};
+use crate::candle::view::{View, map_storage, readable};
+use crate::ops::softmax::Softmax as Options;
+use crate::rows::LanesMut;
+use candle_core::{CpuStorage, Result, Shape, Tensor};
+
+pub struct LogSoftmax<'a>(pub Scores<'a>);
+
+/// The logarithm of softmax along an axis.
+pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
+    match place(xs, LogSoftmax::NAME)? {
+        Place::Cpu => {
+            let op = LogSoftmax(Scores::new(axis, options));
+            apply_borrowing(&readable(xs, axis)?, op, |op| LogSoftmax(op.0.into_owned()))
+        }
+        Place::Device => composition::log_softmax(xs, axis, options),
+    }
+}
+
+impl Op for LogSoftmax<'_> {
+    const NAME: &'static str = "log_softmax";
+
+    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+        let (x, options) = (args[0], self.0.options());
+        let y = map_storage!(Self::NAME, x, data => crate::log_softmax(x.lanes(data, self.0.axis)?, &options)?);
+        Ok((y, x.shape().clone()))
+    }
+
+    /// dz = dy - e^y sum(dy). An output of -inf is masked: it is no function of the scores, and gives no gradient.
+    fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let (y, grad) = (composition::wide(result)?, composition::wide(grad)?);
+        let grad = y.eq(f64::NEG_INFINITY)?.where_cond(&grad.zeros_like()?, &grad)?;
+        let sum = grad.sum_keepdim(self.0.axis)?;
+        let logits = (grad - y.exp()?.broadcast_mul(&sum)?)?;
+        Ok(vec![Some(self.0.through(args[0], &logits)?)])
+    }
+}
+
+impl InPlace for LogSoftmax<'_> {
+    fn overwrite(&self, xs: Memory<'_>, dims: &[usize], _: &[View<'_>]) -> Result<()> {
+        let (axis, options) = (self.0.axis as isize, self.0.options());
+        each_memory!(xs, data => crate::log_softmax_in_place(LanesMut::shaped(data, dims, axis)?, &options)?);
+        Ok(())
+    }
+}

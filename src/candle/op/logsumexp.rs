@@ -1,0 +1,47 @@
+//! The logarithm of a sum of exponentials of a tensor.
+
+#![forbid(unsafe_code)]
+
+use super::scores::Scores;
+use super::softmax::softmax;
+use crate::candle::composition;
+use crate::candle::custom_op::{Op, apply_borrowing};
+use crate::candle::place::{Place, place};
+use crate::candle::view::{View, map_storage, readable};
+use crate::mask::FullyMasked;
+use crate::ops::softmax::Softmax as Options;
+use candle_core::{CpuStorage, Result, Shape, Tensor};
+
+struct LogSumExp<'a>(Scores<'a>);
+
+/// The logarithm of the sum of exponentials along an axis, which is then of length 1 or gone.
+pub fn logsumexp(xs: &Tensor, axis: usize, keepdim: bool, options: &Options<'_>) -> Result<Tensor> {
+    let kept = match place(xs, LogSumExp::NAME)? {
+        Place::Cpu => {
+            let op = LogSumExp(Scores::new(axis, options));
+            apply_borrowing(&readable(xs, axis)?, op, |op| LogSumExp(op.0.into_owned()))?
+        }
+        Place::Device => composition::logsumexp(xs, axis, options)?,
+    };
+    if keepdim { Ok(kept) } else { kept.squeeze(axis) }
+}
+
+impl Op for LogSumExp<'_> {
+    const NAME: &'static str = "logsumexp";
+
+    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+        let (x, options) = (args[0], self.0.options());
+        let y = map_storage!(Self::NAME, x, data => crate::logsumexp(x.lanes(data, self.0.axis)?, &options)?);
+        let mut dims = x.shape().dims().to_vec();
+        dims[self.0.axis] = 1;
+        Ok((y, dims.into()))
+    }
+
+    /// dz = dy softmax(x), and nothing for a row with nothing to attend to.
+    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let options = Options { fully_masked: FullyMasked::Zeros, ..self.0.options() };
+        let weights = composition::wide(&softmax(args[0], self.0.axis, &options)?)?;
+        let logits = weights.broadcast_mul(&composition::wide(grad)?)?;
+        Ok(vec![Some(self.0.through(args[0], &logits)?)])
+    }
+}

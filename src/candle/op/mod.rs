@@ -1,0 +1,17 @@
+//! The ops on candle tensors, with their gradients: kernels on the CPU, compositions elsewhere.
+//!
+//! Drop-ins and guarded forms are both made of these. Arguments are checked by the slice functions that they call.
+
+#![forbid(unsafe_code)]
+
+pub mod elementwise;
+pub mod layer_norm;
+pub mod log_softmax;
+pub mod logsumexp;
+pub mod norm;
+pub mod rms_norm;
+pub mod rms_norm_residual;
+pub mod rope;
+pub mod sample;
+pub mod scores;
+pub mod softmax;

@@ -1,0 +1,47 @@
+//! Sampling from a tensor of logits, which is brought to the CPU if it is not there.
+
+#![forbid(unsafe_code)]
+
+use super::norm::last_axis;
+use crate::candle::view::{View, readable};
+use crate::error::Result as Typed;
+use crate::mask::Mask;
+use crate::ops::sample::{Distribution, Draw, Sampled, Sampler};
+use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
+
+const NAME: &str = "sample";
+
+/// A sampler's method for rows of whichever type the logits have.
+macro_rules! each_row {
+    ($logits:expr, $rows:ident => $result:expr) => {{
+        let logits = $logits.to_device(&Device::Cpu)?;
+        let logits = readable(&logits, last_axis(NAME, &logits)?)?;
+        let (storage, layout) = logits.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            return Err(Error::Msg(format!("{NAME}: the logits are not on the CPU")).bt());
+        };
+        let view = View { storage, layout };
+        match view.storage {
+            CpuStorage::F64(data) => view.rows(data).map(|$rows| $result)?,
+            CpuStorage::F32(data) => view.rows(data).map(|$rows| $result)?,
+            CpuStorage::F16(data) => view.rows(data).map(|$rows| $result)?,
+            CpuStorage::BF16(data) => view.rows(data).map(|$rows| $result)?,
+            _ => return Err(view.unsupported(NAME)),
+        }
+    }};
+}
+
+/// [`Sampler::sample_rows`] along the last axis.
+pub fn sample_rows(
+    logits: &Tensor,
+    sampler: &Sampler,
+    mask: Option<&Mask<'_>>,
+    draws: &[Draw],
+) -> Result<Vec<Typed<Sampled>>> {
+    Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, draws))?)
+}
+
+/// [`Sampler::distributions`] along the last axis.
+pub fn distributions(logits: &Tensor, sampler: &Sampler, mask: Option<&Mask<'_>>) -> Result<Vec<Typed<Distribution>>> {
+    Ok(each_row!(logits, rows => sampler.distributions(rows, mask))?)
+}

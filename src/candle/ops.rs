@@ -1,0 +1,182 @@
+//! [`candle_nn::ops`] with Evenkeel's ops in place of those that it has: the same signatures, and all the others.
+//!
+//! What differs from candle, in all of them:
+//!
+//! - Sums of f16 and bf16 are not sums in that type, and results are rounded once. A bf16 row of 131,072 equal logits
+//!   adds up to 1, where candle's adds up to 512.
+//! - Any layout works, also where candle asks for contiguous tensors; f64 everywhere. Weights may be of another float
+//!   type than the rows.
+//! - All have gradients, also those that have none in candle.
+//! - Where candle panics there is an error, or the empty result that the shape asks for.
+//! - A type that only candle has (f8) gets candle's op; a type without fractions, candle's error.
+//! - Not on the CPU they are [compositions](super::composition) of candle's ops.
+
+#![forbid(unsafe_code)]
+
+pub use candle_nn::ops::*;
+
+use super::op;
+use super::place::is_foreign;
+use crate::math::sum::MAX_TERMS;
+use crate::{LayerNorm, RmsNorm, Softmax};
+use candle_core::shape::Dim;
+use candle_core::{D, Error, Result, Shape, Tensor};
+
+/// Softmax along a dimension.
+///
+/// A row of nothing but -inf gives zeros; candle gives NaN. Otherwise as [`crate::softmax`], and as
+/// [`candle_nn::ops::softmax`] in shape and type.
+///
+/// # Errors
+/// Candle's, for a dimension that is out of range or a type without fractions.
+///
+/// ```
+/// use candle_core::{D, Device, Tensor};
+/// use evenkeel::candle::ops;
+/// let inf = f32::INFINITY;
+/// let x = Tensor::new(&[[0f32, 0., -inf], [-inf, -inf, -inf]], &Device::Cpu)?;
+/// let y = ops::softmax(&x, D::Minus1)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn softmax<D: Dim>(xs: &Tensor, dim: D) -> Result<Tensor> {
+    let axis = dim.to_index(xs.shape(), "softmax")?;
+    if is_foreign(xs) {
+        return candle_nn::ops::softmax(xs, axis);
+    }
+    match xs.dims()[axis] {
+        ..=MAX_TERMS => op::softmax::softmax(xs, axis, &Softmax::default()),
+        _ => super::composition::softmax(xs, axis, &Softmax::default()),
+    }
+}
+
+/// Softmax along the last dimension; see [`softmax`].
+///
+/// # Errors
+/// As [`softmax`].
+pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
+    if is_foreign(xs) {
+        return candle_nn::ops::softmax_last_dim(xs);
+    }
+    softmax(xs, D::Minus1)
+}
+
+/// The logarithm of softmax along a dimension.
+///
+/// A row of nothing but -inf gives -inf; candle gives NaN. Otherwise as [`crate::log_softmax`], and as
+/// [`candle_nn::ops::log_softmax`] in shape and type.
+///
+/// # Errors
+/// As [`softmax`].
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::candle::ops;
+/// let x = Tensor::new(&[[40f32, 0.]], &Device::Cpu)?;
+/// assert_eq!(ops::log_softmax(&x, 1)?.to_vec2::<f32>()?, [[-4.248354e-18, -40.0]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
+    let axis = d.to_index(xs.shape(), "log_softmax")?;
+    if is_foreign(xs) {
+        return candle_nn::ops::log_softmax(xs, axis);
+    }
+    match xs.dims()[axis] {
+        ..=MAX_TERMS => op::log_softmax::log_softmax(xs, axis, &Softmax::default()),
+        _ => super::composition::log_softmax(xs, axis, &Softmax::default()),
+    }
+}
+
+/// Root-mean-square normalisation along the last dimension, times `alpha`.
+///
+/// Values whose squares overflow f32 are no exception. Otherwise as [`crate::rms_norm`], and as
+/// [`candle_nn::ops::rms_norm`] in shape and type.
+///
+/// # Errors
+/// Candle's, for an `alpha` that is not one value a column or a type without fractions; for an `eps` below zero or
+/// not finite, one that carries [`Error::InvalidArgument`](crate::Error::InvalidArgument).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use evenkeel::candle::ops;
+/// let x = Tensor::new(&[[1e20f32, -1e20]], &Device::Cpu)?;
+/// let y = ops::rms_norm(&x, &Tensor::ones(2, DType::F32, &Device::Cpu)?, 1e-6)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[1.0, -1.0]]); // candle: zeros
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
+    if is_foreign(xs) {
+        return candle_nn::ops::rms_norm(xs, alpha, eps);
+    }
+    one_a_column("rms_norm", xs, alpha)?;
+    op::rms_norm::rms_norm(xs, Some(alpha), &RmsNorm::default().eps(eps.into()))
+}
+
+/// Layer normalisation along the last dimension, times `alpha` and plus `beta`.
+///
+/// The variance is about the mean, so that a spread far below the values is no exception. Otherwise as
+/// [`crate::layer_norm`], and as [`candle_nn::ops::layer_norm`] in shape and type.
+///
+/// # Errors
+/// As [`rms_norm`], for `alpha` and `beta`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use evenkeel::candle::ops;
+/// let x = Tensor::new(&[[40000f32, 40001., 40002., 40003.]], &Device::Cpu)?;
+/// let (ones, zeros) = (Tensor::ones(4, DType::F32, &Device::Cpu)?, Tensor::zeros(4, DType::F32, &Device::Cpu)?);
+/// let y = ops::layer_norm(&x, &ones, &zeros, 1e-5)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[-1.3416355, -0.4472118, 0.4472118, 1.3416355]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn layer_norm(xs: &Tensor, alpha: &Tensor, beta: &Tensor, eps: f32) -> Result<Tensor> {
+    if is_foreign(xs) {
+        return candle_nn::ops::layer_norm(xs, alpha, beta, eps);
+    }
+    one_a_column("layer_norm", xs, alpha)?;
+    one_a_column("layer_norm", xs, beta)?;
+    op::layer_norm::layer_norm(xs, Some(alpha), Some(beta), &LayerNorm::default().eps(eps.into()))
+}
+
+/// 1 / (1 + e^-x) of each element, as [`crate::sigmoid`].
+///
+/// # Errors
+/// Candle's, for a type without fractions.
+pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
+    if is_foreign(xs) {
+        return candle_nn::ops::sigmoid(xs);
+    }
+    op::elementwise::sigmoid(xs)
+}
+
+/// x / (1 + e^-x) of each element, as [`crate::silu`]: -0 at -inf, where candle gives NaN.
+///
+/// # Errors
+/// As [`sigmoid`].
+pub fn silu(xs: &Tensor) -> Result<Tensor> {
+    if is_foreign(xs) {
+        return candle_nn::ops::silu(xs);
+    }
+    op::elementwise::silu(xs)
+}
+
+/// [`silu`] of the first half of the last dimension times its second half.
+///
+/// # Errors
+/// As [`sigmoid`], and for a last dimension that has no two equal halves.
+pub fn swiglu(xs: &Tensor) -> Result<Tensor> {
+    let cols = xs.dim(D::Minus1)?;
+    if cols % 2 == 1 {
+        return Err(Error::ShapeMismatchSplit { shape: xs.shape().clone(), dim: xs.rank() - 1, n_parts: 2 }.bt());
+    }
+    silu(&xs.narrow(D::Minus1, 0, cols / 2)?)? * xs.narrow(D::Minus1, cols / 2, cols / 2)?
+}
+
+/// Checks an operand of a norm.
+fn one_a_column(op: &'static str, xs: &Tensor, operand: &Tensor) -> Result<()> {
+    if operand.dims1()? == xs.dim(D::Minus1)? {
+        return Ok(());
+    }
+    let of = |tensor: &Tensor| Shape::from(tensor.dims());
+    Err(Error::ShapeMismatchBinaryOp { lhs: of(xs), rhs: of(operand), op }.bt())
+}

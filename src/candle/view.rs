@@ -1,0 +1,130 @@
+//! A tensor's layout as the views that kernels take.
+//!
+//! Kernels read lanes whose blocks lie without gaps and equally far apart: contiguous tensors, and those that are
+//! narrowed or strided along one of the axes before the lanes'. [`readable`] copies what lies otherwise.
+
+#![forbid(unsafe_code)]
+
+use crate::element::Element;
+use crate::floats::Floats;
+use crate::rows::{Lanes, MAX_RANK, Rows};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Tensor};
+
+/// A tensor on the CPU, as a custom op sees it.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub storage: &'a CpuStorage,
+    pub layout: &'a Layout,
+}
+
+/// Storage made by the same expression for whichever type the view has.
+macro_rules! map_storage {
+    ($op:expr, $view:expr, $data:ident => $values:expr) => {{
+        use candle_core::CpuStorage;
+        match $view.storage {
+            CpuStorage::F64($data) => CpuStorage::F64($values),
+            CpuStorage::F32($data) => CpuStorage::F32($values),
+            CpuStorage::F16($data) => CpuStorage::F16($values),
+            CpuStorage::BF16($data) => CpuStorage::BF16($values),
+            _ => return Err($view.unsupported($op)),
+        }
+    }};
+}
+pub(crate) use map_storage;
+
+impl<'a> View<'a> {
+    pub fn shape(&self) -> &'a Shape {
+        self.layout.shape()
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.storage.dtype()
+    }
+
+    /// Candle's error for a storage type that the op does not take.
+    pub fn unsupported(&self, op: &'static str) -> Error {
+        Error::UnsupportedDTypeForOp(self.dtype(), op).bt()
+    }
+
+    /// The lanes along an axis of what [`readable`] gave.
+    pub fn lanes<E: Element>(&self, data: &'a [E], axis: usize) -> Result<Lanes<'a, E>> {
+        let (data, dims, axis, stride) = self.blocks(data, axis)?;
+        Ok(Lanes::spaced(data, &dims, axis, stride)?)
+    }
+
+    /// The rows along the last axis of what [`readable`] gave.
+    pub fn rows<E: Element>(&self, data: &'a [E]) -> Result<Rows<'a, E>> {
+        let (data, dims, _, stride) = self.blocks(data, self.shape().rank().saturating_sub(1))?;
+        Ok(Rows::spaced(data, &dims, stride)?)
+    }
+
+    /// The elements, if they lie in order and without gaps.
+    pub fn contiguous<E>(&self, data: &'a [E]) -> Option<&'a [E]> {
+        self.layout.contiguous_offsets().map(|(start, end)| if start < end { &data[start..end] } else { &[] })
+    }
+
+    /// An operand of any float type that is read in order.
+    pub fn floats(&self, op: &'static str) -> Result<Floats<'a>> {
+        let floats = match self.storage {
+            CpuStorage::F64(data) => self.contiguous(data).map(Floats::F64),
+            CpuStorage::F32(data) => self.contiguous(data).map(Floats::F32),
+            CpuStorage::F16(data) => self.contiguous(data).map(Floats::F16),
+            CpuStorage::BF16(data) => self.contiguous(data).map(Floats::BF16),
+            _ => return Err(self.unsupported(op)),
+        };
+        floats.ok_or_else(|| Error::RequiresContiguous { op }.bt())
+    }
+
+    /// The elements that the view spans, its shape, the axis in it, and how far apart blocks are.
+    fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
+        let dims = self.shape().dims();
+        let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;
+        let (outer, block) = dims.split_at(axis);
+        let (blocks, block) = (outer.iter().product::<usize>(), block.iter().product::<usize>());
+        // The offset of an empty view may lie beyond its storage.
+        let data = match (blocks * block, self.layout.start_offset()) {
+            (0, _) => &data[..0],
+            (_, start) => &data[start..][..(blocks - 1) * stride + block],
+        };
+        if dims.len() <= MAX_RANK {
+            return Ok((data, dims.to_vec(), axis, stride));
+        }
+        let inner = dims[axis + 1..].iter().product();
+        Ok((data, vec![blocks, dims[axis], inner], 1, stride))
+    }
+}
+
+/// The tensor, or a contiguous copy if its lanes along the axis can't be read as they lie.
+pub fn readable(xs: &Tensor, axis: usize) -> Result<Tensor> {
+    if block_stride(xs.layout(), axis).is_some() { Ok(xs.clone()) } else { xs.contiguous() }
+}
+
+/// How far apart the blocks `dims[axis..]` are, if each lies without gaps and all lie in order, equally far apart.
+fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
+    let (dims, strides) = (layout.dims(), layout.stride());
+    if dims.contains(&0) {
+        return Some(dims[axis..].iter().product());
+    }
+    // An axis of length 1 is never stepped along, so its stride says nothing.
+    let long = |range: std::ops::Range<usize>| range.rev().map(|i| (dims[i], strides[i])).filter(|(dim, _)| *dim > 1);
+    let mut block = 1;
+    for (dim, stride) in long(axis..dims.len()) {
+        if stride != block {
+            return None;
+        }
+        block *= dim;
+    }
+    let mut outer = long(0..axis);
+    let Some((dim, apart)) = outer.next() else {
+        return Some(block);
+    };
+    let mut next = dim * apart;
+    for (dim, stride) in outer {
+        if stride != next {
+            return None;
+        }
+        next *= dim;
+    }
+    (apart >= block).then_some(apart)
+}
