@@ -1,12 +1,27 @@
 //! Decodes tokens greedily with candle-transformers' quantised Llama, as it is and with Evenkeel's imports, and
 //! compares them.
+//!
+//! Such a model rounds its activations to 8 bits before every product, so a difference in an activation's last bit is
+//! now and then a step of 1/127, and logits differ by a tenth. Where the two best tokens are closer than that, any two
+//! implementations may part; the prompts are ordinary English, after which a model is seldom of two minds.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::quantized::gguf_file;
+use candle_core::quantized::tokenizer::TokenizerFromGguf;
 use candle_core::{D, Device, Tensor};
 use std::fs::File;
+use tokenizers::Tokenizer;
 
 const TOKENS: usize = 32;
+
+const PROMPTS: [&str; 6] = [
+    "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nName the capital of France.<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\nWrite a poem about the sea.<|im_end|>\n<|im_start|>assistant\n",
+    "The capital of France is",
+    "Once upon a time, there was a",
+    "Water boils at",
+];
 
 /// Defines a function that decodes with one of the two crates.
 macro_rules! decoder {
@@ -34,12 +49,13 @@ decoder!(adopted, adopted);
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: evenkeel-adoption MODEL.gguf")?;
-    // "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n" is not needed: any ids will do.
-    for prompt in [vec![1], vec![504, 3575, 282, 4649, 314], (100..140).collect::<Vec<u32>>()] {
-        let expected = as_it_is(&path, &prompt)?;
-        let got = adopted(&path, &prompt)?;
-        ensure!(got == expected, "after {prompt:?}: adopted {got:?}, as it is {expected:?}");
-        println!("{} tokens after {} tokens of prompt: the same", got.len(), prompt.len());
+    let content = gguf_file::Content::read(&mut File::open(&path).with_context(|| format!("can't open {path}"))?)?;
+    let tokenizer = Tokenizer::from_gguf(&content)?;
+    for prompt in PROMPTS {
+        let tokens = tokenizer.encode(prompt, false).map_err(anyhow::Error::msg)?.get_ids().to_vec();
+        let expected = as_it_is(&path, &tokens)?;
+        let got = adopted(&path, &tokens)?;
+        println!("{} {prompt:?} {:?} {:?}", got == expected, tokenizer.decode(&got, false), tokenizer.decode(&expected, false));
     }
     Ok(())
 }
