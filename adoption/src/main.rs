@@ -1,9 +1,11 @@
 //! Decodes tokens greedily with candle-transformers' quantised Llama, as it is and with Evenkeel's imports, and
 //! compares them.
 //!
-//! Such a model rounds its activations to 8 bits before every product, so a difference in an activation's last bit is
-//! now and then a step of 1/127, and logits differ by a tenth. Where the two best tokens are closer than that, any two
-//! implementations may part; the prompts are ordinary English, after which a model is seldom of two minds.
+//! Quantised products round their activations to 8 bits, so a difference in an activation's last bit is now and then a
+//! step of 1/127, and logits differ by some tenths: candle parts from itself on four of these six prompts when the
+//! norms' eps is changed by a thousandth. So the prompts are of two kinds. With the weights dequantised
+//! (`CANDLE_DEQUANTIZE_ALL=1`) nothing of that happens, and the tokens after every prompt must be the same; with
+//! quantised products, those after prompts that leave the model of one mind.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::quantized::gguf_file;
@@ -14,13 +16,14 @@ use tokenizers::Tokenizer;
 
 const TOKENS: usize = 32;
 
-const PROMPTS: [&str; 6] = [
-    "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n",
-    "<|im_start|>user\nName the capital of France.<|im_end|>\n<|im_start|>assistant\n",
-    "<|im_start|>user\nWrite a poem about the sea.<|im_end|>\n<|im_start|>assistant\n",
-    "The capital of France is",
-    "Once upon a time, there was a",
-    "Water boils at",
+/// Prompts, and whether every token that follows is the best by some distance.
+const PROMPTS: [(&str, bool); 6] = [
+    ("<|im_start|>user\nName the capital of France.<|im_end|>\n<|im_start|>assistant\n", true),
+    ("Once upon a time, there was a", true),
+    ("Water boils at", true),
+    ("The capital of France is", false),
+    ("<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n", false),
+    ("<|im_start|>user\nWrite a poem about the sea.<|im_end|>\n<|im_start|>assistant\n", false),
 ];
 
 /// Defines a function that decodes with one of the two crates.
@@ -29,8 +32,7 @@ macro_rules! decoder {
         fn $name(path: &str, prompt: &[u32]) -> Result<Vec<u32>> {
             let mut file = File::open(path).with_context(|| format!("can't open {path}"))?;
             let content = gguf_file::Content::read(&mut file)?;
-            let mut model =
-                $krate::models::quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
+            let mut model = $krate::models::quantized_llama::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
             let mut tokens = prompt.to_vec();
             let mut fed = 0;
             for _ in 0..TOKENS {
@@ -51,11 +53,19 @@ fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: evenkeel-adoption MODEL.gguf")?;
     let content = gguf_file::Content::read(&mut File::open(&path).with_context(|| format!("can't open {path}"))?)?;
     let tokenizer = Tokenizer::from_gguf(&content)?;
-    for prompt in PROMPTS {
+    let exact = std::env::var_os("CANDLE_DEQUANTIZE_ALL").is_some();
+    println!("{} products", if exact { "f32" } else { "quantised" });
+    for (prompt, firm) in PROMPTS {
         let tokens = tokenizer.encode(prompt, false).map_err(anyhow::Error::msg)?.get_ids().to_vec();
         let expected = as_it_is(&path, &tokens)?;
         let got = adopted(&path, &tokens)?;
-        println!("{} {prompt:?} {:?} {:?}", got == expected, tokenizer.decode(&got, false), tokenizer.decode(&expected, false));
+        match got.iter().zip(&expected).position(|(a, b)| a != b) {
+            None => println!("{TOKENS} of {TOKENS} tokens the same after {prompt:?}"),
+            Some(at) => {
+                ensure!(!exact && !firm, "after {prompt:?}: adopted {got:?}, as it is {expected:?}");
+                println!("{at} of {TOKENS} tokens the same after {prompt:?}, where two are close");
+            }
+        }
     }
     Ok(())
 }
