@@ -1,0 +1,12 @@
+//! What the tests are made of: errors in ULPs, comparisons, inputs, and the implementations that they run over.
+
+#![forbid(unsafe_code)]
+// Every test file uses a part of it.
+#![allow(dead_code, unused_macros)]
+
+#[macro_use]
+pub mod implementations;
+pub mod compare;
+pub mod generate;
+pub mod naive;
+pub mod ulp;
