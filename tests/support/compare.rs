@@ -3,6 +3,7 @@
 use super::ulp;
 use evenkeel::reference::Real;
 use evenkeel::{DType, Element, accuracy};
+use std::cell::Cell;
 use std::fmt::Write;
 
 /// Checks results of one op in one storage type against the accuracy table, and tells the worst when it is dropped.
@@ -10,28 +11,33 @@ pub struct Checker {
     op: &'static str,
     dtype: DType,
     bound: f64,
-    worst: f64,
-    results: usize,
+    worst: Cell<f64>,
+    results: Cell<usize>,
 }
 
 impl Checker {
     /// With the bound that the table promises.
     pub fn new<E: Element>(op: &'static str) -> Self {
         let bound = accuracy::bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} in {} has no bound", E::DTYPE));
-        Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: 0.0, results: 0 }
+        Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: Cell::default(), results: Cell::default() }
+    }
+
+    /// The bound, in ULPs.
+    pub fn bound(&self) -> f64 {
+        self.bound
     }
 
     /// Fails unless every result is within the bound, in ULPs of itself. `input` has the results' length or is shown
     /// by nothing but its length.
     #[track_caller]
-    pub fn check<E: Element>(&mut self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
+    pub fn check<E: Element>(&self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
         self.settle(within(what, input, got, exact, self.bound), got.len());
     }
 
     /// As [`Checker::check`], in ULPs at the largest of each result and the terms that it is the sum of.
     #[track_caller]
     pub fn check_terms<E: Element>(
-        &mut self,
+        &self,
         what: &str,
         input: &[E],
         got: &[E],
@@ -42,12 +48,12 @@ impl Checker {
     }
 
     #[track_caller]
-    fn settle(&mut self, outcome: Result<f64, String>, results: usize) {
+    fn settle(&self, outcome: Result<f64, String>, results: usize) {
         match outcome {
-            Ok(worst) => self.worst = self.worst.max(worst),
+            Ok(worst) => self.worst.set(self.worst.get().max(worst)),
             Err(failure) => panic!("{} {}: {failure}", self.op, self.dtype),
         }
-        self.results += results;
+        self.results.set(self.results.get() + results);
     }
 }
 
@@ -55,7 +61,11 @@ impl Drop for Checker {
     fn drop(&mut self) {
         println!(
             "{} {}: worst {:.4} of {} ULP in {} results",
-            self.op, self.dtype, self.worst, self.bound, self.results
+            self.op,
+            self.dtype,
+            self.worst.get(),
+            self.bound,
+            self.results.get()
         );
     }
 }

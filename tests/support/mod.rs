@@ -7,6 +7,7 @@
 #[macro_use]
 pub mod implementations;
 pub mod compare;
+pub mod forms;
 pub mod generate;
 pub mod naive;
 pub mod ulp;

@@ -29,7 +29,7 @@ pub fn error_at<E: Element>(got: E, exact: E::Exact, at: f64) -> f64 {
     if exact.abs() == E::Exact::from(f64::INFINITY) {
         return if E::Exact::from(wide) == exact { 0.0 } else { f64::INFINITY };
     }
-    if at == 0.0 {
+    if at == 0.0 && exact == E::Exact::from(0.0) {
         return if wide == 0.0 { 0.0 } else { f64::INFINITY };
     }
     let size = E::Exact::from(size::<E>(at));
