@@ -47,6 +47,19 @@ impl Checker {
         self.settle(within_terms(what, input, got, exact, largest, self.bound), got.len());
     }
 
+    /// As [`Checker::check`], with an error of the caller's own for each index.
+    #[track_caller]
+    pub fn check_errors<E: Element>(
+        &self,
+        what: &str,
+        input: &[E],
+        got: &[E],
+        exact: &[E::Exact],
+        error: impl Fn(usize) -> f64,
+    ) {
+        self.settle(all_within(what, input, got, exact, self.bound, error), got.len());
+    }
+
     #[track_caller]
     fn settle(&self, outcome: Result<f64, String>, results: usize) {
         match outcome {

@@ -7,6 +7,8 @@
 #[macro_use]
 pub mod implementations;
 pub mod compare;
+#[macro_use]
+pub mod elementwise;
 pub mod forms;
 pub mod generate;
 pub mod naive;

@@ -41,6 +41,16 @@ pub fn layer_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     x.iter().map(|x| E::from_wide(round::<E>(x.widen() - mean) / root)).collect()
 }
 
+/// e^x as a power of two.
+pub fn exp<E: Element>(x: E) -> E {
+    E::from_wide(round::<E>(x.widen() * std::f64::consts::LOG2_E).exp2())
+}
+
+/// ln x by way of the binary logarithm.
+pub fn log<E: Element>(x: E) -> E {
+    E::from_wide(round::<E>(x.widen().log2()) * round::<E>(std::f64::consts::LN_2))
+}
+
 /// 1 / (1 + e^-x).
 pub fn sigmoid<E: Element>(x: E) -> E {
     E::from_wide(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())))

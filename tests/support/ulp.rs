@@ -12,7 +12,7 @@ pub fn size<E: Element>(magnitude: f64) -> f64 {
 }
 
 /// How far a stored value is from the exact one, in ULPs at the exact one.
-pub fn error<E: Element>(got: E, exact: E::Exact) -> f64 {
+pub fn error<E: Element, R: Real>(got: E, exact: R) -> f64 {
     error_at(got, exact, toward_zero(exact))
 }
 
@@ -21,25 +21,25 @@ pub fn error<E: Element>(got: E, exact: E::Exact) -> f64 {
 /// Infinity, when stored, is what lies one step beyond the largest finite value: right for whatever rounds to it and
 /// for all that lies further out. NaN is right for NaN only, and is infinitely far from all else. Where `at` is zero,
 /// nothing but zero is right.
-pub fn error_at<E: Element>(got: E, exact: E::Exact, at: f64) -> f64 {
+pub fn error_at<E: Element, R: Real>(got: E, exact: R, at: f64) -> f64 {
     let wide = got.widen();
     if exact.is_nan() || wide.is_nan() {
         return if exact.is_nan() && wide.is_nan() { 0.0 } else { f64::INFINITY };
     }
-    if exact.abs() == E::Exact::from(f64::INFINITY) {
-        return if E::Exact::from(wide) == exact { 0.0 } else { f64::INFINITY };
+    if exact.abs() == R::from(f64::INFINITY) {
+        return if R::from(wide) == exact { 0.0 } else { f64::INFINITY };
     }
-    if at == 0.0 && exact == E::Exact::from(0.0) {
+    if at == 0.0 && exact == R::from(0.0) {
         return if wide == 0.0 { 0.0 } else { f64::INFINITY };
     }
-    let size = E::Exact::from(size::<E>(at));
+    let size = R::from(size::<E>(at));
     if wide.is_infinite() {
         let outwards = if wide > 0.0 { exact } else { -exact };
-        let limit = E::Exact::from(E::LIMITS.max) + E::Exact::from(self::size::<E>(E::LIMITS.max));
+        let limit = R::from(E::LIMITS.max) + R::from(self::size::<E>(E::LIMITS.max));
         let short = ((limit - outwards) / size).to_f64();
         return if short > 0.0 { short } else { 0.0 };
     }
-    ((E::Exact::from(wide) - exact) / size).to_f64().abs()
+    ((R::from(wide) - exact) / size).to_f64().abs()
 }
 
 /// The magnitude as f64, rounded down: a number just below a power of two keeps the smaller ULP.
