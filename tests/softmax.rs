@@ -12,81 +12,38 @@ use evenkeel::{
     softmax_in_place, softmax_into,
 };
 use proptest::prelude::*;
-use support::compare::{Checker, assert_same_bits, within};
+use support::compare::{Checker, assert_same_bits};
 use support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
-use support::generate::{self, Bits};
+use support::generate::{self, Bits, Hostile};
 use support::implementations::each_level;
-use support::naive;
+use support::{naive, rows};
 
-for_each_dtype!(
-    hostile_rows,
-    rows_of_every_length,
-    long_rows,
-    random_rows,
-    rows_of_any_finite_values,
-    equal_logits,
-    properties,
-    outcomes,
-    forms,
-    axes,
-);
+struct Function;
+
+impl rows::Function for Function {
+    const NAME: &'static str = "softmax";
+    fn run<E: Element>(row: &[E]) -> Vec<E> {
+        softmax(Rows::new(row, 1, row.len()).unwrap(), &Softmax::default()).unwrap()
+    }
+    fn exact<E: Element>(row: &[E]) -> Vec<E::Exact> {
+        reference::softmax(row).unwrap()
+    }
+    fn naive<E: Element>(row: &[E]) -> Vec<E> {
+        naive::softmax(row)
+    }
+    fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
+        generate::hostile_scores(len)
+    }
+    fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
+        vec![0.0; row.len()]
+    }
+}
+
+row_tests!(Function; equal_logits, properties, outcomes, forms, axes);
 
 /// One row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
-    softmax(Rows::new(x, 1, x.len()).unwrap(), &Softmax::default()).unwrap()
-}
-
-fn hostile_rows<E: Bits>() {
-    let checker = Checker::new::<E>("softmax");
-    for len in generate::lengths() {
-        for case in generate::hostile_scores::<E>(len) {
-            let exact = reference::softmax(&case.row).unwrap();
-            let what = format!("{} of {len}", case.name);
-            each_level(|level| checker.check(&format!("{what}, {level}"), &case.row, &row(&case.row), &exact));
-            let naive = within("", &case.row, &naive::softmax(&case.row), &exact, checker.bound());
-            assert!(naive.is_err(), "{what} has no power: the naive formula passes");
-        }
-    }
-}
-
-fn rows_of_every_length<E: Bits>() {
-    let mut rng = generate::rng("softmax, every length");
-    let checker = Checker::new::<E>("softmax");
-    for len in generate::lengths() {
-        for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (100.0, 10.0)] {
-            let x = generate::bell::<E>(&mut rng, len, mean, spread);
-            let exact = reference::softmax(&x).unwrap();
-            each_level(|level| checker.check(&format!("{len} about {mean}, {level}"), &x, &row(&x), &exact));
-        }
-    }
-}
-
-fn long_rows<E: Bits>() {
-    let mut rng = generate::rng("softmax, long");
-    let checker = Checker::new::<E>("softmax");
-    for len in generate::LONG_LENGTHS {
-        for (mean, spread) in [(0.0, 2.0), (100.0, 15.0)] {
-            let x = generate::bell::<E>(&mut rng, len, mean, spread);
-            let exact = reference::softmax(&x).unwrap();
-            each_level(|level| checker.check(&format!("{len} about {mean}, {level}"), &x, &row(&x), &exact));
-        }
-    }
-}
-
-fn random_rows<E: Bits>() {
-    let checker = Checker::new::<E>("softmax");
-    proptest!(generate::cases(256), |(x in generate::bell_row::<E>(1..=700))| {
-        let exact = reference::softmax(&x).unwrap();
-        each_level(|level| checker.check(&level.to_string(), &x, &row(&x), &exact));
-    });
-}
-
-fn rows_of_any_finite_values<E: Bits>() {
-    let checker = Checker::new::<E>("softmax");
-    proptest!(generate::cases(256), |(x in generate::any_finite_row::<E>(1..=40))| {
-        let exact = reference::softmax(&x).unwrap();
-        each_level(|level| checker.check(&level.to_string(), &x, &row(&x), &exact));
-    });
+    <Function as rows::Function>::run(x)
 }
 
 /// Sums in the storage type stall: in bf16 at 256, in f16 at 2,048.

@@ -12,4 +12,6 @@ pub mod elementwise;
 pub mod forms;
 pub mod generate;
 pub mod naive;
+#[macro_use]
+pub mod rows;
 pub mod ulp;

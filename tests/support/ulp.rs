@@ -32,13 +32,12 @@ pub fn error_at<E: Element, R: Real>(got: E, exact: R, at: f64) -> f64 {
     if at == 0.0 && exact == R::from(0.0) {
         return if wide == 0.0 { 0.0 } else { f64::INFINITY };
     }
-    let size = R::from(size::<E>(at));
     if wide.is_infinite() {
         let outwards = if wide > 0.0 { exact } else { -exact };
-        let limit = R::from(E::LIMITS.max) + R::from(self::size::<E>(E::LIMITS.max));
-        let short = ((limit - outwards) / size).to_f64();
-        return if short > 0.0 { short } else { 0.0 };
+        let half_ulp = R::from(size::<E>(E::LIMITS.max) / 2.0);
+        return if outwards >= R::from(E::LIMITS.max) + half_ulp { 0.0 } else { f64::INFINITY };
     }
+    let size = R::from(size::<E>(at));
     ((R::from(wide) - exact) / size).to_f64().abs()
 }
 
