@@ -162,7 +162,7 @@ def trig_f64():
 
 
 def reference():
-    print("== src/reference/double_double.rs")
+    print("== src/reference/double_double.rs and src/math/power.rs")
     first = round_down_bits(LN2, 40)
     second = round_down_bits(LN2 - first, 40)
     print("  LN_2       ", [hex64(v) for v in (first, second, LN2 - first - second)])

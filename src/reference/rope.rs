@@ -27,7 +27,7 @@ pub fn rope<E: Element>(x: &[E], position: i64, theta: f64, interleaved: bool) -
 /// and of theta^(-2i/cols) rounded to f64.
 pub fn rope_angle(position: i64, i: usize, cols: usize, theta: f64) -> f64 {
     let exponent = DoubleDouble::from(-2.0 * i as f64) / DoubleDouble::from(cols as f64);
-    let frequency = (DoubleDouble::from(theta).ln() * exponent).exp().to_f64();
+    let frequency = (DoubleDouble::from(theta).ln() * exponent).exp().to_f64().min(f64::MAX);
     // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
     (position as f64 * frequency).clamp(f64::MIN, f64::MAX)
 }
