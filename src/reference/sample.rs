@@ -56,7 +56,8 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     if let Some(k) = config.top_k {
         order.truncate(k);
     }
-    if let Some(p) = config.top_p {
+    // p = 1 asks for all of them, which a sum in f64 would seem to reach early.
+    if let Some(p) = config.top_p.filter(|p| *p < 1.0) {
         let total: f64 = order.iter().map(|&i| mass(i)).sum();
         let mut sum = 0.0;
         let reached = order.iter().position(|&i| {
