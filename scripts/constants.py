@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Derives every numeric constant in src/math and src/element.rs.
+"""Derives every numeric constant in src/math, src/element.rs and src/reference.
 
 Run `python3 scripts/constants.py` (needs mpmath); paste what it prints where the names say. Polynomials
 are minimax fits by Remez exchange; those used with a pinned leading coefficient say so.
@@ -161,6 +161,18 @@ def trig_f64():
     mp.prec = 400
 
 
+def reference():
+    print("== src/reference/double_double.rs and src/math/power.rs")
+    first = round_down_bits(LN2, 40)
+    second = round_down_bits(LN2 - first, 40)
+    print("  LN_2       ", [hex64(v) for v in (first, second, LN2 - first - second)])
+    half = mpf(float(pi / 2))
+    print("  HALF_PI    ", [hex64(v) for v in (half, pi / 2 - half)])
+    mp.prec = 2000
+    print("  TWO_OVER_PI, 32 bits each:", [f"{int(floor(2 / pi * mpf(2) ** (32 * (i + 1)))) % 2**32:#010x}" for i in range(40)])
+    mp.prec = 400
+
+
 def limits():
     print("== src/element.rs: where exp leaves the finite, the normal and the non-zero numbers")
     fmts = {"f64": (53, -1022, 1023), "f32": (24, -126, 127), "f16": (11, -14, 15), "bf16": (8, -126, 127)}
@@ -188,4 +200,5 @@ if __name__ == "__main__":
     exp_f64()
     log_f64()
     trig_f64()
+    reference()
     limits()

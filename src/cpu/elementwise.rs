@@ -76,8 +76,10 @@ impl Function for Silu {
         let x = isa.f64(lowest::<E>()).max(x);
         let hi = x * s.hi;
         let lo = x.mul_add(s.hi, isa.f64(0.0) - hi) + x * s.lo;
-        // At +inf the product has no error, though infinity less itself says NaN.
-        Wide { hi, lo: I::F64::select(lo.is_nan(), isa.f64(0.0), lo), exponent: s.exponent }
+        // At +inf the product has no error, though infinity less itself says NaN. At -0 a low part of +0 would take
+        // the sign away.
+        let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
+        Wide { hi, lo: I::F64::select(x.eq(isa.f64(0.0)), x, lo), exponent: s.exponent }
     }
 }
 

@@ -4,10 +4,8 @@ use super::lanes::{LaneKernel, Met};
 use super::scratch::{self, room};
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::math::exp::exp_parts;
-use crate::math::log::log_scalar;
 use crate::math::trig::sin_cos;
-use crate::simd::{Float, Isa, Kernel, LANES, Span, Written, block};
+use crate::simd::{Float, Isa, LANES, Span, Written, block};
 
 /// Which row of the table a row of the tensor takes.
 #[derive(Clone, Copy, Debug)]
@@ -114,37 +112,6 @@ fn first_of<I: Isa>(isa: I, a: I::F64, b: I::F64, cos: I::F64, sin: I::F64) -> I
 #[inline(always)]
 fn second_of<F: Float>(a: F, b: F, cos: F, sin: F) -> F {
     a.mul_add(sin, b * cos)
-}
-
-/// theta^(-2i/d) for each i < d/2, rounded to f64.
-pub struct Frequencies {
-    pub theta: f64,
-    pub half: usize,
-}
-
-impl Kernel for Frequencies {
-    type Out = Vec<f64>;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Vec<f64> {
-        let (log, log_low) = log_scalar(isa, self.theta);
-        let mut frequencies = vec![0.0; self.half];
-        for (block, to) in frequencies.chunks_mut(LANES).enumerate() {
-            let (mut high, mut low) = ([0.0; LANES], [0.0; LANES]);
-            for i in 0..to.len() {
-                // -ln(theta) i / half, the quotient with its remainder.
-                let index = -((block * LANES + i) as f64);
-                let half = self.half as f64;
-                let product = log * index;
-                let error = log.mul_add(index, -product) + log_low * index;
-                high[i] = product / half;
-                low[i] = ((-high[i]).mul_add(half, product) + error) / half;
-            }
-            let power = exp_parts(isa, isa.load_f64(&high), isa.load_f64(&low)).round::<f64>(isa);
-            to.copy_from_slice(&isa.array_f64(power)[..to.len()]);
-        }
-        frequencies
-    }
 }
 
 /// Cosine and sine of position * frequency, `[positions, half]` each.

@@ -399,9 +399,10 @@ pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]
             let difference = z - max;
             let part = difference - z;
             let error = (z - (difference - part)) - (max + part);
-            // Of an infinite difference the error is NaN, and nothing.
-            let error = I::F64::select(error.is_nan(), zero, error);
-            exp_parts(isa, clamped::<I, f64>(isa, difference), error).round::<f64>(isa)
+            // A difference beyond the range is moved into it, where its own error means nothing.
+            let within = clamped::<I, f64>(isa, difference);
+            let error = I::F64::select(within.eq(difference), error, zero);
+            exp_parts(isa, within, error).round::<f64>(isa)
         },
     );
 }
@@ -448,7 +449,8 @@ impl Exps<'_> {
                 if let Some(largest) = values.iter().position(|&e| e == 1.0) {
                     values[largest] = 0.0;
                 }
-                log1p_scalar(isa, sum_f64(isa, values))
+                let (rest, low) = sum_f64(isa, values);
+                log1p_scalar(isa, rest + low)
             }
         }
     }
@@ -471,13 +473,27 @@ fn units_to_f64(sum: u64, row_len: usize) -> f64 {
     sum as f64 / (1u64 << unit_bits(row_len)) as f64
 }
 
-/// Rule O over f64 terms.
+/// Rule O over f64 terms from 0 to 1, as a sum of two: their multiples of 2^-31, which add without error up to
+/// [`MAX_TERMS`](crate::math::sum::MAX_TERMS), and what those leave out. One f64 would be off by several ULP.
 #[inline(always)]
-pub fn sum_f64<I: Isa>(isa: I, terms: &[f64]) -> f64 {
-    sum_o(
+pub fn sum_f64<I: Isa>(isa: I, terms: &[f64]) -> (f64, f64) {
+    const GRID: f64 = 1.5 * (1u64 << (52 - 31)) as f64;
+    let grid = isa.f64(GRID);
+    let high = sum_o(
         isa,
         terms.len(),
         #[inline(always)]
-        |i| isa.load_f64(&block(terms, i, 0.0)),
-    )
+        |i| (isa.load_f64(&block(terms, i, 0.0)) + grid) - grid,
+    );
+    let low = sum_o(
+        isa,
+        terms.len(),
+        #[inline(always)]
+        |i| {
+            let term = isa.load_f64(&block(terms, i, 0.0));
+            term - ((term + grid) - grid)
+        },
+    );
+    let sum = high + low;
+    (sum, low - (sum - high))
 }

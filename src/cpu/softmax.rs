@@ -36,12 +36,15 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                         .into()
                     }
                     Exps::F64 { values } => {
-                        let sum = isa.f64(sum_f64(isa, values));
+                        let (sum, sum_low) = sum_f64(isa, values);
+                        let high = 1.0 / sum;
+                        let low = -high.mul_add(sum, -1.0).mul_add(high, high * high * sum_low);
+                        let (high, low) = (isa.f64(high), isa.f64(low));
                         span.map_from_wide(
                             isa,
                             values,
                             #[inline(always)]
-                            |_, e| e / sum,
+                            |_, e| e.mul_add(high, e * low),
                         )
                         .into()
                     }

@@ -37,16 +37,16 @@ struct Reduced<I: Isa> {
     n: I::I64,
 }
 
-/// Splits `x + low`; |x| at most 2^20 or so.
+/// Splits `x`; |x| at most 2^20 or so.
 #[inline(always)]
-fn reduce<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Reduced<I> {
+fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     let shifter = isa.f64(SHIFTER);
     let shifted = x.mul_add(isa.f64(LOG2_E), shifter);
     let n = shifted.to_bits() - shifter.to_bits();
     let float_n = shifted - shifter;
     let near = float_n.mul_add(isa.f64(-LN2_HI), x);
     let r = float_n.mul_add(isa.f64(-LN2_LO), near);
-    let r_low = float_n.mul_add(isa.f64(-LN2_LO), near - r) + low;
+    let r_low = float_n.mul_add(isa.f64(-LN2_LO), near - r);
     let mut q = isa.f64(POLY[POLY.len() - 1]);
     for &c in POLY.iter().rev().skip(1) {
         q = q.mul_add(r, isa.f64(c));
@@ -57,9 +57,10 @@ fn reduce<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Reduced<I> {
 /// e^(x + low) for x within the range where `E` can tell the result from 0 and infinity; see [`clamped`].
 #[inline(always)]
 pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
-    let Reduced { high, low, n, .. } = reduce(isa, x, low);
+    let Reduced { high, low: rest, n } = reduce(isa, x);
     let (hi, error) = fast_two_sum(isa.f64(1.0), high);
-    Wide { hi, lo: error + low, exponent: Some(n) }
+    // e^low is 1 + low; it is a factor, not a term.
+    Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
 }
 
 /// `x`, moved to where exp in `E` has just reached 0 or infinity if it lies beyond; NaN stays.
@@ -83,7 +84,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 /// e^x - 1 for -40 <= x <= 0, as a sum.
 #[inline(always)]
 pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
-    let Reduced { high, low, n, .. } = reduce(isa, x, isa.f64(0.0));
+    let Reduced { high, low, n } = reduce(isa, x);
     let power = super::wide::power_of_two(isa, n);
     let (hi, error) = fast_two_sum(power - isa.f64(1.0), high * power);
     (hi, error + low * power)

@@ -32,7 +32,8 @@ const OP: &str = "log_softmax";
 ///
 /// # Accuracy
 /// f32: at most 2 ULP, also for the small results of a row with one large logit, where ln of the sum is computed as
-/// log1p of the rest. f16, bf16: 0.51 ULP. f64: 3 ULP of the larger of |z - m| and ln sum.
+/// log1p of the rest; a result that is subnormal may be off by half the smallest number for each column. f16, bf16:
+/// 0.51 ULP. f64: 3 ULP of the larger of |z - m| and ln sum.
 ///
 /// # Errors
 /// As [`softmax`](crate::softmax).

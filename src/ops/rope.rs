@@ -3,13 +3,14 @@
 use super::same_lanes;
 use super::softmax::settle;
 use crate::cpu;
-use crate::cpu::rope::{Frequencies, Layout};
+use crate::cpu::rope::Layout;
 use crate::element::Element;
 use crate::error::{Error, Result};
 #[cfg(feature = "candle")]
 use crate::floats::Floats;
+use crate::math::power::inverse_power;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{Token, new_vec};
+use crate::simd::new_vec;
 
 const OP: &str = "rope";
 
@@ -46,8 +47,8 @@ impl Rope {
 
 /// Cosines and sines for a run of positions, in f64: made once, used for every head and layer.
 ///
-/// The angle of pair i at position p is p * theta^(-2i/d), in f64; its sine and cosine are within 1 ULP for every
-/// angle, however large.
+/// The angle of pair i at position p is the f64 product of p and of theta^(-2i/d) rounded to f64; its sine and cosine
+/// are within 1 ULP for every angle, however large.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -61,8 +62,7 @@ impl RopeTable {
     /// The table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta out of its range,
-    /// [`Error::Backend`].
+    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta out of its range.
     pub fn new(positions: &[i64], cols: usize, options: &Rope) -> Result<Self> {
         if cols % 2 == 1 {
             return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));
@@ -71,7 +71,7 @@ impl RopeTable {
             return Err(Error::invalid(OP, "theta", options.theta, "finite and above 0"));
         }
         let half = cols / 2;
-        let frequencies = Token::current()?.run(Frequencies { theta: options.theta, half });
+        let frequencies: Vec<f64> = (0..half).map(|i| inverse_power(options.theta, i, half)).collect();
         let (cos, sin) = cpu::rope::table(positions, &frequencies);
         Ok(RopeTable { cos, sin, positions: positions.len(), half, interleaved: options.interleaved })
     }

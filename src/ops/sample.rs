@@ -148,7 +148,8 @@ impl Sampler {
     ///
     /// # Accuracy
     /// Cuts and draws go by integer masses, 2^-45 of the largest; a draw's distribution is within 2^-27 of the
-    /// reported one in total variation for vocabularies to 262,144. Log-probabilities are f64, 3 ULP.
+    /// reported one in total variation for vocabularies to 262,144. Log-probabilities are f64, off by at most 4 ULP of
+    /// the larger of themselves and the entropy of what was kept.
     ///
     /// # Errors
     /// The above; [`Error::InvalidArgument`] for more than 2^21 tokens; [`Error::Backend`].

@@ -1,7 +1,61 @@
-//! stub
-/// Real
-pub trait Real {}
-impl Real for f64 {}
-/// DD
-pub struct DoubleDouble;
-impl Real for DoubleDouble {}
+//! The specification: what every op means, in plain loops over one row and with digits to spare.
+//!
+//! Kernels are tested against these functions, and any other implementation can be. They share no code with the
+//! kernels, and are written to be checked by eye: no blocks, no threads, no tricks but those that keep a formula from
+//! overflowing or cancelling. They take one row, or one element, and answer in [`Element::Exact`], unrounded:
+//!
+//! | storage type | answers in | error of the answer |
+//! |---|---|---|
+//! | F32, F16, BF16 | `f64` | a few 2^-53 |
+//! | F64 | [`DoubleDouble`] | a few 2^-100 |
+//!
+//! Functions named `.._of` take numbers that are [`Real`] already, such as logits that a mask was applied to.
+//!
+//! What belongs here: formulas. What does not: shapes, masks that broadcast, policies; those are expanded by who asks.
+//! `tests/reference.rs` holds the answers against numbers of arbitrary precision.
+//!
+//! ```
+//! use evenkeel::reference;
+//! // How far is a softmax of one's own from the truth?
+//! let row = [0.5f32, 1.0, -3.0];
+//! let exact = reference::softmax(&row).unwrap_or_default();
+//! let mine = evenkeel::softmax(evenkeel::Rows::new(&row, 1, 3)?, &Default::default())?;
+//! for (mine, exact) in mine.iter().zip(exact) {
+//!     assert!((f64::from(*mine) / exact - 1.0).abs() <= 2.0 * f64::from(f32::EPSILON));
+//! }
+//! # Ok::<(), evenkeel::Error>(())
+//! ```
+//!
+//! [`Element::Exact`]: crate::Element::Exact
+
+#![forbid(unsafe_code)]
+
+mod double_double;
+mod exp;
+mod layer_norm;
+mod log;
+mod log_softmax;
+mod logits;
+mod logsumexp;
+mod real;
+mod rms_norm;
+mod rope;
+mod sample;
+mod sigmoid;
+mod silu;
+mod softmax;
+
+pub use double_double::DoubleDouble;
+pub use exp::exp;
+pub use layer_norm::layer_norm;
+pub use log::log;
+pub use log_softmax::{log_softmax, log_softmax_of};
+pub use logits::logits;
+pub use logsumexp::{logsumexp, logsumexp_of};
+pub use real::Real;
+pub use rms_norm::{rms_norm, rms_norm_before_weight};
+pub use rope::{rope, rope_angle};
+pub use sample::{Support, sample};
+pub use sigmoid::{sigmoid, sigmoid_of};
+pub use silu::{silu, silu_of};
+pub use softmax::{softmax, softmax_of};

@@ -29,7 +29,7 @@ pub use memory::Output;
 pub use storage::Storage;
 
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
-pub(crate) use level::{Kernel, Token};
+pub(crate) use level::Kernel;
 pub(crate) use memory::{flags_from_bools, new_vec, new_vecs};
 pub(crate) use rows::{Work, run};
 pub(crate) use slice::{LANES, Span, Written, block, fold, padded};

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Makes the vectors that tests/ compares with, in arbitrary precision and exact integers.
+
+Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository; it writes tests/vectors/reference.tsv
+and tests/vectors/sums.tsv. Nothing here knows of the crate's code.
+"""
+import random
+import struct
+from fractions import Fraction
+from mpmath import mp, mpf
+
+mp.prec = 4000
+
+
+def bits64(x):
+    return struct.unpack("<Q", struct.pack("<d", x))[0]
+
+
+def float64(bits):
+    return struct.unpack("<d", struct.pack("<Q", bits))[0]
+
+
+def f32(x):
+    """The nearest f32 of an f64."""
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def expanded(x):
+    """x as `hi lo exponent`: bits of two f64 and a power of two, x = (hi + lo) 2^exponent to 2^-106 of x."""
+    if x == 0:
+        return f"{0:016x} {0:016x} 0"
+    exponent = int(mp.floor(mp.log(abs(x), 2)))
+    m = x / mpf(2) ** exponent
+    hi = float(m)
+    return f"{bits64(hi):016x} {bits64(float(m - mpf(hi))):016x} {exponent}"
+
+
+FUNCTIONS = {
+    "exp": mp.exp,
+    "ln": mp.log,
+    "ln_1p": lambda x: mp.log(1 + x),
+    "sqrt": mp.sqrt,
+    "tanh": mp.tanh,
+    "sin": mp.sin,
+    "cos": mp.cos,
+    "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+    "silu": lambda x: x / (1 + mp.exp(-x)),
+}
+
+
+def arguments(name, rng):
+    """f64 arguments: where the function changes its manner, and random ones at every scale."""
+    spread = lambda low, high: float(mpf(2) ** rng.uniform(low, high))
+    signed = lambda x: x if rng.random() < 0.5 else -x
+    if name == "exp":
+        edges = [1.0, -1.0, 709.782712893384, -708.3964185322641, -745.1332191019411, -750.0, 0.34657359027997264, 2000.0]
+        return edges + [signed(spread(-60, 10)) for _ in range(30)]
+    if name == "ln":
+        edges = [2.0, 0.5, float64(1), float64(0x7FEFFFFFFFFFFFFF), 2.0**-1022, 1 + 2.0**-52, 1 - 2.0**-53, 1.41421356237, 0.70710678]
+        return edges + [spread(-1074, 1023) for _ in range(20)] + [1 + signed(spread(-50, -1)) for _ in range(15)]
+    if name == "ln_1p":
+        edges = [1.0, -0.5, 0.25, -0.25, 1e-300, 5e-324, -1 + 2.0**-53, 1e300]
+        return edges + [spread(-100, 1023) for _ in range(15)] + [signed(spread(-100, -1)) for _ in range(20)]
+    if name == "sqrt":
+        return [2.0, 3.0, 4.0, 1e300, 5e-324, 2.0**-1022] + [spread(-1074, 1023) for _ in range(20)]
+    if name == "tanh":
+        return [0.17, 0.171, -0.17, 20.0, -800.0, 1e-300] + [signed(spread(-60, 6)) for _ in range(20)]
+    if name in ("sin", "cos"):
+        # The f64 nearest to a multiple of pi/2 relative to its size, and neighbours of small multiples.
+        edges = [6381956970095103 * 2.0**797, 1e300, 1.7976931348623157e308, 0.7853981633974483, 1.5707963267948966, 3.141592653589793, 1e22]
+        return edges + [signed(spread(-40, 60)) for _ in range(20)] + [signed(spread(60, 1023)) for _ in range(20)]
+    edges = [0.0, 1.0, -1.0, 40.0, -40.0, -708.0, -745.0, -760.0, 1e-300, -5e-324, 710.0]
+    return edges + [signed(spread(-60, 10)) for _ in range(25)]
+
+
+def scalar_vectors(rng):
+    for name, function in FUNCTIONS.items():
+        for x in arguments(name, rng):
+            yield name, "", [x], [function(mpf(x))]
+
+
+def softmax_parts(row):
+    m = max(row)
+    exps = [mp.exp(mpf(x) - mpf(m)) for x in row]
+    return mpf(m), exps, mp.fsum(exps)
+
+
+def softmax(row):
+    _, exps, total = softmax_parts(row)
+    return [e / total for e in exps]
+
+
+def log_softmax(row):
+    m, _, total = softmax_parts(row)
+    return [mpf(x) - m - mp.log(total) for x in row]
+
+
+def logsumexp(row):
+    m, _, total = softmax_parts(row)
+    return [m + mp.log(total)]
+
+
+def rms_norm(row, eps):
+    root = mp.sqrt(mp.fsum(mpf(x) ** 2 for x in row) / len(row) + mpf(eps))
+    return [mpf(x) / root for x in row]
+
+
+def layer_norm(row, eps):
+    mean = mp.fsum(mpf(x) for x in row) / len(row)
+    root = mp.sqrt(mp.fsum((mpf(x) - mean) ** 2 for x in row) / len(row) + mpf(eps))
+    return [(mpf(x) - mean) / root for x in row]
+
+
+def rope(row, position, theta):
+    half = len(row) // 2
+    out = [None] * len(row)
+    for i in range(half):
+        frequency = float(mpf(theta) ** (mpf(-2 * i) / len(row)))
+        angle = mpf(float(position) * frequency)
+        a, b, c, s = mpf(row[i]), mpf(row[i + half]), mp.cos(angle), mp.sin(angle)
+        out[i], out[i + half] = a * c - b * s, a * s + b * c
+    return out
+
+
+def row_vectors(rng):
+    normal = lambda n, mean, sd: [rng.gauss(mean, sd) for _ in range(n)]
+    rows = [[0.0], [1.0, 2.0, 3.0], [1000.0, 1000.0], [40.0, 0.0], [-700.0, 10.0, 9.5], normal(7, 100, 10), normal(16, 0, 3), [1e15, 1e15 - 700, 1e15 - 2000]]
+    for row in rows:
+        yield "softmax", "", row, softmax(row)
+        yield "log_softmax", "", row, log_softmax(row)
+        yield "logsumexp", "", row, logsumexp(row)
+    rows = [[1e20, -1e20], [1e-25, 3e-25], [1e200, 2e200], [5e-324, 1e-320], [40000.0, 40001.0, 40002.0, 40003.0], normal(9, 1e6, 1)]
+    for row in rows:
+        for eps in (0.0, 1e-6):
+            yield "rms_norm", f"{bits64(eps):016x}", row, rms_norm(row, eps)
+            yield "layer_norm", f"{bits64(eps):016x}", row, layer_norm(row, eps)
+    for position, theta in ((0, 10000.0), (1, 10000.0), (-7, 500000.0), (10**12, 10000.0), (2**62, 10.0)):
+        row = normal(6, 0, 1)
+        yield "rope", f"{position} {bits64(theta):016x}", row, rope(row, position, theta)
+
+
+def write_reference():
+    rng = random.Random(1)
+    with open("tests/vectors/reference.tsv", "w") as out:
+        out.write("# scripts/vectors.py: op, parameters, inputs (bits of f64), results as `bits of hi, bits of lo, exponent` of (hi + lo) 2^exponent\n")
+        for vectors in (scalar_vectors(rng), row_vectors(rng)):
+            for name, parameters, inputs, results in vectors:
+                row = " ".join(f"{bits64(x):016x}" for x in inputs)
+                out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")
+
+
+# The two rules for sums, in exact arithmetic. The terms follow from their index alone.
+
+
+def unit(i):
+    return i * 2654435761 % 2**32
+
+
+def rounded(x):
+    """The nearest f64 of a fraction; Python's division of integers is rounded correctly."""
+    return Fraction(x.numerator / x.denominator)
+
+
+def rule_o(terms):
+    def tile(terms):
+        lanes = [Fraction(0)] * 64
+        for i, term in enumerate(terms):
+            lanes[i % 64] = rounded(lanes[i % 64] + term)
+        while len(lanes) > 1:
+            lanes = [rounded(lanes[2 * j] + lanes[2 * j + 1]) for j in range(len(lanes) // 2)]
+        return lanes[0]
+
+    return tile([tile(terms[i : i + 256]) for i in range(0, len(terms), 256)])
+
+
+def rule_q(terms, bits):
+    return sum(round(term * 2**bits) for term in terms)  # round() of a fraction takes ties to even
+
+
+def write_sums():
+    with open("tests/vectors/sums.tsv", "w") as out:
+        out.write("# scripts/vectors.py, rule O: rule, n, k, step, bits of the sum; x_i = f32((u_i - 2^31) 2^(k + step (i mod 5) - 32)), u_i = i 2654435761 mod 2^32\n")
+        o_cases = [(0, 0, 0), (1, 0, 0), (2, 3, 12), (63, 0, 12), (64, -4, 12), (65, 10, 12), (255, 0, 12), (256, -100, 12), (257, 0, 12), (1000, 1, 12), (4097, 20, 12), (20000, 0, 12)]
+        for n, k, step in o_cases:
+            terms = [Fraction(f32((unit(i) - 2**31) * 2.0 ** (k + step * (i % 5) - 32))) for i in range(n)]
+            out.write(f"o\t{n}\t{k}\t{step}\t{bits64(float(rule_o(terms))):016x}\n")
+        out.write("# rule Q: rule, n, d, sum in units of 2^-45, or of 2^-42 beyond 262,144 terms; e_i = f32(u_i 2^-32 2^(-d if i is odd))\n")
+        q_cases = [(0, 0), (1, 0), (2, 0), (7, 4), (64, 0), (65, 8), (255, 20), (256, 0), (257, 40), (1000, 30), (4097, 12), (20000, 3), (262144, 5), (262145, 5)]
+        for n, d in q_cases:
+            terms = [Fraction(f32(unit(i) * 2.0**-32 * 2.0 ** (-d if i % 2 else 0))) for i in range(n)]
+            out.write(f"q\t{n}\t{d}\t{rule_q(terms, 45 if n <= 262144 else 42)}\n")
+
+
+if __name__ == "__main__":
+    write_reference()
+    write_sums()

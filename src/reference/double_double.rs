@@ -1,0 +1,349 @@
+//! Numbers of twice f64's digits, for what is to be compared with f64.
+//!
+//! A number is an unevaluated sum of two f64 and a power of two (Dekker, "A floating-point technique for extending
+//! the available precision", 1971). The power of two is kept apart, so that nothing overflows, and results that are
+//! subnormal or zero in f64 have all their digits here. The sums, products and quotients are algorithms 6, 12 and 17
+//! of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of double-word
+//! arithmetic", 2017. The functions are their Taylor series. Constants are printed by `scripts/constants.py`.
+
+use super::Real;
+use std::cmp::Ordering;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// A number of at least 100 significant bits, with a wider range than f64's.
+///
+/// Sums, differences, products, quotients and square roots are off by at most 2^-102 of the result, functions by at
+/// most 2^-100. Infinities and NaN are as in IEEE 754, and zero has a sign.
+///
+/// ```
+/// use evenkeel::reference::{DoubleDouble, Real};
+/// let third = DoubleDouble::from(1.0) / DoubleDouble::from(3.0);
+/// assert_eq!(third.to_f64(), 1.0 / 3.0);
+/// assert!((third - DoubleDouble::from(1.0 / 3.0)).to_f64() > 0.0); // what f64 had to leave out
+/// assert_eq!(DoubleDouble::from(-800.0).exp().ln().to_f64(), -800.0); // f64 has no such power
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DoubleDouble {
+    /// At least 1 and less than 2 in magnitude, or zero, infinite or NaN.
+    hi: f64,
+    /// What `hi` leaves out: at most half a unit in its last place.
+    lo: f64,
+    /// The number is `(hi + lo) * 2^exponent`. 0 where `hi` is zero, infinite or NaN.
+    exponent: i64,
+}
+
+/// ln 2 in three parts: 40 bits, 40 bits, and the rest as far as f64 holds it. A product of the first two with an
+/// integer below 2^13 is exact.
+const LN_2: [f64; 3] = [
+    f64::from_bits(0x3fe6_2e42_fefa_2000),
+    f64::from_bits(0x3d69_ef35_793c_6000),
+    f64::from_bits(0x3ae6_7300_7e5e_d5e8),
+];
+/// pi / 2 in two parts.
+const HALF_PI: [f64; 2] = [f64::from_bits(0x3ff9_21fb_5444_2d18), f64::from_bits(0x3c91_a626_3314_5c07)];
+/// 2 / pi, 32 bits after the binary point each.
+#[rustfmt::skip]
+const TWO_OVER_PI: [u32; 40] = [
+    0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab, 0xdebb_c561,
+    0xb724_6e3a, 0x424d_d2e0, 0x0649_2eea, 0x09d1_921c, 0xfe1d_eb1c, 0xb129_a73e, 0xe882_35f5, 0x2ebb_4484,
+    0xe99c_7026, 0xb45f_7e41, 0x3991_d639, 0x8353_39f4, 0x9c84_5f8b, 0xbdf9_283b, 0x1ff8_97ff, 0xde05_980f,
+    0xef2f_118b, 0x5a0a_6d1f, 0x6d36_7ecf, 0x27cb_09b7, 0x4f46_3f66, 0x9e5f_ea2d, 0x7527_bac7, 0xebe5_f17b,
+    0x3d07_39f7, 0x8a52_92ea, 0x6bfb_5fb1, 0x1f8d_5d08, 0x5603_3046, 0xfc7b_6bab, 0xf0cf_bc20, 0x9af4_361d,
+];
+
+/// 2^e for exponents whose result is normal.
+fn power_of_two(e: i64) -> f64 {
+    f64::from_bits(((e + 1023) as u64) << 52)
+}
+
+/// a + b and its error.
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let part = sum - a;
+    (sum, (a - (sum - part)) + (b - part))
+}
+
+/// a + b and its error, where |a| >= |b|.
+fn fast_two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    (sum, b - (sum - a))
+}
+
+/// a * b and its error.
+fn two_product(a: f64, b: f64) -> (f64, f64) {
+    let product = a * b;
+    (product, a.mul_add(b, -product))
+}
+
+impl DoubleDouble {
+    /// `(hi + lo) * 2^exponent` with the parts put in order; `hi` is normal, zero, infinite or NaN, and far above `lo`.
+    fn new(hi: f64, lo: f64, exponent: i64) -> Self {
+        if hi == 0.0 || !hi.is_finite() {
+            return DoubleDouble { hi, lo: 0.0, exponent: 0 };
+        }
+        let (hi, lo) = fast_two_sum(hi, lo);
+        let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
+        // In two steps: the inverse of the largest power of two is not normal.
+        let scaled = |v: f64| v * power_of_two(-shift / 2) * power_of_two(shift / 2 - shift);
+        DoubleDouble { hi: scaled(hi), lo: scaled(lo), exponent: exponent + shift }
+    }
+
+    /// Whether it is neither zero, nor infinite, nor NaN.
+    fn is_regular(self) -> bool {
+        self.hi != 0.0 && self.hi.is_finite()
+    }
+
+    fn times_power_of_two(self, exponent: i64) -> Self {
+        if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
+    }
+
+    /// e^x - 1 for |x| <= 0.35.
+    fn exp_m1_small(self) -> Self {
+        let (mut term, mut sum) = (DoubleDouble::from(1.0), DoubleDouble::from(0.0));
+        for n in 1..=26 {
+            term = term * self / DoubleDouble::from(f64::from(n));
+            sum = sum + term;
+        }
+        sum
+    }
+
+    /// ln((1 + s) / (1 - s)) for |s| <= 0.172.
+    fn log_ratio(self) -> Self {
+        let square = self * self;
+        let (mut power, mut sum) = (self, self);
+        for n in (3..=43).step_by(2) {
+            power = power * square;
+            sum = sum + power / DoubleDouble::from(f64::from(n));
+        }
+        sum.times_power_of_two(1)
+    }
+
+    /// Adds an integer below 2^13 times ln 2.
+    fn add_ln_2_times(self, n: f64) -> Self {
+        LN_2.iter().fold(self, |sum, &part| sum + DoubleDouble::from(n * part))
+    }
+}
+
+impl From<f64> for DoubleDouble {
+    fn from(value: f64) -> Self {
+        if value.is_subnormal() {
+            return DoubleDouble::new(value * power_of_two(60), 0.0, -60);
+        }
+        DoubleDouble::new(value, 0.0, 0)
+    }
+}
+
+impl PartialOrd for DoubleDouble {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        // The difference of two infinities says nothing; their high parts do, which for others are below 2.
+        if !self.hi.is_finite() || !other.hi.is_finite() {
+            return self.hi.partial_cmp(&other.hi);
+        }
+        (*self - *other).hi.partial_cmp(&0.0)
+    }
+}
+
+impl Neg for DoubleDouble {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        DoubleDouble { hi: -self.hi, lo: -self.lo, exponent: self.exponent }
+    }
+}
+
+impl Add for DoubleDouble {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        if !self.is_regular() || !other.is_regular() {
+            return match (self.hi == 0.0, other.hi == 0.0) {
+                (true, false) => other,
+                (false, true) => self,
+                _ => DoubleDouble::new(self.hi + other.hi, 0.0, 0),
+            };
+        }
+        let (a, b) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
+        // What lies further down than this can't be told from nothing.
+        if a.exponent - b.exponent > 300 {
+            return a;
+        }
+        let scale = power_of_two(b.exponent - a.exponent);
+        let (high, high_error) = two_sum(a.hi, b.hi * scale);
+        let (low, low_error) = two_sum(a.lo, b.lo * scale);
+        let (high, rest) = fast_two_sum(high, high_error + low);
+        let (high, rest) = fast_two_sum(high, low_error + rest);
+        DoubleDouble::new(high, rest, a.exponent)
+    }
+}
+
+impl Sub for DoubleDouble {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        self + -other
+    }
+}
+
+impl Mul for DoubleDouble {
+    type Output = Self;
+
+    fn mul(self, other: Self) -> Self {
+        let (high, error) = two_product(self.hi, other.hi);
+        let cross = self.hi.mul_add(other.lo, self.lo * other.lo);
+        DoubleDouble::new(high, error + self.lo.mul_add(other.hi, cross), self.exponent + other.exponent)
+    }
+}
+
+impl Div for DoubleDouble {
+    type Output = Self;
+
+    fn div(self, other: Self) -> Self {
+        let quotient = self.hi / other.hi;
+        // What is left of the dividend; the difference of the high parts is exact.
+        let (product, error) = two_product(quotient, other.hi);
+        let rest = (self.hi - product) + (self.lo - quotient.mul_add(other.lo, error));
+        DoubleDouble::new(quotient, rest / other.hi, self.exponent - other.exponent)
+    }
+}
+
+impl Real for DoubleDouble {
+    fn to_f64(self) -> f64 {
+        if self.exponent >= -1022 || !self.is_regular() {
+            return match self.exponent {
+                1024.. => self.hi * f64::INFINITY,
+                e => self.hi * power_of_two(e),
+            };
+        }
+        // In two steps of which only the second rounds. It sees `hi` alone, so a tie is settled by `lo`.
+        let down = |v: f64| v * power_of_two(-1000) * power_of_two((self.exponent + 1000).max(-1000));
+        let near = down(self.hi);
+        let next = down(self.hi + self.lo.signum() * self.hi.abs() * f64::EPSILON);
+        let up = |v: f64| v * power_of_two(1000) * power_of_two((-self.exponent - 1000).min(1000));
+        let tie = self.lo != 0.0 && (up(next) - self.hi).abs() == (up(near) - self.hi).abs();
+        if tie { next } else { near }
+    }
+
+    fn from_double_double(value: DoubleDouble) -> Self {
+        value
+    }
+
+    fn exp(self) -> Self {
+        // Far outside of what f64 can hold.
+        if self.to_f64().abs() > 4000.0 {
+            return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
+        }
+        let n = (self.to_f64() / std::f64::consts::LN_2).round();
+        let power = DoubleDouble::from(1.0) + self.add_ln_2_times(-n).exp_m1_small();
+        power.times_power_of_two(n as i64)
+    }
+
+    fn ln(self) -> Self {
+        if !self.is_regular() || self.hi < 0.0 {
+            return DoubleDouble::new(self.hi.ln(), 0.0, 0);
+        }
+        let low = self.hi < std::f64::consts::SQRT_2;
+        let n = if low { self.exponent } else { self.exponent + 1 };
+        let (m, one) = (self.times_power_of_two(-n), DoubleDouble::from(1.0));
+        ((m - one) / (m + one)).log_ratio().add_ln_2_times(n as f64)
+    }
+
+    fn ln_1p(self) -> Self {
+        let one = DoubleDouble::from(1.0);
+        if self.abs() < DoubleDouble::from(0.25) {
+            return if self.hi == 0.0 { self } else { (self / (self + one + one)).log_ratio() };
+        }
+        (one + self).ln()
+    }
+
+    fn sqrt(self) -> Self {
+        if !self.is_regular() || self.hi < 0.0 {
+            return DoubleDouble::new(self.hi.sqrt(), 0.0, 0);
+        }
+        let odd = self.exponent.rem_euclid(2);
+        let (hi, lo) = (self.hi * power_of_two(odd), self.lo * power_of_two(odd));
+        let root = hi.sqrt();
+        let rest = (-root).mul_add(root, hi) + lo;
+        DoubleDouble::new(root, rest / (2.0 * root), (self.exponent - odd) / 2)
+    }
+
+    fn tanh(self) -> Self {
+        if self.hi == 0.0 || self.hi.is_nan() {
+            return self;
+        }
+        // tanh|x| = -t / (2 + t) with t = e^(-2|x|) - 1.
+        let x = -self.abs().times_power_of_two(1);
+        let one = DoubleDouble::from(1.0);
+        let t = if x > DoubleDouble::from(-0.34) { x.exp_m1_small() } else { x.exp() - one };
+        let magnitude = -t / (one + one + t);
+        if self.hi < 0.0 { -magnitude } else { magnitude }
+    }
+
+    fn sin_cos(angle: f64) -> (Self, Self) {
+        if !angle.is_finite() {
+            return (f64::NAN.into(), f64::NAN.into());
+        }
+        let (quadrant, r) = reduce(angle.abs());
+        let (mut term, mut sin, mut cos) = (DoubleDouble::from(1.0), DoubleDouble::from(0.0), DoubleDouble::from(1.0));
+        for n in 1..=30 {
+            term = term * r / DoubleDouble::from(f64::from(n));
+            match n % 4 {
+                0 => cos = cos + term,
+                1 => sin = sin + term,
+                2 => cos = cos - term,
+                _ => sin = sin - term,
+            }
+        }
+        let (sin, cos) = match quadrant {
+            0 => (sin, cos),
+            1 => (cos, -sin),
+            2 => (-sin, -cos),
+            _ => (-cos, sin),
+        };
+        (if angle < 0.0 { -sin } else { sin }, cos)
+    }
+}
+
+/// A finite angle from 0 on, less a multiple of pi/2, at most pi/4 in magnitude; and that multiple modulo 4.
+///
+/// The angle's 53 bits are multiplied with those bits of 2/pi that decide the result (Payne and Hanek, "Radian
+/// reduction for trigonometric functions", 1983), digit by digit in base 2^32.
+fn reduce(angle: f64) -> (u32, DoubleDouble) {
+    const WORDS: usize = 9;
+    if angle <= std::f64::consts::FRAC_PI_4 {
+        return (0, angle.into());
+    }
+    let exponent = (angle.to_bits() >> 52) as i64 - 1075;
+    let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
+    // Words before the first give multiples of 4 turns of a quarter; those behind the last, less than 2^-200.
+    let first = ((exponent - 2).max(0) / 32) as usize;
+    let mut product = [0u32; WORDS + 2];
+    for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {
+        let mut carry = 0;
+        for i in 0..WORDS {
+            let word = u64::from(TWO_OVER_PI[first + WORDS - 1 - i]);
+            let sum = digit * word + u64::from(product[i + shift]) + carry;
+            product[i + shift] = sum as u32;
+            carry = sum >> 32;
+        }
+        product[WORDS + shift] = carry as u32;
+    }
+    // The product is in units of 2^-point.
+    let point = 32 * (first + WORDS) as i64 - exponent;
+    let bits_from = |at: i64| {
+        let word = |i: i64| u64::from(product.get(i as usize).copied().unwrap_or(0));
+        ((word(at / 32) | word(at / 32 + 1) << 32) >> (at % 32)) as u32
+    };
+    let quadrant = bits_from(point);
+    let mut fraction: [u32; 7] = std::array::from_fn(|i| bits_from(point - 32 * (i as i64 + 1)));
+    // Beyond a half it is what is missing to the next multiple, which lies at most 2^-224 from the complement.
+    let above_half = fraction[0] >> 31 == 1;
+    if above_half {
+        fraction = fraction.map(|word| !word);
+    }
+    let mut r = DoubleDouble::from(0.0);
+    for (i, word) in fraction.into_iter().enumerate().rev() {
+        r = r + DoubleDouble::from(f64::from(word)).times_power_of_two(-32 * (i as i64 + 1));
+    }
+    let r = r * (DoubleDouble::from(HALF_PI[0]) + DoubleDouble::from(HALF_PI[1]));
+    if above_half { (quadrant.wrapping_add(1) & 3, -r) } else { (quadrant & 3, r) }
+}

@@ -1,0 +1,13 @@
+//! The exponential.
+
+use super::Real;
+use crate::element::Element;
+
+/// e^x of [`exp`](crate::exp()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::exp(0.5f32), 0.5f64.exp());
+/// ```
+pub fn exp<E: Element>(x: E) -> E::Exact {
+    E::Exact::from(x.widen()).exp()
+}

@@ -1,0 +1,44 @@
+//! From scores to logits.
+
+use crate::element::Element;
+
+/// The logits of a row of scores, as the options of [`Softmax`](crate::Softmax) make them: scale, then softcap, then
+/// bias, each rounded to f64, and -inf where `keep` is false or the score is -inf.
+///
+/// `bias` and `keep` have the row's length. What `keep` excludes is not read. A finite score times a finite scale
+/// stays finite, and so does a finite bias added to it: at the largest f64 if need be.
+///
+/// ```
+/// use evenkeel::reference::{logits, softmax_of};
+/// let z = logits(&[1.0f32, 2.0, f32::NAN], 0.5, None, None, Some(&[true, true, false]));
+/// assert_eq!(z, [0.5, 1.0, f64::NEG_INFINITY]);
+/// assert!(softmax_of(&z).is_some());
+/// ```
+pub fn logits<E: Element>(
+    x: &[E],
+    scale: f64,
+    softcap: Option<f64>,
+    bias: Option<&[f64]>,
+    keep: Option<&[bool]>,
+) -> Vec<E::Exact> {
+    let logit = |i: usize| {
+        if keep.is_some_and(|keep| !keep[i]) {
+            return f64::NEG_INFINITY;
+        }
+        let score = x[i].widen();
+        let mut z = if score == f64::NEG_INFINITY { score } else { finite_if(score.is_finite(), score * scale) };
+        if let Some(cap) = softcap.filter(|_| score != f64::NEG_INFINITY) {
+            z = cap * (z / cap).tanh();
+        }
+        match bias {
+            None => z,
+            Some(bias) => finite_if(z.is_finite() && bias[i].is_finite(), z + bias[i]),
+        }
+    };
+    (0..x.len()).map(|i| E::Exact::from(logit(i))).collect()
+}
+
+/// The value, which overflowed or not, as the finite number that it stands for if it comes of finite ones.
+fn finite_if(finite: bool, value: f64) -> f64 {
+    if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
+}

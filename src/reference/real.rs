@@ -1,0 +1,87 @@
+//! What the specification asks of a number.
+
+use super::DoubleDouble;
+use std::fmt::Debug;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// A number with far more digits than the results that it answers for: `f64` or [`DoubleDouble`].
+///
+/// Infinities and NaN behave as in IEEE 754.
+///
+/// ```
+/// use evenkeel::reference::{DoubleDouble, Real};
+/// fn softplus<R: Real>(x: R) -> R {
+///     x.exp().ln_1p()
+/// }
+/// assert_eq!(softplus(0.0), std::f64::consts::LN_2);
+/// assert_eq!(softplus(DoubleDouble::from(0.0)).to_f64(), std::f64::consts::LN_2);
+/// ```
+pub trait Real:
+    Copy
+    + Debug
+    + PartialOrd
+    + From<f64>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    /// The nearest f64, ties to even.
+    fn to_f64(self) -> f64;
+    /// The nearest number of this type.
+    fn from_double_double(value: DoubleDouble) -> Self;
+    /// e^x.
+    fn exp(self) -> Self;
+    /// ln x; NaN below zero, -inf at zero.
+    fn ln(self) -> Self;
+    /// ln(1 + x), accurate for small x too.
+    fn ln_1p(self) -> Self;
+    /// The square root; NaN below zero.
+    fn sqrt(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Sine and cosine of an angle in radians, exact in f64 and of any size; NaN of what is not finite.
+    fn sin_cos(angle: f64) -> (Self, Self);
+
+    /// Whether it is NaN.
+    #[allow(clippy::eq_op)]
+    fn is_nan(self) -> bool {
+        self != self
+    }
+
+    /// The magnitude.
+    fn abs(self) -> Self {
+        if self < Self::from(0.0) { -self } else { self }
+    }
+}
+
+/// The functions of the standard library, off by at most 2^-51 of the result on the platforms that tests run on.
+impl Real for f64 {
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn from_double_double(value: DoubleDouble) -> Self {
+        value.to_f64()
+    }
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+    fn ln_1p(self) -> Self {
+        f64::ln_1p(self)
+    }
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+    fn tanh(self) -> Self {
+        f64::tanh(self)
+    }
+    /// By way of [`DoubleDouble`]: standard libraries lose digits of large angles close to a multiple of pi/2.
+    fn sin_cos(angle: f64) -> (Self, Self) {
+        let (sin, cos) = DoubleDouble::sin_cos(angle);
+        (sin.to_f64(), cos.to_f64())
+    }
+}

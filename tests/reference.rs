@@ -1,0 +1,162 @@
+//! The reference against numbers of arbitrary precision, which `scripts/vectors.py` made.
+
+#![forbid(unsafe_code)]
+
+use evenkeel::reference::{self, DoubleDouble, Real};
+
+/// A line of tests/vectors/reference.tsv.
+struct Vector<'a> {
+    op: &'a str,
+    parameters: Vec<&'a str>,
+    input: Vec<f64>,
+    expected: Vec<DoubleDouble>,
+}
+
+fn float(bits: &str) -> f64 {
+    f64::from_bits(u64::from_str_radix(bits, 16).expect("bits of an f64"))
+}
+
+/// 2^e, in steps that f64 can hold.
+fn power_of_two(e: i32) -> DoubleDouble {
+    let (step, base) = if e < 0 { (-e, 0.5) } else { (e, 2.0) };
+    (0..step).fold(DoubleDouble::from(1.0), |power, _| power * DoubleDouble::from(base))
+}
+
+fn vectors() -> Vec<Vector<'static>> {
+    let lines = include_str!("vectors/reference.tsv").lines().filter(|line| !line.starts_with('#'));
+    let parse = |line: &'static str| {
+        let [op, parameters, input, expected] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("four fields are needed: {line}");
+        };
+        let expanded = |parts: &str| {
+            let [hi, lo, exponent] = parts.split(' ').collect::<Vec<_>>()[..] else { panic!("three parts: {parts}") };
+            let sum = DoubleDouble::from(float(hi)) + DoubleDouble::from(float(lo));
+            sum * power_of_two(exponent.parse().expect("an exponent"))
+        };
+        Vector {
+            op,
+            parameters: parameters.split_whitespace().collect(),
+            input: input.split(' ').map(float).collect(),
+            expected: expected.split(',').map(expanded).collect(),
+        }
+    };
+    lines.map(parse).collect()
+}
+
+/// Fails unless the number is the expected one to a relative 2^-`digits`.
+fn assert_near(what: &str, got: DoubleDouble, expected: DoubleDouble, digits: i32) {
+    let zero = DoubleDouble::from(0.0);
+    if expected == zero {
+        assert_eq!(got, zero, "{what}");
+        return;
+    }
+    let error = ((got - expected) / expected).abs().to_f64();
+    assert!(error <= 2f64.powi(-digits), "{what}: got {got:?}, expected {expected:?}, off by 2^{:.1}", error.log2());
+}
+
+fn answers<R: Real>(vector: &Vector<'_>) -> Option<R> {
+    let x = vector.input[0];
+    Some(match vector.op {
+        "exp" => R::from(x).exp(),
+        "ln" => R::from(x).ln(),
+        "ln_1p" => R::from(x).ln_1p(),
+        "sqrt" => R::from(x).sqrt(),
+        "tanh" => R::from(x).tanh(),
+        "sin" => R::sin_cos(x).0,
+        "cos" => R::sin_cos(x).1,
+        "sigmoid" => reference::sigmoid_of(R::from(x)),
+        "silu" => reference::silu_of(R::from(x)),
+        _ => return None,
+    })
+}
+
+#[test]
+fn functions_have_a_hundred_bits() {
+    let mut count = 0;
+    for vector in vectors() {
+        if let Some(got) = answers::<DoubleDouble>(&vector) {
+            assert_near(&format!("{} of {:e}", vector.op, vector.input[0]), got, vector.expected[0], 100);
+            count += 1;
+        }
+    }
+    assert!(count > 300, "only {count} vectors were found");
+}
+
+/// The oracle of the narrower types, mostly the standard library.
+#[test]
+fn functions_of_f64_have_all_but_one_of_their_bits() {
+    for vector in vectors() {
+        let Some(got) = answers::<f64>(&vector) else { continue };
+        let expected = vector.expected[0].to_f64();
+        if expected.is_normal() && expected.abs() > 1e-290 {
+            let what = format!("{} of {:e} in f64", vector.op, vector.input[0]);
+            assert_near(&what, got.into(), vector.expected[0], 51);
+        }
+    }
+}
+
+#[test]
+fn rows_have_nearly_as_many() {
+    let mut count = 0;
+    for Vector { op, parameters, input, expected } in vectors() {
+        let got = match op {
+            "softmax" => reference::softmax(&input).expect("finite scores"),
+            "log_softmax" => reference::log_softmax(&input).expect("finite scores"),
+            "logsumexp" => vec![reference::logsumexp(&input)],
+            "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
+            "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
+            "rope" => reference::rope(&input, parameters[0].parse().expect("a position"), float(parameters[1]), false),
+            _ => continue,
+        };
+        assert_eq!(got.len(), expected.len());
+        for (i, (got, expected)) in got.into_iter().zip(expected).enumerate() {
+            // Differences of the mean and of rotated parts cancel some of the digits.
+            assert_near(&format!("{op} of {input:?} at {i}"), got, expected, if op == "rope" { 90 } else { 80 });
+            count += 1;
+        }
+    }
+    assert!(count > 100, "only {count} results were compared");
+}
+
+#[test]
+fn double_doubles_have_infinities_nan_and_signed_zeros() {
+    let [inf, nan, zero, minus_zero, one, two] = [f64::INFINITY, f64::NAN, 0.0, -0.0, 1.0, 2.0].map(DoubleDouble::from);
+    let same = |a: DoubleDouble, b: f64| a.to_f64().to_bits() == b.to_bits();
+    let is_nan = |a: DoubleDouble| a.to_f64().is_nan();
+    assert!(same(inf + one, f64::INFINITY) && same(one + inf, f64::INFINITY) && same(one - inf, f64::NEG_INFINITY));
+    assert!(is_nan(inf - inf) && is_nan(nan + one) && is_nan(one * nan) && is_nan(zero / zero) && is_nan(inf * zero));
+    assert!(same(one / inf, 0.0) && same(-one / inf, -0.0) && same(one / zero, f64::INFINITY));
+    assert!(same(zero + minus_zero, 0.0) && same(minus_zero + minus_zero, -0.0) && same(one - one, 0.0));
+    assert!(same(minus_zero * two, -0.0) && same(zero + one, 1.0) && same(one + minus_zero, 1.0));
+    assert!(inf > two && -inf < two && inf == inf && nan != nan && zero == minus_zero);
+    assert_eq!(nan.partial_cmp(&one), None);
+    assert!(same(inf.exp(), f64::INFINITY) && same((-inf).exp(), 0.0) && is_nan(nan.exp()));
+    assert!(same(zero.exp(), 1.0) && same(one.ln(), 0.0) && same(zero.ln(), f64::NEG_INFINITY) && is_nan((-one).ln()));
+    assert!(same(inf.ln(), f64::INFINITY) && same(minus_zero.ln_1p(), -0.0) && is_nan((-two).ln_1p()));
+    assert!(same(inf.sqrt(), f64::INFINITY) && same(zero.sqrt(), 0.0) && is_nan((-one).sqrt()));
+    assert!(same(inf.tanh(), 1.0) && same((-inf).tanh(), -1.0) && same(minus_zero.tanh(), -0.0) && is_nan(nan.tanh()));
+    let (sin, cos) = DoubleDouble::sin_cos(f64::INFINITY);
+    assert!(is_nan(sin) && is_nan(cos));
+}
+
+#[test]
+fn double_doubles_round_to_the_nearest_f64_among_the_subnormals_too() {
+    let smallest = DoubleDouble::from(5e-324);
+    let times = |factor: f64| smallest * DoubleDouble::from(factor);
+    let above_tie = times(1.5) + times(2f64.powi(-90));
+    let below_tie = times(2.5) - times(2f64.powi(-90));
+    assert_eq!(times(0.5).to_f64(), 0.0);
+    assert_eq!((times(0.5) + times(2f64.powi(-100))).to_f64(), 5e-324);
+    assert_eq!(times(1.5).to_f64(), 1e-323);
+    assert_eq!(times(2.5).to_f64(), 1e-323);
+    assert_eq!(above_tie.to_f64(), 1e-323);
+    assert_eq!(below_tie.to_f64(), 1e-323);
+    assert_eq!((times(2.5) + times(2f64.powi(-90))).to_f64(), 1.5e-323);
+    assert_eq!((-above_tie).to_f64(), -1e-323);
+    assert_eq!((times(0.25)).to_f64(), 0.0);
+    assert_eq!((DoubleDouble::from(f64::MAX) + DoubleDouble::from(2f64.powi(969))).to_f64(), f64::MAX);
+    assert_eq!((DoubleDouble::from(f64::MAX) + DoubleDouble::from(2f64.powi(970))).to_f64(), f64::INFINITY);
+    for value in [5e-324, 1.2e-310, 2.2250738585072014e-308, 1.0, f64::MAX, -3e-320] {
+        assert_eq!(DoubleDouble::from(value).to_f64(), value);
+    }
+}

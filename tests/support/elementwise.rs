@@ -1,0 +1,178 @@
+//! What is tested of every function of one element.
+
+use super::compare::{Checker, assert_same_bits, show};
+use super::generate::{self, Bits};
+use super::implementations::{each_level, on_threads};
+use super::ulp;
+use evenkeel::reference::{DoubleDouble, Real};
+use evenkeel::simd::{Level, Output, level, with_level};
+use evenkeel::{DType, Element, Limits, Result};
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// A function of one element, in all its forms, and what it should be.
+pub trait Function {
+    const NAME: &'static str;
+    fn run<E: Element>(x: &[E]) -> Result<Vec<E>>;
+    fn into<'a, E: Element>(x: &[E], out: impl Into<Output<'a, E>>) -> Result<&'a mut [E]>;
+    fn in_place<E: Element>(x: &mut [E]) -> Result<()>;
+    /// The reference, in the precision asked for.
+    fn exact<R: Real>(x: R) -> R;
+    /// The formula as one writes it down.
+    fn naive<E: Element>(x: E) -> E;
+    /// Where the function changes its manner in a type of these limits, zero and infinity apart.
+    fn points(limits: &Limits) -> Vec<f64>;
+}
+
+/// Makes the tests of an op's file.
+macro_rules! elementwise_tests {
+    ($function:ident) => {
+        fn edges<E: support::generate::Bits>() {
+            support::elementwise::edges::<$function, E>();
+        }
+        fn sampled<E: support::generate::Bits>() {
+            support::elementwise::sampled::<$function, E>();
+        }
+        fn forms<E: support::generate::Bits>() {
+            support::elementwise::forms::<$function, E>();
+        }
+        for_each_dtype!(edges, sampled, forms, special_values);
+
+        #[test]
+        fn every_f16() {
+            support::elementwise::exhaustive::<$function, half::f16>();
+        }
+        #[test]
+        fn every_bf16() {
+            support::elementwise::exhaustive::<$function, half::bf16>();
+        }
+        #[test]
+        #[ignore = "takes minutes: all 2^32 inputs"]
+        fn every_f32() {
+            support::elementwise::every_f32::<$function>();
+        }
+    };
+}
+
+/// The error of a result. Where f64 can't tell whether it is half an ULP or more, numbers of twice its digits do.
+fn error<F: Function, E: Element>(x: E, got: E) -> f64 {
+    let near = ulp::error(got, F::exact(E::Exact::from(x.widen())));
+    // What the oracle in f64 may be off by is 2^-28 ULP of f32.
+    let is_certain = E::DTYPE == DType::F64 || near < 0.5 - 1e-8;
+    if is_certain { near } else { ulp::error(got, F::exact(DoubleDouble::from(x.widen()))) }
+}
+
+fn check<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
+    let got = F::run(x).unwrap();
+    let exact: Vec<E::Exact> = x.iter().map(|x| F::exact(E::Exact::from(x.widen()))).collect();
+    let what = format!("{what}, {}", level().unwrap());
+    checker.check_errors(&what, x, &got, &exact, |i| error::<F, E>(x[i], got[i]));
+}
+
+/// Fails unless the formula as one writes it down is off by more than the bound somewhere in the set.
+fn assert_power<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
+    let is_within = |&x: &E| error::<F, E>(x, F::naive(x)) <= checker.bound();
+    assert!(!x.iter().all(is_within), "{} {what} has no power: the naive formula passes", F::NAME);
+}
+
+/// All 65,536 inputs.
+pub fn exhaustive<F: Function, E: Bits>() {
+    let checker = Checker::new::<E>(F::NAME);
+    let x = generate::all::<E>();
+    each_level(|_| check::<F, E>(&checker, "every input", &x));
+    assert_power::<F, E>(&checker, "every input", &x);
+}
+
+/// All 2^32 inputs of f32, on the instruction sets that are fast enough.
+pub fn every_f32<F: Function>() {
+    const RUN: u64 = 1 << 20;
+    each_level(|level| {
+        if level == Level::Portable {
+            return;
+        }
+        (0..(1u64 << 32) / RUN).into_par_iter().for_each(|run| {
+            let x: Vec<f32> = (run * RUN..(run + 1) * RUN).map(Bits::from_bits).collect();
+            let got = with_level(level, || F::run(&x)).unwrap().unwrap();
+            for (&x, got) in x.iter().zip(got) {
+                let error = error::<F, f32>(x, got);
+                assert!(error <= 0.5, "{} of {}: {}, {error} ULP, {level}", F::NAME, show(x), show(got));
+            }
+        });
+    });
+}
+
+/// Every input near the points where something changes, each point a set of its own.
+pub fn edges<F: Function, E: Bits>() {
+    let checker = Checker::new::<E>(F::NAME);
+    let steps = if E::DTYPE == DType::F64 { 300 } else { 3000 };
+    let mut points = F::points(&E::LIMITS);
+    points.extend([0.0, E::LIMITS.min_normal, E::LIMITS.max, f64::INFINITY]);
+    let points: Vec<f64> = points.iter().flat_map(|&point| [point, -point]).collect();
+    each_level(|_| {
+        for &point in &points {
+            check::<F, E>(&checker, &format!("near {point:e}"), &generate::walk(&[point], steps));
+        }
+        check::<F, E>(&checker, "special values", &generate::special());
+    });
+    let near = generate::walk(&points, steps);
+    assert_power::<F, E>(&checker, "near its points", &near);
+}
+
+/// Inputs of any bits, and evenly spaced where the result is neither zero nor infinite.
+pub fn sampled<F: Function, E: Bits>() {
+    let mut rng = generate::rng(F::NAME);
+    let checker = Checker::new::<E>(F::NAME);
+    each_level(|level| {
+        let count = match (E::DTYPE, level) {
+            (DType::F64, _) => 20_000,
+            (_, Level::Portable) => 60_000,
+            _ => 600_000,
+        };
+        let mut x = generate::any_bits::<E>(&mut rng, count);
+        x.extend(generate::spaced::<E>(E::LIMITS.exp_min - 1.0, -1e-9, count / 2));
+        x.extend(generate::spaced::<E>(1e-9, E::LIMITS.exp_max + 1.0, count / 2));
+        check::<F, E>(&checker, "sampled", &x);
+    });
+}
+
+/// Every form, instruction set and number of threads gives the bits of one element at a time.
+pub fn forms<F: Function, E: Bits>() {
+    let mut rng = generate::rng(F::NAME);
+    for len in (0..=70).chain([4096, 4097, 150_000]) {
+        let x = generate::bell::<E>(&mut rng, len, 0.0, 5.0);
+        let alone: Vec<E> =
+            with_level(Level::Portable, || x.iter().flat_map(|&x| F::run(&[x]).unwrap()).collect()).unwrap();
+        each_level(|level| {
+            let mut out = vec![E::NAN; len];
+            let mut room = vec![MaybeUninit::<E>::uninit(); len];
+            let mut data = x.clone();
+            F::into(&x, &mut out).unwrap();
+            let written = F::into(&x, &mut room[..]).unwrap();
+            F::in_place(&mut data).unwrap();
+            let threaded = on_threads(2, level, || F::run(&x).unwrap());
+            if len == 0 {
+                assert!(threaded.is_empty());
+                return;
+            }
+            assert_same_bits(&format!("into a slice, {len}, {level}"), &out, &alone);
+            assert_same_bits(&format!("into memory that is not initialised, {len}, {level}"), written, &alone);
+            assert_same_bits(&format!("in place, {len}, {level}"), &data, &alone);
+            assert_same_bits(&format!("on two threads, {len}, {level}"), &threaded, &alone);
+        });
+    }
+}
+
+/// Fails unless each input gives exactly the output beside it, on every instruction set and in any lane of a block.
+#[track_caller]
+pub fn assert_values<F: Function, E: Bits>(table: &[(f64, f64)]) {
+    each_level(|level| {
+        for &(x, expected) in table {
+            for lane in [0, 7, 16] {
+                let mut row = vec![E::from_wide(1.0); 17];
+                row[lane] = E::from_wide(x);
+                let got = F::run(&row).unwrap()[lane];
+                assert_same_bits(&format!("{} of {x}, {level}", F::NAME), &[got], &[E::from_wide(expected)]);
+            }
+        }
+    });
+}

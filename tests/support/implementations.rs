@@ -1,0 +1,46 @@
+//! What every test runs over: the storage types, the instruction sets of this machine, numbers of threads.
+
+use evenkeel::simd::{Level, with_level};
+
+/// Makes a `#[test]` in `dtype::f64`, `dtype::f32`, `dtype::f16` and `dtype::bf16` of each function that is generic
+/// over the storage type.
+macro_rules! for_each_dtype {
+    ($($name:ident),* $(,)?) => {
+        mod dtype {
+            for_each_dtype!(@module f64 f64; $($name)*);
+            for_each_dtype!(@module f32 f32; $($name)*);
+            for_each_dtype!(@module f16 half::f16; $($name)*);
+            for_each_dtype!(@module bf16 half::bf16; $($name)*);
+        }
+    };
+    (@module $module:ident $type:ty; $($name:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $name() {
+                    super::super::$name::<$type>();
+                }
+            )*
+        }
+    };
+}
+
+/// Runs `body` with each instruction set that this machine has, and says which it has not.
+pub fn each_level(mut body: impl FnMut(Level)) {
+    for level in Level::ALL {
+        if let Err(reason) = with_level(level, || body(level)) {
+            println!("skipped: {reason}");
+        }
+    }
+}
+
+/// Whether this machine has the level.
+pub fn has(level: Level) -> bool {
+    level.is_available()
+}
+
+/// Runs `body` on a pool of as many threads, with the given instruction set.
+pub fn on_threads<R: Send>(threads: usize, level: Level, body: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    pool.install(|| with_level(level, body)).expect("the level was found on this machine")
+}

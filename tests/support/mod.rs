@@ -1,0 +1,17 @@
+//! What the tests are made of: errors in ULPs, comparisons, inputs, and the implementations that they run over.
+
+#![forbid(unsafe_code)]
+// Every test file uses a part of it.
+#![allow(dead_code, unused_macros)]
+
+#[macro_use]
+pub mod implementations;
+pub mod compare;
+#[macro_use]
+pub mod elementwise;
+pub mod forms;
+pub mod generate;
+pub mod naive;
+#[macro_use]
+pub mod rows;
+pub mod ulp;

@@ -1,0 +1,62 @@
+//! The formulas as one writes them down, every step rounded to the storage type: what hostile inputs must break.
+
+use evenkeel::Element;
+
+/// A number that is rounded to the type.
+fn round<E: Element>(value: f64) -> f64 {
+    E::from_wide(value).widen()
+}
+
+/// e^x / sum e^x.
+pub fn softmax<E: Element>(x: &[E]) -> Vec<E> {
+    let exps: Vec<f64> = x.iter().map(|x| round::<E>(x.widen().exp())).collect();
+    let sum = exps.iter().fold(0.0, |sum, e| round::<E>(sum + e));
+    exps.iter().map(|e| E::from_wide(e / sum)).collect()
+}
+
+/// ln(softmax).
+pub fn log_softmax<E: Element>(x: &[E]) -> Vec<E> {
+    softmax(x).into_iter().map(|p| E::from_wide(p.widen().ln())).collect()
+}
+
+/// ln sum e^x.
+pub fn logsumexp<E: Element>(x: &[E]) -> E {
+    E::from_wide(x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen().exp()))).ln())
+}
+
+/// x / sqrt(mean x^2 + eps).
+pub fn rms_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
+    let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));
+    let root = round::<E>(round::<E>(round::<E>(squares / x.len() as f64) + eps).sqrt());
+    x.iter().map(|x| E::from_wide(x.widen() / root)).collect()
+}
+
+/// (x - mean) / sqrt(mean x^2 - mean^2 + eps).
+pub fn layer_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
+    let n = x.len() as f64;
+    let mean = round::<E>(x.iter().fold(0.0, |sum, x| round::<E>(sum + x.widen())) / n);
+    let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));
+    let variance = round::<E>(round::<E>(squares / n) - round::<E>(mean * mean));
+    let root = round::<E>(round::<E>(variance + eps).sqrt());
+    x.iter().map(|x| E::from_wide(round::<E>(x.widen() - mean) / root)).collect()
+}
+
+/// e^x as a power of two.
+pub fn exp<E: Element>(x: E) -> E {
+    E::from_wide(round::<E>(x.widen() * std::f64::consts::LOG2_E).exp2())
+}
+
+/// ln x by way of the binary logarithm.
+pub fn log<E: Element>(x: E) -> E {
+    E::from_wide(round::<E>(x.widen().log2()) * round::<E>(std::f64::consts::LN_2))
+}
+
+/// 1 / (1 + e^-x).
+pub fn sigmoid<E: Element>(x: E) -> E {
+    E::from_wide(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())))
+}
+
+/// x / (1 + e^-x).
+pub fn silu<E: Element>(x: E) -> E {
+    E::from_wide(x.widen() / round::<E>(1.0 + round::<E>((-x.widen()).exp())))
+}
