@@ -13,7 +13,7 @@ use crate::element::DType;
 pub enum Of {
     /// The exact result.
     Result,
-    /// The largest of the terms that the result is the sum of.
+    /// The largest of the result and the terms that it is the sum of, or else of what the op's page names.
     LargestTerm,
 }
 
@@ -48,10 +48,10 @@ table! {
     "layer_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log_softmax" LargestTerm: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
-    "logsumexp" LargestTerm: F64 2.0, F32 1.0, F16 0.51, BF16 0.51;
+    "logsumexp" LargestTerm: F64 2.0, F32 2.0, F16 0.51, BF16 0.51;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
-    "sample" Result: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
+    "sample" LargestTerm: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
     "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "silu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "softmax" Result: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;

@@ -10,7 +10,7 @@ use evenkeel::reference::Real;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{Element, Error, FullyMasked, Lanes, Mask, Rows, Softmax, logsumexp, logsumexp_into, reference};
 use std::mem::MaybeUninit;
-use support::compare::assert_same_bits;
+use support::compare::{Checker, assert_same_bits};
 use support::forms::transposed;
 use support::generate::{self, Bits, Hostile};
 use support::implementations::{each_level, on_threads};
@@ -40,7 +40,19 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; outcomes, forms, axes);
+row_tests!(Function; two_terms, outcomes, forms, axes);
+
+/// A largest score of 0 leaves nothing but the logarithm of the sum, which is what its exponentials are.
+fn two_terms<E: Bits>() {
+    let checker = Checker::new::<E>("logsumexp");
+    for i in 0..3000 {
+        let row = [E::ZERO, E::from_wide(f64::from(i) * -0.0041)];
+        let exact = [reference::logsumexp(&row)];
+        each_level(|level| {
+            checker.check(&format!("{row:?}, {level}"), &[], &<Function as rows::Function>::run(&row), &exact)
+        });
+    }
+}
 
 /// What a row gives that has nothing to attend to, or something that spoils it.
 fn outcomes<E: Bits>() {

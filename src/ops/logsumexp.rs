@@ -27,7 +27,7 @@ const OP: &str = "logsumexp";
 /// | one element | it |
 ///
 /// # Accuracy
-/// f32: 1 ULP of the larger of |m| and ln sum, which the result may cancel to far less than. f16, bf16: 0.51 ULP of
+/// f32: 2 ULP of the larger of |m| and ln sum, which the result may cancel to far less than. f16, bf16: 0.51 ULP of
 /// that. f64: 2 ULP of that.
 ///
 /// # Errors

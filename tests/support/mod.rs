@@ -9,6 +9,7 @@ pub mod implementations;
 pub mod compare;
 #[macro_use]
 pub mod elementwise;
+pub mod expand;
 pub mod forms;
 pub mod generate;
 pub mod naive;

@@ -1,0 +1,111 @@
+//! Which instruction set runs, as a user sees it: every op on every one, the environment variable, what is refused.
+
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod support;
+
+use evenkeel::simd::{Level, level, with_level};
+use evenkeel::{
+    Draw, Element, Error, LayerNorm, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Softmax, exp, layer_norm, log,
+    log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
+};
+use std::process::Command;
+use support::generate::{self, Bits};
+use support::implementations::each_level;
+
+for_each_dtype!(every_op_gives_the_same_bits_on_every_level);
+
+/// The bits of every op's result on one batch.
+fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, Vec<u64>)> {
+    let view = Rows::new(x, rows, cols).unwrap();
+    let bits = |values: Vec<E>| values.into_iter().map(E::bits).collect::<Vec<u64>>();
+    let options = Softmax::default().scale(0.3).softcap(15.0);
+    let table = RopeTable::new(&[123_456], cols, &Rope::default()).unwrap();
+    let sampler = SamplerConfig::default().temperature(0.9).top_k(20).top_p(0.8).min_p(0.01).validate().unwrap();
+    let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 5, row, draw: 1 }).collect();
+    let sampled = sampler.sample_rows(view, None, &draws).unwrap();
+    let sampled = sampled.into_iter().map(Result::unwrap).flat_map(|s| [u64::from(s.token), s.logprob.to_bits()]);
+    vec![
+        ("exp", bits(exp(x).unwrap())),
+        ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
+        ("log", bits(log(x).unwrap())),
+        ("log_softmax", bits(log_softmax(view, &options).unwrap())),
+        ("logsumexp", bits(logsumexp(view, &options).unwrap())),
+        ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
+        ("rope", bits(rope(view, &table).unwrap())),
+        ("sample", sampled.collect()),
+        ("sigmoid", bits(sigmoid(x).unwrap())),
+        ("silu", bits(silu(x).unwrap())),
+        ("softmax", bits(softmax(view, &options).unwrap())),
+    ]
+}
+
+fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
+    let mut rng = generate::rng("simd");
+    for (rows, cols) in [(3, 2), (7, 46), (5, 1002)] {
+        let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 8.0);
+        let expected = with_level(Level::Portable, || results(&x, rows, cols)).unwrap();
+        each_level(|level| {
+            for ((op, got), (_, expected)) in results(&x, rows, cols).iter().zip(&expected) {
+                assert!(got == expected, "{op} of {} has other bits on {level}, {rows} rows of {cols}", E::DTYPE);
+            }
+        });
+    }
+    let ops: Vec<&str> = results(&[E::from_wide(1.0); 4], 2, 2).into_iter().map(|(op, _)| op).collect();
+    let registered: Vec<&str> = evenkeel::registry::OPS.iter().map(|op| op.name).collect();
+    assert_eq!(ops, registered, "an op of the registry is not tried here");
+}
+
+#[test]
+fn levels_have_names() {
+    for level in Level::ALL {
+        assert_eq!(level.name().parse(), Ok(level));
+        assert_eq!(level.to_string(), level.name());
+    }
+    assert!(Level::Portable.is_available());
+    let best = Level::ALL.into_iter().rfind(|l| l.is_available()).unwrap();
+    assert_eq!("auto".parse(), Ok(best));
+}
+
+#[test]
+fn a_level_that_is_not_there_is_not_replaced_by_another() {
+    for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
+        let refused = with_level(level, || panic!("it was called"));
+        let Err(Error::Backend { backend, reason }) = refused else { panic!("{refused:?}") };
+        assert_eq!(backend, level.name());
+        assert!(reason.starts_with("this machine does not have it; the best it has is "), "{reason}");
+    }
+}
+
+/// What [`the_environment_decides`] runs in a process of its own.
+#[test]
+#[ignore = "run by another test"]
+fn say_which_level_runs() {
+    match level() {
+        Ok(level) => println!("level: {level}"),
+        Err(error) => println!("level: {error}"),
+    }
+    println!("op: {:?}", exp(&[0.0f32]).map_err(|e| e.name()));
+    println!("forced: {:?}", with_level(Level::Portable, || exp(&[0.0f32])));
+}
+
+#[test]
+fn the_environment_decides() {
+    let run = |value: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "say_which_level_runs", "--nocapture"])
+            .env("EVENKEEL_SIMD", value)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for level in Level::ALL.into_iter().filter(|l| l.is_available()) {
+        let said = run(level.name());
+        assert!(said.contains(&format!("level: {level}\nop: Ok([1.0])")), "{said}");
+    }
+    let said = run("sse9");
+    assert!(said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; there are auto, portable"), "{said}");
+    // Every op says so; what is forced in code does not ask.
+    assert!(said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"), "{said}");
+}
