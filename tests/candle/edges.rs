@@ -6,7 +6,7 @@ use evenkeel::candle as ours;
 use evenkeel::{Error, RmsNorm, Softmax};
 
 #[test]
-fn types_without_fractions_are_candles_error() -> Result<()> {
+fn integer_types_are_candles_error() -> Result<()> {
     for dtype in [DType::U8, DType::U32, DType::I64] {
         let x = Tensor::ones((2, 4), dtype, CPU)?;
         let four = Tensor::ones((1, 1, 2, 4), dtype, CPU)?;
