@@ -76,7 +76,8 @@ impl<'a> View<'a> {
         floats.ok_or_else(|| Error::RequiresContiguous { op }.bt())
     }
 
-    /// The elements that the view spans, its shape, the axis in it, and how far apart blocks are.
+    /// The elements that the view spans, its shape, the axis in it, and how far apart blocks are. The shape is folded
+    /// where it has more axes than a view can.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;
@@ -90,8 +91,11 @@ impl<'a> View<'a> {
         if dims.len() <= MAX_RANK {
             return Ok((data, dims.to_vec(), axis, stride));
         }
-        let inner = dims[axis + 1..].iter().product();
-        Ok((data, vec![blocks, dims[axis], inner], 1, stride))
+        let mut folded = vec![blocks, dims[axis]];
+        if axis + 1 < dims.len() {
+            folded.push(dims[axis + 1..].iter().product());
+        }
+        Ok((data, folded, 1, stride))
     }
 }
 

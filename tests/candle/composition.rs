@@ -1,6 +1,6 @@
 //! The compositions on the CPU against the kernels, within the rounding of f32 (or f64) arithmetic.
 
-use crate::support::{CPU, DTYPES, assert_close, flat, tensor, ulp};
+use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, tensor, ulp};
 use candle_core::{DType, Result, Tensor};
 use evenkeel::candle::{composition, guarded};
 use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, Softmax};
@@ -190,6 +190,35 @@ fn single_elements() -> Result<()> {
                 let error = 8.0 * unit(ours);
                 assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, 0.0);
             }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn empty_tensors() -> Result<()> {
+    for dims in [&[0][..], &[3, 0], &[0, 4], &[2, 0, 4]] {
+        let x = Tensor::zeros(dims, DType::BF16, CPU)?;
+        let weight = Tensor::zeros(dims[dims.len() - 1], DType::BF16, CPU)?;
+        for axis in 0..dims.len() {
+            let options = Softmax::default().scale(0.5);
+            assert_eq!(composition::softmax(&x, axis, &options)?.dims(), dims);
+            assert_eq!(composition::log_softmax(&x, axis, &options)?.dims(), dims);
+            let lse = composition::logsumexp(&x, axis, &options)?;
+            assert_same(&format!("{dims:?} along {axis}"), &lse, &guarded::logsumexp(&x, axis, true, &options)?);
+        }
+        assert_eq!(composition::rms_norm(&x, Some(&weight), &RmsNorm::default())?.dims(), dims);
+        assert_eq!(composition::layer_norm(&x, Some(&weight), None, &LayerNorm::default())?.dims(), dims);
+        assert_eq!(composition::rms_norm_residual(&x, &x, None, &RmsNorm::default())?.0.dims(), dims);
+        assert_eq!(composition::silu(&x)?.dims(), dims);
+        assert_eq!(composition::sigmoid(&x)?.dims(), dims);
+    }
+    for dims in [[0, 2, 3, 4], [2, 3, 0, 4], [2, 3, 5, 0]] {
+        let [_, _, positions, cols] = dims;
+        let (x, table) =
+            (Tensor::zeros(&dims, DType::F32, CPU)?, Tensor::zeros((positions, cols / 2), DType::F32, CPU)?);
+        for interleaved in [false, true] {
+            assert_eq!(composition::rotated(&x, &table, &table, interleaved)?.dims(), dims);
         }
     }
     Ok(())

@@ -145,5 +145,8 @@ fn more_axes_than_a_view_has() -> Result<()> {
         let want = ours::ops::softmax(&x, axis)?;
         assert_same("deep", &ours::ops::softmax(&deep, deep_axis)?.reshape((2, 3, 4))?, &want);
     }
+    let weight = tensor(&[4], DType::F32, 2.0, 2)?;
+    let want = ours::ops::rms_norm(&x, &weight, 1e-5)?;
+    assert_same("deep", &ours::ops::rms_norm(&deep, &weight, 1e-5)?.reshape((2, 3, 4))?, &want);
     Ok(())
 }
