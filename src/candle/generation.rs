@@ -174,7 +174,7 @@ impl Plan {
             Err(Typed::invalid("sample", "top_p", f64::NAN, "a number"))?;
         }
         // Every logit that is not -inf is alike to an infinite temperature, as it is to the largest number.
-        let temperature = temperature.min(f64::MAX);
+        let temperature = if temperature == f64::INFINITY { f64::MAX } else { temperature };
         Ok(Plan { temperature, k, p: p.filter(|p| *p > 0.0 && *p < 1.0) })
     }
 

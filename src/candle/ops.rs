@@ -8,7 +8,7 @@
 //!   type than the rows.
 //! - All have gradients, also those that have none in candle.
 //! - Where candle panics there is an error, or the empty result that the shape asks for.
-//! - A type that only candle has (f8) gets candle's op; a type without fractions, candle's error.
+//! - A type that only candle has (f8) gets candle's op; an integer type, candle's error.
 //! - Not on the CPU they are [compositions](super::composition) of candle's ops.
 
 #![forbid(unsafe_code)]
@@ -28,7 +28,7 @@ use candle_core::{D, Error, Result, Shape, Tensor};
 /// [`candle_nn::ops::softmax`] in shape and type.
 ///
 /// # Errors
-/// Candle's, for a dimension that is out of range or a type without fractions.
+/// Candle's, for a dimension that is out of range or an integer type.
 ///
 /// ```
 /// use candle_core::{D, Device, Tensor};
@@ -93,7 +93,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
 /// [`candle_nn::ops::rms_norm`] in shape and type.
 ///
 /// # Errors
-/// Candle's, for an `alpha` that is not one value a column or a type without fractions; for an `eps` below zero or
+/// Candle's, for an `alpha` that is not one value a column or an integer type; for an `eps` below zero or
 /// not finite, one that carries [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 ///
 /// ```
@@ -141,7 +141,7 @@ pub fn layer_norm(xs: &Tensor, alpha: &Tensor, beta: &Tensor, eps: f32) -> Resul
 /// 1 / (1 + e^-x) of each element, as [`crate::sigmoid`].
 ///
 /// # Errors
-/// Candle's, for a type without fractions.
+/// Candle's, for an integer type.
 pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::ops::sigmoid(xs);

@@ -17,7 +17,7 @@ use candle_core::{Error, Result, Tensor};
 /// `cos` and `sin` are `[positions, cols / 2]`, or `[batch, positions, cols / 2]`, with as many positions or more.
 ///
 /// # Errors
-/// Candle's, where the shapes do not fit or a type has no fractions.
+/// Candle's, where the shapes do not fit or a type is an integer one.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -76,7 +76,8 @@ impl<'a> View<'a> {
         floats.ok_or_else(|| Error::RequiresContiguous { op }.bt())
     }
 
-    /// The elements that the view spans, its shape, the axis in it, and how far apart blocks are.
+    /// The elements that the view spans, its shape, the axis in it, and how far apart blocks are. The shape is folded
+    /// where it has more axes than a view can.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;
@@ -90,8 +91,11 @@ impl<'a> View<'a> {
         if dims.len() <= MAX_RANK {
             return Ok((data, dims.to_vec(), axis, stride));
         }
-        let inner = dims[axis + 1..].iter().product();
-        Ok((data, vec![blocks, dims[axis], inner], 1, stride))
+        let mut folded = vec![blocks, dims[axis]];
+        if axis + 1 < dims.len() {
+            folded.push(dims[axis + 1..].iter().product());
+        }
+        Ok((data, folded, 1, stride))
     }
 }
 
@@ -127,4 +131,48 @@ fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
         next *= dim;
     }
     (apart >= block).then_some(apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable;
+    use candle_core::{DType, Device, Result, Tensor};
+
+    /// Whether the tensor's lanes along the axis are read as they lie.
+    fn as_it_lies(xs: &Tensor, axis: usize) -> bool {
+        readable(xs, axis).is_ok_and(|read| read.id() == xs.id())
+    }
+
+    #[test]
+    fn only_what_kernels_can_not_read_is_copied() -> Result<()> {
+        let x = Tensor::zeros((2, 3, 4, 5), DType::F32, &Device::Cpu)?;
+        for axis in 0..4 {
+            assert!(as_it_lies(&x, axis));
+            assert!(as_it_lies(&x.narrow(0, 1, 1)?, axis));
+        }
+        // Rows of a narrowed tensor are equally far apart, in all their axes or not.
+        assert!(as_it_lies(&x.narrow(3, 1, 3)?, 3));
+        assert!(as_it_lies(&x.narrow(2, 1, 3)?, 2));
+        assert!(as_it_lies(&x.narrow(2, 1, 1)?, 3));
+        assert!(!as_it_lies(&x.narrow(2, 1, 3)?, 3));
+        // Lanes along an axis before a gap are not blocks.
+        assert!(!as_it_lies(&x.narrow(3, 1, 3)?, 2));
+        assert!(!as_it_lies(&x.transpose(2, 3)?, 3));
+        assert!(!as_it_lies(&x.transpose(0, 1)?, 3));
+        assert!(as_it_lies(&x.narrow(0, 0, 1)?.transpose(0, 1)?, 3));
+        // Rows that overlap.
+        assert!(!as_it_lies(&x.narrow(2, 0, 1)?.broadcast_as((2, 3, 4, 5))?, 3));
+        assert!(as_it_lies(&x.narrow(0, 2, 0)?.transpose(1, 3)?, 3));
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_view_beyond_its_storage() -> Result<()> {
+        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?.narrow(0, 2, 0)?.narrow(1, 3, 0)?;
+        assert!(x.layout().start_offset() > 6);
+        assert_eq!(crate::candle::ops::softmax(&x, 0)?.elem_count(), 0);
+        assert_eq!(crate::candle::ops::silu(&x)?.elem_count(), 0);
+        assert!(crate::candle::guarded::exp_in_place(&x).is_ok());
+        Ok(())
+    }
 }

@@ -35,6 +35,15 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     Ok(())
 }
 
+/// Checks that the op does not read what it overwrites.
+fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
+    let memory = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
+    if operands.iter().any(|operand| memory(operand) == memory(xs)) {
+        return Err(Error::invalid(op, "x", "a tensor that shares memory with an operand", "apart from it"));
+    }
+    Ok(())
+}
+
 /// [`softmax`](super::softmax) in place.
 ///
 /// # Errors
@@ -73,6 +82,7 @@ pub fn log_softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) 
 pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<()> {
     writable(xs, rms_norm::NAME)?;
     let weight = norm::operand(rms_norm::NAME, "weight", weight, options.weight, xs.device())?;
+    apart(xs, weight.as_slice(), rms_norm::NAME)?;
     Ok(overwrite(xs, weight.as_slice(), &rms_norm::RmsNorm::new(options))?)
 }
 
@@ -88,6 +98,7 @@ pub fn layer_norm_in_place(
 ) -> Result<()> {
     writable(xs, layer_norm::NAME)?;
     let operands = layer_norm::operands(xs, weight, bias, options)?;
+    apart(xs, &operands, layer_norm::NAME)?;
     Ok(overwrite(xs, &operands, &layer_norm::LayerNorm::new(options))?)
 }
 

@@ -1,0 +1,225 @@
+//! The compositions on the CPU against the kernels, within the rounding of f32 (or f64) arithmetic.
+
+use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, tensor, ulp};
+use candle_core::{DType, Result, Tensor};
+use evenkeel::candle::{composition, guarded};
+use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, Softmax};
+
+/// The rounding of the type that a composition computes in.
+fn unit(dtype: evenkeel::DType) -> f64 {
+    if dtype == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) }
+}
+
+/// Fails unless each differs by at most a relative error, an absolute one, and a unit of the type.
+#[track_caller]
+fn assert_near(what: &str, dtype: evenkeel::DType, got: &Tensor, want: &Tensor, relative: f64, absolute: f64) {
+    assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "{what}");
+    let want = flat(want);
+    assert_close(what, &flat(got), &want, |i| {
+        relative * want[i].abs() + absolute + if dtype == evenkeel::DType::F32 { 0.0 } else { ulp(dtype, want[i]) }
+    });
+}
+
+#[test]
+fn softmax_family() -> Result<()> {
+    let inf = f32::INFINITY;
+    let special = Tensor::new(
+        &[
+            [0f32, 1., -inf, 2.],
+            [-inf, -inf, -inf, -inf],
+            [80., -80., 3., 3.],
+            [f32::NAN, 0., -inf, 1.],
+            [-inf, f32::NAN, -inf, -inf],
+        ],
+        CPU,
+    )?;
+    for (dtype, ours) in DTYPES {
+        for x in [tensor(&[3, 5, 40], dtype, 9.0, 1)?, special.to_dtype(dtype)?] {
+            for options in
+                [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
+            {
+                for axis in 0..x.rank() {
+                    // The distance from the maximum is rounded: up to 160 units here; then 40 terms are added.
+                    let error = 500.0 * unit(ours);
+                    let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
+                    let want = guarded::softmax(&x, axis, &options)?;
+                    // Where an exponential is subnormal, the composition may flush or round it.
+                    let tiny = 2f64.powi(-126);
+                    assert_near(&what, ours, &composition::softmax(&x, axis, &options)?, &want, error, tiny);
+                    let want = guarded::log_softmax(&x, axis, &options)?;
+                    assert_near(&what, ours, &composition::log_softmax(&x, axis, &options)?, &want, error, error);
+                    let want = guarded::logsumexp(&x, axis, true, &options)?;
+                    assert_near(&what, ours, &composition::logsumexp(&x, axis, &options)?, &want, error, error);
+                }
+            }
+        }
+    }
+    let infinite = Tensor::new(&[[inf, 0.0, -inf], [inf, inf, 1.0], [inf, f32::NAN, 0.0]], CPU)?;
+    let y = flat(&composition::logsumexp(&infinite, 1, &Softmax::default())?);
+    assert_eq!(y[..2], [f64::INFINITY; 2]);
+    assert!(y[2].is_nan());
+    assert!(flat(&composition::softmax(&infinite, 1, &Softmax::default())?).iter().all(|y| y.is_nan()));
+    Ok(())
+}
+
+#[test]
+fn masks_and_policies_are_refused() -> Result<()> {
+    let x = tensor(&[2, 3], DType::F32, 1.0, 1)?;
+    let mask = Mask::causal();
+    for options in [
+        Softmax::default().mask(&mask),
+        Softmax::default().fully_masked(evenkeel::FullyMasked::Error),
+        Softmax::default().fully_masked(evenkeel::FullyMasked::Uniform),
+    ] {
+        let error = evenkeel::Error::from(composition::softmax(&x, 1, &options).unwrap_err());
+        assert_eq!(error.name(), "Backend");
+    }
+    let error = composition::softmax(&x, 1, &Softmax::default().scale(f64::NAN)).unwrap_err();
+    assert_eq!(evenkeel::Error::from(error).name(), "InvalidArgument");
+    assert!(composition::softmax(&x, 1, &Softmax::default().mask(&Mask::none())).is_ok());
+    Ok(())
+}
+
+#[test]
+fn norms() -> Result<()> {
+    for (dtype, ours) in DTYPES {
+        let (weight, bias) = (tensor(&[48], DType::F32, 2.0, 2)?, tensor(&[48], dtype, 2.0, 3)?);
+        for x in [
+            tensor(&[2, 7, 48], dtype, 3.0, 1)?,
+            tensor(&[1, 48], dtype, 1e-3, 1)?,
+            Tensor::zeros((2, 48), dtype, CPU)?,
+        ] {
+            let what = format!("{:?} in {dtype:?}", x.dims());
+            let error = 100.0 * unit(ours);
+            let plain = RmsNorm::default();
+            for options in [plain, plain.eps(0.0).weight_offset(1.0)] {
+                for weight in [None, Some(&weight)] {
+                    let want = guarded::rms_norm(&x, weight, &options)?;
+                    assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
+                }
+            }
+            // One unit of the rounding before the weight, which may fall on the other side.
+            let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
+            let want = guarded::rms_norm(&x, Some(&weight), &llama)?;
+            let unit_before = if dtype == DType::F32 || dtype == DType::F64 { 0.0 } else { ours.limits().epsilon };
+            let y = composition::rms_norm(&x, Some(&weight), &llama)?;
+            assert_near(&what, ours, &y, &want, error + unit_before, 0.0);
+
+            for (weight, bias) in
+                [(None, None), (Some(&weight), None), (None, Some(&bias)), (Some(&weight), Some(&bias))]
+            {
+                let options = LayerNorm::default();
+                let want = guarded::layer_norm(&x, weight, bias, &options)?;
+                let y = composition::layer_norm(&x, weight, bias, &options)?;
+                assert_near(&what, ours, &y, &want, error, 4.0 * error);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn norms_keep_squares_in_range() -> Result<()> {
+    for (dtype, magnitude) in
+        [(DType::F32, 1e20), (DType::F32, 3e38), (DType::F32, 1e-30), (DType::F64, 1e300), (DType::F64, 1e-300)]
+    {
+        let x = (tensor(&[1, 16], DType::F64, 1.0, 1)? * magnitude)?.to_dtype(dtype)?;
+        let options = RmsNorm::default().eps(0.0);
+        let want = flat(&guarded::rms_norm(&x, None, &options)?);
+        let y = flat(&composition::rms_norm(&x, None, &options)?);
+        assert_close(&format!("{magnitude:e}"), &y, &want, |i| 1e-5 * want[i].abs());
+        let options = LayerNorm::default().eps(0.0);
+        let want = flat(&guarded::layer_norm(&x, None, None, &options)?);
+        let y = flat(&composition::layer_norm(&x, None, None, &options)?);
+        assert_close(&format!("{magnitude:e}"), &y, &want, |_| 1e-5);
+    }
+    let x = Tensor::new(&[[1e6f32, 1e6 + 1., 1e6 + 2., 1e6 + 3.]], CPU)?;
+    let want = flat(&guarded::layer_norm(&x, None, None, &LayerNorm::default())?);
+    let y = flat(&composition::layer_norm(&x, None, None, &LayerNorm::default())?);
+    assert_close("a small spread", &y, &want, |_| 1e-5);
+    // An infinity is NaN where it is, and zeros the rest of an rms_norm.
+    let x = Tensor::new(&[[f32::INFINITY, 1.0]], CPU)?;
+    let y = flat(&composition::rms_norm(&x, None, &RmsNorm::default())?);
+    assert!(y[0].is_nan() && y[1] == 0.0);
+    Ok(())
+}
+
+#[test]
+fn norms_with_a_residual() -> Result<()> {
+    for (dtype, ours) in DTYPES {
+        let (x, residual) = (tensor(&[3, 32], dtype, 3.0, 1)?, tensor(&[3, 32], dtype, 3.0, 2)?);
+        let want = guarded::rms_norm_residual(&x, &residual, None, &RmsNorm::default())?;
+        let y = composition::rms_norm_residual(&x, &residual, None, &RmsNorm::default())?;
+        assert_near("norm", ours, &y.0, &want.0, 100.0 * unit(ours), 0.0);
+        assert_near("sum", ours, &y.1, &want.1, 0.0, 0.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn rotary_embedding() -> Result<()> {
+    for (dtype, ours) in DTYPES {
+        for interleaved in [false, true] {
+            let table = RopeTable::new(&[0, 1, 5, 1000], 6, &Rope::default().interleaved(interleaved)).unwrap();
+            let x = tensor(&[2, 3, 4, 6], dtype, 3.0, 1)?;
+            let want = guarded::rope(&x, &table)?;
+            assert_near("rope", ours, &composition::rope(&x, &table)?, &want, 0.0, 8.0 * unit(ours));
+            let wrong = composition::rope(&tensor(&[3, 6], dtype, 1.0, 1)?, &table).unwrap_err();
+            assert_eq!(evenkeel::Error::from(wrong).name(), "ShapeMismatch");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn single_elements() -> Result<()> {
+    type Form = fn(&Tensor) -> Result<Tensor>;
+    type Guarded = fn(&Tensor) -> evenkeel::Result<Tensor>;
+    let ops: [(&str, Form, Guarded); 4] = [
+        ("exp", composition::exp, guarded::exp),
+        ("log", composition::log, guarded::log),
+        ("sigmoid", composition::sigmoid, guarded::sigmoid),
+        ("silu", composition::silu, guarded::silu),
+    ];
+    let inf = f32::INFINITY;
+    let special = Tensor::new(&[0f32, -0., 1., -1., 30., -30., -inf, inf, f32::NAN], CPU)?;
+    for (dtype, ours) in DTYPES {
+        for x in [tensor(&[300], dtype, 20.0, 1)?, special.to_dtype(dtype)?] {
+            for (op, composed, kernel) in ops {
+                // The exponent's rounding, and a division's.
+                let error = 8.0 * unit(ours);
+                assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, 0.0);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn empty_tensors() -> Result<()> {
+    for dims in [&[0][..], &[3, 0], &[0, 4], &[2, 0, 4]] {
+        let x = Tensor::zeros(dims, DType::BF16, CPU)?;
+        let weight = Tensor::zeros(dims[dims.len() - 1], DType::BF16, CPU)?;
+        for axis in 0..dims.len() {
+            let options = Softmax::default().scale(0.5);
+            assert_eq!(composition::softmax(&x, axis, &options)?.dims(), dims);
+            assert_eq!(composition::log_softmax(&x, axis, &options)?.dims(), dims);
+            let lse = composition::logsumexp(&x, axis, &options)?;
+            assert_same(&format!("{dims:?} along {axis}"), &lse, &guarded::logsumexp(&x, axis, true, &options)?);
+        }
+        assert_eq!(composition::rms_norm(&x, Some(&weight), &RmsNorm::default())?.dims(), dims);
+        assert_eq!(composition::layer_norm(&x, Some(&weight), None, &LayerNorm::default())?.dims(), dims);
+        assert_eq!(composition::rms_norm_residual(&x, &x, None, &RmsNorm::default())?.0.dims(), dims);
+        assert_eq!(composition::silu(&x)?.dims(), dims);
+        assert_eq!(composition::sigmoid(&x)?.dims(), dims);
+    }
+    for dims in [[0, 2, 3, 4], [2, 3, 0, 4], [2, 3, 5, 0]] {
+        let [_, _, positions, cols] = dims;
+        let (x, table) =
+            (Tensor::zeros(&dims, DType::F32, CPU)?, Tensor::zeros((positions, cols / 2), DType::F32, CPU)?);
+        for interleaved in [false, true] {
+            assert_eq!(composition::rotated(&x, &table, &table, interleaved)?.dims(), dims);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,424 @@
+//! Gradients against finite differences in f64, and against candle's own of the compositions.
+
+use crate::support::{CPU, assert_close, flat, tensor};
+use candle_core::{DType, Module, Result, Tensor, Var};
+use evenkeel::candle as ours;
+use evenkeel::candle::{composition, guarded};
+use evenkeel::{FullyMasked, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
+
+type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
+
+/// An op, the shapes of its arguments, and the composition that it is compared with.
+struct Case {
+    name: &'static str,
+    dims: Vec<Vec<usize>>,
+    op: Op,
+    composed: Option<Op>,
+}
+
+fn case(name: &'static str, dims: &[&[usize]], op: Op, composed: Option<Op>) -> Case {
+    Case { name, dims: dims.iter().map(|dims| dims.to_vec()).collect(), op, composed }
+}
+
+const ROWS: &[usize] = &[3, 2, 6];
+const COLS: &[usize] = &[6];
+const HEADS: &[usize] = &[2, 3, 4, 6];
+const TABLE: &[usize] = &[4, 3];
+const BATCHED: &[usize] = &[2, 4, 3];
+
+fn capped() -> Softmax<'static> {
+    Softmax::default().scale(0.7).softcap(1.5)
+}
+
+/// A table as tensors that broadcast to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
+fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
+    table.unsqueeze(table.rank() + heads - 3)
+}
+
+fn cases() -> Vec<Case> {
+    let table = || RopeTable::new(&[1, 2], 6, &Rope::default()).unwrap();
+    let neighbours = || RopeTable::new(&[1, 2], 6, &Rope::default().interleaved(true)).unwrap();
+    let offset = || RmsNorm::default().weight_offset(1.0).eps(1e-3);
+    let layer = || LayerNorm::default().eps(1e-3);
+    vec![
+        case(
+            "softmax",
+            &[ROWS],
+            Box::new(|x| ours::ops::softmax_last_dim(&x[0])),
+            Some(Box::new(|x| composition::softmax(&x[0], 2, &Softmax::default()))),
+        ),
+        case(
+            "softmax along the first axis",
+            &[ROWS],
+            Box::new(|x| ours::ops::softmax(&x[0], 0)),
+            Some(Box::new(|x| composition::softmax(&x[0], 0, &Softmax::default()))),
+        ),
+        case(
+            "capped softmax",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::softmax(&x[0], 1, &capped())?)),
+            Some(Box::new(|x| composition::softmax(&x[0], 1, &capped()))),
+        ),
+        case(
+            "masked softmax",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::softmax(&x[0], 2, &capped().mask(&Mask::causal().and_lengths(&[6, 0, 4])))?)),
+            None,
+        ),
+        case(
+            "masked softmax with a policy",
+            &[ROWS],
+            Box::new(|x| {
+                let mask = Mask::lengths(&[6, 0, 4]);
+                Ok(guarded::softmax(&x[0], 2, &capped().mask(&mask).fully_masked(FullyMasked::Uniform))?)
+            }),
+            None,
+        ),
+        case(
+            "log_softmax",
+            &[ROWS],
+            Box::new(|x| ours::ops::log_softmax(&x[0], 1)),
+            Some(Box::new(|x| composition::log_softmax(&x[0], 1, &Softmax::default()))),
+        ),
+        case(
+            "capped log_softmax",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::log_softmax(&x[0], 2, &capped())?)),
+            Some(Box::new(|x| composition::log_softmax(&x[0], 2, &capped()))),
+        ),
+        case(
+            "log_softmax with a policy",
+            &[ROWS],
+            Box::new(|x| {
+                let mask = Mask::lengths(&[6, 0, 6]);
+                Ok(guarded::log_softmax(&x[0], 2, &Softmax::default().mask(&mask).fully_masked(FullyMasked::Uniform))?)
+            }),
+            None,
+        ),
+        case(
+            "logsumexp",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::logsumexp(&x[0], 1, true, &capped())?)),
+            Some(Box::new(|x| composition::logsumexp(&x[0], 1, &capped()))),
+        ),
+        case(
+            "logsumexp, squeezed",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::logsumexp(&x[0], 2, false, &Softmax::default())?)),
+            Some(Box::new(|x| composition::logsumexp(&x[0], 2, &Softmax::default())?.squeeze(2))),
+        ),
+        case(
+            "rms_norm",
+            &[ROWS, COLS],
+            Box::new(|x| ours::ops::rms_norm(&x[0], &x[1], 1e-3)),
+            Some(Box::new(|x| composition::rms_norm(&x[0], Some(&x[1]), &RmsNorm::default().eps(1e-3f32.into())))),
+        ),
+        case(
+            "rms_norm with an offset",
+            &[ROWS, COLS],
+            Box::new(move |x| Ok(guarded::rms_norm(&x[0], Some(&x[1]), &offset())?)),
+            Some(Box::new(move |x| composition::rms_norm(&x[0], Some(&x[1]), &offset()))),
+        ),
+        case(
+            "plain rms_norm",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::rms_norm(&x[0], None, &offset())?)),
+            Some(Box::new(move |x| composition::rms_norm(&x[0], None, &offset()))),
+        ),
+        case(
+            "rms_norm with a residual",
+            &[ROWS, ROWS, COLS],
+            Box::new(|x| {
+                let (norm, sum) = guarded::rms_norm_residual(&x[0], &x[1], Some(&x[2]), &RmsNorm::default())?;
+                norm + sum * 0.3
+            }),
+            Some(Box::new(|x| {
+                let (norm, sum) = composition::rms_norm_residual(&x[0], &x[1], Some(&x[2]), &RmsNorm::default())?;
+                norm + sum * 0.3
+            })),
+        ),
+        case(
+            "the sum of rms_norm with a residual, alone",
+            &[ROWS, ROWS],
+            Box::new(|x| {
+                let weight = tensor(COLS, DType::F64, 1.0, 9)?;
+                Ok(guarded::rms_norm_residual(&x[0], &x[1], Some(&weight), &RmsNorm::default())?.1)
+            }),
+            None,
+        ),
+        case(
+            "layer_norm",
+            &[ROWS, COLS, COLS],
+            Box::new(|x| ours::ops::layer_norm(&x[0], &x[1], &x[2], 1e-3)),
+            Some(Box::new(|x| {
+                composition::layer_norm(&x[0], Some(&x[1]), Some(&x[2]), &LayerNorm::default().eps(1e-3f32.into()))
+            })),
+        ),
+        case(
+            "plain layer_norm",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::layer_norm(&x[0], None, None, &layer())?)),
+            Some(Box::new(move |x| composition::layer_norm(&x[0], None, None, &layer()))),
+        ),
+        case(
+            "layer_norm without bias",
+            &[ROWS, COLS],
+            Box::new(|x| ours::LayerNorm::new_no_bias(x[1].clone(), 1e-3).forward(&x[0])),
+            Some(Box::new(move |x| composition::layer_norm(&x[0], Some(&x[1]), None, &layer()))),
+        ),
+        case(
+            "layer_norm with a bias alone",
+            &[ROWS, COLS],
+            Box::new(move |x| Ok(guarded::layer_norm(&x[0], None, Some(&x[1]), &layer())?)),
+            Some(Box::new(move |x| composition::layer_norm(&x[0], None, Some(&x[1]), &layer()))),
+        ),
+        case(
+            "RmsNorm",
+            &[ROWS, COLS],
+            Box::new(|x| ours::RmsNorm::new(x[1].clone(), 1e-3).forward_diff(&x[0])),
+            Some(Box::new(|x| composition::rms_norm(&x[0], Some(&x[1]), &RmsNorm::default().eps(1e-3)))),
+        ),
+        case("exp", &[ROWS], Box::new(|x| Ok(guarded::exp(&x[0])?)), Some(Box::new(|x| composition::exp(&x[0])))),
+        case(
+            "log",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::log(&x[0].sqr()?.affine(1.0, 0.1)?)?)),
+            Some(Box::new(|x| composition::log(&x[0].sqr()?.affine(1.0, 0.1)?))),
+        ),
+        case(
+            "sigmoid",
+            &[ROWS],
+            Box::new(|x| ours::ops::sigmoid(&x[0])),
+            Some(Box::new(|x| composition::sigmoid(&x[0]))),
+        ),
+        case("silu", &[ROWS], Box::new(|x| ours::ops::silu(&x[0])), Some(Box::new(|x| composition::silu(&x[0])))),
+        case("swiglu", &[ROWS], Box::new(|x| ours::ops::swiglu(&x[0])), None),
+        case(
+            "rope by a table",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::rope(&x[0], &table())?)),
+            Some(Box::new(move |x| composition::rope(&x[0], &table()))),
+        ),
+        case(
+            "interleaved rope by a table",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::rope(&x[0], &neighbours())?)),
+            Some(Box::new(move |x| composition::rope(&x[0], &neighbours()))),
+        ),
+        case(
+            "rope",
+            &[HEADS, TABLE, TABLE],
+            Box::new(|x| ours::rotary_emb::rope(&x[0], &x[1], &x[2])),
+            Some(Box::new(|x| composition::rotated(&x[0], &per_row(&x[1], 1)?, &per_row(&x[2], 1)?, false))),
+        ),
+        case(
+            "rope_i in batches",
+            &[HEADS, BATCHED, BATCHED],
+            Box::new(|x| ours::rotary_emb::rope_i(&x[0], &x[1], &x[2])),
+            Some(Box::new(|x| composition::rotated(&x[0], &per_row(&x[1], 1)?, &per_row(&x[2], 1)?, true))),
+        ),
+        case(
+            "rope_thd",
+            &[&[2, 4, 3, 6], TABLE, BATCHED],
+            Box::new(|x| ours::rotary_emb::rope_thd(&x[0], &x[1], &x[2])),
+            Some(Box::new(|x| composition::rotated(&x[0], &per_row(&x[1], 2)?, &per_row(&x[2], 2)?, false))),
+        ),
+        case(
+            "cross_entropy",
+            &[&[3, 5]],
+            Box::new(|x| ours::loss::cross_entropy(&x[0], &Tensor::new(&[4u32, 0, 2], CPU)?)),
+            None,
+        ),
+        case(
+            "binary cross-entropy",
+            &[&[3, 5], &[3, 5]],
+            Box::new(|x| ours::loss::binary_cross_entropy_with_logit(&x[0], &ours::ops::sigmoid(&x[1])?)),
+            None,
+        ),
+    ]
+}
+
+/// A number that depends on each element of the result differently. Masked elements (-inf) count for nothing.
+fn objective(y: &Tensor) -> Result<Tensor> {
+    let weights = tensor(y.dims(), y.dtype(), 1.0, 77)?;
+    let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
+    (live * weights)?.sum_all()
+}
+
+fn variables(case: &Case, dtype: DType) -> Result<Vec<Var>> {
+    let of = |(i, dims): (usize, &Vec<usize>)| Var::from_tensor(&tensor(dims, dtype, 1.5, 10 + i as u64)?);
+    case.dims.iter().enumerate().map(of).collect()
+}
+
+fn gradients(op: &Op, variables: &[Var], of: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Vec<f64>>> {
+    let args: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
+    let grads = of(&op(&args)?)?.backward()?;
+    variables.iter().map(|v| Ok(flat(grads.get(v).expect("a gradient for every variable")))).collect()
+}
+
+#[test]
+fn finite_differences() -> Result<()> {
+    const STEP: f64 = 1e-5;
+    for case in cases() {
+        let variables = variables(&case, DType::F64)?;
+        let grads = gradients(&case.op, &variables, objective)?;
+        for (i, grad) in grads.iter().enumerate() {
+            let at = flat(&variables[i]);
+            let mut differences = Vec::new();
+            for j in 0..at.len() {
+                let moved = |by: f64| -> Result<f64> {
+                    let mut values = at.clone();
+                    values[j] += by;
+                    let mut args: Vec<Tensor> = variables.iter().map(|v| v.as_detached_tensor()).collect();
+                    args[i] = Tensor::from_vec(values, variables[i].dims(), CPU)?;
+                    objective(&(case.op)(&args)?)?.to_scalar()
+                };
+                differences.push((moved(STEP)? - moved(-STEP)?) / (2.0 * STEP));
+            }
+            // The difference's own error: the third derivative times step^2, and rounding over the step.
+            assert_close(&format!("{}, argument {i}", case.name), grad, &differences, |_| 1e-8);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn candles_gradients_of_the_compositions() -> Result<()> {
+    for case in cases() {
+        let Some(composed) = &case.composed else { continue };
+        let variables = variables(&case, DType::F64)?;
+        let (grads, want) = (gradients(&case.op, &variables, objective)?, gradients(composed, &variables, objective)?);
+        for (i, (grad, want)) in grads.iter().zip(&want).enumerate() {
+            assert_close(&format!("{}, argument {i}", case.name), grad, want, |_| 1e-12);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn narrow_types() -> Result<()> {
+    for case in cases() {
+        for (dtype, unit) in [(DType::F32, 2f64.powi(-23)), (DType::BF16, 2f64.powi(-8)), (DType::F16, 2f64.powi(-11))]
+        {
+            let variables = variables(&case, dtype)?;
+            let grads = gradients(&case.op, &variables, objective)?;
+            let of = |v: &Var| Var::from_tensor(&v.to_dtype(DType::F64)?);
+            let wide = variables.iter().map(of).collect::<Result<Vec<_>>>()?;
+            // The objective's weights, too, are those of the narrow type.
+            let want = gradients(&case.op, &wide, |y| {
+                let weights = tensor(y.dims(), dtype, 1.0, 77)?.to_dtype(DType::F64)?;
+                let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
+                (live * weights)?.sum_all()
+            })?;
+            for (i, (grad, want)) in grads.iter().zip(&want).enumerate() {
+                // Gradients of up to some ten, of results that were rounded once and sums of a dozen terms.
+                let largest = want.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
+                assert_close(&format!("{} in {dtype:?}, argument {i}", case.name), grad, want, |_| {
+                    24.0 * unit * largest
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn results_used_twice_gradients_of_any_layout() -> Result<()> {
+    for case in cases() {
+        let variables = variables(&case, DType::F64)?;
+        // Once by way of a transpose, which gives a gradient that is not contiguous, once as it is.
+        let twice = |y: &Tensor| {
+            let turned = if y.rank() > 1 { y.transpose(0, y.rank() - 1)? } else { y.clone() };
+            objective(&turned)? + (objective(y)? * 0.5)?
+        };
+        let grads = gradients(&case.op, &variables, twice)?;
+        let once = gradients(&case.op, &variables, |y| objective(&turned(y)?))?;
+        let again = gradients(&case.op, &variables, objective)?;
+        for (i, grad) in grads.iter().enumerate() {
+            let want: Vec<f64> = once[i].iter().zip(&again[i]).map(|(a, b)| a + 0.5 * b).collect();
+            assert_close(&format!("{}, argument {i}", case.name), grad, &want, |_| 1e-12);
+        }
+    }
+    Ok(())
+}
+
+fn turned(y: &Tensor) -> Result<Tensor> {
+    if y.rank() > 1 { y.transpose(0, y.rank() - 1) } else { Ok(y.clone()) }
+}
+
+#[test]
+fn arguments_that_are_no_variables() -> Result<()> {
+    // Candle panics if an op keeps back the gradient of something that it tracks, and is not a variable.
+    for case in cases() {
+        let sources = variables(&case, DType::F64)?;
+        let args = sources.iter().map(|v| v.affine(1.0, 0.0)).collect::<Result<Vec<_>>>()?;
+        let grads = objective(&(case.op)(&args)?)?.backward()?;
+        let want = gradients(&case.op, &sources, objective)?;
+        for (source, want) in sources.iter().zip(&want) {
+            assert_close(case.name, &flat(grads.get(source).unwrap()), want, |_| 1e-14);
+        }
+        // One of them alone.
+        for (i, source) in sources.iter().enumerate() {
+            let mut args: Vec<Tensor> = sources.iter().map(|v| v.as_detached_tensor()).collect();
+            args[i] = source.as_tensor().clone();
+            let grads = objective(&(case.op)(&args)?)?.backward()?;
+            assert_close(case.name, &flat(grads.get(source).unwrap()), &want[i], |_| 1e-14);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn broadcast_and_transposed_arguments() -> Result<()> {
+    let row = Var::from_tensor(&tensor(&[1, 6], DType::F64, 1.0, 1)?)?;
+    let grads = objective(&ours::ops::softmax(&row.broadcast_as((4, 6))?, 1)?)?.backward()?;
+    let whole = Var::from_tensor(&row.broadcast_as((4, 6))?.contiguous()?)?;
+    let want = objective(&ours::ops::softmax(whole.as_tensor(), 1)?)?.backward()?;
+    let want = want.get(&whole).unwrap().sum_keepdim(0)?;
+    assert_close("broadcast", &flat(grads.get(&row).unwrap()), &flat(&want), |_| 1e-14);
+
+    let x = Var::from_tensor(&tensor(&[6, 4], DType::F64, 1.0, 1)?)?;
+    let weight = tensor(&[6], DType::F64, 1.0, 2)?;
+    let grads = objective(&ours::ops::rms_norm(&x.t()?, &weight, 1e-5)?)?.backward()?;
+    let turned = Var::from_tensor(&x.t()?.contiguous()?)?;
+    let want = objective(&ours::ops::rms_norm(&turned, &weight, 1e-5)?)?.backward()?;
+    let want = want.get(&turned).unwrap().t()?;
+    assert_close("transposed", &flat(grads.get(&x).unwrap()), &flat(&want), |_| 1e-14);
+    Ok(())
+}
+
+#[test]
+fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let x = Var::from_tensor(&Tensor::new(&[[-inf, -inf, -inf], [1., nan, -inf]], CPU)?)?;
+    let keep = Mask::keep(&[1u8, 0, 1], &[3]);
+    for options in [Softmax::default().mask(&keep), capped().mask(&keep)] {
+        for y in [
+            guarded::softmax(&x, 1, &options)?,
+            guarded::log_softmax(&x, 1, &options)?,
+            guarded::logsumexp(&x, 1, true, &options)?,
+        ] {
+            let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, &y)?;
+            let grad = flat(live.sum_all()?.backward()?.get(&x).unwrap());
+            assert_eq!([&grad[..3], &grad[4..]].concat(), [0.0; 5], "{options:?}");
+            assert!(grad[3].is_finite());
+        }
+    }
+    // The composition agrees.
+    let x = Var::from_tensor(&Tensor::new(&[[-inf, -inf], [1., -inf]], CPU)?)?;
+    let y = composition::softmax(&x, 1, &capped())?;
+    assert!(flat(y.sqr()?.sum_all()?.backward()?.get(&x).unwrap()).iter().all(|g| g.is_finite()));
+    let y = composition::logsumexp(&x, 1, &capped())?;
+    assert!(flat(y.sqr()?.sum_all()?.backward()?.get(&x).unwrap())[2].is_finite());
+    Ok(())
+}
+
+#[test]
+fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
+    let x = Var::from_tensor(&Tensor::new(&[0f32, 0., 300., -300.], CPU)?)?;
+    let targets = Tensor::new(&[0f32, 1., 0., 1.], CPU)?;
+    let loss = ours::loss::binary_cross_entropy_with_logit(&x, &targets)?;
+    // (sigmoid(x) - y) / 4
+    assert_eq!(flat(loss.backward()?.get(&x).unwrap()), [0.125, -0.125, 0.25, -0.25]);
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Candle tensors: drop-ins, guarded forms, compositions and gradients.
+
+mod composition;
+mod defects;
+mod dropins;
+mod edges;
+mod generation;
+mod gradients;
+mod guarded;
+mod imports;
+mod in_place;
+mod layouts;
+mod support;
