@@ -38,7 +38,7 @@ pub fn apply<'a, E: Element>(
     let (to, finish) = out.data.start();
     let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
     let (written, met) =
-        simd::run(LaneWork { ends, geometry: x.geometry, groups: x.geometry.outer(), first: 0, kernel })?;
+        simd::run(LaneWork { ends, geometry: x.geometry, groups: groups(&x.geometry), first: 0, kernel })?;
     Ok((finish.done(written), met))
 }
 
@@ -46,8 +46,13 @@ pub fn apply<'a, E: Element>(
 pub fn apply_in_place<E: Element>(op: &'static str, x: LanesMut<'_, E>, kernel: impl LaneKernel<E>) -> Result<Met> {
     let geometry = x.geometry;
     let ends = Ends::in_place(op, x)?;
-    let (_, met) = simd::run(LaneWork { ends, geometry, groups: geometry.outer(), first: 0, kernel })?;
+    let (_, met) = simd::run(LaneWork { ends, geometry, groups: groups(&geometry), first: 0, kernel })?;
     Ok(met)
+}
+
+/// The groups to run through. Lanes of no elements are not run: nothing is written, so no policy has a say.
+fn groups(geometry: &Geometry) -> usize {
+    if geometry.len() == 0 { 0 } else { geometry.outer() }
 }
 
 /// Where rows, or groups of lanes, are read and written.
