@@ -11,6 +11,8 @@ mod call;
 mod jobs;
 mod ops;
 mod out;
+#[path = "../support/progress.rs"]
+mod progress;
 mod run;
 mod tensors;
 

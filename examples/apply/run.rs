@@ -5,14 +5,13 @@ use crate::arguments::{Arguments, Backend};
 use crate::call::{Call, Result as JobResult};
 use crate::jobs::{self, Job};
 use crate::out::Out;
+use crate::progress::Progress;
 use crate::tensors::Output;
 use anyhow::{Context, Result};
 use evenkeel::simd::with_level;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use safetensors::SafeTensors;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 /// Answers every job, or says what could not be read or written at all.
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -50,7 +49,7 @@ fn answer_all<'a>(jobs: &'a [Job], tensors: &SafeTensors<'a>) -> (Vec<Answer>, V
     let mut answers = Vec::with_capacity(jobs.len());
     let mut outputs = Vec::new();
     let mut taken = BTreeSet::new();
-    let mut progress = Progress::new(jobs.len());
+    let progress = Progress::new(jobs.len(), "jobs");
     for job in jobs {
         let failure = match answer(job, tensors, &mut taken) {
             Ok(named) => {
@@ -80,31 +79,4 @@ fn print(answers: &[Answer]) -> std::io::Result<()> {
         stdout.write_all(b"\n")?;
     }
     stdout.flush()
-}
-
-/// A bar on stderr for what takes longer than a second; none where stderr is not a terminal.
-struct Progress {
-    bar: ProgressBar,
-    start: Instant,
-}
-
-impl Progress {
-    fn new(jobs: usize) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(jobs as u64), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{bar:40} {pos} of {len} jobs, {eta} left");
-        Progress { bar: style.into_iter().fold(bar, ProgressBar::with_style), start: Instant::now() }
-    }
-
-    fn step(&mut self) {
-        self.bar.inc(1);
-        if self.bar.is_hidden() && self.start.elapsed() > Duration::from_secs(1) {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
