@@ -52,7 +52,7 @@ pub struct Sampling {
     /// Keeps tokens at least this probable, in parts of the likeliest one's probability.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f64>,
-    /// Makes the draws; the same seed gives the same text on any machine.
+    /// Makes the draws: the same seed makes the same ones.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
 }
