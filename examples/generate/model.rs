@@ -1,10 +1,11 @@
 //! A decoder-only transformer of the Llama family: attention with grouped heads, gated feed-forward, cached keys.
 
-use crate::ops::{Ops, rope, silu};
+use crate::ops::Ops;
 use anyhow::{Result, bail};
 use candle_core::quantized::QMatMul;
 use candle_core::{Module, Tensor};
 use candle_nn::kv_cache::KvCache;
+use evenkeel::candle::guarded::{rope, silu};
 use evenkeel::{Rope, RopeTable};
 use std::marker::PhantomData;
 
