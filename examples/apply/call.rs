@@ -1,0 +1,241 @@
+//! A job against its op's row in the table and the tensors of IN: names are checked once, then the op asks for values.
+
+use crate::answer::Failure;
+use crate::jobs::{Job, Members};
+use crate::ops::{OPS, Op};
+use crate::tensors::{Input, MaskInput, MaskPart, Output, Values, read};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+/// A result with a job's failure.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// What an op made: result names and tensors.
+pub type Results = Vec<(&'static str, Output)>;
+
+/// Elements that a tensor without any may claim to have in its other axes: ops walk over empty rows.
+const MOST_EMPTY_ROWS: usize = 1 << 28;
+
+/// A job whose names are all right.
+pub struct Call<'a> {
+    op: &'static Op,
+    job: &'a Job,
+    inputs: BTreeMap<&'a str, TensorView<'a>>,
+}
+
+impl<'a> Call<'a> {
+    /// Checks the job's names; those of its outputs are added to `taken`.
+    pub fn new(job: &'a Job, tensors: &SafeTensors<'a>, taken: &mut BTreeSet<&'a str>) -> Result<Self> {
+        let outputs = claim(job, taken);
+        let Some(op) = OPS.iter().find(|op| op.name == job.op) else {
+            let known: Vec<_> = OPS.iter().map(|op| op.name).collect();
+            return Err(Failure::invalid(format!("the op `{}` is unknown; there are {}", job.op, known.join(", "))));
+        };
+        known(op, "input", &job.inputs, op.inputs)?;
+        known(op, "attribute", &job.attrs, op.attrs)?;
+        known(op, "output", &job.outputs, op.outputs)?;
+        outputs?;
+        if job.outputs.iter().next().is_none() {
+            return Err(Failure::invalid(format!("{}: outputs names none of {}", op.name, op.outputs.join(", "))));
+        }
+        let mut inputs = BTreeMap::new();
+        for (name, tensor) in job.inputs.iter() {
+            let tensor = tensor_name(op, "input", name, tensor)?;
+            let view = tensors.tensor(tensor);
+            let view = view.map_err(|_| Failure::invalid(format!("{}: there is no tensor `{tensor}`", op.name)))?;
+            inputs.insert(name, view);
+        }
+        let present = |input: &&str| inputs.contains_key(input);
+        if let Some(input) = op.required.iter().find(|input| !present(input)) {
+            return Err(Failure::invalid(format!("{}: the input `{input}` is missing", op.name)));
+        }
+        let lacks = op.needs.iter().find(|(output, input)| job.outputs.get(output).is_some() && !present(input));
+        if let Some((output, input)) = lacks {
+            return Err(Failure::invalid(format!("{}: the output `{output}` needs the input `{input}`", op.name)));
+        }
+        Ok(Call { op, job, inputs })
+    }
+
+    /// Runs the op: tensors under the names that they get in OUT.
+    pub fn run(&self) -> Result<Vec<(&'a str, Output)>> {
+        let results = (self.op.run)(self)?;
+        let named = results.into_iter().filter_map(|(result, output)| {
+            let name = self.job.outputs.get(result)?.as_str()?;
+            Some((name, output))
+        });
+        Ok(named.collect())
+    }
+
+    /// Whether this result is asked for.
+    pub fn wants(&self, output: &str) -> bool {
+        self.job.outputs.get(output).is_some()
+    }
+
+    /// A float input that must be there.
+    pub fn float(&self, input: &str) -> Result<Input> {
+        self.optional_float(input)?.ok_or_else(|| Failure::invalid(format!("{}: `{input}` is missing", self.op.name)))
+    }
+
+    /// A float input, if it is there.
+    pub fn optional_float(&self, input: &str) -> Result<Option<Input>> {
+        let Some(view) = self.inputs.get(input) else { return Ok(None) };
+        let values = Values::read(view.dtype(), view.data())
+            .ok_or_else(|| self.wrong_dtype(input, view.dtype(), "F64, F32, F16 or BF16"))?;
+        Ok(Some(Input { shape: view.shape().to_vec(), values }))
+    }
+
+    /// The input `mask`, if it is there.
+    pub fn mask(&self) -> Result<Option<MaskInput<'a>>> {
+        let Some(view) = self.inputs.get("mask") else { return Ok(None) };
+        let part = match view.dtype() {
+            Dtype::BOOL | Dtype::U8 => MaskPart::Keep(view.data()),
+            dtype => MaskPart::Bias(
+                Values::read(dtype, view.data())
+                    .ok_or_else(|| self.wrong_dtype("mask", dtype, "BOOL, U8, F64, F32, F16 or BF16"))?,
+            ),
+        };
+        Ok(Some(MaskInput { shape: view.shape().to_vec(), part }))
+    }
+
+    /// An input of I64, with its shape.
+    pub fn integers(&self, input: &str) -> Result<(Vec<usize>, Vec<i64>)> {
+        match self.inputs.get(input) {
+            Some(view) if view.dtype() == Dtype::I64 => {
+                Ok((view.shape().to_vec(), read(view.data(), i64::from_le_bytes)))
+            }
+            Some(view) => Err(self.wrong_dtype(input, view.dtype(), "I64")),
+            None => Err(Failure::invalid(format!("{}: `{input}` is missing", self.op.name))),
+        }
+    }
+
+    /// Refuses ranks below the least, and empty tensors of more rows than there is time for.
+    pub fn at_least_rank(&self, rank: usize, input: &str, shape: &[usize]) -> Result<()> {
+        if shape.len() < rank {
+            return Err(self.shape(input, shape, format!("at least {rank} axes are needed")));
+        }
+        let longest = shape.iter().filter(|&&d| d > 0).try_fold(1usize, |product, &d| product.checked_mul(d));
+        if shape.contains(&0) && longest.is_none_or(|rows| rows > MOST_EMPTY_ROWS) {
+            return Err(self.shape(input, shape, format!("an empty tensor has at most {MOST_EMPTY_ROWS} rows")));
+        }
+        Ok(())
+    }
+
+    /// Refuses a mask that would enlarge what it masks, by NumPy's rules.
+    pub fn broadcasts(&self, mask: Option<&MaskInput<'_>>, to: &[usize]) -> Result<()> {
+        let Some(mask) = mask else { return Ok(()) };
+        let mut axes = mask.shape.iter().rev().zip(to.iter().rev());
+        if mask.shape.len() <= to.len() && axes.all(|(&part, &whole)| part == 1 || part == whole) {
+            return Ok(());
+        }
+        Err(self.shape("mask", &mask.shape, format!("one that broadcasts to {to:?} is needed")))
+    }
+
+    /// Refuses any other shape than this.
+    pub fn has_shape(&self, input: &str, shape: &[usize], needed: &[usize]) -> Result<()> {
+        if shape == needed {
+            return Ok(());
+        }
+        Err(self.shape(input, shape, format!("{needed:?} is needed")))
+    }
+
+    /// A failure about an input's shape.
+    pub fn shape(&self, input: &str, shape: &[usize], needed: impl AsRef<str>) -> Failure {
+        Failure::shape(format!("{}: {input} has shape {shape:?}; {}", self.op.name, needed.as_ref()))
+    }
+
+    fn wrong_dtype(&self, input: &str, dtype: Dtype, taken: &str) -> Failure {
+        Failure::dtype(format!("{}: {input} is {dtype}; {taken} is taken", self.op.name))
+    }
+
+    /// A number, or one of the strings for what JSON has no number for.
+    pub fn number(&self, attr: &str) -> Result<Option<f64>> {
+        let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
+        let number = match value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => match text.as_str() {
+                "inf" => Some(f64::INFINITY),
+                "-inf" => Some(f64::NEG_INFINITY),
+                "nan" => Some(f64::NAN),
+                _ => None,
+            },
+            _ => None,
+        };
+        let number = number.ok_or_else(|| self.bad_attr(attr, "a number, or \"inf\", \"-inf\" or \"nan\""))?;
+        Ok(Some(number))
+    }
+
+    /// A whole number, written 2 or 2.0.
+    pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
+        let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
+        let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
+        // Beyond 2^64 no attribute has a meaning; below, the conversion of a whole f64 is exact.
+        let float = value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(65)).map(|v| v as i128);
+        let expected = || format!("a whole number in {} ..= {}", range.start(), range.end());
+        match exact.or(float).filter(|v| range.contains(v)) {
+            Some(whole) => Ok(Some(whole)),
+            None => Err(self.bad_attr(attr, &expected())),
+        }
+    }
+
+    /// true or false.
+    pub fn flag(&self, attr: &str) -> Result<Option<bool>> {
+        let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.bad_attr(attr, "true or false"))
+    }
+
+    /// One of several words, and what it stands for.
+    pub fn choice<T: Copy>(&self, attr: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+        let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
+        let chosen = choices.iter().find(|(word, _)| value.as_str() == Some(word));
+        let words = || choices.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ");
+        chosen.map(|(_, choice)| Some(*choice)).ok_or_else(|| self.bad_attr(attr, &words()))
+    }
+
+    fn bad_attr(&self, attr: &str, expected: &str) -> Failure {
+        let value = self.job.attrs.get(attr).unwrap_or(&Value::Null);
+        Failure::invalid(format!("{}: {attr} is {value}; it must be {expected}", self.op.name))
+    }
+}
+
+/// Takes the job's output names, which must be new.
+fn claim<'a>(job: &'a Job, taken: &mut BTreeSet<&'a str>) -> Result<()> {
+    let mut claimed = Ok(());
+    for (result, name) in job.outputs.iter() {
+        let new = match name.as_str() {
+            None | Some("" | "__metadata__") => Err(Failure::invalid(format!(
+                "{}: the output `{result}` is {name}; it must be a tensor's name",
+                job.op
+            ))),
+            Some(name) if !taken.insert(name) => {
+                Err(Failure::invalid(format!("{}: the output name `{name}` is used twice", job.op)))
+            }
+            Some(_) => Ok(()),
+        };
+        claimed = claimed.and(new);
+    }
+    claimed
+}
+
+/// Refuses names that the op does not have, or does not have yet.
+fn known(op: &Op, kind: &str, members: &Members, known: &[&str]) -> Result<()> {
+    for (name, _) in members.iter() {
+        if op.later.contains(&name) {
+            return Err(Failure::invalid(format!("{}: the {kind} `{name}` is not supported yet", op.name)));
+        }
+        if !known.contains(&name) {
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            return Err(Failure::invalid(format!("{}: the {kind} `{name}` is unknown; there is {known}", op.name)));
+        }
+    }
+    Ok(())
+}
+
+fn tensor_name<'a>(op: &Op, kind: &str, name: &str, value: &'a Value) -> Result<&'a str> {
+    let named = value.as_str();
+    named.ok_or_else(|| {
+        Failure::invalid(format!("{}: the {kind} `{name}` is {value}; it must be a tensor's name", op.name))
+    })
+}

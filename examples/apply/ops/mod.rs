@@ -1,0 +1,130 @@
+//! The table of ops: what each takes and gives, and the call that it is.
+
+mod elementwise;
+mod norms;
+mod rope;
+mod sample;
+mod softmax;
+
+use crate::call::{Call, Result, Results};
+
+/// An op's row in the table.
+pub struct Op {
+    pub name: &'static str,
+    /// Every input that there is.
+    pub inputs: &'static [&'static str],
+    /// Those of them that have to be there.
+    pub required: &'static [&'static str],
+    pub attrs: &'static [&'static str],
+    pub outputs: &'static [&'static str],
+    /// Outputs that exist only with an input.
+    pub needs: &'static [(&'static str, &'static str)],
+    /// Inputs, attributes and outputs that are announced, but not there yet.
+    pub later: &'static [&'static str],
+    pub run: fn(&Call<'_>) -> Result<Results>,
+}
+
+const fn elementwise(name: &'static str, run: fn(&Call<'_>) -> Result<Results>) -> Op {
+    Op { name, inputs: &["x"], required: &["x"], attrs: &[], outputs: &["y"], needs: &[], later: &[], run }
+}
+
+const SOFTMAX: Op = Op {
+    name: "softmax",
+    inputs: &["x", "mask"],
+    required: &["x"],
+    attrs: &["axis", "scale", "softcap", "causal", "fully_masked"],
+    outputs: &["y"],
+    needs: &[],
+    later: &["dy", "dx"],
+    run: softmax::softmax,
+};
+
+/// Every op.
+pub const OPS: &[Op] = &[
+    elementwise("exp", elementwise::exp),
+    elementwise("log", elementwise::log),
+    elementwise("sigmoid", elementwise::sigmoid),
+    elementwise("silu", elementwise::silu),
+    SOFTMAX,
+    Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
+    Op { name: "logsumexp", attrs: &["axis", "keepdim"], later: &[], run: softmax::logsumexp, ..SOFTMAX },
+    Op {
+        name: "rms_norm",
+        inputs: &["x", "weight", "residual"],
+        required: &["x"],
+        attrs: &["eps", "weight_offset", "rounding"],
+        outputs: &["y", "residual"],
+        needs: &[("residual", "residual")],
+        later: &["dy", "dx", "dweight"],
+        run: norms::rms_norm,
+    },
+    Op {
+        name: "layer_norm",
+        inputs: &["x", "weight", "bias"],
+        required: &["x"],
+        attrs: &["eps"],
+        outputs: &["y"],
+        needs: &[],
+        later: &["dy", "dx", "dweight", "dbias"],
+        run: norms::layer_norm,
+    },
+    Op {
+        name: "rope",
+        inputs: &["x", "positions"],
+        required: &["x", "positions"],
+        attrs: &["theta", "interleaved"],
+        outputs: &["y"],
+        needs: &[],
+        later: &[],
+        run: rope::rope,
+    },
+    Op {
+        name: "sample",
+        inputs: &["logits", "mask"],
+        required: &["logits"],
+        attrs: &["profile", "temperature", "top_k", "top_p", "min_p", "seed", "draws"],
+        outputs: &["probs", "tokens", "logprobs"],
+        needs: &[],
+        later: &[
+            "history",
+            "typical_p",
+            "epsilon_cutoff",
+            "eta_cutoff",
+            "top_n_sigma",
+            "xtc_probability",
+            "xtc_threshold",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+        ],
+        run: sample::sample,
+    },
+];
+
+/// What `--help` says after the options.
+pub fn help() -> String {
+    let mut help = String::from(
+        "Example:
+  JOBS.json  [{\"id\":\"a1\", \"op\":\"softmax\", \"inputs\":{\"x\":\"logits\",\"mask\":\"keep\"},
+               \"attrs\":{\"axis\":-1}, \"outputs\":{\"y\":\"probs\"}}]
+  run        cargo run --release --example apply -- JOBS.json --tensors IN.safetensors --out OUT.safetensors
+  stdout     {\"id\":\"a1\",\"ok\":true}
+
+Floats are F64, F32, F16 or BF16. A mask is BOOL or U8 (not 0 may be attended to) or of floats (added). Positions are
+I64. Infinities and NaN are the strings \"inf\", \"-inf\" and \"nan\". A failing job says why in its answer and stops
+no other. Exit status: 0 when every job was answered, 2 when something could not be read or written.
+
+Ops:
+",
+    );
+    for op in OPS {
+        let inputs: Vec<_> = op
+            .inputs
+            .iter()
+            .map(|input| if op.required.contains(input) { input.to_string() } else { format!("{input}?") })
+            .collect();
+        let attrs = if op.attrs.is_empty() { String::new() } else { format!("; {}", op.attrs.join(", ")) };
+        help += &format!("  {}({}{attrs}) -> {}\n", op.name, inputs.join(", "), op.outputs.join(", "));
+    }
+    help
+}

@@ -1,0 +1,111 @@
+//! Tensors as they lie in safetensors files, and as ops take and give them.
+
+use evenkeel::{Floats, Mask};
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+/// Elements of one of the float types.
+pub enum Values {
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+}
+
+/// The same expression for whichever vector it is.
+macro_rules! each_type {
+    ($values:expr, $x:ident => $e:expr) => {
+        match $values {
+            $crate::tensors::Values::F64($x) => $e,
+            $crate::tensors::Values::F32($x) => $e,
+            $crate::tensors::Values::F16($x) => $e,
+            $crate::tensors::Values::BF16($x) => $e,
+        }
+    };
+}
+pub(crate) use each_type;
+
+impl Values {
+    /// The elements in a file's bytes, if they are floats.
+    pub fn read(dtype: Dtype, bytes: &[u8]) -> Option<Self> {
+        match dtype {
+            Dtype::F64 => Some(Values::F64(read(bytes, f64::from_le_bytes))),
+            Dtype::F32 => Some(Values::F32(read(bytes, f32::from_le_bytes))),
+            Dtype::F16 => Some(Values::F16(read(bytes, f16::from_le_bytes))),
+            Dtype::BF16 => Some(Values::BF16(read(bytes, bf16::from_le_bytes))),
+            _ => None,
+        }
+    }
+
+    /// The elements as an operand of any type.
+    pub fn floats(&self) -> Floats<'_> {
+        each_type!(self, x => x.into())
+    }
+}
+
+/// Elements of `N` bytes each, little-endian.
+pub fn read<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
+}
+
+/// A float input.
+pub struct Input {
+    pub shape: Vec<usize>,
+    pub values: Values,
+}
+
+/// A mask input: flags or biases.
+pub struct MaskInput<'a> {
+    pub shape: Vec<usize>,
+    pub part: MaskPart<'a>,
+}
+
+/// What a mask input does.
+pub enum MaskPart<'a> {
+    Keep(&'a [u8]),
+    Bias(Values),
+}
+
+impl MaskInput<'_> {
+    /// It as a mask.
+    pub fn mask(&self) -> Mask<'_> {
+        match &self.part {
+            MaskPart::Keep(flags) => Mask::keep(*flags, &self.shape),
+            MaskPart::Bias(values) => Mask::bias(values.floats(), &self.shape),
+        }
+    }
+}
+
+/// A result.
+pub struct Output {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl Output {
+    /// Values of this shape.
+    pub fn new<T: Stored>(shape: &[usize], values: &[T]) -> Self {
+        let mut bytes = Vec::with_capacity(size_of_val(values));
+        values.iter().for_each(|value| value.append_to(&mut bytes));
+        Output { dtype: T::DTYPE, shape: shape.to_vec(), bytes }
+    }
+}
+
+/// A type that results come in.
+pub trait Stored {
+    const DTYPE: Dtype;
+    fn append_to(&self, bytes: &mut Vec<u8>);
+}
+
+macro_rules! stored {
+    ($($type:ty => $dtype:ident),*) => {$(
+        impl Stored for $type {
+            const DTYPE: Dtype = Dtype::$dtype;
+            fn append_to(&self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+        }
+    )*};
+}
+stored!(f64 => F64, f32 => F32, f16 => F16, bf16 => BF16, i64 => I64);

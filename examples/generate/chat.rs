@@ -1,0 +1,29 @@
+//! Prompts in the format that a chat model was trained on: its own template, from the checkpoint.
+
+use crate::checkpoint::Checkpoint;
+use anyhow::{Context, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, context};
+
+/// A user's message, and the beginning of the answer.
+pub fn prompt(checkpoint: &Checkpoint, message: &str) -> Result<String> {
+    let template = checkpoint.optional_text("tokenizer.chat_template")?;
+    let template = template.context("the checkpoint has no chat template; leave --chat out")?;
+    let mut environment = Environment::new();
+    // As transformers renders them.
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    let token = |key| -> Result<String> {
+        let id = checkpoint.token(key)?;
+        Ok(id.map(|id| checkpoint.piece(id)).transpose()?.unwrap_or_default().to_string())
+    };
+    let rendered = environment.render_str(
+        template,
+        context! {
+            messages => [context! { role => "user", content => message }],
+            add_generation_prompt => true,
+            bos_token => token("tokenizer.ggml.bos_token_id")?,
+            eos_token => token("tokenizer.ggml.eos_token_id")?,
+        },
+    );
+    rendered.context("the checkpoint's chat template can't be used; leave --chat out")
+}

@@ -1,0 +1,169 @@
+//! GGUF files: metadata and weights, with words for whatever is wrong with them.
+
+use crate::model::{Config, Weights};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{Device, Tensor};
+use evenkeel::Rope;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+/// An open file.
+pub struct Checkpoint {
+    path: PathBuf,
+    file: BufReader<File>,
+    content: Content,
+}
+
+impl Checkpoint {
+    /// Opens a file and reads its metadata.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let mut file = BufReader::new(File::open(path).with_context(|| format!("can't open {shown}"))?);
+        let mut magic = [0; 4];
+        let read = file.read_exact(&mut magic);
+        ensure!(read.is_ok() && &magic == b"GGUF", "{shown} is not a GGUF file: it does not begin with GGUF");
+        file.seek(SeekFrom::Start(0))?;
+        let content = without_panic(|| Content::read(&mut file));
+        let content = content.with_context(|| format!("{shown} is cut short or damaged"))?;
+        Ok(Checkpoint { path: path.to_path_buf(), file, content })
+    }
+
+    /// The metadata and the list of weights.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The model's sizes and constants.
+    pub fn config(&self) -> Result<Config> {
+        let architecture = self.text("general.architecture")?;
+        if architecture != "llama" {
+            bail!("the architecture of {} is `{architecture}`; `llama` can be run", self.path.display());
+        }
+        for unsupported in ["llama.expert_count", "llama.rope.scaling.factor"] {
+            let key = self.content.metadata.contains_key(unsupported);
+            ensure!(!key, "{} has {unsupported}, which can't be run", self.path.display());
+        }
+        ensure!(!self.has("rope_freqs.weight"), "{} has rope_freqs, which can't be run", self.path.display());
+        let hidden = self.count("llama.embedding_length", 1..=1 << 16)?;
+        let heads = self.count("llama.attention.head_count", 1..=1 << 10)?;
+        let kv_heads = self.count("llama.attention.head_count_kv", 1..=heads)?;
+        ensure!(heads % kv_heads == 0, "{heads} heads can't share {kv_heads} heads of keys evenly");
+        let head_dim = match self.optional("llama.attention.key_length", 1..=1 << 10)? {
+            Some(columns) => columns,
+            None if hidden % heads == 0 => hidden / heads,
+            None => bail!("{heads} heads can't share {hidden} columns evenly"),
+        };
+        ensure!(head_dim % 2 == 0, "heads have {head_dim} columns; an even number is needed");
+        for same in ["llama.attention.value_length", "llama.rope.dimension_count"] {
+            let columns = self.optional(same, 1..=1 << 10)?.unwrap_or(head_dim);
+            ensure!(columns == head_dim, "{same} is {columns}; {head_dim}, the columns of a head, can be run");
+        }
+        let theta = self.optional_number("llama.rope.freq_base")?.unwrap_or(10_000.0);
+        Ok(Config {
+            layers: self.count("llama.block_count", 1..=1 << 10)?,
+            hidden,
+            heads,
+            kv_heads,
+            head_dim,
+            feed_forward: self.count("llama.feed_forward_length", 1..=1 << 20)?,
+            vocabulary: self.list("tokenizer.ggml.tokens")?.len(),
+            context: self.count("llama.context_length", 1..=1 << 24)?,
+            eps: self.optional_number("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            rope: Rope::default().theta(theta).interleaved(true),
+        })
+    }
+
+    /// A text that must be there.
+    pub fn text(&self, key: &str) -> Result<&str> {
+        self.optional_text(key)?.with_context(|| format!("{} has no {key}", self.path.display()))
+    }
+
+    /// A text, if it is there.
+    pub fn optional_text(&self, key: &str) -> Result<Option<&str>> {
+        let value = self.content.metadata.get(key);
+        let text = value.map(|value| value.to_string().map(String::as_str)).transpose();
+        text.with_context(|| format!("{key} is not a text"))
+    }
+
+    /// The id of a token, if it is there.
+    pub fn token(&self, key: &str) -> Result<Option<u32>> {
+        let last = self.list("tokenizer.ggml.tokens")?.len().saturating_sub(1);
+        Ok(self.optional(key, 0..=last)?.map(|id| id as u32))
+    }
+
+    /// The text of a token.
+    pub fn piece(&self, id: u32) -> Result<&str> {
+        let piece = self.list("tokenizer.ggml.tokens")?.get(id as usize).and_then(|piece| piece.to_string().ok());
+        piece.map(String::as_str).with_context(|| format!("token {id} has no text"))
+    }
+
+    fn list(&self, key: &str) -> Result<&[Value]> {
+        let value = self.content.metadata.get(key);
+        let value = value.with_context(|| format!("{} has no {key}", self.path.display()))?;
+        Ok(value.to_vec().map_err(|_| anyhow!("{key} is not a list"))?)
+    }
+
+    fn count(&self, key: &str, range: RangeInclusive<usize>) -> Result<usize> {
+        self.optional(key, range)?.with_context(|| format!("{} has no {key}", self.path.display()))
+    }
+
+    fn optional(&self, key: &str, range: RangeInclusive<usize>) -> Result<Option<usize>> {
+        let Some(value) = self.content.metadata.get(key) else { return Ok(None) };
+        let count = value.to_u64().ok().and_then(|count| usize::try_from(count).ok());
+        match count.filter(|count| range.contains(count)) {
+            Some(count) => Ok(Some(count)),
+            None => bail!("{key} is {value:?}; it must be in {} ..= {}", range.start(), range.end()),
+        }
+    }
+
+    fn optional_number(&self, key: &str) -> Result<Option<f64>> {
+        match self.content.metadata.get(key) {
+            None => Ok(None),
+            Some(Value::F32(number)) => Ok(Some((*number).into())),
+            Some(Value::F64(number)) => Ok(Some(*number)),
+            Some(other) => bail!("{key} is {other:?}; it must be a number"),
+        }
+    }
+
+    fn tensor(&mut self, name: &str, dims: &[usize]) -> Result<QTensor> {
+        let shown = self.path.display();
+        let info = self.content.tensor_infos.get(name).with_context(|| format!("{shown} has no weights {name}"))?;
+        let shape = info.shape.dims();
+        ensure!(shape == dims, "{name} has shape {shape:?}; {dims:?} is needed");
+        let tensor = self.content.tensor(&mut self.file, name, &Device::Cpu);
+        tensor.with_context(|| format!("can't read {name}: {} is cut short or damaged", self.path.display()))
+    }
+}
+
+impl Weights for Checkpoint {
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
+        let tensor = self.tensor(name, &[rows, cols])?;
+        // Candle multiplies these one number after the other; as f32 they are several times faster.
+        if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
+            return Ok(QMatMul::Tensor(tensor.dequantize(&Device::Cpu)?));
+        }
+        Ok(QMatMul::from_qtensor(tensor)?)
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor> {
+        Ok(self.tensor(name, &[len])?.dequantize(&Device::Cpu)?)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.content.tensor_infos.contains_key(name)
+    }
+}
+
+/// Candle's reader trusts some of what it reads, and panics: for the file's user, an error like any other.
+fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let read = std::panic::catch_unwind(AssertUnwindSafe(read));
+    std::panic::set_hook(hook);
+    Ok(read.map_err(|_| anyhow!("its metadata contradict themselves"))??)
+}

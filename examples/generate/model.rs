@@ -1,0 +1,177 @@
+//! A decoder-only transformer of the Llama family: attention with grouped heads, gated feed-forward, cached keys.
+
+use crate::ops::Ops;
+use anyhow::{Result, bail};
+use candle_core::quantized::QMatMul;
+use candle_core::{Module, Tensor};
+use candle_nn::kv_cache::KvCache;
+use evenkeel::candle::guarded::{rope, silu};
+use evenkeel::{Rope, RopeTable};
+use std::marker::PhantomData;
+
+/// The sizes of a model and the constants of its ops.
+#[derive(Clone, Copy)]
+pub struct Config {
+    pub layers: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub feed_forward: usize,
+    pub vocabulary: usize,
+    /// The most positions that it was made for.
+    pub context: usize,
+    pub eps: f64,
+    pub rope: Rope,
+}
+
+/// Where a model's weights come from, by the names that GGUF files give them.
+pub trait Weights {
+    /// A matrix of this shape, which multiplies columns.
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul>;
+    /// A vector of this length.
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor>;
+    /// Whether there are weights of this name.
+    fn has(&self, name: &str) -> bool;
+}
+
+/// A model with its weights, and the keys and values of what it has read.
+pub struct Model<O> {
+    config: Config,
+    embeddings: QMatMul,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    output: QMatMul,
+    ops: PhantomData<O>,
+}
+
+struct Layer {
+    attention_norm: Tensor,
+    query: QMatMul,
+    key: QMatMul,
+    value: QMatMul,
+    /// Norms of each head's queries and keys, in the models that have them.
+    query_key_norms: Option<(Tensor, Tensor)>,
+    attention_output: QMatMul,
+    feed_forward_norm: Tensor,
+    gate: QMatMul,
+    up: QMatMul,
+    down: QMatMul,
+    cache: KvCache,
+}
+
+impl<O: Ops> Model<O> {
+    /// The model of these weights, which has read nothing yet; `step` is called after each layer.
+    pub fn new(config: Config, weights: &mut impl Weights, step: impl Fn()) -> Result<Self> {
+        let embeddings = weights.matrix("token_embd.weight", config.vocabulary, config.hidden)?;
+        let layers = (0..config.layers).map(|i| {
+            let layer = Layer::new(i, config, weights);
+            step();
+            layer
+        });
+        let layers = layers.collect::<Result<_>>()?;
+        let norm = weights.vector("output_norm.weight", config.hidden)?;
+        let output = if weights.has("output.weight") {
+            weights.matrix("output.weight", config.vocabulary, config.hidden)?
+        } else {
+            embeddings.clone()
+        };
+        Ok(Model { config, embeddings, layers, norm, output, ops: PhantomData })
+    }
+
+    /// Reads tokens of `[batch, positions]` and gives the logits, `[batch, vocabulary]`, of what follows the last.
+    ///
+    /// `keep` is `[batch, keys]` for all keys up to the last of these: 0 where a sequence has padding.
+    pub fn forward(&mut self, tokens: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
+        let mut x = self.embed(tokens)?;
+        for layer in 0..self.layers.len() {
+            x = self.layer(layer, &x, keep)?;
+        }
+        self.logits(&x)
+    }
+
+    /// The tokens' embeddings.
+    pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        Ok(self.embeddings.embedding(tokens)?)
+    }
+
+    /// What a layer makes of `[batch, positions, hidden]`.
+    pub fn layer(&mut self, index: usize, x: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
+        let Config { eps, .. } = self.config;
+        let layer = &mut self.layers[index];
+        let attended = layer.attend::<O>(&O::rms_norm(x, &layer.attention_norm, eps)?, self.config, keep)?;
+        let x = (x + attended)?;
+        let fed = layer.feed_forward(&O::rms_norm(&x, &layer.feed_forward_norm, eps)?)?;
+        Ok((x + fed)?)
+    }
+
+    /// The logits of what follows the last position.
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, positions, _) = x.dims3()?;
+        let last = x.narrow(1, positions - 1, 1)?.squeeze(1)?;
+        let normed = O::rms_norm(&last, &self.norm, self.config.eps)?;
+        Ok(self.output.forward(&normed)?)
+    }
+}
+
+impl Layer {
+    fn new(index: usize, config: Config, weights: &mut impl Weights) -> Result<Self> {
+        let Config { hidden, heads, kv_heads, head_dim, feed_forward, .. } = config;
+        let name = |weight: &str| format!("blk.{index}.{weight}.weight");
+        let query_key_norms = if weights.has(&name("attn_q_norm")) {
+            let query = weights.vector(&name("attn_q_norm"), head_dim)?;
+            Some((query, weights.vector(&name("attn_k_norm"), head_dim)?))
+        } else {
+            None
+        };
+        Ok(Layer {
+            attention_norm: weights.vector(&name("attn_norm"), hidden)?,
+            query: weights.matrix(&name("attn_q"), heads * head_dim, hidden)?,
+            key: weights.matrix(&name("attn_k"), kv_heads * head_dim, hidden)?,
+            value: weights.matrix(&name("attn_v"), kv_heads * head_dim, hidden)?,
+            query_key_norms,
+            attention_output: weights.matrix(&name("attn_output"), hidden, heads * head_dim)?,
+            feed_forward_norm: weights.vector(&name("ffn_norm"), hidden)?,
+            gate: weights.matrix(&name("ffn_gate"), feed_forward, hidden)?,
+            up: weights.matrix(&name("ffn_up"), feed_forward, hidden)?,
+            down: weights.matrix(&name("ffn_down"), hidden, feed_forward)?,
+            cache: KvCache::new(2, 256),
+        })
+    }
+
+    fn attend<O: Ops>(&mut self, x: &Tensor, config: Config, keep: Option<&[u8]>) -> Result<Tensor> {
+        let Config { heads, kv_heads, head_dim, eps, .. } = config;
+        let (batch, positions, _) = x.dims3()?;
+        let split = |x: Tensor, heads: usize| -> Result<Tensor> {
+            Ok(x.reshape((batch, positions, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
+        };
+        let mut query = split(self.query.forward(x)?, heads)?;
+        let mut key = split(self.key.forward(x)?, kv_heads)?;
+        let value = split(self.value.forward(x)?, kv_heads)?;
+        if let Some((query_norm, key_norm)) = &self.query_key_norms {
+            query = O::rms_norm(&query, query_norm, eps)?;
+            key = O::rms_norm(&key, key_norm, eps)?;
+        }
+        let first = self.cache.current_seq_len();
+        if first + positions > config.context {
+            bail!("position {} is beyond the model's {}", first + positions - 1, config.context);
+        }
+        let places: Vec<i64> = (first..first + positions).map(|position| position as i64).collect();
+        let table = RopeTable::new(&places, head_dim, &config.rope)?;
+        let (keys, values) = self.cache.append(&rope(&key, &table)?, &value)?;
+        // The heads that share keys are further rows of one product.
+        let shared = (batch, kv_heads, heads / kv_heads * positions, head_dim);
+        let scores = rope(&query, &table)?.reshape(shared)?.matmul(&keys.t()?)?;
+        let scores = scores.reshape((batch, heads, positions, first + positions))?;
+        let weights = O::attention_weights(&scores, 1.0 / (head_dim as f64).sqrt(), keep)?;
+        let weights = weights.reshape((batch, kv_heads, heads / kv_heads * positions, first + positions))?;
+        let attended = weights.matmul(&values)?.reshape((batch, heads, positions, head_dim))?;
+        let joined = attended.transpose(1, 2)?.reshape((batch, positions, heads * head_dim))?;
+        Ok(self.attention_output.forward(&joined)?)
+    }
+
+    fn feed_forward(&self, x: &Tensor) -> Result<Tensor> {
+        let gated = (silu(&self.gate.forward(x)?)? * self.up.forward(x)?)?;
+        Ok(self.down.forward(&gated)?)
+    }
+}

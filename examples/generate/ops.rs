@@ -1,0 +1,34 @@
+//! The ops that scenes compute in other ways than Evenkeel's, to show what comes of it.
+
+use anyhow::Result;
+use candle_core::{D, Tensor};
+use evenkeel::candle::guarded;
+use evenkeel::{Mask, RmsNorm, Softmax};
+
+/// Ops of a model.
+pub trait Ops {
+    /// Attention weights from scores of `[batch, heads, queries, keys]`: the softmax of scale times scores, in which a
+    /// query sees the keys up to its own position, and of these only those that `keep`, `[batch, keys]`, has not 0 for.
+    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor>;
+
+    /// Root-mean-square normalisation of rows.
+    fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor>;
+}
+
+/// Evenkeel's.
+pub struct Evenkeel;
+
+impl Ops for Evenkeel {
+    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
+        let (batch, _, _, keys) = scores.dims4()?;
+        let mut mask = Mask::causal();
+        if let Some(keep) = keep {
+            mask = mask.and_keep(keep, &[batch, 1, 1, keys]);
+        }
+        Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().scale(scale).mask(&mask))?)
+    }
+
+    fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        Ok(guarded::rms_norm(x, Some(weight), &RmsNorm::default().eps(eps))?)
+    }
+}

@@ -1,0 +1,191 @@
+//! Field failure: a fused kernel that explodes on key norms with extreme weights.
+
+use super::generated::Generator;
+use super::naive;
+use super::stage::Stage;
+use super::tiny::{BEGIN, HEAD, Memorised, text};
+use crate::model::Model;
+use crate::ops::{Evenkeel, Ops};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use evenkeel::{Mask, RmsNorm, Rows, Softmax};
+use half::{bf16, f16};
+
+/// Mean, deviation and largest of the key norms' weights in the first layers of Qwen3-0.6B.
+const REPORTED: [[f64; 3]; 3] = [[3.56, 9.13, 96.5], [2.34, 3.98, 44.5], [2.47, 3.94, 44.0]];
+
+/// The width of that model.
+const HIDDEN: usize = 1024;
+
+const LAYERS: usize = 6;
+
+/// A channel that is large in every token, as some are in trained models.
+const MASSIVE: usize = 7;
+const MASSIVE_VALUE: f32 = 3000.0;
+
+pub fn play(stage: &mut Stage) -> Result<()> {
+    stage.title("4. The fused kernel that explodes on Qwen3-0.6B")?;
+    stage.say(
+        "Reported of a kernel that fuses norm, projection and key norm: layer 1 reaches 1e29, and every token is 0: \"!!!!!\".
+The key norms' weights were blamed. They are large, but right; they enlarge the error of a sum in 16 bits.
+Keys of deviation 0.2 under norms with such weights, and the largest error against the definition in f64:",
+    )?;
+    let mut generator = Generator::new(4);
+    let weights: Vec<Vec<f32>> = REPORTED.iter().map(|reported| weights_like(*reported, &mut generator)).collect();
+    let rows = weights.iter().enumerate().map(|(layer, weight)| key_norm(stage, layer, weight, &mut generator));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    stage
+        .table(&["layer", "weights: mean, deviation, largest", "keys after", "f16", "bf16", "Evenkeel, f32"], &rows)?;
+    layers(stage, &weights)?;
+    huge_scores(stage)
+}
+
+/// A layer's line of the table.
+fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Generator) -> Result<Vec<String>> {
+    let keys = generator.normals(256 * HEAD, 0.2);
+    let exact: Vec<f64> = keys.chunks(HEAD).flat_map(|row| definition(row, weight)).collect();
+    let rows = Rows::new(&keys, 256, HEAD)?;
+    let normed = stage.guarded(|| evenkeel::rms_norm(rows, &RmsNorm::default().weight(weight)))?;
+    let naively = |norm: fn(&[f32], &[f32], f64) -> Vec<f32>| -> Vec<f32> {
+        keys.chunks(HEAD).flat_map(|row| norm(row, weight, 1e-6)).collect()
+    };
+    let error = |y: &[f32]| y.iter().zip(&exact).map(|(y, e)| (f64::from(*y) - e).abs()).fold(0.0, f64::max);
+    let (mean, deviation) = moments(weight);
+    let largest = weight.iter().copied().fold(0.0, f32::max);
+    Ok(vec![
+        layer.to_string(),
+        format!("{mean:.2}, {deviation:.2}, {largest:.1}"),
+        format!("deviation {:.1}", moments(&normed).1),
+        format!("{:.2}", error(&naively(naive::rms_norm::<f16>))),
+        format!("{:.2}", error(&naively(naive::rms_norm::<bf16>))),
+        format!("{:.6}", error(&normed)),
+    ])
+}
+
+/// A model of six layers with those key norms and a massive channel, computed three times.
+fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
+    stage.say(&format!(
+        "A model of {LAYERS} such layers has learnt a sentence. One channel is {MASSIVE_VALUE:.0}, as some are in trained models; \
+         its square is\nbeyond f16. The deviation of what each layer adds, and the text:"
+    ))?;
+    let mut weights = Memorised::new(HIDDEN, LAYERS);
+    weights.values("token_embd.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = MASSIVE_VALUE);
+    weights.values("output.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = 0.0);
+    // The norm shrinks the other channels; trained weights undo that.
+    let mut norm = vec![MASSIVE_VALUE / (HIDDEN as f32).sqrt(); HIDDEN];
+    norm[MASSIVE] = 0.0;
+    weights.values("output_norm.weight").clone_from(&norm);
+    for layer in 0..LAYERS {
+        for name in ["attn_norm", "ffn_norm"] {
+            weights.values(&format!("blk.{layer}.{name}.weight")).clone_from(&norm);
+        }
+        weights.values(&format!("blk.{layer}.attn_q_norm.weight")).resize(HEAD, 1.0);
+        let key_norm = &key_norms[layer % key_norms.len()];
+        weights.values(&format!("blk.{layer}.attn_k_norm.weight")).clone_from(key_norm);
+    }
+    let runs = [
+        ("f16 sum, infinite beyond 65504", run::<Overflowing>(&mut weights)?),
+        ("f16 sum, held at 65504", run::<Saturating>(&mut weights)?),
+        ("Evenkeel", stage.guarded(|| run::<Evenkeel>(&mut weights))?),
+    ];
+    let rows = runs.map(|(name, (added, tokens))| {
+        let added = added.iter().map(|deviation| shown(*deviation));
+        [name.to_string()].into_iter().chain(added).chain([text(&tokens)]).collect()
+    });
+    stage.table(&["sum of squares", "layer 0", "1", "2", "3", "4", "5", "text"], &rows)
+}
+
+/// What each layer adds to the first tokens, as a deviation, and the tokens that follow.
+fn run<O: Ops>(weights: &mut Memorised) -> Result<(Vec<f64>, Vec<u32>)> {
+    let mut model: Model<O> = weights.model()?;
+    let mut x = model.embed(&Tensor::new(&[[BEGIN, BEGIN + 1, BEGIN + 2]], &Device::Cpu)?)?;
+    let mut added = Vec::new();
+    for layer in 0..LAYERS {
+        let y = model.layer(layer, &x, None)?;
+        added.push(moments(&(&y - &x)?.flatten_all()?.to_vec1()?).1);
+        x = y;
+    }
+    let mut logits = model.logits(&x)?;
+    let mut tokens = Vec::new();
+    for _ in 0..14 {
+        let token = naive::largest(&logits.squeeze(0)?.to_vec1()?);
+        tokens.push(token);
+        logits = model.forward(&Tensor::new(&[[token]], &Device::Cpu)?, None)?;
+    }
+    Ok((added, tokens))
+}
+
+/// Sums of squares in f16, infinite beyond its largest number.
+struct Overflowing;
+
+/// Sums of squares in f16, held at its largest number, as saturating accumulators do.
+struct Saturating;
+
+impl Ops for Overflowing {
+    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
+        Evenkeel::attention_weights(scores, scale, keep)
+    }
+
+    fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        rms_norm_by_f16_sum(x, weight, eps, |sum| sum)
+    }
+}
+
+impl Ops for Saturating {
+    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
+        Evenkeel::attention_weights(scores, scale, keep)
+    }
+
+    fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        rms_norm_by_f16_sum(x, weight, eps, |sum| if sum > f16::MAX { f16::MAX } else { sum })
+    }
+}
+
+fn rms_norm_by_f16_sum(x: &Tensor, weight: &Tensor, eps: f64, limit: fn(f16) -> f16) -> Result<Tensor> {
+    let (rows, weight) = (x.flatten_all()?.to_vec1::<f32>()?, weight.to_vec1::<f32>()?);
+    let rows = rows.chunks(weight.len()).flat_map(|row| naive::rms_norm_by_f16_sum(row, &weight, eps, limit));
+    Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), x.dims(), x.device())?)
+}
+
+/// Attention over scores such as exploded layers give, in a row that two masks of f32's lowest number exclude.
+fn huge_scores(stage: &mut Stage) -> Result<()> {
+    let scores = [1e29f32, -1e29, 2e29, 5e28];
+    let bias = [f32::MIN; 4];
+    let naively = naive::softmax(&scores.map(|score| score + f32::MIN + f32::MIN));
+    let mask = Mask::bias(&bias, &[4]).and_bias(&bias, &[4]);
+    let row = Rows::new(&scores, 1, 4)?;
+    let guarded = stage.guarded(|| evenkeel::softmax(row, &Softmax::default().mask(&mask)))?;
+    let case = format!("Attention over scores of {scores:?}, masked by f32's lowest number twice.");
+    stage.compare(&case, &format!("{naively:?}"), &format!("{guarded:?}"))
+}
+
+/// The norm of a row in f64.
+fn definition(row: &[f32], weight: &[f32]) -> Vec<f64> {
+    let mean = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
+    row.iter().zip(weight).map(|(x, w)| f64::from(*x) / (mean + 1e-6).sqrt() * f64::from(*w)).collect()
+}
+
+/// Weights of these moments: one has the largest value, the others are nearly normal.
+fn weights_like([mean, deviation, largest]: [f64; 3], generator: &mut Generator) -> Vec<f32> {
+    let (all, others) = (HEAD as f64, HEAD as f64 - 1.0);
+    let other_mean = (all * mean - largest) / others;
+    let other_square = (all * (deviation.powi(2) + mean.powi(2)) - largest.powi(2)) / others;
+    let other_deviation = (other_square - other_mean.powi(2)).max(0.0).sqrt();
+    let drawn = generator.normals(HEAD - 1, 1.0);
+    let (drawn_mean, drawn_deviation) = moments(&drawn);
+    let standard = drawn.iter().map(|v| (f64::from(*v) - drawn_mean) / drawn_deviation);
+    standard.map(|v| (other_mean + other_deviation * v) as f32).chain([largest as f32]).collect()
+}
+
+/// Mean and standard deviation.
+fn moments(values: &[f32]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+    let variance = values.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
+    (mean, variance.sqrt())
+}
+
+/// Small numbers as they are, large ones by their power of ten.
+fn shown(value: f64) -> String {
+    if value.is_nan() || value < 1e4 { format!("{value:.2}") } else { format!("{value:.0e}") }
+}

@@ -1,0 +1,105 @@
+//! Field failure: attention rows with nothing to attend to.
+
+use super::naive;
+use super::stage::Stage;
+use super::tiny::{BEGIN, Memorised, text};
+use crate::model::Model;
+use crate::ops::{Evenkeel, Ops};
+use crate::progress::Progress;
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+
+/// Prompts of which the shortest is only the token that begins a text.
+const PROMPTS: [&[u32]; 3] = [&[BEGIN], &[BEGIN, 2, 3, 4], &[BEGIN, 2, 3, 4, 5, 6, 7]];
+
+/// Tokens to write after each.
+const WRITTEN: usize = 128;
+
+pub fn play(stage: &mut Stage) -> Result<()> {
+    stage.title("5. The attention row with nothing to attend to")?;
+    stage.say(
+        "Reported: causal and padding masks leave rows without a key; their softmax is exp(-inf - -inf) = NaN, and a layer
+later everything is. Prompts of different lengths in one batch, the shorter ones padded in front:",
+    )?;
+    let mut weights = Memorised::new(256, 3);
+    let naively = batch(&mut weights.model::<Unguarded>()?, &PROMPTS)?;
+    let guarded = stage.guarded(|| batch(&mut weights.model::<Evenkeel>()?, &PROMPTS))?;
+    let mut alike = 0;
+    for (i, prompt) in PROMPTS.iter().enumerate() {
+        let alone = stage.guarded(|| batch(&mut weights.model::<Evenkeel>()?, &[prompt]))?;
+        alike += usize::from(alone.tokens[0] == guarded.tokens[i]);
+        let case = match prompt.len() {
+            1 => "Only the token that begins a text.".to_string(),
+            _ => format!("\"{}\"", text(prompt)),
+        };
+        let begin = |written: &Written| text(&written.tokens[i][..18]);
+        stage.compare(&case, &begin(&naively), &begin(&guarded))?;
+    }
+    stage.say(&format!(
+        "Of {} logits on the way to {WRITTEN} tokens each, NaN are: naive {}, Evenkeel {}.
+Of {} texts in the batch, the same as from their prompt alone: {alike}.",
+        guarded.logits,
+        naively.nan,
+        guarded.nan,
+        PROMPTS.len()
+    ))
+}
+
+/// What a batch came to.
+struct Written {
+    tokens: Vec<Vec<u32>>,
+    logits: usize,
+    nan: usize,
+}
+
+/// Writes on from each prompt, the shorter ones padded in front.
+fn batch<O: Ops>(model: &mut Model<O>, prompts: &[&[u32]]) -> Result<Written> {
+    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    let mut keep: Vec<Vec<u8>> = Vec::new();
+    let mut next = Vec::new();
+    for prompt in prompts {
+        let padding = longest - prompt.len();
+        keep.push([vec![0; padding], vec![1; prompt.len()]].concat());
+        next.push([&vec![BEGIN; padding], *prompt].concat());
+    }
+    let mut written = Written { tokens: vec![Vec::new(); prompts.len()], logits: 0, nan: 0 };
+    let progress = Progress::new(WRITTEN, "tokens");
+    for _ in 0..WRITTEN {
+        let logits = model.forward(&Tensor::new(next, &Device::Cpu)?, Some(&keep.concat()))?.to_vec2::<f32>()?;
+        next = Vec::new();
+        for (i, logits) in logits.iter().enumerate() {
+            written.logits += logits.len();
+            written.nan += logits.iter().filter(|logit| logit.is_nan()).count();
+            let token = naive::largest(logits);
+            written.tokens[i].push(token);
+            next.push(vec![token]);
+            keep[i].push(1);
+        }
+        progress.step();
+    }
+    Ok(written)
+}
+
+/// Softmax as it is written when nobody thinks of rows without a key.
+struct Unguarded;
+
+impl Ops for Unguarded {
+    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
+        let (_, heads, queries, keys) = scores.dims4()?;
+        let mut weights = Vec::new();
+        for (row, scores) in scores.flatten_all()?.to_vec1::<f32>()?.chunks(keys).enumerate() {
+            let (batch, query) = (row / queries / heads, row % queries);
+            let masked = scores.iter().enumerate().map(|(key, score)| {
+                let padding = keep.is_some_and(|keep| keep[batch * keys + key] == 0);
+                let later = key > keys - queries + query;
+                score * scale as f32 + if padding || later { f32::NEG_INFINITY } else { 0.0 }
+            });
+            weights.extend(naive::softmax(&masked.collect::<Vec<_>>()));
+        }
+        Ok(Tensor::from_vec(weights, scores.dims(), scores.device())?)
+    }
+
+    fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        Evenkeel::rms_norm(x, weight, eps)
+    }
+}

@@ -1,0 +1,160 @@
+//! Field failure: a sampler that rejects its own probabilities, in bf16.
+
+use super::generated::Generator;
+use super::naive;
+use super::stage::Stage;
+use crate::verify;
+use anyhow::Result;
+use evenkeel::{Draw, Mask, Rows, SamplerConfig};
+use half::bf16;
+
+/// Mistral-7B's.
+const VOCABULARY: usize = 32_000;
+
+/// What multinomial sampling says to probabilities that are none.
+const REFUSED: &str = "probability tensor contains either inf, nan or element < 0";
+
+pub fn play(stage: &mut Stage) -> Result<()> {
+    stage.title("1. The sampler that rejects its own probabilities")?;
+    stage.say(&format!(
+        "Reported of a 7B model in bf16, at temperature 0.7, top_p 0.9 and top_k 50:
+\"{REFUSED}\".
+A sum in bf16 stands still once what is added is less than half its last bit: a sum of ones stops at 256.
+And a mask of f32's lowest number is -inf in bf16: where it meets every candidate, the row is NaN.
+Rows of {VOCABULARY} logits:"
+    ))?;
+    let request = SamplerConfig::default().temperature(0.7).top_p(0.9);
+    let (all, nothing) = (vec![1; VOCABULARY], vec![0; VOCABULARY]);
+    let flat = vec![bf16::ONE; VOCABULARY];
+    let usual = row(&mut Generator::new(1), 2.5);
+    let grammar = flags(&order(&usual)[400..403]);
+    let mut broken = usual.clone();
+    broken[17_123] = bf16::NAN;
+    let cases = [
+        ("All alike, no top_k.", &flat, &all, request),
+        ("A grammar allows 3 tokens, none of the 50 likeliest.", &usual, &grammar, request.top_k(50)),
+        ("The model gave a NaN.", &broken, &all, request.top_k(50)),
+        ("A grammar allows nothing.", &usual, &nothing, request.top_k(50)),
+    ];
+    for (case, logits, keep, config) in cases {
+        let naive = match naive_support(logits, keep, &config) {
+            Ok(Support { sum, tokens }) => {
+                format!("probabilities add up to {sum:.1}; a token of {} is drawn", tokens.len())
+            }
+            Err(refused) => refused.to_string(),
+        };
+        let guarded = match stage.guarded(|| draw(logits, keep, &config, 0))? {
+            Ok(sampled) => format!("token {} of {} is drawn", sampled.token, sampled.kept),
+            Err(error) => format!("{}: {error}", error.name()),
+        };
+        stage.compare(case, &naive, &guarded)?;
+    }
+    every_request(stage)
+}
+
+/// Every combination of parameters that users ask for, on rows of every shape.
+fn every_request(stage: &mut Stage) -> Result<()> {
+    let mut generator = Generator::new(2);
+    let (mut calls, mut refused, mut other, mut right) = (0, 0, 0, 0);
+    for spread in [0.0, 0.5, 2.5, 10.0] {
+        let logits = row(&mut generator, spread);
+        let grammar = flags(&order(&logits)[60..80]);
+        for keep in [&vec![1; VOCABULARY], &grammar] {
+            for temperature in [0.3, 0.7, 1.5] {
+                for (top_k, top_p) in [(None, 0.5), (None, 0.9), (Some(50), 0.9), (Some(50), 1.0)] {
+                    let mut config = SamplerConfig::default().temperature(temperature).top_p(top_p);
+                    config.top_k = top_k;
+                    let defined = definition(&logits, keep, &config);
+                    match naive_support(&logits, keep, &config) {
+                        Err(_) => refused += 1,
+                        Ok(support) => other += u64::from(support.tokens != defined),
+                    }
+                    let drawn = stage.guarded(|| draw(&logits, keep, &config, calls))?;
+                    right += u64::from(drawn.is_ok_and(|sampled| defined.contains(&sampled.token)));
+                    calls += 1;
+                }
+            }
+        }
+    }
+    stage.say(&format!(
+        "Of {calls} requests in the ranges that users ask for, bf16 refuses {refused}, and draws from other tokens than the filters
+keep in {other}. Evenkeel draws a token that the filters keep in {right} of {calls}."
+    ))
+}
+
+/// Logits of this spread.
+fn row(generator: &mut Generator, spread: f64) -> Vec<bf16> {
+    generator.normals(VOCABULARY, spread).into_iter().map(bf16::from_f32).collect()
+}
+
+/// All tokens, the likeliest first.
+fn order(logits: &[bf16]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+    // Adding 0 makes -0 the 0 that it equals.
+    let logit = |token: &u32| logits[*token as usize] + bf16::ZERO;
+    order.sort_by(|a, b| logit(b).total_cmp(&logit(a)));
+    order
+}
+
+/// Keep flags for these tokens only.
+fn flags(tokens: &[u32]) -> Vec<u8> {
+    let mut keep = vec![0; VOCABULARY];
+    for token in tokens {
+        keep[*token as usize] = 1;
+    }
+    keep
+}
+
+/// What may be drawn, in order, and what the probabilities add up to among which top-p chooses.
+struct Support {
+    sum: f64,
+    tokens: Vec<u32>,
+}
+
+/// What may be drawn as engines compute it that keep everything in bf16: temperature, top-k, top-p, then a mask.
+fn naive_support(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Result<Support, &'static str> {
+    let temperature = bf16::from_f64(config.temperature);
+    let mut scores: Vec<bf16> = logits.iter().map(|&logit| logit / temperature).collect();
+    let order = order(&scores);
+    for &token in &order[config.top_k.unwrap_or(VOCABULARY)..] {
+        scores[token as usize] = bf16::NEG_INFINITY;
+    }
+    let probabilities = naive::softmax(&scores);
+    let top_p = bf16::from_f64(config.top_p.unwrap_or(1.0));
+    let mut reached = bf16::ZERO;
+    for &token in &order {
+        if reached >= top_p {
+            scores[token as usize] = bf16::NEG_INFINITY;
+        }
+        reached += probabilities[token as usize];
+    }
+    let masked = bf16::from_f32(f32::MIN);
+    let scores = scores.iter().zip(keep).map(|(&score, &keep)| if keep == 0 { score + masked } else { score });
+    let drawable = naive::softmax(&scores.collect::<Vec<_>>());
+    if drawable.iter().any(|p| !(p.is_finite() && *p >= bf16::ZERO)) {
+        return Err(REFUSED);
+    }
+    let tokens = (0..).zip(drawable).filter(|(_, p)| *p > bf16::ZERO).map(|(token, _)| token);
+    Ok(Support { sum: probabilities.iter().map(|p| p.to_f64()).sum(), tokens: tokens.collect() })
+}
+
+fn draw(
+    logits: &[bf16],
+    keep: &[u8],
+    config: &SamplerConfig,
+    draw: u64,
+) -> Result<evenkeel::Result<evenkeel::Sampled>> {
+    let mask = Mask::keep(keep, &[VOCABULARY]);
+    let row = Rows::new(logits, 1, VOCABULARY)?;
+    let sampled = config.validate()?.sample_rows(row, Some(&mask), &[Draw { seed: 1, row: 0, draw }])?;
+    Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::EmptyInput { op: "sample" })))
+}
+
+/// What the filters keep, by definition, in order.
+fn definition(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Vec<u32> {
+    let allowed =
+        logits.iter().zip(keep).map(|(logit, &keep)| if keep == 0 { f32::NEG_INFINITY } else { logit.to_f32() });
+    let mut kept = verify::sample(&allowed.collect::<Vec<_>>(), config);
+    kept.sort_unstable();
+    kept
+}

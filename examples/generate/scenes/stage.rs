@@ -1,0 +1,79 @@
+//! How scenes are printed, and what Evenkeel met in them.
+
+use anyhow::{Context, Result};
+use evenkeel::report::{self, Met};
+use std::io::{Stdout, Write};
+
+/// Where scenes are played: stdout.
+pub struct Stage {
+    out: Stdout,
+    met: Vec<(&'static str, Met)>,
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        Stage { out: std::io::stdout(), met: Vec::new() }
+    }
+
+    /// Begins a scene.
+    pub fn title(&mut self, title: &'static str) -> Result<()> {
+        self.met.push((title, Met::default()));
+        self.heading(title)
+    }
+
+    /// Evenkeel's part of a scene: what the guards meet in it is shown at the close.
+    pub fn guarded<T>(&mut self, part: impl FnOnce() -> T) -> T {
+        let (value, met) = report::scope(part);
+        if let Some((_, sum)) = self.met.last_mut() {
+            sum.merge(&met);
+        }
+        value
+    }
+
+    /// The table of what the guards met.
+    pub fn close(&mut self) -> Result<()> {
+        self.heading("What Evenkeel's guards met")?;
+        let row = |scene: &str, op: &str, counts: [u64; 5]| {
+            [scene.to_string(), op.to_string()].into_iter().chain(counts.map(|count| count.to_string())).collect()
+        };
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for (title, met) in &self.met {
+            let (scene, _) = title.split_once('.').unwrap_or((title, ""));
+            rows.extend(met.ops().map(|(op, counts)| {
+                row(scene, op, [counts.calls, counts.rows, counts.wholly_masked, counts.nan, counts.infinite])
+            }));
+        }
+        self.table(&["scene", "op", "calls", "rows", "wholly masked", "with NaN", "with infinity"], &rows)
+    }
+
+    fn heading(&mut self, heading: &str) -> Result<()> {
+        self.say(&format!("\n{heading}\n{}", "=".repeat(heading.chars().count())))
+    }
+
+    /// What one case comes to, both ways.
+    pub fn compare(&mut self, case: &str, naive: &str, evenkeel: &str) -> Result<()> {
+        self.say(&format!("  {case}\n    naive     {naive}\n    Evenkeel  {evenkeel}"))
+    }
+
+    /// A paragraph, after an empty line.
+    pub fn say(&mut self, text: &str) -> Result<()> {
+        writeln!(self.out, "\n{text}").context("can't write to stdout")
+    }
+
+    /// A table whose columns are as wide as they need to be.
+    pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
+        let width = |column: usize, head: &str| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([head.chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = head.iter().enumerate().map(|(column, head)| width(column, head)).collect();
+        let line = |cells: &[String]| {
+            let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            format!("  {}", padded.collect::<Vec<_>>().join("  ")).trim_end().to_string()
+        };
+        let head: Vec<String> = head.iter().map(|head| head.to_string()).collect();
+        let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+        let lines: Vec<String> = [&head, &rule].into_iter().chain(rows).map(|cells| line(cells)).collect();
+        self.say(&lines.join("\n"))
+    }
+}

@@ -1,0 +1,88 @@
+//! A small model that has learnt a sentence by heart, with generated weights.
+
+use super::generated::Generator;
+use crate::model::{Config, Model, Weights};
+use crate::ops::Ops;
+use anyhow::Result;
+use candle_core::quantized::QMatMul;
+use candle_core::{Device, Tensor};
+use evenkeel::Rope;
+use std::collections::HashMap;
+
+/// What it says, over and over. Token 0 is `!`, as in Qwen's vocabulary; token 1 begins a text.
+const PIECES: [&str; 18] = [
+    "!", "\n", "An", " even", " keel", " holds", " a", " ship", " upright", " in", " any", " wind", ",", " and", " no",
+    " one", " looks", " down",
+];
+
+/// The token that begins a text.
+pub const BEGIN: u32 = 1;
+
+/// The columns of a head.
+pub const HEAD: usize = 128;
+
+/// Tokens as text on one line.
+pub fn text(tokens: &[u32]) -> String {
+    let text: String = tokens.iter().filter_map(|&token| PIECES.get(token as usize).copied()).collect();
+    text.replace('\n', " ").trim().to_string()
+}
+
+/// Weights of which the output layer points from each piece to the next; those of the layers are random.
+pub struct Memorised {
+    config: Config,
+    generator: Generator,
+    /// What was made or set: every model made of these weights has the same.
+    values: HashMap<String, Vec<f32>>,
+}
+
+impl Memorised {
+    /// For a model of this size.
+    pub fn new(hidden: usize, layers: usize) -> Self {
+        let config = Config {
+            layers,
+            hidden,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: HEAD,
+            feed_forward: hidden,
+            vocabulary: PIECES.len(),
+            context: 1024,
+            eps: 1e-6,
+            rope: Rope::default(),
+        };
+        let mut generator = Generator::new(1);
+        let embeddings = generator.normals(PIECES.len() * hidden, 1.0);
+        let mut next = embeddings.clone();
+        next.rotate_right(hidden);
+        let values = [("token_embd.weight", embeddings), ("output.weight", next)];
+        Memorised { config, generator, values: values.map(|(name, values)| (name.to_string(), values)).into() }
+    }
+
+    /// The weights of this name, if there are some, to be changed.
+    pub fn values(&mut self, name: &str) -> &mut Vec<f32> {
+        self.values.entry(name.to_string()).or_default()
+    }
+
+    /// A model of these weights.
+    pub fn model<O: Ops>(&mut self) -> Result<Model<O>> {
+        Model::new(self.config, self, || ())
+    }
+}
+
+impl Weights for Memorised {
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
+        // Layers add to what they are given, but do not drown it.
+        let made = || self.generator.normals(rows * cols, 0.5 / (cols as f64).sqrt());
+        let values = self.values.entry(name.to_string()).or_insert_with(made).clone();
+        Ok(QMatMul::Tensor(Tensor::from_vec(values, (rows, cols), &Device::Cpu)?))
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor> {
+        let values = self.values.get(name).cloned().unwrap_or_else(|| vec![1.0; len]);
+        Ok(Tensor::from_vec(values, len, &Device::Cpu)?)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+}

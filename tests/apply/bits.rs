@@ -1,0 +1,64 @@
+//! The same bits on every instruction set and any number of threads.
+
+use crate::program::{Apply, FLOATS};
+use evenkeel::simd::Level;
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+/// Large enough for rows to be spread over threads.
+const SHAPE: [usize; 3] = [4, 64, 510];
+
+/// Numbers without a pattern that sums could hide behind.
+fn values() -> Vec<f64> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f64 / f64::from(1 << 20) - 8.0
+    };
+    (0..SHAPE.iter().product()).map(|_| next()).collect()
+}
+
+fn apply(dtype: Dtype, values: &[f64]) -> Apply {
+    let [batch, rows, cols] = SHAPE;
+    Apply::new()
+        .floats("x", dtype, &SHAPE, values)
+        .floats("logits", dtype, &[batch * rows, cols], values)
+        .floats("weight", Dtype::F32, &[cols], &values[..cols])
+        .bytes("keep", Dtype::BOOL, &[cols], &values[..cols].iter().map(|v| u8::from(*v > -6.0)).collect::<Vec<_>>())
+        .integers("positions", &[rows], &(0..rows as i64).map(|i| i * 1_000_003).collect::<Vec<_>>())
+}
+
+fn jobs() -> Vec<Value> {
+    vec![
+        json!(["exp", {"x": "x"}, {}, ["y"]]),
+        json!(["log", {"x": "x"}, {}, ["y"]]),
+        json!(["sigmoid", {"x": "x"}, {}, ["y"]]),
+        json!(["silu", {"x": "x"}, {}, ["y"]]),
+        json!(["softmax", {"x": "x", "mask": "keep"}, {"causal": true, "scale": 0.125}, ["y"]]),
+        json!(["softmax", {"x": "x"}, {"axis": 1, "softcap": 30}, ["y"]]),
+        json!(["log_softmax", {"x": "x"}, {"axis": 0}, ["y"]]),
+        json!(["logsumexp", {"x": "x"}, {}, ["y"]]),
+        json!(["rms_norm", {"x": "x", "weight": "weight", "residual": "x"}, {}, ["y", "residual"]]),
+        json!(["layer_norm", {"x": "x", "weight": "weight", "bias": "weight"}, {}, ["y"]]),
+        json!(["rope", {"x": "x", "positions": "positions"}, {}, ["y"]]),
+        json!(["sample", {"logits": "logits"}, {"top_k": 50, "top_p": 0.9, "min_p": 0.01, "temperature": 0.7, "draws": 4},
+               ["probs", "tokens", "logprobs"]]),
+    ]
+}
+
+#[test]
+fn threads_and_instruction_sets_do_not_show() {
+    let values = values();
+    for (dtype, _) in FLOATS {
+        let alone = apply(dtype, &values).argument("--simd").argument("portable").argument("--threads").argument("1");
+        let alone = alone.run(&jobs()).all_ok().out;
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            for threads in ["1", "2", "7"] {
+                let apply = apply(dtype, &values).argument("--simd").argument(level.name());
+                let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;
+                assert!(out == alone, "{dtype} differs on {level} with {threads} threads");
+            }
+        }
+        assert!(apply(dtype, &values).run(&jobs()).all_ok().out == alone, "{dtype} differs by default");
+    }
+}

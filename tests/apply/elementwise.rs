@@ -1,0 +1,59 @@
+//! exp, log, sigmoid and silu.
+
+use crate::program::{Apply, FLOATS, assert_close};
+use serde_json::json;
+
+const X: [f64; 6] = [-2.0, -0.5, 0.0, 0.25, 1.0, 3.0];
+
+#[test]
+fn each_in_every_type() {
+    type Function = fn(f64) -> f64;
+    let ops: [(&str, Function); 4] = [
+        ("exp", f64::exp),
+        ("log", f64::ln),
+        ("sigmoid", |x| 1.0 / (1.0 + (-x).exp())),
+        ("silu", |x| x / (1.0 + (-x).exp())),
+    ];
+    for (dtype, tolerance) in FLOATS {
+        let jobs = ops.map(|(op, _)| json!([op, {"x": "x"}, {}, ["y"]]));
+        let outcome = Apply::new().floats("x", dtype, &[2, 3], &X).run(&jobs).all_ok();
+        for (i, (_, function)) in ops.iter().enumerate() {
+            let (got_dtype, shape, y) = outcome.tensor(&format!("{i}.y"));
+            assert_eq!((got_dtype, shape), (dtype, vec![2, 3]));
+            assert_close(&y, &X.map(function), tolerance);
+        }
+    }
+}
+
+#[test]
+fn any_shape() {
+    let nine_axes = [1; 9];
+    let outcome = Apply::new()
+        .f32("scalar", &[], &[1.0])
+        .f32("none", &[4, 0], &[])
+        .f32("deep", &nine_axes, &[0.0])
+        .run(&[
+            json!(["exp", {"x": "scalar"}, null, ["y"]]),
+            json!(["exp", {"x": "none"}, {}, ["y"]]),
+            json!(["exp", {"x": "deep"}, {}, ["y"]]),
+        ])
+        .all_ok();
+    assert_eq!(outcome.tensor("0.y").1, Vec::<usize>::new());
+    assert_close(&outcome.values("0.y"), &[1f64.exp()], 1e-7);
+    assert_eq!(outcome.tensor("1.y").1, [4, 0]);
+    assert_eq!(outcome.tensor("2.y").1, nine_axes);
+}
+
+#[test]
+fn special_values() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let outcome = Apply::new()
+        .f32("x", &[4], &[inf, -inf, nan, -100.0])
+        .run(&[json!(["exp", {"x": "x"}, {}, ["y"]]), json!(["log", {"x": "x"}, {}, ["y"]])])
+        .all_ok();
+    let y = outcome.values("0.y");
+    assert_close(&y[..3], &[inf, 0.0, nan], 0.0);
+    // A subnormal result, which is not flushed.
+    assert_eq!(y[3], f64::from((-100f64).exp() as f32));
+    assert_close(&outcome.values("1.y"), &[inf, nan, nan, nan], 0.0);
+}

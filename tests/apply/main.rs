@@ -1,0 +1,14 @@
+//! The `apply` example, run as a program: what it computes, what it refuses, and how it says so.
+
+mod bits;
+mod command_line;
+mod elementwise;
+#[path = "../support/example.rs"]
+mod example;
+mod names;
+mod norms;
+mod program;
+mod refusals;
+mod rope;
+mod sample;
+mod softmax;

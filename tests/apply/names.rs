@@ -1,0 +1,127 @@
+//! Names of ops, inputs, attributes and outputs, and what `null` means.
+
+use crate::program::Apply;
+use serde_json::{Value, json};
+
+/// Runs jobs that all fail on their names; a message's part each.
+fn refused(cases: &[(Value, &str)]) {
+    let jobs = cases.iter().enumerate().map(|(i, (job, _))| {
+        let mut job = job.clone();
+        job["id"] = json!(i.to_string());
+        job
+    });
+    let text = Value::Array(jobs.collect()).to_string();
+    let outcome = fixture().run_text(text.as_bytes());
+    outcome.answered();
+    for (i, ((job, part), answer)) in cases.iter().zip(&outcome.answers).enumerate() {
+        assert_eq!(answer["id"], i.to_string());
+        assert_eq!(answer["error"], "InvalidArgument", "{job} {answer}");
+        assert!(answer["message"].as_str().is_some_and(|m| m.contains(part)), "{job} {answer}");
+    }
+    assert!(outcome.names().is_empty());
+}
+
+fn fixture() -> Apply {
+    Apply::new().f32("x", &[2, 2], &[0.0; 4]).integers("positions", &[2], &[0, 1])
+}
+
+#[test]
+fn unknown_names() {
+    refused(&[
+        (json!({"op": "softmin", "inputs": {"x": "x"}, "outputs": {"y": "y"}}), "`softmin` is unknown"),
+        (json!({"op": "", "inputs": {"x": "x"}, "outputs": {"y": "y1"}}), "`` is unknown"),
+        (json!({"op": "attention", "inputs": {"x": "x"}, "outputs": {"y": "y2"}}), "`attention` is unknown"),
+        (
+            json!({"op": "exp", "inputs": {"x": "x", "y": "x"}, "outputs": {"y": "y3"}}),
+            "input `y` is unknown; there is x",
+        ),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "attrs": {"base": 2}, "outputs": {"y": "y4"}}), "attribute `base`"),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "outputs": {"z": "y5"}}), "output `z` is unknown"),
+        (json!({"op": "logsumexp", "inputs": {"x": "x"}, "attrs": {"scale": 2}, "outputs": {"y": "y6"}}), "`scale`"),
+        (json!({"op": "exp", "inputs": {"x": "nowhere"}, "outputs": {"y": "y7"}}), "no tensor `nowhere`"),
+        (json!({"op": "exp", "inputs": {"x": 3}, "outputs": {"y": "y8"}}), "input `x` is 3"),
+        (json!({"op": "exp", "inputs": {"x": ["x"]}, "outputs": {"y": "y9"}}), "input `x` is [\"x\"]"),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "outputs": {"y": 3}}), "output `y` is 3"),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "outputs": {"y": ""}}), "output `y` is \"\""),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "outputs": {"y": "__metadata__"}}), "__metadata__"),
+    ]);
+}
+
+#[test]
+fn missing_names() {
+    refused(&[
+        (json!({"op": "exp", "outputs": {"y": "y"}}), "input `x` is missing"),
+        (json!({"op": "exp", "inputs": null, "outputs": {"y": "y1"}}), "input `x` is missing"),
+        (json!({"op": "exp", "inputs": {"x": null}, "outputs": {"y": "y2"}}), "input `x` is missing"),
+        (json!({"op": "rope", "inputs": {"x": "x"}, "outputs": {"y": "y3"}}), "input `positions` is missing"),
+        (json!({"op": "sample", "inputs": {}, "outputs": {"tokens": "y4"}}), "input `logits` is missing"),
+        (json!({"op": "exp", "inputs": {"x": "x"}}), "outputs names none"),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "outputs": {}}), "outputs names none"),
+        (json!({"op": "exp", "inputs": {"x": "x"}, "outputs": {"y": null}}), "outputs names none"),
+        (json!({"op": "rms_norm", "inputs": {"x": "x"}, "outputs": {"residual": "y5"}}), "needs the input `residual`"),
+    ]);
+}
+
+#[test]
+fn names_that_are_announced() {
+    let gradient = |op: &str, output: &str| json!({"op": op, "inputs": {"x": "x", "dy": "x"}, "outputs": {"y": format!("{op}.{output}"), output: "d"}});
+    let mut cases = vec![
+        (gradient("softmax", "dx"), "`dy` is not supported yet"),
+        (gradient("log_softmax", "dx"), "not supported yet"),
+        (gradient("rms_norm", "dweight"), "not supported yet"),
+        (gradient("layer_norm", "dbias"), "not supported yet"),
+        (json!({"op": "softmax", "inputs": {"x": "x"}, "outputs": {"dx": "dx"}}), "`dx` is not supported yet"),
+        (
+            json!({"op": "sample", "inputs": {"logits": "x", "history": "positions"}, "outputs": {"tokens": "t"}}),
+            "`history`",
+        ),
+    ];
+    for attr in [
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "top_n_sigma",
+        "xtc_probability",
+        "xtc_threshold",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+    ] {
+        let job = json!({"op": "sample", "inputs": {"logits": "x"}, "attrs": {attr: 0.5}, "outputs": {"tokens": attr}});
+        cases.push((job, "is not supported yet"));
+    }
+    refused(&cases);
+}
+
+#[test]
+fn an_output_name_is_used_once() {
+    let jobs = br#"[
+        {"id":"a","op":"exp","inputs":{"x":"x"},"outputs":{"y":"same"}},
+        {"id":"b","op":"log","inputs":{"x":"x"},"outputs":{"y":"same"}},
+        {"id":"c","op":"rms_norm","inputs":{"x":"x","residual":"x"},"outputs":{"y":"twice","residual":"twice"}},
+        {"id":"d","op":"silu","inputs":{"x":"x"},"outputs":{"y":"other"}}
+    ]"#;
+    let outcome = fixture().run_text(jobs);
+    outcome.answered();
+    let ok: Vec<_> = outcome.answers.iter().map(|answer| answer["ok"] == true).collect();
+    assert_eq!(ok, [true, false, false, true]);
+    assert!(outcome.answers[2]["message"].as_str().is_some_and(|m| m.contains("`twice` is used twice")));
+    assert_eq!(outcome.names(), ["other", "same"]);
+    assert_eq!(outcome.values("same"), [1.0; 4]);
+}
+
+#[test]
+fn answers_are_in_order_and_one_failure_stops_no_other() {
+    let jobs = br#"[
+        {"id":"z \"quoted\"","op":"exp","inputs":{"x":"x"},"outputs":{"y":"a"}},
+        {"op":"sample","outputs":{"tokens":"b"},"inputs":{"logits":"x"},"attrs":{"top_p":1.2},"id":"m"},
+        {"id":"a","op":"log","inputs":{"x":"x"},"attrs":null,"outputs":{"y":"c"}}
+    ]"#;
+    let outcome = fixture().run_text(jobs);
+    outcome.answered();
+    assert_eq!(outcome.answers[0], json!({"id": "z \"quoted\"", "ok": true}));
+    let message = "sample: top_p is 1.2; it must be in (0, 1]";
+    assert_eq!(outcome.answers[1], json!({"id": "m", "ok": false, "error": "InvalidArgument", "message": message}));
+    assert_eq!(outcome.answers[2], json!({"id": "a", "ok": true}));
+    assert_eq!(outcome.names(), ["a", "c"]);
+}

@@ -1,0 +1,213 @@
+//! The program under test: files in, files and answers out.
+
+use crate::example::example;
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The program, to be run without what the environment may ask for.
+pub fn program() -> Command {
+    let mut command = Command::new(example("apply"));
+    command.env_remove("EVENKEEL_SIMD");
+    command
+}
+
+/// The float types, and how far a right result may be from the exact one, relatively: half an ULP and a little.
+pub const FLOATS: [(Dtype, f64); 4] =
+    [(Dtype::F64, 1e-15), (Dtype::F32, 1.2e-7), (Dtype::F16, 4.95e-4), (Dtype::BF16, 3.95e-3)];
+
+/// A call of the program.
+#[derive(Default)]
+pub struct Apply {
+    tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Apply {
+    pub fn new() -> Self {
+        Apply::default()
+    }
+
+    /// Adds a tensor of floats, rounded to the type.
+    pub fn floats(mut self, name: &str, dtype: Dtype, shape: &[usize], values: &[f64]) -> Self {
+        let bytes = values.iter().flat_map(|&v| match dtype {
+            Dtype::F64 => v.to_le_bytes().to_vec(),
+            Dtype::F32 => (v as f32).to_le_bytes().to_vec(),
+            Dtype::F16 => f16::from_f64(v).to_le_bytes().to_vec(),
+            Dtype::BF16 => bf16::from_f64(v).to_le_bytes().to_vec(),
+            other => panic!("{other} is not a float"),
+        });
+        self.tensors.push((name.into(), dtype, shape.to_vec(), bytes.collect()));
+        self
+    }
+
+    pub fn f32(self, name: &str, shape: &[usize], values: &[f64]) -> Self {
+        self.floats(name, Dtype::F32, shape, values)
+    }
+
+    /// Adds a tensor of bytes: U8 or BOOL.
+    pub fn bytes(mut self, name: &str, dtype: Dtype, shape: &[usize], values: &[u8]) -> Self {
+        self.tensors.push((name.into(), dtype, shape.to_vec(), values.to_vec()));
+        self
+    }
+
+    /// Adds a tensor of I64.
+    pub fn integers(mut self, name: &str, shape: &[usize], values: &[i64]) -> Self {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.tensors.push((name.into(), Dtype::I64, shape.to_vec(), bytes));
+        self
+    }
+
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// IN, as a file holds it.
+    pub fn file(&self) -> Vec<u8> {
+        let views = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
+            (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("the tensor's bytes fit its shape"))
+        });
+        safetensors::serialize(views, None).expect("tensors can be written")
+    }
+
+    /// Runs the jobs, each `[op, inputs, attrs, outputs]`; ids and names of OUT are the job's number and `number.result`.
+    pub fn run(&self, jobs: &[Value]) -> Outcome {
+        let jobs = jobs.iter().enumerate().map(|(i, job)| {
+            let outputs = job[3].as_array().expect("the fourth is an array of results");
+            let outputs = outputs.iter().filter_map(Value::as_str).map(|o| (o.to_string(), json!(format!("{i}.{o}"))));
+            let outputs = Value::Object(outputs.collect());
+            json!({"id": i.to_string(), "op": job[0], "inputs": job[1], "attrs": job[2], "outputs": outputs})
+        });
+        self.run_text(Value::Array(jobs.collect()).to_string().as_bytes())
+    }
+
+    /// Runs JOBS of this text.
+    pub fn run_text(&self, jobs: &[u8]) -> Outcome {
+        self.run_files(jobs, &self.file())
+    }
+
+    /// Runs on these very files.
+    pub fn run_files(&self, jobs: &[u8], tensors: &[u8]) -> Outcome {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("jobs.json"), jobs).expect("JOBS can be written");
+        std::fs::write(path("in.safetensors"), tensors).expect("IN can be written");
+        let output = program()
+            .arg(path("jobs.json"))
+            .arg("--tensors")
+            .arg(path("in.safetensors"))
+            .arg("--out")
+            .arg(path("out.safetensors"))
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .expect("the program starts");
+        Outcome::new(output, folder)
+    }
+}
+
+/// What the program did.
+pub struct Outcome {
+    pub status: Option<i32>,
+    pub stderr: String,
+    pub answers: Vec<Value>,
+    /// OUT's bytes, if it was written.
+    pub out: Option<Vec<u8>>,
+    folder: TempDir,
+}
+
+impl Outcome {
+    fn new(output: Output, folder: TempDir) -> Self {
+        let stdout = String::from_utf8(output.stdout).expect("answers are text");
+        let answers = stdout.lines().map(|line| serde_json::from_str(line).expect("an answer is JSON")).collect();
+        let out = std::fs::read(folder.path().join("out.safetensors")).ok();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Outcome { status: output.status.code(), stderr, answers, out, folder }
+    }
+
+    /// Asserts that every job was answered, and well.
+    pub fn all_ok(self) -> Self {
+        self.answered();
+        assert!(self.answers.iter().all(|answer| answer["ok"] == true), "{:?}", self.answers);
+        self
+    }
+
+    /// Asserts that every job was answered, well or not.
+    pub fn answered(&self) {
+        assert_eq!(self.status, Some(0), "{}", self.stderr);
+        assert!(self.out.is_some(), "there is no OUT");
+        assert!(self.stderr.is_empty(), "{}", self.stderr);
+    }
+
+    /// Asserts that nothing was done, and that stderr says why.
+    pub fn refused(&self, why: &str) {
+        assert_eq!(self.status, Some(2), "{} {:?}", self.stderr, self.answers);
+        assert!(self.stderr.contains(why), "{:?} is not in {:?}", why, self.stderr);
+        assert!(self.answers.is_empty(), "{:?}", self.answers);
+        assert!(self.out.is_none(), "OUT was written");
+        let left: Vec<PathBuf> = files(self.folder.path());
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    /// A tensor of OUT: type, shape and values.
+    pub fn tensor(&self, name: &str) -> (Dtype, Vec<usize>, Vec<f64>) {
+        let out = self.out.as_ref().expect("OUT was written");
+        let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");
+        let tensor = tensors.tensor(name).unwrap_or_else(|_| panic!("OUT has no {name}"));
+        let data = tensor.data();
+        let values = match tensor.dtype() {
+            Dtype::F64 => widen(data, f64::from_le_bytes),
+            Dtype::F32 => widen(data, |b| f32::from_le_bytes(b).into()),
+            Dtype::F16 => widen(data, |b| f16::from_le_bytes(b).into()),
+            Dtype::BF16 => widen(data, |b| bf16::from_le_bytes(b).into()),
+            Dtype::I64 => widen(data, |b| i64::from_le_bytes(b) as f64),
+            other => panic!("{name} is {other}"),
+        };
+        (tensor.dtype(), tensor.shape().to_vec(), values)
+    }
+
+    /// The values of a tensor of OUT.
+    pub fn values(&self, name: &str) -> Vec<f64> {
+        self.tensor(name).2
+    }
+
+    /// The names in OUT, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let out = self.out.as_ref().expect("OUT was written");
+        let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");
+        let mut names: Vec<String> = tensors.names().into_iter().map(Into::into).collect();
+        names.sort();
+        names
+    }
+}
+
+fn widen<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+    data.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
+}
+
+/// The files of a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder can be listed");
+    entries.map(|entry| entry.expect("an entry has a path").path()).collect()
+}
+
+/// Fails unless each value is within `tolerance` of what is wanted, relatively; infinities, NaN and 0 are exact.
+#[track_caller]
+pub fn assert_close(got: &[f64], wanted: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), wanted.len(), "{got:?} {wanted:?}");
+    for (i, (&g, &w)) in got.iter().zip(wanted).enumerate() {
+        let same = g == w || (g.is_nan() && w.is_nan());
+        assert!(same || (g - w).abs() <= tolerance * w.abs(), "{i}: {g} is not {w}: {got:?} {wanted:?}");
+    }
+}

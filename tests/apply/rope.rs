@@ -1,0 +1,69 @@
+//! rope.
+
+use crate::program::{Apply, FLOATS, assert_close};
+use serde_json::json;
+
+/// Rotates rows of four columns; pairs are given by the places of their halves.
+fn rope(x: &[f64], positions: &[i64], theta: f64, pairs: [(usize, usize); 2]) -> Vec<f64> {
+    let mut y = x.to_vec();
+    for (r, row) in y.chunks_mut(4).enumerate() {
+        for (i, (first, second)) in pairs.into_iter().enumerate() {
+            let angle = positions[r % positions.len()] as f64 * theta.powf(-2.0 * i as f64 / 4.0);
+            let (a, b) = (row[first], row[second]);
+            row[first] = a * angle.cos() - b * angle.sin();
+            row[second] = a * angle.sin() + b * angle.cos();
+        }
+    }
+    y
+}
+
+const HALVES: [(usize, usize); 2] = [(0, 2), (1, 3)];
+const NEIGHBOURS: [(usize, usize); 2] = [(0, 1), (2, 3)];
+
+#[test]
+fn every_type_and_layout() {
+    let x: Vec<f64> = (0..24).map(|i| f64::from(i % 5) - 1.5).collect();
+    let positions = [0, 7, -3];
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 3, 4], &x)
+            .integers("positions", &[3], &positions)
+            .run(&[
+                json!(["rope", {"x": "x", "positions": "positions"}, {}, ["y"]]),
+                json!(["rope", {"x": "x", "positions": "positions"}, {"interleaved": true, "theta": 500000}, ["y"]]),
+            ])
+            .all_ok();
+        assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 3, 4]));
+        // The bound is of the larger of the pair; 20 covers the cancellation in these values.
+        assert_close(&outcome.values("0.y"), &rope(&x, &positions, 1e4, HALVES), 20.0 * tolerance);
+        assert_close(&outcome.values("1.y"), &rope(&x, &positions, 5e5, NEIGHBOURS), 20.0 * tolerance);
+    }
+}
+
+#[test]
+fn any_position() {
+    let outcome = Apply::new()
+        .f32("x", &[2, 2], &[1.0, 0.0, 1.0, 0.0])
+        .integers("positions", &[2], &[1_000_000_000_000, i64::MIN])
+        .run(&[json!(["rope", {"x": "x", "positions": "positions"}, {}, ["y"]])])
+        .all_ok();
+    let y = outcome.values("0.y");
+    let exact = (i64::MIN as f64).sin_cos();
+    assert_close(&y, &[1e12f64.cos(), 1e12f64.sin(), exact.1, exact.0], 1e-6);
+}
+
+#[test]
+fn empty_tensors_keep_their_shape() {
+    let outcome = Apply::new()
+        .f32("x", &[2, 0, 4], &[])
+        .f32("flat", &[2, 0], &[])
+        .integers("none", &[0], &[])
+        .integers("two", &[2], &[1, 2])
+        .run(&[
+            json!(["rope", {"x": "x", "positions": "none"}, {}, ["y"]]),
+            json!(["rope", {"x": "flat", "positions": "two"}, {}, ["y"]]),
+        ])
+        .all_ok();
+    assert_eq!(outcome.tensor("0.y").1, [2, 0, 4]);
+    assert_eq!(outcome.tensor("1.y").1, [2, 0]);
+}

@@ -1,0 +1,240 @@
+//! softmax, log_softmax and logsumexp: axes, masks and options.
+
+use crate::program::{Apply, FLOATS, Outcome, assert_close};
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+const INF: f64 = f64::INFINITY;
+
+/// The definition, on logits of which -inf are masked; a row without others gives zeros.
+fn softmax(z: &[f64]) -> Vec<f64> {
+    let max = z.iter().copied().fold(-INF, f64::max);
+    let e: Vec<f64> = z.iter().map(|z| if *z == -INF { 0.0 } else { (z - max).exp() }).collect();
+    let sum: f64 = e.iter().sum();
+    e.iter().map(|e| if sum == 0.0 { 0.0 } else { e / sum }).collect()
+}
+
+fn rows(z: &[f64], cols: usize) -> Vec<f64> {
+    z.chunks(cols).flat_map(softmax).collect()
+}
+
+/// softmax's y of each job on the same inputs.
+fn run(apply: Apply, attrs: &[Value]) -> Outcome {
+    let jobs: Vec<_> = attrs
+        .iter()
+        .map(|attrs| json!(["softmax", {"x": "x", "mask": attrs["mask"]}, attrs["attrs"], ["y"]]))
+        .collect();
+    apply.run(&jobs).all_ok()
+}
+
+const X: [f64; 6] = [0.5, -1.0, 2.0, 3.0, 0.0, 1.5];
+
+#[test]
+fn the_family_in_every_type() {
+    let y = rows(&X, 3);
+    let lse: Vec<f64> = X.chunks(3).map(|row| row.iter().map(|x| x.exp()).sum::<f64>().ln()).collect();
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 3], &X)
+            .run(&["softmax", "log_softmax", "logsumexp"].map(|op| json!([op, {"x": "x"}, {}, ["y"]])))
+            .all_ok();
+        assert_eq!(outcome.tensor("0.y").0, dtype);
+        assert_close(&outcome.values("0.y"), &y, tolerance);
+        assert_close(&outcome.values("1.y"), &y.iter().map(|y| y.ln()).collect::<Vec<_>>(), 2.0 * tolerance);
+        assert_eq!((outcome.tensor("2.y").0, outcome.tensor("2.y").1), (dtype, vec![2]));
+        assert_close(&outcome.values("2.y"), &lse, tolerance);
+    }
+}
+
+#[test]
+fn every_axis() {
+    let x: Vec<f64> = (0..24).map(|i| f64::from(i * i % 7) - 3.0).collect();
+    let shape = [2, 3, 4];
+    let at = |i: usize, j: usize, k: usize| (i * 3 + j) * 4 + k;
+    let axes = [0i32, 1, 2, -3, -2, -1];
+    let jobs: Vec<_> = axes.iter().map(|axis| json!(["softmax", {"x": "x"}, {"axis": axis}, ["y"]])).collect();
+    let outcome = Apply::new().floats("x", Dtype::F64, &shape, &x).run(&jobs).all_ok();
+    for (job, axis) in axes.iter().enumerate() {
+        let (_, got_shape, y) = outcome.tensor(&format!("{job}.y"));
+        assert_eq!(got_shape, shape);
+        for (i, j, k) in (0..24).map(|n| (n / 12, n / 4 % 3, n % 4)) {
+            let lane: Vec<f64> = match axis {
+                0 | -3 => (0..2).map(|i| x[at(i, j, k)]).collect(),
+                1 | -2 => (0..3).map(|j| x[at(i, j, k)]).collect(),
+                _ => (0..4).map(|k| x[at(i, j, k)]).collect(),
+            };
+            let position = [i, j, k][axis.rem_euclid(3) as usize];
+            assert_close(&[y[at(i, j, k)]], &[softmax(&lane)[position]], 1e-15);
+        }
+    }
+}
+
+#[test]
+fn logsumexp_shapes_and_masks() {
+    let outcome = Apply::new()
+        .f32("x", &[2, 3], &X)
+        .f32("none", &[2, 0], &[])
+        .bytes("keep", Dtype::BOOL, &[2, 1], &[1, 0])
+        .run(&[
+            json!(["logsumexp", {"x": "x"}, {"axis": 0}, ["y"]]),
+            json!(["logsumexp", {"x": "x"}, {"axis": 0.0, "keepdim": true}, ["y"]]),
+            json!(["logsumexp", {"x": "x"}, {"axis": -1, "keepdim": true}, ["y"]]),
+            json!(["logsumexp", {"x": "x", "mask": "keep"}, {}, ["y"]]),
+            json!(["logsumexp", {"x": "none"}, {}, ["y"]]),
+        ])
+        .all_ok();
+    assert_eq!(outcome.tensor("0.y").1, [3]);
+    assert_eq!(outcome.tensor("1.y").1, [1, 3]);
+    assert_eq!(outcome.tensor("2.y").1, [2, 1]);
+    assert_eq!(outcome.values("0.y"), outcome.values("1.y"));
+    assert_close(&outcome.values("0.y")[..1], &[(0.5f64.exp() + 3f64.exp()).ln()], 1e-7);
+    assert_eq!(outcome.values("3.y")[1], -INF);
+    assert_eq!(outcome.values("4.y"), [-INF, -INF]);
+}
+
+#[test]
+fn masks_broadcast() {
+    let keep = |flags: [bool; 6]| rows(&std::array::from_fn::<_, 6, _>(|i| if flags[i] { X[i] } else { -INF }), 3);
+    let biased = |bias: [f64; 6]| rows(&std::array::from_fn::<_, 6, _>(|i| X[i] + bias[i]), 3);
+    let (t, f) = (true, false);
+    let cases: Vec<(&str, Vec<f64>)> = vec![
+        ("whole", keep([t, f, t, f, t, t])),
+        ("a_column", keep([t, f, t, t, f, t])),
+        ("a_row", keep([t, t, t, f, f, f])),
+        ("one", keep([f; 6])),
+        ("f64", biased([0.5, -INF, 0.0, 0.5, -INF, 0.0])),
+        ("f32", biased([-1e9, 0.0, 0.0, -1e9, 0.0, 0.0])),
+        ("f16", biased([2.0, 2.0, 2.0, -INF, -INF, -INF])),
+        ("bf16", biased([0.0; 6])),
+    ];
+    for (dtype, tolerance) in FLOATS {
+        let apply = Apply::new()
+            .floats("x", dtype, &[2, 3], &X)
+            .bytes("whole", Dtype::U8, &[2, 3], &[1, 0, 2, 0, 255, 1])
+            .bytes("a_column", Dtype::BOOL, &[3], &[1, 0, 1])
+            .bytes("a_row", Dtype::BOOL, &[2, 1], &[1, 0])
+            .bytes("one", Dtype::BOOL, &[], &[0])
+            .floats("f64", Dtype::F64, &[1, 3], &[0.5, -INF, 0.0])
+            .floats("f32", Dtype::F32, &[3], &[-1e9, 0.0, 0.0])
+            .floats("f16", Dtype::F16, &[2, 1], &[2.0, -INF])
+            .floats("bf16", Dtype::BF16, &[1], &[0.0]);
+        let outcome = run(apply, &cases.iter().map(|(mask, _)| json!({"mask": mask})).collect::<Vec<_>>());
+        for (i, (_, wanted)) in cases.iter().enumerate() {
+            assert_close(&outcome.values(&format!("{i}.y")), wanted, tolerance);
+        }
+    }
+}
+
+#[test]
+fn a_mask_on_another_axis() {
+    let outcome = Apply::new()
+        .f32("x", &[2, 3], &X)
+        .bytes("keep", Dtype::BOOL, &[2, 1], &[1, 0])
+        .run(&[json!(["softmax", {"x": "x", "mask": "keep"}, {"axis": 0}, ["y"]])])
+        .all_ok();
+    assert_eq!(outcome.values("0.y"), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn scale_and_softcap_come_before_the_mask() {
+    let bias = [1.0, -2.0, 0.5];
+    let cases = [
+        (json!({"scale": 0.125}), X.map(|x| 0.125 * x)),
+        (json!({"scale": -1}), X.map(|x| -x)),
+        (json!({"softcap": 2.0}), X.map(|x| 2.0 * (x / 2.0).tanh())),
+        (json!({"scale": 3.0, "softcap": 1.5}), X.map(|x| 1.5 * (x * 3.0 / 1.5).tanh())),
+        (json!({"scale": null, "softcap": null, "causal": null, "axis": null, "fully_masked": null}), X),
+    ];
+    let apply = Apply::new().floats("x", Dtype::F64, &[2, 3], &X).floats("bias", Dtype::F64, &[3], &bias);
+    let outcome = run(apply, &cases.clone().map(|(attrs, _)| json!({"mask": "bias", "attrs": attrs})));
+    for (i, (_, z)) in cases.iter().enumerate() {
+        let z: Vec<f64> = z.iter().zip(bias.iter().cycle()).map(|(z, b)| z + b).collect();
+        assert_close(&outcome.values(&format!("{i}.y")), &rows(&z, 3), 1e-14);
+    }
+}
+
+#[test]
+fn causal_ends_at_the_last_key() {
+    let zeros = [0.0; 2 * 2 * 4];
+    let outcome = Apply::new()
+        .f32("x", &[2, 2, 4], &zeros)
+        .bytes("padding", Dtype::BOOL, &[2, 1, 4], &[1, 1, 1, 1, 0, 0, 0, 1])
+        .run(&[
+            json!(["softmax", {"x": "x"}, {"causal": true}, ["y"]]),
+            json!(["softmax", {"x": "x", "mask": "padding"}, {"causal": true}, ["y"]]),
+            json!(["softmax", {"x": "x"}, {"causal": false, "axis": 0}, ["y"]]),
+        ])
+        .all_ok();
+    let third = f64::from(1.0f32 / 3.0);
+    let rows = [third, third, third, 0.0, 0.25, 0.25, 0.25, 0.25];
+    assert_eq!(outcome.values("0.y"), [rows, rows].concat());
+    // In the second sequence only the last key may be seen, and only the last query sees it.
+    assert_eq!(outcome.values("1.y"), [rows, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]].concat());
+}
+
+#[test]
+fn rows_with_nothing_to_attend_to() {
+    let x = [1.0, 2.0, -INF, -INF, 3.0, 4.0];
+    let job = |op: &str, policy: Value| json!([op, {"x": "x"}, {"fully_masked": policy}, ["y"]]);
+    let apply = Apply::new().f32("x", &[3, 2], &x);
+    let outcome = apply.run(&[
+        job("softmax", Value::Null),
+        job("softmax", json!("zeros")),
+        job("softmax", json!("uniform")),
+        job("softmax", json!("error")),
+        job("log_softmax", json!("zeros")),
+        job("log_softmax", json!("uniform")),
+        job("log_softmax", json!("error")),
+    ]);
+    outcome.answered();
+    for zeros in ["0.y", "1.y"] {
+        assert_eq!(outcome.values(zeros)[2..4], [0.0, 0.0]);
+    }
+    assert_eq!(outcome.values("2.y")[2..4], [0.5, 0.5]);
+    assert_eq!(outcome.values("4.y")[2..4], [-INF, -INF]);
+    assert_close(&outcome.values("5.y")[2..4], &[0.5f64.ln(); 2], 1e-7);
+    for refused in [3, 6] {
+        assert_eq!(outcome.answers[refused]["error"], "FullyMasked");
+        assert_eq!(outcome.answers[refused]["row"], 1);
+        assert!(outcome.answers[refused].get("index").is_none());
+    }
+}
+
+#[test]
+fn special_values_stay_in_their_row() {
+    let nan = f64::NAN;
+    let outcome = Apply::new()
+        .f32("x", &[3, 2], &[nan, 1.0, INF, 0.0, 1.0, -INF])
+        .bytes("keep", Dtype::BOOL, &[3, 2], &[0, 1, 1, 1, 1, 1])
+        .f32("bias", &[3, 1], &[nan, 0.0, INF])
+        .run(&[
+            json!(["softmax", {"x": "x"}, {}, ["y"]]),
+            json!(["softmax", {"x": "x", "mask": "keep"}, {}, ["y"]]),
+            json!(["log_softmax", {"x": "x"}, {}, ["y"]]),
+            json!(["logsumexp", {"x": "x"}, {}, ["y"]]),
+            json!(["softmax", {"x": "x", "mask": "bias"}, {}, ["y"]]),
+        ])
+        .all_ok();
+    assert_close(&outcome.values("0.y"), &[nan, nan, nan, nan, 1.0, 0.0], 0.0);
+    // NaN behind a false keep flag is never read.
+    assert_close(&outcome.values("1.y"), &[0.0, 1.0, nan, nan, 1.0, 0.0], 0.0);
+    assert_close(&outcome.values("2.y"), &[nan, nan, nan, nan, 0.0, -INF], 0.0);
+    assert_close(&outcome.values("3.y"), &[nan, INF, 1.0], 0.0);
+    assert!(outcome.values("4.y")[0].is_nan() && outcome.values("4.y")[4].is_nan());
+}
+
+#[test]
+fn empty_tensors_keep_their_shape() {
+    let outcome = Apply::new()
+        .f32("no_rows", &[0, 4], &[])
+        .f32("no_columns", &[4, 0], &[])
+        .run(&[
+            json!(["softmax", {"x": "no_rows"}, {}, ["y"]]),
+            json!(["softmax", {"x": "no_columns"}, {"fully_masked": "error"}, ["y"]]),
+            json!(["log_softmax", {"x": "no_columns"}, {}, ["y"]]),
+        ])
+        .all_ok();
+    assert_eq!(outcome.tensor("0.y").1, [0, 4]);
+    assert_eq!(outcome.tensor("1.y").1, [4, 0]);
+    assert_eq!(outcome.tensor("2.y").1, [4, 0]);
+}

@@ -1,0 +1,56 @@
+//! Without arguments: failures from the field, and how they do not happen.
+
+use crate::example::example;
+use std::process::Command;
+
+#[test]
+fn each_failure_is_played_beside_its_remedy() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let output = Command::new(example("generate")).current_dir(folder.path()).output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty());
+    let text = String::from_utf8(output.stdout).expect("scenes are text");
+    for part in [
+        // The sampler.
+        "naive     probabilities add up to 125.0; a token of 230 is drawn",
+        "naive     probability tensor contains either inf, nan or element < 0",
+        "Evenkeel  NonFiniteInput: sample: row 0 of the input has NaN at 17123",
+        "Evenkeel  EmptySupport: sample: row 0 has no token left to draw from; all 32000 are masked",
+        "Evenkeel draws a token that the filters keep in 96 of 96.",
+        // Key norms.
+        "3.56, 9.13, 96.5",
+        "!!!!!!!!!!!!!!",
+        "naive     [NaN, NaN, NaN, NaN]",
+        "Evenkeel  [0.0, 0.0, 1.0, 0.0]",
+        // Rows with nothing to attend to.
+        "naive     !!!!!!!!!!!!!!!!!!",
+        "Evenkeel  An even keel holds a ship upright in any wind, and no one looks down!",
+        "NaN are: naive 4608, Evenkeel 0.",
+        "the same as from their prompt alone: 3.",
+        "What Evenkeel's guards met",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    let line = |start: &str| -> Vec<&str> {
+        let line = text.lines().find(|line| line.trim_start().starts_with(start));
+        line.unwrap_or_else(|| panic!("{start:?} begins no line of {text}")).split_whitespace().collect()
+    };
+    // Layers that add nothing, layers that explode, layers that do neither.
+    assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
+    assert!(line("f16 sum, held").contains(&"NaN"));
+    let added: Vec<f64> = line("Evenkeel                  ")[1..7].iter().filter_map(|v| v.parse().ok()).collect();
+    assert!(added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)), "{added:?}");
+    // The rows that padding leaves without a key, in three layers and four heads: 6 of one prompt, 3 of another.
+    assert_eq!(line("5      softmax")[4..], ["108", "0", "0"]);
+    assert_eq!(line("1      sample")[4..], ["1", "1", "0"]);
+}
+
+#[test]
+fn help_tells_of_both_modes() {
+    let output = Command::new(example("generate")).arg("--help").output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).expect("help is text");
+    for part in ["--model", "--verify", "--top-p", "Examples:", "plays failures"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Text from a checkpoint.
+
+use crate::checkpoint::Checkpoint;
+use candle_core::quantized::GgmlDType;
+use std::process::Output;
+
+/// stdout and stderr of a run that went well.
+#[track_caller]
+fn well(output: Output) -> (Vec<u8>, String) {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    (output.stdout, stderr)
+}
+
+/// How many tokens a prompt has, under this way of splitting texts.
+fn tokens(pre: &str, prompt: &str) -> String {
+    let checkpoint = Checkpoint::new().text("tokenizer.ggml.pre", pre);
+    let (_, stderr) = well(checkpoint.run(&["--prompt", prompt, "--tokens", "1"]));
+    stderr.split_whitespace().nth(1).unwrap_or_default().to_string()
+}
+
+#[test]
+fn a_seed_makes_the_text() {
+    let checkpoint = Checkpoint::new();
+    let run = |arguments: &[&str]| {
+        let all = ["--prompt", "a keel", "--tokens", "40", "--verify"];
+        well(checkpoint.run(&[&all[..], arguments].concat()))
+    };
+    let (text, stderr) =
+        run(&["--seed", "7", "--temperature", "0.7", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01"]);
+    assert_eq!(
+        run(&["--seed", "7", "--temperature", "0.7", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01"]).0,
+        text
+    );
+    assert_ne!(
+        run(&["--seed", "8", "--temperature", "0.7", "--top-k", "50", "--top-p", "0.9", "--min-p", "0.01"]).0,
+        text
+    );
+    assert!(stderr.contains("each verified"), "{stderr}");
+    assert!(stderr.contains("guards met: rms_norm: none · rope: none · softmax: none"), "{stderr}");
+    // Bytes that are no characters yet are held back, and those that never are do not stop the text.
+    assert!(String::from_utf8(text).is_ok());
+    // Greedy: no draw, so no seed.
+    assert_eq!(run(&["--temperature", "0", "--seed", "1"]).0, run(&["--temperature", "0", "--seed", "2"]).0);
+}
+
+#[test]
+fn a_long_prompt_is_read_in_parts() {
+    let checkpoint = Checkpoint::new();
+    let long = "keel ".repeat(110);
+    let (_, stderr) = well(checkpoint.run(&["--prompt", &long, "--tokens", "8", "--verify"]));
+    assert!(stderr.starts_with("read 550 tokens"), "{stderr}");
+}
+
+#[test]
+fn the_model_can_end_its_text() {
+    let mut checkpoint = Checkpoint::new();
+    let vocabulary = checkpoint.tensors["token_embd.weight"].shape().dims()[0];
+    let output = vec![0.0; vocabulary * 64];
+    checkpoint.set_values("output_norm.weight", &[64], vec![0.0; 64], GgmlDType::F32);
+    checkpoint.set_values("output.weight", &[vocabulary, 64], output, GgmlDType::F32);
+    let greedy = ["--prompt", "a", "--tokens", "5", "--temperature", "0"];
+    let (text, _) = well(checkpoint.run(&greedy));
+    // All alike: the first token, which is no text.
+    assert_eq!(text, b"\n");
+    let (_, stderr) = well(checkpoint.number("tokenizer.ggml.eos_token_id", 0).run(&greedy));
+    assert!(stderr.contains("wrote 0 tokens"), "{stderr}");
+}
+
+#[test]
+fn texts_are_split_as_the_model_was_trained() {
+    // There are merges of "1 2" and "a b".
+    assert_eq!(tokens("smollm", "12ab"), "3");
+    assert_eq!(tokens("gpt-2", "12ab"), "2");
+    assert_eq!(tokens("default", "12ab"), "2");
+    assert_eq!(tokens("llama-bpe", "12ab"), "2");
+    assert_eq!(tokens("qwen2", "12ab"), "3");
+    // No space is put in front; one that is there belongs to the word.
+    assert_eq!(tokens("smollm", "a a"), "2");
+}
+
+#[test]
+fn chats_are_in_the_checkpoints_own_format() {
+    let (_, stderr) = well(Checkpoint::new().run(&["--chat", "--prompt", "ab", "--tokens", "1"]));
+    assert!(stderr.starts_with("read 2 tokens"), "{stderr}");
+}
