@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cpu::Kernels;
+use crate::floats::Floats;
 use crate::reference::Real;
 use crate::simd::Storage;
 use half::{bf16, f16};
@@ -165,6 +166,8 @@ pub trait Element: Storage + Kernels {
     fn from_wide(value: f64) -> Self;
     /// The bit pattern, in the low bits.
     fn bits(self) -> u64;
+    /// The values as an operand that may be of any type: a weight, a bias.
+    fn floats(values: &[Self]) -> Floats<'_>;
 }
 
 impl Element for f64 {
@@ -184,6 +187,9 @@ impl Element for f64 {
     fn bits(self) -> u64 {
         self.to_bits()
     }
+    fn floats(values: &[Self]) -> Floats<'_> {
+        Floats::F64(values)
+    }
 }
 
 impl Element for f32 {
@@ -202,6 +208,9 @@ impl Element for f32 {
     }
     fn bits(self) -> u64 {
         self.to_bits() as u64
+    }
+    fn floats(values: &[Self]) -> Floats<'_> {
+        Floats::F32(values)
     }
 }
 
@@ -224,6 +233,9 @@ macro_rules! half_element {
             }
             fn bits(self) -> u64 {
                 u64::from(self.to_bits())
+            }
+            fn floats(values: &[Self]) -> Floats<'_> {
+                Floats::$dtype(values)
             }
         }
     };

@@ -31,26 +31,23 @@ pub enum Floats<'a> {
     BF16(&'a [bf16]),
 }
 
-macro_rules! from {
-    ($($type:ty => $variant:ident),*) => {$(
-        impl<'a> From<&'a [$type]> for Floats<'a> {
-            fn from(values: &'a [$type]) -> Self {
-                Floats::$variant(values)
-            }
-        }
-        impl<'a> From<&'a Vec<$type>> for Floats<'a> {
-            fn from(values: &'a Vec<$type>) -> Self {
-                Floats::$variant(values)
-            }
-        }
-        impl<'a, const N: usize> From<&'a [$type; N]> for Floats<'a> {
-            fn from(values: &'a [$type; N]) -> Self {
-                Floats::$variant(values)
-            }
-        }
-    )*};
+impl<'a, E: Element> From<&'a [E]> for Floats<'a> {
+    fn from(values: &'a [E]) -> Self {
+        E::floats(values)
+    }
 }
-from!(f64 => F64, f32 => F32, f16 => F16, bf16 => BF16);
+
+impl<'a, E: Element> From<&'a Vec<E>> for Floats<'a> {
+    fn from(values: &'a Vec<E>) -> Self {
+        E::floats(values)
+    }
+}
+
+impl<'a, E: Element, const N: usize> From<&'a [E; N]> for Floats<'a> {
+    fn from(values: &'a [E; N]) -> Self {
+        E::floats(values)
+    }
+}
 
 /// The same expression for whichever slice it is.
 macro_rules! each_type {

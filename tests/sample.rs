@@ -310,20 +310,22 @@ fn masks<E: Bits>() {
     });
 }
 
-/// Draws follow the probabilities: a chi-square test that a right sampler fails once in 10^9, were its seeds random.
+/// The chi-square statistic's quantile 6 standard deviations out, which a right sampler passes once in 10^9, were its
+/// seeds random (Wilson and Hilferty, 1931).
+fn chi_square_limit(cells: usize) -> f64 {
+    let k = (cells - 1) as f64;
+    k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)
+}
+
+/// Each of a draw's three numbers alone makes draws that follow the probabilities.
 #[test]
 fn draws_follow_the_probabilities() {
     const DRAWS: u64 = 200_000;
     let logits: Vec<f32> = (0..24).map(|i| ((i * 7) % 11) as f32 * 0.4 - (i as f32) * 0.05).collect();
     let distribution = sampler(SamplerConfig::default().top_k(20)).distribution(&logits, None).unwrap();
     let probs = distribution.probs().unwrap();
-    // Each of the three numbers alone makes draws independent.
-    let counters: [(&str, fn(u64) -> Draw); 3] = [
-        ("draw", |i| Draw { seed: 42, row: 3, draw: i }),
-        ("row", |i| Draw { seed: 42, row: i, draw: 5 }),
-        ("seed", |i| Draw { seed: i, row: 0, draw: 0 }),
-    ];
-    for (name, counter) in counters {
+    let limit = chi_square_limit(distribution.tokens().len());
+    let assert_follows = |name: &str, counter: fn(u64) -> Draw| {
         let mut counts = vec![0u64; logits.len()];
         for i in 0..DRAWS {
             counts[distribution.draw(counter(i)).token as usize] += 1;
@@ -337,12 +339,11 @@ fn draws_follow_the_probabilities() {
                 statistic += (*count as f64 - expected).powi(2) / expected;
             }
         }
-        // The quantile of 19 degrees of freedom, 6 standard deviations out (Wilson and Hilferty, 1931).
-        let k = (distribution.tokens().len() - 1) as f64;
-        let limit = k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3);
-        println!("{name}: chi-square {statistic:.1} of {limit:.1}");
         assert!(statistic <= limit, "{name}: chi-square {statistic} is above {limit}");
-    }
+    };
+    assert_follows("draw", |i| Draw { seed: 42, row: 3, draw: i });
+    assert_follows("row", |i| Draw { seed: 42, row: i, draw: 5 });
+    assert_follows("seed", |i| Draw { seed: i, row: 0, draw: 0 });
 }
 
 /// Successive draws and neighbouring rows have nothing to do with one another.
@@ -350,11 +351,7 @@ fn draws_follow_the_probabilities() {
 fn neighbouring_draws_are_independent() {
     const DRAWS: u64 = 100_000;
     let distribution = sampler(SamplerConfig::default()).distribution(&[0.0f32; 4], None).unwrap();
-    let pairs: [(&str, fn(u64) -> [Draw; 2]); 2] = [
-        ("draws", |i| [2 * i, 2 * i + 1].map(|draw| Draw { seed: 7, row: 1, draw })),
-        ("rows", |i| [1, 2].map(|row| Draw { seed: 7, row, draw: i })),
-    ];
-    for (name, pair) in pairs {
+    let assert_independent = |name: &str, pair: fn(u64) -> [Draw; 2]| {
         let mut counts = [0u64; 16];
         for i in 0..DRAWS {
             let [a, b] = pair(i).map(|draw| distribution.draw(draw).token as usize);
@@ -362,7 +359,9 @@ fn neighbouring_draws_are_independent() {
         }
         let expected = DRAWS as f64 / 16.0;
         let statistic: f64 = counts.iter().map(|&c| (c as f64 - expected).powi(2) / expected).sum();
-        let limit = 15.0 * (1.0 - 2.0 / 135.0 + 6.0 * (2.0f64 / 135.0).sqrt()).powi(3);
+        let limit = chi_square_limit(16);
         assert!(statistic <= limit, "{name}: chi-square {statistic} is above {limit}");
-    }
+    };
+    assert_independent("draws", |i| [2 * i, 2 * i + 1].map(|draw| Draw { seed: 7, row: 1, draw }));
+    assert_independent("rows", |i| [1, 2].map(|row| Draw { seed: 7, row, draw: i }));
 }

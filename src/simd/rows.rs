@@ -3,7 +3,6 @@
 use super::block::Isa;
 use super::level::{Kernel, Token};
 use crate::error::Result;
-#[cfg(feature = "parallel")]
 use std::sync::{Mutex, PoisonError};
 
 /// A computation on rows that do not depend on one another.
@@ -41,10 +40,8 @@ impl<W: Work> Kernel for All<W> {
 }
 
 /// Where a part waits, and then what came of it; only one thread touches it.
-#[cfg(feature = "parallel")]
 type Place<W> = Mutex<(Option<W>, Option<<W as Work>::Out>)>;
 
-#[cfg(feature = "parallel")]
 fn cut<W: Work>(work: W, token: Token) -> W::Out {
     /// Elements below which a part is not worth a thread: some 5 microseconds of softmax.
     const SMALLEST_PART: usize = 1 << 15;
@@ -52,9 +49,10 @@ fn cut<W: Work>(work: W, token: Token) -> W::Out {
 
     let (rows, cols) = (work.rows(), work.cols().max(1));
     // Four parts a thread, so that one that is held up does not hold up all.
-    let parts = (4 * rayon::current_num_threads()).min(MOST_PARTS);
+    let threads = threads();
+    let parts = (4 * threads).min(MOST_PARTS);
     let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols).max(1);
-    if rayon::current_num_threads() == 1 || rows < 2 * rows_a_part {
+    if threads == 1 || rows < 2 * rows_a_part {
         return token.run(All(work));
     }
     let mut places: [Place<W>; MOST_PARTS] = std::array::from_fn(|_| Mutex::default());
@@ -84,14 +82,21 @@ fn cut<W: Work>(work: W, token: Token) -> W::Out {
     }
 }
 
-/// Calls `run` with each number below `parts`, on the current pool. Not generic, so that it is compiled once.
-#[cfg(feature = "parallel")]
-fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {
-    use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-    (0..parts).into_par_iter().with_max_len(1).for_each(run);
+/// How many threads the current pool has.
+fn threads() -> usize {
+    #[cfg(feature = "parallel")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "parallel"))]
+    1
 }
 
-#[cfg(not(feature = "parallel"))]
-fn cut<W: Work>(work: W, token: Token) -> W::Out {
-    token.run(All(work))
+/// Calls `run` with each number below `parts`, on the current pool. Not generic, so that it is compiled once.
+fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {
+    #[cfg(feature = "parallel")]
+    {
+        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+        (0..parts).into_par_iter().with_max_len(1).for_each(run);
+    }
+    #[cfg(not(feature = "parallel"))]
+    (0..parts).for_each(run);
 }

@@ -1,0 +1,41 @@
+//! `rope` of heads of 128 beside candle's, which is given the same tables.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{Rope, RopeTable, Rows, RowsMut, reference, rope_into};
+use support::{Race, SHAPES, Timed, check, numbers, tensor};
+
+const HEAD: usize = 128;
+const HEADS: usize = 8;
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    for (rows, cols) in SHAPES {
+        let x = numbers::<E>(rows * cols);
+        let heads = rows * cols / HEAD;
+        let positions: Vec<i64> = (0..(heads / HEADS) as i64).collect();
+        let table = RopeTable::new(&positions, HEAD, &Rope::default()).unwrap();
+        let mut y = x.clone();
+        let input = Rows::shaped(&x, &[HEADS, positions.len(), HEAD]).unwrap();
+        rope_into(input, RowsMut::new(&mut y, heads, HEAD).unwrap(), &table).unwrap();
+        let exact = reference::rope(&x[HEAD..2 * HEAD], 1, 10000.0, false);
+        check("rope", &y[HEAD..2 * HEAD], exact);
+        let angles = positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, 1e4)));
+        let (sin, cos): (Vec<E>, Vec<E>) = angles.map(|a| (E::from_wide(a.sin()), E::from_wide(a.cos()))).unzip();
+        let half = (positions.len(), HEAD / 2);
+        let (sin, cos) = (tensor(&sin, half), tensor(&cos, half));
+        let xs = tensor(&x, (1, HEADS, positions.len(), HEAD));
+        Race::new::<E>(c, "rope", (rows, cols))
+            .slices(|| rope_into(input, RowsMut::new(&mut y, heads, HEAD)?, &table).map(drop))
+            .tensors(
+                || evenkeel::candle::rotary_emb::rope(&xs, &cos, &sin),
+                || candle_nn::rotary_emb::rope(&xs, &cos, &sin),
+            );
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

@@ -1,0 +1,28 @@
+//! `softmax` over the last axis beside candle's.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{Rows, RowsMut, Softmax, reference, softmax_into};
+use support::{Race, SHAPES, Timed, check, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    let options = Softmax::default();
+    for (rows, cols) in SHAPES {
+        let x = numbers::<E>(rows * cols);
+        let mut y = x.clone();
+        let input = Rows::new(&x, rows, cols).unwrap();
+        softmax_into(input, RowsMut::new(&mut y, rows, cols).unwrap(), &options).unwrap();
+        check("softmax", &y[..cols], reference::softmax(&x[..cols]).unwrap());
+        let xs = tensor(&x, (rows, cols));
+        Race::new::<E>(c, "softmax", (rows, cols))
+            .slices(|| softmax_into(input, RowsMut::new(&mut y, rows, cols)?, &options).map(drop))
+            .tensors(|| evenkeel::candle::ops::softmax_last_dim(&xs), || candle_nn::ops::softmax_last_dim(&xs));
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}
