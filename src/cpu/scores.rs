@@ -14,7 +14,7 @@ use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
 use crate::math::sum::{sum_o, sum_q, unit_bits};
 use crate::math::tanh::tanh;
-use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, block, fold};
+use crate::simd::{Ahead, Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, block, fold};
 use std::ops::Range;
 
 /// The options of a call, resolved against the view.
@@ -347,14 +347,18 @@ impl Live<'_> {
     fn exp_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize, values: &mut [f32]) -> u64 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
         let mut sum = 0u64;
-        for (z, values) in z.chunks(RUN).zip(values.chunks_mut(RUN)) {
+        let ahead = Ahead::of(z);
+        for (run, (z, values)) in z.chunks(RUN).zip(values.chunks_mut(RUN)).enumerate() {
             let span = Span::in_place(&mut *values);
             if exp.is_narrow() {
                 span.map_from(
                     isa,
                     z,
                     #[inline(always)]
-                    |_, x| exp.narrow(x),
+                    |i, x| {
+                        ahead.block(run * (RUN / LANES) + i);
+                        exp.narrow(x)
+                    },
                 );
             } else {
                 span.map_from(

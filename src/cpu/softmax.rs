@@ -27,11 +27,15 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     Exps::F32 { values, sum, row_len } => {
                         let (high, low) = Exps::reciprocal(sum, row_len);
                         let (high, low) = (isa.f32(high), isa.f32(low));
+                        let ahead = span.ahead();
                         span.map_from(
                             isa,
                             values,
                             #[inline(always)]
-                            |_, e| e.mul_add(high, e * low),
+                            |i, e| {
+                                ahead.block(i);
+                                e.mul_add(high, e * low)
+                            },
                         )
                         .into()
                     }

@@ -70,6 +70,11 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
+    /// Where the next lane's results go, if there are no gaps.
+    pub fn ahead(&self) -> Ahead<D> {
+        Ahead(self.to.wrapping_add(self.len).cast_const().cast())
+    }
+
     /// The first `at` elements, and the rest.
     #[inline(always)]
     pub fn split_at(self, at: usize) -> (Self, Self) {
@@ -198,6 +203,33 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     fn written(self) -> &'a mut [D] {
         // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.
         unsafe { std::slice::from_raw_parts_mut(self.to.cast(), self.len) }
+    }
+}
+
+/// The memory behind a lane, where the next lane is if there are no gaps: asked for while this one is computed, it is
+/// there in time. Hardware does so within a pass, but not for a pass that is yet to come.
+#[derive(Clone, Copy)]
+pub struct Ahead<T>(*const T);
+
+impl<T> Ahead<T> {
+    pub fn of(lane: &[T]) -> Self {
+        Ahead(lane.as_ptr_range().end)
+    }
+
+    /// Asks for the next lane's block of this index; there need not be one.
+    #[inline(always)]
+    pub fn block(self, index: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let block = self.0.wrapping_add(LANES * index).cast::<i8>();
+            for line in 0..(LANES * size_of::<T>()).div_ceil(64) {
+                // SAFETY: a hint, which can't fault wherever it points.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(64 * line)) };
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = (self.0, index);
     }
 }
 

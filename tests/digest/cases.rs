@@ -1,0 +1,227 @@
+//! What is digested: every op, storage type and option, over shapes at which kernels change what they do.
+
+use crate::numbers::{Fill, Numbers};
+use evenkeel::math::sum::{rule_o, rule_q};
+use evenkeel::{
+    Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask, Result, RmsNorm, Rope, RopeTable, Rounding, Rows,
+    Sampled, SamplerConfig, Softmax, exp, layer_norm, log, log_softmax, logsumexp, rms_norm, rms_norm_residual, rope,
+    sigmoid, silu, softmax,
+};
+use half::{bf16, f16};
+use std::ops::Range;
+
+type Run = Box<dyn Fn(Range<usize>) -> Vec<u64> + Sync>;
+
+/// A named computation over rows.
+pub struct Case {
+    pub name: String,
+    rows: usize,
+    elements: usize,
+    run: Run,
+}
+
+impl Case {
+    /// The bits of all rows at once.
+    pub fn whole(&self) -> Vec<u64> {
+        (self.run)(0..self.rows)
+    }
+
+    /// The bits of one row after the other.
+    pub fn alone(&self) -> Vec<u64> {
+        (0..self.rows).flat_map(|row| (self.run)(row..row + 1)).collect()
+    }
+
+    /// Whether threads would share it.
+    pub fn is_large(&self) -> bool {
+        self.elements >= 1 << 16
+    }
+}
+
+/// Some rows of a batch.
+struct Part<'a, E> {
+    data: &'a [E],
+    range: Range<usize>,
+    cols: usize,
+}
+
+impl<'a, E: Element> Part<'a, E> {
+    fn rows(&self) -> Rows<'a, E> {
+        Rows::new(self.data, self.range.len(), self.cols).unwrap()
+    }
+
+    /// The same rows of something else that has the batch's shape.
+    fn of<'b, T>(&self, whole: &'b [T]) -> &'b [T] {
+        &whole[self.range.start * self.cols..self.range.end * self.cols]
+    }
+}
+
+/// Rows, and what is made of any part of them.
+struct Batch<'a, E> {
+    cases: &'a mut Vec<Case>,
+    label: String,
+    x: Vec<E>,
+    rows: usize,
+    cols: usize,
+}
+
+impl<E: Element> Batch<'_, E> {
+    fn add(&mut self, op: &str, f: impl Fn(&Part<'_, E>) -> Result<Vec<E>> + Sync + 'static) {
+        self.add_words(op, move |part| f(part).unwrap().into_iter().map(E::bits).collect());
+    }
+
+    fn add_words(&mut self, op: &str, f: impl Fn(&Part<'_, E>) -> Vec<u64> + Sync + 'static) {
+        let (x, rows, cols) = (self.x.clone(), self.rows, self.cols);
+        let run = move |range: Range<usize>| f(&Part { data: &x[range.start * cols..range.end * cols], range, cols });
+        let name = format!("{op} {} {} {rows}x{cols}", E::DTYPE, self.label);
+        self.cases.push(Case { name, rows, elements: rows * cols, run: Box::new(run) });
+    }
+}
+
+/// Row lengths about blocks of sixteen, tiles of 256 and runs of 4,096.
+const SHAPES: [(usize, usize); 8] = [(2, 1), (3, 5), (4, 16), (2, 63), (3, 256), (2, 1000), (1, 5000), (70, 1024)];
+
+/// Every case.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    of_dtype::<f64>(&mut cases);
+    of_dtype::<f32>(&mut cases);
+    of_dtype::<f16>(&mut cases);
+    of_dtype::<bf16>(&mut cases);
+    sums(&mut cases);
+    cases
+}
+
+fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
+    for (rows, cols) in SHAPES {
+        for fill in Fill::ALL {
+            let label = format!("{fill:?}").to_lowercase();
+            let x = Numbers::of(&format!("{label} {rows} {cols}")).rows::<E>(fill, rows, cols);
+            let mut batch = Batch { cases, label, x, rows, cols };
+            elementwise(&mut batch);
+            softmaxes(&mut batch);
+            norms(&mut batch);
+            if cols % 2 == 0 {
+                rotations(&mut batch);
+            }
+            samplers(&mut batch);
+        }
+    }
+    for shape in [[2, 5, 3], [1, 64, 17], [3, 300, 20]] {
+        axes::<E>(cases, shape);
+    }
+}
+
+fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
+    batch.add("exp", |part| exp(part.data));
+    batch.add("log", |part| log(part.data));
+    batch.add("sigmoid", |part| sigmoid(part.data));
+    batch.add("silu", |part| silu(part.data));
+}
+
+fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
+    batch.add("softmax", |part| softmax(part.rows(), &Softmax::default()));
+    batch.add("log_softmax", |part| log_softmax(part.rows(), &Softmax::default()));
+    batch.add("logsumexp", |part| logsumexp(part.rows(), &Softmax::default()));
+
+    let (rows, cols) = (batch.rows, batch.cols);
+    let mut numbers = Numbers::of("masks");
+    let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
+    let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
+    // The position of a part's first query: a row alone is the query that it is in the batch.
+    let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
+    batch.add("softmax/masked", move |part| {
+        let shape = [part.range.len(), cols];
+        let mask = Mask::keep(part.of(&keep), &shape).and_bias(part.of(&bias), &shape);
+        let mask = mask.and_causal().offset(position(part));
+        let options = Softmax::default().mask(&mask).scale(0.37).softcap(25.0).fully_masked(FullyMasked::Uniform);
+        softmax(part.rows(), &options)
+    });
+    batch.add("log_softmax/causal", move |part| {
+        let mask = Mask::causal().offset(position(part));
+        log_softmax(part.rows(), &Softmax::default().mask(&mask).scale(0.125))
+    });
+    batch.add("logsumexp/window", move |part| {
+        let mask = Mask::window(7).offset(position(part));
+        logsumexp(part.rows(), &Softmax::default().mask(&mask))
+    });
+}
+
+fn norms<E: Element>(batch: &mut Batch<'_, E>) {
+    let cols = batch.cols;
+    let mut numbers = Numbers::of("weights");
+    let weight = numbers.rows::<E>(Fill::Plain, 1, cols);
+    let bias = numbers.rows::<f32>(Fill::Plain, 1, cols);
+    let residual = numbers.rows::<E>(Fill::Plain, batch.rows, cols);
+    batch.add("rms_norm", |part| rms_norm(part.rows(), &RmsNorm::default()));
+    let w = weight.clone();
+    batch.add("rms_norm/before_weight", move |part| {
+        let options = RmsNorm::default().weight(&w).weight_offset(1.0).rounding(Rounding::BeforeWeight);
+        rms_norm(part.rows(), &options)
+    });
+    let w = weight.clone();
+    let with_residual = move |part: &Part<'_, E>| {
+        let residual = Rows::new(part.of(&residual), part.range.len(), cols)?;
+        rms_norm_residual(part.rows(), residual, &RmsNorm::default().weight(&w).eps(1e-5))
+    };
+    let same = with_residual.clone();
+    batch.add("rms_norm/of_sum", move |part| Ok(with_residual(part)?.0));
+    batch.add("rms_norm/sum", move |part| Ok(same(part)?.1));
+    batch.add("layer_norm", |part| layer_norm(part.rows(), &LayerNorm::default()));
+    batch.add("layer_norm/weighted", move |part| {
+        layer_norm(part.rows(), &LayerNorm::default().weight(&weight).bias(&bias))
+    });
+}
+
+fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
+    let (rows, cols) = (batch.rows, batch.cols);
+    let positions: Vec<i64> = (0..rows as i64).map(|r| r * r * 977 - 40).collect();
+    let interleaved = Rope::default().interleaved(true).theta(500_000.0);
+    for (name, options) in [("rope", Rope::default()), ("rope/interleaved", interleaved)] {
+        let positions = positions.clone();
+        batch
+            .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));
+    }
+}
+
+fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
+    let chat = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).min_p(0.02);
+    for (name, config) in [("sample", SamplerConfig::default()), ("sample/chat", chat)] {
+        let sampler = config.validate().unwrap();
+        batch.add_words(name, move |part| {
+            let draws: Vec<Draw> = part.range.clone().map(|row| Draw { seed: 11, row: row as u64, draw: 3 }).collect();
+            let words = |sampled| match sampled {
+                Ok(Sampled { token, logprob, kept, .. }) => vec![u64::from(token), logprob.to_bits(), kept as u64],
+                Err(refused) => vec![crate::fnv(Error::name(&refused).bytes())],
+            };
+            sampler.sample_rows(part.rows(), None, &draws).unwrap().into_iter().flat_map(words).collect()
+        });
+    }
+}
+
+fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
+    let elements = outer * len * inner;
+    let x = Numbers::of("axes").rows::<E>(Fill::Plain, 1, elements);
+    let mut add = |op: &str, f: fn(Lanes<'_, E>) -> Result<Vec<E>>| {
+        let x = x.clone();
+        let run = move |_| f(Lanes::new(&x, outer, len, inner).unwrap()).unwrap().into_iter().map(E::bits).collect();
+        let name = format!("{op}/axis {} plain {outer}x{len}x{inner}", E::DTYPE);
+        cases.push(Case { name, rows: 1, elements, run: Box::new(run) });
+    };
+    add("softmax", |x| softmax(x, &Softmax::default()));
+    add("log_softmax", |x| log_softmax(x, &Softmax::default()));
+    add("logsumexp", |x| logsumexp(x, &Softmax::default()));
+}
+
+fn sums(cases: &mut Vec<Case>) {
+    for len in [1, 16, 100, 5000] {
+        let mut numbers = Numbers::of("sums");
+        let (wide, mut terms) = (numbers.rows::<f64>(Fill::Wide, 1, len), numbers.rows::<f32>(Fill::Plain, 1, len));
+        terms.iter_mut().for_each(|t| *t = t.abs() / 8.0);
+        let mut add = |rule: &str, words: Vec<u64>| {
+            let run = Box::new(move |_| words.clone());
+            cases.push(Case { name: format!("{rule} {len}"), rows: 1, elements: len, run });
+        };
+        add("rule_o", vec![rule_o(&wide).to_bits()]);
+        add("rule_q", vec![rule_q(&terms)]);
+    }
+}

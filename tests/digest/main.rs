@@ -1,0 +1,84 @@
+//! The same bits on every machine: a digest of each case's result, committed in `tests/vectors/digest.tsv`.
+//!
+//! `EVENKEEL_BLESS=1` writes the file anew, which changes what users get: it belongs in the changelog's Accuracy.
+
+#![forbid(unsafe_code)]
+
+mod cases;
+mod numbers;
+
+use cases::{Case, cases};
+use evenkeel::simd::{Level, with_level};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// FNV-1a, 64 bits (Fowler, Noll and Vo).
+fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn digest(words: &[u64]) -> String {
+    format!("{:016x}", fnv(words.iter().flat_map(|word| word.to_le_bytes())))
+}
+
+fn on_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(body)
+}
+
+/// The committed digests by case.
+fn committed() -> BTreeMap<&'static str, &'static str> {
+    let lines = include_str!("../vectors/digest.tsv").lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split_once('\t').expect("a case and its digest")).collect()
+}
+
+fn bless(cases: &[Case]) {
+    let mut text = String::from("# tests/digest: case, FNV-1a of its result's bits\n");
+    for case in cases {
+        text += &format!("{}\t{}\n", case.name, digest(&case.whole()));
+    }
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/digest.tsv"), text).unwrap();
+}
+
+#[test]
+fn every_machine_gives_the_committed_bits() {
+    let cases = cases();
+    if std::env::var_os("EVENKEEL_BLESS").is_some() {
+        return with_level(Level::Portable, || bless(&cases)).unwrap();
+    }
+    let committed = committed();
+    assert!(cases.len() >= 1000, "{} cases", cases.len());
+    assert_eq!(cases.len(), committed.len(), "the file has other cases than the test");
+    let mut wrong = Vec::new();
+    for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+        for case in &cases {
+            let expected = committed.get(case.name.as_str()).copied().unwrap_or("nothing");
+            let mut compare = |how: &str, words: Vec<u64>| {
+                if digest(&words) != expected {
+                    wrong.push(format!("{}, {how}, {level}", case.name));
+                }
+            };
+            compare("whole", with_level(level, || case.whole()).unwrap());
+            compare("rows alone", with_level(level, || case.alone()).unwrap());
+        }
+        for threads in [1, 2] {
+            let results = on_threads(threads, || {
+                with_level(level, || cases.iter().filter(|case| case.is_large()).map(Case::whole).collect::<Vec<_>>())
+            });
+            for (case, words) in cases.iter().filter(|case| case.is_large()).zip(results.unwrap()) {
+                if Some(&digest(&words).as_str()) != committed.get(case.name.as_str()) {
+                    wrong.push(format!("{}, {threads} threads, {level}", case.name));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} have other bits: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+}
+
+/// The digests are worth something: they tell cases apart, but for few and short results.
+#[test]
+fn cases_differ() {
+    let committed = committed();
+    let distinct: BTreeSet<&str> = committed.values().copied().collect();
+    assert!(distinct.len() * 10 >= committed.len() * 9, "{} of {} differ", distinct.len(), committed.len());
+    let names: BTreeSet<String> = cases().into_iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), committed.len(), "cases share a name");
+}
