@@ -73,12 +73,12 @@ fn every_machine_gives_the_committed_bits() {
     assert!(wrong.is_empty(), "{} have other bits: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
 }
 
-/// The digests are worth something: they tell cases apart, but for few and short results.
+/// The digests are worth something: but for short results, they tell cases apart.
 #[test]
 fn cases_differ() {
     let committed = committed();
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
-    assert!(distinct.len() * 10 >= committed.len() * 9, "{} of {} differ", distinct.len(), committed.len());
+    assert!(distinct.len() >= 1000, "only {} of {} differ", distinct.len(), committed.len());
     let names: BTreeSet<String> = cases().into_iter().map(|case| case.name).collect();
     assert_eq!(names.len(), committed.len(), "cases share a name");
 }

@@ -1,0 +1,171 @@
+//! Every op in each of its forms, once and on little: what Miri runs, so that no form reads or writes where it must
+//! not.
+
+#![forbid(unsafe_code)]
+
+use evenkeel::registry::OPS;
+use evenkeel::{
+    Draw, Element, Lanes, LanesMut, LayerNorm, Mask, Result, RmsNorm, Rope, RopeTable, Rows, RowsMut, SamplerConfig,
+    Softmax,
+};
+use half::{bf16, f16};
+use std::mem::MaybeUninit;
+
+/// Two rows of a block and a tail, four elements apart.
+const ROWS: usize = 2;
+const COLS: usize = 18;
+const STRIDE: usize = COLS + 4;
+
+/// The form that writes where it is told.
+type Writes<E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]>;
+
+/// The forms of an op over rows, all of which give what the first does.
+struct Forms<'f, E> {
+    new: &'f dyn Fn(Rows<'_, E>) -> Result<Vec<E>>,
+    into: &'f Writes<E>,
+    in_place: &'f dyn Fn(RowsMut<'_, E>) -> Result<()>,
+}
+
+impl<E: Element> Forms<'_, E> {
+    fn check(&self, op: &str, x: &[E]) {
+        let view = || Rows::strided(x, ROWS, COLS, STRIDE).unwrap();
+        let expected = (self.new)(view()).unwrap();
+        let mut room = [MaybeUninit::<E>::uninit(); ROWS * COLS];
+        let written = (self.into)(view(), RowsMut::new(&mut room[..], ROWS, COLS).unwrap()).unwrap();
+        assert_eq!(written, expected, "{op} into memory that is not initialised");
+        let mut data = x.to_vec();
+        (self.in_place)(RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap()).unwrap();
+        for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
+            assert_eq!(&data[..COLS], expected, "{op} in place");
+        }
+    }
+}
+
+fn every_form<E: Element>() {
+    let x: Vec<E> = (0..ROWS * STRIDE).map(|i| E::from_wide(0.25 + (i * 7 % 13) as f64)).collect();
+    let weight = &x[..COLS];
+    let keep: Vec<bool> = (0..COLS).map(|i| i % 3 != 1).collect();
+    let mask = Mask::keep(&keep, &[COLS]).and_bias(weight, &[COLS]).and_causal();
+    let table = RopeTable::new(&[3], COLS, &Rope::default()).unwrap();
+    for op in OPS {
+        match op.name {
+            "exp" => elements(&x, evenkeel::exp, |x, y| evenkeel::exp_into(x, y), evenkeel::exp_in_place),
+            "log" => elements(&x, evenkeel::log, |x, y| evenkeel::log_into(x, y), evenkeel::log_in_place),
+            "sigmoid" => {
+                elements(&x, evenkeel::sigmoid, |x, y| evenkeel::sigmoid_into(x, y), evenkeel::sigmoid_in_place)
+            }
+            "silu" => elements(&x, evenkeel::silu, |x, y| evenkeel::silu_into(x, y), evenkeel::silu_in_place),
+            "softmax" => {
+                for options in [Softmax::default(), Softmax::default().mask(&mask).softcap(9.0)] {
+                    Forms {
+                        new: &|x| evenkeel::softmax(x, &options),
+                        into: &|x, y| evenkeel::softmax_into(x, y, &options),
+                        in_place: &|x| evenkeel::softmax_in_place(x, &options),
+                    }
+                    .check(op.name, &x);
+                }
+                let (lanes, mut data) = (Lanes::new(&x, 2, 2, 11).unwrap(), x.clone());
+                let y = evenkeel::softmax(lanes, &Softmax::default()).unwrap();
+                let whole = LanesMut::new(&mut data, 2, 2, 11).unwrap();
+                evenkeel::softmax_in_place(whole, &Softmax::default()).unwrap();
+                assert_eq!(data, y, "softmax of another axis in place");
+            }
+            "log_softmax" => {
+                let options = Softmax::default().mask(&mask);
+                Forms {
+                    new: &|x| evenkeel::log_softmax(x, &options),
+                    into: &|x, y| evenkeel::log_softmax_into(x, y, &options),
+                    in_place: &|x| evenkeel::log_softmax_in_place(x, &options),
+                }
+                .check(op.name, &x);
+            }
+            "logsumexp" => {
+                let (rows, options) = (Rows::strided(&x, ROWS, COLS, STRIDE).unwrap(), Softmax::default().mask(&mask));
+                let mut room = [MaybeUninit::<E>::uninit(); ROWS];
+                let written = evenkeel::logsumexp_into(rows, &mut room[..], &options).unwrap();
+                assert_eq!(written, evenkeel::logsumexp(rows, &options).unwrap());
+            }
+            "rms_norm" => {
+                let options = RmsNorm::default().weight(weight);
+                Forms {
+                    new: &|x| evenkeel::rms_norm(x, &options),
+                    into: &|x, y| evenkeel::rms_norm_into(x, y, &options),
+                    in_place: &|x| evenkeel::rms_norm_in_place(x, &options),
+                }
+                .check(op.name, &x);
+                residuals(&x, &options);
+            }
+            "layer_norm" => {
+                let options = LayerNorm::default().weight(weight).bias(weight);
+                Forms {
+                    new: &|x| evenkeel::layer_norm(x, &options),
+                    into: &|x, y| evenkeel::layer_norm_into(x, y, &options),
+                    in_place: &|x| evenkeel::layer_norm_in_place(x, &options),
+                }
+                .check(op.name, &x);
+            }
+            "rope" => Forms {
+                new: &|x| evenkeel::rope(x, &table),
+                into: &|x, y| evenkeel::rope_into(x, y, &table),
+                in_place: &|x| evenkeel::rope_in_place(x, &table),
+            }
+            .check(op.name, &x),
+            "sample" => {
+                let sampler = SamplerConfig::default().top_k(5).top_p(0.9).min_p(0.01).validate().unwrap();
+                let draws = [Draw { seed: 1, row: 0, draw: 0 }, Draw { seed: 1, row: 1, draw: 0 }];
+                let rows = Rows::strided(&x, ROWS, COLS, STRIDE).unwrap();
+                for sampled in sampler.sample_rows(rows, Some(&Mask::keep(&keep, &[COLS])), &draws).unwrap() {
+                    assert!(keep[sampled.unwrap().token as usize]);
+                }
+            }
+            other => panic!("{other} has no forms here"),
+        }
+    }
+}
+
+fn elements<E: Element>(
+    x: &[E],
+    new: impl Fn(&[E]) -> Result<Vec<E>>,
+    into: impl for<'a> Fn(&[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>,
+    in_place: impl Fn(&mut [E]) -> Result<()>,
+) {
+    let expected = new(x).unwrap();
+    let mut room = vec![MaybeUninit::<E>::uninit(); x.len()];
+    assert_eq!(into(x, &mut room).unwrap(), expected);
+    let mut data = x.to_vec();
+    in_place(&mut data).unwrap();
+    assert_eq!(data, expected);
+}
+
+fn residuals<E: Element>(x: &[E], options: &RmsNorm<'_>) {
+    let rows = Rows::strided(x, ROWS, COLS, STRIDE).unwrap();
+    let (y, sum) = evenkeel::rms_norm_residual(rows, rows, options).unwrap();
+    let [mut a, mut b] = [x.to_vec(), x.to_vec()];
+    let views = [&mut a, &mut b].map(|data| RowsMut::strided(data, ROWS, COLS, STRIDE).unwrap());
+    let [norm, residual] = views;
+    evenkeel::rms_norm_residual_in_place(norm, residual, options).unwrap();
+    for row in 0..ROWS {
+        assert_eq!(a[row * STRIDE..][..COLS], y[row * COLS..][..COLS]);
+        assert_eq!(b[row * STRIDE..][..COLS], sum[row * COLS..][..COLS]);
+    }
+}
+
+#[test]
+fn every_form_of_f64() {
+    every_form::<f64>();
+}
+
+#[test]
+fn every_form_of_f32() {
+    every_form::<f32>();
+}
+
+#[test]
+fn every_form_of_f16() {
+    every_form::<f16>();
+}
+
+#[test]
+fn every_form_of_bf16() {
+    every_form::<bf16>();
+}
