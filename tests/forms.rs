@@ -17,12 +17,12 @@ const COLS: usize = 18;
 const STRIDE: usize = COLS + 4;
 
 /// The form that writes where it is told.
-type Writes<E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]>;
+type Writes<'f, E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]> + 'f;
 
 /// The forms of an op over rows, all of which give what the first does.
 struct Forms<'f, E> {
     new: &'f dyn Fn(Rows<'_, E>) -> Result<Vec<E>>,
-    into: &'f Writes<E>,
+    into: &'f Writes<'f, E>,
     in_place: &'f dyn Fn(RowsMut<'_, E>) -> Result<()>,
 }
 
