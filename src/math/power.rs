@@ -87,7 +87,7 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
-    use super::inverse_power;
+    use super::{inverse_power, power_of_two};
 
     #[test]
     fn powers_that_f64_holds_are_exact() {
@@ -96,7 +96,7 @@ mod tests {
             (1e4, 0, 32, 1.0),
             (0.25, 1, 2, 2.0),
             (1.0, 5, 7, 1.0),
-            (2f64.powi(1000), 1, 2, 2f64.powi(-500)),
+            (power_of_two(1000.0), 1, 2, power_of_two(-500.0)),
         ] {
             assert_eq!(inverse_power(base, numerator, denominator), power);
         }

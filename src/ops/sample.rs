@@ -138,6 +138,15 @@ impl Sampler {
 
     /// Draws a token from one row of logits.
     ///
+    /// # Formula
+    /// ```text
+    /// p_i = e^((z_i - max) / temperature) / sum over the kept tokens of the same
+    /// ```
+    /// The token is the one in whose share of \[0, 1) a random number falls, the kept tokens in order of their index.
+    ///
+    /// # Shapes
+    /// `logits` is `[vocabulary]`; the token is an index into it.
+    ///
     /// # Special values
     /// | row | outcome |
     /// |---|---|
@@ -153,6 +162,24 @@ impl Sampler {
     ///
     /// # Errors
     /// The above; [`Error::InvalidArgument`] for more than 2^21 tokens; [`Error::Backend`].
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Source
+    /// Top-p: Holtzman et al., "The curious case of neural text degeneration", 2020. Min-p: Nguyen et al., "Turning up
+    /// the heat", 2024. The generator is Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+    /// 2011.
+    ///
+    /// # Example
+    /// ```
+    /// use evenkeel::{Draw, Error, SamplerConfig};
+    /// let sampler = SamplerConfig::default().temperature(0.0).validate()?;
+    /// assert_eq!(sampler.sample(&[1.0f32, 3.0, 3.0], Draw::default())?.token, 1);
+    /// let refused = sampler.sample(&[1.0f32, f32::NAN], Draw::default());
+    /// assert!(matches!(refused, Err(Error::NonFiniteInput { index: 1, .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn sample<E: Element>(&self, logits: &[E], draw: Draw) -> Result<Sampled> {
         self.distribution(logits, None).map(|distribution| distribution.draw(draw))
     }

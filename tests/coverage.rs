@@ -1,0 +1,92 @@
+//! Nothing is forgotten: each op of the registry has its file in every room, its rows in every table, its page; and
+//! `unsafe` stays where it belongs.
+
+#![forbid(unsafe_code)]
+
+use evenkeel::accuracy;
+use evenkeel::registry::{Backend, Kind, OPS};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn ops_are_in_every_room() {
+    for op in OPS {
+        let name = op.name;
+        let kernel = if op.kind == Kind::Elementwise { "elementwise" } else { name };
+        for path in [
+            format!("src/ops/{name}.rs"),
+            format!("src/cpu/{kernel}.rs"),
+            format!("src/reference/{name}.rs"),
+            format!("tests/{name}.rs"),
+            format!("benches/{name}.rs"),
+        ] {
+            assert!(root().join(&path).is_file(), "{name} has no {path}");
+        }
+    }
+}
+
+#[test]
+fn ops_are_in_every_table() {
+    let manifest = read("Cargo.toml");
+    let fuzz = read("fuzz/fuzz_targets/ops.rs");
+    let apply = read("examples/apply/ops/mod.rs");
+    let digest = read("tests/vectors/digest.tsv");
+    let readme = read("README.md");
+    for op in OPS {
+        let name = op.name;
+        assert!(manifest.contains(&format!("[[bench]]\nname = \"{name}\"")), "Cargo.toml has no bench {name}");
+        assert!(fuzz.contains(&format!("\"{name}\" =>")), "the fuzz target has no {name}");
+        assert!(apply.contains(&format!("\"{name}\"")), "apply has no {name}");
+        assert!(readme.contains(&format!("| `{name}` |")), "README's table has no {name}");
+        for (backend, dtypes) in op.support {
+            assert_eq!(*backend, Backend::Cpu, "{name} is on a backend that has no tests");
+            for dtype in *dtypes {
+                assert!(accuracy::bound(name, *dtype).is_some(), "{name} has no accuracy in {dtype}");
+                assert!(digest.contains(&format!("\n{name} {dtype} ")), "{name} has no digest in {dtype}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ops_have_whole_pages() {
+    for op in OPS {
+        let source = read(&format!("src/ops/{}.rs", op.name));
+        for heading in ["Formula", "Shapes", "Special values", "Accuracy", "Errors", "Panics", "Example"] {
+            assert!(source.contains(&format!("/// # {heading}\n")), "the page of {} has no {heading}", op.name);
+        }
+    }
+}
+
+/// The files of a folder and of those within it.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_of_the_instruction_sets_only() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    assert!(files.len() > 50, "only {} files were found", files.len());
+    for path in files.iter().filter(|path| !path.starts_with(root().join("src/simd"))) {
+        let text = fs::read_to_string(path).unwrap();
+        for form in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"] {
+            assert!(!text.contains(form), "{} has {form}", path.display());
+        }
+    }
+}
