@@ -67,13 +67,12 @@ impl<'a, T> Output<'a, T> {
 
     /// The memory to write, and what turns the count of elements written into a plain slice.
     pub(crate) fn start(self) -> (&'a mut [MaybeUninit<T>], Finish<'a, T>) {
-        let finish = Finish {
-            start: self.memory.as_mut_ptr().cast(),
-            len: self.memory.len(),
-            initialised: self.initialised,
-            lifetime: std::marker::PhantomData,
-        };
-        (self.memory, finish)
+        let (start, len) = (self.memory.as_mut_ptr(), self.memory.len());
+        // SAFETY: the borrow is handed on whole. Both ends come from this one pointer, so that using the second one
+        // later is not using what the first took over.
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        let lifetime = std::marker::PhantomData;
+        (memory, Finish { start: start.cast(), len, initialised: self.initialised, lifetime })
     }
 }
 

@@ -6,6 +6,7 @@ use super::slice::{Span, block, fold};
 use super::storage::Storage;
 use crate::element::Element;
 use half::{bf16, f16};
+use std::fmt::Display;
 use std::mem::MaybeUninit;
 
 /// Runs the kernel on every instruction set that this machine has.
@@ -45,7 +46,7 @@ fn turned(by: usize) -> [f32; 16] {
     std::array::from_fn(|i| EDGES[(i + by) % 16])
 }
 
-fn same(got: f64, expected: f64, what: &str) {
+fn same(got: f64, expected: f64, what: impl Display) {
     let equal = got.to_bits() == expected.to_bits() || (got.is_nan() && expected.is_nan());
     assert!(equal, "{what}: got {got:e}, expected {expected:e}");
 }
@@ -64,8 +65,8 @@ impl Kernel for FloatRules {
             let check = |v: I::F32, what: &str, f: &dyn Fn(f32, f32, f32) -> f32| {
                 let got = isa.array_f32(v);
                 for i in 0..16 {
-                    let text = format!("{what} of {:e}, {:e}, {:e}", a[i], b[i], c[i]);
-                    same(got[i].into(), f(a[i], b[i], c[i]).into(), &text);
+                    let text = format_args!("{what} of {:e}, {:e}, {:e}", a[i], b[i], c[i]);
+                    same(got[i].into(), f(a[i], b[i], c[i]).into(), text);
                 }
             };
             check(va + vb, "f32 sum", &|a, b, _| a + b);
@@ -88,8 +89,8 @@ impl Kernel for FloatRules {
             let check = |v: I::F64, what: &str, f: &dyn Fn(f64, f64, f64) -> f64| {
                 let got = isa.array_f64(v);
                 for i in 0..16 {
-                    let text = format!("{what} of {:e}, {:e}, {:e}", a[i], b[i], c[i]);
-                    same(got[i], f(a[i].into(), b[i].into(), c[i].into()), &text);
+                    let text = format_args!("{what} of {:e}, {:e}, {:e}", a[i], b[i], c[i]);
+                    same(got[i], f(a[i].into(), b[i].into(), c[i].into()), text);
                 }
             };
             check(wa, "widened", &|a, _, _| a);
