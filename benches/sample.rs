@@ -3,9 +3,9 @@
 
 mod support;
 
-use criterion::Criterion;
-use evenkeel::{Draw, Rows, SamplerConfig, reference};
-use support::{Race, SHAPES, Timed, numbers};
+use criterion::{Criterion, Throughput};
+use evenkeel::{Draw, Element, Rows, SamplerConfig, reference};
+use support::{SHAPES, Timed, numbers};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let configs = [
@@ -22,8 +22,10 @@ fn bench<E: Timed>(c: &mut Criterion) {
             let input = Rows::new(&logits, rows, cols).unwrap();
             let drawn = sampler.sample_rows(input, None, &draws).unwrap().remove(0).unwrap();
             assert!(reference::sample(&logits[..cols], &config).unwrap().tokens.contains(&drawn.token));
-            Race::new::<E>(c, &format!("sample/{name}"), (rows, cols))
-                .slices(|| sampler.sample_rows(input, None, &draws));
+            let mut group = c.benchmark_group(format!("sample/{name}/{}/{rows}x{cols}", <E as Element>::DTYPE));
+            group.throughput(Throughput::Elements((rows * cols) as u64));
+            group.bench_function("slices", |b| b.iter(|| sampler.sample_rows(input, None, &draws).unwrap()));
+            group.finish();
         }
     }
 }

@@ -88,3 +88,8 @@ pub use ops::silu::{silu, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
+
+/// The examples of the README, which are tested as those of the pages are.
+#[cfg(all(doctest, feature = "candle"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,12 +5,14 @@
 
 #![allow(dead_code)] // each benchmark uses its part
 
+#[path = "../../tests/support/ulp.rs"]
+mod ulp;
+
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use evenkeel::Element;
-use evenkeel::accuracy::{self, Of};
-use evenkeel::reference::Real;
+use evenkeel::accuracy::{self, Bound, Of};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -48,47 +50,63 @@ pub fn tensor<E: Timed>(data: &[E], shape: impl Into<Shape>) -> Tensor {
 }
 
 /// The contenders for one op, storage type and shape.
-pub struct Race<'c> {
+pub struct Race<'c, E: Element> {
     group: BenchmarkGroup<'c, WallTime>,
+    op: &'static str,
+    bound: &'static Bound,
+    /// The results of the first row, or of as many rows as are wanted.
+    exact: Vec<E::Exact>,
 }
 
-impl<'c> Race<'c> {
+impl<'c, E: Element> Race<'c, E> {
     /// Starts with a copy of as many elements.
-    pub fn new<E: Element>(c: &'c mut Criterion, op: &str, (rows, cols): (usize, usize)) -> Self {
+    pub fn new(c: &'c mut Criterion, op: &'static str, (rows, cols): (usize, usize), exact: Vec<E::Exact>) -> Self {
         let mut group = c.benchmark_group(format!("{op}/{}/{rows}x{cols}", E::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));
         let source = numbers::<E>(rows * cols);
         let mut copy = source.clone();
         group.bench_function("copy", |b| b.iter(|| copy.copy_from_slice(black_box(&source))));
-        Race { group }
+        Race { group, op, bound: accuracy::bound(op, E::DTYPE).unwrap(), exact }
     }
 
-    /// Times a call on slices.
-    pub fn slices<T>(&mut self, mut run: impl FnMut() -> T) -> &mut Self {
-        self.group.bench_function("slices", |b| b.iter(&mut run));
+    /// Times a call that writes to a slice, whose first results it checks.
+    pub fn slices(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) -> &mut Self {
+        run(y).unwrap();
+        let worst = self.largest_error(y);
+        assert!(worst <= self.bound.ulps, "{} in {} is {worst} ULP off", self.op, self.bound.dtype);
+        self.group.bench_function("slices", |b| b.iter(|| run(y)));
         self
     }
 
-    /// Times Evenkeel's function of tensors and then candle's, which both allocate what they return.
-    pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>) {
+    /// Says how far Evenkeel's function of tensors and candle's are off, and times both. Both allocate what they
+    /// return.
+    pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>)
+    where
+        E: WithDType,
+    {
+        let error = |xs: Tensor| self.largest_error(&xs.flatten_all().and_then(|xs| xs.to_vec1::<E>()).unwrap());
+        let (op, dtype) = (self.op, self.bound.dtype);
+        println!("{op} in {dtype}: largest error of drop-in {:.3} ULP", error(ours().unwrap()));
+        match theirs() {
+            Ok(xs) => println!("{op} in {dtype}: largest error of candle {:.3} ULP", error(xs)),
+            Err(refused) => {
+                println!("{op} in {dtype}: candle has none: {}", refused.to_string().lines().next().unwrap_or(""))
+            }
+        }
         self.group.bench_function("drop-in", |b| b.iter(|| ours().unwrap()));
-        self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
+        if theirs().is_ok() {
+            self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
+        }
     }
-}
 
-/// Fails unless every value is as near to the exact one, from the reference, as the accuracy table says.
-pub fn check<E: Element>(op: &str, got: &[E], exact: impl IntoIterator<Item = impl Real>) {
-    let bound = accuracy::bound(op, E::DTYPE).unwrap();
-    for (i, (got, exact)) in got.iter().zip(exact).enumerate() {
-        let exact = exact.to_f64();
-        let scale = match bound.of {
-            Of::Result => exact.abs().max(E::LIMITS.min_normal),
-            // The terms of sums of these numbers are less than 16.
-            Of::LargestTerm => 16.0,
+    /// In ULPs of each result, or, where a result may cancel to less than what it is made of, of the largest one.
+    fn largest_error(&self, got: &[E]) -> f64 {
+        let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
+        let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.of {
+            Of::Result => ulp::error(got, exact),
+            Of::LargestTerm => ulp::error_at(got, exact, largest),
         };
-        // An exact result in f64 is half an ULP off itself.
-        let error = (got.widen() - exact).abs() / (scale * E::LIMITS.epsilon);
-        assert!(error <= bound.ulps + 0.5, "{op} in {}: element {i} is {:e}, not {exact:e}", E::DTYPE, got.widen());
+        got.iter().zip(&self.exact).map(error).fold(0.0, f64::max)
     }
 }
 
