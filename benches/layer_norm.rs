@@ -6,21 +6,23 @@ use criterion::Criterion;
 use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_into, reference};
 use support::{Race, SHAPES, Timed, numbers, tensor};
 
+const EPS: f32 = 1e-5;
+
 fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {
         let x = numbers::<E>(rows * cols);
         let (weight, bias) = (numbers::<E>(cols), numbers::<E>(cols));
-        let options = LayerNorm::default().weight(&weight).bias(&bias).eps(1e-5);
+        let options = LayerNorm::default().weight(&weight).bias(&bias).eps(EPS.into());
         let mut y = x.clone();
         let input = Rows::new(&x, rows, cols).unwrap();
         let wide = |v: &[E]| v.iter().map(|v| v.widen()).collect::<Vec<f64>>();
-        let exact = reference::layer_norm(&x[..cols], Some(&wide(&weight)), Some(&wide(&bias)), 1e-5);
+        let exact = reference::layer_norm(&x[..cols], Some(&wide(&weight)), Some(&wide(&bias)), EPS.into());
         let (xs, alpha, beta) = (tensor(&x, (rows, cols)), tensor(&weight, cols), tensor(&bias, cols));
         Race::<E>::new(c, "layer_norm", (rows, cols), exact)
             .slices(&mut y, |y| layer_norm_into(input, RowsMut::new(y, rows, cols)?, &options).map(drop))
             .tensors(
-                || evenkeel::candle::ops::layer_norm(&xs, &alpha, &beta, 1e-5),
-                || candle_nn::ops::layer_norm(&xs, &alpha, &beta, 1e-5),
+                || evenkeel::candle::ops::layer_norm(&xs, &alpha, &beta, EPS),
+                || candle_nn::ops::layer_norm(&xs, &alpha, &beta, EPS),
             );
     }
 }

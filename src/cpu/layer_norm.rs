@@ -5,7 +5,7 @@ use super::moments::Moments;
 use super::rms_norm::{RUN, load_run};
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{Float, Isa, Span, Written};
+use crate::simd::{Ahead, Float, Isa, LANES, Span, Written};
 
 #[derive(Clone, Copy)]
 pub struct LayerNorm<'a> {
@@ -19,6 +19,7 @@ impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
     fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let moments = Moments::layer(isa, span.source(), self.eps);
         moments.count(&mut met.counts);
+        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
         let (mut weights, mut biases) = ([1.0; RUN], [0.0; RUN]);
         let mut written = Written::default();
         let mut rest = span;
@@ -35,6 +36,8 @@ impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
                         isa,
                         #[inline(always)]
                         |i, v| {
+                            next.block(start / LANES + i);
+                            next_to.block(start / LANES + i);
                             let n = moments.normalise::<I, E, true>(isa, v);
                             n.mul_add(block_of(isa, &weights, i), block_of(isa, &biases, i))
                         },

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::ops::rms_norm::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Isa, Span, Work, Written, block};
+use crate::simd::{self, Ahead, Isa, LANES, Span, Work, Written, block};
 
 #[derive(Clone, Copy)]
 pub struct RmsNorm<'a> {
@@ -35,6 +35,7 @@ impl RmsNorm<'_> {
     fn write<I: Isa, E: Element>(&self, isa: I, x: Option<&[E]>, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let moments = Moments::rms(isa, x.unwrap_or_else(|| span.source()), self.eps);
         moments.count(&mut met.counts);
+        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
         let mut weights = [1.0; RUN];
         let offset = isa.f64(self.weight_offset);
         let mut written = Written::default();
@@ -56,7 +57,11 @@ impl RmsNorm<'_> {
                 None => run.map_wide(
                     isa,
                     #[inline(always)]
-                    |i, v| f.eval::<E>(i, v),
+                    |i, v| {
+                        next.block(start / LANES + i);
+                        next_to.block(start / LANES + i);
+                        f.eval::<E>(i, v)
+                    },
                 ),
             };
             written = written + run.into();
