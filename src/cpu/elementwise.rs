@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::math::exp::{exp, exp_below_one, exp_parts};
 use crate::math::exp_pair;
 use crate::math::log::log;
+use crate::math::sigmoid_pair;
 use crate::math::wide::{Wide, fast_two_sum};
 use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Select, Span, Work, Written};
 use std::mem::MaybeUninit;
@@ -63,6 +64,13 @@ impl Function for Log {
 }
 
 impl Function for Sigmoid {
+    const HAS_PAIR: bool = true;
+
+    #[inline(always)]
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+        sigmoid_pair::sigmoid(isa, x)
+    }
+
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
         sigmoid::<I, E>(isa, x)
@@ -70,6 +78,13 @@ impl Function for Sigmoid {
 }
 
 impl Function for Silu {
+    const HAS_PAIR: bool = true;
+
+    #[inline(always)]
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+        sigmoid_pair::silu(isa, x)
+    }
+
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
         let s = sigmoid::<I, E>(isa, x);

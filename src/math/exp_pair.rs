@@ -11,13 +11,20 @@ use crate::simd::{Float, Int, Isa};
 /// (e^r - 1 - r) / r^2 on |r| <= ln2/16, the first coefficient held at 1/2; error 2^-39.5.
 const POLY: [f32; 4] = [0.5, f32::from_bits(0x3e2a_aaab), f32::from_bits(0x3d2a_ad29), f32::from_bits(0x3c08_8b14)];
 /// Bounds the error of hi + lo, relative to the power of two.
-const UNCERTAINTY: f32 = 2.9e-10;
+pub const UNCERTAINTY: f32 = 2.9e-10;
 /// Beyond this the result may be subnormal or infinite.
-const LARGEST: f32 = 75.0;
+pub const LARGEST: f32 = 75.0;
 
-/// e^x rounded to f32, and for which lanes that is certainly the correct rounding.
+/// An exponential as two f32, and the power of two that its error is relative to.
+pub struct Pair<I: Isa> {
+    pub hi: I::F32,
+    pub lo: I::F32,
+    power: I::F32,
+}
+
+/// e^x to within [`UNCERTAINTY`] for |x| below [`LARGEST`].
 #[inline(always)]
-pub fn exp<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
     let n = j - isa.f32(SHIFTER);
     let near = n.mul_add(isa.f32(-STEP_HI), x);
@@ -31,9 +38,21 @@ pub fn exp<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
     let power = isa.lookup(table(isa, true), j.to_bits());
     let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<20>());
     let hi = s.mul_add(r, s);
-    let lo = s.mul_add(v, s.mul_add(r, s - hi));
-    let above = hi + s.mul_add(isa.f32(UNCERTAINTY), lo);
-    let below = hi + s.mul_add(isa.f32(-UNCERTAINTY), lo);
-    let certain = above.eq(below) & (x.abs()).lt(isa.f32(LARGEST));
-    (above, certain)
+    Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
+}
+
+/// e^x rounded to f32, and for which lanes that is certainly the correct rounding.
+#[inline(always)]
+pub fn exp<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+    let e = exp_pair(isa, x);
+    let (y, certain) = round(isa, e.hi, e.lo, e.power, UNCERTAINTY);
+    (y, certain & x.abs().lt(isa.f32(LARGEST)))
+}
+
+/// hi + lo rounded to f32, and whether `uncertainty * scale` to either side is rounded the same.
+#[inline(always)]
+pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty: f32) -> (I::F32, I::M32) {
+    let above = hi + scale.mul_add(isa.f32(uncertainty), lo);
+    let below = hi + scale.mul_add(isa.f32(-uncertainty), lo);
+    (above, above.eq(below))
 }

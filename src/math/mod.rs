@@ -10,6 +10,7 @@ pub(crate) mod exp_pair;
 pub(crate) mod log;
 pub(crate) mod philox;
 pub(crate) mod power;
+pub(crate) mod sigmoid_pair;
 pub(crate) mod softmax_exp;
 pub mod sum;
 pub(crate) mod tanh;
