@@ -87,6 +87,12 @@ impl Floats<'_> {
         each_type!(self, values => values.get(index).map(|v| v.widen()))
     }
 
+    /// The `index`th block of the values in a range, 0 behind its end.
+    #[inline(always)]
+    pub(crate) fn block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F64 {
+        each_type!(self, values => Storage::load_wide(isa, &block(&values[range], index, Element::ZERO)))
+    }
+
     /// Copies a range into the first elements of `to`.
     #[inline(always)]
     pub(crate) fn read<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {

@@ -5,7 +5,8 @@ use super::scratch::{self, room};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::trig::sin_cos;
-use crate::simd::{Float, Isa, LANES, Span, Written, block};
+use crate::simd::{Float, Isa, Span, Written};
+use std::ops::Range;
 
 /// Which row of the table a row of the tensor takes.
 #[derive(Clone, Copy, Debug)]
@@ -38,55 +39,69 @@ pub struct Rope<'a> {
 impl<E: Element> LaneKernel<E> for Rope<'_> {
     #[inline(always)]
     fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, _: &mut Met) -> Written {
+        let half = span.len() / 2;
+        let at = self.layout.table_row(index) * half;
+        let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half };
+        if self.interleaved {
+            return rotate.neighbours(span);
+        }
+        let (first, second) = span.split_at(half);
+        let [first, second] = Span::map_wide_both(
+            [first, second],
+            isa,
+            #[inline(always)]
+            |i, a, b| rotate.block(i, a, b),
+        );
+        Written::from(first) + second.into()
+    }
+}
+
+/// The rotations of one row.
+struct Rotate<'a, I> {
+    isa: I,
+    cos: Floats<'a>,
+    sin: Floats<'a>,
+    range: Range<usize>,
+}
+
+impl<I: Isa> Rotate<'_, I> {
+    /// (a cos - b sin, a sin + b cos)
+    #[inline(always)]
+    fn block(&self, i: usize, a: I::F64, b: I::F64) -> (I::F64, I::F64) {
+        let cos = self.cos.block(self.isa, self.range.clone(), i);
+        let sin = self.sin.block(self.isa, self.range.clone(), i);
+        (a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos))
+    }
+
+    /// Pairs of neighbours, which are brought apart and together again.
+    #[inline(always)]
+    fn neighbours<E: Element>(&self, span: Span<'_, E, E>) -> Written {
+        let half = span.len() / 2;
         scratch::with(
             #[inline(always)]
             |scratch| {
-                let half = span.len() / 2;
-                let at = self.layout.table_row(index) * half;
-                let (table, values) =
-                    (room(&mut scratch.logits.f64s, 2 * half), room(&mut scratch.made.f64s, 4 * half));
-                let (cos, sin) = table.split_at_mut(half);
-                self.cos.read(isa, at..at + half, cos);
-                self.sin.read(isa, at..at + half, sin);
-                let (row, pairs) = values.split_at_mut(2 * half);
+                let (row, pairs) = room(&mut scratch.made.f64s, 4 * half).split_at_mut(2 * half);
                 Span::in_place(&mut *row).map_from_wide(
-                    isa,
+                    self.isa,
                     span.source(),
                     #[inline(always)]
                     |_, v| v,
                 );
-                if !self.interleaved {
-                    let (a, b) = row.split_at(half);
-                    let (first, second) = span.split_at(half);
-                    return Written::from(first.map_from_wide(
-                        isa,
-                        a,
-                        #[inline(always)]
-                        |i, a| first_of(isa, a, load(isa, b, i), load(isa, cos, i), load(isa, sin, i)),
-                    )) + second
-                        .map_from_wide(
-                            isa,
-                            b,
-                            #[inline(always)]
-                            |i, b| second_of(load(isa, a, i), b, load(isa, cos, i), load(isa, sin, i)),
-                        )
-                        .into();
-                }
                 let (a, b) = pairs.split_at_mut(half);
                 for i in 0..half {
                     (a[i], b[i]) = (row[2 * i], row[2 * i + 1]);
                 }
-                for i in (0..half).step_by(LANES) {
-                    let (x, y) = (load(isa, a, i / LANES), load(isa, b, i / LANES));
-                    let (c, s) = (load(isa, cos, i / LANES), load(isa, sin, i / LANES));
-                    let first = isa.array_f64(first_of(isa, x, y, c, s));
-                    let second = isa.array_f64(second_of(x, y, c, s));
-                    for j in i..half.min(i + LANES) {
-                        (row[2 * j], row[2 * j + 1]) = (first[j - i], second[j - i]);
-                    }
+                Span::map_wide_both(
+                    [Span::in_place(&mut *a), Span::in_place(&mut *b)],
+                    self.isa,
+                    #[inline(always)]
+                    |i, a, b| self.block(i, a, b),
+                );
+                for i in 0..half {
+                    (row[2 * i], row[2 * i + 1]) = (a[i], b[i]);
                 }
                 span.map_from_wide(
-                    isa,
+                    self.isa,
                     row,
                     #[inline(always)]
                     |_, v| v,
@@ -95,23 +110,6 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
             },
         )
     }
-}
-
-#[inline(always)]
-fn load<I: Isa>(isa: I, values: &[f64], i: usize) -> I::F64 {
-    isa.load_f64(&block(values, i, 0.0))
-}
-
-/// a cos - b sin
-#[inline(always)]
-fn first_of<I: Isa>(isa: I, a: I::F64, b: I::F64, cos: I::F64, sin: I::F64) -> I::F64 {
-    a.mul_add(cos, isa.f64(0.0) - b * sin)
-}
-
-/// a sin + b cos
-#[inline(always)]
-fn second_of<F: Float>(a: F, b: F, cos: F, sin: F) -> F {
-    a.mul_add(sin, b * cos)
 }
 
 /// Cosine and sine of position * frequency, `[positions, half]` each.

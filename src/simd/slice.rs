@@ -163,6 +163,50 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
+    /// Two spans of equal length, block by block in f64: `f` makes of both sources what both destinations hold.
+    #[inline(always)]
+    pub fn map_wide_both<I: Isa>(
+        spans: [Self; 2],
+        isa: I,
+        f: impl Fn(usize, I::F64, I::F64) -> (I::F64, I::F64),
+    ) -> [&'a mut [D]; 2] {
+        let [a, b] = &spans;
+        assert_eq!(a.len, b.len);
+        let (whole, rest) = (a.len / LANES, a.len % LANES);
+        let mut from_buffers = [[MaybeUninit::<S>::uninit(); LANES]; 2];
+        let mut to_buffers = [[MaybeUninit::<D>::uninit(); LANES]; 2];
+        if rest > 0 {
+            from_buffers = [a, b].map(|span| {
+                let from = &span.source()[LANES * whole..];
+                padded(from, from[0]).map(MaybeUninit::new)
+            });
+        }
+        for i in 0..whole + usize::from(rest > 0) {
+            let at = if i < whole {
+                // SAFETY: sixteen elements from 16 * i on are inside both ends of both spans.
+                [a, b].map(|span| unsafe { (span.source.add(LANES * i), span.to.add(LANES * i)) })
+            } else {
+                let [from_a, from_b] = from_buffers.each_ref().map(|buffer| buffer.as_ptr().cast::<S>());
+                let [to_a, to_b] = to_buffers.each_mut().map(|buffer| buffer.as_mut_ptr());
+                [(from_a, to_a), (from_b, to_b)]
+            };
+            // SAFETY: sixteen values are there, in the sources or in the buffers just filled.
+            let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
+            let (x, y) = f(i, S::load_wide(isa, x), S::load_wide(isa, y));
+            // SAFETY: there is room for sixteen, and no reference to the sources is left.
+            D::store_wide(isa, x, unsafe { &mut *at[0].1.cast() });
+            // SAFETY: as above; the spans do not overlap.
+            D::store_wide(isa, y, unsafe { &mut *at[1].1.cast() });
+        }
+        for (span, buffer) in spans.iter().zip(&to_buffers) {
+            for (i, value) in buffer[..rest].iter().enumerate() {
+                // SAFETY: inside the destination.
+                unsafe { *span.to.add(LANES * whole + i) = *value };
+            }
+        }
+        spans.map(Span::written)
+    }
+
     /// Loads, computes and stores block by block; the last, shorter one goes through buffers, in which a value that is
     /// there stands for those that are missing. The body is compiled once: kernels are long.
     #[inline(always)]
