@@ -15,7 +15,7 @@ use crate::math::sum::unit_bits;
 use crate::ops::sample::{Distribution, SamplerConfig};
 use crate::report::Counts;
 use crate::rows::Rows;
-use crate::simd::{self, Float, Isa, Kernel, LANES, Work, fold};
+use crate::simd::{self, Float, Isa, Kernel, LANES, Span, Work, block, fold};
 use std::cmp::Ordering;
 
 const OP: &str = "sample";
@@ -83,6 +83,39 @@ where
     }
 }
 
+/// Tokens in order of their index, and their logits.
+#[derive(Default)]
+struct Kept {
+    tokens: Vec<u32>,
+    logits: Vec<f64>,
+}
+
+impl Kept {
+    fn push(&mut self, Candidate { logit, token }: Candidate) {
+        self.tokens.push(token);
+        self.logits.push(logit);
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = Candidate> {
+        self.logits.iter().zip(&self.tokens).map(|(&logit, &token)| Candidate { logit, token })
+    }
+
+    /// Keeps those whose mass, and which themselves, are such; the masses with them.
+    fn retain(&mut self, masses: &mut Vec<u64>, such: impl Fn(Candidate, u64) -> bool) {
+        let mut kept = 0;
+        for i in 0..self.tokens.len() {
+            let (c, mass) = (Candidate { logit: self.logits[i], token: self.tokens[i] }, masses[i]);
+            if such(c, mass) {
+                (self.logits[kept], self.tokens[kept], masses[kept]) = (c.logit, c.token, mass);
+                kept += 1;
+            }
+        }
+        self.logits.truncate(kept);
+        self.tokens.truncate(kept);
+        masses.truncate(kept);
+    }
+}
+
 /// A token and its logit.
 #[derive(Clone, Copy)]
 struct Candidate {
@@ -120,9 +153,9 @@ fn distribution<I: Isa, E: Element>(
             }
             Row::Infinite(live) => {
                 counts.infinite += 1;
-                let infinite = live.candidates(x, |z| z == f64::INFINITY);
+                let infinite = live.such(x, |z| z == f64::INFINITY).tokens;
                 let log_count = log_scalar(isa, infinite.len() as f64).0;
-                Ok(Distribution::uniform(x.len(), infinite.iter().map(|c| c.token).collect(), log_count))
+                Ok(Distribution::uniform(x.len(), infinite, log_count))
             }
             Row::Live(live) if config.temperature == 0.0 => {
                 let token = live.find(x, |z| z == live.max) as u32;
@@ -131,7 +164,8 @@ fn distribution<I: Isa, E: Element>(
             Row::Live(live) => {
                 let kept = match config.top_k {
                     Some(k) if k < live.columns.len() => live.top_k(isa, x, k),
-                    _ => live.candidates(x, |z| z > f64::NEG_INFINITY),
+                    _ if live.min > f64::NEG_INFINITY => live.all(isa, x),
+                    _ => live.such(x, |z| z > f64::NEG_INFINITY),
                 };
                 let (max, min, buffer) = (live.max, live.min, &mut scratch.made.f64s);
                 Ok(isa.outline(Filter { config, vocabulary: x.len(), max, min, kept, buffer }))
@@ -146,7 +180,7 @@ struct Filter<'a> {
     vocabulary: usize,
     max: f64,
     min: f64,
-    kept: Vec<Candidate>,
+    kept: Kept,
     buffer: &'a mut Vec<f64>,
 }
 
@@ -162,24 +196,23 @@ impl Kernel for Filter<'_> {
 #[inline(always)]
 fn filtered<I: Isa>(isa: I, Filter { config, vocabulary, max, min, mut kept, buffer }: Filter<'_>) -> Distribution {
     let scale = Scale { max, temperature: config.temperature, bits: unit_bits(vocabulary) };
-    let mut masses = scale.masses(isa, &kept);
+    let distances = scale.distances(isa, &kept.logits);
+    let mut masses = scale.masses(isa, &distances);
+    let all = kept.tokens.len();
     if let Some(p) = config.top_p.filter(|&p| p < 1.0) {
         let needed = ceil_of_product(p, masses.iter().sum());
         scale.cut(min, needed, &mut kept, &mut masses);
     }
     if let Some(p) = config.min_p {
         let least = ceil_of_product(p, 1 << scale.bits);
-        let mut keep = masses.iter().map(|&mass| mass >= least);
-        kept.retain(|_| keep.next().unwrap_or(false));
-        masses.retain(|&mass| mass >= least);
+        kept.retain(&mut masses, |_, mass| mass >= least);
     }
-    let distances: Vec<f64> = kept.iter().map(|c| scale.distance(c.logit)).collect();
+    let distances = if kept.tokens.len() < all { scale.distances(isa, &kept.logits) } else { distances };
     buffer.clear();
-    buffer.resize(kept.len(), 0.0);
+    buffer.resize(distances.len(), 0.0);
     exp_f64(isa, &distances, 0.0, buffer);
     let log_sum = Exps::F64 { values: buffer }.log_sum(isa);
-    let tokens = kept.iter().map(|c| c.token).collect();
-    Distribution::new(vocabulary, tokens, masses, distances, log_sum)
+    Distribution::new(vocabulary, kept.tokens, masses, distances, log_sum)
 }
 
 /// How logits become masses.
@@ -192,25 +225,32 @@ struct Scale {
 }
 
 impl Scale {
-    /// (logit - max) / temperature: at most 0.
+    /// (logit - max) / temperature of each: at most 0.
     #[inline(always)]
-    fn distance(self, logit: f64) -> f64 {
-        (logit - self.max) / self.temperature
+    fn distances<I: Isa>(self, isa: I, logits: &[f64]) -> Vec<f64> {
+        let (max, temperature) = (isa.f64(self.max), isa.f64(self.temperature));
+        let mut distances = logits.to_vec();
+        Span::in_place(&mut distances[..]).map_wide(
+            isa,
+            #[inline(always)]
+            |_, z| (z - max) / temperature,
+        );
+        distances
     }
 
     #[inline(always)]
-    fn masses<I: Isa>(self, isa: I, candidates: &[Candidate]) -> Vec<u64> {
+    fn masses<I: Isa>(self, isa: I, distances: &[f64]) -> Vec<u64> {
+        /// Adding it rounds to an integer, which is then in the low bits.
+        const SHIFTER: f64 = (1u64 << 52) as f64;
         let exp = PairExp::new(isa);
-        let one = (1u64 << self.bits) as f64;
-        let mut masses = Vec::with_capacity(candidates.len());
-        for candidates in candidates.chunks(LANES) {
-            let mut distances = [0.0; LANES];
-            for (d, c) in distances.iter_mut().zip(candidates) {
-                *d = self.distance(c.logit);
-            }
-            let e = isa.array_f32(exp.exp(isa.load_f64(&distances)));
-            masses.extend(e[..candidates.len()].iter().map(|&e| (f64::from(e) * one).round_ties_even() as u64));
+        let (one, shifter) = (isa.f64((1u64 << self.bits) as f64), isa.f64(SHIFTER));
+        let mut masses = Vec::with_capacity(distances.len().next_multiple_of(LANES));
+        for i in 0..distances.len().div_ceil(LANES) {
+            let e = exp.exp(isa.load_f64(&block(distances, i, 0.0)));
+            let mass = (isa.widen(e) * one + shifter).to_bits() - shifter.to_bits();
+            masses.extend(isa.array_f64(I::F64::from_bits(mass)).map(f64::to_bits));
         }
+        masses.truncate(distances.len());
         masses
     }
 
@@ -218,16 +258,16 @@ impl Scale {
     ///
     /// They are put in buckets by logit, the masses of whole buckets are added, and only the bucket in which the
     /// prefix ends is sorted.
-    fn cut(self, min: f64, needed: u64, kept: &mut Vec<Candidate>, masses: &mut Vec<u64>) {
+    fn cut(self, min: f64, needed: u64, kept: &mut Kept, masses: &mut Vec<u64>) {
         const BUCKETS: usize = 2048;
         /// Tokens this far below the best weigh nothing.
         const DEEPEST: f64 = 33.0;
         let range = (self.max - min).min(DEEPEST * self.temperature);
         let buckets_a_unit = BUCKETS as f64 / range;
         // Not decreasing with the distance, whatever rounds on the way; NaN, of a range of 0, goes to the first.
-        let bucket = |c: &Candidate| (((self.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
+        let bucket = |c: Candidate| (((self.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
         let mut sums = [0u64; BUCKETS];
-        for (c, mass) in kept.iter().zip(masses.iter()) {
+        for (c, mass) in kept.candidates().zip(masses.iter()) {
             sums[bucket(c)] += mass;
         }
         let mut reached = 0;
@@ -237,7 +277,7 @@ impl Scale {
             last += 1;
         }
         let mut crossing: Vec<(Candidate, u64)> =
-            kept.iter().zip(masses.iter()).filter(|(c, _)| bucket(c) == last).map(|(c, m)| (*c, *m)).collect();
+            kept.candidates().zip(masses.iter().copied()).filter(|(c, _)| bucket(*c) == last).collect();
         crossing.sort_unstable_by(|a, b| Candidate::order(&a.0, &b.0));
         let mut worst = None;
         for (c, mass) in crossing {
@@ -247,12 +287,10 @@ impl Scale {
             reached += mass;
             worst = Some(c);
         }
-        let keep = |c: &Candidate| {
-            bucket(c) < last || worst.is_some_and(|w| bucket(c) == last && Candidate::order(c, &w) != Ordering::Greater)
-        };
-        let mut flags = kept.iter().map(keep);
-        masses.retain(|_| flags.next().unwrap_or(false));
-        kept.retain(keep);
+        kept.retain(masses, |c, _| {
+            bucket(c) < last
+                || worst.is_some_and(|w| bucket(c) == last && Candidate::order(&c, &w) != Ordering::Greater)
+        });
     }
 }
 
@@ -288,20 +326,36 @@ impl Live<'_> {
         self.columns.start + found.unwrap_or(0)
     }
 
-    /// All tokens whose logits are such, in order of their indices.
     #[inline(always)]
-    fn candidates<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool) -> Vec<Candidate> {
-        (0..self.columns.len())
-            .map(|i| Candidate { logit: self.logit(x, i), token: (self.columns.start + i) as u32 })
-            .filter(|c| such(c.logit))
-            .collect()
+    fn candidate<E: Element>(&self, x: &[E], i: usize) -> Candidate {
+        Candidate { logit: self.logit(x, i), token: (self.columns.start + i) as u32 }
+    }
+
+    /// The tokens whose logits are such.
+    #[inline(always)]
+    fn such<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool) -> Kept {
+        let mut kept = Kept::default();
+        (0..self.columns.len()).map(|i| self.candidate(x, i)).filter(|c| such(c.logit)).for_each(|c| kept.push(c));
+        kept
+    }
+
+    /// All tokens.
+    #[inline(always)]
+    fn all<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Kept {
+        let mut logits = vec![0.0; self.columns.len()];
+        match self.logits {
+            Logits::Direct => widen(isa, &x[self.columns.clone()], &mut logits),
+            Logits::F32(z) => widen(isa, z, &mut logits),
+            Logits::F64(z) => logits.copy_from_slice(z),
+        }
+        Kept { tokens: (self.columns.start as u32..self.columns.end as u32).collect(), logits }
     }
 
     /// The k first tokens in order, k below the number of columns, by index.
     ///
     /// The k-th largest of the maxima of blocks is a bound that at least k tokens reach; few others do.
     #[inline(always)]
-    fn top_k<I: Isa, E: Element>(&self, isa: I, x: &[E], k: usize) -> Vec<Candidate> {
+    fn top_k<I: Isa, E: Element>(&self, isa: I, x: &[E], k: usize) -> Kept {
         let count = self.columns.len();
         let maxima = match self.logits {
             Logits::Direct => block_maxima(isa, &x[self.columns.clone()]),
@@ -313,13 +367,23 @@ impl Live<'_> {
         for (b, max) in maxima.into_iter().enumerate() {
             if max >= bound {
                 let range = b * BLOCK..count.min((b + 1) * BLOCK);
-                found.extend(
-                    range.map(|i| Candidate { logit: self.logit(x, i), token: (self.columns.start + i) as u32 }),
-                );
+                found.extend(range.map(|i| self.candidate(x, i)));
             }
         }
-        first_in_order(found, bound, k)
+        let mut kept = Kept::default();
+        first_in_order(found, bound, k).into_iter().for_each(|c| kept.push(c));
+        kept
     }
+}
+
+#[inline(always)]
+fn widen<I: Isa, E: Element>(isa: I, x: &[E], to: &mut [f64]) {
+    Span::in_place(to).map_from_wide(
+        isa,
+        x,
+        #[inline(always)]
+        |_, z| z,
+    );
 }
 
 /// The k-th largest, or -inf if there are fewer.
