@@ -1,6 +1,6 @@
 //! Instruction sets, and all `unsafe` code of the CPU.
 //!
-//! Kernels are written once, over blocks of sixteen lanes ([`Isa`]), and are safe code: a block type can only be made
+//! Kernels are written once, over blocks of sixteen lanes (`Isa`), and are safe code: a block type can only be made
 //! through an instruction-set token, and a token only where the CPU has the instructions. Sixteen is the block on
 //! every machine (one AVX-512 register, two AVX2 registers, an array), so lane order, tails and sums are the same
 //! everywhere by construction.
