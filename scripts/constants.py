@@ -5,7 +5,7 @@ Run `python3 scripts/constants.py` (needs mpmath); paste what it prints where th
 are minimax fits by Remez exchange; those used with a pinned leading coefficient say so.
 """
 import struct
-from mpmath import mp, mpf, log, exp, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt
+from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt
 
 mp.prec = 400
 LN2 = log(mpf(2))
@@ -173,6 +173,80 @@ def reference():
     mp.prec = 400
 
 
+def bits64(x):
+    return f"{struct.unpack('<Q', struct.pack('<d', float(x)))[0]:#018x}"
+
+
+def split64(x):
+    """x as two f64."""
+    return bits64(x), bits64(x - mpf(float(x)))
+
+
+def chebyshev(f, lo, hi, terms, centre):
+    """Coefficients in powers of x - centre of the polynomial through f at Chebyshev's points."""
+    half, middle = (hi - lo) / 2, (hi + lo) / 2
+    nodes = [cos(pi * (2 * i + 1) / (2 * terms)) for i in range(terms)]
+    values = [f(middle + half * x) for x in nodes]
+    c = [2 * sum(v * cos(pi * j * (2 * i + 1) / (2 * terms)) for i, v in enumerate(values)) / terms for j in range(terms)]
+    c[0] /= 2
+    # From Chebyshev polynomials of t to powers of t, then of x - centre.
+    powers, t_0, t_1 = [mpf(0)] * terms, [mpf(1)], [mpf(0), mpf(1)]
+    for j in range(terms):
+        for d, v in enumerate(t_0):
+            powers[d] += c[j] * v
+        t_2 = [mpf(0)] + [2 * v for v in t_1]
+        for d, v in enumerate(t_0):
+            t_2[d] -= v
+        t_0, t_1 = t_1, t_2
+    shift = (centre - middle) / half
+    out = [mpf(0)] * terms
+    for v in reversed(powers):
+        out = [(out[d - 1] / half if d else 0) + out[d] * shift + (v if d == 0 else 0) for d in range(terms)]
+    return out
+
+
+def polynomial(name, c, error):
+    print(f"  {name}, error 2^%.2f" % log(error, 2), " low parts", [bits64(v - mpf(float(v))) for v in c[:2]])
+    for v in c:
+        print("     ", bits64(v))
+
+
+def expm1_f64():
+    print("== src/math/expm1.rs: (e^r - 1 - r - r^2/2) / r^3 on |r| <= ln2/2")
+    half = LN2 / 2 * mpf("1.0001")
+    g = lambda x: (expm1(x) - x - x * x / 2) / x**3
+    c, _ = remez(lambda x: series(g, x, mpf(1) / 6), lambda x: x * x + mpf(10) ** -30, list(range(10)), -half, half)
+    c = [mpf(float(v)) for v in c]
+    points = [half * mpf(i) / 500 for i in range(-500, 501) if i]
+    polynomial("POLY", c, max(abs((g(x) - sum(v * x**j for j, v in enumerate(c))) * x**3 / expm1(x)) for x in points))
+
+
+def normal_f64():
+    """What is odd about zero in powers of the square; and the tail times e^(..) (a + pole) in powers of 1/(a + pole) - centre."""
+    cases = (
+        ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),
+        ("gelu.rs", lambda x: erf(x / sqrt(mpf(2))) / 2, lambda x: erfc(x / sqrt(mpf(2))) / 2, lambda x: x * x / 2, mpf(1), mpf(41), mpf(3), 13, 24),
+    )
+    for name, odd, tail, power, edge, far, pole, near_terms, far_terms in cases:
+        print(f"== src/math/{name}")
+        g = lambda z: odd(sqrt(z)) / sqrt(z)
+        c = chebyshev(g, mpf(10) ** -60, (edge * mpf("1.0001")) ** 2, near_terms, mpf(0))
+        rounded = c[:2] + [mpf(float(v)) for v in c[2:]]
+        points = [edge**2 * mpf(i) / 300 for i in range(1, 301)]
+        polynomial("NEAR", c, max(abs(1 - sum(v * z**j for j, v in enumerate(rounded)) / g(z)) for z in points))
+        scaled = lambda r: tail(1 / r - pole) * exp(power(1 / r - pole)) / r
+        lo, hi = 1 / (far + pole), 1 / (edge * mpf("0.9999") + pole)
+        centre = mpf(float((lo + hi) / 2))
+        c = chebyshev(scaled, lo, hi, far_terms, centre)
+        rounded = c[:2] + [mpf(float(v)) for v in c[2:]]
+        points = [lo + (hi - lo) * mpf(i) / 300 for i in range(301)]
+        print("  POLE", float(pole), " CENTRE", bits64(centre))
+        polynomial("FAR", c, max(abs(1 - sum(v * (r - centre) ** j for j, v in enumerate(rounded)) / scaled(r)) for r in points))
+    slope = 2 * sqrt(2 / pi)
+    print("== src/math/gelu_tanh.rs: 2 sqrt(2/pi), and that times 0.044715")
+    print("  SLOPE", split64(slope), " CUBIC", split64(slope * mpf("0.044715")))
+
+
 def limits():
     print("== src/element.rs: where exp leaves the finite, the normal and the non-zero numbers")
     fmts = {"f64": (53, -1022, 1023), "f32": (24, -126, 127), "f16": (11, -14, 15), "bf16": (8, -126, 127)}
@@ -200,5 +274,7 @@ if __name__ == "__main__":
     exp_f64()
     log_f64()
     trig_f64()
+    expm1_f64()
+    normal_f64()
     reference()
     limits()

@@ -79,6 +79,26 @@ def scalar_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
+# Written with numbers of their own, so that the lines before them stay.
+LATER = {
+    "exp_m1": mp.expm1,
+    "softplus": lambda x: mp.log(1 + mp.exp(x)),
+    "log_sigmoid": lambda x: -mp.log(1 + mp.exp(-x)),
+    "erf": mp.erf,
+    "normal_cdf": lambda x: mp.erfc(-x / mp.sqrt(2)) / 2,
+    "gelu": lambda x: x * mp.erfc(-x / mp.sqrt(2)) / 2,
+    "gelu_tanh": lambda x: x / (1 + mp.exp(-2 * mp.sqrt(2 / mp.pi) * (x + mpf(44715) / 10**6 * x**3))),
+}
+
+
+def later_vectors(rng):
+    for name, function in LATER.items():
+        edges = [0.0, 1.0, -1.0, 1.0606601717798212, -1.07, 1.5, -1.5, 1.49, -1.51, 6.0, -6.0, 20.0, -20.0, 1e-300, -5e-324]
+        arguments = edges + [(-1) ** i * float(mpf(2) ** rng.uniform(-60, 5)) for i in range(30)]
+        for x in arguments:
+            yield name, "", [x], [function(mpf(x))]
+
+
 def softmax_parts(row):
     m = max(row)
     exps = [mp.exp(mpf(x) - mpf(m)) for x in row]
@@ -143,7 +163,7 @@ def write_reference():
     rng = random.Random(1)
     with open("tests/vectors/reference.tsv", "w") as out:
         out.write("# scripts/vectors.py: op, parameters, inputs (bits of f64), results as `bits of hi, bits of lo, exponent` of (hi + lo) 2^exponent\n")
-        for vectors in (scalar_vectors(rng), row_vectors(rng)):
+        for vectors in (scalar_vectors(rng), row_vectors(rng), later_vectors(random.Random(2))):
             for name, parameters, inputs, results in vectors:
                 row = " ".join(f"{bits64(x):016x}" for x in inputs)
                 out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")

@@ -72,20 +72,30 @@ pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
 pub use floats::Floats;
 pub use mask::{Flags, FullyMasked, Mask};
+pub use ops::erf::{erf, erf_in_place, erf_into};
 pub use ops::exp::{exp, exp_in_place, exp_into};
+pub use ops::expm1::{expm1, expm1_in_place, expm1_into};
+pub use ops::gelu::{gelu, gelu_in_place, gelu_into};
+pub use ops::gelu_tanh::{gelu_tanh, gelu_tanh_in_place, gelu_tanh_into};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
 pub use ops::log::{log, log_in_place, log_into};
+pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
+pub use ops::log1p::{log1p, log1p_in_place, log1p_into};
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,
 };
 pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
+pub use ops::rsqrt::{rsqrt, rsqrt_in_place, rsqrt_into};
 pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
 pub use ops::sigmoid::{sigmoid, sigmoid_in_place, sigmoid_into};
 pub use ops::silu::{silu, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
+pub use ops::softplus::{softplus, softplus_in_place, softplus_into};
+pub use ops::sqrt::{sqrt, sqrt_in_place, sqrt_into};
+pub use ops::tanh::{tanh, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
 

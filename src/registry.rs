@@ -53,15 +53,25 @@ const fn op(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
+    op("erf", Kind::Elementwise),
     op("exp", Kind::Elementwise),
+    op("expm1", Kind::Elementwise),
+    op("gelu", Kind::Elementwise),
+    op("gelu_tanh", Kind::Elementwise),
     op("layer_norm", Kind::Lanes),
     op("log", Kind::Elementwise),
+    op("log1p", Kind::Elementwise),
+    op("log_sigmoid", Kind::Elementwise),
     op("log_softmax", Kind::Lanes),
     op("logsumexp", Kind::Reduction),
     op("rms_norm", Kind::Lanes),
     op("rope", Kind::Lanes),
+    op("rsqrt", Kind::Elementwise),
     op("sample", Kind::Sampler),
     op("sigmoid", Kind::Elementwise),
     op("silu", Kind::Elementwise),
     op("softmax", Kind::Lanes),
+    op("softplus", Kind::Elementwise),
+    op("sqrt", Kind::Elementwise),
+    op("tanh", Kind::Elementwise),
 ];

@@ -55,6 +55,25 @@ fn every_form<E: Element>() {
                 elements(&x, evenkeel::sigmoid, |x, y| evenkeel::sigmoid_into(x, y), evenkeel::sigmoid_in_place)
             }
             "silu" => elements(&x, evenkeel::silu, |x, y| evenkeel::silu_into(x, y), evenkeel::silu_in_place),
+            "expm1" => elements(&x, evenkeel::expm1, |x, y| evenkeel::expm1_into(x, y), evenkeel::expm1_in_place),
+            "log1p" => elements(&x, evenkeel::log1p, |x, y| evenkeel::log1p_into(x, y), evenkeel::log1p_in_place),
+            "tanh" => elements(&x, evenkeel::tanh, |x, y| evenkeel::tanh_into(x, y), evenkeel::tanh_in_place),
+            "log_sigmoid" => elements(
+                &x,
+                evenkeel::log_sigmoid,
+                |x, y| evenkeel::log_sigmoid_into(x, y),
+                evenkeel::log_sigmoid_in_place,
+            ),
+            "softplus" => {
+                elements(&x, evenkeel::softplus, |x, y| evenkeel::softplus_into(x, y), evenkeel::softplus_in_place)
+            }
+            "sqrt" => elements(&x, evenkeel::sqrt, |x, y| evenkeel::sqrt_into(x, y), evenkeel::sqrt_in_place),
+            "rsqrt" => elements(&x, evenkeel::rsqrt, |x, y| evenkeel::rsqrt_into(x, y), evenkeel::rsqrt_in_place),
+            "erf" => elements(&x, evenkeel::erf, |x, y| evenkeel::erf_into(x, y), evenkeel::erf_in_place),
+            "gelu" => elements(&x, evenkeel::gelu, |x, y| evenkeel::gelu_into(x, y), evenkeel::gelu_in_place),
+            "gelu_tanh" => {
+                elements(&x, evenkeel::gelu_tanh, |x, y| evenkeel::gelu_tanh_into(x, y), evenkeel::gelu_tanh_in_place)
+            }
             "softmax" => {
                 for options in [Softmax::default(), Softmax::default().mask(&mask).softcap(9.0)] {
                     Forms {

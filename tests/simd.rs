@@ -27,17 +27,27 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let sampled = sampler.sample_rows(view, None, &draws).unwrap();
     let sampled = sampled.into_iter().map(Result::unwrap).flat_map(|s| [u64::from(s.token), s.logprob.to_bits()]);
     vec![
+        ("erf", bits(evenkeel::erf(x).unwrap())),
         ("exp", bits(exp(x).unwrap())),
+        ("expm1", bits(evenkeel::expm1(x).unwrap())),
+        ("gelu", bits(evenkeel::gelu(x).unwrap())),
+        ("gelu_tanh", bits(evenkeel::gelu_tanh(x).unwrap())),
         ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
         ("log", bits(log(x).unwrap())),
+        ("log1p", bits(evenkeel::log1p(x).unwrap())),
+        ("log_sigmoid", bits(evenkeel::log_sigmoid(x).unwrap())),
         ("log_softmax", bits(log_softmax(view, &options).unwrap())),
         ("logsumexp", bits(logsumexp(view, &options).unwrap())),
         ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
         ("rope", bits(rope(view, &table).unwrap())),
+        ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),
         ("sample", sampled.collect()),
         ("sigmoid", bits(sigmoid(x).unwrap())),
         ("silu", bits(silu(x).unwrap())),
         ("softmax", bits(softmax(view, &options).unwrap())),
+        ("softplus", bits(evenkeel::softplus(x).unwrap())),
+        ("sqrt", bits(evenkeel::sqrt(x).unwrap())),
+        ("tanh", bits(evenkeel::tanh(x).unwrap())),
     ]
 }
 

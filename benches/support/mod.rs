@@ -99,6 +99,17 @@ impl<'c, E: Element> Race<'c, E> {
         }
     }
 
+    /// Says how far candle's function is off, and times it, where there is no drop-in for it.
+    pub fn candle(&mut self, theirs: impl Fn() -> Result<Tensor>)
+    where
+        E: WithDType,
+    {
+        let (op, dtype) = (self.op, self.bound.dtype);
+        let xs = theirs().unwrap().flatten_all().and_then(|xs| xs.to_vec1::<E>()).unwrap();
+        println!("{op} in {dtype}: largest error of candle {:.3} ULP", self.largest_error(&xs));
+        self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
+    }
+
     /// In ULPs of each result, or, where a result may cancel to less than what it is made of, of the largest one.
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);

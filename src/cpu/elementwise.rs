@@ -5,12 +5,12 @@
 
 use crate::element::{DType, Element};
 use crate::error::Result;
-use crate::math::exp::{exp, exp_below_one, exp_parts};
-use crate::math::exp_pair;
+use crate::math::exp::exp;
 use crate::math::log::log;
-use crate::math::sigmoid_pair;
-use crate::math::wide::{Wide, fast_two_sum};
-use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Select, Span, Work, Written};
+use crate::math::sigmoid::{lowest, sigmoid, times};
+use crate::math::wide::Wide;
+use crate::math::{self, exp_pair, sigmoid_pair};
+use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
 /// A function of one number.
@@ -41,6 +41,28 @@ pub struct Sigmoid;
 /// x / (1 + e^-x).
 #[derive(Clone, Copy)]
 pub struct Silu;
+
+/// sqrt x.
+#[derive(Clone, Copy)]
+pub struct Sqrt;
+
+impl Function for Sqrt {
+    const HAS_PAIR: bool = true;
+
+    /// A root is rounded by the instruction; f32 has more than twice the digits of the 16-bit types, so that its
+    /// rounding does not show in theirs (Figueroa, 1995).
+    #[inline(always)]
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+        let zero = isa.f32(0.0);
+        (x.sqrt(), zero.eq(zero))
+    }
+
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
+        // A low part of +0 would take the sign of -0 away.
+        Wide { hi: x.sqrt(), lo: isa.f64(-0.0), exponent: None }
+    }
+}
 
 impl Function for Exp {
     const HAS_PAIR: bool = true;
@@ -87,41 +109,45 @@ impl Function for Silu {
 
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        let s = sigmoid::<I, E>(isa, x);
         let x = isa.f64(lowest::<E>()).max(x);
-        let hi = x * s.hi;
-        let lo = x.mul_add(s.hi, isa.f64(0.0) - hi) + x * s.lo;
-        // At +inf the product has no error, though infinity less itself says NaN. At -0 a low part of +0 would take
-        // the sign away.
-        let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
-        Wide { hi, lo: I::F64::select(x.eq(isa.f64(0.0)), x, lo), exponent: s.exponent }
+        times(isa, x, sigmoid::<I, E>(isa, x))
     }
 }
 
-/// Where sigmoid and silu have both reached zero: ten below where exp has, since silu multiplies by x.
-#[inline(always)]
-fn lowest<E: Element>() -> f64 {
-    E::LIMITS.exp_min - 10.0
-}
+/// Functions that have no form in pairs.
+macro_rules! wide_functions {
+    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr;)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name;
 
-/// 1 / (1 + t) for x >= 0 and t / (1 + t) below, with t = e^-|x|: nothing overflows and nothing cancels.
-#[inline(always)]
-fn sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    let one = isa.f64(1.0);
-    let zero = isa.f64(0.0);
-    let minus = isa.f64(lowest::<E>()).max(zero - x.abs());
-    let t = exp_parts(isa, minus, zero).normalised();
-    let (t_high, t_low) = exp_below_one(isa, &t, minus);
-    let (d, d_low) = fast_two_sum(one, t_high);
-    let d_low = d_low + t_low;
-    let negative = x.lt(zero);
-    let n = I::F64::select(negative, t.hi, one);
-    let n_low = I::F64::select(negative, t.lo, zero);
-    let reciprocal = one / d;
-    let q = n * reciprocal;
-    let rest = (zero - q).mul_add(d, n) + (zero - q).mul_add(d_low, n_low);
-    let none = isa.f64(0.0).to_bits();
-    Wide { hi: q, lo: rest * reciprocal, exponent: t.exponent.map(|e| I::I64::select(negative, e, none)) }
+        impl Function for $name {
+            #[inline(always)]
+            fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64) -> Wide<I> {
+                $value
+            }
+        }
+    )*};
+}
+wide_functions! {
+    /// e^x - 1.
+    Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
+    /// ln(1 + x).
+    Log1p: |isa, x| math::log1p::log1p(isa, x);
+    /// tanh x.
+    Tanh: |isa, x| math::tanh::tanh_wide(isa, x);
+    /// -ln(1 + e^-x).
+    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x);
+    /// ln(1 + e^x).
+    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x);
+    /// 1 / sqrt(x).
+    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x);
+    /// erf x.
+    Erf: |isa, x| math::erf::erf(isa, x);
+    /// x (1 + erf(x / sqrt(2))) / 2.
+    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x);
+    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x);
 }
 
 /// Runs the function from one slice into another of the same length.

@@ -41,10 +41,20 @@ macro_rules! each_kernel {
         $then! {
             $($element)?
             elementwise {
+                erf erf_in_place elementwise::Erf;
                 exp exp_in_place elementwise::Exp;
+                expm1 expm1_in_place elementwise::Expm1;
+                gelu gelu_in_place elementwise::Gelu;
+                gelu_tanh gelu_tanh_in_place elementwise::GeluTanh;
                 log log_in_place elementwise::Log;
+                log1p log1p_in_place elementwise::Log1p;
+                log_sigmoid log_sigmoid_in_place elementwise::LogSigmoid;
+                rsqrt rsqrt_in_place elementwise::Rsqrt;
                 sigmoid sigmoid_in_place elementwise::Sigmoid;
                 silu silu_in_place elementwise::Silu;
+                softplus softplus_in_place elementwise::Softplus;
+                sqrt sqrt_in_place elementwise::Sqrt;
+                tanh tanh_in_place elementwise::Tanh;
             }
             lanes {
                 layer_norm layer_norm_in_place layer_norm::LayerNorm<'_>;

@@ -37,16 +37,22 @@ struct Reduced<I: Isa> {
     n: I::I64,
 }
 
-/// Splits `x`; |x| at most 2^20 or so.
+/// r, what r leaves out, and n, of x = n ln2 + r; |x| at most 2^20 or so.
 #[inline(always)]
-fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
+pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
     let shifter = isa.f64(SHIFTER);
     let shifted = x.mul_add(isa.f64(LOG2_E), shifter);
     let n = shifted.to_bits() - shifter.to_bits();
     let float_n = shifted - shifter;
     let near = float_n.mul_add(isa.f64(-LN2_HI), x);
     let r = float_n.mul_add(isa.f64(-LN2_LO), near);
-    let r_low = float_n.mul_add(isa.f64(-LN2_LO), near - r);
+    (r, float_n.mul_add(isa.f64(-LN2_LO), near - r), n)
+}
+
+/// Splits `x` as [`split`] does.
+#[inline(always)]
+fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
+    let (r, r_low, n) = split(isa, x);
     let mut q = isa.f64(POLY[POLY.len() - 1]);
     for &c in POLY.iter().rev().skip(1) {
         q = q.mul_add(r, isa.f64(c));

@@ -32,12 +32,11 @@ pub fn log<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     // Subnormal numbers are made normal first.
     let tiny = x.lt(isa.f64(f64::MIN_POSITIVE));
     let bits = I::F64::select(tiny, x * isa.f64(4.0 * TWO_52), x).to_bits();
-    let offset = bits + isa.i64(ONE_BITS - SQRT_HALF_BITS);
-    let biased = I::F64::from_bits(offset.shr::<52>() | isa.f64(TWO_52).to_bits());
+    let (exponent, m) = exponent_and_fraction(isa, bits);
+    let biased = I::F64::from_bits(exponent | isa.f64(TWO_52).to_bits());
     let bias = I::F64::select(tiny, isa.f64(TWO_52 + 1023.0 + 54.0), isa.f64(TWO_52 + 1023.0));
     let k = biased - bias;
-    let m = I::F64::from_bits((offset & isa.i64(FRACTION)) + isa.i64(SQRT_HALF_BITS));
-    let (hi, lo) = parts(isa, m - isa.f64(1.0), k);
+    let (hi, lo) = parts(isa, m - isa.f64(1.0), None, k);
 
     let zero = isa.f64(0.0);
     let infinity = isa.f64(f64::INFINITY);
@@ -47,14 +46,25 @@ pub fn log<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi, lo, exponent: None }
 }
 
-/// ln(1 + f) + k ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1).
+/// k + 1023 and m of the bits of a positive normal number, x = 2^k m.
 #[inline(always)]
-fn parts<I: Isa>(isa: I, f: I::F64, k: I::F64) -> (I::F64, I::F64) {
+pub fn exponent_and_fraction<I: Isa>(isa: I, bits: I::I64) -> (I::I64, I::F64) {
+    let offset = bits + isa.i64(ONE_BITS - SQRT_HALF_BITS);
+    (offset.shr::<52>(), I::F64::from_bits((offset & isa.i64(FRACTION)) + isa.i64(SQRT_HALF_BITS)))
+}
+
+/// ln(1 + f + low) + k ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1).
+#[inline(always)]
+pub fn parts<I: Isa>(isa: I, f: I::F64, low: Option<I::F64>, k: I::F64) -> (I::F64, I::F64) {
     let two = isa.f64(2.0);
     let d = f + two;
     let s = f / d;
     // What s lacks of f / (2 + f); the reciprocal of 2 + f is (1 - s) / 2.
     let rest = (isa.f64(0.0) - s).mul_add(d, f) - s * (f - (d - two));
+    let rest = match low {
+        None => rest,
+        Some(low) => rest + (low - s * low),
+    };
     let s_low = rest * s.mul_add(isa.f64(-0.5), isa.f64(0.5));
     let z = s * s;
     let mut r = isa.f64(POLY[POLY.len() - 1]);

@@ -5,13 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod erf;
 pub(crate) mod exp;
 pub(crate) mod exp_pair;
+pub(crate) mod expm1;
+pub(crate) mod gelu;
+pub(crate) mod gelu_tanh;
 pub(crate) mod log;
+pub(crate) mod log1p;
+pub(crate) mod normal;
 pub(crate) mod philox;
 pub(crate) mod power;
+pub(crate) mod sigmoid;
 pub(crate) mod sigmoid_pair;
 pub(crate) mod softmax_exp;
+pub(crate) mod softplus;
+pub(crate) mod sqrt;
 pub mod sum;
 pub(crate) mod tanh;
 pub(crate) mod trig;

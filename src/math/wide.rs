@@ -19,6 +19,41 @@ pub fn fast_two_sum<F: Float>(a: F, b: F) -> (F, F) {
     (sum, b - (sum - a))
 }
 
+/// `a + b` and its rounding error, whatever their order (Knuth, 1969).
+#[inline(always)]
+pub fn two_sum<F: Float>(a: F, b: F) -> (F, F) {
+    let sum = a + b;
+    let part = sum - a;
+    (sum, (a - (sum - part)) + (b - part))
+}
+
+/// The product of two sums as a sum.
+#[inline(always)]
+pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64, I::F64)) -> (I::F64, I::F64) {
+    let hi = a * b;
+    let error = a.mul_add(b, isa.f64(-0.0) - hi);
+    (hi, error + a.mul_add(b_low, a_low * b))
+}
+
+/// The quotient of two sums as a sum, given the reciprocal of the divisor's high part.
+#[inline(always)]
+pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), reciprocal: I::F64) -> (I::F64, I::F64) {
+    let q = n.0 * reciprocal;
+    let minus = isa.f64(-0.0) - q;
+    let rest = minus.mul_add(d.0, n.0) + minus.mul_add(d.1, n.1);
+    (q, rest * reciprocal)
+}
+
+/// The polynomial with these coefficients, from the constant one on.
+#[inline(always)]
+pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
+    let mut sum = isa.f64(0.0);
+    for (i, &c) in coefficients.iter().rev().enumerate() {
+        sum = if i == 0 { isa.f64(c) } else { sum.mul_add(x, isa.f64(c)) };
+    }
+    sum
+}
+
 impl<I: Isa> Wide<I> {
     /// The same sum with a low part below half a unit in the last place of the high one.
     #[inline(always)]

@@ -9,17 +9,27 @@
 #[macro_use]
 mod elementwise;
 
+pub mod erf;
 pub mod exp;
+pub mod expm1;
+pub mod gelu;
+pub mod gelu_tanh;
 pub mod layer_norm;
 pub mod log;
+pub mod log1p;
+pub mod log_sigmoid;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod rms_norm;
 pub mod rope;
+pub mod rsqrt;
 pub mod sample;
 pub mod sigmoid;
 pub mod silu;
 pub mod softmax;
+pub mod softplus;
+pub mod sqrt;
+pub mod tanh;
 
 use crate::error::{Error, Result};
 use crate::floats::Floats;

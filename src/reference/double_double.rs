@@ -118,6 +118,58 @@ impl DoubleDouble {
         sum.times_power_of_two(1)
     }
 
+    /// 2 pi.
+    pub(super) fn two_pi() -> Self {
+        (DoubleDouble::from(HALF_PI[0]) + DoubleDouble::from(HALF_PI[1])).times_power_of_two(2)
+    }
+
+    /// e^(-a^2/2) / sqrt(2 pi).
+    fn normal_density(self) -> Self {
+        (-self * self).times_power_of_two(-1).exp() / Self::two_pi().sqrt()
+    }
+
+    /// The integral of the normal density from 0 to a, for 0 <= a < 1.5: a series without cancellation.
+    fn normal_body(self) -> Self {
+        let square = self * self;
+        let (mut term, mut sum) = (self, self);
+        for n in (3..=81).step_by(2) {
+            term = term * square / DoubleDouble::from(f64::from(n));
+            sum = sum + term;
+        }
+        self.normal_density() * sum
+    }
+
+    /// The integral of the normal density from a >= 1.5 on: Laplace's continued fraction.
+    fn normal_tail(self) -> Self {
+        let depth = 30 + (40.0 / self.to_f64()).powi(2) as u32;
+        let fraction = |below, n| self + DoubleDouble::from(f64::from(n)) / below;
+        self.normal_density() / (1..=depth).rev().fold(self, fraction)
+    }
+
+    /// The share of a normal distribution that lies below x, to 90 bits.
+    pub fn normal_cdf(self) -> Self {
+        let (half, a) = (DoubleDouble::from(0.5), self.abs());
+        match (a < DoubleDouble::from(1.5), self.hi < 0.0) {
+            _ if self.hi.is_nan() => self,
+            (true, true) => half - a.normal_body(),
+            (true, false) => half + a.normal_body(),
+            (false, true) => a.normal_tail(),
+            (false, false) => DoubleDouble::from(1.0) - a.normal_tail(),
+        }
+    }
+
+    /// The error function.
+    pub fn erf(self) -> Self {
+        if self.hi == 0.0 || self.hi.is_nan() {
+            return self;
+        }
+        let a = self.abs() * DoubleDouble::from(2.0).sqrt();
+        let is_body = a < DoubleDouble::from(1.5);
+        let half = if is_body { a.normal_body() } else { DoubleDouble::from(0.5) - a.normal_tail() };
+        let magnitude = half.times_power_of_two(1);
+        if self.hi < 0.0 { -magnitude } else { magnitude }
+    }
+
     /// Adds an integer below 2^13 times ln 2.
     fn add_ln_2_times(self, n: f64) -> Self {
         LN_2.iter().fold(self, |sum, &part| sum + DoubleDouble::from(n * part))
@@ -235,6 +287,14 @@ impl Real for DoubleDouble {
         let n = (self.to_f64() / std::f64::consts::LN_2).round();
         let power = DoubleDouble::from(1.0) + self.add_ln_2_times(-n).exp_m1_small();
         power.times_power_of_two(n as i64)
+    }
+
+    fn exp_m1(self) -> Self {
+        if self.hi == 0.0 {
+            return self;
+        }
+        let is_small = self.abs() < DoubleDouble::from(0.34);
+        if is_small { self.exp_m1_small() } else { self.exp() - DoubleDouble::from(1.0) }
     }
 
     fn ln(self) -> Self {

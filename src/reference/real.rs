@@ -33,6 +33,8 @@ pub trait Real:
     fn from_double_double(value: DoubleDouble) -> Self;
     /// e^x.
     fn exp(self) -> Self;
+    /// e^x - 1, accurate for small x too.
+    fn exp_m1(self) -> Self;
     /// ln x; NaN below zero, -inf at zero.
     fn ln(self) -> Self;
     /// ln(1 + x), accurate for small x too.
@@ -66,6 +68,9 @@ impl Real for f64 {
     }
     fn exp(self) -> Self {
         f64::exp(self)
+    }
+    fn exp_m1(self) -> Self {
+        f64::exp_m1(self)
     }
     fn ln(self) -> Self {
         f64::ln(self)

@@ -173,6 +173,10 @@ impl Float for F32 {
         F32(each!(two I => _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0[I])))
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        F32(each!(two I => _mm256_sqrt_ps(self.0[I])))
+    }
+    #[inline(always)]
     fn lt(self, o: Self) -> M32 {
         M32(each!(two I => _mm256_cmp_ps::<_CMP_LT_OQ>(self.0[I], o.0[I])))
     }
@@ -216,6 +220,10 @@ impl Float for F64 {
     #[inline(always)]
     fn abs(self) -> Self {
         F64(each!(four I => _mm256_andnot_pd(_mm256_set1_pd(-0.0), self.0[I])))
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        F64(each!(four I => _mm256_sqrt_pd(self.0[I])))
     }
     #[inline(always)]
     fn lt(self, o: Self) -> M64 {

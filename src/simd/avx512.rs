@@ -172,6 +172,10 @@ impl Float for F32 {
         F32(call!(_mm512_abs_ps(self.0)))
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        F32(call!(_mm512_sqrt_ps(self.0)))
+    }
+    #[inline(always)]
     fn lt(self, o: Self) -> M32 {
         M32(call!(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, o.0)))
     }
@@ -215,6 +219,10 @@ impl Float for F64 {
     #[inline(always)]
     fn abs(self) -> Self {
         F64(call!(_mm512_abs_pd(self.0)), call!(_mm512_abs_pd(self.1)))
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        F64(call!(_mm512_sqrt_pd(self.0)), call!(_mm512_sqrt_pd(self.1)))
     }
     #[inline(always)]
     fn lt(self, o: Self) -> M64 {

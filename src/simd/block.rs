@@ -23,6 +23,8 @@ pub trait Float: Select + Add<Output = Self> + Sub<Output = Self> + Mul<Output =
     /// `if self < other { self } else { other }`.
     fn min(self, other: Self) -> Self;
     fn abs(self) -> Self;
+    /// Rounded once; NaN below zero.
+    fn sqrt(self) -> Self;
     fn lt(self, other: Self) -> Self::Mask;
     fn le(self, other: Self) -> Self::Mask;
     fn eq(self, other: Self) -> Self::Mask;

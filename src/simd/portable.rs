@@ -148,6 +148,10 @@ macro_rules! floats {
                 self.map($float::abs)
             }
             #[inline(never)]
+            fn sqrt(self) -> Self {
+                self.map($float::sqrt)
+            }
+            #[inline(never)]
             fn lt(self, other: Self) -> Bools {
                 self.compare(other, |a, b| a < b)
             }

@@ -77,6 +77,7 @@ impl Kernel for FloatRules {
             check(va.max(vb), "f32 max", &|a, b, _| if a > b { a } else { b });
             check(va.min(vb), "f32 min", &|a, b, _| if a < b { a } else { b });
             check(va.abs(), "f32 magnitude", &|a, _, _| a.abs());
+            check(va.sqrt(), "f32 square root", &|a, _, _| a.sqrt());
             check(I::F32::select(va.lt(vb), va, vc), "f32 lt", &|a, b, c| if a < b { a } else { c });
             check(I::F32::select(va.le(vb), va, vc), "f32 le", &|a, b, c| if a <= b { a } else { c });
             check(I::F32::select(va.eq(vb), va, vc), "f32 eq", &|a, b, c| if a == b { a } else { c });
@@ -101,6 +102,7 @@ impl Kernel for FloatRules {
             check(wa.max(wb), "f64 max", &|a, b, _| if a > b { a } else { b });
             check(wa.min(wb), "f64 min", &|a, b, _| if a < b { a } else { b });
             check(wa.abs(), "f64 magnitude", &|a, _, _| a.abs());
+            check(wa.sqrt(), "f64 square root", &|a, _, _| a.sqrt());
             check(I::F64::select(wa.lt(wb), wa, wc), "f64 lt", &|a, b, c| if a < b { a } else { c });
             check(I::F64::select(wa.le(wb), wa, wc), "f64 le", &|a, b, c| if a <= b { a } else { c });
             check(I::F64::select(wa.eq(wb), wa, wc), "f64 eq", &|a, b, c| if a == b { a } else { c });

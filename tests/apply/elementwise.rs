@@ -1,4 +1,4 @@
-//! exp, log, sigmoid and silu.
+//! Ops on single elements.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use serde_json::json;
@@ -8,11 +8,20 @@ const X: [f64; 6] = [-2.0, -0.5, 0.0, 0.25, 1.0, 3.0];
 #[test]
 fn each_in_every_type() {
     type Function = fn(f64) -> f64;
-    let ops: [(&str, Function); 4] = [
+    let gelu_tanh = |x: f64| x / (1.0 + (-1.5957691216057308 * (x + 0.044715 * x.powi(3))).exp());
+    let ops: [(&str, Function); 12] = [
         ("exp", f64::exp),
         ("log", f64::ln),
         ("sigmoid", |x| 1.0 / (1.0 + (-x).exp())),
         ("silu", |x| x / (1.0 + (-x).exp())),
+        ("expm1", f64::exp_m1),
+        ("log1p", f64::ln_1p),
+        ("tanh", f64::tanh),
+        ("log_sigmoid", |x| -(-x).exp().ln_1p()),
+        ("softplus", |x| x.exp().ln_1p()),
+        ("sqrt", f64::sqrt),
+        ("rsqrt", |x| 1.0 / x.sqrt()),
+        ("gelu_tanh", gelu_tanh),
     ];
     for (dtype, tolerance) in FLOATS {
         let jobs = ops.map(|(op, _)| json!([op, {"x": "x"}, {}, ["y"]]));

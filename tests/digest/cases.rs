@@ -116,6 +116,16 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("log", |part| log(part.data));
     batch.add("sigmoid", |part| sigmoid(part.data));
     batch.add("silu", |part| silu(part.data));
+    batch.add("expm1", |part| evenkeel::expm1(part.data));
+    batch.add("log1p", |part| evenkeel::log1p(part.data));
+    batch.add("tanh", |part| evenkeel::tanh(part.data));
+    batch.add("log_sigmoid", |part| evenkeel::log_sigmoid(part.data));
+    batch.add("softplus", |part| evenkeel::softplus(part.data));
+    batch.add("sqrt", |part| evenkeel::sqrt(part.data));
+    batch.add("rsqrt", |part| evenkeel::rsqrt(part.data));
+    batch.add("erf", |part| evenkeel::erf(part.data));
+    batch.add("gelu", |part| evenkeel::gelu(part.data));
+    batch.add("gelu_tanh", |part| evenkeel::gelu_tanh(part.data));
 }
 
 fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {

@@ -12,4 +12,4 @@ macro_rules! elementwise {
         }
     )*};
 }
-elementwise!(exp log sigmoid silu);
+elementwise!(exp log sigmoid silu expm1 log1p tanh log_sigmoid softplus sqrt rsqrt erf gelu gelu_tanh);

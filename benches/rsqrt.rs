@@ -1,0 +1,25 @@
+//! `rsqrt` beside candle's.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{reference, rsqrt_into};
+use support::{Race, SHAPES, Timed, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    for (rows, cols) in SHAPES {
+        let x: Vec<E> = numbers::<E>(rows * cols);
+        let mut y = x.clone();
+        let exact = x[..cols].iter().map(|&x| reference::rsqrt(x)).collect();
+        let xs = tensor(&x, (rows, cols));
+        Race::<E>::new(c, "rsqrt", (rows, cols), exact)
+            .slices(&mut y, |y| rsqrt_into(&x, y).map(drop))
+            .candle(|| xs.sqrt()?.recip());
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

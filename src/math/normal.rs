@@ -1,0 +1,62 @@
+//! What erf and gelu share: the integral of the normal distribution, near zero as an odd polynomial and far from it as
+//! a scaled tail.
+
+use super::exp::exp_parts;
+use super::wide::{Wide, fast_two_sum, horner, product, quotient, two_sum};
+use crate::simd::{Float, Isa};
+
+/// A polynomial whose first two coefficients have low parts.
+pub struct Polynomial<const N: usize> {
+    pub coefficients: [f64; N],
+    pub low: [f64; 2],
+}
+
+impl<const N: usize> Polynomial<N> {
+    /// Its value at x + low, as a sum; the first coefficient has to be the largest term.
+    #[inline(always)]
+    fn eval<I: Isa>(&self, isa: I, x: I::F64, low: I::F64) -> (I::F64, I::F64) {
+        let rest = horner(isa, x, self.coefficients.split_at(1).1);
+        let rest_low = isa.f64(self.low[1]);
+        let term = x * rest;
+        let term_low = x.mul_add(rest, isa.f64(-0.0) - term) + x.mul_add(rest_low, low * rest);
+        let (hi, error) = fast_two_sum(isa.f64(self.coefficients[0]), term);
+        (hi, error + (term_low + isa.f64(self.low[0])))
+    }
+}
+
+/// x P(x^2) as a sum.
+#[inline(always)]
+pub fn odd<I: Isa, const N: usize>(isa: I, x: I::F64, near: &Polynomial<N>) -> (I::F64, I::F64) {
+    let square = x * x;
+    let square_low = x.mul_add(x, isa.f64(-0.0) - square);
+    let p = near.eval(isa, square, square_low);
+    product(isa, (x, isa.f64(0.0)), p)
+}
+
+/// e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole), of which `share` is a power of two.
+pub struct Tail<const N: usize> {
+    pub share: f64,
+    pub pole: f64,
+    pub centre: f64,
+    pub far: Polynomial<N>,
+}
+
+impl<const N: usize> Tail<N> {
+    /// Its value at a, and the exponent of the exponential.
+    #[inline(always)]
+    pub fn eval<I: Isa>(&self, isa: I, a: I::F64) -> (Wide<I>, I::F64) {
+        let d = two_sum(a, isa.f64(self.pole));
+        let reciprocal = isa.f64(1.0) / d.0;
+        let left_out = reciprocal * ((isa.f64(-0.0) - reciprocal).mul_add(d.0, isa.f64(1.0)) - reciprocal * d.1);
+        let (u, u_low) = two_sum(reciprocal, isa.f64(-self.centre));
+        let p = self.far.eval(isa, u, u_low + left_out);
+        let scaled = quotient(isa, p, d, reciprocal);
+        let share = isa.f64(-self.share);
+        let square = a * a;
+        let square_low = a.mul_add(a, isa.f64(-0.0) - square);
+        let power = square * share;
+        let e = exp_parts(isa, power, square_low * share).normalised();
+        let (hi, lo) = product(isa, scaled, (e.hi, e.lo));
+        (Wide { hi, lo, exponent: e.exponent }, power)
+    }
+}

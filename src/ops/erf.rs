@@ -1,0 +1,38 @@
+//! The error function.
+
+elementwise_op! {
+    /// The error function of each element.
+    ///
+    /// # Formula
+    /// ```text
+    /// y = 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x
+    /// ```
+    ///
+    /// # Shapes
+    /// `x` and the result have the same length.
+    ///
+    /// # Special values
+    /// | x | y |
+    /// |---|---|
+    /// | NaN | NaN |
+    /// | -inf, +inf | -1, +1 |
+    /// | +0, -0 | +0, -0 |
+    ///
+    /// # Accuracy
+    /// Correctly rounded in f32, f16 and bf16; 1 ULP in f64.
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Example
+    /// ```
+    /// let y = evenkeel::erf(&[0.5f32, -10.0])?;
+    /// assert_eq!(y, [0.5204999, -1.0]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    erf, erf_into, erf_in_place
+}

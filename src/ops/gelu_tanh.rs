@@ -1,0 +1,43 @@
+//! The tanh form of the Gaussian error linear unit.
+
+elementwise_op! {
+    /// The tanh form of the Gaussian error linear unit of each element, which GPT-2 and Gemma were trained with; 0.044715 is the decimal number.
+    ///
+    /// # Formula
+    /// ```text
+    /// y = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2
+    /// ```
+    ///
+    /// # Shapes
+    /// `x` and the result have the same length.
+    ///
+    /// # Special values
+    /// | x | y |
+    /// |---|---|
+    /// | NaN | NaN |
+    /// | -inf | -0 |
+    /// | +inf | +inf |
+    /// | +0, -0 | +0, -0 |
+    ///
+    /// # Accuracy
+    /// Correctly rounded in f32, f16 and bf16; 1 ULP in f64.
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Source
+    /// Hendrycks and Gimpel, "Gaussian error linear units", 2016, section 2.
+    ///
+    /// # Example
+    /// ```
+    /// // Seven digits, of which one is left where 1 is added to tanh.
+    /// let y = evenkeel::gelu_tanh(&[1.0f32, -5.0])?;
+    /// assert_eq!(y, [0.841192, -2.2917962e-7]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    gelu_tanh, gelu_tanh_into, gelu_tanh_in_place
+}

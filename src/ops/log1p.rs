@@ -1,0 +1,40 @@
+//! The logarithm of one more.
+
+elementwise_op! {
+    /// ln(1 + x) of each element, with all its digits near zero.
+    ///
+    /// # Formula
+    /// ```text
+    /// y = ln(1 + x)
+    /// ```
+    ///
+    /// # Shapes
+    /// `x` and the result have the same length.
+    ///
+    /// # Special values
+    /// | x | y |
+    /// |---|---|
+    /// | NaN, or below -1 | NaN |
+    /// | -1 | -inf |
+    /// | +inf | +inf |
+    /// | +0, -0 | +0, -0 |
+    ///
+    /// # Accuracy
+    /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64.
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Example
+    /// ```
+    /// // 0.0 where 1 is added first.
+    /// let y = evenkeel::log1p(&[1e-10f32, -1.0])?;
+    /// assert_eq!(y, [1e-10, f32::NEG_INFINITY]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    log1p, log1p_into, log1p_in_place
+}

@@ -1,0 +1,38 @@
+//! The hyperbolic tangent.
+
+elementwise_op! {
+    /// The hyperbolic tangent of each element.
+    ///
+    /// # Formula
+    /// ```text
+    /// y = (e^x - e^-x) / (e^x + e^-x)
+    /// ```
+    ///
+    /// # Shapes
+    /// `x` and the result have the same length.
+    ///
+    /// # Special values
+    /// | x | y |
+    /// |---|---|
+    /// | NaN | NaN |
+    /// | -inf, +inf | -1, +1 |
+    /// | +0, -0 | +0, -0 |
+    ///
+    /// # Accuracy
+    /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64.
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Example
+    /// ```
+    /// let y = evenkeel::tanh(&[0.5f32, -100.0])?;
+    /// assert_eq!(y, [0.46211717, -1.0]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    tanh, tanh_into, tanh_in_place
+}

@@ -1,0 +1,18 @@
+//! The Gaussian error linear unit.
+
+use super::{DoubleDouble, Real};
+use crate::element::Element;
+
+/// x (1 + erf(x / sqrt(2))) / 2 of [`gelu`](crate::gelu()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::gelu(100.0f32), 100.0);
+/// ```
+pub fn gelu<E: Element>(x: E) -> E::Exact {
+    let x = DoubleDouble::from(x.widen());
+    // The limit; the product would be -inf * 0.
+    if x == DoubleDouble::from(f64::NEG_INFINITY) {
+        return E::Exact::from(-0.0);
+    }
+    E::Exact::from_double_double(x * x.normal_cdf())
+}

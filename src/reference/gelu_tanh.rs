@@ -1,0 +1,20 @@
+//! The tanh form of the Gaussian error linear unit.
+
+use super::{DoubleDouble, Real, sigmoid_of};
+use crate::element::Element;
+
+/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of [`gelu_tanh`](crate::gelu_tanh()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::gelu_tanh(100.0f32), 100.0);
+/// ```
+pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
+    let x = DoubleDouble::from(x.widen());
+    if x == DoubleDouble::from(f64::NEG_INFINITY) {
+        return E::Exact::from(-0.0);
+    }
+    // (1 + tanh z) / 2 is the logistic function of 2z, which does not cancel.
+    let cubic = DoubleDouble::from(44_715.0) / DoubleDouble::from(1_000_000.0);
+    let slope = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
+    E::Exact::from_double_double(x * sigmoid_of(slope * (x + cubic * x * x * x)))
+}
