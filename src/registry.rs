@@ -26,6 +26,8 @@ pub enum Kind {
     Reduction,
     /// Rows of logits, tokens.
     Sampler,
+    /// Whole tensors of any shape, or lists of them.
+    Tensors,
 }
 
 /// An op.
@@ -53,7 +55,10 @@ const fn op(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
+    op("clip_grad_norm", Kind::Tensors),
+    op("clip_grad_value", Kind::Tensors),
     op("exp", Kind::Elementwise),
+    op("inspect", Kind::Tensors),
     op("layer_norm", Kind::Lanes),
     op("log", Kind::Elementwise),
     op("log_softmax", Kind::Lanes),

@@ -9,7 +9,10 @@
 #[macro_use]
 mod elementwise;
 
+pub mod clip_grad_norm;
+pub mod clip_grad_value;
 pub mod exp;
+pub mod inspect;
 pub mod layer_norm;
 pub mod log;
 pub mod log_softmax;

@@ -30,8 +30,11 @@
 
 #![forbid(unsafe_code)]
 
+mod clip_grad_norm;
+mod clip_grad_value;
 mod double_double;
 mod exp;
+mod inspect;
 mod layer_norm;
 mod log;
 mod log_softmax;
@@ -45,8 +48,11 @@ mod sigmoid;
 mod silu;
 mod softmax;
 
+pub use clip_grad_norm::{clip_grad_norm, grad_norm};
+pub use clip_grad_value::clip_grad_value;
 pub use double_double::DoubleDouble;
 pub use exp::exp;
+pub use inspect::inspect;
 pub use layer_norm::layer_norm;
 pub use log::log;
 pub use log_softmax::{log_softmax, log_softmax_of};
