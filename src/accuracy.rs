@@ -2,7 +2,8 @@
 //!
 //! Bounds are in ULP of the storage type, against the exact result for the inputs as given. A bound is of the result
 //! itself ([`Of::Result`]) unless terms can cancel in it; then it is of the largest of those terms
-//! ([`Of::LargestTerm`]), which the op's page names.
+//! ([`Of::LargestTerm`]), which the op's page names. `inspect` answers in f64 whatever the type: its bounds are in ULP
+//! of f64.
 
 #![forbid(unsafe_code)]
 
@@ -44,11 +45,14 @@ macro_rules! table {
 }
 
 table! {
+    "clip_grad_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    "clip_grad_value" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "erf" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "gelu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "gelu_tanh" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+    "inspect" LargestTerm: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
     "layer_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use crate::cpu::Kernels;
-use crate::floats::Floats;
+use crate::floats::{Floats, FloatsMut};
 use crate::reference::Real;
 use crate::simd::Storage;
 use half::{bf16, f16};
@@ -168,6 +168,8 @@ pub trait Element: Storage + Kernels {
     fn bits(self) -> u64;
     /// The values as an operand that may be of any type: a weight, a bias.
     fn floats(values: &[Self]) -> Floats<'_>;
+    /// The values as one of several slices that may be of any type: gradients.
+    fn floats_mut(values: &mut [Self]) -> FloatsMut<'_>;
 }
 
 impl Element for f64 {
@@ -190,6 +192,9 @@ impl Element for f64 {
     fn floats(values: &[Self]) -> Floats<'_> {
         Floats::F64(values)
     }
+    fn floats_mut(values: &mut [Self]) -> FloatsMut<'_> {
+        FloatsMut::F64(values)
+    }
 }
 
 impl Element for f32 {
@@ -211,6 +216,9 @@ impl Element for f32 {
     }
     fn floats(values: &[Self]) -> Floats<'_> {
         Floats::F32(values)
+    }
+    fn floats_mut(values: &mut [Self]) -> FloatsMut<'_> {
+        FloatsMut::F32(values)
     }
 }
 
@@ -236,6 +244,9 @@ macro_rules! half_element {
             }
             fn floats(values: &[Self]) -> Floats<'_> {
                 Floats::$dtype(values)
+            }
+            fn floats_mut(values: &mut [Self]) -> FloatsMut<'_> {
+                FloatsMut::$dtype(values)
             }
         }
     };

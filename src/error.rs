@@ -5,7 +5,8 @@
 /// Everything that can go wrong, with the values that a caller needs to act on it.
 ///
 /// Ops return it before any output is written, but for [`Error::FullyMasked`] and [`Error::NonFiniteInput`], which
-/// depend on the data: after those the output holds finite but unspecified values.
+/// depend on the data: after those the output holds finite but unspecified values, or, in
+/// clipping, what it held.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -50,14 +51,14 @@ pub enum Error {
         /// The backend.
         backend: &'static str,
     },
-    /// A NaN where the op has to refuse it.
+    /// A NaN, or in clipping an infinity too, where the op has to refuse it.
     #[error("{op}: row {row} of the input has {value} at {index}; what made it was broken before this op")]
     NonFiniteInput {
         /// The op that was called.
         op: &'static str,
-        /// The lowest row that has one.
+        /// The lowest row that has one; in clipping, the first tensor.
         row: usize,
-        /// The lowest index in that row.
+        /// The lowest index in it.
         index: usize,
         /// The value found.
         value: f64,

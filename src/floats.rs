@@ -2,8 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use crate::cpu::Kernels;
+use crate::cpu::clip_grad_norm::{Part, Scale};
+use crate::cpu::clip_grad_value::Met;
 use crate::element::{DType, Element};
+use crate::error::Result;
 use crate::mask::saturate;
+use crate::ops::clip_grad_norm::NormType;
+use crate::ops::inspect::Finite;
 use crate::simd::{Float, Isa, Kernel, Span, Storage, block};
 use half::{bf16, f16};
 use std::ops::Range;
@@ -87,6 +93,14 @@ impl Floats<'_> {
         each_type!(self, values => values.get(index).map(|v| v.widen()))
     }
 
+    pub(crate) fn finite(&self) -> Result<Finite> {
+        each_type!(self, values => Kernels::finite(values))
+    }
+
+    pub(crate) fn norm_part(&self, norm_type: NormType) -> Result<Part> {
+        each_type!(self, values => Kernels::norm_part(values, norm_type))
+    }
+
     /// The `index`th block of the values in a range, 0 behind its end.
     #[inline(always)]
     pub(crate) fn block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F64 {
@@ -103,6 +117,90 @@ impl Floats<'_> {
     #[inline(always)]
     pub(crate) fn add_to<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {
         isa.outline(AddTo { floats: *self, to, range });
+    }
+}
+
+/// A slice of any storage type that is overwritten: a gradient among others. Made by `into()` from a slice or a vector.
+///
+/// ```
+/// use evenkeel::{DType, FloatsMut};
+/// let mut values = [1.0f32, 2.0];
+/// let floats: FloatsMut<'_> = (&mut values).into();
+/// assert_eq!((floats.len(), floats.dtype()), (2, DType::F32));
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FloatsMut<'a> {
+    /// binary64
+    F64(&'a mut [f64]),
+    /// binary32
+    F32(&'a mut [f32]),
+    /// binary16
+    F16(&'a mut [f16]),
+    /// bfloat16
+    BF16(&'a mut [bf16]),
+}
+
+impl<'a, E: Element> From<&'a mut [E]> for FloatsMut<'a> {
+    fn from(values: &'a mut [E]) -> Self {
+        E::floats_mut(values)
+    }
+}
+
+impl<'a, E: Element> From<&'a mut Vec<E>> for FloatsMut<'a> {
+    fn from(values: &'a mut Vec<E>) -> Self {
+        E::floats_mut(values)
+    }
+}
+
+impl<'a, E: Element, const N: usize> From<&'a mut [E; N]> for FloatsMut<'a> {
+    fn from(values: &'a mut [E; N]) -> Self {
+        E::floats_mut(values)
+    }
+}
+
+impl FloatsMut<'_> {
+    /// The values, to read.
+    pub fn as_floats(&self) -> Floats<'_> {
+        match self {
+            FloatsMut::F64(values) => Floats::F64(values),
+            FloatsMut::F32(values) => Floats::F32(values),
+            FloatsMut::F16(values) => Floats::F16(values),
+            FloatsMut::BF16(values) => Floats::BF16(values),
+        }
+    }
+
+    /// How many values there are.
+    pub fn len(&self) -> usize {
+        self.as_floats().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The storage type.
+    pub fn dtype(&self) -> DType {
+        self.as_floats().dtype()
+    }
+
+    pub(crate) fn scale(&mut self, by: Scale) -> Result<()> {
+        match self {
+            FloatsMut::F64(values) => Kernels::scale(values, by),
+            FloatsMut::F32(values) => Kernels::scale(values, by),
+            FloatsMut::F16(values) => Kernels::scale(values, by),
+            FloatsMut::BF16(values) => Kernels::scale(values, by),
+        }
+    }
+
+    pub(crate) fn clip(&mut self, limit: f64) -> Result<Met> {
+        match self {
+            FloatsMut::F64(values) => Kernels::clip_value(values, limit),
+            FloatsMut::F32(values) => Kernels::clip_value(values, limit),
+            FloatsMut::F16(values) => Kernels::clip_value(values, limit),
+            FloatsMut::BF16(values) => Kernels::clip_value(values, limit),
+        }
     }
 }
 

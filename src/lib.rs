@@ -37,6 +37,7 @@
 //! - To normalise, exponentiate, rotate, sample: the functions below. Each has an `_into` form, which takes a slice or
 //!   memory that is not initialised, and an `_in_place` form.
 //! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
+//! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
 //! - To know the limits of a type: [`DType::limits`].
 //! - To check another implementation: [`mod@reference`].
 //!
@@ -70,13 +71,16 @@ pub mod simd;
 
 pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
-pub use floats::Floats;
+pub use floats::{Floats, FloatsMut};
 pub use mask::{Flags, FullyMasked, Mask};
+pub use ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
+pub use ops::clip_grad_value::clip_grad_value;
 pub use ops::erf::{erf, erf_in_place, erf_into};
 pub use ops::exp::{exp, exp_in_place, exp_into};
 pub use ops::expm1::{expm1, expm1_in_place, expm1_into};
 pub use ops::gelu::{gelu, gelu_in_place, gelu_into};
 pub use ops::gelu_tanh::{gelu_tanh, gelu_tanh_in_place, gelu_tanh_into};
+pub use ops::inspect::{Finite, Stats, finite, inspect};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
 pub use ops::log::{log, log_in_place, log_into};
 pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};

@@ -26,6 +26,8 @@ pub enum Kind {
     Reduction,
     /// Rows of logits, tokens.
     Sampler,
+    /// Whole tensors of any shape, or lists of them.
+    Tensors,
 }
 
 /// An op.
@@ -53,11 +55,14 @@ const fn op(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
+    op("clip_grad_norm", Kind::Tensors),
+    op("clip_grad_value", Kind::Tensors),
     op("erf", Kind::Elementwise),
     op("exp", Kind::Elementwise),
     op("expm1", Kind::Elementwise),
     op("gelu", Kind::Elementwise),
     op("gelu_tanh", Kind::Elementwise),
+    op("inspect", Kind::Tensors),
     op("layer_norm", Kind::Lanes),
     op("log", Kind::Elementwise),
     op("log1p", Kind::Elementwise),

@@ -123,6 +123,22 @@ fn every_form<E: Element>() {
                 }
                 .check(op.name, &x);
             }
+            "clip_grad_norm" => {
+                let (mut a, mut b) = (x.clone(), [3.0f32, 4.0]);
+                let options = evenkeel::ClipGradNorm::new(5.0);
+                assert_eq!(evenkeel::clip_grad_norm(&mut [(&mut b).into()], &options), Ok(5.0));
+                let norm = evenkeel::clip_grad_norm(&mut [(&mut a).into(), (&mut b).into()], &options).unwrap();
+                assert!(norm > 5.0 && b[0] < 3.0 && a[0].widen() < 0.25);
+            }
+            "clip_grad_value" => {
+                let mut grads = x.clone();
+                evenkeel::clip_grad_value(&mut [(&mut grads).into()], 5.0).unwrap();
+                assert!(x.iter().zip(&grads).all(|(x, y)| y.widen() == x.widen().min(5.0)));
+            }
+            "inspect" => {
+                let (stats, met) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());
+                assert_eq!((stats.count, stats.min, stats.max, met.first), (x.len(), 0.25, 12.25, None));
+            }
             "rope" => Forms {
                 new: &|x| evenkeel::rope(x, &table),
                 into: &|x, y| evenkeel::rope_into(x, y, &table),

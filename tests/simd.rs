@@ -7,8 +7,9 @@ mod support;
 
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{
-    Draw, Element, Error, LayerNorm, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Softmax, exp, layer_norm, log,
-    log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
+    ClipGradNorm, Draw, Element, Error, LayerNorm, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Softmax,
+    clip_grad_norm, clip_grad_value, exp, inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid,
+    silu, softmax,
 };
 use std::process::Command;
 use support::generate::{self, Bits};
@@ -26,12 +27,19 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 5, row, draw: 1 }).collect();
     let sampled = sampler.sample_rows(view, None, &draws).unwrap();
     let sampled = sampled.into_iter().map(Result::unwrap).flat_map(|s| [u64::from(s.token), s.logprob.to_bits()]);
+    let stats = inspect(x).unwrap();
+    let [mut by_norm, mut by_value] = [x.to_vec(), x.to_vec()];
+    let norm = clip_grad_norm(&mut [(&mut by_norm).into()], &ClipGradNorm::new(0.7)).unwrap();
+    clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
     vec![
+        ("clip_grad_norm", [bits(by_norm), vec![norm.to_bits()]].concat()),
+        ("clip_grad_value", bits(by_value)),
         ("erf", bits(evenkeel::erf(x).unwrap())),
         ("exp", bits(exp(x).unwrap())),
         ("expm1", bits(evenkeel::expm1(x).unwrap())),
         ("gelu", bits(evenkeel::gelu(x).unwrap())),
         ("gelu_tanh", bits(evenkeel::gelu_tanh(x).unwrap())),
+        ("inspect", vec![stats.mean.to_bits(), stats.std.to_bits(), stats.min.to_bits(), stats.max.to_bits()]),
         ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
         ("log", bits(log(x).unwrap())),
         ("log1p", bits(evenkeel::log1p(x).unwrap())),

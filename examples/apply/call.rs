@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 /// A result with a job's failure.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// What an op made: result names and tensors.
+/// What an op made: result names and tensors; those of a list each under its name, in order.
 pub type Results = Vec<(&'static str, Output)>;
 
 /// Elements that a tensor without any may claim to have in its other axes: ops walk over empty rows.
@@ -23,14 +23,15 @@ const MOST_EMPTY_ROWS: usize = 1 << 28;
 pub struct Call<'a> {
     op: &'static Op,
     job: &'a Job,
-    inputs: BTreeMap<&'a str, TensorView<'a>>,
+    inputs: BTreeMap<&'a str, Vec<TensorView<'a>>>,
 }
 
 impl<'a> Call<'a> {
     /// Checks the job's names; those of its outputs are added to `taken`.
-    pub fn new(job: &'a Job, tensors: &SafeTensors<'a>, taken: &mut BTreeSet<&'a str>) -> Result<Self> {
-        let outputs = claim(job, taken);
-        let Some(op) = OPS.iter().find(|op| op.name == job.op) else {
+    pub fn new(job: &'a Job, all: &SafeTensors<'a>, taken: &mut BTreeSet<&'a str>) -> Result<Self> {
+        let op = OPS.iter().find(|op| op.name == job.op);
+        let outputs = claim(job, op.map_or(&[], |op| op.lists), taken);
+        let Some(op) = op else {
             let known: Vec<_> = OPS.iter().map(|op| op.name).collect();
             return Err(Failure::invalid(format!("the op `{}` is unknown; there are {}", job.op, known.join(", "))));
         };
@@ -43,10 +44,15 @@ impl<'a> Call<'a> {
         }
         let mut inputs = BTreeMap::new();
         for (name, tensor) in job.inputs.iter() {
-            let tensor = tensor_name(op, "input", name, tensor)?;
-            let view = tensors.tensor(tensor);
-            let view = view.map_err(|_| Failure::invalid(format!("{}: there is no tensor `{tensor}`", op.name)))?;
-            inputs.insert(name, view);
+            let tensors = tensor_names(tensor, op.lists.contains(&name)).ok_or_else(|| {
+                let expected = expected(op.lists.contains(&name));
+                Failure::invalid(format!("{}: the input `{name}` is {tensor}; it must be {expected}", op.name))
+            })?;
+            let view = |tensor| {
+                let view = all.tensor(tensor);
+                view.map_err(|_| Failure::invalid(format!("{}: there is no tensor `{tensor}`", op.name)))
+            };
+            inputs.insert(name, tensors.into_iter().map(view).collect::<Result<Vec<_>>>()?);
         }
         let present = |input: &&str| inputs.contains_key(input);
         if let Some(input) = op.required.iter().find(|input| !present(input)) {
@@ -56,16 +62,27 @@ impl<'a> Call<'a> {
         if let Some((output, input)) = lacks {
             return Err(Failure::invalid(format!("{}: the output `{output}` needs the input `{input}`", op.name)));
         }
+        // A list that an op gives has as many tensors as the one that it takes.
+        for list in op.lists {
+            let (given, named) =
+                (inputs.get(list).map_or(0, Vec::len), job.outputs.get(list).and_then(Value::as_array));
+            if let Some(named) = named.filter(|named| named.len() != given) {
+                let message = format!("{}: the output `{list}` has {} names; {given} are needed", op.name, named.len());
+                return Err(Failure::invalid(message));
+            }
+        }
         Ok(Call { op, job, inputs })
     }
 
     /// Runs the op: tensors under the names that they get in OUT.
     pub fn run(&self) -> Result<Vec<(&'a str, Output)>> {
         let results = (self.op.run)(self)?;
-        let named = results.into_iter().filter_map(|(result, output)| {
-            let name = self.job.outputs.get(result)?.as_str()?;
-            Some((name, output))
-        });
+        let mut names: BTreeMap<&str, _> = BTreeMap::new();
+        for (result, value) in self.job.outputs.iter() {
+            let list = self.op.lists.contains(&result);
+            names.insert(result, tensor_names(value, list).unwrap_or_default().into_iter());
+        }
+        let named = results.into_iter().filter_map(|(result, output)| Some((names.get_mut(result)?.next()?, output)));
         Ok(named.collect())
     }
 
@@ -81,15 +98,28 @@ impl<'a> Call<'a> {
 
     /// A float input, if it is there.
     pub fn optional_float(&self, input: &str) -> Result<Option<Input>> {
-        let Some(view) = self.inputs.get(input) else { return Ok(None) };
+        self.single(input).map(|view| self.read(input, view)).transpose()
+    }
+
+    /// A list of float inputs.
+    pub fn floats(&self, input: &str) -> Result<Vec<Input>> {
+        let views = self.inputs.get(input).into_iter().flatten().enumerate();
+        views.map(|(i, view)| self.read(&format!("{input}[{i}]"), view)).collect()
+    }
+
+    fn read(&self, input: &str, view: &TensorView<'_>) -> Result<Input> {
         let values = Values::read(view.dtype(), view.data())
             .ok_or_else(|| self.wrong_dtype(input, view.dtype(), "F64, F32, F16 or BF16"))?;
-        Ok(Some(Input { shape: view.shape().to_vec(), values }))
+        Ok(Input { shape: view.shape().to_vec(), values })
+    }
+
+    fn single(&self, input: &str) -> Option<&TensorView<'a>> {
+        self.inputs.get(input)?.first()
     }
 
     /// The input `mask`, if it is there.
     pub fn mask(&self) -> Result<Option<MaskInput<'a>>> {
-        let Some(view) = self.inputs.get("mask") else { return Ok(None) };
+        let Some(view) = self.single("mask") else { return Ok(None) };
         let part = match view.dtype() {
             Dtype::BOOL | Dtype::U8 => MaskPart::Keep(view.data()),
             dtype => MaskPart::Bias(
@@ -102,7 +132,7 @@ impl<'a> Call<'a> {
 
     /// An input of I64, with its shape.
     pub fn integers(&self, input: &str) -> Result<(Vec<usize>, Vec<i64>)> {
-        match self.inputs.get(input) {
+        match self.single(input) {
             Some(view) if view.dtype() == Dtype::I64 => {
                 Ok((view.shape().to_vec(), read(view.data(), i64::from_le_bytes)))
             }
@@ -167,6 +197,12 @@ impl<'a> Call<'a> {
         Ok(Some(number))
     }
 
+    /// A number that has to be there.
+    pub fn required_number(&self, attr: &str) -> Result<f64> {
+        let missing = || Failure::invalid(format!("{}: the attribute `{attr}` is missing", self.op.name));
+        self.number(attr)?.ok_or_else(missing)
+    }
+
     /// A whole number, written 2 or 2.0.
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
@@ -194,25 +230,30 @@ impl<'a> Call<'a> {
         chosen.map(|(_, choice)| Some(*choice)).ok_or_else(|| self.bad_attr(attr, &words()))
     }
 
-    fn bad_attr(&self, attr: &str, expected: &str) -> Failure {
+    /// A failure about an attribute's value.
+    pub fn bad_attr(&self, attr: &str, expected: &str) -> Failure {
         let value = self.job.attrs.get(attr).unwrap_or(&Value::Null);
         Failure::invalid(format!("{}: {attr} is {value}; it must be {expected}", self.op.name))
     }
 }
 
 /// Takes the job's output names, which must be new.
-fn claim<'a>(job: &'a Job, taken: &mut BTreeSet<&'a str>) -> Result<()> {
+fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Result<()> {
     let mut claimed = Ok(());
-    for (result, name) in job.outputs.iter() {
-        let new = match name.as_str() {
-            None | Some("" | "__metadata__") => Err(Failure::invalid(format!(
-                "{}: the output `{result}` is {name}; it must be a tensor's name",
-                job.op
+    for (result, value) in job.outputs.iter() {
+        let list = lists.contains(&result);
+        let names = tensor_names(value, list).filter(|names| !names.iter().any(|n| matches!(*n, "" | "__metadata__")));
+        let new = match names {
+            None => Err(Failure::invalid(format!(
+                "{}: the output `{result}` is {value}; it must be {}",
+                job.op,
+                expected(list)
             ))),
-            Some(name) if !taken.insert(name) => {
-                Err(Failure::invalid(format!("{}: the output name `{name}` is used twice", job.op)))
-            }
-            Some(_) => Ok(()),
+            // All of them are taken, whether one was already or not.
+            Some(names) => match names.into_iter().filter(|name| !taken.insert(name)).collect::<Vec<_>>()[..] {
+                [name, ..] => Err(Failure::invalid(format!("{}: the output name `{name}` is used twice", job.op))),
+                [] => Ok(()),
+            },
         };
         claimed = claimed.and(new);
     }
@@ -233,9 +274,11 @@ fn known(op: &Op, kind: &str, members: &Members, known: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn tensor_name<'a>(op: &Op, kind: &str, name: &str, value: &'a Value) -> Result<&'a str> {
-    let named = value.as_str();
-    named.ok_or_else(|| {
-        Failure::invalid(format!("{}: the {kind} `{name}` is {value}; it must be a tensor's name", op.name))
-    })
+/// The one tensor that a value names, or those of a list.
+fn tensor_names(value: &Value, list: bool) -> Option<Vec<&str>> {
+    if list { value.as_array()?.iter().map(Value::as_str).collect() } else { Some(vec![value.as_str()?]) }
+}
+
+fn expected(list: bool) -> &'static str {
+    if list { "an array of tensors' names" } else { "a tensor's name" }
 }

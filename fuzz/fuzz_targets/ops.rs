@@ -6,8 +6,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use evenkeel::registry::OPS;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{
-    Draw, Element, Error, FullyMasked, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, Rows, SamplerConfig,
-    Softmax,
+    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, LayerNorm, Mask, NormType, RmsNorm, Rope, RopeTable,
+    Rounding, Rows, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
@@ -113,6 +113,12 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
             RopeTable::new(positions, cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
                 .and_then(|table| evenkeel::rope(view, &table))
         }
+        "clip_grad_norm" => return clip_grad_norm(call, x).map_err(|e| e.to_string()),
+        "clip_grad_value" => {
+            let mut y = x.to_vec();
+            evenkeel::clip_grad_value(&mut [(&mut y).into()], call.scale).map(|()| y)
+        }
+        "inspect" => return inspect(x).map_err(|e| e.to_string()),
         "sample" => return sample(call, x, cols).map_err(|e| e.to_string()),
         other => panic!("the fuzz target does not know the op {other}"),
     };
@@ -127,6 +133,27 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         }
     }
     Ok(y.iter().map(|v| v.bits()).collect())
+}
+
+fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Vec<u64>, Error> {
+    let norm_type = [NormType::Two, NormType::One, NormType::Infinity][usize::from(call.policy) % 3];
+    let mode = if call.interleaved { ClipMode::Torch } else { ClipMode::Exact };
+    let options = ClipGradNorm::new(call.scale).norm_type(norm_type).mode(mode).error_if_nonfinite(call.causal);
+    let (mut y, mut rest) = (x.to_vec(), [call.eps]);
+    let norm = evenkeel::clip_grad_norm(&mut [(&mut y).into(), (&mut rest).into()], &options)?;
+    let finite = |values: &[E]| values.iter().all(|v| v.widen().is_finite());
+    assert!(!finite(x) || !call.eps.is_finite() || finite(&y), "finite in, not finite out: {x:?} gave {y:?}");
+    Ok([norm.to_bits(), rest[0].to_bits()].into_iter().chain(y.iter().map(|v| v.bits())).collect())
+}
+
+fn inspect<E: Element>(x: &[E]) -> Result<Vec<u64>, Error> {
+    let (stats, met) = (evenkeel::inspect(x)?, evenkeel::finite(x)?);
+    assert_eq!((stats.nan, stats.infinite), (met.nan, met.infinite));
+    assert_eq!(met.first, x.iter().position(|v| !v.widen().is_finite()));
+    let found = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
+    assert_eq!(found.iter().all(|v| v.is_finite()), stats.nan + stats.infinite < x.len());
+    assert!(!(stats.mean < stats.min || stats.mean > stats.max || stats.std > stats.max_abs));
+    Ok(found.iter().map(|v| v.to_bits()).collect())
 }
 
 fn sample<E: Element>(call: &Call, x: &[E], cols: usize) -> Result<Vec<u64>, Error> {

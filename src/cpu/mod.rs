@@ -8,7 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod clip_grad_norm;
+pub(crate) mod clip_grad_value;
 pub(crate) mod elementwise;
+pub(crate) mod inspect;
 pub(crate) mod lanes;
 pub(crate) mod layer_norm;
 pub(crate) mod log_softmax;
@@ -21,9 +24,12 @@ pub(crate) mod scores;
 pub(crate) mod scratch;
 pub(crate) mod softmax;
 pub(crate) mod transpose;
+pub(crate) mod whole;
 
 use crate::error::Result;
 use crate::mask::Resolved;
+use crate::ops::clip_grad_norm::NormType;
+use crate::ops::inspect::{Finite, Stats};
 use crate::ops::sample::{Distribution, Draw, Sampled, SamplerConfig};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
@@ -87,6 +93,16 @@ macro_rules! declare {
                 fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
             )*
             #[doc(hidden)]
+            fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part>;
+            #[doc(hidden)]
+            fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()>;
+            #[doc(hidden)]
+            fn clip_value(x: &mut [Self], limit: f64) -> Result<clip_grad_value::Met>;
+            #[doc(hidden)]
+            fn finite(x: &[Self]) -> Result<Finite>;
+            #[doc(hidden)]
+            fn inspect(x: &[Self]) -> Result<Stats>;
+            #[doc(hidden)]
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn rms_norm_residual<'a>(
@@ -140,6 +156,21 @@ macro_rules! implement {
                     lanes::apply_in_place(op, x, kernel)
                 }
             )*
+            fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
+                clip_grad_norm::part(x, norm_type)
+            }
+            fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()> {
+                clip_grad_norm::scale(x, scale)
+            }
+            fn clip_value(x: &mut [Self], limit: f64) -> Result<clip_grad_value::Met> {
+                clip_grad_value::clip(x, limit)
+            }
+            fn finite(x: &[Self]) -> Result<Finite> {
+                inspect::finite(x)
+            }
+            fn inspect(x: &[Self]) -> Result<Stats> {
+                inspect::inspect(x)
+            }
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]> {
                 logsumexp::apply(x, out, scores)
             }

@@ -123,6 +123,13 @@ fn unit<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> f64 {
         |largest, _, values| E::load_wide(isa, values).abs().max(largest),
     );
     let largest = isa.array_f64(largest).into_iter().fold(0.0f64, |a, b| if b > a { b } else { a });
+    unit_for(largest)
+}
+
+/// The power of two that brings f64 numbers of which this is the largest magnitude to where squares and sums neither
+/// overflow nor vanish; 1 where they are already.
+#[inline(always)]
+pub fn unit_for(largest: f64) -> f64 {
     let exponent = (largest.to_bits() >> 52) as i32 - 1023;
     if largest == 0.0 || exponent.abs() <= 400 || largest.is_infinite() {
         return 1.0;

@@ -23,7 +23,7 @@
 
 use crate::simd::{Float, Isa, LANES, padded};
 
-/// Select that rule O adds in.
+/// Lanes that rule O adds in.
 const SUM_LANES: usize = 64;
 /// Terms in a tile of rule O.
 pub(crate) const TILE: usize = 256;
@@ -129,51 +129,76 @@ fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), block: &[f3
     (high + u.to_bits(), low + (rest + isa.f32(offset)).to_bits())
 }
 
+/// Tiles of rule O that are folded together.
+pub(crate) const GROUP: usize = 16;
+
 /// Rule O over a row of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15 of the row, zeros
 /// where there are none; i may lie up to three blocks beyond the last.
 #[inline(always)]
-pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, block: impl Fn(usize) -> I::F64) -> f64 {
-    /// Blocks in a tile.
-    const BLOCKS: usize = TILE / LANES;
-    /// Tiles that are folded together.
-    const GROUP: usize = 16;
-    let zero = isa.f64(0.0);
-    let blocks = len.div_ceil(LANES);
-    let tiles = blocks.div_ceil(BLOCKS);
+pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
+    let tiles = len.div_ceil(TILE);
     let mut lanes = [0.0f64; SUM_LANES];
     for first in (0..tiles).step_by(GROUP) {
-        // Each tile leaves a block of sixteen partial sums: its 64 lanes folded twice.
-        let mut partial = [zero; GROUP];
-        let count = GROUP.min(tiles - first);
-        for (t, partial) in partial[..count].iter_mut().enumerate() {
-            let start = (first + t) * BLOCKS;
-            let end = (start + BLOCKS).min(blocks);
-            let mut acc = [zero; 4];
-            for i in (start..end).step_by(4) {
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    *acc = *acc + block(i + j);
-                }
-            }
-            let low = isa.fold_pairs(acc[0], acc[1]);
-            let high = isa.fold_pairs(acc[2], acc[3]);
-            *partial = isa.fold_pairs(low, high);
-        }
-        // Four folds more, neighbours of sixteen tiles side by side: [tile 0 .. tile 15] at the end.
-        let mut used = count;
-        for _ in 0..GROUP.ilog2() {
-            let pairs = used.div_ceil(2);
-            for i in 0..pairs {
-                partial[i] = isa.fold_pairs(partial[2 * i], partial[2 * i + 1]);
-            }
-            partial[pairs] = zero;
-            used = pairs;
-        }
-        let sums = isa.array_f64(partial[0]);
-        for (t, sum) in sums[..count].iter().enumerate() {
+        let sums = group_o(isa, len, first, &mut block);
+        for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {
             lanes[(first + t) % SUM_LANES] += sum;
         }
     }
-    // The tile sums by the same rule. Select beyond the last tile hold +0 and leave the others as they are.
+    fold_lanes(lanes)
+}
+
+/// The sums of sixteen tiles from tile `first` on, +0 for those beyond the last; `len` and `block` as in [`sum_o`].
+#[inline(always)]
+pub(crate) fn group_o<I: Isa>(
+    isa: I,
+    len: usize,
+    first: usize,
+    mut block: impl FnMut(usize) -> I::F64,
+) -> [f64; GROUP] {
+    /// Blocks in a tile.
+    const BLOCKS: usize = TILE / LANES;
+    let zero = isa.f64(0.0);
+    let blocks = len.div_ceil(LANES);
+    let count = GROUP.min(blocks.div_ceil(BLOCKS) - first);
+    // Each tile leaves a block of sixteen partial sums: its 64 lanes folded twice.
+    let mut partial = [zero; GROUP];
+    for (t, partial) in partial[..count].iter_mut().enumerate() {
+        let start = (first + t) * BLOCKS;
+        let end = (start + BLOCKS).min(blocks);
+        let mut acc = [zero; 4];
+        for i in (start..end).step_by(4) {
+            for (j, acc) in acc.iter_mut().enumerate() {
+                *acc = *acc + block(i + j);
+            }
+        }
+        let low = isa.fold_pairs(acc[0], acc[1]);
+        let high = isa.fold_pairs(acc[2], acc[3]);
+        *partial = isa.fold_pairs(low, high);
+    }
+    // Four folds more, neighbours of sixteen tiles side by side: [tile 0 .. tile 15] at the end.
+    let mut used = count;
+    for _ in 0..GROUP.ilog2() {
+        let pairs = used.div_ceil(2);
+        for i in 0..pairs {
+            partial[i] = isa.fold_pairs(partial[2 * i], partial[2 * i + 1]);
+        }
+        partial[pairs] = zero;
+        used = pairs;
+    }
+    isa.array_f64(partial[0])
+}
+
+/// The end of rule O: the sums of all tiles, in order, by the same rule.
+pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
+    let mut lanes = [0.0f64; SUM_LANES];
+    for (t, sum) in tiles.iter().enumerate() {
+        lanes[t % SUM_LANES] += sum;
+    }
+    fold_lanes(lanes)
+}
+
+/// Six folds, and +0. Lanes without a tile hold +0 and leave the others as they are.
+fn fold_lanes(mut lanes: [f64; SUM_LANES]) -> f64 {
     let mut width = SUM_LANES;
     while width > 1 {
         width /= 2;

@@ -9,11 +9,14 @@
 #[macro_use]
 mod elementwise;
 
+pub mod clip_grad_norm;
+pub mod clip_grad_value;
 pub mod erf;
 pub mod exp;
 pub mod expm1;
 pub mod gelu;
 pub mod gelu_tanh;
+pub mod inspect;
 pub mod layer_norm;
 pub mod log;
 pub mod log1p;

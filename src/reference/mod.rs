@@ -30,12 +30,15 @@
 
 #![forbid(unsafe_code)]
 
+mod clip_grad_norm;
+mod clip_grad_value;
 mod double_double;
 mod erf;
 mod exp;
 mod expm1;
 mod gelu;
 mod gelu_tanh;
+mod inspect;
 mod layer_norm;
 mod log;
 mod log1p;
@@ -55,12 +58,15 @@ mod softplus;
 mod sqrt;
 mod tanh;
 
+pub use clip_grad_norm::{clip_grad_norm, grad_norm};
+pub use clip_grad_value::clip_grad_value;
 pub use double_double::DoubleDouble;
 pub use erf::erf;
 pub use exp::exp;
 pub use expm1::expm1;
 pub use gelu::gelu;
 pub use gelu_tanh::gelu_tanh;
+pub use inspect::inspect;
 pub use layer_norm::layer_norm;
 pub use log::log;
 pub use log_sigmoid::{log_sigmoid, log_sigmoid_of};

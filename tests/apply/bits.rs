@@ -51,6 +51,7 @@ fn jobs() -> Vec<Value> {
         json!(["rms_norm", {"x": "x", "weight": "weight", "residual": "x"}, {}, ["y", "residual"]]),
         json!(["layer_norm", {"x": "x", "weight": "weight", "bias": "weight"}, {}, ["y"]]),
         json!(["rope", {"x": "x", "positions": "positions"}, {}, ["y"]]),
+        json!(["inspect", {"x": "x"}, {}, ["stats"]]),
         json!(["sample", {"logits": "logits"}, {"top_k": 50, "top_p": 0.9, "min_p": 0.01, "temperature": 0.7, "draws": 4},
                ["probs", "tokens", "logprobs"]]),
     ]

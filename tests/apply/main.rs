@@ -1,10 +1,12 @@
 //! The `apply` example, run as a program: what it computes, what it refuses, and how it says so.
 
 mod bits;
+mod clip;
 mod command_line;
 mod elementwise;
 #[path = "../support/example.rs"]
 mod example;
+mod inspect;
 mod names;
 mod norms;
 mod program;

@@ -1,5 +1,6 @@
 //! Candle tensors: drop-ins, guarded forms, compositions and gradients.
 
+mod clip;
 mod composition;
 mod defects;
 mod dropins;

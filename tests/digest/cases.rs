@@ -3,9 +3,9 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask, Result, RmsNorm, Rope, RopeTable, Rounding, Rows,
-    Sampled, SamplerConfig, Softmax, exp, layer_norm, log, log_softmax, logsumexp, rms_norm, rms_norm_residual, rope,
-    sigmoid, silu, softmax,
+    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask, NormType, Result, RmsNorm, Rope,
+    RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, exp, inspect,
+    layer_norm, log, log_softmax, logsumexp, rms_norm, rms_norm_residual, rope, sigmoid, silu, softmax,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -104,10 +104,14 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
                 rotations(&mut batch);
             }
             samplers(&mut batch);
+            batch.add_words("inspect", |part| part.data.chunks(part.cols).flat_map(statistics).collect());
         }
     }
     for shape in [[2, 5, 3], [1, 64, 17], [3, 300, 20]] {
         axes::<E>(cases, shape);
+    }
+    for len in [0, 300, 150_000] {
+        tensors::<E>(cases, len);
     }
 }
 
@@ -220,6 +224,45 @@ fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
     add("softmax", |x| softmax(x, &Softmax::default()));
     add("log_softmax", |x| log_softmax(x, &Softmax::default()));
     add("logsumexp", |x| logsumexp(x, &Softmax::default()));
+}
+
+/// The bits of all that `inspect` finds.
+fn statistics<E: Element>(x: &[E]) -> Vec<u64> {
+    let Stats { count, nan, infinite, min, max, mean, std, max_abs, .. } = inspect(x).unwrap();
+    let counts = [count, nan, infinite].map(|n| n as u64);
+    [&counts[..], &[min, max, mean, std, max_abs].map(f64::to_bits)].concat()
+}
+
+/// The bits of the norm of the elements and a few others, and of what they are clipped to.
+fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
+    let (mut grads, mut others) = (x.to_vec(), [0.5f32, -0.25, 1e-3]);
+    let options = options.error_if_nonfinite(false);
+    let norm = clip_grad_norm(&mut [(&mut grads).into(), (&mut others).into()], &options).unwrap();
+    let others = others.map(|v| u64::from(v.to_bits()));
+    [norm.to_bits()].into_iter().chain(grads.into_iter().map(E::bits)).chain(others).collect()
+}
+
+/// Whole tensors, long enough for threads to share one.
+fn tensors<E: Element>(cases: &mut Vec<Case>, len: usize) {
+    for fill in Fill::ALL {
+        let label = format!("{fill:?}").to_lowercase();
+        let x = Numbers::of(&format!("tensor {label}")).rows::<E>(fill, 1, len);
+        let mut add = |op: &str, run: fn(&[E]) -> Vec<u64>| {
+            let x = x.clone();
+            let name = format!("{op} {} {label} tensor {len}", E::DTYPE);
+            cases.push(Case { name, rows: 1, elements: len, run: Box::new(move |_| run(&x)) });
+        };
+        add("inspect", |x| statistics(x));
+        add("clip_grad_norm", |x| clipped(x, &ClipGradNorm::new(0.75)));
+        add("clip_grad_norm/one", |x| clipped(x, &ClipGradNorm::new(3.0).norm_type(NormType::One)));
+        add("clip_grad_norm/largest", |x| clipped(x, &ClipGradNorm::new(0.1).norm_type(NormType::Infinity)));
+        add("clip_grad_norm/torch", |x| clipped(x, &ClipGradNorm::new(1e-3).mode(ClipMode::Torch)));
+        add("clip_grad_value", |x| {
+            let mut grads = x.to_vec();
+            clip_grad_value(&mut [(&mut grads).into()], 0.3).unwrap();
+            grads.into_iter().map(E::bits).collect()
+        });
+    }
 }
 
 fn sums(cases: &mut Vec<Case>) {

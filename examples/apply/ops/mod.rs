@@ -1,6 +1,8 @@
 //! The table of ops: what each takes and gives, and the call that it is.
 
+mod clip;
 mod elementwise;
+mod inspect;
 mod norms;
 mod rope;
 mod sample;
@@ -15,6 +17,8 @@ pub struct Op {
     pub inputs: &'static [&'static str],
     /// Those of them that have to be there.
     pub required: &'static [&'static str],
+    /// Inputs and outputs that are lists of tensors.
+    pub lists: &'static [&'static str],
     pub attrs: &'static [&'static str],
     pub outputs: &'static [&'static str],
     /// Outputs that exist only with an input.
@@ -25,18 +29,31 @@ pub struct Op {
 }
 
 const fn elementwise(name: &'static str, run: fn(&Call<'_>) -> Result<Results>) -> Op {
-    Op { name, inputs: &["x"], required: &["x"], attrs: &[], outputs: &["y"], needs: &[], later: &[], run }
+    Op { name, inputs: &["x"], required: &["x"], lists: &[], attrs: &[], outputs: &["y"], needs: &[], later: &[], run }
 }
 
 const SOFTMAX: Op = Op {
     name: "softmax",
     inputs: &["x", "mask"],
     required: &["x"],
+    lists: &[],
     attrs: &["axis", "scale", "softcap", "causal", "fully_masked"],
     outputs: &["y"],
     needs: &[],
     later: &["dy", "dx"],
     run: softmax::softmax,
+};
+
+const CLIP: Op = Op {
+    name: "clip_grad_value",
+    inputs: &["grads"],
+    required: &["grads"],
+    lists: &["grads"],
+    attrs: &["clip_value"],
+    outputs: &["grads"],
+    needs: &[],
+    later: &[],
+    run: clip::clip_grad_value,
 };
 
 /// Every op.
@@ -59,9 +76,18 @@ pub const OPS: &[Op] = &[
     Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
     Op { name: "logsumexp", attrs: &["axis", "keepdim"], later: &[], run: softmax::logsumexp, ..SOFTMAX },
     Op {
+        name: "clip_grad_norm",
+        attrs: &["max_norm", "norm_type", "mode", "error_if_nonfinite"],
+        outputs: &["grads", "norm"],
+        run: clip::clip_grad_norm,
+        ..CLIP
+    },
+    CLIP,
+    Op {
         name: "rms_norm",
         inputs: &["x", "weight", "residual"],
         required: &["x"],
+        lists: &[],
         attrs: &["eps", "weight_offset", "rounding"],
         outputs: &["y", "residual"],
         needs: &[("residual", "residual")],
@@ -72,16 +98,19 @@ pub const OPS: &[Op] = &[
         name: "layer_norm",
         inputs: &["x", "weight", "bias"],
         required: &["x"],
+        lists: &[],
         attrs: &["eps"],
         outputs: &["y"],
         needs: &[],
         later: &["dy", "dx", "dweight", "dbias"],
         run: norms::layer_norm,
     },
+    Op { name: "inspect", outputs: &["stats"], ..elementwise("inspect", inspect::inspect) },
     Op {
         name: "rope",
         inputs: &["x", "positions"],
         required: &["x", "positions"],
+        lists: &[],
         attrs: &["theta", "interleaved"],
         outputs: &["y"],
         needs: &[],
@@ -92,6 +121,7 @@ pub const OPS: &[Op] = &[
         name: "sample",
         inputs: &["logits", "mask"],
         required: &["logits"],
+        lists: &[],
         attrs: &["profile", "temperature", "top_k", "top_p", "min_p", "seed", "draws"],
         outputs: &["probs", "tokens", "logprobs"],
         needs: &[],
@@ -131,7 +161,11 @@ Ops:
         let inputs: Vec<_> = op
             .inputs
             .iter()
-            .map(|input| if op.required.contains(input) { input.to_string() } else { format!("{input}?") })
+            .map(|input| match op.required.contains(input) {
+                true if op.lists.contains(input) => format!("{input} [list]"),
+                true => input.to_string(),
+                false => format!("{input}?"),
+            })
             .collect();
         let attrs = if op.attrs.is_empty() { String::new() } else { format!("; {}", op.attrs.join(", ")) };
         help += &format!("  {}({}{attrs}) -> {}\n", op.name, inputs.join(", "), op.outputs.join(", "));

@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod clip;
 mod elementwise;
 mod in_place;
 pub mod mask;
@@ -32,6 +33,7 @@ mod rope;
 mod sample;
 mod softmax;
 
+pub use clip::{clip_grad_norm, clip_grad_value, finite, inspect};
 pub use elementwise::{exp, log, sigmoid, silu};
 pub use in_place::{
     exp_in_place, layer_norm_in_place, log_in_place, log_softmax_in_place, rms_norm_in_place, rope_in_place,

@@ -1,0 +1,44 @@
+//! `clip_grad_norm` beside a clipping put together of candle's ops, as training loops have it.
+
+mod support;
+
+use candle_core::{DType, Result, Tensor};
+use criterion::{Criterion, Throughput};
+use evenkeel::reference::{self, Real};
+use evenkeel::{ClipGradNorm, Element, NormType, clip_grad_norm};
+use support::{SHAPES, Timed, numbers, tensor};
+
+fn composed(xs: &Tensor) -> Result<Tensor> {
+    let norm = xs.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.sqrt();
+    xs.affine((1.0 / (norm + 1e-6)).min(1.0), 0.0)
+}
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    for (rows, cols) in SHAPES {
+        let mut x = numbers::<E>(rows * cols);
+        let norm = clip_grad_norm(&mut [(&mut x.clone()).into()], &ClipGradNorm::new(1.0)).unwrap();
+        let exact = reference::grad_norm(&[(&x).into()], NormType::Two).to_f64();
+        assert!((norm / exact - 1.0).abs() < 1e-15, "{norm} is not {exact}");
+        let xs = tensor(&x, (rows, cols));
+        let mut group = c.benchmark_group(format!("clip_grad_norm/{}/{rows}x{cols}", <E as Element>::DTYPE));
+        group.throughput(Throughput::Elements((rows * cols) as u64));
+        // Clipped in place again and again, so the limit falls a little each time: all is multiplied.
+        let mut limit = 1.0;
+        group.bench_function("slices", |b| {
+            b.iter(|| {
+                limit *= 1.0 - 1e-6;
+                clip_grad_norm(&mut [(&mut x).into()], &ClipGradNorm::new(limit)).unwrap()
+            })
+        });
+        if composed(&xs).is_ok() {
+            group.bench_function("candle", |b| b.iter(|| composed(&xs).unwrap()));
+        }
+        group.finish();
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

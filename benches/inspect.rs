@@ -1,0 +1,39 @@
+//! `inspect` and `finite` beside candle's ops put together: the ends, the mean and the deviation, without counts.
+
+mod support;
+
+use candle_core::{Result, Tensor};
+use criterion::{Criterion, Throughput};
+use evenkeel::reference::{self, Real};
+use evenkeel::{Element, finite, inspect};
+use support::{SHAPES, Timed, numbers, tensor};
+
+fn composed(xs: &Tensor) -> Result<[Tensor; 4]> {
+    let mean = xs.mean_all()?;
+    let std = xs.broadcast_sub(&mean)?.sqr()?.mean_all()?.sqrt()?;
+    Ok([xs.min_all()?, xs.max_all()?, mean, std])
+}
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    for (rows, cols) in SHAPES {
+        let x = numbers::<E>(rows * cols);
+        let few = inspect(&x[..cols]).unwrap();
+        let exact = reference::inspect(&x[..cols]).unwrap()[1].to_f64();
+        assert!((few.std / exact - 1.0).abs() < 1e-15, "{} is not {exact}", few.std);
+        let xs = tensor(&x, (rows, cols));
+        let mut group = c.benchmark_group(format!("inspect/{}/{rows}x{cols}", <E as Element>::DTYPE));
+        group.throughput(Throughput::Elements((rows * cols) as u64));
+        group.bench_function("finite", |b| b.iter(|| finite(&x).unwrap()));
+        group.bench_function("slices", |b| b.iter(|| inspect(&x).unwrap()));
+        if composed(&xs).is_ok() {
+            group.bench_function("candle", |b| b.iter(|| composed(&xs).unwrap()));
+        }
+        group.finish();
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

@@ -1,0 +1,248 @@
+//! Norms of tensors, and what to multiply with to bring them down.
+//!
+//! A norm is held in units of a power of two: of f64 gradients it may lie beyond f64, and so may what it is made of.
+
+use super::moments::unit_for;
+use super::whole::{Overwrite, Overwriting, Pass, pass};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::math::sum::{GROUP, group_o, rule_o};
+use crate::ops::clip_grad_norm::NormType;
+use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, block, fold};
+
+/// What a tensor adds to the norm: the sum of its squares or magnitudes, or the largest of these, of elements in units
+/// of 2^exponent. NaN and infinity are those of the elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub value: f64,
+    pub exponent: i32,
+}
+
+/// The part of one tensor.
+pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<Part> {
+    if norm_type == NormType::Infinity {
+        let (_, seen) = pass(x, Largest)?;
+        return Ok(Part { value: if seen.nan { f64::NAN } else { seen.largest() }, exponent: 0 });
+    }
+    let sum = |unit| match norm_type {
+        NormType::One => pass(x, Magnitudes::<false> { unit }),
+        _ => pass(x, Magnitudes::<true> { unit }),
+    };
+    let (value, seen) = sum(1.0)?;
+    let unit = unit_for(seen.largest());
+    if unit == 1.0 {
+        return Ok(Part { value, exponent: 0 });
+    }
+    Ok(Part { value: sum(unit)?.0, exponent: 1023 - (unit.to_bits() >> 52) as i32 })
+}
+
+/// A norm in units of 2^exponent.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    value: f64,
+    exponent: i32,
+}
+
+impl Norm {
+    /// Of all parts together, added by rule O.
+    pub fn of(parts: &[Part], norm_type: NormType) -> Self {
+        let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
+        if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
+            return Norm { value, exponent: 0 };
+        }
+        let live = parts.iter().filter(|part| part.value > 0.0);
+        let exponent = live.map(|part| part.exponent).max().unwrap_or(0);
+        let times = if norm_type == NormType::Two { 2 } else { 1 };
+        let terms = parts.iter().map(|part| scaled(part.value, times * (part.exponent - exponent)));
+        let value = match norm_type {
+            NormType::Infinity => terms.fold(0.0, f64::max),
+            NormType::One => rule_o(&terms.collect::<Vec<_>>()),
+            NormType::Two => rule_o(&terms.collect::<Vec<_>>()).sqrt(),
+        };
+        Norm { value, exponent }
+    }
+
+    /// Whether every element is finite.
+    pub fn is_finite(self) -> bool {
+        self.value.is_finite()
+    }
+
+    /// The nearest f64: infinity also where finite elements have a norm beyond f64.
+    pub fn to_f64(self) -> f64 {
+        scaled(self.value, self.exponent)
+    }
+
+    /// The norm and a small number more.
+    pub fn plus(self, small: f64) -> Self {
+        let sum = self.to_f64() + small;
+        if sum.is_infinite() && self.is_finite() { self } else { Norm { value: sum, exponent: 0 } }
+    }
+
+    /// max_norm / norm, of numbers that are finite and not negative, the norm not 0.
+    pub fn scale_to(self, max_norm: f64) -> Scale {
+        if max_norm == 0.0 {
+            return Scale::by(0.0);
+        }
+        let ((max, max_exponent), (norm, norm_exponent)) = (fraction(max_norm), fraction(self.value));
+        let exponent = max_exponent - norm_exponent - self.exponent;
+        let ratio = max / norm;
+        if exponent >= -1000 {
+            return Scale::by(ratio * power(exponent));
+        }
+        Scale {
+            factor: ratio / 2.0,
+            powers: Some([power((exponent + 1) / 2), power(exponent + 1 - (exponent + 1) / 2)]),
+        }
+    }
+}
+
+/// The number as a fraction in [1, 2) and an exponent; not for 0.
+fn fraction(value: f64) -> (f64, i32) {
+    let (value, shift) = if value < f64::MIN_POSITIVE { (value * power(54), 54) } else { (value, 0) };
+    let exponent = (value.to_bits() >> 52) as i32 - 1023;
+    (f64::from_bits(value.to_bits() & (u64::MAX >> 12) | 1.0f64.to_bits()), exponent - shift)
+}
+
+/// 2^exponent, for those that f64 has.
+fn power(exponent: i32) -> f64 {
+    if exponent >= -1022 {
+        f64::from_bits(((exponent + 1023) as u64) << 52)
+    } else {
+        f64::from_bits(1 << (exponent + 1074))
+    }
+}
+
+/// value * 2^exponent, in steps that f64 can hold.
+fn scaled(value: f64, exponent: i32) -> f64 {
+    let exponent = exponent.clamp(-2100, 2000);
+    value * power(exponent / 2) * power(exponent - exponent / 2)
+}
+
+/// What elements are multiplied with: a number, or one that is too small for f64 as three.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    factor: f64,
+    powers: Option<[f64; 2]>,
+}
+
+impl Scale {
+    pub fn by(factor: f64) -> Self {
+        Scale { factor, powers: None }
+    }
+}
+
+/// Multiplies a tensor.
+pub fn scale<E: Element>(x: &mut [E], scale: Scale) -> Result<()> {
+    simd::run(Overwrite { x, kernel: scale })
+}
+
+impl<E: Element> Overwriting<E> for Scale {
+    type Seen = ();
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn write<I: Isa>(&self, isa: I, x: &mut [E]) {
+        let factor = isa.f64(self.factor);
+        match self.powers {
+            None => Span::in_place(x).map_wide(
+                isa,
+                #[inline(always)]
+                |_, v| v * factor,
+            ),
+            Some([a, b]) => Span::in_place(x).map_wide(
+                isa,
+                #[inline(always)]
+                |_, v| v * factor * isa.f64(a) * isa.f64(b),
+            ),
+        };
+    }
+}
+
+/// The largest magnitude of each lane, and whether there is a NaN, which a maximum forgets.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    largest: [f64; LANES],
+    nan: bool,
+}
+
+impl Seen {
+    fn largest(&self) -> f64 {
+        self.largest.into_iter().fold(0.0, f64::max)
+    }
+
+    fn join(self, rest: Seen) -> Seen {
+        let mut both = Seen { nan: self.nan | rest.nan, ..self };
+        for (a, b) in both.largest.iter_mut().zip(rest.largest) {
+            *a = a.max(b);
+        }
+        both
+    }
+}
+
+/// Finds the largest magnitude.
+#[derive(Clone, Copy)]
+struct Largest;
+
+impl<E: Element> Pass<E> for Largest {
+    type Seen = Seen;
+    const SUMS: bool = false;
+
+    fn join(first: Seen, rest: Seen) -> Seen {
+        first.join(rest)
+    }
+
+    #[inline(always)]
+    fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], seen: &mut Seen) -> [f64; GROUP] {
+        let zero = isa.f64(0.0);
+        let (largest, nan) = fold(
+            run,
+            E::ZERO,
+            (isa.load_f64(&seen.largest), zero.lt(zero)),
+            #[inline(always)]
+            |(largest, nan), _, values| {
+                let v = E::load_wide(isa, values);
+                (v.abs().max(largest), nan | v.is_nan())
+            },
+        );
+        *seen = Seen { largest: isa.array_f64(largest), nan: seen.nan | nan.any() };
+        [0.0; GROUP]
+    }
+}
+
+/// Sums magnitudes in units, or their squares. Of f64 it also finds the largest magnitude, NaN left out: whether sums
+/// fit f64 is known only then, and they nearly always do.
+#[derive(Clone, Copy)]
+struct Magnitudes<const SQUARED: bool> {
+    unit: f64,
+}
+
+impl<E: Element, const SQUARED: bool> Pass<E> for Magnitudes<SQUARED> {
+    type Seen = Seen;
+
+    fn join(first: Seen, rest: Seen) -> Seen {
+        first.join(rest)
+    }
+
+    #[inline(always)]
+    fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], seen: &mut Seen) -> [f64; GROUP] {
+        let unit = isa.f64(self.unit);
+        let mut largest = isa.load_f64(&seen.largest);
+        let sums = group_o(
+            isa,
+            run.len(),
+            0,
+            #[inline(always)]
+            |i| {
+                let mut v = E::load_wide(isa, &block(run, i, E::ZERO));
+                if E::DTYPE == DType::F64 {
+                    largest = v.abs().max(largest);
+                    v = v * unit;
+                }
+                if SQUARED { v * v } else { v.abs() }
+            },
+        );
+        seen.largest = isa.array_f64(largest);
+        sums
+    }
+}

@@ -1,0 +1,205 @@
+//! What is finite in a tensor, and the moments of what is.
+
+use super::moments::unit_for;
+use super::whole::{Pass, pass};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::math::sum::{GROUP, group_o};
+use crate::ops::inspect::{Finite, Stats};
+use crate::simd::{Float, Isa, LANES, MaskBits, Select, block, fold};
+
+/// Counts what is not finite.
+pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
+    let (_, met) = pass(x, Check)?;
+    Ok(met.finite(x.len()))
+}
+
+/// Two passes, three of f64 and one more where its magnitudes are extreme.
+pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
+    let (sum, seen) = pass(x, Survey)?;
+    let Finite { count, nan, infinite, .. } = seen.met.finite(x.len());
+    let Extremes { min, max } = seen.extremes;
+    let min = min.into_iter().fold(f64::INFINITY, f64::min) + 0.0;
+    let max = max.into_iter().fold(f64::NEG_INFINITY, f64::max) + 0.0;
+    let max_abs = max.max(-min);
+    let n = (count - nan - infinite) as f64;
+    let stats = |mean, std| Stats { count, nan, infinite, min, max, mean, std, max_abs };
+    if n == 0.0 {
+        return Ok(Stats { min: f64::NAN, max: f64::NAN, max_abs: f64::NAN, ..stats(f64::NAN, f64::NAN) });
+    }
+    if min == max {
+        return Ok(stats(min, 0.0));
+    }
+    let unit = if E::DTYPE == DType::F64 { unit_for(max_abs) } else { 1.0 };
+    let deviations = |mean, low| pass(x, Deviations::<false> { unit, mean, low }).map(|(sum, ())| sum);
+    let mean = if unit == 1.0 { sum } else { deviations(0.0, 0.0)? } / n;
+    // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
+    let low = if E::DTYPE == DType::F64 { deviations(mean, 0.0)? / n } else { 0.0 };
+    let (squares, ()) = pass(x, Deviations::<true> { unit, mean, low })?;
+    let mean = ((mean + low) / unit).max(min).min(max) + 0.0;
+    // No deviation is beyond the largest magnitude, but rounding may take it there, out of f64 even.
+    Ok(stats(mean, ((squares / n).sqrt() / unit).min(max_abs)))
+}
+
+/// What is not finite.
+#[derive(Clone, Copy, Default)]
+pub struct Met {
+    nan: usize,
+    infinite: usize,
+    first: Option<usize>,
+}
+
+impl Met {
+    /// Adds a block that is not all finite, whose first element has this index.
+    #[cold]
+    fn add(&mut self, start: usize, nan: u16, infinite: u16) {
+        self.nan += nan.count_ones() as usize;
+        self.infinite += infinite.count_ones() as usize;
+        if self.first.is_none() && nan | infinite != 0 {
+            self.first = Some(start + (nan | infinite).trailing_zeros() as usize);
+        }
+    }
+
+    fn join(self, rest: Met) -> Met {
+        Met { nan: self.nan + rest.nan, infinite: self.infinite + rest.infinite, first: self.first.or(rest.first) }
+    }
+
+    fn finite(self, count: usize) -> Finite {
+        Finite { count, nan: self.nan, infinite: self.infinite, first: self.first }
+    }
+}
+
+/// Looks for what is not finite.
+#[derive(Clone, Copy)]
+struct Check;
+
+impl<E: Element> Pass<E> for Check {
+    type Seen = Met;
+    const SUMS: bool = false;
+
+    fn join(first: Met, rest: Met) -> Met {
+        first.join(rest)
+    }
+
+    #[inline(always)]
+    fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], met: &mut Met) -> [f64; GROUP] {
+        *met = fold(
+            run,
+            E::ZERO,
+            *met,
+            #[inline(always)]
+            |mut met, i, values| {
+                let (bad, nan) = if E::DTYPE == DType::F64 {
+                    let v = E::load_wide(isa, values);
+                    (!v.abs().lt(isa.f64(f64::INFINITY)).bits(), v.is_nan().bits())
+                } else {
+                    let v = E::load(isa, values);
+                    (!v.abs().lt(isa.f32(f32::INFINITY)).bits(), v.is_nan().bits())
+                };
+                if bad != 0 {
+                    met.add(start + LANES * i, nan, bad & !nan);
+                }
+                met
+            },
+        );
+        [0.0; GROUP]
+    }
+}
+
+/// Sums, counts and finds the ends.
+#[derive(Clone, Copy)]
+struct Survey;
+
+#[derive(Default)]
+struct Surveyed {
+    met: Met,
+    extremes: Extremes,
+}
+
+/// The least and the largest finite element of each lane.
+struct Extremes {
+    min: [f64; LANES],
+    max: [f64; LANES],
+}
+
+impl Default for Extremes {
+    fn default() -> Self {
+        Extremes { min: [f64::INFINITY; LANES], max: [f64::NEG_INFINITY; LANES] }
+    }
+}
+
+impl<E: Element> Pass<E> for Survey {
+    type Seen = Surveyed;
+
+    fn join(mut first: Surveyed, rest: Surveyed) -> Surveyed {
+        for i in 0..LANES {
+            first.extremes.min[i] = first.extremes.min[i].min(rest.extremes.min[i]);
+            first.extremes.max[i] = first.extremes.max[i].max(rest.extremes.max[i]);
+        }
+        Surveyed { met: first.met.join(rest.met), ..first }
+    }
+
+    #[inline(always)]
+    fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Surveyed) -> [f64; GROUP] {
+        let infinity = isa.f64(f64::INFINITY);
+        let minus_infinity = isa.f64(f64::NEG_INFINITY);
+        let mut min = isa.load_f64(&seen.extremes.min);
+        let mut max = isa.load_f64(&seen.extremes.max);
+        let met = &mut seen.met;
+        let sums = group_o(
+            isa,
+            run.len(),
+            0,
+            #[inline(always)]
+            |i| {
+                // A NaN behind the end is left out as one within is, but for the count.
+                let v = E::load_wide(isa, &block(run, i, E::NAN));
+                let finite = v.abs().lt(infinity);
+                let bad = !finite.bits();
+                if bad != 0 {
+                    let left = run.len().saturating_sub(LANES * i);
+                    let there = if left < LANES { (1 << left) - 1 } else { u16::MAX };
+                    let nan = v.is_nan().bits() & there;
+                    met.add(start + LANES * i, nan, bad & there & !nan);
+                }
+                min = I::F64::select(finite, v, infinity).min(min);
+                max = I::F64::select(finite, v, minus_infinity).max(max);
+                I::F64::select(finite, v, isa.f64(0.0))
+            },
+        );
+        seen.extremes = Extremes { min: isa.array_f64(min), max: isa.array_f64(max) };
+        sums
+    }
+}
+
+/// Sums how far finite elements, in units, are from the mean; or the squares of that.
+#[derive(Clone, Copy)]
+struct Deviations<const SQUARED: bool> {
+    unit: f64,
+    mean: f64,
+    /// What the mean was off by.
+    low: f64,
+}
+
+impl<E: Element, const SQUARED: bool> Pass<E> for Deviations<SQUARED> {
+    type Seen = ();
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], (): &mut ()) -> [f64; GROUP] {
+        let (unit, mean, low) = (isa.f64(self.unit), isa.f64(self.mean), isa.f64(self.low));
+        group_o(
+            isa,
+            run.len(),
+            0,
+            #[inline(always)]
+            |i| {
+                let v = E::load_wide(isa, &block(run, i, E::NAN));
+                let finite = v.abs().lt(isa.f64(f64::INFINITY));
+                let d = if E::DTYPE == DType::F64 { v * unit - mean - low } else { v - mean };
+                I::F64::select(finite, if SQUARED { d * d } else { d }, isa.f64(0.0))
+            },
+        )
+    }
+}

@@ -1,0 +1,117 @@
+//! Passes over a whole tensor, cut over threads: sums by rule O, and what else is seen on the way.
+
+use crate::element::Element;
+use crate::error::Result;
+use crate::math::sum::{GROUP, TILE, sum_of_tiles};
+use crate::simd::{self, Isa, Work};
+
+/// Elements of a run, which counts as a row when the work is cut: as many tiles as are folded together.
+pub const RUN: usize = GROUP * TILE;
+
+/// What is done with each run.
+pub trait Pass<E: Element>: Copy + Send + Sync {
+    /// What is seen beside the sum. Its default is what is seen of nothing.
+    type Seen: Default + Send;
+    /// Whether there is a sum.
+    const SUMS: bool = true;
+    /// What two neighbouring parts have seen, together.
+    fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
+    /// The sums of the run's tiles. `start` is the index of its first element in the tensor. `#[inline(always)]`, like
+    /// everything it calls.
+    fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Self::Seen) -> [f64; GROUP];
+}
+
+/// The sum over the tensor, and what was seen.
+pub fn pass<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(f64, P::Seen)> {
+    let mut tiles = vec![0.0; if P::SUMS { x.len().div_ceil(TILE) } else { 0 }];
+    let seen = simd::run(Whole { x, tiles: &mut tiles, start: 0, pass })?;
+    Ok((sum_of_tiles(&tiles), seen))
+}
+
+struct Whole<'a, E, P> {
+    x: &'a [E],
+    /// Where the sums of its tiles go.
+    tiles: &'a mut [f64],
+    start: usize,
+    pass: P,
+}
+
+impl<E: Element, P: Pass<E>> Work for Whole<'_, E, P> {
+    type Out = P::Seen;
+
+    fn rows(&self) -> usize {
+        self.x.len().div_ceil(RUN)
+    }
+
+    fn cols(&self) -> usize {
+        RUN
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Whole { x, tiles, start, pass } = self;
+        let (x_a, x_b) = x.split_at(at * RUN);
+        let (tiles_a, tiles_b) = tiles.split_at_mut(if P::SUMS { at * GROUP } else { 0 });
+        let rest = Whole { x: x_b, tiles: tiles_b, start: start + at * RUN, pass };
+        (Whole { x: x_a, tiles: tiles_a, start, pass }, rest)
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        P::join(first, rest)
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let mut seen = P::Seen::default();
+        let mut tiles = self.tiles.chunks_mut(GROUP);
+        for (i, run) in self.x.chunks(RUN).enumerate() {
+            let sums = self.pass.look(isa, self.start + i * RUN, run, &mut seen);
+            if let Some(tiles) = tiles.next() {
+                tiles.copy_from_slice(&sums[..tiles.len()]);
+            }
+        }
+        seen
+    }
+}
+
+/// A tensor that is overwritten run by run.
+pub struct Overwrite<'a, E, K> {
+    pub x: &'a mut [E],
+    pub kernel: K,
+}
+
+/// What overwrites a run.
+pub trait Overwriting<E: Element>: Copy + Send + Sync {
+    /// What is seen on the way. Its default is what is seen of nothing.
+    type Seen: Default + Send;
+    /// What two parts have seen, together.
+    fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
+    /// Overwrites all of `x`. `#[inline(always)]`, like everything it calls.
+    fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Self::Seen;
+}
+
+impl<E: Element, K: Overwriting<E>> Work for Overwrite<'_, E, K> {
+    type Out = K::Seen;
+
+    fn rows(&self) -> usize {
+        self.x.len().div_ceil(RUN)
+    }
+
+    fn cols(&self) -> usize {
+        RUN
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Overwrite { x, kernel } = self;
+        let (a, b) = x.split_at_mut(at * RUN);
+        (Overwrite { x: a, kernel }, Overwrite { x: b, kernel })
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        K::join(first, rest)
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        self.kernel.write(isa, self.x)
+    }
+}

@@ -1,0 +1,96 @@
+//! Gradients in candle's store: the bits of the slice functions, and what is refused.
+
+use crate::support::{CPU, DTYPES, assert_same, flat, tensor};
+use candle_core::{DType, Result, Tensor, Var};
+use evenkeel::candle::guarded;
+use evenkeel::{ClipGradNorm, ClipMode, Error, NormType, report};
+
+fn all_vars() -> Result<Vec<Var>> {
+    DTYPES
+        .iter()
+        .enumerate()
+        .map(|(i, (dtype, _))| Var::from_tensor(&tensor(&[3, 5], *dtype, 2.0, i as u64)?))
+        .collect()
+}
+
+/// The gradient of a variable is twice the variable.
+fn backward(vars: &[Var]) -> Result<candle_core::backprop::GradStore> {
+    let losses = vars.iter().map(|var| var.sqr()?.sum_all()?.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
+    Tensor::stack(&losses, 0)?.sum_all()?.backward()
+}
+
+#[test]
+fn by_norm() -> Result<()> {
+    let vars = all_vars()?;
+    for norm_type in [NormType::Two, NormType::One, NormType::Infinity] {
+        for mode in [ClipMode::Exact, ClipMode::Torch] {
+            let options = ClipGradNorm::new(1.25).norm_type(norm_type).mode(mode);
+            let mut grads = backward(&vars)?;
+            let before: Vec<Tensor> = vars.iter().map(|var| grads.get(var).unwrap().clone()).collect();
+            let kept: Vec<Vec<f64>> = before.iter().map(flat).collect();
+            // The slice function of the same numbers.
+            let (mut a, mut b) =
+                (before[0].flatten_all()?.to_vec1::<f64>()?, before[1].flatten_all()?.to_vec1::<f32>()?);
+            let mut c = before[2].flatten_all()?.to_vec1::<half::f16>()?;
+            let mut d = before[3].flatten_all()?.to_vec1::<half::bf16>()?;
+            let mut list = [(&mut a).into(), (&mut b).into(), (&mut c).into(), (&mut d).into()];
+            let want = evenkeel::clip_grad_norm(&mut list, &options).unwrap();
+            // One variable twice, and one without a gradient.
+            let mut named = vars.clone();
+            named.insert(2, vars[0].clone());
+            named.push(Var::zeros(3, DType::F32, CPU)?);
+            assert_eq!(guarded::clip_grad_norm(&mut grads, &named, &options), Ok(want));
+            assert_same("f64", grads.get(&vars[0]).unwrap(), &Tensor::from_vec(a, (3, 5), CPU)?);
+            assert_same("f32", grads.get(&vars[1]).unwrap(), &Tensor::from_vec(b, (3, 5), CPU)?);
+            assert_same("f16", grads.get(&vars[2]).unwrap(), &Tensor::from_vec(c, (3, 5), CPU)?);
+            assert_same("bf16", grads.get(&vars[3]).unwrap(), &Tensor::from_vec(d, (3, 5), CPU)?);
+            assert_eq!(before.iter().map(flat).collect::<Vec<_>>(), kept, "what was cloned before has changed");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_finite() -> Result<()> {
+    let vars = [Var::zeros(2, DType::BF16, CPU)?, Var::zeros((2, 3), DType::F32, CPU)?];
+    let mut grads = backward(&vars)?;
+    let broken = Tensor::new(&[[1f32, 2.], [3., f32::INFINITY], [f32::NAN, 0.]], CPU)?.t()?;
+    grads.insert(&vars[1], broken.clone());
+    let refused = guarded::clip_grad_norm(&mut grads, &vars, &ClipGradNorm::new(1.0)).unwrap_err();
+    let Error::NonFiniteInput { row: 1, index: 2, value, .. } = refused else { panic!("{refused}") };
+    assert!(value.is_nan());
+    assert_same("refused", grads.get(&vars[1]).unwrap(), &broken);
+    let lax = ClipGradNorm::new(1.0).error_if_nonfinite(false);
+    assert!(guarded::clip_grad_norm(&mut grads, &vars, &lax)?.is_nan());
+    assert_same("let be", grads.get(&vars[1]).unwrap(), &broken);
+    let (done, met) = report::scope(|| guarded::clip_grad_value(&mut grads, &vars, 1.5));
+    done?;
+    assert_eq!(met.to_string(), "clip_grad_value: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
+    let got = flat(grads.get(&vars[1]).unwrap());
+    assert!(got[..2] == [1.0, 1.5] && got[2].is_nan() && got[3..] == [1.5, 1.5, 0.0], "{got:?}");
+    for limit in [-1.0, f64::NAN] {
+        assert_eq!(guarded::clip_grad_value(&mut grads, &vars, limit).unwrap_err().name(), "InvalidArgument");
+        let options = ClipGradNorm::new(limit);
+        assert_eq!(guarded::clip_grad_norm(&mut grads, &vars, &options).unwrap_err().name(), "InvalidArgument");
+    }
+    assert_eq!(guarded::clip_grad_norm(&mut grads, &[], &ClipGradNorm::new(1.0)), Ok(0.0));
+    Ok(())
+}
+
+#[test]
+fn a_look_at_any_layout() -> Result<()> {
+    for (dtype, _) in DTYPES {
+        let x = Tensor::new(&[[1f64, -3.], [f64::NAN, 4.], [0., 8.]], CPU)?.to_dtype(dtype)?;
+        for view in [x.clone(), x.t()?.contiguous()?.t()?] {
+            let met = guarded::finite(&view)?;
+            assert_eq!((met.count, met.nan, met.infinite, met.first), (6, 1, 0, Some(2)));
+            let stats = guarded::inspect(&view)?;
+            assert_eq!((stats.min, stats.max, stats.mean, stats.max_abs), (-3.0, 8.0, 2.0, 8.0));
+        }
+        assert!(guarded::finite(&x.narrow(0, 2, 1)?)?.is_finite());
+    }
+    let ints = Tensor::ones(3, DType::U32, CPU)?;
+    assert_eq!(guarded::finite(&ints).unwrap_err().name(), "UnsupportedDType");
+    assert_eq!(guarded::inspect(&ints).unwrap_err().name(), "UnsupportedDType");
+    Ok(())
+}
