@@ -135,11 +135,18 @@ pub(crate) const GROUP: usize = 16;
 /// Rule O over a row of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15 of the row, zeros
 /// where there are none; i may lie up to three blocks beyond the last.
 #[inline(always)]
-pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
+pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, block: impl Fn(usize) -> I::F64) -> f64 {
     let tiles = len.div_ceil(TILE);
     let mut lanes = [0.0f64; SUM_LANES];
     for first in (0..tiles).step_by(GROUP) {
-        let sums = group_o(isa, len, first, &mut block);
+        #[expect(clippy::redundant_closure, reason = "a reference is called through a function that is not inlined")]
+        let sums = group_o(
+            isa,
+            len,
+            first,
+            #[inline(always)]
+            |i| block(i),
+        );
         for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {
             lanes[(first + t) % SUM_LANES] += sum;
         }
