@@ -20,7 +20,7 @@ const MODES: [ClipMode; 2] = [ClipMode::Exact, ClipMode::Torch];
 
 for_each_dtype!(accuracy, hostile, within_the_limit, not_finite, torch_and_not_finite, threads);
 
-/// Clips and compares with the reference: the norm to 4 ULP, every element to the table's bound.
+/// Clips and compares with the reference: the norm to its bound, every element to the table's bound.
 #[track_caller]
 fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm_type: NormType, mode: ClipMode) {
     let exact = reference::grad_norm(&[x.into()], norm_type);
@@ -29,7 +29,7 @@ fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm
     let options = ClipGradNorm::new(max_norm).norm_type(norm_type).mode(mode);
     let norm = clip_grad_norm(&mut [(&mut got).into()], &options).unwrap();
     let what = format!("{what}, {norm_type:?}, {mode:?}, to {max_norm}");
-    assert!(ulp::error(norm, exact) <= 4.0, "{what}: {norm} is not {exact:?}");
+    assert!(ulp::error(norm, exact) <= 16.0 + x.len() as f64 / 16_384.0, "{what}: {norm} is not {exact:?}");
     checker.check(&what, x, &got, &expected);
 }
 

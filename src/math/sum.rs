@@ -12,6 +12,10 @@
 //! A missing or masked term adds +0 or is skipped: both give the same bits, because a zero sum is +0 at the end.
 //! Nothing else decides the order. Work is cut between machines at multiples of 256.
 //!
+//! A term passes through at most 3 additions in its lane, 12 in folds, and 1 for every 64 tiles: n terms of one sign
+//! are summed to within 15 + n / 16384 of 2^-53 of the sum. Rounding errors of unlike terms cancel, and of 10^6
+//! random ones little more than 1 is left; those of terms that take a few values only may all go the same way.
+//!
 //! # Rule Q: softmax, log-sum-exp and what is made of them
 //!
 //! The terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^45, rounded to nearest even, and the

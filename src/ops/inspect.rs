@@ -84,8 +84,9 @@ pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
 /// | values whose sums or squares overflow f64 | right: they are scaled |
 ///
 /// # Accuracy
-/// In ULP of f64, for every type: min, max and max_abs are exact; the mean is within 4 ULP of max_abs, which it may
-/// cancel to far less than; std is within 4 ULP of itself. Sums follow [rule O](crate::math::sum).
+/// In ULP of f64, for every type: min, max and max_abs are exact; the mean is within 16 ULP of max_abs, which it may
+/// cancel to far less than; std is within 16 ULP of itself; both 1 more for every 16,384 elements, which is
+/// [rule O](crate::math::sum)'s bound. Measured: 1 on random elements, 5 on a million of nine different values.
 ///
 /// # Errors
 /// [`Error::Backend`](crate::Error::Backend).
