@@ -20,8 +20,12 @@ pub enum Backend {
 pub enum Kind {
     /// Each element by itself.
     Elementwise,
+    /// The gradient of an elementwise op: each element with that of its result.
+    ElementwiseBackward,
     /// Lanes along an axis, one result for each element.
     Lanes,
+    /// The gradient of an op on lanes or of a reduction: lanes with the gradients of their results.
+    LanesBackward,
     /// Lanes along an axis, one result for each lane.
     Reduction,
     /// Rows of logits, tokens.

@@ -16,17 +16,27 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// The op that this is the gradient of, or itself.
+fn forward(name: &str) -> &str {
+    name.strip_suffix("_backward").unwrap_or(name)
+}
+
 #[test]
 fn ops_are_in_every_room() {
     for op in OPS {
         let name = op.name;
-        let kernel = if op.kind == Kind::Elementwise { "elementwise" } else { name };
+        // The gradients of functions of one element are beside them, and share their tests.
+        let [file, kernel, test] = match op.kind {
+            Kind::Elementwise => [name, "elementwise", name],
+            Kind::ElementwiseBackward => [forward(name), "elementwise_backward", "elementwise_backward"],
+            _ => [name; 3],
+        };
         for path in [
-            format!("src/ops/{name}.rs"),
+            format!("src/ops/{file}.rs"),
             format!("src/cpu/{kernel}.rs"),
-            format!("src/reference/{name}.rs"),
-            format!("tests/{name}.rs"),
-            format!("benches/{name}.rs"),
+            format!("src/reference/{file}.rs"),
+            format!("tests/{test}.rs"),
+            format!("benches/{test}.rs"),
         ] {
             assert!(root().join(&path).is_file(), "{name} has no {path}");
         }
@@ -42,9 +52,10 @@ fn ops_are_in_every_table() {
     let readme = read("README.md");
     for op in OPS {
         let name = op.name;
-        assert!(manifest.contains(&format!("[[bench]]\nname = \"{name}\"")), "Cargo.toml has no bench {name}");
+        let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
+        assert!(manifest.contains(&format!("[[bench]]\nname = \"{bench}\"")), "Cargo.toml has no bench {bench}");
         assert!(fuzz.contains(&format!("\"{name}\" =>")), "the fuzz target has no {name}");
-        assert!(apply.contains(&format!("\"{name}\"")), "apply has no {name}");
+        assert!(apply.contains(&format!("\"{}\"", forward(name))), "apply has no {name}");
         assert!(readme.contains(&format!("| `{name}` |")), "README's table has no {name}");
         for (backend, dtypes) in op.support {
             assert_eq!(*backend, Backend::Cpu, "{name} is on a backend that has no tests");
@@ -59,7 +70,8 @@ fn ops_are_in_every_table() {
 #[test]
 fn ops_have_whole_pages() {
     for op in OPS {
-        let source = read(&format!("src/ops/{}.rs", op.name));
+        let file = if op.kind == Kind::ElementwiseBackward { forward(op.name) } else { op.name };
+        let source = read(&format!("src/ops/{file}.rs"));
         for heading in ["Formula", "Shapes", "Special values", "Accuracy", "Errors", "Panics", "Example"] {
             assert!(source.contains(&format!("/// # {heading}\n")), "the page of {} has no {heading}", op.name);
         }

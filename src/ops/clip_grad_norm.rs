@@ -129,7 +129,8 @@ impl ClipGradNorm {
 ///
 /// # Accuracy
 /// f32: 0.501 ULP. f16, bf16: 0.51 ULP. f64: 4 ULP, and as many as the norm is off. The norm is within
-/// 16 ULP of f64, 1 more for every 16,384 elements (measured: 2 on random gradients). Sums follow [rule O](crate::math::sum), for each tensor and over what the tensors come to: the same bits on any number of
+/// 16 ULP of f64, 1 more for every 16,384 elements (measured: 2 on random gradients). Sums follow
+/// [rule O](crate::math::sum), for each tensor and over what the tensors come to: the same bits on any number of
 /// threads.
 ///
 /// # Errors
