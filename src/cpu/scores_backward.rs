@@ -232,9 +232,7 @@ impl Sums {
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
     }
-}
 
-impl Sums {
     /// The gradients of a block of scores, whose logits have these slopes times [`Sums::scale`].
     #[inline(always)]
     fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, slope: I::F64) -> I::F64 {

@@ -46,22 +46,20 @@ const OP: &str = "log_softmax_backward";
 /// assert_eq!(dx[1], -1.0);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
-pub fn log_softmax_backward<'x, E: Element>(
+pub fn log_softmax_backward<'x, 'y, E: Element>(
     x: impl Into<Lanes<'x, E>>,
-    dy: impl Into<Lanes<'x, E>>,
+    dy: impl Into<Lanes<'y, E>>,
     options: &Softmax<'_>,
 ) -> Result<Vec<E>> {
     let (x, dy) = (x.into(), dy.into());
     let (dims, axis) = (x.geometry.shape, x.geometry.axis as isize);
-    new_vec(dims.elements(), |dx| {
-        log_softmax_backward_into(x, dy, LanesMut::shaped(dx, dims.dims(), axis)?, options)
-    })
+    new_vec(dims.elements(), |dx| log_softmax_backward_into(x, dy, LanesMut::shaped(dx, dims.dims(), axis)?, options))
 }
 
 /// [`log_softmax_backward`] into `dx`, which has the shape of `x`; returns the memory of `dx`.
-pub fn log_softmax_backward_into<'x, 'a, E: Element>(
+pub fn log_softmax_backward_into<'x, 'y, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
-    dy: impl Into<Lanes<'x, E>>,
+    dy: impl Into<Lanes<'y, E>>,
     dx: impl Into<LanesMut<'a, E>>,
     options: &Softmax<'_>,
 ) -> Result<&'a mut [E]> {

@@ -56,9 +56,9 @@ const OP: &str = "softmax_backward";
 /// assert_eq!(softmax_backward(x, dy, &Softmax::default().mask(&mask))?, [0.0; 3]); // one key is no choice
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
-pub fn softmax_backward<'x, E: Element>(
+pub fn softmax_backward<'x, 'y, E: Element>(
     x: impl Into<Lanes<'x, E>>,
-    dy: impl Into<Lanes<'x, E>>,
+    dy: impl Into<Lanes<'y, E>>,
     options: &Softmax<'_>,
 ) -> Result<Vec<E>> {
     let (x, dy) = (x.into(), dy.into());
@@ -68,9 +68,9 @@ pub fn softmax_backward<'x, E: Element>(
 }
 
 /// [`softmax_backward`] into `dx`, which has the shape of `x`; returns the memory of `dx`.
-pub fn softmax_backward_into<'x, 'a, E: Element>(
+pub fn softmax_backward_into<'x, 'y, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
-    dy: impl Into<Lanes<'x, E>>,
+    dy: impl Into<Lanes<'y, E>>,
     dx: impl Into<LanesMut<'a, E>>,
     options: &Softmax<'_>,
 ) -> Result<&'a mut [E]> {
