@@ -58,7 +58,9 @@ table! {
     "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "log_softmax" LargestTerm: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
+    "log_softmax_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "logsumexp" LargestTerm: F64 2.0, F32 2.0, F16 0.51, BF16 0.51;
+    "logsumexp_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;
@@ -66,6 +68,7 @@ table! {
     "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "silu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "softmax" Result: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
+    "softmax_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "softplus" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "sqrt" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "tanh" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;

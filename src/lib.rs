@@ -85,8 +85,10 @@ pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm
 pub use ops::log::{log, log_in_place, log_into};
 pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
+pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_in_place, log_softmax_backward_into};
 pub use ops::log1p::{log1p, log1p_in_place, log1p_into};
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
+pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_place, logsumexp_backward_into};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,
@@ -97,6 +99,7 @@ pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
 pub use ops::sigmoid::{sigmoid, sigmoid_in_place, sigmoid_into};
 pub use ops::silu::{silu, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
+pub use ops::softmax_backward::{softmax_backward, softmax_backward_in_place, softmax_backward_into};
 pub use ops::softplus::{softplus, softplus_in_place, softplus_into};
 pub use ops::sqrt::{sqrt, sqrt_in_place, sqrt_into};
 pub use ops::tanh::{tanh, tanh_in_place, tanh_into};

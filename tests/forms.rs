@@ -98,6 +98,30 @@ fn every_form<E: Element>() {
                 }
                 .check(op.name, &x);
             }
+            "softmax_backward" => gradients(
+                &x,
+                &Softmax::default().mask(&mask).softcap(9.0),
+                |x, dy, options| evenkeel::softmax_backward(x, dy, options),
+                |x, dy, dx, options| evenkeel::softmax_backward_into(x, dy, dx, options),
+                |x, dy, options| evenkeel::softmax_backward_in_place(x, dy, options),
+            ),
+            "log_softmax_backward" => gradients(
+                &x,
+                &Softmax::default().mask(&mask),
+                |x, dy, options| evenkeel::log_softmax_backward(x, dy, options),
+                |x, dy, dx, options| evenkeel::log_softmax_backward_into(x, dy, dx, options),
+                |x, dy, options| evenkeel::log_softmax_backward_in_place(x, dy, options),
+            ),
+            "logsumexp_backward" => {
+                let options = Softmax::default().mask(&mask);
+                let dy = &x[..ROWS];
+                Forms {
+                    new: &|x| evenkeel::logsumexp_backward(x, dy, &options),
+                    into: &|x, dx| evenkeel::logsumexp_backward_into(x, dy, dx, &options),
+                    in_place: &|x| evenkeel::logsumexp_backward_in_place(x, dy, &options),
+                }
+                .check(op.name, &x);
+            }
             "logsumexp" => {
                 let (rows, options) = (Rows::strided(&x, ROWS, COLS, STRIDE).unwrap(), Softmax::default().mask(&mask));
                 let mut room = [MaybeUninit::<E>::uninit(); ROWS];
@@ -170,6 +194,32 @@ fn elements<E: Element>(
     let mut data = x.to_vec();
     in_place(&mut data).unwrap();
     assert_eq!(data, expected);
+}
+
+/// Of rows, and of another axis, whose lanes are gathered.
+fn gradients<E: Element>(
+    x: &[E],
+    options: &Softmax<'_>,
+    new: fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>,
+    into: for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>,
+    in_place: fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>,
+) {
+    let dy: Vec<E> = x.iter().rev().copied().collect();
+    let [rows, grads] = [x, &dy].map(|data| Rows::strided(data, ROWS, COLS, STRIDE).unwrap());
+    let expected = new(rows.into(), grads.into(), options).unwrap();
+    let mut room = [MaybeUninit::<E>::uninit(); ROWS * COLS];
+    let out = RowsMut::new(&mut room[..], ROWS, COLS).unwrap();
+    assert_eq!(into(rows.into(), grads.into(), out.into(), options).unwrap(), expected);
+    let mut data = dy.clone();
+    in_place(rows.into(), RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap().into(), options).unwrap();
+    for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
+        assert_eq!(&data[..COLS], expected, "in place");
+    }
+    let [lanes, grads] = [x, &dy].map(|data| Lanes::new(data, 2, 2, 11).unwrap());
+    let expected = new(lanes, grads, &Softmax::default()).unwrap();
+    let mut data = dy.clone();
+    in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &Softmax::default()).unwrap();
+    assert_eq!(data, expected, "of another axis in place");
 }
 
 fn residuals<E: Element>(x: &[E], options: &RmsNorm<'_>) {

@@ -24,30 +24,6 @@ for_each_dtype!(
     infinities_in_a_bias,
 );
 
-/// The mask of these parts.
-fn mask(parts: &Parts) -> Mask<'_> {
-    let mut mask = Mask::none();
-    for (flags, shape) in &parts.keeps {
-        mask = mask.and_keep(flags, shape);
-    }
-    for (values, shape) in &parts.biases {
-        mask = mask.and_bias(values, shape);
-    }
-    if let Some(lengths) = &parts.lengths {
-        mask = mask.and_lengths(lengths);
-    }
-    if parts.causal {
-        mask = mask.and_causal();
-    }
-    if let Some(window) = parts.window {
-        mask = mask.and_window(window);
-    }
-    if let Some(offset) = parts.offset {
-        mask = mask.offset(offset);
-    }
-    mask
-}
-
 fn combinations<E: Bits>() {
     let mut rng = generate::rng("mask, combinations");
     let checkers = ["softmax", "log_softmax", "logsumexp"].map(|op| Checker::new::<E>(op));
@@ -71,7 +47,7 @@ fn combinations<E: Bits>() {
             z
         };
         let exact: Vec<Vec<E::Exact>> = (0..x.len() / keys).map(logits).collect();
-        let mask = mask(&parts);
+        let mask = parts.mask();
         let options = Softmax::default().scale(scale).mask(&mask);
         each_level(|level| {
             let view = Rows::shaped(&x, dims).unwrap();
@@ -142,8 +118,8 @@ fn parts_that_mean_the_same<E: Bits>() {
             check("bytes", of(&Mask::keep(&bytes, &dims)));
             check("a bias of 0 and -inf", of(&Mask::bias(&bias, &dims)));
             check("a bias of bf16", of(&Mask::bias(&narrow, &dims)));
-            check("the parts", of(&mask(&parts)));
-            check("the parts and what they mean", of(&mask(&parts).and_keep(&keep, &dims)));
+            check("the parts", of(&parts.mask()));
+            check("the parts and what they mean", of(&parts.mask().and_keep(&keep, &dims)));
             let options = Softmax::default();
             let filled = Rows::shaped(&filled, &dims).unwrap();
             let lse = logsumexp(filled, &options).unwrap();
@@ -202,7 +178,7 @@ fn any_axis<E: Bits>() {
     let biases: Vec<Vec<f64>> = biases.iter().map(|bias| transposed(bias, [outer, len, inner])).collect();
     let dims = [outer, inner, len];
     let written_out = biases.iter().fold(Mask::keep(&keep, &dims), |mask, bias| mask.and_bias(bias, &dims));
-    let mask = mask(&parts);
+    let mask = parts.mask();
     each_level(|level| {
         let expected = softmax(Rows::shaped(&rows, &dims).unwrap(), &Softmax::default().mask(&written_out)).unwrap();
         let lanes = Lanes::shaped(&x, &[outer, len, inner], 1).unwrap();

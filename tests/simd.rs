@@ -22,6 +22,8 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let view = Rows::new(x, rows, cols).unwrap();
     let bits = |values: Vec<E>| values.into_iter().map(E::bits).collect::<Vec<u64>>();
     let options = Softmax::default().scale(0.3).softcap(15.0);
+    let dy: Vec<E> = x.iter().rev().copied().collect();
+    let grads = Rows::new(&dy, rows, cols).unwrap();
     let table = RopeTable::new(&[123_456], cols, &Rope::default()).unwrap();
     let sampler = SamplerConfig::default().temperature(0.9).top_k(20).top_p(0.8).min_p(0.01).validate().unwrap();
     let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 5, row, draw: 1 }).collect();
@@ -45,7 +47,9 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("log1p", bits(evenkeel::log1p(x).unwrap())),
         ("log_sigmoid", bits(evenkeel::log_sigmoid(x).unwrap())),
         ("log_softmax", bits(log_softmax(view, &options).unwrap())),
+        ("log_softmax_backward", bits(evenkeel::log_softmax_backward(view, grads, &options).unwrap())),
         ("logsumexp", bits(logsumexp(view, &options).unwrap())),
+        ("logsumexp_backward", bits(evenkeel::logsumexp_backward(view, &dy[..rows], &options).unwrap())),
         ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
         ("rope", bits(rope(view, &table).unwrap())),
         ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),
@@ -53,6 +57,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("sigmoid", bits(sigmoid(x).unwrap())),
         ("silu", bits(silu(x).unwrap())),
         ("softmax", bits(softmax(view, &options).unwrap())),
+        ("softmax_backward", bits(evenkeel::softmax_backward(view, grads, &options).unwrap())),
         ("softplus", bits(evenkeel::softplus(x).unwrap())),
         ("sqrt", bits(evenkeel::sqrt(x).unwrap())),
         ("tanh", bits(evenkeel::tanh(x).unwrap())),

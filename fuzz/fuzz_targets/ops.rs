@@ -83,6 +83,9 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
     if let Some(cap) = call.softcap {
         softmax = softmax.softcap(cap);
     }
+    // The gradient of a result: the input backwards, and at least one for each row.
+    let dy: Vec<E> = x.iter().rev().copied().chain(vec![E::ZERO; rows]).collect();
+    let gradients = Rows::new(&dy[..x.len()], rows, cols).map_err(|e| e.to_string())?;
     let finite = |row: &[E]| row.iter().all(|v| v.widen().is_finite());
     let y = match name {
         "exp" => evenkeel::exp(x),
@@ -100,8 +103,11 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         "gelu" => evenkeel::gelu(x),
         "gelu_tanh" => evenkeel::gelu_tanh(x),
         "softmax" => evenkeel::softmax(view, &softmax),
+        "softmax_backward" => evenkeel::softmax_backward(view, gradients, &softmax),
         "log_softmax" => evenkeel::log_softmax(view, &softmax),
+        "log_softmax_backward" => evenkeel::log_softmax_backward(view, gradients, &softmax),
         "logsumexp" => evenkeel::logsumexp(view, &softmax),
+        "logsumexp_backward" => evenkeel::logsumexp_backward(view, &dy[..rows], &softmax),
         "rms_norm" => {
             let rounding = if call.before_weight { Rounding::BeforeWeight } else { Rounding::Once };
             let options = RmsNorm::default().eps(call.eps).weight_offset(call.offset).rounding(rounding);
@@ -130,6 +136,11 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
                 assert!(finite(y), "{name}: finite in, not finite out: {row:?} gave {y:?}");
                 assert!(name != "softmax" || total < 1.1, "softmax sums to {total}");
             }
+        }
+    }
+    if cols > 0 && name == "softmax_backward" && call.scale.abs() <= 1.0 {
+        for ((row, dy), dx) in x.chunks(cols).zip(dy.chunks(cols)).zip(y.chunks(cols)) {
+            assert!(!(finite(row) && finite(dy)) || finite(dx), "finite in, not finite out: {row:?}, {dy:?} gave {dx:?}");
         }
     }
     Ok(y.iter().map(|v| v.bits()).collect())

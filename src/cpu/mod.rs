@@ -15,14 +15,18 @@ pub(crate) mod inspect;
 pub(crate) mod lanes;
 pub(crate) mod layer_norm;
 pub(crate) mod log_softmax;
+pub(crate) mod log_softmax_backward;
 pub(crate) mod logsumexp;
+pub(crate) mod logsumexp_backward;
 pub(crate) mod moments;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod sample;
 pub(crate) mod scores;
+pub(crate) mod scores_backward;
 pub(crate) mod scratch;
 pub(crate) mod softmax;
+pub(crate) mod softmax_backward;
 pub(crate) mod transpose;
 pub(crate) mod whole;
 
@@ -65,9 +69,12 @@ macro_rules! each_kernel {
             lanes {
                 layer_norm layer_norm_in_place layer_norm::LayerNorm<'_>;
                 log_softmax log_softmax_in_place log_softmax::LogSoftmax<'_>;
+                log_softmax_backward log_softmax_backward_in_place log_softmax_backward::LogSoftmaxBackward<'_, Self>;
+                logsumexp_backward logsumexp_backward_in_place logsumexp_backward::LogSumExpBackward<'_, Self>;
                 rms_norm rms_norm_in_place rms_norm::RmsNorm<'_>;
                 rope rope_in_place rope::Rope<'_>;
                 softmax softmax_in_place softmax::Softmax<'_>;
+                softmax_backward softmax_backward_in_place softmax_backward::SoftmaxBackward<'_, Self>;
             }
         }
     };

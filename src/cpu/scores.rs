@@ -420,6 +420,15 @@ impl Exps<'_> {
         (high, (v - f64::from(high)) as f32)
     }
 
+    /// 1 / sum as two f64, the larger first.
+    #[inline(always)]
+    pub fn reciprocal_wide<I: Isa>(&self, isa: I) -> (f64, f64) {
+        match self {
+            Exps::F32 { sum, row_len, .. } => (1.0 / units_to_f64(*sum, *row_len), 0.0),
+            Exps::F64 { values } => reciprocal_f64(isa, values),
+        }
+    }
+
     /// ln of the sum, accurate also where the sum is barely above 1.
     #[inline(always)]
     pub fn log_sum<I: Isa>(self, isa: I) -> f64 {
@@ -475,6 +484,14 @@ impl Kernel for LogSum<'_> {
 #[inline(always)]
 fn units_to_f64(sum: u64, row_len: usize) -> f64 {
     sum as f64 / (1u64 << unit_bits(row_len)) as f64
+}
+
+/// 1 / sum of f64 exponentials as two f64, the larger first.
+#[inline(always)]
+pub fn reciprocal_f64<I: Isa>(isa: I, values: &[f64]) -> (f64, f64) {
+    let (sum, sum_low) = sum_f64(isa, values);
+    let high = 1.0 / sum;
+    (high, -high.mul_add(sum, -1.0).mul_add(high, high * high * sum_low))
 }
 
 /// Rule O over f64 terms from 0 to 1, as a sum of two: their multiples of 2^-31, which add without error up to

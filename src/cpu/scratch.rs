@@ -9,6 +9,8 @@ pub struct Scratch {
     pub logits: Buffers,
     /// Its exponentials, or whatever else is made of it.
     pub made: Buffers,
+    /// What goes with either: flags, slopes.
+    pub beside: Buffers,
 }
 
 #[derive(Default)]

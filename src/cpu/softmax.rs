@@ -1,7 +1,7 @@
 //! Softmax of a row: exponentials to a buffer, their exact sum, and one product with 1/sum in two parts.
 
 use super::lanes::{LaneKernel, Met};
-use super::scores::{Exps, Row, Scores, sum_f64};
+use super::scores::{Exps, Row, Scores, reciprocal_f64};
 use super::scratch;
 use crate::element::Element;
 use crate::simd::{Float, Isa, Span, Written};
@@ -40,9 +40,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                         .into()
                     }
                     Exps::F64 { values } => {
-                        let (sum, sum_low) = sum_f64(isa, values);
-                        let high = 1.0 / sum;
-                        let low = -high.mul_add(sum, -1.0).mul_add(high, high * high * sum_low);
+                        let (high, low) = reciprocal_f64(isa, values);
                         let (high, low) = (isa.f64(high), isa.f64(low));
                         span.map_from_wide(
                             isa,

@@ -1,5 +1,6 @@
 //! From scores to logits.
 
+use super::Real;
 use crate::element::Element;
 
 /// The logits of a row of scores, as the options of [`Softmax`](crate::Softmax) make them: scale, then softcap, then
@@ -36,6 +37,28 @@ pub fn logits<E: Element>(
         }
     };
     (0..x.len()).map(|i| E::Exact::from(logit(i))).collect()
+}
+
+/// How fast each logit changes with its score, unrounded: scale, and under a softcap (1 - tanh^2) times that, at the
+/// scaled score as rounded to f64.
+///
+/// ```
+/// use evenkeel::reference::logit_slopes;
+/// assert_eq!(logit_slopes(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
+/// ```
+pub fn logit_slopes<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) -> Vec<E::Exact> {
+    let real = <E::Exact as From<f64>>::from;
+    let slope = |x: &E| match softcap {
+        None => real(scale),
+        Some(cap) => {
+            let score = x.widen();
+            let v = finite_if(score.is_finite(), score * scale) / cap;
+            // 1 / cosh^2, which does not cancel.
+            let e = (real(-2.0) * real(v.abs())).exp();
+            real(4.0) * e / ((real(1.0) + e) * (real(1.0) + e)) * real(scale)
+        }
+    };
+    x.iter().map(slope).collect()
 }
 
 /// The value, which overflowed or not, as the finite number that it stands for if it comes of finite ones.

@@ -299,6 +299,25 @@ pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
     }
 }
 
+/// The block of this index of a longer row whose elements from `first` on are `values`, with `pad` around them.
+#[inline(always)]
+pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; LANES] {
+    match (index * LANES).checked_sub(first) {
+        Some(at) => match values.get(at..).and_then(<[S]>::first_chunk::<LANES>) {
+            Some(block) => *block,
+            None => padded(values.get(at..).unwrap_or(&[]), pad),
+        },
+        None => {
+            let mut block = [pad; LANES];
+            let behind = (first - index * LANES).min(LANES);
+            for (to, value) in block[behind..].iter_mut().zip(values) {
+                *to = *value;
+            }
+            block
+        }
+    }
+}
+
 /// The values, at most sixteen, with `pad` behind them.
 #[inline(always)]
 pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; LANES] {

@@ -238,3 +238,68 @@ fn empty_tensors_keep_their_shape() {
     assert_eq!(outcome.tensor("1.y").1, [4, 0]);
     assert_eq!(outcome.tensor("2.y").1, [4, 0]);
 }
+
+/// dx of both ops by the definition, of logits whose slopes are given.
+fn gradients(z: &[f64], slopes: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
+    let y = softmax(z);
+    let live = |i: &usize| z[*i] != -INF;
+    let mean: f64 = (0..z.len()).filter(live).map(|i| y[i] * dy[i]).sum();
+    let sum: f64 = (0..z.len()).filter(live).map(|i| dy[i]).sum();
+    let of = |f: &dyn Fn(usize) -> f64| (0..z.len()).map(|i| if live(&i) { slopes[i] * f(i) } else { 0.0 }).collect();
+    [of(&|i| y[i] * (dy[i] - mean)), of(&|i| dy[i] - y[i] * sum)]
+}
+
+#[test]
+fn gradients_of_both_in_every_type() {
+    let (nan, dy) = (f64::NAN, [1.0, -0.5, 2.0, 0.25, 3.0, -1.0]);
+    let row = |flags: [bool; 3], cap: Option<f64>, r: usize| {
+        let x = &X[3 * r..][..3];
+        let capped = |x: f64| cap.map_or(x, |cap| cap * (x / cap).tanh());
+        let z: Vec<f64> = (0..3).map(|i| if flags[i] { capped(0.5 * x[i]) } else { -INF }).collect();
+        let slopes: Vec<f64> =
+            x.iter().map(|x| cap.map_or(0.5, |c| 0.5 - 0.5 * (0.5 * x / c).tanh().powi(2))).collect();
+        gradients(&z, &slopes, &dy[3 * r..][..3])
+    };
+    for (dtype, tolerance) in FLOATS {
+        let mut hidden = dy;
+        (hidden[1], hidden[4]) = (nan, nan);
+        let inputs = json!({"x": "x", "dy": "dy"});
+        let masked = json!({"x": "x", "dy": "hidden", "mask": "keep"});
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 3], &X)
+            .floats("dy", dtype, &[2, 3], &dy)
+            .floats("hidden", dtype, &[2, 3], &hidden)
+            .bytes("keep", Dtype::BOOL, &[3], &[1, 0, 1])
+            .run(&[
+                json!(["softmax", inputs, {"scale": 0.5}, ["y", "dx"]]),
+                json!(["log_softmax", inputs, {"scale": 0.5}, ["dx"]]),
+                json!(["softmax", masked, {"scale": 0.5, "softcap": 2.0}, ["dx"]]),
+                json!(["log_softmax", masked, {"scale": 0.5, "softcap": 2.0}, ["dx"]]),
+                json!(["softmax", inputs, {"axis": 0, "fully_masked": "uniform"}, ["dx"]]),
+            ])
+            .all_ok();
+        assert_eq!((outcome.tensor("0.dx").0, outcome.tensor("0.dx").1), (dtype, vec![2, 3]));
+        for (job, op, flags, cap) in [
+            (0, 0, [true; 3], None),
+            (1, 1, [true; 3], None),
+            (2, 0, [true, false, true], Some(2.0)),
+            (3, 1, [true, false, true], Some(2.0)),
+        ] {
+            let wanted: Vec<f64> = (0..2).flat_map(|r| row(flags, cap, r)[op].clone()).collect();
+            let got = outcome.values(&format!("{job}.dx"));
+            // Terms cancel: the tolerance is of the largest.
+            for (got, wanted) in got.iter().zip(&wanted) {
+                assert!((got - wanted).abs() <= 3.0 * tolerance, "{got} is not {wanted}");
+                assert!(*wanted != 0.0 || *got == 0.0);
+            }
+        }
+        for column in 0..3 {
+            let wanted = &gradients(&[X[column], X[column + 3]], &[1.0; 2], &[dy[column], dy[column + 3]])[0];
+            let got = outcome.values("4.dx");
+            assert!(
+                (got[column] - wanted[0]).abs() <= 3.0 * tolerance
+                    && (got[column + 3] - wanted[1]).abs() <= 3.0 * tolerance
+            );
+        }
+    }
+}

@@ -5,7 +5,8 @@ use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
     ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask, NormType, Result, RmsNorm, Rope,
     RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, exp, inspect,
-    layer_norm, log, log_softmax, logsumexp, rms_norm, rms_norm_residual, rope, sigmoid, silu, softmax,
+    layer_norm, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, rms_norm, rms_norm_residual,
+    rope, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -99,6 +100,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
             let mut batch = Batch { cases, label, x, rows, cols };
             elementwise(&mut batch);
             softmaxes(&mut batch);
+            softmax_gradients(&mut batch);
             norms(&mut batch);
             if cols % 2 == 0 {
                 rotations(&mut batch);
@@ -157,6 +159,44 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("logsumexp/window", move |part| {
         let mask = Mask::window(7).offset(position(part));
         logsumexp(part.rows(), &Softmax::default().mask(&mask))
+    });
+}
+
+/// Each gradient plain, and once under a mask of some kind.
+fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
+    let (rows, cols) = (batch.rows, batch.cols);
+    let mut numbers = Numbers::of("gradients");
+    let dy = numbers.rows::<E>(Fill::Plain, rows, cols);
+    let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
+    let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
+    let given = dy.clone();
+    let grads = move |part: &Part<'_, E>| given[part.range.start * cols..part.range.end * cols].to_vec();
+    let of = grads.clone();
+    batch.add("softmax_backward", move |part| {
+        softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &Softmax::default())
+    });
+    let of = grads.clone();
+    batch.add("softmax_backward/masked", move |part| {
+        let mask = Mask::keep(part.of(&keep), &[part.range.len(), cols]).and_causal().offset(position(part));
+        let options = Softmax::default().mask(&mask).scale(0.37).softcap(25.0).fully_masked(FullyMasked::Uniform);
+        softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &options)
+    });
+    let of = grads.clone();
+    batch.add("log_softmax_backward", move |part| {
+        log_softmax_backward(part.rows(), Rows::new(&of(part), part.range.len(), cols)?, &Softmax::default())
+    });
+    batch.add("log_softmax_backward/window", move |part| {
+        let mask = Mask::window(7).offset(position(part));
+        let options = Softmax::default().mask(&mask).scale(0.125);
+        log_softmax_backward(part.rows(), Rows::new(&grads(part), part.range.len(), cols)?, &options)
+    });
+    let given = dy.clone();
+    batch.add("logsumexp_backward", move |part| {
+        logsumexp_backward(part.rows(), &given[part.range.clone()], &Softmax::default())
+    });
+    batch.add("logsumexp_backward/capped", move |part| {
+        let mask = Mask::causal().offset(position(part));
+        logsumexp_backward(part.rows(), &dy[part.range.clone()], &Softmax::default().mask(&mask).softcap(9.0))
     });
 }
 
@@ -224,6 +264,8 @@ fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
     add("softmax", |x| softmax(x, &Softmax::default()));
     add("log_softmax", |x| log_softmax(x, &Softmax::default()));
     add("logsumexp", |x| logsumexp(x, &Softmax::default()));
+    add("softmax_backward", |x| softmax_backward(x, x, &Softmax::default()));
+    add("log_softmax_backward", |x| log_softmax_backward(x, x, &Softmax::default()));
 }
 
 /// The bits of all that `inspect` finds.

@@ -1,5 +1,6 @@
 //! A mask written out: for every position, whether it may be attended to and what is added to it.
 
+use evenkeel::Mask;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
@@ -43,6 +44,30 @@ impl Parts {
             parts.offset = rng.random_bool(0.3).then(|| rng.random_range(-3..=keys as i64 + 3) as isize);
         }
         parts
+    }
+
+    /// These parts as a mask.
+    pub fn mask(&self) -> Mask<'_> {
+        let mut mask = Mask::none();
+        for (flags, shape) in &self.keeps {
+            mask = mask.and_keep(flags, shape);
+        }
+        for (values, shape) in &self.biases {
+            mask = mask.and_bias(values, shape);
+        }
+        if let Some(lengths) = &self.lengths {
+            mask = mask.and_lengths(lengths);
+        }
+        if self.causal {
+            mask = mask.and_causal();
+        }
+        if let Some(window) = self.window {
+            mask = mask.and_window(window);
+        }
+        if let Some(offset) = self.offset {
+            mask = mask.offset(offset);
+        }
+        mask
     }
 
     /// For every position in order: whether every part allows it, and each bias.

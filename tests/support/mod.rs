@@ -15,4 +15,6 @@ pub mod generate;
 pub mod naive;
 #[macro_use]
 pub mod rows;
+#[macro_use]
+pub mod scores_backward;
 pub mod ulp;

@@ -24,6 +24,22 @@ pub fn logsumexp<E: Element>(x: &[E]) -> E {
     E::from_wide(x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen().exp()))).ln())
 }
 
+/// y (dy - sum y dy).
+pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
+    let y = softmax(x);
+    let product = |(y, dy): (&E, &E)| round::<E>(y.widen() * dy.widen());
+    let mean = y.iter().zip(dy).map(product).fold(0.0, |sum, p| round::<E>(sum + p));
+    let gradient = |(y, dy): (&E, &E)| E::from_wide(y.widen() * round::<E>(dy.widen() - mean));
+    y.iter().zip(dy).map(gradient).collect()
+}
+
+/// dy - softmax sum dy.
+pub fn log_softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
+    let sum = dy.iter().fold(0.0, |sum, dy| round::<E>(sum + dy.widen()));
+    let gradient = |(y, dy): (&E, &E)| E::from_wide(dy.widen() - round::<E>(y.widen() * sum));
+    softmax(x).iter().zip(dy).map(gradient).collect()
+}
+
 /// x / sqrt(mean x^2 + eps).
 pub fn rms_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));

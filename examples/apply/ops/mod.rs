@@ -34,13 +34,13 @@ const fn elementwise(name: &'static str, run: fn(&Call<'_>) -> Result<Results>) 
 
 const SOFTMAX: Op = Op {
     name: "softmax",
-    inputs: &["x", "mask"],
+    inputs: &["x", "mask", "dy"],
     required: &["x"],
     lists: &[],
     attrs: &["axis", "scale", "softcap", "causal", "fully_masked"],
-    outputs: &["y"],
-    needs: &[],
-    later: &["dy", "dx"],
+    outputs: &["y", "dx"],
+    needs: &[("dx", "dy")],
+    later: &[],
     run: softmax::softmax,
 };
 
@@ -74,7 +74,15 @@ pub const OPS: &[Op] = &[
     elementwise("gelu_tanh", elementwise::gelu_tanh),
     SOFTMAX,
     Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
-    Op { name: "logsumexp", attrs: &["axis", "keepdim"], later: &[], run: softmax::logsumexp, ..SOFTMAX },
+    Op {
+        name: "logsumexp",
+        inputs: &["x", "mask"],
+        attrs: &["axis", "keepdim"],
+        outputs: &["y"],
+        needs: &[],
+        run: softmax::logsumexp,
+        ..SOFTMAX
+    },
     Op {
         name: "clip_grad_norm",
         attrs: &["max_norm", "norm_type", "mode", "error_if_nonfinite"],

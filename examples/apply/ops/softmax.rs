@@ -1,16 +1,27 @@
 //! The softmax family: lanes along any axis, under a mask.
 
+use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
-use crate::tensors::{Input, MaskInput, Output, each_type};
+use crate::tensors::{Input, MaskInput, Output, Values, each_type};
 use evenkeel::{FullyMasked, Lanes, Mask, Softmax};
 
 const POLICIES: &[(&str, FullyMasked)] =
     &[("zeros", FullyMasked::Zeros), ("uniform", FullyMasked::Uniform), ("error", FullyMasked::Error)];
 
+/// The same expression for whichever type both have, if they have one.
+macro_rules! both {
+    ($x:ident, $dy:ident, [$($type:ident)*], ($values:ident, $grads:ident) => $result:expr) => {
+        match (&$x.values, &$dy.values) {
+            $((Values::$type($values), Values::$type($grads)) => Some($result),)*
+            _ => None,
+        }
+    };
+}
+
 macro_rules! each_element {
-    ($($op:ident)*) => {$(
+    ($($op:ident $backward:ident;)*) => {$(
         pub fn $op(call: &Call<'_>) -> Result<Results> {
-            let (x, mask) = operands(call)?;
+            let (x, mask, dy) = operands(call)?;
             let axis = axis(call)?;
             let mut whole = mask.as_ref().map_or_else(Mask::none, MaskInput::mask);
             if call.flag("causal")?.unwrap_or(false) {
@@ -23,14 +34,22 @@ macro_rules! each_element {
             let y = each_type!(&x.values, values => {
                 Output::new(&x.shape, &evenkeel::$op(Lanes::shaped(values, &x.shape, axis)?, &options)?)
             });
-            Ok(vec![("y", y)])
+            let mut results = vec![("y", y)];
+            if let Some(dy) = dy.filter(|_| call.wants("dx")) {
+                let dx = both!(x, dy, [F64 F32 F16 BF16], (values, grads) => {
+                    let [values, grads] = [values, grads].map(|data| Lanes::shaped(data, &x.shape, axis));
+                    Output::new(&x.shape, &evenkeel::$backward(values?, grads?, &options)?)
+                });
+                results.push(("dx", dx.ok_or_else(|| other_dtype(call, &dy, &x))?));
+            }
+            Ok(results)
         }
     )*};
 }
-each_element!(softmax log_softmax);
+each_element!(softmax softmax_backward; log_softmax log_softmax_backward;);
 
 pub fn logsumexp(call: &Call<'_>) -> Result<Results> {
-    let (x, mask) = operands(call)?;
+    let (x, mask, _) = operands(call)?;
     let axis = axis(call)?;
     let keepdim = call.flag("keepdim")?.unwrap_or(false);
     let whole = mask.as_ref().map_or_else(Mask::none, MaskInput::mask);
@@ -42,11 +61,22 @@ pub fn logsumexp(call: &Call<'_>) -> Result<Results> {
     Ok(vec![("y", y)])
 }
 
-fn operands<'a>(call: &Call<'a>) -> Result<(Input, Option<MaskInput<'a>>)> {
-    let (x, mask) = (call.float("x")?, call.mask()?);
+fn operands<'a>(call: &Call<'a>) -> Result<(Input, Option<MaskInput<'a>>, Option<Input>)> {
+    let (x, mask, dy) = (call.float("x")?, call.mask()?, call.optional_float("dy")?);
+    if let Some(dy) = dy.as_ref().filter(|dy| dy.values.floats().dtype() != x.values.floats().dtype()) {
+        return Err(other_dtype(call, dy, &x));
+    }
     call.at_least_rank(1, "x", &x.shape)?;
     call.broadcasts(mask.as_ref(), &x.shape)?;
-    Ok((x, mask))
+    if let Some(dy) = &dy {
+        call.has_shape("dy", &dy.shape, &x.shape)?;
+    }
+    Ok((x, mask, dy))
+}
+
+fn other_dtype(call: &Call<'_>, dy: &Input, x: &Input) -> Failure {
+    let (dy, x) = (dy.values.floats().dtype(), x.values.floats().dtype());
+    Failure::dtype(format!("{}: dy is {dy}; {x}, x's type, is taken", call.name()))
 }
 
 fn axis(call: &Call<'_>) -> Result<isize> {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::scores::Scores;
+use super::scores_backward::{Of, gradient};
 use crate::candle::composition;
 use crate::candle::custom_op::{InPlace, Memory, Op, apply_borrowing, each_memory};
 use crate::candle::place::{Place, place};
@@ -33,13 +34,8 @@ impl Op for LogSoftmax<'_> {
         Ok((y, x.shape().clone()))
     }
 
-    /// dz = dy - e^y sum(dy). An output of -inf is masked: it is no function of the scores, and gives no gradient.
-    fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let (y, grad) = (composition::wide(result)?, composition::wide(grad)?);
-        let grad = y.eq(f64::NEG_INFINITY)?.where_cond(&grad.zeros_like()?, &grad)?;
-        let sum = grad.sum_keepdim(self.0.axis)?;
-        let logits = (grad - y.exp()?.broadcast_mul(&sum)?)?;
-        Ok(vec![Some(self.0.through(args[0], &logits)?)])
+    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gradient(Of::LogSoftmax, &self.0, args[0], grad)?)])
     }
 }
 

@@ -3,12 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::scores::Scores;
-use super::softmax::softmax;
+use super::scores_backward::{Of, gradient};
 use crate::candle::composition;
 use crate::candle::custom_op::{Op, apply_borrowing};
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
-use crate::mask::FullyMasked;
 use crate::ops::softmax::Softmax as Options;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 
@@ -37,11 +36,7 @@ impl Op for LogSumExp<'_> {
         Ok((y, dims.into()))
     }
 
-    /// dz = dy softmax(x), and nothing for a row with nothing to attend to.
     fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let options = Options { fully_masked: FullyMasked::Zeros, ..self.0.options() };
-        let weights = composition::wide(&softmax(args[0], self.0.axis, &options)?)?;
-        let logits = weights.broadcast_mul(&composition::wide(grad)?)?;
-        Ok(vec![Some(self.0.through(args[0], &logits)?)])
+        Ok(vec![Some(gradient(Of::LogSumExp, &self.0, args[0], grad)?)])
     }
 }

@@ -14,4 +14,5 @@ pub mod rms_norm_residual;
 pub mod rope;
 pub mod sample;
 pub mod scores;
+pub mod scores_backward;
 pub mod softmax;

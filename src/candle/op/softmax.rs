@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::scores::Scores;
+use super::scores_backward::{Of, gradient};
 use crate::candle::composition;
 use crate::candle::custom_op::{InPlace, Memory, Op, apply_borrowing, each_memory};
 use crate::candle::place::{Place, place};
@@ -33,12 +34,8 @@ impl Op for Softmax<'_> {
         Ok((y, x.shape().clone()))
     }
 
-    /// dz = y (dy - sum(y dy)), which is zero wherever y is.
-    fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let (y, grad) = (composition::wide(result)?, composition::wide(grad)?);
-        let mean = (&y * &grad)?.sum_keepdim(self.0.axis)?;
-        let logits = (y * grad.broadcast_sub(&mean)?)?;
-        Ok(vec![Some(self.0.through(args[0], &logits)?)])
+    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(gradient(Of::Softmax, &self.0, args[0], grad)?)])
     }
 }
 

@@ -1,0 +1,34 @@
+//! `softmax_backward` over the last axis beside candle's ops put together, which are given the result of softmax.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{Rows, RowsMut, Softmax, reference, softmax_backward_into};
+use support::{Race, SHAPES, Timed, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    let options = Softmax::default();
+    for (rows, cols) in SHAPES {
+        let x = numbers::<E>(rows * cols);
+        let dy: Vec<E> = x.iter().rev().copied().collect();
+        let mut dx = x.clone();
+        let [input, given] = [&x, &dy].map(|data| Rows::new(data, rows, cols).unwrap());
+        let exact = reference::softmax_backward(&x[..cols], &dy[..cols]).unwrap();
+        let [xs, grads] = [&x, &dy].map(|data| tensor(data, (rows, cols)));
+        let y = candle_nn::ops::softmax(&xs, 1).unwrap();
+        Race::<E>::new(c, "softmax_backward", (rows, cols), exact)
+            .slices(&mut dx, |dx| {
+                softmax_backward_into(input, given, RowsMut::new(dx, rows, cols)?, &options).map(drop)
+            })
+            .candle(|| {
+                let mean = (&y * &grads)?.sum_keepdim(1)?;
+                &y * grads.broadcast_sub(&mean)?
+            });
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

@@ -1,0 +1,380 @@
+//! What the gradients of softmax, log_softmax and logsumexp share: a lane of scores beside the gradients of its
+//! results, which positions are masked, the sum that a lane needs, and the way from logits back to scores.
+//!
+//! The exponentials are those of the op itself ([`super::scores`]); all else is f64. A masked position's gradient is
+//! never read, and its result is 0. Sums take their terms at the columns of the whole lane, so that it makes no
+//! difference by which part of a mask a position is masked.
+//!
+//! f64 gradients are scaled by a power of two where products of very large or very small ones would leave the type,
+//! and summed in two parts, as the exponentials are.
+
+use super::lanes::{LaneKernel, Met};
+use super::scores::{Exps, Live, Logits, Row, Scores};
+use super::scratch::{self, Buffers, Scratch, room};
+use super::transpose::gather;
+use crate::element::{DType, Element};
+use crate::mask::saturate;
+use crate::math::exp::{clamped, exp_parts};
+use crate::math::sum::sum_o;
+use crate::rows::Lanes;
+use crate::simd::{Ahead, Float, Isa, Kernel, MaskBits, Select, Span, Written, block, block_within, fold};
+
+/// What tells one op's gradient from another's.
+pub trait Formula: Copy + Send + Sync {
+    /// Whether the sum of a lane is divided by the sum of its exponentials.
+    const MEAN: bool;
+    /// A term of the lane's sum, of the exponential e, and what its rounding leaves out.
+    fn term<I: Isa>(isa: I, e: I::F64, dy: I::F64) -> (I::F64, I::F64);
+    /// The gradient of a logit with softmax y; the sum is in two parts.
+    fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
+}
+
+/// The kernel of a gradient: from the gradients of a lane's results to those of its scores, which are `x`.
+#[derive(Clone, Copy)]
+pub struct Backward<'m, E, F> {
+    pub scores: Scores<'m>,
+    pub x: Lanes<'m, E>,
+    pub formula: F,
+}
+
+impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
+    #[inline(always)]
+    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        let mut gathered = Vec::new();
+        let x = lane_of(&self.x, index, &mut gathered);
+        scratch::with(
+            #[inline(always)]
+            |Scratch { logits, made, beside }| {
+                let row = self.scores.read(isa, index, x, logits);
+                let Buffers { f64s, flags, .. } = beside;
+                let Some((live, flags)) = settle(&self.scores, &row, index, x, flags, met) else {
+                    return span.fill(E::ZERO).into();
+                };
+                let columns = live.columns.clone();
+                let (span, behind) = span.split_at(columns.end);
+                let (before, span) = span.split_at(columns.start);
+                let written = if matches!(row, Row::Live(_)) {
+                    let exps = live.exps(isa, x, made);
+                    let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
+                    if sums.sum.0.is_finite() {
+                        let slopes = slopes(isa, &self.scores, sums.scale, &x[columns], f64s);
+                        write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
+                    } else {
+                        count(span.source(), flags, met);
+                        spoil(isa, flags, span)
+                    }
+                } else {
+                    spoil(isa, flags, span)
+                };
+                written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+            },
+        )
+    }
+}
+
+/// The lane of this index, gathered if it does not lie in one piece.
+fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec<E>) -> &'s [E] {
+    let (len, inner) = (x.geometry.len(), x.geometry.inner());
+    let group = &x.data[index / inner * x.geometry.stride..][..len * inner];
+    if inner == 1 {
+        return group;
+    }
+    gathered.resize(len, E::ZERO);
+    gather(group, inner, index % inner, len, gathered);
+    gathered
+}
+
+/// The part of a lane that has logits, with flags where some are masked; nothing if all are. Counts what the lane is.
+#[inline(always)]
+pub fn settle<'r, 's, E: Element>(
+    scores: &Scores<'_>,
+    row: &'r Row<'_>,
+    index: usize,
+    x: &[E],
+    buffer: &'s mut Vec<u8>,
+    met: &mut Met,
+) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
+    // Whatever stands in for a lane does not depend on its scores.
+    row.stand_in(index, scores.fully_masked, met, E::ZERO, E::ZERO);
+    match row {
+        Row::Masked => None,
+        Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => Some((live, flags(live, x, buffer))),
+    }
+}
+
+/// A flag for each logit, 0 where it is masked; none if none is.
+fn flags<'s, E: Element>(live: &Live<'_>, x: &[E], buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
+    if live.min > f64::NEG_INFINITY {
+        return None;
+    }
+    buffer.clear();
+    match live.logits {
+        Logits::Direct => buffer.extend(x[live.columns.clone()].iter().map(|z| u8::from(*z != E::NEG_INFINITY))),
+        Logits::F32(z) => buffer.extend(z.iter().map(|z| u8::from(*z != f32::NEG_INFINITY))),
+        Logits::F64(z) => buffer.extend(z.iter().map(|z| u8::from(*z != f64::NEG_INFINITY))),
+    }
+    Some(buffer)
+}
+
+/// A block with 0 where it is masked.
+#[inline(always)]
+pub fn kept<I: Isa>(isa: I, flags: Option<[u8; 16]>, value: I::F64) -> I::F64 {
+    match flags {
+        None => value,
+        Some(flags) => I::F64::select(isa.mask_wide(isa.load_flags(&flags).bits()), value, isa.f64(0.0)),
+    }
+}
+
+/// NaN wherever nothing is masked.
+#[inline(always)]
+pub fn spoil<I: Isa, E: Element>(isa: I, flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written {
+    span.map_wide(
+        isa,
+        #[inline(always)]
+        |i, _| kept(isa, flags.map(|flags| block(flags, i, 0)), isa.f64(f64::NAN)),
+    )
+    .into()
+}
+
+/// Counts a lane in whose gradients there is a NaN or an infinity.
+fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, met: &mut Met) {
+    let is_live = |i: usize| flags.is_none_or(|flags| flags[i] != 0);
+    if dy.iter().enumerate().any(|(i, dy)| is_live(i) && dy.widen().is_nan()) {
+        met.counts.nan += 1;
+    } else {
+        met.counts.infinite += 1;
+    }
+}
+
+/// The block of exponentials of this index.
+#[inline(always)]
+pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index: usize) -> I::F64 {
+    // Rows of f64 have f64 exponentials, all others f32.
+    match exps {
+        Exps::F64 { values } if E::DTYPE == DType::F64 => isa.load_f64(&block_within(values, first, index, 0.0)),
+        Exps::F32 { values, .. } if E::DTYPE != DType::F64 => {
+            isa.widen(isa.load_f32(&block_within(values, first, index, 0.0)))
+        }
+        _ => isa.f64(0.0),
+    }
+}
+
+/// What a lane's gradients have in common.
+struct Sums {
+    /// 1 / the sum of the exponentials, in two parts.
+    reciprocal: (f64, f64),
+    /// The formula's sum, in two parts; not finite if a gradient is not.
+    sum: (f64, f64),
+    /// What gradients are multiplied with before all else: a power of two.
+    up: f64,
+    /// Scale, and part of what undoes `up`.
+    scale: f64,
+    /// The rest of it.
+    down: f64,
+}
+
+impl Sums {
+    #[inline(always)]
+    fn of<F: Formula, I: Isa, E: Element>(
+        isa: I,
+        exps: &Exps<'_>,
+        dy: &[E],
+        first: usize,
+        flags: Option<&[u8]>,
+        scale: f64,
+    ) -> Self {
+        let reciprocal = exps.reciprocal_wide(isa);
+        let len = first + dy.len();
+        let (mut up, mut range) = (1.0, 0.0);
+        if E::DTYPE == DType::F64 {
+            (up, range) = normaliser(largest(isa, dy, flags));
+        }
+        let terms = Terms { exps, dy, first, flags, up };
+        if E::DTYPE != DType::F64 {
+            let ahead = Ahead::of(dy);
+            let sum = sum_o(
+                isa,
+                len,
+                #[inline(always)]
+                |i| {
+                    ahead.block(i);
+                    terms.block::<F, I>(isa, i).0
+                },
+            );
+            let sum = if F::MEAN { sum * reciprocal.0 } else { sum };
+            return Sums { reciprocal, sum: (sum, 0.0), up, scale, down: 1.0 };
+        }
+        // Multiples of 2^-31 of the largest term's range add without error; what they leave out is small.
+        let grid = isa.f64(1.5 * (1u64 << (52 - 31)) as f64 * range);
+        let high = sum_o(
+            isa,
+            len,
+            #[inline(always)]
+            |i| (terms.block::<F, I>(isa, i).0 + grid) - grid,
+        );
+        let low = sum_o(
+            isa,
+            len,
+            #[inline(always)]
+            |i| {
+                let (term, rest) = terms.block::<F, I>(isa, i);
+                (term - ((term + grid) - grid)) + rest
+            },
+        );
+        let sum = high + low;
+        let mut sum = (sum, low - (sum - high));
+        if F::MEAN {
+            let mean = sum.0 * reciprocal.0;
+            let rest = sum.0.mul_add(reciprocal.0, -mean);
+            sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
+        }
+        // The order of the last two products: neither may overflow, or lose digits, where the result does not.
+        let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
+        Sums { reciprocal, sum, up, scale, down }
+    }
+
+    /// The gradients of a block of scores, whose logits have these slopes times [`Sums::scale`].
+    #[inline(always)]
+    fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, slope: I::F64) -> I::F64 {
+        let (high, sum) = (isa.f64(self.reciprocal.0), isa.f64(self.sum.0));
+        if E::DTYPE != DType::F64 {
+            return F::gradient(isa, e * high, dy, (sum, isa.f64(0.0))) * slope;
+        }
+        let y = e.mul_add(high, e * isa.f64(self.reciprocal.1));
+        F::gradient(isa, y, dy * isa.f64(self.up), (sum, isa.f64(self.sum.1))) * slope * isa.f64(self.down)
+    }
+}
+
+/// The terms of a lane's sum, by the columns of the whole lane.
+struct Terms<'a, E> {
+    exps: &'a Exps<'a>,
+    dy: &'a [E],
+    /// The column of the first of them.
+    first: usize,
+    flags: Option<&'a [u8]>,
+    up: f64,
+}
+
+impl<E: Element> Terms<'_, E> {
+    /// Those of one block, and what their rounding leaves out.
+    #[inline(always)]
+    fn block<F: Formula, I: Isa>(&self, isa: I, index: usize) -> (I::F64, I::F64) {
+        let dy = E::load_wide(isa, &block_within(self.dy, self.first, index, E::ZERO));
+        let dy = kept(isa, self.flags.map(|flags| block_within(flags, self.first, index, 0)), dy);
+        let dy = if E::DTYPE == DType::F64 { dy * isa.f64(self.up) } else { dy };
+        F::term(isa, weights::<I, E>(isa, self.exps, self.first, index), dy)
+    }
+}
+
+/// The largest magnitude that is not masked, +inf perhaps; a NaN does not count.
+#[inline(always)]
+fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
+    let largest = fold(
+        dy,
+        E::ZERO,
+        isa.f64(0.0),
+        #[inline(always)]
+        |largest, i, values| {
+            let dy = kept(isa, flags.map(|flags| block(flags, i, 0)), E::load_wide(isa, values));
+            dy.abs().max(largest)
+        },
+    );
+    isa.array_f64(largest).into_iter().fold(0.0, |a, b| if b > a { b } else { a })
+}
+
+/// A power of two that takes numbers up to `largest` to where their products with exponentials neither overflow nor
+/// vanish, and a power of two above the largest product.
+#[inline(always)]
+fn normaliser(largest: f64) -> (f64, f64) {
+    const HUGE: f64 = f64::from_bits((600 + 1023) << 52);
+    let up = if largest > HUGE {
+        1.0 / HUGE
+    } else if largest < 1.0 / HUGE {
+        HUGE
+    } else {
+        1.0
+    };
+    let power = f64::from_bits((largest * up).to_bits() & f64::INFINITY.to_bits());
+    (up, 2.0 * power)
+}
+
+/// d logit / d score times `scale` for each score, or nothing where it is `scale` everywhere.
+#[inline(always)]
+pub fn slopes<'s, I: Isa, E: Element>(
+    isa: I,
+    scores: &Scores<'_>,
+    scale: f64,
+    x: &[E],
+    buffer: &'s mut Vec<f64>,
+) -> Option<&'s [f64]> {
+    let cap = scores.softcap?;
+    let slopes = room(buffer, x.len());
+    isa.outline(Slopes { scores, cap, scale, x, slopes: &mut *slopes });
+    Some(slopes)
+}
+
+/// [`slopes`] under a softcap, as a function of its own: 1 - tanh^2 v = 4 e / (1 + e)^2 with e = e^(-2|v|), which
+/// does not cancel.
+struct Slopes<'a, 's, E> {
+    scores: &'a Scores<'a>,
+    cap: f64,
+    scale: f64,
+    x: &'a [E],
+    slopes: &'s mut [f64],
+}
+
+impl<E: Element> Kernel for Slopes<'_, '_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (cap, score, scale) = (isa.f64(self.cap), isa.f64(self.scores.scale), isa.f64(self.scale));
+        Span::in_place(self.slopes).map_from_wide(
+            isa,
+            self.x,
+            #[inline(always)]
+            |_, x| {
+                let v = saturate(isa, x * score, x.abs()) / cap;
+                let e = clamped::<I, f64>(isa, v.abs() * isa.f64(-2.0));
+                let e = exp_parts(isa, e, isa.f64(0.0)).round::<f64>(isa);
+                let one = isa.f64(1.0) + e;
+                (isa.f64(4.0) * e / (one * one)) * scale
+            },
+        );
+    }
+}
+
+/// The last pass over a lane.
+#[inline(always)]
+fn write<F: Formula, I: Isa, E: Element>(
+    isa: I,
+    exps: &Exps<'_>,
+    sums: &Sums,
+    slopes: Option<&[f64]>,
+    flags: Option<&[u8]>,
+    span: Span<'_, E, E>,
+) -> Written {
+    let ahead = span.ahead();
+    let scale = isa.f64(sums.scale);
+    match slopes {
+        None => span.map_wide(
+            isa,
+            #[inline(always)]
+            |i, dy| {
+                ahead.block(i);
+                let e = weights::<I, E>(isa, exps, 0, i);
+                kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, scale))
+            },
+        ),
+        Some(slopes) => span.map_wide(
+            isa,
+            #[inline(always)]
+            |i, dy| {
+                let e = weights::<I, E>(isa, exps, 0, i);
+                let slope = isa.load_f64(&block(slopes, i, 0.0));
+                kept(isa, flags.map(|flags| block(flags, i, 0)), sums.gradient::<F, I, E>(isa, e, dy, slope))
+            },
+        ),
+    }
+    .into()
+}

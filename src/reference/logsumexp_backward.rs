@@ -1,0 +1,23 @@
+//! The gradient of the logarithm of a sum of exponentials.
+
+use super::Real;
+use super::softmax::{exact, softmax_of};
+use crate::element::Element;
+
+/// [`logsumexp_backward`](crate::logsumexp_backward()) of a row, unrounded; `None` where there is nothing to attend
+/// to.
+///
+/// ```
+/// use evenkeel::reference::logsumexp_backward;
+/// assert_eq!(logsumexp_backward(&[3.0f32, 3.0], 3.0), Some(vec![1.5, 1.5]));
+/// ```
+pub fn logsumexp_backward<E: Element>(row: &[E], dy: E) -> Option<Vec<E::Exact>> {
+    logsumexp_backward_of(&exact(row), E::Exact::from(dy.widen()))
+}
+
+/// The gradients of logits, -inf where masked, from that of their log-sum-exp. Those of scores are
+/// [`logit_slopes`](super::logit_slopes) times as large.
+pub fn logsumexp_backward_of<R: Real>(logits: &[R], dy: R) -> Option<Vec<R>> {
+    let of = |(&y, &z): (&R, &R)| if z == R::from(f64::NEG_INFINITY) { R::from(0.0) } else { y * dy };
+    Some(softmax_of(logits)?.iter().zip(logits).map(of).collect())
+}

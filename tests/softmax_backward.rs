@@ -1,0 +1,46 @@
+//! The gradient of softmax; what is tested is in `support/scores_backward.rs`.
+
+#![forbid(unsafe_code)]
+
+#[macro_use]
+mod support;
+
+use evenkeel::reference::Real;
+use evenkeel::{Element, Lanes, LanesMut, Result, Softmax, reference};
+use support::naive;
+use support::scores_backward::{Gradient, Specified};
+
+struct OfSoftmax;
+
+impl Specified for OfSoftmax {
+    const NAME: &'static str = "softmax_backward";
+    fn exact<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>> {
+        reference::softmax_backward_of(logits, dy)
+    }
+    fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
+        naive::softmax_backward(x, dy)
+    }
+    /// Every term is at most y max |dy|, and cancels against the others.
+    fn term(y: f64, _: f64, all: &[f64]) -> f64 {
+        all.iter().fold(0.0f64, |largest, dy| largest.max(dy.abs())) * y
+    }
+}
+
+impl Gradient for OfSoftmax {
+    fn new<E: Element>(x: Lanes<'_, E>, dy: Lanes<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
+        evenkeel::softmax_backward(x, dy, options)
+    }
+    fn into<'a, E: Element>(
+        x: Lanes<'_, E>,
+        dy: Lanes<'_, E>,
+        dx: LanesMut<'a, E>,
+        options: &Softmax<'_>,
+    ) -> Result<&'a mut [E]> {
+        evenkeel::softmax_backward_into(x, dy, dx, options)
+    }
+    fn in_place<E: Element>(x: Lanes<'_, E>, dy: LanesMut<'_, E>, options: &Softmax<'_>) -> Result<()> {
+        evenkeel::softmax_backward_in_place(x, dy, options)
+    }
+}
+
+gradient_tests!(OfSoftmax;);
