@@ -82,6 +82,9 @@ pub use ops::gelu::{gelu, gelu_in_place, gelu_into};
 pub use ops::gelu_tanh::{gelu_tanh, gelu_tanh_in_place, gelu_tanh_into};
 pub use ops::inspect::{Finite, Stats, finite, inspect};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
+pub use ops::layer_norm_backward::{
+    LayerNormGradients, layer_norm_backward, layer_norm_backward_in_place, layer_norm_backward_into,
+};
 pub use ops::log::{log, log_in_place, log_into};
 pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
@@ -90,6 +93,9 @@ pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,
+};
+pub use ops::rms_norm_backward::{
+    RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
 };
 pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_in_place, rsqrt_into};

@@ -6,7 +6,7 @@ use crate::report::Counts;
 use crate::simd::{Float, Isa, LANES, Select, block, fold};
 
 /// How a row is normalised: see [`Moments::normalise`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Moments {
     /// A power of two that brings rows of f64 to where squares neither overflow nor vanish.
     unit: f64,
@@ -81,6 +81,24 @@ impl Moments {
         v * isa.f64(self.scale)
     }
 
+    /// What the row was multiplied with, in units: see [`Moments::out_of_units`].
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Two powers of two: with them and the scale a number in units of 2^exponent, such as a gradient, is multiplied
+    /// as the row was.
+    pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
+        // Beyond 2^2000 all that is not 0 overflows or vanishes.
+        let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
+        [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
+    }
+
+    /// Whether the row is finite.
+    pub fn is_finite(&self) -> bool {
+        self.square.is_finite()
+    }
+
     /// Adds a row that is not finite to the counts.
     #[inline(always)]
     pub fn count(&self, counts: &mut Counts) {
@@ -90,6 +108,12 @@ impl Moments {
             counts.nan += 1;
         }
     }
+}
+
+/// 2^exponent, for those that are normal.
+#[inline(always)]
+pub fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 #[inline(always)]
@@ -134,8 +158,7 @@ pub fn unit_for(largest: f64) -> f64 {
     if largest == 0.0 || exponent.abs() <= 400 || largest.is_infinite() {
         return 1.0;
     }
-    let exponent = exponent.clamp(-1000, 1000);
-    f64::from_bits(((1023 - exponent) as u64) << 52)
+    power_of_two(-exponent.clamp(-1000, 1000))
 }
 
 /// Rule O over `f` of the elements.
