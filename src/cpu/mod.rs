@@ -11,7 +11,9 @@
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod elementwise;
+pub(crate) mod group_norm;
 pub(crate) mod inspect;
+pub(crate) mod l2_normalize;
 pub(crate) mod lanes;
 pub(crate) mod layer_norm;
 pub(crate) mod layer_norm_backward;
@@ -23,6 +25,7 @@ pub(crate) mod norm_columns;
 pub(crate) mod rms_norm;
 pub(crate) mod rms_norm_backward;
 pub(crate) mod rope;
+mod rope_backward;
 pub(crate) mod sample;
 pub(crate) mod scores;
 pub(crate) mod scratch;
@@ -67,6 +70,8 @@ macro_rules! each_kernel {
                 tanh tanh_in_place elementwise::Tanh;
             }
             lanes {
+                group_norm group_norm_in_place group_norm::GroupNorm<'_>;
+                l2_normalize l2_normalize_in_place l2_normalize::L2Normalize;
                 layer_norm layer_norm_in_place layer_norm::LayerNorm<'_>;
                 log_softmax log_softmax_in_place log_softmax::LogSoftmax<'_>;
                 norm_backward norm_backward_in_place norm_backward::NormBackward<'_, Self>;

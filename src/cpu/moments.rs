@@ -23,24 +23,27 @@ impl Moments {
     /// For RMSNorm: no mean.
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
-        let unit = unit(isa, x, eps);
-        let square = sum(
-            isa,
-            x,
-            #[inline(always)]
-            |v| {
-                let v = in_units::<I, E>(isa, v, unit);
-                v * v
-            },
-        ) / x.len() as f64;
+        let unit = unit(isa, x, eps.sqrt());
+        let square = sum_of_squares(isa, x, unit) / x.len() as f64;
         Moments { unit, mean: 0.0, mean_low: 0.0, scale: scale(square, eps * unit * unit), square }
+    }
+
+    /// For the division by the Euclidean norm, or by eps where that is larger.
+    #[inline(always)]
+    pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
+        let unit = unit(isa, x, eps);
+        let square = sum_of_squares(isa, x, unit);
+        let (norm, eps) = (square.sqrt(), eps * unit);
+        let divisor = if norm < eps { eps } else { norm };
+        let scale = if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
+        Moments { unit, mean: 0.0, mean_low: 0.0, scale, square }
     }
 
     /// For LayerNorm: the variance about the mean, both over all n elements.
     #[inline(always)]
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let n = x.len() as f64;
-        let unit = unit(isa, x, eps);
+        let unit = unit(isa, x, eps.sqrt());
         let total = sum(
             isa,
             x,
@@ -132,17 +135,17 @@ fn scale(square: f64, eps: f64) -> f64 {
     if root == 0.0 { 0.0 } else { 1.0 / root }
 }
 
-/// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or the root of eps, is
-/// where squares would overflow or vanish. The squares of narrower types always fit f64.
+/// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or what stands beside it,
+/// is where squares would overflow or vanish. The squares of narrower types always fit f64.
 #[inline(always)]
-fn unit<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> f64 {
+fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if E::DTYPE != DType::F64 {
         return 1.0;
     }
     let largest = fold(
         x,
         E::ZERO,
-        isa.f64(eps.sqrt()),
+        isa.f64(beside),
         #[inline(always)]
         |largest, _, values| E::load_wide(isa, values).abs().max(largest),
     );
@@ -159,6 +162,20 @@ pub fn unit_for(largest: f64) -> f64 {
         return 1.0;
     }
     power_of_two(-exponent.clamp(-1000, 1000))
+}
+
+/// Rule O over the squares of the elements in units.
+#[inline(always)]
+fn sum_of_squares<I: Isa, E: Element>(isa: I, x: &[E], unit: f64) -> f64 {
+    sum(
+        isa,
+        x,
+        #[inline(always)]
+        |v| {
+            let v = in_units::<I, E>(isa, v, unit);
+            v * v
+        },
+    )
 }
 
 /// Rule O over `f` of the elements.

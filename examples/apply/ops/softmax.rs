@@ -49,7 +49,7 @@ fn operands<'a>(call: &Call<'a>) -> Result<(Input, Option<MaskInput<'a>>)> {
     Ok((x, mask))
 }
 
-fn axis(call: &Call<'_>) -> Result<isize> {
+pub fn axis(call: &Call<'_>) -> Result<isize> {
     let axis = call.whole("axis", isize::MIN as i128..=isize::MAX as i128)?;
     Ok(axis.map_or(-1, |axis| axis as isize))
 }
