@@ -136,11 +136,13 @@ fn every_form<E: Element>() {
                         Ok(gradients.dx)
                     },
                     into: &|dy, dx| {
-                        let room = Some((&mut *into.borrow_mut()).into());
+                        let mut dweight = into.borrow_mut();
+                        let room = Some((&mut *dweight).into());
                         evenkeel::rms_norm_backward_into(x, dy, dx, room, &options)
                     },
                     in_place: &|dy| {
-                        let room = Some((&mut *over.borrow_mut()).into());
+                        let mut dweight = over.borrow_mut();
+                        let room = Some((&mut *dweight).into());
                         evenkeel::rms_norm_backward_in_place(x, dy, room, &options)
                     },
                 }

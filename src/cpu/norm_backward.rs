@@ -155,11 +155,11 @@ impl Factors {
             |largest, i, values| (E::load_wide(isa, values) * norm.weights(isa, dy.len(), i)).abs().max(largest),
         );
         let largest = isa.array_f64(largest).into_iter().fold(0.0f64, f64::max);
-        if largest > power_of_two(400) {
-            // Of two numbers of f64, so below 2^848 then.
+        if largest > power_of_two(900) {
+            // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-300.
             Factors { larger: power_of_two(-600), smaller: power_of_two(-600), exponent: 1200 }
-        } else if largest < power_of_two(-400) {
-            // The smaller factor of each product is below 2^-200.
+        } else if largest < power_of_two(-900) {
+            // The smaller factor of each product is below 2^-450.
             Factors { larger: 1.0, smaller: power_of_two(1000), exponent: -1000 }
         } else {
             plain

@@ -49,7 +49,7 @@ pub struct LayerNormGradients<E> {
 /// | no rows, no columns | nothing | zeros, nothing |
 ///
 /// # Accuracy
-/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 4 ULP, of the largest of r |h_i|, r mean|h|, r |n_i| mean|h n| and the
+/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 8 ULP, of the largest of r |h_i|, r mean|h|, r |n_i| mean|h n| and the
 /// result, which may cancel to less; and as [`layer_norm`](crate::layer_norm()) where the largest |x| is far above the
 /// deviation: 2^-50 of their ratio of the same for f32, f16 and bf16, 2^-100 for f64. dweight and dbias, in the type
 /// that they are stored in: the same of the sum of |dy_i n_i| or |dy_i|. Sums follow [rule O](crate::math::sum), those

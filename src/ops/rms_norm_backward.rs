@@ -49,7 +49,7 @@ pub struct RmsNormGradients<E> {
 /// | no rows, no columns | nothing | zeros, nothing |
 ///
 /// # Accuracy
-/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 4 ULP, of the largest of r |h_i|, r |n_i| mean|h n| and the result,
+/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 8 ULP, of the largest of r |h_i|, r |n_i| mean|h n| and the result,
 /// which may cancel to less. dweight, in the type that it is stored in: the same of the sum of |dy_i n_i|. Sums follow
 /// [rule O](crate::math::sum), those of dweight over the rows in order: the same bits on any number of threads.
 ///

@@ -31,6 +31,13 @@ pub fn rms_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     x.iter().map(|x| E::from_wide(x.widen() / root)).collect()
 }
 
+/// x / max(sqrt(sum x^2), eps).
+pub fn l2_normalize<E: Element>(x: &[E], eps: f64) -> Vec<E> {
+    let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));
+    let norm = round::<E>(squares.sqrt()).max(round::<E>(eps));
+    x.iter().map(|x| E::from_wide(x.widen() / norm)).collect()
+}
+
 /// (dy - n mean(dy n)) / rms.
 pub fn rms_norm_backward<E: Element>(x: &[E], dy: &[E], eps: f64) -> Vec<E> {
     let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));

@@ -31,6 +31,16 @@ impl Norm<'_> {
         (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root, ratio)
     }
 
+    /// The magnitude whose ULPs stand for what the mean of a normalised row is off by, which shows in results near zero.
+    pub fn mean_error<E: Element>(&self, x: &[E]) -> f64 {
+        let (.., ratio) = self.normalised(x);
+        match E::DTYPE {
+            DType::F64 => f64::max(1.0, ratio * 2f64.powi(-54)),
+            DType::F32 => ratio * 2f64.powi(-17),
+            DType::F16 | DType::BF16 => ratio * 2f64.powi(-33),
+        }
+    }
+
     /// For each element of dx the largest of the terms that it is the sum of, or what a mean far above the deviation
     /// makes of it, as the op's page says.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
@@ -41,12 +51,13 @@ impl Norm<'_> {
         let (zero, count) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
         let mean = if self.centred { h.iter().fold(zero, |sum, &h| sum + h) / count } else { zero };
         let along = h.iter().zip(&n).fold(zero, |sum, (&h, &n)| sum + h * n.abs()) / count;
-        // In units of which half an ULP, or 4 of f64, is this much.
+        // What half an ULP of, or 8 of f64, is 2^-50 and 2^-100 of the ratio.
         let by_ratio = ratio
             * match E::DTYPE {
                 DType::F64 => 2f64.powi(-50),
                 DType::F32 => 2f64.powi(-27),
-                DType::F16 | DType::BF16 => 2f64.powi(-40),
+                DType::F16 => 2f64.powi(-40),
+                DType::BF16 => 2f64.powi(-43),
             };
         let largest = |a: DoubleDouble, b: DoubleDouble| if b > a { b } else { a };
         let of = |(&h, &n): (&DoubleDouble, &DoubleDouble)| {
