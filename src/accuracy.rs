@@ -52,8 +52,11 @@ table! {
     "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "gelu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "gelu_tanh" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+    "group_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "inspect" LargestTerm: F64 16.0, F32 16.0, F16 16.0, BF16 16.0;
+    "l2_normalize" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "layer_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    "layer_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
     "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
@@ -62,7 +65,9 @@ table! {
     "logsumexp" LargestTerm: F64 2.0, F32 2.0, F16 0.51, BF16 0.51;
     "logsumexp_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    "rms_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
+    "rope_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;
     "sample" LargestTerm: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
     "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;

@@ -194,6 +194,21 @@ impl FloatsMut<'_> {
         }
     }
 
+    /// Overwrites all with numbers as many, each rounded once.
+    pub(crate) fn store(&mut self, numbers: &[f64]) {
+        fn each<E: Element>(values: &mut [E], numbers: &[f64]) {
+            for (value, &number) in values.iter_mut().zip(numbers) {
+                *value = E::from_wide(number);
+            }
+        }
+        match self {
+            FloatsMut::F64(values) => each(values, numbers),
+            FloatsMut::F32(values) => each(values, numbers),
+            FloatsMut::F16(values) => each(values, numbers),
+            FloatsMut::BF16(values) => each(values, numbers),
+        }
+    }
+
     pub(crate) fn clip(&mut self, limit: f64) -> Result<Met> {
         match self {
             FloatsMut::F64(values) => Kernels::clip_value(values, limit),

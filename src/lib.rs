@@ -80,8 +80,13 @@ pub use ops::exp::{exp, exp_in_place, exp_into};
 pub use ops::expm1::{expm1, expm1_in_place, expm1_into};
 pub use ops::gelu::{gelu, gelu_in_place, gelu_into};
 pub use ops::gelu_tanh::{gelu_tanh, gelu_tanh_in_place, gelu_tanh_into};
+pub use ops::group_norm::{GroupNorm, group_norm, group_norm_in_place, group_norm_into};
 pub use ops::inspect::{Finite, Stats, finite, inspect};
+pub use ops::l2_normalize::{L2Normalize, l2_normalize, l2_normalize_in_place, l2_normalize_into};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
+pub use ops::layer_norm_backward::{
+    LayerNormGradients, layer_norm_backward, layer_norm_backward_in_place, layer_norm_backward_into,
+};
 pub use ops::log::{log, log_in_place, log_into};
 pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
@@ -93,7 +98,11 @@ pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,
 };
+pub use ops::rms_norm_backward::{
+    RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
+};
 pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
+pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_in_place, rsqrt_into};
 pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
 pub use ops::sigmoid::{sigmoid, sigmoid_in_place, sigmoid_into};

@@ -30,6 +30,15 @@ impl Counts {
         self.wholly_masked == 0 && self.nan == 0 && self.infinite == 0
     }
 
+    /// Adds a row of which some number that is not finite was seen.
+    pub(crate) fn add_broken(&mut self, value: f64) {
+        if value.is_infinite() {
+            self.infinite += 1;
+        } else {
+            self.nan += 1;
+        }
+    }
+
     pub(crate) fn add(&mut self, other: &Counts) {
         self.calls += other.calls;
         self.rows += other.rows;

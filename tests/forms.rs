@@ -9,6 +9,7 @@ use evenkeel::{
     Softmax,
 };
 use half::{bf16, f16};
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 /// Two rows of a block and a tail, four elements apart.
@@ -147,6 +148,88 @@ fn every_form<E: Element>() {
                 }
                 .check(op.name, &x);
             }
+            "rms_norm_backward" => {
+                let (data, options) = (&x, RmsNorm::default().weight(weight));
+                let x = Rows::strided(data, ROWS, COLS, STRIDE).unwrap();
+                let dweight = [(); 3].map(|()| vec![E::ZERO; COLS]);
+                let [new, into, over] = &dweight.map(RefCell::new);
+                Forms {
+                    new: &|dy| {
+                        let gradients = evenkeel::rms_norm_backward(x, dy, &options)?;
+                        new.replace(gradients.dweight.unwrap());
+                        Ok(gradients.dx)
+                    },
+                    into: &|dy, dx| {
+                        let mut dweight = into.borrow_mut();
+                        let room = Some((&mut *dweight).into());
+                        evenkeel::rms_norm_backward_into(x, dy, dx, room, &options)
+                    },
+                    in_place: &|dy| {
+                        let mut dweight = over.borrow_mut();
+                        let room = Some((&mut *dweight).into());
+                        evenkeel::rms_norm_backward_in_place(x, dy, room, &options)
+                    },
+                }
+                .check(op.name, data);
+                assert_eq!((new, new), (into, over));
+            }
+            "layer_norm_backward" => {
+                let data = &x;
+                let x = Rows::strided(data, ROWS, COLS, STRIDE).unwrap();
+                let options = LayerNorm::default().weight(weight).bias(weight);
+                let sums = [(); 6].map(|()| vec![E::ZERO; COLS]);
+                let [weight_new, bias_new, weight_into, bias_into, weight_over, bias_over] = &sums.map(RefCell::new);
+                Forms {
+                    new: &|dy| {
+                        let gradients = evenkeel::layer_norm_backward(x, dy, &options)?;
+                        weight_new.replace(gradients.dweight.unwrap());
+                        bias_new.replace(gradients.dbias.unwrap());
+                        Ok(gradients.dx)
+                    },
+                    into: &|dy, dx| {
+                        let (mut weight, mut bias) = (weight_into.borrow_mut(), bias_into.borrow_mut());
+                        let rooms = (Some((&mut *weight).into()), Some((&mut *bias).into()));
+                        evenkeel::layer_norm_backward_into(x, dy, dx, rooms.0, rooms.1, &options)
+                    },
+                    in_place: &|dy| {
+                        let (mut weight, mut bias) = (weight_over.borrow_mut(), bias_over.borrow_mut());
+                        let rooms = (Some((&mut *weight).into()), Some((&mut *bias).into()));
+                        evenkeel::layer_norm_backward_in_place(x, dy, rooms.0, rooms.1, &options)
+                    },
+                }
+                .check(op.name, data);
+                assert_eq!((weight_new, bias_new), (weight_into, bias_into));
+                assert_eq!((weight_new, bias_new), (weight_over, bias_over));
+            }
+            "group_norm" => {
+                let options = evenkeel::GroupNorm::new(3).weight(weight).bias(weight);
+                Forms {
+                    new: &|x| evenkeel::group_norm(x, &options),
+                    into: &|x, y| evenkeel::group_norm_into(x, y, &options),
+                    in_place: &|x| evenkeel::group_norm_in_place(x, &options),
+                }
+                .check(op.name, &x);
+                let (lanes, mut data) = (Lanes::new(&x, 2, 2, 11).unwrap(), x.clone());
+                let options = evenkeel::GroupNorm::new(2).weight(&weight[..2]);
+                let y = evenkeel::group_norm(lanes, &options).unwrap();
+                evenkeel::group_norm_in_place(LanesMut::new(&mut data, 2, 2, 11).unwrap(), &options).unwrap();
+                assert_eq!(data, y, "group_norm of channels in place");
+            }
+            "l2_normalize" => {
+                let options = evenkeel::L2Normalize::default();
+                Forms {
+                    new: &|x| evenkeel::l2_normalize(x, &options),
+                    into: &|x, y| evenkeel::l2_normalize_into(x, y, &options),
+                    in_place: &|x| evenkeel::l2_normalize_in_place(x, &options),
+                }
+                .check(op.name, &x);
+            }
+            "rope_backward" => Forms {
+                new: &|dy| evenkeel::rope_backward(dy, &table),
+                into: &|dy, dx| evenkeel::rope_backward_into(dy, dx, &table),
+                in_place: &|dy| evenkeel::rope_backward_in_place(dy, &table),
+            }
+            .check(op.name, &x),
             "clip_grad_norm" => {
                 let (mut a, mut b) = (x.clone(), [3.0f32, 4.0]);
                 let options = evenkeel::ClipGradNorm::new(5.0);

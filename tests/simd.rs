@@ -7,9 +7,9 @@ mod support;
 
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{
-    ClipGradNorm, Draw, Element, Error, LayerNorm, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Softmax,
-    clip_grad_norm, clip_grad_value, exp, inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid,
-    silu, softmax,
+    ClipGradNorm, Draw, Element, Error, GroupNorm, L2Normalize, LayerNorm, RmsNorm, Rope, RopeTable, Rows,
+    SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, exp, inspect, layer_norm, log, log_softmax, logsumexp,
+    rms_norm, rope, sigmoid, silu, softmax,
 };
 use std::process::Command;
 use support::generate::{self, Bits};
@@ -33,6 +33,11 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let [mut by_norm, mut by_value] = [x.to_vec(), x.to_vec()];
     let norm = clip_grad_norm(&mut [(&mut by_norm).into()], &ClipGradNorm::new(0.7)).unwrap();
     clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
+    // The gradients of the rows from the last on.
+    let dy: Vec<E> = x.iter().rev().copied().collect();
+    let (dy, weight) = (Rows::new(&dy, rows, cols).unwrap(), &x[..cols]);
+    let rms = evenkeel::rms_norm_backward(view, dy, &RmsNorm::default().weight(weight)).unwrap();
+    let layer = evenkeel::layer_norm_backward(view, dy, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
     vec![
         ("clip_grad_norm", [bits(by_norm), vec![norm.to_bits()]].concat()),
         ("clip_grad_value", bits(by_value)),
@@ -41,8 +46,11 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("expm1", bits(evenkeel::expm1(x).unwrap())),
         ("gelu", bits(evenkeel::gelu(x).unwrap())),
         ("gelu_tanh", bits(evenkeel::gelu_tanh(x).unwrap())),
+        ("group_norm", bits(evenkeel::group_norm(view, &GroupNorm::new(2)).unwrap())),
         ("inspect", vec![stats.mean.to_bits(), stats.std.to_bits(), stats.min.to_bits(), stats.max.to_bits()]),
+        ("l2_normalize", bits(evenkeel::l2_normalize(view, &L2Normalize::default()).unwrap())),
         ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
+        ("layer_norm_backward", [bits(layer.dx), bits(layer.dweight.unwrap()), bits(layer.dbias.unwrap())].concat()),
         ("log", bits(log(x).unwrap())),
         ("log1p", bits(evenkeel::log1p(x).unwrap())),
         ("log_sigmoid", bits(evenkeel::log_sigmoid(x).unwrap())),
@@ -51,7 +59,9 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("logsumexp", bits(logsumexp(view, &options).unwrap())),
         ("logsumexp_backward", bits(evenkeel::logsumexp_backward(view, &dy[..rows], &options).unwrap())),
         ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
+        ("rms_norm_backward", [bits(rms.dx), bits(rms.dweight.unwrap())].concat()),
         ("rope", bits(rope(view, &table).unwrap())),
+        ("rope_backward", bits(evenkeel::rope_backward(view, &table).unwrap())),
         ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),
         ("sample", sampled.collect()),
         ("sigmoid", bits(sigmoid(x).unwrap())),

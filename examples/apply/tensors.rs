@@ -3,6 +3,7 @@
 use evenkeel::{Floats, Mask};
 use half::{bf16, f16};
 use safetensors::Dtype;
+use std::any::Any;
 
 /// Elements of one of the float types.
 pub enum Values {
@@ -35,6 +36,11 @@ impl Values {
             Dtype::BF16 => Some(Values::BF16(read(bytes, bf16::from_le_bytes))),
             _ => None,
         }
+    }
+
+    /// The elements, if they are of this type.
+    pub fn of<T: 'static>(&self) -> Option<&[T]> {
+        each_type!(self, x => (x as &dyn Any).downcast_ref::<Vec<T>>().map(Vec::as_slice))
     }
 
     /// The elements as an operand of any type.

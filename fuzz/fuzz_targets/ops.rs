@@ -6,8 +6,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use evenkeel::registry::OPS;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{
-    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, LayerNorm, Mask, NormType, RmsNorm, Rope, RopeTable,
-    Rounding, Rows, SamplerConfig, Softmax,
+    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask, NormType,
+    RmsNorm, Rope, RopeTable, Rounding, Rows, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
@@ -119,6 +119,16 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
             RopeTable::new(positions, cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
                 .and_then(|table| evenkeel::rope(view, &table))
         }
+        "rms_norm_backward" | "layer_norm_backward" => {
+            return norm_backward(call, name, x, rows, cols).map_err(|e| e.to_string());
+        }
+        "rope_backward" => {
+            let positions = &call.positions[..rows.clamp(1, 3)];
+            RopeTable::new(positions, cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
+                .and_then(|table| evenkeel::rope_backward(view, &table))
+        }
+        "group_norm" => evenkeel::group_norm(view, &GroupNorm::new(usize::from(call.policy)).eps(call.eps)),
+        "l2_normalize" => evenkeel::l2_normalize(view, &L2Normalize::default().eps(call.eps)),
         "clip_grad_norm" => return clip_grad_norm(call, x).map_err(|e| e.to_string()),
         "clip_grad_value" => {
             let mut y = x.to_vec();
@@ -129,7 +139,7 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         other => panic!("the fuzz target does not know the op {other}"),
     };
     let y = y.map_err(|e| e.to_string())?;
-    if cols > 0 && matches!(name, "softmax" | "layer_norm") {
+    if cols > 0 && matches!(name, "softmax" | "layer_norm" | "l2_normalize") {
         for (row, y) in x.chunks(cols).zip(y.chunks(cols)) {
             let total: f64 = y.iter().map(|v| v.widen()).sum();
             if finite(row) {
@@ -144,6 +154,24 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         }
     }
     Ok(y.iter().map(|v| v.bits()).collect())
+}
+
+/// The gradients of rows whose results have those of the rows from the last on.
+fn norm_backward<E: Element>(call: &Call, name: &str, x: &[E], rows: usize, cols: usize) -> Result<Vec<u64>, Error> {
+    let dy: Vec<E> = x.iter().rev().copied().collect();
+    let (x, dy) = (Rows::new(x, rows, cols)?, Rows::new(&dy, rows, cols)?);
+    let weight: Vec<f64> = (0..cols).map(|i| call.scale * (i as f64 - 1.5)).collect();
+    let gradients = if name == "rms_norm_backward" {
+        let rounding = if call.before_weight { Rounding::BeforeWeight } else { Rounding::Once };
+        let options = RmsNorm::default().weight(&weight).eps(call.eps).weight_offset(call.offset).rounding(rounding);
+        let gradients = evenkeel::rms_norm_backward(x, dy, &options)?;
+        [Some(gradients.dx), gradients.dweight, None]
+    } else {
+        let options = LayerNorm::default().weight(&weight).bias(&weight).eps(call.eps);
+        let gradients = evenkeel::layer_norm_backward(x, dy, &options)?;
+        [Some(gradients.dx), gradients.dweight, gradients.dbias]
+    };
+    Ok(gradients.into_iter().flatten().flatten().map(|v| v.bits()).collect())
 }
 
 fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Vec<u64>, Error> {

@@ -11,16 +11,23 @@
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod elementwise;
+pub(crate) mod group_norm;
 pub(crate) mod inspect;
+pub(crate) mod l2_normalize;
 pub(crate) mod lanes;
 pub(crate) mod layer_norm;
+pub(crate) mod layer_norm_backward;
 pub(crate) mod log_softmax;
 pub(crate) mod log_softmax_backward;
 pub(crate) mod logsumexp;
 pub(crate) mod logsumexp_backward;
 pub(crate) mod moments;
+pub(crate) mod norm_backward;
+pub(crate) mod norm_columns;
 pub(crate) mod rms_norm;
+pub(crate) mod rms_norm_backward;
 pub(crate) mod rope;
+mod rope_backward;
 pub(crate) mod sample;
 pub(crate) mod scores;
 pub(crate) mod scores_backward;
@@ -67,10 +74,13 @@ macro_rules! each_kernel {
                 tanh tanh_in_place elementwise::Tanh;
             }
             lanes {
+                group_norm group_norm_in_place group_norm::GroupNorm<'_>;
+                l2_normalize l2_normalize_in_place l2_normalize::L2Normalize;
                 layer_norm layer_norm_in_place layer_norm::LayerNorm<'_>;
                 log_softmax log_softmax_in_place log_softmax::LogSoftmax<'_>;
                 log_softmax_backward log_softmax_backward_in_place log_softmax_backward::LogSoftmaxBackward<'_, Self>;
                 logsumexp_backward logsumexp_backward_in_place logsumexp_backward::LogSumExpBackward<'_, Self>;
+                norm_backward norm_backward_in_place norm_backward::NormBackward<'_, Self>;
                 rms_norm rms_norm_in_place rms_norm::RmsNorm<'_>;
                 rope rope_in_place rope::Rope<'_>;
                 softmax softmax_in_place softmax::Softmax<'_>;
@@ -111,6 +121,15 @@ macro_rules! declare {
             fn inspect(x: &[Self]) -> Result<Stats>;
             #[doc(hidden)]
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>>;
+            #[doc(hidden)]
+            fn norm_columns(
+                x: [Rows<'_, Self>; 2],
+                norm: norm_backward::Norm<'_>,
+                moments: &[moments::Moments],
+                sums: [&mut [f64]; 2],
+            ) -> Result<()>;
             #[doc(hidden)]
             fn rms_norm_residual<'a>(
                 x: [Rows<'_, Self>; 2],
@@ -180,6 +199,17 @@ macro_rules! implement {
             }
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]> {
                 logsumexp::apply(x, out, scores)
+            }
+            fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>> {
+                norm_columns::moments(x, norm)
+            }
+            fn norm_columns(
+                x: [Rows<'_, Self>; 2],
+                norm: norm_backward::Norm<'_>,
+                moments: &[moments::Moments],
+                sums: [&mut [f64]; 2],
+            ) -> Result<()> {
+                norm_columns::sums(x, norm, moments, sums)
             }
             fn rms_norm_residual<'a>(
                 x: [Rows<'_, Self>; 2],

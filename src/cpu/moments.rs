@@ -6,7 +6,7 @@ use crate::report::Counts;
 use crate::simd::{Float, Isa, LANES, Select, block, fold};
 
 /// How a row is normalised: see [`Moments::normalise`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Moments {
     /// A power of two that brings rows of f64 to where squares neither overflow nor vanish.
     unit: f64,
@@ -23,24 +23,27 @@ impl Moments {
     /// For RMSNorm: no mean.
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
-        let unit = unit(isa, x, eps);
-        let square = sum(
-            isa,
-            x,
-            #[inline(always)]
-            |v| {
-                let v = in_units::<I, E>(isa, v, unit);
-                v * v
-            },
-        ) / x.len() as f64;
+        let unit = unit(isa, x, eps.sqrt());
+        let square = sum_of_squares(isa, x, unit) / x.len() as f64;
         Moments { unit, mean: 0.0, mean_low: 0.0, scale: scale(square, eps * unit * unit), square }
+    }
+
+    /// For the division by the Euclidean norm, or by eps where that is larger.
+    #[inline(always)]
+    pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
+        let unit = unit(isa, x, eps);
+        let square = sum_of_squares(isa, x, unit);
+        let (norm, eps) = (square.sqrt(), eps * unit);
+        let divisor = if norm < eps { eps } else { norm };
+        let scale = if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
+        Moments { unit, mean: 0.0, mean_low: 0.0, scale, square }
     }
 
     /// For LayerNorm: the variance about the mean, both over all n elements.
     #[inline(always)]
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let n = x.len() as f64;
-        let unit = unit(isa, x, eps);
+        let unit = unit(isa, x, eps.sqrt());
         let total = sum(
             isa,
             x,
@@ -81,6 +84,24 @@ impl Moments {
         v * isa.f64(self.scale)
     }
 
+    /// What the row was multiplied with, in units: see [`Moments::out_of_units`].
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Two powers of two: with them and the scale a number in units of 2^exponent, such as a gradient, is multiplied
+    /// as the row was.
+    pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
+        // Beyond 2^2000 all that is not 0 overflows or vanishes.
+        let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
+        [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
+    }
+
+    /// Whether the row is finite.
+    pub fn is_finite(&self) -> bool {
+        self.square.is_finite()
+    }
+
     /// Adds a row that is not finite to the counts.
     #[inline(always)]
     pub fn count(&self, counts: &mut Counts) {
@@ -90,6 +111,12 @@ impl Moments {
             counts.nan += 1;
         }
     }
+}
+
+/// 2^exponent, for those that are normal.
+#[inline(always)]
+pub fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
 #[inline(always)]
@@ -108,17 +135,17 @@ fn scale(square: f64, eps: f64) -> f64 {
     if root == 0.0 { 0.0 } else { 1.0 / root }
 }
 
-/// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or the root of eps, is
-/// where squares would overflow or vanish. The squares of narrower types always fit f64.
+/// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or what stands beside it,
+/// is where squares would overflow or vanish. The squares of narrower types always fit f64.
 #[inline(always)]
-fn unit<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> f64 {
+fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if E::DTYPE != DType::F64 {
         return 1.0;
     }
     let largest = fold(
         x,
         E::ZERO,
-        isa.f64(eps.sqrt()),
+        isa.f64(beside),
         #[inline(always)]
         |largest, _, values| E::load_wide(isa, values).abs().max(largest),
     );
@@ -134,8 +161,21 @@ pub fn unit_for(largest: f64) -> f64 {
     if largest == 0.0 || exponent.abs() <= 400 || largest.is_infinite() {
         return 1.0;
     }
-    let exponent = exponent.clamp(-1000, 1000);
-    f64::from_bits(((1023 - exponent) as u64) << 52)
+    power_of_two(-exponent.clamp(-1000, 1000))
+}
+
+/// Rule O over the squares of the elements in units.
+#[inline(always)]
+fn sum_of_squares<I: Isa, E: Element>(isa: I, x: &[E], unit: f64) -> f64 {
+    sum(
+        isa,
+        x,
+        #[inline(always)]
+        |v| {
+            let v = in_units::<I, E>(isa, v, unit);
+            v * v
+        },
+    )
 }
 
 /// Rule O over `f` of the elements.

@@ -34,6 +34,8 @@ pub struct Rope<'a> {
     pub layout: Layout,
     /// Pairs are (2i, 2i + 1), not (i, i + half).
     pub interleaved: bool,
+    /// What sines are multiplied with: 1, or -1 to turn back.
+    pub direction: f64,
 }
 
 impl<E: Element> LaneKernel<E> for Rope<'_> {
@@ -41,7 +43,7 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
     fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, _: &mut Met) -> Written {
         let half = span.len() / 2;
         let at = self.layout.table_row(index) * half;
-        let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half };
+        let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half, direction: self.direction };
         if self.interleaved {
             return rotate.neighbours(span);
         }
@@ -62,6 +64,7 @@ struct Rotate<'a, I> {
     cos: Floats<'a>,
     sin: Floats<'a>,
     range: Range<usize>,
+    direction: f64,
 }
 
 impl<I: Isa> Rotate<'_, I> {
@@ -69,7 +72,7 @@ impl<I: Isa> Rotate<'_, I> {
     #[inline(always)]
     fn block(&self, i: usize, a: I::F64, b: I::F64) -> (I::F64, I::F64) {
         let cos = self.cos.block(self.isa, self.range.clone(), i);
-        let sin = self.sin.block(self.isa, self.range.clone(), i);
+        let sin = self.sin.block(self.isa, self.range.clone(), i) * self.isa.f64(self.direction);
         (a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos))
     }
 

@@ -28,7 +28,7 @@
 use crate::simd::{Float, Isa, LANES, padded};
 
 /// Lanes that rule O adds in.
-const SUM_LANES: usize = 64;
+pub(crate) const SUM_LANES: usize = 64;
 /// Terms in a tile of rule O.
 pub(crate) const TILE: usize = 256;
 /// The longest row of rule Q at its finer scale.

@@ -54,14 +54,14 @@ impl<'a> LayerNorm<'a> {
     }
 
     /// Checks what does not depend on the view.
-    pub(crate) fn check(&self) -> Result<()> {
-        valid_eps(OP, self.eps)
+    pub(crate) fn check(&self, op: &'static str) -> Result<()> {
+        valid_eps(op, self.eps)
     }
 
-    fn resolve(&self, cols: usize) -> Result<cpu::layer_norm::LayerNorm<'a>> {
-        one_a_column(OP, "weight", self.weight, cols)?;
-        one_a_column(OP, "bias", self.bias, cols)?;
-        self.check()?;
+    pub(super) fn resolve(&self, op: &'static str, cols: usize) -> Result<cpu::layer_norm::LayerNorm<'a>> {
+        one_a_column(op, "weight", self.weight, cols)?;
+        one_a_column(op, "bias", self.bias, cols)?;
+        self.check(op)?;
         let LayerNorm { weight, bias, eps } = *self;
         Ok(cpu::layer_norm::LayerNorm { weight, bias, eps })
     }
@@ -124,7 +124,7 @@ pub fn layer_norm_into<'a, E: Element>(
     options: &LayerNorm<'_>,
 ) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
-    let kernel = options.resolve(x.cols())?;
+    let kernel = options.resolve(OP, x.cols())?;
     let (written, met) = E::layer_norm(x.into(), out.into(), kernel)?;
     settle(OP, met)?;
     Ok(written)
@@ -132,7 +132,7 @@ pub fn layer_norm_into<'a, E: Element>(
 
 /// [`layer_norm`] in place.
 pub fn layer_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &LayerNorm<'_>) -> Result<()> {
-    let kernel = options.resolve(x.cols())?;
+    let kernel = options.resolve(OP, x.cols())?;
     let met = E::layer_norm_in_place(OP, x.into(), kernel)?;
     settle(OP, met)
 }

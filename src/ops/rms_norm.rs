@@ -74,17 +74,17 @@ impl<'a> RmsNorm<'a> {
     }
 
     /// Checks what does not depend on the view.
-    pub(crate) fn check(&self) -> Result<()> {
-        valid_eps(OP, self.eps)?;
+    pub(crate) fn check(&self, op: &'static str) -> Result<()> {
+        valid_eps(op, self.eps)?;
         if !self.weight_offset.is_finite() {
-            return Err(Error::invalid(OP, "weight_offset", self.weight_offset, "finite"));
+            return Err(Error::invalid(op, "weight_offset", self.weight_offset, "finite"));
         }
         Ok(())
     }
 
-    fn resolve(&self, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
-        one_a_column(OP, "weight", self.weight, cols)?;
-        self.check()?;
+    pub(super) fn resolve(&self, op: &'static str, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
+        one_a_column(op, "weight", self.weight, cols)?;
+        self.check(op)?;
         let RmsNorm { weight, weight_offset, eps, rounding } = *self;
         Ok(cpu::rms_norm::RmsNorm { weight, weight_offset, eps, rounding })
     }
@@ -145,7 +145,7 @@ pub fn rms_norm_into<'a, E: Element>(
     options: &RmsNorm<'_>,
 ) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
-    let kernel = options.resolve(x.cols())?;
+    let kernel = options.resolve(OP, x.cols())?;
     let (written, met) = E::rms_norm(x.into(), out.into(), kernel)?;
     settle(OP, met)?;
     Ok(written)
@@ -153,7 +153,7 @@ pub fn rms_norm_into<'a, E: Element>(
 
 /// [`rms_norm`] in place.
 pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -> Result<()> {
-    let kernel = options.resolve(x.cols())?;
+    let kernel = options.resolve(OP, x.cols())?;
     let met = E::rms_norm_in_place(OP, x.into(), kernel)?;
     settle(OP, met)
 }
@@ -204,7 +204,7 @@ fn residual_into<'a, E: Element>(
     same_lanes(OP, "residual", &residual.geometry, &x.geometry)?;
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     same_lanes(OP, "residual_out", &residual_out.geometry, &x.geometry)?;
-    let kernel = options.resolve(x.cols())?;
+    let kernel = options.resolve(OP, x.cols())?;
     let (written, met) = E::rms_norm_residual([x, residual], [out, residual_out], kernel)?;
     settle(OP, met)?;
     Ok(written)
@@ -217,7 +217,7 @@ pub fn rms_norm_residual_in_place<E: Element>(
     options: &RmsNorm<'_>,
 ) -> Result<()> {
     same_lanes(OP, "residual", &residual.geometry, &x.geometry)?;
-    let kernel = options.resolve(x.cols())?;
+    let kernel = options.resolve(OP, x.cols())?;
     let met = E::rms_norm_residual_in_place(OP, [x, residual], kernel)?;
     settle(OP, met)
 }

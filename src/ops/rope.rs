@@ -81,14 +81,14 @@ impl RopeTable {
         self.positions
     }
 
-    /// Checks that the table is one for so many rows of so many columns.
-    pub(crate) fn check(&self, rows: usize, cols: usize) -> Result<()> {
+    /// Checks for an op that the table is one for so many rows of so many columns.
+    pub(crate) fn check(&self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
         if cols != 2 * self.half {
-            return Err(Error::shape(OP, "x", format!("{cols} columns"), format!("{}, the table's,", 2 * self.half)));
+            return Err(Error::shape(op, "x", format!("{cols} columns"), format!("{}, the table's,", 2 * self.half)));
         }
         if rows > 0 && (self.positions == 0 || !rows.is_multiple_of(self.positions)) {
             return Err(Error::shape(
-                OP,
+                op,
                 "x",
                 format!("{rows} rows"),
                 format!("a multiple of the {} positions", self.positions),
@@ -97,13 +97,14 @@ impl RopeTable {
         Ok(())
     }
 
-    fn kernel(&self, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
-        self.check(rows, cols)?;
+    pub(super) fn kernel(&self, op: &'static str, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
+        self.check(op, rows, cols)?;
         Ok(cpu::rope::Rope {
             cos: (&self.cos).into(),
             sin: (&self.sin).into(),
             layout: Layout { repeat: 1, period: self.positions.max(1), batch_rows: rows.max(1), batch_stride: 0 },
             interleaved: self.interleaved,
+            direction: 1.0,
         })
     }
 }
@@ -143,7 +144,7 @@ impl GivenTable<'_> {
     pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
         let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;
-        let kernel = cpu::rope::Rope { cos, sin, layout, interleaved };
+        let kernel = cpu::rope::Rope { cos, sin, layout, interleaved, direction: 1.0 };
         new_vec(rows * cols, |out| rotate(x, RowsMut::new(out, rows, cols)?, kernel))
     }
 }
@@ -195,7 +196,7 @@ pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
 /// [`rope`] into `out`, which has the shape of `x`; returns the memory of `out`.
 pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &RopeTable) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
-    rotate(x, out, table.kernel(x.rows(), x.cols())?)
+    rotate(x, out, table.kernel(OP, x.rows(), x.cols())?)
 }
 
 fn rotate<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, kernel: cpu::rope::Rope<'_>) -> Result<&'a mut [E]> {
@@ -206,7 +207,7 @@ fn rotate<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, kernel: cpu::rope
 
 /// [`rope`] in place.
 pub fn rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable) -> Result<()> {
-    let kernel = table.kernel(x.rows(), x.cols())?;
+    let kernel = table.kernel(OP, x.rows(), x.cols())?;
     let met = E::rope_in_place(OP, x.into(), kernel)?;
     settle(OP, met)
 }

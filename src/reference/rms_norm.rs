@@ -27,7 +27,7 @@ pub fn rms_norm_before_weight<E: Element>(
 }
 
 /// x / sqrt(mean(x^2) + eps), and 0 where that root is 0.
-fn normalised<E: Element>(x: &[E], eps: f64) -> Vec<DoubleDouble> {
+pub(super) fn normalised<E: Element>(x: &[E], eps: f64) -> Vec<DoubleDouble> {
     let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
     let zero = DoubleDouble::from(0.0);
     let squares = x.iter().fold(zero, |sum, &x| sum + x * x);

@@ -63,20 +63,24 @@ fn missing_names() {
         (json!({"op": "rms_norm", "inputs": {"x": "x"}, "outputs": {"residual": "y5"}}), "needs the input `residual`"),
         (json!({"op": "softmax", "inputs": {"x": "x"}, "outputs": {"y": "y6", "dx": "y7"}}), "needs the input `dy`"),
         (json!({"op": "log_softmax", "inputs": {"x": "x"}, "outputs": {"dx": "y8"}}), "needs the input `dy`"),
+        (json!({"op": "rms_norm", "inputs": {"x": "x"}, "outputs": {"dx": "y9"}}), "needs the input `dy`"),
+        (
+            json!({"op": "layer_norm", "inputs": {"x": "x", "dy": "x"}, "outputs": {"dweight": "y10"}}),
+            "needs the input `weight`",
+        ),
+        (
+            json!({"op": "layer_norm", "inputs": {"x": "x", "dy": "x"}, "outputs": {"dbias": "y11"}}),
+            "needs the input `bias`",
+        ),
     ]);
 }
 
 #[test]
 fn names_that_are_announced() {
-    let gradient = |op: &str, output: &str| json!({"op": op, "inputs": {"x": "x", "dy": "x"}, "outputs": {"y": format!("{op}.{output}"), output: "d"}});
-    let mut cases = vec![
-        (gradient("rms_norm", "dweight"), "not supported yet"),
-        (gradient("layer_norm", "dbias"), "not supported yet"),
-        (
-            json!({"op": "sample", "inputs": {"logits": "x", "history": "positions"}, "outputs": {"tokens": "t"}}),
-            "`history`",
-        ),
-    ];
+    let mut cases = vec![(
+        json!({"op": "sample", "inputs": {"logits": "x", "history": "positions"}, "outputs": {"tokens": "t"}}),
+        "`history`",
+    )];
     for attr in [
         "typical_p",
         "epsilon_cutoff",

@@ -106,6 +106,102 @@ fn layer_norm_in_every_type() {
     }
 }
 
+/// The derivative of a sum of results times `dy` with respect to each of the values, by differences.
+fn differences(values: &[f64], dy: &[f64], of: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
+    let moved = |i: usize, by: f64| {
+        let mut values = values.to_vec();
+        values[i] += by;
+        of(&values).iter().zip(dy).map(|(y, dy)| y * dy).sum::<f64>()
+    };
+    (0..values.len()).map(|i| (moved(i, 1e-4) - moved(i, -1e-4)) / 2e-4).collect()
+}
+
+/// Fails unless all are within a part of the largest.
+fn assert_near(got: &[f64], expected: &[f64], part: f64) {
+    let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+    assert_eq!(got.len(), expected.len());
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() <= part * largest, "{got} is not {expected}, of {largest}");
+    }
+}
+
+#[test]
+fn gradients_in_every_type() {
+    let (x, dy) = ([3.0, -4.0, 0.5, 1.0, 2.0, 1.0, -2.0, 8.0], [1.0, 0.5, -2.0, 0.25, 4.0, -1.0, 0.0, 0.75]);
+    let weight = [0.5, 2.0, -1.0, 1.5];
+    for (dtype, tolerance) in FLOATS {
+        let inputs = json!({"x": "x", "dy": "dy", "weight": "weight"});
+        let with_bias = json!({"x": "x", "dy": "dy", "weight": "weight", "bias": "weight"});
+        let with_residual = json!({"x": "zeros", "residual": "x", "dy": "dy", "weight": "weight"});
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 4], &x)
+            .floats("zeros", dtype, &[2, 4], &[0.0; 8])
+            .floats("dy", dtype, &[2, 4], &dy)
+            .floats("weight", Dtype::F32, &[4], &weight)
+            .run(&[
+                json!(["rms_norm", inputs, {"eps": 0.5, "weight_offset": 1}, ["dx", "dweight"]]),
+                json!(["layer_norm", with_bias, {"eps": 0.5}, ["y", "dx", "dweight", "dbias"]]),
+                json!(["rms_norm", with_residual, {"eps": 0.5, "weight_offset": 1}, ["dweight", "dx", "residual"]]),
+                json!(["layer_norm", {"x": "x", "dy": "dy"}, {}, ["dx"]]),
+            ])
+            .all_ok();
+        // Differences are good to some 1e-8 of the largest.
+        let near = |name: &str, expected: Vec<f64>| {
+            assert_near(&outcome.values(name), &expected, 4.0 * tolerance + 1e-7);
+        };
+        assert_eq!((outcome.tensor("0.dx").0, outcome.tensor("0.dx").1), (dtype, vec![2, 4]));
+        assert_eq!((outcome.tensor("0.dweight").0, outcome.tensor("0.dweight").1), (dtype, vec![4]));
+        near("0.dx", differences(&x, &dy, |x| rms_norm(x, 0.5, |i| weight[i] + 1.0)));
+        near("0.dweight", differences(&weight, &dy, |w| rms_norm(&x, 0.5, |i| w[i] + 1.0)));
+        near("1.dx", differences(&x, &dy, |x| layer_norm(x, 0.5, |i| weight[i], |i| weight[i])));
+        near("1.dweight", differences(&weight, &dy, |w| layer_norm(&x, 0.5, |i| w[i], |i| weight[i])));
+        assert_eq!(outcome.values("1.dbias"), [5.0, -0.5, -2.0, 1.0]);
+        assert_eq!(outcome.values("2.dx"), outcome.values("0.dx"));
+        assert_eq!(outcome.values("2.dweight"), outcome.values("0.dweight"));
+        near("3.dx", differences(&x, &dy, |x| layer_norm(x, 1e-5, |_| 1.0, |_| 0.0)));
+    }
+}
+
+#[test]
+fn group_norm_in_every_type() {
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("x", dtype, &[1, 4, 1, 2], &X)
+            .floats("weight", Dtype::F16, &[4], &WEIGHT)
+            .floats("bias", Dtype::F32, &[4], &BIAS)
+            .run(&[
+                json!(["group_norm", {"x": "x"}, {"groups": 2}, ["y"]]),
+                json!(["group_norm", {"x": "x", "weight": "weight", "bias": "bias"}, {"groups": 2, "eps": 2}, ["y"]]),
+            ])
+            .all_ok();
+        assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![1, 4, 1, 2]));
+        // A group of two channels of two is a row of four.
+        assert_close(&outcome.values("0.y"), &layer_norm(&X, 1e-5, |_| 1.0, |_| 0.0), 4.0 * tolerance);
+        let normal = layer_norm(&X, 2.0, |_| 1.0, |_| 0.0);
+        let expected: Vec<f64> = (0..8).map(|i| normal[i] * WEIGHT[i / 2] + BIAS[i / 2]).collect();
+        assert_near(&outcome.values("1.y"), &expected, 8.0 * tolerance);
+    }
+}
+
+#[test]
+fn l2_normalize_along_any_axis() {
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 2], &[3.0, -4.0, 4.0, 3.0])
+            .floats("small", dtype, &[1, 2], &[0.0, 6e-8])
+            .run(&[
+                json!(["l2_normalize", {"x": "x"}, {}, ["y"]]),
+                json!(["l2_normalize", {"x": "x"}, {"axis": 0, "eps": 50}, ["y"]]),
+                json!(["l2_normalize", {"x": "small"}, {}, ["y"]]),
+            ])
+            .all_ok();
+        assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 2]));
+        assert_close(&outcome.values("0.y"), &[0.6, -0.8, 0.8, 0.6], tolerance);
+        assert_close(&outcome.values("1.y"), &[0.06, -0.08, 0.08, 0.06], tolerance);
+        assert_eq!(outcome.values("2.y"), [0.0, 1.0]);
+    }
+}
+
 #[test]
 fn empty_tensors_keep_their_shape() {
     let outcome = Apply::new()

@@ -3,13 +3,15 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask, NormType, Result, RmsNorm, Rope,
-    RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, exp, inspect,
-    layer_norm, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, rms_norm, rms_norm_residual,
-    rope, sigmoid, silu, softmax, softmax_backward,
+    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, Lanes, LayerNorm, Mask,
+    NormType, Result, RmsNorm, Rope, RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm,
+    clip_grad_value, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax,
+    log_softmax_backward, logsumexp, logsumexp_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
+    rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
+use std::sync::Arc;
 
 type Run = Box<dyn Fn(Range<usize>) -> Vec<u64> + Sync>;
 
@@ -70,6 +72,14 @@ impl<E: Element> Batch<'_, E> {
         self.add_words(op, move |part| f(part).unwrap().into_iter().map(E::bits).collect());
     }
 
+    /// One case of all rows together.
+    fn add_whole(&mut self, op: &str, f: impl Fn() -> Vec<E> + Sync + 'static) {
+        let (rows, cols) = (self.rows, self.cols);
+        let name = format!("{op} {} {} {rows}x{cols}", E::DTYPE, self.label);
+        let run = move |_| f().into_iter().map(E::bits).collect();
+        self.cases.push(Case { name, rows: 1, elements: rows * cols, run: Box::new(run) });
+    }
+
     fn add_words(&mut self, op: &str, f: impl Fn(&Part<'_, E>) -> Vec<u64> + Sync + 'static) {
         let (x, rows, cols) = (self.x.clone(), self.rows, self.cols);
         let run = move |range: Range<usize>| f(&Part { data: &x[range.start * cols..range.end * cols], range, cols });
@@ -102,6 +112,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
             softmaxes(&mut batch);
             softmax_gradients(&mut batch);
             norms(&mut batch);
+            norm_gradients(&mut batch);
             if cols % 2 == 0 {
                 rotations(&mut batch);
             }
@@ -220,9 +231,42 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
     let same = with_residual.clone();
     batch.add("rms_norm/of_sum", move |part| Ok(with_residual(part)?.0));
     batch.add("rms_norm/sum", move |part| Ok(same(part)?.1));
+    batch.add("l2_normalize", |part| l2_normalize(part.rows(), &L2Normalize::default()));
+    batch.add("group_norm", |part| group_norm(part.rows(), &GroupNorm::new(1)));
     batch.add("layer_norm", |part| layer_norm(part.rows(), &LayerNorm::default()));
     batch.add("layer_norm/weighted", move |part| {
         layer_norm(part.rows(), &LayerNorm::default().weight(&weight).bias(&bias))
+    });
+}
+
+/// What reaches rows of the gradients of their norms, and what reaches weights and biases of all rows together.
+fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
+    let (rows, cols) = (batch.rows, batch.cols);
+    let mut numbers = Numbers::of("gradients");
+    let dy = Arc::new(numbers.rows::<E>(Fill::Plain, rows, cols));
+    let weight = Arc::new(numbers.rows::<E>(Fill::Plain, 1, cols));
+    let x = Arc::new(batch.x.clone());
+    let view = move |data| Rows::new(data, rows, cols).unwrap();
+
+    let (all, w) = (dy.clone(), weight.clone());
+    batch.add("rms_norm_backward", move |part| {
+        let dy = Rows::new(part.of(&all), part.range.len(), cols)?;
+        Ok(rms_norm_backward(part.rows(), dy, &RmsNorm::default().weight(&*w).weight_offset(1.0))?.dx)
+    });
+    let (all, w) = (dy.clone(), weight.clone());
+    batch.add("layer_norm_backward", move |part| {
+        let dy = Rows::new(part.of(&all), part.range.len(), cols)?;
+        Ok(layer_norm_backward(part.rows(), dy, &LayerNorm::default().weight(&*w))?.dx)
+    });
+    let (rows_of_x, all, w) = (x.clone(), dy.clone(), weight.clone());
+    batch.add_whole("rms_norm_backward/dweight", move || {
+        let options = RmsNorm::default().weight(&*w).rounding(Rounding::BeforeWeight);
+        rms_norm_backward(view(&rows_of_x), view(&all), &options).unwrap().dweight.unwrap()
+    });
+    batch.add_whole("layer_norm_backward/dweight_dbias", move || {
+        let options = LayerNorm::default().weight(&*weight).bias(&*weight);
+        let gradients = layer_norm_backward(view(&x), view(&dy), &options).unwrap();
+        [gradients.dweight.unwrap(), gradients.dbias.unwrap()].concat()
     });
 }
 
@@ -234,6 +278,12 @@ fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
         let positions = positions.clone();
         batch
             .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));
+    }
+    for (name, options) in [("rope_backward", Rope::default()), ("rope_backward/interleaved", interleaved)] {
+        let positions = positions.clone();
+        batch.add(name, move |part| {
+            rope_backward(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?)
+        });
     }
 }
 
@@ -261,6 +311,8 @@ fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
         let name = format!("{op}/axis {} plain {outer}x{len}x{inner}", E::DTYPE);
         cases.push(Case { name, rows: 1, elements, run: Box::new(run) });
     };
+    add("group_norm", |x| group_norm(x, &GroupNorm::new(1).weight(&[0.75f32, -3.0].repeat(x.len())[..x.len()])));
+    add("l2_normalize", |x| l2_normalize(x, &L2Normalize::default()));
     add("softmax", |x| softmax(x, &Softmax::default()));
     add("log_softmax", |x| log_softmax(x, &Softmax::default()));
     add("logsumexp", |x| logsumexp(x, &Softmax::default()));

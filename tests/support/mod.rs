@@ -13,6 +13,7 @@ pub mod expand;
 pub mod forms;
 pub mod generate;
 pub mod naive;
+pub mod norms;
 #[macro_use]
 pub mod rows;
 #[macro_use]

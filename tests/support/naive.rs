@@ -47,6 +47,39 @@ pub fn rms_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     x.iter().map(|x| E::from_wide(x.widen() / root)).collect()
 }
 
+/// x / max(sqrt(sum x^2), eps).
+pub fn l2_normalize<E: Element>(x: &[E], eps: f64) -> Vec<E> {
+    let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));
+    let norm = round::<E>(squares.sqrt()).max(round::<E>(eps));
+    x.iter().map(|x| E::from_wide(x.widen() / norm)).collect()
+}
+
+/// (dy - n mean(dy n)) / rms.
+pub fn rms_norm_backward<E: Element>(x: &[E], dy: &[E], eps: f64) -> Vec<E> {
+    let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));
+    let root = round::<E>(round::<E>(round::<E>(squares / x.len() as f64) + eps).sqrt());
+    gradient(&x.iter().map(|x| round::<E>(x.widen() / root)).collect::<Vec<_>>(), dy, root, false)
+}
+
+/// (dy - mean dy - n mean(dy n)) / deviation.
+pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], eps: f64) -> Vec<E> {
+    let n = x.len() as f64;
+    let mean = round::<E>(x.iter().fold(0.0, |sum, x| round::<E>(sum + x.widen())) / n);
+    let squares = x.iter().fold(0.0, |sum, x| round::<E>(sum + round::<E>(x.widen() * x.widen())));
+    let root = round::<E>(round::<E>(round::<E>(round::<E>(squares / n) - round::<E>(mean * mean)) + eps).sqrt());
+    gradient(&x.iter().map(|x| round::<E>(round::<E>(x.widen() - mean) / root)).collect::<Vec<_>>(), dy, root, true)
+}
+
+fn gradient<E: Element>(n: &[f64], dy: &[E], root: f64, centred: bool) -> Vec<E> {
+    let mean_of = |terms: &mut dyn Iterator<Item = f64>| {
+        round::<E>(terms.fold(0.0, |sum, term| round::<E>(sum + round::<E>(term))) / n.len() as f64)
+    };
+    let along = mean_of(&mut n.iter().zip(dy).map(|(n, dy)| n * dy.widen()));
+    let mean = if centred { mean_of(&mut dy.iter().map(|dy| dy.widen())) } else { 0.0 };
+    let dx = |(n, dy): (&f64, &E)| round::<E>(round::<E>(dy.widen() - mean) - round::<E>(n * along)) / root;
+    n.iter().zip(dy).map(|pair| E::from_wide(dx(pair))).collect()
+}
+
 /// (x - mean) / sqrt(mean x^2 - mean^2 + eps).
 pub fn layer_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     let n = x.len() as f64;

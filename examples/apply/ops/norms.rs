@@ -2,58 +2,99 @@
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
-use crate::tensors::{Input, Output, Values, each_type};
-use evenkeel::{LayerNorm, RmsNorm, Rounding, Rows};
+use crate::tensors::{Input, Output, each_type};
+use evenkeel::{GroupNorm, L2Normalize, Lanes, LayerNorm, RmsNorm, Rounding, Rows};
 
 const ROUNDINGS: &[(&str, Rounding)] = &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
 
 pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
-    let (x, weight, residual) = (call.float("x")?, call.optional_float("weight")?, call.optional_float("residual")?);
-    if let Some(residual) = residual.as_ref().filter(|r| r.values.floats().dtype() != x.values.floats().dtype()) {
-        return Err(other_dtype(residual, &x));
-    }
+    let (x, weight) = (call.float("x")?, call.optional_float("weight")?);
+    let (residual, dy) = (like_x(call, "residual", &x)?, like_x(call, "dy", &x)?);
     let (rows, cols) = rows(call, &x)?;
-    one_a_column(call, "weight", weight.as_ref(), cols)?;
-    if let Some(residual) = &residual {
-        call.has_shape("residual", &residual.shape, &x.shape)?;
-    }
+    has_shape(call, "weight", weight.as_ref(), &[cols])?;
+    has_shape(call, "residual", residual.as_ref(), &x.shape)?;
+    has_shape(call, "dy", dy.as_ref(), &x.shape)?;
     let mut options = RmsNorm::default();
     options.weight = weight.as_ref().map(|weight| weight.values.floats());
     options.eps = call.number("eps")?.unwrap_or(options.eps);
     options.weight_offset = call.number("weight_offset")?.unwrap_or(options.weight_offset);
     options.rounding = call.choice("rounding", ROUNDINGS)?.unwrap_or(options.rounding);
-    let Some(residual) = residual else {
-        let y = each_type!(&x.values, values => {
-            Output::new(&x.shape, &evenkeel::rms_norm(Rows::new(values, rows, cols)?, &options)?)
-        });
-        return Ok(vec![("y", y)]);
-    };
-    macro_rules! with_residual {
-        ($($type:ident)*) => {
-            match (&x.values, &residual.values) {
-                $((Values::$type(values), Values::$type(residual)) => {
-                    let (values, residual) = (Rows::new(values, rows, cols)?, Rows::new(residual, rows, cols)?);
-                    let (y, sum) = evenkeel::rms_norm_residual(values, residual, &options)?;
-                    Ok(vec![("y", Output::new(&x.shape, &y)), ("residual", Output::new(&x.shape, &sum))])
-                })*
-                _ => Err(other_dtype(&residual, &x)),
+    each_type!(&x.values, values => {
+        let view = |values| Rows::new(values, rows, cols);
+        let mut results = Vec::new();
+        // What was normalised: x, or the sum.
+        let (y, sum) = match &residual {
+            Some(residual) => {
+                let (y, sum) = evenkeel::rms_norm_residual(view(values)?, view(same(residual, values)?)?, &options)?;
+                results.push(("residual", Output::new(&x.shape, &sum)));
+                (y, Some(sum))
             }
+            None => (evenkeel::rms_norm(view(values)?, &options)?, None),
         };
-    }
-    with_residual!(F64 F32 F16 BF16)
+        results.push(("y", Output::new(&x.shape, &y)));
+        if let Some(dy) = &dy {
+            let normalised = view(sum.as_ref().unwrap_or(values))?;
+            let gradients = evenkeel::rms_norm_backward(normalised, view(same(dy, values)?)?, &options)?;
+            results.push(("dx", Output::new(&x.shape, &gradients.dx)));
+            results.extend(gradients.dweight.map(|dweight| ("dweight", Output::new(&[cols], &dweight))));
+        }
+        Ok(results)
+    })
 }
 
 pub fn layer_norm(call: &Call<'_>) -> Result<Results> {
     let (x, weight, bias) = (call.float("x")?, call.optional_float("weight")?, call.optional_float("bias")?);
+    let dy = like_x(call, "dy", &x)?;
     let (rows, cols) = rows(call, &x)?;
-    one_a_column(call, "weight", weight.as_ref(), cols)?;
-    one_a_column(call, "bias", bias.as_ref(), cols)?;
+    has_shape(call, "weight", weight.as_ref(), &[cols])?;
+    has_shape(call, "bias", bias.as_ref(), &[cols])?;
+    has_shape(call, "dy", dy.as_ref(), &x.shape)?;
     let mut options = LayerNorm::default();
     options.weight = weight.as_ref().map(|weight| weight.values.floats());
     options.bias = bias.as_ref().map(|bias| bias.values.floats());
     options.eps = call.number("eps")?.unwrap_or(options.eps);
+    each_type!(&x.values, values => {
+        let view = |values| Rows::new(values, rows, cols);
+        let mut results = vec![("y", Output::new(&x.shape, &evenkeel::layer_norm(view(values)?, &options)?))];
+        if let Some(dy) = &dy {
+            let gradients = evenkeel::layer_norm_backward(view(values)?, view(same(dy, values)?)?, &options)?;
+            results.push(("dx", Output::new(&x.shape, &gradients.dx)));
+            results.extend(gradients.dweight.map(|dweight| ("dweight", Output::new(&[cols], &dweight))));
+            results.extend(gradients.dbias.map(|dbias| ("dbias", Output::new(&[cols], &dbias))));
+        }
+        Ok(results)
+    })
+}
+
+pub fn group_norm(call: &Call<'_>) -> Result<Results> {
+    let (x, weight, bias) = (call.float("x")?, call.optional_float("weight")?, call.optional_float("bias")?);
+    call.at_least_rank(2, "x", &x.shape)?;
+    let &[batch, channels, ref inner @ ..] = x.shape.as_slice() else {
+        return Err(call.shape("x", &x.shape, "at least 2 axes are needed"));
+    };
+    has_shape(call, "weight", weight.as_ref(), &[channels])?;
+    has_shape(call, "bias", bias.as_ref(), &[channels])?;
+    let groups = call.whole("groups", 1..=i128::from(u32::MAX))?;
+    let groups = groups.ok_or_else(|| Failure::invalid("group_norm: the attribute `groups` is missing"))?;
+    let mut options = GroupNorm::new(groups as usize);
+    options.weight = weight.as_ref().map(|weight| weight.values.floats());
+    options.bias = bias.as_ref().map(|bias| bias.values.floats());
+    options.eps = call.number("eps")?.unwrap_or(options.eps);
     let y = each_type!(&x.values, values => {
-        Output::new(&x.shape, &evenkeel::layer_norm(Rows::new(values, rows, cols)?, &options)?)
+        let lanes = Lanes::new(values, batch, channels, inner.iter().product())?;
+        Output::new(&x.shape, &evenkeel::group_norm(lanes, &options)?)
+    });
+    Ok(vec![("y", y)])
+}
+
+pub fn l2_normalize(call: &Call<'_>) -> Result<Results> {
+    let x = call.float("x")?;
+    call.at_least_rank(1, "x", &x.shape)?;
+    let axis = super::softmax::axis(call)?;
+    let mut options = L2Normalize::default();
+    options.eps = call.number("eps")?.unwrap_or(options.eps);
+    let y = each_type!(&x.values, values => {
+        Output::new(&x.shape, &evenkeel::l2_normalize(Lanes::shaped(values, &x.shape, axis)?, &options)?)
     });
     Ok(vec![("y", y)])
 }
@@ -66,11 +107,24 @@ fn rows(call: &Call<'_>, x: &Input) -> Result<(usize, usize)> {
     }
 }
 
-fn one_a_column(call: &Call<'_>, input: &str, operand: Option<&Input>, cols: usize) -> Result<()> {
-    operand.map_or(Ok(()), |operand| call.has_shape(input, &operand.shape, &[cols]))
+fn has_shape(call: &Call<'_>, input: &str, operand: Option<&Input>, shape: &[usize]) -> Result<()> {
+    operand.map_or(Ok(()), |operand| call.has_shape(input, &operand.shape, shape))
 }
 
-fn other_dtype(residual: &Input, x: &Input) -> Failure {
-    let (residual, x) = (residual.values.floats().dtype(), x.values.floats().dtype());
-    Failure::dtype(format!("rms_norm: residual is {residual}; {x}, x's type, is taken"))
+/// An input of x's type, if it is there.
+fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
+    let input = call.optional_float(name)?;
+    let dtype = |input: &Input| input.values.floats().dtype();
+    match &input {
+        Some(other) if dtype(other) != dtype(x) => {
+            let (op, other, x) = (call.name(), dtype(other), dtype(x));
+            Err(Failure::dtype(format!("{op}: {name} is {other}; {x}, x's type, is taken")))
+        }
+        _ => Ok(input),
+    }
+}
+
+/// The elements of an input that is [`like_x`], whose own these are.
+fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
+    input.values.of().ok_or_else(|| Failure::dtype("an input is not of x's type"))
 }

@@ -79,7 +79,7 @@ fn other_dtype(call: &Call<'_>, dy: &Input, x: &Input) -> Failure {
     Failure::dtype(format!("{}: dy is {dy}; {x}, x's type, is taken", call.name()))
 }
 
-fn axis(call: &Call<'_>) -> Result<isize> {
+pub fn axis(call: &Call<'_>) -> Result<isize> {
     let axis = call.whole("axis", isize::MIN as i128..=isize::MAX as i128)?;
     Ok(axis.map_or(-1, |axis| axis as isize))
 }

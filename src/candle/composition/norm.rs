@@ -13,7 +13,7 @@ use candle_core::{D, DType, Result, Tensor};
 /// # Errors
 /// Candle's, where the weight does not fit.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
-    options.check()?;
+    options.check("rms_norm")?;
     let weight = operand("rms_norm", "weight", weight, options.weight, xs.device())?;
     let (n, _) = normalised(&wide(xs)?, Kind { centred: false, eps: options.eps })?;
     let n = match options.rounding {
@@ -51,7 +51,7 @@ pub fn layer_norm(
     bias: Option<&Tensor>,
     options: &LayerNorm<'_>,
 ) -> Result<Tensor> {
-    options.check()?;
+    options.check("layer_norm")?;
     let weight = operand("layer_norm", "weight", weight, options.weight, xs.device())?;
     let bias = operand("layer_norm", "bias", bias, options.bias, xs.device())?;
     let (mut y, _) = normalised(&wide(xs)?, Kind { centred: true, eps: options.eps })?;

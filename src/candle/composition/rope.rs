@@ -13,7 +13,7 @@ use candle_core::{D, Result, Tensor};
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) inside candle's error where the table does not fit.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     let (rows, cols) = (xs.dims()[..last_axis("rope", xs)?].iter().product(), xs.dim(D::Minus1)?);
-    table.check(rows, cols)?;
+    table.check("rope", rows, cols)?;
     if xs.elem_count() == 0 {
         return Ok(xs.clone());
     }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::norm::{self, Kind};
+use super::norm_backward::{self, Of};
 use crate::candle::composition;
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
 use crate::candle::place::{Place, place};
@@ -78,6 +79,9 @@ impl Op for LayerNorm {
     }
 
     fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        if let Place::Cpu = place(args[0], NAME)? {
+            return norm_backward::gradients(Of::Layer { eps: self.eps }, args, grad);
+        }
         norm::gradients(Kind { centred: true, eps: self.eps }, args, args.get(1).copied(), grad)
     }
 }

@@ -9,6 +9,7 @@ pub mod layer_norm;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod norm;
+pub mod norm_backward;
 pub mod rms_norm;
 pub mod rms_norm_residual;
 pub mod rope;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::norm::{self, Kind};
+use super::norm_backward::{self, Of};
 use crate::candle::composition;
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
 use crate::candle::place::{Place, place};
@@ -55,6 +56,9 @@ impl RmsNorm {
 
     /// The gradients of x and weight.
     pub fn gradients(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        if let Place::Cpu = place(args[0], NAME)? {
+            return norm_backward::gradients(Of::Rms(*self), args, grad);
+        }
         let weight = args.get(1).map(|w| composition::wide(w)? + self.weight_offset).transpose()?;
         let weight = match weight {
             None if self.weight_offset != 0.0 => Some(Tensor::new(1.0 + self.weight_offset, args[0].device())?),

@@ -38,7 +38,32 @@ impl Op for Rope<'_> {
     }
 
     fn backward(&self, _: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(rope(grad, &self.0.inverse())?)])
+        let dx = match place(grad, NAME)? {
+            Place::Cpu => {
+                let grad = readable(grad, super::norm::last_axis(NAME, grad)?)?;
+                grad.apply_op1_no_bwd(&Custom(RopeBackward(&self.0)))?
+            }
+            Place::Device => composition::rope(grad, &self.0.inverse())?,
+        };
+        Ok(vec![Some(dx)])
+    }
+}
+
+/// Turns back what a table turned.
+struct RopeBackward<'a>(&'a RopeTable);
+
+impl Op for RopeBackward<'_> {
+    const NAME: &'static str = "rope_backward";
+
+    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+        let dy = args[0];
+        let dx = map_storage!(Self::NAME, dy, data => crate::rope_backward(dy.rows(data)?, self.0)?);
+        Ok((dx, dy.shape().clone()))
+    }
+
+    /// Candle asks for none: the op is applied without.
+    fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        Ok(Vec::new())
     }
 }
 

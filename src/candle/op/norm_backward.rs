@@ -1,0 +1,150 @@
+//! The gradients of the norms on the CPU, by the kernels.
+
+#![forbid(unsafe_code)]
+
+use super::norm::last_axis;
+use crate::candle::view::{View, map_storage, readable};
+use crate::floats::{Floats, FloatsMut};
+use crate::ops::layer_norm::LayerNorm;
+use crate::rows::RowsMut;
+use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
+
+/// A norm, but for its weight and bias, which are among the arguments.
+#[derive(Clone, Copy)]
+pub enum Of {
+    Rms(super::rms_norm::RmsNorm),
+    Layer { eps: f64 },
+}
+
+impl Of {
+    fn name(&self) -> &'static str {
+        match self {
+            Of::Rms(_) => "rms_norm_backward",
+            Of::Layer { .. } => "layer_norm_backward",
+        }
+    }
+}
+
+/// The gradients of x, weight and bias, the latter two where they are tracked.
+pub fn gradients(of: Of, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    let name = of.name();
+    let axis = last_axis(name, args[0])?;
+    let (xs, grad) = (readable(args[0], axis)?, readable(&grad.to_dtype(args[0].dtype())?, axis)?);
+    let guards = (xs.storage_and_layout(), grad.storage_and_layout(), args.get(1).map(|w| w.storage_and_layout()));
+    let ((x, x_layout), (dy, dy_layout), of_weight) = &guards;
+    let x = View { storage: on_cpu(name, x)?, layout: x_layout };
+    let dy = View { storage: on_cpu(name, dy)?, layout: dy_layout };
+    let weight: Option<Floats<'_>> = match of_weight {
+        Some((storage, layout)) => Some(View { storage: on_cpu(name, storage)?, layout }.floats(name)?),
+        None => None,
+    };
+    let [mut dweight, mut dbias] = [None, None];
+    for (operand, room) in args[1..].iter().zip([&mut dweight, &mut dbias]) {
+        *room = if operand.track_op() { Some(zeros(name, operand)?) } else { None };
+    }
+    let dx = map_storage!(name, x, data => {
+        let (x, dy) = (x.rows(data)?, dy.rows(elements(name, &dy, data)?)?);
+        let mut dx = vec![Default::default(); x.rows() * x.cols()];
+        let to = RowsMut::new(&mut dx, x.rows(), x.cols())?;
+        let (dweight, dbias) = (dweight.as_mut().and_then(floats_mut), dbias.as_mut().and_then(floats_mut));
+        match of {
+            Of::Rms(norm) => {
+                crate::rms_norm_backward_into(x, dy, to, dweight, &norm.options(weight))?;
+            }
+            Of::Layer { eps } => {
+                let options = LayerNorm { weight, bias: None, eps };
+                crate::layer_norm_backward_into(x, dy, to, dweight, dbias, &options)?;
+            }
+        }
+        dx
+    });
+    let mut grads = vec![Some(tensor(name, dx, args[0])?)];
+    for (operand, room) in args[1..].iter().zip([dweight, dbias]) {
+        grads.push(room.map(|room| tensor(name, room, operand)).transpose()?);
+    }
+    Ok(grads)
+}
+
+fn on_cpu<'a>(name: &'static str, storage: &'a Storage) -> Result<&'a CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => Err(Error::Msg(format!("{name}: an operand is not on the CPU")).bt()),
+    }
+}
+
+/// The elements of a view whose type is that of others.
+fn elements<'a, E: crate::Element + candle_core::WithDType>(
+    name: &'static str,
+    view: &View<'a>,
+    _: &[E],
+) -> Result<&'a [E]> {
+    E::cpu_storage_as_slice(view.storage).map_err(|_| view.unsupported(name))
+}
+
+/// Memory for an operand's gradient.
+fn zeros(name: &'static str, like: &Tensor) -> Result<CpuStorage> {
+    let count = like.elem_count();
+    Ok(match like.dtype() {
+        DType::F64 => CpuStorage::F64(vec![0.0; count]),
+        DType::F32 => CpuStorage::F32(vec![0.0; count]),
+        DType::F16 => CpuStorage::F16(vec![half::f16::ZERO; count]),
+        DType::BF16 => CpuStorage::BF16(vec![half::bf16::ZERO; count]),
+        other => return Err(Error::UnsupportedDTypeForOp(other, name).bt()),
+    })
+}
+
+fn floats_mut(storage: &mut CpuStorage) -> Option<FloatsMut<'_>> {
+    match storage {
+        CpuStorage::F64(data) => Some(data.into()),
+        CpuStorage::F32(data) => Some(data.into()),
+        CpuStorage::F16(data) => Some(data.into()),
+        CpuStorage::BF16(data) => Some(data.into()),
+        _ => None,
+    }
+}
+
+/// Storage as a tensor of another's shape.
+fn tensor(name: &'static str, storage: CpuStorage, like: &Tensor) -> Result<Tensor> {
+    match storage {
+        CpuStorage::F64(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),
+        CpuStorage::F32(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),
+        CpuStorage::F16(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),
+        CpuStorage::BF16(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),
+        _ => Err(Error::UnsupportedDTypeForOp(like.dtype(), name).bt()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{norm, rms_norm};
+    use super::{Of, gradients};
+    use crate::ops::rms_norm::RmsNorm;
+    use candle_core::{DType, Device, Result, Tensor, Var};
+
+    /// What devices get, which have no kernels.
+    #[test]
+    fn the_composition_agrees() -> Result<()> {
+        let values = |count: usize, seed: usize| (0..count).map(move |i| ((i * 37 + seed) % 23) as f64 / 7.0 - 1.5);
+        let tensor =
+            |dims: &[usize], seed| Tensor::from_iter(values(dims.iter().product(), seed), &Device::Cpu)?.reshape(dims);
+        for dtype in [DType::F64, DType::F32] {
+            let variable = |dims: &[usize], seed| Var::from_tensor(&tensor(dims, seed)?.to_dtype(dtype)?);
+            let (x, weight, bias) = (variable(&[3, 2, 6], 1)?, variable(&[6], 2)?, variable(&[6], 3)?);
+            let grad = tensor(&[3, 2, 6], 4)?.to_dtype(dtype)?;
+            let rms = rms_norm::RmsNorm::new(&RmsNorm::default().eps(1e-3));
+            for (of, centred, args) in [
+                (Of::Rms(rms), false, vec![x.as_tensor(), weight.as_tensor()]),
+                (Of::Layer { eps: 1e-3 }, true, vec![x.as_tensor(), weight.as_tensor(), bias.as_tensor()]),
+            ] {
+                let ours = gradients(of, &args, &grad)?;
+                let composed = norm::gradients(norm::Kind { centred, eps: 1e-3 }, &args, Some(args[1]), &grad)?;
+                assert_eq!((ours.len(), composed.len()), (args.len(), args.len()));
+                for (ours, composed) in ours.iter().flatten().zip(composed.iter().flatten()) {
+                    let difference = (ours - composed)?.abs()?.to_dtype(DType::F64)?.flatten_all()?.max(0)?;
+                    assert!(difference.to_scalar::<f64>()? < if dtype == DType::F64 { 1e-14 } else { 1e-5 });
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,30 @@
+//! Division of a lane by its Euclidean norm, all of it in f64, rounded once.
+
+use super::lanes::{LaneKernel, Met};
+use super::moments::Moments;
+use crate::element::Element;
+use crate::simd::{Ahead, Isa, Span, Written};
+
+#[derive(Clone, Copy)]
+pub struct L2Normalize {
+    pub eps: f64,
+}
+
+impl<E: Element> LaneKernel<E> for L2Normalize {
+    #[inline(always)]
+    fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        let moments = Moments::l2(isa, span.source(), self.eps);
+        moments.count(&mut met.counts);
+        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
+        span.map_wide(
+            isa,
+            #[inline(always)]
+            |i, v| {
+                next.block(i);
+                next_to.block(i);
+                moments.normalise::<I, E, false>(isa, v)
+            },
+        )
+        .into()
+    }
+}

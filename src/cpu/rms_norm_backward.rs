@@ -1,0 +1,12 @@
+//! The gradients of RMSNorm: those of a norm that leaves the mean in its rows.
+
+use super::norm_backward::Norm;
+use super::rms_norm::RmsNorm;
+use crate::ops::rms_norm::Rounding;
+
+impl<'a> From<RmsNorm<'a>> for Norm<'a> {
+    fn from(norm: RmsNorm<'a>) -> Self {
+        let RmsNorm { weight, weight_offset, eps, rounding } = norm;
+        Norm { weight, weight_offset, eps, centred: false, rounded: rounding == Rounding::BeforeWeight }
+    }
+}

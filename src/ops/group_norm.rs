@@ -1,0 +1,176 @@
+//! Group normalisation.
+
+use super::softmax::settle;
+use super::{same_lanes, valid_eps};
+use crate::cpu;
+use crate::cpu::group_norm::Layout;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::rows::{Geometry, Lanes, LanesMut, Rows, RowsMut};
+use crate::simd::new_vec;
+
+/// Options of [`group_norm`].
+///
+/// ```
+/// use evenkeel::GroupNorm;
+/// let (weight, bias) = ([1.0f32; 64], [0.0f32; 64]);
+/// let unet = GroupNorm::new(32).weight(&weight).bias(&bias).eps(1e-6);
+/// let instance = GroupNorm::new(64); // of 64 channels: each by itself
+/// # let _ = (unet, instance);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct GroupNorm<'a> {
+    /// How many groups the channels are cut into. At least 1; divides the channels.
+    pub groups: usize,
+    /// Multiplies the normalised values, one a channel, of any float type; ones by default.
+    pub weight: Option<Floats<'a>>,
+    /// Added after the weight, one a channel, of any float type; zeros by default.
+    pub bias: Option<Floats<'a>>,
+    /// Added to the variance, in f64. Finite, not negative; 1e-5 by default.
+    pub eps: f64,
+}
+
+impl<'a> GroupNorm<'a> {
+    /// As many groups, without weight and bias.
+    pub fn new(groups: usize) -> Self {
+        GroupNorm { groups, weight: None, bias: None, eps: 1e-5 }
+    }
+
+    /// Sets [`GroupNorm::weight`].
+    pub fn weight(mut self, weight: impl Into<Floats<'a>>) -> Self {
+        self.weight = Some(weight.into());
+        self
+    }
+
+    /// Sets [`GroupNorm::bias`].
+    pub fn bias(mut self, bias: impl Into<Floats<'a>>) -> Self {
+        self.bias = Some(bias.into());
+        self
+    }
+
+    /// Sets [`GroupNorm::eps`].
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// The kernel for rows of one group each, or of a whole entry of the batch.
+    fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
+        let GroupNorm { groups, weight, bias, eps } = *self;
+        for (argument, operand) in [("weight", weight), ("bias", bias)] {
+            if let Some(values) = operand.filter(|values| values.len() != x.len()) {
+                let (got, expected) = (values.len(), x.len());
+                let expected = format!("one for each of {expected} channels");
+                return Err(Error::shape(OP, argument, format!("{got} elements"), expected));
+            }
+        }
+        if groups == 0 {
+            return Err(Error::invalid(OP, "groups", groups, "at least 1"));
+        }
+        if !x.len().is_multiple_of(groups) {
+            let expected = format!("a multiple of the {groups} groups");
+            return Err(Error::shape(OP, "x", format!("{} channels", x.len()), expected));
+        }
+        valid_eps(OP, eps)?;
+        let groups_a_row = if whole { groups } else { 1 };
+        let layout = Layout { groups, groups_a_row, channels: x.len() / groups, inner: x.inner() };
+        Ok(cpu::group_norm::GroupNorm { weight, bias, eps, layout })
+    }
+}
+
+const OP: &str = "group_norm";
+
+/// Group normalisation: the channels of each entry of a batch are cut into groups, and each group is normalised over
+/// all of its elements.
+///
+/// # Formula
+/// ```text
+/// y = (x - mean) / sqrt(var + eps) * weight_c + bias_c,   mean and var = mean((x - mean)^2) of the group of channel c
+/// ```
+///
+/// # Shapes
+/// `x` is `[batch, channels, inner]`, the lanes along the channels: of a tensor `[N, C, ..]` those along axis 1, as
+/// [`Lanes::shaped`] makes them, and of `[N, C]` its [`Rows`]. Weight and bias are `[channels]`. The result has as many
+/// elements as `x`, without gaps.
+///
+/// # Special values
+/// | group | y |
+/// |---|---|
+/// | a NaN or an infinity | NaN in this group only |
+/// | all equal | the bias |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is f64, and the variance is about it |
+/// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 rows |
+/// | no elements | nothing |
+///
+/// # Accuracy
+/// As [`layer_norm`](crate::layer_norm()): f32: 0.501 ULP of the larger of the weighted value and the bias, whose sum
+/// may cancel. f16, bf16: 0.51 ULP of that. f64: 4 ULP of that, and 2^-104 of the largest |x| over the standard
+/// deviation. Sums follow [rule O](crate::math::sum): the same bits wherever and however a group is computed.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] for channels that the groups do not divide, or a weight or bias of another length;
+/// [`Error::InvalidArgument`] for no groups, or eps that is negative or not finite; [`Error::Backend`].
+///
+/// # Panics
+/// Never.
+///
+/// # Source
+/// Wu and He, "Group normalization", 2018.
+///
+/// # Example
+/// ```
+/// use evenkeel::{GroupNorm, Lanes, group_norm};
+/// // Two channels of two, a group each. E[x^2] - E[x]^2 in f32 makes the first one's variance 0 or negative.
+/// let x = Lanes::shaped(&[40000.0f32, 40001.0, 1.0, 3.0], &[1, 2, 2], 1)?;
+/// assert_eq!(group_norm(x, &GroupNorm::new(2).eps(0.0))?, [-1.0, 1.0, -1.0, 1.0]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn group_norm<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &GroupNorm<'_>) -> Result<Vec<E>> {
+    let x = x.into();
+    new_vec(x.geometry.shape.elements(), |out| {
+        group_norm_into(x, LanesMut::shaped(out, x.geometry.shape.dims(), x.geometry.axis as isize)?, options)
+    })
+}
+
+/// [`group_norm`] into `out`, which has the shape of `x`; returns the memory of `out`.
+pub fn group_norm_into<'x, 'a, E: Element>(
+    x: impl Into<Lanes<'x, E>>,
+    out: impl Into<LanesMut<'a, E>>,
+    options: &GroupNorm<'_>,
+) -> Result<&'a mut [E]> {
+    let (x, out) = (x.into(), out.into());
+    same_lanes(OP, "out", &out.geometry, &x.geometry)?;
+    let whole = !(x.geometry.is_dense() && out.geometry.is_dense());
+    let kernel = options.resolve(&x.geometry, whole)?;
+    let (rows, cols) = rows(&x.geometry, &kernel.layout);
+    let from = Rows::strided(x.data, rows, cols, stride(&x.geometry, cols, whole))?;
+    let to = RowsMut::strided(out.data, rows, cols, stride(&out.geometry, cols, whole))?;
+    let (written, met) = E::group_norm(from.into(), to.into(), kernel)?;
+    settle(OP, met)?;
+    Ok(written)
+}
+
+/// [`group_norm`] in place.
+pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &GroupNorm<'_>) -> Result<()> {
+    let x = x.into();
+    let whole = !x.geometry.is_dense();
+    let kernel = options.resolve(&x.geometry, whole)?;
+    let (rows, cols) = rows(&x.geometry, &kernel.layout);
+    let rows = RowsMut::strided(x.data, rows, cols, stride(&x.geometry, cols, whole))?;
+    let met = E::group_norm_in_place(OP, rows.into(), kernel)?;
+    settle(OP, met)
+}
+
+/// A row for each group, or for each entry of the batch where gaps are between these.
+fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
+    let Layout { groups, groups_a_row, channels, inner } = *layout;
+    // Without channels there may be any number of groups, of nothing.
+    let rows_each = if channels == 0 { 1 } else { groups / groups_a_row };
+    (x.outer() * rows_each, groups_a_row * channels * inner)
+}
+
+fn stride(x: &Geometry, cols: usize, whole: bool) -> usize {
+    if whole { x.stride.max(cols) } else { cols }
+}

@@ -1,0 +1,75 @@
+//! What the gradients of the norms share: the order of their passes.
+
+use super::one_a_column;
+use super::softmax::settle;
+use crate::cpu::moments::Moments;
+use crate::cpu::norm_backward::{Norm, NormBackward};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::floats::FloatsMut;
+use crate::rows::{Rows, RowsMut};
+
+/// Where the gradients of the weight and the bias go, by name.
+pub(super) type Operands<'a, const N: usize> = [(&'static str, Option<FloatsMut<'a>>); N];
+
+/// Checks that there is room for one value a column.
+pub(super) fn check_room<const N: usize>(op: &'static str, room: &Operands<'_, N>, cols: usize) -> Result<()> {
+    for (argument, room) in room {
+        let room = room.as_ref().map(|room| room.as_floats());
+        one_a_column(op, argument, room, cols)?;
+    }
+    Ok(())
+}
+
+/// dx into its own memory.
+pub(super) fn into<'a, E: Element, const N: usize>(
+    op: &'static str,
+    [x, dy]: [Rows<'_, E>; 2],
+    dx: RowsMut<'a, E>,
+    operands: Operands<'_, N>,
+    norm: Norm<'_>,
+) -> Result<&'a mut [E]> {
+    let moments = columns([x, dy], operands, norm)?;
+    let kernel = NormBackward { norm, x, moments: moments.as_deref() };
+    let (written, met) = E::norm_backward(dy.into(), dx.into(), kernel)?;
+    settle(op, met)?;
+    Ok(written)
+}
+
+/// dx over dy, whose sums are taken before.
+pub(super) fn in_place<E: Element, const N: usize>(
+    op: &'static str,
+    x: Rows<'_, E>,
+    dy: RowsMut<'_, E>,
+    operands: Operands<'_, N>,
+    norm: Norm<'_>,
+) -> Result<()> {
+    let geometry = dy.geometry;
+    let values = dy.data.into_values();
+    let data = values.ok_or_else(|| Error::shape(op, "dy", "memory without values", "values to work on"))?;
+    let moments = columns([x, Rows { data: &*data, geometry }], operands, norm)?;
+    let kernel = NormBackward { norm, x, moments: moments.as_deref() };
+    let met = E::norm_backward_in_place(op, RowsMut { data: data.into(), geometry }.into(), kernel)?;
+    settle(op, met)
+}
+
+/// The gradients of weight and bias. The moments of all rows are left for dx; where nothing is asked for, there are
+/// none.
+fn columns<E: Element, const N: usize>(
+    x: [Rows<'_, E>; 2],
+    operands: Operands<'_, N>,
+    norm: Norm<'_>,
+) -> Result<Option<Vec<Moments>>> {
+    if operands.iter().all(|(_, room)| room.is_none()) {
+        return Ok(None);
+    }
+    let moments = E::norm_moments(x[0], norm)?;
+    let [mut of_weight, mut of_bias] = [vec![0.0; x[0].cols()], vec![0.0; x[0].cols()]];
+    E::norm_columns(x, norm, &moments, [&mut of_weight, &mut of_bias])?;
+    for ((_, room), sums) in operands.into_iter().zip([of_weight, of_bias]) {
+        if let Some(mut room) = room {
+            room.store(&sums);
+        }
+    }
+    Ok(Some(moments))
+}

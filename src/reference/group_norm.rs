@@ -1,0 +1,39 @@
+//! Group normalisation.
+
+use super::{DoubleDouble, Real};
+use crate::element::Element;
+
+/// [`group_norm`](crate::group_norm()) of one entry of a batch, `[channels, inner]`, unrounded. Weight and bias have a
+/// value for each channel.
+///
+/// ```
+/// use evenkeel::reference::group_norm;
+/// assert_eq!(group_norm(&[1e8f32, 1e8 + 8.0, 0.0, 2.0], 2, 2, None, None, 0.0), [-1.0, 1.0, -1.0, 1.0]);
+/// ```
+pub fn group_norm<E: Element>(
+    x: &[E],
+    channels: usize,
+    groups: usize,
+    weight: Option<&[f64]>,
+    bias: Option<&[f64]>,
+    eps: f64,
+) -> Vec<E::Exact> {
+    let zero = DoubleDouble::from(0.0);
+    let mut y = Vec::with_capacity(x.len());
+    for group in x.chunks((x.len() / groups).max(1)) {
+        let n = DoubleDouble::from(group.len() as f64);
+        let x: Vec<DoubleDouble> = group.iter().map(|x| x.widen().into()).collect();
+        let mean = x.iter().fold(zero, |sum, &x| sum + x) / n;
+        let variance = x.iter().fold(zero, |sum, &x| sum + (x - mean) * (x - mean)) / n;
+        let root = (variance + DoubleDouble::from(eps)).sqrt();
+        for x in x {
+            let normalised = if root == zero { zero } else { (x - mean) / root };
+            // Elements of a channel lie side by side.
+            let channel = y.len() / (group.len() * groups / channels);
+            let weight = DoubleDouble::from(weight.map_or(1.0, |w| w[channel]));
+            let bias = DoubleDouble::from(bias.map_or(0.0, |b| b[channel]));
+            y.push(E::Exact::from_double_double(normalised * weight + bias));
+        }
+    }
+    y
+}

@@ -1,0 +1,50 @@
+//! The gradients of layer normalisation.
+
+use super::{DoubleDouble, Real};
+use crate::element::Element;
+
+/// dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row, unrounded: the derivative of each result with
+/// respect to each element, times the result's gradient. A weight has the row's length.
+///
+/// ```
+/// use evenkeel::reference::layer_norm_backward;
+/// // A gradient that is the same everywhere moves the mean alone, which is taken off.
+/// assert_eq!(layer_norm_backward(&[1.0f32, 2.0, 6.0], &[5.0; 3], None, 1e-5), [0.0; 3]);
+/// ```
+pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>, eps: f64) -> Vec<E::Exact> {
+    let (d, root) = deviations(x, eps);
+    let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
+    let weight_of = |i: usize| DoubleDouble::from(weight.map_or(1.0, |w| w[i]));
+    let h: Vec<DoubleDouble> =
+        dy.iter().enumerate().map(|(i, dy)| DoubleDouble::from(dy.widen()) * weight_of(i)).collect();
+    // d(d_j / root) / dx_i = ([i = j] - 1/n) / root - d_i d_j / (n root^3)
+    let mean = h.iter().fold(zero, |sum, &h| sum + h) / n;
+    let along = h.iter().zip(&d).fold(zero, |sum, (&h, &d)| sum + h * d) / (n * root * root);
+    let of = |(&h, &d): (&DoubleDouble, &DoubleDouble)| (h - mean - d * along) / root;
+    let dx = h.iter().zip(&d).map(|pair| if root == zero { zero } else { of(pair) });
+    dx.map(E::Exact::from_double_double).collect()
+}
+
+/// dweight of [`layer_norm_backward`](crate::layer_norm_backward()) over rows of `cols`, unrounded. dbias is the plain
+/// sum of dy.
+pub fn layer_norm_backward_weight<E: Element>(x: &[E], dy: &[E], cols: usize, eps: f64) -> Vec<E::Exact> {
+    let mut sums = vec![DoubleDouble::from(0.0); cols];
+    for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {
+        let (d, root) = deviations(x, eps);
+        for ((sum, d), dy) in sums.iter_mut().zip(d).zip(dy) {
+            let n = if root == DoubleDouble::from(0.0) { root } else { d / root };
+            *sum = *sum + n * DoubleDouble::from(dy.widen());
+        }
+    }
+    sums.into_iter().map(E::Exact::from_double_double).collect()
+}
+
+/// x - mean, and the root of variance + eps.
+fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
+    let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
+    let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
+    let mean = x.iter().fold(zero, |sum, &x| sum + x) / n;
+    let d: Vec<DoubleDouble> = x.into_iter().map(|x| x - mean).collect();
+    let variance = d.iter().fold(zero, |sum, &d| sum + d * d) / n;
+    (d, (variance + DoubleDouble::from(eps)).sqrt())
+}
