@@ -34,9 +34,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let failure = Failure::from(unavailable);
         (jobs.iter().map(|job| Answer::new(&job.id, Some(failure.clone()))).collect(), Vec::new())
     });
-    let views = outputs.iter().map(|(name, output)| {
-        Ok((*name, TensorView::new(output.dtype, output.shape.clone(), &output.bytes)?))
-    });
+    let views = outputs
+        .iter()
+        .map(|(name, output)| Ok((*name, TensorView::new(output.dtype, output.shape.clone(), &output.bytes)?)));
     let written = out.write(&safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None)?)?;
     print(&answers).context("can't write the answers to stdout")?;
     written.rename()

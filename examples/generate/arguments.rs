@@ -44,7 +44,7 @@ pub struct Arguments {
 /// How tokens are drawn.
 #[derive(Args)]
 pub struct Sampling {
-    /// Divides the logits; 0 always takes the likeliest token. 1 by default, 0.7 for a tiny model.
+    /// Divides the logits; 0 always takes the likeliest token. 1 by default, 0.5 for a tiny model.
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Keeps the K likeliest tokens.

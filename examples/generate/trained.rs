@@ -88,7 +88,7 @@ impl Weights for Trained {
 
 impl Pretrained for Trained {
     /// So small a model is unsure of more than it has to be.
-    const TEMPERATURE: f64 = 0.7;
+    const TEMPERATURE: f64 = 0.5;
 
     fn config(&self) -> Result<Config> {
         let Description { layers, hidden, heads, feed_forward, window, eps, .. } = self.description;
@@ -102,9 +102,9 @@ impl Pretrained for Trained {
         for (name, count, most) in counts {
             ensure!((1..=most).contains(&count), "{name} is {count}; it must be in 1 ..= {most}");
         }
-        ensure!(hidden % heads == 0, "{heads} heads can't share {hidden} columns evenly");
+        ensure!(hidden.is_multiple_of(heads), "{heads} heads can't share {hidden} columns evenly");
         let head_dim = self.description.head_dim();
-        ensure!(head_dim % 2 == 0, "heads have {head_dim} columns; an even number is needed");
+        ensure!(head_dim.is_multiple_of(2), "heads have {head_dim} columns; an even number is needed");
         Ok(Config {
             layers,
             hidden,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// The seed and the steps of the committed weights.
 pub const SEED: u64 = 1;
-pub const STEPS: u32 = 600;
+pub const STEPS: u32 = 800;
 
 const EXAMPLES: &str = "Examples:
   train_tiny --out mine.safetensors --seed 7

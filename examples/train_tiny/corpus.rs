@@ -83,7 +83,7 @@ fn without_marker(line: &str) -> (bool, &str) {
     }
 }
 
-/// A paragraph without markup: of links, what they are called.
+/// A paragraph without markup: of links, what they are called; of paths, what is not the same in all.
 fn plain(paragraph: &str) -> String {
     let (mut text, mut rest) = (String::new(), paragraph);
     while let Some(at) = rest.find(['[', ']', '`', '*', '\\']) {
@@ -94,11 +94,14 @@ fn plain(paragraph: &str) -> String {
             None => &rest[at + 1..],
         };
     }
-    text + rest
+    text.push_str(rest);
+    text.replace("crate::", "")
 }
 
 /// Whether a line reads as sentences: some words, a full stop, and few signs that are no letters.
 fn is_prose(line: &str) -> bool {
     let letters = line.chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ').count();
-    line.split_whitespace().count() >= 5 && line.ends_with(['.', ':', '?', '!']) && letters * 100 >= line.chars().count() * 88
+    line.split_whitespace().count() >= 5
+        && line.ends_with(['.', ':', '?', '!'])
+        && letters * 100 >= line.chars().count() * 88
 }

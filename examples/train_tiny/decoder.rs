@@ -84,8 +84,7 @@ impl<'a> Decoder<'a> {
 
     fn feed_forward(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
         let x = self.norm(&format!("blk.{layer}.ffn_norm"), x)?;
-        let [gate, up] =
-            ["ffn_gate", "ffn_up"].map(|name| linear(&x, self.weight(&format!("blk.{layer}.{name}"))?));
+        let [gate, up] = ["ffn_gate", "ffn_up"].map(|name| linear(&x, self.weight(&format!("blk.{layer}.{name}"))?));
         linear(&(guarded::silu(&gate?)? * up?)?, self.weight(&format!("blk.{layer}.ffn_down"))?)
     }
 

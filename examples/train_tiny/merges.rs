@@ -19,14 +19,15 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     while merges.len() < count {
         let mut pairs: HashMap<[usize; 2], usize> = HashMap::new();
         for (word, times) in &words {
-            for pair in word.array_windows() {
-                *pairs.entry(*pair).or_default() += times;
+            for (&a, &b) in word.iter().zip(word.iter().skip(1)) {
+                *pairs.entry([a, b]).or_default() += times;
             }
         }
         // Of pairs as frequent the one of the oldest pieces, so that the order of a hash map does not matter. A piece
         // that two pairs spell is made by one of them only.
         let new = |[a, b]: [usize; 2]| !known.contains(&format!("{}{}", pieces[a], pieces[b]));
-        let best = pairs.into_iter().filter(|(pair, _)| new(*pair)).max_by_key(|(pair, times)| (*times, Reverse(*pair)));
+        let best =
+            pairs.into_iter().filter(|(pair, _)| new(*pair)).max_by_key(|(pair, times)| (*times, Reverse(*pair)));
         let Some(([a, b], _)) = best else { break };
         merges.push(format!("{} {}", pieces[a], pieces[b]));
         let piece = format!("{}{}", pieces[a], pieces[b]);

@@ -28,7 +28,7 @@ const WRONG: usize = 10;
 /// Texts in a step.
 const BATCH: usize = 32;
 
-/// The largest step that a weight takes; reached after so many steps, and gone at the end.
+/// The largest step that a weight takes: it grows for so many steps, then shrinks to nothing.
 const LEARNING_RATE: f64 = 4e-3;
 const WARM_UP: u32 = 30;
 /// What the gradients' norm is brought down to.
@@ -120,9 +120,8 @@ fn file(description: &Description, decoder: &Decoder<'_>) -> Result<Vec<u8>> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         weights.push((name, var.dims().to_vec(), bytes));
     }
-    let views = weights.iter().map(|(name, shape, bytes)| {
-        Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?))
-    });
+    let views =
+        weights.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
     // One entry: of several, a hash map would choose the order.
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(description)?)]);
     Ok(serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)

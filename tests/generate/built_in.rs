@@ -51,7 +51,7 @@ fn any_parameters_do() {
     let any = text("A row", &["--temperature", "1e4"]);
     assert_ne!(text("A row", &["--temperature", "1e4", "--seed", "1"]), any);
     text("", &["--temperature", "1e308", "--top-k", "3", "--top-p", "0.5", "--min-p", "1e-300"]);
-    text("\u{0}\u{1f6a2} \u{fe0f}\r\n\t  ", &["--top-k", "1000000"]);
+    text("\u{1}\u{1f6a2} \u{fe0f}\r\n\t  ", &["--top-k", "1000000"]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn each_failure_is_played_beside_its_remedy() {
         "the same as from their prompt alone: 3.",
         "What Evenkeel's guards met",
         // The tiny model.
-        "goes on from",
+        "A tiny model, and what it says",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }

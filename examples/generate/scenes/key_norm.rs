@@ -1,9 +1,9 @@
 //! Field failure: a fused kernel that explodes on key norms with extreme weights.
 
 use super::generated::Generator;
+use super::memorised::{BEGIN, HEAD, Memorised, text};
 use super::naive;
 use super::stage::Stage;
-use super::memorised::{BEGIN, HEAD, Memorised, text};
 use crate::model::Model;
 use crate::ops::{Evenkeel, Ops, Visible};
 use anyhow::Result;

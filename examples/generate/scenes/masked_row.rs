@@ -1,8 +1,8 @@
 //! Field failure: attention rows with nothing to attend to.
 
+use super::memorised::{BEGIN, Memorised, text};
 use super::naive;
 use super::stage::Stage;
-use super::memorised::{BEGIN, Memorised, text};
 use crate::model::Model;
 use crate::ops::{Evenkeel, Ops, Visible};
 use crate::progress::Progress;
