@@ -10,6 +10,7 @@ mod arguments;
 mod call;
 mod jobs;
 mod ops;
+#[path = "../support/out.rs"]
 mod out;
 #[path = "../support/progress.rs"]
 mod progress;

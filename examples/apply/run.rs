@@ -10,6 +10,7 @@ use crate::tensors::Output;
 use anyhow::{Context, Result};
 use evenkeel::simd::with_level;
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use std::collections::BTreeSet;
 use std::io::Write;
 
@@ -33,7 +34,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let failure = Failure::from(unavailable);
         (jobs.iter().map(|job| Answer::new(&job.id, Some(failure.clone()))).collect(), Vec::new())
     });
-    let written = out.write(&outputs)?;
+    let views = outputs
+        .iter()
+        .map(|(name, output)| Ok((*name, TensorView::new(output.dtype, output.shape.clone(), &output.bytes)?)));
+    let written = out.write(&safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None)?)?;
     print(&answers).context("can't write the answers to stdout")?;
     written.rename()
 }

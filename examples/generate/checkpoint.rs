@@ -1,6 +1,9 @@
 //! GGUF files: metadata and weights, with words for whatever is wrong with them.
 
+use crate::chat;
 use crate::model::{Config, Weights};
+use crate::pretrained::{Pretrained, encode};
+use crate::tokenizer;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
@@ -11,6 +14,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use tokenizers::Tokenizer;
 
 /// An open file.
 pub struct Checkpoint {
@@ -38,8 +42,7 @@ impl Checkpoint {
         &self.content
     }
 
-    /// The model's sizes and constants.
-    pub fn config(&self) -> Result<Config> {
+    fn sizes(&self) -> Result<Config> {
         let architecture = self.text("general.architecture")?;
         if architecture != "llama" {
             bail!("the architecture of {} is `{architecture}`; `llama` can be run", self.path.display());
@@ -73,6 +76,7 @@ impl Checkpoint {
             feed_forward: self.count("llama.feed_forward_length", 1..=1 << 20)?,
             vocabulary: self.list("tokenizer.ggml.tokens")?.len(),
             context: self.count("llama.context_length", 1..=1 << 24)?,
+            window: None,
             eps: self.optional_number("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
             rope: Rope::default().theta(theta).interleaved(true),
         })
@@ -156,6 +160,34 @@ impl Weights for Checkpoint {
 
     fn has(&self, name: &str) -> bool {
         self.content.tensor_infos.contains_key(name)
+    }
+}
+
+impl Pretrained for Checkpoint {
+    const TEMPERATURE: f64 = 1.0;
+
+    fn config(&self) -> Result<Config> {
+        self.sizes()
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        tokenizer::read(self)
+    }
+
+    fn prompt(&self, tokenizer: &Tokenizer, text: &str, chat: bool) -> Result<Vec<u32>> {
+        ensure!(!text.is_empty(), "the prompt is empty; the model needs at least one token to go on from");
+        let tokens =
+            if chat { encode(tokenizer, &chat::prompt(self, text)?, false) } else { encode(tokenizer, text, true) }?;
+        ensure!(!tokens.is_empty(), "the prompt has no tokens");
+        Ok(tokens)
+    }
+
+    /// A chat model's own is the end of a message; texts end too.
+    fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+        let of_message = self.token("tokenizer.ggml.eos_token_id")?;
+        let of_turn = self.token("tokenizer.ggml.eot_token_id")?;
+        let of_text = tokenizer.token_to_id("<|endoftext|>");
+        Ok([of_message, of_turn, of_text].into_iter().flatten().collect())
     }
 }
 

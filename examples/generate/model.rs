@@ -1,6 +1,6 @@
 //! A decoder-only transformer of the Llama family: attention with grouped heads, gated feed-forward, cached keys.
 
-use crate::ops::Ops;
+use crate::ops::{Ops, Visible};
 use anyhow::{Result, bail};
 use candle_core::quantized::QMatMul;
 use candle_core::{Module, Tensor};
@@ -21,6 +21,8 @@ pub struct Config {
     pub vocabulary: usize,
     /// The most positions that it was made for.
     pub context: usize,
+    /// How many keys a query sees, if not all.
+    pub window: Option<usize>,
     pub eps: f64,
     pub rope: Rope,
 }
@@ -140,7 +142,7 @@ impl Layer {
     }
 
     fn attend<O: Ops>(&mut self, x: &Tensor, config: Config, keep: Option<&[u8]>) -> Result<Tensor> {
-        let Config { heads, kv_heads, head_dim, eps, .. } = config;
+        let Config { heads, kv_heads, head_dim, window, eps, .. } = config;
         let (batch, positions, _) = x.dims3()?;
         let split = |x: Tensor, heads: usize| -> Result<Tensor> {
             Ok(x.reshape((batch, positions, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
@@ -163,7 +165,8 @@ impl Layer {
         let shared = (batch, kv_heads, heads / kv_heads * positions, head_dim);
         let scores = rope(&query, &table)?.reshape(shared)?.matmul(&keys.t()?)?;
         let scores = scores.reshape((batch, heads, positions, first + positions))?;
-        let weights = O::attention_weights(&scores, 1.0 / (head_dim as f64).sqrt(), keep)?;
+        let visible = Visible { keep, window };
+        let weights = O::attention_weights(&scores, 1.0 / (head_dim as f64).sqrt(), visible)?;
         let weights = weights.reshape((batch, kv_heads, heads / kv_heads * positions, first + positions))?;
         let attended = weights.matmul(&values)?.reshape((batch, heads, positions, head_dim))?;
         let joined = attended.transpose(1, 2)?.reshape((batch, positions, heads * head_dim))?;

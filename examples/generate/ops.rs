@@ -8,22 +8,34 @@ use evenkeel::{Mask, RmsNorm, Softmax};
 /// Ops of a model.
 pub trait Ops {
     /// Attention weights from scores of `[batch, heads, queries, keys]`: the softmax of scale times scores, in which a
-    /// query sees the keys up to its own position, and of these only those that `keep`, `[batch, keys]`, has not 0 for.
-    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor>;
+    /// query sees the keys up to its own position, and of these only what is visible.
+    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor>;
 
     /// Root-mean-square normalisation of rows.
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor>;
+}
+
+/// What a query sees beside causality.
+#[derive(Clone, Copy)]
+pub struct Visible<'a> {
+    /// Not the keys that this, `[batch, keys]`, has 0 for.
+    pub keep: Option<&'a [u8]>,
+    /// Only as many keys, up to its own.
+    pub window: Option<usize>,
 }
 
 /// Evenkeel's.
 pub struct Evenkeel;
 
 impl Ops for Evenkeel {
-    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
+    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
         let (batch, _, _, keys) = scores.dims4()?;
         let mut mask = Mask::causal();
-        if let Some(keep) = keep {
+        if let Some(keep) = visible.keep {
             mask = mask.and_keep(keep, &[batch, 1, 1, keys]);
+        }
+        if let Some(window) = visible.window {
+            mask = mask.and_window(window);
         }
         Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().scale(scale).mask(&mask))?)
     }

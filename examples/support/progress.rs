@@ -24,6 +24,12 @@ impl Progress {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }
+
+    /// A line on stderr, above the bar.
+    #[allow(dead_code, reason = "not every program that shows progress has more to say")]
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
 }
 
 impl Drop for Progress {

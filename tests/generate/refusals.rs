@@ -21,7 +21,6 @@ const PROMPT: [&str; 4] = ["--prompt", "a keel", "--tokens", "4"];
 fn usage() {
     let run =
         |arguments: &[&str]| Command::new(example("generate")).args(arguments).output().expect("the program starts");
-    refused(run(&["--prompt", "a"]), "--model");
     refused(run(&["--model", "x.gguf"]), "--prompt");
     refused(run(&["--chat"]), "--model");
     refused(run(&["--nonsense"]), "--nonsense");

@@ -1,11 +1,11 @@
 //! Field failure: a fused kernel that explodes on key norms with extreme weights.
 
 use super::generated::Generator;
+use super::memorised::{BEGIN, HEAD, Memorised, text};
 use super::naive;
 use super::stage::Stage;
-use super::tiny::{BEGIN, HEAD, Memorised, text};
 use crate::model::Model;
-use crate::ops::{Evenkeel, Ops};
+use crate::ops::{Evenkeel, Ops, Visible};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use evenkeel::{Mask, RmsNorm, Rows, Softmax};
@@ -122,8 +122,8 @@ struct Overflowing;
 struct Saturating;
 
 impl Ops for Overflowing {
-    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
-        Evenkeel::attention_weights(scores, scale, keep)
+    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
+        Evenkeel::attention_weights(scores, scale, visible)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -132,8 +132,8 @@ impl Ops for Overflowing {
 }
 
 impl Ops for Saturating {
-    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
-        Evenkeel::attention_weights(scores, scale, keep)
+    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
+        Evenkeel::attention_weights(scores, scale, visible)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

@@ -1,10 +1,10 @@
 //! Field failure: attention rows with nothing to attend to.
 
+use super::memorised::{BEGIN, Memorised, text};
 use super::naive;
 use super::stage::Stage;
-use super::tiny::{BEGIN, Memorised, text};
 use crate::model::Model;
-use crate::ops::{Evenkeel, Ops};
+use crate::ops::{Evenkeel, Ops, Visible};
 use crate::progress::Progress;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -84,13 +84,13 @@ fn batch<O: Ops>(model: &mut Model<O>, prompts: &[&[u32]]) -> Result<Written> {
 struct Unguarded;
 
 impl Ops for Unguarded {
-    fn attention_weights(scores: &Tensor, scale: f64, keep: Option<&[u8]>) -> Result<Tensor> {
+    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
         let (_, heads, queries, keys) = scores.dims4()?;
         let mut weights = Vec::new();
         for (row, scores) in scores.flatten_all()?.to_vec1::<f32>()?.chunks(keys).enumerate() {
             let (batch, query) = (row / queries / heads, row % queries);
             let masked = scores.iter().enumerate().map(|(key, score)| {
-                let padding = keep.is_some_and(|keep| keep[batch * keys + key] == 0);
+                let padding = visible.keep.is_some_and(|keep| keep[batch * keys + key] == 0);
                 let later = key > keys - queries + query;
                 score * scale as f32 + if padding || later { f32::NEG_INFINITY } else { 0.0 }
             });

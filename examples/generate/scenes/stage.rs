@@ -46,7 +46,8 @@ impl Stage {
         self.table(&["scene", "op", "calls", "rows", "wholly masked", "with NaN", "with infinity"], &rows)
     }
 
-    fn heading(&mut self, heading: &str) -> Result<()> {
+    /// A heading that begins no scene.
+    pub fn heading(&mut self, heading: &str) -> Result<()> {
         self.say(&format!("\n{heading}\n{}", "=".repeat(heading.chars().count())))
     }
 
@@ -58,6 +59,11 @@ impl Stage {
     /// A paragraph, after an empty line.
     pub fn say(&mut self, text: &str) -> Result<()> {
         writeln!(self.out, "\n{text}").context("can't write to stdout")
+    }
+
+    /// A paragraph that somebody else ends.
+    pub fn begin(&mut self, text: &str) -> Result<()> {
+        write!(self.out, "\n{text}").and_then(|()| self.out.flush()).context("can't write to stdout")
     }
 
     /// A table whose columns are as wide as they need to be.

@@ -47,6 +47,7 @@ impl Memorised {
             feed_forward: hidden,
             vocabulary: PIECES.len(),
             context: 1024,
+            window: None,
             eps: 1e-6,
             rope: Rope::default(),
         };

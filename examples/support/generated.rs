@@ -1,4 +1,4 @@
-//! Data for the scenes: the same on every machine.
+//! Generated data: the same on every machine.
 
 /// Numbers without a pattern, from a seed (splitmix64).
 pub struct Generator(u64);
@@ -9,7 +9,7 @@ impl Generator {
     }
 
     /// Evenly in 0 .. 1.
-    fn uniform(&mut self) -> f64 {
+    pub fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

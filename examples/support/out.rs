@@ -1,8 +1,6 @@
 //! OUT: written beside its place, then renamed into it.
 
-use crate::tensors::Output;
 use anyhow::{Context, Result, bail};
-use safetensors::tensor::TensorView;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -30,15 +28,10 @@ impl Out {
         Ok(Out { path: path.to_path_buf(), folder })
     }
 
-    /// Writes the tensors beside their place.
-    pub fn write(&self, outputs: &[(&str, Output)]) -> Result<Written<'_>> {
-        let mut views = Vec::with_capacity(outputs.len());
-        for (name, output) in outputs {
-            views.push((*name, TensorView::new(output.dtype, output.shape.clone(), &output.bytes)?));
-        }
-        let bytes = safetensors::serialize(views, None)?;
+    /// Writes the bytes beside their place.
+    pub fn write(&self, bytes: &[u8]) -> Result<Written<'_>> {
         let mut file = self.builder().tempfile_in(&self.folder).with_context(|| self.cannot())?;
-        file.write_all(&bytes).and_then(|()| file.flush()).with_context(|| self.cannot())?;
+        file.write_all(bytes).and_then(|()| file.flush()).with_context(|| self.cannot())?;
         Ok(Written { out: self, file })
     }
 

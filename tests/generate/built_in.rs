@@ -1,0 +1,82 @@
+//! The tiny model that is built in.
+
+use crate::example::example;
+use std::collections::HashSet;
+use std::process::{Command, Output};
+
+const CORPUS: &str = include_str!("../../examples/train_tiny/corpus.txt");
+
+fn run(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let mut command = Command::new(example("generate"));
+    command.current_dir(folder.path()).args(arguments).output().expect("the program starts")
+}
+
+/// What it writes after a prompt, 120 tokens of which each is verified.
+#[track_caller]
+fn text(prompt: &str, arguments: &[&str]) -> String {
+    let output = run(&[&["--prompt", prompt, "--tokens", "120", "--verify"], arguments].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
+    assert!(stderr.contains("wrote 120 tokens") && stderr.contains("each verified"), "{arguments:?}: {stderr}");
+    assert!(!stderr.contains("NaN"), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("bytes that are no characters are held back")
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty())
+}
+
+#[test]
+fn it_writes_words() {
+    let known: HashSet<&str> = words(CORPUS).collect();
+    for (prompt, seed) in [("A row", "0"), ("", "1"), ("The softmax of", "2"), ("Gradients are", "3"), ("NaN", "4")] {
+        let text = text(prompt, &["--seed", seed]);
+        // The last one may be cut off.
+        let written: Vec<&str> = words(&text).collect();
+        let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
+        assert!(written.len() >= 50, "{} words: {text}", written.len());
+        assert!(strange.len() * 10 <= written.len(), "{strange:?} are no words of the documentation: {text}");
+    }
+}
+
+#[test]
+fn any_parameters_do() {
+    let likeliest = text("A row", &["--temperature", "0"]);
+    assert_eq!(text("A row", &["--temperature", "1e-4"]), likeliest);
+    assert_eq!(text("A row", &["--temperature", "5e-324"]), likeliest);
+    assert_eq!(text("A row", &["--top-k", "1", "--temperature", "1e300"]), likeliest);
+    assert_eq!(text("A row", &["--top-p", "1e-9", "--seed", "5"]), likeliest);
+    assert_eq!(text("A row", &["--min-p", "1", "--seed", "6"]), likeliest);
+    let any = text("A row", &["--temperature", "1e4"]);
+    assert_ne!(text("A row", &["--temperature", "1e4", "--seed", "1"]), any);
+    text("", &["--temperature", "1e308", "--top-k", "3", "--top-p", "0.5", "--min-p", "1e-300"]);
+    text("\u{1}\u{1f6a2} \u{fe0f}\r\n\t  ", &["--top-k", "1000000"]);
+}
+
+#[test]
+fn it_goes_on_beyond_what_it_sees() {
+    let prompt = "A row of scores that are all masked has nothing to attend to. ".repeat(40);
+    let stderr = run(&["--prompt", &prompt, "--tokens", "300", "--verify"]).stderr;
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(stderr.contains("wrote 300 tokens"), "{stderr}");
+}
+
+#[test]
+fn what_can_not_be_used_is_said_before_anything_is_played() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--temperature", "-1"], "temperature is -1; it must be finite and not negative"),
+        (&["--top-p", "0"], "top_p is 0; it must be in (0, 1]"),
+        (&["--tokens", "4294967295"], "and 4294967295 more are"),
+        (&["--tokens", "0"], "0 is not in 1.."),
+        (&["--prompt", "a", "--top-k", "0"], "top_k is 0"),
+        (&["--prompt", "a", "--chat"], "--model"),
+    ];
+    for (arguments, why) in cases {
+        let output = run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(why), "{why:?} is not in {stderr:?}");
+        assert!(output.stdout.is_empty());
+    }
+}

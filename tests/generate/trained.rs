@@ -1,0 +1,223 @@
+//! Files of tiny models: what `train_tiny` writes is read, and whatever is wrong with a file has words.
+
+use crate::example::example;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::process::{Command, Output};
+
+const BUILT_IN: &[u8] = include_bytes!("../../examples/generate/tiny.safetensors");
+
+/// A file's weights and what is known of them, to be changed before it is written.
+struct Tiny {
+    description: Value,
+    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+impl Tiny {
+    fn read(file: &[u8]) -> Self {
+        let (_, metadata) = SafeTensors::read_metadata(file).expect("a safetensors file");
+        let entries = metadata.metadata().as_ref().expect("the file has metadata");
+        let description = serde_json::from_str(&entries["evenkeel"]).expect("the description is JSON");
+        let tensors = SafeTensors::deserialize(file).expect("a safetensors file").tensors().into_iter();
+        let owned = |view: TensorView<'_>| (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+        Tiny { description, tensors: tensors.map(|(name, view)| (name, owned(view))).collect() }
+    }
+
+    fn built_in() -> Self {
+        Tiny::read(BUILT_IN)
+    }
+
+    fn with(mut self, key: &str, value: Value) -> Self {
+        self.description[key] = value;
+        self
+    }
+
+    fn tensor(mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Self {
+        let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        self.tensors.insert(name.to_string(), (dtype, shape.to_vec(), vec![0; bytes]));
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.tensors.remove(name).expect("there are weights of this name");
+        self
+    }
+
+    fn file(&self, key: &str) -> Vec<u8> {
+        let views = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fit their shape"))
+        });
+        let metadata = HashMap::from([(key.to_string(), self.description.to_string())]);
+        serialize(views, Some(metadata)).expect("memory can be written")
+    }
+}
+
+fn generate(path: &Path, arguments: &[&str]) -> Output {
+    Command::new(example("generate")).arg("--model").arg(path).args(arguments).output().expect("the program starts")
+}
+
+fn run(file: &[u8]) -> Output {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = folder.path().join("model.safetensors");
+    std::fs::write(&path, file).expect("a file can be written");
+    generate(&path, &["--prompt", "a keel", "--tokens", "4", "--verify"])
+}
+
+#[track_caller]
+fn refused(output: Output, why: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(why), "{why:?} is not in {stderr:?}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn the_file_that_is_built_in_is_read() {
+    assert!(BUILT_IN.len() < 2_000_000, "{} bytes", BUILT_IN.len());
+    let output = run(BUILT_IN);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn descriptions() {
+    let refuse = |key: &str, value: Value, why: &str| {
+        refused(run(&Tiny::built_in().with(key, value).file("evenkeel")), why);
+    };
+    refuse("layers", json!(0), "layers is 0; it must be in 1 ..= 1024");
+    refuse("layers", json!(5), "has no weights blk.4.attn_norm.weight");
+    refuse("layers", json!(-1), "metadata: invalid value: integer `-1`");
+    refuse("hidden", json!(0), "hidden is 0");
+    refuse("hidden", json!(u64::MAX), "hidden is 18446744073709551615; it must be in 1 ..= 65536");
+    refuse("hidden", json!(64), "token_embd.weight has shape");
+    refuse("heads", json!(3), "3 heads can't share 128 columns evenly");
+    refuse("heads", json!(128), "heads have 1 columns; an even number is needed");
+    refuse("feed_forward", json!(7), "blk.0.ffn_gate.weight has shape");
+    refuse("window", json!(0), "window is 0");
+    refuse("eps", json!(-1.0), "eps is -1");
+    refuse("theta", json!(0.0), "theta is 0");
+    refuse("merges", json!(["a b", "ab c d"]), "merge 1, \"ab c d\", is not of two pieces that are there");
+    refuse("merges", json!(["ab"]), "merge 0, \"ab\"");
+    refuse("merges", json!(["a b", "a b"]), "makes a piece that is there already");
+    refuse("merges", json!([]), "token_embd.weight has shape");
+    refuse("merges", json!("a b"), "metadata: invalid type");
+    refuse("colour", json!("blue"), "unknown field `colour`");
+}
+
+#[test]
+fn weights() {
+    let refuse = |tiny: Tiny, why: &str| refused(run(&tiny.file("evenkeel")), why);
+    let new = Tiny::built_in;
+    refused(run(&new().file("other")), "is not of train_tiny: its metadata have no evenkeel");
+    refuse(new().without("output_norm.weight"), "has no weights output_norm.weight");
+    refuse(new().without("blk.3.ffn_down.weight"), "has no weights blk.3.ffn_down.weight");
+    refuse(new().tensor("output_norm.weight", Dtype::BF16, &[127]), "has shape [127]; [128] is needed");
+    refuse(new().tensor("output_norm.weight", Dtype::F32, &[128]), "output_norm.weight is in F32; BF16 is needed");
+    refuse(new().tensor("blk.0.attn_q.weight", Dtype::BF16, &[128]), "has shape [128]; [128, 128] is needed");
+    let mut broken = new();
+    broken.tensors.get_mut("output_norm.weight").expect("it is there").2[..2].copy_from_slice(&[0xff; 2]);
+    let output = run(&broken.file("evenkeel"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("its logit is NaN"));
+}
+
+#[test]
+fn files() {
+    for len in [0, 7, 8, 100, 10_000, BUILT_IN.len() / 2, BUILT_IN.len() - 1] {
+        refused(run(&BUILT_IN[..len]), "is no safetensors file, or cut short");
+    }
+    refused(run(b"GGUF and more than eight bytes"), "is no safetensors file");
+    refused(run(&[BUILT_IN, &[0]].concat()), "is no safetensors file");
+    refused(run(&[0xff; 64]), "is no safetensors file");
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = folder.path().join("model.safetensors");
+    refused(generate(&path, &["--prompt", "a"]), "can't open");
+    let file = std::fs::File::create(&path).expect("a file can be made");
+    file.set_len((64 << 20) + 1).expect("a file can have holes");
+    refused(generate(&path, &["--prompt", "a"]), "has more than 67108864 bytes");
+    std::fs::write(&path, BUILT_IN).expect("a file can be written");
+    refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
+}
+
+/// Damage anywhere in the header is refused, or does not matter: it is never a panic.
+#[test]
+fn damage() {
+    let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("a safetensors file");
+    let mut state = 1u64;
+    for _ in 0..48 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let mut damaged = BUILT_IN.to_vec();
+        damaged[(state >> 33) as usize % (8 + header)] ^= 1 << (state >> 61);
+        let output = run(&damaged);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 2)), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+fn train(arguments: &[&str], threads: &str) -> Output {
+    let mut command = Command::new(example("train_tiny"));
+    command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program starts")
+}
+
+#[test]
+fn a_seed_makes_the_weights() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = folder.path().join("model.safetensors");
+    let shown = path.to_str().expect("the path is text");
+    let make = |seed: &str, threads: &str| {
+        let output = train(&["--out", shown, "--steps", "4", "--seed", seed], threads);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        assert!(stderr.contains("step 4: loss "), "{stderr}");
+        std::fs::read(&path).expect("the weights are there")
+    };
+    let weights = make("1", "1");
+    assert!(weights == make("1", "2"), "the number of threads has changed the weights");
+    assert!(weights != make("2", "2"), "the seed has not changed the weights");
+    assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
+    // The committed weights are of the committed text, and of the sizes and steps that are the defaults.
+    let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
+    let help = String::from_utf8(train(&["--help"], "1").stdout).expect("help is text");
+    for key in ["seed", "steps"] {
+        assert!(help.contains(&format!("[default: {}]", committed.description[key])), "{key} in {help}");
+    }
+    for key in ["steps", "command"] {
+        committed.description[key] = new.description[key].clone();
+    }
+    assert_eq!(new.description, committed.description, "train_tiny has changed; train again");
+}
+
+#[test]
+fn training_refuses() {
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let shown = folder.path().to_str().expect("the path is text");
+    let nowhere = format!("{shown}/nowhere/model.safetensors");
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "--out"),
+        (&["--out", shown], "can't write"),
+        (&["--out", &nowhere], "is not a folder"),
+        (&["--out", "x", "--check"], "cannot be used with"),
+        (&["--check", "--steps", "5"], "cannot be used with"),
+        (&["--collect", "--seed", "5"], "cannot be used with"),
+        (&["--out", "x", "--steps", "0"], "0 is not in 1..=100000"),
+        (&["--out", "x", "--steps", "100001"], "100001 is not in 1..=100000"),
+        (&["--out", "x", "--seed", "-1"], "--seed"),
+        (&["--nonsense"], "--nonsense"),
+    ];
+    for (arguments, why) in cases {
+        refused(train(arguments, "1"), why);
+    }
+}
+
+#[test]
+fn the_text_is_collected() {
+    let output = train(&["--collect"], "1");
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).expect("the documentation is text");
+    assert!(text.len() > 50_000, "{} bytes", text.len());
+    assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
+}
