@@ -15,4 +15,4 @@ pub mod generate;
 pub mod naive;
 #[macro_use]
 pub mod rows;
-pub mod ulp;
+pub use evenkeel::testing::ulp;
