@@ -10,6 +10,8 @@ mod engines;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Panics are told of in the reports.
+    std::panic::set_hook(Box::new(|_| ()));
     let (theirs, ours) = (engines::candle(), engines::evenkeel());
     for (name, reports) in [("candle-nn 0.11", &theirs), ("Evenkeel", &ours)] {
         let (found, clean): (Vec<_>, Vec<_>) = reports.iter().partition(|named| !named.report.is_clean());

@@ -32,6 +32,10 @@ fn the_defects_of_candle_are_found() {
         assert_found(softmax, &DType::ALL, &[Defect::MaskedRow]);
         assert_found(softmax, &narrow, &[Defect::NarrowSum, Defect::NarrowSteps]);
     }
+    for function in ["ops::softmax_last_dim", "ops::rms_norm", "ops::layer_norm"] {
+        assert_found(function, &[DType::F32, DType::F16, DType::BF16], &[Defect::Panics]);
+    }
+    assert_found("ops::rms_norm", &[DType::F64], &[Defect::Refuses]);
     assert_found("ops::layer_norm", &[DType::F32, DType::F16], &[Defect::OnePassVariance]);
     assert_found("ops::layer_norm_slow", &[DType::F32], &[Defect::RoundedMean]);
     for norm in ["ops::rms_norm", "ops::layer_norm", "ops::layer_norm_slow"] {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 // Every test file uses a part of it.
-#![allow(dead_code, unused_macros)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 #[macro_use]
 pub mod implementations;

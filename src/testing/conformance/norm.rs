@@ -5,7 +5,11 @@ use super::suite::{Outcome, Suite, call, plain_row};
 use crate::element::{DType, Element};
 use crate::reference::{self, Real};
 
-/// Asks an RMSNorm over the last axis: `f(x, rows, cols, eps)` gives as many elements as `x` has.
+/// Exact in f32, in which many engines have it.
+const EPS: f64 = 1.0 / 131_072.0;
+
+/// Asks an RMSNorm over the last axis: `f(x, rows, cols, eps)` gives as many elements as `x` has, with an eps of 0
+/// or of 2^-17.
 ///
 /// An error is taken for right for a row with a NaN.
 ///
@@ -19,7 +23,7 @@ use crate::reference::{self, Real};
 /// ```
 pub fn rms_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, usize, f64) -> R) -> Report {
     let mut report = Report::new::<E>("rms_norm");
-    for eps in [1e-5, 0.0] {
+    for eps in [EPS, 0.0] {
         let mut run = |x: &[E], rows, cols| call(|| f(x, rows, cols, eps));
         let mut suite = Suite::new("rms_norm", &mut run);
         let exact = |row: &[E]| reference::rms_norm(row, None, 0.0, eps);
@@ -48,7 +52,7 @@ pub fn rms_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, u
 /// ```
 pub fn layer_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, usize, f64) -> R) -> Report {
     let mut report = Report::new::<E>("layer_norm");
-    for eps in [1e-5, 0.0] {
+    for eps in [EPS, 0.0] {
         let mut run = |x: &[E], rows, cols| call(|| f(x, rows, cols, eps));
         let mut suite = Suite::new("layer_norm", &mut run);
         let exact = |row: &[E]| reference::layer_norm(row, None, None, eps);
@@ -82,7 +86,7 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
     }
     let zeros = [E::ZERO; 5];
     suite.row(Defect::Inaccurate, "5 zeros", &zeros, &exact(&zeros), 1.0);
-    suite.nan(&exact);
+    suite.nan();
     suite.batches();
     suite.empty();
 }
@@ -99,10 +103,12 @@ fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::
     let steps = |base: f64, n: usize| (0..n).map(|i| E::from_wide(base + (i % 4) as f64)).collect::<Vec<E>>();
     let x = steps(far, 4);
     suite.row(Defect::OnePassVariance, &format!("{far}, +1, +2, +3"), &x, &exact(&x), 1.0);
+    // In 16 bits no mean is farther than what a square in f32 tells from others.
+    let defect = if farther > far { Defect::RoundedMean } else { Defect::OnePassVariance };
     let x = steps(farther, 4096);
-    suite.row(Defect::RoundedMean, &format!("4096 of {farther}, +1, +2, +3"), &x, &exact(&x), 1.0);
+    suite.row(defect, &format!("4096 of {farther}, +1, +2, +3"), &x, &exact(&x), 1.0);
     let x = [E::from_wide(farther + 2.0); 100];
-    suite.row(Defect::RoundedMean, &format!("100 times {}", farther + 2.0), &x, &exact(&x), 1.0);
+    suite.row(defect, &format!("100 times {}", farther + 2.0), &x, &exact(&x), 1.0);
 }
 
 /// Values whose squares are beyond the type, or f32.

@@ -228,7 +228,10 @@ impl Report {
     }
 }
 
-/// Each defect once, with every row that shows it and a remedy.
+/// How many rows that show a defect are told of.
+const SHOWN: usize = 4;
+
+/// Each defect once, with the first rows that show it and a remedy.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (op, dtype, checks) = (self.op, self.dtype, self.checks);
@@ -240,8 +243,12 @@ impl fmt::Display for Report {
         }
         for defect in defects {
             write!(f, "\n\n  {defect}")?;
-            for Finding { row, what, .. } in self.findings.iter().filter(|finding| finding.defect == defect) {
+            let rows: Vec<&Finding> = self.findings.iter().filter(|finding| finding.defect == defect).collect();
+            for Finding { row, what, .. } in rows.iter().take(SHOWN) {
                 write!(f, "\n    {row}: {what}")?;
+            }
+            if rows.len() > SHOWN {
+                write!(f, "\n    and {} more", rows.len() - SHOWN)?;
             }
             wrap(f, defect.remedy())?;
         }

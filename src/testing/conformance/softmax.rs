@@ -65,10 +65,10 @@ fn questions<E: Element>(
 
     for n in [256, 4096, 131_072] {
         let name = format!("{n} equal logits");
-        suite.row(Defect::NarrowSum, &name, &vec![E::from_wide(1.0); n], &share(n), term(n));
+        suite.row(Defect::NarrowSum, &name, &vec![E::ZERO; n], &share(n), term(n));
     }
     let plain = if limits.digits < 24 { Defect::NarrowSteps } else { Defect::Inaccurate };
-    for n in [4, 100] {
+    for n in [4, 100, 1000] {
         let x = plain_row::<E>(n, 1);
         suite.row(plain, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), term(n));
     }
@@ -103,9 +103,9 @@ fn questions<E: Element>(
     }
     for n in [1, 4, 64] {
         let name = format!("a row of {n} -inf between two others");
-        suite.between(Defect::MaskedRow, &name, &row(&vec![masked; n]), true, &exact, &is_nothing);
+        suite.between(Defect::MaskedRow, &name, &row(&vec![masked; n]), true, &is_nothing);
     }
-    suite.nan(&exact);
+    suite.nan();
     suite.batches();
     suite.empty();
 }

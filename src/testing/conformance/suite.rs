@@ -108,19 +108,19 @@ impl<'f, E: Element> Suite<'f, E> {
 
     /// One row, whose results are to be within what is allowed, in ULP of the larger of the result and of `term`.
     pub fn row(&mut self, defect: Defect, name: &str, row: &[E], exact: &[E::Exact], term: f64) {
-        if let Some(y) = self.answer(name, row, 1, row.len()) {
-            self.compare(defect, name, &y, exact, term);
-        }
-    }
-
-    fn compare(&mut self, defect: Defect, name: &str, y: &[E], exact: &[E::Exact], term: f64) {
+        let Some(y) = self.answer(name, row, 1, row.len()) else { return };
         let error = |i: usize| {
             let result = ulp::toward_zero(exact[i]);
             let at = if result.is_finite() { result.max(term) } else { result };
             ulp::error_at(y[i], exact[i], at)
         };
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
-        if !(worst.0 <= allowed::<E>()) {
+        let allowed = match defect {
+            Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
+            // A trap takes more than a few steps that are rounded, which are found where there is no trap.
+            _ => 16.0 * allowed::<E>(),
+        };
+        if !(worst.0 <= allowed) {
             let (ulps, at) = worst;
             let expected = exact[at].to_f64();
             let off = if ulps.is_finite() { format!(", {} ULP off", rounded(ulps)) } else { String::new() };
@@ -136,7 +136,6 @@ impl<'f, E: Element> Suite<'f, E> {
         name: &str,
         middle: &[E],
         may_refuse: bool,
-        exact: impl Fn(&[E]) -> Vec<E::Exact>,
         is_right: impl Fn(&[E]) -> bool,
     ) {
         let cols = middle.len();
@@ -155,25 +154,24 @@ impl<'f, E: Element> Suite<'f, E> {
         if !is_right(got) {
             self.report.find(defect, name, format!("gives {}", list(got)), f64::INFINITY);
         }
-        let exact = exact(&live);
+        let Some(alone) = self.answer(name, &live, 1, cols) else { return };
         for row in [0, 2] {
             let others = &y[row * cols..][..cols];
-            if others.iter().any(|v| v.widen().is_nan()) {
-                let what = format!("row {row} of 3, which has none, gives {}", list(others));
-                self.report.find(Defect::NanSpreads, name, what, f64::INFINITY);
-            } else {
-                self.compare(Defect::DependsOnBatch, name, others, &exact, 1.0);
-            }
+            let differing = (0..cols).find(|&i| others[i].bits() != alone[i].bits());
+            let Some(i) = differing else { continue };
+            let defect = if others[i].widen().is_nan() { Defect::NanSpreads } else { Defect::DependsOnBatch };
+            let what = format!("[{i}] of row {row} is {}, and {} alone", show(others[i]), show(alone[i]));
+            return self.report.find(defect, name, what, f64::NAN);
         }
     }
 
     /// A NaN stays in its row, and is seen there.
-    pub fn nan(&mut self, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
+    pub fn nan(&mut self) {
         for at in [0, 3, 6] {
             let mut row: Vec<E> = (0..7).map(|i| E::from_wide(f64::from(i))).collect();
             row[at] = E::NAN;
             let name = format!("a NaN at {at} of 7");
-            self.between(Defect::HidesNan, &name, &row, true, &exact, |y| y.iter().any(|v| v.widen().is_nan()));
+            self.between(Defect::HidesNan, &name, &row, true, |y| y.iter().any(|v| v.widen().is_nan()));
         }
     }
 
