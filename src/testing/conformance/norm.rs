@@ -84,6 +84,13 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
         let x = plain_row::<E>(n, 1);
         suite.row(defect, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), 1.0);
     }
+    // A root that is rounded shows where its digits are just above a power of two: one of these is.
+    let term = if E::LIMITS.digits < 24 { 1e-3 } else { 1.0 };
+    for k in 0..16 {
+        let scale = 1.0 + f64::from(k) / 16.0;
+        let x: Vec<E> = plain_row::<E>(100, 7).iter().map(|x| E::from_wide(x.widen() * scale)).collect();
+        suite.row(defect, &format!("100 numbers between -{0} and {0}", 8.0 * scale), &x, &exact(&x), term);
+    }
     let zeros = [E::ZERO; 5];
     suite.row(Defect::Inaccurate, "5 zeros", &zeros, &exact(&zeros), 1.0);
     suite.nan();
