@@ -50,40 +50,43 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         sqrt 0.0 10.0,
         tanh -4.0 4.0,
     );
-    let row = |x: &[E]| Rows::new(x, 1, x.len());
     Some(match op {
-        "softmax" => lengths(
-            |x| evenkeel::softmax(row(x)?, &Softmax::default()),
-            |x| reference::softmax(x).unwrap_or_default(),
+        "softmax" => lengths::<E>(
+            |x: &[E]| evenkeel::softmax(row(x)?, &Softmax::default()),
+            |x: &[E]| reference::softmax(x).unwrap_or_default(),
             naive::softmax,
             0.0,
         ),
-        "log_softmax" => lengths(
-            |x| evenkeel::log_softmax(row(x)?, &Softmax::default()),
-            |x| reference::log_softmax(x).unwrap_or_default(),
+        "log_softmax" => lengths::<E>(
+            |x: &[E]| evenkeel::log_softmax(row(x)?, &Softmax::default()),
+            |x: &[E]| reference::log_softmax(x).unwrap_or_default(),
             naive::log_softmax,
             0.0,
         ),
-        "logsumexp" => lengths(
-            |x| evenkeel::logsumexp(row(x)?, &Softmax::default()),
-            |x| vec![reference::logsumexp(x)],
-            |x| vec![naive::logsumexp(x)],
+        "logsumexp" => lengths::<E>(
+            |x: &[E]| evenkeel::logsumexp(row(x)?, &Softmax::default()),
+            |x: &[E]| vec![reference::logsumexp(x)],
+            |x: &[E]| vec![naive::logsumexp(x)],
             0.0,
         ),
-        "rms_norm" => lengths(
-            |x| evenkeel::rms_norm(row(x)?, &RmsNorm::default().eps(1e-5)),
-            |x| reference::rms_norm(x, None, 0.0, 1e-5),
-            |x| naive::rms_norm(x, 1e-5),
+        "rms_norm" => lengths::<E>(
+            |x: &[E]| evenkeel::rms_norm(row(x)?, &RmsNorm::default().eps(1e-5)),
+            |x: &[E]| reference::rms_norm(x, None, 0.0, 1e-5),
+            |x: &[E]| naive::rms_norm(x, 1e-5),
             0.0,
         ),
-        "layer_norm" => lengths(
-            |x| evenkeel::layer_norm(row(x)?, &LayerNorm::default().eps(1e-5)),
-            |x| reference::layer_norm(x, None, None, 1e-5),
-            |x| naive::layer_norm(x, 1e-5),
+        "layer_norm" => lengths::<E>(
+            |x: &[E]| evenkeel::layer_norm(row(x)?, &LayerNorm::default().eps(1e-5)),
+            |x: &[E]| reference::layer_norm(x, None, None, 1e-5),
+            |x: &[E]| naive::layer_norm(x, 1e-5),
             1.0,
         ),
         _ => return None,
     })
+}
+
+fn row<E: Element>(x: &[E]) -> Result<Rows<'_, E>> {
+    Rows::new(x, 1, x.len())
 }
 
 /// A function of one element between two inputs. Results that are not finite, as they should be, are left out.
