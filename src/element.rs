@@ -166,6 +166,8 @@ pub trait Element: Storage + Kernels {
     fn from_wide(value: f64) -> Self;
     /// The bit pattern, in the low bits.
     fn bits(self) -> u64;
+    /// The value of a bit pattern, which is in the low bits; others are not looked at.
+    fn from_bits(bits: u64) -> Self;
     /// The values as an operand that may be of any type: a weight, a bias.
     fn floats(values: &[Self]) -> Floats<'_>;
     /// The values as one of several slices that may be of any type: gradients.
@@ -188,6 +190,9 @@ impl Element for f64 {
     }
     fn bits(self) -> u64 {
         self.to_bits()
+    }
+    fn from_bits(bits: u64) -> Self {
+        f64::from_bits(bits)
     }
     fn floats(values: &[Self]) -> Floats<'_> {
         Floats::F64(values)
@@ -213,6 +218,9 @@ impl Element for f32 {
     }
     fn bits(self) -> u64 {
         self.to_bits() as u64
+    }
+    fn from_bits(bits: u64) -> Self {
+        f32::from_bits(bits as u32)
     }
     fn floats(values: &[Self]) -> Floats<'_> {
         Floats::F32(values)
@@ -241,6 +249,9 @@ macro_rules! half_element {
             }
             fn bits(self) -> u64 {
                 u64::from(self.to_bits())
+            }
+            fn from_bits(bits: u64) -> Self {
+                $type::from_bits(bits as u16)
             }
             fn floats(values: &[Self]) -> Floats<'_> {
                 Floats::$dtype(values)

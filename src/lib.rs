@@ -39,7 +39,8 @@
 //! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
 //! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
 //! - To know the limits of a type: [`DType::limits`].
-//! - To check another implementation: [`mod@reference`].
+//! - To check another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and whole
+//!   suites.
 //!
 //! # Features
 //!
@@ -47,6 +48,7 @@
 //! |---|---|---|
 //! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
 //! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
+//! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!
 //! # Where instructions are missing
 //!
@@ -68,6 +70,8 @@ pub mod registry;
 pub mod report;
 mod rows;
 pub mod simd;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
@@ -116,6 +120,6 @@ pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
 
 /// The examples of the README, which are tested as those of the pages are.
-#[cfg(all(doctest, feature = "candle"))]
+#[cfg(all(doctest, feature = "candle", feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -85,7 +85,7 @@ fn one_ulp_too_far_is_too_far() {
 
 #[test]
 fn nothing_to_compare_is_a_failure() {
-    assert!(within::<f32>("", &[], &[], &[], 1.0).is_err());
+    assert!(within::<f32, f64>("", &[], &[], &[], 1.0).is_err());
     assert!(same_bits::<f32>("", &[], &[]).is_err());
     assert!(within("", &[], &[1.0f32, 1.0], &[1.0], 1.0).is_err());
     assert!(same_bits("", &[1.0f32], &[1.0, 1.0]).is_err());

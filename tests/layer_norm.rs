@@ -31,10 +31,8 @@ impl rows::Function for Function {
         naive::layer_norm(row, 0.0)
     }
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
-        let far = (1.0 / E::LIMITS.epsilon) * 0.75;
-        let row = (0..len).map(|i| E::from_wide(far + (2.0 * generate::scattered(i)).floor())).collect();
         let mut rows = generate::hostile_vectors(len);
-        rows.push(Hostile { name: "far from zero", row });
+        rows.push(generate::far_mean(len));
         rows
     }
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {

@@ -5,19 +5,18 @@
 
 #![allow(dead_code)] // each benchmark uses its part
 
-#[path = "../../tests/support/ulp.rs"]
-mod ulp;
-
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use evenkeel::Element;
 use evenkeel::accuracy::{self, Bound, Of};
+pub use evenkeel::testing::workloads::numbers;
+use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
 use std::time::Duration;
 
 /// Rows and columns: what fits the second-level cache, and what does not.
-pub const SHAPES: [(usize, usize); 2] = [(8, 4096), (1024, 4096)];
+pub const SHAPES: [(usize, usize); 2] = [ACTIVATIONS[0].shape(), ACTIVATIONS[1].shape()];
 
 /// A storage type that both sides have.
 pub trait Timed: Element + WithDType {}
@@ -31,17 +30,6 @@ pub fn criterion() -> Criterion {
         .measurement_time(Duration::from_millis(800))
         .without_plots()
         .configure_from_args()
-}
-
-/// Numbers with mean 0 and standard deviation 3, the same on every run.
-pub fn numbers<E: Element>(len: usize) -> Vec<E> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 11) as f64 / (1u64 << 53) as f64
-    };
-    // A sum of twelve uniform numbers has variance 1, and is near enough to normal.
-    (0..len).map(|_| E::from_wide(3.0 * ((0..12).map(|_| uniform()).sum::<f64>() - 6.0))).collect()
 }
 
 /// A tensor of the given numbers.

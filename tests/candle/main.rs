@@ -2,6 +2,7 @@
 
 mod clip;
 mod composition;
+mod conformance;
 mod defects;
 mod dropins;
 mod edges;

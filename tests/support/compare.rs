@@ -1,10 +1,8 @@
 //! Comparisons that say what differs where, and that nothing can slip through: each fails unless a value is within.
 
-use super::ulp;
-use evenkeel::reference::Real;
+pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, within, within_terms};
 use evenkeel::{DType, Element, accuracy};
 use std::cell::Cell;
-use std::fmt::Write;
 
 /// Checks results of one op in one storage type against the accuracy table, and tells the worst when it is dropped.
 pub struct Checker {
@@ -81,97 +79,4 @@ impl Drop for Checker {
             self.results.get()
         );
     }
-}
-
-/// The largest error in ULPs, or which results are off by more than `ulps`.
-pub fn within<E: Element>(what: &str, input: &[E], got: &[E], exact: &[E::Exact], ulps: f64) -> Result<f64, String> {
-    all_within(what, input, got, exact, ulps, |i| ulp::error(got[i], exact[i]))
-}
-
-/// As [`within`], in ULPs at the larger of the result and `largest` of its index.
-pub fn within_terms<E: Element>(
-    what: &str,
-    input: &[E],
-    got: &[E],
-    exact: &[E::Exact],
-    largest: impl Fn(usize) -> f64,
-    ulps: f64,
-) -> Result<f64, String> {
-    all_within(what, input, got, exact, ulps, |i| {
-        // A result that is not finite answers for itself.
-        let result = ulp::toward_zero(exact[i]);
-        let at = if result.is_finite() { largest(i).abs().max(result) } else { result };
-        ulp::error_at(got[i], exact[i], at)
-    })
-}
-
-fn all_within<E: Element>(
-    what: &str,
-    input: &[E],
-    got: &[E],
-    exact: &[E::Exact],
-    ulps: f64,
-    error: impl Fn(usize) -> f64,
-) -> Result<f64, String> {
-    same_length(what, got.len(), exact.len())?;
-    let (mut worst, mut wrong, mut failure) = (0.0f64, 0, String::new());
-    for i in 0..got.len() {
-        let error = error(i);
-        let is_within = error <= ulps;
-        if !is_within {
-            wrong += 1;
-            if wrong <= 4 {
-                let _ = write!(failure, "\n  [{i}]: ");
-                if input.len() == got.len() {
-                    let _ = write!(failure, "input {}, ", show(input[i]));
-                }
-                let expected = exact[i].to_f64();
-                let _ = write!(failure, "got {}, expected {expected:e}, {error:.4} ULP off", show(got[i]));
-            }
-        }
-        worst = worst.max(error);
-    }
-    if wrong == 0 {
-        return Ok(worst);
-    }
-    Err(format!("{what}: {wrong} of {} results are more than {ulps} ULP off:{failure}", got.len()))
-}
-
-/// Fails unless both are the same bits.
-#[track_caller]
-pub fn assert_same_bits<E: Element>(what: &str, got: &[E], expected: &[E]) {
-    if let Err(failure) = same_bits(what, got, expected) {
-        panic!("{} {failure}", E::DTYPE);
-    }
-}
-
-/// Nothing, or which elements differ in any bit: the sign of a zero, the payload of a NaN.
-pub fn same_bits<E: Element>(what: &str, got: &[E], expected: &[E]) -> Result<(), String> {
-    same_length(what, got.len(), expected.len())?;
-    let differs = |&i: &usize| got[i].bits() != expected[i].bits();
-    let differing: Vec<usize> = (0..got.len()).filter(differs).collect();
-    if differing.is_empty() {
-        return Ok(());
-    }
-    let mut failure = format!("{what}: {} of {} elements differ:", differing.len(), got.len());
-    for &i in differing.iter().take(4) {
-        let _ = write!(failure, "\n  [{i}]: got {}, expected {}", show(got[i]), show(expected[i]));
-    }
-    Err(failure)
-}
-
-/// A comparison of nothing proves nothing.
-fn same_length(what: &str, got: usize, expected: usize) -> Result<(), String> {
-    if got != expected {
-        return Err(format!("{what}: {got} results where {expected} are expected"));
-    }
-    if got == 0 {
-        return Err(format!("{what}: there is nothing to compare"));
-    }
-    Ok(())
-}
-
-/// A value with its bits.
-pub fn show<E: Element>(value: E) -> String {
-    format!("{:e} ({:#x})", value.widen(), value.bits())
 }

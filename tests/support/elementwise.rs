@@ -91,7 +91,7 @@ pub fn every_f32<F: Function>() {
             return;
         }
         (0..(1u64 << 32) / RUN).into_par_iter().for_each(|run| {
-            let x: Vec<f32> = (run * RUN..(run + 1) * RUN).map(Bits::from_bits).collect();
+            let x: Vec<f32> = (run * RUN..(run + 1) * RUN).map(Element::from_bits).collect();
             let got = with_level(level, || F::run(&x)).unwrap().unwrap();
             for (&x, got) in x.iter().zip(got) {
                 let error = error::<F, f32>(x, got);

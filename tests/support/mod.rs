@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 // Every test file uses a part of it.
-#![allow(dead_code, unused_macros)]
+#![allow(dead_code, unused_imports, unused_macros)]
 
 #[macro_use]
 pub mod implementations;
@@ -18,4 +18,4 @@ pub mod norms;
 pub mod rows;
 #[macro_use]
 pub mod scores_backward;
-pub mod ulp;
+pub use evenkeel::testing::ulp;

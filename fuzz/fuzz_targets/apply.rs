@@ -1,0 +1,51 @@
+//! Any bytes for the example `apply`: it answers every job, or says what it can't read. The whole program but for its
+//! command line, from files to files.
+//!
+//! An input is the length of JOBS in two bytes, JOBS, and IN. `seeds/apply` has some to begin with.
+
+#![no_main]
+
+#[path = "../../examples/apply/answer.rs"]
+mod answer;
+#[path = "../../examples/apply/arguments.rs"]
+mod arguments;
+#[path = "../../examples/apply/call.rs"]
+mod call;
+#[path = "../../examples/apply/jobs.rs"]
+mod jobs;
+#[path = "../../examples/apply/ops/mod.rs"]
+mod ops;
+#[path = "../../examples/apply/out.rs"]
+mod out;
+#[path = "../../examples/support/progress.rs"]
+mod progress;
+#[path = "../../examples/apply/run.rs"]
+mod run;
+#[path = "../../examples/apply/tensors.rs"]
+mod tensors;
+
+use arguments::{Arguments, Backend};
+use libfuzzer_sys::fuzz_target;
+use std::fs;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("there is room for temporary files"));
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&len, rest)) = data.split_first_chunk() else { return };
+    let (text, bytes) = rest.split_at(rest.len().min(u16::from_le_bytes(len).into()));
+    let [jobs, tensors, out] = ["jobs", "in", "out"].map(|name| FOLDER.path().join(name));
+    fs::write(&jobs, text).expect("jobs can be written");
+    fs::write(&tensors, bytes).expect("tensors can be written");
+    let _ = fs::remove_file(&out);
+    let simd = "auto".parse().expect("an instruction set");
+    let arguments = Arguments { jobs, tensors, out, backend: Backend::Cpu, simd, threads: None };
+    match run::run(&arguments) {
+        Ok(()) => {
+            let written = fs::read(&arguments.out).expect("there are outputs");
+            safetensors::SafeTensors::deserialize(&written).expect("outputs can be read");
+        }
+        Err(_) => assert!(!arguments.out.exists(), "outputs are there, and a failure"),
+    }
+});

@@ -1,0 +1,236 @@
+//! What the suites share: calls that may panic, and the questions that every function of rows is asked.
+
+use super::report::{Defect, Finding, Report};
+use crate::element::Element;
+use crate::reference::Real;
+use crate::testing::compare::show;
+use crate::testing::ulp;
+use std::any::Any;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a closure may answer with: the value, or a `Result` of it.
+pub trait Outcome<T> {
+    /// The value, or why there is none.
+    fn outcome(self) -> Result<T, String>;
+}
+
+macro_rules! plain {
+    ($($type:ty $(, $element:ident)?);*) => {$(
+        impl$(<$element: Element>)? Outcome<$type> for $type {
+            fn outcome(self) -> Result<$type, String> {
+                Ok(self)
+            }
+        }
+    )*};
+}
+plain!(Vec<E>, E; f64; u32);
+
+impl<T, X: Display> Outcome<T> for Result<T, X> {
+    fn outcome(self) -> Result<T, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// How far a result may be off before a suite calls it wrong, in ULP: what arithmetic in f32 does to 16 bits, and what
+/// plain arithmetic in f32 or f64 does to itself.
+pub fn allowed<E: Element>() -> f64 {
+    if E::LIMITS.digits < 24 { 1.0 } else { 1024.0 }
+}
+
+/// Why there is no answer.
+pub(super) enum Failure {
+    Refused(String),
+    Panicked(String),
+}
+
+/// Calls what may panic.
+pub(super) fn call<T, R: Outcome<T>>(run: impl FnOnce() -> R) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(|| run().outcome())) {
+        Ok(outcome) => outcome.map_err(Failure::Refused),
+        Err(payload) => Err(Failure::Panicked(message(&*payload))),
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message").to_string()
+}
+
+impl Report {
+    pub(super) fn new<E: Element>(op: &'static str) -> Self {
+        Report { op, dtype: E::DTYPE, checks: 0, findings: Vec::new() }
+    }
+
+    pub(super) fn find(&mut self, defect: Defect, row: &str, what: impl Into<String>, ulps: f64) {
+        self.findings.push(Finding { defect, row: row.into(), what: what.into(), ulps });
+    }
+
+    pub(super) fn fail(&mut self, row: &str, failure: Failure) {
+        match failure {
+            Failure::Refused(why) => self.find(Defect::Refuses, row, why, f64::INFINITY),
+            Failure::Panicked(why) => self.find(Defect::Panics, row, why, f64::INFINITY),
+        }
+    }
+}
+
+/// A function of rows.
+pub(super) type Run<'f, E> = &'f mut dyn FnMut(&[E], usize, usize) -> Result<Vec<E>, Failure>;
+
+/// A suite that asks a function of rows.
+pub(super) struct Suite<'f, E> {
+    pub report: Report,
+    run: Run<'f, E>,
+}
+
+impl<'f, E: Element> Suite<'f, E> {
+    pub fn new(op: &'static str, run: Run<'f, E>) -> Self {
+        Suite { report: Report::new::<E>(op), run }
+    }
+
+    /// The results of a batch, each with as many as it should have.
+    pub fn ask(&mut self, x: &[E], rows: usize, cols: usize) -> Result<Vec<E>, Failure> {
+        self.report.checks += 1;
+        (self.run)(x, rows, cols)
+    }
+
+    fn answer(&mut self, name: &str, x: &[E], rows: usize, cols: usize) -> Option<Vec<E>> {
+        match self.ask(x, rows, cols) {
+            Ok(y) if y.len() == x.len() => return Some(y),
+            Ok(y) => {
+                let what = format!("{} results of {} elements", y.len(), x.len());
+                self.report.find(Defect::WrongLength, name, what, f64::INFINITY);
+            }
+            Err(failure) => self.report.fail(name, failure),
+        }
+        None
+    }
+
+    /// One row, whose results are to be within what is allowed, in ULP of the larger of the result and of `term`.
+    pub fn row(&mut self, defect: Defect, name: &str, row: &[E], exact: &[E::Exact], term: f64) {
+        let Some(y) = self.answer(name, row, 1, row.len()) else { return };
+        let error = |i: usize| {
+            let result = ulp::toward_zero(exact[i]);
+            let at = if result.is_finite() { result.max(term) } else { result };
+            ulp::error_at(y[i], exact[i], at)
+        };
+        let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
+        let allowed = match defect {
+            Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
+            // A trap takes more than a few steps that are rounded, which are found where there is no trap.
+            _ => 16.0 * allowed::<E>(),
+        };
+        if !(worst.0 <= allowed) {
+            let (ulps, at) = worst;
+            let expected = exact[at].to_f64();
+            let off = if ulps.is_finite() { format!(", {} ULP off", rounded(ulps)) } else { String::new() };
+            let what = format!("[{at}] is {}, where {expected:e} is right{off}", show(y[at]));
+            self.report.find(defect, name, what, ulps);
+        }
+    }
+
+    /// Three rows, the middle of which may be anything that `is_right` takes; the others are as without it.
+    pub fn between(
+        &mut self,
+        defect: Defect,
+        name: &str,
+        middle: &[E],
+        may_refuse: bool,
+        is_right: impl Fn(&[E]) -> bool,
+    ) {
+        let cols = middle.len();
+        let live: Vec<E> = (0..cols).map(|i| E::from_wide(0.25 * (i % 7) as f64 - 0.5)).collect();
+        let batch = [&live[..], middle, &live].concat();
+        let y = match self.ask(&batch, 3, cols) {
+            Err(Failure::Refused(_)) if may_refuse => return,
+            Err(failure) => return self.report.fail(name, failure),
+            Ok(y) => y,
+        };
+        if y.len() != batch.len() {
+            let what = format!("{} results of {} elements", y.len(), batch.len());
+            return self.report.find(Defect::WrongLength, name, what, f64::INFINITY);
+        }
+        let got = &y[cols..2 * cols];
+        if !is_right(got) {
+            self.report.find(defect, name, format!("gives {}", list(got)), f64::INFINITY);
+        }
+        let Some(alone) = self.answer(name, &live, 1, cols) else { return };
+        for row in [0, 2] {
+            let others = &y[row * cols..][..cols];
+            let differing = (0..cols).find(|&i| others[i].bits() != alone[i].bits());
+            let Some(i) = differing else { continue };
+            let defect = if others[i].widen().is_nan() { Defect::NanSpreads } else { Defect::DependsOnBatch };
+            let what = format!("[{i}] of row {row} is {}, and {} alone", show(others[i]), show(alone[i]));
+            return self.report.find(defect, name, what, f64::NAN);
+        }
+    }
+
+    /// A NaN stays in its row, and is seen there.
+    pub fn nan(&mut self) {
+        for at in [0, 3, 6] {
+            let mut row: Vec<E> = (0..7).map(|i| E::from_wide(f64::from(i))).collect();
+            row[at] = E::NAN;
+            let name = format!("a NaN at {at} of 7");
+            self.between(Defect::HidesNan, &name, &row, true, |y| y.iter().any(|v| v.widen().is_nan()));
+        }
+    }
+
+    /// The same bits alone and wherever in a batch.
+    pub fn batches(&mut self) {
+        for cols in [64, 1000, 4099] {
+            let name = format!("a row of {cols}");
+            let row = plain_row::<E>(cols, 0);
+            let Some(alone) = self.answer(&name, &row, 1, cols) else { return };
+            for rows in [2, 7, 67] {
+                let mut batch: Vec<E> = (0..rows).flat_map(|r| plain_row::<E>(cols, 31 * r + 5)).collect();
+                let places = [0, rows / 2, rows - 1];
+                for place in places {
+                    batch[place * cols..][..cols].copy_from_slice(&row);
+                }
+                let Some(y) = self.answer(&name, &batch, rows, cols) else { return };
+                for place in places {
+                    let got = &y[place * cols..][..cols];
+                    if let Some(i) = (0..cols).find(|&i| got[i].bits() != alone[i].bits()) {
+                        let (got, alone) = (show(got[i]), show(alone[i]));
+                        let what = format!("[{i}] is {got} in row {place} of {rows}, and {alone} alone");
+                        self.report.find(Defect::DependsOnBatch, &name, what, f64::NAN);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing comes of nothing, or an error.
+    pub fn empty(&mut self) {
+        for (rows, cols) in [(0, 8), (3, 0), (0, 0)] {
+            let name = format!("{rows} rows of {cols}");
+            match self.ask(&[], rows, cols) {
+                Err(Failure::Refused(_)) => {}
+                Err(panicked) => self.report.fail(&name, panicked),
+                Ok(y) if y.is_empty() => {}
+                Ok(y) => {
+                    let what = format!("{} results of no elements", y.len());
+                    self.report.find(Defect::WrongLength, &name, what, f64::INFINITY);
+                }
+            }
+        }
+    }
+}
+
+/// Numbers between -8 and 8 that look like chance.
+pub(super) fn plain_row<E: Element>(cols: usize, first: usize) -> Vec<E> {
+    (0..cols).map(|i| E::from_wide(16.0 * crate::testing::hostile::scattered(first + i) - 8.0)).collect()
+}
+
+/// A count of ULPs for reading.
+pub(super) fn rounded(ulps: f64) -> String {
+    if ulps < 100.0 { format!("{ulps:.2}") } else { format!("{ulps:.1e}") }
+}
+
+/// The first few of some values.
+pub(super) fn list<E: Element>(values: &[E]) -> String {
+    let shown: Vec<String> = values.iter().take(4).map(|v| format!("{:e}", v.widen())).collect();
+    let more = if values.len() > 4 { ", .." } else { "" };
+    format!("[{}{more}]", shown.join(", "))
+}

@@ -1,0 +1,54 @@
+//! What tests and benchmarks of other implementations need: inputs that break naive formulas, comparisons in ULP,
+//! suites that name what is wrong, and the rows of this project's own benchmarks.
+//!
+//! ```toml
+//! [dev-dependencies]
+//! evenkeel = { version = "0.1", features = ["testing"] }
+//! ```
+//!
+//! | to | there is |
+//! |---|---|
+//! | ask an engine's softmax, norm, loss or sampler for the known defects | [`conformance`] |
+//! | make rows for tests of one's own | [`hostile`], [`values`] |
+//! | say what a row should give | [`mod@crate::reference`] |
+//! | compare | [`assert_ulps!`], [`within()`], [`same_bits()`], [`ulp`]; [`Ulps`] with the macros of approx |
+//! | measure on the same rows | [`workloads`] |
+//!
+//! ```
+//! use evenkeel::testing::conformance;
+//!
+//! // An engine's softmax: as it is written in many.
+//! fn softmax(x: &[f32], _rows: usize, cols: usize) -> Vec<f32> {
+//!     let mut y = x.to_vec();
+//!     for row in y.chunks_mut(cols) {
+//!         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+//!         row.iter_mut().for_each(|x| *x = (*x - max).exp());
+//!         let sum: f32 = row.iter().sum();
+//!         row.iter_mut().for_each(|x| *x /= sum);
+//!     }
+//!     y
+//! }
+//!
+//! let report = conformance::softmax(softmax);
+//! assert!(report.has(conformance::Defect::MaskedRow), "{report}");
+//! ```
+//!
+//! The traits are those of [proptest] 1 and [approx] 0.5, which are exported from here.
+
+#![forbid(unsafe_code)]
+
+mod compare;
+pub mod conformance;
+pub mod hostile;
+pub mod ulp;
+mod ulps_eq;
+pub mod values;
+pub mod workloads;
+
+#[doc(hidden)]
+pub use self::compare::__assert_ulps;
+pub use self::compare::{all_within, assert_same_bits, same_bits, show, within, within_terms};
+pub use self::ulps_eq::Ulps;
+pub use crate::assert_ulps;
+pub use ::approx;
+pub use ::proptest;

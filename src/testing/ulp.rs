@@ -1,0 +1,110 @@
+//! Units in the last place of a storage type.
+
+use super::values::Bits;
+use crate::element::Element;
+use crate::reference::Real;
+use half::{bf16, f16};
+
+/// A number that results are held against: what [`mod@crate::reference`] answers in, or a stored value.
+pub trait Expected: Copy {
+    /// The type that has digits to spare.
+    type Wide: Real;
+    /// The number, unrounded.
+    fn wide(self) -> Self::Wide;
+}
+
+impl<R: Real> Expected for R {
+    type Wide = R;
+    fn wide(self) -> R {
+        self
+    }
+}
+
+macro_rules! stored {
+    ($($type:ty),*) => {$(
+        impl Expected for $type {
+            type Wide = f64;
+            fn wide(self) -> f64 {
+                self.widen()
+            }
+        }
+    )*};
+}
+stored!(f32, f16, bf16);
+
+/// The distance between neighbouring values of the type where the magnitude lies: at zero and among the subnormal
+/// numbers the smallest of them, at and beyond the largest value the distance below it.
+///
+/// ```
+/// use evenkeel::testing::ulp;
+/// use half::bf16;
+/// assert_eq!(ulp::size::<bf16>(256.0), 2.0); // why a sum of ones in bf16 stands still there
+/// ```
+pub fn size<E: Element>(magnitude: f64) -> f64 {
+    let limits = E::LIMITS;
+    let exponent_bits = magnitude.abs().clamp(limits.min_normal, limits.max).to_bits() >> 52 << 52;
+    f64::from_bits(exponent_bits) * limits.epsilon
+}
+
+/// How far a stored value is from the exact one, in ULPs at the exact one. Correct rounding is 0.5 at most.
+///
+/// ```
+/// use evenkeel::testing::ulp;
+/// assert_eq!(ulp::error(1.0f32, 1.0 + f64::from(f32::EPSILON) / 4.0), 0.25);
+/// assert_eq!(ulp::error(f32::NAN, 1.0), f64::INFINITY);
+/// ```
+pub fn error<E: Element, X: Expected>(got: E, exact: X) -> f64 {
+    error_at(got, exact, toward_zero(exact))
+}
+
+/// How far a stored value is from the exact one, in ULPs at the magnitude `at`.
+///
+/// Infinity, when stored, is what lies one step beyond the largest finite value: right for whatever rounds to it and
+/// for all that lies further out. NaN is right for NaN only, and is infinitely far from all else. Where `at` is zero,
+/// nothing but zero is right.
+pub fn error_at<E: Element, X: Expected>(got: E, exact: X, at: f64) -> f64 {
+    error_of::<E, X::Wide>(got.widen(), exact.wide(), at)
+}
+
+fn error_of<E: Element, R: Real>(wide: f64, exact: R, at: f64) -> f64 {
+    if exact.is_nan() || wide.is_nan() {
+        return if exact.is_nan() && wide.is_nan() { 0.0 } else { f64::INFINITY };
+    }
+    if exact.abs() == R::from(f64::INFINITY) {
+        return if R::from(wide) == exact { 0.0 } else { f64::INFINITY };
+    }
+    if at == 0.0 && exact == R::from(0.0) {
+        return if wide == 0.0 { 0.0 } else { f64::INFINITY };
+    }
+    if wide.is_infinite() {
+        let outwards = if wide > 0.0 { exact } else { -exact };
+        let half_ulp = R::from(size::<E>(E::LIMITS.max) / 2.0);
+        return if outwards >= R::from(E::LIMITS.max) + half_ulp { 0.0 } else { f64::INFINITY };
+    }
+    let size = R::from(size::<E>(at));
+    ((R::from(wide) - exact) / size).to_f64().abs()
+}
+
+/// The magnitude as f64, rounded down: a number just below a power of two keeps the smaller ULP.
+pub fn toward_zero<X: Expected>(exact: X) -> f64 {
+    let exact = exact.wide().abs();
+    let near = exact.to_f64();
+    if X::Wide::from(near) > exact { near.next_down() } else { near }
+}
+
+/// How many steps from one stored value to the next lie between two: 0 for equals, zeros of either sign among them,
+/// and for two NaN; `u64::MAX` between NaN and a number.
+///
+/// ```
+/// use evenkeel::testing::ulp;
+/// use half::f16;
+/// assert_eq!(ulp::distance(1.0f32, 1.0 + f32::EPSILON), 1);
+/// assert_eq!(ulp::distance(f16::from_f32(-0.0), f16::from_bits(1)), 1);
+/// ```
+pub fn distance<E: Element>(a: E, b: E) -> u64 {
+    match (a.widen().is_nan(), b.widen().is_nan()) {
+        (true, true) => 0,
+        (false, false) => a.place().abs_diff(b.place()),
+        _ => u64::MAX,
+    }
+}
