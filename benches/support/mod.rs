@@ -7,6 +7,7 @@
 
 #[path = "../../tests/support/ulp.rs"]
 mod ulp;
+pub use ulp::error;
 
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 use criterion::measurement::WallTime;

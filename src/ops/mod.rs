@@ -11,6 +11,8 @@ mod elementwise;
 
 pub mod clip_grad_norm;
 pub mod clip_grad_value;
+pub mod cross_entropy;
+pub mod cross_entropy_backward;
 pub mod erf;
 pub mod exp;
 pub mod expm1;
@@ -23,6 +25,7 @@ pub mod log1p;
 pub mod log_sigmoid;
 pub mod log_softmax;
 pub mod logsumexp;
+pub mod loss;
 pub mod rms_norm;
 pub mod rope;
 pub mod rsqrt;
