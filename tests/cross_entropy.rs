@@ -30,9 +30,14 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Half a unit of the type that losses are rounded to.
+/// A unit of the type that losses are rounded to; also beyond its largest value, where losses are f64 yet.
 fn unit<E: Element>(at: f64) -> f64 {
-    if E::DTYPE == DType::F64 { ulp::size::<f64>(at) } else { ulp::size::<f32>(at) }
+    let beyond = at.is_finite() && at > f64::from(f32::MAX);
+    match E::DTYPE {
+        DType::F64 => ulp::size::<f64>(at),
+        _ if beyond => ulp::size::<f64>(at) * f64::from(f32::EPSILON) / f64::EPSILON,
+        _ => ulp::size::<f32>(at),
+    }
 }
 
 /// Compares the losses of rows with the reference: in units of the loss, or of the larger `term` of the row.
@@ -80,11 +85,12 @@ fn hostile_rows<E: Bits>() {
             for target in [0, len / 3, len / 2, len - 1] {
                 check(&format!("{name} of {len}, {target}"), &row, len, &[target as i64], &each());
             }
-            let worst = (0..len).map(|target| {
+            let fails = (0..len).any(|target| {
                 let exact = reference::cross_entropy(&row, target, &each())[0].to_f64();
-                (naive(&row, target) - exact).abs() / unit::<E>(exact)
+                let error = (naive(&row, target) - exact).abs() / unit::<E>(exact);
+                error.is_nan() || error > 2.0
             });
-            assert!(len == 1 || worst.fold(0.0, |a: f64, b| if b <= a { a } else { b }) > 2.0, "{name} of {len}");
+            assert!(fails, "{name} of {len} has no power: the naive formula passes");
         }
     }
 }
@@ -207,7 +213,8 @@ fn outcomes<E: Bits>() {
         let of = |middle: [E; 3], target: i64, options: &CrossEntropy<'_>| {
             let loss = cross_entropy(Rows::new(&rows(middle), 3, 3).unwrap(), &[1, target, 2], options).unwrap();
             let Loss::Rows(loss) = loss else { panic!("{loss:?}") };
-            assert!(near(loss[0], ln_2) && near(loss[2], ln_2), "{middle:?}, {level}: {loss:?}");
+            let plain = options.z_loss == 0.0;
+            assert!(!plain || near(loss[0], ln_2) && near(loss[2], ln_2), "{middle:?}, {level}: {loss:?}");
             loss[1]
         };
         assert!(of([one, nan, zero], 0, &each()).is_nan());

@@ -9,7 +9,7 @@ use super::op::cross_entropy;
 use super::place::is_foreign;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;
-use candle_core::{Error, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 
 /// The cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
 ///

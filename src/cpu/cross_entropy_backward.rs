@@ -131,11 +131,12 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
     }
 }
 
-/// What a row's gradient is made of: `of_p p_j - of_weight w_j`, and at the target `rest - of_p q`, with q = 1 - p.
+/// What a row's gradient is made of: `(of_target + of_all) p_j - of_weight w_j`, and at the target
+/// `of_all p - of_weight w - of_target (1 - p)`.
 struct Factors {
-    of_p: f64,
+    of_target: f64,
+    of_all: f64,
     of_weight: f64,
-    rest: f64,
 }
 
 impl Gradient<'_> {
@@ -144,16 +145,14 @@ impl Gradient<'_> {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
         let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| dloss / divisor));
-        let weight = self.forward.weight(target);
-        let of_target = entropy * weight * (1.0 - label_smoothing);
-        let of_weight = entropy * label_smoothing / cols as f64;
-        let of_lse = if z_loss == 0.0 { 0.0 } else { 2.0 * z * z_loss * lse };
+        let share = label_smoothing / cols as f64;
+        let of_lse = if z_loss == 0.0 { 0.0 } else { 2.0 * z_loss * lse * z };
         // A p of 0 is to stay 0.
-        let finite = |factor: f64| factor.min(f64::MAX).max(f64::MIN);
+        let finite = |factor: f64| factor.clamp(f64::MIN, f64::MAX);
         Factors {
-            of_p: finite(of_target + of_weight * weight_sum + of_lse),
-            of_weight,
-            rest: finite(of_weight * (weight_sum - weight) + of_lse),
+            of_target: entropy * (self.forward.weight(target) * (1.0 - label_smoothing)),
+            of_all: finite(entropy * (share * weight_sum) + of_lse),
+            of_weight: entropy * share,
         }
     }
 
@@ -169,20 +168,21 @@ impl Gradient<'_> {
         mut exps: Exps<'_>,
         log_sum: f64,
     ) -> Written {
-        let factors = self.factors(index, target, span.len(), live.max + log_sum);
+        let Factors { of_target, of_all, of_weight } = self.factors(index, target, span.len(), live.max + log_sum);
         let softcap = self.forward.scores.softcap;
-        let (sum, others) = exps.sum_and_others(isa, target);
-        let mut at_target = factors.rest - factors.of_p * (others / sum);
+        let Parts { sum, one, others } = exps.parts(isa, target);
+        let smoothed = of_weight * self.forward.weight(target);
+        let mut at_target = of_all * (one / sum.0) - smoothed - of_target * (others / sum.0);
         if let Some(cap) = softcap {
             let slope = slope(isa, isa.f64(span.source()[target].widen()), cap);
             at_target *= isa.array_f64(slope)[0];
         }
-        let factor = factors.of_p / sum;
-        let plain = factors.of_weight == 0.0 && softcap.is_none();
+        let factor = over(of_target + of_all, sum);
+        let plain = of_weight == 0.0 && softcap.is_none();
         let written = match exps {
-            Exps::F32 { values, .. } if plain && COMFORTABLE.contains(&factor.abs()) => {
-                let high = factor as f32;
-                let low = (factor - f64::from(high)) as f32;
+            Exps::F32 { values, .. } if plain && COMFORTABLE.contains(&factor.0.abs()) => {
+                let high = factor.0 as f32;
+                let low = (factor.0 - f64::from(high)) as f32;
                 let (high, low) = (isa.f32(high), isa.f32(low));
                 let ahead = span.ahead();
                 span.map_from(
@@ -195,8 +195,8 @@ impl Gradient<'_> {
                     },
                 )
             }
-            Exps::F32 { values, .. } => isa.outline(self.general(span, values, factor, factors.of_weight)),
-            Exps::F64 { values } => isa.outline(self.general(span, values, factor, factors.of_weight)),
+            Exps::F32 { values, .. } => isa.outline(self.general(span, values, factor, of_weight)),
+            Exps::F64 { values } => isa.outline(self.general(span, values, factor, of_weight)),
         };
         written[target] = E::from_wide(at_target);
         Written::from(written)
@@ -207,7 +207,7 @@ impl Gradient<'_> {
         &'a self,
         span: Span<'s, E, E>,
         exps: &'a [S],
-        factor: f64,
+        factor: (f64, f64),
         of_weight: f64,
     ) -> General<'a, 's, E, S> {
         General { span, exps, factor, of_weight, weight: self.forward.weight, softcap: self.forward.scores.softcap }
@@ -221,7 +221,7 @@ const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 struct General<'a, 's, E, S> {
     span: Span<'s, E, E>,
     exps: &'a [S],
-    factor: f64,
+    factor: (f64, f64),
     of_weight: f64,
     weight: Option<&'a [f64]>,
     softcap: Option<f64>,
@@ -233,7 +233,7 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
         let General { span, exps, factor, of_weight, weight, softcap } = self;
-        let factors = (isa.f64(factor), isa.f64(of_weight));
+        let factors = [factor.0, factor.1, of_weight].map(|factor| isa.f64(factor));
         match softcap {
             None => span.map_from_wide(
                 isa,
@@ -257,7 +257,7 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
 fn combine<I: Isa>(
     isa: I,
     e: I::F64,
-    (factor, of_weight): (I::F64, I::F64),
+    [high, low, of_weight]: [I::F64; 3],
     weight: Option<&[f64]>,
     index: usize,
 ) -> I::F64 {
@@ -265,7 +265,7 @@ fn combine<I: Isa>(
         None => of_weight,
         Some(weight) => of_weight * isa.load_f64(&block(weight, index, 0.0)),
     };
-    e * factor - smoothed
+    e.mul_add(high, e * low) - smoothed
 }
 
 /// 1 - tanh^2(x / cap) as 4 t / (1 + t)^2 with t = e^(-2 |x / cap|), which has digits where tanh is near 1.
@@ -276,58 +276,75 @@ fn slope<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
     t * isa.f64(4.0) / (one * one)
 }
 
+/// The factor over the sum, as a sum of two.
+#[inline(always)]
+fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
+    let high = factor / sum;
+    let low = (-high).mul_add(sum, factor) - high * sum_low;
+    // Of a factor that is not finite there is no rest, and next to the smallest numbers none that counts.
+    (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
+}
+
+/// The sum of a row's exponentials, as a sum of two; one of them; and the sum of the others, accurate also where that
+/// is little.
+struct Parts {
+    sum: (f64, f64),
+    one: f64,
+    others: f64,
+}
+
 impl Exps<'_> {
-    /// The sum, and the sum of all but one, accurate also where that is little.
     #[inline(always)]
-    fn sum_and_others<I: Isa>(&mut self, isa: I, without: usize) -> (f64, f64) {
-        isa.outline(Others { exps: self, without })
+    fn parts<I: Isa>(&mut self, isa: I, one: usize) -> Parts {
+        isa.outline(Apart { exps: self, one })
     }
 }
 
-struct Others<'a, 's> {
+struct Apart<'a, 's> {
     exps: &'a mut Exps<'s>,
-    without: usize,
+    one: usize,
 }
 
-impl Kernel for Others<'_, '_> {
-    type Out = (f64, f64);
+impl Kernel for Apart<'_, '_> {
+    type Out = Parts;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> (f64, f64) {
-        let without = self.without;
+    fn run<I: Isa>(self, isa: I) -> Parts {
+        let at = self.one;
         match self.exps {
             Exps::F32 { values, sum, row_len } => {
-                let one = (f64::from(values[without]) * (1u64 << unit_bits(*row_len)) as f64).round_ties_even();
-                let units = sum.wrapping_sub(one as u64);
-                let whole = units_to_f64(*sum, *row_len);
+                let (row_len, one) = (*row_len, f64::from(values[at]));
+                let unit = (1u64 << unit_bits(row_len)) as f64;
+                let units = sum.wrapping_sub((one * unit).round_ties_even() as u64);
                 // Where little is left, the integers have few digits of it.
-                if units >= (*row_len as u64) << (unit_bits(*row_len) - 21) {
-                    return (whole, units_to_f64(units, *row_len));
-                }
-                let others = sum_o(
-                    isa,
-                    values.len(),
-                    #[inline(always)]
-                    |i| {
-                        let mut terms = block(values, i, 0.0);
-                        if i == without / LANES {
-                            terms[without % LANES] = 0.0;
-                        }
-                        isa.widen(isa.load_f32(&terms))
-                    },
-                );
-                (whole, others)
+                let others = if units >= (row_len as u64) << (unit_bits(row_len) - 21) {
+                    units_to_f64(units, row_len)
+                } else {
+                    sum_o(
+                        isa,
+                        values.len(),
+                        #[inline(always)]
+                        |i| {
+                            let mut terms = block(values, i, 0.0);
+                            if i == at / LANES {
+                                terms[at % LANES] = 0.0;
+                            }
+                            isa.widen(isa.load_f32(&terms))
+                        },
+                    )
+                };
+                Parts { sum: (units_to_f64(*sum, row_len), 0.0), one, others }
             }
             Exps::F64 { values } => {
-                let (sum, low) = sum_f64(isa, values);
-                let one = values[without];
-                if one <= 0.5 * sum {
-                    return (sum, (sum - one) + low);
+                let sum = sum_f64(isa, values);
+                let one = values[at];
+                if one <= 0.5 * sum.0 {
+                    return Parts { sum, one, others: (sum.0 - one) + sum.1 };
                 }
-                values[without] = 0.0;
+                values[at] = 0.0;
                 let (others, low) = sum_f64(isa, values);
-                values[without] = one;
-                (sum, others + low)
+                values[at] = one;
+                Parts { sum, one, others: others + low }
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::ops::cross_entropy::CrossEntropy;
 /// ```
 pub fn cross_entropy<E: Element>(row: &[E], target: usize, options: &CrossEntropy<'_>) -> [E::Exact; 2] {
     let real = E::Exact::from;
+    let weight = |class: usize| weight::<E::Exact>(options, class);
     let z = logits(row, 1.0, options.softcap, None, None);
     let (max, log_sum) = match outcome(&z) {
         Outcome::Nothing => (real(f64::NEG_INFINITY), real(f64::INFINITY)),
@@ -26,11 +27,11 @@ pub fn cross_entropy<E: Element>(row: &[E], target: usize, options: &CrossEntrop
     };
     let nll = |k: usize| if z[k] == real(f64::NEG_INFINITY) { real(f64::INFINITY) } else { (max - z[k]) + log_sum };
     let smoothing = options.label_smoothing;
-    let mut entropy = times(weight(options, target) * real(1.0 - smoothing), nll(target));
+    let mut entropy = times(weight(target) * real(1.0 - smoothing), nll(target));
     if smoothing != 0.0 {
         let share = real(smoothing) / real(row.len() as f64);
         for k in 0..row.len() {
-            entropy = entropy + times(share * weight(options, k), nll(k));
+            entropy = entropy + times(share * weight(k), nll(k));
         }
     }
     let lse = if max == real(f64::NEG_INFINITY) { max } else { max + log_sum };

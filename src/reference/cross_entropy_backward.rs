@@ -22,6 +22,7 @@ pub fn cross_entropy_backward<E: Element>(
     factors: [f64; 2],
 ) -> (Vec<E::Exact>, Vec<f64>) {
     let real = E::Exact::from;
+    let weight = |class: usize| weight::<E::Exact>(options, class);
     let nothing = |value: f64| (vec![real(value); row.len()], vec![0.0; row.len()]);
     let z = logits(row, 1.0, options.softcap, None, None);
     let (max, log_sum) = match outcome(&z) {
@@ -36,14 +37,14 @@ pub fn cross_entropy_backward<E: Element>(
     let others = exps[..target].iter().chain(&exps[target + 1..]).fold(real(0.0), add) / sum;
 
     let smoothing = real(options.label_smoothing);
-    let weights = (0..row.len()).fold(real(0.0), |sum, k| sum + weight(options, k));
-    let a = real(factors[0]) * weight(options, target) * (real(1.0) - smoothing);
+    let weights = (0..row.len()).fold(real(0.0), |sum, k| sum + weight(k));
+    let a = real(factors[0]) * weight(target) * (real(1.0) - smoothing);
     let b = real(factors[0]) * smoothing / real(row.len() as f64);
     let c = real(2.0) * real(factors[1]) * real(options.z_loss) * (max + log_sum);
     let gradient = |j: usize| {
         let p = exps[j] / sum;
         let target_term = if j == target { -(a * others) } else { a * p };
-        let terms = [target_term, b * weights * p, c * p, -(b * weight(options, j))];
+        let terms = [target_term, b * weights * p, c * p, -(b * weight(j))];
         let slope = match options.softcap {
             None => real(1.0),
             Some(cap) => {
