@@ -3,7 +3,8 @@
 //! Bounds are in ULP of the storage type, against the exact result for the inputs as given. A bound is of the result
 //! itself ([`Of::Result`]) unless terms can cancel in it; then it is of the largest of those terms
 //! ([`Of::LargestTerm`]), which the op's page names. `inspect` answers in f64 whatever the type: its bounds are in ULP
-//! of f64, and 1 more for every 16,384 elements.
+//! of f64, and 1 more for every 16,384 elements. `cross_entropy` answers in f64 too, and is meant to be rounded to f32,
+//! or kept of f64 logits: its bounds are in ULP of that, for a row.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +48,8 @@ macro_rules! table {
 table! {
     "clip_grad_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "clip_grad_value" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    "cross_entropy" LargestTerm: F64 3.0, F32 2.0, F16 2.0, BF16 2.0;
+    "cross_entropy_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "erf" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;

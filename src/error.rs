@@ -28,6 +28,8 @@ pub enum Error {
         value: String,
         /// What it must be.
         expected: String,
+        /// The lowest row that has it, of a value that rows have.
+        row: Option<usize>,
     },
     /// Lengths or shapes that do not fit each other.
     #[error("{op}: {argument} has {got}; {expected} is needed")]
@@ -121,6 +123,7 @@ impl Error {
             Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } => {
                 Some(*row)
             }
+            Error::InvalidArgument { row, .. } => *row,
             _ => None,
         }
     }
@@ -139,7 +142,19 @@ impl Error {
         value: impl ToString,
         expected: impl Into<String>,
     ) -> Self {
-        Error::InvalidArgument { op, argument, value: value.to_string(), expected: expected.into() }
+        Error::InvalidArgument { op, argument, value: value.to_string(), expected: expected.into(), row: None }
+    }
+
+    /// [`Error::invalid`] of a value that a row has.
+    pub(crate) fn invalid_in_row(
+        op: &'static str,
+        argument: &'static str,
+        row: usize,
+        value: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        let value = format!("{} in row {row}", value.to_string());
+        Error::InvalidArgument { op, argument, value, expected: expected.into(), row: Some(row) }
     }
 
     pub(crate) fn shape(

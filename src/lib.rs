@@ -79,6 +79,10 @@ pub use floats::{Floats, FloatsMut};
 pub use mask::{Flags, FullyMasked, Mask};
 pub use ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
 pub use ops::clip_grad_value::clip_grad_value;
+pub use ops::cross_entropy::{CrossEntropy, cross_entropy};
+pub use ops::cross_entropy_backward::{
+    cross_entropy_backward, cross_entropy_backward_in_place, cross_entropy_backward_into,
+};
 pub use ops::erf::{erf, erf_in_place, erf_into};
 pub use ops::exp::{exp, exp_in_place, exp_into};
 pub use ops::expm1::{expm1, expm1_in_place, expm1_into};
@@ -98,6 +102,7 @@ pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_i
 pub use ops::log1p::{log1p, log1p_in_place, log1p_into};
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_place, logsumexp_backward_into};
+pub use ops::loss::{Loss, Reduction};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,

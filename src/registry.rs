@@ -61,6 +61,8 @@ const fn op(name: &'static str, kind: Kind) -> Op {
 pub const OPS: &[Op] = &[
     op("clip_grad_norm", Kind::Tensors),
     op("clip_grad_value", Kind::Tensors),
+    op("cross_entropy", Kind::Reduction),
+    op("cross_entropy_backward", Kind::LanesBackward),
     op("erf", Kind::Elementwise),
     op("exp", Kind::Elementwise),
     op("expm1", Kind::Elementwise),

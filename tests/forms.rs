@@ -5,8 +5,8 @@
 
 use evenkeel::registry::OPS;
 use evenkeel::{
-    Draw, Element, Lanes, LanesMut, LayerNorm, Mask, Result, RmsNorm, Rope, RopeTable, Rows, RowsMut, SamplerConfig,
-    Softmax,
+    CrossEntropy, Draw, Element, Lanes, LanesMut, LayerNorm, Mask, Reduction, Result, RmsNorm, Rope, RopeTable, Rows,
+    RowsMut, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use std::cell::RefCell;
@@ -241,6 +241,24 @@ fn every_form<E: Element>() {
                 let mut grads = x.clone();
                 evenkeel::clip_grad_value(&mut [(&mut grads).into()], 5.0).unwrap();
                 assert!(x.iter().zip(&grads).all(|(x, y)| y.widen() == x.widen().min(5.0)));
+            }
+            "cross_entropy" => {
+                let rows = Rows::strided(&x, ROWS, COLS, STRIDE).unwrap();
+                let options = CrossEntropy::default().weight(weight).label_smoothing(0.1).z_loss(1e-3).softcap(9.0);
+                let mean = evenkeel::cross_entropy(rows, &[3, -100], &options).unwrap().value();
+                let each = evenkeel::cross_entropy(rows, &[3, -100], &options.reduction(Reduction::None)).unwrap();
+                assert!(mean > 0.0 && each.as_slice()[0] > 0.0 && each.as_slice()[1] == 0.0);
+            }
+            "cross_entropy_backward" => {
+                for options in [CrossEntropy::default(), CrossEntropy::default().label_smoothing(0.1).softcap(9.0)] {
+                    let t = [3, 17];
+                    Forms {
+                        new: &|x| evenkeel::cross_entropy_backward(x, &t, &[2.0], &options).map(|(_, y)| y),
+                        into: &|x, y| evenkeel::cross_entropy_backward_into(x, &t, &[2.0], y, &options).map(|(_, y)| y),
+                        in_place: &|x| evenkeel::cross_entropy_backward_in_place(x, &t, &[2.0], &options).map(drop),
+                    }
+                    .check(op.name, &x);
+                }
             }
             "inspect" => {
                 let (stats, met) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());

@@ -7,9 +7,9 @@ mod support;
 
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{
-    ClipGradNorm, Draw, Element, Error, GroupNorm, L2Normalize, LayerNorm, RmsNorm, Rope, RopeTable, Rows,
-    SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, exp, inspect, layer_norm, log, log_softmax, logsumexp,
-    rms_norm, rope, sigmoid, silu, softmax,
+    ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, L2Normalize, LayerNorm, RmsNorm, Rope, RopeTable,
+    Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, inspect, layer_norm,
+    log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
 };
 use std::process::Command;
 use support::generate::{self, Bits};
@@ -38,9 +38,14 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let (dy, weight) = (Rows::new(&dy, rows, cols).unwrap(), &x[..cols]);
     let rms = evenkeel::rms_norm_backward(view, dy, &RmsNorm::default().weight(weight)).unwrap();
     let layer = evenkeel::layer_norm_backward(view, dy, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
+    let targets: Vec<i64> = (0..rows).map(|row| (row * 3 % cols) as i64).collect();
+    let smoothed = CrossEntropy::default().label_smoothing(0.1).z_loss(1e-3).softcap(15.0);
+    let (loss, dlogits) = cross_entropy_backward(view, &targets, &[0.7], &smoothed).unwrap();
     vec![
         ("clip_grad_norm", [bits(by_norm), vec![norm.to_bits()]].concat()),
         ("clip_grad_value", bits(by_value)),
+        ("cross_entropy", loss.as_slice().iter().map(|v| v.to_bits()).collect()),
+        ("cross_entropy_backward", bits(dlogits)),
         ("erf", bits(evenkeel::erf(x).unwrap())),
         ("exp", bits(exp(x).unwrap())),
         ("expm1", bits(evenkeel::expm1(x).unwrap())),

@@ -15,7 +15,7 @@ mod call;
 mod jobs;
 #[path = "../../examples/apply/ops/mod.rs"]
 mod ops;
-#[path = "../../examples/apply/out.rs"]
+#[path = "../../examples/support/out.rs"]
 mod out;
 #[path = "../../examples/support/progress.rs"]
 mod progress;

@@ -6,8 +6,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use evenkeel::registry::OPS;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{
-    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask, NormType,
-    RmsNorm, Rope, RopeTable, Rounding, Rows, SamplerConfig, Softmax,
+    ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask,
+    NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
@@ -134,6 +134,8 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
             let mut y = x.to_vec();
             evenkeel::clip_grad_value(&mut [(&mut y).into()], call.scale).map(|()| y)
         }
+        "cross_entropy" => return cross_entropy(call, x, cols).map(|(loss, _)| loss).map_err(|e| e.to_string()),
+        "cross_entropy_backward" => return cross_entropy(call, x, cols).map(|(_, dx)| dx).map_err(|e| e.to_string()),
         "inspect" => return inspect(x).map_err(|e| e.to_string()),
         "sample" => return sample(call, x, cols).map_err(|e| e.to_string()),
         other => panic!("the fuzz target does not know the op {other}"),
@@ -150,7 +152,10 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
     }
     if cols > 0 && name == "softmax_backward" && call.scale.abs() <= 1.0 {
         for ((row, dy), dx) in x.chunks(cols).zip(dy.chunks(cols)).zip(y.chunks(cols)) {
-            assert!(!(finite(row) && finite(dy)) || finite(dx), "finite in, not finite out: {row:?}, {dy:?} gave {dx:?}");
+            assert!(
+                !(finite(row) && finite(dy)) || finite(dx),
+                "finite in, not finite out: {row:?}, {dy:?} gave {dx:?}"
+            );
         }
     }
     Ok(y.iter().map(|v| v.bits()).collect())
@@ -183,6 +188,33 @@ fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Vec<u64>, Error> {
     let finite = |values: &[E]| values.iter().all(|v| v.widen().is_finite());
     assert!(!finite(x) || !call.eps.is_finite() || finite(&y), "finite in, not finite out: {x:?} gave {y:?}");
     Ok([norm.to_bits(), rest[0].to_bits()].into_iter().chain(y.iter().map(|v| v.bits())).collect())
+}
+
+/// The bits of a loss and of its gradient.
+fn cross_entropy<E: Element>(call: &Call, x: &[E], cols: usize) -> Result<(Vec<u64>, Vec<u64>), Error> {
+    let mut options = CrossEntropy::default().label_smoothing(call.offset).z_loss(call.eps);
+    options.softcap = call.softcap;
+    options.reduction = [Reduction::None, Reduction::Mean, Reduction::Sum][usize::from(call.policy) % 3];
+    let weight: Vec<f64> = (0..cols).map(|i| call.keep.map_or(1.0, |bits| (bits >> (i % 64) & 3) as f64)).collect();
+    if call.causal {
+        options = options.weight(&weight);
+    }
+    let rows = x.len().checked_div(cols).unwrap_or(0);
+    let in_range = |i: usize| if call.interleaved { (i * 7 % cols) as i64 } else { call.positions[i % 3] };
+    let targets: Vec<i64> = (0..rows).map(|i| if i % 4 == 3 { -100 } else { in_range(i) }).collect();
+    let dloss = vec![call.scale; if options.reduction == Reduction::None { rows } else { 1 }];
+    let view = Rows::new(x, rows, cols)?;
+    let loss = evenkeel::cross_entropy(view, &targets, &options)?;
+    let (with, dx) = evenkeel::cross_entropy_backward(view, &targets, &dloss, &options)?;
+    let bits = |loss: &evenkeel::Loss| loss.as_slice().iter().map(|v| v.to_bits()).collect::<Vec<u64>>();
+    assert_eq!(bits(&loss), bits(&with));
+    assert!(!loss.as_slice().iter().any(|v| *v < -1e-9), "{loss:?} is below 0");
+    for ((row, dx), target) in x.chunks(cols.max(1)).zip(dx.chunks(cols.max(1))).zip(&targets) {
+        let finite = row.iter().all(|v| v.widen().is_finite());
+        assert!(!finite || !call.scale.is_finite() || dx.iter().all(|v| !v.widen().is_nan()), "{row:?} gave {dx:?}");
+        assert!(*target != -100 || dx.iter().all(|v| v.bits() == 0), "an ignored row has a gradient");
+    }
+    Ok((bits(&loss), dx.iter().map(|v| v.bits()).collect()))
 }
 
 fn inspect<E: Element>(x: &[E]) -> Result<Vec<u64>, Error> {

@@ -5,12 +5,17 @@
 pub use candle_nn::loss::*;
 
 use super::composition::wide;
-use super::ops::log_softmax;
-use candle_core::{Error, Result, Tensor};
+use super::op::cross_entropy;
+use super::place::is_foreign;
+use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::loss::Reduction;
+use candle_core::{DType, Error, Result, Tensor};
 
 /// The cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
 ///
-/// f16 and bf16 are added up in f32. Otherwise as [`candle_nn::loss::cross_entropy`].
+/// The loss is computed in f64 and rounded once, and so is its gradient; see [`crate::cross_entropy`]. Otherwise as
+/// [`candle_nn::loss::cross_entropy`]: no row is left out of the mean; for what candle has no words for, there is
+/// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///
 /// # Errors
 /// Candle's, where the shapes do not fit.
@@ -28,7 +33,23 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
         let shape = inp.shape().clone();
         return Err(Error::UnexpectedNumberOfDims { expected: 2, got: inp.rank(), shape }.bt());
     }
-    nll(&log_softmax(&wide(inp)?, 1)?, target)?.to_dtype(inp.dtype())
+    if is_foreign(inp) {
+        return candle_nn::loss::cross_entropy(inp, target);
+    }
+    // Candle takes the largest number of the targets' type for a row without a loss, which counts in the mean.
+    let largest = match target.dtype() {
+        DType::U8 => u8::MAX.into(),
+        DType::U32 => u32::MAX.into(),
+        _ => i64::MAX,
+    };
+    let options = CrossEntropy::default().ignore_index(largest);
+    let loss = if cross_entropy::numbers(inp, target)?.contains(&largest) {
+        let sum = cross_entropy::cross_entropy(inp, target, &options.reduction(Reduction::Sum))?;
+        sum.affine(1.0 / inp.dim(0)? as f64, 0.0)?
+    } else {
+        cross_entropy::cross_entropy(inp, target, &options)?
+    };
+    loss.to_dtype(inp.dtype())
 }
 
 /// The binary cross-entropy of logits against targets of the same shape, averaged over all.

@@ -10,6 +10,8 @@
 
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
+pub(crate) mod cross_entropy;
+pub(crate) mod cross_entropy_backward;
 pub(crate) mod elementwise;
 pub(crate) mod group_norm;
 pub(crate) mod inspect;
@@ -45,6 +47,8 @@ use crate::ops::sample::{Distribution, Draw, Sampled, SamplerConfig};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::Output;
+use cross_entropy::RowLoss;
+use cross_entropy_backward::Gradient;
 use half::{bf16, f16};
 use lanes::Met;
 use scores::Scores;
@@ -119,6 +123,26 @@ macro_rules! declare {
             fn finite(x: &[Self]) -> Result<Finite>;
             #[doc(hidden)]
             fn inspect(x: &[Self]) -> Result<Stats>;
+            #[doc(hidden)]
+            fn cross_entropy(
+                x: Rows<'_, Self>,
+                losses: &mut [RowLoss],
+                kernel: cross_entropy::CrossEntropy<'_>,
+            ) -> Result<Counts>;
+            #[doc(hidden)]
+            fn cross_entropy_backward<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                losses: &mut [RowLoss],
+                kernel: Gradient<'_>,
+            ) -> Result<(&'a mut [Self], Counts)>;
+            #[doc(hidden)]
+            fn cross_entropy_backward_in_place(
+                op: &'static str,
+                x: RowsMut<'_, Self>,
+                losses: &mut [RowLoss],
+                kernel: Gradient<'_>,
+            ) -> Result<Counts>;
             #[doc(hidden)]
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
@@ -196,6 +220,29 @@ macro_rules! implement {
             }
             fn inspect(x: &[Self]) -> Result<Stats> {
                 inspect::inspect(x)
+            }
+            fn cross_entropy(
+                x: Rows<'_, Self>,
+                losses: &mut [RowLoss],
+                kernel: cross_entropy::CrossEntropy<'_>,
+            ) -> Result<Counts> {
+                cross_entropy::losses(x, losses, kernel)
+            }
+            fn cross_entropy_backward<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                losses: &mut [RowLoss],
+                kernel: Gradient<'_>,
+            ) -> Result<(&'a mut [Self], Counts)> {
+                cross_entropy_backward::apply(x, out, losses, kernel)
+            }
+            fn cross_entropy_backward_in_place(
+                op: &'static str,
+                x: RowsMut<'_, Self>,
+                losses: &mut [RowLoss],
+                kernel: Gradient<'_>,
+            ) -> Result<Counts> {
+                cross_entropy_backward::apply_in_place(op, x, losses, kernel)
             }
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]> {
                 logsumexp::apply(x, out, scores)

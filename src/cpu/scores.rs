@@ -429,16 +429,16 @@ impl Exps<'_> {
         }
     }
 
-    /// ln of the sum, accurate also where the sum is barely above 1.
+    /// ln of the sum, accurate also where the sum is barely above 1. The exponentials are as they were after it.
     #[inline(always)]
-    pub fn log_sum<I: Isa>(self, isa: I) -> f64 {
+    pub fn log_sum<I: Isa>(&mut self, isa: I) -> f64 {
         isa.outline(LogSum(self))
     }
 
     #[inline(always)]
-    fn log_sum_inline<I: Isa>(self, isa: I) -> f64 {
+    fn log_sum_inline<I: Isa>(&mut self, isa: I) -> f64 {
         match self {
-            Exps::F32 { values, sum, row_len } => {
+            &mut Exps::F32 { values, sum, row_len } => {
                 // Where all but the largest term amount to little, the integers leave few digits of it.
                 let rest = sum - (1u64 << unit_bits(row_len));
                 if rest >= (row_len as u64) << (unit_bits(row_len) - 21) {
@@ -459,10 +459,10 @@ impl Exps<'_> {
                 log1p_scalar(isa, rest)
             }
             Exps::F64 { values } => {
-                if let Some(largest) = values.iter().position(|&e| e == 1.0) {
-                    values[largest] = 0.0;
-                }
+                let largest = values.iter().position(|&e| e == 1.0);
+                largest.into_iter().for_each(|i| values[i] = 0.0);
                 let (rest, low) = sum_f64(isa, values);
+                largest.into_iter().for_each(|i| values[i] = 1.0);
                 log1p_scalar(isa, rest + low)
             }
         }
@@ -470,9 +470,9 @@ impl Exps<'_> {
 }
 
 /// [`Exps::log_sum`] as a function of its own.
-struct LogSum<'s>(Exps<'s>);
+struct LogSum<'a, 's>(&'a mut Exps<'s>);
 
-impl Kernel for LogSum<'_> {
+impl Kernel for LogSum<'_, '_> {
     type Out = f64;
 
     #[inline(always)]
@@ -482,7 +482,7 @@ impl Kernel for LogSum<'_> {
 }
 
 #[inline(always)]
-fn units_to_f64(sum: u64, row_len: usize) -> f64 {
+pub fn units_to_f64(sum: u64, row_len: usize) -> f64 {
     sum as f64 / (1u64 << unit_bits(row_len)) as f64
 }
 

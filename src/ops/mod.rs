@@ -11,6 +11,8 @@ mod elementwise;
 
 pub mod clip_grad_norm;
 pub mod clip_grad_value;
+pub mod cross_entropy;
+pub mod cross_entropy_backward;
 pub mod erf;
 pub mod exp;
 pub mod expm1;
@@ -28,6 +30,7 @@ pub mod log_softmax;
 pub mod log_softmax_backward;
 pub mod logsumexp;
 pub mod logsumexp_backward;
+pub mod loss;
 mod norm_backward;
 pub mod rms_norm;
 pub mod rms_norm_backward;

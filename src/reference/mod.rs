@@ -32,6 +32,8 @@
 
 mod clip_grad_norm;
 mod clip_grad_value;
+mod cross_entropy;
+mod cross_entropy_backward;
 mod double_double;
 mod erf;
 mod exp;
@@ -68,6 +70,8 @@ mod tanh;
 
 pub use clip_grad_norm::{clip_grad_norm, grad_norm};
 pub use clip_grad_value::clip_grad_value;
+pub use cross_entropy::cross_entropy;
+pub use cross_entropy_backward::cross_entropy_backward;
 pub use double_double::DoubleDouble;
 pub use erf::erf;
 pub use exp::exp;

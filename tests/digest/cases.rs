@@ -3,11 +3,11 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, Lanes, LayerNorm, Mask,
-    NormType, Result, RmsNorm, Rope, RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm,
-    clip_grad_value, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax,
-    log_softmax_backward, logsumexp, logsumexp_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
-    rope_backward, sigmoid, silu, softmax, softmax_backward,
+    ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, Lanes, LayerNorm,
+    Mask, NormType, Reduction, Result, RmsNorm, Rope, RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax,
+    Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm,
+    layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, rms_norm,
+    rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -111,6 +111,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
             elementwise(&mut batch);
             softmaxes(&mut batch);
             softmax_gradients(&mut batch);
+            losses(&mut batch);
             norms(&mut batch);
             norm_gradients(&mut batch);
             if cols % 2 == 0 {
@@ -209,6 +210,32 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
         let mask = Mask::causal().offset(position(part));
         logsumexp_backward(part.rows(), &dy[part.range.clone()], &Softmax::default().mask(&mask).softcap(9.0))
     });
+}
+
+/// Losses of rows, so that a part's are those of the whole; and what they are reduced to.
+fn losses<E: Element>(batch: &mut Batch<'_, E>) {
+    let (rows, cols) = (batch.rows, batch.cols);
+    let mut numbers = Numbers::of("losses");
+    let weight: Vec<f32> = numbers.rows::<f32>(Fill::Plain, 1, cols).into_iter().map(f32::abs).collect();
+    let targets: Vec<i64> = (0..rows).map(|r| if r % 5 == 3 { -100 } else { (r * 7 % cols) as i64 }).collect();
+    for capped in [false, true] {
+        let (weight, targets) = (weight.clone(), targets.clone());
+        let run = move |part: &Part<'_, E>| {
+            let options = CrossEntropy::default().reduction(Reduction::None);
+            let options = match capped {
+                false => options,
+                true => options.weight(&weight).label_smoothing(0.125).z_loss(1e-4).softcap(30.0),
+            };
+            let dloss = vec![0.75; part.range.len()];
+            cross_entropy_backward(part.rows(), &targets[part.range.clone()], &dloss, &options).unwrap()
+        };
+        let same = run.clone();
+        let name = |op: &str| format!("{op}{}", if capped { "/options" } else { "" });
+        batch.add_words(&name("cross_entropy"), move |part| {
+            run(part).0.as_slice().iter().map(|v| v.to_bits()).collect()
+        });
+        batch.add(&name("cross_entropy_backward"), move |part| Ok(same(part).1));
+    }
 }
 
 fn norms<E: Element>(batch: &mut Batch<'_, E>) {

@@ -1,6 +1,7 @@
 //! The table of ops: what each takes and gives, and the call that it is.
 
 mod clip;
+mod cross_entropy;
 mod elementwise;
 mod inspect;
 mod norms;
@@ -91,6 +92,14 @@ pub const OPS: &[Op] = &[
         ..CLIP
     },
     CLIP,
+    Op {
+        name: "cross_entropy",
+        inputs: &["logits", "target", "weight"],
+        required: &["logits", "target"],
+        attrs: &["reduction", "ignore_index", "label_smoothing", "z_loss", "softcap"],
+        outputs: &["loss", "dlogits"],
+        ..elementwise("cross_entropy", cross_entropy::cross_entropy)
+    },
     Op {
         name: "rms_norm",
         inputs: &["x", "weight", "residual", "dy"],

@@ -19,11 +19,13 @@
 #![forbid(unsafe_code)]
 
 mod elementwise;
+mod loss;
 mod norm;
 mod rope;
 mod softmax;
 
 pub use elementwise::{exp, log, sigmoid, silu};
+pub use loss::cross_entropy;
 pub use norm::{layer_norm, rms_norm, rms_norm_residual};
 pub use rope::{rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};

@@ -27,6 +27,7 @@
 mod clip;
 mod elementwise;
 mod in_place;
+mod loss;
 pub mod mask;
 mod norm;
 mod rope;
@@ -39,6 +40,7 @@ pub use in_place::{
     exp_in_place, layer_norm_in_place, log_in_place, log_softmax_in_place, rms_norm_in_place, rope_in_place,
     sigmoid_in_place, silu_in_place, softmax_in_place,
 };
+pub use loss::cross_entropy;
 pub use norm::{layer_norm, rms_norm, rms_norm_residual};
 pub use rope::rope;
 pub use sample::{distributions, sample_rows};

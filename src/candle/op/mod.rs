@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod layer_norm;
 pub mod log_softmax;

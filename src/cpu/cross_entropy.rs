@@ -1,0 +1,204 @@
+//! Cross-entropy of rows: (max - z_t) + ln(sum), which cancels nowhere, and what smoothing and z-loss add to it.
+
+use super::lanes::Met;
+use super::scores::{Live, Logits, Row, Scores};
+use super::scratch;
+use crate::element::Element;
+use crate::error::Result;
+use crate::math::sum::sum_o;
+use crate::report::Counts;
+use crate::rows::Rows;
+use crate::simd::{self, Float, Isa, Kernel, Select, Storage, Work, block};
+
+/// The options of a call, resolved against its operands: every target that counts is a class.
+#[derive(Clone, Copy)]
+pub struct CrossEntropy<'a> {
+    pub scores: Scores<'a>,
+    pub targets: &'a [i64],
+    pub ignore_index: i64,
+    /// One for each class.
+    pub weight: Option<&'a [f64]>,
+    /// Their sum.
+    pub weight_sum: f64,
+    pub label_smoothing: f64,
+    pub z_loss: f64,
+}
+
+/// What a row adds to the loss, before it is reduced. Of a row that does not count, nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowLoss {
+    /// Weighted and smoothed.
+    pub entropy: f64,
+    pub z: f64,
+}
+
+/// The loss of each row.
+pub fn losses<E: Element>(x: Rows<'_, E>, to: &mut [RowLoss], op: CrossEntropy<'_>) -> Result<Counts> {
+    let met = simd::run(Losses { x, first: 0, to, op })?;
+    Ok(met.counts)
+}
+
+struct Losses<'a, E> {
+    x: Rows<'a, E>,
+    first: usize,
+    to: &'a mut [RowLoss],
+    op: CrossEntropy<'a>,
+}
+
+impl<E: Element> Work for Losses<'_, E> {
+    type Out = Met;
+
+    fn rows(&self) -> usize {
+        self.to.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.x.cols()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.to.split_at_mut(at);
+        (Losses { to: a, ..self }, Losses { first: self.first + at, to: b, ..self })
+    }
+
+    fn join(first: Met, rest: Met) -> Met {
+        first.join(rest)
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Met {
+        let mut met = Met::default();
+        met.counts.rows = self.to.len() as u64;
+        for (i, to) in self.to.iter_mut().enumerate() {
+            let index = self.first + i;
+            if let Some(target) = self.op.target(index) {
+                *to = isa.outline(OneRow { op: &self.op, index, x: self.x.row(index), target, met: &mut met });
+            }
+        }
+        met
+    }
+}
+
+struct OneRow<'a, E> {
+    op: &'a CrossEntropy<'a>,
+    index: usize,
+    x: &'a [E],
+    target: usize,
+    met: &'a mut Met,
+}
+
+impl<E: Element> Kernel for OneRow<'_, E> {
+    type Out = RowLoss;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> RowLoss {
+        let OneRow { op, index, x, target, met } = self;
+        scratch::with(
+            #[inline(always)]
+            |scratch| match op.scores.read(isa, index, x, &mut scratch.logits) {
+                Row::Live(live) => {
+                    let log_sum = live.exps(isa, x, &mut scratch.made).log_sum(isa);
+                    op.loss(isa, x, target, &live, log_sum)
+                }
+                row => op.stand_in::<E>(&row, index, target, met),
+            },
+        )
+    }
+}
+
+impl CrossEntropy<'_> {
+    /// The target of a row that counts.
+    #[inline(always)]
+    pub fn target(&self, row: usize) -> Option<usize> {
+        let target = self.targets[row];
+        (target != self.ignore_index).then_some(target as usize)
+    }
+
+    #[inline(always)]
+    pub fn weight(&self, class: usize) -> f64 {
+        self.weight.map_or(1.0, |weight| weight[class])
+    }
+
+    /// The loss of a row that is not live: NaN, or infinite in each of its terms.
+    #[inline(always)]
+    pub fn stand_in<E: Element>(&self, row: &Row<'_>, index: usize, target: usize, met: &mut Met) -> RowLoss {
+        row.stand_in(index, self.scores.fully_masked, met, E::ZERO, E::ZERO);
+        let term = if matches!(row, Row::Masked) { f64::INFINITY } else { f64::NAN };
+        let counts = self.weight(target) != 0.0 || self.label_smoothing != 0.0;
+        RowLoss {
+            entropy: if counts || term.is_nan() { term } else { 0.0 },
+            z: if self.z_loss == 0.0 { 0.0 } else { term },
+        }
+    }
+
+    /// The loss of a live row.
+    #[inline(always)]
+    pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
+        let logit = match live.logits {
+            Logits::Direct => x[target].widen(),
+            Logits::F32(z) => f64::from(z[target]),
+            Logits::F64(z) => z[target],
+        };
+        let nll = (live.max - logit) + log_sum;
+        let mut entropy = times(self.weight(target) * (1.0 - self.label_smoothing), nll);
+        if self.label_smoothing != 0.0 {
+            let distances = match live.logits {
+                Logits::Direct => self.distances(isa, x, live.max),
+                Logits::F32(z) => self.distances(isa, z, live.max),
+                Logits::F64(z) => self.distances(isa, z, live.max),
+            };
+            let share = self.label_smoothing / x.len() as f64;
+            entropy += distances + times(share * self.weight_sum, log_sum);
+        }
+        let lse = live.max + log_sum;
+        RowLoss { entropy, z: if self.z_loss == 0.0 { 0.0 } else { self.z_loss * lse * lse } }
+    }
+
+    /// s/V times the sum of w_k (max - z_k). Halves, so that no distance overflows.
+    #[inline(always)]
+    fn distances<I: Isa, S: Storage>(&self, isa: I, z: &[S], max: f64) -> f64 {
+        isa.outline(Distances { weight: self.weight, share: 2.0 * self.label_smoothing / z.len() as f64, z, max })
+    }
+}
+
+/// A term whose factor is 0 is 0, whatever it is.
+#[inline(always)]
+fn times(factor: f64, term: f64) -> f64 {
+    if factor == 0.0 { 0.0 } else { factor * term }
+}
+
+struct Distances<'a, S> {
+    weight: Option<&'a [f64]>,
+    share: f64,
+    z: &'a [S],
+    max: f64,
+}
+
+impl<S: Storage> Kernel for Distances<'_, S> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let Distances { weight, share, z, max } = self;
+        let (half, zero) = (isa.f64(0.5), isa.f64(0.0));
+        let (half_max, share) = (isa.f64(0.5 * max), isa.f64(share));
+        // Behind the end stands what has no distance.
+        let pad = z[0];
+        sum_o(
+            isa,
+            z.len(),
+            #[inline(always)]
+            |i| {
+                let there = z.len().saturating_sub(16 * i).min(16);
+                let inside = isa.mask_wide(((1u32 << there) - 1) as u16);
+                let distance = half_max - S::load_wide(isa, &block(z, i, pad)) * half;
+                let share = match weight {
+                    None => share,
+                    Some(weight) => share * isa.load_f64(&block(weight, i, 0.0)),
+                };
+                let term = I::F64::select(share.eq(zero), zero, share * distance);
+                I::F64::select(inside, term, zero)
+            },
+        )
+    }
+}

@@ -1,0 +1,351 @@
+//! The gradient of the cross-entropy: a row's statistics, its loss, then the gradient over it, in one visit.
+
+use super::cross_entropy::{CrossEntropy, RowLoss};
+use super::lanes::{Ends, Met};
+use super::scores::{Exps, Live, Row, sum_f64, units_to_f64};
+use super::scratch;
+use crate::element::Element;
+use crate::error::Result;
+use crate::math::exp;
+use crate::math::sum::{sum_o, unit_bits};
+use crate::report::Counts;
+use crate::rows::{LanesMut, Rows, RowsMut};
+use crate::simd::{self, Float, Isa, Kernel, LANES, Span, Storage, Work, Written, block};
+
+/// The options of a call.
+#[derive(Clone, Copy)]
+pub struct Gradient<'a> {
+    pub forward: CrossEntropy<'a>,
+    /// One number, or one for each row.
+    pub dloss: &'a [f64],
+    /// What the sums of a row's two parts are divided by; nothing where there is nothing to divide.
+    pub divisors: [Option<f64>; 2],
+}
+
+/// Runs the kernel from one view into another of the same shape.
+pub fn apply<'a, E: Element>(
+    x: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    losses: &mut [RowLoss],
+    op: Gradient<'_>,
+) -> Result<(&'a mut [E], Counts)> {
+    let (to, finish) = out.data.start();
+    let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
+    let (written, met) = simd::run(Gradients { ends, cols: x.cols(), first: 0, losses, op })?;
+    Ok((finish.done(written), met.counts))
+}
+
+/// Runs the kernel in place.
+pub fn apply_in_place<E: Element>(
+    name: &'static str,
+    x: RowsMut<'_, E>,
+    losses: &mut [RowLoss],
+    op: Gradient<'_>,
+) -> Result<Counts> {
+    let cols = x.cols();
+    let ends = Ends::in_place(name, LanesMut::from(x))?;
+    let (_, met) = simd::run(Gradients { ends, cols, first: 0, losses, op })?;
+    Ok(met.counts)
+}
+
+struct Gradients<'a, E> {
+    ends: Ends<'a, E>,
+    cols: usize,
+    first: usize,
+    losses: &'a mut [RowLoss],
+    op: Gradient<'a>,
+}
+
+impl<E: Element> Work for Gradients<'_, E> {
+    type Out = (Written, Met);
+
+    fn rows(&self) -> usize {
+        self.losses.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Gradients { ends, cols, first, losses, op } = self;
+        let ((ends_a, ends_b), (a, b)) = (ends.split_at(at), losses.split_at_mut(at));
+        (
+            Gradients { ends: ends_a, cols, first, losses: a, op },
+            Gradients { ends: ends_b, cols, first: first + at, losses: b, op },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        (first.0 + rest.0, first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) -> Self::Out {
+        let (mut written, mut met) = (Written::default(), Met::default());
+        met.counts.rows = self.losses.len() as u64;
+        for (i, loss) in self.losses.iter_mut().enumerate() {
+            let (index, span) = (self.first + i, self.ends.span(i, self.cols));
+            written = written
+                + match self.op.forward.target(index) {
+                    None => span.fill(E::ZERO).into(),
+                    Some(target) => {
+                        let row = OneRow { op: &self.op, index, target, span, loss, met: &mut met };
+                        isa.outline(row)
+                    }
+                };
+        }
+        (written, met)
+    }
+}
+
+struct OneRow<'a, 's, E> {
+    op: &'a Gradient<'a>,
+    index: usize,
+    target: usize,
+    span: Span<'s, E, E>,
+    loss: &'a mut RowLoss,
+    met: &'a mut Met,
+}
+
+impl<E: Element> Kernel for OneRow<'_, '_, E> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let OneRow { op, index, target, span, loss, met } = self;
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let row = op.forward.scores.read(isa, index, span.source(), &mut scratch.logits);
+                let Row::Live(live) = row else {
+                    *loss = op.forward.stand_in::<E>(&row, index, target, met);
+                    return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
+                };
+                let mut exps = live.exps(isa, span.source(), &mut scratch.made);
+                let log_sum = exps.log_sum(isa);
+                *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
+                op.write(isa, index, target, span, &live, exps, log_sum)
+            },
+        )
+    }
+}
+
+/// What a row's gradient is made of: `(of_target + of_all) p_j - of_weight w_j`, and at the target
+/// `of_all p - of_weight w - of_target (1 - p)`.
+struct Factors {
+    of_target: f64,
+    of_all: f64,
+    of_weight: f64,
+}
+
+impl Gradient<'_> {
+    #[inline(always)]
+    fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
+        let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
+        let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
+        let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| dloss / divisor));
+        let share = label_smoothing / cols as f64;
+        let of_lse = if z_loss == 0.0 { 0.0 } else { 2.0 * z_loss * lse * z };
+        // A p of 0 is to stay 0.
+        let finite = |factor: f64| factor.clamp(f64::MIN, f64::MAX);
+        Factors {
+            of_target: entropy * (self.forward.weight(target) * (1.0 - label_smoothing)),
+            of_all: finite(entropy * (share * weight_sum) + of_lse),
+            of_weight: entropy * share,
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "what is known of a row")]
+    fn write<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        index: usize,
+        target: usize,
+        span: Span<'_, E, E>,
+        live: &Live<'_>,
+        mut exps: Exps<'_>,
+        log_sum: f64,
+    ) -> Written {
+        let Factors { of_target, of_all, of_weight } = self.factors(index, target, span.len(), live.max + log_sum);
+        let softcap = self.forward.scores.softcap;
+        let Parts { sum, one, others } = exps.parts(isa, target);
+        let smoothed = of_weight * self.forward.weight(target);
+        let mut at_target = of_all * (one / sum.0) - smoothed - of_target * (others / sum.0);
+        if let Some(cap) = softcap {
+            let slope = slope(isa, isa.f64(span.source()[target].widen()), cap);
+            at_target *= isa.array_f64(slope)[0];
+        }
+        let factor = over(of_target + of_all, sum);
+        let plain = of_weight == 0.0 && softcap.is_none();
+        let written = match exps {
+            Exps::F32 { values, .. } if plain && COMFORTABLE.contains(&factor.0.abs()) => {
+                let high = factor.0 as f32;
+                let low = (factor.0 - f64::from(high)) as f32;
+                let (high, low) = (isa.f32(high), isa.f32(low));
+                let ahead = span.ahead();
+                span.map_from(
+                    isa,
+                    values,
+                    #[inline(always)]
+                    |i, e| {
+                        ahead.block(i);
+                        e.mul_add(high, e * low)
+                    },
+                )
+            }
+            Exps::F32 { values, .. } => isa.outline(self.general(span, values, factor, of_weight)),
+            Exps::F64 { values } => isa.outline(self.general(span, values, factor, of_weight)),
+        };
+        written[target] = E::from_wide(at_target);
+        Written::from(written)
+    }
+
+    #[inline(always)]
+    fn general<'a, 's, E, S>(
+        &'a self,
+        span: Span<'s, E, E>,
+        exps: &'a [S],
+        factor: (f64, f64),
+        of_weight: f64,
+    ) -> General<'a, 's, E, S> {
+        General { span, exps, factor, of_weight, weight: self.forward.weight, softcap: self.forward.scores.softcap }
+    }
+}
+
+/// Factors of which two f32 hold 48 bits.
+const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
+
+/// `factor e_j - of_weight w_j`, times the softcap's slope.
+struct General<'a, 's, E, S> {
+    span: Span<'s, E, E>,
+    exps: &'a [S],
+    factor: (f64, f64),
+    of_weight: f64,
+    weight: Option<&'a [f64]>,
+    softcap: Option<f64>,
+}
+
+impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
+    type Out = &'s mut [E];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
+        let General { span, exps, factor, of_weight, weight, softcap } = self;
+        let factors = [factor.0, factor.1, of_weight].map(|factor| isa.f64(factor));
+        match softcap {
+            None => span.map_from_wide(
+                isa,
+                exps,
+                #[inline(always)]
+                |i, e| combine(isa, e, factors, weight, i),
+            ),
+            Some(cap) => span.map_wide(
+                isa,
+                #[inline(always)]
+                |i, x| {
+                    let e = S::load_wide(isa, &block(exps, i, exps[0]));
+                    combine(isa, e, factors, weight, i) * slope(isa, x, cap)
+                },
+            ),
+        }
+    }
+}
+
+#[inline(always)]
+fn combine<I: Isa>(
+    isa: I,
+    e: I::F64,
+    [high, low, of_weight]: [I::F64; 3],
+    weight: Option<&[f64]>,
+    index: usize,
+) -> I::F64 {
+    let smoothed = match weight {
+        None => of_weight,
+        Some(weight) => of_weight * isa.load_f64(&block(weight, index, 0.0)),
+    };
+    e.mul_add(high, e * low) - smoothed
+}
+
+/// 1 - tanh^2(x / cap) as 4 t / (1 + t)^2 with t = e^(-2 |x / cap|), which has digits where tanh is near 1.
+#[inline(always)]
+fn slope<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
+    let t = exp::exp::<I, f64>(isa, (x / isa.f64(cap)).abs() * isa.f64(-2.0)).round::<f64>(isa);
+    let one = t + isa.f64(1.0);
+    t * isa.f64(4.0) / (one * one)
+}
+
+/// The factor over the sum, as a sum of two.
+#[inline(always)]
+fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
+    let high = factor / sum;
+    let low = (-high).mul_add(sum, factor) - high * sum_low;
+    // Of a factor that is not finite there is no rest, and next to the smallest numbers none that counts.
+    (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
+}
+
+/// The sum of a row's exponentials, as a sum of two; one of them; and the sum of the others, accurate also where that
+/// is little.
+struct Parts {
+    sum: (f64, f64),
+    one: f64,
+    others: f64,
+}
+
+impl Exps<'_> {
+    #[inline(always)]
+    fn parts<I: Isa>(&mut self, isa: I, one: usize) -> Parts {
+        isa.outline(Apart { exps: self, one })
+    }
+}
+
+struct Apart<'a, 's> {
+    exps: &'a mut Exps<'s>,
+    one: usize,
+}
+
+impl Kernel for Apart<'_, '_> {
+    type Out = Parts;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Parts {
+        let at = self.one;
+        match self.exps {
+            Exps::F32 { values, sum, row_len } => {
+                let (row_len, one) = (*row_len, f64::from(values[at]));
+                let unit = (1u64 << unit_bits(row_len)) as f64;
+                let units = sum.wrapping_sub((one * unit).round_ties_even() as u64);
+                // Where little is left, the integers have few digits of it.
+                let others = if units >= (row_len as u64) << (unit_bits(row_len) - 21) {
+                    units_to_f64(units, row_len)
+                } else {
+                    sum_o(
+                        isa,
+                        values.len(),
+                        #[inline(always)]
+                        |i| {
+                            let mut terms = block(values, i, 0.0);
+                            if i == at / LANES {
+                                terms[at % LANES] = 0.0;
+                            }
+                            isa.widen(isa.load_f32(&terms))
+                        },
+                    )
+                };
+                Parts { sum: (units_to_f64(*sum, row_len), 0.0), one, others }
+            }
+            Exps::F64 { values } => {
+                let sum = sum_f64(isa, values);
+                let one = values[at];
+                if one <= 0.5 * sum.0 {
+                    return Parts { sum, one, others: (sum.0 - one) + sum.1 };
+                }
+                values[at] = 0.0;
+                let (others, low) = sum_f64(isa, values);
+                values[at] = one;
+                Parts { sum, one, others: others + low }
+            }
+        }
+    }
+}

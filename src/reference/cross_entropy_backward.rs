@@ -1,0 +1,59 @@
+//! The gradient of the cross-entropy of a row.
+
+use super::cross_entropy::weight;
+use super::softmax::{Outcome, log_sum, outcome};
+use super::{Real, logits};
+use crate::element::Element;
+use crate::ops::cross_entropy::CrossEntropy;
+
+/// The gradient by its logits of what a row that counts adds to [`cross_entropy`](crate::cross_entropy()): of
+/// `factors[0]` times its entropy plus `factors[1]` times its z-loss. Beside it, for each logit, the largest of the
+/// terms that it is the sum of.
+///
+/// ```
+/// use evenkeel::{CrossEntropy, reference};
+/// let (dz, _) = reference::cross_entropy_backward(&[0.0f32, 0.0], 1, &CrossEntropy::default(), [1.0, 1.0]);
+/// assert_eq!(dz, [0.5, -0.5]);
+/// ```
+pub fn cross_entropy_backward<E: Element>(
+    row: &[E],
+    target: usize,
+    options: &CrossEntropy<'_>,
+    factors: [f64; 2],
+) -> (Vec<E::Exact>, Vec<f64>) {
+    let real = E::Exact::from;
+    let weight = |class: usize| weight::<E::Exact>(options, class);
+    let nothing = |value: f64| (vec![real(value); row.len()], vec![0.0; row.len()]);
+    let z = logits(row, 1.0, options.softcap, None, None);
+    let (max, log_sum) = match outcome(&z) {
+        Outcome::Nothing => return nothing(0.0),
+        Outcome::Spoilt => return nothing(f64::NAN),
+        Outcome::Finite { max, at } => (max, log_sum(&z, max, at)),
+    };
+    let exps: Vec<E::Exact> = z.iter().map(|&z| (z - max).exp()).collect();
+    let add = |sum: E::Exact, &e: &E::Exact| sum + e;
+    let sum = exps.iter().fold(real(0.0), add);
+    // 1 - p of the target, without the 1.
+    let others = exps[..target].iter().chain(&exps[target + 1..]).fold(real(0.0), add) / sum;
+
+    let smoothing = real(options.label_smoothing);
+    let weights = (0..row.len()).fold(real(0.0), |sum, k| sum + weight(k));
+    let a = real(factors[0]) * weight(target) * (real(1.0) - smoothing);
+    let b = real(factors[0]) * smoothing / real(row.len() as f64);
+    let c = real(2.0) * real(factors[1]) * real(options.z_loss) * (max + log_sum);
+    let gradient = |j: usize| {
+        let p = exps[j] / sum;
+        let target_term = if j == target { -(a * others) } else { a * p };
+        let terms = [target_term, b * weights * p, c * p, -(b * weight(j))];
+        let slope = match options.softcap {
+            None => real(1.0),
+            Some(cap) => {
+                let t = (real(-2.0) * (real(row[j].widen()) / real(cap)).abs()).exp();
+                real(4.0) * t / ((real(1.0) + t) * (real(1.0) + t))
+            }
+        };
+        let largest = terms.iter().map(|&term| (term * slope).abs().to_f64()).fold(0.0, f64::max);
+        (terms.into_iter().fold(real(0.0), |sum, term| sum + term) * slope, largest)
+    };
+    (0..row.len()).map(gradient).unzip()
+}
