@@ -29,7 +29,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let (exact, _) = reference::cross_entropy_backward(&x[..cols], targets[0] as usize, &options, [1.0; 2]);
         let bound = accuracy::bound("cross_entropy_backward", <E as Element>::DTYPE).unwrap().ulps;
         for (got, exact) in first.iter().zip(exact) {
-            assert!(support::error(*got, exact) <= bound);
+            assert!(evenkeel::testing::ulp::error(*got, exact) <= bound);
         }
         let ts = Tensor::new(targets.as_slice(), &Device::Cpu).unwrap();
         let xs = Var::from_tensor(&tensor(&x, (rows, cols))).unwrap();

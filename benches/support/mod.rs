@@ -10,7 +10,6 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use evenkeel::Element;
 use evenkeel::accuracy::{self, Bound, Of};
-pub use evenkeel::testing::ulp::error;
 pub use evenkeel::testing::workloads::numbers;
 use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
