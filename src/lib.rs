@@ -75,31 +75,41 @@ pub use floats::{Floats, FloatsMut};
 pub use mask::{Flags, FullyMasked, Mask};
 pub use ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
 pub use ops::clip_grad_value::clip_grad_value;
-pub use ops::erf::{erf, erf_in_place, erf_into};
-pub use ops::exp::{exp, exp_in_place, exp_into};
-pub use ops::expm1::{expm1, expm1_in_place, expm1_into};
-pub use ops::gelu::{gelu, gelu_in_place, gelu_into};
-pub use ops::gelu_tanh::{gelu_tanh, gelu_tanh_in_place, gelu_tanh_into};
+pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
+pub use ops::exp::{exp, exp_backward, exp_backward_in_place, exp_backward_into, exp_in_place, exp_into};
+pub use ops::expm1::{expm1, expm1_backward, expm1_backward_in_place, expm1_backward_into, expm1_in_place, expm1_into};
+pub use ops::gelu::{gelu, gelu_backward, gelu_backward_in_place, gelu_backward_into, gelu_in_place, gelu_into};
+pub use ops::gelu_tanh::{
+    gelu_tanh, gelu_tanh_backward, gelu_tanh_backward_in_place, gelu_tanh_backward_into, gelu_tanh_in_place,
+    gelu_tanh_into,
+};
 pub use ops::inspect::{Finite, Stats, finite, inspect};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
-pub use ops::log::{log, log_in_place, log_into};
-pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};
+pub use ops::log::{log, log_backward, log_backward_in_place, log_backward_into, log_in_place, log_into};
+pub use ops::log_sigmoid::{
+    log_sigmoid, log_sigmoid_backward, log_sigmoid_backward_in_place, log_sigmoid_backward_into, log_sigmoid_in_place,
+    log_sigmoid_into,
+};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
-pub use ops::log1p::{log1p, log1p_in_place, log1p_into};
+pub use ops::log1p::{log1p, log1p_backward, log1p_backward_in_place, log1p_backward_into, log1p_in_place, log1p_into};
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,
 };
 pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
-pub use ops::rsqrt::{rsqrt, rsqrt_in_place, rsqrt_into};
+pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
 pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
-pub use ops::sigmoid::{sigmoid, sigmoid_in_place, sigmoid_into};
-pub use ops::silu::{silu, silu_in_place, silu_into};
+pub use ops::sigmoid::{
+    sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,
+};
+pub use ops::silu::{silu, silu_backward, silu_backward_in_place, silu_backward_into, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
-pub use ops::softplus::{softplus, softplus_in_place, softplus_into};
-pub use ops::sqrt::{sqrt, sqrt_in_place, sqrt_into};
-pub use ops::tanh::{tanh, tanh_in_place, tanh_into};
+pub use ops::softplus::{
+    softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
+};
+pub use ops::sqrt::{sqrt, sqrt_backward, sqrt_backward_in_place, sqrt_backward_into, sqrt_in_place, sqrt_into};
+pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_into, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
 

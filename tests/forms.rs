@@ -74,6 +74,90 @@ fn every_form<E: Element>() {
             "gelu_tanh" => {
                 elements(&x, evenkeel::gelu_tanh, |x, y| evenkeel::gelu_tanh_into(x, y), evenkeel::gelu_tanh_in_place)
             }
+            "erf_backward" => gradients(
+                &x,
+                evenkeel::erf_backward,
+                |x, dy, dx| evenkeel::erf_backward_into(x, dy, dx),
+                evenkeel::erf_backward_in_place,
+            ),
+            "exp_backward" => gradients(
+                &x,
+                evenkeel::exp_backward,
+                |x, dy, dx| evenkeel::exp_backward_into(x, dy, dx),
+                evenkeel::exp_backward_in_place,
+            ),
+            "expm1_backward" => gradients(
+                &x,
+                evenkeel::expm1_backward,
+                |x, dy, dx| evenkeel::expm1_backward_into(x, dy, dx),
+                evenkeel::expm1_backward_in_place,
+            ),
+            "gelu_backward" => gradients(
+                &x,
+                evenkeel::gelu_backward,
+                |x, dy, dx| evenkeel::gelu_backward_into(x, dy, dx),
+                evenkeel::gelu_backward_in_place,
+            ),
+            "gelu_tanh_backward" => gradients(
+                &x,
+                evenkeel::gelu_tanh_backward,
+                |x, dy, dx| evenkeel::gelu_tanh_backward_into(x, dy, dx),
+                evenkeel::gelu_tanh_backward_in_place,
+            ),
+            "log_backward" => gradients(
+                &x,
+                evenkeel::log_backward,
+                |x, dy, dx| evenkeel::log_backward_into(x, dy, dx),
+                evenkeel::log_backward_in_place,
+            ),
+            "log1p_backward" => gradients(
+                &x,
+                evenkeel::log1p_backward,
+                |x, dy, dx| evenkeel::log1p_backward_into(x, dy, dx),
+                evenkeel::log1p_backward_in_place,
+            ),
+            "log_sigmoid_backward" => gradients(
+                &x,
+                evenkeel::log_sigmoid_backward,
+                |x, dy, dx| evenkeel::log_sigmoid_backward_into(x, dy, dx),
+                evenkeel::log_sigmoid_backward_in_place,
+            ),
+            "rsqrt_backward" => gradients(
+                &x,
+                evenkeel::rsqrt_backward,
+                |x, dy, dx| evenkeel::rsqrt_backward_into(x, dy, dx),
+                evenkeel::rsqrt_backward_in_place,
+            ),
+            "sigmoid_backward" => gradients(
+                &x,
+                evenkeel::sigmoid_backward,
+                |x, dy, dx| evenkeel::sigmoid_backward_into(x, dy, dx),
+                evenkeel::sigmoid_backward_in_place,
+            ),
+            "silu_backward" => gradients(
+                &x,
+                evenkeel::silu_backward,
+                |x, dy, dx| evenkeel::silu_backward_into(x, dy, dx),
+                evenkeel::silu_backward_in_place,
+            ),
+            "softplus_backward" => gradients(
+                &x,
+                evenkeel::softplus_backward,
+                |x, dy, dx| evenkeel::softplus_backward_into(x, dy, dx),
+                evenkeel::softplus_backward_in_place,
+            ),
+            "sqrt_backward" => gradients(
+                &x,
+                evenkeel::sqrt_backward,
+                |x, dy, dx| evenkeel::sqrt_backward_into(x, dy, dx),
+                evenkeel::sqrt_backward_in_place,
+            ),
+            "tanh_backward" => gradients(
+                &x,
+                evenkeel::tanh_backward,
+                |x, dy, dx| evenkeel::tanh_backward_into(x, dy, dx),
+                evenkeel::tanh_backward_in_place,
+            ),
             "softmax" => {
                 for options in [Softmax::default(), Softmax::default().mask(&mask).softcap(9.0)] {
                     Forms {
@@ -170,6 +254,16 @@ fn elements<E: Element>(
     let mut data = x.to_vec();
     in_place(&mut data).unwrap();
     assert_eq!(data, expected);
+}
+
+/// Of the elements and, as the gradient of the result, themselves.
+fn gradients<E: Element>(
+    x: &[E],
+    new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,
+    into: impl for<'a> Fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>,
+    in_place: impl Fn(&[E], &mut [E]) -> Result<()>,
+) {
+    elements(x, |dy| new(x, dy), |dy, dx| into(x, dy, dx), |dy| in_place(x, dy));
 }
 
 fn residuals<E: Element>(x: &[E], options: &RmsNorm<'_>) {

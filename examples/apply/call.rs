@@ -86,6 +86,11 @@ impl<'a> Call<'a> {
         Ok(named.collect())
     }
 
+    /// The op's name.
+    pub fn name(&self) -> &'static str {
+        self.op.name
+    }
+
     /// Whether this result is asked for.
     pub fn wants(&self, output: &str) -> bool {
         self.job.outputs.get(output).is_some()

@@ -83,6 +83,8 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
     if let Some(cap) = call.softcap {
         softmax = softmax.softcap(cap);
     }
+    // The elements in another order, as the gradient of a result.
+    let dy: Vec<E> = x.iter().rev().copied().collect();
     let finite = |row: &[E]| row.iter().all(|v| v.widen().is_finite());
     let y = match name {
         "exp" => evenkeel::exp(x),
@@ -99,6 +101,20 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         "erf" => evenkeel::erf(x),
         "gelu" => evenkeel::gelu(x),
         "gelu_tanh" => evenkeel::gelu_tanh(x),
+        "erf_backward" => evenkeel::erf_backward(x, &dy),
+        "exp_backward" => evenkeel::exp_backward(x, &dy),
+        "expm1_backward" => evenkeel::expm1_backward(x, &dy),
+        "gelu_backward" => evenkeel::gelu_backward(x, &dy),
+        "gelu_tanh_backward" => evenkeel::gelu_tanh_backward(x, &dy),
+        "log_backward" => evenkeel::log_backward(x, &dy),
+        "log1p_backward" => evenkeel::log1p_backward(x, &dy),
+        "log_sigmoid_backward" => evenkeel::log_sigmoid_backward(x, &dy),
+        "rsqrt_backward" => evenkeel::rsqrt_backward(x, &dy),
+        "sigmoid_backward" => evenkeel::sigmoid_backward(x, &dy),
+        "silu_backward" => evenkeel::silu_backward(x, &dy),
+        "softplus_backward" => evenkeel::softplus_backward(x, &dy),
+        "sqrt_backward" => evenkeel::sqrt_backward(x, &dy),
+        "tanh_backward" => evenkeel::tanh_backward(x, &dy),
         "softmax" => evenkeel::softmax(view, &softmax),
         "log_softmax" => evenkeel::log_softmax(view, &softmax),
         "logsumexp" => evenkeel::logsumexp(view, &softmax),

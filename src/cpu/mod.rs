@@ -11,12 +11,14 @@
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod elementwise;
+pub(crate) mod elementwise_backward;
 pub(crate) mod inspect;
 pub(crate) mod lanes;
 pub(crate) mod layer_norm;
 pub(crate) mod log_softmax;
 pub(crate) mod logsumexp;
 pub(crate) mod moments;
+pub(crate) mod pairwise;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod sample;
@@ -34,6 +36,7 @@ use crate::ops::sample::{Distribution, Draw, Sampled, SamplerConfig};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::Output;
+use elementwise_backward::Slope;
 use half::{bf16, f16};
 use lanes::Met;
 use scores::Scores;
@@ -92,6 +95,10 @@ macro_rules! declare {
                 #[doc(hidden)]
                 fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
             )*
+            #[doc(hidden)]
+            fn slope<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, slope: Slope) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn slope_in_place(x: &[Self], dy: &mut [Self], slope: Slope) -> Result<()>;
             #[doc(hidden)]
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part>;
             #[doc(hidden)]
@@ -156,6 +163,12 @@ macro_rules! implement {
                     lanes::apply_in_place(op, x, kernel)
                 }
             )*
+            fn slope<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, slope: Slope) -> Result<&'a mut [Self]> {
+                pairwise::apply(dy, x, out, slope)
+            }
+            fn slope_in_place(x: &[Self], dy: &mut [Self], slope: Slope) -> Result<()> {
+                pairwise::apply_in_place(dy, x, slope)
+            }
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
                 clip_grad_norm::part(x, norm_type)
             }

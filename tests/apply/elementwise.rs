@@ -66,3 +66,43 @@ fn special_values() {
     assert_eq!(y[3], f64::from((-100f64).exp() as f32));
     assert_close(&outcome.values("1.y"), &[inf, nan, nan, nan], 0.0);
 }
+
+#[test]
+fn gradients() {
+    for (dtype, tolerance) in FLOATS {
+        let both = json!({"x": "x", "dy": "dy"});
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 3], &X)
+            .floats("dy", dtype, &[2, 3], &[1.0, -2.0, 0.5, 4.0, 0.0, 1.0])
+            .run(&[
+                json!(["exp", both, {}, ["dx"]]),
+                json!(["tanh", both, {}, ["y", "dx"]]),
+                json!(["log", both, {}, ["dx"]]),
+            ])
+            .all_ok();
+        let (got_dtype, shape, dx) = outcome.tensor("0.dx");
+        assert_eq!((got_dtype, shape), (dtype, vec![2, 3]));
+        let dy = [1.0, -2.0, 0.5, 4.0, 0.0, 1.0];
+        let product = |slope: fn(f64) -> f64| std::array::from_fn::<f64, 6, _>(|i| dy[i] * slope(X[i]));
+        assert_close(&dx, &product(f64::exp), tolerance);
+        assert_close(&outcome.values("1.dx"), &product(|x| 1.0 - x.tanh().powi(2)), tolerance);
+        assert_close(&outcome.values("1.y"), &X.map(f64::tanh), tolerance);
+        let inf = f64::INFINITY;
+        assert_close(&outcome.values("2.dx"), &[f64::NAN, f64::NAN, inf, 16.0, 0.0, 1.0 / 3.0], tolerance);
+    }
+}
+
+#[test]
+fn gradients_that_do_not_fit() {
+    let outcome = Apply::new()
+        .f32("x", &[2, 3], &X)
+        .f32("turned", &[3, 2], &X)
+        .floats("wide", FLOATS[0].0, &[2, 3], &X)
+        .run(&[
+            json!(["exp", {"x": "x"}, {}, ["dx"]]),
+            json!(["exp", {"x": "x", "dy": "turned"}, {}, ["dx"]]),
+            json!(["exp", {"x": "x", "dy": "wide"}, {}, ["dx"]]),
+        ]);
+    let errors: Vec<_> = outcome.answers.iter().map(|answer| answer["error"].as_str().unwrap_or("")).collect();
+    assert_eq!(errors, ["InvalidArgument", "ShapeMismatch", "UnsupportedDType"]);
+}

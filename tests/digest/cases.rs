@@ -98,6 +98,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
             let x = Numbers::of(&format!("{label} {rows} {cols}")).rows::<E>(fill, rows, cols);
             let mut batch = Batch { cases, label, x, rows, cols };
             elementwise(&mut batch);
+            gradients(&mut batch);
             softmaxes(&mut batch);
             norms(&mut batch);
             if cols % 2 == 0 {
@@ -130,6 +131,32 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("erf", |part| evenkeel::erf(part.data));
     batch.add("gelu", |part| evenkeel::gelu(part.data));
     batch.add("gelu_tanh", |part| evenkeel::gelu_tanh(part.data));
+}
+
+/// Each with other rows of the same kind for the gradient of its result.
+fn gradients<E: Element>(batch: &mut Batch<'_, E>) {
+    type Gradient<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
+    let ops: [(&str, Gradient<E>); 14] = [
+        ("erf_backward", evenkeel::erf_backward),
+        ("exp_backward", evenkeel::exp_backward),
+        ("expm1_backward", evenkeel::expm1_backward),
+        ("gelu_backward", evenkeel::gelu_backward),
+        ("gelu_tanh_backward", evenkeel::gelu_tanh_backward),
+        ("log_backward", evenkeel::log_backward),
+        ("log1p_backward", evenkeel::log1p_backward),
+        ("log_sigmoid_backward", evenkeel::log_sigmoid_backward),
+        ("rsqrt_backward", evenkeel::rsqrt_backward),
+        ("sigmoid_backward", evenkeel::sigmoid_backward),
+        ("silu_backward", evenkeel::silu_backward),
+        ("softplus_backward", evenkeel::softplus_backward),
+        ("sqrt_backward", evenkeel::sqrt_backward),
+        ("tanh_backward", evenkeel::tanh_backward),
+    ];
+    let dy = Numbers::of("gradients").rows::<E>(Fill::Plain, batch.rows, batch.cols);
+    for (name, gradient) in ops {
+        let dy = dy.clone();
+        batch.add(name, move |part| gradient(part.data, part.of(&dy)));
+    }
 }
 
 fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {

@@ -29,7 +29,17 @@ pub struct Op {
 }
 
 const fn elementwise(name: &'static str, run: fn(&Call<'_>) -> Result<Results>) -> Op {
-    Op { name, inputs: &["x"], required: &["x"], lists: &[], attrs: &[], outputs: &["y"], needs: &[], later: &[], run }
+    Op {
+        name,
+        inputs: &["x", "dy"],
+        required: &["x"],
+        lists: &[],
+        attrs: &[],
+        outputs: &["y", "dx"],
+        needs: &[("dx", "dy")],
+        later: &[],
+        run,
+    }
 }
 
 const SOFTMAX: Op = Op {
@@ -105,7 +115,13 @@ pub const OPS: &[Op] = &[
         later: &["dy", "dx", "dweight", "dbias"],
         run: norms::layer_norm,
     },
-    Op { name: "inspect", outputs: &["stats"], ..elementwise("inspect", inspect::inspect) },
+    Op {
+        name: "inspect",
+        inputs: &["x"],
+        outputs: &["stats"],
+        needs: &[],
+        ..elementwise("inspect", inspect::inspect)
+    },
     Op {
         name: "rope",
         inputs: &["x", "positions"],
