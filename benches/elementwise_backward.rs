@@ -26,30 +26,50 @@ macro_rules! race {
     };
 }
 
+fn rsqrt(x: &Tensor) -> Result<Tensor> {
+    (x * x.sqrt()?)?.recip()?.affine(-0.5, 0.0)
+}
+
+fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    let s = candle_nn::ops::sigmoid(x)?;
+    &s * s.affine(-1.0, 1.0)?
+}
+
+fn silu(x: &Tensor) -> Result<Tensor> {
+    let s = candle_nn::ops::sigmoid(x)?;
+    &s * (x * s.affine(-1.0, 1.0)?)?.affine(1.0, 1.0)?
+}
+
+fn tanh(x: &Tensor) -> Result<Tensor> {
+    x.tanh()?.sqr()?.affine(-1.0, 1.0)
+}
+
+fn erf(x: &Tensor) -> Result<Tensor> {
+    x.sqr()?.neg()?.exp()?.affine(1.1283791670955126, 0.0)
+}
+
+fn gelu(x: &Tensor) -> Result<Tensor> {
+    let share = x.affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?.erf()?.affine(0.5, 0.5)?;
+    share + (x * x.sqr()?.affine(-0.5, 0.0)?.exp()?)?.affine(0.3989422804014327, 0.0)?
+}
+
+fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    let square = x.sqr()?;
+    let tanh = (x * square.affine(0.035677408136300125, 0.7978845608028654)?)?.tanh()?;
+    let inner = (x * square.affine(0.10703222440890037, 0.7978845608028654)?)?;
+    tanh.affine(0.5, 0.5)? + (inner * tanh.sqr()?.affine(-0.5, 0.5)?)?
+}
+
 fn bench<E: Timed>(c: &mut Criterion) {
-    race!(c, E, "exp_backward", exp_backward_into, exp_slope, 0.0, |x| x.exp());
-    race!(c, E, "log_backward", log_backward_into, log_slope, 0.1, |x| x.recip());
-    race!(c, E, "rsqrt_backward", rsqrt_backward_into, rsqrt_slope, 0.1, |x| (x * x.sqrt()?)?.recip()? * -0.5);
-    race!(c, E, "sigmoid_backward", sigmoid_backward_into, sigmoid_slope, 0.0, |x| {
-        let y = candle_nn::ops::sigmoid(x)?;
-        &y - y.sqr()?
-    });
-    race!(c, E, "silu_backward", silu_backward_into, silu_slope, 0.0, |x| {
-        let s = candle_nn::ops::sigmoid(x)?;
-        &s * (x * (1.0 - &s)? + 1.0)?
-    });
-    race!(c, E, "tanh_backward", tanh_backward_into, tanh_slope, 0.0, |x| 1.0 - x.tanh()?.sqr()?);
-    race!(c, E, "erf_backward", erf_backward_into, erf_slope, 0.0, |x| x.sqr()?.neg()?.exp()? * 1.1283791670955126);
-    race!(c, E, "gelu_backward", gelu_backward_into, gelu_slope, 0.0, |x| {
-        let share = ((x * 0.7071067811865476)?.erf()? * 0.5 + 0.5)?;
-        share + (x * (x.sqr()? * -0.5)?.exp()? * 0.3989422804014327)?
-    });
-    race!(c, E, "gelu_tanh_backward", gelu_tanh_backward_into, gelu_tanh_slope, 0.0, |x| {
-        let square = x.sqr()?;
-        let tanh = (x * (&square * 0.035677408136300125 + 0.7978845608028654)?)?.tanh()?;
-        let inner = (x * (square * 0.10703222440890037 + 0.7978845608028654)?)?;
-        (&tanh * 0.5 + 0.5)? + (inner * (1.0 - tanh.sqr()?)? * 0.5)?
-    });
+    race!(c, E, "exp_backward", exp_backward_into, exp_slope, 0.0, Tensor::exp);
+    race!(c, E, "log_backward", log_backward_into, log_slope, 0.1, Tensor::recip);
+    race!(c, E, "rsqrt_backward", rsqrt_backward_into, rsqrt_slope, 0.1, rsqrt);
+    race!(c, E, "sigmoid_backward", sigmoid_backward_into, sigmoid_slope, 0.0, sigmoid);
+    race!(c, E, "silu_backward", silu_backward_into, silu_slope, 0.0, silu);
+    race!(c, E, "tanh_backward", tanh_backward_into, tanh_slope, 0.0, tanh);
+    race!(c, E, "erf_backward", erf_backward_into, erf_slope, 0.0, erf);
+    race!(c, E, "gelu_backward", gelu_backward_into, gelu_slope, 0.0, gelu);
+    race!(c, E, "gelu_tanh_backward", gelu_tanh_backward_into, gelu_tanh_slope, 0.0, gelu_tanh);
 }
 
 fn main() {

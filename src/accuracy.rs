@@ -45,6 +45,10 @@ macro_rules! table {
 }
 
 table! {
+    "clamped_exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "clamped_exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "clamped_log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "clamped_log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "clip_grad_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "clip_grad_value" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "erf" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
@@ -63,6 +67,7 @@ table! {
     "log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log1p_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "log_add_exp" LargestTerm: F64 1.0, F32 0.501, F16 0.501, BF16 0.501;
     "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "log_sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "log_softmax" LargestTerm: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
@@ -71,6 +76,7 @@ table! {
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;
     "rsqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "safe_div" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "sample" LargestTerm: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
     "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;

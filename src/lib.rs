@@ -32,6 +32,7 @@
 //!
 //! # Finding things
 //!
+//! - To go backwards: the functions of one element have their gradients beside them, `X_backward` of `X`.
 //! - To make rows of a slice: [`Rows`], [`RowsMut`]; of any axis: [`Lanes`], [`LanesMut`].
 //! - To mask: [`Mask`]. To choose what a masked row gives: [`FullyMasked`].
 //! - To normalise, exponentiate, rotate, sample: the functions below. Each has an `_into` form, which takes a slice or
@@ -73,6 +74,14 @@ pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
 pub use floats::{Floats, FloatsMut};
 pub use mask::{Flags, FullyMasked, Mask};
+pub use ops::clamped_exp::{
+    ClampedExp, clamped_exp, clamped_exp_backward, clamped_exp_backward_in_place, clamped_exp_backward_into,
+    clamped_exp_in_place, clamped_exp_into,
+};
+pub use ops::clamped_log::{
+    ClampedLog, clamped_log, clamped_log_backward, clamped_log_backward_in_place, clamped_log_backward_into,
+    clamped_log_in_place, clamped_log_into,
+};
 pub use ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
 pub use ops::clip_grad_value::clip_grad_value;
 pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
@@ -86,6 +95,7 @@ pub use ops::gelu_tanh::{
 pub use ops::inspect::{Finite, Stats, finite, inspect};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
 pub use ops::log::{log, log_backward, log_backward_in_place, log_backward_into, log_in_place, log_into};
+pub use ops::log_add_exp::{log_add_exp, log_add_exp_in_place, log_add_exp_into};
 pub use ops::log_sigmoid::{
     log_sigmoid, log_sigmoid_backward, log_sigmoid_backward_in_place, log_sigmoid_backward_into, log_sigmoid_in_place,
     log_sigmoid_into,
@@ -99,6 +109,7 @@ pub use ops::rms_norm::{
 };
 pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
+pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
 pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
 pub use ops::sigmoid::{
     sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,

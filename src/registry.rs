@@ -22,6 +22,8 @@ pub enum Kind {
     Elementwise,
     /// The gradient of an elementwise op: each element with that of its result.
     ElementwiseBackward,
+    /// Two elements at a time, of tensors of one shape.
+    Pairwise,
     /// Lanes along an axis, one result for each element.
     Lanes,
     /// The gradient of an op on lanes or of a reduction: lanes with the gradients of their results.
@@ -59,6 +61,10 @@ const fn op(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
+    op("clamped_exp", Kind::Elementwise),
+    op("clamped_exp_backward", Kind::ElementwiseBackward),
+    op("clamped_log", Kind::Elementwise),
+    op("clamped_log_backward", Kind::ElementwiseBackward),
     op("clip_grad_norm", Kind::Tensors),
     op("clip_grad_value", Kind::Tensors),
     op("erf", Kind::Elementwise),
@@ -77,6 +83,7 @@ pub const OPS: &[Op] = &[
     op("log_backward", Kind::ElementwiseBackward),
     op("log1p", Kind::Elementwise),
     op("log1p_backward", Kind::ElementwiseBackward),
+    op("log_add_exp", Kind::Pairwise),
     op("log_sigmoid", Kind::Elementwise),
     op("log_sigmoid_backward", Kind::ElementwiseBackward),
     op("log_softmax", Kind::Lanes),
@@ -85,6 +92,7 @@ pub const OPS: &[Op] = &[
     op("rope", Kind::Lanes),
     op("rsqrt", Kind::Elementwise),
     op("rsqrt_backward", Kind::ElementwiseBackward),
+    op("safe_div", Kind::Pairwise),
     op("sample", Kind::Sampler),
     op("sigmoid", Kind::Elementwise),
     op("sigmoid_backward", Kind::ElementwiseBackward),

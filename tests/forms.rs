@@ -158,6 +158,57 @@ fn every_form<E: Element>() {
                 |x, dy, dx| evenkeel::tanh_backward_into(x, dy, dx),
                 evenkeel::tanh_backward_in_place,
             ),
+            "clamped_exp" => {
+                let o = evenkeel::ClampedExp::default().max(5.0);
+                elements(
+                    &x,
+                    |x| evenkeel::clamped_exp(x, &o),
+                    |x, y| evenkeel::clamped_exp_into(x, y, &o),
+                    |x| evenkeel::clamped_exp_in_place(x, &o),
+                )
+            }
+            "clamped_exp_backward" => {
+                let o = evenkeel::ClampedExp::default().max(5.0);
+                gradients(
+                    &x,
+                    |x, dy| evenkeel::clamped_exp_backward(x, dy, &o),
+                    |x, dy, dx| evenkeel::clamped_exp_backward_into(x, dy, dx, &o),
+                    |x, dy| evenkeel::clamped_exp_backward_in_place(x, dy, &o),
+                )
+            }
+            "clamped_log" => {
+                let o = evenkeel::ClampedLog::default().floor(5.0);
+                elements(
+                    &x,
+                    |x| evenkeel::clamped_log(x, &o),
+                    |x, y| evenkeel::clamped_log_into(x, y, &o),
+                    |x| evenkeel::clamped_log_in_place(x, &o),
+                )
+            }
+            "clamped_log_backward" => {
+                let o = evenkeel::ClampedLog::default().floor(5.0);
+                gradients(
+                    &x,
+                    |x, dy| evenkeel::clamped_log_backward(x, dy, &o),
+                    |x, dy, dx| evenkeel::clamped_log_backward_into(x, dy, dx, &o),
+                    |x, dy| evenkeel::clamped_log_backward_in_place(x, dy, &o),
+                )
+            }
+            "log_add_exp" => elements(
+                &x,
+                |a| evenkeel::log_add_exp(a, &x),
+                |a, y| evenkeel::log_add_exp_into(a, &x, y),
+                |a| evenkeel::log_add_exp_in_place(a, &x),
+            ),
+            "safe_div" => {
+                let o = evenkeel::SafeDiv::default().eps(5.0);
+                elements(
+                    &x,
+                    |a| evenkeel::safe_div(a, &x, &o),
+                    |a, y| evenkeel::safe_div_into(a, &x, y, &o),
+                    |a| evenkeel::safe_div_in_place(a, &x, &o),
+                )
+            }
             "softmax" => {
                 for options in [Softmax::default(), Softmax::default().mask(&mask).softcap(9.0)] {
                     Forms {

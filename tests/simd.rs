@@ -28,10 +28,15 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let sampled = sampler.sample_rows(view, None, &draws).unwrap();
     let sampled = sampled.into_iter().map(Result::unwrap).flat_map(|s| [u64::from(s.token), s.logprob.to_bits()]);
     let stats = inspect(x).unwrap();
+    let reversed: Vec<E> = x.iter().rev().copied().collect();
     let [mut by_norm, mut by_value] = [x.to_vec(), x.to_vec()];
     let norm = clip_grad_norm(&mut [(&mut by_norm).into()], &ClipGradNorm::new(0.7)).unwrap();
     clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
     vec![
+        ("clamped_exp", bits(evenkeel::clamped_exp(x, &Default::default()).unwrap())),
+        ("clamped_exp_backward", bits(evenkeel::clamped_exp_backward(x, x, &Default::default()).unwrap())),
+        ("clamped_log", bits(evenkeel::clamped_log(x, &Default::default()).unwrap())),
+        ("clamped_log_backward", bits(evenkeel::clamped_log_backward(x, x, &Default::default()).unwrap())),
         ("clip_grad_norm", [bits(by_norm), vec![norm.to_bits()]].concat()),
         ("clip_grad_value", bits(by_value)),
         ("erf", bits(evenkeel::erf(x).unwrap())),
@@ -50,6 +55,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("log_backward", bits(evenkeel::log_backward(x, x).unwrap())),
         ("log1p", bits(evenkeel::log1p(x).unwrap())),
         ("log1p_backward", bits(evenkeel::log1p_backward(x, x).unwrap())),
+        ("log_add_exp", bits(evenkeel::log_add_exp(x, &reversed).unwrap())),
         ("log_sigmoid", bits(evenkeel::log_sigmoid(x).unwrap())),
         ("log_sigmoid_backward", bits(evenkeel::log_sigmoid_backward(x, x).unwrap())),
         ("log_softmax", bits(log_softmax(view, &options).unwrap())),
@@ -58,6 +64,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("rope", bits(rope(view, &table).unwrap())),
         ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),
         ("rsqrt_backward", bits(evenkeel::rsqrt_backward(x, x).unwrap())),
+        ("safe_div", bits(evenkeel::safe_div(x, &reversed, &Default::default()).unwrap())),
         ("sample", sampled.collect()),
         ("sigmoid", bits(sigmoid(x).unwrap())),
         ("sigmoid_backward", bits(evenkeel::sigmoid_backward(x, x).unwrap())),

@@ -6,8 +6,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use evenkeel::registry::OPS;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{
-    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, LayerNorm, Mask, NormType, RmsNorm, Rope, RopeTable,
-    Rounding, Rows, SamplerConfig, Softmax,
+    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, LayerNorm, Mask, NormType,
+    RmsNorm, Rope, RopeTable, Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
@@ -85,6 +85,7 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
     }
     // The elements in another order, as the gradient of a result.
     let dy: Vec<E> = x.iter().rev().copied().collect();
+    let clamped_exp = ClampedExp::default().min(call.scale).max(call.offset);
     let finite = |row: &[E]| row.iter().all(|v| v.widen().is_finite());
     let y = match name {
         "exp" => evenkeel::exp(x),
@@ -115,6 +116,12 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         "softplus_backward" => evenkeel::softplus_backward(x, &dy),
         "sqrt_backward" => evenkeel::sqrt_backward(x, &dy),
         "tanh_backward" => evenkeel::tanh_backward(x, &dy),
+        "clamped_exp" => evenkeel::clamped_exp(x, &clamped_exp),
+        "clamped_exp_backward" => evenkeel::clamped_exp_backward(x, &dy, &clamped_exp),
+        "clamped_log" => evenkeel::clamped_log(x, &ClampedLog::default().floor(call.eps)),
+        "clamped_log_backward" => evenkeel::clamped_log_backward(x, &dy, &ClampedLog::default().floor(call.eps)),
+        "log_add_exp" => evenkeel::log_add_exp(x, &dy),
+        "safe_div" => evenkeel::safe_div(x, &dy, &SafeDiv::default().eps(call.eps)),
         "softmax" => evenkeel::softmax(view, &softmax),
         "log_softmax" => evenkeel::log_softmax(view, &softmax),
         "logsumexp" => evenkeel::logsumexp(view, &softmax),

@@ -42,6 +42,32 @@ pub struct Sigmoid;
 #[derive(Clone, Copy)]
 pub struct Silu;
 
+/// e^x for x brought to within two bounds.
+#[derive(Clone, Copy)]
+pub struct ClampedExp {
+    pub min: f64,
+    pub max: f64,
+}
+/// ln x for x not below the floor.
+#[derive(Clone, Copy)]
+pub struct ClampedLog {
+    pub floor: f64,
+}
+
+impl Function for ClampedExp {
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
+        exp::<I, E>(isa, isa.f64(self.max).min(isa.f64(self.min).max(x)))
+    }
+}
+
+impl Function for ClampedLog {
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
+        log(isa, isa.f64(self.floor).max(x))
+    }
+}
+
 /// sqrt x.
 #[derive(Clone, Copy)]
 pub struct Sqrt;

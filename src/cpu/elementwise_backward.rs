@@ -7,8 +7,34 @@ use crate::math::{gelu, gelu_tanh, slope};
 use crate::simd::{Float, Isa, Kernel, Select};
 use std::marker::PhantomData;
 
-/// What a gradient is multiplied with.
-trait Gradient: Copy {
+/// A slope, and the range of x beyond which it is 0 instead.
+#[derive(Clone, Copy)]
+pub struct Gradient {
+    pub slope: Slope,
+    pub within: Option<(f64, f64)>,
+}
+
+impl From<Slope> for Gradient {
+    fn from(slope: Slope) -> Self {
+        Gradient { slope, within: None }
+    }
+}
+
+/// Makes the gradient 0 where x is beyond the range.
+#[inline(always)]
+fn keep_within<I: Isa>(isa: I, x: &[f64], dy: &mut [f64], (min, max): (f64, f64)) {
+    let (min, max, zero) = (isa.f64(min), isa.f64(max), isa.f64(0.0));
+    pairwise::map(
+        isa,
+        x,
+        dy,
+        #[inline(always)]
+        |x, dy| I::F64::select(x.lt(min) | max.lt(x), zero, dy),
+    );
+}
+
+/// The product of a gradient and a slope.
+trait Product: Copy {
     /// `dy` times the slope at x, rounded to f64; `E` is f64 or f32. `#[inline(always)]`, like everything it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64, dy: I::F64) -> I::F64;
 }
@@ -25,7 +51,7 @@ macro_rules! slopes {
             #[derive(Clone, Copy)]
             struct $name;
 
-            impl Gradient for $name {
+            impl Product for $name {
                 #[inline(always)]
                 fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64, $dy: I::F64) -> I::F64 {
                     $value
@@ -33,11 +59,14 @@ macro_rules! slopes {
             }
         )*
 
-        impl Pairwise for Slope {
+        impl Pairwise for Gradient {
             #[inline(always)]
             fn run<I: Isa, E: Element>(self, isa: I, x: &[f64], dy: &mut [f64]) {
-                match self {
-                    $(Slope::$name => isa.outline(Each { gradient: $name, x, dy, rounded_to: PhantomData::<E> }),)*
+                if let Some(range) = self.within {
+                    keep_within(isa, x, dy, range);
+                }
+                match self.slope {
+                    $(Slope::$name => isa.outline(Each { product: $name, x, dy, rounded_to: PhantomData::<E> }),)*
                 }
             }
         }
@@ -93,14 +122,14 @@ fn from_zero_on<I: Isa>(isa: I, x: I::F64) -> I::F64 {
 }
 
 /// A gradient over some elements, as a function of its own: it is long.
-struct Each<'a, G, E> {
-    gradient: G,
+struct Each<'a, P, E> {
+    product: P,
     x: &'a [f64],
     dy: &'a mut [f64],
     rounded_to: PhantomData<E>,
 }
 
-impl<G: Gradient, E: Element> Kernel for Each<'_, G, E> {
+impl<P: Product, E: Element> Kernel for Each<'_, P, E> {
     type Out = ();
 
     #[inline(always)]
@@ -111,7 +140,7 @@ impl<G: Gradient, E: Element> Kernel for Each<'_, G, E> {
             self.dy,
             #[inline(always)]
             |x, dy| {
-                let dx = self.gradient.eval::<I, E>(isa, x, dy);
+                let dx = self.product.eval::<I, E>(isa, x, dy);
                 // What the loss does not depend on has no gradient, however steep the function is.
                 I::F64::select(dy.eq(isa.f64(0.0)) & x.eq(x), dy, dx)
             },

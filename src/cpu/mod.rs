@@ -36,7 +36,7 @@ use crate::ops::sample::{Distribution, Draw, Sampled, SamplerConfig};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::Output;
-use elementwise_backward::Slope;
+use elementwise_backward::Gradient;
 use half::{bf16, f16};
 use lanes::Met;
 use scores::Scores;
@@ -96,9 +96,21 @@ macro_rules! declare {
                 fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
             )*
             #[doc(hidden)]
-            fn slope<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, slope: Slope) -> Result<&'a mut [Self]>;
+            fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]>;
             #[doc(hidden)]
-            fn slope_in_place(x: &[Self], dy: &mut [Self], slope: Slope) -> Result<()>;
+            fn gradient_in_place(x: &[Self], dy: &mut [Self], of: Gradient) -> Result<()>;
+            #[doc(hidden)]
+            fn clamped_exp<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedExp) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn clamped_exp_in_place(x: &mut [Self], function: elementwise::ClampedExp) -> Result<()>;
+            #[doc(hidden)]
+            fn clamped_log<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedLog) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn clamped_log_in_place(x: &mut [Self], function: elementwise::ClampedLog) -> Result<()>;
+            #[doc(hidden)]
+            fn pairwise<'a>(x: &[Self], other: &[Self], out: Output<'a, Self>, of: pairwise::Function) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn pairwise_in_place(x: &mut [Self], other: &[Self], of: pairwise::Function) -> Result<()>;
             #[doc(hidden)]
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part>;
             #[doc(hidden)]
@@ -163,11 +175,29 @@ macro_rules! implement {
                     lanes::apply_in_place(op, x, kernel)
                 }
             )*
-            fn slope<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, slope: Slope) -> Result<&'a mut [Self]> {
-                pairwise::apply(dy, x, out, slope)
+            fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]> {
+                pairwise::apply(dy, x, out, of)
             }
-            fn slope_in_place(x: &[Self], dy: &mut [Self], slope: Slope) -> Result<()> {
-                pairwise::apply_in_place(dy, x, slope)
+            fn gradient_in_place(x: &[Self], dy: &mut [Self], of: Gradient) -> Result<()> {
+                pairwise::apply_in_place(dy, x, of)
+            }
+            fn clamped_exp<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedExp) -> Result<&'a mut [Self]> {
+                elementwise::apply(x, out, function)
+            }
+            fn clamped_exp_in_place(x: &mut [Self], function: elementwise::ClampedExp) -> Result<()> {
+                elementwise::apply_in_place(x, function)
+            }
+            fn clamped_log<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedLog) -> Result<&'a mut [Self]> {
+                elementwise::apply(x, out, function)
+            }
+            fn clamped_log_in_place(x: &mut [Self], function: elementwise::ClampedLog) -> Result<()> {
+                elementwise::apply_in_place(x, function)
+            }
+            fn pairwise<'a>(x: &[Self], other: &[Self], out: Output<'a, Self>, of: pairwise::Function) -> Result<&'a mut [Self]> {
+                pairwise::apply(x, other, out, of)
+            }
+            fn pairwise_in_place(x: &mut [Self], other: &[Self], of: pairwise::Function) -> Result<()> {
+                pairwise::apply_in_place(x, other, of)
             }
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
                 clip_grad_norm::part(x, norm_type)

@@ -6,7 +6,11 @@
 use super::elementwise::{Ends, ROW};
 use crate::element::{DType, Element};
 use crate::error::Result;
-use crate::simd::{self, Isa, LANES, Output, Span, Work, Written};
+use crate::math::slope::within;
+use crate::math::softplus::log_add_exp;
+use crate::math::wide::Wide;
+use crate::simd::{self, Float, Isa, Kernel, LANES, Output, Select, Span, Work, Written};
+use std::marker::PhantomData;
 
 /// Elements that are widened at a time.
 const CHUNK: usize = 512;
@@ -16,6 +20,86 @@ pub trait Pairwise: Copy + Send + Sync {
     /// Overwrites each value by what is made of it and the other, to be rounded to `E`: f64, or f32 for all types that
     /// are narrower. `#[inline(always)]`; what it calls is outlined.
     fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
+}
+
+/// The functions that are ops of their own.
+#[derive(Clone, Copy)]
+pub enum Function {
+    /// ln(e^a + e^b).
+    LogAddExp,
+    /// x / d with |d| not below eps, at most the largest value of the type.
+    SafeDiv { eps: f64, largest: f64 },
+}
+
+impl Pairwise for Function {
+    #[inline(always)]
+    fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]) {
+        let rounded_to = PhantomData::<E>;
+        match self {
+            Function::LogAddExp => isa.outline(LogAddExp { other, values, rounded_to }),
+            Function::SafeDiv { eps, largest } => isa.outline(SafeDiv { eps, largest, other, values, rounded_to }),
+        }
+    }
+}
+
+struct LogAddExp<'a, E> {
+    other: &'a [f64],
+    values: &'a mut [f64],
+    rounded_to: PhantomData<E>,
+}
+
+impl<E: Element> Kernel for LogAddExp<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        map(
+            isa,
+            self.other,
+            self.values,
+            #[inline(always)]
+            |b, a| log_add_exp::<I, E>(isa, a, b).round::<E>(isa),
+        );
+    }
+}
+
+struct SafeDiv<'a, E> {
+    eps: f64,
+    largest: f64,
+    other: &'a [f64],
+    values: &'a mut [f64],
+    rounded_to: PhantomData<E>,
+}
+
+impl<E: Element> Kernel for SafeDiv<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (eps, zero, sign) = (isa.f64(self.eps), isa.f64(0.0), isa.i64(i64::MIN));
+        map(
+            isa,
+            self.other,
+            self.values,
+            #[inline(always)]
+            |d, x| {
+                let least = I::F64::from_bits(eps.to_bits() | (d.to_bits() & sign));
+                let away = I::F64::select(d.abs().lt(eps), least, d);
+                let q = x / away;
+                let q = if E::DTYPE == DType::F64 {
+                    q
+                } else {
+                    // What is left out decides a tie in the narrower type; of an infinite quotient nothing is.
+                    let rest = (isa.f64(-0.0) - q).mul_add(away, x) / away;
+                    let lo = I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, isa.f64(-0.0));
+                    Wide { hi: q, lo, exponent: None }.round::<E>(isa)
+                };
+                // 0 / 0, with an eps of 0.
+                let q = I::F64::select(x.eq(zero) & d.eq(zero), zero, q);
+                within(isa, q, self.largest)
+            },
+        );
+    }
 }
 
 /// Runs the function from two slices into another of the same length.

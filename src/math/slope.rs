@@ -110,10 +110,10 @@ pub fn gate<I: Isa, E: Element>(
 /// The exponent where the mask is set, none elsewhere.
 #[inline(always)]
 pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Option<I::I64> {
-    match exponent {
-        Some(n) => Some(I::I64::select(mask, n, isa.i64(0))),
-        None => None,
-    }
+    exponent.map(
+        #[inline(always)]
+        |n| I::I64::select(mask, n, isa.i64(0)),
+    )
 }
 
 /// -1/2 dy x^(-3/2), for x >= 0: the gradient `dy` times the slope of 1 / sqrt(x), which f64 may not hold.

@@ -48,19 +48,27 @@ macro_rules! elementwise_backward_op {
             let dx = dx.into();
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
             crate::ops::elementwise::as_long(stringify!($name), "dx", dx.len(), x.len())?;
-            E::slope(x, dy, dx, crate::cpu::elementwise_backward::Slope::$Slope)
+            E::gradient(x, dy, dx, crate::cpu::elementwise_backward::Slope::$Slope.into())
         }
 
         #[doc = concat!("[`", stringify!($name), "`] in place of `dy`.")]
         pub fn $in_place<E: Element>(x: &[E], dy: &mut [E]) -> Result<()> {
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
-            E::slope_in_place(x, dy, crate::cpu::elementwise_backward::Slope::$Slope)
+            E::gradient_in_place(x, dy, crate::cpu::elementwise_backward::Slope::$Slope.into())
         }
     };
 }
 
 pub(crate) fn same_length(op: &'static str, got: usize, expected: usize) -> Result<()> {
     as_long(op, "out", got, expected)
+}
+
+/// Checks a range: two numbers, the smaller one first.
+pub(crate) fn ordered(op: &'static str, min: f64, max: f64) -> Result<()> {
+    if max.is_nan() {
+        return Err(Error::invalid(op, "max", max, "a number"));
+    }
+    if min <= max { Ok(()) } else { Err(Error::invalid(op, "min", min, format!("a number not above max, {max}"))) }
 }
 
 /// Checks that an argument has as many elements as the input.

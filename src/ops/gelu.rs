@@ -49,8 +49,8 @@ elementwise_backward_op! {
     /// dx = dy (Phi(x) + x e^(-x^2/2) / sqrt(2 pi))
     /// ```
     ///
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64, of the larger of the slope's two terms times dy, which cancel where the slope
-    /// crosses zero. Products beyond the slope's own range are no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64, there of the larger of the slope's two terms times dy, which cancel
+    /// where the slope crosses zero. A dy that brings a slope back into the type's range is no exception.
     ///
     /// | x | dx |
     /// |---|---|
@@ -58,8 +58,8 @@ elementwise_backward_op! {
     /// | +inf | dy |
     ///
     /// ```
-    /// let dx = evenkeel::gelu_backward(&[1.0f32, -0.7517916], &[1.0f32, 1.0])?;
-    /// assert_eq!(dx, [0.0, 0.0]);
+    /// let dx = evenkeel::gelu_backward(&[1.0f32, -0.7517916], &[1.0, 1.0])?;
+    /// assert_eq!(dx, [1.0833155, -3.0946357e-8]);
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     gelu_backward, gelu_backward_into, gelu_backward_in_place, Gelu

@@ -45,7 +45,7 @@ elementwise_backward_op! {
     /// dx = dy (1 / x)
     /// ```
     ///
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. Products beyond the slope's own range are no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
     ///
     /// | x | dx |
     /// |---|---|
@@ -54,8 +54,8 @@ elementwise_backward_op! {
     /// | +inf | 0 |
     ///
     /// ```
-    /// let dx = evenkeel::log_backward(&[4.0f32, 0.0], &[1.0f32, 0.0])?;
-    /// assert_eq!(dx, [0.0, 0.0]);
+    /// let dx = evenkeel::log_backward(&[4.0f32, 0.0], &[1.0, 0.0])?;
+    /// assert_eq!(dx, [0.25, 0.0]);
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     log_backward, log_backward_into, log_backward_in_place, Log

@@ -9,6 +9,8 @@
 #[macro_use]
 mod elementwise;
 
+pub mod clamped_exp;
+pub mod clamped_log;
 pub mod clip_grad_norm;
 pub mod clip_grad_value;
 pub mod erf;
@@ -20,12 +22,14 @@ pub mod inspect;
 pub mod layer_norm;
 pub mod log;
 pub mod log1p;
+pub mod log_add_exp;
 pub mod log_sigmoid;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod rms_norm;
 pub mod rope;
 pub mod rsqrt;
+pub mod safe_div;
 pub mod sample;
 pub mod sigmoid;
 pub mod silu;

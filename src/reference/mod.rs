@@ -30,6 +30,8 @@
 
 #![forbid(unsafe_code)]
 
+mod clamped_exp;
+mod clamped_log;
 mod clip_grad_norm;
 mod clip_grad_value;
 mod double_double;
@@ -42,6 +44,7 @@ mod inspect;
 mod layer_norm;
 mod log;
 mod log1p;
+mod log_add_exp;
 mod log_sigmoid;
 mod log_softmax;
 mod logits;
@@ -50,6 +53,7 @@ mod real;
 mod rms_norm;
 mod rope;
 mod rsqrt;
+mod safe_div;
 mod sample;
 mod sigmoid;
 mod silu;
@@ -58,6 +62,8 @@ mod softplus;
 mod sqrt;
 mod tanh;
 
+pub use clamped_exp::{clamped_exp, clamped_exp_slope};
+pub use clamped_log::{clamped_log, clamped_log_slope};
 pub use clip_grad_norm::{clip_grad_norm, grad_norm};
 pub use clip_grad_value::clip_grad_value;
 pub use double_double::DoubleDouble;
@@ -69,6 +75,7 @@ pub use gelu_tanh::{gelu_tanh, gelu_tanh_slope};
 pub use inspect::inspect;
 pub use layer_norm::layer_norm;
 pub use log::{log, log_slope};
+pub use log_add_exp::log_add_exp;
 pub use log_sigmoid::{log_sigmoid, log_sigmoid_of, log_sigmoid_slope};
 pub use log_softmax::{log_softmax, log_softmax_of};
 pub use log1p::{log1p, log1p_slope};
@@ -78,6 +85,7 @@ pub use real::Real;
 pub use rms_norm::{rms_norm, rms_norm_before_weight};
 pub use rope::{rope, rope_angle};
 pub use rsqrt::{rsqrt, rsqrt_slope};
+pub use safe_div::safe_div;
 pub use sample::{Support, sample};
 pub use sigmoid::{sigmoid, sigmoid_of, sigmoid_slope};
 pub use silu::{silu, silu_of, silu_slope};

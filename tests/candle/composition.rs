@@ -198,7 +198,7 @@ fn single_elements() -> Result<()> {
             for (op, composed, kernel) in ops {
                 // The exponent's rounding, and a division's.
                 let error = 8.0 * unit(ours);
-                // Candle's gelus are 1 and what is nearly -1, times x.
+                // The shares are 1 and what is nearly -1, or of a rounded cube.
                 let absolute = if op.starts_with("gelu") { 4.0 * error } else { 0.0 };
                 assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, absolute);
             }

@@ -3,9 +3,10 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask, NormType, Result, RmsNorm, Rope,
-    RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, exp, inspect,
-    layer_norm, log, log_softmax, logsumexp, rms_norm, rms_norm_residual, rope, sigmoid, silu, softmax,
+    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, Draw, Element, Error, FullyMasked, Lanes, LayerNorm, Mask,
+    NormType, Result, RmsNorm, Rope, RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats,
+    clip_grad_norm, clip_grad_value, exp, inspect, layer_norm, log, log_softmax, logsumexp, rms_norm,
+    rms_norm_residual, rope, sigmoid, silu, softmax,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -98,7 +99,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
             let x = Numbers::of(&format!("{label} {rows} {cols}")).rows::<E>(fill, rows, cols);
             let mut batch = Batch { cases, label, x, rows, cols };
             elementwise(&mut batch);
-            gradients(&mut batch);
+            pairs(&mut batch);
             softmaxes(&mut batch);
             norms(&mut batch);
             if cols % 2 == 0 {
@@ -131,12 +132,20 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("erf", |part| evenkeel::erf(part.data));
     batch.add("gelu", |part| evenkeel::gelu(part.data));
     batch.add("gelu_tanh", |part| evenkeel::gelu_tanh(part.data));
+    batch.add("clamped_exp", |part| evenkeel::clamped_exp(part.data, &ClampedExp::default()));
+    batch.add("clamped_exp/range", |part| evenkeel::clamped_exp(part.data, &ClampedExp::default().min(-1.1).max(2.3)));
+    batch.add("clamped_log", |part| evenkeel::clamped_log(part.data, &ClampedLog::default()));
+    batch.add("clamped_log/floor", |part| evenkeel::clamped_log(part.data, &ClampedLog::default().floor(0.7)));
 }
 
-/// Each with other rows of the same kind for the gradient of its result.
-fn gradients<E: Element>(batch: &mut Batch<'_, E>) {
-    type Gradient<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
-    let ops: [(&str, Gradient<E>); 14] = [
+/// Of two tensors: gradients, and the others.
+fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
+    type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
+    let ops: [(&str, Pair<E>); 18] = [
+        ("clamped_exp_backward", |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default())),
+        ("clamped_log_backward", |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default())),
+        ("log_add_exp", evenkeel::log_add_exp),
+        ("safe_div", |x, d| evenkeel::safe_div(x, d, &SafeDiv::default())),
         ("erf_backward", evenkeel::erf_backward),
         ("exp_backward", evenkeel::exp_backward),
         ("expm1_backward", evenkeel::expm1_backward),
@@ -152,10 +161,10 @@ fn gradients<E: Element>(batch: &mut Batch<'_, E>) {
         ("sqrt_backward", evenkeel::sqrt_backward),
         ("tanh_backward", evenkeel::tanh_backward),
     ];
-    let dy = Numbers::of("gradients").rows::<E>(Fill::Plain, batch.rows, batch.cols);
-    for (name, gradient) in ops {
+    let dy = Numbers::of("pairs").rows::<E>(Fill::Plain, batch.rows, batch.cols);
+    for (name, op) in ops {
         let dy = dy.clone();
-        batch.add(name, move |part| gradient(part.data, part.of(&dy)));
+        batch.add(name, move |part| op(part.data, part.of(&dy)));
     }
 }
 

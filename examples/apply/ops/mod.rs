@@ -82,6 +82,23 @@ pub const OPS: &[Op] = &[
     elementwise("erf", elementwise::erf),
     elementwise("gelu", elementwise::gelu),
     elementwise("gelu_tanh", elementwise::gelu_tanh),
+    Op { attrs: &["min", "max"], ..elementwise("clamped_exp", elementwise::clamped_exp) },
+    Op { attrs: &["floor"], ..elementwise("clamped_log", elementwise::clamped_log) },
+    Op {
+        inputs: &["x", "d"],
+        required: &["x", "d"],
+        attrs: &["eps"],
+        outputs: &["y"],
+        needs: &[],
+        ..elementwise("safe_div", elementwise::safe_div)
+    },
+    Op {
+        inputs: &["a", "b"],
+        required: &["a", "b"],
+        outputs: &["y"],
+        needs: &[],
+        ..elementwise("log_add_exp", elementwise::log_add_exp)
+    },
     SOFTMAX,
     Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
     Op { name: "logsumexp", attrs: &["axis", "keepdim"], later: &[], run: softmax::logsumexp, ..SOFTMAX },
@@ -115,13 +132,7 @@ pub const OPS: &[Op] = &[
         later: &["dy", "dx", "dweight", "dbias"],
         run: norms::layer_norm,
     },
-    Op {
-        name: "inspect",
-        inputs: &["x"],
-        outputs: &["stats"],
-        needs: &[],
-        ..elementwise("inspect", inspect::inspect)
-    },
+    Op { name: "inspect", inputs: &["x"], outputs: &["stats"], needs: &[], ..elementwise("inspect", inspect::inspect) },
     Op {
         name: "rope",
         inputs: &["x", "positions"],
