@@ -245,6 +245,9 @@ def normal_f64():
     slope = 2 * sqrt(2 / pi)
     print("== src/math/gelu_tanh.rs: 2 sqrt(2/pi), and that times 0.044715")
     print("  SLOPE", split64(slope), " CUBIC", split64(slope * mpf("0.044715")))
+    print("  CUBIC_SLOPE", split64(3 * slope * mpf("0.044715")))
+    print("== src/math/gelu.rs: 1 / sqrt(2 pi)", split64(1 / sqrt(2 * pi)))
+    print("== src/math/slope.rs: 2 / sqrt(pi)", split64(2 / sqrt(pi)))
 
 
 def limits():

@@ -46,23 +46,36 @@ macro_rules! table {
 }
 
 table! {
+    "clamped_exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "clamped_exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "clamped_log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "clamped_log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "clip_grad_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "clip_grad_value" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "cross_entropy" LargestTerm: F64 3.0, F32 2.0, F16 2.0, BF16 2.0;
     "cross_entropy_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "erf" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+    "erf_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "expm1_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "gelu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+    "gelu_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "gelu_tanh" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
     "group_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
+    "gelu_tanh_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "inspect" LargestTerm: F64 16.0, F32 16.0, F16 16.0, BF16 16.0;
     "l2_normalize" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "layer_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "layer_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
     "log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "log1p_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "log_add_exp" LargestTerm: F64 1.0, F32 0.501, F16 0.501, BF16 0.501;
     "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "log_sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "log_softmax" LargestTerm: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
     "log_softmax_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "logsumexp" LargestTerm: F64 2.0, F32 2.0, F16 0.51, BF16 0.51;
@@ -72,14 +85,21 @@ table! {
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;
+    "rsqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "safe_div" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "sample" LargestTerm: F64 4.0, F32 4.0, F16 4.0, BF16 4.0;
     "sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "silu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
+    "silu_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "softmax" Result: F64 3.0, F32 2.0, F16 0.51, BF16 0.51;
     "softmax_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "softplus" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "softplus_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "sqrt" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    "sqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "tanh" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "tanh_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
 }
 
 /// The bound of an op in a storage type, if there is such an op.

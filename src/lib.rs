@@ -32,6 +32,7 @@
 //!
 //! # Finding things
 //!
+//! - To go backwards: the functions of one element have their gradients beside them, `X_backward` of `X`.
 //! - To make rows of a slice: [`Rows`], [`RowsMut`]; of any axis: [`Lanes`], [`LanesMut`].
 //! - To mask: [`Mask`]. To choose what a masked row gives: [`FullyMasked`].
 //! - To normalise, exponentiate, rotate, sample: the functions below. Each has an `_into` form, which takes a slice or
@@ -77,17 +78,28 @@ pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
 pub use floats::{Floats, FloatsMut};
 pub use mask::{Flags, FullyMasked, Mask};
+pub use ops::clamped_exp::{
+    ClampedExp, clamped_exp, clamped_exp_backward, clamped_exp_backward_in_place, clamped_exp_backward_into,
+    clamped_exp_in_place, clamped_exp_into,
+};
+pub use ops::clamped_log::{
+    ClampedLog, clamped_log, clamped_log_backward, clamped_log_backward_in_place, clamped_log_backward_into,
+    clamped_log_in_place, clamped_log_into,
+};
 pub use ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
 pub use ops::clip_grad_value::clip_grad_value;
 pub use ops::cross_entropy::{CrossEntropy, cross_entropy};
 pub use ops::cross_entropy_backward::{
     cross_entropy_backward, cross_entropy_backward_in_place, cross_entropy_backward_into,
 };
-pub use ops::erf::{erf, erf_in_place, erf_into};
-pub use ops::exp::{exp, exp_in_place, exp_into};
-pub use ops::expm1::{expm1, expm1_in_place, expm1_into};
-pub use ops::gelu::{gelu, gelu_in_place, gelu_into};
-pub use ops::gelu_tanh::{gelu_tanh, gelu_tanh_in_place, gelu_tanh_into};
+pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
+pub use ops::exp::{exp, exp_backward, exp_backward_in_place, exp_backward_into, exp_in_place, exp_into};
+pub use ops::expm1::{expm1, expm1_backward, expm1_backward_in_place, expm1_backward_into, expm1_in_place, expm1_into};
+pub use ops::gelu::{gelu, gelu_backward, gelu_backward_in_place, gelu_backward_into, gelu_in_place, gelu_into};
+pub use ops::gelu_tanh::{
+    gelu_tanh, gelu_tanh_backward, gelu_tanh_backward_in_place, gelu_tanh_backward_into, gelu_tanh_in_place,
+    gelu_tanh_into,
+};
 pub use ops::group_norm::{GroupNorm, group_norm, group_norm_in_place, group_norm_into};
 pub use ops::inspect::{Finite, Stats, finite, inspect};
 pub use ops::l2_normalize::{L2Normalize, l2_normalize, l2_normalize_in_place, l2_normalize_into};
@@ -95,11 +107,15 @@ pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm
 pub use ops::layer_norm_backward::{
     LayerNormGradients, layer_norm_backward, layer_norm_backward_in_place, layer_norm_backward_into,
 };
-pub use ops::log::{log, log_in_place, log_into};
-pub use ops::log_sigmoid::{log_sigmoid, log_sigmoid_in_place, log_sigmoid_into};
+pub use ops::log::{log, log_backward, log_backward_in_place, log_backward_into, log_in_place, log_into};
+pub use ops::log_add_exp::{log_add_exp, log_add_exp_in_place, log_add_exp_into};
+pub use ops::log_sigmoid::{
+    log_sigmoid, log_sigmoid_backward, log_sigmoid_backward_in_place, log_sigmoid_backward_into, log_sigmoid_in_place,
+    log_sigmoid_into,
+};
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
 pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_in_place, log_softmax_backward_into};
-pub use ops::log1p::{log1p, log1p_in_place, log1p_into};
+pub use ops::log1p::{log1p, log1p_backward, log1p_backward_in_place, log1p_backward_into, log1p_in_place, log1p_into};
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_place, logsumexp_backward_into};
 pub use ops::loss::{Loss, Reduction};
@@ -112,15 +128,20 @@ pub use ops::rms_norm_backward::{
 };
 pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
-pub use ops::rsqrt::{rsqrt, rsqrt_in_place, rsqrt_into};
+pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
+pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
 pub use ops::sample::{Distribution, Draw, Sampled, Sampler, SamplerConfig};
-pub use ops::sigmoid::{sigmoid, sigmoid_in_place, sigmoid_into};
-pub use ops::silu::{silu, silu_in_place, silu_into};
+pub use ops::sigmoid::{
+    sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,
+};
+pub use ops::silu::{silu, silu_backward, silu_backward_in_place, silu_backward_into, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
 pub use ops::softmax_backward::{softmax_backward, softmax_backward_in_place, softmax_backward_into};
-pub use ops::softplus::{softplus, softplus_in_place, softplus_into};
-pub use ops::sqrt::{sqrt, sqrt_in_place, sqrt_into};
-pub use ops::tanh::{tanh, tanh_in_place, tanh_into};
+pub use ops::softplus::{
+    softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
+};
+pub use ops::sqrt::{sqrt, sqrt_backward, sqrt_backward_in_place, sqrt_backward_into, sqrt_in_place, sqrt_into};
+pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_into, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
 

@@ -75,6 +75,141 @@ fn every_form<E: Element>() {
             "gelu_tanh" => {
                 elements(&x, evenkeel::gelu_tanh, |x, y| evenkeel::gelu_tanh_into(x, y), evenkeel::gelu_tanh_in_place)
             }
+            "erf_backward" => gradients(
+                &x,
+                evenkeel::erf_backward,
+                |x, dy, dx| evenkeel::erf_backward_into(x, dy, dx),
+                evenkeel::erf_backward_in_place,
+            ),
+            "exp_backward" => gradients(
+                &x,
+                evenkeel::exp_backward,
+                |x, dy, dx| evenkeel::exp_backward_into(x, dy, dx),
+                evenkeel::exp_backward_in_place,
+            ),
+            "expm1_backward" => gradients(
+                &x,
+                evenkeel::expm1_backward,
+                |x, dy, dx| evenkeel::expm1_backward_into(x, dy, dx),
+                evenkeel::expm1_backward_in_place,
+            ),
+            "gelu_backward" => gradients(
+                &x,
+                evenkeel::gelu_backward,
+                |x, dy, dx| evenkeel::gelu_backward_into(x, dy, dx),
+                evenkeel::gelu_backward_in_place,
+            ),
+            "gelu_tanh_backward" => gradients(
+                &x,
+                evenkeel::gelu_tanh_backward,
+                |x, dy, dx| evenkeel::gelu_tanh_backward_into(x, dy, dx),
+                evenkeel::gelu_tanh_backward_in_place,
+            ),
+            "log_backward" => gradients(
+                &x,
+                evenkeel::log_backward,
+                |x, dy, dx| evenkeel::log_backward_into(x, dy, dx),
+                evenkeel::log_backward_in_place,
+            ),
+            "log1p_backward" => gradients(
+                &x,
+                evenkeel::log1p_backward,
+                |x, dy, dx| evenkeel::log1p_backward_into(x, dy, dx),
+                evenkeel::log1p_backward_in_place,
+            ),
+            "log_sigmoid_backward" => gradients(
+                &x,
+                evenkeel::log_sigmoid_backward,
+                |x, dy, dx| evenkeel::log_sigmoid_backward_into(x, dy, dx),
+                evenkeel::log_sigmoid_backward_in_place,
+            ),
+            "rsqrt_backward" => gradients(
+                &x,
+                evenkeel::rsqrt_backward,
+                |x, dy, dx| evenkeel::rsqrt_backward_into(x, dy, dx),
+                evenkeel::rsqrt_backward_in_place,
+            ),
+            "sigmoid_backward" => gradients(
+                &x,
+                evenkeel::sigmoid_backward,
+                |x, dy, dx| evenkeel::sigmoid_backward_into(x, dy, dx),
+                evenkeel::sigmoid_backward_in_place,
+            ),
+            "silu_backward" => gradients(
+                &x,
+                evenkeel::silu_backward,
+                |x, dy, dx| evenkeel::silu_backward_into(x, dy, dx),
+                evenkeel::silu_backward_in_place,
+            ),
+            "softplus_backward" => gradients(
+                &x,
+                evenkeel::softplus_backward,
+                |x, dy, dx| evenkeel::softplus_backward_into(x, dy, dx),
+                evenkeel::softplus_backward_in_place,
+            ),
+            "sqrt_backward" => gradients(
+                &x,
+                evenkeel::sqrt_backward,
+                |x, dy, dx| evenkeel::sqrt_backward_into(x, dy, dx),
+                evenkeel::sqrt_backward_in_place,
+            ),
+            "tanh_backward" => gradients(
+                &x,
+                evenkeel::tanh_backward,
+                |x, dy, dx| evenkeel::tanh_backward_into(x, dy, dx),
+                evenkeel::tanh_backward_in_place,
+            ),
+            "clamped_exp" => {
+                let o = evenkeel::ClampedExp::default().max(5.0);
+                elements(
+                    &x,
+                    |x| evenkeel::clamped_exp(x, &o),
+                    |x, y| evenkeel::clamped_exp_into(x, y, &o),
+                    |x| evenkeel::clamped_exp_in_place(x, &o),
+                )
+            }
+            "clamped_exp_backward" => {
+                let o = evenkeel::ClampedExp::default().max(5.0);
+                gradients(
+                    &x,
+                    |x, dy| evenkeel::clamped_exp_backward(x, dy, &o),
+                    |x, dy, dx| evenkeel::clamped_exp_backward_into(x, dy, dx, &o),
+                    |x, dy| evenkeel::clamped_exp_backward_in_place(x, dy, &o),
+                )
+            }
+            "clamped_log" => {
+                let o = evenkeel::ClampedLog::default().floor(5.0);
+                elements(
+                    &x,
+                    |x| evenkeel::clamped_log(x, &o),
+                    |x, y| evenkeel::clamped_log_into(x, y, &o),
+                    |x| evenkeel::clamped_log_in_place(x, &o),
+                )
+            }
+            "clamped_log_backward" => {
+                let o = evenkeel::ClampedLog::default().floor(5.0);
+                gradients(
+                    &x,
+                    |x, dy| evenkeel::clamped_log_backward(x, dy, &o),
+                    |x, dy, dx| evenkeel::clamped_log_backward_into(x, dy, dx, &o),
+                    |x, dy| evenkeel::clamped_log_backward_in_place(x, dy, &o),
+                )
+            }
+            "log_add_exp" => elements(
+                &x,
+                |a| evenkeel::log_add_exp(a, &x),
+                |a, y| evenkeel::log_add_exp_into(a, &x, y),
+                |a| evenkeel::log_add_exp_in_place(a, &x),
+            ),
+            "safe_div" => {
+                let o = evenkeel::SafeDiv::default().eps(5.0);
+                elements(
+                    &x,
+                    |a| evenkeel::safe_div(a, &x, &o),
+                    |a, y| evenkeel::safe_div_into(a, &x, y, &o),
+                    |a| evenkeel::safe_div_in_place(a, &x, &o),
+                )
+            }
             "softmax" => {
                 for options in [Softmax::default(), Softmax::default().mask(&mask).softcap(9.0)] {
                     Forms {
@@ -99,14 +234,14 @@ fn every_form<E: Element>() {
                 }
                 .check(op.name, &x);
             }
-            "softmax_backward" => gradients(
+            "softmax_backward" => lane_gradients(
                 &x,
                 &Softmax::default().mask(&mask).softcap(9.0),
                 |x, dy, options| evenkeel::softmax_backward(x, dy, options),
                 |x, dy, dx, options| evenkeel::softmax_backward_into(x, dy, dx, options),
                 |x, dy, options| evenkeel::softmax_backward_in_place(x, dy, options),
             ),
-            "log_softmax_backward" => gradients(
+            "log_softmax_backward" => lane_gradients(
                 &x,
                 &Softmax::default().mask(&mask),
                 |x, dy, options| evenkeel::log_softmax_backward(x, dy, options),
@@ -298,7 +433,7 @@ fn elements<E: Element>(
 }
 
 /// Of rows, and of another axis, whose lanes are gathered.
-fn gradients<E: Element>(
+fn lane_gradients<E: Element>(
     x: &[E],
     options: &Softmax<'_>,
     new: fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>,
@@ -321,6 +456,16 @@ fn gradients<E: Element>(
     let mut data = dy.clone();
     in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &Softmax::default()).unwrap();
     assert_eq!(data, expected, "of another axis in place");
+}
+
+/// Of the elements and, as the gradient of the result, themselves.
+fn gradients<E: Element>(
+    x: &[E],
+    new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,
+    into: impl for<'a> Fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>,
+    in_place: impl Fn(&[E], &mut [E]) -> Result<()>,
+) {
+    elements(x, |dy| new(x, dy), |dy, dx| into(x, dy, dx), |dy| in_place(x, dy));
 }
 
 fn residuals<E: Element>(x: &[E], options: &RmsNorm<'_>) {

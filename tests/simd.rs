@@ -33,32 +33,43 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let [mut by_norm, mut by_value] = [x.to_vec(), x.to_vec()];
     let norm = clip_grad_norm(&mut [(&mut by_norm).into()], &ClipGradNorm::new(0.7)).unwrap();
     clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
-    // The gradients of the rows from the last on.
-    let dy: Vec<E> = x.iter().rev().copied().collect();
-    let (dy, weight) = (Rows::new(&dy, rows, cols).unwrap(), &x[..cols]);
-    let rms = evenkeel::rms_norm_backward(view, dy, &RmsNorm::default().weight(weight)).unwrap();
-    let layer = evenkeel::layer_norm_backward(view, dy, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
+    let weight = &x[..cols];
+    let rms = evenkeel::rms_norm_backward(view, grads, &RmsNorm::default().weight(weight)).unwrap();
+    let layer = evenkeel::layer_norm_backward(view, grads, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
     let targets: Vec<i64> = (0..rows).map(|row| (row * 3 % cols) as i64).collect();
     let smoothed = CrossEntropy::default().label_smoothing(0.1).z_loss(1e-3).softcap(15.0);
     let (loss, dlogits) = cross_entropy_backward(view, &targets, &[0.7], &smoothed).unwrap();
     vec![
+        ("clamped_exp", bits(evenkeel::clamped_exp(x, &Default::default()).unwrap())),
+        ("clamped_exp_backward", bits(evenkeel::clamped_exp_backward(x, x, &Default::default()).unwrap())),
+        ("clamped_log", bits(evenkeel::clamped_log(x, &Default::default()).unwrap())),
+        ("clamped_log_backward", bits(evenkeel::clamped_log_backward(x, x, &Default::default()).unwrap())),
         ("clip_grad_norm", [bits(by_norm), vec![norm.to_bits()]].concat()),
         ("clip_grad_value", bits(by_value)),
         ("cross_entropy", loss.as_slice().iter().map(|v| v.to_bits()).collect()),
         ("cross_entropy_backward", bits(dlogits)),
         ("erf", bits(evenkeel::erf(x).unwrap())),
+        ("erf_backward", bits(evenkeel::erf_backward(x, x).unwrap())),
         ("exp", bits(exp(x).unwrap())),
+        ("exp_backward", bits(evenkeel::exp_backward(x, x).unwrap())),
         ("expm1", bits(evenkeel::expm1(x).unwrap())),
+        ("expm1_backward", bits(evenkeel::expm1_backward(x, x).unwrap())),
         ("gelu", bits(evenkeel::gelu(x).unwrap())),
+        ("gelu_backward", bits(evenkeel::gelu_backward(x, x).unwrap())),
         ("gelu_tanh", bits(evenkeel::gelu_tanh(x).unwrap())),
         ("group_norm", bits(evenkeel::group_norm(view, &GroupNorm::new(2)).unwrap())),
+        ("gelu_tanh_backward", bits(evenkeel::gelu_tanh_backward(x, x).unwrap())),
         ("inspect", vec![stats.mean.to_bits(), stats.std.to_bits(), stats.min.to_bits(), stats.max.to_bits()]),
         ("l2_normalize", bits(evenkeel::l2_normalize(view, &L2Normalize::default()).unwrap())),
         ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
         ("layer_norm_backward", [bits(layer.dx), bits(layer.dweight.unwrap()), bits(layer.dbias.unwrap())].concat()),
         ("log", bits(log(x).unwrap())),
+        ("log_backward", bits(evenkeel::log_backward(x, x).unwrap())),
         ("log1p", bits(evenkeel::log1p(x).unwrap())),
+        ("log1p_backward", bits(evenkeel::log1p_backward(x, x).unwrap())),
+        ("log_add_exp", bits(evenkeel::log_add_exp(x, &dy).unwrap())),
         ("log_sigmoid", bits(evenkeel::log_sigmoid(x).unwrap())),
+        ("log_sigmoid_backward", bits(evenkeel::log_sigmoid_backward(x, x).unwrap())),
         ("log_softmax", bits(log_softmax(view, &options).unwrap())),
         ("log_softmax_backward", bits(evenkeel::log_softmax_backward(view, grads, &options).unwrap())),
         ("logsumexp", bits(logsumexp(view, &options).unwrap())),
@@ -68,14 +79,21 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("rope", bits(rope(view, &table).unwrap())),
         ("rope_backward", bits(evenkeel::rope_backward(view, &table).unwrap())),
         ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),
+        ("rsqrt_backward", bits(evenkeel::rsqrt_backward(x, x).unwrap())),
+        ("safe_div", bits(evenkeel::safe_div(x, &dy, &Default::default()).unwrap())),
         ("sample", sampled.collect()),
         ("sigmoid", bits(sigmoid(x).unwrap())),
+        ("sigmoid_backward", bits(evenkeel::sigmoid_backward(x, x).unwrap())),
         ("silu", bits(silu(x).unwrap())),
+        ("silu_backward", bits(evenkeel::silu_backward(x, x).unwrap())),
         ("softmax", bits(softmax(view, &options).unwrap())),
         ("softmax_backward", bits(evenkeel::softmax_backward(view, grads, &options).unwrap())),
         ("softplus", bits(evenkeel::softplus(x).unwrap())),
+        ("softplus_backward", bits(evenkeel::softplus_backward(x, x).unwrap())),
         ("sqrt", bits(evenkeel::sqrt(x).unwrap())),
+        ("sqrt_backward", bits(evenkeel::sqrt_backward(x, x).unwrap())),
         ("tanh", bits(evenkeel::tanh(x).unwrap())),
+        ("tanh_backward", bits(evenkeel::tanh_backward(x, x).unwrap())),
     ]
 }
 

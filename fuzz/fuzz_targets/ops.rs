@@ -6,8 +6,9 @@ use arbitrary::{Arbitrary, Unstructured};
 use evenkeel::registry::OPS;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{
-    ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask,
-    NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows, SamplerConfig, Softmax,
+    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
+    L2Normalize, LayerNorm, Mask, NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows, SafeDiv,
+    SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
@@ -86,6 +87,8 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
     // The gradient of a result: the input backwards, and at least one for each row.
     let dy: Vec<E> = x.iter().rev().copied().chain(vec![E::ZERO; rows]).collect();
     let gradients = Rows::new(&dy[..x.len()], rows, cols).map_err(|e| e.to_string())?;
+    let backwards = &dy[..x.len()];
+    let clamped_exp = ClampedExp::default().min(call.scale).max(call.offset);
     let finite = |row: &[E]| row.iter().all(|v| v.widen().is_finite());
     let y = match name {
         "exp" => evenkeel::exp(x),
@@ -102,6 +105,26 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
         "erf" => evenkeel::erf(x),
         "gelu" => evenkeel::gelu(x),
         "gelu_tanh" => evenkeel::gelu_tanh(x),
+        "erf_backward" => evenkeel::erf_backward(x, backwards),
+        "exp_backward" => evenkeel::exp_backward(x, backwards),
+        "expm1_backward" => evenkeel::expm1_backward(x, backwards),
+        "gelu_backward" => evenkeel::gelu_backward(x, backwards),
+        "gelu_tanh_backward" => evenkeel::gelu_tanh_backward(x, backwards),
+        "log_backward" => evenkeel::log_backward(x, backwards),
+        "log1p_backward" => evenkeel::log1p_backward(x, backwards),
+        "log_sigmoid_backward" => evenkeel::log_sigmoid_backward(x, backwards),
+        "rsqrt_backward" => evenkeel::rsqrt_backward(x, backwards),
+        "sigmoid_backward" => evenkeel::sigmoid_backward(x, backwards),
+        "silu_backward" => evenkeel::silu_backward(x, backwards),
+        "softplus_backward" => evenkeel::softplus_backward(x, backwards),
+        "sqrt_backward" => evenkeel::sqrt_backward(x, backwards),
+        "tanh_backward" => evenkeel::tanh_backward(x, backwards),
+        "clamped_exp" => evenkeel::clamped_exp(x, &clamped_exp),
+        "clamped_exp_backward" => evenkeel::clamped_exp_backward(x, backwards, &clamped_exp),
+        "clamped_log" => evenkeel::clamped_log(x, &ClampedLog::default().floor(call.eps)),
+        "clamped_log_backward" => evenkeel::clamped_log_backward(x, backwards, &ClampedLog::default().floor(call.eps)),
+        "log_add_exp" => evenkeel::log_add_exp(x, backwards),
+        "safe_div" => evenkeel::safe_div(x, backwards, &SafeDiv::default().eps(call.eps)),
         "softmax" => evenkeel::softmax(view, &softmax),
         "softmax_backward" => evenkeel::softmax_backward(view, gradients, &softmax),
         "log_softmax" => evenkeel::log_softmax(view, &softmax),

@@ -24,7 +24,7 @@
 //! | [`layer_norm`](mod@layer_norm) | LayerNorm, RmsNorm and their constructors |
 //! | [`loss`] | cross_entropy, binary_cross_entropy_with_logit |
 //! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
-//! | [`guarded`] | what candle has no words for: masks, policies, scale and softcap, in-place forms, clipping, typed errors |
+//! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, in-place forms, clipping, typed errors |
 //! | [`composition`] | the same ops as compositions of candle's |
 //!
 //! Kernels run on the CPU; a tensor elsewhere takes the [`composition`]. All forms have gradients, but for those in

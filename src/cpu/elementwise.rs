@@ -42,6 +42,32 @@ pub struct Sigmoid;
 #[derive(Clone, Copy)]
 pub struct Silu;
 
+/// e^x for x brought to within two bounds.
+#[derive(Clone, Copy)]
+pub struct ClampedExp {
+    pub min: f64,
+    pub max: f64,
+}
+/// ln x for x not below the floor.
+#[derive(Clone, Copy)]
+pub struct ClampedLog {
+    pub floor: f64,
+}
+
+impl Function for ClampedExp {
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
+        exp::<I, E>(isa, isa.f64(self.max).min(isa.f64(self.min).max(x)))
+    }
+}
+
+impl Function for ClampedLog {
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
+        log(isa, isa.f64(self.floor).max(x))
+    }
+}
+
 /// sqrt x.
 #[derive(Clone, Copy)]
 pub struct Sqrt;
@@ -163,9 +189,35 @@ pub fn apply_in_place<E: Element>(data: &mut [E], function: impl Function) -> Re
     Ok(())
 }
 
-enum Ends<'a, E> {
+/// Where elements are read and written.
+pub enum Ends<'a, E> {
     Apart { from: &'a [E], to: &'a mut [MaybeUninit<E>] },
     InPlace(&'a mut [E]),
+}
+
+impl<'a, E: Element> Ends<'a, E> {
+    /// The first `at` elements, and the rest.
+    pub fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Ends::Apart { from, to } => {
+                let (from_a, from_b) = from.split_at(at);
+                let (to_a, to_b) = to.split_at_mut(at);
+                (Ends::Apart { from: from_a, to: to_a }, Ends::Apart { from: from_b, to: to_b })
+            }
+            Ends::InPlace(data) => {
+                let (a, b) = data.split_at_mut(at);
+                (Ends::InPlace(a), Ends::InPlace(b))
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn span(self) -> Span<'a, E, E> {
+        match self {
+            Ends::Apart { from, to } => Span::new(from, to),
+            Ends::InPlace(data) => Span::in_place(data),
+        }
+    }
 }
 
 struct Flat<'a, E, F> {
@@ -174,7 +226,7 @@ struct Flat<'a, E, F> {
 }
 
 /// Elements that count as a row when the work is cut.
-const ROW: usize = 4096;
+pub const ROW: usize = 4096;
 
 impl<E: Element, F: Function> Work for Flat<'_, E, F> {
     type Out = Written;
@@ -193,17 +245,7 @@ impl<E: Element, F: Function> Work for Flat<'_, E, F> {
 
     fn split_at(self, at: usize) -> (Self, Self) {
         let function = self.function;
-        let (a, b) = match self.span {
-            Ends::Apart { from, to } => {
-                let (from_a, from_b) = from.split_at(at * ROW);
-                let (to_a, to_b) = to.split_at_mut(at * ROW);
-                (Ends::Apart { from: from_a, to: to_a }, Ends::Apart { from: from_b, to: to_b })
-            }
-            Ends::InPlace(data) => {
-                let (a, b) = data.split_at_mut(at * ROW);
-                (Ends::InPlace(a), Ends::InPlace(b))
-            }
-        };
+        let (a, b) = self.span.split_at(at * ROW);
         (Flat { span: a, function }, Flat { span: b, function })
     }
 
@@ -213,10 +255,7 @@ impl<E: Element, F: Function> Work for Flat<'_, E, F> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let span = match self.span {
-            Ends::Apart { from, to } => Span::new(from, to),
-            Ends::InPlace(data) => Span::in_place(data),
-        };
+        let span = self.span.span();
         if E::DTYPE == DType::F64 || !F::HAS_PAIR {
             return wide(isa, self.function, span).into();
         }

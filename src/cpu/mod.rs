@@ -13,6 +13,7 @@ pub(crate) mod clip_grad_value;
 pub(crate) mod cross_entropy;
 pub(crate) mod cross_entropy_backward;
 pub(crate) mod elementwise;
+pub(crate) mod elementwise_backward;
 pub(crate) mod group_norm;
 pub(crate) mod inspect;
 pub(crate) mod l2_normalize;
@@ -26,6 +27,7 @@ pub(crate) mod logsumexp_backward;
 pub(crate) mod moments;
 pub(crate) mod norm_backward;
 pub(crate) mod norm_columns;
+pub(crate) mod pairwise;
 pub(crate) mod rms_norm;
 pub(crate) mod rms_norm_backward;
 pub(crate) mod rope;
@@ -48,7 +50,7 @@ use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::Output;
 use cross_entropy::RowLoss;
-use cross_entropy_backward::Gradient;
+use elementwise_backward::Gradient;
 use half::{bf16, f16};
 use lanes::Met;
 use scores::Scores;
@@ -114,6 +116,22 @@ macro_rules! declare {
                 fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
             )*
             #[doc(hidden)]
+            fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn gradient_in_place(x: &[Self], dy: &mut [Self], of: Gradient) -> Result<()>;
+            #[doc(hidden)]
+            fn clamped_exp<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedExp) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn clamped_exp_in_place(x: &mut [Self], function: elementwise::ClampedExp) -> Result<()>;
+            #[doc(hidden)]
+            fn clamped_log<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedLog) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn clamped_log_in_place(x: &mut [Self], function: elementwise::ClampedLog) -> Result<()>;
+            #[doc(hidden)]
+            fn pairwise<'a>(x: &[Self], other: &[Self], out: Output<'a, Self>, of: pairwise::Function) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn pairwise_in_place(x: &mut [Self], other: &[Self], of: pairwise::Function) -> Result<()>;
+            #[doc(hidden)]
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part>;
             #[doc(hidden)]
             fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()>;
@@ -134,14 +152,14 @@ macro_rules! declare {
                 x: Rows<'_, Self>,
                 out: RowsMut<'a, Self>,
                 losses: &mut [RowLoss],
-                kernel: Gradient<'_>,
+                kernel: cross_entropy_backward::Gradient<'_>,
             ) -> Result<(&'a mut [Self], Counts)>;
             #[doc(hidden)]
             fn cross_entropy_backward_in_place(
                 op: &'static str,
                 x: RowsMut<'_, Self>,
                 losses: &mut [RowLoss],
-                kernel: Gradient<'_>,
+                kernel: cross_entropy_backward::Gradient<'_>,
             ) -> Result<Counts>;
             #[doc(hidden)]
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]>;
@@ -206,6 +224,30 @@ macro_rules! implement {
                     lanes::apply_in_place(op, x, kernel)
                 }
             )*
+            fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]> {
+                pairwise::apply(dy, x, out, of)
+            }
+            fn gradient_in_place(x: &[Self], dy: &mut [Self], of: Gradient) -> Result<()> {
+                pairwise::apply_in_place(dy, x, of)
+            }
+            fn clamped_exp<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedExp) -> Result<&'a mut [Self]> {
+                elementwise::apply(x, out, function)
+            }
+            fn clamped_exp_in_place(x: &mut [Self], function: elementwise::ClampedExp) -> Result<()> {
+                elementwise::apply_in_place(x, function)
+            }
+            fn clamped_log<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedLog) -> Result<&'a mut [Self]> {
+                elementwise::apply(x, out, function)
+            }
+            fn clamped_log_in_place(x: &mut [Self], function: elementwise::ClampedLog) -> Result<()> {
+                elementwise::apply_in_place(x, function)
+            }
+            fn pairwise<'a>(x: &[Self], other: &[Self], out: Output<'a, Self>, of: pairwise::Function) -> Result<&'a mut [Self]> {
+                pairwise::apply(x, other, out, of)
+            }
+            fn pairwise_in_place(x: &mut [Self], other: &[Self], of: pairwise::Function) -> Result<()> {
+                pairwise::apply_in_place(x, other, of)
+            }
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
                 clip_grad_norm::part(x, norm_type)
             }
@@ -232,7 +274,7 @@ macro_rules! implement {
                 x: Rows<'_, Self>,
                 out: RowsMut<'a, Self>,
                 losses: &mut [RowLoss],
-                kernel: Gradient<'_>,
+                kernel: cross_entropy_backward::Gradient<'_>,
             ) -> Result<(&'a mut [Self], Counts)> {
                 cross_entropy_backward::apply(x, out, losses, kernel)
             }
@@ -240,7 +282,7 @@ macro_rules! implement {
                 op: &'static str,
                 x: RowsMut<'_, Self>,
                 losses: &mut [RowLoss],
-                kernel: Gradient<'_>,
+                kernel: cross_entropy_backward::Gradient<'_>,
             ) -> Result<Counts> {
                 cross_entropy_backward::apply_in_place(op, x, losses, kernel)
             }

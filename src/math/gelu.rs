@@ -5,11 +5,14 @@
 
 use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};
-use super::wide::{Wide, fast_two_sum, product};
+use super::slope;
+use super::wide::{Wide, fast_two_sum, product, two_sum};
 use crate::element::{DType, Element};
 use crate::simd::{Float, Isa, Select};
 
 const EDGE: f64 = 1.0;
+/// 1 / sqrt(2 pi).
+const DENSITY: [f64; 2] = [f64::from_bits(0x3fd9_8845_33d4_3651), f64::from_bits(0xbc7c_bc0d_30eb_fd15)];
 const NEAR: Polynomial<13> = Polynomial {
     coefficients: [
         f64::from_bits(0x3fd9_8845_33d4_3651),
@@ -94,4 +97,40 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
         None => none,
     };
     Wide { hi, lo, exponent: Some(exponent) }
+}
+
+/// The slope of gelu, for any x: the normal distribution function and x times its density.
+///
+/// Both have the factor e^(-x^2/2) beyond the polynomial's edge, below zero; above, the slope is 1 less that at -x.
+#[inline(always)]
+pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+    let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
+    let x = slope::within(isa, x, (2.0 * slope::far::<E>()).sqrt());
+    let a = x.abs();
+    let (scaled, e, power) = TAIL.factors(isa, a);
+    let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
+
+    // Beyond the edge: e times what is left of the tail's share when a times the density's is taken away.
+    let (second, second_low) = product(isa, (minus - a, zero), density);
+    let (rest, error) = two_sum(scaled.0, second);
+    let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));
+    let plain = exp_below_one(isa, &Wide { hi: t_hi, lo: t_low, exponent: e.exponent }, power);
+    let (above, error) = two_sum(isa.f64(1.0), minus - plain.0);
+    let above_low = error - plain.1;
+
+    // Near zero: 1/2, the integral from 0 to x, and x times the density. Where both are negative they cancel a half.
+    let small = slope::within(isa, x, EDGE);
+    let (integral, integral_low) = odd(isa, small, &NEAR);
+    let (term, term_low) = product(isa, (small, zero), density);
+    let (term, term_low) = product(isa, (term, term_low), exp_below_one(isa, &e, power));
+    let (half, half_error) = two_sum(isa.f64(0.5), integral);
+    let (near, error) = two_sum(half, term);
+    let near_low = error + (half_error + (integral_low + term_low));
+
+    let is_near = a.lt(isa.f64(EDGE));
+    let is_tail = x.le(isa.f64(-EDGE));
+    let far = (I::F64::select(is_tail, t_hi, above), I::F64::select(is_tail, t_low, above_low));
+    let hi = I::F64::select(is_near, near, far.0);
+    let lo = I::F64::select(is_near, near_low, far.1);
+    Wide { hi, lo, exponent: slope::only_where(isa, is_tail, e.exponent) }
 }

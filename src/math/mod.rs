@@ -18,6 +18,7 @@ pub(crate) mod philox;
 pub(crate) mod power;
 pub(crate) mod sigmoid;
 pub(crate) mod sigmoid_pair;
+pub(crate) mod slope;
 pub(crate) mod softmax_exp;
 pub(crate) mod softplus;
 pub(crate) mod sqrt;

@@ -5,6 +5,9 @@ use super::exp::exp_parts;
 use super::wide::{Wide, fast_two_sum, horner, product, quotient, two_sum};
 use crate::simd::{Float, Isa};
 
+/// A sum of two.
+type Sum<I> = (<I as Isa>::F64, <I as Isa>::F64);
+
 /// A polynomial whose first two coefficients have low parts.
 pub struct Polynomial<const N: usize> {
     pub coefficients: [f64; N],
@@ -45,6 +48,14 @@ impl<const N: usize> Tail<N> {
     /// Its value at a, and the exponent of the exponential.
     #[inline(always)]
     pub fn eval<I: Isa>(&self, isa: I, a: I::F64) -> (Wide<I>, I::F64) {
+        let (scaled, e, power) = self.factors(isa, a);
+        let (hi, lo) = product(isa, scaled, (e.hi, e.lo));
+        (Wide { hi, lo, exponent: e.exponent }, power)
+    }
+
+    /// What is beside the exponential in its value at a, the exponential, and its exponent.
+    #[inline(always)]
+    pub fn factors<I: Isa>(&self, isa: I, a: I::F64) -> (Sum<I>, Wide<I>, I::F64) {
         let d = two_sum(a, isa.f64(self.pole));
         let reciprocal = isa.f64(1.0) / d.0;
         let left_out = reciprocal * ((isa.f64(-0.0) - reciprocal).mul_add(d.0, isa.f64(1.0)) - reciprocal * d.1);
@@ -55,8 +66,6 @@ impl<const N: usize> Tail<N> {
         let square = a * a;
         let square_low = a.mul_add(a, isa.f64(-0.0) - square);
         let power = square * share;
-        let e = exp_parts(isa, power, square_low * share).normalised();
-        let (hi, lo) = product(isa, scaled, (e.hi, e.lo));
-        (Wide { hi, lo, exponent: e.exponent }, power)
+        (scaled, exp_parts(isa, power, square_low * share).normalised(), power)
     }
 }

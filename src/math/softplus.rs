@@ -1,4 +1,4 @@
-//! ln(1 + e^x) in f64 with a low part.
+//! ln(1 + e^x) in f64 with a low part, and ln(e^a + e^b).
 
 use super::exp::{exp_below_one, exp_parts};
 use super::log1p::log1p_sum;
@@ -41,4 +41,31 @@ pub fn log_sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let minus_zero = isa.f64(-0.0);
     let Wide { hi, lo, exponent } = softplus::<I, E>(isa, minus_zero - x);
     Wide { hi: minus_zero - hi, lo: minus_zero - lo, exponent }
+}
+
+/// ln(e^a + e^b), as the larger of them plus ln(1 + e^-|a - b|).
+#[inline(always)]
+pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> {
+    let (zero, minus_zero) = (isa.f64(0.0), isa.f64(-0.0));
+    let above = a.lt(b);
+    let (high, low) = (I::F64::select(above, b, a), I::F64::select(above, a, b));
+    let (minus, rest) = two_sum(low, minus_zero - high);
+    // Far apart, what the difference leaves out is nothing, or not a number.
+    let lowest = isa.f64(lowest::<E>());
+    let rest = I::F64::select(minus.lt(lowest), zero, rest);
+    let t = exp_parts(isa, lowest.max(minus), rest).normalised();
+    let (t_high, t_low) = exp_below_one(isa, &t, lowest.max(minus));
+    let (mut log, mut log_low) = log1p_sum(isa, t_high, Some(t_low));
+    if E::DTYPE == DType::F64 {
+        // What f64 holds as a subnormal number.
+        let far = minus.lt(isa.f64(FAR));
+        log = I::F64::select(far, t.round::<f64>(isa), log);
+        log_low = I::F64::select(far, zero, log_low);
+    }
+    let (hi, error) = two_sum(high, log);
+    let lo = error + log_low;
+    // An infinite sum has no error, though infinity less itself says NaN; and two infinities no difference.
+    let lo = I::F64::select(hi.abs().lt(isa.f64(f64::INFINITY)), lo, zero);
+    let equal = a.eq(b) & a.abs().eq(isa.f64(f64::INFINITY));
+    Wide { hi: I::F64::select(equal, a, hi), lo: I::F64::select(equal, zero, lo), exponent: None }
 }

@@ -1,4 +1,4 @@
-//! The three forms of an op on single elements.
+//! The three forms of an op on single elements, and of its gradient.
 
 use crate::error::{Error, Result};
 
@@ -28,9 +28,53 @@ macro_rules! elementwise_op {
     };
 }
 
+/// Defines the gradient's `NAME`, `NAME_into` and `NAME_in_place`, beside [`elementwise_op`], from its documentation.
+macro_rules! elementwise_backward_op {
+    ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Slope:ident) => {
+        $(#[doc = $doc])*
+        ///
+        /// NaN in x or dy gives NaN. A dy of 0 gives that 0, also where there is no slope, so that what a mask took out of
+        /// the loss does not come back as NaN.
+        ///
+        /// # Errors
+        /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
+        /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+        pub fn $name<E: Element>(x: &[E], dy: &[E]) -> Result<Vec<E>> {
+            new_vec(x.len(), |out| $into(x, dy, out))
+        }
+
+        #[doc = concat!("[`", stringify!($name), "`] into `dx`, which has the length of `x`; returns what was written.")]
+        pub fn $into<'a, E: Element>(x: &[E], dy: &[E], dx: impl Into<Output<'a, E>>) -> Result<&'a mut [E]> {
+            let dx = dx.into();
+            crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
+            crate::ops::elementwise::as_long(stringify!($name), "dx", dx.len(), x.len())?;
+            E::gradient(x, dy, dx, crate::cpu::elementwise_backward::Slope::$Slope.into())
+        }
+
+        #[doc = concat!("[`", stringify!($name), "`] in place of `dy`.")]
+        pub fn $in_place<E: Element>(x: &[E], dy: &mut [E]) -> Result<()> {
+            crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
+            E::gradient_in_place(x, dy, crate::cpu::elementwise_backward::Slope::$Slope.into())
+        }
+    };
+}
+
 pub(crate) fn same_length(op: &'static str, got: usize, expected: usize) -> Result<()> {
+    as_long(op, "out", got, expected)
+}
+
+/// Checks a range: two numbers, the smaller one first.
+pub(crate) fn ordered(op: &'static str, min: f64, max: f64) -> Result<()> {
+    if max.is_nan() {
+        return Err(Error::invalid(op, "max", max, "a number"));
+    }
+    if min <= max { Ok(()) } else { Err(Error::invalid(op, "min", min, format!("a number not above max, {max}"))) }
+}
+
+/// Checks that an argument has as many elements as the input.
+pub(crate) fn as_long(op: &'static str, argument: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected {
         return Ok(());
     }
-    Err(Error::shape(op, "out", format!("{got} elements"), format!("{expected}, the input's length,")))
+    Err(Error::shape(op, argument, format!("{got} elements"), format!("{expected}, the input's length,")))
 }

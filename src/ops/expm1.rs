@@ -38,3 +38,25 @@ elementwise_op! {
     /// ```
     expm1, expm1_into, expm1_in_place
 }
+
+elementwise_backward_op! {
+    /// The gradient of [`expm1`]: dx from x and the gradient dy of the result.
+    ///
+    /// ```text
+    /// dx = dy (e^x)
+    /// ```
+    ///
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    ///
+    /// | x | dx |
+    /// |---|---|
+    /// | -inf | 0 |
+    /// | +inf | dy times +inf |
+    ///
+    /// ```
+    /// let dx = evenkeel::expm1_backward(&[1.0f32, -100.0], &[1.0, 1e30])?;
+    /// assert_eq!(dx, [2.7182817, 3.720076e-14]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    expm1_backward, expm1_backward_into, expm1_backward_in_place, Exp
+}

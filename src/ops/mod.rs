@@ -9,6 +9,8 @@
 #[macro_use]
 mod elementwise;
 
+pub mod clamped_exp;
+pub mod clamped_log;
 pub mod clip_grad_norm;
 pub mod clip_grad_value;
 pub mod cross_entropy;
@@ -25,6 +27,7 @@ pub mod layer_norm;
 pub mod layer_norm_backward;
 pub mod log;
 pub mod log1p;
+pub mod log_add_exp;
 pub mod log_sigmoid;
 pub mod log_softmax;
 pub mod log_softmax_backward;
@@ -37,6 +40,7 @@ pub mod rms_norm_backward;
 pub mod rope;
 pub mod rope_backward;
 pub mod rsqrt;
+pub mod safe_div;
 pub mod sample;
 pub mod sigmoid;
 pub mod silu;

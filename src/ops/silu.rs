@@ -37,3 +37,26 @@ elementwise_op! {
     /// ```
     silu, silu_into, silu_in_place
 }
+
+elementwise_backward_op! {
+    /// The gradient of [`silu`]: dx from x and the gradient dy of the result.
+    ///
+    /// ```text
+    /// dx = dy (s + x s (1 - s)), s = 1 / (1 + e^-x)
+    /// ```
+    ///
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64, there of the larger of the slope's two terms times dy, which cancel
+    /// where the slope crosses zero. A dy that brings a slope back into the type's range is no exception.
+    ///
+    /// | x | dx |
+    /// |---|---|
+    /// | -inf | -0 for dy above 0 |
+    /// | +inf | dy |
+    ///
+    /// ```
+    /// let dx = evenkeel::silu_backward(&[1.0f32, -1.2784646], &[1.0, 1.0])?;
+    /// assert_eq!(dx, [0.92767054, -2.8270397e-9]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    silu_backward, silu_backward_into, silu_backward_in_place, Silu
+}

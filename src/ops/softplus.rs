@@ -37,3 +37,25 @@ elementwise_op! {
     /// ```
     softplus, softplus_into, softplus_in_place
 }
+
+elementwise_backward_op! {
+    /// The gradient of [`softplus`]: dx from x and the gradient dy of the result.
+    ///
+    /// ```text
+    /// dx = dy (1 / (1 + e^-x))
+    /// ```
+    ///
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    ///
+    /// | x | dx |
+    /// |---|---|
+    /// | -inf | 0 |
+    /// | +inf | dy |
+    ///
+    /// ```
+    /// let dx = evenkeel::softplus_backward(&[0.0f32, -100.0], &[1.0, 1e30])?;
+    /// assert_eq!(dx, [0.5, 3.720076e-14]);
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    softplus_backward, softplus_backward_into, softplus_backward_in_place, Softplus
+}

@@ -124,7 +124,7 @@ impl DoubleDouble {
     }
 
     /// e^(-a^2/2) / sqrt(2 pi).
-    fn normal_density(self) -> Self {
+    pub(super) fn normal_density(self) -> Self {
         (-self * self).times_power_of_two(-1).exp() / Self::two_pi().sqrt()
     }
 

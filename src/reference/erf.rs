@@ -11,3 +11,12 @@ use crate::element::Element;
 pub fn erf<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(DoubleDouble::from(x.widen()).erf())
 }
+
+/// The slope of [`erf`], 2/sqrt(pi) e^(-x^2), which [`erf_backward`](crate::erf_backward()) multiplies a gradient with, unrounded.
+pub fn erf_slope<E: Element>(x: E) -> E::Exact {
+    let x = E::Exact::from(x.widen());
+    let two = E::Exact::from(2.0);
+    // 2/sqrt(pi) by way of 2 pi.
+    let factor = two * two / (two * E::Exact::from_double_double(DoubleDouble::two_pi())).sqrt();
+    factor * (-(x * x)).exp()
+}

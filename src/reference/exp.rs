@@ -11,3 +11,8 @@ use crate::element::Element;
 pub fn exp<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }
+
+/// The slope of [`exp`], e^x, which [`exp_backward`](crate::exp_backward()) multiplies a gradient with, unrounded.
+pub fn exp_slope<E: Element>(x: E) -> E::Exact {
+    E::Exact::from(x.widen()).exp()
+}

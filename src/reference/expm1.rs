@@ -11,3 +11,8 @@ use crate::element::Element;
 pub fn expm1<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp_m1()
 }
+
+/// The slope of [`expm1`], e^x, which [`expm1_backward`](crate::expm1_backward()) multiplies a gradient with, unrounded.
+pub fn expm1_slope<E: Element>(x: E) -> E::Exact {
+    E::Exact::from(x.widen()).exp()
+}

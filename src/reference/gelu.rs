@@ -16,3 +16,13 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
     }
     E::Exact::from_double_double(x * x.normal_cdf())
 }
+
+/// The slope of [`gelu`], the normal distribution function plus x times its density, which [`gelu_backward`](crate::gelu_backward()) multiplies a gradient with, unrounded.
+pub fn gelu_slope<E: Element>(x: E) -> E::Exact {
+    // The limits; the product would be an infinity times 0.
+    if x.widen().is_infinite() {
+        return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
+    }
+    let x = DoubleDouble::from(x.widen());
+    E::Exact::from_double_double(x.normal_cdf() + x * x.normal_density())
+}

@@ -18,3 +18,16 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
     let slope = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
     E::Exact::from_double_double(x * sigmoid_of(slope * (x + cubic * x * x * x)))
 }
+
+/// The slope of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3), which [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies a gradient with, unrounded.
+pub fn gelu_tanh_slope<E: Element>(x: E) -> E::Exact {
+    if x.widen().is_infinite() {
+        return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
+    }
+    let x = DoubleDouble::from(x.widen());
+    let cubic = DoubleDouble::from(44_715.0) / DoubleDouble::from(1_000_000.0);
+    let slope = DoubleDouble::from(4.0) / DoubleDouble::two_pi().sqrt();
+    let z = slope * (x + cubic * x * x * x);
+    let of_z = slope * (DoubleDouble::from(1.0) + DoubleDouble::from(3.0) * cubic * x * x);
+    E::Exact::from_double_double(sigmoid_of(z) + x * of_z * sigmoid_of(z) * sigmoid_of(-z))
+}

@@ -11,3 +11,13 @@ use crate::element::Element;
 pub fn log<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).ln()
 }
+
+/// The slope of [`log`], 1 / x, which [`log_backward`](crate::log_backward()) multiplies a gradient with, unrounded.
+pub fn log_slope<E: Element>(x: E) -> E::Exact {
+    // Zeros of either sign are the end of the positive numbers.
+    match x.widen() {
+        below if below < 0.0 => E::Exact::from(f64::NAN),
+        0.0 => E::Exact::from(f64::INFINITY),
+        x => E::Exact::from(1.0) / E::Exact::from(x),
+    }
+}

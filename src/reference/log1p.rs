@@ -11,3 +11,9 @@ use crate::element::Element;
 pub fn log1p<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).ln_1p()
 }
+
+/// The slope of [`log1p`], 1 / (1 + x), which [`log1p_backward`](crate::log1p_backward()) multiplies a gradient with, unrounded.
+pub fn log1p_slope<E: Element>(x: E) -> E::Exact {
+    let d = E::Exact::from(1.0) + E::Exact::from(x.widen());
+    if d < E::Exact::from(0.0) { E::Exact::from(f64::NAN) } else { E::Exact::from(1.0) / d }
+}

@@ -11,3 +11,9 @@ use crate::element::Element;
 pub fn rsqrt<E: Element>(x: E) -> E::Exact {
     E::Exact::from(1.0) / E::Exact::from(x.widen()).sqrt()
 }
+
+/// The slope of [`rsqrt`], -1/2 x^(-3/2), which [`rsqrt_backward`](crate::rsqrt_backward()) multiplies a gradient with, unrounded.
+pub fn rsqrt_slope<E: Element>(x: E) -> E::Exact {
+    let x = E::Exact::from(x.widen());
+    E::Exact::from(-0.5) / (x * x.sqrt())
+}

@@ -19,3 +19,9 @@ pub fn sigmoid_of<R: Real>(x: R) -> R {
     let t = (-x.abs()).exp();
     if x < R::from(0.0) { t / (one + t) } else { one / (one + t) }
 }
+
+/// The slope of [`sigmoid`], s (1 - s) with s = 1 / (1 + e^-x), which [`sigmoid_backward`](crate::sigmoid_backward()) multiplies a gradient with, unrounded.
+pub fn sigmoid_slope<E: Element>(x: E) -> E::Exact {
+    let x = E::Exact::from(x.widen());
+    sigmoid_of(x) * sigmoid_of(-x)
+}

@@ -20,3 +20,13 @@ pub fn silu_of<R: Real>(x: R) -> R {
     }
     x * sigmoid_of(x)
 }
+
+/// The slope of [`silu`], s + x s (1 - s) with s = 1 / (1 + e^-x), which [`silu_backward`](crate::silu_backward()) multiplies a gradient with, unrounded.
+pub fn silu_slope<E: Element>(x: E) -> E::Exact {
+    // The limits; the product would be an infinity times 0.
+    if x.widen().is_infinite() {
+        return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
+    }
+    let x = E::Exact::from(x.widen());
+    sigmoid_of(x) + x * sigmoid_of(x) * sigmoid_of(-x)
+}

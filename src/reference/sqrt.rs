@@ -11,3 +11,12 @@ use crate::element::Element;
 pub fn sqrt<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).sqrt()
 }
+
+/// The slope of [`sqrt`], 1 / (2 sqrt x), which [`sqrt_backward`](crate::sqrt_backward()) multiplies a gradient with, unrounded.
+pub fn sqrt_slope<E: Element>(x: E) -> E::Exact {
+    // Zeros of either sign are the end of the positive numbers.
+    match x.widen() {
+        0.0 => E::Exact::from(f64::INFINITY),
+        x => E::Exact::from(0.5) / E::Exact::from(x).sqrt(),
+    }
+}

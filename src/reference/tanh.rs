@@ -11,3 +11,11 @@ use crate::element::Element;
 pub fn tanh<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).tanh()
 }
+
+/// The slope of [`tanh`], 1 - tanh(x)^2, which [`tanh_backward`](crate::tanh_backward()) multiplies a gradient with, unrounded.
+pub fn tanh_slope<E: Element>(x: E) -> E::Exact {
+    // 4 / (e^x + e^-x)^2, of which one power cannot overflow.
+    let t = (-E::Exact::from(x.widen()).abs()).exp();
+    let share = E::Exact::from(2.0) * t / (E::Exact::from(1.0) + t * t);
+    share * share
+}

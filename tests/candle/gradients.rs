@@ -192,6 +192,46 @@ fn cases() -> Vec<Case> {
             Some(Box::new(|x| composition::sigmoid(&x[0]))),
         ),
         case("silu", &[ROWS], Box::new(|x| ours::ops::silu(&x[0])), Some(Box::new(|x| composition::silu(&x[0])))),
+        case("erf", &[ROWS], Box::new(|x| Ok(guarded::erf(&x[0])?)), Some(Box::new(|x| composition::erf(&x[0])))),
+        case("expm1", &[ROWS], Box::new(|x| Ok(guarded::expm1(&x[0])?)), Some(Box::new(|x| composition::expm1(&x[0])))),
+        case("gelu", &[ROWS], Box::new(|x| Ok(guarded::gelu(&x[0])?)), Some(Box::new(|x| composition::gelu(&x[0])))),
+        case(
+            "gelu_tanh",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::gelu_tanh(&x[0])?)),
+            Some(Box::new(|x| composition::gelu_tanh(&x[0]))),
+        ),
+        case(
+            "log1p",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::log1p(&x[0].affine(0.5, 0.0)?)?)),
+            Some(Box::new(|x| composition::log1p(&x[0].affine(0.5, 0.0)?))),
+        ),
+        case(
+            "log_sigmoid",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::log_sigmoid(&x[0])?)),
+            Some(Box::new(|x| composition::log_sigmoid(&x[0]))),
+        ),
+        case(
+            "rsqrt",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::rsqrt(&x[0].sqr()?.affine(1.0, 0.3)?)?)),
+            Some(Box::new(|x| composition::rsqrt(&x[0].sqr()?.affine(1.0, 0.3)?))),
+        ),
+        case(
+            "softplus",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::softplus(&x[0])?)),
+            Some(Box::new(|x| composition::softplus(&x[0]))),
+        ),
+        case(
+            "sqrt",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::sqrt(&x[0].sqr()?.affine(1.0, 0.3)?)?)),
+            Some(Box::new(|x| composition::sqrt(&x[0].sqr()?.affine(1.0, 0.3)?))),
+        ),
+        case("tanh", &[ROWS], Box::new(|x| Ok(guarded::tanh(&x[0])?)), Some(Box::new(|x| composition::tanh(&x[0])))),
         case("swiglu", &[ROWS], Box::new(|x| ours::ops::swiglu(&x[0])), None),
         case(
             "rope by a table",
@@ -420,5 +460,18 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
     let loss = ours::loss::binary_cross_entropy_with_logit(&x, &targets)?;
     // (sigmoid(x) - y) / 4
     assert_eq!(flat(loss.backward()?.get(&x).unwrap()), [0.125, -0.125, 0.25, -0.25]);
+    Ok(())
+}
+
+#[test]
+fn masked_elements_stay_without_gradient() -> Result<()> {
+    // The logarithm of what is then taken out: candle's own gradient there is 0 times infinity.
+    let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
+    let keep = Tensor::new(&[0u8, 1], CPU)?;
+    for (op, want) in [(guarded::log as fn(&Tensor) -> _, 0.25), (guarded::sqrt, 0.25), (guarded::rsqrt, -0.0625)] {
+        let y = op(&x)?;
+        let grads = keep.where_cond(&y, &y.zeros_like()?)?.sum_all()?.backward()?;
+        assert_eq!(flat(grads.get(&x).unwrap()), [0.0, want]);
+    }
     Ok(())
 }

@@ -27,6 +27,16 @@ fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
         ("silu", Box::new(ours::ops::silu)),
         ("exp", Box::new(|x| Ok(ours::guarded::exp(x)?))),
         ("log", Box::new(|x| Ok(ours::guarded::log(x)?))),
+        ("erf", Box::new(|x| Ok(ours::guarded::erf(x)?))),
+        ("expm1", Box::new(|x| Ok(ours::guarded::expm1(x)?))),
+        ("gelu", Box::new(|x| Ok(ours::guarded::gelu(x)?))),
+        ("gelu_tanh", Box::new(|x| Ok(ours::guarded::gelu_tanh(x)?))),
+        ("log1p", Box::new(|x| Ok(ours::guarded::log1p(x)?))),
+        ("log_sigmoid", Box::new(|x| Ok(ours::guarded::log_sigmoid(x)?))),
+        ("rsqrt", Box::new(|x| Ok(ours::guarded::rsqrt(x)?))),
+        ("softplus", Box::new(|x| Ok(ours::guarded::softplus(x)?))),
+        ("sqrt", Box::new(|x| Ok(ours::guarded::sqrt(x)?))),
+        ("tanh", Box::new(|x| Ok(ours::guarded::tanh(x)?))),
     ])
 }
 

@@ -3,11 +3,12 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm, L2Normalize, Lanes, LayerNorm,
-    Mask, NormType, Reduction, Result, RmsNorm, Rope, RopeTable, Rounding, Rows, Sampled, SamplerConfig, Softmax,
-    Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm,
-    layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, rms_norm,
-    rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
+    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
+    L2Normalize, Lanes, LayerNorm, Mask, NormType, Reduction, Result, RmsNorm, Rope, RopeTable, Rounding, Rows,
+    SafeDiv, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp,
+    group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward,
+    logsumexp, logsumexp_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu,
+    softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -109,6 +110,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
             let x = Numbers::of(&format!("{label} {rows} {cols}")).rows::<E>(fill, rows, cols);
             let mut batch = Batch { cases, label, x, rows, cols };
             elementwise(&mut batch);
+            pairs(&mut batch);
             softmaxes(&mut batch);
             softmax_gradients(&mut batch);
             losses(&mut batch);
@@ -144,6 +146,40 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("erf", |part| evenkeel::erf(part.data));
     batch.add("gelu", |part| evenkeel::gelu(part.data));
     batch.add("gelu_tanh", |part| evenkeel::gelu_tanh(part.data));
+    batch.add("clamped_exp", |part| evenkeel::clamped_exp(part.data, &ClampedExp::default()));
+    batch.add("clamped_exp/range", |part| evenkeel::clamped_exp(part.data, &ClampedExp::default().min(-1.1).max(2.3)));
+    batch.add("clamped_log", |part| evenkeel::clamped_log(part.data, &ClampedLog::default()));
+    batch.add("clamped_log/floor", |part| evenkeel::clamped_log(part.data, &ClampedLog::default().floor(0.7)));
+}
+
+/// Of two tensors: gradients, and the others.
+fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
+    type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
+    let ops: [(&str, Pair<E>); 18] = [
+        ("clamped_exp_backward", |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default())),
+        ("clamped_log_backward", |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default())),
+        ("log_add_exp", evenkeel::log_add_exp),
+        ("safe_div", |x, d| evenkeel::safe_div(x, d, &SafeDiv::default())),
+        ("erf_backward", evenkeel::erf_backward),
+        ("exp_backward", evenkeel::exp_backward),
+        ("expm1_backward", evenkeel::expm1_backward),
+        ("gelu_backward", evenkeel::gelu_backward),
+        ("gelu_tanh_backward", evenkeel::gelu_tanh_backward),
+        ("log_backward", evenkeel::log_backward),
+        ("log1p_backward", evenkeel::log1p_backward),
+        ("log_sigmoid_backward", evenkeel::log_sigmoid_backward),
+        ("rsqrt_backward", evenkeel::rsqrt_backward),
+        ("sigmoid_backward", evenkeel::sigmoid_backward),
+        ("silu_backward", evenkeel::silu_backward),
+        ("softplus_backward", evenkeel::softplus_backward),
+        ("sqrt_backward", evenkeel::sqrt_backward),
+        ("tanh_backward", evenkeel::tanh_backward),
+    ];
+    let dy = Numbers::of("pairs").rows::<E>(Fill::Plain, batch.rows, batch.cols);
+    for (name, op) in ops {
+        let dy = dy.clone();
+        batch.add(name, move |part| op(part.data, part.of(&dy)));
+    }
 }
 
 fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {

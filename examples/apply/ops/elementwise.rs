@@ -1,15 +1,113 @@
 //! Ops on single elements: any shape, scalars too.
 
+use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
-use crate::tensors::{Output, each_type};
+use crate::tensors::{Input, Output, Values, each_type};
+use evenkeel::{ClampedExp, ClampedLog, SafeDiv};
+
+/// The same expression for the values of two inputs that are [`alike`].
+macro_rules! each_pair {
+    ($first:expr, $second:expr, |$x:ident, $y:ident| $e:expr) => {
+        match ($first, $second) {
+            (Values::F64($x), Values::F64($y)) => $e,
+            (Values::F32($x), Values::F32($y)) => $e,
+            (Values::F16($x), Values::F16($y)) => $e,
+            (Values::BF16($x), Values::BF16($y)) => $e,
+            _ => unreachable!("both were found to be of one type"),
+        }
+    };
+}
+
+/// y, and dx where there is dy, of an op with these options.
+macro_rules! results {
+    ($call:expr, $op:ident, $gradient:ident $(, $options:expr)?) => {{
+        let (x, dy) = ($call.float("x")?, $call.optional_float("dy")?);
+        if let Some(dy) = &dy {
+            alike($call, ("x", &x), ("dy", dy))?;
+        }
+        $(let options = $options;)?
+        let mut results = Vec::new();
+        if let Some(dy) = dy {
+            let dims = &x.shape;
+            let dx = each_pair!(&x.values, &dy.values, |x, dy| {
+                Output::new(dims, &evenkeel::$gradient(x, dy $(, results!(@ options $options))?)?)
+            });
+            results.push(("dx", dx));
+        }
+        let y = each_type!(&x.values, x_values => {
+            Output::new(&x.shape, &evenkeel::$op(x_values $(, results!(@ options $options))?)?)
+        });
+        results.push(("y", y));
+        Ok(results)
+    }};
+    (@ $name:ident $options:expr) => { &$name };
+}
 
 macro_rules! elementwise {
-    ($($op:ident)*) => {$(
+    ($($op:ident $gradient:ident;)*) => {$(
         pub fn $op(call: &Call<'_>) -> Result<Results> {
-            let x = call.float("x")?;
-            let y = each_type!(&x.values, values => Output::new(&x.shape, &evenkeel::$op(values)?));
-            Ok(vec![("y", y)])
+            results!(call, $op, $gradient)
         }
     )*};
 }
-elementwise!(exp log sigmoid silu expm1 log1p tanh log_sigmoid softplus sqrt rsqrt erf gelu gelu_tanh);
+elementwise! {
+    erf erf_backward;
+    exp exp_backward;
+    expm1 expm1_backward;
+    gelu gelu_backward;
+    gelu_tanh gelu_tanh_backward;
+    log log_backward;
+    log1p log1p_backward;
+    log_sigmoid log_sigmoid_backward;
+    rsqrt rsqrt_backward;
+    sigmoid sigmoid_backward;
+    silu silu_backward;
+    softplus softplus_backward;
+    sqrt sqrt_backward;
+    tanh tanh_backward;
+}
+
+pub fn clamped_exp(call: &Call<'_>) -> Result<Results> {
+    results!(call, clamped_exp, clamped_exp_backward, {
+        let mut options = ClampedExp::default();
+        options.min = call.number("min")?;
+        options.max = call.number("max")?;
+        options
+    })
+}
+
+pub fn clamped_log(call: &Call<'_>) -> Result<Results> {
+    results!(call, clamped_log, clamped_log_backward, {
+        let mut options = ClampedLog::default();
+        options.floor = call.number("floor")?;
+        options
+    })
+}
+
+pub fn safe_div(call: &Call<'_>) -> Result<Results> {
+    let (x, d) = (call.float("x")?, call.float("d")?);
+    alike(call, ("x", &x), ("d", &d))?;
+    let mut options = SafeDiv::default();
+    options.eps = call.number("eps")?;
+    let dims = &x.shape;
+    let y = each_pair!(&x.values, &d.values, |x, d| Output::new(dims, &evenkeel::safe_div(x, d, &options)?));
+    Ok(vec![("y", y)])
+}
+
+pub fn log_add_exp(call: &Call<'_>) -> Result<Results> {
+    let (a, b) = (call.float("a")?, call.float("b")?);
+    alike(call, ("a", &a), ("b", &b))?;
+    let dims = &a.shape;
+    let y = each_pair!(&a.values, &b.values, |a, b| Output::new(dims, &evenkeel::log_add_exp(a, b)?));
+    Ok(vec![("y", y)])
+}
+
+/// Refuses a second input of another type than the first, then one of another shape.
+fn alike(call: &Call<'_>, (first, x): (&str, &Input), (second, other): (&str, &Input)) -> Result<()> {
+    let (dtype, needed) = (other.values.floats().dtype(), x.values.floats().dtype());
+    if dtype != needed {
+        let message = format!("{}: {second} is {dtype}; {needed}, the type of {first}, is taken", call.name());
+        return Err(Failure::dtype(message));
+    }
+    call.has_shape(second, &other.shape, &x.shape)
+}

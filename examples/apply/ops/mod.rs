@@ -30,7 +30,17 @@ pub struct Op {
 }
 
 const fn elementwise(name: &'static str, run: fn(&Call<'_>) -> Result<Results>) -> Op {
-    Op { name, inputs: &["x"], required: &["x"], lists: &[], attrs: &[], outputs: &["y"], needs: &[], later: &[], run }
+    Op {
+        name,
+        inputs: &["x", "dy"],
+        required: &["x"],
+        lists: &[],
+        attrs: &[],
+        outputs: &["y", "dx"],
+        needs: &[("dx", "dy")],
+        later: &[],
+        run,
+    }
 }
 
 const SOFTMAX: Op = Op {
@@ -73,6 +83,23 @@ pub const OPS: &[Op] = &[
     elementwise("erf", elementwise::erf),
     elementwise("gelu", elementwise::gelu),
     elementwise("gelu_tanh", elementwise::gelu_tanh),
+    Op { attrs: &["min", "max"], ..elementwise("clamped_exp", elementwise::clamped_exp) },
+    Op { attrs: &["floor"], ..elementwise("clamped_log", elementwise::clamped_log) },
+    Op {
+        inputs: &["x", "d"],
+        required: &["x", "d"],
+        attrs: &["eps"],
+        outputs: &["y"],
+        needs: &[],
+        ..elementwise("safe_div", elementwise::safe_div)
+    },
+    Op {
+        inputs: &["a", "b"],
+        required: &["a", "b"],
+        outputs: &["y"],
+        needs: &[],
+        ..elementwise("log_add_exp", elementwise::log_add_exp)
+    },
     SOFTMAX,
     Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
     Op {
@@ -133,8 +160,14 @@ pub const OPS: &[Op] = &[
         later: &[],
         run: norms::group_norm,
     },
-    Op { name: "l2_normalize", attrs: &["axis", "eps"], ..elementwise("l2_normalize", norms::l2_normalize) },
-    Op { name: "inspect", outputs: &["stats"], ..elementwise("inspect", inspect::inspect) },
+    Op {
+        inputs: &["x"],
+        attrs: &["axis", "eps"],
+        outputs: &["y"],
+        needs: &[],
+        ..elementwise("l2_normalize", norms::l2_normalize)
+    },
+    Op { name: "inspect", inputs: &["x"], outputs: &["stats"], needs: &[], ..elementwise("inspect", inspect::inspect) },
     Op {
         name: "rope",
         inputs: &["x", "positions"],

@@ -24,7 +24,9 @@ mod norm;
 mod rope;
 mod softmax;
 
-pub use elementwise::{exp, log, sigmoid, silu};
+pub use elementwise::{
+    erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu, softplus, sqrt, tanh,
+};
 pub use loss::cross_entropy;
 pub use norm::{layer_norm, rms_norm, rms_norm_residual};
 pub use rope::{rope, rotated};

@@ -22,26 +22,42 @@ pub fn exp(xs: &Tensor) -> Result<Tensor> {
     Ok(op::exp(xs)?)
 }
 
-/// ln x of each element; see [`crate::log`].
-///
-/// # Errors
-/// See the [module](super).
-pub fn log(xs: &Tensor) -> Result<Tensor> {
-    Ok(op::log(xs)?)
+macro_rules! guarded {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// See the [module](super).
+        pub fn $name(xs: &Tensor) -> Result<Tensor> {
+            Ok(op::$name(xs)?)
+        }
+    )*};
 }
-
-/// 1 / (1 + e^-x) of each element; see [`crate::sigmoid`].
-///
-/// # Errors
-/// See the [module](super).
-pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
-    Ok(op::sigmoid(xs)?)
-}
-
-/// x / (1 + e^-x) of each element; see [`crate::silu`].
-///
-/// # Errors
-/// See the [module](super).
-pub fn silu(xs: &Tensor) -> Result<Tensor> {
-    Ok(op::silu(xs)?)
+guarded! {
+    /// The error function of each element; see [`crate::erf`].
+    erf;
+    /// e^x - 1 of each element; see [`crate::expm1`].
+    expm1;
+    /// x (1 + erf(x / sqrt(2))) / 2 of each element; see [`crate::gelu`].
+    gelu;
+    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element; see [`crate::gelu_tanh`].
+    gelu_tanh;
+    /// ln x of each element; see [`crate::log`].
+    log;
+    /// ln(1 + x) of each element; see [`crate::log1p`].
+    log1p;
+    /// -ln(1 + e^-x) of each element; see [`crate::log_sigmoid`].
+    log_sigmoid;
+    /// 1 / sqrt(x) of each element; see [`crate::rsqrt`].
+    rsqrt;
+    /// 1 / (1 + e^-x) of each element; see [`crate::sigmoid`].
+    sigmoid;
+    /// x / (1 + e^-x) of each element; see [`crate::silu`].
+    silu;
+    /// ln(1 + e^x) of each element; see [`crate::softplus`].
+    softplus;
+    /// sqrt x of each element; see [`crate::sqrt`].
+    sqrt;
+    /// tanh x of each element; see [`crate::tanh`].
+    tanh;
 }

@@ -112,8 +112,8 @@ pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
 }
 
 macro_rules! elementwise_in_place {
-    ($(#[$doc:meta])* $in_place:ident, $name:literal, $Op:ident) => {
-        $(#[$doc])*
+    ($($in_place:ident, $name:literal, $Op:ident;)*) => {$(
+        #[doc = concat!("[`", $name, "`](super::", $name, ") in place.")]
         ///
         /// # Errors
         /// As [`softmax_in_place`].
@@ -121,22 +121,21 @@ macro_rules! elementwise_in_place {
             writable(xs, $name)?;
             Ok(overwrite(xs, &[], &elementwise::$Op)?)
         }
-    };
+    )*};
 }
-
-elementwise_in_place!(
-    /// [`exp`](super::exp) in place.
-    exp_in_place, "exp", Exp
-);
-elementwise_in_place!(
-    /// [`log`](super::log) in place.
-    log_in_place, "log", Log
-);
-elementwise_in_place!(
-    /// [`sigmoid`](super::sigmoid) in place.
-    sigmoid_in_place, "sigmoid", Sigmoid
-);
-elementwise_in_place!(
-    /// [`silu`](super::silu) in place.
-    silu_in_place, "silu", Silu
-);
+elementwise_in_place! {
+    erf_in_place, "erf", Erf;
+    exp_in_place, "exp", Exp;
+    expm1_in_place, "expm1", Expm1;
+    gelu_in_place, "gelu", Gelu;
+    gelu_tanh_in_place, "gelu_tanh", GeluTanh;
+    log_in_place, "log", Log;
+    log1p_in_place, "log1p", Log1p;
+    log_sigmoid_in_place, "log_sigmoid", LogSigmoid;
+    rsqrt_in_place, "rsqrt", Rsqrt;
+    sigmoid_in_place, "sigmoid", Sigmoid;
+    silu_in_place, "silu", Silu;
+    softplus_in_place, "softplus", Softplus;
+    sqrt_in_place, "sqrt", Sqrt;
+    tanh_in_place, "tanh", Tanh;
+}

@@ -35,10 +35,13 @@ mod sample;
 mod softmax;
 
 pub use clip::{clip_grad_norm, clip_grad_value, finite, inspect};
-pub use elementwise::{exp, log, sigmoid, silu};
+pub use elementwise::{
+    erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu, softplus, sqrt, tanh,
+};
 pub use in_place::{
-    exp_in_place, layer_norm_in_place, log_in_place, log_softmax_in_place, rms_norm_in_place, rope_in_place,
-    sigmoid_in_place, silu_in_place, softmax_in_place,
+    erf_in_place, exp_in_place, expm1_in_place, gelu_in_place, gelu_tanh_in_place, layer_norm_in_place, log_in_place,
+    log_sigmoid_in_place, log_softmax_in_place, log1p_in_place, rms_norm_in_place, rope_in_place, rsqrt_in_place,
+    sigmoid_in_place, silu_in_place, softmax_in_place, softplus_in_place, sqrt_in_place, tanh_in_place,
 };
 pub use loss::cross_entropy;
 pub use norm::{layer_norm, rms_norm, rms_norm_residual};

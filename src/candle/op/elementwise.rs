@@ -8,7 +8,7 @@ use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::element::Element;
 use crate::error::Result as Typed;
-use candle_core::{CpuStorage, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// Applies an op on single elements.
 fn apply<O>(xs: &Tensor, op: O, composed: fn(&Tensor) -> Result<Tensor>) -> Result<Tensor>
@@ -40,8 +40,39 @@ fn map<E: Element>(
     Ok(values)
 }
 
+/// The gradient by its kernel, of tensors on the CPU in any layout.
+fn gradient(x: &Tensor, dy: &Tensor, kernel: &impl CustomOp2) -> Result<Vec<Option<Tensor>>> {
+    Ok(vec![Some(x.contiguous()?.apply_op2_no_bwd(&dy.contiguous()?, kernel)?)])
+}
+
+/// The elements of a view that is contiguous.
+fn elements<'a, E>(view: View<'a>, data: &'a [E], op: &'static str) -> Result<&'a [E]> {
+    view.contiguous(data).ok_or_else(|| candle_core::Error::RequiresContiguous { op }.bt())
+}
+
+/// Storage made by the same expression of two views of one type.
+macro_rules! map_both {
+    ($op:expr, $x:expr, $dy:expr, $of:expr) => {
+        match ($x.storage, $dy.storage) {
+            (CpuStorage::F64(x), CpuStorage::F64(dy)) => {
+                CpuStorage::F64($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
+            }
+            (CpuStorage::F32(x), CpuStorage::F32(dy)) => {
+                CpuStorage::F32($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
+            }
+            (CpuStorage::F16(x), CpuStorage::F16(dy)) => {
+                CpuStorage::F16($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
+            }
+            (CpuStorage::BF16(x), CpuStorage::BF16(dy)) => {
+                CpuStorage::BF16($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
+            }
+            _ => return Err($dy.unsupported($op)),
+        }
+    };
+}
+
 macro_rules! elementwise {
-    ($(#[$doc:meta])* $name:ident, $in_place:ident, $Op:ident, |$x:ident, $y:ident| $slope:expr) => {
+    ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident;)*) => {$(
         pub struct $Op;
 
         $(#[$doc])*
@@ -58,11 +89,21 @@ macro_rules! elementwise {
                 Ok((y, x.shape().clone()))
             }
 
-            fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-                let ($x, $y) = (&composition::wide(args[0])?, &composition::wide(result)?);
-                let slope: Tensor = $slope;
-                let grad = (composition::wide(grad)? * slope)?;
-                Ok(vec![Some(grad.to_dtype(args[0].dtype())?)])
+            fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+                gradient(args[0], grad, self)
+            }
+        }
+
+        /// The gradient: of the argument, and the gradient of the result.
+        impl CustomOp2 for $Op {
+            fn name(&self) -> &'static str {
+                stringify!($backward)
+            }
+
+            fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+                let (x, dy) = (View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 });
+                let dx = map_both!(stringify!($backward), x, dy, crate::$backward);
+                Ok((dx, x.shape().clone()))
             }
         }
 
@@ -71,22 +112,36 @@ macro_rules! elementwise {
                 Ok(each_memory!(xs, data => crate::$in_place(data))?)
             }
         }
-    };
+    )*};
 }
 
-elementwise!(
+elementwise! {
+    /// The error function.
+    erf, erf_in_place, erf_backward, Erf;
     /// e^x.
-    exp, exp_in_place, Exp, |_x, y| y.clone()
-);
-elementwise!(
+    exp, exp_in_place, exp_backward, Exp;
+    /// e^x - 1.
+    expm1, expm1_in_place, expm1_backward, Expm1;
+    /// x (1 + erf(x / sqrt(2))) / 2.
+    gelu, gelu_in_place, gelu_backward, Gelu;
+    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    gelu_tanh, gelu_tanh_in_place, gelu_tanh_backward, GeluTanh;
     /// ln x.
-    log, log_in_place, Log, |x, _y| x.recip()?
-);
-elementwise!(
+    log, log_in_place, log_backward, Log;
+    /// ln(1 + x).
+    log1p, log1p_in_place, log1p_backward, Log1p;
+    /// -ln(1 + e^-x).
+    log_sigmoid, log_sigmoid_in_place, log_sigmoid_backward, LogSigmoid;
+    /// 1 / sqrt(x).
+    rsqrt, rsqrt_in_place, rsqrt_backward, Rsqrt;
     /// 1 / (1 + e^-x).
-    sigmoid, sigmoid_in_place, Sigmoid, |x, y| (y * sigmoid(&x.neg()?)?)?
-);
-elementwise!(
+    sigmoid, sigmoid_in_place, sigmoid_backward, Sigmoid;
     /// x / (1 + e^-x).
-    silu, silu_in_place, Silu, |x, y| (sigmoid(x)? + (y * sigmoid(&x.neg()?)?)?)?
-);
+    silu, silu_in_place, silu_backward, Silu;
+    /// ln(1 + e^x).
+    softplus, softplus_in_place, softplus_backward, Softplus;
+    /// sqrt x.
+    sqrt, sqrt_in_place, sqrt_backward, Sqrt;
+    /// tanh x.
+    tanh, tanh_in_place, tanh_backward, Tanh;
+}

@@ -1,0 +1,26 @@
+//! `clamped_exp` beside candle's clamp and exp.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{ClampedExp, clamped_exp_into, reference};
+use support::{Race, SHAPES, Timed, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    let (min, max) = (E::LIMITS.exp_min_normal, E::LIMITS.exp_max);
+    for (rows, cols) in SHAPES {
+        let x: Vec<E> = numbers::<E>(rows * cols);
+        let mut y = x.clone();
+        let exact = x[..cols].iter().map(|&x| reference::clamped_exp(x, min, max)).collect();
+        let xs = tensor(&x, (rows, cols));
+        Race::<E>::new(c, "clamped_exp", (rows, cols), exact)
+            .slices(&mut y, |y| clamped_exp_into(&x, y, &ClampedExp::default()).map(drop))
+            .candle(|| xs.clamp(min, max)?.exp());
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

@@ -1,0 +1,27 @@
+//! `log_add_exp` beside candle's ops put together.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{log_add_exp_into, reference};
+use support::{Race, SHAPES, Timed, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    for (rows, cols) in SHAPES {
+        let mut a: Vec<E> = numbers::<E>(rows * cols + 7);
+        let b = a.split_off(7);
+        a.extend_from_slice(&b[..rows * cols - 7]);
+        let mut y = a.clone();
+        let exact = a[..cols].iter().zip(&b).map(|(&a, &b)| reference::log_add_exp(a, b)).collect();
+        let (xs, ys) = (tensor(&a, (rows, cols)), tensor(&b, (rows, cols)));
+        Race::<E>::new(c, "log_add_exp", (rows, cols), exact)
+            .slices(&mut y, |y| log_add_exp_into(&a, &b, y).map(drop))
+            .candle(|| xs.maximum(&ys)? + ((&xs - &ys)?.abs()?.neg()?.exp()? + 1.0)?.log()?);
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

@@ -1,0 +1,149 @@
+//! Gradients of the functions of one element: that of the result times the slope.
+
+use super::pairwise::{self, Pairwise};
+use crate::element::Element;
+use crate::math::wide::Wide;
+use crate::math::{gelu, gelu_tanh, slope};
+use crate::simd::{Float, Isa, Kernel, Select};
+use std::marker::PhantomData;
+
+/// A slope, and the range of x beyond which it is 0 instead.
+#[derive(Clone, Copy)]
+pub struct Gradient {
+    pub slope: Slope,
+    pub within: Option<(f64, f64)>,
+}
+
+impl From<Slope> for Gradient {
+    fn from(slope: Slope) -> Self {
+        Gradient { slope, within: None }
+    }
+}
+
+/// Makes the gradient 0 where x is beyond the range.
+#[inline(always)]
+fn keep_within<I: Isa>(isa: I, x: &[f64], dy: &mut [f64], (min, max): (f64, f64)) {
+    let (min, max, zero) = (isa.f64(min), isa.f64(max), isa.f64(0.0));
+    pairwise::map(
+        isa,
+        x,
+        dy,
+        #[inline(always)]
+        |x, dy| I::F64::select(x.lt(min) | max.lt(x), zero, dy),
+    );
+}
+
+/// The product of a gradient and a slope.
+trait Product: Copy {
+    /// `dy` times the slope at x, rounded to f64; `E` is f64 or f32. `#[inline(always)]`, like everything it calls.
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64, dy: I::F64) -> I::F64;
+}
+
+macro_rules! slopes {
+    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident, $dy:ident| $value:expr;)*) => {
+        /// The slope of one of the functions.
+        #[derive(Clone, Copy)]
+        pub enum Slope {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        $(
+            #[derive(Clone, Copy)]
+            struct $name;
+
+            impl Product for $name {
+                #[inline(always)]
+                fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64, $dy: I::F64) -> I::F64 {
+                    $value
+                }
+            }
+        )*
+
+        impl Pairwise for Gradient {
+            #[inline(always)]
+            fn run<I: Isa, E: Element>(self, isa: I, x: &[f64], dy: &mut [f64]) {
+                if let Some(range) = self.within {
+                    keep_within(isa, x, dy, range);
+                }
+                match self.slope {
+                    $(Slope::$name => isa.outline(Each { product: $name, x, dy, rounded_to: PhantomData::<E> }),)*
+                }
+            }
+        }
+    };
+}
+
+slopes! {
+    /// 2/sqrt(pi) e^(-x^2).
+    Erf: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::erf::<I, E>(isa, x));
+    /// e^x.
+    Exp: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::exp::<I, E>(isa, x, isa.f64(0.0)));
+    /// The normal distribution function plus x times its density.
+    Gelu: |isa, x, dy| slope::times::<I, E>(isa, dy, gelu::gelu_slope::<I, E>(isa, x));
+    /// s + x z' s (1 - s), with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3).
+    GeluTanh: |isa, x, dy| slope::times::<I, E>(isa, dy, gelu_tanh::gelu_tanh_slope::<I, E>(isa, x));
+    /// 1 / x; NaN below zero.
+    Log: |isa, x, dy| dy / from_zero_on(isa, x);
+    /// 1 / (1 + x); NaN below -1.
+    Log1p: |isa, x, dy| dy / from_zero_on(isa, x + isa.f64(1.0));
+    /// 1 / (1 + e^x).
+    LogSigmoid: |isa, x, dy| {
+        slope::times::<I, E>(isa, dy, slope::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), isa.f64(0.0).lt(x)))
+    };
+    /// -1/2 x^(-3/2).
+    Rsqrt: |isa, x, dy| slope::times_rsqrt::<I, E>(isa, dy, x);
+    /// s (1 - s), with s = 1 / (1 + e^-x).
+    Sigmoid: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::logistic::<I, E>(isa, isa.f64(-0.0) - x.abs()));
+    /// s + x s (1 - s), with s = 1 / (1 + e^-x).
+    Silu: |isa, x, dy| {
+        let x = slope::within(isa, x, slope::far::<E>());
+        let zero = isa.f64(0.0);
+        let slope = slope::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
+        slope::times::<I, E>(isa, dy, slope)
+    };
+    /// 1 / (1 + e^-x).
+    Softplus: |isa, x, dy| {
+        slope::times::<I, E>(isa, dy, slope::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), x.lt(isa.f64(0.0))))
+    };
+    /// 1 / (2 sqrt x).
+    Sqrt: |isa, x, dy| dy / (from_zero_on(isa, x).sqrt() * isa.f64(2.0));
+    /// (1 - tanh x)(1 + tanh x), as 4 t / (1 + t)^2 with t = e^(-2|x|).
+    Tanh: |isa, x, dy| {
+        let Wide { hi, lo, exponent } = slope::logistic::<I, E>(isa, x.abs() * isa.f64(-2.0));
+        let four = isa.f64(4.0);
+        slope::times::<I, E>(isa, dy, Wide { hi: hi * four, lo: lo * four, exponent })
+    };
+}
+
+/// x without the sign of its zero; NaN below.
+#[inline(always)]
+fn from_zero_on<I: Isa>(isa: I, x: I::F64) -> I::F64 {
+    I::F64::select(isa.f64(0.0).le(x), x.abs(), isa.f64(f64::NAN))
+}
+
+/// A gradient over some elements, as a function of its own: it is long.
+struct Each<'a, P, E> {
+    product: P,
+    x: &'a [f64],
+    dy: &'a mut [f64],
+    rounded_to: PhantomData<E>,
+}
+
+impl<P: Product, E: Element> Kernel for Each<'_, P, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        pairwise::map(
+            isa,
+            self.x,
+            self.dy,
+            #[inline(always)]
+            |x, dy| {
+                let dx = self.product.eval::<I, E>(isa, x, dy);
+                // What the loss does not depend on has no gradient, however steep the function is.
+                I::F64::select(dy.eq(isa.f64(0.0)) & x.eq(x), dy, dx)
+            },
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! Functions of two elements over flat slices of equal length.
+//!
+//! Elements are widened to f64 a chunk at a time, so that a function is compiled twice for each instruction set, for f64
+//! and for all narrower types, and not for every type.
+
+use super::elementwise::{Ends, ROW};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::math::slope::within;
+use crate::math::softplus::log_add_exp;
+use crate::math::wide::Wide;
+use crate::simd::{self, Float, Isa, Kernel, LANES, Output, Select, Span, Work, Written};
+use std::marker::PhantomData;
+
+/// Elements that are widened at a time.
+const CHUNK: usize = 512;
+
+/// A function of two numbers, or a choice of several.
+pub trait Pairwise: Copy + Send + Sync {
+    /// Overwrites each value by what is made of it and the other, to be rounded to `E`: f64, or f32 for all types that
+    /// are narrower. `#[inline(always)]`; what it calls is outlined.
+    fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
+}
+
+/// The functions that are ops of their own.
+#[derive(Clone, Copy)]
+pub enum Function {
+    /// ln(e^a + e^b).
+    LogAddExp,
+    /// x / d with |d| not below eps, at most the largest value of the type.
+    SafeDiv { eps: f64, largest: f64 },
+}
+
+impl Pairwise for Function {
+    #[inline(always)]
+    fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]) {
+        let rounded_to = PhantomData::<E>;
+        match self {
+            Function::LogAddExp => isa.outline(LogAddExp { other, values, rounded_to }),
+            Function::SafeDiv { eps, largest } => isa.outline(SafeDiv { eps, largest, other, values, rounded_to }),
+        }
+    }
+}
+
+struct LogAddExp<'a, E> {
+    other: &'a [f64],
+    values: &'a mut [f64],
+    rounded_to: PhantomData<E>,
+}
+
+impl<E: Element> Kernel for LogAddExp<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        map(
+            isa,
+            self.other,
+            self.values,
+            #[inline(always)]
+            |b, a| log_add_exp::<I, E>(isa, a, b).round::<E>(isa),
+        );
+    }
+}
+
+struct SafeDiv<'a, E> {
+    eps: f64,
+    largest: f64,
+    other: &'a [f64],
+    values: &'a mut [f64],
+    rounded_to: PhantomData<E>,
+}
+
+impl<E: Element> Kernel for SafeDiv<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (eps, zero, sign) = (isa.f64(self.eps), isa.f64(0.0), isa.i64(i64::MIN));
+        map(
+            isa,
+            self.other,
+            self.values,
+            #[inline(always)]
+            |d, x| {
+                let least = I::F64::from_bits(eps.to_bits() | (d.to_bits() & sign));
+                let away = I::F64::select(d.abs().lt(eps), least, d);
+                let q = x / away;
+                let q = if E::DTYPE == DType::F64 {
+                    q
+                } else {
+                    // What is left out decides a tie in the narrower type; of an infinite quotient nothing is.
+                    let rest = (isa.f64(-0.0) - q).mul_add(away, x) / away;
+                    let lo = I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, isa.f64(-0.0));
+                    Wide { hi: q, lo, exponent: None }.round::<E>(isa)
+                };
+                // 0 / 0, with an eps of 0.
+                let q = I::F64::select(x.eq(zero) & d.eq(zero), zero, q);
+                within(isa, q, self.largest)
+            },
+        );
+    }
+}
+
+/// Runs the function from two slices into another of the same length.
+pub fn apply<'a, E: Element>(x: &[E], other: &[E], out: Output<'a, E>, function: impl Pairwise) -> Result<&'a mut [E]> {
+    let (to, finish) = out.start();
+    let written = simd::run(Flat { span: Ends::Apart { from: x, to }, other, function })?;
+    Ok(finish.done(written))
+}
+
+/// Runs the function in place of the first slice.
+pub fn apply_in_place<E: Element>(x: &mut [E], other: &[E], function: impl Pairwise) -> Result<()> {
+    simd::run(Flat { span: Ends::InPlace(x), other, function })?;
+    Ok(())
+}
+
+struct Flat<'a, E, F> {
+    span: Ends<'a, E>,
+    other: &'a [E],
+    function: F,
+}
+
+impl<E: Element, F: Pairwise> Work for Flat<'_, E, F> {
+    type Out = Written;
+
+    fn rows(&self) -> usize {
+        self.other.len().div_ceil(ROW)
+    }
+
+    fn cols(&self) -> usize {
+        ROW
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Flat { span, other, function } = self;
+        let ((a, b), (other_a, other_b)) = (span.split_at(at * ROW), other.split_at(at * ROW));
+        (Flat { span: a, other: other_a, function }, Flat { span: b, other: other_b, function })
+    }
+
+    fn join(first: Written, rest: Written) -> Written {
+        first + rest
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let (mut values, mut others) = ([0.0; CHUNK], [0.0; CHUNK]);
+        let mut written = Written::default();
+        let mut rest = self.span.span();
+        for other in self.other.chunks(CHUNK) {
+            let chunk;
+            (chunk, rest) = rest.split_at(other.len());
+            let (values, others) = (&mut values[..other.len()], &mut others[..other.len()]);
+            widen(isa, chunk.source(), values);
+            widen(isa, other, others);
+            if E::DTYPE == DType::F64 {
+                self.function.run::<I, f64>(isa, others, values);
+            } else {
+                self.function.run::<I, f32>(isa, others, values);
+            }
+            written = written + store(isa, values, chunk).into();
+        }
+        written
+    }
+}
+
+#[inline(always)]
+fn widen<I: Isa, E: Element>(isa: I, from: &[E], to: &mut [f64]) {
+    Span::in_place(to).map_from_wide(
+        isa,
+        from,
+        #[inline(always)]
+        |_, v| v,
+    );
+}
+
+#[inline(always)]
+fn store<'a, I: Isa, E: Element>(isa: I, from: &[f64], to: Span<'a, E, E>) -> &'a mut [E] {
+    to.map_from_wide(
+        isa,
+        from,
+        #[inline(always)]
+        |_, v| v,
+    )
+}
+
+/// Overwrites each value by the function of it and the other.
+#[inline(always)]
+pub fn map<I: Isa>(isa: I, other: &[f64], values: &mut [f64], f: impl Fn(I::F64, I::F64) -> I::F64) {
+    Span::in_place(values).map_wide(
+        isa,
+        #[inline(always)]
+        |i, value| f(isa.load_f64(&simd::block(other, i, 0.0)), value),
+    );
+    const { assert!(CHUNK.is_multiple_of(LANES)) };
+}

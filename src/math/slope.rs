@@ -1,0 +1,165 @@
+//! Slopes of the functions of one element in f64 with a low part, and their products with a gradient.
+//!
+//! Each is a quotient or a product of positive parts, so that nothing cancels but what cancels in the slope itself: the
+//! two terms of silu's, gelu's and gelu_tanh's, where they cross zero. There the terms have their low parts.
+
+use super::exp::{exp_below_one, exp_parts};
+use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};
+use crate::element::{DType, Element};
+use crate::simd::{Float, Isa, Select};
+
+/// 2 / sqrt(pi).
+const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::from_bits(0x3c71_ae3a_914f_ed80)];
+/// 1.5 * 2^52: added to an integer it has that in its low bits.
+const SHIFTER: f64 = 6_755_399_441_055_744.0;
+
+/// A power of e beyond which a product with any number of the type is zero, or, above, infinite.
+pub const fn far<E: Element>() -> f64 {
+    match E::DTYPE {
+        DType::F64 => 1500.0,
+        _ => 220.0,
+    }
+}
+
+/// x, moved to within `limit` of zero; NaN stays.
+#[inline(always)]
+pub fn within<I: Isa>(isa: I, x: I::F64, limit: f64) -> I::F64 {
+    isa.f64(limit).min(isa.f64(-limit).max(x))
+}
+
+/// e^(x + low), for any x.
+#[inline(always)]
+pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
+    exp_parts(isa, within(isa, x, far::<E>()), low).normalised()
+}
+
+/// 2/sqrt(pi) e^(-x^2), for any x.
+#[inline(always)]
+pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+    // The power is cut again: it is a little beyond.
+    let x = within(isa, x, far::<E>().sqrt());
+    let minus = isa.f64(-0.0) - x;
+    let power = x * minus;
+    let e = exp::<I, E>(isa, power, x.mul_add(minus, isa.f64(-0.0) - power));
+    let [factor, factor_low] = TWO_OVER_ROOT_PI.map(|c| isa.f64(c));
+    let (hi, lo) = product(isa, (e.hi, e.lo), (factor, factor_low));
+    Wide { hi, lo, ..e }
+}
+
+/// t = e^(minus + low) and 1 + t, for `minus` not above zero.
+struct Logistic<I: Isa> {
+    /// With its power of two apart.
+    t: Wide<I>,
+    /// As a plain sum, 0 where it is below 2^-1000.
+    plain: (I::F64, I::F64),
+    /// 1 + t.
+    d: (I::F64, I::F64),
+}
+
+impl<I: Isa> Logistic<I> {
+    #[inline(always)]
+    fn new<E: Element>(isa: I, minus: I::F64, low: I::F64) -> Self {
+        let minus = isa.f64(-far::<E>()).max(minus);
+        let t = exp_parts(isa, minus, low).normalised();
+        let plain = exp_below_one(isa, &t, minus);
+        let (d, d_low) = fast_two_sum(isa.f64(1.0), plain.0);
+        Logistic { t, plain, d: (d, d_low + plain.1) }
+    }
+}
+
+/// t / (1 + t)^2 with t = e^minus, for `minus` not above zero.
+#[inline(always)]
+pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
+    let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
+    let square = product(isa, d, d);
+    let (hi, lo) = quotient(isa, (t.hi, t.lo), square, isa.f64(1.0) / square.0);
+    Wide { hi, lo, ..t }
+}
+
+/// 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^minus, for `minus` not above zero.
+#[inline(always)]
+pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wide<I> {
+    let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
+    let n = I::F64::select(negative, t.hi, isa.f64(1.0));
+    let n_low = I::F64::select(negative, t.lo, isa.f64(0.0));
+    let (hi, lo) = quotient(isa, (n, n_low), d, isa.f64(1.0) / d.0);
+    Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
+}
+
+/// The slope of x s(z): s + w s (1 - s), where s = 1 / (1 + e^-z) and w is x times the slope of z, which has z's sign.
+///
+/// With t = e^-|z| that is (1 + t + w t) / (1 + t)^2, or t (1 + t + w) / (1 + t)^2 where z is below zero.
+#[inline(always)]
+pub fn gate<I: Isa, E: Element>(
+    isa: I,
+    (minus, low): (I::F64, I::F64),
+    (w, w_low): (I::F64, I::F64),
+    negative: I::M64,
+) -> Wide<I> {
+    let Logistic { t, plain, d } = Logistic::new::<E>(isa, minus, low);
+    let (above, above_low) = product(isa, (w, w_low), plain);
+    let second = I::F64::select(negative, w, above);
+    let (b, error) = two_sum(d.0, second);
+    let b_low = error + (d.1 + I::F64::select(negative, w_low, above_low));
+    let a = (I::F64::select(negative, t.hi, isa.f64(1.0)), I::F64::select(negative, t.lo, isa.f64(0.0)));
+    let square = product(isa, d, d);
+    let (hi, lo) = quotient(isa, product(isa, a, (b, b_low)), square, isa.f64(1.0) / square.0);
+    Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
+}
+
+/// The exponent where the mask is set, none elsewhere.
+#[inline(always)]
+pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Option<I::I64> {
+    exponent.map(
+        #[inline(always)]
+        |n| I::I64::select(mask, n, isa.i64(0)),
+    )
+}
+
+/// -1/2 dy x^(-3/2), for x >= 0: the gradient `dy` times the slope of 1 / sqrt(x), which f64 may not hold.
+#[inline(always)]
+pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
+    // A gradient whose product with the root's reciprocal would be subnormal, though not the result, is made larger.
+    let tiny = dy.abs().lt(isa.f64(f64::from_bits((1023 - 900) << 52)));
+    let one = isa.f64(1.0);
+    let up = I::F64::select(tiny, isa.f64(f64::from_bits((1023 + 110) << 52)), one);
+    let back = I::F64::select(tiny, isa.f64(f64::from_bits((1023 - 110) << 52)), one);
+    let Wide { hi, lo, .. } = super::sqrt::rsqrt::<I, E>(isa, x);
+    let zero = isa.f64(0.0);
+    let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
+    let q = p / x;
+    let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
+    // At zero and infinity there is nothing left out, but a product of the two.
+    (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
+}
+
+/// The gradient `dy` times a slope whose sum is below 2^60 in magnitude, and above 2^-60 where it is not cancelled:
+/// rounded to f64, which for `E` narrower leaves the rounding to the store.
+#[inline(always)]
+pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
+    let n = match slope.exponent {
+        Some(n) => n,
+        None => isa.i64(0),
+    };
+    if E::DTYPE != DType::F64 {
+        return (slope.hi + slope.lo) * power_of_two(isa, n) * dy;
+    }
+    // Gradients far from 1 are brought nearer, and their power of two goes to the slope's.
+    let abs = dy.abs();
+    let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
+    let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
+    let nearer = |far: f64, near: f64, otherwise: f64| {
+        I::F64::select(tiny, isa.f64(far), I::F64::select(huge, isa.f64(near), isa.f64(otherwise)))
+    };
+    let dy = dy * nearer(f64::from_bits((1023 + 600) << 52), f64::from_bits((1023 - 600) << 52), 1.0);
+    let hi = dy * slope.hi;
+    let lo = dy.mul_add(slope.hi, isa.f64(-0.0) - hi) + dy * slope.lo;
+    // An infinite product has no error, though infinity less itself says NaN.
+    let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
+    // Beyond 2^1700 either way the result is 0 or infinite whatever the product, which is within 2^540 of 1.
+    let shifter = isa.f64(SHIFTER);
+    let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
+    let n = within(isa, n + nearer(-600.0, 600.0, 0.0), 1700.0);
+    let exponent = (n + shifter).to_bits() - shifter.to_bits();
+    Wide { hi, lo, exponent: Some(exponent) }.round::<f64>(isa)
+}

@@ -1,0 +1,98 @@
+//! A quotient that is finite.
+
+use super::elementwise::as_long;
+use super::valid_eps;
+use crate::cpu::pairwise::Function;
+use crate::element::Element;
+use crate::error::Result;
+use crate::simd::{Output, new_vec};
+
+const NAME: &str = "safe_div";
+
+/// What [`safe_div`] keeps the divisor away from.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct SafeDiv {
+    /// The smallest magnitude of a divisor; by default the type's smallest positive normal
+    /// ([`Limits::div_eps`](crate::Limits::div_eps)), whose reciprocal is finite.
+    pub eps: Option<f64>,
+}
+
+impl SafeDiv {
+    /// Sets `eps`.
+    #[must_use]
+    pub fn eps(self, eps: f64) -> Self {
+        SafeDiv { eps: Some(eps) }
+    }
+
+    fn function<E: Element>(&self) -> Result<Function> {
+        let eps = self.eps.unwrap_or(E::LIMITS.div_eps);
+        valid_eps(NAME, eps)?;
+        Ok(Function::SafeDiv { eps, largest: E::LIMITS.max })
+    }
+}
+
+/// x / d of each pair of elements, which is finite whatever they are but NaN, or infinite both.
+///
+/// # Formula
+/// ```text
+/// q = x / d                    where |d| >= options.eps
+/// q = x / copysign(eps, d)     elsewhere
+/// y = min(max(q, -largest), largest), with the type's largest finite value
+/// ```
+///
+/// # Shapes
+/// `x`, `d` and the result have the same length.
+///
+/// # Special values
+/// | x | d | y |
+/// |---|---|---|
+/// | NaN | any | NaN |
+/// | any | NaN | NaN |
+/// | 0 | 0 | 0 |
+/// | above 0 | +0, -0 | x / eps, -x / eps, at most the largest value in magnitude |
+/// | infinite | finite | the largest value, with the quotient's sign |
+/// | finite | infinite | 0, with the quotient's sign |
+/// | infinite | infinite | NaN |
+///
+/// # Accuracy
+/// Correctly rounded, in every type.
+///
+/// # Errors
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an `eps` below zero or not finite;
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
+/// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there.
+///
+/// # Panics
+/// Never.
+///
+/// # Example
+/// ```
+/// use evenkeel::{SafeDiv, safe_div};
+/// let y = safe_div(&[6.0f32, 0.0, 1.0, 1e30], &[3.0, 0.0, 0.0, -1e-30], &SafeDiv::default())?;
+/// assert_eq!(y, [2.0, 0.0, 1.0 / f32::MIN_POSITIVE, -f32::MAX]);
+/// assert_eq!(safe_div(&[3.0f32], &[0.0], &SafeDiv::default().eps(0.5))?, [6.0]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn safe_div<E: Element>(x: &[E], d: &[E], options: &SafeDiv) -> Result<Vec<E>> {
+    new_vec(x.len(), |out| safe_div_into(x, d, out, options))
+}
+
+/// [`safe_div`] into `out`, which has the length of `x`; returns what was written.
+pub fn safe_div_into<'a, E: Element>(
+    x: &[E],
+    d: &[E],
+    out: impl Into<Output<'a, E>>,
+    options: &SafeDiv,
+) -> Result<&'a mut [E]> {
+    let out = out.into();
+    as_long(NAME, "d", d.len(), x.len())?;
+    as_long(NAME, "out", out.len(), x.len())?;
+    E::pairwise(x, d, out, options.function::<E>()?)
+}
+
+/// [`safe_div`] in place of `x`.
+pub fn safe_div_in_place<E: Element>(x: &mut [E], d: &[E], options: &SafeDiv) -> Result<()> {
+    as_long(NAME, "d", d.len(), x.len())?;
+    E::pairwise_in_place(x, d, options.function::<E>()?)
+}

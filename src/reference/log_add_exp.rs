@@ -1,0 +1,21 @@
+//! The logarithm of the sum of two exponentials.
+
+use super::{DoubleDouble, Real};
+use crate::element::Element;
+
+/// ln(e^a + e^b) of [`log_add_exp`](crate::log_add_exp()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::log_add_exp(1000.0f32, -1000.0), 1000.0);
+/// ```
+pub fn log_add_exp<E: Element>(a: E, b: E) -> E::Exact {
+    let (a, b) = (a.widen(), b.widen());
+    // What has no difference: two equal infinities.
+    if a == b && a.is_infinite() {
+        return E::Exact::from(a);
+    }
+    let [a, b] = [a, b].map(DoubleDouble::from);
+    let largest = if a > b { a } else { b };
+    // A NaN in either comes through the distance.
+    E::Exact::from_double_double(largest + (-(a - b).abs()).exp().ln_1p())
+}

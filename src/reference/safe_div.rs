@@ -1,0 +1,24 @@
+//! A quotient that is finite.
+
+use crate::element::Element;
+
+/// x / d of [`safe_div`](crate::safe_div()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::safe_div(1.0f32, -0.0, 0.25), -4.0);
+/// ```
+pub fn safe_div<E: Element>(x: E, d: E, eps: f64) -> E::Exact {
+    let (x, d) = (x.widen(), d.widen());
+    if x == 0.0 && !d.is_nan() {
+        return E::Exact::from(0.0);
+    }
+    let d = if d.abs() < eps { eps.copysign(d) } else { d };
+    let (quotient, largest) = (E::Exact::from(x) / E::Exact::from(d), E::Exact::from(E::LIMITS.max));
+    if quotient > largest {
+        largest
+    } else if quotient < -largest {
+        -largest
+    } else {
+        quotient
+    }
+}
