@@ -135,7 +135,8 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
 #[derive(Clone, Copy)]
 struct Factors {
     larger: f64,
-    smaller: f64,
+    /// In two steps: together they may be beyond f64.
+    smaller: [f64; 2],
     /// Products are in units of 2^exponent.
     exponent: i32,
 }
@@ -143,27 +144,40 @@ struct Factors {
 impl Factors {
     #[inline(always)]
     fn of<I: Isa, E: Element>(isa: I, dy: &[E], norm: Norm<'_>) -> Self {
-        let plain = Factors { larger: 1.0, smaller: 1.0, exponent: 0 };
+        let plain = Factors { larger: 1.0, smaller: [1.0; 2], exponent: 0 };
         if E::DTYPE != DType::F64 {
             return plain;
         }
+        let largest = plain.largest(isa, dy, norm);
+        if largest > power_of_two(900) {
+            // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-300.
+            return Factors { larger: power_of_two(-600), smaller: [power_of_two(-600), 1.0], exponent: 1200 };
+        }
+        if largest >= power_of_two(-900) {
+            return plain;
+        }
+        // The smaller factor of each product is below 2^-450, or below 2^-750.
+        let up = Factors { larger: 1.0, smaller: [power_of_two(1000), 1.0], exponent: -1000 };
+        if up.largest(isa, dy, norm) >= power_of_two(-500) {
+            return up;
+        }
+        Factors { larger: 1.0, smaller: [power_of_two(1000), power_of_two(500)], exponent: -1500 }
+    }
+
+    /// The largest product; what is NaN does not count.
+    #[inline(always)]
+    fn largest<I: Isa, E: Element>(&self, isa: I, dy: &[E], norm: Norm<'_>) -> f64 {
         let largest = fold(
             dy,
             E::ZERO,
             isa.f64(0.0),
             #[inline(always)]
-            |largest, i, values| (E::load_wide(isa, values) * norm.weights(isa, dy.len(), i)).abs().max(largest),
+            |largest, i, values| {
+                let weights = norm.weights(isa, dy.len(), i);
+                self.product::<I, E>(isa, E::load_wide(isa, values), weights).abs().max(largest)
+            },
         );
-        let largest = isa.array_f64(largest).into_iter().fold(0.0f64, f64::max);
-        if largest > power_of_two(900) {
-            // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-300.
-            Factors { larger: power_of_two(-600), smaller: power_of_two(-600), exponent: 1200 }
-        } else if largest < power_of_two(-900) {
-            // The smaller factor of each product is below 2^-450.
-            Factors { larger: 1.0, smaller: power_of_two(1000), exponent: -1000 }
-        } else {
-            plain
-        }
+        isa.array_f64(largest).into_iter().fold(0.0, f64::max)
     }
 
     #[inline(always)]
@@ -173,6 +187,6 @@ impl Factors {
         }
         let order = a.abs().lt(b.abs());
         let (larger, smaller) = (I::F64::select(order, b, a), I::F64::select(order, a, b));
-        (larger * isa.f64(self.larger)) * (smaller * isa.f64(self.smaller))
+        (larger * isa.f64(self.larger)) * (smaller * isa.f64(self.smaller[0]) * isa.f64(self.smaller[1]))
     }
 }

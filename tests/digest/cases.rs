@@ -309,7 +309,9 @@ fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let dy = Arc::new(numbers.rows::<E>(Fill::Plain, rows, cols));
     let weight = Arc::new(numbers.rows::<E>(Fill::Plain, 1, cols));
     let x = Arc::new(batch.x.clone());
-    let view = move |data| Rows::new(data, rows, cols).unwrap();
+    fn view<E: Element>(data: &[E], cols: usize) -> Rows<'_, E> {
+        Rows::new(data, data.len() / cols, cols).unwrap()
+    }
 
     let (all, w) = (dy.clone(), weight.clone());
     batch.add("rms_norm_backward", move |part| {
@@ -324,11 +326,11 @@ fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows_of_x, all, w) = (x.clone(), dy.clone(), weight.clone());
     batch.add_whole("rms_norm_backward/dweight", move || {
         let options = RmsNorm::default().weight(&*w).rounding(Rounding::BeforeWeight);
-        rms_norm_backward(view(&rows_of_x), view(&all), &options).unwrap().dweight.unwrap()
+        rms_norm_backward(view(&rows_of_x, cols), view(&all, cols), &options).unwrap().dweight.unwrap()
     });
     batch.add_whole("layer_norm_backward/dweight_dbias", move || {
         let options = LayerNorm::default().weight(&*weight).bias(&*weight);
-        let gradients = layer_norm_backward(view(&x), view(&dy), &options).unwrap();
+        let gradients = layer_norm_backward(view(&x, cols), view(&dy, cols), &options).unwrap();
         [gradients.dweight.unwrap(), gradients.dbias.unwrap()].concat()
     });
 }

@@ -41,30 +41,33 @@ impl Norm<'_> {
         }
     }
 
-    /// For each element of dx the largest of the terms that it is the sum of, or what a mean far above the deviation
-    /// makes of it, as the op's page says.
+    /// For each element of dx the largest of the terms that it is the sum of.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
+        let (n, inverse, _) = self.normalised(x);
+        let (h, mean, along) = self.magnitudes(&n, dy);
+        let largest = |a: DoubleDouble, b: DoubleDouble| if b > a { b } else { a };
+        let of =
+            |(&h, &n): (&DoubleDouble, &DoubleDouble)| (largest(largest(h, mean), n.abs() * along) * inverse).to_f64();
+        h.iter().zip(&n).map(of).collect()
+    }
+
+    /// What elements of dx may be off by because the largest |x| is far above the deviation, as the op's page says.
+    pub fn far_error<E: Element>(&self, x: &[E], dy: &[E]) -> f64 {
         let (n, inverse, ratio) = self.normalised(x);
+        let (_, mean, along) = self.magnitudes(&n, dy);
+        let part = if E::DTYPE == DType::F64 { 2f64.powi(-100) } else { 2f64.powi(-50) };
+        ((mean + along) * inverse * DoubleDouble::from(ratio * part)).to_f64()
+    }
+
+    /// |h|, the mean of |h| if that is taken off, and the mean of |h n|.
+    fn magnitudes<E: Element>(&self, n: &[DoubleDouble], dy: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, DoubleDouble) {
         let weight = |i: usize| DoubleDouble::from(self.weight.map_or(1.0, |w| w[i]));
         let h: Vec<DoubleDouble> =
             dy.iter().enumerate().map(|(i, dy)| (DoubleDouble::from(dy.widen()) * weight(i)).abs()).collect();
-        let (zero, count) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
+        let (zero, count) = (DoubleDouble::from(0.0), DoubleDouble::from(n.len() as f64));
         let mean = if self.centred { h.iter().fold(zero, |sum, &h| sum + h) / count } else { zero };
-        let along = h.iter().zip(&n).fold(zero, |sum, (&h, &n)| sum + h * n.abs()) / count;
-        // What half an ULP of, or 8 of f64, is 2^-50 and 2^-100 of the ratio.
-        let by_ratio = ratio
-            * match E::DTYPE {
-                DType::F64 => 2f64.powi(-50),
-                DType::F32 => 2f64.powi(-27),
-                DType::F16 => 2f64.powi(-40),
-                DType::BF16 => 2f64.powi(-43),
-            };
-        let largest = |a: DoubleDouble, b: DoubleDouble| if b > a { b } else { a };
-        let of = |(&h, &n): (&DoubleDouble, &DoubleDouble)| {
-            let term = largest(largest(h, mean), n.abs() * along);
-            (largest(term, (mean + along) * DoubleDouble::from(by_ratio)) * inverse).to_f64()
-        };
-        h.iter().zip(&n).map(of).collect()
+        let along = h.iter().zip(n).fold(zero, |sum, (&h, &n)| sum + h * n.abs()) / count;
+        (h, mean, along)
     }
 
     /// For each column the sums over rows of |dy n| and of |dy|.
