@@ -15,8 +15,8 @@ pub enum Of {
     LogSumExp,
 }
 
-struct Backward<'a> {
-    scores: &'a Scores<'a>,
+struct Backward<'a, 'm> {
+    scores: &'a Scores<'m>,
     of: Of,
 }
 
@@ -29,7 +29,7 @@ pub fn gradient(of: Of, scores: &Scores<'_>, xs: &Tensor, grad: &Tensor) -> Resu
     readable(xs, scores.axis)?.apply_op2_no_bwd(&grad, &Backward { scores, of })
 }
 
-impl Backward<'_> {
+impl Backward<'_, '_> {
     fn of<E: Element + WithDType>(&self, x: View<'_>, data: &[E], dy: View<'_>) -> Result<Vec<E>> {
         let (axis, options) = (self.scores.axis, self.scores.options());
         let (x, grads) = (x.lanes(data, axis)?, dy.storage.as_slice::<E>()?);
@@ -44,7 +44,7 @@ impl Backward<'_> {
     }
 }
 
-impl CustomOp2 for Backward<'_> {
+impl CustomOp2 for Backward<'_, '_> {
     fn name(&self) -> &'static str {
         match self.of {
             Of::Softmax => "softmax_backward",
