@@ -21,8 +21,8 @@ impl Specified for OfSoftmax {
         naive::softmax_backward(x, dy)
     }
     /// Every term is at most y max |dy|, and cancels against the others.
-    fn term(y: f64, _: f64, all: &[f64]) -> f64 {
-        all.iter().fold(0.0f64, |largest, dy| largest.max(dy.abs())) * y
+    fn term(y: f64, _: f64, largest: f64, _: f64) -> f64 {
+        y * largest
     }
 }
 
