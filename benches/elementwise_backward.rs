@@ -45,7 +45,7 @@ fn tanh(x: &Tensor) -> Result<Tensor> {
 }
 
 fn erf(x: &Tensor) -> Result<Tensor> {
-    x.sqr()?.neg()?.exp()?.affine(1.1283791670955126, 0.0)
+    x.sqr()?.neg()?.exp()?.affine(std::f64::consts::FRAC_2_SQRT_PI, 0.0)
 }
 
 fn gelu(x: &Tensor) -> Result<Tensor> {

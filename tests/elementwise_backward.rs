@@ -17,11 +17,14 @@ use support::generate::{self, Bits};
 use support::implementations::{each_level, on_threads};
 use support::ulp;
 
+/// The form that writes where it is told.
+type Writes<E> = for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>;
+
 /// The gradient of a function, in all its forms, and what it should be.
 struct Gradient<E> {
     name: &'static str,
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
-    into: for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>,
+    into: Writes<E>,
     in_place: fn(&[E], &mut [E]) -> Result<()>,
     /// The function and its slope.
     value: fn(f64) -> DoubleDouble,
@@ -134,7 +137,7 @@ const POINTS: [f64; 16] = [
     0.7517915246935645,
     0.7524614220710162,
     1.0,
-    1.2784645427610738,
+    1.278464542761074,
     4.0,
     14.2,
     20.0,

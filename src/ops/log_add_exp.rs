@@ -44,7 +44,7 @@ const NAME: &str = "log_add_exp";
 /// ```
 /// let inf = f32::INFINITY;
 /// let y = evenkeel::log_add_exp(&[1000.0f32, -inf, 0.0], &[1000.0, -inf, -100.0])?;
-/// assert_eq!(y, [1000.6931, -inf, 3.783506e-44]);
+/// assert_eq!(y, [1000.6932, -inf, 3.783506e-44]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn log_add_exp<E: Element>(a: &[E], b: &[E]) -> Result<Vec<E>> {
