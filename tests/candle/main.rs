@@ -11,4 +11,5 @@ mod guarded;
 mod imports;
 mod in_place;
 mod layouts;
+mod loss;
 mod support;
