@@ -3,6 +3,7 @@
 mod bits;
 mod clip;
 mod command_line;
+mod cross_entropy;
 mod elementwise;
 #[path = "../support/example.rs"]
 mod example;

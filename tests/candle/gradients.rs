@@ -4,7 +4,7 @@ use crate::support::{CPU, assert_close, flat, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var};
 use evenkeel::candle as ours;
 use evenkeel::candle::{composition, guarded};
-use evenkeel::{FullyMasked, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
+use evenkeel::{CrossEntropy, FullyMasked, LayerNorm, Mask, Reduction, RmsNorm, Rope, RopeTable, Softmax};
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
@@ -28,6 +28,17 @@ const BATCHED: &[usize] = &[2, 4, 3];
 
 fn capped() -> Softmax<'static> {
     Softmax::default().scale(0.7).softcap(1.5)
+}
+
+const WEIGHT: [f32; 5] = [0.5, 0.0, 2.0, 1.0, 0.25];
+
+fn smoothed() -> CrossEntropy<'static> {
+    CrossEntropy::default().label_smoothing(0.2).z_loss(0.05).softcap(2.0)
+}
+
+/// Of six rows, one of which does not count.
+fn targets() -> Tensor {
+    Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
 /// A table as tensors that broadcast to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
@@ -268,6 +279,18 @@ fn cases() -> Vec<Case> {
             &[&[3, 5]],
             Box::new(|x| ours::loss::cross_entropy(&x[0], &Tensor::new(&[4u32, 0, 2], CPU)?)),
             None,
+        ),
+        case(
+            "cross-entropy of rows",
+            &[&[2, 3, 5]],
+            Box::new(|x| Ok(guarded::cross_entropy(&x[0], &targets(), &smoothed().reduction(Reduction::None))?)),
+            Some(Box::new(|x| composition::cross_entropy(&x[0], &targets(), &smoothed().reduction(Reduction::None)))),
+        ),
+        case(
+            "weighted cross-entropy",
+            &[&[2, 3, 5]],
+            Box::new(|x| Ok(guarded::cross_entropy(&x[0], &targets(), &smoothed().weight(&WEIGHT))?)),
+            Some(Box::new(|x| composition::cross_entropy(&x[0], &targets(), &smoothed().weight(&WEIGHT)))),
         ),
         case(
             "binary cross-entropy",

@@ -12,4 +12,5 @@ mod guarded;
 mod imports;
 mod in_place;
 mod layouts;
+mod loss;
 mod support;

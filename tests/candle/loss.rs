@@ -1,0 +1,156 @@
+//! Losses: against the slice functions, candle's, and the composition.
+
+use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, values};
+use candle_core::{DType, Result, Tensor, Var};
+use evenkeel::candle as ours;
+use evenkeel::candle::{composition, guarded};
+use evenkeel::{CrossEntropy, Error, Reduction, Rows, cross_entropy, cross_entropy_backward, report};
+
+const WEIGHT: [f32; 5] = [0.5, 0.0, 2.0, 1.0, 0.25];
+const TARGETS: [i64; 6] = [4, -100, 2, 1, 0, 3];
+
+fn options() -> [CrossEntropy<'static>; 3] {
+    let plain = CrossEntropy::default();
+    [plain, plain.weight(&WEIGHT), plain.weight(&WEIGHT).label_smoothing(0.2).z_loss(0.05).softcap(3.0)]
+}
+
+fn targets(dims: &[usize]) -> Result<Tensor> {
+    Tensor::new(&TARGETS, CPU)?.reshape(dims)
+}
+
+#[test]
+fn the_slice_functions_in_every_layout() -> Result<()> {
+    for (dtype, _) in DTYPES {
+        let x = tensor(&[2, 3, 5], dtype, 4.0, 1)?;
+        let wide: Vec<f64> = flat(&x);
+        for options in options() {
+            for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+                let options = options.reduction(reduction);
+                let count = if reduction == Reduction::None { 6 } else { 1 };
+                let dloss = vec![0.5; count];
+                // f64 logits of the same values: the losses are the same but for the exponentials' rounding.
+                let exact = cross_entropy(Rows::new(&wide, 6, 5)?, &TARGETS, &options)?;
+                let (_, dx) = cross_entropy_backward(Rows::new(&wide, 6, 5)?, &TARGETS, &dloss, &options)?;
+                let first = guarded::cross_entropy(&x, &targets(&[2, 3])?, &options)?;
+                let dims: &[usize] = if reduction == Reduction::None { &[2, 3] } else { &[] };
+                let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+                assert_eq!((first.dims(), first.dtype()), (dims, kind));
+                assert_close("loss", &flat(&first), exact.as_slice(), |i| 1e-6 * exact.as_slice()[i]);
+                for (layout, x) in layouts(&x)? {
+                    let x = Var::from_tensor(&x)?;
+                    let loss = guarded::cross_entropy(&x, &targets(&[2, 3])?, &options)?;
+                    assert_same(&layout, &loss, &first);
+                    let grads = (loss * 0.5)?.sum_all()?.backward()?;
+                    let got = grads.get(&x).expect("a gradient");
+                    assert_eq!((got.dims(), got.dtype()), (x.dims(), dtype));
+                    let unit = if dtype == DType::F64 { 1e-15 } else { dtype_unit(dtype) };
+                    assert_close(&layout, &flat(got), &dx, |i| unit * dx[i].abs().max(0.1));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn dtype_unit(dtype: DType) -> f64 {
+    DTYPES.iter().find(|(candle, _)| *candle == dtype).map_or(0.0, |(_, ours)| ours.limits().epsilon)
+}
+
+/// Non-contiguous views, whose graph leads through them.
+#[test]
+fn through_a_transposition() -> Result<()> {
+    let turned = Var::from_tensor(&tensor(&[5, 6], DType::F32, 3.0, 2)?)?;
+    let loss = guarded::cross_entropy(&turned.t()?, &targets(&[6])?, &CrossEntropy::default())?;
+    let again = guarded::cross_entropy(&turned.t()?.contiguous()?, &targets(&[6])?, &CrossEntropy::default())?;
+    let both = (loss + again)?.backward()?;
+    let x = flat(&turned.t()?.contiguous()?).into_iter().map(|v| v as f32).collect::<Vec<_>>();
+    let (_, dx) = cross_entropy_backward(Rows::new(&x, 6, 5)?, &TARGETS, &[2.0], &CrossEntropy::default())?;
+    let got = both.get(&turned).expect("a gradient").t()?.contiguous()?;
+    let dx: Vec<f64> = dx.into_iter().map(f64::from).collect();
+    assert_close("both", &flat(&got), &dx, |_| 1e-7);
+    Ok(())
+}
+
+#[test]
+fn the_composition() -> Result<()> {
+    for (dtype, _) in DTYPES {
+        let x = tensor(&[6, 5], dtype, 4.0, 1)?;
+        for options in options() {
+            for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+                let options = options.reduction(reduction);
+                let want = guarded::cross_entropy(&x, &targets(&[6])?, &options)?;
+                let got = composition::cross_entropy(&x, &targets(&[6])?, &options)?;
+                assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()));
+                let want = flat(&want);
+                assert_close("composition", &flat(&got), &want, |i| 1e-6 * want[i].abs().max(1.0));
+            }
+        }
+        let ignored = Tensor::full(f64::NAN, (2, 5), CPU)?.to_dtype(dtype)?;
+        let none = Tensor::new(&[-100i64, -100], CPU)?;
+        for options in options() {
+            assert_eq!(flat(&composition::cross_entropy(&ignored, &none, &options)?), [0.0]);
+            assert_eq!(flat(&guarded::cross_entropy(&ignored, &none, &options)?), [0.0]);
+            let empty = ignored.narrow(0, 0, 0)?;
+            let nobody = none.narrow(0, 0, 0)?;
+            assert_eq!(flat(&composition::cross_entropy(&empty, &nobody, &options)?), [0.0]);
+            assert_eq!(flat(&guarded::cross_entropy(&empty, &nobody, &options)?), [0.0]);
+        }
+        // A masked class, and a masked target.
+        let inf = f64::INFINITY;
+        let masked = Tensor::new(&[[0.0, -inf, 0.0], [0.0, -inf, 0.0]], CPU)?.to_dtype(dtype)?;
+        let options = CrossEntropy::default().reduction(Reduction::None);
+        for loss in [composition::cross_entropy, |x: &Tensor, t: &Tensor, o: &CrossEntropy<'_>| {
+            Ok(guarded::cross_entropy(x, t, o)?)
+        }] {
+            let losses = flat(&loss(&masked, &Tensor::new(&[0u32, 1], CPU)?, &options)?);
+            assert!((losses[0] - 2f64.ln()).abs() < 1e-6 && losses[1] == inf, "{losses:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn targets_of_every_type_and_what_is_refused() -> Result<()> {
+    let x = tensor(&[3, 5], DType::F32, 2.0, 3)?;
+    let plain = CrossEntropy::default();
+    let want = guarded::cross_entropy(&x, &Tensor::new(&[4i64, 0, 2], CPU)?, &plain)?;
+    for dtype in [DType::U8, DType::U32, DType::I64] {
+        let targets = Tensor::new(&[4u32, 0, 2], CPU)?.to_dtype(dtype)?;
+        assert_same("targets", &guarded::cross_entropy(&x, &targets, &plain)?, &want);
+        assert_same("drop-in", &ours::loss::cross_entropy(&x, &targets)?, &want);
+    }
+    let refused = |x: &Tensor, targets: &Tensor| guarded::cross_entropy(x, targets, &plain).unwrap_err();
+    let out = refused(&x, &Tensor::new(&[0i64, 5, 9], CPU)?);
+    assert_eq!((out.name(), out.row()), ("InvalidArgument", Some(1)));
+    assert_eq!(refused(&x, &Tensor::new(&[0i64, 1], CPU)?).name(), "ShapeMismatch");
+    assert_eq!(refused(&x, &Tensor::new(&[[0i64, 1, 2]], CPU)?).name(), "ShapeMismatch");
+    assert_eq!(refused(&x, &Tensor::new(&[0f32, 1., 2.], CPU)?).name(), "UnsupportedDType");
+    assert_eq!(refused(&Tensor::new(1f32, CPU)?, &Tensor::new(0i64, CPU)?).name(), "ShapeMismatch");
+    let outside = composition::cross_entropy(&x, &Tensor::new(&[0i64, 5, 9], CPU)?, &plain).unwrap_err();
+    assert_eq!(Error::from(outside).row(), Some(1));
+    // One row, without an axis of rows.
+    let one = guarded::cross_entropy(&x.get(0)?, &Tensor::new(4i64, CPU)?, &plain.reduction(Reduction::None))?;
+    assert!(one.dims().is_empty());
+    let met = report::scope(|| guarded::cross_entropy(&x, &Tensor::new(&[4i64, 0, 2], CPU)?, &plain)).1;
+    assert_eq!(met.op("cross_entropy").rows, 3);
+    Ok(())
+}
+
+/// The drop-in takes what candle takes.
+#[test]
+fn candles_meaning() -> Result<()> {
+    let x = Var::from_tensor(&Tensor::from_vec(values(15, 3.0, 5), (3, 5), CPU)?)?;
+    for targets in [[4u32, 0, 2], [4, u32::MAX, 2]] {
+        let targets = Tensor::new(&targets, CPU)?;
+        let (got, want) = (ours::loss::cross_entropy(&x, &targets)?, candle_nn::loss::cross_entropy(&x, &targets)?);
+        assert_close("loss", &flat(&got), &flat(&want), |_| 1e-14);
+        let (got, want) = (got.backward()?, want.backward()?);
+        let of = |grads: &candle_core::backprop::GradStore| flat(grads.get(&x).expect("a gradient"));
+        if targets.max(0)?.to_scalar::<u32>()? < 5 {
+            assert_close("gradient", &of(&got), &of(&want), |_| 1e-14);
+        }
+    }
+    assert!(ours::loss::cross_entropy(&x, &Tensor::new(&[0i64, -100, 1], CPU)?).is_err());
+    assert!(ours::loss::cross_entropy(&x, &Tensor::new(&[0u32, 5, 1], CPU)?).is_err());
+    Ok(())
+}
