@@ -50,7 +50,7 @@ fn rows_of<E: Element>(x: &[E], cols: usize, mut row: impl FnMut(&[E]) -> Vec<f6
     if cols == 0 {
         return Vec::new();
     }
-    x.chunks(cols).flat_map(|x| row(x)).map(E::from_wide).collect()
+    x.chunks(cols).flat_map(&mut row).map(E::from_wide).collect()
 }
 
 fn right<E: Element>(row: &[E]) -> Vec<f64> {
@@ -108,7 +108,7 @@ fn what_goes_wrong_between_rows() {
     });
     assert_finds(&next, &[Defect::DependsOnBatch]);
     let first_masked = suite(|x, cols, mut y| {
-        if cols == 4 && x.iter().any(|z| *z == f32::NEG_INFINITY) && x.len() == 12 {
+        if cols == 4 && x.contains(&f32::NEG_INFINITY) && x.len() == 12 {
             y[..4].fill(0.0);
         }
         y
@@ -200,13 +200,10 @@ fn norms_with_one_defect_each() {
     assert!(one_pass.has(Defect::OnePassVariance) && one_pass.has(Defect::SquaresOverflow), "{one_pass}");
 }
 
+type Mean = std::result::Result<f64, String>;
+
 /// The mean loss, in f64, of what `log` makes of a row.
-fn loss(
-    x: &[bf16],
-    cols: usize,
-    targets: &[u32],
-    log: impl Fn(&[bf16]) -> Vec<f64>,
-) -> std::result::Result<f64, String> {
+fn loss(x: &[bf16], cols: usize, targets: &[u32], log: impl Fn(&[bf16]) -> Vec<f64>) -> Mean {
     let mut sum = 0.0;
     for (row, &target) in x.chunks(cols).zip(targets) {
         sum -= *log(row).get(target as usize).ok_or("no such class")?;
@@ -220,7 +217,7 @@ fn log_right(row: &[bf16]) -> Vec<f64> {
 
 #[test]
 fn losses_with_one_defect_each() {
-    let suite = |run: fn(&[bf16], usize, &[u32]) -> std::result::Result<f64, String>| {
+    let suite = |run: fn(&[bf16], usize, &[u32]) -> Mean| {
         conformance::cross_entropy(move |x: &[bf16], _, cols, targets| run(x, cols, targets))
     };
     assert_finds(&suite(|x, cols, targets| loss(x, cols, targets, log_right)), &[]);

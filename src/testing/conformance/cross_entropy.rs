@@ -98,7 +98,7 @@ fn compare<E: Element>(report: &mut Report, defect: Defect, name: &str, loss: f6
     } else {
         ulp::error(stored, exact)
     };
-    if !(ulps <= 16.0 * allowed::<E>()) {
+    if ulps > 16.0 * allowed::<E>() {
         let off = if ulps.is_finite() { format!(", {} ULP off", rounded(ulps)) } else { String::new() };
         report.find(defect, name, format!("the loss is {}, where {exact:e} is right{off}", show(stored)), ulps);
     }
