@@ -130,8 +130,8 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
     }
 }
 
-/// What the factors of products in rows of f64 are multiplied with, so that these neither overflow nor vanish, but for
-/// those that are far below the row's largest.
+/// What the factors of products in rows of f64 are multiplied with, so that these neither overflow nor vanish. Where
+/// some overflow, those vanish that are 2^-846 of the row's largest or less.
 #[derive(Clone, Copy)]
 struct Factors {
     larger: f64,
@@ -149,9 +149,12 @@ impl Factors {
             return plain;
         }
         let largest = plain.largest(isa, dy, norm);
-        if largest > power_of_two(900) {
-            // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-300.
+        if largest.is_infinite() {
+            // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-176.
             return Factors { larger: power_of_two(-600), smaller: [power_of_two(-600), 1.0], exponent: 1200 };
+        }
+        if largest > power_of_two(900) {
+            return Factors { larger: power_of_two(-150), exponent: 150, ..plain };
         }
         if largest >= power_of_two(-900) {
             return plain;
