@@ -77,7 +77,7 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Exponentials, and in f64 gradients of logits, that are subnormal have fewer digits.
+        // Exponentials, and in f64 slopes and gradients of logits, that are subnormal have fewer digits.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
@@ -85,7 +85,8 @@ impl<E: Element> Truth<E> {
         let exact = |i: usize| if live(&i) { gradients[i] * slopes[i] } else { zero };
         let term = |i: usize| {
             let term = G::term(y[i].to_f64().max(least), dy[i].widen(), largest, sum).max(least_term);
-            if live(&i) { term * slopes[i].abs().to_f64() } else { 0.0 }
+            let slope = slopes[i].abs().to_f64().max(least_term * scale.abs());
+            if live(&i) { term * slope } else { 0.0 }
         };
         // The slope has errors of its own, and so have logits: 3 ULP the kernel's, less than 1 the reference's, and
         // results by as much of themselves, twice at most. In units of a bound of 4.
