@@ -73,7 +73,7 @@ fn rounded_before_the_weight<E: Bits>() {
     let mut rng = generate::rng("rms_norm, before the weight");
     let checker = Checker::new::<E>("rms_norm");
     let (mut compared, mut skipped) = (0, 0);
-    for len in [1, 7, 64, 300, 1000] {
+    for len in [7, 64, 300, 1000] {
         let x = generate::bell::<E>(&mut rng, len, 0.0, 3.0);
         let weight = generate::bell::<f32>(&mut rng, len, 1.0, 0.5);
         let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
