@@ -432,13 +432,18 @@ fn elements<E: Element>(
     assert_eq!(data, expected);
 }
 
+/// A gradient, of scores and the gradients of results.
+type Gradient<E> = fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>;
+type GradientInto<E> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>;
+type GradientInPlace<E> = fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>;
+
 /// Of rows, and of another axis, whose lanes are gathered.
 fn lane_gradients<E: Element>(
     x: &[E],
     options: &Softmax<'_>,
-    new: fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>,
-    into: for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>,
-    in_place: fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>,
+    new: Gradient<E>,
+    into: GradientInto<E>,
+    in_place: GradientInPlace<E>,
 ) {
     let dy: Vec<E> = x.iter().rev().copied().collect();
     let [rows, grads] = [x, &dy].map(|data| Rows::strided(data, ROWS, COLS, STRIDE).unwrap());

@@ -27,7 +27,7 @@ impl Specified for OfSoftmax {
 }
 
 impl Gradient for OfSoftmax {
-    fn new<E: Element>(x: Lanes<'_, E>, dy: Lanes<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
+    fn allocating<E: Element>(x: Lanes<'_, E>, dy: Lanes<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
         evenkeel::softmax_backward(x, dy, options)
     }
     fn into<'a, E: Element>(

@@ -34,7 +34,7 @@ const OP: &str = "softmax_backward";
 /// # Accuracy
 /// In ULP of the largest of dx_i and scale c_i y_i max |dy|, where y_i counts as no less than the smallest normal
 /// number (for f16 and bf16, of f32). f32: at most 2. f16, bf16: 0.51. f64: 4, for gradients of logits
-/// that are not subnormal; a softcap has errors of its own, 4 for the slope c and 3 of the logit.
+/// and slopes c that are not subnormal; a softcap has errors of its own, 4 for the slope c and 3 of the logit.
 /// Against the logits as rounded to f64. The largest finite gradients overflow nowhere but in a result that is beyond
 /// the type.
 ///

@@ -95,7 +95,9 @@ fn help() {
     let output = program().arg("--help").output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).expect("help is text");
-    for part in ["JOBS.json", "--threads", "Example:", "softmax(x, mask?; axis, scale", "-> probs, tokens, logprobs"] {
+    for part in
+        ["JOBS.json", "--threads", "Example:", "softmax(x, mask?, dy?; axis, scale", "-> probs, tokens, logprobs"]
+    {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }

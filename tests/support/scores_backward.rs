@@ -26,7 +26,7 @@ pub trait Specified {
 
 /// An op's gradient in its forms.
 pub trait Gradient: Specified {
-    fn new<E: Element>(x: Lanes<'_, E>, dy: Lanes<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>>;
+    fn allocating<E: Element>(x: Lanes<'_, E>, dy: Lanes<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>>;
     fn into<'a, E: Element>(
         x: Lanes<'_, E>,
         dy: Lanes<'_, E>,
@@ -77,7 +77,7 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Exponentials, and in f64 gradients of logits, that are subnormal have fewer digits.
+        // Exponentials, and in f64 slopes and gradients of logits, that are subnormal have fewer digits.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
@@ -85,7 +85,8 @@ impl<E: Element> Truth<E> {
         let exact = |i: usize| if live(&i) { gradients[i] * slopes[i] } else { zero };
         let term = |i: usize| {
             let term = G::term(y[i].to_f64().max(least), dy[i].widen(), largest, sum).max(least_term);
-            if live(&i) { term * slopes[i].abs().to_f64() } else { 0.0 }
+            let slope = slopes[i].abs().to_f64().max(least_term * scale.abs());
+            if live(&i) { term * slope } else { 0.0 }
         };
         // The slope has errors of its own, and so have logits: 3 ULP the kernel's, less than 1 the reference's, and
         // results by as much of themselves, twice at most. In units of a bound of 4.
@@ -116,7 +117,7 @@ impl<E: Element> Truth<E> {
 
 fn row<G: Gradient, E: Element>(x: &[E], dy: &[E], options: &Softmax<'_>) -> Vec<E> {
     let [x, dy] = [x, dy].map(|row| Rows::new(row, 1, row.len()).unwrap().into());
-    G::new(x, dy, options).unwrap()
+    G::allocating(x, dy, options).unwrap()
 }
 
 fn check_plain<G: Gradient, E: Element>(checker: &Checker, what: &str, x: &[E], dy: &[E]) -> Truth<E> {
@@ -284,7 +285,7 @@ pub fn masks<G: Gradient, E: Bits>() {
         let [view, dy_view] = [&x, &dy].map(|data| Rows::shaped(data, dims).unwrap());
         each_level(|level| {
             for policy in [FullyMasked::Zeros, FullyMasked::Uniform] {
-                let dx = G::new(view.into(), dy_view.into(), &options.fully_masked(policy)).unwrap();
+                let dx = G::allocating(view.into(), dy_view.into(), &options.fully_masked(policy)).unwrap();
                 for (r, truth) in truths.iter().enumerate() {
                     let what = format!("row {r} of {parts:?}, {level}");
                     truth.check(&checker, &what, &dy[r * keys..][..keys], &dx[r * keys..][..keys]);
@@ -306,7 +307,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
         let run = |x: [E; 3], dy: [E; 3], policy| {
             let [x, dy] = [[live.0, x, live.0].concat(), [live.1, dy, live.1].concat()];
             let [x, dy] = [&x, &dy].map(|data| Rows::new(data, 3, 3).unwrap().into());
-            G::new(x, dy, &Softmax::default().fully_masked(policy))
+            G::allocating(x, dy, &Softmax::default().fully_masked(policy))
         };
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
             let expect = |what: &str, x, dy, expected: [E; 3]| {
@@ -345,12 +346,12 @@ pub fn outcomes<G: Gradient, E: Bits>() {
         for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
             let empty = || Rows::<E>::new(&[], rows, cols).unwrap().into();
             let policy = Softmax::default().fully_masked(FullyMasked::Error);
-            assert_eq!(G::new(empty(), empty(), &policy), Ok(vec![]));
+            assert_eq!(G::allocating(empty(), empty(), &policy), Ok(vec![]));
         }
     });
     let [x, dy] = [[one; 6], [one; 6]];
     let (x, dy) = (Rows::new(&x, 2, 3).unwrap(), Rows::new(&dy, 3, 2).unwrap());
-    let error = G::new(x.into(), dy.into(), &Softmax::default()).unwrap_err();
+    let error = G::allocating(x.into(), dy.into(), &Softmax::default()).unwrap_err();
     let expected = format!("{}: dy has shape [3, 2]; the input's, [2, 3], is needed", G::NAME);
     assert_eq!(error.to_string(), expected);
 }
@@ -372,7 +373,7 @@ pub fn forms<G: Gradient, E: Bits>() {
             each_level(|level| {
                 let what = |form: &str| format!("{form}, {rows} rows of {cols}, {level}");
                 let [view, given] = [&x, &dy].map(|data| Rows::new(data, rows, cols).unwrap());
-                let new = || G::new(view.into(), given.into(), &options).unwrap();
+                let new = || G::allocating(view.into(), given.into(), &options).unwrap();
                 assert_same_bits(&what("allocating"), &new(), &alone);
 
                 let mut room = vec![MaybeUninit::<E>::uninit(); rows * cols];
@@ -417,11 +418,11 @@ pub fn axes<G: Gradient, E: Bits>() {
         each_level(|level| {
             let options = Softmax::default().softcap(5.0);
             let rows = turned.each_ref().map(|data| Rows::new(data, outer * inner, len).unwrap());
-            let expected = G::new(rows[0].into(), rows[1].into(), &options).unwrap();
+            let expected = G::allocating(rows[0].into(), rows[1].into(), &options).unwrap();
             let expected = transposed(&expected, [outer, inner, len]);
             let what = format!("along the middle of {dims:?}, {level}");
             let [x, given] = [&x, &dy].map(|data| Lanes::shaped(data, &dims, 1).unwrap());
-            assert_same_bits(&what, &G::new(x, given, &options).unwrap(), &expected);
+            assert_same_bits(&what, &G::allocating(x, given, &options).unwrap(), &expected);
             let mut data = dy.clone();
             G::in_place(x, LanesMut::shaped(&mut data, &dims, -2).unwrap(), &options).unwrap();
             assert_same_bits(&format!("{what}, in place"), &data, &expected);
@@ -445,7 +446,8 @@ pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
         let filled = Rows::shaped(&filled, &dims).unwrap();
         let (mask, flags) = (parts.mask(), Mask::keep(&keep, &dims));
         each_level(|level| {
-            let of = |x: Rows<'_, E>, mask: &Mask<'_>| G::new(x.into(), given.into(), &Softmax::default().mask(mask));
+            let of =
+                |x: Rows<'_, E>, mask: &Mask<'_>| G::allocating(x.into(), given.into(), &Softmax::default().mask(mask));
             let expected = of(view, &flags).unwrap();
             assert_same_bits(&format!("{parts:?}, {level}"), &of(view, &mask).unwrap(), &expected);
             assert_same_bits(&format!("-inf, {level}"), &of(filled, &Mask::none()).unwrap(), &expected);
