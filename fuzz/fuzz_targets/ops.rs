@@ -142,9 +142,8 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
             RopeTable::new(positions, cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
                 .and_then(|table| evenkeel::rope(view, &table))
         }
-        "rms_norm_backward" | "layer_norm_backward" => {
-            return norm_backward(call, name, x, rows, cols).map_err(|e| e.to_string());
-        }
+        "rms_norm_backward" => return rms_norm_backward(call, x, rows, cols).map_err(|e| e.to_string()),
+        "layer_norm_backward" => return layer_norm_backward(call, x, rows, cols).map_err(|e| e.to_string()),
         "rope_backward" => {
             let positions = &call.positions[..rows.clamp(1, 3)];
             RopeTable::new(positions, cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
@@ -185,21 +184,22 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
 }
 
 /// The gradients of rows whose results have those of the rows from the last on.
-fn norm_backward<E: Element>(call: &Call, name: &str, x: &[E], rows: usize, cols: usize) -> Result<Vec<u64>, Error> {
+fn rms_norm_backward<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec<u64>, Error> {
     let dy: Vec<E> = x.iter().rev().copied().collect();
-    let (x, dy) = (Rows::new(x, rows, cols)?, Rows::new(&dy, rows, cols)?);
     let weight: Vec<f64> = (0..cols).map(|i| call.scale * (i as f64 - 1.5)).collect();
-    let gradients = if name == "rms_norm_backward" {
-        let rounding = if call.before_weight { Rounding::BeforeWeight } else { Rounding::Once };
-        let options = RmsNorm::default().weight(&weight).eps(call.eps).weight_offset(call.offset).rounding(rounding);
-        let gradients = evenkeel::rms_norm_backward(x, dy, &options)?;
-        [Some(gradients.dx), gradients.dweight, None]
-    } else {
-        let options = LayerNorm::default().weight(&weight).bias(&weight).eps(call.eps);
-        let gradients = evenkeel::layer_norm_backward(x, dy, &options)?;
-        [Some(gradients.dx), gradients.dweight, gradients.dbias]
-    };
-    Ok(gradients.into_iter().flatten().flatten().map(|v| v.bits()).collect())
+    let rounding = if call.before_weight { Rounding::BeforeWeight } else { Rounding::Once };
+    let options = RmsNorm::default().weight(&weight).eps(call.eps).weight_offset(call.offset).rounding(rounding);
+    let gradients = evenkeel::rms_norm_backward(Rows::new(x, rows, cols)?, Rows::new(&dy, rows, cols)?, &options)?;
+    Ok([Some(gradients.dx), gradients.dweight].into_iter().flatten().flatten().map(|v| v.bits()).collect())
+}
+
+fn layer_norm_backward<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec<u64>, Error> {
+    let dy: Vec<E> = x.iter().rev().copied().collect();
+    let weight: Vec<f64> = (0..cols).map(|i| call.scale * (i as f64 - 1.5)).collect();
+    let options = LayerNorm::default().weight(&weight).bias(&weight).eps(call.eps);
+    let gradients = evenkeel::layer_norm_backward(Rows::new(x, rows, cols)?, Rows::new(&dy, rows, cols)?, &options)?;
+    let all = [Some(gradients.dx), gradients.dweight, gradients.dbias];
+    Ok(all.into_iter().flatten().flatten().map(|v| v.bits()).collect())
 }
 
 fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Vec<u64>, Error> {

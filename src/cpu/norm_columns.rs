@@ -202,7 +202,9 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
             dy[i] = &self.dy.row(row)[self.first..][..self.len];
             moments[i] = self.moments[row];
         }
-        for b in 0..self.len.div_ceil(LANES).min(BLOCKS) {
+        let [to_weight, to_bias] = to;
+        let blocks = to_weight.iter_mut().zip(to_bias).take(self.len.div_ceil(LANES));
+        for (b, (to_weight, to_bias)) in blocks.enumerate() {
             let (mut of_weight, mut of_bias) = (isa.f64(0.0), isa.f64(0.0));
             for i in 0..rows.min(MOST) {
                 let mut dy = E::load_wide(isa, &block(dy[i], b, E::ZERO));
@@ -215,7 +217,7 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
                 of_weight = of_weight + dy * n;
                 of_bias = of_bias + dy;
             }
-            (to[0][b], to[1][b]) = (of_weight, of_bias);
+            (*to_weight, *to_bias) = (of_weight, of_bias);
         }
     }
 }
