@@ -10,7 +10,7 @@ use evenkeel::{
     CrossEntropy, Element, Reduction, Rows, RowsMut, accuracy, cross_entropy_backward, cross_entropy_backward_in_place,
     cross_entropy_backward_into,
 };
-use support::{SHAPES, Timed, numbers, tensor};
+use support::{SHAPES, Timed, numbers, tensor, ulp};
 
 /// A loss and its gradient by the logits.
 fn trained(xs: &Var, loss: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
@@ -29,7 +29,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let (exact, _) = reference::cross_entropy_backward(&x[..cols], targets[0] as usize, &options, [1.0; 2]);
         let bound = accuracy::bound("cross_entropy_backward", <E as Element>::DTYPE).unwrap().ulps;
         for (got, exact) in first.iter().zip(exact) {
-            assert!(support::error(*got, exact) <= bound);
+            assert!(ulp::error(*got, exact) <= bound);
         }
         let ts = Tensor::new(targets.as_slice(), &Device::Cpu).unwrap();
         let xs = Var::from_tensor(&tensor(&x, (rows, cols))).unwrap();

@@ -6,8 +6,7 @@
 #![allow(dead_code)] // each benchmark uses its part
 
 #[path = "../../tests/support/ulp.rs"]
-mod ulp;
-pub use ulp::error;
+pub mod ulp;
 
 use candle_core::{Device, Result, Shape, Tensor, WithDType};
 use criterion::measurement::WallTime;
