@@ -220,6 +220,10 @@ fn outcomes<E: Bits>() {
         let said = "cross_entropy_backward: 1 of 2 rows wholly masked, 1 of 2 rows with NaN";
         assert_eq!(met.to_string(), said);
     });
+    // A scale that is nearly too large leaves what has no share at 0.
+    let (far, options) = ([zero, E::from_wide(-E::LIMITS.max), one], mean.weight(&[3.0f32, 1.0, 2.0]));
+    let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
+    assert!(got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0, "{got:?}");
     // Finite, whatever the logits.
     let ends = [E::LIMITS.max, -E::LIMITS.max, 0.0].map(E::from_wide);
     for target in 0..3 {

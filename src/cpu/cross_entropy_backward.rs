@@ -131,11 +131,12 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
     }
 }
 
-/// What a row's gradient is made of: `(of_target + of_all) p_j - of_weight w_j`, and at the target
+/// What a row's gradient is made of: `of_both p_j - of_weight w_j`, and at the target
 /// `of_all p - of_weight w - of_target (1 - p)`.
 struct Factors {
     of_target: f64,
     of_all: f64,
+    of_both: f64,
     of_weight: f64,
 }
 
@@ -144,16 +145,14 @@ impl Gradient<'_> {
     fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
-        let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| dloss / divisor));
+        // Beyond f64 the largest number stands in, so that a p of 0 stays 0.
+        let finite = |factor: f64| if dloss.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
+        let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| finite(dloss / divisor)));
         let share = label_smoothing / cols as f64;
-        let of_lse = if z_loss == 0.0 { 0.0 } else { 2.0 * z_loss * lse * z };
-        // A p of 0 is to stay 0.
-        let finite = |factor: f64| factor.clamp(f64::MIN, f64::MAX);
-        Factors {
-            of_target: entropy * (self.forward.weight(target) * (1.0 - label_smoothing)),
-            of_all: finite(entropy * (share * weight_sum) + of_lse),
-            of_weight: entropy * share,
-        }
+        let of_lse = if z_loss == 0.0 { 0.0 } else { finite(2.0 * z_loss * z) * lse };
+        let of_target = finite(entropy * (self.forward.weight(target) * (1.0 - label_smoothing)));
+        let of_all = finite(entropy * (share * weight_sum) + of_lse);
+        Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share }
     }
 
     #[inline(always)]
@@ -168,7 +167,8 @@ impl Gradient<'_> {
         mut exps: Exps<'_>,
         log_sum: f64,
     ) -> Written {
-        let Factors { of_target, of_all, of_weight } = self.factors(index, target, span.len(), live.max + log_sum);
+        let Factors { of_target, of_all, of_both, of_weight } =
+            self.factors(index, target, span.len(), live.max + log_sum);
         let softcap = self.forward.scores.softcap;
         let Parts { sum, one, others } = exps.parts(isa, target);
         let smoothed = of_weight * self.forward.weight(target);
@@ -177,7 +177,7 @@ impl Gradient<'_> {
             let slope = slope(isa, isa.f64(span.source()[target].widen()), cap);
             at_target *= isa.array_f64(slope)[0];
         }
-        let factor = over(of_target + of_all, sum);
+        let factor = over(of_both, sum);
         let plain = of_weight == 0.0 && softcap.is_none();
         let written = match exps {
             Exps::F32 { values, .. } if plain && COMFORTABLE.contains(&factor.0.abs()) => {

@@ -98,7 +98,8 @@ impl<'a> CrossEntropy<'a> {
         self.scores().check(op)
     }
 
-    fn scores(&self) -> Softmax<'static> {
+    /// What makes scores of the logits: the softcap.
+    pub(crate) fn scores(&self) -> Softmax<'static> {
         Softmax { softcap: self.softcap, ..Softmax::default() }
     }
 

@@ -6,7 +6,6 @@ use super::{log_softmax, logsumexp, wide};
 use crate::candle::op::cross_entropy::numbers;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;
-use crate::ops::softmax::Softmax;
 use candle_core::{D, Device, Result, Tensor};
 
 /// The cross-entropy of logits along the last axis, as [`crate::cross_entropy`]; targets are read on the host.
@@ -29,8 +28,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
     // Rows that do not count have no NaN to give.
     let counted = Tensor::from_iter(counts.iter().map(|&c| u8::from(c)), device)?.unsqueeze(1)?;
     let x = counted.broadcast_as(x.shape())?.where_cond(&x, &zero)?;
-    let mut scores = Softmax::default();
-    scores.softcap = options.softcap;
+    let scores = options.scores();
     let log_p = log_softmax(&x, 1, &scores)?;
 
     let [of_entropy, of_z] = options.divisors(&resolved).map(|d| if d == 0.0 { 0.0 } else { 1.0 / d });
