@@ -1,10 +1,12 @@
-//! `logsumexp_backward` over the last axis beside candle's ops put together, which have to compute softmax.
+//! `logsumexp_backward` over the last axis; and forward and backward by candle's autograd, guarded and with candle's own.
 
 mod support;
 
+use candle_core::Var;
 use criterion::Criterion;
+use evenkeel::candle::guarded;
 use evenkeel::{Rows, RowsMut, Softmax, logsumexp_backward_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
+use support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
@@ -14,10 +16,13 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let mut dx = x.clone();
         let input = Rows::new(&x, rows, cols).unwrap();
         let exact = reference::logsumexp_backward(&x[..cols], dy[0]).unwrap();
-        let (xs, grads) = (tensor(&x, (rows, cols)), tensor(dy, (rows, 1)));
+        let (xs, grads) = (Var::from_tensor(&tensor(&x, (rows, cols))).unwrap(), tensor(dy, rows));
         Race::<E>::new(c, "logsumexp_backward", (rows, cols), exact)
             .slices(&mut dx, |dx| logsumexp_backward_into(input, dy, RowsMut::new(dx, rows, cols)?, &options).map(drop))
-            .candle(|| candle_nn::ops::softmax(&xs, 1)?.broadcast_mul(&grads));
+            .tensors(
+                || gradient(&xs, &grads, |xs| guarded::logsumexp(xs, 1, false, &options)),
+                || gradient(&xs, &grads, |xs| xs.log_sum_exp(1)),
+            );
     }
 }
 

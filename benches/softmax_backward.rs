@@ -1,10 +1,13 @@
-//! `softmax_backward` over the last axis beside candle's ops put together, which are given the result of softmax.
+//! `softmax_backward` over the last axis; and forward and backward by candle's autograd, with the drop-in and with
+//! candle's own.
 
 mod support;
 
+use candle_core::Var;
 use criterion::Criterion;
+use evenkeel::candle::ops;
 use evenkeel::{Rows, RowsMut, Softmax, reference, softmax_backward_into};
-use support::{Race, SHAPES, Timed, numbers, tensor};
+use support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
@@ -15,15 +18,15 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let [input, given] = [&x, &dy].map(|data| Rows::new(data, rows, cols).unwrap());
         let exact = reference::softmax_backward(&x[..cols], &dy[..cols]).unwrap();
         let [xs, grads] = [&x, &dy].map(|data| tensor(data, (rows, cols)));
-        let y = candle_nn::ops::softmax(&xs, 1).unwrap();
+        let xs = Var::from_tensor(&xs).unwrap();
         Race::<E>::new(c, "softmax_backward", (rows, cols), exact)
             .slices(&mut dx, |dx| {
                 softmax_backward_into(input, given, RowsMut::new(dx, rows, cols)?, &options).map(drop)
             })
-            .candle(|| {
-                let mean = (&y * &grads)?.sum_keepdim(1)?;
-                &y * grads.broadcast_sub(&mean)?
-            });
+            .tensors(
+                || gradient(&xs, &grads, |xs| ops::softmax(xs, 1)),
+                || gradient(&xs, &grads, |xs| candle_nn::ops::softmax(xs, 1)),
+            );
     }
 }
 

@@ -5,7 +5,7 @@
 
 #![allow(dead_code)] // each benchmark uses its part
 
-use candle_core::{Device, Result, Shape, Tensor, WithDType};
+use candle_core::{Device, Result, Shape, Tensor, Var, WithDType};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use evenkeel::Element;
@@ -35,6 +35,12 @@ pub fn criterion() -> Criterion {
 /// A tensor of the given numbers.
 pub fn tensor<E: Timed>(data: &[E], shape: impl Into<Shape>) -> Tensor {
     Tensor::from_slice(data, shape, &Device::Cpu).unwrap()
+}
+
+/// The gradient of a function of a tensor by candle's autograd, for this gradient of its result: forward and backward.
+pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let gradients = (f(xs)? * dy)?.sum_all()?.backward()?;
+    Ok(gradients.get(xs).expect("xs is a variable").clone())
 }
 
 /// The contenders for one op, storage type and shape.
