@@ -200,6 +200,25 @@ fn a_hundred_thousand_of_300_in_f16() {
     assert!(grads.iter().all(|g| *g == f16::from_f64(1.0 / 1e5f64.sqrt())));
 }
 
+/// A single one is found, told, and does no harm unless it is asked to.
+#[test]
+fn one_among_ten_million() {
+    const AT: usize = 7_654_321;
+    let mut grads = vec![0.25f32; 10_000_000];
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        grads[AT] = bad;
+        let options = ClipGradNorm::new(1.0);
+        let refused = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap_err();
+        assert_eq!((refused.row(), refused.index()), (Some(0), Some(AT)), "{refused}");
+        assert!(grads.iter().enumerate().all(|(i, g)| i == AT || *g == 0.25));
+        let mut torch = grads.clone();
+        let options = options.mode(ClipMode::Torch).error_if_nonfinite(false);
+        clip_grad_norm(&mut [(&mut torch).into()], &options).unwrap();
+        let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
+        assert!(torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()), "{bad}");
+    }
+}
+
 #[test]
 fn the_largest_and_the_smallest_together_in_f32() {
     let mut grads = [1e38f32, 1e-38, -1e38];

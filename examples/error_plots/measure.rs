@@ -3,7 +3,7 @@
 use crate::naive;
 use evenkeel::reference::{self, Real};
 use evenkeel::testing::{ulp, workloads};
-use evenkeel::{Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
+use evenkeel::{Element, L2Normalize, LayerNorm, Result, RmsNorm, Rows, Softmax};
 
 /// The errors of one storage type.
 pub struct Curves {
@@ -81,8 +81,40 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             |x: &[E]| naive::layer_norm(x, 1e-5),
             1.0,
         ),
+        "l2_normalize" => lengths::<E>(
+            |x: &[E]| evenkeel::l2_normalize(row(x)?, &L2Normalize::default()),
+            |x: &[E]| reference::l2_normalize(x, 1e-12),
+            |x: &[E]| naive::l2_normalize(x, 1e-12),
+            0.0,
+        ),
+        "log_softmax_backward" => lengths::<E>(
+            |x: &[E]| evenkeel::log_softmax_backward(row(x)?, row(&reversed(x))?, &Softmax::default()),
+            |x: &[E]| reference::log_softmax_backward(x, &reversed(x)).unwrap_or_default(),
+            |x: &[E]| naive::log_softmax_backward(x, &reversed(x)),
+            1.0,
+        ),
+        "rms_norm_backward" => lengths::<E>(
+            |x: &[E]| Ok(evenkeel::rms_norm_backward(row(x)?, row(&reversed(x))?, &RmsNorm::default().eps(1e-5))?.dx),
+            |x: &[E]| reference::rms_norm_backward(x, &reversed(x), None, 0.0, 1e-5),
+            |x: &[E]| naive::rms_norm_backward(x, &reversed(x), 1e-5),
+            1.0,
+        ),
+        "layer_norm_backward" => lengths::<E>(
+            |x: &[E]| {
+                let options = LayerNorm::default().eps(1e-5);
+                Ok(evenkeel::layer_norm_backward(row(x)?, row(&reversed(x))?, &options)?.dx)
+            },
+            |x: &[E]| reference::layer_norm_backward(x, &reversed(x), None, 1e-5),
+            |x: &[E]| naive::layer_norm_backward(x, &reversed(x), 1e-5),
+            1.0,
+        ),
         _ => return None,
     })
+}
+
+/// As good a gradient of a row's results as any.
+fn reversed<E: Element>(x: &[E]) -> Vec<E> {
+    x.iter().rev().copied().collect()
 }
 
 fn row<E: Element>(x: &[E]) -> Result<Rows<'_, E>> {

@@ -92,15 +92,31 @@ pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Re
 
 /// The gradient of [`clamped_log`]: dx from x and the gradient dy of the result.
 ///
+/// # Formula
 /// ```text
 /// dx = dy / x where x >= options.floor, 0 elsewhere
 /// ```
 ///
-/// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. NaN in x gives NaN, NaN in dy NaN where there is a slope.
+/// # Shapes
+/// `x`, `dy` and the result have the same length.
+///
+/// # Special values
+/// | x | dx |
+/// |---|---|
+/// | NaN | NaN |
+/// | below the floor | 0, whatever dy is |
+/// | any other, and dy is NaN | NaN |
+///
+/// # Accuracy
+/// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.
 ///
 /// # Errors
 /// As [`clamped_log`], and [`Error::ShapeMismatch`] unless all have one length.
 ///
+/// # Panics
+/// Never.
+///
+/// # Example
 /// ```
 /// let dx = evenkeel::clamped_log_backward(&[4.0f32, 0.0], &[1.0, 1.0], &Default::default())?;
 /// assert_eq!(dx, [0.25, 0.0]);

@@ -32,13 +32,6 @@ macro_rules! elementwise_op {
 macro_rules! elementwise_backward_op {
     ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Slope:ident) => {
         $(#[doc = $doc])*
-        ///
-        /// NaN in x or dy gives NaN. A dy of 0 gives that 0, also where there is no slope, so that what a mask took out of
-        /// the loss does not come back as NaN.
-        ///
-        /// # Errors
-        /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-        /// [`Error::Backend`](crate::Error::Backend) as the function itself.
         pub fn $name<E: Element>(x: &[E], dy: &[E]) -> Result<Vec<E>> {
             new_vec(x.len(), |out| $into(x, dy, out))
         }

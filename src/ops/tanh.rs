@@ -40,16 +40,34 @@ elementwise_op! {
 elementwise_backward_op! {
     /// The gradient of [`tanh`]: dx from x and the gradient dy of the result.
     ///
+    /// # Formula
     /// ```text
     /// dx = dy (1 - tanh(x)^2)
     /// ```
     ///
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// # Shapes
+    /// `x`, `dy` and the result have the same length.
     ///
+    /// # Special values
     /// | x | dx |
     /// |---|---|
     /// | -inf, +inf | 0 |
+    /// | NaN, or dy is NaN | NaN |
+    /// | any other, and dy is 0 | that 0, also where there is no slope |
     ///
+    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    ///
+    /// # Accuracy
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
+    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Example
     /// ```
     /// let dx = evenkeel::tanh_backward(&[0.0f32, 50.0], &[1.0, 1e30])?;
     /// assert_eq!(dx, [1.0, 1.4880303e-13]);
