@@ -80,6 +80,8 @@ table! {
     "log_softmax_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "logsumexp" LargestTerm: F64 2.0, F32 2.0, F16 0.51, BF16 0.51;
     "logsumexp_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
+    "mean_pool" LargestTerm: F64 16.0, F32 0.501, F16 0.51, BF16 0.51;
+    "mean_pool_backward" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "rms_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;

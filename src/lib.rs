@@ -119,6 +119,8 @@ pub use ops::log1p::{log1p, log1p_backward, log1p_backward_in_place, log1p_backw
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_place, logsumexp_backward_into};
 pub use ops::loss::{Loss, Reduction};
+pub use ops::mean_pool::{MeanPool, mean_pool, mean_pool_into};
+pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,

@@ -195,6 +195,11 @@ impl<'a> Mask<'a> {
         self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty() && !self.causal && self.window.is_none()
     }
 
+    /// Whether it says which keys there are, by flags and lengths, and no more.
+    pub(crate) fn is_of_keys(&self) -> bool {
+        self.bias.is_empty() && !self.causal && self.window.is_none()
+    }
+
     /// The same mask with its data copied, free of borrows.
     pub fn into_owned(self) -> Mask<'static> {
         Mask {

@@ -95,6 +95,8 @@ pub const OPS: &[Op] = &[
     op("log_softmax_backward", Kind::LanesBackward),
     op("logsumexp", Kind::Reduction),
     op("logsumexp_backward", Kind::LanesBackward),
+    op("mean_pool", Kind::Reduction),
+    op("mean_pool_backward", Kind::LanesBackward),
     op("rms_norm", Kind::Lanes),
     op("rms_norm_backward", Kind::LanesBackward),
     op("rope", Kind::Lanes),

@@ -136,6 +136,11 @@ impl Geometry {
         Ok(Geometry { shape, axis, stride })
     }
 
+    /// The axes up to that of the lanes, which is then the last: what a mask of whole lanes is of.
+    pub fn up_to_axis(&self) -> Result<Self> {
+        Geometry::shaped(&self.shape.dims()[..=self.axis], -1)
+    }
+
     /// The blocks `dims[axis..]`, each without gaps, `stride` elements apart.
     #[cfg(feature = "candle")]
     fn spaced(dims: &[usize], axis: usize, stride: usize) -> Result<Self> {

@@ -5,8 +5,8 @@
 
 use evenkeel::registry::OPS;
 use evenkeel::{
-    CrossEntropy, Draw, Element, Lanes, LanesMut, LayerNorm, Mask, Reduction, Result, RmsNorm, Rope, RopeTable, Rows,
-    RowsMut, SamplerConfig, Softmax,
+    CrossEntropy, Draw, Element, Lanes, LanesMut, LayerNorm, Mask, MeanPool, Reduction, Result, RmsNorm, Rope,
+    RopeTable, Rows, RowsMut, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use std::cell::RefCell;
@@ -399,6 +399,7 @@ fn every_form<E: Element>() {
                 let (stats, met) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());
                 assert_eq!((stats.count, stats.min, stats.max, met.first), (x.len(), 0.25, 12.25, None));
             }
+            "mean_pool" | "mean_pool_backward" => pooled(&x, &keep),
             "rope" => Forms {
                 new: &|x| evenkeel::rope(x, &table),
                 into: &|x, y| evenkeel::rope_into(x, y, &table),
@@ -416,6 +417,20 @@ fn every_form<E: Element>() {
             other => panic!("{other} has no forms here"),
         }
     }
+}
+
+/// Means over two sequences of eleven tokens, and their gradient.
+fn pooled<E: Element>(x: &[E], keep: &[bool]) {
+    let mask = Mask::keep(&keep[..11], &[11]);
+    let options = MeanPool::default().mask(&mask);
+    let lanes = Lanes::shaped(&x[..44], &[2, 11, 2], 1).unwrap();
+    let y = evenkeel::mean_pool(lanes, &options).unwrap();
+    let mut room = [MaybeUninit::<E>::uninit(); 4];
+    assert_eq!(evenkeel::mean_pool_into(lanes, &mut room[..], &options).unwrap(), y);
+    let dx = evenkeel::mean_pool_backward(&y, [2, 11, 2], &options).unwrap();
+    let mut room = [MaybeUninit::<E>::uninit(); 44];
+    let out = LanesMut::shaped(&mut room[..], &[2, 11, 2], 1).unwrap();
+    assert_eq!(evenkeel::mean_pool_backward_into(&y, out, &options).unwrap(), dx);
 }
 
 fn elements<E: Element>(

@@ -7,9 +7,9 @@ mod support;
 
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{
-    ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, L2Normalize, LayerNorm, RmsNorm, Rope, RopeTable,
-    Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, inspect, layer_norm,
-    log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
+    ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm,
+    Rope, RopeTable, Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp,
+    inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
 };
 use std::process::Command;
 use support::generate::{self, Bits};
@@ -34,6 +34,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let norm = clip_grad_norm(&mut [(&mut by_norm).into()], &ClipGradNorm::new(0.7)).unwrap();
     clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
     let weight = &x[..cols];
+    let pool = MeanPool::default();
     let rms = evenkeel::rms_norm_backward(view, grads, &RmsNorm::default().weight(weight)).unwrap();
     let layer = evenkeel::layer_norm_backward(view, grads, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
     let targets: Vec<i64> = (0..rows).map(|row| (row * 3 % cols) as i64).collect();
@@ -74,6 +75,8 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("log_softmax_backward", bits(evenkeel::log_softmax_backward(view, grads, &options).unwrap())),
         ("logsumexp", bits(logsumexp(view, &options).unwrap())),
         ("logsumexp_backward", bits(evenkeel::logsumexp_backward(view, &dy[..rows], &options).unwrap())),
+        ("mean_pool", bits(evenkeel::mean_pool(Lanes::shaped(x, &[1, rows, cols], 1).unwrap(), &pool).unwrap())),
+        ("mean_pool_backward", bits(evenkeel::mean_pool_backward(&x[..cols], [1, rows, cols], &pool).unwrap())),
         ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
         ("rms_norm_backward", [bits(rms.dx), bits(rms.dweight.unwrap())].concat()),
         ("rope", bits(rope(view, &table).unwrap())),

@@ -7,8 +7,8 @@ use evenkeel::registry::OPS;
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{
     ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
-    L2Normalize, LayerNorm, Mask, NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows, SafeDiv,
-    SamplerConfig, Softmax,
+    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows,
+    SafeDiv, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use libfuzzer_sys::fuzz_target;
@@ -150,6 +150,16 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
                 .and_then(|table| evenkeel::rope_backward(view, &table))
         }
         "group_norm" => evenkeel::group_norm(view, &GroupNorm::new(usize::from(call.policy)).eps(call.eps)),
+        "mean_pool" | "mean_pool_backward" => {
+            let lengths = [usize::from(call.policy)];
+            let mask = Mask::lengths(&lengths);
+            let options = MeanPool::default().mask(&mask);
+            if name == "mean_pool" {
+                Lanes::shaped(x, &[1, rows, cols], 1).and_then(|x| evenkeel::mean_pool(x, &options))
+            } else {
+                evenkeel::mean_pool_backward(&x[..cols.min(x.len())], [1, rows, cols], &options)
+            }
+        }
         "l2_normalize" => evenkeel::l2_normalize(view, &L2Normalize::default().eps(call.eps)),
         "clip_grad_norm" => return clip_grad_norm(call, x).map_err(|e| e.to_string()),
         "clip_grad_value" => {

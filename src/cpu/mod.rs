@@ -24,6 +24,8 @@ pub(crate) mod log_softmax;
 pub(crate) mod log_softmax_backward;
 pub(crate) mod logsumexp;
 pub(crate) mod logsumexp_backward;
+pub(crate) mod mean_pool;
+pub(crate) mod mean_pool_backward;
 pub(crate) mod moments;
 pub(crate) mod norm_backward;
 pub(crate) mod norm_columns;
@@ -173,6 +175,18 @@ macro_rules! declare {
                 sums: [&mut [f64]; 2],
             ) -> Result<()>;
             #[doc(hidden)]
+            fn mean_pool<'a>(
+                x: Lanes<'_, Self>,
+                out: Output<'a, Self>,
+                pool: mean_pool::MeanPool<'_>,
+            ) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn mean_pool_backward<'a>(
+                dy: &[Self],
+                dx: LanesMut<'a, Self>,
+                pool: mean_pool::MeanPool<'_>,
+            ) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
             fn rms_norm_residual<'a>(
                 x: [Rows<'_, Self>; 2],
                 out: [RowsMut<'a, Self>; 2],
@@ -288,6 +302,20 @@ macro_rules! implement {
             }
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]> {
                 logsumexp::apply(x, out, scores)
+            }
+            fn mean_pool<'a>(
+                x: Lanes<'_, Self>,
+                out: Output<'a, Self>,
+                pool: mean_pool::MeanPool<'_>,
+            ) -> Seen<&'a mut [Self]> {
+                mean_pool::apply(x, out, pool)
+            }
+            fn mean_pool_backward<'a>(
+                dy: &[Self],
+                dx: LanesMut<'a, Self>,
+                pool: mean_pool::MeanPool<'_>,
+            ) -> Seen<&'a mut [Self]> {
+                mean_pool_backward::apply(dy, dx, pool)
             }
             fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>> {
                 norm_columns::moments(x, norm)

@@ -34,6 +34,8 @@ pub mod log_softmax_backward;
 pub mod logsumexp;
 pub mod logsumexp_backward;
 pub mod loss;
+pub mod mean_pool;
+pub mod mean_pool_backward;
 mod norm_backward;
 pub mod rms_norm;
 pub mod rms_norm_backward;

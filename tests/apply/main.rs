@@ -8,6 +8,7 @@ mod elementwise;
 #[path = "../support/example.rs"]
 mod example;
 mod inspect;
+mod mean_pool;
 mod names;
 mod norms;
 mod program;

@@ -4,11 +4,11 @@ use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
     ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
-    L2Normalize, Lanes, LayerNorm, Mask, NormType, Reduction, Result, RmsNorm, Rope, RopeTable, Rounding, Rows,
-    SafeDiv, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp,
-    group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward,
-    logsumexp, logsumexp_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu,
-    softmax, softmax_backward,
+    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope, RopeTable, Rounding,
+    Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward,
+    exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward,
+    logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
+    rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -295,6 +295,16 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("rms_norm/of_sum", move |part| Ok(with_residual(part)?.0));
     batch.add("rms_norm/sum", move |part| Ok(same(part)?.1));
     batch.add("l2_normalize", |part| l2_normalize(part.rows(), &L2Normalize::default()));
+    // Of sequences of as many tokens as there are columns.
+    batch.add("mean_pool", |part| {
+        mean_pool(Lanes::shaped(part.data, &[part.range.len(), part.cols, 1], 1)?, &MeanPool::default())
+    });
+    batch.add("mean_pool_backward", |part| {
+        let dy: Vec<E> = part.data.chunks(part.cols).map(|row| row[0]).collect();
+        let lengths = [part.cols.div_ceil(2)];
+        let mask = Mask::lengths(&lengths);
+        mean_pool_backward(&dy, [dy.len(), part.cols, 1], &MeanPool::default().mask(&mask))
+    });
     batch.add("group_norm", |part| group_norm(part.rows(), &GroupNorm::new(1)));
     batch.add("layer_norm", |part| layer_norm(part.rows(), &LayerNorm::default()));
     batch.add("layer_norm/weighted", move |part| {
@@ -377,6 +387,7 @@ fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
         cases.push(Case { name, rows: 1, elements, run: Box::new(run) });
     };
     add("group_norm", |x| group_norm(x, &GroupNorm::new(1).weight(&[0.75f32, -3.0].repeat(x.len())[..x.len()])));
+    add("mean_pool", |x| mean_pool(x, &MeanPool::default()));
     add("l2_normalize", |x| l2_normalize(x, &L2Normalize::default()));
     add("softmax", |x| softmax(x, &Softmax::default()));
     add("log_softmax", |x| log_softmax(x, &Softmax::default()));

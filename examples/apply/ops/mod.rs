@@ -4,6 +4,7 @@ mod clip;
 mod cross_entropy;
 mod elementwise;
 mod inspect;
+mod mean_pool;
 mod norms;
 mod rope;
 mod sample;
@@ -168,6 +169,14 @@ pub const OPS: &[Op] = &[
         ..elementwise("l2_normalize", norms::l2_normalize)
     },
     Op { name: "inspect", inputs: &["x"], outputs: &["stats"], needs: &[], ..elementwise("inspect", inspect::inspect) },
+    Op {
+        name: "mean_pool",
+        inputs: &["x", "mask", "dy"],
+        required: &["x"],
+        attrs: &["fully_masked"],
+        run: mean_pool::mean_pool,
+        ..SOFTMAX
+    },
     Op {
         name: "rope",
         inputs: &["x", "positions"],

@@ -1,0 +1,35 @@
+//! `mean_pool_backward` to sequences of 64 tokens, half of them masked, beside the same put together of candle's ops.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{LanesMut, Mask, MeanPool, mean_pool_backward_into, reference};
+use support::{Race, SHAPES, Timed, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    const TOKENS: usize = 64;
+    for (rows, width) in SHAPES {
+        let tokens = TOKENS.min(rows);
+        let batch = rows / tokens;
+        let dy = numbers::<E>(batch * width);
+        let lengths = vec![tokens / 2; batch];
+        let mask = Mask::lengths(&lengths);
+        let options = MeanPool::default().mask(&mask);
+        let mut dx = numbers::<E>(rows * width);
+        let exact = reference::mean_pool_backward(&dy[..width], tokens, |token| token < tokens / 2);
+        let dys = tensor(&dy, (batch, 1, width));
+        let flags: Vec<E> = (0..rows).map(|i| E::from_wide(f64::from(u8::from(i % tokens < tokens / 2)))).collect();
+        let flags = tensor(&flags, (batch, tokens, 1));
+        Race::<E>::new(c, "mean_pool_backward", (rows, width), exact)
+            .slices(&mut dx, |dx| {
+                mean_pool_backward_into(&dy, LanesMut::shaped(dx, &[batch, tokens, width], 1)?, &options).map(drop)
+            })
+            .candle(|| flags.broadcast_mul(&dys.broadcast_div(&flags.sum_keepdim(1)?)?));
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

@@ -1,0 +1,225 @@
+//! Means over the tokens of each sequence: a run of columns at a time, by rule O over the tokens.
+
+use super::lanes::Met;
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::mask::Resolved;
+use crate::math::sum::{SUM_LANES, TILE};
+use crate::rows::Lanes;
+use crate::simd::{self, Isa, LANES, Output, Span, Work, Written, block};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Which tokens count.
+#[derive(Clone, Copy)]
+pub struct MeanPool<'m> {
+    pub mask: Option<Resolved<'m>>,
+    /// Whether a sequence without tokens that count is refused.
+    pub refuses: bool,
+}
+
+/// The tokens of a sequence that count.
+pub struct Tokens<'s> {
+    range: Range<usize>,
+    /// A flag for each in the range, if some may be masked.
+    keep: Option<&'s [u8]>,
+    pub count: usize,
+}
+
+impl MeanPool<'_> {
+    /// Those of one sequence of so many.
+    pub fn tokens<'s>(&'s self, sequence: usize, len: usize, buffer: &'s mut Vec<u8>) -> Tokens<'s> {
+        let Some(mask) = &self.mask else { return Tokens { range: 0..len, keep: None, count: len } };
+        let (low, high) = mask.bounds(sequence);
+        let keep = mask.keep(sequence, low, high, buffer);
+        let count = keep.map_or(high - low, |keep| keep.iter().filter(|flag| **flag != 0).count());
+        Tokens { range: low..high, keep, count }
+    }
+
+    /// Counts a sequence of which no token counts, in as many columns; one without tokens is as it should be.
+    pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, met: &mut Met) {
+        if len > 0 {
+            met.counts.wholly_masked += columns as u64;
+            if self.refuses {
+                met.first_refused = met.first_refused.or(Some(sequence));
+            }
+        }
+    }
+}
+
+impl Tokens<'_> {
+    pub fn counts(&self, token: usize) -> bool {
+        self.range.contains(&token) && self.keep.is_none_or(|keep| keep[token - self.range.start] != 0)
+    }
+}
+
+/// The means of all columns of all sequences.
+pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], Met)> {
+    let (to, finish) = out.start();
+    let runs = x.geometry.inner().div_ceil(WIDTH);
+    let (written, met) = simd::run(Runs { x, pool, runs, first: 0, count: x.geometry.outer() * runs, to })?;
+    Ok((finish.done(written), met))
+}
+
+/// Columns that are summed at a time: a cache line or more of a token, and sums that stay in the first-level cache.
+const WIDTH: usize = 64;
+
+/// Blocks in a run.
+const BLOCKS: usize = WIDTH / LANES;
+
+/// Runs of columns, sequence by sequence.
+struct Runs<'a, E> {
+    x: Lanes<'a, E>,
+    pool: MeanPool<'a>,
+    /// In a sequence.
+    runs: usize,
+    /// The first of this part, and how many there are in it.
+    first: usize,
+    count: usize,
+    to: &'a mut [MaybeUninit<E>],
+}
+
+impl<E> Runs<'_, E> {
+    /// The columns of all sequences before a run.
+    fn start(&self, run: usize) -> usize {
+        run / self.runs * self.x.geometry.inner() + run % self.runs * WIDTH
+    }
+}
+
+impl<E: Element> Work for Runs<'_, E> {
+    type Out = (Written, Met);
+
+    fn rows(&self) -> usize {
+        self.count
+    }
+
+    fn cols(&self) -> usize {
+        self.x.geometry.len() * WIDTH
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let columns = self.start(self.first + at) - self.start(self.first);
+        let Runs { x, pool, runs, first, count, to } = self;
+        let (a, b) = to.split_at_mut(columns);
+        (
+            Runs { x, pool, runs, first, count: at, to: a },
+            Runs { x, pool, runs, first: first + at, count: count - at, to: b },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        (first.0 + rest.0, first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let Runs { x, pool, runs, first, count, mut to } = self;
+        let (len, inner, stride) = (x.geometry.len(), x.geometry.inner(), x.geometry.stride);
+        let (mut met, mut written, mut buffer) = (Met::default(), Written::default(), Vec::new());
+        for run in first..first + count {
+            let (sequence, column) = (run / runs, run % runs * WIDTH);
+            let width = WIDTH.min(inner - column);
+            let part;
+            (part, to) = std::mem::take(&mut to).split_at_mut(width);
+            let tokens = pool.tokens(sequence, len, &mut buffer);
+            let mut means = [0.0; WIDTH];
+            if tokens.count == 0 {
+                pool.count_masked(sequence, len, width, &mut met);
+            } else {
+                let x = Columns { x: &x.data[sequence * stride..][..len * inner], inner, column, width, tokens };
+                means = x.means(isa);
+                for mean in &means[..width] {
+                    met.counts.nan += u64::from(mean.is_nan());
+                    met.counts.infinite += u64::from(mean.is_infinite());
+                }
+            }
+            let to = Span::<f64, E>::new(&means[..width], part);
+            written = written
+                + to.map_wide(
+                    isa,
+                    #[inline(always)]
+                    |_, mean| mean,
+                )
+                .into();
+            met.counts.rows += width as u64;
+        }
+        (written, met)
+    }
+}
+
+/// A run of columns of one sequence.
+struct Columns<'a, E> {
+    x: &'a [E],
+    inner: usize,
+    column: usize,
+    width: usize,
+    tokens: Tokens<'a>,
+}
+
+/// Blocks of sums, one of each column.
+type Sums<I> = [<I as Isa>::F64; BLOCKS];
+
+impl<E: Element> Columns<'_, E> {
+    #[inline(always)]
+    fn means<I: Isa>(&self, isa: I) -> [f64; WIDTH] {
+        /// Of f64 tokens whose sum is beyond f64 this part is summed.
+        const PART: f64 = f64::from_bits((1023 - 64) << 52);
+        let count = self.tokens.count as f64;
+        let mut means = self.sums(isa, 1.0).map(|sum| sum / count);
+        if E::DTYPE == DType::F64 && means.iter().any(|mean| !mean.is_finite()) {
+            let parts = self.sums(isa, PART).map(|sum| sum / count / PART);
+            for (mean, part) in means.iter_mut().zip(parts).filter(|(mean, _)| !mean.is_finite()) {
+                *mean = part;
+            }
+        }
+        means
+    }
+
+    /// Rule O over the tokens that count, each column times `unit`.
+    #[inline(always)]
+    fn sums<I: Isa>(&self, isa: I, unit: f64) -> [f64; WIDTH] {
+        let zero = [isa.f64(0.0); BLOCKS];
+        let Range { start, end } = self.tokens.range;
+        let mut of_tiles = [zero; SUM_LANES];
+        for tile in start / TILE..end.div_ceil(TILE) {
+            let mut lanes = [zero; SUM_LANES];
+            for token in start.max(tile * TILE)..end.min((tile + 1) * TILE) {
+                if self.tokens.counts(token) {
+                    let from = &self.x[token * self.inner + self.column..][..self.width];
+                    for (b, sum) in lanes[token % SUM_LANES].iter_mut().enumerate().take(self.width.div_ceil(LANES)) {
+                        let v = E::load_wide(isa, &block(from, b, E::ZERO));
+                        *sum = *sum + if E::DTYPE == DType::F64 { v * isa.f64(unit) } else { v };
+                    }
+                }
+            }
+            add::<I>(&mut of_tiles[tile % SUM_LANES], &folded::<I>(lanes));
+        }
+        let mut sums = [0.0; WIDTH];
+        for (to, sum) in sums.chunks_mut(LANES).zip(folded::<I>(of_tiles)) {
+            to.copy_from_slice(&isa.array_f64(sum + isa.f64(0.0)));
+        }
+        sums
+    }
+}
+
+/// The six folds of neighbours.
+#[inline(always)]
+fn folded<I: Isa>(mut lanes: [Sums<I>; SUM_LANES]) -> Sums<I> {
+    let mut width = SUM_LANES;
+    while width > 1 {
+        width /= 2;
+        for j in 0..width {
+            let mut sum = lanes[2 * j];
+            add::<I>(&mut sum, &lanes[2 * j + 1]);
+            lanes[j] = sum;
+        }
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+fn add<I: Isa>(to: &mut Sums<I>, other: &Sums<I>) {
+    for (to, other) in to.iter_mut().zip(other) {
+        *to = *to + *other;
+    }
+}

@@ -1,0 +1,81 @@
+//! The gradient of means over tokens: the same share for every token that counts.
+
+use super::lanes::Met;
+use super::mean_pool::MeanPool;
+use crate::element::Element;
+use crate::error::Result;
+use crate::rows::LanesMut;
+use crate::simd::{self, Isa, Span, Work, Written};
+use std::mem::MaybeUninit;
+
+/// From an element of each column to all tokens of it.
+pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], Met)> {
+    let geometry = dx.geometry;
+    let (len, inner, stride) = (geometry.len(), geometry.inner(), geometry.stride);
+    let (to, finish) = dx.data.start();
+    let (written, met) = simd::run(Sequences { dy, pool, len, inner, stride, first: 0, count: geometry.outer(), to })?;
+    Ok((finish.done(written), met))
+}
+
+struct Sequences<'a, E> {
+    dy: &'a [E],
+    pool: MeanPool<'a>,
+    len: usize,
+    inner: usize,
+    stride: usize,
+    /// The first of this part, and how many there are in it.
+    first: usize,
+    count: usize,
+    to: &'a mut [MaybeUninit<E>],
+}
+
+impl<E: Element> Work for Sequences<'_, E> {
+    type Out = (Written, Met);
+
+    fn rows(&self) -> usize {
+        self.count
+    }
+
+    fn cols(&self) -> usize {
+        self.len * self.inner
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Sequences { dy, pool, len, inner, stride, first, count, to } = self;
+        let (a, b) = to.split_at_mut(at * stride);
+        let part = |first, count, to| Sequences { dy, pool, len, inner, stride, first, count, to };
+        (part(first, at, a), part(first + at, count - at, b))
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        (first.0 + rest.0, first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let (mut met, mut written, mut buffer) = (Met::default(), Written::default(), Vec::new());
+        let mut share = vec![E::ZERO; self.inner];
+        for i in 0..self.count {
+            let sequence = self.first + i;
+            let tokens = self.pool.tokens(sequence, self.len, &mut buffer);
+            met.counts.rows += self.inner as u64;
+            if tokens.count == 0 {
+                self.pool.count_masked(sequence, self.len, self.inner, &mut met);
+            }
+            let count = isa.f64(tokens.count as f64);
+            share.copy_from_slice(&self.dy[sequence * self.inner..][..self.inner]);
+            Span::in_place(&mut share).map_wide(
+                isa,
+                #[inline(always)]
+                |_, dy| dy / count,
+            );
+            for token in 0..self.len {
+                let to = &mut self.to[i * self.stride + token * self.inner..][..self.inner];
+                let to = Span::new(&share, to);
+                let done = if tokens.counts(token) { to.copy_from(&share) } else { to.fill(E::ZERO) };
+                written = written + done.into();
+            }
+        }
+        (written, met)
+    }
+}

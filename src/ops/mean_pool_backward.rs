@@ -1,0 +1,70 @@
+//! The gradient of the mean over tokens.
+
+use super::mean_pool::MeanPool;
+use super::softmax::settle;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::rows::LanesMut;
+use crate::simd::new_vec;
+
+const OP: &str = "mean_pool_backward";
+
+/// The gradient of [`mean_pool`](crate::mean_pool()): dx of `[batch, tokens, width]` from the gradient dy of the result,
+/// `[batch, width]`.
+///
+/// # Formula
+/// ```text
+/// dx[b, t, d] = dy[b, d] / n_b where token t of sequence b counts, 0 where it is masked
+/// ```
+///
+/// # Shapes
+/// `dy` has an element for each column of each sequence, `shape` is `[batch, tokens, width]`; x itself is not needed.
+///
+/// # Special values
+/// | what | dx |
+/// |---|---|
+/// | a masked token | 0, also where dy is NaN |
+/// | NaN or an infinity in dy | that, in the tokens that count |
+/// | all tokens masked | 0, or an error under that policy |
+///
+/// # Accuracy
+/// Correctly rounded in f64, f32, f16 and bf16.
+///
+/// # Errors
+/// As [`mean_pool`](crate::mean_pool()), and [`Error::ShapeMismatch`] where `dy` does not fit.
+///
+/// # Panics
+/// Never.
+///
+/// # Example
+/// ```
+/// use evenkeel::{Mask, MeanPool, mean_pool_backward};
+/// let mask = Mask::lengths(&[2]);
+/// let dx = mean_pool_backward(&[1.0f32, 3.0], [1, 3, 2], &MeanPool::default().mask(&mask))?;
+/// assert_eq!(dx, [0.5, 1.5, 0.5, 1.5, 0.0, 0.0]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn mean_pool_backward<E: Element>(dy: &[E], shape: [usize; 3], options: &MeanPool<'_>) -> Result<Vec<E>> {
+    let [batch, tokens, width] = shape;
+    let elements = batch.checked_mul(tokens).and_then(|n| n.checked_mul(width)).filter(|n| *n <= isize::MAX as usize);
+    let elements = elements.ok_or_else(|| {
+        Error::shape(OP, "dx", format!("shape {shape:?}"), "a count of elements that fits the address space")
+    })?;
+    new_vec(elements, |dx| mean_pool_backward_into(dy, LanesMut::shaped(dx, &shape, 1)?, options))
+}
+
+/// [`mean_pool_backward`] into `dx`, lanes of tokens; returns its memory.
+pub fn mean_pool_backward_into<'a, E: Element>(
+    dy: &[E],
+    dx: LanesMut<'a, E>,
+    options: &MeanPool<'_>,
+) -> Result<&'a mut [E]> {
+    if dy.len() != dx.geometry.lanes() {
+        let expected = format!("one for each of {} columns of sequences", dx.geometry.lanes());
+        return Err(Error::shape(OP, "dy", format!("{} elements", dy.len()), expected));
+    }
+    let kernel = options.resolve(OP, &dx.geometry)?;
+    let (written, met) = E::mean_pool_backward(dy, dx, kernel)?;
+    settle(OP, met)?;
+    Ok(written)
+}
