@@ -89,6 +89,9 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
     let gradients = Rows::new(&dy[..x.len()], rows, cols).map_err(|e| e.to_string())?;
     let backwards = &dy[..x.len()];
     let clamped_exp = ClampedExp::default().min(call.scale).max(call.offset);
+    let lengths = [usize::from(call.policy % 8)];
+    let tokens = Mask::lengths(&lengths);
+    let pool = MeanPool::default().mask(&tokens);
     let finite = |row: &[E]| row.iter().all(|v| v.widen().is_finite());
     let y = match name {
         "exp" => evenkeel::exp(x),
@@ -150,16 +153,8 @@ fn run<E: Element>(call: &Call, x: &[E], rows: usize, cols: usize) -> Result<Vec
                 .and_then(|table| evenkeel::rope_backward(view, &table))
         }
         "group_norm" => evenkeel::group_norm(view, &GroupNorm::new(usize::from(call.policy)).eps(call.eps)),
-        "mean_pool" | "mean_pool_backward" => {
-            let lengths = [usize::from(call.policy)];
-            let mask = Mask::lengths(&lengths);
-            let options = MeanPool::default().mask(&mask);
-            if name == "mean_pool" {
-                Lanes::shaped(x, &[1, rows, cols], 1).and_then(|x| evenkeel::mean_pool(x, &options))
-            } else {
-                evenkeel::mean_pool_backward(&x[..cols.min(x.len())], [1, rows, cols], &options)
-            }
-        }
+        "mean_pool" => Lanes::shaped(x, &[1, rows, cols], 1).and_then(|x| evenkeel::mean_pool(x, &pool)),
+        "mean_pool_backward" => evenkeel::mean_pool_backward(&x[..cols.min(x.len())], [1, rows, cols], &pool),
         "l2_normalize" => evenkeel::l2_normalize(view, &L2Normalize::default().eps(call.eps)),
         "clip_grad_norm" => return clip_grad_norm(call, x).map_err(|e| e.to_string()),
         "clip_grad_value" => {
