@@ -7,6 +7,7 @@ use super::ulp;
 use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::simd::{Level, Output, level, with_level};
 use evenkeel::{DType, Element, Limits, Result};
+use rand::rngs::SmallRng;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -45,6 +46,11 @@ macro_rules! elementwise_tests {
         #[test]
         fn every_bf16() {
             support::elementwise::exhaustive::<$function, half::bf16>();
+        }
+        #[test]
+        #[ignore = "takes up to a minute: ten million inputs"]
+        fn ten_million_f32() {
+            support::elementwise::ten_million::<$function>();
         }
         #[test]
         #[ignore = "takes minutes: all 2^32 inputs"]
@@ -118,23 +124,34 @@ pub fn edges<F: Function, E: Bits>() {
     assert_power::<F, E>(&checker, "near its points", &near);
 }
 
-/// Inputs of any bits, and evenly spaced where the result is neither zero nor infinite: ten million of f32 on the best
-/// instruction set.
+/// Ten million inputs of f32 on the best instruction set.
+pub fn ten_million<F: Function>() {
+    if let Some(best) = Level::ALL.into_iter().rfind(|level| has(*level)) {
+        let mut rng = generate::rng(F::NAME);
+        let checker = Checker::new::<f32>(F::NAME);
+        with_level(best, || check::<F, f32>(&checker, "sampled", &samples(&mut rng, 5_000_000))).unwrap();
+    }
+}
+
+/// Twice as many inputs: of any bits, and evenly spaced where the result is neither zero nor infinite.
+fn samples<E: Bits>(rng: &mut SmallRng, count: usize) -> Vec<E> {
+    let mut x = generate::any_bits::<E>(rng, count);
+    x.extend(generate::spaced::<E>(E::LIMITS.exp_min - 1.0, -1e-9, count / 2));
+    x.extend(generate::spaced::<E>(1e-9, E::LIMITS.exp_max + 1.0, count / 2));
+    x
+}
+
+/// Inputs of any bits, and evenly spaced where the result is neither zero nor infinite.
 pub fn sampled<F: Function, E: Bits>() {
     let mut rng = generate::rng(F::NAME);
     let checker = Checker::new::<E>(F::NAME);
-    let best = Level::ALL.into_iter().rfind(|level| has(*level));
     each_level(|level| {
         let count = match (E::DTYPE, level) {
             (DType::F64, _) => 20_000,
-            (DType::F32, level) if Some(level) == best => 5_000_000,
             (_, Level::Portable) => 60_000,
             _ => 600_000,
         };
-        let mut x = generate::any_bits::<E>(&mut rng, count);
-        x.extend(generate::spaced::<E>(E::LIMITS.exp_min - 1.0, -1e-9, count / 2));
-        x.extend(generate::spaced::<E>(1e-9, E::LIMITS.exp_max + 1.0, count / 2));
-        check::<F, E>(&checker, "sampled", &x);
+        check::<F, E>(&checker, "sampled", &samples(&mut rng, count));
     });
 }
 
