@@ -62,7 +62,8 @@ fn outcomes<E: Bits>() {
     let [zero, one, inf, nan] = [0.0, 1.0, f64::INFINITY, f64::NAN].map(E::from_wide);
     let live = [zero, one, zero];
     each_level(|level| {
-        for options in [L2Normalize::default(), L2Normalize::default().eps(0.0)] {
+        for eps in [1e-12, 0.0, 5e-324] {
+            let options = L2Normalize::default().eps(eps);
             let expect = |what: &str, middle: [E; 3], expected: [E; 3]| {
                 let got = l2_normalize(Rows::new(&[live, middle, live].concat(), 3, 3).unwrap(), &options).unwrap();
                 assert_same_bits(&format!("{what}, {level}"), &got, &[live, expected, live].concat());

@@ -35,7 +35,9 @@ impl Moments {
         let square = sum_of_squares(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
-        let scale = if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
+        // Of zeros, with an eps that is 0 or has no reciprocal.
+        let inverse = 1.0 / divisor;
+        let scale = if inverse.is_infinite() { 0.0 } else { inverse };
         Moments { unit, mean: 0.0, mean_low: 0.0, scale, square }
     }
 
