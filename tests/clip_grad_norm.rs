@@ -219,6 +219,19 @@ fn one_among_ten_million() {
     }
 }
 
+/// Whichever NaN was met, the norm is the one that all instruction sets agree on.
+#[test]
+fn a_norm_is_one_nan() {
+    for bits in [0x7fc0_0001, 0xffc1_2345, 0xff80_0001] {
+        let mut grads = [1.0, f32::from_bits(bits), f32::NAN, 2.0];
+        each_level(|level| {
+            let options = ClipGradNorm::new(1.0).error_if_nonfinite(false);
+            let norm = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap();
+            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "{bits:#x}, {level}");
+        });
+    }
+}
+
 #[test]
 fn the_largest_and_the_smallest_together_in_f32() {
     let mut grads = [1e38f32, 1e-38, -1e38];

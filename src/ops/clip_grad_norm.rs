@@ -97,7 +97,8 @@ impl ClipGradNorm {
             }
             ClipMode::Torch => Some(Scale::by(self.max_norm / wide)),
         };
-        (wide, scale)
+        // Which NaN it is depends on the order that an instruction set sees them in.
+        (if wide.is_nan() { f64::NAN } else { wide }, scale)
     }
 
     /// The tensor that is refused, if one is.
