@@ -57,6 +57,14 @@ fn sampled<E: Bits>() {
     check(&x);
 }
 
+#[test]
+#[ignore = "takes up to a minute: ten million inputs"]
+fn ten_million_f32() {
+    let mut x = generate::any_bits::<f32>(&mut generate::rng("clamped_exp"), 5_000_000);
+    x.extend(generate::spaced::<f32>(-800.0, 800.0, 5_000_000));
+    check(&x);
+}
+
 fn finite_and_normal_by_default<E: Bits>() {
     for x in [f64::NEG_INFINITY, -E::LIMITS.max, -1e4, 0.0, 1e4, E::LIMITS.max, f64::INFINITY] {
         let y = clamped_exp(&[E::from_wide(x)], &ClampedExp::default()).unwrap()[0].widen();

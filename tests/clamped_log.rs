@@ -55,6 +55,14 @@ fn sampled<E: Bits>() {
     check(&x);
 }
 
+#[test]
+#[ignore = "takes up to a minute: ten million inputs"]
+fn ten_million_f32() {
+    let mut x = generate::any_bits::<f32>(&mut generate::rng("clamped_log"), 5_000_000);
+    x.extend(generate::spaced::<f32>(-800.0, 800.0, 5_000_000));
+    check(&x);
+}
+
 fn finite_by_default<E: Bits>() {
     for x in [f64::NEG_INFINITY, -E::LIMITS.max, -1.0, -0.0, 0.0, E::LIMITS.min_subnormal, E::LIMITS.max] {
         let y = clamped_log(&[E::from_wide(x)], &ClampedLog::default()).unwrap()[0].widen();

@@ -60,6 +60,17 @@ fn sampled<E: Bits>() {
     check(&b, &a);
 }
 
+#[test]
+#[ignore = "takes up to a minute: ten million inputs"]
+fn ten_million_f32() {
+    let mut rng = generate::rng("log_add_exp");
+    for (mean, spread) in [(0.0, 1.0), (300.0, 2.0), (0.0, 250.0), (0.0, 1e30)] {
+        let mut bell = |_| generate::bell::<f32>(&mut rng, 2_500_000, mean, spread);
+        let [a, b] = [0, 1].map(&mut bell);
+        check(&a, &b);
+    }
+}
+
 fn infinities<E: Bits>() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
     let table = [

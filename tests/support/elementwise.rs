@@ -2,12 +2,11 @@
 
 use super::compare::{Checker, assert_same_bits, show};
 use super::generate::{self, Bits};
-use super::implementations::{each_level, has, on_threads};
+use super::implementations::{each_level, on_threads};
 use super::ulp;
 use evenkeel::reference::{DoubleDouble, Real};
-use evenkeel::simd::{Level, Output, level, with_level};
+use evenkeel::simd::{Level, Output, with_level};
 use evenkeel::{DType, Element, Limits, Result};
-use rand::rngs::SmallRng;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -31,13 +30,10 @@ macro_rules! elementwise_tests {
         fn edges<E: support::generate::Bits>() {
             support::elementwise::edges::<$function, E>();
         }
-        fn sampled<E: support::generate::Bits>() {
-            support::elementwise::sampled::<$function, E>();
-        }
         fn forms<E: support::generate::Bits>() {
             support::elementwise::forms::<$function, E>();
         }
-        for_each_dtype!(edges, sampled, forms, special_values);
+        for_each_dtype!(edges, forms, special_values);
 
         #[test]
         fn every_f16() {
@@ -48,9 +44,17 @@ macro_rules! elementwise_tests {
             support::elementwise::exhaustive::<$function, half::bf16>();
         }
         #[test]
+        fn sampled_f64() {
+            support::elementwise::sampled::<$function, f64>(20_000);
+        }
+        #[test]
+        fn sampled_f32() {
+            support::elementwise::sampled::<$function, f32>(600_000);
+        }
+        #[test]
         #[ignore = "takes up to a minute: ten million inputs"]
         fn ten_million_f32() {
-            support::elementwise::ten_million::<$function>();
+            support::elementwise::sampled::<$function, f32>(5_000_000);
         }
         #[test]
         #[ignore = "takes minutes: all 2^32 inputs"]
@@ -68,11 +72,14 @@ fn error<F: Function, E: Element>(x: E, got: E) -> f64 {
     if is_certain { near } else { ulp::error(got, F::exact(DoubleDouble::from(x.widen()))) }
 }
 
+/// On every instruction set: the references are what takes long, and they are the same for each.
 fn check<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
-    let got = F::run(x).unwrap();
     let exact: Vec<E::Exact> = x.iter().map(|x| F::exact(E::Exact::from(x.widen()))).collect();
-    let what = format!("{what}, {}", level().unwrap());
-    checker.check_errors(&what, x, &got, &exact, |i| error::<F, E>(x[i], got[i]));
+    each_level(|level| {
+        let got = F::run(x).unwrap();
+        let what = format!("{what}, {level}");
+        checker.check_errors(&what, x, &got, &exact, |i| error::<F, E>(x[i], got[i]));
+    });
 }
 
 /// Fails unless the formula as one writes it down is off by more than the bound somewhere in the set.
@@ -85,7 +92,7 @@ fn assert_power<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E])
 pub fn exhaustive<F: Function, E: Bits>() {
     let checker = Checker::new::<E>(F::NAME);
     let x = generate::all::<E>();
-    each_level(|_| check::<F, E>(&checker, "every input", &x));
+    check::<F, E>(&checker, "every input", &x);
     assert_power::<F, E>(&checker, "every input", &x);
 }
 
@@ -114,45 +121,21 @@ pub fn edges<F: Function, E: Bits>() {
     let mut points = F::points(&E::LIMITS);
     points.extend([0.0, E::LIMITS.min_normal, E::LIMITS.max, f64::INFINITY]);
     let points: Vec<f64> = points.iter().flat_map(|&point| [point, -point]).collect();
-    each_level(|_| {
-        for &point in &points {
-            check::<F, E>(&checker, &format!("near {point:e}"), &generate::walk(&[point], steps));
-        }
-        check::<F, E>(&checker, "special values", &generate::special());
-    });
+    for &point in &points {
+        check::<F, E>(&checker, &format!("near {point:e}"), &generate::walk(&[point], steps));
+    }
+    check::<F, E>(&checker, "special values", &generate::special());
     let near = generate::walk(&points, steps);
     assert_power::<F, E>(&checker, "near its points", &near);
 }
 
-/// Ten million inputs of f32 on the best instruction set.
-pub fn ten_million<F: Function>() {
-    if let Some(best) = Level::ALL.into_iter().rfind(|level| has(*level)) {
-        let mut rng = generate::rng(F::NAME);
-        let checker = Checker::new::<f32>(F::NAME);
-        with_level(best, || check::<F, f32>(&checker, "sampled", &samples(&mut rng, 5_000_000))).unwrap();
-    }
-}
-
 /// Twice as many inputs: of any bits, and evenly spaced where the result is neither zero nor infinite.
-fn samples<E: Bits>(rng: &mut SmallRng, count: usize) -> Vec<E> {
-    let mut x = generate::any_bits::<E>(rng, count);
+pub fn sampled<F: Function, E: Bits>(count: usize) {
+    let mut rng = generate::rng(F::NAME);
+    let mut x = generate::any_bits::<E>(&mut rng, count);
     x.extend(generate::spaced::<E>(E::LIMITS.exp_min - 1.0, -1e-9, count / 2));
     x.extend(generate::spaced::<E>(1e-9, E::LIMITS.exp_max + 1.0, count / 2));
-    x
-}
-
-/// Inputs of any bits, and evenly spaced where the result is neither zero nor infinite.
-pub fn sampled<F: Function, E: Bits>() {
-    let mut rng = generate::rng(F::NAME);
-    let checker = Checker::new::<E>(F::NAME);
-    each_level(|level| {
-        let count = match (E::DTYPE, level) {
-            (DType::F64, _) => 20_000,
-            (_, Level::Portable) => 60_000,
-            _ => 600_000,
-        };
-        check::<F, E>(&checker, "sampled", &samples(&mut rng, count));
-    });
+    check::<F, E>(&Checker::new::<E>(F::NAME), "sampled", &x);
 }
 
 /// Every form, instruction set and number of threads gives the bits of one element at a time.
