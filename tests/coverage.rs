@@ -47,7 +47,7 @@ fn ops_are_in_every_room() {
 #[test]
 fn ops_are_in_every_table() {
     let manifest = read("Cargo.toml");
-    let fuzz = read("fuzz/fuzz_targets/ops.rs");
+    let calls = read("tests/support/call.rs");
     let apply = read("examples/apply/ops/mod.rs");
     let digest = read("tests/vectors/digest.tsv");
     let readme = read("README.md");
@@ -55,7 +55,7 @@ fn ops_are_in_every_table() {
         let name = op.name;
         let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
         assert!(manifest.contains(&format!("[[bench]]\nname = \"{bench}\"")), "Cargo.toml has no bench {bench}");
-        assert!(fuzz.contains(&format!("\"{name}\" =>")), "the fuzz target has no {name}");
+        assert!(calls.contains(&format!("\"{name}\" =>")), "tests/support/call.rs has no {name}");
         assert!(apply.contains(&format!("\"{}\"", forward(name))), "apply has no {name}");
         // Of the gradients of functions of one element it says that all are there.
         let row = if op.kind == Kind::ElementwiseBackward { "X_backward" } else { name };

@@ -6,16 +6,22 @@ pub use evenkeel::testing::hostile::{
 };
 pub use evenkeel::testing::values::{Bits, all, spaced, special, walk};
 use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::hash::{BuildHasher, Hasher};
 
-/// A generator whose seed is printed, and can be given again in `EVENKEEL_SEED`.
-pub fn rng(what: &str) -> SmallRng {
+/// A seed that is printed, and can be given again in `EVENKEEL_SEED`.
+fn seed(what: &str) -> u64 {
     let fresh = || std::hash::RandomState::new().build_hasher().finish();
     let seed = std::env::var("EVENKEEL_SEED").map_or_else(|_| fresh(), |seed| seed.parse().expect("a number"));
     println!("{what}: EVENKEEL_SEED={seed}");
-    SmallRng::seed_from_u64(seed)
+    seed
+}
+
+/// A generator from such a seed.
+pub fn rng(what: &str) -> SmallRng {
+    SmallRng::seed_from_u64(seed(what))
 }
 
 /// Values of any bits.
@@ -37,7 +43,8 @@ pub fn lengths() -> impl Iterator<Item = usize> {
 /// Lengths at the edge where rule Q changes its unit; slow to have a reference for.
 pub const LONG_LENGTHS: [usize; 2] = [131_072, 262_145];
 
-/// What proptest runs: so many cases, and no files; a failure prints its smallest input.
+/// What proptest runs: so many cases from such a seed, and no files; a failure prints its smallest input.
 pub fn cases(count: u32) -> ProptestConfig {
-    ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() }
+    let rng_seed = RngSeed::Fixed(seed("proptest"));
+    ProptestConfig { cases: count, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
 }

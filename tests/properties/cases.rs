@@ -1,0 +1,181 @@
+//! Calls made by chance: with options that the op's page allows, or with any.
+
+use crate::call::{Call, Operands, lanes};
+use crate::support::generate::{Bits, special};
+use evenkeel::registry::{Kind, OPS, Op};
+use evenkeel::testing::hostile;
+use proptest::prelude::*;
+
+/// A call and what it is made on.
+#[derive(Clone, Debug)]
+pub struct Case<E> {
+    pub op: &'static str,
+    pub call: Call,
+    pub rows: usize,
+    pub cols: usize,
+    pub x: Vec<E>,
+    pub dy: Vec<E>,
+}
+
+impl<E: Bits> Case<E> {
+    pub fn operands(&self) -> Operands<'_, E> {
+        Operands::new(&self.x, &self.dy, self.rows, self.cols)
+    }
+}
+
+/// Whether each element is by itself: it then has a row of its own.
+pub fn is_of_elements(op: &Op) -> bool {
+    matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward | Kind::Pairwise)
+}
+
+/// Rows and columns, few enough for a row's every neighbour to be looked at.
+fn shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
+    if is_of_elements(op) {
+        return (0..=70usize).prop_map(|count| (count, 1)).boxed();
+    }
+    let rows = prop_oneof![1 => Just(0), 20 => 1..=5usize];
+    let cols = prop_oneof![1 => Just(0), 20 => 1..=40usize, 4 => 41..=140usize, 1 => 255..=258usize];
+    (rows, cols).prop_map(|(rows, cols)| (rows, allowed(op, cols))).boxed()
+}
+
+/// Rows and columns that are spread over threads.
+fn large_shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
+    (33..=40usize, 2000..=2100usize).prop_map(|(rows, cols)| (rows, allowed(op, cols))).boxed()
+}
+
+/// As many columns, or one less where there have to be pairs; one where there has to be a class.
+fn allowed(op: &Op, cols: usize) -> usize {
+    match op.name {
+        "rope" | "rope_backward" => cols & !1,
+        "cross_entropy" | "cross_entropy_backward" => cols.max(1),
+        _ => cols,
+    }
+}
+
+/// Rows of finite values, logits of -inf too for a sampler.
+fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrategy<Vec<E>> {
+    let row = |len| match op.kind {
+        Kind::Sampler if len > 0 => prop_oneof![hostile::rows(len..=len), hostile::logits(len..=len)].boxed(),
+        _ => hostile::rows::<E>(len..=len).boxed(),
+    };
+    match rows * cols {
+        count if is_of_elements(op) && count < 5000 => row(count),
+        count if count < 5000 => prop::collection::vec(row(cols), rows).prop_map(|rows| rows.concat()).boxed(),
+        // Over and over again, at other columns in each row.
+        count => row(997).prop_map(move |tile| tile.into_iter().cycle().take(count).collect()).boxed(),
+    }
+}
+
+/// Calls of an op whose options are of these numbers.
+fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl Strategy<Value = Call> {
+    let index = OPS.iter().position(|other| other.name == op.name).expect("an op of the registry") as u8;
+    let given = (any::<(bool, bool, bool)>(), prop::option::of(any::<u64>()), prop::option::of(any::<u16>()));
+    let flags = any::<(bool, bool, bool)>();
+    let whole = (prop_oneof![0..9u8, any::<u8>()], any::<[i64; 3]>(), any::<u64>());
+    (prop::collection::vec(numbers, 8), given, flags, whole).prop_map(
+        move |(numbers, ((has_cap, has_top_p, has_min_p), keep, top_k), flags, (policy, positions, seed))| {
+            let (causal, before_weight, interleaved) = flags;
+            let [scale, cap, eps, offset, theta, temperature, top_p, min_p] = numbers[..] else { unreachable!() };
+            Call {
+                op: index,
+                dtype: 0,
+                rows: 0,
+                cols: 0,
+                level: 0,
+                scale,
+                softcap: has_cap.then_some(cap),
+                causal,
+                keep,
+                policy,
+                eps,
+                before_weight,
+                offset,
+                theta,
+                interleaved,
+                positions,
+                temperature,
+                top_k,
+                top_p: has_top_p.then_some(top_p),
+                min_p: has_min_p.then_some(min_p),
+                seed,
+            }
+        },
+    )
+}
+
+/// Brings each option into the range that the op's page names, on rows of so many columns.
+fn within_range(mut call: Call, cols: usize) -> Call {
+    let (len, _) = lanes(cols);
+    let above_zero = |value: f64| value.abs().max(f64::MIN_POSITIVE);
+    call.softcap = call.softcap.map(above_zero);
+    call.eps = call.eps.abs();
+    call.theta = above_zero(call.theta);
+    call.temperature = call.temperature.abs();
+    call.top_k = call.top_k.map(|k| k.max(1));
+    call.top_p = call.top_p.map(|p| above_zero(p).min(1.0));
+    call.min_p = call.min_p.map(|p| p.abs().min(1.0));
+    match call.name() {
+        "clamped_exp" | "clamped_exp_backward" => {
+            (call.scale, call.offset) = (call.scale.min(call.offset), call.scale.max(call.offset));
+        }
+        "clamped_log" | "clamped_log_backward" => call.eps = above_zero(call.eps),
+        // The largest is no limit at all.
+        "clip_grad_norm" | "clip_grad_value" => {
+            call.scale = if call.scale == 1e30 { f64::INFINITY } else { call.scale.abs() };
+        }
+        "cross_entropy" | "cross_entropy_backward" => {
+            call.offset = call.offset.abs().min(1.0);
+            call.interleaved = true;
+        }
+        "group_norm" => {
+            let divisors: Vec<u8> = (1..=255).filter(|groups| len.is_multiple_of(usize::from(*groups))).collect();
+            call.policy = divisors[usize::from(call.policy) % divisors.len()];
+        }
+        "mean_pool" | "mean_pool_backward" => call.policy = (call.policy % 8).min(len.min(7) as u8),
+        _ => {}
+    }
+    call
+}
+
+fn cases<E: Bits>(op: &'static Op, shapes: BoxedStrategy<(usize, usize)>) -> impl Strategy<Value = Case<E>> {
+    let numbers = || {
+        let points = vec![0.0, 1.0, -1.0, 0.125, 1e-12, 1e-6, 1e-5, 30.0, 1e4, 700.0, -700.0, 1e-300, 1e30, -1e30];
+        prop_oneof![3 => -4.0..4.0f64, 2 => prop::sample::select(points)]
+    };
+    shapes.prop_flat_map(move |(rows, cols)| {
+        let operands = (finite_rows(op, rows, cols), finite_rows(op, rows, cols));
+        (calls(op, numbers()), operands).prop_map(move |(call, (x, dy))| {
+            let call = within_range(call, cols);
+            Case { op: op.name, call, rows, cols, x, dy }
+        })
+    })
+}
+
+/// Finite operands, and options that the op's page allows.
+pub fn valid<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
+    cases(op, shapes(op))
+}
+
+/// The same on operands that are spread over threads.
+pub fn large<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
+    cases(op, large_shapes(op))
+}
+
+/// Operands of any bits, and options of any value.
+pub fn anything<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
+    let numbers = || prop_oneof![2 => -4.0..4.0f64, 1 => prop::num::f64::ANY, 1 => prop::sample::select(special())];
+    let values = |count| {
+        let value = prop_oneof![any::<u64>().prop_map(E::from_bits), prop::sample::select(special::<E>())];
+        prop::collection::vec(value, count)
+    };
+    (0..=4usize, 0..=60usize).prop_flat_map(move |(rows, cols)| {
+        (calls(op, numbers()), values(rows * cols), values(rows * cols)).prop_map(move |(call, x, dy)| Case {
+            op: op.name,
+            call,
+            rows,
+            cols,
+            x,
+            dy,
+        })
+    })
+}

@@ -1,0 +1,250 @@
+//! Where finite operands and allowed options may give what is not finite: the whole list, each with its reason.
+
+use crate::call::{Call, lanes};
+use crate::cases::Case;
+use crate::support::generate::Bits;
+use evenkeel::{Limits, Reduction};
+
+/// A number that came out, and what it came from.
+pub struct At<'a> {
+    pub call: &'a Call,
+    /// Of its row; of all rows, for a result of all of them.
+    pub x: &'a [f64],
+    pub dy: &'a [f64],
+    pub rows: usize,
+    pub cols: usize,
+    /// Its row, unless it is a result of all of them, and its column.
+    pub row: Option<usize>,
+    pub column: usize,
+    pub limits: Limits,
+}
+
+impl At<'_> {
+    /// Whether a number of this magnitude, off by what a few roundings may add, may be beyond the type.
+    fn beyond(&self, magnitude: f64) -> bool {
+        magnitude.is_nan() || magnitude > 0.99 * self.limits.max
+    }
+
+    fn masks(&self, column: usize) -> bool {
+        self.call.masks(self.row.unwrap_or(0), column, self.rows, self.cols)
+    }
+
+    /// The most that a weight comes to.
+    fn weight(&self) -> f64 {
+        let weight = self.call.scale.abs() * self.cols as f64;
+        if self.call.name().starts_with("rms_norm") { weight + self.call.offset.abs() } else { weight }
+    }
+}
+
+/// The largest magnitude.
+fn most(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |most, value| most.max(value.abs()))
+}
+
+/// Unless NaN is named, what is given is infinite.
+struct Exception {
+    ops: &'static [&'static str],
+    #[allow(dead_code, reason = "it is for readers")]
+    reason: &'static str,
+    gives_nan: bool,
+    applies: fn(&At<'_>) -> bool,
+}
+
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        ops: &["log", "log_backward", "rsqrt", "rsqrt_backward", "sqrt_backward"],
+        reason: "NaN below 0, a pole at 0",
+        gives_nan: true,
+        applies: |at| at.x[0] <= 0.0,
+    },
+    Exception { ops: &["sqrt"], reason: "NaN below 0", gives_nan: true, applies: |at| at.x[0] < 0.0 },
+    Exception {
+        ops: &["log1p", "log1p_backward"],
+        reason: "NaN below -1, a pole at -1",
+        gives_nan: true,
+        applies: |at| at.x[0] <= -1.0,
+    },
+    Exception {
+        ops: &["exp", "expm1"],
+        reason: "e^x is beyond the type",
+        gives_nan: false,
+        applies: |at| at.x[0] > at.limits.exp_max,
+    },
+    Exception {
+        ops: &["clamped_exp"],
+        reason: "e^x is beyond the type under a max that is above the default",
+        gives_nan: false,
+        applies: |at| at.x[0].clamp(at.call.scale, at.call.offset) > at.limits.exp_max,
+    },
+    Exception {
+        ops: &[
+            "clamped_exp_backward",
+            "clamped_log_backward",
+            "erf_backward",
+            "exp_backward",
+            "expm1_backward",
+            "gelu_backward",
+            "gelu_tanh_backward",
+            "log_backward",
+            "log1p_backward",
+            "rsqrt_backward",
+            "silu_backward",
+            "sqrt_backward",
+        ],
+        reason: "the gradient times a slope above 1 is beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(sloped(at.call, at.x[0], at.dy[0].abs())),
+    },
+    Exception {
+        ops: &["log_softmax"],
+        reason: "the logarithm of what is masked is -inf",
+        gives_nan: false,
+        applies: |at| at.masks(at.column),
+    },
+    Exception {
+        ops: &["logsumexp"],
+        reason: "that of nothing is -inf",
+        gives_nan: false,
+        applies: |at| (0..at.cols).all(|column| at.masks(column)),
+    },
+    Exception {
+        ops: &["log_softmax", "logsumexp"],
+        reason: "the distance of two logits, or a logit, is beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(2.0 * at.call.scale.abs() * most(at.x)),
+    },
+    Exception {
+        ops: &["softmax_backward", "log_softmax_backward", "logsumexp_backward"],
+        reason: "the gradients of the scores, times the scale, are beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(at.call.scale.abs() * most(at.dy) * gathered(at)),
+    },
+    Exception {
+        ops: &["cross_entropy"],
+        reason: "the loss is beyond f64, in which it is held",
+        gives_nan: false,
+        applies: |at| {
+            let log_sum = most(at.x) + (at.cols as f64).ln();
+            at.rows as f64 * (6.0 * log_sum + at.call.eps * log_sum * log_sum) > 0.99 * f64::MAX
+        },
+    },
+    Exception {
+        ops: &["cross_entropy_backward"],
+        reason: "the gradient of the loss, times weights of up to 3 or the slope of z_loss, is beyond the type",
+        gives_nan: false,
+        applies: |at| {
+            let log_sum = most(at.x) + (at.cols as f64).ln();
+            at.beyond(at.call.scale.abs() * (12.0 + 2.0 * at.call.eps * log_sum))
+        },
+    },
+    Exception {
+        ops: &["rms_norm", "layer_norm", "group_norm"],
+        reason: "weights or biases are large: what they multiply is at most the root of the count",
+        gives_nan: false,
+        applies: |at| at.beyond(at.weight() * (1.0 + (at.cols as f64).sqrt())),
+    },
+    Exception {
+        ops: &["rms_norm_backward", "layer_norm_backward"],
+        reason: "the gradient is divided by the deviation, which may be small, and multiplied by weights",
+        gives_nan: false,
+        applies: |at| match at.row {
+            Some(_) => at.beyond(over_deviation(at, at.weight() * most(at.dy) * (2.0 + at.cols as f64))),
+            None => at.beyond(at.rows as f64 * most(at.dy) * (1.0 + (at.cols as f64).sqrt())),
+        },
+    },
+    Exception {
+        ops: &["rope", "rope_backward"],
+        reason: "a pair that is turned onto an axis is longer by up to the root of 2",
+        gives_nan: false,
+        applies: |at| at.beyond(1.415 * most(at.x)),
+    },
+    Exception {
+        ops: &["clip_grad_norm"],
+        reason: "the norm that is returned is beyond f64, in which it is held",
+        gives_nan: false,
+        applies: |at| at.column == 0 && at.x.len() as f64 * most(at.x) + at.call.eps > 0.99 * f64::MAX,
+    },
+    Exception {
+        ops: &["inspect"],
+        reason: "nothing has no statistics",
+        gives_nan: true,
+        applies: |at| at.x.is_empty(),
+    },
+];
+
+/// |dy| times the slope at x, or times the most that the slope comes to.
+fn sloped(call: &Call, x: f64, dy: f64) -> f64 {
+    match call.name() {
+        "clamped_exp_backward" if !(call.scale..=call.offset).contains(&x) => 0.0,
+        "clamped_log_backward" if x < call.eps => 0.0,
+        // Half of the exponent at a time, which a small dy brings back.
+        "exp_backward" | "expm1_backward" | "clamped_exp_backward" => dy * (x / 2.0).exp() * (x / 2.0).exp(),
+        "log_backward" | "clamped_log_backward" => dy / x.abs(),
+        "log1p_backward" => dy / (1.0 + x).abs(),
+        "sqrt_backward" => dy / (2.0 * x.abs().sqrt()),
+        "rsqrt_backward" => dy / x.abs().sqrt() / (2.0 * x.abs()),
+        _ => 1.13 * dy,
+    }
+}
+
+/// How many gradients meet in that of one score.
+fn gathered(at: &At<'_>) -> f64 {
+    if at.call.name() == "log_softmax_backward" { 1.0 + at.cols as f64 } else { 1.0 }
+}
+
+/// The most that a gradient comes to over the deviation of a row; itself where that is 0, of which zeros come.
+fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
+    let n = at.cols as f64;
+    let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
+    // A deviation is no less than a part of the range or, about 0, of the largest value.
+    let (range, part) = match at.call.name() {
+        "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (n / 2.0).sqrt()),
+        _ => (most(at.x), n.sqrt()),
+    };
+    if range == 0.0 && at.call.eps == 0.0 {
+        return gradient;
+    }
+    (gradient * part / range).min(gradient / at.call.eps.sqrt())
+}
+
+/// Whether a result is finite, or not finite as a page says.
+pub fn is_right(value: f64, at: &At<'_>) -> bool {
+    let named = |exception: &Exception| {
+        let kind = exception.gives_nan || value.is_infinite();
+        kind && exception.ops.contains(&at.call.name()) && (exception.applies)(at)
+    };
+    value.is_finite() || EXCEPTIONS.iter().any(named)
+}
+
+/// Why rows of a call do not stand for themselves, if they don't.
+pub fn joint(call: &Call) -> Option<&'static str> {
+    match call.name() {
+        "clip_grad_norm" | "inspect" => Some("it is of all elements together"),
+        "cross_entropy" if call.reduction() != Reduction::None => Some("the loss is of all rows together"),
+        "cross_entropy_backward" if call.reduction() == Reduction::Mean => Some("a mean divides by all rows' weights"),
+        _ => None,
+    }
+}
+
+/// Whether an element, of dy if so, is read: what is masked or ignored is not, nor a gradient where the slope is none.
+pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) -> bool {
+    let Case { call, rows, cols, .. } = case;
+    let masks = |column| call.masks(row, column, *rows, *cols);
+    let (_, width) = lanes(*cols);
+    let x = case.x[row * cols + column].widen();
+    match case.op {
+        "logsumexp_backward" if of_dy => column == 0 && !(0..*cols).all(masks),
+        "softmax"
+        | "softmax_backward"
+        | "log_softmax"
+        | "log_softmax_backward"
+        | "logsumexp"
+        | "logsumexp_backward" => !masks(column),
+        "cross_entropy" | "cross_entropy_backward" => call.target(row, *cols) != -100,
+        "mean_pool" => column / width < call.length(row),
+        "mean_pool_backward" => column < width && call.length(row) > 0,
+        "clamped_exp_backward" if of_dy => (call.scale..=call.offset).contains(&x),
+        "clamped_log_backward" if of_dy => x >= call.eps,
+        _ => true,
+    }
+}

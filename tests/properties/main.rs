@@ -1,0 +1,230 @@
+//! The contract, of every op of the registry in every type: what holds for all of them, on calls made by chance.
+//!
+//! That the forms of an op agree is in `tests/forms.rs`, and on other rows in the tests of each.
+
+#![forbid(unsafe_code)]
+
+#[allow(dead_code, reason = "the fuzz target has fields of its own")]
+#[path = "../support/call.rs"]
+mod call;
+mod cases;
+mod exceptions;
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+use call::{Number, Outcome, run};
+use cases::{Case, anything, large, valid};
+use evenkeel::registry::{Kind, OPS, Op};
+use evenkeel::simd::{Level, with_level};
+use evenkeel::{Error, FullyMasked};
+use exceptions::{At, is_read, is_right, joint};
+use proptest::prelude::*;
+use support::generate::{self, Bits};
+use support::implementations::{each_level, on_threads};
+
+for_each_dtype!(
+    finite_in_finite_out,
+    a_nan_spoils_its_own_row,
+    a_nan_among_tensors,
+    a_row_alone_is_as_in_its_batch,
+    every_instruction_set,
+    every_number_of_threads,
+    any_options,
+);
+
+/// Calls of each op and type.
+const CASES: u32 = 64;
+
+/// Errors by what they say: a NaN that one names is not equal to itself.
+fn outcome<E: Bits>(case: &Case<E>) -> Result<Outcome, String> {
+    run(&case.call, &case.operands()).map_err(|error| error.to_string())
+}
+
+/// The ops that work on rows.
+fn on_rows() -> impl Iterator<Item = &'static Op> {
+    OPS.iter().filter(|op| op.kind != Kind::Tensors)
+}
+
+/// Finite operands and allowed options give finite results, but for the exceptions, or the error that a policy asks
+/// for.
+fn finite_in_finite_out<E: Bits>() {
+    for op in OPS {
+        proptest!(generate::cases(CASES), |(case in valid::<E>(op))| {
+            let Case { call, rows, cols, .. } = &case;
+            let wide = |values: &[E]| values.iter().map(|v| v.widen()).collect::<Vec<f64>>();
+            let (x, dy) = (wide(&case.x), wide(&case.dy));
+            match run(call, &case.operands()) {
+                Ok(outcome) => {
+                    let check = |row: Option<usize>, column, number: &Number| {
+                        let elements = row.map_or(0..x.len(), |row| row * cols..(row + 1) * cols);
+                        let (x, dy) = (&x[elements.clone()], &dy[elements]);
+                        let at = At { call, x, dy, rows: *rows, cols: *cols, row, column, limits: E::LIMITS };
+                        assert!(is_right(number.value, &at), "{number:?} in row {row:?}, column {column}");
+                    };
+                    for (row, numbers) in outcome.rows.iter().enumerate() {
+                        numbers.iter().enumerate().for_each(|(column, number)| check(Some(row), column, number));
+                    }
+                    outcome.whole.iter().enumerate().for_each(|(column, number)| check(None, column, number));
+                }
+                Err(Error::FullyMasked { row, .. }) if op.name.starts_with("mean_pool") => {
+                    assert!(call.before_weight && call.length(row) == 0);
+                }
+                Err(Error::FullyMasked { row, .. }) => {
+                    assert_eq!(call.policy(), FullyMasked::Error);
+                    assert!((0..*cols).all(|column| call.masks(row, column, *rows, *cols)));
+                }
+                Err(error) => assert!(op.kind == Kind::Sampler && *cols == 0, "{error}"),
+            }
+        });
+    }
+}
+
+/// A NaN changes its own row alone, which then has one, or is refused; what is not read changes nothing.
+fn a_nan_spoils_its_own_row<E: Bits>() {
+    for op in on_rows() {
+        let place = any::<(prop::sample::Index, bool)>();
+        proptest!(generate::cases(CASES), |(case in valid::<E>(op), (place, of_dy) in place)| {
+            if case.x.is_empty() || (op.name == "cross_entropy" && joint(&case.call).is_some()) {
+                return Ok(());
+            }
+            let place = place.index(case.x.len());
+            let (row, column) = (place / case.cols, place % case.cols);
+            let of_dy = of_dy && takes_two(op);
+            let read = is_read(&case, row, column, of_dy);
+            let mut spoiled = case.clone();
+            let operand = if of_dy { &mut spoiled.dy } else { &mut spoiled.x };
+            operand[place] = E::NAN;
+            let (Ok(before), Ok(after)) = (outcome(&case), outcome(&spoiled)) else {
+                prop_assert_eq!(outcome(&case), outcome(&spoiled));
+                return Ok(());
+            };
+            if !read {
+                prop_assert_eq!(before, after, "the NaN at {}, {} of dy: {}, is not read", row, column, of_dy);
+                return Ok(());
+            }
+            for (other, (before, after)) in before.rows.iter().zip(&after.rows).enumerate() {
+                if other == row {
+                    let refused = after.is_empty() && op.kind == Kind::Sampler;
+                    let shows = refused || after.iter().any(|number| number.value.is_nan());
+                    prop_assert!(shows, "no NaN of that at {}, {} of dy: {}", row, column, of_dy);
+                } else {
+                    prop_assert_eq!(before, after, "row {} by a NaN at {}, {}", other, row, column);
+                }
+            }
+        });
+    }
+}
+
+/// Whether dy is read.
+fn takes_two(op: &Op) -> bool {
+    let reads_one = matches!(op.name, "cross_entropy_backward" | "rope_backward" | "mean_pool_backward");
+    matches!(op.kind, Kind::ElementwiseBackward | Kind::Pairwise | Kind::LanesBackward) && !reads_one
+}
+
+/// Clipping by a norm refuses a NaN with its place, or does as its mode says; clipping by a value and statistics leave
+/// it as it is.
+fn a_nan_among_tensors<E: Bits>() {
+    for op in OPS.iter().filter(|op| op.kind == Kind::Tensors) {
+        proptest!(generate::cases(CASES), |(case in valid::<E>(op), place in any::<prop::sample::Index>())| {
+            if case.x.is_empty() {
+                return Ok(());
+            }
+            let place = place.index(case.x.len());
+            let mut spoiled = case.clone();
+            spoiled.x[place] = E::NAN;
+            let (call, after) = (&case.call, run(&spoiled.call, &spoiled.operands()));
+            let (row, column) = (place / case.cols, place % case.cols);
+            match op.name {
+                "clip_grad_norm" if call.causal => {
+                    let refusal = after.err().map(|error| (error.name(), error.row(), error.index()));
+                    prop_assert_eq!(refusal, Some(("NonFiniteInput", Some(0), Some(place))));
+                }
+                "clip_grad_norm" => {
+                    let after = after.unwrap().whole;
+                    prop_assert!(after[0].value.is_nan(), "the norm is {:?}", after[0]);
+                    let kept = spoiled.x.iter().zip(&after[2..]).all(|(x, y)| x.bits() == y.bits);
+                    prop_assert!(kept || after[1..].iter().all(|y| call.interleaved && y.value.is_nan()));
+                }
+                "clip_grad_value" => {
+                    let (mut before, after) = (run(call, &case.operands()).unwrap(), after.unwrap());
+                    prop_assert!(after.rows[row][column].value.is_nan());
+                    before.rows[row][column] = after.rows[row][column];
+                    prop_assert_eq!(before, after);
+                }
+                "inspect" => {
+                    let left = case.x.len() > 1;
+                    prop_assert!(after.unwrap().whole.iter().all(|found| found.value.is_finite() == left));
+                }
+                other => panic!("what is a NaN to {other}?"),
+            }
+        });
+    }
+}
+
+/// A row alone gives the bits that it gives in its batch, NaN and all; so does an error that names a row.
+fn a_row_alone_is_as_in_its_batch<E: Bits>() {
+    for op in OPS {
+        let place = prop::option::of(any::<prop::sample::Index>());
+        proptest!(generate::cases(CASES), |(mut case in valid::<E>(op), nan in place)| {
+            if joint(&case.call).is_some() {
+                return Ok(());
+            }
+            if let Some(place) = nan && !case.x.is_empty() {
+                let place = place.index(case.x.len());
+                case.x[place] = E::NAN;
+            }
+            let operands = case.operands();
+            let alone = |row| run(&case.call, &operands.row(row));
+            match run(&case.call, &operands) {
+                Ok(outcome) => {
+                    for (row, expected) in outcome.rows.iter().enumerate() {
+                        let got = alone(row).map(|outcome| outcome.rows.concat());
+                        prop_assert_eq!(got.as_ref(), Ok(expected), "row {} alone", row);
+                    }
+                }
+                Err(error) => {
+                    let first = (0..case.rows).find_map(|row| alone(row).err().map(|error| (row, error)));
+                    let (row, alone) = first.expect("a row that is refused");
+                    prop_assert_eq!(error.name(), alone.name());
+                    prop_assert_eq!(error.row().unwrap_or(0), row);
+                }
+            }
+        });
+    }
+}
+
+/// Every instruction set that this machine has gives the bits of the portable one, on anything.
+fn every_instruction_set<E: Bits>() {
+    for op in OPS {
+        proptest!(generate::cases(CASES), |(case in prop_oneof![valid::<E>(op), anything::<E>(op)])| {
+            let expected = with_level(Level::Portable, || outcome(&case)).unwrap();
+            each_level(|level| assert_eq!(outcome(&case), expected, "{level}"));
+        });
+    }
+}
+
+/// One thread and two give the same bits.
+fn every_number_of_threads<E: Bits>() {
+    for op in OPS {
+        proptest!(generate::cases(2), |(case in large::<E>(op))| {
+            let on = |threads, level| on_threads(threads, level, || outcome(&case));
+            let expected = on(1, Level::Portable);
+            each_level(|level| assert!(on(2, level) == expected, "two threads, {level}"));
+        });
+    }
+}
+
+/// Any options on any operands give results or an error, and never a panic.
+fn any_options<E: Bits>() {
+    for op in OPS {
+        proptest!(generate::cases(2 * CASES), |(case in anything::<E>(op))| {
+            if let Err(error) = run(&case.call, &case.operands()) {
+                // It names the op, or the op that this is the gradient of.
+                let told = error.to_string();
+                let (name, _) = told.split_once(':').expect("an op's name");
+                assert!(op.name.starts_with(name), "{told}");
+            }
+        });
+    }
+}

@@ -1,0 +1,411 @@
+//! A call of any op of the registry, on any rows, with any options: what the fuzz target and `tests/properties` run.
+
+use arbitrary::Arbitrary;
+use evenkeel::registry::OPS;
+use evenkeel::{
+    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
+    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows,
+    SafeDiv, SamplerConfig, Softmax,
+};
+
+/// A call: which op, on what shape, with which options. Options take any value, in their range or not.
+///
+/// The order of the fields is that of the bytes that the fuzzer keeps.
+#[derive(Arbitrary, Clone, Debug)]
+pub struct Call {
+    pub op: u8,
+    pub dtype: u8,
+    pub rows: u8,
+    pub cols: u8,
+    pub level: u8,
+    pub scale: f64,
+    pub softcap: Option<f64>,
+    pub causal: bool,
+    pub keep: Option<u64>,
+    pub policy: u8,
+    pub eps: f64,
+    pub before_weight: bool,
+    pub offset: f64,
+    pub theta: f64,
+    pub interleaved: bool,
+    pub positions: [i64; 3],
+    pub temperature: f64,
+    pub top_k: Option<u16>,
+    pub top_p: Option<f64>,
+    pub min_p: Option<f64>,
+    pub seed: u64,
+}
+
+impl Call {
+    pub fn name(&self) -> &'static str {
+        OPS[usize::from(self.op) % OPS.len()].name
+    }
+
+    fn keeps(&self, column: usize) -> bool {
+        self.keep.is_none_or(|bits| bits >> (column % 64) & 1 == 1)
+    }
+
+    /// Whether a column of a row is masked, of so many of each.
+    pub fn masks(&self, row: usize, column: usize, rows: usize, cols: usize) -> bool {
+        !self.keeps(column) || self.causal && column + rows > cols + row
+    }
+
+    /// How many tokens of a sequence count.
+    pub fn length(&self, sequence: usize) -> usize {
+        usize::from(self.policy % 8) >> sequence.min(3)
+    }
+
+    /// A row's target, which is the class of an ignored one in every fourth row.
+    pub fn target(&self, row: usize, cols: usize) -> i64 {
+        match row % 4 {
+            3 => -100,
+            _ if self.interleaved => (row * 7 % cols.max(1)) as i64,
+            _ => self.positions[row % 3],
+        }
+    }
+
+    pub fn reduction(&self) -> Reduction {
+        [Reduction::None, Reduction::Mean, Reduction::Sum][usize::from(self.policy) % 3]
+    }
+
+    pub fn policy(&self) -> FullyMasked {
+        [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error][usize::from(self.policy) % 3]
+    }
+
+    fn rounding(&self) -> Rounding {
+        if self.before_weight { Rounding::BeforeWeight } else { Rounding::Once }
+    }
+}
+
+/// A row as `[len, width]`, for what works on lanes that are not its last axis.
+pub fn lanes(cols: usize) -> (usize, usize) {
+    let width = 1 << cols.trailing_zeros().min(6);
+    (cols / width, width)
+}
+
+/// What a call works on. What belongs to a row beside its elements goes by its number in the batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands<'a, E> {
+    pub x: &'a [E],
+    /// The gradient of a result, or the second of two operands.
+    pub dy: &'a [E],
+    pub rows: usize,
+    pub cols: usize,
+    /// The number of the first row, and that of all rows of the batch.
+    first: usize,
+    batch: usize,
+}
+
+impl<'a, E: Element> Operands<'a, E> {
+    pub fn new(x: &'a [E], dy: &'a [E], rows: usize, cols: usize) -> Self {
+        Operands { x, dy, rows, cols, first: 0, batch: rows }
+    }
+
+    /// One row alone, with all that belongs to it.
+    pub fn row(&self, row: usize) -> Self {
+        let elements = row * self.cols..(row + 1) * self.cols;
+        Operands { x: &self.x[elements.clone()], dy: &self.dy[elements], rows: 1, first: self.first + row, ..*self }
+    }
+
+    fn each_row(&self) -> impl Iterator<Item = &'a [E]> + use<'a, E> {
+        let Operands { x, rows, cols, .. } = *self;
+        (0..rows).map(move |row| &x[row * cols..][..cols])
+    }
+
+    fn numbers(&self) -> std::ops::Range<usize> {
+        self.first..self.first + self.rows
+    }
+
+    /// The gradient of each row's one result.
+    fn dy_of_rows(&self) -> Vec<E> {
+        (0..self.rows).map(|row| self.dy.get(row * self.cols).copied().unwrap_or(E::ZERO)).collect()
+    }
+
+    /// The positions of the rows: up to three that recur, as those of heads do.
+    fn table(&self, call: &Call) -> Result<RopeTable, Error> {
+        let count = [3, 2, 1].into_iter().find(|count| self.batch.is_multiple_of(*count)).unwrap_or(1);
+        let positions: Vec<i64> = self.numbers().take(count).map(|row| call.positions[row % count]).collect();
+        RopeTable::new(&positions, self.cols, &Rope::default().theta(call.theta).interleaved(call.interleaved))
+    }
+}
+
+/// A number that came out; NaN is equal to itself by its bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Number {
+    pub bits: u64,
+    pub value: f64,
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.bits == other.bits
+    }
+}
+
+impl<E: Element> From<E> for Number {
+    fn from(value: E) -> Self {
+        Number { bits: value.bits(), value: value.widen() }
+    }
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Of each row; nothing of one that a sampler refused.
+    pub rows: Vec<Vec<Number>>,
+    /// Of all rows together.
+    pub whole: Vec<Number>,
+}
+
+impl Outcome {
+    fn of_rows<E: Element>(values: &[E], rows: usize) -> Self {
+        let each = values.len().checked_div(rows).unwrap_or(0);
+        let row = |row| numbers(&values[row * each..][..each]);
+        Outcome { rows: (0..rows).map(row).collect(), whole: Vec::new() }
+    }
+
+    fn whole<E: Element>(values: &[E]) -> Self {
+        Outcome { rows: Vec::new(), whole: numbers(values) }
+    }
+}
+
+fn numbers<E: Element>(values: &[E]) -> Vec<Number> {
+    values.iter().map(|value| Number::from(*value)).collect()
+}
+
+fn finite<E: Element>(values: &[E]) -> bool {
+    values.iter().all(|value| value.widen().is_finite())
+}
+
+/// Runs the call. What holds whatever the options are, is asserted.
+pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
+    let Operands { x, dy, rows, cols, .. } = *operands;
+    let name = call.name();
+    let (view, gradients) = (Rows::new(x, rows, cols)?, Rows::new(dy, rows, cols)?);
+    let flags: Vec<bool> = (0..cols).map(|i| call.keeps(i)).collect();
+    let mut mask = Mask::keep(&flags, &[cols]);
+    if call.causal {
+        let offset = cols as isize + operands.first as isize - operands.batch as isize;
+        mask = mask.and_causal().offset(offset);
+    }
+    let mut softmax = Softmax::default().scale(call.scale).mask(&mask).fully_masked(call.policy());
+    softmax.softcap = call.softcap;
+    let weight: Vec<f64> = (0..cols).map(|i| call.scale * (i as f64 - 1.5)).collect();
+    let weighted = call.keep.is_some();
+    let clamped_exp = ClampedExp::default().min(call.scale).max(call.offset);
+    let clamped_log = ClampedLog::default().floor(call.eps);
+    let (len, width) = lanes(cols);
+    let lengths: Vec<usize> = operands.numbers().map(|row| call.length(row)).collect();
+    let tokens = Mask::lengths(&lengths);
+    let refused = if call.before_weight { FullyMasked::Error } else { FullyMasked::Zeros };
+    let pool = MeanPool::default().mask(&tokens).fully_masked(refused);
+    let y = match name {
+        "exp" => evenkeel::exp(x),
+        "log" => evenkeel::log(x),
+        "sigmoid" => evenkeel::sigmoid(x),
+        "silu" => evenkeel::silu(x),
+        "expm1" => evenkeel::expm1(x),
+        "log1p" => evenkeel::log1p(x),
+        "tanh" => evenkeel::tanh(x),
+        "log_sigmoid" => evenkeel::log_sigmoid(x),
+        "softplus" => evenkeel::softplus(x),
+        "sqrt" => evenkeel::sqrt(x),
+        "rsqrt" => evenkeel::rsqrt(x),
+        "erf" => evenkeel::erf(x),
+        "gelu" => evenkeel::gelu(x),
+        "gelu_tanh" => evenkeel::gelu_tanh(x),
+        "erf_backward" => evenkeel::erf_backward(x, dy),
+        "exp_backward" => evenkeel::exp_backward(x, dy),
+        "expm1_backward" => evenkeel::expm1_backward(x, dy),
+        "gelu_backward" => evenkeel::gelu_backward(x, dy),
+        "gelu_tanh_backward" => evenkeel::gelu_tanh_backward(x, dy),
+        "log_backward" => evenkeel::log_backward(x, dy),
+        "log1p_backward" => evenkeel::log1p_backward(x, dy),
+        "log_sigmoid_backward" => evenkeel::log_sigmoid_backward(x, dy),
+        "rsqrt_backward" => evenkeel::rsqrt_backward(x, dy),
+        "sigmoid_backward" => evenkeel::sigmoid_backward(x, dy),
+        "silu_backward" => evenkeel::silu_backward(x, dy),
+        "softplus_backward" => evenkeel::softplus_backward(x, dy),
+        "sqrt_backward" => evenkeel::sqrt_backward(x, dy),
+        "tanh_backward" => evenkeel::tanh_backward(x, dy),
+        "clamped_exp" => evenkeel::clamped_exp(x, &clamped_exp),
+        "clamped_exp_backward" => evenkeel::clamped_exp_backward(x, dy, &clamped_exp),
+        "clamped_log" => evenkeel::clamped_log(x, &clamped_log),
+        "clamped_log_backward" => evenkeel::clamped_log_backward(x, dy, &clamped_log),
+        "log_add_exp" => evenkeel::log_add_exp(x, dy),
+        "safe_div" => evenkeel::safe_div(x, dy, &SafeDiv::default().eps(call.eps)),
+        "softmax" => evenkeel::softmax(view, &softmax),
+        "softmax_backward" => evenkeel::softmax_backward(view, gradients, &softmax),
+        "log_softmax" => evenkeel::log_softmax(view, &softmax),
+        "log_softmax_backward" => evenkeel::log_softmax_backward(view, gradients, &softmax),
+        "logsumexp" => evenkeel::logsumexp(view, &softmax),
+        "logsumexp_backward" => evenkeel::logsumexp_backward(view, &operands.dy_of_rows(), &softmax),
+        "rms_norm" => {
+            let mut options = RmsNorm::default().eps(call.eps).weight_offset(call.offset).rounding(call.rounding());
+            if weighted {
+                options = options.weight(&weight);
+            }
+            evenkeel::rms_norm(view, &options)
+        }
+        "layer_norm" => {
+            let mut options = LayerNorm::default().eps(call.eps);
+            if weighted {
+                options = options.weight(&weight).bias(&weight);
+            }
+            evenkeel::layer_norm(view, &options)
+        }
+        "group_norm" => {
+            let mut options = GroupNorm::new(usize::from(call.policy)).eps(call.eps);
+            if weighted {
+                options = options.weight(&weight[..len]).bias(&weight[..len]);
+            }
+            Lanes::shaped(x, &[rows, len, width], 1).and_then(|x| evenkeel::group_norm(x, &options))
+        }
+        "rms_norm_backward" => return rms_norm_backward(call, view, gradients, &weight),
+        "layer_norm_backward" => return layer_norm_backward(call, view, gradients, &weight),
+        "rope" => operands.table(call).and_then(|table| evenkeel::rope(view, &table)),
+        "rope_backward" => operands.table(call).and_then(|table| evenkeel::rope_backward(view, &table)),
+        "mean_pool" => Lanes::shaped(x, &[rows, len, width], 1).and_then(|x| evenkeel::mean_pool(x, &pool)),
+        "mean_pool_backward" => {
+            let start = |row: &'_ [E]| (0..width).map(|i| row.get(i).copied().unwrap_or(E::ZERO)).collect::<Vec<E>>();
+            let dy: Vec<E> = operands.each_row().flat_map(start).collect();
+            evenkeel::mean_pool_backward(&dy, [rows, len, width], &pool)
+        }
+        "l2_normalize" => evenkeel::l2_normalize(view, &L2Normalize::default().eps(call.eps)),
+        "clip_grad_norm" => return clip_grad_norm(call, x),
+        "clip_grad_value" => {
+            let mut y = x.to_vec();
+            evenkeel::clip_grad_value(&mut [(&mut y).into()], call.scale).map(|()| y)
+        }
+        "cross_entropy" => return cross_entropy(call, operands).map(|(loss, _)| loss),
+        "cross_entropy_backward" => return cross_entropy(call, operands).map(|(_, dx)| dx),
+        "inspect" => return inspect(x),
+        "sample" => return sample(call, operands),
+        other => panic!("no call of {other} is known"),
+    }?;
+    if cols > 0 && (matches!(name, "softmax" | "l2_normalize") || name == "layer_norm" && !weighted) {
+        for (row, y) in x.chunks(cols).zip(y.chunks(cols)) {
+            let total: f64 = y.iter().map(|v| v.widen()).sum();
+            if finite(row) {
+                assert!(finite(y), "{name}: finite in, not finite out: {row:?} gave {y:?}");
+                assert!(name != "softmax" || total < 1.1, "softmax sums to {total}");
+            }
+        }
+    }
+    if cols > 0 && name == "softmax_backward" && call.scale.abs() <= 1.0 {
+        for ((row, dy), dx) in x.chunks(cols).zip(dy.chunks(cols)).zip(y.chunks(cols)) {
+            assert!(
+                !(finite(row) && finite(dy)) || finite(dx),
+                "finite in, not finite out: {row:?}, {dy:?} gave {dx:?}"
+            );
+        }
+    }
+    Ok(Outcome::of_rows(&y, rows))
+}
+
+fn rms_norm_backward<E: Element>(
+    call: &Call,
+    x: Rows<'_, E>,
+    dy: Rows<'_, E>,
+    weight: &[f64],
+) -> Result<Outcome, Error> {
+    let options = RmsNorm::default().weight(weight).eps(call.eps).weight_offset(call.offset).rounding(call.rounding());
+    let gradients = evenkeel::rms_norm_backward(x, dy, &options)?;
+    let whole = numbers(&gradients.dweight.unwrap_or_default());
+    Ok(Outcome { whole, ..Outcome::of_rows(&gradients.dx, x.rows()) })
+}
+
+fn layer_norm_backward<E: Element>(
+    call: &Call,
+    x: Rows<'_, E>,
+    dy: Rows<'_, E>,
+    weight: &[f64],
+) -> Result<Outcome, Error> {
+    let options = LayerNorm::default().weight(weight).bias(weight).eps(call.eps);
+    let gradients = evenkeel::layer_norm_backward(x, dy, &options)?;
+    let sums = [gradients.dweight, gradients.dbias].into_iter().flatten();
+    let whole = sums.flat_map(|sums| numbers(&sums)).collect();
+    Ok(Outcome { whole, ..Outcome::of_rows(&gradients.dx, x.rows()) })
+}
+
+/// The norm, the second tensor, and then the first.
+fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Outcome, Error> {
+    let norm_type = [NormType::Two, NormType::One, NormType::Infinity][usize::from(call.policy) % 3];
+    let mode = if call.interleaved { ClipMode::Torch } else { ClipMode::Exact };
+    let options = ClipGradNorm::new(call.scale).norm_type(norm_type).mode(mode).error_if_nonfinite(call.causal);
+    let (mut y, mut rest) = (x.to_vec(), [call.eps]);
+    let norm = evenkeel::clip_grad_norm(&mut [(&mut y).into(), (&mut rest).into()], &options);
+    let (before, after) = (numbers(x), numbers(&y));
+    assert!(norm.is_ok() || before == after, "an error, and {x:?} became {y:?}");
+    assert!(!finite(x) || !call.eps.is_finite() || finite(&y), "finite in, not finite out: {x:?} gave {y:?}");
+    let mut outcome = Outcome::whole(&[norm?, rest[0]]);
+    outcome.whole.extend(after);
+    Ok(outcome)
+}
+
+/// A loss and its gradient.
+fn cross_entropy<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<(Outcome, Outcome), Error> {
+    let Operands { x, rows, cols, .. } = *operands;
+    let mut options = CrossEntropy::default().label_smoothing(call.offset).z_loss(call.eps);
+    options.softcap = call.softcap;
+    options.reduction = call.reduction();
+    let weight: Vec<f64> = (0..cols).map(|i| call.keep.map_or(1.0, |bits| (bits >> (i % 64) & 3) as f64)).collect();
+    if call.causal {
+        options = options.weight(&weight);
+    }
+    let targets: Vec<i64> = operands.numbers().map(|row| call.target(row, cols)).collect();
+    let dloss = vec![call.scale; if options.reduction == Reduction::None { rows } else { 1 }];
+    let view = Rows::new(x, rows, cols)?;
+    let loss = evenkeel::cross_entropy(view, &targets, &options)?;
+    let (with, dx) = evenkeel::cross_entropy_backward(view, &targets, &dloss, &options)?;
+    assert_eq!(numbers(loss.as_slice()), numbers(with.as_slice()));
+    assert!(!loss.as_slice().iter().any(|v| *v < -1e-9), "{loss:?} is below 0");
+    for ((row, dx), target) in operands.each_row().zip(dx.chunks(cols.max(1))).zip(&targets) {
+        let no_nan = dx.iter().all(|v| !v.widen().is_nan());
+        assert!(!finite(row) || !call.scale.is_finite() || no_nan, "{row:?} gave {dx:?}");
+        assert!(*target != -100 || dx.iter().all(|v| v.bits() == 0), "an ignored row has a gradient");
+    }
+    let loss = match options.reduction {
+        Reduction::None => Outcome::of_rows(loss.as_slice(), rows),
+        _ => Outcome::whole(loss.as_slice()),
+    };
+    Ok((loss, Outcome::of_rows(&dx, rows)))
+}
+
+fn inspect<E: Element>(x: &[E]) -> Result<Outcome, Error> {
+    let (stats, met) = (evenkeel::inspect(x)?, evenkeel::finite(x)?);
+    assert_eq!((stats.nan, stats.infinite), (met.nan, met.infinite));
+    assert_eq!(met.first, x.iter().position(|v| !v.widen().is_finite()));
+    let found = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
+    assert_eq!(finite(&found), stats.nan + stats.infinite < x.len());
+    assert!(!(stats.mean < stats.min || stats.mean > stats.max || stats.std > stats.max_abs));
+    Ok(Outcome::whole(&found))
+}
+
+fn sample<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
+    let mut config = SamplerConfig::default().temperature(call.temperature);
+    config.top_k = call.top_k.map(usize::from);
+    config.top_p = call.top_p;
+    config.min_p = call.min_p;
+    let sampler = config.validate()?;
+    let mut outcome = Outcome::default();
+    for (row, logits) in operands.numbers().zip(operands.each_row()) {
+        outcome.rows.push(match sampler.sample(logits, Draw { seed: call.seed, row: row as u64, draw: 0 }) {
+            Ok(sampled) => {
+                assert!(logits[sampled.token as usize].widen() > f64::NEG_INFINITY, "a masked token was drawn");
+                assert!(sampled.kept > 0 && sampled.logprob <= 1e-9);
+                numbers(&[f64::from(sampled.token), sampled.kept as f64, sampled.logprob])
+            }
+            Err(Error::NonFiniteInput { index, .. }) => {
+                assert!(logits[index].widen().is_nan());
+                Vec::new()
+            }
+            Err(Error::EmptySupport { .. }) => {
+                assert!(logits.iter().all(|v| v.widen() == f64::NEG_INFINITY));
+                Vec::new()
+            }
+            Err(other) => return Err(other),
+        });
+    }
+    Ok(outcome)
+}
