@@ -119,7 +119,7 @@ impl Geometry {
         Ok(Geometry::rows(Shape::new(&[rows, cols])?, stride))
     }
 
-    fn shaped(dims: &[usize], axis: isize) -> Result<Self> {
+    pub fn shaped(dims: &[usize], axis: isize) -> Result<Self> {
         let shape = Shape::new(dims)?;
         let rank = shape.rank() as isize;
         let index = if axis < 0 { axis + rank } else { axis };

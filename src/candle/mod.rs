@@ -22,6 +22,7 @@
 //! | [`ops`] | softmax, softmax_last_dim, log_softmax, rms_norm, layer_norm, sigmoid, silu, swiglu |
 //! | [`rotary_emb`] | rope, rope_i, rope_thd |
 //! | [`layer_norm`](mod@layer_norm) | LayerNorm, RmsNorm and their constructors |
+//! | [`group_norm`](mod@group_norm) | GroupNorm and its constructor |
 //! | [`loss`] | cross_entropy, binary_cross_entropy_with_logit |
 //! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
 //! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, in-place forms, clipping, typed errors |
@@ -40,6 +41,7 @@ mod view;
 
 pub mod composition;
 pub mod generation;
+pub mod group_norm;
 pub mod guarded;
 pub mod layer_norm;
 pub mod loss;
@@ -47,4 +49,5 @@ pub mod ops;
 pub mod rotary_emb;
 
 pub use candle_nn::*;
+pub use group_norm::{GroupNorm, group_norm};
 pub use layer_norm::{LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};

@@ -1,7 +1,8 @@
-//! Where an op runs.
+//! Where an op runs, and in which type.
 
 #![forbid(unsafe_code)]
 
+use crate::element::Limits;
 use candle_core::{DType, Error, Result, Tensor};
 
 /// What computes an op.
@@ -22,6 +23,21 @@ pub fn place(xs: &Tensor, op: &'static str) -> Result<Place> {
         DType::F64 | DType::F32 | DType::F16 | DType::BF16 => Ok(Place::Device),
         other => Err(Error::UnsupportedDTypeForOp(other, op).bt()),
     }
+}
+
+/// The limits of the tensor's type.
+///
+/// # Errors
+/// As [`place`].
+pub fn limits(xs: &Tensor, op: &'static str) -> Result<Limits> {
+    let dtype = match xs.dtype() {
+        DType::F64 => crate::DType::F64,
+        DType::F32 => crate::DType::F32,
+        DType::F16 => crate::DType::F16,
+        DType::BF16 => crate::DType::BF16,
+        other => return Err(Error::UnsupportedDTypeForOp(other, op).bt()),
+    };
+    Ok(dtype.limits())
 }
 
 /// Whether only candle has this float type. The drop-ins then call candle's op.

@@ -3,7 +3,7 @@
 use super::elementwise::{as_long, ordered};
 use crate::cpu::elementwise::ClampedExp as Kernel;
 use crate::cpu::elementwise_backward::{Gradient, Slope};
-use crate::element::Element;
+use crate::element::{Element, Limits};
 use crate::error::Result;
 use crate::simd::{Output, new_vec};
 
@@ -35,8 +35,8 @@ impl ClampedExp {
     }
 
     /// Both ends, checked.
-    fn ends<E: Element>(&self, op: &'static str) -> Result<(f64, f64)> {
-        let (min, max) = (self.min.unwrap_or(E::LIMITS.exp_min_normal), self.max.unwrap_or(E::LIMITS.exp_max));
+    pub(crate) fn ends(&self, op: &'static str, limits: &Limits) -> Result<(f64, f64)> {
+        let (min, max) = (self.min.unwrap_or(limits.exp_min_normal), self.max.unwrap_or(limits.exp_max));
         ordered(op, min, max)?;
         Ok((min, max))
     }
@@ -90,13 +90,13 @@ pub fn clamped_exp_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     let out = out.into();
     as_long(NAME, "out", out.len(), x.len())?;
-    let (min, max) = options.ends::<E>(NAME)?;
+    let (min, max) = options.ends(NAME, &E::LIMITS)?;
     E::clamped_exp(x, out, Kernel { min, max })
 }
 
 /// [`clamped_exp`] in place.
 pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Result<()> {
-    let (min, max) = options.ends::<E>(NAME)?;
+    let (min, max) = options.ends(NAME, &E::LIMITS)?;
     E::clamped_exp_in_place(x, Kernel { min, max })
 }
 
@@ -147,12 +147,12 @@ pub fn clamped_exp_backward_into<'a, E: Element>(
     let dx = dx.into();
     as_long(NAME, "dy", dy.len(), x.len())?;
     as_long(NAME, "dx", dx.len(), x.len())?;
-    E::gradient(x, dy, dx, Gradient { slope: Slope::Exp, within: Some(options.ends::<E>(NAME)?) })
+    E::gradient(x, dy, dx, Gradient { slope: Slope::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
 }
 
 /// [`clamped_exp_backward`] in place of `dy`.
 pub fn clamped_exp_backward_in_place<E: Element>(x: &[E], dy: &mut [E], options: &ClampedExp) -> Result<()> {
     const NAME: &str = "clamped_exp_backward";
     as_long(NAME, "dy", dy.len(), x.len())?;
-    E::gradient_in_place(x, dy, Gradient { slope: Slope::Exp, within: Some(options.ends::<E>(NAME)?) })
+    E::gradient_in_place(x, dy, Gradient { slope: Slope::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
 }

@@ -3,7 +3,7 @@
 use super::elementwise::as_long;
 use crate::cpu::elementwise::ClampedLog as Kernel;
 use crate::cpu::elementwise_backward::{Gradient, Slope};
-use crate::element::Element;
+use crate::element::{Element, Limits};
 use crate::error::{Error, Result};
 use crate::simd::{Output, new_vec};
 
@@ -25,8 +25,8 @@ impl ClampedLog {
     }
 
     /// The floor, checked.
-    fn checked<E: Element>(&self, op: &'static str) -> Result<f64> {
-        let floor = self.floor.unwrap_or(E::LIMITS.min_normal);
+    pub(crate) fn checked(&self, op: &'static str, limits: &Limits) -> Result<f64> {
+        let floor = self.floor.unwrap_or(limits.min_normal);
         if floor > 0.0 && floor.is_finite() {
             return Ok(floor);
         }
@@ -80,13 +80,13 @@ pub fn clamped_log_into<'a, E: Element>(
 ) -> Result<&'a mut [E]> {
     let out = out.into();
     as_long(NAME, "out", out.len(), x.len())?;
-    let floor = options.checked::<E>(NAME)?;
+    let floor = options.checked(NAME, &E::LIMITS)?;
     E::clamped_log(x, out, Kernel { floor })
 }
 
 /// [`clamped_log`] in place.
 pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Result<()> {
-    let floor = options.checked::<E>(NAME)?;
+    let floor = options.checked(NAME, &E::LIMITS)?;
     E::clamped_log_in_place(x, Kernel { floor })
 }
 
@@ -137,7 +137,7 @@ pub fn clamped_log_backward_into<'a, E: Element>(
     let dx = dx.into();
     as_long(NAME, "dy", dy.len(), x.len())?;
     as_long(NAME, "dx", dx.len(), x.len())?;
-    let within = Some((options.checked::<E>(NAME)?, f64::INFINITY));
+    let within = Some((options.checked(NAME, &E::LIMITS)?, f64::INFINITY));
     E::gradient(x, dy, dx, Gradient { slope: Slope::Log, within })
 }
 
@@ -145,6 +145,6 @@ pub fn clamped_log_backward_into<'a, E: Element>(
 pub fn clamped_log_backward_in_place<E: Element>(x: &[E], dy: &mut [E], options: &ClampedLog) -> Result<()> {
     const NAME: &str = "clamped_log_backward";
     as_long(NAME, "dy", dy.len(), x.len())?;
-    let within = Some((options.checked::<E>(NAME)?, f64::INFINITY));
+    let within = Some((options.checked(NAME, &E::LIMITS)?, f64::INFINITY));
     E::gradient_in_place(x, dy, Gradient { slope: Slope::Log, within })
 }

@@ -56,24 +56,30 @@ impl<'a> GroupNorm<'a> {
         self
     }
 
-    /// The kernel for rows of one group each, or of a whole entry of the batch.
-    fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
+    /// Checks the options against the channels that they are for.
+    pub(crate) fn check(&self, channels: usize) -> Result<()> {
         let GroupNorm { groups, weight, bias, eps } = *self;
         for (argument, operand) in [("weight", weight), ("bias", bias)] {
-            if let Some(values) = operand.filter(|values| values.len() != x.len()) {
-                let (got, expected) = (values.len(), x.len());
-                let expected = format!("one for each of {expected} channels");
+            if let Some(values) = operand.filter(|values| values.len() != channels) {
+                let got = values.len();
+                let expected = format!("one for each of {channels} channels");
                 return Err(Error::shape(OP, argument, format!("{got} elements"), expected));
             }
         }
         if groups == 0 {
             return Err(Error::invalid(OP, "groups", groups, "at least 1"));
         }
-        if !x.len().is_multiple_of(groups) {
+        if !channels.is_multiple_of(groups) {
             let expected = format!("a multiple of the {groups} groups");
-            return Err(Error::shape(OP, "x", format!("{} channels", x.len()), expected));
+            return Err(Error::shape(OP, "x", format!("{channels} channels"), expected));
         }
-        valid_eps(OP, eps)?;
+        valid_eps(OP, eps)
+    }
+
+    /// The kernel for rows of one group each, or of a whole entry of the batch.
+    fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
+        self.check(x.len())?;
+        let GroupNorm { groups, weight, bias, eps } = *self;
         let groups_a_row = if whole { groups } else { 1 };
         let layout = Layout { groups, groups_a_row, channels: x.len() / groups, inner: x.inner() };
         Ok(cpu::group_norm::GroupNorm { weight, bias, eps, layout })

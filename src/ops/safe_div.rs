@@ -3,7 +3,7 @@
 use super::elementwise::as_long;
 use super::valid_eps;
 use crate::cpu::pairwise::Function;
-use crate::element::Element;
+use crate::element::{Element, Limits};
 use crate::error::Result;
 use crate::simd::{Output, new_vec};
 
@@ -25,10 +25,15 @@ impl SafeDiv {
         SafeDiv { eps: Some(eps) }
     }
 
-    fn function<E: Element>(&self) -> Result<Function> {
-        let eps = self.eps.unwrap_or(E::LIMITS.div_eps);
+    /// The smallest magnitude, checked.
+    pub(crate) fn checked(&self, limits: &Limits) -> Result<f64> {
+        let eps = self.eps.unwrap_or(limits.div_eps);
         valid_eps(NAME, eps)?;
-        Ok(Function::SafeDiv { eps, largest: E::LIMITS.max })
+        Ok(eps)
+    }
+
+    fn function<E: Element>(&self) -> Result<Function> {
+        Ok(Function::SafeDiv { eps: self.checked(&E::LIMITS)?, largest: E::LIMITS.max })
     }
 }
 

@@ -3,7 +3,10 @@
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, tensor, ulp};
 use candle_core::{DType, Result, Tensor};
 use evenkeel::candle::{composition, guarded};
-use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, Softmax};
+use evenkeel::{
+    ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, SafeDiv,
+    Softmax,
+};
 
 /// The rounding of the type that a composition computes in.
 fn unit(dtype: evenkeel::DType) -> f64 {
@@ -141,6 +144,105 @@ fn norms_keep_squares_in_range() -> Result<()> {
     let x = Tensor::new(&[[f32::INFINITY, 1.0]], CPU)?;
     let y = flat(&composition::rms_norm(&x, None, &RmsNorm::default())?);
     assert!(y[0].is_nan() && y[1] == 0.0);
+    Ok(())
+}
+
+#[test]
+fn groups_and_unit_lanes() -> Result<()> {
+    for (dtype, ours) in DTYPES {
+        let (weight, bias) = (tensor(&[6], DType::F32, 2.0, 2)?, tensor(&[6], dtype, 2.0, 3)?);
+        let error = 100.0 * unit(ours);
+        for x in [tensor(&[2, 6, 5, 4], dtype, 3.0, 1)?, tensor(&[3, 6], dtype, 3.0, 1)?] {
+            for groups in [1, 3] {
+                let options = GroupNorm::new(groups);
+                for (weight, bias) in
+                    [(None, None), (Some(&weight), None), (None, Some(&bias)), (Some(&weight), Some(&bias))]
+                {
+                    let want = guarded::group_norm(&x, weight, bias, &options)?;
+                    let y = composition::group_norm(&x, weight, bias, &options)?;
+                    assert_near("group_norm", ours, &y, &want, error, 4.0 * error);
+                }
+            }
+            for (axis, eps) in [(0, 1e-12), (1, 0.0), (1, 4.0)] {
+                let options = L2Normalize::default().eps(eps);
+                let want = guarded::l2_normalize(&x, axis, &options)?;
+                assert_near("l2_normalize", ours, &composition::l2_normalize(&x, axis, &options)?, &want, error, 0.0);
+            }
+        }
+        // What breaks a sum of squares, and lanes of zeros with every eps.
+        let largest = ours.limits().max;
+        for magnitude in [0.0, largest, largest.sqrt(), ours.limits().min_normal] {
+            let x = (tensor(&[4, 16], DType::F64, 1.0, 1)? * magnitude)?.to_dtype(dtype)?;
+            for eps in [0.0, 1e-300, 1e-12, 1.0] {
+                let options = L2Normalize::default().eps(eps);
+                let want = guarded::l2_normalize(&x, 1, &options)?;
+                let y = composition::l2_normalize(&x, 1, &options)?;
+                // In f32 an eps of 1e-300 is 0, and of the smallest numbers over 1 not all digits are left.
+                assert_near(
+                    &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
+                    ours,
+                    &y,
+                    &want,
+                    error,
+                    ours.limits().min_normal,
+                );
+                let x = candle_core::Var::from_tensor(&x)?;
+                let grads = composition::l2_normalize(&x, 1, &options)?.sqr()?.backward()?;
+                assert!(
+                    flat(grads.get(&x).unwrap()).iter().all(|g| g.is_finite()),
+                    "{magnitude:e}, {eps:e}, {dtype:?}"
+                );
+            }
+        }
+    }
+    let refused = composition::group_norm(&tensor(&[2, 6], DType::F32, 1.0, 1)?, None, None, &GroupNorm::new(4));
+    assert_eq!(evenkeel::Error::from(refused.unwrap_err()).name(), "ShapeMismatch");
+    Ok(())
+}
+
+#[test]
+fn sums_of_many_large_squares() -> Result<()> {
+    let x = (tensor(&[2, 5000], DType::F64, 1.0, 1)? * 1e18)?.to_dtype(DType::F32)?;
+    let want = flat(&guarded::rms_norm(&x, None, &RmsNorm::default())?);
+    let y = flat(&composition::rms_norm(&x, None, &RmsNorm::default())?);
+    assert_close("rms_norm", &y, &want, |i| 1e-4 * want[i].abs());
+    let want = flat(&guarded::l2_normalize(&x, 1, &L2Normalize::default())?);
+    let y = flat(&composition::l2_normalize(&x, 1, &L2Normalize::default())?);
+    assert_close("l2_normalize", &y, &want, |i| 1e-4 * want[i].abs());
+    Ok(())
+}
+
+#[test]
+fn pairs_and_clamped_elements() -> Result<()> {
+    let inf = f32::INFINITY;
+    let special = [0f32, -0., 1., -1., 30., -30., 1e30, 1e-30, -inf, inf, f32::NAN];
+    let each: Vec<f32> = special.iter().flat_map(|a| [*a; 11]).collect();
+    let other: Vec<f32> = special.iter().cycle().take(121).copied().collect();
+    for (dtype, ours) in DTYPES {
+        let error = 8.0 * unit(ours);
+        let special = |values: &[f32]| Tensor::new(values, CPU)?.to_dtype(dtype);
+        for (a, b) in
+            [(tensor(&[300], dtype, 20.0, 1)?, tensor(&[300], dtype, 20.0, 2)?), (special(&each)?, special(&other)?)]
+        {
+            for options in [SafeDiv::default(), SafeDiv::default().eps(0.0), SafeDiv::default().eps(2.0)] {
+                let want = guarded::safe_div(&a, &b, &options)?;
+                assert_near("safe_div", ours, &composition::safe_div(&a, &b, &options)?, &want, error, 0.0);
+            }
+            let want = guarded::log_add_exp(&a, &b)?;
+            // The larger of the two, and what comes to it, may cancel.
+            assert_near("log_add_exp", ours, &composition::log_add_exp(&a, &b)?, &want, error, 30.0 * error);
+            for options in [ClampedExp::default(), ClampedExp::default().min(-2.0).max(3.0)] {
+                let want = guarded::clamped_exp(&a, &options)?;
+                // Of the largest exponent an error is that of as many units.
+                assert_near("clamped_exp", ours, &composition::clamped_exp(&a, &options)?, &want, error, 0.0);
+            }
+            for options in [ClampedLog::default(), ClampedLog::default().floor(0.5), ClampedLog::default().floor(1e-60)]
+            {
+                let want = guarded::clamped_log(&a, &options)?;
+                assert_near("clamped_log", ours, &composition::clamped_log(&a, &options)?, &want, error, error);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -4,7 +4,10 @@ use crate::support::{CPU, assert_close, flat, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var};
 use evenkeel::candle as ours;
 use evenkeel::candle::{composition, guarded};
-use evenkeel::{CrossEntropy, FullyMasked, LayerNorm, Mask, Reduction, RmsNorm, Rope, RopeTable, Softmax};
+use evenkeel::{
+    ClampedExp, ClampedLog, CrossEntropy, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask, MeanPool, Reduction,
+    RmsNorm, Rope, RopeTable, SafeDiv, Softmax,
+};
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
@@ -24,6 +27,7 @@ const ROWS: &[usize] = &[3, 2, 6];
 const COLS: &[usize] = &[6];
 const HEADS: &[usize] = &[2, 3, 4, 6];
 const TABLE: &[usize] = &[4, 3];
+const CHANNELS: &[usize] = &[2, 6, 2, 3];
 const BATCHED: &[usize] = &[2, 4, 3];
 
 fn capped() -> Softmax<'static> {
@@ -51,6 +55,10 @@ fn cases() -> Vec<Case> {
     let neighbours = || RopeTable::new(&[1, 2], 6, &Rope::default().interleaved(true)).unwrap();
     let offset = || RmsNorm::default().weight_offset(1.0).eps(1e-3);
     let layer = || LayerNorm::default().eps(1e-3);
+    let groups = || GroupNorm::new(3).eps(1e-3);
+    let within = || ClampedExp::default().min(-1.0).max(0.8);
+    let above = || ClampedLog::default().floor(0.3);
+    let away = || SafeDiv::default().eps(0.6);
     vec![
         case(
             "softmax",
@@ -188,6 +196,81 @@ fn cases() -> Vec<Case> {
             &[ROWS, COLS],
             Box::new(|x| ours::RmsNorm::new(x[1].clone(), 1e-3).forward_diff(&x[0])),
             Some(Box::new(|x| composition::rms_norm(&x[0], Some(&x[1]), &RmsNorm::default().eps(1e-3)))),
+        ),
+        case(
+            "group_norm",
+            &[CHANNELS, COLS, COLS],
+            Box::new(move |x| Ok(guarded::group_norm(&x[0], Some(&x[1]), Some(&x[2]), &groups())?)),
+            Some(Box::new(move |x| composition::group_norm(&x[0], Some(&x[1]), Some(&x[2]), &groups()))),
+        ),
+        case(
+            "plain group_norm",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::group_norm(&x[0], None, None, &GroupNorm::new(2).eps(1e-3))?)),
+            Some(Box::new(move |x| composition::group_norm(&x[0], None, None, &GroupNorm::new(2).eps(1e-3)))),
+        ),
+        case(
+            "group_norm with a bias alone",
+            &[CHANNELS, COLS],
+            Box::new(move |x| Ok(guarded::group_norm(&x[0], None, Some(&x[1]), &groups())?)),
+            Some(Box::new(move |x| composition::group_norm(&x[0], None, Some(&x[1]), &groups()))),
+        ),
+        case(
+            "GroupNorm",
+            &[CHANNELS, COLS, COLS],
+            Box::new(|x| ours::GroupNorm::new(x[1].clone(), x[2].clone(), 6, 2, 1e-3)?.forward(&x[0])),
+            Some(Box::new(|x| candle_nn::GroupNorm::new(x[1].clone(), x[2].clone(), 6, 2, 1e-3)?.forward(&x[0]))),
+        ),
+        case(
+            "l2_normalize",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::l2_normalize(&x[0], 2, &L2Normalize::default())?)),
+            Some(Box::new(|x| composition::l2_normalize(&x[0], 2, &L2Normalize::default()))),
+        ),
+        case(
+            "l2_normalize along the first axis, some below eps",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::l2_normalize(&x[0], 0, &L2Normalize::default().eps(1.6))?)),
+            Some(Box::new(|x| composition::l2_normalize(&x[0], 0, &L2Normalize::default().eps(1.6)))),
+        ),
+        case(
+            "mean_pool",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::mean_pool(&x[0], 1, &MeanPool::default())?)),
+            Some(Box::new(|x| x[0].mean(1))),
+        ),
+        case(
+            "masked mean_pool",
+            &[CHANNELS],
+            Box::new(|x| {
+                let mask = Mask::lengths(&[4, 0]);
+                Ok(guarded::mean_pool(&x[0], 1, &MeanPool::default().mask(&mask))?)
+            }),
+            Some(Box::new(|x| composition::mean_pool(&x[0], 1, &MeanPool::default().mask(&Mask::lengths(&[4, 0]))))),
+        ),
+        case(
+            "safe_div",
+            &[ROWS, ROWS],
+            Box::new(move |x| Ok(guarded::safe_div(&x[0], &x[1], &away())?)),
+            Some(Box::new(move |x| composition::safe_div(&x[0], &x[1], &away()))),
+        ),
+        case(
+            "log_add_exp",
+            &[ROWS, ROWS],
+            Box::new(|x| Ok(guarded::log_add_exp(&x[0], &x[1])?)),
+            Some(Box::new(|x| (x[0].exp()? + x[1].exp()?)?.log())),
+        ),
+        case(
+            "clamped_exp",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::clamped_exp(&x[0], &within())?)),
+            Some(Box::new(move |x| composition::clamped_exp(&x[0], &within()))),
+        ),
+        case(
+            "clamped_log",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::clamped_log(&x[0], &above())?)),
+            Some(Box::new(move |x| composition::clamped_log(&x[0], &above()))),
         ),
         case("exp", &[ROWS], Box::new(|x| Ok(guarded::exp(&x[0])?)), Some(Box::new(|x| composition::exp(&x[0])))),
         case(

@@ -146,6 +146,14 @@ macro_rules! surface {
                 let _: fn(usize, f64, VarBuilder) -> Result<root::layer_norm::RmsNorm> = root::layer_norm::rms_norm;
             }
 
+            fn _group_norm(norm: root::GroupNorm) -> impl Module + Clone + std::fmt::Debug + Send + Sync {
+                let _: fn(Tensor, Tensor, usize, usize, f64) -> Result<root::group_norm::GroupNorm> =
+                    root::GroupNorm::new;
+                let _: fn(usize, usize, f64, VarBuilder) -> Result<root::GroupNorm> = root::group_norm;
+                let _: fn(usize, usize, f64, VarBuilder) -> Result<root::GroupNorm> = root::group_norm::group_norm;
+                norm
+            }
+
             fn _others() {
                 let _ = root::ops::hard_sigmoid;
                 let _ = root::ops::sdpa;

@@ -3,7 +3,7 @@
 use crate::support::{DTYPES, assert_same, tensor};
 use candle_core::{DType, Result, Tensor, Var};
 use evenkeel::candle::guarded;
-use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
+use evenkeel::{ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
 
 type Form = Box<dyn Fn(&Tensor) -> evenkeel::Result<Tensor>>;
 type InPlace = Box<dyn Fn(&Tensor) -> evenkeel::Result<()>>;
@@ -15,6 +15,7 @@ fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
     let (weight, bias) = (tensor(&[8], dtype, 1.0, 2)?, tensor(&[8], dtype, 1.0, 3)?);
     let [w1, w2, w3, w4] = [0; 4].map(|_| weight.clone());
     let [b1, b2, b3, b4] = [0; 4].map(|_| bias.clone());
+    let [c1, c2] = [0; 2].map(|_| weight.narrow(0, 0, 3).unwrap());
     let [rms, gemma] = [RmsNorm::default(), RmsNorm::default().weight_offset(1.0)];
     Ok(vec![
         ("exp", Box::new(guarded::exp), Box::new(guarded::exp_in_place)),
@@ -65,6 +66,26 @@ fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
             "layer_norm with a bias alone",
             Box::new(move |x| guarded::layer_norm(x, None, Some(&b3), &LayerNorm::default())),
             Box::new(move |x| guarded::layer_norm_in_place(x, None, Some(&b4), &LayerNorm::default())),
+        ),
+        (
+            "group_norm",
+            Box::new(move |x| guarded::group_norm(x, None, Some(&c1), &GroupNorm::new(3))),
+            Box::new(move |x| guarded::group_norm_in_place(x, None, Some(&c2), &GroupNorm::new(3))),
+        ),
+        (
+            "l2_normalize along the middle",
+            Box::new(|x| guarded::l2_normalize(x, 1, &L2Normalize::default())),
+            Box::new(|x| guarded::l2_normalize_in_place(x, 1, &L2Normalize::default())),
+        ),
+        (
+            "clamped_exp",
+            Box::new(|x| guarded::clamped_exp(x, &ClampedExp::default().max(1.0))),
+            Box::new(|x| guarded::clamped_exp_in_place(x, &ClampedExp::default().max(1.0))),
+        ),
+        (
+            "clamped_log",
+            Box::new(|x| guarded::clamped_log(x, &ClampedLog::default())),
+            Box::new(|x| guarded::clamped_log_in_place(x, &ClampedLog::default())),
         ),
         ("rope", Box::new(move |x| guarded::rope(x, &table())), Box::new(move |x| guarded::rope_in_place(x, &table()))),
     ])

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::wide;
+use super::{all, wide};
+use crate::candle::place::limits;
+use crate::ops::clamped_exp::ClampedExp;
+use crate::ops::clamped_log::ClampedLog;
 use candle_core::{DType, Result, Tensor};
 
 /// e^x of each element, as [`crate::exp`].
@@ -13,6 +16,32 @@ pub fn exp(xs: &Tensor) -> Result<Tensor> {
 /// ln x of each element, as [`crate::log`].
 pub fn log(xs: &Tensor) -> Result<Tensor> {
     wide(xs)?.log()?.to_dtype(xs.dtype())
+}
+
+/// e^x of each element, brought to within a range first, as [`crate::clamped_exp`].
+///
+/// # Errors
+/// As [`crate::clamped_exp`], inside candle's.
+pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
+    let (min, max) = options.ends("clamped_exp", &limits(xs, "clamped_exp")?)?;
+    let x = wide(xs)?;
+    // A choice, so that nothing flows back from beyond the range.
+    let x = x.lt(min)?.where_cond(&all(&x, min)?, &x)?;
+    let x = x.gt(max)?.where_cond(&all(&x, max)?, &x)?;
+    x.exp()?.to_dtype(xs.dtype())
+}
+
+/// ln x of each element, or of a floor where x is below it, as [`crate::clamped_log`].
+///
+/// # Errors
+/// As [`crate::clamped_log`], inside candle's.
+pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
+    let floor = options.checked("clamped_log", &limits(xs, "clamped_log")?)?;
+    let x = wide(xs)?;
+    // A floor that the type rounds to zero is still above all that is not positive.
+    let is_below = x.lt(floor.max(limits(&x, "clamped_log")?.min_subnormal))?;
+    let above = is_below.where_cond(&x.ones_like()?, &x)?;
+    is_below.where_cond(&all(&x, floor.ln())?, &above.log()?)?.to_dtype(xs.dtype())
 }
 
 /// 1 / (1 + e^-x) of each element, as [`crate::sigmoid`].
@@ -29,11 +58,6 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
 fn from_lowest(x: &Tensor) -> Result<Tensor> {
     const LOWEST: f64 = -1000.0;
     x.lt(LOWEST)?.where_cond(&all(x, LOWEST)?, x)
-}
-
-/// A tensor of the same shape, with one value everywhere.
-fn all(like: &Tensor, value: f64) -> Result<Tensor> {
-    like.ones_like()?.affine(value, 0.0)
 }
 
 /// The error function of each element, as [`crate::erf`].
@@ -58,7 +82,7 @@ pub fn log1p(xs: &Tensor) -> Result<Tensor> {
     log1p_wide(&wide(xs)?)?.to_dtype(xs.dtype())
 }
 
-fn log1p_wide(x: &Tensor) -> Result<Tensor> {
+pub(super) fn log1p_wide(x: &Tensor) -> Result<Tensor> {
     /// Beyond it a 1 does not show.
     const LARGE: f64 = 1e18;
     // The fourth root of the type's unit: up to there, four terms of the series are enough.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{log_softmax, logsumexp, wide};
+use super::{log_softmax, logsumexp, product, wide};
 use crate::candle::op::cross_entropy::numbers;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;
@@ -53,10 +53,4 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
         loss = (loss + counted.where_cond(&squares, &squares.zeros_like()?)?)?;
     }
     reshaped(loss.squeeze(1)?)
-}
-
-/// The product, 0 where the factor is, whatever it is a factor of.
-fn product(factor: &Tensor, term: &Tensor) -> Result<Tensor> {
-    let none = factor.eq(0.0)?;
-    factor * none.where_cond(&term.zeros_like()?, term)?
 }

@@ -2,10 +2,11 @@
 //!
 //! They work on any device, the CPU included, and keep the guards: rows with nothing to attend to give zeros, squares
 //! do not overflow, and f16 and bf16 are computed in f32. What they do not have is the accuracy of the kernels (sums
-//! are candle's, and the bits the device's), masks, policies other than zeros, and the counts of
+//! are candle's, and the bits the device's), masks and policies other than zeros, but of [`mean_pool`], and the counts of
 //! [`report::scope`](crate::report::scope).
 //!
-//! Gradients are candle's, by its own rules for each op of the composition.
+//! Gradients are candle's, by its own rules for each op of the composition, but of [`safe_div`] and [`log_add_exp`]:
+//! theirs are by the op's own slopes.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -20,19 +21,25 @@
 
 mod elementwise;
 mod loss;
+mod mean_pool;
 mod norm;
+mod pairwise;
 mod rope;
 mod softmax;
 
 pub use elementwise::{
-    erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu, softplus, sqrt, tanh,
+    clamped_exp, clamped_log, erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu,
+    softplus, sqrt, tanh,
 };
 pub use loss::cross_entropy;
-pub use norm::{layer_norm, rms_norm, rms_norm_residual};
+pub use mean_pool::mean_pool;
+pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_residual};
+pub use pairwise::{log_add_exp, safe_div};
 pub use rope::{rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};
 
-pub(crate) use norm::normalised;
+pub(crate) use norm::{Range, Unit, normalised, unit};
+pub(crate) use pairwise::{quotient, shares};
 pub(crate) use rope::pairs;
 
 use candle_core::{DType, Result, Tensor};
@@ -43,4 +50,21 @@ pub(crate) fn wide(xs: &Tensor) -> Result<Tensor> {
         DType::F16 | DType::BF16 => xs.to_dtype(DType::F32),
         _ => Ok(xs.clone()),
     }
+}
+
+/// A tensor of the same shape, with one value everywhere.
+fn all(like: &Tensor, value: f64) -> Result<Tensor> {
+    like.ones_like()?.affine(value, 0.0)
+}
+
+/// The product, 0 where the factor is, whatever it is a factor of.
+pub(crate) fn product(factor: &Tensor, term: &Tensor) -> Result<Tensor> {
+    let none = factor.eq(0.0)?;
+    factor * none.where_cond(&term.zeros_like()?, term)?
+}
+
+/// The tensor with what is beyond the largest magnitude brought to it; NaN stays.
+pub(crate) fn limited(xs: &Tensor, largest: f64) -> Result<Tensor> {
+    let xs = xs.gt(largest)?.where_cond(&all(xs, largest)?, xs)?;
+    xs.lt(-largest)?.where_cond(&all(&xs, -largest)?, &xs)
 }

@@ -3,9 +3,13 @@
 #![forbid(unsafe_code)]
 
 use super::wide;
+use crate::candle::op::group_norm;
 use crate::candle::op::norm::{Kind, operand};
+use crate::ops::group_norm::GroupNorm;
+use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::rms_norm::{RmsNorm, Rounding};
+use candle_core::shape::Dim;
 use candle_core::{D, DType, Result, Tensor};
 
 /// Root-mean-square normalisation along the last axis, as [`crate::rms_norm`].
@@ -64,14 +68,79 @@ pub fn layer_norm(
     y.to_dtype(xs.dtype())
 }
 
+/// Group normalisation along axis 1, as [`crate::group_norm`].
+///
+/// # Errors
+/// As [`crate::group_norm`], inside candle's; candle's, where weight or bias do not fit.
+pub fn group_norm(
+    xs: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &GroupNorm<'_>,
+) -> Result<Tensor> {
+    let (batch, channels) = group_norm::batch_and_channels(xs)?;
+    options.check(channels)?;
+    let weight = operand(group_norm::NAME, "weight", weight, options.weight, xs.device())?;
+    let bias = operand(group_norm::NAME, "bias", bias, options.bias, xs.device())?;
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
+    let groups = wide(xs)?.reshape((batch * options.groups, ()))?;
+    let (y, _) = normalised(&groups, Kind { centred: true, eps: options.eps })?;
+    let mut y = y.reshape(xs.shape())?;
+    let mut of_channels = vec![1; xs.rank()];
+    of_channels[1] = channels;
+    if let Some(weight) = weight {
+        y = y.broadcast_mul(&weight.to_dtype(y.dtype())?.reshape(of_channels.as_slice())?)?;
+    }
+    if let Some(bias) = bias {
+        y = y.broadcast_add(&bias.to_dtype(y.dtype())?.reshape(of_channels)?)?;
+    }
+    y.to_dtype(xs.dtype())
+}
+
+/// Division by the Euclidean norm along an axis, as [`crate::l2_normalize`].
+///
+/// # Errors
+/// As [`crate::l2_normalize`], inside candle's.
+pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<Tensor> {
+    let axis = dim.to_index(xs.shape(), "l2_normalize")?;
+    options.check()?;
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
+    unit(&wide(xs)?, axis, options.eps)?.y.to_dtype(xs.dtype())
+}
+
 /// Powers of two that keep squares in range.
-struct Range {
-    /// Rows with a magnitude above this are scaled down.
+pub(crate) struct Range {
+    /// Lanes with a magnitude above this are scaled down, so that a sum of squares does not overflow.
     large: f64,
-    /// Rows whose magnitudes are all below this are scaled up, unless eps is so large that they do not matter.
+    /// Lanes whose magnitudes are all below this are scaled up, unless eps is so large that they do not matter.
     small: f64,
     shift: f64,
     small_eps: f64,
+}
+
+impl Range {
+    pub fn of(xs: &Tensor) -> Self {
+        let two = |power| 2f64.powi(power);
+        match xs.dtype() {
+            DType::F64 => Range { large: two(500), small: two(-450), shift: two(800), small_eps: two(-600) },
+            _ => Range { large: two(40), small: two(-50), shift: two(100), small_eps: two(-100) },
+        }
+    }
+
+    /// A power of two for each lane; `up`: also for small ones.
+    pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
+        let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
+        let one = magnitude.ones_like()?;
+        let scale = magnitude.gt(self.large)?.where_cond(&one.affine(1.0 / self.shift, 0.0)?, &one)?;
+        if !up {
+            return Ok(scale);
+        }
+        magnitude.lt(self.small)?.where_cond(&one.affine(self.shift, 0.0)?, &scale)
+    }
 }
 
 /// x / rms, or (x - mean) / deviation, of each row, and 1 / rms or 1 / deviation, for f32 and f64.
@@ -81,20 +150,8 @@ pub(crate) fn normalised(xs: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
     if xs.elem_count() == 0 {
         return Ok((xs.clone(), xs.clone()));
     }
-    let range = match xs.dtype() {
-        DType::F64 => {
-            Range { large: 2f64.powi(500), small: 2f64.powi(-450), shift: 2f64.powi(800), small_eps: 2f64.powi(-600) }
-        }
-        _ => Range { large: 2f64.powi(60), small: 2f64.powi(-50), shift: 2f64.powi(100), small_eps: 2f64.powi(-100) },
-    };
-    let magnitude = xs.detach().abs()?.max_keepdim(D::Minus1)?;
-    let one = magnitude.ones_like()?;
-    let scale = magnitude.gt(range.large)?.where_cond(&one.affine(1.0 / range.shift, 0.0)?, &one)?;
-    let scale = if kind.eps < range.small_eps {
-        magnitude.lt(range.small)?.where_cond(&one.affine(range.shift, 0.0)?, &scale)?
-    } else {
-        scale
-    };
+    let range = Range::of(xs);
+    let scale = range.scale(xs, D::Minus1, kind.eps < range.small_eps)?;
     let mut x = xs.broadcast_mul(&scale)?;
     if kind.centred {
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -104,7 +161,36 @@ pub(crate) fn normalised(xs: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
     let variance = (variance + (&scale * kind.eps.sqrt())?.sqr()?)?;
     // A row of zeros without eps: its quotients are zeros.
-    let variance = variance.eq(0.0)?.where_cond(&one, &variance)?;
+    let variance = variance.eq(0.0)?.where_cond(&scale.ones_like()?, &variance)?;
     let inverse = variance.sqrt()?.recip()?;
     Ok((x.broadcast_mul(&inverse)?, (inverse * scale)?))
+}
+
+/// Lanes of length 1.
+pub(crate) struct Unit {
+    /// x / max(norm, eps)
+    pub y: Tensor,
+    /// 1 / max(norm, eps), for each lane; 0 where that is 1 / 0.
+    pub inverse: Tensor,
+    /// Whether a lane's norm is not above eps.
+    pub is_short: Tensor,
+}
+
+/// Lanes divided by their norms, for f32 and f64 with elements.
+pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
+    let range = Range::of(xs);
+    let scale = range.scale(xs, axis, eps < range.small_eps.sqrt())?;
+    let x = xs.broadcast_mul(&scale)?;
+    let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
+    let squares = x.sqr()?.sum_keepdim(axis)?;
+    // The root of nothing has no slope.
+    let is_zero = squares.eq(0.0)?;
+    let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
+    let norm = is_zero.where_cond(&zero, &norm)?;
+    let least = (&scale * eps)?;
+    let is_short = norm.le(&least)?;
+    let divisor = is_short.where_cond(&least, &norm)?;
+    let is_zero = divisor.eq(0.0)?;
+    let inverse = is_zero.where_cond(&zero, &is_zero.where_cond(&one, &divisor)?.recip()?)?;
+    Ok(Unit { y: x.broadcast_mul(&inverse)?, inverse: (inverse * scale)?, is_short })
 }

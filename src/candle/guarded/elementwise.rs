@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::candle::op::elementwise as op;
+use crate::candle::op::{clamped, elementwise as op};
 use crate::error::Result;
+use crate::ops::clamped_exp::ClampedExp;
+use crate::ops::clamped_log::ClampedLog;
 use candle_core::Tensor;
 
 /// e^x of each element; see [`crate::exp`].
@@ -20,6 +22,45 @@ use candle_core::Tensor;
 /// ```
 pub fn exp(xs: &Tensor) -> Result<Tensor> {
     Ok(op::exp(xs)?)
+}
+
+/// e^x of each element, brought to within a range first; see [`crate::clamped_exp`]. The range is that of the tensor's
+/// type unless the options say otherwise; nothing flows back from beyond it.
+///
+/// # Errors
+/// As [`crate::clamped_exp`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use evenkeel::{ClampedExp, candle::guarded};
+/// let x = Var::new(&[0f32, 1000.], &Device::Cpu)?;
+/// let y = guarded::clamped_exp(&x, &ClampedExp::default())?;
+/// assert!(y.to_vec1::<f32>()?[1].is_finite());
+/// let grads = y.backward()?;
+/// assert_eq!(grads.get(&x).map(|dx| dx.to_vec1::<f32>()).transpose()?, Some(vec![1.0, 0.0]));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
+    Ok(clamped::clamped_exp(xs, options)?)
+}
+
+/// ln x of each element, or of a floor where x is below it; see [`crate::clamped_log`]. Nothing flows back from below.
+///
+/// # Errors
+/// As [`crate::clamped_log`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use evenkeel::{ClampedLog, candle::guarded};
+/// let probs = Var::new(&[1f32, 0.], &Device::Cpu)?;
+/// let y = guarded::clamped_log(&probs, &ClampedLog::default())?;
+/// assert_eq!(y.to_vec1::<f32>()?, [0.0, -87.33655]);
+/// let grads = y.backward()?;
+/// assert_eq!(grads.get(&probs).map(|dx| dx.to_vec1::<f32>()).transpose()?, Some(vec![1.0, 0.0])); // not NaN
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn clamped_log(xs: &Tensor, options: &ClampedLog) -> Result<Tensor> {
+    Ok(clamped::clamped_log(xs, options)?)
 }
 
 macro_rules! guarded {

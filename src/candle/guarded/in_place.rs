@@ -7,9 +7,15 @@
 
 use crate::candle::custom_op::overwrite;
 use crate::candle::op::scores::Scores;
-use crate::candle::op::{elementwise, layer_norm, log_softmax, norm, rms_norm, rope, softmax};
+use crate::candle::op::{
+    clamped, elementwise, group_norm, l2_normalize, layer_norm, log_softmax, norm, rms_norm, rope, softmax,
+};
 use crate::candle::place::{Place, place};
 use crate::error::{Error, Result};
+use crate::ops::clamped_exp::ClampedExp;
+use crate::ops::clamped_log::ClampedLog;
+use crate::ops::group_norm::GroupNorm;
+use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::RopeTable;
@@ -100,6 +106,50 @@ pub fn layer_norm_in_place(
     let operands = layer_norm::operands(xs, weight, bias, options)?;
     apart(xs, &operands, layer_norm::NAME)?;
     Ok(overwrite(xs, &operands, &layer_norm::LayerNorm::new(options))?)
+}
+
+/// [`group_norm`](super::group_norm) in place.
+///
+/// # Errors
+/// As [`group_norm`](super::group_norm) and [`softmax_in_place`].
+pub fn group_norm_in_place(
+    xs: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &GroupNorm<'_>,
+) -> Result<()> {
+    writable(xs, group_norm::NAME)?;
+    let operands = group_norm::operands(xs, weight, bias, options)?;
+    apart(xs, &operands, group_norm::NAME)?;
+    Ok(overwrite(xs, &operands, &group_norm::GroupNorm::new(options))?)
+}
+
+/// [`l2_normalize`](super::l2_normalize) in place.
+///
+/// # Errors
+/// As [`l2_normalize`](super::l2_normalize) and [`softmax_in_place`].
+pub fn l2_normalize_in_place<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<()> {
+    let axis = dim.to_index(xs.shape(), "l2_normalize")?;
+    writable(xs, "l2_normalize")?;
+    Ok(overwrite(xs, &[], &l2_normalize::L2Normalize { axis, options: *options })?)
+}
+
+/// [`clamped_exp`](super::clamped_exp) in place.
+///
+/// # Errors
+/// As [`clamped_exp`](super::clamped_exp) and [`softmax_in_place`].
+pub fn clamped_exp_in_place(xs: &Tensor, options: &ClampedExp) -> Result<()> {
+    writable(xs, "clamped_exp")?;
+    Ok(overwrite(xs, &[], &clamped::ClampedExp(*options))?)
+}
+
+/// [`clamped_log`](super::clamped_log) in place.
+///
+/// # Errors
+/// As [`clamped_log`](super::clamped_log) and [`softmax_in_place`].
+pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
+    writable(xs, "clamped_log")?;
+    Ok(overwrite(xs, &[], &clamped::ClampedLog(*options))?)
 }
 
 /// [`rope`](super::rope) in place.

@@ -7,8 +7,8 @@
 //!   message; a type that Evenkeel does not have is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 //! - [`report::scope`](crate::report::scope) counts what the guards met, as it does for slices.
 //! - Gradients flow where they do in the drop-ins, also by scale and softcap. What a mask excludes gives none.
-//! - A tensor that is not on the CPU takes the [`composition`](super::composition): masks, and policies other than
-//!   zeros, are then [`Error::Backend`](crate::Error::Backend), and so are the in-place forms.
+//! - A tensor that is not on the CPU takes the [`composition`](super::composition): masks, but of [`mean_pool`], and
+//!   policies other than zeros, are then [`Error::Backend`](crate::Error::Backend), and so are the in-place forms.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -29,22 +29,28 @@ mod elementwise;
 mod in_place;
 mod loss;
 pub mod mask;
+mod mean_pool;
 mod norm;
+mod pairwise;
 mod rope;
 mod sample;
 mod softmax;
 
 pub use clip::{clip_grad_norm, clip_grad_value, finite, inspect};
 pub use elementwise::{
-    erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu, softplus, sqrt, tanh,
+    clamped_exp, clamped_log, erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu,
+    softplus, sqrt, tanh,
 };
 pub use in_place::{
-    erf_in_place, exp_in_place, expm1_in_place, gelu_in_place, gelu_tanh_in_place, layer_norm_in_place, log_in_place,
+    clamped_exp_in_place, clamped_log_in_place, erf_in_place, exp_in_place, expm1_in_place, gelu_in_place,
+    gelu_tanh_in_place, group_norm_in_place, l2_normalize_in_place, layer_norm_in_place, log_in_place,
     log_sigmoid_in_place, log_softmax_in_place, log1p_in_place, rms_norm_in_place, rope_in_place, rsqrt_in_place,
     sigmoid_in_place, silu_in_place, softmax_in_place, softplus_in_place, sqrt_in_place, tanh_in_place,
 };
 pub use loss::cross_entropy;
-pub use norm::{layer_norm, rms_norm, rms_norm_residual};
+pub use mean_pool::mean_pool;
+pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_residual};
+pub use pairwise::{log_add_exp, safe_div};
 pub use rope::rope;
 pub use sample::{distributions, sample_rows};
 pub use softmax::{log_softmax, logsumexp, softmax};

@@ -4,9 +4,12 @@
 
 use crate::candle::op;
 use crate::error::Result;
+use crate::ops::group_norm::GroupNorm;
+use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::rms_norm::RmsNorm;
 use candle_core::Tensor;
+use candle_core::shape::Dim;
 
 /// Root-mean-square normalisation along the last dimension; see [`crate::rms_norm`].
 ///
@@ -74,4 +77,54 @@ pub fn layer_norm(
     options: &LayerNorm<'_>,
 ) -> Result<Tensor> {
     Ok(op::layer_norm::layer_norm(xs, weight, bias, options)?)
+}
+
+/// Group normalisation of `[batch, channels, ..]`; see [`crate::group_norm`]. Weight and bias as the weight of
+/// [`rms_norm`], one value a channel.
+///
+/// Gradients are those of [`crate::layer_norm_backward`], with a group for a row; those of weight and bias are added up
+/// over the batch in order, then over the channel by [rule O](crate::math::sum), and rounded once.
+///
+/// # Errors
+/// As [`crate::group_norm`], and see the [module](super). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a
+/// tensor without channels.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::{GroupNorm, candle::guarded};
+/// // Two channels of two, a group each.
+/// let x = Tensor::new(&[[[40000f32, 40001.], [1., 3.]]], &Device::Cpu)?;
+/// let y = guarded::group_norm(&x, None, None, &GroupNorm::new(2).eps(0.0))?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[-1.0, 1.0], [-1.0, 1.0]]]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn group_norm(
+    xs: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &GroupNorm<'_>,
+) -> Result<Tensor> {
+    Ok(op::group_norm::group_norm(xs, weight, bias, options)?)
+}
+
+/// Division by the Euclidean norm along a dimension; see [`crate::l2_normalize`].
+///
+/// The gradient is that of the formula, by candle's ops in f64, rounded once: `(dy - y sum(dy y)) / norm`, or `dy / eps`
+/// in lanes that are not above eps, brought to within the type's finite values where dy is finite. Lanes of zeros
+/// without an eps have none.
+///
+/// # Errors
+/// As [`crate::l2_normalize`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use evenkeel::{L2Normalize, candle::guarded};
+/// let x = Tensor::new(&[[300f32, -400.], [0., 0.]], &Device::Cpu)?.to_dtype(DType::F16)?;
+/// let y = guarded::l2_normalize(&x, 1, &L2Normalize::default())?;
+/// assert_eq!(y.to_dtype(DType::F32)?.to_vec2::<f32>()?, [[0.60009766, -0.7998047], [0.0, 0.0]]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<Tensor> {
+    let axis = dim.to_index(xs.shape(), "l2_normalize")?;
+    Ok(op::l2_normalize::l2_normalize(xs, axis, options)?)
 }

@@ -11,7 +11,7 @@ use crate::error::Result as Typed;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 /// Applies an op on single elements.
-fn apply<O>(xs: &Tensor, op: O, composed: fn(&Tensor) -> Result<Tensor>) -> Result<Tensor>
+pub(super) fn apply<O>(xs: &Tensor, op: O, composed: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor>
 where
     O: Op + Send + Sync + 'static,
 {
@@ -22,11 +22,11 @@ where
 }
 
 /// The op of a view's elements, in order.
-fn map<E: Element>(
+pub(super) fn map<E: Element>(
     x: View<'_>,
     data: &[E],
-    op: fn(&[E]) -> Typed<Vec<E>>,
-    in_place: fn(&mut [E]) -> Typed<()>,
+    op: impl FnOnce(&[E]) -> Typed<Vec<E>>,
+    in_place: impl FnOnce(&mut [E]) -> Typed<()>,
 ) -> Result<Vec<E>> {
     if let Some(data) = x.contiguous(data) {
         return Ok(op(data)?);
@@ -41,18 +41,19 @@ fn map<E: Element>(
 }
 
 /// The gradient by its kernel, of tensors on the CPU in any layout.
-fn gradient(x: &Tensor, dy: &Tensor, kernel: &impl CustomOp2) -> Result<Vec<Option<Tensor>>> {
+pub(super) fn gradient(x: &Tensor, dy: &Tensor, kernel: &impl CustomOp2) -> Result<Vec<Option<Tensor>>> {
     Ok(vec![Some(x.contiguous()?.apply_op2_no_bwd(&dy.contiguous()?, kernel)?)])
 }
 
 /// The elements of a view that is contiguous.
-fn elements<'a, E>(view: View<'a>, data: &'a [E], op: &'static str) -> Result<&'a [E]> {
+pub(super) fn elements<'a, E>(view: View<'a>, data: &'a [E], op: &'static str) -> Result<&'a [E]> {
     view.contiguous(data).ok_or_else(|| candle_core::Error::RequiresContiguous { op }.bt())
 }
 
 /// Storage made by the same expression of two views of one type.
 macro_rules! map_both {
-    ($op:expr, $x:expr, $dy:expr, $of:expr) => {
+    ($op:expr, $x:expr, $dy:expr, $of:expr) => {{
+        use crate::candle::op::elementwise::elements;
         match ($x.storage, $dy.storage) {
             (CpuStorage::F64(x), CpuStorage::F64(dy)) => {
                 CpuStorage::F64($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
@@ -68,8 +69,10 @@ macro_rules! map_both {
             }
             _ => return Err($dy.unsupported($op)),
         }
-    };
+    }};
 }
+
+pub(super) use map_both;
 
 macro_rules! elementwise {
     ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident;)*) => {$(

@@ -4,13 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clamped;
 pub mod cross_entropy;
 pub mod elementwise;
+pub mod formula;
+pub mod group_norm;
+pub mod group_norm_backward;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod log_softmax;
 pub mod logsumexp;
+pub mod mean_pool;
 pub mod norm;
 pub mod norm_backward;
+pub mod pairwise;
 pub mod rms_norm;
 pub mod rms_norm_residual;
 pub mod rope;

@@ -65,7 +65,7 @@ pub fn gradients(of: Of, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<T
     Ok(grads)
 }
 
-fn on_cpu<'a>(name: &'static str, storage: &'a Storage) -> Result<&'a CpuStorage> {
+pub(super) fn on_cpu<'a>(name: &'static str, storage: &'a Storage) -> Result<&'a CpuStorage> {
     match storage {
         Storage::Cpu(storage) => Ok(storage),
         _ => Err(Error::Msg(format!("{name}: an operand is not on the CPU")).bt()),
@@ -73,7 +73,7 @@ fn on_cpu<'a>(name: &'static str, storage: &'a Storage) -> Result<&'a CpuStorage
 }
 
 /// The elements of a view whose type is that of others.
-fn elements<'a, E: crate::Element + candle_core::WithDType>(
+pub(super) fn elements<'a, E: crate::Element + candle_core::WithDType>(
     name: &'static str,
     view: &View<'a>,
     _: &[E],
@@ -104,7 +104,7 @@ fn floats_mut(storage: &mut CpuStorage) -> Option<FloatsMut<'_>> {
 }
 
 /// Storage as a tensor of another's shape.
-fn tensor(name: &'static str, storage: CpuStorage, like: &Tensor) -> Result<Tensor> {
+pub(super) fn tensor(name: &'static str, storage: CpuStorage, like: &Tensor) -> Result<Tensor> {
     match storage {
         CpuStorage::F64(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),
         CpuStorage::F32(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),

@@ -1,0 +1,46 @@
+//! Composition of the mean over tokens.
+
+#![forbid(unsafe_code)]
+
+use super::wide;
+use crate::error::Error;
+use crate::ops::mean_pool::MeanPool;
+use crate::rows::Geometry;
+use candle_core::shape::Dim;
+use candle_core::{Device, Result, Tensor};
+
+/// The mean along an axis of tokens, which is then gone, over those that are not masked; as [`crate::mean_pool`]. The
+/// mask is read on the host.
+///
+/// # Errors
+/// As [`crate::mean_pool`], inside candle's.
+pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<Tensor> {
+    const NAME: &str = "mean_pool";
+    let axis = dim.to_index(xs.shape(), NAME)?;
+    let geometry = Geometry::shaped(xs.dims(), axis as isize)?;
+    let pool = options.resolve(NAME, &geometry)?;
+    let (sequences, len, mut buffer) = (geometry.outer(), geometry.len(), Vec::new());
+    let (mut counts, mut shares) = (Vec::with_capacity(sequences * len), Vec::with_capacity(sequences));
+    for sequence in 0..sequences {
+        let tokens = pool.tokens(sequence, len, &mut buffer);
+        if tokens.count == 0 && len > 0 && pool.refuses {
+            return Err(Error::FullyMasked { op: NAME, row: sequence }.into());
+        }
+        counts.extend((0..len).map(|token| u8::from(tokens.counts(token))));
+        shares.push(1.0 / tokens.count.max(1) as f64);
+    }
+    if xs.elem_count() == 0 {
+        let mut dims = xs.dims().to_vec();
+        dims.remove(axis);
+        return Tensor::zeros(dims, xs.dtype(), xs.device());
+    }
+    let x = wide(xs)?;
+    let mut dims = xs.dims().to_vec();
+    dims[axis + 1..].fill(1);
+    let counts = Tensor::from_vec(counts, dims.as_slice(), xs.device())?.broadcast_as(xs.shape())?;
+    dims[axis] = 1;
+    let shares = Tensor::from_vec(shares, dims, &Device::Cpu)?.to_dtype(x.dtype())?.to_device(xs.device())?;
+    // What is masked has no NaN to give, and shares do not add up to more than the type holds.
+    let x = counts.where_cond(&x, &x.zeros_like()?)?;
+    x.broadcast_mul(&shares)?.sum(axis)?.to_dtype(xs.dtype())
+}
