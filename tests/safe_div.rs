@@ -63,7 +63,8 @@ fn sampled<E: Bits>() {
 #[ignore = "takes up to a minute: ten million inputs"]
 fn ten_million_f32() {
     let mut rng = generate::rng("safe_div");
-    let mut pair = |_| (generate::any_bits::<f32>(&mut rng, 5_000_000), generate::bell(&mut rng, 5_000_000, 0.0, 3.0));
+    let mut pair =
+        |_| (generate::any_bits::<f32>(&mut rng, 5_000_000), generate::bell::<f32>(&mut rng, 5_000_000, 0.0, 3.0));
     let [(mut x, near), (mut d, close)] = [0, 1].map(&mut pair);
     x.extend(near);
     d.extend(close);
