@@ -7,7 +7,7 @@ mod support;
 
 use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::simd::{Level, with_level};
-use evenkeel::{Draw, Element, Error, Mask, Rows, Sampler, SamplerConfig};
+use evenkeel::{Draw, Element, Error, Mask, Rows, Sampler, SamplerConfig, report};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use support::compare::{Checker, assert_same_bits};
@@ -198,6 +198,69 @@ fn outcomes<E: Bits>() {
     });
 }
 
+#[test]
+fn parameters_beyond_their_range_are_refused() {
+    let default = SamplerConfig::default();
+    let refused = |config: SamplerConfig| config.validate().unwrap_err().to_string();
+    for (value, shown) in [(-1.0, "-1"), (f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+        let expected = format!("sample: temperature is {shown}; it must be finite and not negative");
+        assert_eq!(refused(default.temperature(value)), expected);
+    }
+    for (value, shown) in [(0.0, "0"), (-0.5, "-0.5"), (1.5, "1.5"), (f64::NAN, "NaN")] {
+        let expected = format!("sample: top_p is {shown}; it must be in (0, 1]");
+        assert_eq!(refused(default.top_p(value)), expected);
+    }
+    for (value, shown) in [(-0.5, "-0.5"), (1.5, "1.5"), (f64::NAN, "NaN")] {
+        let expected = format!("sample: min_p is {shown}; it must be in [0, 1]");
+        assert_eq!(refused(default.min_p(value)), expected);
+    }
+    assert_eq!(refused(default.top_k(0)), "sample: top_k is 0; it must be at least 1");
+    let config = default.temperature(0.0).top_k(1).top_p(1.0).min_p(0.0);
+    assert_eq!(sampler(config).config(), &config);
+}
+
+#[test]
+fn vocabularies_end_where_masses_would_overflow() {
+    let logits = vec![half::bf16::ZERO; (1 << 21) + 1];
+    let sampler = sampler(SamplerConfig::default().top_k(3));
+    assert_eq!(sampler.distribution(&logits[1..], None).unwrap().tokens(), [0, 1, 2]);
+    let refused = sampler.distribution(&logits, None).unwrap_err();
+    assert_eq!(refused.to_string(), "sample: vocabulary is 2097153; it must be at most 2097152");
+}
+
+#[test]
+fn what_rows_were_met_is_reported() {
+    let [inf, nan] = [f32::INFINITY, f32::NAN];
+    let rows =
+        [[nan, 0.0], [0.0, nan], [-inf; 2], [-inf; 2], [-inf; 2], [inf, 0.0], [0.0, inf], [inf; 2], [inf; 2], [0.0; 2]];
+    let logits = rows.concat();
+    let run = || sampler(SamplerConfig::default()).distributions(Rows::new(&logits, rows.len(), 2).unwrap(), None);
+    let (distributions, met) = report::scope(run);
+    assert_eq!(distributions.unwrap().iter().filter(|row| row.is_ok()).count(), 5);
+    let expected = "sample: 3 of 10 rows wholly masked, 2 of 10 rows with NaN, 4 of 10 rows with infinity";
+    assert_eq!(met.to_string(), expected);
+}
+
+/// A draw is the product of 64 random bits and the total mass: of two tokens alike, the top bit tells which, and the
+/// upper halves of seed, row and step have their part in it.
+#[test]
+fn draws_are_of_all_bits() {
+    let distribution = sampler(SamplerConfig::default()).distribution(&[f32::INFINITY; 2], None).unwrap();
+    let flips = |change: fn(u64) -> Draw| {
+        let token = |draw| distribution.draw(draw).token;
+        (0..64).map(|i| 1 << 32 | i).filter(|&i| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i })).count()
+    };
+    let changes: [(&str, fn(u64) -> Draw); 3] = [
+        ("seed", |i| Draw { seed: 5 | 1 << 40, row: 5, draw: i }),
+        ("row", |i| Draw { seed: 5, row: 5 | 1 << 40, draw: i }),
+        ("draw", |i| Draw { seed: 5, row: 5, draw: i & 0xff }),
+    ];
+    for (name, change) in changes {
+        // 64 tosses of a coin: 8 and 56 are 6 standard deviations out.
+        assert!((8..=56).contains(&flips(change)), "{} of 64 draws are others by another {name}", flips(change));
+    }
+}
+
 /// The cases on which engines differ, in this crate's meaning.
 #[test]
 fn cuts_follow_the_order_of_logits_and_then_of_indices() {
@@ -325,10 +388,14 @@ fn draws_follow_the_probabilities() {
     let distribution = sampler(SamplerConfig::default().top_k(20)).distribution(&logits, None).unwrap();
     let probs = distribution.probs().unwrap();
     let limit = chi_square_limit(distribution.tokens().len());
+    let logprobs: Vec<f64> = distribution.logprobs().collect();
     let assert_follows = |name: &str, counter: fn(u64) -> Draw| {
         let mut counts = vec![0u64; logits.len()];
         for i in 0..DRAWS {
-            counts[distribution.draw(counter(i)).token as usize] += 1;
+            let sampled = distribution.draw(counter(i));
+            let index = distribution.tokens().binary_search(&sampled.token).expect("a token that was kept");
+            assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "{name}");
+            counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;
         for (count, p) in counts.iter().zip(&probs) {
