@@ -8,21 +8,22 @@ use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
-    for (rows, width) in SHAPES {
-        // As many elements as other ops are timed on; a sequence is eight rows at least.
-        let tokens = TOKENS.min(rows);
-        let batch = rows / tokens;
+    for (rows, cols) in SHAPES {
+        // As many elements as other ops are timed on.
+        let width = cols.min(rows * cols / TOKENS);
+        let rows = rows * cols / width;
+        let batch = rows / TOKENS;
         let x = numbers::<E>(rows * width);
-        let lengths = vec![tokens / 2; batch];
+        let lengths = vec![TOKENS / 2; batch];
         let mask = Mask::lengths(&lengths);
         let options = MeanPool::default().mask(&mask);
         let mut y = vec![x[0]; batch * width];
-        let exact = reference::mean_pool(&x[..tokens * width], width, |token| token < tokens / 2);
-        let xs = tensor(&x, (batch, tokens, width));
-        let flags: Vec<E> = (0..rows).map(|i| E::from_wide(f64::from(u8::from(i % tokens < tokens / 2)))).collect();
-        let flags = tensor(&flags, (batch, tokens, 1));
+        let exact = reference::mean_pool(&x[..TOKENS * width], width, |token| token < TOKENS / 2);
+        let xs = tensor(&x, (batch, TOKENS, width));
+        let flags: Vec<E> = (0..rows).map(|i| E::from_wide(f64::from(u8::from(i % TOKENS < TOKENS / 2)))).collect();
+        let flags = tensor(&flags, (batch, TOKENS, 1));
         Race::<E>::new(c, "mean_pool", (rows, width), exact)
-            .slices(&mut y, |y| mean_pool_into(Lanes::shaped(&x, &[batch, tokens, width], 1)?, y, &options).map(drop))
+            .slices(&mut y, |y| mean_pool_into(Lanes::shaped(&x, &[batch, TOKENS, width], 1)?, y, &options).map(drop))
             .candle(|| xs.broadcast_mul(&flags)?.sum(1)?.broadcast_div(&flags.sum(1)?));
     }
 }

@@ -8,21 +8,23 @@ use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
-    for (rows, width) in SHAPES {
-        let tokens = TOKENS.min(rows);
-        let batch = rows / tokens;
+    for (rows, cols) in SHAPES {
+        // As many elements as other ops are timed on.
+        let width = cols.min(rows * cols / TOKENS);
+        let rows = rows * cols / width;
+        let batch = rows / TOKENS;
         let dy = numbers::<E>(batch * width);
-        let lengths = vec![tokens / 2; batch];
+        let lengths = vec![TOKENS / 2; batch];
         let mask = Mask::lengths(&lengths);
         let options = MeanPool::default().mask(&mask);
         let mut dx = numbers::<E>(rows * width);
-        let exact = reference::mean_pool_backward(&dy[..width], tokens, |token| token < tokens / 2);
+        let exact = reference::mean_pool_backward(&dy[..width], TOKENS, |token| token < TOKENS / 2);
         let dys = tensor(&dy, (batch, 1, width));
-        let flags: Vec<E> = (0..rows).map(|i| E::from_wide(f64::from(u8::from(i % tokens < tokens / 2)))).collect();
-        let flags = tensor(&flags, (batch, tokens, 1));
+        let flags: Vec<E> = (0..rows).map(|i| E::from_wide(f64::from(u8::from(i % TOKENS < TOKENS / 2)))).collect();
+        let flags = tensor(&flags, (batch, TOKENS, 1));
         Race::<E>::new(c, "mean_pool_backward", (rows, width), exact)
             .slices(&mut dx, |dx| {
-                mean_pool_backward_into(&dy, LanesMut::shaped(dx, &[batch, tokens, width], 1)?, &options).map(drop)
+                mean_pool_backward_into(&dy, LanesMut::shaped(dx, &[batch, TOKENS, width], 1)?, &options).map(drop)
             })
             .candle(|| flags.broadcast_mul(&dys.broadcast_div(&flags.sum_keepdim(1)?)?));
     }

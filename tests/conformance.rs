@@ -123,10 +123,11 @@ fn what_goes_wrong_between_rows() {
     });
     assert_finds(&short, &[Defect::WrongLength]);
     let refusing = conformance::softmax(|x: &[f32], _, cols| match x.iter().any(|x| x.abs() == 1e30) {
-        true => Err("too large"),
+        true => Err("too large\n   0: a backtrace"),
         false => Ok(rows_of(x, cols, right)),
     });
     assert_finds(&refusing, &[Defect::Refuses]);
+    assert!(!refusing.to_string().contains("backtrace"), "{refusing}");
 }
 
 /// As it is written down: exp overflows, and every step is rounded to the type.

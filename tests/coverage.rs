@@ -38,6 +38,7 @@ fn ops_are_in_every_room() {
             format!("src/reference/{file}.rs"),
             format!("tests/{test}.rs"),
             format!("benches/{test}.rs"),
+            format!("docs/error/{name}.svg"),
         ] {
             assert!(root().join(&path).is_file(), "{name} has no {path}");
         }
@@ -51,6 +52,7 @@ fn ops_are_in_every_table() {
     let apply = read("examples/apply/ops/mod.rs");
     let digest = read("tests/vectors/digest.tsv");
     let readme = read("README.md");
+    let pictures = read("docs/error/README.md");
     for op in OPS {
         let name = op.name;
         let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
@@ -60,6 +62,7 @@ fn ops_are_in_every_table() {
         // Of the gradients of functions of one element it says that all are there.
         let row = if op.kind == Kind::ElementwiseBackward { "X_backward" } else { name };
         assert!(readme.contains(&format!("| `{row}` |")), "README's table has no {row}");
+        assert!(pictures.contains(&format!("![{name}]({name}.svg)\n")), "docs/error/README.md has no {name}");
         for (backend, dtypes) in op.support {
             assert_eq!(*backend, Backend::Cpu, "{name} is on a backend that has no tests");
             for dtype in *dtypes {

@@ -10,6 +10,7 @@ use support::compare::{Checker, assert_same_bits, within_terms};
 use support::forms::{RowOp, assert_forms_agree};
 use support::generate::{self, Bits};
 use support::implementations::each_level;
+use support::naive;
 
 for_each_dtype!(positions, hostile_pairs, layouts, outcomes, forms);
 
@@ -69,15 +70,7 @@ fn hostile_pairs<E: Bits>() {
                 let what = format!("{a:e}, {b:e} at {position}, {level}");
                 checker.check_terms(&what, &x, &row(&x, position, &Rope::default()), &exact, |i| terms[i]);
             });
-            // The angle rounded to the type, and products and sums too.
-            let round = |v: f64| E::from_wide(v).widen();
-            let (sin, cos) = E::from_wide(position as f64).widen().sin_cos();
-            let (sin, cos) = (round(sin), round(cos));
-            let [wide_a, wide_b] = x.map(E::widen);
-            let naive = [
-                E::from_wide(round(wide_a * cos) - round(wide_b * sin)),
-                E::from_wide(round(wide_a * sin) + round(wide_b * cos)),
-            ];
+            let naive = naive::rope(&x, position, 10_000.0);
             let outcome = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }

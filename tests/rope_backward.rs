@@ -14,6 +14,7 @@ use support::compare::{Checker, assert_same_bits, within_terms};
 use support::forms::{RowOp, assert_forms_agree};
 use support::generate::{self, Bits};
 use support::implementations::each_level;
+use support::naive;
 
 for_each_dtype!(positions, hostile_pairs, outcomes, forms);
 
@@ -79,15 +80,7 @@ fn hostile_pairs<E: Bits>() {
                 let what = format!("{a:e}, {b:e} at {position}, {level}");
                 checker.check_terms(&what, &dy, &row(&dy, position, &Rope::default()), &exact, |i| terms[i]);
             });
-            // The angle rounded to the type, and products and sums too.
-            let round = |v: f64| E::from_wide(v).widen();
-            let (sin, cos) = E::from_wide(position as f64).widen().sin_cos();
-            let (sin, cos) = (round(sin), round(cos));
-            let [wide_a, wide_b] = dy.map(E::widen);
-            let naive = [
-                E::from_wide(round(wide_a * cos) + round(wide_b * sin)),
-                E::from_wide(round(wide_b * cos) - round(wide_a * sin)),
-            ];
+            let naive = naive::rope_backward(&dy, position, 10_000.0);
             let outcome = within_terms("", &dy, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }

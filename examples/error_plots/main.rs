@@ -5,11 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod measure;
-#[allow(dead_code)] // not every formula has a picture
-#[path = "../../tests/support/naive.rs"]
+#[path = "../../tests/support/naive/mod.rs"]
 mod naive;
 mod picture;
 
+use anyhow::Context;
 use evenkeel::registry::OPS;
 use half::bf16;
 use std::path::Path;
@@ -19,10 +19,9 @@ fn main() -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/error");
     std::fs::create_dir_all(&folder)?;
     for op in OPS.iter().filter(|op| wanted.is_empty() || wanted.iter().any(|name| name == op.name)) {
-        let (Some(f32), Some(bf16)) = (measure::curves::<f32>(op.name), measure::curves::<bf16>(op.name)) else {
-            println!("{}: no picture", op.name);
-            continue;
-        };
+        let unknown = || format!("{} is not in examples/error_plots/measure", op.name);
+        let f32 = measure::curves::<f32>(op.name).with_context(unknown)?;
+        let bf16 = measure::curves::<bf16>(op.name).with_context(unknown)?;
         let path = folder.join(format!("{}.svg", op.name));
         picture::draw(&path, op.name, &[("f32", f32), ("bf16", bf16)])?;
         println!("{}", path.display());

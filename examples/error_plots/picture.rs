@@ -7,8 +7,10 @@ use plotters::prelude::*;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 320);
-/// What is smaller, or larger, is drawn at the edge: the latter has no correct digit in either type.
+/// What is smaller, or larger, is drawn there: the latter has no correct digit in either type.
 const ULPS: (f64, f64) = (0.125, 1e8);
+/// Room for the legend above it.
+const TOP: f64 = 1e10;
 const OURS: RGBColor = RGBColor(0, 102, 204);
 const NAIVE: RGBColor = RGBColor(204, 68, 0);
 
@@ -44,13 +46,15 @@ where
         .margin(8)
         .x_label_area_size(36)
         .y_label_area_size(54)
-        .build_cartesian_2d(x, (ULPS.0..ULPS.1).log_scale())
+        .build_cartesian_2d(x, (ULPS.0..TOP).log_scale())
         .map_err(failed)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .x_labels(7)
-        .y_labels(9)
+        .y_labels(11)
+        .x_label_formatter(&|x| number(*x))
+        .y_label_formatter(&|ulps| if *ulps > ULPS.1 { String::new() } else { number(*ulps) })
         .x_desc(curves.axis)
         .y_desc("largest error in ULP")
         .draw()
@@ -70,6 +74,12 @@ where
         .background_style(WHITE.mix(0.8))
         .draw()
         .map_err(failed)
+}
+
+/// A label that is short at any size.
+fn number(value: f64) -> String {
+    let is_short = value == 0.0 || (1e-4..1e5).contains(&value.abs());
+    if is_short { ((value * 1e6).round() / 1e6).to_string() } else { format!("{value:.0e}") }
 }
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {

@@ -78,7 +78,7 @@ pub fn sampler<E: Element, R: Outcome<u32>>(
         }
     }
 
-    suite.distribution(Defect::DrawsMasked, "one of 8 is not -inf", &row(&[masked, masked, 1.0, masked]), &plain);
+    suite.distribution(Defect::DrawsMasked, "one of 4 is not -inf", &row(&[masked, masked, 1.0, masked]), &plain);
     suite.distribution(Defect::WrongSupport, "one logit of 1e30", &row(&[0.0, far, 1.0]), &plain);
     suite.distribution(Defect::WrongSupport, "nothing but -1e30", &row(&[-far; 4]), &plain);
     suite.vocabulary(&plain);

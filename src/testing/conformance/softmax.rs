@@ -101,7 +101,7 @@ fn questions<E: Element>(
         suite.row(Defect::MaskedPosition, name, &x, &exact(&x), term(4));
     }
     for n in [1, 4, 64] {
-        let name = format!("a row of {n} -inf between two others");
+        let name = format!("a row of {n}, all -inf, between two others");
         suite.between(Defect::MaskedRow, &name, &row(&vec![masked; n]), true, &is_nothing);
     }
     suite.nan();

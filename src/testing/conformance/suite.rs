@@ -28,7 +28,8 @@ plain!(Vec<E>, E; f64; u32);
 
 impl<T, X: Display> Outcome<T> for Result<T, X> {
     fn outcome(self) -> Result<T, String> {
-        self.map_err(|error| error.to_string())
+        // Errors may carry a backtrace, which is of no use to who reads a report.
+        self.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_string())
     }
 }
 

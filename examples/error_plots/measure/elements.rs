@@ -1,0 +1,129 @@
+//! Functions of one element and of two, and gradients, between two inputs.
+
+use super::{Case, Curves};
+use crate::naive;
+use evenkeel::testing::workloads;
+use evenkeel::{ClampedExp, ClampedLog, Element, Result, SafeDiv, reference};
+use std::ops::Range;
+
+/// Stretches of an axis, and inputs in each.
+const STRETCHES: usize = 160;
+const INPUTS: usize = 64;
+
+/// What a divisor is kept from zero by.
+const EPS: f64 = 1e-6;
+
+pub fn curves<E: Element>(op: &str) -> Option<Curves> {
+    macro_rules! of_functions {
+        ($($name:ident $range:expr, $backward:ident $slope:ident $of_backward:expr;)*) => {
+            match op {
+                $(
+                    stringify!($name) => {
+                        let function = |x: E| (reference::$name(x), naive::$name(x));
+                        return Some(functions($range, evenkeel::$name, function));
+                    }
+                    stringify!($backward) => {
+                        let gradient = |x: E, dy: E| (reference::$slope(x), naive::$backward(x, dy));
+                        return Some(gradients($of_backward, evenkeel::$backward, gradient));
+                    }
+                )*
+                _ => {}
+            }
+        };
+    }
+    of_functions!(
+        erf -4.0..4.0, erf_backward erf_slope -4.0..4.0;
+        exp -100.0..90.0, exp_backward exp_slope -100.0..90.0;
+        expm1 -4.0..4.0, expm1_backward expm1_slope -4.0..4.0;
+        gelu -8.0..4.0, gelu_backward gelu_slope -8.0..4.0;
+        gelu_tanh -8.0..4.0, gelu_tanh_backward gelu_tanh_slope -8.0..4.0;
+        log 0.0..4.0, log_backward log_slope 0.0..4.0;
+        log1p -1.0..2.0, log1p_backward log1p_slope -1.0..2.0;
+        log_sigmoid -30.0..30.0, log_sigmoid_backward log_sigmoid_slope -30.0..30.0;
+        rsqrt 0.0..10.0, rsqrt_backward rsqrt_slope 0.0..10.0;
+        sigmoid -100.0..30.0, sigmoid_backward sigmoid_slope -100.0..30.0;
+        silu -100.0..30.0, silu_backward silu_slope -100.0..30.0;
+        softplus -30.0..30.0, softplus_backward softplus_slope -100.0..100.0;
+        sqrt 0.0..10.0, sqrt_backward sqrt_slope 0.0..10.0;
+        tanh -4.0..4.0, tanh_backward tanh_slope -10.0..10.0;
+    );
+    let (min, max, floor) = (E::LIMITS.exp_min_normal, E::LIMITS.exp_max, E::LIMITS.min_normal);
+    Some(match op {
+        "clamped_exp" => functions(
+            -100.0..100.0,
+            |x| evenkeel::clamped_exp(x, &ClampedExp::default()),
+            |x: E| (reference::clamped_exp(x, min, max), naive::clamped_exp(x, min, max)),
+        ),
+        "clamped_exp_backward" => gradients(
+            -100.0..100.0,
+            |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default()),
+            |x: E, dy| (reference::clamped_exp_slope(x, min, max), naive::clamped_exp_backward(x, dy, min, max)),
+        ),
+        "clamped_log" => functions(
+            -1.0..4.0,
+            |x| evenkeel::clamped_log(x, &ClampedLog::default()),
+            |x: E| (reference::clamped_log(x, floor), naive::clamped_log(x, floor)),
+        ),
+        "clamped_log_backward" => gradients(
+            -1.0..4.0,
+            |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default()),
+            |x: E, dy| (reference::clamped_log_slope(x, floor), naive::clamped_log_backward(x, dy, floor)),
+        ),
+        "log_add_exp" => along("one of two inputs", -100.0..100.0, |a: &[E]| {
+            let b = workloads::numbers::<E>(INPUTS);
+            let pairs = || a.iter().copied().zip(b.iter().copied());
+            let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
+            let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
+            Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
+                // As in its test: the smaller of two is no term where it is far below.
+                let [a, b] = [a[i], b[i]].map(E::widen);
+                a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
+            })
+        }),
+        "safe_div" => along("divisor", -1e-3..1e-3, |d: &[E]| {
+            let x = workloads::numbers::<E>(INPUTS);
+            let pairs = || x.iter().copied().zip(d.iter().copied());
+            let exact = pairs().map(|(x, d)| reference::safe_div(x, d, EPS)).collect();
+            let naive = pairs().map(|(x, d)| naive::safe_div(x, d, EPS)).collect();
+            Case::new(exact, evenkeel::safe_div(&x, d, &SafeDiv::default().eps(EPS)), naive)
+        }),
+        _ => return None,
+    })
+}
+
+/// A function, from what is exact at x and what the formula gives.
+fn functions<E: Element>(
+    range: Range<f64>,
+    ours: impl Fn(&[E]) -> Result<Vec<E>>,
+    truth: impl Fn(E) -> (E::Exact, E),
+) -> Curves {
+    along("x", range, |x: &[E]| {
+        let (exact, naive) = x.iter().map(|&x| truth(x)).unzip();
+        Case::new(exact, ours(x), naive)
+    })
+}
+
+/// A gradient, from the exact slope at x and what the formula gives for dy.
+fn gradients<E: Element>(
+    range: Range<f64>,
+    ours: impl Fn(&[E], &[E]) -> Result<Vec<E>>,
+    truth: impl Fn(E, E) -> (E::Exact, E),
+) -> Curves {
+    let dy = workloads::numbers::<E>(INPUTS);
+    along("x", range, |x: &[E]| {
+        let product = |(&x, &dy): (&E, &E)| {
+            let (slope, naive) = truth(x, dy);
+            (slope * E::Exact::from(dy.widen()), naive)
+        };
+        let (exact, naive) = x.iter().zip(&dy).map(product).unzip();
+        Case::new(exact, ours(x, &dy), naive)
+    })
+}
+
+/// Inputs between two numbers, a stretch at a time.
+fn along<E: Element>(axis: &'static str, range: Range<f64>, case: impl Fn(&[E]) -> Case<E>) -> Curves {
+    let at = |i: usize| range.start + (range.end - range.start) * (i as f64 + 0.37) / (STRETCHES * INPUTS) as f64;
+    let stretch = |first: usize| (first..first + INPUTS).map(|i| E::from_wide(at(i))).collect::<Vec<E>>();
+    let firsts = (0..STRETCHES).map(|stretch| stretch * INPUTS);
+    Curves::new(axis, false, firsts.map(|first| (at(first + INPUTS / 2), case(&stretch(first)))))
+}

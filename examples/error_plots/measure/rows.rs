@@ -1,0 +1,169 @@
+//! Functions of rows, and gradients, by their length; rotations by their position.
+
+use super::{Case, Curves};
+use crate::naive;
+use evenkeel::reference::{self, Real};
+use evenkeel::testing::workloads;
+use evenkeel::{
+    CrossEntropy, Element, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm, Rope, RopeTable, Rows,
+    SamplerConfig, Softmax,
+};
+
+const EPS: f64 = 1e-5;
+/// Columns of tokens of which the mean is taken.
+const WIDTH: usize = 8;
+/// Columns that are rotated.
+const HEAD: usize = 64;
+const THETA: f64 = 10_000.0;
+
+pub fn curves<E: Element>(op: &str) -> Option<Curves> {
+    let scores = Softmax::default();
+    let (rms, layer) = (RmsNorm::default().eps(EPS), LayerNorm::default().eps(EPS));
+    Some(match op {
+        "softmax" => lengths(|x: &[E]| {
+            let exact = reference::softmax(x).unwrap_or_default();
+            Case::new(exact, evenkeel::softmax(row(x), &scores), naive::softmax(x))
+        }),
+        "log_softmax" => lengths(|x: &[E]| {
+            let exact = reference::log_softmax(x).unwrap_or_default();
+            Case::new(exact, evenkeel::log_softmax(row(x), &scores), naive::log_softmax(x))
+        }),
+        "logsumexp" => lengths(|x: &[E]| {
+            let exact = vec![reference::logsumexp(x)];
+            Case::new(exact, evenkeel::logsumexp(row(x), &scores), vec![naive::logsumexp(x)])
+        }),
+        "softmax_backward" => lengths(|x: &[E]| {
+            let dy = reversed(x);
+            let exact = reference::softmax_backward(x, &dy).unwrap_or_default();
+            let ours = evenkeel::softmax_backward(row(x), row(&dy), &scores);
+            let largest = dy.iter().fold(0.0f64, |largest, dy| largest.max(dy.widen().abs()));
+            let y = reference::softmax(x).unwrap_or_default();
+            Case::new(exact, ours, naive::softmax_backward(x, &dy)).beside(|i| y[i].to_f64() * largest)
+        }),
+        "log_softmax_backward" => lengths(|x: &[E]| {
+            let dy = reversed(x);
+            let exact = reference::log_softmax_backward(x, &dy).unwrap_or_default();
+            let ours = evenkeel::log_softmax_backward(row(x), row(&dy), &scores);
+            let sum: f64 = dy.iter().map(|dy| dy.widen().abs()).sum();
+            let y = reference::softmax(x).unwrap_or_default();
+            let term = |i: usize| dy[i].widen().abs().max(y[i].to_f64() * sum);
+            Case::new(exact, ours, naive::log_softmax_backward(x, &dy)).beside(term)
+        }),
+        "logsumexp_backward" => lengths(|x: &[E]| {
+            let dy = E::from_wide(0.7);
+            let exact = reference::logsumexp_backward(x, dy).unwrap_or_default();
+            let ours = evenkeel::logsumexp_backward(row(x), &[dy], &scores);
+            Case::new(exact, ours, naive::logsumexp_backward(x, dy))
+        }),
+        "cross_entropy" => lengths(|x: &[E]| {
+            let (target, options) = (x.len() / 2, CrossEntropy::default());
+            let exact = vec![reference::cross_entropy(x, target, &options)[0]];
+            let ours = evenkeel::cross_entropy(row(x), &[target as i64], &options);
+            let naive = vec![naive::cross_entropy(x, target)];
+            Case::new(exact, ours.map(|loss| vec![E::from_wide(loss.value())]), naive)
+        }),
+        "cross_entropy_backward" => lengths(|x: &[E]| {
+            let (target, options) = (x.len() / 2, CrossEntropy::default());
+            let (exact, terms) = reference::cross_entropy_backward(x, target, &options, [1.0; 2]);
+            let ours = evenkeel::cross_entropy_backward(row(x), &[target as i64], &[1.0], &options);
+            let naive = naive::cross_entropy_backward(x, target);
+            Case::new(exact, ours.map(|(_, dx)| dx), naive).beside(|i| terms[i])
+        }),
+        "sample" => lengths(|x: &[E]| {
+            let sampler = SamplerConfig::default().validate().expect("the default");
+            let ours = sampler.distribution(x, None);
+            let ours = ours.map(|kept| kept.logprobs().map(E::from_wide).collect());
+            Case::new(reference::log_softmax(x).unwrap_or_default(), ours, naive::log_softmax(x))
+        }),
+        "l2_normalize" => lengths(|x: &[E]| {
+            let ours = evenkeel::l2_normalize(row(x), &L2Normalize::default());
+            Case::new(reference::l2_normalize(x, 1e-12), ours, naive::l2_normalize(x, 1e-12))
+        }),
+        "rms_norm" => lengths(|x: &[E]| {
+            let exact = reference::rms_norm(x, None, 0.0, EPS);
+            Case::new(exact, evenkeel::rms_norm(row(x), &rms), naive::rms_norm(x, EPS))
+        }),
+        "layer_norm" => lengths(|x: &[E]| {
+            let exact = reference::layer_norm(x, None, None, EPS);
+            Case::new(exact, evenkeel::layer_norm(row(x), &layer), naive::layer_norm(x, EPS)).beside(|_| 1.0)
+        }),
+        "group_norm" => lengths(|x: &[E]| {
+            let exact = reference::group_norm(x, 1, 1, None, None, EPS);
+            let ours = evenkeel::group_norm(lanes(x, 1), &GroupNorm::new(1).eps(EPS));
+            Case::new(exact, ours, naive::layer_norm(x, EPS)).beside(|_| 1.0)
+        }),
+        "rms_norm_backward" => lengths(|x: &[E]| {
+            let dy = reversed(x);
+            let exact = reference::rms_norm_backward(x, &dy, None, 0.0, EPS);
+            let ours = evenkeel::rms_norm_backward(row(x), row(&dy), &rms).map(|gradients| gradients.dx);
+            Case::new(exact, ours, naive::rms_norm_backward(x, &dy, EPS)).beside(|_| 1.0)
+        }),
+        "layer_norm_backward" => lengths(|x: &[E]| {
+            let dy = reversed(x);
+            let exact = reference::layer_norm_backward(x, &dy, None, EPS);
+            let ours = evenkeel::layer_norm_backward(row(x), row(&dy), &layer).map(|gradients| gradients.dx);
+            Case::new(exact, ours, naive::layer_norm_backward(x, &dy, EPS)).beside(|_| 1.0)
+        }),
+        "mean_pool" => by_length("tokens", |tokens| {
+            // Of one sign: what is left where a sum cancels has no digits of its own.
+            let x = workloads::numbers::<E>(tokens * WIDTH);
+            let x: Vec<E> = x.iter().map(|x| E::from_wide(x.widen().abs())).collect();
+            let ours = evenkeel::mean_pool(lanes(&x, WIDTH), &MeanPool::default());
+            Case::new(reference::mean_pool(&x, WIDTH, |_| true), ours, naive::mean_pool(&x, WIDTH))
+        }),
+        "mean_pool_backward" => by_length("tokens", |tokens| {
+            let dy = workloads::numbers::<E>(WIDTH);
+            let exact = reference::mean_pool_backward(&dy, tokens, |_| true);
+            let ours = evenkeel::mean_pool_backward(&dy, [1, tokens, WIDTH], &MeanPool::default());
+            Case::new(exact, ours, naive::mean_pool_backward(&dy, tokens))
+        }),
+        "rope" => by_length("position", |position| {
+            let (x, table) = head::<E>(position);
+            let exact = reference::rope(&x, position as i64, THETA, false);
+            Case::new(exact, evenkeel::rope(row(&x), &table), naive::rope(&x, position as i64, THETA))
+                .beside(|i| of_pair(&x, i))
+        }),
+        "rope_backward" => by_length("position", |position| {
+            let (dy, table) = head::<E>(position);
+            let exact = reference::rope_backward(&dy, position as i64, THETA, false);
+            let naive = naive::rope_backward(&dy, position as i64, THETA);
+            Case::new(exact, evenkeel::rope_backward(row(&dy), &table), naive).beside(|i| of_pair(&dy, i))
+        }),
+        _ => return None,
+    })
+}
+
+/// A row of numbers at a position.
+fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
+    let table = RopeTable::new(&[position as i64], HEAD, &Rope::default().theta(THETA));
+    (workloads::numbers(HEAD), table.expect("a position"))
+}
+
+/// The larger of the pair that an element is rotated in.
+fn of_pair<E: Element>(x: &[E], i: usize) -> f64 {
+    x[i].widen().abs().max(x[(i + HEAD / 2) % HEAD].widen().abs())
+}
+
+/// As good a gradient of a row's results as any.
+fn reversed<E: Element>(x: &[E]) -> Vec<E> {
+    x.iter().rev().copied().collect()
+}
+
+fn row<E: Element>(x: &[E]) -> Rows<'_, E> {
+    Rows::new(x, 1, x.len()).expect("one row")
+}
+
+fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
+    Lanes::new(x, 1, x.len() / width, width).expect("one sequence")
+}
+
+/// Rows of more and more numbers with mean 0 and standard deviation 3.
+fn lengths<E: Element>(case: impl Fn(&[E]) -> Case<E>) -> Curves {
+    by_length("row length", |len| case(&workloads::numbers(len)))
+}
+
+/// From 2 to 131,072.
+fn by_length<E: Element>(axis: &'static str, case: impl Fn(usize) -> Case<E>) -> Curves {
+    let lengths = (4..=68).map(|step| 2f64.powf(f64::from(step) / 4.0).round() as usize);
+    Curves::new(axis, true, lengths.map(|len| (len as f64, case(len))))
+}

@@ -1,0 +1,53 @@
+//! Softmax and its kin, and their gradients.
+
+use super::{round, sum};
+use evenkeel::Element;
+
+/// e^x / sum e^x.
+pub fn softmax<E: Element>(x: &[E]) -> Vec<E> {
+    let exps: Vec<f64> = x.iter().map(|x| round::<E>(x.widen().exp())).collect();
+    let sum = sum::<E>(exps.iter().copied());
+    exps.iter().map(|e| E::from_wide(e / sum)).collect()
+}
+
+/// ln(softmax).
+pub fn log_softmax<E: Element>(x: &[E]) -> Vec<E> {
+    softmax(x).into_iter().map(|p| E::from_wide(p.widen().ln())).collect()
+}
+
+/// ln sum e^x.
+pub fn logsumexp<E: Element>(x: &[E]) -> E {
+    E::from_wide(sum::<E>(x.iter().map(|x| x.widen().exp())).ln())
+}
+
+/// -ln(softmax) of the target.
+pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
+    E::from_wide(-log_softmax(x)[target].widen())
+}
+
+/// y (dy - sum y dy).
+pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
+    let y = softmax(x);
+    let mean = sum::<E>(y.iter().zip(dy).map(|(y, dy)| y.widen() * dy.widen()));
+    let gradient = |(y, dy): (&E, &E)| E::from_wide(y.widen() * round::<E>(dy.widen() - mean));
+    y.iter().zip(dy).map(gradient).collect()
+}
+
+/// dy - softmax sum dy.
+pub fn log_softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
+    let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
+    let gradient = |(y, dy): (&E, &E)| E::from_wide(dy.widen() - round::<E>(y.widen() * sum));
+    softmax(x).iter().zip(dy).map(gradient).collect()
+}
+
+/// softmax dy.
+pub fn logsumexp_backward<E: Element>(x: &[E], dy: E) -> Vec<E> {
+    softmax(x).into_iter().map(|y| E::from_wide(y.widen() * dy.widen())).collect()
+}
+
+/// softmax, less 1 at the target.
+pub fn cross_entropy_backward<E: Element>(x: &[E], target: usize) -> Vec<E> {
+    let mut y = softmax(x);
+    y[target] = E::from_wide(y[target].widen() - 1.0);
+    y
+}
