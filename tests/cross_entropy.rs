@@ -21,6 +21,7 @@ for_each_dtype!(
     long_rows,
     every_option,
     weighted_and_smoothed,
+    reductions,
     far_logits,
     outcomes,
     forms
@@ -169,6 +170,26 @@ fn weighted_and_smoothed<E: Bits>() {
         assert!((mean * total - sum).abs() <= 1e-14 * sum, "{mean} {total} {sum}");
         assert!((rows.value() - sum).abs() <= 1e-15 * sum && rows.as_slice().len() == 3);
     }
+}
+
+/// The mean of the entropies is over the targets' weights, that of the z-losses over the rows that count.
+fn reductions<E: Bits>() {
+    let mut rng = generate::rng("cross_entropy, reductions");
+    let cols = 40;
+    let x = generate::bell::<E>(&mut rng, 4 * cols, 3.0, 5.0);
+    let weight: Vec<f64> = (0..cols).map(|i| 0.5 + scattered(i)).collect();
+    let targets = [3, -100, 39, 0];
+    let total: f64 = [3, 39, 0].iter().map(|&t: &usize| weight[t]).sum();
+    let loss = |options: CrossEntropy<'_>| cross_entropy(Rows::new(&x, 4, cols).unwrap(), &targets, &options).unwrap();
+    let plain = CrossEntropy::default().weight(&weight).label_smoothing(0.1);
+    let of_rows = |options: CrossEntropy<'_>| loss(options.reduction(Reduction::None)).value();
+    let entropies = of_rows(plain);
+    let z = of_rows(plain.z_loss(0.01)) - entropies;
+    assert!(z > 0.1, "the z-loss is {z}: of no weight here");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() <= 1e-13 * expected, "{got}, not {expected}");
+    near(loss(plain.z_loss(0.01).reduction(Reduction::Sum)).value(), entropies + z);
+    near(loss(plain.z_loss(0.01)).value(), entropies / total + z / 3.0);
+    near(loss(plain).value(), entropies / total);
 }
 
 /// Logits at which e^z, or a rounded log-sum-exp, would leave nothing of the distances.

@@ -142,7 +142,9 @@ fn where_the_first_is<E: Bits>() {
                     let mut x = clean.clone();
                     x[at] = value;
                     x[len - 1] = value;
-                    let Finite { count, nan: nans, infinite, first, .. } = finite(&x).unwrap();
+                    let met = finite(&x).unwrap();
+                    assert!(!met.is_finite(), "{met:?}, {level}");
+                    let Finite { count, nan: nans, infinite, first, .. } = met;
                     let bad = if at == len - 1 { 1 } else { 2 };
                     assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "{level}");
                     assert_eq!(first, Some(at), "{len}, {level}");
