@@ -186,10 +186,14 @@ fn reductions<E: Bits>() {
     let entropies = of_rows(plain);
     let z = of_rows(plain.z_loss(0.01)) - entropies;
     assert!(z > 0.1, "the z-loss is {z}: of no weight here");
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() <= 1e-13 * expected, "{got}, not {expected}");
-    near(loss(plain.z_loss(0.01).reduction(Reduction::Sum)).value(), entropies + z);
-    near(loss(plain.z_loss(0.01)).value(), entropies / total + z / 3.0);
-    near(loss(plain).value(), entropies / total);
+    for (what, options, expected) in [
+        ("mean", plain, entropies / total),
+        ("sum with z-loss", plain.z_loss(0.01).reduction(Reduction::Sum), entropies + z),
+        ("mean with z-loss", plain.z_loss(0.01), entropies / total + z / 3.0),
+    ] {
+        let got = loss(options).value();
+        assert!((got - expected).abs() <= 1e-13 * expected, "{what} is {got}, not {expected}: {entropies} {z} {total}");
+    }
 }
 
 /// Logits at which e^z, or a rounded log-sum-exp, would leave nothing of the distances.
