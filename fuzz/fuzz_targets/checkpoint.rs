@@ -1,38 +1,51 @@
-//! Any bytes for a checkpoint of the example `generate`: its sizes, tokenizer and weights, or a reason.
+//! Any bytes for a checkpoint of the example `generate`, in either of its formats: its sizes, tokenizer, tokens and
+//! weights, or a reason.
 
 #![no_main]
 // The example uses more of them.
 #![allow(dead_code)]
 
+#[path = "../../examples/generate/chat.rs"]
+mod chat;
 #[path = "../../examples/generate/checkpoint.rs"]
 mod checkpoint;
 #[path = "../../examples/generate/model.rs"]
 mod model;
 #[path = "../../examples/generate/ops.rs"]
 mod ops;
+#[path = "../../examples/generate/pretrained.rs"]
+mod pretrained;
+#[path = "../../examples/support/tiny.rs"]
+mod tiny;
 #[path = "../../examples/generate/tokenizer.rs"]
 mod tokenizer;
+#[path = "../../examples/generate/trained.rs"]
+mod trained;
 
 use checkpoint::Checkpoint;
 use libfuzzer_sys::fuzz_target;
 use model::Model;
+use pretrained::Pretrained;
+use std::path::Path;
 use std::sync::LazyLock;
 use tempfile::TempDir;
+use trained::Trained;
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("there is room for temporary files"));
 
 fuzz_target!(|data: &[u8]| {
-    let path = FOLDER.path().join("model.gguf");
+    let path = FOLDER.path().join("model");
     std::fs::write(&path, data).expect("a checkpoint can be written");
-    let _ = read(&path);
+    let _ = read(&path, Checkpoint::open);
+    let _ = read(&path, Trained::open);
 });
 
-fn read(path: &std::path::Path) -> anyhow::Result<()> {
-    let mut checkpoint = Checkpoint::open(path)?;
-    let config = checkpoint.config()?;
-    let tokenizer = tokenizer::read(&checkpoint)?;
-    let _ = tokenizer.encode("1 and 2", false);
-    checkpoint.token("tokenizer.ggml.eos_token_id")?;
-    let _: Model<ops::Evenkeel> = Model::new(config, &mut checkpoint, || ())?;
+fn read<P: Pretrained>(path: &Path, open: fn(&Path) -> anyhow::Result<P>) -> anyhow::Result<()> {
+    let mut source = open(path)?;
+    let config = source.config()?;
+    let tokenizer = source.tokenizer()?;
+    let _ = source.prompt(&tokenizer, "1 and 2", false);
+    source.ends(&tokenizer)?;
+    let _: Model<ops::Evenkeel> = Model::new(config, &mut source, || ())?;
     Ok(())
 }
