@@ -139,9 +139,8 @@ impl<'a> Mask<'a> {
 
     /// A query sees the keys up to its own position: the last two axes are queries and keys, and the last query sits
     /// at the last key unless [`Mask::offset`] says otherwise.
-    pub fn and_causal(mut self) -> Self {
-        self.causal = true;
-        self
+    pub fn and_causal(self) -> Self {
+        Self { causal: true, ..self }
     }
 
     /// See [`Mask::keep`].
@@ -178,16 +177,14 @@ impl<'a> Mask<'a> {
 
     /// A query at position p sees no key before p - `keys` + 1; positions as in [`Mask::and_causal`]. Windows and
     /// causality are separate parts: without the latter, later keys stay visible.
-    pub fn and_window(mut self, keys: usize) -> Self {
-        self.window = Some(keys);
-        self
+    pub fn and_window(self, keys: usize) -> Self {
+        Self { window: Some(keys), ..self }
     }
 
     /// The position of the first query among the keys, for causality and the window. By default it is keys - queries,
     /// which puts the last query at the last key.
-    pub fn offset(mut self, position: isize) -> Self {
-        self.offset = Some(position);
-        self
+    pub fn offset(self, position: isize) -> Self {
+        Self { offset: Some(position), ..self }
     }
 
     /// Whether nothing is masked and nothing added.

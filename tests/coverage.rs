@@ -111,6 +111,18 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Compilers to 1.96 hand a closure its caller's own copy of what it takes by value (rust-lang/rust#155241): a setter
+/// that changed `self` where it lies would change the caller's options.
+#[test]
+fn setters_make_options_anew() {
+    let mut files = Vec::new();
+    sources(&root().join("src/ops"), &mut files);
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("(mut self"), "{} changes options where they lie", path.display());
+    }
+}
+
 #[test]
 fn unsafe_code_is_of_the_instruction_sets_only() {
     let mut files = Vec::new();

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use evenkeel::CrossEntropy;
 use evenkeel::reference::{self, DoubleDouble, Real};
 
 /// A line of tests/vectors/reference.tsv.
@@ -167,5 +168,26 @@ fn double_doubles_round_to_the_nearest_f64_among_the_subnormals_too() {
     assert_eq!((DoubleDouble::from(f64::MAX) + DoubleDouble::from(2f64.powi(970))).to_f64(), f64::INFINITY);
     for value in [5e-324, 1.2e-310, 2.2250738585072014e-308, 1.0, f64::MAX, -3e-320] {
         assert_eq!(DoubleDouble::from(value).to_f64(), value);
+    }
+}
+
+/// What results that are compared in ULP would not show.
+#[test]
+fn references_keep_to_their_pages() {
+    assert_eq!(reference::gelu(f64::NEG_INFINITY).to_f64().to_bits(), (-0.0f64).to_bits());
+
+    let spoilt = |z_loss| reference::cross_entropy(&[f32::NAN, 1.0], 1, &CrossEntropy::default().z_loss(z_loss));
+    assert!(spoilt(0.1).iter().all(|part| part.is_nan()));
+    let [entropy, z] = spoilt(0.0);
+    assert!(entropy.is_nan() && z == 0.0, "no z-loss was asked for");
+
+    // The slope of a cap is 1 - tanh^2, which e^(2 x) on the way would make a NaN of; and the sizes of terms have it.
+    let capped = CrossEntropy::default().softcap(1.0);
+    let (dz, _) = reference::cross_entropy_backward(&[800.0f32, 0.0], 1, &capped, [1.0, 0.0]);
+    assert_eq!(dz[0], 0.0);
+    let (dz, sizes) = reference::cross_entropy_backward(&[1.0f32, 1.0], 1, &capped, [1.0, 0.0]);
+    let expected = 0.5 * (1.0 - 1f64.tanh().powi(2));
+    for (size, dz) in sizes.iter().zip(dz) {
+        assert!((size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15, "{size} {dz}, not {expected}");
     }
 }

@@ -59,21 +59,18 @@ impl ClipGradNorm {
     }
 
     /// Sets [`ClipGradNorm::norm_type`].
-    pub fn norm_type(mut self, norm_type: NormType) -> Self {
-        self.norm_type = norm_type;
-        self
+    pub fn norm_type(self, norm_type: NormType) -> Self {
+        Self { norm_type, ..self }
     }
 
     /// Sets [`ClipGradNorm::mode`].
-    pub fn mode(mut self, mode: ClipMode) -> Self {
-        self.mode = mode;
-        self
+    pub fn mode(self, mode: ClipMode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Sets [`ClipGradNorm::error_if_nonfinite`].
-    pub fn error_if_nonfinite(mut self, error_if_nonfinite: bool) -> Self {
-        self.error_if_nonfinite = error_if_nonfinite;
-        self
+    pub fn error_if_nonfinite(self, error_if_nonfinite: bool) -> Self {
+        Self { error_if_nonfinite, ..self }
     }
 
     /// Checks what does not depend on the gradients.

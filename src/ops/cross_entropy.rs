@@ -52,39 +52,33 @@ impl Default for CrossEntropy<'_> {
 
 impl<'a> CrossEntropy<'a> {
     /// Sets [`CrossEntropy::weight`].
-    pub fn weight(mut self, weight: impl Into<Floats<'a>>) -> Self {
-        self.weight = Some(weight.into());
-        self
+    pub fn weight(self, weight: impl Into<Floats<'a>>) -> Self {
+        Self { weight: Some(weight.into()), ..self }
     }
 
     /// Sets [`CrossEntropy::ignore_index`].
-    pub fn ignore_index(mut self, index: i64) -> Self {
-        self.ignore_index = index;
-        self
+    pub fn ignore_index(self, index: i64) -> Self {
+        Self { ignore_index: index, ..self }
     }
 
     /// Sets [`CrossEntropy::label_smoothing`].
-    pub fn label_smoothing(mut self, share: f64) -> Self {
-        self.label_smoothing = share;
-        self
+    pub fn label_smoothing(self, share: f64) -> Self {
+        Self { label_smoothing: share, ..self }
     }
 
     /// Sets [`CrossEntropy::z_loss`].
-    pub fn z_loss(mut self, factor: f64) -> Self {
-        self.z_loss = factor;
-        self
+    pub fn z_loss(self, factor: f64) -> Self {
+        Self { z_loss: factor, ..self }
     }
 
     /// Sets [`CrossEntropy::softcap`].
-    pub fn softcap(mut self, softcap: f64) -> Self {
-        self.softcap = Some(softcap);
-        self
+    pub fn softcap(self, softcap: f64) -> Self {
+        Self { softcap: Some(softcap), ..self }
     }
 
     /// Sets [`CrossEntropy::reduction`].
-    pub fn reduction(mut self, reduction: Reduction) -> Self {
-        self.reduction = reduction;
-        self
+    pub fn reduction(self, reduction: Reduction) -> Self {
+        Self { reduction, ..self }
     }
 
     /// Checks what does not depend on the operands.

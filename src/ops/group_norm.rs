@@ -39,21 +39,18 @@ impl<'a> GroupNorm<'a> {
     }
 
     /// Sets [`GroupNorm::weight`].
-    pub fn weight(mut self, weight: impl Into<Floats<'a>>) -> Self {
-        self.weight = Some(weight.into());
-        self
+    pub fn weight(self, weight: impl Into<Floats<'a>>) -> Self {
+        Self { weight: Some(weight.into()), ..self }
     }
 
     /// Sets [`GroupNorm::bias`].
-    pub fn bias(mut self, bias: impl Into<Floats<'a>>) -> Self {
-        self.bias = Some(bias.into());
-        self
+    pub fn bias(self, bias: impl Into<Floats<'a>>) -> Self {
+        Self { bias: Some(bias.into()), ..self }
     }
 
     /// Sets [`GroupNorm::eps`].
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
     }
 
     /// Checks the options against the channels that they are for.

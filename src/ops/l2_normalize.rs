@@ -30,9 +30,8 @@ impl Default for L2Normalize {
 
 impl L2Normalize {
     /// Sets [`L2Normalize::eps`].
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
     }
 
     /// Checks what does not depend on the view.

@@ -28,15 +28,13 @@ pub struct MeanPool<'a> {
 
 impl<'a> MeanPool<'a> {
     /// Sets [`MeanPool::mask`].
-    pub fn mask(mut self, mask: &'a Mask<'a>) -> Self {
-        self.mask = Some(mask);
-        self
+    pub fn mask(self, mask: &'a Mask<'a>) -> Self {
+        Self { mask: Some(mask), ..self }
     }
 
     /// Sets [`MeanPool::fully_masked`].
-    pub fn fully_masked(mut self, policy: FullyMasked) -> Self {
-        self.fully_masked = policy;
-        self
+    pub fn fully_masked(self, policy: FullyMasked) -> Self {
+        Self { fully_masked: policy, ..self }
     }
 
     /// Checks the options against what they are for: lanes of tokens.

@@ -50,27 +50,23 @@ impl Default for RmsNorm<'_> {
 
 impl<'a> RmsNorm<'a> {
     /// Sets [`RmsNorm::weight`].
-    pub fn weight(mut self, weight: impl Into<Floats<'a>>) -> Self {
-        self.weight = Some(weight.into());
-        self
+    pub fn weight(self, weight: impl Into<Floats<'a>>) -> Self {
+        Self { weight: Some(weight.into()), ..self }
     }
 
     /// Sets [`RmsNorm::weight_offset`].
-    pub fn weight_offset(mut self, offset: f64) -> Self {
-        self.weight_offset = offset;
-        self
+    pub fn weight_offset(self, offset: f64) -> Self {
+        Self { weight_offset: offset, ..self }
     }
 
     /// Sets [`RmsNorm::eps`].
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
     }
 
     /// Sets [`RmsNorm::rounding`].
-    pub fn rounding(mut self, rounding: Rounding) -> Self {
-        self.rounding = rounding;
-        self
+    pub fn rounding(self, rounding: Rounding) -> Self {
+        Self { rounding, ..self }
     }
 
     /// Checks what does not depend on the view.

@@ -33,15 +33,13 @@ impl Default for Rope {
 
 impl Rope {
     /// Sets [`Rope::theta`].
-    pub fn theta(mut self, theta: f64) -> Self {
-        self.theta = theta;
-        self
+    pub fn theta(self, theta: f64) -> Self {
+        Self { theta, ..self }
     }
 
     /// Sets [`Rope::interleaved`].
-    pub fn interleaved(mut self, interleaved: bool) -> Self {
-        self.interleaved = interleaved;
-        self
+    pub fn interleaved(self, interleaved: bool) -> Self {
+        Self { interleaved, ..self }
     }
 }
 

@@ -45,27 +45,23 @@ impl Default for SamplerConfig {
 
 impl SamplerConfig {
     /// Sets [`SamplerConfig::temperature`].
-    pub fn temperature(mut self, temperature: f64) -> Self {
-        self.temperature = temperature;
-        self
+    pub fn temperature(self, temperature: f64) -> Self {
+        Self { temperature, ..self }
     }
 
     /// Sets [`SamplerConfig::top_k`].
-    pub fn top_k(mut self, k: usize) -> Self {
-        self.top_k = Some(k);
-        self
+    pub fn top_k(self, k: usize) -> Self {
+        Self { top_k: Some(k), ..self }
     }
 
     /// Sets [`SamplerConfig::top_p`].
-    pub fn top_p(mut self, p: f64) -> Self {
-        self.top_p = Some(p);
-        self
+    pub fn top_p(self, p: f64) -> Self {
+        Self { top_p: Some(p), ..self }
     }
 
     /// Sets [`SamplerConfig::min_p`].
-    pub fn min_p(mut self, p: f64) -> Self {
-        self.min_p = Some(p);
-        self
+    pub fn min_p(self, p: f64) -> Self {
+        Self { min_p: Some(p), ..self }
     }
 
     /// Checks the parameters.

@@ -45,27 +45,23 @@ impl Default for Softmax<'_> {
 
 impl<'a> Softmax<'a> {
     /// Sets [`Softmax::mask`].
-    pub fn mask(mut self, mask: &'a Mask<'a>) -> Self {
-        self.mask = Some(mask);
-        self
+    pub fn mask(self, mask: &'a Mask<'a>) -> Self {
+        Self { mask: Some(mask), ..self }
     }
 
     /// Sets [`Softmax::scale`].
-    pub fn scale(mut self, scale: f64) -> Self {
-        self.scale = scale;
-        self
+    pub fn scale(self, scale: f64) -> Self {
+        Self { scale, ..self }
     }
 
     /// Sets [`Softmax::softcap`].
-    pub fn softcap(mut self, softcap: f64) -> Self {
-        self.softcap = Some(softcap);
-        self
+    pub fn softcap(self, softcap: f64) -> Self {
+        Self { softcap: Some(softcap), ..self }
     }
 
     /// Sets [`Softmax::fully_masked`].
-    pub fn fully_masked(mut self, policy: FullyMasked) -> Self {
-        self.fully_masked = policy;
-        self
+    pub fn fully_masked(self, policy: FullyMasked) -> Self {
+        Self { fully_masked: policy, ..self }
     }
 
     /// Checks the options against what they are for.
