@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use evenkeel::CrossEntropy;
 use evenkeel::reference::{self, DoubleDouble, Real};
+use evenkeel::{CrossEntropy, SamplerConfig};
 
 /// A line of tests/vectors/reference.tsv.
 struct Vector<'a> {
@@ -174,7 +174,24 @@ fn double_doubles_round_to_the_nearest_f64_among_the_subnormals_too() {
 /// What results that are compared in ULP would not show.
 #[test]
 fn references_keep_to_their_pages() {
-    assert_eq!(reference::gelu(f64::NEG_INFINITY).to_f64().to_bits(), (-0.0f64).to_bits());
+    for limit in [reference::gelu(f32::NEG_INFINITY), reference::gelu_tanh(f32::NEG_INFINITY)] {
+        assert_eq!(limit.to_bits(), (-0.0f64).to_bits());
+    }
+
+    // Gradients whose sum leaves the type, and some that have no digits to lose.
+    let large = [f64::MAX, f64::MAX, 0.0, 0.0].map(DoubleDouble::from);
+    let dx = reference::log_softmax_backward_of(&large.map(|_| DoubleDouble::from(0.0)), &large).unwrap();
+    assert_eq!(
+        dx.iter().map(|dx| dx.to_f64()).collect::<Vec<_>>(),
+        [f64::MAX / 2.0, f64::MAX / 2.0, -f64::MAX / 2.0, -f64::MAX / 2.0]
+    );
+    assert_eq!(reference::log_softmax_backward(&[0.0f32; 2], &[1.0, 0.0]), Some(vec![0.5, -0.5]));
+    let tiny = 2f64.powi(-1060);
+    assert_eq!(reference::log_softmax_backward_of(&[0.0; 2], &[tiny, 0.0]), Some(vec![tiny / 2.0, -tiny / 2.0]));
+
+    let [inf, zero] = [f32::INFINITY, 0.0];
+    let support = reference::sample(&[inf, zero, inf], &SamplerConfig::default()).unwrap();
+    assert_eq!((support.tokens, support.probs), (vec![0, 2], vec![0.5, 0.5]));
 
     let spoilt = |z_loss| reference::cross_entropy(&[f32::NAN, 1.0], 1, &CrossEntropy::default().z_loss(z_loss));
     assert!(spoilt(0.1).iter().all(|part| part.is_nan()));
