@@ -179,12 +179,9 @@ fn references_keep_to_their_pages() {
     }
 
     // Gradients whose sum leaves the type, and some that have no digits to lose.
-    let large = [f64::MAX, f64::MAX, 0.0, 0.0].map(DoubleDouble::from);
-    let dx = reference::log_softmax_backward_of(&large.map(|_| DoubleDouble::from(0.0)), &large).unwrap();
-    assert_eq!(
-        dx.iter().map(|dx| dx.to_f64()).collect::<Vec<_>>(),
-        [f64::MAX / 2.0, f64::MAX / 2.0, -f64::MAX / 2.0, -f64::MAX / 2.0]
-    );
+    let large = [f64::MAX, f64::MAX, 0.0, 0.0];
+    let half = f64::MAX / 2.0;
+    assert_eq!(reference::log_softmax_backward_of(&[0.0; 4], &large), Some(vec![half, half, -half, -half]));
     assert_eq!(reference::log_softmax_backward(&[0.0f32; 2], &[1.0, 0.0]), Some(vec![0.5, -0.5]));
     let tiny = 2f64.powi(-1060);
     assert_eq!(reference::log_softmax_backward_of(&[0.0; 2], &[tiny, 0.0]), Some(vec![tiny / 2.0, -tiny / 2.0]));
