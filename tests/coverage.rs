@@ -111,7 +111,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compilers to 1.96 hand a closure its caller's own copy of what it takes by value (rust-lang/rust#155241): a setter
+/// Compilers to 1.95 at least hand a closure its caller's own copy of what it takes by value (rust-lang/rust#155241): a setter
 /// that changed `self` where it lies would change the caller's options.
 #[test]
 fn setters_make_options_anew() {
