@@ -111,8 +111,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compilers to 1.95 at least hand a closure its caller's own copy of what it takes by value (rust-lang/rust#155241): a setter
-/// that changed `self` where it lies would change the caller's options.
+/// Compilers to 1.95 at least hand a closure its caller's own copy of what it takes by value (rust-lang/rust#155241):
+/// a setter that changed `self` where it lies would change the caller's options.
 #[test]
 fn setters_make_options_anew() {
     let mut files = Vec::new();
