@@ -139,12 +139,17 @@ fn double_doubles_have_infinities_nan_and_signed_zeros() {
     assert!(same(zero + minus_zero, 0.0) && same(minus_zero + minus_zero, -0.0) && same(one - one, 0.0));
     assert!(same(minus_zero * two, -0.0) && same(zero + one, 1.0) && same(one + minus_zero, 1.0));
     assert!(inf > two && -inf < two && inf == inf && nan != nan && zero == minus_zero);
+    assert!(nan.is_nan() && !one.is_nan() && same(minus_zero.abs(), 0.0) && same(zero.abs(), 0.0));
     assert_eq!(nan.partial_cmp(&one), None);
     assert!(same(inf.exp(), f64::INFINITY) && same((-inf).exp(), 0.0) && is_nan(nan.exp()));
     assert!(same(zero.exp(), 1.0) && same(one.ln(), 0.0) && same(zero.ln(), f64::NEG_INFINITY) && is_nan((-one).ln()));
     assert!(same(inf.ln(), f64::INFINITY) && same(minus_zero.ln_1p(), -0.0) && is_nan((-two).ln_1p()));
     assert!(same(inf.sqrt(), f64::INFINITY) && same(zero.sqrt(), 0.0) && is_nan((-one).sqrt()));
     assert!(same(inf.tanh(), 1.0) && same((-inf).tanh(), -1.0) && same(minus_zero.tanh(), -0.0) && is_nan(nan.tanh()));
+    assert!(same(zero.tanh(), 0.0) && same(zero.erf(), 0.0) && same(minus_zero.erf(), -0.0) && is_nan(nan.erf()));
+    assert!(same(minus_zero.exp_m1(), -0.0) && same(minus_zero.sqrt(), -0.0) && is_nan(nan.sqrt()));
+    assert!(same(zero.normal_cdf(), 0.5) && is_nan(nan.normal_cdf()) && same((-inf).normal_cdf(), 0.0));
+    assert!(same(DoubleDouble::sin_cos(0.0).0, 0.0) && same(DoubleDouble::sin_cos(-0.0).0, -0.0));
     let (sin, cos) = DoubleDouble::sin_cos(f64::INFINITY);
     assert!(is_nan(sin) && is_nan(cos));
 }
@@ -163,10 +168,14 @@ fn double_doubles_round_to_the_nearest_f64_among_the_subnormals_too() {
     assert_eq!(below_tie.to_f64(), 1e-323);
     assert_eq!((times(2.5) + times(2f64.powi(-90))).to_f64(), 1.5e-323);
     assert_eq!((-above_tie).to_f64(), -1e-323);
+    assert_eq!((times(1.5) - times(2f64.powi(-90))).to_f64(), 5e-324);
+    let below_tie_by_a_digit = times(1.5 - f64::EPSILON) + times(2f64.powi(-90));
+    assert_eq!(below_tie_by_a_digit.to_f64(), 5e-324);
     assert_eq!((times(0.25)).to_f64(), 0.0);
     assert_eq!((DoubleDouble::from(f64::MAX) + DoubleDouble::from(2f64.powi(969))).to_f64(), f64::MAX);
     assert_eq!((DoubleDouble::from(f64::MAX) + DoubleDouble::from(2f64.powi(970))).to_f64(), f64::INFINITY);
-    for value in [5e-324, 1.2e-310, 2.2250738585072014e-308, 1.0, f64::MAX, -3e-320] {
+    assert_eq!((DoubleDouble::from(-f64::MAX) * DoubleDouble::from(2.0)).to_f64(), f64::NEG_INFINITY);
+    for value in [5e-324, 1.2e-310, 2.2250738585072014e-308, 1.0, -1e10, 1e300, f64::MAX, -3e-320] {
         assert_eq!(DoubleDouble::from(value).to_f64(), value);
     }
 }
@@ -174,9 +183,21 @@ fn double_doubles_round_to_the_nearest_f64_among_the_subnormals_too() {
 /// What results that are compared in ULP would not show.
 #[test]
 fn references_keep_to_their_pages() {
-    for limit in [reference::gelu(f32::NEG_INFINITY), reference::gelu_tanh(f32::NEG_INFINITY)] {
+    let functions = [reference::gelu, reference::gelu_tanh, reference::silu];
+    for limit in functions.map(|function| function(f32::NEG_INFINITY)) {
         assert_eq!(limit.to_bits(), (-0.0f64).to_bits());
     }
+
+    assert_eq!((reference::rsqrt(4.0f32), reference::rsqrt_slope(4.0f32)), (0.5, -1.0 / 16.0));
+    assert_eq!([-1e4f32, 1e4].map(reference::tanh_slope), [0.0; 2]);
+    assert_eq!([f32::NEG_INFINITY, f32::INFINITY].map(reference::silu_slope), [0.0, 1.0]);
+    assert_eq!(reference::logsumexp(&[f32::INFINITY, 1.0]), f64::INFINITY);
+    assert!(reference::logsumexp(&[f32::INFINITY, f32::NAN]).is_nan());
+    assert_eq!(reference::logsumexp_backward(&[3.0f32, 3.0], 3.0), Some(vec![1.5, 1.5]));
+    assert_eq!(reference::softmax_backward(&[0.0f32, 0.0], &[1.0, 3.0]), Some(vec![-0.5, 0.5]));
+    assert_eq!(reference::logit_slopes(&[0.0f32, 1e30], 0.5, Some(2.0)), [0.5, 0.0]);
+    let slope = reference::logit_slopes(&[-3.0f32], 0.5, Some(2.0))[0];
+    assert!((slope - 0.5 * (1.0 - 0.75f64.tanh().powi(2))).abs() < 1e-15, "{slope}");
 
     // Gradients whose sum leaves the type, and some that have no digits to lose.
     let large = [f64::MAX, f64::MAX, 0.0, 0.0];

@@ -150,7 +150,6 @@ impl DoubleDouble {
     pub fn normal_cdf(self) -> Self {
         let (half, a) = (DoubleDouble::from(0.5), self.abs());
         match (a < DoubleDouble::from(1.5), self.hi < 0.0) {
-            _ if self.hi.is_nan() => self,
             (true, true) => half - a.normal_body(),
             (true, false) => half + a.normal_body(),
             (false, true) => a.normal_tail(),
@@ -269,7 +268,7 @@ impl Real for DoubleDouble {
         // In two steps of which only the second rounds. It sees `hi` alone, so a tie is settled by `lo`.
         let down = |v: f64| v * power_of_two(-1000) * power_of_two((self.exponent + 1000).max(-1000));
         let near = down(self.hi);
-        let next = down(self.hi + self.lo.signum() * self.hi.abs() * f64::EPSILON);
+        let next = down(self.hi + self.lo.signum() * f64::EPSILON);
         let up = |v: f64| v * power_of_two(1000) * power_of_two((-self.exponent - 1000).min(1000));
         let tie = self.lo != 0.0 && (up(next) - self.hi).abs() == (up(near) - self.hi).abs();
         if tie { next } else { near }
@@ -316,12 +315,10 @@ impl Real for DoubleDouble {
     }
 
     fn sqrt(self) -> Self {
-        if !self.is_regular() || self.hi < 0.0 {
-            return DoubleDouble::new(self.hi.sqrt(), 0.0, 0);
-        }
         let odd = self.exponent.rem_euclid(2);
         let (hi, lo) = (self.hi * power_of_two(odd), self.lo * power_of_two(odd));
         let root = hi.sqrt();
+        // Where the root is zero, infinite or NaN this is NaN, and `new` leaves it out.
         let rest = (-root).mul_add(root, hi) + lo;
         DoubleDouble::new(root, rest / (2.0 * root), (self.exponent - odd) / 2)
     }
@@ -359,7 +356,7 @@ impl Real for DoubleDouble {
             2 => (-sin, -cos),
             _ => (-cos, sin),
         };
-        (if angle < 0.0 { -sin } else { sin }, cos)
+        (if angle.is_sign_negative() { -sin } else { sin }, cos)
     }
 }
 

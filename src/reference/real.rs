@@ -54,7 +54,8 @@ pub trait Real:
 
     /// The magnitude.
     fn abs(self) -> Self {
-        if self < Self::from(0.0) { -self } else { self }
+        // Minus zero and zero are zero.
+        if self < Self::from(0.0) { -self } else { self + Self::from(0.0) }
     }
 }
 
