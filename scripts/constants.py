@@ -20,6 +20,10 @@ def f32_exact(x):
     return mpf(f32(x))
 
 
+def bits32(x):
+    return f"{struct.unpack('<I', struct.pack('<f', f32(x)))[0]:#010x}"
+
+
 def hex64(x):
     return float(x).hex()
 
@@ -72,7 +76,7 @@ def round_down_bits(x, bits):
 def softmax_exp():
     print("== src/math/softmax_exp.rs (table of 8, f32)")
     t = [f32_exact(mpf(2) ** (mpf(j) / 8)) for j in range(8)]
-    print("  TABLE      ", [f"{struct.unpack('<I', struct.pack('<f', float(v)))[0]:#010x}" for v in t])
+    print("  TABLE      ", [bits32(v) for v in t])
     print("  TABLE_LOW  ", [hex64((mpf(2) ** (mpf(j) / 8) - t[j]) / t[j]) for j in range(8)])
     print("  PER_STEP   ", f32(8 / LN2), " STEP f64", hex64(LN2 / 8))
     l1 = f32_exact(LN2 / 8)
@@ -128,6 +132,26 @@ def log_f64():
     # LN2 split so that k * LN2_HI is exact for |k| <= 1100 (11 bits)
     hi = round_down_bits(LN2, 41)
     print("  LN2_HI", hex64(hi), " LN2_LO", hex64(LN2 - hi))
+
+
+def log_pair():
+    print("== src/math/log_pair.rs (table of 8, f32): log(1+r) = r - r^2/2 + r^3 q(r)")
+    base = mpf("0.71875")
+    # Eighths of a binade from the base on; the one that has 1 in it is to be left as it is.
+    at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
+    ends = [at(i) for i in range(9)]
+    c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]
+    hi = [nint(-log(v) * 2**16) / 2**16 for v in c]
+    r = max(max(abs(a * v - 1), abs(b * v - 1)) for a, b, v in zip(ends, ends[1:], c))
+    print("  |r| <=", float(r), " ends", [float(v) for v in ends])
+    print("  RECIPROCAL ", [bits32(v) for v in c])
+    print("  LOG_HI     ", [bits32(v) for v in hi])
+    print("  LOG_LO     ", [bits32(-log(v) - h) for v, h in zip(c, hi)])
+    ln2_hi = nint(LN2 * 2**16) / 2**16
+    print("  LN2_HI", bits32(ln2_hi), " LN2_LO", bits32(LN2 - ln2_hi))
+    q = lambda x: series(lambda v: (log(1 + v) - v + v * v / 2) / v**3, x, mpf(1) / 3)
+    fit, err = remez(q, lambda x: mpf(1), range(5), -r, r)
+    print("  POLY", [bits32(v) for v in fit], " error 2^%.2f" % log(err, 2))
 
 
 def trig_f64():
@@ -276,6 +300,7 @@ if __name__ == "__main__":
     softmax_exp()
     exp_f64()
     log_f64()
+    log_pair()
     trig_f64()
     expm1_f64()
     normal_f64()

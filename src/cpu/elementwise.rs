@@ -9,7 +9,7 @@ use crate::math::exp::exp;
 use crate::math::log::log;
 use crate::math::sigmoid::{lowest, sigmoid, times};
 use crate::math::wide::Wide;
-use crate::math::{self, exp_pair, sigmoid_pair};
+use crate::math::{self, exp_pair, log_pair, sigmoid_pair};
 use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
@@ -105,6 +105,13 @@ impl Function for Exp {
 }
 
 impl Function for Log {
+    const HAS_PAIR: bool = true;
+
+    #[inline(always)]
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+        log_pair::log(isa, x)
+    }
+
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
         log(isa, x)
@@ -385,3 +392,6 @@ fn mend<I: Isa, E: Element, F: Function>(isa: I, function: F, x: &[E], to: &mut 
         to[*place] = *result;
     }
 }
+
+#[cfg(test)]
+mod tests;

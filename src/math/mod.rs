@@ -13,6 +13,7 @@ pub(crate) mod gelu;
 pub(crate) mod gelu_tanh;
 pub(crate) mod log;
 pub(crate) mod log1p;
+pub(crate) mod log_pair;
 pub(crate) mod normal;
 pub(crate) mod philox;
 pub(crate) mod power;

@@ -1,0 +1,63 @@
+//! The forms in pairs of f32 against the f64 forms.
+
+use super::{Exp, Function, Log, Sigmoid, Silu, apply};
+use crate::element::Element;
+use crate::math::wide::Wide;
+use crate::simd::{Isa, Level, with_level};
+
+/// A function without its form in pairs.
+#[derive(Clone, Copy)]
+struct InF64<F>(F);
+
+impl<F: Function> Function for InF64<F> {
+    #[inline(always)]
+    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
+        self.0.eval::<I, E>(isa, x)
+    }
+}
+
+/// Compares both forms on every `step`-th of all f32, of which an odd step meets both signs and every exponent.
+fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
+    const CHUNK: usize = 1 << 20;
+    for &level in levels.iter().filter(|level| level.is_available()) {
+        let mut bits = (0..=u32::MAX).step_by(step);
+        let mut count = 0;
+        loop {
+            let x: Vec<f32> = bits.by_ref().take(CHUNK).map(f32::from_bits).collect();
+            if x.is_empty() {
+                break;
+            }
+            let (mut pairs, mut wide) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+            with_level(level, || {
+                apply(&x, (&mut pairs[..]).into(), function).expect("a level that is available");
+                apply(&x, (&mut wide[..]).into(), InF64(function)).expect("a level that is available");
+            })
+            .expect("a level that is available");
+            for ((x, pair), wide) in x.iter().zip(&pairs).zip(&wide) {
+                assert_eq!(pair.to_bits(), wide.to_bits(), "{name} of {x:e} at {level}: {pair:e}, not {wide:e}");
+            }
+            count += x.len();
+        }
+        println!("{name}: {count} inputs at {level}");
+    }
+}
+
+fn compare_all(levels: &[Level], step: usize) {
+    compare("exp", Exp, levels, step);
+    compare("log", Log, levels, step);
+    compare("sigmoid", Sigmoid, levels, step);
+    compare("silu", Silu, levels, step);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "minutes of interpretation")]
+fn pairs_have_the_bits_of_the_f64_form() {
+    compare_all(&Level::ALL, 40_009);
+}
+
+/// Of plain Rust, which has the same operations, a sample is enough.
+#[test]
+#[ignore = "minutes: all 2^32 inputs"]
+fn pairs_have_the_bits_of_the_f64_form_for_every_input() {
+    compare_all(&[Level::Avx2, Level::Avx512], 1);
+}
