@@ -97,7 +97,7 @@ impl<E: Element> Kernel for OneRow<'_, E> {
             #[inline(always)]
             |scratch| match op.scores.read(isa, index, x, &mut scratch.logits) {
                 Row::Live(live) => {
-                    let log_sum = live.exps(isa, x, &mut scratch.made).log_sum(isa);
+                    let log_sum = live.log_sum(isa, x, &mut scratch.made);
                     op.loss(isa, x, target, &live, log_sum)
                 }
                 row => op.stand_in::<E>(&row, index, target, met),

@@ -21,7 +21,7 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
                     let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
                     return span.fill(row.stand_in(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
                 };
-                let log_sum = isa.f64(live.exps(isa, span.source(), &mut scratch.made).log_sum(isa));
+                let log_sum = isa.f64(live.log_sum(isa, span.source(), &mut scratch.made));
                 let max = isa.f64(live.max);
                 let (span, behind) = span.split_at(live.columns.end);
                 let (before, span) = span.split_at(live.columns.start);

@@ -84,7 +84,7 @@ fn log_sum_exp<I: Isa, E: Element>(isa: I, scores: &Scores<'_>, index: usize, x:
     scratch::with(
         #[inline(always)]
         |scratch| match scores.read(isa, index, x, &mut scratch.logits) {
-            Row::Live(live) => E::from_wide(live.max + live.exps(isa, x, &mut scratch.made).log_sum(isa)),
+            Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
             // The sum of no terms, under every policy that is not a refusal; of no columns, under that too.
             Row::Masked if x.is_empty() => E::NEG_INFINITY,
             row @ Row::Infinite(_) => {

@@ -95,6 +95,8 @@ pub enum Exps<'s> {
 
 /// Elements whose exponentials are summed while they are still in the first-level cache.
 const RUN: usize = 4096;
+/// The same, where they are kept on the stack and nowhere else.
+const SHORT_RUN: usize = 512;
 
 /// Largest and smallest of a row, and whether a NaN is among them.
 #[derive(Clone, Copy)]
@@ -244,45 +246,69 @@ fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
                 (v.max(max), v.min(min), nan | v.is_nan())
             },
         );
-        return summarise(isa.array_f64(max), isa.array_f64(min), nan.any());
+        let max = halve(
+            isa.array_f64(max),
+            #[inline(always)]
+            |a, b| if b > a { b } else { a },
+        );
+        let min = halve(
+            isa.array_f64(min),
+            #[inline(always)]
+            |a, b| if b < a { b } else { a },
+        );
+        return Extrema { max, min, nan: nan.any() };
     }
     // Four chains, so that the latency of a comparison does not decide the speed.
-    let zero = isa.f32(0.0);
-    let init = (isa.f32(f32::NEG_INFINITY), isa.f32(f32::INFINITY), zero.lt(zero));
-    let mut chains = [init; 4];
+    let mut max = [isa.f32(f32::NEG_INFINITY); 4];
+    let mut min = [isa.f32(f32::INFINITY); 4];
+    let mut nan = max[0].lt(max[0]);
     let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
     for quad in quads {
         let blocks = quad.as_chunks::<LANES>().0;
+        let mut v = max;
         for i in 0..4 {
-            chains[i] = widen_extrema::<I>(chains[i], E::load(isa, &blocks[i]));
+            v[i] = E::load(isa, &blocks[i]);
+            max[i] = v[i].max(max[i]);
+            min[i] = v[i].min(min[i]);
         }
+        nan = nan | v[0].either_nan(v[1]) | v[2].either_nan(v[3]);
     }
-    let (max, min, nan) = fold(
+    let (max_of_rest, min_of_rest, nan) = fold(
         rest,
         x.first().copied().unwrap_or(E::ZERO),
-        chains[0],
+        (max[0], min[0], nan),
         #[inline(always)]
-        |chain, _, values| widen_extrema::<I>(chain, E::load(isa, values)),
+        |(max, min, nan), _, values| {
+            let v = E::load(isa, values);
+            (v.max(max), v.min(min), nan | v.is_nan())
+        },
     );
-    let max = max.max(chains[1].0).max(chains[2].0.max(chains[3].0));
-    let min = min.min(chains[1].1).min(chains[2].1.min(chains[3].1));
-    let nan = (nan | chains[1].2) | (chains[2].2 | chains[3].2);
-    summarise(isa.array_f32(max).map(f64::from), isa.array_f32(min).map(f64::from), nan.any())
+    let max = max_of_rest.max(max[1]).max(max[2].max(max[3]));
+    let min = min_of_rest.min(min[1]).min(min[2].min(min[3]));
+    let max = halve(
+        isa.array_f32(max),
+        #[inline(always)]
+        |a, b| if b > a { b } else { a },
+    );
+    let min = halve(
+        isa.array_f32(min),
+        #[inline(always)]
+        |a, b| if b < a { b } else { a },
+    );
+    Extrema { max: f64::from(max), min: f64::from(min), nan: nan.any() }
 }
 
+/// One of sixteen, by halves.
 #[inline(always)]
-fn widen_extrema<I: Isa>((max, min, nan): (I::F32, I::F32, I::M32), v: I::F32) -> (I::F32, I::F32, I::M32) {
-    (v.max(max), v.min(min), nan | v.is_nan())
-}
-
-#[inline(always)]
-fn summarise(max: [f64; LANES], min: [f64; LANES], nan: bool) -> Extrema {
-    let mut found = Extrema { max: max[0], min: min[0], nan };
-    for i in 1..LANES {
-        found.max = if max[i] > found.max { max[i] } else { found.max };
-        found.min = if min[i] < found.min { min[i] } else { found.min };
+fn halve<T: Copy>(mut values: [T; LANES], choose: impl Fn(T, T) -> T) -> T {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            values[i] = choose(values[i], values[i + width]);
+        }
     }
-    found
+    values[0]
 }
 
 #[inline(always)]
@@ -321,56 +347,155 @@ impl Live<'_> {
             return Exps::F64 { values };
         }
         let values = room(&mut buffers.f32s, x.len());
+        let span = Span::in_place(&mut *values);
         let sum = match self.logits {
-            Logits::Direct => self.exp_f32(isa, x, row_len, values),
-            Logits::F32(z) => self.exp_f32(isa, z, row_len, values),
-            Logits::F64(z) => {
-                let exp = PairExp::new(isa);
-                let max = isa.f64(self.max);
-                let mut sum = 0u64;
-                for (z, values) in z.chunks(RUN).zip(values.chunks_mut(RUN)) {
-                    Span::in_place(&mut *values).narrow_from(
-                        isa,
-                        z,
-                        #[inline(always)]
-                        |z| exp.exp(z - max),
-                    );
-                    sum = sum.wrapping_add(sum_q(isa, values, row_len));
-                }
-                sum
-            }
+            Logits::Direct => self.exp_f32(isa, span.reading(x), row_len).1,
+            Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len).1,
+            Logits::F64(z) => self.exp_pairs(isa, z, span, row_len).1,
         };
         Exps::F32 { values, sum, row_len }
     }
 
+    /// The exponentials of a row of f32 where its result will be, which is over the row itself or elsewhere; and their
+    /// sum by rule Q.
     #[inline(always)]
-    fn exp_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize, values: &mut [f32]) -> u64 {
+    pub fn exps_to<'d, I: Isa, E: Element>(
+        &'d self,
+        isa: I,
+        span: Span<'d, E, E>,
+        row_len: usize,
+    ) -> (&'d mut [E], u64) {
+        match self.logits {
+            Logits::Direct => self.exp_f32(isa, span, row_len),
+            Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len),
+            Logits::F64(z) => self.exp_pairs(isa, z, span, row_len),
+        }
+    }
+
+    #[inline(always)]
+    fn exp_f32<'d, I: Isa, S: Storage, D: Storage>(
+        &self,
+        isa: I,
+        span: Span<'d, S, D>,
+        row_len: usize,
+    ) -> (&'d mut [D], u64) {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
+        let ahead = Ahead::of(span.source());
         let mut sum = 0u64;
+        let values = span.in_runs(
+            RUN,
+            #[inline(always)]
+            |first, run| {
+                let values = exp_run(isa, &exp, ahead, first, run);
+                sum = sum.wrapping_add(sum_q(isa, values, row_len));
+                values
+            },
+        );
+        (values, sum)
+    }
+
+    /// The sum alone, of exponentials that are kept nowhere.
+    #[inline(always)]
+    fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u64 {
+        let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
         let ahead = Ahead::of(z);
-        for (run, (z, values)) in z.chunks(RUN).zip(values.chunks_mut(RUN)).enumerate() {
-            let span = Span::in_place(&mut *values);
-            if exp.is_narrow() {
-                span.map_from(
-                    isa,
-                    z,
-                    #[inline(always)]
-                    |i, x| {
-                        ahead.block(run * (RUN / LANES) + i);
-                        exp.narrow(x)
-                    },
-                );
-            } else {
-                span.map_from(
-                    isa,
-                    z,
-                    #[inline(always)]
-                    |_, x| exp.any(x),
-                );
-            }
+        let mut buffer = [0.0f32; SHORT_RUN];
+        let mut sum = 0u64;
+        for (i, z) in z.chunks(SHORT_RUN).enumerate() {
+            let run = Span::in_place(&mut buffer[..z.len()]).reading(z);
+            let values = exp_run(isa, &exp, ahead, i * (SHORT_RUN / LANES), run);
             sum = sum.wrapping_add(sum_q(isa, values, row_len));
         }
         sum
+    }
+
+    #[inline(always)]
+    fn exp_pairs<'d, I: Isa, S: Storage, D: Storage>(
+        &self,
+        isa: I,
+        z: &[f64],
+        to: Span<'d, S, D>,
+        row_len: usize,
+    ) -> (&'d mut [D], u64) {
+        let exp = PairExp::new(isa);
+        let max = isa.f64(self.max);
+        let values = to.narrow_from(
+            isa,
+            z,
+            #[inline(always)]
+            |z| exp.exp(z - max),
+        );
+        let sum = sum_q(isa, values, row_len);
+        (values, sum)
+    }
+
+    /// ln of the sum of the exponentials, accurate also where the sum is barely above 1.
+    #[inline(always)]
+    pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &mut Buffers) -> f64 {
+        isa.outline(LogSumOf { live: self, x, buffers })
+    }
+}
+
+/// [`Live::log_sum`] as a function of its own, which three ops share.
+struct LogSumOf<'a, 's, E> {
+    live: &'a Live<'a>,
+    x: &'a [E],
+    buffers: &'s mut Buffers,
+}
+
+impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let LogSumOf { live, x, buffers } = self;
+        let columns = &x[live.columns.clone()];
+        let sum = match live.logits {
+            Logits::Direct if E::DTYPE != DType::F64 => Some(live.sum_f32(isa, columns, x.len())),
+            Logits::F32(z) => Some(live.sum_f32(isa, z, x.len())),
+            Logits::Direct | Logits::F64(_) => None,
+        };
+        match sum.and_then(|sum| log_of_units(isa, sum, x.len())) {
+            Some(log) => log,
+            None => live.exps(isa, x, buffers).log_sum(isa),
+        }
+    }
+}
+
+/// ln of a sum by rule Q; nothing where all but the largest term amount to so little that the integers leave few digits
+/// of it.
+#[inline(always)]
+fn log_of_units<I: Isa>(isa: I, sum: u64, row_len: usize) -> Option<f64> {
+    let rest = sum - (1u64 << unit_bits(row_len));
+    (rest >= (row_len as u64) << (unit_bits(row_len) - 21)).then(|| {
+        let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
+        high + low
+    })
+}
+
+#[inline(always)]
+fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
+    isa: I,
+    exp: &SoftmaxExp<I>,
+    ahead: Ahead<S>,
+    first: usize,
+    run: Span<'d, S, D>,
+) -> &'d mut [D] {
+    if exp.is_narrow() {
+        run.numbers(
+            isa,
+            #[inline(always)]
+            |i, x| {
+                ahead.block(first + i);
+                exp.narrow(x)
+            },
+        )
+    } else {
+        run.numbers(
+            isa,
+            #[inline(always)]
+            |_, x| exp.any(x),
+        )
     }
 }
 
@@ -439,11 +564,8 @@ impl Exps<'_> {
     fn log_sum_inline<I: Isa>(&mut self, isa: I) -> f64 {
         match self {
             &mut Exps::F32 { values, sum, row_len } => {
-                // Where all but the largest term amount to little, the integers leave few digits of it.
-                let rest = sum - (1u64 << unit_bits(row_len));
-                if rest >= (row_len as u64) << (unit_bits(row_len) - 21) {
-                    let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
-                    return high + low;
+                if let Some(log) = log_of_units(isa, sum, row_len) {
+                    return log;
                 }
                 let one = isa.f32(1.0);
                 let zero = isa.f32(0.0);

@@ -3,7 +3,7 @@
 use super::lanes::{LaneKernel, Met};
 use super::scores::{Exps, Row, Scores, reciprocal_f64};
 use super::scratch;
-use crate::element::Element;
+use crate::element::{DType, Element};
 use crate::simd::{Float, Isa, Span, Written};
 
 #[derive(Clone, Copy)]
@@ -20,6 +20,26 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     let uniform = E::from_wide(1.0 / span.len() as f64);
                     return span.fill(row.stand_in(index, self.0.fully_masked, met, E::ZERO, uniform)).into();
                 };
+                let row_len = span.len();
+                if E::DTYPE == DType::F32 {
+                    let (span, behind) = span.split_at(live.columns.end);
+                    let (before, span) = span.split_at(live.columns.start);
+                    let ahead = span.ahead();
+                    let (values, sum) = live.exps_to(isa, span, row_len);
+                    let (high, low) = Exps::reciprocal(sum, row_len);
+                    let (high, low) = (isa.f32(high), isa.f32(low));
+                    let written: Written = Span::in_place(values)
+                        .numbers(
+                            isa,
+                            #[inline(always)]
+                            |i, e| {
+                                ahead.block(i);
+                                e.mul_add(high, e * low)
+                            },
+                        )
+                        .into();
+                    return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
+                }
                 let exps = live.exps(isa, span.source(), &mut scratch.made);
                 let (span, behind) = span.split_at(live.columns.end);
                 let (before, span) = span.split_at(live.columns.start);
@@ -28,16 +48,16 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                         let (high, low) = Exps::reciprocal(sum, row_len);
                         let (high, low) = (isa.f32(high), isa.f32(low));
                         let ahead = span.ahead();
-                        span.map_from(
-                            isa,
-                            values,
-                            #[inline(always)]
-                            |i, e| {
-                                ahead.block(i);
-                                e.mul_add(high, e * low)
-                            },
-                        )
-                        .into()
+                        span.reading(values)
+                            .numbers(
+                                isa,
+                                #[inline(always)]
+                                |i, e| {
+                                    ahead.block(i);
+                                    e.mul_add(high, e * low)
+                                },
+                            )
+                            .into()
                     }
                     Exps::F64 { values } => {
                         let (high, low) = reciprocal_f64(isa, values);

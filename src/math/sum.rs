@@ -25,7 +25,7 @@
 //! The functions below are both rules as plain loops, over any terms, as their definition; kernels give the same bits
 //! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
 
-use crate::simd::{Float, Isa, LANES, padded};
+use crate::simd::{Float, Isa, LANES, Storage, padded};
 
 /// Lanes that rule O adds in.
 pub(crate) const SUM_LANES: usize = 64;
@@ -82,11 +82,11 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 
 /// Rule Q over part of a row of `row_len` terms.
 ///
-/// In f32 and wrapping 32-bit integers: u = e + 3 has e's first 22 bits in its last ones; what it left out, added to
-/// a number whose last place is the unit, shows the rest. Both are summed as bit patterns, the patterns of 3 and of
-/// that number taken off at the end.
+/// In f32 and wrapping 32-bit integers: u = 2 e + 6 has e's first 22 bits in its last ones; what it left out, added to
+/// a number whose last place is the unit, shows the rest. Both are summed as bit patterns, the patterns of 6 and of
+/// that number taken off at the end. (e + 3 would do; a product more lets half of the work be of the units that multiply.)
 #[inline(always)]
-pub(crate) fn sum_q<I: Isa>(isa: I, terms: &[f32], row_len: usize) -> u64 {
+pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
     const RUN: usize = 256 * LANES;
     let (offset, shift) =
@@ -99,20 +99,21 @@ pub(crate) fn sum_q<I: Isa>(isa: I, terms: &[f32], row_len: usize) -> u64 {
         for quad in quads {
             let blocks = quad.as_chunks::<LANES>().0;
             for i in 0..4 {
-                sums[i] = add_q(isa, offset, sums[i], &blocks[i]);
+                sums[i] = add_q(isa, offset, sums[i], S::load(isa, &blocks[i]));
             }
         }
         let (blocks, tail) = rest.as_chunks::<LANES>();
         for block in blocks {
-            sums[0] = add_q(isa, offset, sums[0], block);
+            sums[0] = add_q(isa, offset, sums[0], S::load(isa, block));
         }
         if !tail.is_empty() {
-            sums[0] = add_q(isa, offset, sums[0], &padded(tail, 0.0));
+            let pad = isa.array_f32(S::load(isa, &padded(tail, tail[0])));
+            sums[0] = add_q(isa, offset, sums[0], isa.load_f32(&padded(&pad[..tail.len()], 0.0)));
         }
         let high = (sums[0].0 + sums[1].0) + (sums[2].0 + sums[3].0);
         let low = (sums[0].1 + sums[1].1) + (sums[2].1 + sums[3].1);
         let count = run.len().div_ceil(LANES) as u32;
-        let high = isa.array_i32(high - isa.i32(3.0f32.to_bits().wrapping_mul(count) as i32));
+        let high = isa.array_i32(high - isa.i32(6.0f32.to_bits().wrapping_mul(count) as i32));
         let low = isa.array_i32(low - isa.i32(offset.to_bits().wrapping_mul(count) as i32));
         let (mut high_sum, mut low_sum) = (0i64, 0i64);
         for i in 0..LANES {
@@ -126,10 +127,9 @@ pub(crate) fn sum_q<I: Isa>(isa: I, terms: &[f32], row_len: usize) -> u64 {
 
 /// One block more for a lane's two sums.
 #[inline(always)]
-fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), block: &[f32; LANES]) -> (I::I32, I::I32) {
-    let e = isa.load_f32(block);
-    let u = e + isa.f32(3.0);
-    let rest = e - (u - isa.f32(3.0));
+fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), e: I::F32) -> (I::I32, I::I32) {
+    let u = e.mul_add(isa.f32(2.0), isa.f32(6.0));
+    let rest = e + u.mul_add(isa.f32(-0.5), isa.f32(3.0));
     (high + u.to_bits(), low + (rest + isa.f32(offset)).to_bits())
 }
 

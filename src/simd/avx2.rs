@@ -190,7 +190,11 @@ impl Float for F32 {
     }
     #[inline(always)]
     fn is_nan(self) -> M32 {
-        M32(each!(two I => _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0[I], self.0[I])))
+        self.either_nan(self)
+    }
+    #[inline(always)]
+    fn either_nan(self, o: Self) -> M32 {
+        M32(each!(two I => _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0[I], o.0[I])))
     }
     #[inline(always)]
     fn to_bits(self) -> I32 {
@@ -239,7 +243,11 @@ impl Float for F64 {
     }
     #[inline(always)]
     fn is_nan(self) -> M64 {
-        M64(each!(four I => _mm256_cmp_pd::<_CMP_UNORD_Q>(self.0[I], self.0[I])))
+        self.either_nan(self)
+    }
+    #[inline(always)]
+    fn either_nan(self, o: Self) -> M64 {
+        M64(each!(four I => _mm256_cmp_pd::<_CMP_UNORD_Q>(self.0[I], o.0[I])))
     }
     #[inline(always)]
     fn to_bits(self) -> I64 {
@@ -407,9 +415,7 @@ unsafe impl Isa for Avx2 {
         let rounded = each!(two I => {
             let bits = _mm256_castps_si256(value.0[I]);
             let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even);
-            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(value.0[I], value.0[I]));
-            _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), nan))
+            _mm256_srli_epi32::<16>(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even))
         });
         // SAFETY: 32 bytes are written where there is room for 32; the token proves the instructions.
         unsafe {

@@ -189,7 +189,11 @@ impl Float for F32 {
     }
     #[inline(always)]
     fn is_nan(self) -> M32 {
-        M32(call!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0)))
+        self.either_nan(self)
+    }
+    #[inline(always)]
+    fn either_nan(self, o: Self) -> M32 {
+        M32(call!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, o.0)))
     }
     #[inline(always)]
     fn to_bits(self) -> I32 {
@@ -238,10 +242,11 @@ impl Float for F64 {
     }
     #[inline(always)]
     fn is_nan(self) -> M64 {
-        call!(M64(
-            _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(self.0, self.0),
-            _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(self.1, self.1),
-        ))
+        self.either_nan(self)
+    }
+    #[inline(always)]
+    fn either_nan(self, o: Self) -> M64 {
+        call!(M64(_mm512_cmp_pd_mask::<_CMP_UNORD_Q>(self.0, o.0), _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(self.1, o.1)))
     }
     #[inline(always)]
     fn to_bits(self) -> I64 {
@@ -417,8 +422,6 @@ unsafe impl Isa for Avx512 {
             let bits = _mm512_castps_si512(value.0);
             let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value.0, value.0);
-            let rounded = _mm512_mask_blend_epi32(nan, rounded, _mm512_set1_epi32(0x7fc0_0000));
             let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
         }

@@ -29,6 +29,8 @@ pub trait Float: Select + Add<Output = Self> + Sub<Output = Self> + Mul<Output =
     fn le(self, other: Self) -> Self::Mask;
     fn eq(self, other: Self) -> Self::Mask;
     fn is_nan(self) -> Self::Mask;
+    /// Whether one of the two is NaN.
+    fn either_nan(self, other: Self) -> Self::Mask;
     fn to_bits(self) -> Self::Bits;
     fn from_bits(bits: Self::Bits) -> Self;
 }
@@ -98,7 +100,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn store_f32(self, value: Self::F32, to: &mut [MaybeUninit<f32>; 16]);
     /// Rounded to nearest even; a NaN is stored as some quiet NaN.
     fn store_f16(self, value: Self::F32, to: &mut [MaybeUninit<f16>; 16]);
-    /// Rounded to nearest even; a NaN is stored as some quiet NaN.
+    /// Rounded to nearest even; of NaNs only the canonical one.
     fn store_bf16(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
 
     fn array_f32(self, value: Self::F32) -> [f32; 16];

@@ -168,6 +168,10 @@ macro_rules! floats {
                 self.compare(self, |a, b| a != b)
             }
             #[inline(never)]
+            fn either_nan(self, other: Self) -> Bools {
+                self.compare(other, |a, b| a.is_nan() | b.is_nan())
+            }
+            #[inline(never)]
             fn to_bits(self) -> Self::Bits {
                 self.map(|v| v.to_bits() as $bits)
             }
@@ -376,11 +380,10 @@ fn round_f16(value: f32) -> u16 {
     sign | rounded as u16
 }
 
-/// f32 to the bits of a bf16, ties to even.
+/// f32 to the bits of a bf16, ties to even; of NaNs only the canonical one.
 #[inline(always)]
 fn round_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     let even = bits >> 16 & 1;
-    let rounded = (bits.wrapping_add(0x7fff + even) >> 16) as u16;
-    if value.is_nan() { 0x7fc0 } else { rounded }
+    (bits.wrapping_add(0x7fff + even) >> 16) as u16
 }

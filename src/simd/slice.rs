@@ -72,7 +72,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// Where the next lane's results go, if there are no gaps.
     pub fn ahead(&self) -> Ahead<D> {
-        Ahead(self.to.wrapping_add(self.len).cast_const().cast())
+        Ahead::new(self.to.cast_const().cast(), self.len)
     }
 
     /// The first `at` elements, and the rest.
@@ -116,6 +116,17 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
+    /// As [`Span::map`], for results that are no NaN.
+    #[inline(always)]
+    pub fn numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
+        self.blocks(
+            #[inline(always)]
+            |i, from| f(i, S::load(isa, from)),
+            #[inline(always)]
+            |value, to| D::store_number(isa, value, to),
+        )
+    }
+
     /// As [`Span::map`], in f64.
     #[inline(always)]
     pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
@@ -135,8 +146,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         values: &[T],
         f: impl FnMut(usize, I::F32) -> I::F32,
     ) -> &'a mut [D] {
-        assert_eq!(values.len(), self.len);
-        Span::<T, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.map(isa, f)
+        self.over(values).map(isa, f)
     }
 
     /// As [`Span::map_from`], in f64.
@@ -147,15 +157,13 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         values: &[T],
         f: impl Fn(usize, I::F64) -> I::F64,
     ) -> &'a mut [D] {
-        assert_eq!(values.len(), self.len);
-        Span::<T, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.map_wide(isa, f)
+        self.over(values).map_wide(isa, f)
     }
 
     /// As [`Span::map_from`], from f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
-        assert_eq!(values.len(), self.len);
-        Span::<f64, D> { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }.blocks(
+        self.over(values).blocks(
             #[inline(always)]
             |_, from| f(isa.load_f64(from)),
             #[inline(always)]
@@ -207,6 +215,40 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         spans.map(Span::written)
     }
 
+    /// Hands out stretches of `run` elements, a multiple of sixteen, one after the other with the index of their first
+    /// block; `write` returns the memory of each.
+    #[inline(always)]
+    pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'a mut [D]) -> &'a mut [D] {
+        let all = Span { ..self };
+        let (mut rest, mut first) = (self, 0);
+        while rest.len > 0 {
+            let part;
+            let count = run.min(rest.len);
+            (part, rest) = rest.split_at(count);
+            let to = part.to;
+            let written = write(first, part);
+            assert!(std::ptr::addr_eq(written.as_ptr(), to) && written.len() == count, "another's memory");
+            first += run / LANES;
+        }
+        all.written()
+    }
+
+    /// The span with another source, of its length; its own is not read.
+    #[inline(always)]
+    pub fn reading<'b, T: Storage>(self, values: &'b [T]) -> Span<'b, T, D>
+    where
+        'a: 'b,
+    {
+        self.over(values)
+    }
+
+    /// [`Span::reading`] for a span that is consumed before `values` can change.
+    #[inline(always)]
+    fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
+        assert_eq!(values.len(), self.len);
+        Span { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }
+    }
+
     /// Loads, computes and stores block by block; the last, shorter one goes through buffers, in which a value that is
     /// there stands for those that are missing. The body is compiled once: kernels are long.
     #[inline(always)]
@@ -256,8 +298,17 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 pub struct Ahead<T>(*const T);
 
 impl<T> Ahead<T> {
+    /// Bytes of a lane beyond which the next one would push this one out of the cache.
+    const LONGEST: usize = 1 << 18;
+
     pub fn of(lane: &[T]) -> Self {
-        Ahead(lane.as_ptr_range().end)
+        Self::new(lane.as_ptr(), lane.len())
+    }
+
+    /// Behind a lane that is not too long for it; else the lane itself, which costs nothing to ask for.
+    fn new(lane: *const T, len: usize) -> Self {
+        let is_long = len > Self::LONGEST / size_of::<T>().max(1);
+        Ahead(if is_long { lane } else { lane.wrapping_add(len) })
     }
 
     /// Asks for the next lane's block of this index; there need not be one.

@@ -15,18 +15,19 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
     fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
+    /// Stores what is no NaN but perhaps the canonical one.
     #[doc(hidden)]
-    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
+    fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
+    #[doc(hidden)]
+    #[inline(always)]
+    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+        Self::store_number(isa, I::F32::select(value.is_nan(), isa.f32(f32::NAN), value), to);
+    }
     #[doc(hidden)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
     /// The value rounded to this type and widened again.
     #[doc(hidden)]
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
-}
-
-#[inline(always)]
-fn canonical<I: Isa>(isa: I, value: I::F32) -> I::F32 {
-    I::F32::select(value.is_nan(), isa.f32(f32::NAN), value)
 }
 
 impl Storage for f64 {
@@ -39,8 +40,8 @@ impl Storage for f64 {
         isa.load_f64(from)
     }
     #[inline(always)]
-    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
-        Self::store_wide(isa, isa.widen(value), to);
+    fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+        isa.store_f64(isa.widen(value), to);
     }
     #[inline(always)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
@@ -62,8 +63,8 @@ impl Storage for f32 {
         isa.widen(isa.load_f32(from))
     }
     #[inline(always)]
-    fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
-        isa.store_f32(canonical(isa, value), to);
+    fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+        isa.store_f32(value, to);
     }
     #[inline(always)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
@@ -87,14 +88,14 @@ macro_rules! half_storage {
                 isa.widen(isa.$load(from))
             }
             #[inline(always)]
-            fn store<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
-                isa.$store(canonical(isa, value), to);
+            fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]) {
+                isa.$store(value, to);
             }
             #[inline(always)]
             fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
                 // Rounded in f64 to what the type can hold, so the two conversions that follow are exact.
                 let rounded = round_to(isa, value, &<$type as Element>::LIMITS);
-                isa.$store(canonical(isa, isa.narrow(rounded)), to);
+                Self::store(isa, isa.narrow(rounded), to);
             }
             #[inline(always)]
             fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64 {
