@@ -83,12 +83,15 @@ macro_rules! of_mpfr {
 
 of_mpfr! {
     exp: exp_ref, "e^x.";
+    exp2: exp2_ref, "2^x.";
     expm1: exp_m1_ref, "e^x - 1.";
     log: ln_ref, "ln x.";
+    log2: log2_ref, "The logarithm to base 2.";
     log1p: ln_1p_ref, "ln(1 + x).";
     tanh: tanh_ref, "The hyperbolic tangent.";
     erf: erf_ref, "The error function.";
     sqrt: sqrt_ref, "The square root.";
+    reciprocal: recip_ref, "1 / x.";
 }
 
 fn formula(number: Float) -> Value {

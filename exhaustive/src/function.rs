@@ -4,6 +4,7 @@ use crate::exact::{self, Exact};
 use crate::formulas;
 use crate::reference::Reference;
 use crate::reference::Reference::{Bounded, Rounded};
+use crate::tally::Tally;
 
 /// The bound of functions that have to be correctly rounded everywhere.
 const CORRECT: f64 = 0.5;
@@ -23,6 +24,14 @@ pub struct Function {
     pub exact: Exact,
     /// The largest error that is allowed, in ULP.
     pub bound: f64,
+}
+
+impl Function {
+    /// Whether a walk's result is within the bound.
+    pub fn allows(&self, tally: &Tally) -> bool {
+        // Of a number in the middle the wrong neighbour is off by half a unit too.
+        tally.misrounded == 0 || (self.bound > CORRECT && tally.largest_error <= self.bound)
+    }
 }
 
 macro_rules! functions {

@@ -92,10 +92,9 @@ fn one(arguments: &Arguments, function: &Function) -> Result<bool> {
         merge(&arguments.out, row)?;
     }
     progress.remove(folder)?;
-    let keeps =
-        progress.tally.largest_error <= function.bound && (function.bound > 0.5 || progress.tally.misrounded == 0);
-    if !keeps {
+    let is_kept = function.allows(&progress.tally);
+    if !is_kept {
         println!("{} breaks its bound, {} ULP", function.name, function.bound);
     }
-    Ok(keeps)
+    Ok(is_kept)
 }

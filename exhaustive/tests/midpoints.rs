@@ -62,6 +62,21 @@ fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
 }
 
 #[test]
+fn ties_go_to_the_even_one() {
+    let bits = |exact, x| exact::rounded(exact, x).map(f32::to_bits);
+    // Half of the smallest number, and three halves.
+    assert_eq!(bits(exact::exp2, -150.0), Ok(0));
+    assert_eq!(bits(exact::exp2, (-150.0f32).next_up()), Ok(1));
+    let three_halves = |x: &Float, bits: u32| Value { number: Float::with_val(bits, x * 3u32) >> 150, is_exact: true };
+    assert_eq!(bits(three_halves, 1.0), Ok(2));
+    assert_eq!(bits(three_halves, -1.0), Ok(1 << 31 | 2));
+    // Exact results that are no ties.
+    assert_eq!(exact::rounded(exact::log2, f32::MIN_POSITIVE), Ok(-126.0));
+    assert_eq!(exact::rounded(exact::reciprocal, 2f32.powi(127)), Ok(2f32.powi(-127)));
+    assert_eq!(exact::rounded(exact::reciprocal, -0.0), Ok(f32::NEG_INFINITY));
+}
+
+#[test]
 fn mpfr_decides_what_a_wide_bracket_leaves_open() {
     let wide = |x: f32| {
         let value = 1.0 / (1.0 + (-f64::from(x)).exp());

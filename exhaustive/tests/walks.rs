@@ -8,6 +8,7 @@ use exhaustive::function::{Function, function};
 use exhaustive::progress::Progress;
 use exhaustive::reference::Reference;
 use exhaustive::table::Row;
+use exhaustive::tally::{Example, Tally};
 use exhaustive::walk::{CHUNKS, walk};
 use std::fs;
 use std::num::NonZeroU32;
@@ -71,6 +72,18 @@ fn one_wrong_bit_of_one_result_is_found_and_named() {
     let x = PLANTED.to_bits();
     let right = PLANTED.exp().to_bits();
     assert_eq!(row(progress).examples, format!("{x:08x}:{:08x}:{right:08x}", right + 1));
+}
+
+#[test]
+fn a_bound_is_broken_by_any_misrounded_result_or_by_a_large_error() {
+    let [exp, silu] = ["exp", "silu"].map(|name| function(name).expect("a function that is there"));
+    let mut tally = Tally::default();
+    assert!(exp.allows(&tally) && silu.allows(&tally));
+    let example = Example { x: 0, got: 1, expected: 0 };
+    tally.add_misrounded(example, 0.5);
+    assert!(!exp.allows(&tally) && silu.allows(&tally));
+    tally.add_misrounded(example, 0.501);
+    assert!(!silu.allows(&tally));
 }
 
 #[test]
