@@ -1,0 +1,70 @@
+//! The functions that are walked.
+
+use crate::exact::{self, Exact};
+use crate::formulas;
+use crate::reference::Reference;
+use crate::reference::Reference::{Bounded, Rounded};
+use crate::tally::Tally;
+
+/// The bound of functions that have to be correctly rounded everywhere.
+const CORRECT: f64 = 0.5;
+/// The bound of functions of which a rare result may be the other neighbour.
+const NEARLY: f64 = 0.5001;
+
+/// A function of the library, and what its results are compared with.
+#[derive(Clone, Copy)]
+pub struct Function {
+    /// Its name in the library.
+    pub name: &'static str,
+    /// The function under test.
+    pub run: fn(&[f32], &mut [f32]) -> evenkeel::Result<()>,
+    /// What it should be.
+    pub reference: Reference,
+    /// The same to any number of bits.
+    pub exact: Exact,
+    /// The largest error that is allowed, in ULP.
+    pub bound: f64,
+}
+
+impl Function {
+    /// Whether a walk's result is within the bound.
+    pub fn allows(&self, tally: &Tally) -> bool {
+        // Of a number in the middle the wrong neighbour is off by half a unit too.
+        tally.misrounded == 0 || (self.bound > CORRECT && tally.largest_error <= self.bound)
+    }
+}
+
+macro_rules! functions {
+    ($($name:ident: $run:ident, $reference:expr, $exact:ident, $bound:ident;)*) => {
+        /// All of them.
+        pub const FUNCTIONS: &[Function] = &[$(Function {
+            name: stringify!($name),
+            run: |x, out| evenkeel::$run(x, out).map(drop),
+            reference: $reference,
+            exact: exact::$exact,
+            bound: $bound,
+        },)*];
+    };
+}
+
+functions! {
+    exp: exp_into, Rounded("CORE-MATH", core_math::expf), exp, CORRECT;
+    expm1: expm1_into, Rounded("CORE-MATH", core_math::expm1f), expm1, CORRECT;
+    log: log_into, Rounded("CORE-MATH", core_math::logf), log, CORRECT;
+    log1p: log1p_into, Rounded("CORE-MATH", core_math::log1pf), log1p, CORRECT;
+    tanh: tanh_into, Rounded("CORE-MATH", core_math::tanhf), tanh, CORRECT;
+    sigmoid: sigmoid_into, Bounded(formulas::sigmoid), sigmoid, CORRECT;
+    erf: erf_into, Rounded("CORE-MATH", core_math::erff), erf, CORRECT;
+    sqrt: sqrt_into, Rounded("IEEE 754", f32::sqrt), sqrt, CORRECT;
+    rsqrt: rsqrt_into, Rounded("CORE-MATH", core_math::rsqrtf), rsqrt, CORRECT;
+    silu: silu_into, Bounded(formulas::silu), silu, NEARLY;
+    gelu: gelu_into, Bounded(formulas::gelu), gelu, NEARLY;
+    gelu_tanh: gelu_tanh_into, Bounded(formulas::gelu_tanh), gelu_tanh, NEARLY;
+    softplus: softplus_into, Bounded(formulas::softplus), softplus, NEARLY;
+    log_sigmoid: log_sigmoid_into, Bounded(formulas::log_sigmoid), log_sigmoid, NEARLY;
+}
+
+/// The function of that name.
+pub fn function(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.iter().find(|function| function.name == name)
+}

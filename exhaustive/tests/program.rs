@@ -1,0 +1,62 @@
+//! The command line: what it refuses, and a sampled walk.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// Runs the program with a folder for all that it writes.
+fn run(folder: &TempDir, simd: &str, arguments: &[&str]) -> (Output, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exhaustive"));
+    command.env("EVENKEEL_SIMD", simd).args(arguments);
+    for name in ["out", "progress"] {
+        command.arg(format!("--{name}")).arg(folder.path().join(name));
+    }
+    let output = command.output().expect("the program");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    (output, stdout, stderr)
+}
+
+#[test]
+fn refusals_say_what_there_is() {
+    let folder = TempDir::new().expect("a folder");
+    for (simd, arguments, message) in [
+        ("portable", &["sinh"][..], "[possible values: exp, expm1, "),
+        ("portable", &["--sample", "0"], "invalid value '0' for '--sample <SAMPLE>'"),
+        ("portable", &["--threads", "0"], "invalid value '0' for '--threads <THREADS>'"),
+        ("sse9", &["exp"], "there are auto, portable, avx2 and avx512"),
+    ] {
+        let (output, _, stderr) = run(&folder, simd, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_sampled_walk_says_what_it_found_and_leaves_the_tables() {
+    let folder = TempDir::new().expect("a folder");
+    let (output, stdout, stderr) = run(&folder, "portable", &["exp", "sqrt", "--sample", "4096", "--threads", "1"]);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("| `exp` | portable | CORE-MATH | 1048576 | 0 | at most 0.5 | 0 |"), "{stdout}");
+    assert!(stdout.contains("| `sqrt` | portable | IEEE 754 | 1048576 | 0 | at most 0.5 | 0 |"), "{stdout}");
+    assert!(!folder.path().join("out").exists());
+    let left = fs::read_dir(folder.path().join("progress")).expect("a folder").count();
+    assert_eq!(left, 0, "a finished walk leaves no progress");
+}
+
+#[test]
+fn a_damaged_progress_stops_the_program_unless_it_begins_anew() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("progress/exp-portable-1-in-4096.toml");
+    fs::create_dir(folder.path().join("progress")).expect("a folder");
+    fs::write(&path, "chunks = many").expect("a file");
+    let arguments = ["exp", "--sample", "4096"];
+    let (output, _, stderr) = run(&folder, "portable", &arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("exp-portable-1-in-4096.toml is damaged: "), "{stderr}");
+    assert_eq!(fs::read_to_string(&path).expect("a file"), "chunks = many");
+    let (output, stdout, stderr) = run(&folder, "portable", &[&arguments[..], &["--restart"]].concat());
+    assert!(output.status.success(), "{stdout}{stderr}");
+}

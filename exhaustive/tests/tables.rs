@@ -1,0 +1,78 @@
+//! The tables: rows are replaced one by one.
+
+#![forbid(unsafe_code)]
+
+use evenkeel::simd::Level;
+use exhaustive::error::Error;
+use exhaustive::function::function;
+use exhaustive::progress::Progress;
+use exhaustive::table::{Row, merge};
+use exhaustive::tally::Example;
+use std::fs;
+use std::num::NonZeroU32;
+use tempfile::TempDir;
+
+fn row(name: &str, level: Level, misrounded: &[Example]) -> Row {
+    let function = function(name).expect("a function that is there");
+    let mut progress = Progress::new(function, level, NonZeroU32::MIN);
+    progress.tally.inputs = 1 << 32;
+    for &example in misrounded {
+        progress.tally.add_misrounded(example, 0.625);
+    }
+    Row::new(function.reference.name(), progress)
+}
+
+#[test]
+fn a_row_replaces_its_own_and_no_other() {
+    let folder = TempDir::new().expect("a folder");
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("a table");
+    let wrong = Example { x: 0x3f80_0000, got: 0x402d_f855, expected: 0x402d_f854 };
+    for row in [
+        row("silu", Level::Avx512, &[]),
+        row("exp", Level::Portable, &[wrong]),
+        row("exp", Level::Avx512, &[]),
+        row("exp", Level::Avx2, &[]),
+    ] {
+        merge(folder.path(), row).expect("a table");
+    }
+    let places = |text: &str| -> Vec<String> {
+        let fields = |line: &str| line.split('\t').take(2).collect::<Vec<_>>().join(" ");
+        text.lines().skip(1).map(fields).collect()
+    };
+    assert_eq!(places(&read("exhaustive.tsv")), ["exp avx512", "exp avx2", "exp portable", "silu avx512"]);
+    let page = read("exhaustive.md");
+    assert!(page.contains("| `exp` | portable | CORE-MATH | 4294967296 | 1 | 0.625 | 0 | 0 |\n"), "{page}");
+    assert!(
+        page.contains("| `silu` | avx512 | f64 formula, MPFR | 4294967296 | 0 | at most 0.5 | 0 | 0 |\n"),
+        "{page}"
+    );
+    assert!(page.ends_with("\n- `exp`, portable: 3f800000:402df855:402df854\n"), "{page}");
+
+    merge(folder.path(), row("exp", Level::Portable, &[])).expect("a table");
+    assert_eq!(places(&read("exhaustive.tsv")).len(), 4);
+    assert!(!read("exhaustive.md").contains("Misrounded"));
+}
+
+#[test]
+fn a_damaged_table_is_said_and_left() {
+    let folder = TempDir::new().expect("a folder");
+    merge(folder.path(), row("exp", Level::Avx2, &[])).expect("a table");
+    let path = folder.path().join("exhaustive.tsv");
+    let damaged = fs::read_to_string(&path).expect("a table").replace("4294967296", "all");
+    fs::write(&path, &damaged).expect("a file");
+    let error = merge(folder.path(), row("log", Level::Avx2, &[])).expect_err("a refusal");
+    assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    assert_eq!(fs::read_to_string(&path).expect("a table"), damaged);
+}
+
+#[test]
+fn infinite_errors_are_kept() {
+    let folder = TempDir::new().expect("a folder");
+    let mut spoilt = row("exp", Level::Avx2, &[Example { x: 0, got: 0x7fc0_0000, expected: 0x3f80_0000 }]);
+    spoilt.largest_error_ulp = f64::INFINITY;
+    for row in [spoilt, row("log", Level::Avx2, &[])] {
+        merge(folder.path(), row).expect("a table");
+    }
+    let page = fs::read_to_string(folder.path().join("exhaustive.md")).expect("a table");
+    assert!(page.contains("| 1 | inf |"), "{page}");
+}
