@@ -53,11 +53,25 @@ pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     let (r, r_low, n) = split(isa, x);
+    Reduced { high: r, low: beyond_one(isa, r, r_low), n }
+}
+
+/// e^(r + low) - 1 - r for |r| <= ln2/2 and a small `low`.
+#[inline(always)]
+fn beyond_one<I: Isa>(isa: I, r: I::F64, low: I::F64) -> I::F64 {
     let mut q = isa.f64(POLY[POLY.len() - 1]);
     for &c in POLY.iter().rev().skip(1) {
         q = q.mul_add(r, isa.f64(c));
     }
-    Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
+    (r * r).mul_add(q, low)
+}
+
+/// e^(r + low) times 2^n for |r| <= ln2/2 and a small `low`.
+#[inline(always)]
+pub fn of_reduced<I: Isa>(isa: I, r: I::F64, low: I::F64, n: I::I64) -> Wide<I> {
+    let rest = beyond_one(isa, r, low);
+    let (hi, error) = fast_two_sum(isa.f64(1.0), r);
+    Wide { hi, lo: error + rest, exponent: Some(n) }
 }
 
 /// e^(x + low) for x within the range where `E` can tell the result from 0 and infinity; see [`clamped`].
@@ -78,13 +92,17 @@ pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
 /// e^x, for any x.
 #[inline(always)]
 pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    let parts = exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0));
+    without_nan::<I, E>(isa, x, exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0)))
+}
+
+/// The power of x without an exponent where x is NaN: it is not to be added to a NaN's bits.
+#[inline(always)]
+pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::DTYPE == DType::F64 {
-        return parts;
+        return power;
     }
-    // An exponent is not to be added to a NaN's bits.
     let zero = isa.f64(0.0).to_bits();
-    Wide { exponent: parts.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..parts }
+    Wide { exponent: power.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..power }
 }
 
 /// e^x - 1 for -40 <= x <= 0, as a sum.
