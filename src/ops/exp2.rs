@@ -73,7 +73,7 @@ elementwise_backward_op! {
     /// # Example
     /// ```
     /// let dx = evenkeel::exp2_backward(&[0.0f32, -140.0], &[1.0, 1e30])?;
-    /// assert_eq!(dx, [0.6931472, 4.973007e-13]);
+    /// assert_eq!(dx, [0.6931472, 4.9730874e-13]);
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     exp2_backward, exp2_backward_into, exp2_backward_in_place, Exp2

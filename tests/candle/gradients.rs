@@ -589,7 +589,7 @@ fn masked_elements_stay_without_gradient() -> Result<()> {
     let keep = Tensor::new(&[0u8, 1], CPU)?;
     let ops = [
         (guarded::log as fn(&Tensor) -> _, 0.25),
-        (guarded::log2, 0.36067376),
+        (guarded::log2, f64::from(0.36067376f32)),
         (guarded::reciprocal, -0.0625),
         (guarded::sqrt, 0.25),
         (guarded::rsqrt, -0.0625),
