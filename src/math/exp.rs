@@ -15,7 +15,7 @@ const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
 /// 1.5 * 2^52: adding it rounds to an integer, which is then in the low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 /// (e^r - 1 - r) / r^2 on |r| <= ln2/2.
-const POLY: [f64; 11] = [
+pub const POLY: [f64; 11] = [
     0.5,
     f64::from_bits(0x3fc5_5555_5555_555c),
     f64::from_bits(0x3fa5_5555_5555_555e),
@@ -53,25 +53,11 @@ pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     let (r, r_low, n) = split(isa, x);
-    Reduced { high: r, low: beyond_one(isa, r, r_low), n }
-}
-
-/// e^(r + low) - 1 - r for |r| <= ln2/2 and a small `low`.
-#[inline(always)]
-fn beyond_one<I: Isa>(isa: I, r: I::F64, low: I::F64) -> I::F64 {
     let mut q = isa.f64(POLY[POLY.len() - 1]);
     for &c in POLY.iter().rev().skip(1) {
         q = q.mul_add(r, isa.f64(c));
     }
-    (r * r).mul_add(q, low)
-}
-
-/// e^(r + low) times 2^n for |r| <= ln2/2 and a small `low`.
-#[inline(always)]
-pub fn of_reduced<I: Isa>(isa: I, r: I::F64, low: I::F64, n: I::I64) -> Wide<I> {
-    let rest = beyond_one(isa, r, low);
-    let (hi, error) = fast_two_sum(isa.f64(1.0), r);
-    Wide { hi, lo: error + rest, exponent: Some(n) }
+    Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
 }
 
 /// e^(x + low) for x within the range where `E` can tell the result from 0 and infinity; see [`clamped`].
