@@ -26,6 +26,18 @@ macro_rules! race {
     };
 }
 
+fn exp2(x: &Tensor) -> Result<Tensor> {
+    x.affine(std::f64::consts::LN_2, 0.0)?.exp()?.affine(std::f64::consts::LN_2, 0.0)
+}
+
+fn log2(x: &Tensor) -> Result<Tensor> {
+    x.recip()?.affine(std::f64::consts::LOG2_E, 0.0)
+}
+
+fn reciprocal(x: &Tensor) -> Result<Tensor> {
+    x.sqr()?.recip()?.neg()
+}
+
 fn rsqrt(x: &Tensor) -> Result<Tensor> {
     (x * x.sqrt()?)?.recip()?.affine(-0.5, 0.0)
 }
@@ -62,7 +74,10 @@ fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 
 fn bench<E: Timed>(c: &mut Criterion) {
     race!(c, E, "exp_backward", exp_backward_into, exp_slope, 0.0, Tensor::exp);
+    race!(c, E, "exp2_backward", exp2_backward_into, exp2_slope, 0.0, exp2);
     race!(c, E, "log_backward", log_backward_into, log_slope, 0.1, Tensor::recip);
+    race!(c, E, "log2_backward", log2_backward_into, log2_slope, 0.1, log2);
+    race!(c, E, "reciprocal_backward", reciprocal_backward_into, reciprocal_slope, 0.1, reciprocal);
     race!(c, E, "rsqrt_backward", rsqrt_backward_into, rsqrt_slope, 0.1, rsqrt);
     race!(c, E, "sigmoid_backward", sigmoid_backward_into, sigmoid_slope, 0.0, sigmoid);
     race!(c, E, "silu_backward", silu_backward_into, silu_slope, 0.0, silu);

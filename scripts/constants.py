@@ -24,6 +24,11 @@ def bits32(x):
     return f"{struct.unpack('<I', struct.pack('<f', f32(x)))[0]:#010x}"
 
 
+def split32(x):
+    """x as two f32."""
+    return bits32(x), bits32(x - f32_exact(x))
+
+
 def hex64(x):
     return float(x).hex()
 
@@ -135,23 +140,32 @@ def log_f64():
 
 
 def log_pair():
-    print("== src/math/log_pair.rs (table of 8, f32): log(1+r) = r - r^2/2 + r^3 q(r)")
+    """Of the natural and of the binary logarithm: ln(1+r) = r - r^2/2 + r^3 q(r), and that over ln 2."""
     base = mpf("0.71875")
     # Eighths of a binade from the base on; the one that has 1 in it is to be left as it is.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]
-    hi = [nint(-log(v) * 2**16) / 2**16 for v in c]
     r = max(max(abs(a * v - 1), abs(b * v - 1)) for a, b, v in zip(ends, ends[1:], c))
-    print("  |r| <=", float(r), " ends", [float(v) for v in ends])
-    print("  RECIPROCAL ", [bits32(v) for v in c])
-    print("  LOG_HI     ", [bits32(v) for v in hi])
-    print("  LOG_LO     ", [bits32(-log(v) - h) for v, h in zip(c, hi)])
+    for name, unit in (("log_pair", mpf(1)), ("log2_pair", LN2)):
+        print(f"== src/math/{name}.rs (table of 8, f32)")
+        of = lambda v: log(v) / unit
+        hi = [nint(-of(v) * 2**16) / 2**16 for v in c]
+        print("  |r| <=", float(r), " ends", [float(v) for v in ends])
+        print("  RECIPROCAL ", [bits32(v) for v in c])
+        print("  LOG_HI     ", [bits32(v) for v in hi])
+        print("  LOG_LO     ", [bits32(-of(v) - h) for v, h in zip(c, hi)])
+        print("  1 / unit   ", split32(1 / unit))
+        q = lambda x: series(lambda v: (of(1 + v) - (v - v * v / 2) / unit) / v**3, x, 1 / (3 * unit))
+        fit, err = remez(q, lambda x: mpf(1), range(5), -r, r)
+        print("  POLY", [bits32(v) for v in fit], " error 2^%.2f" % log(err, 2))
     ln2_hi = nint(LN2 * 2**16) / 2**16
-    print("  LN2_HI", bits32(ln2_hi), " LN2_LO", bits32(LN2 - ln2_hi))
-    q = lambda x: series(lambda v: (log(1 + v) - v + v * v / 2) / v**3, x, mpf(1) / 3)
-    fit, err = remez(q, lambda x: mpf(1), range(5), -r, r)
-    print("  POLY", [bits32(v) for v in fit], " error 2^%.2f" % log(err, 2))
+    print("  log_pair's LN2_HI", bits32(ln2_hi), " LN2_LO", bits32(LN2 - ln2_hi))
+
+
+def base_two():
+    print("== src/math/exp2.rs: ln 2", split64(LN2), " src/math/log2.rs: 1 / ln 2", split64(1 / LN2))
+    print("== src/math/exp2_pair.rs: ln 2", split32(LN2))
 
 
 def trig_f64():
@@ -301,6 +315,7 @@ if __name__ == "__main__":
     exp_f64()
     log_f64()
     log_pair()
+    base_two()
     trig_f64()
     expm1_f64()
     normal_f64()

@@ -99,6 +99,16 @@ def later_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
+def binary_vectors(rng):
+    """Of the functions of base two."""
+    spread = lambda low, high: float(mpf(2) ** rng.uniform(low, high))
+    for x in [0.0, 1.0, -1074.0, 0.5, -0.5, 1.5, 1023.75, -1074.5, 1e-300, -5e-324, 2100.25] + [(-1) ** i * spread(-60, 10) for i in range(30)]:
+        yield "exp2", "", [x], [mpf(2) ** mpf(x)]
+    edges = [1.0, 2.0, 0.5, float64(1), float64(0x7FEFFFFFFFFFFFFF), 2.0**-1022, 1 + 2.0**-52, 1 - 2.0**-53, 1.41421356237, 0.70710678]
+    for x in edges + [spread(-1074, 1023) for _ in range(20)] + [1 + (-1) ** i * spread(-50, -1) for i in range(15)]:
+        yield "log2", "", [x], [mp.log(mpf(x), 2)]
+
+
 def softmax_parts(row):
     m = max(row)
     exps = [mp.exp(mpf(x) - mpf(m)) for x in row]
@@ -163,7 +173,7 @@ def write_reference():
     rng = random.Random(1)
     with open("tests/vectors/reference.tsv", "w") as out:
         out.write("# scripts/vectors.py: op, parameters, inputs (bits of f64), results as `bits of hi, bits of lo, exponent` of (hi + lo) 2^exponent\n")
-        for vectors in (scalar_vectors(rng), row_vectors(rng), later_vectors(random.Random(2))):
+        for vectors in (scalar_vectors(rng), row_vectors(rng), later_vectors(random.Random(2)), binary_vectors(random.Random(3))):
             for name, parameters, inputs, results in vectors:
                 row = " ".join(f"{bits64(x):016x}" for x in inputs)
                 out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")

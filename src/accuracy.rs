@@ -58,6 +58,8 @@ table! {
     "erf_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "exp2" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
+    "exp2_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "expm1" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "expm1_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "gelu" Result: F64 1.0, F32 0.5, F16 0.5, BF16 0.5;
@@ -73,6 +75,8 @@ table! {
     "log_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "log1p" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "log1p_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "log2" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
+    "log2_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "log_add_exp" LargestTerm: F64 1.0, F32 0.501, F16 0.501, BF16 0.501;
     "log_sigmoid" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "log_sigmoid_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
@@ -82,6 +86,8 @@ table! {
     "logsumexp_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "mean_pool" LargestTerm: F64 16.0, F32 0.501, F16 0.51, BF16 0.51;
     "mean_pool_backward" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    "reciprocal" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    "reciprocal_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "rms_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;

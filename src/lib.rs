@@ -94,6 +94,7 @@ pub use ops::cross_entropy_backward::{
 };
 pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
 pub use ops::exp::{exp, exp_backward, exp_backward_in_place, exp_backward_into, exp_in_place, exp_into};
+pub use ops::exp2::{exp2, exp2_backward, exp2_backward_in_place, exp2_backward_into, exp2_in_place, exp2_into};
 pub use ops::expm1::{expm1, expm1_backward, expm1_backward_in_place, expm1_backward_into, expm1_in_place, expm1_into};
 pub use ops::gelu::{gelu, gelu_backward, gelu_backward_in_place, gelu_backward_into, gelu_in_place, gelu_into};
 pub use ops::gelu_tanh::{
@@ -116,11 +117,16 @@ pub use ops::log_sigmoid::{
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
 pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_in_place, log_softmax_backward_into};
 pub use ops::log1p::{log1p, log1p_backward, log1p_backward_in_place, log1p_backward_into, log1p_in_place, log1p_into};
+pub use ops::log2::{log2, log2_backward, log2_backward_in_place, log2_backward_into, log2_in_place, log2_into};
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
 pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_place, logsumexp_backward_into};
 pub use ops::loss::{Loss, Reduction};
 pub use ops::mean_pool::{MeanPool, mean_pool, mean_pool_into};
 pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
+pub use ops::reciprocal::{
+    reciprocal, reciprocal_backward, reciprocal_backward_in_place, reciprocal_backward_into, reciprocal_in_place,
+    reciprocal_into,
+};
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,

@@ -48,12 +48,15 @@ macro_rules! gradients {
 gradients! {
     erf erf_slope erf_backward erf_backward_into erf_backward_in_place;
     exp exp_slope exp_backward exp_backward_into exp_backward_in_place;
+    exp2 exp2_slope exp2_backward exp2_backward_into exp2_backward_in_place;
     expm1 expm1_slope expm1_backward expm1_backward_into expm1_backward_in_place;
     gelu gelu_slope gelu_backward gelu_backward_into gelu_backward_in_place;
     gelu_tanh gelu_tanh_slope gelu_tanh_backward gelu_tanh_backward_into gelu_tanh_backward_in_place;
     log log_slope log_backward log_backward_into log_backward_in_place;
     log1p log1p_slope log1p_backward log1p_backward_into log1p_backward_in_place;
+    log2 log2_slope log2_backward log2_backward_into log2_backward_in_place;
     log_sigmoid log_sigmoid_slope log_sigmoid_backward log_sigmoid_backward_into log_sigmoid_backward_in_place;
+    reciprocal reciprocal_slope reciprocal_backward reciprocal_backward_into reciprocal_backward_in_place;
     rsqrt rsqrt_slope rsqrt_backward rsqrt_backward_into rsqrt_backward_in_place;
     sigmoid sigmoid_slope sigmoid_backward sigmoid_backward_into sigmoid_backward_in_place;
     silu silu_slope silu_backward silu_backward_into silu_backward_in_place;
@@ -131,7 +134,7 @@ fn every_bf16() {
 }
 
 /// Where a slope crosses zero, changes its manner, or ends.
-const POINTS: [f64; 16] = [
+const POINTS: [f64; 20] = [
     0.0,
     0.35,
     0.7517915246935645,
@@ -142,11 +145,15 @@ const POINTS: [f64; 16] = [
     14.2,
     20.0,
     50.0,
+    128.0,
     220.0,
     345.0,
     690.0,
     745.0,
+    1024.0,
+    1075.0,
     1455.0,
+    2098.0,
     f64::INFINITY,
 ];
 

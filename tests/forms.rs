@@ -52,6 +52,14 @@ fn every_form<E: Element>() {
         match op.name {
             "exp" => elements(&x, evenkeel::exp, |x, y| evenkeel::exp_into(x, y), evenkeel::exp_in_place),
             "log" => elements(&x, evenkeel::log, |x, y| evenkeel::log_into(x, y), evenkeel::log_in_place),
+            "exp2" => elements(&x, evenkeel::exp2, |x, y| evenkeel::exp2_into(x, y), evenkeel::exp2_in_place),
+            "log2" => elements(&x, evenkeel::log2, |x, y| evenkeel::log2_into(x, y), evenkeel::log2_in_place),
+            "reciprocal" => elements(
+                &x,
+                evenkeel::reciprocal,
+                |x, y| evenkeel::reciprocal_into(x, y),
+                evenkeel::reciprocal_in_place,
+            ),
             "sigmoid" => {
                 elements(&x, evenkeel::sigmoid, |x, y| evenkeel::sigmoid_into(x, y), evenkeel::sigmoid_in_place)
             }
@@ -87,6 +95,12 @@ fn every_form<E: Element>() {
                 |x, dy, dx| evenkeel::exp_backward_into(x, dy, dx),
                 evenkeel::exp_backward_in_place,
             ),
+            "exp2_backward" => gradients(
+                &x,
+                evenkeel::exp2_backward,
+                |x, dy, dx| evenkeel::exp2_backward_into(x, dy, dx),
+                evenkeel::exp2_backward_in_place,
+            ),
             "expm1_backward" => gradients(
                 &x,
                 evenkeel::expm1_backward,
@@ -117,11 +131,23 @@ fn every_form<E: Element>() {
                 |x, dy, dx| evenkeel::log1p_backward_into(x, dy, dx),
                 evenkeel::log1p_backward_in_place,
             ),
+            "log2_backward" => gradients(
+                &x,
+                evenkeel::log2_backward,
+                |x, dy, dx| evenkeel::log2_backward_into(x, dy, dx),
+                evenkeel::log2_backward_in_place,
+            ),
             "log_sigmoid_backward" => gradients(
                 &x,
                 evenkeel::log_sigmoid_backward,
                 |x, dy, dx| evenkeel::log_sigmoid_backward_into(x, dy, dx),
                 evenkeel::log_sigmoid_backward_in_place,
+            ),
+            "reciprocal_backward" => gradients(
+                &x,
+                evenkeel::reciprocal_backward,
+                |x, dy, dx| evenkeel::reciprocal_backward_into(x, dy, dx),
+                evenkeel::reciprocal_backward_in_place,
             ),
             "rsqrt_backward" => gradients(
                 &x,

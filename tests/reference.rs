@@ -60,6 +60,8 @@ fn answers<R: Real>(vector: &Vector<'_>) -> Option<R> {
     Some(match vector.op {
         "exp" => R::from(x).exp(),
         "ln" => R::from(x).ln(),
+        "exp2" => R::from(x).exp2(),
+        "log2" => R::from(x).log2(),
         "ln_1p" => R::from(x).ln_1p(),
         "sqrt" => R::from(x).sqrt(),
         "tanh" => R::from(x).tanh(),
@@ -144,6 +146,11 @@ fn double_doubles_have_infinities_nan_and_signed_zeros() {
     assert!(same(inf.exp(), f64::INFINITY) && same((-inf).exp(), 0.0) && is_nan(nan.exp()));
     assert!(same(zero.exp(), 1.0) && same(one.ln(), 0.0) && same(zero.ln(), f64::NEG_INFINITY) && is_nan((-one).ln()));
     assert!(same(inf.ln(), f64::INFINITY) && same(minus_zero.ln_1p(), -0.0) && is_nan((-two).ln_1p()));
+    assert!(
+        same(inf.exp2(), f64::INFINITY) && same((-inf).exp2(), 0.0) && is_nan(nan.exp2()) && same(zero.exp2(), 1.0)
+    );
+    assert!(same(one.log2(), 0.0) && same(zero.log2(), f64::NEG_INFINITY) && is_nan((-one).log2()));
+    assert!(same(inf.log2(), f64::INFINITY) && same(DoubleDouble::from(-1074.0).exp2().log2(), -1074.0));
     assert!(same(inf.sqrt(), f64::INFINITY) && same(zero.sqrt(), 0.0) && is_nan((-one).sqrt()));
     assert!(same(inf.tanh(), 1.0) && same((-inf).tanh(), -1.0) && same(minus_zero.tanh(), -0.0) && is_nan(nan.tanh()));
     assert!(same(zero.tanh(), 0.0) && same(zero.erf(), 0.0) && same(minus_zero.erf(), -0.0) && is_nan(nan.erf()));
@@ -189,6 +196,8 @@ fn references_keep_to_their_pages() {
     }
 
     assert_eq!((reference::rsqrt(4.0f32), reference::rsqrt_slope(4.0f32)), (0.5, -1.0 / 16.0));
+    assert_eq!((reference::reciprocal(-4.0f32), reference::reciprocal_slope(-4.0f32)), (-0.25, -1.0 / 16.0));
+    assert_eq!([-0.0f32, 0.0].map(reference::log2_slope), [f64::INFINITY; 2]);
     assert_eq!([-1e4f32, 1e4].map(reference::tanh_slope), [0.0; 2]);
     assert_eq!([f32::NEG_INFINITY, f32::INFINITY].map(reference::silu_slope), [0.0, 1.0]);
     assert_eq!(reference::logsumexp(&[f32::INFINITY, 1.0]), f64::INFINITY);

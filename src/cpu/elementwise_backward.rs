@@ -3,7 +3,7 @@
 use super::pairwise::{self, Pairwise};
 use crate::element::Element;
 use crate::math::wide::Wide;
-use crate::math::{gelu, gelu_tanh, slope};
+use crate::math::{exp2, gelu, gelu_tanh, reciprocal, slope};
 use crate::simd::{Float, Isa, Kernel, Select};
 use std::marker::PhantomData;
 
@@ -78,6 +78,8 @@ slopes! {
     Erf: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::erf::<I, E>(isa, x));
     /// e^x.
     Exp: |isa, x, dy| slope::times::<I, E>(isa, dy, slope::exp::<I, E>(isa, x, isa.f64(0.0)));
+    /// ln2 2^x.
+    Exp2: |isa, x, dy| slope::times::<I, E>(isa, dy, exp2::slope::<I, E>(isa, x));
     /// The normal distribution function plus x times its density.
     Gelu: |isa, x, dy| slope::times::<I, E>(isa, dy, gelu::gelu_slope::<I, E>(isa, x));
     /// s + x z' s (1 - s), with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3).
@@ -86,10 +88,14 @@ slopes! {
     Log: |isa, x, dy| dy / from_zero_on(isa, x);
     /// 1 / (1 + x); NaN below -1.
     Log1p: |isa, x, dy| dy / from_zero_on(isa, x + isa.f64(1.0));
+    /// 1 / (x ln2); NaN below zero. A division by x ln2 would lose the digits of a subnormal one.
+    Log2: |isa, x, dy| dy / from_zero_on(isa, x) * isa.f64(std::f64::consts::LOG2_E);
     /// 1 / (1 + e^x).
     LogSigmoid: |isa, x, dy| {
         slope::times::<I, E>(isa, dy, slope::share::<I, E>(isa, isa.f64(-0.0) - x.abs(), isa.f64(0.0).lt(x)))
     };
+    /// -1 / x^2.
+    Reciprocal: |isa, x, dy| reciprocal::times_slope::<I, E>(isa, dy, x);
     /// -1/2 x^(-3/2).
     Rsqrt: |isa, x, dy| slope::times_rsqrt::<I, E>(isa, dy, x);
     /// s (1 - s), with s = 1 / (1 + e^-x).

@@ -68,12 +68,15 @@ macro_rules! each_kernel {
             elementwise {
                 erf erf_in_place elementwise::Erf;
                 exp exp_in_place elementwise::Exp;
+                exp2 exp2_in_place elementwise::Exp2;
                 expm1 expm1_in_place elementwise::Expm1;
                 gelu gelu_in_place elementwise::Gelu;
                 gelu_tanh gelu_tanh_in_place elementwise::GeluTanh;
                 log log_in_place elementwise::Log;
                 log1p log1p_in_place elementwise::Log1p;
+                log2 log2_in_place elementwise::Log2;
                 log_sigmoid log_sigmoid_in_place elementwise::LogSigmoid;
+                reciprocal reciprocal_in_place elementwise::Reciprocal;
                 rsqrt rsqrt_in_place elementwise::Rsqrt;
                 sigmoid sigmoid_in_place elementwise::Sigmoid;
                 silu silu_in_place elementwise::Silu;

@@ -15,7 +15,7 @@ const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
 /// 1.5 * 2^52: adding it rounds to an integer, which is then in the low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 /// (e^r - 1 - r) / r^2 on |r| <= ln2/2.
-const POLY: [f64; 11] = [
+pub const POLY: [f64; 11] = [
     0.5,
     f64::from_bits(0x3fc5_5555_5555_555c),
     f64::from_bits(0x3fa5_5555_5555_555e),
@@ -78,13 +78,17 @@ pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
 /// e^x, for any x.
 #[inline(always)]
 pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    let parts = exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0));
+    without_nan::<I, E>(isa, x, exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0)))
+}
+
+/// The power of x without an exponent where x is NaN: it is not to be added to a NaN's bits.
+#[inline(always)]
+pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::DTYPE == DType::F64 {
-        return parts;
+        return power;
     }
-    // An exponent is not to be added to a NaN's bits.
     let zero = isa.f64(0.0).to_bits();
-    Wide { exponent: parts.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..parts }
+    Wide { exponent: power.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..power }
 }
 
 /// e^x - 1 for -40 <= x <= 0, as a sum.

@@ -19,7 +19,7 @@ pub const LARGEST: f32 = 75.0;
 pub struct Pair<I: Isa> {
     pub hi: I::F32,
     pub lo: I::F32,
-    power: I::F32,
+    pub power: I::F32,
 }
 
 /// e^x to within [`UNCERTAINTY`] for |x| below [`LARGEST`].
@@ -29,7 +29,12 @@ pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
     let n = j - isa.f32(SHIFTER);
     let near = n.mul_add(isa.f32(-STEP_HI), x);
     let r = n.mul_add(isa.f32(-STEP_LO), near);
-    let r_low = n.mul_add(isa.f32(-STEP_LO), near - r);
+    of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
+}
+
+/// e^(r + r_low) times 2^(n/8), where `j` has n in its low bits.
+#[inline(always)]
+pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I> {
     let low = isa.lookup(isa.table(&TABLE_LOW.map(|low| low as f32)), j.to_bits());
     let w = low.mul_add(r, low + r_low);
     let q = isa.f32(POLY[3]).mul_add(r, isa.f32(POLY[2]));

@@ -29,15 +29,26 @@ const POLY: [f64; 8] = [
 /// ln x, for any x: NaN below zero, -inf at zero.
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
+    let (f, k) = split(isa, x);
+    let (hi, lo) = parts(isa, f, None, k);
+    at_the_ends(isa, x, hi, lo)
+}
+
+/// f and k of x = 2^k (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1), for positive finite x.
+#[inline(always)]
+pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     // Subnormal numbers are made normal first.
     let tiny = x.lt(isa.f64(f64::MIN_POSITIVE));
     let bits = I::F64::select(tiny, x * isa.f64(4.0 * TWO_52), x).to_bits();
     let (exponent, m) = exponent_and_fraction(isa, bits);
     let biased = I::F64::from_bits(exponent | isa.f64(TWO_52).to_bits());
     let bias = I::F64::select(tiny, isa.f64(TWO_52 + 1023.0 + 54.0), isa.f64(TWO_52 + 1023.0));
-    let k = biased - bias;
-    let (hi, lo) = parts(isa, m - isa.f64(1.0), None, k);
+    (m - isa.f64(1.0), biased - bias)
+}
 
+/// A logarithm of x, given what it is for positive finite x.
+#[inline(always)]
+pub fn at_the_ends<I: Isa>(isa: I, x: I::F64, hi: I::F64, lo: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
     let infinity = isa.f64(f64::INFINITY);
     let hi = I::F64::select(x.eq(infinity), infinity, hi);

@@ -59,11 +59,23 @@ const POLY: [f32; 5] = [
     f32::from_bits(0x3e13_1119),
 ];
 /// Bounds the error of hi + lo, relative to it.
-pub const UNCERTAINTY: f32 = 3.5e-10;
+const UNCERTAINTY: f32 = 3.5e-10;
 
-/// ln x as two f32, for positive normal numbers.
+/// A positive normal number as 2^k (1 + r + low) / c, with c that of the interval.
+pub struct Reduced<I: Isa> {
+    pub k: I::F32,
+    /// In its low bits.
+    pub interval: I::I32,
+    pub r: I::F32,
+    pub low: I::F32,
+    /// r^2 and what it leaves out.
+    pub square: I::F32,
+    pub square_low: I::F32,
+}
+
+/// Splits x as [`Reduced`] says.
 #[inline(always)]
-fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+pub fn reduce<I: Isa>(isa: I, x: I::F32) -> Reduced<I> {
     let offset = x.to_bits() + isa.i32(ONE_BITS - BASE_BITS);
     let k = I::F32::from_bits(offset.shr::<23>() | isa.f32(TWO_23).to_bits()) - isa.f32(TWO_23 + 127.0);
     let m = I::F32::from_bits((offset & isa.i32(FRACTION)) + isa.i32(BASE_BITS));
@@ -71,11 +83,17 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
 
     let c = isa.lookup(isa.table(&RECIPROCAL), interval);
     let product = m * c;
-    let product_low = m.mul_add(c, isa.f32(0.0) - product);
+    let low = m.mul_add(c, isa.f32(0.0) - product);
     let r = product - isa.f32(1.0);
     let square = r * r;
     let square_low = r.mul_add(r, isa.f32(0.0) - square);
+    Reduced { k, interval, r, low, square, square_low }
+}
 
+/// ln x as two f32, for positive normal numbers.
+#[inline(always)]
+fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+    let Reduced { k, interval, r, low, square, square_low } = reduce(isa, x);
     let multiple = k.mul_add(isa.f32(LN2_HI), isa.lookup(isa.table(&LOG_HI), interval));
     let (sum, sum_low) = fast_two_sum(multiple, r);
     let half = isa.f32(-0.5);
@@ -89,7 +107,7 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // The slope of ln(1 + r) is 1 - r + r^2.
     let slope = (square - r) + isa.f32(1.0);
     let small = k.mul_add(isa.f32(LN2_LO), isa.lookup(isa.table(&LOG_LO), interval));
-    let small = half.mul_add(square_low, product_low.mul_add(slope, small));
+    let small = half.mul_add(square_low, low.mul_add(slope, small));
     (hi, (square * r).mul_add(q, small + (sum_low + hi_low)))
 }
 
@@ -97,6 +115,12 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
     let (hi, lo) = log_pair(isa, x);
+    rounded(isa, x, hi, lo)
+}
+
+/// A logarithm of x rounded to f32, and where that is certainly correct: x is normal besides.
+#[inline(always)]
+pub fn rounded<I: Isa>(isa: I, x: I::F32, hi: I::F32, lo: I::F32) -> (I::F32, I::M32) {
     let (y, certain) = round(isa, hi, lo, hi.abs(), UNCERTAINTY);
     let normal = isa.f32(f32::MIN_POSITIVE).le(x) & x.lt(isa.f32(f32::INFINITY));
     (y, certain & normal)

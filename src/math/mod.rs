@@ -7,16 +7,21 @@
 
 pub(crate) mod erf;
 pub(crate) mod exp;
+pub(crate) mod exp2;
+pub(crate) mod exp2_pair;
 pub(crate) mod exp_pair;
 pub(crate) mod expm1;
 pub(crate) mod gelu;
 pub(crate) mod gelu_tanh;
 pub(crate) mod log;
 pub(crate) mod log1p;
+pub(crate) mod log2;
+pub(crate) mod log2_pair;
 pub(crate) mod log_pair;
 pub(crate) mod normal;
 pub(crate) mod philox;
 pub(crate) mod power;
+pub(crate) mod reciprocal;
 pub(crate) mod sigmoid;
 pub(crate) mod sigmoid_pair;
 pub(crate) mod slope;

@@ -118,6 +118,19 @@ impl DoubleDouble {
         sum.times_power_of_two(1)
     }
 
+    /// ln 2.
+    fn ln_2() -> Self {
+        DoubleDouble::from(0.0).add_ln_2_times(1.0)
+    }
+
+    /// n and ln m of 2^n m, a positive number with m about 1.
+    fn split_logarithm(self) -> (f64, Self) {
+        let low = self.hi < std::f64::consts::SQRT_2;
+        let n = if low { self.exponent } else { self.exponent + 1 };
+        let (m, one) = (self.times_power_of_two(-n), DoubleDouble::from(1.0));
+        (n as f64, ((m - one) / (m + one)).log_ratio())
+    }
+
     /// 2 pi.
     pub(super) fn two_pi() -> Self {
         (DoubleDouble::from(HALF_PI[0]) + DoubleDouble::from(HALF_PI[1])).times_power_of_two(2)
@@ -296,14 +309,30 @@ impl Real for DoubleDouble {
         if is_small { self.exp_m1_small() } else { self.exp() - DoubleDouble::from(1.0) }
     }
 
+    fn exp2(self) -> Self {
+        // Far outside of what f64 can hold.
+        if self.to_f64().abs() > 6000.0 {
+            return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
+        }
+        let n = self.to_f64().round();
+        let fraction = (self - DoubleDouble::from(n)) * Self::ln_2();
+        (DoubleDouble::from(1.0) + fraction.exp_m1_small()).times_power_of_two(n as i64)
+    }
+
     fn ln(self) -> Self {
         if !self.is_regular() || self.hi < 0.0 {
             return DoubleDouble::new(self.hi.ln(), 0.0, 0);
         }
-        let low = self.hi < std::f64::consts::SQRT_2;
-        let n = if low { self.exponent } else { self.exponent + 1 };
-        let (m, one) = (self.times_power_of_two(-n), DoubleDouble::from(1.0));
-        ((m - one) / (m + one)).log_ratio().add_ln_2_times(n as f64)
+        let (n, of_rest) = self.split_logarithm();
+        of_rest.add_ln_2_times(n)
+    }
+
+    fn log2(self) -> Self {
+        if !self.is_regular() || self.hi < 0.0 {
+            return DoubleDouble::new(self.hi.log2(), 0.0, 0);
+        }
+        let (n, of_rest) = self.split_logarithm();
+        DoubleDouble::from(n) + of_rest / Self::ln_2()
     }
 
     fn ln_1p(self) -> Self {

@@ -35,10 +35,14 @@ pub trait Real:
     fn exp(self) -> Self;
     /// e^x - 1, accurate for small x too.
     fn exp_m1(self) -> Self;
+    /// 2^x.
+    fn exp2(self) -> Self;
     /// ln x; NaN below zero, -inf at zero.
     fn ln(self) -> Self;
     /// ln(1 + x), accurate for small x too.
     fn ln_1p(self) -> Self;
+    /// log2 x; NaN below zero, -inf at zero.
+    fn log2(self) -> Self;
     /// The square root; NaN below zero.
     fn sqrt(self) -> Self;
     /// The hyperbolic tangent.
@@ -73,11 +77,17 @@ impl Real for f64 {
     fn exp_m1(self) -> Self {
         f64::exp_m1(self)
     }
+    fn exp2(self) -> Self {
+        f64::exp2(self)
+    }
     fn ln(self) -> Self {
         f64::ln(self)
     }
     fn ln_1p(self) -> Self {
         f64::ln_1p(self)
+    }
+    fn log2(self) -> Self {
+        f64::log2(self)
     }
     fn sqrt(self) -> Self {
         f64::sqrt(self)

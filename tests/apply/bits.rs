@@ -32,6 +32,9 @@ fn jobs() -> Vec<Value> {
     vec![
         json!(["exp", {"x": "x"}, {}, ["y"]]),
         json!(["log", {"x": "x"}, {}, ["y"]]),
+        json!(["exp2", {"x": "x"}, {}, ["y"]]),
+        json!(["log2", {"x": "x"}, {}, ["y"]]),
+        json!(["reciprocal", {"x": "x"}, {}, ["y"]]),
         json!(["sigmoid", {"x": "x"}, {}, ["y"]]),
         json!(["silu", {"x": "x"}, {}, ["y"]]),
         json!(["expm1", {"x": "x"}, {}, ["y"]]),

@@ -9,9 +9,12 @@ const X: [f64; 6] = [-2.0, -0.5, 0.0, 0.25, 1.0, 3.0];
 fn each_in_every_type() {
     type Function = fn(f64) -> f64;
     let gelu_tanh = |x: f64| x / (1.0 + (-1.5957691216057308 * (x + 0.044715 * x.powi(3))).exp());
-    let ops: [(&str, Function); 12] = [
+    let ops: [(&str, Function); 15] = [
         ("exp", f64::exp),
         ("log", f64::ln),
+        ("exp2", f64::exp2),
+        ("log2", f64::log2),
+        ("reciprocal", f64::recip),
         ("sigmoid", |x| 1.0 / (1.0 + (-x).exp())),
         ("silu", |x| x / (1.0 + (-x).exp())),
         ("expm1", f64::exp_m1),

@@ -277,9 +277,12 @@ fn rotary_embedding() -> Result<()> {
 fn single_elements() -> Result<()> {
     type Form = fn(&Tensor) -> Result<Tensor>;
     type Guarded = fn(&Tensor) -> evenkeel::Result<Tensor>;
-    let ops: [(&str, Form, Guarded); 14] = [
+    let ops: [(&str, Form, Guarded); 17] = [
         ("exp", composition::exp, guarded::exp),
         ("log", composition::log, guarded::log),
+        ("exp2", composition::exp2, guarded::exp2),
+        ("log2", composition::log2, guarded::log2),
+        ("reciprocal", composition::reciprocal, guarded::reciprocal),
         ("sigmoid", composition::sigmoid, guarded::sigmoid),
         ("silu", composition::silu, guarded::silu),
         ("erf", composition::erf, guarded::erf),

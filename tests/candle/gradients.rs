@@ -279,6 +279,19 @@ fn cases() -> Vec<Case> {
             Box::new(|x| Ok(guarded::log(&x[0].sqr()?.affine(1.0, 0.1)?)?)),
             Some(Box::new(|x| composition::log(&x[0].sqr()?.affine(1.0, 0.1)?))),
         ),
+        case("exp2", &[ROWS], Box::new(|x| Ok(guarded::exp2(&x[0])?)), Some(Box::new(|x| composition::exp2(&x[0])))),
+        case(
+            "log2",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::log2(&x[0].sqr()?.affine(1.0, 0.1)?)?)),
+            Some(Box::new(|x| composition::log2(&x[0].sqr()?.affine(1.0, 0.1)?))),
+        ),
+        case(
+            "reciprocal",
+            &[ROWS],
+            Box::new(|x| Ok(guarded::reciprocal(&x[0].sqr()?.affine(-1.0, -0.3)?)?)),
+            Some(Box::new(|x| composition::reciprocal(&x[0].sqr()?.affine(-1.0, -0.3)?))),
+        ),
         case(
             "sigmoid",
             &[ROWS],
@@ -574,7 +587,14 @@ fn masked_elements_stay_without_gradient() -> Result<()> {
     // The logarithm of what is then taken out: candle's own gradient there is 0 times infinity.
     let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
     let keep = Tensor::new(&[0u8, 1], CPU)?;
-    for (op, want) in [(guarded::log as fn(&Tensor) -> _, 0.25), (guarded::sqrt, 0.25), (guarded::rsqrt, -0.0625)] {
+    let ops = [
+        (guarded::log as fn(&Tensor) -> _, 0.25),
+        (guarded::log2, f64::from(0.36067376f32)),
+        (guarded::reciprocal, -0.0625),
+        (guarded::sqrt, 0.25),
+        (guarded::rsqrt, -0.0625),
+    ];
+    for (op, want) in ops {
         let y = op(&x)?;
         let grads = keep.where_cond(&y, &y.zeros_like()?)?.sum_all()?.backward()?;
         assert_eq!(flat(grads.get(&x).unwrap()), [0.0, want]);

@@ -20,6 +20,9 @@ fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
     Ok(vec![
         ("exp", Box::new(guarded::exp), Box::new(guarded::exp_in_place)),
         ("log", Box::new(guarded::log), Box::new(guarded::log_in_place)),
+        ("exp2", Box::new(guarded::exp2), Box::new(guarded::exp2_in_place)),
+        ("log2", Box::new(guarded::log2), Box::new(guarded::log2_in_place)),
+        ("reciprocal", Box::new(guarded::reciprocal), Box::new(guarded::reciprocal_in_place)),
         ("sigmoid", Box::new(guarded::sigmoid), Box::new(guarded::sigmoid_in_place)),
         ("silu", Box::new(guarded::silu), Box::new(guarded::silu_in_place)),
         ("erf", Box::new(guarded::erf), Box::new(guarded::erf_in_place)),

@@ -134,6 +134,9 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
 fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("exp", |part| exp(part.data));
     batch.add("log", |part| log(part.data));
+    batch.add("exp2", |part| evenkeel::exp2(part.data));
+    batch.add("log2", |part| evenkeel::log2(part.data));
+    batch.add("reciprocal", |part| evenkeel::reciprocal(part.data));
     batch.add("sigmoid", |part| sigmoid(part.data));
     batch.add("silu", |part| silu(part.data));
     batch.add("expm1", |part| evenkeel::expm1(part.data));
@@ -155,19 +158,22 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
 /// Of two tensors: gradients, and the others.
 fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
     type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
-    let ops: [(&str, Pair<E>); 18] = [
+    let ops: [(&str, Pair<E>); 21] = [
         ("clamped_exp_backward", |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default())),
         ("clamped_log_backward", |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default())),
         ("log_add_exp", evenkeel::log_add_exp),
         ("safe_div", |x, d| evenkeel::safe_div(x, d, &SafeDiv::default())),
         ("erf_backward", evenkeel::erf_backward),
         ("exp_backward", evenkeel::exp_backward),
+        ("exp2_backward", evenkeel::exp2_backward),
         ("expm1_backward", evenkeel::expm1_backward),
         ("gelu_backward", evenkeel::gelu_backward),
         ("gelu_tanh_backward", evenkeel::gelu_tanh_backward),
         ("log_backward", evenkeel::log_backward),
         ("log1p_backward", evenkeel::log1p_backward),
+        ("log2_backward", evenkeel::log2_backward),
         ("log_sigmoid_backward", evenkeel::log_sigmoid_backward),
+        ("reciprocal_backward", evenkeel::reciprocal_backward),
         ("rsqrt_backward", evenkeel::rsqrt_backward),
         ("sigmoid_backward", evenkeel::sigmoid_backward),
         ("silu_backward", evenkeel::silu_backward),

@@ -52,12 +52,30 @@ struct Exception {
 
 const EXCEPTIONS: &[Exception] = &[
     Exception {
-        ops: &["log", "log_backward", "rsqrt", "rsqrt_backward", "sqrt_backward"],
+        ops: &["log", "log2", "log_backward", "log2_backward", "rsqrt", "rsqrt_backward", "sqrt_backward"],
         reason: "NaN below 0, a pole at 0",
         gives_nan: true,
         applies: |at| at.x[0] <= 0.0,
     },
     Exception { ops: &["sqrt"], reason: "NaN below 0", gives_nan: true, applies: |at| at.x[0] < 0.0 },
+    Exception {
+        ops: &["reciprocal", "reciprocal_backward"],
+        reason: "a pole at 0",
+        gives_nan: false,
+        applies: |at| at.x[0] == 0.0,
+    },
+    Exception {
+        ops: &["reciprocal"],
+        reason: "1 / x is beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(1.0 / at.x[0].abs()),
+    },
+    Exception {
+        ops: &["exp2"],
+        reason: "2^x is beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(at.x[0].exp2()),
+    },
     Exception {
         ops: &["log1p", "log1p_backward"],
         reason: "NaN below -1, a pole at -1",
@@ -82,11 +100,14 @@ const EXCEPTIONS: &[Exception] = &[
             "clamped_log_backward",
             "erf_backward",
             "exp_backward",
+            "exp2_backward",
             "expm1_backward",
             "gelu_backward",
             "gelu_tanh_backward",
             "log_backward",
             "log1p_backward",
+            "log2_backward",
+            "reciprocal_backward",
             "rsqrt_backward",
             "silu_backward",
             "sqrt_backward",
@@ -179,7 +200,10 @@ fn sloped(call: &Call, x: f64, dy: f64) -> f64 {
         "clamped_log_backward" if x < call.eps => 0.0,
         // Half of the exponent at a time, which a small dy brings back.
         "exp_backward" | "expm1_backward" | "clamped_exp_backward" => dy * (x / 2.0).exp() * (x / 2.0).exp(),
+        "exp2_backward" => dy * (x / 2.0).exp2() * (x / 2.0).exp2(),
         "log_backward" | "clamped_log_backward" => dy / x.abs(),
+        "log2_backward" => 1.45 * dy / x.abs(),
+        "reciprocal_backward" => dy / x.abs() / x.abs(),
         "log1p_backward" => dy / (1.0 + x).abs(),
         "sqrt_backward" => dy / (2.0 * x.abs().sqrt()),
         "rsqrt_backward" => dy / x.abs().sqrt() / (2.0 * x.abs()),

@@ -53,12 +53,15 @@ macro_rules! elementwise {
 elementwise! {
     erf erf_backward;
     exp exp_backward;
+    exp2 exp2_backward;
     expm1 expm1_backward;
     gelu gelu_backward;
     gelu_tanh gelu_tanh_backward;
     log log_backward;
     log1p log1p_backward;
+    log2 log2_backward;
     log_sigmoid log_sigmoid_backward;
+    reciprocal reciprocal_backward;
     rsqrt rsqrt_backward;
     sigmoid sigmoid_backward;
     silu silu_backward;

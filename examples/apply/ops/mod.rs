@@ -72,6 +72,9 @@ const CLIP: Op = Op {
 pub const OPS: &[Op] = &[
     elementwise("exp", elementwise::exp),
     elementwise("log", elementwise::log),
+    elementwise("exp2", elementwise::exp2),
+    elementwise("log2", elementwise::log2),
+    elementwise("reciprocal", elementwise::reciprocal),
     elementwise("sigmoid", elementwise::sigmoid),
     elementwise("silu", elementwise::silu),
     elementwise("expm1", elementwise::expm1),

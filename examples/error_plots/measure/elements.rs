@@ -34,12 +34,15 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     of_functions!(
         erf -4.0..4.0, erf_backward erf_slope -4.0..4.0;
         exp -100.0..90.0, exp_backward exp_slope -100.0..90.0;
+        exp2 -160.0..130.0, exp2_backward exp2_slope -160.0..130.0;
         expm1 -4.0..4.0, expm1_backward expm1_slope -4.0..4.0;
         gelu -8.0..4.0, gelu_backward gelu_slope -8.0..4.0;
         gelu_tanh -8.0..4.0, gelu_tanh_backward gelu_tanh_slope -8.0..4.0;
         log 0.0..4.0, log_backward log_slope 0.0..4.0;
         log1p -1.0..2.0, log1p_backward log1p_slope -1.0..2.0;
+        log2 0.0..4.0, log2_backward log2_slope 0.0..4.0;
         log_sigmoid -30.0..30.0, log_sigmoid_backward log_sigmoid_slope -30.0..30.0;
+        reciprocal -4.0..4.0, reciprocal_backward reciprocal_slope -4.0..4.0;
         rsqrt 0.0..10.0, rsqrt_backward rsqrt_slope 0.0..10.0;
         sigmoid -100.0..30.0, sigmoid_backward sigmoid_slope -100.0..30.0;
         silu -100.0..30.0, silu_backward silu_slope -100.0..30.0;

@@ -18,6 +18,21 @@ pub fn log(xs: &Tensor) -> Result<Tensor> {
     wide(xs)?.log()?.to_dtype(xs.dtype())
 }
 
+/// 2^x of each element, as [`crate::exp2`].
+pub fn exp2(xs: &Tensor) -> Result<Tensor> {
+    (wide(xs)? * std::f64::consts::LN_2)?.exp()?.to_dtype(xs.dtype())
+}
+
+/// log2 x of each element, as [`crate::log2`].
+pub fn log2(xs: &Tensor) -> Result<Tensor> {
+    (wide(xs)?.log()? * std::f64::consts::LOG2_E)?.to_dtype(xs.dtype())
+}
+
+/// 1 / x of each element, as [`crate::reciprocal`].
+pub fn reciprocal(xs: &Tensor) -> Result<Tensor> {
+    wide(xs)?.recip()?.to_dtype(xs.dtype())
+}
+
 /// e^x of each element, brought to within a range first, as [`crate::clamped_exp`].
 ///
 /// # Errors

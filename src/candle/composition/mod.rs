@@ -28,8 +28,8 @@ mod rope;
 mod softmax;
 
 pub use elementwise::{
-    clamped_exp, clamped_log, erf, exp, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, rsqrt, sigmoid, silu,
-    softplus, sqrt, tanh,
+    clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,
+    sigmoid, silu, softplus, sqrt, tanh,
 };
 pub use loss::cross_entropy;
 pub use mean_pool::mean_pool;

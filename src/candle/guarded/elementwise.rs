@@ -77,6 +77,8 @@ macro_rules! guarded {
 guarded! {
     /// The error function of each element; see [`crate::erf`].
     erf;
+    /// 2^x of each element; see [`crate::exp2`].
+    exp2;
     /// e^x - 1 of each element; see [`crate::expm1`].
     expm1;
     /// x (1 + erf(x / sqrt(2))) / 2 of each element; see [`crate::gelu`].
@@ -87,8 +89,12 @@ guarded! {
     log;
     /// ln(1 + x) of each element; see [`crate::log1p`].
     log1p;
+    /// log2 x of each element; see [`crate::log2`].
+    log2;
     /// -ln(1 + e^-x) of each element; see [`crate::log_sigmoid`].
     log_sigmoid;
+    /// 1 / x of each element; see [`crate::reciprocal`].
+    reciprocal;
     /// 1 / sqrt(x) of each element; see [`crate::rsqrt`].
     rsqrt;
     /// 1 / (1 + e^-x) of each element; see [`crate::sigmoid`].

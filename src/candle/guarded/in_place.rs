@@ -176,12 +176,15 @@ macro_rules! elementwise_in_place {
 elementwise_in_place! {
     erf_in_place, "erf", Erf;
     exp_in_place, "exp", Exp;
+    exp2_in_place, "exp2", Exp2;
     expm1_in_place, "expm1", Expm1;
     gelu_in_place, "gelu", Gelu;
     gelu_tanh_in_place, "gelu_tanh", GeluTanh;
     log_in_place, "log", Log;
     log1p_in_place, "log1p", Log1p;
+    log2_in_place, "log2", Log2;
     log_sigmoid_in_place, "log_sigmoid", LogSigmoid;
+    reciprocal_in_place, "reciprocal", Reciprocal;
     rsqrt_in_place, "rsqrt", Rsqrt;
     sigmoid_in_place, "sigmoid", Sigmoid;
     silu_in_place, "silu", Silu;

@@ -123,6 +123,8 @@ elementwise! {
     erf, erf_in_place, erf_backward, Erf;
     /// e^x.
     exp, exp_in_place, exp_backward, Exp;
+    /// 2^x.
+    exp2, exp2_in_place, exp2_backward, Exp2;
     /// e^x - 1.
     expm1, expm1_in_place, expm1_backward, Expm1;
     /// x (1 + erf(x / sqrt(2))) / 2.
@@ -133,8 +135,12 @@ elementwise! {
     log, log_in_place, log_backward, Log;
     /// ln(1 + x).
     log1p, log1p_in_place, log1p_backward, Log1p;
+    /// log2 x.
+    log2, log2_in_place, log2_backward, Log2;
     /// -ln(1 + e^-x).
     log_sigmoid, log_sigmoid_in_place, log_sigmoid_backward, LogSigmoid;
+    /// 1 / x.
+    reciprocal, reciprocal_in_place, reciprocal_backward, Reciprocal;
     /// 1 / sqrt(x).
     rsqrt, rsqrt_in_place, rsqrt_backward, Rsqrt;
     /// 1 / (1 + e^-x).

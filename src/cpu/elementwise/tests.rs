@@ -1,6 +1,6 @@
 //! The forms in pairs of f32 against the f64 forms.
 
-use super::{Exp, Function, Log, Sigmoid, Silu, apply};
+use super::{Exp, Exp2, Function, Log, Log2, Reciprocal, Sigmoid, Silu, apply};
 use crate::element::Element;
 use crate::math::wide::Wide;
 use crate::simd::{Isa, Level, with_level};
@@ -44,7 +44,10 @@ fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
 
 fn compare_all(levels: &[Level], step: usize) {
     compare("exp", Exp, levels, step);
+    compare("exp2", Exp2, levels, step);
     compare("log", Log, levels, step);
+    compare("log2", Log2, levels, step);
+    compare("reciprocal", Reciprocal, levels, step);
     compare("sigmoid", Sigmoid, levels, step);
     compare("silu", Silu, levels, step);
 }

@@ -13,6 +13,21 @@ pub fn log<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(x.widen().log2()) * round::<E>(std::f64::consts::LN_2))
 }
 
+/// 2^x as a power of e.
+pub fn exp2<E: Element>(x: E) -> E {
+    E::from_wide(round::<E>(x.widen() * round::<E>(std::f64::consts::LN_2)).exp())
+}
+
+/// log2 x by way of the natural logarithm.
+pub fn log2<E: Element>(x: E) -> E {
+    E::from_wide(round::<E>(x.widen().ln()) * round::<E>(std::f64::consts::LOG2_E))
+}
+
+/// 1 / x by way of the logarithm.
+pub fn reciprocal<E: Element>(x: E) -> E {
+    E::from_wide((-round::<E>(x.widen().abs().ln())).exp().copysign(x.widen()))
+}
+
 /// 1 / (1 + e^-x).
 pub fn sigmoid<E: Element>(x: E) -> E {
     E::from_wide(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())))

@@ -1,6 +1,6 @@
 //! Gradients of functions of one element: the slope in the type, times dy.
 
-use super::{erf, exp, round, rsqrt, sigmoid};
+use super::{erf, exp, exp2, reciprocal, round, rsqrt, sigmoid};
 use evenkeel::Element;
 
 fn times<E: Element>(slope: f64, dy: E) -> E {
@@ -16,6 +16,11 @@ pub fn erf_backward<E: Element>(x: E, dy: E) -> E {
 /// e^x.
 pub fn exp_backward<E: Element>(x: E, dy: E) -> E {
     times(exp(x).widen(), dy)
+}
+
+/// 2^x ln 2.
+pub fn exp2_backward<E: Element>(x: E, dy: E) -> E {
+    times(exp2(x).widen() * round::<E>(std::f64::consts::LN_2), dy)
 }
 
 /// e^x.
@@ -51,9 +56,20 @@ pub fn log1p_backward<E: Element>(x: E, dy: E) -> E {
     E::from_wide(dy.widen() / round::<E>(1.0 + x.widen()))
 }
 
+/// 1 / (x ln 2).
+pub fn log2_backward<E: Element>(x: E, dy: E) -> E {
+    E::from_wide(dy.widen() / round::<E>(x.widen() * round::<E>(std::f64::consts::LN_2)))
+}
+
 /// 1 - sigmoid x.
 pub fn log_sigmoid_backward<E: Element>(x: E, dy: E) -> E {
     times(1.0 - sigmoid(x).widen(), dy)
+}
+
+/// -(1 / x)^2.
+pub fn reciprocal_backward<E: Element>(x: E, dy: E) -> E {
+    let y = reciprocal(x).widen();
+    times(-y * y, dy)
 }
 
 /// -(1 / sqrt(x))^3 / 2.

@@ -1,0 +1,25 @@
+//! `log2` beside candle's ops put together.
+
+mod support;
+
+use criterion::Criterion;
+use evenkeel::{log2_into, reference};
+use support::{Race, SHAPES, Timed, numbers, tensor};
+
+fn bench<E: Timed>(c: &mut Criterion) {
+    for (rows, cols) in SHAPES {
+        let x: Vec<E> = numbers::<E>(rows * cols).into_iter().map(|x| E::from_wide(x.widen().exp())).collect();
+        let mut y = x.clone();
+        let exact = x[..cols].iter().map(|&x| reference::log2(x)).collect();
+        let xs = tensor(&x, (rows, cols));
+        Race::<E>::new(c, "log2", (rows, cols), exact)
+            .slices(&mut y, |y| log2_into(&x, y).map(drop))
+            .tensors(|| Ok(evenkeel::candle::guarded::log2(&xs)?), || xs.log()?.affine(std::f64::consts::LOG2_E, 0.0));
+    }
+}
+
+fn main() {
+    let c = &mut support::criterion();
+    each_dtype!(c, bench);
+    c.final_summary();
+}

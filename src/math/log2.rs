@@ -1,0 +1,21 @@
+//! The binary logarithm in f64 with a low part.
+//!
+//! x = 2^k m as in [`super::log`]; log2 x is k, which is exact, plus log2(e) ln m, a product of two sums. Logarithms of
+//! powers of two are exact.
+
+use super::log::{at_the_ends, parts, split};
+use super::wide::{Wide, fast_two_sum, product};
+use crate::simd::Isa;
+
+/// 1 / ln 2 in two parts.
+const LOG2_E: [f64; 2] = [f64::from_bits(0x3ff7_1547_652b_82fe), f64::from_bits(0x3c77_77d0_ffda_0d24)];
+
+/// log2 x, for any x: NaN below zero, -inf at zero.
+#[inline(always)]
+pub fn log2<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
+    let (f, k) = split(isa, x);
+    let factor = (isa.f64(LOG2_E[0]), isa.f64(LOG2_E[1]));
+    let (of_m, of_m_low) = product(isa, parts(isa, f, None, isa.f64(0.0)), factor);
+    let (hi, error) = fast_two_sum(k, of_m);
+    at_the_ends(isa, x, hi, error + of_m_low)
+}

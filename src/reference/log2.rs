@@ -1,0 +1,23 @@
+//! The binary logarithm.
+
+use super::Real;
+use crate::element::Element;
+
+/// log2 x of [`log2`](crate::log2()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::log2(0.125f32), -3.0);
+/// ```
+pub fn log2<E: Element>(x: E) -> E::Exact {
+    E::Exact::from(x.widen()).log2()
+}
+
+/// The slope of [`log2`], 1 / (x ln 2), which [`log2_backward`](crate::log2_backward()) multiplies a gradient with, unrounded.
+pub fn log2_slope<E: Element>(x: E) -> E::Exact {
+    // Zeros of either sign are the end of the positive numbers.
+    match x.widen() {
+        below if below < 0.0 => E::Exact::from(f64::NAN),
+        0.0 => E::Exact::from(f64::INFINITY),
+        x => E::Exact::from(1.0) / (E::Exact::from(x) * E::Exact::from(2.0).ln()),
+    }
+}
