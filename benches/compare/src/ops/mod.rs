@@ -1,0 +1,74 @@
+//! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/ops.py`.
+
+mod layer_norm;
+mod log_softmax;
+mod rms_norm;
+mod shapes;
+mod softmax;
+mod unary;
+
+use crate::contender::Contender;
+use crate::float::Float;
+use crate::inputs::Distribution;
+use crate::peers::Rten;
+use crate::problem::{Problem, Shape};
+use anyhow::Result;
+
+/// What a call answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Results {
+    /// A number for each element.
+    Elements,
+    /// A number for each row.
+    Rows,
+}
+
+pub trait Op {
+    /// As it is named on the command line and in tables.
+    const NAME: &'static str;
+    /// What results are: [`Results::Elements`] by default.
+    const RESULTS: Results = Results::Elements;
+    /// What the inputs look like.
+    const INPUTS: Distribution = Distribution::Normal;
+    /// Whether the results of each row sum to 1.
+    const SUMS_TO_ONE: bool = false;
+    /// The op among evenkeel's whose accuracy bound says what an ULP is taken of.
+    const BOUND: &'static str = Self::NAME;
+    /// In which types.
+    const DTYPES: &'static [&'static str] = &["f32", "f16", "bf16"];
+    /// In which shapes; the first two are also what `--quick` takes.
+    const SHAPES: &'static [Shape];
+
+    /// The exact results of one row.
+    fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
+
+    /// Whoever computes it in this program; `None` of rten is a machine without it.
+    fn contenders<'a, E: Float>(problem: &'a Problem<E>, rten: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>>;
+}
+
+/// What is done for each op.
+pub trait Visit {
+    fn op<O: Op>(&mut self) -> Result<()>;
+}
+
+macro_rules! each_op {
+    ($($op:ty),* $(,)?) => {
+        /// Every op, in the order of the tables.
+        pub fn each(visitor: &mut impl Visit) -> Result<()> {
+            $(visitor.op::<$op>()?;)*
+            Ok(())
+        }
+    };
+}
+each_op! {
+    softmax::Softmax,
+    log_softmax::LogSoftmax,
+    rms_norm::RmsNorm,
+    layer_norm::LayerNorm,
+    unary::Exp,
+    unary::Log,
+    unary::Sigmoid,
+    unary::Silu,
+    unary::Tanh,
+    unary::Gelu,
+}

@@ -1,0 +1,79 @@
+//! Runs every chosen case with the contenders of this program.
+
+use crate::contender::Contender;
+use crate::exact::exact;
+use crate::float::Float;
+use crate::ops::{self, Op, Results, Visit};
+use crate::peers::Rten;
+use crate::plan::{Choice, kept};
+use crate::problem::{Problem, Shape};
+use crate::race::{Pace, Timed, race};
+use crate::record::{Record, Times};
+use crate::with_dtype;
+use anyhow::{Context, Result};
+
+pub fn run(choice: &Choice, rten: Option<&Rten>) -> Result<Vec<Record>> {
+    let mut races = Races { choice, rten, records: Vec::new() };
+    ops::each(&mut races)?;
+    Ok(races.records)
+}
+
+struct Races<'a> {
+    choice: &'a Choice,
+    rten: Option<&'a Rten>,
+    records: Vec<Record>,
+}
+
+impl Visit for Races<'_> {
+    fn op<O: Op>(&mut self) -> Result<()> {
+        for (dtype, shape) in self.choice.cases::<O>() {
+            let pace = if self.choice.quick { Pace::QUICK } else { Pace::FULL };
+            let records = with_dtype!(dtype, E => case::<O, E>(shape, self.rten, pace));
+            let records = records.with_context(|| format!("{} in {dtype} of {shape}", O::NAME))?;
+            for record in &records {
+                println!("{record}");
+            }
+            self.records.extend(records);
+        }
+        Ok(())
+    }
+}
+
+fn case<O: Op, E: Float>(shape: Shape, rten: Option<&Rten>, pace: Pace) -> Result<Vec<Record>> {
+    let problem = Problem::<E>::new(shape, O::INPUTS);
+    let exact = exact::<O, E>(&problem);
+    let elements = shape.elements();
+    let x = problem.x();
+    let mut contenders = vec![Contender::into("copy", |y: &mut [E]| y[..elements].copy_from_slice(x))];
+    if O::RESULTS == Results::Rows {
+        contenders.push(Contender::into("read", |y: &mut [E]| y[0] = E::narrow(E::read(x) as f32)));
+    }
+    let baselines = contenders.len();
+    let results = if O::RESULTS == Results::Rows { shape.rows() } else { elements };
+    contenders.extend(O::contenders(&problem, rten)?.into_iter().map(|contender| contender.of_first(results)));
+    let timed = race(contenders, elements, kept::<O>(shape), pace);
+    Ok(timed
+        .into_iter()
+        .enumerate()
+        .map(|(i, timed)| {
+            let Timed { name, form, turns, result } = timed;
+            Record {
+                op: O::NAME.into(),
+                dtype: E::NAME.into(),
+                shape: shape.to_string(),
+                contender: name.into(),
+                form: form.into(),
+                threads: 1,
+                times: Times::of(&turns, elements),
+                errors: result.as_ref().ok().filter(|_| i >= baselines).map(|result| exact.errors(result)),
+                result: None,
+                note: result.err().map(|refused| first_line(&refused)),
+            }
+        })
+        .collect())
+}
+
+/// What an error says before its backtrace.
+fn first_line(error: &anyhow::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().into()
+}
