@@ -30,9 +30,9 @@ pub enum Run<'a, E> {
 
 impl<'a, E: Float> Contender<'a, E> {
     pub fn into(name: &'static str, mut f: impl FnMut(&mut [E]) + 'a) -> Self {
-        Self::try_into(name, move |y| {
+        Self::trying(name, move |y| {
             f(y);
-            Ok::<(), evenkeel::Error>(())
+            Ok(())
         })
     }
 
@@ -40,7 +40,11 @@ impl<'a, E: Float> Contender<'a, E> {
     where
         X: std::error::Error + Send + Sync + 'static,
     {
-        Contender { name, form: "into", outputs: usize::MAX, run: Run::Into(Box::new(move |y| Ok(f(y)?))) }
+        Self::trying(name, move |y| Ok(f(y)?))
+    }
+
+    pub fn trying(name: &'static str, f: impl FnMut(&mut [E]) -> Result<()> + 'a) -> Self {
+        Contender { name, form: "into", outputs: usize::MAX, run: Run::Into(Box::new(f)) }
     }
 
     pub fn in_place(x: &'a [E], mut f: impl FnMut(&mut [E]) -> evenkeel::Result<()> + 'a) -> Self {
@@ -53,6 +57,14 @@ impl<'a, E: Float> Contender<'a, E> {
 
     pub fn tensor(name: &'static str, form: &'static str, f: impl FnMut() -> candle_core::Result<Tensor> + 'a) -> Self {
         Contender { name, form, outputs: 0, run: Run::Tensor(Box::new(f)) }
+    }
+
+    pub fn named(self, name: &'static str) -> Self {
+        Contender { name, ..self }
+    }
+
+    pub fn form(self, form: &'static str) -> Self {
+        Contender { form, ..self }
     }
 
     /// For calls that write less than a number for each element.

@@ -1,6 +1,5 @@
 //! Evenkeel and its competitors on the same inputs: time, beside a copy of as many bytes, and error.
 
-mod check;
 mod clock;
 mod contender;
 mod exact;

@@ -34,7 +34,7 @@ impl Choice {
 /// How many first rows are checked.
 pub fn checked<O: Op>(shape: Shape) -> usize {
     const ELEMENTS: usize = 1 << 15;
-    (ELEMENTS / shape.cols()).clamp(1, shape.rows())
+    if O::RESULTS == Results::One { 1 } else { (ELEMENTS / shape.cols()).clamp(1, shape.rows()) }
 }
 
 /// A case as the Python side reads it.
@@ -85,9 +85,5 @@ fn case<O: Op, E: Float>(shape: Shape) -> Case {
 
 /// How many first results are checked.
 pub fn kept<O: Op>(shape: Shape) -> usize {
-    let rows = checked::<O>(shape);
-    match O::RESULTS {
-        Results::Elements => rows * shape.cols(),
-        Results::Rows => rows,
-    }
+    checked::<O>(shape) * O::RESULTS.of_row(shape.cols())
 }

@@ -1,6 +1,6 @@
 //! What a run leaves behind: files that this program and `peers.py` write alike.
 
-use crate::check::Errors;
+use crate::exact::Errors;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Runs every chosen case with the contenders of this program.
 
 use crate::contender::Contender;
-use crate::exact::exact;
+use crate::exact::Exact;
 use crate::float::Float;
 use crate::ops::{self, Op, Results, Visit};
 use crate::peers::Rten;
@@ -41,36 +41,32 @@ impl Visit for Races<'_> {
 
 fn case<O: Op, E: Float>(shape: Shape, rten: Option<&Rten>, pace: Pace) -> Result<Vec<Record>> {
     let problem = Problem::<E>::new(shape, O::INPUTS);
-    let exact = exact::<O, E>(&problem);
-    let elements = shape.elements();
-    let x = problem.x();
-    let mut contenders = vec![Contender::into("copy", |y: &mut [E]| y[..elements].copy_from_slice(x))];
-    if O::RESULTS == Results::Rows {
-        contenders.push(Contender::into("read", |y: &mut [E]| y[0] = E::narrow(E::read(x) as f32)));
-    }
+    let (elements, x) = (shape.elements(), problem.x());
+    let results = match O::RESULTS {
+        Results::Elements => elements,
+        Results::Rows | Results::Tokens => shape.rows(),
+        Results::One => 1,
+    };
+    let mut contenders = vec![
+        Contender::into("copy", |y: &mut [E]| y.copy_from_slice(x)),
+        Contender::into("read", |y: &mut [E]| y[0] = E::narrow(E::read(x) as f32)),
+    ];
     let baselines = contenders.len();
-    let results = if O::RESULTS == Results::Rows { shape.rows() } else { elements };
     contenders.extend(O::contenders(&problem, rten)?.into_iter().map(|contender| contender.of_first(results)));
-    let timed = race(contenders, elements, kept::<O>(shape), pace);
-    Ok(timed
-        .into_iter()
-        .enumerate()
-        .map(|(i, timed)| {
-            let Timed { name, form, turns, result } = timed;
-            Record {
-                op: O::NAME.into(),
-                dtype: E::NAME.into(),
-                shape: shape.to_string(),
-                contender: name.into(),
-                form: form.into(),
-                threads: 1,
-                times: Times::of(&turns, elements),
-                errors: result.as_ref().ok().filter(|_| i >= baselines).map(|result| exact.errors(result)),
-                result: None,
-                note: result.err().map(|refused| first_line(&refused)),
-            }
-        })
-        .collect())
+    let exact = Exact::of::<O, E>(&problem);
+    let record = |(i, timed): (usize, Timed<E>)| Record {
+        op: O::NAME.into(),
+        dtype: E::NAME.into(),
+        shape: shape.to_string(),
+        contender: timed.name.into(),
+        form: timed.form.into(),
+        threads: 1,
+        times: Times::of(&timed.turns, elements),
+        errors: timed.result.as_ref().ok().filter(|_| i >= baselines).map(|result| exact.errors(result)),
+        result: None,
+        note: timed.result.err().map(|refused| first_line(&refused)),
+    };
+    Ok(race(contenders, elements, kept::<O>(shape), pace).into_iter().enumerate().map(record).collect())
 }
 
 /// What an error says before its backtrace.

@@ -1,10 +1,19 @@
 //! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/ops.py`.
 
+mod clip_grad_norm;
+mod cross_entropy;
+mod cross_entropy_backward;
 mod layer_norm;
+mod layer_norm_backward;
 mod log_softmax;
+mod logsumexp;
+mod masked_softmax;
 mod rms_norm;
+mod rms_norm_backward;
+mod sample;
 mod shapes;
 mod softmax;
+mod softmax_backward;
 mod unary;
 
 use crate::contender::Contender;
@@ -21,6 +30,17 @@ pub enum Results {
     Elements,
     /// A number for each row.
     Rows,
+    /// A number.
+    One,
+    /// A token for each row, one of those that are listed as exact.
+    Tokens,
+}
+
+impl Results {
+    /// How many of a row's results there are in so many columns.
+    pub fn of_row(self, cols: usize) -> usize {
+        if self == Results::Elements { cols } else { 1 }
+    }
 }
 
 pub trait Op {
@@ -39,7 +59,7 @@ pub trait Op {
     /// In which shapes; the first two are also what `--quick` takes.
     const SHAPES: &'static [Shape];
 
-    /// The exact results of one row.
+    /// The exact results of one row; of [`Results::One`] that of all rows.
     fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
 
     /// Whoever computes it in this program; `None` of rten is a machine without it.
@@ -63,6 +83,10 @@ macro_rules! each_op {
 each_op! {
     softmax::Softmax,
     log_softmax::LogSoftmax,
+    logsumexp::LogSumExp,
+    masked_softmax::Causal,
+    masked_softmax::Additive,
+    masked_softmax::Flags,
     rms_norm::RmsNorm,
     layer_norm::LayerNorm,
     unary::Exp,
@@ -71,4 +95,17 @@ each_op! {
     unary::Silu,
     unary::Tanh,
     unary::Gelu,
+    softmax_backward::SoftmaxBackward,
+    softmax_backward::LogSoftmaxBackward,
+    rms_norm_backward::RmsNormBackward,
+    layer_norm_backward::LayerNormBackward,
+    cross_entropy::CrossEntropy,
+    cross_entropy_backward::CrossEntropyBackward,
+    clip_grad_norm::GradNorm,
+    clip_grad_norm::ClipGradNorm,
+    sample::Argmax,
+    sample::TopK,
+    sample::TopP,
+    sample::TopKTopP,
+    sample::MinP,
 }
