@@ -50,11 +50,19 @@ struct Case {
     kept: usize,
 }
 
+/// All that the Python side is told.
+#[derive(Serialize)]
+struct Plan<'a> {
+    level: &'a str,
+    quick: bool,
+    cases: Vec<Case>,
+}
+
 /// The chosen cases for the Python side, as JSON.
-pub fn describe(choice: &Choice) -> Result<String> {
+pub fn describe(choice: &Choice, level: &str) -> Result<String> {
     let mut list = List { choice, cases: Vec::new() };
     ops::each(&mut list)?;
-    Ok(serde_json::to_string_pretty(&list.cases)?)
+    Ok(serde_json::to_string_pretty(&Plan { level, quick: choice.quick, cases: list.cases })?)
 }
 
 struct List<'a> {

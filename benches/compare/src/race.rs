@@ -34,6 +34,7 @@ const RING: usize = 512 << 10;
 pub struct Timed<E> {
     pub name: &'static str,
     pub form: &'static str,
+    pub threads: usize,
     /// Each turn's time of a call.
     pub turns: Vec<Time>,
     pub result: Result<Vec<E>>,
@@ -53,13 +54,13 @@ pub fn race<E: Float>(mut contenders: Vec<Contender<'_, E>>, outputs: usize, kep
     let mut y = vec![E::narrow(1.0); outputs];
     let mut runners: Vec<Runner<'_, '_, E>> = Vec::new();
     for contender in &mut contenders {
-        let (name, form) = (contender.name, contender.form);
+        let (name, form, threads) = (contender.name, contender.form, contender.threads);
         let mut runner = Runner {
             contender,
             ring: Vec::new(),
             calls: 1,
             spent: 0.0,
-            timed: Timed { name, form, turns: Vec::new(), result: Ok(Vec::new()) },
+            timed: Timed { name, form, threads, turns: Vec::new(), result: Ok(Vec::new()) },
         };
         runner.timed.result = runner.compute(&mut y, kept);
         if runner.timed.result.is_ok() {

@@ -1,4 +1,4 @@
-//! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/ops.py`.
+//! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/*_ops.py`.
 
 mod clip_grad_norm;
 mod cross_entropy;
