@@ -49,12 +49,13 @@ def timed(run, calls):
 
 def race(contenders, problem, quick):
     """Pairs of contenders and their records. What a contender refuses the first time is not timed."""
-    rounds, limit = (5, 3e7) if quick else (30, 3e8)
+    rounds, limit = (5, 3e7) if quick else (30, 2e8)
     turns, calls, notes, spent = {}, {}, {}, {}
     for contender in contenders:
         try:
-            batch(contender, 1)
-            calls[contender] = max(1, -(-TURN // max(1, batch(contender, 1)[1])))
+            first = batch(contender, 1)[1]
+            call = batch(contender, 1)[1] if first < WARMED else first
+            calls[contender] = max(1, -(-TURN // max(1, call)))
             turns[contender], spent[contender] = [], 0
         except Exception as refused:
             notes[contender] = (str(refused).splitlines() or [repr(refused)])[0]
@@ -67,7 +68,7 @@ def race(contenders, problem, quick):
             cpu, wall = batch(contender, calls[contender])
             spent[contender] += wall
             before.append((cpu / calls[contender], wall / calls[contender]))
-    return [(contender, record(contender, problem, turns.get(contender), notes.get(contender))) for contender in contenders]
+    return [(c, record(c, problem, turns.get(c), notes.get(c))) for c in contenders]
 
 
 def record(contender, problem, turns, note):

@@ -17,6 +17,8 @@ pub struct Contender<'a, E> {
 
 type Writes<'a, E> = Box<dyn FnMut(&mut [E]) -> Result<()> + Send + 'a>;
 
+type Overwrites<'a> = Box<dyn FnMut(&Tensor) -> candle_core::Result<()> + Send + 'a>;
+
 pub enum Run<'a, E> {
     /// Into memory that is there, which all such contenders share.
     Into(Writes<'a, E>),
@@ -27,7 +29,7 @@ pub enum Run<'a, E> {
     /// Into a tensor that it allocates.
     Tensor(Box<dyn FnMut() -> candle_core::Result<Tensor> + Send + 'a>),
     /// Over a tensor, which is made anew between calls.
-    TensorInPlace(&'a [E], &'a [usize], Box<dyn FnMut(&Tensor) -> candle_core::Result<()> + Send + 'a>),
+    TensorInPlace(&'a [E], &'a [usize], Overwrites<'a>),
 }
 
 impl<'a, E: Float> Contender<'a, E> {

@@ -25,7 +25,14 @@ macro_rules! float {
                 $narrow(x)
             }
             fn read(x: &[Self]) -> u32 {
-                x.iter().fold(0, |all, x| all ^ x.to_bits()).into()
+                // As many at a time as keep a core's loads busy.
+                let (parts, rest) = x.as_chunks::<32>();
+                let mut all = [0; 32];
+                for part in parts {
+                    all.iter_mut().zip(part).for_each(|(all, x)| *all ^= x.to_bits());
+                }
+                let rest = rest.iter().map(|x| x.to_bits());
+                all.into_iter().chain(rest).fold(0, |all, x| all ^ x).into()
             }
         }
     )*};

@@ -54,6 +54,8 @@ struct Case {
 #[derive(Serialize)]
 struct Plan<'a> {
     level: &'a str,
+    /// Whether the level was asked for, rather than found.
+    forced: bool,
     quick: bool,
     cases: Vec<Case>,
 }
@@ -62,7 +64,8 @@ struct Plan<'a> {
 pub fn describe(choice: &Choice, level: &str) -> Result<String> {
     let mut list = List { choice, cases: Vec::new() };
     ops::each(&mut list)?;
-    Ok(serde_json::to_string_pretty(&Plan { level, quick: choice.quick, cases: list.cases })?)
+    let forced = std::env::var("EVENKEEL_SIMD").is_ok_and(|level| level != "auto");
+    Ok(serde_json::to_string_pretty(&Plan { level, forced, quick: choice.quick, cases: list.cases })?)
 }
 
 struct List<'a> {

@@ -16,7 +16,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    pub const FULL: Pace = Pace { rounds: 30, limit: 3e8 };
+    pub const FULL: Pace = Pace { rounds: 30, limit: 2e8 };
     pub const QUICK: Pace = Pace { rounds: 5, limit: 3e7 };
     /// The fewest turns.
     const LEAST: usize = 3;
@@ -105,8 +105,8 @@ impl<E: Float> Runner<'_, '_, E> {
 
     /// Finds how many calls fill a turn.
     fn calibrate(&mut self, y: &mut [E]) {
-        self.batch(y, 1);
-        let call = self.batch(y, 1).wall;
+        let first = self.batch(y, 1).wall;
+        let call = if first < Pace::WARMED { self.batch(y, 1).wall } else { first };
         self.calls = ((Pace::TURN / call.max(1.0)).ceil() as usize).max(1);
     }
 

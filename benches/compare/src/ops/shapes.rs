@@ -17,7 +17,7 @@ pub const ROWS: &[Shape] = &[
 pub const ELEMENTS: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&[4096, 4096])];
 
 /// Heads, queries and keys.
-pub const SCORES: &[Shape] = &[Shape(&[2, 128, 128]), Shape(&[16, 1024, 1024])];
+pub const SCORES: &[Shape] = &[Shape(&[2, 128, 128]), Shape(&[4, 1024, 1024]), Shape(&[16, 1024, 1024])];
 
 /// For gradients.
 pub const TRAINED: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&[64, 32768])];

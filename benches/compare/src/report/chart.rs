@@ -1,6 +1,6 @@
 //! The picture: bars of nanoseconds an element, a group for each op.
 
-use super::rows::{Level, Row, different};
+use super::rows::{Level, Row, different, time_of};
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;
@@ -65,9 +65,9 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, caption: &s
         .map_err(failed)?;
     let width = 0.86 / BARS.len() as f64;
     for (place, (name, color)) in BARS.iter().enumerate() {
-        // A contender's first function, as in the tables.
         let bar = |(group, op): (usize, &&str)| {
-            let ns = rows.iter().find(|row| row.record.op == **op && row.record.contender == *name)?.least()?;
+            let case: Vec<&Row> = rows.iter().copied().filter(|row| row.record.op == **op).collect();
+            let ns = time_of(&case, name)?;
             let left = group as f64 + 0.07 + place as f64 * width;
             Some(Rectangle::new([(left, low), (left + width * 0.9, ns)], color.filled()))
         };

@@ -4,6 +4,7 @@ mod chart;
 mod errors;
 mod page;
 mod rows;
+mod summary;
 mod tsv;
 
 use crate::record::Run;

@@ -1,6 +1,7 @@
 //! The page: a table of times and one of errors for each op.
 
 use super::rows::{COPY, Level, READ, Row, different};
+use super::summary::summary;
 use crate::exact::Errors;
 use std::fmt::Write;
 
@@ -26,6 +27,10 @@ cancel, the ULP is of the row's largest result, as in `evenkeel::accuracy`.
 - `autograd` is forward and backward; so is `forward, into`. Of cross_entropy_backward all forms are.
 - ONNX Runtime can't be held to AVX2, and is left out there. bf16 is torch's alone of the Python side, which runs in a
   process of its own.
+- A level's first table sums it up: evenkeel's nanoseconds, and how many times as long the fastest other contender
+  takes by its fastest function, below ×1 where it is faster. Functions need not do the same for a gradient: torch's
+  start from what the forward pass kept, evenkeel's compute it again. The picture takes
+  the same functions.
 - For ops that answer with tokens, an error says whether the token is one that the filters leave.
 ";
 
@@ -39,6 +44,7 @@ pub fn page(levels: &[Level]) -> String {
         if !level.rows.iter().any(|row| row.record.contender == "torch") {
             text.push_str("\nThe Python side was not run: the columns of torch, ONNX Runtime and NumPy are missing.\n");
         }
+        summary(&mut text, level);
         for op in different(level.rows.iter().map(|row| &row.record.op)) {
             let rows: Vec<&Row> = level.rows.iter().filter(|row| row.record.op == *op).collect();
             let _ = writeln!(text, "\n### {op}, {}\n", level.name);
