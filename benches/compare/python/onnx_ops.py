@@ -84,5 +84,6 @@ OPS = {
     "sigmoid": elements(node("Sigmoid")),
     "silu": elements(node("Sigmoid", output="s"), node("Mul", ("x", "s"))),
     "tanh": elements(node("Tanh")),
+    "erf": elements(node("Erf")),
     "gelu": elements(node("Gelu")),
 }

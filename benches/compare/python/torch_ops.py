@@ -201,6 +201,7 @@ OPS = {
     "sigmoid": without_gradients(unary(aten.sigmoid)),
     "silu": without_gradients(unary(aten.silu)),
     "tanh": without_gradients(unary(aten.tanh)),
+    "erf": without_gradients(unary(aten.erf)),
     "gelu": without_gradients(unary(aten.gelu)),
     "softmax_backward": softmax_backward(torch.softmax, aten._softmax_backward_data),
     "log_softmax_backward": softmax_backward(torch.log_softmax, aten._log_softmax_backward_data),

@@ -94,6 +94,7 @@ each_op! {
     unary::Sigmoid,
     unary::Silu,
     unary::Tanh,
+    unary::Erf,
     unary::Gelu,
     softmax_backward::SoftmaxBackward,
     softmax_backward::LogSoftmaxBackward,

@@ -64,6 +64,7 @@ unary! {
         candle_nn::ops::sigmoid, |x| 1.0 / (1.0 + (-x).exp());
     Silu silu silu_into silu_in_place Normal rten(Some("silu")) |xs| xs.silu(), |x| x / (1.0 + (-x).exp());
     Tanh tanh tanh_into tanh_in_place Normal rten(Some("tanh")) |xs| xs.tanh(), f32::tanh;
+    Erf erf erf_into erf_in_place Normal rten(Some("erf")) |xs| xs.erf(), candle_core::cpu::erf::erf_f32;
     Gelu gelu gelu_into gelu_in_place Normal rten(Some("gelu"))
         |xs| xs.gelu_erf(), |x| x * 0.5 * (1.0 + candle_core::cpu::erf::erf_f32(x * std::f32::consts::FRAC_1_SQRT_2));
 }

@@ -5,7 +5,9 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 use std::path::Path;
 
-const SIZE: (u32, u32) = (1000, 640);
+const SIZE: (u32, u32) = (1000, 660);
+/// The height of the line that names the colours.
+const LEGEND: i32 = 26;
 /// What is drawn: from memory, as engines mostly have it.
 const SHAPE: &str = "1024x4096";
 const DTYPES: [&str; 2] = ["f32", "bf16"];
@@ -26,7 +28,9 @@ pub fn draw(path: &Path, levels: &[Level]) -> Result<()> {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE).map_err(failed)?;
     let drawn = levels.first().map_or(Vec::new(), |level| level.rows.iter().filter(|row| is_drawn(row)).collect());
-    for (dtype, area) in DTYPES.iter().zip(root.split_evenly((DTYPES.len(), 1))) {
+    let (top, panels) = root.split_vertically(LEGEND);
+    legend(&top, &drawn)?;
+    for (dtype, area) in DTYPES.iter().zip(panels.split_evenly((DTYPES.len(), 1))) {
         let rows: Vec<&Row> = drawn.iter().copied().filter(|row: &&Row| row.record.dtype == *dtype).collect();
         if !rows.is_empty() {
             panel(&area, &format!("{dtype}, {SHAPE}, one thread"), &rows)?;
@@ -41,7 +45,21 @@ fn is_drawn(row: &Row) -> bool {
     r.shape == SHAPE && r.threads == 1 && !r.op.contains("backward") && r.op != "cross_entropy"
 }
 
-fn panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, caption: &str, rows: &[&Row]) -> Result<()> {
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// The contenders that have bars, above the panels, where no bar is.
+fn legend(area: &Area<'_>, rows: &[&Row]) -> Result<()> {
+    let shown = BARS.iter().filter(|(name, _)| rows.iter().any(|row| row.record.contender == *name));
+    for (place, (name, color)) in shown.enumerate() {
+        let x = 62 + 110 * place as i32;
+        area.draw(&Rectangle::new([(x, 9), (x + 12, 21)], color.filled())).map_err(failed)?;
+        let style = ("sans-serif", 14).into_font().color(&BLACK);
+        area.draw(&Text::new(*name, (x + 17, 8), style)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn panel(area: &Area<'_>, caption: &str, rows: &[&Row]) -> Result<()> {
     let ops = different(rows.iter().map(|row| row.record.op.as_str()));
     let least: Vec<f64> = rows.iter().filter_map(|row| row.least()).collect();
     let (low, high) =
@@ -71,24 +89,13 @@ fn panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, caption: &s
             let left = group as f64 + 0.07 + place as f64 * width;
             Some(Rectangle::new([(left, low), (left + width * 0.9, ns)], color.filled()))
         };
-        let bars: Vec<_> = ops.iter().enumerate().filter_map(bar).collect();
-        if !bars.is_empty() {
-            let series = chart.draw_series(bars).map_err(failed)?;
-            series.label(*name).legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
-        }
+        chart.draw_series(ops.iter().enumerate().filter_map(bar)).map_err(failed)?;
     }
     let names = ops.iter().enumerate().map(|(group, op)| {
         let style = ("sans-serif", 13).into_font().color(&BLACK);
         EmptyElement::at((group as f64 + 0.12, low)) + Text::new(op.to_string(), (0, 6), style)
     });
-    let names: Vec<_> = names.collect();
-    chart.draw_series(names).map_err(failed)?;
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .draw()
-        .map_err(failed)
+    chart.draw_series(names).map(drop).map_err(failed)
 }
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {
