@@ -42,7 +42,8 @@ fn main() -> Result<()> {
 
 fn measure(time: &Time) -> Result<()> {
     // As the machine is found, not as this run leaves it.
-    let facts = machine::facts();
+    let mut facts = machine::facts();
+    facts.insert("turns".into(), if time.choice.quick { "few, --quick" } else { "all" }.into());
     ThreadPoolBuilder::new().num_threads(1).build_global()?;
     let rten = time.rten.as_deref().map(Rten::load).transpose()?;
     ensure!(time.threads > 0, "--threads takes 1 or more");

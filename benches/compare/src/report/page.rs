@@ -18,9 +18,10 @@ A `read` of the input stands beside the copy. A gradient's copy is of one input,
 first rows, in ULP of the type: the worst, the median, and the farthest that a row's sum is from 1. Where terms can
 cancel, the ULP is of the row's largest result, as in `evenkeel::accuracy`.
 
-- evenkeel is built for the default target, as users build it, and finds its instruction set at run time; so are
-  candle-nn, llm-samplers and the loops by hand (`naive`, sums in f32). rten-vecmath is built for the machine's CPU, or
-  for AVX2 with its AVX2 code: without that it is slower. Norms, logsumexp and masks are put together of its functions.
+- evenkeel is built for the default target, as users build it, and finds its instruction set at run time. candle-nn,
+  llm-samplers and the loops by hand (`naive`, sums in f32) are built for that target too. rten-vecmath is built for the
+  machine's CPU, or for AVX2 with its AVX2 code: without that it is slower. Norms, logsumexp and masks are put together
+  of its functions.
 - The first table of an op has the first of each contender's functions: into memory that is there, if it has such a one.
   `tensor`, `candle::ops`, `guarded` and `allocating` allocate their results by the default allocator, and pay for the
   pages where results are large. `in place` runs on a fresh copy each time.
@@ -29,8 +30,8 @@ cancel, the ULP is of the row's largest result, as in `evenkeel::accuracy`.
   process of its own.
 - A level's first table sums it up: evenkeel's nanoseconds, and how many times as long the fastest other contender
   takes by its fastest function, below ×1 where it is faster. Functions need not do the same for a gradient: torch's
-  start from what the forward pass kept, evenkeel's compute it again. The picture takes
-  the same functions.
+  start from what the forward pass kept, evenkeel's compute it again. The picture has
+  the same.
 - For ops that answer with tokens, an error says whether the token is one that the filters leave.
 ";
 
