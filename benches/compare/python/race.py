@@ -1,0 +1,89 @@
+"""Times contenders in turns, as src/race.rs does."""
+
+import time
+
+import numpy as np
+
+TURN = 1_000_000
+WARMED = 20_000_000
+LEAST = 3
+
+
+class Contender:
+    """`run` computes once; `result` then gives what came out, as an array or a tensor. `prepare` undoes a call that
+    works in place, untimed."""
+
+    def __init__(self, name, form, run, result, prepare=None):
+        self.name, self.form, self.run, self.result, self.prepare = name, form, run, result, prepare
+
+    def first(self, kept):
+        """The bytes of the first results."""
+        result = self.result()
+        if hasattr(result, "detach"):
+            import torch
+
+            result = result.detach().reshape(-1)[:kept].contiguous()
+            result = (result.view(torch.int16) if result.dtype == torch.bfloat16 else result).numpy()
+        return np.ascontiguousarray(np.asarray(result).reshape(-1)[:kept]).tobytes()
+
+
+def batch(contender, calls):
+    """Nanoseconds of CPU and wall time of so many calls."""
+    run = contender.run
+    if contender.prepare:
+        cpu = wall = 0
+        for _ in range(calls):
+            contender.prepare()
+            part = timed(run, 1)
+            cpu, wall = cpu + part[0], wall + part[1]
+        return cpu, wall
+    return timed(run, calls)
+
+
+def timed(run, calls):
+    wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+    for _ in range(calls):
+        run()
+    return time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+
+
+def race(contenders, problem, quick):
+    """Pairs of contenders and their records. What a contender refuses the first time is not timed."""
+    rounds, limit = (5, 3e7) if quick else (30, 2e8)
+    turns, calls, notes, spent = {}, {}, {}, {}
+    for contender in contenders:
+        try:
+            first = batch(contender, 1)[1]
+            call = batch(contender, 1)[1] if first < WARMED else first
+            calls[contender] = max(1, -(-TURN // max(1, call)))
+            turns[contender], spent[contender] = [], 0
+        except Exception as refused:
+            notes[contender] = (str(refused).splitlines() or [repr(refused)])[0]
+    for round in range(rounds):
+        for contender, before in turns.items():
+            if round >= LEAST and spent[contender] >= limit:
+                continue
+            if not contender.prepare and (not before or before[-1][1] < WARMED):
+                contender.run()
+            cpu, wall = batch(contender, calls[contender])
+            spent[contender] += wall
+            before.append((cpu / calls[contender], wall / calls[contender]))
+    return [(c, record(c, problem, turns.get(c), notes.get(c))) for c in contenders]
+
+
+def record(contender, problem, turns, note):
+    times = None
+    if turns:
+        cpu, wall = (sorted(turn[i] / problem.elements for turn in turns) for i in (0, 1))
+        middle = len(turns) // 2
+        times = {"cpu_min": cpu[0], "cpu_median": cpu[middle], "wall_min": wall[0], "wall_median": wall[middle]}
+    return {
+        "op": problem.op,
+        "dtype": problem.dtype,
+        "shape": problem.name,
+        "contender": contender.name,
+        "form": contender.form,
+        "threads": 1,
+        "times": times,
+        "note": note,
+    }

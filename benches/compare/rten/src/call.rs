@@ -1,0 +1,72 @@
+//! What crosses the ABI. The program that loads the library compiles this file too.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
+
+/// The slices of a call as C has them, and its numbers.
+#[repr(C)]
+pub struct Call<'a> {
+    x: *const f32,
+    x_len: usize,
+    y: *mut f32,
+    y_len: usize,
+    first: *const f32,
+    first_len: usize,
+    second: *const f32,
+    second_len: usize,
+    cols: usize,
+    number: f32,
+    borrowed: PhantomData<&'a mut f32>,
+}
+
+/// The slices of a call as Rust has them.
+pub struct Slices<'a> {
+    pub x: &'a [f32],
+    pub y: &'a mut [MaybeUninit<f32>],
+    /// A weight for each column, or a mask, or nothing.
+    pub first: &'a [f32],
+    /// A bias for each column, or nothing.
+    pub second: &'a [f32],
+    pub cols: usize,
+    /// What the function takes beside slices: a norm's eps, a factor.
+    pub number: f32,
+}
+
+impl<'a> Call<'a> {
+    /// The other way round: [`Call::slices`].
+    #[allow(dead_code)] // for the side that calls
+    pub fn new(slices: Slices<'a>) -> Self {
+        let Slices { x, y, first, second, cols, number } = slices;
+        Call {
+            x: x.as_ptr(),
+            x_len: x.len(),
+            y: y.as_mut_ptr().cast(),
+            y_len: y.len(),
+            first: first.as_ptr(),
+            first_len: first.len(),
+            second: second.as_ptr(),
+            second_len: second.len(),
+            cols,
+            number,
+            borrowed: PhantomData,
+        }
+    }
+
+    /// # Safety
+    /// Each pointer is valid for its length for as long as the slices live, and nothing else uses what is behind `y`.
+    #[allow(dead_code)] // for the side that is called
+    pub unsafe fn slices(&self) -> Slices<'a> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Slices {
+                x: from_raw_parts(self.x, self.x_len),
+                y: from_raw_parts_mut(self.y.cast(), self.y_len),
+                first: from_raw_parts(self.first, self.first_len),
+                second: from_raw_parts(self.second, self.second_len),
+                cols: self.cols,
+                number: self.number,
+            }
+        }
+    }
+}

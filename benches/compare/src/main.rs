@@ -1,0 +1,54 @@
+//! Evenkeel and its competitors on the same inputs: time, beside a copy of as many bytes, and error.
+//!
+//! `./run` builds and runs all of it; see there.
+
+mod arguments;
+mod clock;
+mod contender;
+mod exact;
+mod float;
+mod inputs;
+mod machine;
+mod ops;
+mod peers;
+mod plan;
+mod problem;
+mod race;
+mod record;
+mod report;
+mod rust;
+
+use anyhow::{Context, Result, ensure};
+use arguments::{Arguments, Command, Time};
+use clap::Parser;
+use peers::Rten;
+use rayon::ThreadPoolBuilder;
+use record::Run;
+use std::path::Path;
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Cases { choice, out } => {
+            let text = plan::describe(&choice, evenkeel::simd::level()?.name())?;
+            std::fs::write(&out, text).with_context(|| format!("can't write {}", out.display()))
+        }
+        Command::Time(time) => measure(&time),
+        Command::Report { docs, runs } => {
+            let runs = runs.iter().map(|path| Ok((Run::read(path)?, path.parent().unwrap_or(Path::new(".")))));
+            report::write(runs.collect::<Result<Vec<_>>>()?, &docs)
+        }
+    }
+}
+
+fn measure(time: &Time) -> Result<()> {
+    // As the machine is found, not as this run leaves it.
+    let mut facts = machine::facts();
+    facts.insert("turns".into(), if time.choice.quick { "few, --quick" } else { "all" }.into());
+    ThreadPoolBuilder::new().num_threads(1).build_global()?;
+    let rten = time.rten.as_deref().map(Rten::load).transpose()?;
+    ensure!(time.threads > 0, "--threads takes 1 or more");
+    let pool = (time.threads > 1).then(|| ThreadPoolBuilder::new().num_threads(time.threads).build()).transpose()?;
+    let records = rust::run(&time.choice, rten.as_ref(), pool.as_ref())?;
+    ensure!(!records.is_empty(), "no case has a name with one of these in it");
+    Run { level: evenkeel::simd::level()?.name().into(), facts, records }.write(&time.out)
+}

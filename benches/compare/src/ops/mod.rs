@@ -1,0 +1,112 @@
+//! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/*_ops.py`.
+
+mod clip_grad_norm;
+mod cross_entropy;
+mod cross_entropy_backward;
+mod layer_norm;
+mod layer_norm_backward;
+mod log_softmax;
+mod logsumexp;
+mod masked_softmax;
+mod rms_norm;
+mod rms_norm_backward;
+mod sample;
+mod shapes;
+mod softmax;
+mod softmax_backward;
+mod unary;
+
+use crate::contender::Contender;
+use crate::float::Float;
+use crate::inputs::Distribution;
+use crate::peers::Rten;
+use crate::problem::{Problem, Shape};
+use anyhow::Result;
+
+/// What a call answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Results {
+    /// A number for each element.
+    Elements,
+    /// A number for each row.
+    Rows,
+    /// A number.
+    One,
+    /// A token for each row, one of those that are listed as exact.
+    Tokens,
+}
+
+impl Results {
+    /// How many of a row's results there are in so many columns.
+    pub fn of_row(self, cols: usize) -> usize {
+        if self == Results::Elements { cols } else { 1 }
+    }
+}
+
+pub trait Op {
+    /// As it is named on the command line and in tables.
+    const NAME: &'static str;
+    /// What results are: [`Results::Elements`] by default.
+    const RESULTS: Results = Results::Elements;
+    /// What the inputs look like.
+    const INPUTS: Distribution = Distribution::Normal;
+    /// Whether the results of each row sum to 1.
+    const SUMS_TO_ONE: bool = false;
+    /// The op among evenkeel's whose accuracy bound says what an ULP is taken of.
+    const BOUND: &'static str = Self::NAME;
+    /// In which types.
+    const DTYPES: &'static [&'static str] = &["f32", "f16", "bf16"];
+    /// In which shapes; the first two are also what `--quick` takes.
+    const SHAPES: &'static [Shape];
+
+    /// The exact results of one row; of [`Results::One`] that of all rows.
+    fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
+
+    /// Whoever computes it in this program; `None` of rten is a machine without it.
+    fn contenders<'a, E: Float>(problem: &'a Problem<E>, rten: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>>;
+}
+
+/// What is done for each op.
+pub trait Visit {
+    fn op<O: Op>(&mut self) -> Result<()>;
+}
+
+macro_rules! each_op {
+    ($($op:ty),* $(,)?) => {
+        /// Every op, in the order of the tables.
+        pub fn each(visitor: &mut impl Visit) -> Result<()> {
+            $(visitor.op::<$op>()?;)*
+            Ok(())
+        }
+    };
+}
+each_op! {
+    softmax::Softmax,
+    log_softmax::LogSoftmax,
+    logsumexp::LogSumExp,
+    masked_softmax::Causal,
+    masked_softmax::Additive,
+    masked_softmax::Flags,
+    rms_norm::RmsNorm,
+    layer_norm::LayerNorm,
+    unary::Exp,
+    unary::Log,
+    unary::Sigmoid,
+    unary::Silu,
+    unary::Tanh,
+    unary::Erf,
+    unary::Gelu,
+    softmax_backward::SoftmaxBackward,
+    softmax_backward::LogSoftmaxBackward,
+    rms_norm_backward::RmsNormBackward,
+    layer_norm_backward::LayerNormBackward,
+    cross_entropy::CrossEntropy,
+    cross_entropy_backward::CrossEntropyBackward,
+    clip_grad_norm::GradNorm,
+    clip_grad_norm::ClipGradNorm,
+    sample::Argmax,
+    sample::TopK,
+    sample::TopP,
+    sample::TopKTopP,
+    sample::MinP,
+}

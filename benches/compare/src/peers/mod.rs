@@ -1,0 +1,7 @@
+//! Competitors that need something around them.
+
+mod candle;
+mod rten;
+
+pub use candle::{gradient, gradient_of};
+pub use rten::{Function, Operands, Rten, single};

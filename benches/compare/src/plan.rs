@@ -1,0 +1,100 @@
+//! Which cases are run, and what the Python side is told of them.
+
+use crate::float::Float;
+use crate::ops::{self, Op, Results, Visit};
+use crate::problem::{Problem, Shape};
+use crate::{inputs, with_dtype};
+use anyhow::Result;
+use serde::Serialize;
+
+/// What the command line chooses.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Choice {
+    /// Run only cases whose name, OP/DTYPE/SHAPE, has one of these in it; may be given more than once.
+    #[arg(long = "filter", value_name = "TEXT")]
+    filters: Vec<String>,
+    /// Two shapes of each op, and few turns: to see whether it works.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+impl Choice {
+    /// The chosen types and shapes of an op.
+    pub fn cases<O: Op>(&self) -> Vec<(&'static str, Shape)> {
+        let shapes = &O::SHAPES[..if self.quick { O::SHAPES.len().min(2) } else { O::SHAPES.len() }];
+        let all = shapes.iter().flat_map(|&shape| O::DTYPES.iter().map(move |&dtype| (dtype, shape)));
+        all.filter(|&(dtype, shape)| {
+            let name = format!("{}/{dtype}/{shape}", O::NAME);
+            self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
+        })
+        .collect()
+    }
+}
+
+/// How many first rows are checked.
+pub fn checked<O: Op>(shape: Shape) -> usize {
+    const ELEMENTS: usize = 1 << 15;
+    if O::RESULTS == Results::One { 1 } else { (ELEMENTS / shape.cols()).clamp(1, shape.rows()) }
+}
+
+/// A case as the Python side reads it.
+#[derive(Serialize)]
+struct Case {
+    op: &'static str,
+    dtype: &'static str,
+    shape: &'static [usize],
+    inputs: &'static str,
+    /// Of the bits of the input.
+    digest: String,
+    /// How many first results are wanted.
+    kept: usize,
+}
+
+/// All that the Python side is told.
+#[derive(Serialize)]
+struct Plan<'a> {
+    level: &'a str,
+    /// Whether the level was asked for, rather than found.
+    forced: bool,
+    quick: bool,
+    cases: Vec<Case>,
+}
+
+/// The chosen cases for the Python side, as JSON.
+pub fn describe(choice: &Choice, level: &str) -> Result<String> {
+    let mut list = List { choice, cases: Vec::new() };
+    ops::each(&mut list)?;
+    let forced = std::env::var("EVENKEEL_SIMD").is_ok_and(|level| level != "auto");
+    Ok(serde_json::to_string_pretty(&Plan { level, forced, quick: choice.quick, cases: list.cases })?)
+}
+
+struct List<'a> {
+    choice: &'a Choice,
+    cases: Vec<Case>,
+}
+
+impl Visit for List<'_> {
+    fn op<O: Op>(&mut self) -> Result<()> {
+        for (dtype, shape) in self.choice.cases::<O>() {
+            self.cases.push(with_dtype!(dtype, E => case::<O, E>(shape)));
+        }
+        Ok(())
+    }
+}
+
+fn case<O: Op, E: Float>(shape: Shape) -> Case {
+    let digest = inputs::digest(Problem::<E>::new(shape, O::INPUTS).x());
+    Case {
+        op: O::NAME,
+        dtype: E::NAME,
+        shape: shape.0,
+        inputs: O::INPUTS.name(),
+        digest: format!("{digest:016x}"),
+        kept: kept::<O>(shape),
+    }
+}
+
+/// How many first results are checked.
+pub fn kept<O: Op>(shape: Shape) -> usize {
+    checked::<O>(shape) * O::RESULTS.of_row(shape.cols())
+}

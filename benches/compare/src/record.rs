@@ -1,0 +1,92 @@
+//! What a run leaves behind: files that this program and `peers.py` write alike.
+
+use crate::exact::Errors;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// All of one process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// The instruction set that contenders were held to: `best` is what the machine has.
+    pub level: String,
+    /// What it ran on and with: names and what they are.
+    pub facts: BTreeMap<String, String>,
+    pub records: Vec<Record>,
+}
+
+/// One contender on one op, type and shape.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub op: String,
+    pub dtype: String,
+    pub shape: String,
+    pub contender: String,
+    /// Which of the contender's functions.
+    pub form: String,
+    pub threads: usize,
+    /// Nanoseconds an element; none where the contender refuses.
+    pub times: Option<Times>,
+    #[serde(default)]
+    pub errors: Option<Errors>,
+    /// Where first rows of the result are, for errors to be taken of; little endian.
+    #[serde(default)]
+    pub result: Option<String>,
+    /// Why there is no time.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Times {
+    pub cpu_min: f64,
+    pub cpu_median: f64,
+    pub wall_min: f64,
+    pub wall_median: f64,
+}
+
+impl Times {
+    /// Of the times of single calls, as nanoseconds an element.
+    pub fn of(calls: &[crate::clock::Time], elements: usize) -> Option<Self> {
+        let sorted = |part: fn(&crate::clock::Time) -> f64| {
+            let mut all: Vec<f64> = calls.iter().map(|call| part(call) / elements as f64).collect();
+            all.sort_by(f64::total_cmp);
+            Some((*all.first()?, all[all.len() / 2]))
+        };
+        let (cpu_min, cpu_median) = sorted(|call| call.cpu)?;
+        let (wall_min, wall_median) = sorted(|call| call.wall)?;
+        Some(Times { cpu_min, cpu_median, wall_min, wall_median })
+    }
+}
+
+impl Run {
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+    }
+
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not a run's file", path.display()))
+    }
+}
+
+impl std::fmt::Display for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Record { op, dtype, shape, contender, form, .. } = self;
+        write!(f, "{op:22} {dtype:5} {shape:12} {contender:12} {form:16}")?;
+        match (&self.times, &self.note) {
+            (Some(times), _) => write!(f, " {:8.3} ns, median {:8.3}", times.cpu_min, times.cpu_median)?,
+            (None, note) => write!(f, " {}", note.as_deref().unwrap_or("no time"))?,
+        }
+        if let Some(errors) = &self.errors {
+            let ulps = |error: Option<f64>| error.map_or("not a number".into(), |ulps| format!("{ulps:.3}"));
+            write!(f, "; off by {} ULP, median {}", ulps(errors.worst), ulps(errors.median))?;
+            if let Some(off) = errors.row_sum {
+                write!(f, "; row sums by {off:.1e}")?;
+            }
+        }
+        Ok(())
+    }
+}

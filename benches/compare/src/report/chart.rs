@@ -1,0 +1,103 @@
+//! The picture: bars of nanoseconds an element, a group for each op.
+
+use super::rows::{Level, Row, different, time_of};
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+use std::path::Path;
+
+const SIZE: (u32, u32) = (1000, 660);
+/// The height of the line that names the colours.
+const LEGEND: i32 = 26;
+/// What is drawn: from memory, as engines mostly have it.
+const SHAPE: &str = "1024x4096";
+const DTYPES: [&str; 2] = ["f32", "bf16"];
+/// Contenders and their colours.
+const BARS: [(&str, RGBColor); 8] = [
+    ("copy", RGBColor(190, 190, 190)),
+    ("evenkeel", RGBColor(0, 102, 204)),
+    ("rten", RGBColor(0, 158, 115)),
+    ("onnxruntime", RGBColor(230, 159, 0)),
+    ("torch", RGBColor(204, 68, 0)),
+    ("numpy", RGBColor(204, 121, 167)),
+    ("candle", RGBColor(120, 94, 40)),
+    ("naive", RGBColor(90, 90, 90)),
+];
+
+/// Draws the first level, a panel for each type.
+pub fn draw(path: &Path, levels: &[Level]) -> Result<()> {
+    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    root.fill(&WHITE).map_err(failed)?;
+    let drawn = levels.first().map_or(Vec::new(), |level| level.rows.iter().filter(|row| is_drawn(row)).collect());
+    let (top, panels) = root.split_vertically(LEGEND);
+    legend(&top, &drawn)?;
+    for (dtype, area) in DTYPES.iter().zip(panels.split_evenly((DTYPES.len(), 1))) {
+        let rows: Vec<&Row> = drawn.iter().copied().filter(|row: &&Row| row.record.dtype == *dtype).collect();
+        if !rows.is_empty() {
+            panel(&area, &format!("{dtype}, {SHAPE}, one thread"), &rows)?;
+        }
+    }
+    root.present().map_err(failed)
+}
+
+/// Forward, on one thread.
+fn is_drawn(row: &Row) -> bool {
+    let r = &row.record;
+    r.shape == SHAPE && r.threads == 1 && !r.op.contains("backward") && r.op != "cross_entropy"
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// The contenders that have bars, above the panels, where no bar is.
+fn legend(area: &Area<'_>, rows: &[&Row]) -> Result<()> {
+    let shown = BARS.iter().filter(|(name, _)| rows.iter().any(|row| row.record.contender == *name));
+    for (place, (name, color)) in shown.enumerate() {
+        let x = 62 + 110 * place as i32;
+        area.draw(&Rectangle::new([(x, 9), (x + 12, 21)], color.filled())).map_err(failed)?;
+        let style = ("sans-serif", 14).into_font().color(&BLACK);
+        area.draw(&Text::new(*name, (x + 17, 8), style)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn panel(area: &Area<'_>, caption: &str, rows: &[&Row]) -> Result<()> {
+    let ops = different(rows.iter().map(|row| row.record.op.as_str()));
+    let least: Vec<f64> = rows.iter().filter_map(|row| row.least()).collect();
+    let (low, high) =
+        least.iter().fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), &ns| (low.min(ns), high.max(ns)));
+    let low = low / 1.5;
+    let mut chart = ChartBuilder::on(area)
+        .caption(caption, ("sans-serif", 18))
+        .margin(8)
+        .x_label_area_size(24)
+        .y_label_area_size(54)
+        .build_cartesian_2d(0.0..ops.len() as f64, (low..high * 1.2).log_scale())
+        .map_err(failed)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_labels(0)
+        .y_desc("ns an element")
+        .y_label_formatter(&|ns| format!("{}", (ns * 1e3).round() / 1e3))
+        .draw()
+        .map_err(failed)?;
+    let width = 0.86 / BARS.len() as f64;
+    for (place, (name, color)) in BARS.iter().enumerate() {
+        let bar = |(group, op): (usize, &&str)| {
+            let case: Vec<&Row> = rows.iter().copied().filter(|row| row.record.op == **op).collect();
+            let ns = time_of(&case, name)?;
+            let left = group as f64 + 0.07 + place as f64 * width;
+            Some(Rectangle::new([(left, low), (left + width * 0.9, ns)], color.filled()))
+        };
+        chart.draw_series(ops.iter().enumerate().filter_map(bar)).map_err(failed)?;
+    }
+    let names = ops.iter().enumerate().map(|(group, op)| {
+        let style = ("sans-serif", 13).into_font().color(&BLACK);
+        EmptyElement::at((group as f64 + 0.12, low)) + Text::new(op.to_string(), (0, 6), style)
+    });
+    chart.draw_series(names).map(drop).map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("can't draw: {error}")
+}
