@@ -49,14 +49,17 @@ macro_rules! functions {
 
 functions! {
     exp: exp_into, Rounded("CORE-MATH", core_math::expf), exp, CORRECT;
+    exp2: exp2_into, Rounded("CORE-MATH", core_math::exp2f), exp2, CORRECT;
     expm1: expm1_into, Rounded("CORE-MATH", core_math::expm1f), expm1, CORRECT;
     log: log_into, Rounded("CORE-MATH", core_math::logf), log, CORRECT;
+    log2: log2_into, Rounded("CORE-MATH", core_math::log2f), log2, CORRECT;
     log1p: log1p_into, Rounded("CORE-MATH", core_math::log1pf), log1p, CORRECT;
     tanh: tanh_into, Rounded("CORE-MATH", core_math::tanhf), tanh, CORRECT;
     sigmoid: sigmoid_into, Bounded(formulas::sigmoid), sigmoid, CORRECT;
     erf: erf_into, Rounded("CORE-MATH", core_math::erff), erf, CORRECT;
     sqrt: sqrt_into, Rounded("IEEE 754", f32::sqrt), sqrt, CORRECT;
     rsqrt: rsqrt_into, Rounded("CORE-MATH", core_math::rsqrtf), rsqrt, CORRECT;
+    reciprocal: reciprocal_into, Rounded("IEEE 754", |x| 1.0 / x), reciprocal, CORRECT;
     silu: silu_into, Bounded(formulas::silu), silu, NEARLY;
     gelu: gelu_into, Bounded(formulas::gelu), gelu, NEARLY;
     gelu_tanh: gelu_tanh_into, Bounded(formulas::gelu_tanh), gelu_tanh, NEARLY;
