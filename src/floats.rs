@@ -67,7 +67,7 @@ macro_rules! each_type {
     };
 }
 
-impl Floats<'_> {
+impl<'a> Floats<'a> {
     /// How many values there are.
     pub fn len(&self) -> usize {
         each_type!(self, values => values.len())
@@ -107,10 +107,28 @@ impl Floats<'_> {
         each_type!(self, values => Storage::load_wide(isa, &block(&values[range], index, Element::ZERO)))
     }
 
-    /// Copies a range into the first elements of `to`.
+    /// A range as f64: where it is, or widened into `to`, of its length.
     #[inline(always)]
-    pub(crate) fn read<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {
-        isa.outline(Read { floats: *self, to: &mut to[..range.len()], range });
+    pub(crate) fn wide<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f64]) -> &'b [f64]
+    where
+        'a: 'b,
+    {
+        match self {
+            Floats::F64(values) => &values[range],
+            floats => isa.outline(Wide { floats, range, to }),
+        }
+    }
+
+    /// A range as f32, as [`Floats::wide`]; f64 is rounded.
+    #[inline(always)]
+    pub(crate) fn narrow<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self {
+            Floats::F32(values) => &values[range],
+            floats => isa.outline(Narrow { floats, range, to }),
+        }
     }
 
     /// Adds a range to logits as many; finite plus finite stays finite.
@@ -219,20 +237,37 @@ impl FloatsMut<'_> {
     }
 }
 
-struct Read<'a> {
+struct Wide<'a, 'b> {
     floats: Floats<'a>,
     range: Range<usize>,
-    to: &'a mut [f64],
+    to: &'b mut [f64],
 }
 
-impl Kernel for Read<'_> {
-    type Out = ();
+impl<'b> Kernel for Wide<'_, 'b> {
+    type Out = &'b [f64];
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> &'b [f64] {
         each_type!(self.floats, values => {
-            Span::in_place(self.to).map_from_wide(isa, &values[self.range], #[inline(always)] |_, v| v);
-        });
+            Span::in_place(self.to).map_from_wide(isa, &values[self.range], #[inline(always)] |_, v| v)
+        })
+    }
+}
+
+struct Narrow<'a, 'b> {
+    floats: Floats<'a>,
+    range: Range<usize>,
+    to: &'b mut [f32],
+}
+
+impl<'b> Kernel for Narrow<'_, 'b> {
+    type Out = &'b [f32];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> &'b [f32] {
+        each_type!(self.floats, values => {
+            Span::in_place(self.to).map_from(isa, &values[self.range], #[inline(always)] |_, v| v)
+        })
     }
 }
 

@@ -235,8 +235,14 @@ fn sums_over_rows_are_by_rule_o() {
             use evenkeel::math::sum::rule_o;
             let x: Vec<f64> = x.iter().map(|x| x.widen()).collect();
             let mean = rule_o(&x) / cols as f64;
-            let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
-            let scale = 1.0 / (rule_o(&squares) / cols as f64 + 1e-5).sqrt();
+            // The variance as the docs of layer_norm define it.
+            let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
+            let mut variance = (rule_o(&squares) - rule_o(&x) * mean) / cols as f64;
+            if mean * mean > 1024.0 * variance {
+                let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
+                variance = rule_o(&squares) / cols as f64;
+            }
+            let scale = 1.0 / (variance + 1e-5).sqrt();
             x.iter().zip(dy).map(|(x, dy)| dy.widen() * ((x - mean) * scale)).collect::<Vec<f64>>()
         });
         let wide: Vec<f64> = dy.iter().map(|dy| dy.widen()).collect();

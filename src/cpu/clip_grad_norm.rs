@@ -2,13 +2,13 @@
 //!
 //! A norm is held in units of a power of two: of f64 gradients it may lie beyond f64, and so may what it is made of.
 
-use super::moments::unit_for;
+use super::moments::{add_square, unit_for};
 use super::whole::{Overwrite, Overwriting, Pass, pass};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o, rule_o};
 use crate::ops::clip_grad_norm::NormType;
-use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, block, fold};
+use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, fold};
 
 /// What a tensor adds to the norm: the sum of its squares or magnitudes, or the largest of these, of elements in units
 /// of 2^exponent. NaN and infinity are those of the elements.
@@ -228,21 +228,22 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Magnitudes<SQUARED> {
     fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], seen: &mut Seen) -> [f64; GROUP] {
         let unit = isa.f64(self.unit);
         let mut largest = isa.load_f64(&seen.largest);
-        let sums = group_o(
+        let [sums] = group_o(
             isa,
-            run.len(),
+            run,
+            E::ZERO,
             0,
             #[inline(always)]
-            |i| {
-                let mut v = E::load_wide(isa, &block(run, i, E::ZERO));
+            |_, block, [sum]| {
+                let mut v = E::load_wide(isa, block);
                 if E::DTYPE == DType::F64 {
                     largest = v.abs().max(largest);
                     v = v * unit;
                 }
-                if SQUARED { v * v } else { v.abs() }
+                [if SQUARED { add_square::<I, E>(sum, v) } else { sum + v.abs() }]
             },
         );
         seen.largest = isa.array_f64(largest);
-        sums
+        isa.array_f64(sums)
     }
 }

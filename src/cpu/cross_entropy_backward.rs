@@ -184,7 +184,7 @@ impl Gradient<'_> {
                 let high = factor.0 as f32;
                 let low = (factor.0 - f64::from(high)) as f32;
                 let (high, low) = (isa.f32(high), isa.f32(low));
-                let ahead = span.ahead();
+                let ahead = span.ahead(1);
                 span.map_from(
                     isa,
                     values,

@@ -1,12 +1,11 @@
 //! GroupNorm: each group of channels as a row that LayerNorm has, with a weight and a bias for each channel.
 
-use super::lanes::{LaneKernel, Met};
-use super::layer_norm::block_of;
-use super::moments::Moments;
-use super::rms_norm::RUN;
+use super::lanes::{Ends, LaneKernel, Met};
+use super::layer_norm::LayerNorm;
+use super::norm_rows::Norm;
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{Ahead, Float, Isa, LANES, Span, Written};
+use crate::simd::{Isa, Span, Written};
 
 #[derive(Clone, Copy)]
 pub struct GroupNorm<'a> {
@@ -30,6 +29,43 @@ pub struct Layout {
 impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
     #[inline(always)]
     fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        self.row(isa, self.norm().is_narrow::<I, E>(isa), index, span, met)
+    }
+
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        ends: &mut Ends<'_, E>,
+        count: usize,
+        len: usize,
+        met: &mut Met,
+    ) -> Written {
+        let is_narrow = self.norm().is_narrow::<I, E>(isa);
+        let mut written = Written::default();
+        for i in 0..count {
+            written = written + self.row(isa, is_narrow, first + i, ends.span(i, len), met);
+        }
+        written
+    }
+}
+
+impl GroupNorm<'_> {
+    /// What the rows of a group's channels are to LayerNorm.
+    fn norm(&self) -> LayerNorm<'_> {
+        LayerNorm { weight: self.weight, bias: self.bias, eps: self.eps }
+    }
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        is_narrow: bool,
+        index: usize,
+        span: Span<'_, E, E>,
+        met: &mut Met,
+    ) -> Written {
         let Layout { groups, groups_a_row, channels, inner } = self.layout;
         let mut written = Written::default();
         let mut rest = span;
@@ -37,47 +73,67 @@ impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
             let group;
             (group, rest) = rest.split_at(channels * inner);
             let first_channel = (index * groups_a_row + i) % groups * channels;
-            written = written + self.group(isa, first_channel, group, met);
+            written = written + self.group(isa, is_narrow, first_channel, group, met);
         }
         written
     }
-}
 
-impl GroupNorm<'_> {
     #[inline(always)]
-    fn group<I: Isa, E: Element>(&self, isa: I, channel: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        let moments = Moments::layer(isa, span.source(), self.eps);
+    fn group<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        is_narrow: bool,
+        channel: usize,
+        span: Span<'_, E, E>,
+        met: &mut Met,
+    ) -> Written {
+        let norm = self.norm();
+        let moments = norm.moments(isa, span.source());
         moments.count(&mut met.counts);
-        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
+        let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         let mut weights = Channels::new(self.weight, 1.0, channel, self.layout.inner);
         let mut biases = Channels::new(self.bias, 0.0, channel, self.layout.inner);
+        let next = span.next(1);
         let mut written = Written::default();
-        let mut rest = span;
-        let mut start = 0;
+        let (mut rest, mut start) = (span, 0);
         while rest.len() > 0 {
             let run;
             let count = RUN.min(rest.len());
             (run, rest) = rest.split_at(count);
-            weights.fill(count);
-            biases.fill(count);
-            written = written
-                + run
-                    .map_wide(
+            let (next, beside) = (next.from(start), [weights.next(count), biases.next(count)]);
+            let run = match factors {
+                Some([a, b, c]) => {
+                    let factors = [isa.f32(a), isa.f32(b), isa.f32(c)];
+                    run.numbers_with(
                         isa,
+                        beside,
                         #[inline(always)]
-                        |i, v| {
-                            next.block(start / LANES + i);
-                            next_to.block(start / LANES + i);
-                            let n = moments.normalise::<I, E, true>(isa, v);
-                            n.mul_add(block_of(isa, &weights.run, i), block_of(isa, &biases.run, i))
+                        |i, v, [weight, bias]| {
+                            next.block(i);
+                            let (weight, bias) = (isa.narrow(isa.load_f64(weight)), isa.narrow(isa.load_f64(bias)));
+                            norm.narrow_value::<I, E>(isa, factors, v, weight, bias)
                         },
                     )
-                    .into();
+                }
+                None => run.map_wide_with(
+                    isa,
+                    beside,
+                    #[inline(always)]
+                    |i, v, [weight, bias]| {
+                        next.block(i);
+                        norm.value::<I, E>(isa, &moments, v, isa.load_f64(weight), isa.load_f64(bias))
+                    },
+                ),
+            };
+            written = written + run.into();
             start += count;
         }
         written
     }
 }
+
+/// Elements whose operands are spread out at a time, on the stack.
+const RUN: usize = 256;
 
 /// Operands of one value a channel, spread over the channel's elements run by run.
 struct Channels<'a> {
@@ -96,19 +152,21 @@ impl<'a> Channels<'a> {
     }
 
     /// The operands of the next so many elements.
-    fn fill(&mut self, count: usize) {
-        let Some(floats) = self.floats else { return };
+    fn next(&mut self, count: usize) -> &[f64] {
         let mut rest = &mut self.run[..count];
-        while !rest.is_empty() {
-            if self.left == 0 {
-                self.value = floats.get(self.channel).unwrap_or(f64::NAN);
-                self.channel += 1;
-                self.left = self.inner;
+        if let Some(floats) = self.floats {
+            while !rest.is_empty() {
+                if self.left == 0 {
+                    self.value = floats.get(self.channel).unwrap_or(f64::NAN);
+                    self.channel += 1;
+                    self.left = self.inner;
+                }
+                let count = self.left.min(rest.len());
+                rest[..count].fill(self.value);
+                self.left -= count;
+                rest = &mut rest[count..];
             }
-            let count = self.left.min(rest.len());
-            rest[..count].fill(self.value);
-            self.left -= count;
-            rest = &mut rest[count..];
         }
+        &self.run[..count]
     }
 }

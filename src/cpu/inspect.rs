@@ -6,7 +6,7 @@ use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o};
 use crate::ops::inspect::{Finite, Stats};
-use crate::simd::{Float, Isa, LANES, MaskBits, Select, block, fold};
+use crate::simd::{Float, Isa, LANES, MaskBits, Select, fold};
 
 /// Counts what is not finite.
 pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
@@ -146,14 +146,15 @@ impl<E: Element> Pass<E> for Survey {
         let mut min = isa.load_f64(&seen.extremes.min);
         let mut max = isa.load_f64(&seen.extremes.max);
         let met = &mut seen.met;
-        let sums = group_o(
+        let [sums] = group_o(
             isa,
-            run.len(),
+            run,
+            E::NAN,
             0,
             #[inline(always)]
-            |i| {
+            |i, block, [sum]| {
                 // A NaN behind the end is left out as one within is, but for the count.
-                let v = E::load_wide(isa, &block(run, i, E::NAN));
+                let v = E::load_wide(isa, block);
                 let finite = v.abs().lt(infinity);
                 let bad = !finite.bits();
                 if bad != 0 {
@@ -164,11 +165,11 @@ impl<E: Element> Pass<E> for Survey {
                 }
                 min = I::F64::select(finite, v, infinity).min(min);
                 max = I::F64::select(finite, v, minus_infinity).max(max);
-                I::F64::select(finite, v, isa.f64(0.0))
+                [sum + I::F64::select(finite, v, isa.f64(0.0))]
             },
         );
         seen.extremes = Extremes { min: isa.array_f64(min), max: isa.array_f64(max) };
-        sums
+        isa.array_f64(sums)
     }
 }
 
@@ -189,17 +190,19 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Deviations<SQUARED> {
     #[inline(always)]
     fn look<I: Isa>(&self, isa: I, _: usize, run: &[E], (): &mut ()) -> [f64; GROUP] {
         let (unit, mean, low) = (isa.f64(self.unit), isa.f64(self.mean), isa.f64(self.low));
-        group_o(
+        let [sums] = group_o(
             isa,
-            run.len(),
+            run,
+            E::NAN,
             0,
             #[inline(always)]
-            |i| {
-                let v = E::load_wide(isa, &block(run, i, E::NAN));
+            |_, block, [sum]| {
+                let v = E::load_wide(isa, block);
                 let finite = v.abs().lt(isa.f64(f64::INFINITY));
                 let d = if E::DTYPE == DType::F64 { v * unit - mean - low } else { v - mean };
-                I::F64::select(finite, if SQUARED { d * d } else { d }, isa.f64(0.0))
+                [sum + I::F64::select(finite, if SQUARED { d * d } else { d }, isa.f64(0.0))]
             },
-        )
+        );
+        isa.array_f64(sums)
     }
 }

@@ -15,7 +15,7 @@ impl<E: Element> LaneKernel<E> for L2Normalize {
     fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let moments = Moments::l2(isa, span.source(), self.eps);
         moments.count(&mut met.counts);
-        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
+        let (next, next_to) = (Ahead::of(span.source(), 1), span.ahead(1));
         span.map_wide(
             isa,
             #[inline(always)]

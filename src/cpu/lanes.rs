@@ -12,6 +12,25 @@ use std::mem::MaybeUninit;
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
     /// Writes the lane of this index. `#[inline(always)]`, like everything it calls.
     fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written;
+
+    /// Writes the first lanes of `ends`, so many of this length, of which `first` is the first one's index: what they
+    /// can share is worked out here.
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        ends: &mut Ends<'_, E>,
+        count: usize,
+        len: usize,
+        met: &mut Met,
+    ) -> Written {
+        let mut written = Written::default();
+        for i in 0..count {
+            written = written + isa.outline(OneLane { kernel: self, index: first + i, span: ends.span(i, len), met });
+        }
+        written
+    }
 }
 
 /// What a kernel met: counts for the report, and the first row that a policy or a contract refuses.
@@ -93,9 +112,13 @@ impl<'a, E: Element> Ends<'a, E> {
     pub fn span(&mut self, row: usize, len: usize) -> Span<'_, E, E> {
         match self {
             Ends::Apart { from, from_stride, to, to_stride } => {
-                Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len])
+                let all = from.len();
+                Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len]).of_many(all)
             }
-            Ends::InPlace { data, stride } => Span::in_place(&mut data[row * *stride..][..len]),
+            Ends::InPlace { data, stride } => {
+                let all = data.len();
+                Span::in_place(&mut data[row * *stride..][..len]).of_many(all)
+            }
         }
     }
 }
@@ -139,13 +162,13 @@ impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
         let mut written = Written::default();
         let (len, inner) = (self.geometry.len(), self.geometry.inner());
         let mut ends = self.ends;
-        for group in 0..self.groups {
-            let first = (self.first + group) * inner;
-            if inner == 1 {
-                let span = ends.span(group, len);
-                written = written + isa.outline(OneLane { kernel: &self.kernel, index: first, span, met: &mut met });
-            } else if len > 0 && inner > 0 {
-                written = written + strided(isa, &self.kernel, first, ends.span(group, len * inner), len, &mut met);
+        if inner == 1 {
+            written = self.kernel.lanes(isa, self.first, &mut ends, self.groups, len, &mut met);
+        } else if len > 0 && inner > 0 {
+            for group in 0..self.groups {
+                let first = (self.first + group) * inner;
+                let block = ends.span(group, len * inner);
+                written = written + strided(isa, &self.kernel, first, block, len, &mut met);
             }
         }
         met.counts.rows = (self.groups * inner) as u64;

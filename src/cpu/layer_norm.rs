@@ -1,11 +1,11 @@
-//! LayerNorm of a row, all of it in f64, rounded once.
+//! LayerNorm of a row, all of it in f64, rounded once; rows of 16-bit types are written in f32.
 
-use super::lanes::{LaneKernel, Met};
-use super::moments::Moments;
-use super::rms_norm::{RUN, load_run};
-use crate::element::Element;
+use super::lanes::{Ends, LaneKernel, Met};
+use super::moments::{Moments, pair};
+use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
+use crate::element::{DType, Element};
 use crate::floats::Floats;
-use crate::simd::{Ahead, Float, Isa, LANES, Span, Written};
+use crate::simd::{Float, Isa, Span, Written};
 
 #[derive(Clone, Copy)]
 pub struct LayerNorm<'a> {
@@ -14,43 +14,70 @@ pub struct LayerNorm<'a> {
     pub eps: f64,
 }
 
-impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
+impl Norm for LayerNorm<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        let moments = Moments::layer(isa, span.source(), self.eps);
-        moments.count(&mut met.counts);
-        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
-        let (mut weights, mut biases) = ([1.0; RUN], [0.0; RUN]);
-        let mut written = Written::default();
-        let mut rest = span;
-        let mut start = 0;
-        while rest.len() > 0 {
-            let run;
-            let count = RUN.min(rest.len());
-            (run, rest) = rest.split_at(count);
-            load_run(isa, self.weight, start, count, &mut weights);
-            load_run(isa, self.bias, start, count, &mut biases);
-            written = written
-                + run
-                    .map_wide(
-                        isa,
-                        #[inline(always)]
-                        |i, v| {
-                            next.block(start / LANES + i);
-                            next_to.block(start / LANES + i);
-                            let n = moments.normalise::<I, E, true>(isa, v);
-                            n.mul_add(block_of(isa, &weights, i), block_of(isa, &biases, i))
-                        },
-                    )
-                    .into();
-            start += count;
-        }
-        written
+    fn operands(&self) -> [Option<Floats<'_>>; 2] {
+        [self.weight, self.bias]
+    }
+
+    #[inline(always)]
+    fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
+        Moments::layer(isa, x, self.eps)
+    }
+
+    #[inline(always)]
+    fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64 {
+        moments.normalise::<I, E, true>(isa, v).mul_add(weight, bias)
+    }
+
+    fn together<E: Element>(&self) -> usize {
+        TOGETHER
+    }
+
+    #[inline(always)]
+    fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
+        E::LIMITS.digits < DType::F32.limits().digits
+            && are_within(isa, self.weight, 2f64.powi(-60), 2f32.powi(60))
+            && are_within(isa, self.bias, 0.0, f32::MAX)
+    }
+
+    #[inline(always)]
+    fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
+        let [mean, low] = pair(moments.mean());
+        moments.has_room().then_some([mean, low, moments.scale() as f32])
+    }
+
+    /// A difference of two 16-bit numbers and a mean that is exact loses nothing to speak of in f32: either the mean is
+    /// near and its first part is taken off without error, or what is left is large.
+    #[inline(always)]
+    fn narrow_value<I: Isa, E: Element>(
+        &self,
+        _: I,
+        [mean, low, scale]: [I::F32; 3],
+        v: I::F32,
+        weight: I::F32,
+        bias: I::F32,
+    ) -> I::F32 {
+        ((v - mean) - low).mul_add(scale * weight, bias)
     }
 }
 
-/// The `i`th block of a run.
-#[inline(always)]
-pub fn block_of<I: Isa>(isa: I, run: &[f64; RUN], i: usize) -> I::F64 {
-    isa.load_f64(&run.as_chunks().0[i])
+impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
+    #[inline(always)]
+    fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        write_row(isa, *self, span, met)
+    }
+
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        _: usize,
+        ends: &mut Ends<'_, E>,
+        count: usize,
+        len: usize,
+        met: &mut Met,
+    ) -> Written {
+        write_rows(isa, *self, ends, count, len, met)
+    }
 }

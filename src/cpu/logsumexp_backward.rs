@@ -37,7 +37,7 @@ impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
                         let (high, low, dy) = (isa.f64(high), isa.f64(low), isa.f64(dy));
                         let slopes = slopes(isa, &self.scores, self.scores.scale, span.source(), f64s);
                         let scale = isa.f64(self.scores.scale);
-                        let ahead = span.ahead();
+                        let ahead = span.ahead(1);
                         span.map_wide(
                             isa,
                             #[inline(always)]

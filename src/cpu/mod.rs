@@ -29,6 +29,7 @@ pub(crate) mod mean_pool_backward;
 pub(crate) mod moments;
 pub(crate) mod norm_backward;
 pub(crate) mod norm_columns;
+mod norm_rows;
 pub(crate) mod pairwise;
 pub(crate) mod rms_norm;
 pub(crate) mod rms_norm_backward;

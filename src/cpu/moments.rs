@@ -1,9 +1,9 @@
 //! Means and mean squares of a row, and what to multiply with to undo them.
 
 use crate::element::{DType, Element};
-use crate::math::sum::sum_o;
+use crate::math::sum::sums_o;
 use crate::report::Counts;
-use crate::simd::{Float, Isa, LANES, Select, block, fold};
+use crate::simd::{Float, Isa, Kernel, LANES, Select, fold};
 
 /// How a row is normalised: see [`Moments::normalise`].
 #[derive(Clone, Copy, Default)]
@@ -17,28 +17,35 @@ pub struct Moments {
     scale: f64,
     /// The mean square; not finite where the row is not.
     square: f64,
+    /// See [`Moments::smallest`].
+    smallest: f64,
 }
+
+/// One pass gives the variance where the square of the mean is at most so many times as large: what cancels is then
+/// far below what f32 can hold.
+const ONE_PASS: f64 = 1024.0;
 
 impl Moments {
     /// For RMSNorm: no mean.
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
-        let square = sum_of_squares(isa, x, unit) / x.len() as f64;
-        Moments { unit, mean: 0.0, mean_low: 0.0, scale: scale(square, eps * unit * unit), square }
+        let (sum, smallest) = sum_of_squares(isa, x, unit);
+        let square = sum / x.len() as f64;
+        Moments { unit, scale: scale(square, eps * unit * unit), square, smallest, ..Moments::default() }
     }
 
     /// For the division by the Euclidean norm, or by eps where that is larger.
     #[inline(always)]
     pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps);
-        let square = sum_of_squares(isa, x, unit);
+        let (square, smallest) = sum_of_squares(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
         // Of zeros, with an eps that is 0 or has no reciprocal.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
-        Moments { unit, mean: 0.0, mean_low: 0.0, scale, square }
+        Moments { unit, scale, square, smallest, ..Moments::default() }
     }
 
     /// For LayerNorm: the variance about the mean, both over all n elements.
@@ -46,36 +53,37 @@ impl Moments {
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
-        let total = sum(
-            isa,
-            x,
-            #[inline(always)]
-            |v| in_units::<I, E>(isa, v, unit),
-        );
-        let mean = isa.f64(total / n);
-        // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
-        let rest = if E::DTYPE == DType::F64 {
-            let about_mean = sum(
+        if E::DTYPE == DType::F64 {
+            let [total] = sums_o(
                 isa,
                 x,
+                E::ZERO,
                 #[inline(always)]
-                |v| in_units::<I, E>(isa, v, unit) - mean,
+                |_, block, [sum]| [sum + E::load_wide(isa, block) * isa.f64(unit)],
             );
-            about_mean / n
-        } else {
-            0.0
-        };
-        let mean_low = isa.f64(rest);
-        let square = sum(
+            let mean = total / n;
+            // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
+            let low = about(isa, x, unit, [mean, 0.0], 1) / n;
+            let square = about(isa, x, unit, [mean, low], 2) / n;
+            let scale = scale(square, eps * unit * unit);
+            return Moments { unit, mean, mean_low: low, scale, square, ..Moments::default() };
+        }
+        let [total, squares] = sums_o(
             isa,
             x,
+            E::ZERO,
             #[inline(always)]
-            |v| {
-                let d = from_mean::<I, E>(in_units::<I, E>(isa, v, unit), mean, mean_low);
-                d * d
+            |_, block, [sum, squares]| {
+                let v = E::load_wide(isa, block);
+                [sum + v, v.mul_add(v, squares)]
             },
-        ) / n;
-        Moments { unit, mean: total / n, mean_low: rest, scale: scale(square, eps * unit * unit), square }
+        );
+        let mean = total / n;
+        let mut square = (squares - total * mean) / n;
+        if !(mean * mean <= ONE_PASS * square) {
+            square = about(isa, x, unit, [mean, 0.0], 2) / n;
+        }
+        Moments { unit, mean, scale: scale(square, eps), square, ..Moments::default() }
     }
 
     /// `(v * unit - mean) * scale`, for RMSNorm without the mean.
@@ -99,6 +107,22 @@ impl Moments {
         [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
     }
 
+    /// What was taken off the row.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// The smallest magnitude in a row of f32 that is not 0, or one step less; +inf if there is none. Only known where
+    /// there is no mean.
+    pub fn smallest(&self) -> f64 {
+        self.smallest
+    }
+
+    /// Whether the row is finite and its results are far from the limits of f32, weights apart.
+    pub fn has_room(&self) -> bool {
+        self.square < power_of_two(120) && (power_of_two(-60)..power_of_two(60)).contains(&self.scale)
+    }
+
     /// Whether the row is finite.
     pub fn is_finite(&self) -> bool {
         self.square.is_finite()
@@ -113,6 +137,13 @@ impl Moments {
             counts.nan += 1;
         }
     }
+}
+
+/// As a sum of two f32, the larger first.
+#[inline(always)]
+pub fn pair(v: f64) -> [f32; 2] {
+    let high = v as f32;
+    [high, (v - f64::from(high)) as f32]
 }
 
 /// 2^exponent, for those that are normal.
@@ -166,31 +197,122 @@ pub fn unit_for(largest: f64) -> f64 {
     power_of_two(-exponent.clamp(-1000, 1000))
 }
 
-/// Rule O over the squares of the elements in units.
+/// Rule O over the squares of the elements in units, and the smallest magnitude: see [`Moments::smallest`].
 #[inline(always)]
-fn sum_of_squares<I: Isa, E: Element>(isa: I, x: &[E], unit: f64) -> f64 {
-    sum(
+fn sum_of_squares<I: Isa, E: Element>(isa: I, x: &[E], unit: f64) -> (f64, f64) {
+    let mut smallest = Smallest::new(isa);
+    let [sum] = sums_o(
         isa,
         x,
+        E::ZERO,
         #[inline(always)]
-        |v| {
-            let v = in_units::<I, E>(isa, v, unit);
-            v * v
+        |i, block, [sum]| {
+            if E::DTYPE == DType::F32 {
+                smallest = smallest.meet(i, E::load(isa, block).abs());
+            }
+            let v = in_units::<I, E>(isa, E::load_wide(isa, block), unit);
+            [add_square::<I, E>(sum, v)]
         },
-    )
+    );
+    (sum, if E::DTYPE == DType::F32 { smallest.found(isa, x) } else { 0.0 })
 }
 
-/// Rule O over `f` of the elements.
+/// Adds a square, which is rounded first only in f64: those of narrower types are exact.
 #[inline(always)]
-fn sum<I: Isa, E: Element>(isa: I, x: &[E], f: impl Fn(I::F64) -> I::F64) -> f64 {
-    sum_o(
-        isa,
-        x.len(),
-        #[inline(always)]
-        |i| {
-            let v = f(E::load_wide(isa, &block(x, i, E::ZERO)));
-            let left = x.len().saturating_sub(i * LANES);
-            if left >= LANES { v } else { I::F64::select(isa.mask_wide((1 << left) - 1), v, isa.f64(0.0)) }
-        },
-    )
+pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
+    if E::DTYPE == DType::F64 { sum + v * v } else { v.mul_add(v, sum) }
+}
+
+/// Rule O over how far the elements in units are from the mean, which is in two parts, or over the squares of that.
+#[inline(always)]
+fn about<I: Isa, E: Element>(isa: I, x: &[E], unit: f64, [mean, low]: [f64; 2], power: u32) -> f64 {
+    isa.outline(About { x, unit, mean, low, power })
+}
+
+/// [`about`] as a function of its own: rows of narrower types seldom need it.
+struct About<'a, E> {
+    x: &'a [E],
+    unit: f64,
+    mean: f64,
+    low: f64,
+    power: u32,
+}
+
+impl<E: Element> Kernel for About<'_, E> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let About { x, unit, mean, low, power } = self;
+        let (mean, low) = (isa.f64(mean), isa.f64(low));
+        let [sum] = sums_o(
+            isa,
+            x,
+            E::ZERO,
+            #[inline(always)]
+            |i, block, [sum]| {
+                let d = from_mean::<I, E>(in_units::<I, E>(isa, E::load_wide(isa, block), unit), mean, low);
+                let term = if power == 2 { d * d } else { d };
+                let left = x.len().saturating_sub(i * LANES);
+                let whole = left >= LANES;
+                [sum + if whole { term } else { I::F64::select(isa.mask_wide((1 << left) - 1), term, isa.f64(0.0)) }]
+            },
+        );
+        sum
+    }
+}
+
+/// The smallest magnitude among blocks of f32, in two chains, so that the latency of a comparison does not decide the
+/// speed.
+#[derive(Clone, Copy)]
+pub struct Smallest<I: Isa>([I::F32; 2]);
+
+impl<I: Isa> Smallest<I> {
+    #[inline(always)]
+    pub fn new(isa: I) -> Self {
+        Smallest([isa.f32(f32::INFINITY); 2])
+    }
+
+    /// Compares the magnitudes of the block of this index.
+    #[inline(always)]
+    pub fn meet(mut self, index: usize, magnitudes: I::F32) -> Self {
+        self.0[index % 2] = magnitudes.min(self.0[index % 2]);
+        self
+    }
+
+    /// The smallest that is not 0 of the elements of `x`, which were all met; +inf if there is none.
+    #[inline(always)]
+    pub fn found<E: Element>(self, isa: I, x: &[E]) -> f64 {
+        let smallest = smallest_of(isa, self.0[0].min(self.0[1]));
+        if smallest > 0.0 { smallest } else { isa.outline(SmallestBut0(x)) }
+    }
+}
+
+#[inline(always)]
+fn smallest_of<I: Isa>(isa: I, values: I::F32) -> f64 {
+    let values = isa.array_f32(values);
+    let quarters: [f32; 4] = std::array::from_fn(|i| {
+        let (a, b) = (values[i].min(values[i + 4]), values[i + 8].min(values[i + 12]));
+        a.min(b)
+    });
+    quarters[0].min(quarters[1]).min(quarters[2].min(quarters[3])).into()
+}
+
+/// [`Smallest::found`] where there are zeros: of 0 what is one step nearer to 0 is a NaN, which is never smaller.
+struct SmallestBut0<'a, E>(&'a [E]);
+
+impl<E: Element> Kernel for SmallestBut0<'_, E> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let smallest = fold(
+            self.0,
+            E::ZERO,
+            isa.f32(f32::INFINITY),
+            #[inline(always)]
+            |smallest, _, values| I::F32::from_bits(E::load(isa, values).abs().to_bits() - isa.i32(1)).min(smallest),
+        );
+        smallest_of(isa, smallest)
+    }
 }

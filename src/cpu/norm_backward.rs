@@ -92,7 +92,7 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
             #[inline(always)]
             |power| isa.f64(power),
         );
-        let (next, next_to) = (Ahead::of(dy), span.ahead());
+        let (next, next_to) = (Ahead::of(dy, 1), span.ahead(1));
         span.map_wide(
             isa,
             #[inline(always)]

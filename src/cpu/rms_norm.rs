@@ -1,14 +1,18 @@
-//! RMSNorm of a row, all of it in f64; with a residual, of what the residual is rounded to.
+//! RMSNorm of a row; with a residual, of what the residual is rounded to.
+//!
+//! The sum of squares and what the row is multiplied with are f64. A row of f32 whose numbers have room in f32 is
+//! multiplied in pairs of f32, which is right but for one result in millions, and one of a 16-bit type in f32; all
+//! else is f64, rounded once.
 
 use super::lanes::{Ends, LaneKernel, Met};
-use super::layer_norm::block_of;
-use super::moments::Moments;
+use super::moments::{Moments, pair};
+use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::ops::rms_norm::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Ahead, Isa, LANES, Span, Work, Written, block};
+use crate::simd::{self, Float, Isa, Span, Work, Written, block};
 
 #[derive(Clone, Copy)]
 pub struct RmsNorm<'a> {
@@ -18,83 +22,84 @@ pub struct RmsNorm<'a> {
     pub rounding: Rounding,
 }
 
-/// Elements whose weights are widened at a time, on the stack.
-pub const RUN: usize = 256;
-
-/// Widens `count` operands from `start` on; without operands the run stays as it is.
-#[inline(always)]
-pub fn load_run<I: Isa>(isa: I, floats: Option<Floats<'_>>, start: usize, count: usize, run: &mut [f64; RUN]) {
-    if let Some(floats) = floats {
-        floats.read(isa, start..start + count, run);
-    }
-}
-
-impl RmsNorm<'_> {
-    /// Writes the norm of `x`, or of the span's own source.
+impl Norm for RmsNorm<'_> {
     #[inline(always)]
-    fn write<I: Isa, E: Element>(&self, isa: I, x: Option<&[E]>, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        let moments = Moments::rms(isa, x.unwrap_or_else(|| span.source()), self.eps);
-        moments.count(&mut met.counts);
-        let (next, next_to) = (Ahead::of(span.source()), span.ahead());
-        let mut weights = [1.0; RUN];
-        let offset = isa.f64(self.weight_offset);
-        let mut written = Written::default();
-        let mut rest = span;
-        let mut start = 0;
-        while rest.len() > 0 {
-            let run;
-            let count = RUN.min(rest.len());
-            (run, rest) = rest.split_at(count);
-            load_run(isa, self.weight, start, count, &mut weights);
-            let f = Normalise { isa, moments, weights: &weights, offset, rounding: self.rounding };
-            let run = match x {
-                Some(x) => run.map_from_wide(
-                    isa,
-                    &x[start..start + count],
-                    #[inline(always)]
-                    |i, v| f.eval::<E>(i, v),
-                ),
-                None => run.map_wide(
-                    isa,
-                    #[inline(always)]
-                    |i, v| {
-                        next.block(start / LANES + i);
-                        next_to.block(start / LANES + i);
-                        f.eval::<E>(i, v)
-                    },
-                ),
-            };
-            written = written + run.into();
-            start += count;
-        }
-        written
+    fn operands(&self) -> [Option<Floats<'_>>; 2] {
+        [self.weight, None]
     }
-}
 
-struct Normalise<'w, I: Isa> {
-    isa: I,
-    moments: Moments,
-    weights: &'w [f64; RUN],
-    offset: I::F64,
-    rounding: Rounding,
-}
-
-impl<I: Isa> Normalise<'_, I> {
     #[inline(always)]
-    fn eval<E: Element>(&self, i: usize, v: I::F64) -> I::F64 {
-        let weight = block_of(self.isa, self.weights, i) + self.offset;
-        let n = self.moments.normalise::<I, E, false>(self.isa, v);
+    fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
+        Moments::rms(isa, x, self.eps)
+    }
+
+    #[inline(always)]
+    fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, _: I::F64) -> I::F64 {
+        let weight = weight + isa.f64(self.weight_offset);
+        let n = moments.normalise::<I, E, false>(isa, v);
         match self.rounding {
             Rounding::Once => n * weight,
-            Rounding::BeforeWeight => E::round_wide(self.isa, n) * weight,
+            Rounding::BeforeWeight => E::round_wide(isa, n) * weight,
         }
+    }
+
+    /// Weights of f32 are used where they are.
+    fn together<E: Element>(&self) -> usize {
+        if let Some(Floats::F32(_)) = self.weight { 1 } else { TOGETHER }
+    }
+
+    #[inline(always)]
+    fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
+        // Results of f32 have low parts, which are not to vanish where the results do not.
+        let (least, most) = if E::DTYPE == DType::F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
+        E::DTYPE != DType::F64
+            && self.weight_offset == 0.0
+            && self.rounding == Rounding::Once
+            && are_within(isa, self.weight, least, most)
+    }
+
+    #[inline(always)]
+    fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
+        let [high, low] = pair(moments.scale());
+        let keeps_low = E::DTYPE != DType::F32 || moments.smallest() * moments.scale() >= 2f64.powi(-90);
+        (moments.has_room() && keeps_low).then_some([high, low, 0.0])
+    }
+
+    #[inline(always)]
+    fn narrow_value<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        [high, low, _]: [I::F32; 3],
+        v: I::F32,
+        weight: I::F32,
+        _: I::F32,
+    ) -> I::F32 {
+        let n = v * high;
+        if E::DTYPE != DType::F32 {
+            return n * weight;
+        }
+        let rest = v.mul_add(low, v.mul_add(high, isa.f32(-0.0) - n));
+        n.mul_add(weight, rest * weight)
     }
 }
 
 impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     #[inline(always)]
     fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        self.write(isa, None, span, met)
+        write_row(isa, *self, span, met)
+    }
+
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        _: usize,
+        ends: &mut Ends<'_, E>,
+        count: usize,
+        len: usize,
+        met: &mut Met,
+    ) -> Written {
+        write_rows(isa, *self, ends, count, len, met)
     }
 }
 
@@ -183,7 +188,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
                     |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
                 )
             };
-            written[0] = written[0] + self.kernel.write(isa, Some(sum), x, &mut met);
+            written[0] = written[0] + write_row(isa, self.kernel, x.reading(sum), &mut met);
             written[1] = written[1] + sum.into();
         }
         met.counts.rows = self.rows as u64;

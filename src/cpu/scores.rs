@@ -380,7 +380,7 @@ impl Live<'_> {
         row_len: usize,
     ) -> (&'d mut [D], u64) {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
-        let ahead = Ahead::of(span.source());
+        let ahead = Ahead::of(span.source(), 1);
         let mut sum = 0u64;
         let values = span.in_runs(
             RUN,
@@ -398,7 +398,7 @@ impl Live<'_> {
     #[inline(always)]
     fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u64 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
-        let ahead = Ahead::of(z);
+        let ahead = Ahead::of(z, 1);
         let mut buffer = [0.0f32; SHORT_RUN];
         let mut sum = 0u64;
         for (i, z) in z.chunks(SHORT_RUN).enumerate() {

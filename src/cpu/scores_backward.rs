@@ -191,7 +191,7 @@ impl Sums {
         }
         let terms = Terms { exps, dy, first, flags, up };
         if E::DTYPE != DType::F64 {
-            let ahead = Ahead::of(dy);
+            let ahead = Ahead::of(dy, 1);
             let sum = sum_o(
                 isa,
                 len,
@@ -354,7 +354,7 @@ fn write<F: Formula, I: Isa, E: Element>(
     flags: Option<&[u8]>,
     span: Span<'_, E, E>,
 ) -> Written {
-    let ahead = span.ahead();
+    let ahead = span.ahead(1);
     let scale = isa.f64(sums.scale);
     match slopes {
         None => span.map_wide(

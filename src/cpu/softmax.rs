@@ -24,7 +24,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                 if E::DTYPE == DType::F32 {
                     let (span, behind) = span.split_at(live.columns.end);
                     let (before, span) = span.split_at(live.columns.start);
-                    let ahead = span.ahead();
+                    let ahead = span.ahead(1);
                     let (values, sum) = live.exps_to(isa, span, row_len);
                     let (high, low) = Exps::reciprocal(sum, row_len);
                     let (high, low) = (isa.f32(high), isa.f32(low));
@@ -47,7 +47,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     Exps::F32 { values, sum, row_len } => {
                         let (high, low) = Exps::reciprocal(sum, row_len);
                         let (high, low) = (isa.f32(high), isa.f32(low));
-                        let ahead = span.ahead();
+                        let ahead = span.ahead(1);
                         span.reading(values)
                             .numbers(
                                 isa,

@@ -139,64 +139,193 @@ pub(crate) const GROUP: usize = 16;
 /// Rule O over a row of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15 of the row, zeros
 /// where there are none; i may lie up to three blocks beyond the last.
 #[inline(always)]
-pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, block: impl Fn(usize) -> I::F64) -> f64 {
-    let tiles = len.div_ceil(TILE);
-    let mut lanes = [0.0f64; SUM_LANES];
-    for first in (0..tiles).step_by(GROUP) {
-        #[expect(clippy::redundant_closure, reason = "a reference is called through a function that is not inlined")]
-        let sums = group_o(
-            isa,
-            len,
-            first,
-            #[inline(always)]
-            |i| block(i),
-        );
-        for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {
-            lanes[(first + t) % SUM_LANES] += sum;
-        }
-    }
-    fold_lanes(lanes)
+pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
+    let [sum] = of_groups(
+        isa,
+        len,
+        #[inline(always)]
+        |first| {
+            let blocks = len.div_ceil(LANES);
+            let mut group = Group::new(isa);
+            for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
+                let start = t * BLOCKS;
+                group.push(
+                    isa,
+                    (blocks - start).min(BLOCKS),
+                    #[inline(always)]
+                    |i, [sum]| [sum + block(start + i)],
+                );
+            }
+            group.sums(isa)
+        },
+    );
+    sum
 }
 
-/// The sums of sixteen tiles from tile `first` on, +0 for those beyond the last; `len` and `block` as in [`sum_o`].
+/// Rule O over terms of the elements, several sums at once: `add` gets the index of a block, the block, and what its
+/// terms are added to; an exact product may be added as it is made. Behind the last element stands `pad`, of which the
+/// terms are to be zeros.
 #[inline(always)]
-pub(crate) fn group_o<I: Isa>(
+pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
-    len: usize,
+    x: &[S],
+    pad: S,
+    mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
+) -> [f64; N] {
+    of_groups(
+        isa,
+        x.len(),
+        #[inline(always)]
+        |first| {
+            group_o(
+                isa,
+                x,
+                pad,
+                first,
+                #[inline(always)]
+                |i, block, sums| add(i, block, sums),
+            )
+        },
+    )
+}
+
+/// The sums of sixteen tiles from tile `first` on, +0 for those beyond the last; all else as in [`sums_o`].
+#[inline(always)]
+pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
+    isa: I,
+    x: &[S],
+    pad: S,
     first: usize,
-    mut block: impl FnMut(usize) -> I::F64,
-) -> [f64; GROUP] {
-    /// Blocks in a tile.
-    const BLOCKS: usize = TILE / LANES;
-    let zero = isa.f64(0.0);
-    let blocks = len.div_ceil(LANES);
-    let count = GROUP.min(blocks.div_ceil(BLOCKS) - first);
-    // Each tile leaves a block of sixteen partial sums: its 64 lanes folded twice.
-    let mut partial = [zero; GROUP];
-    for (t, partial) in partial[..count].iter_mut().enumerate() {
-        let start = (first + t) * BLOCKS;
-        let end = (start + BLOCKS).min(blocks);
-        let mut acc = [zero; 4];
-        for i in (start..end).step_by(4) {
+    mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
+) -> [I::F64; N] {
+    let (tiles, rest) = x.as_chunks::<TILE>();
+    let mut group = Group::new(isa);
+    for t in first..(first + GROUP).min(tiles.len()) {
+        let (blocks, _) = tiles[t].as_chunks::<LANES>();
+        group.push(
+            isa,
+            BLOCKS,
+            #[inline(always)]
+            |i, sums| add(t * BLOCKS + i, &blocks[i], sums),
+        );
+    }
+    if !rest.is_empty() && tiles.len() < first + GROUP {
+        let mut last = [pad; TILE];
+        last[..rest.len()].copy_from_slice(rest);
+        let (blocks, _) = last.as_chunks::<LANES>();
+        group.push(
+            isa,
+            rest.len().div_ceil(LANES),
+            #[inline(always)]
+            |i, sums| add(tiles.len() * BLOCKS + i, &blocks[i], sums),
+        );
+    }
+    group.sums(isa)
+}
+
+/// Blocks in a tile.
+const BLOCKS: usize = TILE / LANES;
+
+/// Sixteen tiles one after the other.
+struct Group<I: Isa, const N: usize> {
+    /// Blocks of partial sums of 1, 2, 4 .. 16 tiles side by side, which wait for their neighbours: a tile is sixteen of
+    /// them, its 64 lanes folded twice, and each fold halves them.
+    waiting: [[I::F64; N]; LEVELS],
+    count: usize,
+}
+
+const LEVELS: usize = GROUP.ilog2() as usize + 1;
+
+impl<I: Isa, const N: usize> Group<I, N> {
+    #[inline(always)]
+    fn new(isa: I) -> Self {
+        Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
+    }
+
+    /// The next tile, of so many blocks; up to three more may be asked for.
+    #[inline(always)]
+    fn push(&mut self, isa: I, blocks: usize, mut add: impl FnMut(usize, [I::F64; N]) -> [I::F64; N]) {
+        let mut acc = [[isa.f64(0.0); N]; 4];
+        for i in (0..blocks).step_by(4) {
             for (j, acc) in acc.iter_mut().enumerate() {
-                *acc = *acc + block(i + j);
+                *acc = add(i + j, *acc);
             }
         }
-        let low = isa.fold_pairs(acc[0], acc[1]);
-        let high = isa.fold_pairs(acc[2], acc[3]);
-        *partial = isa.fold_pairs(low, high);
-    }
-    // Four folds more, neighbours of sixteen tiles side by side: [tile 0 .. tile 15] at the end.
-    let mut used = count;
-    for _ in 0..GROUP.ilog2() {
-        let pairs = used.div_ceil(2);
-        for i in 0..pairs {
-            partial[i] = isa.fold_pairs(partial[2 * i], partial[2 * i + 1]);
+        let mut tile = [isa.f64(0.0); N];
+        for n in 0..N {
+            let low = isa.fold_pairs(acc[0][n], acc[1][n]);
+            let high = isa.fold_pairs(acc[2][n], acc[3][n]);
+            tile[n] = isa.fold_pairs(low, high);
         }
-        partial[pairs] = zero;
-        used = pairs;
+        let mut level = 0;
+        while self.count >> level & 1 == 1 {
+            for n in 0..N {
+                tile[n] = isa.fold_pairs(self.waiting[level][n], tile[n]);
+            }
+            level += 1;
+        }
+        self.waiting[level] = tile;
+        self.count += 1;
     }
-    isa.array_f64(partial[0])
+
+    /// The sums: [tile 0 .. tile 15].
+    #[inline(always)]
+    fn sums(self, isa: I) -> [I::F64; N] {
+        if self.count == GROUP {
+            return self.waiting[LEVELS - 1];
+        }
+        // The last tiles, with zeros for those that are not there.
+        let mut sums = [isa.f64(0.0); N];
+        for level in 0..LEVELS - 1 {
+            for n in 0..N {
+                sums[n] = if self.count >> level & 1 == 1 {
+                    isa.fold_pairs(self.waiting[level][n], sums[n])
+                } else {
+                    isa.fold_pairs(sums[n], isa.f64(0.0))
+                };
+            }
+        }
+        sums
+    }
+}
+
+/// The sums of a row of `len` terms from those of its groups, of which each is known by its first tile.
+#[inline(always)]
+fn of_groups<I: Isa, const N: usize>(isa: I, len: usize, mut group: impl FnMut(usize) -> [I::F64; N]) -> [f64; N] {
+    let tiles = len.div_ceil(TILE);
+    if tiles <= GROUP {
+        return fold_group(isa, group(0), tiles);
+    }
+    let mut lanes = [[0.0f64; SUM_LANES]; N];
+    for first in (0..tiles).step_by(GROUP) {
+        let sums = group(first);
+        for n in 0..N {
+            let sums = isa.array_f64(sums[n]);
+            for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {
+                lanes[n][(first + t) % SUM_LANES] += sum;
+            }
+        }
+    }
+    let mut result = [0.0; N];
+    for n in 0..N {
+        result[n] = fold_lanes(lanes[n], tiles);
+    }
+    result
+}
+
+/// The sums of a row of one group, from those of its tiles.
+#[inline(always)]
+fn fold_group<I: Isa, const N: usize>(isa: I, sums: [I::F64; N], tiles: usize) -> [f64; N] {
+    let mut result = [0.0; N];
+    for n in 0..N {
+        let (mut sum, mut width) = (sums[n], tiles);
+        while width > 1 {
+            sum = isa.fold_pairs(sum, isa.f64(0.0));
+            width = width.div_ceil(2);
+        }
+        result[n] = isa.array_f64(sum)[0] + 0.0;
+    }
+    result
 }
 
 /// The end of rule O: the sums of all tiles, in order, by the same rule.
@@ -205,16 +334,21 @@ pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     for (t, sum) in tiles.iter().enumerate() {
         lanes[t % SUM_LANES] += sum;
     }
-    fold_lanes(lanes)
+    fold_lanes(lanes, tiles.len())
 }
 
-/// Six folds, and +0. Lanes without a tile hold +0 and leave the others as they are.
-fn fold_lanes(mut lanes: [f64; SUM_LANES]) -> f64 {
-    let mut width = SUM_LANES;
+/// Six folds, and +0. Lanes without a tile hold +0 and leave the others as they are, so of `tiles` no more are folded
+/// than there are.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f64; SUM_LANES], tiles: usize) -> f64 {
+    let mut width = tiles.min(SUM_LANES);
     while width > 1 {
-        width /= 2;
+        width = width.div_ceil(2);
         for j in 0..width {
             lanes[j] = lanes[2 * j] + lanes[2 * j + 1];
+        }
+        if width < SUM_LANES / 2 {
+            lanes[width] = 0.0;
         }
     }
     lanes[0] + 0.0

@@ -88,7 +88,9 @@ const OP: &str = "layer_norm";
 /// # Accuracy
 /// f32: 0.501 ULP of the larger of the weighted value and the bias, whose sum may cancel. f16, bf16: 0.51 ULP of
 /// that. f64: 4 ULP of that, and 2^-104 of the largest |x| over the standard deviation. Sums follow
-/// [rule O](crate::math::sum): the same bits wherever and however a row is computed.
+/// [rule O](crate::math::sum): the same bits wherever and however a row is computed. The variance of f32, f16 and bf16
+/// is (sum(x^2) - sum(x) mean) / cols in f64 where 1024 of it are at least mean^2, and the mean of (x - mean)^2
+/// elsewhere. Rows of f16 and bf16 are written in f32 where f32 has room, in f64 elsewhere, as rows of f32 always are.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a weight or bias of another length,

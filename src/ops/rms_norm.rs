@@ -109,7 +109,9 @@ const OP: &str = "rms_norm";
 ///
 /// # Accuracy
 /// f32: 0.501 ULP. f16, bf16: 0.51 ULP; rounded before the weight, that rounding and one more. f64: 4 ULP. Sums
-/// follow [rule O](crate::math::sum): the same bits wherever and however a row is computed.
+/// follow [rule O](crate::math::sum): the same bits wherever and however a row is computed. Rows are multiplied in
+/// pairs of f32, or in f32 if they are f16 or bf16, where f32 has room and nothing is rounded before the weight; in f64
+/// elsewhere.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for a weight of another length, [`Error::InvalidArgument`] for eps that is negative or

@@ -33,20 +33,22 @@ pub struct Span<'a, S, D> {
     source: *const S,
     to: *mut MaybeUninit<D>,
     len: usize,
+    /// Whether it is part of more than the nearer caches hold.
+    far: bool,
     lifetime: PhantomData<(&'a [S], &'a mut [D])>,
 }
 
 impl<'a, T: Storage> Span<'a, T, T> {
     pub fn in_place(data: &'a mut [T]) -> Self {
         let to = data.as_mut_ptr();
-        Span { source: to.cast_const(), to: to.cast(), len: data.len(), lifetime: PhantomData }
+        Span { source: to.cast_const(), to: to.cast(), len: data.len(), far: false, lifetime: PhantomData }
     }
 }
 
 impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     pub fn new(source: &'a [S], to: &'a mut [MaybeUninit<D>]) -> Self {
         assert_eq!(source.len(), to.len(), "a span's ends differ in length");
-        Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), lifetime: PhantomData }
+        Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), far: false, lifetime: PhantomData }
     }
 
     #[inline(always)]
@@ -70,9 +72,27 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
-    /// Where the next lane's results go, if there are no gaps.
-    pub fn ahead(&self) -> Ahead<D> {
-        Ahead::new(self.to.cast_const().cast(), self.len)
+    /// The same as part of `elements` in all.
+    pub fn of_many(self, elements: usize) -> Self {
+        /// Bytes that second-level caches hold beside as many of results.
+        const NEAR: usize = 1 << 18;
+        Span { far: elements > NEAR / size_of::<S>().max(1), ..self }
+    }
+
+    /// Both ends of the lane that is so many further, if there are no gaps.
+    #[inline(always)]
+    pub fn next(&self, lanes: usize) -> Next<S, D> {
+        let lanes = if self.far { lanes } else { 0 };
+        Next {
+            source: Ahead::new(self.source, self.len, lanes),
+            to: Ahead::new(self.to.cast_const().cast(), self.len, lanes),
+            far: self.far,
+        }
+    }
+
+    /// Where the results of the lane that is so many further go, if there are no gaps.
+    pub fn ahead(&self, lanes: usize) -> Ahead<D> {
+        Ahead::new(self.to.cast_const().cast(), self.len, lanes)
     }
 
     /// The first `at` elements, and the rest.
@@ -81,7 +101,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         assert!(at <= self.len, "split at {at} of {}", self.len);
         // SAFETY: `at` is within both allocations.
         let (source, to) = unsafe { (self.source.add(at), self.to.add(at)) };
-        (Span { len: at, ..self }, Span { source, to, len: self.len - at, lifetime: PhantomData })
+        (Span { len: at, ..self }, Span { source, to, len: self.len - at, ..self })
     }
 
     /// Writes `value` everywhere.
@@ -113,6 +133,51 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             |i, from| f(i, S::load(isa, from)),
             #[inline(always)]
             |value, to| D::store(isa, value, to),
+        )
+    }
+
+    /// As [`Span::numbers`], beside blocks of other slices of the span's length.
+    #[inline(always)]
+    pub fn numbers_with<I: Isa, T: Storage, const N: usize>(
+        self,
+        isa: I,
+        beside: [&[T]; N],
+        mut f: impl FnMut(usize, I::F32, [&[T; LANES]; N]) -> I::F32,
+    ) -> &'a mut [D] {
+        self.blocks_with(
+            beside,
+            #[inline(always)]
+            |i, from, beside| f(i, S::load(isa, from), beside),
+            #[inline(always)]
+            |value, to| D::store_number(isa, value, to),
+        )
+    }
+
+    /// As [`Span::map_wide`], beside blocks of other slices of the span's length.
+    #[inline(always)]
+    pub fn map_wide_with<I: Isa, T: Storage, const N: usize>(
+        self,
+        isa: I,
+        beside: [&[T]; N],
+        f: impl Fn(usize, I::F64, [&[T; LANES]; N]) -> I::F64,
+    ) -> &'a mut [D] {
+        self.blocks_with(
+            beside,
+            #[inline(always)]
+            |i, from, beside| f(i, S::load_wide(isa, from), beside),
+            #[inline(always)]
+            |value, to| D::store_wide(isa, value, to),
+        )
+    }
+
+    /// As [`Span::map_wide`], for long kernels.
+    #[inline(always)]
+    pub fn map_wide_once<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
+        self.blocks_once(
+            #[inline(always)]
+            |i, from| f(i, S::load_wide(isa, from)),
+            #[inline(always)]
+            |value, to| D::store_wide(isa, value, to),
         )
     }
 
@@ -149,7 +214,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map(isa, f)
     }
 
-    /// As [`Span::map_from`], in f64.
+    /// As [`Span::map_from`], in f64; for long kernels.
     #[inline(always)]
     pub fn map_from_wide<I: Isa, T: Storage>(
         self,
@@ -157,7 +222,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         values: &[T],
         f: impl Fn(usize, I::F64) -> I::F64,
     ) -> &'a mut [D] {
-        self.over(values).map_wide(isa, f)
+        self.over(values).map_wide_once(isa, f)
     }
 
     /// As [`Span::map_from`], from f64 lanes to f32 lanes.
@@ -246,13 +311,74 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     #[inline(always)]
     fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
         assert_eq!(values.len(), self.len);
-        Span { source: values.as_ptr(), to: self.to, len: self.len, lifetime: PhantomData }
+        Span { source: values.as_ptr(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
 
-    /// Loads, computes and stores block by block; the last, shorter one goes through buffers, in which a value that is
-    /// there stands for those that are missing. The body is compiled once: kernels are long.
+    /// Loads, computes and stores block by block.
     #[inline(always)]
     fn blocks<V>(
+        self,
+        mut compute: impl FnMut(usize, &[S; LANES]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
+    ) -> &'a mut [D] {
+        self.blocks_with::<f32, 0, V>(
+            [],
+            #[inline(always)]
+            |i, from, []| compute(i, from),
+            store,
+        )
+    }
+
+    /// Loads, computes and stores block by block, beside blocks of other slices of the span's length; four at a time, so
+    /// that short kernels are as fast as what is around them.
+    #[inline(always)]
+    fn blocks_with<T: Storage, const N: usize, V>(
+        self,
+        beside: [&[T]; N],
+        mut compute: impl FnMut(usize, &[S; LANES], [&[T; LANES]; N]) -> V,
+        store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
+    ) -> &'a mut [D] {
+        for values in beside {
+            assert_eq!(values.len(), self.len);
+        }
+        let whole = self.len / LANES;
+        let mut last = [[T::NAUGHT; LANES]; N];
+        if !self.len.is_multiple_of(LANES) {
+            for n in 0..N {
+                last[n] = padded(&beside[n][LANES * whole..], T::NAUGHT);
+            }
+        }
+        let beside = Beside { values: beside, last: &last, whole };
+        let all = Span { ..self };
+        let quads = self.len / (4 * LANES);
+        for quad in 0..quads {
+            // SAFETY: 64 elements from 64 * quad on are inside both ends.
+            let (from, to) = unsafe { (self.source.add(4 * LANES * quad), self.to.add(4 * LANES * quad)) };
+            // SAFETY: 64 values are there.
+            let from: &[[S; LANES]; 4] = unsafe { &*from.cast() };
+            let a = compute(4 * quad, &from[0], beside.whole(4 * quad));
+            let b = compute(4 * quad + 1, &from[1], beside.whole(4 * quad + 1));
+            let c = compute(4 * quad + 2, &from[2], beside.whole(4 * quad + 2));
+            let d = compute(4 * quad + 3, &from[3], beside.whole(4 * quad + 3));
+            // SAFETY: there is room for 64, and the reference to the source is gone.
+            let to: &mut [[MaybeUninit<D>; LANES]; 4] = unsafe { &mut *to.cast() };
+            store(a, &mut to[0]);
+            store(b, &mut to[1]);
+            store(c, &mut to[2]);
+            store(d, &mut to[3]);
+        }
+        self.split_at(4 * LANES * quads).1.blocks_once(
+            #[inline(always)]
+            |i, from| compute(4 * quads + i, from, beside.any(4 * quads + i)),
+            store,
+        );
+        all.written()
+    }
+
+    /// As [`Span::blocks`], one at a time; the last, shorter one goes through buffers, in which a value that is there
+    /// stands for those that are missing. The body is compiled once, for long kernels.
+    #[inline(always)]
+    fn blocks_once<V>(
         self,
         mut compute: impl FnMut(usize, &[S; LANES]) -> V,
         store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
@@ -292,6 +418,32 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     }
 }
 
+/// Slices that are read beside a span, and the shorter block that each ends with.
+struct Beside<'b, T, const N: usize> {
+    values: [&'b [T]; N],
+    last: &'b [[T; LANES]; N],
+    whole: usize,
+}
+
+impl<'b, T, const N: usize> Beside<'b, T, N> {
+    /// The blocks of this index, which is below that of the last, shorter ones.
+    #[inline(always)]
+    fn whole(&self, index: usize) -> [&'b [T; LANES]; N] {
+        debug_assert!(index < self.whole);
+        let mut blocks = self.last.each_ref();
+        for n in 0..N {
+            // SAFETY: sixteen elements from 16 * index on are inside every slice.
+            blocks[n] = unsafe { &*self.values[n].as_ptr().add(LANES * index).cast() };
+        }
+        blocks
+    }
+
+    #[inline(always)]
+    fn any(&self, index: usize) -> [&'b [T; LANES]; N] {
+        if index < self.whole { self.whole(index) } else { self.last.each_ref() }
+    }
+}
+
 /// The memory behind a lane, where the next lane is if there are no gaps: asked for while this one is computed, it is
 /// there in time. Hardware does so within a pass, but not for a pass that is yet to come.
 #[derive(Clone, Copy)]
@@ -301,14 +453,20 @@ impl<T> Ahead<T> {
     /// Bytes of a lane beyond which the next one would push this one out of the cache.
     const LONGEST: usize = 1 << 18;
 
-    pub fn of(lane: &[T]) -> Self {
-        Self::new(lane.as_ptr(), lane.len())
+    /// The lane that is so many further.
+    pub fn of(lane: &[T], lanes: usize) -> Self {
+        Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Behind a lane that is not too long for it; else the lane itself, which costs nothing to ask for.
-    fn new(lane: *const T, len: usize) -> Self {
+    /// Behind lanes that are not too long for it; else the lane itself, which costs nothing to ask for.
+    fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
-        Ahead(if is_long { lane } else { lane.wrapping_add(len) })
+        Ahead(if is_long { lane } else { lane.wrapping_add(lanes * len) })
+    }
+
+    /// The same from that element on.
+    pub fn from(self, start: usize) -> Self {
+        Ahead(self.0.wrapping_add(start))
     }
 
     /// Asks for the next lane's block of this index; there need not be one.
@@ -325,6 +483,31 @@ impl<T> Ahead<T> {
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = (self.0, index);
+    }
+}
+
+/// Both ends of a lane that is yet to come; nothing is asked for where all is near anyway.
+#[derive(Clone, Copy)]
+pub struct Next<S, D> {
+    source: Ahead<S>,
+    to: Ahead<D>,
+    far: bool,
+}
+
+impl<S, D> Next<S, D> {
+    /// The same from that element on.
+    #[inline(always)]
+    pub fn from(self, start: usize) -> Self {
+        Next { source: self.source.from(start), to: self.to.from(start), far: self.far }
+    }
+
+    /// Asks for the block of this index.
+    #[inline(always)]
+    pub fn block(self, index: usize) {
+        if self.far {
+            self.source.block(index);
+            self.to.block(index);
+        }
     }
 }
 

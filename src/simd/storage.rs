@@ -11,6 +11,9 @@ use std::mem::MaybeUninit;
 /// Loads are exact but for `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and make
 /// every NaN [`Element::NAN`].
 pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
+    /// What fills a block where there is nothing.
+    #[doc(hidden)]
+    const NAUGHT: Self;
     #[doc(hidden)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
@@ -31,6 +34,8 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
 }
 
 impl Storage for f64 {
+    const NAUGHT: Self = 0.0;
+
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
         isa.narrow(isa.load_f64(from))
@@ -54,6 +59,8 @@ impl Storage for f64 {
 }
 
 impl Storage for f32 {
+    const NAUGHT: Self = 0.0;
+
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
         isa.load_f32(from)
@@ -79,6 +86,8 @@ impl Storage for f32 {
 macro_rules! half_storage {
     ($type:ident, $load:ident, $store:ident) => {
         impl Storage for $type {
+            const NAUGHT: Self = <$type as Element>::ZERO;
+
             #[inline(always)]
             fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
                 isa.$load(from)

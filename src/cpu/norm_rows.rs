@@ -1,0 +1,224 @@
+//! Normalised rows, written run by run of columns, so that weights and biases are converted once for several rows: in
+//! f32 where a row has room in it, in f64 everywhere else.
+
+use super::lanes::{Ends, Met};
+use super::moments::{Moments, Smallest};
+use super::scratch::{self, Scratch, room};
+use crate::element::Element;
+use crate::floats::Floats;
+use crate::simd::{Float, Isa, MaskBits, Next, Span, Written, fold};
+use std::ops::Range;
+
+/// What normalises a row.
+pub trait Norm: Copy {
+    /// A weight and a bias for each column; ones and zeros if there are none.
+    fn operands(&self) -> [Option<Floats<'_>>; 2];
+    fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments;
+    /// What becomes of `v`.
+    fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64;
+
+    /// How many short rows are written together.
+    fn together<E: Element>(&self) -> usize;
+    /// Whether the operands leave rows of this type room in f32.
+    fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
+    /// What a row is written with in f32, if it has room.
+    fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]>;
+    /// What becomes of `v`, in f32.
+    fn narrow_value<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        factors: [I::F32; 3],
+        v: I::F32,
+        weight: I::F32,
+        bias: I::F32,
+    ) -> I::F32;
+}
+
+/// Columns whose operands are converted at a time, on the stack.
+const RUN: usize = 2048;
+/// The same in f64.
+const WIDE_RUN: usize = 512;
+
+/// Rows that share them, if they are short enough to stay in the cache meanwhile.
+pub const TOGETHER: usize = 4;
+const SHORT: usize = 1 << 14;
+
+/// The first rows of `ends`, so many of this length.
+#[inline(always)]
+pub fn write_rows<I: Isa, E: Element>(
+    isa: I,
+    norm: impl Norm,
+    ends: &mut Ends<'_, E>,
+    rows: usize,
+    len: usize,
+    met: &mut Met,
+) -> Written {
+    let together = if size_of::<E>() * len > SHORT { 1 } else { norm.together::<E>().min(TOGETHER) };
+    let is_narrow = norm.is_narrow::<I, E>(isa);
+    scratch::with(
+        #[inline(always)]
+        |scratch| {
+            let mut written = Written::default();
+            for first in (0..rows).step_by(together) {
+                let mut group = [Plan::default(); TOGETHER];
+                let group = &mut group[..together.min(rows - first)];
+                for (i, plan) in group.iter_mut().enumerate() {
+                    *plan = Plan::of(isa, norm, ends.span(first + i, len).source(), is_narrow, met);
+                }
+                let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
+                for start in (0..len).step_by(run) {
+                    let columns = start..len.min(start + run);
+                    let operands = Operands::of(isa, &norm, columns.clone(), group, scratch);
+                    for (i, plan) in group.iter().enumerate() {
+                        let span = ends.span(first + i, len);
+                        let next = span.next(together);
+                        let run = span.split_at(columns.end).0.split_at(columns.start).1;
+                        written = written + operands.write(isa, norm, plan, next.from(start), run);
+                    }
+                }
+            }
+            written
+        },
+    )
+}
+
+/// One row.
+#[inline(always)]
+pub fn write_row<I: Isa, E: Element>(isa: I, norm: impl Norm, span: Span<'_, E, E>, met: &mut Met) -> Written {
+    let plan = Plan::of(isa, norm, span.source(), norm.is_narrow::<I, E>(isa), met);
+    let next = span.next(1);
+    scratch::with(
+        #[inline(always)]
+        |scratch| {
+            let mut written = Written::default();
+            let (mut rest, mut start) = (span, 0);
+            while rest.len() > 0 {
+                let run;
+                let count = WIDE_RUN.min(rest.len());
+                (run, rest) = rest.split_at(count);
+                let operands = Operands::of(isa, &norm, start..start + count, &[plan], scratch);
+                written = written + operands.write(isa, norm, &plan, next.from(start), run);
+                start += count;
+            }
+            written
+        },
+    )
+}
+
+/// How a row is to be written.
+#[derive(Clone, Copy, Default)]
+struct Plan {
+    moments: Moments,
+    factors: Option<[f32; 3]>,
+}
+
+impl Plan {
+    #[inline(always)]
+    fn of<I: Isa, E: Element>(isa: I, norm: impl Norm, x: &[E], is_narrow: bool, met: &mut Met) -> Self {
+        let moments = norm.moments(isa, x);
+        moments.count(&mut met.counts);
+        let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
+        Plan { moments, factors }
+    }
+}
+
+/// The operands of a run of columns, in the forms that rows are written with.
+struct Operands<'a> {
+    narrow: [&'a [f32]; 2],
+    wide: [&'a [f64]; 2],
+}
+
+impl<'a> Operands<'a> {
+    #[inline(always)]
+    fn of<I: Isa>(
+        isa: I,
+        norm: &'a impl Norm,
+        columns: Range<usize>,
+        plans: &[Plan],
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        static NARROW: [[f32; RUN]; 2] = [[1.0; RUN], [0.0; RUN]];
+        static WIDE: [[f64; WIDE_RUN]; 2] = [[1.0; WIDE_RUN], [0.0; WIDE_RUN]];
+        let count = columns.len();
+        let mut operands = Operands {
+            narrow: [&NARROW[0][..count], &NARROW[1][..count]],
+            wide: [&WIDE[0][..count.min(WIDE_RUN)], &WIDE[1][..count.min(WIDE_RUN)]],
+        };
+        let some_narrow = plans.iter().any(|plan| plan.factors.is_some());
+        let some_wide = plans.iter().any(|plan| plan.factors.is_none());
+        let buffers = [&mut scratch.made, &mut scratch.beside];
+        for ((i, floats), buffers) in norm.operands().into_iter().enumerate().zip(buffers) {
+            let Some(floats) = floats else { continue };
+            if some_narrow {
+                operands.narrow[i] = floats.narrow(isa, columns.clone(), room(&mut buffers.f32s, count));
+            }
+            if some_wide {
+                operands.wide[i] = floats.wide(isa, columns.clone(), room(&mut buffers.f64s, count));
+            }
+        }
+        operands
+    }
+
+    #[inline(always)]
+    fn write<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        norm: impl Norm,
+        plan: &Plan,
+        next: Next<E, E>,
+        run: Span<'_, E, E>,
+    ) -> Written {
+        let Some(factors) = plan.factors else {
+            return run
+                .map_wide_with(
+                    isa,
+                    self.wide,
+                    #[inline(always)]
+                    |i, v, [weight, bias]| {
+                        next.block(i);
+                        norm.value::<I, E>(isa, &plan.moments, v, isa.load_f64(weight), isa.load_f64(bias))
+                    },
+                )
+                .into();
+        };
+        let factors = [isa.f32(factors[0]), isa.f32(factors[1]), isa.f32(factors[2])];
+        run.numbers_with(
+            isa,
+            self.narrow,
+            #[inline(always)]
+            |i, v, [weight, bias]| {
+                next.block(i);
+                norm.narrow_value::<I, E>(isa, factors, v, isa.load_f32(weight), isa.load_f32(bias))
+            },
+        )
+        .into()
+    }
+}
+
+/// Whether no weight but 0 is smaller than `least`, larger than `most`, or NaN.
+#[inline(always)]
+pub fn are_within<I: Isa>(isa: I, weights: Option<Floats<'_>>, least: f64, most: f32) -> bool {
+    match weights {
+        None => true,
+        Some(Floats::F64(_)) => false,
+        Some(Floats::F32(weights)) => within(isa, weights, least, most),
+        Some(Floats::F16(weights)) => within(isa, weights, least, most),
+        Some(Floats::BF16(weights)) => within(isa, weights, least, most),
+    }
+}
+
+#[inline(always)]
+fn within<I: Isa, W: Element>(isa: I, weights: &[W], least: f64, most: f32) -> bool {
+    let most = isa.f32(most);
+    let (smallest, others) = fold(
+        weights,
+        W::ZERO,
+        (Smallest::new(isa), most.lt(most)),
+        #[inline(always)]
+        |(smallest, others), i, values| {
+            let magnitudes = W::load(isa, values).abs();
+            (smallest.meet(i, magnitudes), others | !magnitudes.le(most))
+        },
+    );
+    !others.any() && smallest.found(isa, weights) >= least
+}
