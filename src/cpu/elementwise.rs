@@ -10,7 +10,7 @@ use crate::math::log::log;
 use crate::math::sigmoid::{lowest, sigmoid, times};
 use crate::math::wide::Wide;
 use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, sigmoid_pair};
-use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Span, Work, Written};
+use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Span, Work, Written, block};
 use std::mem::MaybeUninit;
 
 /// A function of one number.
@@ -18,11 +18,17 @@ pub trait Function: Copy + Send + Sync {
     /// Whether there is a form in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// The value in f32, and where it is certainly rounded correctly. `#[inline(always)]`, like everything it calls.
+    /// The value rounded to f32 from either side: right where both have the same bits. `#[inline(always)]`, like
+    /// everything it calls.
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
-        let zero = isa.f32(0.0);
-        (x, zero.lt(zero))
+    fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
+        [x, x]
+    }
+
+    /// For which x [`Function::pair`] serves; its values for them are numbers.
+    #[inline(always)]
+    fn serves<I: Isa>(self, _: I, x: I::F32) -> I::M32 {
+        x.eq(x)
     }
 
     /// Its value for every x, to be rounded to `E`. `#[inline(always)]`, like everything it calls.
@@ -87,9 +93,13 @@ impl Function for Sqrt {
     /// A root is rounded by the instruction; f32 has more than twice the digits of the 16-bit types, so that its
     /// rounding does not show in theirs (Figueroa, 1995).
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
-        let zero = isa.f32(0.0);
-        (x.sqrt(), zero.eq(zero))
+    fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
+        [x.sqrt(), x.sqrt()]
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        isa.f32(0.0).le(x)
     }
 
     #[inline(always)]
@@ -103,8 +113,13 @@ impl Function for Exp {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
         exp_pair::exp(isa, x)
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        exp_pair::serves(isa, x)
     }
 
     #[inline(always)]
@@ -117,8 +132,13 @@ impl Function for Log {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
         log_pair::log(isa, x)
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        log_pair::serves(isa, x)
     }
 
     #[inline(always)]
@@ -131,8 +151,13 @@ impl Function for Exp2 {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
         exp2_pair::exp2(isa, x)
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        exp2_pair::serves(isa, x)
     }
 
     #[inline(always)]
@@ -145,8 +170,13 @@ impl Function for Log2 {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
         log2_pair::log2(isa, x)
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        log_pair::serves(isa, x)
     }
 
     #[inline(always)]
@@ -160,9 +190,9 @@ impl Function for Reciprocal {
 
     /// A quotient is rounded by the instruction; that in f32 does not show in the 16-bit types, as with a root.
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
-        let zero = isa.f32(0.0);
-        (isa.f32(1.0) / x, zero.eq(zero))
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
+        let quotient = isa.f32(1.0) / x;
+        [quotient, quotient]
     }
 
     #[inline(always)]
@@ -175,8 +205,13 @@ impl Function for Sigmoid {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
         sigmoid_pair::sigmoid(isa, x)
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        sigmoid_pair::serves(isa, x)
     }
 
     #[inline(always)]
@@ -189,8 +224,13 @@ impl Function for Silu {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> (I::F32, I::M32) {
+    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
         sigmoid_pair::silu(isa, x)
+    }
+
+    #[inline(always)]
+    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+        sigmoid_pair::silu_serves(isa, x)
     }
 
     #[inline(always)]
@@ -320,13 +360,18 @@ impl<E: Element, F: Function> Work for Flat<'_, E, F> {
             return wide(isa, self.function, span).into();
         }
         let mut written = Written::default();
-        let mut copy = [E::ZERO; CHUNK];
+        let mut copy = [E::ZERO; COPY];
+        let at_a_time = if span.separate_source().is_some() { CHUNK } else { COPY };
         let mut rest = span;
         while rest.len() > 0 {
             let chunk;
-            let count = CHUNK.min(rest.len());
+            let count = at_a_time.min(rest.len());
             (chunk, rest) = rest.split_at(count);
-            written = written + by_pairs(isa, self.function, chunk, &mut copy).into();
+            let x = chunk.separate_source().unwrap_or_else(|| {
+                copy[..count].copy_from_slice(chunk.source());
+                &copy[..count]
+            });
+            written = written + by_pairs(isa, self.function, x, chunk).into();
         }
         written
     }
@@ -342,61 +387,74 @@ fn wide<'a, I: Isa, E: Element, F: Function>(isa: I, function: F, span: Span<'a,
     )
 }
 
-/// Elements that are done in pairs at a time.
-const CHUNK: usize = 1024;
+/// Elements that are done in pairs at a time; and that where the source is overwritten, of which there is a copy then.
+const CHUNK: usize = 4096;
+const COPY: usize = 1024;
+/// Of those, the uncertain ones from which on all are done again: one in eight.
+const MANY: usize = 8;
+/// Blocks whose certain lanes make one word.
+const WORD: usize = 4;
 
-/// At most [`CHUNK`] elements in pairs of f32; those of which the rounding is not certain are done again in f64, from
-/// a copy where the source is overwritten.
+/// At most [`CHUNK`] elements in pairs of f32; those of which the rounding is not certain are done again in f64.
 ///
 /// Uncertain lanes are noted and mended afterwards: a branch for each block would cost more than they do.
 #[inline(always)]
 fn by_pairs<'a, I: Isa, E: Element, F: Function>(
     isa: I,
     function: F,
+    x: &[E],
     span: Span<'a, E, E>,
-    copy: &mut [E; CHUNK],
 ) -> &'a mut [E] {
-    /// Uncertain elements from which on all are done again.
-    const MANY: u32 = 128;
-    let x = span.separate_source().unwrap_or_else(|| {
-        copy[..span.len()].copy_from_slice(span.source());
-        &copy[..span.len()]
-    });
-    let mut uncertain = [0u16; CHUNK / LANES];
-    let to = span.map_from(
+    let mut certain = [[u16::MAX; WORD]; CHUNK / LANES / WORD];
+    let mut all = isa.f32(0.0).eq(isa.f32(0.0));
+    let to = span.over(x).numbers(
         isa,
-        x,
         #[inline(always)]
         |i, x| {
-            let (y, certain) = function.pair(isa, x);
-            uncertain[i] = !(certain & !is_midpoint::<I, E>(isa, y)).bits();
-            y
+            let [above, below] = function.pair(isa, x);
+            all = all & function.serves(isa, x);
+            certain.as_flattened_mut()[i] = is_certain::<I, E>(isa, above, below).bits();
+            above
         },
     );
-    if !x.len().is_multiple_of(LANES) {
-        uncertain[x.len() / LANES] &= (1 << (x.len() % LANES)) - 1;
+    let blocks = x.len().div_ceil(LANES);
+    if all.bits() != u16::MAX {
+        for (i, certain) in certain.as_flattened_mut()[..blocks].iter_mut().enumerate() {
+            *certain &= function.serves(isa, E::load(isa, &block(x, i, E::ZERO))).bits();
+        }
     }
-    let count: u32 = uncertain.iter().map(|bits| bits.count_ones()).sum();
-    if count >= MANY {
+    if !x.len().is_multiple_of(LANES) {
+        certain.as_flattened_mut()[blocks - 1] |= u16::MAX << (x.len() % LANES);
+    }
+    let words = certain[..blocks.div_ceil(WORD)].iter().map(|blocks| !word(*blocks));
+    let count: u32 = words.clone().map(u64::count_ones).sum();
+    if count as usize > x.len() / MANY {
         return isa.outline(Again { function, x, to });
     }
     if count > 0 {
-        mend(isa, function, x, to, &uncertain);
+        mend(isa, function, x, to, words);
     }
     to
 }
 
-/// Where an f32 lies halfway between two numbers of a 16-bit type, or the type's result may be subnormal: rounding it
-/// once more could go wrong.
+/// Bit 16 i + j is lane j of block i.
 #[inline(always)]
-fn is_midpoint<I: Isa, E: Element>(isa: I, y: I::F32) -> I::M32 {
+fn word(blocks: [u16; WORD]) -> u64 {
+    blocks.into_iter().rev().fold(0, |word, bits| word << LANES | u64::from(bits))
+}
+
+/// Where two f32 are the same and lead to the same number of the type: in 16-bit types, not where they lie halfway
+/// between two of these or next to that, nor where the type's result may be subnormal.
+#[inline(always)]
+fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32, below: I::F32) -> I::M32 {
     let dropped = 24 - E::LIMITS.digits;
     if dropped == 0 {
-        let zero = isa.f32(0.0);
-        return zero.lt(zero);
+        return above.to_bits().eq(below.to_bits());
     }
-    let halfway = (y.to_bits() & isa.i32((1 << dropped) - 1)).eq(isa.i32(1 << (dropped - 1)));
-    halfway | y.abs().lt(isa.f32(E::LIMITS.min_normal as f32))
+    // Off by a unit in f32's last place at most. Of the dropped bits, half - 1, half and half + 1 are to be told.
+    let half = 1 << (dropped - 1);
+    let near = (above.to_bits() - isa.i32(half - 1)) & isa.i32((1 << dropped) - 4);
+    !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
 }
 
 /// The f64 form as a function of its own: it is seldom needed.
@@ -420,15 +478,20 @@ impl<'a, E: Element, F: Function> Kernel for Again<'a, '_, E, F> {
     }
 }
 
-/// Does the uncertain elements again, sixteen at a time.
+/// Does the uncertain elements again, sixteen at a time; they are the bits of the words.
 #[inline(always)]
-fn mend<I: Isa, E: Element, F: Function>(isa: I, function: F, x: &[E], to: &mut [E], uncertain: &[u16; CHUNK / LANES]) {
+fn mend<I: Isa, E: Element, F: Function>(
+    isa: I,
+    function: F,
+    x: &[E],
+    to: &mut [E],
+    uncertain: impl Iterator<Item = u64>,
+) {
     let (mut places, mut values, mut results) = ([0; LANES], [E::ZERO; LANES], [E::ZERO; LANES]);
     let mut found = 0;
-    for (block, &bits) in uncertain.iter().enumerate() {
-        let mut bits = bits;
+    for (i, mut bits) in uncertain.enumerate() {
         while bits != 0 {
-            let place = LANES * block + bits.trailing_zeros() as usize;
+            let place = WORD * LANES * i + bits.trailing_zeros() as usize;
             bits &= bits - 1;
             (places[found % LANES], values[found % LANES]) = (place, x[place]);
             found += 1;

@@ -1,11 +1,11 @@
-//! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once.
+//! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; of 16-bit rows in f32.
 
 use super::lanes::{LaneKernel, Met};
 use super::scores::{Logits, Row, Scores};
 use super::scratch;
-use crate::element::Element;
+use crate::element::{DType, Element};
 use crate::math::log::log_scalar;
-use crate::simd::{Isa, Span, Written};
+use crate::simd::{Isa, Span, Storage, Written};
 
 #[derive(Clone, Copy)]
 pub struct LogSoftmax<'m>(pub Scores<'m>);
@@ -21,32 +21,52 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
                     let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
                     return span.fill(row.stand_in(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
                 };
-                let log_sum = isa.f64(live.log_sum(isa, span.source(), &mut scratch.made));
-                let max = isa.f64(live.max);
+                let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
                 let (span, behind) = span.split_at(live.columns.end);
                 let (before, span) = span.split_at(live.columns.start);
                 let written: Written = match live.logits {
-                    Logits::Direct => span.map_wide(
-                        isa,
-                        #[inline(always)]
-                        |_, z| (z - max) - log_sum,
-                    ),
-                    Logits::F32(z) => span.map_from_wide(
-                        isa,
-                        z,
-                        #[inline(always)]
-                        |_, z| (z - max) - log_sum,
-                    ),
-                    Logits::F64(z) => span.map_from_wide(
-                        isa,
-                        z,
-                        #[inline(always)]
-                        |_, z| (z - max) - log_sum,
-                    ),
+                    Logits::F64(z) => {
+                        let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
+                        span.map_from_wide(
+                            isa,
+                            z,
+                            #[inline(always)]
+                            |_, z| (z - max) - log_sum,
+                        )
+                    }
+                    Logits::Direct => write(isa, live.max, log_sum, span),
+                    Logits::F32(z) => write(isa, live.max, log_sum, span.over(z)),
                 }
                 .into();
                 written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
             },
         )
     }
+}
+
+/// (z - max) - log_sum: neither difference cancels, as z is not above the maximum and the logarithm not below 0, so
+/// that two roundings in f32 do not show in 16-bit types.
+#[inline(always)]
+fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'a, S, E>) -> &'a mut [E] {
+    if E::LIMITS.digits < DType::F32.limits().digits {
+        let (max, log_sum) = (isa.f32(max as f32), isa.f32(log_sum as f32));
+        return span.numbers(
+            isa,
+            #[inline(always)]
+            |_, z| (z - max) - log_sum,
+        );
+    }
+    let (max, log_sum) = (isa.f64(max), isa.f64(log_sum));
+    if E::DTYPE == DType::F64 {
+        return span.map_wide(
+            isa,
+            #[inline(always)]
+            |_, z| (z - max) - log_sum,
+        );
+    }
+    span.narrow_numbers(
+        isa,
+        #[inline(always)]
+        |_, z| isa.narrow((z - max) - log_sum),
+    )
 }

@@ -15,7 +15,7 @@ use super::transpose::gather;
 use crate::element::{DType, Element};
 use crate::mask::saturate;
 use crate::math::exp::{clamped, exp_parts};
-use crate::math::sum::sum_o;
+use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Lanes;
 use crate::simd::{Ahead, Float, Isa, Kernel, MaskBits, Select, Span, Written, block, block_within, fold};
 
@@ -55,6 +55,13 @@ impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
                 let (before, span) = span.split_at(columns.start);
                 let written = if matches!(row, Row::Live(_)) {
                     let exps = live.exps(isa, x, made);
+                    if let (Exps::F32 { values, .. }, None, 0, None) =
+                        (&exps, flags, columns.start, self.scores.softcap)
+                        && E::DTYPE != DType::F64
+                    {
+                        let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, met);
+                        return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
+                    }
                     let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
                     if sums.sum.0.is_finite() {
                         let slopes = slopes(isa, &self.scores, sums.scale, &x[columns], f64s);
@@ -70,6 +77,44 @@ impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
             },
         )
     }
+}
+
+/// A lane of a narrower type of which nothing is masked from the start on, and every slope is the scale.
+#[inline(always)]
+fn plain<F: Formula, I: Isa, E: Element>(
+    isa: I,
+    exps: &Exps<'_>,
+    values: &[f32],
+    scale: f64,
+    span: Span<'_, E, E>,
+    met: &mut Met,
+) -> Written {
+    let reciprocal = exps.reciprocal_wide(isa);
+    let [sum] = sums_o_beside(
+        isa,
+        (span.source(), E::ZERO),
+        (values, 0.0),
+        #[inline(always)]
+        |_, dy, e, [sum]| [sum + F::term(isa, isa.widen(isa.load_f32(e)), E::load_wide(isa, dy)).0],
+    );
+    let sum = if F::MEAN { sum * reciprocal.0 } else { sum };
+    if !sum.is_finite() {
+        count(span.source(), None, met);
+        return spoil(isa, None, span);
+    }
+    let sums = Sums { reciprocal, sum: (sum, 0.0), up: 1.0, scale, down: 1.0 };
+    let next = span.next(1);
+    let scale = isa.f64(scale);
+    span.map_wide_with(
+        isa,
+        [values],
+        #[inline(always)]
+        |i, dy, [e]| {
+            next.block(i);
+            sums.gradient::<F, I, E>(isa, isa.widen(isa.load_f32(e)), dy, scale)
+        },
+    )
+    .into()
 }
 
 /// The lane of this index, gathered if it does not lie in one piece.

@@ -12,15 +12,20 @@ const LN2: [f32; 2] = [f32::from_bits(0x3f31_7218), f32::from_bits(0xb102_e308)]
 /// Beyond this the result is infinite, or its low part loses digits to the end of f32's range.
 const LARGEST: f32 = 108.0;
 
-/// 2^x rounded to f32, and for which lanes that is certainly the correct rounding.
+/// 2^x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
 #[inline(always)]
-pub fn exp2<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let j = x.mul_add(isa.f32(8.0), isa.f32(SHIFTER));
     let f = (j - isa.f32(SHIFTER)).mul_add(isa.f32(-0.125), x);
     let (ln2, ln2_low) = (isa.f32(LN2[0]), isa.f32(LN2[1]));
     let r = f * ln2;
     let r_low = f.mul_add(ln2_low, f.mul_add(ln2, isa.f32(-0.0) - r));
     let power = of_reduced(isa, r, r_low, j);
-    let (y, certain) = round(isa, power.hi, power.lo, power.power, UNCERTAINTY);
-    (y, certain & x.abs().lt(isa.f32(LARGEST)))
+    round(isa, power.hi, power.lo, power.power, UNCERTAINTY)
+}
+
+/// Where [`exp2`] serves.
+#[inline(always)]
+pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    x.abs().lt(isa.f32(LARGEST))
 }

@@ -46,18 +46,23 @@ pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I
     Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
 }
 
-/// e^x rounded to f32, and for which lanes that is certainly the correct rounding.
+/// e^x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
 #[inline(always)]
-pub fn exp<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn exp<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let e = exp_pair(isa, x);
-    let (y, certain) = round(isa, e.hi, e.lo, e.power, UNCERTAINTY);
-    (y, certain & x.abs().lt(isa.f32(LARGEST)))
+    round(isa, e.hi, e.lo, e.power, UNCERTAINTY)
 }
 
-/// hi + lo rounded to f32, and whether `uncertainty * scale` to either side is rounded the same.
+/// Where [`exp`] serves.
 #[inline(always)]
-pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty: f32) -> (I::F32, I::M32) {
+pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    x.abs().lt(isa.f32(LARGEST))
+}
+
+/// hi + lo and `uncertainty * scale` to either side, rounded to f32.
+#[inline(always)]
+pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty: f32) -> [I::F32; 2] {
     let above = hi + scale.mul_add(isa.f32(uncertainty), lo);
     let below = hi + scale.mul_add(isa.f32(-uncertainty), lo);
-    (above, above.eq(below))
+    [above, below]
 }

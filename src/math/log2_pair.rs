@@ -64,9 +64,9 @@ fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (hi, square.mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// log2 x rounded to f32, and for which lanes that is certainly the correct rounding.
+/// log2 x rounded to f32 from either side, for the x that the natural one serves: right where both agree.
 #[inline(always)]
-pub fn log2<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn log2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log2_pair(isa, x);
-    rounded(isa, x, hi, lo)
+    rounded(isa, hi, lo)
 }

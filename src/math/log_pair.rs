@@ -111,17 +111,21 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (hi, (square * r).mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// ln x rounded to f32, and for which lanes that is certainly the correct rounding.
+/// ln x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
 #[inline(always)]
-pub fn log<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn log<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log_pair(isa, x);
-    rounded(isa, x, hi, lo)
+    rounded(isa, hi, lo)
 }
 
-/// A logarithm of x rounded to f32, and where that is certainly correct: x is normal besides.
+/// A logarithm rounded to f32 from either side.
 #[inline(always)]
-pub fn rounded<I: Isa>(isa: I, x: I::F32, hi: I::F32, lo: I::F32) -> (I::F32, I::M32) {
-    let (y, certain) = round(isa, hi, lo, hi.abs(), UNCERTAINTY);
-    let normal = isa.f32(f32::MIN_POSITIVE).le(x) & x.lt(isa.f32(f32::INFINITY));
-    (y, certain & normal)
+pub fn rounded<I: Isa>(isa: I, hi: I::F32, lo: I::F32) -> [I::F32; 2] {
+    round(isa, hi, lo, hi.abs(), UNCERTAINTY)
+}
+
+/// Where logarithms serve: x is positive and normal.
+#[inline(always)]
+pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    isa.f32(f32::MIN_POSITIVE).le(x) & x.lt(isa.f32(f32::INFINITY))
 }

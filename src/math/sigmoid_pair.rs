@@ -31,23 +31,33 @@ fn quotient<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     (q, rest * reciprocal)
 }
 
-/// 1 / (1 + e^-x) rounded to f32, and for which lanes that is certainly the correct rounding.
+/// 1 / (1 + e^-x) rounded to f32 from either side, for the x that [`serves`]: right where both agree.
 #[inline(always)]
-pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = quotient(isa, x);
-    let (y, certain) = round(isa, hi, lo, hi, RELATIVE);
-    (y, certain & isa.f32(-LARGEST).lt(x))
+    round(isa, hi, lo, hi, RELATIVE)
 }
 
-/// x / (1 + e^-x) rounded to f32, and for which lanes that is certainly the correct rounding.
+/// Where [`sigmoid`] serves.
 #[inline(always)]
-pub fn silu<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::M32) {
+pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    isa.f32(-LARGEST).lt(x)
+}
+
+/// x / (1 + e^-x) rounded to f32 from either side, for the x that [`silu_serves`]: right where both agree.
+#[inline(always)]
+pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (q, q_low) = quotient(isa, x);
-    let zero = isa.f32(0.0);
     let hi = x * q;
-    let lo = x.mul_add(q_low, x.mul_add(q, zero - hi));
-    let (y, certain) = round(isa, hi, lo, hi.abs(), RELATIVE);
-    let is_zero = x.eq(zero);
-    let within = isa.f32(-LARGEST).lt(x) & isa.f32(TINY).lt(x.abs());
-    (I::F32::select(is_zero, x, y), (certain & within) | is_zero)
+    let lo = x.mul_add(q_low, x.mul_add(q, isa.f32(0.0) - hi));
+    let [above, below] = round(isa, hi, lo, hi.abs(), RELATIVE);
+    // A sum would lose the sign of -0.
+    let is_zero = x.eq(isa.f32(0.0));
+    [I::F32::select(is_zero, x, above), I::F32::select(is_zero, x, below)]
+}
+
+/// Where [`silu`] serves.
+#[inline(always)]
+pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
+    serves(isa, x) & (isa.f32(TINY).lt(x.abs()) | x.eq(isa.f32(0.0)))
 }

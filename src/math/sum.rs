@@ -172,18 +172,35 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     pad: S,
     mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
 ) -> [f64; N] {
+    sums_o_beside(
+        isa,
+        (x, pad),
+        (x, pad),
+        #[inline(always)]
+        |i, block, _, sums| add(i, block, sums),
+    )
+}
+
+/// [`sums_o`] over terms of the elements of two slices, of one length.
+#[inline(always)]
+pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const N: usize>(
+    isa: I,
+    (x, pad_x): (&[S], S),
+    (y, pad_y): (&[T], T),
+    mut add: impl FnMut(usize, &[S; LANES], &[T; LANES], [I::F64; N]) -> [I::F64; N],
+) -> [f64; N] {
     of_groups(
         isa,
         x.len(),
         #[inline(always)]
         |first| {
-            group_o(
+            group_o_beside(
                 isa,
-                x,
-                pad,
+                (x, pad_x),
+                (y, pad_y),
                 first,
                 #[inline(always)]
-                |i, block, sums| add(i, block, sums),
+                |i, a, b, sums| add(i, a, b, sums),
             )
         },
     )
@@ -198,26 +215,46 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     first: usize,
     mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
-    let (tiles, rest) = x.as_chunks::<TILE>();
+    group_o_beside(
+        isa,
+        (x, pad),
+        (x, pad),
+        first,
+        #[inline(always)]
+        |i, block, _, sums| add(i, block, sums),
+    )
+}
+
+#[inline(always)]
+fn group_o_beside<I: Isa, S: Copy, T: Copy, const N: usize>(
+    isa: I,
+    (x, pad_x): (&[S], S),
+    (y, pad_y): (&[T], T),
+    first: usize,
+    mut add: impl FnMut(usize, &[S; LANES], &[T; LANES], [I::F64; N]) -> [I::F64; N],
+) -> [I::F64; N] {
+    assert_eq!(x.len(), y.len());
+    let ((tiles, rest), (y_tiles, y_rest)) = (x.as_chunks::<TILE>(), y.as_chunks::<TILE>());
     let mut group = Group::new(isa);
     for t in first..(first + GROUP).min(tiles.len()) {
-        let (blocks, _) = tiles[t].as_chunks::<LANES>();
+        let (a, b) = (tiles[t].as_chunks::<LANES>().0, y_tiles[t].as_chunks::<LANES>().0);
         group.push(
             isa,
             BLOCKS,
             #[inline(always)]
-            |i, sums| add(t * BLOCKS + i, &blocks[i], sums),
+            |i, sums| add(t * BLOCKS + i, &a[i], &b[i], sums),
         );
     }
     if !rest.is_empty() && tiles.len() < first + GROUP {
-        let mut last = [pad; TILE];
+        let (mut last, mut y_last) = ([pad_x; TILE], [pad_y; TILE]);
         last[..rest.len()].copy_from_slice(rest);
-        let (blocks, _) = last.as_chunks::<LANES>();
+        y_last[..rest.len()].copy_from_slice(y_rest);
+        let (a, b) = (last.as_chunks::<LANES>().0, y_last.as_chunks::<LANES>().0);
         group.push(
             isa,
             rest.len().div_ceil(LANES),
             #[inline(always)]
-            |i, sums| add(tiles.len() * BLOCKS + i, &blocks[i], sums),
+            |i, sums| add(tiles.len() * BLOCKS + i, &a[i], &b[i], sums),
         );
     }
     group.sums(isa)

@@ -136,6 +136,17 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
+    /// As [`Span::numbers`], from f64 lanes to f32 lanes.
+    #[inline(always)]
+    pub fn narrow_numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F64) -> I::F32) -> &'a mut [D] {
+        self.blocks(
+            #[inline(always)]
+            |i, from| f(i, S::load_wide(isa, from)),
+            #[inline(always)]
+            |value, to| D::store_number(isa, value, to),
+        )
+    }
+
     /// As [`Span::numbers`], beside blocks of other slices of the span's length.
     #[inline(always)]
     pub fn numbers_with<I: Isa, T: Storage, const N: usize>(
@@ -309,7 +320,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// [`Span::reading`] for a span that is consumed before `values` can change.
     #[inline(always)]
-    fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
+    pub fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
         assert_eq!(values.len(), self.len);
         Span { source: values.as_ptr(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
