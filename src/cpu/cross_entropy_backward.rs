@@ -122,7 +122,8 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
                     *loss = op.forward.stand_in::<E>(&row, index, target, met);
                     return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
                 };
-                let mut exps = live.exps(isa, span.source(), &mut scratch.made);
+                let mut exps =
+                    live.exps(isa, &span.source()[live.columns.clone()], span.len(), true, &mut scratch.made);
                 let log_sum = exps.log_sum(isa);
                 *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
                 op.write(isa, index, target, span, &live, exps, log_sum)

@@ -25,12 +25,26 @@ pub trait LaneKernel<E: Element>: Copy + Send + Sync {
         len: usize,
         met: &mut Met,
     ) -> Written {
-        let mut written = Written::default();
-        for i in 0..count {
-            written = written + isa.outline(OneLane { kernel: self, index: first + i, span: ends.span(i, len), met });
-        }
-        written
+        each_lane(self, isa, first, ends, count, len, met)
     }
+}
+
+/// [`LaneKernel::lanes`] of lanes that share nothing.
+#[inline(always)]
+pub fn each_lane<I: Isa, E: Element>(
+    kernel: &impl LaneKernel<E>,
+    isa: I,
+    first: usize,
+    ends: &mut Ends<'_, E>,
+    count: usize,
+    len: usize,
+    met: &mut Met,
+) -> Written {
+    let mut written = Written::default();
+    for i in 0..count {
+        written = written + isa.outline(OneLane { kernel, index: first + i, span: ends.span(i, len), met });
+    }
+    written
 }
 
 /// What a kernel met: counts for the report, and the first row that a policy or a contract refuses.
@@ -103,6 +117,25 @@ impl<'a, E: Element> Ends<'a, E> {
             Ends::InPlace { data, stride } => {
                 let (a, b) = data.split_at_mut(at * stride);
                 (Ends::InPlace { data: a, stride }, Ends::InPlace { data: b, stride })
+            }
+        }
+    }
+
+    /// The first `len` elements of a row, and what is to be read of the next, of `rows` in all. Behind the last
+    /// there is none: what is given then means nothing.
+    #[inline(always)]
+    pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, E, E>, &[E]) {
+        match self {
+            Ends::Apart { from, from_stride, to, to_stride } => {
+                let next = &from[(row + 1).min(rows - 1) * *from_stride..][..len];
+                let span = Span::new(&from[row * *from_stride..][..len], &mut to[row * *to_stride..][..len]);
+                (span.of_many(from.len()), next)
+            }
+            Ends::InPlace { data, stride } => {
+                let all = data.len();
+                let rest = &mut data[row * *stride..];
+                let (row, next) = rest.split_at_mut((*stride).min(rest.len()));
+                (Span::in_place(&mut row[..len]).of_many(all), next.get(..len).unwrap_or(&[]))
             }
         }
     }

@@ -28,7 +28,8 @@ impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
                     return span.fill(E::ZERO).into();
                 };
                 let columns = live.columns.clone();
-                let exps = matches!(row, Row::Live(_)).then(|| live.exps(isa, span.source(), made));
+                let exps = matches!(row, Row::Live(_))
+                    .then(|| live.exps(isa, &span.source()[columns.clone()], span.len(), true, made));
                 let (span, behind) = span.split_at(columns.end);
                 let (before, span) = span.split_at(columns.start);
                 let written = match exps {

@@ -14,7 +14,7 @@ use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
 use crate::math::sum::{sum_o, sum_q, unit_bits};
 use crate::math::tanh::tanh;
-use crate::simd::{Ahead, Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, block, fold};
+use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Next, Select, Span, Storage, block, fold, padded};
 use std::ops::Range;
 
 /// The options of a call, resolved against the view.
@@ -110,6 +110,11 @@ impl Scores<'_> {
     /// Whether the scores are the logits, but for what the mask excludes.
     fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
+    }
+
+    /// Whether rows of this type are read as they are, by f32 lanes.
+    pub fn is_bare<E: Element>(&self) -> bool {
+        E::DTYPE != DType::F64 && self.is_plain() && self.mask.is_none()
     }
 
     /// Reads a row: what it is, and its logits.
@@ -258,44 +263,117 @@ fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
         );
         return Extrema { max, min, nan: nan.any() };
     }
-    // Four chains, so that the latency of a comparison does not decide the speed.
-    let mut max = [isa.f32(f32::NEG_INFINITY); 4];
-    let mut min = [isa.f32(f32::INFINITY); 4];
-    let mut nan = max[0].lt(max[0]);
+    let mut extremes = Extremes::new(isa);
     let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
     for quad in quads {
         let blocks = quad.as_chunks::<LANES>().0;
-        let mut v = max;
         for i in 0..4 {
-            v[i] = E::load(isa, &blocks[i]);
-            max[i] = v[i].max(max[i]);
-            min[i] = v[i].min(min[i]);
+            extremes.meet(i, E::load(isa, &blocks[i]));
         }
-        nan = nan | v[0].either_nan(v[1]) | v[2].either_nan(v[3]);
     }
-    let (max_of_rest, min_of_rest, nan) = fold(
-        rest,
-        x.first().copied().unwrap_or(E::ZERO),
-        (max[0], min[0], nan),
-        #[inline(always)]
-        |(max, min, nan), _, values| {
-            let v = E::load(isa, values);
-            (v.max(max), v.min(min), nan | v.is_nan())
-        },
-    );
-    let max = max_of_rest.max(max[1]).max(max[2].max(max[3]));
-    let min = min_of_rest.min(min[1]).min(min[2].min(min[3]));
-    let max = halve(
-        isa.array_f32(max),
-        #[inline(always)]
-        |a, b| if b > a { b } else { a },
-    );
-    let min = halve(
-        isa.array_f32(min),
-        #[inline(always)]
-        |a, b| if b < a { b } else { a },
-    );
-    Extrema { max: f64::from(max), min: f64::from(min), nan: nan.any() }
+    let (blocks, tail) = rest.as_chunks::<LANES>();
+    for block in blocks {
+        extremes.meet_alone(E::load(isa, block));
+    }
+    if !tail.is_empty() {
+        extremes.meet_alone(E::load(isa, &padded(tail, tail[0])));
+    }
+    extremes.found(isa)
+}
+
+/// The largest and the smallest so far of blocks of f32: four chains, so that the latency of a comparison does not
+/// decide the speed.
+struct Extremes<I: Isa> {
+    max: [I::F32; 4],
+    min: [I::F32; 4],
+    nan: I::M32,
+    last: I::F32,
+}
+
+impl<I: Isa> Extremes<I> {
+    #[inline(always)]
+    fn new(isa: I) -> Self {
+        let (max, min) = (isa.f32(f32::NEG_INFINITY), isa.f32(f32::INFINITY));
+        Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
+    }
+
+    /// The block of this index; they come in order, and what is NaN in an even one is found with the next.
+    #[inline(always)]
+    fn meet(&mut self, index: usize, v: I::F32) {
+        let chain = index % 4;
+        self.max[chain] = v.max(self.max[chain]);
+        self.min[chain] = v.min(self.min[chain]);
+        if chain % 2 == 0 {
+            self.last = v;
+        } else {
+            self.nan = self.nan | self.last.either_nan(v);
+        }
+    }
+
+    #[inline(always)]
+    fn meet_alone(&mut self, v: I::F32) {
+        self.max[0] = v.max(self.max[0]);
+        self.min[0] = v.min(self.min[0]);
+        self.nan = self.nan | v.is_nan();
+    }
+
+    #[inline(always)]
+    fn found(self, isa: I) -> Extrema {
+        let max = self.max[0].max(self.max[1]).max(self.max[2].max(self.max[3]));
+        let min = self.min[0].min(self.min[1]).min(self.min[2].min(self.min[3]));
+        let max = halve(
+            isa.array_f32(max),
+            #[inline(always)]
+            |a, b| if b > a { b } else { a },
+        );
+        let min = halve(
+            isa.array_f32(min),
+            #[inline(always)]
+            |a, b| if b < a { b } else { a },
+        );
+        let nan = (self.nan | self.last.is_nan()).any();
+        Extrema { max: f64::from(max), min: f64::from(min), nan }
+    }
+}
+
+/// Lanes without options: each one's extremes are found while the one before is written.
+pub struct Plain(Extrema);
+
+impl Plain {
+    /// Of the first lane.
+    #[inline(always)]
+    pub fn first<I: Isa, E: Element>(isa: I, x: &[E]) -> Self {
+        Plain(extrema(isa, x))
+    }
+
+    /// The lane, of `len` elements, whose extremes these are.
+    #[inline(always)]
+    pub fn row(&self, len: usize) -> Row<'static> {
+        classify(0..len, Logits::Direct, self.0)
+    }
+
+    /// Writes `f` of the numbers of a span, and finds the extremes of `next`, which is as long.
+    #[inline(always)]
+    pub fn write<'a, I: Isa, S: Storage, D: Storage, E: Element>(
+        &mut self,
+        isa: I,
+        span: Span<'a, S, D>,
+        next: &[E],
+        f: impl Fn(usize, I::F32) -> I::F32,
+    ) -> &'a mut [D] {
+        let mut extremes = Extremes::new(isa);
+        let written = span.numbers_with(
+            isa,
+            [next],
+            #[inline(always)]
+            |i, v, [next]| {
+                extremes.meet(i, E::load(isa, next));
+                f(i, v)
+            },
+        );
+        self.0 = extremes.found(isa);
+        written
+    }
 }
 
 /// One of sixteen, by halves.
@@ -328,16 +406,29 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl Live<'_> {
-    /// The exponentials; `x` is the whole row that was read.
+    /// The exponentials; `x` are the columns that have logits, of the row that was read; the next is asked
+    /// for if it is far.
     #[inline(always)]
-    pub fn exps<'s, I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &'s mut Buffers) -> Exps<'s> {
-        isa.outline(Exponentials { live: self, x, buffers })
+    pub fn exps<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        x: &[E],
+        row_len: usize,
+        far: bool,
+        buffers: &'s mut Buffers,
+    ) -> Exps<'s> {
+        isa.outline(Exponentials { live: self, x, row_len, far, buffers })
     }
 
     #[inline(always)]
-    fn exps_inline<'s, I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &'s mut Buffers) -> Exps<'s> {
-        let row_len = x.len();
-        let x = &x[self.columns.clone()];
+    fn exps_inline<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        x: &[E],
+        row_len: usize,
+        far: bool,
+        buffers: &'s mut Buffers,
+    ) -> Exps<'s> {
         if E::DTYPE == DType::F64 {
             let values = room(&mut buffers.f64s, x.len());
             match self.logits {
@@ -347,7 +438,7 @@ impl Live<'_> {
             return Exps::F64 { values };
         }
         let values = room(&mut buffers.f32s, x.len());
-        let span = Span::in_place(&mut *values);
+        let span = Span::in_place(&mut *values).as_far(far);
         let sum = match self.logits {
             Logits::Direct => self.exp_f32(isa, span.reading(x), row_len).1,
             Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len).1,
@@ -380,13 +471,13 @@ impl Live<'_> {
         row_len: usize,
     ) -> (&'d mut [D], u64) {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
-        let ahead = Ahead::of(span.source(), 1);
+        let next = span.next(1);
         let mut sum = 0u64;
         let values = span.in_runs(
             RUN,
             #[inline(always)]
             |first, run| {
-                let values = exp_run(isa, &exp, ahead, first, run);
+                let values = exp_run(isa, &exp, next.from(first * LANES), run);
                 sum = sum.wrapping_add(sum_q(isa, values, row_len));
                 values
             },
@@ -398,12 +489,13 @@ impl Live<'_> {
     #[inline(always)]
     fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u64 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
-        let ahead = Ahead::of(z, 1);
         let mut buffer = [0.0f32; SHORT_RUN];
         let mut sum = 0u64;
-        for (i, z) in z.chunks(SHORT_RUN).enumerate() {
+        let all = z.len();
+        for z in z.chunks(SHORT_RUN) {
             let run = Span::in_place(&mut buffer[..z.len()]).reading(z);
-            let values = exp_run(isa, &exp, ahead, i * (SHORT_RUN / LANES), run);
+            let next = Next::behind(z, all);
+            let values = exp_run(isa, &exp, next, run);
             sum = sum.wrapping_add(sum_q(isa, values, row_len));
         }
         sum
@@ -457,7 +549,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
         };
         match sum.and_then(|sum| log_of_units(isa, sum, x.len())) {
             Some(log) => log,
-            None => live.exps(isa, x, buffers).log_sum(isa),
+            None => live.exps(isa, columns, x.len(), false, buffers).log_sum(isa),
         }
     }
 }
@@ -477,8 +569,7 @@ fn log_of_units<I: Isa>(isa: I, sum: u64, row_len: usize) -> Option<f64> {
 fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
     isa: I,
     exp: &SoftmaxExp<I>,
-    ahead: Ahead<S>,
-    first: usize,
+    next: Next<S, D>,
     run: Span<'d, S, D>,
 ) -> &'d mut [D] {
     if exp.is_narrow() {
@@ -486,7 +577,7 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
             isa,
             #[inline(always)]
             |i, x| {
-                ahead.block(first + i);
+                next.source(i);
                 exp.narrow(x)
             },
         )
@@ -503,6 +594,8 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
 struct Exponentials<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
+    row_len: usize,
+    far: bool,
     buffers: &'s mut Buffers,
 }
 
@@ -511,7 +604,7 @@ impl<'s, E: Element> Kernel for Exponentials<'_, 's, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Exps<'s> {
-        self.live.exps_inline(isa, self.x, self.buffers)
+        self.live.exps_inline(isa, self.x, self.row_len, self.far, self.buffers)
     }
 }
 

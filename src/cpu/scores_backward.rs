@@ -54,7 +54,7 @@ impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
                 let (span, behind) = span.split_at(columns.end);
                 let (before, span) = span.split_at(columns.start);
                 let written = if matches!(row, Row::Live(_)) {
-                    let exps = live.exps(isa, x, made);
+                    let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
                     if let (Exps::F32 { values, .. }, None, 0, None) =
                         (&exps, flags, columns.start, self.scores.softcap)
                         && E::DTYPE != DType::F64

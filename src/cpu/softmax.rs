@@ -1,10 +1,11 @@
-//! Softmax of a row: exponentials to a buffer, their exact sum, and one product with 1/sum in two parts.
+//! Softmax of a row: exponentials where the result will be, or in a buffer if that is narrower; their exact sum; and one
+//! product with 1/sum in two parts, while which the extremes of the next row are found if it has no options.
 
-use super::lanes::{LaneKernel, Met};
-use super::scores::{Exps, Row, Scores, reciprocal_f64};
-use super::scratch;
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::scores::{Exps, Live, Plain, Row, Scores, reciprocal_f64};
+use super::scratch::{self, Buffers};
 use crate::element::{DType, Element};
-use crate::simd::{Float, Isa, Span, Written};
+use crate::simd::{Float, Isa, Next, Span, Storage, Written};
 
 #[derive(Clone, Copy)]
 pub struct Softmax<'m>(pub Scores<'m>);
@@ -17,62 +18,129 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
             |scratch| {
                 let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
                 let Row::Live(live) = row else {
-                    let uniform = E::from_wide(1.0 / span.len() as f64);
-                    return span.fill(row.stand_in(index, self.0.fully_masked, met, E::ZERO, uniform)).into();
+                    return self.stand_in(&row, index, span, met);
                 };
                 let row_len = span.len();
-                if E::DTYPE == DType::F32 {
-                    let (span, behind) = span.split_at(live.columns.end);
-                    let (before, span) = span.split_at(live.columns.start);
-                    let ahead = span.ahead(1);
-                    let (values, sum) = live.exps_to(isa, span, row_len);
-                    let (high, low) = Exps::reciprocal(sum, row_len);
-                    let (high, low) = (isa.f32(high), isa.f32(low));
-                    let written: Written = Span::in_place(values)
-                        .numbers(
-                            isa,
-                            #[inline(always)]
-                            |i, e| {
-                                ahead.block(i);
-                                e.mul_add(high, e * low)
-                            },
-                        )
-                        .into();
-                    return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
-                }
-                let exps = live.exps(isa, span.source(), &mut scratch.made);
-                let (span, behind) = span.split_at(live.columns.end);
-                let (before, span) = span.split_at(live.columns.start);
-                let written: Written = match exps {
-                    Exps::F32 { values, sum, row_len } => {
-                        let (high, low) = Exps::reciprocal(sum, row_len);
-                        let (high, low) = (isa.f32(high), isa.f32(low));
-                        let ahead = span.ahead(1);
-                        span.reading(values)
-                            .numbers(
-                                isa,
-                                #[inline(always)]
-                                |i, e| {
-                                    ahead.block(i);
-                                    e.mul_add(high, e * low)
-                                },
-                            )
-                            .into()
-                    }
-                    Exps::F64 { values } => {
-                        let (high, low) = reciprocal_f64(isa, values);
-                        let (high, low) = (isa.f64(high), isa.f64(low));
-                        span.map_from_wide(
-                            isa,
-                            values,
-                            #[inline(always)]
-                            |_, e| e.mul_add(high, e * low),
-                        )
-                        .into()
-                    }
-                };
+                let (columns, behind) = span.split_at(live.columns.end);
+                let (before, columns) = columns.split_at(live.columns.start);
+                let written = write(isa, &live, columns, row_len, &mut scratch.made, &mut None, &[]);
                 written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
             },
         )
     }
+
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        ends: &mut Ends<'_, E>,
+        count: usize,
+        len: usize,
+        met: &mut Met,
+    ) -> Written {
+        if !self.0.is_bare::<E>() || count == 0 {
+            return each_lane(self, isa, first, ends, count, len, met);
+        }
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let mut written = Written::default();
+                let mut plain = Some(Plain::first(isa, ends.span(0, len).source()));
+                for i in 0..count {
+                    let row = plain.as_ref().map_or(Row::Masked, |plain| plain.row(len));
+                    let (span, next) = ends.span_and_next(i, len, count);
+                    if i + 1 == count {
+                        plain = None;
+                    }
+                    let Row::Live(live) = row else {
+                        plain = plain.map(
+                            #[inline(always)]
+                            |_| Plain::first(isa, next),
+                        );
+                        written = written + self.stand_in(&row, first + i, span, met);
+                        continue;
+                    };
+                    written = written + write(isa, &live, span, len, &mut scratch.made, &mut plain, next);
+                }
+                written
+            },
+        )
+    }
+}
+
+impl Softmax<'_> {
+    #[inline(always)]
+    fn stand_in<E: Element>(&self, row: &Row<'_>, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        let uniform = E::from_wide(1.0 / span.len() as f64);
+        span.fill(row.stand_in(index, self.0.fully_masked, met, E::ZERO, uniform)).into()
+    }
+}
+
+/// The columns of a row that have logits; `plain`, if it is there, becomes that of the row `next`.
+#[inline(always)]
+fn write<I: Isa, E: Element>(
+    isa: I,
+    live: &Live<'_>,
+    span: Span<'_, E, E>,
+    row_len: usize,
+    made: &mut Buffers,
+    plain: &mut Option<Plain>,
+    next: &[E],
+) -> Written {
+    let ahead = span.next(1);
+    if E::DTYPE == DType::F32 {
+        let (values, sum) = live.exps_to(isa, span, row_len);
+        return divide(isa, Span::in_place(values), Exps::reciprocal(sum, row_len), ahead, plain, next);
+    }
+    match live.exps(isa, span.source(), row_len, span.is_far(), made) {
+        Exps::F32 { values, sum, row_len } => {
+            divide(isa, span.over(values), Exps::reciprocal(sum, row_len), ahead, plain, next)
+        }
+        Exps::F64 { values } => {
+            let (high, low) = reciprocal_f64(isa, values);
+            let (high, low) = (isa.f64(high), isa.f64(low));
+            span.map_from_wide(
+                isa,
+                values,
+                #[inline(always)]
+                |_, e| e.mul_add(high, e * low),
+            )
+            .into()
+        }
+    }
+}
+
+/// Exponentials times 1/sum.
+#[inline(always)]
+fn divide<I: Isa, S: Storage, E: Element>(
+    isa: I,
+    span: Span<'_, S, E>,
+    (high, low): (f32, f32),
+    ahead: Next<E, E>,
+    plain: &mut Option<Plain>,
+    next: &[E],
+) -> Written {
+    let (high, low) = (isa.f32(high), isa.f32(low));
+    match plain {
+        Some(plain) => plain.write(
+            isa,
+            span,
+            next,
+            #[inline(always)]
+            |i, e| {
+                ahead.to(i);
+                e.mul_add(high, e * low)
+            },
+        ),
+        None => span.numbers(
+            isa,
+            #[inline(always)]
+            |i, e| {
+                ahead.to(i);
+                e.mul_add(high, e * low)
+            },
+        ),
+    }
+    .into()
 }

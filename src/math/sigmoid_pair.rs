@@ -59,5 +59,5 @@ pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
 /// Where [`silu`] serves.
 #[inline(always)]
 pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
-    serves(isa, x) & (isa.f32(TINY).lt(x.abs()) | x.eq(isa.f32(0.0)))
+    serves(isa, x) & x.lt(isa.f32(f32::INFINITY)) & (isa.f32(TINY).lt(x.abs()) | x.eq(isa.f32(0.0)))
 }

@@ -79,6 +79,18 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         Span { far: elements > NEAR / size_of::<S>().max(1), ..self }
     }
 
+    /// Whether it is part of more than the nearer caches hold, so that what comes next is to be asked for.
+    #[inline(always)]
+    pub fn is_far(&self) -> bool {
+        self.far
+    }
+
+    /// The same as part of what is as far away.
+    #[inline(always)]
+    pub fn as_far(self, far: bool) -> Self {
+        Span { far, ..self }
+    }
+
     /// Both ends of the lane that is so many further, if there are no gaps.
     #[inline(always)]
     pub fn next(&self, lanes: usize) -> Next<S, D> {
@@ -356,7 +368,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         let mut last = [[T::NAUGHT; LANES]; N];
         if !self.len.is_multiple_of(LANES) {
             for n in 0..N {
-                last[n] = padded(&beside[n][LANES * whole..], T::NAUGHT);
+                let rest = &beside[n][LANES * whole..];
+                last[n] = padded(rest, rest[0]);
             }
         }
         let beside = Beside { values: beside, last: &last, whole };
@@ -506,13 +519,35 @@ pub struct Next<S, D> {
 }
 
 impl<S, D> Next<S, D> {
+    /// The source that is so many elements behind this part of one, if it is not too far.
+    pub fn behind(part: &[S], elements: usize) -> Self {
+        let none = Ahead(std::ptr::null());
+        Next { source: Ahead::new(part.as_ptr(), elements, 1), to: none, far: true }
+    }
+
     /// The same from that element on.
     #[inline(always)]
     pub fn from(self, start: usize) -> Self {
         Next { source: self.source.from(start), to: self.to.from(start), far: self.far }
     }
 
-    /// Asks for the block of this index.
+    /// Asks for the source's block of this index.
+    #[inline(always)]
+    pub fn source(self, index: usize) {
+        if self.far {
+            self.source.block(index);
+        }
+    }
+
+    /// Asks for the destination's block of this index.
+    #[inline(always)]
+    pub fn to(self, index: usize) {
+        if self.far {
+            self.to.block(index);
+        }
+    }
+
+    /// Asks for the block of this index of both.
     #[inline(always)]
     pub fn block(self, index: usize) {
         if self.far {
