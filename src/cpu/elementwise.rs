@@ -380,7 +380,7 @@ impl<E: Element, F: Function> Work for Flat<'_, E, F> {
 /// All elements in f64.
 #[inline(always)]
 fn wide<'a, I: Isa, E: Element, F: Function>(isa: I, function: F, span: Span<'a, E, E>) -> &'a mut [E] {
-    span.map_wide_once(
+    span.map_wide(
         isa,
         #[inline(always)]
         |_, x| function.eval::<I, E>(isa, x).round::<E>(isa),

@@ -3,13 +3,14 @@
 //! With n the normalised row, r what it was multiplied with and h = dy weight: dx = r (h - mean(h) - n mean(h n)), the
 //! mean of h for centred rows only. Both means are of sums by rule O; the row's own moments come from `moments`.
 
-use super::lanes::{LaneKernel, Met};
+use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, power_of_two};
+use super::scratch::{self, room};
 use crate::element::{DType, Element};
 use crate::floats::Floats;
-use crate::math::sum::sum_o;
+use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Rows;
-use crate::simd::{Ahead, Float, Isa, Select, Span, Written, block, fold};
+use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
 
 /// A norm, as its gradients see it.
 #[derive(Clone, Copy)]
@@ -54,11 +55,180 @@ pub struct NormBackward<'a, E> {
 impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     #[inline(always)]
     fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let weights = narrow_weights::<I, E>(isa, &self.norm, span.len(), &mut scratch.made.f32s);
+                self.row(isa, weights, index, span, met)
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        first: usize,
+        ends: &mut Ends<'_, E>,
+        count: usize,
+        len: usize,
+        met: &mut Met,
+    ) -> Written {
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let weights = narrow_weights::<I, E>(isa, &self.norm, len, &mut scratch.made.f32s);
+                let mut written = Written::default();
+                for i in 0..count {
+                    written = written + self.row(isa, weights, first + i, ends.span(i, len), met);
+                }
+                written
+            },
+        )
+    }
+}
+
+/// The weights of narrower rows as f32, if it holds them.
+#[inline(always)]
+fn narrow_weights<'s, I: Isa, E: Element>(
+    isa: I,
+    norm: &Norm<'s>,
+    cols: usize,
+    buffer: &'s mut Vec<f32>,
+) -> Option<&'s [f32]> {
+    match norm.weight {
+        Some(Floats::F64(_)) => None,
+        _ if E::DTYPE == DType::F64 => None,
+        Some(weight) => Some(weight.narrow(isa, 0..cols, room(buffer, cols))),
+        None => {
+            let ones = room(buffer, cols);
+            ones.fill(1.0);
+            Some(ones)
+        }
+    }
+}
+
+impl<E: Element> NormBackward<'_, E> {
+    #[inline(always)]
+    fn row<I: Isa>(
+        &self,
+        isa: I,
+        weights: Option<&[f32]>,
+        index: usize,
+        span: Span<'_, E, E>,
+        met: &mut Met,
+    ) -> Written {
         let (norm, x) = (self.norm, self.x.row(index));
         let moments = match self.moments {
             Some(moments) => moments[index],
             None => norm.moments(isa, x),
         };
+        match weights {
+            Some(weights) => narrow(isa, &norm, moments, x, weights, span, met),
+            None => isa.outline(Wide { norm, x, moments, span, met }),
+        }
+    }
+}
+
+/// Minus the mean of h n, NaN if that is not finite, and the mean of h. Counts a row that is not finite.
+#[inline(always)]
+fn means(norm: &Norm<'_>, moments: &Moments, sums: [f64; 2], cols: usize, met: &mut Met) -> [f64; 2] {
+    let along = sums[0] / cols as f64;
+    moments.count(&mut met.counts);
+    if moments.is_finite() && !along.is_finite() {
+        // What dy has: an infinity spoils the whole row, as NaN does.
+        met.counts.add_broken(along);
+    }
+    let along = if along.is_finite() { -along } else { f64::NAN };
+    [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
+}
+
+/// A row of a narrower type than f64, whose products neither overflow nor vanish in f64.
+#[inline(always)]
+fn narrow<I: Isa, E: Element>(
+    isa: I,
+    norm: &Norm<'_>,
+    moments: Moments,
+    x: &[E],
+    weights: &[f32],
+    span: Span<'_, E, E>,
+    met: &mut Met,
+) -> Written {
+    let offset = isa.f64(norm.weight_offset);
+    let of = Of { isa, moments, offset };
+    let dy = span.source();
+    // Behind the last element dy is 0, and so are the terms.
+    let sums = if norm.centred {
+        sums_o_beside(
+            isa,
+            ([dy, x], E::ZERO),
+            ([weights], 0.0),
+            #[inline(always)]
+            |_, [dy, x], [weight], [along, sum]| {
+                let h = of.h(E::load_wide(isa, dy), weight);
+                [along + h * of.n::<E>(x), sum + h]
+            },
+        )
+    } else {
+        let [along] = sums_o_beside(
+            isa,
+            ([dy, x], E::ZERO),
+            ([weights], 0.0),
+            #[inline(always)]
+            |_, [dy, x], [weight], [along]| [along + of.h(E::load_wide(isa, dy), weight) * of.n::<E>(x)],
+        );
+        [along, 0.0]
+    };
+    let [along, mean] = means(norm, &moments, sums, dy.len(), met);
+    let (along, mean, scale) = (isa.f64(along), isa.f64(mean), isa.f64(moments.scale()));
+    let next = span.next(1);
+    span.map_wide_with_both(
+        isa,
+        [x],
+        [weights],
+        #[inline(always)]
+        |i, dy, [x], [weight]| {
+            next.block(i);
+            of.n::<E>(x).mul_add(along, of.h(dy, weight) - mean) * scale
+        },
+    )
+    .into()
+}
+
+/// What the terms of a narrower row are made of.
+struct Of<I: Isa> {
+    isa: I,
+    moments: Moments,
+    offset: I::F64,
+}
+
+impl<I: Isa> Of<I> {
+    #[inline(always)]
+    fn n<E: Element>(&self, x: &[E; LANES]) -> I::F64 {
+        self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, x))
+    }
+
+    #[inline(always)]
+    fn h(&self, dy: I::F64, weight: &[f32; LANES]) -> I::F64 {
+        dy * (self.isa.widen(self.isa.load_f32(weight)) + self.offset)
+    }
+}
+
+/// Any row, as a function of its own.
+struct Wide<'a, 's, E> {
+    norm: Norm<'a>,
+    x: &'a [E],
+    moments: Moments,
+    span: Span<'s, E, E>,
+    met: &'a mut Met,
+}
+
+impl<E: Element> Kernel for Wide<'_, '_, E> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let Wide { norm, x, moments, span, met } = self;
         let cols = span.len();
         let row = Row { isa, norm, x, moments, factors: Factors::of(isa, span.source(), norm) };
         let dy = span.source();
@@ -68,37 +238,30 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
             cols,
             #[inline(always)]
             |i| row.h(i, E::load_wide(isa, &block(dy, i, E::ZERO))) * row.n(i),
-        ) / cols as f64;
-        let mean = if norm.centred {
-            let sum = sum_o(
+        );
+        let sum = if norm.centred {
+            sum_o(
                 isa,
                 cols,
                 #[inline(always)]
                 |i| row.h(i, E::load_wide(isa, &block(dy, i, E::ZERO))),
-            );
-            sum / cols as f64
+            )
         } else {
             0.0
         };
-        moments.count(&mut met.counts);
-        if moments.is_finite() && !along.is_finite() {
-            // What dy has: an infinity spoils the whole row, as NaN does.
-            met.counts.add_broken(along);
-        }
-        let along = isa.f64(if along.is_finite() { -along } else { f64::NAN });
-        let mean = isa.f64(mean);
+        let [along, mean] = means(&norm, &moments, [along, sum], cols, met);
+        let (along, mean) = (isa.f64(along), isa.f64(mean));
         let scale = isa.f64(moments.scale());
         let powers = moments.out_of_units(row.factors.exponent).map(
             #[inline(always)]
             |power| isa.f64(power),
         );
-        let (next, next_to) = (Ahead::of(dy, 1), span.ahead(1));
+        let next = span.next(1);
         span.map_wide(
             isa,
             #[inline(always)]
             |i, dy| {
                 next.block(i);
-                next_to.block(i);
                 let dx = row.n(i).mul_add(along, row.h(i, dy) - mean) * scale;
                 if E::DTYPE == DType::F64 { dx * powers[0] * powers[1] } else { dx }
             },

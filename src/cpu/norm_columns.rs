@@ -11,7 +11,7 @@ use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Rows;
-use crate::simd::{self, Float, Isa, LANES, Work, block};
+use crate::simd::{self, Float, Isa, LANES, Work};
 use std::ops::Add;
 
 /// The moments of every row.
@@ -193,7 +193,6 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
     #[inline(always)]
     fn lane(&mut self, first: usize, rows: usize, to: &mut Sums<I>) {
         const MOST: usize = TILE / SUM_LANES;
-        let isa = self.isa;
         let (mut x, mut dy, mut moments): ([&[E]; MOST], [&[E]; MOST], _) =
             ([&[]; MOST], [&[]; MOST], [Moments::default(); MOST]);
         for i in 0..rows.min(MOST) {
@@ -202,23 +201,55 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
             dy[i] = &self.dy.row(row)[self.first..][..self.len];
             moments[i] = self.moments[row];
         }
-        let [to_weight, to_bias] = to;
-        let blocks = to_weight.iter_mut().zip(to_bias).take(self.len.div_ceil(LANES));
-        for (b, (to_weight, to_bias)) in blocks.enumerate() {
-            let (mut of_weight, mut of_bias) = (isa.f64(0.0), isa.f64(0.0));
-            for i in 0..rows.min(MOST) {
-                let mut dy = E::load_wide(isa, &block(dy[i], b, E::ZERO));
-                if E::DTYPE == DType::F64 {
-                    self.largest[b] = dy.abs().max(self.largest[b]);
-                    dy = dy * self.units[b];
-                }
-                let n = moments[i].normalise::<I, E, true>(isa, E::load_wide(isa, &block(x[i], b, E::ZERO)));
-                let n = if self.rounded { E::round_wide(isa, n) } else { n };
-                of_weight = of_weight + dy * n;
-                of_bias = of_bias + dy;
-            }
-            (*to_weight, *to_bias) = (of_weight, of_bias);
+        let (whole, rest) = (self.len / LANES, self.len % LANES);
+        for b in 0..whole {
+            let sums = self.block(
+                b,
+                &moments[..rows.min(MOST)],
+                #[inline(always)]
+                |i| [&x[i].as_chunks().0[b], &dy[i].as_chunks().0[b]],
+            );
+            (to[0][b], to[1][b]) = sums;
         }
+        if rest > 0 {
+            let mut last = [[[E::ZERO; LANES]; 2]; MOST];
+            for i in 0..rows.min(MOST) {
+                last[i][0][..rest].copy_from_slice(&x[i][whole * LANES..]);
+                last[i][1][..rest].copy_from_slice(&dy[i][whole * LANES..]);
+            }
+            let sums = self.block(
+                whole,
+                &moments[..rows.min(MOST)],
+                #[inline(always)]
+                |i| last[i].each_ref(),
+            );
+            (to[0][whole], to[1][whole]) = sums;
+        }
+    }
+
+    /// The sums of a block of columns over the rows of these moments, of which `at` yields x and dy.
+    #[inline(always)]
+    fn block<'b>(
+        &mut self,
+        b: usize,
+        moments: &[Moments],
+        at: impl Fn(usize) -> [&'b [E; LANES]; 2],
+    ) -> (I::F64, I::F64) {
+        let isa = self.isa;
+        let (mut of_weight, mut of_bias) = (isa.f64(0.0), isa.f64(0.0));
+        for (i, moments) in moments.iter().enumerate() {
+            let [x, dy] = at(i);
+            let mut dy = E::load_wide(isa, dy);
+            if E::DTYPE == DType::F64 {
+                self.largest[b] = dy.abs().max(self.largest[b]);
+                dy = dy * self.units[b];
+            }
+            let n = moments.normalise::<I, E, true>(isa, E::load_wide(isa, x));
+            let n = if self.rounded { E::round_wide(isa, n) } else { n };
+            of_weight = of_weight + dy * n;
+            of_bias = of_bias + dy;
+        }
+        (of_weight, of_bias)
     }
 }
 

@@ -297,10 +297,10 @@ impl<I: Isa> Extremes<I> {
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
 
-    /// The block of this index; they come in order, and what is NaN in an even one is found with the next.
+    /// A block, by the chain of this number; of two that follow one another the first is an even one's, and a NaN in it
+    /// is found with the second.
     #[inline(always)]
-    fn meet(&mut self, index: usize, v: I::F32) {
-        let chain = index % 4;
+    fn meet(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
         self.min[chain] = v.min(self.min[chain]);
         if chain % 2 == 0 {
@@ -367,7 +367,8 @@ impl Plain {
             [next],
             #[inline(always)]
             |i, v, [next]| {
-                extremes.meet(i, E::load(isa, next));
+                // Blocks come in pairs, so that the chain is known where this is compiled.
+                extremes.meet(i % 2, E::load(isa, next));
                 f(i, v)
             },
         );

@@ -92,10 +92,10 @@ fn plain<F: Formula, I: Isa, E: Element>(
     let reciprocal = exps.reciprocal_wide(isa);
     let [sum] = sums_o_beside(
         isa,
-        (span.source(), E::ZERO),
-        (values, 0.0),
+        ([span.source()], E::ZERO),
+        ([values], 0.0),
         #[inline(always)]
-        |_, dy, e, [sum]| [sum + F::term(isa, isa.widen(isa.load_f32(e)), E::load_wide(isa, dy)).0],
+        |_, [dy], [e], [sum]| [sum + F::term(isa, isa.widen(isa.load_f32(e)), E::load_wide(isa, dy)).0],
     );
     let sum = if F::MEAN { sum * reciprocal.0 } else { sum };
     if !sum.is_finite() {

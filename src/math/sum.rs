@@ -172,26 +172,26 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     pad: S,
     mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
 ) -> [f64; N] {
-    sums_o_beside(
+    sums_o_beside::<I, S, S, 1, 0, N>(
         isa,
-        (x, pad),
-        (x, pad),
+        ([x], pad),
+        ([], pad),
         #[inline(always)]
-        |i, block, _, sums| add(i, block, sums),
+        |i, [block], [], sums| add(i, block, sums),
     )
 }
 
-/// [`sums_o`] over terms of the elements of two slices, of one length.
+/// [`sums_o`] over terms of the elements of several slices of two types, of one length.
 #[inline(always)]
-pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const N: usize>(
+pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, const N: usize>(
     isa: I,
-    (x, pad_x): (&[S], S),
-    (y, pad_y): (&[T], T),
-    mut add: impl FnMut(usize, &[S; LANES], &[T; LANES], [I::F64; N]) -> [I::F64; N],
+    (x, pad_x): ([&[S]; A], S),
+    (y, pad_y): ([&[T]; B], T),
+    mut add: impl FnMut(usize, [&[S; LANES]; A], [&[T; LANES]; B], [I::F64; N]) -> [I::F64; N],
 ) -> [f64; N] {
     of_groups(
         isa,
-        x.len(),
+        x[0].len(),
         #[inline(always)]
         |first| {
             group_o_beside(
@@ -215,49 +215,70 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     first: usize,
     mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
-    group_o_beside(
+    group_o_beside::<I, S, S, 1, 0, N>(
         isa,
-        (x, pad),
-        (x, pad),
+        ([x], pad),
+        ([], pad),
         first,
         #[inline(always)]
-        |i, block, _, sums| add(i, block, sums),
+        |i, [block], [], sums| add(i, block, sums),
     )
 }
 
 #[inline(always)]
-fn group_o_beside<I: Isa, S: Copy, T: Copy, const N: usize>(
+fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, const N: usize>(
     isa: I,
-    (x, pad_x): (&[S], S),
-    (y, pad_y): (&[T], T),
+    (x, pad_x): ([&[S]; A], S),
+    (y, pad_y): ([&[T]; B], T),
     first: usize,
-    mut add: impl FnMut(usize, &[S; LANES], &[T; LANES], [I::F64; N]) -> [I::F64; N],
+    mut add: impl FnMut(usize, [&[S; LANES]; A], [&[T; LANES]; B], [I::F64; N]) -> [I::F64; N],
 ) -> [I::F64; N] {
-    assert_eq!(x.len(), y.len());
-    let ((tiles, rest), (y_tiles, y_rest)) = (x.as_chunks::<TILE>(), y.as_chunks::<TILE>());
-    let mut group = Group::new(isa);
-    for t in first..(first + GROUP).min(tiles.len()) {
-        let (a, b) = (tiles[t].as_chunks::<LANES>().0, y_tiles[t].as_chunks::<LANES>().0);
-        group.push(
-            isa,
-            BLOCKS,
-            #[inline(always)]
-            |i, sums| add(t * BLOCKS + i, &a[i], &b[i], sums),
-        );
+    let len = x[0].len();
+    assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
+    let (tiles, rest) = (len / TILE, len % TILE);
+    let (mut last, mut y_last) = ([[pad_x; TILE]; A], [[pad_y; TILE]; B]);
+    if rest > 0 {
+        for n in 0..A {
+            last[n][..rest].copy_from_slice(&x[n][tiles * TILE..]);
+        }
+        for n in 0..B {
+            y_last[n][..rest].copy_from_slice(&y[n][tiles * TILE..]);
+        }
     }
-    if !rest.is_empty() && tiles.len() < first + GROUP {
-        let (mut last, mut y_last) = ([pad_x; TILE], [pad_y; TILE]);
-        last[..rest.len()].copy_from_slice(rest);
-        y_last[..rest.len()].copy_from_slice(y_rest);
-        let (a, b) = (last.as_chunks::<LANES>().0, y_last.as_chunks::<LANES>().0);
+    let mut group = Group::new(isa);
+    for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
+        // One loop for whole tiles and the last, since its body is long.
+        let (a, b, blocks) = if t < tiles {
+            (tile_of(x, t), tile_of(y, t), BLOCKS)
+        } else {
+            (last.each_ref(), y_last.each_ref(), rest.div_ceil(LANES))
+        };
         group.push(
             isa,
-            rest.len().div_ceil(LANES),
+            blocks,
             #[inline(always)]
-            |i, sums| add(tiles.len() * BLOCKS + i, &a[i], &b[i], sums),
+            |i, sums| add(t * BLOCKS + i, block_of(a, i), block_of(b, i), sums),
         );
     }
     group.sums(isa)
+}
+
+/// The `t`th tile of each.
+#[inline(always)]
+fn tile_of<S, const A: usize>(x: [&[S]; A], t: usize) -> [&[S; TILE]; A] {
+    x.map(
+        #[inline(always)]
+        |x| &x.as_chunks().0[t],
+    )
+}
+
+/// The `i`th block of each.
+#[inline(always)]
+fn block_of<S, const A: usize>(tiles: [&[S; TILE]; A], i: usize) -> [&[S; LANES]; A] {
+    tiles.map(
+        #[inline(always)]
+        |tile| &tile.as_chunks().0[i],
+    )
 }
 
 /// Blocks in a tile.
@@ -330,12 +351,12 @@ impl<I: Isa, const N: usize> Group<I, N> {
 #[inline(always)]
 fn of_groups<I: Isa, const N: usize>(isa: I, len: usize, mut group: impl FnMut(usize) -> [I::F64; N]) -> [f64; N] {
     let tiles = len.div_ceil(TILE);
-    if tiles <= GROUP {
-        return fold_group(isa, group(0), tiles);
-    }
     let mut lanes = [[0.0f64; SUM_LANES]; N];
     for first in (0..tiles).step_by(GROUP) {
         let sums = group(first);
+        if tiles <= GROUP {
+            return fold_group(isa, sums, tiles);
+        }
         for n in 0..N {
             let sums = isa.array_f64(sums[n]);
             for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {

@@ -140,7 +140,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// `f` over every element as f32, with the index of the block that it is in.
     #[inline(always)]
     pub fn map<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
-        self.blocks(
+        self.blocks_once(
             #[inline(always)]
             |i, from| f(i, S::load(isa, from)),
             #[inline(always)]
@@ -167,10 +167,11 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         beside: [&[T]; N],
         mut f: impl FnMut(usize, I::F32, [&[T; LANES]; N]) -> I::F32,
     ) -> &'a mut [D] {
-        self.blocks_with(
+        self.blocks_with::<T, f32, N, 0, I::F32>(
             beside,
+            [],
             #[inline(always)]
-            |i, from, beside| f(i, S::load(isa, from), beside),
+            |i, from, beside, []| f(i, S::load(isa, from), beside),
             #[inline(always)]
             |value, to| D::store_number(isa, value, to),
         )
@@ -184,21 +185,29 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         beside: [&[T]; N],
         f: impl Fn(usize, I::F64, [&[T; LANES]; N]) -> I::F64,
     ) -> &'a mut [D] {
-        self.blocks_with(
+        self.map_wide_with_both::<I, T, f32, N, 0>(
+            isa,
             beside,
+            [],
             #[inline(always)]
-            |i, from, beside| f(i, S::load_wide(isa, from), beside),
-            #[inline(always)]
-            |value, to| D::store_wide(isa, value, to),
+            |i, v, beside, []| f(i, v, beside),
         )
     }
 
-    /// As [`Span::map_wide`], for long kernels.
+    /// As [`Span::map_wide_with`], beside slices of two types.
     #[inline(always)]
-    pub fn map_wide_once<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
-        self.blocks_once(
+    pub fn map_wide_with_both<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
+        self,
+        isa: I,
+        beside: [&[T]; N],
+        also: [&[U]; M],
+        f: impl Fn(usize, I::F64, [&[T; LANES]; N], [&[U; LANES]; M]) -> I::F64,
+    ) -> &'a mut [D] {
+        self.blocks_with(
+            beside,
+            also,
             #[inline(always)]
-            |i, from| f(i, S::load_wide(isa, from)),
+            |i, from, beside, also| f(i, S::load_wide(isa, from), beside, also),
             #[inline(always)]
             |value, to| D::store_wide(isa, value, to),
         )
@@ -218,7 +227,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     /// As [`Span::map`], in f64.
     #[inline(always)]
     pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
-        self.blocks(
+        self.blocks_once(
             #[inline(always)]
             |i, from| f(i, S::load_wide(isa, from)),
             #[inline(always)]
@@ -245,13 +254,13 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         values: &[T],
         f: impl Fn(usize, I::F64) -> I::F64,
     ) -> &'a mut [D] {
-        self.over(values).map_wide_once(isa, f)
+        self.over(values).map_wide(isa, f)
     }
 
     /// As [`Span::map_from`], from f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
-        self.over(values).blocks(
+        self.over(values).blocks_once(
             #[inline(always)]
             |_, from| f(isa.load_f64(from)),
             #[inline(always)]
@@ -344,56 +353,53 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         mut compute: impl FnMut(usize, &[S; LANES]) -> V,
         store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
     ) -> &'a mut [D] {
-        self.blocks_with::<f32, 0, V>(
+        self.blocks_with::<f32, f32, 0, 0, V>(
+            [],
             [],
             #[inline(always)]
-            |i, from, []| compute(i, from),
+            |i, from, [], []| compute(i, from),
             store,
         )
     }
 
-    /// Loads, computes and stores block by block, beside blocks of other slices of the span's length; four at a time, so
+    /// Loads, computes and stores block by block, beside blocks of other slices of the span's length; two at a time, so
     /// that short kernels are as fast as what is around them.
     #[inline(always)]
-    fn blocks_with<T: Storage, const N: usize, V>(
+    fn blocks_with<T: Storage, U: Storage, const N: usize, const M: usize, V>(
         self,
         beside: [&[T]; N],
-        mut compute: impl FnMut(usize, &[S; LANES], [&[T; LANES]; N]) -> V,
+        also: [&[U]; M],
+        mut compute: impl FnMut(usize, &[S; LANES], [&[T; LANES]; N], [&[U; LANES]; M]) -> V,
         store: impl Fn(V, &mut [MaybeUninit<D>; LANES]),
     ) -> &'a mut [D] {
-        for values in beside {
-            assert_eq!(values.len(), self.len);
-        }
         let whole = self.len / LANES;
-        let mut last = [[T::NAUGHT; LANES]; N];
-        if !self.len.is_multiple_of(LANES) {
-            for n in 0..N {
-                let rest = &beside[n][LANES * whole..];
-                last[n] = padded(rest, rest[0]);
-            }
-        }
-        let beside = Beside { values: beside, last: &last, whole };
+        let (mut last, mut also_last) = ([[T::NAUGHT; LANES]; N], [[U::NAUGHT; LANES]; M]);
+        let beside = Beside::new(beside, &mut last, self.len);
+        let also = Beside::new(also, &mut also_last, self.len);
         let all = Span { ..self };
-        let quads = self.len / (4 * LANES);
-        for quad in 0..quads {
-            // SAFETY: 64 elements from 64 * quad on are inside both ends.
-            let (from, to) = unsafe { (self.source.add(4 * LANES * quad), self.to.add(4 * LANES * quad)) };
-            // SAFETY: 64 values are there.
-            let from: &[[S; LANES]; 4] = unsafe { &*from.cast() };
-            let a = compute(4 * quad, &from[0], beside.whole(4 * quad));
-            let b = compute(4 * quad + 1, &from[1], beside.whole(4 * quad + 1));
-            let c = compute(4 * quad + 2, &from[2], beside.whole(4 * quad + 2));
-            let d = compute(4 * quad + 3, &from[3], beside.whole(4 * quad + 3));
-            // SAFETY: there is room for 64, and the reference to the source is gone.
-            let to: &mut [[MaybeUninit<D>; LANES]; 4] = unsafe { &mut *to.cast() };
+        let pairs = self.len / (2 * LANES);
+        for pair in 0..pairs {
+            // SAFETY: 32 elements from 32 * pair on are inside both ends.
+            let (from, to) = unsafe { (self.source.add(2 * LANES * pair), self.to.add(2 * LANES * pair)) };
+            // SAFETY: 32 values are there.
+            let from: &[[S; LANES]; 2] = unsafe { &*from.cast() };
+            let a = compute(2 * pair, &from[0], beside.whole(2 * pair), also.whole(2 * pair));
+            let b = compute(2 * pair + 1, &from[1], beside.whole(2 * pair + 1), also.whole(2 * pair + 1));
+            // SAFETY: there is room for 32, and the reference to the source is gone.
+            let to: &mut [[MaybeUninit<D>; LANES]; 2] = unsafe { &mut *to.cast() };
             store(a, &mut to[0]);
             store(b, &mut to[1]);
-            store(c, &mut to[2]);
-            store(d, &mut to[3]);
         }
-        self.split_at(4 * LANES * quads).1.blocks_once(
+        self.split_at(2 * LANES * pairs).1.blocks_once(
             #[inline(always)]
-            |i, from| compute(4 * quads + i, from, beside.any(4 * quads + i)),
+            |i, from| {
+                let i = 2 * pairs + i;
+                if i < whole {
+                    compute(i, from, beside.whole(i), also.whole(i))
+                } else {
+                    compute(i, from, beside.last.each_ref(), also.last.each_ref())
+                }
+            },
             store,
         );
         all.written()
@@ -449,7 +455,21 @@ struct Beside<'b, T, const N: usize> {
     whole: usize,
 }
 
-impl<'b, T, const N: usize> Beside<'b, T, N> {
+impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
+    /// Slices of `len` elements; `last` is filled with what does not make a block.
+    #[inline(always)]
+    fn new(values: [&'b [T]; N], last: &'b mut [[T; LANES]; N], len: usize) -> Self {
+        let whole = len / LANES;
+        for n in 0..N {
+            assert_eq!(values[n].len(), len);
+            let rest = &values[n][LANES * whole..];
+            if let Some(pad) = rest.first() {
+                last[n] = padded(rest, *pad);
+            }
+        }
+        Beside { values, last, whole }
+    }
+
     /// The blocks of this index, which is below that of the last, shorter ones.
     #[inline(always)]
     fn whole(&self, index: usize) -> [&'b [T; LANES]; N] {
@@ -460,11 +480,6 @@ impl<'b, T, const N: usize> Beside<'b, T, N> {
             blocks[n] = unsafe { &*self.values[n].as_ptr().add(LANES * index).cast() };
         }
         blocks
-    }
-
-    #[inline(always)]
-    fn any(&self, index: usize) -> [&'b [T; LANES]; N] {
-        if index < self.whole { self.whole(index) } else { self.last.each_ref() }
     }
 }
 
