@@ -399,10 +399,10 @@ const WORD: usize = 4;
 ///
 /// Uncertain lanes are noted and mended afterwards: a branch for each block would cost more than they do.
 #[inline(always)]
-fn by_pairs<'a, I: Isa, E: Element, F: Function>(isa: I, function: F, x: &[E], span: Span<'a, E, E>) -> &'a mut [E] {
+fn by_pairs<'a, I: Isa, E: Element, F: Function>(isa: I, function: F, x: &'a [E], span: Span<'a, E, E>) -> &'a mut [E] {
     let mut certain = [[u16::MAX; WORD]; CHUNK / LANES / WORD];
     let mut all = isa.f32(0.0).eq(isa.f32(0.0));
-    let to = span.over(x).numbers(
+    let to = span.reading(x).numbers(
         isa,
         #[inline(always)]
         |i, x| {

@@ -35,7 +35,7 @@ impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
                         )
                     }
                     Logits::Direct => write(isa, live.max, log_sum, span),
-                    Logits::F32(z) => write(isa, live.max, log_sum, span.over(z)),
+                    Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
                 }
                 .into();
                 written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()

@@ -95,7 +95,7 @@ fn write<I: Isa, E: Element>(
     }
     match live.exps(isa, span.source(), row_len, span.is_far(), made) {
         Exps::F32 { values, sum, row_len } => {
-            divide(isa, span.over(values), Exps::reciprocal(sum, row_len), ahead, plain, next)
+            divide(isa, span.reading(values), Exps::reciprocal(sum, row_len), ahead, plain, next)
         }
         Exps::F64 { values } => {
             let (high, low) = reciprocal_f64(isa, values);

@@ -341,7 +341,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// [`Span::reading`] for a span that is consumed before `values` can change.
     #[inline(always)]
-    pub fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
+    fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
         assert_eq!(values.len(), self.len);
         Span { source: values.as_ptr(), to: self.to, len: self.len, far: self.far, lifetime: PhantomData }
     }
