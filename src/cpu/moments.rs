@@ -80,7 +80,8 @@ impl Moments {
         );
         let mean = total / n;
         let mut square = (squares - total * mean) / n;
-        if !(mean * mean <= ONE_PASS * square) {
+        let loses_nothing = mean * mean <= ONE_PASS * square;
+        if !loses_nothing {
             square = about(isa, x, unit, [mean, 0.0], 2) / n;
         }
         Moments { unit, mean, scale: scale(square, eps), square, ..Moments::default() }

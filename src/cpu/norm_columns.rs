@@ -202,14 +202,14 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
             moments[i] = self.moments[row];
         }
         let (whole, rest) = (self.len / LANES, self.len % LANES);
-        for b in 0..whole {
-            let sums = self.block(
+        let [to_weight, to_bias] = to;
+        for (b, (to_weight, to_bias)) in to_weight.iter_mut().zip(&mut *to_bias).take(whole).enumerate() {
+            (*to_weight, *to_bias) = self.block(
                 b,
                 &moments[..rows.min(MOST)],
                 #[inline(always)]
                 |i| [&x[i].as_chunks().0[b], &dy[i].as_chunks().0[b]],
             );
-            (to[0][b], to[1][b]) = sums;
         }
         if rest > 0 {
             let mut last = [[[E::ZERO; LANES]; 2]; MOST];
@@ -217,13 +217,12 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
                 last[i][0][..rest].copy_from_slice(&x[i][whole * LANES..]);
                 last[i][1][..rest].copy_from_slice(&dy[i][whole * LANES..]);
             }
-            let sums = self.block(
+            (to_weight[whole], to_bias[whole]) = self.block(
                 whole,
                 &moments[..rows.min(MOST)],
                 #[inline(always)]
                 |i| last[i].each_ref(),
             );
-            (to[0][whole], to[1][whole]) = sums;
         }
     }
 

@@ -267,8 +267,8 @@ fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
     let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
     for quad in quads {
         let blocks = quad.as_chunks::<LANES>().0;
-        for i in 0..4 {
-            extremes.meet(i, E::load(isa, &blocks[i]));
+        for (chain, block) in blocks.iter().enumerate() {
+            extremes.meet(chain, E::load(isa, block));
         }
     }
     let (blocks, tail) = rest.as_chunks::<LANES>();
@@ -303,7 +303,7 @@ impl<I: Isa> Extremes<I> {
     fn meet(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
         self.min[chain] = v.min(self.min[chain]);
-        if chain % 2 == 0 {
+        if chain.is_multiple_of(2) {
             self.last = v;
         } else {
             self.nan = self.nan | self.last.either_nan(v);
@@ -439,7 +439,7 @@ impl Live<'_> {
             return Exps::F64 { values };
         }
         let values = room(&mut buffers.f32s, x.len());
-        let span = Span::in_place(&mut *values).as_far(far);
+        let span = Span::in_place(&mut *values).with_far(far);
         let sum = match self.logits {
             Logits::Direct => self.exp_f32(isa, span.reading(x), row_len).1,
             Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len).1,

@@ -317,8 +317,8 @@ impl<I: Isa, const N: usize> Group<I, N> {
         }
         let mut level = 0;
         while self.count >> level & 1 == 1 {
-            for n in 0..N {
-                tile[n] = isa.fold_pairs(self.waiting[level][n], tile[n]);
+            for (tile, waiting) in tile.iter_mut().zip(self.waiting[level]) {
+                *tile = isa.fold_pairs(waiting, *tile);
             }
             level += 1;
         }
@@ -335,11 +335,11 @@ impl<I: Isa, const N: usize> Group<I, N> {
         // The last tiles, with zeros for those that are not there.
         let mut sums = [isa.f64(0.0); N];
         for level in 0..LEVELS - 1 {
-            for n in 0..N {
-                sums[n] = if self.count >> level & 1 == 1 {
-                    isa.fold_pairs(self.waiting[level][n], sums[n])
+            for (sum, waiting) in sums.iter_mut().zip(self.waiting[level]) {
+                *sum = if self.count >> level & 1 == 1 {
+                    isa.fold_pairs(waiting, *sum)
                 } else {
-                    isa.fold_pairs(sums[n], isa.f64(0.0))
+                    isa.fold_pairs(*sum, isa.f64(0.0))
                 };
             }
         }

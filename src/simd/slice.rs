@@ -87,7 +87,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
 
     /// The same as part of what is as far away.
     #[inline(always)]
-    pub fn as_far(self, far: bool) -> Self {
+    pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }
     }
 
@@ -475,9 +475,9 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
     fn whole(&self, index: usize) -> [&'b [T; LANES]; N] {
         debug_assert!(index < self.whole);
         let mut blocks = self.last.each_ref();
-        for n in 0..N {
+        for (block, values) in blocks.iter_mut().zip(self.values) {
             // SAFETY: sixteen elements from 16 * index on are inside every slice.
-            blocks[n] = unsafe { &*self.values[n].as_ptr().add(LANES * index).cast() };
+            *block = unsafe { &*values.as_ptr().add(LANES * index).cast() };
         }
         blocks
     }
