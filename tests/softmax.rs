@@ -12,6 +12,7 @@ use evenkeel::{
     softmax_in_place, softmax_into,
 };
 use proptest::prelude::*;
+use rand::RngExt;
 use support::compare::{Checker, assert_same_bits};
 use support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
 use support::generate::{self, Bits, Hostile};
@@ -39,7 +40,7 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; equal_logits, properties, outcomes, forms, axes);
+row_tests!(Function; equal_logits, equal_scores, properties, outcomes, forms, axes);
 
 /// One row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
@@ -59,6 +60,20 @@ fn equal_logits<E: Bits>() {
                 );
             });
         }
+    }
+}
+
+/// Scores of which most are equal: the errors of their exponentials add up instead of averaging out.
+fn equal_scores<E: Bits>() {
+    let checker = Checker::of_equal_scores::<E>("softmax");
+    let mut rng = generate::rng("softmax, equal scores");
+    for _ in 0..2000 {
+        let mut x = generate::bell::<E>(&mut rng, 64, -8.0, 4.0);
+        let common = E::from_wide(rng.random_range(-2.0..0.0));
+        x[0] = E::ZERO;
+        x[1..60].fill(common);
+        let exact = reference::softmax(&x).unwrap();
+        each_level(|level| checker.check(&format!("mostly {common:?}, {level}"), &x, &row(&x), &exact));
     }
 }
 
