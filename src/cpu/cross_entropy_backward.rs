@@ -234,7 +234,7 @@ impl<'s, E: Element, S: Storage> Kernel for General<'_, 's, E, S> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'s mut [E] {
         let General { span, exps, factor, of_weight, weight, softcap } = self;
-        let factors = [factor.0, factor.1, of_weight].map(|factor| isa.f64(factor));
+        let factors = [isa.f64(factor.0), isa.f64(factor.1), isa.f64(of_weight)];
         match softcap {
             None => span.map_from_wide(
                 isa,

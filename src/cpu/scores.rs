@@ -126,7 +126,10 @@ impl Scores<'_> {
     #[inline(always)]
     fn read_inline<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
         let Buffers { f32s, f64s, flags } = buffers;
-        let (low, high) = self.mask.map_or((0, x.len()), |mask| mask.bounds(lane));
+        let (low, high) = match &self.mask {
+            Some(mask) => mask.bounds(lane),
+            None => (0, x.len()),
+        };
         let (columns, x) = (low..high, &x[low..high]);
         let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, flags));
         if self.is_plain() {

@@ -148,10 +148,8 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
     let abs = dy.abs();
     let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
     let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
-    let nearer = |far: f64, near: f64, otherwise: f64| {
-        I::F64::select(tiny, isa.f64(far), I::F64::select(huge, isa.f64(near), isa.f64(otherwise)))
-    };
-    let dy = dy * nearer(f64::from_bits((1023 + 600) << 52), f64::from_bits((1023 - 600) << 52), 1.0);
+    let [up, down] = [1023 + 600, 1023 - 600].map(|exponent| f64::from_bits(exponent << 52));
+    let dy = dy * I::F64::select(tiny, isa.f64(up), I::F64::select(huge, isa.f64(down), isa.f64(1.0)));
     let hi = dy * slope.hi;
     let lo = dy.mul_add(slope.hi, isa.f64(-0.0) - hi) + dy * slope.lo;
     // An infinite product has no error, though infinity less itself says NaN.
@@ -159,7 +157,8 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
     // Beyond 2^1700 either way the result is 0 or infinite whatever the product, which is within 2^540 of 1.
     let shifter = isa.f64(SHIFTER);
     let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
-    let n = within(isa, n + nearer(-600.0, 600.0, 0.0), 1700.0);
+    let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));
+    let n = within(isa, n + moved, 1700.0);
     let exponent = (n + shifter).to_bits() - shifter.to_bits();
     Wide { hi, lo, exponent: Some(exponent) }.round::<f64>(isa)
 }

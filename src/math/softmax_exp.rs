@@ -73,7 +73,7 @@ impl<I: Isa> SoftmaxExp<I> {
             d: isa.f32(d),
             shifter: isa.f32(SHIFTER - steps as f32),
             table: table(isa, narrow),
-            low: isa.table(&TABLE_LOW.map(|low| (low - f64::from(d)) as f32)),
+            low: low_table(isa, d),
             deepest: isa.f32(m - DEEPEST),
             narrow,
         }
@@ -121,7 +121,7 @@ pub struct PairExp<I: Isa> {
 impl<I: Isa> PairExp<I> {
     #[inline(always)]
     pub fn new(isa: I) -> Self {
-        PairExp { isa, table: table(isa, false), low: isa.table(&TABLE_LOW.map(|low| low as f32)) }
+        PairExp { isa, table: table(isa, false), low: low_table(isa, 0.0) }
     }
 
     /// `z` in f64; -inf gives 0.
@@ -146,6 +146,16 @@ pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let mut table = [0.0; 8];
     for j in 0..8 {
         table[j] = f32::from_bits(TABLE[j].wrapping_sub((j as u32) << 20).wrapping_add(raise));
+    }
+    isa.table(&table)
+}
+
+/// The low parts, with `d` taken off.
+#[inline(always)]
+fn low_table<I: Isa>(isa: I, d: f32) -> I::Table {
+    let mut table = [0.0; 8];
+    for j in 0..8 {
+        table[j] = (TABLE_LOW[j] - f64::from(d)) as f32;
     }
     isa.table(&table)
 }

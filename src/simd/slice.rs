@@ -281,10 +281,12 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         let mut from_buffers = [[MaybeUninit::<S>::uninit(); LANES]; 2];
         let mut to_buffers = [[MaybeUninit::<D>::uninit(); LANES]; 2];
         if rest > 0 {
-            from_buffers = [a, b].map(|span| {
+            for (span, buffer) in spans.iter().zip(&mut from_buffers) {
                 let from = &span.source()[LANES * whole..];
-                padded(from, from[0]).map(MaybeUninit::new)
-            });
+                for (to, value) in buffer.iter_mut().zip(padded(from, from[0])) {
+                    to.write(value);
+                }
+            }
         }
         for i in 0..whole + usize::from(rest > 0) {
             let at = if i < whole {

@@ -1,0 +1,70 @@
+//! The counts that are committed, and how far others may be from them.
+
+use crate::callgrind;
+use crate::cases::Case;
+use crate::error::{Error, Result};
+use evenkeel::simd::Level;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What callgrind can run.
+const LEVELS: [Level; 2] = [Level::Avx2, Level::Portable];
+/// Compilers differ by less; a function that is called for each block takes more.
+const LIMIT: f64 = 1.5;
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Row {
+    op: String,
+    dtype: String,
+    simd: String,
+    instructions_per_element: f64,
+}
+
+fn table() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/counts.tsv"))
+}
+
+fn count() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for level in LEVELS {
+        for (case, count) in Case::all().zip(callgrind::per_element(level)?) {
+            rows.push(Row {
+                op: case.name().into(),
+                dtype: case.dtype.to_string(),
+                simd: level.name().into(),
+                instructions_per_element: (count * 100.0).round() / 100.0,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Counts, and writes the table.
+pub fn write() -> Result<()> {
+    let rows = count()?;
+    let mut writer = csv::WriterBuilder::new().delimiter(b'\t').from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    let text = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
+    std::fs::write(table(), text).map_err(|source| Error::file(&table(), source))
+}
+
+/// Counts, and compares with the table; whether no count is too far above.
+pub fn check() -> Result<bool> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').from_path(table())?;
+    let known = reader.deserialize().collect::<std::result::Result<Vec<Row>, _>>()?;
+    let rows = count()?;
+    let mut found = Vec::new();
+    for Row { op, dtype, simd, instructions_per_element: now } in &rows {
+        let before = known.iter().find(|row| (&row.op, &row.dtype, &row.simd) == (op, dtype, simd));
+        match before.map(|row| row.instructions_per_element) {
+            None => found.push(format!("{op} {dtype} {simd}: {now}, and no count to compare with")),
+            Some(before) if *now > before * LIMIT => found.push(format!("{op} {dtype} {simd}: {now}, was {before}")),
+            Some(_) => {}
+        }
+    }
+    for line in &found {
+        println!("instructions for an element: {line}");
+    }
+    println!("{} counts, {} of them above {LIMIT} times those of counts.tsv", rows.len(), found.len());
+    Ok(found.is_empty())
+}
