@@ -10,7 +10,7 @@ use crate::element::{DType, Element};
 use crate::floats::Floats;
 use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Rows;
-use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
+use crate::simd::{Ahead, Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
 
 /// A norm, as its gradients see it.
 #[derive(Clone, Copy)]
@@ -181,7 +181,7 @@ fn narrow<I: Isa, E: Element>(
     };
     let [along, mean] = means(norm, &moments, sums, dy.len(), met);
     let (along, mean, scale) = (isa.f64(along), isa.f64(mean), isa.f64(moments.scale()));
-    let next = span.next(1);
+    let (next, next_x) = (span.next(1), Ahead::of(x, 1));
     span.map_wide_with_both(
         isa,
         [x],
@@ -189,6 +189,7 @@ fn narrow<I: Isa, E: Element>(
         #[inline(always)]
         |i, dy, [x], [weight]| {
             next.block(i);
+            next_x.block(i);
             of.n::<E>(x).mul_add(along, of.h(dy, weight) - mean) * scale
         },
     )

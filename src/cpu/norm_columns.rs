@@ -2,8 +2,9 @@
 //!
 //! Rows are normalised once, by moments that one pass over them leaves. Then a run of columns is summed at a time, down
 //! all rows: rule O folds neighbouring lanes, so lanes are taken in order, each with the rows that it adds, and what is
-//! kept are the sums that wait for their neighbour, seven at most. A second such fold takes the tiles. Runs of columns
-//! do not depend on one another, so threads share them whatever the number of rows.
+//! kept are the sums that wait for their neighbour, seven at most; a lane is added to those that wait for it while it is
+//! in registers. A second such fold takes the tiles. Runs of columns do not depend on one another, so threads share them
+//! whatever the number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -11,7 +12,7 @@ use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Rows;
-use crate::simd::{self, Float, Isa, LANES, Work};
+use crate::simd::{self, Ahead, Float, Isa, LANES, Work};
 use std::ops::Add;
 
 /// The moments of every row.
@@ -109,6 +110,7 @@ impl<E: Element> Work for Columns<'_, E> {
     fn run<I: Isa>(self, isa: I) {
         let Columns { x, dy, rounded, moments, first, of_weight, of_bias } = self;
         let runs = of_weight.chunks_mut(WIDTH).zip(of_bias.chunks_mut(WIDTH));
+        let mut folds = [Fold::<I>::new(isa), Fold::new(isa)];
         for (i, (of_weight, of_bias)) in runs.enumerate() {
             let mut run = Run::<I, E> {
                 isa,
@@ -121,13 +123,13 @@ impl<E: Element> Work for Columns<'_, E> {
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            let mut sums = run.sums();
+            let mut sums = run.sums(&mut folds);
             if E::DTYPE == DType::F64 && run.find_units() {
-                sums = run.sums();
+                sums = run.sums(&mut folds);
             }
-            for (to, sums) in [of_weight, of_bias].into_iter().zip(sums) {
+            for (which, to) in [of_weight, of_bias].into_iter().enumerate() {
                 for (b, to) in to.chunks_mut(LANES).enumerate() {
-                    let sums = isa.array_f64(sums[b] / run.units[b] + isa.f64(0.0));
+                    let sums = isa.array_f64(sums[b][which] / run.units[b] + isa.f64(0.0));
                     to.copy_from_slice(&sums[..to.len()]);
                 }
             }
@@ -135,8 +137,8 @@ impl<E: Element> Work for Columns<'_, E> {
     }
 }
 
-/// Blocks of sums over dy n, and over dy.
-type Sums<I> = [[<I as Isa>::F64; BLOCKS]; 2];
+/// Sums over dy n and over dy, of each block.
+type Sums<I> = [[<I as Isa>::F64; 2]; BLOCKS];
 
 /// A run of columns of all rows.
 struct Run<'a, I: Isa, E> {
@@ -152,7 +154,7 @@ struct Run<'a, I: Isa, E> {
     largest: [I::F64; BLOCKS],
 }
 
-impl<I: Isa, E: Element> Run<'_, I, E> {
+impl<'r, I: Isa, E: Element> Run<'r, I, E> {
     /// The units that the largest magnitudes ask for; whether any is not 1, as is hardly ever so.
     #[inline(always)]
     fn find_units(&mut self) -> bool {
@@ -170,59 +172,80 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
 
     /// Rule O over the tiles of 256 rows.
     #[inline(always)]
-    fn sums(&mut self) -> Sums<I> {
-        let zero = [[self.isa.f64(0.0); BLOCKS]; 2];
+    fn sums(&mut self, [of_rows, of_tiles]: &mut [Fold<I>; 2]) -> Sums<I> {
         let tiles = self.x.rows().div_ceil(TILE);
-        let (mut of_tiles, mut of_rows) = (Fold::<I>::new(zero), Fold::<I>::new(zero));
+        if tiles == 1 {
+            return self.tile(0, of_rows);
+        }
         for lane in 0..SUM_LANES.min(tiles) {
-            of_tiles.next = zero;
-            for tile in (lane..tiles).step_by(SUM_LANES) {
-                let rows = tile * TILE..self.x.rows().min((tile + 1) * TILE);
-                for lane in 0..SUM_LANES.min(rows.len()) {
-                    self.lane(rows.start + lane, (rows.len() - lane).div_ceil(SUM_LANES), &mut of_rows.next);
-                    of_rows.push();
+            let mut sums = self.tile(lane, of_rows);
+            for tile in (lane + SUM_LANES..tiles).step_by(SUM_LANES) {
+                for (sums, more) in sums.iter_mut().zip(self.tile(tile, of_rows)) {
+                    add(sums, &more);
                 }
-                add(&mut of_tiles.next, &of_rows.finish());
             }
-            of_tiles.push();
+            let mut push = of_tiles.push();
+            for (b, sums) in sums.into_iter().enumerate() {
+                push(b, sums);
+            }
         }
         of_tiles.finish()
     }
 
-    /// The sums of up to four rows, 64 apart.
+    /// The sums of a tile.
     #[inline(always)]
-    fn lane(&mut self, first: usize, rows: usize, to: &mut Sums<I>) {
+    fn tile(&mut self, tile: usize, fold: &mut Fold<I>) -> Sums<I> {
+        let rows = tile * TILE..self.x.rows().min((tile + 1) * TILE);
+        for lane in 0..SUM_LANES.min(rows.len()) {
+            self.lane(rows.start + lane, (rows.len() - lane).div_ceil(SUM_LANES), fold);
+        }
+        fold.finish()
+    }
+
+    /// Folds the sums of up to four rows, 64 apart.
+    #[inline(always)]
+    fn lane(&mut self, first: usize, rows: usize, fold: &mut Fold<I>) {
         const MOST: usize = TILE / SUM_LANES;
         let (mut x, mut dy, mut moments): ([&[E]; MOST], [&[E]; MOST], _) =
             ([&[]; MOST], [&[]; MOST], [Moments::default(); MOST]);
+        let mut next = [[Ahead::of(&[], 0); 2]; MOST];
+        let part = |of: &Rows<'r, E>, row| &of.row(row)[self.first..][..self.len];
         for i in 0..rows.min(MOST) {
             let row = first + i * SUM_LANES;
-            x[i] = &self.x.row(row)[self.first..][..self.len];
-            dy[i] = &self.dy.row(row)[self.first..][..self.len];
-            moments[i] = self.moments[row];
+            (x[i], dy[i], moments[i]) = (part(&self.x, row), part(&self.dy, row), self.moments[row]);
+            // A row's part is too short for hardware to see that the next row's comes.
+            let row = (row + 1).min(self.x.rows() - 1);
+            next[i] = [Ahead::of(part(&self.x, row), 0), Ahead::of(part(&self.dy, row), 0)];
         }
+        let moments = &moments[..rows.min(MOST)];
         let (whole, rest) = (self.len / LANES, self.len % LANES);
-        let [to_weight, to_bias] = to;
-        for (b, (to_weight, to_bias)) in to_weight.iter_mut().zip(&mut *to_bias).take(whole).enumerate() {
-            (*to_weight, *to_bias) = self.block(
+        let mut push = fold.push();
+        for b in 0..whole {
+            let sums = self.block(
                 b,
-                &moments[..rows.min(MOST)],
+                moments,
                 #[inline(always)]
-                |i| [&x[i].as_chunks().0[b], &dy[i].as_chunks().0[b]],
+                |i| {
+                    next[i][0].block(b);
+                    next[i][1].block(b);
+                    [&x[i].as_chunks().0[b], &dy[i].as_chunks().0[b]]
+                },
             );
+            push(b, sums);
         }
         if rest > 0 {
             let mut last = [[[E::ZERO; LANES]; 2]; MOST];
-            for i in 0..rows.min(MOST) {
+            for i in 0..moments.len() {
                 last[i][0][..rest].copy_from_slice(&x[i][whole * LANES..]);
                 last[i][1][..rest].copy_from_slice(&dy[i][whole * LANES..]);
             }
-            (to_weight[whole], to_bias[whole]) = self.block(
+            let sums = self.block(
                 whole,
-                &moments[..rows.min(MOST)],
+                moments,
                 #[inline(always)]
                 |i| last[i].each_ref(),
             );
+            push(whole, sums);
         }
     }
 
@@ -233,7 +256,7 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
         b: usize,
         moments: &[Moments],
         at: impl Fn(usize) -> [&'b [E; LANES]; 2],
-    ) -> (I::F64, I::F64) {
+    ) -> [I::F64; 2] {
         let isa = self.isa;
         let (mut of_weight, mut of_bias) = (isa.f64(0.0), isa.f64(0.0));
         for (i, moments) in moments.iter().enumerate() {
@@ -248,15 +271,13 @@ impl<I: Isa, E: Element> Run<'_, I, E> {
             of_weight = of_weight + dy * n;
             of_bias = of_bias + dy;
         }
-        (of_weight, of_bias)
+        [of_weight, of_bias]
     }
 }
 
 /// The six folds of rule O, of lanes that come one after the other. A lane that does not come is +0, which changes no
 /// sum.
 struct Fold<I: Isa> {
-    /// Where the next lane is put.
-    next: Sums<I>,
     /// The sums of 2^level lanes that wait for their neighbours.
     waiting: [Sums<I>; LEVELS],
     lanes: usize,
@@ -267,20 +288,23 @@ const LEVELS: usize = SUM_LANES.ilog2() as usize + 1;
 
 impl<I: Isa> Fold<I> {
     #[inline(always)]
-    fn new(zero: Sums<I>) -> Self {
-        Fold { next: zero, waiting: [zero; LEVELS], lanes: 0 }
+    fn new(isa: I) -> Self {
+        Fold { waiting: [[[isa.f64(0.0); 2]; BLOCKS]; LEVELS], lanes: 0 }
     }
 
-    /// Folds the next lane with those that wait for it.
+    /// Takes the next lane, block by block, and folds it with those that wait for it.
     #[inline(always)]
-    fn push(&mut self) {
-        let mut level = 0;
-        while self.lanes >> level & 1 == 1 {
-            add(&mut self.next, &self.waiting[level]);
-            level += 1;
-        }
-        self.waiting[level] = self.next;
+    fn push(&mut self) -> impl FnMut(usize, [I::F64; 2]) {
+        let level = self.lanes.trailing_ones() as usize;
         self.lanes += 1;
+        let (before, to) = self.waiting.split_at_mut(level);
+        #[inline(always)]
+        move |b, mut sums| {
+            for waiting in &*before {
+                add(&mut sums, &waiting[b]);
+            }
+            to[0][b] = sums;
+        }
     }
 
     /// The sum of all lanes; the next is the first again.
@@ -290,7 +314,9 @@ impl<I: Isa> Fold<I> {
         let mut sums = self.waiting[level.min(LEVELS - 1)];
         for level in level + 1..LEVELS {
             if self.lanes >> level & 1 == 1 {
-                add(&mut sums, &self.waiting[level]);
+                for (sums, waiting) in sums.iter_mut().zip(&self.waiting[level]) {
+                    add(sums, waiting);
+                }
             }
         }
         self.lanes = 0;
@@ -300,8 +326,6 @@ impl<I: Isa> Fold<I> {
 
 /// Addition commutes, so it does not matter which of two neighbours was first.
 #[inline(always)]
-fn add<B: Copy + Add<Output = B>>(to: &mut [[B; BLOCKS]; 2], other: &[[B; BLOCKS]; 2]) {
-    for (to, other) in to.as_flattened_mut().iter_mut().zip(other.as_flattened()) {
-        *to = *to + *other;
-    }
+fn add<B: Copy + Add<Output = B>>(to: &mut [B; 2], other: &[B; 2]) {
+    *to = [to[0] + other[0], to[1] + other[1]];
 }
