@@ -97,6 +97,20 @@ def softmax_exp():
     print("  POLY  0.5 pinned,", [f32(v) for v in c], " error 2^%.2f" % log(err, 2))
 
 
+def exp_pair():
+    print("== src/math/exp_pair.rs (table of 16, pairs of f32)")
+    t = [f32_exact(mpf(2) ** (mpf(j) / 16)) for j in range(16)]
+    print("  TABLE      ", [bits32(v) for v in t])
+    print("  TABLE_LOW  ", [bits32((mpf(2) ** (mpf(j) / 16) - t[j]) / t[j]) for j in range(16)])
+    half = LN2 / 32
+    g = lambda r: (exp(r) - 1 - r - r * r / 2) / r**3 if abs(r) > mpf(10) ** -40 else mpf(1) / 6
+    c, _ = remez(lambda r: series(g, r, mpf(1) / 6), lambda r: abs(r) ** 3 + mpf(10) ** -30, [0, 1], -half, half)
+    c = [f32_exact(v) for v in c]
+    points = (half * mpf(i) / 1000 for i in range(-1000, 1001))
+    err = max(abs((exp(r) - 1 - r - r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r)) for r in points)
+    print("  POLY  0.5 pinned,", [bits32(v) for v in c], " error 2^%.2f" % log(err, 2))
+
+
 def exp_f64():
     print("== src/math/exp.rs (f64)")
     hi = round_down_bits(LN2, 42)
@@ -312,6 +326,7 @@ def limits():
 
 if __name__ == "__main__":
     softmax_exp()
+    exp_pair()
     exp_f64()
     log_f64()
     log_pair()

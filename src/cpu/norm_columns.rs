@@ -251,12 +251,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
 
     /// The sums of a block of columns over the rows of these moments, of which `at` yields x and dy.
     #[inline(always)]
-    fn block<'b>(
-        &mut self,
-        b: usize,
-        moments: &[Moments],
-        at: impl Fn(usize) -> [&'b [E; LANES]; 2],
-    ) -> [I::F64; 2] {
+    fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; LANES]; 2]) -> [I::F64; 2] {
         let isa = self.isa;
         let (mut of_weight, mut of_bias) = (isa.f64(0.0), isa.f64(0.0));
         for (i, moments) in moments.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! Powers of two in pairs of f32, with the test of [`super::exp_pair`].
 //!
-//! x = n/8 + f with |f| <= 1/16, exactly; 2^f is e^r with r = f ln2 in two f32, and the rest is as there. That no lane
+//! x = n/16 + f with |f| <= 1/32, exactly; 2^f is e^r with r = f ln2 in two f32, and the rest is as there. That no lane
 //! passes the test wrongly was found by trying all 2^32 inputs.
 
-use super::exp_pair::{UNCERTAINTY, of_reduced, round};
+use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round};
 use super::softmax_exp::SHIFTER;
 use crate::simd::{Float, Isa};
 
@@ -15,8 +15,8 @@ const LARGEST: f32 = 108.0;
 /// 2^x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
 #[inline(always)]
 pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let j = x.mul_add(isa.f32(8.0), isa.f32(SHIFTER));
-    let f = (j - isa.f32(SHIFTER)).mul_add(isa.f32(-0.125), x);
+    let j = x.mul_add(isa.f32(STEPS), isa.f32(SHIFTER));
+    let f = (j - isa.f32(SHIFTER)).mul_add(isa.f32(-1.0 / STEPS), x);
     let (ln2, ln2_low) = (isa.f32(LN2[0]), isa.f32(LN2[1]));
     let r = f * ln2;
     let r_low = f.mul_add(ln2_low, f.mul_add(ln2, isa.f32(-0.0) - r));

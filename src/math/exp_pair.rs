@@ -1,17 +1,78 @@
 //! The exponential in pairs of f32, with a test that tells whether the rounding is certain.
 //!
-//! x = n ln2/8 + r as in [`super::softmax_exp`], with r, the table's powers and the polynomial carried in two f32
-//! each: the sum hi + lo is off by less than 2^-31.7 of the result. Where adding that much to either side rounds to
-//! the same f32, the rounding is correct; the other lanes, some 7 in 1000, are left to the f64 form. That no lane
-//! passes the test wrongly was found by trying all 2^32 inputs.
+//! x = n ln2/16 + r, with r, the table's powers and the polynomial carried in two f32 each: the sum hi + lo is off by
+//! less than 2^-33.7 of the power of two. Where adding that much to either side rounds to the same f32, the rounding is
+//! correct; the other lanes, some 2 in 1000, are left to the f64 form. That no lane passes the test wrongly was found by
+//! trying all 2^32 inputs.
 
-use super::softmax_exp::{PER_STEP, SHIFTER, STEP_HI, STEP_LO, TABLE_LOW, table};
+use super::softmax_exp::SHIFTER;
 use crate::simd::{Float, Int, Isa};
 
-/// (e^r - 1 - r) / r^2 on |r| <= ln2/16, the first coefficient held at 1/2; error 2^-39.5.
-const POLY: [f32; 4] = [0.5, f32::from_bits(0x3e2a_aaab), f32::from_bits(0x3d2a_ad29), f32::from_bits(0x3c08_8b14)];
+/// f32(2^(j/16)) less j where the exponent of n will add it again.
+const TABLE: [f32; 16] = {
+    let bits: [u32; 16] = [
+        0x3f80_0000,
+        0x3f85_aac3,
+        0x3f8b_95c2,
+        0x3f91_c3d3,
+        0x3f98_37f0,
+        0x3f9e_f532,
+        0x3fa5_fed7,
+        0x3fad_583f,
+        0x3fb5_04f3,
+        0x3fbd_08a4,
+        0x3fc5_672a,
+        0x3fce_248c,
+        0x3fd7_44fd,
+        0x3fe0_ccdf,
+        0x3fea_c0c7,
+        0x3ff5_257d,
+    ];
+    let (mut table, mut j) = ([0.0; 16], 0);
+    while j < 16 {
+        table[j] = f32::from_bits(bits[j] - ((j as u32) << 19));
+        j += 1;
+    }
+    table
+};
+/// (2^(j/16) - f32(2^(j/16))) / f32(2^(j/16)).
+const TABLE_LOW: [f32; 16] = {
+    let bits: [u32; 16] = [
+        0x0000_0000,
+        0x3346_cb6a,
+        0xb24e_0611,
+        0x334b_2482,
+        0x3309_2801,
+        0x331b_85f2,
+        0xb305_1aa8,
+        0xb200_6c56,
+        0x3293_02ae,
+        0xb302_e5a2,
+        0x31b3_d0e5,
+        0x31d1_daf2,
+        0xb27c_e182,
+        0xb1b4_b0da,
+        0xb1d2_90be,
+        0x31b0_a147,
+    ];
+    let (mut table, mut j) = ([0.0; 16], 0);
+    while j < 16 {
+        table[j] = f32::from_bits(bits[j]);
+        j += 1;
+    }
+    table
+};
+/// Steps in a doubling.
+pub const STEPS: f32 = 16.0;
+/// 16 / ln2.
+const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);
+/// ln2/16 as two f32 of which the first has 21 bits, so that n times it loses nothing.
+const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
+const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
+/// (e^r - 1 - r) / r^2 on |r| <= ln2/32, the first coefficient held at 1/2; error 2^-37.4.
+const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
 /// Bounds the error of hi + lo, relative to the power of two.
-pub const UNCERTAINTY: f32 = 2.9e-10;
+pub const UNCERTAINTY: f32 = 7e-11;
 /// Beyond this the result may be subnormal or infinite.
 pub const LARGEST: f32 = 75.0;
 
@@ -32,16 +93,15 @@ pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
     of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
 }
 
-/// e^(r + r_low) times 2^(n/8), where `j` has n in its low bits.
+/// e^(r + r_low) times 2^(n/16), where `j` has n in its low bits.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I> {
-    let low = isa.lookup(isa.table(&TABLE_LOW.map(|low| low as f32)), j.to_bits());
+    let low = isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits());
     let w = low.mul_add(r, low + r_low);
-    let q = isa.f32(POLY[3]).mul_add(r, isa.f32(POLY[2]));
-    let q = q.mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
+    let q = isa.f32(POLY[2]).mul_add(r, isa.f32(POLY[1])).mul_add(r, isa.f32(POLY[0]));
     let v = (r * r).mul_add(q, w);
-    let power = isa.lookup(table(isa, true), j.to_bits());
-    let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<20>());
+    let power = isa.long_lookup(isa.long_table(&TABLE), j.to_bits());
+    let s = I::F32::from_bits(power.to_bits() + j.to_bits().shl::<19>());
     let hi = s.mul_add(r, s);
     Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
 }

@@ -5,7 +5,7 @@ use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_pair, round};
 use super::wide::fast_two_sum;
 use crate::simd::{Float, Isa, Select};
 
-/// Bounds the error of hi + lo, relative to it: the exponential's, whose power of two may be 2^(1/16) above it, and a
+/// Bounds the error of hi + lo, relative to it: the exponential's, whose power of two may be 2^(1/32) above it, and a
 /// little for the quotient.
 const RELATIVE: f32 = 1.05 * UNCERTAINTY;
 /// Below this in magnitude, the low part of silu could underflow.
@@ -19,7 +19,7 @@ fn quotient<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // Beyond it the quotient is 1 whatever t is.
     let minus = isa.f32(-LARGEST).max(zero - x.abs());
     let Pair { hi, lo, .. } = exp_pair(isa, minus);
-    // Its low part is up to 2^-10 of it, of which a quotient would leave the square.
+    // Its low part is up to 2^-12 of it, of which a quotient would leave the square.
     let (t, t_low) = fast_two_sum(hi, lo);
     let (d, d_low) = fast_two_sum(one, t);
     let negative = x.lt(zero);

@@ -14,7 +14,7 @@ use crate::simd::{Float, Int, Isa};
 const TABLE: [u32; 8] =
     [0x3f80_0000, 0x3f8b_95c2, 0x3f98_37f0, 0x3fa5_fed7, 0x3fb5_04f3, 0x3fc5_672a, 0x3fd7_44fd, 0x3fea_c0c7];
 /// (2^(j/8) - TABLE\[j\]) / TABLE\[j\].
-pub const TABLE_LOW: [f64; 8] = [
+const TABLE_LOW: [f64; 8] = [
     0.0,
     f64::from_bits(0xbe49_c0c2_1188_b886),
     f64::from_bits(0x3e61_2500_1a0d_d6a1),
@@ -25,11 +25,11 @@ pub const TABLE_LOW: [f64; 8] = [
     f64::from_bits(0xbe3a_5217_ca91_3fea),
 ];
 /// 8 / ln2.
-pub const PER_STEP: f32 = f32::from_bits(0x4138aa3b);
+const PER_STEP: f32 = f32::from_bits(0x4138aa3b);
 /// ln2/8 in f64, and as two f32 of which the first has 21 bits, so that n times it loses nothing.
 const STEP: f64 = f64::from_bits(0x3fb6_2e42_fefa_39ef);
-pub const STEP_HI: f32 = f32::from_bits(0x3db17218);
-pub const STEP_LO: f32 = f32::from_bits(0xaf82e308);
+const STEP_HI: f32 = f32::from_bits(0x3db17218);
+const STEP_LO: f32 = f32::from_bits(0xaf82e308);
 /// (e^r - 1 - r) / r^2 on |r| <= ln2/16, the first coefficient held at 1/2; error 2^-32.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
 /// 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.

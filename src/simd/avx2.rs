@@ -298,6 +298,7 @@ unsafe impl Isa for Avx2 {
     type M32 = M32;
     type M64 = M64;
     type Table = __m256;
+    type LongTable = [__m256; 2];
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
@@ -335,6 +336,19 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn lookup(self, table: __m256, index: I32) -> F32 {
         F32(each!(two I => _mm256_permutevar8x32_ps(table, index.0[I])))
+    }
+    #[inline(always)]
+    fn long_table(self, values: &[f32; 16]) -> [__m256; 2] {
+        self.load_f32(values).0
+    }
+    #[inline(always)]
+    fn long_lookup(self, [low, high]: [__m256; 2], index: I32) -> F32 {
+        F32(each!(two I => {
+            // Bit 3 says which half; a blend reads it from the sign.
+            let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index.0[I]));
+            let (low, high) = (_mm256_permutevar8x32_ps(low, index.0[I]), _mm256_permutevar8x32_ps(high, index.0[I]));
+            _mm256_blendv_ps(low, high, half)
+        }))
     }
     #[inline(always)]
     fn widen(self, value: F32) -> F64 {

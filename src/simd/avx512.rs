@@ -299,6 +299,7 @@ unsafe impl Isa for Avx512 {
     type M32 = M32;
     type M64 = M64;
     type Table = F32;
+    type LongTable = F32;
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
@@ -337,6 +338,14 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn lookup(self, table: F32, index: I32) -> F32 {
+        F32(call!(_mm512_permutexvar_ps(index.0, table.0)))
+    }
+    #[inline(always)]
+    fn long_table(self, values: &[f32; 16]) -> F32 {
+        self.load_f32(values)
+    }
+    #[inline(always)]
+    fn long_lookup(self, table: F32, index: I32) -> F32 {
         F32(call!(_mm512_permutexvar_ps(index.0, table.0)))
     }
     #[inline(always)]

@@ -66,6 +66,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type M64: MaskBits;
     /// Eight floats that [`Isa::lookup`] picks from.
     type Table: Copy;
+    /// Sixteen f32.
+    type LongTable: Copy;
 
     /// Runs the kernel as a function of its own, compiled for these instructions: for what several kernels share, and
     /// costs more than a call.
@@ -81,6 +83,9 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn table(self, values: &[f32; 8]) -> Self::Table;
     /// `table[index & 7]` for each lane.
     fn lookup(self, table: Self::Table, index: Self::I32) -> Self::F32;
+    fn long_table(self, values: &[f32; 16]) -> Self::LongTable;
+    /// `table[index & 15]` for each lane.
+    fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32;
 
     /// f32 to f64, exact.
     fn widen(self, value: Self::F32) -> Self::F64;

@@ -233,6 +233,7 @@ unsafe impl Isa for Portable {
     type M32 = Bools;
     type M64 = Bools;
     type Table = [f32; 8];
+    type LongTable = [f32; 16];
 
     #[inline(never)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
@@ -269,6 +270,14 @@ unsafe impl Isa for Portable {
     #[inline(never)]
     fn lookup(self, table: Self::Table, index: Self::I32) -> Self::F32 {
         index.map(|i| table[(i & 7) as usize])
+    }
+    #[inline(always)]
+    fn long_table(self, values: &[f32; 16]) -> Self::LongTable {
+        *values
+    }
+    #[inline(never)]
+    fn long_lookup(self, table: Self::LongTable, index: Self::I32) -> Self::F32 {
+        index.map(|i| table[(i & 15) as usize])
     }
     #[inline(never)]
     fn widen(self, value: Self::F32) -> Self::F64 {

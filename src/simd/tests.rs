@@ -188,6 +188,11 @@ impl Kernel for Moves {
         for i in 0..16 {
             assert_eq!(found[i], table[(index[i] & 7) as usize], "lookup {}", index[i]);
         }
+        let table: [f32; 16] = std::array::from_fn(|i| i as f32 * 1.25 - 3.0);
+        let found = isa.array_f32(isa.long_lookup(isa.long_table(&table), lanes));
+        for i in 0..16 {
+            assert_eq!(found[i], table[(index[i] & 15) as usize], "long lookup {}", index[i]);
+        }
 
         let a: [f64; 16] = std::array::from_fn(|i| 1.0 + i as f64);
         let b: [f64; 16] = std::array::from_fn(|i| 100.0 * (1.0 + i as f64));
