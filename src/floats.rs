@@ -107,6 +107,12 @@ impl<'a> Floats<'a> {
         each_type!(self, values => Storage::load_wide(isa, &block(&values[range], index, Element::ZERO)))
     }
 
+    /// As [`Floats::block`], in f32; f64 is rounded.
+    #[inline(always)]
+    pub(crate) fn narrow_block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F32 {
+        each_type!(self, values => Storage::load(isa, &block(&values[range], index, Element::ZERO)))
+    }
+
     /// A range as f64: where it is, or widened into `to`, of its length.
     #[inline(always)]
     pub(crate) fn wide<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f64]) -> &'b [f64]

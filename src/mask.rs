@@ -4,12 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::rows::Geometry;
 use crate::simd::{Float, Isa, MaskBits, Select, flags_from_bools};
 use half::{bf16, f16};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// What a row gives when it has nothing to attend to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -339,6 +341,14 @@ impl Resolved<'_> {
                 }
             }
         }
+    }
+
+    /// The bias of `low..high` of a lane, if there is one part alone, side by side and not of f64.
+    pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
+        let [(bias, shape)] = &self.mask.bias[..] else { return None };
+        let (start, step) = self.place(shape, lane);
+        let bias = bias.floats();
+        (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
     /// Where a part of this shape has the lane's first element, and how far apart the elements are.

@@ -132,21 +132,12 @@ impl Scores<'_> {
         };
         let (columns, x) = (low..high, &x[low..high]);
         let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, flags));
-        if self.is_plain() {
-            let Some(keep) = keep else {
-                return classify(columns, Logits::Direct, extrema(isa, x));
-            };
-            if E::DTYPE != DType::F64 {
-                let logits = room(f32s, x.len());
-                Span::in_place(&mut *logits).map_from(
-                    isa,
-                    x,
-                    #[inline(always)]
-                    |i, v| I::F32::select(isa.load_flags(&block(keep, i, 0)), v, isa.f32(f32::NEG_INFINITY)),
-                );
-                let found = extrema(isa, &*logits);
-                return classify(columns, Logits::F32(logits), found);
-            }
+        if self.is_plain() && keep.is_none() {
+            return classify(columns, Logits::Direct, extrema(isa, x));
+        }
+        if E::DTYPE != DType::F64 && self.narrow_logits(isa, lane, low, x, keep, room(f32s, x.len())) {
+            let logits = &f32s[..x.len()];
+            return classify(columns, Logits::F32(logits), extrema(isa, logits));
         }
         let logits = room(f64s, x.len());
         self.wide_logits(isa, lane, low, x, keep, logits);
@@ -162,6 +153,56 @@ impl Scores<'_> {
             return classify(columns, Logits::F32(narrow), found);
         }
         classify(columns, Logits::F64(logits), found)
+    }
+
+    /// The logits in f32, if none of them is rounded: for masks of flags and of biases that are 0 or -inf, and scales by
+    /// powers of two.
+    #[inline(always)]
+    fn narrow_logits<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        low: usize,
+        x: &[E],
+        keep: Option<&[u8]>,
+        logits: &mut [f32],
+    ) -> bool {
+        let scale = self.scale as f32;
+        let is_power = scale.to_bits() << 9 == 0 && f64::from(scale) == self.scale;
+        if self.softcap.is_some() || !is_power || !(1e-30..1e30).contains(&scale) {
+            return false;
+        }
+        let bias = match &self.mask {
+            Some(mask) if mask.has_bias() => match mask.narrow_bias(lane, low, low + x.len()) {
+                None => return false,
+                bias => bias,
+            },
+            _ => None,
+        };
+        let (zero, masked) = (isa.f32(0.0), isa.f32(f32::NEG_INFINITY));
+        let (scale, back) = (isa.f32(scale), isa.f32(1.0 / scale));
+        let mut rounded = zero.lt(zero);
+        Span::in_place(logits).reading(x).map(
+            isa,
+            #[inline(always)]
+            |i, v| {
+                let mut z = v * scale;
+                let mut exact = (z * back).eq(v);
+                if let Some((bias, range)) = &bias {
+                    let bias = bias.narrow_block(isa, range.clone(), i);
+                    exact = exact & (bias.eq(zero) | bias.eq(masked));
+                    z = z + bias;
+                }
+                if let Some(keep) = keep {
+                    let keep = isa.load_flags(&block(keep, i, 0));
+                    exact = exact | !keep;
+                    z = I::F32::select(keep, z, masked);
+                }
+                rounded = rounded | !exact;
+                z
+            },
+        );
+        !rounded.any()
     }
 
     /// Scale, softcap, bias, keep flags.

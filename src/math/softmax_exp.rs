@@ -6,9 +6,10 @@
 //! rounded. 0.63 ULP.
 //!
 //! Subnormal results are kept: rows that span more than 87 compute 2^64 times the result and scale it down, which
-//! rounds once and gives the same bits on the others.
+//! rounds once and gives the same bits on the others. What is to be 0 is multiplied by 0: a product that underflows takes
+//! many times as long.
 
-use crate::simd::{Float, Int, Isa};
+use crate::simd::{Float, Int, Isa, Select};
 
 /// f32(2^(j/8)).
 const TABLE: [u32; 8] =
@@ -95,8 +96,9 @@ impl<I: Isa> SoftmaxExp<I> {
     /// For every row; -inf gives 0.
     #[inline(always)]
     pub fn any(&self, x: I::F32) -> I::F32 {
-        let (t, s) = self.parts((x - self.shift).max(self.deepest));
-        t.mul_add(s, s) * self.isa.f32(f32::from_bits((127 - 64) << 23))
+        let x = x - self.shift;
+        let (t, s) = self.parts(x.max(self.deepest));
+        t.mul_add(s, s) * lower(self.isa, self.deepest.lt(x))
     }
 
     /// The result is s + t s.
@@ -130,13 +132,20 @@ impl<I: Isa> PairExp<I> {
         let isa = self.isa;
         let z = z.max(isa.f64(-f64::from(DEEPEST)));
         let high = isa.narrow(z);
+        let counts = isa.f32(-DEEPEST).lt(high);
         let rest = isa.narrow(z - isa.widen(high));
         let j = high.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
         let n = j - isa.f32(SHIFTER);
         let r = n.mul_add(isa.f32(-STEP_HI), high);
         let (t, s) = finish(isa, self.table, r, n, j, isa.lookup(self.low, j.to_bits()) + rest);
-        t.mul_add(s, s) * isa.f32(f32::from_bits((127 - 64) << 23))
+        t.mul_add(s, s) * lower(isa, counts)
     }
+}
+
+/// 2^-64 where something is left of a result, 0 elsewhere.
+#[inline(always)]
+fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
+    I::F32::select(counts, isa.f32(f32::from_bits((127 - 64) << 23)), isa.f32(0.0))
 }
 
 /// The powers less their index where the exponent of j will add it again; 2^64 times as large in the wide form.
