@@ -1,5 +1,6 @@
 //! What a sampler may draw, by sorting the whole vocabulary.
 
+use super::{DoubleDouble, Real};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::sample::SamplerConfig;
@@ -75,6 +76,8 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
 /// The kept tokens by index, with probabilities in proportion to their masses.
 fn support(mut kept: Vec<usize>, mass: impl Fn(usize) -> f64) -> Support {
     kept.sort_unstable();
-    let total: f64 = kept.iter().map(|&i| mass(i)).sum();
+    // Many equal masses are all rounded the same way by a sum in f64.
+    let sum = |sum, &i: &usize| sum + DoubleDouble::from(mass(i));
+    let total = kept.iter().fold(DoubleDouble::from(0.0), sum).to_f64();
     Support { tokens: kept.iter().map(|&i| i as u32).collect(), probs: kept.iter().map(|&i| mass(i) / total).collect() }
 }
