@@ -38,6 +38,7 @@ mod rope_backward;
 pub(crate) mod sample;
 pub(crate) mod scores;
 pub(crate) mod scores_backward;
+pub(crate) mod scores_masked;
 pub(crate) mod scratch;
 pub(crate) mod softmax;
 pub(crate) mod softmax_backward;

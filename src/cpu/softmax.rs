@@ -3,7 +3,8 @@
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Plain, Row, Scores, reciprocal_f64};
-use super::scratch::{self, Buffers};
+use super::scores_masked::Masked;
+use super::scratch::{self, Buffers, room};
 use crate::element::{DType, Element};
 use crate::simd::{Float, Isa, Next, Span, Storage, Written};
 
@@ -16,6 +17,9 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
         scratch::with(
             #[inline(always)]
             |scratch| {
+                if let Some(masked) = self.0.masked(isa, index, span.source(), span.is_far(), &mut scratch.logits) {
+                    return write_masked(isa, &masked, span, &mut scratch.made);
+                }
                 let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
                 let Row::Live(live) = row else {
                     return self.stand_in(&row, index, span, met);
@@ -75,6 +79,30 @@ impl Softmax<'_> {
         let uniform = E::from_wide(1.0 / span.len() as f64);
         span.fill(row.stand_in(index, self.0.fully_masked, met, E::ZERO, uniform)).into()
     }
+}
+
+/// A row whose logits are nowhere.
+#[inline(always)]
+fn write_masked<I: Isa, E: Element>(
+    isa: I,
+    masked: &Masked<'_>,
+    span: Span<'_, E, E>,
+    made: &mut Buffers,
+) -> Written {
+    let row_len = span.len();
+    let (columns, behind) = span.split_at(masked.columns.end);
+    let (before, columns) = columns.split_at(masked.columns.start);
+    let ahead = columns.next(1);
+    let written = if E::DTYPE == DType::F32 {
+        let (values, sum) = masked.exps_to(isa, columns, row_len);
+        divide(isa, Span::in_place(values), Exps::reciprocal(sum, row_len), ahead, &mut None, &[])
+    } else {
+        let values = room(&mut made.f32s, columns.len());
+        let to = Span::in_place(&mut *values).with_far(columns.is_far()).reading(columns.source());
+        let sum = masked.exps_to(isa, to, row_len).1;
+        divide(isa, columns.reading(values), Exps::reciprocal(sum, row_len), ahead, &mut None, &[])
+    };
+    written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
 }
 
 /// The columns of a row that have logits; `plain`, if it is there, becomes that of the row `next`.

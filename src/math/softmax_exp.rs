@@ -41,7 +41,7 @@ pub const NARROW: f32 = 87.0;
 /// How far below the maximum anything can be told from 0.
 const DEEPEST: f32 = 104.0;
 /// Maxima below this are shifted by the tables alone.
-const SMALL_MAXIMUM: f32 = 256.0;
+pub const SMALL_MAXIMUM: f32 = 256.0;
 
 /// e^(x-m) for the values of one row.
 #[derive(Clone, Copy)]
@@ -74,10 +74,18 @@ impl<I: Isa> SoftmaxExp<I> {
             d: isa.f32(d),
             shifter: isa.f32(SHIFTER - steps as f32),
             table: table(isa, narrow),
-            low: low_table(isa, d),
+            low: low_table(isa, f64::from(d)),
             deepest: isa.f32(m - DEEPEST),
             narrow,
         }
+    }
+
+    /// For a row of unevaluated sums of two f32 that has this maximum, below [`SMALL_MAXIMUM`] in magnitude.
+    #[inline(always)]
+    pub fn of_pairs(isa: I, (high, low): (f32, f32)) -> Self {
+        let exp = Self::new(isa, high, f32::NEG_INFINITY);
+        let d = isa.array_f32(exp.d)[0];
+        SoftmaxExp { low: low_table(isa, f64::from(d) + f64::from(low)), ..exp }
     }
 
     /// Whether [`SoftmaxExp::narrow`] serves this row.
@@ -89,7 +97,11 @@ impl<I: Isa> SoftmaxExp<I> {
     /// For rows whose maximum is below 256 and which span no more than 87.
     #[inline(always)]
     pub fn narrow(&self, x: I::F32) -> I::F32 {
-        let (t, s) = self.parts(x);
+        let (t, s) = self.parts(
+            x,
+            #[inline(always)]
+            |low| low,
+        );
         t.mul_add(s, s)
     }
 
@@ -97,18 +109,36 @@ impl<I: Isa> SoftmaxExp<I> {
     #[inline(always)]
     pub fn any(&self, x: I::F32) -> I::F32 {
         let x = x - self.shift;
-        let (t, s) = self.parts(x.max(self.deepest));
+        let (t, s) = self.parts(
+            x.max(self.deepest),
+            #[inline(always)]
+            |low| low,
+        );
         t.mul_add(s, s) * lower(self.isa, self.deepest.lt(x))
     }
 
-    /// The result is s + t s.
+    /// As [`SoftmaxExp::any`] for sums of two f32, the same bits where the second one is 0. Where the first is -inf, the
+    /// second means nothing.
     #[inline(always)]
-    fn parts(&self, x: I::F32) -> (I::F32, I::F32) {
+    pub fn pair(&self, high: I::F32, low: I::F32) -> I::F32 {
+        let counts = self.deepest.lt(high);
+        let low = I::F32::select(counts, low, self.isa.f32(0.0));
+        let (t, s) = self.parts(
+            high.max(self.deepest),
+            #[inline(always)]
+            |table| table + low,
+        );
+        t.mul_add(s, s) * lower(self.isa, counts)
+    }
+
+    /// The result is s + t s; `mend` sees what the table leaves out.
+    #[inline(always)]
+    fn parts(&self, x: I::F32, mend: impl Fn(I::F32) -> I::F32) -> (I::F32, I::F32) {
         let isa = self.isa;
         let j = (x - self.d).mul_add(isa.f32(PER_STEP), self.shifter);
         let n = j - self.shifter;
         let r = n.mul_add(isa.f32(-STEP_HI), x);
-        finish(isa, self.table, r, n, j, isa.lookup(self.low, j.to_bits()))
+        finish(isa, self.table, r, n, j, mend(isa.lookup(self.low, j.to_bits())))
     }
 }
 
@@ -161,10 +191,10 @@ pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
 
 /// The low parts, with `d` taken off.
 #[inline(always)]
-fn low_table<I: Isa>(isa: I, d: f32) -> I::Table {
+fn low_table<I: Isa>(isa: I, d: f64) -> I::Table {
     let mut table = [0.0; 8];
     for j in 0..8 {
-        table[j] = (TABLE_LOW[j] - f64::from(d)) as f32;
+        table[j] = (TABLE_LOW[j] - d) as f32;
     }
     isa.table(&table)
 }

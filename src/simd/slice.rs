@@ -586,6 +586,28 @@ pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S;
     acc
 }
 
+/// As [`fold`], beside blocks of other slices as long, whose last ones are padded with any of their elements.
+#[inline(always)]
+pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
+    source: &[S],
+    pad: S,
+    beside: [&[T]; N],
+    init: A,
+    f: impl Fn(A, &[S; LANES], [&[T; LANES]; N]) -> A,
+) -> A {
+    let mut last = [[T::NAUGHT; LANES]; N];
+    let beside = Beside::new(beside, &mut last, source.len());
+    let (blocks, rest) = source.as_chunks::<LANES>();
+    let mut acc = init;
+    for (i, block) in blocks.iter().enumerate() {
+        acc = f(acc, block, beside.whole(i));
+    }
+    if rest.is_empty() {
+        return acc;
+    }
+    f(acc, &padded(rest, pad), beside.last.each_ref())
+}
+
 /// The block of this index, with `pad` behind the last element.
 #[inline(always)]
 pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
