@@ -5,7 +5,7 @@ Run `python3 scripts/constants.py` (needs mpmath); paste what it prints where th
 are minimax fits by Remez exchange; those used with a pinned leading coefficient say so.
 """
 import struct
-from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt
+from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
 
 mp.prec = 400
 LN2 = log(mpf(2))
@@ -302,6 +302,38 @@ def normal_f64():
     print("== src/math/slope.rs: 2 / sqrt(pi)", split64(2 / sqrt(pi)))
 
 
+def polynomial32(name, c, error):
+    print(f"  {name}", [bits32(v) for v in c], "error 2^%.2f" % log(error, 2))
+
+
+def pairs():
+    """What the forms in pairs of f32 take beside the exponential."""
+    worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
+    print("== src/math/normal_pair.rs")
+    g = lambda z: erf(sqrt(z)) / sqrt(z)
+    edge = mpf("0.6")
+    c = [mpf(float(v)) for v in chebyshev(g, mpf(10) ** -60, edge**2 * mpf("1.0001"), 7, mpf(0))]
+    polynomial("NEAR", c, worst(g, c, [edge**2 * mpf(i) / 300 for i in range(1, 301)]))
+    far, pole = mpf(9), mpf("4.5")
+    scaled = lambda r: erfc((1 / r - pole) / sqrt(mpf(2))) / 2 * exp((1 / r - pole) ** 2 / 2) / r
+    lo, hi = 1 / (far + pole), 1 / pole
+    centre = mpf(float((lo + hi) / 2))
+    c = [mpf(float(v)) for v in chebyshev(scaled, lo, hi, 13, centre)]
+    print("  CENTRE", bits64(centre))
+    polynomial("FAR", c, worst(scaled, c, [lo + (hi - lo) * mpf(i) / 300 for i in range(301)], lambda r: r - centre))
+    print("== src/math/tanh_pair.rs: (tanh x - x) / x^3 in powers of x^2 up to 0.1, relative to tanh x")
+    g = lambda z: (tanh(sqrt(z)) - sqrt(z)) / sqrt(z) ** 3
+    c = [f32_exact(v) for v in chebyshev(g, mpf(10) ** -60, mpf("0.01001"), 4, mpf(0))]
+    points = [mpf("0.01") * i / 300 for i in range(1, 301)]
+    polynomial32("POLY", c, max(abs(g(z) - sum(v * z**j for j, v in enumerate(c))) * z * sqrt(z) / tanh(sqrt(z)) for z in points))
+    print("== src/math/softplus_pair.rs: atanh(s) / s in powers of s^2 up to 1/9")
+    g = lambda z: atanh(sqrt(z)) / sqrt(z)
+    c = [mpf(float(v)) for v in chebyshev(g, mpf(10) ** -60, mpf(1) / 9 * mpf("1.0001"), 7, mpf(0))]
+    polynomial("POLY", c, worst(g, c, [mpf(i) / 2700 for i in range(1, 301)]))
+    slope = 2 * sqrt(2 / pi)
+    print("== src/math/sigmoid_pair.rs: SLOPE", split32(slope), " CUBIC", split32(slope * mpf("0.044715")))
+
+
 def limits():
     print("== src/element.rs: where exp leaves the finite, the normal and the non-zero numbers")
     fmts = {"f64": (53, -1022, 1023), "f32": (24, -126, 127), "f16": (11, -14, 15), "bf16": (8, -126, 127)}
@@ -335,4 +367,5 @@ if __name__ == "__main__":
     expm1_f64()
     normal_f64()
     reference()
+    pairs()
     limits()

@@ -351,6 +351,36 @@ impl Resolved<'_> {
         (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
+    /// The bias of `low..high` of a lane as it lies, if there is one part alone, of f32 and side by side.
+    pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
+        match self.narrow_bias(lane, low, high)? {
+            (Floats::F32(bias), range) => Some(&bias[range]),
+            _ => None,
+        }
+    }
+
+    /// Writes the bias of `low ..` of a lane, if there is one part alone and f32 holds its values.
+    #[inline(always)]
+    pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
+        if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {
+            match bias {
+                Floats::F32(bias) => to.copy_from_slice(&bias[range]),
+                bias => _ = bias.narrow(isa, range, to),
+            }
+            return Some(to);
+        }
+        let [(bias, shape)] = &self.mask.bias[..] else { return None };
+        let (start, step) = self.place(shape, lane);
+        for (i, to) in to.iter_mut().enumerate() {
+            let bias = bias.floats().get(start + (low + i) * step)?;
+            *to = bias as f32;
+            if f64::from(*to) != bias && !bias.is_nan() {
+                return None;
+            }
+        }
+        Some(to)
+    }
+
     /// Where a part of this shape has the lane's first element, and how far apart the elements are.
     fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
         let dims = self.geometry.shape.dims();

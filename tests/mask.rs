@@ -21,6 +21,9 @@ for_each_dtype!(
     padding_changes_no_bit,
     any_axis,
     finite_fills_are_data,
+    a_bias_of_any_type,
+    what_is_masked_changes_no_bit,
+    terms_that_cancel,
     infinities_in_a_bias,
 );
 
@@ -215,6 +218,82 @@ fn finite_fills_are_data<E: Bits>() {
             softmax(Rows::new(&row, 1, 3).unwrap(), &Softmax::default().mask(&Mask::bias(&[f16::MIN], &[1]))).unwrap();
         assert_same_bits(&format!("f16 everywhere, {level}"), &got, &[E::from_wide(1.0 / 3.0); 3]);
     });
+}
+
+/// The same bias gives the same bits in every type that holds it, written out or broadcast.
+fn a_bias_of_any_type<E: Bits>() {
+    let mut rng = generate::rng("mask, types of a bias");
+    for (rows, cols) in [(3, 7), (2, 100), (1, 5000)] {
+        let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 4.0);
+        let narrow = generate::bell::<bf16>(&mut rng, cols, 0.0, 4.0);
+        let f32s: Vec<f32> = narrow.iter().map(|b| b.to_f32()).collect();
+        let f64s: Vec<f64> = narrow.iter().map(|b| b.to_f64()).collect();
+        let written_out = f32s.repeat(rows);
+        let all_kept = vec![true; cols];
+        each_level(|level| {
+            let of = |mask: &Mask<'_>| {
+                softmax(Rows::new(&x, rows, cols).unwrap(), &Softmax::default().scale(0.3).mask(mask)).unwrap()
+            };
+            let expected = of(&Mask::bias(&f32s, &[cols]));
+            let check = |what: &str, got: Vec<E>| {
+                assert_same_bits(&format!("{what}, {rows} x {cols}, {level}"), &got, &expected);
+            };
+            check("bf16", of(&Mask::bias(&narrow, &[cols])));
+            check("f64", of(&Mask::bias(&f64s, &[cols])));
+            check("written out", of(&Mask::bias(&written_out, &[rows, cols])));
+            check("with flags", of(&Mask::bias(&f32s, &[cols]).and_keep(&all_kept, &[cols])));
+        });
+    }
+}
+
+/// Whatever finite number stands where a bias of -inf is, and whatever stands where a flag is not set.
+fn what_is_masked_changes_no_bit<E: Bits>() {
+    let mut rng = generate::rng("mask, what is masked");
+    let cols = 300;
+    let x = generate::bell::<E>(&mut rng, cols, 0.0, 4.0);
+    let keep: Vec<bool> = (0..cols).map(|i| i % 7 != 3).collect();
+    for low in [0.0f32, -0.75] {
+        let even = [low];
+        let bias: Vec<f32> = keep.iter().map(|&keep| if keep { low } else { f32::NEG_INFINITY }).collect();
+        for scale in [1.0, 0.3, 3.0] {
+            let put = |value: E| -> Vec<E> { x.iter().zip(&keep).map(|(&x, &k)| if k { x } else { value }).collect() };
+            let of = |x: &[E], mask: &Mask<'_>| {
+                softmax(Rows::new(x, 1, cols).unwrap(), &Softmax::default().scale(scale).mask(mask)).unwrap()
+            };
+            each_level(|level| {
+                let what = format!("bias {low}, scale {scale}, {level}");
+                let (flags, filled) = (Mask::keep(&keep, &[cols]), Mask::bias(&bias, &[cols]));
+                let both = Mask::keep(&keep, &[cols]).and_bias(&even, &[1]);
+                let [max, min] = [E::LIMITS.max, -E::LIMITS.max].map(E::from_wide);
+                for value in [E::NEG_INFINITY, max, min] {
+                    assert_same_bits(&what, &of(&put(value), &filled), &of(&x, &filled));
+                }
+                for value in [E::NAN, E::INFINITY, E::NEG_INFINITY, max, min] {
+                    assert_same_bits(&what, &of(&put(value), &flags), &of(&x, &flags));
+                    assert_same_bits(&what, &of(&put(value), &both), &of(&x, &filled));
+                }
+            });
+        }
+    }
+}
+
+/// A bias that takes most of a large product away.
+fn terms_that_cancel<E: Bits>() {
+    let mut rng = generate::rng("mask, terms that cancel");
+    let checker = Checker::new::<E>("softmax");
+    for size in [1e2, 1e4, 3e4] {
+        let x = generate::bell::<E>(&mut rng, 200, size, 1.0);
+        let scale = 1.0 / 3.0;
+        let bias: Vec<f32> = x.iter().map(|x| -(x.widen() * scale) as f32).collect();
+        let widened: Vec<f64> = bias.iter().map(|&b| f64::from(b)).collect();
+        let exact = reference::softmax_of(&reference::logits(&x, scale, None, Some(&widened), None)).unwrap();
+        let mask = Mask::bias(&bias, &[200]);
+        each_level(|level| {
+            let options = Softmax::default().scale(scale).mask(&mask);
+            let got = softmax(Rows::new(&x, 1, 200).unwrap(), &options).unwrap();
+            checker.check(&format!("{size:e}, {level}"), &x, &got, &exact);
+        });
+    }
 }
 
 fn infinities_in_a_bias<E: Bits>() {

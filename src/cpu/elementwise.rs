@@ -7,9 +7,9 @@ use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::math::exp::exp;
 use crate::math::log::log;
-use crate::math::sigmoid::{lowest, sigmoid, times};
+use crate::math::sigmoid::sigmoid;
 use crate::math::wide::Wide;
-use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, sigmoid_pair};
+use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, normal_pair, sigmoid_pair, softplus_pair};
 use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Span, Work, Written, block};
 use std::mem::MaybeUninit;
 
@@ -35,27 +35,77 @@ pub trait Function: Copy + Send + Sync {
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 
-/// e^x.
-#[derive(Clone, Copy)]
-pub struct Exp;
-/// ln x.
-#[derive(Clone, Copy)]
-pub struct Log;
-/// 2^x.
-#[derive(Clone, Copy)]
-pub struct Exp2;
-/// log2 x.
-#[derive(Clone, Copy)]
-pub struct Log2;
-/// 1 / x.
-#[derive(Clone, Copy)]
-pub struct Reciprocal;
-/// 1 / (1 + e^-x).
-#[derive(Clone, Copy)]
-pub struct Sigmoid;
-/// x / (1 + e^-x).
-#[derive(Clone, Copy)]
-pub struct Silu;
+/// Functions without parameters: the value, and the form in pairs with where it serves, if there is one.
+macro_rules! functions {
+    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)?;)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy)]
+        pub struct $name;
+
+        impl Function for $name {
+            $(
+                const HAS_PAIR: bool = true;
+
+                #[inline(always)]
+                fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
+                    $pair(isa, x)
+                }
+
+                #[inline(always)]
+                fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
+                    $serves(isa, x)
+                }
+            )?
+
+            #[inline(always)]
+            fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64) -> Wide<I> {
+                $value
+            }
+        }
+    )*};
+}
+functions! {
+    /// e^x.
+    Exp: |isa, x| exp::<I, E>(isa, x), exp_pair::exp, exp_pair::serves;
+    /// 2^x.
+    Exp2: |isa, x| math::exp2::exp2::<I, E>(isa, x), exp2_pair::exp2, exp2_pair::serves;
+    /// e^x - 1.
+    Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
+    /// ln x.
+    Log: |isa, x| log(isa, x), log_pair::log, log_pair::serves;
+    /// log2 x.
+    Log2: |isa, x| math::log2::log2(isa, x), log2_pair::log2, log_pair::serves;
+    /// ln(1 + x).
+    Log1p: |isa, x| math::log1p::log1p(isa, x);
+    /// 1 / x.
+    Reciprocal: |isa, x| math::reciprocal::reciprocal(isa, x), math::reciprocal::reciprocal_pair, is_number;
+    /// sqrt x.
+    Sqrt: |isa, x| math::sqrt::sqrt(isa, x), math::sqrt::sqrt_pair, math::sqrt::sqrt_serves;
+    /// 1 / sqrt(x).
+    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x), math::sqrt::rsqrt_pair, math::sqrt::rsqrt_serves;
+    /// tanh x.
+    Tanh: |isa, x| math::tanh::tanh_wide(isa, x), math::tanh_pair::tanh, is_number;
+    /// 1 / (1 + e^-x).
+    Sigmoid: |isa, x| sigmoid::<I, E>(isa, x), sigmoid_pair::sigmoid, sigmoid_pair::serves;
+    /// -ln(1 + e^-x).
+    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x), softplus_pair::log_sigmoid, softplus_pair::log_sigmoid_serves;
+    /// ln(1 + e^x).
+    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x), softplus_pair::softplus, softplus_pair::serves;
+    /// x / (1 + e^-x).
+    Silu: |isa, x| math::sigmoid::silu::<I, E>(isa, x), sigmoid_pair::silu, sigmoid_pair::silu_serves;
+    /// erf x.
+    Erf: |isa, x| math::erf::erf(isa, x), normal_pair::erf, is_number;
+    /// x (1 + erf(x / sqrt(2))) / 2.
+    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x), normal_pair::gelu, normal_pair::gelu_serves;
+    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves;
+}
+
+/// Where forms serve that serve for every number.
+#[inline(always)]
+fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
+    x.eq(x)
+}
 
 /// e^x for x brought to within two bounds.
 #[derive(Clone, Copy)]
@@ -70,46 +120,6 @@ pub struct ClampedLog {
 }
 
 impl Function for ClampedExp {
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        exp::<I, E>(isa, isa.f64(self.max).min(isa.f64(self.min).max(x)))
-    }
-}
-
-impl Function for ClampedLog {
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        log(isa, isa.f64(self.floor).max(x))
-    }
-}
-
-/// sqrt x.
-#[derive(Clone, Copy)]
-pub struct Sqrt;
-
-impl Function for Sqrt {
-    const HAS_PAIR: bool = true;
-
-    /// A root is rounded by the instruction; f32 has more than twice the digits of the 16-bit types, so that its
-    /// rounding does not show in theirs (Figueroa, 1995).
-    #[inline(always)]
-    fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
-        [x.sqrt(), x.sqrt()]
-    }
-
-    #[inline(always)]
-    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        isa.f32(0.0).le(x)
-    }
-
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        // A low part of +0 would take the sign of -0 away.
-        Wide { hi: x.sqrt(), lo: isa.f64(-0.0), exponent: None }
-    }
-}
-
-impl Function for Exp {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
@@ -117,18 +127,23 @@ impl Function for Exp {
         exp_pair::exp(isa, x)
     }
 
+    /// Where nothing is clamped.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        exp_pair::serves(isa, x)
+        // A bound that f32 rounds inwards or not at all.
+        let (min, max) = (self.min as f32, self.max as f32);
+        let min = if f64::from(min) < self.min { min.next_up() } else { min };
+        let max = if f64::from(max) > self.max { max.next_down() } else { max };
+        exp_pair::serves(isa, x) & isa.f32(min).le(x) & x.le(isa.f32(max))
     }
 
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        exp::<I, E>(isa, x)
+        exp::<I, E>(isa, isa.f64(self.max).min(isa.f64(self.min).max(x)))
     }
 }
 
-impl Function for Log {
+impl Function for ClampedLog {
     const HAS_PAIR: bool = true;
 
     #[inline(always)]
@@ -136,144 +151,18 @@ impl Function for Log {
         log_pair::log(isa, x)
     }
 
+    /// Where nothing is clamped.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        log_pair::serves(isa, x)
+        let floor = self.floor as f32;
+        let floor = if f64::from(floor) < self.floor { floor.next_up() } else { floor };
+        log_pair::serves(isa, x) & isa.f32(floor).le(x)
     }
 
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        log(isa, x)
+        log(isa, isa.f64(self.floor).max(x))
     }
-}
-
-impl Function for Exp2 {
-    const HAS_PAIR: bool = true;
-
-    #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
-        exp2_pair::exp2(isa, x)
-    }
-
-    #[inline(always)]
-    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        exp2_pair::serves(isa, x)
-    }
-
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        math::exp2::exp2::<I, E>(isa, x)
-    }
-}
-
-impl Function for Log2 {
-    const HAS_PAIR: bool = true;
-
-    #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
-        log2_pair::log2(isa, x)
-    }
-
-    #[inline(always)]
-    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        log_pair::serves(isa, x)
-    }
-
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        math::log2::log2(isa, x)
-    }
-}
-
-impl Function for Reciprocal {
-    const HAS_PAIR: bool = true;
-
-    /// A quotient is rounded by the instruction; that in f32 does not show in the 16-bit types, as with a root.
-    #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
-        let quotient = isa.f32(1.0) / x;
-        [quotient, quotient]
-    }
-
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        math::reciprocal::reciprocal(isa, x)
-    }
-}
-
-impl Function for Sigmoid {
-    const HAS_PAIR: bool = true;
-
-    #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
-        sigmoid_pair::sigmoid(isa, x)
-    }
-
-    #[inline(always)]
-    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        sigmoid_pair::serves(isa, x)
-    }
-
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        sigmoid::<I, E>(isa, x)
-    }
-}
-
-impl Function for Silu {
-    const HAS_PAIR: bool = true;
-
-    #[inline(always)]
-    fn pair<I: Isa>(self, isa: I, x: I::F32) -> [I::F32; 2] {
-        sigmoid_pair::silu(isa, x)
-    }
-
-    #[inline(always)]
-    fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        sigmoid_pair::silu_serves(isa, x)
-    }
-
-    #[inline(always)]
-    fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
-        let x = isa.f64(lowest::<E>()).max(x);
-        times(isa, x, sigmoid::<I, E>(isa, x))
-    }
-}
-
-/// Functions that have no form in pairs.
-macro_rules! wide_functions {
-    ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr;)*) => {$(
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy)]
-        pub struct $name;
-
-        impl Function for $name {
-            #[inline(always)]
-            fn eval<I: Isa, E: Element>(self, $isa: I, $x: I::F64) -> Wide<I> {
-                $value
-            }
-        }
-    )*};
-}
-wide_functions! {
-    /// e^x - 1.
-    Expm1: |isa, x| math::expm1::expm1::<I, E>(isa, x);
-    /// ln(1 + x).
-    Log1p: |isa, x| math::log1p::log1p(isa, x);
-    /// tanh x.
-    Tanh: |isa, x| math::tanh::tanh_wide(isa, x);
-    /// -ln(1 + e^-x).
-    LogSigmoid: |isa, x| math::softplus::log_sigmoid::<I, E>(isa, x);
-    /// ln(1 + e^x).
-    Softplus: |isa, x| math::softplus::softplus::<I, E>(isa, x);
-    /// 1 / sqrt(x).
-    Rsqrt: |isa, x| math::sqrt::rsqrt::<I, E>(isa, x);
-    /// erf x.
-    Erf: |isa, x| math::erf::erf(isa, x);
-    /// x (1 + erf(x / sqrt(2))) / 2.
-    Gelu: |isa, x| math::gelu::gelu::<I, E>(isa, x);
-    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
-    GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x);
 }
 
 /// Runs the function from one slice into another of the same length.

@@ -9,7 +9,8 @@ use super::scratch::{Buffers, room};
 use crate::element::{DType, Element};
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::sum::sum_q;
-use crate::simd::{Ahead, Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, block, fold_with};
+use crate::math::wide::two_sum;
+use crate::simd::{Ahead, Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, fold_with};
 use std::ops::Range;
 
 /// Scales that leave the low part of a product within f32 wherever it counts.
@@ -32,13 +33,17 @@ pub struct Masked<'a> {
     max: (f32, f32),
 }
 
-/// What is added to a row's scores.
+/// What is beside a row's scores. Flags are 0 where they are set and -inf elsewhere: there a score does not count, while a
+/// NaN is still one when -inf is added to it.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
+    Flags(&'a [f32]),
     /// 0 or -inf.
     Exact(&'a [f32]),
     Any(&'a [f32]),
+    /// A bias and flags.
+    Both(&'a [f32], &'a [f32]),
 }
 
 impl Scores<'_> {
@@ -50,7 +55,7 @@ impl Scores<'_> {
         lane: usize,
         x: &[E],
         far: bool,
-        buffers: &'s mut Buffers,
+        buffers: [&'s mut Buffers; 2],
     ) -> Option<Masked<'s>> {
         if E::DTYPE == DType::F64 || self.softcap.is_some() || !SCALES.contains(&self.scale) {
             return None;
@@ -58,7 +63,7 @@ impl Scores<'_> {
         isa.outline(Read { scores: self, lane, x, far, buffers })
     }
 
-    /// The bias of some columns of a lane, -inf where flags mask; nothing if it is not to be read in f32.
+    /// What is beside some columns of a lane; nothing if it is not to be read in f32.
     #[inline(always)]
     fn bias<'s, I: Isa>(
         &'s self,
@@ -66,30 +71,26 @@ impl Scores<'_> {
         lane: usize,
         (low, high): (usize, usize),
         far: bool,
-        buffers: &'s mut Buffers,
+        [buffers, beside]: [&'s mut Buffers; 2],
     ) -> Option<Bias<'s>> {
         let Some(mask) = &self.mask else { return Some(Bias::None) };
-        let Buffers { f32s, flags, .. } = buffers;
-        let keep = mask.keep(lane, low, high, flags);
-        let bias = if mask.has_bias() { Some(mask.narrow_bias(lane, low, high)?) } else { None };
-        let to = room(f32s, high - low);
-        let bias = match (bias, keep) {
-            (None, None) => return Some(Bias::None),
-            (Some((bias, range)), None) => bias.narrow(isa, range, to),
-            (None, Some(keep)) => {
-                mask_where_not(keep, far, to);
-                to
+        let bias = match mask.bias_of_f32(lane, low, high) {
+            None if mask.has_bias() => {
+                Some(mask.narrow_bias_to(isa, lane, low, room(&mut buffers.f32s, high - low))?)
             }
-            (Some((bias, range)), Some(keep)) => Span::in_place(to).map(
-                isa,
-                #[inline(always)]
-                |i, _| {
-                    let bias = bias.narrow_block(isa, range.clone(), i);
-                    I::F32::select(isa.load_flags(&block(keep, i, 0)), bias, isa.f32(f32::NEG_INFINITY))
-                },
-            ),
+            bias => bias,
         };
-        Some(if is_exact(isa, bias) { Bias::Exact(bias) } else { Bias::Any(bias) })
+        let flags = mask.keep(lane, low, high, &mut buffers.flags).map(
+            #[inline(always)]
+            |keep| flags(keep, far, room(&mut beside.f32s, high - low)),
+        );
+        Some(match (bias, flags) {
+            (None, None) => Bias::None,
+            (None, Some(flags)) => Bias::Flags(flags),
+            (Some(bias), None) if is_exact(isa, bias) => Bias::Exact(bias),
+            (Some(bias), None) => Bias::Any(bias),
+            (Some(bias), Some(flags)) => Bias::Both(bias, flags),
+        })
     }
 }
 
@@ -98,7 +99,7 @@ struct Read<'a, 's, E> {
     lane: usize,
     x: &'a [E],
     far: bool,
-    buffers: &'s mut Buffers,
+    buffers: [&'s mut Buffers; 2],
 }
 
 impl<'s, E: Element> Kernel for Read<'_, 's, E> {
@@ -114,9 +115,11 @@ impl<'s, E: Element> Kernel for Read<'_, 's, E> {
         let scale = (high, (scores.scale - f64::from(high)) as f32);
         let max = match bias {
             Bias::None if scores.scale == 1.0 => None,
-            Bias::None => max_of_products(isa, x, scale, []),
-            Bias::Exact(bias) => max_of_products(isa, x, scale, [bias]),
-            Bias::Any(bias) => max_of_sums(isa, x, scale, bias),
+            Bias::None => max_of_products::<I, E, false, 0>(isa, x, scale, []),
+            Bias::Flags(flags) => max_of_products::<I, E, true, 1>(isa, x, scale, [flags]),
+            Bias::Exact(bias) => max_of_products::<I, E, false, 1>(isa, x, scale, [bias]),
+            Bias::Any(bias) => max_of_sums(isa, x, scale, [bias]),
+            Bias::Both(bias, flags) => max_of_sums(isa, x, scale, [bias, flags]),
         }?;
         (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns: columns.0..columns.1, scale, bias, max })
     }
@@ -124,7 +127,7 @@ impl<'s, E: Element> Kernel for Read<'_, 's, E> {
 
 /// 0 where a flag is set, -inf elsewhere. The next row's flags are asked for if they are far.
 #[inline(always)]
-fn mask_where_not(keep: &[u8], far: bool, to: &mut [f32]) {
+fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
     if far {
         let ahead = Ahead::of(keep, 1);
         for line in 0..keep.len() / 64 {
@@ -134,6 +137,14 @@ fn mask_where_not(keep: &[u8], far: bool, to: &mut [f32]) {
     for (to, keep) in to.iter_mut().zip(keep) {
         *to = if *keep == 0 { f32::NEG_INFINITY } else { 0.0 };
     }
+    to
+}
+
+/// -inf where a flag is not set.
+#[inline(always)]
+fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; LANES]) -> I::F32 {
+    let flags = isa.load_f32(flags);
+    I::F32::select(flags.eq(isa.f32(0.0)), z, flags)
 }
 
 /// Whether all are 0 or -inf.
@@ -152,18 +163,22 @@ fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
 
 /// The largest logit, at the largest score that is not masked; nothing if there is a NaN.
 #[inline(always)]
-fn max_of_products<I: Isa, E: Element, const N: usize>(
+fn max_of_products<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
     isa: I,
     x: &[E],
     scale: (f32, f32),
-    bias: [&[f32]; N],
+    beside: [&[f32]; N],
 ) -> Option<(f32, f32)> {
     let max = max(
         isa,
         x,
-        bias,
+        beside,
         #[inline(always)]
-        |x, bias| bias.into_iter().fold(x, |x, bias| x + isa.load_f32(bias)),
+        |x, beside| match beside.first() {
+            Some(flags) if FLAGS => kept(isa, x, flags),
+            Some(bias) => x + isa.load_f32(bias),
+            None => x,
+        },
     )?;
     let product = max * scale.0;
     Some((product, max.mul_add(scale.1, max.mul_add(scale.0, -product))))
@@ -171,31 +186,39 @@ fn max_of_products<I: Isa, E: Element, const N: usize>(
 
 /// The largest logit; nothing if there is a NaN, or the sum of large terms is small.
 #[inline(always)]
-fn max_of_sums<I: Isa, E: Element>(isa: I, x: &[E], scale: (f32, f32), bias: &[f32]) -> Option<(f32, f32)> {
-    let (product, least) = (isa.f32(scale.0), isa.f32(f32::NEG_INFINITY));
+fn max_of_sums<I: Isa, E: Element, const N: usize>(
+    isa: I,
+    x: &[E],
+    scale: (f32, f32),
+    beside: [&[f32]; N],
+) -> Option<(f32, f32)> {
+    let (scale_high, least) = (isa.f32(scale.0), isa.f32(f32::NEG_INFINITY));
+    // An infinite product is not to meet a bias of -inf.
+    let greatest = isa.f32(f32::MAX);
     let high = max(
         isa,
         x,
-        [bias],
+        beside,
         #[inline(always)]
-        |x, [bias]| x * product + isa.load_f32(bias),
+        |x, beside| sum(isa, greatest.min(x * scale_high), beside),
     )?;
     let (wanted, relevant) = (isa.f32(high), isa.f32(high - IRRELEVANT));
     let (large, low) = fold_with(
         x,
         E::NEG_INFINITY,
-        [bias],
+        beside,
         (isa.f32(0.0), least),
         #[inline(always)]
-        |(large, low), x, bias| {
+        |(large, low), x, beside| {
             let x = E::load(isa, x);
-            let z = x * product + isa.load_f32(bias[0]);
-            let term = I::F32::select(relevant.lt(z), (x * product).abs(), isa.f32(0.0));
+            let product = greatest.min(x * scale_high);
+            let z = sum(isa, product, beside);
+            let term = I::F32::select(relevant.lt(z), product.abs(), isa.f32(0.0));
             let found = z.eq(wanted);
             if !found.any() {
                 return (term.max(large), low);
             }
-            let rest = logits::<I, false, 1>(isa, x, scale, bias).1;
+            let rest = logits::<I, false, N>(isa, x, scale, beside).1;
             (term.max(large), I::F32::select(found, rest, least).max(low))
         },
     );
@@ -231,26 +254,37 @@ fn largest<I: Isa>(isa: I, values: I::F32) -> f32 {
     isa.array_f32(values).into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// A block of logits; the low part means nothing where the high one is not finite.
+/// A product, its bias and its flags, rounded.
+#[inline(always)]
+fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; LANES]; N]) -> I::F32 {
+    let sum = product + isa.load_f32(beside[0]);
+    match beside.get(1) {
+        Some(flags) => kept(isa, sum, flags),
+        None => sum,
+    }
+}
+
+/// A block of logits; the low part means nothing where the high one is not finite, and both nothing where flags mask a NaN.
 #[inline(always)]
 fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,
     x: I::F32,
     scale: (f32, f32),
-    bias: [&[f32; LANES]; N],
+    beside: [&[f32; LANES]; N],
 ) -> (I::F32, I::F32) {
-    let scale = (isa.f32(scale.0), isa.f32(scale.1));
-    let mut high = x * scale.0;
-    let mut low = x.mul_add(scale.1, x.mul_add(scale.0, isa.f32(0.0) - high));
-    for bias in bias {
-        let (product, bias) = (high, isa.load_f32(bias));
-        high = product + bias;
-        if !EXACT {
-            let part = high - product;
-            low = low + ((product - (high - part)) + (bias - part));
-        }
+    let beside = beside.map(
+        #[inline(always)]
+        |values| isa.load_f32(values),
+    );
+    let x = if EXACT && N > 0 { x + beside[0] } else { x };
+    let (scale, scale_low) = (isa.f32(scale.0), isa.f32(scale.1));
+    let product = x * scale;
+    let rest = x.mul_add(scale_low, x.mul_add(scale, isa.f32(0.0) - product));
+    if EXACT || N == 0 {
+        return (product, rest);
     }
-    (high, low)
+    let (high, error) = two_sum(product, beside[0]);
+    (if N > 1 { high + beside[1] } else { high }, rest + error)
 }
 
 impl Masked<'_> {
@@ -265,8 +299,9 @@ impl Masked<'_> {
     ) -> (&'d mut [D], u64) {
         match self.bias {
             Bias::None => self.exps::<I, S, D, true, 0>(isa, span, row_len, []),
-            Bias::Exact(bias) => self.exps::<I, S, D, true, 1>(isa, span, row_len, [bias]),
+            Bias::Flags(bias) | Bias::Exact(bias) => self.exps::<I, S, D, true, 1>(isa, span, row_len, [bias]),
             Bias::Any(bias) => self.exps::<I, S, D, false, 1>(isa, span, row_len, [bias]),
+            Bias::Both(bias, flags) => self.exps::<I, S, D, false, 2>(isa, span, row_len, [bias, flags]),
         }
     }
 
@@ -276,7 +311,7 @@ impl Masked<'_> {
         isa: I,
         span: Span<'d, S, D>,
         row_len: usize,
-        bias: [&[f32]; N],
+        beside: [&[f32]; N],
     ) -> (&'d mut [D], u64) {
         let exp = SoftmaxExp::of_pairs(isa, self.max);
         let (next, far) = (span.next(1), span.is_far());
@@ -286,20 +321,20 @@ impl Masked<'_> {
             #[inline(always)]
             |first, run| {
                 let start = first * LANES;
-                let bias = bias.map(|bias| &bias[start..start + run.len()]);
+                let beside = beside.map(|values| &values[start..start + run.len()]);
                 let next = next.from(start);
                 let values = run.numbers_with(
                     isa,
-                    bias,
+                    beside,
                     #[inline(always)]
-                    |i, x, bias| {
+                    |i, x, beside| {
                         next.source(i);
                         if far {
-                            for bias in bias {
-                                Ahead::of(bias, 0).from(self.columns.len()).block(0);
+                            for values in beside {
+                                Ahead::of(values, 0).from(self.columns.len()).block(0);
                             }
                         }
-                        let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, bias);
+                        let (high, low) = logits::<I, EXACT, N>(isa, x, self.scale, beside);
                         exp.pair(high, low)
                     },
                 );

@@ -4,7 +4,7 @@
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Plain, Row, Scores, reciprocal_f64};
 use super::scores_masked::Masked;
-use super::scratch::{self, Buffers, room};
+use super::scratch::{self, Buffers, Scratch, room};
 use crate::element::{DType, Element};
 use crate::simd::{Float, Isa, Next, Span, Storage, Written};
 
@@ -17,17 +17,19 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                if let Some(masked) = self.0.masked(isa, index, span.source(), span.is_far(), &mut scratch.logits) {
-                    return write_masked(isa, &masked, span, &mut scratch.made);
+                let Scratch { logits, made, beside } = scratch;
+                let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
+                if let Some(masked) = masked {
+                    return write_masked(isa, &masked, span, made);
                 }
-                let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
+                let row = self.0.read(isa, index, span.source(), logits);
                 let Row::Live(live) = row else {
                     return self.stand_in(&row, index, span, met);
                 };
                 let row_len = span.len();
                 let (columns, behind) = span.split_at(live.columns.end);
                 let (before, columns) = columns.split_at(live.columns.start);
-                let written = write(isa, &live, columns, row_len, &mut scratch.made, &mut None, &[]);
+                let written = write(isa, &live, columns, row_len, made, &mut None, &[]);
                 written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
             },
         )
@@ -83,12 +85,7 @@ impl Softmax<'_> {
 
 /// A row whose logits are nowhere.
 #[inline(always)]
-fn write_masked<I: Isa, E: Element>(
-    isa: I,
-    masked: &Masked<'_>,
-    span: Span<'_, E, E>,
-    made: &mut Buffers,
-) -> Written {
+fn write_masked<I: Isa, E: Element>(isa: I, masked: &Masked<'_>, span: Span<'_, E, E>, made: &mut Buffers) -> Written {
     let row_len = span.len();
     let (columns, behind) = span.split_at(masked.columns.end);
     let (before, columns) = columns.split_at(masked.columns.start);

@@ -6,6 +6,7 @@
 //! trying all 2^32 inputs.
 
 use super::softmax_exp::SHIFTER;
+use super::wide::fast_two_sum;
 use crate::simd::{Float, Int, Isa};
 
 /// f32(2^(j/16)) less j where the exponent of n will add it again.
@@ -86,11 +87,26 @@ pub struct Pair<I: Isa> {
 /// e^x to within [`UNCERTAINTY`] for |x| below [`LARGEST`].
 #[inline(always)]
 pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
+    let (r, r_low, j) = reduce(isa, x);
+    of_reduced(isa, r, r_low, j)
+}
+
+/// e^(x + low), where `low` is an ULP of x or two.
+#[inline(always)]
+pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
+    let (r, r_low, j) = reduce(isa, x);
+    let (r, r_low) = fast_two_sum(r, r_low + low);
+    of_reduced(isa, r, r_low, j)
+}
+
+/// What is left of x in two f32 when n ln2/16 is taken off, and n in the low bits of a third.
+#[inline(always)]
+fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
     let n = j - isa.f32(SHIFTER);
     let near = n.mul_add(isa.f32(-STEP_HI), x);
     let r = n.mul_add(isa.f32(-STEP_LO), near);
-    of_reduced(isa, r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
+    (r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
 }
 
 /// e^(r + r_low) times 2^(n/16), where `j` has n in its low bits.
@@ -125,4 +141,10 @@ pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty:
     let above = hi + scale.mul_add(isa.f32(uncertainty), lo);
     let below = hi + scale.mul_add(isa.f32(-uncertainty), lo);
     [above, below]
+}
+
+/// A value in f64 and that share of it to either side, rounded to f32.
+#[inline(always)]
+pub fn round_wide<I: Isa>(isa: I, value: I::F64, uncertainty: f64) -> [I::F32; 2] {
+    [isa.narrow(value.mul_add(isa.f64(uncertainty), value)), isa.narrow(value.mul_add(isa.f64(-uncertainty), value))]
 }

@@ -10,6 +10,14 @@ const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
 /// What makes every number of f64 normal.
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
+/// 1 / x in f32, for every number. It is rounded by the instruction; that does not show in the 16-bit types, as f32 has more
+/// than twice their digits.
+#[inline(always)]
+pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
+    let quotient = isa.f32(1.0) / x;
+    [quotient, quotient]
+}
+
 /// 1 / x, for any x: infinite at the zeros with their sign.
 #[inline(always)]
 pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {

@@ -48,3 +48,10 @@ pub fn times<I: Isa>(isa: I, x: I::F64, share: Wide<I>) -> Wide<I> {
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi, lo: I::F64::select(x.eq(isa.f64(0.0)), x, lo), exponent: share.exponent }
 }
+
+/// x / (1 + e^-x), for any x.
+#[inline(always)]
+pub fn silu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
+    let x = isa.f64(lowest::<E>()).max(x);
+    times(isa, x, sigmoid::<I, E>(isa, x))
+}

@@ -54,6 +54,29 @@ pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     sum
 }
 
+/// As [`horner`], the even powers beside the odd ones: half as many steps wait for one another.
+#[inline(always)]
+pub fn horner_halves<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
+    let square = x * x;
+    let (mut even, mut odd) = (isa.f64(0.0), isa.f64(0.0));
+    for (i, &c) in coefficients.iter().enumerate().rev() {
+        let is_first = i + 2 >= coefficients.len();
+        let half = if i % 2 == 0 { &mut even } else { &mut odd };
+        *half = if is_first { isa.f64(c) } else { half.mul_add(square, isa.f64(c)) };
+    }
+    odd.mul_add(x, even)
+}
+
+/// As [`horner`], in f32.
+#[inline(always)]
+pub fn horner_narrow<I: Isa>(isa: I, x: I::F32, coefficients: &[f32]) -> I::F32 {
+    let mut sum = isa.f32(0.0);
+    for (i, &c) in coefficients.iter().rev().enumerate() {
+        sum = if i == 0 { isa.f32(c) } else { sum.mul_add(x, isa.f32(c)) };
+    }
+    sum
+}
+
 impl<I: Isa> Wide<I> {
     /// The same sum with a low part below half a unit in the last place of the high one.
     #[inline(always)]

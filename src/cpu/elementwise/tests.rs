@@ -1,6 +1,9 @@
 //! The forms in pairs of f32 against the f64 forms.
 
-use super::{Exp, Exp2, Function, Log, Log2, Reciprocal, Sigmoid, Silu, apply};
+use super::{
+    Erf, Exp, Exp2, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu, Softplus, Sqrt,
+    Tanh, apply,
+};
 use crate::element::Element;
 use crate::math::wide::Wide;
 use crate::simd::{Isa, Level, with_level};
@@ -48,8 +51,16 @@ fn compare_all(levels: &[Level], step: usize) {
     compare("log", Log, levels, step);
     compare("log2", Log2, levels, step);
     compare("reciprocal", Reciprocal, levels, step);
+    compare("sqrt", Sqrt, levels, step);
+    compare("rsqrt", Rsqrt, levels, step);
+    compare("tanh", Tanh, levels, step);
     compare("sigmoid", Sigmoid, levels, step);
+    compare("log_sigmoid", LogSigmoid, levels, step);
+    compare("softplus", Softplus, levels, step);
     compare("silu", Silu, levels, step);
+    compare("erf", Erf, levels, step);
+    compare("gelu", Gelu, levels, step);
+    compare("gelu_tanh", GeluTanh, levels, step);
 }
 
 #[test]
