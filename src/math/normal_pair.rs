@@ -33,7 +33,7 @@ const FAR: [f64; 13] = [
     f64::from_bits(0x40ff_c31e_63ca_a8f0),
     f64::from_bits(0x4109_b037_6e66_996f),
     f64::from_bits(0xc12e_3d34_e80a_2060),
-    f64::from_bits(0xc113_9199_02be_3853),
+    f64::from_bits(0xc139_1990_2be3_8531),
 ];
 /// How far out the polynomial goes; there the distribution's other side is 1 in f32.
 const LARGEST: f32 = 9.0;

@@ -20,7 +20,7 @@ elementwise_op! {
     /// | below [`exp_min_normal`](crate::Limits::exp_min_normal) | subnormal, not flushed |
     ///
     /// # Accuracy
-    /// Correctly rounded in f32, f16 and bf16; 0.56 ULP in f64, 0.8 among its subnormal results.
+    /// Correctly rounded in f32, f16 and bf16; 0.65 ULP in f64, 0.8 among its subnormal results.
     ///
     /// # Errors
     /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also

@@ -14,8 +14,8 @@ use crate::simd::new_vec;
 
 /// Options of [`softmax`], [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp).
 ///
-/// A score becomes a logit by scale, then softcap, then the mask's bias, in f64; a score of -inf is masked before
-/// that, and so is whatever the mask's other parts exclude.
+/// A score becomes a logit by scale, then softcap, then the mask's bias, in f64, or in two f32 where they hold as much as
+/// shows in a result; a score of -inf is masked before that, and so is whatever the mask's other parts exclude.
 ///
 /// ```
 /// use evenkeel::{FullyMasked, Mask, Softmax};

@@ -199,6 +199,18 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
     // The position of a part's first query: a row alone is the query that it is in the batch.
     let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
+    let (flags, biases) = (keep.clone(), bias.clone());
+    batch.add("softmax/attention", move |part| {
+        let shape = [part.range.len(), cols];
+        let options = Softmax::default().scale(0.37);
+        let scaled = softmax(part.rows(), &options)?;
+        let kept = softmax(part.rows(), &options.mask(&Mask::keep(part.of(&flags), &shape)))?;
+        let biased = softmax(part.rows(), &options.mask(&Mask::bias(part.of(&biases), &shape)))?;
+        let both = Mask::keep(part.of(&flags), &shape).and_bias(part.of(&biases), &shape);
+        // Row by row, so that a part's are those of the whole.
+        let all = [scaled, kept, biased, softmax(part.rows(), &options.mask(&both))?];
+        Ok((0..shape[0]).flat_map(|row| all.each_ref().map(|y| y[row * cols..][..cols].to_vec()).concat()).collect())
+    });
     batch.add("softmax/masked", move |part| {
         let shape = [part.range.len(), cols];
         let mask = Mask::keep(part.of(&keep), &shape).and_bias(part.of(&bias), &shape);
