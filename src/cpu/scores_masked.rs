@@ -108,7 +108,10 @@ impl<'s, E: Element> Kernel for Read<'_, 's, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Read { scores, lane, x, far, buffers } = self;
-        let columns = scores.mask.as_ref().map_or((0, x.len()), |mask| mask.bounds(lane));
+        let columns = match &scores.mask {
+            Some(mask) => mask.bounds(lane),
+            None => (0, x.len()),
+        };
         let bias = scores.bias(isa, lane, columns, far, buffers)?;
         let x = &x[columns.0..columns.1];
         let high = scores.scale as f32;
@@ -152,13 +155,13 @@ fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; LANES]) -> I::F32 {
 fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     // Of 0 and the infinities alone twice the number is the number; +inf shows as the maximum.
     let (blocks, rest) = bias.as_chunks::<LANES>();
-    blocks.iter().all(
-        #[inline(always)]
-        |bias| {
-            let bias = isa.load_f32(bias);
-            !(!(bias + bias).eq(bias)).any()
-        },
-    ) && rest.iter().all(|&bias| bias + bias == bias)
+    for bias in blocks {
+        let bias = isa.load_f32(bias);
+        if (!(bias + bias).eq(bias)).any() {
+            return false;
+        }
+    }
+    rest.iter().all(|&bias| bias + bias == bias)
 }
 
 /// The largest logit, at the largest score that is not masked; nothing if there is a NaN.
@@ -272,19 +275,15 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
     scale: (f32, f32),
     beside: [&[f32; LANES]; N],
 ) -> (I::F32, I::F32) {
-    let beside = beside.map(
-        #[inline(always)]
-        |values| isa.load_f32(values),
-    );
-    let x = if EXACT && N > 0 { x + beside[0] } else { x };
+    let x = if EXACT && N > 0 { x + isa.load_f32(beside[0]) } else { x };
     let (scale, scale_low) = (isa.f32(scale.0), isa.f32(scale.1));
     let product = x * scale;
     let rest = x.mul_add(scale_low, x.mul_add(scale, isa.f32(0.0) - product));
     if EXACT || N == 0 {
         return (product, rest);
     }
-    let (high, error) = two_sum(product, beside[0]);
-    (if N > 1 { high + beside[1] } else { high }, rest + error)
+    let (high, error) = two_sum(product, isa.load_f32(beside[0]));
+    (if N > 1 { high + isa.load_f32(beside[1]) } else { high }, rest + error)
 }
 
 impl Masked<'_> {
