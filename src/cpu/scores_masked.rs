@@ -33,8 +33,8 @@ pub struct Masked<'a> {
     max: (f32, f32),
 }
 
-/// What is beside a row's scores. Flags are 0 where they are set and -inf elsewhere: there a score does not count, while a
-/// NaN is still one when -inf is added to it.
+/// What is beside a row's scores. Flags are 0 where they are set and -inf elsewhere: there a score does not count, while
+/// a NaN is still one when a bias of -inf is added to it.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
@@ -267,7 +267,8 @@ fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; LANES]; 
     }
 }
 
-/// A block of logits; the low part means nothing where the high one is not finite, and both nothing where flags mask a NaN.
+/// A block of logits; the low part means nothing where the high one is not finite, and both nothing where flags mask a
+/// NaN.
 #[inline(always)]
 fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,

@@ -1,5 +1,5 @@
-//! Sigmoid, silu and gelu_tanh in pairs of f32, with the test of [`super::exp_pair`]: what passes it has the bits of the f64 form,
-//! which was found by trying all 2^32 inputs; what does not is left to that form.
+//! Sigmoid, silu and gelu_tanh in pairs of f32, with the test of [`super::exp_pair`]: what passes it has the bits of the
+//! f64 form, which was found by trying all 2^32 inputs; what does not is left to that form.
 
 use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::{fast_two_sum, two_sum};
