@@ -2,7 +2,7 @@
 
 use super::lanes::Met;
 use super::scores::{Live, Logits, Row, Scores};
-use super::scratch;
+use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::sum_o;
@@ -69,12 +69,18 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Met {
         let mut met = Met::default();
         met.counts.rows = self.to.len() as u64;
-        for (i, to) in self.to.iter_mut().enumerate() {
-            let index = self.first + i;
-            if let Some(target) = self.op.target(index) {
-                *to = isa.outline(OneRow { op: &self.op, index, x: self.x.row(index), target, met: &mut met });
-            }
-        }
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for (i, to) in self.to.iter_mut().enumerate() {
+                    let index = self.first + i;
+                    if let Some(target) = self.op.target(index) {
+                        let x = self.x.row(index);
+                        *to = isa.outline(OneRow { op: &self.op, index, x, target, scratch, met: &mut met });
+                    }
+                }
+            },
+        );
         met
     }
 }
@@ -84,6 +90,7 @@ struct OneRow<'a, E> {
     index: usize,
     x: &'a [E],
     target: usize,
+    scratch: &'a mut Scratch,
     met: &'a mut Met,
 }
 
@@ -92,17 +99,14 @@ impl<E: Element> Kernel for OneRow<'_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> RowLoss {
-        let OneRow { op, index, x, target, met } = self;
-        scratch::with(
-            #[inline(always)]
-            |scratch| match op.scores.read(isa, index, x, &mut scratch.logits) {
-                Row::Live(live) => {
-                    let log_sum = live.log_sum(isa, x, &mut scratch.made);
-                    op.loss(isa, x, target, &live, log_sum)
-                }
-                row => op.stand_in::<E>(&row, index, target, met),
-            },
-        )
+        let OneRow { op, index, x, target, scratch, met } = self;
+        match op.scores.read(isa, index, x, &mut scratch.logits) {
+            Row::Live(live) => {
+                let log_sum = live.log_sum(isa, x, &mut scratch.made);
+                op.loss(isa, x, target, &live, log_sum)
+            }
+            row => op.stand_in::<E>(&row, index, target, met),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::lanes::{Ends, Met};
 use super::scores::{Exps, Live, Row, sum_f64, units_to_f64};
-use super::scratch;
+use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::exp;
@@ -84,17 +84,22 @@ impl<E: Element> Work for Gradients<'_, E> {
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let (mut written, mut met) = (Written::default(), Met::default());
         met.counts.rows = self.losses.len() as u64;
-        for (i, loss) in self.losses.iter_mut().enumerate() {
-            let (index, span) = (self.first + i, self.ends.span(i, self.cols));
-            written = written
-                + match self.op.forward.target(index) {
-                    None => span.fill(E::ZERO).into(),
-                    Some(target) => {
-                        let row = OneRow { op: &self.op, index, target, span, loss, met: &mut met };
-                        isa.outline(row)
-                    }
-                };
-        }
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for (i, loss) in self.losses.iter_mut().enumerate() {
+                    let (index, span) = (self.first + i, self.ends.span(i, self.cols));
+                    written = written
+                        + match self.op.forward.target(index) {
+                            None => span.fill(E::ZERO).into(),
+                            Some(target) => {
+                                let row = OneRow { op: &self.op, index, target, span, loss, scratch, met: &mut met };
+                                isa.outline(row)
+                            }
+                        };
+                }
+            },
+        );
         (written, met)
     }
 }
@@ -105,6 +110,7 @@ struct OneRow<'a, 's, E> {
     target: usize,
     span: Span<'s, E, E>,
     loss: &'a mut RowLoss,
+    scratch: &'a mut Scratch,
     met: &'a mut Met,
 }
 
@@ -113,22 +119,16 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let OneRow { op, index, target, span, loss, met } = self;
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                let row = op.forward.scores.read(isa, index, span.source(), &mut scratch.logits);
-                let Row::Live(live) = row else {
-                    *loss = op.forward.stand_in::<E>(&row, index, target, met);
-                    return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
-                };
-                let mut exps =
-                    live.exps(isa, &span.source()[live.columns.clone()], span.len(), true, &mut scratch.made);
-                let log_sum = exps.log_sum(isa);
-                *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
-                op.write(isa, index, target, span, &live, exps, log_sum)
-            },
-        )
+        let OneRow { op, index, target, span, loss, scratch, met } = self;
+        let row = op.forward.scores.read(isa, index, span.source(), &mut scratch.logits);
+        let Row::Live(live) = row else {
+            *loss = op.forward.stand_in::<E>(&row, index, target, met);
+            return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
+        };
+        let mut exps = live.exps(isa, &span.source()[live.columns.clone()], span.len(), true, &mut scratch.made);
+        let log_sum = exps.log_sum(isa);
+        *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
+        op.write(isa, index, target, span, &live, exps, log_sum)
     }
 }
 

@@ -3,9 +3,11 @@
 use super::lanes::{Ends, LaneKernel, Met};
 use super::layer_norm::LayerNorm;
 use super::norm_rows::Norm;
+use super::scratch::Scratch;
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::simd::{Isa, Span, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct GroupNorm<'a> {
@@ -28,24 +30,19 @@ pub struct Layout {
 
 impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        self.row(isa, self.norm().is_narrow::<I, E>(isa), index, span, met)
-    }
-
-    #[inline(always)]
     fn lanes<I: Isa>(
         &self,
         isa: I,
-        first: usize,
+        which: Range<usize>,
         ends: &mut Ends<'_, E>,
-        count: usize,
         len: usize,
+        _: &mut Scratch,
         met: &mut Met,
     ) -> Written {
         let is_narrow = self.norm().is_narrow::<I, E>(isa);
         let mut written = Written::default();
-        for i in 0..count {
-            written = written + self.row(isa, is_narrow, first + i, ends.span(i, len), met);
+        for (i, index) in which.enumerate() {
+            written = written + self.row(isa, is_narrow, index, ends.span(i, len), met);
         }
         written
     }

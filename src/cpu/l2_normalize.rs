@@ -1,9 +1,11 @@
 //! Division of a lane by its Euclidean norm, all of it in f64, rounded once.
 
-use super::lanes::{LaneKernel, Met};
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::moments::Moments;
+use super::scratch::Scratch;
 use crate::element::Element;
 use crate::simd::{Ahead, Isa, Span, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct L2Normalize {
@@ -12,7 +14,28 @@ pub struct L2Normalize {
 
 impl<E: Element> LaneKernel<E> for L2Normalize {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        _: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
+            #[inline(always)]
+            |_, span| self.lane(isa, span, met),
+        )
+    }
+}
+
+impl L2Normalize {
+    #[inline(always)]
+    fn lane<I: Isa, E: Element>(&self, isa: I, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let moments = Moments::l2(isa, span.source(), self.eps);
         moments.count(&mut met.counts);
         let (next, next_to) = (Ahead::of(span.source(), 1), span.ahead(1));

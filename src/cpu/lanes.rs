@@ -1,48 +1,41 @@
 //! Row kernels over whole views: every lane of a tensor, in place or not, cut over threads.
 
+use super::scratch::{self, Scratch};
 use super::transpose::{gather, scatter};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::report::Counts;
-use crate::rows::{Geometry, Lanes, LanesMut};
+use crate::rows::{self, Geometry, LanesMut};
 use crate::simd::{self, Isa, Kernel, Span, Work, Written};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-/// A kernel for one lane at a time.
+/// A kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
-    /// Writes the lane of this index. `#[inline(always)]`, like everything it calls.
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written;
-
-    /// Writes the first lanes of `ends`, so many of this length, of which `first` is the first one's index: what they
-    /// can share is worked out here.
-    #[inline(always)]
+    /// Writes the lanes of these indices, of this length, the first of them at the start of `ends`.
+    /// `#[inline(always)]`, like everything it calls.
     fn lanes<I: Isa>(
         &self,
         isa: I,
-        first: usize,
+        which: Range<usize>,
         ends: &mut Ends<'_, E>,
-        count: usize,
         len: usize,
+        scratch: &mut Scratch,
         met: &mut Met,
-    ) -> Written {
-        each_lane(self, isa, first, ends, count, len, met)
-    }
+    ) -> Written;
 }
 
-/// [`LaneKernel::lanes`] of lanes that share nothing.
+/// Lanes that share nothing: `f` of each one's index and span.
 #[inline(always)]
-pub fn each_lane<I: Isa, E: Element>(
-    kernel: &impl LaneKernel<E>,
-    isa: I,
-    first: usize,
+pub fn each_lane<E: Element>(
+    which: Range<usize>,
     ends: &mut Ends<'_, E>,
-    count: usize,
     len: usize,
-    met: &mut Met,
+    mut f: impl FnMut(usize, Span<'_, E, E>) -> Written,
 ) -> Written {
     let mut written = Written::default();
-    for i in 0..count {
-        written = written + isa.outline(OneLane { kernel, index: first + i, span: ends.span(i, len), met });
+    for (i, index) in which.enumerate() {
+        written = written + f(index, ends.span(i, len));
     }
     written
 }
@@ -64,7 +57,7 @@ impl Met {
 
 /// Runs the kernel from one view into another of the same shape.
 pub fn apply<'a, E: Element>(
-    x: Lanes<'_, E>,
+    x: rows::Lanes<'_, E>,
     out: LanesMut<'a, E>,
     kernel: impl LaneKernel<E>,
 ) -> Result<(&'a mut [E], Met)> {
@@ -191,64 +184,84 @@ impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let LaneWork { mut ends, geometry, groups, first, kernel } = self;
+        let (len, inner) = (geometry.len(), geometry.inner());
         let mut met = Met::default();
-        let mut written = Written::default();
-        let (len, inner) = (self.geometry.len(), self.geometry.inner());
-        let mut ends = self.ends;
-        if inner == 1 {
-            written = self.kernel.lanes(isa, self.first, &mut ends, self.groups, len, &mut met);
-        } else if len > 0 && inner > 0 {
-            for group in 0..self.groups {
-                let first = (self.first + group) * inner;
-                let block = ends.span(group, len * inner);
-                written = written + strided(isa, &self.kernel, first, block, len, &mut met);
-            }
-        }
-        met.counts.rows = (self.groups * inner) as u64;
+        let written = scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let mut lanes = SomeLanes { kernel, len, scratch, met: &mut met };
+                if inner == 1 {
+                    return lanes.write(isa, first..first + groups, &mut ends);
+                }
+                let mut written = Written::default();
+                for group in 0..if len * inner == 0 { 0 } else { groups } {
+                    let first = (first + group) * inner;
+                    written = written + lanes.write_strided(isa, first, ends.span(group, len * inner));
+                }
+                written
+            },
+        );
+        met.counts.rows = (groups * inner) as u64;
         (written, met)
-    }
-}
-
-/// One lane as a function of its own: the loops that call it are many, the kernels long.
-struct OneLane<'a, 's, E, K> {
-    kernel: &'a K,
-    index: usize,
-    span: Span<'s, E, E>,
-    met: &'a mut Met,
-}
-
-impl<E: Element, K: LaneKernel<E>> Kernel for OneLane<'_, '_, E, K> {
-    type Out = Written;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
-        self.kernel.lane(isa, self.index, self.span, self.met)
     }
 }
 
 /// Lanes gathered at a time: as many as share a cache line of the widest type, twice.
 const AT_A_TIME: usize = 16;
 
-/// A `[len, inner]` block whose lanes run down its columns.
-#[inline(always)]
-fn strided<I: Isa, E: Element>(
-    isa: I,
-    kernel: &impl LaneKernel<E>,
-    first: usize,
-    block: Span<'_, E, E>,
+/// What lanes of a call have in common.
+struct SomeLanes<'a, K> {
+    kernel: K,
     len: usize,
-    met: &mut Met,
-) -> Written {
-    let inner = block.len() / len;
-    let mut result = block.source().to_vec();
-    let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
-    for start in (0..inner).step_by(AT_A_TIME) {
-        let rows = &mut buffer[..len * AT_A_TIME.min(inner - start)];
-        gather(&result, inner, start, len, rows);
-        for (i, row) in rows.chunks_mut(len).enumerate() {
-            isa.outline(OneLane { kernel, index: first + start + i, span: Span::in_place(row), met });
-        }
-        scatter(rows, &mut result, inner, start, len);
+    scratch: &'a mut Scratch,
+    met: &'a mut Met,
+}
+
+impl<K> SomeLanes<'_, K> {
+    /// As a function of its own: the kernels are long.
+    #[inline(always)]
+    fn write<I: Isa, E: Element>(&mut self, isa: I, which: Range<usize>, ends: &mut Ends<'_, E>) -> Written
+    where
+        K: LaneKernel<E>,
+    {
+        isa.outline(Lanes { lanes: self, which, ends })
     }
-    block.copy_from(&result).into()
+
+    /// A `[len, inner]` block whose lanes run down its columns.
+    #[inline(always)]
+    fn write_strided<I: Isa, E: Element>(&mut self, isa: I, first: usize, block: Span<'_, E, E>) -> Written
+    where
+        K: LaneKernel<E>,
+    {
+        let len = self.len;
+        let inner = block.len() / len;
+        let mut result = block.source().to_vec();
+        let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
+        for start in (0..inner).step_by(AT_A_TIME) {
+            let count = AT_A_TIME.min(inner - start);
+            let rows = &mut buffer[..len * count];
+            gather(&result, inner, start, len, rows);
+            let which = first + start..first + start + count;
+            self.write(isa, which, &mut Ends::InPlace { data: rows, stride: len });
+            scatter(rows, &mut result, inner, start, len);
+        }
+        block.copy_from(&result).into()
+    }
+}
+
+struct Lanes<'a, 'b, 'e, E, K> {
+    lanes: &'a mut SomeLanes<'b, K>,
+    which: Range<usize>,
+    ends: &'a mut Ends<'e, E>,
+}
+
+impl<E: Element, K: LaneKernel<E>> Kernel for Lanes<'_, '_, '_, E, K> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let SomeLanes { kernel, len, scratch, met } = self.lanes;
+        kernel.lanes(isa, self.which, self.ends, *len, scratch, met)
+    }
 }

@@ -2,10 +2,12 @@
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, pair};
-use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
+use super::norm_rows::{Norm, TOGETHER, are_within, write_rows};
+use super::scratch::Scratch;
 use crate::element::{DType, Element};
 use crate::floats::Floats;
-use crate::simd::{Float, Isa, Span, Written};
+use crate::simd::{Float, Isa, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LayerNorm<'a> {
@@ -64,20 +66,15 @@ impl Norm for LayerNorm<'_> {
 
 impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        write_row(isa, *self, span, met)
-    }
-
-    #[inline(always)]
     fn lanes<I: Isa>(
         &self,
         isa: I,
-        _: usize,
+        which: Range<usize>,
         ends: &mut Ends<'_, E>,
-        count: usize,
         len: usize,
+        scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
-        write_rows(isa, *self, ends, count, len, met)
+        write_rows(isa, *self, ends, which.len(), len, scratch, met)
     }
 }

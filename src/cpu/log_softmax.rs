@@ -1,46 +1,70 @@
 //! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; of 16-bit rows in f32.
 
-use super::lanes::{LaneKernel, Met};
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Logits, Row, Scores};
-use super::scratch;
+use super::scratch::Scratch;
 use crate::element::{DType, Element};
 use crate::math::log::log_scalar;
 use crate::simd::{Isa, Span, Storage, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct LogSoftmax<'m>(pub Scores<'m>);
 
 impl<E: Element> LaneKernel<E> for LogSoftmax<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        scratch::with(
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
             #[inline(always)]
-            |scratch| {
-                let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
-                let Row::Live(live) = row else {
-                    let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
-                    return span.fill(row.stand_in(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
-                };
-                let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
-                let (span, behind) = span.split_at(live.columns.end);
-                let (before, span) = span.split_at(live.columns.start);
-                let written: Written = match live.logits {
-                    Logits::F64(z) => {
-                        let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
-                        span.map_from_wide(
-                            isa,
-                            z,
-                            #[inline(always)]
-                            |_, z| (z - max) - log_sum,
-                        )
-                    }
-                    Logits::Direct => write(isa, live.max, log_sum, span),
-                    Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
-                }
-                .into();
-                written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
-            },
+            |index, span| self.lane(isa, index, span, scratch, met),
         )
+    }
+}
+
+impl LogSoftmax<'_> {
+    #[inline(always)]
+    fn lane<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        index: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
+        let Row::Live(live) = row else {
+            let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
+            return span.fill(row.stand_in(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
+        };
+        let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
+        let (span, behind) = span.split_at(live.columns.end);
+        let (before, span) = span.split_at(live.columns.start);
+        let written: Written = match live.logits {
+            Logits::F64(z) => {
+                let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
+                span.map_from_wide(
+                    isa,
+                    z,
+                    #[inline(always)]
+                    |_, z| (z - max) - log_sum,
+                )
+            }
+            Logits::Direct => write(isa, live.max, log_sum, span),
+            Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
+        }
+        .into();
+        written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
     }
 }
 

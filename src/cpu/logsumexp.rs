@@ -2,7 +2,7 @@
 
 use super::lanes::Met;
 use super::scores::{Row, Scores};
-use super::scratch;
+use super::scratch::{self, Scratch};
 use super::transpose::gather;
 use crate::element::Element;
 use crate::error::Result;
@@ -55,43 +55,51 @@ impl<E: Element> Work for Reduce<'_, E> {
         let (len, inner, stride) = (self.x.geometry.len(), self.x.geometry.inner(), self.x.geometry.stride);
         let mut written = Written::default();
         let mut column = Vec::new();
-        let lanes = self.to.chunks_mut(inner.max(1));
-        for (group, to) in lanes.enumerate() {
-            let from = &self.x.data[(self.first + group) * stride..][..len * inner];
-            for (i, to) in to.iter_mut().enumerate() {
-                let index = (self.first + group) * inner + i;
-                let row = if inner == 1 {
-                    from
-                } else {
-                    column.resize(len, E::ZERO);
-                    if len > 0 {
-                        gather(from, inner, i, len, &mut column);
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for (group, to) in self.to.chunks_mut(inner.max(1)).enumerate() {
+                    let from = &self.x.data[(self.first + group) * stride..][..len * inner];
+                    for (i, to) in to.iter_mut().enumerate() {
+                        let index = (self.first + group) * inner + i;
+                        let row = if inner == 1 {
+                            from
+                        } else {
+                            column.resize(len, E::ZERO);
+                            if len > 0 {
+                                gather(from, inner, i, len, &mut column);
+                            }
+                            &column
+                        };
+                        let value = log_sum_exp(isa, &self.scores, index, row, scratch, &mut met);
+                        let to = Span::<E, E>::new(std::slice::from_ref(&value), std::slice::from_mut(to));
+                        written = written + to.fill(value).into();
                     }
-                    &column
-                };
-                let value = log_sum_exp(isa, &self.scores, index, row, &mut met);
-                let to = Span::<E, E>::new(std::slice::from_ref(&value), std::slice::from_mut(to));
-                written = written + to.fill(value).into();
-            }
-        }
+                }
+            },
+        );
         met.counts.rows = (self.groups * inner) as u64;
         (written, met)
     }
 }
 
 #[inline(always)]
-fn log_sum_exp<I: Isa, E: Element>(isa: I, scores: &Scores<'_>, index: usize, x: &[E], met: &mut Met) -> E {
-    scratch::with(
-        #[inline(always)]
-        |scratch| match scores.read(isa, index, x, &mut scratch.logits) {
-            Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
-            // The sum of no terms, under every policy that is not a refusal; of no columns, under that too.
-            Row::Masked if x.is_empty() => E::NEG_INFINITY,
-            row @ Row::Infinite(_) => {
-                row.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
-                E::INFINITY
-            }
-            row => row.stand_in(index, scores.fully_masked, met, E::NEG_INFINITY, E::NEG_INFINITY),
-        },
-    )
+fn log_sum_exp<I: Isa, E: Element>(
+    isa: I,
+    scores: &Scores<'_>,
+    index: usize,
+    x: &[E],
+    scratch: &mut Scratch,
+    met: &mut Met,
+) -> E {
+    match scores.read(isa, index, x, &mut scratch.logits) {
+        Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
+        // The sum of no terms, under every policy that is not a refusal; of no columns, under that too.
+        Row::Masked if x.is_empty() => E::NEG_INFINITY,
+        row @ Row::Infinite(_) => {
+            row.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
+            E::INFINITY
+        }
+        row => row.stand_in(index, scores.fully_masked, met, E::NEG_INFINITY, E::NEG_INFINITY),
+    }
 }

@@ -5,12 +5,13 @@
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, power_of_two};
-use super::scratch::{self, room};
+use super::scratch::{Scratch, room};
 use crate::element::{DType, Element};
 use crate::floats::Floats;
 use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Rows;
 use crate::simd::{Ahead, Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
+use std::ops::Range;
 
 /// A norm, as its gradients see it.
 #[derive(Clone, Copy)]
@@ -54,37 +55,21 @@ pub struct NormBackward<'a, E> {
 
 impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                let weights = narrow_weights::<I, E>(isa, &self.norm, span.len(), &mut scratch.made.f32s);
-                self.row(isa, weights, index, span, met)
-            },
-        )
-    }
-
-    #[inline(always)]
     fn lanes<I: Isa>(
         &self,
         isa: I,
-        first: usize,
+        which: Range<usize>,
         ends: &mut Ends<'_, E>,
-        count: usize,
         len: usize,
+        scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                let weights = narrow_weights::<I, E>(isa, &self.norm, len, &mut scratch.made.f32s);
-                let mut written = Written::default();
-                for i in 0..count {
-                    written = written + self.row(isa, weights, first + i, ends.span(i, len), met);
-                }
-                written
-            },
-        )
+        let weights = narrow_weights::<I, E>(isa, &self.norm, len, &mut scratch.made.f32s);
+        let mut written = Written::default();
+        for (i, index) in which.enumerate() {
+            written = written + self.row(isa, weights, index, ends.span(i, len), met);
+        }
+        written
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::lanes::{Ends, Met};
 use super::moments::{Moments, Smallest};
-use super::scratch::{self, Scratch, room};
+use super::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::simd::{Float, Isa, MaskBits, Next, Span, Written, fold};
@@ -51,58 +51,55 @@ pub fn write_rows<I: Isa, E: Element>(
     ends: &mut Ends<'_, E>,
     rows: usize,
     len: usize,
+    scratch: &mut Scratch,
     met: &mut Met,
 ) -> Written {
     let together = if size_of::<E>() * len > SHORT { 1 } else { norm.together::<E>().min(TOGETHER) };
     let is_narrow = norm.is_narrow::<I, E>(isa);
-    scratch::with(
-        #[inline(always)]
-        |scratch| {
-            let mut written = Written::default();
-            for first in (0..rows).step_by(together) {
-                let mut group = [Plan::default(); TOGETHER];
-                let group = &mut group[..together.min(rows - first)];
-                for (i, plan) in group.iter_mut().enumerate() {
-                    *plan = Plan::of(isa, norm, ends.span(first + i, len).source(), is_narrow, met);
-                }
-                let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
-                for start in (0..len).step_by(run) {
-                    let columns = start..len.min(start + run);
-                    let operands = Operands::of(isa, &norm, columns.clone(), group, scratch);
-                    for (i, plan) in group.iter().enumerate() {
-                        let span = ends.span(first + i, len);
-                        let next = span.next(together);
-                        let run = span.split_at(columns.end).0.split_at(columns.start).1;
-                        written = written + operands.write(isa, norm, plan, next.from(start), run);
-                    }
-                }
+    let mut written = Written::default();
+    for first in (0..rows).step_by(together) {
+        let mut group = [Plan::default(); TOGETHER];
+        let group = &mut group[..together.min(rows - first)];
+        for (i, plan) in group.iter_mut().enumerate() {
+            *plan = Plan::of(isa, norm, ends.span(first + i, len).source(), is_narrow, met);
+        }
+        let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
+        for start in (0..len).step_by(run) {
+            let columns = start..len.min(start + run);
+            let operands = Operands::of(isa, &norm, columns.clone(), group, scratch);
+            for (i, plan) in group.iter().enumerate() {
+                let span = ends.span(first + i, len);
+                let next = span.next(together);
+                let run = span.split_at(columns.end).0.split_at(columns.start).1;
+                written = written + operands.write(isa, norm, plan, next.from(start), run);
             }
-            written
-        },
-    )
+        }
+    }
+    written
 }
 
 /// One row.
 #[inline(always)]
-pub fn write_row<I: Isa, E: Element>(isa: I, norm: impl Norm, span: Span<'_, E, E>, met: &mut Met) -> Written {
+pub fn write_row<I: Isa, E: Element>(
+    isa: I,
+    norm: impl Norm,
+    span: Span<'_, E, E>,
+    scratch: &mut Scratch,
+    met: &mut Met,
+) -> Written {
     let plan = Plan::of(isa, norm, span.source(), norm.is_narrow::<I, E>(isa), met);
     let next = span.next(1);
-    scratch::with(
-        #[inline(always)]
-        |scratch| {
-            let mut written = Written::default();
-            let (mut rest, mut start) = (span, 0);
-            while rest.len() > 0 {
-                let run;
-                let count = WIDE_RUN.min(rest.len());
-                (run, rest) = rest.split_at(count);
-                let operands = Operands::of(isa, &norm, start..start + count, &[plan], scratch);
-                written = written + operands.write(isa, norm, &plan, next.from(start), run);
-                start += count;
-            }
-            written
-        },
-    )
+    let mut written = Written::default();
+    let (mut rest, mut start) = (span, 0);
+    while rest.len() > 0 {
+        let run;
+        let count = WIDE_RUN.min(rest.len());
+        (run, rest) = rest.split_at(count);
+        let operands = Operands::of(isa, &norm, start..start + count, &[plan], scratch);
+        written = written + operands.write(isa, norm, &plan, next.from(start), run);
+        start += count;
+    }
+    written
 }
 
 /// How a row is to be written.

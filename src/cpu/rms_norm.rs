@@ -7,12 +7,14 @@
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, pair};
 use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
+use super::scratch::{self, Scratch};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::ops::rms_norm::Rounding;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Span, Work, Written, block};
+use crate::simd::{self, Float, Isa, Work, Written, block};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct RmsNorm<'a> {
@@ -85,21 +87,16 @@ impl Norm for RmsNorm<'_> {
 
 impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, _: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        write_row(isa, *self, span, met)
-    }
-
-    #[inline(always)]
     fn lanes<I: Isa>(
         &self,
         isa: I,
-        _: usize,
+        which: Range<usize>,
         ends: &mut Ends<'_, E>,
-        count: usize,
         len: usize,
+        scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
-        write_rows(isa, *self, ends, count, len, met)
+        write_rows(isa, *self, ends, which.len(), len, scratch, met)
     }
 }
 
@@ -169,28 +166,33 @@ impl<E: Element> Work for WithResidual<'_, E> {
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let mut met = Met::default();
         let mut written = [Written::default(); 2];
-        for row in 0..self.rows {
-            let x = self.x.span(row, self.cols);
-            let sum = self.residual.span(row, self.cols);
-            let source = x.source();
-            // A sum of two narrow numbers is rounded to f32 and then to the type as if at once: f32 has more than
-            // twice their digits (Figueroa, "When is double rounding innocuous?", 1995).
-            let sum = if E::DTYPE == DType::F64 {
-                sum.map_wide(
-                    isa,
-                    #[inline(always)]
-                    |i, r| E::load_wide(isa, &block(source, i, E::ZERO)) + r,
-                )
-            } else {
-                sum.map(
-                    isa,
-                    #[inline(always)]
-                    |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
-                )
-            };
-            written[0] = written[0] + write_row(isa, self.kernel, x.reading(sum), &mut met);
-            written[1] = written[1] + sum.into();
-        }
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for row in 0..self.rows {
+                    let x = self.x.span(row, self.cols);
+                    let sum = self.residual.span(row, self.cols);
+                    let source = x.source();
+                    // A sum of two narrow numbers is rounded to f32 and then to the type as if at once: f32 has more than
+                    // twice their digits (Figueroa, "When is double rounding innocuous?", 1995).
+                    let sum = if E::DTYPE == DType::F64 {
+                        sum.map_wide(
+                            isa,
+                            #[inline(always)]
+                            |i, r| E::load_wide(isa, &block(source, i, E::ZERO)) + r,
+                        )
+                    } else {
+                        sum.map(
+                            isa,
+                            #[inline(always)]
+                            |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
+                        )
+                    };
+                    written[0] = written[0] + write_row(isa, self.kernel, x.reading(sum), scratch, &mut met);
+                    written[1] = written[1] + sum.into();
+                }
+            },
+        );
         met.counts.rows = self.rows as u64;
         (written, met)
     }

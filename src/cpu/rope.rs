@@ -1,7 +1,7 @@
 //! Rotary embedding of a row, each pair in f64, rounded once.
 
-use super::lanes::{LaneKernel, Met};
-use super::scratch::{self, room};
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::trig::sin_cos;
@@ -40,12 +40,33 @@ pub struct Rope<'a> {
 
 impl<E: Element> LaneKernel<E> for Rope<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, _: &mut Met) -> Written {
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        _: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
+            #[inline(always)]
+            |index, span| self.lane(isa, index, span, scratch),
+        )
+    }
+}
+
+impl Rope<'_> {
+    #[inline(always)]
+    fn lane<I: Isa, E: Element>(&self, isa: I, index: usize, span: Span<'_, E, E>, scratch: &mut Scratch) -> Written {
         let half = span.len() / 2;
         let at = self.layout.table_row(index) * half;
         let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half, direction: self.direction };
         if self.interleaved {
-            return rotate.neighbours(span);
+            return rotate.neighbours(span, scratch);
         }
         let (first, second) = span.split_at(half);
         let [first, second] = Span::map_wide_both(
@@ -78,40 +99,35 @@ impl<I: Isa> Rotate<'_, I> {
 
     /// Pairs of neighbours, which are brought apart and together again.
     #[inline(always)]
-    fn neighbours<E: Element>(&self, span: Span<'_, E, E>) -> Written {
+    fn neighbours<E: Element>(&self, span: Span<'_, E, E>, scratch: &mut Scratch) -> Written {
         let half = span.len() / 2;
-        scratch::with(
+        let (row, pairs) = room(&mut scratch.made.f64s, 4 * half).split_at_mut(2 * half);
+        Span::in_place(&mut *row).map_from_wide(
+            self.isa,
+            span.source(),
             #[inline(always)]
-            |scratch| {
-                let (row, pairs) = room(&mut scratch.made.f64s, 4 * half).split_at_mut(2 * half);
-                Span::in_place(&mut *row).map_from_wide(
-                    self.isa,
-                    span.source(),
-                    #[inline(always)]
-                    |_, v| v,
-                );
-                let (a, b) = pairs.split_at_mut(half);
-                for i in 0..half {
-                    (a[i], b[i]) = (row[2 * i], row[2 * i + 1]);
-                }
-                Span::map_wide_both(
-                    [Span::in_place(&mut *a), Span::in_place(&mut *b)],
-                    self.isa,
-                    #[inline(always)]
-                    |i, a, b| self.block(i, a, b),
-                );
-                for i in 0..half {
-                    (row[2 * i], row[2 * i + 1]) = (a[i], b[i]);
-                }
-                span.map_from_wide(
-                    self.isa,
-                    row,
-                    #[inline(always)]
-                    |_, v| v,
-                )
-                .into()
-            },
+            |_, v| v,
+        );
+        let (a, b) = pairs.split_at_mut(half);
+        for i in 0..half {
+            (a[i], b[i]) = (row[2 * i], row[2 * i + 1]);
+        }
+        Span::map_wide_both(
+            [Span::in_place(&mut *a), Span::in_place(&mut *b)],
+            self.isa,
+            #[inline(always)]
+            |i, a, b| self.block(i, a, b),
+        );
+        for i in 0..half {
+            (row[2 * i], row[2 * i + 1]) = (a[i], b[i]);
+        }
+        span.map_from_wide(
+            self.isa,
+            row,
+            #[inline(always)]
+            |_, v| v,
         )
+        .into()
     }
 }
 

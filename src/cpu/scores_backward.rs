@@ -8,9 +8,9 @@
 //! f64 gradients are scaled by a power of two where products of very large or very small ones would leave the type,
 //! and summed in two parts, as the exponentials are.
 
-use super::lanes::{LaneKernel, Met};
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Logits, Row, Scores};
-use super::scratch::{self, Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, room};
 use super::transpose::gather;
 use crate::element::{DType, Element};
 use crate::mask::saturate;
@@ -18,6 +18,7 @@ use crate::math::exp::{clamped, exp_parts};
 use crate::math::sum::{sum_o, sums_o_beside};
 use crate::rows::Lanes;
 use crate::simd::{Ahead, Float, Isa, Kernel, MaskBits, Select, Span, Written, block, block_within, fold};
+use std::ops::Range;
 
 /// What tells one op's gradient from another's.
 pub trait Formula: Copy + Send + Sync {
@@ -39,43 +40,66 @@ pub struct Backward<'m, E, F> {
 
 impl<E: Element, F: Formula> LaneKernel<E> for Backward<'_, E, F> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
+            #[inline(always)]
+            |index, span| self.lane(isa, index, span, scratch, met),
+        )
+    }
+}
+
+impl<E: Element, F: Formula> Backward<'_, E, F> {
+    #[inline(always)]
+    fn lane<I: Isa>(
+        &self,
+        isa: I,
+        index: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
         let mut gathered = Vec::new();
         let x = lane_of(&self.x, index, &mut gathered);
-        scratch::with(
-            #[inline(always)]
-            |Scratch { logits, made, beside }| {
-                let row = self.scores.read(isa, index, x, logits);
-                let Buffers { f64s, flags, .. } = beside;
-                let Some((live, flags)) = settle(&self.scores, &row, index, x, flags, met) else {
-                    return span.fill(E::ZERO).into();
-                };
-                let columns = live.columns.clone();
-                let (span, behind) = span.split_at(columns.end);
-                let (before, span) = span.split_at(columns.start);
-                let written = if matches!(row, Row::Live(_)) {
-                    let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
-                    if let (Exps::F32 { values, .. }, None, 0, None) =
-                        (&exps, flags, columns.start, self.scores.softcap)
-                        && E::DTYPE != DType::F64
-                    {
-                        let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, met);
-                        return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
-                    }
-                    let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
-                    if sums.sum.0.is_finite() {
-                        let slopes = slopes(isa, &self.scores, sums.scale, &x[columns], f64s);
-                        write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
-                    } else {
-                        count(span.source(), flags, met);
-                        spoil(isa, flags, span)
-                    }
-                } else {
-                    spoil(isa, flags, span)
-                };
-                written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
-            },
-        )
+        let Scratch { logits, made, beside } = scratch;
+        let row = self.scores.read(isa, index, x, logits);
+        let Buffers { f64s, flags, .. } = beside;
+        let Some((live, flags)) = settle(&self.scores, &row, index, x, flags, met) else {
+            return span.fill(E::ZERO).into();
+        };
+        let columns = live.columns.clone();
+        let (span, behind) = span.split_at(columns.end);
+        let (before, span) = span.split_at(columns.start);
+        let written = if matches!(row, Row::Live(_)) {
+            let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
+            if let (Exps::F32 { values, .. }, None, 0, None) = (&exps, flags, columns.start, self.scores.softcap)
+                && E::DTYPE != DType::F64
+            {
+                let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, met);
+                return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
+            }
+            let sums = Sums::of::<F, I, E>(isa, &exps, span.source(), columns.start, flags, self.scores.scale);
+            if sums.sum.0.is_finite() {
+                let slopes = slopes(isa, &self.scores, sums.scale, &x[columns], f64s);
+                write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
+            } else {
+                count(span.source(), flags, met);
+                spoil(isa, flags, span)
+            }
+        } else {
+            spoil(isa, flags, span)
+        };
+        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
     }
 }
 

@@ -4,13 +4,13 @@
 //! That serves rows whose largest logit is below 256 in magnitude, of terms that are not much larger; the others take
 //! the way that [`super::scores`] has for all.
 
-use super::scores::Scores;
+use super::scores::{Scores, halve};
 use super::scratch::{Buffers, room};
 use crate::element::{DType, Element};
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::sum::sum_q;
 use crate::math::wide::two_sum;
-use crate::simd::{Ahead, Float, Isa, Kernel, LANES, MaskBits, Select, Span, Storage, fold_with};
+use crate::simd::{Ahead, Float, Isa, LANES, MaskBits, Select, Span, Storage, fold_with};
 use std::ops::Range;
 
 /// Scales that leave the low part of a product within f32 wherever it counts.
@@ -60,7 +60,23 @@ impl Scores<'_> {
         if E::DTYPE == DType::F64 || self.softcap.is_some() || !SCALES.contains(&self.scale) {
             return None;
         }
-        isa.outline(Read { scores: self, lane, x, far, buffers })
+        let columns = match &self.mask {
+            Some(mask) => mask.bounds(lane),
+            None => (0, x.len()),
+        };
+        let bias = self.bias(isa, lane, columns, far, buffers)?;
+        let x = &x[columns.0..columns.1];
+        let high = self.scale as f32;
+        let scale = (high, (self.scale - f64::from(high)) as f32);
+        let max = match bias {
+            Bias::None if self.scale == 1.0 => None,
+            Bias::None => max_of_products::<I, E, false, 0>(isa, x, scale, []),
+            Bias::Flags(flags) => max_of_products::<I, E, true, 1>(isa, x, scale, [flags]),
+            Bias::Exact(bias) => max_of_products::<I, E, false, 1>(isa, x, scale, [bias]),
+            Bias::Any(bias) => max_of_sums(isa, x, scale, [bias]),
+            Bias::Both(bias, flags) => max_of_sums(isa, x, scale, [bias, flags]),
+        }?;
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns: columns.0..columns.1, scale, bias, max })
     }
 
     /// What is beside some columns of a lane; nothing if it is not to be read in f32.
@@ -91,40 +107,6 @@ impl Scores<'_> {
             (Some(bias), None) => Bias::Any(bias),
             (Some(bias), Some(flags)) => Bias::Both(bias, flags),
         })
-    }
-}
-
-struct Read<'a, 's, E> {
-    scores: &'s Scores<'s>,
-    lane: usize,
-    x: &'a [E],
-    far: bool,
-    buffers: [&'s mut Buffers; 2],
-}
-
-impl<'s, E: Element> Kernel for Read<'_, 's, E> {
-    type Out = Option<Masked<'s>>;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let Read { scores, lane, x, far, buffers } = self;
-        let columns = match &scores.mask {
-            Some(mask) => mask.bounds(lane),
-            None => (0, x.len()),
-        };
-        let bias = scores.bias(isa, lane, columns, far, buffers)?;
-        let x = &x[columns.0..columns.1];
-        let high = scores.scale as f32;
-        let scale = (high, (scores.scale - f64::from(high)) as f32);
-        let max = match bias {
-            Bias::None if scores.scale == 1.0 => None,
-            Bias::None => max_of_products::<I, E, false, 0>(isa, x, scale, []),
-            Bias::Flags(flags) => max_of_products::<I, E, true, 1>(isa, x, scale, [flags]),
-            Bias::Exact(bias) => max_of_products::<I, E, false, 1>(isa, x, scale, [bias]),
-            Bias::Any(bias) => max_of_sums(isa, x, scale, [bias]),
-            Bias::Both(bias, flags) => max_of_sums(isa, x, scale, [bias, flags]),
-        }?;
-        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns: columns.0..columns.1, scale, bias, max })
     }
 }
 
@@ -254,7 +236,11 @@ fn max<I: Isa, E: Element, const N: usize>(
 
 #[inline(always)]
 fn largest<I: Isa>(isa: I, values: I::F32) -> f32 {
-    isa.array_f32(values).into_iter().fold(f32::NEG_INFINITY, f32::max)
+    halve(
+        isa.array_f32(values),
+        #[inline(always)]
+        |a, b| if b > a { b } else { a },
+    )
 }
 
 /// A product, its bias and its flags, rounded.

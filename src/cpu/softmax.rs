@@ -4,78 +4,82 @@
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Plain, Row, Scores, reciprocal_f64};
 use super::scores_masked::Masked;
-use super::scratch::{self, Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, room};
 use crate::element::{DType, Element};
 use crate::simd::{Float, Isa, Next, Span, Storage, Written};
+use std::ops::Range;
 
 #[derive(Clone, Copy)]
 pub struct Softmax<'m>(pub Scores<'m>);
 
 impl<E: Element> LaneKernel<E> for Softmax<'_> {
     #[inline(always)]
-    fn lane<I: Isa>(&self, isa: I, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                let Scratch { logits, made, beside } = scratch;
-                let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
-                if let Some(masked) = masked {
-                    return write_masked(isa, &masked, span, made);
-                }
-                let row = self.0.read(isa, index, span.source(), logits);
-                let Row::Live(live) = row else {
-                    return self.stand_in(&row, index, span, met);
-                };
-                let row_len = span.len();
-                let (columns, behind) = span.split_at(live.columns.end);
-                let (before, columns) = columns.split_at(live.columns.start);
-                let written = write(isa, &live, columns, row_len, made, &mut None, &[]);
-                written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
-            },
-        )
-    }
-
-    #[inline(always)]
     fn lanes<I: Isa>(
         &self,
         isa: I,
-        first: usize,
+        which: Range<usize>,
         ends: &mut Ends<'_, E>,
-        count: usize,
         len: usize,
+        scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
-        if !self.0.is_bare::<E>() || count == 0 {
-            return each_lane(self, isa, first, ends, count, len, met);
+        if !self.0.is_bare::<E>() || which.is_empty() {
+            return each_lane(
+                which,
+                ends,
+                len,
+                #[inline(always)]
+                |index, span| self.lane(isa, index, span, scratch, met),
+            );
         }
-        scratch::with(
-            #[inline(always)]
-            |scratch| {
-                let mut written = Written::default();
-                let mut plain = Some(Plain::first(isa, ends.span(0, len).source()));
-                for i in 0..count {
-                    let row = plain.as_ref().map_or(Row::Masked, |plain| plain.row(len));
-                    let (span, next) = ends.span_and_next(i, len, count);
-                    if i + 1 == count {
-                        plain = None;
-                    }
-                    let Row::Live(live) = row else {
-                        plain = plain.map(
-                            #[inline(always)]
-                            |_| Plain::first(isa, next),
-                        );
-                        written = written + self.stand_in(&row, first + i, span, met);
-                        continue;
-                    };
-                    written = written + write(isa, &live, span, len, &mut scratch.made, &mut plain, next);
-                }
-                written
-            },
-        )
+        let mut written = Written::default();
+        let mut plain = Some(Plain::first(isa, ends.span(0, len).source()));
+        for (i, index) in which.clone().enumerate() {
+            let row = plain.as_ref().map_or(Row::Masked, |plain| plain.row(len));
+            let (span, next) = ends.span_and_next(i, len, which.len());
+            if index + 1 == which.end {
+                plain = None;
+            }
+            let Row::Live(live) = row else {
+                plain = plain.map(
+                    #[inline(always)]
+                    |_| Plain::first(isa, next),
+                );
+                written = written + self.stand_in(&row, index, span, met);
+                continue;
+            };
+            written = written + write(isa, &live, span, len, &mut scratch.made, &mut plain, next);
+        }
+        written
     }
 }
 
 impl Softmax<'_> {
+    #[inline(always)]
+    fn lane<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        index: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        let Scratch { logits, made, beside } = scratch;
+        let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
+        if let Some(masked) = masked {
+            return write_masked(isa, &masked, span, made);
+        }
+        let row = self.0.read(isa, index, span.source(), logits);
+        let Row::Live(live) = row else {
+            return self.stand_in(&row, index, span, met);
+        };
+        let row_len = span.len();
+        let (columns, behind) = span.split_at(live.columns.end);
+        let (before, columns) = columns.split_at(live.columns.start);
+        let written = write(isa, &live, columns, row_len, made, &mut None, &[]);
+        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+    }
+
     #[inline(always)]
     fn stand_in<E: Element>(&self, row: &Row<'_>, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let uniform = E::from_wide(1.0 / span.len() as f64);
