@@ -91,7 +91,7 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
         let expected = reference::sample(&logits, &config).unwrap();
         each_level(|level| {
             let what = format!("{config:?} on {len} tokens, {level}");
-            let got = sampler(config).distribution(&logits, None).unwrap();
+            let got = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
             assert!(got.tokens() == expected.tokens, "{what}: {}", differing(got.tokens(), &expected.tokens));
             let probs = got.probs().unwrap();
             assert_eq!(probs.len(), len);
@@ -122,7 +122,7 @@ fn logprobs<E: Bits>() {
             let logits = generate::bell::<E>(&mut rng, len, 5.0, 4.0);
             let config = SamplerConfig::default().temperature(temperature).top_k(len.min(200));
             each_level(|level| {
-                let distribution = sampler(config).distribution(&logits, None).unwrap();
+                let distribution = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
                 let scaled =
                     |&t: &u32| DoubleDouble::from(logits[t as usize].widen()) / DoubleDouble::from(temperature);
                 let z: Vec<DoubleDouble> = distribution.tokens().iter().map(scaled).collect();
@@ -141,8 +141,10 @@ fn outcomes<E: Bits>() {
     let default = SamplerConfig::default();
     let rows = [[one, zero, one], [one, nan, nan], [masked; 3], [inf, zero, inf], [masked, one, masked]].concat();
     each_level(|level| {
-        let tokens = |logits: &[E], config| sampler(config).distribution(logits, None).map(|d| d.tokens().to_vec());
-        let got = sampler(default).distributions(Rows::new(&rows, 5, 3).unwrap(), None).unwrap();
+        let tokens = |logits: &[E], config| {
+            sampler(config).distribution(logits, None, Draw::default()).map(|d| d.tokens().to_vec())
+        };
+        let got = sampler(default).distributions(Rows::new(&rows, 5, 3).unwrap(), None, &[Draw::default(); 5]).unwrap();
         assert_eq!(got[0].as_ref().unwrap().tokens(), [0, 1, 2]);
         let Err(Error::NonFiniteInput { op: "sample", row: 1, index: 1, value }) = got[1] else {
             panic!("a NaN gives {:?}, {level}", got[1]);
@@ -155,13 +157,13 @@ fn outcomes<E: Bits>() {
         for config in [default, default.top_k(1), default.top_p(0.1), default.min_p(1.0), default.temperature(0.0)] {
             assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "{config:?}, {level}");
         }
-        let halves = sampler(default).distribution(&[inf, zero, inf], None).unwrap().probs().unwrap();
+        let halves = sampler(default).distribution(&[inf, zero, inf], None, Draw::default()).unwrap().probs().unwrap();
         assert_same_bits("infinities", &halves, &[0.5, 0.0, 0.5]);
 
         assert_eq!(tokens(&[], default), Err(Error::EmptyInput { op: "sample" }));
         let none = Rows::<E>::new(&[], 0, 7).unwrap();
-        assert_eq!(sampler(default).sample_rows(none, None, &[]).unwrap(), vec![]);
-        let empty = sampler(default).distributions(Rows::<E>::new(&[], 2, 0).unwrap(), None);
+        assert_eq!(sampler(default).sample_rows(none, None, &[] as &[Draw]).unwrap(), vec![]);
+        let empty = sampler(default).distributions(Rows::<E>::new(&[], 2, 0).unwrap(), None, &[Draw::default(); 2]);
         assert_eq!(empty, Err(Error::EmptyInput { op: "sample" }));
 
         // Greedy: the lowest index among equals, and nothing else is left.
@@ -184,7 +186,8 @@ fn outcomes<E: Bits>() {
         for (temperature, probs) in
             [(1e-30, [0.0, 1.0]), (1e30, [0.5, 0.5]), (5e-324, [0.0, 1.0]), (f64::MAX, [0.5; 2])]
         {
-            let distribution = sampler(default.temperature(temperature)).distribution(&[zero, one], None).unwrap();
+            let distribution =
+                sampler(default.temperature(temperature)).distribution(&[zero, one], None, Draw::default()).unwrap();
             assert_eq!(distribution.tokens(), [0, 1], "no filter is set");
             let got = distribution.probs().unwrap();
             let is_near = got.iter().zip(probs).all(|(got, p)| (got - p).abs() < 1e-15);
@@ -223,8 +226,8 @@ fn parameters_beyond_their_range_are_refused() {
 fn vocabularies_end_where_masses_would_overflow() {
     let logits = vec![half::bf16::ZERO; (1 << 21) + 1];
     let sampler = sampler(SamplerConfig::default().top_k(3));
-    assert_eq!(sampler.distribution(&logits[1..], None).unwrap().tokens(), [0, 1, 2]);
-    let refused = sampler.distribution(&logits, None).unwrap_err();
+    assert_eq!(sampler.distribution(&logits[1..], None, Draw::default()).unwrap().tokens(), [0, 1, 2]);
+    let refused = sampler.distribution(&logits, None, Draw::default()).unwrap_err();
     assert_eq!(refused.to_string(), "sample: vocabulary is 2097153; it must be at most 2097152");
 }
 
@@ -234,7 +237,13 @@ fn what_rows_were_met_is_reported() {
     let rows =
         [[nan, 0.0], [0.0, nan], [-inf; 2], [-inf; 2], [-inf; 2], [inf, 0.0], [0.0, inf], [inf; 2], [inf; 2], [0.0; 2]];
     let logits = rows.concat();
-    let run = || sampler(SamplerConfig::default()).distributions(Rows::new(&logits, rows.len(), 2).unwrap(), None);
+    let run = || {
+        sampler(SamplerConfig::default()).distributions(
+            Rows::new(&logits, rows.len(), 2).unwrap(),
+            None,
+            &[Draw::default(); 10],
+        )
+    };
     let (distributions, met) = report::scope(run);
     assert_eq!(distributions.unwrap().iter().filter(|row| row.is_ok()).count(), 5);
     let expected = "sample: 3 of 10 rows wholly masked, 2 of 10 rows with NaN, 4 of 10 rows with infinity";
@@ -245,7 +254,8 @@ fn what_rows_were_met_is_reported() {
 /// upper halves of seed, row and step have their part in it.
 #[test]
 fn draws_are_of_all_bits() {
-    let distribution = sampler(SamplerConfig::default()).distribution(&[f32::INFINITY; 2], None).unwrap();
+    let distribution =
+        sampler(SamplerConfig::default()).distribution(&[f32::INFINITY; 2], None, Draw::default()).unwrap();
     let token = |draw| distribution.draw(draw).token;
     let assert_flips = |name: &str, change: fn(u64) -> Draw| {
         let is_other = |&i: &u64| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i });
@@ -277,7 +287,7 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
         (&[3.0, 2.0, 1.0, 0.5, 0.0], default.min_p(0.1).top_p(0.9), &[0, 1, 2]),
     ] {
         each_level(|level| {
-            let got = sampler(config).distribution(logits, None).unwrap();
+            let got = sampler(config).distribution(logits, None, Draw::default()).unwrap();
             assert_eq!(got.tokens(), expected, "{config:?} of {logits:?}, {level}");
         });
         assert_eq!(reference::sample(logits, &config).unwrap().tokens, expected, "the reference, {config:?}");
@@ -296,7 +306,9 @@ fn ties_are_cut_exactly() {
                 let expected = if p.mul_add(n as f64, -(kept as f64)) > 0.0 { kept + 1 } else { kept };
                 let tokens: Vec<u32> = (0..expected as u32).collect();
                 each_level(|level| {
-                    let got = sampler(SamplerConfig::default().top_p(p)).distribution(&logits, None).unwrap();
+                    let got = sampler(SamplerConfig::default().top_p(p))
+                        .distribution(&logits, None, Draw::default())
+                        .unwrap();
                     assert_eq!(got.tokens(), tokens, "p = {p:e} of {n}, {level}");
                 });
             }
@@ -342,7 +354,9 @@ fn masks<E: Bits>() {
         let by_keep = Mask::keep(&keep, &shape);
         let by_bias = Mask::bias(&bias, &shape);
         let of = |logits: &[E], mask: &Mask<'_>| {
-            sampler(config).distributions(Rows::new(logits, rows, cols).unwrap(), Some(mask)).unwrap()
+            sampler(config)
+                .distributions(Rows::new(logits, rows, cols).unwrap(), Some(mask), &[Draw::default(); 4])
+                .unwrap()
         };
         // What lies behind a keep flag is not read.
         let kept = of(&spoilt, &by_keep);
@@ -358,13 +372,15 @@ fn masks<E: Bits>() {
             }
         }
         let none = vec![false; cols];
-        let refused = sampler(config).distribution(&logits[..cols], Some(&Mask::keep(&none, &[cols])));
+        let refused = sampler(config).distribution(&logits[..cols], Some(&Mask::keep(&none, &[cols])), Draw::default());
         assert_eq!(refused, Err(Error::EmptySupport { op: "sample", row: 0, vocabulary: cols }));
 
         let shifts: Vec<f64> = (0..cols).map(|i| f64::from(i as u8) / 8.0).collect();
         let shifted: Vec<f64> = logits[..cols].iter().zip(&shifts).map(|(x, s)| x.widen() + s).collect();
-        let got = sampler(config).distribution(&logits[..cols], Some(&Mask::bias(&shifts, &[cols]))).unwrap();
-        let expected = sampler(config).distribution(&shifted, None).unwrap();
+        let got = sampler(config)
+            .distribution(&logits[..cols], Some(&Mask::bias(&shifts, &[cols])), Draw::default())
+            .unwrap();
+        let expected = sampler(config).distribution(&shifted, None, Draw::default()).unwrap();
         let is_near = |(a, b): (f64, f64)| (a - b).abs() < 1e-12;
         assert!(got.logprobs().zip(expected.logprobs()).all(is_near), "biased, {level}");
     });
@@ -382,7 +398,8 @@ fn chi_square_limit(cells: usize) -> f64 {
 fn draws_follow_the_probabilities() {
     const DRAWS: u64 = 200_000;
     let logits: Vec<f32> = (0..24).map(|i| ((i * 7) % 11) as f32 * 0.4 - (i as f32) * 0.05).collect();
-    let distribution = sampler(SamplerConfig::default().top_k(20)).distribution(&logits, None).unwrap();
+    let distribution =
+        sampler(SamplerConfig::default().top_k(20)).distribution(&logits, None, Draw::default()).unwrap();
     let probs = distribution.probs().unwrap();
     let limit = chi_square_limit(distribution.tokens().len());
     let logprobs: Vec<f64> = distribution.logprobs().collect();
@@ -414,7 +431,7 @@ fn draws_follow_the_probabilities() {
 #[test]
 fn neighbouring_draws_are_independent() {
     const DRAWS: u64 = 100_000;
-    let distribution = sampler(SamplerConfig::default()).distribution(&[0.0f32; 4], None).unwrap();
+    let distribution = sampler(SamplerConfig::default()).distribution(&[0.0f32; 4], None, Draw::default()).unwrap();
     let assert_independent = |name: &str, pair: fn(u64) -> [Draw; 2]| {
         let mut counts = [0u64; 16];
         for i in 0..DRAWS {

@@ -135,6 +135,11 @@ impl<'a> Call<'a> {
         Ok(Some(MaskInput { shape: view.shape().to_vec(), part }))
     }
 
+    /// As [`Call::integers`], of an input that need not be there.
+    pub fn optional_integers(&self, input: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>> {
+        self.single(input).is_some().then(|| self.integers(input)).transpose()
+    }
+
     /// An input of I64, with its shape.
     pub fn integers(&self, input: &str) -> Result<(Vec<usize>, Vec<i64>)> {
         match self.single(input) {
@@ -265,12 +270,9 @@ fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Res
     claimed
 }
 
-/// Refuses names that the op does not have, or does not have yet.
+/// Refuses names that the op does not have.
 fn known(op: &Op, kind: &str, members: &Members, known: &[&str]) -> Result<()> {
     for (name, _) in members.iter() {
-        if op.later.contains(&name) {
-            return Err(Failure::invalid(format!("{}: the {kind} `{name}` is not supported yet", op.name)));
-        }
         if !known.contains(&name) {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             return Err(Failure::invalid(format!("{}: the {kind} `{name}` is unknown; there is {known}", op.name)));

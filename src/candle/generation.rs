@@ -15,10 +15,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::composition::wide;
 use super::op::sample::{distributions, sample_rows};
-use super::op::softmax::softmax;
-use crate::{Distribution, Draw, Error as Typed, Sampler, SamplerConfig, Softmax};
+use crate::{Draw, Error as Typed, Profile, Sampler, SamplerConfig};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// How a token is chosen.
@@ -106,7 +104,8 @@ impl LogitsProcessor {
     /// See the [module](self); candle's for logits with another number of dimensions.
     pub fn sample(&mut self, logits: &Tensor) -> Result<u32> {
         let draw = self.next_draw();
-        Plan::new(&self.sampling)?.draw(&prepared(logits)?, None, draw)
+        let sampler = Plan::new(&self.sampling)?.sampler()?;
+        Ok(sample_rows(&prepared(logits)?, &sampler, None, &[draw])?.swap_remove(0)?.token)
     }
 
     /// As [`LogitsProcessor::sample`], once `f` has changed the probabilities: those of all tokens, in f32, before any
@@ -119,10 +118,12 @@ impl LogitsProcessor {
         let draw = self.next_draw();
         let plan = Plan::new(&self.sampling)?;
         let logits = prepared(logits)?;
+        let token = |logits: &Tensor, sampler| Ok(sample_rows(logits, &sampler, None, &[draw])?.swap_remove(0)?.token);
         if plan.temperature == 0.0 || matches!(self.sampling, Sampling::GumbelSoftmax { .. }) {
-            return plan.draw(&logits, None, draw);
+            return token(&logits, plan.sampler()?);
         }
-        let all = Plan { k: None, ..plan }.support(&logits)?.probs()?;
+        let all = Plan { k: None, p: None, ..plan }.sampler()?;
+        let all = distributions(&logits, &all, None, &[draw])?.swap_remove(0)?.probs()?;
         let mut probabilities: Vec<f32> = all.into_iter().map(|p| p as f32).collect();
         f(&mut probabilities);
         if let Some(index) = probabilities.iter().position(|p| !(p.is_finite() && *p >= 0.0)) {
@@ -131,7 +132,9 @@ impl LogitsProcessor {
         }
         let weights: Vec<f64> = probabilities.into_iter().map(f64::from).collect();
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        Plan { temperature: 1.0, ..plan }.draw(&logits, Some(&weights), draw)
+        // Top-p is of 1, whatever the weights add up to.
+        let total: f64 = weights.iter().sum();
+        token(&logits, Plan { temperature: 1.0, p: plan.p.map(|p| p / total), ..plan }.sampler()?)
     }
 
     fn next_draw(&mut self) -> Draw {
@@ -173,43 +176,16 @@ impl Plan {
         if p.is_some_and(f64::is_nan) {
             Err(Typed::invalid("sample", "top_p", f64::NAN, "a number"))?;
         }
+        if temperature < 0.0 {
+            Err(Typed::invalid("sample", "temperature", temperature, "finite and not negative"))?;
+        }
         // Every logit that is not -inf is alike to an infinite temperature, as it is to the largest number.
         let temperature = if temperature == f64::INFINITY { f64::MAX } else { temperature };
         Ok(Plan { temperature, k, p: p.filter(|p| *p > 0.0 && *p < 1.0) })
     }
 
-    /// The sampler, but for top-p.
     fn sampler(self) -> Result<Sampler> {
-        let config = SamplerConfig::default().temperature(self.temperature);
-        Ok(SamplerConfig { top_k: self.k, ..config }.validate()?)
-    }
-
-    /// What top-k leaves of the logits.
-    fn support(self, logits: &Tensor) -> Result<Distribution> {
-        Ok(distributions(logits, &self.sampler()?, None)?.swap_remove(0)?)
-    }
-
-    /// Draws by logits, which are the logarithms of the weights where there are any.
-    fn draw(self, logits: &Tensor, weights: Option<&[f64]>, draw: Draw) -> Result<u32> {
-        let top_p = self.p.map(|p| self.share(p, logits, weights)).transpose()?.filter(|share| *share < 1.0);
-        let sampler = SamplerConfig { top_p, ..*self.sampler()?.config() }.validate()?;
-        Ok(sample_rows(logits, &sampler, None, &[draw])?.swap_remove(0)?.token)
-    }
-
-    /// What p, of the weights or else of the probabilities of all tokens, is of what top-k leaves.
-    fn share(self, p: f64, logits: &Tensor, weights: Option<&[f64]>) -> Result<f64> {
-        let probabilities;
-        let weights = match weights {
-            Some(weights) => weights,
-            None if self.k.is_none() => return Ok(p),
-            None => {
-                let options = Softmax::default().scale(1.0 / self.temperature);
-                probabilities = softmax(&wide(logits)?, 0, &options)?.to_dtype(DType::F64)?.to_vec1()?;
-                &probabilities
-            }
-        };
-        let kept = self.support(logits)?;
-        let mass: f64 = kept.tokens().iter().map(|token| weights[*token as usize]).sum();
-        Ok(p / mass)
+        let config = SamplerConfig::default().profile(Profile::Candle).temperature(self.temperature);
+        Ok(SamplerConfig { top_k: self.k, top_p: self.p, ..config }.validate()?)
     }
 }

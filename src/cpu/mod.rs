@@ -49,7 +49,7 @@ use crate::error::Result;
 use crate::mask::Resolved;
 use crate::ops::clip_grad_norm::NormType;
 use crate::ops::inspect::{Finite, Stats};
-use crate::ops::sample::{Distribution, Draw, Sampled, SamplerConfig};
+use crate::ops::sample::{Distribution, Request, Sampled};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::Output;
@@ -207,14 +207,13 @@ macro_rules! declare {
             fn distributions(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
-                config: &SamplerConfig,
+                requests: &[Request<'_>],
             ) -> Result<(Vec<Result<Distribution>>, Counts)>;
             #[doc(hidden)]
             fn draws(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
-                config: &SamplerConfig,
-                draws: &[Draw],
+                requests: &[Request<'_>],
             ) -> Result<(Vec<Result<Sampled>>, Counts)>;
         }
     };
@@ -350,17 +349,16 @@ macro_rules! implement {
             fn distributions(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
-                config: &SamplerConfig,
+                requests: &[Request<'_>],
             ) -> Result<(Vec<Result<Distribution>>, Counts)> {
-                sample::each_row(logits, mask, config, |_, distribution| distribution)
+                sample::each_row(logits, mask, requests, |_, distribution| distribution)
             }
             fn draws(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
-                config: &SamplerConfig,
-                draws: &[Draw],
+                requests: &[Request<'_>],
             ) -> Result<(Vec<Result<Sampled>>, Counts)> {
-                sample::each_row(logits, mask, config, |row, distribution| distribution.draw(draws[row]))
+                sample::each_row(logits, mask, requests, |row, distribution| distribution.draw(requests[row].step.draw()))
             }
         }
     };

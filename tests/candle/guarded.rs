@@ -117,7 +117,11 @@ fn sampling_from_tensors() -> Result<()> {
     let want = sampler.sample_rows(rows, None, &draws)?;
     for (layout, logits) in layouts(&logits)? {
         assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws)?, want, "{layout}");
-        assert_eq!(guarded::distributions(&logits, &sampler, None)?, sampler.distributions(rows, None)?, "{layout}");
+        assert_eq!(
+            guarded::distributions(&logits, &sampler, None, &draws)?,
+            sampler.distributions(rows, None, &draws)?,
+            "{layout}"
+        );
     }
     let keep: Vec<u8> = (0..50).map(|i| u8::from(i % 7 == 0)).collect();
     let mask = Mask::keep(&keep, &[50]);
@@ -126,7 +130,7 @@ fn sampling_from_tensors() -> Result<()> {
     }
     assert_eq!(guarded::sample_rows(&logits, &sampler, None, &draws[..5]).unwrap_err().name(), "ShapeMismatch");
     assert_eq!(
-        guarded::sample_rows(&Tensor::new(1f32, CPU)?, &sampler, None, &[]).unwrap_err().name(),
+        guarded::sample_rows(&Tensor::new(1f32, CPU)?, &sampler, None, &draws[..0]).unwrap_err().name(),
         "InvalidArgument"
     );
     Ok(())

@@ -25,8 +25,6 @@ pub struct Op {
     pub outputs: &'static [&'static str],
     /// Outputs that exist only with an input.
     pub needs: &'static [(&'static str, &'static str)],
-    /// Inputs, attributes and outputs that are announced, but not there yet.
-    pub later: &'static [&'static str],
     pub run: fn(&Call<'_>) -> Result<Results>,
 }
 
@@ -39,7 +37,6 @@ const fn elementwise(name: &'static str, run: fn(&Call<'_>) -> Result<Results>) 
         attrs: &[],
         outputs: &["y", "dx"],
         needs: &[("dx", "dy")],
-        later: &[],
         run,
     }
 }
@@ -52,7 +49,6 @@ const SOFTMAX: Op = Op {
     attrs: &["axis", "scale", "softcap", "causal", "fully_masked"],
     outputs: &["y", "dx"],
     needs: &[("dx", "dy")],
-    later: &[],
     run: softmax::softmax,
 };
 
@@ -64,7 +60,6 @@ const CLIP: Op = Op {
     attrs: &["clip_value"],
     outputs: &["grads"],
     needs: &[],
-    later: &[],
     run: clip::clip_grad_value,
 };
 
@@ -139,7 +134,6 @@ pub const OPS: &[Op] = &[
         attrs: &["eps", "weight_offset", "rounding"],
         outputs: &["y", "residual", "dx", "dweight"],
         needs: &[("residual", "residual"), ("dx", "dy"), ("dweight", "dy"), ("dweight", "weight")],
-        later: &[],
         run: norms::rms_norm,
     },
     Op {
@@ -150,7 +144,6 @@ pub const OPS: &[Op] = &[
         attrs: &["eps"],
         outputs: &["y", "dx", "dweight", "dbias"],
         needs: &[("dx", "dy"), ("dweight", "dy"), ("dweight", "weight"), ("dbias", "dy"), ("dbias", "bias")],
-        later: &[],
         run: norms::layer_norm,
     },
     Op {
@@ -161,7 +154,6 @@ pub const OPS: &[Op] = &[
         attrs: &["groups", "eps"],
         outputs: &["y"],
         needs: &[],
-        later: &[],
         run: norms::group_norm,
     },
     Op {
@@ -188,19 +180,19 @@ pub const OPS: &[Op] = &[
         attrs: &["theta", "interleaved"],
         outputs: &["y"],
         needs: &[],
-        later: &[],
         run: rope::rope,
     },
     Op {
         name: "sample",
-        inputs: &["logits", "mask"],
+        inputs: &["logits", "mask", "history"],
         required: &["logits"],
         lists: &[],
-        attrs: &["profile", "temperature", "top_k", "top_p", "min_p", "seed", "draws"],
-        outputs: &["probs", "tokens", "logprobs"],
-        needs: &[],
-        later: &[
-            "history",
+        attrs: &[
+            "profile",
+            "temperature",
+            "top_k",
+            "top_p",
+            "min_p",
             "typical_p",
             "epsilon_cutoff",
             "eta_cutoff",
@@ -210,7 +202,11 @@ pub const OPS: &[Op] = &[
             "repetition_penalty",
             "presence_penalty",
             "frequency_penalty",
+            "seed",
+            "draws",
         ],
+        outputs: &["probs", "tokens", "logprobs"],
+        needs: &[],
         run: sample::sample,
     },
 ];

@@ -3,42 +3,55 @@
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{MaskInput, Output, each_type};
-use evenkeel::{Distribution, Draw, Error, Rows, Sampler, SamplerConfig};
+use evenkeel::{Distribution, Draw, Error, Profile, Rows, Sampler, SamplerConfig, Step};
 
 /// Draws in all rows: 2 GiB of tokens.
 const MOST_DRAWS: i128 = 1 << 28;
 
 pub fn sample(call: &Call<'_>) -> Result<Results> {
-    let (logits, mask) = (call.float("logits")?, call.mask()?);
+    let (logits, mask, history) = (call.float("logits")?, call.mask()?, call.optional_integers("history")?);
     let &[rows, cols] = logits.shape.as_slice() else {
         return Err(call.shape("logits", &logits.shape, "2 axes, rows and tokens, are needed"));
     };
     call.broadcasts(mask.as_ref(), &logits.shape)?;
+    let histories = histories(call, history, rows, cols)?;
     let sampler = sampler(call)?;
     let seed = call.whole("seed", 0..=u64::MAX as i128)?.unwrap_or(0) as u64;
     let draws = call.whole("draws", 1..=MOST_DRAWS / rows.max(1) as i128)?.unwrap_or(1) as usize;
     let mask = mask.as_ref().map(MaskInput::mask);
-    let distributions = each_type!(&logits.values, values => {
-        sampler.distributions(Rows::shaped(values, &logits.shape)?, mask.as_ref())?
-    });
-    let distributions = all(distributions)?;
+    let distributions = |draw: usize| {
+        let steps: Vec<Step<'_>> = (histories.iter().enumerate())
+            .map(|(row, history)| Step::from(Draw { seed, row: row as u64, draw: draw as u64 }).output(history))
+            .collect();
+        each_type!(&logits.values, values => {
+            all(sampler.distributions(Rows::shaped(values, &logits.shape)?, mask.as_ref(), &steps)?)
+        })
+    };
+    let first = distributions(0)?;
 
     let mut results = Results::new();
     if call.wants("probs") {
         let mut probs = Vec::with_capacity(rows * cols);
-        for distribution in &distributions {
+        for distribution in &first {
             probs.extend(distribution.probs()?.into_iter().map(|p| p as f32));
         }
         results.push(("probs", Output::new(&[rows, cols], &probs)));
     }
     if call.wants("tokens") || call.wants("logprobs") {
-        let mut tokens = Vec::with_capacity(rows * draws);
-        let mut logprobs = Vec::with_capacity(rows * draws);
-        for (row, distribution) in distributions.iter().enumerate() {
-            for draw in 0..draws {
+        let (mut tokens, mut logprobs) = (vec![0i64; rows * draws], vec![0f32; rows * draws]);
+        // Where a draw decides what is excluded, each has a distribution of its own.
+        let tosses = sampler.config().xtc_probability > 0.0;
+        let mut other;
+        for draw in 0..draws {
+            let mut these = &first;
+            if tosses && draw > 0 {
+                other = distributions(draw)?;
+                these = &other;
+            }
+            for (row, distribution) in these.iter().enumerate() {
                 let sampled = distribution.draw(Draw { seed, row: row as u64, draw: draw as u64 });
-                tokens.push(i64::from(sampled.token));
-                logprobs.push(sampled.logprob as f32);
+                tokens[row * draws + draw] = i64::from(sampled.token);
+                logprobs[row * draws + draw] = sampled.logprob as f32;
             }
         }
         results.push(("tokens", Output::new(&[rows, draws], &tokens)));
@@ -47,17 +60,48 @@ pub fn sample(call: &Call<'_>) -> Result<Results> {
     Ok(results)
 }
 
-fn sampler(call: &Call<'_>) -> Result<Sampler> {
-    const PROFILES: &[(&str, bool)] =
-        &[("evenkeel", true), ("hf", false), ("vllm", false), ("llama_cpp", false), ("candle", false)];
-    if call.choice("profile", PROFILES)? == Some(false) {
-        return Err(Failure::invalid("sample: a profile other than \"evenkeel\" is not supported yet"));
+/// The tokens that each row's sequence has; none without the input.
+fn histories(
+    call: &Call<'_>,
+    history: Option<(Vec<usize>, Vec<i64>)>,
+    rows: usize,
+    cols: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let Some((shape, ids)) = history else { return Ok(vec![Vec::new(); rows]) };
+    let &[batch, len] = shape.as_slice() else {
+        return Err(call.shape("history", &shape, "2 axes, rows and tokens, are needed"));
+    };
+    if batch != rows {
+        return Err(call.shape("history", &shape, format!("{rows} rows are needed, one for each of logits")));
     }
+    let token = |(i, id): (usize, &i64)| match u32::try_from(*id) {
+        Ok(token) if (token as usize) < cols => Ok(token),
+        _ => Err(Failure::invalid(format!(
+            "sample: history is {id} in row {}; it must be in 0 to {cols} - 1",
+            i / len.max(1)
+        ))),
+    };
+    let tokens = ids.iter().enumerate().map(token).collect::<Result<Vec<u32>>>()?;
+    Ok(if len == 0 { vec![Vec::new(); rows] } else { tokens.chunks(len).map(<[u32]>::to_vec).collect() })
+}
+
+fn sampler(call: &Call<'_>) -> Result<Sampler> {
     let mut config = SamplerConfig::default();
+    config.profile =
+        call.choice("profile", &Profile::ALL.map(|profile| (profile.name(), profile)))?.unwrap_or_default();
     config.temperature = call.number("temperature")?.unwrap_or(config.temperature);
-    config.top_k = call.whole("top_k", 1..=usize::MAX as i128)?.map(|k| k as usize);
+    config.top_k = call.whole("top_k", 0..=usize::MAX as i128)?.map(|k| k as usize);
     config.top_p = call.number("top_p")?;
     config.min_p = call.number("min_p")?;
+    config.typical_p = call.number("typical_p")?;
+    config.top_n_sigma = call.number("top_n_sigma")?;
+    config.epsilon_cutoff = call.number("epsilon_cutoff")?;
+    config.eta_cutoff = call.number("eta_cutoff")?;
+    config.xtc_probability = call.number("xtc_probability")?.unwrap_or(config.xtc_probability);
+    config.xtc_threshold = call.number("xtc_threshold")?.unwrap_or(config.xtc_threshold);
+    config.repetition_penalty = call.number("repetition_penalty")?.unwrap_or(config.repetition_penalty);
+    config.presence_penalty = call.number("presence_penalty")?.unwrap_or(config.presence_penalty);
+    config.frequency_penalty = call.number("frequency_penalty")?.unwrap_or(config.frequency_penalty);
     Ok(config.validate()?)
 }
 

@@ -5,7 +5,7 @@ use crate::naive;
 use evenkeel::reference::{self, Real};
 use evenkeel::testing::workloads;
 use evenkeel::{
-    CrossEntropy, Element, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm, Rope, RopeTable, Rows,
+    CrossEntropy, Draw, Element, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm, Rope, RopeTable, Rows,
     SamplerConfig, Softmax,
 };
 
@@ -71,7 +71,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         }),
         "sample" => lengths(|x: &[E]| {
             let sampler = SamplerConfig::default().validate().expect("the default");
-            let ours = sampler.distribution(x, None);
+            let ours = sampler.distribution(x, None, Draw::default());
             let ours = ours.map(|kept| kept.logprobs().map(E::from_wide).collect());
             Case::new(reference::log_softmax(x).unwrap_or_default(), ours, naive::log_softmax(x))
         }),

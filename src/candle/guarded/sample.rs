@@ -5,7 +5,7 @@
 use crate::candle::op;
 use crate::error::Result;
 use crate::mask::Mask;
-use crate::ops::sample::{Distribution, Draw, Sampled, Sampler};
+use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
 use candle_core::Tensor;
 
 /// Draws a token from each row along the last dimension; see [`Sampler::sample_rows`]. Logits that are not on the CPU
@@ -25,19 +25,24 @@ use candle_core::Tensor;
 /// assert_eq!(tokens[1].as_ref().unwrap_err().index(), Some(1)); // one bad row does not stop the others
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
-pub fn sample_rows(
+pub fn sample_rows<'a>(
     logits: &Tensor,
     sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    draws: &[Draw],
+    steps: &[impl Copy + Into<Step<'a>>],
 ) -> Result<Vec<Result<Sampled>>> {
-    Ok(op::sample::sample_rows(logits, sampler, mask, draws)?)
+    Ok(op::sample::sample_rows(logits, sampler, mask, steps)?)
 }
 
 /// What each row along the last dimension can be drawn from; see [`Sampler::distributions`].
 ///
 /// # Errors
 /// As [`sample_rows`].
-pub fn distributions(logits: &Tensor, sampler: &Sampler, mask: Option<&Mask<'_>>) -> Result<Vec<Result<Distribution>>> {
-    Ok(op::sample::distributions(logits, sampler, mask)?)
+pub fn distributions<'a>(
+    logits: &Tensor,
+    sampler: &Sampler,
+    mask: Option<&Mask<'_>>,
+    steps: &[impl Copy + Into<Step<'a>>],
+) -> Result<Vec<Result<Distribution>>> {
+    Ok(op::sample::distributions(logits, sampler, mask, steps)?)
 }

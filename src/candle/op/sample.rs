@@ -6,7 +6,7 @@ use super::norm::last_axis;
 use crate::candle::view::{View, readable};
 use crate::error::Result as Typed;
 use crate::mask::Mask;
-use crate::ops::sample::{Distribution, Draw, Sampled, Sampler};
+use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
 use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
 
 const NAME: &str = "sample";
@@ -32,16 +32,21 @@ macro_rules! each_row {
 }
 
 /// [`Sampler::sample_rows`] along the last axis.
-pub fn sample_rows(
+pub fn sample_rows<'a>(
     logits: &Tensor,
     sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    draws: &[Draw],
+    steps: &[impl Copy + Into<Step<'a>>],
 ) -> Result<Vec<Typed<Sampled>>> {
-    Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, draws))?)
+    Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, steps))?)
 }
 
 /// [`Sampler::distributions`] along the last axis.
-pub fn distributions(logits: &Tensor, sampler: &Sampler, mask: Option<&Mask<'_>>) -> Result<Vec<Typed<Distribution>>> {
-    Ok(each_row!(logits, rows => sampler.distributions(rows, mask))?)
+pub fn distributions<'a>(
+    logits: &Tensor,
+    sampler: &Sampler,
+    mask: Option<&Mask<'_>>,
+    steps: &[impl Copy + Into<Step<'a>>],
+) -> Result<Vec<Typed<Distribution>>> {
+    Ok(each_row!(logits, rows => sampler.distributions(rows, mask, steps))?)
 }

@@ -1,0 +1,66 @@
+//! The shortest prefix whose mass reaches a bound, without sorting what is not near its end.
+
+use super::candidates::{Candidate, Candidates, Scale};
+use std::cmp::Ordering;
+
+/// Keeps the shortest prefix in this order, of at least `least` candidates, whose mass reaches `needed`.
+///
+/// They are put in buckets by logit, the masses of whole buckets are added, and only the bucket in which the prefix
+/// ends is sorted.
+pub fn keep(
+    candidates: &mut Candidates,
+    scale: Scale,
+    needed: u64,
+    least: usize,
+    order: fn(&Candidate, &Candidate) -> Ordering,
+) {
+    const BUCKETS: usize = 2048;
+    /// Tokens this far below the best weigh nothing.
+    const DEEPEST: f64 = 33.0;
+    let range = (scale.max - candidates.min()).min(DEEPEST * scale.temperature);
+    let buckets_a_unit = BUCKETS as f64 / range;
+    // Not decreasing with the distance, whatever rounds on the way; NaN, of a range of 0, goes to the first.
+    let bucket = |c: Candidate| (((scale.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
+    let mut sums = [(0u64, 0usize); BUCKETS];
+    for (c, mass) in candidates.iter().zip(&candidates.masses) {
+        let (sum, count) = &mut sums[bucket(c)];
+        *sum += mass;
+        *count += 1;
+    }
+    let (mut reached, mut passed) = (0, 0);
+    let mut last = 0;
+    while last + 1 < BUCKETS && (reached + sums[last].0 < needed || passed + sums[last].1 < least) {
+        reached += sums[last].0;
+        passed += sums[last].1;
+        last += 1;
+    }
+    let mut crossing: Vec<(Candidate, u64)> =
+        candidates.iter().zip(candidates.masses.iter().copied()).filter(|(c, _)| bucket(*c) == last).collect();
+    crossing.sort_unstable_by(|a, b| order(&a.0, &b.0));
+    let mut worst = None;
+    for (c, mass) in crossing {
+        if reached >= needed && passed >= least {
+            break;
+        }
+        reached += mass;
+        passed += 1;
+        worst = Some(c);
+    }
+    candidates.retain(|c, _| {
+        bucket(c) < last || worst.is_some_and(|w| bucket(c) == last && order(&c, &w) != Ordering::Greater)
+    });
+}
+
+/// ceil(p * total), exact, for p in \[0, 1\].
+pub fn ceil_of_product(p: f64, total: u64) -> u64 {
+    let bits = p.to_bits();
+    let exponent = (bits >> 52) as i32;
+    let mantissa = bits & ((1 << 52) - 1) | if exponent > 0 { 1 << 52 } else { 0 };
+    let product = u128::from(mantissa) * u128::from(total);
+    let shift = (1075 - exponent.max(1)) as u32;
+    if shift >= 128 {
+        return u64::from(product > 0);
+    }
+    let whole = (product >> shift) as u64;
+    whole + u64::from(product & ((1u128 << shift) - 1) != 0)
+}

@@ -1,0 +1,203 @@
+//! Sampling: a token or a reason.
+
+mod adjust;
+mod config;
+mod distribution;
+mod plan;
+mod profile;
+mod step;
+
+pub use adjust::Adjustments;
+pub use config::SamplerConfig;
+pub use distribution::Distribution;
+pub use plan::{Filter, Plan};
+pub use profile::Profile;
+pub use step::{Draw, Sampled, Step};
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::mask::{Mask, Resolved};
+use crate::math::sum::MAX_TERMS;
+use crate::report::{self, Counts};
+use crate::rows::Rows;
+
+const OP: &str = "sample";
+
+/// A checked [`SamplerConfig`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampler {
+    config: SamplerConfig,
+    plan: Plan,
+}
+
+impl Sampler {
+    /// The parameters.
+    pub fn config(&self) -> &SamplerConfig {
+        &self.config
+    }
+
+    /// Draws a token from one row of logits. A [`Draw`] is a step that has nothing else.
+    ///
+    /// # Formula
+    /// ```text
+    /// p_i = e^((z_i - max) / temperature) / sum over the kept tokens of the same
+    /// ```
+    /// The token is the one in whose share of \[0, 1) a random number falls, the kept tokens in order of their index.
+    /// What the step and the penalties do to logits is done in f32 (of f64 logits, in f64), each operation rounded: the
+    /// bias is added, the repetition penalty divides or multiplies, frequency and presence are taken off.
+    ///
+    /// # Shapes
+    /// `logits` is `[vocabulary]`; the token is an index into it.
+    ///
+    /// # Special values
+    /// | row | outcome |
+    /// |---|---|
+    /// | a NaN | [`Error::NonFiniteInput`] with its index |
+    /// | +inf | uniform over the tokens that have it, whatever the filters |
+    /// | all -inf | [`Error::EmptySupport`] |
+    /// | no tokens | [`Error::EmptyInput`] |
+    ///
+    /// # Accuracy
+    /// Cuts and draws go by integer masses, 2^-45 of the largest; a draw's distribution is within 2^-27 of the
+    /// reported one in total variation for vocabularies to 262,144. Log-probabilities are f64, off by at most 4 ULP of
+    /// the larger of themselves and the entropy of what was kept.
+    ///
+    /// # Errors
+    /// The above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token of the step that the vocabulary
+    /// has not; [`Error::ShapeMismatch`] for too few words of allowed tokens; [`Error::Backend`].
+    ///
+    /// # Panics
+    /// Never.
+    ///
+    /// # Source
+    /// Top-p: Holtzman et al., "The curious case of neural text degeneration", 2020. Min-p: Nguyen et al., "Turning up
+    /// the heat", 2024. The generator is Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+    /// 2011.
+    ///
+    /// # Example
+    /// ```
+    /// use evenkeel::{Draw, Error, SamplerConfig};
+    /// let sampler = SamplerConfig::default().temperature(0.0).validate()?;
+    /// assert_eq!(sampler.sample(&[1.0f32, 3.0, 3.0], Draw::default())?.token, 1);
+    /// let refused = sampler.sample(&[1.0f32, f32::NAN], Draw::default());
+    /// assert!(matches!(refused, Err(Error::NonFiniteInput { index: 1, .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn sample<'a, E: Element>(&self, logits: &[E], step: impl Into<Step<'a>>) -> Result<Sampled> {
+        let step = step.into();
+        self.distribution(logits, None, step).map(|distribution| distribution.draw(step.draw))
+    }
+
+    /// What one row can be drawn from at a step, for draws and for its probabilities. A mask's bias is added before the
+    /// temperature divides.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`], and what [`Mask`] refuses.
+    pub fn distribution<'a, E: Element>(
+        &self,
+        logits: &[E],
+        mask: Option<&Mask<'_>>,
+        step: impl Into<Step<'a>>,
+    ) -> Result<Distribution> {
+        let row = Rows::shaped(logits, &[logits.len()])?;
+        self.distributions(row, mask, &[step.into()])?.swap_remove(0)
+    }
+
+    /// Draws a token from each row; row i takes `steps[i]`, a [`Draw`] or a [`Step`]. A row that can't be sampled does
+    /// not stop the others.
+    ///
+    /// # Errors
+    /// For the call: [`Error::ShapeMismatch`] unless there is a step for each row, [`Error::EmptyInput`] for rows
+    /// without tokens. For a row: as [`Sampler::sample`].
+    pub fn sample_rows<'a, E: Element>(
+        &self,
+        logits: Rows<'_, E>,
+        mask: Option<&Mask<'_>>,
+        steps: &[impl Copy + Into<Step<'a>>],
+    ) -> Result<Vec<Result<Sampled>>> {
+        sample_rows(logits, mask, &self.requests(steps))
+    }
+
+    /// What each row can be drawn from at its step.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample_rows`].
+    pub fn distributions<'a, E: Element>(
+        &self,
+        logits: Rows<'_, E>,
+        mask: Option<&Mask<'_>>,
+        steps: &[impl Copy + Into<Step<'a>>],
+    ) -> Result<Vec<Result<Distribution>>> {
+        each_row(logits, mask, &self.requests(steps), E::distributions)
+    }
+
+    fn requests<'r, 'a: 'r>(&'r self, steps: &[impl Copy + Into<Step<'a>>]) -> Vec<Request<'r>> {
+        steps.iter().map(|&step| Request { sampler: self, step: step.into() }).collect()
+    }
+}
+
+/// What one row of a batch is to be sampled with.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its parameters.
+    pub sampler: &'a Sampler,
+    /// Its step.
+    pub step: Step<'a>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn parts(self) -> (&'a SamplerConfig, &'a Plan, Step<'a>) {
+        (&self.sampler.config, &self.sampler.plan, self.step)
+    }
+}
+
+/// Draws a token from each row, each with parameters of its own; see [`Sampler::sample_rows`].
+///
+/// ```
+/// use evenkeel::{Draw, Request, Rows, SamplerConfig, Step, sample_rows};
+/// let logits = [1.0f32, 3.0, 2.0, 1.0, 3.0, 2.0];
+/// let (greedy, hot) = (SamplerConfig::default().temperature(0.0).validate()?, SamplerConfig::default().validate()?);
+/// let step = |row| Step::from(Draw { seed: 7, row, draw: 0 });
+/// let requests = [Request { sampler: &greedy, step: step(0) }, Request { sampler: &hot, step: step(1) }];
+/// let tokens = sample_rows(Rows::new(&logits, 2, 3)?, None, &requests)?;
+/// assert_eq!(tokens[0].as_ref().map(|sampled| sampled.token), Ok(1));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`Sampler::sample_rows`].
+pub fn sample_rows<E: Element>(
+    logits: Rows<'_, E>,
+    mask: Option<&Mask<'_>>,
+    requests: &[Request<'_>],
+) -> Result<Vec<Result<Sampled>>> {
+    each_row(logits, mask, requests, E::draws)
+}
+
+/// Runs rows that are as they should be.
+type Run<'r, E, T> = fn(Rows<'_, E>, Option<Resolved<'_>>, &[Request<'r>]) -> Result<(Vec<Result<T>>, Counts)>;
+
+fn each_row<'r, E: Element, T>(
+    logits: Rows<'_, E>,
+    mask: Option<&Mask<'_>>,
+    requests: &[Request<'r>],
+    run: Run<'r, E, T>,
+) -> Result<Vec<Result<T>>> {
+    if requests.len() != logits.rows() {
+        let expected = format!("one for each of {} rows", logits.rows());
+        return Err(Error::shape(OP, "steps", format!("{} entries", requests.len()), expected));
+    }
+    let mask = mask.filter(|m| !m.is_none()).map(|m| m.resolve(OP, &logits.geometry)).transpose()?;
+    if logits.cols() > MAX_TERMS {
+        return Err(Error::invalid(OP, "vocabulary", logits.cols(), format!("at most {MAX_TERMS}")));
+    }
+    if logits.rows() == 0 {
+        return Ok(Vec::new());
+    }
+    if logits.cols() == 0 {
+        return Err(Error::EmptyInput { op: OP });
+    }
+    let (rows, counts) = run(logits, mask, requests)?;
+    report::record(OP, counts);
+    Ok(rows)
+}

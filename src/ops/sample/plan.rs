@@ -1,0 +1,259 @@
+//! A configuration under its profile's rules: the filters that are to run, in order.
+
+use super::OP;
+use super::config::SamplerConfig;
+use super::profile::{Beyond, Coldest, Penalties, Rules, Stage, Threshold};
+use crate::error::{Error, Result};
+
+/// What is done to the candidates of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Filter {
+    /// Keeps the largest logit, the lowest index among equals.
+    Greedy,
+    Temperature(f64),
+    DynamicTemperature {
+        low: f64,
+        high: f64,
+        exponent: f64,
+    },
+    TopK {
+        k: usize,
+        keeps_equals: bool,
+    },
+    TopP {
+        p: f64,
+        highest_first: bool,
+        of_all: bool,
+    },
+    MinP(f64),
+    Typical {
+        p: f64,
+        keeps_equals: bool,
+    },
+    TopNSigma(f64),
+    Epsilon(f64),
+    Eta(f64),
+    Xtc {
+        probability: f64,
+        threshold: f64,
+    },
+}
+
+/// The filters of a checked configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub filters: Vec<Filter>,
+    pub min_keep: usize,
+}
+
+/// p = 0 of a filter that leaves as little as it can.
+const LEAST: f64 = f64::MIN_POSITIVE;
+
+impl Plan {
+    pub fn new(config: &SamplerConfig) -> Result<Self> {
+        let checked = Checked { config, rules: config.profile.rules() };
+        checked.has_what_is_set()?;
+        checked.penalties()?;
+        if config.min_keep == 0 {
+            return checked.refuse("min_keep", 0, "at least 1");
+        }
+        let mut filters = Vec::new();
+        for stage in checked.rules.order {
+            filters.extend(match stage {
+                Stage::Temperature => checked.temperature()?,
+                Stage::TopK => checked.top_k()?,
+                Stage::TopP => checked.top_p()?,
+                Stage::MinP => checked.min_p()?,
+                Stage::Typical => checked.typical()?,
+                Stage::TopNSigma => checked.top_n_sigma()?,
+                Stage::Epsilon => checked.cutoff("epsilon_cutoff", config.epsilon_cutoff)?.map(Filter::Epsilon),
+                Stage::Eta => checked.cutoff("eta_cutoff", config.eta_cutoff)?.map(Filter::Eta),
+                Stage::Xtc => checked.xtc()?,
+            });
+        }
+        Ok(Plan { filters, min_keep: config.min_keep })
+    }
+}
+
+/// A configuration that is being checked.
+struct Checked<'a> {
+    config: &'a SamplerConfig,
+    rules: &'static Rules,
+}
+
+impl Checked<'_> {
+    fn refuse<T>(&self, argument: &'static str, value: impl ToString, expected: impl Into<String>) -> Result<T> {
+        Err(Error::invalid(OP, argument, value, expected))
+    }
+
+    /// Refuses what the engine has not.
+    fn has_what_is_set(&self) -> Result<()> {
+        let (c, rules) = (self.config, self.rules);
+        let set = |v: Option<f64>| v.map(|v| v.to_string());
+        let unless = |v: f64, neutral: f64| (v != neutral).then(|| v.to_string());
+        let counted = !matches!(rules.penalties, Penalties::Repetition);
+        let has = |stage| rules.order.contains(&stage);
+        let parameters = [
+            ("dynamic_temperature", unless(c.dynamic_temperature, 0.0), rules.has_dynamic_temperature),
+            ("min_p", set(c.min_p), has(Stage::MinP)),
+            ("typical_p", set(c.typical_p), has(Stage::Typical)),
+            ("top_n_sigma", set(c.top_n_sigma), has(Stage::TopNSigma)),
+            ("epsilon_cutoff", set(c.epsilon_cutoff), has(Stage::Epsilon)),
+            ("eta_cutoff", set(c.eta_cutoff), has(Stage::Eta)),
+            ("xtc_probability", unless(c.xtc_probability, 0.0), has(Stage::Xtc)),
+            ("min_keep", (c.min_keep != 1).then(|| c.min_keep.to_string()), rules.has_min_keep),
+            ("presence_penalty", unless(c.presence_penalty, 0.0), counted),
+            ("frequency_penalty", unless(c.frequency_penalty, 0.0), counted),
+            ("penalty_window", c.penalty_window.map(|n| n.to_string()), rules.has_window),
+        ];
+        for (argument, value, is_there) in parameters {
+            if let Some(value) = value.filter(|_| !is_there) {
+                return self.refuse(argument, value, format!("left as it is: the {} profile has none", rules.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn penalties(&self) -> Result<()> {
+        let c = self.config;
+        if !(c.repetition_penalty.is_finite() && c.repetition_penalty > 0.0) {
+            return self.refuse("repetition_penalty", c.repetition_penalty, "finite and above 0");
+        }
+        for (argument, value) in [("presence_penalty", c.presence_penalty), ("frequency_penalty", c.frequency_penalty)]
+        {
+            if !value.is_finite() {
+                return self.refuse(argument, value, "finite");
+            }
+        }
+        match c.penalty_window {
+            Some(0) => self.refuse("penalty_window", 0, "at least 1"),
+            _ => Ok(()),
+        }
+    }
+
+    fn temperature(&self) -> Result<Option<Filter>> {
+        let (t, range, exponent) =
+            (self.config.temperature, self.config.dynamic_temperature, self.config.dynamic_exponent);
+        let expected = match self.rules.coldest {
+            Coldest::Refused => "finite and above 0",
+            Coldest::Greedy { .. } => "finite and not negative",
+            Coldest::GreedyBelow(_) => "finite",
+        };
+        let is_greedy = match self.rules.coldest {
+            Coldest::Refused => false,
+            Coldest::Greedy { .. } => t == 0.0,
+            Coldest::GreedyBelow(least) => t < least || t <= 0.0,
+        };
+        if !t.is_finite() || (t <= 0.0 && !is_greedy) {
+            return self.refuse("temperature", t, expected);
+        }
+        for (argument, value) in [("dynamic_temperature", range), ("dynamic_exponent", exponent)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return self.refuse(argument, value, "finite and not negative");
+            }
+        }
+        if range > 0.0 {
+            return Ok(Some(Filter::DynamicTemperature { low: (t - range).max(0.0), high: t + range, exponent }));
+        }
+        if is_greedy {
+            return Ok(Some(Filter::Greedy));
+        }
+        let least = if let Coldest::Greedy { least } = self.rules.coldest { least } else { 0.0 };
+        Ok(Some(Filter::Temperature(t.max(least))))
+    }
+
+    fn top_k(&self) -> Result<Option<Filter>> {
+        match self.config.top_k {
+            None => Ok(None),
+            Some(0) if self.rules.top_k_zero == Beyond::Off => Ok(None),
+            Some(0) => self.refuse("top_k", 0, "at least 1"),
+            Some(k) => {
+                let k = k.max(self.config.min_keep);
+                Ok(Some(Filter::TopK { k, keeps_equals: self.rules.top_k_keeps_equals }))
+            }
+        }
+    }
+
+    fn top_p(&self) -> Result<Option<Filter>> {
+        let rules = self.rules;
+        let Some(p) = self.config.top_p else { return Ok(None) };
+        let meaning = if p < 0.0 {
+            rules.top_p_negative
+        } else if p == 0.0 {
+            rules.top_p_zero
+        } else if p > 1.0 {
+            rules.top_p_above_one
+        } else {
+            Beyond::Least
+        };
+        if p.is_nan() || meaning == Beyond::Refused {
+            let expected = match (rules.top_p_negative, rules.top_p_zero) {
+                (Beyond::Refused, Beyond::Refused) => "in (0, 1]",
+                (Beyond::Refused, _) => "not negative",
+                _ => "a number",
+            };
+            return self.refuse("top_p", p, expected);
+        }
+        if p == 1.0 || meaning == Beyond::Off {
+            return Ok(None);
+        }
+        let p = match rules.top_p_threshold {
+            Threshold::Plain => p,
+            Threshold::OneLess => 1.0 - f64::from((1.0 - p) as f32),
+            Threshold::OneLessInF32 => 1.0 - f64::from(1.0 - p as f32),
+        };
+        let p = if p <= 0.0 { LEAST } else { p };
+        Ok(Some(Filter::TopP { p, highest_first: rules.top_p_highest_first, of_all: rules.top_p_of_all }))
+    }
+
+    fn min_p(&self) -> Result<Option<Filter>> {
+        let Some(p) = self.config.min_p else { return Ok(None) };
+        let is_strict = self.rules.min_p_negative == Beyond::Refused;
+        if p.is_nan() || is_strict && !(0.0..=1.0).contains(&p) {
+            return self.refuse("min_p", p, if is_strict { "in [0, 1]" } else { "a number" });
+        }
+        Ok((p > 0.0).then_some(Filter::MinP(p)))
+    }
+
+    fn typical(&self) -> Result<Option<Filter>> {
+        let Some(p) = self.config.typical_p else { return Ok(None) };
+        let may_be_low = self.rules.typical_zero == Beyond::Least;
+        let may_be_high = self.rules.top_p_above_one == Beyond::Off;
+        if p.is_nan() || p <= 0.0 && !may_be_low || p > 1.0 && !may_be_high {
+            let expected = match (may_be_low, may_be_high) {
+                (false, false) => "in (0, 1]",
+                (false, true) => "above 0",
+                _ => "a number",
+            };
+            return self.refuse("typical_p", p, expected);
+        }
+        let keeps_equals = self.rules.typical_keeps_equals;
+        Ok((p < 1.0).then_some(Filter::Typical { p: p.max(0.0), keeps_equals }))
+    }
+
+    fn top_n_sigma(&self) -> Result<Option<Filter>> {
+        match self.config.top_n_sigma {
+            Some(n) if n <= 0.0 && self.rules.top_n_sigma_zero == Beyond::Off => Ok(None),
+            Some(n) if !(n.is_finite() && n > 0.0) => self.refuse("top_n_sigma", n, "finite and above 0"),
+            n => Ok(n.map(Filter::TopNSigma)),
+        }
+    }
+
+    fn cutoff(&self, argument: &'static str, value: Option<f64>) -> Result<Option<f64>> {
+        match value {
+            Some(v) if !(0.0..1.0).contains(&v) => self.refuse(argument, v, "in [0, 1)"),
+            v => Ok(v.filter(|v| *v > 0.0)),
+        }
+    }
+
+    fn xtc(&self) -> Result<Option<Filter>> {
+        let (probability, threshold) = (self.config.xtc_probability, self.config.xtc_threshold);
+        if !(0.0..=1.0).contains(&probability) {
+            return self.refuse("xtc_probability", probability, "in [0, 1]");
+        }
+        if !(0.0..=0.5).contains(&threshold) {
+            return self.refuse("xtc_threshold", threshold, "in [0, 0.5]");
+        }
+        Ok((probability > 0.0).then_some(Filter::Xtc { probability, threshold }))
+    }
+}

@@ -1,0 +1,127 @@
+//! What a sampler may draw, by sorting the whole vocabulary: each engine's own definition, step by step in f64.
+
+mod candle;
+mod evenkeel;
+mod hugging_face;
+mod llama_cpp;
+mod vllm;
+
+use super::{DoubleDouble, Real};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::ops::sample::{Profile, SamplerConfig};
+use std::cmp::Ordering;
+
+/// The tokens that the filters leave, and their probabilities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Support {
+    /// In increasing order.
+    pub tokens: Vec<u32>,
+    /// In the same order; they add to 1.
+    pub probs: Vec<f64>,
+}
+
+/// What [`Sampler`](crate::Sampler) may draw from a row, in f64, by the definitions of the configuration's
+/// [`Profile`].
+///
+/// In the default one tokens are ordered by logit, the highest first, and among equals by index. Top-k keeps the first k
+/// that are not masked; top-p of these the shortest prefix whose mass is at least p of theirs; min-p of these the tokens
+/// at least min_p times as probable as the first. The configuration is not checked, XTC is taken to come out whenever
+/// it is set, and penalties, which need a sequence, are not applied.
+///
+/// # Errors
+/// [`Error::EmptyInput`] for no tokens, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] for nothing but
+/// -inf, the row being number 0.
+///
+/// ```
+/// use evenkeel::{Profile, SamplerConfig, reference};
+/// let config = SamplerConfig::default().top_k(3);
+/// let logits = [1.0f32, 3.0, 1.0, 2.0];
+/// assert_eq!(reference::sample(&logits, &config)?.tokens, [0, 1, 3]);
+/// assert_eq!(reference::sample(&logits, &config.profile(Profile::HuggingFace))?.tokens, [0, 1, 2, 3]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Support> {
+    const OP: &str = "sample";
+    let logits: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
+    if logits.is_empty() {
+        return Err(Error::EmptyInput { op: OP });
+    }
+    if let Some(index) = logits.iter().position(|z| z.is_nan()) {
+        return Err(Error::NonFiniteInput { op: OP, row: 0, index, value: f64::NAN });
+    }
+    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if max == f64::NEG_INFINITY {
+        return Err(Error::EmptySupport { op: OP, row: 0, vocabulary: logits.len() });
+    }
+    if max == f64::INFINITY {
+        let infinite = logits.iter().enumerate().filter(|(_, z)| **z == max);
+        return Ok(support(infinite.map(|(i, _)| (i, 0.0)).collect()));
+    }
+    let present = logits.into_iter().enumerate().filter(|(_, z)| *z > f64::NEG_INFINITY).collect();
+    Ok(support(match config.profile {
+        Profile::Evenkeel => evenkeel::keep(present, config),
+        Profile::HuggingFace => hugging_face::keep(present, config),
+        Profile::Vllm => vllm::keep(present, config),
+        Profile::LlamaCpp => llama_cpp::keep(present, config),
+        Profile::Candle => candle::keep(present, config),
+    }))
+}
+
+/// Tokens and their logits, all temperatures applied once they are what is left.
+type Tokens = Vec<(usize, f64)>;
+
+/// The kept tokens by index, with the softmax of their logits.
+fn support(mut kept: Tokens) -> Support {
+    kept.sort_unstable_by_key(|(i, _)| *i);
+    let max = largest(&kept);
+    // Many equal masses are all rounded the same way by a sum in f64.
+    let add = |sum, (_, z): &(usize, f64)| sum + DoubleDouble::from((z - max).exp());
+    let total = kept.iter().fold(DoubleDouble::from(0.0), add).to_f64();
+    Support {
+        tokens: kept.iter().map(|(i, _)| *i as u32).collect(),
+        probs: kept.iter().map(|(_, z)| (z - max).exp() / total).collect(),
+    }
+}
+
+fn largest(tokens: &Tokens) -> f64 {
+    tokens.iter().map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max)
+}
+
+/// Probabilities in the tokens' order.
+fn softmax(tokens: &Tokens) -> Vec<f64> {
+    let max = largest(tokens);
+    let masses: Vec<f64> = tokens.iter().map(|(_, z)| (z - max).exp()).collect();
+    let total: f64 = masses.iter().sum();
+    masses.into_iter().map(|mass| mass / total).collect()
+}
+
+/// In nats; what has no probability adds nothing.
+fn entropy(probs: &[f64]) -> f64 {
+    -probs.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+}
+
+/// The largest first, equals in the order that they are in.
+fn sort_descending(tokens: &mut Tokens) {
+    tokens.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal));
+}
+
+/// The first of the largest.
+fn greedy(tokens: Tokens) -> Tokens {
+    let max = largest(&tokens);
+    tokens.into_iter().find(|(_, z)| *z == max).into_iter().collect()
+}
+
+/// Logits less the largest, over the temperature: what is left of them is the same, and nothing overflows upwards.
+fn heat(tokens: &mut Tokens, temperature: f64) {
+    let max = largest(tokens);
+    tokens.iter_mut().for_each(|(_, z)| *z = (*z - max) / temperature);
+}
+
+/// The temperature that goes with the entropy.
+fn dynamic_temperature(tokens: &Tokens, config: &SamplerConfig) -> f64 {
+    let (range, n) = (config.dynamic_temperature, tokens.len() as f64);
+    let (low, high) = ((config.temperature - range).max(0.0), config.temperature + range);
+    let share = (entropy(&softmax(tokens)) / n.ln()).clamp(0.0, 1.0);
+    low + (high - low) * share.powf(config.dynamic_exponent)
+}
