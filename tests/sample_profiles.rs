@@ -175,6 +175,9 @@ fn long_rows<E: Bits>() {
     }
 }
 
+/// A name, logits, parameters, and what the profiles keep that take them.
+type Case<'a> = (&'a str, &'a [f64], SamplerConfig, &'a [(&'a [Profile], &'a [u32])]);
+
 /// The tokens that each engine keeps, where they differ from one another.
 #[test]
 fn where_engines_differ() {
@@ -183,7 +186,7 @@ fn where_engines_differ() {
     let steps: Vec<f64> = (0..10).map(|i| f64::from(9 - i) / 10.0).collect();
     let four = [2.0, 1.0, 0.0, -1.0];
     let half = [0.0, -std::f64::consts::LN_2];
-    let cases: &[(&str, &[f64], SamplerConfig, &[(&[Profile], &[u32])])] = &[
+    let cases: &[Case<'_>] = &[
         (
             "equals at top-p's end",
             &[0.0; 4],

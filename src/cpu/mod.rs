@@ -351,14 +351,14 @@ macro_rules! implement {
                 mask: Option<Resolved<'_>>,
                 requests: &[Request<'_>],
             ) -> Result<(Vec<Result<Distribution>>, Counts)> {
-                sample::each_row(logits, mask, requests, |_, distribution| distribution)
+                sample::each_row(logits, mask, requests, |_, left| left.to_distribution())
             }
             fn draws(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
                 requests: &[Request<'_>],
             ) -> Result<(Vec<Result<Sampled>>, Counts)> {
-                sample::each_row(logits, mask, requests, |row, distribution| distribution.draw(requests[row].step.draw()))
+                sample::each_row(logits, mask, requests, |row, left| left.draw(requests[row].step.draw()))
             }
         }
     };

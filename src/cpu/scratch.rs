@@ -1,5 +1,6 @@
 //! Buffers that a thread keeps from call to call, so that kernels allocate nothing once they have grown.
 
+use super::sample::Sampling;
 use std::cell::RefCell;
 
 /// The buffers; which kernel uses which is its own affair. They hold whatever was left in them.
@@ -22,6 +23,7 @@ pub struct Buffers {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+    static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
 }
 
 /// Lends this thread's buffers. Not to be called within `f`.
@@ -30,6 +32,15 @@ pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let mut scratch = SCRATCH.take();
     let result = f(&mut scratch);
     SCRATCH.replace(scratch);
+    result
+}
+
+/// Lends this thread's buffers for sampling. Not to be called within `f`.
+#[inline(always)]
+pub fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
+    let mut sampling = SAMPLING.take();
+    let result = f(&mut sampling);
+    SAMPLING.replace(sampling);
     result
 }
 

@@ -111,4 +111,16 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn array_f32(self, value: Self::F32) -> [f32; 16];
     fn array_f64(self, value: Self::F64) -> [f64; 16];
     fn array_i32(self, value: Self::I32) -> [i32; 16];
+
+    /// Writes the lanes that are set side by side, and how many; what is behind them means nothing.
+    #[inline(always)]
+    fn compress(self, keep: Self::M32, value: Self::I32, to: &mut [i32; 16]) -> usize {
+        let (values, mut bits, mut count) = (self.array_i32(value), keep.bits(), 0);
+        while bits != 0 {
+            to[count] = values[bits.trailing_zeros() as usize];
+            bits &= bits - 1;
+            count += 1;
+        }
+        count
+    }
 }

@@ -76,29 +76,6 @@ fn missing_names() {
 }
 
 #[test]
-fn names_that_are_announced() {
-    let mut cases = vec![(
-        json!({"op": "sample", "inputs": {"logits": "x", "history": "positions"}, "outputs": {"tokens": "t"}}),
-        "`history`",
-    )];
-    for attr in [
-        "typical_p",
-        "epsilon_cutoff",
-        "eta_cutoff",
-        "top_n_sigma",
-        "xtc_probability",
-        "xtc_threshold",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-    ] {
-        let job = json!({"op": "sample", "inputs": {"logits": "x"}, "attrs": {attr: 0.5}, "outputs": {"tokens": attr}});
-        cases.push((job, "is not supported yet"));
-    }
-    refused(&cases);
-}
-
-#[test]
 fn an_output_name_is_used_once() {
     let jobs = br#"[
         {"id":"a","op":"exp","inputs":{"x":"x"},"outputs":{"y":"same"}},

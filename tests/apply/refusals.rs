@@ -84,7 +84,11 @@ fn attribute_values() {
             json!({"draws": 1e18}),
             "draws is 1e+18; it must be a whole number in 1 ..= 134217728",
         ),
-        invalid("sample", logits.clone(), json!({"profile": "hf"}), "not supported yet"),
+        invalid("sample", logits.clone(), json!({"profile": "hf", "xtc_probability": 0.5}), "the hf profile has none"),
+        invalid("sample", logits.clone(), json!({"profile": "hf", "temperature": 0}), "temperature is 0"),
+        invalid("sample", logits.clone(), json!({"typical_p": 0}), "typical_p is 0"),
+        invalid("sample", logits.clone(), json!({"repetition_penalty": 0}), "repetition_penalty is 0"),
+        invalid("sample", json!({"logits": "x", "history": "ints"}), json!({"top_k": 1, "profile": 1}), "profile"),
         invalid("sample", logits.clone(), json!({"profile": "gpt"}), "profile is \"gpt\""),
     ];
     let numbers = [

@@ -2,7 +2,7 @@
 
 use crate::cpu::scores::{Exps, exp_f64};
 use crate::math::softmax_exp::PairExp;
-use crate::math::sum::sum_o;
+use crate::math::sum::{sum_o, unit_bits};
 use crate::simd::{Float, Isa, LANES, Select, Span, block};
 use std::cmp::Ordering;
 
@@ -35,6 +35,10 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
     pub fn push(&mut self, Candidate { logit, token }: Candidate) {
         self.tokens.push(token);
         self.logits.push(logit);
@@ -116,39 +120,70 @@ impl Candidates {
 #[derive(Clone, Copy)]
 pub struct Scale {
     pub max: f64,
-    pub temperature: f64,
-    /// The largest token weighs 2 to this.
-    pub bits: u32,
+    /// 1 / temperature, finite.
+    inverse: f64,
+    pub vocabulary: usize,
 }
 
 impl Scale {
-    /// (logit - max) / temperature of each: at most 0.
+    pub fn new(max: f64, temperature: f64, vocabulary: usize) -> Self {
+        Scale { max, inverse: (1.0 / temperature).min(f64::MAX), vocabulary }
+    }
+
+    /// The largest token weighs 2 to this.
+    pub fn bits(self) -> u32 {
+        unit_bits(self.vocabulary)
+    }
+
+    pub fn temperature(self) -> f64 {
+        1.0 / self.inverse
+    }
+
+    /// The mass of a weight, which the largest token's is 1.
+    pub fn mass(self, weight: f32) -> u64 {
+        (f64::from(weight) * (1u64 << self.bits()) as f64).round_ties_even() as u64
+    }
+
+    /// The weight of a mass.
+    pub fn weight(self, mass: u64) -> f64 {
+        mass as f64 / (1u64 << self.bits()) as f64
+    }
+
+    /// (logit - max) / temperature: at most 0.
     #[inline(always)]
-    pub fn distances<I: Isa>(self, isa: I, logits: &[f64]) -> Vec<f64> {
-        let (max, temperature) = (isa.f64(self.max), isa.f64(self.temperature));
-        let mut distances = logits.to_vec();
+    pub fn distance<I: Isa>(self, isa: I, logit: I::F64) -> I::F64 {
+        (logit - isa.f64(self.max)) * isa.f64(self.inverse)
+    }
+
+    /// The distance of each.
+    #[inline(always)]
+    pub fn distances<I: Isa>(self, isa: I, logits: &[f64], distances: &mut Vec<f64>) {
+        distances.clear();
+        distances.extend_from_slice(logits);
         Span::in_place(&mut distances[..]).map_wide(
             isa,
             #[inline(always)]
-            |_, z| (z - max) / temperature,
+            |_, z| self.distance(isa, z),
         );
-        distances
     }
 
     #[inline(always)]
-    pub fn masses<I: Isa>(self, isa: I, distances: &[f64]) -> Vec<u64> {
+    pub fn masses<I: Isa>(self, isa: I, distances: &[f64], masses: &mut Vec<u64>) {
         /// Adding it rounds to an integer, which is then in the low bits.
         const SHIFTER: f64 = (1u64 << 52) as f64;
         let exp = PairExp::new(isa);
-        let (one, shifter) = (isa.f64((1u64 << self.bits) as f64), isa.f64(SHIFTER));
-        let mut masses = Vec::with_capacity(distances.len().next_multiple_of(LANES));
-        for i in 0..distances.len().div_ceil(LANES) {
+        let (one, shifter) = (isa.f64((1u64 << self.bits()) as f64), isa.f64(SHIFTER));
+        masses.clear();
+        masses.resize(distances.len().next_multiple_of(LANES), 0);
+        for (i, to) in masses.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let e = exp.exp(isa.load_f64(&block(distances, i, 0.0)));
             let mass = (isa.widen(e) * one + shifter).to_bits() - shifter.to_bits();
-            masses.extend(isa.array_f64(I::F64::from_bits(mass)).map(f64::to_bits));
+            let mass = isa.array_f64(I::F64::from_bits(mass));
+            for lane in 0..LANES {
+                to[lane] = mass[lane].to_bits();
+            }
         }
         masses.truncate(distances.len());
-        masses
     }
 }
 

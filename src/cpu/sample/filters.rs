@@ -2,10 +2,11 @@
 
 use super::candidates::{Candidate, Candidates, Scale, entropy, log_sum};
 use super::top_p::{self, ceil_of_product};
+use super::typical;
 use crate::cpu::scores::exp_f64;
 use crate::math::log::log_scalar;
-use crate::math::sum::{sum_o, unit_bits};
-use crate::ops::sample::{Distribution, Draw, Filter};
+use crate::math::sum::sum_o;
+use crate::ops::sample::{Draw, Filter, Left};
 use crate::simd::{Isa, Kernel, LANES, Select, block};
 
 /// Filters of candidates, of which there is at least one, all of them finite.
@@ -16,40 +17,45 @@ pub struct Filtering<'a> {
     pub vocabulary: usize,
     /// The mass of all tokens where a filter asks for it, given the scale.
     pub total: &'a dyn Fn(Scale) -> u64,
-    pub candidates: Candidates,
+    pub candidates: &'a mut Candidates,
     /// The largest logit.
     pub max: f64,
     pub temperature: f64,
+    pub distances: &'a mut Vec<f64>,
     pub buffer: &'a mut Vec<f64>,
+    pub each: &'a mut dyn FnMut(Left<'_>),
 }
 
 impl Kernel for Filtering<'_> {
-    type Out = Distribution;
+    type Out = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) -> Distribution {
+    fn run<I: Isa>(mut self, isa: I) {
         for filter in self.filters {
             self.apply(isa, filter);
         }
-        let distances = self.scale().distances(isa, &self.candidates.logits);
-        self.weigh(isa);
-        let log_sum = log_sum(isa, &distances, self.buffer);
+        if self.candidates.masses.is_empty() {
+            self.weigh(isa);
+        } else {
+            self.scale().distances(isa, &self.candidates.logits, self.distances);
+        }
+        let log_sum = log_sum(isa, self.distances, self.buffer);
         let Candidates { tokens, masses, .. } = self.candidates;
-        Distribution::new(self.vocabulary, tokens, masses, distances, log_sum)
+        (self.each)(Left { vocabulary: self.vocabulary, tokens, masses, distances: self.distances, log_sum });
     }
 }
 
 impl Filtering<'_> {
     fn scale(&self) -> Scale {
-        Scale { max: self.max, temperature: self.temperature, bits: unit_bits(self.vocabulary) }
+        Scale::new(self.max, self.temperature, self.vocabulary)
     }
 
-    /// Makes the masses known.
+    /// Makes the masses known, and with them the distances if they were not.
     #[inline(always)]
     fn weigh<I: Isa>(&mut self, isa: I) {
         if self.candidates.masses.is_empty() {
-            let distances = self.scale().distances(isa, &self.candidates.logits);
-            self.candidates.masses = self.scale().masses(isa, &distances);
+            self.scale().distances(isa, &self.candidates.logits, self.distances);
+            self.scale().masses(isa, self.distances, &mut self.candidates.masses);
         }
     }
 
@@ -69,11 +75,11 @@ impl Filtering<'_> {
                 let total = if of_all { (self.total)(self.scale()) } else { self.mass() };
                 let order = if highest_first { Candidate::order_highest } else { Candidate::order };
                 let (scale, needed) = (self.scale(), ceil_of_product(p, total));
-                top_p::keep(&mut self.candidates, scale, needed, self.min_keep, order);
+                top_p::keep(self.candidates, scale, needed, self.min_keep, order);
             }
             Filter::MinP(p) => {
                 self.weigh(isa);
-                let one = 1u64 << self.scale().bits;
+                let one = 1u64 << self.scale().bits();
                 self.keep_masses(if p > 1.0 { u64::MAX } else { ceil_of_product(p, one) });
             }
             Filter::Typical { p, keeps_equals } => self.typical(isa, p, keeps_equals),
@@ -83,8 +89,8 @@ impl Filtering<'_> {
             }
             Filter::Epsilon(epsilon) => self.cut_off(isa, epsilon),
             Filter::Eta(eta) => {
-                let distances = self.scale().distances(isa, &self.candidates.logits);
-                let (entropy, _) = entropy(isa, &distances, self.buffer);
+                self.scale().distances(isa, &self.candidates.logits, self.distances);
+                let (entropy, _) = entropy(isa, self.distances, self.buffer);
                 self.cut_off(isa, eta.min(eta.sqrt() * exp_of(isa, -entropy)));
             }
             Filter::Xtc { probability, threshold } => {
@@ -125,8 +131,8 @@ impl Filtering<'_> {
         if n < 2 {
             return;
         }
-        let distances = self.scale().distances(isa, &self.candidates.logits);
-        let (entropy, _) = entropy(isa, &distances, self.buffer);
+        self.scale().distances(isa, &self.candidates.logits, self.distances);
+        let (entropy, _) = entropy(isa, self.distances, self.buffer);
         let share = (entropy / log_scalar(isa, n as f64).0).min(1.0);
         let temperature = low + (high - low) * power(isa, share, exponent);
         if temperature > 0.0 { self.heat(temperature) } else { self.candidates.keep_first(1, false) }
@@ -162,23 +168,21 @@ impl Filtering<'_> {
     #[inline(always)]
     fn typical<I: Isa>(&mut self, isa: I, p: f64, keeps_equals: bool) {
         self.weigh(isa);
-        let distances = self.scale().distances(isa, &self.candidates.logits);
-        let (entropy, log_sum) = entropy(isa, &distances, self.buffer);
+        self.scale().distances(isa, &self.candidates.logits, self.distances);
+        let (entropy, log_sum) = entropy(isa, self.distances, self.buffer);
         // How far each token's surprise is from the entropy.
-        let off: Vec<f64> = distances.iter().map(|d| ((log_sum - d) - entropy).abs()).collect();
+        let off: Vec<f64> = self.distances.iter().map(|d| ((log_sum - d) - entropy).abs()).collect();
         let needed = ceil_of_product(p, self.mass());
-        let masses = &self.candidates.masses;
-        let mut order: Vec<usize> = (0..off.len()).collect();
-        order.sort_unstable_by(|&a, &b| off[a].total_cmp(&off[b]).then(a.cmp(&b)));
-        let mut sum = 0;
-        let last = order.iter().position(|&i| {
-            sum += masses[i];
-            if keeps_equals { sum >= needed } else { sum > needed || p == 0.0 }
-        });
-        let last = last.unwrap_or(off.len() - 1);
-        let mut flags = vec![false; off.len()];
-        for (place, &i) in order.iter().enumerate() {
-            flags[i] = place <= last || place < self.min_keep || keeps_equals && off[i] == off[order[last]];
+        let is_enough = |sum: u64| if keeps_equals { sum >= needed } else { sum > needed || p == 0.0 };
+        let last = typical::last(&off, &self.candidates.masses, is_enough);
+        let mut flags: Vec<bool> = (off.iter().enumerate())
+            .map(|(i, &off)| if keeps_equals { off <= last.0 } else { (off, i) <= last })
+            .collect();
+        if self.min_keep > 1 {
+            let mut order: Vec<usize> = (0..off.len()).collect();
+            let first = self.min_keep.min(off.len()) - 1;
+            order.select_nth_unstable_by(first, |&a, &b| off[a].total_cmp(&off[b]).then(a.cmp(&b)));
+            order[..=first].iter().for_each(|&i| flags[i] = true);
         }
         self.candidates.keep_flagged(flags.into_iter());
         self.max = self.candidates.max();

@@ -17,7 +17,7 @@ pub fn keep(
     const BUCKETS: usize = 2048;
     /// Tokens this far below the best weigh nothing.
     const DEEPEST: f64 = 33.0;
-    let range = (scale.max - candidates.min()).min(DEEPEST * scale.temperature);
+    let range = (scale.max - candidates.min()).min(DEEPEST * scale.temperature());
     let buckets_a_unit = BUCKETS as f64 / range;
     // Not decreasing with the distance, whatever rounds on the way; NaN, of a range of 0, goes to the first.
     let bucket = |c: Candidate| (((scale.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);

@@ -3,36 +3,63 @@
 use super::{Draw, Sampled};
 use crate::error::Result;
 
+/// What the filters left of a row, as a kernel has it: at least one token.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    pub vocabulary: usize,
+    /// In increasing order.
+    pub tokens: &'a [u32],
+    pub masses: &'a [u64],
+    /// (logit - largest) / temperature, each.
+    pub distances: &'a [f64],
+    pub log_sum: f64,
+}
+
+impl Left<'_> {
+    /// See [`Distribution::draw`].
+    pub fn draw(self, draw: Draw) -> Sampled {
+        const RUN: usize = 256;
+        let total: u64 = self.masses.iter().sum();
+        let at = ((u128::from(draw.bits()) * u128::from(total)) >> 64) as u64;
+        let (mut index, mut sum) = (0, 0u64);
+        for run in self.masses.chunks(RUN) {
+            let of_run: u64 = run.iter().sum();
+            if sum + of_run > at {
+                break;
+            }
+            sum += of_run;
+            index += run.len();
+        }
+        let reached = |mass: &u64| {
+            sum += mass;
+            sum > at
+        };
+        index += self.masses[index..].iter().position(reached).unwrap_or(0);
+        Sampled { token: self.tokens[index], logprob: self.distances[index] - self.log_sum, kept: self.tokens.len() }
+    }
+
+    pub fn to_distribution(self) -> Distribution {
+        Distribution {
+            vocabulary: self.vocabulary,
+            tokens: self.tokens.to_vec(),
+            masses: self.masses.to_vec(),
+            distances: self.distances.to_vec(),
+            log_sum: self.log_sum,
+        }
+    }
+}
+
 /// What the filters left of a row: at least one token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     vocabulary: usize,
     tokens: Vec<u32>,
     masses: Vec<u64>,
-    total: u64,
-    /// (logit - largest) / temperature, each.
     distances: Vec<f64>,
     log_sum: f64,
 }
 
 impl Distribution {
-    pub(crate) fn new(
-        vocabulary: usize,
-        tokens: Vec<u32>,
-        masses: Vec<u64>,
-        distances: Vec<f64>,
-        log_sum: f64,
-    ) -> Self {
-        let total = masses.iter().sum();
-        Distribution { vocabulary, tokens, masses, total, distances, log_sum }
-    }
-
-    /// Every token alike.
-    pub(crate) fn uniform(vocabulary: usize, tokens: Vec<u32>, log_count: f64) -> Self {
-        let n = tokens.len();
-        Distribution::new(vocabulary, tokens, vec![1; n], vec![0.0; n], log_count)
-    }
-
     /// The tokens that can be drawn, in increasing order.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -61,13 +88,7 @@ impl Distribution {
     /// The draw's 64 bits, times the total mass, over 2^64, is a number below the total; the token is the first whose
     /// running sum exceeds it, so a token of mass 0 is never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
-        let at = ((u128::from(draw.bits()) * u128::from(self.total)) >> 64) as u64;
-        let mut sum = 0;
-        let reached = |mass: &u64| {
-            sum += mass;
-            sum > at
-        };
-        let index = self.masses.iter().position(reached).unwrap_or(0);
-        Sampled { token: self.tokens[index], logprob: self.distances[index] - self.log_sum, kept: self.tokens.len() }
+        let Distribution { vocabulary, tokens, masses, distances, log_sum } = self;
+        Left { vocabulary: *vocabulary, tokens, masses, distances, log_sum: *log_sum }.draw(draw)
     }
 }

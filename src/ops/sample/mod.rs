@@ -9,7 +9,7 @@ mod step;
 
 pub use adjust::Adjustments;
 pub use config::SamplerConfig;
-pub use distribution::Distribution;
+pub use distribution::{Distribution, Left};
 pub use plan::{Filter, Plan};
 pub use profile::Profile;
 pub use step::{Draw, Sampled, Step};
@@ -84,8 +84,8 @@ impl Sampler {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn sample<'a, E: Element>(&self, logits: &[E], step: impl Into<Step<'a>>) -> Result<Sampled> {
-        let step = step.into();
-        self.distribution(logits, None, step).map(|distribution| distribution.draw(step.draw))
+        let row = Rows::shaped(logits, &[logits.len()])?;
+        self.sample_rows(row, None, &[step.into()])?.swap_remove(0)
     }
 
     /// What one row can be drawn from at a step, for draws and for its probabilities. A mask's bias is added before the

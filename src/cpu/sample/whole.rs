@@ -1,0 +1,218 @@
+//! What a row of f32, f16 or bf16 holds, found in few passes and without sorting it.
+
+use super::candidates::{Candidate, Candidates, Scale};
+use crate::cpu::scores::halve;
+use crate::element::Element;
+use crate::simd::{Float, Isa, LANES, MaskBits, block, padded};
+
+/// Elements whose sixteen maxima, of each lane, stand for them.
+const TILE: usize = 64 * LANES;
+/// Elements whose tokens are written together.
+const RUN: usize = 1024;
+/// 0 to 15.
+const LANE_NUMBERS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// So many and the fifteen numbers behind it.
+#[inline(always)]
+pub fn iota<I: Isa>(isa: I, first: usize) -> I::I32 {
+    const BITS: [f32; LANES] = {
+        let mut bits = [0.0; LANES];
+        let mut i = 0;
+        while i < LANES {
+            bits[i] = f32::from_bits(i as u32);
+            i += 1;
+        }
+        bits
+    };
+    isa.load_f32(&BITS).to_bits() + isa.i32(first as i32)
+}
+
+/// Logits, the first of which is of this token.
+#[derive(Clone, Copy)]
+pub struct Whole<'a, S> {
+    pub z: &'a [S],
+    pub first: usize,
+}
+
+impl<S: Element> Whole<'_, S> {
+    /// The largest logit, NaN if one is; and for each tile the largest of each lane.
+    #[inline(always)]
+    pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
+        let least = isa.f32(f32::NEG_INFINITY);
+        let mut nan = least.lt(least);
+        let mut all = least;
+        maxima.clear();
+        for tile in self.z.chunks(TILE) {
+            let mut max = [least; 4];
+            let (quads, rest) = tile.as_chunks::<{ 4 * LANES }>();
+            for quad in quads {
+                let blocks = quad.as_chunks::<LANES>().0;
+                let [a, b] = [S::load(isa, &blocks[0]), S::load(isa, &blocks[1])];
+                let [c, d] = [S::load(isa, &blocks[2]), S::load(isa, &blocks[3])];
+                nan = nan | a.either_nan(b) | c.either_nan(d);
+                max = [a.max(max[0]), b.max(max[1]), c.max(max[2]), d.max(max[3])];
+            }
+            for block in rest.chunks(LANES) {
+                let v = S::load(isa, &padded(block, S::NEG_INFINITY));
+                nan = nan | v.is_nan();
+                max[0] = v.max(max[0]);
+            }
+            let max = max[0].max(max[1]).max(max[2].max(max[3]));
+            all = max.max(all);
+            maxima.extend(isa.array_f32(max));
+        }
+        if nan.any() { f32::NAN } else { largest(isa.array_f32(all)) }
+    }
+
+    /// The first token that has the largest logit, which a survey found.
+    #[inline(always)]
+    pub fn first_largest<I: Isa>(&self, isa: I, max: f32, maxima: &[f32]) -> usize {
+        let bound = isa.f32(max);
+        let (tiles, _) = maxima.as_chunks::<LANES>();
+        for (i, (tile, maxima)) in self.z.chunks(TILE).zip(tiles).enumerate() {
+            if isa.load_f32(maxima).eq(bound).any() {
+                let at = tile.iter().position(|z| z.widen() == f64::from(max));
+                return self.first + i * TILE + at.unwrap_or(0);
+            }
+        }
+        self.first
+    }
+
+    /// Appends the tokens that are to be kept, by blocks of logits and the first one's place; and their masses, if the
+    /// weights are known.
+    #[inline(always)]
+    fn gather<I: Isa>(
+        &self,
+        isa: I,
+        known: Option<(&[f32], Scale)>,
+        keep: impl Fn(I::F32, usize) -> I::M32,
+        to: &mut Candidates,
+    ) {
+        let (mut tokens, mut logits, mut weights) = ([0i32; RUN + LANES], [0i32; RUN + LANES], [0i32; RUN + LANES]);
+        for (r, run) in self.z.chunks(RUN).enumerate() {
+            let mut count = 0;
+            let (blocks, rest) = run.as_chunks::<LANES>();
+            let buffer = padded(rest, S::NEG_INFINITY);
+            for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
+                let z = S::load(isa, blocks.get(i).unwrap_or(&buffer));
+                let place = r * RUN + i * LANES;
+                let kept = keep(z, place);
+                if kept.any() {
+                    isa.compress(kept, iota(isa, self.first + place), block_from(&mut tokens, count));
+                    if let Some((of, _)) = known {
+                        let w = isa.load_f32(&block(of, place / LANES, 0.0));
+                        isa.compress(kept, w.to_bits(), block_from(&mut weights, count));
+                    }
+                    count += isa.compress(kept, z.to_bits(), block_from(&mut logits, count));
+                }
+            }
+            to.tokens.extend(tokens[..count].iter().map(|&token| token as u32));
+            let number = |&bits: &i32| f32::from_bits(bits as u32);
+            to.logits.extend(logits[..count].iter().map(|bits| f64::from(number(bits))));
+            if let Some((_, scale)) = known {
+                to.masses.extend(weights[..count].iter().map(|bits| scale.mass(number(bits))));
+            }
+        }
+    }
+
+    /// Appends what comes before this candidate in order, and itself, with masses.
+    #[inline(always)]
+    pub fn up_to<I: Isa>(
+        &self,
+        isa: I,
+        (last, highest_first): (Candidate, bool),
+        known: (&[f32], Scale),
+        to: &mut Candidates,
+    ) {
+        let logit = isa.f32(last.logit as f32);
+        let place = last.token as usize - self.first;
+        self.gather(
+            isa,
+            Some(known),
+            #[inline(always)]
+            |z, start| {
+                let equal = z.eq(logit);
+                let before = logit.lt(z);
+                // Of a block's equals all are kept or none, but for the one that the last is in.
+                let all = if highest_first { start > place } else { start + LANES <= place };
+                if all {
+                    return before | equal;
+                }
+                if !(start..start + LANES).contains(&place) {
+                    return before;
+                }
+                let own = (place - start) as f32;
+                let (own, lanes) = (isa.f32(own), isa.load_f32(&LANE_NUMBERS));
+                let ties = if highest_first { own.le(lanes) } else { lanes.le(own) };
+                before | (equal & ties)
+            },
+            to,
+        );
+    }
+
+    /// Appends the tokens that are not masked.
+    #[inline(always)]
+    pub fn present<I: Isa>(&self, isa: I, to: &mut Candidates) {
+        self.at_least(isa, f32::MIN, to);
+    }
+
+    /// Appends the tokens with at least this logit.
+    #[inline(always)]
+    pub fn at_least<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates) {
+        let bound = isa.f32(bound);
+        self.gather(
+            isa,
+            None,
+            #[inline(always)]
+            |z, _| bound.le(z),
+            to,
+        );
+    }
+
+    /// Appends the k first tokens in order, k below the number of logits, and the equals of the last if they are kept;
+    /// a survey found the maxima.
+    ///
+    /// The k-th largest of these is a bound that at least k tokens reach, and few others.
+    #[inline(always)]
+    pub fn top_k<I: Isa>(
+        &self,
+        isa: I,
+        (k, keeps_equals): (usize, bool),
+        maxima: &[f32],
+        buffer: &mut Vec<f32>,
+        to: &mut Candidates,
+    ) {
+        buffer.clear();
+        buffer.extend_from_slice(maxima);
+        let bound = match buffer.get(k - 1) {
+            Some(_) => *buffer.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1,
+            None => f32::MIN,
+        };
+        let bound = bound.max(f32::MIN);
+        let (tiles, _) = maxima.as_chunks::<LANES>();
+        for (i, (tile, maxima)) in self.z.chunks(TILE).zip(tiles).enumerate() {
+            if isa.f32(bound).le(isa.load_f32(maxima)).any() {
+                Whole { z: tile, first: self.first + i * TILE }.at_least(isa, bound, to);
+            }
+        }
+        to.keep_first(k, keeps_equals);
+    }
+}
+
+/// Room for a block from there on.
+#[inline(always)]
+pub fn block_from<const N: usize>(values: &mut [i32; N], from: usize) -> &mut [i32; LANES] {
+    match values[from..].first_chunk_mut() {
+        Some(block) => block,
+        None => unreachable!("a block of room is behind a run"),
+    }
+}
+
+#[inline(always)]
+fn largest(values: [f32; LANES]) -> f32 {
+    halve(
+        values,
+        #[inline(always)]
+        |a, b| if b > a { b } else { a },
+    )
+}
