@@ -138,7 +138,9 @@ pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
-pub use ops::sample::{Distribution, Draw, Profile, Request, Sampled, Sampler, SamplerConfig, Step, sample_rows};
+pub use ops::sample::{
+    Distribution, Draw, Profile, Request, Sampled, Sampler, SamplerConfig, Sequence, Step, Verified, sample_rows,
+};
 pub use ops::sigmoid::{
     sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,
 };

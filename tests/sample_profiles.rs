@@ -297,6 +297,9 @@ fn refusals_name_what_a_profile_has_not() {
         (own.presence_penalty(f64::INFINITY), "presence_penalty is inf; it must be finite"),
         (own.frequency_penalty(f64::NAN), "frequency_penalty is NaN; it must be finite"),
         (own.penalty_window(0), "penalty_window is 0; it must be at least 1"),
+        (own.dry(-1.0, 2.0, 2), "dry_multiplier is -1; it must be finite and not negative"),
+        (own.dry(1.0, 0.5, 2), "dry_base is 0.5; it must be finite and at least 1"),
+        (own.dry_window(0), "dry_window is 0; it must be at least 1"),
     ] {
         assert_eq!(refused(config), format!("sample: {expected}"));
     }
@@ -403,5 +406,52 @@ fn top_choices_are_excluded_as_often_as_asked() {
         let (excluded, expected) = (excluded.count() as f64, probability * DRAWS as f64);
         let off = (excluded - expected).abs() / (expected * (1.0 - probability)).sqrt();
         assert!(off < 6.0, "{excluded} of {DRAWS} at {probability}");
+    }
+}
+
+/// Of 1 2 3 7 1 2 3 the 7 would be the fourth token of a repetition of three; of 5 3 the 5 follows one that is too short.
+#[test]
+fn dry_counts_repetitions() {
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+    let config = SamplerConfig::default().dry(0.5, 2.0, 2);
+    let off = |config: SamplerConfig, step: Step<'_>, token: usize| {
+        let distribution = config.validate().unwrap().distribution(&[0.0f32; 9], None, step).unwrap();
+        let logprobs: Vec<f64> = distribution.logprobs().collect();
+        logprobs[8] - logprobs[token]
+    };
+    let tokens = [3, 5, 1, 2, 3, 7, 1, 2, 3];
+    let step = Step::default().prompt(&tokens[..4]).output(&tokens[4..]);
+    near(off(config, step, 7), 0.5 * 2.0);
+    near(off(config, step, 5), 0.0);
+    near(off(config.dry(0.5, 2.0, 1), step, 5), 0.5);
+    // Only two of the three lie behind a breaker, and two tokens of the window.
+    near(off(config, step.breakers(&[1]), 7), 0.5);
+    near(off(config.dry_window(4), step, 7), 0.0);
+    near(off(config.dry_window(6), step, 7), 0.5);
+    // A breaker itself is not held back.
+    near(off(config, step.breakers(&[7]), 7), 0.0);
+    // The longest of several repetitions counts: 4 follows 1 2, and 1 2 1 2.
+    let twice = [1, 2, 1, 2, 4, 3, 1, 2, 4, 3, 1, 2, 1, 2];
+    near(off(config, Step::default().output(&twice), 4), 0.5 * 4.0);
+    // A base that overflows f32 is held where that holds it.
+    let same = vec![6u32; 400];
+    let held = off(config.dry(1e-30, 10.0, 2), Step::default().output(&same), 6);
+    assert!((1e7..1e9).contains(&held), "{held}");
+    let profile = config.profile(Profile::LlamaCpp);
+    near(off(profile, step, 7), 0.5 * 2.0);
+}
+
+#[test]
+fn parameters_are_read_and_written() {
+    let config = SamplerConfig::default().profile(Profile::HuggingFace).top_k(40).top_p(0.9).temperature(0.7);
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<SamplerConfig>(&text).unwrap(), config);
+    let short = r#"{"profile":"llama_cpp","min_p":0.05}"#;
+    let expected = SamplerConfig::default().profile(Profile::LlamaCpp).min_p(0.05);
+    assert_eq!(serde_json::from_str::<SamplerConfig>(short).unwrap(), expected);
+    let unknown = serde_json::from_str::<SamplerConfig>(r#"{"topp":0.9}"#).unwrap_err();
+    assert!(unknown.to_string().contains("unknown field `topp`"), "{unknown}");
+    for profile in Profile::ALL {
+        assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());
     }
 }

@@ -1,5 +1,6 @@
 //! What a step does to logits before any filter: bias, penalties, tokens that are not to come.
 
+use super::dry;
 use super::profile::Penalties;
 use super::{OP, SamplerConfig, Step};
 use crate::element::Element;
@@ -16,7 +17,10 @@ impl<'a> Adjustments<'a> {
     /// Nothing if the row is taken as it is.
     pub fn new(config: &'a SamplerConfig, step: Step<'a>) -> Option<Self> {
         let c = config;
-        let penalises = c.repetition_penalty != 1.0 || c.presence_penalty != 0.0 || c.frequency_penalty != 0.0;
+        let penalises = c.repetition_penalty != 1.0
+            || c.presence_penalty != 0.0
+            || c.frequency_penalty != 0.0
+            || c.dry_multiplier != 0.0;
         let has_tokens = !(step.prompt.is_empty() && step.output.is_empty());
         let changes = step.allowed.is_some() || !step.bias.is_empty() || !step.bad_words.is_empty();
         (changes || penalises && has_tokens).then_some(Adjustments { config, step })
@@ -44,6 +48,7 @@ impl<'a> Adjustments<'a> {
             }
         }
         self.penalise(logits);
+        self.break_repetitions(logits);
         for word in bad_words {
             if let Some((last, before)) = word.split_last()
                 && self.ends_with(before)
@@ -92,6 +97,19 @@ impl<'a> Adjustments<'a> {
         }
         tokens.sort_unstable();
         tokens.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64)).collect()
+    }
+
+    /// DRY: tokens that went on from where the sequence is now, the last time or any before.
+    fn break_repetitions<E: Element>(&self, logits: &mut [E]) {
+        let c = self.config;
+        if c.dry_multiplier == 0.0 {
+            return;
+        }
+        for (token, length) in dry::prolonged(&self.step, c.dry_window, c.dry_allowed_length) {
+            let penalty = dry::penalty(c.dry_multiplier, c.dry_base, length - c.dry_allowed_length);
+            let penalty = E::from_wide(penalty.min(E::LIMITS.max)).widen();
+            change(logits, token, |z| z - penalty);
+        }
     }
 
     /// Whether these are the last tokens.

@@ -18,7 +18,10 @@ use crate::error::Result;
 /// assert!(sampled.token < 3);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
+/// With the feature `serde` it is read and written with its fields by name; those that are missing have their defaults,
+/// and unknown ones are refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SamplerConfig {
     /// Whose order and details.
@@ -64,6 +67,17 @@ pub struct SamplerConfig {
     pub frequency_penalty: f64,
     /// How many of the last tokens, of prompt and output, the penalties see; all, if it is not set. At least 1.
     pub penalty_window: Option<usize>,
+    /// DRY: what is taken off the logit of a token that would prolong a repetition, times
+    /// [`SamplerConfig::dry_base`] for each token that the repetition is longer than
+    /// [`SamplerConfig::dry_allowed_length`]. Finite, not negative; 0 by default, which is off.
+    pub dry_multiplier: f64,
+    /// Finite, at least 1; 1.75 by default.
+    pub dry_base: f64,
+    /// 2 by default.
+    pub dry_allowed_length: usize,
+    /// How many of the last tokens, of prompt and output, are searched for repetitions; all, if it is not set. At least
+    /// 1.
+    pub dry_window: Option<usize>,
 }
 
 impl Default for SamplerConfig {
@@ -87,6 +101,10 @@ impl Default for SamplerConfig {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             penalty_window: None,
+            dry_multiplier: 0.0,
+            dry_base: 1.75,
+            dry_allowed_length: 2,
+            dry_window: None,
         }
     }
 }
@@ -121,6 +139,7 @@ impl SamplerConfig {
         presence_penalty: f64,
         frequency_penalty: f64,
         penalty_window: usize => Some,
+        dry_window: usize => Some,
     }
 
     /// Sets [`SamplerConfig::dynamic_temperature`] and [`SamplerConfig::dynamic_exponent`].
@@ -131,6 +150,11 @@ impl SamplerConfig {
     /// Sets [`SamplerConfig::xtc_probability`] and [`SamplerConfig::xtc_threshold`].
     pub fn xtc(self, probability: f64, threshold: f64) -> Self {
         Self { xtc_probability: probability, xtc_threshold: threshold, ..self }
+    }
+
+    /// Sets [`SamplerConfig::dry_multiplier`], [`SamplerConfig::dry_base`] and [`SamplerConfig::dry_allowed_length`].
+    pub fn dry(self, multiplier: f64, base: f64, allowed_length: usize) -> Self {
+        Self { dry_multiplier: multiplier, dry_base: base, dry_allowed_length: allowed_length, ..self }
     }
 
     /// Checks the parameters.

@@ -83,6 +83,40 @@ impl Distribution {
         Ok(probs)
     }
 
+    /// What share of the mass each token has, in the order of [`Distribution::tokens`].
+    pub(super) fn shares(&self) -> impl Iterator<Item = f64> + '_ {
+        let total = self.masses.iter().sum::<u64>() as f64;
+        self.masses.iter().map(move |&mass| mass as f64 / total)
+    }
+
+    /// The same of one token; 0 if it was removed.
+    pub(super) fn share(&self, token: u32) -> f64 {
+        let total = self.masses.iter().sum::<u64>() as f64;
+        self.tokens.binary_search(&token).map_or(0.0, |i| self.masses[i] as f64 / total)
+    }
+
+    /// The token as if it was drawn; a draw if it was removed.
+    pub(super) fn sampled(&self, token: u32, draw: Draw) -> Sampled {
+        match self.tokens.binary_search(&token) {
+            Ok(i) => Sampled { token, logprob: self.distances[i] - self.log_sum, kept: self.tokens.len() },
+            Err(_) => self.draw(draw),
+        }
+    }
+
+    /// The `n` most probable tokens and the logarithms of their probabilities, the first first; fewer, if fewer were
+    /// kept. Of a [`SamplerConfig`](crate::SamplerConfig) without filters and at temperature 1 they are those of the
+    /// logits as they came.
+    pub fn top_logprobs(&self, n: usize) -> Vec<(u32, f64)> {
+        let mut order: Vec<usize> = (0..self.tokens.len()).collect();
+        let by_logit = |&a: &usize, &b: &usize| self.distances[b].total_cmp(&self.distances[a]).then(a.cmp(&b));
+        if n < order.len() {
+            order.select_nth_unstable_by(n, by_logit);
+            order.truncate(n);
+        }
+        order.sort_unstable_by(by_logit);
+        order.into_iter().map(|i| (self.tokens[i], self.distances[i] - self.log_sum)).collect()
+    }
+
     /// Draws a token.
     ///
     /// The draw's 64 bits, times the total mass, over 2^64, is a number below the total; the token is the first whose

@@ -105,6 +105,7 @@ impl Checked<'_> {
             ("presence_penalty", unless(c.presence_penalty, 0.0), counted),
             ("frequency_penalty", unless(c.frequency_penalty, 0.0), counted),
             ("penalty_window", c.penalty_window.map(|n| n.to_string()), rules.has_window),
+            ("dry_multiplier", unless(c.dry_multiplier, 0.0), rules.has_dry),
         ];
         for (argument, value, is_there) in parameters {
             if let Some(value) = value.filter(|_| !is_there) {
@@ -125,10 +126,18 @@ impl Checked<'_> {
                 return self.refuse(argument, value, "finite");
             }
         }
-        match c.penalty_window {
-            Some(0) => self.refuse("penalty_window", 0, "at least 1"),
-            _ => Ok(()),
+        for (argument, window) in [("penalty_window", c.penalty_window), ("dry_window", c.dry_window)] {
+            if window == Some(0) {
+                return self.refuse(argument, 0, "at least 1");
+            }
         }
+        if !(c.dry_multiplier.is_finite() && c.dry_multiplier >= 0.0) {
+            return self.refuse("dry_multiplier", c.dry_multiplier, "finite and not negative");
+        }
+        if !(c.dry_base.is_finite() && c.dry_base >= 1.0) {
+            return self.refuse("dry_base", c.dry_base, "finite and at least 1");
+        }
+        Ok(())
     }
 
     fn temperature(&self) -> Result<Option<Filter>> {

@@ -25,12 +25,14 @@
 /// transformers' `logits_process.py`, vLLM's V1 sampler (its PyTorch path), llama.cpp's `llama-sampler.cpp`, candle's
 /// `generation` module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Profile {
     /// This crate's own.
     #[default]
     Evenkeel,
     /// transformers' `generate`.
+    #[cfg_attr(feature = "serde", serde(rename = "hf"))]
     HuggingFace,
     /// vLLM V1 in PyTorch; its other paths differ from it at ties.
     Vllm,
@@ -160,6 +162,7 @@ pub(crate) struct Rules {
     pub has_window: bool,
     /// Whether bad words that began in the prompt may end.
     pub bad_words_of_output: bool,
+    pub has_dry: bool,
 }
 
 const EVENKEEL: Rules = Rules {
@@ -193,6 +196,7 @@ const EVENKEEL: Rules = Rules {
     penalties: Penalties::OfOutput,
     has_window: true,
     bad_words_of_output: false,
+    has_dry: true,
 };
 
 const HUGGING_FACE: Rules = Rules {
@@ -208,6 +212,7 @@ const HUGGING_FACE: Rules = Rules {
     top_p_highest_first: true,
     penalties: Penalties::Repetition,
     has_window: false,
+    has_dry: false,
     ..EVENKEEL
 };
 
@@ -223,6 +228,7 @@ const VLLM: Rules = Rules {
     has_min_keep: false,
     has_window: false,
     bad_words_of_output: true,
+    has_dry: false,
     ..EVENKEEL
 };
 
@@ -253,5 +259,6 @@ const CANDLE: Rules = Rules {
     top_p_of_all: true,
     has_min_keep: false,
     penalties: Penalties::Repetition,
+    has_dry: false,
     ..EVENKEEL
 };

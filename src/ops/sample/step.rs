@@ -54,6 +54,7 @@ pub struct Step<'a> {
     pub(crate) allowed: Option<&'a [u32]>,
     pub(crate) bias: &'a [(u32, f32)],
     pub(crate) bad_words: &'a [Vec<u32>],
+    pub(crate) breakers: &'a [u32],
 }
 
 impl From<Draw> for Step<'_> {
@@ -91,6 +92,11 @@ impl<'a> Step<'a> {
     /// are the last ones of prompt and output.
     pub fn bad_words(self, words: &'a [Vec<u32>]) -> Self {
         Self { bad_words: words, ..self }
+    }
+
+    /// Tokens that no repetition reaches over, for DRY: ends of lines, quotation marks.
+    pub fn breakers(self, tokens: &'a [u32]) -> Self {
+        Self { breakers: tokens, ..self }
     }
 }
 

@@ -3,8 +3,11 @@
 mod adjust;
 mod config;
 mod distribution;
+mod dry;
 mod plan;
 mod profile;
+mod sequence;
+mod speculative;
 mod step;
 
 pub use adjust::Adjustments;
@@ -12,6 +15,8 @@ pub use config::SamplerConfig;
 pub use distribution::{Distribution, Left};
 pub use plan::{Filter, Plan};
 pub use profile::Profile;
+pub use sequence::Sequence;
+pub use speculative::Verified;
 pub use step::{Draw, Sampled, Step};
 
 use crate::element::Element;
