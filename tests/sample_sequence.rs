@@ -51,7 +51,8 @@ fn a_draw_is_of_the_distribution<E: Bits>() {
 fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
     let mut rng = generate::rng("sample, hostile rows");
     for _ in 0..400 {
-        let mut logits: Vec<E> = generate::any_bits(&mut rng, rng.random_range(1..300));
+        let count = rng.random_range(1..300);
+        let mut logits: Vec<E> = generate::any_bits(&mut rng, count);
         if rng.random_bool(0.8) {
             logits.iter_mut().filter(|z| z.widen().is_nan()).for_each(|z| *z = E::NEG_INFINITY);
         }
@@ -112,7 +113,7 @@ fn a_sequence_is_its_seed_and_its_tokens() {
     // What is refused appends nothing.
     let mut sequence = sampler.sequence(1, &[]).bias(vec![(3, f32::NEG_INFINITY)]).bad_words(vec![vec![2]]);
     assert!(sequence.sample(&[f32::NAN], None).is_err());
-    assert_eq!(sequence.output(), []);
+    assert!(sequence.output().is_empty());
     // Of four tokens one is banned by its bias, one as a bad word, one by the words of bits.
     assert_eq!(sequence.sample(&[0.0f32; 4], Some(&[0b1101])).unwrap().token, 0);
 }
