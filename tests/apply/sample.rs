@@ -52,6 +52,60 @@ fn what_filters_keep() {
     }
 }
 
+/// Each profile's own set, and parameters that only some have.
+#[test]
+fn what_profiles_keep() {
+    let cases: Vec<(Value, Vec<usize>)> = vec![
+        (json!({"profile": "hf", "top_k": 1}), vec![1, 3]),
+        (json!({"profile": "vllm", "top_k": 1}), vec![1, 3]),
+        (json!({"profile": "llama_cpp", "top_k": 1}), vec![1]),
+        (json!({"profile": "candle", "top_k": 1}), vec![1]),
+        (json!({"profile": "hf", "top_p": 0.3}), vec![3]),
+        (json!({"profile": "hf", "top_p": 0}), vec![3]),
+        (json!({"profile": "llama_cpp", "top_p": 0}), vec![1]),
+        (json!({"profile": "candle", "top_p": 0}), vec![0, 1, 2, 3, 4]),
+        (json!({"profile": "vllm", "top_k": 0}), vec![0, 1, 2, 3, 4]),
+        (json!({"profile": "vllm", "temperature": 0}), vec![1]),
+        (json!({"profile": "candle", "temperature": 1e-8}), vec![1]),
+        (json!({"typical_p": 0.5}), vec![1, 3]),
+        (json!({"top_n_sigma": 1}), vec![1, 2, 3]),
+        (json!({"epsilon_cutoff": 0.1}), vec![1, 2, 3]),
+        (json!({"eta_cutoff": 0.5}), vec![1, 3]),
+        (json!({"xtc_probability": 1, "xtc_threshold": 0.1}), vec![0, 2, 4]),
+    ];
+    let jobs: Vec<_> = cases.iter().map(|(attrs, _)| job(attrs.clone())).collect();
+    let outcome = Apply::new().f32("logits", &[1, 5], &LOGITS).run(&jobs).all_ok();
+    for (i, (attrs, kept)) in cases.iter().enumerate() {
+        let (_, _, probs) = outcome.tensor(&format!("{i}.probs"));
+        let got: Vec<usize> = (0..5).filter(|&token| probs[token] > 0.0).collect();
+        assert_eq!(got, *kept, "{attrs}");
+    }
+}
+
+/// Of the first row token 1 was drawn twice, of the second token 0 once.
+#[test]
+fn penalties_see_the_history() {
+    let attrs = json!({"repetition_penalty": 2, "frequency_penalty": 0.5, "presence_penalty": 0.25});
+    let inputs = json!({"logits": "logits", "history": "history"});
+    let outcome = Apply::new()
+        .f32("logits", &[2, 2], &[0.0, 2.0, 0.0, 2.0])
+        .integers("history", &[2, 2], &[1, 1, 0, 0])
+        .run(&[json!(["sample", inputs, attrs, ["probs"]])])
+        .all_ok();
+    let (_, _, probs) = outcome.tensor("0.probs");
+    // 2 / 2 - 2 * 0.5 - 0.25, and 0 - 2 * 0.5 - 0.25.
+    let second = |first: f64, second: f64| 1.0 / (1.0 + (first - second).exp());
+    assert_close(&[probs[1], probs[3]], &[second(0.0, -0.25), second(-1.25, 2.0)], 1e-7);
+
+    let outcome = Apply::new()
+        .f32("logits", &[1, 2], &[0.0, 2.0])
+        .integers("history", &[1, 2], &[1, 2])
+        .run(&[json!(["sample", inputs, attrs, ["probs"]])]);
+    assert_eq!(outcome.answers[0]["error"], "InvalidArgument");
+    let message = outcome.answers[0]["message"].as_str().unwrap_or("");
+    assert!(message.contains("history is 2 in row 0; it must be in 0 to 2 - 1"), "{message}");
+}
+
 #[test]
 fn draws_follow_the_probabilities() {
     let draws = 20_000;

@@ -162,7 +162,11 @@ impl Checked<'_> {
             }
         }
         if range > 0.0 {
-            return Ok(Some(Filter::DynamicTemperature { low: (t - range).max(0.0), high: t + range, exponent }));
+            return Ok(Some(Filter::DynamicTemperature {
+                low: (t - range).max(0.0),
+                high: (t + range).min(f64::MAX),
+                exponent,
+            }));
         }
         if is_greedy {
             return Ok(Some(Filter::Greedy));
