@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::verify;
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
-use evenkeel::{Draw, Sampler, report};
+use evenkeel::{Sampler, report};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
@@ -61,15 +61,16 @@ impl<'a> Text<'a> {
         let mut stdout = std::io::stdout().lock();
         // Holds back the bytes of a character until it is whole.
         let mut text = self.tokenizer.decode_stream(true);
+        let mut sequence = self.sampler.sequence(self.arguments.sampling.seed, &self.prompt);
         let mut written = 0;
         while written < self.arguments.tokens as usize {
             if self.arguments.verify {
                 verify::logits(written, &logits)?;
             }
-            let draw = Draw { seed: self.arguments.sampling.seed, row: 0, draw: written as u64 };
-            let sampled = self.sampler.sample(&logits, draw).with_context(|| format!("step {written}"))?;
-            if self.arguments.verify {
-                verify::token(written, &logits, self.sampler.config(), sampled.token)?;
+            let before = self.arguments.verify.then(|| sequence.clone());
+            let sampled = sequence.sample(&logits, None).with_context(|| format!("step {written}"))?;
+            if let Some(before) = before {
+                verify::token(&before, &logits, self.sampler.config(), sampled.token)?;
             }
             if self.ends.contains(&sampled.token) {
                 break;

@@ -1,6 +1,7 @@
 //! Each step against the definition of what may be drawn.
 
-use evenkeel::SamplerConfig;
+use evenkeel::{Profile, SamplerConfig, Sequence, reference};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A step at which something is wrong.
@@ -27,45 +28,56 @@ pub fn logits(step: usize, logits: &[f32]) -> Result<(), Wrong> {
     }
 }
 
-/// Fails if the token is not among those that the filters keep.
-pub fn token(step: usize, logits: &[f32], config: &SamplerConfig, token: u32) -> Result<(), Wrong> {
-    if sample(logits, config).contains(&token) {
+/// Fails if the token, which follows this sequence, is not among those that the filters keep.
+pub fn token(sequence: &Sequence, logits: &[f32], config: &SamplerConfig, token: u32) -> Result<(), Wrong> {
+    let logits = penalised(sequence, logits, config);
+    // XTC may come out or not.
+    let kept = [*config, config.xtc(0.0, config.xtc_threshold)].map(|config| reference::sample(&logits, &config));
+    if kept.iter().flatten().any(|support| support.tokens.contains(&token)) {
         return Ok(());
     }
+    let step = sequence.output().len();
     Err(Wrong { step, token, what: "it was drawn, though the filters do not keep it" })
 }
 
-/// The tokens that filters keep, as they are defined: logits sorted, probabilities and their sums in f64.
-pub fn sample(logits: &[f32], config: &SamplerConfig) -> Vec<u32> {
-    // Adding 0 makes -0 the 0 that it equals.
-    let logit = |token: &u32| f64::from(logits[*token as usize]) + 0.0;
-    let mut kept: Vec<u32> = (0..logits.len() as u32).filter(|token| logit(token) > f64::NEG_INFINITY).collect();
-    // Stable, so that equal logits stay in the order of their tokens.
-    kept.sort_by(|a, b| logit(b).total_cmp(&logit(a)));
-    let Some(max) = kept.first().map(logit) else { return kept };
-    if max == f64::INFINITY {
-        kept.retain(|token| logit(token) == max);
-        return kept;
+/// The logits less their penalties, as these are defined.
+fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec<f32> {
+    let mut penalised = logits.to_vec();
+    let all = [sequence.prompt(), sequence.output()].concat();
+    let window = |n: Option<usize>| &all[all.len().saturating_sub(n.unwrap_or(usize::MAX))..];
+    let seen = window(config.penalty_window);
+    let counted = match config.profile {
+        Profile::LlamaCpp => seen,
+        _ => &seen[seen.len() - seen.len().min(sequence.output().len())..],
+    };
+    let count = |tokens: &[u32], token: usize| tokens.iter().filter(|t| **t as usize == token).count() as f32;
+    let [repetition, presence, frequency] =
+        [config.repetition_penalty, config.presence_penalty, config.frequency_penalty].map(|penalty| penalty as f32);
+    for (token, z) in penalised.iter_mut().enumerate() {
+        if seen.contains(&(token as u32)) {
+            *z = if *z > 0.0 { *z / repetition } else { *z * repetition };
+        }
+        let times = count(counted, token);
+        *z -= times * frequency;
+        *z -= if times > 0.0 { presence } else { 0.0 };
     }
-    if config.temperature == 0.0 {
-        kept.truncate(1);
-        return kept;
+    if config.dry_multiplier > 0.0 {
+        for (token, length) in prolonged(window(config.dry_window)) {
+            if let Some(longer) = length.checked_sub(config.dry_allowed_length) {
+                penalised[token as usize] -= (config.dry_multiplier * config.dry_base.powi(longer as i32)) as f32;
+            }
+        }
     }
-    let mass = |token: &u32| ((logit(token) - max) / config.temperature).exp();
-    if let Some(k) = config.top_k {
-        kept.truncate(k);
+    penalised
+}
+
+/// What followed where the last tokens stood before, and how many of them did.
+fn prolonged(tokens: &[u32]) -> BTreeMap<u32, usize> {
+    let mut longest = BTreeMap::new();
+    for (i, token) in tokens.iter().enumerate() {
+        let length = tokens[..i].iter().rev().zip(tokens.iter().rev()).take_while(|(a, b)| a == b).count();
+        let known = longest.entry(*token).or_insert(0);
+        *known = length.max(*known);
     }
-    if let Some(p) = config.top_p {
-        let total: f64 = kept.iter().map(mass).sum();
-        let mut sum = 0.0;
-        let reached = kept.iter().position(|token| {
-            sum += mass(token);
-            sum >= p * total
-        });
-        kept.truncate(reached.map_or(kept.len(), |last| last + 1));
-    }
-    if let Some(p) = config.min_p {
-        kept.retain(|token| mass(token) >= p);
-    }
-    kept
+    longest
 }

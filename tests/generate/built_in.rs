@@ -70,6 +70,8 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
         (&["--tokens", "4294967295"], "and 4294967295 more are"),
         (&["--tokens", "0"], "0 is not in 1.."),
         (&["--prompt", "a", "--top-k", "0"], "top_k is 0"),
+        (&["--prompt", "a", "--profile", "gpt"], "there are evenkeel, hf, vllm, llama_cpp, candle"),
+        (&["--prompt", "a", "--profile", "hf", "--xtc-probability", "0.5"], "the hf profile has none"),
         (&["--prompt", "a", "--chat"], "--model"),
     ];
     for (arguments, why) in cases {
@@ -78,5 +80,27 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(why), "{why:?} is not in {stderr:?}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+/// Each profile, and each kind of filter and penalty, draws what its definition keeps.
+#[test]
+fn every_profile_draws_what_it_keeps() {
+    let penalties = ["--repetition-penalty", "1.3", "--dry-multiplier", "0.8"];
+    let counts = ["--presence-penalty", "0.2", "--frequency-penalty", "0.1", "--penalty-window", "20"];
+    let sets: &[&[&str]] = &[
+        &["--profile", "hf", "--top-k", "20", "--typical-p", "0.9", "--repetition-penalty", "1.2"],
+        &["--profile", "vllm", "--min-p", "0.02", "--top-p", "0.95", "--presence-penalty", "0.3"],
+        &["--profile", "llama_cpp", "--top-n-sigma", "2", "--xtc-probability", "0.5", "--xtc-threshold", "0.2"],
+        &["--profile", "candle", "--top-k", "10", "--top-p", "0.8"],
+        &["--epsilon-cutoff", "0.01", "--eta-cutoff", "0.05", "--dynamic-temperature", "0.3", "--min-keep", "2"],
+        &[&["--profile", "llama_cpp"][..], &penalties, &counts].concat(),
+        &[&penalties[..], &counts].concat(),
+    ];
+    for set in sets {
+        let output = run(&[&["--prompt", "Masks are", "--tokens", "60", "--verify"][..], set].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{set:?}: {stderr}");
+        assert!(stderr.contains("each verified"), "{stderr}");
     }
 }

@@ -3,9 +3,8 @@
 use super::generated::Generator;
 use super::naive;
 use super::stage::Stage;
-use crate::verify;
 use anyhow::Result;
-use evenkeel::{Draw, Mask, Rows, SamplerConfig};
+use evenkeel::{Draw, Mask, Rows, SamplerConfig, reference};
 use half::bf16;
 
 /// Mistral-7B's.
@@ -150,11 +149,9 @@ fn draw(
     Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::EmptyInput { op: "sample" })))
 }
 
-/// What the filters keep, by definition, in order.
+/// What the filters keep, by definition; nothing of a row that is refused.
 fn definition(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Vec<u32> {
     let allowed =
         logits.iter().zip(keep).map(|(logit, &keep)| if keep == 0 { f32::NEG_INFINITY } else { logit.to_f32() });
-    let mut kept = verify::sample(&allowed.collect::<Vec<_>>(), config);
-    kept.sort_unstable();
-    kept
+    reference::sample(&allowed.collect::<Vec<_>>(), config).map_or(Vec::new(), |support| support.tokens)
 }
