@@ -76,7 +76,7 @@ impl<E: Element> Work for Losses<'_, E> {
                     let index = self.first + i;
                     if let Some(target) = self.op.target(index) {
                         let x = self.x.row(index);
-                        *to = isa.outline(OneRow { op: &self.op, index, x, target, scratch, met: &mut met });
+                        *to = self.op.row(isa, index, x, target, scratch, &mut met);
                     }
                 }
             },
@@ -85,32 +85,26 @@ impl<E: Element> Work for Losses<'_, E> {
     }
 }
 
-struct OneRow<'a, E> {
-    op: &'a CrossEntropy<'a>,
-    index: usize,
-    x: &'a [E],
-    target: usize,
-    scratch: &'a mut Scratch,
-    met: &'a mut Met,
-}
-
-impl<E: Element> Kernel for OneRow<'_, E> {
-    type Out = RowLoss;
-
+impl CrossEntropy<'_> {
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> RowLoss {
-        let OneRow { op, index, x, target, scratch, met } = self;
-        match op.scores.read(isa, index, x, &mut scratch.logits) {
+    fn row<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        index: usize,
+        x: &[E],
+        target: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> RowLoss {
+        match self.scores.read(isa, index, x, &mut scratch.logits) {
             Row::Live(live) => {
                 let log_sum = live.log_sum(isa, x, &mut scratch.made);
-                op.loss(isa, x, target, &live, log_sum)
+                self.loss(isa, x, target, &live, log_sum)
             }
-            row => op.stand_in::<E>(&row, index, target, met),
+            row => self.stand_in::<E>(&row, index, target, met),
         }
     }
-}
 
-impl CrossEntropy<'_> {
     /// The target of a row that counts.
     #[inline(always)]
     pub fn target(&self, row: usize) -> Option<usize> {

@@ -73,7 +73,7 @@ impl Distribution {
     /// The probability of every token of the vocabulary, 0 for those that were removed.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Backend`](crate::Error::Backend).
     pub fn probs(&self) -> Result<Vec<f64>> {
         let kept = crate::exp(&self.logprobs().collect::<Vec<f64>>())?;
         let mut probs = vec![0.0; self.vocabulary];
