@@ -284,8 +284,8 @@ impl Of<'_> {
                 filters
             }
         };
-        let total = |scale| isa.outline(Total { whole, scale });
-        self.filter(isa, rest, (scale.max, temperature), &total);
+        let total = if asks_for_total(rest) { prefix::mass(isa, whole, scale, search) } else { 0 };
+        self.filter(isa, rest, (scale.max, temperature), total);
     }
 
     /// A row in f64.
@@ -295,19 +295,13 @@ impl Of<'_> {
         let (temperature, filters) = heat(&plan.filters);
         let scale = Scale::new(live.max, temperature, self.vocabulary);
         self.sampling.candidates = live.present(isa, x);
-        let total = |scale| isa.outline(WideTotal { live, x, scale });
-        self.filter(isa, filters, (scale.max, temperature), &total);
+        let total = if asks_for_total(filters) { mass(isa, &self.sampling.candidates, scale) } else { 0 };
+        self.filter(isa, filters, (scale.max, temperature), total);
     }
 
     /// The filters that are still to come.
     #[inline(always)]
-    fn filter<I: Isa>(
-        &mut self,
-        isa: I,
-        filters: &[Filter],
-        (max, temperature): (f64, f64),
-        total: &dyn Fn(Scale) -> u64,
-    ) {
+    fn filter<I: Isa>(&mut self, isa: I, filters: &[Filter], (max, temperature): (f64, f64), total: u64) {
         let (_, plan, step) = self.request.parts();
         let Sampling { candidates, distances, exps, .. } = &mut *self.sampling;
         isa.outline(Filtering {
@@ -337,39 +331,12 @@ fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     }
 }
 
-/// The mass of all tokens of a row in f32 lanes.
-struct Total<'a, S> {
-    whole: Whole<'a, S>,
-    scale: Scale,
+/// Whether a filter goes by the mass of all tokens, which has the temperature that comes first.
+fn asks_for_total(filters: &[Filter]) -> bool {
+    filters.iter().any(|filter| matches!(filter, Filter::TopP { of_all: true, .. }))
 }
 
-impl<S: Element> Kernel for Total<'_, S> {
-    type Out = u64;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> u64 {
-        let mut all = Candidates::default();
-        self.whole.present(isa, &mut all);
-        mass(isa, &all, self.scale)
-    }
-}
-
-/// The same of a row in f64.
-struct WideTotal<'a, 's, E> {
-    live: &'a Live<'s>,
-    x: &'a [E],
-    scale: Scale,
-}
-
-impl<E: Element> Kernel for WideTotal<'_, '_, E> {
-    type Out = u64;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> u64 {
-        mass(isa, &self.live.present(isa, self.x), self.scale)
-    }
-}
-
+/// The mass of all candidates.
 #[inline(always)]
 fn mass<I: Isa>(isa: I, candidates: &Candidates, scale: Scale) -> u64 {
     let (mut distances, mut masses) = (Vec::new(), Vec::new());

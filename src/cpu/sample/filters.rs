@@ -15,8 +15,8 @@ pub struct Filtering<'a> {
     pub min_keep: usize,
     pub draw: Draw,
     pub vocabulary: usize,
-    /// The mass of all tokens where a filter asks for it, given the scale.
-    pub total: &'a dyn Fn(Scale) -> u64,
+    /// The mass of all tokens, where a filter asks for it.
+    pub total: u64,
     pub candidates: &'a mut Candidates,
     /// The largest logit.
     pub max: f64,
@@ -72,7 +72,7 @@ impl Filtering<'_> {
             Filter::TopK { k, keeps_equals } => self.candidates.keep_first(k, keeps_equals),
             Filter::TopP { p, highest_first, of_all } => {
                 self.weigh(isa);
-                let total = if of_all { (self.total)(self.scale()) } else { self.mass() };
+                let total = if of_all { self.total } else { self.mass() };
                 let order = if highest_first { Candidate::order_highest } else { Candidate::order };
                 let (scale, needed) = (self.scale(), ceil_of_product(p, total));
                 top_p::keep(self.candidates, scale, needed, self.min_keep, order);

@@ -41,6 +41,23 @@ struct Pool {
     places: Vec<u32>,
 }
 
+#[inline(always)]
+fn weigh<'s, I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, weights: &'s mut Vec<f32>) -> &'s [f32] {
+    let exp = PairExp::new(isa);
+    Span::in_place(room(weights, whole.z.len())).reading(whole.z).narrow_numbers(
+        isa,
+        #[inline(always)]
+        |_, z| exp.exp(scale.distance(isa, z)),
+    );
+    &weights[..whole.z.len()]
+}
+
+/// The mass of all tokens.
+#[inline(always)]
+pub fn mass<I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, search: &mut Search) -> u64 {
+    sum_q(isa, weigh(isa, whole, scale, &mut search.weights), scale.vocabulary)
+}
+
 /// The last candidate of the shortest prefix, in this order, whose mass is at least a share p of that of all.
 #[inline(always)]
 pub fn last<I: Isa, S: Element>(
@@ -52,12 +69,7 @@ pub fn last<I: Isa, S: Element>(
     search: &mut Search,
 ) -> Option<Candidate> {
     let Search { weights, pools: [pool, other], last } = search;
-    let exp = PairExp::new(isa);
-    let weights: &[f32] = Span::in_place(room(weights, whole.z.len())).reading(whole.z).narrow_numbers(
-        isa,
-        #[inline(always)]
-        |_, z| exp.exp(scale.distance(isa, z)),
-    );
+    let weights = weigh(isa, whole, scale, weights);
     let n = whole.z.len() as u64;
     let mut mass = sum_q(isa, weights, scale.vocabulary);
     let mut needed = super::top_p::ceil_of_product(p, mass);
