@@ -211,6 +211,11 @@ fn what_verification_leaves_follows_the_target() {
             let token = draft.draw(Draw { seed: 1, row: 0, draw: i }).token;
             target.verify(draft, token, Draw { seed: 2, row: 0, draw: i })
         });
+        // The draft's own draw serves for its verification too: the two have no random bits in common.
+        assert_follows(&format!("{name}, one draw"), target, accepts, |i| {
+            let draw = Draw { seed: 1, row: 0, draw: i };
+            target.verify(draft, draft.draw(draw).token, draw)
+        });
         // A draft that always says the same.
         assert_follows(name, target, p[4], |i| target.verify_token(4, Draw { seed: 3, row: 0, draw: i }));
     }

@@ -19,7 +19,7 @@ impl Distribution {
     /// With p and q the target's and the draft's probabilities, the token is accepted with probability min(1, p / q),
     /// and one replaces it else that is drawn in proportion to max(p - q, 0). The probabilities are those of the masses;
     /// the distribution of the result is within 2^-50 of theirs in total variation. A greedy target accepts its own
-    /// token and nothing else.
+    /// token and nothing else. `draw` may be that which the token was drawn with.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -43,24 +43,26 @@ impl Distribution {
             let q = others.next_if(|(other, _)| **other == token).map_or(0.0, |(_, q)| q);
             (p - q).max(0.0)
         };
-        self.settle(token, q > 0.0 && (p >= q || draw.tosses(p / q)), draw, residual)
+        self.settle(token, if q > 0.0 { p / q } else { 0.0 }, draw, residual)
     }
 
     /// [`Distribution::verify`] for a draft without probabilities, such as one of n-grams: the token is accepted as
     /// often as the target would draw it, and else any other is drawn.
     pub fn verify_token(&self, token: u32, draw: Draw) -> Verified {
         let p = self.share(token);
-        self.settle(token, p > 0.0 && draw.tosses(p), draw, |other, p| if other == token { 0.0 } else { p })
+        self.settle(token, p, draw, |other, p| if other == token { 0.0 } else { p })
     }
 
-    fn settle(&self, token: u32, accepted: bool, draw: Draw, mut residual: impl FnMut(u32, f64) -> f64) -> Verified {
+    /// Accepts with this probability, of 1 and more always.
+    fn settle(&self, token: u32, accepts: f64, draw: Draw, mut residual: impl FnMut(u32, f64) -> f64) -> Verified {
+        let (accepted, bits) = draw.verifies(accepts);
         if accepted {
             return Verified { sampled: self.sampled(token, draw), accepted };
         }
         let weights: Vec<f64> = self.tokens().iter().zip(self.shares()).map(|(&t, p)| residual(t, p)).collect();
         let total: f64 = weights.iter().sum();
         // 53 bits, below the total.
-        let at = (draw.bits() >> 11) as f64 * 2f64.powi(-53) * total;
+        let at = (bits >> 11) as f64 * 2f64.powi(-53) * total;
         let mut sum = 0.0;
         let reached = weights.iter().position(|weight| {
             sum += weight;

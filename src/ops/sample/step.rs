@@ -17,23 +17,38 @@ pub struct Draw {
 impl Draw {
     /// 64 random bits: Philox4x32-10 of (draw, row) under the seed.
     pub(crate) fn bits(self) -> u64 {
-        let words = self.words();
-        u64::from(words[0]) | u64::from(words[1]) << 32
+        pair(self.words(), 0)
     }
 
     /// Whether a toss, which has nothing to do with [`Draw::bits`], comes out as it does with this probability.
     pub(crate) fn tosses(self, probability: f64) -> bool {
-        let words = self.words();
-        let bits = u64::from(words[2]) | u64::from(words[3]) << 32;
-        // 53 bits, so that 1 is never reached.
-        ((bits >> 11) as f64) < probability * (1u64 << 53) as f64
+        is_below(pair(self.words(), 2), probability)
+    }
+
+    /// A toss and 64 random bits for the verification of a token that this very draw may have made: of the generator's
+    /// next words, so that they have nothing to do with [`Draw::bits`] and [`Draw::tosses`].
+    pub(crate) fn verifies(self, probability: f64) -> (bool, u64) {
+        let words = philox4x32(self.words(), halves(self.seed));
+        (is_below(pair(words, 2), probability), pair(words, 0))
     }
 
     fn words(self) -> [u32; 4] {
-        let halves = |v: u64| [v as u32, (v >> 32) as u32];
         let ([d0, d1], [r0, r1]) = (halves(self.draw), halves(self.row));
         philox4x32([d0, d1, r0, r1], halves(self.seed))
     }
+}
+
+fn halves(v: u64) -> [u32; 2] {
+    [v as u32, (v >> 32) as u32]
+}
+
+fn pair(words: [u32; 4], from: usize) -> u64 {
+    u64::from(words[from]) | u64::from(words[from + 1]) << 32
+}
+
+/// Of 53 bits, so that 1 is never reached.
+fn is_below(bits: u64, probability: f64) -> bool {
+    ((bits >> 11) as f64) < probability * (1u64 << 53) as f64
 }
 
 /// One step of one sequence: its draw, the tokens so far, and what this step allows. A [`Draw`] alone is one too.
