@@ -140,6 +140,7 @@ pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backw
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
 pub use ops::sample::{
     Distribution, Draw, Profile, Request, Sampled, Sampler, SamplerConfig, Sequence, Step, Verified, sample_rows,
+    sample_rows_into,
 };
 pub use ops::sigmoid::{
     sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,

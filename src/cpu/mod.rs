@@ -49,7 +49,7 @@ use crate::error::Result;
 use crate::mask::Resolved;
 use crate::ops::clip_grad_norm::NormType;
 use crate::ops::inspect::{Finite, Stats};
-use crate::ops::sample::{Distribution, Request, Sampled};
+use crate::ops::sample::{Left, Requests};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
 use crate::simd::Output;
@@ -204,17 +204,13 @@ macro_rules! declare {
                 kernel: rms_norm::RmsNorm<'_>,
             ) -> Result<Met>;
             #[doc(hidden)]
-            fn distributions(
+            fn samples<T: Send>(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
-                requests: &[Request<'_>],
-            ) -> Result<(Vec<Result<Distribution>>, Counts)>;
-            #[doc(hidden)]
-            fn draws(
-                logits: Rows<'_, Self>,
-                mask: Option<Resolved<'_>>,
-                requests: &[Request<'_>],
-            ) -> Result<(Vec<Result<Sampled>>, Counts)>;
+                requests: &Requests<'_, '_>,
+                out: &mut [Result<T>],
+                make: fn(Left<'_>) -> T,
+            ) -> Result<Counts>;
         }
     };
 }
@@ -346,19 +342,14 @@ macro_rules! implement {
             ) -> Result<Met> {
                 rms_norm::with_residual_in_place(op, x, kernel)
             }
-            fn distributions(
+            fn samples<T: Send>(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
-                requests: &[Request<'_>],
-            ) -> Result<(Vec<Result<Distribution>>, Counts)> {
-                sample::each_row(logits, mask, requests, |_, left| left.to_distribution())
-            }
-            fn draws(
-                logits: Rows<'_, Self>,
-                mask: Option<Resolved<'_>>,
-                requests: &[Request<'_>],
-            ) -> Result<(Vec<Result<Sampled>>, Counts)> {
-                sample::each_row(logits, mask, requests, |row, left| left.draw(requests[row].step.draw()))
+                requests: &Requests<'_, '_>,
+                out: &mut [Result<T>],
+                make: fn(Left<'_>) -> T,
+            ) -> Result<Counts> {
+                sample::each_row(logits, mask, requests, out, make)
             }
         }
     };

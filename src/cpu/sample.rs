@@ -8,6 +8,7 @@ mod candidates;
 mod filters;
 mod prefix;
 mod rows;
+mod scale;
 mod top_p;
 mod typical;
 mod whole;
@@ -17,53 +18,45 @@ use super::scratch::{self, Buffers};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
-use crate::math::log::log_scalar;
-use crate::ops::sample::{Adjustments, Filter, Left, Request};
+use crate::ops::sample::{Adjustments, Filter, History, Left, LeftLogits, Request, Requests};
 use crate::report::Counts;
 use crate::rows::Rows;
 use crate::simd::{self, Isa, Kernel, Work};
-use candidates::{Candidate, Candidates, Scale};
-use filters::Filtering;
+use candidates::{Candidate, Candidates};
+use filters::{Filtering, Found, Scraps};
 use prefix::Search;
+use scale::Scale;
 use whole::Whole;
 
 const OP: &str = "sample";
 
-/// Calls `each` with every row's index and what is left of it, and collects what it makes of that.
-pub fn each_row<E, T, F>(
+/// Writes what `make` makes of what is left of each row.
+pub fn each_row<E: Element, T: Send>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,
-    requests: &[Request<'_>],
-    each: F,
-) -> Result<(Vec<Result<T>>, Counts)>
-where
-    E: Element,
-    T: Send,
-    F: Fn(usize, Left<'_>) -> T + Copy + Send,
-{
+    requests: &Requests<'_, '_>,
+    out: &mut [Result<T>],
+    make: fn(Left<'_>) -> T,
+) -> Result<Counts> {
     let scores = Scores { mask, scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
-    simd::run(Draws { logits, first: 0, rows: logits.rows(), scores, requests, each })
+    simd::run(Draws { logits, first: 0, out, scores, requests, make })
 }
 
-struct Draws<'a, E, F> {
+struct Draws<'a, 'r, E, T> {
     logits: Rows<'a, E>,
     first: usize,
-    rows: usize,
+    /// Of the rows from the first on.
+    out: &'a mut [Result<T>],
     scores: Scores<'a>,
-    requests: &'a [Request<'a>],
-    each: F,
+    requests: &'a Requests<'a, 'r>,
+    make: fn(Left<'_>) -> T,
 }
 
-impl<E, T, F> Work for Draws<'_, E, F>
-where
-    E: Element,
-    T: Send,
-    F: Fn(usize, Left<'_>) -> T + Copy + Send,
-{
-    type Out = (Vec<Result<T>>, Counts);
+impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
+    type Out = Counts;
 
     fn rows(&self) -> usize {
-        self.rows
+        self.out.len()
     }
 
     fn cols(&self) -> usize {
@@ -71,51 +64,64 @@ where
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        (Draws { rows: at, ..self }, Draws { first: self.first + at, rows: self.rows - at, ..self })
+        let (out, rest) = self.out.split_at_mut(at);
+        (Draws { out, ..self }, Draws { first: self.first + at, out: rest, ..self })
     }
 
-    fn join(mut first: Self::Out, rest: Self::Out) -> Self::Out {
-        first.0.extend(rest.0);
-        first.1.add(&rest.1);
+    fn join(mut first: Counts, rest: Counts) -> Counts {
+        first.add(&rest);
         first
     }
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let mut counts = Counts { rows: self.rows as u64, ..Counts::default() };
-        let mut out = Vec::with_capacity(self.rows);
+    fn run<I: Isa>(self, isa: I) -> Counts {
+        let mut counts = Counts { rows: self.out.len() as u64, ..Counts::default() };
         scratch::with(
             #[inline(always)]
             |scratch| {
                 scratch::with_sampling(
                     #[inline(always)]
                     |sampling| {
-                        for index in self.first..self.first + self.rows {
-                            let drawn = Drawn { scores: &self.scores, request: self.requests[index], row: index };
-                            let mut made = None;
-                            let mut each = |left: Left<'_>| made = Some((self.each)(index, left));
-                            let buffers = (&mut scratch.logits, &mut *sampling);
-                            let done = drawn.run(isa, self.logits.row(index), buffers, &mut counts, &mut each);
-                            out.extend(done.map(|()| made).transpose());
+                        for (i, out) in self.out.iter_mut().enumerate() {
+                            let row = self.first + i;
+                            let drawn = Drawn { scores: &self.scores, request: (self.requests)(row), row };
+                            let x = self.logits.row(row);
+                            let found = drawn.run(isa, x, (&mut scratch.logits, &mut *sampling), &mut counts);
+                            *out = found.map(|found| (self.make)(sampling.left(&found)));
                         }
                     },
                 )
             },
         );
-        (out, counts)
+        counts
     }
 }
 
 /// What a sampler makes of a row.
 #[derive(Default)]
 pub struct Sampling {
-    candidates: Candidates,
-    distances: Vec<f64>,
-    exps: Vec<f64>,
+    narrow: Candidates<f32>,
+    /// Of rows in f64, and those with infinite logits.
+    wide: Candidates<f64>,
+    is_wide: bool,
     maxima: Vec<f32>,
     ordered: Vec<f32>,
     search: Search,
+    scraps: Scraps,
+    history: History,
     adjusted: Adjusted,
+}
+
+impl Sampling {
+    fn left(&self, found: &Found) -> Left<'_> {
+        let &Found { scale: Scale { max, inverse, vocabulary }, log_sum, drawn } = found;
+        let (tokens, logits, weights) = if self.is_wide {
+            (self.wide.tokens(), LeftLogits::F64(self.wide.logits()), self.wide.weights())
+        } else {
+            (self.narrow.tokens(), LeftLogits::F32(self.narrow.logits()), self.narrow.weights())
+        };
+        Left { vocabulary, tokens, logits, weights, max, inverse, log_sum, drawn }
+    }
 }
 
 /// Rows that a step changed: in f32, as engines do it, and of f64 in f64.
@@ -133,7 +139,7 @@ struct Drawn<'a> {
 }
 
 impl Drawn<'_> {
-    /// Calls `each` with what is left of the row.
+    /// Leaves what the filters left of the row in the buffers.
     #[inline(always)]
     fn run<I: Isa, E: Element>(
         &self,
@@ -141,29 +147,28 @@ impl Drawn<'_> {
         x: &[E],
         (logits, sampling): (&mut Buffers, &mut Sampling),
         counts: &mut Counts,
-        each: &mut dyn FnMut(Left<'_>),
-    ) -> Result<()> {
+    ) -> Result<Found> {
         let (config, _, step) = self.request.parts();
         let Some(adjustments) = Adjustments::new(config, step) else {
-            return isa.outline(OfRow { drawn: self, x, logits, sampling, counts, each });
+            return isa.outline(OfRow { drawn: self, x, logits, sampling, counts });
         };
         // A row that is read here is not the sampler's to use meanwhile.
         let Adjusted { mut f32s, mut f64s } = std::mem::take(&mut sampling.adjusted);
-        let done = if E::DTYPE == DType::F64 {
+        let found = if E::DTYPE == DType::F64 {
             f64s.clear();
             f64s.extend(x.iter().map(|z| z.widen()));
             adjustments
-                .apply(self.row, &mut f64s)
-                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], logits, sampling, counts, each }))
+                .apply(self.row, &mut f64s, &mut sampling.history)
+                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], logits, sampling, counts }))
         } else {
             f32s.clear();
             f32s.extend(x.iter().map(|z| z.widen() as f32));
             adjustments
-                .apply(self.row, &mut f32s)
-                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], logits, sampling, counts, each }))
+                .apply(self.row, &mut f32s, &mut sampling.history)
+                .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], logits, sampling, counts }))
         };
         sampling.adjusted = Adjusted { f32s, f64s };
-        done
+        found
     }
 }
 
@@ -174,49 +179,45 @@ struct OfRow<'a, E> {
     logits: &'a mut Buffers,
     sampling: &'a mut Sampling,
     counts: &'a mut Counts,
-    each: &'a mut dyn FnMut(Left<'_>),
 }
 
 impl<E: Element> Kernel for OfRow<'_, E> {
-    type Out = Result<()>;
+    type Out = Result<Found>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Result<()> {
-        let OfRow { drawn: &Drawn { scores, request, row }, x, logits, sampling, counts, each } = self;
-        let mut of = Of { request, vocabulary: x.len(), sampling, each };
+    fn run<I: Isa>(self, isa: I) -> Result<Found> {
+        let OfRow { drawn: &Drawn { scores, request, row }, x, logits, sampling, counts } = self;
+        let mut of = Of { request, vocabulary: x.len(), sampling };
         if scores.is_bare::<E>() {
             let whole = Whole { z: x, first: 0 };
             let max = whole.survey(isa, &mut of.sampling.maxima);
             if max.is_finite() {
-                of.whole(isa, whole, max);
-                return Ok(());
+                return Ok(of.whole(isa, whole, max));
             }
         }
         match scores.read(isa, row, x, logits) {
             Row::Nan(live) => {
                 counts.nan += 1;
                 let index = live.find(x, f64::is_nan);
-                return Err(Error::NonFiniteInput { op: OP, row, index, value: f64::NAN });
+                Err(Error::NonFiniteInput { op: OP, row, index, value: f64::NAN })
             }
             Row::Masked => {
                 counts.wholly_masked += 1;
-                return Err(Error::EmptySupport { op: OP, row, vocabulary: x.len() });
+                Err(Error::EmptySupport { op: OP, row, vocabulary: x.len() })
             }
             Row::Infinite(live) => {
                 counts.infinite += 1;
-                let infinite = live.such(x, |z| z == f64::INFINITY).tokens;
-                of.alike(&infinite, log_scalar(isa, infinite.len() as f64).0);
+                Ok(of.infinite(isa, &live, x))
             }
-            Row::Live(live) => match live.logits {
+            Row::Live(live) => Ok(match live.logits {
                 Logits::Direct if E::DTYPE != DType::F64 => {
                     let whole = Whole { z: &x[live.columns.clone()], first: live.columns.start };
-                    of.surveyed(isa, whole);
+                    of.surveyed(isa, whole)
                 }
                 Logits::F32(z) => of.surveyed(isa, Whole { z, first: live.columns.start }),
                 Logits::Direct | Logits::F64(_) => of.wide(isa, &live, x),
-            },
+            }),
         }
-        Ok(())
     }
 }
 
@@ -225,40 +226,36 @@ struct Of<'a> {
     request: Request<'a>,
     vocabulary: usize,
     sampling: &'a mut Sampling,
-    each: &'a mut dyn FnMut(Left<'_>),
 }
 
 impl Of<'_> {
-    /// Every token alike.
-    fn alike(&mut self, tokens: &[u32], log_count: f64) {
-        let n = tokens.len();
-        (self.each)(Left {
-            vocabulary: self.vocabulary,
-            tokens,
-            masses: &vec![1; n],
-            distances: &vec![0.0; n],
-            log_sum: log_count,
-        });
+    /// Of the tokens with +inf one as well as another.
+    #[inline(always)]
+    fn infinite<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
+        self.sampling.wide.clear();
+        live.gather(x, |z| z == f64::INFINITY, &mut self.sampling.wide);
+        self.sampling.wide.make_alike();
+        self.filter_wide(isa, &[], Scale::new(0.0, 1.0, self.vocabulary), 0)
     }
 
     #[inline(always)]
-    fn surveyed<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>) {
+    fn surveyed<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>) -> Found {
         let max = whole.survey(isa, &mut self.sampling.maxima);
-        self.whole(isa, whole, max);
+        self.whole(isa, whole, max)
     }
 
     /// A row in f32 lanes that was surveyed: the first filters are done on the way to its candidates.
     #[inline(always)]
-    fn whole<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>, max: f32) {
-        let (_, plan, _) = self.request.parts();
+    fn whole<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>, max: f32) -> Found {
+        let (_, plan, step) = self.request.parts();
         let (temperature, filters) = heat(&plan.filters);
         let scale = Scale::new(f64::from(max), temperature, self.vocabulary);
-        let Sampling { candidates, maxima, ordered, search, .. } = &mut *self.sampling;
+        let Sampling { narrow: candidates, maxima, ordered, search, scraps, is_wide, .. } = &mut *self.sampling;
         candidates.clear();
+        *is_wide = false;
         let rest = match filters {
             [Filter::Greedy, rest @ ..] => {
-                let token = whole.first_largest(isa, max, maxima) as u32;
-                candidates.push(Candidate { logit: f64::from(max), token });
+                candidates.push(whole.first_largest(isa, max, maxima) as u32, max);
                 rest
             }
             [Filter::TopK { k, keeps_equals }, rest @ ..] if *k < whole.z.len() => {
@@ -268,15 +265,12 @@ impl Of<'_> {
             [Filter::TopP { p, highest_first, .. }, rest @ ..] if plan.min_keep == 1 => {
                 let order = if *highest_first { Candidate::order_highest } else { Candidate::order };
                 if let Some(last) = prefix::last(isa, whole, *p, order, scale, search) {
-                    let weights = search.weights(whole.z.len());
-                    whole.up_to(isa, (last, *highest_first), (weights, scale), candidates);
+                    whole.up_to(isa, (last, *highest_first), search.weights(whole.z.len()), candidates);
                 }
                 rest
             }
             [Filter::MinP(p), ..] if plan.min_keep == 1 && *p <= 1.0 => {
-                // A little less than what has this weight: the filter itself decides.
-                let depth = log_scalar(isa, *p).0.max(DEEPEST) - 1e-3;
-                whole.at_least(isa, ((scale.max + depth * temperature) as f32).next_down().max(f32::MIN), candidates);
+                whole.at_least(isa, scale.logit_below(isa, *p), candidates);
                 filters
             }
             _ => {
@@ -285,43 +279,37 @@ impl Of<'_> {
             }
         };
         let total = if asks_for_total(rest) { prefix::mass(isa, whole, scale, search) } else { 0 };
-        self.filter(isa, rest, (scale.max, temperature), total);
+        let (min_keep, draw) = (plan.min_keep, step.draw());
+        isa.outline(Filtering { filters: rest, min_keep, draw, total, candidates, scale, scraps })
     }
 
     /// A row in f64.
     #[inline(always)]
-    fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) {
+    fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
         let (_, plan, _) = self.request.parts();
         let (temperature, filters) = heat(&plan.filters);
         let scale = Scale::new(live.max, temperature, self.vocabulary);
-        self.sampling.candidates = live.present(isa, x);
-        let total = if asks_for_total(filters) { mass(isa, &self.sampling.candidates, scale) } else { 0 };
-        self.filter(isa, filters, (scale.max, temperature), total);
+        let candidates = &mut self.sampling.wide;
+        candidates.clear();
+        live.gather(x, |z| z > f64::NEG_INFINITY, candidates);
+        let total = if asks_for_total(filters) {
+            candidates.weigh(isa, scale);
+            scale.mass_of(isa, candidates.weights())
+        } else {
+            0
+        };
+        self.filter_wide(isa, filters, scale, total)
     }
 
-    /// The filters that are still to come.
     #[inline(always)]
-    fn filter<I: Isa>(&mut self, isa: I, filters: &[Filter], (max, temperature): (f64, f64), total: u64) {
+    fn filter_wide<I: Isa>(&mut self, isa: I, filters: &[Filter], scale: Scale, total: u64) -> Found {
         let (_, plan, step) = self.request.parts();
-        let Sampling { candidates, distances, exps, .. } = &mut *self.sampling;
-        isa.outline(Filtering {
-            filters,
-            min_keep: plan.min_keep,
-            draw: step.draw(),
-            vocabulary: self.vocabulary,
-            total,
-            candidates,
-            max,
-            temperature,
-            distances,
-            buffer: exps,
-            each: &mut *self.each,
-        });
+        let Sampling { wide: candidates, is_wide, scraps, .. } = &mut *self.sampling;
+        *is_wide = true;
+        let (min_keep, draw) = (plan.min_keep, step.draw());
+        isa.outline(Filtering { filters, min_keep, draw, total, candidates, scale, scraps })
     }
 }
-
-/// Distances of tokens that weigh nothing.
-const DEEPEST: f64 = -33.0;
 
 /// The temperature that comes first, and the other filters.
 fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
@@ -334,13 +322,4 @@ fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
 /// Whether a filter goes by the mass of all tokens, which has the temperature that comes first.
 fn asks_for_total(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::TopP { of_all: true, .. }))
-}
-
-/// The mass of all candidates.
-#[inline(always)]
-fn mass<I: Isa>(isa: I, candidates: &Candidates, scale: Scale) -> u64 {
-    let (mut distances, mut masses) = (Vec::new(), Vec::new());
-    scale.distances(isa, &candidates.logits, &mut distances);
-    scale.masses(isa, &distances, &mut masses);
-    masses.into_iter().sum()
 }

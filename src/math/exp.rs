@@ -4,9 +4,9 @@
 //! f64. The sum is left unevaluated, so that the caller rounds once: 0.65 ULP in f64, and correctly rounded in every
 //! narrower type.
 
-use super::wide::{Wide, fast_two_sum};
+use super::wide::{Wide, fast_two_sum, horner_halves};
 use crate::element::{DType, Element};
-use crate::simd::{Float, Isa, Select};
+use crate::simd::{Float, Int, Isa, Select};
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// ln 2 to 42 bits, so that its product with n is exact.
@@ -67,6 +67,15 @@ pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     let (hi, error) = fast_two_sum(isa.f64(1.0), high);
     // e^low is 1 + low; it is a factor, not a term.
     Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
+}
+
+/// e^x for x <= 0, off by 1 ULP or so, and 0 below -700: a term of a sum.
+#[inline(always)]
+pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
+    let counts = isa.f64(-700.0).le(x);
+    let (r, _, n) = split(isa, x.max(isa.f64(-700.0)));
+    let power = (r * r).mul_add(horner_halves(isa, r, &POLY), r) + isa.f64(1.0);
+    I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
 }
 
 /// `x`, moved to where exp in `E` has just reached 0 or infinity if it lies beyond; NaN stays.

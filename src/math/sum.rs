@@ -80,6 +80,15 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
     if terms <= FINE_TERMS { 45 } else { 42 }
 }
 
+/// One term of rule Q.
+#[inline(always)]
+pub(crate) fn units(e: f32, row_len: usize) -> u64 {
+    /// Adding it rounds to an integer, which is then in the low bits.
+    const SHIFTER: f64 = (1u64 << 52) as f64;
+    let scale = (1u64 << unit_bits(row_len)) as f64;
+    (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
+}
+
 /// Rule Q over part of a row of `row_len` terms.
 ///
 /// In f32 and wrapping 32-bit integers: u = 2 e + 6 has e's first 22 bits in its last ones; what it left out, added to
@@ -89,8 +98,7 @@ pub(crate) fn unit_bits(terms: usize) -> u32 {
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
     const RUN: usize = 256 * LANES;
-    let (offset, shift) =
-        if unit_bits(row_len) == 45 { (1.5 / (1 << 22) as f32, 23) } else { (1.5 / (1 << 19) as f32, 20) };
+    let offset = grid(row_len);
     let mut total = 0u64;
     for run in terms.chunks(RUN) {
         let zero = (isa.i32(0), isa.i32(0));
@@ -112,22 +120,34 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
         }
         let high = (sums[0].0 + sums[1].0) + (sums[2].0 + sums[3].0);
         let low = (sums[0].1 + sums[1].1) + (sums[2].1 + sums[3].1);
-        let count = run.len().div_ceil(LANES) as u32;
-        let high = isa.array_i32(high - isa.i32(6.0f32.to_bits().wrapping_mul(count) as i32));
-        let low = isa.array_i32(low - isa.i32(offset.to_bits().wrapping_mul(count) as i32));
-        let (mut high_sum, mut low_sum) = (0i64, 0i64);
-        for i in 0..LANES {
-            high_sum += i64::from(high[i]);
-            low_sum += i64::from(low[i]);
-        }
-        total = total.wrapping_add(((high_sum << shift) + low_sum) as u64);
+        total = total.wrapping_add(units_of(isa, (high, low), run.len().div_ceil(LANES), row_len));
     }
     total
 }
 
-/// One block more for a lane's two sums.
+/// A number whose last place is half a unit of rule Q, less that of its exponent.
 #[inline(always)]
-fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), e: I::F32) -> (I::I32, I::I32) {
+pub(crate) fn grid(row_len: usize) -> f32 {
+    1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
+}
+
+/// What [`add_q`] made of so many blocks, at most 511 of them, in units.
+#[inline(always)]
+pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: usize, row_len: usize) -> u64 {
+    let blocks = blocks as u32;
+    let high = isa.array_i32(high - isa.i32(6.0f32.to_bits().wrapping_mul(blocks) as i32));
+    let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
+    let (mut high_sum, mut low_sum) = (0i64, 0i64);
+    for i in 0..LANES {
+        high_sum += i64::from(high[i]);
+        low_sum += i64::from(low[i]);
+    }
+    ((high_sum << (unit_bits(row_len) - 22)) + low_sum) as u64
+}
+
+/// One block more for a lane's two sums, with [`grid`].
+#[inline(always)]
+pub(crate) fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), e: I::F32) -> (I::I32, I::I32) {
     let u = e.mul_add(isa.f32(2.0), isa.f32(6.0));
     let rest = e + u.mul_add(isa.f32(-0.5), isa.f32(3.0));
     (high + u.to_bits(), low + (rest + isa.f32(offset)).to_bits())

@@ -10,9 +10,9 @@ mod sequence;
 mod speculative;
 mod step;
 
-pub use adjust::Adjustments;
+pub use adjust::{Adjustments, History};
 pub use config::SamplerConfig;
-pub use distribution::{Distribution, Left};
+pub use distribution::{Distribution, Left, LeftLogits};
 pub use plan::{Filter, Plan};
 pub use profile::Profile;
 pub use sequence::Sequence;
@@ -21,9 +21,9 @@ pub use step::{Draw, Sampled, Step};
 
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::mask::{Mask, Resolved};
+use crate::mask::Mask;
 use crate::math::sum::MAX_TERMS;
-use crate::report::{self, Counts};
+use crate::report;
 use crate::rows::Rows;
 
 const OP: &str = "sample";
@@ -89,8 +89,11 @@ impl Sampler {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn sample<'a, E: Element>(&self, logits: &[E], step: impl Into<Step<'a>>) -> Result<Sampled> {
-        let row = Rows::shaped(logits, &[logits.len()])?;
-        self.sample_rows(row, None, &[step.into()])?.swap_remove(0)
+        let (row, step) = (Rows::shaped(logits, &[logits.len()])?, step.into());
+        let mut out = [Ok(Sampled::NONE)];
+        each_row(row, None, &|_| Request { sampler: self, step }, &mut out, |left| left.sampled())?;
+        let [sampled] = out;
+        sampled
     }
 
     /// What one row can be drawn from at a step, for draws and for its probabilities. A mask's bias is added before the
@@ -104,8 +107,11 @@ impl Sampler {
         mask: Option<&Mask<'_>>,
         step: impl Into<Step<'a>>,
     ) -> Result<Distribution> {
-        let row = Rows::shaped(logits, &[logits.len()])?;
-        self.distributions(row, mask, &[step.into()])?.swap_remove(0)
+        let (row, step) = (Rows::shaped(logits, &[logits.len()])?, step.into());
+        let mut out = [Ok(Distribution::NONE)];
+        each_row(row, mask, &|_| Request { sampler: self, step }, &mut out, |left| left.to_distribution())?;
+        let [distribution] = out;
+        distribution
     }
 
     /// Draws a token from each row; row i takes `steps[i]`, a [`Draw`] or a [`Step`]. A row that can't be sampled does
@@ -118,9 +124,12 @@ impl Sampler {
         &self,
         logits: Rows<'_, E>,
         mask: Option<&Mask<'_>>,
-        steps: &[impl Copy + Into<Step<'a>>],
+        steps: &[impl Copy + Sync + Into<Step<'a>>],
     ) -> Result<Vec<Result<Sampled>>> {
-        sample_rows(logits, mask, &self.requests(steps))
+        one_for_each(&logits, steps.len())?;
+        let mut out = Vec::new();
+        sample_rows_into(logits, mask, |row| Request { sampler: self, step: steps[row].into() }, &mut out)?;
+        Ok(out)
     }
 
     /// What each row can be drawn from at its step.
@@ -131,13 +140,14 @@ impl Sampler {
         &self,
         logits: Rows<'_, E>,
         mask: Option<&Mask<'_>>,
-        steps: &[impl Copy + Into<Step<'a>>],
+        steps: &[impl Copy + Sync + Into<Step<'a>>],
     ) -> Result<Vec<Result<Distribution>>> {
-        each_row(logits, mask, &self.requests(steps), E::distributions)
-    }
-
-    fn requests<'r, 'a: 'r>(&'r self, steps: &[impl Copy + Into<Step<'a>>]) -> Vec<Request<'r>> {
-        steps.iter().map(|&step| Request { sampler: self, step: step.into() }).collect()
+        one_for_each(&logits, steps.len())?;
+        let mut out = Vec::new();
+        out.resize_with(logits.rows(), || Ok(Distribution::NONE));
+        let request = |row: usize| Request { sampler: self, step: steps[row].into() };
+        each_row(logits, mask, &request, &mut out, |left| left.to_distribution())?;
+        Ok(out)
     }
 }
 
@@ -176,33 +186,74 @@ pub fn sample_rows<E: Element>(
     mask: Option<&Mask<'_>>,
     requests: &[Request<'_>],
 ) -> Result<Vec<Result<Sampled>>> {
-    each_row(logits, mask, requests, E::draws)
+    one_for_each(&logits, requests.len())?;
+    let mut out = Vec::new();
+    sample_rows_into(logits, mask, |row| requests[row], &mut out)?;
+    Ok(out)
 }
 
-/// Runs rows that are as they should be.
-type Run<'r, E, T> = fn(Rows<'_, E>, Option<Resolved<'_>>, &[Request<'r>]) -> Result<(Vec<Result<T>>, Counts)>;
-
-fn each_row<'r, E: Element, T>(
+/// As [`sample_rows`], into a list that is kept from step to step: `request` gives each row's parameters and step. Once
+/// the list and the thread's buffers have grown, one thread allocates nothing.
+///
+/// ```
+/// use evenkeel::{Rows, SamplerConfig, Request, Sequence, sample_rows_into};
+/// let logits = [1.0f32, 3.0, 2.0, 1.0, 3.0, 2.0];
+/// let sampler = SamplerConfig::default().temperature(0.0).repetition_penalty(2.0).validate()?;
+/// let mut sequences: Vec<Sequence> = (0..2).map(|row| sampler.sequence(7, &[]).row(row)).collect();
+/// let mut drawn = Vec::new();
+/// for expected in [1, 2] {
+///     let request = |row: usize| Request { sampler: &sampler, step: sequences[row].step(None) };
+///     sample_rows_into(Rows::new(&logits, 2, 3)?, None, request, &mut drawn)?;
+///     for (sequence, sampled) in sequences.iter_mut().zip(&drawn) {
+///         let token = sampled.as_ref().expect("finite logits").token;
+///         sequence.accept(token);
+///         assert_eq!(token, expected);
+///     }
+/// }
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`Sampler::sample_rows`]; the list is empty then.
+pub fn sample_rows_into<'a, E: Element>(
     logits: Rows<'_, E>,
     mask: Option<&Mask<'_>>,
-    requests: &[Request<'r>],
-    run: Run<'r, E, T>,
-) -> Result<Vec<Result<T>>> {
-    if requests.len() != logits.rows() {
-        let expected = format!("one for each of {} rows", logits.rows());
-        return Err(Error::shape(OP, "steps", format!("{} entries", requests.len()), expected));
+    request: impl Fn(usize) -> Request<'a> + Sync,
+    out: &mut Vec<Result<Sampled>>,
+) -> Result<()> {
+    out.clear();
+    out.resize_with(logits.rows(), || Ok(Sampled::NONE));
+    each_row(logits, mask, &request, out, |left| left.sampled()).inspect_err(|_| out.clear())
+}
+
+/// Each row's request.
+pub type Requests<'r, 'a> = dyn Fn(usize) -> Request<'a> + Sync + 'r;
+
+fn one_for_each<E: Element>(logits: &Rows<'_, E>, steps: usize) -> Result<()> {
+    if steps == logits.rows() {
+        return Ok(());
     }
+    let expected = format!("one for each of {} rows", logits.rows());
+    Err(Error::shape(OP, "steps", format!("{steps} entries"), expected))
+}
+
+fn each_row<E: Element, T: Send>(
+    logits: Rows<'_, E>,
+    mask: Option<&Mask<'_>>,
+    requests: &Requests<'_, '_>,
+    out: &mut [Result<T>],
+    make: fn(Left<'_>) -> T,
+) -> Result<()> {
     let mask = mask.filter(|m| !m.is_none()).map(|m| m.resolve(OP, &logits.geometry)).transpose()?;
     if logits.cols() > MAX_TERMS {
         return Err(Error::invalid(OP, "vocabulary", logits.cols(), format!("at most {MAX_TERMS}")));
     }
     if logits.rows() == 0 {
-        return Ok(Vec::new());
+        return Ok(());
     }
     if logits.cols() == 0 {
         return Err(Error::EmptyInput { op: OP });
     }
-    let (rows, counts) = run(logits, mask, requests)?;
-    report::record(OP, counts);
-    Ok(rows)
+    report::record(OP, E::samples(logits, mask, requests, out, make)?);
+    Ok(())
 }

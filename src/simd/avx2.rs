@@ -47,6 +47,24 @@ pub struct M32([__m256; 2]);
 #[derive(Clone, Copy)]
 pub struct M64([__m256d; 4]);
 
+/// For each choice of eight lanes the numbers of those that are chosen, a byte each, from the lowest byte on.
+const SIDE_BY_SIDE: [i64; 256] = {
+    let mut all = [0; 256];
+    let mut kept = 0;
+    while kept < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if kept >> lane & 1 == 1 {
+                all[kept] |= lane << (8 * count);
+                count += 1;
+            }
+            lane += 1;
+        }
+        kept += 1;
+    }
+    all
+};
+
 /// An expression over the registers of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
 macro_rules! each {
     (two $i:ident => $e:expr) => {
@@ -451,6 +469,22 @@ unsafe impl Isa for Avx2 {
         // Inside the array: the four registers cover its sixteen elements.
         each!(four I => _mm256_storeu_pd(out.as_mut_ptr().add(4 * I), value.0[I]));
         out
+    }
+    #[inline(always)]
+    fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
+        let mut count = 0;
+        for i in 0..2 {
+            // SAFETY: eight integers are written where there is room for sixteen and at most eight lie before them; the
+            // instructions as in `each!`.
+            unsafe {
+                let kept = _mm256_movemask_ps(keep.0[i]) as usize;
+                let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));
+                let packed = _mm256_permutevar8x32_epi32(value.0[i], lanes);
+                _mm256_storeu_si256(to.as_mut_ptr().add(count).cast(), packed);
+                count += kept.count_ones() as usize;
+            }
+        }
+        count
     }
     #[inline(always)]
     fn array_i32(self, value: I32) -> [i32; 16] {

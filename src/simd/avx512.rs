@@ -453,7 +453,7 @@ unsafe impl Isa for Avx512 {
         out
     }
     #[inline(always)]
-    fn compress(self, keep: M32, value: I32, to: &mut [i32; 16]) -> usize {
+    fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
         // SAFETY: sixteen integers are written where there is room for sixteen; the instructions as in `call!`. To a
         // register first: some processors are slow to compress into memory.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(keep.0, value.0)) };

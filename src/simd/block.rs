@@ -114,12 +114,23 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
 
     /// Writes the lanes that are set side by side, and how many; what is behind them means nothing.
     #[inline(always)]
-    fn compress(self, keep: Self::M32, value: Self::I32, to: &mut [i32; 16]) -> usize {
+    fn compress(self, keep: Self::M32, value: Self::I32, to: &mut [u32; 16]) -> usize {
         let (values, mut bits, mut count) = (self.array_i32(value), keep.bits(), 0);
         while bits != 0 {
-            to[count] = values[bits.trailing_zeros() as usize];
+            to[count] = values[bits.trailing_zeros() as usize] as u32;
             bits &= bits - 1;
             count += 1;
+        }
+        count
+    }
+
+    /// The same of floats.
+    #[inline(always)]
+    fn compress_f32(self, keep: Self::M32, value: Self::F32, to: &mut [f32; 16]) -> usize {
+        let mut bits = [0; 16];
+        let count = self.compress(keep, value.to_bits(), &mut bits);
+        for i in 0..16 {
+            to[i] = f32::from_bits(bits[i]);
         }
         count
     }

@@ -85,6 +85,17 @@ impl Kernel for FloatRules {
             let not_or = I::F32::select(!(va.lt(vb) | va.is_nan()), vb, vc);
             check(not_or, "f32 mask", &|a, b, c| if !(a < b || a.is_nan()) { b } else { c });
 
+            // A sixteenth of all choices of lanes at a time.
+            for bits in by * 4096..(by + 1) * 4096 {
+                let bits_of = EDGES.map(f32::to_bits);
+                let lanes: [f32; 16] = std::array::from_fn(|i| f32::from((bits >> i & 1) as u8));
+                let mut kept = [0; 16];
+                let count =
+                    isa.compress(isa.f32(0.0).lt(isa.load_f32(&lanes)), isa.load_f32(&EDGES).to_bits(), &mut kept);
+                let expected: Vec<u32> = (0..16).filter(|i| bits >> i & 1 == 1).map(|i| bits_of[i]).collect();
+                assert_eq!(kept[..count], expected, "compressed by {bits:b}");
+            }
+
             let (wa, wb, wc) = (isa.widen(va), isa.widen(vb), isa.widen(vc));
             let check = |v: I::F64, what: &str, f: &dyn Fn(f64, f64, f64) -> f64| {
                 let got = isa.array_f64(v);

@@ -29,7 +29,7 @@ pub fn sample_rows<'a>(
     logits: &Tensor,
     sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    steps: &[impl Copy + Into<Step<'a>>],
+    steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Result<Sampled>>> {
     Ok(op::sample::sample_rows(logits, sampler, mask, steps)?)
 }
@@ -42,7 +42,7 @@ pub fn distributions<'a>(
     logits: &Tensor,
     sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    steps: &[impl Copy + Into<Step<'a>>],
+    steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Result<Distribution>>> {
     Ok(op::sample::distributions(logits, sampler, mask, steps)?)
 }

@@ -36,7 +36,7 @@ pub fn sample_rows<'a>(
     logits: &Tensor,
     sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    steps: &[impl Copy + Into<Step<'a>>],
+    steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Typed<Sampled>>> {
     Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, steps))?)
 }
@@ -46,7 +46,7 @@ pub fn distributions<'a>(
     logits: &Tensor,
     sampler: &Sampler,
     mask: Option<&Mask<'_>>,
-    steps: &[impl Copy + Into<Step<'a>>],
+    steps: &[impl Copy + Sync + Into<Step<'a>>],
 ) -> Result<Vec<Typed<Distribution>>> {
     Ok(each_row!(logits, rows => sampler.distributions(rows, mask, steps))?)
 }

@@ -1,66 +1,88 @@
 //! The filters of a plan, one after the other, on what is left of a row.
 
-use super::candidates::{Candidate, Candidates, Scale, entropy, log_sum};
-use super::top_p::{self, ceil_of_product};
-use super::typical;
-use crate::cpu::scores::exp_f64;
-use crate::math::log::log_scalar;
-use crate::math::sum::sum_o;
-use crate::ops::sample::{Draw, Filter, Left};
-use crate::simd::{Isa, Kernel, LANES, Select, block};
+use super::candidates::{Candidate, Candidates};
+use super::scale::{Scale, exp_of, ln_of};
+use super::top_p::{self, Crossing, ceil_of_product};
+use super::typical::{self, Place};
+use crate::element::Element;
+use crate::math::sum::sums_o;
+use crate::ops::sample::{Draw, Filter};
+use crate::simd::{Isa, Kernel, LANES, Select};
+
+/// Buffers for what filters find on the way.
+#[derive(Default)]
+pub struct Scraps {
+    off: Vec<f64>,
+    places: Vec<Place>,
+    crossing: Crossing,
+}
 
 /// Filters of candidates, of which there is at least one, all of them finite.
-pub struct Filtering<'a> {
+pub struct Filtering<'a, S> {
     pub filters: &'a [Filter],
     pub min_keep: usize,
     pub draw: Draw,
-    pub vocabulary: usize,
     /// The mass of all tokens, where a filter asks for it.
     pub total: u64,
-    pub candidates: &'a mut Candidates,
-    /// The largest logit.
-    pub max: f64,
-    pub temperature: f64,
-    pub distances: &'a mut Vec<f64>,
-    pub buffer: &'a mut Vec<f64>,
-    pub each: &'a mut dyn FnMut(Left<'_>),
+    pub candidates: &'a mut Candidates<S>,
+    pub scale: Scale,
+    pub scraps: &'a mut Scraps,
 }
 
-impl Kernel for Filtering<'_> {
-    type Out = ();
+/// What is known of the candidates that are left.
+pub struct Found {
+    pub scale: Scale,
+    /// The logarithm of the sum of e to each distance.
+    pub log_sum: f64,
+    /// Which is drawn.
+    pub drawn: usize,
+}
+
+impl<S: Element> Kernel for Filtering<'_, S> {
+    type Out = Found;
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) {
+    fn run<I: Isa>(mut self, isa: I) -> Found {
         for filter in self.filters {
             self.apply(isa, filter);
         }
-        if self.candidates.masses.is_empty() {
-            self.weigh(isa);
-        } else {
-            self.scale().distances(isa, &self.candidates.logits, self.distances);
-        }
-        let log_sum = log_sum(isa, self.distances, self.buffer);
-        let Candidates { tokens, masses, .. } = self.candidates;
-        (self.each)(Left { vocabulary: self.vocabulary, tokens, masses, distances: self.distances, log_sum });
+        self.weigh(isa);
+        let (log_sum, _) = self.scale.log_sum(isa, self.candidates.logits());
+        Found { scale: self.scale, log_sum, drawn: self.drawn(isa) }
     }
 }
 
-impl Filtering<'_> {
-    fn scale(&self) -> Scale {
-        Scale::new(self.max, self.temperature, self.vocabulary)
-    }
-
-    /// Makes the masses known, and with them the distances if they were not.
+impl<S: Element> Filtering<'_, S> {
     #[inline(always)]
     fn weigh<I: Isa>(&mut self, isa: I) {
-        if self.candidates.masses.is_empty() {
-            self.scale().distances(isa, &self.candidates.logits, self.distances);
-            self.scale().masses(isa, self.distances, &mut self.candidates.masses);
-        }
+        self.candidates.weigh(isa, self.scale);
     }
 
-    fn mass(&self) -> u64 {
-        self.candidates.masses.iter().sum()
+    #[inline(always)]
+    fn mass<I: Isa>(&self, isa: I) -> u64 {
+        self.scale.mass_of(isa, self.candidates.weights())
+    }
+
+    /// The first candidate whose running mass exceeds the random bits times the mass of all, over 2^64.
+    #[inline(always)]
+    fn drawn<I: Isa>(&self, isa: I) -> usize {
+        const RUN: usize = 1024;
+        let (scale, weights) = (self.scale, self.candidates.weights());
+        let at = self.draw.below(self.mass(isa));
+        let (mut index, mut sum) = (0, 0);
+        for run in weights.chunks(RUN) {
+            let of_run = scale.mass_of(isa, run);
+            if sum + of_run > at {
+                break;
+            }
+            sum += of_run;
+            index += run.len();
+        }
+        let reached = |&weight: &f32| {
+            sum += scale.mass(weight);
+            sum > at
+        };
+        index + weights[index..].iter().position(reached).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -72,25 +94,24 @@ impl Filtering<'_> {
             Filter::TopK { k, keeps_equals } => self.candidates.keep_first(k, keeps_equals),
             Filter::TopP { p, highest_first, of_all } => {
                 self.weigh(isa);
-                let total = if of_all { self.total } else { self.mass() };
+                let total = if of_all { self.total } else { self.mass(isa) };
                 let order = if highest_first { Candidate::order_highest } else { Candidate::order };
-                let (scale, needed) = (self.scale(), ceil_of_product(p, total));
-                top_p::keep(self.candidates, scale, needed, self.min_keep, order);
+                let enough = (ceil_of_product(p, total), self.min_keep);
+                top_p::keep(self.candidates, self.scale, enough, order, &mut self.scraps.crossing);
             }
             Filter::MinP(p) => {
                 self.weigh(isa);
-                let one = 1u64 << self.scale().bits();
-                self.keep_masses(if p > 1.0 { u64::MAX } else { ceil_of_product(p, one) });
+                let needed = if p > 1.0 { u64::MAX } else { ceil_of_product(p, self.scale.one()) };
+                self.keep_masses(needed);
             }
             Filter::Typical { p, keeps_equals } => self.typical(isa, p, keeps_equals),
             Filter::TopNSigma(n) => {
-                let bound = self.max - n * self.deviation(isa);
+                let bound = self.scale.max - n * self.deviation(isa);
                 self.keep(|c, _| c.logit >= bound);
             }
             Filter::Epsilon(epsilon) => self.cut_off(isa, epsilon),
             Filter::Eta(eta) => {
-                self.scale().distances(isa, &self.candidates.logits, self.distances);
-                let (entropy, _) = entropy(isa, self.distances, self.buffer);
+                let (entropy, _) = self.scale.entropy(isa, self.candidates.logits());
                 self.cut_off(isa, eta.min(eta.sqrt() * exp_of(isa, -entropy)));
             }
             Filter::Xtc { probability, threshold } => {
@@ -101,28 +122,36 @@ impl Filtering<'_> {
         }
     }
 
-    /// Keeps what is such, and the first few whatever they are.
-    fn keep(&mut self, such: impl Fn(Candidate, u64) -> bool) {
+    /// Keeps what is such, by candidate and weight, and the first few whatever they are.
+    fn keep(&mut self, such: impl Fn(Candidate, f32) -> bool) {
         let Some(last) = self.candidates.last_of_first(self.min_keep) else { return };
-        self.candidates.retain(|c, mass| such(c, mass) || Candidate::order(&c, &last).is_le());
+        self.candidates.retain(|_, c, weight| such(c, weight) || Candidate::order(&c, &last).is_le());
     }
 
     fn keep_masses(&mut self, least: u64) {
-        self.keep(|_, mass| mass >= least);
+        let scale = self.scale;
+        // Most often all of them: the tokens were gathered by this bound.
+        if self.candidates.weights().iter().filter(|weight| scale.mass(**weight) < least).count() > 0 {
+            self.keep(|_, weight| scale.mass(weight) >= least);
+        }
     }
 
     /// Keeps what is at least so probable, and the first few with all that are equal to the last of them.
     #[inline(always)]
     fn cut_off<I: Isa>(&mut self, isa: I, probability: f64) {
         self.weigh(isa);
-        let needed = ceil_of_product(probability, self.mass());
+        let (scale, needed) = (self.scale, ceil_of_product(probability, self.mass(isa)));
         let Some(last) = self.candidates.last_of_first(self.min_keep) else { return };
-        self.candidates.retain(|c, mass| mass >= needed || c.logit >= last.logit);
+        self.candidates.retain(|_, c, weight| scale.mass(weight) >= needed || c.logit >= last.logit);
     }
 
     fn heat(&mut self, temperature: f64) {
-        self.temperature = temperature;
-        self.candidates.masses.clear();
+        self.rescale(Scale::new(self.scale.max, temperature, self.scale.vocabulary));
+    }
+
+    fn rescale(&mut self, scale: Scale) {
+        self.scale = scale;
+        self.candidates.set_weighed(false);
     }
 
     #[inline(always)]
@@ -131,9 +160,8 @@ impl Filtering<'_> {
         if n < 2 {
             return;
         }
-        self.scale().distances(isa, &self.candidates.logits, self.distances);
-        let (entropy, _) = entropy(isa, self.distances, self.buffer);
-        let share = (entropy / log_scalar(isa, n as f64).0).min(1.0);
+        let (entropy, _) = self.scale.entropy(isa, self.candidates.logits());
+        let share = (entropy / ln_of(isa, n as f64)).min(1.0);
         let temperature = low + (high - low) * power(isa, share, exponent);
         if temperature > 0.0 { self.heat(temperature) } else { self.candidates.keep_first(1, false) }
     }
@@ -141,25 +169,27 @@ impl Filtering<'_> {
     /// The standard deviation of the logits.
     #[inline(always)]
     fn deviation<I: Isa>(&self, isa: I) -> f64 {
-        let logits = &self.candidates.logits;
+        let logits = self.candidates.logits();
         let n = logits.len() as f64;
         // About the largest, so that it does not matter how large they are.
-        let max = isa.f64(self.max);
-        let sum = sum_o(
+        let (max, zero) = (isa.f64(self.scale.max), isa.f64(0.0));
+        let there = |i: usize| isa.mask_wide(((1u32 << logits.len().saturating_sub(i * LANES).min(LANES)) - 1) as u16);
+        let [sum] = sums_o(
             isa,
-            logits.len(),
+            logits,
+            S::ZERO,
             #[inline(always)]
-            |i| isa.load_f64(&block(logits, i, self.max)) - max,
+            |i, block, [sum]| [sum + I::F64::select(there(i), S::load_wide(isa, block) - max, zero)],
         );
         let mean = isa.f64(sum / n);
-        let squares = sum_o(
+        let [squares] = sums_o(
             isa,
-            logits.len(),
+            logits,
+            S::ZERO,
             #[inline(always)]
-            |i| {
-                let d = (isa.load_f64(&block(logits, i, self.max)) - max) - mean;
-                let left = logits.len().saturating_sub(i * LANES).min(LANES);
-                I::F64::select(isa.mask_wide(((1u32 << left) - 1) as u16), d * d, isa.f64(0.0))
+            |i, block, [squares]| {
+                let d = (S::load_wide(isa, block) - max) - mean;
+                [squares + I::F64::select(there(i), d * d, zero)]
             },
         );
         (squares / n).sqrt()
@@ -168,41 +198,38 @@ impl Filtering<'_> {
     #[inline(always)]
     fn typical<I: Isa>(&mut self, isa: I, p: f64, keeps_equals: bool) {
         self.weigh(isa);
-        self.scale().distances(isa, &self.candidates.logits, self.distances);
-        let (entropy, log_sum) = entropy(isa, self.distances, self.buffer);
-        // How far each token's surprise is from the entropy.
-        let off: Vec<f64> = self.distances.iter().map(|d| ((log_sum - d) - entropy).abs()).collect();
-        let needed = ceil_of_product(p, self.mass());
+        let (scale, candidates) = (self.scale, &mut *self.candidates);
+        let (entropy, log_sum) = scale.entropy(isa, candidates.logits());
+        let needed = ceil_of_product(p, scale.mass_of(isa, candidates.weights()));
         let is_enough = |sum: u64| if keeps_equals { sum >= needed } else { sum > needed || p == 0.0 };
-        let last = typical::last(&off, &self.candidates.masses, is_enough);
-        let mut flags: Vec<bool> = (off.iter().enumerate())
-            .map(|(i, &off)| if keeps_equals { off <= last.0 } else { (off, i) <= last })
-            .collect();
-        if self.min_keep > 1 {
-            let mut order: Vec<usize> = (0..off.len()).collect();
-            let first = self.min_keep.min(off.len()) - 1;
-            order.select_nth_unstable_by(first, |&a, &b| off[a].total_cmp(&off[b]).then(a.cmp(&b)));
-            order[..=first].iter().for_each(|&i| flags[i] = true);
-        }
-        self.candidates.keep_flagged(flags.into_iter());
-        self.max = self.candidates.max();
-        self.candidates.masses.clear();
+        let Scraps { off, places, .. } = &mut *self.scraps;
+        // How far each token's surprise is from the entropy.
+        off.clear();
+        off.extend(candidates.logits().iter().map(|z| ((log_sum - scale.distance(z.widen())) - entropy).abs()));
+        let last = typical::last(off, |i| scale.mass(candidates.weights()[i]), is_enough, places);
+        let first = (self.min_keep > 1).then(|| typical::last_of_first(off, self.min_keep, places));
+        candidates.retain(|i, _, _| {
+            let place = (off[i], i);
+            (if keeps_equals { place.0 <= last.0 } else { place <= last }) || first.is_some_and(|first| place <= first)
+        });
+        let max = candidates.max();
+        self.rescale(Scale { max, ..scale });
     }
 
     /// Takes away all but the last of the tokens that are at least so probable.
     #[inline(always)]
     fn exclude_top_choices<I: Isa>(&mut self, isa: I, threshold: f64) {
         self.weigh(isa);
-        let least = ceil_of_product(threshold, self.mass());
-        let choices = self.candidates.masses.iter().filter(|mass| **mass >= least).count();
+        let scale = self.scale;
+        let least = ceil_of_product(threshold, self.mass(isa));
+        let choices = self.candidates.weights().iter().filter(|weight| scale.mass(**weight) >= least).count();
         let left = self.candidates.len() - choices.saturating_sub(1);
         if choices < 2 || left < self.min_keep {
             return;
         }
         if let Some(last) = self.candidates.last_of_first(choices) {
-            self.candidates.retain(|c, _| Candidate::order(&c, &last).is_ge());
-            self.max = last.logit;
-            self.candidates.masses.clear();
+            self.candidates.retain(|_, c, _| Candidate::order(&c, &last).is_ge());
+            self.rescale(Scale { max: last.logit, ..scale });
         }
     }
 }
@@ -216,13 +243,5 @@ fn power<I: Isa>(isa: I, share: f64, exponent: f64) -> f64 {
     if share == 0.0 {
         return 0.0;
     }
-    exp_of(isa, exponent * log_scalar(isa, share).0)
-}
-
-/// e^x of one number.
-#[inline(always)]
-fn exp_of<I: Isa>(isa: I, x: f64) -> f64 {
-    let mut power = [0.0];
-    exp_f64(isa, &[x], 0.0, &mut power);
-    power[0]
+    exp_of(isa, exponent * ln_of(isa, share))
 }

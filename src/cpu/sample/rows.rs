@@ -1,9 +1,8 @@
-//! What the logits of a row hold, found without sorting them.
+//! What the logits of a row hold, where they are in f64 or not all of them are numbers.
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::Candidates;
 use crate::cpu::scores::{Live, Logits};
 use crate::element::Element;
-use crate::simd::{Isa, Span};
 
 impl Live<'_> {
     /// The logit of the `i`th column that has one.
@@ -23,45 +22,17 @@ impl Live<'_> {
         self.columns.start + found.unwrap_or(0)
     }
 
+    /// Appends the tokens whose logits are such.
     #[inline(always)]
-    fn candidate<E: Element>(&self, x: &[E], i: usize) -> Candidate {
-        Candidate { logit: self.logit(x, i), token: (self.columns.start + i) as u32 }
+    pub fn gather<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool, to: &mut Candidates<f64>) {
+        to.append(self.columns.len(), |room| {
+            for i in 0..self.columns.len() {
+                let logit = self.logit(x, i);
+                if such(logit) {
+                    (room.tokens[room.count], room.logits[room.count]) = ((self.columns.start + i) as u32, logit);
+                    room.count += 1;
+                }
+            }
+        });
     }
-
-    /// The tokens whose logits are such.
-    #[inline(always)]
-    pub fn such<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool) -> Candidates {
-        let mut kept = Candidates::default();
-        (0..self.columns.len()).map(|i| self.candidate(x, i)).filter(|c| such(c.logit)).for_each(|c| kept.push(c));
-        kept
-    }
-
-    /// All tokens that are not masked.
-    #[inline(always)]
-    pub fn present<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Candidates {
-        if self.min > f64::NEG_INFINITY { self.all(isa, x) } else { self.such(x, |z| z > f64::NEG_INFINITY) }
-    }
-
-    /// All tokens.
-    #[inline(always)]
-    fn all<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Candidates {
-        let mut logits = vec![0.0; self.columns.len()];
-        match self.logits {
-            Logits::Direct => widen(isa, &x[self.columns.clone()], &mut logits),
-            Logits::F32(z) => widen(isa, z, &mut logits),
-            Logits::F64(z) => logits.copy_from_slice(z),
-        }
-        let tokens = (self.columns.start as u32..self.columns.end as u32).collect();
-        Candidates { tokens, logits, masses: Vec::new() }
-    }
-}
-
-#[inline(always)]
-fn widen<I: Isa, E: Element>(isa: I, x: &[E], to: &mut [f64]) {
-    Span::in_place(to).map_from_wide(
-        isa,
-        x,
-        #[inline(always)]
-        |_, z| z,
-    );
 }

@@ -1,18 +1,23 @@
 //! The shortest prefix whose mass reaches a bound, without sorting what is not near its end.
 
-use super::candidates::{Candidate, Candidates, Scale};
+use super::candidates::{Candidate, Candidates};
+use super::scale::Scale;
+use crate::element::Element;
 use std::cmp::Ordering;
+
+/// A candidate that may be the last, and its mass.
+pub type Crossing = Vec<(Candidate, u64)>;
 
 /// Keeps the shortest prefix in this order, of at least `least` candidates, whose mass reaches `needed`.
 ///
 /// They are put in buckets by logit, the masses of whole buckets are added, and only the bucket in which the prefix
 /// ends is sorted.
-pub fn keep(
-    candidates: &mut Candidates,
+pub fn keep<S: Element>(
+    candidates: &mut Candidates<S>,
     scale: Scale,
-    needed: u64,
-    least: usize,
+    (needed, least): (u64, usize),
     order: fn(&Candidate, &Candidate) -> Ordering,
+    crossing: &mut Crossing,
 ) {
     const BUCKETS: usize = 2048;
     /// Tokens this far below the best weigh nothing.
@@ -22,9 +27,9 @@ pub fn keep(
     // Not decreasing with the distance, whatever rounds on the way; NaN, of a range of 0, goes to the first.
     let bucket = |c: Candidate| (((scale.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [(0u64, 0usize); BUCKETS];
-    for (c, mass) in candidates.iter().zip(&candidates.masses) {
+    for (c, &weight) in candidates.iter().zip(candidates.weights()) {
         let (sum, count) = &mut sums[bucket(c)];
-        *sum += mass;
+        *sum += scale.mass(weight);
         *count += 1;
     }
     let (mut reached, mut passed) = (0, 0);
@@ -34,11 +39,15 @@ pub fn keep(
         passed += sums[last].1;
         last += 1;
     }
-    let mut crossing: Vec<(Candidate, u64)> =
-        candidates.iter().zip(candidates.masses.iter().copied()).filter(|(c, _)| bucket(*c) == last).collect();
+    crossing.clear();
+    crossing.extend(
+        (candidates.iter().zip(candidates.weights()))
+            .filter(|(c, _)| bucket(*c) == last)
+            .map(|(c, &weight)| (c, scale.mass(weight))),
+    );
     crossing.sort_unstable_by(|a, b| order(&a.0, &b.0));
     let mut worst = None;
-    for (c, mass) in crossing {
+    for &(c, mass) in crossing.iter() {
         if reached >= needed && passed >= least {
             break;
         }
@@ -46,7 +55,7 @@ pub fn keep(
         passed += 1;
         worst = Some(c);
     }
-    candidates.retain(|c, _| {
+    candidates.retain(|_, c, _| {
         bucket(c) < last || worst.is_some_and(|w| bucket(c) == last && order(&c, &w) != Ordering::Greater)
     });
 }

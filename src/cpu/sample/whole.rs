@@ -1,14 +1,12 @@
 //! What a row of f32, f16 or bf16 holds, found in few passes and without sorting it.
 
-use super::candidates::{Candidate, Candidates, Scale};
+use super::candidates::{Candidate, Candidates};
 use crate::cpu::scores::halve;
 use crate::element::Element;
 use crate::simd::{Float, Isa, LANES, MaskBits, block, padded};
 
 /// Elements whose sixteen maxima, of each lane, stand for them.
 const TILE: usize = 64 * LANES;
-/// Elements whose tokens are written together.
-const RUN: usize = 1024;
 /// 0 to 15.
 const LANE_NUMBERS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
@@ -78,57 +76,53 @@ impl<S: Element> Whole<'_, S> {
         self.first
     }
 
-    /// Appends the tokens that are to be kept, by blocks of logits and the first one's place; and their masses, if the
-    /// weights are known.
+    /// Appends the tokens that are to be kept, by blocks of logits and the first one's place; and their weights, if they
+    /// are known.
     #[inline(always)]
     fn gather<I: Isa>(
         &self,
         isa: I,
-        known: Option<(&[f32], Scale)>,
+        known: Option<&[f32]>,
         keep: impl Fn(I::F32, usize) -> I::M32,
-        to: &mut Candidates,
+        to: &mut Candidates<f32>,
     ) {
-        let (mut tokens, mut logits, mut weights) = ([0i32; RUN + LANES], [0i32; RUN + LANES], [0i32; RUN + LANES]);
-        for (r, run) in self.z.chunks(RUN).enumerate() {
-            let mut count = 0;
-            let (blocks, rest) = run.as_chunks::<LANES>();
-            let buffer = padded(rest, S::NEG_INFINITY);
-            for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
-                let z = S::load(isa, blocks.get(i).unwrap_or(&buffer));
-                let place = r * RUN + i * LANES;
-                let kept = keep(z, place);
-                if kept.any() {
-                    isa.compress(kept, iota(isa, self.first + place), block_from(&mut tokens, count));
-                    if let Some((of, _)) = known {
-                        let w = isa.load_f32(&block(of, place / LANES, 0.0));
-                        isa.compress(kept, w.to_bits(), block_from(&mut weights, count));
+        let (blocks, rest) = self.z.as_chunks::<LANES>();
+        let last = padded(rest, S::NEG_INFINITY);
+        to.append(
+            self.z.len(),
+            #[inline(always)]
+            |room| {
+                for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
+                    let z = S::load(isa, blocks.get(i).unwrap_or(&last));
+                    let kept = keep(z, i * LANES);
+                    if kept.any() {
+                        isa.compress(kept, iota(isa, self.first + i * LANES), block_from(room.tokens, room.count));
+                        if let Some(weights) = known {
+                            let weights = isa.load_f32(&block(weights, i, 0.0));
+                            isa.compress_f32(kept, weights, block_from(room.weights, room.count));
+                        }
+                        room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
                     }
-                    count += isa.compress(kept, z.to_bits(), block_from(&mut logits, count));
                 }
-            }
-            to.tokens.extend(tokens[..count].iter().map(|&token| token as u32));
-            let number = |&bits: &i32| f32::from_bits(bits as u32);
-            to.logits.extend(logits[..count].iter().map(|bits| f64::from(number(bits))));
-            if let Some((_, scale)) = known {
-                to.masses.extend(weights[..count].iter().map(|bits| scale.mass(number(bits))));
-            }
-        }
+            },
+        );
+        to.set_weighed(known.is_some());
     }
 
-    /// Appends what comes before this candidate in order, and itself, with masses.
+    /// Appends what comes before this candidate in order, and itself, with their weights.
     #[inline(always)]
     pub fn up_to<I: Isa>(
         &self,
         isa: I,
         (last, highest_first): (Candidate, bool),
-        known: (&[f32], Scale),
-        to: &mut Candidates,
+        weights: &[f32],
+        to: &mut Candidates<f32>,
     ) {
         let logit = isa.f32(last.logit as f32);
         let place = last.token as usize - self.first;
         self.gather(
             isa,
-            Some(known),
+            Some(weights),
             #[inline(always)]
             |z, start| {
                 let equal = z.eq(logit);
@@ -152,13 +146,13 @@ impl<S: Element> Whole<'_, S> {
 
     /// Appends the tokens that are not masked.
     #[inline(always)]
-    pub fn present<I: Isa>(&self, isa: I, to: &mut Candidates) {
+    pub fn present<I: Isa>(&self, isa: I, to: &mut Candidates<f32>) {
         self.at_least(isa, f32::MIN, to);
     }
 
     /// Appends the tokens with at least this logit.
     #[inline(always)]
-    pub fn at_least<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates) {
+    pub fn at_least<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates<f32>) {
         let bound = isa.f32(bound);
         self.gather(
             isa,
@@ -180,7 +174,7 @@ impl<S: Element> Whole<'_, S> {
         (k, keeps_equals): (usize, bool),
         maxima: &[f32],
         buffer: &mut Vec<f32>,
-        to: &mut Candidates,
+        to: &mut Candidates<f32>,
     ) {
         buffer.clear();
         buffer.extend_from_slice(maxima);
@@ -199,12 +193,12 @@ impl<S: Element> Whole<'_, S> {
     }
 }
 
-/// Room for a block from there on.
+/// Room for a block from there on, where a block of room is behind what there can be.
 #[inline(always)]
-pub fn block_from<const N: usize>(values: &mut [i32; N], from: usize) -> &mut [i32; LANES] {
+pub fn block_from<T>(values: &mut [T], from: usize) -> &mut [T; LANES] {
     match values[from..].first_chunk_mut() {
         Some(block) => block,
-        None => unreachable!("a block of room is behind a run"),
+        None => unreachable!("a block of room is behind what there can be"),
     }
 }
 

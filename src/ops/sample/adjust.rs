@@ -1,6 +1,6 @@
 //! What a step does to logits before any filter: bias, penalties, tokens that are not to come.
 
-use super::dry;
+use super::dry::{self, Repeats};
 use super::profile::Penalties;
 use super::{OP, SamplerConfig, Step};
 use crate::element::Element;
@@ -11,6 +11,13 @@ use crate::error::{Error, Result};
 pub struct Adjustments<'a> {
     config: &'a SamplerConfig,
     step: Step<'a>,
+}
+
+/// What is found of the tokens so far, in lists that are kept from step to step.
+#[derive(Default)]
+pub struct History {
+    sorted: Vec<u32>,
+    repeats: Repeats,
 }
 
 impl<'a> Adjustments<'a> {
@@ -27,7 +34,7 @@ impl<'a> Adjustments<'a> {
     }
 
     /// Changes a row of logits, which the error names.
-    pub fn apply<E: Element>(&self, row: usize, logits: &mut [E]) -> Result<()> {
+    pub fn apply<E: Element>(&self, row: usize, logits: &mut [E], history: &mut History) -> Result<()> {
         let known = |argument, token: u32| match logits.len() {
             n if (token as usize) < n => Ok(()),
             n => Err(Error::invalid_in_row(OP, argument, row, token, format!("below {n}, which the vocabulary has"))),
@@ -47,8 +54,8 @@ impl<'a> Adjustments<'a> {
                 return Err(Error::invalid_in_row(OP, "bias", row, value, "finite or -inf"));
             }
         }
-        self.penalise(logits);
-        self.break_repetitions(logits);
+        self.penalise(logits, &mut history.sorted);
+        self.break_repetitions(logits, &mut history.repeats);
         for word in bad_words {
             if let Some((last, before)) = word.split_last()
                 && self.ends_with(before)
@@ -59,14 +66,13 @@ impl<'a> Adjustments<'a> {
         self.allow(logits)
     }
 
-    fn penalise<E: Element>(&self, logits: &mut [E]) {
+    fn penalise<E: Element>(&self, logits: &mut [E], sorted: &mut Vec<u32>) {
         let c = self.config;
         let rounded = |v: f64| E::from_wide(v.clamp(-E::LIMITS.max, E::LIMITS.max)).widen();
         let [repetition, presence, frequency] =
             [c.repetition_penalty, c.presence_penalty, c.frequency_penalty].map(rounded);
-        let all = self.counts(true);
         if c.profile.rules().penalties == Penalties::OfAll {
-            for (token, count) in all {
+            for (token, count) in self.counts(true, sorted) {
                 repeat(logits, token, repetition);
                 let off = rounded(rounded(count * frequency) + presence);
                 change(logits, token, |z| z - off);
@@ -74,10 +80,10 @@ impl<'a> Adjustments<'a> {
             return;
         }
         if repetition != 1.0 {
-            all.into_iter().for_each(|(token, _)| repeat(logits, token, repetition));
+            self.counts(true, sorted).for_each(|(token, _)| repeat(logits, token, repetition));
         }
         if presence != 0.0 || frequency != 0.0 {
-            for (token, count) in self.counts(false) {
+            for (token, count) in self.counts(false, sorted) {
                 let off = rounded(count * frequency);
                 change(logits, token, |z| z - off);
                 change(logits, token, |z| z - presence);
@@ -86,26 +92,27 @@ impl<'a> Adjustments<'a> {
     }
 
     /// How often each token of the window is there, with the prompt's or without.
-    fn counts(&self, with_prompt: bool) -> Vec<(u32, f64)> {
+    fn counts<'s>(&self, with_prompt: bool, sorted: &'s mut Vec<u32>) -> impl Iterator<Item = (u32, f64)> + use<'s> {
         let Step { prompt, output, .. } = self.step;
         let window = self.config.penalty_window.unwrap_or(usize::MAX);
         let of_output = &output[output.len().saturating_sub(window)..];
         let of_prompt = &prompt[prompt.len().saturating_sub(window - of_output.len())..];
-        let mut tokens = of_output.to_vec();
+        sorted.clear();
+        sorted.extend(of_output);
         if with_prompt {
-            tokens.extend(of_prompt);
+            sorted.extend(of_prompt);
         }
-        tokens.sort_unstable();
-        tokens.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64)).collect()
+        sorted.sort_unstable();
+        sorted.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64))
     }
 
     /// DRY: tokens that went on from where the sequence is now, the last time or any before.
-    fn break_repetitions<E: Element>(&self, logits: &mut [E]) {
+    fn break_repetitions<E: Element>(&self, logits: &mut [E], repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 {
             return;
         }
-        for (token, length) in dry::prolonged(&self.step, c.dry_window, c.dry_allowed_length) {
+        for &(token, length) in repeats.prolonged(&self.step, c.dry_window, c.dry_allowed_length) {
             let penalty = dry::penalty(c.dry_multiplier, c.dry_base, length - c.dry_allowed_length);
             let penalty = E::from_wide(penalty.min(E::LIMITS.max)).widen();
             change(logits, token, |z| z - penalty);

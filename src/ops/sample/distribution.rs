@@ -2,6 +2,7 @@
 
 use super::{Draw, Sampled};
 use crate::error::Result;
+use crate::math::sum::units;
 
 /// What the filters left of a row, as a kernel has it: at least one token.
 #[derive(Clone, Copy)]
@@ -9,41 +10,50 @@ pub struct Left<'a> {
     pub vocabulary: usize,
     /// In increasing order.
     pub tokens: &'a [u32],
-    pub masses: &'a [u64],
-    /// (logit - largest) / temperature, each.
-    pub distances: &'a [f64],
+    pub logits: LeftLogits<'a>,
+    /// The terms of rule Q that are a draw's masses.
+    pub weights: &'a [f32],
+    /// The largest logit.
+    pub max: f64,
+    /// 1 / temperature.
+    pub inverse: f64,
     pub log_sum: f64,
+    /// Which one the step's draw takes.
+    pub drawn: usize,
+}
+
+/// Logits of tokens that are left.
+#[derive(Clone, Copy)]
+pub enum LeftLogits<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
 }
 
 impl Left<'_> {
-    /// See [`Distribution::draw`].
-    pub fn draw(self, draw: Draw) -> Sampled {
-        const RUN: usize = 256;
-        let total: u64 = self.masses.iter().sum();
-        let at = ((u128::from(draw.bits()) * u128::from(total)) >> 64) as u64;
-        let (mut index, mut sum) = (0, 0u64);
-        for run in self.masses.chunks(RUN) {
-            let of_run: u64 = run.iter().sum();
-            if sum + of_run > at {
-                break;
-            }
-            sum += of_run;
-            index += run.len();
-        }
-        let reached = |mass: &u64| {
-            sum += mass;
-            sum > at
+    /// (logit - largest) / temperature.
+    fn distance(&self, logit: f64) -> f64 {
+        (logit - self.max) * self.inverse
+    }
+
+    /// What the step draws.
+    pub fn sampled(self) -> Sampled {
+        let logit = match self.logits {
+            LeftLogits::F32(logits) => f64::from(logits[self.drawn]),
+            LeftLogits::F64(logits) => logits[self.drawn],
         };
-        index += self.masses[index..].iter().position(reached).unwrap_or(0);
-        Sampled { token: self.tokens[index], logprob: self.distances[index] - self.log_sum, kept: self.tokens.len() }
+        let logprob = self.distance(logit) - self.log_sum;
+        Sampled { token: self.tokens[self.drawn], logprob, kept: self.tokens.len() }
     }
 
     pub fn to_distribution(self) -> Distribution {
         Distribution {
             vocabulary: self.vocabulary,
             tokens: self.tokens.to_vec(),
-            masses: self.masses.to_vec(),
-            distances: self.distances.to_vec(),
+            masses: self.weights.iter().map(|&weight| units(weight, self.vocabulary)).collect(),
+            distances: match self.logits {
+                LeftLogits::F32(logits) => logits.iter().map(|&z| self.distance(f64::from(z))).collect(),
+                LeftLogits::F64(logits) => logits.iter().map(|&z| self.distance(z)).collect(),
+            },
             log_sum: self.log_sum,
         }
     }
@@ -60,6 +70,10 @@ pub struct Distribution {
 }
 
 impl Distribution {
+    /// What stands where no row was looked at yet.
+    pub(super) const NONE: Distribution =
+        Distribution { vocabulary: 0, tokens: Vec::new(), masses: Vec::new(), distances: Vec::new(), log_sum: 0.0 };
+
     /// The tokens that can be drawn, in increasing order.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
@@ -122,7 +136,14 @@ impl Distribution {
     /// The draw's 64 bits, times the total mass, over 2^64, is a number below the total; the token is the first whose
     /// running sum exceeds it, so a token of mass 0 is never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
-        let Distribution { vocabulary, tokens, masses, distances, log_sum } = self;
-        Left { vocabulary: *vocabulary, tokens, masses, distances, log_sum: *log_sum }.draw(draw)
+        let at = draw.below(self.masses.iter().sum());
+        let mut sum = 0;
+        let reached = |mass: &u64| {
+            sum += mass;
+            sum > at
+        };
+        let index = self.masses.iter().position(reached).unwrap_or(0);
+        let logprob = self.distances[index] - self.log_sum;
+        Sampled { token: self.tokens[index], logprob, kept: self.tokens.len() }
     }
 }

@@ -5,27 +5,39 @@ use super::Step;
 /// The largest exponent whose power of e f32 holds.
 const MOST: f64 = 88.722_839_1;
 
-/// Tokens that followed an earlier occurrence of the last tokens, so many of these at least, each with the length of its
-/// longest one. No occurrence reaches over a breaker.
-pub fn prolonged(step: &Step<'_>, window: Option<usize>, least: usize) -> Vec<(u32, usize)> {
-    let all = step.prompt.len() + step.output.len();
-    let count = window.unwrap_or(all).min(all);
-    // The last token first.
-    let last: Vec<u32> = step.output.iter().rev().chain(step.prompt.iter().rev()).take(count).copied().collect();
-    if last.len() <= least {
-        return Vec::new();
+/// What is found of a sequence's repetitions, in lists that are kept from step to step.
+#[derive(Default)]
+pub struct Repeats {
+    /// The last token first.
+    last: Vec<u32>,
+    lengths: Vec<usize>,
+    found: Vec<(u32, usize)>,
+}
+
+impl Repeats {
+    /// Tokens that followed an earlier occurrence of the last tokens, so many of these at least, each with the length of
+    /// its longest one. No occurrence reaches over a breaker.
+    pub fn prolonged(&mut self, step: &Step<'_>, window: Option<usize>, least: usize) -> &[(u32, usize)] {
+        let all = step.prompt.len() + step.output.len();
+        let count = window.unwrap_or(all).min(all);
+        let Repeats { last, lengths, found } = self;
+        found.clear();
+        last.clear();
+        last.extend(step.output.iter().rev().chain(step.prompt.iter().rev()).take(count));
+        let limit = last.iter().position(|token| step.breakers.contains(token)).unwrap_or(last.len());
+        if last.len() <= least || limit < least {
+            return found;
+        }
+        common_prefixes(last, lengths);
+        found.extend(
+            (lengths.iter().enumerate().skip(1))
+                .map(|(i, &length)| (last[i - 1], length.min(limit)))
+                .filter(|(token, length)| *length >= least && !step.breakers.contains(token)),
+        );
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        found.dedup_by_key(|(token, _)| *token);
+        found
     }
-    let limit = last.iter().position(|token| step.breakers.contains(token)).unwrap_or(last.len());
-    if limit < least {
-        return Vec::new();
-    }
-    let mut found: Vec<(u32, usize)> = (common_prefixes(&last).into_iter().enumerate().skip(1))
-        .map(|(i, length)| (last[i - 1], length.min(limit)))
-        .filter(|(token, length)| *length >= least && !step.breakers.contains(token))
-        .collect();
-    found.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-    found.dedup_by_key(|(token, _)| *token);
-    found
 }
 
 /// multiplier * base^exponent, the exponent held to where f32 holds the power, as llama.cpp does.
@@ -35,9 +47,10 @@ pub fn penalty(multiplier: f64, base: f64, exponent: usize) -> f64 {
 }
 
 /// For each place how many tokens from there on are those from the start on: the Z-function.
-fn common_prefixes(tokens: &[u32]) -> Vec<usize> {
+fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     let n = tokens.len();
-    let mut lengths = vec![0; n];
+    lengths.clear();
+    lengths.resize(n, 0);
     let (mut left, mut right) = (0, 0);
     for i in 1..n {
         if i < right {
@@ -50,5 +63,4 @@ fn common_prefixes(tokens: &[u32]) -> Vec<usize> {
             (left, right) = (i, i + lengths[i]);
         }
     }
-    lengths
 }

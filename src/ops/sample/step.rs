@@ -20,6 +20,11 @@ impl Draw {
         pair(self.words(), 0)
     }
 
+    /// A number below this: the random bits times it, over 2^64.
+    pub(crate) fn below(self, count: u64) -> u64 {
+        ((u128::from(self.bits()) * u128::from(count)) >> 64) as u64
+    }
+
     /// Whether a toss, which has nothing to do with [`Draw::bits`], comes out as it does with this probability.
     pub(crate) fn tosses(self, probability: f64) -> bool {
         is_below(pair(self.words(), 2), probability)
@@ -125,4 +130,9 @@ pub struct Sampled {
     pub logprob: f64,
     /// How many tokens the filters kept.
     pub kept: usize,
+}
+
+impl Sampled {
+    /// What stands where nothing was drawn yet.
+    pub(crate) const NONE: Sampled = Sampled { token: 0, logprob: 0.0, kept: 0 };
 }
