@@ -27,13 +27,21 @@ def normal(index):
     return (total.astype(np.float32) - np.float32(6 * 65535)) * np.float32(3.0 / 65536.0)
 
 
+def flat(index):
+    return normal(index) / np.float32(32)
+
+
+def peaked(index):
+    return normal(index) / np.float32(2) + np.where(index % U64(4096) == U64(17), np.float32(16), np.float32(0))
+
+
 def positive(index):
     return ((hashes(index) >> U64(40)) + U64(1)).astype(np.float32) / np.float32(1 << 20)
 
 
 def numbers(kind, stream, count):
     """In parts, so that the hashes' memory stays small."""
-    make = {"normal": normal, "positive": positive}[kind]
+    make = {"normal": normal, "flat": flat, "peaked": peaked, "positive": positive}[kind]
     part = 1 << 20
     return np.concatenate([make(indices(stream, i, min(i + part, count))) for i in range(0, count, part)])
 

@@ -159,6 +159,10 @@ def draw(generator, tokens, masses):
     return tokens[min(place, len(tokens) - 1)]
 
 
+def every(row, generator):
+    return draw(generator, np.arange(len(row)), np.exp(row - row.max()))
+
+
 def best(row, k):
     """The k highest logits' tokens in falling order, and their exponentials."""
     tokens = np.argpartition(row, -k)[-k:]
@@ -201,8 +205,14 @@ OPS = {
     "grad_norm": grad_norm,
     "clip_grad_norm": clip_grad_norm,
     "sample_argmax": sampling(lambda row, _: np.argmax(row)),
+    "sample_all": sampling(every),
     "sample_top_k": sampling(lambda row, generator: draw(generator, *best(row, 50))),
+    "sample_top_k_flat": sampling(lambda row, generator: draw(generator, *best(row, 50))),
     "sample_top_p": sampling(top_p),
+    "sample_top_p_flat": sampling(top_p),
+    "sample_top_p_peaked": sampling(top_p),
     "sample_top_k_top_p": sampling(lambda row, generator: draw(generator, *nucleus(*best(row, 50)))),
     "sample_min_p": sampling(min_p),
+    "sample_min_p_flat": sampling(min_p),
+    "sample_min_p_peaked": sampling(min_p),
 }

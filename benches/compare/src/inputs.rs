@@ -8,6 +8,10 @@ use evenkeel::Element;
 pub enum Distribution {
     /// Near enough to normal, with mean 0 and standard deviation 3: the sum of twelve uniform numbers.
     Normal,
+    /// The same with standard deviation 3/32: logits of a model that knows nothing.
+    Flat,
+    /// The same with standard deviation 3/2, and every 4096th 16 more: a few tokens hold nearly all probability.
+    Peaked,
     /// Uniform above 0, up to 16: for logarithms.
     Positive,
 }
@@ -16,6 +20,8 @@ impl Distribution {
     pub fn name(self) -> &'static str {
         match self {
             Distribution::Normal => "normal",
+            Distribution::Flat => "flat",
+            Distribution::Peaked => "peaked",
             Distribution::Positive => "positive",
         }
     }
@@ -26,6 +32,8 @@ impl Distribution {
         let index = |i: usize| stream << 40 | i as u64;
         match self {
             Distribution::Normal => (0..len).map(|i| E::narrow(normal(index(i)))).collect(),
+            Distribution::Flat => (0..len).map(|i| E::narrow(normal(index(i)) / 32.0)).collect(),
+            Distribution::Peaked => (0..len).map(|i| E::narrow(peaked(index(i)))).collect(),
             Distribution::Positive => (0..len).map(|i| E::narrow(positive(index(i)))).collect(),
         }
     }
@@ -42,6 +50,10 @@ fn normal(index: u64) -> f32 {
     let quarters = |h: u64| (h & 0xffff) + (h >> 16 & 0xffff) + (h >> 32 & 0xffff) + (h >> 48);
     let sum: u64 = (0..3).map(|k| quarters(hash(3 * index + k))).sum();
     (sum as f32 - (6 * 65535) as f32) * (3.0 / 65536.0)
+}
+
+fn peaked(index: u64) -> f32 {
+    normal(index) / 2.0 + if index % 4096 == 17 { 16.0 } else { 0.0 }
 }
 
 fn positive(index: u64) -> f32 {

@@ -29,7 +29,7 @@ pub fn facts() -> BTreeMap<String, String> {
     facts
 }
 
-const CRATES: [&str; 4] = ["candle-nn", "evenkeel", "llm-samplers", "rayon"];
+const CRATES: [&str; 5] = ["candle-nn", "candle-transformers", "evenkeel", "llm-samplers", "rayon"];
 
 fn cpu() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;

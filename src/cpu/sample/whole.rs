@@ -7,6 +7,8 @@ use crate::simd::{Float, Isa, LANES, MaskBits, block, padded};
 
 /// Elements whose sixteen maxima, of each lane, stand for them.
 const TILE: usize = 64 * LANES;
+/// Blocks that are passed over together: whether one of them holds something is easier to foresee.
+pub const GROUP: usize = 4;
 /// 0 to 15.
 const LANE_NUMBERS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
@@ -76,39 +78,6 @@ impl<S: Element> Whole<'_, S> {
         self.first
     }
 
-    /// Appends the tokens that are to be kept, by blocks of logits and the first one's place; and their weights, if they
-    /// are known.
-    #[inline(always)]
-    fn gather<I: Isa>(
-        &self,
-        isa: I,
-        known: Option<&[f32]>,
-        keep: impl Fn(I::F32, usize) -> I::M32,
-        to: &mut Candidates<f32>,
-    ) {
-        let (blocks, rest) = self.z.as_chunks::<LANES>();
-        let last = padded(rest, S::NEG_INFINITY);
-        to.append(
-            self.z.len(),
-            #[inline(always)]
-            |room| {
-                for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
-                    let z = S::load(isa, blocks.get(i).unwrap_or(&last));
-                    let kept = keep(z, i * LANES);
-                    if kept.any() {
-                        isa.compress(kept, iota(isa, self.first + i * LANES), block_from(room.tokens, room.count));
-                        if let Some(weights) = known {
-                            let weights = isa.load_f32(&block(weights, i, 0.0));
-                            isa.compress_f32(kept, weights, block_from(room.weights, room.count));
-                        }
-                        room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
-                    }
-                }
-            },
-        );
-        to.set_weighed(known.is_some());
-    }
-
     /// Appends what comes before this candidate in order, and itself, with their weights.
     #[inline(always)]
     pub fn up_to<I: Isa>(
@@ -118,30 +87,37 @@ impl<S: Element> Whole<'_, S> {
         weights: &[f32],
         to: &mut Candidates<f32>,
     ) {
-        let logit = isa.f32(last.logit as f32);
-        let place = last.token as usize - self.first;
-        self.gather(
-            isa,
-            Some(weights),
+        let prefix = Prefix { logit: isa.f32(last.logit as f32), own: last.token as usize - self.first, highest_first };
+        let (blocks, rest) = self.z.as_chunks::<LANES>();
+        let padding = padded(rest, S::NEG_INFINITY);
+        let nothing = isa.f32(0.0);
+        let none = nothing.lt(nothing);
+        to.append(
+            self.z.len(),
             #[inline(always)]
-            |z, start| {
-                let equal = z.eq(logit);
-                let before = logit.lt(z);
-                // Of a block's equals all are kept or none, but for the one that the last is in.
-                let all = if highest_first { start > place } else { start + LANES <= place };
-                if all {
-                    return before | equal;
+            |room| {
+                let count = blocks.len() + usize::from(!rest.is_empty());
+                for first in (0..count).step_by(GROUP) {
+                    let mut group = [(nothing, none); GROUP];
+                    let mut any = none;
+                    for (i, (z, kept)) in (first..count).zip(&mut group) {
+                        *z = S::load(isa, blocks.get(i).unwrap_or(&padding));
+                        *kept = prefix.holds(isa, *z, i * LANES);
+                        any = any | *kept;
+                    }
+                    if !any.any() {
+                        continue;
+                    }
+                    for (i, (z, kept)) in (first..).zip(group) {
+                        let weights = isa.load_f32(&block(weights, i, 0.0));
+                        isa.compress(kept, iota(isa, self.first + i * LANES), block_from(room.tokens, room.count));
+                        isa.compress_f32(kept, weights, block_from(room.weights, room.count));
+                        room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
+                    }
                 }
-                if !(start..start + LANES).contains(&place) {
-                    return before;
-                }
-                let own = (place - start) as f32;
-                let (own, lanes) = (isa.f32(own), isa.load_f32(&LANE_NUMBERS));
-                let ties = if highest_first { own.le(lanes) } else { lanes.le(own) };
-                before | (equal & ties)
             },
-            to,
         );
+        to.set_weighed(true);
     }
 
     /// Appends the tokens that are not masked.
@@ -154,12 +130,21 @@ impl<S: Element> Whole<'_, S> {
     #[inline(always)]
     pub fn at_least<I: Isa>(&self, isa: I, bound: f32, to: &mut Candidates<f32>) {
         let bound = isa.f32(bound);
-        self.gather(
-            isa,
-            None,
+        let (blocks, rest) = self.z.as_chunks::<LANES>();
+        let padding = padded(rest, S::NEG_INFINITY);
+        to.append(
+            self.z.len(),
             #[inline(always)]
-            |z, _| bound.le(z),
-            to,
+            |room| {
+                for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
+                    let z = S::load(isa, blocks.get(i).unwrap_or(&padding));
+                    let kept = bound.le(z);
+                    if kept.any() {
+                        isa.compress(kept, iota(isa, self.first + i * LANES), block_from(room.tokens, room.count));
+                        room.count += isa.compress_f32(kept, z, block_from(room.logits, room.count));
+                    }
+                }
+            },
         );
     }
 
@@ -190,6 +175,34 @@ impl<S: Element> Whole<'_, S> {
             }
         }
         to.keep_first(k, keeps_equals);
+    }
+}
+
+/// Where a prefix ends.
+struct Prefix<I: Isa> {
+    /// The last one's logit, and its place.
+    logit: I::F32,
+    own: usize,
+    highest_first: bool,
+}
+
+impl<I: Isa> Prefix<I> {
+    /// Which of a block are in it, of which the first has this place.
+    #[inline(always)]
+    fn holds(&self, isa: I, z: I::F32, start: usize) -> I::M32 {
+        let equal = z.eq(self.logit);
+        let before = self.logit.lt(z);
+        // Of a block's equals all are kept or none, but for the one that the last is in.
+        let all = if self.highest_first { start > self.own } else { start + LANES <= self.own };
+        if all {
+            return before | equal;
+        }
+        if !(start..start + LANES).contains(&self.own) {
+            return before;
+        }
+        let (own, lanes) = (isa.f32((self.own - start) as f32), isa.load_f32(&LANE_NUMBERS));
+        let ties = if self.highest_first { own.le(lanes) } else { lanes.le(own) };
+        before | (equal & ties)
     }
 }
 

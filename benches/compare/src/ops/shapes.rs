@@ -26,4 +26,4 @@ pub const TRAINED: &[Shape] = &[Shape(&[8, 4096]), Shape(&[1024, 4096]), Shape(&
 pub const GRADIENTS: &[Shape] = &[Shape(&[100, 500_000])];
 
 /// Logits: sequences and tokens.
-pub const LOGITS: &[Shape] = &[Shape(&[1, 32768]), Shape(&[1, 131_072]), Shape(&[64, 32768])];
+pub const LOGITS: &[Shape] = &[Shape(&[1, 131_072]), Shape(&[64, 32768]), Shape(&[1, 32768])];
