@@ -60,6 +60,8 @@ pub mod accuracy;
 #[cfg(feature = "candle")]
 pub mod candle;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod element;
 mod error;
 mod floats;

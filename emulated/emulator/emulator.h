@@ -1,0 +1,98 @@
+// What stands for a CUDA device where there is none: each thread of a block is a fiber, blocks run one after another, and
+// shared memory is the block's alone. Fibers change where they wait for one another, and nowhere else.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#define __shared__ static
+#define __constant__ static
+#define __forceinline__ inline
+#define __restrict__ __restrict
+
+struct Index {
+    unsigned x, y, z;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+extern Index threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulator {
+
+// A kernel by its name: how many threads a block of it has, how many bytes its arguments are, and how it is called.
+struct Entry {
+    const char* name;
+    unsigned threads;
+    size_t bytes;
+    void (*kernel)();
+    void (*call)(void (*)(), const void*);
+    const Entry* next;
+    static const Entry* first;
+
+    template <class A>
+    Entry(const char* name, unsigned threads, void (*kernel)(A))
+        : name(name), threads(threads), bytes(sizeof(A)), kernel((void (*)())kernel), next(first) {
+        call = [](void (*kernel)(), const void* arguments) {
+            A copy;
+            memcpy(&copy, arguments, sizeof(A));
+            ((void (*)(A))kernel)(copy);
+        };
+        first = this;
+    }
+};
+
+// Waits for all threads of the block that have not ended.
+void barrier();
+// Waits for all threads of the warp, and gives the bits that this lane of it brought.
+unsigned long long exchange(unsigned long long bits, unsigned from);
+
+float widen_f16(unsigned bits);
+unsigned narrow_f16(float v);
+
+} // namespace emulator
+
+static inline void __syncthreads() { emulator::barrier(); }
+
+template <class T>
+static inline T __shfl_xor_sync(unsigned, T value, unsigned distance) {
+    unsigned long long bits = 0;
+    memcpy(&bits, &value, sizeof(T));
+    bits = emulator::exchange(bits, (threadIdx.x % 32) ^ distance);
+    memcpy(&value, &bits, sizeof(T));
+    return value;
+}
+
+template <class T>
+static inline T atomicAdd(T* to, T value) {
+    T was = *to;
+    *to = was + value;
+    return was;
+}
+
+template <class T>
+static inline T atomicMin(T* to, T value) {
+    T was = *to;
+    *to = value < was ? value : was;
+    return was;
+}
+
+static inline unsigned __float_as_uint(float v) {
+    unsigned bits;
+    memcpy(&bits, &v, 4);
+    return bits;
+}
+static inline float __uint_as_float(unsigned bits) {
+    float v;
+    memcpy(&v, &bits, 4);
+    return v;
+}
+static inline double __longlong_as_double(long long bits) {
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+using std::fabs;

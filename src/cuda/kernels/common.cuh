@@ -1,0 +1,173 @@
+// What all kernels share: storage types, rows in registers, reductions over a block.
+//
+// No header is included on a device. Elsewhere, `emulator.h` stands for what the compiler brings, so that the same source
+// runs on a CPU. Every operation is written out: no contraction, no approximation, no flushing of subnormals.
+#pragma once
+
+#ifdef __CUDACC__
+#define DEVICE __device__ __forceinline__
+// Before a loop that is not to be unrolled.
+#define ROLLED _Pragma("unroll 1")
+// A kernel that can be launched by name; `BODY` may use `arguments`.
+#define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
+#else
+#include "emulator.h"
+#define DEVICE inline
+#define ROLLED
+#define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
+    static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
+    static const emulator::Entry NAME##_entry(#NAME, THREADS, NAME);
+#endif
+
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+static_assert(sizeof(u32) == 4 && sizeof(u64) == 8, "the host's structs have these sizes");
+
+const u32 WARP = 32;
+const float INFINITE = __builtin_inff();
+
+DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
+DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
+
+// A storage type: how its bits become f32, and how an f32 that is no NaN is rounded to it, to nearest even.
+struct F32 {
+    typedef u32 Bits;
+    static const u32 NOT_A_NUMBER = 0x7fc00000;
+    static DEVICE float widen(u32 bits) { return float_of(bits); }
+    static DEVICE u32 narrow(float v) { return bits_of(v); }
+};
+
+struct BF16 {
+    typedef u16 Bits;
+    static const u32 NOT_A_NUMBER = 0x7fc0;
+    static DEVICE float widen(u32 bits) { return float_of(bits << 16); }
+    static DEVICE u32 narrow(float v) {
+        u32 bits = bits_of(v);
+        return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    }
+};
+
+struct F16 {
+    typedef u16 Bits;
+    static const u32 NOT_A_NUMBER = 0x7e00;
+#ifdef __CUDACC__
+    static DEVICE float widen(u32 bits) {
+        float v;
+        asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"((u16)bits));
+        return v;
+    }
+    static DEVICE u32 narrow(float v) {
+        u16 bits;
+        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+        return bits;
+    }
+#else
+    static DEVICE float widen(u32 bits) { return emulator::widen_f16(bits); }
+    static DEVICE u32 narrow(float v) { return emulator::narrow_f16(v); }
+#endif
+};
+
+// How a thread moves elements: sixteen bytes at a time, the most that one instruction takes, for rows that begin at such
+// an address and hold a whole number of them.
+template <class S>
+struct Vectors {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = 16 / sizeof(Bits);
+    static DEVICE void load(const Bits* from, float* values) {
+        const uint4 v = *(const uint4*)from;
+        const u32 words[4] = {v.x, v.y, v.z, v.w};
+        for (u32 i = 0; i < COUNT; i++) {
+            values[i] = S::widen(COUNT == 4 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff);
+        }
+    }
+    static DEVICE void store(Bits* to, const u32* bits) {
+        u32 words[4];
+        for (u32 i = 0; i < 4; i++) {
+            words[i] = COUNT == 4 ? bits[i] : bits[COUNT / 4 * i] | bits[COUNT / 4 * i + 1] << 16;
+        }
+        const uint4 v = {words[0], words[1], words[2], words[3]};
+        *(uint4*)to = v;
+    }
+};
+
+// One at a time, for rows that begin anywhere.
+template <class S>
+struct Singles {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = 1;
+
+    static DEVICE void load(const Bits* from, float* values) { values[0] = S::widen(*from); }
+    static DEVICE void store(Bits* to, const u32* bits) { *to = (Bits)bits[0]; }
+};
+
+// A row in the registers of a block's threads, `PIECES` pieces in each; or, with none, read as often as it is asked for.
+// Which thread has which element shows nowhere but in the time.
+template <class S, template <class> class By, u32 WARPS, u32 PIECES>
+struct Held {
+    static const u32 COUNT = By<S>::COUNT;
+    static const u32 STRIDE = WARPS * WARP * COUNT;
+    const u32 cols;
+    float values[PIECES][COUNT];
+
+    DEVICE Held(const typename S::Bits* row, u32 cols) : cols(cols) {
+        for (u32 i = 0; i < PIECES; i++) {
+            if (column(i) < cols) {
+                By<S>::load(row + column(i), values[i]);
+            }
+        }
+    }
+    static DEVICE u32 column(u32 i) { return i * STRIDE + threadIdx.x * COUNT; }
+
+    // Calls `f` with the first column of each piece and with the piece, which it may change for the next time.
+    template <class F>
+    DEVICE void each(F f) {
+        for (u32 i = 0; i < PIECES; i++) {
+            if (column(i) < cols) {
+                f(column(i), values[i]);
+            }
+        }
+    }
+};
+
+template <class S, template <class> class By, u32 WARPS>
+struct Held<S, By, WARPS, 0> {
+    static const u32 COUNT = By<S>::COUNT;
+    static const u32 STRIDE = WARPS * WARP * COUNT;
+    const typename S::Bits* row;
+    const u32 cols;
+
+    DEVICE Held(const typename S::Bits* row, u32 cols) : row(row), cols(cols) {}
+
+    template <class F>
+    DEVICE void each(F f) {
+        ROLLED
+        for (u32 column = threadIdx.x * COUNT; column < cols; column += STRIDE) {
+            float values[COUNT];
+            By<S>::load(row + column, values);
+            f(column, values);
+        }
+    }
+};
+
+// What all threads of a block have found, in every one of them: `warp` combines what lanes have, in no order that shows.
+// Between two calls with one `partial` there is a barrier.
+template <u32 WARPS, class T, class Warp>
+DEVICE T over_block(T value, T* partial, Warp warp) {
+    value = warp(value, WARP / 2);
+    if (WARPS == 1) {
+        return value;
+    }
+    if (threadIdx.x % WARP == 0) {
+        partial[threadIdx.x / WARP] = value;
+    }
+    __syncthreads();
+    return warp(partial[threadIdx.x % WARPS], WARPS / 2);
+}
+
+template <class T>
+DEVICE T lane_beside(T value, u32 distance) {
+    return __shfl_xor_sync(0xffffffffu, value, distance);
+}

@@ -1,0 +1,134 @@
+// Softmax of rows, as `src/ops/softmax.rs` defines it.
+//
+// A block has a row, which stays in its registers: one read, one write. Longer rows, and those that do not begin at
+// multiples of sixteen bytes, are read three times, of which two come out of the cache. The largest value and the integer
+// sum have no order, so that the bits do not depend on the number of threads.
+#include "softmax_exp.cuh"
+
+struct SoftmaxArguments {
+    u64 x, y;    // [rows, cols]
+    u64 met;     // [4]: rows with NaN, with +inf and without a logit are added, the first without one is taken; or 0.
+    u64 rows;
+    u32 cols;
+    u32 uniform; // What rows without a logit become: 1 / cols, or else 0.
+};
+
+struct Extremes {
+    float max, min;
+    u32 nan;
+};
+
+template <class S, template <class> class By, u32 WARPS, u32 PIECES>
+struct SoftmaxRow {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = By<S>::COUNT;
+    Held<S, By, WARPS, PIECES> held;
+    Bits* to;
+    const u32 cols;
+
+    DEVICE SoftmaxRow(const SoftmaxArguments& a, u64 row)
+        : held((const Bits*)a.x + row * a.cols, a.cols), to((Bits*)a.y + row * a.cols), cols(a.cols) {}
+
+    DEVICE Extremes extremes(Extremes* partial) {
+        Extremes own = {-INFINITE, INFINITE, 0};
+        held.each([&](u32, const float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                own.max = fmaxf(own.max, x[i]);
+                own.min = fminf(own.min, x[i]);
+                own.nan |= x[i] != x[i];
+            }
+        });
+        return over_block<WARPS>(own, partial, [](Extremes own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                own.max = fmaxf(own.max, lane_beside(own.max, distance));
+                own.min = fminf(own.min, lane_beside(own.min, distance));
+                own.nan |= lane_beside(own.nan, distance);
+            }
+            return own;
+        });
+    }
+
+    template <bool NARROW>
+    DEVICE void divide(const SoftmaxExp& exp, const Tables& tables, u64* partial) {
+        UnitSum sum(cols);
+        held.each([&](u32, float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                x[i] = exp.power<NARROW>(tables, x[i]);
+                sum.add(x[i]);
+            }
+            if (PIECES == 0 && sum.count >= 256) {
+                sum.collect();
+            }
+        });
+        sum.collect();
+        const u64 units = over_block<WARPS>(sum.units, partial, [](u64 own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                own += lane_beside(own, distance);
+            }
+            return own;
+        });
+        float high, low;
+        reciprocal(units, cols, high, low);
+        held.each([&](u32 column, const float* x) {
+            u32 bits[COUNT];
+            for (u32 i = 0; i < COUNT; i++) {
+                const float e = PIECES > 0 ? x[i] : exp.power<NARROW>(tables, x[i]);
+                bits[i] = S::narrow(fmaf(e, high, e * low));
+            }
+            By<S>::store(to + column, bits);
+        });
+    }
+
+    DEVICE void fill(u32 with) {
+        u32 bits[COUNT];
+        for (u32 i = 0; i < COUNT; i++) {
+            bits[i] = with;
+        }
+        held.each([&](u32 column, const float*) { By<S>::store(to + column, bits); });
+    }
+};
+
+template <class S, template <class> class By, u32 WARPS, u32 PIECES>
+DEVICE void softmax(const SoftmaxArguments& a) {
+    __shared__ Extremes extremes[WARPS];
+    __shared__ u64 sums[WARPS];
+    __shared__ Tables tables;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        SoftmaxRow<S, By, WARPS, PIECES> row(a, index);
+        const Extremes found = row.extremes(extremes);
+        if (found.nan || found.max == INFINITE || found.max == -INFINITE) {
+            const bool is_masked = !found.nan && found.max == -INFINITE;
+            const u32 masked = a.uniform ? S::narrow((float)(1.0 / (double)a.cols)) : 0;
+            row.fill(is_masked ? masked : S::NOT_A_NUMBER);
+            if (a.met && threadIdx.x == 0) {
+                u64* met = (u64*)a.met;
+                atomicAdd(met + (found.nan ? 0 : is_masked ? 2 : 1), (u64)1);
+                if (is_masked) {
+                    atomicMin(met + 3, index);
+                }
+            }
+        } else {
+            const SoftmaxExp exp(found.max, found.min);
+            exp.fill(tables);
+            __syncthreads();
+            if (exp.narrow) {
+                row.template divide<true>(exp, tables, sums);
+            } else {
+                // Such rows are few: no registers for them.
+                SoftmaxRow<S, By, WARPS, 0>(a, index).template divide<false>(exp, tables, sums);
+            }
+        }
+        __syncthreads();
+    }
+}
+
+#define SOFTMAX(TYPE, NAME)                                                                                            \
+    ENTRY(softmax_##NAME##_1x4, SoftmaxArguments, 32, (softmax<TYPE, Vectors, 1, 4>(arguments)))                       \
+    ENTRY(softmax_##NAME##_8x4, SoftmaxArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                      \
+    ENTRY(softmax_##NAME##_32x4, SoftmaxArguments, 1024, (softmax<TYPE, Vectors, 32, 4>(arguments)))                   \
+    ENTRY(softmax_##NAME##_long, SoftmaxArguments, 1024, (softmax<TYPE, Vectors, 32, 0>(arguments)))                   \
+    ENTRY(softmax_##NAME##_any, SoftmaxArguments, 256, (softmax<TYPE, Singles, 8, 0>(arguments)))
+
+SOFTMAX(F32, f32)
+SOFTMAX(F16, f16)
+SOFTMAX(BF16, bf16)

@@ -1,0 +1,110 @@
+// The exponential inside softmax, as `src/math/softmax_exp.rs` defines it, and rule Q of `src/math/sum.rs`.
+#pragma once
+#include "common.cuh"
+
+// f32(2^(j/8)), and the bits of (2^(j/8) - TABLE[j]) / TABLE[j] in f64.
+__constant__ const u32 TABLE[8] = {0x3f800000, 0x3f8b95c2, 0x3f9837f0, 0x3fa5fed7,
+                                   0x3fb504f3, 0x3fc5672a, 0x3fd744fd, 0x3feac0c7};
+__constant__ const u64 TABLE_LOW[8] = {0x0,
+                                       0xbe49c0c21188b886,
+                                       0x3e6125001a0dd6a1,
+                                       0xbe60a3550ceb09dd,
+                                       0x3e526055c7ea21e0,
+                                       0x3e367a1ca2d673e0,
+                                       0xbe4f9c304c9a8f60,
+                                       0xbe3a5217ca913fea};
+
+// The tables of a row, in memory that its threads share: thread j < 8 writes entry j.
+struct Tables {
+    float table[8];
+    float low[8];
+};
+
+// e^(x - max) for the values of one row.
+struct SoftmaxExp {
+    float shift, d, shifter, deepest;
+    bool narrow;
+
+    // For a row whose largest value is `max`, finite, and whose smallest is `min`.
+    DEVICE SoftmaxExp(float max, float min) {
+        const double STEP = 0x1.62e42fefa39efp-4; // ln2 / 8
+        const double GRID = 134217728.0;          // 2^27
+        shift = fabsf(max) < 256.0f ? 0.0f : max;
+        float m = max - shift;
+        double steps = rint((double)m * (1.0 / STEP));
+        double rest = (double)m - steps * STEP;
+        d = (float)(rint(rest * GRID) / GRID);
+        shifter = 12582912.0f - (float)steps;
+        deepest = m - 104.0f;
+        narrow = min - shift >= m - 87.0f && shift == 0.0f;
+    }
+
+    DEVICE void fill(Tables& tables) const {
+        if (threadIdx.x < 8) {
+            u32 j = threadIdx.x;
+            tables.table[j] = float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23));
+            tables.low[j] = (float)(__longlong_as_double((long long)TABLE_LOW[j]) - (double)d);
+        }
+    }
+
+    // With `NARROW` for rows that are; they come out the same without it. -inf gives 0.
+    template <bool NARROW>
+    DEVICE float power(const Tables& tables, float x) const {
+        if (NARROW) {
+            return within(tables, x);
+        }
+        float z = x - shift;
+        float clamped = z > deepest ? z : deepest;
+        return within(tables, clamped) * (z > deepest ? float_of((127 - 64) << 23) : 0.0f);
+    }
+
+    DEVICE float within(const Tables& tables, float x) const {
+        float j = fmaf(x - d, float_of(0x4138aa3b), shifter);
+        float n = j - shifter;
+        float r = fmaf(n, -float_of(0x3db17218), x);
+        u32 index = bits_of(j) & 7;
+        r = fmaf(n, -float_of(0xaf82e308), r + tables.low[index]);
+        float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2aae3a)), r, 0.5f);
+        float t = fmaf(r * r, q, r);
+        float s = float_of(bits_of(tables.table[index]) + (bits_of(j) << 20));
+        return fmaf(t, s, s);
+    }
+};
+
+// Rule Q: exact sums of f32 from 0 to 1 in f32 and wrapping integers.
+struct UnitSum {
+    u32 high, low, count;
+    u64 units;
+    float grid;
+    u32 shift;
+
+    DEVICE UnitSum(u32 row_len) : high(0), low(0), count(0), units(0) {
+        bool fine = row_len <= 1u << 18;
+        grid = fine ? 1.5f / (1 << 22) : 1.5f / (1 << 19);
+        shift = fine ? 23 : 20;
+    }
+
+    DEVICE void add(float e) {
+        float u = fmaf(e, 2.0f, 6.0f);
+        float rest = e + fmaf(u, -0.5f, 3.0f);
+        high += bits_of(u);
+        low += bits_of(rest + grid);
+        count += 1;
+    }
+
+    // To be called after at most 511 terms.
+    DEVICE void collect() {
+        int high_sum = (int)(high - count * bits_of(6.0f));
+        int low_sum = (int)(low - count * bits_of(grid));
+        units += ((u64)(long long)high_sum << shift) + (u64)(long long)low_sum;
+        high = low = count = 0;
+    }
+};
+
+// 1 / sum as two f32, the larger first.
+DEVICE void reciprocal(u64 units, u32 row_len, float& high, float& low) {
+    double unit = row_len <= 1u << 18 ? 0x1p-45 : 0x1p-42;
+    double v = 1.0 / ((double)units * unit);
+    high = (float)v;
+    low = (float)(v - (double)high);
+}

@@ -1,0 +1,54 @@
+//! Rows in a device's memory.
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr};
+use half::{bf16, f16};
+
+/// A storage type that kernels take.
+pub trait DeviceElement: Element + DeviceRepr {}
+
+impl DeviceElement for f32 {}
+impl DeviceElement for f16 {}
+impl DeviceElement for bf16 {}
+
+/// Rows of one length, one after the other.
+#[derive(Debug)]
+pub struct Rows<'a, E> {
+    pub(super) data: CudaView<'a, E>,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+/// Rows that are written.
+#[derive(Debug)]
+pub struct RowsMut<'a, E> {
+    pub(super) data: CudaViewMut<'a, E>,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+fn check(argument: &'static str, len: usize, rows: usize, cols: usize) -> Result<()> {
+    if rows.checked_mul(cols) == Some(len) {
+        return Ok(());
+    }
+    Err(Error::shape("rows", argument, format!("{len} elements"), format!("{rows} rows of {cols}")))
+}
+
+impl<'a, E> Rows<'a, E> {
+    /// # Errors
+    /// [`Error::ShapeMismatch`] unless the slice has as many elements.
+    pub fn new(data: &CudaView<'a, E>, rows: usize, cols: usize) -> Result<Self> {
+        check("data", data.len(), rows, cols)?;
+        Ok(Rows { data: data.slice(..), rows, cols })
+    }
+}
+
+impl<'a, E> RowsMut<'a, E> {
+    /// # Errors
+    /// As [`Rows::new`].
+    pub fn new(data: &'a mut CudaViewMut<'_, E>, rows: usize, cols: usize) -> Result<Self> {
+        check("data", data.len(), rows, cols)?;
+        Ok(RowsMut { data: data.slice_mut(..), rows, cols })
+    }
+}

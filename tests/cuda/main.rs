@@ -1,0 +1,96 @@
+//! On a device, if there is one: the CPU's bits. Without, a typed error, and each test says that it was skipped.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use evenkeel::cuda::{self, DeviceElement, Rows, RowsMut};
+use evenkeel::{Error, FullyMasked, Mask, Softmax};
+use half::{bf16, f16};
+use std::sync::Arc;
+use support::generate::{self, Bits};
+
+/// The first device's stream.
+fn stream() -> Option<Arc<cuda::cudarc::driver::CudaStream>> {
+    match cuda::device(0) {
+        Ok(context) => Some(context.default_stream()),
+        Err(error) => {
+            println!("skipped: no device ({error})");
+            None
+        }
+    }
+}
+
+#[test]
+fn without_a_device_there_is_a_typed_error() {
+    for ordinal in [0, 1000] {
+        if let Err(error) = cuda::device(ordinal) {
+            assert!(matches!(&error, Error::Backend { backend, .. } if backend == "cuda"), "{error:?}");
+            let text = error.to_string();
+            assert!(text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"), "{text}");
+        } else {
+            assert_eq!(ordinal, 0, "no machine has so many devices");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_refused() {
+    let launch = |options: &Softmax| cuda::softmax::launch(evenkeel::DType::F32, [0; 3], (1, 1), options).map(|_| ());
+    let mask = Mask::causal();
+    let options = [
+        (Softmax::default().mask(&mask), "softmax: mask is given; it must be left out on CUDA devices"),
+        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be left out on CUDA devices"),
+        (Softmax::default().softcap(30.0), "softmax: softcap is 30; it must be left out on CUDA devices"),
+    ];
+    for (options, text) in options {
+        assert_eq!(launch(&options).map_err(|error| error.to_string()), Err(text.to_string()));
+    }
+    assert_eq!(launch(&Softmax::default()), Ok(()));
+    let wide = cuda::softmax::launch(evenkeel::DType::F64, [0; 3], (1, 1), &Softmax::default());
+    assert_eq!(wide.map(|_| ()).map_err(|e| e.to_string()), Err("softmax: F64 is not supported on cuda".to_string()));
+    let empty = cuda::softmax::launch(evenkeel::DType::F32, [0; 3], (0, 7), &Softmax::default());
+    assert!(empty.unwrap().is_none(), "nothing is launched for no rows");
+}
+
+fn softmax_has_the_cpus_bits<E: DeviceElement + Bits>() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, softmax");
+    for (rows, cols) in [(1, 1), (3, 7), (5, 128), (64, 1000), (7, 4096), (33, 4100), (4, 20_000), (2, 128_256)] {
+        let x: Vec<E> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
+        let from = stream.clone_htod(&x).unwrap();
+        let mut to = stream.clone_htod(&x).unwrap();
+        let mut view = to.as_view_mut();
+        let rows_of = |data| Rows::new(data, rows, cols).unwrap();
+        let out = RowsMut::new(&mut view, rows, cols).unwrap();
+        cuda::softmax_into(&stream, rows_of(&from.as_view()), out, &Softmax::default()).unwrap();
+        let got: Vec<u64> = stream.clone_dtoh(&to).unwrap().iter().map(|y| y.bits()).collect();
+        let expected = evenkeel::softmax(evenkeel::Rows::new(&x, rows, cols).unwrap(), &Softmax::default()).unwrap();
+        assert!(got.iter().eq(expected.iter().map(|y| y.bits()).collect::<Vec<_>>().iter()), "{rows}x{cols}");
+    }
+}
+
+#[test]
+fn softmax_f32() {
+    softmax_has_the_cpus_bits::<f32>();
+}
+
+#[test]
+fn softmax_f16() {
+    softmax_has_the_cpus_bits::<f16>();
+}
+
+#[test]
+fn softmax_bf16() {
+    softmax_has_the_cpus_bits::<bf16>();
+}
+
+#[test]
+fn masked_rows_are_refused_under_that_policy() {
+    let Some(stream) = stream() else { return };
+    let x = stream.clone_htod(&[1.0, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY]).unwrap();
+    let mut y = stream.alloc_zeros::<f32>(4).unwrap();
+    let mut view = y.as_view_mut();
+    let (from, to) = (Rows::new(&x.as_view(), 2, 2).unwrap(), RowsMut::new(&mut view, 2, 2).unwrap());
+    let refused = cuda::softmax_into(&stream, from, to, &Softmax::default().fully_masked(FullyMasked::Error));
+    assert_eq!(refused, Err(Error::FullyMasked { op: "softmax", row: 1 }));
+}
