@@ -44,27 +44,21 @@ void body() {
     yield(ENDED);
 }
 
-// Wakes the warps whose lanes are all at an exchange. A lane that ended brings nothing, and can't be asked.
-bool release_exchanges() {
-    bool released = false;
-    for (size_t first = 0; first < fibers.size(); first += WARP) {
-        bool all = true;
-        for (unsigned lane = 0; lane < WARP; lane++) {
-            all = all && fibers[first + lane].state == AT_EXCHANGE;
+// Wakes a warp whose lanes are all at an exchange. A lane that ended brings nothing, and can't be asked.
+bool release_exchange(unsigned first) {
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        if (fibers[first + lane].state != AT_EXCHANGE) {
+            return false;
         }
-        if (!all) {
-            continue;
-        }
-        for (unsigned lane = 0; lane < WARP; lane++) {
-            Fiber& fiber = fibers[first + lane];
-            fiber.published = fibers[first + fiber.from].brought;
-        }
-        for (unsigned lane = 0; lane < WARP; lane++) {
-            fibers[first + lane].state = READY;
-        }
-        released = true;
     }
-    return released;
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        Fiber& fiber = fibers[first + lane];
+        fiber.published = fibers[first + fiber.from].brought;
+    }
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        fibers[first + lane].state = READY;
+    }
+    return true;
 }
 
 // Wakes the block if all of it is at a barrier.
@@ -89,16 +83,29 @@ bool have_ended() {
     return true;
 }
 
-// The i-th of n in an order that is another one each time.
-unsigned in_order(unsigned order, uint64_t& random, unsigned i, unsigned n) {
+// The i-th of n, a power of two, in an order that is another one each time, but for the first two.
+unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
         return i;
     }
     if (order == 1) {
         return n - 1 - i;
     }
-    // All of 0 .. n - 1, n a power of two: an odd factor and an offset of this turn.
     return (unsigned)((i * ((random >> 20) | 1) + (random >> 40)) % n);
+}
+
+// Runs the lanes of a warp that can; whether one could.
+bool run_warp(unsigned first, unsigned order, uint64_t random) {
+    bool ran = false;
+    for (unsigned i = 0; i < WARP; i++) {
+        running = first + in_order(order, random, i, WARP);
+        if (fibers[running].state == READY) {
+            threadIdx = {running, 0, 0};
+            swapcontext(&scheduler, &fibers[running].context);
+            ran = true;
+        }
+    }
+    return ran;
 }
 
 // Runs a block; false if some threads wait for others that will never come.
@@ -113,19 +120,21 @@ bool run_block(unsigned order, uint64_t& random) {
         makecontext(&fiber.context, body, 0);
         fiber.state = READY;
     }
+    const unsigned warps = n / WARP;
     for (;;) {
         random = random * 6364136223846793005u + 1442695040888963407u;
-        for (unsigned i = 0; i < n; i++) {
-            running = in_order(order, random, i, n);
-            if (fibers[running].state == READY) {
-                threadIdx = {running, 0, 0};
-                swapcontext(&scheduler, &fibers[running].context);
-            }
+        bool ran = false;
+        for (unsigned i = 0; i < warps; i++) {
+            const unsigned first = WARP * in_order(order, random, i, warps);
+            // Forward, all warps go in step; else one runs ahead of the others as far as it can.
+            do {
+                ran |= run_warp(first, order, random);
+            } while (release_exchange(first) && order != 0);
         }
         if (have_ended()) {
             return true;
         }
-        if (!release_exchanges() && !release_barrier()) {
+        if (!ran && !release_barrier()) {
             return false;
         }
     }

@@ -5,6 +5,8 @@
 
 use evenkeel::cuda::Launch;
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 unsafe extern "C" {
     fn emulator_launch(
@@ -43,26 +45,62 @@ pub enum Error {
     Stuck(String),
 }
 
-/// Runs a kernel whose arguments point into this process. Not to be called by two threads at once.
-///
-/// # Safety
-/// The arguments are those of the kernel, and point to what it may read and write.
-pub unsafe fn run<A: Copy>(launch: &Launch, arguments: &A, order: Order) -> Result<(), Error> {
-    let name = CString::new(launch.kernel).expect("kernels' names have no zeros");
-    let order = match order {
-        Order::Forward => 0,
-        Order::Backward => 1,
-        Order::Random(seed) => seed.max(2),
-    };
-    let (arguments, bytes) = (std::ptr::from_ref(arguments).cast(), size_of::<A>());
-    // SAFETY: the name ends with a zero and the arguments are read for their size only; the rest is the caller's.
-    let outcome = unsafe { emulator_launch(name.as_ptr(), launch.blocks, launch.threads, arguments, bytes, order) };
-    let kernel = launch.kernel.to_string();
-    match outcome {
-        0 => Ok(()),
-        1 => Err(Error::UnknownKernel(kernel)),
-        2 => Err(Error::OtherThreads(kernel, launch.threads)),
-        3 => Err(Error::OtherArguments(kernel, bytes)),
-        _ => Err(Error::Stuck(kernel)),
+type Run = unsafe extern "C" fn(*const c_char, u32, u32, *const c_void, usize, u32) -> c_int;
+
+/// Kernels that can be run.
+pub struct Emulator {
+    run: Run,
+    /// What `run` is of, unless it is linked.
+    _library: Option<libloading::Library>,
+}
+
+/// An emulator runs one kernel at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Emulator {
+    /// The library's kernels.
+    pub fn linked() -> Self {
+        Emulator { run: emulator_launch, _library: None }
+    }
+
+    /// Those of a shared library that was compiled as these are.
+    ///
+    /// # Errors
+    /// Why it can't be loaded.
+    pub fn load(path: &Path) -> Result<Self, libloading::Error> {
+        // SAFETY: what runs when it is loaded is the list of kernels; the function has this type in `emulator.cpp`.
+        unsafe {
+            let library = libloading::Library::new(path)?;
+            let run = *library.get::<Run>(b"emulator_launch\0")?;
+            Ok(Emulator { run, _library: Some(library) })
+        }
+    }
+
+    /// Runs a kernel whose arguments point into this process.
+    ///
+    /// # Safety
+    /// The arguments are those of the kernel, and point to what it may read and write.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub unsafe fn run<A: Copy>(&self, launch: &Launch, arguments: &A, order: Order) -> Result<(), Error> {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = CString::new(launch.kernel).expect("kernels' names have no zeros");
+        let order = match order {
+            Order::Forward => 0,
+            Order::Backward => 1,
+            Order::Random(seed) => seed.max(2),
+        };
+        let (arguments, bytes) = (std::ptr::from_ref(arguments).cast(), size_of::<A>());
+        // SAFETY: the name ends with a zero and the arguments are read for their size only; the rest is the caller's.
+        let outcome = unsafe { (self.run)(name.as_ptr(), launch.blocks, launch.threads, arguments, bytes, order) };
+        let kernel = launch.kernel.to_string();
+        match outcome {
+            0 => Ok(()),
+            1 => Err(Error::UnknownKernel(kernel)),
+            2 => Err(Error::OtherThreads(kernel, launch.threads)),
+            3 => Err(Error::OtherArguments(kernel, bytes)),
+            _ => Err(Error::Stuck(kernel)),
+        }
     }
 }

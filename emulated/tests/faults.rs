@@ -1,0 +1,162 @@
+//! Faults that are planted in the kernels are found: each changes one place of a copy of the sources, which is compiled and
+//! run like the original.
+
+mod support;
+
+use evenkeel::cuda::DeviceElement;
+use evenkeel::{FullyMasked, Softmax};
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::path::Path;
+use std::process::Command;
+use support::{How, KINDS, case, row};
+
+struct Fault {
+    what: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const fn fault(what: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Fault {
+    Fault { what, file, from, to }
+}
+
+const FAULTS: &[Fault] = &[
+    fault(
+        "no barrier before partial results are read",
+        "common.cuh",
+        "    __syncthreads();\n    return warp(partial",
+        "    return warp(partial",
+    ),
+    fault("half of a warp's lanes", "common.cuh", "warp(value, WARP / 2)", "warp(value, WARP / 4)"),
+    fault("half of a block's warps", "common.cuh", "WARPS], WARPS / 2)", "WARPS], WARPS / 4)"),
+    fault("a wrong lane beside", "common.cuh", "value, distance);\n}", "value, distance ^ 1);\n}"),
+    fault("words of a piece changed places", "common.cuh", "words[i / 2] >>", "words[i / 2 ^ 1] >>"),
+    fault(
+        "a piece beyond the end is written",
+        "common.cuh",
+        "            if (column(i) < cols) {\n                f",
+        "            if (column(i) < cols + 1) {\n                f",
+    ),
+    fault(
+        "the last piece is left out",
+        "common.cuh",
+        "column < cols; column += STRIDE",
+        "column + STRIDE < cols; column += STRIDE",
+    ),
+    fault("bf16 rounded half up", "common.cuh", "bits + 0x7fff + (bits >> 16 & 1)", "bits + 0x8000"),
+    fault("halves of a word changed places", "common.cuh", "i % 2 * 16", "(i + 1) % 2 * 16"),
+    fault(
+        "tables read before they are written",
+        "softmax.cu",
+        "exp.fill(tables);\n            __syncthreads();",
+        "exp.fill(tables);",
+    ),
+    fault(
+        "the next row overwrites what this one reads",
+        "softmax.cu",
+        "        }\n        __syncthreads();\n    }\n}",
+        "        }\n    }\n}",
+    ),
+    fault(
+        "the smallest is a thread's own",
+        "softmax.cu",
+        "own.min = fminf(own.min, lane_beside(own.min, distance));",
+        "",
+    ),
+    fault("NaN is a thread's own", "softmax.cu", "own.nan |= lane_beside(own.nan, distance);", ""),
+    fault("masked rows the other way round", "softmax.cu", "a.uniform ? S::narrow", "!a.uniform ? S::narrow"),
+    fault("rows with NaN are counted as infinite", "softmax.cu", "found.nan ? 0 :", "found.nan ? 1 :"),
+    fault(
+        "infinite rows become zeros",
+        "softmax.cu",
+        "is_masked ? masked : S::NOT_A_NUMBER",
+        "!found.nan ? masked : S::NOT_A_NUMBER",
+    ),
+    fault("sums are collected too late", "softmax.cu", "sum.count >= 256", "sum.count >= 2560"),
+    fault("the reciprocal in one f32", "softmax.cu", "fmaf(e, high, e * low)", "e * high"),
+    fault(
+        "every row is narrow",
+        "softmax_exp.cuh",
+        "narrow = min - shift >= m - 87.0f && shift == 0.0f",
+        "narrow = shift == 0.0f",
+    ),
+    fault("far rows are not shifted", "softmax_exp.cuh", "fabsf(max) < 256.0f", "max < 4096.0f"),
+    fault("subnormal results are lost", "softmax_exp.cuh", "deepest = m - 104.0f", "deepest = m - 87.0f"),
+    fault("a digit of the table", "softmax_exp.cuh", "0x3f9837f0", "0x3f9837f1"),
+    fault("sums without their last digits", "softmax_exp.cuh", "bits_of(rest + grid)", "bits_of(grid)"),
+    fault(
+        "a step rounded down",
+        "softmax_exp.cuh",
+        "rint((double)m * (1.0 / STEP))",
+        "floor((double)m * (1.0 / STEP))",
+    ),
+];
+
+/// Compiles a copy of the kernels with one place changed.
+fn compile(fault: &Fault, folder: &Path) -> std::path::PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = 0;
+    for entry in package.join("../src/cuda/kernels").read_dir().unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if !name.ends_with(".cu") && !name.ends_with(".cuh") {
+            continue;
+        }
+        let mut text = std::fs::read_to_string(entry.path()).unwrap();
+        if name == fault.file {
+            found = text.matches(fault.from).count();
+            text = text.replace(fault.from, fault.to);
+        }
+        std::fs::write(folder.join(&name), text).unwrap();
+    }
+    assert_eq!(found, 1, "{}: {} has {found} times\n{}", fault.what, fault.file, fault.from);
+    let library = folder.join("kernels.so");
+    let mut compiler = Command::new(std::env::var("CXX").unwrap_or("c++".to_string()));
+    compiler.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-fno-gnu-unique", "-ffp-contract=off", "-w"]);
+    if cfg!(target_arch = "x86_64") {
+        compiler.args(["-mfma", "-mf16c"]);
+    }
+    compiler.arg("-I").arg(package.join("emulator")).arg("-o").arg(&library);
+    compiler.arg(package.join("emulator/emulator.cpp")).args(["-x", "c++"]).arg(folder.join("softmax.cu"));
+    let done = compiler.output().expect("a C++ compiler");
+    assert!(done.status.success(), "{}: {}", fault.what, String::from_utf8_lossy(&done.stderr));
+    library
+}
+
+/// What is found of a type's rows.
+fn look<E: DeviceElement>(emulator: &Emulator) -> Result<(), String> {
+    let mut rng = StdRng::seed_from_u64(3);
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096].into_iter().enumerate() {
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            let x: Vec<E> = (0..3).flat_map(|_| row(&mut rng, kind, cols)).collect();
+            let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
+            for shift in [0, 1] {
+                let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
+                case(emulator, &x, (3, cols), &Softmax::default().fully_masked(policy), how)?;
+            }
+        }
+    }
+    // Sums that wrap where they are collected too late.
+    let long = vec![E::from_wide(1.0); 300_000];
+    let how = How { shift: 1, one_block: true, order: Order::Backward };
+    case(emulator, &long, (1, long.len()), &Softmax::default(), how)
+}
+
+#[test]
+fn every_fault_is_found() {
+    let look = |emulator: &Emulator| look::<f32>(emulator).and(look::<f16>(emulator)).and(look::<bf16>(emulator));
+    look(&Emulator::linked()).expect("nothing is found in the original");
+    let mut missed = Vec::new();
+    for fault in FAULTS {
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = Emulator::load(&compile(fault, folder.path())).unwrap();
+        match look(&emulator) {
+            Err(found) => println!("{}: {found}", fault.what),
+            Ok(()) => missed.push(fault.what),
+        }
+    }
+    assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), FAULTS.len());
+}
