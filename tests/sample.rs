@@ -316,6 +316,42 @@ fn ties_are_cut_exactly() {
     }
 }
 
+/// Logits so close that their weights are the same, or one from the next; also where the exponential goes from one entry
+/// of its table to the next.
+#[test]
+fn neighbours_are_cut_in_order() {
+    const TOKENS: usize = 3000;
+    let step = std::f64::consts::LN_2 / 8.0;
+    let mut rng = generate::rng("sample, neighbours");
+    for case in 0..400 {
+        let temperature = [1.0, 0.7, 2.0][case % 3];
+        let max = [0.0, 5.0, -3.0][case / 3 % 3];
+        // The largest logit that is not alone; every second time at an end of a step.
+        let below = rng.random_range(0..60) as f64 + [0.5, rng.random_range(0.0..1.0)][case % 2];
+        let about = max - below * step * temperature;
+        let spread = 10f64.powf(rng.random_range(-12.0..-5.0));
+        let mut logits: Vec<f32> = (0..TOKENS).map(|_| (about + spread * rng.random_range(-1.0..1.0)) as f32).collect();
+        logits[TOKENS / 3] = max as f32;
+        let mut order: Vec<usize> = (0..TOKENS).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        let mass = |i: usize| ((f64::from(logits[i]) - max) / temperature).exp();
+        let total: f64 = (0..TOKENS).map(mass).sum();
+        let kept = rng.random_range(2..TOKENS - 1);
+        let reached: f64 = order[..kept].iter().map(|&i| mass(i)).sum();
+        // Half of the last one is asked for, which no rounding of masses reaches.
+        let p = (reached - mass(order[kept - 1]) / 2.0) / total;
+        let mut expected: Vec<u32> = order[..kept].iter().map(|&i| i as u32).collect();
+        expected.sort_unstable();
+        each_level(|level| {
+            let config = SamplerConfig::default().temperature(temperature).top_p(p);
+            let got = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
+            let what =
+                format!("{kept} of {TOKENS} about {about}, {spread:e} apart, temperature {temperature}, {level}");
+            assert!(got.tokens() == expected, "{what}: {}", differing(got.tokens(), &expected));
+        });
+    }
+}
+
 /// A row gives the same token alone and in a batch, on any instruction set and any number of threads.
 fn draws_do_not_depend_on_company<E: Bits>() {
     let mut rng = generate::rng("sample, draws");
