@@ -13,7 +13,7 @@
 //! let stream = cuda::device(0)?.default_stream();
 //! let x = stream.clone_htod(&[1.0f32, 2.0, 3.0, 4.0])?;
 //! let mut y = stream.alloc_zeros::<f32>(4)?;
-//! let (from, to) = (Rows::new(&x.as_view(), 2, 2)?, RowsMut::new(&mut y.as_view_mut(), 2, 2)?);
+//! let (from, to) = (Rows::new(x.as_view(), 2, 2)?, RowsMut::new(y.as_view_mut(), 2, 2)?);
 //! cuda::softmax_into(&stream, from, to, &Softmax::default())?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

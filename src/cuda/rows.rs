@@ -38,17 +38,17 @@ fn check(argument: &'static str, len: usize, rows: usize, cols: usize) -> Result
 impl<'a, E> Rows<'a, E> {
     /// # Errors
     /// [`Error::ShapeMismatch`] unless the slice has as many elements.
-    pub fn new(data: &CudaView<'a, E>, rows: usize, cols: usize) -> Result<Self> {
+    pub fn new(data: CudaView<'a, E>, rows: usize, cols: usize) -> Result<Self> {
         check("data", data.len(), rows, cols)?;
-        Ok(Rows { data: data.slice(..), rows, cols })
+        Ok(Rows { data, rows, cols })
     }
 }
 
 impl<'a, E> RowsMut<'a, E> {
     /// # Errors
     /// As [`Rows::new`].
-    pub fn new(data: &'a mut CudaViewMut<'_, E>, rows: usize, cols: usize) -> Result<Self> {
+    pub fn new(data: CudaViewMut<'a, E>, rows: usize, cols: usize) -> Result<Self> {
         check("data", data.len(), rows, cols)?;
-        Ok(RowsMut { data: data.slice_mut(..), rows, cols })
+        Ok(RowsMut { data, rows, cols })
     }
 }

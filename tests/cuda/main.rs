@@ -59,10 +59,8 @@ fn softmax_has_the_cpus_bits<E: DeviceElement + Bits>() {
         let x: Vec<E> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
         let from = stream.clone_htod(&x).unwrap();
         let mut to = stream.clone_htod(&x).unwrap();
-        let mut view = to.as_view_mut();
-        let rows_of = |data| Rows::new(data, rows, cols).unwrap();
-        let out = RowsMut::new(&mut view, rows, cols).unwrap();
-        cuda::softmax_into(&stream, rows_of(&from.as_view()), out, &Softmax::default()).unwrap();
+        let (x_rows, y_rows) = (Rows::new(from.as_view(), rows, cols), RowsMut::new(to.as_view_mut(), rows, cols));
+        cuda::softmax_into(&stream, x_rows.unwrap(), y_rows.unwrap(), &Softmax::default()).unwrap();
         let got: Vec<u64> = stream.clone_dtoh(&to).unwrap().iter().map(|y| y.bits()).collect();
         let expected = evenkeel::softmax(evenkeel::Rows::new(&x, rows, cols).unwrap(), &Softmax::default()).unwrap();
         assert!(got.iter().eq(expected.iter().map(|y| y.bits()).collect::<Vec<_>>().iter()), "{rows}x{cols}");
@@ -89,8 +87,7 @@ fn masked_rows_are_refused_under_that_policy() {
     let Some(stream) = stream() else { return };
     let x = stream.clone_htod(&[1.0, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY]).unwrap();
     let mut y = stream.alloc_zeros::<f32>(4).unwrap();
-    let mut view = y.as_view_mut();
-    let (from, to) = (Rows::new(&x.as_view(), 2, 2).unwrap(), RowsMut::new(&mut view, 2, 2).unwrap());
+    let (from, to) = (Rows::new(x.as_view(), 2, 2).unwrap(), RowsMut::new(y.as_view_mut(), 2, 2).unwrap());
     let refused = cuda::softmax_into(&stream, from, to, &Softmax::default().fully_masked(FullyMasked::Error));
     assert_eq!(refused, Err(Error::FullyMasked { op: "softmax", row: 1 }));
 }
