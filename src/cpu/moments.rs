@@ -15,6 +15,8 @@ pub struct Moments {
     mean_low: f64,
     /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps); 0 where that is 0, which gives zeros.
     scale: f64,
+    /// What the scale was off by, for rows of f64.
+    scale_low: f64,
     /// The mean square; not finite where the row is not.
     square: f64,
     /// See [`Moments::smallest`].
@@ -32,7 +34,8 @@ impl Moments {
         let unit = unit(isa, x, eps.sqrt());
         let (sum, smallest) = sum_of_squares(isa, x, unit);
         let square = sum / x.len() as f64;
-        Moments { unit, scale: scale(square, eps * unit * unit), square, smallest, ..Moments::default() }
+        let [scale, scale_low] = scale::<E>(square, eps * unit * unit);
+        Moments { unit, scale, scale_low, square, smallest, ..Moments::default() }
     }
 
     /// For the division by the Euclidean norm, or by eps where that is larger.
@@ -65,8 +68,8 @@ impl Moments {
             // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
             let low = about(isa, x, unit, [mean, 0.0], 1) / n;
             let square = about(isa, x, unit, [mean, low], 2) / n;
-            let scale = scale(square, eps * unit * unit);
-            return Moments { unit, mean, mean_low: low, scale, square, ..Moments::default() };
+            let [scale, scale_low] = scale::<E>(square, eps * unit * unit);
+            return Moments { unit, mean, mean_low: low, scale, scale_low, square, ..Moments::default() };
         }
         let [total, squares] = sums_o(
             isa,
@@ -84,7 +87,8 @@ impl Moments {
         if !loses_nothing {
             square = about(isa, x, unit, [mean, 0.0], 2) / n;
         }
-        Moments { unit, mean, scale: scale(square, eps), square, ..Moments::default() }
+        let [scale, _] = scale::<E>(square, eps);
+        Moments { unit, mean, scale, square, ..Moments::default() }
     }
 
     /// `(v * unit - mean) * scale`, for RMSNorm without the mean.
@@ -92,7 +96,8 @@ impl Moments {
     pub fn normalise<I: Isa, E: Element, const MEAN: bool>(&self, isa: I, v: I::F64) -> I::F64 {
         let v = in_units::<I, E>(isa, v, self.unit);
         let v = if MEAN { from_mean::<I, E>(v, isa.f64(self.mean), isa.f64(self.mean_low)) } else { v };
-        v * isa.f64(self.scale)
+        let scale = isa.f64(self.scale);
+        if E::DTYPE == DType::F64 { v.mul_add(scale, v * isa.f64(self.scale_low)) } else { v * scale }
     }
 
     /// What the row was multiplied with, in units: see [`Moments::out_of_units`].
@@ -163,10 +168,23 @@ fn from_mean<I: Isa, E: Element>(v: I::F64, mean: I::F64, mean_low: I::F64) -> I
     if E::DTYPE == DType::F64 { v - mean - mean_low } else { v - mean }
 }
 
+/// 1 / sqrt(square + eps) and, for f64, what rounding took off it: there each rounding shows in the results.
 #[inline(always)]
-fn scale(square: f64, eps: f64) -> f64 {
-    let root = (square + eps).sqrt();
-    if root == 0.0 { 0.0 } else { 1.0 / root }
+fn scale<E: Element>(square: f64, eps: f64) -> [f64; 2] {
+    let sum = square + eps;
+    let root = sum.sqrt();
+    if root == 0.0 {
+        return [0.0; 2];
+    }
+    let scale = 1.0 / root;
+    if E::DTYPE != DType::F64 {
+        return [scale, 0.0];
+    }
+    // What the sum and the root lost, each to first order, relative to the root.
+    let (larger, smaller) = if square > eps { (square, eps) } else { (eps, square) };
+    let lost = ((-root).mul_add(root, sum) + (smaller - (sum - larger))) * (0.5 * scale);
+    let low = ((-scale).mul_add(root, 1.0) - scale * lost) * scale;
+    [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
 /// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or what stands beside it,

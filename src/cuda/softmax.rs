@@ -105,30 +105,28 @@ pub fn launch(
 
 /// Blocks take more than one row beyond this.
 const MOST_BLOCKS: usize = 1 << 20;
-/// Pieces of sixteen bytes that a thread holds.
-const PIECES: usize = 4;
 
 /// The smallest kernel that holds a row in its registers, and how many threads its blocks have.
 fn kernel(dtype: DType, cols: usize, addresses: [u64; 2]) -> Result<(&'static str, u32)> {
     let (names, lanes) = match dtype {
         DType::F32 => {
-            (["softmax_f32_any", "softmax_f32_1x4", "softmax_f32_8x4", "softmax_f32_32x4", "softmax_f32_long"], 4)
+            (["softmax_f32_any", "softmax_f32_1x4", "softmax_f32_8x4", "softmax_f32_16x8", "softmax_f32_long"], 4)
         }
         DType::F16 => {
-            (["softmax_f16_any", "softmax_f16_1x4", "softmax_f16_8x4", "softmax_f16_32x4", "softmax_f16_long"], 8)
+            (["softmax_f16_any", "softmax_f16_1x4", "softmax_f16_8x4", "softmax_f16_16x8", "softmax_f16_long"], 8)
         }
         DType::BF16 => {
-            (["softmax_bf16_any", "softmax_bf16_1x4", "softmax_bf16_8x4", "softmax_bf16_32x4", "softmax_bf16_long"], 8)
+            (["softmax_bf16_any", "softmax_bf16_1x4", "softmax_bf16_8x4", "softmax_bf16_16x8", "softmax_bf16_long"], 8)
         }
         DType::F64 => return Err(Error::UnsupportedDType { op: OP, dtype: dtype.to_string(), backend: "cuda" }),
     };
     let is_aligned = addresses.iter().all(|address| address.is_multiple_of(16)) && cols.is_multiple_of(lanes);
-    let held = |threads: usize| threads * PIECES * lanes;
+    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
     Ok(match cols {
         _ if !is_aligned => (names[0], 256),
-        cols if cols <= held(32) => (names[1], 32),
-        cols if cols <= held(256) => (names[2], 256),
-        cols if cols <= held(1024) => (names[3], 1024),
+        cols if cols <= held(32, 4) => (names[1], 32),
+        cols if cols <= held(256, 4) => (names[2], 256),
+        cols if cols <= held(512, 8) => (names[3], 512),
         _ => (names[4], 1024),
     })
 }

@@ -1,12 +1,22 @@
-//! Softmax's cases, which run by an emulator have the CPU's bits.
+//! What every op's cases need: numbers, buffers that show what is written beside them, and how kernels are run.
 
-use evenkeel::cuda::{DeviceElement, softmax};
-use evenkeel::{Element, Rows, Softmax};
+#![allow(dead_code)] // each test uses its part
+
+pub mod softmax;
+
+use evenkeel::Element;
+use evenkeel::cuda::Launch;
 use evenkeel_emulated::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-const GUARD: usize = 16;
+/// Row lengths: around the sizes of vectors, warps, tiles and blocks, and of models.
+pub const COLS: &[usize] = &[
+    1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 136, 160,
+    192, 200, 255, 256, 257, 264, 320, 384, 400, 500, 504, 511, 512, 513, 520, 600, 640, 768, 1000, 1016, 1023, 1024,
+    1025, 1032, 1280, 1536, 2000, 2040, 2047, 2048, 2049, 2056, 3000, 3072, 4088, 4095, 4096, 4097, 4104, 5000, 6144,
+    8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
+];
 
 /// What the numbers of a row look like.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +51,6 @@ pub fn row<E: Element>(rng: &mut StdRng, kind: Kind, cols: usize) -> Vec<E> {
     numbers.map(E::from_wide).collect()
 }
 
-fn bits<E: Element>(values: &[E]) -> Vec<u64> {
-    values.iter().map(|v| v.bits()).collect()
-}
-
 /// How a case is run.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
@@ -55,55 +61,67 @@ pub struct How {
     pub order: Order,
 }
 
-/// What of one case is not as it is on the CPU.
-pub fn case<E: DeviceElement>(
-    emulator: &Emulator,
-    x: &[E],
-    (rows, cols): (usize, usize),
-    options: &Softmax,
-    how: How,
-) -> Result<(), String> {
-    let How { shift, one_block, order } = how;
-    let what = format!("{} {rows}x{cols}, {how:?}", E::DTYPE);
-    let poison = E::from_wide(-7.0);
-    // Sixteen bytes are eight elements at most.
-    let buffer = |from: &[E]| {
-        let mut all = vec![poison; from.len() + 2 * GUARD + 8];
+impl How {
+    /// Runs a planned kernel.
+    ///
+    /// # Safety
+    /// As [`Emulator::run`].
+    pub unsafe fn run<A: Copy>(self, emulator: &Emulator, (mut launch, arguments): (Launch, A)) -> Result<(), String> {
+        if self.one_block {
+            launch.blocks = 1;
+        }
+        // SAFETY: as the caller promises.
+        unsafe { emulator.run(&launch, &arguments, self.order) }.map_err(|error| error.to_string())
+    }
+}
+
+/// Numbers with others around them that nothing is to write to.
+pub struct Guarded<E> {
+    all: Vec<E>,
+    start: usize,
+    len: usize,
+}
+
+const GUARD: usize = 16;
+
+impl<E: Element> Guarded<E> {
+    fn poison() -> E {
+        E::from_wide(-7.0)
+    }
+
+    /// A copy, which begins so many elements behind sixteen bytes' alignment.
+    pub fn of(values: &[E], shift: usize) -> Self {
+        // Sixteen bytes are eight elements at most.
+        let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];
         let start = all.as_ptr().align_offset(16) + GUARD + shift;
-        all[start..][..from.len()].copy_from_slice(from);
-        (all, start)
-    };
-    let (from, at) = buffer(x);
-    let (mut to, out) = buffer(&vec![poison; x.len()]);
-    let mut met = [0u64, 0, 0, u64::MAX];
-    let addresses = [from[at..].as_ptr() as u64, to[out..].as_mut_ptr() as u64, met.as_mut_ptr() as u64];
-    let planned = softmax::launch(E::DTYPE, addresses, (rows, cols), options).unwrap();
-    let (mut launch, arguments) = planned.expect("there are elements");
-    if one_block {
-        launch.blocks = 1;
+        all[start..][..values.len()].copy_from_slice(values);
+        Guarded { all, start, len: values.len() }
     }
-    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
-    unsafe { emulator.run(&launch, &arguments, order) }.map_err(|error| format!("{what}: {error}"))?;
-    let (expected, report) =
-        evenkeel::report::scope(|| evenkeel::softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
-    let got = &to[out..][..x.len()];
-    if bits(got) != bits(&expected) {
-        let i = (0..x.len()).find(|&i| got[i].bits() != expected[i].bits()).expect("they differ");
-        let (got, expected) = (got[i], expected[i]);
-        return Err(format!(
-            "{what}, {}: element {i} is {got:?} instead of {expected:?}, of {:?}",
-            launch.kernel, x[i]
-        ));
+
+    /// What is to be written, so many elements.
+    pub fn unwritten(len: usize, shift: usize) -> Self {
+        Self::of(&vec![Self::poison(); len], shift)
     }
-    if to[..out].iter().chain(&to[out + x.len()..]).any(|v| v.bits() != poison.bits()) {
-        return Err(format!("{what}: written outside of the rows"));
+
+    pub fn address(&mut self) -> u64 {
+        self.all[self.start..].as_mut_ptr() as u64
     }
-    let counts = report.op("softmax");
-    let first = x.chunks(cols).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
-    let first = first.map_or(u64::MAX, |row| row as u64);
-    let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
-    if met != expected {
-        return Err(format!("{what}: rows met are {met:?} instead of {expected:?}"));
+
+    pub fn values(&self) -> &[E] {
+        &self.all[self.start..][..self.len]
     }
-    Ok(())
+
+    /// Where these differ from what is expected, bit for bit, or where others were written.
+    pub fn compare(&self, expected: &[E]) -> Result<(), String> {
+        let got = self.values();
+        assert_eq!(got.len(), expected.len());
+        if let Some(i) = (0..got.len()).find(|&i| got[i].bits() != expected[i].bits()) {
+            return Err(format!("element {i} is {:?} instead of {:?}", got[i], expected[i]));
+        }
+        let beside = self.all[..self.start].iter().chain(&self.all[self.start + self.len..]);
+        if beside.into_iter().any(|v| v.bits() != Self::poison().bits()) {
+            return Err("written outside of the results".to_string());
+        }
+        Ok(())
+    }
 }

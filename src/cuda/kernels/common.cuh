@@ -103,39 +103,73 @@ struct Singles {
     static DEVICE void store(Bits* to, const u32* bits) { *to = (Bits)bits[0]; }
 };
 
-// A row in the registers of a block's threads, `PIECES` pieces in each; or, with none, read as often as it is asked for.
-// Which thread has which element shows nowhere but in the time.
-template <class S, template <class> class By, u32 WARPS, u32 PIECES>
-struct Held {
+// Which thread of a block has which elements of a row: tiles of 256 as rule O sums them, each in a group of threads, in
+// pieces that `By` moves at a time. Neighbouring lanes of a tile are in one thread or in neighbouring ones.
+template <class S, template <class> class By, u32 WARPS>
+struct Places {
     static const u32 COUNT = By<S>::COUNT;
-    static const u32 STRIDE = WARPS * WARP * COUNT;
+    // Threads of a tile, pieces of it in a thread, and tiles of a block at a time.
+    static const u32 GROUP = COUNT == 1 ? 32 : 64 / COUNT;
+    static const u32 PIECES = 256 / (GROUP * COUNT);
+    static const u32 TILES = WARPS * WARP / GROUP;
+
+    // Where the i-th piece of a thread begins.
+    static DEVICE u32 column(u32 i) {
+        const u32 first = threadIdx.x / GROUP * 256 + threadIdx.x % GROUP * COUNT;
+        return first + (i / PIECES * (TILES * 256) + i % PIECES * (GROUP * COUNT));
+    }
+};
+
+// A row in the registers of a block's threads, `HELD` pieces in each; or, with none, read as often as it is asked for.
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+struct Held {
+    typedef Places<S, By, WARPS> At;
+    static const u32 COUNT = At::COUNT;
+    static_assert(HELD % At::PIECES == 0, "whole tiles");
     const u32 cols;
-    float values[PIECES][COUNT];
+    float values[HELD][COUNT];
 
     DEVICE Held(const typename S::Bits* row, u32 cols) : cols(cols) {
-        for (u32 i = 0; i < PIECES; i++) {
-            if (column(i) < cols) {
-                By<S>::load(row + column(i), values[i]);
+        for (u32 i = 0; i < HELD; i++) {
+            if (At::column(i) < cols) {
+                By<S>::load(row + At::column(i), values[i]);
             }
         }
     }
-    static DEVICE u32 column(u32 i) { return i * STRIDE + threadIdx.x * COUNT; }
 
     // Calls `f` with the first column of each piece and with the piece, which it may change for the next time.
     template <class F>
     DEVICE void each(F f) {
-        for (u32 i = 0; i < PIECES; i++) {
-            if (column(i) < cols) {
-                f(column(i), values[i]);
+        for (u32 i = 0; i < HELD; i++) {
+            if (At::column(i) < cols) {
+                f(At::column(i), values[i]);
             }
+        }
+    }
+
+    // The same for the pieces of the thread's `step`-th tile, whose own indices `f` is given first.
+    template <class F>
+    DEVICE void each_of_tile(u32 step, F f) {
+        for (u32 i = 0; i < At::PIECES; i++) {
+            if (At::column(step * At::PIECES + i) < cols) {
+                f(i, At::column(step * At::PIECES + i), values[step * At::PIECES + i]);
+            }
+        }
+    }
+
+    // Calls `f` with the index of each step of the block: unrolled, since registers have no indices.
+    template <class F>
+    DEVICE void steps(F f) const {
+        for (u32 step = 0; step < HELD / At::PIECES; step++) {
+            f(step);
         }
     }
 };
 
 template <class S, template <class> class By, u32 WARPS>
 struct Held<S, By, WARPS, 0> {
-    static const u32 COUNT = By<S>::COUNT;
-    static const u32 STRIDE = WARPS * WARP * COUNT;
+    typedef Places<S, By, WARPS> At;
+    static const u32 COUNT = At::COUNT;
     const typename S::Bits* row;
     const u32 cols;
 
@@ -144,10 +178,33 @@ struct Held<S, By, WARPS, 0> {
     template <class F>
     DEVICE void each(F f) {
         ROLLED
-        for (u32 column = threadIdx.x * COUNT; column < cols; column += STRIDE) {
-            float values[COUNT];
-            By<S>::load(row + column, values);
-            f(column, values);
+        for (u32 i = 0; i / At::PIECES * (At::TILES * 256) < cols; i++) {
+            const u32 column = At::column(i);
+            if (column < cols) {
+                float values[COUNT];
+                By<S>::load(row + column, values);
+                f(column, values);
+            }
+        }
+    }
+
+    template <class F>
+    DEVICE void each_of_tile(u32 step, F f) {
+        for (u32 i = 0; i < At::PIECES; i++) {
+            const u32 column = At::column(step * At::PIECES + i);
+            if (column < cols) {
+                float values[COUNT];
+                By<S>::load(row + column, values);
+                f(i, column, values);
+            }
+        }
+    }
+
+    template <class F>
+    DEVICE void steps(F f) const {
+        ROLLED
+        for (u32 step = 0; step * At::TILES * 256 < cols; step++) {
+            f(step);
         }
     }
 };

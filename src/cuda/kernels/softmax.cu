@@ -18,11 +18,11 @@ struct Extremes {
     u32 nan;
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 PIECES>
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct SoftmaxRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
-    Held<S, By, WARPS, PIECES> held;
+    Held<S, By, WARPS, HELD> held;
     Bits* to;
     const u32 cols;
 
@@ -56,7 +56,7 @@ struct SoftmaxRow {
                 x[i] = exp.power<NARROW>(tables, x[i]);
                 sum.add(x[i]);
             }
-            if (PIECES == 0 && sum.count >= 256) {
+            if (HELD == 0 && sum.count >= 256) {
                 sum.collect();
             }
         });
@@ -72,7 +72,7 @@ struct SoftmaxRow {
         held.each([&](u32 column, const float* x) {
             u32 bits[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
-                const float e = PIECES > 0 ? x[i] : exp.power<NARROW>(tables, x[i]);
+                const float e = HELD > 0 ? x[i] : exp.power<NARROW>(tables, x[i]);
                 bits[i] = S::narrow(fmaf(e, high, e * low));
             }
             By<S>::store(to + column, bits);
@@ -88,13 +88,13 @@ struct SoftmaxRow {
     }
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 PIECES>
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE void softmax(const SoftmaxArguments& a) {
     __shared__ Extremes extremes[WARPS];
     __shared__ u64 sums[WARPS];
     __shared__ Tables tables;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        SoftmaxRow<S, By, WARPS, PIECES> row(a, index);
+        SoftmaxRow<S, By, WARPS, HELD> row(a, index);
         const Extremes found = row.extremes(extremes);
         if (found.nan || found.max == INFINITE || found.max == -INFINITE) {
             const bool is_masked = !found.nan && found.max == -INFINITE;
@@ -125,7 +125,7 @@ DEVICE void softmax(const SoftmaxArguments& a) {
 #define SOFTMAX(TYPE, NAME)                                                                                            \
     ENTRY(softmax_##NAME##_1x4, SoftmaxArguments, 32, (softmax<TYPE, Vectors, 1, 4>(arguments)))                       \
     ENTRY(softmax_##NAME##_8x4, SoftmaxArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                      \
-    ENTRY(softmax_##NAME##_32x4, SoftmaxArguments, 1024, (softmax<TYPE, Vectors, 32, 4>(arguments)))                   \
+    ENTRY(softmax_##NAME##_16x8, SoftmaxArguments, 512, (softmax<TYPE, Vectors, 16, 8>(arguments)))                    \
     ENTRY(softmax_##NAME##_long, SoftmaxArguments, 1024, (softmax<TYPE, Vectors, 32, 0>(arguments)))                   \
     ENTRY(softmax_##NAME##_any, SoftmaxArguments, 256, (softmax<TYPE, Singles, 8, 0>(arguments)))
 

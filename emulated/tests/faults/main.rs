@@ -1,0 +1,77 @@
+//! Faults that are planted in the kernels are found: each changes one place of a copy of the sources, which is compiled and
+//! run like the original.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod softmax;
+
+use evenkeel_emulated::Emulator;
+use std::path::Path;
+use std::process::Command;
+
+/// A place of a file that is in it once, and what it becomes.
+pub struct Fault {
+    what: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+pub const fn fault(what: &'static str, file: &'static str, from: &'static str, to: &'static str) -> Fault {
+    Fault { what, file, from, to }
+}
+
+/// What is not as it is on the CPU, if anything.
+pub type Found = Result<(), String>;
+
+/// Compiles a copy of the kernels with one place changed.
+fn compile(kernels: &str, fault: &Fault, folder: &Path) -> std::path::PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = 0;
+    for entry in package.join("../src/cuda/kernels").read_dir().unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if !name.ends_with(".cu") && !name.ends_with(".cuh") {
+            continue;
+        }
+        let mut text = std::fs::read_to_string(entry.path()).unwrap();
+        if name == fault.file {
+            found = text.matches(fault.from).count();
+            text = text.replace(fault.from, fault.to);
+        }
+        std::fs::write(folder.join(&name), text).unwrap();
+    }
+    assert_eq!(found, 1, "{}: {} has {found} times\n{}", fault.what, fault.file, fault.from);
+    let library = folder.join("kernels.so");
+    let mut compiler = Command::new(std::env::var("CXX").unwrap_or("c++".to_string()));
+    compiler.args(["-std=c++17", "-O1", "-shared", "-fPIC", "-fno-gnu-unique", "-ffp-contract=off", "-w"]);
+    if cfg!(target_arch = "x86_64") {
+        compiler.args(["-mfma", "-mf16c"]);
+    }
+    compiler.arg("-I").arg(package.join("emulator")).arg("-o").arg(&library);
+    compiler.arg(package.join("emulator/emulator.cpp")).args(["-x", "c++"]).arg(folder.join(kernels));
+    let done = compiler.output().expect("a C++ compiler");
+    assert!(done.status.success(), "{}: {}", fault.what, String::from_utf8_lossy(&done.stderr));
+    library
+}
+
+/// Plants faults in the file of an op's kernels and in what it includes: `look` finds each of them, and nothing in the
+/// original.
+fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator) -> Found) {
+    look(&Emulator::linked()).expect("nothing is found in the original");
+    let mut missed = Vec::new();
+    for fault in faults {
+        let folder = tempfile::tempdir().unwrap();
+        let emulator = Emulator::load(&compile(kernels, fault, folder.path())).unwrap();
+        match look(&emulator) {
+            Err(found) => println!("{}: {found}", fault.what),
+            Ok(()) => missed.push(fault.what),
+        }
+    }
+    assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), faults.len());
+}
+
+#[test]
+fn of_softmax() {
+    every_fault_is_found("softmax.cu", softmax::FAULTS, softmax::look);
+}

@@ -1,0 +1,34 @@
+//! Softmax's cases.
+
+use super::{Guarded, How};
+use evenkeel::cuda::{DeviceElement, softmax};
+use evenkeel::{Rows, Softmax};
+use evenkeel_emulated::Emulator;
+
+/// What of one case is not as it is on the CPU.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    x: &[E],
+    (rows, cols): (usize, usize),
+    options: &Softmax,
+    how: How,
+) -> Result<(), String> {
+    let told = |found: String| format!("softmax {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    let mut met = [0u64, 0, 0, u64::MAX];
+    let addresses = [from.address(), to.address(), met.as_mut_ptr() as u64];
+    let planned = softmax::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("there are elements");
+    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+    unsafe { how.run(emulator, planned) }.map_err(told)?;
+    let (expected, report) =
+        evenkeel::report::scope(|| evenkeel::softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
+    to.compare(&expected).map_err(told)?;
+    let counts = report.op("softmax");
+    let first = x.chunks(cols).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
+    let first = first.map_or(u64::MAX, |row| row as u64);
+    let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
+    if met != expected {
+        return Err(told(format!("rows met are {met:?} instead of {expected:?}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+// Rule O of `src/math/sum.rs`: f64 sums in an order that nothing but the row's length decides.
+#pragma once
+#include "common.cuh"
+
+// What the threads of a block share for `N` sums at a time over rows in `At`'s places.
+template <class At, u32 N>
+struct OrderedSums {
+    double tiles[N][At::TILES];
+    double lanes[N][64];
+};
+
+DEVICE double fold(double v, u32 threads) {
+    for (u32 distance = 1; distance < threads; distance *= 2) {
+        v += lane_beside(v, distance);
+    }
+    return v;
+}
+
+// The sums of the 64 lanes, in all threads. Lane l is `of(l)`.
+template <class Of>
+DEVICE double fold_lanes(Of of) {
+    const u32 lane = threadIdx.x % WARP * 2;
+    return fold(of(lane) + of(lane + 1), WARP) + 0.0;
+}
+
+// `N` sums over a row, in all threads: `add` is called with the column of an element, with the element and with the sums of
+// its lane, to which it adds its terms.
+template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
+DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
+                        Add add) {
+    typedef Places<S, By, WARPS> At;
+    // Tiles are lanes where there is no more than one for each.
+    const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
+    __syncthreads();
+    if (!IS_ONE && threadIdx.x < 64) {
+        for (u32 n = 0; n < N; n++) {
+            shared.lanes[n][threadIdx.x] = 0.0;
+            if (WARPS == 1) {
+                shared.lanes[n][threadIdx.x + WARP] = 0.0;
+            }
+        }
+    }
+    row.steps([&](u32 step) {
+        const u32 LANES = 64 / At::GROUP;
+        double own[LANES][N] = {};
+        row.each_of_tile(step, [&](u32 piece, u32 column, float* values) {
+            for (u32 i = 0; i < At::COUNT; i++) {
+                add(column + i, values[i], own[At::COUNT == 1 ? piece % 2 : i]);
+            }
+        });
+        for (u32 n = 0; n < N; n++) {
+            double tile;
+            if (At::COUNT == 1) {
+                // Lane l and lane l + 32: what they fold to is added last.
+                tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
+            } else {
+                for (u32 width = LANES / 2; width > 0; width /= 2) {
+                    for (u32 i = 0; i < width; i++) {
+                        own[i][n] = own[2 * i][n] + own[2 * i + 1][n];
+                    }
+                }
+                tile = fold(own[0][n], At::GROUP);
+            }
+            if (threadIdx.x % At::GROUP == 0) {
+                shared.tiles[n][threadIdx.x / At::GROUP] = tile;
+            }
+        }
+        __syncthreads();
+        if (!IS_ONE) {
+            // A lane's tiles are always added by the same thread.
+            for (u32 i = threadIdx.x; i < At::TILES && threadIdx.x < WARP; i += WARP) {
+                for (u32 n = 0; n < N; n++) {
+                    shared.lanes[n][(step * At::TILES + i) % 64] += shared.tiles[n][i];
+                }
+            }
+            __syncthreads();
+        }
+    });
+    for (u32 n = 0; n < N; n++) {
+        if (IS_ONE) {
+            sums[n] = fold_lanes([&](u32 lane) { return lane < At::TILES ? shared.tiles[n][lane] : 0.0; });
+        } else {
+            sums[n] = fold_lanes([&](u32 lane) { return shared.lanes[n][lane]; });
+        }
+    }
+}
