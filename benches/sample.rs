@@ -30,8 +30,34 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
+/// A batch of sequences with a model's vocabulary, on one thread and on all that there are.
+fn bench_threads(c: &mut Criterion) {
+    const SHAPE: (usize, usize) = (64, 131_072);
+    let logits = numbers::<f32>(SHAPE.0 * SHAPE.1);
+    let input = Rows::new(&logits, SHAPE.0, SHAPE.1).unwrap();
+    let draws: Vec<Draw> = (0..SHAPE.0 as u64).map(|row| Draw { seed: 1, row, draw: 0 }).collect();
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    for (name, config) in [
+        ("temperature", SamplerConfig::default().temperature(0.7)),
+        ("top_k", SamplerConfig::default().temperature(0.7).top_k(50)),
+        ("top_p", SamplerConfig::default().temperature(0.7).top_p(0.9)),
+    ] {
+        let sampler = config.validate().unwrap();
+        let mut group = c.benchmark_group(format!("sample/{name}/f32/{}x{}", SHAPE.0, SHAPE.1));
+        group.throughput(Throughput::Elements((SHAPE.0 * SHAPE.1) as u64));
+        for threads in if all > 1 { vec![1, all] } else { vec![1] } {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            group.bench_function(format!("{threads} threads"), |b| {
+                b.iter(|| pool.install(|| sampler.sample_rows(input, None, &draws).unwrap()))
+            });
+        }
+        group.finish();
+    }
+}
+
 fn main() {
     let c = &mut support::criterion();
     each_dtype!(c, bench);
+    bench_threads(c);
     c.final_summary();
 }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use rayon::ThreadPool;
 
 /// Bytes of an input that is worth more than one thread.
-const SPREAD: usize = 16 << 20;
+const SPREAD: usize = 8 << 20;
 
 /// With a pool, evenkeel's functions of slices are timed on it too, of inputs that are large enough.
 pub fn run(choice: &Choice, rten: Option<&Rten>, pool: Option<&ThreadPool>) -> Result<Vec<Record>> {
