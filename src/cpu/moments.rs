@@ -33,8 +33,9 @@ impl Moments {
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
         let (sum, smallest) = sum_of_squares(isa, x, unit);
-        let square = sum / x.len() as f64;
-        let [scale, scale_low] = scale::<E>(square, eps * unit * unit);
+        let n = x.len() as f64;
+        let square = sum / n;
+        let [scale, scale_low] = scale::<E>([square, lost(sum, n, square)], eps * unit * unit);
         Moments { unit, scale, scale_low, square, smallest, ..Moments::default() }
     }
 
@@ -67,8 +68,9 @@ impl Moments {
             let mean = total / n;
             // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
             let low = about(isa, x, unit, [mean, 0.0], 1) / n;
-            let square = about(isa, x, unit, [mean, low], 2) / n;
-            let [scale, scale_low] = scale::<E>(square, eps * unit * unit);
+            let squares = about(isa, x, unit, [mean, low], 2);
+            let square = squares / n;
+            let [scale, scale_low] = scale::<E>([square, lost(squares, n, square)], eps * unit * unit);
             return Moments { unit, mean, mean_low: low, scale, scale_low, square, ..Moments::default() };
         }
         let [total, squares] = sums_o(
@@ -87,7 +89,7 @@ impl Moments {
         if !loses_nothing {
             square = about(isa, x, unit, [mean, 0.0], 2) / n;
         }
-        let [scale, _] = scale::<E>(square, eps);
+        let [scale, _] = scale::<E>([square, 0.0], eps);
         Moments { unit, mean, scale, square, ..Moments::default() }
     }
 
@@ -168,9 +170,16 @@ fn from_mean<I: Isa, E: Element>(v: I::F64, mean: I::F64, mean_low: I::F64) -> I
     if E::DTYPE == DType::F64 { v - mean - mean_low } else { v - mean }
 }
 
-/// 1 / sqrt(square + eps) and, for f64, what rounding took off it: there each rounding shows in the results.
+/// What rounding took off a quotient.
 #[inline(always)]
-fn scale<E: Element>(square: f64, eps: f64) -> [f64; 2] {
+fn lost(dividend: f64, divisor: f64, quotient: f64) -> f64 {
+    (-quotient).mul_add(divisor, dividend) / divisor
+}
+
+/// 1 / sqrt(square + eps) and, for f64, what rounding took off it: there each rounding shows in the results. The square
+/// has a low part too.
+#[inline(always)]
+fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     let sum = square + eps;
     let root = sum.sqrt();
     if root == 0.0 {
@@ -180,10 +189,11 @@ fn scale<E: Element>(square: f64, eps: f64) -> [f64; 2] {
     if E::DTYPE != DType::F64 {
         return [scale, 0.0];
     }
-    // What the sum and the root lost, each to first order, relative to the root.
+    // What the sum and the root lost, to first order.
     let (larger, smaller) = if square > eps { (square, eps) } else { (eps, square) };
-    let lost = ((-root).mul_add(root, sum) + (smaller - (sum - larger))) * (0.5 * scale);
-    let low = ((-scale).mul_add(root, 1.0) - scale * lost) * scale;
+    let of_sum = (smaller - (sum - larger)) + square_low;
+    let of_root = ((-root).mul_add(root, sum) + of_sum) * (0.5 * scale);
+    let low = ((-scale).mul_add(root, 1.0) - scale * of_root) * scale;
     [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
