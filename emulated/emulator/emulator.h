@@ -94,5 +94,10 @@ static inline double __longlong_as_double(long long bits) {
     memcpy(&v, &bits, 8);
     return v;
 }
+static inline long long __double_as_longlong(double v) {
+    long long bits;
+    memcpy(&bits, &v, 8);
+    return bits;
+}
 
 using std::fabs;

@@ -9,7 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernels, by module, as text for compute capability 8.0 and above.
-pub const PTX: &[(&str, &str)] = &[("softmax", include_str!("kernels/softmax.ptx"))];
+pub const PTX: &[(&str, &str)] = &[
+    ("log_softmax", include_str!("kernels/log_softmax.ptx")),
+    ("logsumexp", include_str!("kernels/logsumexp.ptx")),
+    ("softmax", include_str!("kernels/softmax.ptx")),
+];
 
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,10 +19,15 @@
 //! ```
 
 mod device;
+pub mod log_softmax;
+pub mod logsumexp;
 mod rows;
+mod scores;
 pub mod softmax;
 
 pub use cudarc;
 pub use device::{Launch, PTX, device};
+pub use log_softmax::log_softmax_into;
+pub use logsumexp::logsumexp_into;
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use softmax::softmax_into;

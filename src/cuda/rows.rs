@@ -52,3 +52,12 @@ impl<'a, E> RowsMut<'a, E> {
         Ok(RowsMut { data, rows, cols })
     }
 }
+
+/// Checks that what is written has the shape of what is read.
+pub(super) fn same_shape<E>(op: &'static str, out: &RowsMut<'_, E>, x: &Rows<'_, E>) -> Result<()> {
+    if (out.rows, out.cols) == (x.rows, x.cols) {
+        return Ok(());
+    }
+    let (got, expected) = (format!("{} rows of {}", out.rows, out.cols), format!("{} rows of {}", x.rows, x.cols));
+    Err(Error::shape(op, "out", got, expected))
+}

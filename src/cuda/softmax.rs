@@ -1,11 +1,11 @@
 //! Softmax of rows on a device.
 
 use super::device::{self, Launch};
-use super::rows::{DeviceElement, Rows, RowsMut};
+use super::rows::{DeviceElement, Rows, RowsMut, same_shape};
+use super::scores::{self, MOST_BLOCKS};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::FullyMasked;
-use crate::math::sum::MAX_TERMS;
 use crate::ops::softmax::Softmax;
 use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
@@ -39,30 +39,17 @@ pub fn softmax_into<E: DeviceElement>(
     mut out: RowsMut<'_, E>,
     options: &Softmax<'_>,
 ) -> Result<()> {
-    if (out.rows, out.cols) != (x.rows, x.cols) {
-        let (got, expected) = (format!("{} rows of {}", out.rows, out.cols), format!("{} rows of {}", x.rows, x.cols));
-        return Err(Error::shape(OP, "out", got, expected));
-    }
-    let (rows, cols) = (x.rows, x.cols);
+    same_shape(OP, &out, &x)?;
+    let shape = (x.rows, x.cols);
     let (x, _read) = x.data.device_ptr(stream);
     let (y, _written) = out.data.device_ptr_mut(stream);
-    let refuses = options.fully_masked == FullyMasked::Error;
-    let mut met = if refuses { Some(device::check(stream.clone_htod(&[0, 0, 0, u64::MAX]))?) } else { None };
-    {
-        let met = met.as_mut().map(|met| met.device_ptr_mut(stream));
-        let at = met.as_ref().map_or(0, |(at, _)| *at);
-        if let Some((launch, arguments)) = launch(E::DTYPE, [x, y, at], (rows, cols), options)? {
+    scores::refusing(OP, stream, options.fully_masked, |met| {
+        match launch(E::DTYPE, [x, y, met], shape, options)? {
             // SAFETY: the views hold rows times cols elements each, and are read and written on this stream.
-            unsafe { device::run(stream, &launch, &arguments)? };
+            Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+            None => Ok(()),
         }
-    }
-    if let Some(met) = met {
-        let counts = device::check(stream.clone_dtoh(&met))?;
-        if counts[2] > 0 {
-            return Err(Error::FullyMasked { op: OP, row: counts[3] as usize });
-        }
-    }
-    Ok(())
+    })
 }
 
 /// Which kernel makes softmax of `rows` rows of `cols` elements, and its arguments; none of no elements.
@@ -79,20 +66,7 @@ pub fn launch(
     (rows, cols): (usize, usize),
     options: &Softmax<'_>,
 ) -> Result<Option<(Launch, Arguments)>> {
-    options.check(OP)?;
-    let unmet = |argument, value: String| Err(Error::invalid(OP, argument, value, "left out on CUDA devices"));
-    if options.mask.is_some_and(|mask| !mask.is_none()) {
-        return unmet("mask", "given".to_string());
-    }
-    if options.scale != 1.0 {
-        return unmet("scale", options.scale.to_string());
-    }
-    if let Some(cap) = options.softcap {
-        return unmet("softcap", cap.to_string());
-    }
-    if cols > MAX_TERMS {
-        return Err(Error::invalid(OP, "columns", cols, format!("at most {MAX_TERMS}")));
-    }
+    scores::check_plain(OP, cols, options)?;
     if rows == 0 || cols == 0 {
         return Ok(None);
     }
@@ -102,9 +76,6 @@ pub fn launch(
     let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
     Ok(Some((Launch { module: OP, kernel, blocks, threads }, arguments)))
 }
-
-/// Blocks take more than one row beyond this.
-const MOST_BLOCKS: usize = 1 << 20;
 
 /// The smallest kernel that holds a row in its registers, and how many threads its blocks have.
 fn kernel(dtype: DType, cols: usize, addresses: [u64; 2]) -> Result<(&'static str, u32)> {

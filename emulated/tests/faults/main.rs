@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod log_softmax;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -69,6 +70,16 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
         }
     }
     assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), faults.len());
+}
+
+#[test]
+fn of_log_softmax() {
+    every_fault_is_found("log_softmax.cu", log_softmax::FAULTS, log_softmax::look);
+}
+
+#[test]
+fn of_logsumexp() {
+    every_fault_is_found("logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums);
 }
 
 #[test]

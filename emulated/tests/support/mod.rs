@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod log_softmax;
 pub mod softmax;
 
 use evenkeel::Element;
@@ -49,6 +50,13 @@ pub fn row<E: Element>(rng: &mut StdRng, kind: Kind, cols: usize) -> Vec<E> {
         Kind::Any => z * 10f64.powf(z * 3.0),
     });
     numbers.map(E::from_wide).collect()
+}
+
+/// A row of which one number is so far above the others, more or less, that the rest hardly counts.
+pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E> {
+    let at = rng.random_range(0..cols);
+    let number = |i| if i == at { 5.0 + gap } else { rng.random_range(-9.0..3.0) };
+    (0..cols).map(number).map(E::from_wide).collect()
 }
 
 /// How a case is run.

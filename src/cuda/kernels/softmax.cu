@@ -3,7 +3,7 @@
 // A block has a row, which stays in its registers: one read, one write. Longer rows, and those that do not begin at
 // multiples of sixteen bytes, are read three times, of which two come out of the cache. The largest value and the integer
 // sum have no order, so that the bits do not depend on the number of threads.
-#include "softmax_exp.cuh"
+#include "scores.cuh"
 
 struct SoftmaxArguments {
     u64 x, y;    // [rows, cols]
@@ -11,11 +11,6 @@ struct SoftmaxArguments {
     u64 rows;
     u32 cols;
     u32 uniform; // What rows without a logit become: 1 / cols, or else 0.
-};
-
-struct Extremes {
-    float max, min;
-    u32 nan;
 };
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
@@ -28,25 +23,6 @@ struct SoftmaxRow {
 
     DEVICE SoftmaxRow(const SoftmaxArguments& a, u64 row)
         : held((const Bits*)a.x + row * a.cols, a.cols), to((Bits*)a.y + row * a.cols), cols(a.cols) {}
-
-    DEVICE Extremes extremes(Extremes* partial) {
-        Extremes own = {-INFINITE, INFINITE, 0};
-        held.each([&](u32, const float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                own.max = fmaxf(own.max, x[i]);
-                own.min = fminf(own.min, x[i]);
-                own.nan |= x[i] != x[i];
-            }
-        });
-        return over_block<WARPS>(own, partial, [](Extremes own, u32 distance) {
-            for (; distance > 0; distance /= 2) {
-                own.max = fmaxf(own.max, lane_beside(own.max, distance));
-                own.min = fminf(own.min, lane_beside(own.min, distance));
-                own.nan |= lane_beside(own.nan, distance);
-            }
-            return own;
-        });
-    }
 
     template <bool NARROW>
     DEVICE void divide(const SoftmaxExp& exp, const Tables& tables, u64* partial) {
@@ -61,12 +37,7 @@ struct SoftmaxRow {
             }
         });
         sum.collect();
-        const u64 units = over_block<WARPS>(sum.units, partial, [](u64 own, u32 distance) {
-            for (; distance > 0; distance /= 2) {
-                own += lane_beside(own, distance);
-            }
-            return own;
-        });
+        const u64 units = total<WARPS>(sum.units, partial);
         float high, low;
         reciprocal(units, cols, high, low);
         held.each([&](u32 column, const float* x) {
@@ -90,23 +61,16 @@ struct SoftmaxRow {
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE void softmax(const SoftmaxArguments& a) {
-    __shared__ Extremes extremes[WARPS];
+    __shared__ Extremes partial[WARPS];
     __shared__ u64 sums[WARPS];
     __shared__ Tables tables;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         SoftmaxRow<S, By, WARPS, HELD> row(a, index);
-        const Extremes found = row.extremes(extremes);
-        if (found.nan || found.max == INFINITE || found.max == -INFINITE) {
-            const bool is_masked = !found.nan && found.max == -INFINITE;
+        const Extremes found = extremes(row.held, partial);
+        if (!found.is_live()) {
             const u32 masked = a.uniform ? S::narrow((float)(1.0 / (double)a.cols)) : 0;
-            row.fill(is_masked ? masked : S::NOT_A_NUMBER);
-            if (a.met && threadIdx.x == 0) {
-                u64* met = (u64*)a.met;
-                atomicAdd(met + (found.nan ? 0 : is_masked ? 2 : 1), (u64)1);
-                if (is_masked) {
-                    atomicMin(met + 3, index);
-                }
-            }
+            row.fill(found.is_masked() ? masked : S::NOT_A_NUMBER);
+            meet(a.met, index, found.nan, found.is_masked());
         } else {
             const SoftmaxExp exp(found.max, found.min);
             exp.fill(tables);

@@ -1,0 +1,123 @@
+//! Faults of the kernels of log_softmax and logsumexp.
+
+use crate::support::log_softmax::{case, case_of_sums};
+use crate::support::{How, KINDS, peaked_row, row};
+use crate::{Fault, Found, fault};
+use evenkeel::cuda::DeviceElement;
+use evenkeel::{FullyMasked, Softmax};
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+pub const FAULTS: &[Fault] = &[
+    fault("masked rows the other way round", "log_softmax.cu", "a.uniform ? narrow_once", "!a.uniform ? narrow_once"),
+    fault("-ln cols rounded twice", "log_softmax.cu", "narrow_once<S>(-high)", "S::narrow((float)-high)"),
+    fault("all types in f32", "log_softmax.cu", "sizeof(typename S::Bits) == 2", "sizeof(typename S::Bits) < 8"),
+    fault("all types in f64", "log_softmax.cu", "sizeof(typename S::Bits) == 2", "sizeof(typename S::Bits) == 0"),
+    fault(
+        "differences the other way round",
+        "log_softmax.cu",
+        "(z - max) - (float)log_sum",
+        "z - (max + (float)log_sum)",
+    ),
+    fault("the next row overwrites what this one reads", "log_softmax.cu", "        __syncthreads();\n", ""),
+    fault("no row is peaked", "log_sum.cuh", "if (is_peaked(units, cols))", "if (false)"),
+    fault("rows are peaked later", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 23)"),
+    fault("the error of 1 + rest is lost", "log_sum.cuh", "return high + (low + error)", "return high + low"),
+    fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0 : (double)e", "(double)e"),
+    fault("tables of narrow rows for peaked ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
+    fault(
+        "tables change while they are read",
+        "log_sum.cuh",
+        "exp.narrow = false;\n        __syncthreads();",
+        "exp.narrow = false;",
+    ),
+    fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
+    fault(
+        "a quotient without its rest",
+        "log_sum.cuh",
+        "const double s_low = rest *",
+        "const double s_low = 0.0 * rest *",
+    ),
+    fault("a lane's tiles in one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
+    fault("lanes of a piece in one lane", "sum.cuh", "? piece % 2 : i", "? 0 : i"),
+    fault("lanes are not cleared", "sum.cuh", "shared.lanes[n][threadIdx.x] = 0.0;", ""),
+    fault("folds of half the lanes", "sum.cuh", "distance < threads;", "distance < threads / 2;"),
+];
+
+pub const FAULTS_OF_SUMS: &[Fault] = &[
+    fault("sums rounded twice", "log_sum.cuh", "is_inexact ? bits", "false ? bits"),
+    fault("rounded to the other odd number", "log_sum.cuh", "is_beyond ? -1 : 1", "is_beyond ? 1 : -1"),
+    fault("infinite rows are NaN", "logsumexp.cu", "S::narrow(found.max)", "S::NOT_A_NUMBER"),
+    fault("sums of nothing are met", "logsumexp.cu", "a.cols > 0 ? a.met : 0", "a.met"),
+    fault("the maximum in f32", "logsumexp.cu", "(double)found.max + log_sum(", "found.max + (float)log_sum("),
+    fault("results in the first row's place", "logsumexp.cu", "a.y)[index]", "a.y)[0]"),
+];
+
+fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMasked, How) -> Found) -> Found {
+    let mut rng = StdRng::seed_from_u64(6);
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 3000, 8200, 20_480].into_iter().enumerate() {
+        for k in 0..if cols < 8000 { 6 } else { 1 } {
+            let mut made = |r: usize| match KINDS.get(k).filter(|_| cols < 8000) {
+                Some(&kind) => row(&mut rng, kind, cols),
+                None => peaked_row(&mut rng, [12.0, 3.0, 40.0][(i + r) % 3], cols),
+            };
+            let x: Vec<E> = (0..3).flat_map(&mut made).collect();
+            let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
+            for shift in [0, 1] {
+                let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
+                each(&x, (3, cols), policy, how)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is found of log_softmax's rows of a type.
+fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
+    inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
+    // -ln of this length is another number if it is rounded twice.
+    let how = How { shift: 1, one_block: true, order: Order::Forward };
+    let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
+    if let Some(cols) = cols {
+        let policy = Softmax::default().fully_masked(FullyMasked::Uniform);
+        case(emulator, &vec![E::NEG_INFINITY; cols], (1, cols), &policy, how)?;
+    }
+    Ok(())
+}
+
+/// Whether a number comes out otherwise if it is rounded to f32 first.
+fn is_rounded_twice<E: DeviceElement>(value: f64) -> bool {
+    E::from_wide(f64::from(value as f32)).bits() != E::from_wide(value).bits()
+}
+
+pub fn look(emulator: &Emulator) -> Found {
+    look_at::<f32>(emulator)?;
+    look_at::<f16>(emulator)?;
+    look_at::<bf16>(emulator)
+}
+
+/// What is found of logsumexp's rows of a type.
+fn look_at_sums_of<E: DeviceElement>(emulator: &Emulator) -> Found {
+    let case =
+        |x: &[E], shape, policy, how| case_of_sums(emulator, x, shape, &Softmax::default().fully_masked(policy), how);
+    inputs::<E>(case)?;
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    case(&[], (3, 0), FullyMasked::Zeros, how)?;
+    // Sums that are other numbers if they are rounded twice.
+    let mut rng = StdRng::seed_from_u64(7);
+    let rows = (0..600_000).map(|_| [(); 2].map(|()| E::from_wide(rng.random_range(-3.0..3.0))));
+    let sum = |row: &[E; 2]| row.iter().map(|z| z.widen().exp()).sum::<f64>().ln();
+    let rows: Vec<E> = rows.filter(|row| is_rounded_twice::<E>(sum(row))).take(8).flatten().collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    case(&rows, (rows.len() / 2, 2), FullyMasked::Zeros, how)
+}
+
+pub fn look_at_sums(emulator: &Emulator) -> Found {
+    look_at_sums_of::<f32>(emulator)?;
+    look_at_sums_of::<f16>(emulator)?;
+    look_at_sums_of::<bf16>(emulator)
+}

@@ -1,0 +1,62 @@
+// The logarithm of softmax of rows, as `src/ops/log_softmax.rs` defines it. A block has a row, as in `softmax.cu`.
+#include "log_sum.cuh"
+
+struct LogSoftmaxArguments {
+    u64 x, y;    // [rows, cols]
+    u64 met;     // As for softmax.
+    u64 rows;
+    u32 cols;
+    u32 uniform; // What rows without a logit become: -ln cols, or else -inf.
+};
+
+// (z - max) - log_sum: in f32 for 16-bit types, where two roundings do not show.
+template <class S>
+DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
+    if (sizeof(typename S::Bits) == 2) {
+        return S::narrow((z - max) - (float)log_sum);
+    }
+    return S::narrow((float)(((double)z - (double)max) - log_sum));
+}
+
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE void log_softmax(const LogSoftmaxArguments& a) {
+    const u32 COUNT = By<S>::COUNT;
+    __shared__ LogSumShared<S, WARPS> shared;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        const typename S::Bits* from = (const typename S::Bits*)a.x + index * a.cols;
+        typename S::Bits* to = (typename S::Bits*)a.y + index * a.cols;
+        Held<S, By, WARPS, HELD> held(from, a.cols);
+        const Extremes found = extremes(held, shared.extremes);
+        const bool is_live = found.is_live();
+        double log_of_sum = 0.0;
+        u32 stand_in = S::NOT_A_NUMBER;
+        if (is_live) {
+            log_of_sum = log_sum(held, from, a.cols, found, shared);
+        } else {
+            if (found.is_masked()) {
+                double high, low;
+                log_parts((double)a.cols, high, low);
+                stand_in = a.uniform ? narrow_once<S>(-high) : S::narrow(-INFINITE);
+            }
+            meet(a.met, index, found.nan, found.is_masked());
+        }
+        held.each([&](u32 column, const float* z) {
+            u32 bits[COUNT];
+            for (u32 i = 0; i < COUNT; i++) {
+                bits[i] = is_live ? log_softmax_bits<S>(z[i], found.max, log_of_sum) : stand_in;
+            }
+            By<S>::store(to + column, bits);
+        });
+        __syncthreads();
+    }
+}
+
+#define LOG_SOFTMAX(TYPE, NAME)                                                                                        \
+    ENTRY(log_softmax_##NAME##_1x4, LogSoftmaxArguments, 32, (log_softmax<TYPE, Vectors, 1, 4>(arguments)))            \
+    ENTRY(log_softmax_##NAME##_8x4, LogSoftmaxArguments, 256, (log_softmax<TYPE, Vectors, 8, 4>(arguments)))           \
+    ENTRY(log_softmax_##NAME##_long, LogSoftmaxArguments, 1024, (log_softmax<TYPE, Vectors, 32, 0>(arguments)))        \
+    ENTRY(log_softmax_##NAME##_any, LogSoftmaxArguments, 256, (log_softmax<TYPE, Singles, 8, 0>(arguments)))
+
+LOG_SOFTMAX(F32, f32)
+LOG_SOFTMAX(F16, f16)
+LOG_SOFTMAX(BF16, bf16)

@@ -1,0 +1,117 @@
+// The logarithm of a row's sum of exponentials, as `src/cpu/scores.rs` defines it.
+#pragma once
+#include "scores.cuh"
+#include "sum.cuh"
+
+DEVICE u64 wide_bits_of(double v) { return (u64)__double_as_longlong(v); }
+DEVICE double double_of(u64 bits) { return __longlong_as_double((long long)bits); }
+
+// The bits of what an f64 that is no NaN is rounded to, to nearest even, in one rounding.
+template <class S>
+DEVICE u32 narrow_once(double v) {
+    const float near = (float)v;
+    if (sizeof(typename S::Bits) == 4) {
+        return S::narrow(near);
+    }
+    // Rounded to odd: the bits that are lost show in the last one, so that the next rounding is the only one.
+    const u32 bits = bits_of(near);
+    const bool is_inexact = (double)near != v && bits % 2 == 0;
+    const bool is_beyond = fabs((double)near) > fabs(v);
+    return S::narrow(float_of(is_inexact ? bits + (is_beyond ? -1 : 1) : bits));
+}
+
+__constant__ const u64 LOG_POLY[8] = {0x3fe5555555555555, 0x3fd9999999999e00, 0x3fd249249242b310, 0x3fcc71c725910e22,
+                                      0x3fc745cde2f93b07, 0x3fc3b20ac99930e9, 0x3fc0f5cb17060c32, 0x3fc0f63e9a4579ae};
+
+// ln x in two parts for normal x, as `src/math/log.rs` defines it.
+DEVICE void log_parts(double x, double& high, double& low) {
+    const u64 ONE = 0x3ff0000000000000, SQRT_HALF = 0x3fe6a09e667f3bcd, FRACTION = 0x000fffffffffffff;
+    const u64 offset = wide_bits_of(x) + (ONE - SQRT_HALF);
+    const double k = (double)((int)(offset >> 52) - 1023);
+    const double f = double_of((offset & FRACTION) + SQRT_HALF) - 1.0;
+    const double d = f + 2.0;
+    const double s = f / d;
+    const double rest = fma(0.0 - s, d, f) - s * (f - (d - 2.0));
+    const double s_low = rest * fma(s, -0.5, 0.5);
+    const double z = s * s;
+    double r = double_of(LOG_POLY[7]);
+    ROLLED
+    for (u32 i = 7; i > 0; i--) {
+        r = fma(r, z, double_of(LOG_POLY[i - 1]));
+    }
+    const double large = k * double_of(0x3fe62e42fefa3000), doubled = s * 2.0;
+    const double sum = large + doubled;
+    const double error = doubled - (sum - large);
+    const double small = fma(s * z, r, fma(s_low, 2.0, k * double_of(0x3d53de6af278ece6)));
+    high = sum + (error + small);
+    low = (error + small) - (high - sum);
+}
+
+// Whether all but the largest term amount to so little that the integers leave few digits of it.
+DEVICE bool is_peaked(u64 units, u32 row_len) {
+    const u32 unit_bits = row_len <= 1u << 18 ? 45 : 42;
+    return units - ((u64)1 << unit_bits) < (u64)row_len << (unit_bits - 21);
+}
+
+// ln of a sum by its integers; of a peaked row by the other terms, which `rest` is of.
+DEVICE double log_of_sum(u64 units, u32 row_len, bool peaked, double rest) {
+    double sum = (double)units * (row_len <= 1u << 18 ? 0x1p-45 : 0x1p-42), error = 0.0;
+    if (peaked) {
+        // Not above 1 but by a rounding, so that the difference is exact.
+        sum = 1.0 + rest;
+        error = (rest - (sum - 1.0)) / sum;
+    }
+    double high, low;
+    log_parts(sum, high, low);
+    return high + (low + error);
+}
+
+template <class S, u32 WARPS>
+struct LogSumShared {
+    Extremes extremes[WARPS];
+    u64 units[WARPS];
+    Tables tables;
+    OrderedSums<Places<S, Singles, WARPS>, 1> rest;
+};
+
+template <bool NARROW, class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE u64 sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp, u32 row_len,
+                         LogSumShared<S, WARPS>& shared) {
+    UnitSum sum(row_len);
+    held.each([&](u32, const float* x) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            sum.add(exp.power<NARROW>(shared.tables, x[i]));
+        }
+        if (HELD == 0 && sum.count >= 256) {
+            sum.collect();
+        }
+    });
+    sum.collect();
+    return total<WARPS>(sum.units, shared.units);
+}
+
+// ln of the sum of e^(x - max) over a live row with these extremes.
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* row, u32 cols, const Extremes& found,
+                      LogSumShared<S, WARPS>& shared) {
+    SoftmaxExp exp(found.max, found.min);
+    exp.fill(shared.tables);
+    __syncthreads();
+    // Rows that span more, and peaked ones, have no code and no registers of their own.
+    Held<S, Singles, WARPS, 0> again(row, cols);
+    const u64 units = exp.narrow ? sum_of_powers<true>(held, exp, cols, shared)
+                                 : sum_of_powers<false>(again, exp, cols, shared);
+    const bool peaked = is_peaked(units, cols);
+    double rest[1] = {0.0};
+    if (peaked) {
+        exp.narrow = false;
+        __syncthreads();
+        exp.fill(shared.tables);
+        // Begins with a barrier, behind which the tables are there.
+        sum_ordered(again, shared.rest, rest, [&](u32, float x, double (&own)[1]) {
+            const float e = exp.power<false>(shared.tables, x);
+            own[0] += e == 1.0f ? 0.0 : (double)e;
+        });
+    }
+    return log_of_sum(units, cols, peaked, rest[0]);
+}
