@@ -94,5 +94,16 @@ static inline double __longlong_as_double(long long bits) {
     memcpy(&v, &bits, 8);
     return v;
 }
+static inline long long __double_as_longlong(double v) {
+    long long bits;
+    memcpy(&bits, &v, 8);
+    return bits;
+}
+
+// Rounded towards zero.
+static inline float __double2float_rz(double v) {
+    float near = (float)v;
+    return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;
+}
 
 using std::fabs;

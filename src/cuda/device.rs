@@ -9,7 +9,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernels, by module, as text for compute capability 8.0 and above.
-pub const PTX: &[(&str, &str)] = &[("softmax", include_str!("kernels/softmax.ptx"))];
+pub const PTX: &[(&str, &str)] = &[
+    ("clip_grad_norm", include_str!("kernels/clip_grad_norm.ptx")),
+    ("elementwise_exp", include_str!("kernels/elementwise_exp.ptx")),
+    ("elementwise_log", include_str!("kernels/elementwise_log.ptx")),
+    ("elementwise_logistic", include_str!("kernels/elementwise_logistic.ptx")),
+    ("elementwise_normal", include_str!("kernels/elementwise_normal.ptx")),
+    ("elementwise_root", include_str!("kernels/elementwise_root.ptx")),
+    ("elementwise_softplus", include_str!("kernels/elementwise_softplus.ptx")),
+    ("rope", include_str!("kernels/rope.ptx")),
+    ("softmax", include_str!("kernels/softmax.ptx")),
+];
 
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,9 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod clip_grad_norm;
+pub mod elementwise;
+pub mod rope;
 pub mod softmax;
 
 use evenkeel::Element;
@@ -109,6 +112,10 @@ impl<E: Element> Guarded<E> {
 
     pub fn values(&self) -> &[E] {
         &self.all[self.start..][..self.len]
+    }
+
+    pub fn values_mut(&mut self) -> &mut [E] {
+        &mut self.all[self.start..][..self.len]
     }
 
     /// Where these differ from what is expected, bit for bit, or where others were written.
