@@ -100,4 +100,10 @@ static inline long long __double_as_longlong(double v) {
     return bits;
 }
 
+// Rounded towards zero.
+static inline float __double2float_rz(double v) {
+    float near = (float)v;
+    return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;
+}
+
 using std::fabs;

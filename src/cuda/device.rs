@@ -12,6 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const PTX: &[(&str, &str)] = &[
     ("log_softmax", include_str!("kernels/log_softmax.ptx")),
     ("logsumexp", include_str!("kernels/logsumexp.ptx")),
+    ("clip_grad_norm", include_str!("kernels/clip_grad_norm.ptx")),
+    ("elementwise_exp", include_str!("kernels/elementwise_exp.ptx")),
+    ("elementwise_log", include_str!("kernels/elementwise_log.ptx")),
+    ("elementwise_logistic", include_str!("kernels/elementwise_logistic.ptx")),
+    ("elementwise_normal", include_str!("kernels/elementwise_normal.ptx")),
+    ("elementwise_root", include_str!("kernels/elementwise_root.ptx")),
+    ("elementwise_softplus", include_str!("kernels/elementwise_softplus.ptx")),
+    ("rope", include_str!("kernels/rope.ptx")),
     ("softmax", include_str!("kernels/softmax.ptx")),
 ];
 

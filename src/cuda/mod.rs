@@ -18,16 +18,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod clip_grad_norm;
 mod device;
+pub mod elementwise;
 pub mod log_softmax;
 pub mod logsumexp;
+pub mod rope;
 mod rows;
 mod scores;
 pub mod softmax;
 
+pub use clip_grad_norm::clip_grad_norm;
 pub use cudarc;
 pub use device::{Launch, PTX, device};
+pub use elementwise::{
+    clamped_exp_into, clamped_log_into, erf_into, exp_into, exp2_into, expm1_into, gelu_into, gelu_tanh_into,
+    log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,
+    sigmoid_into, silu_into, softplus_into, sqrt_into, tanh_into,
+};
 pub use log_softmax::log_softmax_into;
 pub use logsumexp::logsumexp_into;
+pub use rope::{RopeTable, rope_backward_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use softmax::softmax_into;

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 #[macro_use]
-mod elementwise;
+pub(crate) mod elementwise;
 
 pub mod clamped_exp;
 pub mod clamped_log;

@@ -81,18 +81,7 @@ impl RopeTable {
 
     /// Checks for an op that the table is one for so many rows of so many columns.
     pub(crate) fn check(&self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
-        if cols != 2 * self.half {
-            return Err(Error::shape(op, "x", format!("{cols} columns"), format!("{}, the table's,", 2 * self.half)));
-        }
-        if rows > 0 && (self.positions == 0 || !rows.is_multiple_of(self.positions)) {
-            return Err(Error::shape(
-                op,
-                "x",
-                format!("{rows} rows"),
-                format!("a multiple of the {} positions", self.positions),
-            ));
-        }
-        Ok(())
+        check_shape(op, (rows, cols), (self.positions, 2 * self.half))
     }
 
     pub(super) fn kernel(&self, op: &'static str, rows: usize, cols: usize) -> Result<cpu::rope::Rope<'_>> {
@@ -107,7 +96,7 @@ impl RopeTable {
     }
 }
 
-#[cfg(feature = "candle")]
+#[cfg(any(feature = "candle", feature = "cuda"))]
 impl RopeTable {
     /// The cosines and the sines, `[positions, cols / 2]` each.
     pub(crate) fn cos_sin(&self) -> (&[f64], &[f64]) {
@@ -118,11 +107,37 @@ impl RopeTable {
     pub(crate) fn is_interleaved(&self) -> bool {
         self.interleaved
     }
+}
 
+#[cfg(feature = "cuda")]
+impl RopeTable {
+    /// The columns that it is for.
+    pub(crate) fn cols(&self) -> usize {
+        2 * self.half
+    }
+}
+
+#[cfg(feature = "candle")]
+impl RopeTable {
     /// The table that turns back what this one turned.
     pub(crate) fn inverse(&self) -> Self {
         RopeTable { sin: self.sin.iter().map(|s| -s).collect(), ..self.clone() }
     }
+}
+
+/// Checks that rows can be turned by a table of so many positions, for so many columns.
+pub(crate) fn check_shape(
+    op: &'static str,
+    (rows, cols): (usize, usize),
+    (positions, table_cols): (usize, usize),
+) -> Result<()> {
+    if cols != table_cols {
+        return Err(Error::shape(op, "x", format!("{cols} columns"), format!("{table_cols}, the table's,")));
+    }
+    if rows > 0 && (positions == 0 || !rows.is_multiple_of(positions)) {
+        return Err(Error::shape(op, "x", format!("{rows} rows"), format!("a multiple of the {positions} positions")));
+    }
+    Ok(())
 }
 
 /// Cosines and sines that were made elsewhere, of any float type: `[positions, cols / 2]` for all of a batch, or for

@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod elementwise;
 mod log_softmax;
+mod rope;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -70,6 +72,45 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
         }
     }
     assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), faults.len());
+}
+
+fn every_fault_of_elements_is_found(module: &str, faults: &[Fault]) {
+    every_fault_is_found(&format!("{module}.cu"), faults, |emulator| elementwise::look(emulator, module));
+}
+
+#[test]
+fn of_exponentials() {
+    every_fault_of_elements_is_found("elementwise_exp", elementwise::EXP);
+}
+
+#[test]
+fn of_logarithms() {
+    every_fault_of_elements_is_found("elementwise_log", elementwise::LOG);
+}
+
+#[test]
+fn of_logistic_functions() {
+    every_fault_of_elements_is_found("elementwise_logistic", elementwise::LOGISTIC);
+}
+
+#[test]
+fn of_normal_functions() {
+    every_fault_of_elements_is_found("elementwise_normal", elementwise::NORMAL);
+}
+
+#[test]
+fn of_roots() {
+    every_fault_of_elements_is_found("elementwise_root", elementwise::ROOT);
+}
+
+#[test]
+fn of_softplus() {
+    every_fault_of_elements_is_found("elementwise_softplus", elementwise::SOFTPLUS);
+}
+
+#[test]
+fn of_rope() {
+    every_fault_is_found("rope.cu", rope::FAULTS, rope::look);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod clip_grad_norm;
+pub mod elementwise;
 pub mod log_softmax;
+pub mod rope;
 pub mod softmax;
 
 use evenkeel::Element;
@@ -117,6 +120,10 @@ impl<E: Element> Guarded<E> {
 
     pub fn values(&self) -> &[E] {
         &self.all[self.start..][..self.len]
+    }
+
+    pub fn values_mut(&mut self) -> &mut [E] {
+        &mut self.all[self.start..][..self.len]
     }
 
     /// Where these differ from what is expected, bit for bit, or where others were written.

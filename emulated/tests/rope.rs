@@ -1,0 +1,79 @@
+//! Rope's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+
+mod support;
+
+use evenkeel::DType;
+use evenkeel::cuda::DeviceElement;
+use evenkeel::cuda::rope::{Turn, launch};
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use support::rope::{Table, case};
+use support::{How, KINDS, row};
+
+const COLS: &[usize] = &[2, 4, 6, 8, 10, 14, 16, 18, 24, 30, 32, 48, 64, 66, 80, 96, 100, 112, 128, 160, 192, 256, 514];
+const POSITIONS: [&[i64]; 6] =
+    [&[0], &[1, 2, 3], &[-5, 100, 7, 4096, 5], &[131_071], &[1 << 40, 3, 9, 0, 0, 77, 8], &[511, 512]];
+
+fn rows_of_every_shape<E: DeviceElement>() {
+    let (seed, emulator) = (1, Emulator::linked());
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut count = 0;
+    for (i, &cols) in COLS.iter().enumerate() {
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            for interleaved in [false, true] {
+                let positions = POSITIONS[(i + k) % POSITIONS.len()];
+                let table = Table::new(positions, cols, interleaved, (i + k) % 2 == 1);
+                let rows = positions.len() * (1 + (i + 2 * k) % 5);
+                let x: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, kind, cols)).collect();
+                for shift in [0, 1 + (i + k) % 7] {
+                    let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + k) % 3] };
+                    case(&emulator, &x, &table, how).unwrap_or_else(|found| panic!("{found}"));
+                    count += 1;
+                }
+            }
+        }
+    }
+    println!("seed {seed}: {count} tensors of {}", E::DTYPE);
+}
+
+#[test]
+fn f32s() {
+    rows_of_every_shape::<f32>();
+}
+
+#[test]
+fn f16s() {
+    rows_of_every_shape::<f16>();
+}
+
+#[test]
+fn bf16s() {
+    rows_of_every_shape::<bf16>();
+}
+
+/// A thread turns several rows, the last ones fewer.
+#[test]
+fn many_rows() {
+    let mut rng = StdRng::seed_from_u64(2);
+    let positions: Vec<i64> = (0..70).collect();
+    for (interleaved, shift) in [(false, 0), (true, 0), (false, 1)] {
+        let table = Table::new(&positions, 128, interleaved, false);
+        let copies = if shift == 0 { 719 } else { 175 };
+        let x: Vec<f32> = (0..copies * table.positions()).flat_map(|_| row(&mut rng, KINDS[0], 128)).collect();
+        let how = How { shift, one_block: shift == 1, order: Order::Forward };
+        case(&Emulator::linked(), &x, &table, how).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
+fn what_there_is_not() {
+    let turn = Turn { positions: 3, interleaved: false, back: false };
+    let made = |dtype, rows, cols| launch(dtype, [0; 4], (rows, cols), turn);
+    assert!(made(DType::F32, 0, 4).unwrap().is_none());
+    assert!(made(DType::F32, 3, 0).unwrap().is_none());
+    assert_eq!(made(DType::F32, 3, 5).unwrap_err().name(), "ShapeMismatch");
+    assert_eq!(made(DType::F32, 4, 6).unwrap_err().name(), "ShapeMismatch");
+    assert_eq!(made(DType::F64, 3, 4).unwrap_err().to_string(), "rope: F64 is not supported on cuda");
+}

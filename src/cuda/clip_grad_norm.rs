@@ -1,0 +1,207 @@
+//! Gradient clipping by the norm of all gradients together, on a device.
+
+use super::device::{self, Launch};
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::math::sum::TILE;
+use crate::ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, OP, refusal};
+use cudarc::driver::{CudaSlice, CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
+use half::{bf16, f16};
+use std::sync::Arc;
+
+/// A tensor, as the kernels have it.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Tensor {
+    address: u64,
+    len: u64,
+    first_run: u64,
+    dtype: u64,
+}
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    tensors: u64,
+    count: u64,
+    runs: u64,
+    tiles: u64,
+    parts: u64,
+    norm: u64,
+    scale: u64,
+    refuses: u64,
+    torch: u64,
+    max_norm: f64,
+}
+
+// SAFETY: integers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Tensor {}
+// SAFETY: integers and a float in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// All elements of a gradient, of one of the types.
+#[derive(Debug)]
+pub enum Gradient<'a> {
+    /// Of f32.
+    F32(CudaViewMut<'a, f32>),
+    /// Of f16.
+    F16(CudaViewMut<'a, f16>),
+    /// Of bf16.
+    BF16(CudaViewMut<'a, bf16>),
+}
+
+macro_rules! from_view {
+    ($element:ident, $variant:ident) => {
+        impl<'a> From<CudaViewMut<'a, $element>> for Gradient<'a> {
+            fn from(view: CudaViewMut<'a, $element>) -> Self {
+                Gradient::$variant(view)
+            }
+        }
+    };
+}
+from_view!(f32, F32);
+from_view!(f16, F16);
+from_view!(bf16, BF16);
+
+/// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device, with the same bits; what is
+/// returned has the norm. Only norms of type 2.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] as on the CPU and for other norms, [`Error::Backend`]. [`Error::NonFiniteInput`] as on the
+/// CPU, for which the host waits for the stream; it does not without
+/// [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite).
+pub fn clip_grad_norm(
+    stream: &Arc<CudaStream>,
+    grads: &mut [Gradient<'_>],
+    options: &ClipGradNorm,
+) -> Result<CudaSlice<f64>> {
+    let mut norm = device::check(stream.alloc_zeros::<f64>(1))?;
+    let mut parts = device::check(stream.alloc_zeros::<f64>(grads.len().max(1)))?;
+    {
+        let (mut list, mut uses) = (Vec::new(), Vec::new());
+        for grad in grads.iter_mut() {
+            let (len, dtype, (address, used)) = match grad {
+                Gradient::F32(view) => (view.len(), DType::F32, view.device_ptr_mut(stream)),
+                Gradient::F16(view) => (view.len(), DType::F16, view.device_ptr_mut(stream)),
+                Gradient::BF16(view) => (view.len(), DType::BF16, view.device_ptr_mut(stream)),
+            };
+            list.push((address, len, dtype));
+            uses.push(used);
+        }
+        let plan = Plan::new(&list, options)?;
+        let mut tiles = device::check(stream.alloc_zeros::<f64>(plan.tiles().max(1)))?;
+        let mut scale = device::check(stream.alloc_zeros::<f64>(4))?;
+        let tensors =
+            if plan.tensors.is_empty() { None } else { Some(device::check(stream.clone_htod(&plan.tensors))?) };
+        let (tensors, _tensors) = tensors.as_ref().map(|tensors| tensors.device_ptr(stream)).unzip();
+        let (tiles, _tiles) = tiles.device_ptr_mut(stream);
+        let (parts, _parts) = parts.device_ptr_mut(stream);
+        let (norm, _norm) = norm.device_ptr_mut(stream);
+        let (scale, _scale) = scale.device_ptr_mut(stream);
+        let memory = Memory { tensors: tensors.unwrap_or(0), tiles, parts, norm, scale };
+        let (launches, arguments) = plan.launches(memory);
+        for launch in launches {
+            // SAFETY: the tensors are those of the views, the other memory is as long as the plan says, and all is used
+            // on this stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
+    }
+    if options.error_if_nonfinite {
+        let parts = device::check(stream.clone_dtoh(&parts))?;
+        if let Some(tensor) = parts.iter().position(|part| !part.is_finite()) {
+            return Err(match &grads[tensor] {
+                Gradient::F32(view) => refusal(tensor, Floats::F32(&device::check(stream.clone_dtoh(view))?))?,
+                Gradient::F16(view) => refusal(tensor, Floats::F16(&device::check(stream.clone_dtoh(view))?))?,
+                Gradient::BF16(view) => refusal(tensor, Floats::BF16(&device::check(stream.clone_dtoh(view))?))?,
+            });
+        }
+    }
+    Ok(norm)
+}
+
+/// What the kernels need besides the tensors, by its addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// A copy of [`Plan::tensors`].
+    pub tensors: u64,
+    /// [`Plan::tiles`] f64, to be written.
+    pub tiles: u64,
+    /// An f64 for each tensor, to be written: the sums of their squares.
+    pub parts: u64,
+    /// One f64, to be written: the norm.
+    pub norm: u64,
+    /// Four f64, to be written.
+    pub scale: u64,
+}
+
+/// Which kernels clip the gradients.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The tensors, of which the kernels read a copy.
+    pub tensors: Vec<Tensor>,
+    runs: u64,
+    options: ClipGradNorm,
+}
+
+impl Plan {
+    /// For tensors of these addresses, lengths and types.
+    ///
+    /// # Errors
+    /// As [`clip_grad_norm`]; [`Error::UnsupportedDType`] for f64.
+    pub fn new(tensors: &[(u64, usize, DType)], options: &ClipGradNorm) -> Result<Self> {
+        options.check()?;
+        if options.norm_type != NormType::Two {
+            let norm_type = format!("{:?}", options.norm_type);
+            return Err(Error::invalid(OP, "norm_type", norm_type, "Two on CUDA devices"));
+        }
+        let mut runs = 0;
+        let tensors = tensors.iter().map(|&(address, len, dtype)| {
+            let first_run = runs;
+            runs += len.div_ceil(TILES_OF_RUN * TILE) as u64;
+            let dtype = match dtype {
+                DType::F32 => 0,
+                DType::F16 => 1,
+                DType::BF16 => 2,
+                DType::F64 => {
+                    let dtype = dtype.to_string();
+                    return Err(Error::UnsupportedDType { op: OP, dtype, backend: "cuda" });
+                }
+            };
+            Ok(Tensor { address, len: len as u64, first_run, dtype })
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        Ok(Plan { tensors, runs, options: *options })
+    }
+
+    /// How many sums of tiles there are.
+    pub fn tiles(&self) -> usize {
+        self.runs as usize * TILES_OF_RUN
+    }
+
+    /// The kernels, one after the other, and the arguments of all.
+    pub fn launches(&self, memory: Memory) -> (Vec<Launch>, Arguments) {
+        let count = self.tensors.len() as u64;
+        let of_runs = self.runs.min(MOST_BLOCKS) as u32;
+        let each = [
+            ("clip_grad_norm_tiles", of_runs, 256),
+            ("clip_grad_norm_parts", count.min(MOST_BLOCKS) as u32, 64),
+            ("clip_grad_norm_settle", 1, 64),
+            ("clip_grad_norm_multiply", of_runs, 256),
+        ];
+        let launches = each.into_iter().filter(|(_, blocks, _)| *blocks > 0);
+        let launches = launches.map(|(kernel, blocks, threads)| Launch { module: OP, kernel, blocks, threads });
+        let Memory { tensors, tiles, parts, norm, scale } = memory;
+        let ClipGradNorm { max_norm, mode, error_if_nonfinite, .. } = self.options;
+        let (refuses, torch) = (u64::from(error_if_nonfinite), u64::from(mode == ClipMode::Torch));
+        let runs = self.runs;
+        let arguments = Arguments { tensors, count, runs, tiles, parts, norm, scale, refuses, torch, max_norm };
+        (launches.collect(), arguments)
+    }
+}
+
+/// Tiles of rule O that a block takes at a time.
+const TILES_OF_RUN: usize = 32;
+/// Blocks take more than one run, or tensor, beyond this.
+const MOST_BLOCKS: u64 = 1 << 20;

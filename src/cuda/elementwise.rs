@@ -1,0 +1,233 @@
+//! Functions of one element, or of two, over flat slices on a device.
+
+use super::device::{self, Launch};
+use super::rows::DeviceElement;
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::ops::clamped_exp::ClampedExp;
+use crate::ops::clamped_log::ClampedLog;
+use crate::ops::elementwise::as_long;
+use crate::ops::safe_div::SafeDiv;
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
+use std::sync::Arc;
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    other: u64,
+    y: u64,
+    len: u64,
+    options: [f64; 2],
+}
+
+// SAFETY: integers and floats in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// The list of functions, each with the module it is in, for a macro.
+macro_rules! each_function {
+    ($then:ident) => {
+        $then! {
+            of_one {
+                Erf erf erf_into "elementwise_normal";
+                Exp exp exp_into "elementwise_exp";
+                Exp2 exp2 exp2_into "elementwise_exp";
+                Expm1 expm1 expm1_into "elementwise_exp";
+                Gelu gelu gelu_into "elementwise_normal";
+                GeluTanh gelu_tanh gelu_tanh_into "elementwise_logistic";
+                Log log log_into "elementwise_log";
+                Log1p log1p log1p_into "elementwise_log";
+                Log2 log2 log2_into "elementwise_log";
+                LogSigmoid log_sigmoid log_sigmoid_into "elementwise_softplus";
+                Reciprocal reciprocal reciprocal_into "elementwise_root";
+                Rsqrt rsqrt rsqrt_into "elementwise_root";
+                Sigmoid sigmoid sigmoid_into "elementwise_logistic";
+                Silu silu silu_into "elementwise_logistic";
+                Softplus softplus softplus_into "elementwise_softplus";
+                Sqrt sqrt sqrt_into "elementwise_root";
+                Tanh tanh tanh_into "elementwise_logistic";
+            }
+            of_two { LogAddExp log_add_exp log_add_exp_into "elementwise_softplus"; }
+            of_one_by {
+                ClampedExp clamped_exp clamped_exp_into "elementwise_exp";
+                ClampedLog clamped_log clamped_log_into "elementwise_log";
+            }
+            of_two_by { SafeDiv safe_div safe_div_into "elementwise_root"; }
+        }
+    };
+}
+
+macro_rules! define {
+    (
+        of_one { $($One:ident $one:ident $one_into:ident $one_module:literal;)* }
+        of_two { $($Two:ident $two:ident $two_into:ident $two_module:literal;)* }
+        of_one_by { $($OneBy:ident $one_by:ident $one_by_into:ident $one_by_module:literal;)* }
+        of_two_by { $($TwoBy:ident $two_by:ident $two_by_into:ident $two_by_module:literal;)* }
+    ) => {
+        /// A function, with its options where it has some.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Function {
+            $(#[doc = concat!("[`", stringify!($one), "`](crate::", stringify!($one), ").")] $One,)*
+            $(#[doc = concat!("[`", stringify!($two), "`](crate::", stringify!($two), "), of two.")] $Two,)*
+            $(#[doc = concat!("[`", stringify!($one_by), "`](crate::", stringify!($one_by), ").")] $OneBy($OneBy),)*
+            $(
+                #[doc = concat!("[`", stringify!($two_by), "`](crate::", stringify!($two_by), "), of two.")]
+                $TwoBy($TwoBy),
+            )*
+        }
+
+        impl Function {
+            /// Its module, its name, and its kernels for f32, f16 and bf16.
+            fn names(&self) -> (&'static str, &'static str, [&'static str; 3]) {
+                match self {
+                    $(Function::$One => ($one_module, stringify!($one), kernels!($one)),)*
+                    $(Function::$Two => ($two_module, stringify!($two), kernels!($two)),)*
+                    $(Function::$OneBy(_) => ($one_by_module, stringify!($one_by), kernels!($one_by)),)*
+                    $(Function::$TwoBy(_) => ($two_by_module, stringify!($two_by), kernels!($two_by)),)*
+                }
+            }
+
+            /// Whether it is one of two elements.
+            pub fn is_of_two(&self) -> bool {
+                matches!(self, $(Function::$Two)|* | $(Function::$TwoBy(_))|*)
+            }
+        }
+
+        $(
+            #[doc = concat!("[`", stringify!($one), "`](crate::", stringify!($one), ")")]
+            /// on the stream's device, with the same bits.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless both have one length, [`Error::Backend`].
+            pub fn $one_into<E: DeviceElement>(
+                stream: &Arc<CudaStream>,
+                x: CudaView<'_, E>,
+                out: CudaViewMut<'_, E>,
+            ) -> Result<()> {
+                apply(stream, &Function::$One, x, None, out)
+            }
+        )*
+        $(
+            #[doc = concat!("[`", stringify!($two), "`](crate::", stringify!($two), ")")]
+            /// on the stream's device, with the same bits.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless all have one length, [`Error::Backend`].
+            pub fn $two_into<E: DeviceElement>(
+                stream: &Arc<CudaStream>,
+                a: CudaView<'_, E>,
+                b: CudaView<'_, E>,
+                out: CudaViewMut<'_, E>,
+            ) -> Result<()> {
+                apply(stream, &Function::$Two, a, Some(("b", b)), out)
+            }
+        )*
+        $(
+            #[doc = concat!("[`", stringify!($one_by), "`](crate::", stringify!($one_by), ")")]
+            /// on the stream's device, with the same bits.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless both have one length, [`Error::InvalidArgument`] as on the CPU,
+            /// [`Error::Backend`].
+            pub fn $one_by_into<E: DeviceElement>(
+                stream: &Arc<CudaStream>,
+                x: CudaView<'_, E>,
+                out: CudaViewMut<'_, E>,
+                options: &$OneBy,
+            ) -> Result<()> {
+                apply(stream, &Function::$OneBy(*options), x, None, out)
+            }
+        )*
+        $(
+            #[doc = concat!("[`", stringify!($two_by), "`](crate::", stringify!($two_by), ")")]
+            /// on the stream's device, with the same bits.
+            ///
+            /// # Errors
+            /// [`Error::ShapeMismatch`] unless all have one length, [`Error::InvalidArgument`] as on the CPU,
+            /// [`Error::Backend`].
+            pub fn $two_by_into<E: DeviceElement>(
+                stream: &Arc<CudaStream>,
+                x: CudaView<'_, E>,
+                d: CudaView<'_, E>,
+                out: CudaViewMut<'_, E>,
+                options: &$TwoBy,
+            ) -> Result<()> {
+                apply(stream, &Function::$TwoBy(*options), x, Some(("d", d)), out)
+            }
+        )*
+    };
+}
+
+macro_rules! kernels {
+    ($name:ident) => {
+        [concat!(stringify!($name), "_f32"), concat!(stringify!($name), "_f16"), concat!(stringify!($name), "_bf16")]
+    };
+}
+
+each_function!(define);
+
+/// Runs the function from one slice, or two, into another of the same length.
+fn apply<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    function: &Function,
+    x: CudaView<'_, E>,
+    other: Option<(&'static str, CudaView<'_, E>)>,
+    mut out: CudaViewMut<'_, E>,
+) -> Result<()> {
+    let (_, name, _) = function.names();
+    let len = x.len();
+    if let Some((argument, other)) = &other {
+        as_long(name, argument, other.len(), len)?;
+    }
+    as_long(name, "out", out.len(), len)?;
+    let (x, _read) = x.device_ptr(stream);
+    let other = other.as_ref().map(|(_, other)| other.device_ptr(stream));
+    let (y, _written) = out.device_ptr_mut(stream);
+    let addresses = [x, other.as_ref().map_or(0, |(at, _)| *at), y];
+    match launch(E::DTYPE, function, addresses, len)? {
+        // SAFETY: the views hold so many elements each, and are read and written on this stream.
+        Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+        None => Ok(()),
+    }
+}
+
+/// Which kernel makes the function of `len` elements, and its arguments; none of no elements.
+///
+/// The addresses are of the elements, of the other ones for functions of two, and of the results, which may be the
+/// first ones.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for options that the CPU refuses too, [`Error::UnsupportedDType`] for f64.
+pub fn launch(
+    dtype: DType,
+    function: &Function,
+    [x, other, y]: [u64; 3],
+    len: usize,
+) -> Result<Option<(Launch, Arguments)>> {
+    let (module, name, kernels) = function.names();
+    let (kernel, lanes) = match dtype {
+        DType::F32 => (kernels[0], 4),
+        DType::F16 => (kernels[1], 8),
+        DType::BF16 => (kernels[2], 8),
+        DType::F64 => return Err(Error::UnsupportedDType { op: name, dtype: dtype.to_string(), backend: "cuda" }),
+    };
+    let limits = dtype.limits();
+    let options = match function {
+        Function::ClampedExp(options) => options.ends(name, &limits)?.into(),
+        Function::ClampedLog(options) => [options.checked(name, &limits)?, 0.0],
+        Function::SafeDiv(options) => [options.checked(&limits)?, limits.max],
+        _ => [0.0; 2],
+    };
+    if len == 0 {
+        return Ok(None);
+    }
+    let blocks = len.div_ceil(THREADS as usize * lanes).min(MOST_BLOCKS) as u32;
+    let launch = Launch { module, kernel, blocks, threads: THREADS };
+    Ok(Some((launch, Arguments { x, other, y, len: len as u64, options })))
+}
+
+const THREADS: u32 = 256;
+/// Blocks take more than one tile beyond this.
+const MOST_BLOCKS: usize = 1 << 20;

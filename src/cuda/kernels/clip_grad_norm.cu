@@ -1,0 +1,219 @@
+// The norm of all elements of many tensors, and the multiplication that brings it down, as `src/cpu/clip_grad_norm.rs`
+// defines them: rule O over the squares of each tensor, and over what the tensors come to. One kernel after the other:
+// the sums of tiles, those of tensors, what to multiply with, and the multiplication. The host waits for none of them.
+#include "sum.cuh"
+#include "wide.cuh"
+
+struct Tensor {
+    u64 address, len;
+    u64 first_run; // How many runs the tensors before it have.
+    u64 type;      // 0: f32, 1: f16, 2: bf16
+};
+
+struct ClipArguments {
+    u64 tensors; // [count]
+    u64 count;
+    u64 runs;    // Of all tensors.
+    u64 tiles;   // [runs, 32], f64: the sums of tiles.
+    u64 parts;   // [count], f64: those of tensors.
+    u64 norm;    // [1], f64
+    u64 scale;   // [4], f64: three that elements are multiplied with, one after the other; and 1 if they are, or 0.
+    u64 refuses; // Whether nothing is multiplied where the norm is not finite.
+    u64 torch;   // By max_norm / (norm + 1e-6), not by max_norm / norm.
+    double max_norm;
+};
+
+const u32 WARPS = 8, TILES_OF_RUN = 32, RUN = TILES_OF_RUN * 256;
+
+// Calls `act` with a run of a tensor.
+template <class S, class Act>
+DEVICE void with_run(const Tensor& tensor, u64 run, Act act) {
+    const typename S::Bits* from = (const typename S::Bits*)tensor.address + run * RUN;
+    const u64 left = tensor.len - run * RUN;
+    const u32 cols = left < RUN ? (u32)left : RUN;
+    if (tensor.address % 16 == 0 && cols % Vectors<S>::COUNT == 0) {
+        act(Held<S, Vectors, WARPS, 0>(from, cols));
+    } else {
+        act(Held<S, Singles, WARPS, 0>(from, cols));
+    }
+}
+
+// The same with each run that is the block's turn.
+template <class Act>
+DEVICE void each_run(const ClipArguments& a, Act act) {
+    const Tensor* tensors = (const Tensor*)a.tensors;
+    for (u64 run = blockIdx.x; run < a.runs; run += gridDim.x) {
+        // The last tensor that begins no later; those without elements come before it.
+        u64 low = 0, high = a.count;
+        while (high - low > 1) {
+            const u64 middle = low + (high - low) / 2;
+            if (tensors[middle].first_run <= run) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        const Tensor tensor = tensors[low];
+        const auto with = [&](auto held) { act(run, held); };
+        if (tensor.type == 0) {
+            with_run<F32>(tensor, run - tensor.first_run, with);
+        } else if (tensor.type == 1) {
+            with_run<F16>(tensor, run - tensor.first_run, with);
+        } else {
+            with_run<BF16>(tensor, run - tensor.first_run, with);
+        }
+    }
+}
+
+template <class S, template <class> class By>
+DEVICE void sum_tiles(Held<S, By, WARPS, 0>& held, double* sums) {
+    typedef Places<S, By, WARPS> At;
+    const u32 LANES = 64 / At::GROUP;
+    ROLLED
+    for (u32 step = 0; step < TILES_OF_RUN / At::TILES; step++) {
+        double own[LANES] = {};
+        held.each_of_tile(step, [&](u32 piece, u32, const float* x) {
+            for (u32 i = 0; i < At::COUNT; i++) {
+                double& sum = own[At::COUNT == 1 ? piece % 2 : i];
+                sum = fma((double)x[i], (double)x[i], sum);
+            }
+        });
+        double tile;
+        if (At::COUNT == 1) {
+            // Lane l and lane l + 32: what they fold to is added last.
+            tile = fold(own[0], WARP) + fold(own[1], WARP);
+        } else {
+            for (u32 width = LANES / 2; width > 0; width /= 2) {
+                for (u32 i = 0; i < width; i++) {
+                    own[i] = own[2 * i] + own[2 * i + 1];
+                }
+            }
+            tile = fold(own[0], At::GROUP);
+        }
+        if (threadIdx.x % At::GROUP == 0) {
+            sums[step * At::TILES + threadIdx.x / At::GROUP] = tile;
+        }
+    }
+}
+
+DEVICE void tiles_of(const ClipArguments& a) {
+    each_run(a, [&](u64 run, auto& held) { sum_tiles(held, (double*)a.tiles + run * TILES_OF_RUN); });
+}
+
+// The sum of 64 lanes, one in each thread of a block.
+DEVICE double fold_block(double own) {
+    __shared__ double lanes[64];
+    __syncthreads();
+    lanes[threadIdx.x] = own;
+    __syncthreads();
+    return fold_lanes([&](u32 lane) { return lanes[lane]; });
+}
+
+DEVICE void parts_of(const ClipArguments& a) {
+    const u32 AT_ONCE = 8;
+    for (u64 index = blockIdx.x; index < a.count; index += gridDim.x) {
+        const Tensor tensor = ((const Tensor*)a.tensors)[index];
+        const double* sums = (const double*)a.tiles + tensor.first_run * TILES_OF_RUN;
+        const u64 tiles = (tensor.len + 255) / 256;
+        double own = 0.0;
+        ROLLED
+        for (u64 first = threadIdx.x; first < tiles; first += 64 * AT_ONCE) {
+            double terms[AT_ONCE];
+            for (u32 i = 0; i < AT_ONCE; i++) {
+                terms[i] = first + 64 * i < tiles ? sums[first + 64 * i] : 0.0;
+            }
+            for (u32 i = 0; i < AT_ONCE; i++) {
+                own += terms[i];
+            }
+        }
+        const double part = fold_block(own);
+        if (threadIdx.x == 0) {
+            ((double*)a.parts)[index] = part;
+        }
+    }
+}
+
+// A number above zero as one from 1 to 2, and a power of two.
+DEVICE double mantissa(double v, int& exponent) {
+    const bool is_tiny = v < 0x1p-1022;
+    const u64 bits = bits_of_wide(is_tiny ? v * 0x1p54 : v);
+    exponent = (int)(bits >> 52) - (is_tiny ? 1023 + 54 : 1023);
+    return wide_of((bits & 0x000fffffffffffff) | ONE_BITS);
+}
+
+struct Scale {
+    double by[3];
+    bool is_one;
+};
+
+// max_norm / norm. Where it is too small for f64, it is three factors.
+DEVICE Scale scale_to(double max_norm, double norm) {
+    if (max_norm == 0.0) {
+        return {{0.0, 1.0, 1.0}, false};
+    }
+    int of_max, of_norm;
+    const double ratio = mantissa(max_norm, of_max) / mantissa(norm, of_norm);
+    const int exponent = of_max - of_norm;
+    if (exponent >= -1000) {
+        return {{ratio * power_of_two((u64)(long long)exponent), 1.0, 1.0}, false};
+    }
+    const int half = (exponent + 1) / 2;
+    const double first = power_of_two((u64)(long long)half);
+    return {{ratio / 2.0, first, power_of_two((u64)(long long)(exponent + 1 - half))}, false};
+}
+
+DEVICE Scale scale_of(const ClipArguments& a, double norm) {
+    const Scale ONE = {{1.0, 1.0, 1.0}, true};
+    if (norm < INFINITE) {
+        const double compared = a.torch ? norm + 1e-6 : norm;
+        return compared > a.max_norm ? scale_to(a.max_norm, compared) : ONE;
+    }
+    return a.torch && !a.refuses ? Scale{{a.max_norm / norm, 1.0, 1.0}, false} : ONE;
+}
+
+DEVICE void settle(const ClipArguments& a) {
+    const double* parts = (const double*)a.parts;
+    double own = 0.0;
+    ROLLED
+    for (u64 tile = 0; tile * 256 < a.count; tile++) {
+        double in_tile = 0.0;
+        for (u32 i = 0; i < 4; i++) {
+            const u64 at = tile * 256 + i * 64 + threadIdx.x;
+            in_tile += at < a.count ? parts[at] : 0.0;
+        }
+        const double sum = fold_block(in_tile);
+        own += threadIdx.x == tile % 64 ? sum : 0.0;
+    }
+    const double norm = sqrt(fold_block(own));
+    if (threadIdx.x == 0) {
+        const Scale scale = scale_of(a, norm);
+        *(double*)a.norm = norm == norm ? norm : NOT_A_NUMBER;
+        double* to = (double*)a.scale;
+        to[0] = scale.by[0], to[1] = scale.by[1], to[2] = scale.by[2], to[3] = scale.is_one ? 0.0 : 1.0;
+    }
+}
+
+template <class S, template <class> class By>
+DEVICE void multiply_run(Held<S, By, WARPS, 0>& held, const double* by) {
+    typename S::Bits* to = (typename S::Bits*)held.row;
+    held.each([&](u32 column, const float* x) {
+        u32 bits[By<S>::COUNT];
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            bits[i] = store_wide<S>((double)x[i] * by[0] * by[1] * by[2]);
+        }
+        By<S>::store(to + column, bits);
+    });
+}
+
+DEVICE void multiply(const ClipArguments& a) {
+    const double* scale = (const double*)a.scale;
+    const double by[3] = {scale[0], scale[1], scale[2]};
+    if (scale[3] == 1.0) {
+        each_run(a, [&](u64, auto& held) { multiply_run(held, by); });
+    }
+}
+
+ENTRY(clip_grad_norm_tiles, ClipArguments, 256, (tiles_of(arguments)))
+ENTRY(clip_grad_norm_parts, ClipArguments, 64, (parts_of(arguments)))
+ENTRY(clip_grad_norm_settle, ClipArguments, 64, (settle(arguments)))
+ENTRY(clip_grad_norm_multiply, ClipArguments, 256, (multiply(arguments)))

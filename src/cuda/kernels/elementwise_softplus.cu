@@ -1,0 +1,17 @@
+// Logarithms of sums of exponentials of elements.
+#include "elementwise.cuh"
+#include "logistic.cuh"
+
+FUNCTION(Softplus, softplus_wide(x))
+FUNCTION(LogSigmoid, log_sigmoid_wide(x))
+
+// ln(e^x + e^other).
+struct LogAddExp {
+    static const bool OF_TWO = true;
+    DEVICE LogAddExp(const ElementwiseArguments&) {}
+    DEVICE double operator()(double x, double other) const { return rounded(log_add_exp_wide(x, other)); }
+};
+
+ELEMENTWISE(Softplus, softplus)
+ELEMENTWISE(LogSigmoid, log_sigmoid)
+ELEMENTWISE(LogAddExp, log_add_exp)

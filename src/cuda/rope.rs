@@ -1,0 +1,170 @@
+//! Rotary position embedding of rows on a device.
+
+use super::device::{self, Launch};
+use super::rows::{DeviceElement, Rows, RowsMut};
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::ops::rope::{self, check_shape};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use std::sync::Arc;
+
+const OP: &str = "rope";
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    y: u64,
+    cos: u64,
+    sin: u64,
+    copies: u64,
+    positions: u64,
+    half: u64,
+    each: u64,
+    direction: f64,
+}
+
+// SAFETY: integers and a float in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// A [`RopeTable`](crate::RopeTable) in a device's memory.
+#[derive(Debug)]
+pub struct RopeTable {
+    cos: CudaSlice<f64>,
+    sin: CudaSlice<f64>,
+    positions: usize,
+    cols: usize,
+    interleaved: bool,
+}
+
+impl RopeTable {
+    /// Copies the table to the stream's device.
+    ///
+    /// # Errors
+    /// [`Error::Backend`].
+    pub fn new(stream: &Arc<CudaStream>, table: &rope::RopeTable) -> Result<Self> {
+        let (cos, sin) = table.cos_sin();
+        Ok(RopeTable {
+            cos: device::check(stream.clone_htod(cos))?,
+            sin: device::check(stream.clone_htod(sin))?,
+            positions: table.positions(),
+            cols: table.cols(),
+            interleaved: table.is_interleaved(),
+        })
+    }
+}
+
+/// How rows are turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Rows of the table: row r of the tensor takes r modulo these.
+    pub positions: usize,
+    /// See [`Rope::interleaved`](crate::Rope::interleaved).
+    pub interleaved: bool,
+    /// Whether they are turned back, as gradients are.
+    pub back: bool,
+}
+
+/// [`rope`](crate::rope()) of rows on the stream's device, with the same bits.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`], [`Error::Backend`].
+pub fn rope_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    x: Rows<'_, E>,
+    out: RowsMut<'_, E>,
+    table: &RopeTable,
+) -> Result<()> {
+    turn(stream, (OP, "out"), x, out, table)
+}
+
+/// [`rope_backward`](crate::rope_backward()) of rows on the stream's device, with the same bits.
+///
+/// # Errors
+/// As [`rope_into`].
+pub fn rope_backward_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    dy: Rows<'_, E>,
+    dx: RowsMut<'_, E>,
+    table: &RopeTable,
+) -> Result<()> {
+    turn(stream, ("rope_backward", "dx"), dy, dx, table)
+}
+
+fn turn<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    (op, to): (&'static str, &'static str),
+    x: Rows<'_, E>,
+    mut out: RowsMut<'_, E>,
+    table: &RopeTable,
+) -> Result<()> {
+    let (rows, cols) = (x.rows, x.cols);
+    if (out.rows, out.cols) != (rows, cols) {
+        let (got, expected) = (format!("{} rows of {}", out.rows, out.cols), format!("{rows} rows of {cols}"));
+        return Err(Error::shape(op, to, got, expected));
+    }
+    check_shape(op, (rows, cols), (table.positions, table.cols))?;
+    let turn = Turn { positions: table.positions, interleaved: table.interleaved, back: op != OP };
+    let (x, _read) = x.data.device_ptr(stream);
+    let (y, _written) = out.data.device_ptr_mut(stream);
+    let (cos, _cos) = table.cos.device_ptr(stream);
+    let (sin, _sin) = table.sin.device_ptr(stream);
+    match launch(E::DTYPE, [x, y, cos, sin], (rows, cols), turn)? {
+        // SAFETY: the views hold rows times cols elements each, the table half of `cols` for each position; all are
+        // used on this stream.
+        Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+        None => Ok(()),
+    }
+}
+
+/// Which kernel turns `rows` rows of `cols` elements, and its arguments; none of no elements.
+///
+/// The addresses are of the rows, of the results, which may be the same, and of the table's cosines and sines, in f64,
+/// for each position half as many as columns.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`] for an odd number of columns, or of rows that are no multiple of the positions;
+/// [`Error::UnsupportedDType`] for f64.
+pub fn launch(
+    dtype: DType,
+    [x, y, cos, sin]: [u64; 4],
+    (rows, cols): (usize, usize),
+    Turn { positions, interleaved, back }: Turn,
+) -> Result<Option<(Launch, Arguments)>> {
+    let op = if back { "rope_backward" } else { OP };
+    if cols % 2 == 1 {
+        return Err(Error::shape(op, "x", format!("{cols} columns"), "an even number"));
+    }
+    check_shape(op, (rows, cols), (positions, cols))?;
+    let (names, lanes) = match dtype {
+        DType::F32 => (["rope_f32_halves", "rope_f32_halves_any", "rope_f32_neighbours", "rope_f32_neighbours_any"], 4),
+        DType::F16 => (["rope_f16_halves", "rope_f16_halves_any", "rope_f16_neighbours", "rope_f16_neighbours_any"], 8),
+        DType::BF16 => {
+            (["rope_bf16_halves", "rope_bf16_halves_any", "rope_bf16_neighbours", "rope_bf16_neighbours_any"], 8)
+        }
+        DType::F64 => return Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
+    };
+    if rows == 0 || cols == 0 {
+        return Ok(None);
+    }
+    let (half, copies) = (cols / 2, rows / positions);
+    let is_aligned = [x, y].iter().all(|address| address.is_multiple_of(16)) && half.is_multiple_of(lanes);
+    let of_a_copy = positions * (half / if is_aligned { lanes } else { 1 });
+    let each = (of_a_copy.saturating_mul(copies) / ENOUGH).clamp(1, MOST_ROWS);
+    let threads = of_a_copy.saturating_mul(copies.div_ceil(each));
+    let blocks = threads.div_ceil(THREADS as usize).min(MOST_BLOCKS) as u32;
+    let kernel = names[2 * usize::from(interleaved) + usize::from(!is_aligned)];
+    let launch = Launch { module: OP, kernel, blocks, threads: THREADS };
+    let [copies, positions, half, each] = [copies, positions, half, each].map(|count| count as u64);
+    let direction = if back { -1.0 } else { 1.0 };
+    Ok(Some((launch, Arguments { x, y, cos, sin, copies, positions, half, each, direction })))
+}
+
+const THREADS: u32 = 128;
+/// A thread turns more than one row, up to `MOST_ROWS`, where there would be more threads than these, which fill a
+/// device.
+const ENOUGH: usize = 1 << 18;
+const MOST_ROWS: usize = 8;
+/// Threads take more than one group of rows beyond this.
+const MOST_BLOCKS: usize = 1 << 20;
