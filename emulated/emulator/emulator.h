@@ -66,6 +66,15 @@ static inline T __shfl_xor_sync(unsigned, T value, unsigned distance) {
 }
 
 template <class T>
+static inline T __shfl_sync(unsigned, T value, unsigned from) {
+    unsigned long long bits = 0;
+    memcpy(&bits, &value, sizeof(T));
+    bits = emulator::exchange(bits, from % 32);
+    memcpy(&value, &bits, sizeof(T));
+    return value;
+}
+
+template <class T>
 static inline T atomicAdd(T* to, T value) {
     T was = *to;
     *to = was + value;
@@ -93,6 +102,14 @@ static inline double __longlong_as_double(long long bits) {
     double v;
     memcpy(&v, &bits, 8);
     return v;
+}
+static inline long long __double_as_longlong(double v) {
+    long long bits;
+    memcpy(&bits, &v, 8);
+    return bits;
+}
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
 
 using std::fabs;

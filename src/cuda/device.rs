@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernels, by module, as text for compute capability 8.0 and above.
-pub const PTX: &[(&str, &str)] = &[("softmax", include_str!("kernels/softmax.ptx"))];
+pub const PTX: &[(&str, &str)] =
+    &[("sample", include_str!("kernels/sample.ptx")), ("softmax", include_str!("kernels/softmax.ptx"))];
 
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,9 +20,11 @@
 
 mod device;
 mod rows;
+pub mod sample;
 pub mod softmax;
 
 pub use cudarc;
 pub use device::{Launch, PTX, device};
 pub use rows::{DeviceElement, Rows, RowsMut};
+pub use sample::sample_into;
 pub use softmax::softmax_into;

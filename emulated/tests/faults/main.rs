@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod sample;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -74,4 +75,9 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
 #[test]
 fn of_softmax() {
     every_fault_is_found("softmax.cu", softmax::FAULTS, softmax::look);
+}
+
+#[test]
+fn of_the_sampler() {
+    every_fault_is_found("sample.cu", sample::FAULTS, sample::look);
 }

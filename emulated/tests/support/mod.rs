@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod sample;
 pub mod softmax;
 
 use evenkeel::Element;
