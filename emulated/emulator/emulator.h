@@ -66,6 +66,15 @@ static inline T __shfl_xor_sync(unsigned, T value, unsigned distance) {
 }
 
 template <class T>
+static inline T __shfl_sync(unsigned, T value, unsigned from) {
+    unsigned long long bits = 0;
+    memcpy(&bits, &value, sizeof(T));
+    bits = emulator::exchange(bits, from % 32);
+    memcpy(&value, &bits, sizeof(T));
+    return value;
+}
+
+template <class T>
 static inline T atomicAdd(T* to, T value) {
     T was = *to;
     *to = was + value;
@@ -104,6 +113,8 @@ static inline long long __double_as_longlong(double v) {
 static inline float __double2float_rz(double v) {
     float near = (float)v;
     return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
 
 using std::fabs;

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernels, by module, as text for compute capability 8.0 and above.
 pub const PTX: &[(&str, &str)] = &[
-    ("log_softmax", include_str!("kernels/log_softmax.ptx")),
-    ("logsumexp", include_str!("kernels/logsumexp.ptx")),
     ("clip_grad_norm", include_str!("kernels/clip_grad_norm.ptx")),
     ("elementwise_exp", include_str!("kernels/elementwise_exp.ptx")),
     ("elementwise_log", include_str!("kernels/elementwise_log.ptx")),
@@ -19,7 +17,10 @@ pub const PTX: &[(&str, &str)] = &[
     ("elementwise_normal", include_str!("kernels/elementwise_normal.ptx")),
     ("elementwise_root", include_str!("kernels/elementwise_root.ptx")),
     ("elementwise_softplus", include_str!("kernels/elementwise_softplus.ptx")),
+    ("log_softmax", include_str!("kernels/log_softmax.ptx")),
+    ("logsumexp", include_str!("kernels/logsumexp.ptx")),
     ("rope", include_str!("kernels/rope.ptx")),
+    ("sample", include_str!("kernels/sample.ptx")),
     ("softmax", include_str!("kernels/softmax.ptx")),
 ];
 

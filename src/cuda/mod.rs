@@ -25,6 +25,7 @@ pub mod log_softmax;
 pub mod logsumexp;
 pub mod rope;
 mod rows;
+pub mod sample;
 mod scores;
 pub mod softmax;
 
@@ -40,4 +41,5 @@ pub use log_softmax::log_softmax_into;
 pub use logsumexp::logsumexp_into;
 pub use rope::{RopeTable, rope_backward_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
+pub use sample::sample_into;
 pub use softmax::softmax_into;

@@ -14,6 +14,8 @@ pub use adjust::{Adjustments, History};
 pub use config::SamplerConfig;
 pub use distribution::{Distribution, Left, LeftLogits};
 pub use plan::{Filter, Plan};
+#[cfg(feature = "cuda")]
+pub(crate) use profile::Penalties;
 pub use profile::Profile;
 pub use sequence::Sequence;
 pub use speculative::Verified;
@@ -39,6 +41,12 @@ impl Sampler {
     /// The parameters.
     pub fn config(&self) -> &SamplerConfig {
         &self.config
+    }
+
+    /// The parameters, and the filters that they come to.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn parts(&self) -> (&SamplerConfig, &Plan) {
+        (&self.config, &self.plan)
     }
 
     /// Draws a token from one row of logits. A [`Draw`] is a step that has nothing else.

@@ -7,6 +7,7 @@ mod support;
 mod elementwise;
 mod log_softmax;
 mod rope;
+mod sample;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -126,4 +127,9 @@ fn of_logsumexp() {
 #[test]
 fn of_softmax() {
     every_fault_is_found("softmax.cu", softmax::FAULTS, softmax::look);
+}
+
+#[test]
+fn of_the_sampler() {
+    every_fault_is_found("sample.cu", sample::FAULTS, sample::look);
 }

@@ -6,6 +6,7 @@ pub mod clip_grad_norm;
 pub mod elementwise;
 pub mod log_softmax;
 pub mod rope;
+pub mod sample;
 pub mod softmax;
 
 use evenkeel::Element;

@@ -1,0 +1,72 @@
+//! Faults of the sampler's kernels.
+
+use crate::support::How;
+use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
+use crate::{Fault, Found, fault};
+use evenkeel::Draw;
+use evenkeel_emulated::{Emulator, Order};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+pub const FAULTS: &[Fault] = &[
+    fault("equals of the other end", "sample.cu", "highest_first ? equals - count : count - 1", "count - 1"),
+    fault(
+        "top-k keeps one more",
+        "sample.cu",
+        "reached + shared.bins[digit] < needed",
+        "reached + shared.bins[digit] <= needed",
+    ),
+    fault("zeros of two kinds", "sample.cu", "bits_of(z + 0.0f)", "bits_of(z)"),
+    fault(
+        "bins are read before they are full",
+        "sample.cu",
+        "            __syncthreads();\n            find_digit",
+        "            find_digit",
+    ),
+    fault(
+        "a product rounded down",
+        "sample.cu",
+        "(high >> (shift - 64)) + (rest != 0 || low != 0)",
+        "(high >> (shift - 64))",
+    ),
+    fault("a round less of the generator", "sample.cu", "round < 10", "round < 9"),
+    fault(
+        "the mask the other way round",
+        "sample.cu",
+        "allowed[i / 32] >> (i % 32) & 1 ? z",
+        "!(allowed[i / 32] >> (i % 32) & 1) ? z",
+    ),
+    fault(
+        "negative logits are divided",
+        "sample.cu",
+        "z > 0.0f ? (double)z / request.repetition",
+        "z != 0.0f ? (double)z / request.repetition",
+    ),
+    fault("a token is penalised twice", "sample.cu", "if (before > 0 ||", "if ("),
+    fault("running sums from the wrong warp", "sample.cu", "above -= shared.sums[warp];", "above -= shared.sums[0];"),
+];
+
+/// What is found of some rows of every kind.
+pub fn look(emulator: &Emulator) -> Found {
+    let mut rng = StdRng::seed_from_u64(5);
+    for i in 0..60 {
+        let cols = [1, 5, 40, 300, 1000][i % 5];
+        let asked: Vec<Asked> = (0..2)
+            .map(|row| {
+                let mut config = config(&mut rng, cols);
+                let mut tokens = || (0..20).map(|_| rng.random_range(0..cols as u32)).collect::<Vec<_>>();
+                let (prompt, output) = if i % 3 == 0 { (tokens(), tokens()) } else { (Vec::new(), Vec::new()) };
+                if i % 3 == 0 {
+                    config = with_penalties(&mut rng, config);
+                }
+                let words = (0..cols.div_ceil(32)).map(|_| rng.random::<u32>() | 1).collect();
+                let draw = Draw { seed: rng.random(), row, draw: 3 };
+                Asked { config, draw, allowed: (i % 4 == 1).then_some(words), prompt, output }
+            })
+            .collect();
+        let x: Vec<f32> = asked.iter().flat_map(|_| logits(&mut rng, LOGITS[i / 5 % 5], cols)).collect();
+        let how = How { shift: 0, one_block: true, order: Order::ALL[i % 3] };
+        case(emulator, &x, cols, &asked, how)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Sampling on a device: a row of logits and a request in, a token or a reason out.
+
+use super::device::{self, Launch};
+use super::rows::{DeviceElement, Rows};
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::math::sum::MAX_TERMS;
+use crate::ops::sample::{Draw, Filter, Penalties, Sampler};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
+use std::sync::Arc;
+
+const OP: &str = "sample";
+
+/// A filter as the kernels read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+struct Stage {
+    kind: u32,
+    flags: u32,
+    value: f64,
+}
+
+const TEMPERATURE: u32 = 0;
+const TOP_K: u32 = 1;
+const TOP_P: u32 = 2;
+const MIN_P: u32 = 3;
+/// Temperature, top-k, top-p and min-p, each once.
+const MOST_FILTERS: usize = 4;
+
+/// What one row is drawn with, as the kernels read it: to be copied to the device.
+///
+/// ```
+/// use evenkeel::{Draw, SamplerConfig, cuda::sample::Request};
+/// let sampler = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).validate()?;
+/// let request = Request::new(&sampler, Draw { seed: 1, row: 0, draw: 0 })?;
+/// # let _ = request;
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct Request {
+    seed: u64,
+    row: u64,
+    draw: u64,
+    allowed: u64,
+    prompt: u64,
+    output: u64,
+    prompt_len: u32,
+    output_len: u32,
+    repetition: f64,
+    presence: f64,
+    frequency: f64,
+    penalises: u32,
+    filters: u32,
+    filter: [Stage; MOST_FILTERS],
+}
+
+// SAFETY: numbers in C's layout, which the kernels declare alike; zeros are a request without filters.
+unsafe impl DeviceRepr for Request {}
+// SAFETY: as above.
+unsafe impl ValidAsZeroBits for Request {}
+
+impl Request {
+    /// # Errors
+    /// [`Error::InvalidArgument`] for what devices have not: filters but temperature, top-k, top-p and min-p, `min_keep`
+    /// above 1, DRY.
+    pub fn new(sampler: &Sampler, draw: Draw) -> Result<Self> {
+        let unmet = |argument, value: String| Err(Error::invalid(OP, argument, value, "left out on CUDA devices"));
+        let (config, plan) = sampler.parts();
+        if plan.min_keep != 1 {
+            return unmet("min_keep", plan.min_keep.to_string());
+        }
+        if config.dry_multiplier != 0.0 {
+            return unmet("dry_multiplier", config.dry_multiplier.to_string());
+        }
+        let mut request = Request { seed: draw.seed, row: draw.row, draw: draw.draw, ..Request::default() };
+        let mut filters = 0;
+        for filter in &plan.filters {
+            let (kind, flags, value) = match *filter {
+                Filter::Greedy => (TOP_K, 0, 1.0),
+                Filter::Temperature(temperature) => (TEMPERATURE, 0, (1.0 / temperature).min(f64::MAX)),
+                // More than any vocabulary has are all.
+                Filter::TopK { k, keeps_equals } => (TOP_K, u32::from(keeps_equals), k.min(MAX_TERMS) as f64),
+                Filter::TopP { p, highest_first, of_all } => {
+                    (TOP_P, u32::from(highest_first) | u32::from(of_all) << 1, p)
+                }
+                Filter::MinP(p) => (MIN_P, 0, p),
+                Filter::DynamicTemperature { .. } => {
+                    return unmet("dynamic_temperature", config.dynamic_temperature.to_string());
+                }
+                Filter::Typical { p, .. } => return unmet("typical_p", p.to_string()),
+                Filter::TopNSigma(n) => return unmet("top_n_sigma", n.to_string()),
+                Filter::Epsilon(epsilon) => return unmet("epsilon_cutoff", epsilon.to_string()),
+                Filter::Eta(eta) => return unmet("eta_cutoff", eta.to_string()),
+                Filter::Xtc { probability, .. } => return unmet("xtc_probability", probability.to_string()),
+            };
+            request.filter[filters] = Stage { kind, flags, value };
+            filters += 1;
+        }
+        request.filters = filters as u32;
+        let rounded = |v: f64| f64::from(v.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32);
+        request.repetition = rounded(config.repetition_penalty);
+        request.presence = rounded(config.presence_penalty);
+        request.frequency = rounded(config.frequency_penalty);
+        let penalises =
+            config.repetition_penalty != 1.0 || config.presence_penalty != 0.0 || config.frequency_penalty != 0.0;
+        let of_all = config.profile.rules().penalties == Penalties::OfAll;
+        request.penalises = u32::from(penalises) << u32::from(of_all);
+        Ok(request)
+    }
+
+    /// The next draw of the same sequence.
+    pub fn draw(self, draw: u64) -> Self {
+        Request { draw, ..self }
+    }
+
+    /// Which tokens may be drawn, a bit each: bit t % 32 of word t / 32.
+    ///
+    /// # Safety
+    /// The address is of as many words on the device as the vocabulary needs, whenever a kernel reads the request.
+    pub unsafe fn allowed(self, words: u64) -> Self {
+        Request { allowed: words, ..self }
+    }
+
+    /// The tokens that penalties see, each list's address and length; a `penalty_window` leaves the caller to give its
+    /// last tokens alone.
+    ///
+    /// # Safety
+    /// The addresses are of so many 32-bit tokens on the device, whenever a kernel reads the request.
+    pub unsafe fn history(self, prompt: (u64, u32), output: (u64, u32)) -> Self {
+        Request { prompt: prompt.0, prompt_len: prompt.1, output: output.0, output_len: output.1, ..self }
+    }
+}
+
+/// What came of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Outcome {
+    status: u32,
+    token: u32,
+    kept: u32,
+    padding: u32,
+}
+
+// SAFETY: integers in C's layout, which the kernels declare alike; zeros are token 0 of none that were kept.
+unsafe impl DeviceRepr for Outcome {}
+// SAFETY: as above.
+unsafe impl ValidAsZeroBits for Outcome {}
+
+impl Outcome {
+    /// The token, and how many the filters kept.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::sample`]; [`Error::InvalidArgument`] for a token of the history that the vocabulary has not,
+    /// and for penalties without memory for the logits that they change.
+    pub fn result(self, row: usize, vocabulary: usize) -> Result<(u32, usize)> {
+        match self.status {
+            0 => Ok((self.token, self.kept as usize)),
+            1 => Err(Error::NonFiniteInput { op: OP, row, index: self.token as usize, value: f64::NAN }),
+            2 => Err(Error::EmptySupport { op: OP, row, vocabulary }),
+            3 => {
+                let expected = format!("tokens below {vocabulary}, which the vocabulary has");
+                Err(Error::invalid_in_row(OP, "history", row, "a token beyond", expected))
+            }
+            _ => Err(Error::invalid_in_row(OP, "adjusted", row, "none", "given where there are penalties")),
+        }
+    }
+}
+
+/// The parameter of the kernels that draw.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    logits: u64,
+    requests: u64,
+    outcomes: u64,
+    rows: u64,
+    cols: u32,
+    adjusted: u32,
+}
+
+/// The parameter of the kernels that penalise.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct AdjustArguments {
+    logits: u64,
+    requests: u64,
+    adjusted: u64,
+    rows: u64,
+    cols: u64,
+}
+
+// SAFETY: integers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for AdjustArguments {}
+
+/// Draws a token from each row of logits on the stream's device: the tokens of [`Sampler::sample_rows`]. The host
+/// neither waits nor allocates. `adjusted` is room for the logits with their penalties, as many as there are logits; it
+/// may be left out where no request has any.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`], [`Error::EmptyInput`], [`Error::InvalidArgument`] for more than 2^21 tokens,
+/// [`Error::Backend`]. What is wrong with a row is in its [`Outcome`].
+pub fn sample_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    logits: Rows<'_, E>,
+    requests: CudaView<'_, Request>,
+    adjusted: Option<CudaViewMut<'_, f32>>,
+    mut out: CudaViewMut<'_, Outcome>,
+) -> Result<()> {
+    let (rows, cols) = (logits.rows, logits.cols);
+    for (argument, len) in [("requests", requests.len()), ("out", out.len())] {
+        if len != rows {
+            let expected = format!("one for each of {rows} rows");
+            return Err(Error::shape(OP, argument, format!("{len} entries"), expected));
+        }
+    }
+    if let Some(adjusted) = adjusted.as_ref().filter(|adjusted| adjusted.len() != rows * cols) {
+        let expected = format!("{rows} rows of {cols}");
+        return Err(Error::shape(OP, "adjusted", format!("{} elements", adjusted.len()), expected));
+    }
+    let (logits, _read) = logits.data.device_ptr(stream);
+    let (requests, _asked) = requests.device_ptr(stream);
+    let (out, _written) = out.device_ptr_mut(stream);
+    let (mut dtype, mut from) = (E::DTYPE, logits);
+    let mut adjusted = adjusted;
+    let adjusted = adjusted.as_mut().map(|adjusted| adjusted.device_ptr_mut(stream));
+    if let Some((adjusted, _)) = &adjusted {
+        if let Some((launch, arguments)) = adjust([logits, requests, *adjusted], E::DTYPE, (rows, cols))? {
+            // SAFETY: the views hold as many elements as the kernel reads and writes, on this stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
+        (dtype, from) = (DType::F32, *adjusted);
+    }
+    if let Some((launch, arguments)) = launch([from, requests, out], dtype, (rows, cols), adjusted.is_some())? {
+        // SAFETY: as above.
+        unsafe { device::run(stream, &launch, &arguments)? };
+    }
+    Ok(())
+}
+
+/// Which kernel draws, and its arguments: the addresses are of logits, [`Request`]s and [`Outcome`]s, and `is_adjusted`
+/// says that [`adjust`] made the logits; none of no rows.
+///
+/// # Errors
+/// As [`sample_into`]; [`Error::UnsupportedDType`] for f64.
+pub fn launch(
+    [logits, requests, outcomes]: [u64; 3],
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    is_adjusted: bool,
+) -> Result<Option<(Launch, Arguments)>> {
+    let is_long = cols > LONG;
+    let kernel = match (dtype, is_long) {
+        (DType::F32, false) => "sample_f32_8",
+        (DType::F32, true) => "sample_f32_32",
+        (DType::F16, false) => "sample_f16_8",
+        (DType::F16, true) => "sample_f16_32",
+        (DType::BF16, false) => "sample_bf16_8",
+        (DType::BF16, true) => "sample_bf16_32",
+        (DType::F64, _) => return unsupported(dtype),
+    };
+    if cols > MAX_TERMS {
+        return Err(Error::invalid(OP, "vocabulary", cols, format!("at most {MAX_TERMS}")));
+    }
+    if rows == 0 {
+        return Ok(None);
+    }
+    if cols == 0 {
+        return Err(Error::EmptyInput { op: OP });
+    }
+    let adjusted = u32::from(is_adjusted);
+    let arguments = Arguments { logits, requests, outcomes, rows: rows as u64, cols: cols as u32, adjusted };
+    let (blocks, threads) = (rows.min(MOST_BLOCKS) as u32, if is_long { 1024 } else { 256 });
+    Ok(Some((Launch { module: OP, kernel, blocks, threads }, arguments)))
+}
+
+/// Which kernel writes the logits with their penalties in f32, and its arguments: the addresses are of logits,
+/// [`Request`]s and as many f32; none of no elements.
+///
+/// # Errors
+/// [`Error::UnsupportedDType`] for f64.
+pub fn adjust(
+    [logits, requests, adjusted]: [u64; 3],
+    dtype: DType,
+    (rows, cols): (usize, usize),
+) -> Result<Option<(Launch, AdjustArguments)>> {
+    let kernel = match dtype {
+        DType::F32 => "sample_adjust_f32",
+        DType::F16 => "sample_adjust_f16",
+        DType::BF16 => "sample_adjust_bf16",
+        DType::F64 => return unsupported(dtype),
+    };
+    if rows == 0 || cols == 0 {
+        return Ok(None);
+    }
+    let arguments = AdjustArguments { logits, requests, adjusted, rows: rows as u64, cols: cols as u64 };
+    let blocks = rows.min(MOST_BLOCKS) as u32;
+    Ok(Some((Launch { module: OP, kernel, blocks, threads: 256 }, arguments)))
+}
+
+fn unsupported<T>(dtype: DType) -> Result<T> {
+    Err(Error::UnsupportedDType { op: OP, dtype: dtype.to_string(), backend: "cuda" })
+}
+
+/// Blocks take more than one row beyond this.
+const MOST_BLOCKS: usize = 1 << 20;
+/// Longer rows take all the threads that a block can have.
+const LONG: usize = 8192;
