@@ -113,6 +113,7 @@ static inline long long __double_as_longlong(double v) {
 static inline float __double2float_rz(double v) {
     float near = (float)v;
     return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;
+}
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
     return (unsigned long long)(((unsigned __int128)a * b) >> 64);
 }
