@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use evenkeel::cuda::cudarc::driver::CudaSlice;
+use evenkeel::cuda::sample::{Outcome, Request};
 use evenkeel::cuda::{self, DeviceElement, Rows, RowsMut};
-use evenkeel::{Error, FullyMasked, Mask, Softmax};
+use evenkeel::{Draw, Error, FullyMasked, Mask, SamplerConfig, Softmax};
 use half::{bf16, f16};
 use std::sync::Arc;
 use support::generate::{self, Bits};
@@ -90,4 +92,61 @@ fn masked_rows_are_refused_under_that_policy() {
     let (from, to) = (Rows::new(x.as_view(), 2, 2).unwrap(), RowsMut::new(y.as_view_mut(), 2, 2).unwrap());
     let refused = cuda::softmax_into(&stream, from, to, &Softmax::default().fully_masked(FullyMasked::Error));
     assert_eq!(refused, Err(Error::FullyMasked { op: "softmax", row: 1 }));
+}
+
+fn functions_of_elements_have_the_cpus_bits<E: DeviceElement + Bits>() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, functions of elements");
+    for len in [1, 1000, 1 << 20] {
+        let x: Vec<E> = generate::bell(&mut rng, len, 0.0, 30.0);
+        let from = stream.clone_htod(&x).unwrap();
+        let mut to = stream.clone_htod(&x).unwrap();
+        let check = |what: &str, to: &CudaSlice<E>, expected: Vec<E>| {
+            let got = stream.clone_dtoh(to).unwrap();
+            assert!(got.iter().map(|y| y.bits()).eq(expected.iter().map(|y| y.bits())), "{what} of {len}");
+        };
+        cuda::exp_into(&stream, from.as_view(), to.as_view_mut()).unwrap();
+        check("exp", &to, evenkeel::exp(&x).unwrap());
+        cuda::gelu_into(&stream, from.as_view(), to.as_view_mut()).unwrap();
+        check("gelu", &to, evenkeel::gelu(&x).unwrap());
+    }
+}
+
+#[test]
+fn functions_of_elements_f32() {
+    functions_of_elements_have_the_cpus_bits::<f32>();
+}
+
+#[test]
+fn functions_of_elements_bf16() {
+    functions_of_elements_have_the_cpus_bits::<bf16>();
+}
+
+#[test]
+fn sampled_tokens() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, sample");
+    let (rows, cols) = (16, 128_256);
+    let logits: Vec<f32> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
+    let config = SamplerConfig::default().temperature(0.7).top_k(500).top_p(0.9).min_p(0.01);
+    let sampler = config.validate().unwrap();
+    let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 1, row, draw: 0 }).collect();
+    let requests: Vec<Request> = draws.iter().map(|&draw| Request::new(&sampler, draw).unwrap()).collect();
+    let (on_device, asked) = (stream.clone_htod(&logits).unwrap(), stream.clone_htod(&requests).unwrap());
+    let mut outcomes = stream.alloc_zeros::<Outcome>(rows).unwrap();
+    let input = Rows::new(on_device.as_view(), rows, cols).unwrap();
+    cuda::sample_into(&stream, input, asked.as_view(), None, outcomes.as_view_mut()).unwrap();
+    let expected = sampler.sample_rows(evenkeel::Rows::new(&logits, rows, cols).unwrap(), None, &draws).unwrap();
+    for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
+        assert_eq!(got.result(row, cols), expected.map(|sampled| (sampled.token, sampled.kept)), "row {row}");
+    }
+}
+
+#[test]
+fn what_samplers_have_not_on_devices_is_refused() {
+    let refused = |config: SamplerConfig| Request::new(&config.validate().unwrap(), Draw::default()).unwrap_err();
+    let typical = refused(SamplerConfig::default().typical_p(0.9)).to_string();
+    assert_eq!(typical, "sample: typical_p is 0.9; it must be left out on CUDA devices");
+    let kept = refused(SamplerConfig::default().min_keep(2)).to_string();
+    assert_eq!(kept, "sample: min_keep is 2; it must be left out on CUDA devices");
 }
