@@ -11,17 +11,20 @@ use rand::{RngExt, SeedableRng};
 pub const FAULTS: &[Fault] = &[
     fault("equals of the other end", "sample.cu", "highest_first ? equals - count : count - 1", "count - 1"),
     fault(
-        "top-k keeps one more",
+        "one equal more",
         "sample.cu",
-        "reached + shared.bins[digit] < needed",
-        "reached + shared.bins[digit] <= needed",
+        "(needed - reached + each_of_them - 1) / each_of_them",
+        "(needed - reached) / each_of_them + 1",
     ),
     fault("zeros of two kinds", "sample.cu", "bits_of(z + 0.0f)", "bits_of(z)"),
     fault(
-        "bins are read before they are full",
+        "sums of warps are read before they are written",
         "sample.cu",
-        "            __syncthreads();\n            find_digit",
-        "            find_digit",
+        "shared.sums[threadIdx.x / WARP] = own;
+            }
+            __syncthreads();",
+        "shared.sums[threadIdx.x / WARP] = own;
+            }",
     ),
     fault(
         "a product rounded down",
@@ -49,8 +52,8 @@ pub const FAULTS: &[Fault] = &[
 /// What is found of some rows of every kind.
 pub fn look(emulator: &Emulator) -> Found {
     let mut rng = StdRng::seed_from_u64(5);
-    for i in 0..60 {
-        let cols = [1, 5, 40, 300, 1000][i % 5];
+    for i in 0..100 {
+        let cols = [3, 5, 40, 300, 1000][i / 5 % 5];
         let asked: Vec<Asked> = (0..2)
             .map(|row| {
                 let mut config = config(&mut rng, cols);
@@ -64,7 +67,7 @@ pub fn look(emulator: &Emulator) -> Found {
                 Asked { config, draw, allowed: (i % 4 == 1).then_some(words), prompt, output }
             })
             .collect();
-        let x: Vec<f32> = asked.iter().flat_map(|_| logits(&mut rng, LOGITS[i / 5 % 5], cols)).collect();
+        let x: Vec<f32> = asked.iter().flat_map(|_| logits(&mut rng, LOGITS[i % 5], cols)).collect();
         let how = How { shift: 0, one_block: true, order: Order::ALL[i % 3] };
         case(emulator, &x, cols, &asked, how)?;
     }
