@@ -2,10 +2,10 @@
 #include "elementwise.cuh"
 #include "logistic.cuh"
 
-FUNCTION(Sigmoid, sigmoid_wide(x))
-FUNCTION(Silu, silu_wide(x))
-FUNCTION(Tanh, tanh_wide(x))
-FUNCTION(GeluTanh, gelu_tanh_wide(x))
+FUNCTION_NEAR(Sigmoid, sigmoid_wide(x), near_sigmoid(x))
+FUNCTION_NEAR(Silu, silu_wide(x), near_silu(x))
+FUNCTION_NEAR(Tanh, tanh_wide(x), near_tanh(x))
+FUNCTION_NEAR(GeluTanh, gelu_tanh_wide(x), near_gelu_tanh(x))
 
 ELEMENTWISE(Sigmoid, sigmoid)
 ELEMENTWISE(Silu, silu)
