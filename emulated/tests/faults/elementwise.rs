@@ -73,6 +73,16 @@ pub const LOGISTIC: &[Fault] = &[
         "(above > 2 * OFF)",
     ),
     fault("NaN is near", "elementwise.cuh", "(v == v) & is_certain", "is_certain"),
+    fault("all pairs are certain", "elementwise.cuh", "bits_of(sides.above) == bits_of(sides.below)", "true"),
+    fault("a digit of the pairs' table", "pair.cuh", "0x3f85aac3", "0x3f85aac4"),
+    fault("pairs of any number", "pair.cuh", "-PAIR_LARGEST < x && x < INFINITE", "x < INFINITE"),
+    fault("pairs of small numbers", "pair.cuh", "(0x1p-60f < fabsf(x) || is_zero)", "true"),
+    fault(
+        "tables are read before they are written",
+        "elementwise.cuh",
+        "tables.fill();\n        __syncthreads();",
+        "tables.fill();",
+    ),
     fault(
         "the wrong side of zero",
         "logistic.cuh",

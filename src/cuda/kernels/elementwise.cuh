@@ -1,10 +1,11 @@
 // Functions of one element or of two over flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs` define
 // them.
 //
-// The CPU's forms in pairs of f32 serve only where they have the bits of the forms in f64. Here f32 is in f64; types of
-// 16 bits are in f32 where that is certain to be rounded right.
+// All are defined in f64. Some have forms in f32 that serve where they are certain to be rounded to the same: pairs for
+// f32, as on the CPU, and shorter ones for types of 16 bits.
 #pragma once
 #include "near.cuh"
+#include "pair.cuh"
 #include "wide.cuh"
 
 struct ElementwiseArguments {
@@ -117,10 +118,28 @@ DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
     return ~certain & 0xff;
 }
 
+// Rounds values that are pairs of f32. Returns which of them are not certain, as bits.
+template <class F>
+DEVICE u32 make_pairs(const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, const F& function) {
+    u32 certain = 0;
+    x.each([&](u32 i, float v) {
+        const Sides sides = function.sides(tables, v);
+        certain |= ((bits_of(sides.above) == bits_of(sides.below)) & sides.serves) << i;
+        y.words[i] = bits_of(sides.above);
+    });
+    return ~certain & 0xf;
+}
+
 template <class S, class F>
 DEVICE void elementwise(const ElementwiseArguments& a) {
     typedef typename S::Bits Bits;
     const u64 TILE = Piece<S>::TILE;
+    constexpr bool IS_NEAR = F::HAS_NEAR && sizeof(Bits) == 2, IS_PAIR = F::HAS_PAIR && sizeof(Bits) == 4;
+    __shared__ PairTables tables;
+    if constexpr (IS_PAIR) {
+        tables.fill();
+        __syncthreads();
+    }
     const F function(a);
     const bool is_aligned = (a.x | a.y | (F::OF_TWO ? a.other : 0)) % 16 == 0;
     for (u64 start = blockIdx.x * TILE; start < a.len; start += gridDim.x * TILE) {
@@ -132,17 +151,18 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
             other.load((const Bits*)a.other + start, left, is_whole);
         }
         Piece<S> y = x;
-        constexpr bool IS_NEAR = F::HAS_NEAR && sizeof(Bits) == 2;
         u32 rest = ~0u;
         if constexpr (IS_NEAR) {
             rest = make_near(x, y, function);
+        } else if constexpr (IS_PAIR) {
+            rest = make_pairs(tables, x, y, function);
         }
         if (rest != 0) {
             // One at a time: no more of the function's instructions than that.
             ROLLED
             for (u32 i = 0; i < Piece<S>::COUNT; i++) {
                 u32 bits = y.words[0] & (sizeof(Bits) == 2 ? 0xffff : ~0u);
-                if (!IS_NEAR || rest >> i & 1) {
+                if (!(IS_NEAR || IS_PAIR) || rest >> i & 1) {
                     bits = store_wide<S>(function(x.first(), other.first()));
                 }
                 y.next(bits);
@@ -154,16 +174,19 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
     }
 }
 
-// A function of one element without options, and its form in f32.
-#define FUNCTION_WITH_NEAR(NAME, VALUE, NEAR, HAS)                                                                     \
+// A function of one element without options, and its forms in f32.
+#define FUNCTION_WITH(NAME, VALUE, NEAR, IS_NEAR, SIDES, IS_PAIR)                                                      \
     struct NAME {                                                                                                      \
-        static const bool OF_TWO = false, HAS_NEAR = HAS;                                                              \
+        static const bool OF_TWO = false, HAS_NEAR = IS_NEAR, HAS_PAIR = IS_PAIR;                                      \
         DEVICE NAME(const ElementwiseArguments&) {}                                                                    \
         DEVICE double operator()(double x, double) const { return rounded(VALUE); }                                    \
         DEVICE float near(float x) const { return NEAR; }                                                              \
+        DEVICE Sides sides(const PairTables& tables, float x) const { return SIDES; }                                  \
     };
-#define FUNCTION(NAME, VALUE) FUNCTION_WITH_NEAR(NAME, VALUE, x, false)
-#define FUNCTION_NEAR(NAME, VALUE, NEAR) FUNCTION_WITH_NEAR(NAME, VALUE, NEAR, true)
+#define NO_SIDES ((void)tables, Sides{x, x, false})
+#define FUNCTION(NAME, VALUE) FUNCTION_WITH(NAME, VALUE, x, false, NO_SIDES, false)
+#define FUNCTION_NEAR(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, true, NO_SIDES, false)
+#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, true, SIDES(tables, x), true)
 
 #define ELEMENTWISE(FUNCTION, NAME)                                                                                    \
     ENTRY(NAME##_f32, ElementwiseArguments, ELEMENTWISE_THREADS, (elementwise<F32, FUNCTION>(arguments)))              \

@@ -8,7 +8,7 @@ FUNCTION_NEAR(Log2, log2_wide(x), near_log2(x))
 
 // ln x for x not below the floor.
 struct ClampedLog {
-    static const bool OF_TWO = false, HAS_NEAR = true;
+    static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double floor;
     DEVICE ClampedLog(const ElementwiseArguments& a) : floor(a.options[0]) {}
     DEVICE double operator()(double x, double) const { return rounded(log_of_any(larger(floor, x))); }

@@ -19,7 +19,7 @@ FUNCTION_NEAR(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
 
 // x / d with |d| not below eps, at most the largest value of the type.
 struct SafeDiv {
-    static const bool OF_TWO = true, HAS_NEAR = false;
+    static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;
     const double eps, largest;
     DEVICE SafeDiv(const ElementwiseArguments& a) : eps(a.options[0]), largest(a.options[1]) {}
     DEVICE double operator()(double x, double d) const {

@@ -7,7 +7,7 @@ FUNCTION_NEAR(LogSigmoid, log_sigmoid_wide(x), -near_softplus(-x))
 
 // ln(e^x + e^other).
 struct LogAddExp {
-    static const bool OF_TWO = true, HAS_NEAR = false;
+    static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;
     DEVICE LogAddExp(const ElementwiseArguments&) {}
     DEVICE double operator()(double x, double other) const { return rounded(log_add_exp_wide(x, other)); }
 };
