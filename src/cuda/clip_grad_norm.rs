@@ -92,7 +92,7 @@ pub fn clip_grad_norm(
         }
         let plan = Plan::new(&list, options)?;
         let mut tiles = device::check(stream.alloc_zeros::<f64>(plan.tiles().max(1)))?;
-        let mut scale = device::check(stream.alloc_zeros::<f64>(4))?;
+        let mut scale = device::check(stream.alloc_zeros::<f64>(2))?;
         let tensors =
             if plan.tensors.is_empty() { None } else { Some(device::check(stream.clone_htod(&plan.tensors))?) };
         let (tensors, _tensors) = tensors.as_ref().map(|tensors| tensors.device_ptr(stream)).unzip();
@@ -132,7 +132,7 @@ pub struct Memory {
     pub parts: u64,
     /// One f64, to be written: the norm.
     pub norm: u64,
-    /// Four f64, to be written.
+    /// Two f64, to be written: what elements are multiplied with, and whether they are.
     pub scale: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Faults of the kernels of functions of elements, by module; those of what all share are in one of them.
 
 use crate::support::How;
-use crate::support::elementwise::{Inputs, case, functions, numbers};
+use crate::support::elementwise::{Inputs, case, functions, hostile, numbers};
 use crate::{Fault, Found, fault};
 use evenkeel::DType;
 use evenkeel::cuda::DeviceElement;
@@ -18,7 +18,15 @@ pub const EXP: &[Fault] = &[
     fault("the last element is not read", "elementwise.cuh", "at < left ?", "at + 1 < left ?"),
     fault("a block skips an element", "elementwise.cuh", "start += gridDim.x * TILE", "start += gridDim.x * TILE + 1"),
     fault("words lose their places", "elementwise.cuh", "words[1] = words[2], words[2]", "words[1] = first, words[2]"),
-    fault("halves of a word changed places", "elementwise.cuh", "first | second << 16", "second | first << 16"),
+    fault(
+        "halves of a word changed places",
+        "elementwise.cuh",
+        "bits >> 16 | words[1] << 16",
+        "bits >> 16 | words[2] << 16",
+    ),
+    fault("near values change places", "elementwise.cuh", "<< (i % 2 * 16);", "<< (i / 2 % 2 * 16);"),
+    fault("another element is made again", "elementwise.cuh", "rest >> i & 1", "rest >> (i ^ 1) & 1"),
+    fault("a digit of the near polynomial", "near.cuh", "0x1.5554e8p-5f", "0x1.5514e8p-5f"),
     fault("16-bit types are rounded twice", "wide.cuh", "(double)near != v ? 1 : 0", "0"),
     fault("another NaN", "wide.cuh", "return S::NOT_A_NUMBER;", "return S::NOT_A_NUMBER + 1;"),
     fault("a digit of the polynomial", "exp.cuh", "0x1.111111110ebb2p-7", "0x1.111011110ebb2p-7"),
@@ -57,6 +65,24 @@ pub const LOG: &[Fault] = &[
 pub const LOGISTIC: &[Fault] = &[
     fault("sums are not rounded to odd", "wide.cuh", "(bits & 1) == 0", "false"),
     fault("sums are rounded the wrong way", "wide.cuh", "== 0 ? 1 : ~0ull", "== 0 ? ~0ull : 1"),
+    fault("near ties are certain", "elementwise.cuh", "is_normal & (above > 2 * OFF)", "is_normal"),
+    fault(
+        "near subnormal results are certain",
+        "elementwise.cuh",
+        "is_normal & (above > 2 * OFF)",
+        "(above > 2 * OFF)",
+    ),
+    fault("NaN is near", "elementwise.cuh", "(v == v) & is_certain", "is_certain"),
+    fault("all pairs are certain", "elementwise.cuh", "bits_of(sides.above) == bits_of(sides.below)", "true"),
+    fault("a digit of the pairs' table", "pair.cuh", "0x3f85aac3", "0x3f85aac4"),
+    fault("pairs of any number", "pair.cuh", "-PAIR_LARGEST < x && x < INFINITE", "x < INFINITE"),
+    fault("pairs of small numbers", "pair.cuh", "(0x1p-60f < fabsf(x) || is_zero)", "true"),
+    fault(
+        "tables are read before they are written",
+        "elementwise.cuh",
+        "tables.fill();\n        __syncthreads();",
+        "tables.fill();",
+    ),
     fault(
         "the wrong side of zero",
         "logistic.cuh",
@@ -95,7 +121,7 @@ pub const ROOT: &[Fault] = &[
     fault("zero by zero", "elementwise_root.cu", "x == 0.0 && d == 0.0 ? 0.0 : odd", "odd"),
     fault("infinite quotients", "elementwise_root.cu", "fabs(rest) < INFINITE ? rest : -0.0", "rest"),
     fault("large quotients", "elementwise_root.cu", ", largest);", ", 1e300);"),
-    fault("the second slice's words", "elementwise.cuh", "other.rotate(WORDS);", ""),
+    fault("the second slice's words", "elementwise.cuh", "other.next(0);", ""),
 ];
 
 pub const SOFTPLUS: &[Fault] = &[
@@ -125,7 +151,8 @@ pub fn look(emulator: &Emulator, module: &str) -> Found {
 
 fn look_at<E: DeviceElement>(emulator: &Emulator, function: &Function) -> Found {
     let mut rng = StdRng::seed_from_u64(4);
-    let x = numbers::<E>(&mut rng, 40_000);
+    let all = (0..1 << 16).map(E::from_bits);
+    let x = if size_of::<E>() == 2 { all.collect() } else { numbers::<E>(&mut rng, 40_000) };
     let mut other = x.clone();
     other.shuffle(&mut rng);
     let whole = Inputs { x: &x, other: &other, shifts: [0, 0] };
@@ -134,10 +161,8 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, function: &Function) -> Found 
         let inputs = Inputs { x: &x[..len], other: &other[..len], shifts: [i % 2, 0] };
         case(emulator, function, &inputs, How { shift: 0, one_block: i % 2 == 0, order: Order::Backward })?;
     }
-    // Every hostile pair of zeros, infinities and numbers beside them.
-    let few: Vec<E> = x.iter().take(36).chain(&x[x.len() - 4..]).copied().collect();
-    let signed = |v: &E| E::from_wide(-v.widen());
-    let few: Vec<E> = few.iter().copied().chain(few.iter().map(signed)).collect();
+    // Every pair of some hostile numbers.
+    let few: Vec<E> = hostile().into_iter().step_by(37).chain(hostile().into_iter().take(36)).collect();
     let x: Vec<E> = few.iter().flat_map(|v| vec![*v; few.len()]).collect();
     let pairs = Inputs { x: &x, other: &few.repeat(few.len()), shifts: [0, 0] };
     case(emulator, function, &pairs, How { shift: 0, one_block: false, order: Order::Forward })

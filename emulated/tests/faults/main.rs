@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clip_grad_norm;
 mod elementwise;
 mod log_softmax;
 mod rope;
@@ -73,6 +74,11 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
         }
     }
     assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), faults.len());
+}
+
+#[test]
+fn of_clipping_by_the_norm() {
+    every_fault_is_found("clip_grad_norm.cu", clip_grad_norm::FAULTS, clip_grad_norm::look);
 }
 
 fn every_fault_of_elements_is_found(module: &str, faults: &[Fault]) {

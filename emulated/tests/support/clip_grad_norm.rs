@@ -50,7 +50,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
     let plan = Plan::new(&list, options).unwrap();
     // Whatever was there before.
     let (mut tiles, mut parts) = (vec![f64::NAN; plan.tiles()], vec![f64::NAN; grads.len()]);
-    let (mut norm, mut scale) = ([f64::NAN], [f64::NAN; 4]);
+    let (mut norm, mut scale) = ([f64::NAN], [f64::NAN; 2]);
     let memory = Memory {
         tensors: plan.tensors.as_ptr() as u64,
         tiles: tiles.as_mut_ptr() as u64,

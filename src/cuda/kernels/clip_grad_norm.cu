@@ -17,7 +17,7 @@ struct ClipArguments {
     u64 tiles;   // [runs, 32], f64: the sums of tiles.
     u64 parts;   // [count], f64: those of tensors.
     u64 norm;    // [1], f64
-    u64 scale;   // [4], f64: three that elements are multiplied with, one after the other; and 1 if they are, or 0.
+    u64 scale;   // [2], f64: what elements are multiplied with, and 1 if they are, or 0.
     u64 refuses; // Whether nothing is multiplied where the norm is not finite.
     u64 torch;   // By max_norm / (norm + 1e-6), not by max_norm / norm.
     double max_norm;
@@ -141,34 +141,27 @@ DEVICE double mantissa(double v, int& exponent) {
     return wide_of((bits & 0x000fffffffffffff) | ONE_BITS);
 }
 
-struct Scale {
-    double by[3];
-    bool is_one;
-};
-
-// max_norm / norm. Where it is too small for f64, it is three factors.
-DEVICE Scale scale_to(double max_norm, double norm) {
+// max_norm / norm.
+DEVICE double ratio(double max_norm, double norm) {
     if (max_norm == 0.0) {
-        return {{0.0, 1.0, 1.0}, false};
+        return 0.0;
     }
     int of_max, of_norm;
-    const double ratio = mantissa(max_norm, of_max) / mantissa(norm, of_norm);
+    const double fraction = mantissa(max_norm, of_max) / mantissa(norm, of_norm);
     const int exponent = of_max - of_norm;
-    if (exponent >= -1000) {
-        return {{ratio * power_of_two((u64)(long long)exponent), 1.0, 1.0}, false};
-    }
-    const int half = (exponent + 1) / 2;
-    const double first = power_of_two((u64)(long long)half);
-    return {{ratio / 2.0, first, power_of_two((u64)(long long)(exponent + 1 - half))}, false};
+    // No element is beyond the norm: with smaller ones all products are zero in these types.
+    return exponent < -1000 ? 0.0 : fraction * power_of_two((u64)(long long)exponent);
 }
 
-DEVICE Scale scale_of(const ClipArguments& a, double norm) {
-    const Scale ONE = {{1.0, 1.0, 1.0}, true};
+// What to multiply with, if that is not to leave elements as they are.
+DEVICE bool scales(const ClipArguments& a, double norm, double& scale) {
     if (norm < INFINITE) {
         const double compared = a.torch ? norm + 1e-6 : norm;
-        return compared > a.max_norm ? scale_to(a.max_norm, compared) : ONE;
+        scale = ratio(a.max_norm, compared);
+        return compared > a.max_norm;
     }
-    return a.torch && !a.refuses ? Scale{{a.max_norm / norm, 1.0, 1.0}, false} : ONE;
+    scale = a.max_norm / norm;
+    return a.torch && !a.refuses;
 }
 
 DEVICE void settle(const ClipArguments& a) {
@@ -186,20 +179,21 @@ DEVICE void settle(const ClipArguments& a) {
     }
     const double norm = sqrt(fold_block(own));
     if (threadIdx.x == 0) {
-        const Scale scale = scale_of(a, norm);
+        double scale;
+        const bool does = scales(a, norm, scale);
         *(double*)a.norm = norm == norm ? norm : NOT_A_NUMBER;
-        double* to = (double*)a.scale;
-        to[0] = scale.by[0], to[1] = scale.by[1], to[2] = scale.by[2], to[3] = scale.is_one ? 0.0 : 1.0;
+        ((double*)a.scale)[0] = scale;
+        ((double*)a.scale)[1] = does ? 1.0 : 0.0;
     }
 }
 
 template <class S, template <class> class By>
-DEVICE void multiply_run(Held<S, By, WARPS, 0>& held, const double* by) {
+DEVICE void multiply_run(Held<S, By, WARPS, 0>& held, double scale) {
     typename S::Bits* to = (typename S::Bits*)held.row;
     held.each([&](u32 column, const float* x) {
         u32 bits[By<S>::COUNT];
         for (u32 i = 0; i < By<S>::COUNT; i++) {
-            bits[i] = store_wide<S>((double)x[i] * by[0] * by[1] * by[2]);
+            bits[i] = store_wide<S>((double)x[i] * scale);
         }
         By<S>::store(to + column, bits);
     });
@@ -207,9 +201,8 @@ DEVICE void multiply_run(Held<S, By, WARPS, 0>& held, const double* by) {
 
 DEVICE void multiply(const ClipArguments& a) {
     const double* scale = (const double*)a.scale;
-    const double by[3] = {scale[0], scale[1], scale[2]};
-    if (scale[3] == 1.0) {
-        each_run(a, [&](u64, auto& held) { multiply_run(held, by); });
+    if (scale[1] == 1.0) {
+        each_run(a, [&](u64, auto& held) { multiply_run(held, scale[0]); });
     }
 }
 

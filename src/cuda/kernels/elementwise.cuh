@@ -1,8 +1,11 @@
 // Functions of one element or of two over flat slices, as `src/cpu/elementwise.rs` and `src/cpu/pairwise.rs` define
 // them.
 //
-// The CPU's forms in pairs of f32 serve only where they have the bits of the forms in f64; here all are in f64.
+// All are defined in f64. Some have forms in f32 that serve where they are certain to be rounded to the same: pairs for
+// f32, as on the CPU, and shorter ones for types of 16 bits.
 #pragma once
+#include "near.cuh"
+#include "pair.cuh"
 #include "wide.cuh"
 
 struct ElementwiseArguments {
@@ -55,45 +58,88 @@ struct Piece {
         }
     }
 
-    // The i-th element of the first words.
-    DEVICE double element(u32 i) const {
-        const u32 word = words[i * WIDTH / 32];
-        return (double)S::widen(WIDTH == 32 ? word : word >> (i * WIDTH % 32) & 0xffff);
+    // Calls `f` with each element, unrolled: registers have no indices.
+    template <class Each>
+    DEVICE void each(Each f) const {
+        for (u32 i = 0; i < COUNT; i++) {
+            f(i, S::widen(WIDTH == 32 ? words[i] : words[i / 2] >> (i % 2 * 16) & 0xffff));
+        }
     }
 
-    // Puts the first words, so many, behind the others.
-    DEVICE void rotate(u32 by) {
-        for (u32 i = 0; i < by; i++) {
-            const u32 first = words[0];
-            words[0] = words[1], words[1] = words[2], words[2] = words[3], words[3] = first;
+    DEVICE double first() const { return (double)S::widen(WIDTH == 32 ? words[0] : words[0] & 0xffff); }
+
+    // Puts another element in the first one's place, and behind all others.
+    DEVICE void next(u32 first) {
+        const u32 bits = WIDTH == 32 ? first : (words[0] & 0xffff0000) | first;
+        if (WIDTH == 32) {
+            words[0] = words[1], words[1] = words[2], words[2] = words[3], words[3] = bits;
+        } else {
+            words[0] = bits >> 16 | words[1] << 16, words[1] = words[1] >> 16 | words[2] << 16;
+            words[2] = words[2] >> 16 | words[3] << 16, words[3] = words[3] >> 16 | bits << 16;
         }
     }
 };
 
-// Overwrites the elements by the function of them, two at a time: no more of the function's instructions than that, and
-// registers have no indices.
+// Bits of f32 that a type does not hold, and the bits of its smallest normal number.
+template <class S>
+struct Narrowed;
+template <>
+struct Narrowed<F16> {
+    static const u32 DROPPED = 13, MIN_NORMAL = 0x38800000;
+};
+template <>
+struct Narrowed<BF16> {
+    static const u32 DROPPED = 16, MIN_NORMAL = 0x00800000;
+};
+
+// 1 if all within four units of f32 are rounded alike, or 0: without branches.
+template <class S>
+DEVICE u32 is_certain(float near) {
+    const u32 OFF = 4, HALF = 1u << (Narrowed<S>::DROPPED - 1), LEAST = Narrowed<S>::MIN_NORMAL;
+    const u32 magnitude = bits_of(near) & 0x7fffffff;
+    // How far from the least of those beside a tie.
+    const u32 above = (magnitude - (HALF - OFF)) & (2 * HALF - 1);
+    const u32 is_zero = magnitude == 0, is_normal = magnitude - LEAST <= bits_of(INFINITE) - LEAST;
+    return is_zero | (is_normal & (above > 2 * OFF));
+}
+
+// Rounds values that are near in f32. Returns which of them are not certain, as bits.
 template <class S, class F>
-DEVICE void overwrite(Piece<S>& x, Piece<S>& other, const F& function) {
-    typedef Piece<S> P;
-    const u32 WORDS = P::WIDTH / 16;
-    ROLLED
-    for (u32 w = 0; w < 4; w += WORDS) {
-        const u32 first = store_wide<S>(function(x.element(0), other.element(0)));
-        const u32 second = store_wide<S>(function(x.element(1), other.element(1)));
-        if (WORDS == 1) {
-            x.words[0] = first | second << 16;
-        } else {
-            x.words[0] = first, x.words[1] = second;
-        }
-        x.rotate(WORDS);
-        other.rotate(WORDS);
+DEVICE u32 make_near(const Piece<S>& x, Piece<S>& y, const F& function) {
+    u32 certain = 0;
+    for (u32 w = 0; w < 4; w++) {
+        y.words[w] = 0;
     }
+    x.each([&](u32 i, float v) {
+        const float near = function.near(v);
+        certain |= ((v == v) & is_certain<S>(near)) << i;
+        y.words[i / 2] |= (S::narrow(near) & 0xffff) << (i % 2 * 16);
+    });
+    return ~certain & 0xff;
+}
+
+// Rounds values that are pairs of f32. Returns which of them are not certain, as bits.
+template <class F>
+DEVICE u32 make_pairs(const PairTables& tables, const Piece<F32>& x, Piece<F32>& y, const F& function) {
+    u32 certain = 0;
+    x.each([&](u32 i, float v) {
+        const Sides sides = function.sides(tables, v);
+        certain |= ((bits_of(sides.above) == bits_of(sides.below)) & sides.serves) << i;
+        y.words[i] = bits_of(sides.above);
+    });
+    return ~certain & 0xf;
 }
 
 template <class S, class F>
 DEVICE void elementwise(const ElementwiseArguments& a) {
     typedef typename S::Bits Bits;
     const u64 TILE = Piece<S>::TILE;
+    constexpr bool IS_NEAR = F::HAS_NEAR && sizeof(Bits) == 2, IS_PAIR = F::HAS_PAIR && sizeof(Bits) == 4;
+    __shared__ PairTables tables;
+    if constexpr (IS_PAIR) {
+        tables.fill();
+        __syncthreads();
+    }
     const F function(a);
     const bool is_aligned = (a.x | a.y | (F::OF_TWO ? a.other : 0)) % 16 == 0;
     for (u64 start = blockIdx.x * TILE; start < a.len; start += gridDim.x * TILE) {
@@ -104,18 +150,43 @@ DEVICE void elementwise(const ElementwiseArguments& a) {
         if (F::OF_TWO) {
             other.load((const Bits*)a.other + start, left, is_whole);
         }
-        overwrite(x, other, function);
-        x.store((Bits*)a.y + start, left, is_whole);
+        Piece<S> y = x;
+        u32 rest = ~0u;
+        if constexpr (IS_NEAR) {
+            rest = make_near(x, y, function);
+        } else if constexpr (IS_PAIR) {
+            rest = make_pairs(tables, x, y, function);
+        }
+        if (rest != 0) {
+            // One at a time: no more of the function's instructions than that.
+            ROLLED
+            for (u32 i = 0; i < Piece<S>::COUNT; i++) {
+                u32 bits = y.words[0] & (sizeof(Bits) == 2 ? 0xffff : ~0u);
+                if (!(IS_NEAR || IS_PAIR) || rest >> i & 1) {
+                    bits = store_wide<S>(function(x.first(), other.first()));
+                }
+                y.next(bits);
+                x.next(0);
+                other.next(0);
+            }
+        }
+        y.store((Bits*)a.y + start, left, is_whole);
     }
 }
 
-// A function of one element without options.
-#define FUNCTION(NAME, VALUE)                                                                                          \
+// A function of one element without options, and its forms in f32.
+#define FUNCTION_WITH(NAME, VALUE, NEAR, IS_NEAR, SIDES, IS_PAIR)                                                      \
     struct NAME {                                                                                                      \
-        static const bool OF_TWO = false;                                                                              \
+        static const bool OF_TWO = false, HAS_NEAR = IS_NEAR, HAS_PAIR = IS_PAIR;                                      \
         DEVICE NAME(const ElementwiseArguments&) {}                                                                    \
         DEVICE double operator()(double x, double) const { return rounded(VALUE); }                                    \
+        DEVICE float near(float x) const { return NEAR; }                                                              \
+        DEVICE Sides sides(const PairTables& tables, float x) const { return SIDES; }                                  \
     };
+#define NO_SIDES ((void)tables, Sides{x, x, false})
+#define FUNCTION(NAME, VALUE) FUNCTION_WITH(NAME, VALUE, x, false, NO_SIDES, false)
+#define FUNCTION_NEAR(NAME, VALUE, NEAR) FUNCTION_WITH(NAME, VALUE, NEAR, true, NO_SIDES, false)
+#define FUNCTION_PAIR(NAME, VALUE, NEAR, SIDES) FUNCTION_WITH(NAME, VALUE, NEAR, true, SIDES(tables, x), true)
 
 #define ELEMENTWISE(FUNCTION, NAME)                                                                                    \
     ENTRY(NAME##_f32, ElementwiseArguments, ELEMENTWISE_THREADS, (elementwise<F32, FUNCTION>(arguments)))              \

@@ -2,16 +2,17 @@
 #include "elementwise.cuh"
 #include "exp.cuh"
 
-FUNCTION(Exp, exp_wide(x))
-FUNCTION(Exp2, exp2_wide(x))
+FUNCTION_PAIR(Exp, exp_wide(x), near_exp(x), exp_sides)
+FUNCTION_NEAR(Exp2, exp2_wide(x), near_exp2(x))
 FUNCTION(Expm1, expm1_wide(x))
 
 // e^x for x brought to within two bounds.
 struct ClampedExp {
-    static const bool OF_TWO = false;
+    static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double min, max;
     DEVICE ClampedExp(const ElementwiseArguments& a) : min(a.options[0]), max(a.options[1]) {}
     DEVICE double operator()(double x, double) const { return rounded(exp_wide(smaller(max, larger(min, x)))); }
+    DEVICE float near(float x) const { return min <= x && x <= max ? near_exp(x) : NOT_NEAR; }
 };
 
 ELEMENTWISE(Exp, exp)

@@ -2,16 +2,17 @@
 #include "elementwise.cuh"
 #include "log.cuh"
 
-FUNCTION(Log, log_wide(x))
+FUNCTION_NEAR(Log, log_wide(x), near_log(x))
 FUNCTION(Log1p, log1p_wide(x))
-FUNCTION(Log2, log2_wide(x))
+FUNCTION_NEAR(Log2, log2_wide(x), near_log2(x))
 
 // ln x for x not below the floor.
 struct ClampedLog {
-    static const bool OF_TWO = false;
+    static const bool OF_TWO = false, HAS_NEAR = true, HAS_PAIR = false;
     const double floor;
     DEVICE ClampedLog(const ElementwiseArguments& a) : floor(a.options[0]) {}
     DEVICE double operator()(double x, double) const { return rounded(log_of_any(larger(floor, x))); }
+    DEVICE float near(float x) const { return floor <= x ? near_log(x) : NOT_NEAR; }
 };
 
 ELEMENTWISE(Log, log)

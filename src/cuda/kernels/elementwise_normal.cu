@@ -3,7 +3,7 @@
 #include "normal.cuh"
 
 FUNCTION(Erf, erf_wide(x))
-FUNCTION(Gelu, gelu_wide(x))
+FUNCTION_NEAR(Gelu, gelu_wide(x), near_gelu(x))
 
 ELEMENTWISE(Erf, erf)
 ELEMENTWISE(Gelu, gelu)

@@ -2,8 +2,8 @@
 #include "elementwise.cuh"
 
 // f64 has more than twice the digits of the types here: its rounding does not show in theirs.
-FUNCTION(Sqrt, (Sum{sqrt(x), -0.0}))
-FUNCTION(Reciprocal, (Sum{1.0 / x, -0.0}))
+FUNCTION_NEAR(Sqrt, (Sum{sqrt(x), -0.0}), sqrtf(x))
+FUNCTION_NEAR(Reciprocal, (Sum{1.0 / x, -0.0}), 1.0f / x)
 
 DEVICE Sum rsqrt_wide(double x) {
     const double root = sqrt(x);
@@ -15,11 +15,11 @@ DEVICE Sum rsqrt_wide(double x) {
     // At zero and infinity there is nothing left out, but a product of the two.
     return {hi, lo != lo ? 0.0 : lo};
 }
-FUNCTION(Rsqrt, rsqrt_wide(x))
+FUNCTION_NEAR(Rsqrt, rsqrt_wide(x), near_rsqrt(x))
 
 // x / d with |d| not below eps, at most the largest value of the type.
 struct SafeDiv {
-    static const bool OF_TWO = true;
+    static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;
     const double eps, largest;
     DEVICE SafeDiv(const ElementwiseArguments& a) : eps(a.options[0]), largest(a.options[1]) {}
     DEVICE double operator()(double x, double d) const {

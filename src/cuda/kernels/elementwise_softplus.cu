@@ -2,12 +2,12 @@
 #include "elementwise.cuh"
 #include "logistic.cuh"
 
-FUNCTION(Softplus, softplus_wide(x))
-FUNCTION(LogSigmoid, log_sigmoid_wide(x))
+FUNCTION_NEAR(Softplus, softplus_wide(x), near_softplus(x))
+FUNCTION_NEAR(LogSigmoid, log_sigmoid_wide(x), -near_softplus(-x))
 
 // ln(e^x + e^other).
 struct LogAddExp {
-    static const bool OF_TWO = true;
+    static const bool OF_TWO = true, HAS_NEAR = false, HAS_PAIR = false;
     DEVICE LogAddExp(const ElementwiseArguments&) {}
     DEVICE double operator()(double x, double other) const { return rounded(log_add_exp_wide(x, other)); }
 };

@@ -1,0 +1,164 @@
+// Functions in pairs of f32, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them: for f32, rounded
+// from either side, and right where both sides are the same and the form serves. The others are made in f64.
+#pragma once
+#include "common.cuh"
+
+// f32(2^(j/16)), and what that leaves out, relative to it.
+__constant__ const u32 POWERS[16] = {0x3f800000, 0x3f85aac3, 0x3f8b95c2, 0x3f91c3d3, 0x3f9837f0, 0x3f9ef532,
+                                     0x3fa5fed7, 0x3fad583f, 0x3fb504f3, 0x3fbd08a4, 0x3fc5672a, 0x3fce248c,
+                                     0x3fd744fd, 0x3fe0ccdf, 0x3feac0c7, 0x3ff5257d};
+__constant__ const u32 POWERS_LOW[16] = {0x00000000, 0x3346cb6a, 0xb24e0611, 0x334b2482, 0x33092801, 0x331b85f2,
+                                         0xb3051aa8, 0xb2006c56, 0x329302ae, 0xb302e5a2, 0x31b3d0e5, 0x31d1daf2,
+                                         0xb27ce182, 0xb1b4b0da, 0xb1d290be, 0x31b0a147};
+
+// The tables, in memory that threads share: thread j < 16 writes entry j.
+struct PairTables {
+    float power[16], low[16];
+
+    DEVICE void fill() {
+        const u32 j = threadIdx.x;
+        if (j < 16) {
+            // Less what the exponent of n adds again.
+            power[j] = float_of(POWERS[j] - (j << 19));
+            low[j] = float_of(POWERS_LOW[j]);
+        }
+    }
+};
+
+// The value rounded from either side, and whether that serves.
+struct Sides {
+    float above, below;
+    bool serves;
+};
+
+// Bounds the error of an exponential, relative to its power of two; beyond `PAIR_LARGEST` it may be subnormal.
+const float UNCERTAINTY = 7e-11f, PAIR_LARGEST = 75.0f, PAIR_SHIFTER = 12582912.0f;
+
+struct FloatSum {
+    float hi, lo;
+};
+
+DEVICE FloatSum fast_two_sum(float a, float b) {
+    const float sum = a + b;
+    return {sum, b - (sum - a)};
+}
+
+DEVICE FloatSum two_sum(float a, float b) {
+    const float sum = a + b, part = sum - a;
+    return {sum, (a - (sum - part)) + (b - part)};
+}
+
+// e^x as a sum, and the power of two that its error is relative to.
+struct Pair {
+    float hi, lo, power;
+};
+
+// e^(x + low), where `low` is a unit in the last place of x or two.
+template <bool HAS_LOW>
+DEVICE Pair exp_pair(const PairTables& tables, float x, float low) {
+    const float STEP_HI = 0x1.62e43p-5f, STEP_LO = -0x1.05c61p-33f;
+    const float j = fmaf(x, 0x1.715476p+4f, PAIR_SHIFTER);
+    const float n = j - PAIR_SHIFTER;
+    const float near = fmaf(n, -STEP_HI, x);
+    float r = fmaf(n, -STEP_LO, near);
+    float r_low = fmaf(n, -STEP_LO, near - r);
+    if (HAS_LOW) {
+        const FloatSum sum = fast_two_sum(r, r_low + low);
+        r = sum.hi, r_low = sum.lo;
+    }
+    const u32 index = bits_of(j) & 15;
+    const float w = fmaf(tables.low[index], r, tables.low[index] + r_low);
+    const float q = fmaf(fmaf(0x1.5556b4p-5f, r, 0x1.55571ep-3f), r, 0.5f);
+    const float v = fmaf(r * r, q, w);
+    const float s = float_of(bits_of(tables.power[index]) + (bits_of(j) << 19));
+    const float hi = fmaf(s, r, s);
+    return {hi, fmaf(s, v, fmaf(s, r, s - hi)), s};
+}
+
+DEVICE Sides sides(float hi, float lo, float scale, float uncertainty, bool serves) {
+    return {hi + fmaf(scale, uncertainty, lo), hi + fmaf(scale, -uncertainty, lo), serves};
+}
+
+DEVICE Sides exp_sides(const PairTables& tables, float x) {
+    const Pair e = exp_pair<false>(tables, x, 0.0f);
+    return sides(e.hi, e.lo, e.power, UNCERTAINTY, fabsf(x) < PAIR_LARGEST);
+}
+
+const float LOGISTIC_UNCERTAINTY = 1.06f * UNCERTAINTY;
+
+// 1 / (1 + t), where `negative` t / (1 + t).
+DEVICE FloatSum logistic_pair(Pair e, bool negative) {
+    const FloatSum t = fast_two_sum(e.hi, e.lo);
+    const FloatSum d = fast_two_sum(1.0f, t.hi);
+    const float n = negative ? t.hi : 1.0f, n_low = negative ? t.lo : 0.0f;
+    const float reciprocal = 1.0f / d.hi;
+    const float q = n * reciprocal;
+    const float rest = fmaf(0.0f - q, d.hi, n) + fmaf(0.0f - q, d.lo + t.lo, n_low);
+    return {q, rest * reciprocal};
+}
+
+DEVICE FloatSum sigmoid_pair(const PairTables& tables, float x) {
+    // Beyond it the quotient is 1 whatever t is.
+    const float minus = 0.0f - fabsf(x);
+    return logistic_pair(exp_pair<false>(tables, -PAIR_LARGEST > minus ? -PAIR_LARGEST : minus, 0.0f), x < 0.0f);
+}
+
+DEVICE Sides sigmoid_sides(const PairTables& tables, float x) {
+    const FloatSum q = sigmoid_pair(tables, x);
+    return sides(q.hi, q.lo, q.hi, LOGISTIC_UNCERTAINTY, -PAIR_LARGEST < x);
+}
+
+// x times the sum, where x is neither so small that the low part of the product could underflow, nor infinite.
+DEVICE Sides times_sides(float x, FloatSum q, bool serves) {
+    const float hi = x * q.hi;
+    const float lo = fmaf(x, q.lo, fmaf(x, q.hi, 0.0f - hi));
+    const bool is_zero = x == 0.0f;
+    const Sides found = sides(hi, lo, fabsf(hi), LOGISTIC_UNCERTAINTY, serves);
+    const bool fits = -PAIR_LARGEST < x && x < INFINITE && (0x1p-60f < fabsf(x) || is_zero);
+    // A sum would lose the sign of -0.
+    return {is_zero ? x : found.above, is_zero ? x : found.below, serves && fits};
+}
+
+DEVICE Sides silu_sides(const PairTables& tables, float x) { return times_sides(x, sigmoid_pair(tables, x), true); }
+
+DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
+    const float LARGEST = 9.0f;
+    const float SLOPE = 0x1.988454p+0f, SLOPE_LOW = -0x1.857936p-25f, CUBIC = 0x1.2444f2p-4f, CUBIC_LOW = 0x1.49b16ap-29f;
+    const float a = LARGEST < fabsf(x) ? LARGEST : fabsf(x);
+    const float square = a * a;
+    const float square_low = fmaf(a, a, 0.0f - square);
+    const float term = square * CUBIC;
+    const float term_low = fmaf(square, CUBIC, 0.0f - term) + fmaf(square_low, CUBIC, square * CUBIC_LOW);
+    const FloatSum factor = two_sum(SLOPE, term);
+    const float factor_low = factor.lo + (term_low + SLOPE_LOW);
+    const float minus = (0.0f - a) * factor.hi;
+    const float minus_low = fmaf(0.0f - a, factor.hi, 0.0f - minus) - a * factor_low;
+    const FloatSum q = logistic_pair(exp_pair<true>(tables, minus, minus_low), x < 0.0f);
+    return times_sides(x, q, -LARGEST < x);
+}
+
+// (tanh x - x) / x^3.
+__constant__ const float TANH_POLY[4] = {-0x1.555556p-2f, 0x1.11111p-3f, -0x1.ba1952p-5f, 0x1.636b2cp-6f};
+
+DEVICE Sides tanh_sides(const PairTables& tables, float x) {
+    const float NEAR = 4.0f / 16777216.0f, FAR = 0.56f * UNCERTAINTY;
+    const float a = 12.0f < fabsf(x) ? 12.0f : fabsf(x);
+    const Pair e = exp_pair<false>(tables, a * -2.0f, 0.0f);
+    const FloatSum t = fast_two_sum(e.hi, e.lo);
+    const FloatSum d = fast_two_sum(1.0f, t.hi), n = fast_two_sum(1.0f, 0.0f - t.hi);
+    const float reciprocal = 1.0f / d.hi;
+    const float q = n.hi * reciprocal;
+    const float minus = 0.0f - q;
+    const float rest = fmaf(minus, d.hi, n.hi) + fmaf(minus, d.lo + t.lo, n.lo - t.lo);
+    const float square = a * a;
+    float poly = TANH_POLY[3];
+    for (u32 i = 3; i > 0; i--) {
+        poly = fmaf(poly, square, TANH_POLY[i - 1]);
+    }
+    const float cube = a * square * poly;
+    const bool is_near = a < 0.1f;
+    const float hi = is_near ? a : q, lo = is_near ? cube : rest * reciprocal;
+    const float margin = is_near ? cube * NEAR : FAR;
+    const u32 sign = bits_of(x) & 0x80000000;
+    return {float_of(bits_of(hi + (lo + margin)) | sign), float_of(bits_of(hi + (lo - margin)) | sign), x == x};
+}
