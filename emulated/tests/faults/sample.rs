@@ -29,8 +29,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "a product rounded down",
         "sample.cu",
-        "(high >> (shift - 64)) + (rest != 0 || low != 0)",
-        "(high >> (shift - 64))",
+        "low >> shift) + ((low & (((u64)1 << shift) - 1)) != 0)",
+        "low >> shift)",
     ),
     fault("a round less of the generator", "sample.cu", "round < 10", "round < 9"),
     fault(
@@ -67,7 +67,7 @@ pub fn look(emulator: &Emulator) -> Found {
                 Asked { config, draw, allowed: (i % 4 == 1).then_some(words), prompt, output }
             })
             .collect();
-        let x: Vec<f32> = asked.iter().flat_map(|_| logits(&mut rng, LOGITS[i % 5], cols)).collect();
+        let x: Vec<f32> = asked.iter().flat_map(|_| logits(&mut rng, LOGITS[i % 6], cols)).collect();
         let how = How { shift: 0, one_block: true, order: Order::ALL[i % 3] };
         case(emulator, &x, cols, &asked, how)?;
     }

@@ -18,11 +18,14 @@ pub enum Logits {
     Grid,
     /// All alike but for the last digits.
     Flat,
+    /// Zeros of both signs, which are equal.
+    Zeros,
     /// With NaN, infinities, zeros of both signs, the largest numbers.
     Hostile,
 }
 
-pub const LOGITS: [Logits; 5] = [Logits::Normal, Logits::Peaked, Logits::Grid, Logits::Flat, Logits::Hostile];
+pub const LOGITS: [Logits; 6] =
+    [Logits::Normal, Logits::Peaked, Logits::Grid, Logits::Flat, Logits::Zeros, Logits::Hostile];
 
 pub fn logits<E: DeviceElement>(rng: &mut StdRng, kind: Logits, cols: usize) -> Vec<E> {
     let peak = rng.random_range(0..cols);
@@ -35,6 +38,7 @@ pub fn logits<E: DeviceElement>(rng: &mut StdRng, kind: Logits, cols: usize) -> 
             Logits::Peaked => z,
             Logits::Grid => (z * 2.0).round() / 2.0,
             Logits::Flat => 1.0 + z / 4096.0,
+            Logits::Zeros => [0.0, -0.0][rng.random_range(0..2)],
             Logits::Hostile if rng.random_bool(0.1) => match bad {
                 0 => [f64::NAN, f64::NEG_INFINITY][rng.random_range(0..2)],
                 1 => [f64::INFINITY, 0.0][rng.random_range(0..2)],
