@@ -39,12 +39,7 @@ pub const FAULTS: &[Fault] = &[
         "allowed[i / 32] >> (i % 32) & 1 ? z",
         "!(allowed[i / 32] >> (i % 32) & 1) ? z",
     ),
-    fault(
-        "negative logits are divided",
-        "sample.cu",
-        "z > 0.0f ? (double)z / request.repetition",
-        "z != 0.0f ? (double)z / request.repetition",
-    ),
+    fault("a penalty is added", "sample.cu", "(double)z - request.presence", "(double)z + request.presence"),
     fault("a token is penalised twice", "sample.cu", "if (before > 0 ||", "if ("),
     fault("running sums from the wrong warp", "sample.cu", "above -= shared.sums[warp];", "above -= shared.sums[0];"),
 ];
