@@ -100,6 +100,9 @@ pub const LOGISTIC: &[Fault] = &[
 ];
 
 pub const NORMAL: &[Fault] = &[
+    fault("a digit of the pairs' tail", "normal_pair.cuh", "0x1.0982b343ddd03p+0", "0x1.0981b343ddd03p+0"),
+    fault("a digit of the pairs' polynomial", "normal_pair.cuh", "0x1.20dd750428588p+0", "0x1.20d1750428588p+0"),
+    fault("pairs beyond the polynomial", "normal_pair.cuh", "-LARGEST < x && x < INFINITE", "x == x"),
     fault("the edge of erf's polynomial", "normal.cuh", "a < 0.75", "a < 2.75"),
     fault("erf is cut", "normal.cuh", "smaller(7.0, fabs(x))", "smaller(3.0, fabs(x))"),
     fault("the sign of erf", "normal.cuh", "sign = sign_of(x)", "sign = 1.0"),
