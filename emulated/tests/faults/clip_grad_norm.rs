@@ -55,6 +55,9 @@ pub fn look(emulator: &Emulator) -> Found {
     }
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     case(emulator, &[gradient(Kind::Normal, 200_000)], &ClipGradNorm::new(1.0), how)?;
+    // A tile each, of which no digit is lost in longer sums.
+    let tiles: Vec<Gradient> = (0..40).map(|_| Gradient::F32(row(&mut rng, Kind::Normal, 256))).collect();
+    case(emulator, &tiles, &ClipGradNorm::new(1.0), How { shift: 0, ..how })?;
     // A norm of 5 at the limit, one that is near to it, and one that is not finite.
     let simple = |last: f32| [Gradient::F32(vec![3.0]), Gradient::F32(vec![last])];
     for mode in [ClipMode::Exact, ClipMode::Torch] {

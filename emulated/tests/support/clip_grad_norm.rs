@@ -3,6 +3,7 @@
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::clip_grad_norm::{Memory, Plan};
+use evenkeel::math::sum::rule_o;
 use evenkeel::{ClipGradNorm, DType, FloatsMut};
 use evenkeel_emulated::Emulator;
 use half::{bf16, f16};
@@ -24,6 +25,10 @@ enum OnDevice {
 fn compare<E: DeviceElement>(got: &Guarded<E>, x: &[E], expected: &[E], is_kept: bool) -> Result<(), String> {
     // What is not multiplied keeps its bits, whatever NaN it has.
     got.compare(if is_kept { x } else { expected })
+}
+
+fn sum_of_squares<E: DeviceElement>(x: &[E]) -> f64 {
+    rule_o(&x.iter().map(|v| v.widen() * v.widen()).collect::<Vec<_>>())
 }
 
 /// What of one case is not as it is on the CPU.
@@ -62,6 +67,19 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
     for launch in launches {
         // SAFETY: the addresses are of slices that are as long as the plan says, and live until the kernels have run.
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(told)?;
+    }
+
+    // The root hides digits of the sums.
+    for (i, grad) in grads.iter().enumerate() {
+        let expected = match grad {
+            Gradient::F32(x) => sum_of_squares(x),
+            Gradient::F16(x) => sum_of_squares(x),
+            Gradient::BF16(x) => sum_of_squares(x),
+        };
+        // Any NaN is as good.
+        if parts[i].to_bits() != expected.to_bits() && !(parts[i].is_nan() && expected.is_nan()) {
+            return Err(told(format!("the squares of gradient {i} sum to {:?} instead of {expected:?}", parts[i])));
+        }
     }
 
     // The CPU refuses what is not finite; the norm is told without that.

@@ -1,5 +1,5 @@
-// Functions in pairs of f32, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them: for f32, rounded
-// from either side, and right where both sides are the same and the form serves. The others are made in f64.
+// Functions in pairs of f32, as `src/math/exp_pair.rs`, `sigmoid_pair.rs` and `tanh_pair.rs` define them: for f32,
+// rounded from either side, and right where both sides are the same and the form serves. The others are made in f64.
 #pragma once
 #include "common.cuh"
 
@@ -123,7 +123,8 @@ DEVICE Sides silu_sides(const PairTables& tables, float x) { return times_sides(
 
 DEVICE Sides gelu_tanh_sides(const PairTables& tables, float x) {
     const float LARGEST = 9.0f;
-    const float SLOPE = 0x1.988454p+0f, SLOPE_LOW = -0x1.857936p-25f, CUBIC = 0x1.2444f2p-4f, CUBIC_LOW = 0x1.49b16ap-29f;
+    const float SLOPE = 0x1.988454p+0f, SLOPE_LOW = -0x1.857936p-25f;
+    const float CUBIC = 0x1.2444f2p-4f, CUBIC_LOW = 0x1.49b16ap-29f;
     const float a = LARGEST < fabsf(x) ? LARGEST : fabsf(x);
     const float square = a * a;
     const float square_low = fmaf(a, a, 0.0f - square);

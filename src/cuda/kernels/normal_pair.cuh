@@ -1,0 +1,62 @@
+// Erf and gelu by f64 of fewer digits, as `src/math/normal_pair.rs` defines them, with the test of `pair.cuh`.
+#pragma once
+#include "pair.cuh"
+#include "wide.cuh"
+
+__constant__ const double NORMAL_NEAR[7] = {
+    0x1.20dd750428588p+0, -0x1.812746aa652aap-2, 0x1.ce2f1d93262e4p-4, -0x1.b82bd3e287f39p-6,
+    0x1.5639ed163ea77p-8, -0x1.bbceea73d3159p-11, 0x1.b1068ccb22df8p-14};
+__constant__ const double NORMAL_FAR[13] = {
+    0x1.0982b343ddd03p+0, 0x1.2bcb200efaeb2p+3, 0x1.fdf85366b5a0bp+5, 0x1.41d1e0d92b72dp+8,
+    0x1.19de184445fe8p+10, 0x1.0d01a131db546p+11, -0x1.42f468b9604cfp+10, -0x1.151ff6902f2eap+14,
+    -0x1.f68ca65e5cc2dp+13, 0x1.fc31e63caa8fp+16, 0x1.9b0376e66996fp+17, -0x1.e3d34e80a206p+19,
+    -0x1.919902be38531p+20};
+
+// As `horner`, the even powers beside the odd ones.
+template <u32 N>
+DEVICE double horner_halves(double x, const double (&c)[N]) {
+    const double square = x * x;
+    double halves[2] = {c[N - 1 - (N - 1) % 2], c[N - 2 + (N - 1) % 2]};
+    for (u32 i = N - 2; i > 0; i--) {
+        halves[(i - 1) % 2] = fma(halves[(i - 1) % 2], square, c[i - 1]);
+    }
+    return fma(halves[1], x, halves[0]);
+}
+
+// The normal distribution's share beyond `a`, with e^(-a^2/2).
+DEVICE double tail_by(double a, double exponential) {
+    const double d = a + 4.5;
+    // Newton's step doubles the digits of a reciprocal in f32.
+    const double near = (double)(1.0f / (float)d);
+    const double reciprocal = fma(fma(0.0 - near, d, 1.0), near, near);
+    return horner_halves(reciprocal - 0x1.2f684bda12f68p-3, NORMAL_FAR) * (reciprocal * exponential);
+}
+
+// e^(-share a^2), of which `share` is a power of two.
+DEVICE double exponential_of(const PairTables& tables, float a, float share) {
+    const float square = a * a;
+    const float low = fmaf(a, a, 0.0f - square);
+    const Pair e = exp_pair<true>(tables, square * -share, low * -share);
+    return (double)e.hi + (double)e.lo;
+}
+
+DEVICE Sides wide_sides(double value, bool serves) {
+    const double UNCERTAIN = 1.05 * (double)UNCERTAINTY + 1e-11;
+    return {(float)fma(value, UNCERTAIN, value), (float)fma(value, -UNCERTAIN, value), serves};
+}
+
+DEVICE Sides gelu_sides(const PairTables& tables, float x) {
+    const float LARGEST = 9.0f;
+    const float a = LARGEST < fabsf(x) ? LARGEST : fabsf(x);
+    const double tail = tail_by((double)a, exponential_of(tables, a, 0.5f));
+    return wide_sides((double)x * (x < 0.0f ? tail : 1.0 - tail), -LARGEST < x && x < INFINITE);
+}
+
+DEVICE Sides erf_sides(const PairTables& tables, float x) {
+    const float a = 4.25f < fabsf(x) ? 4.25f : fabsf(x);
+    const double e = exponential_of(tables, a, 1.0f), wide = (double)a;
+    const double near = wide * horner_halves(wide * wide, NORMAL_NEAR);
+    const double far = fma(tail_by(wide * 0x1.6a09e667f3bcdp+0, e), -2.0, 1.0);
+    const double value = wide < 0.6 ? near : far;
+    return wide_sides(wide_of(bits_of_wide(value) | (bits_of_wide((double)x) & SIGN)), x == x);
+}
