@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernels, by module, as text for compute capability 8.0 and above.
 pub const PTX: &[(&str, &str)] = &[
+    ("log_sum_masked", include_str!("kernels/log_sum_masked.ptx")),
     ("log_softmax", include_str!("kernels/log_softmax.ptx")),
     ("logsumexp", include_str!("kernels/logsumexp.ptx")),
     ("softmax", include_str!("kernels/softmax.ptx")),
+    ("softmax_masked", include_str!("kernels/softmax_masked.ptx")),
 ];
 
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.

@@ -21,13 +21,16 @@
 mod device;
 pub mod log_softmax;
 pub mod logsumexp;
+pub mod mask;
+pub mod masked;
 mod rows;
 mod scores;
 pub mod softmax;
 
 pub use cudarc;
 pub use device::{Launch, PTX, device};
-pub use log_softmax::log_softmax_into;
-pub use logsumexp::logsumexp_into;
+pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
+pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
+pub use mask::Mask;
 pub use rows::{DeviceElement, Rows, RowsMut};
-pub use softmax::softmax_into;
+pub use softmax::{softmax_into, softmax_masked_into};

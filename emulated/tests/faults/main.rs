@@ -5,6 +5,7 @@
 mod support;
 
 mod log_softmax;
+mod masked;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -80,6 +81,16 @@ fn of_log_softmax() {
 #[test]
 fn of_logsumexp() {
     every_fault_is_found("logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums);
+}
+
+#[test]
+fn of_softmax_masked() {
+    every_fault_is_found("softmax_masked.cu", masked::FAULTS, masked::look);
+}
+
+#[test]
+fn of_log_sum_masked() {
+    every_fault_is_found("log_sum_masked.cu", masked::FAULTS_OF_SUMS, masked::look_at_sums);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test uses its part
 
 pub mod log_softmax;
+pub mod masked;
 pub mod softmax;
 
 use evenkeel::Element;
