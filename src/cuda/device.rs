@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const PTX: &[(&str, &str)] = &[
     ("log_sum_masked", include_str!("kernels/log_sum_masked.ptx")),
     ("log_softmax", include_str!("kernels/log_softmax.ptx")),
+    ("log_softmax_backward", include_str!("kernels/log_softmax_backward.ptx")),
     ("logsumexp", include_str!("kernels/logsumexp.ptx")),
     ("softmax", include_str!("kernels/softmax.ptx")),
+    ("softmax_backward", include_str!("kernels/softmax_backward.ptx")),
     ("softmax_masked", include_str!("kernels/softmax_masked.ptx")),
 ];
 

@@ -18,6 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod backward;
 mod device;
 pub mod log_softmax;
 pub mod logsumexp;
@@ -27,6 +28,7 @@ mod rows;
 mod scores;
 pub mod softmax;
 
+pub use backward::{log_softmax_backward_into, softmax_backward_into};
 pub use cudarc;
 pub use device::{Launch, PTX, device};
 pub use log_softmax::{log_softmax_into, log_softmax_masked_into};

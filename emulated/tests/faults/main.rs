@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backward;
 mod log_softmax;
 mod masked;
 mod softmax;
@@ -91,6 +92,16 @@ fn of_softmax_masked() {
 #[test]
 fn of_log_sum_masked() {
     every_fault_is_found("log_sum_masked.cu", masked::FAULTS_OF_SUMS, masked::look_at_sums);
+}
+
+#[test]
+fn of_softmax_backward() {
+    every_fault_is_found("softmax_backward.cu", backward::FAULTS, backward::look);
+}
+
+#[test]
+fn of_log_softmax_backward() {
+    every_fault_is_found("log_softmax_backward.cu", backward::FAULTS_OF_LOG, backward::look_at_log);
 }
 
 #[test]

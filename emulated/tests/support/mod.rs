@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod backward;
 pub mod log_softmax;
 pub mod masked;
 pub mod softmax;
