@@ -263,7 +263,13 @@ impl<'a> Mask<'a> {
 }
 
 /// Checks that a part of this shape broadcasts to `dims` without enlarging it.
-fn broadcasts(op: &'static str, argument: &'static str, len: usize, shape: &[usize], dims: &[usize]) -> Result<()> {
+pub(crate) fn broadcasts(
+    op: &'static str,
+    argument: &'static str,
+    len: usize,
+    shape: &[usize],
+    dims: &[usize],
+) -> Result<()> {
     let elements = shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
     if elements != Some(len) {
         return Err(Error::shape(op, argument, format!("{len} elements"), format!("shape {shape:?}")));

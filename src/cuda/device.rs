@@ -17,11 +17,15 @@ pub const PTX: &[(&str, &str)] = &[
     ("elementwise_normal", include_str!("kernels/elementwise_normal.ptx")),
     ("elementwise_root", include_str!("kernels/elementwise_root.ptx")),
     ("elementwise_softplus", include_str!("kernels/elementwise_softplus.ptx")),
+    ("log_sum_masked", include_str!("kernels/log_sum_masked.ptx")),
     ("log_softmax", include_str!("kernels/log_softmax.ptx")),
+    ("log_softmax_backward", include_str!("kernels/log_softmax_backward.ptx")),
     ("logsumexp", include_str!("kernels/logsumexp.ptx")),
     ("rope", include_str!("kernels/rope.ptx")),
     ("sample", include_str!("kernels/sample.ptx")),
     ("softmax", include_str!("kernels/softmax.ptx")),
+    ("softmax_backward", include_str!("kernels/softmax_backward.ptx")),
+    ("softmax_masked", include_str!("kernels/softmax_masked.ptx")),
 ];
 
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.

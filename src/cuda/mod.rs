@@ -18,17 +18,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod backward;
 pub mod clip_grad_norm;
 mod device;
 pub mod elementwise;
 pub mod log_softmax;
 pub mod logsumexp;
+pub mod mask;
+pub mod masked;
 pub mod rope;
 mod rows;
 pub mod sample;
 mod scores;
 pub mod softmax;
 
+pub use backward::{log_softmax_backward_into, softmax_backward_into};
 pub use clip_grad_norm::clip_grad_norm;
 pub use cudarc;
 pub use device::{Launch, PTX, device};
@@ -37,9 +41,10 @@ pub use elementwise::{
     log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,
     sigmoid_into, silu_into, softplus_into, sqrt_into, tanh_into,
 };
-pub use log_softmax::log_softmax_into;
-pub use logsumexp::logsumexp_into;
+pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
+pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
+pub use mask::Mask;
 pub use rope::{RopeTable, rope_backward_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;
-pub use softmax::softmax_into;
+pub use softmax::{softmax_into, softmax_masked_into};

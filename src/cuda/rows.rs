@@ -2,6 +2,7 @@
 
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::rows::Shape;
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr};
 use half::{bf16, f16};
 
@@ -18,6 +19,7 @@ pub struct Rows<'a, E> {
     pub(super) data: CudaView<'a, E>,
     pub(super) rows: usize,
     pub(super) cols: usize,
+    pub(super) shape: Shape,
 }
 
 /// Rows that are written.
@@ -40,7 +42,19 @@ impl<'a, E> Rows<'a, E> {
     /// [`Error::ShapeMismatch`] unless the slice has as many elements.
     pub fn new(data: CudaView<'a, E>, rows: usize, cols: usize) -> Result<Self> {
         check("data", data.len(), rows, cols)?;
-        Ok(Rows { data, rows, cols })
+        Ok(Rows { data, rows, cols, shape: Shape::new(&[rows, cols])? })
+    }
+
+    /// The rows of a tensor of this shape, along its last axis: what a mask broadcasts to.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] unless the slice has as many elements, or for a shape of no axes or more than eight.
+    pub fn shaped(data: CudaView<'a, E>, dims: &[usize]) -> Result<Self> {
+        let shape = Shape::new(dims)?;
+        let Some((&cols, outer)) = dims.split_last() else {
+            return Err(Error::shape("rows", "shape", "no axes", "one at least"));
+        };
+        Ok(Rows { shape, ..Rows::new(data, outer.iter().product(), cols)? })
     }
 }
 

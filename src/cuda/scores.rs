@@ -12,18 +12,28 @@ use std::sync::Arc;
 /// Blocks take more than one row beyond this.
 pub const MOST_BLOCKS: usize = 1 << 20;
 
+/// Whether scores are not their own logits.
+pub fn has_options(options: &Softmax<'_>) -> bool {
+    options.scale != 1.0 || options.softcap.is_some()
+}
+
 /// Checks options of rows without masks, scale and softcap.
 pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Result<()> {
     options.check(op)?;
-    let unmet = |argument, value: String| Err(Error::invalid(op, argument, value, "left out on CUDA devices"));
     if options.mask.is_some_and(|mask| !mask.is_none()) {
-        return unmet("mask", "given".to_string());
+        return Err(Error::invalid(
+            op,
+            "mask",
+            "in the host's memory",
+            "an argument of a function for masked rows, if any",
+        ));
     }
+    let unmet = |argument, value: f64| Err(Error::invalid(op, argument, value, "left out, but for masked rows"));
     if options.scale != 1.0 {
-        return unmet("scale", options.scale.to_string());
+        return unmet("scale", options.scale);
     }
     if let Some(cap) = options.softcap {
-        return unmet("softcap", cap.to_string());
+        return unmet("softcap", cap);
     }
     if cols > MAX_TERMS {
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));

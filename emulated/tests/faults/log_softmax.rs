@@ -22,7 +22,7 @@ pub const FAULTS: &[Fault] = &[
         "z - (max + (float)log_sum)",
     ),
     fault("the next row overwrites what this one reads", "log_softmax.cu", "        __syncthreads();\n", ""),
-    fault("no row is peaked", "log_sum.cuh", "if (is_peaked(units, cols))", "if (false)"),
+    fault("no row is peaked", "log_sum.cuh", "peaked = is_peaked(units, cols);", "peaked = false;"),
     fault("rows are peaked later", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 23)"),
     fault("the error of 1 + rest is lost", "log_sum.cuh", "return high + (low + error)", "return high + low"),
     fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0 : (double)e", "(double)e"),
@@ -41,7 +41,7 @@ pub const FAULTS: &[Fault] = &[
         "const double s_low = 0.0 * rest *",
     ),
     fault("a lane's tiles in one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
-    fault("lanes of a piece in one lane", "sum.cuh", "? piece % 2 : i", "? 0 : i"),
+    fault("lanes of a piece in one lane", "sum.cuh", "is_odd = piece % 2 == 1", "is_odd = false"),
     fault("lanes are not cleared", "sum.cuh", "shared.lanes[n][threadIdx.x] = 0.0;", ""),
     fault("folds of half the lanes", "sum.cuh", "distance < threads;", "distance < threads / 2;"),
 ];

@@ -4,9 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backward;
 mod clip_grad_norm;
 mod elementwise;
 mod log_softmax;
+mod log_softmax;
+mod masked;
 mod rope;
 mod sample;
 mod softmax;
@@ -128,6 +131,26 @@ fn of_log_softmax() {
 #[test]
 fn of_logsumexp() {
     every_fault_is_found("logsumexp.cu", log_softmax::FAULTS_OF_SUMS, log_softmax::look_at_sums);
+}
+
+#[test]
+fn of_softmax_masked() {
+    every_fault_is_found("softmax_masked.cu", masked::FAULTS, masked::look);
+}
+
+#[test]
+fn of_log_sum_masked() {
+    every_fault_is_found("log_sum_masked.cu", masked::FAULTS_OF_SUMS, masked::look_at_sums);
+}
+
+#[test]
+fn of_softmax_backward() {
+    every_fault_is_found("softmax_backward.cu", backward::FAULTS, backward::look);
+}
+
+#[test]
+fn of_log_softmax_backward() {
+    every_fault_is_found("log_softmax_backward.cu", backward::FAULTS_OF_LOG, backward::look_at_log);
 }
 
 #[test]

@@ -2,9 +2,12 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod backward;
 pub mod clip_grad_norm;
 pub mod elementwise;
 pub mod log_softmax;
+pub mod log_softmax;
+pub mod masked;
 pub mod rope;
 pub mod sample;
 pub mod softmax;

@@ -39,11 +39,12 @@ struct SoftmaxExp {
         narrow = min - shift >= m - 87.0f && shift == 0.0f;
     }
 
-    DEVICE void fill(Tables& tables) const {
+    // `max_low` is what `max` leaves out of the row's largest value.
+    DEVICE void fill(Tables& tables, float max_low = 0.0f) const {
         if (threadIdx.x < 8) {
             u32 j = threadIdx.x;
             tables.table[j] = float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23));
-            tables.low[j] = (float)(__longlong_as_double((long long)TABLE_LOW[j]) - (double)d);
+            tables.low[j] = (float)(__longlong_as_double((long long)TABLE_LOW[j]) - ((double)d + (double)max_low));
         }
     }
 
@@ -51,19 +52,32 @@ struct SoftmaxExp {
     template <bool NARROW>
     DEVICE float power(const Tables& tables, float x) const {
         if (NARROW) {
-            return within(tables, x);
+            return within(tables, x, [](float low) { return low; });
         }
         float z = x - shift;
         float clamped = z > deepest ? z : deepest;
-        return within(tables, clamped) * (z > deepest ? float_of((127 - 64) << 23) : 0.0f);
+        return lowered(within(tables, clamped, [](float low) { return low; }), z);
     }
 
-    DEVICE float within(const Tables& tables, float x) const {
+    // The same for x + low, in a row that is not narrow and begins at 0 or has no shift; the same bits where `low` is 0.
+    // Of an x that is -inf or NaN, which give 0, `low` means nothing.
+    DEVICE float pair(const Tables& tables, float x, float low) const {
+        float mend = x > deepest ? low : 0.0f;
+        float clamped = x > deepest ? x : deepest;
+        return lowered(within(tables, clamped, [mend](float low) { return low + mend; }), x);
+    }
+
+    DEVICE float lowered(float raised, float x) const {
+        return raised * (x > deepest ? float_of((127 - 64) << 23) : 0.0f);
+    }
+
+    template <class Mend>
+    DEVICE float within(const Tables& tables, float x, Mend mend) const {
         float j = fmaf(x - d, float_of(0x4138aa3b), shifter);
         float n = j - shifter;
         float r = fmaf(n, -float_of(0x3db17218), x);
         u32 index = bits_of(j) & 7;
-        r = fmaf(n, -float_of(0xaf82e308), r + tables.low[index]);
+        r = fmaf(n, -float_of(0xaf82e308), r + mend(tables.low[index]));
         float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2aae3a)), r, 0.5f);
         float t = fmaf(r * r, q, r);
         float s = float_of(bits_of(tables.table[index]) + (bits_of(j) << 20));

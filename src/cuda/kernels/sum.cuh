@@ -44,8 +44,22 @@ DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By,
         const u32 LANES = 64 / At::GROUP;
         double own[LANES][N] = {};
         row.each_of_tile(step, [&](u32 piece, u32 column, float* values) {
-            for (u32 i = 0; i < At::COUNT; i++) {
-                add(column + i, values[i], own[At::COUNT == 1 ? piece % 2 : i]);
+            if (At::COUNT == 1) {
+                // The lane is chosen, and has no index: pieces may be too many to be unrolled.
+                const bool is_odd = piece % 2 == 1;
+                double lane[N];
+                for (u32 n = 0; n < N; n++) {
+                    lane[n] = is_odd ? own[1][n] : own[0][n];
+                }
+                add(column, values[0], lane);
+                for (u32 n = 0; n < N; n++) {
+                    own[0][n] = is_odd ? own[0][n] : lane[n];
+                    own[1][n] = is_odd ? lane[n] : own[1][n];
+                }
+            } else {
+                for (u32 i = 0; i < At::COUNT; i++) {
+                    add(column + i, values[i], own[i]);
+                }
             }
         });
         for (u32 n = 0; n < N; n++) {

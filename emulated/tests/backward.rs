@@ -1,0 +1,88 @@
+//! The kernels of softmax's and log_softmax's gradients give the CPU's bits.
+
+mod support;
+
+use evenkeel::cuda::{DeviceElement, backward};
+use evenkeel::{Element, Mask, Softmax};
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use support::backward::case;
+use support::{COLS, How, KINDS, Kind, peaked_row, row};
+
+fn rows_of_every_shape<E: DeviceElement>() {
+    let seed = 21;
+    let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
+    let mut count = 0;
+    for (i, &cols) in COLS.iter().enumerate().filter(|(_, cols)| **cols <= 10_000) {
+        for k in (0..6).filter(|k| if cols > 2048 { i % 6 == *k } else { (i + k) % 2 == 0 }) {
+            let rows = if cols > 2048 { 2 } else { 1 + (i + k) % 3 };
+            let scores = (0..rows).flat_map(|_| match KINDS.get(k) {
+                Some(&kind) => row(&mut rng, kind, cols),
+                None => peaked_row(&mut rng, 12.0, cols),
+            });
+            let x: Vec<E> = scores.collect();
+            // Gradients that are not finite are few.
+            let kind = [Kind::Normal, Kind::Far, Kind::Normal, Kind::Any][(i + k / 2) % 4];
+            let dy: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, kind, cols)).collect();
+            for (shift, is_log) in [(0, false), (0, true), (1 + (i + k) % 7, i % 2 == 0)] {
+                let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + k) % 3] };
+                case(&emulator, is_log, [&x, &dy], (rows, cols), how).unwrap_or_else(|found| panic!("{found}"));
+                count += 1;
+            }
+        }
+    }
+    println!("seed {seed}: {count} cases of {}, each in place too", E::DTYPE);
+}
+
+#[test]
+fn f32s() {
+    rows_of_every_shape::<f32>();
+}
+
+#[test]
+fn f16s() {
+    rows_of_every_shape::<f16>();
+}
+
+#[test]
+fn bf16s() {
+    rows_of_every_shape::<bf16>();
+}
+
+#[test]
+fn gradients_at_the_ends() {
+    let (max, inf, nan) = (f32::MAX, f32::INFINITY, f32::NAN);
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    let emulator = Emulator::linked();
+    for (x, dy) in [
+        ([0.0, 0.0, 0.0, 0.0], [max, max, -0.0, 0.0]),
+        ([0.0, -inf, 0.0, -inf], [max, nan, -max, inf]),
+        ([0.0, -inf, -200.0, 1.0], [1.0, nan, inf, 0.0]),
+        ([0.0, 1.0, 2.0, 3.0], [nan, inf, 0.0, 0.0]),
+        ([nan, 1.0, -inf, 3.0], [0.0; 4]),
+        ([inf, 1.0, -inf, 3.0], [nan; 4]),
+        ([-inf; 4], [nan; 4]),
+        ([0.0, -80.0, -100.0, -87.5], [1e-40, 1e-45, -1e-45, 1.0]),
+        ([300.0, 299.0, 0.0, 250.0], [-1.0, 2.0, 3.0, -0.0]),
+    ] {
+        for is_log in [false, true] {
+            case(&emulator, is_log, [&x, &dy], (1, 4), how).unwrap_or_else(|found| panic!("{found}"));
+            case(&emulator, is_log, [&x, &dy], (4, 1), how).unwrap_or_else(|found| panic!("{found}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_is_refused() {
+    let mask = Mask::causal();
+    let options = Softmax::default();
+    for (what, options) in
+        [("mask", options.mask(&mask)), ("scale", options.scale(0.5)), ("softcap", options.softcap(30.0))]
+    {
+        let error = backward::launch_softmax(f32::DTYPE, [0; 4], (2, 2), &options).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    assert!(backward::launch_log_softmax(f64::DTYPE, [0; 4], (2, 2), &options).is_err());
+}

@@ -1,0 +1,65 @@
+//! Faults of the kernels of softmax's and log_softmax's gradients.
+
+use crate::support::backward::case;
+use crate::support::{How, KINDS, row};
+use crate::{Fault, Found, fault};
+use evenkeel::cuda::DeviceElement;
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub const FAULTS: &[Fault] = &[
+    fault("the mean is a sum", "softmax_backward.cu", "MEAN = true", "MEAN = false"),
+    fault("a mean that is taken off twice", "softmax_backward.cu", "(dy - mean)", "(dy - mean - mean)"),
+    fault("weights in f32", "softmax_backward.cuh", "weight(x[i]) * reciprocal", "(float)(weight(x[i]) * reciprocal)"),
+    fault(
+        "gradients behind masks are read",
+        "softmax_backward.cuh",
+        "is_kept(x) ? (double)S::widen",
+        "true ? (double)S::widen",
+    ),
+    fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
+    fault("gradients of another column", "softmax_backward.cuh", "S::widen(dy[column])", "S::widen(dy[column ^ 1])"),
+    fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
+    fault("NaN is counted as infinite", "softmax_backward.cuh", "own |= is_kept(x[i]) && of", "own |= false && of"),
+    fault("spoilt rows are NaN behind masks", "softmax_backward.cuh", "is_kept(x[i]) ? S::NOT", "true ? S::NOT"),
+    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
+];
+
+pub const FAULTS_OF_LOG: &[Fault] = &[
+    fault("the sum is a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
+    fault("a product that is rounded first", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
+    fault("terms with weights", "log_softmax_backward.cu", "{ return dy; }", "{ return dy * 0.5; }"),
+    fault("a sum in f32", "softmax_backward.cuh", ": sums[0];", ": (float)sums[0];"),
+    fault("results rounded twice", "softmax_backward.cuh", "narrow_once<S>(gradient)", "S::narrow((float)gradient)"),
+];
+
+fn look_at<E: DeviceElement>(emulator: &Emulator, is_log: bool) -> Found {
+    let mut rng = StdRng::seed_from_u64(22);
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 2048].into_iter().enumerate() {
+        for (k, kind) in KINDS.into_iter().enumerate() {
+            let x: Vec<E> = (0..2).flat_map(|_| row(&mut rng, kind, cols)).collect();
+            let dy: Vec<E> = (0..2).flat_map(|_| row(&mut rng, KINDS[(i + k) % 5], cols)).collect();
+            for shift in [0, 1] {
+                let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
+                case(emulator, is_log, [&x, &dy], (2, cols), how)?;
+            }
+        }
+    }
+    // Differences that cancel but for what a product's rounding leaves out.
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    case(emulator, is_log, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)
+}
+
+pub fn look(emulator: &Emulator) -> Found {
+    look_at::<f16>(emulator, false)?;
+    look_at::<bf16>(emulator, false)?;
+    look_at::<f32>(emulator, false)
+}
+
+pub fn look_at_log(emulator: &Emulator) -> Found {
+    look_at::<f16>(emulator, true)?;
+    look_at::<bf16>(emulator, true)?;
+    look_at::<f32>(emulator, true)
+}

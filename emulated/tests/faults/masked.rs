@@ -1,0 +1,103 @@
+//! Faults of the kernels of rows with masks, scale and softcap.
+
+use crate::support::How;
+use crate::support::masked::{Op, beside, case, scores};
+use crate::{Fault, Found, fault};
+use evenkeel::cuda::DeviceElement;
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+pub const FAULTS: &[Fault] = &[
+    fault("lengths are not read", "masked.cuh", "high = length < high ? (u32)length : high;", ""),
+    fault("causal one key too far", "masked.cuh", "a.offset + query + 1", "a.offset + query + 2"),
+    fault("windows one key too short", "masked.cuh", "low = behind - a.window <", "low = 1 + behind - a.window <"),
+    fault("flags of other rows", "masked.cuh", "at * a.keep[p].strides", "at + a.keep[p].strides"),
+    fault("the query is that of another axis", "masked.cuh", "axis == a.axes ? at : query", "axis == 1 ? at : query"),
+    fault("flags do not broadcast", "masked.cuh", "(u64)column * keep_step[p]", "(u64)column"),
+    fault("the first flags are enough", "masked.cuh", "is_kept = is_kept && keep", "is_kept = is_kept || keep"),
+    fault("a scale in one f32", "masked.cuh", "(float)(a.scale - (double)scale)", "0.0f"),
+    fault("products without their rest", "masked.cuh", "return {product, rest(x)};", "return {product, 0.0f};"),
+    fault("rows near 256 in two f32", "masked.cuh", "fabsf(max.high) < 256.0f", "fabsf(max.high) < 300.0f"),
+    fault(
+        "the maximum's rest is lost",
+        "softmax_masked.cu",
+        "exp.fill(shared.tables, row.max.low)",
+        "exp.fill(shared.tables)",
+    ),
+    fault(
+        "columns beside are not written",
+        "softmax_masked.cu",
+        "fill_beside<S, WARPS>(to, a.cols, low, high, beside);",
+        "",
+    ),
+    fault("every logit is a number of f32", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 0"),
+    fault("every row is of differences", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 1"),
+    fault("a softcap's tanh at half precision", "masked.cuh", "fma(r * r, q, r_low)", "r * r * q"),
+    fault(
+        "tables before they are written",
+        "softmax_masked.cu",
+        "exp.fill(shared.tables, row.max.low);\n        __syncthreads();",
+        "exp.fill(shared.tables, row.max.low);",
+    ),
+];
+
+/// Of kernels that read biases.
+pub const FAULTS_OF_SUMS: &[Fault] = &[
+    fault(
+        "f16 biases are read as bf16",
+        "masked.cuh",
+        "F16::widen(((const u16*)bias[p])[at])",
+        "BF16::widen(((const u16*)bias[p])[at])",
+    ),
+    fault(
+        "sums of finite numbers overflow",
+        "masked.cuh",
+        "return from < (double)INFINITE ? clamped : value",
+        "return value",
+    ),
+    fault("biases of other rows", "masked.cuh", "at * a.bias[p].strides", "at + a.bias[p].strides"),
+    fault(
+        "terms by the row's columns",
+        "masked.cuh",
+        "held(row + mask.low, mask.high - mask.low)",
+        "held(row, mask.high)",
+    ),
+    fault("16-bit types always in f32", "log_sum_masked.cu", "== 2 && !found.inexact", "== 2"),
+    fault("no row is peaked", "masked.cuh", "peaked = is_peaked(sum, cols)", "peaked = false"),
+    fault(
+        "rows without a logit are met as infinite",
+        "log_sum_masked.cu",
+        "row.found.nan, row.found.is_masked());\n        }\n        fill",
+        "row.found.nan, false);\n        }\n        fill",
+    ),
+];
+
+fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Found {
+    let mut rng = StdRng::seed_from_u64(15);
+    for i in 0..160 {
+        let cols = [3, 8, 33, 64, 200, 512][i % 6];
+        let dims = [rng.random_range(1..4), rng.random_range(1..4), cols];
+        let (x, beside) = (scores::<E>(&mut rng, &dims), beside(&mut rng, &dims));
+        let how = How { shift: [0, 0, 3][i % 3], one_block: true, order: Order::ALL[i % 3] };
+        for &op in ops {
+            case(emulator, op, &x, &beside, how)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn look(emulator: &Emulator) -> Found {
+    let ops = [Op::Softmax];
+    look_at::<f32>(emulator, &ops)?;
+    look_at::<f16>(emulator, &ops)?;
+    look_at::<bf16>(emulator, &ops)
+}
+
+pub fn look_at_sums(emulator: &Emulator) -> Found {
+    let ops = [Op::LogSoftmax, Op::LogSumExp];
+    look_at::<f32>(emulator, &ops)?;
+    look_at::<f16>(emulator, &ops)?;
+    look_at::<bf16>(emulator, &ops)
+}

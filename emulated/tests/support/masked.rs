@@ -1,0 +1,228 @@
+//! Cases of rows with masks, scale and softcap.
+
+use super::{Guarded, How, KINDS, peaked_row, row};
+use evenkeel::cuda::mask::Parts;
+use evenkeel::cuda::{DeviceElement, log_softmax, logsumexp, softmax};
+use evenkeel::{DType, Element, Error, FullyMasked, Mask, Rows, Softmax, report};
+use evenkeel_emulated::Emulator;
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Softmax,
+    LogSoftmax,
+    LogSumExp,
+}
+
+impl Op {
+    pub const ALL: [Op; 3] = [Op::Softmax, Op::LogSoftmax, Op::LogSumExp];
+}
+
+/// A bias of any type.
+#[derive(Clone, Debug)]
+pub enum Bias {
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+}
+
+/// What goes with scores of this shape.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    pub dims: Vec<usize>,
+    pub keep: Vec<(Vec<u8>, Vec<usize>)>,
+    pub bias: Vec<(Bias, Vec<usize>)>,
+    pub lengths: Vec<Vec<usize>>,
+    pub causal: bool,
+    pub window: Option<usize>,
+    pub offset: Option<isize>,
+    pub scale: f64,
+    pub softcap: Option<f64>,
+    pub policy: FullyMasked,
+}
+
+impl Beside {
+    fn mask(&self) -> Mask<'_> {
+        let mut mask = Mask::none();
+        for (flags, shape) in &self.keep {
+            mask = mask.and_keep(flags, shape);
+        }
+        for (bias, shape) in &self.bias {
+            mask = match bias {
+                Bias::F64(values) => mask.and_bias(values, shape),
+                Bias::F32(values) => mask.and_bias(values, shape),
+                Bias::F16(values) => mask.and_bias(values, shape),
+                Bias::BF16(values) => mask.and_bias(values, shape),
+            };
+        }
+        for lengths in &self.lengths {
+            mask = mask.and_lengths(lengths);
+        }
+        if self.causal {
+            mask = mask.and_causal();
+        }
+        if let Some(keys) = self.window {
+            mask = mask.and_window(keys);
+        }
+        if let Some(position) = self.offset {
+            mask = mask.offset(position);
+        }
+        mask
+    }
+
+    fn parts(&self) -> Parts {
+        let keep = self.keep.iter().map(|(flags, shape)| (flags.as_ptr() as u64, shape.clone()));
+        let bias = self.bias.iter().map(|(bias, shape)| match bias {
+            Bias::F64(values) => (values.as_ptr() as u64, DType::F64, shape.clone()),
+            Bias::F32(values) => (values.as_ptr() as u64, DType::F32, shape.clone()),
+            Bias::F16(values) => (values.as_ptr() as u64, DType::F16, shape.clone()),
+            Bias::BF16(values) => (values.as_ptr() as u64, DType::BF16, shape.clone()),
+        });
+        let mut parts = Parts::default();
+        parts.keep = keep.collect();
+        parts.bias = bias.collect();
+        parts.lengths = self.lengths.iter().map(|lengths| (lengths.as_ptr() as u64, lengths.len())).collect();
+        (parts.causal, parts.window, parts.offset) = (self.causal, self.window, self.offset);
+        parts
+    }
+
+    fn told(&self) -> String {
+        let keep: Vec<_> = self.keep.iter().map(|(_, shape)| shape).collect();
+        let bias: Vec<_> =
+            self.bias.iter().map(|(bias, shape)| (format!("{bias:?}")[..4].to_string(), shape)).collect();
+        let Beside { dims, lengths, causal, window, offset, scale, softcap, policy, .. } = self;
+        format!(
+            "{dims:?} keep {keep:?} bias {bias:?} lengths {lengths:?} causal {causal} window {window:?} offset {offset:?} \
+             scale {scale} softcap {softcap:?} {policy:?}"
+        )
+    }
+}
+
+/// One of the shapes that broadcast to this one.
+fn broadcasting(rng: &mut StdRng, dims: &[usize]) -> Vec<usize> {
+    let first = if rng.random_bool(0.3) { rng.random_range(0..=dims.len()) } else { 0 };
+    dims[first..].iter().map(|&dim| if rng.random_bool(0.3) { 1 } else { dim }).collect()
+}
+
+fn bias(rng: &mut StdRng, len: usize) -> Bias {
+    let kind = rng.random_range(0..5);
+    let mut number = |_| match kind {
+        // A mask.
+        0 | 1 => [0.0, 0.0, f64::NEG_INFINITY][rng.random_range(0..3)],
+        2 => rng.random_range(-20.0..4.0),
+        // Large, and none of f32.
+        3 => [-1e9, 0.1, 20_000.0, -65_504.0, f64::NEG_INFINITY, -0.0][rng.random_range(0..6)],
+        _ if rng.random_bool(0.01) => [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN][rng.random_range(0..4)],
+        _ => rng.random_range(-3.0..3.0),
+    };
+    let numbers: Vec<f64> = (0..len).map(&mut number).collect();
+    fn to<E: Element>(numbers: Vec<f64>) -> Vec<E> {
+        numbers.into_iter().map(E::from_wide).collect()
+    }
+    match rng.random_range(0..6) {
+        0 => Bias::F64(numbers),
+        1 => Bias::F64(to::<f32>(numbers).into_iter().map(f64::from).collect()),
+        2 => Bias::F16(to(numbers)),
+        3 => Bias::BF16(to(numbers)),
+        _ => Bias::F32(to(numbers)),
+    }
+}
+
+/// Whatever may go with scores of this shape: in half of all cases one thing alone.
+pub fn beside(rng: &mut StdRng, dims: &[usize]) -> Beside {
+    let one = rng.random_bool(0.5).then(|| rng.random_range(0..7));
+    let has = |what: i32, rng: &mut StdRng| one.map_or_else(|| rng.random_bool(0.4), |one| one == what);
+    let mut made = Beside { dims: dims.to_vec(), scale: 1.0, ..Beside::default() };
+    let (&cols, outer) = dims.split_last().unwrap();
+    if has(0, rng) {
+        for _ in 0..rng.random_range(1..3) {
+            let shape = broadcasting(rng, dims);
+            let share = [0.9, 0.5, 0.02][rng.random_range(0..3)];
+            let flags = (0..shape.iter().product()).map(|_| u8::from(rng.random_bool(share)) * 3).collect();
+            made.keep.push((flags, shape));
+        }
+    }
+    if has(1, rng) {
+        for _ in 0..if rng.random_bool(0.8) { 1 } else { 2 } {
+            let shape = broadcasting(rng, dims);
+            made.bias.push((bias(rng, shape.iter().product()), shape));
+        }
+    }
+    if has(2, rng) {
+        let batch = if outer.is_empty() || rng.random_bool(0.3) { 1 } else { dims[0] };
+        made.lengths.push((0..batch).map(|_| rng.random_range(0..=cols)).collect());
+    }
+    if !outer.is_empty() {
+        made.causal = has(3, rng);
+        if has(4, rng) {
+            made.window = Some(rng.random_range(1..=cols + 1));
+        }
+        if rng.random_bool(0.3) {
+            made.offset = Some(rng.random_range(-3..=cols as i64 + 3) as isize);
+        }
+    }
+    if has(5, rng) {
+        let scales = [0.125, 0.08838834764831845, 0.7, 2.0, 1e-20, -1.0, 1e300, 0.0, 1e-9, 300.0];
+        made.scale = *scales[..if rng.random_bool(0.7) { 3 } else { 10 }].choose(rng).unwrap();
+    }
+    if has(6, rng) {
+        made.softcap = [Some(30.0), Some(50.0), Some(0.3)].choose(rng).copied().unwrap();
+    }
+    made.policy = [FullyMasked::Zeros, FullyMasked::Uniform][rng.random_range(0..2)];
+    made
+}
+
+/// Scores of this shape, of several kinds.
+pub fn scores<E: Element>(rng: &mut StdRng, dims: &[usize]) -> Vec<E> {
+    let (&cols, outer) = dims.split_last().unwrap();
+    let rows: usize = outer.iter().product();
+    let of = |rng: &mut StdRng| match KINDS.get(rng.next_u32() as usize % 7) {
+        Some(&kind) => row(rng, kind, cols),
+        None => peaked_row(rng, 20.0, cols),
+    };
+    (0..rows).flat_map(|_| of(rng)).collect()
+}
+
+/// What of one case is not as it is on the CPU.
+pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Beside, how: How) -> Result<(), String> {
+    let told = |found: String| format!("{op:?} of {}, {}, {how:?}: {found}", E::DTYPE, beside.told());
+    let (mask, parts) = (beside.mask(), beside.parts());
+    let mut options = Softmax::default().scale(beside.scale).fully_masked(beside.policy);
+    options.softcap = beside.softcap;
+    let on_host = options.mask(&mask);
+    let rows = || Rows::shaped(x, &beside.dims).unwrap();
+    let (name, results) = match op {
+        Op::Softmax => ("softmax", report::scope(|| evenkeel::softmax(rows(), &on_host))),
+        Op::LogSoftmax => ("log_softmax", report::scope(|| evenkeel::log_softmax(rows(), &on_host))),
+        Op::LogSumExp => ("logsumexp", report::scope(|| evenkeel::logsumexp(rows(), &on_host))),
+    };
+    let (expected, counts) = (results.0.map_err(|error| told(error.to_string()))?, results.1.op(name));
+    let shift_to = if op == Op::LogSumExp { 0 } else { how.shift };
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(expected.len(), shift_to));
+    let mut met = [0u64, 0, 0, u64::MAX];
+    let addresses = [from.address(), to.address(), met.as_mut_ptr() as u64];
+    let launch = match op {
+        Op::Softmax => softmax::launch_masked,
+        Op::LogSoftmax => log_softmax::launch_masked,
+        Op::LogSumExp => logsumexp::launch_masked,
+    };
+    let planned =
+        launch(E::DTYPE, addresses, &beside.dims, &parts, &options).map_err(|error| told(error.to_string()))?;
+    // SAFETY: the addresses are of slices of these shapes, which live until the kernel has run.
+    unsafe { how.run(emulator, planned.expect("there are rows")) }.map_err(told)?;
+    to.compare(&expected).map_err(told)?;
+    let refused = evenkeel::softmax(rows(), &on_host.fully_masked(FullyMasked::Error));
+    let first = match refused {
+        Err(Error::FullyMasked { row, .. }) => row as u64,
+        _ => u64::MAX,
+    };
+    let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
+    if met != expected {
+        return Err(told(format!("rows met are {met:?} instead of {expected:?}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,418 @@
+// Rows with masks, scale and softcap: what softmax, log_softmax and logsumexp share of them, as `src/mask.rs`,
+// `src/cpu/scores.rs` and `src/cpu/scores_masked.rs` define it.
+//
+// A logit is made anew wherever it is needed: in f64, which every row can be read in, or as a sum of two f32.
+#pragma once
+#include "log_sum.cuh"
+
+// Before a loop whose body is long, but whose indices are to be constants.
+#ifdef __CUDACC__
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED
+#endif
+
+// As many parts of each kind, and as many axes before the last.
+const u32 PARTS = 2;
+const u32 AXES = 7;
+
+// A part of a mask: flags, a bias, or lengths. `strides` are 0 where it broadcasts.
+struct Part {
+    u64 data;
+    u64 strides[AXES];
+    u32 step; // From column to column.
+    u32 type; // Of a bias: 0 f32, 1 f16, 2 bf16, 3 f64.
+};
+
+struct MaskedArguments {
+    u64 x;       // [rows, cols]
+    u64 y;       // [rows, cols], or [rows]
+    u64 met;     // As for softmax.
+    u32 rows, cols;
+    u32 uniform;
+    u32 pairs;   // Whether logits may be sums of two f32.
+    double scale;
+    double softcap;                // Or 0.
+    u32 dims[AXES];                // The axes before the last, of which there are `axes`.
+    u32 axes;
+    u32 keeps, biases, lengths;    // How many parts there are.
+    u32 causal;
+    long long offset;              // The position of the first query.
+    long long window;              // How many keys, or 0.
+    Part keep[PARTS], bias[PARTS], length[PARTS];
+};
+
+// A row's mask; without `HAS_BIAS` no part of it is a bias.
+template <bool HAS_BIAS>
+struct RowMask {
+    const u32 keeps, biases;
+    // The columns outside of which all is masked.
+    u32 low, high;
+    const unsigned char* keep[PARTS];
+    u32 keep_step[PARTS];
+    u64 bias[PARTS];
+    u32 bias_step[PARTS], bias_type[PARTS];
+
+    DEVICE RowMask(const MaskedArguments& a, u32 row) : keeps(a.keeps), biases(HAS_BIAS ? a.biases : 0), low(0), high(a.cols) {
+        u64 start[3][PARTS] = {};
+        u32 index = row, query = 0;
+        ROLLED
+        for (u32 axis = a.axes; axis > 0; axis--) {
+            const u32 at = index % a.dims[axis - 1];
+            index /= a.dims[axis - 1];
+            query = axis == a.axes ? at : query;
+    UNROLLED
+    for (u32 p = 0; p < PARTS; p++) {
+                start[0][p] += at * a.keep[p].strides[axis - 1];
+                start[1][p] += at * a.bias[p].strides[axis - 1];
+                start[2][p] += at * a.length[p].strides[axis - 1];
+            }
+        }
+    UNROLLED
+    for (u32 p = 0; p < PARTS; p++) {
+            keep[p] = (const unsigned char*)a.keep[p].data + start[0][p];
+            keep_step[p] = a.keep[p].step;
+            bias_type[p] = a.bias[p].type;
+            bias[p] = a.bias[p].data + start[1][p] * (bias_type[p] == 0 ? 4 : bias_type[p] == 3 ? 8 : 2);
+            bias_step[p] = a.bias[p].step;
+            if (p < a.lengths) {
+                const u64 length = ((const u64*)a.length[p].data)[start[2][p]];
+                high = length < high ? (u32)length : high;
+            }
+        }
+        const long long behind = a.offset + query + 1;
+        if (a.causal) {
+            high = behind < (long long)high ? behind < 0 ? 0 : (u32)behind : high;
+        }
+        if (a.window && behind > a.window) {
+            low = behind - a.window < (long long)high ? (u32)(behind - a.window) : high;
+        }
+    }
+
+    DEVICE bool keeps_at(u32 column) const {
+        bool is_kept = true;
+    UNROLLED
+    for (u32 p = 0; p < PARTS; p++) {
+            if (p < keeps) {
+                is_kept = is_kept && keep[p][(u64)column * keep_step[p]] != 0;
+            }
+        }
+        return is_kept;
+    }
+
+    // The bias of a part.
+    DEVICE double bias_at(u32 p, u32 column) const {
+        const u64 at = (u64)column * bias_step[p];
+        switch (bias_type[p]) {
+        case 0:
+            return (double)((const float*)bias[p])[at];
+        case 1:
+            return (double)F16::widen(((const u16*)bias[p])[at]);
+        case 2:
+            return (double)BF16::widen(((const u16*)bias[p])[at]);
+        default:
+            return ((const double*)bias[p])[at];
+        }
+    }
+};
+
+// `value`, kept finite if what it was made of, of magnitude `from`, is.
+DEVICE double saturate(double value, double from) {
+    const double most = 0x1.fffffffffffffp1023;
+    const double clamped = value > most ? most : value < -most ? -most : value;
+    return from < (double)INFINITE ? clamped : value;
+}
+
+__constant__ const u64 EXP_POLY[11] = {0x3fe0000000000000, 0x3fc555555555555c, 0x3fa555555555555e, 0x3f8111111110ebb2,
+                                       0x3f56c16c16c13570, 0x3f2a01a01b3bb2b6, 0x3efa01a01b45ab8c, 0x3ec71ddef93b9d4e,
+                                       0x3e927e4bf291af05, 0x3e5af6cccf1977c3, 0x3e21f9df719b67ac};
+
+// tanh x, as `src/math/tanh.rs` defines it.
+DEVICE double tanh_of(double x) {
+    const double SHIFTER = 6755399441055744.0, magnitude = fabs(x);
+    // e^y - 1 of y = -2 |x|; a NaN stays.
+    const double y = (20.0 < magnitude ? 20.0 : magnitude) * -2.0;
+    const double shifted = fma(y, double_of(0x3ff71547652b82fe), SHIFTER);
+    const double n = shifted - SHIFTER;
+    const double near = fma(n, -double_of(0x3fe62e42fefa3800), y);
+    const double r = fma(n, -double_of(0x3d2ef35793c76730), near);
+    const double r_low = fma(n, -double_of(0x3d2ef35793c76730), near - r);
+    double q = double_of(EXP_POLY[10]);
+    ROLLED
+    for (u32 i = 10; i > 0; i--) {
+        q = fma(q, r, double_of(EXP_POLY[i - 1]));
+    }
+    const double rest = fma(r * r, q, r_low);
+    const double power = double_of((wide_bits_of(shifted) - wide_bits_of(SHIFTER) + 1023) << 52);
+    const double less = power - 1.0, part = r * power;
+    const double high = less + part;
+    const double error = part - (high - less);
+    const double t = high + (error + rest * power);
+    const double value = (0.0 - t) / (t + 2.0);
+    return double_of(wide_bits_of(value) | (wide_bits_of(x) & (u64)1 << 63));
+}
+
+// A row's logits in f64; -inf where masked.
+template <class S, bool HAS_BIAS>
+struct WideLogits {
+    const RowMask<HAS_BIAS>& mask;
+    const double scale, softcap;
+
+    DEVICE double at(u32 column, float x) const {
+        double z = -(double)INFINITE;
+        if (x != -INFINITE) {
+            z = saturate((double)x * scale, fabs((double)x));
+            if (softcap > 0.0) {
+                z = softcap * tanh_of(z / softcap);
+            }
+        }
+    UNROLLED
+    for (u32 p = 0; p < PARTS; p++) {
+            if (HAS_BIAS && p < mask.biases) {
+                const double bias = mask.bias_at(p, column), other = fabs(bias), own = fabs(z);
+                z = saturate(z + bias, own > other ? own : other);
+            }
+        }
+        return mask.keeps_at(column) ? z : -(double)INFINITE;
+    }
+};
+
+// What is found of logits in f64.
+struct WideExtremes {
+    double max;
+    u32 nan, inexact; // Whether there is a NaN, and a number that is not one of f32.
+
+    DEVICE bool is_masked() const { return !nan && max == -(double)INFINITE; }
+    DEVICE bool is_live() const { return !nan && fabs(max) < (double)INFINITE; }
+};
+
+// The columns of a row that have logits, read one at a time.
+template <class S, u32 WARPS, bool HAS_BIAS>
+struct WideRow {
+    const WideLogits<S, HAS_BIAS> logits;
+    Held<S, Singles, WARPS, 0> held;
+    const u32 first, cols;
+    WideExtremes found;
+    SoftmaxExp exp;
+
+    DEVICE WideRow(const MaskedArguments& a, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask)
+        : logits{mask, a.scale, a.softcap}, held(row + mask.low, mask.high - mask.low), first(mask.low), cols(a.cols),
+          exp(0.0f, -INFINITE) {}
+
+    DEVICE void find(WideExtremes* partial) {
+        WideExtremes own = {-(double)INFINITE, 0, 0};
+        held.each([&](u32 column, const float* x) {
+            const double z = logits.at(first + column, *x);
+            own.max = z > own.max ? z : own.max;
+            own.nan |= z != z;
+            own.inexact |= (double)(float)z != z;
+        });
+        found = over_block<WARPS>(own, partial, [](WideExtremes own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                const double beside = lane_beside(own.max, distance);
+                own.max = beside > own.max ? beside : own.max;
+                own.nan |= lane_beside(own.nan, distance);
+                own.inexact |= lane_beside(own.inexact, distance);
+            }
+            return own;
+        });
+    }
+
+    // Of a live row; behind it is to be a barrier.
+    DEVICE void prepare(Tables& tables) {
+        exp = SoftmaxExp(found.inexact ? 0.0f : (float)found.max, -INFINITE);
+        exp.fill(tables);
+    }
+
+    // e^(z - max): of logits that are numbers of f32 as of plain rows, else of differences in f64.
+    DEVICE float power(const Tables& tables, double z) const {
+        if (!found.inexact) {
+            return exp.pair(tables, (float)z - exp.shift, 0.0f);
+        }
+        const double difference = z - found.max, clamped = difference > -104.0 ? difference : -104.0;
+        const float high = (float)clamped;
+        return exp.pair(tables, high, (float)(clamped - (double)high));
+    }
+
+    DEVICE u64 units(const Tables& tables, u64* partial) {
+        UnitSum sum(cols);
+        held.each([&](u32 column, const float* x) {
+            sum.add(power(tables, logits.at(first + column, *x)));
+            if (sum.count >= 256) {
+                sum.collect();
+            }
+        });
+        sum.collect();
+        return total<WARPS>(sum.units, partial);
+    }
+
+    // ln of the sum of the exponentials.
+    DEVICE double log_sum(LogSumShared<S, WARPS>& shared) {
+        const u64 sum = units(shared.tables, shared.units);
+        const bool peaked = is_peaked(sum, cols);
+        double rest[1] = {0.0};
+        if (peaked) {
+            sum_ordered(held, shared.rest, rest, [&](u32 column, float x, double (&own)[1]) {
+                const float e = power(shared.tables, logits.at(first + column, x));
+                own[0] += e == 1.0f ? 0.0 : (double)e;
+            });
+        }
+        return log_of_sum(sum, cols, peaked, rest[0]);
+    }
+};
+
+// A sum of two f32.
+struct Pair {
+    float high, low;
+};
+
+// A row's logits as sums of two f32, for scales whose low part stays within f32, one bias of f32 values, and flags.
+template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
+struct PairRow {
+    static const u32 COUNT = By<S>::COUNT;
+    Held<S, By, WARPS, HELD>& held;
+    const RowMask<HAS_BIAS>& mask;
+    const u32 cols;
+    const float scale, scale_low;
+    Pair max;
+
+    DEVICE PairRow(const MaskedArguments& a, Held<S, By, WARPS, HELD>& held, const RowMask<HAS_BIAS>& mask)
+        : held(held), mask(mask), cols(a.cols), scale((float)a.scale), scale_low((float)(a.scale - (double)scale)) {}
+
+    // The bits of what is wrong with an element: where one is set, or the last two are, the row is not read this way.
+    static const u32 NOT_A_NUMBER = 1, NOT_OF_F32 = 2, NOT_A_MASK = 4, NOT_A_MASKED_NUMBER = 8;
+
+    struct Found {
+        float max;
+        u32 wrong;
+    };
+    // The largest product that counts, and the low part of the largest logit.
+    struct Terms {
+        float product, low;
+    };
+
+    DEVICE bool is_within(u32 column) const { return mask.low <= column && column < mask.high; }
+    DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
+
+    // A score whose product is infinite is not to meet a bias of -inf.
+    DEVICE float bounded(float x) const {
+        const float product = x * scale, most = float_of(0x7f7fffff);
+        return most < product ? most : product;
+    }
+
+    DEVICE float rest(float x) const { return fmaf(x, scale_low, fmaf(x, scale, 0.0f - x * scale)); }
+
+    // The logit of a score that is not masked, or is -inf.
+    DEVICE Pair logit(u32 column, float x) const {
+        const float product = x * scale;
+        if (!HAS_BIAS || mask.biases == 0) {
+            return {product, rest(x)};
+        }
+        const float other = bias(column), sum = product + other, part = sum - product;
+        return {sum, rest(x) + ((product - (sum - part)) + (other - part))};
+    }
+
+    // Finds the largest logit; false if the row is not to be read this way. Masked scores become -inf, for the next time
+    // too where they are held.
+    DEVICE bool find(Found* partial, Terms* partial_terms) {
+        Found own = {-INFINITE, 0};
+        held.each([&](u32 first, float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                const u32 column = first + i;
+                float z = -INFINITE;
+                if (is_within(column)) {
+                    const bool is_kept = mask.keeps_at(column);
+                    if (!HAS_BIAS || mask.biases == 0) {
+                        z = is_kept ? x[i] : z;
+                    } else {
+                        const double wide = mask.bias_at(0, column);
+                        const float other = (float)wide;
+                        own.wrong |= (double)other != wide && wide == wide ? NOT_OF_F32 : 0;
+                        own.wrong |= other + other != other ? NOT_A_MASK : 0;
+                        own.wrong |= x[i] + other != x[i] + other ? NOT_A_MASKED_NUMBER : 0;
+                        z = is_kept ? bounded(x[i]) + other : z;
+                    }
+                    x[i] = is_kept ? x[i] : -INFINITE;
+                } else {
+                    x[i] = -INFINITE;
+                }
+                own.wrong |= z != z ? NOT_A_NUMBER : 0;
+                own.max = fmaxf(own.max, z);
+            }
+        });
+        const Found found = over_block<WARPS>(own, partial, [](Found own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                own.max = fmaxf(own.max, lane_beside(own.max, distance));
+                own.wrong |= lane_beside(own.wrong, distance);
+            }
+            return own;
+        });
+        max = {found.max, 0.0f};
+        const bool is_exact = HAS_BIAS && mask.biases > 0 && mask.keeps == 0 && !(found.wrong & NOT_A_MASK);
+        const u32 wrong = NOT_A_NUMBER | NOT_OF_F32 | (is_exact ? NOT_A_MASKED_NUMBER : 0);
+        if (found.wrong & wrong) {
+            return false;
+        }
+        if (!HAS_BIAS || mask.biases == 0) {
+            max = {found.max * scale, rest(found.max)};
+        } else {
+            const Terms terms = terms_of(partial_terms);
+            max.low = terms.low;
+            // The error of a larger one could show.
+            if (!(terms.product < 16384.0f)) {
+                return false;
+            }
+        }
+        return fabsf(max.high) < 256.0f;
+    }
+
+    DEVICE Terms terms_of(Terms* partial) {
+        Terms own = {0.0f, -INFINITE};
+        each([&](u32 column, float x) {
+            const float product = bounded(x), z = product + bias(column);
+            if (z > max.high - 128.0f) {
+                own.product = fmaxf(own.product, fabsf(product));
+            }
+            if (z == max.high) {
+                own.low = fmaxf(own.low, logit(column, x).low);
+            }
+        });
+        return over_block<WARPS>(own, partial, [](Terms own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                own.product = fmaxf(own.product, lane_beside(own.product, distance));
+                own.low = fmaxf(own.low, lane_beside(own.low, distance));
+            }
+            return own;
+        });
+    }
+
+    // Calls `f` with the columns that have logits and with their scores.
+    template <class F>
+    DEVICE void each(F f) {
+        held.each([&](u32 first, float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                if (is_kept(first + i)) {
+                    f(first + i, x[i]);
+                }
+            }
+        });
+    }
+
+    // Whether a score counts: one that is held is -inf if it does not.
+    DEVICE bool is_kept(u32 column) const { return is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
+
+    DEVICE float power(const SoftmaxExp& exp, const Tables& tables, u32 column, float x) const {
+        const Pair z = is_kept(column) ? logit(column, x) : Pair{-INFINITE, 0.0f};
+        return exp.pair(tables, z.high, z.low);
+    }
+};
+
+// Writes `bits` to the columns of a row outside of `low..high`.
+template <class S, u32 WARPS>
+DEVICE void fill_beside(typename S::Bits* to, u32 cols, u32 low, u32 high, u32 bits) {
+    for (u32 column = threadIdx.x; column < cols; column += WARPS * WARP) {
+        if (column < low || column >= high) {
+            to[column] = (typename S::Bits)bits;
+        }
+    }
+}

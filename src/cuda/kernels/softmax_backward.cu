@@ -1,0 +1,13 @@
+// The gradient of softmax of rows, as `src/ops/softmax_backward.rs` defines it: y (dy - mean), where the mean is of dy with
+// weights y.
+#include "softmax_backward.cuh"
+
+struct OfSoftmax {
+    static const bool MEAN = true;
+    static DEVICE double term(double e, double dy) { return e * dy; }
+    static DEVICE double of(double y, double dy, double mean) { return y * (dy - mean); }
+};
+
+BACKWARD(OfSoftmax, softmax_backward, F32, f32)
+BACKWARD(OfSoftmax, softmax_backward, F16, f16)
+BACKWARD(OfSoftmax, softmax_backward, BF16, bf16)

@@ -1,0 +1,151 @@
+// The gradients of softmax and log_softmax of rows, as `src/cpu/scores_backward.rs` defines them. A block has a row of
+// scores, which stays in its registers where it fits; the gradients of its results are read twice.
+#pragma once
+#include "log_sum.cuh"
+
+struct BackwardArguments {
+    u64 x, dy, dx; // [rows, cols]
+    u64 met;       // As for softmax; rows of finite scores whose gradients are not, too.
+    u64 rows, cols;
+};
+
+template <u32 WARPS>
+struct BackwardShared {
+    Extremes extremes[WARPS];
+    u64 units[WARPS];
+    u32 nans[WARPS];
+    Tables tables;
+};
+
+template <class Gradient, class S, template <class> class By, u32 WARPS, u32 HELD>
+struct BackwardRow {
+    typedef typename S::Bits Bits;
+    typedef OrderedSums<Places<S, By, WARPS>, 1> Terms;
+    static const u32 COUNT = By<S>::COUNT;
+    // Rows that are held are narrow: they become their exponentials, and nothing of them is masked.
+    static const bool NARROW = HELD > 0;
+    Held<S, By, WARPS, HELD>& held;
+    const Bits* dy;
+    Bits* dx;
+    const u32 cols;
+
+    // Writes the gradients of a live row; false if they are not finite.
+    DEVICE bool write(const SoftmaxExp& exp, BackwardShared<WARPS>& shared, Terms& terms) {
+        UnitSum sum(cols);
+        held.each([&](u32, float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                const float e = exp.power<NARROW>(shared.tables, x[i]);
+                sum.add(e);
+                x[i] = e;
+            }
+            if (HELD == 0 && sum.count >= 256) {
+                sum.collect();
+            }
+        });
+        sum.collect();
+        const u64 units = total<WARPS>(sum.units, shared.units);
+        const double reciprocal = 1.0 / ((double)units * (cols <= 1u << 18 ? 0x1p-45 : 0x1p-42));
+        const auto weight = [&](float x) { return (double)(NARROW ? x : exp.power<false>(shared.tables, x)); };
+        double sums[1];
+        sum_ordered(held, terms, sums, [&](u32 column, float x, double (&own)[1]) {
+            const double of_result = is_kept(x) ? (double)S::widen(dy[column]) : 0.0;
+            own[0] += Gradient::term(weight(x), of_result);
+        });
+        const double of_row = Gradient::MEAN ? sums[0] * reciprocal : sums[0];
+        if (!(fabs(of_row) < (double)INFINITE)) {
+            return false;
+        }
+        held.each([&](u32 column, const float* x) {
+            float of_results[COUNT];
+            u32 bits[COUNT];
+            By<S>::load(dy + column, of_results);
+            for (u32 i = 0; i < COUNT; i++) {
+                const double y = weight(x[i]) * reciprocal;
+                const double gradient = Gradient::of(y, (double)of_results[i], of_row);
+                bits[i] = is_kept(x[i]) ? narrow_once<S>(gradient) : 0;
+            }
+            By<S>::store(dx + column, bits);
+        });
+        return true;
+    }
+
+    // Whether a NaN is among the gradients that are read.
+    DEVICE bool has_nan(u32* partial) {
+        u32 own = 0;
+        held.each([&](u32 column, const float* x) {
+            float of_results[COUNT];
+            By<S>::load(dy + column, of_results);
+            for (u32 i = 0; i < COUNT; i++) {
+                own |= is_kept(x[i]) && of_results[i] != of_results[i];
+            }
+        });
+        return over_block<WARPS>(own, partial, [](u32 own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                own |= lane_beside(own, distance);
+            }
+            return own;
+        });
+    }
+
+    // NaN, or 0 where a score is masked.
+    DEVICE void spoil() {
+        held.each([&](u32 column, const float* x) {
+            u32 bits[COUNT];
+            for (u32 i = 0; i < COUNT; i++) {
+                bits[i] = is_kept(x[i]) ? S::NOT_A_NUMBER : 0;
+            }
+            By<S>::store(dx + column, bits);
+        });
+    }
+
+    static DEVICE bool is_kept(float x) { return NARROW || x != -INFINITE; }
+
+    DEVICE void write_or_spoil(const SoftmaxExp& exp, u64 met, u64 index, BackwardShared<WARPS>& shared, Terms& terms) {
+        if (!write(exp, shared, terms)) {
+            meet(met, index, has_nan(shared.nans), false);
+            spoil();
+        }
+    }
+};
+
+template <class Gradient, class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE void backward(const BackwardArguments& a) {
+    typedef typename S::Bits Bits;
+    typedef BackwardRow<Gradient, S, By, WARPS, HELD> Row;
+    typedef BackwardRow<Gradient, S, Singles, WARPS, 0> Any;
+    __shared__ BackwardShared<WARPS> shared;
+    __shared__ typename Row::Terms terms;
+    __shared__ typename Any::Terms terms_of_any;
+    const u32 cols = (u32)a.cols;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        const Bits* from = (const Bits*)a.x + index * cols;
+        const Bits* dy = (const Bits*)a.dy + index * cols;
+        Bits* dx = (Bits*)a.dx + index * cols;
+        Held<S, By, WARPS, HELD> held(from, cols);
+        // Rows that span more have no code and no registers of their own.
+        Held<S, Singles, WARPS, 0> again(from, cols);
+        Any any = {again, dy, dx, cols};
+        const Extremes found = extremes(held, shared.extremes);
+        if (found.is_live()) {
+            SoftmaxExp exp(found.max, found.min);
+            exp.narrow = exp.narrow && Row::NARROW;
+            exp.fill(shared.tables);
+            __syncthreads();
+            if (exp.narrow) {
+                Row row = {held, dy, dx, cols};
+                row.write_or_spoil(exp, a.met, index, shared, terms);
+            } else {
+                any.write_or_spoil(exp, a.met, index, shared, terms_of_any);
+            }
+        } else {
+            // A row without a logit has nothing that is not masked.
+            any.spoil();
+            meet(a.met, index, found.nan, found.is_masked());
+        }
+        __syncthreads();
+    }
+}
+
+#define BACKWARD(GRADIENT, OP, TYPE, NAME)                                                                             \
+    ENTRY(OP##_##NAME##_8x4, BackwardArguments, 256, (backward<GRADIENT, TYPE, Vectors, 8, 4>(arguments)))             \
+    ENTRY(OP##_##NAME##_any, BackwardArguments, 256, (backward<GRADIENT, TYPE, Singles, 8, 0>(arguments)))

@@ -1,0 +1,185 @@
+//! What may be attended to, in a device's memory.
+
+use crate::element::DType;
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaStream, CudaView, DevicePtr, SyncOnDrop};
+use half::{bf16, f16};
+use std::sync::Arc;
+
+/// A mask whose flags, biases and lengths are in a device's memory; otherwise as [`crate::Mask`]: a position is attended
+/// to only if every part allows it, and parts broadcast by NumPy's rules. At most two parts of each kind.
+///
+/// ```
+/// use evenkeel::cuda::Mask;
+/// let mask = Mask::causal().and_window(4096);
+/// # let _ = mask;
+/// ```
+#[derive(Debug, Default)]
+pub struct Mask<'a> {
+    keep: Vec<(CudaView<'a, u8>, Vec<usize>)>,
+    bias: Vec<(Bias<'a>, Vec<usize>)>,
+    lengths: Vec<CudaView<'a, u64>>,
+    causal: bool,
+    window: Option<usize>,
+    offset: Option<isize>,
+}
+
+/// An additive bias. Made by `into()` from a view.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Bias<'a> {
+    /// binary64
+    F64(CudaView<'a, f64>),
+    /// binary32
+    F32(CudaView<'a, f32>),
+    /// binary16
+    F16(CudaView<'a, f16>),
+    /// bfloat16
+    BF16(CudaView<'a, bf16>),
+}
+
+macro_rules! biases {
+    ($($variant:ident: $type:ty),*) => {
+        $(impl<'a> From<CudaView<'a, $type>> for Bias<'a> {
+            fn from(values: CudaView<'a, $type>) -> Self {
+                Bias::$variant(values)
+            }
+        })*
+    };
+}
+biases!(F64: f64, F32: f32, F16: f16, BF16: bf16);
+
+impl Bias<'_> {
+    fn at<'s>(&'s self, stream: &'s CudaStream) -> (u64, SyncOnDrop<'s>, DType, usize) {
+        fn of<'s, T>(
+            view: &'s CudaView<'_, T>,
+            stream: &'s CudaStream,
+            dtype: DType,
+        ) -> (u64, SyncOnDrop<'s>, DType, usize) {
+            let (address, guard) = view.device_ptr(stream);
+            (address, guard, dtype, view.len())
+        }
+        match self {
+            Bias::F64(view) => of(view, stream, DType::F64),
+            Bias::F32(view) => of(view, stream, DType::F32),
+            Bias::F16(view) => of(view, stream, DType::F16),
+            Bias::BF16(view) => of(view, stream, DType::BF16),
+        }
+    }
+}
+
+impl<'a> Mask<'a> {
+    /// Nothing masked.
+    pub fn none() -> Self {
+        Mask::default()
+    }
+
+    /// As [`crate::Mask::causal`].
+    pub fn causal() -> Self {
+        Mask::none().and_causal()
+    }
+
+    /// Flags of the given shape, not 0 where a position may be attended to.
+    pub fn keep(flags: CudaView<'a, u8>, shape: &[usize]) -> Self {
+        Mask::none().and_keep(flags, shape)
+    }
+
+    /// A bias of the given shape, added to the scores; -inf masks.
+    pub fn bias(values: impl Into<Bias<'a>>, shape: &[usize]) -> Self {
+        Mask::none().and_bias(values, shape)
+    }
+
+    /// How many of the keys each row, or each entry of the first axis, has; more than there are count as all.
+    pub fn lengths(lengths: CudaView<'a, u64>) -> Self {
+        Mask::none().and_lengths(lengths)
+    }
+
+    /// As [`crate::Mask::window`].
+    pub fn window(keys: usize) -> Self {
+        Mask::none().and_window(keys)
+    }
+
+    /// As [`crate::Mask::and_causal`].
+    pub fn and_causal(self) -> Self {
+        Self { causal: true, ..self }
+    }
+
+    /// See [`Mask::keep`].
+    pub fn and_keep(mut self, flags: CudaView<'a, u8>, shape: &[usize]) -> Self {
+        self.keep.push((flags, shape.to_vec()));
+        self
+    }
+
+    /// See [`Mask::bias`]. Two are added one after the other, in f64.
+    pub fn and_bias(mut self, values: impl Into<Bias<'a>>, shape: &[usize]) -> Self {
+        self.bias.push((values.into(), shape.to_vec()));
+        self
+    }
+
+    /// See [`Mask::lengths`]; one length, or as many as the first axis is long.
+    pub fn and_lengths(mut self, lengths: CudaView<'a, u64>) -> Self {
+        self.lengths.push(lengths);
+        self
+    }
+
+    /// As [`crate::Mask::and_window`].
+    pub fn and_window(self, keys: usize) -> Self {
+        Self { window: Some(keys), ..self }
+    }
+
+    /// As [`crate::Mask::offset`].
+    pub fn offset(self, position: isize) -> Self {
+        Self { offset: Some(position), ..self }
+    }
+
+    /// Where the parts are while `stream` uses them, until the guards are dropped.
+    pub(super) fn parts<'s>(
+        &'s self,
+        op: &'static str,
+        stream: &'s Arc<CudaStream>,
+    ) -> Result<(Parts, Vec<SyncOnDrop<'s>>)> {
+        let mut parts = Parts { causal: self.causal, window: self.window, offset: self.offset, ..Parts::default() };
+        let mut guards = Vec::new();
+        let fits = |len: usize, shape: &[usize]| {
+            if shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d)) == Some(len) {
+                return Ok(());
+            }
+            Err(Error::shape(op, "mask", format!("{len} elements"), format!("shape {shape:?}")))
+        };
+        for (flags, shape) in &self.keep {
+            fits(flags.len(), shape)?;
+            let (address, guard) = flags.device_ptr(stream);
+            parts.keep.push((address, shape.clone()));
+            guards.push(guard);
+        }
+        for (bias, shape) in &self.bias {
+            let (address, guard, dtype, len) = bias.at(stream);
+            fits(len, shape)?;
+            parts.bias.push((address, dtype, shape.clone()));
+            guards.push(guard);
+        }
+        for lengths in &self.lengths {
+            let (address, guard) = lengths.device_ptr(stream);
+            parts.lengths.push((address, lengths.len()));
+            guards.push(guard);
+        }
+        Ok((parts, guards))
+    }
+}
+
+/// The parts of a [`Mask`] by their addresses on the device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Bytes, and their shape.
+    pub keep: Vec<(u64, Vec<usize>)>,
+    /// Biases, their type and their shape.
+    pub bias: Vec<(u64, DType, Vec<usize>)>,
+    /// 64-bit lengths, and how many there are.
+    pub lengths: Vec<(u64, usize)>,
+    /// See [`Mask::and_causal`].
+    pub causal: bool,
+    /// See [`Mask::and_window`].
+    pub window: Option<usize>,
+    /// See [`Mask::offset`].
+    pub offset: Option<isize>,
+}

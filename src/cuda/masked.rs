@@ -1,0 +1,178 @@
+//! Rows with masks, scale and softcap: what kernels are given of them.
+
+use super::device::Launch;
+use super::mask::Parts;
+use super::scores::{MOST_BLOCKS, of_type};
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::mask::{FullyMasked, broadcasts};
+use crate::math::sum::MAX_TERMS;
+use crate::ops::softmax::Softmax;
+use crate::rows::Shape;
+use cudarc::driver::DeviceRepr;
+
+/// Parts of a kind, and axes before the last.
+const PARTS: usize = 2;
+const AXES: usize = 7;
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct Part {
+    data: u64,
+    strides: [u64; AXES],
+    step: u32,
+    dtype: u32,
+}
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    y: u64,
+    met: u64,
+    rows: u32,
+    cols: u32,
+    uniform: u32,
+    pairs: u32,
+    scale: f64,
+    softcap: f64,
+    dims: [u32; AXES],
+    axes: u32,
+    keeps: u32,
+    biases: u32,
+    lengths: u32,
+    causal: u32,
+    offset: i64,
+    window: i64,
+    keep: [Part; PARTS],
+    bias: [Part; PARTS],
+    length: [Part; PARTS],
+}
+
+// SAFETY: numbers in C's layout without gaps, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// Scales that leave the low part of a product within f32 wherever it counts.
+const SCALES: std::ops::Range<f64> = 1e-15..1e15;
+/// Positions and windows beyond this are as good as infinite.
+const FAR: i64 = 1 << 60;
+
+/// A part that broadcasts to the rows' shape.
+fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]) -> Result<Part> {
+    broadcasts(op, "mask", shape.iter().product(), shape, dims)?;
+    let mut part = Part { data, dtype, ..Part::default() };
+    let mut stride = 1;
+    for (behind, &len) in shape.iter().rev().enumerate() {
+        match dims.len() - 1 - behind {
+            axis if axis + 1 == dims.len() => part.step = u32::from(len > 1),
+            axis if len > 1 => part.strides[axis] = stride,
+            _ => (),
+        }
+        stride *= len as u64;
+    }
+    Ok(part)
+}
+
+/// Which kernel of a module makes something of rows of this shape, and its arguments; none of no rows. `kernel` says which
+/// one and how many threads its blocks have, of the type's index and how many of its elements are sixteen bytes.
+pub fn plan(
+    op: &'static str,
+    module: &'static str,
+    dtype: DType,
+    [x, y, met]: [u64; 3],
+    shape: Shape,
+    parts: &Parts,
+    options: &Softmax<'_>,
+    kernel: impl FnOnce(usize, usize) -> (&'static str, u32),
+) -> Result<Option<(Launch, Arguments)>> {
+    options.check(op)?;
+    if options.mask.is_some_and(|mask| !mask.is_none()) {
+        return Err(Error::invalid(op, "mask", "in the host's memory", "one of the device's"));
+    }
+    let (index, lanes) = of_type(op, dtype)?;
+    let dims = shape.dims();
+    let Some((&cols, outer)) = dims.split_last() else {
+        return Err(Error::invalid(op, "axis", 0, "the last one of a shape, which has none"));
+    };
+    if cols > MAX_TERMS {
+        return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
+    }
+    let rows: usize = outer.iter().product();
+    let Ok(rows) = u32::try_from(rows) else {
+        return Err(Error::invalid(op, "rows", rows, "below 2^32 with a mask, a scale or a softcap"));
+    };
+    for (argument, count) in [("keep", parts.keep.len()), ("bias", parts.bias.len()), ("lengths", parts.lengths.len())]
+    {
+        if count > PARTS {
+            return Err(Error::invalid(
+                op,
+                argument,
+                format!("{count} parts"),
+                format!("at most {PARTS} on CUDA devices"),
+            ));
+        }
+    }
+    if (parts.causal || parts.window.is_some()) && outer.is_empty() {
+        return Err(Error::invalid(op, "axis", 0, "the last of at least two for a causal or windowed mask"));
+    }
+    if parts.window == Some(0) {
+        return Err(Error::invalid(op, "window", 0, "at least 1"));
+    }
+    let queries = outer.last().copied().unwrap_or(1);
+    let offset = parts.offset.map_or(cols as i64 - queries as i64, |offset| offset as i64);
+    let is_bare = parts.bias.is_empty() && parts.keep.is_empty() && options.scale == 1.0;
+    let mut arguments = Arguments {
+        x,
+        y,
+        met,
+        rows,
+        cols: cols as u32,
+        uniform: u32::from(options.fully_masked == FullyMasked::Uniform),
+        pairs: u32::from(
+            options.softcap.is_none() && SCALES.contains(&options.scale) && parts.bias.len() < 2 && !is_bare,
+        ),
+        scale: options.scale,
+        softcap: options.softcap.unwrap_or(0.0),
+        dims: [1; AXES],
+        axes: outer.len() as u32,
+        keeps: parts.keep.len() as u32,
+        biases: parts.bias.len() as u32,
+        lengths: parts.lengths.len() as u32,
+        causal: u32::from(parts.causal),
+        offset: offset.clamp(-FAR, FAR),
+        window: parts.window.map_or(0, |keys| keys.min(FAR as usize) as i64),
+        keep: [Part::default(); PARTS],
+        bias: [Part::default(); PARTS],
+        length: [Part::default(); PARTS],
+    };
+    for (axis, &len) in outer.iter().enumerate() {
+        arguments.dims[axis] = len as u32;
+    }
+    for (to, (data, shape)) in arguments.keep.iter_mut().zip(&parts.keep) {
+        *to = part(op, *data, 0, shape, dims)?;
+    }
+    for (to, (data, dtype, shape)) in arguments.bias.iter_mut().zip(&parts.bias) {
+        let dtype = match dtype {
+            DType::F32 => 0,
+            DType::F16 => 1,
+            DType::BF16 => 2,
+            DType::F64 => 3,
+        };
+        *to = part(op, *data, dtype, shape, dims)?;
+    }
+    let batch = if outer.is_empty() { 1 } else { dims[0] };
+    for (to, &(data, count)) in arguments.length.iter_mut().zip(&parts.lengths) {
+        if count != 1 && count != batch {
+            let (got, expected) = (format!("{count} entries"), format!("1 or {batch}"));
+            return Err(Error::shape(op, "lengths", got, expected));
+        }
+        *to = Part { data, ..Part::default() };
+        to.strides[0] = u64::from(count > 1);
+    }
+    if rows == 0 {
+        return Ok(None);
+    }
+    let (kernel, threads) = kernel(index, lanes);
+    Ok(Some((Launch { module, kernel, blocks: (rows as usize).min(MOST_BLOCKS) as u32, threads }, arguments)))
+}
