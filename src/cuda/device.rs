@@ -9,7 +9,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kernels, by module, as text for compute capability 8.0 and above.
-pub const PTX: &[(&str, &str)] = &[("softmax", include_str!("kernels/softmax.ptx"))];
+pub const PTX: &[(&str, &str)] = &[
+    ("layer_norm", include_str!("kernels/layer_norm.ptx")),
+    ("norm_backward", include_str!("kernels/norm_backward.ptx")),
+    ("rms_norm", include_str!("kernels/rms_norm.ptx")),
+    ("softmax", include_str!("kernels/softmax.ptx")),
+];
 
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

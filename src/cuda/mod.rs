@@ -19,10 +19,22 @@
 //! ```
 
 mod device;
+pub mod layer_norm;
+pub mod layer_norm_backward;
+mod norm;
+mod norm_backward;
+mod operand;
+pub mod rms_norm;
+pub mod rms_norm_backward;
 mod rows;
 pub mod softmax;
 
 pub use cudarc;
 pub use device::{Launch, PTX, device};
+pub use layer_norm::layer_norm_into;
+pub use layer_norm_backward::layer_norm_backward_into;
+pub use operand::{At, Operand, OperandMut};
+pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
+pub use rms_norm_backward::rms_norm_backward_into;
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use softmax::softmax_into;

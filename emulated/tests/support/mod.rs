@@ -2,6 +2,10 @@
 
 #![allow(dead_code)] // each test uses its part
 
+pub mod layer_norm;
+pub mod norm;
+pub mod norm_backward;
+pub mod rms_norm;
 pub mod softmax;
 
 use evenkeel::Element;
@@ -49,6 +53,13 @@ pub fn row<E: Element>(rng: &mut StdRng, kind: Kind, cols: usize) -> Vec<E> {
         Kind::Any => z * 10f64.powf(z * 3.0),
     });
     numbers.map(E::from_wide).collect()
+}
+
+/// The same with another number at one place.
+pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
+    let mut values = values.to_vec();
+    values[at] = number;
+    values
 }
 
 /// How a case is run.
