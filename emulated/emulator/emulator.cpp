@@ -181,7 +181,7 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     if (!found) {
         return UNKNOWN_KERNEL;
     }
-    if (found->threads != threads) {
+    if (threads < found->least_threads || threads > found->most_threads) {
         return OTHER_THREADS;
     }
     if (found->bytes != bytes) {

@@ -15,6 +15,9 @@
 struct Index {
     unsigned x, y, z;
 };
+struct alignas(8) uint2 {
+    unsigned x, y;
+};
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
@@ -25,7 +28,7 @@ namespace emulator {
 // A kernel by its name: how many threads a block of it has, how many bytes its arguments are, and how it is called.
 struct Entry {
     const char* name;
-    unsigned threads;
+    unsigned least_threads, most_threads;
     size_t bytes;
     void (*kernel)();
     void (*call)(void (*)(), const void*);
@@ -33,8 +36,9 @@ struct Entry {
     static const Entry* first;
 
     template <class A>
-    Entry(const char* name, unsigned threads, void (*kernel)(A))
-        : name(name), threads(threads), bytes(sizeof(A)), kernel((void (*)())kernel), next(first) {
+    Entry(const char* name, unsigned least_threads, unsigned most_threads, void (*kernel)(A))
+        : name(name), least_threads(least_threads), most_threads(most_threads), bytes(sizeof(A)),
+          kernel((void (*)())kernel), next(first) {
         call = [](void (*kernel)(), const void* arguments) {
             A copy;
             memcpy(&copy, arguments, sizeof(A));

@@ -22,10 +22,17 @@ pub mod backward;
 pub mod clip_grad_norm;
 mod device;
 pub mod elementwise;
+pub mod layer_norm;
+pub mod layer_norm_backward;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod mask;
 pub mod masked;
+mod norm;
+mod norm_backward;
+mod operand;
+pub mod rms_norm;
+pub mod rms_norm_backward;
 pub mod rope;
 mod rows;
 pub mod sample;
@@ -41,9 +48,14 @@ pub use elementwise::{
     log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,
     sigmoid_into, silu_into, softplus_into, sqrt_into, tanh_into,
 };
+pub use layer_norm::layer_norm_into;
+pub use layer_norm_backward::layer_norm_backward_into;
 pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
 pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::Mask;
+pub use operand::{At, Operand, OperandMut};
+pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
+pub use rms_norm_backward::rms_norm_backward_into;
 pub use rope::{RopeTable, rope_backward_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;

@@ -5,9 +5,13 @@
 pub mod backward;
 pub mod clip_grad_norm;
 pub mod elementwise;
+pub mod layer_norm;
 pub mod log_softmax;
 pub mod log_softmax;
 pub mod masked;
+pub mod norm;
+pub mod norm_backward;
+pub mod rms_norm;
 pub mod rope;
 pub mod sample;
 pub mod softmax;
@@ -64,6 +68,13 @@ pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E>
     let at = rng.random_range(0..cols);
     let number = |i| if i == at { 5.0 + gap } else { rng.random_range(-9.0..3.0) };
     (0..cols).map(number).map(E::from_wide).collect()
+}
+
+/// The same with another number at one place.
+pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
+    let mut values = values.to_vec();
+    values[at] = number;
+    values
 }
 
 /// How a case is run.

@@ -11,13 +11,18 @@
 // A kernel that can be launched by name; `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
+// One for blocks of up to so many threads: a power of two, a warp at least.
+#define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY) ENTRY(NAME, ARGUMENTS, THREADS, BODY)
 #else
 #include "emulator.h"
 #define DEVICE inline
 #define ROLLED
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
-    static const emulator::Entry NAME##_entry(#NAME, THREADS, NAME);
+    static const emulator::Entry NAME##_entry(#NAME, THREADS, THREADS, NAME);
+#define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
+    static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
+    static const emulator::Entry NAME##_entry(#NAME, WARP, THREADS, NAME);
 #endif
 
 typedef unsigned short u16;

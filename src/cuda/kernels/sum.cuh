@@ -23,27 +23,26 @@ DEVICE double fold_lanes(Of of) {
     return fold(of(lane) + of(lane + 1), WARP) + 0.0;
 }
 
-// `N` sums over a row, in all threads: `add` is called with the column of an element, with the element and with the sums of
-// its lane, to which it adds its terms.
+// `N` sums over a row, in all threads: `add` is called with the first column of each piece, with the piece and with what
+// gives the sums of the lane of its i-th element, to which it adds its terms.
 template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
-DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
-                        Add add) {
+DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
+                       Add add) {
     typedef Places<S, By, WARPS> At;
     // Tiles are lanes where there is no more than one for each.
     const bool IS_ONE = HELD == At::PIECES && At::TILES <= 64;
+    // A block of fewer warps has fewer tiles, and takes one step.
+    const u32 tiles = blockDim.x / At::GROUP;
     __syncthreads();
-    if (!IS_ONE && threadIdx.x < 64) {
+    for (u32 lane = threadIdx.x; !IS_ONE && lane < 64; lane += blockDim.x) {
         for (u32 n = 0; n < N; n++) {
-            shared.lanes[n][threadIdx.x] = 0.0;
-            if (WARPS == 1) {
-                shared.lanes[n][threadIdx.x + WARP] = 0.0;
-            }
+            shared.lanes[n][lane] = 0.0;
         }
     }
     row.steps([&](u32 step) {
         const u32 LANES = 64 / At::GROUP;
         double own[LANES][N] = {};
-        row.each_of_tile(step, [&](u32 piece, u32 column, float* values) {
+        row.each_of_tile(step, [&](u32 piece, u32 column, const float* values) {
             if (At::COUNT == 1) {
                 // The lane is chosen, and has no index: pieces may be too many to be unrolled.
                 const bool is_odd = piece % 2 == 1;
@@ -51,15 +50,13 @@ DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By,
                 for (u32 n = 0; n < N; n++) {
                     lane[n] = is_odd ? own[1][n] : own[0][n];
                 }
-                add(column, values[0], lane);
+                add(column, values, [&](u32) -> double(&)[N] { return lane; });
                 for (u32 n = 0; n < N; n++) {
                     own[0][n] = is_odd ? own[0][n] : lane[n];
                     own[1][n] = is_odd ? lane[n] : own[1][n];
                 }
             } else {
-                for (u32 i = 0; i < At::COUNT; i++) {
-                    add(column + i, values[i], own[i]);
-                }
+                add(column, values, [&](u32 i) -> double(&)[N] { return own[i]; });
             }
         });
         for (u32 n = 0; n < N; n++) {
@@ -82,7 +79,7 @@ DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By,
         __syncthreads();
         if (!IS_ONE) {
             // A lane's tiles are always added by the same thread.
-            for (u32 i = threadIdx.x; i < At::TILES && threadIdx.x < WARP; i += WARP) {
+            for (u32 i = threadIdx.x; i < tiles && threadIdx.x < WARP; i += WARP) {
                 for (u32 n = 0; n < N; n++) {
                     shared.lanes[n][(step * At::TILES + i) % 64] += shared.tiles[n][i];
                 }
@@ -92,9 +89,21 @@ DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By,
     });
     for (u32 n = 0; n < N; n++) {
         if (IS_ONE) {
-            sums[n] = fold_lanes([&](u32 lane) { return lane < At::TILES ? shared.tiles[n][lane] : 0.0; });
+            sums[n] = fold_lanes([&](u32 lane) { return lane < tiles ? shared.tiles[n][lane] : 0.0; });
         } else {
             sums[n] = fold_lanes([&](u32 lane) { return shared.lanes[n][lane]; });
         }
     }
+}
+
+// The same of terms that are made of single elements: `add` is called with the column of each, with the element and with the
+// sums of its lane.
+template <u32 N, class S, template <class> class By, u32 WARPS, u32 HELD, class Add>
+DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, WARPS>, N>& shared, double (&sums)[N],
+                        Add add) {
+    sum_pieces(row, shared, sums, [&](u32 column, const float* values, auto lane) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            add(column + i, values[i], lane(i));
+        }
+    });
 }

@@ -1,0 +1,100 @@
+//! RMSNorm's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+
+mod support;
+
+use evenkeel::cuda::{DeviceElement, rms_norm};
+use evenkeel::{DType, Error, RmsNorm, Rounding, Rows};
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use support::norm::{ROWS, RowKind, operand, row_of};
+use support::rms_norm::{case, limits};
+use support::{COLS, Guarded, How};
+
+const EPS: [f64; 4] = [1e-6, 0.0, 1e-5, 1e-30];
+const OFFSETS: [f64; 5] = [0.0, 0.0, 1.0, -0.0, 0.3];
+
+fn rows_of_every_shape<E: DeviceElement>() {
+    let seed = 1;
+    let (mut rng, emulator, mut cases) = (StdRng::seed_from_u64(seed), Emulator::linked(), 0);
+    for (i, &cols) in COLS.iter().enumerate() {
+        let kinds = if cols > 4096 { &ROWS[i % 6..][..2] } else { &ROWS[..] };
+        for (k, &kind) in kinds.iter().enumerate() {
+            let rows = if cols > 4096 { 2 } else { 1 + (i + k) % 4 };
+            let mut numbers = || -> Vec<E> { (0..rows).flat_map(|_| row_of(&mut rng, kind, cols)).collect() };
+            let (x, residual) = (numbers(), numbers());
+            let residual = (k % 3 == i % 3).then_some(&residual[..]);
+            let weight = operand(&mut rng, E::DTYPE, cols);
+            let rounding = [Rounding::Once, Rounding::Once, Rounding::BeforeWeight][(i + k) % 3];
+            let options = RmsNorm::default().eps(EPS[(i + k) % 4]).weight_offset(OFFSETS[(i + k) % 5]);
+            let options = options.rounding(rounding);
+            for shift in [0, 1 + (i + k) % 7] {
+                let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + k) % 3] };
+                let of_weight = (weight.as_ref(), shift * (k % 2));
+                let done = case(&emulator, (&x, residual), (rows, cols), of_weight, &options, how);
+                done.unwrap_or_else(|found| panic!("{found}"));
+                cases += 1;
+            }
+        }
+    }
+    println!("seed {seed}: {cases} cases of {}", E::DTYPE);
+}
+
+#[test]
+fn f32s() {
+    rows_of_every_shape::<f32>();
+}
+
+#[test]
+fn f16s() {
+    rows_of_every_shape::<f16>();
+}
+
+#[test]
+fn bf16s() {
+    rows_of_every_shape::<bf16>();
+}
+
+/// Where f32 has room and where it has not.
+#[test]
+fn limits_of_f32() {
+    let (seed, emulator) = (2, Emulator::linked());
+    let mut rng = StdRng::seed_from_u64(seed);
+    let of_types = [limits::<f32>, limits::<f16>, limits::<bf16>];
+    let done = of_types.map(|limits| limits(&emulator, &mut rng, &[64, 100, 1032]));
+    println!("seed {seed}: {:?} cases", done.map(|done| done.unwrap_or_else(|found| panic!("{found}"))));
+}
+
+/// Results and sums may be written over what they are of.
+#[test]
+fn in_place() {
+    let (mut rng, emulator) = (StdRng::seed_from_u64(3), Emulator::linked());
+    for (i, cols) in [24, 100, 2048, 16_384, 40_000].into_iter().enumerate() {
+        let mut numbers = || -> Vec<bf16> { (0..2).flat_map(|_| row_of(&mut rng, RowKind::Normal, cols)).collect() };
+        let (x, residual) = (numbers(), numbers());
+        let options = RmsNorm::default().weight_offset([0.0, 1.0][i % 2]);
+        let (mut to, mut sum) = (Guarded::of(&x, i % 2), Guarded::of(&residual, i % 2));
+        let (rows, beside) = ([to.address(); 2], [sum.address(); 2]);
+        let planned = rms_norm::launch(DType::BF16, rows, Some(beside), None, (2, cols), &options).unwrap();
+        let how = How { shift: i % 2, one_block: true, order: Order::ALL[i % 3] };
+        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+        unsafe { how.run(&emulator, planned.unwrap()) }.unwrap();
+        let [x, residual] = [&x, &residual].map(|values| Rows::new(values, 2, cols).unwrap());
+        let (y, expected) = evenkeel::rms_norm_residual(x, residual, &options).unwrap();
+        to.compare(&y).and(sum.compare(&expected)).unwrap_or_else(|found| panic!("{cols} columns: {found}"));
+    }
+}
+
+/// What is not there is refused by its name.
+#[test]
+fn refused() {
+    let weight = [1.0f32; 4];
+    let refused = |dtype, options: &RmsNorm| rms_norm::launch(dtype, [16; 2], None, None, (1, 4), options).err();
+    let named = |error| matches!(error, Some(Error::InvalidArgument { argument: "weight", .. }));
+    assert!(named(refused(DType::F32, &RmsNorm::default().weight(&weight))));
+    let error = refused(DType::F64, &RmsNorm::default());
+    assert!(matches!(error, Some(Error::UnsupportedDType { op: "rms_norm", .. })));
+    let error = refused(DType::F32, &RmsNorm::default().eps(-1.0));
+    assert!(matches!(error, Some(Error::InvalidArgument { argument: "eps", .. })));
+}

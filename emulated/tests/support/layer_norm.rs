@@ -1,0 +1,82 @@
+//! LayerNorm's cases.
+
+use super::norm::{Operand, around, telling};
+use super::{Guarded, How, with};
+use evenkeel::cuda::{DeviceElement, layer_norm};
+use evenkeel::math::sum::rule_o;
+use evenkeel::{DType, LayerNorm, Rows};
+use evenkeel_emulated::{Emulator, Order};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+/// What of one case is not as it is on the CPU.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    x: &[E],
+    (rows, cols): (usize, usize),
+    (operands, shift): ([Option<&Operand>; 2], usize),
+    options: &LayerNorm<'static>,
+    how: How,
+) -> Result<(), String> {
+    let told = |found: String| {
+        let with = operands.map(|operand| operand.map(|operand| operand.floats().dtype()));
+        format!("layer_norm {} {rows}x{cols}, operands {with:?}, {options:?}, {how:?}: {found}", E::DTYPE)
+    };
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    let mut placed = operands.map(|operand| operand.map(|operand| operand.placed(shift)));
+    let at = placed.each_mut().map(|placed| placed.as_mut().map(|placed| placed.at()));
+    let planned = layer_norm::launch(E::DTYPE, [from.address(), to.address()], at, (rows, cols), options).unwrap();
+    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+    unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
+    let mut options = *options;
+    [options.weight, options.bias] = operands.map(|operand| operand.map(|operand| operand.floats()));
+    to.compare(&evenkeel::layer_norm(Rows::new(x, rows, cols).unwrap(), &options).unwrap()).map_err(told)
+}
+
+/// Weights of a row of a 16-bit type of which one, of the third column or behind it, shows whether f32 or f64 multiplied it,
+/// with eps 0 and without a bias.
+fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
+    let numbers: Vec<f64> = x.iter().map(|v| v.widen()).collect();
+    let squares: Vec<f64> = numbers.iter().map(|v| v * v).collect();
+    let (total, n) = (rule_o(&numbers), x.len() as f64);
+    let mean = total / n;
+    let scale = 1.0 / ((rule_o(&squares) - total * mean) / n).sqrt();
+    let high = mean as f32;
+    let low = (mean - f64::from(high)) as f32;
+    telling(2..x.len(), |column, w| {
+        let v = x[column].widen();
+        let narrow = ((v as f32 - high) - low) * (scale as f32 * w);
+        let wide = (v - mean) * scale * f64::from(w);
+        E::from_wide(f64::from(narrow)).bits() != E::from_wide(wide).bits()
+    })
+}
+
+/// What is not as on the CPU of rows of a 16-bit type, and of operands, at the limits of what has room in f32, where
+/// results show the path; how many cases there are.
+pub fn limits<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, cols: &[usize]) -> Result<usize, String> {
+    let mut cases = 0;
+    let mut look = |x: &[E], operands: [&[f32]; 2], shift: usize| {
+        let how = How { shift, one_block: true, order: Order::Backward };
+        let [weight, bias] = operands.map(|values| Operand::F32(values.to_vec()));
+        cases += 1;
+        let operands = ([Some(&weight), Some(&bias)], shift);
+        case(emulator, x, (1, x.len()), operands, &LayerNorm::default().eps(0.0), how)
+    };
+    for (i, &cols) in cols.iter().enumerate() {
+        let x: Vec<E> = (0..cols).map(|_| E::from_wide(rng.random_range(1.0..2.0))).collect();
+        let (weights, none) = (telling_weights(&x), vec![0.0; cols]);
+        for number in [0.5, f32::MAX, f32::INFINITY, f32::NAN] {
+            look(&x, [&weights, &with(&none, 0, number)], i % 2)?;
+            look(&x, [&with(&weights, 0, number), &none], 0)?;
+        }
+        for weight in [around(2f64.powi(-60)), around(2f64.powi(60))].concat() {
+            look(&x, [&with(&weights, 0, weight), &none], 0)?;
+            look(&x, [&with(&with(&weights, 0, weight), 1, 0.0), &none], i % 2)?;
+        }
+        for unit in if E::DTYPE == DType::F16 { [0; 4] } else { [-62, -58, 58, 62] } {
+            let x: Vec<E> = x.iter().map(|v| E::from_wide(v.widen() * 2f64.powi(unit))).collect();
+            look(&x, [&telling_weights(&x), &none], 0)?;
+        }
+    }
+    Ok(cases)
+}

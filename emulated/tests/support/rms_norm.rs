@@ -1,0 +1,119 @@
+//! RMSNorm's cases.
+
+use super::norm::{Operand, around, telling};
+use super::{Guarded, How, with};
+use evenkeel::cuda::{DeviceElement, rms_norm};
+use evenkeel::math::sum::rule_o;
+use evenkeel::{DType, RmsNorm, Rows};
+use evenkeel_emulated::{Emulator, Order};
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+/// What of one case is not as it is on the CPU: of rows, or of their sums with a residual.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    (x, residual): (&[E], Option<&[E]>),
+    (rows, cols): (usize, usize),
+    (weight, shift): (Option<&Operand>, usize),
+    options: &RmsNorm<'static>,
+    how: How,
+) -> Result<(), String> {
+    let told = |found: String| {
+        let with = weight.map(|weight| weight.floats().dtype());
+        format!("rms_norm {} {rows}x{cols}, weight {with:?}, {options:?}, {how:?}: {found}", E::DTYPE)
+    };
+    let (mut from, mut to) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    let mut beside = residual.map(|r| (Guarded::of(r, how.shift), Guarded::<E>::unwritten(r.len(), how.shift)));
+    let at_beside = beside.as_mut().map(|(residual, sum)| [residual.address(), sum.address()]);
+    let mut placed = weight.map(|weight| weight.placed(shift));
+    let at = placed.as_mut().map(|placed| placed.at());
+    let addresses = [from.address(), to.address()];
+    let planned = rms_norm::launch(E::DTYPE, addresses, at_beside, at, (rows, cols), options).unwrap();
+    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+    unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
+    let mut options: RmsNorm = *options;
+    options.weight = weight.map(|weight| weight.floats());
+    let rows_of = |x| Rows::new(x, rows, cols).unwrap();
+    match residual {
+        None => to.compare(&evenkeel::rms_norm(rows_of(x), &options).unwrap()).map_err(told),
+        Some(residual) => {
+            let (y, sum) = evenkeel::rms_norm_residual(rows_of(x), rows_of(residual), &options).unwrap();
+            to.compare(&y).map_err(told)?;
+            beside.unwrap().1.compare(&sum).map_err(|found| told(format!("in the sum, {found}")))
+        }
+    }
+}
+
+/// 1 / sqrt(mean square) of a row.
+fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
+    let squares: Vec<f64> = x.iter().map(|v| v.widen() * v.widen()).collect();
+    1.0 / (rule_o(&squares) / x.len() as f64).sqrt()
+}
+
+/// Weights of a row of which one, of the third column or behind it, shows whether f32 or f64 multiplied it.
+fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
+    let scale = scale_of(x);
+    let high = scale as f32;
+    let low = (scale - f64::from(high)) as f32;
+    telling(2..x.len(), |column, w| {
+        let wide = x[column].widen() * scale * f64::from(w);
+        let v = x[column].widen() as f32;
+        let n = v * high;
+        if E::DTYPE != DType::F32 {
+            return E::from_wide(f64::from(n * w)).bits() != E::from_wide(wide).bits();
+        }
+        // Only near the middle of two numbers of f32.
+        if (wide.to_bits() & 0x1fff_ffff).abs_diff(0x1000_0000) > 64 {
+            return false;
+        }
+        let rest = v.mul_add(low, v.mul_add(high, -n));
+        n.mul_add(w, rest * w) != wide as f32
+    })
+}
+
+/// What is not as on the CPU of rows and weights at the limits of what has room in f32, where results show the path; how
+/// many cases there are.
+pub fn limits<E: DeviceElement>(emulator: &Emulator, rng: &mut StdRng, cols: &[usize]) -> Result<usize, String> {
+    let mut cases = 0;
+    let options = RmsNorm::default().eps(0.0);
+    let mut look = |x: &[E], weights: &[f32], shift: usize| {
+        let how = How { shift, one_block: true, order: Order::Backward };
+        let weight = Operand::F32(weights.to_vec());
+        cases += 1;
+        case(emulator, (x, None), (1, x.len()), (Some(&weight), shift), &options, how)
+    };
+    for (i, &cols) in cols.iter().enumerate() {
+        // Two small numbers stand for others which the sum of squares does not show.
+        let mut x: Vec<E> = (0..cols).map(|_| E::from_wide(rng.random_range(1.0..2.0))).collect();
+        (x[0], x[1]) = (E::from_wide(2f64.powi(-80)), E::from_wide(2f64.powi(-80)));
+        let weights = telling_weights(&x);
+        if E::DTYPE == DType::F32 {
+            let scale = scale_of(&x);
+            let [mut less, mut limit, mut more] = around(2f64.powi(-90) / scale);
+            while f64::from(less) * scale >= 2f64.powi(-90) {
+                [less, limit, more] = around(less.into());
+            }
+            while f64::from(limit) * scale < 2f64.powi(-90) {
+                [less, limit, more] = around(more.into());
+            }
+            for v in [less, limit, more].map(|v| E::from_wide(v.into())) {
+                look(&with(&x, 0, v), &weights, 0)?;
+                look(&with(&with(&x, 0, v), 1, E::ZERO), &weights, i % 2)?;
+            }
+        }
+        let (least, most) = if E::DTYPE == DType::F32 { (2f64.powi(-25), 2f64.powi(60)) } else { (1e-30, 256.0) };
+        for weight in [around(least), around(most)].concat() {
+            look(&x, &with(&weights, 0, weight), 0)?;
+            look(&x, &with(&with(&weights, 0, weight), 1, 0.0), i % 2)?;
+        }
+        for power in if E::DTYPE == DType::F16 { [0; 2] } else { [-60, 60] } {
+            for near in [0.99, 1.01] {
+                let unit = 2f64.powi(power) * near * scale_of(&x);
+                let x: Vec<E> = x.iter().map(|v| E::from_wide(v.widen() * unit)).collect();
+                let weights = telling_weights(&x);
+                look(&x, &weights, 0)?;
+            }
+        }
+    }
+    Ok(cases)
+}

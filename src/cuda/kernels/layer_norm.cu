@@ -1,0 +1,99 @@
+// LayerNorm of rows, as `src/ops/layer_norm.rs` defines it.
+//
+// A block has a row, which stays in its registers: one read, one write. Longer rows, those that do not begin at multiples
+// of sixteen bytes, those whose variance is far below the square of their mean, and those of 16-bit types that are
+// written in f64 are read again. Which are is decided as `src/cpu/layer_norm.rs` decides it, since f32 and f64 do not always
+// give the same bits.
+#include "norm.cuh"
+
+struct LayerNormArguments {
+    u64 x, y;         // [rows, cols]
+    u64 weight, bias; // [cols]
+    u64 rows;
+    double eps;
+    u32 cols;
+    u32 weight_type, bias_type;
+    u32 unused;
+};
+
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+struct LayerNormRow {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = By<S>::COUNT;
+    Held<S, By, WARPS, HELD> held;
+    const Operand& weight;
+    const Operand& bias;
+
+    DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
+        : held(row, cols), weight(weight), bias(bias) {}
+
+    DEVICE void write_narrow(double mean, double scale, Bits* to) {
+        const float high = (float)mean;
+        const float low = (float)(mean - (double)high);
+        const float by = (float)scale;
+        held.each([&](u32 column, const float* x) {
+            float weights[COUNT], biases[COUNT];
+            u32 bits[COUNT];
+            weight.load<S, COUNT>(column, weights);
+            bias.load<S, COUNT>(column, biases);
+            for (u32 i = 0; i < COUNT; i++) {
+                bits[i] = S::narrow(fmaf(x[i] - high - low, by * weights[i], biases[i]));
+            }
+            By<S>::store(to + column, bits);
+        });
+    }
+
+    DEVICE void write_wide(double mean, double scale, Bits* to) {
+        held.each([&](u32 column, const float* x) {
+            float weights[COUNT], biases[COUNT];
+            u32 bits[COUNT];
+            weight.load<S, COUNT>(column, weights);
+            bias.load<S, COUNT>(column, biases);
+            for (u32 i = 0; i < COUNT; i++) {
+                const double n = ((double)x[i] - mean) * scale;
+                bits[i] = narrow_wide<S>(fma(n, (double)weights[i], (double)biases[i]));
+            }
+            By<S>::store(to + column, bits);
+        });
+    }
+};
+
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE void layer_norm(const LayerNormArguments& a) {
+    typedef typename S::Bits Bits;
+    typedef Places<S, By, WARPS> At;
+    typedef LayerNormRow<S, By, WARPS, HELD> Row;
+    __shared__ OrderedSums<At, 2> shared;
+    __shared__ OrderedSums<At, 1> shared_about;
+    __shared__ Magnitudes partial[2][WARPS];
+    const Operand weight = {a.weight, a.weight_type, 1.0f};
+    const Operand bias = {a.bias, a.bias_type, 0.0f};
+    const bool IS_F32 = sizeof(Bits) == 4;
+    bool may_be_narrow = !IS_F32;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        const Bits* from = (const Bits*)a.x + index * a.cols;
+        Bits* to = (Bits*)a.y + index * a.cols;
+        Row row(from, a.cols, weight, bias);
+        LayerNormRow<S, By, WARPS, 0> again(from, a.cols, weight, bias);
+        if (may_be_narrow && index == blockIdx.x) {
+            const float FINITE = float_of(0x7f7fffff);
+            may_be_narrow = weight.is_within<S, Row::COUNT, WARPS>(a.cols, 0x1p-60f, 0x1p60f, partial[0]) &&
+                            bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, FINITE, partial[1]);
+        }
+        double mean, square;
+        find_moments(true, row.held, again.held, shared, shared_about, mean, square);
+        const double scale = scale_of(square, a.eps);
+        if (may_be_narrow && has_room(square, scale)) {
+            row.write_narrow(mean, scale, to);
+        } else if (IS_F32) {
+            row.write_wide(mean, scale, to);
+        } else {
+            // f64 takes the registers.
+            again.write_wide(mean, scale, to);
+        }
+    }
+}
+
+NORM(layer_norm, LayerNormArguments, F32, f32)
+NORM(layer_norm, LayerNormArguments, F16, f16)
+NORM(layer_norm, LayerNormArguments, BF16, bf16)

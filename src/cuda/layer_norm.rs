@@ -1,0 +1,85 @@
+//! LayerNorm of rows on a device.
+
+use super::device::{self, Launch};
+use super::norm::{kernels, not_of_the_host, plan, same_shape};
+use super::operand::{At, Operand, given, one_a_column};
+use super::rows::{DeviceElement, Rows, RowsMut};
+use crate::element::DType;
+use crate::error::Result;
+use crate::ops::layer_norm::LayerNorm;
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use std::sync::Arc;
+
+const OP: &str = "layer_norm";
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    y: u64,
+    weight: u64,
+    bias: u64,
+    rows: u64,
+    eps: f64,
+    cols: u32,
+    weight_type: u32,
+    bias_type: u32,
+    unused: u32,
+}
+
+// SAFETY: numbers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// [`layer_norm`](crate::layer_norm) of rows on the stream's device, with the same bits. The weight and the bias are
+/// arguments, not among the options.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight or bias among them,
+/// [`Error::Backend`](crate::Error::Backend).
+pub fn layer_norm_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    x: Rows<'_, E>,
+    [weight, bias]: [Option<Operand<'_>>; 2],
+    mut out: RowsMut<'_, E>,
+    options: &LayerNorm<'_>,
+) -> Result<()> {
+    same_shape(OP, "out", out.shape(), &x)?;
+    one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
+    one_a_column(OP, "bias", bias.as_ref().map(|bias| bias.len()), x.cols)?;
+    let shape = x.shape();
+    let (x, _read) = x.data.device_ptr(stream);
+    let (y, _written) = out.data.device_ptr_mut(stream);
+    let [weight, bias] = [&weight, &bias].map(|operand| operand.as_ref().map(|operand| operand.at(stream)));
+    let operands = [&weight, &bias].map(|operand| operand.as_ref().map(|(at, _)| *at));
+    if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], operands, shape, options)? {
+        // SAFETY: the views hold as many elements as the kernel takes, and are read and written on this stream.
+        unsafe { device::run(stream, &launch, &arguments)? };
+    }
+    Ok(())
+}
+
+/// Which kernel makes the norm of `rows` rows of `cols` elements, and its arguments; none of no elements.
+///
+/// The addresses are of the rows and of the results, which may be the same; and of a weight and a bias.
+///
+/// # Errors
+/// As [`layer_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+pub fn launch(
+    dtype: DType,
+    [x, y]: [u64; 2],
+    [weight, bias]: [Option<At>; 2],
+    (rows, cols): (usize, usize),
+    options: &LayerNorm<'_>,
+) -> Result<Option<(Launch, Arguments)>> {
+    not_of_the_host(OP, "weight", options.weight.is_some())?;
+    not_of_the_host(OP, "bias", options.bias.is_some())?;
+    options.check(OP)?;
+    let launch = plan(OP, &kernels!("layer_norm"), dtype, (rows, cols), [x, y], &[weight, bias])?;
+    let ((weight, weight_type), (bias, bias_type)) = (given(OP, weight)?, given(OP, bias)?);
+    Ok(launch.map(|launch| {
+        let (rows, cols) = (rows as u64, cols as u32);
+        (launch, Arguments { x, y, weight, bias, rows, eps: options.eps, cols, weight_type, bias_type, unused: 0 })
+    }))
+}

@@ -1,0 +1,58 @@
+//! The gradients of LayerNorm on a device.
+
+use super::device::Launch;
+use super::norm::not_of_the_host;
+use super::norm_backward::{self, Norm};
+use super::operand::{At, Operand, OperandMut};
+use super::rows::{DeviceElement, Rows, RowsMut};
+use crate::element::DType;
+use crate::error::Result;
+use crate::ops::layer_norm::LayerNorm;
+use cudarc::driver::CudaStream;
+use std::sync::Arc;
+
+pub use super::norm_backward::{Arguments, Columns, workspace};
+
+const OP: &str = "layer_norm_backward";
+
+fn norm(options: &LayerNorm<'_>) -> Result<Norm> {
+    not_of_the_host(OP, "weight", options.weight.is_some())?;
+    not_of_the_host(OP, "bias", options.bias.is_some())?;
+    options.check(OP)?;
+    Ok(Norm { op: OP, weight_offset: 0.0, eps: options.eps, is_centred: true, is_rounded: false })
+}
+
+/// [`layer_norm_backward_into`](crate::layer_norm_backward_into) on the stream's device, with the same bits. The weight is
+/// an argument, not one of the options; the bias has no part in gradients.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight or bias among them,
+/// [`Error::Backend`](crate::Error::Backend).
+pub fn layer_norm_backward_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    [x, dy]: [Rows<'_, E>; 2],
+    weight: Option<Operand<'_>>,
+    dx: RowsMut<'_, E>,
+    gradients: [Option<OperandMut<'_>>; 2],
+    options: &LayerNorm<'_>,
+) -> Result<()> {
+    norm_backward::into(stream, &norm(options)?, [x, dy], weight, dx, gradients)
+}
+
+/// Which kernels, one after the other, make the gradients of `rows` rows of `cols` elements, and their arguments.
+///
+/// The addresses are of x, dy and dx, which is neither of them unless dy where no gradient of an operand is asked for.
+///
+/// # Errors
+/// As [`layer_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+pub fn launches(
+    dtype: DType,
+    addresses: [u64; 3],
+    weight: Option<At>,
+    columns: Columns,
+    shape: (usize, usize),
+    options: &LayerNorm<'_>,
+) -> Result<Vec<(Launch, Arguments)>> {
+    norm_backward::launches(&norm(options)?, dtype, addresses, weight, columns, shape)
+}

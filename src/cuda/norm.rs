@@ -1,0 +1,92 @@
+//! Which kernels the norms of rows take.
+
+use super::device::Launch;
+use super::operand::At;
+use super::rows::{Rows, RowsMut};
+use crate::element::DType;
+use crate::error::{Error, Result};
+
+/// Blocks take more than one row beyond this, and look at the operands once.
+const MOST_BLOCKS: usize = 1 << 13;
+/// Kernels count columns in 32 bits, and beyond a row's end.
+const MOST_COLS: usize = 1 << 30;
+
+/// The kernels of an op for f32, f16 and bf16: for rows that registers hold, for longer ones, and for others.
+macro_rules! kernels {
+    ($op:literal) => {
+        [
+            [concat!($op, "_f32_held"), concat!($op, "_f32_long"), concat!($op, "_f32_any")],
+            [concat!($op, "_f16_held"), concat!($op, "_f16_long"), concat!($op, "_f16_any")],
+            [concat!($op, "_bf16_held"), concat!($op, "_bf16_long"), concat!($op, "_bf16_any")],
+        ]
+    };
+}
+pub(super) use kernels;
+
+/// The kernel for rows at these addresses, or at 0 where there are none, with these operands; none of no elements.
+pub(super) fn plan<const N: usize>(
+    op: &'static str,
+    kernels: &[[&'static str; 3]; 3],
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    addresses: [u64; N],
+    operands: &[Option<At>],
+) -> Result<Option<Launch>> {
+    let ([held, long, any], lanes) = match dtype {
+        DType::F32 => (kernels[0], 4),
+        DType::F16 => (kernels[1], 8),
+        DType::BF16 => (kernels[2], 8),
+        DType::F64 => return Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
+    };
+    if cols > MOST_COLS {
+        return Err(Error::invalid(op, "columns", cols, format!("at most {MOST_COLS}")));
+    }
+    if rows == 0 || cols == 0 {
+        return Ok(None);
+    }
+    let is_aligned = |address: u64| address.is_multiple_of(16);
+    let of_vectors = |at: &At| is_aligned(at.address) && [dtype, DType::F32].contains(&at.dtype);
+    let has_vectors = cols.is_multiple_of(lanes)
+        && addresses.into_iter().all(is_aligned)
+        && operands.iter().flatten().all(of_vectors);
+    let threads = |each: usize| cols.div_ceil(each).next_power_of_two().max(32);
+    let (kernel, threads) = match threads(4 * lanes) {
+        _ if !has_vectors => (any, threads(8).min(256)),
+        threads if threads <= 512 => (held, threads),
+        _ => (long, 1024),
+    };
+    Ok(Some(Launch { module: op, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: threads as u32 }))
+}
+
+/// Refuses an operand among an op's options, where it would be in the host's memory.
+pub(super) fn not_of_the_host(op: &'static str, argument: &'static str, is_given: bool) -> Result<()> {
+    if is_given {
+        return Err(Error::invalid(op, argument, "in the host's memory", "an argument of its own, on the device"));
+    }
+    Ok(())
+}
+
+/// Checks that rows that are written are of the shape of those that are read.
+pub(super) fn same_shape<E>(
+    op: &'static str,
+    argument: &'static str,
+    (rows, cols): (usize, usize),
+    x: &Rows<'_, E>,
+) -> Result<()> {
+    if (rows, cols) == (x.rows, x.cols) {
+        return Ok(());
+    }
+    Err(Error::shape(op, argument, format!("{rows} rows of {cols}"), format!("{} rows of {}", x.rows, x.cols)))
+}
+
+impl<E> Rows<'_, E> {
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+}
+
+impl<E> RowsMut<'_, E> {
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+}

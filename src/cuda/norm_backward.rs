@@ -1,0 +1,152 @@
+//! What the gradients of the norms share: kernels, their parameter, and the order in which they run.
+
+use super::device::{self, Launch};
+use super::norm::{kernels, plan, same_shape};
+use super::operand::{At, Operand, OperandMut, given, one_a_column};
+use super::rows::{DeviceElement, Rows, RowsMut};
+use crate::element::DType;
+use crate::error::Result;
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use std::sync::Arc;
+
+const MODULE: &str = "norm_backward";
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    dy: u64,
+    dx: u64,
+    weight: u64,
+    moments: u64,
+    tiles: u64,
+    dweight: u64,
+    dbias: u64,
+    rows: u64,
+    weight_offset: f64,
+    eps: f64,
+    cols: u32,
+    weight_type: u32,
+    dweight_type: u32,
+    dbias_type: u32,
+    is_centred: u32,
+    is_rounded: u32,
+}
+
+// SAFETY: numbers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// A norm, as its gradients see it.
+pub(super) struct Norm {
+    pub(super) op: &'static str,
+    pub(super) weight_offset: f64,
+    pub(super) eps: f64,
+    pub(super) is_centred: bool,
+    pub(super) is_rounded: bool,
+}
+
+/// Where gradients of operands go, and what it takes to sum them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Of the weight.
+    pub dweight: Option<At>,
+    /// Of the bias.
+    pub dbias: Option<At>,
+    /// The address of [`workspace`] numbers of f64; not looked at where there is neither.
+    pub workspace: u64,
+}
+
+/// Rows and columns that a kernel takes at a time.
+const TILE: usize = 256;
+const RUN: usize = 128;
+const MOST_BLOCKS: usize = 1 << 20;
+
+/// How many numbers of f64 the gradients of operands take while they are summed.
+pub fn workspace((rows, cols): (usize, usize)) -> usize {
+    2 * rows + 2 * rows.div_ceil(TILE) * cols
+}
+
+/// Which kernels run one after the other.
+pub(super) fn launches(
+    norm: &Norm,
+    dtype: DType,
+    [x, dy, dx]: [u64; 3],
+    weight: Option<At>,
+    columns: Columns,
+    (rows, cols): (usize, usize),
+) -> Result<Vec<(Launch, Arguments)>> {
+    let op = norm.op;
+    let of_rows = plan(op, &kernels!("norm_backward"), dtype, (rows, cols), [x, dy, dx], &[weight])?;
+    let ((weight, weight_type), (dweight, dweight_type), (dbias, dbias_type)) =
+        (given(op, weight)?, given(op, columns.dweight)?, given(op, columns.dbias)?);
+    let has_columns = columns.dweight.is_some() || columns.dbias.is_some();
+    let moments = if has_columns { columns.workspace } else { 0 };
+    let arguments = Arguments {
+        x,
+        dy,
+        dx,
+        weight,
+        moments,
+        tiles: moments + 16 * rows as u64,
+        dweight,
+        dbias,
+        rows: rows as u64,
+        weight_offset: norm.weight_offset,
+        eps: norm.eps,
+        cols: cols as u32,
+        weight_type,
+        dweight_type,
+        dbias_type,
+        is_centred: u32::from(norm.is_centred),
+        is_rounded: u32::from(norm.is_rounded),
+    };
+    let mut launches: Vec<Launch> = of_rows.into_iter().map(|launch| Launch { module: MODULE, ..launch }).collect();
+    let runs = cols.div_ceil(RUN);
+    let columns = |kernel, blocks: usize| Launch { module: MODULE, kernel, blocks: blocks as u32, threads: RUN as u32 };
+    if has_columns && cols > 0 {
+        if rows > 0 {
+            let kernel = match dtype {
+                DType::F16 => "norm_columns_f16",
+                DType::BF16 => "norm_columns_bf16",
+                DType::F32 | DType::F64 => "norm_columns_f32",
+            };
+            launches.push(columns(kernel, (runs * rows.div_ceil(TILE)).min(MOST_BLOCKS)));
+        }
+        launches.push(columns("norm_tiles", runs));
+    }
+    Ok(launches.into_iter().map(|launch| (launch, arguments)).collect())
+}
+
+/// Runs them.
+pub(super) fn into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    norm: &Norm,
+    [x, dy]: [Rows<'_, E>; 2],
+    weight: Option<Operand<'_>>,
+    mut dx: RowsMut<'_, E>,
+    [mut dweight, mut dbias]: [Option<OperandMut<'_>>; 2],
+) -> Result<()> {
+    let shape = x.shape();
+    same_shape(norm.op, "dy", dy.shape(), &x)?;
+    same_shape(norm.op, "dx", dx.shape(), &x)?;
+    one_a_column(norm.op, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
+    one_a_column(norm.op, "dweight", dweight.as_ref().map(|room| room.len()), x.cols)?;
+    one_a_column(norm.op, "dbias", dbias.as_ref().map(|room| room.len()), x.cols)?;
+    let has_columns = dweight.is_some() || dbias.is_some();
+    // SAFETY: what kernels read there they have written before.
+    let mut room = device::check(unsafe { stream.alloc::<f64>(if has_columns { workspace(shape) } else { 1 }) })?;
+    let ((x, _x_read), (dy, _dy_read)) = (x.data.device_ptr(stream), dy.data.device_ptr(stream));
+    let (dx, _dx_written) = dx.data.device_ptr_mut(stream);
+    let (workspace, _used) = room.device_ptr_mut(stream);
+    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let [dweight, dbias] = [&mut dweight, &mut dbias].map(|room| room.as_mut().map(|room| room.at(stream)));
+    let at = |written: &Option<(At, _)>| written.as_ref().map(|(at, _)| *at);
+    let columns = Columns { dweight: at(&dweight), dbias: at(&dbias), workspace };
+    let weight = weight.as_ref().map(|(at, _)| *at);
+    for (launch, arguments) in launches(norm, E::DTYPE, [x, dy, dx], weight, columns, shape)? {
+        // SAFETY: the views hold as many elements as the kernels take, and are read and written on this stream.
+        unsafe { device::run(stream, &launch, &arguments)? };
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Weights and biases in a device's memory.
+
+use crate::element::DType;
+use crate::error::{Error, Result};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, SyncOnDrop};
+use half::{bf16, f16};
+
+/// A number for each column, of any type that kernels take, which need not be that of the rows.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Operand<'a> {
+    /// binary32
+    F32(CudaView<'a, f32>),
+    /// binary16
+    F16(CudaView<'a, f16>),
+    /// bfloat16
+    BF16(CudaView<'a, bf16>),
+}
+
+impl<'a> From<CudaView<'a, f32>> for Operand<'a> {
+    fn from(values: CudaView<'a, f32>) -> Self {
+        Operand::F32(values)
+    }
+}
+
+impl<'a> From<CudaView<'a, f16>> for Operand<'a> {
+    fn from(values: CudaView<'a, f16>) -> Self {
+        Operand::F16(values)
+    }
+}
+
+impl<'a> From<CudaView<'a, bf16>> for Operand<'a> {
+    fn from(values: CudaView<'a, bf16>) -> Self {
+        Operand::BF16(values)
+    }
+}
+
+impl Operand<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Operand::F32(values) => values.len(),
+            Operand::F16(values) => values.len(),
+            Operand::BF16(values) => values.len(),
+        }
+    }
+
+    /// Where the numbers are, for a kernel on this stream, and what tells when it has read them.
+    pub(super) fn at<'s>(&'s self, stream: &'s CudaStream) -> (At, SyncOnDrop<'s>) {
+        let (dtype, (address, read)) = match self {
+            Operand::F32(values) => (DType::F32, values.device_ptr(stream)),
+            Operand::F16(values) => (DType::F16, values.device_ptr(stream)),
+            Operand::BF16(values) => (DType::BF16, values.device_ptr(stream)),
+        };
+        (At { address, dtype }, read)
+    }
+}
+
+/// As [`Operand`], to be written: a gradient of one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OperandMut<'a> {
+    /// binary32
+    F32(CudaViewMut<'a, f32>),
+    /// binary16
+    F16(CudaViewMut<'a, f16>),
+    /// bfloat16
+    BF16(CudaViewMut<'a, bf16>),
+}
+
+impl<'a> From<CudaViewMut<'a, f32>> for OperandMut<'a> {
+    fn from(values: CudaViewMut<'a, f32>) -> Self {
+        OperandMut::F32(values)
+    }
+}
+
+impl<'a> From<CudaViewMut<'a, f16>> for OperandMut<'a> {
+    fn from(values: CudaViewMut<'a, f16>) -> Self {
+        OperandMut::F16(values)
+    }
+}
+
+impl<'a> From<CudaViewMut<'a, bf16>> for OperandMut<'a> {
+    fn from(values: CudaViewMut<'a, bf16>) -> Self {
+        OperandMut::BF16(values)
+    }
+}
+
+impl OperandMut<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            OperandMut::F32(values) => values.len(),
+            OperandMut::F16(values) => values.len(),
+            OperandMut::BF16(values) => values.len(),
+        }
+    }
+
+    /// As [`Operand::at`].
+    pub(super) fn at<'s>(&'s mut self, stream: &'s CudaStream) -> (At, SyncOnDrop<'s>) {
+        let (dtype, (address, written)) = match self {
+            OperandMut::F32(values) => (DType::F32, values.device_ptr_mut(stream)),
+            OperandMut::F16(values) => (DType::F16, values.device_ptr_mut(stream)),
+            OperandMut::BF16(values) => (DType::BF16, values.device_ptr_mut(stream)),
+        };
+        (At { address, dtype }, written)
+    }
+}
+
+/// Checks that an operand has one value a column.
+pub(super) fn one_a_column(op: &'static str, argument: &'static str, len: Option<usize>, cols: usize) -> Result<()> {
+    match len {
+        Some(len) if len != cols => {
+            let (got, expected) = (format!("{len} elements"), format!("one for each of {cols} columns"));
+            Err(Error::shape(op, argument, got, expected))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the numbers of an operand are, and of what type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// On the device.
+    pub address: u64,
+    /// Not f64.
+    pub dtype: DType,
+}
+
+/// The address and the type that kernels are given, zeros for none.
+pub(super) fn given(op: &'static str, at: Option<At>) -> Result<(u64, u32)> {
+    let Some(At { address, dtype }) = at else { return Ok((0, 0)) };
+    let which = match dtype {
+        DType::F32 => 1,
+        DType::F16 => 2,
+        DType::BF16 => 3,
+        DType::F64 => return Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
+    };
+    Ok((address, which))
+}

@@ -1,0 +1,131 @@
+//! RMSNorm of rows on a device, alone and fused with a residual.
+
+use super::device::{self, Launch};
+use super::norm::{kernels, not_of_the_host, plan, same_shape};
+use super::operand::{At, Operand, given, one_a_column};
+use super::rows::{DeviceElement, Rows, RowsMut};
+use crate::element::DType;
+use crate::error::Result;
+use crate::ops::rms_norm::{RmsNorm, Rounding};
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use std::sync::Arc;
+
+const OP: &str = "rms_norm";
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    y: u64,
+    residual: u64,
+    sum: u64,
+    weight: u64,
+    rows: u64,
+    weight_offset: f64,
+    eps: f64,
+    cols: u32,
+    weight_type: u32,
+    may_be_narrow: u32,
+    before_weight: u32,
+}
+
+// SAFETY: numbers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// [`rms_norm`](crate::rms_norm) of rows on the stream's device, with the same bits. The weight is an argument, not one of
+/// the options.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight among them,
+/// [`Error::Backend`](crate::Error::Backend).
+pub fn rms_norm_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    x: Rows<'_, E>,
+    weight: Option<Operand<'_>>,
+    mut out: RowsMut<'_, E>,
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    same_shape(OP, "out", out.shape(), &x)?;
+    one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
+    let shape = x.shape();
+    let (x, _read) = x.data.device_ptr(stream);
+    let (y, _written) = out.data.device_ptr_mut(stream);
+    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let weight = weight.as_ref().map(|(at, _)| *at);
+    if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], None, weight, shape, options)? {
+        // SAFETY: the views hold as many elements as the kernel takes, and are read and written on this stream.
+        unsafe { device::run(stream, &launch, &arguments)? };
+    }
+    Ok(())
+}
+
+/// [`rms_norm_residual`](crate::rms_norm_residual) of rows on the stream's device, with the same bits: the norm of
+/// `x + residual` into `out`, and that sum into `residual_out`.
+///
+/// # Errors
+/// As [`rms_norm_into`].
+pub fn rms_norm_residual_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    [x, residual]: [Rows<'_, E>; 2],
+    weight: Option<Operand<'_>>,
+    [mut out, mut residual_out]: [RowsMut<'_, E>; 2],
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    same_shape(OP, "residual", residual.shape(), &x)?;
+    same_shape(OP, "out", out.shape(), &x)?;
+    same_shape(OP, "residual_out", residual_out.shape(), &x)?;
+    one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), x.cols)?;
+    let shape = x.shape();
+    let ((x, _x_read), (residual, _residual_read)) = (x.data.device_ptr(stream), residual.data.device_ptr(stream));
+    let (y, _y_written) = out.data.device_ptr_mut(stream);
+    let (sum, _sum_written) = residual_out.data.device_ptr_mut(stream);
+    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let weight = weight.as_ref().map(|(at, _)| *at);
+    if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], Some([residual, sum]), weight, shape, options)? {
+        // SAFETY: the views hold as many elements as the kernel takes, and are read and written on this stream.
+        unsafe { device::run(stream, &launch, &arguments)? };
+    }
+    Ok(())
+}
+
+/// Which kernel makes the norm of `rows` rows of `cols` elements, and its arguments; none of no elements.
+///
+/// The addresses are of the rows and of the results; of a residual and of its sum with the rows, of which the norm is then;
+/// and of a weight. Results and sums may be where any of the rows or the residual are.
+///
+/// # Errors
+/// As [`rms_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+pub fn launch(
+    dtype: DType,
+    [x, y]: [u64; 2],
+    residual: Option<[u64; 2]>,
+    weight: Option<At>,
+    (rows, cols): (usize, usize),
+    options: &RmsNorm<'_>,
+) -> Result<Option<(Launch, Arguments)>> {
+    not_of_the_host(OP, "weight", options.weight.is_some())?;
+    options.check(OP)?;
+    let [residual, sum] = residual.unwrap_or_default();
+    let (address, weight_type) = given(OP, weight)?;
+    let launch = plan(OP, &kernels!("rms_norm"), dtype, (rows, cols), [x, y, residual, sum], &[weight])?;
+    let before_weight = options.rounding == Rounding::BeforeWeight;
+    Ok(launch.map(|launch| {
+        let arguments = Arguments {
+            x,
+            y,
+            residual,
+            sum,
+            weight: address,
+            rows: rows as u64,
+            weight_offset: options.weight_offset,
+            eps: options.eps,
+            cols: cols as u32,
+            weight_type,
+            may_be_narrow: u32::from(options.weight_offset == 0.0 && !before_weight),
+            before_weight: u32::from(before_weight),
+        };
+        (launch, arguments)
+    }))
+}

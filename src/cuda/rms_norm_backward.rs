@@ -1,0 +1,58 @@
+//! The gradients of RMSNorm on a device.
+
+use super::device::Launch;
+use super::norm::not_of_the_host;
+use super::norm_backward::{self, Norm};
+use super::operand::{At, Operand, OperandMut};
+use super::rows::{DeviceElement, Rows, RowsMut};
+use crate::element::DType;
+use crate::error::Result;
+use crate::ops::rms_norm::{RmsNorm, Rounding};
+use cudarc::driver::CudaStream;
+use std::sync::Arc;
+
+pub use super::norm_backward::{Arguments, Columns, workspace};
+
+const OP: &str = "rms_norm_backward";
+
+fn norm(options: &RmsNorm<'_>) -> Result<Norm> {
+    not_of_the_host(OP, "weight", options.weight.is_some())?;
+    options.check(OP)?;
+    let is_rounded = options.rounding == Rounding::BeforeWeight;
+    Ok(Norm { op: OP, weight_offset: options.weight_offset, eps: options.eps, is_centred: false, is_rounded })
+}
+
+/// [`rms_norm_backward_into`](crate::rms_norm_backward_into) on the stream's device, with the same bits. The weight is an
+/// argument, not one of the options.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight among them,
+/// [`Error::Backend`](crate::Error::Backend).
+pub fn rms_norm_backward_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    [x, dy]: [Rows<'_, E>; 2],
+    weight: Option<Operand<'_>>,
+    dx: RowsMut<'_, E>,
+    dweight: Option<OperandMut<'_>>,
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    norm_backward::into(stream, &norm(options)?, [x, dy], weight, dx, [dweight, None])
+}
+
+/// Which kernels, one after the other, make the gradients of `rows` rows of `cols` elements, and their arguments.
+///
+/// The addresses are of x, dy and dx, which is neither of them unless dy where no gradient of the weight is asked for.
+///
+/// # Errors
+/// As [`rms_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+pub fn launches(
+    dtype: DType,
+    addresses: [u64; 3],
+    weight: Option<At>,
+    columns: Columns,
+    shape: (usize, usize),
+    options: &RmsNorm<'_>,
+) -> Result<Vec<(Launch, Arguments)>> {
+    norm_backward::launches(&norm(options)?, dtype, addresses, weight, columns, shape)
+}
