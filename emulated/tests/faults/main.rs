@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod layer_norm;
+mod norm_backward;
+mod rms_norm;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -74,4 +77,19 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
 #[test]
 fn of_softmax() {
     every_fault_is_found("softmax.cu", softmax::FAULTS, softmax::look);
+}
+
+#[test]
+fn of_rms_norm() {
+    every_fault_is_found("rms_norm.cu", rms_norm::FAULTS, rms_norm::look);
+}
+
+#[test]
+fn of_layer_norm() {
+    every_fault_is_found("layer_norm.cu", layer_norm::FAULTS, layer_norm::look);
+}
+
+#[test]
+fn of_norm_backward() {
+    every_fault_is_found("norm_backward.cu", norm_backward::FAULTS, norm_backward::look);
 }
