@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use support::norm::{ROWS, RowKind, operand, row_of};
-use support::rms_norm::{case, limits};
+use support::rms_norm::{at_limits, case, limits};
 use support::{COLS, Guarded, How};
 
 const EPS: [f64; 4] = [1e-6, 0.0, 1e-5, 1e-30];
@@ -56,14 +56,19 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
+fn limits_of<E: DeviceElement>() {
+    let (seed, emulator) = (2, Emulator::linked());
+    let cases = limits::<E>(&mut StdRng::seed_from_u64(seed), &[64, 100, 1032]);
+    at_limits(&emulator, &cases).unwrap_or_else(|found| panic!("{found}"));
+    println!("seed {seed}: {} cases of {} at the limits of f32", cases.len(), E::DTYPE);
+}
+
 /// Where f32 has room and where it has not.
 #[test]
 fn limits_of_f32() {
-    let (seed, emulator) = (2, Emulator::linked());
-    let mut rng = StdRng::seed_from_u64(seed);
-    let of_types = [limits::<f32>, limits::<f16>, limits::<bf16>];
-    let done = of_types.map(|limits| limits(&emulator, &mut rng, &[64, 100, 1032]));
-    println!("seed {seed}: {:?} cases", done.map(|done| done.unwrap_or_else(|found| panic!("{found}"))));
+    limits_of::<f32>();
+    limits_of::<f16>();
+    limits_of::<bf16>();
 }
 
 /// Results and sums may be written over what they are of.

@@ -12,6 +12,9 @@ mod log_softmax;
 mod masked;
 mod rope;
 mod sample;
+mod layer_norm;
+mod norm_backward;
+mod rms_norm;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -161,4 +164,16 @@ fn of_softmax() {
 #[test]
 fn of_the_sampler() {
     every_fault_is_found("sample.cu", sample::FAULTS, sample::look);
+fn of_rms_norm() {
+    every_fault_is_found("rms_norm.cu", rms_norm::FAULTS, rms_norm::look);
+}
+
+#[test]
+fn of_layer_norm() {
+    every_fault_is_found("layer_norm.cu", layer_norm::FAULTS, layer_norm::look);
+}
+
+#[test]
+fn of_norm_backward() {
+    every_fault_is_found("norm_backward.cu", norm_backward::FAULTS, norm_backward::look);
 }

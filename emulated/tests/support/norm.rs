@@ -165,9 +165,9 @@ pub fn operand(rng: &mut StdRng, of_rows: DType, cols: usize) -> Option<Operand>
 
 /// Weights of a row of which one shows the path: f32 and f64 make different bits of it.
 ///
-/// `differ` says whether that is so of a column and of a weight.
-pub fn telling(columns: std::ops::Range<usize>, differ: impl Fn(usize, f32) -> bool) -> Vec<f32> {
-    let mut weights = vec![1.0; columns.end];
+/// `differ` says whether that is so of a weight in one of these columns.
+pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usize, f32) -> bool) -> Vec<f32> {
+    let mut weights = vec![1.0; cols];
     for column in columns {
         let found = (0..1 << 23).map(|digits| f32::from_bits(1f32.to_bits() | digits)).find(|&w| differ(column, w));
         if let Some(weight) = found {
