@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
     fault("the mean is a sum", "softmax_backward.cu", "MEAN = true", "MEAN = false"),
-    fault("a mean that is taken off twice", "softmax_backward.cu", "(dy - mean)", "(dy - mean - mean)"),
+    fault("a mean that is taken off twice", "softmax_backward.cu", "y * (dy - mean)", "y * (dy - mean - mean)"),
     fault("weights in f32", "softmax_backward.cuh", "weight(x[i]) * reciprocal", "(float)(weight(x[i]) * reciprocal)"),
     fault(
         "gradients behind masks are read",

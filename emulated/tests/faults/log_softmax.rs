@@ -58,10 +58,10 @@ pub const FAULTS_OF_SUMS: &[Fault] = &[
 fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMasked, How) -> Found) -> Found {
     let mut rng = StdRng::seed_from_u64(6);
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 3000, 8200, 20_480].into_iter().enumerate() {
-        for k in 0..if cols < 8000 { 6 } else { 1 } {
-            let mut made = |r: usize| match KINDS.get(k).filter(|_| cols < 8000) {
+        for k in 0..if cols < 2000 { 6 } else { 1 } {
+            let mut made = |r: usize| match KINDS.get(k).filter(|_| cols < 2000) {
                 Some(&kind) => row(&mut rng, kind, cols),
-                None => peaked_row(&mut rng, [12.0, 3.0, 40.0][(i + r) % 3], cols),
+                None => peaked_row(&mut rng, [10.7, 3.0, 40.0][(i + r) % 3], cols),
             };
             let x: Vec<E> = (0..3).flat_map(&mut made).collect();
             let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
