@@ -97,7 +97,7 @@ fn hostile_rows() {
     ];
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     let mut count = 0;
-    for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e16, 0.0].into_iter().enumerate() {
+    for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
             // Each bias with each of the flags, and without any, beside some scale.
             let keep = (i + bias) % (flags.len() + 1);
