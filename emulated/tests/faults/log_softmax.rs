@@ -22,7 +22,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("the next row overwrites what this one reads", "log_softmax.cu", "        __syncthreads();\n", ""),
     fault("no row is peaked", "log_sum.cuh", "peaked = is_peaked(units, cols);", "peaked = false;"),
-    fault("rows are peaked later", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 23)"),
+    fault("rows are peaked later", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 33)"),
     fault("the error of 1 + rest is lost", "log_sum.cuh", "return high + (low + error)", "return high + low"),
     fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0 : (double)e", "(double)e"),
     fault("tables of narrow rows for peaked ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
@@ -46,7 +46,7 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
         for k in 0..if cols < 2000 { 6 } else { 1 } {
             let mut made = |r: usize| match KINDS.get(k).filter(|_| cols < 2000) {
                 Some(&kind) => row(&mut rng, kind, cols),
-                None => peaked_row(&mut rng, [10.7, 3.0, 40.0][(i + r) % 3], cols),
+                None => peaked_row(&mut rng, [15.0, 3.0, 40.0][(i + r) % 3], cols),
             };
             let x: Vec<E> = (0..3).flat_map(&mut made).collect();
             let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
