@@ -8,7 +8,7 @@ use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::backward::case;
+use support::backward::{case, sums_that_cancel};
 use support::{COLS, How, KINDS, Kind, peaked_row, row};
 
 fn rows_of_every_shape<E: DeviceElement>() {
@@ -71,6 +71,10 @@ fn gradients_at_the_ends() {
             case(&emulator, is_log, [&x, &dy], (1, 4), how).unwrap_or_else(|found| panic!("{found}"));
             case(&emulator, is_log, [&x, &dy], (4, 1), how).unwrap_or_else(|found| panic!("{found}"));
         }
+    }
+    for dy in sums_that_cancel::<f32>() {
+        let x = vec![0.0; dy.len()];
+        case(&emulator, true, [&x, &dy], (1, dy.len()), how).unwrap_or_else(|found| panic!("{found}"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Faults of the kernels of softmax's and log_softmax's gradients.
 
-use crate::support::backward::case;
+use crate::support::backward::{case, sums_that_cancel};
 use crate::support::{How, KINDS, row};
 use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
@@ -11,14 +11,8 @@ use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
     fault("the mean is a sum", "softmax_backward.cu", "MEAN = true", "MEAN = false"),
-    fault("a mean that is taken off twice", "softmax_backward.cu", "(dy - mean)", "(dy - mean - mean)"),
+    fault("a mean that is taken off twice", "softmax_backward.cu", "y * (dy - mean)", "y * (dy - mean - mean)"),
     fault("weights in f32", "softmax_backward.cuh", "weight(x[i]) * reciprocal", "(float)(weight(x[i]) * reciprocal)"),
-    fault(
-        "gradients behind masks are read",
-        "softmax_backward.cuh",
-        "is_kept(x) ? (double)S::widen",
-        "true ? (double)S::widen",
-    ),
     fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
     fault("gradients of another column", "softmax_backward.cuh", "S::widen(dy[column])", "S::widen(dy[column ^ 1])"),
     fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
@@ -28,6 +22,15 @@ pub const FAULTS: &[Fault] = &[
 ];
 
 pub const FAULTS_OF_LOG: &[Fault] = &[
+    fault(
+        "gradients behind masks are read",
+        "softmax_backward.cuh",
+        "is_kept(x) ? (double)S::widen",
+        "true ? (double)S::widen",
+    ),
+    fault("a lane's tiles in one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
+    fault("lanes of a piece in one lane", "sum.cuh", "is_odd = piece % 2 == 1", "is_odd = false"),
+    fault("tiles without their place in a block", "sum.cuh", "[threadIdx.x / At::GROUP] = tile", "[0] = tile"),
     fault("the sum is a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
     fault("a product that is rounded first", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
     fault("terms with weights", "log_softmax_backward.cu", "{ return dy; }", "{ return dy * 0.5; }"),
@@ -49,7 +52,11 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, is_log: bool) -> Found {
     }
     // Differences that cancel but for what a product's rounding leaves out.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
-    case(emulator, is_log, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)
+    case(emulator, is_log, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
+    for x in sums_that_cancel() {
+        case(emulator, is_log, [&vec![E::ZERO; x.len()], &x], (1, x.len()), how)?;
+    }
+    Ok(())
 }
 
 pub fn look(emulator: &Emulator) -> Found {

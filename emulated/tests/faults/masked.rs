@@ -1,7 +1,7 @@
 //! Faults of the kernels of rows with masks, scale and softcap.
 
 use crate::support::How;
-use crate::support::masked::{Op, beside, case, scores};
+use crate::support::masked::{Beside, Op, beside, case, scores};
 use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
@@ -34,7 +34,7 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("every logit is a number of f32", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 0"),
     fault("every row is of differences", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 1"),
-    fault("a softcap's tanh at half precision", "masked.cuh", "fma(r * r, q, r_low)", "r * r * q"),
+    fault("a softcap is reached too early", "masked.cuh", "20.0 < magnitude ? 20.0", "2.0 < magnitude ? 2.0"),
     fault(
         "tables before they are written",
         "softmax_masked.cu",
@@ -45,12 +45,7 @@ pub const FAULTS: &[Fault] = &[
 
 /// Of kernels that read biases.
 pub const FAULTS_OF_SUMS: &[Fault] = &[
-    fault(
-        "f16 biases are read as bf16",
-        "masked.cuh",
-        "F16::widen(((const u16*)bias[p])[at])",
-        "BF16::widen(((const u16*)bias[p])[at])",
-    ),
+    fault("f16 biases are read as bf16", "masked.cuh", "(double)F16::widen", "(double)BF16::widen"),
     fault(
         "sums of finite numbers overflow",
         "masked.cuh",
@@ -76,14 +71,20 @@ pub const FAULTS_OF_SUMS: &[Fault] = &[
 
 fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Found {
     let mut rng = StdRng::seed_from_u64(15);
-    for i in 0..160 {
-        let cols = [3, 8, 33, 64, 200, 512][i % 6];
+    for i in 0..90 {
+        let cols = [3, 8, 33, 64, 200, 320][i % 6];
         let dims = [rng.random_range(1..4), rng.random_range(1..4), cols];
         let (x, beside) = (scores::<E>(&mut rng, &dims), beside(&mut rng, &dims));
         let how = How { shift: [0, 0, 3][i % 3], one_block: true, order: Order::ALL[i % 3] };
         for &op in ops {
             case(emulator, op, &x, &beside, how)?;
         }
+    }
+    // Products beyond f64.
+    let (huge, made) = (E::LIMITS.max, Beside { dims: vec![1, 3], scale: 1e306, ..Beside::default() });
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    for &op in ops {
+        case(emulator, op, &[huge, -huge, 1.0].map(E::from_wide), &made, how)?;
     }
     Ok(())
 }

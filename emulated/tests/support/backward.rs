@@ -47,3 +47,12 @@ pub fn case<E: DeviceElement>(
     }
     Ok(())
 }
+
+/// Rows whose sum is 1 or 0, by the order in which they are added: columns of one tile, and of several.
+pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
+    [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
+        let mut x = vec![E::ZERO; other + 7];
+        (x[first], x[next], x[other]) = (E::from_wide(1e30), E::from_wide(-1e30), E::from_wide(1.0));
+        x
+    })
+}
