@@ -1,5 +1,6 @@
 //! Faults that are planted in the kernels are found: each changes one place of a copy of the sources, which is compiled and
-//! run like the original.
+//! run like the original. Of each list the first few are planted, or with EVENKEEL_ALL_FAULTS=1 all of them, which takes
+//! many minutes.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -7,14 +8,13 @@ mod support;
 mod backward;
 mod clip_grad_norm;
 mod elementwise;
-mod log_softmax;
+mod layer_norm;
 mod log_softmax;
 mod masked;
-mod rope;
-mod sample;
-mod layer_norm;
 mod norm_backward;
 mod rms_norm;
+mod rope;
+mod sample;
 mod softmax;
 
 use evenkeel_emulated::Emulator;
@@ -66,12 +66,16 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> std::path::PathBuf {
     library
 }
 
+const FEW: usize = 2;
+
 /// Plants faults in the file of an op's kernels and in what it includes: `look` finds each of them, and nothing in the
 /// original.
 fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator) -> Found) {
     look(&Emulator::linked()).expect("nothing is found in the original");
+    let all = std::env::var_os("EVENKEEL_ALL_FAULTS").is_some();
+    let planted = &faults[..if all { faults.len() } else { FEW.min(faults.len()) }];
     let mut missed = Vec::new();
-    for fault in faults {
+    for fault in planted {
         let folder = tempfile::tempdir().unwrap();
         let emulator = Emulator::load(&compile(kernels, fault, folder.path())).unwrap();
         match look(&emulator) {
@@ -79,7 +83,7 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
             Ok(()) => missed.push(fault.what),
         }
     }
-    assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), faults.len());
+    assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), planted.len());
 }
 
 #[test]
@@ -164,6 +168,9 @@ fn of_softmax() {
 #[test]
 fn of_the_sampler() {
     every_fault_is_found("sample.cu", sample::FAULTS, sample::look);
+}
+
+#[test]
 fn of_rms_norm() {
     every_fault_is_found("rms_norm.cu", rms_norm::FAULTS, rms_norm::look);
 }

@@ -7,7 +7,6 @@ pub mod clip_grad_norm;
 pub mod elementwise;
 pub mod layer_norm;
 pub mod log_softmax;
-pub mod log_softmax;
 pub mod masked;
 pub mod norm;
 pub mod norm_backward;
