@@ -36,13 +36,16 @@ fn without_a_device_there_is_a_typed_error() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
+fn what_kernels_of_plain_rows_have_not_is_refused() {
     let launch = |options: &Softmax| cuda::softmax::launch(evenkeel::DType::F32, [0; 3], (1, 1), options).map(|_| ());
     let mask = Mask::causal();
     let options = [
-        (Softmax::default().mask(&mask), "softmax: mask is given; it must be left out on CUDA devices"),
-        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be left out on CUDA devices"),
-        (Softmax::default().softcap(30.0), "softmax: softcap is 30; it must be left out on CUDA devices"),
+        (
+            Softmax::default().mask(&mask),
+            "softmax: mask is in the host's memory; it must be an argument of a function for masked rows, if any",
+        ),
+        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be left out, but for masked rows"),
+        (Softmax::default().softcap(30.0), "softmax: softcap is 30; it must be left out, but for masked rows"),
     ];
     for (options, text) in options {
         assert_eq!(launch(&options).map_err(|error| error.to_string()), Err(text.to_string()));
