@@ -50,7 +50,8 @@ DEVICE void sum_pieces(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By, 
                 for (u32 n = 0; n < N; n++) {
                     lane[n] = is_odd ? own[1][n] : own[0][n];
                 }
-                add(column, values, [&](u32) -> double(&)[N] { return lane; });
+                double(*const chosen)[N] = &lane;
+                add(column, values, [=](u32) -> double(&)[N] { return *chosen; });
                 for (u32 n = 0; n < N; n++) {
                     own[0][n] = is_odd ? own[0][n] : lane[n];
                     own[1][n] = is_odd ? lane[n] : own[1][n];
