@@ -127,5 +127,5 @@ pub fn launch_masked(
     if shape.elements() == 0 {
         return Ok(None);
     }
-    masked::plan(OP, "log_sum_masked", dtype, [x, y, met], shape, parts, options, |index, _| (MASKED[index], 256))
+    masked::plan((OP, "log_sum_masked"), dtype, [x, y, met], shape, parts, options, |index, _| (MASKED[index], 256))
 }

@@ -129,5 +129,5 @@ pub fn launch_masked(
     options: &Softmax<'_>,
 ) -> Result<Option<(Launch, masked::Arguments)>> {
     let shape = Shape::new(dims)?;
-    masked::plan(OP, "log_sum_masked", dtype, [x, y, met], shape, parts, options, |index, _| (MASKED[index], 256))
+    masked::plan((OP, "log_sum_masked"), dtype, [x, y, met], shape, parts, options, |index, _| (MASKED[index], 256))
 }

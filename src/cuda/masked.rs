@@ -74,11 +74,10 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
     Ok(part)
 }
 
-/// Which kernel of a module makes something of rows of this shape, and its arguments; none of no rows. `kernel` says which
+/// Which kernel of an op's module makes something of rows of this shape, and its arguments; none of no rows. `kernel` says which
 /// one and how many threads its blocks have, of the type's index and how many of its elements are sixteen bytes.
 pub fn plan(
-    op: &'static str,
-    module: &'static str,
+    (op, module): (&'static str, &'static str),
     dtype: DType,
     [x, y, met]: [u64; 3],
     shape: Shape,

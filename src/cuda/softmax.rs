@@ -157,7 +157,7 @@ pub fn launch_masked(
     if shape.elements() == 0 {
         return Ok(None);
     }
-    masked::plan(OP, "softmax_masked", dtype, [x, y, met], shape, parts, options, |index, lanes| {
+    masked::plan((OP, "softmax_masked"), dtype, [x, y, met], shape, parts, options, |index, lanes| {
         let cols = dims[dims.len() - 1];
         let is_aligned = (x | y).is_multiple_of(16) && cols.is_multiple_of(lanes);
         let is_held = is_aligned && cols <= 256 * 4 * lanes && parts.bias.is_empty();
