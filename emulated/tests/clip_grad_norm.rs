@@ -23,7 +23,7 @@ fn gradient(rng: &mut StdRng, kind: Kind, len: usize, dtype: usize) -> Gradient 
 fn limits(i: usize) -> ClipGradNorm {
     let limit = [1.0, 1e-3, 0.0, 1e30, f64::INFINITY, 1e-320, 1e-300, 40.0][i % 8];
     let mode = [ClipMode::Exact, ClipMode::Torch][i / 8 % 2];
-    ClipGradNorm::new(limit).mode(mode).error_if_nonfinite(i % 3 == 0)
+    ClipGradNorm::new(limit).mode(mode).error_if_nonfinite(i.is_multiple_of(3))
 }
 
 fn check(grads: &[Gradient], options: &ClipGradNorm, how: How) {

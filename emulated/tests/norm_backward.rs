@@ -17,7 +17,7 @@ const EPS: [f64; 4] = [1e-6, 0.0, 1e-5, 1e-30];
 const OF_OPERANDS: [Option<DType>; 5] = [None, None, Some(DType::F32), Some(DType::F16), Some(DType::BF16)];
 
 fn norm(i: usize) -> Norm {
-    if i % 2 == 0 {
+    if i.is_multiple_of(2) {
         return Norm::Layer(LayerNorm::default().eps(EPS[i / 2 % 4]));
     }
     let options = RmsNorm::default().eps(EPS[i / 2 % 4]).weight_offset([0.0, 1.0, 0.3][i / 2 % 3]);

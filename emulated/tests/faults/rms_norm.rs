@@ -51,7 +51,8 @@ pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;
     look_at::<bf16>(emulator)?;
-    static LIMITS: OnceLock<(Vec<Limit<f32>>, Vec<Limit<bf16>>)> = OnceLock::new();
+    type Limits<E> = Vec<Limit<E>>;
+    static LIMITS: OnceLock<(Limits<f32>, Limits<bf16>)> = OnceLock::new();
     let (of_f32, of_bf16) = LIMITS.get_or_init(|| {
         let mut rng = StdRng::seed_from_u64(5);
         (limits(&mut rng, &[128, 100]), limits(&mut rng, &[128]))

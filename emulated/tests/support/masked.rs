@@ -82,12 +82,15 @@ impl Beside {
             Bias::F16(values) => (values.as_ptr() as u64, DType::F16, shape.clone()),
             Bias::BF16(values) => (values.as_ptr() as u64, DType::BF16, shape.clone()),
         });
-        let mut parts = Parts::default();
-        parts.keep = keep.collect();
-        parts.bias = bias.collect();
-        parts.lengths = self.lengths.iter().map(|lengths| (lengths.as_ptr() as u64, lengths.len())).collect();
-        (parts.causal, parts.window, parts.offset) = (self.causal, self.window, self.offset);
-        parts
+        let lengths = self.lengths.iter().map(|lengths| (lengths.as_ptr() as u64, lengths.len()));
+        Parts {
+            keep: keep.collect(),
+            bias: bias.collect(),
+            lengths: lengths.collect(),
+            causal: self.causal,
+            window: self.window,
+            offset: self.offset,
+        }
     }
 
     fn told(&self) -> String {

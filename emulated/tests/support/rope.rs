@@ -19,7 +19,7 @@ impl Table {
     pub fn new(positions: &[i64], cols: usize, interleaved: bool, back: bool) -> Self {
         let table = RopeTable::new(positions, cols, &Rope::default().interleaved(interleaved)).unwrap();
         // Turning (1, 0) makes cosine and sine.
-        let is_first = |i: usize| if interleaved { i % 2 == 0 } else { i < cols / 2 };
+        let is_first = |i: usize| if interleaved { i.is_multiple_of(2) } else { i < cols / 2 };
         let ones: Vec<f64> = (0..cols).map(|i| f64::from(is_first(i))).collect::<Vec<_>>().repeat(positions.len());
         let turned = evenkeel::rope(Rows::new(&ones, positions.len(), cols).unwrap(), &table).unwrap();
         let (mut cos, mut sin) = (Vec::new(), Vec::new());

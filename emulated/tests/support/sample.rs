@@ -101,7 +101,7 @@ pub fn case<E: DeviceElement>(
 ) -> Result<(), String> {
     let rows = asked.len();
     let told = |found: String| format!("sample {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
-    let samplers: Vec<_> = asked.iter().map(|asked| asked.config.clone().validate().unwrap()).collect();
+    let samplers: Vec<_> = asked.iter().map(|asked| asked.config.validate().unwrap()).collect();
     let steps: Vec<Step> = (asked.iter())
         .map(|asked| {
             let step = Step::from(asked.draw).prompt(&asked.prompt).output(&asked.output);
