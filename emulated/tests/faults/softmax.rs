@@ -30,8 +30,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "the last piece is left out",
         "common.cuh",
-        "step * At::TILES * 256 < cols",
-        "(step + 1) * At::TILES * 256 < cols + 256",
+        "i / At::PIECES * (At::TILES * 256) < cols",
+        "(i / At::PIECES + 1) * (At::TILES * 256) < cols + 256",
     ),
     fault("bf16 rounded half up", "common.cuh", "bits + 0x7fff + (bits >> 16 & 1)", "bits + 0x8000"),
     fault("halves of a word changed places", "common.cuh", "i % 2 * 16", "(i + 1) % 2 * 16"),
