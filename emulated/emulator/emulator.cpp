@@ -1,10 +1,11 @@
 // Fibers, and the one function that the host calls.
 #include "emulator.h"
+#include <csetjmp>
 #include <cstdint>
 #include <ucontext.h>
 #include <vector>
 
-Index threadIdx, blockIdx, blockDim, gridDim;
+thread_local Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 
@@ -15,7 +16,9 @@ namespace {
 enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
 
 struct Fiber {
-    ucontext_t context;
+    // Where it goes on: a jump, for a change of contexts asks the system about signals each time.
+    jmp_buf at;
+    bool started;
     State state;
     unsigned long long brought;
     // What its warp's lanes brought, once all were there.
@@ -26,22 +29,48 @@ struct Fiber {
 const size_t STACK = 64 << 10;
 const unsigned WARP = 32;
 
-ucontext_t scheduler;
-std::vector<Fiber> fibers;
-std::vector<char> stacks;
-unsigned running;
-const Entry* entry;
-const void* given;
+// Each thread of the host has a device of its own.
+thread_local jmp_buf scheduler;
+thread_local std::vector<Fiber> fibers;
+thread_local std::vector<char> stacks;
+thread_local unsigned running;
+thread_local const Entry* entry;
+thread_local const void* given;
 
 void yield(State state) {
-    unsigned own = running;
-    fibers[own].state = state;
-    swapcontext(&fibers[own].context, &scheduler);
+    Fiber& fiber = fibers[running];
+    fiber.state = state;
+    if (_setjmp(fiber.at) == 0) {
+        _longjmp(scheduler, 1);
+    }
 }
 
+// One block's thread after another's.
 void body() {
-    entry->call(entry->kernel, given);
-    yield(ENDED);
+    for (;;) {
+        entry->call(entry->kernel, given);
+        yield(ENDED);
+    }
+}
+
+// Runs a fiber until it yields.
+__attribute__((noinline)) void resume(unsigned index) {
+    running = index;
+    if (_setjmp(scheduler) != 0) {
+        return;
+    }
+    Fiber& fiber = fibers[index];
+    if (fiber.started) {
+        _longjmp(fiber.at, 1);
+    }
+    fiber.started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = &stacks[index * STACK];
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, body, 0);
+    setcontext(&context);
 }
 
 // Wakes a warp whose lanes are all at an exchange. A lane that ended brings nothing, and can't be asked.
@@ -98,10 +127,10 @@ unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
 bool run_warp(unsigned first, unsigned order, uint64_t random) {
     bool ran = false;
     for (unsigned i = 0; i < WARP; i++) {
-        running = first + in_order(order, random, i, WARP);
-        if (fibers[running].state == READY) {
-            threadIdx = {running, 0, 0};
-            swapcontext(&scheduler, &fibers[running].context);
+        const unsigned index = first + in_order(order, random, i, WARP);
+        if (fibers[index].state == READY) {
+            threadIdx = {index, 0, 0};
+            resume(index);
             ran = true;
         }
     }
@@ -111,13 +140,7 @@ bool run_warp(unsigned first, unsigned order, uint64_t random) {
 // Runs a block; false if some threads wait for others that will never come.
 bool run_block(unsigned order, uint64_t& random) {
     unsigned n = (unsigned)fibers.size();
-    for (unsigned i = 0; i < n; i++) {
-        Fiber& fiber = fibers[i];
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = &stacks[i * STACK];
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, body, 0);
+    for (Fiber& fiber : fibers) {
         fiber.state = READY;
     }
     const unsigned warps = n / WARP;
@@ -189,14 +212,18 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     }
     entry = found;
     given = arguments;
-    fibers.assign(threads, Fiber());
-    stacks.resize(threads * STACK);
+    if (fibers.size() != threads) {
+        fibers.assign(threads, Fiber());
+        stacks.resize(threads * STACK);
+    }
     blockDim = {threads, 1, 1};
     gridDim = {blocks, 1, 1};
     uint64_t random = order;
     for (unsigned block = 0; block < blocks; block++) {
         blockIdx = {block, 0, 0};
         if (!run_block(order, random)) {
+            // Its threads are where they can't begin again.
+            fibers.clear();
             return STUCK;
         }
     }

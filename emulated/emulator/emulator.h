@@ -7,7 +7,7 @@
 #include <tuple>
 #include <utility>
 
-#define __shared__ static
+#define __shared__ static thread_local
 #define __constant__ static
 #define __forceinline__ inline
 #define __restrict__ __restrict
@@ -18,7 +18,7 @@ struct Index {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
-extern Index threadIdx, blockIdx, blockDim, gridDim;
+extern thread_local Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 

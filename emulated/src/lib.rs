@@ -6,7 +6,6 @@
 use evenkeel::cuda::Launch;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 unsafe extern "C" {
     fn emulator_launch(
@@ -54,9 +53,6 @@ pub struct Emulator {
     _library: Option<libloading::Library>,
 }
 
-/// An emulator runs one kernel at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
 impl Emulator {
     /// The library's kernels.
     pub fn linked() -> Self {
@@ -84,7 +80,6 @@ impl Emulator {
     /// # Errors
     /// See [`Error`].
     pub unsafe fn run<A: Copy>(&self, launch: &Launch, arguments: &A, order: Order) -> Result<(), Error> {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let name = CString::new(launch.kernel).expect("kernels' names have no zeros");
         let order = match order {
             Order::Forward => 0,

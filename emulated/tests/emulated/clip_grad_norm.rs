@@ -1,15 +1,13 @@
 //! Clipping by the norm gives the CPU's bits, whatever tensors there are, their alignment, the numbers and the order of
 //! the threads.
 
-mod support;
-
+use crate::support::clip_grad_norm::{Gradient, case};
+use crate::support::{COLS, How, KINDS, Kind, row};
 use evenkeel::cuda::clip_grad_norm::Plan;
 use evenkeel::{ClipGradNorm, ClipMode, DType, NormType};
 use evenkeel_emulated::{Emulator, Order};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::clip_grad_norm::{Gradient, case};
-use support::{COLS, How, KINDS, Kind, row};
 
 fn gradient(rng: &mut StdRng, kind: Kind, len: usize, dtype: usize) -> Gradient {
     match dtype % 3 {

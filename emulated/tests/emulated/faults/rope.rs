@@ -1,8 +1,8 @@
 //! Faults of rope's kernels.
 
+use super::{Fault, Found, fault};
 use crate::support::rope::{Table, case};
 use crate::support::{How, KINDS, row};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};

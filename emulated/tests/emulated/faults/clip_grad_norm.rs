@@ -1,8 +1,8 @@
 //! Faults of clipping by the norm.
 
+use super::{Fault, Found, fault};
 use crate::support::clip_grad_norm::{Gradient, case};
 use crate::support::{How, Kind, row};
-use crate::{Fault, Found, fault};
 use evenkeel::{ClipGradNorm, ClipMode};
 use evenkeel_emulated::{Emulator, Order};
 use rand::rngs::StdRng;

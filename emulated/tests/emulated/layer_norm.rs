@@ -1,16 +1,14 @@
 //! LayerNorm's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
 
-mod support;
-
+use crate::support::layer_norm::{at_limits, case, limits};
+use crate::support::norm::{ROWS, operand, row_of};
+use crate::support::{COLS, How};
 use evenkeel::cuda::{DeviceElement, layer_norm};
 use evenkeel::{DType, Error, LayerNorm};
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::layer_norm::{at_limits, case, limits};
-use support::norm::{ROWS, operand, row_of};
-use support::{COLS, How};
 
 const EPS: [f64; 4] = [1e-5, 0.0, 1e-12, 1e-30];
 

@@ -1,8 +1,8 @@
 //! Faults of the kernels of log_softmax and logsumexp.
 
+use super::{Fault, Found, fault};
 use crate::support::log_softmax::{case, case_of_sums};
 use crate::support::{How, KINDS, peaked_row, row};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::{FullyMasked, Softmax};
 use evenkeel_emulated::{Emulator, Order};

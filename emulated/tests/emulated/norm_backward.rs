@@ -1,17 +1,15 @@
 //! The kernels of the norms' gradients give the CPU's bits, whatever the shape, the alignment, the numbers and the order of
 //! the threads.
 
-mod support;
-
+use crate::support::norm::{ROWS, RowKind, operand, row_of};
+use crate::support::norm_backward::{Norm, case};
+use crate::support::{COLS, How};
 use evenkeel::cuda::{DeviceElement, rms_norm_backward};
 use evenkeel::{DType, Error, LayerNorm, RmsNorm, Rounding};
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::norm::{ROWS, RowKind, operand, row_of};
-use support::norm_backward::{Norm, case};
-use support::{COLS, How};
 
 const EPS: [f64; 4] = [1e-6, 0.0, 1e-5, 1e-30];
 const OF_OPERANDS: [Option<DType>; 5] = [None, None, Some(DType::F32), Some(DType::F16), Some(DType::BF16)];

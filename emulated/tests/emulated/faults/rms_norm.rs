@@ -1,9 +1,9 @@
 //! Faults of RMSNorm's kernels, and of what norms share.
 
+use super::{Fault, Found, fault};
 use crate::support::How;
 use crate::support::norm::{RowKind, operand, row_of};
 use crate::support::rms_norm::{Limit, at_limits, case, limits};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::{RmsNorm, Rounding};
 use evenkeel_emulated::{Emulator, Order};

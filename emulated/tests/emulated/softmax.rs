@@ -1,15 +1,13 @@
 //! Softmax's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
 
-mod support;
-
+use crate::support::softmax::case;
+use crate::support::{COLS, How, KINDS, Kind, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::{FullyMasked, Softmax};
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::softmax::case;
-use support::{COLS, How, KINDS, Kind, row};
 
 fn rows_of_every_shape<E: DeviceElement>() {
     let seed = 1;

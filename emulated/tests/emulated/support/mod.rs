@@ -1,7 +1,5 @@
 //! What every op's cases need: numbers, buffers that show what is written beside them, and how kernels are run.
 
-#![allow(dead_code)] // each test uses its part
-
 pub mod backward;
 pub mod clip_grad_norm;
 pub mod elementwise;

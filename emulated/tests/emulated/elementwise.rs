@@ -1,8 +1,8 @@
 //! The kernels of functions of elements give the CPU's bits, whatever the length, the alignment, the numbers and the
 //! order of the threads.
 
-mod support;
-
+use crate::support::elementwise::{Inputs, case, functions, hostile, numbers};
+use crate::support::{COLS, How};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::elementwise::{Function, launch};
 use evenkeel::{ClampedExp, ClampedLog, DType, SafeDiv};
@@ -11,8 +11,6 @@ use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use support::elementwise::{Inputs, case, functions, hostile, numbers};
-use support::{COLS, How};
 
 fn check<E: DeviceElement>(function: &Function, inputs: &Inputs<'_, E>, how: How) {
     case(&Emulator::linked(), function, inputs, how).unwrap_or_else(|found| panic!("{found}"));

@@ -1,8 +1,8 @@
 //! Faults of softmax's kernels, and of what they share with others.
 
+use super::{Fault, Found, fault};
 use crate::support::softmax::case;
 use crate::support::{How, KINDS, row};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::{FullyMasked, Softmax};
 use evenkeel_emulated::{Emulator, Order};

@@ -1,7 +1,7 @@
 //! The kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
 
-mod support;
-
+use crate::support::How;
+use crate::support::masked::{Beside, Bias, Op, beside, case, scores};
 use evenkeel::cuda::mask::Parts;
 use evenkeel::cuda::{DeviceElement, softmax};
 use evenkeel::{DType, Element, Mask, Softmax};
@@ -9,8 +9,6 @@ use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::How;
-use support::masked::{Beside, Bias, Op, beside, case, scores};
 
 /// Row lengths around the sizes of vectors, warps, tiles and blocks.
 const LENGTHS: &[usize] =

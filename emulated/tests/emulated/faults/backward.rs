@@ -1,8 +1,8 @@
 //! Faults of the kernels of softmax's and log_softmax's gradients.
 
+use super::{Fault, Found, fault};
 use crate::support::backward::{case, sums_that_cancel};
 use crate::support::{How, KINDS, row};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};

@@ -1,16 +1,14 @@
 //! The kernels of log_softmax and logsumexp give the CPU's bits, whatever the shape, the alignment, the numbers and the
 //! order of the threads.
 
-mod support;
-
+use crate::support::log_softmax::{case, case_of_sums};
+use crate::support::{COLS, How, KINDS, Kind, peaked_row, row};
 use evenkeel::cuda::{DeviceElement, log_softmax, logsumexp};
 use evenkeel::{Element, FullyMasked, Mask, Softmax};
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::log_softmax::{case, case_of_sums};
-use support::{COLS, How, KINDS, Kind, peaked_row, row};
 
 fn both<E: DeviceElement>(x: &[E], shape: (usize, usize), options: &Softmax, how: How) {
     let emulator = Emulator::linked();

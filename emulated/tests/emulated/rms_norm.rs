@@ -1,16 +1,14 @@
 //! RMSNorm's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
 
-mod support;
-
+use crate::support::norm::{ROWS, RowKind, operand, row_of};
+use crate::support::rms_norm::{at_limits, case, limits};
+use crate::support::{COLS, Guarded, How};
 use evenkeel::cuda::{DeviceElement, rms_norm};
 use evenkeel::{DType, Error, RmsNorm, Rounding, Rows};
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::norm::{ROWS, RowKind, operand, row_of};
-use support::rms_norm::{at_limits, case, limits};
-use support::{COLS, Guarded, How};
 
 const EPS: [f64; 4] = [1e-6, 0.0, 1e-5, 1e-30];
 const OFFSETS: [f64; 5] = [0.0, 0.0, 1.0, -0.0, 0.3];

@@ -1,15 +1,13 @@
 //! The sampler's kernels draw the CPU's tokens, of as many, and refuse what it refuses.
 
-mod support;
-
+use crate::support::How;
+use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
 use evenkeel::Draw;
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use support::How;
-use support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
 
 fn asked(rng: &mut StdRng, cols: usize) -> Asked {
     let config = config(rng, cols);

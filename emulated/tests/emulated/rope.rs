@@ -1,7 +1,7 @@
 //! Rope's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
 
-mod support;
-
+use crate::support::rope::{Table, case};
+use crate::support::{How, KINDS, row};
 use evenkeel::DType;
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::rope::{Turn, launch};
@@ -9,8 +9,6 @@ use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::rope::{Table, case};
-use support::{How, KINDS, row};
 
 const COLS: &[usize] = &[2, 4, 6, 8, 10, 14, 16, 18, 24, 30, 32, 48, 64, 66, 80, 96, 100, 112, 128, 160, 192, 256, 514];
 const POSITIONS: [&[i64]; 6] =

@@ -2,9 +2,6 @@
 //! run like the original. Of each list the first few are planted, or with EVENKEEL_ALL_FAULTS=1 all of them, which takes
 //! many minutes.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod backward;
 mod clip_grad_norm;
 mod elementwise;

@@ -1,15 +1,13 @@
 //! The kernels of softmax's and log_softmax's gradients give the CPU's bits.
 
-mod support;
-
+use crate::support::backward::{case, sums_that_cancel};
+use crate::support::{COLS, How, KINDS, Kind, peaked_row, row};
 use evenkeel::cuda::{DeviceElement, backward};
 use evenkeel::{Element, Mask, Softmax};
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use support::backward::{case, sums_that_cancel};
-use support::{COLS, How, KINDS, Kind, peaked_row, row};
 
 fn rows_of_every_shape<E: DeviceElement>() {
     let seed = 21;

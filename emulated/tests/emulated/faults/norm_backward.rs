@@ -1,9 +1,9 @@
 //! Faults of the kernels of the norms' gradients.
 
+use super::{Fault, Found, fault};
 use crate::support::How;
 use crate::support::norm::{RowKind, operand, row_of};
 use crate::support::norm_backward::{Norm, case};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::{DType, LayerNorm, RmsNorm, Rounding};
 use evenkeel_emulated::{Emulator, Order};

@@ -1,8 +1,8 @@
 //! Faults of the kernels of rows with masks, scale and softcap.
 
+use super::{Fault, Found, fault};
 use crate::support::How;
 use crate::support::masked::{Beside, Op, beside, case, scores};
-use crate::{Fault, Found, fault};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};

@@ -1,8 +1,8 @@
 //! Faults of the kernels of functions of elements, by module; those of what all share are in one of them.
 
+use super::{Fault, Found, fault};
 use crate::support::How;
 use crate::support::elementwise::{Inputs, case, functions, hostile, numbers};
-use crate::{Fault, Found, fault};
 use evenkeel::DType;
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::elementwise::{Function, launch};

@@ -1,8 +1,8 @@
 //! Faults of the sampler's kernels.
 
+use super::{Fault, Found, fault};
 use crate::support::How;
 use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
-use crate::{Fault, Found, fault};
 use evenkeel::Draw;
 use evenkeel_emulated::{Emulator, Order};
 use rand::rngs::StdRng;

@@ -1,9 +1,9 @@
 //! Faults of LayerNorm's kernels, and of sums in order, which its means show.
 
+use super::{Fault, Found, fault};
 use crate::support::How;
 use crate::support::layer_norm::{Limit, at_limits, case, limits};
 use crate::support::norm::{RowKind, operand, row_of};
-use crate::{Fault, Found, fault};
 use evenkeel::LayerNorm;
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};

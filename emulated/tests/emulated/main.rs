@@ -1,0 +1,15 @@
+//! The kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+
+mod backward;
+mod clip_grad_norm;
+mod elementwise;
+mod faults;
+mod layer_norm;
+mod log_softmax;
+mod masked;
+mod norm_backward;
+mod rms_norm;
+mod rope;
+mod sample;
+mod softmax;
+mod support;
