@@ -1,10 +1,8 @@
 //! `clamped_exp` beside candle's clamp and exp.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{ClampedExp, clamped_exp_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let (min, max) = (E::LIMITS.exp_min_normal, E::LIMITS.exp_max);
@@ -19,8 +17,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

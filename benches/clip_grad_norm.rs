@@ -1,12 +1,10 @@
 //! `clip_grad_norm` beside a clipping put together of candle's ops, as training loops have it.
 
-mod support;
-
+use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{DType, Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::reference::{self, Real};
 use evenkeel::{ClipGradNorm, Element, NormType, clip_grad_norm};
-use support::{SHAPES, Timed, numbers, tensor};
 
 fn composed(xs: &Tensor) -> Result<Tensor> {
     let norm = xs.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.sqrt();
@@ -37,8 +35,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,12 +1,10 @@
 //! `clip_grad_value` beside candle's clamp.
 
-mod support;
-
+use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::reference;
 use evenkeel::{Element, clip_grad_value};
-use support::{SHAPES, Timed, numbers, tensor};
 
 fn composed(xs: &Tensor) -> Result<Tensor> {
     xs.clamp(-1f64, 1f64)
@@ -30,8 +28,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

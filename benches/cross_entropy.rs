@@ -1,13 +1,11 @@
 //! `cross_entropy` beside candle's.
 
-mod support;
-
+use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{DType, Device, Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::candle::guarded;
 use evenkeel::reference::{self, Real};
 use evenkeel::{CrossEntropy, Element, Rows, cross_entropy};
-use support::{SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = CrossEntropy::default();
@@ -45,8 +43,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,7 +1,6 @@
 //! The cross-entropy with its gradient beside candle's with its autograd.
 
-mod support;
-
+use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, Throughput};
 use evenkeel::candle::loss;
@@ -10,7 +9,6 @@ use evenkeel::{
     CrossEntropy, Element, Reduction, Rows, RowsMut, accuracy, cross_entropy_backward, cross_entropy_backward_in_place,
     cross_entropy_backward_into,
 };
-use support::{SHAPES, Timed, numbers, tensor};
 
 /// A loss and its gradient by the logits.
 fn trained(xs: &Var, loss: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
@@ -61,8 +59,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,11 +1,9 @@
 //! The gradients of the functions of one element beside candle's ops put together, as its own gradients are.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{Element, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 /// Races one gradient; `$x` is raised by `$shift` first, for functions of positive numbers.
 macro_rules! race {
@@ -87,8 +85,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     race!(c, E, "gelu_tanh_backward", gelu_tanh_backward_into, gelu_tanh_slope, 0.0, gelu_tanh);
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,10 +1,8 @@
 //! `exp2` beside candle's ops put together.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{exp2_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {
@@ -18,8 +16,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

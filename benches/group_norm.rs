@@ -1,11 +1,9 @@
 //! `group_norm` of 32 groups with weight and bias beside candle's.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::Module;
 use criterion::Criterion;
 use evenkeel::{GroupNorm, Lanes, LanesMut, group_norm_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const GROUPS: usize = 32;
 const CHANNELS: usize = 64;
@@ -36,8 +34,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,12 +1,10 @@
 //! `inspect` and `finite` beside candle's ops put together: the ends, the mean and the deviation, without counts.
 
-mod support;
-
+use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};
 use criterion::{Criterion, Throughput};
 use evenkeel::reference::{self, Real};
 use evenkeel::{Element, finite, inspect};
-use support::{SHAPES, Timed, numbers, tensor};
 
 fn composed(xs: &Tensor) -> Result<[Tensor; 4]> {
     let mean = xs.mean_all()?;
@@ -32,8 +30,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

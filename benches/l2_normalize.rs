@@ -1,11 +1,9 @@
 //! `l2_normalize` beside the same put together of candle's ops.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{D, Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{L2Normalize, Rows, RowsMut, l2_normalize_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn composed(xs: &Tensor) -> Result<Tensor> {
     xs.broadcast_div(&xs.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-6)?)
@@ -26,8 +24,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

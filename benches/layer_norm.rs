@@ -1,10 +1,8 @@
 //! `layer_norm` with weight and bias beside candle's.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const EPS: f32 = 1e-5;
 
@@ -27,8 +25,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,11 +1,9 @@
 //! `layer_norm_backward` with the gradients of weight and bias, beside the formula put together of candle's ops.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{D, DType, Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_backward_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const EPS: f64 = 1e-5;
 
@@ -45,8 +43,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

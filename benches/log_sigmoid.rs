@@ -1,10 +1,8 @@
 //! `log_sigmoid`.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers};
 use criterion::Criterion;
 use evenkeel::{log_sigmoid_into, reference};
-use support::{Race, SHAPES, Timed, numbers};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {
@@ -15,8 +13,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,12 +1,10 @@
 //! `logsumexp_backward` over the last axis; and forward and backward by candle's autograd, guarded and with candle's own.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 use candle_core::Var;
 use criterion::Criterion;
 use evenkeel::candle::guarded;
 use evenkeel::{Rows, RowsMut, Softmax, logsumexp_backward_into, reference};
-use support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
@@ -26,8 +24,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

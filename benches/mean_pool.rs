@@ -1,10 +1,8 @@
 //! `mean_pool` of sequences of 64 tokens, half of them masked, beside the same put together of candle's ops.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{Lanes, Mask, MeanPool, mean_pool_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
@@ -28,8 +26,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

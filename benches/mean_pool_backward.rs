@@ -1,10 +1,8 @@
 //! `mean_pool_backward` to sequences of 64 tokens, half of them masked, beside the same put together of candle's ops.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{LanesMut, Mask, MeanPool, mean_pool_backward_into, reference};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
@@ -30,8 +28,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

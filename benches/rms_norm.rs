@@ -1,10 +1,8 @@
 //! `rms_norm` with a weight beside candle's.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{RmsNorm, Rows, RowsMut, reference, rms_norm_into};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const EPS: f32 = 1e-5;
 
@@ -27,8 +25,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,11 +1,9 @@
 //! `rms_norm_backward` with the weight's gradient, beside the formula put together of candle's ops.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{D, DType, Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{RmsNorm, Rows, RowsMut, reference, rms_norm_backward_into};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const EPS: f64 = 1e-5;
 
@@ -43,8 +41,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,10 +1,8 @@
 //! `rope` of heads of 128 beside candle's, which is given the same tables.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{Rope, RopeTable, Rows, RowsMut, reference, rope_into};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const HEAD: usize = 128;
 const HEADS: usize = 8;
@@ -33,8 +31,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,10 +1,8 @@
 //! `rope_backward` of heads of 128 beside candle's rope, which is given the tables of the opposite angles.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{Rope, RopeTable, Rows, RowsMut, reference, rope_backward_into};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 const HEAD: usize = 128;
 const HEADS: usize = 8;
@@ -30,8 +28,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -1,11 +1,9 @@
 //! A token from the logits of a batch, by the filters that chat models are run with. candle-nn has no sampler; that of
 //! candle-transformers is timed in `adoption`.
 
-mod support;
-
+use crate::support::{SHAPES, Timed, numbers};
 use criterion::{Criterion, Throughput};
 use evenkeel::{Draw, Element, Rows, SamplerConfig, reference};
-use support::{SHAPES, Timed, numbers};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let configs = [
@@ -55,9 +53,7 @@ fn bench_threads(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
     bench_threads(c);
-    c.final_summary();
 }

@@ -1,10 +1,8 @@
 //! `softmax` over the last axis beside candle's.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
 use evenkeel::{Rows, RowsMut, Softmax, reference, softmax_into};
-use support::{Race, SHAPES, Timed, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
@@ -20,8 +18,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

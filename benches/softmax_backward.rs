@@ -1,13 +1,11 @@
 //! `softmax_backward` over the last axis; and forward and backward by candle's autograd, with the drop-in and with
 //! candle's own.
 
-mod support;
-
+use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 use candle_core::Var;
 use criterion::Criterion;
 use evenkeel::candle::ops;
 use evenkeel::{Rows, RowsMut, Softmax, reference, softmax_backward_into};
-use support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = Softmax::default();
@@ -30,8 +28,6 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-fn main() {
-    let c = &mut support::criterion();
+pub fn run(c: &mut Criterion) {
     each_dtype!(c, bench);
-    c.final_summary();
 }

@@ -3,8 +3,6 @@
 //!
 //! Run with `RAYON_NUM_THREADS=1` to compare kernels rather than thread pools.
 
-#![allow(dead_code)] // each benchmark uses its part
-
 use candle_core::{Device, Result, Shape, Tensor, Var, WithDType};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
