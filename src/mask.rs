@@ -43,12 +43,12 @@ pub enum FullyMasked {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Mask<'a> {
-    keep: Vec<(Cow<'a, [u8]>, Vec<usize>)>,
-    bias: Vec<(Bias<'a>, Vec<usize>)>,
-    lengths: Vec<Cow<'a, [usize]>>,
-    causal: bool,
-    window: Option<usize>,
-    offset: Option<isize>,
+    pub(crate) keep: Vec<(Cow<'a, [u8]>, Vec<usize>)>,
+    pub(crate) bias: Vec<(Bias<'a>, Vec<usize>)>,
+    pub(crate) lengths: Vec<Cow<'a, [usize]>>,
+    pub(crate) causal: bool,
+    pub(crate) window: Option<usize>,
+    pub(crate) offset: Option<isize>,
 }
 
 /// An additive bias, borrowed or owned.
@@ -62,7 +62,7 @@ pub(crate) enum Bias<'a> {
 }
 
 impl Bias<'_> {
-    fn floats(&self) -> Floats<'_> {
+    pub(crate) fn floats(&self) -> Floats<'_> {
         match self {
             Bias::Borrowed(floats) => *floats,
             Bias::F64(v) => v.into(),

@@ -27,6 +27,8 @@ struct Fiber {
 };
 
 const size_t STACK = 64 << 10;
+// How often a block's threads may meet: beyond it they go round for ever.
+const unsigned MOST_MEETINGS = 1 << 22;
 const unsigned WARP = 32;
 
 // Each thread of the host has a device of its own.
@@ -137,14 +139,15 @@ bool run_warp(unsigned first, unsigned order, uint64_t random) {
     return ran;
 }
 
-// Runs a block; false if some threads wait for others that will never come.
+// Runs a block; false if some threads wait for others that will never come, or never end.
 bool run_block(unsigned order, uint64_t& random) {
     unsigned n = (unsigned)fibers.size();
     for (Fiber& fiber : fibers) {
         fiber.state = READY;
     }
     const unsigned warps = n / WARP;
-    for (;;) {
+    unsigned meetings = 0;
+    while (meetings < MOST_MEETINGS) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         bool ran = false;
         for (unsigned i = 0; i < warps; i++) {
@@ -152,7 +155,8 @@ bool run_block(unsigned order, uint64_t& random) {
             // Forward, all warps go in step; else one runs ahead of the others as far as it can.
             do {
                 ran |= run_warp(first, order, random);
-            } while (release_exchange(first) && order != 0);
+                meetings++;
+            } while (release_exchange(first) && order != 0 && meetings < MOST_MEETINGS);
         }
         if (have_ended()) {
             return true;
@@ -161,6 +165,7 @@ bool run_block(unsigned order, uint64_t& random) {
             return false;
         }
     }
+    return false;
 }
 
 } // namespace

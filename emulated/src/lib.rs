@@ -40,7 +40,7 @@ pub enum Error {
     OtherThreads(String, u32),
     #[error("{0} takes arguments of another size than {1} bytes")]
     OtherArguments(String, usize),
-    #[error("{0} is stuck: some of its threads wait for others that never come")]
+    #[error("{0} is stuck: some of its threads wait for others that never come, or go round for ever")]
     Stuck(String),
 }
 

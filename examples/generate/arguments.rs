@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::place::Place;
 use clap::{Args, Parser};
 use evenkeel::{Profile, SamplerConfig};
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// The most tokens to write; fewer when the model ends its text.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: u32,
+    /// Where the model runs: cpu, cuda or cuda:N. Tokens are drawn on the CPU.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: Place,
     #[command(flatten)]
     pub sampling: Sampling,
     /// Compare each step with a plain definition: no NaN among the logits, the token among those that filters keep.

@@ -21,11 +21,12 @@ pub struct Checkpoint {
     path: PathBuf,
     file: BufReader<File>,
     content: Content,
+    device: Device,
 }
 
 impl Checkpoint {
     /// Opens a file and reads its metadata.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, device: Device) -> Result<Self> {
         let shown = path.display();
         let mut file = BufReader::new(File::open(path).with_context(|| format!("can't open {shown}"))?);
         let mut magic = [0; 4];
@@ -34,7 +35,7 @@ impl Checkpoint {
         file.seek(SeekFrom::Start(0))?;
         let content = without_panic(|| Content::read(&mut file));
         let content = content.with_context(|| format!("{shown} is cut short or damaged"))?;
-        Ok(Checkpoint { path: path.to_path_buf(), file, content })
+        Ok(Checkpoint { path: path.to_path_buf(), file, content, device })
     }
 
     /// The metadata and the list of weights.
@@ -139,7 +140,7 @@ impl Checkpoint {
         let info = self.content.tensor_infos.get(name).with_context(|| format!("{shown} has no weights {name}"))?;
         let shape = info.shape.dims();
         ensure!(shape == dims, "{name} has shape {shape:?}; {dims:?} is needed");
-        let tensor = self.content.tensor(&mut self.file, name, &Device::Cpu);
+        let tensor = self.content.tensor(&mut self.file, name, &self.device);
         tensor.with_context(|| format!("can't read {name}: {} is cut short or damaged", self.path.display()))
     }
 }
@@ -149,13 +150,13 @@ impl Weights for Checkpoint {
         let tensor = self.tensor(name, &[rows, cols])?;
         // Candle multiplies these one number after the other; as f32 they are several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
-            return Ok(QMatMul::Tensor(tensor.dequantize(&Device::Cpu)?));
+            return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }
         Ok(QMatMul::from_qtensor(tensor)?)
     }
 
     fn vector(&mut self, name: &str, len: usize) -> Result<Tensor> {
-        Ok(self.tensor(name, &[len])?.dequantize(&Device::Cpu)?)
+        Ok(self.tensor(name, &[len])?.dequantize(&self.device)?)
     }
 
     fn has(&self, name: &str) -> bool {
@@ -168,6 +169,10 @@ impl Pretrained for Checkpoint {
 
     fn config(&self) -> Result<Config> {
         self.sizes()
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {

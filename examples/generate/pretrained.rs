@@ -2,6 +2,7 @@
 
 use crate::model::{Config, Weights};
 use anyhow::{Result, anyhow};
+use candle_core::Device;
 use tokenizers::Tokenizer;
 
 /// A trained model: weights, and what they were trained with.
@@ -11,6 +12,9 @@ pub trait Pretrained: Weights {
 
     /// The model's sizes and constants.
     fn config(&self) -> Result<Config>;
+
+    /// Where the weights are.
+    fn device(&self) -> &Device;
 
     /// Its tokenizer.
     fn tokenizer(&self) -> Result<Tokenizer>;

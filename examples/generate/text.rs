@@ -19,6 +19,7 @@ const CHUNK: usize = 256;
 /// A text that is about to be written: everything that was given can be used.
 pub struct Text<'a> {
     model: Model<Evenkeel>,
+    device: Device,
     prompt: Vec<u32>,
     tokenizer: Tokenizer,
     ends: Vec<u32>,
@@ -41,8 +42,9 @@ impl<'a> Text<'a> {
         );
         let ends = pretrained.ends(&tokenizer)?;
         let progress = Progress::new(config.layers, "layers");
+        let device = pretrained.device().clone();
         let model = Model::new(config, &mut pretrained, || progress.step())?;
-        Ok(Text { model, prompt, tokenizer, ends, sampler, arguments })
+        Ok(Text { model, device, prompt, tokenizer, ends, sampler, arguments })
     }
 
     /// Writes it, and on stderr how fast that was.
@@ -54,7 +56,7 @@ impl<'a> Text<'a> {
 
     fn draw(&mut self) -> Result<String> {
         let start = Instant::now();
-        let mut logits = read(&mut self.model, &self.prompt)?;
+        let mut logits = read(&mut self.model, &self.device, &self.prompt)?;
         let reading = start.elapsed();
 
         let start = Instant::now();
@@ -80,7 +82,7 @@ impl<'a> Text<'a> {
                 stdout.write_all(piece.as_bytes()).and_then(|()| stdout.flush()).context("can't write to stdout")?;
             }
             if written < self.arguments.tokens as usize {
-                logits = read(&mut self.model, &[sampled.token])?;
+                logits = read(&mut self.model, &self.device, &[sampled.token])?;
             }
         }
         stdout.write_all(b"\n").context("can't write to stdout")?;
@@ -91,12 +93,12 @@ impl<'a> Text<'a> {
 }
 
 /// Reads tokens; the logits of what follows.
-fn read(model: &mut Model<Evenkeel>, tokens: &[u32]) -> Result<Vec<f32>> {
+fn read(model: &mut Model<Evenkeel>, device: &Device, tokens: &[u32]) -> Result<Vec<f32>> {
     let chunks = tokens.chunks(CHUNK);
     let progress = Progress::new(chunks.len(), "parts of the prompt");
     let mut logits = Vec::new();
     for chunk in chunks {
-        let tokens = Tensor::new(chunk, &Device::Cpu)?.unsqueeze(0)?;
+        let tokens = Tensor::new(chunk, device)?.unsqueeze(0)?;
         logits = model.forward(&tokens, None)?.squeeze(0)?.to_vec1()?;
         progress.step();
     }

@@ -28,7 +28,8 @@
 //! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, in-place forms, clipping, typed errors |
 //! | [`composition`] | the same ops as compositions of candle's |
 //!
-//! Kernels run on the CPU; a tensor elsewhere takes the [`composition`]. All forms have gradients, but for those in
+//! Kernels run on the CPU, and with feature `candle-cuda` on CUDA devices ([`crate::cuda`] lists what there is, in f32, f16
+//! and bf16 and along the last axis); a tensor elsewhere takes the [`composition`]. All forms have gradients, but for those in
 //! place. `?` turns Evenkeel's errors into candle's and back without loss.
 
 #![forbid(unsafe_code)]
@@ -47,6 +48,15 @@ pub mod layer_norm;
 pub mod loss;
 pub mod ops;
 pub mod rotary_emb;
+
+#[cfg(feature = "candle-cuda")]
+mod cuda;
+
+// What runs where the CPU's kernels do not.
+#[cfg(not(feature = "candle-cuda"))]
+use composition as device;
+#[cfg(feature = "candle-cuda")]
+use cuda as device;
 
 pub use candle_nn::*;
 pub use group_norm::{GroupNorm, group_norm};

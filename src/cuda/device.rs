@@ -1,6 +1,8 @@
 //! Devices, the modules that are loaded there, and the one place where kernels are launched.
 
 use crate::error::{Error, Result};
+#[cfg(feature = "candle-cuda")]
+use cudarc::driver::CudaSlice;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
 };
@@ -50,8 +52,7 @@ pub struct Launch {
 /// # Errors
 /// [`Error::Backend`] where there is no driver, no such device, or one below compute capability 8.0.
 pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
-    // SAFETY: the library's initialisers run, as they do at every use of it.
-    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+    if !has_driver() {
         return Err(refused("there is no CUDA driver on this machine (libcuda was not found)"));
     }
     let context = CudaContext::new(ordinal).map_err(|e| refused(format!("device {ordinal}: {}", told(e))))?;
@@ -61,6 +62,14 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
         return Err(refused(reason));
     }
     Ok(context)
+}
+
+/// Whether the driver's library can be loaded: `cudarc` panics where it is asked to, and only answers in programs that do
+/// not link it, which candle's `cuda` feature makes them do.
+fn has_driver() -> bool {
+    let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
+    // SAFETY: the library's initialisers run, as they do at every use of it.
+    names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
 fn refused(reason: impl Into<String>) -> Error {
@@ -76,6 +85,13 @@ fn told(error: DriverError) -> String {
 
 pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T> {
     result.map_err(|error| refused(told(error)))
+}
+
+/// Memory for so many elements, one at least, which a kernel writes before they are read.
+#[cfg(feature = "candle-cuda")]
+pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<E>> {
+    // SAFETY: numbers, of which all bits are some; what is read before it was written is one of them.
+    check(unsafe { stream.alloc(len) })
 }
 
 /// What is loaded on a context, which the entries keep alive.

@@ -169,7 +169,7 @@ macro_rules! kernels {
 each_function!(define);
 
 /// Runs the function from one slice, or two, into another of the same length.
-fn apply<E: DeviceElement>(
+pub(crate) fn apply<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     function: &Function,
     x: CudaView<'_, E>,

@@ -16,12 +16,12 @@ use std::sync::Arc;
 /// ```
 #[derive(Debug, Default)]
 pub struct Mask<'a> {
-    keep: Vec<(CudaView<'a, u8>, Vec<usize>)>,
-    bias: Vec<(Bias<'a>, Vec<usize>)>,
-    lengths: Vec<CudaView<'a, u64>>,
-    causal: bool,
-    window: Option<usize>,
-    offset: Option<isize>,
+    pub(super) keep: Vec<(CudaView<'a, u8>, Vec<usize>)>,
+    pub(super) bias: Vec<(Bias<'a>, Vec<usize>)>,
+    pub(super) lengths: Vec<CudaView<'a, u64>>,
+    pub(super) causal: bool,
+    pub(super) window: Option<usize>,
+    pub(super) offset: Option<isize>,
 }
 
 /// An additive bias. Made by `into()` from a view.

@@ -20,6 +20,7 @@
 
 pub mod backward;
 pub mod clip_grad_norm;
+mod copied_mask;
 mod device;
 pub mod elementwise;
 pub mod layer_norm;
@@ -41,6 +42,7 @@ pub mod softmax;
 
 pub use backward::{log_softmax_backward_into, softmax_backward_into};
 pub use clip_grad_norm::clip_grad_norm;
+pub use copied_mask::CopiedMask;
 pub use cudarc;
 pub use device::{Launch, PTX, device};
 pub use elementwise::{
@@ -60,3 +62,6 @@ pub use rope::{RopeTable, rope_backward_into, rope_into};
 pub use rows::{DeviceElement, Rows, RowsMut};
 pub use sample::sample_into;
 pub use softmax::{softmax_into, softmax_masked_into};
+
+#[cfg(feature = "candle-cuda")]
+pub(crate) use device::memory;

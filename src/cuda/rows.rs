@@ -65,6 +65,16 @@ impl<'a, E> RowsMut<'a, E> {
         check("data", data.len(), rows, cols)?;
         Ok(RowsMut { data, rows, cols })
     }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
 }
 
 /// Checks that what is written has the shape of what is read.

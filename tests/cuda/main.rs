@@ -4,6 +4,7 @@
 mod support;
 
 use evenkeel::cuda::cudarc::driver::CudaSlice;
+use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::sample::{Outcome, Request};
 use evenkeel::cuda::{self, DeviceElement, Rows, RowsMut};
 use evenkeel::{Draw, Error, FullyMasked, Mask, SamplerConfig, Softmax};
@@ -142,6 +143,50 @@ fn sampled_tokens() {
     let expected = sampler.sample_rows(evenkeel::Rows::new(&logits, rows, cols).unwrap(), None, &draws).unwrap();
     for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
         assert_eq!(got.result(row, cols), expected.map(|sampled| (sampled.token, sampled.kept)), "row {row}");
+    }
+}
+
+/// Nothing is allocated and nobody waits once the kernels are loaded: what is launched can be captured, and played again
+/// over other logits.
+#[test]
+fn a_captured_graph_draws_the_same_tokens() {
+    let Ok(context) = cuda::device(0) else {
+        println!("skipped: no device");
+        return;
+    };
+    // SAFETY: there is one stream, on which all memory is used.
+    unsafe { context.disable_event_tracking() };
+    let stream = context.new_stream().unwrap();
+    let mut rng = generate::rng("cuda, graph");
+    let (rows, cols) = (4, 32_000);
+    let mut logits = || -> Vec<f32> { generate::bell(&mut rng, rows * cols, 0.0, 3.0) };
+    let sampler = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).validate().unwrap();
+    let request = |row| Request::new(&sampler, Draw { seed: 1, row, draw: 0 }).unwrap();
+    let asked = stream.clone_htod(&(0..rows as u64).map(request).collect::<Vec<_>>()).unwrap();
+    let mut on_device = stream.clone_htod(&logits()).unwrap();
+    let mut outcomes = stream.alloc_zeros::<Outcome>(rows).unwrap();
+    let mut weights = stream.alloc_zeros::<f32>(rows * cols).unwrap();
+    let mut step = |on_device: &CudaSlice<f32>, outcomes: &mut CudaSlice<Outcome>| {
+        let input = || Rows::new(on_device.as_view(), rows, cols).unwrap();
+        let to = RowsMut::new(weights.as_view_mut(), rows, cols).unwrap();
+        cuda::softmax_into(&stream, input(), to, &Softmax::default()).unwrap();
+        cuda::sample_into(&stream, input(), asked.as_view(), None, outcomes.as_view_mut()).unwrap();
+    };
+    // The first call loads the kernels.
+    step(&on_device, &mut outcomes);
+    stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
+    step(&on_device, &mut outcomes);
+    let graph = stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    let graph = graph.unwrap().expect("something was captured");
+    for _ in 0..3 {
+        let x = logits();
+        stream.memcpy_htod(&x, &mut on_device).unwrap();
+        graph.launch().unwrap();
+        let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 1, row, draw: 0 }).collect();
+        let expected = sampler.sample_rows(evenkeel::Rows::new(&x, rows, cols).unwrap(), None, &draws).unwrap();
+        for (row, (got, expected)) in stream.clone_dtoh(&outcomes).unwrap().iter().zip(expected).enumerate() {
+            assert_eq!(got.result(row, cols), expected.map(|sampled| (sampled.token, sampled.kept)), "row {row}");
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::elementwise::{apply, gradient, map, map_both};
-use crate::candle::composition;
 use crate::candle::custom_op::{InPlace, Memory, Op, each_memory};
+use crate::candle::device;
 use crate::candle::view::{View, map_storage};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
@@ -15,7 +15,7 @@ macro_rules! clamped {
 
         $(#[$doc])*
         pub fn $name(xs: &Tensor, options: &crate::$Op) -> Result<Tensor> {
-            apply(xs, $Op(*options), |xs| composition::$name(xs, options))
+            apply(xs, $Op(*options), |xs| device::$name(xs, options))
         }
 
         impl Op for $Op {

@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::candle::composition;
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::element::Element;
@@ -80,7 +80,7 @@ macro_rules! elementwise {
 
         $(#[$doc])*
         pub fn $name(xs: &Tensor) -> Result<Tensor> {
-            apply(xs, $Op, composition::$name)
+            apply(xs, $Op, device::$name)
         }
 
         impl Op for $Op {

@@ -4,8 +4,8 @@
 
 use super::norm::{self, Kind};
 use super::norm_backward::{self, Of};
-use crate::candle::composition;
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::ops::layer_norm::LayerNorm as Options;
@@ -37,7 +37,7 @@ pub fn layer_norm(
                 [weight, bias, ..] => xs.apply_op3(weight, bias, Custom(op)),
             }
         }
-        Place::Device => composition::layer_norm(xs, weight, bias, options),
+        Place::Device => device::layer_norm(xs, weight, bias, options),
     }
 }
 
@@ -60,6 +60,12 @@ pub fn operands(
 impl LayerNorm {
     pub fn new(options: &Options<'_>) -> Self {
         LayerNorm { eps: options.eps }
+    }
+
+    /// The options without weight and bias.
+    #[cfg(feature = "candle-cuda")]
+    pub fn options(&self) -> Options<'static> {
+        Options { eps: self.eps, ..Options::default() }
     }
 
     /// The options for kernels, with weight and bias from these.

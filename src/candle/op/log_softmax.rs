@@ -4,8 +4,8 @@
 
 use super::scores::Scores;
 use super::scores_backward::{Of, gradient};
-use crate::candle::composition;
 use crate::candle::custom_op::{InPlace, Memory, Op, apply_borrowing, each_memory};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::ops::softmax::Softmax as Options;
@@ -21,7 +21,7 @@ pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Te
             let op = LogSoftmax(Scores::new(axis, options));
             apply_borrowing(&readable(xs, axis)?, op, |op| LogSoftmax(op.0.into_owned()))
         }
-        Place::Device => composition::log_softmax(xs, axis, options),
+        Place::Device => device::log_softmax(xs, axis, options),
     }
 }
 

@@ -4,8 +4,8 @@
 
 use super::scores::Scores;
 use super::scores_backward::{Of, gradient};
-use crate::candle::composition;
 use crate::candle::custom_op::{Op, apply_borrowing};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::ops::softmax::Softmax as Options;
@@ -20,7 +20,7 @@ pub fn logsumexp(xs: &Tensor, axis: usize, keepdim: bool, options: &Options<'_>)
             let op = LogSumExp(Scores::new(axis, options));
             apply_borrowing(&readable(xs, axis)?, op, |op| LogSumExp(op.0.into_owned()))?
         }
-        Place::Device => composition::logsumexp(xs, axis, options)?,
+        Place::Device => device::logsumexp(xs, axis, options)?,
     };
     if keepdim { Ok(kept) } else { kept.squeeze(axis) }
 }

@@ -4,8 +4,9 @@
 
 use super::elementwise::{map_both, sigmoid};
 use super::formula;
-use crate::candle::composition::{self, product, quotient, shares};
+use crate::candle::composition::{product, quotient, shares};
 use crate::candle::custom_op::{Custom, Op};
+use crate::candle::device;
 use crate::candle::place::{Place, limits, place};
 use crate::candle::view::View;
 use crate::ops::safe_div::SafeDiv as Options;
@@ -13,12 +14,12 @@ use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 
 /// x / d that is finite.
 pub fn safe_div(xs: &Tensor, d: &Tensor, options: &Options) -> Result<Tensor> {
-    apply(xs, d, SafeDiv(*options), |xs, d| composition::safe_div(xs, d, options))
+    apply(xs, d, SafeDiv(*options), |xs, d| device::safe_div(xs, d, options))
 }
 
 /// ln(e^a + e^b).
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    apply(a, b, LogAddExp, composition::log_add_exp)
+    apply(a, b, LogAddExp, device::log_add_exp)
 }
 
 fn apply<O: Op + Send + Sync + 'static>(

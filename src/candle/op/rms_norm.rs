@@ -6,6 +6,7 @@ use super::norm::{self, Kind};
 use super::norm_backward::{self, Of};
 use crate::candle::composition;
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::floats::Floats;
@@ -34,7 +35,7 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &Options<'_>) -> 
                 None => xs.apply_op1(Custom(op)),
             }
         }
-        Place::Device => composition::rms_norm(xs, weight, options),
+        Place::Device => device::rms_norm(xs, weight, options),
     }
 }
 

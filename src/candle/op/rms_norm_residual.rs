@@ -4,8 +4,8 @@
 
 use super::norm;
 use super::rms_norm::{NAME, RmsNorm};
-use crate::candle::composition;
 use crate::candle::custom_op::{Custom, Op};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, readable};
 use crate::element::Element;
@@ -26,7 +26,7 @@ pub fn rms_norm_residual(
     }
     match place(xs, NAME)? {
         Place::Cpu => on_cpu(xs, residual, weight, options),
-        Place::Device => composition::rms_norm_residual(xs, residual, weight, options),
+        Place::Device => device::rms_norm_residual(xs, residual, weight, options),
     }
 }
 

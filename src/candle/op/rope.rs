@@ -4,6 +4,7 @@
 
 use crate::candle::composition::{self, pairs};
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, apply_borrowing, each_memory};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::cpu::rope::Layout;
@@ -24,7 +25,7 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
             let xs = readable(xs, super::norm::last_axis(NAME, xs)?)?;
             apply_borrowing(&xs, Rope(Cow::Borrowed(table)), |rope| Rope(Cow::Owned(rope.0.into_owned())))
         }
-        Place::Device => composition::rope(xs, table),
+        Place::Device => device::rope(xs, table),
     }
 }
 
@@ -43,7 +44,7 @@ impl Op for Rope<'_> {
                 let grad = readable(grad, super::norm::last_axis(NAME, grad)?)?;
                 grad.apply_op1_no_bwd(&Custom(RopeBackward(&self.0)))?
             }
-            Place::Device => composition::rope(grad, &self.0.inverse())?,
+            Place::Device => device::rope(grad, &self.0.inverse())?,
         };
         Ok(vec![Some(dx)])
     }

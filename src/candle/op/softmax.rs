@@ -4,8 +4,8 @@
 
 use super::scores::Scores;
 use super::scores_backward::{Of, gradient};
-use crate::candle::composition;
 use crate::candle::custom_op::{InPlace, Memory, Op, apply_borrowing, each_memory};
+use crate::candle::device;
 use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::ops::softmax::Softmax as Options;
@@ -21,7 +21,7 @@ pub fn softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor
             let op = Softmax(Scores::new(axis, options));
             apply_borrowing(&readable(xs, axis)?, op, |op| Softmax(op.0.into_owned()))
         }
-        Place::Device => composition::softmax(xs, axis, options),
+        Place::Device => device::softmax(xs, axis, options),
     }
 }
 
