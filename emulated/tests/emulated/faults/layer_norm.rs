@@ -38,7 +38,12 @@ pub const FAULTS: &[Fault] = &[
         "fmaf((x[i] - high - low) * by, weights[i], biases[i])",
     ),
     fault("lanes in another order", "sum.cuh", "own[2 * i][n] + own[2 * i + 1][n]", "own[i][n] + own[i + width][n]"),
-    fault("lanes of single elements", "sum.cuh", "piece % 2 : i", "piece / 4 : i"),
+    fault(
+        "both lanes of a thread first",
+        "sum.cuh",
+        "tile = fold(own[0][n], WARP) + fold(own[1][n], WARP)",
+        "tile = fold(own[0][n] + own[1][n], WARP)",
+    ),
     fault(
         "tiles are one after the other",
         "sum.cuh",
