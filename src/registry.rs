@@ -13,6 +13,8 @@ use crate::element::DType;
 pub enum Backend {
     /// This crate's kernels on the CPU, on any instruction set.
     Cpu,
+    /// Those for CUDA devices, under feature `cuda`, which give the CPU's bits.
+    Cuda,
 }
 
 /// What an op works on.
@@ -50,8 +52,15 @@ pub struct Op {
 
 const CPU: &[(Backend, &[DType])] = &[(Backend::Cpu, &DType::ALL)];
 
+const CPU_AND_CUDA: &[(Backend, &[DType])] =
+    &[(Backend::Cpu, &DType::ALL), (Backend::Cuda, &[DType::F32, DType::F16, DType::BF16])];
+
 const fn op(name: &'static str, kind: Kind) -> Op {
     Op { name, kind, support: CPU }
+}
+
+const fn on_cuda(name: &'static str, kind: Kind) -> Op {
+    Op { name, kind, support: CPU_AND_CUDA }
 }
 
 /// Every op.
@@ -61,66 +70,66 @@ const fn op(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
-    op("clamped_exp", Kind::Elementwise),
+    on_cuda("clamped_exp", Kind::Elementwise),
     op("clamped_exp_backward", Kind::ElementwiseBackward),
-    op("clamped_log", Kind::Elementwise),
+    on_cuda("clamped_log", Kind::Elementwise),
     op("clamped_log_backward", Kind::ElementwiseBackward),
-    op("clip_grad_norm", Kind::Tensors),
+    on_cuda("clip_grad_norm", Kind::Tensors),
     op("clip_grad_value", Kind::Tensors),
     op("cross_entropy", Kind::Reduction),
     op("cross_entropy_backward", Kind::LanesBackward),
-    op("erf", Kind::Elementwise),
+    on_cuda("erf", Kind::Elementwise),
     op("erf_backward", Kind::ElementwiseBackward),
-    op("exp", Kind::Elementwise),
+    on_cuda("exp", Kind::Elementwise),
     op("exp_backward", Kind::ElementwiseBackward),
-    op("exp2", Kind::Elementwise),
+    on_cuda("exp2", Kind::Elementwise),
     op("exp2_backward", Kind::ElementwiseBackward),
-    op("expm1", Kind::Elementwise),
+    on_cuda("expm1", Kind::Elementwise),
     op("expm1_backward", Kind::ElementwiseBackward),
-    op("gelu", Kind::Elementwise),
+    on_cuda("gelu", Kind::Elementwise),
     op("gelu_backward", Kind::ElementwiseBackward),
-    op("gelu_tanh", Kind::Elementwise),
+    on_cuda("gelu_tanh", Kind::Elementwise),
     op("group_norm", Kind::Lanes),
     op("gelu_tanh_backward", Kind::ElementwiseBackward),
     op("inspect", Kind::Tensors),
     op("l2_normalize", Kind::Lanes),
-    op("layer_norm", Kind::Lanes),
-    op("layer_norm_backward", Kind::LanesBackward),
-    op("log", Kind::Elementwise),
+    on_cuda("layer_norm", Kind::Lanes),
+    on_cuda("layer_norm_backward", Kind::LanesBackward),
+    on_cuda("log", Kind::Elementwise),
     op("log_backward", Kind::ElementwiseBackward),
-    op("log1p", Kind::Elementwise),
+    on_cuda("log1p", Kind::Elementwise),
     op("log1p_backward", Kind::ElementwiseBackward),
-    op("log2", Kind::Elementwise),
+    on_cuda("log2", Kind::Elementwise),
     op("log2_backward", Kind::ElementwiseBackward),
-    op("log_add_exp", Kind::Pairwise),
-    op("log_sigmoid", Kind::Elementwise),
+    on_cuda("log_add_exp", Kind::Pairwise),
+    on_cuda("log_sigmoid", Kind::Elementwise),
     op("log_sigmoid_backward", Kind::ElementwiseBackward),
-    op("log_softmax", Kind::Lanes),
-    op("log_softmax_backward", Kind::LanesBackward),
-    op("logsumexp", Kind::Reduction),
+    on_cuda("log_softmax", Kind::Lanes),
+    on_cuda("log_softmax_backward", Kind::LanesBackward),
+    on_cuda("logsumexp", Kind::Reduction),
     op("logsumexp_backward", Kind::LanesBackward),
     op("mean_pool", Kind::Reduction),
     op("mean_pool_backward", Kind::LanesBackward),
-    op("reciprocal", Kind::Elementwise),
+    on_cuda("reciprocal", Kind::Elementwise),
     op("reciprocal_backward", Kind::ElementwiseBackward),
-    op("rms_norm", Kind::Lanes),
-    op("rms_norm_backward", Kind::LanesBackward),
-    op("rope", Kind::Lanes),
-    op("rope_backward", Kind::LanesBackward),
-    op("rsqrt", Kind::Elementwise),
+    on_cuda("rms_norm", Kind::Lanes),
+    on_cuda("rms_norm_backward", Kind::LanesBackward),
+    on_cuda("rope", Kind::Lanes),
+    on_cuda("rope_backward", Kind::LanesBackward),
+    on_cuda("rsqrt", Kind::Elementwise),
     op("rsqrt_backward", Kind::ElementwiseBackward),
-    op("safe_div", Kind::Pairwise),
-    op("sample", Kind::Sampler),
-    op("sigmoid", Kind::Elementwise),
+    on_cuda("safe_div", Kind::Pairwise),
+    on_cuda("sample", Kind::Sampler),
+    on_cuda("sigmoid", Kind::Elementwise),
     op("sigmoid_backward", Kind::ElementwiseBackward),
-    op("silu", Kind::Elementwise),
+    on_cuda("silu", Kind::Elementwise),
     op("silu_backward", Kind::ElementwiseBackward),
-    op("softmax", Kind::Lanes),
-    op("softmax_backward", Kind::LanesBackward),
-    op("softplus", Kind::Elementwise),
+    on_cuda("softmax", Kind::Lanes),
+    on_cuda("softmax_backward", Kind::LanesBackward),
+    on_cuda("softplus", Kind::Elementwise),
     op("softplus_backward", Kind::ElementwiseBackward),
-    op("sqrt", Kind::Elementwise),
+    on_cuda("sqrt", Kind::Elementwise),
     op("sqrt_backward", Kind::ElementwiseBackward),
-    op("tanh", Kind::Elementwise),
+    on_cuda("tanh", Kind::Elementwise),
     op("tanh_backward", Kind::ElementwiseBackward),
 ];

@@ -1,5 +1,6 @@
 //! On a device, if there is one: the CPU's bits. Without, a typed error, and each test says that it was skipped.
 
+mod rows;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,0 +1,172 @@
+//! Ops on rows: the CPU's bits on a device.
+
+use crate::stream;
+use crate::support::generate::{self, Bits};
+use evenkeel::cuda::{self, CopiedMask, DeviceElement, Operand, OperandMut, Rows, RowsMut};
+use evenkeel::{LayerNorm, Mask, RmsNorm, Rope, RopeTable, Softmax};
+use half::bf16;
+use std::sync::Arc;
+
+type Stream = Arc<cuda::cudarc::driver::CudaStream>;
+
+/// One element, warps, blocks, whole pieces of sixteen bytes and others, rows of models.
+const SHAPES: [(usize, usize); 9] =
+    [(1, 1), (3, 7), (5, 128), (64, 1000), (7, 4096), (33, 4100), (4, 20_000), (3, 40_000), (2, 128_256)];
+
+/// Runs an op of one tensor on the device, and compares with what the CPU makes of it.
+fn compare<E: DeviceElement + Bits>(
+    what: &str,
+    on_device: impl Fn(&Stream, Rows<'_, E>, RowsMut<'_, E>) -> evenkeel::Result<()>,
+    on_cpu: impl Fn(evenkeel::Rows<'_, E>) -> evenkeel::Result<Vec<E>>,
+) {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng(&format!("cuda, {what}"));
+    for (rows, cols) in SHAPES {
+        let x: Vec<E> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
+        let from = stream.clone_htod(&x).unwrap();
+        let mut to = stream.clone_htod(&x).unwrap();
+        let x_rows = Rows::new(from.as_view(), rows, cols).unwrap();
+        let y_rows = RowsMut::new(to.as_view_mut(), rows, cols).unwrap();
+        on_device(&stream, x_rows, y_rows).unwrap();
+        let expected = on_cpu(evenkeel::Rows::new(&x, rows, cols).unwrap()).unwrap();
+        let got = stream.clone_dtoh(&to).unwrap();
+        let differs = got.iter().zip(&expected).position(|(a, b)| a.bits() != b.bits());
+        assert_eq!(differs, None, "{what} of {rows}x{cols}");
+    }
+}
+
+#[test]
+fn log_softmax_f32() {
+    compare::<f32>(
+        "log_softmax",
+        |stream, x, y| cuda::log_softmax_into(stream, x, y, &Softmax::default()),
+        |x| evenkeel::log_softmax(x, &Softmax::default()),
+    );
+}
+
+#[test]
+fn masked_softmax_bf16() {
+    let mask = Mask::window(100).and_causal();
+    let (plain, options) = (Softmax::default().scale(0.125).softcap(30.0), Softmax::default());
+    let with_mask = options.scale(0.125).softcap(30.0).mask(&mask);
+    compare::<bf16>(
+        "masked softmax",
+        |stream, x, y| {
+            let copied = CopiedMask::new(stream, &mask)?;
+            cuda::softmax_masked_into(stream, x, y, &copied.mask(), &plain)
+        },
+        |x| evenkeel::softmax(x, &with_mask),
+    );
+}
+
+#[test]
+fn softmax_backward_f32() {
+    compare::<f32>(
+        "softmax_backward",
+        |stream, x, dx| {
+            let (rows, cols) = (dx.rows(), dx.cols());
+            let ones = stream.clone_htod(&slopes(rows * cols)).unwrap();
+            let dy = Rows::new(ones.as_view(), rows, cols)?;
+            cuda::softmax_backward_into(stream, x, dy, dx, &Softmax::default())
+        },
+        |x| {
+            let dy = slopes(x.rows() * x.cols());
+            evenkeel::softmax_backward(x, evenkeel::Rows::new(&dy, x.rows(), x.cols())?, &Softmax::default())
+        },
+    );
+}
+
+/// The gradients that come in.
+fn slopes(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 37) % 23) as f32 / 7.0 - 1.5).collect()
+}
+
+#[test]
+fn rms_norm_bf16() {
+    let options = RmsNorm::default().eps(1e-6);
+    compare::<bf16>(
+        "rms_norm",
+        |stream, x, y| {
+            let weight = stream.clone_htod(&slopes(y.cols())).unwrap();
+            cuda::rms_norm_into(stream, x, Some(Operand::from(weight.as_view())), y, &options)
+        },
+        |x| {
+            let weight = slopes(x.cols());
+            evenkeel::rms_norm(x, &options.weight(&weight))
+        },
+    );
+}
+
+#[test]
+fn layer_norm_f32() {
+    compare::<f32>(
+        "layer_norm",
+        |stream, x, y| {
+            let weight = stream.clone_htod(&slopes(y.cols())).unwrap();
+            let operands = [Some(Operand::from(weight.as_view())), None];
+            cuda::layer_norm_into(stream, x, operands, y, &LayerNorm::default())
+        },
+        |x| {
+            let weight = slopes(x.cols());
+            evenkeel::layer_norm(x, &LayerNorm::default().weight(&weight))
+        },
+    );
+}
+
+#[test]
+fn rms_norm_backward_with_that_of_the_weight_f32() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, rms_norm_backward");
+    for (rows, cols) in SHAPES {
+        let x: Vec<f32> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
+        let (dy, weight) = (slopes(rows * cols), slopes(cols));
+        let copy = |values: &[f32]| stream.clone_htod(values).unwrap();
+        let (x_there, dy_there, weight_there) = (copy(&x), copy(&dy), copy(&weight));
+        let (mut dx, mut dweight) = (copy(&x), copy(&weight));
+        let of = |there, count| Rows::new(there, count, cols).unwrap();
+        cuda::rms_norm_backward_into(
+            &stream,
+            [of(x_there.as_view(), rows), of(dy_there.as_view(), rows)],
+            Some(weight_there.as_view().into()),
+            RowsMut::new(dx.as_view_mut(), rows, cols).unwrap(),
+            Some(OperandMut::from(dweight.as_view_mut())),
+            &RmsNorm::default(),
+        )
+        .unwrap();
+        let (mut expected, mut of_weight) = (x.clone(), weight.clone());
+        let rows_of = |values| evenkeel::Rows::new(values, rows, cols).unwrap();
+        evenkeel::rms_norm_backward_into(
+            rows_of(&x),
+            rows_of(&dy),
+            evenkeel::RowsMut::new(&mut expected, rows, cols).unwrap(),
+            Some((&mut of_weight[..]).into()),
+            &RmsNorm::default().weight(&weight),
+        )
+        .unwrap();
+        for (what, got, expected) in [("dx", &dx, &expected), ("dweight", &dweight, &of_weight)] {
+            let got = stream.clone_dtoh(got).unwrap();
+            assert!(got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())), "{what} of {rows}x{cols}");
+        }
+    }
+}
+
+#[test]
+fn rope_bf16() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, rope");
+    let (heads, positions, cols) = (12, 40, 128);
+    let places: Vec<i64> = (0..positions).collect();
+    let x: Vec<bf16> = generate::bell(&mut rng, heads * places.len() * cols, 0.0, 3.0);
+    for interleaved in [false, true] {
+        let table = RopeTable::new(&places, cols, &Rope::default().interleaved(interleaved)).unwrap();
+        let there = cuda::RopeTable::new(&stream, &table).unwrap();
+        let from = stream.clone_htod(&x).unwrap();
+        let mut to = stream.clone_htod(&x).unwrap();
+        let count = x.len() / cols;
+        let y = RowsMut::new(to.as_view_mut(), count, cols).unwrap();
+        cuda::rope_into(&stream, Rows::new(from.as_view(), count, cols).unwrap(), y, &there).unwrap();
+        let expected = evenkeel::rope(evenkeel::Rows::new(&x, count, cols).unwrap(), &table).unwrap();
+        let got = stream.clone_dtoh(&to).unwrap();
+        assert!(got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())), "interleaved: {interleaved}");
+    }
+}
