@@ -325,9 +325,8 @@ fn launch_masked(
         return Ok(None);
     }
     let has_products = parts.bias.is_empty() && options.softcap.is_none() && masked::SCALES.contains(&options.scale);
-    let kernel = |index: usize, cols, lanes| {
-        MASKED[index][usize::from(has_products && is_held(op, [x, dy, dx], cols, lanes))]
-    };
+    let kernel =
+        |index: usize, cols, lanes| MASKED[index][usize::from(has_products && is_held(op, [x, dy, dx], cols, lanes))];
     let planned = masked::plan((op.name, "masked_backward"), dtype, [x, dx, met], shape, parts, options, kernel)?;
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }

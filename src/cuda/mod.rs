@@ -40,8 +40,8 @@ mod scores;
 pub mod softmax;
 
 pub use backward::{
-    log_softmax_backward_into, log_softmax_backward_masked_into, logsumexp_backward_into, logsumexp_backward_masked_into,
-    softmax_backward_into, softmax_backward_masked_into,
+    log_softmax_backward_into, log_softmax_backward_masked_into, logsumexp_backward_into,
+    logsumexp_backward_masked_into, softmax_backward_into, softmax_backward_masked_into,
 };
 pub use clip_grad_norm::clip_grad_norm;
 pub use cudarc;
