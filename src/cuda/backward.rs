@@ -89,8 +89,8 @@ const MASKED: [[&str; 2]; 3] = [
     ["masked_backward_bf16_any", "masked_backward_bf16_8x4"],
 ];
 
-/// [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, with the same bits. What is masked there is
-/// an argument of [`softmax_backward_masked_into`].
+/// [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, with the same bits. What is masked
+/// there is an argument of [`softmax_backward_masked_into`].
 ///
 /// # Errors
 /// As [`softmax_into`](super::softmax_into).
@@ -120,8 +120,8 @@ pub fn softmax_backward_masked_into<E: DeviceElement>(
     into(&SOFTMAX, stream, x, dy.data, dx, mask, options)
 }
 
-/// [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device, with the same bits. What is masked
-/// there is an argument of [`log_softmax_backward_masked_into`].
+/// [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device, with the same bits. What is
+/// masked there is an argument of [`log_softmax_backward_masked_into`].
 ///
 /// # Errors
 /// As [`softmax_into`](super::softmax_into).
@@ -151,8 +151,8 @@ pub fn log_softmax_backward_masked_into<E: DeviceElement>(
     into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, options)
 }
 
-/// [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device, with the same bits: `dy` has one element
-/// for each row. What is masked there is an argument of [`logsumexp_backward_masked_into`].
+/// [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device, with the same bits: `dy` has one
+/// element for each row. What is masked there is an argument of [`logsumexp_backward_masked_into`].
 ///
 /// # Errors
 /// As [`softmax_into`](super::softmax_into).
@@ -211,10 +211,10 @@ fn into<E: DeviceElement>(
     })
 }
 
-/// Which kernel makes the gradients of `rows` rows of `cols` scores from those of their softmax, and its arguments; none of
-/// no elements. The addresses are of the scores, of the gradients that are known, of those that are made, which may be the
-/// same as either, and of what counts rows as in [`softmax::launch`](super::softmax::launch): rows of finite scores whose
-/// gradients are not finite are added too.
+/// Which kernel makes the gradients of `rows` rows of `cols` scores from those of their softmax, and its arguments;
+/// none of no elements. The addresses are of the scores, of the gradients that are known, of those that are made, which
+/// may be the same as either, and of what counts rows as in [`softmax::launch`](super::softmax::launch): rows of finite
+/// scores whose gradients are not finite are added too.
 ///
 /// # Errors
 /// As [`softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

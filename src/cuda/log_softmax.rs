@@ -26,8 +26,8 @@ const OP: Op = Op {
     held: None,
 };
 
-/// [`log_softmax`](crate::log_softmax) of rows on the stream's device, with the same bits. What is masked there is an argument of
-/// [`log_softmax_masked_into`].
+/// [`log_softmax`](crate::log_softmax) of rows on the stream's device, with the same bits. What is masked there is an
+/// argument of [`log_softmax_masked_into`].
 ///
 /// # Errors
 /// As [`softmax_into`](super::softmax_into).
@@ -55,8 +55,8 @@ pub fn log_softmax_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out.data, mask, options)
 }
 
-/// Which kernel makes the logarithm of softmax of `rows` rows of `cols` elements, and its arguments; none of no elements.
-/// The addresses are as those of [`softmax::launch`](super::softmax::launch).
+/// Which kernel makes the logarithm of softmax of `rows` rows of `cols` elements, and its arguments; none of no
+/// elements. The addresses are as those of [`softmax::launch`](super::softmax::launch).
 ///
 /// # Errors
 /// As [`log_softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

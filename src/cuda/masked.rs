@@ -55,6 +55,8 @@ unsafe impl DeviceRepr for Arguments {}
 
 /// Scales that leave the low part of a product within f32 wherever it counts.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
+/// A row's index and the number of blocks are within 32 bits together.
+const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
 /// Positions and windows beyond this are as good as infinite.
 const FAR: i64 = 1 << 60;
 
@@ -74,8 +76,8 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
     Ok(part)
 }
 
-/// Which kernel of an op's module makes something of rows of this shape, and its arguments; none of no rows. `kernel` names it
-/// by the type's index, the columns, and how many elements are sixteen bytes.
+/// Which kernel of an op's module makes something of rows of this shape, and its arguments; none of no rows. `kernel`
+/// names it by the type's index, the columns, and how many elements are sixteen bytes.
 pub fn plan(
     (op, module): (&'static str, &'static str),
     dtype: DType,
@@ -98,9 +100,10 @@ pub fn plan(
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
     }
     let rows: usize = outer.iter().product();
-    let Ok(rows) = u32::try_from(rows) else {
-        return Err(Error::invalid(op, "rows", rows, "below 2^32 with a mask, a scale or a softcap"));
-    };
+    if rows as u64 > MOST_ROWS {
+        let limit = format!("at most {MOST_ROWS} with a mask, a scale or a softcap");
+        return Err(Error::invalid(op, "rows", rows, limit));
+    }
     for (argument, count) in [("keep", parts.keep.len()), ("bias", parts.bias.len()), ("lengths", parts.lengths.len())]
     {
         if count > PARTS {
@@ -125,7 +128,7 @@ pub fn plan(
         x,
         y,
         met,
-        rows,
+        rows: rows as u32,
         cols: cols as u32,
         uniform: u32::from(options.fully_masked == FullyMasked::Uniform),
         pairs: u32::from(
@@ -173,5 +176,5 @@ pub fn plan(
         return Ok(None);
     }
     let kernel = kernel(index, cols, lanes);
-    Ok(Some((Launch { module, kernel, blocks: (rows as usize).min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
+    Ok(Some((Launch { module, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
 }

@@ -36,8 +36,8 @@ pub struct Op {
     pub name: &'static str,
     /// One result for each row, of no columns too; else one for each element.
     pub is_of_rows: bool,
-    /// By type, for rows that are read one element at a time, that a warp or a block of 256 threads holds in its registers,
-    /// and that are longer.
+    /// By type, for rows that are read one element at a time, that a warp or a block of 256 threads holds in its
+    /// registers, and that are longer.
     pub plain: [[&'static str; 4]; 3],
     /// By type, for rows that a block of 512 threads holds.
     pub wide: Option<[&'static str; 3]>,

@@ -26,8 +26,8 @@ const OP: Op = Op {
     held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
 };
 
-/// [`softmax`](crate::softmax) of rows on the stream's device, with the same bits. What is masked there is an argument of
-/// [`softmax_masked_into`].
+/// [`softmax`](crate::softmax) of rows on the stream's device, with the same bits. What is masked there is an argument
+/// of [`softmax_masked_into`].
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
@@ -60,9 +60,9 @@ pub fn softmax_masked_into<E: DeviceElement>(
 
 /// Which kernel makes softmax of `rows` rows of `cols` elements, and its arguments; none of no elements.
 ///
-/// The addresses are of the rows, of the results, which may be the same, and of four 64-bit integers on the device, or 0:
-/// the numbers of rows with NaN, with +inf and without a logit are added to them, and the last becomes the index of the
-/// first row without a logit, if that is smaller.
+/// The addresses are of the rows, of the results, which may be the same, and of four 64-bit integers on the device, or
+/// 0: the numbers of rows with NaN, with +inf and without a logit are added to them, and the last becomes the index of
+/// the first row without a logit, if that is smaller.
 ///
 /// # Errors
 /// As [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.

@@ -1,4 +1,5 @@
-//! The kernels of the gradients of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
+//! The kernels of the gradients of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's
+//! bits.
 
 use crate::support::backward::{masked_case, steep, window_of_a_long_row};
 use crate::support::masked::{Beside, Op, SHAPES, beside, each_hostile, scores, shape};

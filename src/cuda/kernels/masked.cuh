@@ -188,8 +188,8 @@ struct WideExtremes {
     DEVICE bool is_live() const { return !nan && fabs(max) < (double)INFINITE; }
 };
 
-// The columns of a row from `first` to `end`, outside of which all is masked. Rows that are held have no bias, no softcap and
-// a scale that is positive and not so large that products leave f64.
+// The columns of a row from `first` to `end`, outside of which all is masked. Rows that are held have no bias, no
+// softcap and a scale that is positive and not so large that products leave f64.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
 struct WideRow {
     static const u32 COUNT = By<S>::COUNT;
@@ -200,8 +200,9 @@ struct WideRow {
     SoftmaxExp exp;
 
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
-        : logits{mask, a.scale, HELD > 0 ? 0.0 : a.softcap}, held((const typename S::Bits*)a.x + row * a.cols + first, end - first),
-          first(first), cols(a.cols), exp(0.0f, -INFINITE) {
+        : logits{mask, a.scale, HELD > 0 ? 0.0 : a.softcap},
+          held((const typename S::Bits*)a.x + row * a.cols + first, end - first), first(first), cols(a.cols),
+          exp(0.0f, -INFINITE) {
         mask_held();
     }
 
@@ -370,8 +371,8 @@ struct PairRow {
         return {sum, rest(x) + ((product - (sum - part)) + (other - part))};
     }
 
-    // Finds the largest logit; false if the row is not to be read this way. Masked scores become -inf, for the next time
-    // too where they are held.
+    // Finds the largest logit; false if the row is not to be read this way. Masked scores become -inf, for the next
+    // time too where they are held.
     DEVICE bool find(Found* partial, Terms* partial_terms) {
         Found own = {-INFINITE, 0};
         held.each([&](u32 first, float* x) {

@@ -1,6 +1,7 @@
 // The gradients of softmax, log_softmax and logsumexp of rows with masks, scale and softcap, as
-// `src/cpu/scores_backward.rs` and `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which becomes its
-// weights in registers where it fits and has no bias and no softcap; else it is read as often as it is asked for.
+// `src/cpu/scores_backward.rs` and `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which
+// becomes its weights in registers where it fits and has no bias and no softcap; else it is read as often as it is
+// asked for.
 #include "masked.cuh"
 
 const u64 OF_SOFTMAX = 0, OF_LOG_SOFTMAX = 1, OF_LOGSUMEXP = 2;

@@ -1,4 +1,5 @@
-// What softmax, log_softmax and logsumexp share: a row's extremes, the sum of its exponentials, and rows that have neither.
+// What softmax, log_softmax and logsumexp share: a row's extremes, the sum of its exponentials, and rows that have
+// neither.
 #pragma once
 #include "softmax_exp.cuh"
 

@@ -1,6 +1,6 @@
 // The gradients of softmax, log_softmax and logsumexp of rows, as `src/cpu/scores_backward.rs` and
-// `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which stays in its registers where it fits; the
-// gradients of its results are read twice.
+// `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which stays in its registers where it fits;
+// the gradients of its results are read twice.
 #pragma once
 #include "log_sum.cuh"
 

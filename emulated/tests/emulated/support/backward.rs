@@ -106,8 +106,8 @@ pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
     (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
 }
 
-/// Gradients of results, behind what a window masks, whose sum is 32 in the order of the whole row, and 0 in that of the part
-/// that is left.
+/// Gradients of results, behind what a window masks, whose sum is 32 in the order of the whole row, and 0 in that of
+/// the part that is left.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
     // Where the order begins anew, and how many columns are beside one another in it.
     let (start, tile) = (2 * 64 * 256, 256);

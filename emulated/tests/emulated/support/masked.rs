@@ -257,7 +257,8 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
     Ok(())
 }
 
-/// Calls `f` where a logit is not what it seems: infinities and NaN that meet masks, sums that cancel, and ends of ranges.
+/// Calls `f` where a logit is not what it seems: infinities and NaN that meet masks, sums that cancel, and ends of
+/// ranges.
 pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
     let rows = [
