@@ -107,7 +107,7 @@ pub const OPS: &[Op] = &[
     on_cuda("log_softmax", Kind::Lanes),
     on_cuda("log_softmax_backward", Kind::LanesBackward),
     on_cuda("logsumexp", Kind::Reduction),
-    op("logsumexp_backward", Kind::LanesBackward),
+    on_cuda("logsumexp_backward", Kind::LanesBackward),
     op("mean_pool", Kind::Reduction),
     op("mean_pool_backward", Kind::LanesBackward),
     on_cuda("reciprocal", Kind::Elementwise),

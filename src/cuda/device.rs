@@ -24,6 +24,8 @@ pub const PTX: &[(&str, &str)] = &[
     ("log_softmax_backward", include_str!("kernels/log_softmax_backward.ptx")),
     ("log_sum_masked", include_str!("kernels/log_sum_masked.ptx")),
     ("logsumexp", include_str!("kernels/logsumexp.ptx")),
+    ("logsumexp_backward", include_str!("kernels/logsumexp_backward.ptx")),
+    ("masked_backward", include_str!("kernels/masked_backward.ptx")),
     ("norm_backward", include_str!("kernels/norm_backward.ptx")),
     ("rms_norm", include_str!("kernels/rms_norm.ptx")),
     ("rope", include_str!("kernels/rope.ptx")),

@@ -54,7 +54,9 @@ pub struct Arguments {
 unsafe impl DeviceRepr for Arguments {}
 
 /// Scales that leave the low part of a product within f32 wherever it counts.
-const SCALES: std::ops::Range<f64> = 1e-15..1e15;
+pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
+/// A row's index and the number of blocks are within 32 bits together.
+const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
 /// Positions and windows beyond this are as good as infinite.
 const FAR: i64 = 1 << 60;
 
@@ -74,8 +76,8 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
     Ok(part)
 }
 
-/// Which kernel of an op's module makes something of rows of this shape, and its arguments; none of no rows. `kernel` says which
-/// one and how many threads its blocks have, of the type's index and how many of its elements are sixteen bytes.
+/// Which kernel of an op's module makes something of rows of this shape, and its arguments; none of no rows. `kernel`
+/// names it by the type's index, the columns, and how many elements are sixteen bytes.
 pub fn plan(
     (op, module): (&'static str, &'static str),
     dtype: DType,
@@ -83,7 +85,7 @@ pub fn plan(
     shape: Shape,
     parts: &Parts,
     options: &Softmax<'_>,
-    kernel: impl FnOnce(usize, usize) -> (&'static str, u32),
+    kernel: impl FnOnce(usize, usize, usize) -> &'static str,
 ) -> Result<Option<(Launch, Arguments)>> {
     options.check(op)?;
     if options.mask.is_some_and(|mask| !mask.is_none()) {
@@ -98,9 +100,10 @@ pub fn plan(
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
     }
     let rows: usize = outer.iter().product();
-    let Ok(rows) = u32::try_from(rows) else {
-        return Err(Error::invalid(op, "rows", rows, "below 2^32 with a mask, a scale or a softcap"));
-    };
+    if rows as u64 > MOST_ROWS {
+        let limit = format!("at most {MOST_ROWS} with a mask, a scale or a softcap");
+        return Err(Error::invalid(op, "rows", rows, limit));
+    }
     for (argument, count) in [("keep", parts.keep.len()), ("bias", parts.bias.len()), ("lengths", parts.lengths.len())]
     {
         if count > PARTS {
@@ -125,7 +128,7 @@ pub fn plan(
         x,
         y,
         met,
-        rows,
+        rows: rows as u32,
         cols: cols as u32,
         uniform: u32::from(options.fully_masked == FullyMasked::Uniform),
         pairs: u32::from(
@@ -172,6 +175,6 @@ pub fn plan(
     if rows == 0 {
         return Ok(None);
     }
-    let (kernel, threads) = kernel(index, lanes);
-    Ok(Some((Launch { module, kernel, blocks: (rows as usize).min(MOST_BLOCKS) as u32, threads }, arguments)))
+    let kernel = kernel(index, cols, lanes);
+    Ok(Some((Launch { module, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
 }

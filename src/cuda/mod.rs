@@ -40,7 +40,10 @@ pub mod sample;
 mod scores;
 pub mod softmax;
 
-pub use backward::{log_softmax_backward_into, softmax_backward_into};
+pub use backward::{
+    log_softmax_backward_into, log_softmax_backward_masked_into, logsumexp_backward_into,
+    logsumexp_backward_masked_into, softmax_backward_into, softmax_backward_masked_into,
+};
 pub use clip_grad_norm::clip_grad_norm;
 pub use copied_mask::CopiedMask;
 pub use cudarc;

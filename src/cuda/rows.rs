@@ -85,3 +85,11 @@ pub(super) fn same_shape<E>(op: &'static str, out: &RowsMut<'_, E>, x: &Rows<'_,
     let (got, expected) = (format!("{} rows of {}", out.rows, out.cols), format!("{} rows of {}", x.rows, x.cols));
     Err(Error::shape(op, "out", got, expected))
 }
+
+/// Checks that there is one element for each row.
+pub(super) fn one_a_row(op: &'static str, argument: &'static str, len: usize, rows: usize) -> Result<()> {
+    if len == rows {
+        return Ok(());
+    }
+    Err(Error::shape(op, argument, format!("{len} elements"), format!("one for each of {rows} rows")))
+}

@@ -1,20 +1,147 @@
 //! What softmax, log_softmax and logsumexp share on the host.
 
-use super::device;
+use super::device::{self, Launch};
+use super::mask::{Mask, Parts};
+use super::masked;
+use super::rows::{DeviceElement, Rows};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::mask::FullyMasked;
 use crate::math::sum::MAX_TERMS;
 use crate::ops::softmax::Softmax;
-use cudarc::driver::{CudaStream, DevicePtrMut};
+use crate::rows::Shape;
+use cudarc::driver::{CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
 
 /// Blocks take more than one row beyond this.
 pub const MOST_BLOCKS: usize = 1 << 20;
 
-/// Whether scores are not their own logits.
-pub fn has_options(options: &Softmax<'_>) -> bool {
-    options.scale != 1.0 || options.softcap.is_some()
+/// The parameter of kernels of rows without masks, scale and softcap.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    y: u64,
+    met: u64,
+    rows: u64,
+    cols: u32,
+    uniform: u32,
+}
+
+// SAFETY: integers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// What one op's rows are launched by.
+pub struct Op {
+    pub name: &'static str,
+    /// One result for each row, of no columns too; else one for each element.
+    pub is_of_rows: bool,
+    /// By type, for rows that are read one element at a time, that a warp or a block of 256 threads holds in its
+    /// registers, and that are longer.
+    pub plain: [[&'static str; 4]; 3],
+    /// By type, for rows that a block of 512 threads holds.
+    pub wide: Option<[&'static str; 3]>,
+    /// The module for rows with masks, scale and softcap.
+    pub masked_module: &'static str,
+    /// By type, for any such rows.
+    pub masked: [&'static str; 3],
+    /// By type, for those without a bias that a block holds in its registers.
+    pub held: Option<[&'static str; 3]>,
+}
+
+/// Runs an op on the stream's device: `out` is as long as the op's results are many, which the caller has checked.
+pub fn into<E: DeviceElement>(
+    op: &Op,
+    stream: &Arc<CudaStream>,
+    x: Rows<'_, E>,
+    mut out: CudaViewMut<'_, E>,
+    mask: &Mask<'_>,
+    options: &Softmax<'_>,
+) -> Result<()> {
+    let (parts, _used) = mask.parts(op.name, stream)?;
+    let (rows, cols, shape) = (x.rows, x.cols, x.shape);
+    let (x, _read) = x.data.device_ptr(stream);
+    let (y, _written) = out.device_ptr_mut(stream);
+    refusing(op.name, stream, options.fully_masked, |met| {
+        let addresses = [x, y, met];
+        if is_plain(&parts, options) {
+            let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
+            // SAFETY: the views hold as many elements as the shapes say, and are read and written on this stream.
+            return unsafe { run(stream, planned) };
+        }
+        let planned = launch_masked(op, E::DTYPE, addresses, shape.dims(), &parts, options)?;
+        // SAFETY: as above, for the mask's parts too.
+        unsafe { run(stream, planned) }
+    })
+}
+
+/// Runs a kernel, if there is something to do.
+///
+/// # Safety
+/// As [`device::run`].
+pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Launch, A)>) -> Result<()> {
+    match planned {
+        // SAFETY: as the caller promises.
+        Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+        None => Ok(()),
+    }
+}
+
+/// Whether scores are their own logits.
+pub fn is_plain(parts: &Parts, options: &Softmax<'_>) -> bool {
+    *parts == Parts::default() && options.scale == 1.0 && options.softcap.is_none()
+}
+
+/// Which kernel of an op takes `rows` rows of `cols` scores, and its arguments; none of no results.
+pub fn launch(
+    op: &Op,
+    dtype: DType,
+    [x, y, met]: [u64; 3],
+    (rows, cols): (usize, usize),
+    options: &Softmax<'_>,
+) -> Result<Option<(Launch, Arguments)>> {
+    check_plain(op.name, cols, options)?;
+    if rows == 0 || (cols == 0 && !op.is_of_rows) {
+        return Ok(None);
+    }
+    let (index, lanes) = of_type(op.name, dtype)?;
+    let [any, of_warp, of_block, long] = op.plain[index];
+    let is_aligned = is_aligned(op, [x, y], cols, lanes);
+    let held = |threads: usize, pieces: usize| threads * pieces * lanes;
+    let (kernel, threads) = match (cols, op.wide) {
+        _ if !is_aligned => (any, 256),
+        (cols, _) if cols <= held(32, 4) => (of_warp, 32),
+        (cols, _) if cols <= held(256, 4) => (of_block, 256),
+        (cols, Some(wide)) if cols <= held(512, 8) => (wide[index], 512),
+        _ => (long, 1024),
+    };
+    let uniform = u32::from(options.fully_masked == FullyMasked::Uniform);
+    let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
+    Ok(Some((Launch { module: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+}
+
+/// [`launch`] for rows of this shape, with masks, scale and softcap.
+pub fn launch_masked(
+    op: &Op,
+    dtype: DType,
+    [x, y, met]: [u64; 3],
+    dims: &[usize],
+    parts: &Parts,
+    options: &Softmax<'_>,
+) -> Result<Option<(Launch, masked::Arguments)>> {
+    let shape = Shape::new(dims)?;
+    if shape.elements() == 0 && !op.is_of_rows {
+        return Ok(None);
+    }
+    masked::plan((op.name, op.masked_module), dtype, [x, y, met], shape, parts, options, |index, cols, lanes| {
+        let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
+        op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
+    })
+}
+
+/// Whether rows are read, and results for each element written, sixteen bytes at a time.
+fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
+    x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }
 
 /// Checks options of rows without masks, scale and softcap.
@@ -49,30 +176,6 @@ pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
         DType::BF16 => Ok((2, 8)),
         DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "cuda" }),
     }
-}
-
-/// The kernels of an op whose result is the logarithm of a sum, or made of it; by type, and for rows that are read one
-/// element at a time, that a warp or a block holds in its registers, and that are longer.
-pub type Names = [[&'static str; 4]; 3];
-
-/// The smallest kernel that holds a row in its registers, and how many threads its blocks have.
-pub fn kernel(
-    op: &'static str,
-    names: &Names,
-    dtype: DType,
-    cols: usize,
-    addresses: &[u64],
-) -> Result<(&'static str, u32)> {
-    let (index, lanes) = of_type(op, dtype)?;
-    let names = names[index];
-    let is_aligned = addresses.iter().all(|address| address.is_multiple_of(16)) && cols.is_multiple_of(lanes);
-    let held = |threads: usize| threads * 4 * lanes;
-    Ok(match cols {
-        _ if !is_aligned => (names[0], 256),
-        cols if cols <= held(32) => (names[1], 32),
-        cols if cols <= held(256) => (names[2], 256),
-        _ => (names[3], 1024),
-    })
 }
 
 /// Calls `f` with the address of what counts the rows that are met, if the policy asks for it, and refuses what it

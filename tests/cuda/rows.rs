@@ -145,7 +145,10 @@ fn rms_norm_backward_with_that_of_the_weight_f32() {
         .unwrap();
         for (what, got, expected) in [("dx", &dx, &expected), ("dweight", &dweight, &of_weight)] {
             let got = stream.clone_dtoh(got).unwrap();
-            assert!(got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())), "{what} of {rows}x{cols}");
+            assert!(
+                got.iter().map(|v| v.to_bits()).eq(expected.iter().map(|v| v.to_bits())),
+                "{what} of {rows}x{cols}"
+            );
         }
     }
 }

@@ -23,7 +23,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
     for (i, &cols) in COLS.iter().enumerate() {
         // Half of the kinds, one of which is peaked rows.
         for k in (0..6).filter(|k| if cols > 4096 { i % 6 == *k } else { (i + k) % 2 == 0 }) {
-            let rows = if cols > 4096 { 2 } else { 1 + (i + k) % 4 };
+            let rows = if cols > 4096 { 2 } else { 1 + (i + k) / 2 % 4 };
             let x: Vec<E> = (0..rows)
                 .flat_map(|r| match KINDS.get(k) {
                     Some(&kind) => row(&mut rng, kind, cols),

@@ -7,6 +7,7 @@ mod faults;
 mod layer_norm;
 mod log_softmax;
 mod masked;
+mod masked_backward;
 mod norm_backward;
 mod rms_norm;
 mod rope;

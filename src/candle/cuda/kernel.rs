@@ -122,11 +122,11 @@ pub fn tensor(storage: CudaStorage, shape: &Shape) -> Tensor {
 pub fn views<R>(op: &'static str, tensors: &[&Tensor], f: impl FnOnce(&[View<'_>]) -> Result<R>) -> Result<R> {
     let tensors = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
     let locked: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
-    let view = |(storage, layout)| match storage {
+    let views = locked.iter().map(|(storage, layout)| match &**storage {
         Storage::Cuda(storage) => Ok(View { storage, layout }),
         _ => Err(Error::Msg(format!("{op}: an operand is not on the device")).bt()),
-    };
-    let views = locked.iter().map(|(storage, layout)| view((&**storage, *layout))).collect::<Result<Vec<_>>>()?;
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
     f(&views)
 }
 

@@ -98,13 +98,13 @@ impl Of {
             let rows = x.rows::<E>(name)?;
             written_rows(&x, |stream, dx| match self {
                 Of::Softmax => {
-                    cuda::softmax_backward_into(stream, rows, dy.rows(name)?, dx, &options)
+                    cuda::softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options)
                 }
                 Of::LogSoftmax => {
-                    cuda::log_softmax_backward_into(stream, rows, dy.rows(name)?, dx, &options)
+                    cuda::log_softmax_backward_masked_into(stream, rows, dy.rows(name)?, dx, &mask, &options)
                 }
                 Of::LogSumExp => {
-                    Ok(())
+                    cuda::logsumexp_backward_masked_into(stream, rows, dy.elements(name)?, dx, &mask, &options)
                 }
             })
         })?;

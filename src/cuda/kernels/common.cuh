@@ -8,6 +8,8 @@
 #define DEVICE __device__ __forceinline__
 // Before a loop that is not to be unrolled.
 #define ROLLED _Pragma("unroll 1")
+// Before one whose body is long, but whose indices are to be constants.
+#define UNROLLED _Pragma("unroll")
 // A kernel that can be launched by name; `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
@@ -17,6 +19,7 @@
 #include "emulator.h"
 #define DEVICE inline
 #define ROLLED
+#define UNROLLED
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
     static const emulator::Entry NAME##_entry(#NAME, THREADS, THREADS, NAME);
@@ -108,6 +111,19 @@ struct Singles {
     static DEVICE void store(Bits* to, const u32* bits) { *to = (Bits)bits[0]; }
 };
 
+// The same for what is long or seldom done: its code is not repeated for each piece of a tile.
+template <class S>
+struct Rolled : Singles<S> {};
+
+template <class By>
+struct IsRolled {
+    static const bool VALUE = false;
+};
+template <class S>
+struct IsRolled<Rolled<S>> {
+    static const bool VALUE = true;
+};
+
 // Which thread of a block has which elements of a row: tiles of 256 as rule O sums them, each in a group of threads, in
 // pieces that `By` moves at a time. Neighbouring lanes of a tile are in one thread or in neighbouring ones.
 template <class S, template <class> class By, u32 WARPS>
@@ -145,6 +161,7 @@ struct Held {
     // Calls `f` with the first column of each piece and with the piece, which it may change for the next time.
     template <class F>
     DEVICE void each(F f) {
+        UNROLLED
         for (u32 i = 0; i < HELD; i++) {
             if (At::column(i) < cols) {
                 f(At::column(i), values[i]);
@@ -195,12 +212,22 @@ struct Held<S, By, WARPS, 0> {
 
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
-        for (u32 i = 0; i < At::PIECES; i++) {
+        const auto piece = [&](u32 i) {
             const u32 column = At::column(step * At::PIECES + i);
             if (column < cols) {
                 float values[COUNT];
                 By<S>::load(row + column, values);
                 f(i, column, values);
+            }
+        };
+        if (IsRolled<By<S>>::VALUE) {
+            ROLLED
+            for (u32 i = 0; i < At::PIECES; i++) {
+                piece(i);
+            }
+        } else {
+            for (u32 i = 0; i < At::PIECES; i++) {
+                piece(i);
             }
         }
     }

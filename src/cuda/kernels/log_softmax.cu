@@ -1,14 +1,6 @@
 // The logarithm of softmax of rows, as `src/ops/log_softmax.rs` defines it. A block has a row, as in `softmax.cu`.
 #include "log_sum.cuh"
 
-struct LogSoftmaxArguments {
-    u64 x, y;    // [rows, cols]
-    u64 met;     // As for softmax.
-    u64 rows;
-    u32 cols;
-    u32 uniform; // What rows without a logit become: -ln cols, or else -inf.
-};
-
 // (z - max) - log_sum: in f32 for 16-bit types, where two roundings do not show.
 template <class S>
 DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
@@ -19,7 +11,7 @@ DEVICE u32 log_softmax_bits(float z, float max, double log_sum) {
 }
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void log_softmax(const LogSoftmaxArguments& a) {
+DEVICE void log_softmax(const ScoresArguments& a) {
     const u32 COUNT = By<S>::COUNT;
     __shared__ LogSumShared<S, WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
@@ -52,10 +44,10 @@ DEVICE void log_softmax(const LogSoftmaxArguments& a) {
 }
 
 #define LOG_SOFTMAX(TYPE, NAME)                                                                                        \
-    ENTRY(log_softmax_##NAME##_1x4, LogSoftmaxArguments, 32, (log_softmax<TYPE, Vectors, 1, 4>(arguments)))            \
-    ENTRY(log_softmax_##NAME##_8x4, LogSoftmaxArguments, 256, (log_softmax<TYPE, Vectors, 8, 4>(arguments)))           \
-    ENTRY(log_softmax_##NAME##_long, LogSoftmaxArguments, 1024, (log_softmax<TYPE, Vectors, 32, 0>(arguments)))        \
-    ENTRY(log_softmax_##NAME##_any, LogSoftmaxArguments, 256, (log_softmax<TYPE, Singles, 8, 0>(arguments)))
+    ENTRY(log_softmax_##NAME##_1x4, ScoresArguments, 32, (log_softmax<TYPE, Vectors, 1, 4>(arguments)))                \
+    ENTRY(log_softmax_##NAME##_8x4, ScoresArguments, 256, (log_softmax<TYPE, Vectors, 8, 4>(arguments)))               \
+    ENTRY(log_softmax_##NAME##_long, ScoresArguments, 1024, (log_softmax<TYPE, Vectors, 32, 0>(arguments)))            \
+    ENTRY(log_softmax_##NAME##_any, ScoresArguments, 256, (log_softmax<TYPE, Singles, 8, 0>(arguments)))
 
 LOG_SOFTMAX(F32, f32)
 LOG_SOFTMAX(F16, f16)

@@ -2,7 +2,7 @@
 #include "softmax_backward.cuh"
 
 struct OfLogSoftmax {
-    static const bool MEAN = false;
+    static const bool MEAN = false, IS_OF_ROWS = false;
     static DEVICE double term(double, double dy) { return dy; }
     static DEVICE double of(double y, double dy, double sum) { return fma(-y, sum, dy); }
 };

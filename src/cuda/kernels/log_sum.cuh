@@ -2,9 +2,7 @@
 #pragma once
 #include "scores.cuh"
 #include "sum.cuh"
-
-DEVICE u64 wide_bits_of(double v) { return (u64)__double_as_longlong(v); }
-DEVICE double double_of(u64 bits) { return __longlong_as_double((long long)bits); }
+#include "wide.cuh"
 
 // The bits of what an f64 that is no NaN is rounded to, to nearest even, in one rounding.
 template <class S>
@@ -26,23 +24,23 @@ __constant__ const u64 LOG_POLY[8] = {0x3fe5555555555555, 0x3fd9999999999e00, 0x
 // ln x in two parts for normal x, as `src/math/log.rs` defines it.
 DEVICE void log_parts(double x, double& high, double& low) {
     const u64 ONE = 0x3ff0000000000000, SQRT_HALF = 0x3fe6a09e667f3bcd, FRACTION = 0x000fffffffffffff;
-    const u64 offset = wide_bits_of(x) + (ONE - SQRT_HALF);
+    const u64 offset = bits_of_wide(x) + (ONE - SQRT_HALF);
     const double k = (double)((int)(offset >> 52) - 1023);
-    const double f = double_of((offset & FRACTION) + SQRT_HALF) - 1.0;
+    const double f = wide_of((offset & FRACTION) + SQRT_HALF) - 1.0;
     const double d = f + 2.0;
     const double s = f / d;
     const double rest = fma(0.0 - s, d, f) - s * (f - (d - 2.0));
     const double s_low = rest * fma(s, -0.5, 0.5);
     const double z = s * s;
-    double r = double_of(LOG_POLY[7]);
+    double r = wide_of(LOG_POLY[7]);
     ROLLED
     for (u32 i = 7; i > 0; i--) {
-        r = fma(r, z, double_of(LOG_POLY[i - 1]));
+        r = fma(r, z, wide_of(LOG_POLY[i - 1]));
     }
-    const double large = k * double_of(0x3fe62e42fefa3000), doubled = s * 2.0;
+    const double large = k * wide_of(0x3fe62e42fefa3000), doubled = s * 2.0;
     const double sum = large + doubled;
     const double error = doubled - (sum - large);
-    const double small = fma(s * z, r, fma(s_low, 2.0, k * double_of(0x3d53de6af278ece6)));
+    const double small = fma(s * z, r, fma(s_low, 2.0, k * wide_of(0x3d53de6af278ece6)));
     high = sum + (error + small);
     low = (error + small) - (high - sum);
 }
@@ -55,7 +53,7 @@ DEVICE bool is_peaked(u64 units, u32 row_len) {
 
 // ln of a sum by its integers; of a peaked row by the other terms, which `rest` is of.
 DEVICE double log_of_sum(u64 units, u32 row_len, bool peaked, double rest) {
-    double sum = (double)units * (row_len <= 1u << 18 ? 0x1p-45 : 0x1p-42), error = 0.0;
+    double sum = sum_of_units(units, row_len), error = 0.0;
     if (peaked) {
         // Not above 1 but by a rounding, so that the difference is exact.
         sum = 1.0 + rest;
@@ -71,7 +69,7 @@ struct LogSumShared {
     Extremes extremes[WARPS];
     u64 units[WARPS];
     Tables tables;
-    OrderedSums<Places<S, Singles, WARPS>, 1> rest;
+    OrderedSums<Places<S, Rolled, WARPS>, 1> rest;
 };
 
 template <bool NARROW, class S, template <class> class By, u32 WARPS, u32 HELD>
@@ -98,7 +96,7 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
     exp.fill(shared.tables);
     __syncthreads();
     // Rows that span more, and peaked ones, have no code and no registers of their own.
-    Held<S, Singles, WARPS, 0> again(row, cols);
+    Held<S, Rolled, WARPS, 0> again(row, cols);
     const u64 units = exp.narrow ? sum_of_powers<true>(held, exp, cols, shared)
                                  : sum_of_powers<false>(again, exp, cols, shared);
     const bool peaked = is_peaked(units, cols);

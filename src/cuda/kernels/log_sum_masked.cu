@@ -9,7 +9,7 @@ struct MaskedShared {
 };
 
 template <class S, u32 WARPS>
-DEVICE double log_sum_of(WideRow<S, WARPS, true>& row, LogSumShared<S, WARPS>& shared) {
+DEVICE double log_sum_of(WideRow<S, Rolled, WARPS, 0, true>& row, LogSumShared<S, WARPS>& shared) {
     row.prepare(shared.tables);
     __syncthreads();
     return row.log_sum(shared);
@@ -31,13 +31,13 @@ DEVICE void log_softmax_masked(const MaskedArguments& a) {
     for (u32 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         Bits* to = (Bits*)a.y + (u64)index * a.cols;
         const RowMask<true> mask(a, index);
-        WideRow<S, WARPS, true> row(a, (const Bits*)a.x + (u64)index * a.cols, mask);
+        WideRow<S, Rolled, WARPS, 0, true> row(a, index, mask);
         row.find(shared.extremes);
         u32 beside = S::narrow(-INFINITE), low = mask.low, high = mask.high;
         if (row.found.is_live()) {
             const double log_sum = log_sum_of(row, shared.sums);
             row.held.each([&](u32 column, const float* x) {
-                const double z = row.logits.at(row.first + column, *x);
+                const double z = row.logit(column, *x);
                 to[row.first + column] = (Bits)log_softmax_bits<S>(z, row.found, log_sum);
             });
         } else {
@@ -62,7 +62,7 @@ DEVICE void logsumexp_masked(const MaskedArguments& a) {
     __shared__ MaskedShared<S, WARPS> shared;
     for (u32 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const RowMask<true> mask(a, index);
-        WideRow<S, WARPS, true> row(a, (const Bits*)a.x + (u64)index * a.cols, mask);
+        WideRow<S, Rolled, WARPS, 0, true> row(a, index, mask);
         row.find(shared.extremes);
         u32 bits;
         if (row.found.is_live()) {

@@ -2,26 +2,19 @@
 // `softmax.cu`.
 #include "log_sum.cuh"
 
-struct LogSumExpArguments {
-    u64 x;    // [rows, cols]
-    u64 y;    // [rows]
-    u64 met;  // As for softmax.
-    u64 rows;
-    u64 cols; // 0 too: sums of nothing, which are not met.
-};
-
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void logsumexp(const LogSumExpArguments& a) {
+DEVICE void logsumexp(const ScoresArguments& a) {
     __shared__ LogSumShared<S, WARPS> shared;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const typename S::Bits* from = (const typename S::Bits*)a.x + index * a.cols;
-        Held<S, By, WARPS, HELD> held(from, (u32)a.cols);
+        Held<S, By, WARPS, HELD> held(from, a.cols);
         const Extremes found = extremes(held, shared.extremes);
         u32 bits;
         if (found.is_live()) {
-            bits = narrow_once<S>((double)found.max + log_sum(held, from, (u32)a.cols, found, shared));
+            bits = narrow_once<S>((double)found.max + log_sum(held, from, a.cols, found, shared));
         } else {
             bits = found.nan ? S::NOT_A_NUMBER : S::narrow(found.max);
+            // Sums of nothing are not met.
             meet(a.cols > 0 ? a.met : 0, index, found.nan, found.is_masked());
         }
         if (threadIdx.x == 0) {
@@ -32,10 +25,10 @@ DEVICE void logsumexp(const LogSumExpArguments& a) {
 }
 
 #define LOGSUMEXP(TYPE, NAME)                                                                                          \
-    ENTRY(logsumexp_##NAME##_1x4, LogSumExpArguments, 32, (logsumexp<TYPE, Vectors, 1, 4>(arguments)))                 \
-    ENTRY(logsumexp_##NAME##_8x4, LogSumExpArguments, 256, (logsumexp<TYPE, Vectors, 8, 4>(arguments)))                \
-    ENTRY(logsumexp_##NAME##_long, LogSumExpArguments, 1024, (logsumexp<TYPE, Vectors, 32, 0>(arguments)))             \
-    ENTRY(logsumexp_##NAME##_any, LogSumExpArguments, 256, (logsumexp<TYPE, Singles, 8, 0>(arguments)))
+    ENTRY(logsumexp_##NAME##_1x4, ScoresArguments, 32, (logsumexp<TYPE, Vectors, 1, 4>(arguments)))                    \
+    ENTRY(logsumexp_##NAME##_8x4, ScoresArguments, 256, (logsumexp<TYPE, Vectors, 8, 4>(arguments)))                   \
+    ENTRY(logsumexp_##NAME##_long, ScoresArguments, 1024, (logsumexp<TYPE, Vectors, 32, 0>(arguments)))                \
+    ENTRY(logsumexp_##NAME##_any, ScoresArguments, 256, (logsumexp<TYPE, Singles, 8, 0>(arguments)))
 
 LOGSUMEXP(F32, f32)
 LOGSUMEXP(F16, f16)

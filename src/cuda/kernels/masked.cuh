@@ -3,14 +3,8 @@
 //
 // A logit is made anew wherever it is needed: in f64, which every row can be read in, or as a sum of two f32.
 #pragma once
+#include "exp.cuh"
 #include "log_sum.cuh"
-
-// Before a loop whose body is long, but whose indices are to be constants.
-#ifdef __CUDACC__
-#define UNROLLED _Pragma("unroll")
-#else
-#define UNROLLED
-#endif
 
 // As many parts of each kind, and as many axes before the last.
 const u32 PARTS = 2;
@@ -61,15 +55,15 @@ struct RowMask {
             const u32 at = index % a.dims[axis - 1];
             index /= a.dims[axis - 1];
             query = axis == a.axes ? at : query;
-    UNROLLED
-    for (u32 p = 0; p < PARTS; p++) {
+        UNROLLED
+        for (u32 p = 0; p < PARTS; p++) {
                 start[0][p] += at * a.keep[p].strides[axis - 1];
                 start[1][p] += at * a.bias[p].strides[axis - 1];
                 start[2][p] += at * a.length[p].strides[axis - 1];
             }
         }
-    UNROLLED
-    for (u32 p = 0; p < PARTS; p++) {
+        UNROLLED
+        for (u32 p = 0; p < PARTS; p++) {
             keep[p] = (const unsigned char*)a.keep[p].data + start[0][p];
             keep_step[p] = a.keep[p].step;
             bias_type[p] = a.bias[p].type;
@@ -89,12 +83,16 @@ struct RowMask {
         }
     }
 
+    DEVICE bool is_within(u32 column) const { return low <= column && column < high; }
+
+    DEVICE bool keeps_at(u32 p, u32 column) const { return keep[p][(u64)column * keep_step[p]] != 0; }
+
     DEVICE bool keeps_at(u32 column) const {
         bool is_kept = true;
-    UNROLLED
-    for (u32 p = 0; p < PARTS; p++) {
+        UNROLLED
+        for (u32 p = 0; p < PARTS; p++) {
             if (p < keeps) {
-                is_kept = is_kept && keep[p][(u64)column * keep_step[p]] != 0;
+                is_kept = is_kept && keeps_at(p, column);
             }
         }
         return is_kept;
@@ -123,33 +121,26 @@ DEVICE double saturate(double value, double from) {
     return from < (double)INFINITE ? clamped : value;
 }
 
-__constant__ const u64 EXP_POLY[11] = {0x3fe0000000000000, 0x3fc555555555555c, 0x3fa555555555555e, 0x3f8111111110ebb2,
-                                       0x3f56c16c16c13570, 0x3f2a01a01b3bb2b6, 0x3efa01a01b45ab8c, 0x3ec71ddef93b9d4e,
-                                       0x3e927e4bf291af05, 0x3e5af6cccf1977c3, 0x3e21f9df719b67ac};
-
 // tanh x, as `src/math/tanh.rs` defines it.
 DEVICE double tanh_of(double x) {
-    const double SHIFTER = 6755399441055744.0, magnitude = fabs(x);
+    const double magnitude = fabs(x);
     // e^y - 1 of y = -2 |x|; a NaN stays.
-    const double y = (20.0 < magnitude ? 20.0 : magnitude) * -2.0;
-    const double shifted = fma(y, double_of(0x3ff71547652b82fe), SHIFTER);
-    const double n = shifted - SHIFTER;
-    const double near = fma(n, -double_of(0x3fe62e42fefa3800), y);
-    const double r = fma(n, -double_of(0x3d2ef35793c76730), near);
-    const double r_low = fma(n, -double_of(0x3d2ef35793c76730), near - r);
-    double q = double_of(EXP_POLY[10]);
-    ROLLED
-    for (u32 i = 10; i > 0; i--) {
-        q = fma(q, r, double_of(EXP_POLY[i - 1]));
-    }
-    const double rest = fma(r * r, q, r_low);
-    const double power = double_of((wide_bits_of(shifted) - wide_bits_of(SHIFTER) + 1023) << 52);
-    const double less = power - 1.0, part = r * power;
-    const double high = less + part;
-    const double error = part - (high - less);
-    const double t = high + (error + rest * power);
+    const Reduced y = reduced((20.0 < magnitude ? 20.0 : magnitude) * -2.0);
+    const double rest = fma(y.r * y.r, horner(y.r, EXP_POLY), y.low);
+    const double power = power_of_two(y.n);
+    const Sum whole = fast_two_sum(power - 1.0, y.r * power);
+    const double t = whole.hi + (whole.lo + rest * power);
     const double value = (0.0 - t) / (t + 2.0);
-    return double_of(wide_bits_of(value) | (wide_bits_of(x) & (u64)1 << 63));
+    return wide_of(bits_of_wide(value) | (bits_of_wide(x) & SIGN));
+}
+
+// e^x for x <= 0, as `src/math/exp.rs` defines it for f64.
+DEVICE double exp_of(double x) {
+    const double least = -746.1332191019411;
+    const Wide power = exp_parts(x > least ? x : least, 0.0);
+    // In two steps, of which only the second rounds.
+    const long long n = (long long)power.exponent, half = n >> 1;
+    return (power.hi + power.lo) * power_of_two(half) * power_of_two(n - half);
 }
 
 // A row's logits in f64; -inf where masked.
@@ -158,16 +149,27 @@ struct WideLogits {
     const RowMask<HAS_BIAS>& mask;
     const double scale, softcap;
 
+    DEVICE double scaled(float x) const { return saturate((double)x * scale, fabs((double)x)); }
+
+    // What a logit's gradient is multiplied with: 1 - tanh^2 v = 4 e / (1 + e)^2 with e = e^(-2|v|).
+    DEVICE double slope(float x) const {
+        if (!(softcap > 0.0)) {
+            return scale;
+        }
+        const double e = exp_of(fabs(scaled(x) / softcap) * -2.0), one = 1.0 + e;
+        return 4.0 * e / (one * one) * scale;
+    }
+
     DEVICE double at(u32 column, float x) const {
+        if (!mask.is_within(column)) {
+            return -(double)INFINITE;
+        }
         double z = -(double)INFINITE;
         if (x != -INFINITE) {
-            z = saturate((double)x * scale, fabs((double)x));
-            if (softcap > 0.0) {
-                z = softcap * tanh_of(z / softcap);
-            }
+            z = softcap > 0.0 ? softcap * tanh_of(scaled(x) / softcap) : scaled(x);
         }
-    UNROLLED
-    for (u32 p = 0; p < PARTS; p++) {
+        UNROLLED
+        for (u32 p = 0; p < PARTS; p++) {
             if (HAS_BIAS && p < mask.biases) {
                 const double bias = mask.bias_at(p, column), other = fabs(bias), own = fabs(z);
                 z = saturate(z + bias, own > other ? own : other);
@@ -186,26 +188,66 @@ struct WideExtremes {
     DEVICE bool is_live() const { return !nan && fabs(max) < (double)INFINITE; }
 };
 
-// The columns of a row that have logits, read one at a time.
-template <class S, u32 WARPS, bool HAS_BIAS>
+// The columns of a row from `first` to `end`, outside of which all is masked. Rows that are held have no bias, no
+// softcap and a scale that is positive and not so large that products leave f64.
+template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
 struct WideRow {
+    static const u32 COUNT = By<S>::COUNT;
     const WideLogits<S, HAS_BIAS> logits;
-    Held<S, Singles, WARPS, 0> held;
+    Held<S, By, WARPS, HELD> held;
     const u32 first, cols;
     WideExtremes found;
     SoftmaxExp exp;
 
-    DEVICE WideRow(const MaskedArguments& a, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask)
-        : logits{mask, a.scale, a.softcap}, held(row + mask.low, mask.high - mask.low), first(mask.low), cols(a.cols),
-          exp(0.0f, -INFINITE) {}
+    DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
+        : logits{mask, a.scale, HELD > 0 ? 0.0 : a.softcap},
+          held((const typename S::Bits*)a.x + row * a.cols + first, end - first), first(first), cols(a.cols),
+          exp(0.0f, -INFINITE) {
+        mask_held();
+    }
+
+    // The columns that may have logits.
+    DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask)
+        : WideRow(a, row, mask, mask.low, mask.high) {}
+
+    // Masked scores that are held become -inf.
+    DEVICE void mask_held() {
+        UNROLLED
+        for (u32 p = 0; p < PARTS; p++) {
+            if (HELD > 0 && p < logits.mask.keeps) {
+                keep_held([&](u32 column) { return logits.mask.keeps_at(p, column); });
+            }
+        }
+        if (HELD > 0) {
+            keep_held([&](u32 column) { return logits.mask.is_within(column); });
+        }
+    }
+
+    template <class Keep>
+    DEVICE void keep_held(Keep keep) {
+        held.each([&](u32 column, float* x) {
+            UNROLLED
+            for (u32 i = 0; i < COUNT; i++) {
+                x[i] = keep(column + i) ? x[i] : -INFINITE;
+            }
+        });
+    }
+
+    // The logit of a score at a column from `first` on.
+    DEVICE double logit(u32 column, float x) const {
+        return HELD > 0 ? (double)x * logits.scale : logits.at(first + column, x);
+    }
 
     DEVICE void find(WideExtremes* partial) {
         WideExtremes own = {-(double)INFINITE, 0, 0};
         held.each([&](u32 column, const float* x) {
-            const double z = logits.at(first + column, *x);
-            own.max = z > own.max ? z : own.max;
-            own.nan |= z != z;
-            own.inexact |= (double)(float)z != z;
+            UNROLLED
+            for (u32 i = 0; i < COUNT; i++) {
+                const double z = logit(column + i, x[i]);
+                own.max = z > own.max ? z : own.max;
+                own.nan |= z != z;
+                own.inexact |= (double)(float)z != z;
+            }
         });
         found = over_block<WARPS>(own, partial, [](WideExtremes own, u32 distance) {
             for (; distance > 0; distance /= 2) {
@@ -226,19 +268,37 @@ struct WideRow {
 
     // e^(z - max): of logits that are numbers of f32 as of plain rows, else of differences in f64.
     DEVICE float power(const Tables& tables, double z) const {
-        if (!found.inexact) {
-            return exp.pair(tables, (float)z - exp.shift, 0.0f);
+        float high = (float)z - exp.shift, low = 0.0f;
+        if (found.inexact) {
+            const double difference = z - found.max, clamped = difference > -104.0 ? difference : -104.0;
+            high = (float)clamped;
+            low = (float)(clamped - (double)high);
         }
-        const double difference = z - found.max, clamped = difference > -104.0 ? difference : -104.0;
-        const float high = (float)clamped;
-        return exp.pair(tables, high, (float)(clamped - (double)high));
+        return exp.pair(tables, high, low);
     }
 
+    // A score's power, or -1 where it is masked.
+    DEVICE float kept_power(const Tables& tables, u32 column, float x) const {
+        const double z = logit(column, x);
+        return z == -(double)INFINITE ? -1.0f : power(tables, z);
+    }
+
+    // The same once the sum is known.
+    DEVICE float weight(const Tables& tables, u32 column, float x) const {
+        return HELD > 0 ? x : kept_power(tables, column, x);
+    }
+
+    // The sum of the powers. Scores that are held become these, or -1.
     DEVICE u64 units(const Tables& tables, u64* partial) {
         UnitSum sum(cols);
-        held.each([&](u32 column, const float* x) {
-            sum.add(power(tables, logits.at(first + column, *x)));
-            if (sum.count >= 256) {
+        held.each([&](u32 column, float* x) {
+            UNROLLED
+            for (u32 i = 0; i < COUNT; i++) {
+                const float e = kept_power(tables, column + i, x[i]);
+                sum.add(e < 0.0f ? 0.0f : e);
+                x[i] = HELD > 0 ? e : x[i];
+            }
+            if (HELD == 0 && sum.count >= 256) {
                 sum.collect();
             }
         });
@@ -253,7 +313,7 @@ struct WideRow {
         double rest[1] = {0.0};
         if (peaked) {
             sum_ordered(held, shared.rest, rest, [&](u32 column, float x, double (&own)[1]) {
-                const float e = power(shared.tables, logits.at(first + column, x));
+                const float e = power(shared.tables, logit(column, x));
                 own[0] += e == 1.0f ? 0.0 : (double)e;
             });
         }
@@ -291,7 +351,6 @@ struct PairRow {
         float product, low;
     };
 
-    DEVICE bool is_within(u32 column) const { return mask.low <= column && column < mask.high; }
     DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
 
     // A score whose product is infinite is not to meet a bias of -inf.
@@ -312,15 +371,15 @@ struct PairRow {
         return {sum, rest(x) + ((product - (sum - part)) + (other - part))};
     }
 
-    // Finds the largest logit; false if the row is not to be read this way. Masked scores become -inf, for the next time
-    // too where they are held.
+    // Finds the largest logit; false if the row is not to be read this way. Masked scores become -inf, for the next
+    // time too where they are held.
     DEVICE bool find(Found* partial, Terms* partial_terms) {
         Found own = {-INFINITE, 0};
         held.each([&](u32 first, float* x) {
             for (u32 i = 0; i < COUNT; i++) {
                 const u32 column = first + i;
                 float z = -INFINITE;
-                if (is_within(column)) {
+                if (mask.is_within(column)) {
                     const bool is_kept = mask.keeps_at(column);
                     if (!HAS_BIAS || mask.biases == 0) {
                         z = is_kept ? x[i] : z;
@@ -399,7 +458,7 @@ struct PairRow {
     }
 
     // Whether a score counts: one that is held is -inf if it does not.
-    DEVICE bool is_kept(u32 column) const { return is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
+    DEVICE bool is_kept(u32 column) const { return mask.is_within(column) && (HELD > 0 || mask.keeps_at(column)); }
 
     DEVICE float power(const SoftmaxExp& exp, const Tables& tables, u32 column, float x) const {
         const Pair z = is_kept(column) ? logit(column, x) : Pair{-INFINITE, 0.0f};

@@ -1,6 +1,16 @@
-// What softmax, log_softmax and logsumexp share: a row's extremes, the sum of its exponentials, and rows that have neither.
+// What softmax, log_softmax and logsumexp share: a row's extremes, the sum of its exponentials, and rows that have
+// neither.
 #pragma once
 #include "softmax_exp.cuh"
+
+struct ScoresArguments {
+    u64 x;       // [rows, cols]
+    u64 y;       // [rows, cols], or of logsumexp [rows].
+    u64 met;     // [4]: rows with NaN, with +inf and without a logit are added, the first without one is taken; or 0.
+    u64 rows;
+    u32 cols;    // Of logsumexp 0 too.
+    u32 uniform; // Whether rows without a logit become what 1 / cols is in the place of softmax.
+};
 
 struct Extremes {
     float max, min;

@@ -5,14 +5,6 @@
 // sum have no order, so that the bits do not depend on the number of threads.
 #include "scores.cuh"
 
-struct SoftmaxArguments {
-    u64 x, y;    // [rows, cols]
-    u64 met;     // [4]: rows with NaN, with +inf and without a logit are added, the first without one is taken; or 0.
-    u64 rows;
-    u32 cols;
-    u32 uniform; // What rows without a logit become: 1 / cols, or else 0.
-};
-
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct SoftmaxRow {
     typedef typename S::Bits Bits;
@@ -21,7 +13,7 @@ struct SoftmaxRow {
     Bits* to;
     const u32 cols;
 
-    DEVICE SoftmaxRow(const SoftmaxArguments& a, u64 row)
+    DEVICE SoftmaxRow(const ScoresArguments& a, u64 row)
         : held((const Bits*)a.x + row * a.cols, a.cols), to((Bits*)a.y + row * a.cols), cols(a.cols) {}
 
     template <bool NARROW>
@@ -60,7 +52,7 @@ struct SoftmaxRow {
 };
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void softmax(const SoftmaxArguments& a) {
+DEVICE void softmax(const ScoresArguments& a) {
     __shared__ Extremes partial[WARPS];
     __shared__ u64 sums[WARPS];
     __shared__ Tables tables;
@@ -87,11 +79,11 @@ DEVICE void softmax(const SoftmaxArguments& a) {
 }
 
 #define SOFTMAX(TYPE, NAME)                                                                                            \
-    ENTRY(softmax_##NAME##_1x4, SoftmaxArguments, 32, (softmax<TYPE, Vectors, 1, 4>(arguments)))                       \
-    ENTRY(softmax_##NAME##_8x4, SoftmaxArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                      \
-    ENTRY(softmax_##NAME##_16x8, SoftmaxArguments, 512, (softmax<TYPE, Vectors, 16, 8>(arguments)))                    \
-    ENTRY(softmax_##NAME##_long, SoftmaxArguments, 1024, (softmax<TYPE, Vectors, 32, 0>(arguments)))                   \
-    ENTRY(softmax_##NAME##_any, SoftmaxArguments, 256, (softmax<TYPE, Singles, 8, 0>(arguments)))
+    ENTRY(softmax_##NAME##_1x4, ScoresArguments, 32, (softmax<TYPE, Vectors, 1, 4>(arguments)))                        \
+    ENTRY(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                       \
+    ENTRY(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax<TYPE, Vectors, 16, 8>(arguments)))                     \
+    ENTRY(softmax_##NAME##_long, ScoresArguments, 1024, (softmax<TYPE, Vectors, 32, 0>(arguments)))                    \
+    ENTRY(softmax_##NAME##_any, ScoresArguments, 256, (softmax<TYPE, Singles, 8, 0>(arguments)))
 
 SOFTMAX(F32, f32)
 SOFTMAX(F16, f16)

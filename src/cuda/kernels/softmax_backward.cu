@@ -3,7 +3,7 @@
 #include "softmax_backward.cuh"
 
 struct OfSoftmax {
-    static const bool MEAN = true;
+    static const bool MEAN = true, IS_OF_ROWS = false;
     static DEVICE double term(double e, double dy) { return e * dy; }
     static DEVICE double of(double y, double dy, double mean) { return y * (dy - mean); }
 };

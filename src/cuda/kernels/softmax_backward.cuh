@@ -1,10 +1,11 @@
-// The gradients of softmax and log_softmax of rows, as `src/cpu/scores_backward.rs` defines them. A block has a row of
-// scores, which stays in its registers where it fits; the gradients of its results are read twice.
+// The gradients of softmax, log_softmax and logsumexp of rows, as `src/cpu/scores_backward.rs` and
+// `src/cpu/logsumexp_backward.rs` define them. A block has a row of scores, which stays in its registers where it fits;
+// the gradients of its results are read twice.
 #pragma once
 #include "log_sum.cuh"
 
 struct BackwardArguments {
-    u64 x, dy, dx; // [rows, cols]
+    u64 x, dy, dx; // [rows, cols]; dy of logsumexp [rows]
     u64 met;       // As for softmax; rows of finite scores whose gradients are not, too.
     u64 rows, cols;
 };
@@ -44,21 +45,27 @@ struct BackwardRow {
         });
         sum.collect();
         const u64 units = total<WARPS>(sum.units, shared.units);
-        const double reciprocal = 1.0 / ((double)units * (cols <= 1u << 18 ? 0x1p-45 : 0x1p-42));
+        const double reciprocal = 1.0 / sum_of_units(units, cols);
         const auto weight = [&](float x) { return (double)(NARROW ? x : exp.power<false>(shared.tables, x)); };
         double sums[1];
-        sum_ordered(held, terms, sums, [&](u32 column, float x, double (&own)[1]) {
-            const double of_result = is_kept(x) ? (double)S::widen(dy[column]) : 0.0;
-            own[0] += Gradient::term(weight(x), of_result);
-        });
+        if constexpr (Gradient::IS_OF_ROWS) {
+            sums[0] = (double)S::widen(*dy);
+        } else {
+            sum_ordered(held, terms, sums, [&](u32 column, float x, double (&own)[1]) {
+                const double of_result = is_kept(x) ? (double)S::widen(dy[column]) : 0.0;
+                own[0] += Gradient::term(weight(x), of_result);
+            });
+        }
         const double of_row = Gradient::MEAN ? sums[0] * reciprocal : sums[0];
         if (!(fabs(of_row) < (double)INFINITE)) {
             return false;
         }
         held.each([&](u32 column, const float* x) {
-            float of_results[COUNT];
+            float of_results[COUNT] = {};
             u32 bits[COUNT];
-            By<S>::load(dy + column, of_results);
+            if (!Gradient::IS_OF_ROWS) {
+                By<S>::load(dy + column, of_results);
+            }
             for (u32 i = 0; i < COUNT; i++) {
                 const double y = weight(x[i]) * reciprocal;
                 const double gradient = Gradient::of(y, (double)of_results[i], of_row);
@@ -71,6 +78,10 @@ struct BackwardRow {
 
     // Whether a NaN is among the gradients that are read.
     DEVICE bool has_nan(u32* partial) {
+        if (Gradient::IS_OF_ROWS) {
+            const float of_row = S::widen(*dy);
+            return of_row != of_row;
+        }
         u32 own = 0;
         held.each([&](u32 column, const float* x) {
             float of_results[COUNT];
@@ -119,7 +130,7 @@ DEVICE void backward(const BackwardArguments& a) {
     const u32 cols = (u32)a.cols;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const Bits* from = (const Bits*)a.x + index * cols;
-        const Bits* dy = (const Bits*)a.dy + index * cols;
+        const Bits* dy = (const Bits*)a.dy + index * (Gradient::IS_OF_ROWS ? 1 : cols);
         Bits* dx = (Bits*)a.dx + index * cols;
         Held<S, By, WARPS, HELD> held(from, cols);
         // Rows that span more have no code and no registers of their own.

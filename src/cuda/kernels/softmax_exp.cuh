@@ -115,10 +115,14 @@ struct UnitSum {
     }
 };
 
+// The sum that so many units are.
+DEVICE double sum_of_units(u64 units, u32 row_len) {
+    return (double)units * (row_len <= 1u << 18 ? 0x1p-45 : 0x1p-42);
+}
+
 // 1 / sum as two f32, the larger first.
 DEVICE void reciprocal(u64 units, u32 row_len, float& high, float& low) {
-    double unit = row_len <= 1u << 18 ? 0x1p-45 : 0x1p-42;
-    double v = 1.0 / ((double)units * unit);
+    double v = 1.0 / sum_of_units(units, row_len);
     high = (float)v;
     low = (float)(v - (double)high);
 }

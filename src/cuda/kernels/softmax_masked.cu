@@ -44,14 +44,14 @@ struct SoftmaxMasked {
         });
     }
 
-    static DEVICE void divide_wide(WideRow<S, WARPS, HAS_BIAS>& row, Bits* to, Shared& shared) {
+    static DEVICE void divide_wide(WideRow<S, Rolled, WARPS, 0, HAS_BIAS>& row, Bits* to, Shared& shared) {
         row.prepare(shared.tables);
         __syncthreads();
         const u64 units = row.units(shared.tables, shared.units);
         float high, low;
         reciprocal(units, row.cols, high, low);
         row.held.each([&](u32 column, const float* x) {
-            const float e = row.power(shared.tables, row.logits.at(row.first + column, *x));
+            const float e = row.power(shared.tables, row.logit(column, *x));
             to[row.first + column] = (Bits)S::narrow(fmaf(e, high, e * low));
         });
     }
@@ -68,7 +68,7 @@ struct SoftmaxMasked {
                 return;
             }
         }
-        WideRow<S, WARPS, HAS_BIAS> wide(a, from, mask);
+        WideRow<S, Rolled, WARPS, 0, HAS_BIAS> wide(a, index, mask);
         wide.find(shared.extremes);
         u32 beside = 0, low = mask.low, high = mask.high;
         if (wide.found.is_live()) {

@@ -2,6 +2,9 @@
 #pragma once
 #include "common.cuh"
 
+// Lanes of tiles: a row that begins so many columns later, before which are zeros, is summed in the same order.
+const u32 ORDERED = 64 * 256;
+
 // What the threads of a block share for `N` sums at a time over rows in `At`'s places.
 template <class At, u32 N>
 struct OrderedSums {

@@ -1,7 +1,8 @@
-//! Faults of the kernels of softmax's and log_softmax's gradients.
+//! Faults of the kernels of the gradients of softmax, log_softmax and logsumexp.
 
 use super::{Fault, Found, fault};
 use crate::support::backward::{case, sums_that_cancel};
+use crate::support::masked::Op;
 use crate::support::{How, KINDS, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
@@ -38,7 +39,17 @@ pub const FAULTS_OF_LOG: &[Fault] = &[
     fault("results rounded twice", "softmax_backward.cuh", "narrow_once<S>(gradient)", "S::narrow((float)gradient)"),
 ];
 
-fn look_at<E: DeviceElement>(emulator: &Emulator, is_log: bool) -> Found {
+pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
+    fault("gradients of the first row", "softmax_backward.cuh", "IS_OF_ROWS ? 1 : cols", "IS_OF_ROWS ? 0 : cols"),
+    fault("gradients without weights", "logsumexp_backward.cu", "return y * dy;", "return dy;"),
+    fault("NaN is counted as infinite", "softmax_backward.cuh", "return of_row != of_row;", "return false;"),
+    fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
+    fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
+    fault("weights in f32", "softmax_backward.cuh", "weight(x[i]) * reciprocal", "(float)(weight(x[i]) * reciprocal)"),
+    fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
+];
+
+fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Found {
     let mut rng = StdRng::seed_from_u64(22);
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 2048].into_iter().enumerate() {
         for (k, kind) in KINDS.into_iter().enumerate() {
@@ -46,27 +57,33 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, is_log: bool) -> Found {
             let dy: Vec<E> = (0..2).flat_map(|_| row(&mut rng, KINDS[(i + k) % 5], cols)).collect();
             for shift in [0, 1] {
                 let how = How { shift, one_block: true, order: Order::ALL[(i + k) % 3] };
-                case(emulator, is_log, [&x, &dy], (2, cols), how)?;
+                case(emulator, op, [&x, &dy], (2, cols), how)?;
             }
         }
     }
     // Differences that cancel but for what a product's rounding leaves out.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
-    case(emulator, is_log, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
+    case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
     for x in sums_that_cancel() {
-        case(emulator, is_log, [&vec![E::ZERO; x.len()], &x], (1, x.len()), how)?;
+        case(emulator, op, [&vec![E::ZERO; x.len()], &x], (1, x.len()), how)?;
     }
     Ok(())
 }
 
+fn look_at_all(emulator: &Emulator, op: Op) -> Found {
+    look_at::<f16>(emulator, op)?;
+    look_at::<bf16>(emulator, op)?;
+    look_at::<f32>(emulator, op)
+}
+
 pub fn look(emulator: &Emulator) -> Found {
-    look_at::<f16>(emulator, false)?;
-    look_at::<bf16>(emulator, false)?;
-    look_at::<f32>(emulator, false)
+    look_at_all(emulator, Op::Softmax)
 }
 
 pub fn look_at_log(emulator: &Emulator) -> Found {
-    look_at::<f16>(emulator, true)?;
-    look_at::<bf16>(emulator, true)?;
-    look_at::<f32>(emulator, true)
+    look_at_all(emulator, Op::LogSoftmax)
+}
+
+pub fn look_at_logsumexp(emulator: &Emulator) -> Found {
+    look_at_all(emulator, Op::LogSumExp)
 }

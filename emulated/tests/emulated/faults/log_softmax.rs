@@ -27,7 +27,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0 : (double)e", "(double)e"),
     fault("tables of narrow rows for peaked ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
     fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
-    fault("lanes are not cleared", "sum.cuh", "shared.lanes[n][threadIdx.x] = 0.0;", ""),
+    fault("lanes are not cleared", "sum.cuh", "shared.lanes[n][lane] = 0.0;", ""),
     fault("folds of half the lanes", "sum.cuh", "distance < threads;", "distance < threads / 2;"),
 ];
 

@@ -56,8 +56,8 @@ pub const FAULTS_OF_SUMS: &[Fault] = &[
     fault(
         "terms by the row's columns",
         "masked.cuh",
-        "held(row + mask.low, mask.high - mask.low)",
-        "held(row, mask.high)",
+        "WideRow(a, row, mask, mask.low, mask.high)",
+        "WideRow(a, row, mask, 0, mask.high)",
     ),
     fault("16-bit types always in f32", "log_sum_masked.cu", "== 2 && !found.inexact", "== 2"),
     fault("no row is peaked", "masked.cuh", "peaked = is_peaked(sum, cols)", "peaked = false"),

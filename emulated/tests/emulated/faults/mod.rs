@@ -8,6 +8,7 @@ mod elementwise;
 mod layer_norm;
 mod log_softmax;
 mod masked;
+mod masked_backward;
 mod norm_backward;
 mod rms_norm;
 mod rope;
@@ -161,6 +162,16 @@ fn of_softmax_backward() {
 #[test]
 fn of_log_softmax_backward() {
     every_fault_is_found("log_softmax_backward.cu", backward::FAULTS_OF_LOG, backward::look_at_log);
+}
+
+#[test]
+fn of_logsumexp_backward() {
+    every_fault_is_found("logsumexp_backward.cu", backward::FAULTS_OF_LOGSUMEXP, backward::look_at_logsumexp);
+}
+
+#[test]
+fn of_masked_backward() {
+    every_fault_is_found("masked_backward.cu", masked_backward::FAULTS, masked_backward::look);
 }
 
 #[test]

@@ -1,46 +1,88 @@
-//! Cases of the gradients of softmax and log_softmax.
+//! Cases of the gradients of softmax, log_softmax and logsumexp.
 
+use super::masked::{Beside, Op};
 use super::{Guarded, How};
-use evenkeel::cuda::{DeviceElement, backward};
-use evenkeel::{Error, FullyMasked, Rows, Softmax, report};
+use evenkeel::cuda::{DeviceElement, Launch, backward};
+use evenkeel::{Error, FullyMasked, Result as Planned, Rows, Softmax, report};
 use evenkeel_emulated::Emulator;
 
-/// What of one case is not as it is on the CPU; of log_softmax, or of softmax.
+/// What of one case is not as it is on the CPU. Of logsumexp the first number of `dy` for each row is its gradient.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
-    is_log: bool,
-    [x, dy]: [&[E]; 2],
-    (rows, cols): (usize, usize),
+    op: Op,
+    rows: [&[E]; 2],
+    shape: (usize, usize),
     how: How,
 ) -> Result<(), String> {
-    let name = if is_log { "log_softmax_backward" } else { "softmax_backward" };
-    let told = |found: String| format!("{name} {} {rows}x{cols}, {how:?}: {found}", E::DTYPE);
-    let options = Softmax::default();
-    let views = || [x, dy].map(|values| Rows::new(values, rows, cols).unwrap());
-    let on_cpu = |options: &Softmax| {
-        let [x, dy] = views();
-        if is_log { evenkeel::log_softmax_backward(x, dy, options) } else { evenkeel::softmax_backward(x, dy, options) }
+    let launch = match op {
+        Op::Softmax => backward::launch_softmax,
+        Op::LogSoftmax => backward::launch_log_softmax,
+        Op::LogSumExp => backward::launch_logsumexp,
     };
-    let (expected, report) = report::scope(|| on_cpu(&options).unwrap());
-    let counts = report.op(name);
-    let first = match on_cpu(&options.fully_masked(FullyMasked::Error)) {
+    let beside = Beside::nothing(&[shape.0, shape.1]);
+    compare(emulator, op, rows, &beside, how, |addresses, options| launch(E::DTYPE, addresses, shape, options))
+}
+
+/// The same of rows with masks, scale and softcap.
+pub fn masked_case<E: DeviceElement>(
+    emulator: &Emulator,
+    op: Op,
+    rows: [&[E]; 2],
+    beside: &Beside,
+    how: How,
+) -> Result<(), String> {
+    let launch = match op {
+        Op::Softmax => backward::launch_softmax_masked,
+        Op::LogSoftmax => backward::launch_log_softmax_masked,
+        Op::LogSumExp => backward::launch_logsumexp_masked,
+    };
+    compare(emulator, op, rows, beside, how, |addresses, options| {
+        launch(E::DTYPE, addresses, &beside.dims, &beside.parts(), options)
+    })
+}
+
+fn compare<E: DeviceElement, A: Copy>(
+    emulator: &Emulator,
+    op: Op,
+    [x, dy]: [&[E]; 2],
+    beside: &Beside,
+    how: How,
+    launch: impl Fn([u64; 4], &Softmax) -> Planned<Option<(Launch, A)>>,
+) -> Result<(), String> {
+    let told = |found: String| format!("gradients of {op:?} of {}, {}, {how:?}: {found}", E::DTYPE, beside.told());
+    let (mask, options) = (beside.mask(), beside.options());
+    let count = beside.dims[..beside.dims.len() - 1].iter().product();
+    let dy = if op == Op::LogSumExp { &dy[..count] } else { dy };
+    let rows = |values| Rows::shaped(values, &beside.dims).unwrap();
+    let on_cpu = |options: &Softmax| match op {
+        Op::Softmax => evenkeel::softmax_backward(rows(x), rows(dy), options),
+        Op::LogSoftmax => evenkeel::log_softmax_backward(rows(x), rows(dy), options),
+        Op::LogSumExp => evenkeel::logsumexp_backward(rows(x), dy, options),
+    };
+    let name = match op {
+        Op::Softmax => "softmax_backward",
+        Op::LogSoftmax => "log_softmax_backward",
+        Op::LogSumExp => "logsumexp_backward",
+    };
+    let (expected, report) = report::scope(|| on_cpu(&options.mask(&mask)));
+    let (expected, counts) = (expected.map_err(|error| told(error.to_string()))?, report.op(name));
+    let first = match on_cpu(&options.mask(&mask).fully_masked(FullyMasked::Error)) {
         Err(Error::FullyMasked { row, .. }) => row as u64,
         _ => u64::MAX,
     };
     let wanted = [counts.nan, counts.infinite, counts.wholly_masked, first];
-    for in_place in [false, true] {
-        let (mut from, mut given) = (Guarded::of(x, how.shift), Guarded::of(dy, how.shift));
-        let mut to = Guarded::<E>::unwritten(x.len(), how.shift);
+    // Beside both, and over the scores or over the gradients that are known.
+    let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
+    for over in [2, over] {
+        let mut placed =
+            [Guarded::of(x, how.shift), Guarded::of(dy, how.shift), Guarded::unwritten(x.len(), how.shift)];
         let mut met = [0u64, 0, 0, u64::MAX];
-        let made = if in_place { &mut given } else { &mut to };
-        let dx = made.address();
-        let addresses = [from.address(), if in_place { dx } else { given.address() }, dx, met.as_mut_ptr() as u64];
-        let launch = if is_log { backward::launch_log_softmax } else { backward::launch_softmax };
-        let planned = launch(E::DTYPE, addresses, (rows, cols), &options).unwrap().expect("there are elements");
-        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
-        unsafe { how.run(emulator, planned) }.map_err(told)?;
-        let made = if in_place { &given } else { &to };
-        made.compare(&expected).map_err(told)?;
+        let [x_at, dy_at, _] = placed.each_mut().map(|values| values.address());
+        let addresses = [x_at, dy_at, placed[over].address(), met.as_mut_ptr() as u64];
+        let planned = launch(addresses, &options).map_err(|error| told(error.to_string()))?;
+        // SAFETY: the addresses are of slices of these shapes, which live until the kernel has run.
+        unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
+        placed[over].compare(&expected).map_err(told)?;
         if met != wanted {
             return Err(told(format!("rows met are {met:?} instead of {wanted:?}")));
         }
@@ -55,4 +97,23 @@ pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
         (x[first], x[next], x[other]) = (E::from_wide(1e30), E::from_wide(-1e30), E::from_wide(1.0));
         x
     })
+}
+
+/// Scores at which a softcap's slope is no normal number before it is multiplied with the scale.
+pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
+    let len: usize = dims.iter().product();
+    let x = (0..len).map(|i| 3.4e-8 + 4e-9 * (i as f32 / len as f32)).collect();
+    (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
+}
+
+/// Gradients of results, behind what a window masks, whose sum is 32 in the order of the whole row, and 0 in that of
+/// the part that is left.
+pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
+    // Where the order begins anew, and how many columns are beside one another in it.
+    let (start, tile) = (2 * 64 * 256, 256);
+    let dims = [1, 50_000];
+    let mut dy = vec![0.0; dims[1]];
+    (dy[start], dy[start + 31 * tile]) = (1e30, -1e30);
+    (32..64).for_each(|i| dy[start + i * tile] = 1.0);
+    (dy, Beside { window: Some(20_000), ..Beside::nothing(&dims) })
 }

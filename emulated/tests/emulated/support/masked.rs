@@ -21,6 +21,23 @@ impl Op {
     pub const ALL: [Op; 3] = [Op::Softmax, Op::LogSoftmax, Op::LogSumExp];
 }
 
+/// Row lengths around the sizes of vectors, warps, tiles and blocks.
+const LENGTHS: [usize; 30] = [
+    1, 2, 3, 5, 7, 8, 16, 24, 31, 32, 33, 64, 72, 100, 127, 128, 200, 255, 256, 257, 320, 512, 600, 1000, 1016, 1024,
+    1025, 2000, 2048, 2056,
+];
+/// Axes before the last, by how many rows they have.
+const OUTER: [&[usize]; 8] = [&[], &[2], &[1, 3, 1], &[2, 2], &[5], &[3, 2], &[7, 1], &[2, 1, 4]];
+
+/// Of so many shapes each has other rows or columns.
+pub const SHAPES: usize = LENGTHS.len() * OUTER.len();
+
+/// One of [`SHAPES`], of which any 30 that follow one another have all lengths.
+pub fn shape(index: usize) -> Vec<usize> {
+    let outer = OUTER[(index + index / LENGTHS.len()) % OUTER.len()];
+    outer.iter().copied().chain([LENGTHS[index % LENGTHS.len()]]).collect()
+}
+
 /// A bias of any type.
 #[derive(Clone, Debug)]
 pub enum Bias {
@@ -46,7 +63,18 @@ pub struct Beside {
 }
 
 impl Beside {
-    fn mask(&self) -> Mask<'_> {
+    /// Nothing.
+    pub fn nothing(dims: &[usize]) -> Self {
+        Beside { dims: dims.to_vec(), scale: 1.0, ..Beside::default() }
+    }
+
+    pub fn options(&self) -> Softmax<'static> {
+        let mut options = Softmax::default().scale(self.scale).fully_masked(self.policy);
+        options.softcap = self.softcap;
+        options
+    }
+
+    pub fn mask(&self) -> Mask<'_> {
         let mut mask = Mask::none();
         for (flags, shape) in &self.keep {
             mask = mask.and_keep(flags, shape);
@@ -74,7 +102,7 @@ impl Beside {
         mask
     }
 
-    fn parts(&self) -> Parts {
+    pub fn parts(&self) -> Parts {
         let keep = self.keep.iter().map(|(flags, shape)| (flags.as_ptr() as u64, shape.clone()));
         let bias = self.bias.iter().map(|(bias, shape)| match bias {
             Bias::F64(values) => (values.as_ptr() as u64, DType::F64, shape.clone()),
@@ -93,7 +121,7 @@ impl Beside {
         }
     }
 
-    fn told(&self) -> String {
+    pub fn told(&self) -> String {
         let keep: Vec<_> = self.keep.iter().map(|(_, shape)| shape).collect();
         let bias: Vec<_> =
             self.bias.iter().map(|(bias, shape)| (format!("{bias:?}")[..4].to_string(), shape)).collect();
@@ -139,7 +167,7 @@ fn bias(rng: &mut StdRng, len: usize) -> Bias {
 pub fn beside(rng: &mut StdRng, dims: &[usize]) -> Beside {
     let one = rng.random_bool(0.5).then(|| rng.random_range(0..7));
     let has = |what: i32, rng: &mut StdRng| one.map_or_else(|| rng.random_bool(0.4), |one| one == what);
-    let mut made = Beside { dims: dims.to_vec(), scale: 1.0, ..Beside::default() };
+    let mut made = Beside::nothing(dims);
     let (&cols, outer) = dims.split_last().unwrap();
     if has(0, rng) {
         for _ in 0..rng.random_range(1..3) {
@@ -194,8 +222,7 @@ pub fn scores<E: Element>(rng: &mut StdRng, dims: &[usize]) -> Vec<E> {
 pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Beside, how: How) -> Result<(), String> {
     let told = |found: String| format!("{op:?} of {}, {}, {how:?}: {found}", E::DTYPE, beside.told());
     let (mask, parts) = (beside.mask(), beside.parts());
-    let mut options = Softmax::default().scale(beside.scale).fully_masked(beside.policy);
-    options.softcap = beside.softcap;
+    let options = beside.options();
     let on_host = options.mask(&mask);
     let rows = || Rows::shaped(x, &beside.dims).unwrap();
     let (name, results) = match op {
@@ -228,4 +255,51 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
         return Err(told(format!("rows met are {met:?} instead of {expected:?}")));
     }
     Ok(())
+}
+
+/// Calls `f` where a logit is not what it seems: infinities and NaN that meet masks, sums that cancel, and ends of
+/// ranges.
+pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    let rows = [
+        [1.0, 2.0, inf, 3.0],
+        [1.0, nan, 2.0, 3.0],
+        [-inf, -inf, 4.0, -inf],
+        [-inf; 4],
+        [3e38, -3e38, 3e38, 1e30],
+        [20_000.0, 20_001.0, -5.0, 0.0],
+        [255.9, 256.0, 255.5, -0.0],
+        [-0.0, 0.0, 1e-40, -1e-40],
+        [255.99, 0.1, 88.0, 191.0],
+    ];
+    let biases = [
+        [0.0, 0.0, -inf, 0.0],
+        [0.0, -inf, 0.0, 0.0],
+        [0.5, 1.0, -inf, 0.0],
+        [inf, 0.0, 0.0, 0.0],
+        [nan, 0.0, 1.0, 2.0],
+        [-20_000.0, -20_000.0, 0.0, 3.0],
+        [-3e38, 3e38, -3e38, 0.0],
+        [0.1; 4],
+        [-inf; 4],
+        [1e-310, 0.0, -0.0, 0.0],
+    ];
+    let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
+    for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
+        for bias in 0..biases.len() + 1 {
+            // Each bias with each of the flags, and without any, beside some scale.
+            let keep = (i + bias) % (flags.len() + 1);
+            let softcap = [None, Some(5.0), None][(i + bias) % 3];
+            let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };
+            if let Some(values) = biases.get(bias) {
+                let narrow = values.iter().map(|&v| v as f32).collect();
+                let values = if i % 2 == 0 { Bias::F32(narrow) } else { Bias::F64(values.to_vec()) };
+                made.bias.push((values, vec![4]));
+            }
+            if let Some(values) = flags.get(keep) {
+                made.keep.push((values.to_vec(), vec![1, 4]));
+            }
+            f(i + bias, rows.as_flattened(), &made);
+        }
+    }
 }
