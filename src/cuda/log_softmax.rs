@@ -20,6 +20,7 @@ const OP: Op = Op {
         ["log_softmax_f16_any", "log_softmax_f16_1x4", "log_softmax_f16_8x4", "log_softmax_f16_long"],
         ["log_softmax_bf16_any", "log_softmax_bf16_1x4", "log_softmax_bf16_8x4", "log_softmax_bf16_long"],
     ],
+    shrinks: false,
     wide: None,
     masked_module: "log_sum_masked",
     masked: ["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"],

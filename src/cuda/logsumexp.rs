@@ -20,6 +20,7 @@ const OP: Op = Op {
         ["logsumexp_f16_any", "logsumexp_f16_1x4", "logsumexp_f16_8x4", "logsumexp_f16_long"],
         ["logsumexp_bf16_any", "logsumexp_bf16_1x4", "logsumexp_bf16_8x4", "logsumexp_bf16_long"],
     ],
+    shrinks: false,
     wide: None,
     masked_module: "log_sum_masked",
     masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],

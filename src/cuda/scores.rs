@@ -39,6 +39,8 @@ pub struct Op {
     /// By type, for rows that are read one element at a time, that a warp or a block of 256 threads holds in its
     /// registers, and that are longer.
     pub plain: [[&'static str; 4]; 3],
+    /// Whether those blocks may have fewer threads, as many as a row needs.
+    pub shrinks: bool,
     /// By type, for rows that a block of 512 threads holds.
     pub wide: Option<[&'static str; 3]>,
     /// The module for rows with masks, scale and softcap.
@@ -111,7 +113,9 @@ pub fn launch(
     let (kernel, threads) = match (cols, op.wide) {
         _ if !is_aligned => (any, 256),
         (cols, _) if cols <= held(32, 4) => (of_warp, 32),
-        (cols, _) if cols <= held(256, 4) => (of_block, 256),
+        (cols, _) if cols <= held(256, 4) => {
+            (of_block, if op.shrinks { cols.div_ceil(held(1, 4)).next_power_of_two() as u32 } else { 256 })
+        }
         (cols, Some(wide)) if cols <= held(512, 8) => (wide[index], 512),
         _ => (long, 1024),
     };

@@ -40,6 +40,17 @@ const float INFINITE = __builtin_inff();
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 
+// The larger one, or NaN if there is one.
+DEVICE float max_or_nan(float a, float b) {
+#ifdef __CUDACC__
+    float v;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
+    return v;
+#else
+    return a != a || b != b ? a + b : fmaxf(a, b);
+#endif
+}
+
 // A storage type: how its bits become f32, and how an f32 that is no NaN is rounded to it, to nearest even.
 struct F32 {
     typedef u32 Bits;
@@ -52,10 +63,18 @@ struct BF16 {
     typedef u16 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc0;
     static DEVICE float widen(u32 bits) { return float_of(bits << 16); }
+#ifdef __CUDACC__
+    static DEVICE u32 narrow(float v) {
+        u16 bits;
+        asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+        return bits;
+    }
+#else
     static DEVICE u32 narrow(float v) {
         u32 bits = bits_of(v);
         return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     }
+#endif
 };
 
 struct F16 {
@@ -253,7 +272,9 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    return warp(partial[threadIdx.x % WARPS], WARPS / 2);
+    // A block may have fewer than `WARPS`.
+    const u32 warps = blockDim.x / WARP;
+    return warp(partial[threadIdx.x % warps], warps / 2);
 }
 
 template <class T>

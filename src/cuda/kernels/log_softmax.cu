@@ -30,7 +30,7 @@ DEVICE void log_softmax(const ScoresArguments& a) {
                 log_parts((double)a.cols, high, low);
                 stand_in = a.uniform ? narrow_once<S>(-high) : S::narrow(-INFINITE);
             }
-            meet(a.met, index, found.nan, found.is_masked());
+            meet(a.met, index, found.is_nan(), found.is_masked());
         }
         held.each([&](u32 column, const float* z) {
             u32 bits[COUNT];

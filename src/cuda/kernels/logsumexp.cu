@@ -13,9 +13,9 @@ DEVICE void logsumexp(const ScoresArguments& a) {
         if (found.is_live()) {
             bits = narrow_once<S>((double)found.max + log_sum(held, from, a.cols, found, shared));
         } else {
-            bits = found.nan ? S::NOT_A_NUMBER : S::narrow(found.max);
+            bits = found.is_nan() ? S::NOT_A_NUMBER : S::narrow(found.max);
             // Sums of nothing are not met.
-            meet(a.cols > 0 ? a.met : 0, index, found.nan, found.is_masked());
+            meet(a.cols > 0 ? a.met : 0, index, found.is_nan(), found.is_masked());
         }
         if (threadIdx.x == 0) {
             ((typename S::Bits*)a.y)[index] = (typename S::Bits)bits;

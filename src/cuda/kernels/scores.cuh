@@ -13,28 +13,28 @@ struct ScoresArguments {
 };
 
 struct Extremes {
-    float max, min;
-    u32 nan;
+    // NaN if there is one.
+    float max;
+    float min;
 
-    DEVICE bool is_live() const { return !nan && max != INFINITE && max != -INFINITE; }
-    DEVICE bool is_masked() const { return !nan && max == -INFINITE; }
+    DEVICE bool is_nan() const { return max != max; }
+    DEVICE bool is_live() const { return fabsf(max) < INFINITE; }
+    DEVICE bool is_masked() const { return max == -INFINITE; }
 };
 
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Extremes* partial) {
-    Extremes own = {-INFINITE, INFINITE, 0};
+    Extremes own = {-INFINITE, INFINITE};
     held.each([&](u32, const float* x) {
         for (u32 i = 0; i < By<S>::COUNT; i++) {
-            own.max = fmaxf(own.max, x[i]);
+            own.max = max_or_nan(own.max, x[i]);
             own.min = fminf(own.min, x[i]);
-            own.nan |= x[i] != x[i];
         }
     });
     return over_block<WARPS>(own, partial, [](Extremes own, u32 distance) {
         for (; distance > 0; distance /= 2) {
-            own.max = fmaxf(own.max, lane_beside(own.max, distance));
+            own.max = max_or_nan(own.max, lane_beside(own.max, distance));
             own.min = fminf(own.min, lane_beside(own.min, distance));
-            own.nan |= lane_beside(own.nan, distance);
         }
         return own;
     });

@@ -62,7 +62,7 @@ DEVICE void softmax(const ScoresArguments& a) {
         if (!found.is_live()) {
             const u32 masked = a.uniform ? S::narrow((float)(1.0 / (double)a.cols)) : 0;
             row.fill(found.is_masked() ? masked : S::NOT_A_NUMBER);
-            meet(a.met, index, found.nan, found.is_masked());
+            meet(a.met, index, found.is_nan(), found.is_masked());
         } else {
             const SoftmaxExp exp(found.max, found.min);
             exp.fill(tables);
@@ -80,7 +80,7 @@ DEVICE void softmax(const ScoresArguments& a) {
 
 #define SOFTMAX(TYPE, NAME)                                                                                            \
     ENTRY(softmax_##NAME##_1x4, ScoresArguments, 32, (softmax<TYPE, Vectors, 1, 4>(arguments)))                        \
-    ENTRY(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                       \
+    ENTRY_UP_TO(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                 \
     ENTRY(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax<TYPE, Vectors, 16, 8>(arguments)))                     \
     ENTRY(softmax_##NAME##_long, ScoresArguments, 1024, (softmax<TYPE, Vectors, 32, 0>(arguments)))                    \
     ENTRY(softmax_##NAME##_any, ScoresArguments, 256, (softmax<TYPE, Singles, 8, 0>(arguments)))

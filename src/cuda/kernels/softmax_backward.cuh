@@ -151,7 +151,7 @@ DEVICE void backward(const BackwardArguments& a) {
         } else {
             // A row without a logit has nothing that is not masked.
             any.spoil();
-            meet(a.met, index, found.nan, found.is_masked());
+            meet(a.met, index, found.is_nan(), found.is_masked());
         }
         __syncthreads();
     }

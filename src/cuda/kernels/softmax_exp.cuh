@@ -14,10 +14,12 @@ __constant__ const u64 TABLE_LOW[8] = {0x0,
                                        0xbe4f9c304c9a8f60,
                                        0xbe3a5217ca913fea};
 
-// The tables of a row, in memory that its threads share: thread j < 8 writes entry j.
+// The tables of a row, in memory that its threads share: thread j < 8 writes entry j. One load gives both halves of one.
+struct alignas(8) Entry {
+    float power, low;
+};
 struct Tables {
-    float table[8];
-    float low[8];
+    Entry entries[8];
 };
 
 // e^(x - max) for the values of one row.
@@ -43,8 +45,8 @@ struct SoftmaxExp {
     DEVICE void fill(Tables& tables, float max_low = 0.0f) const {
         if (threadIdx.x < 8) {
             u32 j = threadIdx.x;
-            tables.table[j] = float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23));
-            tables.low[j] = (float)(__longlong_as_double((long long)TABLE_LOW[j]) - ((double)d + (double)max_low));
+            tables.entries[j].power = float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23));
+            tables.entries[j].low = (float)(__longlong_as_double((long long)TABLE_LOW[j]) - ((double)d + (double)max_low));
         }
     }
 
@@ -76,11 +78,11 @@ struct SoftmaxExp {
         float j = fmaf(x - d, float_of(0x4138aa3b), shifter);
         float n = j - shifter;
         float r = fmaf(n, -float_of(0x3db17218), x);
-        u32 index = bits_of(j) & 7;
-        r = fmaf(n, -float_of(0xaf82e308), r + mend(tables.low[index]));
+        const Entry entry = tables.entries[bits_of(j) & 7];
+        r = fmaf(n, -float_of(0xaf82e308), r + mend(entry.low));
         float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2aae3a)), r, 0.5f);
         float t = fmaf(r * r, q, r);
-        float s = float_of(bits_of(tables.table[index]) + (bits_of(j) << 20));
+        float s = float_of(bits_of(entry.power) + (bits_of(j) << 20));
         return fmaf(t, s, s);
     }
 };
