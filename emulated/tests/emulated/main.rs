@@ -2,12 +2,14 @@
 
 mod backward;
 mod clip_grad_norm;
+mod cross_entropy;
 mod elementwise;
 mod faults;
 mod layer_norm;
 mod log_softmax;
 mod masked;
 mod norm_backward;
+mod qk_norm_rope;
 mod rms_norm;
 mod rope;
 mod sample;

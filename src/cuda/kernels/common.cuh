@@ -8,6 +8,8 @@
 #define DEVICE __device__ __forceinline__
 // Before a loop that is not to be unrolled.
 #define ROLLED _Pragma("unroll 1")
+// Before a loop whose body is long, but whose indices are to be constants.
+#define UNROLLED _Pragma("unroll")
 // A kernel that can be launched by name; `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
@@ -17,6 +19,7 @@
 #include "emulator.h"
 #define DEVICE inline
 #define ROLLED
+#define UNROLLED
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     static void NAME(const ARGUMENTS arguments) { BODY; }                                                              \
     static const emulator::Entry NAME##_entry(#NAME, THREADS, THREADS, NAME);

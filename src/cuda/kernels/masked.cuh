@@ -3,14 +3,8 @@
 //
 // A logit is made anew wherever it is needed: in f64, which every row can be read in, or as a sum of two f32.
 #pragma once
+#include "exp.cuh"
 #include "log_sum.cuh"
-
-// Before a loop whose body is long, but whose indices are to be constants.
-#ifdef __CUDACC__
-#define UNROLLED _Pragma("unroll")
-#else
-#define UNROLLED
-#endif
 
 // As many parts of each kind, and as many axes before the last.
 const u32 PARTS = 2;
@@ -52,6 +46,9 @@ struct RowMask {
     u32 keep_step[PARTS];
     u64 bias[PARTS];
     u32 bias_step[PARTS], bias_type[PARTS];
+
+    // Nothing is masked.
+    DEVICE RowMask(u32 cols) : keeps(0), biases(0), low(0), high(cols), keep{}, keep_step{}, bias{}, bias_step{}, bias_type{} {}
 
     DEVICE RowMask(const MaskedArguments& a, u32 row) : keeps(a.keeps), biases(HAS_BIAS ? a.biases : 0), low(0), high(a.cols) {
         u64 start[3][PARTS] = {};
@@ -123,28 +120,19 @@ DEVICE double saturate(double value, double from) {
     return from < (double)INFINITE ? clamped : value;
 }
 
-__constant__ const u64 EXP_POLY[11] = {0x3fe0000000000000, 0x3fc555555555555c, 0x3fa555555555555e, 0x3f8111111110ebb2,
-                                       0x3f56c16c16c13570, 0x3f2a01a01b3bb2b6, 0x3efa01a01b45ab8c, 0x3ec71ddef93b9d4e,
-                                       0x3e927e4bf291af05, 0x3e5af6cccf1977c3, 0x3e21f9df719b67ac};
-
 // tanh x, as `src/math/tanh.rs` defines it.
 DEVICE double tanh_of(double x) {
-    const double SHIFTER = 6755399441055744.0, magnitude = fabs(x);
+    const double magnitude = fabs(x);
     // e^y - 1 of y = -2 |x|; a NaN stays.
-    const double y = (20.0 < magnitude ? 20.0 : magnitude) * -2.0;
-    const double shifted = fma(y, double_of(0x3ff71547652b82fe), SHIFTER);
-    const double n = shifted - SHIFTER;
-    const double near = fma(n, -double_of(0x3fe62e42fefa3800), y);
-    const double r = fma(n, -double_of(0x3d2ef35793c76730), near);
-    const double r_low = fma(n, -double_of(0x3d2ef35793c76730), near - r);
-    double q = double_of(EXP_POLY[10]);
+    const Reduced at = reduced((20.0 < magnitude ? 20.0 : magnitude) * -2.0);
+    double q = EXP_POLY[10];
     ROLLED
     for (u32 i = 10; i > 0; i--) {
-        q = fma(q, r, double_of(EXP_POLY[i - 1]));
+        q = fma(q, at.r, EXP_POLY[i - 1]);
     }
-    const double rest = fma(r * r, q, r_low);
-    const double power = double_of((wide_bits_of(shifted) - wide_bits_of(SHIFTER) + 1023) << 52);
-    const double less = power - 1.0, part = r * power;
+    const double rest = fma(at.r * at.r, q, at.low);
+    const double power = power_of_two(at.n);
+    const double less = power - 1.0, part = at.r * power;
     const double high = less + part;
     const double error = part - (high - less);
     const double t = high + (error + rest * power);
@@ -195,9 +183,11 @@ struct WideRow {
     WideExtremes found;
     SoftmaxExp exp;
 
-    DEVICE WideRow(const MaskedArguments& a, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask)
-        : logits{mask, a.scale, a.softcap}, held(row + mask.low, mask.high - mask.low), first(mask.low), cols(a.cols),
+    DEVICE WideRow(double scale, double softcap, u32 cols, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask)
+        : logits{mask, scale, softcap}, held(row + mask.low, mask.high - mask.low), first(mask.low), cols(cols),
           exp(0.0f, -INFINITE) {}
+    DEVICE WideRow(const MaskedArguments& a, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask)
+        : WideRow(a.scale, a.softcap, a.cols, row, mask) {}
 
     DEVICE void find(WideExtremes* partial) {
         WideExtremes own = {-(double)INFINITE, 0, 0};
@@ -246,8 +236,7 @@ struct WideRow {
         return total<WARPS>(sum.units, partial);
     }
 
-    // ln of the sum of the exponentials.
-    DEVICE double log_sum(LogSumShared<S, WARPS>& shared) {
+    DEVICE Powers powers(LogSumShared<S, WARPS>& shared) {
         const u64 sum = units(shared.tables, shared.units);
         const bool peaked = is_peaked(sum, cols);
         double rest[1] = {0.0};
@@ -257,7 +246,7 @@ struct WideRow {
                 own[0] += e == 1.0f ? 0.0 : (double)e;
             });
         }
-        return log_of_sum(sum, cols, peaked, rest[0]);
+        return {sum, peaked, rest[0]};
     }
 };
 
