@@ -56,6 +56,7 @@ unsigned narrow_f16(float v);
 } // namespace emulator
 
 static inline void __syncthreads() { emulator::barrier(); }
+static inline void __syncwarp() { emulator::exchange(0, threadIdx.x % 32); }
 
 template <class T>
 static inline T __shfl_xor_sync(unsigned, T value, unsigned distance) {

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The kernels, by module, as text for compute capability 8.0 and above.
 pub const PTX: &[(&str, &str)] = &[
     ("clip_grad_norm", include_str!("kernels/clip_grad_norm.ptx")),
+    ("cross_entropy", include_str!("kernels/cross_entropy.ptx")),
+    ("cross_entropy_softcap", include_str!("kernels/cross_entropy_softcap.ptx")),
     ("elementwise_exp", include_str!("kernels/elementwise_exp.ptx")),
     ("elementwise_log", include_str!("kernels/elementwise_log.ptx")),
     ("elementwise_logistic", include_str!("kernels/elementwise_logistic.ptx")),
@@ -27,6 +29,7 @@ pub const PTX: &[(&str, &str)] = &[
     ("logsumexp_backward", include_str!("kernels/logsumexp_backward.ptx")),
     ("masked_backward", include_str!("kernels/masked_backward.ptx")),
     ("norm_backward", include_str!("kernels/norm_backward.ptx")),
+    ("qk_norm_rope", include_str!("kernels/qk_norm_rope.ptx")),
     ("rms_norm", include_str!("kernels/rms_norm.ptx")),
     ("rope", include_str!("kernels/rope.ptx")),
     ("sample", include_str!("kernels/sample.ptx")),

@@ -21,6 +21,7 @@
 pub mod backward;
 pub mod clip_grad_norm;
 mod copied_mask;
+pub mod cross_entropy;
 mod device;
 pub mod elementwise;
 pub mod layer_norm;
@@ -32,6 +33,7 @@ pub mod masked;
 mod norm;
 mod norm_backward;
 mod operand;
+pub mod qk_norm_rope;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rope;
@@ -46,6 +48,7 @@ pub use backward::{
 };
 pub use clip_grad_norm::clip_grad_norm;
 pub use copied_mask::CopiedMask;
+pub use cross_entropy::{cross_entropy_backward_in_place, cross_entropy_backward_into, cross_entropy_into};
 pub use cudarc;
 pub use device::{Launch, PTX, device};
 pub use elementwise::{
@@ -59,6 +62,7 @@ pub use log_softmax::{log_softmax_into, log_softmax_masked_into};
 pub use logsumexp::{logsumexp_into, logsumexp_masked_into};
 pub use mask::Mask;
 pub use operand::{At, Operand, OperandMut};
+pub use qk_norm_rope::{qk_norm_rope_in_place, qk_norm_rope_into};
 pub use rms_norm::{rms_norm_into, rms_norm_residual_into};
 pub use rms_norm_backward::rms_norm_backward_into;
 pub use rope::{RopeTable, rope_backward_into, rope_into};

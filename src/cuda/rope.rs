@@ -31,11 +31,11 @@ unsafe impl DeviceRepr for Arguments {}
 /// A [`RopeTable`](crate::RopeTable) in a device's memory.
 #[derive(Debug)]
 pub struct RopeTable {
-    cos: CudaSlice<f64>,
-    sin: CudaSlice<f64>,
-    positions: usize,
-    cols: usize,
-    interleaved: bool,
+    pub(super) cos: CudaSlice<f64>,
+    pub(super) sin: CudaSlice<f64>,
+    pub(super) positions: usize,
+    pub(super) cols: usize,
+    pub(super) interleaved: bool,
 }
 
 impl RopeTable {

@@ -111,10 +111,8 @@ impl<'a> CrossEntropy<'a> {
         let weight: Option<Vec<f64>> = self.weight.map(|w| (0..cols).map(|i| w.get(i).unwrap_or(f64::NAN)).collect());
         let (mut counted, mut weights) = (0usize, Vec::new());
         for (row, &target) in targets.iter().enumerate().filter(|(_, target)| **target != self.ignore_index) {
-            let class = usize::try_from(target).ok().filter(|class| *class < cols).ok_or_else(|| {
-                let expected = format!("in 0 .. {cols}, or {} to be ignored", self.ignore_index);
-                Error::invalid_in_row(op, "target", row, target, expected)
-            })?;
+            let class = usize::try_from(target).ok().filter(|class| *class < cols);
+            let class = class.ok_or_else(|| self.no_class(op, row, target, cols))?;
             counted += 1;
             if let Some(weight) = &weight {
                 weights.push((row, weight[class]));
@@ -129,6 +127,12 @@ impl<'a> CrossEntropy<'a> {
             counted as f64
         };
         Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, rule_o), weight, counted, of_targets })
+    }
+
+    /// Of a target that is neither one of so many classes nor ignored.
+    pub(crate) fn no_class(&self, op: &'static str, row: usize, target: i64, classes: usize) -> Error {
+        let expected = format!("in 0 .. {classes}, or {} to be ignored", self.ignore_index);
+        Error::invalid_in_row(op, "target", row, target, expected)
     }
 
     /// What kernels take.

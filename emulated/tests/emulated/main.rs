@@ -2,6 +2,7 @@
 
 mod backward;
 mod clip_grad_norm;
+mod cross_entropy;
 mod elementwise;
 mod faults;
 mod layer_norm;
@@ -9,6 +10,7 @@ mod log_softmax;
 mod masked;
 mod masked_backward;
 mod norm_backward;
+mod qk_norm_rope;
 mod rms_norm;
 mod rope;
 mod sample;

@@ -51,13 +51,20 @@ DEVICE bool is_peaked(u64 units, u32 row_len) {
     return units - ((u64)1 << unit_bits) < (u64)row_len << (unit_bits - 21);
 }
 
-// ln of a sum by its integers; of a peaked row by the other terms, which `rest` is of.
-DEVICE double log_of_sum(u64 units, u32 row_len, bool peaked, double rest) {
-    double sum = sum_of_units(units, row_len), error = 0.0;
-    if (peaked) {
+// What a row's exponentials come to: by their integers, and of a peaked row what all but the largest do.
+struct Powers {
+    u64 units;
+    bool peaked;
+    double rest;
+};
+
+// ln of their sum.
+DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
+    double sum = sum_of_units(powers.units, row_len), error = 0.0;
+    if (powers.peaked) {
         // Not above 1 but by a rounding, so that the difference is exact.
-        sum = 1.0 + rest;
-        error = (rest - (sum - 1.0)) / sum;
+        sum = 1.0 + powers.rest;
+        error = (powers.rest - (sum - 1.0)) / sum;
     }
     double high, low;
     log_parts(sum, high, low);
@@ -111,5 +118,5 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
             own[0] += e == 1.0f ? 0.0 : (double)e;
         });
     }
-    return log_of_sum(units, cols, peaked, rest[0]);
+    return log_of_sum({units, peaked, rest[0]}, cols);
 }

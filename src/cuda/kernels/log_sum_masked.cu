@@ -12,7 +12,8 @@ template <class S, u32 WARPS>
 DEVICE double log_sum_of(WideRow<S, Rolled, WARPS, 0, true>& row, LogSumShared<S, WARPS>& shared) {
     row.prepare(shared.tables);
     __syncthreads();
-    return row.log_sum(shared);
+    const Powers powers = row.powers(shared);
+    return log_of_sum(powers, row.cols);
 }
 
 // (z - max) - log_sum: in f32 for 16-bit types and logits that are numbers of f32, where two roundings do not show.

@@ -47,6 +47,9 @@ struct RowMask {
     u64 bias[PARTS];
     u32 bias_step[PARTS], bias_type[PARTS];
 
+    // Nothing is masked.
+    DEVICE RowMask(u32 cols) : keeps(0), biases(0), low(0), high(cols), keep{}, keep_step{}, bias{}, bias_step{}, bias_type{} {}
+
     DEVICE RowMask(const MaskedArguments& a, u32 row) : keeps(a.keeps), biases(HAS_BIAS ? a.biases : 0), low(0), high(a.cols) {
         u64 start[3][PARTS] = {};
         u32 index = row, query = 0;
@@ -199,12 +202,15 @@ struct WideRow {
     WideExtremes found;
     SoftmaxExp exp;
 
-    DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
-        : logits{mask, a.scale, HELD > 0 ? 0.0 : a.softcap},
-          held((const typename S::Bits*)a.x + row * a.cols + first, end - first), first(first), cols(a.cols),
+    DEVICE WideRow(double scale, double softcap, u32 cols, const typename S::Bits* row, const RowMask<HAS_BIAS>& mask,
+                   u32 first, u32 end)
+        : logits{mask, scale, HELD > 0 ? 0.0 : softcap}, held(row + first, end - first), first(first), cols(cols),
           exp(0.0f, -INFINITE) {
         mask_held();
     }
+
+    DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask, u32 first, u32 end)
+        : WideRow(a.scale, a.softcap, a.cols, (const typename S::Bits*)a.x + row * a.cols, mask, first, end) {}
 
     // The columns that may have logits.
     DEVICE WideRow(const MaskedArguments& a, u64 row, const RowMask<HAS_BIAS>& mask)
@@ -306,8 +312,7 @@ struct WideRow {
         return total<WARPS>(sum.units, partial);
     }
 
-    // ln of the sum of the exponentials.
-    DEVICE double log_sum(LogSumShared<S, WARPS>& shared) {
+    DEVICE Powers powers(LogSumShared<S, WARPS>& shared) {
         const u64 sum = units(shared.tables, shared.units);
         const bool peaked = is_peaked(sum, cols);
         double rest[1] = {0.0};
@@ -317,7 +322,7 @@ struct WideRow {
                 own[0] += e == 1.0f ? 0.0 : (double)e;
             });
         }
-        return log_of_sum(sum, cols, peaked, rest[0]);
+        return {sum, peaked, rest[0]};
     }
 };
 

@@ -3,7 +3,7 @@
 // A block has a row, which stays in its registers: one read, one write. Longer rows, those that do not begin at multiples
 // of sixteen bytes, and those that are multiplied in f64 are read again. Whether that is so, or a pair of f32 or one f32
 // will do, is decided as `src/cpu/rms_norm.rs` decides it: these do not always give the same bits.
-#include "norm.cuh"
+#include "rms_norm.cuh"
 
 struct RmsNormArguments {
     u64 x, y;          // [rows, cols]
@@ -54,9 +54,7 @@ struct RmsNormRow {
             u32 bits[COUNT];
             weight.load<S, COUNT>(column, weights);
             for (u32 i = 0; i < COUNT; i++) {
-                const float n = x[i] * high;
-                const float rest = fmaf(x[i], low, fmaf(x[i], high, -n));
-                bits[i] = S::narrow(IS_F32 ? fmaf(n, weights[i], rest * weights[i]) : n * weights[i]);
+                bits[i] = scaled_narrow<S>(x[i], high, low, weights[i]);
             }
             By<S>::store(to + column, bits);
         });
@@ -68,11 +66,7 @@ struct RmsNormRow {
             u32 bits[COUNT];
             weight.load<S, COUNT>(column, weights);
             for (u32 i = 0; i < COUNT; i++) {
-                double n = (double)x[i] * scale;
-                if (before_weight) {
-                    n = (double)S::widen(narrow_wide<S>(n));
-                }
-                bits[i] = narrow_wide<S>(n * ((double)weights[i] + weight_offset));
+                bits[i] = scaled_wide<S>(x[i], scale, (double)weights[i] + weight_offset, before_weight);
             }
             By<S>::store(to + column, bits);
         });
@@ -93,9 +87,7 @@ DEVICE void rms_norm(const RmsNormArguments& a) {
         Bits* to = (Bits*)a.y + start;
         Row row(from, a.cols, weight);
         if (may_be_narrow && index == blockIdx.x) {
-            // Results of f32 have low parts, which are not to vanish where the results do not.
-            const float least = Row::IS_F32 ? 0x1p-25f : 0.0f, most = Row::IS_F32 ? 0x1p60f : 256.0f;
-            may_be_narrow = weight.is_within<S, Row::COUNT, WARPS>(a.cols, least, most, partial);
+            may_be_narrow = leave_room<S, Row::COUNT, WARPS>(weight, a.cols, partial);
         }
         if (a.residual) {
             row.add((const Bits*)a.residual + start, (Bits*)a.sum + start);
@@ -113,8 +105,7 @@ DEVICE void rms_norm(const RmsNormArguments& a) {
         const double scale = scale_of(square, a.eps);
         bool is_narrow = may_be_narrow && has_room(square, scale);
         if (Row::IS_F32 && is_narrow) {
-            const Magnitudes found = own.over<WARPS>(partial);
-            is_narrow = (double)found.smallest(a.cols % 64 != 0) * scale >= 0x1p-90;
+            is_narrow = keeps_low_parts(own.over<WARPS>(partial), a.cols, scale);
         }
         if (is_narrow) {
             row.write_narrow(scale, to);

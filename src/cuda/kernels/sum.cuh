@@ -111,3 +111,52 @@ DEVICE void sum_ordered(Held<S, By, WARPS, HELD>& row, OrderedSums<Places<S, By,
         }
     });
 }
+
+// What the threads of a block share for `N` sums at a time over terms that are made where they are added.
+template <u32 WARPS, u32 N>
+struct TermSums {
+    double tiles[N][WARPS];
+    double lanes[N][64];
+};
+
+// `N` sums over `count` terms, in all threads: `add` is called with the index of each and with the sums of its lane. A warp has
+// a tile.
+template <u32 WARPS, u32 N, class Add>
+DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], Add add) {
+    static_assert(WARPS <= WARP, "a tile of each step for a thread of the first warp");
+    const u32 lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < 64; i += WARPS * WARP) {
+        for (u32 n = 0; n < N; n++) {
+            shared.lanes[n][i] = 0.0;
+        }
+    }
+    __syncthreads();
+    ROLLED
+    for (u64 first = 0; first * 256 < count; first += WARPS) {
+        double own[2][N] = {};
+        for (u32 i = 0; i < 8; i++) {
+            const u64 at = (first + warp) * 256 + i * WARP + lane;
+            if (at < count) {
+                add(at, own[i % 2]);
+            }
+        }
+        for (u32 n = 0; n < N; n++) {
+            // Lane l and lane l + 32: what they fold to is added last.
+            const double tile = fold(own[0][n], WARP) + fold(own[1][n], WARP);
+            if (lane == 0) {
+                shared.tiles[n][warp] = tile;
+            }
+        }
+        __syncthreads();
+        if (threadIdx.x < WARPS) {
+            for (u32 n = 0; n < N; n++) {
+                shared.lanes[n][(first + threadIdx.x) % 64] += shared.tiles[n][threadIdx.x];
+            }
+        }
+        __syncthreads();
+    }
+    for (u32 n = 0; n < N; n++) {
+        sums[n] = fold_lanes([&](u32 lane) { return shared.lanes[n][lane]; });
+    }
+}

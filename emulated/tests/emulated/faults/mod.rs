@@ -4,12 +4,14 @@
 
 mod backward;
 mod clip_grad_norm;
+mod cross_entropy;
 mod elementwise;
 mod layer_norm;
 mod log_softmax;
 mod masked;
 mod masked_backward;
 mod norm_backward;
+mod qk_norm_rope;
 mod rms_norm;
 mod rope;
 mod sample;
@@ -182,6 +184,25 @@ fn of_softmax() {
 #[test]
 fn of_the_sampler() {
     every_fault_is_found("sample.cu", sample::FAULTS, sample::look);
+}
+
+#[test]
+fn of_cross_entropy() {
+    every_fault_is_found("cross_entropy.cu", cross_entropy::FAULTS, cross_entropy::look);
+}
+
+#[test]
+fn of_cross_entropy_with_a_softcap() {
+    every_fault_is_found(
+        "cross_entropy_softcap.cu",
+        cross_entropy::FAULTS_OF_SOFTCAPS,
+        cross_entropy::look_at_softcaps,
+    );
+}
+
+#[test]
+fn of_qk_norm_and_rope() {
+    every_fault_is_found("qk_norm_rope.cu", qk_norm_rope::FAULTS, qk_norm_rope::look);
 }
 
 #[test]

@@ -10,14 +10,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
-    fault("neighbours are not together", "rope.cu", "NEIGHBOURS ? 2 * i : i;", "i;"),
-    fault("turned back", "rope.cu", "0.0 - b * sin[i]", "b * sin[i]"),
-    fault("never turned back", "rope.cu", "* a.direction;", ";"),
-    fault("the first position's table", "rope.cu", "a.cos)[position * a.half + pair", "a.cos)[pair"),
-    fault("the first piece's table", "rope.cu", "a.sin)[position * a.half + pair", "a.sin)[position * a.half"),
+    fault("neighbours are not together", "rope.cuh", "NEIGHBOURS ? 2 * i : i;", "i;"),
+    fault("turned back", "rope.cuh", "0.0 - b * sin[i]", "b * sin[i]"),
+    fault("never turned back", "rope.cuh", "* direction;", ";"),
+    fault("the first position's table", "rope.cu", "of_pair = position * a.half + pair", "of_pair = pair"),
+    fault("the first piece's table", "rope.cu", "a.sin + of_pair", "a.sin + position * a.half"),
     fault("a thread skips a piece", "rope.cu", "index += threads", "index += threads + 1"),
     fault("the first copy only", "rope.cu", "(copy * a.positions + position)", "position"),
-    fault("one half twice", "rope.cu", "store(to + apart, bits + COUNT)", "store(to + apart, bits)"),
+    fault("one half twice", "rope.cuh", "store(to + apart, bits + COUNT)", "store(to + apart, bits)"),
     fault("neighbours a half apart", "rope.cu", "NEIGHBOURS ? 2 * pair : pair", "pair"),
     fault("rounded twice", "wide.cuh", "(double)near != v ? 1 : 0", "0"),
 ];

@@ -2,12 +2,14 @@
 
 pub mod backward;
 pub mod clip_grad_norm;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod layer_norm;
 pub mod log_softmax;
 pub mod masked;
 pub mod norm;
 pub mod norm_backward;
+pub mod qk_norm_rope;
 pub mod rms_norm;
 pub mod rope;
 pub mod sample;

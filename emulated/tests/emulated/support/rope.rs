@@ -8,11 +8,11 @@ use evenkeel_emulated::Emulator;
 
 /// A table, with its cosines and sines.
 pub struct Table {
-    table: RopeTable,
-    turn: Turn,
-    cols: usize,
-    cos: Vec<f64>,
-    sin: Vec<f64>,
+    pub(super) table: RopeTable,
+    pub(super) turn: Turn,
+    pub(super) cols: usize,
+    pub(super) cos: Vec<f64>,
+    pub(super) sin: Vec<f64>,
 }
 
 impl Table {

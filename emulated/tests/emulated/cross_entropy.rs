@@ -1,0 +1,180 @@
+//! The kernels of the cross-entropy and its gradient give the CPU's bits.
+
+use crate::support::cross_entropy::{Call, case, sums};
+use crate::support::norm::{Operand, operand};
+use crate::support::{COLS, How, KINDS, peaked_row, row};
+use evenkeel::cuda::DeviceElement;
+use evenkeel::cuda::cross_entropy::{Memory, launches};
+use evenkeel::{CrossEntropy, DType, Element, Reduction};
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Options, each of them more often at its default than not.
+pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
+    let mut options = CrossEntropy::default();
+    options.label_smoothing = [0.0, 0.0, 0.1, 1.0][rng.random_range(0..4)];
+    options.z_loss = [0.0, 0.0, 1e-4, 1e300][rng.random_range(0..4)];
+    options.ignore_index = [-100, -100, 0, 3][rng.random_range(0..4)];
+    options.reduction = [Reduction::Mean, Reduction::Sum, Reduction::None][rng.random_range(0..3)];
+    options.softcap = softcap.then(|| [30.0, 50.0, 1e-3, 3.7][rng.random_range(0..4)]);
+    options
+}
+
+/// Targets of these rows: any class, the largest logit's, ignored, and now and then no class.
+pub fn targets<E: Element>(rng: &mut StdRng, logits: &[E], cols: usize, options: &CrossEntropy) -> Vec<i64> {
+    let target = |row: &[E]| match rng.random_range(0..12) {
+        0 | 1 => options.ignore_index,
+        2..6 => (0..cols).max_by(|&a, &b| row[a].widen().total_cmp(&row[b].widen())).unwrap_or(0) as i64,
+        6 if rng.random_bool(0.3) => [cols as i64, -1, i64::MIN, i64::MAX][rng.random_range(0..4)],
+        _ => rng.random_range(0..cols as i64),
+    };
+    logits.chunks(cols).map(target).collect()
+}
+
+/// What the gradient by the loss is: most are plain.
+pub fn dloss(rng: &mut StdRng, rows: usize, options: &CrossEntropy) -> Vec<f64> {
+    let count = if options.reduction == Reduction::None { rows } else { 1 };
+    let others = [0.0, -1.0, 65536.0, 1e-36, 1e30, 1e305, f64::MAX, f64::INFINITY, f64::NAN, 1e-320];
+    (0..count).map(|_| if rng.random_bool(0.6) { 1.0 } else { others[rng.random_range(0..others.len())] }).collect()
+}
+
+fn rows_of_every_shape<E: DeviceElement>() {
+    let seed = 31;
+    let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
+    let mut count = 0;
+    for (i, &cols) in COLS.iter().enumerate() {
+        for k in (0..6).filter(|k| if cols > 1100 { i % 6 == *k } else { (i + k) % 2 == 0 }) {
+            let rows = if cols > 1100 { 2 } else { 1 + (i + k) % 4 };
+            let logits = (0..rows).flat_map(|_| match KINDS.get(k) {
+                Some(&kind) => row(&mut rng, kind, cols),
+                None => {
+                    let gap = [12.0, 25.0, 60.0][i % 3];
+                    peaked_row(&mut rng, gap, cols)
+                }
+            });
+            let logits: Vec<E> = logits.collect();
+            for (shift, softcap) in [(0, false), (1 + (i + k) % 7, false), (0, true)] {
+                if softcap && cols > 4200 || shift > 0 && cols > 10_000 {
+                    continue;
+                }
+                let options = options(&mut rng, softcap);
+                let weight = operand(&mut rng, E::DTYPE, cols);
+                let targets = targets(&mut rng, &logits, cols, &options);
+                let dloss = dloss(&mut rng, rows, &options);
+                let call =
+                    Call { logits: &logits, targets: &targets, weight: weight.as_ref(), dloss: &dloss, cols, options };
+                let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + k) % 3] };
+                case(&emulator, &call, how).unwrap_or_else(|found| panic!("{found}"));
+                count += 1;
+            }
+        }
+    }
+    println!("seed {seed}: {count} cases of {}, each of the loss, the gradient, and that in place", E::DTYPE);
+}
+
+#[test]
+fn f32s() {
+    rows_of_every_shape::<f32>();
+}
+
+#[test]
+fn f16s() {
+    rows_of_every_shape::<f16>();
+}
+
+#[test]
+fn bf16s() {
+    rows_of_every_shape::<bf16>();
+}
+
+/// Rows whose sums of exponentials are of coarser units.
+#[test]
+fn a_long_row() {
+    let mut rng = StdRng::seed_from_u64(32);
+    let cols = (1 << 18) + 8;
+    let logits: Vec<bf16> = row(&mut rng, KINDS[0], cols);
+    let call =
+        Call { logits: &logits, targets: &[77], weight: None, dloss: &[1.0], cols, options: CrossEntropy::default() };
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    case(&Emulator::linked(), &call, how).unwrap_or_else(|found| panic!("{found}"));
+}
+
+#[test]
+fn sums_of_many_rows() {
+    let mut rng = StdRng::seed_from_u64(33);
+    for rows in [0, 1, 63, 255, 256, 257, 8191, 8192, 8193, 20_001] {
+        let targets: Vec<i64> = (0..rows).map(|_| [rng.random_range(0..9000), -100][rng.random_range(0..2)]).collect();
+        let parts: Vec<f64> = row(&mut rng, KINDS[0], 2 * rows);
+        let weights: Vec<f32> = row(&mut rng, KINDS[0], 9000);
+        sums(&Emulator::linked(), &targets, &parts, &weights).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+/// Few rows, whose numbers say what is to be seen.
+pub fn at_the_ends() -> Vec<(Vec<f32>, Vec<i64>, Option<Operand>, f64, CrossEntropy<'static>)> {
+    let (inf, max) = (f32::INFINITY, f32::MAX);
+    let plain = CrossEntropy::default();
+    let none = |weights: &[f32]| Some(Operand::F32(weights.to_vec()));
+    vec![
+        // A masked row whose target weighs nothing, with and without smoothing.
+        (vec![-inf, -inf, 1.0, 2.0], vec![0, 1], none(&[0.0, 1.0]), 1.0, plain),
+        (vec![-inf, -inf, 1.0, 2.0], vec![0, 1], none(&[0.0, 1.0]), 1.0, plain.label_smoothing(0.5).z_loss(1.0)),
+        // A masked target.
+        (vec![-inf, 0.0, 1.0, 2.0], vec![0, 1], none(&[1.0, 2.0]), 1.0, plain),
+        (vec![-inf, 0.0, 1.0, 2.0], vec![0, 1], none(&[0.0, 2.0]), 1.0, plain.label_smoothing(0.1)),
+        // Weights that sum to nothing.
+        (vec![1.0, 0.0, 1.0, 2.0], vec![0, 1], none(&[-1.0, 1.0]), 1.0, plain.z_loss(0.5)),
+        (vec![1.0, 0.0, 1.0, 2.0], vec![0, 0], none(&[0.0, 1.0]), 1.0, plain),
+        // All ignored.
+        (vec![f32::NAN; 4], vec![-100, -100], None, 1.0, plain.z_loss(0.5)),
+        // Factors beyond f64.
+        (vec![1.0, 0.0, 1.0, 2.0], vec![0, 1], none(&[0.01, 0.02]), f64::MAX, plain),
+        (vec![1.0, 0.0, -inf, 2.0], vec![0, 1], none(&[0.01, 0.02]), f64::MAX, plain.label_smoothing(0.9)),
+        // Distances beyond f32, and squares beyond f64.
+        (vec![max, -max, 1e30, -1e30], vec![1, 0], None, 1.0, plain.label_smoothing(0.3).z_loss(1.0)),
+        (vec![max, -max, 1e30, -1e30], vec![1, 0], None, 1.0, plain.softcap(1e30).z_loss(1e308)),
+        // Slopes that only a large gradient shows.
+        (vec![18.0, 17.9, -18.0, 3.0], vec![0, 1], None, 1e305, plain.softcap(0.05)),
+        (vec![18.0, 18.3, -18.5, 3.0], vec![1, 1], None, 1e305, plain.softcap(0.05).label_smoothing(0.2)),
+        // Two refused, of which the first is told.
+        (vec![1.0, 2.0, 1.0, 2.0], vec![2, -1], None, 1.0, plain.reduction(Reduction::Sum)),
+        // A class that is ignored.
+        (vec![1.0, 2.0, 1.0, 2.0], vec![1, 0], None, 1.0, plain.ignore_index(1)),
+    ]
+}
+
+#[test]
+fn rows_at_the_ends() {
+    for (logits, targets, weight, dloss, options) in at_the_ends() {
+        for one_block in [false, true] {
+            let call =
+                Call { logits: &logits, targets: &targets, weight: weight.as_ref(), dloss: &[dloss], cols: 2, options };
+            let how = How { shift: 0, one_block, order: Order::Backward };
+            case(&Emulator::linked(), &call, how).unwrap_or_else(|found| panic!("{found}"));
+        }
+    }
+}
+
+#[test]
+fn no_rows_and_no_classes() {
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    let options = CrossEntropy::default();
+    for (targets, cols) in [(vec![], 5), (vec![-100, -100], 0), (vec![0, -100], 0)] {
+        let call = Call::<f32> { logits: &[], targets: &targets, weight: None, dloss: &[1.0], cols, options };
+        case(&Emulator::linked(), &call, how).unwrap_or_else(|found| panic!("{found}"));
+    }
+}
+
+#[test]
+fn what_there_is_not() {
+    let told = |dtype, cols, options: &CrossEntropy| {
+        launches(dtype, &Memory::default(), None, (1, cols), options).unwrap_err().to_string()
+    };
+    let options = CrossEntropy::default();
+    assert_eq!(told(DType::F64, 3, &options), "cross_entropy: F64 is not supported on cuda");
+    assert!(told(DType::F32, 1 << 22, &options).contains("columns is 4194304; it must be at most 2097152"));
+    assert!(told(DType::F32, 1, &options.weight(&[1.0f32])).contains("weight is in the host's memory"));
+    assert!(told(DType::F32, 1, &options.label_smoothing(2.0)).contains("label_smoothing is 2"));
+}

@@ -1,0 +1,137 @@
+//! Faults of the kernels of the cross-entropy.
+
+use super::{Fault, Found, fault};
+use crate::cross_entropy::{at_the_ends, dloss, options, targets};
+use crate::support::cross_entropy::{Call, case, sums};
+use crate::support::norm::operand;
+use crate::support::{How, KINDS, peaked_row, row};
+use evenkeel::cuda::DeviceElement;
+use evenkeel_emulated::{Emulator, Order};
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+pub const FAULTS: &[Fault] = &[
+    fault(
+        "no barrier before the target is written",
+        "cross_entropy.cu",
+        "        }\n        __syncthreads();\n        if (threadIdx.x == 0) {\n            to[target]",
+        "        }\n        if (threadIdx.x == 0) {\n            to[target]",
+    ),
+    fault(
+        "the target is as any other class",
+        "cross_entropy.cu",
+        "to[target] = (Bits)store_wide<S>(gradient.at_target);",
+        "",
+    ),
+    fault("a class is not ignored", "cross_entropy.cuh", "return !is_ignored(a, target) && ", "return "),
+    fault("one class too many", "cross_entropy.cuh", "(u64)target < a.cols", "(u64)target <= a.cols"),
+    fault(
+        "smoothing without the logarithm",
+        "cross_entropy.cuh",
+        "entropy += distances + times(",
+        "entropy += distances + 0.0 * times(",
+    ),
+    fault("little that is left is of integers", "cross_entropy.cuh", "is_little ? powers.rest :", ""),
+    fault("factors in one f32", "cross_entropy.cu", "fmaf(e, high, e * low)", "e * high"),
+    fault("small factors in f32", "cross_entropy.cu", "magnitude >= 1e-24", "true"),
+    fault("weights are counted", "cross_entropy.cu", "own[1] += 1.0;", "own[1] += weight_of(a, (u32)target);"),
+    fault("classes weigh 1", "cross_entropy.cu", "if (a.weight_type != NO_OPERAND)", "if (false)"),
+    fault("the last that is refused", "cross_entropy.cu", "&& row < first", ""),
+    fault("a lane's tiles in another one", "sum.cuh", "(first + threadIdx.x) % 64", "threadIdx.x"),
+    fault(
+        "other tables than the exponential's form",
+        "cross_entropy.cu",
+        "exp.narrow = false;\n            __syncthreads();\n            exp.fill(shared.tables);",
+        "exp.narrow = false;\n            __syncthreads();",
+    ),
+    fault("the first row's gradient by its loss", "cross_entropy.cuh", "a.reduction == NO_REDUCTION ? index : 0", "0"),
+    fault("factors beyond f64", "cross_entropy.cuh", "return saturate(factor, fabs(dloss));", "return factor;"),
+    fault("infinite losses that weigh nothing", "cross_entropy.cuh", "weight_of(a, target) != 0.0 ||", "true ||"),
+    fault("the mean of z-losses by weights", "cross_entropy.cu", "part(sums[1], by.z)", "part(sums[1], by.entropy)"),
+];
+
+pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
+    fault("gradients without slopes", "cross_entropy_softcap.cu", " * slope((double)*x, a.softcap)", ""),
+    fault(
+        "powers in one step",
+        "cross_entropy_softcap.cu",
+        "parts.hi * power_of_two(half) * power_of_two(parts.exponent - half)",
+        "parts.hi * power_of_two(parts.exponent)",
+    ),
+    fault("no slope at the target", "cross_entropy_softcap.cu", " * slope((double)score, a.softcap)", ""),
+    fault(
+        "powers that end too early",
+        "cross_entropy_softcap.cu",
+        "larger(-746.1332191019411, x)",
+        "larger(-700.0, x)",
+    ),
+    fault("logits without a cap", "cross_entropy_softcap.cu", "row(1.0, a.softcap,", "row(1.0, 0.0,"),
+    fault("distances of scores", "cross_entropy_softcap.cu", "max, row.logits.at(column, x))", "max, (double)x)"),
+    fault(
+        "the target's score for its logit",
+        "cross_entropy_softcap.cu",
+        "logit = row.logits.at(target, score)",
+        "logit = (double)score",
+    ),
+    fault(
+        "no barrier before the target is written",
+        "cross_entropy_softcap.cu",
+        "    });\n    __syncthreads();\n    if (threadIdx.x == 0) {",
+        "    });\n    if (threadIdx.x == 0) {",
+    ),
+    fault("slopes by half", "cross_entropy_softcap.cu", "(one * one)", "one"),
+];
+
+fn look_at<E: DeviceElement>(emulator: &Emulator, softcap: bool) -> Found {
+    let mut rng = StdRng::seed_from_u64(34);
+    for (i, cols) in [1, 7, 24, 200, 512, 1000, 2048].into_iter().enumerate() {
+        for k in 0..6 {
+            let logits = (0..3).flat_map(|_| match KINDS.get(k) {
+                Some(&kind) => row(&mut rng, kind, cols),
+                None => peaked_row(&mut rng, 14.0, cols),
+            });
+            let logits: Vec<E> = logits.collect();
+            for shift in [0, 1] {
+                let options = options(&mut rng, softcap);
+                let weight = operand(&mut rng, E::DTYPE, cols);
+                let targets = targets(&mut rng, &logits, cols, &options);
+                let dloss = dloss(&mut rng, 3, &options);
+                let call =
+                    Call { logits: &logits, targets: &targets, weight: weight.as_ref(), dloss: &dloss, cols, options };
+                case(emulator, &call, How { shift, one_block: k % 2 == 0, order: Order::ALL[(i + k) % 3] })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn look_at_ends(emulator: &Emulator, softcap: bool) -> Found {
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    for (logits, targets, weight, dloss, options) in at_the_ends() {
+        if options.softcap.is_some() == softcap {
+            let (dloss, weight) = (&[dloss], weight.as_ref());
+            case(emulator, &Call { logits: &logits, targets: &targets, weight, dloss, cols: 2, options }, how)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is found of all types, and of the sums of many rows.
+pub fn look(emulator: &Emulator) -> Found {
+    look_at_ends(emulator, false)?;
+    let mut rng = StdRng::seed_from_u64(35);
+    let targets: Vec<i64> = (0..20_000).map(|_| rng.random_range(0..100)).collect();
+    let parts: Vec<f64> = row(&mut rng, KINDS[0], 40_000);
+    sums(emulator, &targets, &parts, &row(&mut rng, KINDS[0], 100))?;
+    look_at::<f16>(emulator, false)?;
+    look_at::<bf16>(emulator, false)?;
+    look_at::<f32>(emulator, false)
+}
+
+/// The same of logits with a softcap.
+pub fn look_at_softcaps(emulator: &Emulator) -> Found {
+    look_at_ends(emulator, true)?;
+    look_at::<f16>(emulator, true)?;
+    look_at::<f32>(emulator, true)
+}

@@ -1,0 +1,44 @@
+//! Cases of RMSNorm and rope in one kernel.
+
+use super::norm::Operand;
+use super::rope::Table;
+use super::{Guarded, How};
+use evenkeel::cuda::DeviceElement;
+use evenkeel::cuda::qk_norm_rope::launch;
+use evenkeel::{RmsNorm, Rows};
+use evenkeel_emulated::Emulator;
+
+/// What of one case is not as the CPU's `rms_norm` and `rope` make it, into another slice and in place.
+pub fn case<E: DeviceElement>(
+    emulator: &Emulator,
+    x: &[E],
+    weight: Option<&Operand>,
+    (table, options): (&Table, &RmsNorm<'static>),
+    how: How,
+) -> Result<(), String> {
+    let Table { table, turn, cols, cos, sin } = table;
+    let (rows, cols) = (x.len() / cols, *cols);
+    let told = |found: String| {
+        let with = weight.map(|weight| weight.floats().dtype());
+        format!("{turn:?} of {} {rows}x{cols}, weight {with:?}, {options:?}, {how:?}: {found}", E::DTYPE)
+    };
+    let (mut from, mut apart) = (Guarded::of(x, how.shift), Guarded::<E>::unwritten(x.len(), how.shift));
+    let on_cpu = match weight {
+        Some(weight) => options.weight(weight.floats()),
+        None => *options,
+    };
+    let normalised = evenkeel::rms_norm(Rows::new(x, rows, cols).unwrap(), &on_cpu).unwrap();
+    let expected = evenkeel::rope(Rows::new(&normalised, rows, cols).unwrap(), table).unwrap();
+    let mut placed = weight.map(|weight| weight.placed(how.shift));
+    for in_place in [false, true] {
+        let to = if in_place { from.address() } else { apart.address() };
+        let addresses = [from.address(), to, cos.as_ptr() as u64, sin.as_ptr() as u64];
+        let at = placed.as_mut().map(|placed| placed.at());
+        let positions = (turn.positions, turn.interleaved);
+        let planned = launch(E::DTYPE, addresses, at, (rows, cols), positions, options).unwrap();
+        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+        unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
+        if in_place { &from } else { &apart }.compare(&expected).map_err(told)?;
+    }
+    Ok(())
+}

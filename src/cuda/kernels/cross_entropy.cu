@@ -1,0 +1,232 @@
+// The cross-entropy of rows and its gradient, as `src/ops/cross_entropy.rs` and `src/ops/cross_entropy_backward.rs` define
+// them. One kernel after the other: what targets and weights come to, the rows, and what their losses come to. The host waits
+// for none of them.
+//
+// A block has a row, as in `softmax.cu`: where its registers hold it, it is read once and its gradient written once, which
+// may be in its place.
+#include "cross_entropy.cuh"
+
+template <class S, template <class> class By, u32 WARPS>
+struct CrossEntropyShared {
+    Extremes extremes[WARPS];
+    u64 units[WARPS];
+    Tables tables;
+    OrderedSums<Places<S, By, WARPS>, 1> sums;
+};
+
+// A row whose target counts.
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+struct CrossEntropyRow {
+    typedef typename S::Bits Bits;
+    static const u32 COUNT = By<S>::COUNT;
+    const CrossEntropyArguments& a;
+    CrossEntropyShared<S, By, WARPS>& shared;
+    const u64 index;
+    const u32 target;
+    // Before it may be written over.
+    const float logit;
+    Held<S, By, WARPS, HELD> held;
+    // What rows that span more need, and what few rows do, has no registers of its own.
+    Held<S, By, WARPS, 0> again;
+    SoftmaxExp exp;
+    // Whether the exponentials are in registers.
+    bool is_held;
+
+    DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<S, By, WARPS>& shared, u64 index,
+                           u32 target, const Bits* from)
+        : a(a), shared(shared), index(index), target(target), logit(S::widen(from[target])), held(from, a.cols),
+          again(from, a.cols), exp(0.0f, 0.0f), is_held(false) {}
+
+    template <bool NARROW>
+    DEVICE float power(float x) const {
+        return exp.power<NARROW>(shared.tables, x);
+    }
+
+    DEVICE void prepare(const Extremes& found) {
+        exp = SoftmaxExp(found.max, found.min);
+        exp.narrow = exp.narrow && COUNT > 1;
+        exp.fill(shared.tables);
+        __syncthreads();
+    }
+
+    // From here on exponentials are made as those of rows that span more.
+    DEVICE void widen() {
+        if (exp.narrow) {
+            exp.narrow = false;
+            __syncthreads();
+            exp.fill(shared.tables);
+            __syncthreads();
+        }
+    }
+
+    template <bool NARROW, class Row>
+    DEVICE u64 units_of(Row& row) {
+        UnitSum sum(a.cols);
+        row.each([&](u32, float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                x[i] = power<NARROW>(x[i]);
+                sum.add(x[i]);
+            }
+            if (sum.count >= 256) {
+                sum.collect();
+            }
+        });
+        sum.collect();
+        return total<WARPS>(sum.units, shared.units);
+    }
+
+    DEVICE Powers powers() {
+        is_held = exp.narrow && HELD > 0;
+        const u64 units = exp.narrow ? units_of<true>(held) : units_of<false>(again);
+        const bool peaked = is_peaked(units, a.cols);
+        double rest[1] = {0.0};
+        if (peaked) {
+            widen();
+            sum_ordered(again, shared.sums, rest, [&](u32, float x, double (&own)[1]) {
+                const float e = power<false>(x);
+                own[0] += e == 1.0f ? 0.0 : (double)e;
+            });
+        }
+        return {units, peaked, rest[0]};
+    }
+
+    DEVICE double distances(double max) {
+        const double share = 2.0 * a.label_smoothing / (double)a.cols;
+        double sums[1] = {0.0};
+        if (a.label_smoothing != 0.0) {
+            sum_ordered(again, shared.sums, sums, [&](u32 column, float x, double (&own)[1]) {
+                own[0] += distance(share, weight_of(a, column), max, (double)x);
+            });
+        }
+        return sums[0];
+    }
+
+    template <class Row, class Bits_of>
+    DEVICE void write_each(Row& row, Bits* to, Bits_of bits_of) {
+        row.each([&](u32 column, const float* x) {
+            u32 bits[COUNT];
+            for (u32 i = 0; i < COUNT; i++) {
+                bits[i] = bits_of(column + i, x[i]);
+            }
+            By<S>::store(to + column, bits);
+        });
+    }
+
+    DEVICE void write(const Gradient& gradient, Bits* to) {
+        // Factors of which two f32 hold 48 bits.
+        const double magnitude = fabs(gradient.high);
+        const bool is_plain = gradient.of_weight == 0.0 && magnitude >= 1e-24 && magnitude < 1e24;
+        const float high = (float)gradient.high, low = (float)(gradient.high - (double)high);
+        const auto plain = [=](float e) { return S::narrow(fmaf(e, high, e * low)); };
+        if (is_plain && (is_held || exp.narrow)) {
+            write_each(held, to, [&](u32, float x) { return plain(HELD > 0 ? x : power<true>(x)); });
+        } else if (is_plain) {
+            write_each(again, to, [&](u32, float x) { return plain(power<false>(x)); });
+        } else {
+            widen();
+            write_each(again, to, [&](u32 column, float x) {
+                return store_wide<S>(gradient.of(power<false>(x), weight_of(a, column)));
+            });
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            to[target] = (Bits)store_wide<S>(gradient.at_target);
+        }
+    }
+
+    // Writes the row's loss, and its gradient if that is asked for.
+    DEVICE void finish(Bits* to) {
+        const Extremes found = extremes(held, shared.extremes);
+        if (!found.is_live()) {
+            stand_in<S, By>(a, index, target, found.is_nan(), found.is_masked(), to);
+            return;
+        }
+        prepare(found);
+        const double max = (double)found.max, of_distances = distances(max);
+        const Powers of_row = powers();
+        const double log_sum = log_of_sum(of_row, a.cols);
+        write_loss(a, index, loss_of(a, target, max, (double)logit, log_sum, of_distances));
+        if (to) {
+            const float one = exp.narrow ? power<true>(logit) : power<false>(logit);
+            write(Gradient(a, index, target, max + log_sum, of_row, one), to);
+        }
+    }
+};
+
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE void cross_entropy(const CrossEntropyArguments& a) {
+    typedef typename S::Bits Bits;
+    __shared__ CrossEntropyShared<S, By, WARPS> shared;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        Bits* to = a.dlogits ? (Bits*)a.dlogits + index * a.cols : 0;
+        const long long target = ((const long long*)a.targets)[index];
+        if (is_counted(a, target)) {
+            const Bits* from = (const Bits*)a.logits + index * a.cols;
+            CrossEntropyRow<S, By, WARPS, HELD> row(a, shared, index, (u32)target, from);
+            row.finish(to);
+        } else {
+            pass_over<S, By>(a, index, target, to);
+        }
+        __syncthreads();
+    }
+}
+
+const u32 SETTLING = 32;
+
+DEVICE void settle(const CrossEntropyArguments& a) {
+    __shared__ TermSums<SETTLING, 2> shared;
+    __shared__ u64 partial[SETTLING];
+    double of_targets[2], of_classes[2] = {(double)a.cols};
+    u64 first = ~0ull;
+    sum_terms(a.rows, shared, of_targets, [&](u64 row, double (&own)[2]) {
+        const long long target = ((const long long*)a.targets)[row];
+        if (is_counted(a, target)) {
+            own[0] += weight_of(a, (u32)target);
+            own[1] += 1.0;
+        } else if (!is_ignored(a, target) && row < first) {
+            first = row;
+        }
+    });
+    if (a.weight_type != NO_OPERAND) {
+        sum_terms(a.cols, shared, of_classes, [&](u64 column, double (&own)[2]) { own[0] += weight_of(a, (u32)column); });
+    }
+    first = over_block<SETTLING>(first, partial, [](u64 own, u32 distance) {
+        for (; distance > 0; distance /= 2) {
+            const u64 beside = lane_beside(own, distance);
+            own = beside < own ? beside : own;
+        }
+        return own;
+    });
+    if (threadIdx.x == 0) {
+        *(Settled*)a.settled = {of_targets[0], of_targets[1], of_classes[0], first};
+    }
+}
+
+DEVICE double part(double sum, double divisor) { return divisor == 0.0 ? 0.0 : sum / divisor; }
+
+DEVICE void reduce(const CrossEntropyArguments& a) {
+    __shared__ TermSums<SETTLING, 2> shared;
+    double sums[2];
+    sum_terms(a.rows, shared, sums, [&](u64 row, double (&own)[2]) {
+        const RowLoss loss = ((const RowLoss*)a.parts)[row];
+        own[0] += loss.entropy;
+        own[1] += loss.z;
+    });
+    if (threadIdx.x == 0) {
+        const RowLoss by = divisors(a);
+        const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
+        *(double*)a.losses = loss == loss ? loss : NOT_A_NUMBER;
+    }
+}
+
+#define CROSS_ENTROPY(TYPE, NAME)                                                                                      \
+    ENTRY(cross_entropy_##NAME##_8x4, CrossEntropyArguments, 256, (cross_entropy<TYPE, Vectors, 8, 4>(arguments)))     \
+    ENTRY(cross_entropy_##NAME##_16x8, CrossEntropyArguments, 512, (cross_entropy<TYPE, Vectors, 16, 8>(arguments)))   \
+    ENTRY(cross_entropy_##NAME##_long, CrossEntropyArguments, 1024, (cross_entropy<TYPE, Vectors, 32, 0>(arguments)))  \
+    ENTRY(cross_entropy_##NAME##_any, CrossEntropyArguments, 256, (cross_entropy<TYPE, Singles, 8, 0>(arguments)))
+
+CROSS_ENTROPY(F32, f32)
+CROSS_ENTROPY(F16, f16)
+CROSS_ENTROPY(BF16, bf16)
+ENTRY(cross_entropy_settle, CrossEntropyArguments, 1024, (settle(arguments)))
+ENTRY(cross_entropy_reduce, CrossEntropyArguments, 1024, (reduce(arguments)))

@@ -1,0 +1,78 @@
+// The cross-entropy of rows whose logits have a softcap, and its gradient. Logits are made in f64, anew wherever they are
+// needed; a block has a row, of which it reads one element at a time.
+#include "cross_entropy.cuh"
+
+template <class S, u32 WARPS>
+struct SoftcapShared {
+    LogSumShared<S, WARPS> sums;
+    WideExtremes extremes[WARPS];
+};
+
+// 1 - tanh^2(x / cap).
+DEVICE double slope(double x, double cap) {
+    const double t = exp_of(fabs(x / cap) * -2.0), one = t + 1.0;
+    return t * 4.0 / (one * one);
+}
+
+template <class S, u32 WARPS>
+DEVICE void finish(const CrossEntropyArguments& a, u64 index, u32 target, float score, WideRow<S, Rolled, WARPS, 0, false>& row,
+                   typename S::Bits* to, LogSumShared<S, WARPS>& shared) {
+    const double max = row.found.max, logit = row.logits.at(target, score);
+    row.prepare(shared.tables);
+    __syncthreads();
+    double distances[1] = {0.0};
+    if (a.label_smoothing != 0.0) {
+        const double share = 2.0 * a.label_smoothing / (double)a.cols;
+        sum_ordered(row.held, shared.rest, distances, [&](u32 column, float x, double (&own)[1]) {
+            own[0] += distance(share, weight_of(a, column), max, row.logits.at(column, x));
+        });
+    }
+    const Powers powers = row.powers(shared);
+    const double log_sum = log_of_sum(powers, a.cols);
+    write_loss(a, index, loss_of(a, target, max, logit, log_sum, distances[0]));
+    if (!to) {
+        return;
+    }
+    const Gradient gradient(a, index, target, max + log_sum, powers, row.power(shared.tables, logit));
+    row.held.each([&](u32 column, const float* x) {
+        const float e = row.power(shared.tables, row.logits.at(column, *x));
+        const double value = gradient.of(e, weight_of(a, column)) * slope((double)*x, a.softcap);
+        to[column] = (typename S::Bits)store_wide<S>(value);
+    });
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        to[target] = (typename S::Bits)store_wide<S>(gradient.at_target * slope((double)score, a.softcap));
+    }
+}
+
+template <class S, u32 WARPS>
+DEVICE void cross_entropy_softcap(const CrossEntropyArguments& a) {
+    typedef typename S::Bits Bits;
+    __shared__ SoftcapShared<S, WARPS> shared;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        const Bits* from = (const Bits*)a.logits + index * a.cols;
+        Bits* to = a.dlogits ? (Bits*)a.dlogits + index * a.cols : 0;
+        const long long target = ((const long long*)a.targets)[index];
+        if (!is_counted(a, target)) {
+            pass_over<S, Singles>(a, index, target, to);
+            continue;
+        }
+        const float score = S::widen(from[target]);
+        const RowMask<false> mask(a.cols);
+        WideRow<S, Rolled, WARPS, 0, false> row(1.0, a.softcap, a.cols, from, mask, 0, a.cols);
+        row.find(shared.extremes);
+        if (row.found.is_live()) {
+            finish(a, index, (u32)target, score, row, to, shared.sums);
+        } else {
+            stand_in<S, Singles>(a, index, (u32)target, row.found.nan, row.found.is_masked(), to);
+        }
+        __syncthreads();
+    }
+}
+
+#define SOFTCAP(TYPE, NAME)                                                                                            \
+    ENTRY(cross_entropy_softcap_##NAME, CrossEntropyArguments, 256, (cross_entropy_softcap<TYPE, 8>(arguments)))
+
+SOFTCAP(F32, f32)
+SOFTCAP(F16, f16)
+SOFTCAP(BF16, bf16)

@@ -1,0 +1,165 @@
+// RMSNorm of the rows of heads, and the rotary embedding of what that is rounded to, as `src/ops/rms_norm.rs` and
+// `src/ops/rope.rs` define them: one read, one write.
+//
+// Some threads of a warp have a row: as many as rule O's tiles of it take, so that a warp has several short rows. Pairs come
+// together in shared memory.
+#include "rms_norm.cuh"
+#include "rope.cuh"
+
+struct QkNormRopeArguments {
+    u64 x, y;     // [copies, positions, cols]
+    u64 weight;   // [cols]
+    u64 cos, sin; // [positions, cols / 2], in f64
+    u64 copies, positions;
+    u64 each;     // Copies of a position that threads take, one after the other.
+    double weight_offset, eps;
+    u32 cols, weight_type;
+    u32 may_be_narrow, before_weight; // As for RMSNorm.
+    u32 lanes;    // Threads of a row, a power of two up to a warp.
+    u32 padding;
+};
+
+const u32 THREADS = 128, WARPS = THREADS / WARP, MOST_COLS = 512;
+
+// A thread's part of a row, of up to two tiles.
+template <class S, template <class> class By>
+struct HeadRow {
+    typedef typename S::Bits Bits;
+    typedef Places<S, By, 1> At;
+    static const u32 COUNT = By<S>::COUNT, GROUP = At::GROUP, PIECES = At::PIECES;
+    static const u32 TILES = COUNT == 1 ? 2 : 1, HELD = TILES * PIECES;
+    static const bool IS_F32 = sizeof(Bits) == 4;
+    const u32 cols, lane;
+    float values[HELD][COUNT];
+
+    // Without a row, zeros.
+    DEVICE HeadRow(const Bits* row, u32 cols, u32 lane) : cols(row ? cols : 0), lane(lane), values{} {
+        each([&](u32 column, float* x) { By<S>::load(row + column, x); });
+    }
+
+    template <class F>
+    DEVICE void each(F f) {
+        UNROLLED
+        for (u32 i = 0; i < HELD; i++) {
+            const u32 column = lane / GROUP * 256 + lane % GROUP * COUNT + i * (GROUP * COUNT);
+            if (column < cols) {
+                f(column, values[i]);
+            }
+        }
+    }
+
+    // By rule O, in all threads of the row: tiles are in groups of threads, or one after the other.
+    DEVICE double sum_of_squares(u32 lanes) const {
+        double sum = 0.0;
+        for (u32 tile = 0; tile < TILES; tile++) {
+            const u32 LANES = 64 / GROUP;
+            double own[LANES] = {};
+            for (u32 i = 0; i < PIECES; i++) {
+                for (u32 j = 0; j < COUNT; j++) {
+                    double& of_lane = own[COUNT == 1 ? i % 2 : j];
+                    const double x = (double)values[tile * PIECES + i][j];
+                    of_lane = fma(x, x, of_lane);
+                }
+            }
+            if (COUNT == 1) {
+                sum += fold(own[0], WARP) + fold(own[1], WARP);
+            } else {
+                for (u32 width = LANES / 2; width > 0; width /= 2) {
+                    for (u32 i = 0; i < width; i++) {
+                        own[i] = own[2 * i] + own[2 * i + 1];
+                    }
+                }
+                sum = fold(own[0], lanes);
+            }
+        }
+        return sum;
+    }
+
+    // Whether f32 will do; the same in all threads of the row.
+    DEVICE bool is_narrow(double square, double scale, u32 of_row, u32 lanes) {
+        if (!IS_F32) {
+            return has_room(square, scale);
+        }
+        Magnitudes own = Magnitudes::of_none();
+        each([&](u32, const float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                own.meet(x[i]);
+            }
+        });
+        own.join_lanes(lanes / 2);
+        return has_room(square, scale) && keeps_low_parts(own, of_row, scale);
+    }
+
+    // Writes what `f` makes of each number and its weight.
+    template <class F>
+    DEVICE void write(const float* weights, Bits* to, F f) {
+        each([&](u32 column, const float* x) {
+            u32 bits[COUNT];
+            for (u32 i = 0; i < COUNT; i++) {
+                bits[i] = f(x[i], weights[column + i]);
+            }
+            By<S>::store(to + column, bits);
+        });
+    }
+};
+
+template <class S, template <class> class By, bool NEIGHBOURS>
+DEVICE void qk_norm_rope(const QkNormRopeArguments& a) {
+    typedef typename S::Bits Bits;
+    typedef HeadRow<S, By> Row;
+    const u32 COUNT = By<S>::COUNT;
+    __shared__ Magnitudes partial[WARPS];
+    // Whole vectors, so that they begin at sixteen bytes.
+    __shared__ uint4 rows[THREADS * Row::HELD * Row::COUNT * sizeof(Bits) / sizeof(uint4)];
+    __shared__ float weights[MOST_COLS];
+    const Operand weight = {a.weight, a.weight_type, 1.0f};
+    for (u32 column = threadIdx.x; column < a.cols; column += THREADS) {
+        weight.load<F32, 1>(column, weights + column);
+    }
+    __syncthreads();
+    const bool may_be_narrow = a.may_be_narrow && leave_room<S, 1, WARPS>(weight, a.cols, partial);
+    const u32 half = a.cols / 2, lane = threadIdx.x % a.lanes, in_warp = WARP / a.lanes;
+    Bits* const normalised = (Bits*)rows + threadIdx.x / a.lanes * (a.lanes * Row::HELD * Row::COUNT);
+    const u64 warp = (u64)blockIdx.x * WARPS + threadIdx.x / WARP;
+    const u64 items = (a.copies + a.each - 1) / a.each * a.positions;
+    // Threads of a warp go on together, whether they have a row or not.
+    for (u64 first = warp * in_warp; first < items; first += (u64)gridDim.x * WARPS * in_warp) {
+        const u64 item = first + threadIdx.x % WARP / a.lanes, position = item % a.positions;
+        ROLLED
+        for (u64 i = 0; i < a.each; i++) {
+            const u64 copy = item / a.positions * a.each + i;
+            const bool is_row = item < items && copy < a.copies;
+            const u64 at = (copy * a.positions + position) * a.cols;
+            Row row(is_row ? (const Bits*)a.x + at : 0, a.cols, lane);
+            const double square = row.sum_of_squares(a.lanes) / (double)a.cols;
+            const double scale = scale_of(square, a.eps);
+            if (may_be_narrow && row.is_narrow(square, scale, a.cols, a.lanes)) {
+                const float high = (float)scale, low = (float)(scale - (double)high);
+                row.write(weights, normalised, [&](float x, float w) { return scaled_narrow<S>(x, high, low, w); });
+            } else {
+                row.write(weights, normalised, [&](float x, float w) {
+                    return scaled_wide<S>(x, scale, (double)w + a.weight_offset, a.before_weight);
+                });
+            }
+            __syncwarp();
+            ROLLED
+            for (u32 pair = lane * COUNT; is_row && pair < half; pair += a.lanes * COUNT) {
+                Turn<S, By, NEIGHBOURS> turn;
+                turn.read((const double*)a.cos + position * half + pair, (const double*)a.sin + position * half + pair, 1.0);
+                const u32 column = NEIGHBOURS ? 2 * pair : pair;
+                turn.apply(normalised + column, (Bits*)a.y + at + column, NEIGHBOURS ? COUNT : half);
+            }
+            __syncwarp();
+        }
+    }
+}
+
+#define QK_NORM_ROPE(TYPE, NAME)                                                                                       \
+    ENTRY(qk_norm_rope_##NAME##_halves, QkNormRopeArguments, 128, (qk_norm_rope<TYPE, Vectors, false>(arguments)))     \
+    ENTRY(qk_norm_rope_##NAME##_halves_any, QkNormRopeArguments, 128, (qk_norm_rope<TYPE, Singles, false>(arguments))) \
+    ENTRY(qk_norm_rope_##NAME##_neighbours, QkNormRopeArguments, 128, (qk_norm_rope<TYPE, Vectors, true>(arguments)))  \
+    ENTRY(qk_norm_rope_##NAME##_neighbours_any, QkNormRopeArguments, 128, (qk_norm_rope<TYPE, Singles, true>(arguments)))
+
+QK_NORM_ROPE(F32, f32)
+QK_NORM_ROPE(F16, f16)
+QK_NORM_ROPE(BF16, bf16)

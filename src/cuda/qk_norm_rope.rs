@@ -1,0 +1,196 @@
+//! RMSNorm of the rows of heads and rotary position embedding of the result, in one kernel on a device.
+
+use super::device::{self, Launch};
+use super::norm::{not_of_the_host, same_shape};
+use super::operand::{At, Operand, given, one_a_column};
+use super::rope::RopeTable;
+use super::rows::{DeviceElement, Rows, RowsMut};
+use super::scores::of_type;
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::math::sum::TILE;
+use crate::ops::rms_norm::{RmsNorm, Rounding};
+use crate::ops::rope::check_shape;
+use cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr};
+use std::sync::Arc;
+
+const OP: &str = "qk_norm_rope";
+
+/// The kernels' parameter.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Arguments {
+    x: u64,
+    y: u64,
+    weight: u64,
+    cos: u64,
+    sin: u64,
+    copies: u64,
+    positions: u64,
+    each: u64,
+    weight_offset: f64,
+    eps: f64,
+    cols: u32,
+    weight_type: u32,
+    may_be_narrow: u32,
+    before_weight: u32,
+    lanes: u32,
+    padding: u32,
+}
+
+// SAFETY: numbers in C's layout, which the kernels declare alike.
+unsafe impl DeviceRepr for Arguments {}
+
+/// The most columns of a head.
+pub const MOST_COLS: usize = 2 * TILE;
+
+/// [`rms_norm`](crate::rms_norm) of rows on the stream's device and then [`rope`](crate::rope()), with the bits of these
+/// two: the normalised row is rounded to its type in between. Queries and keys are a call each, with a weight of their own.
+///
+/// `x` is `[.., positions, cols]` as rows, of up to [`MOST_COLS`] columns; the weight is an argument, not one of the options.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options that are, for a weight among them and for more columns,
+/// [`Error::Backend`].
+pub fn qk_norm_rope_into<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    x: Rows<'_, E>,
+    weight: Option<Operand<'_>>,
+    mut out: RowsMut<'_, E>,
+    table: &RopeTable,
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    same_shape(OP, "out", out.shape(), &x)?;
+    let shape = x.shape();
+    let (x, _read) = x.data.device_ptr(stream);
+    let (y, _written) = out.data.device_ptr_mut(stream);
+    run((stream, E::DTYPE), [x, y], shape, weight, table, options)
+}
+
+/// [`qk_norm_rope_into`] in place.
+///
+/// # Errors
+/// As [`qk_norm_rope_into`].
+pub fn qk_norm_rope_in_place<E: DeviceElement>(
+    stream: &Arc<CudaStream>,
+    mut x: RowsMut<'_, E>,
+    weight: Option<Operand<'_>>,
+    table: &RopeTable,
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    let shape = x.shape();
+    let (x, _written) = x.data.device_ptr_mut(stream);
+    run((stream, E::DTYPE), [x; 2], shape, weight, table, options)
+}
+
+fn run(
+    (stream, dtype): (&Arc<CudaStream>, DType),
+    [x, y]: [u64; 2],
+    (rows, cols): (usize, usize),
+    weight: Option<Operand<'_>>,
+    table: &RopeTable,
+    options: &RmsNorm<'_>,
+) -> Result<()> {
+    one_a_column(OP, "weight", weight.as_ref().map(|weight| weight.len()), cols)?;
+    check_shape(OP, (rows, cols), (table.positions, table.cols))?;
+    let weight = weight.as_ref().map(|weight| weight.at(stream));
+    let (cos, _cos) = table.cos.device_ptr(stream);
+    let (sin, _sin) = table.sin.device_ptr(stream);
+    let positions = (table.positions, table.interleaved);
+    let weight = weight.as_ref().map(|(at, _)| *at);
+    match launch(dtype, [x, y, cos, sin], weight, (rows, cols), positions, options)? {
+        // SAFETY: the views hold rows times cols elements each, the table half of `cols` for each position; all are
+        // used on this stream.
+        Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
+        None => Ok(()),
+    }
+}
+
+/// By type, for pairs that are halves and that are neighbours, and for rows that are read one element at a time.
+const NAMES: [[&str; 4]; 3] = [
+    [
+        "qk_norm_rope_f32_halves",
+        "qk_norm_rope_f32_halves_any",
+        "qk_norm_rope_f32_neighbours",
+        "qk_norm_rope_f32_neighbours_any",
+    ],
+    [
+        "qk_norm_rope_f16_halves",
+        "qk_norm_rope_f16_halves_any",
+        "qk_norm_rope_f16_neighbours",
+        "qk_norm_rope_f16_neighbours_any",
+    ],
+    [
+        "qk_norm_rope_bf16_halves",
+        "qk_norm_rope_bf16_halves_any",
+        "qk_norm_rope_bf16_neighbours",
+        "qk_norm_rope_bf16_neighbours_any",
+    ],
+];
+
+/// Which kernel normalises and turns `rows` rows of `cols` elements, and its arguments; none of no elements.
+///
+/// The addresses are of the rows, of the results, which may be the same, and of the table's cosines and sines, as
+/// [`rope::launch`](super::rope::launch) has them; with how many positions these have, and whether pairs are neighbours.
+///
+/// # Errors
+/// As [`qk_norm_rope_into`], [`Error::ShapeMismatch`] for an odd number of columns; [`Error::UnsupportedDType`] for f64.
+pub fn launch(
+    dtype: DType,
+    [x, y, cos, sin]: [u64; 4],
+    weight: Option<At>,
+    (rows, cols): (usize, usize),
+    (positions, interleaved): (usize, bool),
+    options: &RmsNorm<'_>,
+) -> Result<Option<(Launch, Arguments)>> {
+    not_of_the_host(OP, "weight", options.weight.is_some())?;
+    options.check(OP)?;
+    if cols % 2 == 1 {
+        return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));
+    }
+    if cols > MOST_COLS {
+        return Err(Error::invalid(OP, "columns", cols, format!("at most {MOST_COLS}")));
+    }
+    check_shape(OP, (rows, cols), (positions, cols))?;
+    let (index, vector) = of_type(OP, dtype)?;
+    let (address, weight_type) = given(OP, weight)?;
+    if rows == 0 || cols == 0 {
+        return Ok(None);
+    }
+    let is_aligned = (x | y).is_multiple_of(16) && (cols / 2).is_multiple_of(vector);
+    let lanes = if is_aligned { 64 / vector * cols.div_ceil(TILE) } else { WARP };
+    let copies = rows / positions;
+    let each = (rows.saturating_mul(lanes) / ENOUGH).clamp(1, MOST_ROWS);
+    let threads = positions.saturating_mul(lanes).saturating_mul(copies.div_ceil(each));
+    let blocks = threads.div_ceil(THREADS as usize).min(MOST_BLOCKS) as u32;
+    let before_weight = options.rounding == Rounding::BeforeWeight;
+    let arguments = Arguments {
+        x,
+        y,
+        weight: address,
+        cos,
+        sin,
+        copies: copies as u64,
+        positions: positions as u64,
+        each: each as u64,
+        weight_offset: options.weight_offset,
+        eps: options.eps,
+        cols: cols as u32,
+        weight_type,
+        may_be_narrow: u32::from(options.weight_offset == 0.0 && !before_weight),
+        before_weight: u32::from(before_weight),
+        lanes: lanes as u32,
+        padding: 0,
+    };
+    let kernel = NAMES[index][2 * usize::from(interleaved) + usize::from(!is_aligned)];
+    Ok(Some((Launch { module: OP, kernel, blocks, threads: THREADS }, arguments)))
+}
+
+const THREADS: u32 = 128;
+const WARP: usize = 32;
+/// Threads take more than one row of a position, up to `MOST_ROWS`, where there would be more threads than these, which fill
+/// a device.
+const ENOUGH: usize = 1 << 18;
+const MOST_ROWS: usize = 8;
+/// Threads take more than one group of rows beyond this, and look at the weights once.
+const MOST_BLOCKS: usize = 1 << 13;
