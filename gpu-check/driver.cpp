@@ -1,5 +1,5 @@
-// What stands for CUDA's driver where there is none, as much of it as is called here: memory is the host's, a stream does
-// everything at once, and kernels are those of `emulated`. So every launch of the library is made as on a device.
+// What stands for CUDA's driver where there is none, as much of it as is called here: memory is the host's, a stream
+// does everything at once, and kernels are those of `emulated`. So every launch of the library is made as on a device.
 #include "emulator.h"
 #include <chrono>
 #include <cstdlib>

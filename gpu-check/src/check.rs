@@ -163,10 +163,7 @@ fn add<E: Number>(digest: &mut Digest, results: &Result<Results<E>>) {
 }
 
 /// What is not as expected.
-fn compare<E: Number>(
-    expected: &Result<Results<E>>,
-    got: &Result<Results<E>>,
-) -> std::result::Result<(), String> {
+fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -> std::result::Result<(), String> {
     let (expected, got) = match (expected, got) {
         (Ok(expected), Ok(got)) => (expected, got),
         (Err(expected), Err(got)) if expected.to_string() == got.to_string() => return Ok(()),

@@ -156,7 +156,10 @@ fn run(what: What) -> Result<()> {
             let (context, device) = device()?;
             let mut timings = Timings { device, ..read_json(&out)?.unwrap_or_default() };
             let stream = stream(&context)?;
-            time::run(&time::Plan { stream: &stream, elements: elements as usize, is_quick: quick, out: &out }, &mut timings)
+            time::run(
+                &time::Plan { stream: &stream, elements: elements as usize, is_quick: quick, out: &out },
+                &mut timings,
+            )
         }
         What::Report { run, docs, date } => {
             for path in report::write(&run, &docs, &date)? {

@@ -14,15 +14,8 @@ const COLS: [usize; 84] = [
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_000, 32_768, 32_776, 33_000, 50_257, 65_536,
 ];
 /// Beyond what is held in registers, of vocabularies, and of more rows than blocks.
-const LARGE: [(usize, usize); 7] = [
-    (4, 128_256),
-    (3, 151_936),
-    (2, 262_144),
-    (1, 1_000_000),
-    (300, 4096),
-    (70_001, 8),
-    ((1 << 20) + 77, 2),
-];
+const LARGE: [(usize, usize); 7] =
+    [(4, 128_256), (3, 151_936), (2, 262_144), (1, 1_000_000), (300, 4096), (70_001, 8), ((1 << 20) + 77, 2)];
 /// Random shapes of each op.
 const RANDOM: usize = 60;
 

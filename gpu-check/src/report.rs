@@ -59,7 +59,8 @@ fn page(run: &Run) -> String {
     let _ = writeln!(page, "# {name}, {}\n", run.date);
     let gib = *memory as f64 / f64::from(1 << 30);
     let _ = write!(page, "Compute capability {compute_capability}, {multiprocessors} multiprocessors, {gib:.0} GiB");
-    let _ = writeln!(page, "{}.", if driver.is_empty() { String::new() } else { format!("; driver and clocks: {driver}") });
+    let _ =
+        writeln!(page, "{}.", if driver.is_empty() { String::new() } else { format!("; driver and clocks: {driver}") });
     let _ = writeln!(page, "Written by `scripts/gpu-check`; [README.md](README.md) says how.\n");
     bits(&mut page, run);
     times(&mut page, run);
@@ -77,9 +78,9 @@ fn bits(page: &mut String, run: &Run) {
     let wrong = checks.checks.iter().filter(|check| check.mismatches > 0 || check.stopped.is_some()).count();
     let _ = writeln!(
         page,
-        "{} cases of {} elements, seed {}, sources {}: {} cases with other bits than the CPU's; {wrong} of {} checks have \
-         such a case or did not end. The last column says whether the CPU gave the bits of the machine that the program \
-         was built on.\n",
+        "{} cases of {} elements, seed {}, sources {}: {} cases with other bits than the CPU's; {wrong} of {} checks \
+         have such a case or did not end. The last column says whether the CPU gave the bits of the machine that the \
+         program was built on.\n",
         sum(|check| check.cases),
         sum(|check| check.elements),
         checks.seed,
@@ -87,7 +88,8 @@ fn bits(page: &mut String, run: &Run) {
         sum(|check| check.mismatches),
         checks.checks.len(),
     );
-    let _ = writeln!(page, "| op | type | cases | elements | other bits | the first, or why it stopped | CPU's digest |");
+    let _ =
+        writeln!(page, "| op | type | cases | elements | other bits | the first, or why it stopped | CPU's digest |");
     let _ = writeln!(page, "|---|---|---:|---:|---:|---|---|");
     for check in &checks.checks {
         let Check { op, dtype, cases, elements, mismatches, first, stopped, .. } = check;
@@ -104,9 +106,8 @@ fn cell(text: &str) -> String {
 }
 
 fn on_build_machine(run: &Run, checks: &Checks, check: &Check) -> &'static str {
-    let same_cases = |other: &&Checks| {
-        (other.seed, other.part, other.elements) == (checks.seed, checks.part, checks.elements)
-    };
+    let same_cases =
+        |other: &&Checks| (other.seed, other.part, other.elements) == (checks.seed, checks.part, checks.elements);
     let Some(digests) = run.digests.as_ref().filter(same_cases) else { return "not there" };
     let same_op = |other: &&Check| (&other.op, &other.dtype) == (&check.op, &check.dtype);
     match digests.checks.iter().find(same_op) {
@@ -137,9 +138,9 @@ fn times(page: &mut String, run: &Run) {
     }
     let _ = writeln!(
         page,
-        "Medians of batches in µs; a share is a copy's time of as many bytes, read and written, in this run, by the op's \
-         own, and its inverse how many such copies the op takes. What each program does with memory is its own: bytes are \
-         those that Evenkeel's op has to move.\n"
+        "Medians of batches in µs; a share is a copy's time of as many bytes, read and written, in this run, by the \
+         op's own, and its inverse how many such copies the op takes. What each program does with memory is its own: \
+         bytes are those that Evenkeel's op has to move.\n"
     );
     if !peers.versions.is_empty() {
         let _ = writeln!(page, "Beside {}.\n", peers.versions.join(", "));
@@ -289,7 +290,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let docs = folder.path().join("docs");
         let error = write(folder.path(), &docs, "2026-01-02").unwrap_err().to_string();
-        assert!(error.ends_with("there is no check.json or time.json, which `gpu-check check` writes on a device"), "{error}");
+        assert!(
+            error.ends_with("there is no check.json or time.json, which `gpu-check check` writes on a device"),
+            "{error}"
+        );
         assert!(!docs.exists());
         made_up(folder.path());
         for file in ["check.json", "digest.json", "peers.json", "steps.tsv"] {

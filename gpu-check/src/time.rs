@@ -1,8 +1,8 @@
 //! How long each op takes, beside a copy of as many bytes.
 //!
-//! Calls are timed in batches between two events of the device, behind copies that keep it busy while they are queued, so
-//! that what the host takes for a call does not count. They go around pieces of memory that are more than the device's
-//! caches hold.
+//! Calls are timed in batches between two events of the device, behind copies that keep it busy while they are queued,
+//! so that what the host takes for a call does not count. They go around pieces of memory that are more than the
+//! device's caches hold.
 
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
@@ -97,10 +97,12 @@ fn written<O: Op, E: Number>(
     shape: Shape,
     way: usize,
 ) -> Result<()> {
-    let op = if way == 0 && O::NAME != "sample" { O::NAME.to_string() } else { format!("{}: {}", O::NAME, O::WAYS[way]) };
+    let op =
+        if way == 0 && O::NAME != "sample" { O::NAME.to_string() } else { format!("{}: {}", O::NAME, O::WAYS[way]) };
     let key = |timing: &Timing| (timing.op.clone(), timing.dtype.clone(), timing.rows, timing.cols);
     let (dtype, Shape { rows, cols }) = (E::DTYPE.to_string(), shape);
-    let mut timing = Timing { op, dtype, rows, cols, by: OURS.to_string(), bytes: O::bytes::<E>(shape), ..Timing::default() };
+    let mut timing =
+        Timing { op, dtype, rows, cols, by: OURS.to_string(), bytes: O::bytes::<E>(shape), ..Timing::default() };
     if timings.timings.iter().any(|done| key(done) == key(&timing)) {
         return Ok(());
     }
@@ -226,7 +228,10 @@ impl Clock {
         times.sort_by(f64::total_cmp);
         let queueing = batches.iter().map(|(_, queueing)| *queueing).fold(f64::INFINITY, f64::min);
         let trouble = (queueing > self.busy_us).then(|| {
-            format!("the host took {queueing:.0} us to queue {count} calls; the device was busy for {:.0}", self.busy_us)
+            format!(
+                "the host took {queueing:.0} us to queue {count} calls; the device was busy for {:.0}",
+                self.busy_us
+            )
         });
         Ok(Spread { us: times[BATCHES / 2], fastest: times[0], slowest: times[BATCHES - 1], trouble })
     }
