@@ -1,0 +1,141 @@
+// What stands for CUDA's driver where there is none, as much of it as is called here: memory is the host's, a stream
+// does everything at once, and kernels are those of `emulated`. So every launch of the library is made as on a device.
+#include "emulator.h"
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+
+extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, const void* arguments, size_t bytes,
+                               unsigned order);
+
+namespace {
+
+enum Status { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+
+typedef std::chrono::steady_clock Clock;
+typedef unsigned long long Address;
+
+void* memory(Address address) { return (void*)address; }
+
+Status allocate(Address* to, size_t bytes) {
+    *to = (Address)aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return *to ? SUCCESS : OUT_OF_MEMORY;
+}
+
+void* current = nullptr;
+
+} // namespace
+
+extern "C" {
+
+Status cuInit(unsigned) { return SUCCESS; }
+Status cuDeviceGet(int* device, int ordinal) {
+    *device = ordinal;
+    return ordinal == 0 ? SUCCESS : INVALID_VALUE;
+}
+Status cuDeviceGetName(char* name, int length, int) {
+    strncpy(name, "Emulated", length);
+    return SUCCESS;
+}
+Status cuDeviceTotalMem_v2(size_t* bytes, int) {
+    *bytes = 1 << 30;
+    return SUCCESS;
+}
+Status cuDeviceGetAttribute(int* value, int attribute, int) {
+    const int major = 75, minor = 76;
+    *value = attribute == major ? 8 : attribute == minor ? 0 : 1;
+    return SUCCESS;
+}
+Status cuDevicePrimaryCtxRetain(void** context, int) {
+    *context = &current;
+    return SUCCESS;
+}
+Status cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+Status cuDeviceGetDefaultMemPool(void** pool, int) {
+    *pool = &current;
+    return SUCCESS;
+}
+Status cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
+Status cuCtxGetCurrent(void** context) {
+    *context = current;
+    return SUCCESS;
+}
+Status cuCtxSetCurrent(void* context) {
+    current = context;
+    return SUCCESS;
+}
+Status cuCtxSynchronize() { return SUCCESS; }
+Status cuStreamSynchronize(void*) { return SUCCESS; }
+Status cuStreamDestroy_v2(void*) { return SUCCESS; }
+
+Status cuMemAlloc_v2(Address* to, size_t bytes) { return allocate(to, bytes); }
+Status cuMemAllocAsync(Address* to, size_t bytes, void*) { return allocate(to, bytes); }
+Status cuMemFree_v2(Address address) {
+    free(memory(address));
+    return SUCCESS;
+}
+Status cuMemFreeAsync(Address address, void*) { return cuMemFree_v2(address); }
+Status cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
+    memset(memory(to), value, bytes);
+    return SUCCESS;
+}
+Status cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+    memcpy(memory(to), from, bytes);
+    return SUCCESS;
+}
+Status cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+    memcpy(to, memory(from), bytes);
+    return SUCCESS;
+}
+Status cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
+    memcpy(memory(to), memory(from), bytes);
+    return SUCCESS;
+}
+
+Status cuEventCreate(void** event, unsigned) {
+    *event = new Clock::time_point;
+    return SUCCESS;
+}
+Status cuEventDestroy_v2(void* event) {
+    delete (Clock::time_point*)event;
+    return SUCCESS;
+}
+Status cuEventRecord(void* event, void*) {
+    *(Clock::time_point*)event = Clock::now();
+    return SUCCESS;
+}
+Status cuEventSynchronize(void*) { return SUCCESS; }
+Status cuEventElapsedTime_v2(float* ms, void* from, void* to) {
+    *ms = std::chrono::duration<float, std::milli>(*(Clock::time_point*)to - *(Clock::time_point*)from).count();
+    return SUCCESS;
+}
+
+Status cuModuleLoadData(void** module, const void*) {
+    *module = &current;
+    return SUCCESS;
+}
+Status cuModuleUnload(void*) { return SUCCESS; }
+Status cuModuleGetFunction(const void** function, void*, const char* name) {
+    const emulator::Entry* entry = emulator::Entry::first;
+    while (entry && strcmp(entry->name, name) != 0) {
+        entry = entry->next;
+    }
+    *function = entry;
+    return entry ? SUCCESS : NOT_FOUND;
+}
+Status cuLaunchKernel(const void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned,
+                      unsigned, void*, void** arguments, void**) {
+    const emulator::Entry* entry = (const emulator::Entry*)function;
+    return emulator_launch(entry->name, blocks, threads, arguments[0], entry->bytes, 0) ? LAUNCH_FAILED : SUCCESS;
+}
+
+Status cuGetErrorName(int, const char** text) {
+    *text = "CUDA_ERROR_EMULATED";
+    return SUCCESS;
+}
+Status cuGetErrorString(int status, const char** text) {
+    *text = status == LAUNCH_FAILED ? "the emulated kernel did not run to its end" : "the emulated driver refused";
+    return SUCCESS;
+}
+
+} // extern "C"

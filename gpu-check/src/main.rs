@@ -1,0 +1,179 @@
+//! Checks and measures Evenkeel's CUDA kernels on a device: `scripts/gpu-check` carries this program there.
+
+mod check;
+mod error;
+mod memory;
+mod numbers;
+mod ops;
+mod record;
+mod report;
+mod time;
+mod watchdog;
+
+use clap::{Args, Parser, Subcommand};
+use error::{Error, Result};
+use evenkeel::cuda::cudarc::driver::sys::{CUdevice_attribute, CUmemPool_attribute};
+use evenkeel::cuda::cudarc::driver::{CudaContext, result};
+use memory::Stream;
+use record::{Checks, Device, Timings, read_json};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+/// Checks and measures Evenkeel's CUDA kernels on the first device.
+#[derive(Parser)]
+#[command(about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Says which device there is.
+    Device,
+    /// Writes the digests of the CPU's results, without a device.
+    Digest(Cases),
+    /// Compares each op's bits with the CPU's, and goes on with what is not in the file yet.
+    Check {
+        #[command(flatten)]
+        cases: Cases,
+        /// So many blocks of 2^20 elements in one call; 4097 are more than 2^32.
+        #[arg(long, default_value_t = 0)]
+        blocks: usize,
+    },
+    /// Times each op, and goes on with what is not in the file yet.
+    Time {
+        /// Where the timings go.
+        #[arg(long)]
+        out: PathBuf,
+        /// Two shapes of each op, of bf16.
+        #[arg(long)]
+        quick: bool,
+        /// The most elements of a call.
+        #[arg(long, default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(2..))]
+        elements: u64,
+    },
+    /// Writes a page and a file of what a run has left in a folder.
+    Report {
+        /// check.json, time.json, peers.json, digest.json, steps.tsv, as far as they are there.
+        run: PathBuf,
+        /// Where both go, named after the device and the date.
+        #[arg(long)]
+        docs: PathBuf,
+        /// When it was run.
+        #[arg(long)]
+        date: String,
+    },
+}
+
+#[derive(Args)]
+struct Cases {
+    /// Where the results go.
+    #[arg(long)]
+    out: PathBuf,
+    /// Of the numbers.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Every so many-th shape.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    part: u64,
+    /// No shapes of more elements.
+    #[arg(long, default_value_t = 1 << 30)]
+    elements: usize,
+    /// One op alone; can be given many times.
+    #[arg(long = "op")]
+    ops: Vec<String>,
+    /// Which sources this was built of.
+    #[arg(long, default_value = "unknown")]
+    build: String,
+}
+
+fn device() -> Result<(Arc<CudaContext>, Device)> {
+    let context = evenkeel::cuda::device(0)?;
+    let (major, minor) = context.compute_capability()?;
+    let told = Command::new("nvidia-smi")
+        .args(["--query-gpu=driver_version,clocks.max.sm,clocks.max.mem", "--format=csv,noheader"])
+        .output();
+    let driver = told.map(|told| String::from_utf8_lossy(&told.stdout).trim().to_string()).unwrap_or_default();
+    let device = Device {
+        name: context.name()?,
+        compute_capability: format!("{major}.{minor}"),
+        multiprocessors: context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        memory: context.total_mem()?,
+        driver,
+    };
+    Ok((context, device))
+}
+
+/// The device's stream, whose freed memory stays with the process: it is asked for again at once.
+fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
+    let mut keep = u64::MAX;
+    // SAFETY: the device is that of the context, and the attribute is one of 64 bits.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, threshold, (&raw mut keep).cast())?;
+    }
+    Ok(context.default_stream())
+}
+
+/// The checks so far, if they are of the same cases.
+fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
+    let (seed, part, elements, build) = (cases.seed, cases.part as usize, cases.elements, cases.build.clone());
+    let fresh = Checks { device, build, seed, part, elements, checks: Vec::new() };
+    let before: Option<Checks> = read_json(&cases.out)?;
+    let same = |before: &Checks| Checks { checks: Vec::new(), ..before.clone() } == fresh;
+    Ok(before.filter(same).unwrap_or(fresh))
+}
+
+fn check(cases: &Cases, stream: Option<&Stream>, device: Option<Device>, blocks: usize) -> Result<()> {
+    if let Some(unknown) = cases.ops.iter().find(|op| !ops::names().contains(&op.as_str())) {
+        return Err(Error::UnknownOp(unknown.clone(), ops::names().join(", ")));
+    }
+    let plan = check::Plan { stream, ops: &cases.ops, blocks, out: &cases.out };
+    let mut checks = begun(cases, device)?;
+    check::run(&plan, &mut checks)?;
+    let wrong = checks.checks.iter().filter(|check| check.mismatches > 0 || check.stopped.is_some()).count();
+    println!("{} checks, {wrong} of them with other bits or not ended", checks.checks.len());
+    if wrong > 0 { Err(Error::OtherBits(wrong)) } else { Ok(()) }
+}
+
+fn run(what: What) -> Result<()> {
+    match what {
+        What::Device => {
+            let (_, device) = device()?;
+            let Device { name, compute_capability, multiprocessors, memory, driver } = device;
+            println!("{name}, {compute_capability}, {multiprocessors} multiprocessors, {memory} bytes, {driver}");
+            Ok(())
+        }
+        What::Digest(cases) => check(&cases, None, None, 0),
+        What::Check { cases, blocks } => {
+            let (context, device) = device()?;
+            check(&cases, Some(&stream(&context)?), Some(device), blocks)
+        }
+        What::Time { out, quick, elements } => {
+            let (context, device) = device()?;
+            let mut timings = Timings { device, ..read_json(&out)?.unwrap_or_default() };
+            let stream = stream(&context)?;
+            time::run(
+                &time::Plan { stream: &stream, elements: elements as usize, is_quick: quick, out: &out },
+                &mut timings,
+            )
+        }
+        What::Report { run, docs, date } => {
+            for path in report::write(&run, &docs, &date)? {
+                println!("{}", path.display());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let Err(error) = run(Arguments::parse().what) else { return ExitCode::SUCCESS };
+    eprintln!("gpu-check: {error}");
+    // Where there was a device, another process can have it again.
+    let goes_on = error.is_of_device() && evenkeel::cuda::device(0).is_ok();
+    if goes_on { watchdog::GO_ON.into() } else { ExitCode::FAILURE }
+}

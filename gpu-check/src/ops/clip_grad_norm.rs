@@ -1,0 +1,74 @@
+//! Clipping by the norm of all gradients together.
+
+use super::{Extent, Number, Op, Ready, Results, Shape};
+use crate::error::Result;
+use crate::memory::{Placed, Stream};
+use evenkeel::cuda::clip_grad_norm::Gradient;
+use evenkeel::cuda::cudarc::driver::CudaSlice;
+use evenkeel::{ClipMode, FloatsMut, cuda};
+
+pub struct ClipGradNorm;
+
+const TORCH: usize = 1;
+const REFUSES: usize = 2;
+
+fn options(way: usize, max_norm: f64) -> evenkeel::ClipGradNorm {
+    let mode = if way == TORCH { ClipMode::Torch } else { ClipMode::Exact };
+    evenkeel::ClipGradNorm::new(max_norm).mode(mode).error_if_nonfinite(way == REFUSES)
+}
+
+/// How long each gradient is: there are as many as divide the rows, 64 at most.
+fn length(shape: Shape) -> usize {
+    let count = (1..=64.min(shape.rows)).rev().find(|&count| shape.rows.is_multiple_of(count));
+    shape.elements() / count.unwrap_or(1)
+}
+
+struct Clip {
+    stream: Stream,
+    way: usize,
+    max_norm: f64,
+    length: usize,
+    norm: Option<CudaSlice<f64>>,
+}
+
+impl<E: Number> Ready<E> for Clip {
+    fn fill(&mut self, read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()> {
+        Ok(self.stream.memcpy_dtod(&read[0].view(), &mut written[0].view_mut())?)
+    }
+
+    fn launch(&mut self, _read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()> {
+        let mut gradients: Vec<Gradient> =
+            written[0].view_mut().chunks_exact_mut(self.length).map(|gradient| E::to_clip(gradient)).collect();
+        self.norm = Some(cuda::clip_grad_norm(&self.stream, &mut gradients, &options(self.way, self.max_norm))?);
+        // So that there is something to clip each time.
+        self.max_norm *= 0.99;
+        Ok(())
+    }
+
+    fn words(&self) -> Result<Vec<u64>> {
+        let Some(norm) = &self.norm else { return Ok(Vec::new()) };
+        Ok(self.stream.clone_dtoh(norm)?.into_iter().map(f64::to_bits).collect())
+    }
+}
+
+impl Op for ClipGradNorm {
+    const NAME: &'static str = "clip_grad_norm";
+    // What is read is what is written: it is filled in first.
+    const READ: &'static [Extent] = &[Extent::Whole];
+    const WRITTEN: &'static [Extent] = &[Extent::Whole];
+    // For the norm, before it is read and written.
+    const AGAIN: usize = 1;
+    const IS_OF_ROWS: bool = false;
+    const WAYS: &'static [&'static str] = &["exact", "as torch does", "NaN and infinities are refused"];
+
+    fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
+        let mut all = read[0].clone();
+        let mut gradients: Vec<FloatsMut> = all.chunks_mut(length(shape)).map(FloatsMut::from).collect();
+        let norm = evenkeel::clip_grad_norm(&mut gradients, &options(way, 1.0))?;
+        Ok(Results { written: vec![all], words: vec![norm.to_bits()] })
+    }
+
+    fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
+        Ok(Clip { stream: stream.clone(), way, max_norm: 1.0, length: length(shape), norm: None })
+    }
+}

@@ -1,0 +1,54 @@
+//! Functions of one element, or of two.
+
+use super::{Extent, Number, Op, Ready, Results, Shape};
+use crate::error::Result;
+use crate::memory::{Placed, Stream};
+use evenkeel::cuda;
+
+/// `Op name into` of so many slices, and the options' default if there are some.
+macro_rules! functions {
+    ($($Op:ident $name:ident $into:ident [$($at:literal),*] $($options:expr)?;)*) => {
+        $(pub struct $Op;
+
+        impl Op for $Op {
+            const NAME: &'static str = stringify!($name);
+            const READ: &'static [Extent] = &[Extent::Whole; [$($at),*].len()];
+            const WRITTEN: &'static [Extent] = &[Extent::Whole];
+
+            fn on_cpu<E: Number>(_shape: Shape, _way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
+                Ok(vec![evenkeel::$name($(&read[$at],)* $(&$options)?)?].into())
+            }
+
+            fn on_device<E: Number>(stream: &Stream, _shape: Shape, _way: usize) -> Result<impl Ready<E>> {
+                let stream = stream.clone();
+                Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
+                    Ok(cuda::$into(&stream, $(read[$at].view(),)* written[0].view_mut(), $(&$options)?)?)
+                })
+            }
+        })*
+    };
+}
+
+functions! {
+    Exp exp exp_into [0];
+    Exp2 exp2 exp2_into [0];
+    Expm1 expm1 expm1_into [0];
+    ClampedExp clamped_exp clamped_exp_into [0] evenkeel::ClampedExp::default();
+    Log log log_into [0];
+    Log1p log1p log1p_into [0];
+    Log2 log2 log2_into [0];
+    ClampedLog clamped_log clamped_log_into [0] evenkeel::ClampedLog::default();
+    Sqrt sqrt sqrt_into [0];
+    Rsqrt rsqrt rsqrt_into [0];
+    Reciprocal reciprocal reciprocal_into [0];
+    SafeDiv safe_div safe_div_into [0, 1] evenkeel::SafeDiv::default();
+    Sigmoid sigmoid sigmoid_into [0];
+    Silu silu silu_into [0];
+    Tanh tanh tanh_into [0];
+    Erf erf erf_into [0];
+    Gelu gelu gelu_into [0];
+    GeluTanh gelu_tanh gelu_tanh_into [0];
+    Softplus softplus softplus_into [0];
+    LogSigmoid log_sigmoid log_sigmoid_into [0];
+    LogAddExp log_add_exp log_add_exp_into [0, 1];
+}

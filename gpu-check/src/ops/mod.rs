@@ -1,0 +1,206 @@
+//! The ops: of each, how the CPU and how the device is called. To add one: an `impl Op` here, and its line in
+//! [`each_op!`](crate::each_op).
+
+pub mod clip_grad_norm;
+pub mod elementwise;
+pub mod norms;
+pub mod rope;
+pub mod sample;
+pub mod scores;
+
+use crate::error::Result;
+use crate::memory::{Placed, Stream};
+use evenkeel::cuda::clip_grad_norm::Gradient;
+use evenkeel::cuda::cudarc::driver::{CudaView, CudaViewMut};
+use evenkeel::cuda::{DeviceElement, Operand, OperandMut};
+use evenkeel::testing::values::Bits;
+use half::{bf16, f16};
+
+/// Calls `$then!(path of the op)` for each op, in the order of the table.
+#[macro_export]
+macro_rules! each_op {
+    ($then:ident) => {
+        $then!($crate::ops::scores::Softmax);
+        $then!($crate::ops::scores::SoftmaxMasked);
+        $then!($crate::ops::scores::LogSoftmax);
+        $then!($crate::ops::scores::LogSoftmaxMasked);
+        $then!($crate::ops::scores::LogSumExp);
+        $then!($crate::ops::scores::LogSumExpMasked);
+        $then!($crate::ops::scores::SoftmaxBackward);
+        $then!($crate::ops::scores::LogSoftmaxBackward);
+        $then!($crate::ops::norms::RmsNorm);
+        $then!($crate::ops::norms::RmsNormResidual);
+        $then!($crate::ops::norms::LayerNorm);
+        $then!($crate::ops::norms::RmsNormBackward);
+        $then!($crate::ops::norms::LayerNormBackward);
+        $then!($crate::ops::rope::Rope);
+        $then!($crate::ops::rope::RopeBackward);
+        $then!($crate::ops::clip_grad_norm::ClipGradNorm);
+        $then!($crate::ops::sample::Sample);
+        $then!($crate::ops::elementwise::Exp);
+        $then!($crate::ops::elementwise::Exp2);
+        $then!($crate::ops::elementwise::Expm1);
+        $then!($crate::ops::elementwise::ClampedExp);
+        $then!($crate::ops::elementwise::Log);
+        $then!($crate::ops::elementwise::Log1p);
+        $then!($crate::ops::elementwise::Log2);
+        $then!($crate::ops::elementwise::ClampedLog);
+        $then!($crate::ops::elementwise::Sqrt);
+        $then!($crate::ops::elementwise::Rsqrt);
+        $then!($crate::ops::elementwise::Reciprocal);
+        $then!($crate::ops::elementwise::SafeDiv);
+        $then!($crate::ops::elementwise::Sigmoid);
+        $then!($crate::ops::elementwise::Silu);
+        $then!($crate::ops::elementwise::Tanh);
+        $then!($crate::ops::elementwise::Erf);
+        $then!($crate::ops::elementwise::Gelu);
+        $then!($crate::ops::elementwise::GeluTanh);
+        $then!($crate::ops::elementwise::Softplus);
+        $then!($crate::ops::elementwise::LogSigmoid);
+        $then!($crate::ops::elementwise::LogAddExp);
+    };
+}
+
+/// The ops' names.
+pub fn names() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    macro_rules! name {
+        ($op:ty) => {
+            names.push(<$op as Op>::NAME)
+        };
+    }
+    each_op!(name);
+    names
+}
+
+/// Rows and columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub rows: usize,
+    pub cols: usize,
+}
+
+impl Shape {
+    pub fn elements(self) -> usize {
+        self.rows * self.cols
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.rows, self.cols)
+    }
+}
+
+/// How many numbers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// One an element of the shape.
+    Whole,
+    /// One a row.
+    Rows,
+    /// One a column: a weight, or a gradient of one.
+    Columns,
+}
+
+impl Extent {
+    pub fn len(self, shape: Shape) -> usize {
+        match self {
+            Extent::Whole => shape.elements(),
+            Extent::Rows => shape.rows,
+            Extent::Columns => shape.cols,
+        }
+    }
+}
+
+/// What a call gives.
+pub struct Results<E> {
+    /// As many as [`Op::WRITTEN`]; an empty one is not written in this way of calling the op.
+    pub written: Vec<Vec<E>>,
+    /// What is of another type, by its bits.
+    pub words: Vec<u64>,
+}
+
+impl<E> From<Vec<Vec<E>>> for Results<E> {
+    fn from(written: Vec<Vec<E>>) -> Self {
+        Results { written, words: Vec::new() }
+    }
+}
+
+/// An op with what it needs beside its numbers, ready to be launched on the device.
+pub trait Ready<E> {
+    /// What is written before the first launch, if it matters.
+    fn fill(&mut self, _read: &[Placed<E>], _written: &mut [Placed<E>]) -> Result<()> {
+        Ok(())
+    }
+
+    fn launch(&mut self, read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()>;
+
+    /// See [`Results::words`].
+    fn words(&self) -> Result<Vec<u64>> {
+        Ok(Vec::new())
+    }
+}
+
+impl<E, F: FnMut(&[Placed<E>], &mut [Placed<E>]) -> Result<()>> Ready<E> for F {
+    fn launch(&mut self, read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()> {
+        self(read, written)
+    }
+}
+
+/// An op of `evenkeel::cuda`.
+pub trait Op {
+    const NAME: &'static str;
+    const READ: &'static [Extent];
+    const WRITTEN: &'static [Extent];
+    /// How often the whole shape is read once more than what is listed above.
+    const AGAIN: usize = 0;
+    /// Whether a row's results are of that row alone, and of its weights.
+    const IS_OF_ROWS: bool = true;
+    /// What its ways to be called are: options, with or without weights.
+    const WAYS: &'static [&'static str] = &["plain"];
+
+    /// The nearest shape that it takes.
+    fn shape(shape: Shape) -> Shape {
+        shape
+    }
+
+    fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>>;
+
+    fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>>;
+
+    /// How many bytes it moves at least.
+    fn bytes<E>(shape: Shape) -> usize {
+        let moved = Self::READ.iter().chain(Self::WRITTEN);
+        size_of::<E>() * (moved.map(|extent| extent.len(shape)).sum::<usize>() + Self::AGAIN * shape.elements())
+    }
+}
+
+/// A storage type that devices take.
+pub trait Number: DeviceElement + Bits {
+    fn operand(view: CudaView<'_, Self>) -> Operand<'_>;
+    fn operand_mut(view: CudaViewMut<'_, Self>) -> OperandMut<'_>;
+    fn to_clip(view: CudaViewMut<'_, Self>) -> Gradient<'_>;
+}
+
+macro_rules! numbers {
+    ($($type:ty),*) => {
+        $(impl Number for $type {
+            fn operand(view: CudaView<'_, Self>) -> Operand<'_> {
+                view.into()
+            }
+            fn operand_mut(view: CudaViewMut<'_, Self>) -> OperandMut<'_> {
+                view.into()
+            }
+            fn to_clip(view: CudaViewMut<'_, Self>) -> Gradient<'_> {
+                view.into()
+            }
+        })*
+    };
+}
+numbers!(f32, f16, bf16);
+
+/// The rows of a slice.
+pub fn rows<E: Number>(x: &[E], shape: Shape) -> Result<evenkeel::Rows<'_, E>> {
+    Ok(evenkeel::Rows::new(x, shape.rows, shape.cols)?)
+}

@@ -1,0 +1,49 @@
+//! Rotary position embedding and its gradient.
+
+use super::{Extent, Number, Op, Ready, Results, Shape, rows};
+use crate::error::Result;
+use crate::memory::{Placed, Stream};
+use evenkeel::cuda;
+
+const LAYOUTS: &[&str] = &["halves", "neighbours"];
+
+/// A table for half of the rows, so that there are two heads.
+fn table(shape: Shape, way: usize) -> Result<evenkeel::RopeTable> {
+    let positions: Vec<i64> = (0..shape.rows as i64 / 2).collect();
+    let options = evenkeel::Rope::default().interleaved(way == 1);
+    Ok(evenkeel::RopeTable::new(&positions, shape.cols, &options)?)
+}
+
+macro_rules! turns {
+    ($($Op:ident $name:ident $into:ident;)*) => {
+        $(pub struct $Op;
+
+        impl Op for $Op {
+            const NAME: &'static str = stringify!($name);
+            const READ: &'static [Extent] = &[Extent::Whole];
+            const WRITTEN: &'static [Extent] = &[Extent::Whole];
+            const IS_OF_ROWS: bool = false;
+            const WAYS: &'static [&'static str] = LAYOUTS;
+
+            fn shape(shape: Shape) -> Shape {
+                Shape { rows: shape.rows.next_multiple_of(2), cols: shape.cols.next_multiple_of(2) }
+            }
+
+            fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
+                Ok(vec![evenkeel::$name(rows(&read[0], shape)?, &table(shape, way)?)?].into())
+            }
+
+            fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
+                let (stream, table) = (stream.clone(), cuda::RopeTable::new(stream, &table(shape, way)?)?);
+                Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
+                    Ok(cuda::$into(&stream, read[0].rows(shape)?, written[0].rows_mut(shape)?, &table)?)
+                })
+            }
+        })*
+    };
+}
+
+turns! {
+    Rope rope rope_into;
+    RopeBackward rope_backward rope_backward_into;
+}

@@ -1,0 +1,255 @@
+//! How long each op takes, beside a copy of as many bytes.
+//!
+//! Calls are timed in batches between two events of the device, behind copies that keep it busy while they are queued,
+//! so that what the host takes for a call does not count. They go around pieces of memory that are more than the
+//! device's caches hold.
+
+use crate::error::Result;
+use crate::memory::{Placed, Stream};
+use crate::numbers;
+use crate::ops::{Extent, Number, Op, Ready, Shape, clip_grad_norm, elementwise, norms, rope, sample, scores};
+use crate::record::{OURS, Timing, Timings, write_json};
+use crate::watchdog::Watchdog;
+use evenkeel::cuda::cudarc::driver::sys::CUevent_flags;
+use evenkeel::cuda::cudarc::driver::{CudaEvent, CudaSlice};
+use half::bf16;
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What is to be timed.
+pub struct Plan<'a> {
+    pub stream: &'a Stream,
+    /// Fewer rows than are listed, so that no call has more elements.
+    pub elements: usize,
+    /// Two shapes of each op, of bf16.
+    pub is_quick: bool,
+    /// Written after each op.
+    pub out: &'a Path,
+}
+
+const ROWS: &[(usize, usize)] =
+    &[(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16_384), (8192, 32_768), (2048, 131_072), (2048, 50_257)];
+const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
+/// Two heads of many positions.
+const HEADS: &[(usize, usize)] = &[(262_144, 128)];
+const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
+
+/// More than the device's second-level cache, twice.
+const ROUND: usize = 256 << 20;
+const BATCHES: usize = 9;
+/// How long a batch is to take, in ms, and how long the device is kept busy before.
+const BATCH: f64 = 2.0;
+const BUSY_COPIES: usize = 8;
+const MOST_CALLS: usize = 200;
+/// Longer than any op takes with its memory and its batches.
+const LONGEST: Duration = Duration::from_secs(40);
+
+/// Times what is not among the timings yet.
+///
+/// # Errors
+/// What the device fails with, after it is written down.
+pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
+    let mut clock = Clock::new(plan)?;
+    macro_rules! op {
+        ($op:ty, $way:expr, $shapes:expr) => {
+            for &(rows, cols) in $shapes.iter().take(if plan.is_quick { 2 } else { $shapes.len() }) {
+                let rows = rows.min((plan.elements / cols).max(1));
+                let shape = <$op>::shape(Shape { rows, cols });
+                written::<$op, bf16>(plan, timings, &mut clock, shape, $way)?;
+                if !plan.is_quick {
+                    written::<$op, f32>(plan, timings, &mut clock, shape, $way)?;
+                }
+            }
+        };
+    }
+    op!(scores::Softmax, 0, ROWS);
+    op!(scores::SoftmaxMasked, 0, ROWS);
+    op!(scores::LogSoftmax, 0, ROWS);
+    op!(scores::LogSumExp, 0, ROWS);
+    op!(scores::SoftmaxBackward, 0, ROWS);
+    op!(scores::LogSoftmaxBackward, 0, ROWS);
+    op!(norms::RmsNorm, 0, ROWS);
+    op!(norms::RmsNormResidual, 0, ROWS);
+    op!(norms::LayerNorm, 0, ROWS);
+    op!(norms::RmsNormBackward, 0, ROWS);
+    op!(norms::LayerNormBackward, 0, ROWS);
+    op!(rope::Rope, 0, HEADS);
+    op!(rope::RopeBackward, 0, HEADS);
+    op!(clip_grad_norm::ClipGradNorm, 0, FLAT);
+    op!(elementwise::Exp, 0, FLAT);
+    op!(elementwise::Log, 0, FLAT);
+    op!(elementwise::Gelu, 0, FLAT);
+    op!(elementwise::GeluTanh, 0, FLAT);
+    op!(elementwise::Silu, 0, FLAT);
+    op!(elementwise::Tanh, 0, FLAT);
+    op!(elementwise::Softplus, 0, FLAT);
+    op!(sample::Sample, 0, LOGITS);
+    op!(sample::Sample, 1, LOGITS);
+    op!(sample::Sample, 2, LOGITS);
+    Ok(())
+}
+
+fn written<O: Op, E: Number>(
+    plan: &Plan,
+    timings: &mut Timings,
+    clock: &mut Clock,
+    shape: Shape,
+    way: usize,
+) -> Result<()> {
+    let op =
+        if way == 0 && O::NAME != "sample" { O::NAME.to_string() } else { format!("{}: {}", O::NAME, O::WAYS[way]) };
+    let key = |timing: &Timing| (timing.op.clone(), timing.dtype.clone(), timing.rows, timing.cols);
+    let (dtype, Shape { rows, cols }) = (E::DTYPE.to_string(), shape);
+    let mut timing =
+        Timing { op, dtype, rows, cols, by: OURS.to_string(), bytes: O::bytes::<E>(shape), ..Timing::default() };
+    if timings.timings.iter().any(|done| key(done) == key(&timing)) {
+        return Ok(());
+    }
+    // What stands there if the process ends with it.
+    timing.trouble = Some("the program ended while it was at it".to_string());
+    timings.timings.push(timing.clone());
+    write_json(plan.out, timings)?;
+    let _watchdog = Watchdog::new(format!("{} {shape}", timing.op), LONGEST);
+    let measured = time::<O, E>(clock, shape, way).and_then(|us| Ok((us, clock.copy(timing.bytes)?)));
+    timing.trouble = None;
+    let lost = match measured {
+        Ok((spread, copy_us)) => {
+            let Spread { us, fastest, slowest, trouble } = spread;
+            timing = Timing { us, fastest, slowest, copy_us, trouble, ..timing };
+            None
+        }
+        Err(error) => {
+            timing.trouble = Some(error.to_string());
+            Some(error).filter(|error| error.is_of_device())
+        }
+    };
+    let Timing { op, dtype, us, copy_us, .. } = &timing;
+    println!("{op}, {dtype}, {shape}: {us:.1} us, a copy {copy_us:.1} us {}", timing.trouble.as_deref().unwrap_or(""));
+    if let Some(last) = timings.timings.last_mut() {
+        *last = timing;
+    }
+    write_json(plan.out, timings)?;
+    lost.map_or(Ok(()), Err)
+}
+
+fn time<O: Op, E: Number>(clock: &mut Clock, shape: Shape, way: usize) -> Result<Spread> {
+    let stream = clock.stream.clone();
+    let block = numbers::plain::<E>(1 << 20);
+    let placed = |extent: &Extent| Placed::repeated(&stream, &block, extent.len(shape));
+    let mut rounds = Vec::new();
+    for _ in 0..pieces(O::bytes::<E>(shape)) {
+        let read = O::READ.iter().map(placed).collect::<Result<Vec<_>>>()?;
+        let written = O::WRITTEN.iter().map(placed).collect::<Result<Vec<_>>>()?;
+        rounds.push((read, written, O::on_device::<E>(&stream, shape, way)?));
+    }
+    for (read, written, ready) in &mut rounds {
+        ready.fill(read, written)?;
+    }
+    let count = rounds.len();
+    clock.measure(count, |call| {
+        let (read, written, ready) = &mut rounds[call % count];
+        ready.launch(read, written)
+    })
+}
+
+/// How many pieces of memory the calls go around.
+fn pieces(bytes: usize) -> usize {
+    ROUND.div_ceil(bytes.max(1)).clamp(1, 64)
+}
+
+/// Of a call, in µs.
+struct Spread {
+    us: f64,
+    fastest: f64,
+    slowest: f64,
+    trouble: Option<String>,
+}
+
+struct Clock {
+    stream: Stream,
+    start: CudaEvent,
+    end: CudaEvent,
+    /// What is copied to keep the device busy.
+    busy: [CudaSlice<u8>; 2],
+    /// How long that takes, in µs.
+    busy_us: f64,
+    /// How long copies take, by the bytes that they read and write.
+    copies: HashMap<usize, f64>,
+}
+
+impl Clock {
+    fn new(plan: &Plan) -> Result<Self> {
+        let stream = plan.stream.clone();
+        let event = || stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+        let bytes = plan.elements.min(1 << 30);
+        let busy = [stream.alloc_zeros(bytes)?, stream.alloc_zeros(bytes)?];
+        let (start, end) = (event()?, event()?);
+        let mut clock = Clock { stream, start, end, busy, busy_us: 0.0, copies: HashMap::new() };
+        for _ in 0..2 {
+            clock.start.record(&clock.stream)?;
+            clock.keep_busy()?;
+            clock.end.record(&clock.stream)?;
+            clock.busy_us = 1e3 * f64::from(clock.start.elapsed_ms(&clock.end)?);
+        }
+        Ok(clock)
+    }
+
+    fn keep_busy(&mut self) -> Result<()> {
+        let [from, to] = &mut self.busy;
+        for _ in 0..BUSY_COPIES {
+            self.stream.memcpy_dtod(from, to)?;
+        }
+        Ok(())
+    }
+
+    /// How long calls take, of which the first ones, as many as `warming`, do not count.
+    fn measure(&mut self, warming: usize, mut call: impl FnMut(usize) -> Result<()>) -> Result<Spread> {
+        let mut next = 0;
+        let mut calls = |count: usize| {
+            let range = next..next + count;
+            next += count;
+            range.into_iter().try_for_each(&mut call)
+        };
+        calls(warming)?;
+        let mut batch = |count: usize| {
+            let queueing = Instant::now();
+            self.keep_busy()?;
+            self.start.record(&self.stream)?;
+            calls(count)?;
+            self.end.record(&self.stream)?;
+            let queueing = queueing.elapsed().as_secs_f64() * 1e6;
+            Ok((1e3 * f64::from(self.start.elapsed_ms(&self.end)?) / count as f64, queueing))
+        };
+        let (about, _) = batch(4)?;
+        let count = ((1e3 * BATCH / about.max(0.1)) as usize).clamp(4, MOST_CALLS);
+        let batches = (0..BATCHES).map(|_| batch(count)).collect::<Result<Vec<_>>>()?;
+        let mut times: Vec<f64> = batches.iter().map(|(us, _)| *us).collect();
+        times.sort_by(f64::total_cmp);
+        let queueing = batches.iter().map(|(_, queueing)| *queueing).fold(f64::INFINITY, f64::min);
+        let trouble = (queueing > self.busy_us).then(|| {
+            format!(
+                "the host took {queueing:.0} us to queue {count} calls; the device was busy for {:.0}",
+                self.busy_us
+            )
+        });
+        Ok(Spread { us: times[BATCHES / 2], fastest: times[0], slowest: times[BATCHES - 1], trouble })
+    }
+
+    /// How long a copy takes that reads and writes so many bytes together, in µs.
+    fn copy(&mut self, bytes: usize) -> Result<f64> {
+        if let Some(us) = self.copies.get(&bytes) {
+            return Ok(*us);
+        }
+        let stream = self.stream.clone();
+        let room = || stream.alloc_zeros::<u8>((bytes / 2).max(1));
+        let mut rounds = (0..pieces(bytes)).map(|_| Ok((room()?, room()?))).collect::<Result<Vec<_>>>()?;
+        let count = rounds.len();
+        let spread = self.measure(count, |call| {
+            let (from, to) = &mut rounds[call % count];
+            Ok(stream.memcpy_dtod(from, to)?)
+        })?;
+        self.copies.insert(bytes, spread.us);
+        Ok(spread.us)
+    }
+}
