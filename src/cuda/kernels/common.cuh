@@ -272,8 +272,8 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    // A block may have fewer than `WARPS`.
-    const u32 warps = blockDim.x / WARP;
+    // A block may have fewer than `WARPS`, but for the largest.
+    const u32 warps = WARPS < WARP ? blockDim.x / WARP : WARP;
     return warp(partial[threadIdx.x % warps], warps / 2);
 }
 
