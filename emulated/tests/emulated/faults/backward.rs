@@ -64,6 +64,9 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Found {
     // Differences that cancel but for what a product's rounding leaves out.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
+    // A NaN counts, whatever else is there.
+    let dy = [f64::NAN, f64::INFINITY, 0.0].map(E::from_wide);
+    case(emulator, op, [&[E::ZERO; 3], &dy], (1, 3), how)?;
     for x in sums_that_cancel() {
         case(emulator, op, [&vec![E::ZERO; x.len()], &x], (1, x.len()), how)?;
     }

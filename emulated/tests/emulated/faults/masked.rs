@@ -53,12 +53,7 @@ pub const FAULTS_OF_SUMS: &[Fault] = &[
         "return value",
     ),
     fault("biases of other rows", "masked.cuh", "at * a.bias[p].strides", "at + a.bias[p].strides"),
-    fault(
-        "terms by the row's columns",
-        "masked.cuh",
-        "WideRow(a, row, mask, mask.low, mask.high)",
-        "WideRow(a, row, mask, 0, mask.high)",
-    ),
+    fault("columns from what is left on", "masked.cuh", "logits.at(first + column, x)", "logits.at(column, x)"),
     fault("16-bit types always in f32", "log_sum_masked.cu", "== 2 && !found.inexact", "== 2"),
     fault("no row is peaked", "masked.cuh", "peaked = is_peaked(sum, cols)", "peaked = false"),
     fault(

@@ -69,7 +69,10 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     // Differences that cancel but for what a product's rounding leaves out.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let bare = Beside::nothing(&[1, 3]);
-    masked_case(emulator, Op::LogSoftmax, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], &bare, how)
+    masked_case(emulator, Op::LogSoftmax, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], &bare, how)?;
+    // A NaN counts, whatever else is there.
+    let dy = [f64::INFINITY, f64::NAN, 0.0].map(E::from_wide);
+    masked_case(emulator, Op::Softmax, [&[E::ZERO; 3], &dy], &bare, how)
 }
 
 pub fn look(emulator: &Emulator) -> Found {
