@@ -3,6 +3,7 @@
 
 pub mod clip_grad_norm;
 pub mod elementwise;
+pub mod losses;
 pub mod norms;
 pub mod rope;
 pub mod sample;
@@ -27,7 +28,13 @@ macro_rules! each_op {
         $then!($crate::ops::scores::LogSumExp);
         $then!($crate::ops::scores::LogSumExpMasked);
         $then!($crate::ops::scores::SoftmaxBackward);
+        $then!($crate::ops::scores::SoftmaxBackwardMasked);
         $then!($crate::ops::scores::LogSoftmaxBackward);
+        $then!($crate::ops::scores::LogSoftmaxBackwardMasked);
+        $then!($crate::ops::scores::LogSumExpBackward);
+        $then!($crate::ops::scores::LogSumExpBackwardMasked);
+        $then!($crate::ops::losses::CrossEntropy);
+        $then!($crate::ops::losses::CrossEntropyBackward);
         $then!($crate::ops::norms::RmsNorm);
         $then!($crate::ops::norms::RmsNormResidual);
         $then!($crate::ops::norms::LayerNorm);
@@ -35,6 +42,7 @@ macro_rules! each_op {
         $then!($crate::ops::norms::LayerNormBackward);
         $then!($crate::ops::rope::Rope);
         $then!($crate::ops::rope::RopeBackward);
+        $then!($crate::ops::rope::QkNormRope);
         $then!($crate::ops::clip_grad_norm::ClipGradNorm);
         $then!($crate::ops::sample::Sample);
         $then!($crate::ops::elementwise::Exp);

@@ -1,4 +1,4 @@
-//! Rotary position embedding and its gradient.
+//! Rotary position embedding, its gradient, and RMSNorm with it.
 
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;
@@ -46,4 +46,33 @@ macro_rules! turns {
 turns! {
     Rope rope rope_into;
     RopeBackward rope_backward rope_backward_into;
+}
+
+pub struct QkNormRope;
+
+impl Op for QkNormRope {
+    const NAME: &'static str = "qk_norm_rope";
+    const READ: &'static [Extent] = &[Extent::Whole, Extent::Columns];
+    const WRITTEN: &'static [Extent] = &[Extent::Whole];
+    const IS_OF_ROWS: bool = false;
+    const WAYS: &'static [&'static str] = LAYOUTS;
+
+    fn shape(shape: Shape) -> Shape {
+        // As many columns as the kernels take.
+        let cols = shape.cols.min(cuda::qk_norm_rope::MOST_COLS);
+        Shape { rows: shape.rows.next_multiple_of(2), cols: cols.next_multiple_of(2) }
+    }
+
+    fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
+        let normed = evenkeel::rms_norm(rows(&read[0], shape)?, &evenkeel::RmsNorm::default().weight(&read[1]))?;
+        Ok(vec![evenkeel::rope(rows(&normed, shape)?, &table(shape, way)?)?].into())
+    }
+
+    fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
+        let (stream, table) = (stream.clone(), cuda::RopeTable::new(stream, &table(shape, way)?)?);
+        Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
+            let (x, weight, y) = (read[0].rows(shape)?, E::operand(read[1].view()), written[0].rows_mut(shape)?);
+            Ok(cuda::qk_norm_rope_into(&stream, x, Some(weight), y, &table, &evenkeel::RmsNorm::default())?)
+        })
+    }
 }

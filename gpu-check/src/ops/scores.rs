@@ -1,9 +1,9 @@
-//! Softmax, log_softmax and logsumexp, with masks and without, and the gradients of the first two.
+//! Softmax, log_softmax and logsumexp and their gradients, with masks and without.
 
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
-use evenkeel::cuda::cudarc::driver::CudaSlice;
+use evenkeel::cuda::CopiedMask;
 use evenkeel::testing::hostile::scattered;
 use evenkeel::{FullyMasked, Mask, cuda};
 
@@ -44,68 +44,34 @@ fn options(way: usize) -> evenkeel::Softmax<'static> {
     if way >= 5 { options.scale(0.125).softcap(30.0) } else { options }
 }
 
-fn on_cpu<R>(shape: Shape, way: usize, f: impl FnOnce(&evenkeel::Softmax) -> R) -> R {
-    let parts = Parts::new(shape, way);
-    let mut mask = Mask::none();
-    if let Some(keep) = &parts.keep {
-        mask = mask.and_keep(keep, &[shape.rows, shape.cols]);
-    }
-    if let Some(bias) = &parts.bias {
-        mask = mask.and_bias(bias, &[shape.cols]);
-    }
-    if let Some(lengths) = &parts.lengths {
-        mask = mask.and_lengths(lengths);
-    }
-    if parts.is_causal {
-        mask = mask.and_causal();
-    }
-    if let Some(window) = parts.window {
-        mask = mask.and_window(window);
-    }
-    f(&options(way).mask(&mask))
-}
-
-/// The same parts, on the device.
-struct OnDevice {
-    keep: Option<CudaSlice<u8>>,
-    bias: Option<CudaSlice<f32>>,
-    lengths: Option<CudaSlice<u64>>,
-    of: Parts,
-    shape: Shape,
-}
-
-impl OnDevice {
-    fn new(stream: &Stream, shape: Shape, way: usize) -> Result<Self> {
-        let of = Parts::new(shape, way);
-        let lengths = of.lengths.as_ref().map(|lengths| lengths.iter().map(|&len| len as u64).collect::<Vec<_>>());
-        Ok(OnDevice {
-            keep: of.keep.as_ref().map(|keep| stream.clone_htod(keep)).transpose()?,
-            bias: of.bias.as_ref().map(|bias| stream.clone_htod(bias)).transpose()?,
-            lengths: lengths.as_ref().map(|lengths| stream.clone_htod(lengths)).transpose()?,
-            of,
-            shape,
-        })
-    }
-
-    fn mask(&self) -> cuda::Mask<'_> {
-        let mut mask = cuda::Mask::none();
+impl Parts {
+    fn mask(&self, shape: Shape) -> Mask<'_> {
+        let mut mask = Mask::none();
         if let Some(keep) = &self.keep {
-            mask = mask.and_keep(keep.as_view(), &[self.shape.rows, self.shape.cols]);
+            mask = mask.and_keep(keep, &[shape.rows, shape.cols]);
         }
         if let Some(bias) = &self.bias {
-            mask = mask.and_bias(bias.as_view(), &[self.shape.cols]);
+            mask = mask.and_bias(bias, &[shape.cols]);
         }
         if let Some(lengths) = &self.lengths {
-            mask = mask.and_lengths(lengths.as_view());
+            mask = mask.and_lengths(lengths);
         }
-        if self.of.is_causal {
+        if self.is_causal {
             mask = mask.and_causal();
         }
-        if let Some(window) = self.of.window {
+        if let Some(window) = self.window {
             mask = mask.and_window(window);
         }
         mask
     }
+}
+
+fn on_cpu<R>(shape: Shape, way: usize, f: impl FnOnce(&evenkeel::Softmax) -> R) -> R {
+    f(&options(way).mask(&Parts::new(shape, way).mask(shape)))
+}
+
+fn on_device(stream: &Stream, shape: Shape, way: usize) -> Result<CopiedMask> {
+    Ok(CopiedMask::new(stream, &Parts::new(shape, way).mask(shape))?)
 }
 
 /// Where results go, as the functions on the device take them.
@@ -155,7 +121,7 @@ macro_rules! plain_and_masked {
             }
 
             fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
-                let (stream, parts) = (stream.clone(), OnDevice::new(stream, shape, way)?);
+                let (stream, parts) = (stream.clone(), on_device(stream, shape, way)?);
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
                     let to = to!($extent, written[0], shape);
                     Ok(cuda::$masked_into(&stream, read[0].rows(shape)?, to, &parts.mask(), &options(way))?)
@@ -171,26 +137,68 @@ plain_and_masked! {
     LogSumExp LogSumExpMasked logsumexp logsumexp_into logsumexp_masked_into Rows;
 }
 
+/// The gradients of results, as the functions of the CPU and of the device take them.
+macro_rules! from {
+    (Whole, $from:expr, $shape:expr) => {
+        rows(&$from, $shape)?
+    };
+    (Rows, $from:expr, $shape:expr) => {
+        &$from
+    };
+}
+macro_rules! placed {
+    (Whole, $from:expr, $shape:expr) => {
+        $from.rows($shape)?
+    };
+    (Rows, $from:expr, $shape:expr) => {
+        $from.view()
+    };
+}
+
 macro_rules! gradients {
-    ($($Op:ident $name:ident $into:ident;)*) => {
+    ($($Op:ident $Masked:ident $name:ident $into:ident $masked_into:ident $extent:ident;)*) => {
         $(pub struct $Op;
 
         impl Op for $Op {
             const NAME: &'static str = stringify!($name);
-            const READ: &'static [Extent] = &[Extent::Whole; 2];
+            const READ: &'static [Extent] = &[Extent::Whole, Extent::$extent];
             const WRITTEN: &'static [Extent] = &[Extent::Whole];
             const WAYS: &'static [&'static str] = POLICIES;
 
             fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
-                let (x, dy) = (rows(&read[0], shape)?, rows(&read[1], shape)?);
+                let (x, dy) = (rows(&read[0], shape)?, from!($extent, read[1], shape));
                 Ok(vec![evenkeel::$name(x, dy, &policy(way))?].into())
             }
 
             fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
                 let stream = stream.clone();
                 Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
-                    let (x, dy) = (read[0].rows(shape)?, read[1].rows(shape)?);
+                    let (x, dy) = (read[0].rows(shape)?, placed!($extent, read[1], shape));
                     Ok(cuda::$into(&stream, x, dy, written[0].rows_mut(shape)?, &policy(way))?)
+                })
+            }
+        }
+
+        pub struct $Masked;
+
+        impl Op for $Masked {
+            const NAME: &'static str = concat!(stringify!($name), " masked");
+            const READ: &'static [Extent] = &[Extent::Whole, Extent::$extent];
+            const WRITTEN: &'static [Extent] = &[Extent::Whole];
+            const IS_OF_ROWS: bool = false;
+            const WAYS: &'static [&'static str] = MASKS;
+
+            fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
+                let (x, dy) = (rows(&read[0], shape)?, from!($extent, read[1], shape));
+                on_cpu(shape, way, |options| Ok(vec![evenkeel::$name(x, dy, options)?].into()))
+            }
+
+            fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
+                let (stream, parts) = (stream.clone(), on_device(stream, shape, way)?);
+                Ok(move |read: &[Placed<E>], written: &mut [Placed<E>]| {
+                    let (x, dy) = (read[0].rows(shape)?, placed!($extent, read[1], shape));
+                    let to = written[0].rows_mut(shape)?;
+                    Ok(cuda::$masked_into(&stream, x, dy, to, &parts.mask(), &options(way))?)
                 })
             }
         })*
@@ -198,6 +206,9 @@ macro_rules! gradients {
 }
 
 gradients! {
-    SoftmaxBackward softmax_backward softmax_backward_into;
-    LogSoftmaxBackward log_softmax_backward log_softmax_backward_into;
+    SoftmaxBackward SoftmaxBackwardMasked softmax_backward softmax_backward_into softmax_backward_masked_into Whole;
+    LogSoftmaxBackward LogSoftmaxBackwardMasked log_softmax_backward log_softmax_backward_into
+        log_softmax_backward_masked_into Whole;
+    LogSumExpBackward LogSumExpBackwardMasked logsumexp_backward logsumexp_backward_into
+        logsumexp_backward_masked_into Rows;
 }
