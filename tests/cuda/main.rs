@@ -4,11 +4,12 @@ mod rows;
 #[path = "../support/mod.rs"]
 mod support;
 
+use evenkeel::cuda::cross_entropy::Targets;
 use evenkeel::cuda::cudarc::driver::CudaSlice;
 use evenkeel::cuda::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use evenkeel::cuda::sample::{Outcome, Request};
 use evenkeel::cuda::{self, DeviceElement, Rows, RowsMut};
-use evenkeel::{Draw, Error, FullyMasked, Mask, SamplerConfig, Softmax};
+use evenkeel::{CrossEntropy, Draw, Error, FullyMasked, Mask, RmsNorm, Rope, RopeTable, SamplerConfig, Softmax};
 use half::{bf16, f16};
 use std::sync::Arc;
 use support::generate::{self, Bits};
@@ -125,6 +126,73 @@ fn functions_of_elements_f32() {
 #[test]
 fn functions_of_elements_bf16() {
     functions_of_elements_have_the_cpus_bits::<bf16>();
+}
+
+fn cross_entropy_has_the_cpus_bits<E: DeviceElement + Bits>() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, cross_entropy");
+    for (rows, cols) in [(1, 1), (5, 7), (64, 1000), (33, 8192), (9, 20_000), (3, 128_256)] {
+        let x: Vec<E> = generate::bell(&mut rng, rows * cols, 0.0, 3.0);
+        let classes: Vec<i64> =
+            (0..rows).map(|row| if row % 7 == 6 { -100 } else { (row * 31 % cols) as i64 }).collect();
+        for options in
+            [CrossEntropy::default().z_loss(1e-4), CrossEntropy::default().softcap(30.0).label_smoothing(0.1)]
+        {
+            let (mut logits, on_device) = (stream.clone_htod(&x).unwrap(), stream.clone_htod(&classes).unwrap());
+            let (dloss, mut loss) = (stream.clone_htod(&[1.0]).unwrap(), stream.alloc_zeros::<f64>(1).unwrap());
+            let targets = Targets::new(on_device.as_view());
+            targets.check(&stream, cols, &options).unwrap();
+            let rows_of = RowsMut::new(logits.as_view_mut(), rows, cols).unwrap();
+            let (dloss, to) = (dloss.as_view(), loss.as_view_mut());
+            cuda::cross_entropy_backward_in_place(&stream, rows_of, &targets, dloss, to, &options).unwrap();
+            let view = evenkeel::Rows::new(&x, rows, cols).unwrap();
+            let (expected, gradient) = evenkeel::cross_entropy_backward(view, &classes, &[1.0], &options).unwrap();
+            assert_eq!(stream.clone_dtoh(&loss).unwrap()[0].to_bits(), expected.value().to_bits(), "{rows}x{cols}");
+            let got = stream.clone_dtoh(&logits).unwrap();
+            assert!(got.iter().map(|y| y.bits()).eq(gradient.iter().map(|y| y.bits())), "{rows}x{cols}");
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_f32() {
+    cross_entropy_has_the_cpus_bits::<f32>();
+}
+
+#[test]
+fn cross_entropy_bf16() {
+    cross_entropy_has_the_cpus_bits::<bf16>();
+}
+
+#[test]
+fn targets_that_are_no_classes_are_refused() {
+    let Some(stream) = stream() else { return };
+    let classes = stream.clone_htod(&[1i64, -100, 7, 9]).unwrap();
+    let refused = Targets::new(classes.as_view()).check(&stream, 7, &CrossEntropy::default()).unwrap_err();
+    assert_eq!(refused.row(), Some(2));
+    assert!(refused.to_string().contains("in 0 .. 7, or -100 to be ignored"), "{refused}");
+}
+
+#[test]
+fn norms_of_heads_that_are_turned() {
+    let Some(stream) = stream() else { return };
+    let mut rng = generate::rng("cuda, qk_norm_rope");
+    let positions: Vec<i64> = (0..100).collect();
+    for (cols, interleaved) in [(64, false), (128, true), (100, false), (256, false), (512, true)] {
+        let table = RopeTable::new(&positions, cols, &Rope::default().interleaved(interleaved)).unwrap();
+        let x: Vec<bf16> = generate::bell(&mut rng, 8 * 100 * cols, 0.0, 3.0);
+        let weight: Vec<bf16> = generate::bell(&mut rng, cols, 1.0, 0.2);
+        let (mut rows, weights) = (stream.clone_htod(&x).unwrap(), stream.clone_htod(&weight).unwrap());
+        let on_device = cuda::RopeTable::new(&stream, &table).unwrap();
+        let to = RowsMut::new(rows.as_view_mut(), 800, cols).unwrap();
+        let options = RmsNorm::default();
+        cuda::qk_norm_rope_in_place(&stream, to, Some(weights.as_view().into()), &on_device, &options).unwrap();
+        let view = evenkeel::Rows::new(&x, 800, cols).unwrap();
+        let normalised = evenkeel::rms_norm(view, &options.weight(&weight)).unwrap();
+        let expected = evenkeel::rope(evenkeel::Rows::new(&normalised, 800, cols).unwrap(), &table).unwrap();
+        let got = stream.clone_dtoh(&rows).unwrap();
+        assert!(got.iter().map(|y| y.bits()).eq(expected.iter().map(|y| y.bits())), "{cols} columns");
+    }
 }
 
 #[test]

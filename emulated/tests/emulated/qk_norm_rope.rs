@@ -100,6 +100,7 @@ fn what_there_is_not() {
     let told = |dtype, cols, options| made(dtype, 3, cols, options).unwrap_err().to_string();
     assert_eq!(told(DType::F64, 4, &options), "qk_norm_rope: F64 is not supported on cuda");
     assert_eq!(told(DType::F32, 514, &options), "qk_norm_rope: columns is 514; it must be at most 512");
-    assert!(told(DType::F32, 2, &options.weight(&[1.0f32; 2])).contains("weight is in the host's memory"));
+    let weighted = options.weight(&[1.0f32; 2]);
+    assert!(told(DType::F32, 2, &weighted).contains("weight is in the host's memory"));
     assert!(told(DType::F32, 2, &options.eps(-1.0)).contains("eps is -1"));
 }

@@ -215,7 +215,9 @@ DEVICE void reduce(const CrossEntropyArguments& a) {
     if (threadIdx.x == 0) {
         const RowLoss by = divisors(a);
         const double loss = part(sums[0], by.entropy) + part(sums[1], by.z);
-        *(double*)a.losses = loss == loss ? loss : NOT_A_NUMBER;
+        // Where no other row counts, a NaN is divided by nothing.
+        const bool is_refused = ((const Settled*)a.settled)->first_refused != ~0ull;
+        *(double*)a.losses = loss == loss && !is_refused ? loss : NOT_A_NUMBER;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Fault, Found, fault};
 use crate::cross_entropy::{at_the_ends, dloss, options, targets};
 use crate::support::cross_entropy::{Call, case, sums};
-use crate::support::norm::operand;
+use crate::support::norm::{Operand, operand};
 use crate::support::{How, KINDS, peaked_row, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
@@ -89,7 +89,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, softcap: bool) -> Found {
         for k in 0..6 {
             let logits = (0..3).flat_map(|_| match KINDS.get(k) {
                 Some(&kind) => row(&mut rng, kind, cols),
-                None => peaked_row(&mut rng, 14.0, cols),
+                None => peaked_row(&mut rng, [14.0, 30.0][i % 2], cols),
             });
             let logits: Vec<E> = logits.collect();
             for shift in [0, 1] {
@@ -110,6 +110,7 @@ fn look_at_ends(emulator: &Emulator, softcap: bool) -> Found {
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     for (logits, targets, weight, dloss, options) in at_the_ends() {
         if options.softcap.is_some() == softcap {
+            let weight = weight.map(|weight| Operand::F32(weight.to_vec()));
             let (dloss, weight) = (&[dloss], weight.as_ref());
             case(emulator, &Call { logits: &logits, targets: &targets, weight, dloss, cols: 2, options }, how)?;
         }

@@ -19,21 +19,8 @@ pub const FAULTS: &[Fault] = &[
         "            __syncwarp();\n            ROLLED",
         "            ROLLED",
     ),
-    fault(
-        "another row's numbers",
-        "qk_norm_rope.cu",
-        "            __syncwarp();\n        }\n    }",
-        "        }\n    }",
-    ),
     fault("tiles one after the other", "qk_norm_rope.cu", "lane / GROUP * 256 + lane % GROUP", "lane % GROUP"),
     fault("the first tile's sum", "qk_norm_rope.cu", "sum = fold(own[0], lanes);", "sum = fold(own[0], GROUP);"),
-    fault(
-        "the order of lanes",
-        "qk_norm_rope.cu",
-        "own[i] = own[2 * i] + own[2 * i + 1]",
-        "own[i] = own[i] + own[i + width]",
-    ),
-    fault("lanes of single elements", "qk_norm_rope.cu", "COUNT == 1 ? i % 2 : j", "COUNT == 1 ? 0 : j"),
     fault(
         "rows share their memory",
         "qk_norm_rope.cu",
@@ -51,6 +38,14 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("weights without their offset", "qk_norm_rope.cu", "(double)w + a.weight_offset", "(double)w"),
     fault("magnitudes of a part of the row", "qk_norm_rope.cu", "own.join_lanes(lanes / 2);", ""),
+    fault("one weight for each piece", "qk_norm_rope.cu", "weights[column + i]", "weights[column]"),
+    fault(
+        "the last tile of single elements",
+        "qk_norm_rope.cu",
+        "sum += fold(own[0], WARP)",
+        "sum = fold(own[0], WARP)",
+    ),
+    fault("the first position's sines", "qk_norm_rope.cu", "a.sin + position * half + pair", "a.sin + pair"),
     fault("neighbours a half apart", "qk_norm_rope.cu", "NEIGHBOURS ? COUNT : half", "half"),
 ];
 
