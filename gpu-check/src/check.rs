@@ -85,7 +85,7 @@ fn written(
     let stopped = Some(BEGUN.to_string());
     checks.checks.push(Check { op: op.to_string(), dtype: dtype.clone(), stopped, ..Check::default() });
     write_json(plan.out, checks)?;
-    let _watchdog = Watchdog::new(format!("{op}, {dtype}"), LONGEST);
+    let _watchdog = plan.stream.map(|_| Watchdog::new(format!("{op}, {dtype}"), LONGEST));
     let (start, mut digest) = (Instant::now(), Digest::NEW);
     let check = &mut checks.checks[at];
     let ended = body(check, plan.stream, &mut digest);
