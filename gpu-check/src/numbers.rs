@@ -124,7 +124,7 @@ mod tests {
     fn parts_are_of_all_kinds_of_shapes_and_no_larger_than_asked() {
         assert_eq!(cases(1, 3, 1, usize::MAX).len(), COLS.len() + RANDOM + LARGE.len());
         let few = cases(1, 3, 9, 20_000);
-        assert!(few.len() > 9 && few.iter().all(|case| case.shape.elements() <= 20_000));
+        assert!(few.len() >= 9 && few.iter().all(|case| case.shape.elements() <= 20_000));
         assert!([0, 1, 2].iter().all(|way| few.iter().any(|case| case.way == *way)));
     }
 }

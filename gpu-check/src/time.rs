@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// What is to be timed.
 pub struct Plan<'a> {
     pub stream: &'a Stream,
-    /// Fewer rows than are listed, so that no call has more elements.
+    /// Fewer rows than are listed, or shorter ones, so that no call has more elements, and less memory to go around.
     pub elements: usize,
     /// Two shapes of each op, of bf16.
     pub is_quick: bool,
@@ -54,7 +54,8 @@ pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     macro_rules! op {
         ($op:ty, $way:expr, $shapes:expr) => {
             for &(rows, cols) in $shapes.iter().take(if plan.is_quick { 2 } else { $shapes.len() }) {
-                let rows = rows.min((plan.elements / cols).max(1));
+                let cols = cols.min(plan.elements);
+                let rows = rows.min(plan.elements / cols);
                 let shape = <$op>::shape(Shape { rows, cols });
                 written::<$op, bf16>(plan, timings, &mut clock, shape, $way)?;
                 if !plan.is_quick {
@@ -138,7 +139,7 @@ fn time<O: Op, E: Number>(clock: &mut Clock, shape: Shape, way: usize) -> Result
     let block = numbers::plain::<E>(1 << 20);
     let placed = |extent: &Extent| Placed::repeated(&stream, &block, extent.len(shape));
     let mut rounds = Vec::new();
-    for _ in 0..pieces(O::bytes::<E>(shape)) {
+    for _ in 0..clock.pieces(O::bytes::<E>(shape)) {
         let read = O::READ.iter().map(placed).collect::<Result<Vec<_>>>()?;
         let written = O::WRITTEN.iter().map(placed).collect::<Result<Vec<_>>>()?;
         rounds.push((read, written, O::on_device::<E>(&stream, shape, way)?));
@@ -151,11 +152,6 @@ fn time<O: Op, E: Number>(clock: &mut Clock, shape: Shape, way: usize) -> Result
         let (read, written, ready) = &mut rounds[call % count];
         ready.launch(read, written)
     })
-}
-
-/// How many pieces of memory the calls go around.
-fn pieces(bytes: usize) -> usize {
-    ROUND.div_ceil(bytes.max(1)).clamp(1, 64)
 }
 
 /// Of a call, in µs.
@@ -174,6 +170,8 @@ struct Clock {
     busy: [CudaSlice<u8>; 2],
     /// How long that takes, in µs.
     busy_us: f64,
+    /// How much memory calls go around.
+    round: usize,
     /// How long copies take, by the bytes that they read and write.
     copies: HashMap<usize, f64>,
 }
@@ -185,7 +183,8 @@ impl Clock {
         let bytes = plan.elements.min(1 << 30);
         let busy = [stream.alloc_zeros(bytes)?, stream.alloc_zeros(bytes)?];
         let (start, end) = (event()?, event()?);
-        let mut clock = Clock { stream, start, end, busy, busy_us: 0.0, copies: HashMap::new() };
+        let round = ROUND.min(plan.elements);
+        let mut clock = Clock { stream, start, end, busy, busy_us: 0.0, round, copies: HashMap::new() };
         for _ in 0..2 {
             clock.start.record(&clock.stream)?;
             clock.keep_busy()?;
@@ -201,6 +200,11 @@ impl Clock {
             self.stream.memcpy_dtod(from, to)?;
         }
         Ok(())
+    }
+
+    /// How many pieces of memory calls go around that move so many bytes each.
+    fn pieces(&self, bytes: usize) -> usize {
+        self.round.div_ceil(bytes.max(1)).clamp(1, 64)
     }
 
     /// How long calls take, of which the first ones, as many as `warming`, do not count.
@@ -243,7 +247,7 @@ impl Clock {
         }
         let stream = self.stream.clone();
         let room = || stream.alloc_zeros::<u8>((bytes / 2).max(1));
-        let mut rounds = (0..pieces(bytes)).map(|_| Ok((room()?, room()?))).collect::<Result<Vec<_>>>()?;
+        let mut rounds = (0..self.pieces(bytes)).map(|_| Ok((room()?, room()?))).collect::<Result<Vec<_>>>()?;
         let count = rounds.len();
         let spread = self.measure(count, |call| {
             let (from, to) = &mut rounds[call % count];
