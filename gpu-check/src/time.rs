@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
 use crate::numbers;
-use crate::ops::{Extent, Number, Op, Ready, Shape, clip_grad_norm, elementwise, norms, rope, sample, scores};
+use crate::ops::{Extent, Number, Op, Ready, Shape, clip_grad_norm, elementwise, losses, norms, rope, sample, scores};
 use crate::record::{OURS, Timing, Timings, write_json};
 use crate::watchdog::Watchdog;
 use evenkeel::cuda::cudarc::driver::sys::CUevent_flags;
@@ -70,6 +70,9 @@ pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     op!(scores::LogSumExp, 0, ROWS);
     op!(scores::SoftmaxBackward, 0, ROWS);
     op!(scores::LogSoftmaxBackward, 0, ROWS);
+    op!(scores::LogSumExpBackward, 0, ROWS);
+    op!(losses::CrossEntropy, 0, ROWS);
+    op!(losses::CrossEntropyBackward, 0, ROWS);
     op!(norms::RmsNorm, 0, ROWS);
     op!(norms::RmsNormResidual, 0, ROWS);
     op!(norms::LayerNorm, 0, ROWS);
@@ -77,6 +80,7 @@ pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     op!(norms::LayerNormBackward, 0, ROWS);
     op!(rope::Rope, 0, HEADS);
     op!(rope::RopeBackward, 0, HEADS);
+    op!(rope::QkNormRope, 0, HEADS);
     op!(clip_grad_norm::ClipGradNorm, 0, FLAT);
     op!(elementwise::Exp, 0, FLAT);
     op!(elementwise::Log, 0, FLAT);
