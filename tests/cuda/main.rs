@@ -191,7 +191,7 @@ fn norms_of_heads_that_are_turned() {
         let normalised = evenkeel::rms_norm(view, &options.weight(&weight)).unwrap();
         let expected = evenkeel::rope(evenkeel::Rows::new(&normalised, 800, cols).unwrap(), &table).unwrap();
         let got = stream.clone_dtoh(&rows).unwrap();
-        assert!(got.iter().map(|y| y.bits()).eq(expected.iter().map(|y| y.bits())), "{cols} columns");
+        assert!(got.iter().map(|y| y.to_bits()).eq(expected.iter().map(|y| y.to_bits())), "{cols} columns");
     }
 }
 
