@@ -53,19 +53,9 @@ pub const FAULTS: &[Fault] = &[
 
 pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
     fault("gradients without slopes", "cross_entropy_softcap.cu", " * slope((double)*x, a.softcap)", ""),
-    fault(
-        "powers in one step",
-        "cross_entropy_softcap.cu",
-        "parts.hi * power_of_two(half) * power_of_two(parts.exponent - half)",
-        "parts.hi * power_of_two(parts.exponent)",
-    ),
+    fault("powers in one step", "masked.cuh", "power_of_two(half) * power_of_two(n - half)", "power_of_two(n)"),
     fault("no slope at the target", "cross_entropy_softcap.cu", " * slope((double)score, a.softcap)", ""),
-    fault(
-        "powers that end too early",
-        "cross_entropy_softcap.cu",
-        "larger(-746.1332191019411, x)",
-        "larger(-700.0, x)",
-    ),
+    fault("powers that end too early", "masked.cuh", "least = -746.1332191019411", "least = -700.0"),
     fault("logits without a cap", "cross_entropy_softcap.cu", "row(1.0, a.softcap,", "row(1.0, 0.0,"),
     fault("distances of scores", "cross_entropy_softcap.cu", "max, row.logits.at(column, x))", "max, (double)x)"),
     fault(

@@ -41,8 +41,8 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "both lanes of a thread first",
         "sum.cuh",
-        "tile = fold(own[0][n], WARP) + fold(own[1][n], WARP)",
-        "tile = fold(own[0][n] + own[1][n], WARP)",
+        "                tile = fold(own[0][n], WARP) + fold(own[1][n], WARP)",
+        "                tile = fold(own[0][n] + own[1][n], WARP)",
     ),
     fault(
         "tiles are one after the other",
