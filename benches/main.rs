@@ -1,4 +1,4 @@
-//! Every benchmark; `cargo bench --features candle -- NAME` runs those whose names have that part.
+//! Every benchmark; `cargo bench --features candle -- OP` runs an op's, another text those whose names have that part.
 
 #[macro_use]
 mod support;
@@ -48,51 +48,67 @@ mod softplus;
 mod sqrt;
 mod tanh;
 
+use criterion::Criterion;
+
+/// A name, and what checks and times it.
+type Op = (&'static str, fn(&mut Criterion));
+
+const OPS: &[Op] = &[
+    ("clamped_exp", clamped_exp::run),
+    ("clamped_log", clamped_log::run),
+    ("clip_grad_norm", clip_grad_norm::run),
+    ("clip_grad_value", clip_grad_value::run),
+    ("cross_entropy", cross_entropy::run),
+    ("cross_entropy_backward", cross_entropy_backward::run),
+    ("elementwise_backward", elementwise_backward::run),
+    ("erf", erf::run),
+    ("exp", exp::run),
+    ("exp2", exp2::run),
+    ("expm1", expm1::run),
+    ("gelu", gelu::run),
+    ("gelu_tanh", gelu_tanh::run),
+    ("group_norm", group_norm::run),
+    ("inspect", inspect::run),
+    ("l2_normalize", l2_normalize::run),
+    ("layer_norm", layer_norm::run),
+    ("layer_norm_backward", layer_norm_backward::run),
+    ("log", log::run),
+    ("log1p", log1p::run),
+    ("log2", log2::run),
+    ("log_add_exp", log_add_exp::run),
+    ("log_sigmoid", log_sigmoid::run),
+    ("log_softmax", log_softmax::run),
+    ("log_softmax_backward", log_softmax_backward::run),
+    ("logsumexp", logsumexp::run),
+    ("logsumexp_backward", logsumexp_backward::run),
+    ("mean_pool", mean_pool::run),
+    ("mean_pool_backward", mean_pool_backward::run),
+    ("reciprocal", reciprocal::run),
+    ("rms_norm", rms_norm::run),
+    ("rms_norm_backward", rms_norm_backward::run),
+    ("rope", rope::run),
+    ("rope_backward", rope_backward::run),
+    ("rsqrt", rsqrt::run),
+    ("safe_div", safe_div::run),
+    ("sample", sample::run),
+    ("sigmoid", sigmoid::run),
+    ("silu", silu::run),
+    ("softmax", softmax::run),
+    ("softmax_backward", softmax_backward::run),
+    ("softplus", softplus::run),
+    ("sqrt", sqrt::run),
+    ("tanh", tanh::run),
+];
+
 fn main() {
+    // Each op is checked before criterion sees what is asked for: one that is named is checked alone.
+    let named = |argument: String| OPS.iter().find(|(op, _)| argument.split('/').next() == Some(op));
+    let only = std::env::args().skip(1).find_map(named);
     let c = &mut support::criterion();
-    clamped_exp::run(c);
-    clamped_log::run(c);
-    clip_grad_norm::run(c);
-    clip_grad_value::run(c);
-    cross_entropy::run(c);
-    cross_entropy_backward::run(c);
-    elementwise_backward::run(c);
-    erf::run(c);
-    exp::run(c);
-    exp2::run(c);
-    expm1::run(c);
-    gelu::run(c);
-    gelu_tanh::run(c);
-    group_norm::run(c);
-    inspect::run(c);
-    l2_normalize::run(c);
-    layer_norm::run(c);
-    layer_norm_backward::run(c);
-    log::run(c);
-    log1p::run(c);
-    log2::run(c);
-    log_add_exp::run(c);
-    log_sigmoid::run(c);
-    log_softmax::run(c);
-    log_softmax_backward::run(c);
-    logsumexp::run(c);
-    logsumexp_backward::run(c);
-    mean_pool::run(c);
-    mean_pool_backward::run(c);
-    reciprocal::run(c);
-    rms_norm::run(c);
-    rms_norm_backward::run(c);
-    rope::run(c);
-    rope_backward::run(c);
-    rsqrt::run(c);
-    safe_div::run(c);
-    sample::run(c);
-    sigmoid::run(c);
-    silu::run(c);
-    softmax::run(c);
-    softmax_backward::run(c);
-    softplus::run(c);
-    sqrt::run(c);
-    tanh::run(c);
+    for (op, run) in OPS {
+        if only.is_none_or(|(name, _)| name == op) {
+            run(c);
+        }
+    }
     c.final_summary();
 }
