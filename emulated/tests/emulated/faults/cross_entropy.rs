@@ -2,7 +2,7 @@
 
 use super::{Fault, Found, fault};
 use crate::cross_entropy::{at_the_ends, dloss, options, targets};
-use crate::support::cross_entropy::{Call, case, sums};
+use crate::support::cross_entropy::{Call, case, first_refused, sums};
 use crate::support::norm::{Operand, operand};
 use crate::support::{How, KINDS, peaked_row, row};
 use evenkeel::cuda::DeviceElement;
@@ -113,8 +113,10 @@ pub fn look(emulator: &Emulator) -> Found {
     look_at_ends(emulator, false)?;
     let mut rng = StdRng::seed_from_u64(35);
     let targets: Vec<i64> = (0..20_000).map(|_| rng.random_range(0..100)).collect();
-    let parts: Vec<f64> = row(&mut rng, KINDS[0], 40_000);
+    // Of all digits, so that the order of a sum shows.
+    let parts: Vec<f64> = (0..40_000).map(|_| rng.random_range(-1.0..1.0)).collect();
     sums(emulator, &targets, &parts, &row(&mut rng, KINDS[0], 100))?;
+    first_refused(emulator, &targets)?;
     look_at::<f16>(emulator, false)?;
     look_at::<bf16>(emulator, false)?;
     look_at::<f32>(emulator, false)

@@ -164,3 +164,21 @@ pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]
     }
     Ok(())
 }
+
+/// Whether of many rows, of which a thread sees several, the first is told whose target is no class.
+pub fn first_refused(emulator: &Emulator, targets: &[i64]) -> Result<(), String> {
+    let mut targets = targets.to_vec();
+    let (first, cols) = (3, 100);
+    for row in [first, first + 32, first + 10_000] {
+        targets[row] = cols as i64;
+    }
+    let call =
+        Call { logits: &[], targets: &targets, weight: None, dloss: &[], cols, options: CrossEntropy::default() };
+    let mut settled = [0u64; SETTLED];
+    let memory = Memory { targets: targets.as_ptr() as u64, settled: settled.as_mut_ptr() as u64, ..Memory::default() };
+    run(emulator, "cross_entropy_settle", &memory, &call, None)?;
+    match settled[FIRST_REFUSED] {
+        row if row == first as u64 => Ok(()),
+        row => Err(format!("the first target that is refused is {row} instead of {first}")),
+    }
+}
