@@ -165,14 +165,4 @@ mod tests {
         assert!(as_it_lies(&x.narrow(0, 2, 0)?.transpose(1, 3)?, 3));
         Ok(())
     }
-
-    #[test]
-    fn an_empty_view_beyond_its_storage() -> Result<()> {
-        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?.narrow(0, 2, 0)?.narrow(1, 3, 0)?;
-        assert!(x.layout().start_offset() > 6);
-        assert_eq!(crate::candle::ops::softmax(&x, 0)?.elem_count(), 0);
-        assert_eq!(crate::candle::ops::silu(&x)?.elem_count(), 0);
-        assert!(crate::candle::guarded::exp_in_place(&x).is_ok());
-        Ok(())
-    }
 }

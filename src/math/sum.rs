@@ -91,9 +91,9 @@ pub(crate) fn units(e: f32, row_len: usize) -> u64 {
 
 /// Rule Q over part of a row of `row_len` terms.
 ///
-/// In f32 and wrapping 32-bit integers: u = 2 e + 6 has e's first 22 bits in its last ones; what it left out, added to
-/// a number whose last place is the unit, shows the rest. Both are summed as bit patterns, the patterns of 6 and of
-/// that number taken off at the end. (e + 3 would do; a product more lets half of the work be of the units that multiply.)
+/// In f32 and wrapping 32-bit integers: u = e + 1 has e's first 23 bits in its last ones, of 1 too, since the patterns
+/// go on from one exponent to the next; what it left out, added to a number whose last place is the unit, shows the rest.
+/// Both are summed as bit patterns, the patterns of 1 and of that number taken off at the end.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
     /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
@@ -125,7 +125,7 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
     total
 }
 
-/// A number whose last place is half a unit of rule Q, less that of its exponent.
+/// A number whose last place is the unit of rule Q, halfway to the next exponent.
 #[inline(always)]
 pub(crate) fn grid(row_len: usize) -> f32 {
     1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
@@ -135,22 +135,23 @@ pub(crate) fn grid(row_len: usize) -> f32 {
 #[inline(always)]
 pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: usize, row_len: usize) -> u64 {
     let blocks = blocks as u32;
-    let high = isa.array_i32(high - isa.i32(6.0f32.to_bits().wrapping_mul(blocks) as i32));
+    let high = isa.array_i32(high - isa.i32(1.0f32.to_bits().wrapping_mul(blocks) as i32));
     let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
     let (mut high_sum, mut low_sum) = (0i64, 0i64);
     for i in 0..LANES {
-        high_sum += i64::from(high[i]);
+        // Up to 511 times 2^23 each.
+        high_sum += i64::from(high[i] as u32);
         low_sum += i64::from(low[i]);
     }
-    ((high_sum << (unit_bits(row_len) - 22)) + low_sum) as u64
+    ((high_sum << (unit_bits(row_len) - 23)) + low_sum) as u64
 }
 
 /// One block more for a lane's two sums, with [`grid`].
 #[inline(always)]
 pub(crate) fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), e: I::F32) -> (I::I32, I::I32) {
-    let u = e.mul_add(isa.f32(2.0), isa.f32(6.0));
-    let rest = e + u.mul_add(isa.f32(-0.5), isa.f32(3.0));
-    (high + u.to_bits(), low + (rest + isa.f32(offset)).to_bits())
+    let u = e + isa.f32(1.0);
+    let rest = e + (isa.f32(1.0 + offset) - u);
+    (high + u.to_bits(), low + rest.to_bits())
 }
 
 /// Tiles of rule O that are folded together.

@@ -1,7 +1,8 @@
 //! The compositions on the CPU against the kernels, within the rounding of f32 (or f64) arithmetic.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, tensor, ulp};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, Var};
+use evenkeel::candle::composition::NormKind;
 use evenkeel::candle::{composition, guarded};
 use evenkeel::{
     ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, SafeDiv,
@@ -144,6 +145,38 @@ fn norms_keep_squares_in_range() -> Result<()> {
     let x = Tensor::new(&[[f32::INFINITY, 1.0]], CPU)?;
     let y = flat(&composition::rms_norm(&x, None, &RmsNorm::default())?);
     assert!(y[0].is_nan() && y[1] == 0.0);
+    Ok(())
+}
+
+/// Those of the kernels against those of devices that have none.
+#[test]
+fn gradients_of_norms() -> Result<()> {
+    let eps = 1e-3;
+    for (dtype, ours) in [(DType::F64, evenkeel::DType::F64), (DType::F32, evenkeel::DType::F32)] {
+        let variable = |dims: &[usize], seed| Var::from_tensor(&tensor(dims, dtype, 2.0, seed)?);
+        let (x, weight, bias) = (variable(&[3, 2, 6], 1)?, variable(&[6], 2)?, variable(&[6], 3)?);
+        let grad = tensor(&[3, 2, 6], dtype, 2.0, 4)?;
+        let rms = guarded::rms_norm(&x, Some(&weight), &RmsNorm::default().eps(eps))?;
+        let layer = guarded::layer_norm(&x, Some(&weight), Some(&bias), &LayerNorm::default().eps(eps))?;
+        for (y, args) in [(rms, vec![&x, &weight]), (layer, vec![&x, &weight, &bias])] {
+            let store = (y * &grad)?.sum_all()?.backward()?;
+            let kind = NormKind { centred: args.len() == 3, eps };
+            let tensors: Vec<&Tensor> = args.iter().map(|arg| arg.as_tensor()).collect();
+            let composed = composition::norm_gradients(kind, &tensors, Some(&weight), &grad)?;
+            assert_eq!(composed.len(), args.len());
+            for (arg, composed) in args.iter().zip(&composed) {
+                let (composed, want) = (composed.as_ref().unwrap(), store.get(arg).unwrap());
+                assert_near(
+                    &format!("{kind:?} in {dtype:?}"),
+                    ours,
+                    composed,
+                    want,
+                    100.0 * unit(ours),
+                    100.0 * unit(ours),
+                );
+            }
+        }
+    }
     Ok(())
 }
 

@@ -170,3 +170,14 @@ fn more_axes_than_a_view_has() -> Result<()> {
     assert_same("deep", &ours::ops::rms_norm(&deep, &weight, 1e-5)?.reshape((2, 3, 4))?, &want);
     Ok(())
 }
+
+/// A view of nothing may begin behind what there is.
+#[test]
+fn an_empty_view_beyond_its_storage() -> Result<()> {
+    let x = Tensor::zeros((2, 3), DType::F32, CPU)?.narrow(0, 2, 0)?.narrow(1, 3, 0)?;
+    assert!(x.layout().start_offset() > 6);
+    assert_eq!(ours::ops::softmax(&x, 0)?.elem_count(), 0);
+    assert_eq!(ours::ops::silu(&x)?.elem_count(), 0);
+    assert!(ours::guarded::exp_in_place(&x).is_ok());
+    Ok(())
+}

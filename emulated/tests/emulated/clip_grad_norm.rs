@@ -38,7 +38,8 @@ fn one_tensor_of_every_length_and_type() {
             for shift in [0, 1 + i % 7] {
                 // The second one begins at `shift`.
                 let kind = KINDS[(i + dtype) % 5];
-                let grads = [gradient(&mut rng, kind, i % 3, dtype + 1), gradient(&mut rng, kind, len, dtype)];
+                let grads =
+                    [gradient(&mut rng, kind, (i + dtype) % 3, dtype + 1), gradient(&mut rng, kind, len, dtype)];
                 let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + dtype) % 3] };
                 check(&grads, &limits(i + dtype), how);
                 count += 1;

@@ -28,7 +28,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
     for (i, &cols) in COLS.iter().enumerate() {
         for k in if cols > 4096 { i % 7..i % 7 + 1 } else { 0..7 }.step_by(2) {
             let kind = ROWS[(i + k) % 7];
-            let rows = if cols > 4096 { 2 } else { 1 + (i + k) % 4 };
+            let rows = if cols > 4096 { 2 } else { 1 + (i + k / 2) % 4 };
             let mut numbers = |kind| -> Vec<E> { (0..rows).flat_map(|_| row_of(&mut rng, kind, cols)).collect() };
             let (x, dy) = (numbers(kind), numbers(ROWS[(i + 3 * k) % 7]));
             let weight = operand(&mut rng, E::DTYPE, cols);

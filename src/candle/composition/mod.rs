@@ -6,7 +6,8 @@
 //! [`report::scope`](crate::report::scope).
 //!
 //! Gradients are candle's, by its own rules for each op of the composition, but of [`safe_div`] and [`log_add_exp`]:
-//! theirs are by the op's own slopes.
+//! theirs are by the op's own slopes. [`norm_gradients`] is what the norms of [`guarded`](super::guarded) have on such a
+//! device.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -37,6 +38,8 @@ pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_residual
 pub use pairwise::{log_add_exp, safe_div};
 pub use rope::{rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};
+
+pub use super::op::norm::{Kind as NormKind, gradients as norm_gradients};
 
 pub(crate) use norm::{Range, Unit, normalised, unit};
 pub(crate) use pairwise::{quotient, shares};

@@ -37,9 +37,11 @@ pub fn last_axis(op: &'static str, xs: &Tensor) -> Result<usize> {
 }
 
 /// What a norm computes before its weight: x / rms, or (x - mean) / deviation.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kind {
+    /// Whether the mean is taken off.
     pub centred: bool,
+    /// Is added to the mean square, or to the variance.
     pub eps: f64,
 }
 
@@ -47,6 +49,9 @@ pub struct Kind {
 ///
 /// With n = normalised x, r = 1 / rms or 1 / deviation and h = dy weight: dx = r (h - mean(h) - n mean(h n)), the
 /// mean of h for centred rows only; dweight = sum over rows of dy n; dbias = sum over rows of dy.
+///
+/// # Errors
+/// Candle's, where the tensors do not fit.
 pub fn gradients(kind: Kind, args: &[&Tensor], weight: Option<&Tensor>, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     let xs = args[0];
     if xs.elem_count() == 0 {

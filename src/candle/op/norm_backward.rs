@@ -113,38 +113,3 @@ pub(super) fn tensor(name: &'static str, storage: CpuStorage, like: &Tensor) -> 
         _ => Err(Error::UnsupportedDTypeForOp(like.dtype(), name).bt()),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{norm, rms_norm};
-    use super::{Of, gradients};
-    use crate::ops::rms_norm::RmsNorm;
-    use candle_core::{DType, Device, Result, Tensor, Var};
-
-    /// What devices get, which have no kernels.
-    #[test]
-    fn the_composition_agrees() -> Result<()> {
-        let values = |count: usize, seed: usize| (0..count).map(move |i| ((i * 37 + seed) % 23) as f64 / 7.0 - 1.5);
-        let tensor =
-            |dims: &[usize], seed| Tensor::from_iter(values(dims.iter().product(), seed), &Device::Cpu)?.reshape(dims);
-        for dtype in [DType::F64, DType::F32] {
-            let variable = |dims: &[usize], seed| Var::from_tensor(&tensor(dims, seed)?.to_dtype(dtype)?);
-            let (x, weight, bias) = (variable(&[3, 2, 6], 1)?, variable(&[6], 2)?, variable(&[6], 3)?);
-            let grad = tensor(&[3, 2, 6], 4)?.to_dtype(dtype)?;
-            let rms = rms_norm::RmsNorm::new(&RmsNorm::default().eps(1e-3));
-            for (of, centred, args) in [
-                (Of::Rms(rms), false, vec![x.as_tensor(), weight.as_tensor()]),
-                (Of::Layer { eps: 1e-3 }, true, vec![x.as_tensor(), weight.as_tensor(), bias.as_tensor()]),
-            ] {
-                let ours = gradients(of, &args, &grad)?;
-                let composed = norm::gradients(norm::Kind { centred, eps: 1e-3 }, &args, Some(args[1]), &grad)?;
-                assert_eq!((ours.len(), composed.len()), (args.len(), args.len()));
-                for (ours, composed) in ours.iter().flatten().zip(composed.iter().flatten()) {
-                    let difference = (ours - composed)?.abs()?.to_dtype(DType::F64)?.flatten_all()?.max(0)?;
-                    assert!(difference.to_scalar::<f64>()? < if dtype == DType::F64 { 1e-14 } else { 1e-5 });
-                }
-            }
-        }
-        Ok(())
-    }
-}

@@ -57,6 +57,8 @@ struct F32 {
     static const u32 NOT_A_NUMBER = 0x7fc00000;
     static DEVICE float widen(u32 bits) { return float_of(bits); }
     static DEVICE u32 narrow(float v) { return bits_of(v); }
+    // Two that share a word, of types where two do.
+    static DEVICE u32 narrow_two(float low, float) { return narrow(low); }
 };
 
 struct BF16 {
@@ -69,11 +71,17 @@ struct BF16 {
         asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
         return bits;
     }
+    static DEVICE u32 narrow_two(float low, float high) {
+        u32 bits;
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+        return bits;
+    }
 #else
     static DEVICE u32 narrow(float v) {
         u32 bits = bits_of(v);
         return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     }
+    static DEVICE u32 narrow_two(float low, float high) { return narrow(low) | narrow(high) << 16; }
 #endif
 };
 
@@ -91,9 +99,15 @@ struct F16 {
         asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(v));
         return bits;
     }
+    static DEVICE u32 narrow_two(float low, float high) {
+        u32 bits;
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+        return bits;
+    }
 #else
     static DEVICE float widen(u32 bits) { return emulator::widen_f16(bits); }
     static DEVICE u32 narrow(float v) { return emulator::narrow_f16(v); }
+    static DEVICE u32 narrow_two(float low, float high) { return narrow(low) | narrow(high) << 16; }
 #endif
 };
 
@@ -118,6 +132,15 @@ struct Vectors {
         const uint4 v = {words[0], words[1], words[2], words[3]};
         *(uint4*)to = v;
     }
+    // What is no NaN, rounded.
+    static DEVICE void store_rounded(Bits* to, const float* values) {
+        u32 words[4];
+        for (u32 i = 0; i < 4; i++) {
+            words[i] = COUNT == 4 ? S::narrow(values[i]) : S::narrow_two(values[COUNT / 4 * i], values[COUNT / 4 * i + 1]);
+        }
+        const uint4 v = {words[0], words[1], words[2], words[3]};
+        *(uint4*)to = v;
+    }
 };
 
 // One at a time, for rows that begin anywhere.
@@ -128,6 +151,7 @@ struct Singles {
 
     static DEVICE void load(const Bits* from, float* values) { values[0] = S::widen(*from); }
     static DEVICE void store(Bits* to, const u32* bits) { *to = (Bits)bits[0]; }
+    static DEVICE void store_rounded(Bits* to, const float* values) { *to = (Bits)S::narrow(values[0]); }
 };
 
 // The same for what is long or seldom done: its code is not repeated for each piece of a tile.
@@ -188,6 +212,19 @@ struct Held {
         }
     }
 
+    // The same, at twice the code: most threads have all of their pieces, and need not ask at each.
+    template <class F>
+    DEVICE void each_at_once(F f) {
+        if (At::column(HELD - 1) < cols) {
+            UNROLLED
+            for (u32 i = 0; i < HELD; i++) {
+                f(At::column(i), values[i]);
+            }
+        } else {
+            each(f);
+        }
+    }
+
     // The same for the pieces of the thread's `step`-th tile, whose own indices `f` is given first.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
@@ -215,6 +252,11 @@ struct Held<S, By, WARPS, 0> {
     const u32 cols;
 
     DEVICE Held(const typename S::Bits* row, u32 cols) : row(row), cols(cols) {}
+
+    template <class F>
+    DEVICE void each_at_once(F f) {
+        each(f);
+    }
 
     template <class F>
     DEVICE void each(F f) {

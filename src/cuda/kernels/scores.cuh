@@ -25,7 +25,7 @@ struct Extremes {
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Extremes* partial) {
     Extremes own = {-INFINITE, INFINITE};
-    held.each([&](u32, const float* x) {
+    held.each_at_once([&](u32, const float* x) {
         for (u32 i = 0; i < By<S>::COUNT; i++) {
             own.max = max_or_nan(own.max, x[i]);
             own.min = fminf(own.min, x[i]);

@@ -19,7 +19,7 @@ struct SoftmaxRow {
     template <bool NARROW>
     DEVICE void divide(const SoftmaxExp& exp, const Tables& tables, u64* partial) {
         UnitSum sum(cols);
-        held.each([&](u32, float* x) {
+        held.each_at_once([&](u32, float* x) {
             for (u32 i = 0; i < COUNT; i++) {
                 x[i] = exp.power<NARROW>(tables, x[i]);
                 sum.add(x[i]);
@@ -32,13 +32,13 @@ struct SoftmaxRow {
         const u64 units = total<WARPS>(sum.units, partial);
         float high, low;
         reciprocal(units, cols, high, low);
-        held.each([&](u32 column, const float* x) {
-            u32 bits[COUNT];
+        held.each_at_once([&](u32 column, const float* x) {
+            float y[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
                 const float e = HELD > 0 ? x[i] : exp.power<NARROW>(tables, x[i]);
-                bits[i] = S::narrow(fmaf(e, high, e * low));
+                y[i] = fmaf(e, high, e * low);
             }
-            By<S>::store(to + column, bits);
+            By<S>::store_rounded(to + column, y);
         });
     }
 

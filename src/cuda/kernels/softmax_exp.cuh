@@ -97,22 +97,21 @@ struct UnitSum {
     DEVICE UnitSum(u32 row_len) : high(0), low(0), count(0), units(0) {
         bool fine = row_len <= 1u << 18;
         grid = fine ? 1.5f / (1 << 22) : 1.5f / (1 << 19);
-        shift = fine ? 23 : 20;
+        shift = fine ? 22 : 19;
     }
 
     DEVICE void add(float e) {
-        float u = fmaf(e, 2.0f, 6.0f);
-        float rest = e + fmaf(u, -0.5f, 3.0f);
+        float u = e + 1.0f;
         high += bits_of(u);
-        low += bits_of(rest + grid);
+        low += bits_of(e + ((1.0f + grid) - u));
         count += 1;
     }
 
     // To be called after at most 511 terms.
     DEVICE void collect() {
-        int high_sum = (int)(high - count * bits_of(6.0f));
+        u32 high_sum = high - count * bits_of(1.0f);
         int low_sum = (int)(low - count * bits_of(grid));
-        units += ((u64)(long long)high_sum << shift) + (u64)(long long)low_sum;
+        units += ((u64)high_sum << shift) + (u64)(long long)low_sum;
         high = low = count = 0;
     }
 };
