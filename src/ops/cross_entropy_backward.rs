@@ -42,7 +42,7 @@ const OP: &str = "cross_entropy_backward";
 /// | one class | 0, but for `z_loss` |
 ///
 /// # Accuracy
-/// f32: at most 2 ULP; f16, bf16: 0.51; f64: 4. With label smoothing, `z_loss` or weights of both signs, whose terms
+/// f32: at most 2 ULP; f16, bf16: 0.51; f64: 8. With label smoothing, `z_loss` or weights of both signs, whose terms
 /// cancel, of the largest of them. Where `dloss / D` is above 1, exponentials below 2^-126 carry it into what they
 /// are multiplied with. A softcap's logits count as rounded to f64. A row of mostly equal logits: as
 /// [`softmax`](crate::softmax()).
