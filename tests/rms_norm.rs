@@ -223,7 +223,7 @@ fn forms<E: Bits>() {
 }
 
 /// The mean square is rule O over exact squares, on every instruction set: with another sum's scale many results would be
-/// others. What lies within 2^-18 of a tie is left out, since the product is not rounded correctly there.
+/// others. Within 2^-18 ULP of a tie a result may be either neighbour, since the product is not rounded correctly there.
 #[test]
 fn the_mean_square_is_a_sum_by_rule_o() {
     let mut rng = generate::rng("rms_norm, rule O");
@@ -236,8 +236,11 @@ fn the_mean_square_is_a_sum_by_rule_o() {
         let is_near_a_tie = |y: f64| (y.to_bits() & ((1 << 29) - 1)).abs_diff(1 << 28) < 1 << (29 - 18);
         each_level(|level: Level| {
             let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &RmsNorm::default()).unwrap();
-            let expected =
-                exact.iter().zip(&got).map(|(&y, &got)| if is_near_a_tie(y) { got } else { f32::from_wide(y) });
+            let expected = exact.iter().zip(&got).map(|(&y, &got)| {
+                let nearest = f32::from_wide(y);
+                let is_beside = got.to_bits().abs_diff(nearest.to_bits()) <= 1;
+                if is_near_a_tie(y) && is_beside { got } else { nearest }
+            });
             assert_same_bits(&format!("{len}, {level}"), &got, &expected.collect::<Vec<f32>>());
         });
     }
