@@ -67,6 +67,8 @@ mod error;
 mod floats;
 mod mask;
 pub mod math;
+#[cfg(feature = "neuron")]
+pub mod neuron;
 mod ops;
 pub mod reference;
 pub mod registry;
