@@ -3,6 +3,16 @@
 //!
 //! Neither building nor starting a program needs Neuron's packages; what is missing is said when a device is asked for.
 
+mod cache;
+mod compiler;
+mod fault;
+mod neff;
 mod program;
+mod runtime;
+mod settings;
 
+pub use cache::Cache;
+pub use compiler::{Compiler, Form, Target};
+pub use fault::{Action, Fault, NanAt, Result};
 pub use program::{ElementType, Program, TensorSpec};
+pub use runtime::{About, Device, Loaded, Status, available};

@@ -66,6 +66,18 @@ pub struct Program {
 }
 
 impl Program {
+    /// A program that was made elsewhere, in one or both forms; a form that is empty can't be compiled.
+    pub fn from_parts(
+        name: impl Into<String>,
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+        hlo: Vec<u8>,
+        stablehlo: impl Into<String>,
+    ) -> Self {
+        let (name, stablehlo) = (name.into(), stablehlo.into());
+        Program { name, inputs: inputs.to_vec(), outputs: outputs.to_vec(), hlo, stablehlo }
+    }
+
     /// The op and what it is of, such as `softmax_bf16_8x1024`.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,0 +1,12 @@
+//! Neuron's runtime library, libnrt: from a compiled program to results.
+
+mod abi;
+mod device;
+mod infos;
+mod library;
+mod model;
+mod status;
+mod worker;
+
+pub use device::{About, Device, Loaded, available};
+pub use status::Status;
