@@ -77,15 +77,25 @@ impl Cache {
 
 /// What an entry is called: two programs, compilers or sets of flags have two names.
 fn key(compiler: &Compiler, program: &Program, target: Target) -> String {
-    let mut sum = Sha256::new();
     let flags = compiler.flags(target);
     let parts = [compiler.form().of(program), compiler.version().as_bytes(), &[target.logical_cores()]];
-    // Each with its length, so that none can be part of its neighbour.
-    for part in parts.into_iter().chain(flags.iter().map(String::as_bytes)) {
+    let sum = sum_of(parts.into_iter().chain(flags.iter().map(String::as_bytes)));
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What tells a program from others, in both forms.
+pub(super) fn program_sum(program: &Program) -> [u8; SUM] {
+    sum_of([program.hlo(), program.stablehlo().as_bytes()].into_iter())
+}
+
+/// The sum of parts, each with its length, so that none can be part of its neighbour.
+fn sum_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; SUM] {
+    let mut sum = Sha256::new();
+    for part in parts {
         sum.update((part.len() as u64).to_le_bytes());
         sum.update(part);
     }
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    sum.finalize().into()
 }
 
 /// The NEFF of an entry, if it is there, whole and for this target.

@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 const TAIL: u64 = 4096;
 
 /// What numerics depend on. No automatic casts, sums in f32, and nothing that a kind of model would be known to bear.
-const NUMERICS: [&str; 5] =
-    ["--auto-cast", "none", "--enable-mixed-precision-accumulation", "--model-type", "generic"];
+const NUMERICS: [&str; 5] = ["--auto-cast", "none", "--enable-mixed-precision-accumulation", "--model-type", "generic"];
 
 /// In which form a program is handed to the compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,7 +175,8 @@ impl Compiler {
     /// or writes no NEFF.
     pub fn compile(&self, program: &Program, target: Target) -> Result<Vec<u8>> {
         let folder = private_folder()?;
-        let [source, neff, log] = [self.form.file(), "program.neff", "compiler.log"].map(|name| folder.path().join(name));
+        let [source, neff, log] =
+            [self.form.file(), "program.neff", "compiler.log"].map(|name| folder.path().join(name));
         let failed = |reason: String, said: &str| {
             let log = [said, &tail(&log)].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
             Fault::Compile { program: program.name().into(), reason, log }
@@ -191,7 +191,8 @@ impl Compiler {
             return Err(failed(ended.to_string(), &said));
         }
         let bytes = std::fs::read(&neff).map_err(|error| failed(format!("it wrote no NEFF: {error}"), &said))?;
-        super::neff::looks_like_one(&bytes).map_err(|reason| failed(format!("what it wrote is no NEFF: {reason}"), &said))?;
+        super::neff::looks_like_one(&bytes)
+            .map_err(|reason| failed(format!("what it wrote is no NEFF: {reason}"), &said))?;
         Ok(bytes)
     }
 }

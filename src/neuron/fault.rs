@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::runtime::Status;
+use super::runtime::NrtStatus;
 use crate::error::Error;
 
 /// A result with this backend's [`Fault`].
@@ -76,7 +76,7 @@ pub enum Fault {
         /// The runtime's function.
         call: &'static str,
         /// What it returned.
-        status: Status,
+        status: NrtStatus,
         /// Whether the program was loaded by then, so that work may be under way.
         at_work: bool,
     },
@@ -104,7 +104,7 @@ pub enum Fault {
     #[error("the device is not used any more by this process, since it ended a call with {status}")]
     Broken {
         /// What it broke with.
-        status: Status,
+        status: NrtStatus,
     },
     /// The thread that calls the runtime panicked; it goes on.
     #[error("a call panicked: {message}")]
@@ -134,7 +134,7 @@ impl Fault {
             Fault::Status { status, at_work, .. } => match (status.action(), at_work) {
                 (Action::Retry, _) | (Action::FallBack, true) => Action::Surface,
                 // Of no kind: at the start that is the device's not being usable.
-                (Action::Surface, false) if *status == Status::FAILURE => Action::FallBack,
+                (Action::Surface, false) if *status == NrtStatus::FAILURE => Action::FallBack,
                 (action, _) => action,
             },
             Fault::Numerical { .. } => Action::Numerical,

@@ -15,4 +15,4 @@ pub use cache::Cache;
 pub use compiler::{Compiler, Form, Target};
 pub use fault::{Action, Fault, NanAt, Result};
 pub use program::{ElementType, Program, TensorSpec};
-pub use runtime::{About, Device, Loaded, Status, available};
+pub use runtime::{About, Device, Loaded, NrtStatus, Session, available};

@@ -69,7 +69,9 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     (0..2).for_each(|_| assert_eq!(cache.neff(&compiler, &one, two).unwrap(), one.hlo()));
     assert_eq!(calls(), fits + 1);
     // Nothing is left of writing.
-    let temporary = std::fs::read_dir(&folder).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+    let temporary = std::fs::read_dir(&folder)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
     assert_eq!(temporary.count(), 0);
 }
 
@@ -97,7 +99,10 @@ fn version_of_the_compiler() {
 fn another_compiler_compiles_anew() {
     let folder = tempfile::tempdir().unwrap();
     let with = |version| child("cache::version_of_the_compiler", folder.path(), &[("STANDIN_VERSION", version)]);
-    assert_eq!((with("2.31"), with("2.31"), with("2.32"), with("2.31")), ("1".into(), "1".into(), "2".into(), "2".into()));
+    assert_eq!(
+        (with("2.31"), with("2.31"), with("2.32"), with("2.31")),
+        ("1".into(), "1".into(), "2".into(), "2".into())
+    );
 }
 
 /// Takes every program, and forgets some.

@@ -90,7 +90,11 @@ fn what_it_does_instead_of_compiling_is_said() {
     assert!(told.contains("does not say its version: exit status: 1"), "{told}");
     for (variable, value, expected) in [
         ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),
-        ("EVENKEEL_NEURON_TARGET", "tpu", "Surface: EVENKEEL_NEURON_TARGET is tpu; it must be trn1, trn1n, inf2 or trn2"),
+        (
+            "EVENKEEL_NEURON_TARGET",
+            "tpu",
+            "Surface: EVENKEEL_NEURON_TARGET is tpu; it must be trn1, trn1n, inf2 or trn2",
+        ),
         ("STANDIN_FAMILY", "14", "FallBack: neuronx-cc has no target for instance family 14"),
         (
             "EVENKEEL_NEURON_COMPILE_SECONDS",

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::standin::{Kind, Standin, alone, bytes, child, device, floats, library, neff, program, spec, tell};
-use evenkeel::neuron::{Action, Device, ElementType, Fault, NanAt, Status};
+use evenkeel::neuron::{Action, Device, ElementType, Fault, NanAt, NrtStatus};
 
 /// By the NEFF's first line.
 fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
@@ -62,8 +62,9 @@ fn a_program_runs() {
 /// Tensors of every type, scalars among them, each in its place, on both generations of the library.
 fn tensors_of_every_type() {
     let standin = Standin::new(arithmetic);
-    let mut specs: Vec<_> =
-        [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::U8, ElementType::S32].map(|t| spec(t, &[3, 5])).into();
+    let mut specs: Vec<_> = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::U8, ElementType::S32]
+        .map(|t| spec(t, &[3, 5]))
+        .into();
     specs.extend((0..7).map(|_| spec(ElementType::F32, &[])));
     let inputs: Vec<Vec<u8>> = specs.iter().enumerate().map(|(at, spec)| vec![at as u8; spec.bytes()]).collect();
     let mut loaded = device().load_neff("all", neff("all", &specs, &specs), &specs, &specs).unwrap();
@@ -167,7 +168,7 @@ fn a_core_that_is_taken_is_a_reason_to_fall_back_at_the_start_only() {
     assert_eq!(loaded.run(&[&[0; 4]]).unwrap_err().action(), Action::Surface);
     standin.fail("nrt_execute", 0, 1, 5);
     let timeout = loaded.run(&[&[0; 4]]).unwrap_err();
-    assert_eq!(timeout, Fault::Status { call: "nrt_execute", status: Status(5), at_work: true });
+    assert_eq!(timeout, Fault::Status { call: "nrt_execute", status: NrtStatus(5), at_work: true });
     assert_eq!(timeout.action(), Action::Surface);
     assert!(loaded.run(&[&[0; 4]]).is_ok());
     assert_eq!(Device::open_core(2).unwrap_err().to_string(), "there is no core 2; this process sees 2");
@@ -189,7 +190,7 @@ fn a_broken_device_is_not_used_again_and_what_is_there_is_freed() {
     standin.fail("nrt_execute", 0, 1, 1202);
     assert_eq!(one.run(&[&[0; 4]]).unwrap_err().action(), Action::Surface);
     let calls = standin.calls();
-    let broken = Fault::Broken { status: Status(1202) };
+    let broken = Fault::Broken { status: NrtStatus(1202) };
     assert_eq!(one.run(&[&[0; 4]]), Err(broken.clone()));
     assert_eq!(two.run(&[&[0; 4]]), Err(broken.clone()));
     assert_eq!(device.load(&double).err(), Some(broken.clone()));
@@ -239,18 +240,27 @@ fn opened(variables: &[(&str, &str)]) -> String {
 #[test]
 fn what_keeps_a_device_from_being_opened_is_said() {
     let missing = opened(&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")]);
-    assert!(missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"), "{missing}");
+    assert!(
+        missing.starts_with("FallBack: EVENKEEL_LIBNRT can't be loaded: /nowhere/libnrt.so.1: cannot open"),
+        "{missing}"
+    );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
     assert!(usual.starts_with("FallBack: there is no Neuron runtime on this machine (libnrt.so.1): "), "{usual}");
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
     assert!(lacking.ends_with(" is not a library that can be used: it lacks nrt_execute"), "{lacking}");
     for (variables, expected) in [
         (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is here, but no device: it sees no core"),
-        (("STANDIN_FAIL", "count:1"), "FallBack: the Neuron runtime is here, but no device: a failure of no kind (NRT_FAILURE, 1)"),
+        (
+            ("STANDIN_FAIL", "count:1"),
+            "FallBack: the Neuron runtime is here, but no device: a failure of no kind (NRT_FAILURE, 1)",
+        ),
         (("STANDIN_FAIL", "nrt_init:1"), "FallBack: nrt_init: a failure of no kind (NRT_FAILURE, 1)"),
         (("STANDIN_FAIL", "nrt_init:4"), "FallBack: nrt_init: a resource could not be had (NRT_RESOURCE, 4)"),
         (("STANDIN_FAIL", "nrt_init:6"), "Surface: nrt_init: the hardware failed (NRT_HW_ERROR, 6)"),
-        (("STANDIN_FAIL", "nrt_init:2"), "Bug: nrt_init: an invalid program, descriptor, name or size (NRT_INVALID, 2)"),
+        (
+            ("STANDIN_FAIL", "nrt_init:2"),
+            "Bug: nrt_init: an invalid program, descriptor, name or size (NRT_INVALID, 2)",
+        ),
         (("STANDIN_FAIL", "nrt_init:4711"), "Surface: nrt_init: a status that is not known (4711)"),
         (("STANDIN_FAIL", "nrt_get_version:1"), "Ok: runtime of no known version, instance family 2, 2 cores"),
         (("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "0"), "Ok: runtime 2.32.7.0, instance family 2, 2 cores"),

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::standin::{Standin, alone, bytes, device, floats, neff, spec};
-use evenkeel::neuron::{Action, ElementType, Fault, Result, Status};
+use evenkeel::neuron::{Action, ElementType, Fault, NrtStatus, Result};
 
 fn add(_: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
     let sum: Vec<f32> = floats(inputs[0]).iter().zip(floats(inputs[1])).map(|(a, b)| a + b).collect();
@@ -51,7 +51,7 @@ fn faults_at_every_call_leave_nothing_behind() {
                 Ok(()) => assert!(call >= calls - 2 || status == 7, "call {call} failed and nobody said so"),
                 Err(Fault::Numerical { .. }) => assert_eq!(status, 1003),
                 Err(fault @ Fault::Status { status: told, at_work, .. }) => {
-                    assert_eq!(told, Status(status));
+                    assert_eq!(told, NrtStatus(status));
                     assert!(!at_work || fault.action() != Action::FallBack, "{fault} at work");
                     assert_ne!(fault.action(), Action::Retry);
                 }

@@ -3,7 +3,7 @@
 use super::abi;
 use super::library::{Functions, functions};
 use super::model::{Interface, Model};
-use super::status::Status;
+use super::status::NrtStatus;
 use super::worker::Worker;
 use crate::neuron::cache::Cache;
 use crate::neuron::compiler::{Compiler, Target};
@@ -72,9 +72,9 @@ impl Found {
         let functions: &'static Functions = Box::leak(Box::new(worker.call(functions)??));
         let mut cores = 0;
         // SAFETY: it may be called before `init`, and writes a number.
-        let status = Status(worker.call(|| unsafe { (functions.visible_cores)(&mut cores) })?);
-        if status != Status::SUCCESS || cores == 0 {
-            let told = if status == Status::SUCCESS { "it sees no core".to_string() } else { status.to_string() };
+        let status = NrtStatus(worker.call(|| unsafe { (functions.visible_cores)(&mut cores) })?);
+        if status != NrtStatus::SUCCESS || cores == 0 {
+            let told = if status == NrtStatus::SUCCESS { "it sees no core".to_string() } else { status.to_string() };
             return Err(Fault::unavailable(format!("the Neuron runtime is here, but no device: {told}")));
         }
         Ok(Found { functions, worker, cores })
@@ -85,9 +85,9 @@ impl Found {
         let Found { functions, worker, cores } = self;
         let about = worker.call(|| {
             // SAFETY: it is called once in a process, with two texts that are empty.
-            let status = Status(unsafe { (functions.init)(abi::NO_FRAMEWORK, c"".as_ptr(), c"".as_ptr()) });
+            let status = NrtStatus(unsafe { (functions.init)(abi::NO_FRAMEWORK, c"".as_ptr(), c"".as_ptr()) });
             match status {
-                Status::SUCCESS => Ok(About::ask(functions, cores)),
+                NrtStatus::SUCCESS => Ok(About::ask(functions, cores)),
                 status => Err(Fault::Status { call: "nrt_init", status, at_work: false }),
             }
         })??;
@@ -101,14 +101,14 @@ impl About {
             // SAFETY: a structure of numbers, of which all zeros is one.
             let (mut told, size) = (unsafe { std::mem::zeroed::<abi::Version>() }, size_of::<abi::Version>());
             // SAFETY: the structure is as long as said.
-            let known = Status(unsafe { version(&mut told, size) }) == Status::SUCCESS;
+            let known = NrtStatus(unsafe { version(&mut told, size) }) == NrtStatus::SUCCESS;
             known.then(|| format!("{}.{}.{}.{}", told.major, told.minor, told.patch, told.maintenance))
         });
         let family = functions.instance.and_then(|instance| {
             // SAFETY: a structure of numbers, of which all zeros is one.
             let (mut told, size) = (unsafe { std::mem::zeroed::<abi::InstanceInfo>() }, size_of::<abi::InstanceInfo>());
             // SAFETY: the structure is as long as said.
-            let known = Status(unsafe { instance(&mut told, size) }) == Status::SUCCESS;
+            let known = NrtStatus(unsafe { instance(&mut told, size) }) == NrtStatus::SUCCESS;
             known.then_some(told.family)
         });
         About { version, family, cores, stochastic_rounding: settings::stochastic_rounding() }
@@ -129,8 +129,8 @@ impl Runtime {
     }
 
     fn usable(&self) -> Result<()> {
-        match Status(self.broken.load(Ordering::Acquire)) {
-            Status::SUCCESS => Ok(()),
+        match NrtStatus(self.broken.load(Ordering::Acquire)) {
+            NrtStatus::SUCCESS => Ok(()),
             status => Err(Fault::Broken { status }),
         }
     }
@@ -181,7 +181,10 @@ impl Device {
         let runtime = Runtime::of_process()?;
         runtime.usable()?;
         if core >= runtime.about.cores {
-            return Err(Fault::unavailable(format!("there is no core {core}; this process sees {}", runtime.about.cores)));
+            return Err(Fault::unavailable(format!(
+                "there is no core {core}; this process sees {}",
+                runtime.about.cores
+            )));
         }
         Ok(Device { runtime, core })
     }
@@ -216,7 +219,7 @@ impl Device {
         let (compiler, target, cache) = (self.compiler()?, self.target()?, Cache::from_env());
         let neff = cache.neff(compiler, program, target)?;
         let loaded = self.load_neff(program.name(), neff, program.inputs(), program.outputs());
-        if let Err(Fault::Status { status: Status::UNSUPPORTED_NEFF, .. }) = &loaded {
+        if let Err(Fault::Status { status: NrtStatus::UNSUPPORTED_NEFF, .. }) = &loaded {
             cache.forget(compiler, program, target);
         }
         loaded

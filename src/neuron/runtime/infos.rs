@@ -24,9 +24,8 @@ pub unsafe fn names(
         return Err(Fault::mismatch(program, "what the NEFF has", got, format!("{expected}")));
     }
     // SAFETY: as many entries follow as the array says.
-    let infos = unsafe {
-        std::slice::from_raw_parts((&raw const (*array).tensor_array).cast::<TensorInfo>(), expected)
-    };
+    let infos =
+        unsafe { std::slice::from_raw_parts((&raw const (*array).tensor_array).cast::<TensorInfo>(), expected) };
     let mut names = Vec::with_capacity(expected);
     for (usage, what, specs) in [(INPUT, "input", inputs), (OUTPUT, "output", outputs)] {
         let mut found = Vec::new();
@@ -94,7 +93,8 @@ unsafe fn check(
         rank => unsafe { std::slice::from_raw_parts(info.shape, rank as usize) }.iter().map(|&n| n as usize).collect(),
     };
     // A scalar may be a vector of one.
-    let same = shape == spec.shape || shape.iter().chain(&spec.shape).all(|&n| n == 1) && shape.len() + spec.shape.len() == 1;
+    let same =
+        shape == spec.shape || shape.iter().chain(&spec.shape).all(|&n| n == 1) && shape.len() + spec.shape.len() == 1;
     if !same {
         return Err((format!("of shape {shape:?}"), format!("{:?}", spec.shape)));
     }

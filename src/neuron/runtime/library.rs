@@ -106,7 +106,11 @@ pub fn functions() -> Result<Functions> {
                     Fault::unavailable(format!("{name} is not a library that can be used: it lacks {missing}"))
                 });
             }
-            Err(error) => reasons.push(error.to_string()),
+            Err(error) => {
+                // The system's words, which name the file.
+                let cause = std::error::Error::source(&error).map(|cause| cause.to_string());
+                reasons.push(cause.unwrap_or_else(|| error.to_string()));
+            }
         }
     }
     let reason = match forced {

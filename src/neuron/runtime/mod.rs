@@ -5,8 +5,10 @@ mod device;
 mod infos;
 mod library;
 mod model;
+mod session;
 mod status;
 mod worker;
 
 pub use device::{About, Device, Loaded, available};
-pub use status::Status;
+pub use session::Session;
+pub use status::NrtStatus;

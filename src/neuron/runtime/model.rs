@@ -3,11 +3,11 @@
 use super::abi;
 use super::infos;
 use super::library::Functions;
-use super::status::Status;
+use super::status::NrtStatus;
 use crate::neuron::fault::{Action, Fault, NanAt, Result};
 use crate::neuron::program::{ElementType, TensorSpec};
 use std::ffi::CString;
-use std::ptr::{null_mut, NonNull};
+use std::ptr::{NonNull, null_mut};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub struct Model {
 unsafe impl Send for Model {}
 
 fn checked(call: &'static str, status: abi::Status, at_work: bool) -> Result<()> {
-    match Status(status) {
-        Status::SUCCESS => Ok(()),
+    match NrtStatus(status) {
+        NrtStatus::SUCCESS => Ok(()),
         status => Err(Fault::Status { call, status, at_work }),
     }
 }
@@ -99,7 +99,7 @@ impl Model {
             checked("nrt_tensor_write", status, true)?;
         }
         let status = self.execute();
-        if status != Status::NUMERICAL {
+        if status != NrtStatus::NUMERICAL {
             checked("nrt_execute", status.0, true)?;
         }
         for (&tensor, bytes) in self.outputs.iter().zip(read.iter_mut()) {
@@ -107,7 +107,7 @@ impl Model {
             let status = unsafe { (self.functions.read_tensor)(tensor, bytes.as_mut_ptr().cast(), 0, bytes.len()) };
             checked("nrt_tensor_read", status, true)?;
         }
-        if status == Status::NUMERICAL {
+        if status == NrtStatus::NUMERICAL {
             let nan = find_nan(interface.outputs, read);
             return Err(Fault::Numerical { program: interface.name.into(), nan });
         }
@@ -115,11 +115,11 @@ impl Model {
     }
 
     /// Runs, again after a while where that is what the status asks for.
-    fn execute(&mut self) -> Status {
+    fn execute(&mut self) -> NrtStatus {
         let mut attempt = 0;
         loop {
             // SAFETY: the program is loaded; its sets have its tensors, which are allocated.
-            let status = Status(unsafe { (self.functions.execute)(self.handle, self.input_set, self.output_set) });
+            let status = NrtStatus(unsafe { (self.functions.execute)(self.handle, self.input_set, self.output_set) });
             attempt += 1;
             if status.action() != Action::Retry || attempt == ATTEMPTS {
                 return status;
@@ -132,7 +132,7 @@ impl Model {
     /// sets tensors. Runs are waited for, so none is under way. What can fail is tried again, and then left.
     pub fn free(&mut self) {
         let functions = self.functions;
-        let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| Status(free()) == Status::SUCCESS);
+        let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| NrtStatus(free()) == NrtStatus::SUCCESS);
         // SAFETY: each handle was given, and is forgotten when it is freed.
         unsafe {
             if !self.handle.is_null() {

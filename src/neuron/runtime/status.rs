@@ -7,7 +7,7 @@ use std::fmt;
 
 /// What a call of the runtime returned: a number, since newer libraries have more of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Status(pub i32);
+pub struct NrtStatus(pub i32);
 
 /// A row of the table: number, name, meaning, action, and whether the device is broken for this process.
 struct Entry(i32, &'static str, &'static str, Action, bool);
@@ -46,11 +46,11 @@ const TABLE: &[Entry] = &[
     Entry(1206, "NRT_NETWORK_PROXY_FAILURE", "the network's proxy failed", Surface, false),
 ];
 
-impl Status {
-    pub(crate) const SUCCESS: Status = Status(0);
-    pub(crate) const FAILURE: Status = Status(1);
-    pub(crate) const UNSUPPORTED_NEFF: Status = Status(10);
-    pub(crate) const NUMERICAL: Status = Status(1003);
+impl NrtStatus {
+    pub(crate) const SUCCESS: NrtStatus = NrtStatus(0);
+    pub(crate) const FAILURE: NrtStatus = NrtStatus(1);
+    pub(crate) const UNSUPPORTED_NEFF: NrtStatus = NrtStatus(10);
+    pub(crate) const NUMERICAL: NrtStatus = NrtStatus(1003);
 
     fn entry(self) -> Option<&'static Entry> {
         TABLE.iter().find(|entry| entry.0 == self.0)
@@ -72,7 +72,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for NrtStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.entry() {
             Some(Entry(number, name, meaning, ..)) => write!(f, "{meaning} ({name}, {number})"),
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(of(Bug), [2, 3, 13, 14, 15, 1002]);
         assert_eq!((of(Numerical), of(Retry)), (vec![1003], vec![7]));
         assert_eq!(TABLE.iter().filter(|e| e.4).map(|e| e.0).collect::<Vec<_>>(), [101, 1201, 1202, 1203]);
-        assert_eq!((Status(8).name(), Status(8).action()), (None, Surface));
-        assert_eq!(Status(1005).to_string(), "another model or process has the core (NRT_EXEC_NC_BUSY, 1005)");
+        assert_eq!((NrtStatus(8).name(), NrtStatus(8).action()), (None, Surface));
+        assert_eq!(NrtStatus(1005).to_string(), "another model or process has the core (NRT_EXEC_NC_BUSY, 1005)");
     }
 }

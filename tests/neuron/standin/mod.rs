@@ -101,8 +101,9 @@ unsafe extern "C" fn compute(
 ) -> c_int {
     // SAFETY: the library hands over as many pointers and sizes as it says, and the NEFF that it was given.
     let (neff, input, output) = unsafe {
-        let input = (0..inputs).map(|at| std::slice::from_raw_parts(*input.add(at), *input_size.add(at)));
-        let output = (0..outputs).map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
+        // As NEFFs here list them, from the last on.
+        let input = (0..inputs).rev().map(|at| std::slice::from_raw_parts(*input.add(at), *input_size.add(at)));
+        let output = (0..outputs).rev().map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
         (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)
     };
     let (program, compute) = (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set before"));
