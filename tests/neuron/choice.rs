@@ -76,9 +76,8 @@ fn tokens(place: &Place) -> Result<Vec<usize>> {
 #[test]
 #[ignore = "a part of others"]
 fn sampling() {
-    if std::env::var_os("EVENKEEL_LIBNRT").is_some_and(|path| PathBuf::from(path).exists()) {
-        Standin::new(keep);
-    }
+    let is_there = std::env::var_os("EVENKEEL_LIBNRT").is_some_and(|path| PathBuf::from(path).exists());
+    let _standin = is_there.then(|| Standin::new(keep));
     match BackendChoice::from_env().and_then(|choice| choice.set_up(set_up)) {
         Ok(chosen) => tell(format!("{chosen}|{:?}", tokens(&chosen.value).unwrap())),
         Err(error) => tell(format!("{}: {error}", error.name())),

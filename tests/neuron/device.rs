@@ -20,7 +20,7 @@ fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32
             0
         }
         Some("nan") => {
-            outputs[0].fill(0);
+            outputs.iter_mut().for_each(|output| output.fill(0));
             for at in [10, 7] {
                 outputs[1][2 * at..2 * at + 2].copy_from_slice(&0x7fc0u16.to_ne_bytes());
             }
