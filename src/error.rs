@@ -142,6 +142,17 @@ impl Error {
         }
     }
 
+    /// The same of a row of a call that had it as its only one.
+    #[cfg(feature = "neuron")]
+    pub(crate) fn in_row(mut self, of: usize) -> Self {
+        if let Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } =
+            &mut self
+        {
+            *row = of;
+        }
+        self
+    }
+
     pub(crate) fn invalid(
         op: &'static str,
         argument: &'static str,

@@ -5,7 +5,7 @@
 
 use crate::standin::{Kind, Standin, alone, bytes, child, compiler, floats, library, program, spec, tell};
 use evenkeel::backend::{self, BackendChoice};
-use evenkeel::neuron::{Device, ElementType, Fault, Program, Session};
+use evenkeel::neuron::{Device, ElementType, Execute, Fault, Program, Session};
 use evenkeel::registry::Backend;
 use evenkeel::{Draw, Error, Result, SamplerConfig};
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ fn set_up(backend: Backend) -> Result<Place> {
 impl Place {
     fn masked(&self, logits: &[f32], keep: &[u8]) -> Result<Vec<f32>> {
         match self {
-            Place::Neuron(session) => Ok(floats(&session.run(&masking(), &[&bytes(logits), keep])?[0])),
+            Place::Neuron(session) => Ok(floats(&session.execute(&masking(), &[&bytes(logits), keep])?[0])),
             Place::Cpu => {
                 Ok(logits.iter().zip(keep).map(|(logit, keep)| if *keep != 0 { *logit } else { f32::MIN }).collect())
             }

@@ -180,9 +180,9 @@ impl Drop for Model {
 fn find_nan(specs: &[TensorSpec], outputs: &[Vec<u8>]) -> NanAt {
     for (output, (spec, bytes)) in specs.iter().zip(outputs).enumerate() {
         let (size, is_nan): (usize, fn(&[u8]) -> bool) = match spec.dtype {
-            ElementType::F32 => (4, |b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]).is_nan()),
-            ElementType::F16 => (2, |b| half::f16::from_ne_bytes([b[0], b[1]]).is_nan()),
-            ElementType::BF16 => (2, |b| half::bf16::from_ne_bytes([b[0], b[1]]).is_nan()),
+            ElementType::F32 => (4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_nan()),
+            ElementType::F16 => (2, |b| half::f16::from_le_bytes([b[0], b[1]]).is_nan()),
+            ElementType::BF16 => (2, |b| half::bf16::from_le_bytes([b[0], b[1]]).is_nan()),
             ElementType::U8 | ElementType::S32 => continue,
         };
         if let Some(index) = bytes.chunks_exact(size).position(is_nan) {

@@ -4,6 +4,7 @@
 
 use super::device::{Device, Loaded};
 use crate::neuron::cache::program_sum;
+use crate::neuron::execute::Execute;
 use crate::neuron::fault::Result;
 use crate::neuron::program::Program;
 use std::collections::HashMap;
@@ -37,14 +38,6 @@ impl Session {
         self.with(program, |_| Ok(()))
     }
 
-    /// Runs a program, which is loaded the first time, as [`Loaded::run`] does.
-    ///
-    /// # Errors
-    /// Those of [`Device::load`] and [`Loaded::run`].
-    pub fn run(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
-        self.with(program, |loaded| loaded.run(inputs).map(<[_]>::to_vec))
-    }
-
     fn with<R>(&self, program: &Program, work: impl FnOnce(&mut Loaded) -> Result<R>) -> Result<R> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = match loaded.entry(program_sum(program)) {
@@ -52,5 +45,15 @@ impl Session {
             Entry::Vacant(place) => place.insert(self.device.load(program)?),
         };
         work(loaded)
+    }
+}
+
+impl Execute for Session {
+    /// Runs a program, which is compiled and loaded the first time.
+    ///
+    /// # Errors
+    /// Those of [`Device::load`] and [`Loaded::run`].
+    fn execute(&self, program: &Program, inputs: &[&[u8]]) -> crate::Result<Vec<Vec<u8>>> {
+        Ok(self.with(program, |loaded| loaded.run(inputs).map(<[_]>::to_vec))?)
     }
 }
