@@ -3,30 +3,26 @@
 
 #![forbid(unsafe_code)]
 
-use crate::standin::{Kind, Standin, alone, bytes, child, compiler, floats, library, program, spec, tell};
+use crate::standin::{Kind, Standin, alone, child, interpret, know, library, tell};
 use evenkeel::backend::{self, BackendChoice};
-use evenkeel::neuron::{Device, ElementType, Execute, Fault, Program, Session};
+use evenkeel::neuron::{self, Device, Fault, Program, Session};
 use evenkeel::registry::Backend;
-use evenkeel::{Draw, Error, Result, SamplerConfig};
+use evenkeel::{DType, Draw, Error, Mask, Request, Result, Rows, SamplerConfig, sample_rows};
+use half::bf16;
 use std::path::PathBuf;
 
-const VOCABULARY: usize = 1000;
-const STEPS: usize = 50;
+const VOCABULARY: usize = 600;
+const CANDIDATES: usize = 24;
+const STEPS: usize = 20;
 
-/// Logits as a device may give them: the stand-in's program hands on what it is given, below the masked ones.
-fn keep(_: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
-    let kept = floats(inputs[0]).into_iter().zip(inputs[1]);
-    let kept: Vec<f32> = kept.map(|(logit, keep)| if *keep != 0 { logit } else { f32::MIN }).collect();
-    outputs[0].copy_from_slice(&bytes(&kept));
-    0
+/// The device's part of sampling under a mask.
+fn sampling_program() -> Result<Program> {
+    let keep = [1; VOCABULARY];
+    let mask = Mask::none().and_keep(&keep, &[VOCABULARY]);
+    neuron::sample(DType::BF16, 1, VOCABULARY, CANDIDATES, Some(&mask))
 }
 
-fn masking() -> Program {
-    let logits = || spec(ElementType::F32, &[VOCABULARY]);
-    program("mask", &[logits(), spec(ElementType::U8, &[VOCABULARY])], &[logits()])
-}
-
-/// Where logits are masked before tokens are drawn.
+/// Where tokens are drawn.
 enum Place {
     Neuron(Session),
     Cpu,
@@ -37,7 +33,7 @@ fn set_up(backend: Backend) -> Result<Place> {
     Ok(match backend {
         Backend::Neuron => {
             let session = Session::new(Device::open()?);
-            session.load(&masking())?;
+            session.load(&sampling_program()?)?;
             Place::Neuron(session)
         }
         Backend::Cpu => Place::Cpu,
@@ -48,26 +44,23 @@ fn set_up(backend: Backend) -> Result<Place> {
     })
 }
 
-impl Place {
-    fn masked(&self, logits: &[f32], keep: &[u8]) -> Result<Vec<f32>> {
-        match self {
-            Place::Neuron(session) => Ok(floats(&session.execute(&masking(), &[&bytes(logits), keep])?[0])),
-            Place::Cpu => {
-                Ok(logits.iter().zip(keep).map(|(logit, keep)| if *keep != 0 { *logit } else { f32::MIN }).collect())
-            }
-        }
-    }
-}
-
-fn tokens(place: &Place) -> Result<Vec<usize>> {
-    let sampler = SamplerConfig::default().temperature(0.7).top_k(50).top_p(0.9).validate()?;
+/// The one call site.
+fn tokens(place: &Place) -> Result<Vec<u32>> {
+    let sampler = SamplerConfig::default().temperature(0.7).top_k(20).top_p(0.9).validate()?;
     (0..STEPS)
         .map(|step| {
-            let number = |at: usize| ((at * 7919 + step * 104_729) % 65_537) as f32 / 6553.7;
-            let logits: Vec<f32> = (0..VOCABULARY).map(number).collect();
+            let number = |at: usize| bf16::from_f32(((at * 7919 + step * 104_729) % 65_537) as f32 / 6553.7);
+            let logits: Vec<bf16> = (0..VOCABULARY).map(number).collect();
             let keep: Vec<u8> = (0..VOCABULARY).map(|at| u8::from((at + step) % 3 != 0)).collect();
+            let mask = Mask::none().and_keep(&keep, &[VOCABULARY]);
             let draw = Draw { seed: 3, row: 0, draw: step as u64 };
-            Ok(sampler.sample(&place.masked(&logits, &keep)?, draw)?.token as usize)
+            let (rows, requests) =
+                (Rows::new(&logits, 1, VOCABULARY)?, [Request { sampler: &sampler, step: draw.into() }]);
+            let drawn = match place {
+                Place::Neuron(session) => neuron::run::sample_rows(session, rows, Some(&mask), CANDIDATES, &requests)?,
+                Place::Cpu => sample_rows(rows, Some(&mask), &requests)?,
+            };
+            Ok(drawn.into_iter().next().expect("a row")?.token)
         })
         .collect()
 }
@@ -77,7 +70,8 @@ fn tokens(place: &Place) -> Result<Vec<usize>> {
 #[ignore = "a part of others"]
 fn sampling() {
     let is_there = std::env::var_os("EVENKEEL_LIBNRT").is_some_and(|path| PathBuf::from(path).exists());
-    let _standin = is_there.then(|| Standin::new(keep));
+    let _standin = is_there.then(|| Standin::new(interpret));
+    know(&sampling_program().unwrap());
     match BackendChoice::from_env().and_then(|choice| choice.set_up(set_up)) {
         Ok(chosen) => tell(format!("{chosen}|{:?}", tokens(&chosen.value).unwrap())),
         Err(error) => tell(format!("{}: {error}", error.name())),
@@ -155,13 +149,13 @@ fn what_fails_later_is_an_error_and_no_switch() {
     if !alone("choice::what_fails_later_is_an_error_and_no_switch", &[]) {
         return;
     }
-    let standin = Standin::new(keep);
-    assert!(compiler().exists());
+    let standin = Standin::new(interpret);
+    know(&sampling_program().unwrap());
     let chosen = BackendChoice::AUTO.set_up(set_up).unwrap();
     assert_eq!((chosen.backend, &chosen.passed_over[..]), (Backend::Neuron, &[][..]));
     tokens(&chosen.value).unwrap();
     for status in [1, 2, 4, 5, 9, 1003, 1004, 1005] {
-        standin.fail("nrt_execute", 10, 1, status);
+        standin.fail("nrt_execute", 3, 1, status);
         let error = tokens(&chosen.value).unwrap_err();
         assert!(matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })), "{status}: {error}");
         assert_eq!(error.name(), "Backend");
@@ -183,6 +177,6 @@ fn what_is_available_is_told_by_this_build_and_this_machine() {
         assert_eq!(backend::available(Backend::Neuron), Ok(()));
         assert_eq!(backend::available(Backend::Neuron), Ok(()));
         assert_eq!(BackendChoice::AUTO.set_up(backend::available).unwrap().to_string(), "neuron");
-        Standin::new(keep).is_left_clean();
+        Standin::new(interpret).is_left_clean();
     }
 }
