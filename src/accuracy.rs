@@ -119,3 +119,39 @@ table! {
 pub fn bound(op: &str, dtype: DType) -> Option<&'static Bound> {
     TABLE.iter().find(|bound| bound.op == op && bound.dtype == dtype)
 }
+
+macro_rules! neuron {
+    ($($op:literal $of:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
+        /// Ops on Neuron devices, by programs that XLA's CPU compiler was measured on: a device's own functions may be
+        /// less accurate. Results and inputs below the least normal f32 count as zero, scores as logits that were
+        /// computed in f32, and eps and weights as rounded to f32. A softcap costs 4 ULP of itself in each logit.
+        pub const NEURON: &[Bound] = &[$(
+            Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
+            Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
+            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, of: Of::$of },
+        )*];
+    };
+}
+
+neuron! {
+    "clamped_exp" Result: F32 8.0, F16 0.51, BF16 0.51;
+    "clamped_log" Result: F32 2.0, F16 0.51, BF16 0.51;
+    "cross_entropy" LargestTerm: F32 8.0, F16 8.0, BF16 8.0;
+    "layer_norm" LargestTerm: F32 16.0, F16 0.51, BF16 0.51;
+    "log_softmax" LargestTerm: F32 8.0, F16 0.51, BF16 0.51;
+    "logsumexp" LargestTerm: F32 8.0, F16 0.51, BF16 0.51;
+    "rms_norm" Result: F32 16.0, F16 0.51, BF16 0.51;
+    "softmax" Result: F32 64.0, F16 0.51, BF16 0.51;
+    "squared_norm" Result: F32 8.0, F16 8.0, BF16 8.0;
+}
+
+/// The bound of an op on Neuron devices, if it is there.
+///
+/// ```
+/// use evenkeel::{DType, accuracy};
+/// assert!(accuracy::neuron_bound("softmax", DType::BF16).is_some_and(|b| b.ulps < 1.0));
+/// assert!(accuracy::neuron_bound("softmax", DType::F64).is_none());
+/// ```
+pub fn neuron_bound(op: &str, dtype: DType) -> Option<&'static Bound> {
+    NEURON.iter().find(|bound| bound.op == op && bound.dtype == dtype)
+}

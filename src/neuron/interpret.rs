@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::execute::{self, Execute};
-use super::graph::{Binary, Comparison, Graph, Node, Operator, Type, Unary, Value};
+use super::graph::{Binary, Comparison, F32, Graph, Node, Operator, Type, Unary, Value};
 use super::program::{ElementType, Program};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
@@ -11,7 +11,7 @@ use half::{bf16, f16};
 /// Runs programs on the CPU, and refuses those that do what devices must not be asked to: arithmetic on a NaN, or that
 /// makes one; a logarithm, a root or a division of numbers outside of what devices have them for.
 ///
-/// Functions of one element are correctly rounded; sums are in order.
+/// Functions of one element are correctly rounded, sums go by halves, and subnormal f32 are 0.
 ///
 /// ```
 /// use evenkeel::neuron::{self, Interpreter};
@@ -34,6 +34,7 @@ impl Execute for Interpreter {
                 Operator::Parameter(index) => read(node.dtype, inputs[index]),
                 _ => evaluate(graph, node, &values),
             };
+            let made = if node.dtype == F32 { made.into_iter().map(flush).collect() } else { made };
             guard(node, &made, &values).map_err(|fault| {
                 let reason = format!("value {place} of {}: {fault}", program.name());
                 Error::Backend { backend: "neuron interpreter".into(), reason }
@@ -42,6 +43,10 @@ impl Execute for Interpreter {
         }
         Ok(graph.outputs.iter().map(|v| write(graph.node(*v).dtype, &values[v.0])).collect())
     }
+}
+
+fn flush(x: f32) -> f32 {
+    if x.is_subnormal() { 0.0 } else { x }
 }
 
 /// Numbers of any type are held as f32: integers below 2^24, and truth as 0 and 1.
@@ -118,7 +123,17 @@ fn evaluate(graph: &Graph, node: &Node, values: &[Vec<f32>]) -> Vec<f32> {
         Operator::Reduce(function) => {
             let (x, from) = (of(0), of(1)[0]);
             let rows = node.elements();
-            x.chunks(x.len() / rows).map(|row| row.iter().fold(from, |a, b| apply(*function, a, *b))).collect()
+            x.chunks(x.len() / rows).map(|row| apply(*function, from, by_halves(*function, row))).collect()
+        }
+    }
+}
+
+fn by_halves(function: Binary, row: &[f32]) -> f32 {
+    match row {
+        [x] => *x,
+        _ => {
+            let (first, rest) = row.split_at(row.len() / 2);
+            apply(function, by_halves(function, first), by_halves(function, rest))
         }
     }
 }
