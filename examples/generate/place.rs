@@ -97,6 +97,8 @@ impl Place {
         use evenkeel::neuron::{self, Device as Core, MAX_CANDIDATES, Session};
         // As many as top-k asks for; the likeliest one is all that a temperature of 0 needs.
         let candidates = sampler.config().top_k.unwrap_or(1).min(MAX_CANDIDATES).min(vocabulary).max(1);
+        // Before cores are taken: whether there is all that it takes.
+        neuron::available()?;
         let session = Session::new(Core::open()?);
         session.load(&neuron::sample(evenkeel::DType::F32, 1, vocabulary, candidates, None)?)?;
         Ok(Place { neuron: Some(Neuron { session, candidates }), ..Place::of(Device::Cpu) })

@@ -9,9 +9,9 @@ use std::thread::scope;
 
 /// A program whose NEFF is large enough to be torn.
 fn large(number: usize, logical_cores: u32) -> Program {
-    let x = spec(ElementType::F32, &[4]);
+    let x = [spec(ElementType::F32, &[4])];
     let text = format!("large {number}\n{}", format!("line of {number}\n").repeat(20_000));
-    Program::from_parts(format!("large{number}"), &[x.clone()], &[x], whole(&text, logical_cores), "")
+    Program::from_parts(format!("large{number}"), &x, &x, whole(&text, logical_cores), "")
 }
 
 fn calls() -> usize {
@@ -59,7 +59,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     neff(Target::Inf2);
     assert_eq!((calls(), entries(&folder).len()), (8, 2));
     cache.forget(&compiler, &program, Target::Inf2);
-    assert_eq!(entries(&folder), [entry.clone()]);
+    assert_eq!(entries(&folder), std::slice::from_ref(entry));
     // One whose header is of other cores is not kept, and not taken.
     let two = Target::Trn2 { logical_cores: 2 };
     neff(two);

@@ -7,8 +7,8 @@ use evenkeel::neuron::{Compiler, ElementType, Program, Target};
 use std::path::{Path, PathBuf};
 
 fn double() -> Program {
-    let x = spec(ElementType::F32, &[4]);
-    program("double", &[x.clone()], &[x])
+    let x = [spec(ElementType::F32, &[4])];
+    program("double", &x, &x)
 }
 
 /// What compiling gives, in a process of its own.

@@ -42,8 +42,8 @@ fn a_program_runs() {
     let standin = Standin::new(arithmetic);
     let device = device();
     assert_eq!(device.about().to_string(), "runtime 2.32.7.0, instance family 2, 2 cores");
-    let x = spec(ElementType::F32, &[2, 3]);
-    let mut loaded = device.load(&program("double", &[x.clone()], &[x])).unwrap();
+    let x = [spec(ElementType::F32, &[2, 3])];
+    let mut loaded = device.load(&program("double", &x, &x)).unwrap();
     for start in 0..3 {
         let x: Vec<f32> = (start..start + 6).map(|n| n as f32).collect();
         let expected: Vec<f32> = x.iter().map(|x| 2.0 * x).collect();
@@ -141,8 +141,8 @@ fn a_full_queue_is_waited_for_and_not_for_ever() {
         return;
     }
     let standin = Standin::new(arithmetic);
-    let x = spec(ElementType::F32, &[1]);
-    let mut loaded = device().load(&program("double", &[x.clone()], &[x])).unwrap();
+    let x = [spec(ElementType::F32, &[1])];
+    let mut loaded = device().load(&program("double", &x, &x)).unwrap();
     standin.fail("nrt_execute", 0, 5, 7);
     assert_eq!(floats(&loaded.run(&[&bytes(&[4.0])]).unwrap()[0]), [8.0]);
     standin.fail("nrt_execute", 0, 1000, 7);
@@ -159,8 +159,8 @@ fn a_core_that_is_taken_is_a_reason_to_fall_back_at_the_start_only() {
         return;
     }
     let standin = Standin::new(arithmetic);
-    let x = spec(ElementType::F32, &[1]);
-    let double = program("double", &[x.clone()], &[x]);
+    let x = [spec(ElementType::F32, &[1])];
+    let double = program("double", &x, &x);
     standin.fail("nrt_load", 0, 1, 1005);
     assert_eq!(device().load(&double).unwrap_err().action(), Action::FallBack);
     let mut loaded = device().load(&double).unwrap();
@@ -184,8 +184,8 @@ fn a_broken_device_is_not_used_again_and_what_is_there_is_freed() {
         return;
     }
     let standin = Standin::new(arithmetic);
-    let x = spec(ElementType::F32, &[1]);
-    let double = program("double", &[x.clone()], &[x]);
+    let x = [spec(ElementType::F32, &[1])];
+    let double = program("double", &x, &x);
     let (device, mut one, mut two) = (device(), device().load(&double).unwrap(), device().load(&double).unwrap());
     standin.fail("nrt_execute", 0, 1, 1202);
     assert_eq!(one.run(&[&[0; 4]]).unwrap_err().action(), Action::Surface);
@@ -206,8 +206,8 @@ fn a_neff_of_another_version_is_forgotten() {
         return;
     }
     let standin = Standin::new(arithmetic);
-    let x = spec(ElementType::F32, &[1]);
-    let double = program("double", &[x.clone()], &[x]);
+    let x = [spec(ElementType::F32, &[1])];
+    let double = program("double", &x, &x);
     let compiled = || std::fs::read_to_string(std::env::var_os("STANDIN_CALLS").unwrap()).unwrap().lines().count();
     drop((device().load(&double).unwrap(), device().load(&double).unwrap()));
     assert_eq!(compiled(), 1);

@@ -7,4 +7,5 @@ mod choice;
 mod compiler;
 mod device;
 mod faults;
+mod first_look;
 mod standin;

@@ -384,6 +384,9 @@ NRT_STATUS nrt_execute(model_t *model, const void *input_set, void *output_set) 
         bytes[info->usage][counts[info->usage]++] = tensor->bytes;
     }
     sets[0]->used_by = sets[1]->used_by = model;
+    if (!compute) {
+        return 6;
+    }
     return compute(model->neff, model->size, counts[0], (const uint8_t *const *)bytes[0], sizes[0], counts[1], bytes[1],
                    sizes[1]);
 }
