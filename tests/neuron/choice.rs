@@ -10,6 +10,10 @@ use evenkeel::registry::Backend;
 use evenkeel::{DType, Draw, Error, Mask, Request, Result, Rows, SamplerConfig, sample_rows};
 use half::bf16;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const VOCABULARY: usize = 600;
 const CANDIDATES: usize = 24;
@@ -179,4 +183,58 @@ fn what_is_available_is_told_by_this_build_and_this_machine() {
         assert_eq!(BackendChoice::AUTO.set_up(backend::available).unwrap().to_string(), "neuron");
         Standin::new(interpret).is_left_clean();
     }
+}
+
+/// Keeps what events say, a line each.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0 += &format!("{field}={value:?} ");
+    }
+}
+
+impl Subscriber for &'static Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("evenkeel")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn the_choice_and_its_reasons_are_logged() {
+    if !alone("choice::the_choice_and_its_reasons_are_logged", &[("STANDIN_CORES", "0")]) {
+        return;
+    }
+    tracing::subscriber::set_global_default(&LINES).unwrap();
+    let chosen = BackendChoice::AUTO.set_up(set_up).unwrap();
+    let reason = &chosen.passed_over[0].1;
+    assert!(reason.contains("it sees no core"), "{reason}");
+    let expected = [
+        format!("message=backend passed over backend=\"neuron\" reason={reason:?} "),
+        "message=backend passed over backend=\"cuda\" reason=\"this machine is not to use one\" ".into(),
+        "message=backend chosen backend=\"cpu\" ".into(),
+    ];
+    assert_eq!(*LINES.0.lock().unwrap(), expected);
 }
