@@ -9,6 +9,9 @@
 //! Results are within [`accuracy::NEURON`](crate::accuracy::NEURON), not the CPU's bits: these devices flush subnormal
 //! numbers, and add in an order of their own.
 //!
+//! A [`Session`] on a [`Device`] runs programs: `neuronx-cc` compiles them, a [`Cache`] keeps what it makes, and the runtime's
+//! library loads it. What goes wrong is a [`Fault`], which says by [`Fault::action`] whether another backend is an answer.
+//!
 //! Neither building nor starting a program needs Neuron's packages; what is missing is said when a device is asked for.
 
 mod cache;

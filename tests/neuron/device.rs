@@ -245,7 +245,19 @@ fn what_keeps_a_device_from_being_opened_is_said() {
         "{missing}"
     );
     let usual = opened(&[("EVENKEEL_LIBNRT", "")]);
-    assert!(usual.starts_with("FallBack: there is no Neuron runtime on this machine (libnrt.so.1): "), "{usual}");
+    assert_eq!(
+        usual,
+        "FallBack: there is no Neuron runtime on this machine: no libnrt.so.1, no libnrt.so, no \
+         /opt/aws/neuron/lib/libnrt.so.1"
+    );
+    // One that is there and no library.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("libnrt.so.1"), "no library").unwrap();
+    let broken = opened(&[("EVENKEEL_LIBNRT", ""), ("LD_LIBRARY_PATH", folder.path().to_str().unwrap())]);
+    assert!(
+        broken.starts_with("FallBack: the Neuron runtime can't be loaded: ") && broken.contains("too short"),
+        "{broken}"
+    );
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
     assert!(lacking.ends_with(" is not a library that can be used: it lacks nrt_execute"), "{lacking}");
     for (variables, expected) in [

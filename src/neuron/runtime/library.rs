@@ -107,15 +107,20 @@ pub fn functions() -> Result<Functions> {
                 });
             }
             Err(error) => {
-                // The system's words, which name the file.
+                // The system's words, which name the file: this one, or one that it needs.
                 let cause = std::error::Error::source(&error).map(|cause| cause.to_string());
-                reasons.push(cause.unwrap_or_else(|| error.to_string()));
+                let cause = cause.unwrap_or_else(|| error.to_string());
+                let is_absent = cause.starts_with(&format!("{}: cannot open", name.display()));
+                if forced.is_some() || !(is_absent && cause.ends_with("No such file or directory")) {
+                    reasons.push(cause);
+                }
             }
         }
     }
     let reason = match forced {
         Some(_) => format!("{} can't be loaded: {}", settings::LIBRARY, reasons.join("; ")),
-        None => format!("there is no Neuron runtime on this machine (libnrt.so.1): {}", reasons.join("; ")),
+        None if reasons.is_empty() => format!("there is no Neuron runtime on this machine: no {}", USUAL.join(", no ")),
+        None => format!("the Neuron runtime can't be loaded: {}", reasons.join("; ")),
     };
     Err(Fault::unavailable(reason))
 }
