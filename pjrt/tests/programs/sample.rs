@@ -35,8 +35,7 @@ fn candidates<E: Bits>(device: &Device) {
     let (cols, count) = (90, 12);
     let x = rows::<E>(cols);
     let program = neuron::sample(E::DTYPE, x.rows(), cols, count, None).unwrap();
-    let bytes: Vec<u8> = x.data.iter().flat_map(|x| x.bits().to_le_bytes()[..size_of::<E>()].to_vec()).collect();
-    let outputs = device.execute(&program, &[&bytes]).unwrap();
+    let outputs = device.execute(&program, &[&x.bytes()]).unwrap();
     let words = |output: &[u8]| output.as_chunks::<4>().0.to_vec();
     let [logits, tokens, ties, status] = [0, 1, 2, 3].map(|i| words(&outputs[i]));
     for (row, name) in x.names.iter().enumerate() {
