@@ -57,6 +57,7 @@
 //! others (x86-64 before 2013, WebAssembly) it is emulated exactly: the same bits, some 30 to 60 times slower.
 
 pub mod accuracy;
+pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
 mod cpu;

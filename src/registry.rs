@@ -15,6 +15,22 @@ pub enum Backend {
     Cpu,
     /// Those for CUDA devices, under feature `cuda`, which give the CPU's bits.
     Cuda,
+    /// Programs for Trainium and Inferentia, under feature `neuron`, with accuracies of their own.
+    Neuron,
+}
+
+impl Backend {
+    /// Every backend, in the order in which they are tried.
+    pub const ALL: [Backend; 3] = [Backend::Neuron, Backend::Cuda, Backend::Cpu];
+
+    /// Its name, as `EVENKEEL_BACKEND` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Cpu => "cpu",
+            Backend::Cuda => "cuda",
+            Backend::Neuron => "neuron",
+        }
+    }
 }
 
 /// What an op works on.

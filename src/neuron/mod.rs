@@ -11,16 +11,25 @@
 //!
 //! Neither building nor starting a program needs Neuron's packages; what is missing is said when a device is asked for.
 
+mod cache;
+mod compiler;
 mod execute;
+mod fault;
 mod graph;
 mod hlo;
 #[cfg(feature = "testing")]
 mod interpret;
+mod neff;
 mod ops;
 mod program;
+mod runtime;
+mod settings;
 mod stablehlo;
 
+pub use cache::Cache;
+pub use compiler::{Compiler, Form, Target};
 pub use execute::{Execute, Status};
+pub use fault::{Action, Fault, NanAt, Result};
 #[cfg(feature = "testing")]
 pub use interpret::Interpreter;
 pub use ops::clamped_exp::program as clamped_exp;
@@ -34,6 +43,7 @@ pub use ops::sample::{Candidates, MAX_CANDIDATES, program as sample};
 pub use ops::softmax::program as softmax;
 pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
+pub use runtime::{About, Device, Loaded, NrtStatus, Session, available};
 
 /// Ops by their programs, on whatever runs these: the functions of the crate's root with a device as first argument.
 pub mod run {

@@ -104,7 +104,7 @@ impl Program {
     /// is finite, 1 if some is infinite, 2 if some is NaN.
     ///
     /// # Errors
-    /// None: the program was one already.
+    /// [`Error::ShapeMismatch`] of a program that was made elsewhere.
     pub fn instrumented(&self) -> Result<Program> {
         Program::new("instrumented", format!("{}_instrumented", self.name), self.graph.instrumented())
     }
@@ -112,6 +112,18 @@ impl Program {
     #[cfg(feature = "testing")]
     pub(super) fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// A program that was made elsewhere, in one or both forms; a form that is empty can't be compiled.
+    pub fn from_parts(
+        name: impl Into<String>,
+        inputs: &[TensorSpec],
+        outputs: &[TensorSpec],
+        hlo: Vec<u8>,
+        stablehlo: impl Into<String>,
+    ) -> Self {
+        let (name, stablehlo) = (name.into(), stablehlo.into());
+        Program { name, inputs: inputs.to_vec(), outputs: outputs.to_vec(), hlo, stablehlo, graph: Graph::default() }
     }
 
     /// The op and what it is of, such as `softmax_bf16_8x1024`.
