@@ -130,7 +130,7 @@ macro_rules! neuron {
         /// f32. Softmax in f32 has half an ULP of what a logit is below the largest in its exponent, which is 64 ULP of
         /// probabilities that are next to nothing. In layer_norm the term is the weighted value that is farthest
         /// from the mean, or the bias. Losses are held against f32, whatever the logits are; so is the root of
-        /// `squared_norm`.
+        /// `squared_norm`. What `sample` says of a token is the host's.
         pub const NEURON: &[Bound] = &[$(
             Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
             Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
@@ -147,6 +147,7 @@ neuron! {
     "log_softmax" LargestTerm: F32 4.0, F16 0.51, BF16 0.51;
     "logsumexp" LargestTerm: F32 2.0, F16 0.51, BF16 0.51;
     "rms_norm" Result: F32 6.0, F16 0.51, BF16 0.51;
+    "sample" LargestTerm: F32 4.0, F16 4.0, BF16 4.0;
     "softmax" Result: F32 68.0, F16 0.51, BF16 0.51;
     "squared_norm" Result: F32 6.0, F16 6.0, BF16 6.0;
 }

@@ -115,6 +115,21 @@ fn masked<E: Bits>(device: &Device) {
     assert_eq!(ours[1].as_ref().map_err(|error| (error.name(), error.row())), Err(("EmptySupport", Some(1))));
 }
 
+/// As many candidates as there can be, of a vocabulary that has more.
+#[test]
+fn most_candidates() {
+    crate::support::on_each_device("most_candidates", |device| {
+        let mut x = Matrix::<half::bf16>::new(600);
+        x.push_random(&mut rng(), &[2.0, 2.0]);
+        let sampler = SamplerConfig::default().top_k(neuron::MAX_CANDIDATES).temperature(2.0).validate().unwrap();
+        let requests: Vec<Request<'_>> =
+            (0..2).map(|row| Request { sampler: &sampler, step: Step::from(Draw { seed: 5, row, draw: 0 }) }).collect();
+        let ours = run::sample_rows(device, x.view(), None, neuron::MAX_CANDIDATES, &requests).unwrap();
+        assert_eq!(ours, sample_rows(x.view(), None, &requests).unwrap());
+        assert!(ours.iter().all(|sampled| sampled.as_ref().is_ok_and(|sampled| sampled.kept == 256)));
+    });
+}
+
 #[test]
 fn candidates_that_do_not_suffice() {
     let sampler = |config: SamplerConfig| config.validate().unwrap();

@@ -68,7 +68,7 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &ClampedL
     let program = program(E::DTYPE, x.rows(), x.cols(), options)?;
     let [y, status] = execute::run(device, &program, &[Some(&execute::rows_to_bytes(x))])?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         y[row * x.cols()..][..x.cols()].copy_from_slice(&crate::clamped_log(x.row(row), options)?);
         Ok(())
     })?;

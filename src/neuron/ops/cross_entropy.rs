@@ -138,7 +138,7 @@ pub fn run<E: Element>(
             RowLoss { entropy: rest * of_weight(targets[row]) * nll + share * of_all, z: options.z_loss * (lse * lse) }
         })
         .collect();
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         if counts(row) {
             losses[row] = host(Rows::new(logits.row(row), 1, cols)?, targets[row], options)?;
         }

@@ -90,7 +90,7 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &LayerNor
     let inputs = [Some(&execute::rows_to_bytes(x)[..]), weight.as_deref(), bias.as_deref()];
     let [y, status] = execute::run(device, &program, &inputs)?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         let made = crate::layer_norm(Rows::new(x.row(row), 1, cols)?, options)?;
         y[row * cols..][..cols].copy_from_slice(&made);
         Ok(())

@@ -117,7 +117,7 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<
     let inputs = [Some(&execute::rows_to_bytes(x)[..]), weight.as_deref()];
     let [y, status] = execute::run(device, &program, &inputs)?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         let made = crate::rms_norm(Rows::new(x.row(row), 1, cols)?, options)?;
         y[row * cols..][..cols].copy_from_slice(&made);
         Ok(())
@@ -146,7 +146,7 @@ pub fn run_residual<E: Element>(
     let inputs = [Some(&operands[0][..]), Some(&operands[1][..]), weight.as_deref()];
     let [y, sum, status] = execute::run(device, &program, &inputs)?;
     let (mut y, mut sum): (Vec<E>, Vec<E>) = (execute::elements(&y), execute::elements(&sum));
-    execute::finish(FUSED, &status, |row, _| {
+    execute::finish(FUSED, &status, |row| {
         let [x, residual] = [x, residual].map(|of| Rows::new(of.row(row), 1, cols));
         let made = crate::rms_norm_residual(x?, residual?, options)?;
         y[row * cols..][..cols].copy_from_slice(&made.0);

@@ -235,7 +235,7 @@ pub fn run<E: Element>(
     let inputs = [Some(&execute::rows_to_bytes(x)[..]), operands.keep.as_deref(), bias.as_deref()];
     let [y, status] = execute::run(device, &program, &inputs)?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(op, &status, |row, _| {
+    execute::finish(op, &status, |row| {
         let mask = operands.row(row);
         let made = host(Rows::new(x.row(row), 1, x.cols())?, &Softmax { mask: Some(&mask), ..*options })?;
         y[row * width..][..width].copy_from_slice(&made);
