@@ -45,7 +45,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_
     let exponentials = scores.exponentials(&mut g, half_distance);
     let log_sum = scores.log_sum(&mut g, exponentials);
 
-    let target = g.to_f32(target);
+    let target = g.in_f32(target);
     let counts = g.is(target, Comparison::Ge, 0.0);
     let columns = g.columns(rows, cols);
     let is_target = g.compare(Comparison::Eq, columns, target);

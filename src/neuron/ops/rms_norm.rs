@@ -30,7 +30,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &RmsNorm<'_>) ->
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
     let x = g.parameter(of.dtype, &of.dims());
-    let x = g.to_f32(x);
+    let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
     let x = g.select_or(finite, x, 0.0);
@@ -53,7 +53,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     let [x, residual] = [0; 2].map(|_| g.parameter(of.dtype, &of.dims()));
     let mut spoilt = Vec::new();
     let mut finite = |g: &mut Graph, x: Value| {
-        let x = g.to_f32(x);
+        let x = g.in_f32(x);
         let finite = is_finite(g, x);
         spoilt.push(spoils(g, x, finite));
         g.select_or(finite, x, 0.0)
@@ -61,7 +61,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     let (x, residual) = (finite(&mut g, x), finite(&mut g, residual));
     let sum = g.add(x, residual);
     let stored = g.convert(sum, of.dtype);
-    let rounded = g.to_f32(stored);
+    let rounded = g.in_f32(stored);
     // A sum that rounds to infinity is the host's, as one that was infinite.
     let magnitude = g.abs(sum);
     let fits = g.is(magnitude, Comparison::Le, largest_stored(of.dtype));
@@ -93,7 +93,7 @@ fn norm(g: &mut Graph, x: Value, of: Matrix, options: &RmsNorm<'_>) -> Result<Va
     if let Some(weight) = weight {
         if options.rounding == Rounding::BeforeWeight {
             y = g.convert(y, of.dtype);
-            y = g.to_f32(y);
+            y = g.in_f32(y);
         }
         let weight = g.in_each_row(weight, of.rows);
         y = g.multiply(y, weight);

@@ -57,7 +57,7 @@ impl Scores {
         let x = g.parameter(of.dtype, &of.dims());
         let keep = options.has_keep.then(|| g.parameter(ElementType::U8, &of.dims()));
         let bias = options.has_bias.then(|| g.parameter(ElementType::F32, &of.dims()));
-        let x = g.to_f32(x);
+        let x = g.in_f32(x);
         let mut is_live = is_finite(g, x);
         // -inf is a mask, all else that is not finite spoils a row unless it is behind a flag.
         let mut spoilt = spoils_but_masks(g, x, is_live);
@@ -68,7 +68,7 @@ impl Scores {
             is_live = g.and(is_live, finite_bias);
         }
         if let Some(keep) = keep {
-            let keep = g.to_f32(keep);
+            let keep = g.in_f32(keep);
             let is_kept = g.is(keep, Comparison::Ne, 0.0);
             is_live = g.and(is_live, is_kept);
             spoilt = g.select_or(is_kept, spoilt, 0.0);
