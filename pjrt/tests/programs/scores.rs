@@ -118,8 +118,9 @@ fn masked<E: Bits>(device: &Device) {
     let (rows, cols) = (x.rows(), x.cols);
     let shape = [rows, cols];
     // The second row is wholly masked, and flags hide what is not finite in every other row.
-    let flag =
-        |i: usize, by_chance: bool| i / cols != 1 && by_chance && (i / cols % 2 == 0 || x.data[i].widen().is_finite());
+    let flag = |i: usize, by_chance: bool| {
+        i / cols != 1 && by_chance && ((i / cols).is_multiple_of(2) || x.data[i].widen().is_finite())
+    };
     let keep: Vec<bool> = (0..rows * cols).map(|i| flag(i, rng.random_bool(0.7))).collect();
     let bias: Vec<f32> = (0..rows * cols)
         .map(|_| if rng.random_bool(0.1) { f32::NEG_INFINITY } else { rng.random_range(-3.0..3.0) })
