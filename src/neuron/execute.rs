@@ -79,17 +79,13 @@ pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeItera
 }
 
 /// Lets the host do what the device left to it: `host` makes the results of one row.
-pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize, Status) -> Result<()>) -> Result<()> {
+pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let (mut plain, mut failed) = (0, None);
     for (row, number) in integers(status).enumerate() {
         match Status::of(number)? {
             Status::Plain => plain += 1,
-            status => {
-                // All rows are counted, and the first that fails is named.
-                if let Err(error) = host(row, status) {
-                    failed = failed.or(Some(error.in_row(row)));
-                }
-            }
+            // All rows are counted, and the first that fails is named.
+            _ => failed = failed.or(host(row).err().map(|error| error.in_row(row))),
         }
     }
     report::record(op, Counts { rows: plain, ..Counts::default() });

@@ -208,14 +208,14 @@ impl Graph {
         self.push(Operator::Convert, &[value], Type::Of(dtype), &dims)
     }
 
-    pub fn to_f32(&mut self, value: Value) -> Value {
+    pub fn in_f32(&mut self, value: Value) -> Value {
         self.convert(value, ElementType::F32)
     }
 
     /// The column of each element, in f32, which holds all that there can be.
     pub fn columns(&mut self, rows: usize, cols: usize) -> Value {
         let columns = self.push(Operator::Iota(1), &[], Type::Of(ElementType::S32), &[rows, cols]);
-        self.to_f32(columns)
+        self.in_f32(columns)
     }
 
     /// Side by side: matrices of as many rows each.

@@ -29,7 +29,7 @@ impl ElementType {
     ///
     /// # Errors
     /// [`Error::UnsupportedDType`] for f64, which these devices have not.
-    pub fn of(op: &'static str, dtype: DType) -> Result<Self> {
+    pub(super) fn of(op: &'static str, dtype: DType) -> Result<Self> {
         match dtype {
             DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "neuron" }),
             DType::F32 => Ok(ElementType::F32),

@@ -4,8 +4,10 @@
 
 mod cross_entropy;
 mod elementwise;
+mod guards;
 mod nan_modes;
 mod norms;
+mod refusals;
 mod sample;
 mod scores;
 mod squared_norm;

@@ -3,10 +3,16 @@
 use evenkeel_pjrt::plugin_path;
 use std::process::Command;
 
+const FLAG: &str = "--xla_cpu_enable_fast_min_max=false";
+
+/// Whether this process is of the mode that keeps NaN.
+pub fn is_other() -> bool {
+    std::env::var("XLA_FLAGS").is_ok_and(|flags| flags.contains(FLAG))
+}
+
 #[test]
 fn all_tests_in_the_other_mode() {
-    const FLAG: &str = "--xla_cpu_enable_fast_min_max=false";
-    if std::env::var("XLA_FLAGS").is_ok_and(|flags| flags.contains(FLAG)) {
+    if is_other() {
         return;
     }
     let Some(plugin) = plugin_path() else {

@@ -35,8 +35,7 @@ fn candidates<E: Bits>(device: &Device) {
     let (cols, count) = (90, 12);
     let x = rows::<E>(cols);
     let program = neuron::sample(E::DTYPE, x.rows(), cols, count, None).unwrap();
-    let bytes: Vec<u8> = x.data.iter().flat_map(|x| x.bits().to_le_bytes()[..size_of::<E>()].to_vec()).collect();
-    let outputs = device.execute(&program, &[&bytes]).unwrap();
+    let outputs = device.execute(&program, &[&x.bytes()]).unwrap();
     let words = |output: &[u8]| output.as_chunks::<4>().0.to_vec();
     let [logits, tokens, ties, status] = [0, 1, 2, 3].map(|i| words(&outputs[i]));
     for (row, name) in x.names.iter().enumerate() {
@@ -114,6 +113,21 @@ fn masked<E: Bits>(device: &Device) {
     let host = sample_rows(x.view(), Some(&mask), &requests).unwrap();
     assert_eq!(format!("{ours:?}"), format!("{host:?}"));
     assert_eq!(ours[1].as_ref().map_err(|error| (error.name(), error.row())), Err(("EmptySupport", Some(1))));
+}
+
+/// As many candidates as there can be, of a vocabulary that has more.
+#[test]
+fn most_candidates() {
+    crate::support::on_each_device("most_candidates", |device| {
+        let mut x = Matrix::<half::bf16>::new(600);
+        x.push_random(&mut rng(), &[2.0, 2.0]);
+        let sampler = SamplerConfig::default().top_k(neuron::MAX_CANDIDATES).temperature(2.0).validate().unwrap();
+        let requests: Vec<Request<'_>> =
+            (0..2).map(|row| Request { sampler: &sampler, step: Step::from(Draw { seed: 5, row, draw: 0 }) }).collect();
+        let ours = run::sample_rows(device, x.view(), None, neuron::MAX_CANDIDATES, &requests).unwrap();
+        assert_eq!(ours, sample_rows(x.view(), None, &requests).unwrap());
+        assert!(ours.iter().all(|sampled| sampled.as_ref().is_ok_and(|sampled| sampled.kept == 256)));
+    });
 }
 
 #[test]

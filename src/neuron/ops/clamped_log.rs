@@ -30,7 +30,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedLog) -> 
     let floor = floor.clamp(f32::MIN_POSITIVE.into(), f32::MAX.into()) as f32;
     let mut g = Graph::default();
     let x = g.parameter(of.dtype, &of.dims());
-    let x = g.to_f32(x);
+    let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
     // -inf is below the floor as any other negative number.
@@ -68,7 +68,7 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &ClampedL
     let program = program(E::DTYPE, x.rows(), x.cols(), options)?;
     let [y, status] = execute::run(device, &program, &[Some(&execute::rows_to_bytes(x))])?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         y[row * x.cols()..][..x.cols()].copy_from_slice(&crate::clamped_log(x.row(row), options)?);
         Ok(())
     })?;

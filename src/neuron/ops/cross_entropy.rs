@@ -45,7 +45,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_
     let exponentials = scores.exponentials(&mut g, half_distance);
     let log_sum = scores.log_sum(&mut g, exponentials);
 
-    let target = g.to_f32(target);
+    let target = g.in_f32(target);
     let counts = g.is(target, Comparison::Ge, 0.0);
     let columns = g.columns(rows, cols);
     let is_target = g.compare(Comparison::Eq, columns, target);
@@ -138,7 +138,7 @@ pub fn run<E: Element>(
             RowLoss { entropy: rest * of_weight(targets[row]) * nll + share * of_all, z: options.z_loss * (lse * lse) }
         })
         .collect();
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         if counts(row) {
             losses[row] = host(Rows::new(logits.row(row), 1, cols)?, targets[row], options)?;
         }

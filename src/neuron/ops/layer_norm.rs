@@ -36,7 +36,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &LayerNorm<'_>) 
     let x = g.parameter(of.dtype, &of.dims());
     let [weight, bias] = [options.weight, options.bias]
         .map(|operand| operand.map(|_| g.parameter(ElementType::F32, &[cols])).map(|v| g.in_each_row(v, rows)));
-    let x = g.to_f32(x);
+    let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
     let x = g.select_or(finite, x, 0.0);
@@ -90,7 +90,7 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &LayerNor
     let inputs = [Some(&execute::rows_to_bytes(x)[..]), weight.as_deref(), bias.as_deref()];
     let [y, status] = execute::run(device, &program, &inputs)?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         let made = crate::layer_norm(Rows::new(x.row(row), 1, cols)?, options)?;
         y[row * cols..][..cols].copy_from_slice(&made);
         Ok(())

@@ -45,7 +45,7 @@ fn output_status(g: &mut Graph, status: Value) {
     g.output(status);
 }
 
-/// Options are f64 and devices compute in f32: the number there, which is 0 or normal if it is `to_be`.
+/// An option as devices have it, in f32.
 fn narrow(op: &'static str, argument: &'static str, value: f64) -> Result<f32> {
     let narrow = value as f32;
     if narrow.is_normal() || value == 0.0 {

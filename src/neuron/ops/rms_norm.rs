@@ -30,7 +30,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &RmsNorm<'_>) ->
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
     let x = g.parameter(of.dtype, &of.dims());
-    let x = g.to_f32(x);
+    let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
     let x = g.select_or(finite, x, 0.0);
@@ -53,7 +53,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     let [x, residual] = [0; 2].map(|_| g.parameter(of.dtype, &of.dims()));
     let mut spoilt = Vec::new();
     let mut finite = |g: &mut Graph, x: Value| {
-        let x = g.to_f32(x);
+        let x = g.in_f32(x);
         let finite = is_finite(g, x);
         spoilt.push(spoils(g, x, finite));
         g.select_or(finite, x, 0.0)
@@ -61,7 +61,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     let (x, residual) = (finite(&mut g, x), finite(&mut g, residual));
     let sum = g.add(x, residual);
     let stored = g.convert(sum, of.dtype);
-    let rounded = g.to_f32(stored);
+    let rounded = g.in_f32(stored);
     // A sum that rounds to infinity is the host's, as one that was infinite.
     let magnitude = g.abs(sum);
     let fits = g.is(magnitude, Comparison::Le, largest_stored(of.dtype));
@@ -93,7 +93,7 @@ fn norm(g: &mut Graph, x: Value, of: Matrix, options: &RmsNorm<'_>) -> Result<Va
     if let Some(weight) = weight {
         if options.rounding == Rounding::BeforeWeight {
             y = g.convert(y, of.dtype);
-            y = g.to_f32(y);
+            y = g.in_f32(y);
         }
         let weight = g.in_each_row(weight, of.rows);
         y = g.multiply(y, weight);
@@ -117,7 +117,7 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<
     let inputs = [Some(&execute::rows_to_bytes(x)[..]), weight.as_deref()];
     let [y, status] = execute::run(device, &program, &inputs)?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(OP, &status, |row, _| {
+    execute::finish(OP, &status, |row| {
         let made = crate::rms_norm(Rows::new(x.row(row), 1, cols)?, options)?;
         y[row * cols..][..cols].copy_from_slice(&made);
         Ok(())
@@ -146,7 +146,7 @@ pub fn run_residual<E: Element>(
     let inputs = [Some(&operands[0][..]), Some(&operands[1][..]), weight.as_deref()];
     let [y, sum, status] = execute::run(device, &program, &inputs)?;
     let (mut y, mut sum): (Vec<E>, Vec<E>) = (execute::elements(&y), execute::elements(&sum));
-    execute::finish(FUSED, &status, |row, _| {
+    execute::finish(FUSED, &status, |row| {
         let [x, residual] = [x, residual].map(|of| Rows::new(of.row(row), 1, cols));
         let made = crate::rms_norm_residual(x?, residual?, options)?;
         y[row * cols..][..cols].copy_from_slice(&made.0);

@@ -57,7 +57,7 @@ impl Scores {
         let x = g.parameter(of.dtype, &of.dims());
         let keep = options.has_keep.then(|| g.parameter(ElementType::U8, &of.dims()));
         let bias = options.has_bias.then(|| g.parameter(ElementType::F32, &of.dims()));
-        let x = g.to_f32(x);
+        let x = g.in_f32(x);
         let mut is_live = is_finite(g, x);
         // -inf is a mask, all else that is not finite spoils a row unless it is behind a flag.
         let mut spoilt = spoils_but_masks(g, x, is_live);
@@ -68,7 +68,7 @@ impl Scores {
             is_live = g.and(is_live, finite_bias);
         }
         if let Some(keep) = keep {
-            let keep = g.to_f32(keep);
+            let keep = g.in_f32(keep);
             let is_kept = g.is(keep, Comparison::Ne, 0.0);
             is_live = g.and(is_live, is_kept);
             spoilt = g.select_or(is_kept, spoilt, 0.0);
@@ -235,7 +235,7 @@ pub fn run<E: Element>(
     let inputs = [Some(&execute::rows_to_bytes(x)[..]), operands.keep.as_deref(), bias.as_deref()];
     let [y, status] = execute::run(device, &program, &inputs)?;
     let mut y: Vec<E> = execute::elements(&y);
-    execute::finish(op, &status, |row, _| {
+    execute::finish(op, &status, |row| {
         let mask = operands.row(row);
         let made = host(Rows::new(x.row(row), 1, x.cols())?, &Softmax { mask: Some(&mask), ..*options })?;
         y[row * width..][..width].copy_from_slice(&made);

@@ -35,7 +35,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
     let x = g.parameter(of.dtype, &of.dims());
-    let x = g.to_f32(x);
+    let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
     let x = g.select_or(finite, x, 0.0);
