@@ -1,7 +1,8 @@
-//! A first look at a Neuron device: softmax in every type and sampling, on rows that break naive programs, beside the CPU.
+//! A first look at a Neuron device: softmax in every type and sampling, on rows that break naive programs, beside the
+//! CPU.
 //!
-//! `scripts/neuron-check` runs it and keeps what it says. Exit status: 0 where device and CPU agree, 1 where they do not, 2
-//! where there is no device.
+//! `scripts/neuron-check` runs it and keeps what it says. Exit status: 0 where device and CPU agree, 1 where they do
+//! not, 2 where there is no device.
 
 #![forbid(unsafe_code)]
 

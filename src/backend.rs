@@ -60,8 +60,8 @@ impl BackendChoice {
         }
     }
 
-    /// Sets up the first backend that can be, by `make`, which says so by [`Error::Backend`] where a backend is not there:
-    /// [`available`], or what opens its device and loads what is needed there.
+    /// Sets up the first backend that can be, by `make`, which says so by [`Error::Backend`] where a backend is not
+    /// there: [`available`], or what opens its device and loads what is needed there.
     ///
     /// # Errors
     /// What `make` returns, of a backend that was asked for by name; else what it returns but [`Error::Backend`], and

@@ -34,7 +34,8 @@ pub struct Place {
 }
 
 impl Wanted {
-    /// Sets up the backend, with what draws tokens of a vocabulary of so many, and says on stderr which one it is and why.
+    /// Sets up the backend, with what draws tokens of a vocabulary of so many, and says on stderr which one it is and
+    /// why.
     pub fn set_up(self, sampler: &Sampler, vocabulary: usize) -> Result<Place> {
         let make = |backend| match backend {
             Backend::Cuda => Place::cuda(self.ordinal),

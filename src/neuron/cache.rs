@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 /// Bytes of a SHA-256, which an entry starts with.
 const SUM: usize = 32;
 
-/// A folder of NEFFs, by the SHA-256 of program, compiler and flags. Processes may share it: entries are replaced whole,
-/// and while one process compiles a program, others wait for it rather than compile it too.
+/// A folder of NEFFs, by the SHA-256 of program, compiler and flags. Processes may share it: entries are replaced
+/// whole, and while one process compiles a program, others wait for it rather than compile it too.
 ///
-/// An entry is the SHA-256 of a NEFF and the NEFF. One that is damaged, or whose header does not fit, is compiled anew and
-/// replaced. Where the folder can't be used, programs are compiled and not kept.
+/// An entry is the SHA-256 of a NEFF and the NEFF. One that is damaged, or whose header does not fit, is compiled anew
+/// and replaced. Where the folder can't be used, programs are compiled and not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: Option<PathBuf>,

@@ -73,8 +73,8 @@ impl Target {
     /// The target of an instance family by its number, or the one that `EVENKEEL_NEURON_TARGET` names.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] for a family that the compiler has no target for; [`Fault::Setting`] where a variable means
-    /// nothing.
+    /// [`Fault::Unavailable`] for a family that the compiler has no target for; [`Fault::Setting`] where a variable
+    /// means nothing.
     pub fn of_instance(family: Option<u32>) -> Result<Self> {
         let trn2 = || Ok(Target::Trn2 { logical_cores: settings::logical_cores()? });
         match settings::text(settings::TARGET).as_deref() {
@@ -171,8 +171,8 @@ impl Compiler {
     /// Compiles a program to a NEFF, in a folder that is gone afterwards.
     ///
     /// # Errors
-    /// [`Fault::Compile`], with the end of its log, where it fails, takes longer than `EVENKEEL_NEURON_COMPILE_SECONDS`,
-    /// or writes no NEFF.
+    /// [`Fault::Compile`], with the end of its log, where it fails, takes longer than
+    /// `EVENKEEL_NEURON_COMPILE_SECONDS`, or writes no NEFF.
     pub fn compile(&self, program: &Program, target: Target) -> Result<Vec<u8>> {
         let folder = private_folder()?;
         let [source, neff, log] =
@@ -202,8 +202,8 @@ fn private_folder() -> Result<tempfile::TempDir> {
     made.map_err(|error| Fault::unavailable(format!("there can be no temporary folder for the compiler: {error}")))
 }
 
-/// Runs a program in a folder for so long at most, and gives how it ended and the end of what it wrote. Its output goes to
-/// a file: a pipe would be held open by what it starts.
+/// Runs a program in a folder for so long at most, and gives how it ended and the end of what it wrote. Its output goes
+/// to a file: a pipe would be held open by what it starts.
 fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Result<(ExitStatus, String), String> {
     let path = folder.join("output.txt");
     let output = File::create(&path).and_then(|file| Ok((file.try_clone()?, file)));

@@ -1,16 +1,17 @@
-//! Guarded programs for AWS Neuron devices, Trainium and Inferentia: nothing in them becomes NaN of finite logits, since
-//! such a device ends a run for a NaN that is thrown away later.
+//! Guarded programs for AWS Neuron devices, Trainium and Inferentia: nothing in them becomes NaN of finite logits,
+//! since such a device ends a run for a NaN that is thrown away later.
 //!
-//! A function here, such as [`softmax`], makes a [`Program`] of an op for a type and a shape; its counterpart in [`run`]
-//! computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite numbers
-//! and masks. It finds rows that have other numbers, or nothing to attend to, and says so in a [`Status`] for each row;
-//! [`run`] computes these on the host.
+//! A function here, such as [`softmax`], makes a [`Program`] of an op for a type and a shape; its counterpart in
+//! [`run`] computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite
+//! numbers and masks. It finds rows that have other numbers, or nothing to attend to, and says so in a [`Status`] for
+//! each row; [`run`] computes these on the host.
 //!
 //! Results are within [`accuracy::NEURON`](crate::accuracy::NEURON), not the CPU's bits: these devices flush subnormal
 //! numbers, and add in an order of their own.
 //!
-//! A [`Session`] on a [`Device`] runs programs: `neuronx-cc` compiles them, a [`Cache`] keeps what it makes, and the runtime's
-//! library loads it. What goes wrong is a [`Fault`], which says by [`Fault::action`] whether another backend is an answer.
+//! A [`Session`] on a [`Device`] runs programs: `neuronx-cc` compiles them, a [`Cache`] keeps what it makes, and the
+//! runtime's library loads it. What goes wrong is a [`Fault`], which says by [`Fault::action`] whether another backend
+//! is an answer.
 //!
 //! Neither building nor starting a program needs Neuron's packages; what is missing is said when a device is asked for.
 

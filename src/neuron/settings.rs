@@ -1,5 +1,5 @@
-//! The environment variables that this backend reads. It sets none: the runtime reads its own when it is initialised, and
-//! setting them is not safe in a process with threads.
+//! The environment variables that this backend reads. It sets none: the runtime reads its own when it is initialised,
+//! and setting them is not safe in a process with threads.
 
 #![forbid(unsafe_code)]
 

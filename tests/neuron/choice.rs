@@ -1,5 +1,5 @@
-//! A backend that isn't there: the next one is taken and the reason said; asked for by name it is an error; and what fails
-//! later is one too.
+//! A backend that isn't there: the next one is taken and the reason said; asked for by name it is an error; and what
+//! fails later is one too.
 
 #![forbid(unsafe_code)]
 

@@ -278,8 +278,8 @@ fn what_keeps_a_device_from_being_opened_is_said() {
         (("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "0"), "Ok: runtime 2.32.7.0, instance family 2, 2 cores"),
         (
             ("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "3"),
-            "FallBack: NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS is 3: runs would return before they are done, and what \
-             went wrong with them would not be known; unset it",
+            "FallBack: NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS is 3: runs would return before they are done, and \
+             what went wrong with them would not be known; unset it",
         ),
         (
             ("NEURON_RT_STOCHASTIC_ROUNDING_EN", "1"),

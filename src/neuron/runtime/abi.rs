@@ -89,8 +89,8 @@ const _: () = {
     assert!(offset_of!(InstanceInfo, arch_name) == 8 && offset_of!(InstanceInfo, device_revision) == 24);
 };
 
-/// Which numbers element types have, which depends on the library's age: an f32 was 1, which is now an unsigned integer of
-/// 64 bits.
+/// Which numbers element types have, which depends on the library's age: an f32 was 1, which is now an unsigned integer
+/// of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbering {
     /// Of headers that count cores, not virtual ones: 2022 and 2023.

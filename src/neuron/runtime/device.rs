@@ -149,8 +149,8 @@ impl Runtime {
 
 /// A core of a Neuron device.
 ///
-/// The library is looked for when the first is opened, in that process alone; all calls of it are made by one thread, one
-/// after the other. A process has all cores that it sees to itself until it ends.
+/// The library is looked for when the first is opened, in that process alone; all calls of it are made by one thread,
+/// one after the other. A process has all cores that it sees to itself until it ends.
 #[derive(Clone, Copy)]
 pub struct Device {
     runtime: &'static Runtime,
@@ -167,8 +167,8 @@ impl Device {
     /// The first core.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] where there is no runtime, an unusable one, or no core; [`Fault::Status`] where it can't be
-    /// initialised, which is the same for the rest of the process; [`Fault::Broken`] where the device broke before.
+    /// [`Fault::Unavailable`] where there is no runtime, an unusable one, or no core; [`Fault::Status`] where it can't
+    /// be initialised, which is the same for the rest of the process; [`Fault::Broken`] where the device broke before.
     pub fn open() -> Result<Self> {
         Self::open_core(0)
     }
@@ -225,8 +225,8 @@ impl Device {
         loaded
     }
 
-    /// Loads a NEFF that was made elsewhere, of an NKI kernel for example, with these inputs and outputs: in the order of
-    /// its tensors' names where all end in numbers from 0 on, else as it lists them.
+    /// Loads a NEFF that was made elsewhere, of an NKI kernel for example, with these inputs and outputs: in the order
+    /// of its tensors' names where all end in numbers from 0 on, else as it lists them.
     ///
     /// # Errors
     /// [`Fault::Mismatch`] where its tensors are others; [`Fault::Status`] where it can't be loaded.
@@ -247,8 +247,8 @@ impl Device {
     }
 }
 
-/// A program on a device, with memory there for its inputs and outputs. It can be moved to another thread; to run it from
-/// several at once, load it several times.
+/// A program on a device, with memory there for its inputs and outputs. It can be moved to another thread; to run it
+/// from several at once, load it several times.
 pub struct Loaded {
     runtime: &'static Runtime,
     name: String,
@@ -284,9 +284,9 @@ impl Loaded {
     /// next run. They are given whole or not at all.
     ///
     /// # Errors
-    /// [`Fault::Mismatch`] where inputs are not the program's in number or length; [`Fault::Numerical`] where a NaN arose;
-    /// [`Fault::Status`] where a call fails; [`Fault::Broken`] where the device broke before. None of them is a reason to
-    /// go on elsewhere without saying so.
+    /// [`Fault::Mismatch`] where inputs are not the program's in number or length; [`Fault::Numerical`] where a NaN
+    /// arose; [`Fault::Status`] where a call fails; [`Fault::Broken`] where the device broke before. None of them is a
+    /// reason to go on elsewhere without saying so.
     pub fn run(&mut self, inputs: &[&[u8]]) -> Result<&[Vec<u8>]> {
         if inputs.len() != self.inputs.len() {
             let got = format!("{} inputs", inputs.len());
@@ -312,8 +312,8 @@ impl Drop for Loaded {
     }
 }
 
-/// Whether there is a runtime, a core, and a compiler, and then whether the runtime can be initialised: in this order, so
-/// that a process takes no cores which it can't use.
+/// Whether there is a runtime, a core, and a compiler, and then whether the runtime can be initialised: in this order,
+/// so that a process takes no cores which it can't use.
 ///
 /// # Errors
 /// Those of [`Device::open`] and [`Compiler::find`].

@@ -5,7 +5,8 @@ use crate::neuron::fault::{Fault, Result};
 use crate::neuron::program::TensorSpec;
 use std::ffi::{CStr, CString};
 
-/// Checks that a program's tensors are these, and gives their names: of inputs, then of outputs, in the program's order.
+/// Checks that a program's tensors are these, and gives their names: of inputs, then of outputs, in the program's
+/// order.
 ///
 /// # Safety
 /// `array` is what `nrt_get_model_tensor_info` gave, and is not freed.

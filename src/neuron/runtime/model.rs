@@ -128,8 +128,8 @@ impl Model {
         }
     }
 
-    /// Frees what there is; once. Nothing is freed that something which is not freed yet may use: the program uses sets, and
-    /// sets tensors. Runs are waited for, so none is under way. What can fail is tried again, and then left.
+    /// Frees what there is; once. Nothing is freed that something which is not freed yet may use: the program uses
+    /// sets, and sets tensors. Runs are waited for, so none is under way. What can fail is tried again, and then left.
     pub fn free(&mut self) {
         let functions = self.functions;
         let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| NrtStatus(free()) == NrtStatus::SUCCESS);

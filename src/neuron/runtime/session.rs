@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
-/// A device with the programs that were run on it, which stay loaded: compiling takes minutes, and loading is no part of
-/// a step. It can be shared by threads, which take turns.
+/// A device with the programs that were run on it, which stay loaded: compiling takes minutes, and loading is no part
+/// of a step. It can be shared by threads, which take turns.
 #[derive(Debug)]
 pub struct Session {
     device: Device,

@@ -1,4 +1,5 @@
-//! The one thread that calls the runtime, with a stack that is large enough for it: large programs ran over one of 2 MiB.
+//! The one thread that calls the runtime, with a stack that is large enough for it: large programs ran over one of 2
+//! MiB.
 
 use crate::neuron::fault::{Fault, Result};
 use std::any::Any;
@@ -41,8 +42,8 @@ impl Worker {
             // Nobody else receives it, and the receiver waits.
             let _ = done.send(outcome);
         });
-        // SAFETY: the job borrows for as long as this function runs, which waits below until `work` has been consumed and
-        // its outcome sent, or until the job was dropped with all it holds.
+        // SAFETY: the job borrows for as long as this function runs, which waits below until `work` has been consumed
+        // and its outcome sent, or until the job was dropped with all it holds.
         let job = unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
         if let Some(jobs) = &self.jobs {
             // A job that can't be sent comes back in the error and is dropped.

@@ -1,5 +1,5 @@
-/* What stands for libnrt.so.1: it keeps to the public headers, counts what it gives out, notes what callers do wrong, and
- * fails where it is told to. A program's arithmetic is the test's, by a function that the test sets.
+/* What stands for libnrt.so.1: it keeps to the public headers, counts what it gives out, notes what callers do wrong,
+ * and fails where it is told to. A program's arithmetic is the test's, by a function that the test sets.
  *
  * -DOLD: as of 2022, without virtual cores, version and instance, and with that time's numbers of types.
  * -DLACKING: without nrt_execute. */
@@ -53,7 +53,8 @@ typedef struct set {
 } set_t;
 
 typedef NRT_STATUS (*compute_t)(const uint8_t *neff, size_t size, size_t inputs, const uint8_t *const *input,
-                                const size_t *input_size, size_t outputs, uint8_t *const *output, const size_t *output_size);
+                                const size_t *input_size, size_t outputs, uint8_t *const *output,
+                                const size_t *output_size);
 
 static compute_t compute;
 static int initialised, live[4], cores = 2, calls;
