@@ -119,3 +119,46 @@ table! {
 pub fn bound(op: &str, dtype: DType) -> Option<&'static Bound> {
     TABLE.iter().find(|bound| bound.op == op && bound.dtype == dtype)
 }
+
+macro_rules! neuron {
+    ($($op:literal $of:ident: F32 $f32:literal, F16 $f16:literal, BF16 $bf16:literal;)*) => {
+        /// Ops on Neuron devices, by programs as XLA's CPU compiler runs them: a device's own functions may be less
+        /// accurate.
+        ///
+        /// Numbers below the least normal f32 count as zero, also those on the way to a result. Scores become logits
+        /// in f32, each operation rounded, and a softcap costs four times the bound; weights and options are rounded to
+        /// f32. Softmax in f32 has half an ULP of what a logit is below the largest in its exponent, which is 64 ULP of
+        /// probabilities that are next to nothing. In layer_norm the term is the weighted value that is farthest
+        /// from the mean, or the bias. Losses are held against f32, whatever the logits are; so is the root of
+        /// `squared_norm`. What `sample` says of a token is the host's.
+        pub const NEURON: &[Bound] = &[$(
+            Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
+            Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },
+            Bound { op: $op, dtype: DType::BF16, ulps: $bf16, of: Of::$of },
+        )*];
+    };
+}
+
+neuron! {
+    "clamped_exp" Result: F32 8.0, F16 0.51, BF16 0.51;
+    "clamped_log" Result: F32 2.0, F16 0.51, BF16 0.51;
+    "cross_entropy" LargestTerm: F32 4.0, F16 4.0, BF16 4.0;
+    "layer_norm" LargestTerm: F32 6.0, F16 0.51, BF16 0.51;
+    "log_softmax" LargestTerm: F32 4.0, F16 0.51, BF16 0.51;
+    "logsumexp" LargestTerm: F32 2.0, F16 0.51, BF16 0.51;
+    "rms_norm" Result: F32 6.0, F16 0.51, BF16 0.51;
+    "sample" LargestTerm: F32 4.0, F16 4.0, BF16 4.0;
+    "softmax" Result: F32 68.0, F16 0.51, BF16 0.51;
+    "squared_norm" Result: F32 6.0, F16 6.0, BF16 6.0;
+}
+
+/// The bound of an op on Neuron devices, if it is there.
+///
+/// ```
+/// use evenkeel::{DType, accuracy};
+/// assert!(accuracy::neuron_bound("softmax", DType::BF16).is_some_and(|b| b.ulps < 1.0));
+/// assert!(accuracy::neuron_bound("softmax", DType::F64).is_none());
+/// ```
+pub fn neuron_bound(op: &str, dtype: DType) -> Option<&'static Bound> {
+    NEURON.iter().find(|bound| bound.op == op && bound.dtype == dtype)
+}

@@ -97,13 +97,17 @@ pub enum Error {
         /// Why it can't be had.
         reason: String,
     },
+    /// A Neuron device that was used, or asked for, in a way that another backend is no answer to.
+    #[cfg(feature = "neuron")]
+    #[error("neuron: {0}")]
+    Neuron(crate::neuron::Fault),
 }
 
 /// A result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The variant's name, for logs and protocols.
+    /// The variant's name, for logs and protocols; of what is a device's fault, `Backend`.
     pub fn name(&self) -> &'static str {
         match self {
             Error::InvalidArgument { .. } => "InvalidArgument",
@@ -114,6 +118,8 @@ impl Error {
             Error::EmptyInput { .. } => "EmptyInput",
             Error::EmptySupport { .. } => "EmptySupport",
             Error::Backend { .. } => "Backend",
+            #[cfg(feature = "neuron")]
+            Error::Neuron(_) => "Backend",
         }
     }
 
@@ -134,6 +140,17 @@ impl Error {
             Error::NonFiniteInput { index, .. } => Some(*index),
             _ => None,
         }
+    }
+
+    /// The same of a row of a call that had it as its only one.
+    #[cfg(feature = "neuron")]
+    pub(crate) fn in_row(mut self, of: usize) -> Self {
+        if let Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } =
+            &mut self
+        {
+            *row = of;
+        }
+        self
     }
 
     pub(crate) fn invalid(

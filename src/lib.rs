@@ -39,6 +39,7 @@
 //!   memory that is not initialised, and an `_in_place` form.
 //! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
 //! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
+//! - To choose between devices and the CPU, once and with reasons: [`mod@backend`].
 //! - To know the limits of a type: [`DType::limits`].
 //! - To check another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and whole
 //!   suites.
@@ -57,6 +58,7 @@
 //! others (x86-64 before 2013, WebAssembly) it is emulated exactly: the same bits, some 30 to 60 times slower.
 
 pub mod accuracy;
+pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
 mod cpu;
@@ -67,6 +69,8 @@ mod error;
 mod floats;
 mod mask;
 pub mod math;
+#[cfg(feature = "neuron")]
+pub mod neuron;
 mod ops;
 pub mod reference;
 pub mod registry;

@@ -349,6 +349,17 @@ impl Resolved<'_> {
         }
     }
 
+    /// The sum of a lane's biases at one place. Finite plus finite stays finite.
+    #[cfg(feature = "neuron")]
+    pub fn bias_at(&self, lane: usize, index: usize) -> f64 {
+        self.mask.bias.iter().fold(0.0, |sum, (bias, shape)| {
+            let (start, step) = self.place(shape, lane);
+            let bias = bias.floats().get(start + index * step).unwrap_or(f64::NAN);
+            let added = sum + bias;
+            if sum.is_finite() && bias.is_finite() { added.clamp(f64::MIN, f64::MAX) } else { added }
+        })
+    }
+
     /// The bias of `low..high` of a lane, if there is one part alone, side by side and not of f64.
     pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
         let [(bias, shape)] = &self.mask.bias[..] else { return None };

@@ -15,6 +15,22 @@ pub enum Backend {
     Cpu,
     /// Those for CUDA devices, under feature `cuda`, which give the CPU's bits.
     Cuda,
+    /// Programs for Trainium and Inferentia, under feature `neuron`, with accuracies of their own.
+    Neuron,
+}
+
+impl Backend {
+    /// Every backend, in the order in which they are tried.
+    pub const ALL: [Backend; 3] = [Backend::Neuron, Backend::Cuda, Backend::Cpu];
+
+    /// Its name, as `EVENKEEL_BACKEND` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Cpu => "cpu",
+            Backend::Cuda => "cuda",
+            Backend::Neuron => "neuron",
+        }
+    }
 }
 
 /// What an op works on.
@@ -55,12 +71,22 @@ const CPU: &[(Backend, &[DType])] = &[(Backend::Cpu, &DType::ALL)];
 const CPU_AND_CUDA: &[(Backend, &[DType])] =
     &[(Backend::Cpu, &DType::ALL), (Backend::Cuda, &[DType::F32, DType::F16, DType::BF16])];
 
+const EVERYWHERE: &[(Backend, &[DType])] = &[
+    (Backend::Cpu, &DType::ALL),
+    (Backend::Cuda, &[DType::F32, DType::F16, DType::BF16]),
+    (Backend::Neuron, &[DType::F32, DType::F16, DType::BF16]),
+];
+
 const fn op(name: &'static str, kind: Kind) -> Op {
     Op { name, kind, support: CPU }
 }
 
 const fn on_cuda(name: &'static str, kind: Kind) -> Op {
     Op { name, kind, support: CPU_AND_CUDA }
+}
+
+const fn everywhere(name: &'static str, kind: Kind) -> Op {
+    Op { name, kind, support: EVERYWHERE }
 }
 
 /// Every op.
@@ -70,13 +96,13 @@ const fn on_cuda(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
-    on_cuda("clamped_exp", Kind::Elementwise),
+    everywhere("clamped_exp", Kind::Elementwise),
     op("clamped_exp_backward", Kind::ElementwiseBackward),
-    on_cuda("clamped_log", Kind::Elementwise),
+    everywhere("clamped_log", Kind::Elementwise),
     op("clamped_log_backward", Kind::ElementwiseBackward),
     on_cuda("clip_grad_norm", Kind::Tensors),
     op("clip_grad_value", Kind::Tensors),
-    on_cuda("cross_entropy", Kind::Reduction),
+    everywhere("cross_entropy", Kind::Reduction),
     on_cuda("cross_entropy_backward", Kind::LanesBackward),
     on_cuda("erf", Kind::Elementwise),
     op("erf_backward", Kind::ElementwiseBackward),
@@ -93,7 +119,7 @@ pub const OPS: &[Op] = &[
     op("gelu_tanh_backward", Kind::ElementwiseBackward),
     op("inspect", Kind::Tensors),
     op("l2_normalize", Kind::Lanes),
-    on_cuda("layer_norm", Kind::Lanes),
+    everywhere("layer_norm", Kind::Lanes),
     on_cuda("layer_norm_backward", Kind::LanesBackward),
     on_cuda("log", Kind::Elementwise),
     op("log_backward", Kind::ElementwiseBackward),
@@ -104,27 +130,27 @@ pub const OPS: &[Op] = &[
     on_cuda("log_add_exp", Kind::Pairwise),
     on_cuda("log_sigmoid", Kind::Elementwise),
     op("log_sigmoid_backward", Kind::ElementwiseBackward),
-    on_cuda("log_softmax", Kind::Lanes),
+    everywhere("log_softmax", Kind::Lanes),
     on_cuda("log_softmax_backward", Kind::LanesBackward),
-    on_cuda("logsumexp", Kind::Reduction),
+    everywhere("logsumexp", Kind::Reduction),
     on_cuda("logsumexp_backward", Kind::LanesBackward),
     op("mean_pool", Kind::Reduction),
     op("mean_pool_backward", Kind::LanesBackward),
     on_cuda("reciprocal", Kind::Elementwise),
     op("reciprocal_backward", Kind::ElementwiseBackward),
-    on_cuda("rms_norm", Kind::Lanes),
+    everywhere("rms_norm", Kind::Lanes),
     on_cuda("rms_norm_backward", Kind::LanesBackward),
     on_cuda("rope", Kind::Lanes),
     on_cuda("rope_backward", Kind::LanesBackward),
     on_cuda("rsqrt", Kind::Elementwise),
     op("rsqrt_backward", Kind::ElementwiseBackward),
     on_cuda("safe_div", Kind::Pairwise),
-    on_cuda("sample", Kind::Sampler),
+    everywhere("sample", Kind::Sampler),
     on_cuda("sigmoid", Kind::Elementwise),
     op("sigmoid_backward", Kind::ElementwiseBackward),
     on_cuda("silu", Kind::Elementwise),
     op("silu_backward", Kind::ElementwiseBackward),
-    on_cuda("softmax", Kind::Lanes),
+    everywhere("softmax", Kind::Lanes),
     on_cuda("softmax_backward", Kind::LanesBackward),
     on_cuda("softplus", Kind::Elementwise),
     op("softplus_backward", Kind::ElementwiseBackward),

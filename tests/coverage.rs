@@ -56,6 +56,9 @@ fn ops_are_in_every_table() {
     let devices = read("docs/gpu/README.md");
     let mut of_devices = vec![root().join("src/cuda/elementwise.rs")];
     sources(&root().join("emulated/tests"), &mut of_devices);
+    let mut of_programs = Vec::new();
+    sources(&root().join("pjrt/tests"), &mut of_programs);
+    let programs: String = of_programs.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let emulated: String = of_devices.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for op in OPS {
         let name = op.name;
@@ -75,6 +78,13 @@ fn ops_are_in_every_table() {
                         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
                     assert!(word(&devices), "docs/gpu/README.md has no {name}");
                     assert!(word(&emulated), "emulated/tests has no {name}");
+                }
+                Backend::Neuron => {
+                    assert!(root().join(format!("src/neuron/ops/{name}.rs")).is_file(), "{name} has no program");
+                    assert!(programs.contains(&format!("run::{name}")), "pjrt/tests has no {name}");
+                    for dtype in *dtypes {
+                        assert!(accuracy::neuron_bound(name, *dtype).is_some(), "{name} has no accuracy in {dtype}");
+                    }
                 }
                 other => panic!("{name} is on {other:?}, which has no tests"),
             }
@@ -141,7 +151,7 @@ fn unsafe_code_is_of_instruction_sets_and_devices_only() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
     assert!(files.len() > 50, "only {} files were found", files.len());
-    let may = ["src/simd", "src/cuda"].map(|folder| root().join(folder));
+    let may = ["src/simd", "src/cuda", "src/neuron/runtime"].map(|folder| root().join(folder));
     for path in files.iter().filter(|path| !may.iter().any(|folder| path.starts_with(folder))) {
         let text = fs::read_to_string(path).unwrap();
         for form in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"] {

@@ -1,6 +1,7 @@
 //! The command line.
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use evenkeel::registry::Backend;
 use evenkeel::simd::Level;
 use std::path::PathBuf;
 
@@ -17,8 +18,8 @@ pub struct Arguments {
     /// Where outputs go; replaced whole, by rename.
     #[arg(long, value_name = "OUT.safetensors")]
     pub out: PathBuf,
-    /// What computes.
-    #[arg(long, value_enum, default_value_t = Backend::Cpu)]
+    /// What computes: cpu, cuda or neuron.
+    #[arg(long, default_value = "cpu", value_parser = backend)]
     pub backend: Backend,
     /// The CPU's instruction set: auto (the best there is), portable, avx2 or avx512. All give the same bits.
     #[arg(long, env = "EVENKEEL_SIMD", default_value = "auto")]
@@ -28,21 +29,7 @@ pub struct Arguments {
     pub threads: Option<u16>,
 }
 
-/// A backend that jobs can ask for.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
-    Cpu,
-    Cuda,
-    Neuron,
-}
-
-impl Backend {
-    /// The backend's name, as on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Backend::Cpu => "cpu",
-            Backend::Cuda => "cuda",
-            Backend::Neuron => "neuron",
-        }
-    }
+fn backend(name: &str) -> Result<Backend, String> {
+    let names = || Backend::ALL.map(Backend::name).join(", ");
+    Backend::ALL.into_iter().find(|backend| backend.name() == name).ok_or_else(|| format!("there are {}", names()))
 }

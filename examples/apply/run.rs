@@ -1,13 +1,15 @@
 //! All jobs, in order: answers to stdout, outputs to OUT.
 
 use crate::answer::{Answer, Failure};
-use crate::arguments::{Arguments, Backend};
+use crate::arguments::Arguments;
 use crate::call::{Call, Result as JobResult};
 use crate::jobs::{self, Job};
 use crate::out::Out;
 use crate::progress::Progress;
 use crate::tensors::Output;
 use anyhow::{Context, Result};
+use evenkeel::backend::available;
+use evenkeel::registry::Backend;
 use evenkeel::simd::with_level;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -25,10 +27,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let work = || with_level(arguments.simd, || answer_all(&jobs, &tensors));
     let computed = match arguments.backend {
         Backend::Cpu => on_threads(arguments.threads, work)?,
-        other => Err(evenkeel::Error::Backend {
-            backend: other.name().into(),
-            reason: "this build does not have it; it has cpu".into(),
-        }),
+        other => Err(not_here(other)),
     };
     let (answers, outputs) = computed.unwrap_or_else(|unavailable| {
         let failure = Failure::from(unavailable);
@@ -40,6 +39,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let written = out.write(&safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None)?)?;
     print(&answers).context("can't write the answers to stdout")?;
     written.rename()
+}
+
+/// Why jobs can't be answered by a device: there is none, or this program, which computes on the CPU, does not use it.
+fn not_here(backend: Backend) -> evenkeel::Error {
+    let reason = || format!("it is here, but apply computes on {} alone", Backend::Cpu.name());
+    let unused = || evenkeel::Error::Backend { backend: backend.name().into(), reason: reason() };
+    available(backend).err().unwrap_or_else(unused)
 }
 
 /// Calls `work` on a pool of so many threads, or on the default one.

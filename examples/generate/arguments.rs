@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::place::Place;
+use crate::place::Wanted;
 use clap::{Args, Parser};
 use evenkeel::{Profile, SamplerConfig};
 use std::path::PathBuf;
@@ -37,9 +37,10 @@ pub struct Arguments {
     /// The most tokens to write; fewer when the model ends its text.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: u32,
-    /// Where the model runs: cpu, cuda or cuda:N. Tokens are drawn on the CPU.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: Place,
+    /// What computes: auto (the first of neuron, cuda and cpu that is there), neuron, cuda, cuda:N or cpu. CUDA runs the
+    /// model, Neuron finds the tokens to draw from; the rest is the CPU's.
+    #[arg(long, env = "EVENKEEL_BACKEND", value_name = "BACKEND", default_value = "auto")]
+    pub backend: Wanted,
     #[command(flatten)]
     pub sampling: Sampling,
     /// Compare each step with a plain definition: no NaN among the logits, the token among those that filters keep.

@@ -26,7 +26,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Opens a file and reads its metadata.
-    pub fn open(path: &Path, device: Device) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         let mut file = BufReader::new(File::open(path).with_context(|| format!("can't open {shown}"))?);
         let mut magic = [0; 4];
@@ -35,7 +35,7 @@ impl Checkpoint {
         file.seek(SeekFrom::Start(0))?;
         let content = without_panic(|| Content::read(&mut file));
         let content = content.with_context(|| format!("{shown} is cut short or damaged"))?;
-        Ok(Checkpoint { path: path.to_path_buf(), file, content, device })
+        Ok(Checkpoint { path: path.to_path_buf(), file, content, device: Device::Cpu })
     }
 
     /// The metadata and the list of weights.
@@ -171,8 +171,8 @@ impl Pretrained for Checkpoint {
         self.sizes()
     }
 
-    fn device(&self) -> &Device {
-        &self.device
+    fn place(&mut self, device: &Device) {
+        self.device = device.clone();
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {

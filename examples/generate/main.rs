@@ -53,14 +53,13 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let prompt = arguments.prompt.as_deref();
-    let device = arguments.device.device()?;
     match &arguments.model {
         Some(path) if path.extension().is_some_and(|extension| extension == "safetensors") => {
-            Text::new(Trained::open(path, device)?, prompt.unwrap_or_default(), arguments)?.write()
+            Text::new(Trained::open(path)?, prompt.unwrap_or_default(), arguments)?.write()
         }
-        Some(path) => Text::new(Checkpoint::open(path, device)?, prompt.unwrap_or_default(), arguments)?.write(),
+        Some(path) => Text::new(Checkpoint::open(path)?, prompt.unwrap_or_default(), arguments)?.write(),
         None => {
-            let text = Text::new(Trained::built_in(device)?, prompt.unwrap_or(PROMPT), arguments)?;
+            let text = Text::new(Trained::built_in()?, prompt.unwrap_or(PROMPT), arguments)?;
             if prompt.is_none() {
                 scenes::play(PROMPT)?;
             }

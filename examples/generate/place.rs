@@ -1,41 +1,118 @@
-//! Where the model runs.
+//! What computes: decided once, before the model is loaded.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use candle_core::Device;
+use evenkeel::backend::BackendChoice;
+use evenkeel::registry::Backend;
+use evenkeel::{Error, Sampled, Sampler, Sequence};
 use std::str::FromStr;
 
-/// `cpu`, `cuda` or `cuda:N`.
+/// A backend's name, `auto`, or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    Cpu,
-    /// A device by its number.
-    Cuda(usize),
+pub struct Wanted {
+    choice: BackendChoice,
+    /// A CUDA device by its number.
+    ordinal: usize,
 }
 
-impl FromStr for Place {
+impl FromStr for Wanted {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        match name.split_once(':') {
-            None if name == "cpu" => Ok(Place::Cpu),
-            None if name == "cuda" => Ok(Place::Cuda(0)),
-            Some(("cuda", number)) => {
-                number.parse().map(Place::Cuda).map_err(|_| format!("{number} is no device's number"))
-            }
-            _ => Err("there are cpu, cuda and cuda:N".to_string()),
-        }
+        let (name, number) = name.strip_prefix("cuda:").map_or((name, "0"), |number| ("cuda", number));
+        let choice = name.parse().map_err(|error: Error| error.to_string())?;
+        let ordinal = number.parse().map_err(|_| format!("{number} is no device's number"))?;
+        Ok(Wanted { choice, ordinal })
+    }
+}
+
+/// What was chosen.
+pub struct Place {
+    device: Device,
+    #[cfg(feature = "neuron")]
+    neuron: Option<Neuron>,
+}
+
+impl Wanted {
+    /// Sets up the backend, with what draws tokens of a vocabulary of so many, and says on stderr which one it is and
+    /// why.
+    pub fn set_up(self, sampler: &Sampler, vocabulary: usize) -> Result<Place> {
+        let make = |backend| match backend {
+            Backend::Cuda => Place::cuda(self.ordinal),
+            Backend::Neuron => Place::neuron(sampler, vocabulary),
+            _ => Ok(Place::of(Device::Cpu)),
+        };
+        let chosen = self.choice.set_up(make)?;
+        eprintln!("backend: {chosen}");
+        Ok(chosen.value)
     }
 }
 
 impl Place {
-    /// The device.
-    pub fn device(self) -> Result<Device> {
-        let Place::Cuda(ordinal) = self else { return Ok(Device::Cpu) };
-        let has_cuda = cfg!(feature = "candle-cuda");
-        ensure!(
-            has_cuda,
-            "this program was built without CUDA: build it with --features candle-cuda for device {ordinal}"
-        );
-        Device::new_cuda(ordinal).with_context(|| format!("CUDA device {ordinal}"))
+    fn of(device: Device) -> Self {
+        Place {
+            device,
+            #[cfg(feature = "neuron")]
+            neuron: None,
+        }
+    }
+
+    fn cuda(ordinal: usize) -> evenkeel::Result<Self> {
+        let device = if cfg!(feature = "candle-cuda") {
+            Device::new_cuda(ordinal).map_err(|error| format!("device {ordinal}: {error}"))
+        } else {
+            Err(format!("built without it: build with --features candle-cuda for device {ordinal}"))
+        };
+        device.map(Place::of).map_err(|reason| Error::Backend { backend: "cuda".into(), reason })
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+#[cfg(not(feature = "neuron"))]
+impl Place {
+    fn neuron(_: &Sampler, _: usize) -> evenkeel::Result<Self> {
+        let reason = "built without it: build with --features neuron".into();
+        Err(Error::Backend { backend: "neuron".into(), reason })
+    }
+
+    /// Draws the next token and appends it.
+    pub fn sample(&self, sequence: &mut Sequence, _: &Sampler, logits: &[f32]) -> Result<Sampled> {
+        Ok(sequence.sample(logits, None)?)
+    }
+}
+
+/// A device that finds the tokens to draw from.
+#[cfg(feature = "neuron")]
+struct Neuron {
+    session: evenkeel::neuron::Session,
+    candidates: usize,
+}
+
+#[cfg(feature = "neuron")]
+impl Place {
+    fn neuron(sampler: &Sampler, vocabulary: usize) -> evenkeel::Result<Self> {
+        use evenkeel::neuron::{self, Device as Core, MAX_CANDIDATES, Session};
+        // As many as top-k asks for; the likeliest one is all that a temperature of 0 needs.
+        let candidates = sampler.config().top_k.unwrap_or(1).min(MAX_CANDIDATES).min(vocabulary).max(1);
+        // Before cores are taken: whether there is all that it takes.
+        neuron::available()?;
+        let session = Session::new(Core::open()?);
+        session.load(&neuron::sample(evenkeel::DType::F32, 1, vocabulary, candidates, None)?)?;
+        Ok(Place { neuron: Some(Neuron { session, candidates }), ..Place::of(Device::Cpu) })
+    }
+
+    /// Draws the next token and appends it.
+    pub fn sample(&self, sequence: &mut Sequence, sampler: &Sampler, logits: &[f32]) -> Result<Sampled> {
+        let Some(Neuron { session, candidates }) = &self.neuron else { return Ok(sequence.sample(logits, None)?) };
+        let requests = [evenkeel::Request { sampler, step: sequence.step(None) }];
+        let row = evenkeel::Rows::new(logits, 1, logits.len())?;
+        let drawn = evenkeel::neuron::run::sample_rows(session, row, None, *candidates, &requests)?;
+        let sampled = drawn.into_iter().next().ok_or(Error::EmptyInput { op: "sample" })??;
+        sequence.accept(sampled.token);
+        Ok(sampled)
     }
 }

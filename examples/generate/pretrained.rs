@@ -13,8 +13,8 @@ pub trait Pretrained: Weights {
     /// The model's sizes and constants.
     fn config(&self) -> Result<Config>;
 
-    /// Where the weights are.
-    fn device(&self) -> &Device;
+    /// Has the weights loaded to this device; to the CPU before.
+    fn place(&mut self, device: &Device);
 
     /// Its tokenizer.
     fn tokenizer(&self) -> Result<Tokenizer>;

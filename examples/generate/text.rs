@@ -3,6 +3,7 @@
 use crate::arguments::Arguments;
 use crate::model::Model;
 use crate::ops::Evenkeel;
+use crate::place::Place;
 use crate::pretrained::Pretrained;
 use crate::progress::Progress;
 use crate::verify;
@@ -19,7 +20,7 @@ const CHUNK: usize = 256;
 /// A text that is about to be written: everything that was given can be used.
 pub struct Text<'a> {
     model: Model<Evenkeel>,
-    device: Device,
+    place: Place,
     prompt: Vec<u32>,
     tokenizer: Tokenizer,
     ends: Vec<u32>,
@@ -42,9 +43,10 @@ impl<'a> Text<'a> {
         );
         let ends = pretrained.ends(&tokenizer)?;
         let progress = Progress::new(config.layers, "layers");
-        let device = pretrained.device().clone();
+        let place = arguments.backend.set_up(&sampler, config.vocabulary)?;
+        pretrained.place(place.device());
         let model = Model::new(config, &mut pretrained, || progress.step())?;
-        Ok(Text { model, device, prompt, tokenizer, ends, sampler, arguments })
+        Ok(Text { model, place, prompt, tokenizer, ends, sampler, arguments })
     }
 
     /// Writes it, and on stderr how fast that was.
@@ -56,7 +58,7 @@ impl<'a> Text<'a> {
 
     fn draw(&mut self) -> Result<String> {
         let start = Instant::now();
-        let mut logits = read(&mut self.model, &self.device, &self.prompt)?;
+        let mut logits = read(&mut self.model, self.place.device(), &self.prompt)?;
         let reading = start.elapsed();
 
         let start = Instant::now();
@@ -70,7 +72,8 @@ impl<'a> Text<'a> {
                 verify::logits(written, &logits)?;
             }
             let before = self.arguments.verify.then(|| sequence.clone());
-            let sampled = sequence.sample(&logits, None).with_context(|| format!("step {written}"))?;
+            let sampled = self.place.sample(&mut sequence, &self.sampler, &logits);
+            let sampled = sampled.with_context(|| format!("step {written}"))?;
             if let Some(before) = before {
                 verify::token(&before, &logits, self.sampler.config(), sampled.token)?;
             }
@@ -82,7 +85,7 @@ impl<'a> Text<'a> {
                 stdout.write_all(piece.as_bytes()).and_then(|()| stdout.flush()).context("can't write to stdout")?;
             }
             if written < self.arguments.tokens as usize {
-                logits = read(&mut self.model, &self.device, &[sampled.token])?;
+                logits = read(&mut self.model, self.place.device(), &[sampled.token])?;
             }
         }
         stdout.write_all(b"\n").context("can't write to stdout")?;

@@ -37,28 +37,28 @@ pub struct Trained {
 
 impl Trained {
     /// The model that is part of this program.
-    pub fn built_in(device: Device) -> Result<Self> {
-        Trained::new("the model that is built in".to_string(), BUILT_IN.into(), device)
+    pub fn built_in() -> Result<Self> {
+        Trained::new("the model that is built in".to_string(), BUILT_IN.into())
     }
 
     /// Reads a file.
-    pub fn open(path: &Path, device: Device) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("can't open {shown}"))?;
         let mut content = Vec::new();
         file.take(MOST + 1).read_to_end(&mut content).with_context(|| format!("can't read {shown}"))?;
         ensure!(content.len() as u64 <= MOST, "{shown} has more than {MOST} bytes, too many for a model of train_tiny");
-        Trained::new(shown.to_string(), content.into(), device)
+        Trained::new(shown.to_string(), content.into())
     }
 
-    fn new(name: String, content: Cow<'static, [u8]>, device: Device) -> Result<Self> {
+    fn new(name: String, content: Cow<'static, [u8]>) -> Result<Self> {
         let read = SafeTensors::read_metadata(&content);
         let (header, metadata) = read.with_context(|| format!("{name} is no safetensors file, or cut short"))?;
         let text = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY));
         let text = text.with_context(|| format!("{name} is not of train_tiny: its metadata have no {KEY}"))?;
         let description = serde_json::from_str(text).with_context(|| format!("{name}: {KEY} in its metadata"))?;
         // Its length is a number of 8 bytes before the header.
-        Ok(Trained { name, start: 8 + header, content, metadata, description, device })
+        Ok(Trained { name, start: 8 + header, content, metadata, description, device: Device::Cpu })
     }
 
     fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
@@ -122,8 +122,8 @@ impl Pretrained for Trained {
         })
     }
 
-    fn device(&self) -> &Device {
-        &self.device
+    fn place(&mut self, device: &Device) {
+        self.device = device.clone();
     }
 
     fn tokenizer(&self) -> Result<Tokenizer> {

@@ -28,10 +28,13 @@ fn usage() {
     refused(run(&["--model", ".", "--prompt", "a"]), "not a GGUF file");
     refused(run(&["--model", "x.gguf", "--prompt", "a", "--tokens", "0"]), "0 is not in 1..");
     refused(run(&["--model", "x.gguf", "--prompt", "a", "--seed", "-1"]), "--seed");
-    refused(run(&["--device", "gpu"]), "there are cpu, cuda and cuda:N");
-    refused(run(&["--device", "cuda:x"]), "x is no device's number");
+    refused(run(&["--backend", "gpu"]), "gpu: unknown backend; there are auto, neuron, cuda and cpu");
+    refused(run(&["--backend", "cuda:x"]), "x is no device's number");
     if !cfg!(feature = "candle-cuda") {
-        refused(run(&["--device", "cuda:1"]), "built without CUDA: build it with --features candle-cuda for device 1");
+        refused(
+            run(&["--backend", "cuda:1"]),
+            "cuda: built without it: build with --features candle-cuda for device 1",
+        );
     }
 }
 

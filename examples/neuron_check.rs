@@ -1,0 +1,143 @@
+//! A first look at a Neuron device: softmax in every type and sampling, on rows that break naive programs, beside the
+//! CPU.
+//!
+//! `scripts/neuron-check` runs it and keeps what it says. Exit status: 0 where device and CPU agree, 1 where they do
+//! not, 2 where there is no device.
+
+#![forbid(unsafe_code)]
+
+use evenkeel::neuron::{self, Device, Session};
+use evenkeel::{Draw, Element, Mask, Request, Result, Rows, SamplerConfig, Softmax, accuracy};
+use half::{bf16, f16};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const COLS: usize = 64;
+
+/// Rows that break naive programs; what is missing of a row is masked.
+const ROWS: &[&[f32]] = &[
+    &[1.0, 2.0, 3.0, f32::NEG_INFINITY],
+    &[],
+    &[f32::NEG_INFINITY; COLS],
+    &[f32::INFINITY, 1.0, f32::INFINITY, 0.0],
+    &[f32::MAX, f32::MIN, 0.0, 1.0],
+    &[1e38, -3e38, 3.4e38, f32::NEG_INFINITY],
+    &[f32::MIN; 4],
+    &[-4000.0, -4001.0, -4002.0, -4003.0],
+    &[f32::NAN, 1.0, 2.0, 3.0],
+    &[65504.0, -65504.0, 1.0],
+];
+
+/// Rows of random numbers that follow, each of another scale.
+const RANDOM: usize = 22;
+
+/// Logits for which samplers that mark excluded tokens with -3000 draw these, and what is asked for.
+const LOGITS: [[f32; 4]; 6] = [
+    [5.0, 4.0, 3.0, 2.0],
+    [-4000.0, -4001.0, -4002.0, -4003.0],
+    [f32::MIN; 4],
+    [-3500.0, -3501.0, -3502.0, -3503.0],
+    [3e38, 1.0, 0.0, -1.0],
+    [f32::NEG_INFINITY; 4],
+];
+
+fn main() -> ExitCode {
+    let session = match Device::open()
+        .and_then(|device| Ok((device, device.compiler()?.version().to_string(), device.target()?)))
+    {
+        Ok((device, compiler, target)) => {
+            println!("{}\n{compiler}\ntarget {}", device.about(), target.name());
+            Session::new(device)
+        }
+        Err(fault) => {
+            println!("there is no device to check, {:?}: {fault}", fault.action());
+            return ExitCode::from(2);
+        }
+    };
+    ExitCode::from(u8::from(!agrees(&session)))
+}
+
+/// Whether device and CPU agree; says what was compared.
+pub fn agrees(session: &Session) -> bool {
+    let mut all_agree = true;
+    let mut told = |what: &str, check: &dyn Fn() -> Result<Vec<String>>| {
+        let start = Instant::now();
+        let wrong = check().unwrap_or_else(|error| vec![error.to_string()]);
+        let seconds = start.elapsed().as_secs_f64();
+        all_agree &= wrong.is_empty();
+        println!("{what}: {} ({seconds:.1} s)", if wrong.is_empty() { "agrees" } else { "differs" });
+        wrong.iter().for_each(|wrong| println!("    {wrong}"));
+    };
+    told("softmax f32", &|| softmax(session, |x| x, f64::from));
+    told("softmax f16", &|| softmax(session, f16::from_f32, f64::from));
+    told("softmax bf16", &|| softmax(session, bf16::from_f32, f64::from));
+    told("sample f32", &|| sample(session, |x| x));
+    told("sample bf16", &|| sample(session, bf16::from_f32));
+    all_agree
+}
+
+/// Where the device's softmax is farther from the CPU's than both promise together; 2^-24 beside that, since the device
+/// flushes what is subnormal in f16.
+fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f64) -> Result<Vec<String>> {
+    let ulps: f64 = [accuracy::neuron_bound("softmax", E::DTYPE), accuracy::bound("softmax", E::DTYPE)]
+        .iter()
+        .flatten()
+        .map(|bound| bound.ulps)
+        .sum();
+    let part = ulps * E::DTYPE.limits().epsilon;
+    let rows = ROWS.len() + RANDOM;
+    let mut state = 1u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let (mut x, mut keep) = (Vec::new(), Vec::new());
+    for row in 0..rows {
+        for col in 0..COLS {
+            let given =
+                ROWS.get(row).map_or_else(|| Some(random() * 1.5f32.powi(row as i32 - 10)), |r| r.get(col).copied());
+            // Of random rows a third is masked too; there is a NaN behind each mask.
+            let kept = given.filter(|_| row < ROWS.len() || (row + col) % 3 != 0);
+            x.push(make(kept.unwrap_or(f32::NAN)));
+            keep.push(u8::from(kept.is_some()));
+        }
+    }
+    let mask = Mask::none().and_keep(&keep, &[rows, COLS]);
+    let (view, options) = (Rows::new(&x, rows, COLS)?, Softmax::default().mask(&mask));
+    let ours = neuron::run::softmax(session, view, &options)?;
+    let expected = evenkeel::softmax(view, &options)?;
+    let pairs = ours.into_iter().map(value).zip(expected.into_iter().map(value)).enumerate();
+    let wrong = pairs.filter(|(_, (a, b))| {
+        let near = (a - b).abs() <= part * b.abs() + f64::powi(2.0, -24);
+        !(near || a.is_nan() && b.is_nan())
+    });
+    let told = wrong.map(|(at, (a, b))| format!("row {} column {}: {a:e}; the CPU has {b:e}", at / COLS, at % COLS));
+    Ok(told.take(10).collect())
+}
+
+/// Where a token that is drawn with the device's candidates is not the CPU's.
+fn sample<E: Element>(session: &Session, make: fn(f32) -> E) -> Result<Vec<String>> {
+    let x: Vec<E> = LOGITS.as_flattened().iter().map(|x| make(*x)).collect();
+    let rows = Rows::new(&x, LOGITS.len(), 4)?;
+    let mut wrong = Vec::new();
+    for config in [
+        SamplerConfig::default().temperature(1000.0).top_k(2),
+        SamplerConfig::default().temperature(0.7).top_k(2).top_p(0.5),
+        SamplerConfig::default().temperature(0.01).top_k(2),
+        SamplerConfig::default().temperature(0.0),
+    ] {
+        let sampler = config.validate()?;
+        for draw in 0..20 {
+            let request =
+                |row: usize| Request { sampler: &sampler, step: Draw { seed: 1, row: row as u64, draw }.into() };
+            let requests: Vec<Request<'_>> = (0..LOGITS.len()).map(request).collect();
+            let ours = neuron::run::sample_rows(session, rows, None, 2, &requests)?;
+            let expected = evenkeel::sample_rows(rows, None, &requests)?;
+            let pairs = ours.iter().zip(&expected).enumerate();
+            let differ = pairs.filter(|(_, (a, b))| a.as_ref().map(|a| a.token) != b.as_ref().map(|b| b.token));
+            wrong.extend(differ.map(|(row, (a, b))| format!("row {row}: {a:?}; the CPU has {b:?}")));
+        }
+    }
+    wrong.truncate(10);
+    Ok(wrong)
+}

@@ -1,0 +1,29 @@
+//! XLA's CPU compiler has two kinds of minimum and maximum, of which one loses NaN. Nothing here may depend on it.
+
+use evenkeel_pjrt::plugin_path;
+use std::process::Command;
+
+const FLAG: &str = "--xla_cpu_enable_fast_min_max=false";
+
+/// Whether this process is of the mode that keeps NaN.
+pub fn is_other() -> bool {
+    std::env::var("XLA_FLAGS").is_ok_and(|flags| flags.contains(FLAG))
+}
+
+#[test]
+fn all_tests_in_the_other_mode() {
+    if is_other() {
+        return;
+    }
+    let Some(plugin) = plugin_path() else {
+        println!("all_tests_in_the_other_mode: skipped: no PJRT plugin");
+        return;
+    };
+    // The plugin reads its flags once a process; it ends it for one that it does not know.
+    let child = Command::new(std::env::current_exe().unwrap())
+        .env("XLA_FLAGS", FLAG)
+        .env("EVENKEEL_PJRT", plugin)
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+}

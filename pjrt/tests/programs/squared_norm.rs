@@ -1,0 +1,40 @@
+//! squared_norm: tensors of every size of numbers, and the first row that is not finite.
+
+use crate::support::{Device, Matrix, Worst, flushed, rng};
+use evenkeel::neuron::{SquaredNorm, Status, run};
+use evenkeel::testing::hostile;
+use evenkeel::testing::values::Bits;
+
+mod tests {
+    crate::support::for_each_dtype!(finite, not_finite);
+}
+
+fn finite<E: Bits>(device: &Device) {
+    let mut worst = Worst::new::<E>("squared_norm", device);
+    for cols in [1, 1000] {
+        for hostile in hostile::vectors::<E>(cols) {
+            let mut x = Matrix::new(cols);
+            x.push(hostile.name, &hostile.row);
+            x.push_random(&mut rng(), &[E::LIMITS.min_normal, 1e-3, 1.0, 1e3]);
+            x.push("zeros", &vec![E::ZERO; cols]);
+            let SquaredNorm::Finite(found) = run::squared_norm(device, x.view()).unwrap() else {
+                panic!("{} is finite", hostile.name);
+            };
+            let exact: f64 = x.data.iter().map(|x| flushed(x.widen()).powi(2)).sum();
+            // Squares are beyond f32; the norm's root is not.
+            worst.check(hostile.name, found.sqrt() as f32, exact.sqrt(), 0.0);
+        }
+    }
+}
+
+fn not_finite<E: Bits>(device: &Device) {
+    for (value, expected) in
+        [(E::NAN, Status::Nan), (E::INFINITY, Status::Infinite), (E::NEG_INFINITY, Status::Infinite)]
+    {
+        let mut x = Matrix::new(5);
+        x.push_random(&mut rng(), &[1.0, 2.0]);
+        x.push_with("not finite", value);
+        let found = run::squared_norm(device, x.view()).unwrap();
+        assert_eq!(found, SquaredNorm::NotFinite { row: 2, status: expected });
+    }
+}

@@ -1,0 +1,205 @@
+//! What runs programs here, rows to run them on, and comparisons.
+
+use evenkeel::neuron::{ElementType, Execute, Interpreter, Program};
+use evenkeel::testing::ulp;
+use evenkeel::testing::values::Bits;
+use evenkeel::{Element, Error, Result, accuracy};
+use evenkeel_pjrt::{Form, Plugin, plugin_path};
+use half::{bf16, f16};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::OnceLock;
+
+/// What runs programs.
+pub enum Device {
+    /// Operator by operator, with all guards checked.
+    Interpreter,
+    /// In both forms, of which the bits must be the same; and instrumented, where no input has NaN.
+    Plugin(&'static Plugin),
+}
+
+/// Calls this for each device; one that is not there is named.
+pub fn on_each_device(test: &str, check: impl Fn(&Device)) {
+    if !crate::nan_modes::is_other() {
+        check(&Device::Interpreter);
+    }
+    static PLUGIN: OnceLock<Option<Plugin>> = OnceLock::new();
+    let plugin = PLUGIN.get_or_init(|| plugin_path().map(|path| Plugin::load(&path).unwrap()));
+    match plugin {
+        Some(plugin) => check(&Device::Plugin(plugin)),
+        None => println!("{test}: skipped: no PJRT plugin"),
+    }
+}
+
+impl Execute for Device {
+    fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+        let Device::Plugin(plugin) = self else { return Interpreter.execute(program, inputs) };
+        let failed = |reason: String| Err(Error::Backend { backend: program.name().into(), reason });
+        let outputs = plugin.run(program, Form::Hlo, inputs)?;
+        if plugin.run(program, Form::StableHlo, inputs)? != outputs {
+            return failed("its two forms differ".into());
+        }
+        if program.inputs().iter().zip(inputs).any(|(spec, bytes)| has_nan(spec.dtype, bytes)) {
+            return Ok(outputs);
+        }
+        match self.flags(program, inputs)?.iter().position(|flag| *flag > 1) {
+            None => Ok(outputs),
+            Some(at) => failed(format!("the {at}th of its intermediate values has a NaN")),
+        }
+    }
+}
+
+impl Device {
+    /// What an instrumented program says of each intermediate value: 0 if it is finite, 1 if it has an infinity, 2 if it
+    /// has a NaN.
+    pub fn flags(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<u8>> {
+        let program = program.instrumented()?;
+        let flags = match self {
+            Device::Interpreter => Interpreter.execute(&program, inputs)?,
+            Device::Plugin(plugin) => plugin.run(&program, Form::Hlo, inputs)?,
+        };
+        Ok(flags.concat().as_chunks::<4>().0.iter().map(|flag| f32::from_le_bytes(*flag) as u8).collect())
+    }
+}
+
+fn has_nan(dtype: ElementType, bytes: &[u8]) -> bool {
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        ElementType::F32 => bytes.as_chunks::<4>().0.iter().any(|b| f32::from_le_bytes(*b).is_nan()),
+        ElementType::F16 => halves().any(|b| f16::from_le_bytes(*b).is_nan()),
+        ElementType::BF16 => halves().any(|b| bf16::from_le_bytes(*b).is_nan()),
+        _ => false,
+    }
+}
+
+/// A test for each type, on each device.
+macro_rules! for_each_dtype {
+    ($($test:ident),*) => {$(
+        #[test]
+        fn $test() {
+            $crate::support::on_each_device(stringify!($test), |device| {
+                super::$test::<f32>(device);
+                super::$test::<half::f16>(device);
+                super::$test::<half::bf16>(device);
+            });
+        }
+    )*};
+}
+pub(crate) use for_each_dtype;
+
+pub const SEED: u64 = 7;
+
+pub fn rng() -> StdRng {
+    StdRng::seed_from_u64(SEED)
+}
+
+/// Rows of as many numbers each, one behind the other, and what each is.
+pub struct Matrix<E> {
+    pub names: Vec<String>,
+    pub data: Vec<E>,
+    pub cols: usize,
+}
+
+impl<E: Bits> Matrix<E> {
+    pub fn new(cols: usize) -> Self {
+        Matrix { names: Vec::new(), data: Vec::new(), cols }
+    }
+
+    pub fn push(&mut self, name: impl ToString, row: &[E]) {
+        assert_eq!(row.len(), self.cols);
+        self.names.push(name.to_string());
+        self.data.extend_from_slice(row);
+    }
+
+    /// Rows of numbers about 0 with these standard deviations, or near them.
+    pub fn push_random(&mut self, rng: &mut StdRng, spreads: &[f64]) {
+        for spread in spreads {
+            let bell = |rng: &mut StdRng| (0..4).map(|_| rng.random_range(-1.0..1.0)).sum::<f64>() * spread;
+            let row: Vec<E> = (0..self.cols).map(|_| E::from_wide(bell(rng))).collect();
+            self.push(format!("random, of spread {spread}, seed {SEED}"), &row);
+        }
+    }
+
+    /// The last row with one of its numbers replaced.
+    pub fn push_with(&mut self, name: &str, value: E) {
+        let mut row = self.row(self.rows() - 1).to_vec();
+        row[self.cols / 2] = value;
+        self.push(name, &row);
+    }
+
+    pub fn rows(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn row(&self, row: usize) -> &[E] {
+        &self.data[row * self.cols..][..self.cols]
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.data.iter().flat_map(|x| x.bits().to_le_bytes().into_iter().take(size_of::<E>())).collect()
+    }
+
+    pub fn view(&self) -> evenkeel::Rows<'_, E> {
+        evenkeel::Rows::new(&self.data, self.rows(), self.cols).unwrap()
+    }
+}
+
+/// As a device has it: in f32, 0 below the least normal number.
+pub fn flushed(x: f64) -> f64 {
+    let narrow = x as f32;
+    if narrow.is_subnormal() { 0.0 } else { f64::from(narrow) }
+}
+
+/// Checks results against the bound of their op, and tells the worst when it is dropped.
+pub struct Worst {
+    what: String,
+    bound: f64,
+    worst: f64,
+    /// What may be lost where numbers below the least normal one are flushed on the way.
+    pub lost: f64,
+}
+
+impl Worst {
+    pub fn new<E: Element>(op: &str, device: &Device) -> Self {
+        let bound = accuracy::neuron_bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} has no bound"));
+        let device = if matches!(device, Device::Interpreter) { "interpreted" } else { "compiled" };
+        Worst {
+            what: format!("{op} {} {device}", E::DTYPE),
+            bound: bound.ulps,
+            worst: 0.0,
+            lost: f64::from(f32::MIN_POSITIVE),
+        }
+    }
+
+    /// So many times the bound.
+    pub fn times(mut self, factor: f64) -> Self {
+        self.bound *= factor;
+        self
+    }
+
+    /// In ULP at the result, or at a larger term.
+    pub fn check<E: Element>(&mut self, case: &str, got: E, exact: f64, term: f64) {
+        if (got.widen() - exact).abs() <= self.lost {
+            return;
+        }
+        let near = ulp::toward_zero(exact);
+        let at = if near.is_finite() { near.max(term.abs()) } else { near };
+        let error = ulp::error_at(got, exact, at);
+        let Worst { what, bound, .. } = self;
+        assert!(error <= *bound, "{what}, {case}: {:e} is {error} ULP off {exact:e}", got.widen());
+        self.worst = self.worst.max(error);
+    }
+
+    pub fn check_row<E: Element>(&mut self, case: &str, got: &[E], exact: &[f64], term: impl Fn(usize) -> f64) {
+        assert_eq!(got.len(), exact.len());
+        for (i, (got, exact)) in got.iter().zip(exact).enumerate() {
+            self.check(&format!("{case}, [{i}]"), *got, *exact, term(i));
+        }
+    }
+}
+
+impl Drop for Worst {
+    fn drop(&mut self) {
+        println!("{}: at worst {:.4} of {} ULP", self.what, self.worst, self.bound);
+    }
+}

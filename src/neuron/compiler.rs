@@ -1,0 +1,252 @@
+//! Neuron's compiler, `neuronx-cc`, run as a program of its own: it needs no device.
+
+#![forbid(unsafe_code)]
+
+use super::fault::{Fault, Result};
+use super::program::Program;
+use super::settings;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How much of what the compiler writes is kept of a failure.
+const TAIL: u64 = 4096;
+
+/// What numerics depend on. No automatic casts, sums in f32, and nothing that a kind of model would be known to bear.
+const NUMERICS: [&str; 5] = ["--auto-cast", "none", "--enable-mixed-precision-accumulation", "--model-type", "generic"];
+
+/// In which form a program is handed to the compiler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A serialised `HloModuleProto`, which is what the compiler's reference documents.
+    Hlo,
+    /// StableHLO text, which newer compilers are said to read.
+    StableHlo,
+}
+
+impl Form {
+    /// The program in this form.
+    pub(super) fn of(self, program: &Program) -> &[u8] {
+        match self {
+            Form::Hlo => program.hlo(),
+            Form::StableHlo => program.stablehlo().as_bytes(),
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Form::Hlo => "program.hlo.pb",
+            Form::StableHlo => "program.mlir",
+        }
+    }
+
+    fn from_env() -> Result<Self> {
+        match settings::text(settings::FORM).as_deref() {
+            None | Some("hlo") => Ok(Form::Hlo),
+            Some("stablehlo") => Ok(Form::StableHlo),
+            Some(other) => Err(Fault::setting(settings::FORM, other, "hlo or stablehlo")),
+        }
+    }
+}
+
+/// What programs are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The first Trainium.
+    Trn1,
+    /// The same with more network.
+    Trn1n,
+    /// The second Inferentia.
+    Inf2,
+    /// The second Trainium.
+    Trn2 {
+        /// Physical cores of a logical one: 1 or 2.
+        logical_cores: u8,
+    },
+}
+
+impl Target {
+    /// The target of an instance family by its number, or the one that `EVENKEEL_NEURON_TARGET` names.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] for a family that the compiler has no target for; [`Fault::Setting`] where a variable
+    /// means nothing.
+    pub fn of_instance(family: Option<u32>) -> Result<Self> {
+        let trn2 = || Ok(Target::Trn2 { logical_cores: settings::logical_cores()? });
+        match settings::text(settings::TARGET).as_deref() {
+            Some("trn1") => return Ok(Target::Trn1),
+            Some("trn1n") => return Ok(Target::Trn1n),
+            Some("inf2") => return Ok(Target::Inf2),
+            Some("trn2") => return trn2(),
+            Some(other) => return Err(Fault::setting(settings::TARGET, other, "trn1, trn1n, inf2 or trn2")),
+            None => (),
+        }
+        match family {
+            Some(2) => Ok(Target::Trn1),
+            Some(3) => Ok(Target::Trn1n),
+            Some(4 | 7) => Ok(Target::Inf2),
+            Some(5 | 6 | 8..=13) => trn2(),
+            Some(other) => Err(Fault::unavailable(format!("neuronx-cc has no target for instance family {other}"))),
+            None => Err(Fault::unavailable(format!(
+                "the runtime doesn't say which instance this is; {} can",
+                settings::TARGET
+            ))),
+        }
+    }
+
+    /// The compiler's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Trn1 => "trn1",
+            Target::Trn1n => "trn1n",
+            Target::Inf2 => "inf2",
+            Target::Trn2 { .. } => "trn2",
+        }
+    }
+
+    /// Physical cores of a logical one.
+    pub fn logical_cores(self) -> u8 {
+        match self {
+            Target::Trn2 { logical_cores } => logical_cores,
+            _ => 1,
+        }
+    }
+}
+
+/// The compiler: where it is, and which version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiler {
+    program: PathBuf,
+    version: String,
+    form: Form,
+    limit: Duration,
+}
+
+impl Compiler {
+    /// The program that `EVENKEEL_NEURONX_CC` names, or `neuronx-cc` on the PATH, which is asked for its version.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] where there is none, or it does not say its version; [`Fault::Setting`] where a variable
+    /// means nothing.
+    pub fn find() -> Result<Self> {
+        let program = settings::path(settings::COMPILER).map_or_else(|| PathBuf::from("neuronx-cc"), PathBuf::from);
+        let (form, limit) = (Form::from_env()?, settings::limit()?);
+        let folder = private_folder()?;
+        let mut command = Command::new(&program);
+        command.arg("--version");
+        let (ended, said) = run(command, folder.path(), limit.min(Duration::from_secs(120)))
+            .map_err(|reason| Fault::unavailable(format!("{} can't be used: {reason}", program.display())))?;
+        let version = said.trim().to_string();
+        if !ended.success() || version.is_empty() {
+            let reason = format!("{} does not say its version: {ended}; {version}", program.display());
+            return Err(Fault::unavailable(reason));
+        }
+        Ok(Compiler { program, version, form, limit })
+    }
+
+    /// What it says its version is.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// In which form it is given programs: `EVENKEEL_NEURON_FORM`, or HLO.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Everything that it is told but files.
+    pub(super) fn flags(&self, target: Target) -> Vec<String> {
+        let mut flags: Vec<String> = ["--framework", "XLA", "--target", target.name()].map(String::from).into();
+        flags.extend(NUMERICS.map(String::from));
+        if let Target::Trn2 { logical_cores } = target {
+            flags.extend(["--logical-nc-config".to_string(), logical_cores.to_string()]);
+        }
+        flags
+    }
+
+    /// Compiles a program to a NEFF, in a folder that is gone afterwards.
+    ///
+    /// # Errors
+    /// [`Fault::Compile`], with the end of its log, where it fails, takes longer than
+    /// `EVENKEEL_NEURON_COMPILE_SECONDS`, or writes no NEFF.
+    pub fn compile(&self, program: &Program, target: Target) -> Result<Vec<u8>> {
+        let folder = private_folder()?;
+        let [source, neff, log] =
+            [self.form.file(), "program.neff", "compiler.log"].map(|name| folder.path().join(name));
+        let failed = |reason: String, said: &str| {
+            let log = [said, &tail(&log)].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+            Fault::Compile { program: program.name().into(), reason, log }
+        };
+        std::fs::write(&source, self.form.of(program))
+            .map_err(|error| failed(format!("the program can't be written: {error}"), ""))?;
+        let mut command = Command::new(&self.program);
+        command.arg("compile").arg(&source).args(self.flags(target));
+        command.args([OsStr::new("--output"), neff.as_os_str(), OsStr::new("--logfile"), log.as_os_str()]);
+        let (ended, said) = run(command, folder.path(), self.limit).map_err(|reason| failed(reason, ""))?;
+        if !ended.success() {
+            return Err(failed(ended.to_string(), &said));
+        }
+        let bytes = std::fs::read(&neff).map_err(|error| failed(format!("it wrote no NEFF: {error}"), &said))?;
+        super::neff::looks_like_one(&bytes)
+            .map_err(|reason| failed(format!("what it wrote is no NEFF: {reason}"), &said))?;
+        Ok(bytes)
+    }
+}
+
+fn private_folder() -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix("evenkeel-neuron-").tempdir();
+    made.map_err(|error| Fault::unavailable(format!("there can be no temporary folder for the compiler: {error}")))
+}
+
+/// Runs a program in a folder for so long at most, and gives how it ended and the end of what it wrote. Its output goes
+/// to a file: a pipe would be held open by what it starts.
+fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Result<(ExitStatus, String), String> {
+    let path = folder.join("output.txt");
+    let output = File::create(&path).and_then(|file| Ok((file.try_clone()?, file)));
+    let (stdout, stderr) = output.map_err(|error| error.to_string())?;
+    command.current_dir(folder).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+    loop {
+        match child.try_wait() {
+            Ok(Some(ended)) => return Ok((ended, tail(&path))),
+            Ok(None) if start.elapsed() < limit => sleep(pause),
+            outcome => {
+                end(&mut child);
+                return Err(match outcome {
+                    Err(error) => error.to_string(),
+                    Ok(_) => format!("it took longer than {} s", limit.as_secs()),
+                });
+            }
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// Ends a program with what it started, which is in its process group.
+fn end(child: &mut Child) {
+    #[cfg(unix)]
+    let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The end of a file, as far as it can be read.
+fn tail(path: &Path) -> String {
+    let read = || {
+        let mut file = File::open(path)?;
+        let from = file.metadata()?.len().saturating_sub(TAIL);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    read().map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).trim().to_string())
+}

@@ -1,0 +1,115 @@
+//! Between an op and whatever runs its program: tensors as bytes, and rows that the device leaves to the host.
+
+#![forbid(unsafe_code)]
+
+use super::program::{Program, TensorSpec};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::report::{self, Counts};
+use crate::rows::Rows;
+
+/// What runs programs: a device, or what stands for one.
+pub trait Execute {
+    /// Runs a program once. Inputs and outputs are in the program's order, each row-major and little-endian.
+    ///
+    /// # Errors
+    /// [`Error::Backend`], and [`Error::ShapeMismatch`] for inputs of other sizes.
+    fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
+}
+
+/// What a program found a row to be, as its status output says.
+///
+/// No arithmetic is done on numbers that are not finite: what the outputs hold of rows that are not plain means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// 0: its outputs are the results.
+    Plain,
+    /// 1: nothing to attend to, or, in a loss, a class that counts is masked.
+    Masked,
+    /// 2: an infinity that is not a mask.
+    Infinite,
+    /// 3: a NaN.
+    Nan,
+}
+
+impl Status {
+    /// What the number stands for.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] for any other: what ran the program did not run it as it is.
+    pub fn of(number: i32) -> Result<Self> {
+        match number {
+            0 => Ok(Status::Plain),
+            1 => Ok(Status::Masked),
+            2 => Ok(Status::Infinite),
+            3 => Ok(Status::Nan),
+            _ => Err(broken(format!("the status of a row is {number}; there are 0 to 3"))),
+        }
+    }
+}
+
+fn broken(reason: String) -> Error {
+    Error::Backend { backend: "neuron".into(), reason }
+}
+
+/// Runs a program that has so many outputs, of the sizes that it says.
+pub(super) fn run<const N: usize>(
+    device: &impl Execute,
+    program: &Program,
+    inputs: &[Option<&[u8]>],
+) -> Result<[Vec<u8>; N]> {
+    let inputs: Vec<&[u8]> = inputs.iter().flatten().copied().collect();
+    check("an input", program.inputs(), inputs.iter().map(|bytes| bytes.len()))?;
+    let outputs = device.execute(program, &inputs)?;
+    check("an output", program.outputs(), outputs.iter().map(Vec::len))?;
+    let count = outputs.len();
+    outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; {N} are needed", program.name())))
+}
+
+/// Checks tensors against what a program says of them.
+pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeIterator<Item = usize>) -> Result<()> {
+    if specs.len() != sizes.len() {
+        return Err(broken(format!("{} tensors where the program has {}, {what} each", sizes.len(), specs.len())));
+    }
+    match specs.iter().zip(sizes).find(|(spec, size)| spec.bytes() != *size) {
+        None => Ok(()),
+        Some((spec, size)) => Err(broken(format!("{what} has {size} bytes; {spec:?} has {}", spec.bytes()))),
+    }
+}
+
+/// Lets the host do what the device left to it: `host` makes the results of one row.
+pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize) -> Result<()>) -> Result<()> {
+    let (mut plain, mut failed) = (0, None);
+    for (row, number) in integers(status).enumerate() {
+        match Status::of(number)? {
+            Status::Plain => plain += 1,
+            // All rows are counted, and the first that fails is named.
+            _ => failed = failed.or(host(row).err().map(|error| error.in_row(row))),
+        }
+    }
+    report::record(op, Counts { rows: plain, ..Counts::default() });
+    failed.map_or(Ok(()), Err)
+}
+
+/// A view's elements without gaps.
+pub(super) fn rows_to_bytes<E: Element>(x: Rows<'_, E>) -> Vec<u8> {
+    (0..x.rows()).flat_map(|row| x.row(row)).flat_map(|x| element_bytes(*x)).collect()
+}
+
+fn element_bytes<E: Element>(x: E) -> impl Iterator<Item = u8> {
+    x.bits().to_le_bytes().into_iter().take(size_of::<E>())
+}
+
+pub(super) fn to_bytes<E: Element>(values: &[E]) -> Vec<u8> {
+    values.iter().flat_map(|x| element_bytes(*x)).collect()
+}
+
+pub(super) fn elements<E: Element>(bytes: &[u8]) -> Vec<E> {
+    let element = |bytes: &[u8]| E::from_bits(bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
+    bytes.chunks_exact(size_of::<E>()).map(element).collect()
+}
+
+pub(super) fn integers(bytes: &[u8]) -> impl Iterator<Item = i32> + '_ {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| i32::from_le_bytes(*bytes))
+}

@@ -1,0 +1,52 @@
+//! The logarithm of softmax on a Neuron device.
+
+#![forbid(unsafe_code)]
+
+use super::output_status;
+use super::scores::{self, Logits, Scores};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::mask::FullyMasked;
+use crate::neuron::execute::Execute;
+use crate::neuron::graph::Graph;
+use crate::neuron::program::{Matrix, Program};
+use crate::ops::softmax::Softmax;
+use crate::rows::Rows;
+
+const OP: &str = "log_softmax";
+
+/// The program of [`log_softmax`](crate::log_softmax()): inputs, outputs and errors are those of
+/// [`softmax`](super::softmax::program).
+///
+/// Masked elements are -inf, which comes of the last operation, a multiplication that overflows.
+pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
+    let of = Matrix::new(OP, dtype, rows, cols)?;
+    let mut g = Graph::default();
+    let scores = Scores::new(&mut g, of, &Logits::of(OP, options)?);
+    let half_distance = scores.half_distance(&mut g);
+    let exponentials = scores.exponentials(&mut g, half_distance);
+    let log_sum = scores.log_sum(&mut g, exponentials);
+    let half_log_sum = g.times(log_sum, 0.5);
+    let half = g.subtract(half_distance, half_log_sum);
+    let mut half = g.select_or(scores.is_live, half, f32::MIN);
+    if options.fully_masked == FullyMasked::Uniform {
+        half = g.select_or(scores.has_live, half, (-0.5 * (cols as f64).ln()) as f32);
+    }
+    let y = g.times(half, 2.0);
+    let y = g.convert(y, of.dtype);
+    g.output(y);
+    output_status(&mut g, scores.status);
+    Program::new(OP, of.name(OP), g)
+}
+
+/// [`log_softmax`](crate::log_softmax()) by the program.
+///
+/// # Errors
+/// Those of the program, of the op and of the device.
+pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
+    if scores::is_empty(&x) {
+        return crate::log_softmax(x, options);
+    }
+    let program = program(E::DTYPE, x.rows(), x.cols(), options)?;
+    scores::run(OP, device, x, options, (program, x.cols()), |row, options| crate::log_softmax(row, options))
+}

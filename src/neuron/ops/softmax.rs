@@ -1,0 +1,71 @@
+//! Softmax on a Neuron device.
+
+#![forbid(unsafe_code)]
+
+use super::output_status;
+use super::scores::{self, Logits, Scores};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::mask::FullyMasked;
+use crate::neuron::execute::Execute;
+use crate::neuron::graph::Graph;
+use crate::neuron::program::{Matrix, Program};
+use crate::ops::softmax::Softmax;
+use crate::rows::Rows;
+
+const OP: &str = "softmax";
+
+/// The program of [`softmax`](crate::softmax()). Of the options' mask it matters what parts there are: flags, lengths,
+/// causality and the window make up the keep flags, and biases are added up.
+///
+/// | inputs, in order | | outputs, in order | |
+/// |---|---|---|---|
+/// | scores | `[rows, cols]` | y | `[rows, cols]` |
+/// | keep flags, if any | `[rows, cols]`, U8 | status | `[rows]`, S32 |
+/// | bias, if any | `[rows, cols]`, F32 | | |
+///
+/// Rows with nothing to attend to are zeros, or 1/n under that policy. Scale and softcap are rounded to f32, and logits
+/// are computed there.
+///
+/// # Errors
+/// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64,
+/// [`Error::EmptyInput`](crate::Error::EmptyInput), [`Error::InvalidArgument`](crate::Error::InvalidArgument).
+///
+/// ```
+/// use evenkeel::{DType, Softmax, neuron};
+/// let program = neuron::softmax(DType::BF16, 8, 1024, &Softmax::default())?;
+/// assert_eq!(program.name(), "softmax_bf16_8x1024");
+/// assert_eq!(program.outputs().len(), 2);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
+    let of = Matrix::new(OP, dtype, rows, cols)?;
+    let mut g = Graph::default();
+    let scores = Scores::new(&mut g, of, &Logits::of(OP, options)?);
+    let half_distance = scores.half_distance(&mut g);
+    let exponentials = scores.exponentials(&mut g, half_distance);
+    let sum = g.sum(exponentials);
+    // Of a row that has nothing; any other has a term of 1.
+    let half = g.f32(0.5);
+    let sum = g.maximum(sum, half);
+    let mut y = g.divide(exponentials, sum);
+    if options.fully_masked == FullyMasked::Uniform {
+        y = g.select_or(scores.has_live, y, 1.0 / cols as f32);
+    }
+    let y = g.convert(y, of.dtype);
+    g.output(y);
+    output_status(&mut g, scores.status);
+    Program::new(OP, of.name(OP), g)
+}
+
+/// [`softmax`](crate::softmax()) by the program.
+///
+/// # Errors
+/// Those of the program, of the op and of the device.
+pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
+    if scores::is_empty(&x) {
+        return crate::softmax(x, options);
+    }
+    let program = program(E::DTYPE, x.rows(), x.cols(), options)?;
+    scores::run(OP, device, x, options, (program, x.cols()), |row, options| crate::softmax(row, options))
+}

@@ -1,0 +1,73 @@
+//! Whether a tensor is finite, and the square of its norm, on a Neuron device.
+
+#![forbid(unsafe_code)]
+
+use super::{is_finite, ladder, output_status, scores, spoils};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::neuron::execute::{self, Execute, Status};
+use crate::neuron::graph::Graph;
+use crate::neuron::program::{Matrix, Program};
+use crate::rows::Rows;
+
+const OP: &str = "squared_norm";
+
+/// What [`run`] finds of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SquaredNorm {
+    /// The sum of all squares, in f64, which holds that of any finite numbers of f32.
+    Finite(f64),
+    /// There is a number that is not finite: in which row first, and of which kind that row has.
+    NotFinite {
+        /// The lowest such row.
+        row: usize,
+        /// [`Status::Nan`] or [`Status::Infinite`].
+        status: Status,
+    },
+}
+
+/// The program that looks at a tensor: x in; for each row, in f32, its largest magnitude and the sum of squares of its
+/// numbers times a power of two that goes by that; and a status.
+///
+/// # Errors
+/// As [`softmax`](super::softmax::program).
+pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
+    let of = Matrix::new(OP, dtype, rows, cols)?;
+    let mut g = Graph::default();
+    let x = g.parameter(of.dtype, &of.dims());
+    let x = g.in_f32(x);
+    let finite = is_finite(&mut g, x);
+    let spoilt = spoils(&mut g, x, finite);
+    let x = g.select_or(finite, x, 0.0);
+    let largest = ladder::largest(&mut g, x);
+    let factors = ladder::factors(&mut g, largest);
+    let y = g.multiply(x, factors);
+    let squares = g.multiply(y, y);
+    let sum = g.sum(squares);
+    g.output(largest);
+    g.output(sum);
+    let status = g.largest(spoilt);
+    output_status(&mut g, status);
+    Program::new(OP, of.name(OP), g)
+}
+
+/// The sum of squares of a tensor by the program, if it is finite. Rows are added up on the host, in f64.
+///
+/// # Errors
+/// Those of the program and of the device.
+pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>) -> Result<SquaredNorm> {
+    if scores::is_empty(&x) {
+        return Ok(SquaredNorm::Finite(0.0));
+    }
+    let program = program(E::DTYPE, x.rows(), x.cols())?;
+    let [largest, sums, status] = execute::run(device, &program, &[Some(&execute::rows_to_bytes(x))])?;
+    for (row, number) in execute::integers(&status).enumerate() {
+        match Status::of(number)? {
+            Status::Plain => (),
+            status => return Ok(SquaredNorm::NotFinite { row, status }),
+        }
+    }
+    let rows = execute::elements::<f32>(&largest).into_iter().zip(execute::elements::<f32>(&sums));
+    let squares = rows.map(|(largest, sum)| f64::from(sum) / f64::from(ladder::factor(largest)).powi(2));
+    Ok(SquaredNorm::Finite(squares.sum()))
+}

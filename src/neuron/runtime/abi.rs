@@ -1,0 +1,117 @@
+//! What of libnrt's public headers is used, written by hand. Layouts are those of 64-bit Unix, and did not change from
+//! 2022 to 2026; the numbers of element types did.
+
+#![forbid(unsafe_code)]
+
+use crate::neuron::ElementType;
+use std::ffi::{c_char, c_int, c_void};
+
+/// `NRT_STATUS`.
+pub type Status = c_int;
+
+/// `nrt_framework_type_t`: no framework.
+pub const NO_FRAMEWORK: c_int = 1;
+/// `nrt_tensor_placement_t`: on the device.
+pub const ON_DEVICE: c_int = 0;
+/// `nrt_tensor_usage_t`: an input.
+pub const INPUT: u32 = 0;
+/// `nrt_tensor_usage_t`: an output.
+pub const OUTPUT: u32 = 1;
+/// More dimensions than a tensor has.
+pub const MAX_RANK: u32 = 32;
+
+/// `nrt_model_t`, a handle.
+#[repr(C)]
+pub struct Model {
+    _opaque: [u8; 0],
+}
+
+/// `nrt_tensor_t`, a handle.
+#[repr(C)]
+pub struct Tensor {
+    _opaque: [u8; 0],
+}
+
+/// `nrt_tensor_set_t`, a handle.
+pub type TensorSet = c_void;
+
+/// `nrt_tensor_info_t`: an input or output of a model.
+#[repr(C)]
+pub struct TensorInfo {
+    pub name: [c_char; 256],
+    pub usage: u32,
+    pub size: usize,
+    pub dtype: u32,
+    pub shape: *mut u32,
+    pub ndim: u32,
+}
+
+/// `nrt_tensor_info_array_t`, of as many entries as it says.
+#[repr(C)]
+pub struct TensorInfoArray {
+    pub tensor_count: u64,
+    pub tensor_array: [TensorInfo; 0],
+}
+
+/// `nrt_version_t`.
+#[repr(C)]
+pub struct Version {
+    pub major: u64,
+    pub minor: u64,
+    pub patch: u64,
+    pub maintenance: u64,
+    pub detail: [c_char; 128],
+    pub git_hash: [c_char; 64],
+}
+
+/// `nrt_instance_info_t`.
+#[repr(C)]
+pub struct InstanceInfo {
+    pub family: u32,
+    pub size: u32,
+    pub arch_name: [c_char; 16],
+    pub device_revision: [c_char; 8],
+}
+
+// What a C compiler gave for the public headers.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    use std::mem::{align_of, offset_of, size_of};
+    assert!(size_of::<TensorInfo>() == 296 && align_of::<TensorInfo>() == 8);
+    assert!(offset_of!(TensorInfo, usage) == 256 && offset_of!(TensorInfo, size) == 264);
+    assert!(offset_of!(TensorInfo, dtype) == 272 && offset_of!(TensorInfo, shape) == 280);
+    assert!(offset_of!(TensorInfo, ndim) == 288);
+    assert!(size_of::<TensorInfoArray>() == 8 && align_of::<TensorInfoArray>() == 8);
+    assert!(offset_of!(TensorInfoArray, tensor_array) == 8);
+    assert!(size_of::<Version>() == 224 && align_of::<Version>() == 8);
+    assert!(offset_of!(Version, detail) == 32 && offset_of!(Version, git_hash) == 160);
+    assert!(size_of::<InstanceInfo>() == 32 && align_of::<InstanceInfo>() == 4);
+    assert!(offset_of!(InstanceInfo, arch_name) == 8 && offset_of!(InstanceInfo, device_revision) == 24);
+};
+
+/// Which numbers element types have, which depends on the library's age: an f32 was 1, which is now an unsigned integer
+/// of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// Of headers that count cores, not virtual ones: 2022 and 2023.
+    Old,
+    /// Of those since.
+    New,
+}
+
+impl Numbering {
+    /// `nrt_dtype_t` of a type.
+    pub fn number(self, dtype: ElementType) -> u32 {
+        match (self, dtype) {
+            (Numbering::New, ElementType::U8) => 3,
+            (Numbering::New, ElementType::BF16) => 6,
+            (Numbering::New, ElementType::F16) => 7,
+            (Numbering::New, ElementType::F32) => 10,
+            (Numbering::Old, ElementType::F32) => 1,
+            (Numbering::Old, ElementType::F16) => 2,
+            (Numbering::Old, ElementType::BF16) => 3,
+            (Numbering::Old, ElementType::U8) => 5,
+            (_, ElementType::S32) => 8,
+        }
+    }
+}

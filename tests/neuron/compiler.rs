@@ -1,0 +1,137 @@
+//! The compiler, and all that it can do instead of compiling.
+
+#![forbid(unsafe_code)]
+
+use crate::standin::{child, program, spec, tell};
+use evenkeel::neuron::{Compiler, ElementType, Program, Target};
+use std::path::{Path, PathBuf};
+
+fn double() -> Program {
+    let x = [spec(ElementType::F32, &[4])];
+    program("double", &x, &x)
+}
+
+/// What compiling gives, in a process of its own.
+#[test]
+#[ignore = "a part of others"]
+fn compiling() {
+    let compiled = Compiler::find().and_then(|compiler| {
+        let target = Target::of_instance(Some(std::env::var("STANDIN_FAMILY").map_or(2, |n| n.parse().unwrap())))?;
+        compiler.compile(&double(), target)
+    });
+    match compiled {
+        Ok(neff) => tell(format!("Ok: {}", neff == double().hlo())),
+        Err(fault) => tell(format!("{:?}: {fault}", fault.action())),
+    }
+}
+
+fn compiled(variables: &[(&str, &str)]) -> (String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    // Where the compiler's folders are made, of which none is to be left.
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut all = vec![("TMPDIR", temporary.to_str().unwrap())];
+    all.extend(variables);
+    let told = child("compiler::compiling", folder.path(), &all);
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{variables:?} left something behind");
+    (told, folder)
+}
+
+fn calls(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("calls")).unwrap_or_default()
+}
+
+#[test]
+fn it_is_told_what_numerics_depend_on() {
+    let numerics = "--auto-cast none --enable-mixed-precision-accumulation --model-type generic";
+    for (family, target) in [("2", "trn1"), ("3", "trn1n"), ("4", "inf2"), ("12", "trn2")] {
+        let (told, folder) = compiled(&[("STANDIN_FAMILY", family)]);
+        assert_eq!(told, "Ok: true");
+        let said = calls(folder.path());
+        assert!(said.contains(&format!("--framework XLA --target {target} {numerics} ")), "{said}");
+        assert_eq!(said.contains("--logical-nc-config 2 "), target == "trn2", "{said}");
+        let words: Vec<&str> = said.split_whitespace().collect();
+        for flag in ["--output", "--logfile"] {
+            let at = words.iter().position(|word| *word == flag).expect(flag);
+            assert!(PathBuf::from(words[at + 1]).is_absolute(), "{said}");
+        }
+        assert!(words[1].ends_with("/program.hlo.pb"), "{said}");
+    }
+    let (_, folder) = compiled(&[("STANDIN_FAMILY", "12"), ("NEURON_LOGICAL_NC_CONFIG", "1")]);
+    assert!(calls(folder.path()).contains("--logical-nc-config 1 "));
+}
+
+#[test]
+fn it_reads_text_where_that_is_asked_for() {
+    // The program's text is empty, and so is then what the stand-in makes of it.
+    let (told, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
+    assert!(told.contains("it has 0 bytes"), "{told}");
+    assert!(calls(folder.path()).contains("/program.mlir "));
+}
+
+#[test]
+fn what_it_does_instead_of_compiling_is_said() {
+    let (told, _folder) = compiled(&[("STANDIN_COMPILER", "fails")]);
+    assert_eq!(
+        told,
+        "FallBack: neuronx-cc on double: exit status: 70; it wrote:\nCompilation failed\nan operator is not supported"
+    );
+    for (how, reason) in [
+        ("writes_nothing", "it wrote no NEFF: No such file"),
+        ("writes_empty", "what it wrote is no NEFF: it has 0 bytes, fewer than its header"),
+        ("writes_rubbish", "what it wrote is no NEFF: its header says that it has "),
+    ] {
+        let (told, _folder) = compiled(&[("STANDIN_COMPILER", how)]);
+        assert!(told.starts_with(&format!("FallBack: neuronx-cc on double: {reason}")), "{told}");
+    }
+    let (told, _folder) = compiled(&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")]);
+    assert!(told.starts_with("FallBack: /nowhere/neuronx-cc can't be used: No such file"), "{told}");
+    let (told, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
+    assert!(told.contains("does not say its version: exit status: 1"), "{told}");
+    for (variable, value, expected) in [
+        ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),
+        (
+            "EVENKEEL_NEURON_TARGET",
+            "tpu",
+            "Surface: EVENKEEL_NEURON_TARGET is tpu; it must be trn1, trn1n, inf2 or trn2",
+        ),
+        ("STANDIN_FAMILY", "14", "FallBack: neuronx-cc has no target for instance family 14"),
+        (
+            "EVENKEEL_NEURON_COMPILE_SECONDS",
+            "0",
+            "Surface: EVENKEEL_NEURON_COMPILE_SECONDS is 0; it must be a number of seconds above 0",
+        ),
+    ] {
+        assert_eq!(compiled(&[(variable, value)]).0, expected);
+    }
+}
+
+#[test]
+fn one_that_hangs_is_ended_with_what_it_started() {
+    let group = tempfile::NamedTempFile::new().unwrap();
+    let (told, _folder) = compiled(&[
+        ("STANDIN_COMPILER", "hangs"),
+        ("STANDIN_GROUP", group.path().to_str().unwrap()),
+        ("EVENKEEL_NEURON_COMPILE_SECONDS", "1"),
+    ]);
+    assert!(told.starts_with("FallBack: neuronx-cc on double: it took longer than 1 s"), "{told}");
+    // Of its process group nothing is left, once the kernel is through with it.
+    let id = std::fs::read_to_string(group.path()).unwrap();
+    let living = || {
+        std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {
+            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+            // pid (name) state parent group ..
+            let words: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            (words[2] == id.trim() && words[0] != "Z").then_some(stat)
+        })
+    };
+    let mut left = living();
+    for _ in 0..600 {
+        if left.is_none() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        left = living();
+    }
+    assert_eq!(left, None);
+}

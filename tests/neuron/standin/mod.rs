@@ -1,0 +1,271 @@
+//! What stands for a device: the library, which is compiled here, the compiler, and programs that both take.
+
+use evenkeel::neuron::{Device, ElementType, Execute, Interpreter, Program, TensorSpec};
+use sha2::{Digest, Sha256};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Which library.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Now,
+    /// As of 2022.
+    Old,
+    /// Without a function that is needed.
+    Lacking,
+}
+
+/// The library's file, compiled the first time.
+pub fn library(kind: Kind) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/libnrt.c");
+    let text = std::fs::read(&source).expect("the stand-in's source");
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libnrt-{kind:?}.so.1"));
+    let copy = made.with_extension("c");
+    if made.exists() && std::fs::read(&copy).is_ok_and(|compiled| compiled == text) {
+        return made;
+    }
+    let new = made.with_extension(format!("{}", std::process::id()));
+    let flag = match kind {
+        Kind::Now => "-DNOW",
+        Kind::Old => "-DOLD",
+        Kind::Lacking => "-DLACKING",
+    };
+    let mut compiler = Command::new("cc");
+    compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", flag, "-o"]);
+    assert!(compiler.arg(&new).arg(&source).status().expect("cc runs").success(), "the stand-in is not compiled");
+    std::fs::rename(&new, &made).expect("renamed within a folder");
+    std::fs::write(copy, text).expect("written beside it");
+    made
+}
+
+/// The compiler's file.
+pub fn compiler() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/neuronx-cc")
+}
+
+/// The environment of a machine that has all, with a cache of its own.
+pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
+    vec![
+        ("EVENKEEL_LIBNRT", library(Kind::Now)),
+        ("EVENKEEL_NEURONX_CC", compiler()),
+        ("EVENKEEL_NEURON_CACHE", folder.join("cache")),
+        ("STANDIN_CALLS", folder.join("calls")),
+        ("STANDIN_NEFFS", folder.join("neffs")),
+    ]
+}
+
+/// Runs the calling test again in a process of its own, with this environment on top of that of a machine that has all:
+/// false here, true there. A library is initialised once in a process, and its environment is to be set before.
+pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
+    if std::env::var_os("STANDIN_ALONE").is_some_and(|alone| alone == OsStr::new(test)) {
+        return true;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    child(test, folder.path(), variables);
+    false
+}
+
+/// The same, with a given folder; gives what the test printed between `<<` and `>>`.
+pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
+    let program = std::env::current_exe().expect("a test has a path");
+    let mut command = Command::new(program);
+    command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("STANDIN_ALONE", test);
+    let output = command.envs(machine(folder)).envs(variables.iter().copied()).output().expect("the test runs");
+    let [said, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success() && said.contains("1 passed"), "{test} with {variables:?}:\n{said}\n{errors}");
+    let told = said.split_once("<<").and_then(|(_, rest)| rest.split_once(">>"));
+    told.map(|(told, _)| told.to_string()).unwrap_or_default()
+}
+
+/// Has the parent's [`child`] return this.
+pub fn tell(what: impl std::fmt::Display) {
+    println!("<<{what}>>");
+}
+
+/// A test's arithmetic: reads the NEFF's lines and the inputs, writes outputs, and gives a status.
+pub type Compute = fn(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int;
+
+static COMPUTE: Mutex<Option<Compute>> = Mutex::new(None);
+
+unsafe extern "C" fn compute(
+    neff: *const u8,
+    size: usize,
+    inputs: usize,
+    input: *const *const u8,
+    input_size: *const usize,
+    outputs: usize,
+    output: *const *mut u8,
+    output_size: *const usize,
+) -> c_int {
+    // SAFETY: the library hands over as many pointers and sizes as it says, and the NEFF that it was given.
+    let (neff, input, output) = unsafe {
+        // As NEFFs here list them, from the last on.
+        let input = (0..inputs).rev().map(|at| std::slice::from_raw_parts(*input.add(at), *input_size.add(at)));
+        let output = (0..outputs).rev().map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
+        (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)
+    };
+    let (program, compute) = (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set before"));
+    compute(&program, &input, &mut output.collect::<Vec<_>>())
+}
+
+/// The library's other side.
+pub struct Standin {
+    library: libloading::Library,
+}
+
+/// What the library has given out and not got back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Live {
+    pub models: c_int,
+    pub tensors: c_int,
+    pub sets: c_int,
+    pub infos: c_int,
+}
+
+impl Standin {
+    /// That of the library in use, which computes by this.
+    pub fn new(arithmetic: Compute) -> Self {
+        *COMPUTE.lock().unwrap() = Some(arithmetic);
+        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("set by the parent");
+        // SAFETY: the stand-in's functions have these types.
+        unsafe {
+            let library = libloading::Library::new(path).expect("the stand-in loads");
+            let set = library.get::<unsafe extern "C" fn(*const ())>("standin_compute").expect("exported");
+            set(compute as *const ());
+            Standin { library }
+        }
+    }
+
+    /// After so many more calls of this function, or of any for "", so many fail with this status.
+    pub fn fail(&self, function: &str, after: c_int, times: c_int, status: c_int) {
+        let function = CString::new(function).expect("a name");
+        // SAFETY: the stand-in's function has this type.
+        unsafe {
+            type Fail = unsafe extern "C" fn(*const c_char, c_int, c_int, c_int);
+            let fail = self.library.get::<Fail>("standin_fail").expect("exported");
+            fail(function.as_ptr(), after, times, status);
+        }
+    }
+
+    fn number(&self, function: &str) -> c_int {
+        // SAFETY: the stand-in's function has this type.
+        unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("exported")() }
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> c_int {
+        self.number("standin_calls")
+    }
+
+    /// Failures that were asked for and did not happen; also forgets them.
+    pub fn failures_left(&self) -> c_int {
+        let left = self.number("standin_failures_left");
+        self.fail("", 0, 0, 0);
+        left
+    }
+
+    pub fn live(&self) -> Live {
+        // SAFETY: the stand-in's function has this type.
+        let live = |kind| unsafe {
+            self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("exported")(kind)
+        };
+        Live { models: live(0), tensors: live(1), sets: live(2), infos: live(3) }
+    }
+
+    /// Asserts that nothing is given out, and that nothing was called in a wrong way.
+    pub fn is_left_clean(&self) {
+        assert_eq!(self.live(), Live { models: 0, tensors: 0, sets: 0, infos: 0 });
+        self.was_called_well();
+    }
+
+    pub fn was_called_well(&self) {
+        // SAFETY: the stand-in's function has this type, and gives a text of its own that ends.
+        let wrong = unsafe {
+            let wrong = self.library.get::<unsafe extern "C" fn() -> *const c_char>("standin_wrong").expect("exported");
+            CStr::from_ptr(wrong())
+        };
+        assert_eq!(wrong.to_str(), Ok(""));
+    }
+}
+
+/// A NEFF of the stand-in's: its first line is the test's, then its tensors.
+pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u8> {
+    let mut text = format!("{first}\n");
+    for (usage, name, specs) in [("in", "input", inputs), ("out", "output", outputs)] {
+        // As a library may list them, not in order.
+        for (number, spec) in specs.iter().enumerate().rev() {
+            let dtype = match spec.dtype {
+                ElementType::F32 => "f32",
+                ElementType::F16 => "f16",
+                ElementType::BF16 => "bf16",
+                ElementType::U8 => "u8",
+                ElementType::S32 => "s32",
+                other => panic!("{other:?} is not known here"),
+            };
+            let shape: Vec<String> = spec.shape.iter().map(usize::to_string).collect();
+            text += &format!("{usage} {name}{number} {dtype} {}", shape.join(" "));
+            text = text.trim_end().to_string() + "\n";
+        }
+    }
+    whole(&text, 1)
+}
+
+/// A NEFF of these lines.
+pub fn whole(text: &str, logical_cores: u32) -> Vec<u8> {
+    let mut bytes = vec![0; 1024];
+    bytes[8..16].copy_from_slice(&1024u64.to_le_bytes());
+    bytes[16..24].copy_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes[552..556].copy_from_slice(&logical_cores.to_le_bytes());
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+/// A program that the stand-in's compiler and library take.
+pub fn program(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Program {
+    Program::from_parts(first, inputs, outputs, neff(first, inputs, outputs), "")
+}
+
+static KNOWN: Mutex<Vec<Program>> = Mutex::new(Vec::new());
+
+/// Has the stand-ins take a program of the library's.
+pub fn know(program: &Program) {
+    let mut known = KNOWN.lock().unwrap();
+    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("set by the parent"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let name: String = Sha256::digest(program.hlo()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let neff = neff(&format!("known {}", known.len()), program.inputs(), program.outputs());
+    std::fs::write(folder.join(name), neff).expect("written");
+    known.push(program.clone());
+}
+
+/// The arithmetic of these programs.
+pub fn interpret(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int {
+    let number = program.lines().next().and_then(|line| line.strip_prefix("known ")?.parse::<usize>().ok());
+    let program = KNOWN.lock().unwrap()[number.expect("a program that is known")].clone();
+    let made = Interpreter.execute(&program, inputs).expect("nothing in it is NaN");
+    for (output, made) in outputs.iter_mut().zip(made) {
+        output.copy_from_slice(&made);
+    }
+    0
+}
+
+pub fn spec(dtype: ElementType, shape: &[usize]) -> TensorSpec {
+    TensorSpec::new(dtype, shape)
+}
+
+pub fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_ne_bytes()).collect()
+}
+
+pub fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// The device, which is there.
+pub fn device() -> Device {
+    Device::open().expect("the stand-in's device")
+}
