@@ -1,8 +1,8 @@
-//! Guarded programs for AWS Neuron devices, Trainium and Inferentia: nothing in them becomes NaN of finite logits, since
-//! such a device ends a run for a NaN that is thrown away later.
+//! Guarded programs for AWS Neuron devices, Trainium and Inferentia: nothing in them becomes NaN of finite logits,
+//! since such a device ends a run for a NaN that is thrown away later.
 //!
-//! A function here, such as [`softmax`], makes a [`Program`] of an op for a type and a shape; its counterpart in [`run`]
-//! computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite numbers
+//! A function here, such as [`softmax`], makes a [`Program`] of an op for a type and a shape; its counterpart in
+//! [`run`] computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite numbers
 //! and masks. It finds rows that have other numbers, or nothing to attend to, and says so in a [`Status`] for each row;
 //! [`run`] computes these on the host.
 //!
