@@ -2,9 +2,9 @@
 //! since such a device ends a run for a NaN that is thrown away later.
 //!
 //! A function here, such as [`softmax`], makes a [`Program`] of an op for a type and a shape; its counterpart in
-//! [`run`] computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite numbers
-//! and masks. It finds rows that have other numbers, or nothing to attend to, and says so in a [`Status`] for each row;
-//! [`run`] computes these on the host.
+//! [`run`] computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite
+//! numbers and masks. It finds rows that have other numbers, or nothing to attend to, and says so in a [`Status`] for
+//! each row; [`run`] computes these on the host.
 //!
 //! Results are within [`accuracy::NEURON`](crate::accuracy::NEURON), not the CPU's bits: these devices flush subnormal
 //! numbers, and add in an order of their own.
