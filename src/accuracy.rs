@@ -126,9 +126,9 @@ macro_rules! neuron {
         /// accurate.
         ///
         /// Numbers below the least normal f32 count as zero, also those on the way to a result. Scores become logits
-        /// in f32, each operation rounded, and a softcap costs four times the bound; weights and options are rounded to
-        /// f32. Softmax in f32 has half an ULP of what a logit is below the largest in its exponent, which is 64 ULP of
-        /// probabilities that are next to nothing. In layer_norm the term is the weighted value that is farthest
+        /// in f32, each operation rounded, and a softcap costs eight times the bound; weights and options are rounded
+        /// to f32. Softmax in f32 has half an ULP of what a logit is below the largest in its exponent, which is 64 ULP
+        /// of probabilities that are next to nothing. In layer_norm the term is the weighted value that is farthest
         /// from the mean, or the bias. Losses are held against f32, whatever the logits are; so is the root of
         /// `squared_norm`. What `sample` says of a token is the host's.
         pub const NEURON: &[Bound] = &[$(

@@ -19,7 +19,7 @@ pub trait Execute {
 
 /// What a program found a row to be, as its status output says.
 ///
-/// No arithmetic is done on numbers that are not finite: what the outputs hold of rows that are not plain means nothing.
+/// No arithmetic is done on numbers that are not finite: what outputs hold of rows that are not plain means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {

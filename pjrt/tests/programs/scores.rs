@@ -153,7 +153,7 @@ fn scaled<E: Bits>(device: &Device) {
     let mask = Mask::bias(&zeros, &shape);
     let options = Softmax::default().scale(0.25).mask(&mask);
     Case { options, bias: Some(&zeros), ..case(&x) }.check(device);
-    Case { options: Softmax::default().scale(0.25).softcap(30.0), factor: 4.0, ..case(&x) }.check(device);
+    Case { options: Softmax::default().scale(0.25).softcap(30.0), factor: 8.0, ..case(&x) }.check(device);
 }
 
 fn refused<E: Bits>(device: &Device) {

@@ -27,13 +27,13 @@ pub const MAX_CANDIDATES: usize = 256;
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
 /// | logits | `[rows, cols]` | their logits | `[rows, candidates]`, F32 |
-/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens; `cols` where there are no more | the same, S32 |
+/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens; `cols` where there is none | the same, S32 |
 /// | | | how many more equal the last of them | `[rows]`, S32 |
 /// | | | status | `[rows]`, S32 |
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program), and [`Error::InvalidArgument`] for none or more than [`MAX_CANDIDATES`], and
-/// for a mask with a bias, whose sums would be rounded.
+/// As [`softmax`](super::softmax::program), and [`Error::InvalidArgument`] for none or more than [`MAX_CANDIDATES`],
+/// and for a mask with a bias, whose sums would be rounded.
 pub fn program(dtype: DType, rows: usize, cols: usize, candidates: usize, mask: Option<&Mask<'_>>) -> Result<Program> {
     if !(1..=MAX_CANDIDATES).contains(&candidates) {
         return Err(Error::invalid(OP, "candidates", candidates, format!("in 1 ..= {MAX_CANDIDATES}")));
@@ -147,8 +147,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// [`sample_rows`](crate::sample_rows()) with so many candidates of each row from the program. The host draws from whole
-/// rows where these do not suffice: without top-k, with more than are asked for, or with penalties.
+/// [`sample_rows`](crate::sample_rows()) with so many candidates of each row from the program. The host draws from
+/// whole rows where these do not suffice: without top-k, with more than are asked for, or with penalties.
 ///
 /// # Errors
 /// Those of the program, of the op and of the device; those of a row are its own.
