@@ -36,7 +36,7 @@ fn ops_are_in_every_room() {
             format!("src/ops/{file}.rs"),
             format!("src/cpu/{kernel}.rs"),
             format!("src/reference/{file}.rs"),
-            format!("tests/{test}.rs"),
+            format!("tests/ops/{test}.rs"),
             format!("benches/{test}.rs"),
             format!("docs/error/{name}.svg"),
         ] {

@@ -12,7 +12,7 @@
 //! Functions named `.._of` take numbers that are [`Real`] already, such as logits that a mask was applied to.
 //!
 //! What belongs here: formulas. What does not: shapes, masks that broadcast, policies; those are expanded by who asks.
-//! `tests/reference.rs` holds the answers against numbers of arbitrary precision.
+//! `tests/library/reference.rs` holds the answers against numbers of arbitrary precision.
 //!
 //! ```
 //! use evenkeel::reference;

@@ -27,39 +27,39 @@ pub trait Function {
 /// Makes the tests of an op's file.
 macro_rules! elementwise_tests {
     ($function:ident) => {
-        fn edges<E: support::generate::Bits>() {
-            support::elementwise::edges::<$function, E>();
+        fn edges<E: crate::support::generate::Bits>() {
+            crate::support::elementwise::edges::<$function, E>();
         }
-        fn forms<E: support::generate::Bits>() {
-            support::elementwise::forms::<$function, E>();
+        fn forms<E: crate::support::generate::Bits>() {
+            crate::support::elementwise::forms::<$function, E>();
         }
         for_each_dtype!(edges, forms, special_values);
 
         #[test]
         fn every_f16() {
-            support::elementwise::exhaustive::<$function, half::f16>();
+            crate::support::elementwise::exhaustive::<$function, half::f16>();
         }
         #[test]
         fn every_bf16() {
-            support::elementwise::exhaustive::<$function, half::bf16>();
+            crate::support::elementwise::exhaustive::<$function, half::bf16>();
         }
         #[test]
         fn sampled_f64() {
-            support::elementwise::sampled::<$function, f64>(20_000);
+            crate::support::elementwise::sampled::<$function, f64>(20_000);
         }
         #[test]
         fn sampled_f32() {
-            support::elementwise::sampled::<$function, f32>(600_000);
+            crate::support::elementwise::sampled::<$function, f32>(600_000);
         }
         #[test]
         #[ignore = "takes up to a minute: ten million inputs"]
         fn ten_million_f32() {
-            support::elementwise::sampled::<$function, f32>(5_000_000);
+            crate::support::elementwise::sampled::<$function, f32>(5_000_000);
         }
         #[test]
         #[ignore = "takes minutes: all 2^32 inputs"]
         fn every_f32() {
-            support::elementwise::every_f32::<$function>();
+            crate::support::elementwise::every_f32::<$function>();
         }
     };
 }

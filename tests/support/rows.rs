@@ -23,20 +23,20 @@ pub trait Function {
 /// Makes the tests of accuracy in an op's file, and with them those whose names follow.
 macro_rules! row_tests {
     ($function:ident; $($name:ident),* $(,)?) => {
-        fn hostile_rows<E: support::generate::Bits>() {
-            support::rows::hostile_rows::<$function, E>();
+        fn hostile_rows<E: crate::support::generate::Bits>() {
+            crate::support::rows::hostile_rows::<$function, E>();
         }
-        fn rows_of_every_length<E: support::generate::Bits>() {
-            support::rows::rows_of_every_length::<$function, E>();
+        fn rows_of_every_length<E: crate::support::generate::Bits>() {
+            crate::support::rows::rows_of_every_length::<$function, E>();
         }
-        fn long_rows<E: support::generate::Bits>() {
-            support::rows::long_rows::<$function, E>();
+        fn long_rows<E: crate::support::generate::Bits>() {
+            crate::support::rows::long_rows::<$function, E>();
         }
-        fn random_rows<E: support::generate::Bits>() {
-            support::rows::random_rows::<$function, E>();
+        fn random_rows<E: crate::support::generate::Bits>() {
+            crate::support::rows::random_rows::<$function, E>();
         }
-        fn rows_of_any_finite_values<E: support::generate::Bits>() {
-            support::rows::rows_of_any_finite_values::<$function, E>();
+        fn rows_of_any_finite_values<E: crate::support::generate::Bits>() {
+            crate::support::rows::rows_of_any_finite_values::<$function, E>();
         }
         for_each_dtype!(
             hostile_rows,

@@ -49,8 +49,8 @@ macro_rules! gradient_tests {
         );
     };
     (@each $gradient:ident; $($test:ident)*) => {$(
-        fn $test<E: support::generate::Bits>() {
-            support::scores_backward::$test::<$gradient, E>();
+        fn $test<E: crate::support::generate::Bits>() {
+            crate::support::scores_backward::$test::<$gradient, E>();
         }
     )*};
 }

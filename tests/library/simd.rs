@@ -1,0 +1,171 @@
+//! Which instruction set runs, as a user sees it: every op on every one, the environment variable, what is refused.
+
+use crate::support::generate::{self, Bits};
+use crate::support::implementations::each_level;
+use evenkeel::simd::{Level, level, with_level};
+use evenkeel::{
+    ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm,
+    Rope, RopeTable, Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp,
+    inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
+};
+use std::process::Command;
+
+for_each_dtype!(every_op_gives_the_same_bits_on_every_level);
+
+/// The bits of every op's result on one batch.
+fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, Vec<u64>)> {
+    let view = Rows::new(x, rows, cols).unwrap();
+    let bits = |values: Vec<E>| values.into_iter().map(E::bits).collect::<Vec<u64>>();
+    let options = Softmax::default().scale(0.3).softcap(15.0);
+    let dy: Vec<E> = x.iter().rev().copied().collect();
+    let grads = Rows::new(&dy, rows, cols).unwrap();
+    let table = RopeTable::new(&[123_456], cols, &Rope::default()).unwrap();
+    let sampler = SamplerConfig::default().temperature(0.9).top_k(20).top_p(0.8).min_p(0.01).validate().unwrap();
+    let draws: Vec<Draw> = (0..rows as u64).map(|row| Draw { seed: 5, row, draw: 1 }).collect();
+    let sampled = sampler.sample_rows(view, None, &draws).unwrap();
+    let sampled = sampled.into_iter().map(Result::unwrap).flat_map(|s| [u64::from(s.token), s.logprob.to_bits()]);
+    let stats = inspect(x).unwrap();
+    let [mut by_norm, mut by_value] = [x.to_vec(), x.to_vec()];
+    let norm = clip_grad_norm(&mut [(&mut by_norm).into()], &ClipGradNorm::new(0.7)).unwrap();
+    clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
+    let weight = &x[..cols];
+    let pool = MeanPool::default();
+    let rms = evenkeel::rms_norm_backward(view, grads, &RmsNorm::default().weight(weight)).unwrap();
+    let layer = evenkeel::layer_norm_backward(view, grads, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
+    let targets: Vec<i64> = (0..rows).map(|row| (row * 3 % cols) as i64).collect();
+    let smoothed = CrossEntropy::default().label_smoothing(0.1).z_loss(1e-3).softcap(15.0);
+    let (loss, dlogits) = cross_entropy_backward(view, &targets, &[0.7], &smoothed).unwrap();
+    vec![
+        ("clamped_exp", bits(evenkeel::clamped_exp(x, &Default::default()).unwrap())),
+        ("clamped_exp_backward", bits(evenkeel::clamped_exp_backward(x, x, &Default::default()).unwrap())),
+        ("clamped_log", bits(evenkeel::clamped_log(x, &Default::default()).unwrap())),
+        ("clamped_log_backward", bits(evenkeel::clamped_log_backward(x, x, &Default::default()).unwrap())),
+        ("clip_grad_norm", [bits(by_norm), vec![norm.to_bits()]].concat()),
+        ("clip_grad_value", bits(by_value)),
+        ("cross_entropy", loss.as_slice().iter().map(|v| v.to_bits()).collect()),
+        ("cross_entropy_backward", bits(dlogits)),
+        ("erf", bits(evenkeel::erf(x).unwrap())),
+        ("erf_backward", bits(evenkeel::erf_backward(x, x).unwrap())),
+        ("exp", bits(exp(x).unwrap())),
+        ("exp_backward", bits(evenkeel::exp_backward(x, x).unwrap())),
+        ("exp2", bits(evenkeel::exp2(x).unwrap())),
+        ("exp2_backward", bits(evenkeel::exp2_backward(x, x).unwrap())),
+        ("expm1", bits(evenkeel::expm1(x).unwrap())),
+        ("expm1_backward", bits(evenkeel::expm1_backward(x, x).unwrap())),
+        ("gelu", bits(evenkeel::gelu(x).unwrap())),
+        ("gelu_backward", bits(evenkeel::gelu_backward(x, x).unwrap())),
+        ("gelu_tanh", bits(evenkeel::gelu_tanh(x).unwrap())),
+        ("group_norm", bits(evenkeel::group_norm(view, &GroupNorm::new(2)).unwrap())),
+        ("gelu_tanh_backward", bits(evenkeel::gelu_tanh_backward(x, x).unwrap())),
+        ("inspect", vec![stats.mean.to_bits(), stats.std.to_bits(), stats.min.to_bits(), stats.max.to_bits()]),
+        ("l2_normalize", bits(evenkeel::l2_normalize(view, &L2Normalize::default()).unwrap())),
+        ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
+        ("layer_norm_backward", [bits(layer.dx), bits(layer.dweight.unwrap()), bits(layer.dbias.unwrap())].concat()),
+        ("log", bits(log(x).unwrap())),
+        ("log_backward", bits(evenkeel::log_backward(x, x).unwrap())),
+        ("log1p", bits(evenkeel::log1p(x).unwrap())),
+        ("log1p_backward", bits(evenkeel::log1p_backward(x, x).unwrap())),
+        ("log2", bits(evenkeel::log2(x).unwrap())),
+        ("log2_backward", bits(evenkeel::log2_backward(x, x).unwrap())),
+        ("log_add_exp", bits(evenkeel::log_add_exp(x, &dy).unwrap())),
+        ("log_sigmoid", bits(evenkeel::log_sigmoid(x).unwrap())),
+        ("log_sigmoid_backward", bits(evenkeel::log_sigmoid_backward(x, x).unwrap())),
+        ("log_softmax", bits(log_softmax(view, &options).unwrap())),
+        ("log_softmax_backward", bits(evenkeel::log_softmax_backward(view, grads, &options).unwrap())),
+        ("logsumexp", bits(logsumexp(view, &options).unwrap())),
+        ("logsumexp_backward", bits(evenkeel::logsumexp_backward(view, &dy[..rows], &options).unwrap())),
+        ("mean_pool", bits(evenkeel::mean_pool(Lanes::shaped(x, &[1, rows, cols], 1).unwrap(), &pool).unwrap())),
+        ("mean_pool_backward", bits(evenkeel::mean_pool_backward(&x[..cols], [1, rows, cols], &pool).unwrap())),
+        ("reciprocal", bits(evenkeel::reciprocal(x).unwrap())),
+        ("reciprocal_backward", bits(evenkeel::reciprocal_backward(x, x).unwrap())),
+        ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
+        ("rms_norm_backward", [bits(rms.dx), bits(rms.dweight.unwrap())].concat()),
+        ("rope", bits(rope(view, &table).unwrap())),
+        ("rope_backward", bits(evenkeel::rope_backward(view, &table).unwrap())),
+        ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),
+        ("rsqrt_backward", bits(evenkeel::rsqrt_backward(x, x).unwrap())),
+        ("safe_div", bits(evenkeel::safe_div(x, &dy, &Default::default()).unwrap())),
+        ("sample", sampled.collect()),
+        ("sigmoid", bits(sigmoid(x).unwrap())),
+        ("sigmoid_backward", bits(evenkeel::sigmoid_backward(x, x).unwrap())),
+        ("silu", bits(silu(x).unwrap())),
+        ("silu_backward", bits(evenkeel::silu_backward(x, x).unwrap())),
+        ("softmax", bits(softmax(view, &options).unwrap())),
+        ("softmax_backward", bits(evenkeel::softmax_backward(view, grads, &options).unwrap())),
+        ("softplus", bits(evenkeel::softplus(x).unwrap())),
+        ("softplus_backward", bits(evenkeel::softplus_backward(x, x).unwrap())),
+        ("sqrt", bits(evenkeel::sqrt(x).unwrap())),
+        ("sqrt_backward", bits(evenkeel::sqrt_backward(x, x).unwrap())),
+        ("tanh", bits(evenkeel::tanh(x).unwrap())),
+        ("tanh_backward", bits(evenkeel::tanh_backward(x, x).unwrap())),
+    ]
+}
+
+fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
+    let mut rng = generate::rng("simd");
+    for (rows, cols) in [(3, 2), (7, 46), (5, 1002)] {
+        let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 8.0);
+        let expected = with_level(Level::Portable, || results(&x, rows, cols)).unwrap();
+        each_level(|level| {
+            for ((op, got), (_, expected)) in results(&x, rows, cols).iter().zip(&expected) {
+                assert!(got == expected, "{op} of {} has other bits on {level}, {rows} rows of {cols}", E::DTYPE);
+            }
+        });
+    }
+    let ops: Vec<&str> = results(&[E::from_wide(1.0); 4], 2, 2).into_iter().map(|(op, _)| op).collect();
+    let registered: Vec<&str> = evenkeel::registry::OPS.iter().map(|op| op.name).collect();
+    assert_eq!(ops, registered, "an op of the registry is not tried here");
+}
+
+#[test]
+fn levels_have_names() {
+    for level in Level::ALL {
+        assert_eq!(level.name().parse(), Ok(level));
+        assert_eq!(level.to_string(), level.name());
+    }
+    assert!(Level::Portable.is_available());
+    let best = Level::ALL.into_iter().rfind(|l| l.is_available()).unwrap();
+    assert_eq!("auto".parse(), Ok(best));
+}
+
+#[test]
+fn a_level_that_is_not_there_is_not_replaced_by_another() {
+    for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
+        let refused = with_level(level, || panic!("it was called"));
+        let Err(Error::Backend { backend, reason }) = refused else { panic!("{refused:?}") };
+        assert_eq!(backend, level.name());
+        assert!(reason.starts_with("this machine does not have it; the best it has is "), "{reason}");
+    }
+}
+
+/// What [`the_environment_decides`] runs in a process of its own.
+#[test]
+#[ignore = "run by another test"]
+fn say_which_level_runs() {
+    match level() {
+        Ok(level) => println!("level: {level}"),
+        Err(error) => println!("level: {error}"),
+    }
+    println!("op: {:?}", exp(&[0.0f32]).map_err(|e| e.name()));
+    println!("forced: {:?}", with_level(Level::Portable, || exp(&[0.0f32])));
+}
+
+#[test]
+fn the_environment_decides() {
+    let run = |value: &str| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "simd::say_which_level_runs", "--nocapture"])
+            .env("EVENKEEL_SIMD", value)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for level in Level::ALL.into_iter().filter(|l| l.is_available()) {
+        let said = run(level.name());
+        assert!(said.contains(&format!("level: {level}\nop: Ok([1.0])")), "{said}");
+    }
+    let said = run("sse9");
+    assert!(said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; there are auto, portable"), "{said}");
+    // Every op says so; what is forced in code does not ask.
+    assert!(said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"), "{said}");
+}

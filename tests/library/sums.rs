@@ -1,0 +1,99 @@
+//! The two rules for sums against vectors that a script made in exact arithmetic.
+
+use evenkeel::math::sum::{rule_o, rule_q};
+
+/// The lines of tests/vectors/sums.tsv of one rule, by their fields.
+fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
+    let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
+    let fields: Vec<Vec<&str>> =
+        lines.map(|line| line.split('\t').collect()).filter(|f: &Vec<_>| f[0] == rule).collect();
+    assert!(fields.len() >= 10, "only {} vectors of rule {rule}", fields.len());
+    fields
+}
+
+/// Looks like chance, and follows from the index.
+fn unit(i: usize) -> u32 {
+    (i as u32).wrapping_mul(2_654_435_761)
+}
+
+#[test]
+fn rule_o_gives_the_bits_of_the_vectors() {
+    for fields in vectors("o") {
+        let [n, k, step] = [1, 2, 3].map(|i| fields[i].parse::<i32>().unwrap());
+        let term = |i: usize| {
+            let u = f64::from(unit(i)) - 2f64.powi(31);
+            f64::from((u * 2f64.powi(k + step * (i % 5) as i32 - 32)) as f32)
+        };
+        let terms: Vec<f64> = (0..n as usize).map(term).collect();
+        let sum = rule_o(&terms);
+        assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}");
+        // Beyond a tile the order shows: these vectors would catch another.
+        if n >= 1000 {
+            assert_ne!(sum.to_bits(), terms.iter().sum::<f64>().to_bits(), "{n} terms have no power");
+        }
+    }
+}
+
+#[test]
+fn rule_q_gives_the_integers_of_the_vectors() {
+    for fields in vectors("q") {
+        let [n, d] = [1, 2].map(|i| fields[i].parse::<i32>().unwrap());
+        let term = |i: usize| {
+            let shift = if i % 2 == 1 { d } else { 0 };
+            (f64::from(unit(i)) * 2f64.powi(-32) * 2f64.powi(-shift)) as f32
+        };
+        let mut terms: Vec<f32> = (0..n as usize).map(term).collect();
+        assert_eq!(rule_q(&terms).to_string(), fields[3], "{n} terms, d = {d}");
+        terms.reverse();
+        assert_eq!(rule_q(&terms).to_string(), fields[3], "{n} terms in another order");
+    }
+}
+
+#[test]
+fn a_zero_sum_is_positive() {
+    for n in [0, 1, 2, 63, 64, 65, 256, 257, 20_000] {
+        assert_eq!(rule_o(&vec![-0.0; n]).to_bits(), 0, "{n} times -0");
+        let cancelling: Vec<f64> = (0..n).map(|i| if i / 64 % 2 == 0 { 1.5 } else { -1.5 }).collect();
+        if n % 128 == 0 {
+            assert_eq!(rule_o(&cancelling).to_bits(), 0, "{n} that cancel");
+        }
+    }
+}
+
+/// A term that is left out counts as one of zero, whatever its sign.
+#[test]
+fn zeros_change_nothing() {
+    let terms: Vec<f64> = (0..700).map(|i| f64::from(unit(i) as f32) - 2e9).collect();
+    let of = |zero: f64| {
+        rule_o(&terms.iter().enumerate().map(|(i, t)| if i % 3 == 0 { zero } else { *t }).collect::<Vec<_>>())
+    };
+    assert_eq!(of(0.0).to_bits(), of(-0.0).to_bits());
+    let mut longer = terms.clone();
+    longer.resize(3000, 0.0);
+    assert_eq!(rule_o(&longer).to_bits(), rule_o(&terms).to_bits());
+}
+
+#[test]
+fn infinities_and_nan_follow_ieee() {
+    for n in [3, 65, 1000] {
+        let mut terms = vec![1.0; n];
+        terms[n / 2] = f64::INFINITY;
+        assert_eq!(rule_o(&terms), f64::INFINITY);
+        terms[n - 1] = f64::NEG_INFINITY;
+        assert!(rule_o(&terms).is_nan());
+        terms[n - 1] = f64::NAN;
+        assert!(rule_o(&terms).is_nan());
+    }
+}
+
+#[test]
+fn rule_q_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
+    let unit = 2f32.powi(-45);
+    assert_eq!(rule_q(&[0.5 * unit]), 0);
+    assert_eq!(rule_q(&[1.5 * unit]), 2);
+    assert_eq!(rule_q(&[2.5 * unit, 2.5 * unit]), 4);
+    assert_eq!(rule_q(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
+    assert_eq!(rule_q(&vec![1.0; 1 << 18]), 1 << 63);
+    assert_eq!(rule_q(&vec![1.0; (1 << 18) + 1]), (1 << 60) + (1 << 42));
+    assert_eq!(rule_q(&vec![1.0; 1 << 21]), 1 << 63);
+}

@@ -1,0 +1,282 @@
+//! Clipping by norm: accuracy against the reference, every limit and every kind of gradient that breaks the formula,
+//! and the same bits on every thread and instruction set.
+
+use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::generate::{self, Bits};
+use crate::support::implementations::{each_level, on_threads};
+use crate::support::ulp;
+use evenkeel::reference::{self, DoubleDouble, Real};
+use evenkeel::simd::Level;
+use evenkeel::{ClipGradNorm, ClipMode, Element, Error, FloatsMut, NormType, clip_grad_norm, report};
+use half::{bf16, f16};
+
+const NORMS: [NormType; 3] = [NormType::Two, NormType::One, NormType::Infinity];
+const MODES: [ClipMode; 2] = [ClipMode::Exact, ClipMode::Torch];
+
+for_each_dtype!(accuracy, hostile, within_the_limit, not_finite, torch_and_not_finite, threads);
+
+/// Clips and compares with the reference: the norm to its bound, every element to the table's bound.
+#[track_caller]
+fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm_type: NormType, mode: ClipMode) {
+    let exact = reference::grad_norm(&[x.into()], norm_type);
+    let expected = reference::clip_grad_norm(x, exact, max_norm, mode);
+    let mut got = x.to_vec();
+    let options = ClipGradNorm::new(max_norm).norm_type(norm_type).mode(mode);
+    let norm = clip_grad_norm(&mut [(&mut got).into()], &options).unwrap();
+    let what = format!("{what}, {norm_type:?}, {mode:?}, to {max_norm}");
+    assert!(ulp::error(norm, exact) <= 16.0 + x.len() as f64 / 16_384.0, "{what}: {norm} is not {exact:?}");
+    checker.check(&what, x, &got, &expected);
+}
+
+fn accuracy<E: Bits>() {
+    let mut rng = generate::rng("clip_grad_norm");
+    let checker = Checker::new::<E>("clip_grad_norm");
+    for len in [1, 2, 15, 16, 17, 64, 255, 257, 1000, 4097, 70_000] {
+        let x = generate::bell::<E>(&mut rng, len, 0.1, 3.0);
+        for norm_type in NORMS {
+            for mode in MODES {
+                each_level(|level| {
+                    for max_norm in [0.0, 1e-3, 1.0, 7.3] {
+                        check(&checker, &format!("{len}, {level}"), &x, max_norm, norm_type, mode);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Every square and every sum overflows, or vanishes; the limit is far from the norm.
+fn hostile<E: Bits>() {
+    let limits = E::LIMITS;
+    let checker = Checker::new::<E>("clip_grad_norm");
+    for len in [1, 3, 17, 5000] {
+        let row = |f: &dyn Fn(usize) -> f64| (0..len).map(|i| E::from_wide(f(i))).collect::<Vec<E>>();
+        let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+        for x in [
+            row(&|i| sign(i) * limits.max),
+            row(&|i| sign(i) * limits.min_normal * (1 + i % 5) as f64),
+            row(&|i| sign(i) * limits.min_subnormal * (1 + i % 5) as f64),
+            row(&|i| if i == len / 2 { limits.max } else { 1.0 }),
+            row(&|i| if i % 2 == 0 { limits.max } else { limits.min_normal }),
+        ] {
+            for norm_type in NORMS {
+                for max_norm in [0.0, limits.min_subnormal, limits.min_normal, 1e-5, 1.0, 300.0, limits.max] {
+                    each_level(|level| {
+                        check(&checker, &format!("{len}, {level}"), &x, max_norm, norm_type, ClipMode::Exact);
+                    });
+                    check(&checker, &format!("{len}"), &x, max_norm, norm_type, ClipMode::Torch);
+                }
+            }
+        }
+    }
+}
+
+fn within_the_limit<E: Bits>() {
+    let x: Vec<E> = [0.5, -0.25, 0.0, -0.0, 0.125].map(E::from_wide).into();
+    for norm_type in NORMS {
+        let norm = reference::grad_norm(&[(&x).into()], norm_type).to_f64();
+        for max_norm in [norm, 1.0, f64::INFINITY] {
+            let mut got = x.clone();
+            let options = ClipGradNorm::new(max_norm).norm_type(norm_type);
+            assert_eq!(clip_grad_norm(&mut [(&mut got).into()], &options), Ok(norm));
+            assert_same_bits("within", &got, &x);
+        }
+    }
+    // Zeros, with any limit; and nothing.
+    for max_norm in [0.0, 1.0] {
+        for mode in MODES {
+            let options = ClipGradNorm::new(max_norm).mode(mode);
+            let zeros = [0.0, -0.0].map(E::from_wide);
+            let mut got = zeros;
+            assert_eq!(clip_grad_norm(&mut [(&mut got).into()], &options), Ok(0.0));
+            assert_same_bits("zeros", &got, &zeros);
+            assert_eq!(clip_grad_norm(&mut [(&mut [] as &mut [E]).into()], &options), Ok(0.0));
+            assert_eq!(clip_grad_norm(&mut [], &options), Ok(0.0));
+        }
+    }
+}
+
+/// One element among many: refused by tensor and index with nothing changed, or let be.
+fn not_finite<E: Bits>() {
+    let clean = vec![E::from_wide(2.0); 70_000];
+    each_level(|level| {
+        for norm_type in NORMS {
+            for at in [0, 17, 4096, 69_999] {
+                for (value, norm) in
+                    [(E::NAN, f64::NAN), (E::INFINITY, f64::INFINITY), (E::NEG_INFINITY, f64::INFINITY)]
+                {
+                    let mut broken = clean.clone();
+                    broken[at] = value;
+                    broken[69_999] = value;
+                    let (mut a, mut b, mut c) = (clean.clone(), broken.clone(), broken.clone());
+                    let mut grads: [FloatsMut<'_>; 3] = [(&mut a).into(), (&mut b).into(), (&mut c).into()];
+                    let options = ClipGradNorm::new(1.0).norm_type(norm_type);
+                    match clip_grad_norm(&mut grads, &options) {
+                        Err(Error::NonFiniteInput { op: "clip_grad_norm", row: 1, index, value: found }) => {
+                            assert_eq!(index, at);
+                            assert!(E::from_wide(found).bits() == value.bits());
+                        }
+                        other => panic!("{other:?}, {level}"),
+                    }
+                    let found = clip_grad_norm(&mut grads, &options.error_if_nonfinite(false)).unwrap();
+                    assert_eq!(E::from_wide(found).bits(), E::from_wide(norm).bits(), "{norm_type:?}, {level}");
+                    assert_same_bits("a", &a, &clean);
+                    assert_same_bits("b", &b, &broken);
+                    assert_same_bits("c", &c, &broken);
+                }
+            }
+        }
+    });
+    let (mut a, mut b) = ([E::NAN, E::INFINITY], [E::INFINITY]);
+    let lax = ClipGradNorm::new(1.0).error_if_nonfinite(false);
+    let mut grads = [FloatsMut::from(&mut b), (&mut a).into()];
+    let (norm, met) = report::scope(|| clip_grad_norm(&mut grads, &lax).unwrap());
+    assert!(norm.is_nan());
+    assert_eq!(met.to_string(), "clip_grad_norm: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
+}
+
+fn torch_and_not_finite<E: Bits>() {
+    let [one, zero] = [1.0, 0.0].map(E::from_wide);
+    let options = ClipGradNorm::new(2.0).mode(ClipMode::Torch).error_if_nonfinite(false);
+    let clip = |values: [E; 3], options: &ClipGradNorm| {
+        let mut values = values;
+        clip_grad_norm(&mut [(&mut values).into()], options).unwrap();
+        values
+    };
+    each_level(|level| {
+        let what = format!("{level}");
+        assert_same_bits(&what, &clip([one, E::NAN, zero], &options), &[E::NAN; 3]);
+        assert_same_bits(&what, &clip([one, E::INFINITY, zero], &options), &[zero, E::NAN, zero]);
+        assert_same_bits(&what, &clip([E::NEG_INFINITY, E::NAN, zero], &options), &[E::NAN; 3]);
+        let mut no_limit = options;
+        no_limit.max_norm = f64::INFINITY;
+        assert_same_bits(&what, &clip([one, E::INFINITY, zero], &no_limit), &[E::NAN; 3]);
+        assert_same_bits(&what, &clip([one, zero, one], &no_limit), &[one, zero, one]);
+    });
+}
+
+fn threads<E: Bits>() {
+    let mut rng = generate::rng("clip_grad_norm, threads");
+    let x = generate::bell::<E>(&mut rng, 300_001, 0.3, 5.0);
+    for norm_type in NORMS {
+        let clip = || {
+            let (mut a, mut b) = (x.clone(), [0.5f32, 3.0]);
+            let options = ClipGradNorm::new(1.7).norm_type(norm_type);
+            let norm = clip_grad_norm(&mut [(&mut b).into(), (&mut a).into()], &options).unwrap();
+            (norm.to_bits(), a, b)
+        };
+        let alone = on_threads(1, Level::Portable, clip);
+        each_level(|level| {
+            for threads in [1, 2, 3] {
+                let got = on_threads(threads, level, clip);
+                assert_eq!((got.0, got.2), (alone.0, alone.2), "{norm_type:?}, {level}, {threads} threads");
+                assert_same_bits(&format!("{norm_type:?}, {level}, {threads} threads"), &got.1, &alone.1);
+            }
+        });
+    }
+}
+
+#[test]
+fn what_is_no_limit() {
+    for max_norm in [-1.0, -1e-300, f64::NEG_INFINITY, f64::NAN] {
+        let mut grads = [3.0f32];
+        let refused = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(max_norm)).unwrap_err();
+        assert_eq!(refused.to_string(), format!("clip_grad_norm: max_norm is {max_norm}; it must be 0 or more"));
+        assert_eq!(grads, [3.0]);
+    }
+}
+
+/// A sum in f16 would be infinite after two of these.
+#[test]
+fn a_hundred_thousand_of_300_in_f16() {
+    let mut grads = vec![f16::from_f32(300.0); 100_000];
+    let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(1.0)).unwrap();
+    assert_eq!(norm, 300.0 * 1e5f64.sqrt());
+    assert!(grads.iter().all(|g| *g == f16::from_f64(1.0 / 1e5f64.sqrt())));
+}
+
+/// A single one is found, told, and does no harm unless it is asked to.
+#[test]
+fn one_among_ten_million() {
+    const AT: usize = 7_654_321;
+    let mut grads = vec![0.25f32; 10_000_000];
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        grads[AT] = bad;
+        let options = ClipGradNorm::new(1.0);
+        let refused = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap_err();
+        assert_eq!((refused.row(), refused.index()), (Some(0), Some(AT)), "{refused}");
+        assert!(grads.iter().enumerate().all(|(i, g)| i == AT || *g == 0.25));
+        let mut torch = grads.clone();
+        let options = options.mode(ClipMode::Torch).error_if_nonfinite(false);
+        clip_grad_norm(&mut [(&mut torch).into()], &options).unwrap();
+        let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
+        assert!(torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()), "{bad}");
+    }
+}
+
+/// Whichever NaN was met, the norm is the one that all instruction sets agree on.
+#[test]
+fn a_norm_is_one_nan() {
+    for bits in [0x7fc0_0001, 0xffc1_2345, 0xff80_0001] {
+        let mut grads = [1.0, f32::from_bits(bits), f32::NAN, 2.0];
+        each_level(|level| {
+            let options = ClipGradNorm::new(1.0).error_if_nonfinite(false);
+            let norm = clip_grad_norm(&mut [(&mut grads).into()], &options).unwrap();
+            assert_eq!(norm.to_bits(), f64::NAN.to_bits(), "{bits:#x}, {level}");
+        });
+    }
+}
+
+#[test]
+fn the_largest_and_the_smallest_together_in_f32() {
+    let mut grads = [1e38f32, 1e-38, -1e38];
+    let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(1e38)).unwrap();
+    assert!((norm / 1e38f32.widen() - 2f64.sqrt()).abs() < 1e-15);
+    let ratio = 1e38 / norm;
+    assert_eq!(grads, [1e38f32, 1e-38, -1e38].map(|g| f32::from_wide(g.widen() * ratio)));
+}
+
+#[test]
+fn beyond_f64() {
+    // The squares overflow, then the norm itself.
+    let mut grads = [3e200, -4e200];
+    let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5.0)).unwrap();
+    assert!((norm / 5e200 - 1.0).abs() < 1e-15, "{norm}");
+    assert!((grads[0] / 3.0 - 1.0).abs() < 1e-15 && (grads[1] / -4.0 - 1.0).abs() < 1e-15, "{grads:?}");
+    for mode in MODES {
+        let mut grads = [f64::MAX; 4];
+        let options = ClipGradNorm::new(8.0).mode(mode);
+        assert_eq!(clip_grad_norm(&mut [(&mut grads).into()], &options), Ok(f64::INFINITY));
+        assert_eq!(grads, [4.0; 4]);
+        // The ratio lies below f64.
+        let mut grads = [f64::MAX, f64::MAX];
+        let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(1e-300).norm_type(NormType::One));
+        assert_eq!(norm, Ok(f64::INFINITY));
+        assert!(grads.iter().all(|g| (g / 0.5e-300 - 1.0).abs() < 1e-15), "{grads:?}");
+    }
+    let mut grads = [3e-200, 4e-200];
+    let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5e-201)).unwrap();
+    assert!((norm / 5e-200 - 1.0).abs() < 1e-15 && (grads[0] / 3e-201 - 1.0).abs() < 1e-15);
+}
+
+/// Tensors of every type, and of magnitudes whose squares share no digit.
+#[test]
+fn types_together() {
+    let (mut a, mut b, mut c, mut d) =
+        ([f16::from_f32(2.0); 3], [bf16::from_f32(-4.0)], vec![3.0f32, 0.0], [1e-200, 0.5]);
+    let wide = [2.0, 2.0, 2.0, -4.0, 3.0, 0.0, 1e-200, 0.5];
+    let exact = reference::grad_norm(&[(&wide).into()], NormType::Two);
+    let mut grads: [FloatsMut<'_>; 4] = [(&mut a).into(), (&mut b).into(), (&mut c).into(), (&mut d).into()];
+    assert_eq!(grads.each_ref().map(FloatsMut::len), [3, 1, 2, 2]);
+    let norm = clip_grad_norm(&mut grads, &ClipGradNorm::new(1.0)).unwrap();
+    assert!(ulp::error(norm, exact) <= 1.0);
+    assert_eq!((a[0], b[0], c[0]), (f16::from_f64(2.0 / norm), bf16::from_f64(-4.0 / norm), (3.0 / norm) as f32));
+    assert!((d[1] / (0.5 / norm) - 1.0).abs() < 1e-15);
+
+    let (mut far, mut near) = ([3e250, 4e250], [f32::MAX, 1.0]);
+    let norm = clip_grad_norm(&mut [(&mut near).into(), (&mut far).into()], &ClipGradNorm::new(5e249)).unwrap();
+    assert!((norm / 5e250 - 1.0).abs() < 1e-15 && (far[1] / 4e249 - 1.0).abs() < 1e-15, "{norm} {far:?}");
+    assert_eq!(near[1], 0.1f64 as f32);
+    let large = DoubleDouble::from(f64::MAX);
+    assert!(reference::grad_norm(&[(&[f64::MAX; 4]).into()], NormType::Two) > large);
+}

@@ -1,0 +1,340 @@
+//! Cross-entropy: accuracy against the reference under every option, reductions, what counts and what does not, and
+//! the same bits in every form.
+
+use crate::support::generate::{self, Bits, scattered};
+use crate::support::implementations::{each_level, on_threads};
+use crate::support::{naive, ulp};
+use evenkeel::reference::{self, Real};
+use evenkeel::simd::{Level, with_level};
+use evenkeel::{CrossEntropy, DType, Element, Error, Loss, Reduction, Rows, accuracy, cross_entropy, report};
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+for_each_dtype!(
+    hostile_rows,
+    rows_of_every_length,
+    long_rows,
+    every_option,
+    weighted_and_smoothed,
+    reductions,
+    far_logits,
+    outcomes,
+    forms
+);
+
+fn each() -> CrossEntropy<'static> {
+    CrossEntropy::default().reduction(Reduction::None)
+}
+
+/// A unit of the type that losses are rounded to; also beyond its largest value, where losses are f64 yet.
+fn unit<E: Element>(at: f64) -> f64 {
+    let beyond = at.is_finite() && at > f64::from(f32::MAX);
+    match E::DTYPE {
+        DType::F64 => ulp::size::<f64>(at),
+        _ if beyond => ulp::size::<f64>(at) * f64::from(f32::EPSILON) / f64::EPSILON,
+        _ => ulp::size::<f32>(at),
+    }
+}
+
+/// Compares the losses of rows with the reference: in units of the loss, or of the larger `term` of the row.
+#[track_caller]
+fn check_terms<E: Element>(
+    what: &str,
+    x: &[E],
+    cols: usize,
+    targets: &[i64],
+    options: &CrossEntropy<'_>,
+    term: impl Fn(&[E], usize) -> f64,
+) {
+    let bound = accuracy::bound("cross_entropy", E::DTYPE).unwrap().ulps;
+    each_level(|level| {
+        let loss = cross_entropy(Rows::new(x, x.len() / cols, cols).unwrap(), targets, options).unwrap();
+        let Loss::Rows(loss) = loss else { panic!("{loss:?}") };
+        for (r, (row, &target)) in x.chunks(cols).zip(targets).enumerate() {
+            let [entropy, z] = reference::cross_entropy(row, target as usize, options);
+            let exact = entropy + z;
+            let at = ulp::toward_zero(exact).max(term(row, target as usize));
+            // What the type itself rounds is half a unit of the bound.
+            let error = ((E::Exact::from(loss[r]) - exact) / E::Exact::from(unit::<E>(at))).to_f64().abs();
+            let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
+            let right = error + rounding <= bound || loss[r] == exact.to_f64();
+            let what = format!("{what}, row {r}, {level}, {}", E::DTYPE);
+            assert!(right, "{what}: {} is {error} ULP off {exact:?}", loss[r]);
+        }
+    });
+}
+
+#[track_caller]
+fn check<E: Element>(what: &str, x: &[E], cols: usize, targets: &[i64], options: &CrossEntropy<'_>) {
+    check_terms(what, x, cols, targets, options, |_, _| 0.0);
+}
+
+/// Rows that break the formula as it is written down; every loss is within the bound of itself.
+fn hostile_rows<E: Bits>() {
+    for len in generate::lengths() {
+        for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
+            for target in [0, len / 3, len / 2, len - 1] {
+                check(&format!("{name} of {len}, {target}"), &row, len, &[target as i64], &each());
+            }
+            let fails = (0..len).any(|target| {
+                let exact = reference::cross_entropy(&row, target, &each())[0].to_f64();
+                let error = (naive::cross_entropy(&row, target).widen() - exact).abs() / unit::<E>(exact);
+                error.is_nan() || error > 2.0
+            });
+            assert!(fails, "{name} of {len} has no power: the naive formula passes");
+        }
+    }
+}
+
+fn rows_of_every_length<E: Bits>() {
+    let mut rng = generate::rng("cross_entropy");
+    for len in generate::lengths() {
+        for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (100.0, 10.0)] {
+            let x = generate::bell::<E>(&mut rng, 3 * len, mean, spread);
+            let targets = [0, len / 2, len - 1].map(|t| t as i64);
+            check(&format!("{len} about {mean}"), &x, len, &targets, &each());
+        }
+    }
+}
+
+fn long_rows<E: Bits>() {
+    let mut rng = generate::rng("cross_entropy");
+    for len in generate::LONG_LENGTHS {
+        let x = generate::bell::<E>(&mut rng, len, 0.0, 2.0);
+        check(&format!("{len}"), &x, len, &[77], &each());
+    }
+    // In bf16 a sum of ones stands still at 256.
+    let equal = vec![E::from_wide(1.5); 131_072];
+    let loss = cross_entropy(Rows::new(&equal, 1, 131_072).unwrap(), &[5], &CrossEntropy::default()).unwrap();
+    assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "{loss:?}");
+}
+
+/// The larger of what cancels in a row's log-sum-exp, squared.
+fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
+    move |row, _| {
+        let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
+        let log = (row.len() as f64).ln() + 1.0;
+        z_loss * (max.max(log)).powi(2)
+    }
+}
+
+fn every_option<E: Bits>() {
+    let weights: Vec<f32> = (0..700).map(|i| if i % 7 == 3 { 0.0 } else { 0.25 + scattered(i) as f32 }).collect();
+    let row = generate::bell_row::<E>(1..=700);
+    proptest!(generate::cases(128), |(
+        row in row, target in 0..700usize, weighted in any::<bool>(), smoothing in prop::option::of(0.0..=1.0f64),
+        z_loss in prop::option::of(0.0..0.1f64), softcap in prop::option::of(1.0..60.0f64),
+    )| {
+        let target = target % row.len();
+        let mut options = each().label_smoothing(smoothing.unwrap_or(0.0)).z_loss(z_loss.unwrap_or(0.0));
+        if weighted {
+            options = options.weight(&weights[..row.len()]);
+        }
+        if let Some(cap) = softcap {
+            options = options.softcap(cap);
+        }
+        let z = z_term::<E>(options.z_loss);
+        // A capped logit is rounded to f64, some units of the cap off.
+        let capped = if E::DTYPE == DType::F64 { 4.0 * softcap.unwrap_or(0.0) } else { 0.0 };
+        check_terms("options", &row, row.len(), &[target as i64], &options, |row, t| z(row, t).max(capped));
+    });
+}
+
+fn weighted_and_smoothed<E: Bits>() {
+    let mut rng = generate::rng("cross_entropy, weights");
+    for cols in [1, 5, 17, 300, 1000] {
+        let x = generate::bell::<E>(&mut rng, 3 * cols, 0.0, 5.0);
+        let weight: Vec<f64> = (0..cols).map(|i| 0.5 + scattered(i)).collect();
+        let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f64(w)).collect();
+        let halves: Vec<f16> = weight.iter().map(|&w| f16::from_f64(w)).collect();
+        let targets = [0, cols as i64 / 2, cols as i64 - 1];
+        for smoothing in [0.0, 0.1, 1.0] {
+            let smoothed = each().label_smoothing(smoothing);
+            check("smoothed", &x, cols, &targets, &smoothed);
+            check("of f64", &x, cols, &targets, &smoothed.weight(&weight));
+            check("of bf16", &x, cols, &targets, &smoothed.weight(&narrow));
+            check("of f16", &x, cols, &targets, &smoothed.weight(&halves));
+        }
+        // The mean is over the targets' weights.
+        let options = CrossEntropy::default().weight(&weight);
+        let view = || Rows::new(&x, 3, cols).unwrap();
+        let mean = cross_entropy(view(), &targets, &options).unwrap().value();
+        let sum = cross_entropy(view(), &targets, &options.reduction(Reduction::Sum)).unwrap().value();
+        let rows = cross_entropy(view(), &targets, &options.reduction(Reduction::None)).unwrap();
+        let total: f64 = targets.iter().map(|&t| weight[t as usize]).sum();
+        assert!((mean * total - sum).abs() <= 1e-14 * sum, "{mean} {total} {sum}");
+        assert!((rows.value() - sum).abs() <= 1e-15 * sum && rows.as_slice().len() == 3);
+    }
+}
+
+/// The mean of the entropies is over the targets' weights, that of the z-losses over the rows that count.
+fn reductions<E: Bits>() {
+    let mut rng = generate::rng("cross_entropy, reductions");
+    let cols = 40;
+    let x = generate::bell::<E>(&mut rng, 4 * cols, 3.0, 5.0);
+    let weight: Vec<f64> = (0..cols).map(|i| 0.5 + scattered(i)).collect();
+    let targets = [3, -100, 39, 0];
+    let total: f64 = [3, 39, 0].iter().map(|&t: &usize| weight[t]).sum();
+    let loss = |options: CrossEntropy<'_>| cross_entropy(Rows::new(&x, 4, cols).unwrap(), &targets, &options).unwrap();
+    let plain = CrossEntropy::default().weight(&weight).label_smoothing(0.1);
+    let of_rows = |options: CrossEntropy<'_>| loss(options.reduction(Reduction::None)).value();
+    let entropies = of_rows(plain);
+    let z = of_rows(plain.z_loss(0.01)) - entropies;
+    assert!(z > 0.1, "the z-loss is {z}: of no weight here");
+    for (what, options, expected) in [
+        ("mean", plain, entropies / total),
+        ("sum with z-loss", plain.z_loss(0.01).reduction(Reduction::Sum), entropies + z),
+        ("mean with z-loss", plain.z_loss(0.01), entropies / total + z / 3.0),
+    ] {
+        let got = loss(options).value();
+        assert!((got - expected).abs() <= 1e-13 * expected, "{what} is {got}, not {expected}: {entropies} {z} {total}");
+    }
+}
+
+/// Logits at which e^z, or a rounded log-sum-exp, would leave nothing of the distances.
+fn far_logits<E: Bits>() {
+    let far = 1e30f64.min(E::LIMITS.max / 4.0);
+    let step = far * E::LIMITS.epsilon;
+    for centre in [far, -far] {
+        let row: Vec<E> = (0..40).map(|i| E::from_wide(centre + step * f64::from(i % 5))).collect();
+        for target in [0, 4, 39] {
+            check("far from zero", &row, 40, &[target], &each());
+            check_terms("with z-loss", &row, 40, &[target], &each().z_loss(1e-4), z_term(1e-4));
+        }
+    }
+    let row = [far, -far, 0.0].map(E::from_wide);
+    for target in [0, 1, 2] {
+        check("far apart", &row, 3, &[target], &each());
+        check("far apart, smoothed", &row, 3, &[target], &each().label_smoothing(0.2));
+    }
+    // Twice the largest value is beyond f64; shares of it need not be.
+    let ends = [E::LIMITS.max, -E::LIMITS.max].map(E::from_wide);
+    let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
+    assert!((smoothed.value() / (E::LIMITS.max / 2.0) - 1.0).abs() < 1e-12, "{smoothed:?}");
+}
+
+fn value<E: Element>(x: &[E], cols: usize, targets: &[i64], options: &CrossEntropy<'_>) -> f64 {
+    cross_entropy(Rows::new(x, targets.len(), cols).unwrap(), targets, options).unwrap().value()
+}
+
+/// Rows that are not plain numbers, and rows that do not count.
+fn outcomes<E: Bits>() {
+    let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
+    let ln_2 = 2f64.ln();
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-7 || a == b;
+    let mean = CrossEntropy::default();
+    each_level(|level| {
+        let rows = |middle: [E; 3]| [[masked, zero, zero], middle, [zero, masked, zero]].concat();
+        let of = |middle: [E; 3], target: i64, options: &CrossEntropy<'_>| {
+            let loss = cross_entropy(Rows::new(&rows(middle), 3, 3).unwrap(), &[1, target, 2], options).unwrap();
+            let Loss::Rows(loss) = loss else { panic!("{loss:?}") };
+            let plain = options.z_loss == 0.0;
+            assert!(!plain || near(loss[0], ln_2) && near(loss[2], ln_2), "{middle:?}, {level}: {loss:?}");
+            loss[1]
+        };
+        assert!(of([one, nan, zero], 0, &each()).is_nan());
+        assert!(of([inf, nan, zero], 0, &each()).is_nan());
+        assert!(of([inf, one, zero], 0, &each()).is_nan());
+        assert_eq!(of([masked, one, zero], 0, &each()), f64::INFINITY);
+        assert_eq!(of([masked; 3], 0, &each()), f64::INFINITY);
+        assert_eq!(of([masked; 3], 0, &each().z_loss(0.1)), f64::INFINITY);
+        assert_eq!(of([nan; 3], -100, &each()), 0.0);
+        assert_eq!(of([masked, one, masked], 1, &each()), 0.0);
+        // Smoothing spreads to masked classes, unless they weigh nothing.
+        let row = [one, masked, zero];
+        let smoothed = each().label_smoothing(0.1);
+        assert_eq!(value(&row, 3, &[0], &smoothed), f64::INFINITY);
+        assert!(value(&row, 3, &[0], &smoothed.weight(&[1.0f32, 0.0, 1.0])).is_finite());
+        // A weight of 0 leaves nothing, not even of infinity.
+        assert_eq!(value(&row, 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0])), 0.0);
+        assert_eq!(value(&[masked; 3], 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0]).reduction(Reduction::Sum)), 0.0);
+        // Nothing that counts.
+        for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
+            assert_eq!(value(&[nan; 6], 3, &[-100, -100], &mean.reduction(reduction)), 0.0);
+            assert_eq!(value::<E>(&[], 3, &[], &mean.reduction(reduction)), 0.0);
+            assert_eq!(value::<E>(&[], 0, &[-100; 4], &mean.reduction(reduction)), 0.0);
+            assert_eq!(value(&[one, inf], 1, &[0, 7], &mean.ignore_index(7).reduction(reduction)), 0.0);
+        }
+        assert_eq!(value(&[one; 6], 3, &[0, 0], &mean.weight(&[0.0f32, 1.0, 1.0])), 0.0);
+        // An index to be ignored that is a class.
+        assert!(near(value(&rows([nan; 3]), 3, &[1, 0, 2], &mean.ignore_index(0)), ln_2));
+        let (_, met) = report::scope(|| value(&rows([masked; 3]), 3, &[1, 0, 2], &mean));
+        assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows wholly masked");
+    });
+    // A count in bf16 would be 256, and the mean off by 1 in 256.
+    let many = vec![zero; 257 * 2];
+    assert!(near(value(&many, 2, &[0; 257], &mean), ln_2));
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("cross_entropy, forms");
+    for (rows, cols) in [(1, 1), (5, 7), (4, 16), (3, 257), (70, 1000), (30_000, 3)] {
+        let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
+        x[..cols / 2].fill(E::NEG_INFINITY);
+        let targets: Vec<i64> =
+            (0..rows).map(|i| if i % 5 == 4 { -100 } else { ((i * 7 + cols - 1) % cols) as i64 }).collect();
+        let weight: Vec<f32> = (0..cols).map(|i| scattered(i) as f32).collect();
+        for options in [each(), each().weight(&weight).label_smoothing(0.25).z_loss(1e-3).softcap(20.0)] {
+            let bits = |x: Rows<'_, E>, targets: &[i64], options: &CrossEntropy<'_>| -> Vec<u64> {
+                let loss = cross_entropy(x, targets, options).unwrap();
+                loss.as_slice().iter().map(|v| v.to_bits()).collect()
+            };
+            let one = |(row, target): (&[E], &i64)| bits(Rows::new(row, 1, cols).unwrap(), &[*target], &options);
+            let alone: Vec<u64> =
+                with_level(Level::Portable, || x.chunks(cols).zip(&targets).flat_map(one).collect()).unwrap();
+            let view = Rows::new(&x, rows, cols).unwrap();
+            let mean = options.reduction(Reduction::Mean);
+            let reduced = with_level(Level::Portable, || bits(view, &targets, &mean)).unwrap();
+            each_level(|level| {
+                assert_eq!(bits(view, &targets, &options), alone, "{rows} rows of {cols}, {level}");
+                let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
+                let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
+                assert_eq!(bits(strided, &targets, &options), alone, "strided, {rows} rows of {cols}, {level}");
+                for threads in [1, 2] {
+                    let got =
+                        on_threads(threads, level, || (bits(view, &targets, &options), bits(view, &targets, &mean)));
+                    assert_eq!(
+                        got,
+                        (alone.clone(), reduced.clone()),
+                        "{threads} threads, {rows} rows of {cols}, {level}"
+                    );
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn refusals() {
+    let x = [0.0f32; 6];
+    let run = |targets: &[i64], options: &CrossEntropy<'_>| {
+        cross_entropy(Rows::new(&x, 2, 3).unwrap(), targets, options).unwrap_err().to_string()
+    };
+    let plain = CrossEntropy::default();
+    for (target, row) in [(3, 1), (-1, 0), (i64::MIN, 0), (i64::MAX, 1)] {
+        let mut targets = [2, 2];
+        targets[row] = target;
+        let refused = cross_entropy(Rows::new(&x, 2, 3).unwrap(), &targets, &plain).unwrap_err();
+        assert_eq!((refused.name(), refused.row(), refused.index()), ("InvalidArgument", Some(row), None));
+        let expected = "it must be in 0 .. 3, or -100 to be ignored";
+        assert_eq!(refused.to_string(), format!("cross_entropy: target is {target} in row {row}; {expected}"));
+    }
+    let no_class = cross_entropy(Rows::<f32>::new(&[], 2, 0).unwrap(), &[-100, 0], &plain).unwrap_err();
+    assert_eq!(no_class.row(), Some(1));
+    assert!(run(&[0], &plain).contains("target has 1 elements; one for each of 2 rows is needed"));
+    assert!(run(&[0, 0], &plain.weight(&[1.0f32; 2])).contains("weight has 2 elements"));
+    for (options, part) in [
+        (plain.label_smoothing(1.1), "label_smoothing is 1.1; it must be in 0 ..= 1"),
+        (plain.label_smoothing(f64::NAN), "label_smoothing is NaN"),
+        (plain.label_smoothing(-0.1), "label_smoothing is -0.1"),
+        (plain.z_loss(-1.0), "z_loss is -1; it must be finite and not negative"),
+        (plain.z_loss(f64::INFINITY), "z_loss is inf"),
+        (plain.softcap(0.0), "softcap is 0; it must be finite and above 0"),
+    ] {
+        // Attributes before the values of targets.
+        assert!(run(&[0, 99], &options).contains(part), "{part}");
+    }
+    let long = vec![bf16::ZERO; (1 << 21) + 1];
+    let refused = cross_entropy(Rows::new(&long, 1, long.len()).unwrap(), &[0], &plain).unwrap_err();
+    assert!(matches!(refused, Error::InvalidArgument { argument: "columns", .. }));
+}

@@ -1,0 +1,270 @@
+//! Gradients of the functions of one element: within the table's bounds, for every input of the 16-bit types.
+
+use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::generate::{self, Bits};
+use crate::support::implementations::{each_level, on_threads};
+use crate::support::ulp;
+use evenkeel::accuracy::{self, Of};
+use evenkeel::reference::{self, DoubleDouble, Real};
+use evenkeel::simd::{Level, level, with_level};
+use evenkeel::{DType, Element, Error, Result};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// The form that writes where it is told.
+type Writes<E> = for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>;
+
+/// The gradient of a function, in all its forms, and what it should be.
+struct Gradient<E> {
+    name: &'static str,
+    new: fn(&[E], &[E]) -> Result<Vec<E>>,
+    into: Writes<E>,
+    in_place: fn(&[E], &mut [E]) -> Result<()>,
+    /// The function and its slope.
+    value: fn(f64) -> DoubleDouble,
+    slope: fn(f64) -> DoubleDouble,
+}
+
+macro_rules! gradients {
+    ($($value:ident $slope:ident $new:ident $into:ident $in_place:ident;)*) => {
+        fn gradients<E: Element>() -> Vec<Gradient<E>> {
+            vec![$(Gradient {
+                name: stringify!($new),
+                new: evenkeel::$new,
+                into: |x, dy, out| evenkeel::$into(x, dy, out),
+                in_place: evenkeel::$in_place,
+                value: reference::$value,
+                slope: reference::$slope,
+            },)*]
+        }
+    };
+}
+gradients! {
+    erf erf_slope erf_backward erf_backward_into erf_backward_in_place;
+    exp exp_slope exp_backward exp_backward_into exp_backward_in_place;
+    exp2 exp2_slope exp2_backward exp2_backward_into exp2_backward_in_place;
+    expm1 expm1_slope expm1_backward expm1_backward_into expm1_backward_in_place;
+    gelu gelu_slope gelu_backward gelu_backward_into gelu_backward_in_place;
+    gelu_tanh gelu_tanh_slope gelu_tanh_backward gelu_tanh_backward_into gelu_tanh_backward_in_place;
+    log log_slope log_backward log_backward_into log_backward_in_place;
+    log1p log1p_slope log1p_backward log1p_backward_into log1p_backward_in_place;
+    log2 log2_slope log2_backward log2_backward_into log2_backward_in_place;
+    log_sigmoid log_sigmoid_slope log_sigmoid_backward log_sigmoid_backward_into log_sigmoid_backward_in_place;
+    reciprocal reciprocal_slope reciprocal_backward reciprocal_backward_into reciprocal_backward_in_place;
+    rsqrt rsqrt_slope rsqrt_backward rsqrt_backward_into rsqrt_backward_in_place;
+    sigmoid sigmoid_slope sigmoid_backward sigmoid_backward_into sigmoid_backward_in_place;
+    silu silu_slope silu_backward silu_backward_into silu_backward_in_place;
+    softplus softplus_slope softplus_backward softplus_backward_into softplus_backward_in_place;
+    sqrt sqrt_slope sqrt_backward sqrt_backward_into sqrt_backward_in_place;
+    tanh tanh_slope tanh_backward tanh_backward_into tanh_backward_in_place;
+}
+
+/// The slope at x, and the largest term of it where two cancel: those of x s(x) are s and the rest.
+fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
+    let (x, slope) = (x.widen(), (gradient.slope)(x.widen()));
+    let of = accuracy::bound(gradient.name, E::DTYPE).unwrap().of;
+    // What is left in the narrower types has all its digits too, as the pages say.
+    if of == Of::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
+        return (slope, slope.abs());
+    }
+    let share = ((gradient.value)(x) / DoubleDouble::from(x)).abs();
+    let rest = (slope - share).abs();
+    (slope, if share > rest { share } else { rest })
+}
+
+/// Checks one gradient at every x with the dy beside it. `slopes` are those of x.
+fn check<E: Element>(gradient: &Gradient<E>, checker: &Checker, what: &str, x: &[E], dy: &[E]) {
+    let slopes: Vec<_> = x.par_iter().map(|&x| exact(gradient, x)).collect();
+    check_slopes(gradient, checker, what, x, dy, &slopes);
+}
+
+fn check_slopes<E: Element>(
+    gradient: &Gradient<E>,
+    checker: &Checker,
+    what: &str,
+    x: &[E],
+    dy: &[E],
+    slopes: &[(DoubleDouble, DoubleDouble)],
+) {
+    let product = |i: usize| slopes[i].0 * DoubleDouble::from(dy[i].widen());
+    let shown: Vec<E::Exact> = (0..x.len()).map(|i| E::Exact::from_double_double(product(i))).collect();
+    each_level(|_| {
+        let got = (gradient.new)(x, dy).unwrap();
+        let what = format!("{what}, {}", level().unwrap());
+        checker.check_errors(&what, x, &got, &shown, |i| {
+            let term = ulp::toward_zero(slopes[i].1 * DoubleDouble::from(dy[i].widen()));
+            ulp::error_at(got[i], product(i), term)
+        });
+    });
+}
+
+/// Gradients of all sizes, none of them zero or infinite.
+fn sizes<E: Element>() -> Vec<E> {
+    let limits = E::LIMITS;
+    let sizes = [1.0, -0.7, 1.9e-3, -250.0, limits.max, -limits.min_normal, limits.min_subnormal, limits.max.sqrt()];
+    sizes.map(E::from_wide).to_vec()
+}
+
+fn exhaustive<E: Bits>() {
+    for gradient in gradients::<E>() {
+        let checker = Checker::new::<E>(gradient.name);
+        let x = generate::all::<E>();
+        let slopes: Vec<_> = x.par_iter().map(|&x| exact(&gradient, x)).collect();
+        for dy in sizes::<E>() {
+            let what = format!("every input, dy {:e}", dy.widen());
+            check_slopes(&gradient, &checker, &what, &x, &vec![dy; x.len()], &slopes);
+        }
+    }
+}
+
+#[test]
+fn every_f16() {
+    exhaustive::<f16>();
+}
+
+#[test]
+fn every_bf16() {
+    exhaustive::<bf16>();
+}
+
+/// Where a slope crosses zero, changes its manner, or ends.
+const POINTS: [f64; 20] = [
+    0.0,
+    0.35,
+    0.7517915246935645,
+    0.7524614220710162,
+    1.0,
+    1.278464542761074,
+    4.0,
+    14.2,
+    20.0,
+    50.0,
+    128.0,
+    220.0,
+    345.0,
+    690.0,
+    745.0,
+    1024.0,
+    1075.0,
+    1455.0,
+    2098.0,
+    f64::INFINITY,
+];
+
+fn edges<E: Bits>() {
+    let steps = if E::DTYPE == DType::F64 { 12 } else { 60 };
+    let limits = [E::LIMITS.min_normal, E::LIMITS.max, E::LIMITS.min_subnormal.sqrt()];
+    let points: Vec<f64> = POINTS.into_iter().chain(limits).flat_map(|point| [point, -point]).collect();
+    let near = generate::walk::<E>(&points, steps);
+    for gradient in gradients::<E>() {
+        let checker = Checker::new::<E>(gradient.name);
+        let slopes: Vec<_> = near.par_iter().map(|&x| exact(&gradient, x)).collect();
+        for dy in sizes::<E>() {
+            let what = format!("near its points, dy {:e}", dy.widen());
+            check_slopes(&gradient, &checker, &what, &near, &vec![dy; near.len()], &slopes);
+        }
+    }
+}
+
+fn sampled<E: Bits>() {
+    let count = 15_000;
+    for gradient in gradients::<E>() {
+        let mut rng = generate::rng(gradient.name);
+        let checker = Checker::new::<E>(gradient.name);
+        let mut x = generate::any_bits::<E>(&mut rng, count);
+        x.extend(generate::spaced::<E>(-1600.0, -1e-9, count));
+        x.extend(generate::spaced::<E>(1e-9, 1600.0, count));
+        let finite = |v: &E| v.widen().is_finite() && v.widen() != 0.0;
+        let any: Vec<E> = generate::any_bits::<E>(&mut rng, 4 * x.len()).into_iter().filter(finite).collect();
+        check(&gradient, &checker, "sampled, dy of any size", &x, &any[..x.len()]);
+        let near: Vec<E> = generate::bell::<E>(&mut rng, 2 * x.len(), 0.0, 2.0).into_iter().filter(finite).collect();
+        check(&gradient, &checker, "sampled", &x, &near[..x.len()]);
+    }
+}
+
+/// Every form, instruction set and number of threads gives the bits of one element at a time.
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("forms");
+    for len in [0, 1, 15, 16, 17, 511, 513, 4097, 150_000] {
+        let x = generate::bell::<E>(&mut rng, len, 0.0, 5.0);
+        let dy = generate::bell::<E>(&mut rng, len, 0.0, 5.0);
+        for Gradient { name, new, into, in_place, .. } in gradients::<E>() {
+            let one = |i: usize| new(&x[i..i + 1], &dy[i..i + 1]).unwrap()[0];
+            let alone: Vec<E> = with_level(Level::Portable, || (0..len.min(5000)).map(one).collect()).unwrap();
+            each_level(|level| {
+                let all = new(&x, &dy).unwrap();
+                if len == 0 {
+                    return assert!(all.is_empty());
+                }
+                assert_same_bits(&format!("{name}, {len}, {level}"), &all[..alone.len()], &alone);
+                let mut room = vec![MaybeUninit::<E>::uninit(); len];
+                let written = into(&x, &dy, &mut room).unwrap();
+                assert_same_bits(&format!("{name} into memory, {len}, {level}"), written, &all);
+                let mut data = dy.clone();
+                in_place(&x, &mut data).unwrap();
+                assert_same_bits(&format!("{name} in place, {len}, {level}"), &data, &all);
+                let threaded = on_threads(2, level, || new(&x, &dy).unwrap());
+                assert_same_bits(&format!("{name} on two threads, {len}, {level}"), &threaded, &all);
+            });
+        }
+    }
+}
+
+/// A dy that is 0, infinite or NaN, with any x.
+fn special_gradients<E: Bits>() {
+    let mut x = generate::special::<E>();
+    x.extend([-3.0, 3.0, -0.5, 0.5].map(E::from_wide));
+    for Gradient { name, new, .. } in gradients::<E>() {
+        each_level(|level| {
+            for dy in [0.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(E::from_wide) {
+                let dx = new(&x, &vec![dy; x.len()]).unwrap();
+                for (&x, dx) in x.iter().zip(dx) {
+                    let what = format!("{name} at {:e}, dy {:e}, {level}", x.widen(), dy.widen());
+                    match dy.widen() {
+                        0.0 if !x.widen().is_nan() => assert_same_bits(&what, &[dx], &[dy]),
+                        wide if x.widen().is_nan() || wide.is_nan() => assert_same_bits(&what, &[dx], &[E::NAN]),
+                        _ => assert!(!dx.widen().is_finite(), "{what}: {dx:?}"),
+                    }
+                }
+            }
+        });
+    }
+}
+
+for_each_dtype!(edges, sampled, forms, special_gradients);
+
+#[test]
+fn lengths_that_do_not_fit() {
+    let x = [1.0f32; 3];
+    for Gradient { name, new, into, in_place, .. } in gradients::<f32>() {
+        let Err(Error::ShapeMismatch { op, argument, .. }) = new(&x, &x[..2]) else { panic!("{name}") };
+        assert_eq!((op, argument), (name, "dy"));
+        let Err(Error::ShapeMismatch { argument, .. }) = into(&x, &x, &mut [MaybeUninit::uninit(); 4]) else {
+            panic!("{name}")
+        };
+        assert_eq!(argument, "dx");
+        assert!(in_place(&x, &mut [1.0; 4]).is_err());
+    }
+}
+
+/// The reference's slopes are those of the reference's functions.
+#[test]
+fn slopes_are_finite_differences() {
+    const STEP: f64 = 1.0 / 1_048_576.0;
+    for gradient in gradients::<f64>() {
+        for i in -200..=200 {
+            let x = f64::from(i) / 16.0;
+            let (above, below) = ((gradient.value)(x + STEP).to_f64(), (gradient.value)(x - STEP).to_f64());
+            if !(above.is_finite() && below.is_finite()) {
+                continue;
+            }
+            let difference = (gradient.value)(x + STEP) - (gradient.value)(x - STEP);
+            let difference = (difference / DoubleDouble::from(2.0 * STEP)).to_f64();
+            let slope = (gradient.slope)(x).to_f64();
+            // The third derivative times step^2.
+            let error = (difference - slope).abs();
+            assert!(error <= 1e-7 * slope.abs().max(1e-3), "{} at {x}: {difference}, not {slope}", gradient.name);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The Gaussian error linear unit: correctly rounded in the narrower types, for every input of the 16-bit ones.
+
+use crate::support::elementwise::{Function, assert_values};
+use crate::support::generate::Bits;
+use crate::support::naive;
+use evenkeel::reference::{self, Real};
+use evenkeel::simd::Output;
+use evenkeel::{DType, Element, Limits, Result};
+
+struct Gelu;
+
+impl Function for Gelu {
+    const NAME: &'static str = "gelu";
+    fn run<E: Element>(x: &[E]) -> Result<Vec<E>> {
+        evenkeel::gelu(x)
+    }
+    fn into<'a, E: Element>(x: &[E], out: impl Into<Output<'a, E>>) -> Result<&'a mut [E]> {
+        evenkeel::gelu_into(x, out)
+    }
+    fn in_place<E: Element>(x: &mut [E]) -> Result<()> {
+        evenkeel::gelu_in_place(x)
+    }
+    fn exact<R: Real>(x: R) -> R {
+        R::from_double_double(reference::gelu(x.to_f64()))
+    }
+    fn naive<E: Element>(x: E) -> E {
+        naive::gelu(x)
+    }
+    fn points(limits: &Limits) -> Vec<f64> {
+        vec![0.7518, 1.0, 2.0, 5.0, 8.3, 13.0, 14.2, 20.0, 37.5, 38.5, 40.0, limits.min_subnormal * 64.0]
+    }
+}
+
+elementwise_tests!(Gelu);
+
+fn special_values<E: Bits>() {
+    let limits = E::LIMITS;
+    assert_values::<Gelu, E>(&[
+        (0.0, 0.0),
+        (-0.0, -0.0),
+        (f64::INFINITY, f64::INFINITY),
+        (f64::NEG_INFINITY, -0.0),
+        (f64::NAN, f64::NAN),
+        (limits.max, limits.max),
+        (-limits.max, -0.0),
+    ]);
+    if E::DTYPE != DType::F64 {
+        // Half of the smallest number and a little more; half of its negative and a little less.
+        let smallest = limits.min_subnormal;
+        assert_values::<Gelu, E>(&[(smallest, smallest), (-smallest, -0.0)]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Log-softmax: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in
+//! every form.
+
+use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
+use crate::support::generate::{self, Bits, Hostile};
+use crate::support::implementations::each_level;
+use crate::support::{naive, rows};
+use evenkeel::{
+    Element, Error, FullyMasked, Lanes, LanesMut, Mask, Rows, RowsMut, Softmax, log_softmax, log_softmax_in_place,
+    log_softmax_into, reference,
+};
+
+struct Function;
+
+impl rows::Function for Function {
+    const NAME: &'static str = "log_softmax";
+    fn run<E: Element>(row: &[E]) -> Vec<E> {
+        log_softmax(Rows::new(row, 1, row.len()).unwrap(), &Softmax::default()).unwrap()
+    }
+    fn exact<E: Element>(row: &[E]) -> Vec<E::Exact> {
+        reference::log_softmax(row).unwrap()
+    }
+    fn naive<E: Element>(row: &[E]) -> Vec<E> {
+        naive::log_softmax(row)
+    }
+    fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
+        generate::hostile_scores(len)
+    }
+    /// Both terms are negative: the result is the larger.
+    fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
+        vec![0.0; row.len()]
+    }
+}
+
+row_tests!(Function; peaked_rows, outcomes, forms, axes);
+
+/// One row.
+fn row<E: Element>(x: &[E]) -> Vec<E> {
+    <Function as rows::Function>::run(x)
+}
+
+/// One large logit: its result is minus what the others add up to, far below what a sum that begins with 1 can tell.
+fn peaked_rows<E: Bits>() {
+    let checker = Checker::new::<E>("log_softmax");
+    for len in [2, 3, 16, 100, 1000] {
+        for gap in [1.0, 5.0, 10.0, 16.0, 17.0, 20.0, 30.0, 36.0, 37.0, 40.0, 60.0, 80.0, 86.0] {
+            for peak in [0.0, 3.5, -200.0, 250.0, 1000.0] {
+                let mut x = vec![E::from_wide(peak - gap); len];
+                x[len / 2] = E::from_wide(peak);
+                let exact = reference::log_softmax(&x).unwrap();
+                each_level(|level| {
+                    checker.check(&format!("{len} with a gap of {gap} at {peak}, {level}"), &x, &row(&x), &exact);
+                });
+            }
+        }
+    }
+}
+
+/// Beyond a gap of 87 the exponentials of the others are subnormal, each off by up to half the smallest number.
+#[test]
+fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
+    for (len, gap) in [(2, 88.0), (16, 100.0), (1000, 95.0), (1000, 103.0), (100, 110.0)] {
+        let mut x = vec![-gap as f32; len];
+        x[0] = 0.0;
+        let exact = reference::log_softmax(&x).unwrap();
+        each_level(|level| {
+            let off = (f64::from(row(&x)[0]) - exact[0]).abs() / f32::LIMITS.min_subnormal;
+            assert!(off <= 0.5 * len as f64, "{len} with a gap of {gap}: off by {off} of the smallest number, {level}");
+        });
+    }
+}
+
+/// What a row gives that has nothing to attend to, or something that spoils it.
+fn outcomes<E: Bits>() {
+    let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
+    let minus_ln_3 = E::from_wide(-(3f64.ln()));
+    let minus_ln_2 = E::from_wide(-(2f64.ln()));
+    let live = [one, one, one];
+    each_level(|level| {
+        let run = |x: &[E], options: &Softmax<'_>| log_softmax(Rows::new(x, x.len() / 3, 3).unwrap(), options);
+        let outcome =
+            |middle: [E; 3], policy| run(&[live, middle, live].concat(), &Softmax::default().fully_masked(policy));
+        let around = |middle: [E; 3]| [[minus_ln_3; 3], middle, [minus_ln_3; 3]].concat();
+        let expect = |what: &str, middle: [E; 3], policy, expected: [E; 3]| {
+            assert_same_bits(&format!("{what}, {level}"), &outcome(middle, policy).unwrap(), &around(expected));
+        };
+        for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
+            expect("a NaN", [one, nan, zero], policy, [E::NAN; 3]);
+            expect("a NaN among -inf", [masked, nan, masked], policy, [E::NAN; 3]);
+            expect("+inf", [inf, one, masked], policy, [E::NAN; 3]);
+            expect("two live", [one, masked, one], policy, [minus_ln_2, masked, minus_ln_2]);
+            let lone = outcome([masked, one, masked], policy).unwrap()[3..6].to_vec();
+            assert!(lone[0] == masked && lone[1].widen() == 0.0 && lone[2] == masked, "{lone:?}, {level}");
+        }
+        expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, [masked; 3]);
+        expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, [minus_ln_3; 3]);
+        let refused = Err(Error::FullyMasked { op: "log_softmax", row: 1 });
+        assert_eq!(outcome([masked; 3], FullyMasked::Error), refused, "all -inf, error, {level}");
+
+        let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];
+        let mask = Mask::keep(&keep, &[3, 3]);
+        for hidden in [zero, nan, inf] {
+            let x = [live, [hidden; 3], live].concat();
+            let masked_by = |policy| run(&x, &Softmax::default().mask(&mask).fully_masked(policy));
+            assert_same_bits("masked, zeros", &masked_by(FullyMasked::Zeros).unwrap(), &around([masked; 3]));
+            assert_same_bits("masked, uniform", &masked_by(FullyMasked::Uniform).unwrap(), &[minus_ln_3; 9]);
+            assert_eq!(masked_by(FullyMasked::Error), refused);
+        }
+        for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
+            let policy = Softmax::default().fully_masked(FullyMasked::Error);
+            assert_eq!(log_softmax(Rows::<E>::new(&[], rows, cols).unwrap(), &policy), Ok(vec![]));
+        }
+    });
+}
+
+struct Forms<'a>(Softmax<'a>);
+
+impl<E: Element> RowOp<E> for Forms<'_> {
+    fn allocating(&self, x: Rows<'_, E>) -> Vec<E> {
+        log_softmax(x, &self.0).unwrap()
+    }
+    fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E] {
+        log_softmax_into(x, out, &self.0).unwrap()
+    }
+    fn in_place(&self, x: RowsMut<'_, E>) {
+        log_softmax_in_place(x, &self.0).unwrap();
+    }
+}
+
+impl<E: Element> LaneOp<E> for Forms<'_> {
+    fn lanes(&self, x: Lanes<'_, E>) -> Vec<E> {
+        log_softmax(x, &self.0).unwrap()
+    }
+    fn lanes_in_place(&self, x: LanesMut<'_, E>) {
+        log_softmax_in_place(x, &self.0).unwrap();
+    }
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("log_softmax, forms");
+    for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
+        let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
+        x[..cols].fill(E::NEG_INFINITY);
+        x[rows * cols - 1] = E::NAN;
+        assert_forms_agree(&Forms(Softmax::default()), &x, cols);
+        assert_forms_agree(&Forms(Softmax::default().scale(0.3).softcap(20.0)), &x, cols);
+    }
+}
+
+fn axes<E: Bits>() {
+    let mut rng = generate::rng("log_softmax, axes");
+    for shape in [[1, 3, 2], [2, 5, 1], [3, 17, 16], [2, 4, 37], [5, 130, 33]] {
+        let mut x = generate::bell::<E>(&mut rng, shape.iter().product(), 0.0, 15.0);
+        x[0] = E::NAN;
+        assert_axes_agree(&Forms(Softmax::default()), &x, shape);
+    }
+}

@@ -1,0 +1,135 @@
+//! Log-sum-exp: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in
+//! every form.
+
+use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::forms::transposed;
+use crate::support::generate::{self, Bits, Hostile};
+use crate::support::implementations::{each_level, on_threads};
+use crate::support::{naive, rows};
+use evenkeel::reference::Real;
+use evenkeel::simd::{Level, with_level};
+use evenkeel::{Element, Error, FullyMasked, Lanes, Mask, Rows, Softmax, logsumexp, logsumexp_into, reference};
+use std::mem::MaybeUninit;
+
+struct Function;
+
+impl rows::Function for Function {
+    const NAME: &'static str = "logsumexp";
+    fn run<E: Element>(row: &[E]) -> Vec<E> {
+        logsumexp(Rows::new(row, 1, row.len()).unwrap(), &Softmax::default()).unwrap()
+    }
+    fn exact<E: Element>(row: &[E]) -> Vec<E::Exact> {
+        vec![reference::logsumexp(row)]
+    }
+    fn naive<E: Element>(row: &[E]) -> Vec<E> {
+        vec![naive::logsumexp(row)]
+    }
+    fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
+        generate::hostile_scores(len)
+    }
+    /// The largest score, and the logarithm of the sum.
+    fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64> {
+        let max = row.iter().map(|x| x.widen()).fold(f64::NEG_INFINITY, f64::max);
+        let log_sum = exact[0] - E::Exact::from(max);
+        vec![max.abs().max(log_sum.to_f64())]
+    }
+}
+
+row_tests!(Function; two_terms, outcomes, forms, axes);
+
+/// A largest score of 0 leaves nothing but the logarithm of the sum, which is what its exponentials are.
+fn two_terms<E: Bits>() {
+    let checker = Checker::new::<E>("logsumexp");
+    for i in 0..3000 {
+        let row = [E::ZERO, E::from_wide(f64::from(i) * -0.0041)];
+        let exact = [reference::logsumexp(&row)];
+        each_level(|level| {
+            checker.check(&format!("{row:?}, {level}"), &[], &<Function as rows::Function>::run(&row), &exact)
+        });
+    }
+}
+
+/// What a row gives that has nothing to attend to, or something that spoils it.
+fn outcomes<E: Bits>() {
+    let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
+    let ln_3 = E::from_wide(3f64.ln());
+    each_level(|level| {
+        let run = |x: &[E], options: &Softmax<'_>| logsumexp(Rows::new(x, x.len() / 3, 3).unwrap(), options);
+        let outcome = |middle: [E; 3], policy| {
+            run(&[[zero; 3], middle, [zero; 3]].concat(), &Softmax::default().fully_masked(policy))
+        };
+        let expect = |what: &str, middle: [E; 3], policy, expected: E| {
+            assert_same_bits(&format!("{what}, {level}"), &outcome(middle, policy).unwrap(), &[ln_3, expected, ln_3]);
+        };
+        for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
+            expect("a NaN", [one, nan, zero], policy, E::NAN);
+            expect("a NaN and +inf", [inf, nan, zero], policy, E::NAN);
+            expect("+inf", [inf, one, masked], policy, inf);
+            expect("one live", [masked, one, masked], policy, one);
+            expect(
+                "the largest value",
+                [masked, E::from_wide(E::LIMITS.max), zero],
+                policy,
+                E::from_wide(E::LIMITS.max),
+            );
+        }
+        expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, masked);
+        expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, masked);
+        let refused = Err(Error::FullyMasked { op: "logsumexp", row: 1 });
+        assert_eq!(outcome([masked; 3], FullyMasked::Error), refused, "all -inf, error, {level}");
+
+        let keep = [1u8, 1, 1, 0, 0, 0, 1, 1, 1];
+        let mask = Mask::keep(&keep, &[3, 3]);
+        for hidden in [zero, nan, inf] {
+            let x = [[zero; 3], [hidden; 3], [zero; 3]].concat();
+            let masked_by = |policy| run(&x, &Softmax::default().mask(&mask).fully_masked(policy));
+            assert_same_bits("masked", &masked_by(FullyMasked::Zeros).unwrap(), &[ln_3, masked, ln_3]);
+            assert_eq!(masked_by(FullyMasked::Error), refused);
+        }
+        // The sum of no terms is not a row that was masked.
+        let policy = Softmax::default().fully_masked(FullyMasked::Error);
+        assert_eq!(logsumexp(Rows::<E>::new(&[], 2, 0).unwrap(), &policy), Ok(vec![masked; 2]));
+        assert_eq!(logsumexp(Rows::<E>::new(&[], 0, 5).unwrap(), &policy), Ok(vec![]));
+    });
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("logsumexp, forms");
+    for (rows, cols) in [(1, 1), (5, 7), (4, 16), (3, 257), (70, 1000), (40_000, 3)] {
+        let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
+        x[..cols].fill(E::NEG_INFINITY);
+        for options in [Softmax::default(), Softmax::default().scale(0.3).softcap(20.0)] {
+            let one = |row| logsumexp(Rows::new(row, 1, cols).unwrap(), &options).unwrap();
+            let alone: Vec<E> = with_level(Level::Portable, || x.chunks(cols).flat_map(one).collect()).unwrap();
+            each_level(|level| {
+                let view = Rows::new(&x, rows, cols).unwrap();
+                let what = |form: &str| format!("{form}, {rows} rows of {cols}, {level}");
+                assert_same_bits(&what("allocating"), &logsumexp(view, &options).unwrap(), &alone);
+                let mut room = vec![MaybeUninit::<E>::uninit(); rows];
+                let written = logsumexp_into(view, &mut room[..], &options).unwrap();
+                assert_same_bits(&what("into memory that is not initialised"), written, &alone);
+                let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
+                let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
+                assert_same_bits(&what("strided"), &logsumexp(strided, &options).unwrap(), &alone);
+                for threads in [1, 2] {
+                    let got = on_threads(threads, level, || logsumexp(view, &options).unwrap());
+                    assert_same_bits(&what(&format!("on {threads} threads")), &got, &alone);
+                }
+            });
+        }
+    }
+}
+
+fn axes<E: Bits>() {
+    let mut rng = generate::rng("logsumexp, axes");
+    for [outer, len, inner] in [[1, 3, 2], [2, 5, 1], [3, 17, 16], [2, 4, 37], [5, 130, 33]] {
+        let x = generate::bell::<E>(&mut rng, outer * len * inner, 0.0, 15.0);
+        let rows = transposed(&x, [outer, len, inner]);
+        each_level(|level| {
+            let options = Softmax::default();
+            let expected = logsumexp(Rows::new(&rows, outer * inner, len).unwrap(), &options).unwrap();
+            let got = logsumexp(Lanes::new(&x, outer, len, inner).unwrap(), &options).unwrap();
+            assert_same_bits(&format!("along the middle of [{outer}, {len}, {inner}], {level}"), &got, &expected);
+        });
+    }
+}

@@ -1,0 +1,54 @@
+//! Every op, a file each: accuracy over support's inputs, outcomes of rows that are not plain numbers, the same bits in
+//! every form. One program, since linking one takes as long as compiling its tests.
+
+#![forbid(unsafe_code)]
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clamped_exp;
+mod clamped_log;
+mod clip_grad_norm;
+mod clip_grad_value;
+mod cross_entropy;
+mod cross_entropy_backward;
+mod elementwise_backward;
+mod erf;
+mod exp;
+mod exp2;
+mod expm1;
+mod gelu;
+mod gelu_tanh;
+mod group_norm;
+mod l2_normalize;
+mod layer_norm;
+mod layer_norm_backward;
+mod log;
+mod log1p;
+mod log2;
+mod log_add_exp;
+mod log_sigmoid;
+mod log_softmax;
+mod log_softmax_backward;
+mod logsumexp;
+mod logsumexp_backward;
+mod mean_pool;
+mod mean_pool_backward;
+mod reciprocal;
+mod rms_norm;
+mod rms_norm_backward;
+mod rope;
+mod rope_backward;
+mod rsqrt;
+mod safe_div;
+mod sample;
+mod sample_profiles;
+mod sample_sequence;
+mod sigmoid;
+mod silu;
+mod softmax;
+mod softmax_backward;
+mod softplus;
+mod sqrt;
+mod tanh;

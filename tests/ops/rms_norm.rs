@@ -1,0 +1,242 @@
+//! RMSNorm: accuracy against the reference, both roundings, the fused residual, and the same bits in every form.
+
+use crate::support::compare::{Checker, assert_same_bits, within};
+use crate::support::forms::{RowOp, assert_forms_agree};
+use crate::support::generate::{self, Bits, Hostile};
+use crate::support::implementations::{each_level, on_threads};
+use crate::support::{naive, rows, ulp};
+use evenkeel::simd::Level;
+use evenkeel::{
+    DType, Element, Floats, RmsNorm, Rounding, Rows, RowsMut, reference, rms_norm, rms_norm_in_place, rms_norm_into,
+    rms_norm_residual, rms_norm_residual_in_place, rms_norm_residual_into,
+};
+use half::{bf16, f16};
+use std::mem::MaybeUninit;
+
+/// Without an eps, which would hide what becomes of small squares.
+struct Function;
+
+impl rows::Function for Function {
+    const NAME: &'static str = "rms_norm";
+    fn run<E: Element>(row: &[E]) -> Vec<E> {
+        rms_norm(Rows::new(row, 1, row.len()).unwrap(), &RmsNorm::default().eps(0.0)).unwrap()
+    }
+    fn exact<E: Element>(row: &[E]) -> Vec<E::Exact> {
+        reference::rms_norm(row, None, 0.0, 0.0)
+    }
+    fn naive<E: Element>(row: &[E]) -> Vec<E> {
+        naive::rms_norm(row, 0.0)
+    }
+    fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
+        generate::hostile_vectors(len)
+    }
+    fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
+        vec![0.0; row.len()]
+    }
+}
+
+row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
+
+/// Weights of every type, offsets and eps.
+fn weights<E: Bits>() {
+    let mut rng = generate::rng("rms_norm, weights");
+    let checker = Checker::new::<E>("rms_norm");
+    for len in [1, 5, 16, 100, 257, 1000] {
+        let x = generate::bell::<E>(&mut rng, len, 0.3, 2.0);
+        let w64 = generate::bell::<f64>(&mut rng, len, 1.0, 20.0);
+        let w32 = generate::bell::<f32>(&mut rng, len, 1.0, 20.0);
+        let w16 = generate::bell::<f16>(&mut rng, len, 1.0, 20.0);
+        let wb16 = generate::bell::<bf16>(&mut rng, len, 1.0, 20.0);
+        let weights: [Floats<'_>; 4] = [(&w64).into(), (&w32).into(), (&w16).into(), (&wb16).into()];
+        for weight in weights {
+            let wide: Vec<f64> = (0..len).map(|i| weight.get(i).unwrap()).collect();
+            for (offset, eps) in [(0.0, 1e-6), (1.0, 1e-5), (-0.5, 0.0), (1.0, 3.0)] {
+                let exact = reference::rms_norm(&x, Some(&wide), offset, eps);
+                let options = RmsNorm::default().weight(weight).weight_offset(offset).eps(eps);
+                each_level(|level| {
+                    let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &options).unwrap();
+                    let what = format!("{} weights, offset {offset}, eps {eps}, {len}, {level}", weight.dtype());
+                    checker.check(&what, &x, &got, &exact);
+                });
+            }
+        }
+    }
+}
+
+/// Two roundings where the type is narrow, at the places where transformers has them.
+fn rounded_before_the_weight<E: Bits>() {
+    let mut rng = generate::rng("rms_norm, before the weight");
+    let checker = Checker::new::<E>("rms_norm");
+    let (mut compared, mut skipped) = (0, 0);
+    for len in [7, 64, 300, 1000] {
+        let x = generate::bell::<E>(&mut rng, len, 0.0, 3.0);
+        let weight = generate::bell::<f32>(&mut rng, len, 1.0, 0.5);
+        let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
+        let options = RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight);
+        let unrounded = reference::rms_norm(&x, None, 0.0, 1e-6);
+        let exact = reference::rms_norm_before_weight(&x, Some(&wide), 0.0, 1e-6);
+        // f64 has nothing wider to be rounded from. Elsewhere a value too near to a tie may go either way.
+        let is_certain = |i: usize| {
+            E::DTYPE == DType::F64 || {
+                let n = E::from_wide(evenkeel::reference::Real::to_f64(unrounded[i]));
+                ulp::error(n, unrounded[i]) < 0.49
+            }
+        };
+        let certain: Vec<usize> = (0..len).filter(|&i| is_certain(i)).collect();
+        compared += certain.len();
+        skipped += len - certain.len();
+        let pick = |values: &[E]| certain.iter().map(|&i| values[i]).collect::<Vec<E>>();
+        let exact: Vec<E::Exact> = certain.iter().map(|&i| exact[i]).collect();
+        each_level(|level| {
+            let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &options).unwrap();
+            checker.check(&format!("{len}, {level}"), &pick(&x), &pick(&got), &exact);
+        });
+    }
+    assert!(skipped * 20 < compared, "{skipped} of {} values were too near to a tie", compared + skipped);
+    if E::DTYPE == DType::BF16 || E::DTYPE == DType::F16 {
+        // The two roundings do differ.
+        let x = generate::bell::<E>(&mut rng, 1000, 0.0, 3.0);
+        let weight = generate::bell::<f32>(&mut rng, 1000, 1.0, 0.5);
+        let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
+        let once = rms_norm(Rows::new(&x, 1, 1000).unwrap(), &RmsNorm::default().weight(&weight)).unwrap();
+        let twice = reference::rms_norm_before_weight(&x, Some(&wide), 0.0, 1e-6);
+        assert!(within("", &x, &once, &twice, checker.bound()).is_err());
+    }
+}
+
+/// The fused form gives the bits of adding first.
+fn residual<E: Bits>() {
+    let mut rng = generate::rng("rms_norm, residual");
+    for (rows, cols) in [(1, 1), (3, 5), (4, 16), (2, 300), (80, 1000)] {
+        let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 3.0);
+        let r = generate::bell::<E>(&mut rng, rows * cols, 5.0, 30.0);
+        let weight = generate::bell::<f32>(&mut rng, cols, 1.0, 0.5);
+        // f64 is wide enough that rounding its sum once more does not show.
+        let sum: Vec<E> = x.iter().zip(&r).map(|(x, r)| E::from_wide(x.widen() + r.widen())).collect();
+        for rounding in [Rounding::Once, Rounding::BeforeWeight] {
+            let options = RmsNorm::default().weight(&weight).rounding(rounding);
+            let view = |data| Rows::new(data, rows, cols).unwrap();
+            let expected = rms_norm(view(&sum), &options).unwrap();
+            each_level(|level| {
+                let what = |form: &str| format!("{form}, {rows} rows of {cols}, {level}");
+                let check = |form: &str, y: &[E], s: &[E]| {
+                    assert_same_bits(&what(&format!("sum, {form}")), s, &sum);
+                    assert_same_bits(&what(&format!("norm, {form}")), y, &expected);
+                };
+                for threads in [1, 2] {
+                    let (y, s) =
+                        on_threads(threads, level, || rms_norm_residual(view(&x), view(&r), &options).unwrap());
+                    check(&format!("{threads} threads"), &y, &s);
+                }
+                let mut rooms = [(); 2].map(|()| vec![MaybeUninit::<E>::uninit(); rows * cols]);
+                let [y_out, s_out] = rooms.each_mut().map(|room| RowsMut::new(&mut room[..], rows, cols).unwrap());
+                let (y, s) = rms_norm_residual_into(view(&x), view(&r), y_out, s_out, &options).unwrap();
+                check("into memory that is not initialised", y, s);
+                let (mut y, mut s) = (x.clone(), r.clone());
+                rms_norm_residual_in_place(
+                    RowsMut::new(&mut y, rows, cols).unwrap(),
+                    RowsMut::new(&mut s, rows, cols).unwrap(),
+                    &options,
+                )
+                .unwrap();
+                check("in place", &y, &s);
+            });
+        }
+    }
+}
+
+/// Rows of which every square overflows or vanishes in the type, all of one magnitude.
+fn far_scales<E: Bits>() {
+    let limits = E::LIMITS;
+    let checker = Checker::new::<E>("rms_norm");
+    for magnitude in [1e20, 1e-25, 1e200, 1e-200, limits.max, limits.min_normal, limits.min_subnormal] {
+        let value = E::from_wide(magnitude);
+        if value.widen() == 0.0 || value.widen().is_infinite() {
+            continue;
+        }
+        let sign = |i: usize| if i.is_multiple_of(3) { -1.0 } else { 1.0 };
+        let x: Vec<E> = (0..100).map(|i| E::from_wide(sign(i) * value.widen())).collect();
+        let ones: Vec<E::Exact> = (0..100).map(|i| sign(i).into()).collect();
+        each_level(|level| {
+            let got = rms_norm(Rows::new(&x, 1, 100).unwrap(), &RmsNorm::default().eps(0.0)).unwrap();
+            checker.check(&format!("of {magnitude:e}, {level}"), &x, &got, &ones);
+        });
+    }
+}
+
+fn outcomes<E: Bits>() {
+    let [zero, one, inf, nan] = [0.0, 1.0, f64::INFINITY, f64::NAN].map(E::from_wide);
+    let eps_0 = RmsNorm::default().eps(0.0);
+    each_level(|level| {
+        let outcome = |middle: [E; 3], options: &RmsNorm<'_>| {
+            rms_norm(Rows::new(&[[one; 3], middle, [one; 3]].concat(), 3, 3).unwrap(), options).unwrap()
+        };
+        let expect = |what: &str, middle: [E; 3], expected: [E; 3]| {
+            let got = outcome(middle, &eps_0);
+            assert_same_bits(&format!("{what}, {level}"), &got, &[[one; 3], expected, [one; 3]].concat());
+        };
+        expect("a NaN", [one, nan, zero], [E::NAN; 3]);
+        expect("a NaN and an infinity", [inf, nan, zero], [E::NAN; 3]);
+        expect("an infinity", [one, inf, zero], [zero, E::NAN, zero]);
+        expect("two infinities", [inf, one, E::NEG_INFINITY], [E::NAN, zero, E::NAN]);
+        expect("zeros", [zero; 3], [zero; 3]);
+        assert_same_bits(
+            &format!("zeros with eps, {level}"),
+            &outcome([zero; 3], &RmsNorm::default())[3..6],
+            &[zero; 3],
+        );
+        for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
+            assert_eq!(rms_norm(Rows::<E>::new(&[], rows, cols).unwrap(), &eps_0), Ok(vec![]));
+        }
+    });
+}
+
+struct Forms<'a>(RmsNorm<'a>);
+
+impl<E: Element> RowOp<E> for Forms<'_> {
+    fn allocating(&self, x: Rows<'_, E>) -> Vec<E> {
+        rms_norm(x, &self.0).unwrap()
+    }
+    fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E] {
+        rms_norm_into(x, out, &self.0).unwrap()
+    }
+    fn in_place(&self, x: RowsMut<'_, E>) {
+        rms_norm_in_place(x, &self.0).unwrap();
+    }
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("rms_norm, forms");
+    for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
+        let mut x = generate::bell::<E>(&mut rng, rows * cols, 1.0, 15.0);
+        x[..cols].fill(E::ZERO);
+        x[rows * cols - 1] = E::NAN;
+        let weight = generate::bell::<bf16>(&mut rng, cols, 1.0, 0.5);
+        assert_forms_agree(&Forms(RmsNorm::default()), &x, cols);
+        assert_forms_agree(&Forms(RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight)), &x, cols);
+    }
+}
+
+/// The mean square is rule O over exact squares, on every instruction set: with another sum's scale many results would be
+/// others. Within 2^-18 ULP of a tie a result may be either neighbour, since the product is not rounded correctly there.
+#[test]
+fn the_mean_square_is_a_sum_by_rule_o() {
+    let mut rng = generate::rng("rms_norm, rule O");
+    for len in [1, 64, 65, 256, 257, 5000, 70_000] {
+        let x = generate::bell::<f32>(&mut rng, len, 0.0, 1e10);
+        let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();
+        let scale = 1.0 / (evenkeel::math::sum::rule_o(&squares) / len as f64 + 1e-6).sqrt();
+        let exact: Vec<f64> = x.iter().map(|x| x.widen() * scale).collect();
+        // Of 29 bits that an f32 has not, a tie has the first one only.
+        let is_near_a_tie = |y: f64| (y.to_bits() & ((1 << 29) - 1)).abs_diff(1 << 28) < 1 << (29 - 18);
+        each_level(|level: Level| {
+            let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &RmsNorm::default()).unwrap();
+            let expected = exact.iter().zip(&got).map(|(&y, &got)| {
+                let nearest = f32::from_wide(y);
+                let is_beside = got.to_bits().abs_diff(nearest.to_bits()) <= 1;
+                if is_near_a_tie(y) && is_beside { got } else { nearest }
+            });
+            assert_same_bits(&format!("{len}, {level}"), &got, &expected.collect::<Vec<f32>>());
+        });
+    }
+}

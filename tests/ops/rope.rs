@@ -1,0 +1,163 @@
+//! Rotary embedding: accuracy against the reference at every position, and the same bits in every form.
+
+use crate::support::compare::{Checker, assert_same_bits, within_terms};
+use crate::support::forms::{RowOp, assert_forms_agree};
+use crate::support::generate::{self, Bits};
+use crate::support::implementations::each_level;
+use crate::support::naive;
+use evenkeel::{Element, Error, Rope, RopeTable, Rows, RowsMut, reference, rope, rope_in_place, rope_into};
+
+for_each_dtype!(positions, hostile_pairs, layouts, outcomes, forms);
+
+/// The larger of each pair, of which the results are sums.
+fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
+    let half = x.len() / 2;
+    let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
+    (0..x.len()).map(|i| x[i].widen().abs().max(x[partner(i)].widen().abs())).collect()
+}
+
+/// One row at one position.
+fn row<E: Element>(x: &[E], position: i64, options: &Rope) -> Vec<E> {
+    let table = RopeTable::new(&[position], x.len(), options).unwrap();
+    rope(Rows::new(x, 1, x.len()).unwrap(), &table).unwrap()
+}
+
+fn positions<E: Bits>() {
+    let mut rng = generate::rng("rope, positions");
+    let checker = Checker::new::<E>("rope");
+    for position in [0, 1, -1, 2, 17, 1000, 4095, 131_072, 1_000_000_007, -(1 << 40), i64::MAX, i64::MIN] {
+        for theta in [10_000.0, 500_000.0, 1e6, 10.0, 1.0, 0.5] {
+            for cols in [2, 4, 6, 64, 128, 130] {
+                for interleaved in [false, true] {
+                    let x = generate::bell::<E>(&mut rng, cols, 0.0, 2.0);
+                    let options = Rope::default().theta(theta).interleaved(interleaved);
+                    let exact = reference::rope(&x, position, theta, interleaved);
+                    let terms = terms(&x, interleaved);
+                    each_level(|level| {
+                        let what = format!("position {position}, theta {theta}, {cols}, {interleaved}, {level}");
+                        checker.check_terms(&what, &x, &row(&x, position, &options), &exact, |i| terms[i]);
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Pairs of which a part overflows, vanishes or cancels, which angles in the type can't follow.
+fn hostile_pairs<E: Bits>() {
+    let checker = Checker::new::<E>("rope");
+    let limits = E::LIMITS;
+    for (a, b) in [
+        (limits.max / 2.0, limits.max / 2.0),
+        (limits.max / 2.0, limits.min_subnormal),
+        (limits.min_subnormal, limits.min_subnormal),
+        (3.0 * limits.min_normal, -limits.min_normal),
+        (1.0, 1.0),
+        (1.0, -1.0),
+        (1.0, 0.0),
+    ] {
+        let x = [E::from_wide(a), E::from_wide(b)];
+        let mut naive_failures = 0;
+        for position in [1, 2, 3, 100, 12_345, 100_000_007, 1 << 60] {
+            let exact = reference::rope(&x, position, 10_000.0, false);
+            let terms = terms(&x, false);
+            each_level(|level| {
+                let what = format!("{a:e}, {b:e} at {position}, {level}");
+                checker.check_terms(&what, &x, &row(&x, position, &Rope::default()), &exact, |i| terms[i]);
+            });
+            let naive = naive::rope(&x, position, 10_000.0);
+            let outcome = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound());
+            naive_failures += usize::from(outcome.is_err());
+        }
+        // What is left of f64 has no narrower arithmetic to fail in.
+        let has_power = E::DTYPE == evenkeel::DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
+        assert!(has_power, "{a:e}, {b:e} has no power: the naive formula passes");
+    }
+}
+
+/// Row r has position r modulo the table's, in both layouts of pairs.
+fn layouts<E: Bits>() {
+    let mut rng = generate::rng("rope, layouts");
+    let (positions, cols) = ([5i64, 0, 77, 3], 10);
+    let x = generate::bell::<E>(&mut rng, 12 * cols, 0.0, 2.0);
+    for interleaved in [false, true] {
+        let options = Rope::default().interleaved(interleaved);
+        let table = RopeTable::new(&positions, cols, &options).unwrap();
+        assert_eq!(table.positions(), 4);
+        each_level(|level| {
+            let got = rope(Rows::new(&x, 12, cols).unwrap(), &table).unwrap();
+            let one = |(r, x): (usize, &[E])| row(x, positions[r % 4], &options);
+            let expected: Vec<E> = x.chunks(cols).enumerate().flat_map(one).collect();
+            assert_same_bits(&format!("interleaved {interleaved}, {level}"), &got, &expected);
+        });
+    }
+    // A permutation of the columns turns one layout into the other.
+    let halves = &x[..cols];
+    let pairs: Vec<E> = (0..cols).map(|i| halves[i / 2 + i % 2 * (cols / 2)]).collect();
+    let of_halves = row(halves, 77, &Rope::default());
+    let of_pairs = row(&pairs, 77, &Rope::default().interleaved(true));
+    let expected: Vec<E> = (0..cols).map(|i| of_halves[i / 2 + i % 2 * (cols / 2)]).collect();
+    assert_same_bits("permuted", &of_pairs, &expected);
+}
+
+fn outcomes<E: Bits>() {
+    each_level(|level| {
+        let x: Vec<E> = [1.0, f64::NAN, f64::INFINITY, 4.0, 5.0, 6.0].map(E::from_wide).to_vec();
+        let y = row(&x, 3, &Rope::default());
+        assert!(y[1].widen().is_nan() && y[4].widen().is_nan(), "the pair of a NaN, {level}");
+        assert!(!y[2].widen().is_finite() && !y[5].widen().is_finite(), "the pair of an infinity, {level}");
+        let lone = [1.0, 4.0].map(E::from_wide);
+        assert_same_bits("the other pair", &[y[0], y[3]], &row(&lone, 3, &Rope::default()));
+        // Position 0 leaves everything as it is.
+        let x: Vec<E> = [1.5, -2.0, 3e4, 0.25].map(E::from_wide).to_vec();
+        assert_same_bits("position 0", &row(&x, 0, &Rope::default()), &x);
+        let none = RopeTable::new(&[], 4, &Rope::default()).unwrap();
+        assert_eq!(rope(Rows::<E>::new(&[], 0, 4).unwrap(), &none), Ok(vec![]));
+        let empty = RopeTable::new(&[1], 0, &Rope::default()).unwrap();
+        assert_eq!(rope(Rows::<E>::new(&[], 3, 0).unwrap(), &empty), Ok(vec![]));
+    });
+    let refused = RopeTable::new(&[1, 2], 3, &Rope::default());
+    assert!(matches!(refused, Err(Error::ShapeMismatch { op: "rope", .. })));
+}
+
+struct Forms(RopeTable);
+
+impl<E: Element> RowOp<E> for Forms {
+    fn allocating(&self, x: Rows<'_, E>) -> Vec<E> {
+        rope(x, &self.0).unwrap()
+    }
+    fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E] {
+        rope_into(x, out, &self.0).unwrap()
+    }
+    fn in_place(&self, x: RowsMut<'_, E>) {
+        rope_in_place(x, &self.0).unwrap();
+    }
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("rope, forms");
+    for (rows, cols) in [(1, 2), (5, 6), (4, 32), (3, 34), (600, 128)] {
+        let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
+        for interleaved in [false, true] {
+            // A single position, so that rows give the same alone and in a batch.
+            let table = RopeTable::new(&[77], cols, &Rope::default().interleaved(interleaved)).unwrap();
+            assert_forms_agree(&Forms(table), &x, cols);
+        }
+    }
+}
+
+/// The frequencies are theta^(-2i/d) rounded to f64: one ULP off would turn far positions elsewhere.
+#[test]
+fn frequencies_are_rounded_to_nearest() {
+    let checker = Checker::new::<f64>("rope");
+    for cols in [64, 96, 128, 256, 514] {
+        for theta in [10_000.0, 500_000.0, 1_000_000.0, 3.7e5, 25.0] {
+            let x: Vec<f64> = (0..cols).map(|i| if i < cols / 2 { 1.0 } else { 0.0 }).collect();
+            let exact = reference::rope(&x, 1 << 50, theta, false);
+            each_level(|level| {
+                let got = row(&x, 1 << 50, &Rope::default().theta(theta));
+                checker.check_terms(&format!("theta {theta}, {cols}, {level}"), &x, &got, &exact, |_| 1.0);
+            });
+        }
+    }
+}

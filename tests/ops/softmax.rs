@@ -1,0 +1,227 @@
+//! Softmax: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in every
+//! form.
+
+use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
+use crate::support::generate::{self, Bits, Hostile};
+use crate::support::implementations::each_level;
+use crate::support::{naive, rows};
+use evenkeel::reference::{DoubleDouble, Real};
+use evenkeel::{
+    DType, Element, Error, FullyMasked, Lanes, LanesMut, Mask, Rows, RowsMut, Softmax, accuracy, reference, softmax,
+    softmax_in_place, softmax_into,
+};
+use proptest::prelude::*;
+use rand::RngExt;
+
+struct Function;
+
+impl rows::Function for Function {
+    const NAME: &'static str = "softmax";
+    fn run<E: Element>(row: &[E]) -> Vec<E> {
+        softmax(Rows::new(row, 1, row.len()).unwrap(), &Softmax::default()).unwrap()
+    }
+    fn exact<E: Element>(row: &[E]) -> Vec<E::Exact> {
+        reference::softmax(row).unwrap()
+    }
+    fn naive<E: Element>(row: &[E]) -> Vec<E> {
+        naive::softmax(row)
+    }
+    fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
+        generate::hostile_scores(len)
+    }
+    fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
+        vec![0.0; row.len()]
+    }
+}
+
+row_tests!(Function; equal_logits, equal_scores, properties, outcomes, forms, axes);
+
+/// One row.
+fn row<E: Element>(x: &[E]) -> Vec<E> {
+    <Function as rows::Function>::run(x)
+}
+
+/// Sums in the storage type stall: in bf16 at 256, in f16 at 2,048.
+fn equal_logits<E: Bits>() {
+    for len in [1usize, 2, 64, 4096, 131_072] {
+        for logit in [0.0, 3.3, -1e4, 6e4] {
+            let x = vec![E::from_wide(logit); len];
+            each_level(|level| {
+                assert_same_bits(
+                    &format!("{len} of {logit}, {level}"),
+                    &row(&x),
+                    &vec![E::from_wide(1.0 / len as f64); len],
+                );
+            });
+        }
+    }
+}
+
+/// Scores of which most are equal: the errors of their exponentials add up instead of averaging out.
+fn equal_scores<E: Bits>() {
+    let checker = Checker::of_equal_scores::<E>("softmax");
+    let mut rng = generate::rng("softmax, equal scores");
+    for _ in 0..2000 {
+        let mut x = generate::bell::<E>(&mut rng, 64, -8.0, 4.0);
+        let common = E::from_wide(rng.random_range(-2.0..0.0));
+        x[0] = E::ZERO;
+        x[1..60].fill(common);
+        let exact = reference::softmax(&x).unwrap();
+        each_level(|level| checker.check(&format!("mostly {common:?}, {level}"), &x, &row(&x), &exact));
+    }
+}
+
+fn properties<E: Bits>() {
+    let ulps = accuracy::bound("softmax", E::DTYPE).unwrap().ulps;
+    proptest!(generate::cases(128), |(x in generate::bell_row::<E>(1..=300), rotation in 0usize..300)| {
+        each_level(|level| {
+            let y = row(&x);
+            let sum = y.iter().fold(DoubleDouble::from(0.0), |sum, y| sum + DoubleDouble::from(y.widen()));
+            let off = (sum - DoubleDouble::from(1.0)).abs().to_f64();
+            // As far as the results may be off together, the subnormal ones by parts of the smallest number.
+            let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
+            assert!(off <= bound, "the sum of {} is off by {off:e}, {level}", x.len());
+            for (i, j) in (0..x.len()).zip(1..x.len()) {
+                assert!((x[i] < x[j]) <= (y[i] <= y[j]), "order is not kept at {i}, {level}");
+                assert!((x[i] == x[j]) <= (y[i] == y[j]), "equals differ at {i}, {level}");
+            }
+            // The sum of f64 exponentials has an order; the others' has none.
+            if E::DTYPE != DType::F64 {
+                let (mut rotated, mut expected) = (x.clone(), y.clone());
+                rotated.rotate_left(rotation % x.len());
+                expected.rotate_left(rotation % x.len());
+                assert_same_bits(&format!("rotated, {level}"), &row(&rotated), &expected);
+            }
+        });
+    });
+}
+
+/// What a row gives that has nothing to attend to, or something that spoils it.
+fn outcomes<E: Bits>() {
+    let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
+    let third = E::from_wide(1.0 / 3.0);
+    let live = [one, one, one];
+    each_level(|level| {
+        let run = |x: &[E], options: &Softmax<'_>| softmax(Rows::new(x, x.len() / 3, 3).unwrap(), options);
+        let outcome =
+            |middle: [E; 3], policy| run(&[live, middle, live].concat(), &Softmax::default().fully_masked(policy));
+        let expect = |what: &str, middle: [E; 3], policy, expected: [E; 3]| {
+            let got = outcome(middle, policy).unwrap();
+            assert_same_bits(&format!("{what}, {level}"), &got, &[[third; 3], expected, [third; 3]].concat());
+        };
+        for policy in [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error] {
+            expect("a NaN", [one, nan, zero], policy, [E::NAN; 3]);
+            expect("a NaN among -inf", [masked, nan, masked], policy, [E::NAN; 3]);
+            expect("a NaN and +inf", [inf, nan, zero], policy, [E::NAN; 3]);
+            expect("+inf", [inf, one, zero], policy, [E::NAN; 3]);
+            expect("+inf twice", [inf, one, inf], policy, [E::NAN; 3]);
+            expect("one live", [masked, zero, masked], policy, [zero, one, zero]);
+            expect("two live", [one, masked, one], policy, [E::from_wide(0.5), zero, E::from_wide(0.5)]);
+        }
+        expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, [zero; 3]);
+        expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, [third; 3]);
+        assert_eq!(
+            outcome([masked; 3], FullyMasked::Error),
+            Err(Error::FullyMasked { op: "softmax", row: 1 }),
+            "all -inf, error, {level}"
+        );
+
+        // The same of a mask, whatever lies behind it.
+        let keep = [true, true, true, false, false, false, true, true, true];
+        let mask = Mask::keep(&keep, &[3, 3]);
+        for hidden in [zero, nan, inf] {
+            let x = [live, [hidden; 3], live].concat();
+            let masked_by = |policy| run(&x, &Softmax::default().mask(&mask).fully_masked(policy));
+            let got = masked_by(FullyMasked::Zeros).unwrap();
+            assert_same_bits(&format!("masked, zeros, {level}"), &got, &[[third; 3], [zero; 3], [third; 3]].concat());
+            assert_same_bits(
+                &format!("masked, uniform, {level}"),
+                &masked_by(FullyMasked::Uniform).unwrap(),
+                &[third; 9],
+            );
+            assert_eq!(masked_by(FullyMasked::Error), Err(Error::FullyMasked { op: "softmax", row: 1 }));
+        }
+        // The lowest row is named, also when threads find several.
+        let many = vec![masked; 3 * 50_000];
+        let policy = Softmax::default().fully_masked(FullyMasked::Error);
+        assert_eq!(run(&many, &policy), Err(Error::FullyMasked { op: "softmax", row: 0 }));
+
+        for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
+            assert_eq!(softmax(Rows::<E>::new(&[], rows, cols).unwrap(), &policy), Ok(vec![]));
+        }
+    });
+}
+
+struct Forms<'a>(Softmax<'a>);
+
+impl<E: Element> RowOp<E> for Forms<'_> {
+    fn allocating(&self, x: Rows<'_, E>) -> Vec<E> {
+        softmax(x, &self.0).unwrap()
+    }
+    fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E] {
+        softmax_into(x, out, &self.0).unwrap()
+    }
+    fn in_place(&self, x: RowsMut<'_, E>) {
+        softmax_in_place(x, &self.0).unwrap();
+    }
+}
+
+impl<E: Element> LaneOp<E> for Forms<'_> {
+    fn lanes(&self, x: Lanes<'_, E>) -> Vec<E> {
+        softmax(x, &self.0).unwrap()
+    }
+    fn lanes_in_place(&self, x: LanesMut<'_, E>) {
+        softmax_in_place(x, &self.0).unwrap();
+    }
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("softmax, forms");
+    for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
+        let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
+        // A wholly masked row and one with a NaN among the others.
+        x[..cols].fill(E::NEG_INFINITY);
+        x[rows * cols - 1] = E::NAN;
+        assert_forms_agree(&Forms(Softmax::default()), &x, cols);
+        assert_forms_agree(&Forms(Softmax::default().scale(0.3).softcap(20.0)), &x, cols);
+    }
+}
+
+fn axes<E: Bits>() {
+    let mut rng = generate::rng("softmax, axes");
+    for shape in [[1, 3, 2], [2, 5, 1], [3, 17, 16], [2, 4, 37], [5, 130, 33]] {
+        let mut x = generate::bell::<E>(&mut rng, shape.iter().product(), 0.0, 15.0);
+        x[0] = E::NAN;
+        assert_axes_agree(&Forms(Softmax::default()), &x, shape);
+    }
+}
+
+#[test]
+fn an_uneven_scale_is_taken_in_f64() {
+    let mut rng = generate::rng("softmax, scale");
+    let checker = Checker::new::<f32>("softmax");
+    for len in [1, 8, 64, 300, 5000] {
+        for scale in [0.7, 1.0 / 3.0, 1.0 / 12.0f64.sqrt(), -1.5, 0.0, 1e-30] {
+            let x = generate::bell::<f32>(&mut rng, len, 0.0, 30.0);
+            let exact = reference::softmax_of(&reference::logits(&x, scale, None, None, None)).unwrap();
+            let options = Softmax::default().scale(scale);
+            each_level(|level| {
+                let got = softmax(Rows::new(&x, 1, len).unwrap(), &options).unwrap();
+                checker.check(&format!("scale {scale}, {len}, {level}"), &x, &got, &exact);
+            });
+        }
+    }
+}
+
+/// Whatever makes logits that f32 holds exactly takes the same way as those logits would.
+#[test]
+fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
+    let mut rng = generate::rng("softmax, power of two");
+    let x = generate::bell::<f32>(&mut rng, 1000, 0.0, 30.0);
+    let halved: Vec<f32> = x.iter().map(|x| x * 0.5).collect();
+    each_level(|level| {
+        let got = softmax(Rows::new(&x, 1, 1000).unwrap(), &Softmax::default().scale(0.5)).unwrap();
+        assert_same_bits(&level.to_string(), &got, &row(&halved));
+    });
+}
