@@ -67,6 +67,7 @@ pub mod cuda;
 mod element;
 mod error;
 mod floats;
+mod heads;
 mod mask;
 pub mod math;
 #[cfg(feature = "neuron")]
@@ -83,7 +84,9 @@ pub mod testing;
 pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
 pub use floats::{Floats, FloatsMut};
+pub use heads::Heads;
 pub use mask::{Flags, FullyMasked, Mask};
+pub use ops::attention::{Attention, attention, attention_into, attention_with_lse, attention_with_lse_into};
 pub use ops::clamped_exp::{
     ClampedExp, clamped_exp, clamped_exp_backward, clamped_exp_backward_in_place, clamped_exp_backward_into,
     clamped_exp_in_place, clamped_exp_into,

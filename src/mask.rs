@@ -350,7 +350,6 @@ impl Resolved<'_> {
     }
 
     /// The sum of a lane's biases at one place. Finite plus finite stays finite.
-    #[cfg(feature = "neuron")]
     pub fn bias_at(&self, lane: usize, index: usize) -> f64 {
         self.mask.bias.iter().fold(0.0, |sum, (bias, shape)| {
             let (start, step) = self.place(shape, lane);

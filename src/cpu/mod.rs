@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod attention;
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod cross_entropy;
@@ -122,6 +123,12 @@ macro_rules! declare {
                 #[doc(hidden)]
                 fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met>;
             )*
+            #[doc(hidden)]
+            fn attention<'a>(
+                call: attention::Attention<'_, Self>,
+                out: Output<'a, Self>,
+                lse: Option<&mut [f64]>,
+            ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]>;
             #[doc(hidden)]
@@ -238,6 +245,13 @@ macro_rules! implement {
                     lanes::apply_in_place(op, x, kernel)
                 }
             )*
+            fn attention<'a>(
+                call: attention::Attention<'_, Self>,
+                out: Output<'a, Self>,
+                lse: Option<&mut [f64]>,
+            ) -> Seen<&'a mut [Self]> {
+                attention::apply(call, out, lse)
+            }
             fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]> {
                 pairwise::apply(dy, x, out, of)
             }

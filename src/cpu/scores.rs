@@ -120,17 +120,42 @@ impl Scores<'_> {
     /// Reads a row: what it is, and its logits.
     #[inline(always)]
     pub fn read<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
-        isa.outline(Read { scores: self, lane, x, buffers })
+        self.read_part(isa, lane, 0, x, buffers)
+    }
+
+    /// The same of the part of a row that begins with `first`; columns are counted from there.
+    #[inline(always)]
+    pub fn read_part<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        first: usize,
+        x: &[E],
+        buffers: &'s mut Buffers,
+    ) -> Row<'s> {
+        isa.outline(Read { scores: self, lane, first, x, buffers })
     }
 
     #[inline(always)]
-    fn read_inline<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
+    fn read_inline<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        first: usize,
+        x: &[E],
+        buffers: &'s mut Buffers,
+    ) -> Row<'s> {
         let Buffers { f32s, f64s, flags } = buffers;
+        let end = first + x.len();
         let (low, high) = match &self.mask {
-            Some(mask) => mask.bounds(lane),
-            None => (0, x.len()),
+            Some(mask) => {
+                let (low, high) = mask.bounds(lane);
+                (low.clamp(first, end), high.clamp(first, end))
+            }
+            None => (first, end),
         };
-        let (columns, x) = (low..high, &x[low..high]);
+        let columns = low - first..high - first;
+        let x = &x[columns.clone()];
         let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, flags));
         if self.is_plain() && keep.is_none() {
             return classify(columns, Logits::Direct, extrema(isa, x));
@@ -252,6 +277,7 @@ impl Scores<'_> {
 struct Read<'a, 's, E> {
     scores: &'a Scores<'a>,
     lane: usize,
+    first: usize,
     x: &'a [E],
     buffers: &'s mut Buffers,
 }
@@ -261,7 +287,7 @@ impl<'s, E: Element> Kernel for Read<'_, 's, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Row<'s> {
-        self.scores.read_inline(isa, self.lane, self.x, self.buffers)
+        self.scores.read_inline(isa, self.lane, self.first, self.x, self.buffers)
     }
 }
 

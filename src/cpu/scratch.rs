@@ -1,5 +1,6 @@
 //! Buffers that a thread keeps from call to call, so that kernels allocate nothing once they have grown.
 
+use super::attention;
 use super::sample::Sampling;
 use std::cell::RefCell;
 
@@ -23,6 +24,7 @@ pub struct Buffers {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+    static ATTENTION: RefCell<attention::Buffers> = RefCell::new(attention::Buffers::default());
     static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
 }
 
@@ -32,6 +34,15 @@ pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let mut scratch = SCRATCH.take();
     let result = f(&mut scratch);
     SCRATCH.replace(scratch);
+    result
+}
+
+/// Lends this thread's buffers for attention. Not to be called within `f`.
+#[inline(always)]
+pub fn with_attention<R>(f: impl FnOnce(&mut attention::Buffers) -> R) -> R {
+    let mut buffers = ATTENTION.take();
+    let result = f(&mut buffers);
+    ATTENTION.replace(buffers);
     result
 }
 

@@ -9,6 +9,7 @@
 #[macro_use]
 pub(crate) mod elementwise;
 
+pub mod attention;
 pub mod clamped_exp;
 pub mod clamped_log;
 pub mod clip_grad_norm;

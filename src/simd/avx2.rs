@@ -317,6 +317,7 @@ unsafe impl Isa for Avx2 {
     type M64 = M64;
     type Table = __m256;
     type LongTable = [__m256; 2];
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
@@ -391,6 +392,21 @@ unsafe impl Isa for Avx2 {
             let pairs = _mm256_hadd_pd(from.0[2 * (I % 2)], from.0[2 * (I % 2) + 1]);
             _mm256_permute4x64_pd::<0b11_01_10_00>(pairs)
         }))
+    }
+    #[inline(always)]
+    fn transpose(self, blocks: [F32; 16]) -> [F32; 16] {
+        let mut out = blocks;
+        for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut quarter = [blocks[0].0[0]; 8];
+            for i in 0..8 {
+                quarter[i] = blocks[8 * row + i].0[column];
+            }
+            let quarter = transpose_eight(quarter);
+            for i in 0..8 {
+                out[8 * column + i].0[row] = quarter[i];
+            }
+        }
+        out
     }
     #[inline(always)]
     fn load_f64(self, from: &[f64; 16]) -> F64 {
@@ -491,6 +507,34 @@ unsafe impl Isa for Avx2 {
         let mut out = [0; 16];
         // Inside the array: the two registers cover its sixteen elements.
         each!(two I => _mm256_storeu_si256(out.as_mut_ptr().add(8 * I).cast(), value.0[I]));
+        out
+    }
+}
+
+/// Lane `j` of block `i` becomes lane `i` of block `j`. To be called only where an `Avx2` token was made.
+#[inline(always)]
+fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: blocks exist only where an `Avx2` token was made, so the CPU has the instructions.
+    unsafe {
+        let mut pairs = blocks;
+        for i in (0..8).step_by(2) {
+            pairs[i] = _mm256_unpacklo_ps(blocks[i], blocks[i + 1]);
+            pairs[i + 1] = _mm256_unpackhi_ps(blocks[i], blocks[i + 1]);
+        }
+        // Half h of `fours[4 i + c]` is column 4 h + c of rows 4 i to 4 i + 3.
+        let mut fours = pairs;
+        for i in (0..8).step_by(4) {
+            for c in 0..2 {
+                let (a, b) = (_mm256_castps_pd(pairs[i + c]), _mm256_castps_pd(pairs[i + c + 2]));
+                fours[i + 2 * c] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+                fours[i + 2 * c + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+            }
+        }
+        let mut out = fours;
+        for c in 0..4 {
+            out[c] = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
+            out[4 + c] = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
+        }
         out
     }
 }

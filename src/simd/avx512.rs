@@ -300,6 +300,7 @@ unsafe impl Isa for Avx512 {
     type M64 = M64;
     type Table = F32;
     type LongTable = F32;
+    const REGISTERS: usize = 32;
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
@@ -370,6 +371,34 @@ unsafe impl Isa for Avx512 {
             call!(_mm512_add_pd(evens, odds))
         };
         F64(fold(a.0, a.1), fold(b.0, b.1))
+    }
+    #[inline(always)]
+    fn transpose(self, blocks: [F32; 16]) -> [F32; 16] {
+        let mut pairs = blocks;
+        for i in (0..16).step_by(2) {
+            pairs[i] = F32(call!(_mm512_unpacklo_ps(blocks[i].0, blocks[i + 1].0)));
+            pairs[i + 1] = F32(call!(_mm512_unpackhi_ps(blocks[i].0, blocks[i + 1].0)));
+        }
+        // Quarter q of `fours[4 i + c]` is column 4 q + c of rows 4 i to 4 i + 3.
+        let mut fours = pairs;
+        for i in (0..16).step_by(4) {
+            for c in 0..2 {
+                let (a, b) = (call!(_mm512_castps_pd(pairs[i + c].0)), call!(_mm512_castps_pd(pairs[i + c + 2].0)));
+                fours[i + 2 * c] = F32(call!(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b))));
+                fours[i + 2 * c + 1] = F32(call!(_mm512_castpd_ps(_mm512_unpackhi_pd(a, b))));
+            }
+        }
+        let even = |a: F32, b: F32| F32(call!(_mm512_shuffle_f32x4::<0x88>(a.0, b.0)));
+        let odd = |a: F32, b: F32| F32(call!(_mm512_shuffle_f32x4::<0xdd>(a.0, b.0)));
+        let mut out = fours;
+        for c in 0..4 {
+            let [a, b, x, y] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+            out[c] = even(even(a, b), even(x, y));
+            out[4 + c] = even(odd(a, b), odd(x, y));
+            out[8 + c] = odd(even(a, b), even(x, y));
+            out[12 + c] = odd(odd(a, b), odd(x, y));
+        }
+        out
     }
     #[inline(always)]
     fn load_f64(self, from: &[f64; 16]) -> F64 {

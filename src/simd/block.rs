@@ -64,6 +64,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     type I64: Int<Mask = Self::M64>;
     type M32: MaskBits;
     type M64: MaskBits;
+    /// How many registers for blocks there are, of the size that the instruction set has.
+    const REGISTERS: usize;
     /// Eight floats that [`Isa::lookup`] picks from.
     type Table: Copy;
     /// Sixteen f32.
@@ -91,6 +93,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn widen(self, value: Self::F32) -> Self::F64;
     /// f64 to f32, rounded to nearest even.
     fn narrow(self, value: Self::F64) -> Self::F32;
+    /// Lane `j` of block `i` becomes lane `i` of block `j`.
+    fn transpose(self, blocks: [Self::F32; 16]) -> [Self::F32; 16];
     /// The sums of neighbours: `[a0+a1, a2+a3, .., a14+a15, b0+b1, .., b14+b15]`.
     fn fold_pairs(self, a: Self::F64, b: Self::F64) -> Self::F64;
 

@@ -234,6 +234,7 @@ unsafe impl Isa for Portable {
     type M64 = Bools;
     type Table = [f32; 8];
     type LongTable = [f32; 16];
+    const REGISTERS: usize = 16;
 
     #[inline(never)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
@@ -295,6 +296,16 @@ unsafe impl Isa for Portable {
             out[8 + i] = b.0[2 * i] + b.0[2 * i + 1];
         }
         Array(out)
+    }
+    #[inline(never)]
+    fn transpose(self, blocks: [Self::F32; 16]) -> [Self::F32; 16] {
+        let mut out = blocks;
+        for i in 0..16 {
+            for j in 0..16 {
+                out[j].0[i] = blocks[i].0[j];
+            }
+        }
+        out
     }
     #[inline(never)]
     fn load_f64(self, from: &[f64; 16]) -> Self::F64 {

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attention;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;

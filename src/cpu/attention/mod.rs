@@ -1,0 +1,318 @@
+//! Attention: a tile of queries of one head of keys, block by block of its keys, never the whole matrix of scores.
+//!
+//! A block is of 256 keys, counted from the first. A row's scores in it, their largest, the exponentials and their sum
+//! (rule Q), and the sum of the values so weighted are those of f32, each product a chain in order; where one of them
+//! leaves the range, or is no number, the row's block is made again in f64 (`wide`). Blocks are merged in f64 in their
+//! order (`merge`). How rows are put together, and which thread has them, shows nowhere.
+
+mod merge;
+mod narrow;
+mod pack;
+mod product;
+mod wide;
+
+use super::lanes::Met;
+use super::scores::Scores;
+use super::scratch::{self, Scratch, room};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::floats::Floats;
+use crate::heads::Heads;
+use crate::mask::FullyMasked;
+use crate::math::log::log_scalar;
+use crate::simd::{self, Isa, Output, Span, Work, Written};
+use merge::State;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Keys of a block. Part of the result: blocks are merged in order.
+pub const KEYS: usize = 256;
+/// Queries that share a block's packed keys and values; no part of the result.
+const QUERIES: usize = 96;
+
+/// A call, checked.
+#[derive(Clone, Copy)]
+pub struct Attention<'a, E> {
+    pub q: Heads<'a, E>,
+    pub k: Heads<'a, E>,
+    pub v: Heads<'a, E>,
+    pub scores: Scores<'a>,
+    /// A logit for each head of q that has no value.
+    pub sinks: Option<Floats<'a>>,
+}
+
+impl<E: Element> Attention<'_, E> {
+    /// Batch, head and position of a row.
+    #[inline(always)]
+    fn place(&self, row: usize) -> [usize; 3] {
+        let [_, heads, queries, _] = self.q.shape();
+        [row / (heads * queries), row / queries % heads, row % queries]
+    }
+
+    #[inline(always)]
+    fn query(&self, row: usize) -> &[E] {
+        let [batch, head, position] = self.place(row);
+        self.q.row(batch, head, position)
+    }
+
+    /// Heads of q for each of k.
+    #[inline(always)]
+    fn group(&self) -> usize {
+        self.q.shape()[1] / self.k.shape()[1].max(1)
+    }
+
+    /// Rows that have their keys in common: those of one head of k.
+    #[inline(always)]
+    fn rows_a_head(&self) -> usize {
+        self.group() * self.q.shape()[2]
+    }
+
+    #[inline(always)]
+    fn keys(&self) -> usize {
+        self.k.shape()[2]
+    }
+
+    /// Keys outside of which all is masked.
+    #[inline(always)]
+    fn bounds(&self, row: usize) -> Range<usize> {
+        match &self.scores.mask {
+            Some(mask) => {
+                let (low, high) = mask.bounds(row);
+                low..high
+            }
+            None => 0..self.keys(),
+        }
+    }
+
+    #[inline(always)]
+    fn sink(&self, row: usize) -> f64 {
+        let [_, head, _] = self.place(row);
+        self.sinks.and_then(|sinks| sinks.get(head)).unwrap_or(f64::NEG_INFINITY)
+    }
+
+    /// Tiles of a head of k.
+    fn tiles_a_head(&self) -> usize {
+        self.rows_a_head().div_ceil(QUERIES)
+    }
+
+    fn tiles(&self) -> usize {
+        self.k.shape()[0] * self.k.shape()[1] * self.tiles_a_head()
+    }
+
+    /// The rows before a tile.
+    fn rows_before(&self, tile: usize) -> usize {
+        let tiles = self.tiles_a_head().max(1);
+        tile / tiles * self.rows_a_head() + (tile % tiles * QUERIES).min(self.rows_a_head())
+    }
+}
+
+/// Attention of all rows; with each one's log-sum-exp, if there is room for it.
+pub fn apply<'a, E: Element>(
+    call: Attention<'_, E>,
+    out: Output<'a, E>,
+    lse: Option<&mut [f64]>,
+) -> Result<(&'a mut [E], Met)> {
+    let (to, finish) = out.start();
+    let (written, met) = simd::run(Tiles { call, tiles: 0..call.tiles(), to, lse })?;
+    Ok((finish.done(written), met))
+}
+
+struct Tiles<'a, 'o, E> {
+    call: Attention<'a, E>,
+    tiles: Range<usize>,
+    to: &'o mut [MaybeUninit<E>],
+    lse: Option<&'o mut [f64]>,
+}
+
+impl<E: Element> Work for Tiles<'_, '_, E> {
+    type Out = (Written, Met);
+
+    fn rows(&self) -> usize {
+        self.tiles.len()
+    }
+
+    fn cols(&self) -> usize {
+        let [_, _, keys, features] = self.call.k.shape();
+        (QUERIES.min(self.call.rows_a_head()) * keys).saturating_mul(features.max(1))
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Tiles { call, tiles, to, lse } = self;
+        let middle = tiles.start + at;
+        let rows = call.rows_before(middle) - call.rows_before(tiles.start);
+        let (to_a, to_b) = to.split_at_mut(rows * call.v.shape()[3]);
+        let (lse_a, lse_b) = lse.map(|lse| lse.split_at_mut(rows)).unzip();
+        (
+            Tiles { call, tiles: tiles.start..middle, to: to_a, lse: lse_a },
+            Tiles { call, tiles: middle..tiles.end, to: to_b, lse: lse_b },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        (first.0 + rest.0, first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let Tiles { call, tiles, mut to, mut lse } = self;
+        let (mut written, mut met) = (Written::default(), Met::default());
+        let features = call.v.shape()[3];
+        for tile in tiles {
+            let rows = call.rows_before(tile)..call.rows_before(tile + 1);
+            let (these, rest) = to.split_at_mut(rows.len() * features);
+            let (these_lse, rest_lse) = lse.map(|lse| lse.split_at_mut(rows.len())).unzip();
+            (to, lse) = (rest, rest_lse);
+            let tile = Tile { call: &call, rows, to: these, lse: these_lse, met: &mut met };
+            written = written + tile.run(isa);
+        }
+        (written, met)
+    }
+}
+
+/// Rows that share a head of k.
+struct Tile<'a, 'o, E> {
+    call: &'a Attention<'a, E>,
+    rows: Range<usize>,
+    to: &'o mut [MaybeUninit<E>],
+    lse: Option<&'o mut [f64]>,
+    met: &'o mut Met,
+}
+
+impl<E: Element> Tile<'_, '_, E> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let Tile { call, rows, to, mut lse, met } = self;
+        let features = call.v.shape()[3];
+        let mut written = Written::default();
+        met.counts.rows += rows.len() as u64;
+        scratch::with_attention(
+            #[inline(always)]
+            |buffers| {
+                scratch::with(
+                    #[inline(always)]
+                    |scratch| attend(isa, call, rows.clone(), buffers, scratch),
+                );
+                for (i, row) in rows.enumerate() {
+                    let at = i * features..(i + 1) * features;
+                    let state = buffers.states[i];
+                    written = written + finish(isa, call, row, state, &buffers.out[at.clone()], &mut to[at], met);
+                    if let Some(lse) = &mut lse {
+                        lse[i] = state.log_sum_exp(isa);
+                    }
+                }
+            },
+        );
+        written
+    }
+}
+
+/// Buffers of a tile.
+#[derive(Default)]
+pub struct Buffers {
+    narrow: narrow::Buffers,
+    wide: wide::Buffers,
+    /// What the rows' keys come to so far.
+    states: Vec<State>,
+    /// The weighted sums of values that belong to them.
+    out: Vec<f64>,
+}
+
+/// Brings the states of rows that share a head of k to the end of their keys.
+#[inline(always)]
+fn attend<I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    rows: Range<usize>,
+    buffers: &mut Buffers,
+    scratch: &mut Scratch,
+) {
+    let features = call.v.shape()[3];
+    let Buffers { narrow, wide, states, out } = buffers;
+    let out = room(out, rows.len() * features);
+    out.fill(0.0);
+    states.clear();
+    states.extend(rows.clone().map(|row| State::new(call.sink(row))));
+    if E::DTYPE == DType::F64 {
+        for (i, row) in rows.enumerate() {
+            let out = &mut out[i * features..][..features];
+            wide::row(isa, call, row, &mut states[i], out, wide, scratch);
+        }
+        return;
+    }
+    narrow.start(isa, call, rows.clone());
+    let low = rows.clone().map(|row| call.bounds(row).start).min().unwrap_or(0);
+    let high = rows.clone().map(|row| call.bounds(row).end).max().unwrap_or(0);
+    for first in (low / KEYS * KEYS..high).step_by(KEYS) {
+        narrow::block(isa, call, rows.clone(), first, narrow, scratch);
+        for (i, row) in rows.clone().enumerate() {
+            let out = &mut out[i * features..][..features];
+            match narrow.part(isa, i, features) {
+                Some((end, values)) => states[i].merge(isa, out, end, values),
+                None => wide::block(isa, call, row, first, 1.0, wide, scratch).merge_into(isa, &mut states[i], out),
+            }
+        }
+    }
+}
+
+/// Writes a row's result.
+#[inline(always)]
+fn finish<I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    row: usize,
+    state: State,
+    out: &[f64],
+    to: &mut [MaybeUninit<E>],
+    met: &mut Met,
+) -> Written {
+    let to = Span::new(out, to);
+    if state.is_empty() {
+        met.counts.wholly_masked += 1;
+        return match call.scores.fully_masked {
+            FullyMasked::Zeros => to.fill(E::ZERO).into(),
+            FullyMasked::Uniform => {
+                let mean: Vec<E> = (0..out.len()).map(|feature| E::from_wide(wide::mean(call, row, feature))).collect();
+                to.copy_from(&mean).into()
+            }
+            FullyMasked::Error => {
+                met.first_refused = met.first_refused.or(Some(row));
+                to.fill(E::ZERO).into()
+            }
+        };
+    }
+    if let Some(spoilt) = state.spoilt() {
+        if spoilt.is_nan() {
+            met.counts.nan += 1;
+        } else {
+            met.counts.infinite += 1;
+        }
+        return to.fill(E::NAN).into();
+    }
+    let (sum, most) = (isa.f64(state.sum), isa.f64(f64::MAX));
+    to.map_wide(
+        isa,
+        #[inline(always)]
+        |_, out| {
+            use crate::simd::{Float, Select};
+            // A mean of finite numbers is finite, however it is rounded.
+            let mean = out / sum;
+            I::F64::select(out.abs().le(most), mean.min(most).max(isa.f64(f64::MIN)), mean)
+        },
+    )
+    .into()
+}
+
+impl State {
+    /// Of the row's logits.
+    #[inline(always)]
+    fn log_sum_exp<I: Isa>(&self, isa: I) -> f64 {
+        if self.is_empty() {
+            return f64::NEG_INFINITY;
+        }
+        if let Some(spoilt) = self.spoilt() {
+            return spoilt;
+        }
+        let (high, low) = log_scalar(isa, self.sum / self.factor);
+        self.max + (high + low)
+    }
+}

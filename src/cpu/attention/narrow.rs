@@ -1,0 +1,203 @@
+//! A block of keys for a tile of queries, in f32.
+
+use super::merge::End;
+use super::product::{Product, ROWS};
+use super::{Attention, KEYS, pack};
+use crate::cpu::scores::{Row, Scores, units_to_f64};
+use crate::cpu::scratch::{Scratch, room};
+use crate::element::Element;
+use crate::simd::{Float, Isa, LANES, MaskBits, Span};
+use std::ops::Range;
+
+/// Blocks of sixteen in a row of scores.
+const BLOCKS: usize = KEYS / LANES;
+/// Rows that are multiplied at a time: they are made as long as the longest of them.
+const CHUNK: usize = 4 * ROWS;
+
+#[derive(Default)]
+pub struct Buffers {
+    queries: Vec<f32>,
+    keys: Vec<[f32; LANES]>,
+    values: Vec<[f32; LANES]>,
+    /// Scores, and then what they weigh, a row of [`KEYS`] for each query.
+    weights: Vec<[f32; LANES]>,
+    /// The values' sums, weighted, a row for each query.
+    sums: Vec<[f32; LANES]>,
+    parts: Vec<Part>,
+}
+
+/// What a row's block came to.
+#[derive(Clone, Copy)]
+enum Part {
+    /// No key to attend to.
+    Empty,
+    Found(End),
+    /// f32 does not hold it.
+    Beyond,
+}
+
+impl Buffers {
+    /// Takes over the queries of a tile.
+    #[inline(always)]
+    pub fn start<I: Isa, E: Element>(&mut self, isa: I, call: &Attention<'_, E>, rows: Range<usize>) {
+        let features = call.q.shape()[3];
+        let queries = room(&mut self.queries, rows.len() * features);
+        for (row, to) in rows.zip(queries.chunks_exact_mut(features.max(1))) {
+            Span::in_place(to).map_from(
+                isa,
+                call.query(row),
+                #[inline(always)]
+                |_, x| x,
+            );
+        }
+    }
+
+    /// What a row's block came to; nothing where f32 does not hold it.
+    #[inline(always)]
+    pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<(End, &[f32])> {
+        let columns = features.div_ceil(LANES);
+        let sums = &self.sums[row * columns..][..columns];
+        let end = match self.parts[row] {
+            Part::Empty => End { max: f64::NEG_INFINITY, sum: 0.0 },
+            Part::Found(end) => end,
+            Part::Beyond => return None,
+        };
+        is_finite(isa, sums).then_some((end, &sums.as_flattened()[..features]))
+    }
+}
+
+/// Makes the block of keys that begins with `first`.
+#[inline(always)]
+pub fn block<I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    rows: Range<usize>,
+    first: usize,
+    buffers: &mut Buffers,
+    scratch: &mut Scratch,
+) {
+    let [batch, head, _] = call.place(rows.start);
+    let head = head / call.group();
+    let count = KEYS.min(call.keys() - first);
+    let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
+    let columns = of_values.div_ceil(LANES);
+    let Buffers { queries, keys, values, weights, sums, parts } = buffers;
+    let keys = room(keys, BLOCKS * features);
+    pack::keys(
+        isa,
+        #[inline(always)]
+        |key| call.k.row(batch, head, first + key),
+        count,
+        features,
+        keys,
+    );
+    let values = room(values, KEYS * columns);
+    pack::values(
+        isa,
+        #[inline(always)]
+        |key| call.v.row(batch, head, first + key),
+        count,
+        of_values,
+        values,
+    );
+    let weights = room(weights, rows.len() * BLOCKS);
+    let sums = room(sums, rows.len() * columns);
+    parts.clear();
+    parts.resize(rows.len(), Part::Empty);
+    for start in (0..rows.len()).step_by(CHUNK) {
+        let chunk = start..(start + CHUNK).min(rows.len());
+        let last = chunk.clone().map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
+        let reach = last.saturating_sub(first).min(count);
+        let weights = &mut weights[chunk.start * BLOCKS..chunk.end * BLOCKS];
+        isa.outline(Product {
+            a: &queries[chunk.start * features..],
+            a_stride: features,
+            terms: features,
+            panels: keys,
+            panel_len: features,
+            rows: chunk.len(),
+            out: &mut *weights,
+            out_stride: BLOCKS,
+            columns: reach.div_ceil(LANES),
+        });
+        let weights = weights.as_flattened_mut();
+        for i in chunk.clone() {
+            let row = &mut weights[(i - chunk.start) * KEYS..][..reach];
+            parts[i] = weigh(isa, &call.scores, rows.start + i, call.bounds(rows.start + i), first, row, scratch);
+        }
+        isa.outline(Product {
+            a: weights,
+            a_stride: KEYS,
+            terms: reach,
+            panels: values,
+            panel_len: count,
+            rows: chunk.len(),
+            out: &mut sums[chunk.start * columns..chunk.end * columns],
+            out_stride: columns,
+            columns,
+        });
+    }
+}
+
+/// Makes weights of a row's products, zeros where nothing is to be attended to.
+#[inline(always)]
+fn weigh<I: Isa>(
+    isa: I,
+    scores: &Scores<'_>,
+    lane: usize,
+    bounds: Range<usize>,
+    first: usize,
+    row: &mut [f32],
+    scratch: &mut Scratch,
+) -> Part {
+    let low = bounds.start.saturating_sub(first).min(row.len());
+    let high = bounds.end.saturating_sub(first).min(row.len()).max(low);
+    if !scale(isa, &mut row[low..high], scores.scale as f32) {
+        row.fill(0.0);
+        return Part::Beyond;
+    }
+    let scores = Scores { scale: 1.0, ..*scores };
+    let live = match scores.read_part(isa, lane, first, row, &mut scratch.logits) {
+        Row::Live(live) => live,
+        Row::Masked => {
+            row.fill(0.0);
+            return Part::Empty;
+        }
+        Row::Nan(_) | Row::Infinite(_) => {
+            row.fill(0.0);
+            return Part::Beyond;
+        }
+    };
+    let columns = live.columns.clone();
+    row[..columns.start].fill(0.0);
+    row[columns.end..].fill(0.0);
+    let (_, sum) = live.exps_to(isa, Span::in_place(&mut row[columns]), KEYS);
+    Part::Found(End { max: live.max, sum: units_to_f64(sum, KEYS) })
+}
+
+/// Multiplies, rounding once; whether all are finite before and after it.
+#[inline(always)]
+fn scale<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> bool {
+    let (factor, infinity) = (isa.f32(scale), isa.f32(f32::INFINITY));
+    let mut finite = infinity.eq(infinity);
+    Span::in_place(row).map(
+        isa,
+        #[inline(always)]
+        |_, x| {
+            let z = x * factor;
+            finite = finite & x.abs().lt(infinity) & z.abs().lt(infinity);
+            z
+        },
+    );
+    !(!finite).any()
+}
+
+#[inline(always)]
+fn is_finite<I: Isa>(isa: I, blocks: &[[f32; LANES]]) -> bool {
+    let infinity = isa.f32(f32::INFINITY);
+    let mut finite = infinity.eq(infinity);
+    for block in blocks {
+        finite = finite & isa.load_f32(block).abs().lt(infinity);
+    }
+    !(!finite).any()
+}

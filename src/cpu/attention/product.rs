@@ -1,0 +1,84 @@
+//! Products of two matrices in f32, each element a chain of fused multiply-adds from the first term to the last: how
+//! many are made at a time does not show in them.
+
+use crate::simd::{Float, Isa, Kernel, LANES};
+
+/// `rows` of the result, `terms` products each: `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`.
+pub struct Product<'a> {
+    /// Row by row, `a_stride` apart.
+    pub a: &'a [f32],
+    pub a_stride: usize,
+    pub terms: usize,
+    /// Sixteen columns at a time, the panels `panel_len` terms apart.
+    pub panels: &'a [[f32; LANES]],
+    pub panel_len: usize,
+    pub rows: usize,
+    /// Row by row, as many blocks as there are panels.
+    pub out: &'a mut [[f32; LANES]],
+    pub out_stride: usize,
+    pub columns: usize,
+}
+
+/// Rows that are made at a time.
+pub const ROWS: usize = 6;
+
+impl Kernel for Product<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        let whole = self.rows - self.rows % ROWS;
+        // Four panels of six rows fill the registers of AVX-512, one of them those of AVX2.
+        let wide = if I::REGISTERS >= 32 { self.columns - self.columns % 4 } else { 0 };
+        for column in (0..wide).step_by(4) {
+            for row in (0..whole).step_by(ROWS) {
+                self.part::<I, ROWS, 4>(isa, row, column);
+            }
+            for row in whole..self.rows {
+                self.part::<I, 1, 4>(isa, row, column);
+            }
+        }
+        for column in wide..self.columns {
+            for row in (0..whole).step_by(ROWS) {
+                self.part::<I, ROWS, 1>(isa, row, column);
+            }
+            for row in whole..self.rows {
+                self.part::<I, 1, 1>(isa, row, column);
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn part<I: Isa, const R: usize, const C: usize>(&mut self, isa: I, row: usize, column: usize) {
+        let terms = self.terms;
+        let mut a = [&self.a[..0]; R];
+        for r in 0..R {
+            a[r] = &self.a[(row + r) * self.a_stride..][..terms];
+        }
+        let mut panels = [&self.panels[..0]; C];
+        for c in 0..C {
+            panels[c] = &self.panels[(column + c) * self.panel_len..][..terms];
+        }
+        let mut sums = [[isa.f32(0.0); C]; R];
+        for t in 0..terms {
+            let mut b = [isa.f32(0.0); C];
+            for c in 0..C {
+                b[c] = isa.load_f32(&panels[c][t]);
+            }
+            for r in 0..R {
+                let a = isa.f32(a[r][t]);
+                for c in 0..C {
+                    sums[r][c] = a.mul_add(b[c], sums[r][c]);
+                }
+            }
+        }
+        for r in 0..R {
+            let out = &mut self.out[(row + r) * self.out_stride + column..][..C];
+            for c in 0..C {
+                out[c] = isa.array_f32(sums[r][c]);
+            }
+        }
+    }
+}

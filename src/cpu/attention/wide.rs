@@ -1,0 +1,143 @@
+//! A row's block of keys in f64, whatever is in it: for f64, and for what f32 does not hold.
+
+use super::merge::{End, State};
+use super::{Attention, KEYS};
+use crate::cpu::scores::{Exps, Logits, Row, sum_f64};
+use crate::cpu::scratch::Scratch;
+use crate::element::Element;
+use crate::simd::Isa;
+
+#[derive(Default)]
+pub struct Buffers {
+    query: Vec<f64>,
+    scores: Vec<f64>,
+    values: Vec<f64>,
+}
+
+/// What a row's block came to.
+pub enum Part<'b> {
+    /// No key to attend to.
+    Empty,
+    /// A logit of this, NaN or +inf.
+    Spoilt(f64),
+    Found(End, &'b [f64]),
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    pub fn merge_into<I: Isa>(self, isa: I, state: &mut State, out: &mut [f64]) {
+        match self {
+            Part::Empty => (),
+            Part::Spoilt(logit) => state.spoil(logit),
+            Part::Found(end, values) => state.merge(isa, out, end, values),
+        }
+    }
+}
+
+/// All keys of a row.
+#[inline(always)]
+pub fn row<I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    row: usize,
+    state: &mut State,
+    out: &mut [f64],
+    buffers: &mut Buffers,
+    scratch: &mut Scratch,
+) {
+    /// Keeps sums of as many of the largest values as there can be keys within the range.
+    const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
+    let start = *state;
+    for factor in [1.0, SMALL] {
+        *state = start.scaled(factor);
+        out.fill(0.0);
+        let bounds = call.bounds(row);
+        for first in (bounds.start / KEYS * KEYS..bounds.end).step_by(KEYS) {
+            block(isa, call, row, first, factor, buffers, scratch).merge_into(isa, state, out);
+        }
+        if out.iter().all(|value| value.is_finite()) {
+            return;
+        }
+    }
+}
+
+/// The block of keys that begins with `first`, its sums multiplied with a power of two.
+#[inline(always)]
+pub fn block<'b, I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    row: usize,
+    first: usize,
+    factor: f64,
+    buffers: &'b mut Buffers,
+    scratch: &mut Scratch,
+) -> Part<'b> {
+    let [batch, head, _] = call.place(row);
+    let head = head / call.group();
+    let Buffers { query, scores, values } = buffers;
+    let bounds = call.bounds(row);
+    let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS).min(call.keys()));
+    if low >= high {
+        return Part::Empty;
+    }
+    query.clear();
+    query.extend(call.query(row).iter().map(|x| x.widen()));
+    scores.clear();
+    let mask = call.scores.mask.as_ref();
+    let keep = mask.and_then(|mask| mask.keep(row, low, high, &mut scratch.beside.flags));
+    for key in low..high {
+        let masked = keep.is_some_and(|keep| keep[key - low] == 0)
+            || mask.is_some_and(|mask| mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY);
+        // What is masked is not read.
+        scores.push(if masked { f64::NEG_INFINITY } else { dot(query, call.k.row(batch, head, key)) });
+    }
+    let live = match call.scores.read_part(isa, row, low, scores, &mut scratch.logits) {
+        Row::Nan(_) => return Part::Spoilt(f64::NAN),
+        Row::Infinite(_) => return Part::Spoilt(f64::INFINITY),
+        Row::Masked => return Part::Empty,
+        Row::Live(live) => live,
+    };
+    let columns = live.columns.clone();
+    let Exps::F64 { values: weights } = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made) else {
+        unreachable!("exponentials of f64 are f64")
+    };
+    let (sum, rest) = sum_f64(isa, weights);
+    values.clear();
+    values.resize(call.v.shape()[3], 0.0);
+    for (i, weight) in weights.iter().enumerate() {
+        let logit = match live.logits {
+            Logits::F64(logits) => logits[i],
+            Logits::Direct | Logits::F32(_) => scores[columns.start + i],
+        };
+        if logit == f64::NEG_INFINITY {
+            continue;
+        }
+        let weight = weight * factor;
+        let value = call.v.row(batch, head, low + columns.start + i);
+        for (to, value) in values.iter_mut().zip(value) {
+            *to = weight.mul_add(value.widen(), *to);
+        }
+    }
+    Part::Found(End { max: live.max, sum: (sum + rest) * factor }, values)
+}
+
+/// A chain in order; of finite factors, the nearest finite number where it is beyond the range.
+#[inline(always)]
+fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
+    let product =
+        |scale: f64| query.iter().zip(key).fold(0.0, |sum: f64, (q, k)| (q * scale).mul_add(k.widen() * scale, sum));
+    let sum = product(1.0);
+    if sum.is_finite() {
+        return sum;
+    }
+    const SMALL: f64 = f64::from_bits((1023 - 520) << 52);
+    let small = product(SMALL);
+    if small.is_finite() { (small / SMALL / SMALL).clamp(f64::MIN, f64::MAX) } else { small }
+}
+
+/// The mean of a feature over all keys, masked or not.
+pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
+    let [batch, head, _] = call.place(row);
+    let (head, share) = (head / call.group(), 1.0 / call.keys() as f64);
+    (0..call.keys()).fold(0.0, |sum, key| call.v.row(batch, head, key)[feature].widen().mul_add(share, sum))
+}

@@ -1,0 +1,69 @@
+//! Views of attention's tensors.
+
+#![forbid(unsafe_code)]
+
+use crate::element::Element;
+use crate::error::{Error, Result};
+
+/// Queries, keys or values: `[batch, heads, positions, features]`, the features of a position side by side.
+///
+/// ```
+/// use evenkeel::Heads;
+/// let data = [0.0f32; 2 * 3 * 4 * 5];
+/// // Two sequences, three heads, four positions, five features.
+/// let heads = Heads::new(&data, [2, 3, 4, 5])?;
+/// // The same of data that has the heads of a position side by side, as projections leave them.
+/// let beside = Heads::strided(&data, [2, 3, 4, 5], [4 * 3 * 5, 5, 3 * 5])?;
+/// assert_eq!(heads.shape(), beside.shape());
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'a, E> {
+    data: &'a [E],
+    shape: [usize; 4],
+    strides: [usize; 3],
+}
+
+impl<'a, E: Element> Heads<'a, E> {
+    /// All of `data`, without gaps.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] where `data` has another number of elements.
+    pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
+        let elements = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        if elements != Some(data.len()) {
+            let got = format!("{} elements", data.len());
+            return Err(Error::shape("view", "heads", got, format!("the elements of {shape:?}")));
+        }
+        let [_, heads, positions, features] = shape;
+        Ok(Heads { data, shape, strides: [heads * positions * features, positions * features, features] })
+    }
+
+    /// Batches, heads and positions `strides` elements apart; they may share memory.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] where `data` does not reach to the last element.
+    pub fn strided(data: &'a [E], shape: [usize; 4], strides: [usize; 3]) -> Result<Self> {
+        let last = shape
+            .iter()
+            .zip(strides.iter().chain(&[1]))
+            .try_fold(0usize, |last, (&n, &stride)| last.checked_add(n.saturating_sub(1).checked_mul(stride)?));
+        if !shape.contains(&0) && last.is_none_or(|last| last >= data.len()) {
+            let got = format!("{} elements", data.len());
+            return Err(Error::shape("view", "heads", got, format!("all of {shape:?} with strides {strides:?}")));
+        }
+        Ok(Heads { data, shape, strides })
+    }
+
+    /// Batch, heads, positions, features.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// The features of a position.
+    #[inline(always)]
+    pub(crate) fn row(&self, batch: usize, head: usize, position: usize) -> &'a [E] {
+        let [of_batch, of_head, of_position] = self.strides;
+        &self.data[batch * of_batch + head * of_head + position * of_position..][..self.shape[3]]
+    }
+}
