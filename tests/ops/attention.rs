@@ -309,7 +309,9 @@ fn nan_and_infinities<E: Bits>() {
             attention_with_lse(q, k, v, &Attention::default()).unwrap()
         };
         assert!(y[..of_head].iter().all(|y| y.bits() == E::NAN.bits()) && lse[0].is_nan(), "{shape:?}");
-        assert_same_bits("others", &y[of_head..], &expected[of_head..]);
+        if y.len() > of_head {
+            assert_same_bits("others", &y[of_head..], &expected[of_head..]);
+        }
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.v[key * of_values + of_values - 1] = E::INFINITY;
         let y = case.run(&Attention::default());
@@ -428,7 +430,9 @@ fn nothing_to_attend_to<E: Bits>() {
         let (_, _, values) = case.operands(0);
         for (i, y) in y[..of_values].iter().enumerate() {
             let mean = values.iter().map(|v| v[i].widen()).sum::<f64>() / keys as f64;
-            assert!((y.widen() - mean).abs() <= E::LIMITS.epsilon * 2.0, "{shape:?}: {y:?}, not {mean}");
+            // Both sums are chains of f64, of values below 5.
+            let allowed = E::LIMITS.epsilon * 2.0 + 10.0 * keys as f64 * f64::EPSILON;
+            assert!((y.widen() - mean).abs() <= allowed, "{shape:?}: {y:?}, not {mean}");
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
         assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "{shape:?}");
