@@ -8,7 +8,6 @@ mod support;
 
 mod compare;
 mod conformance;
-mod inspect;
 mod mask;
 mod reference;
 mod refusals;

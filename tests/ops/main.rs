@@ -22,6 +22,7 @@ mod expm1;
 mod gelu;
 mod gelu_tanh;
 mod group_norm;
+mod inspect;
 mod l2_normalize;
 mod layer_norm;
 mod layer_norm_backward;
