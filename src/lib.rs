@@ -50,6 +50,7 @@
 //! |---|---|---|
 //! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
 //! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
+//! | `checkpoint` | no | What the tensors of safetensors and GGUF files hold, under `evenkeel::checkpoint`. |
 //! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!
 //! # Where instructions are missing
@@ -61,6 +62,8 @@ pub mod accuracy;
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
