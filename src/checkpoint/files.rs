@@ -27,7 +27,8 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::read(folder, "the folder can't be listed", e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>().map_err(failed)?;
+    let mut files =
+        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>().map_err(failed)?;
     files.sort();
     let with = |extension: &str| -> Vec<PathBuf> {
         files.iter().filter(|file| file.extension().is_some_and(|found| found == extension)).cloned().collect()
@@ -112,7 +113,13 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     let found: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.file)).collect();
     for (tensor, file) in &index.weight_map {
         if found.get(tensor.as_str()).is_none_or(|&number| names[number] != file) {
-            return Err(Error::tensor(path, tensor, "the file", format!("{} without it", shown(file)), "one that has it"));
+            return Err(Error::tensor(
+                path,
+                tensor,
+                "the file",
+                format!("{} without it", shown(file)),
+                "one that has it",
+            ));
         }
     }
     Ok((files, tensors))

@@ -72,10 +72,9 @@ impl Thresholds {
 
     fn not_finite(&self, about: &mut About<'_>, stats: &Stats) {
         let elements = stats.nan + stats.infinite + stats.finite;
-        for (name, threshold, count, what) in [
-            ("nan", self.nan, stats.nan, "NaN"),
-            ("infinite", self.infinite, stats.infinite, "infinite"),
-        ] {
+        for (name, threshold, count, what) in
+            [("nan", self.nan, stats.nan, "NaN"), ("infinite", self.infinite, stats.infinite, "infinite")]
+        {
             if count as f64 > threshold {
                 let message = format!("{count} of {elements} elements are {what}");
                 about.finds(Level::Error, name, count as f64, threshold, message);

@@ -4,7 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The weight of a norm; of the heads' queries or keys or not.
-    Norm { of_heads: bool },
+    Norm {
+        of_heads: bool,
+    },
     /// A row for each token.
     Embedding,
     Other,

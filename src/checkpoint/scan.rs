@@ -47,9 +47,7 @@ pub(crate) fn scan(
 ) -> Result<Vec<Option<Stats>>> {
     let spans: Vec<Span> = tensors.iter().enumerate().flat_map(|(i, tensor)| spans(i, tensor)).collect();
     let mut pending: Vec<Mutex<Pending>> = Vec::with_capacity(tensors.len());
-    pending.resize_with(tensors.len(), || {
-        Mutex::new(Pending { spans: 0, counted: Counted::default(), stats: None })
-    });
+    pending.resize_with(tensors.len(), || Mutex::new(Pending { spans: 0, counted: Counted::default(), stats: None }));
     for span in &spans {
         lock(&pending[span.tensor]).spans += 1;
     }
@@ -71,7 +69,9 @@ pub(crate) fn scan(
     });
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None => Ok(pending.into_iter().map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner).stats).collect()),
+        None => {
+            Ok(pending.into_iter().map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner).stats).collect())
+        }
     }
 }
 

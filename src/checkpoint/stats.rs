@@ -102,7 +102,8 @@ impl Met {
 
 /// Of a type whose patterns were all counted.
 pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: f64) -> Stats {
-    let (finite, rest): (Vec<Met>, Vec<Met>) = bins.iter().map(|bin| Met::new(bin, value(bin.magnitude))).partition(|met| met.magnitude.is_finite());
+    let (finite, rest): (Vec<Met>, Vec<Met>) =
+        bins.iter().map(|bin| Met::new(bin, value(bin.magnitude))).partition(|met| met.magnitude.is_finite());
     let count = |of: fn(&Met, f64) -> bool| finite.iter().filter(|met| of(met, min_normal)).map(Met::count).sum();
     let of_rest = |nan| rest.iter().filter(|met| met.magnitude.is_nan() == nan).map(Met::count).sum();
     let negative = || finite.iter().filter(|met| met.negative > 0);
