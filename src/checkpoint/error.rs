@@ -52,6 +52,9 @@ pub enum Error {
         /// What it must be.
         limit: String,
     },
+    /// An instruction set that `EVENKEEL_SIMD` names, and that is unknown or not there.
+    #[error(transparent)]
+    Simd(crate::Error),
 }
 
 /// A result with this module's [`Error`].

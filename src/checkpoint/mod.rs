@@ -128,7 +128,7 @@ impl Checkpoint {
     /// Reads every tensor, and says what it holds, in the order of [`Checkpoint::tensors`].
     ///
     /// # Errors
-    /// [`Error::Read`]: a file that can't be read, or has become shorter.
+    /// [`Error::Read`]: a file that can't be read, or has become shorter; [`Error::Simd`].
     ///
     /// # Panics
     /// Never.

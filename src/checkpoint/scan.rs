@@ -6,6 +6,7 @@ use super::kind::Decode;
 use super::stats::{self, Stats};
 use super::tensor::Tensor;
 use super::wide::{BLOCK, Beside};
+use crate::simd::Token;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -51,10 +52,11 @@ pub(crate) fn scan(
     for span in &spans {
         lock(&pending[span.tensor]).spans += 1;
     }
+    let token = Token::current().map_err(Error::Simd)?;
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     on_threads(&|| {
-        let mut worker = Worker::new(files);
+        let mut worker = Worker::new(files, token);
         while !stop.load(Ordering::Relaxed) {
             let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             let tensor = &tensors[span.tensor];
@@ -108,13 +110,13 @@ struct Worker<'a> {
     files: &'a [PathBuf],
     open: Option<(usize, File)>,
     bytes: Vec<u8>,
-    floats: Vec<f32>,
-    tables: Tables,
+    counter: Counter,
 }
 
 impl<'a> Worker<'a> {
-    fn new(files: &'a [PathBuf]) -> Self {
-        Worker { files, open: None, bytes: Vec::new(), floats: Vec::new(), tables: Tables::new() }
+    fn new(files: &'a [PathBuf], token: Token) -> Self {
+        let counter = Counter { floats: Vec::new(), tables: Tables::new(), token };
+        Worker { files, open: None, bytes: Vec::new(), counter }
     }
 
     fn count(&mut self, tensor: &Tensor, span: &Span, progress: &(dyn Fn(u64) + Sync)) -> Result<Counted> {
@@ -131,38 +133,48 @@ impl<'a> Worker<'a> {
             let part = whole_blocks(tensor, PART).min(left);
             self.bytes.resize(part as usize, 0);
             file.read_exact(&mut self.bytes).map_err(failed)?;
-            add(decode, &self.bytes, &mut self.floats, &mut beside, &mut self.tables);
+            self.counter.add(decode, &self.bytes, &mut beside);
             progress(part);
             left -= part;
         }
         let bits = if let Decode::Bits8(_) = decode { 8 } else { 16 };
-        Ok(Counted { bins: self.tables.take(bits), beside: vec![(span.start, beside)] })
+        Ok(Counted { bins: self.counter.tables.take(bits), beside: vec![(span.start, beside)] })
     }
 }
 
-/// Counts elements of whole blocks.
-fn add(decode: Decode, bytes: &[u8], floats: &mut Vec<f32>, beside: &mut Beside, tables: &mut Tables) {
-    match decode {
-        Decode::Bits8(_) => tables.add(bytes, u16::from),
-        Decode::Bits16(_) => tables.add_bits16(bytes),
-        Decode::F64 => {
-            for block in bytes.as_chunks::<8>().0.chunks(BLOCK) {
-                let mut values = [0.0; BLOCK];
-                values.iter_mut().zip(block).for_each(|(value, &bytes)| *value = f64::from_le_bytes(bytes));
-                beside.add(&values[..block.len()], tables);
+/// What counts the elements of bytes that were read.
+struct Counter {
+    floats: Vec<f32>,
+    tables: Tables,
+    /// The instruction set of the thread that asked.
+    token: Token,
+}
+
+impl Counter {
+    /// Counts the elements of whole blocks.
+    fn add(&mut self, decode: Decode, bytes: &[u8], beside: &mut Beside) {
+        let Counter { floats, tables, token } = self;
+        match decode {
+            Decode::Bits8(_) => tables.add(bytes, u16::from),
+            Decode::Bits16(_) => tables.add_bits16(bytes),
+            Decode::F64 => {
+                for block in bytes.as_chunks::<8>().0.chunks(BLOCK) {
+                    let block: Vec<f64> = block.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+                    beside.add(&block, *token, tables);
+                }
             }
-        }
-        Decode::F32 => {
-            for block in bytes.as_chunks::<4>().0.chunks(BLOCK) {
-                let mut values = [0.0; BLOCK];
-                values.iter_mut().zip(block).for_each(|(value, &bytes)| *value = f32::from_le_bytes(bytes));
-                beside.add(&values[..block.len()], tables);
+            Decode::F32 => {
+                for block in bytes.as_chunks::<4>().0.chunks(BLOCK) {
+                    floats.clear();
+                    floats.extend(block.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+                    beside.add(floats, *token, tables);
+                }
             }
-        }
-        Decode::Blocks(decode) => {
-            floats.clear();
-            decode(bytes, floats);
-            floats.chunks(BLOCK).for_each(|block| beside.add(block, tables));
+            Decode::Blocks(decode) => {
+                floats.clear();
+                decode(bytes, floats);
+                floats.chunks(BLOCK).for_each(|block| beside.add(block, *token, tables));
+            }
         }
     }
 }

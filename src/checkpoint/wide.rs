@@ -3,6 +3,7 @@
 use super::bins::Tables;
 use super::moments::Moments;
 use super::narrow::Narrow;
+use crate::simd::{Isa, Kernel, Token};
 
 /// Elements that are looked at together; they stay in the first cache.
 pub(crate) const BLOCK: usize = 2048;
@@ -41,15 +42,15 @@ macro_rules! wide {
             const MIN_NORMAL: Self = $type::MIN_POSITIVE;
             const SMALL: Self = f32::MIN_POSITIVE as $type;
             const SCALED: bool = $scaled;
-            #[inline]
+            #[inline(always)]
             fn abs(self) -> Self {
                 self.abs()
             }
-            #[inline]
+            #[inline(always)]
             fn widen(self) -> f64 {
                 self.into()
             }
-            #[inline]
+            #[inline(always)]
             fn pattern(self) -> u16 {
                 (self.to_bits().wrapping_sub(1) >> ($bits::BITS - 16)) as u16
             }
@@ -112,26 +113,27 @@ impl Beside {
     }
 
     /// Adds a block, its finite elements to the tables too.
-    pub fn add<T: Wide>(&mut self, x: &[T], tables: &mut Tables) {
-        if x.iter().fold(true, |finite, x| finite & (x.abs() < T::INFINITY)) {
-            return self.add_finite(x, tables);
+    pub fn add<T: Wide>(&mut self, x: &[T], token: Token, tables: &mut Tables) {
+        if token.run(NotFinite(x)) == 0 {
+            return self.add_finite(x, token, tables);
         }
         let finite: Vec<T> = x.iter().copied().filter(|x| x.abs() < T::INFINITY).collect();
         let infinite = count(x, |x| x == T::INFINITY);
         self.infinite += infinite;
         self.nan += (x.len() - finite.len()) as u64 - infinite;
-        self.add_finite(&finite, tables);
+        self.add_finite(&finite, token, tables);
     }
 
-    fn add_finite<T: Wide>(&mut self, x: &[T], tables: &mut Tables) {
-        let Some(&first) = x.first() else { return };
-        let (min, max) = (best(x, |a, b| a < b), best(x, |a, b| a > b));
-        let largest = if min.abs() > max.abs() { min.abs() } else { max.abs() };
-        self.min = self.min.min(min.widen());
-        self.max = self.max.max(max.widen());
-        self.moments = self.moments.and(moments(x, first, largest));
+    fn add_finite<T: Wide>(&mut self, x: &[T], token: Token, tables: &mut Tables) {
+        if x.is_empty() {
+            return;
+        }
+        let Summary { min, max, largest, small, moments } = token.run(Finite(x));
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        self.moments = self.moments.and(moments);
         // Zeros are there more often than what is so small.
-        if count(x, |x| x < T::SMALL) > 0 {
+        if small > 0 {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
             self.under_bf16 += count(x, |x| x.widen() <= bf16 && x > T::ZERO);
@@ -146,12 +148,53 @@ impl Beside {
     }
 }
 
+/// How many are NaN or an infinity, by any instruction set.
+struct NotFinite<'a, T>(&'a [T]);
+
+impl<T: Wide> Kernel for NotFinite<'_, T> {
+    type Out = u64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> u64 {
+        // NaN is not equal to itself.
+        count(self.0, |x| x == T::INFINITY || x != x)
+    }
+}
+
+/// What is found of finite elements, of which there is one at least, by any instruction set.
+struct Finite<'a, T>(&'a [T]);
+
+struct Summary<T> {
+    min: f64,
+    max: f64,
+    /// The largest magnitude.
+    largest: T,
+    /// Magnitudes below [`Wide::SMALL`].
+    small: u64,
+    moments: Moments,
+}
+
+impl<T: Wide> Kernel for Finite<'_, T> {
+    type Out = Summary<T>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Summary<T> {
+        let x = self.0;
+        let (min, max) = (best(x, |a, b| a < b), best(x, |a, b| a > b));
+        let largest = if min.abs() > max.abs() { min.abs() } else { max.abs() };
+        let moments = moments(x, largest);
+        Summary { min: min.widen(), max: max.widen(), largest, small: count(x, |x| x < T::SMALL), moments }
+    }
+}
+
 /// How many magnitudes of a block are so.
+#[inline(always)]
 fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
 /// The element that is better than each other.
+#[inline(always)]
 fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(x, best) { x } else { best };
     let mut lanes = [x[0]; LANES];
@@ -163,14 +206,15 @@ fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
 }
 
 /// Of differences to one of the elements, whose squares don't drown what is small beside the mean.
-fn moments<T: Wide>(x: &[T], pivot: T, largest: T) -> Moments {
+#[inline(always)]
+fn moments<T: Wide>(x: &[T], largest: T) -> Moments {
     // Squares and their sums stay within f64.
     let scale = match largest.widen() {
         largest if T::SCALED && largest > 2f64.powi(480) => 2f64.powi(-560),
         largest if T::SCALED && largest < 2f64.powi(-400) => 2f64.powi(600),
         _ => 1.0,
     };
-    let pivot = pivot.widen() * scale;
+    let pivot = x[0].widen() * scale;
     let difference = |x: T| x.widen() * scale - pivot;
     let count = x.len() as f64;
     let shift = sum(x, difference) / count;
@@ -179,6 +223,7 @@ fn moments<T: Wide>(x: &[T], pivot: T, largest: T) -> Moments {
     Moments { count: x.len() as u64, mean: (pivot + shift) / scale, std: variance.sqrt() / scale }
 }
 
+#[inline(always)]
 fn sum<T: Wide>(x: &[T], of: impl Fn(T) -> f64) -> f64 {
     let mut lanes = [0.0; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
