@@ -112,7 +112,7 @@ impl Thresholds {
     }
 
     fn norm(&self, about: &mut About<'_>, stats: &Stats, of_heads: bool) {
-        let (max, rms) = (stats.max_abs, stats.rms());
+        let (max, rms) = (stats.max_abs, stats.rms);
         let (name, value, threshold) = match () {
             () if max > self.norm_max => ("norm_max", max, self.norm_max),
             () if rms > self.norm_rms => ("norm_rms", rms, self.norm_rms),
@@ -135,7 +135,7 @@ impl Thresholds {
     }
 
     fn embedding(&self, about: &mut About<'_>, inspected: &Inspected, stats: &Stats) {
-        let rms = stats.rms();
+        let rms = stats.rms;
         if rms > self.embedding_rms {
             let message = format!("the rows of the embedding have an rms of {}", short(rms));
             about.finds(Level::Warning, "embedding_rms", rms, self.embedding_rms, message);

@@ -2,6 +2,7 @@
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
+use super::safetensors::LONGEST_HEADER;
 use super::tensor::{Tensor, size};
 use std::collections::HashSet;
 use std::fs::File;
@@ -12,6 +13,8 @@ use std::path::Path;
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 /// What ggml has at most.
 const MOST_AXES: u32 = 4;
+/// The longest key that the format allows; names are shorter.
+const LONGEST_NAME: u64 = 65_535;
 /// Lists within lists.
 const DEEPEST: u32 = 8;
 /// The alignment of files that name none.
@@ -26,7 +29,7 @@ const ARRAY: u32 = 9;
 
 /// The tensors of a file, in its order.
 pub(crate) fn read(path: &Path, number: usize, file: File, length: u64) -> Result<Vec<Tensor>> {
-    let mut header = Header { path, file: BufReader::new(file), at: 0, length };
+    let mut header = Header { path, file: BufReader::new(file), at: 0, end: length.min(LONGEST_HEADER), length };
     header.skip(MAGIC.len() as u64, "the magic number")?;
     let version = header.u32("the version")?;
     if !(2..=3).contains(&version) {
@@ -45,6 +48,9 @@ struct Header<'a> {
     path: &'a Path,
     file: BufReader<File>,
     at: u64,
+    /// Where it has to end.
+    end: u64,
+    /// Where the file ends.
     length: u64,
 }
 
@@ -54,12 +60,12 @@ type Listed = (Tensor, u64);
 impl Header<'_> {
     /// So many bytes must be left.
     fn has(&self, bytes: u64, what: &str) -> Result<()> {
-        let left = self.length - self.at;
-        if bytes <= left {
+        if bytes <= self.end - self.at {
             return Ok(());
         }
         let field = format!("the end of {what}");
-        let limit = format!("at most {}, the file's length", self.length);
+        let why = if self.end == self.length { "the file's length" } else { "the longest header that is read" };
+        let limit = format!("at most {}, {why}", self.end);
         Err(Error::header(self.path, field, u128::from(self.at) + u128::from(bytes), limit))
     }
 
@@ -90,9 +96,9 @@ impl Header<'_> {
     /// A number of things that take so many bytes each at least, for which the rest of the file has room.
     fn count(&mut self, what: &str, smallest: u64) -> Result<u64> {
         let count = self.u64(what)?;
-        let most = (self.length - self.at) / smallest;
+        let most = (self.end - self.at) / smallest;
         if count > most {
-            let limit = format!("at most {most}, for which the rest of the file has room");
+            let limit = format!("at most {most}, for which the rest of the header has room");
             return Err(Error::header(self.path, what, count, limit));
         }
         Ok(count)
@@ -100,6 +106,10 @@ impl Header<'_> {
 
     fn text(&mut self, what: &str) -> Result<String> {
         let length = self.count(&format!("the length of {what}"), 1)?;
+        if length > LONGEST_NAME {
+            let limit = format!("at most {LONGEST_NAME}, the longest that is read");
+            return Err(Error::header(self.path, format!("the length of {what}"), length, limit));
+        }
         let mut bytes = vec![0; length as usize];
         self.file.read_exact(&mut bytes).map_err(|e| Error::read(self.path, what, e))?;
         self.at += length;

@@ -36,11 +36,11 @@
 //! Weights of norms that are stored less 1, as those of Gemma in safetensors are, are taken as they are stored.
 //!
 //! # Cost
-//! Memory is 512 KiB of counts and two buffers of 256 KiB to 2 MiB a thread, and what the headers take. Results do not
-//! depend on the number of threads.
+//! One pass. Memory is 512 KiB of counts, a buffer of 256 KiB and decoded blocks of up to 3 MiB a thread, and what the
+//! headers take, of which 100 MB are read at most. Results do not depend on the number of threads.
 //!
 //! # Errors
-//! Files are not trusted. A header is read up to 100 MB, nothing is allocated by a number that the file's size does not
+//! Files are not trusted. Nothing is allocated by a number that the file's size does not
 //! bear out, and what can't be is an [`Error`] that names the file, the tensor, the value and its limit. Nothing panics.
 
 #![forbid(unsafe_code)]

@@ -32,6 +32,8 @@ pub struct Stats {
     pub mean: f64,
     /// The standard deviation of the population.
     pub std: f64,
+    /// The root of the mean of squares.
+    pub rms: f64,
     /// The largest magnitude, exact.
     pub max_abs: f64,
     /// The [`QUANTILES`] of x: of n sorted values the one at place ceil(share n), from 1.
@@ -72,11 +74,6 @@ pub struct Binade {
 }
 
 impl Stats {
-    /// The root of the mean of squares.
-    pub fn rms(&self) -> f64 {
-        self.mean.hypot(self.std)
-    }
-
     /// Whether all elements are finite and the same.
     pub fn is_constant(&self) -> bool {
         self.nan + self.infinite == 0 && self.min == self.max
@@ -129,6 +126,7 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
         max: max.unwrap_or(f64::NAN) + 0.0,
         mean: moments.mean,
         std: moments.std,
+        rms: moments.mean.hypot(moments.std),
         max_abs: finite.last().map_or(f64::NAN, |met| met.magnitude),
         quantiles: quantiles(&finite, moments.count),
         abs_quantiles: abs_quantiles(&finite, moments.count),
@@ -167,6 +165,7 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
         max: some(max),
         mean: some(moments.mean),
         std: some(moments.std),
+        rms: some(moments.mean.hypot(moments.std)),
         max_abs,
         quantiles: quantiles(&finite, count).map(within(min, max)),
         abs_quantiles: abs_quantiles(&finite, count).map(within(0.0, max_abs)),

@@ -19,7 +19,7 @@ fn counts(tensors: u64, pairs: u64) -> Vec<u8> {
 fn cut_anywhere() {
     let file = two().bytes();
     for length in 4..file.len() {
-        refused(&file[..length], &["the file's length"].map(|word| if length < 24 { "" } else { word })[..0]);
+        refused(&file[..length], &[]);
     }
     refused(&file[..file.len() - 1], &["tensor `b`: the end in the file", "the file's length"]);
     refused(b"GGUF", &["the version", "the file's length"]);
@@ -56,6 +56,10 @@ fn absurd_counts() {
 
 #[test]
 fn names() {
+    refused(
+        &two().with(&"k".repeat(65_536), 0, vec![0]).bytes(),
+        &["the length of a key of the metadata is 65536", "65535"],
+    );
     refused(&Gguf::new(vec![(tensor("a"), 0), (tensor("a"), 0)]).bytes(), &["the name `a` is there twice"]);
     let twice = two().with("key", 0, vec![0]).with("key", 0, vec![0]);
     refused(&twice.bytes(), &["the key `key` is there twice"]);
@@ -72,6 +76,24 @@ fn alignments() {
     refused(&two().with("general.alignment", 8, text("32")).bytes(), &["general.alignment is of type 8"]);
     let larger = two().with("general.alignment", 4, (1u32 << 31).to_le_bytes().to_vec());
     refused(&larger.bytes(), &["tensor `a`: the end in the file"]);
+}
+
+/// Without the bytes being there: the file is a hole.
+#[cfg(unix)]
+#[test]
+fn a_header_beyond_the_longest() {
+    let file = crate::write::file(&counts(0, 1));
+    file.as_file().set_len(300_000_000).expect("a file can be made longer");
+    let refused = |header: Vec<u8>, words: &str| {
+        use std::os::unix::fs::FileExt;
+        file.as_file().write_all_at(&header, 0).expect("a temporary file can be written");
+        let error = crate::write::inspect_path(file.path()).expect_err("it should be refused").to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    refused(counts(5_000_000, 0), "the number of tensors is 5000000; it must be at most 4166666");
+    let list =
+        [text("key"), 9u32.to_le_bytes().to_vec(), 0u32.to_le_bytes().to_vec(), 200_000_000u64.to_le_bytes().to_vec()];
+    refused([counts(0, 1), list.concat()].concat(), "the length of the value of `key` is 200000000");
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn nothing_finite_and_nothing_at_all() {
         assert_eq!((none.nan, none.infinite, none.finite, none.zero), (0, 0, 0, 0));
         for met in [met, none] {
             let all =
-                [met.min, met.max, met.mean, met.std, met.max_abs, met.rms(), met.quantiles[2], met.abs_quantiles[4]];
+                [met.min, met.max, met.mean, met.std, met.max_abs, met.rms, met.quantiles[2], met.abs_quantiles[4]];
             assert!(all.iter().all(|x| x.is_nan()), "{all:?}");
             assert!(met.binades.is_empty() && !met.is_constant());
         }
