@@ -1,13 +1,15 @@
 //! How large the elements of a tensor are, as a picture.
 
 use anyhow::{Result, anyhow};
-use evenkeel::checkpoint::{Inspected, Narrow, Stats};
+use evenkeel::checkpoint::{Binade, Inspected, Narrow, Stats};
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (900, 360);
 const POSITIVE: RGBColor = RGBColor(0, 102, 204);
 const NEGATIVE: RGBColor = RGBColor(204, 68, 0);
 const LIMIT: RGBColor = RGBColor(90, 90, 90);
+/// Where bars stand: 0 has no logarithm.
+const FLOOR: f64 = 0.5;
 /// Narrower pictures would have bars as wide as panels.
 const FEWEST_BINADES: i32 = 16;
 
@@ -26,7 +28,7 @@ pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
             .margin(8)
             .x_label_area_size(36)
             .y_label_area_size(72)
-            .build_cartesian_2d(f64::from(from)..f64::from(to), (0.5..most * 2.0).log_scale())
+            .build_cartesian_2d(f64::from(from)..f64::from(to), (FLOOR..most * 2.0).log_scale())
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -37,13 +39,14 @@ pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
             .y_desc("elements")
             .draw()
             .map_err(failed)?;
-        for (label, color, shift) in [("below 0", NEGATIVE, 0.05), ("above 0", POSITIVE, 0.5)] {
-            let bars = stats.binades.iter().filter_map(|binade| {
-                let count = if shift < 0.1 { binade.negative } else { binade.positive };
+        let sides: [(&str, RGBColor, f64, fn(&Binade) -> u64); 2] =
+            [("below 0", NEGATIVE, 0.05, |b| b.negative), ("above 0", POSITIVE, 0.5, |b| b.positive)];
+        for (label, color, shift, count) in sides {
+            let bar = |binade: &Binade| {
                 let left = f64::from(binade.exponent) + shift;
-                let corners = [(left, 0.5), (left + 0.45, count as f64)];
-                (count > 0).then(|| Rectangle::new(corners, color.filled()))
-            });
+                Rectangle::new([(left, FLOOR), (left + 0.45, count(binade) as f64)], color.filled())
+            };
+            let bars = stats.binades.iter().filter(|binade| count(binade) > 0).map(bar);
             chart
                 .draw_series(bars)
                 .map_err(failed)?
@@ -53,7 +56,7 @@ pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
         for narrow in Narrow::ALL {
             let x = narrow.max.log2();
             if x < f64::from(to) {
-                let line = PathElement::new(vec![(x, 0.5), (x, most)], LIMIT);
+                let line = PathElement::new(vec![(x, FLOOR), (x, most)], LIMIT);
                 chart.draw_series([line]).map_err(failed)?;
                 let name = Text::new(format!("{} max", narrow.name), (x, most * 1.5), ("sans-serif", 12));
                 chart.draw_series([name]).map_err(failed)?;

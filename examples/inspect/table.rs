@@ -49,7 +49,7 @@ fn summary(out: &mut impl Write, report: &Report) -> Result<()> {
     let [errors, warnings, notes] = [Level::Error, Level::Warning, Level::Note].map(count);
     let elements: u64 = report.tensors.iter().map(|entry| entry.tensor.elements).fold(0, u64::saturating_add);
     let tensors = report.tensors.len();
-    writeln!(out, "{tensors} tensors, {elements} elements: {errors} errors, {warnings} warnings, {notes} notes")?;
+    writeln!(out, "tensors: {tensors}, elements: {elements}, errors: {errors}, warnings: {warnings}, notes: {notes}")?;
     let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in report.tensors.iter().filter(|entry| entry.tensor.stats.is_none()) {
         *skipped.entry(entry.tensor.dtype).or_default() += 1;

@@ -73,10 +73,10 @@ impl Thresholds {
     fn not_finite(&self, about: &mut About<'_>, stats: &Stats) {
         let elements = stats.nan + stats.infinite + stats.finite;
         for (name, threshold, count, what) in
-            [("nan", self.nan, stats.nan, "NaN"), ("infinite", self.infinite, stats.infinite, "infinite")]
+            [("nan", self.nan, stats.nan, "not a number"), ("infinite", self.infinite, stats.infinite, "infinite")]
         {
             if count as f64 > threshold {
-                let message = format!("{count} of {elements} elements are {what}");
+                let message = format!("{what}: {count} of {elements} elements");
                 about.finds(Level::Error, name, count as f64, threshold, message);
             }
         }
@@ -169,7 +169,7 @@ impl About<'_> {
         for (i, count) in [fit.overflow, fit.underflow].into_iter().enumerate() {
             let share = count as f64 / finite as f64;
             if share > thresholds[i] {
-                let message = format!("{count} elements ({}) would be {}", percent(share), becomes[i]);
+                let message = format!("would be {}: {count} of {finite} elements, {}", becomes[i], percent(share));
                 self.finds(level, names[i], share, thresholds[i], message);
             }
         }
