@@ -52,7 +52,9 @@ impl Arguments {
     pub fn thresholds(&self) -> Thresholds {
         let mut thresholds = Thresholds::default();
         for (name, value) in &self.warn {
-            thresholds.named(name).map(|threshold| *threshold = *value);
+            if let Some(threshold) = thresholds.named(name) {
+                *threshold = *value;
+            }
         }
         thresholds
     }

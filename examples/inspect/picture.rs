@@ -13,6 +13,9 @@ const FLOOR: f64 = 0.5;
 /// Narrower pictures would have bars as wide as panels.
 const FEWEST_BINADES: i32 = 16;
 
+/// Which elements of a binade are counted.
+type Count = fn(&Binade) -> u64;
+
 /// Bars of how many elements have a magnitude between one power of two and the next, below 0 and above, and the largest
 /// values of narrow types that are near.
 pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
@@ -39,9 +42,10 @@ pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
             .y_desc("elements")
             .draw()
             .map_err(failed)?;
-        let sides: [(&str, RGBColor, f64, fn(&Binade) -> u64); 2] =
-            [("below 0", NEGATIVE, 0.05, |b| b.negative), ("above 0", POSITIVE, 0.5, |b| b.positive)];
-        for (label, color, shift, count) in sides {
+        let (negative, positive): (Count, Count) = (|binade| binade.negative, |binade| binade.positive);
+        for (label, color, shift, count) in
+            [("below 0", NEGATIVE, 0.05, negative), ("above 0", POSITIVE, 0.5, positive)]
+        {
             let bar = |binade: &Binade| {
                 let left = f64::from(binade.exponent) + shift;
                 Rectangle::new([(left, FLOOR), (left + 0.45, count(binade) as f64)], color.filled())

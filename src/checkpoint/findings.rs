@@ -113,10 +113,12 @@ impl Thresholds {
 
     fn norm(&self, about: &mut About<'_>, stats: &Stats, of_heads: bool) {
         let (max, rms) = (stats.max_abs, stats.rms);
-        let (name, value, threshold) = match () {
-            () if max > self.norm_max => ("norm_max", max, self.norm_max),
-            () if rms > self.norm_rms => ("norm_rms", rms, self.norm_rms),
-            () => return,
+        let (name, value, threshold) = if max > self.norm_max {
+            ("norm_max", max, self.norm_max)
+        } else if rms > self.norm_rms {
+            ("norm_rms", rms, self.norm_rms)
+        } else {
+            return;
         };
         let mut message = format!(
             "extreme {} weights: max |w| {}, rms {}; a row of rms 1 comes out with an rms of about {}, and of up to {} \
