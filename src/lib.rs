@@ -40,6 +40,7 @@
 //! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
 //! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
 //! - To choose between devices and the CPU, once and with reasons: [`mod@backend`].
+//! - To look into a checkpoint: `checkpoint`, with the feature of that name.
 //! - To know the limits of a type: [`DType::limits`].
 //! - To check another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and whole
 //!   suites.
