@@ -49,8 +49,14 @@ impl Tensor {
     }
 }
 
+/// More axes than any framework has.
+const MOST_AXES: usize = 64;
+
 /// The product of the axes, and the bytes that so many elements take.
 pub(crate) fn size(path: &Path, name: &str, kind: &Kind, shape: &[u64]) -> Result<(u64, u64)> {
+    if shape.len() > MOST_AXES {
+        return Err(Error::tensor(path, name, "the number of axes", shape.len(), format!("at most {MOST_AXES}")));
+    }
     let too_large = || {
         let limit = "a shape whose elements take less than 2^64 bytes";
         Error::tensor(path, name, "shape", format!("{shape:?}"), limit)

@@ -85,6 +85,16 @@ fn tensors_over_each_other_and_holes() {
 }
 
 #[test]
+fn axes() {
+    let header = |axes: usize| {
+        let shape = format!("[{}]", vec!["1"; axes].join(","));
+        format!(r#"{{"x":{}}}"#, entry("U8", &shape, "[0,1]"))
+    };
+    assert!(crate::write::inspect(&with_header(&header(64), &[0])).is_ok());
+    header_refused(&header(65), 1, &["tensor `x`: the number of axes is 65; it must be at most 64"]);
+}
+
+#[test]
 fn names_are_fit_to_be_printed() {
     let long = format!("\\u001b[31m{}", "x".repeat(1000));
     let header = format!(r#"{{"{long}":{}}}"#, entry("F33", "[1]", "[0,4]"));
