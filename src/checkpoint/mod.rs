@@ -2,8 +2,9 @@
 //! size.
 //!
 //! [`Checkpoint::open`] reads the headers and checks them; [`Checkpoint::inspect`] reads every float once, on the
-//! threads of the current rayon pool, and gives [`Stats`] of each tensor; [`Thresholds::findings`] names what is worth a
-//! word: NaN, what does not fit into f16, bf16 or fp8, norms that amplify, embeddings out of scale, tensors that are 0.
+//! threads of the current rayon pool, and gives [`Stats`] of each tensor; [`Thresholds::findings`] names what is worth
+//! a word: NaN, what does not fit into f16, bf16 or fp8, norms that amplify, embeddings out of scale, tensors that are
+//! 0.
 //! `cargo run --release --features checkpoint --example inspect -- FILE` prints all of it.
 //!
 //! ```
@@ -41,7 +42,8 @@
 //!
 //! # Errors
 //! Files are not trusted. Nothing is allocated by a number that the file's size does not
-//! bear out, and what can't be is an [`Error`] that names the file, the tensor, the value and its limit. Nothing panics.
+//! bear out, and what can't be is an [`Error`] that names the file, the tensor, the value and its limit. Nothing
+//! panics.
 
 #![forbid(unsafe_code)]
 
@@ -100,8 +102,8 @@ impl Checkpoint {
     /// else all its safetensors files, else its one GGUF file.
     ///
     /// # Errors
-    /// [`Error`]: files that can't be read; headers that are cut short, too long or no headers; tensors twice, beyond the
-    /// file, over each other or with holes between them, or of another size than their shape and type have.
+    /// [`Error`]: files that can't be read; headers that are cut short, too long or no headers; tensors twice, beyond
+    /// the file, over each other or with holes between them, or of another size than their shape and type have.
     ///
     /// # Panics
     /// Never.

@@ -1,7 +1,7 @@
 //! The block formats of llama.cpp: what their bytes mean, block after block.
 //!
-//! `d` is a block's scale, `m` its offset, `q` a number of few bits. Formats of 32 elements have one scale, those of 256
-//! (`_k`) one for each 16 or 32 elements, themselves quantised.
+//! `d` is a block's scale, `m` its offset, `q` a number of few bits. Formats of 32 elements have one scale, those of
+//! 256 (`_k`) one for each 16 or 32 elements, themselves quantised.
 
 use half::f16;
 
@@ -139,7 +139,7 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
         for (group, &scale) in scales.iter().enumerate() {
             let d = d * f32::from(scale as i8);
-            // A half of the block has 8 groups, in four rows of two: two rows share the bytes of low, four those of high.
+            // Half of a block has 8 groups in rows of two: two rows share the bytes of low, all four those of high.
             let (half, row, side) = (group / 8, group % 8 / 2, group % 2 * 16);
             let low = &low[half * 64 + row % 2 * 32 + side..][..16];
             let high = &high[half * 32 + side..][..16];

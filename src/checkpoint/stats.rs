@@ -41,7 +41,7 @@ pub struct Stats {
     /// The same of the magnitudes.
     pub abs_quantiles: [f64; 5],
     /// The relative width of the bins that quantiles are the middle of: 0 of types up to 16 bits, whose quantiles are
-    /// exact, 2^-7 of f32 and quantised types, 2^-4 of f64; of their subnormal values, whose bins are equally wide, more.
+    /// exact, 2^-7 of f32 and quantised types, 2^-4 of f64; more of subnormal values, whose bins are equally wide.
     pub bin_width: f64,
     /// What is lost in each of [`Narrow::ALL`].
     pub fits: [Fit; 4],

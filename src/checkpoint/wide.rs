@@ -132,7 +132,7 @@ impl Beside {
         self.min = self.min.min(min);
         self.max = self.max.max(max);
         self.moments = self.moments.and(moments);
-        // Zeros are there more often than what is so small.
+        // Rarely: zeros, or what is so small that bins don't tell it apart.
         if small > 0 {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
@@ -160,7 +160,7 @@ impl<T: Wide> Kernel for CountFinite<'_, T> {
     }
 }
 
-/// What is found of finite elements, of which there is one at least, by any instruction set.
+/// What a block of finite elements has, of which there is one at least, by any instruction set.
 struct Finite<'a, T>(&'a [T]);
 
 struct Summary<T> {

@@ -1,4 +1,4 @@
-//! Checkpoints: what is said of their tensors, what is refused of hostile files, and the example `inspect` as a program.
+//! Checkpoints: what is said of their tensors, what is refused of hostile files, and the example `inspect` run.
 
 #[path = "../support/example.rs"]
 mod example;
