@@ -68,6 +68,30 @@ fn as_candle_decodes() {
     }
 }
 
+/// A file by another writer: the order of axes, the padding, the metadata.
+#[cfg(feature = "candle")]
+#[test]
+fn as_candle_writes() {
+    use candle_core::quantized::gguf_file::{Value, write};
+    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::{Device, Tensor as CandleTensor};
+    let values: Vec<f32> = (0..3 * 256).map(|i| (i % 256) as f32).collect();
+    let tensor = CandleTensor::from_vec(values, (3, 256), &Device::Cpu).expect("a tensor of floats");
+    let quantised = |dtype| QTensor::quantize(&tensor, dtype).expect("candle has the format");
+    let (a, b, c) = (quantised(GgmlDType::F16), quantised(GgmlDType::Q6K), quantised(GgmlDType::F32));
+    let list = Value::Array(vec![Value::String("a".into()), Value::String("bc".into())]);
+    let mut file = std::io::Cursor::new(Vec::new());
+    let metadata = [("general.name", &Value::String("x".into())), ("tokens", &list), ("n", &Value::U64(7))];
+    write(&mut file, &metadata, &[("a", &a), ("b", &b), ("c", &c)]).expect("candle writes it");
+    let inspected = inspect(file.get_ref()).expect("the file is right");
+    let found: Vec<_> = inspected.iter().map(|one| (one.name.as_str(), one.dtype, one.shape.as_slice())).collect();
+    assert_eq!(found, [("a", "F16", &[3, 256][..]), ("b", "Q6_K", &[3, 256]), ("c", "F32", &[3, 256])]);
+    for one in &inspected {
+        let stats = one.stats.as_ref().expect("all are floats");
+        assert!((stats.max - 255.0).abs() < 4.0 && (stats.mean - 127.5).abs() < 1.0, "{}: {stats:?}", one.name);
+    }
+}
+
 #[cfg(feature = "candle")]
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| x.into()).collect()
