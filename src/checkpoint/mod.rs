@@ -41,7 +41,8 @@
 //! headers take, of which 100 MB are read at most. Results do not depend on the number of threads.
 //!
 //! Measured on one core of an AMD EPYC with AVX2, busy with other work besides, on 4 GB from the page cache, which
-//! `cat` reads at 8.6 GB/s: bf16 at 2.6 GB/s, f32 at 2.3 GB/s. Quantised blocks take 2 ns an element, 0.28 GB/s of Q4_K.
+//! `cat` reads at 8.6 GB/s: bf16 at 2.6 GB/s, f32 at 2.3 GB/s. Quantised blocks take 2 ns an element: 0.28 GB/s of
+//! Q4_K.
 //!
 //! # Errors
 //! Files are not trusted. Nothing is allocated by a number that the file's size does not bear out, and what can't be is
