@@ -40,6 +40,7 @@
 //! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
 //! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
 //! - To choose between devices and the CPU, once and with reasons: [`mod@backend`].
+//! - To look into a checkpoint: `checkpoint`, with the feature of that name.
 //! - To know the limits of a type: [`DType::limits`].
 //! - To check another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and whole
 //!   suites.
@@ -50,6 +51,7 @@
 //! |---|---|---|
 //! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
 //! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
+//! | `checkpoint` | no | What the tensors of safetensors and GGUF files hold, under `evenkeel::checkpoint`. |
 //! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!
 //! # Where instructions are missing
@@ -61,6 +63,8 @@ pub mod accuracy;
 pub mod backend;
 #[cfg(feature = "candle")]
 pub mod candle;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;

@@ -20,8 +20,9 @@ fn all_tests_in_the_other_mode() {
         return;
     };
     // The plugin reads its flags once a process; it ends it for one that it does not know.
+    let flags = std::env::var("XLA_FLAGS").unwrap_or_default();
     let child = Command::new(std::env::current_exe().unwrap())
-        .env("XLA_FLAGS", FLAG)
+        .env("XLA_FLAGS", format!("{flags} {FLAG}"))
         .env("EVENKEEL_PJRT", plugin)
         .output()
         .unwrap();

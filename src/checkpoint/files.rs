@@ -1,0 +1,126 @@
+//! Which files a checkpoint is of: one, those that an index names, or those of a folder.
+
+use super::error::{Error, Result, shown};
+use super::tensor::Tensor;
+use super::{gguf, safetensors};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// The index that a folder of shards has.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The files of a checkpoint and its tensors, file after file.
+pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
+    let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, "it can't be opened", e))?;
+    if metadata.is_dir() {
+        let index = path.join(INDEX);
+        return if index.is_file() { of_index(&index) } else { of_files(in_folder(path)?) };
+    }
+    let is_index = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    if is_index { of_index(path) } else { of_files(vec![path.into()]) }
+}
+
+/// The files of a folder without an index: all of safetensors, or the one of GGUF.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::read(folder, "the folder can't be listed", e);
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut files =
+        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>().map_err(failed)?;
+    files.sort();
+    let with = |extension: &str| -> Vec<PathBuf> {
+        files.iter().filter(|file| file.extension().is_some_and(|found| found == extension)).cloned().collect()
+    };
+    match (with("safetensors"), with("gguf")) {
+        (shards, _) if !shards.is_empty() => Ok(shards),
+        (_, one) if one.len() == 1 => Ok(one),
+        (_, none) if none.is_empty() => Err(Error::format(folder, "the folder has no .safetensors and no .gguf file")),
+        (_, many) => Err(Error::format(folder, format!("the folder has {} .gguf files; name one of them", many.len()))),
+    }
+}
+
+fn of_files(files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
+    let mut tensors: Vec<Tensor> = Vec::new();
+    for (number, path) in files.iter().enumerate() {
+        tensors.extend(read(path, number)?);
+    }
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    for tensor in &tensors {
+        if let Some(other) = first.insert(&tensor.name, tensor.file) {
+            let value = format!("in {} too", files[other].display());
+            return Err(Error::tensor(&files[tensor.file], &tensor.name, "the name", value, "in one file alone"));
+        }
+    }
+    Ok((files, tensors))
+}
+
+/// The tensors of a file, of whichever format it is.
+fn read(path: &Path, number: usize) -> Result<Vec<Tensor>> {
+    let (mut file, length) = opened(path)?;
+    let failed = |e| Error::read(path, "the header", e);
+    let mut magic = Vec::new();
+    (&mut file).take(gguf::MAGIC.len() as u64).read_to_end(&mut magic).map_err(failed)?;
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    if magic == gguf::MAGIC {
+        gguf::read(path, number, file, length)
+    } else {
+        safetensors::read(path, number, file, length)
+    }
+}
+
+/// A file and its length.
+fn opened(path: &Path) -> Result<(File, u64)> {
+    let failed = |e| Error::read(path, "it can't be opened", e);
+    // A pipe would be waited for, and has no length.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "it is no file"));
+    }
+    Ok((File::open(path).map_err(failed)?, metadata.len()))
+}
+
+/// What an index says: in which file each tensor is.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
+    let (file, length) = opened(path)?;
+    if length > safetensors::LONGEST_HEADER {
+        let limit = format!("at most {}, the longest that is read", safetensors::LONGEST_HEADER);
+        return Err(Error::header(path, "the index's length", length, limit));
+    }
+    let mut json = Vec::new();
+    file.take(length).read_to_end(&mut json).map_err(|e| Error::read(path, "the index", e))?;
+    let index: Index = serde_json::from_slice(&json)
+        .map_err(|e| Error::format(path, format!("it is not an index of tensors by file: {e}")))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut names: Vec<&String> = index.weight_map.values().collect();
+    names.sort();
+    names.dedup();
+    if names.is_empty() {
+        return Err(Error::header(path, "the number of files", 0, "1 at least"));
+    }
+    // A file beside the index, not one that lies anywhere.
+    let is_plain = |name: &str| Path::new(name).file_name().is_some_and(|file| file == name);
+    if let Some(name) = names.iter().find(|name| !is_plain(name)) {
+        return Err(Error::header(path, "the name of a file", shown(name), "that of a file in the index's folder"));
+    }
+    let (files, tensors) = of_files(names.iter().map(|name| folder.join(name)).collect())?;
+    let found: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.file)).collect();
+    for (tensor, file) in &index.weight_map {
+        if found.get(tensor.as_str()).is_none_or(|&number| names[number] != file) {
+            return Err(Error::tensor(
+                path,
+                tensor,
+                "the file",
+                format!("{} without it", shown(file)),
+                "one that has it",
+            ));
+        }
+    }
+    Ok((files, tensors))
+}

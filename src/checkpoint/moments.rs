@@ -1,0 +1,24 @@
+//! Means and deviations of parts, and of parts together.
+
+/// The mean and the standard deviation of the population. They are kept rather than sums, which would overflow in f64.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moments {
+    pub count: u64,
+    pub mean: f64,
+    pub std: f64,
+}
+
+impl Moments {
+    /// Of both parts. Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983.
+    pub fn and(self, other: Moments) -> Moments {
+        if self.count == 0 {
+            return other;
+        }
+        let count = self.count + other.count;
+        let [a, b] = [self.count, other.count].map(|part| part as f64 / count as f64);
+        // Of equal means nothing is rounded, so that the deviation of a constant stays 0.
+        let mean = if self.mean == other.mean { self.mean } else { self.mean * a + other.mean * b };
+        let between = (other.mean / 2.0 - self.mean / 2.0) * (2.0 * (a * b).sqrt());
+        Moments { count, mean, std: (self.std * a.sqrt()).hypot(other.std * b.sqrt()).hypot(between) }
+    }
+}

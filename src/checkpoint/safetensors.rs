@@ -1,0 +1,140 @@
+//! The header of a safetensors file: eight bytes of its length, and JSON that names each tensor.
+
+use super::error::{Error, Result, shown};
+use super::kind::Kind;
+use super::tensor::{Tensor, size};
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The longest header that is read: that of the safetensors library too.
+pub(crate) const LONGEST_HEADER: u64 = 100_000_000;
+
+/// The tensors of a file, in the order of their bytes.
+pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> Result<Vec<Tensor>> {
+    let failed = |source| Error::read(path, "the header", source);
+    let mut prefix = [0; 8];
+    if length < 8 {
+        return Err(Error::header(path, "the file's length", length, "8 bytes at least, of safetensors and of GGUF"));
+    }
+    file.read_exact(&mut prefix).map_err(failed)?;
+    let header = u64::from_le_bytes(prefix);
+    let limit = (length - 8).min(LONGEST_HEADER);
+    if header > limit {
+        let why = if limit == LONGEST_HEADER { "the longest that is read" } else { "what the file has after it" };
+        return Err(Error::header(path, "the header's length", header, format!("at most {limit}, {why}")));
+    }
+    let mut json = vec![0; header as usize];
+    file.read_exact(&mut json).map_err(failed)?;
+    let entries: Entries = serde_json::from_slice(&json).map_err(|e| {
+        let reason = format!("it is neither GGUF nor safetensors: the header is not one of tensors: {e}");
+        Error::format(path, reason)
+    })?;
+    let mut names = HashSet::new();
+    if let Some((name, _)) = entries.0.iter().find(|(name, _)| !names.insert(name)) {
+        return Err(Error::header(path, format!("the name {}", shown(name)), "there twice", "there once"));
+    }
+    drop(names);
+    let data = Data { path, number, start: 8 + header, length: length - 8 - header };
+    data.tensors(entries.0)
+}
+
+/// The bytes after the header.
+struct Data<'a> {
+    path: &'a Path,
+    number: usize,
+    start: u64,
+    length: u64,
+}
+
+impl Data<'_> {
+    /// Each tensor begins where the one before it ends, the first at 0, and the last ends with the file.
+    fn tensors(&self, mut entries: Vec<(String, Entry)>) -> Result<Vec<Tensor>> {
+        entries.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut end = 0;
+        let mut tensors = Vec::with_capacity(entries.len());
+        for (name, entry) in entries {
+            let tensor = self.tensor(name, entry, end)?;
+            end += tensor.bytes;
+            tensors.push(tensor);
+        }
+        if end != self.length {
+            let limit = format!("{end}, the end of the last tensor");
+            return Err(Error::header(self.path, "the number of bytes after the header", self.length, limit));
+        }
+        Ok(tensors)
+    }
+
+    fn tensor(&self, name: String, entry: Entry, end_before: u64) -> Result<Tensor> {
+        let refused = |field, value: String, limit: String| Err(Error::tensor(self.path, &name, field, value, limit));
+        let Some(kind) = Kind::of_safetensors(&entry.dtype) else {
+            return refused("the dtype", shown(&entry.dtype), "one of safetensors".into());
+        };
+        let (elements, bytes) = size(self.path, &name, kind, &entry.shape)?;
+        let [start, end] = entry.data_offsets;
+        let offsets = || format!("{start}..{end}");
+        if start > end {
+            return refused("data_offsets", offsets(), "a range that does not end before it starts".into());
+        }
+        if end > self.length {
+            return refused("data_offsets", offsets(), format!("within the {} bytes after the header", self.length));
+        }
+        if start < end_before {
+            let limit = format!("at {end_before}, the end of the tensor before it: they overlap");
+            return refused("data_offsets", offsets(), limit);
+        }
+        if start > end_before {
+            let limit = format!("at {end_before}, the end of the tensor before it: there is a hole");
+            return refused("data_offsets", offsets(), limit);
+        }
+        if end - start != bytes {
+            let limit = format!("of {bytes} bytes, what {:?} elements of {} take", entry.shape, kind.name);
+            return refused("data_offsets", offsets(), limit);
+        }
+        let start = self.start + start;
+        Ok(Tensor { name, kind, shape: entry.shape, elements, file: self.number, start, bytes })
+    }
+}
+
+/// What a header says of a tensor.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+/// All tensors of a header, with names that are there twice.
+struct Entries(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of tensors by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                entries.push((name, map.next_value()?));
+            }
+        }
+        Ok(Entries(entries))
+    }
+}

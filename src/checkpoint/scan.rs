@@ -1,0 +1,207 @@
+//! All tensors once: threads take spans of them, read these in parts, and put what they counted together.
+
+use super::bins::{Bin, Tables, merged};
+use super::error::{Error, Result};
+use super::kind::Decode;
+use super::stats::{self, Stats};
+use super::tensor::Tensor;
+use super::wide::{BLOCK, Beside};
+use crate::simd::Token;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a thread takes at once, in bytes: enough that putting counts together costs little beside it.
+const SPAN: u64 = 8 << 20;
+/// What is read at once, in bytes: it stays in the second cache until it is counted.
+const PART: u64 = 256 << 10;
+
+/// A span of a tensor's bytes.
+struct Span {
+    tensor: usize,
+    start: u64,
+    bytes: u64,
+}
+
+/// What was counted of some spans of a tensor.
+#[derive(Default)]
+struct Counted {
+    bins: Vec<Bin>,
+    /// By where each span starts, so that the threads' order does not show in sums.
+    beside: Vec<(u64, Beside)>,
+}
+
+/// A tensor of which spans are left, or its statistics.
+struct Pending {
+    spans: usize,
+    counted: Counted,
+    stats: Option<Stats>,
+}
+
+/// The statistics of the tensors that are analysed. `progress` is told the bytes that were read, from any thread.
+pub(crate) fn scan(
+    files: &[PathBuf],
+    tensors: &[Tensor],
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Vec<Option<Stats>>> {
+    let spans: Vec<Span> = tensors.iter().enumerate().flat_map(|(i, tensor)| spans(i, tensor)).collect();
+    let mut pending: Vec<Mutex<Pending>> = Vec::with_capacity(tensors.len());
+    pending.resize_with(tensors.len(), || Mutex::new(Pending { spans: 0, counted: Counted::default(), stats: None }));
+    for span in &spans {
+        lock(&pending[span.tensor]).spans += 1;
+    }
+    let token = Token::current().map_err(Error::Simd)?;
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    on_threads(&|| {
+        let mut worker = Worker::new(files, token);
+        while !stop.load(Ordering::Relaxed) {
+            let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            let tensor = &tensors[span.tensor];
+            match worker.count(tensor, span, progress) {
+                Ok(counted) => lock(&pending[span.tensor]).add(tensor, counted),
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    lock(&failed).get_or_insert(error);
+                }
+            }
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => {
+            Ok(pending.into_iter().map(|one| one.into_inner().unwrap_or_else(PoisonError::into_inner).stats).collect())
+        }
+    }
+}
+
+/// A lock that no panic can have spoilt: what is under it is whole after each step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Calls `work` on every thread of the current pool.
+fn on_threads(work: &(dyn Fn() + Sync)) {
+    #[cfg(feature = "parallel")]
+    {
+        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+        (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).for_each(|_| work());
+    }
+    #[cfg(not(feature = "parallel"))]
+    work();
+}
+
+/// So many bytes at most, in whole blocks, of which there is one at least.
+fn whole_blocks(tensor: &Tensor, bytes: u64) -> u64 {
+    (bytes / tensor.kind.bytes).max(1) * tensor.kind.bytes
+}
+
+/// The spans of a tensor that is analysed; of one without elements, one without bytes.
+fn spans(i: usize, tensor: &Tensor) -> impl Iterator<Item = Span> {
+    let (step, bytes) = (whole_blocks(tensor, SPAN), tensor.bytes);
+    let count = if tensor.is_analysed() { bytes.div_ceil(step).max(1) } else { 0 };
+    (0..count).map(move |n| Span { tensor: i, start: n * step, bytes: step.min(bytes - n * step) })
+}
+
+/// What a thread has of its own.
+struct Worker<'a> {
+    files: &'a [PathBuf],
+    open: Option<(usize, File)>,
+    bytes: Vec<u8>,
+    counter: Counter,
+}
+
+impl<'a> Worker<'a> {
+    fn new(files: &'a [PathBuf], token: Token) -> Self {
+        let counter = Counter { floats: Vec::new(), tables: Tables::new(), token };
+        Worker { files, open: None, bytes: Vec::new(), counter }
+    }
+
+    fn count(&mut self, tensor: &Tensor, span: &Span, progress: &(dyn Fn(u64) + Sync)) -> Result<Counted> {
+        let Some(decode) = tensor.kind.decode else { return Ok(Counted::default()) };
+        let path = &self.files[tensor.file];
+        let failed = |source| Error::read(path, format!("tensor {}", super::error::shown(&tensor.name)), source);
+        let file = match &mut self.open {
+            Some((number, file)) if *number == tensor.file => file,
+            open => &mut open.insert((tensor.file, File::open(path).map_err(failed)?)).1,
+        };
+        file.seek(SeekFrom::Start(tensor.start + span.start)).map_err(failed)?;
+        let (mut beside, mut left) = (Beside::default(), span.bytes);
+        while left > 0 {
+            let part = whole_blocks(tensor, PART).min(left);
+            self.bytes.resize(part as usize, 0);
+            file.read_exact(&mut self.bytes).map_err(failed)?;
+            self.counter.add(decode, &self.bytes, &mut beside);
+            progress(part);
+            left -= part;
+        }
+        let bits = if let Decode::Bits8(_) = decode { 8 } else { 16 };
+        Ok(Counted { bins: self.counter.tables.take(bits), beside: vec![(span.start, beside)] })
+    }
+}
+
+/// What counts the elements of bytes that were read.
+struct Counter {
+    floats: Vec<f32>,
+    tables: Tables,
+    /// The instruction set of the thread that asked.
+    token: Token,
+}
+
+impl Counter {
+    /// Counts the elements of whole blocks.
+    fn add(&mut self, decode: Decode, bytes: &[u8], beside: &mut Beside) {
+        let Counter { floats, tables, token } = self;
+        match decode {
+            Decode::Bits8(_) => tables.add(bytes, u16::from),
+            Decode::Bits16(_) => tables.add_bits16(bytes),
+            Decode::F64 => {
+                for block in bytes.as_chunks::<8>().0.chunks(BLOCK) {
+                    let block: Vec<f64> = block.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect();
+                    beside.add(&block, *token, tables);
+                }
+            }
+            Decode::F32 => {
+                for block in bytes.as_chunks::<4>().0.chunks(BLOCK) {
+                    floats.clear();
+                    floats.extend(block.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+                    beside.add(floats, *token, tables);
+                }
+            }
+            Decode::Blocks(decode) => {
+                floats.clear();
+                decode(bytes, floats);
+                floats.chunks(BLOCK).for_each(|block| beside.add(block, *token, tables));
+            }
+        }
+    }
+}
+
+impl Pending {
+    /// Adds what was counted of a span, and makes statistics of the last.
+    fn add(&mut self, tensor: &Tensor, mut counted: Counted) {
+        self.counted.bins = merged(&self.counted.bins, &counted.bins);
+        self.counted.beside.append(&mut counted.beside);
+        self.spans -= 1;
+        if self.spans == 0 {
+            let counted = std::mem::take(&mut self.counted);
+            self.stats = tensor.kind.decode.map(|decode| counted.stats(decode));
+        }
+    }
+}
+
+impl Counted {
+    fn stats(mut self, decode: Decode) -> Stats {
+        self.beside.sort_by_key(|(start, _)| *start);
+        let beside = self.beside.iter().fold(Beside::default(), |all, (_, one)| all.and(one));
+        let bins = &self.bins;
+        match decode {
+            Decode::Bits8(of) => stats::of_patterns(bins, |bits| (of.value)(bits as u8), of.min_normal),
+            Decode::Bits16(of) => stats::of_patterns(bins, of.value, of.min_normal),
+            Decode::F32 | Decode::Blocks(_) => stats::of_wide::<f32>(bins, &beside),
+            Decode::F64 => stats::of_wide::<f64>(bins, &beside),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Elements of 32 and 64 bits: counted in bins by their upper 16 bits, and what bins can't tell beside that.
+
+use super::bins::Tables;
+use super::moments::Moments;
+use super::narrow::Narrow;
+use crate::simd::{Isa, Kernel, Token};
+
+/// Elements that are looked at together; they stay in the first cache.
+pub(crate) const BLOCK: usize = 2048;
+/// Sums that run beside one another, one array of them a loop, so that the compiler makes vectors of them.
+const LANES: usize = 8;
+/// The magnitude of the bin of zeros.
+const ZEROS: u16 = 0x7fff;
+
+/// f32 or f64.
+///
+/// A finite value is counted under the upper 16 bits of its bits less 1: the bin of magnitude m has what is above
+/// [`Wide::lower`] of m and not above that of m + 1, so that a power of two closes a bin, as it closes what becomes 0
+/// in a narrow type. Zeros wrap round to a bin that no other finite value has.
+pub(crate) trait Wide: Copy + PartialOrd {
+    const ZERO: Self;
+    const INFINITY: Self;
+    const MIN_NORMAL: Self;
+    /// The smallest normal value of f32: what bins can't tell is among what is smaller.
+    const SMALL: Self;
+    /// Whether squares may leave f64.
+    const SCALED: bool;
+    fn abs(self) -> Self;
+    fn widen(self) -> f64;
+    fn pattern(self) -> u16;
+    /// The open lower end of a bin.
+    fn lower(magnitude: u16) -> f64;
+    /// The largest magnitude that does not overflow in a narrow type.
+    fn fits(narrow: &Narrow) -> Self;
+}
+
+macro_rules! wide {
+    ($type:ident, $bits:ident, $scaled:literal, $fits:ident) => {
+        impl Wide for $type {
+            const ZERO: Self = 0.0;
+            const INFINITY: Self = $type::INFINITY;
+            const MIN_NORMAL: Self = $type::MIN_POSITIVE;
+            const SMALL: Self = f32::MIN_POSITIVE as $type;
+            const SCALED: bool = $scaled;
+            #[inline(always)]
+            fn abs(self) -> Self {
+                self.abs()
+            }
+            #[inline(always)]
+            fn widen(self) -> f64 {
+                self.into()
+            }
+            #[inline(always)]
+            fn pattern(self) -> u16 {
+                (self.to_bits().wrapping_sub(1) >> ($bits::BITS - 16)) as u16
+            }
+            fn lower(magnitude: u16) -> f64 {
+                $type::from_bits($bits::from(magnitude) << ($bits::BITS - 16)).into()
+            }
+            fn fits(narrow: &Narrow) -> Self {
+                narrow.$fits()
+            }
+        }
+    };
+}
+wide!(f32, u32, false, fits_f32);
+wide!(f64, u64, true, fits);
+
+/// The values of a bin: the open lower end, the upper end that belongs to it, and the middle.
+pub(crate) fn bin<T: Wide>(magnitude: u16) -> [f64; 3] {
+    if magnitude == ZEROS {
+        return [0.0; 3];
+    }
+    let (lower, upper) = (T::lower(magnitude), T::lower(magnitude + 1));
+    [lower, upper, lower + (upper - lower) / 2.0]
+}
+
+/// What bins can't tell.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    pub nan: u64,
+    pub infinite: u64,
+    pub subnormal: u64,
+    pub min: f64,
+    pub max: f64,
+    /// Beyond what fits into each of the narrow types.
+    pub over: [u64; 4],
+    /// What is not 0 and becomes it in bf16.
+    pub under_bf16: u64,
+    pub moments: Moments,
+}
+
+impl Default for Beside {
+    fn default() -> Self {
+        let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
+        let moments = Moments::default();
+        Beside { nan: 0, infinite: 0, subnormal: 0, min, max, over: [0; 4], under_bf16: 0, moments }
+    }
+}
+
+impl Beside {
+    /// Of both parts, this one first.
+    pub fn and(mut self, other: &Beside) -> Self {
+        self.nan += other.nan;
+        self.infinite += other.infinite;
+        self.subnormal += other.subnormal;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.over = std::array::from_fn(|i| self.over[i] + other.over[i]);
+        self.under_bf16 += other.under_bf16;
+        self.moments = self.moments.and(other.moments);
+        self
+    }
+
+    /// Adds a block, its finite elements to the tables too.
+    pub fn add<T: Wide>(&mut self, x: &[T], token: Token, tables: &mut Tables) {
+        if token.run(CountFinite(x)) == x.len() as u64 {
+            return self.add_finite(x, token, tables);
+        }
+        let finite: Vec<T> = x.iter().copied().filter(|x| x.abs() < T::INFINITY).collect();
+        let infinite = count(x, |x| x == T::INFINITY);
+        self.infinite += infinite;
+        self.nan += (x.len() - finite.len()) as u64 - infinite;
+        self.add_finite(&finite, token, tables);
+    }
+
+    fn add_finite<T: Wide>(&mut self, x: &[T], token: Token, tables: &mut Tables) {
+        if x.is_empty() {
+            return;
+        }
+        let Summary { min, max, largest, small, moments } = token.run(Finite(x));
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        self.moments = self.moments.and(moments);
+        // Rarely: zeros, or what is so small that bins don't tell it apart.
+        if small > 0 {
+            let bf16 = Narrow::ALL[1].vanishes;
+            self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
+            self.under_bf16 += count(x, |x| x.widen() <= bf16 && x > T::ZERO);
+        }
+        for (over, narrow) in self.over.iter_mut().zip(&Narrow::ALL) {
+            let fits = T::fits(narrow);
+            if largest > fits {
+                *over += count(x, |x| x > fits);
+            }
+        }
+        tables.add(x, T::pattern);
+    }
+}
+
+/// How many are finite, by any instruction set.
+struct CountFinite<'a, T>(&'a [T]);
+
+impl<T: Wide> Kernel for CountFinite<'_, T> {
+    type Out = u64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> u64 {
+        count(self.0, |x| x < T::INFINITY)
+    }
+}
+
+/// What a block of finite elements has, of which there is one at least, by any instruction set.
+struct Finite<'a, T>(&'a [T]);
+
+struct Summary<T> {
+    min: f64,
+    max: f64,
+    /// The largest magnitude.
+    largest: T,
+    /// Magnitudes below [`Wide::SMALL`].
+    small: u64,
+    moments: Moments,
+}
+
+impl<T: Wide> Kernel for Finite<'_, T> {
+    type Out = Summary<T>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Summary<T> {
+        let x = self.0;
+        let (min, max) = (best(x, |a, b| a < b), best(x, |a, b| a > b));
+        let largest = if min.abs() > max.abs() { min.abs() } else { max.abs() };
+        let moments = moments(x, largest);
+        Summary { min: min.widen(), max: max.widen(), largest, small: count(x, |x| x < T::SMALL), moments }
+    }
+}
+
+/// How many magnitudes of a block are so.
+#[inline(always)]
+fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
+    x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
+}
+
+/// The element that is better than each other.
+#[inline(always)]
+fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
+    let choose = |best: T, x: T| if better(x, best) { x } else { best };
+    let mut lanes = [x[0]; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        lanes = std::array::from_fn(|lane| choose(lanes[lane], chunk[lane]));
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(x[0], choose)
+}
+
+/// Of differences to one of the elements, whose squares don't drown what is small beside the mean.
+#[inline(always)]
+fn moments<T: Wide>(x: &[T], largest: T) -> Moments {
+    // Squares and their sums stay within f64.
+    let scale = match largest.widen() {
+        largest if T::SCALED && largest > 2f64.powi(480) => 2f64.powi(-560),
+        largest if T::SCALED && largest < 2f64.powi(-400) => 2f64.powi(600),
+        _ => 1.0,
+    };
+    let pivot = x[0].widen() * scale;
+    let difference = |x: T| x.widen() * scale - pivot;
+    let count = x.len() as f64;
+    let shift = sum(x, difference) / count;
+    let squares = sum(x, |x| difference(x) * difference(x));
+    let variance = (squares / count - shift * shift).max(0.0);
+    Moments { count: x.len() as u64, mean: (pivot + shift) / scale, std: variance.sqrt() / scale }
+}
+
+#[inline(always)]
+fn sum<T: Wide>(x: &[T], of: impl Fn(T) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        (0..LANES).for_each(|lane| lanes[lane] += of(chunk[lane]));
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&x| of(x)).sum::<f64>()
+}
