@@ -3,6 +3,7 @@
 #[macro_use]
 mod support;
 
+mod attention;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;
@@ -54,6 +55,7 @@ use criterion::Criterion;
 type Op = (&'static str, fn(&mut Criterion));
 
 const OPS: &[Op] = &[
+    ("attention", attention::run),
     ("clamped_exp", clamped_exp::run),
     ("clamped_log", clamped_log::run),
     ("clip_grad_norm", clip_grad_norm::run),

@@ -48,6 +48,8 @@ pub enum Kind {
     LanesBackward,
     /// Lanes along an axis, one result for each lane.
     Reduction,
+    /// Queries, keys and values.
+    Attention,
     /// Rows of logits, tokens.
     Sampler,
     /// Whole tensors of any shape, or lists of them.
@@ -96,6 +98,7 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
 /// assert!(OPS.iter().any(|op| op.name == "softmax" && op.support.iter().any(|(b, _)| *b == Backend::Cpu)));
 /// ```
 pub const OPS: &[Op] = &[
+    op("attention", Kind::Attention),
     everywhere("clamped_exp", Kind::Elementwise),
     op("clamped_exp_backward", Kind::ElementwiseBackward),
     everywhere("clamped_log", Kind::Elementwise),

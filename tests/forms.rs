@@ -5,8 +5,8 @@
 
 use evenkeel::registry::OPS;
 use evenkeel::{
-    CrossEntropy, Draw, Element, Lanes, LanesMut, LayerNorm, Mask, MeanPool, Reduction, Result, RmsNorm, Rope,
-    RopeTable, Rows, RowsMut, SamplerConfig, Softmax,
+    Attention, CrossEntropy, Draw, Element, Heads, Lanes, LanesMut, LayerNorm, Mask, MeanPool, Reduction, Result,
+    RmsNorm, Rope, RopeTable, Rows, RowsMut, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use std::cell::RefCell;
@@ -421,6 +421,7 @@ fn every_form<E: Element>() {
                     .check(op.name, &x);
                 }
             }
+            "attention" => attended(&x),
             "inspect" => {
                 let (stats, met) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());
                 assert_eq!((stats.count, stats.min, stats.max, met.first), (x.len(), 0.25, 12.25, None));
@@ -443,6 +444,17 @@ fn every_form<E: Element>() {
             other => panic!("{other} has no forms here"),
         }
     }
+}
+
+/// Three queries of two heads that share one of keys, of eleven features.
+fn attended<E: Element>(x: &[E]) {
+    let (q, k) = (Heads::strided(x, [1, 2, 3, 11], [0, 1, 12]), Heads::strided(x, [1, 1, 3, 11], [0, 0, 11]));
+    let (q, k, mask) = (q.unwrap(), k.unwrap(), Mask::causal());
+    let options = Attention::default().mask(&mask).sinks(&[0.5f32, -1.0]);
+    let (y, lse) = evenkeel::attention_with_lse(q, k, k, &options).unwrap();
+    assert!(y.len() == 66 && lse.len() == 6);
+    let mut room = [MaybeUninit::<E>::uninit(); 66];
+    assert_eq!(evenkeel::attention_into(q, k, k, &mut room[..], &options).unwrap(), y);
 }
 
 /// Means over two sequences of eleven tokens, and their gradient.

@@ -3,12 +3,12 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
-    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope, RopeTable, Rounding,
-    Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward,
-    exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward,
-    logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
-    rope_backward, sigmoid, silu, softmax, softmax_backward,
+    Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
+    GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope,
+    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_with_lse, clip_grad_norm,
+    clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward,
+    log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
+    rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -120,6 +120,7 @@ fn of_dtype<E: Element>(cases: &mut Vec<Case>) {
                 rotations(&mut batch);
             }
             samplers(&mut batch);
+            attended(&mut batch);
             batch.add_words("inspect", |part| part.data.chunks(part.cols).flat_map(statistics).collect());
         }
     }
@@ -392,6 +393,24 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
             };
             sampler.sample_rows(part.rows(), None, &draws).unwrap().into_iter().flat_map(words).collect()
         });
+    }
+}
+
+/// Rows are queries of one head; each sees the row itself, cut into keys of four features, and what is behind each key.
+fn attended<E: Element>(batch: &mut Batch<'_, E>) {
+    const WIDTH: usize = 4;
+    let keys = batch.cols / WIDTH;
+    let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| {
+        let (rows, stride) = (part.range.len(), part.cols);
+        let view = |positions| Heads::strided(part.data, [rows, 1, positions, WIDTH], [stride, 0, WIDTH]);
+        let mut options = Attention::default().scale(0.3).mask(mask).sinks(&[0.25f32]);
+        options.softcap = softcap;
+        let (y, lse) = attention_with_lse(view(keys.min(2))?, view(keys)?, view(keys)?, &options)?;
+        Ok(y.into_iter().map(E::bits).chain(lse.into_iter().map(f64::to_bits)).collect::<Vec<u64>>())
+    };
+    if keys > 0 {
+        batch.add_words("attention", move |part| run(part, None, &Mask::none()).unwrap());
+        batch.add_words("attention/causal", move |part| run(part, Some(9.0), &Mask::causal()).unwrap());
     }
 }
 

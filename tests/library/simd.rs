@@ -4,13 +4,20 @@ use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{
-    ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm,
-    Rope, RopeTable, Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp,
-    inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu, softmax,
+    Attention, ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, Heads, L2Normalize, Lanes, LayerNorm,
+    MeanPool, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value,
+    cross_entropy_backward, exp, inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu,
+    softmax,
 };
 use std::process::Command;
 
 for_each_dtype!(every_op_gives_the_same_bits_on_every_level);
+
+/// Rows as queries and keys of one head.
+fn attended<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<E> {
+    let heads = Heads::new(x, [1, 1, rows, cols]).unwrap();
+    evenkeel::attention(heads, heads, heads, &Attention::default().scale(0.3).softcap(15.0)).unwrap()
+}
 
 /// The bits of every op's result on one batch.
 fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, Vec<u64>)> {
@@ -36,6 +43,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let smoothed = CrossEntropy::default().label_smoothing(0.1).z_loss(1e-3).softcap(15.0);
     let (loss, dlogits) = cross_entropy_backward(view, &targets, &[0.7], &smoothed).unwrap();
     vec![
+        ("attention", bits(attended(x, rows, cols))),
         ("clamped_exp", bits(evenkeel::clamped_exp(x, &Default::default()).unwrap())),
         ("clamped_exp_backward", bits(evenkeel::clamped_exp_backward(x, x, &Default::default()).unwrap())),
         ("clamped_log", bits(evenkeel::clamped_log(x, &Default::default()).unwrap())),

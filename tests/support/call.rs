@@ -3,9 +3,9 @@
 use arbitrary::Arbitrary;
 use evenkeel::registry::OPS;
 use evenkeel::{
-    ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
-    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm, Rope, RopeTable, Rounding, Rows,
-    SafeDiv, SamplerConfig, Softmax,
+    Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
+    GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm, Rope, RopeTable,
+    Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
 };
 
 /// A call: which op, on what shape, with which options. Options take any value, in their range or not.
@@ -283,6 +283,7 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
             let mut y = x.to_vec();
             evenkeel::clip_grad_value(&mut [(&mut y).into()], call.scale).map(|()| y)
         }
+        "attention" => attention(call, operands),
         "cross_entropy" => return cross_entropy(call, operands).map(|(loss, _)| loss),
         "cross_entropy_backward" => return cross_entropy(call, operands).map(|(_, dx)| dx),
         "inspect" => return inspect(x),
@@ -307,6 +308,20 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         }
     }
     Ok(Outcome::of_rows(&y, rows))
+}
+
+/// Each row is a batch of its own: its first lanes' elements are a query, all of them keys, and those of dy values.
+fn attention<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
+    let Operands { x, dy, rows, cols, .. } = *operands;
+    let (len, width) = lanes(cols);
+    let queries: Vec<E> = operands.each_row().flat_map(|row| row.iter().take(width)).copied().collect();
+    let flags: Vec<bool> = (0..len).map(|key| call.keeps(key)).collect();
+    let mask = Mask::keep(&flags, &[len]);
+    let mut options = Attention::default().scale(call.scale).mask(&mask).fully_masked(call.policy());
+    options.softcap = call.softcap;
+    let width = if len == 0 { 0 } else { width };
+    let keys = |data| Heads::new(data, [rows, 1, len, width]);
+    evenkeel::attention(Heads::new(&queries, [rows, 1, 1, width])?, keys(x)?, keys(dy)?, &options)
 }
 
 fn rms_norm_backward<E: Element>(

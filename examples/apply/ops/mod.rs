@@ -1,5 +1,6 @@
 //! The table of ops: what each takes and gives, and the call that it is.
 
+mod attention;
 mod clip;
 mod cross_entropy;
 mod elementwise;
@@ -145,6 +146,16 @@ pub const OPS: &[Op] = &[
         outputs: &["y", "dx", "dweight", "dbias"],
         needs: &[("dx", "dy"), ("dweight", "dy"), ("dweight", "weight"), ("dbias", "dy"), ("dbias", "bias")],
         run: norms::layer_norm,
+    },
+    Op {
+        name: "attention",
+        inputs: &["q", "k", "v", "mask", "sinks"],
+        required: &["q", "k", "v"],
+        lists: &[],
+        attrs: &["scale", "causal", "softcap", "window", "fully_masked"],
+        outputs: &["y", "lse"],
+        needs: &[],
+        run: attention::attention,
     },
     Op {
         name: "group_norm",

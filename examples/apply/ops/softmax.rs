@@ -5,7 +5,7 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, MaskInput, Output, Values, each_type};
 use evenkeel::{FullyMasked, Lanes, Mask, Softmax};
 
-const POLICIES: &[(&str, FullyMasked)] =
+pub const POLICIES: &[(&str, FullyMasked)] =
     &[("zeros", FullyMasked::Zeros), ("uniform", FullyMasked::Uniform), ("error", FullyMasked::Error)];
 
 /// The same expression for whichever type both have, if they have one.

@@ -5,8 +5,8 @@ use crate::naive;
 use evenkeel::reference::{self, Real};
 use evenkeel::testing::workloads;
 use evenkeel::{
-    CrossEntropy, Draw, Element, GroupNorm, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm, Rope, RopeTable, Rows,
-    SamplerConfig, Softmax,
+    Attention, CrossEntropy, Draw, Element, GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm, Rope,
+    RopeTable, Rows, SamplerConfig, Softmax,
 };
 
 const EPS: f64 = 1e-5;
@@ -24,6 +24,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = reference::softmax(x).unwrap_or_default();
             Case::new(exact, evenkeel::softmax(row(x), &scores), naive::softmax(x))
         }),
+        "attention" => by_length("keys", attention_over::<E>),
         "log_softmax" => lengths(|x: &[E]| {
             let exact = reference::log_softmax(x).unwrap_or_default();
             Case::new(exact, evenkeel::log_softmax(row(x), &scores), naive::log_softmax(x))
@@ -131,6 +132,25 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         }),
         _ => return None,
     })
+}
+
+/// One query over so many keys.
+fn attention_over<E: Element>(keys: usize) -> Case<E> {
+    let q = workloads::numbers::<E>(WIDTH);
+    let [k, v] =
+        [0, 1].map(|part| workloads::numbers::<E>(2 * keys * WIDTH)[part * keys * WIDTH..][..keys * WIDTH].to_vec());
+    let exact = |x: &E| E::Exact::from(x.widen());
+    let product = |key: &[E]| q.iter().zip(key).fold(E::Exact::from(0.0), |sum, (q, k)| sum + exact(q) * exact(k));
+    let scale = E::Exact::from((WIDTH as f64).sqrt());
+    let logits: Vec<E::Exact> = k.chunks(WIDTH).map(|key| product(key) / scale).collect();
+    let values: Vec<Vec<E::Exact>> = v.chunks(WIDTH).map(|value| value.iter().map(exact).collect()).collect();
+    let values: Vec<&[E::Exact]> = values.iter().map(Vec::as_slice).collect();
+    let (exact, _) = reference::attention_of(&logits, &values, None).unwrap_or_default();
+    let view = |data, positions| Heads::new(data, [1, 1, positions, WIDTH]);
+    let ours =
+        view(&q, 1).and_then(|q| evenkeel::attention(q, view(&k, keys)?, view(&v, keys)?, &Attention::default()));
+    let largest = v.iter().fold(0.0f64, |largest, v| largest.max(v.widen().abs()));
+    Case::new(exact, ours, naive::attention(&q, &k, &v)).beside(move |_| largest)
 }
 
 /// A row of numbers at a position.

@@ -20,6 +20,16 @@ pub fn logsumexp<E: Element>(x: &[E]) -> E {
     E::from_wide(sum::<E>(x.iter().map(|x| x.widen().exp())).ln())
 }
 
+/// softmax(q k / sqrt(features)) v of one query.
+pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
+    let features = q.len();
+    let product = |key: &[E]| sum::<E>(q.iter().zip(key).map(|(q, k)| q.widen() * k.widen()));
+    let scores: Vec<E> = k.chunks(features).map(|key| E::from_wide(product(key) / (features as f64).sqrt())).collect();
+    let weights = softmax(&scores);
+    let weighted = |i: usize| sum::<E>(weights.iter().zip(v.chunks(features)).map(|(p, v)| p.widen() * v[i].widen()));
+    (0..features).map(|i| E::from_wide(weighted(i))).collect()
+}
+
 /// -ln(softmax) of the target.
 pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
     E::from_wide(-log_softmax(x)[target].widen())

@@ -1,0 +1,59 @@
+//! Attention of [B, H, T, D] queries over [B, Hkv, S, D] keys and values.
+
+use super::softmax::POLICIES;
+use crate::call::{Call, Result, Results};
+use crate::tensors::{Input, MaskInput, Output, Values};
+use evenkeel::{Attention, Heads, Mask, attention_with_lse};
+
+/// The same expression for whichever type all three have, if they have one.
+macro_rules! alike {
+    ($q:ident, $k:ident, $v:ident, [$($type:ident)*] => $result:expr) => {
+        match (&$q.values, &$k.values, &$v.values) {
+            $((Values::$type($q), Values::$type($k), Values::$type($v)) => Some($result),)*
+            _ => None,
+        }
+    };
+}
+
+pub fn attention(call: &Call<'_>) -> Result<Results> {
+    let (q, k, v) = (call.float("q")?, call.float("k")?, call.float("v")?);
+    let (mask, sinks) = (call.mask()?, call.optional_float("sinks")?);
+    let [q_shape, k_shape, v_shape] = [axes(call, "q", &q)?, axes(call, "k", &k)?, axes(call, "v", &v)?];
+    let [batch, heads, queries, _] = q_shape;
+    call.broadcasts(mask.as_ref(), &[batch, heads, queries, k_shape[2]])?;
+    if let Some(sinks) = &sinks {
+        call.has_shape("sinks", &sinks.shape, &[heads])?;
+    }
+    let mut whole = mask.as_ref().map_or_else(Mask::none, MaskInput::mask);
+    if call.flag("causal")?.unwrap_or(false) {
+        whole = whole.and_causal();
+    }
+    if let Some(window) = call.whole("window", 1..=i128::from(i64::MAX))? {
+        whole = whole.and_window(window as usize);
+    }
+    let mut options = Attention::default().mask(&whole);
+    options.scale = call.number("scale")?;
+    options.softcap = call.number("softcap")?;
+    options.fully_masked = call.choice("fully_masked", POLICIES)?.unwrap_or(options.fully_masked);
+    options.sinks = sinks.as_ref().map(|sinks| sinks.values.floats());
+    let shape = [batch, heads, queries, v_shape[3]];
+    let results = alike!(q, k, v, [F64 F32 F16 BF16] => {
+        let (y, lse) = attention_with_lse(
+            Heads::new(q, q_shape)?,
+            Heads::new(k, k_shape)?,
+            Heads::new(v, v_shape)?,
+            &options,
+        )?;
+        (Output::new(&shape, &y), lse)
+    });
+    let Some((y, lse)) = results else { return Err(call.shape("k", &k.shape, "q, k and v of one type are needed")) };
+    let lse = match &q.values {
+        Values::F64(_) => Output::new(&shape[..3], &lse),
+        _ => Output::new(&shape[..3], &lse.iter().map(|&lse| lse as f32).collect::<Vec<_>>()),
+    };
+    Ok(vec![("y", y), ("lse", lse)])
+}
+
+fn axes(call: &Call<'_>, name: &str, input: &Input) -> Result<[usize; 4]> {
+    input.shape.as_slice().try_into().map_err(|_| call.shape(name, &input.shape, "4 axes are needed"))
+}
