@@ -4,6 +4,7 @@
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, bell};
 use crate::support::implementations::{each_level, on_threads};
+use evenkeel::accuracy;
 use evenkeel::reference::{Real, attention_of};
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{Attention, DType, Error, FullyMasked, Heads, Mask, attention, attention_into, attention_with_lse};
@@ -147,6 +148,9 @@ impl<E: Bits> Case<E> {
                 let error = (E::Exact::from(got.widen()) - *expected).abs().to_f64();
                 let half = 0.51 * evenkeel::testing::ulp::size::<E>(expected.to_f64().abs());
                 let allowed = relative * terms[i] + half;
+                let ulps = evenkeel::testing::ulp::error_at(*got, *expected, terms[i] * (1.0 + largest));
+                let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
+                assert!(ulps <= bound, "{what} at {i}: {ulps} ULP of the terms");
                 assert!(
                     error <= allowed,
                     "{what} at {i}: {got:?}, not {expected:?}: {error:e} where {allowed:e} is allowed"
