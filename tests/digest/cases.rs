@@ -406,7 +406,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
         let mut options = Attention::default().scale(0.3).mask(mask).sinks(&[0.25f32]);
         options.softcap = softcap;
         let (y, lse) = attention_with_lse(view(keys.min(2))?, view(keys)?, view(keys)?, &options)?;
-        Ok(y.into_iter().map(E::bits).chain(lse.into_iter().map(f64::to_bits)).collect::<Vec<u64>>())
+        Ok(y.into_iter().map(E::bits).chain(lse.into_iter().map(f64::to_bits)).collect())
     };
     if keys > 0 {
         batch.add_words("attention", move |part| run(part, None, &Mask::none()).unwrap());
