@@ -400,7 +400,7 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
 fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     const WIDTH: usize = 4;
     let keys = batch.cols / WIDTH;
-    let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| {
+    let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let (rows, stride) = (part.range.len(), part.cols);
         let view = |positions| Heads::strided(part.data, [rows, 1, positions, WIDTH], [stride, 0, WIDTH]);
         let mut options = Attention::default().scale(0.3).mask(mask).sinks(&[0.25f32]);
