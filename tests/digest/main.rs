@@ -1,5 +1,6 @@
 //! The same bits on every machine: a digest of each case's result, committed in `tests/vectors/digest.tsv`.
 //!
+//! `EVENKEEL_DIGEST=whole` leaves out rows alone and threads, which emulators of other machines take long for.
 //! `EVENKEEL_BLESS=1` writes the file anew, which changes what users get: it belongs in the changelog's Accuracy.
 
 #![forbid(unsafe_code)]
@@ -47,6 +48,7 @@ fn every_machine_gives_the_committed_bits() {
     let committed = committed();
     assert!(cases.len() >= 1000, "{} cases", cases.len());
     assert_eq!(cases.len(), committed.len(), "the file has other cases than the test");
+    let all = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
     let mut wrong = Vec::new();
     for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
         for case in &cases {
@@ -57,9 +59,11 @@ fn every_machine_gives_the_committed_bits() {
                 }
             };
             compare("whole", with_level(level, || case.whole()).unwrap());
-            compare("rows alone", with_level(level, || case.alone()).unwrap());
+            if all {
+                compare("rows alone", with_level(level, || case.alone()).unwrap());
+            }
         }
-        for threads in [1, 2] {
+        for threads in [1, 2].into_iter().filter(|_| all) {
             let results = on_threads(threads, || {
                 with_level(level, || cases.iter().filter(|case| case.is_large()).map(Case::whole).collect::<Vec<_>>())
             });
