@@ -145,7 +145,7 @@ fn masked<E: Bits>(device: &Device) {
 
 fn scaled<E: Bits>(device: &Device) {
     let x = rows::<E>(65);
-    for scale in [1.0 / 80f64.sqrt(), -1.0, 0.0] {
+    for scale in [0.125, 1.0 / 80f64.sqrt(), 3.0, -1.0, 0.0] {
         Case { options: Softmax::default().scale(scale), ..case(&x) }.check(device);
     }
     let zeros = vec![0.5f32; x.data.len()];
