@@ -25,7 +25,7 @@ fn rows<E: Bits>(cols: usize) -> Matrix<E> {
 }
 
 fn options<E: Bits>(device: &Device) {
-    for cols in [1, 500] {
+    for cols in [1, 9, 500] {
         let x = rows::<E>(cols);
         let mut rng = rng();
         let targets: Vec<i64> =
