@@ -55,6 +55,11 @@ impl<'a, E: Element> Heads<'a, E> {
         Ok(Heads { data, shape, strides })
     }
 
+    /// A shape without data, of which no row is asked for.
+    pub(crate) fn without_data(shape: [usize; 4]) -> Self {
+        Heads { data: &[], shape, strides: [0; 3] }
+    }
+
     /// Batch, heads, positions, features.
     pub fn shape(&self) -> [usize; 4] {
         self.shape

@@ -5,11 +5,15 @@
 //! leaves the range, or is no number, the row's block is made again in f64 (`wide`). Blocks are merged in f64 in their
 //! order (`merge`). How rows are put together, and which thread has them, shows nowhere.
 
+mod few;
 mod merge;
 mod narrow;
 mod pack;
+mod parts;
 mod product;
 mod wide;
+
+pub use parts::Parts;
 
 use super::lanes::Met;
 use super::scores::Scores;
@@ -21,7 +25,7 @@ use crate::heads::Heads;
 use crate::mask::FullyMasked;
 use crate::math::log::log_scalar;
 use crate::simd::{self, Isa, Output, Span, Work, Written};
-use merge::State;
+use merge::{Part, State};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -39,6 +43,8 @@ pub struct Attention<'a, E> {
     pub scores: Scores<'a>,
     /// A logit for each head of q that has no value.
     pub sinks: Option<Floats<'a>>,
+    /// The place of the first of the keys among all that the mask is for: a multiple of [`KEYS`].
+    pub first: usize,
 }
 
 impl<E: Element> Attention<'_, E> {
@@ -68,20 +74,29 @@ impl<E: Element> Attention<'_, E> {
     }
 
     #[inline(always)]
-    fn keys(&self) -> usize {
-        self.k.shape()[2]
+    fn keys(&self) -> Range<usize> {
+        self.first..self.first + self.k.shape()[2]
     }
 
     /// Keys outside of which all is masked.
     #[inline(always)]
     fn bounds(&self, row: usize) -> Range<usize> {
+        let keys = self.keys();
         match &self.scores.mask {
             Some(mask) => {
                 let (low, high) = mask.bounds(row);
-                low..high
+                low.clamp(keys.start, keys.end)..high.clamp(keys.start, keys.end)
             }
-            None => 0..self.keys(),
+            None => keys,
         }
+    }
+
+    /// Blocks of keys outside of which all is masked to these rows.
+    #[inline(always)]
+    fn blocks(&self, rows: Range<usize>) -> Range<usize> {
+        let low = rows.clone().map(|row| self.bounds(row).start).min().unwrap_or(0);
+        let high = rows.map(|row| self.bounds(row).end).max().unwrap_or(0);
+        low / KEYS..high.div_ceil(KEYS)
     }
 
     #[inline(always)]
@@ -99,6 +114,10 @@ impl<E: Element> Attention<'_, E> {
         self.k.shape()[0] * self.k.shape()[1] * self.tiles_a_head()
     }
 
+    fn rows_of(&self, tile: usize) -> Range<usize> {
+        self.rows_before(tile)..self.rows_before(tile + 1)
+    }
+
     /// The rows before a tile.
     fn rows_before(&self, tile: usize) -> usize {
         let tiles = self.tiles_a_head().max(1);
@@ -106,19 +125,36 @@ impl<E: Element> Attention<'_, E> {
     }
 }
 
-/// Attention of all rows; with each one's log-sum-exp, if there is room for it.
+/// Attention of all rows; with each one's log-sum-exp, if there is room for it. Where there are parts, which are in order,
+/// they are merged, and of the call's keys and values only the shapes are asked for.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
+    parts: Option<&[Parts]>,
+    out: Output<'a, E>,
+    lse: Option<&mut [f64]>,
+) -> Result<(&'a mut [E], Met)> {
+    if parts.is_none() && parts::are_worth_it(&call) {
+        let parts = Parts::of(call)?;
+        return run(call, Some(std::slice::from_ref(&parts)), out, lse);
+    }
+    run(call, parts, out, lse)
+}
+
+fn run<'a, E: Element>(
+    call: Attention<'_, E>,
+    parts: Option<&[Parts]>,
     out: Output<'a, E>,
     lse: Option<&mut [f64]>,
 ) -> Result<(&'a mut [E], Met)> {
     let (to, finish) = out.start();
-    let (written, met) = simd::run(Tiles { call, tiles: 0..call.tiles(), to, lse })?;
+    let (written, met) = simd::run(Tiles { call, parts, tiles: 0..call.tiles(), to, lse })?;
     Ok((finish.done(written), met))
 }
 
 struct Tiles<'a, 'o, E> {
     call: Attention<'a, E>,
+    /// What is to be merged, if it was made before.
+    parts: Option<&'a [Parts]>,
     tiles: Range<usize>,
     to: &'o mut [MaybeUninit<E>],
     lse: Option<&'o mut [f64]>,
@@ -137,14 +173,14 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {
-        let Tiles { call, tiles, to, lse } = self;
+        let Tiles { call, parts, tiles, to, lse } = self;
         let middle = tiles.start + at;
         let rows = call.rows_before(middle) - call.rows_before(tiles.start);
         let (to_a, to_b) = to.split_at_mut(rows * call.v.shape()[3]);
         let (lse_a, lse_b) = lse.map(|lse| lse.split_at_mut(rows)).unzip();
         (
-            Tiles { call, tiles: tiles.start..middle, to: to_a, lse: lse_a },
-            Tiles { call, tiles: middle..tiles.end, to: to_b, lse: lse_b },
+            Tiles { call, parts, tiles: tiles.start..middle, to: to_a, lse: lse_a },
+            Tiles { call, parts, tiles: middle..tiles.end, to: to_b, lse: lse_b },
         )
     }
 
@@ -154,16 +190,16 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
-        let Tiles { call, tiles, mut to, mut lse } = self;
+        let Tiles { call, parts, tiles, mut to, mut lse } = self;
         let (mut written, mut met) = (Written::default(), Met::default());
         let features = call.v.shape()[3];
         for tile in tiles {
-            let rows = call.rows_before(tile)..call.rows_before(tile + 1);
+            let rows = call.rows_of(tile);
             let (these, rest) = to.split_at_mut(rows.len() * features);
             let (these_lse, rest_lse) = lse.map(|lse| lse.split_at_mut(rows.len())).unzip();
             (to, lse) = (rest, rest_lse);
-            let tile = Tile { call: &call, rows, to: these, lse: these_lse, met: &mut met };
-            written = written + tile.run(isa);
+            let these = Tile { call: &call, parts, tile, rows, to: these, lse: these_lse, met: &mut met };
+            written = written + these.run(isa);
         }
         (written, met)
     }
@@ -172,6 +208,8 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
 /// Rows that share a head of k.
 struct Tile<'a, 'o, E> {
     call: &'a Attention<'a, E>,
+    parts: Option<&'a [Parts]>,
+    tile: usize,
     rows: Range<usize>,
     to: &'o mut [MaybeUninit<E>],
     lse: Option<&'o mut [f64]>,
@@ -181,17 +219,20 @@ struct Tile<'a, 'o, E> {
 impl<E: Element> Tile<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let Tile { call, rows, to, mut lse, met } = self;
+        let Tile { call, parts, tile, rows, to, mut lse, met } = self;
         let features = call.v.shape()[3];
         let mut written = Written::default();
         met.counts.rows += rows.len() as u64;
         scratch::with_attention(
             #[inline(always)]
             |buffers| {
-                scratch::with(
-                    #[inline(always)]
-                    |scratch| attend(isa, call, rows.clone(), buffers, scratch),
-                );
+                match parts {
+                    None => scratch::with(
+                        #[inline(always)]
+                        |scratch| attend(isa, call, rows.clone(), buffers, scratch),
+                    ),
+                    Some(parts) => collect(isa, call, parts, (tile, rows.clone()), buffers),
+                }
                 for (i, row) in rows.enumerate() {
                     let at = i * features..(i + 1) * features;
                     let state = buffers.states[i];
@@ -217,6 +258,16 @@ pub struct Buffers {
     out: Vec<f64>,
 }
 
+impl Buffers {
+    /// Rows without keys so far.
+    #[inline(always)]
+    fn start<E: Element>(&mut self, call: &Attention<'_, E>, rows: Range<usize>) {
+        room(&mut self.out, rows.len() * call.v.shape()[3]).fill(0.0);
+        self.states.clear();
+        self.states.extend(rows.map(|row| State::new(call.sink(row))));
+    }
+}
+
 /// Brings the states of rows that share a head of k to the end of their keys.
 #[inline(always)]
 fn attend<I: Isa, E: Element>(
@@ -226,29 +277,71 @@ fn attend<I: Isa, E: Element>(
     buffers: &mut Buffers,
     scratch: &mut Scratch,
 ) {
+    buffers.start(call, rows.clone());
     let features = call.v.shape()[3];
     let Buffers { narrow, wide, states, out } = buffers;
-    let out = room(out, rows.len() * features);
-    out.fill(0.0);
-    states.clear();
-    states.extend(rows.clone().map(|row| State::new(call.sink(row))));
+    each_part(
+        isa,
+        call,
+        (rows.clone(), call.blocks(rows.clone())),
+        (narrow, wide, scratch),
+        #[inline(always)]
+        |_, i, part| part.merge_into(isa, &mut states[i], &mut out[i * features..][..features]),
+    );
     if E::DTYPE == DType::F64 {
         for (i, row) in rows.enumerate() {
             let out = &mut out[i * features..][..features];
-            wide::row(isa, call, row, &mut states[i], out, wide, scratch);
+            if !out.iter().all(|value| value.is_finite()) {
+                wide::again(isa, call, row, &mut states[i], out, wide, scratch);
+            }
         }
-        return;
     }
-    narrow.start(isa, call, rows.clone());
-    let low = rows.clone().map(|row| call.bounds(row).start).min().unwrap_or(0);
-    let high = rows.clone().map(|row| call.bounds(row).end).max().unwrap_or(0);
-    for first in (low / KEYS * KEYS..high).step_by(KEYS) {
-        narrow::block(isa, call, rows.clone(), first, narrow, scratch);
+}
+
+/// What each of these blocks of keys comes to for each row: the block, the row's place among these, and the part.
+#[inline(always)]
+fn each_part<I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    (rows, blocks): (Range<usize>, Range<usize>),
+    (narrow, wide, scratch): (&mut narrow::Buffers, &mut wide::Buffers, &mut Scratch),
+    mut each: impl FnMut(usize, usize, Part<'_>),
+) {
+    let in_f32 = E::DTYPE != DType::F64;
+    if in_f32 {
+        narrow.start(isa, call, rows.clone());
+    }
+    for block in blocks {
+        if in_f32 {
+            narrow::block(isa, call, rows.clone(), block * KEYS, narrow, scratch);
+        }
         for (i, row) in rows.clone().enumerate() {
-            let out = &mut out[i * features..][..features];
-            match narrow.part(isa, i, features) {
-                Some((end, values)) => states[i].merge(isa, out, end, values),
-                None => wide::block(isa, call, row, first, 1.0, wide, scratch).merge_into(isa, &mut states[i], out),
+            let part = if in_f32 { narrow.part(isa, i, call.v.shape()[3]) } else { None };
+            let part = match part {
+                Some(part) => part,
+                None => wide::block(isa, call, row, block * KEYS, 1.0, wide, scratch),
+            };
+            each(block, i, part);
+        }
+    }
+}
+
+/// As [`attend`], of parts that were made before.
+#[inline(always)]
+fn collect<I: Isa, E: Element>(
+    isa: I,
+    call: &Attention<'_, E>,
+    parts: &[Parts],
+    (tile, rows): (usize, Range<usize>),
+    buffers: &mut Buffers,
+) {
+    buffers.start(call, rows.clone());
+    let features = call.v.shape()[3];
+    for parts in parts {
+        for block in parts.blocks() {
+            for i in 0..rows.len() {
+                let out = &mut buffers.out[i * features..][..features];
+                parts.part(tile, block, i).merge_into(isa, &mut buffers.states[i], out);
             }
         }
     }

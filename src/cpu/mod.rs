@@ -126,9 +126,12 @@ macro_rules! declare {
             #[doc(hidden)]
             fn attention<'a>(
                 call: attention::Attention<'_, Self>,
+                parts: Option<&[attention::Parts]>,
                 out: Output<'a, Self>,
                 lse: Option<&mut [f64]>,
             ) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn attention_parts(call: attention::Attention<'_, Self>) -> Result<attention::Parts>;
             #[doc(hidden)]
             fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]>;
             #[doc(hidden)]
@@ -247,10 +250,14 @@ macro_rules! implement {
             )*
             fn attention<'a>(
                 call: attention::Attention<'_, Self>,
+                parts: Option<&[attention::Parts]>,
                 out: Output<'a, Self>,
                 lse: Option<&mut [f64]>,
             ) -> Seen<&'a mut [Self]> {
-                attention::apply(call, out, lse)
+                attention::apply(call, parts, out, lse)
+            }
+            fn attention_parts(call: attention::Attention<'_, Self>) -> Result<attention::Parts> {
+                attention::Parts::of(call)
             }
             fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]> {
                 pairwise::apply(dy, x, out, of)

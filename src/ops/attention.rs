@@ -61,8 +61,12 @@ impl<'a> Attention<'a> {
         Self { fully_masked: policy, ..self }
     }
 
-    /// Checks operands and options.
-    fn resolve<'c, E: Element>(&self, [q, k, v]: [Heads<'c, E>; 3]) -> Result<cpu::attention::Attention<'c, E>>
+    /// Checks operands and options, of keys that are the `first` and those behind it of so many in all.
+    pub(super) fn resolve<'c, E: Element>(
+        &self,
+        [q, k, v]: [Heads<'c, E>; 3],
+        (first, all_keys): (usize, usize),
+    ) -> Result<cpu::attention::Attention<'c, E>>
     where
         'a: 'c,
     {
@@ -81,12 +85,12 @@ impl<'a> Attention<'a> {
             let got = format!("{} elements", sinks.len());
             return Err(Error::shape(OP, "sinks", got, format!("one for each of {heads} heads")));
         }
-        let geometry = Geometry::shaped(&[batch, heads, queries, keys], -1)?;
+        let geometry = Geometry::shaped(&[batch, heads, queries, all_keys], -1)?;
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(OP, &geometry)).transpose()?;
         let scale = self.scale.unwrap_or(1.0 / (features.max(1) as f64).sqrt());
         Softmax { scale, softcap: self.softcap, ..Softmax::default() }.check(OP)?;
         let scores = cpu::scores::Scores { mask, scale, softcap: self.softcap, fully_masked: self.fully_masked };
-        Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks })
+        Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks, first })
     }
 }
 
@@ -94,7 +98,7 @@ fn mismatch(argument: &'static str, shape: [usize; 4], expected: String) -> Erro
     Error::shape(OP, argument, format!("{shape:?}"), expected)
 }
 
-const OP: &str = "attention";
+pub(super) const OP: &str = "attention";
 
 /// Scaled dot-product attention: each query's mean of the values, weighted by softmax of its products with the keys.
 ///
@@ -108,7 +112,8 @@ const OP: &str = "attention";
 /// `q` is `[batch, heads, queries, features]`, `k` `[batch, heads of keys, keys, features]`, `v`
 /// `[batch, heads of keys, keys, features of values]` ([`Heads`]); the heads of keys divide those of `q`, and head h
 /// takes that of h / (heads / heads of keys). The result is `[batch, heads, queries, features of values]`, without gaps.
-/// Memory beside these does not grow with the keys.
+/// Memory beside these does not grow with the keys, but for a 16th of theirs, at most, where a few queries have more
+/// threads than heads.
 ///
 /// # Special values
 /// | what | y |
@@ -215,7 +220,7 @@ pub fn attention_with_lse_into<'a, E: Element>(
     run([q, k, v], out.into(), Some(lse), options)
 }
 
-fn elements<E: Element>(q: Heads<'_, E>, v: Heads<'_, E>) -> usize {
+pub(super) fn elements<E: Element>(q: Heads<'_, E>, v: Heads<'_, E>) -> usize {
     let [batch, heads, queries, _] = q.shape();
     [heads, queries, v.shape()[3]].into_iter().fold(batch, usize::saturating_mul)
 }
@@ -226,15 +231,25 @@ fn run<'a, E: Element>(
     lse: Option<&mut [f64]>,
     options: &Attention<'_>,
 ) -> Result<&'a mut [E]> {
-    let call = options.resolve([q, k, v])?;
-    let (needed, rows) = (elements(q, v), q.shape()[..3].iter().product::<usize>());
+    let call = options.resolve([q, k, v], (0, k.shape()[2]))?;
+    write(call, None, out, lse)
+}
+
+/// Attention of a call that was checked, or of its parts.
+pub(super) fn write<'a, E: Element>(
+    call: cpu::attention::Attention<'_, E>,
+    parts: Option<&[cpu::attention::Parts]>,
+    out: Output<'a, E>,
+    lse: Option<&mut [f64]>,
+) -> Result<&'a mut [E]> {
+    let (needed, rows) = (elements(call.q, call.v), call.q.shape()[..3].iter().product::<usize>());
     if out.len() != needed {
         return Err(Error::shape(OP, "out", format!("{} elements", out.len()), format!("{needed} elements")));
     }
     if let Some(lse) = lse.as_ref().filter(|lse| lse.len() != rows) {
         return Err(Error::shape(OP, "lse", format!("{} elements", lse.len()), format!("{rows} elements")));
     }
-    let (written, met) = E::attention(call, out, lse)?;
+    let (written, met) = E::attention(call, parts, out, lse)?;
     settle(OP, met)?;
     Ok(written)
 }

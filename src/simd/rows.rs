@@ -83,7 +83,7 @@ fn cut<W: Work>(work: W, token: Token) -> W::Out {
 }
 
 /// How many threads the current pool has.
-fn threads() -> usize {
+pub fn threads() -> usize {
     #[cfg(feature = "parallel")]
     return rayon::current_num_threads();
     #[cfg(not(feature = "parallel"))]

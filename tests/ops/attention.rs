@@ -24,9 +24,9 @@ for_each_dtype!(
 
 /// Shapes: batch, heads, heads of keys, queries, keys, features, features of values.
 #[derive(Clone, Copy, Debug)]
-struct Shape([usize; 7]);
+pub struct Shape(pub [usize; 7]);
 
-const SHAPES: [Shape; 9] = [
+pub const SHAPES: [Shape; 10] = [
     Shape([1, 1, 1, 1, 1, 1, 1]),
     Shape([1, 2, 1, 3, 5, 4, 2]),
     Shape([2, 2, 2, 7, 16, 16, 16]),
@@ -35,19 +35,20 @@ const SHAPES: [Shape; 9] = [
     Shape([1, 1, 1, 100, 256, 64, 64]),
     Shape([1, 2, 2, 3, 257, 80, 80]),
     Shape([1, 8, 2, 1, 1000, 16, 128]),
+    Shape([1, 6, 1, 2, 700, 20, 40]),
     Shape([1, 1, 1, 97, 600, 5, 3]),
 ];
 
 /// Tensors of a shape.
-struct Case<E> {
+pub struct Case<E> {
     shape: Shape,
-    q: Vec<E>,
-    k: Vec<E>,
-    v: Vec<E>,
+    pub q: Vec<E>,
+    pub k: Vec<E>,
+    pub v: Vec<E>,
 }
 
 impl<E: Bits> Case<E> {
-    fn new(rng: &mut SmallRng, shape: Shape, spread: f64) -> Self {
+    pub fn new(rng: &mut SmallRng, shape: Shape, spread: f64) -> Self {
         let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
         Case {
             shape,
@@ -57,7 +58,7 @@ impl<E: Bits> Case<E> {
         }
     }
 
-    fn views(&self) -> [Heads<'_, E>; 3] {
+    pub fn views(&self) -> [Heads<'_, E>; 3] {
         let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = self.shape;
         [
             Heads::new(&self.q, [batch, heads, queries, features]).unwrap(),

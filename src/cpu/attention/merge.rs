@@ -12,11 +12,35 @@ pub struct State {
     pub factor: f64,
 }
 
-/// The largest logit and the sum of a part that is finite and not empty.
+/// The largest logit and the sum of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     pub max: f64,
     pub sum: f64,
+}
+
+/// What a row's block of keys came to.
+pub enum Part<'b> {
+    /// No key to attend to.
+    Empty,
+    /// A logit of this, NaN or +inf.
+    Spoilt(f64),
+    /// Finite, with the values' sums.
+    Narrow(End, &'b [f32]),
+    /// The same in f64.
+    Wide(End, &'b [f64]),
+}
+
+impl Part<'_> {
+    #[inline(always)]
+    pub fn merge_into<I: Isa>(self, isa: I, state: &mut State, out: &mut [f64]) {
+        match self {
+            Part::Empty => (),
+            Part::Spoilt(logit) => state.spoil(logit),
+            Part::Narrow(end, values) => state.merge(isa, out, end, values),
+            Part::Wide(end, values) => state.merge(isa, out, end, values),
+        }
+    }
 }
 
 impl State {
@@ -42,7 +66,7 @@ impl State {
     }
 
     /// A logit that is NaN or +inf; NaN outdoes +inf.
-    pub fn spoil(&mut self, logit: f64) {
+    fn spoil(&mut self, logit: f64) {
         if !self.max.is_nan() {
             self.max = logit;
         }
@@ -51,7 +75,7 @@ impl State {
     /// Adds a part behind what there is: whichever has the smaller maximum is brought to the other's, in f64, one
     /// rounding for the factor and one for each sum.
     #[inline(always)]
-    pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
+    fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_some() {
             return;
         }

@@ -1,6 +1,7 @@
 //! A block of keys for a tile of queries, in f32.
 
-use super::merge::End;
+use super::few::{self, FEW};
+use super::merge::{End, Part};
 use super::product::{Product, ROWS};
 use super::{Attention, KEYS, pack};
 use crate::cpu::scores::{Row, Scores, units_to_f64};
@@ -23,12 +24,12 @@ pub struct Buffers {
     weights: Vec<[f32; LANES]>,
     /// The values' sums, weighted, a row for each query.
     sums: Vec<[f32; LANES]>,
-    parts: Vec<Part>,
+    weighed: Vec<Weighed>,
 }
 
-/// What a row's block came to.
+/// What a row's weights came to.
 #[derive(Clone, Copy)]
-enum Part {
+enum Weighed {
     /// No key to attend to.
     Empty,
     Found(End),
@@ -54,15 +55,15 @@ impl Buffers {
 
     /// What a row's block came to; nothing where f32 does not hold it.
     #[inline(always)]
-    pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<(End, &[f32])> {
+    pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<Part<'_>> {
+        let end = match self.weighed[row] {
+            Weighed::Empty => return Some(Part::Empty),
+            Weighed::Found(end) => end,
+            Weighed::Beyond => return None,
+        };
         let columns = features.div_ceil(LANES);
         let sums = &self.sums[row * columns..][..columns];
-        let end = match self.parts[row] {
-            Part::Empty => End { max: f64::NEG_INFINITY, sum: 0.0 },
-            Part::Found(end) => end,
-            Part::Beyond => return None,
-        };
-        is_finite(isa, sums).then_some((end, &sums.as_flattened()[..features]))
+        is_finite(isa, sums).then_some(Part::Narrow(end, &sums.as_flattened()[..features]))
     }
 }
 
@@ -78,36 +79,39 @@ pub fn block<I: Isa, E: Element>(
 ) {
     let [batch, head, _] = call.place(rows.start);
     let head = head / call.group();
-    let count = KEYS.min(call.keys() - first);
+    let start = first - call.first;
+    let count = KEYS.min(call.keys().end - first);
     let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
     let columns = of_values.div_ceil(LANES);
-    let Buffers { queries, keys, values, weights, sums, parts } = buffers;
-    let keys = room(keys, BLOCKS * features);
-    pack::keys(
-        isa,
-        #[inline(always)]
-        |key| call.k.row(batch, head, first + key),
-        count,
-        features,
-        keys,
-    );
-    let values = room(values, KEYS * columns);
-    pack::values(
-        isa,
-        #[inline(always)]
-        |key| call.v.row(batch, head, first + key),
-        count,
-        of_values,
-        values,
-    );
+    let Buffers { queries, keys, values, weights, sums, weighed } = buffers;
     let weights = room(weights, rows.len() * BLOCKS);
     let sums = room(sums, rows.len() * columns);
-    parts.clear();
-    parts.resize(rows.len(), Part::Empty);
+    weighed.clear();
+    weighed.resize(rows.len(), Weighed::Empty);
+    let key = |i| call.k.row(batch, head, start + i);
+    let value = |i| call.v.row(batch, head, start + i);
+    // How far the rows of a chunk see.
+    let reach = |chunk: Range<usize>| {
+        let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
+        last.saturating_sub(first).min(count)
+    };
+    if rows.len() <= FEW {
+        let reach = reach(0..rows.len());
+        few::scores(isa, queries, key, (reach, features), weights);
+        for i in 0..rows.len() {
+            let row = &mut weights[i * BLOCKS..].as_flattened_mut()[..reach];
+            weighed[i] = weigh(isa, call, rows.start + i, first, row, scratch);
+        }
+        few::sums(isa, weights.as_flattened(), value, (reach, of_values), sums);
+        return;
+    }
+    let keys = room(keys, BLOCKS * features);
+    pack::keys(isa, key, count, features, keys);
+    let values = room(values, KEYS * columns);
+    pack::values(isa, value, count, of_values, values);
     for start in (0..rows.len()).step_by(CHUNK) {
         let chunk = start..(start + CHUNK).min(rows.len());
-        let last = chunk.clone().map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
-        let reach = last.saturating_sub(first).min(count);
+        let reach = reach(chunk.clone());
         let weights = &mut weights[chunk.start * BLOCKS..chunk.end * BLOCKS];
         isa.outline(Product {
             a: &queries[chunk.start * features..],
@@ -123,7 +127,7 @@ pub fn block<I: Isa, E: Element>(
         let weights = weights.as_flattened_mut();
         for i in chunk.clone() {
             let row = &mut weights[(i - chunk.start) * KEYS..][..reach];
-            parts[i] = weigh(isa, &call.scores, rows.start + i, call.bounds(rows.start + i), first, row, scratch);
+            weighed[i] = weigh(isa, call, rows.start + i, first, row, scratch);
         }
         isa.outline(Product {
             a: weights,
@@ -141,38 +145,38 @@ pub fn block<I: Isa, E: Element>(
 
 /// Makes weights of a row's products, zeros where nothing is to be attended to.
 #[inline(always)]
-fn weigh<I: Isa>(
+fn weigh<I: Isa, E: Element>(
     isa: I,
-    scores: &Scores<'_>,
+    call: &Attention<'_, E>,
     lane: usize,
-    bounds: Range<usize>,
     first: usize,
     row: &mut [f32],
     scratch: &mut Scratch,
-) -> Part {
+) -> Weighed {
+    let bounds = call.bounds(lane);
     let low = bounds.start.saturating_sub(first).min(row.len());
     let high = bounds.end.saturating_sub(first).min(row.len()).max(low);
-    if !scale(isa, &mut row[low..high], scores.scale as f32) {
+    if !scale(isa, &mut row[low..high], call.scores.scale as f32) {
         row.fill(0.0);
-        return Part::Beyond;
+        return Weighed::Beyond;
     }
-    let scores = Scores { scale: 1.0, ..*scores };
+    let scores = Scores { scale: 1.0, ..call.scores };
     let live = match scores.read_part(isa, lane, first, row, &mut scratch.logits) {
         Row::Live(live) => live,
         Row::Masked => {
             row.fill(0.0);
-            return Part::Empty;
+            return Weighed::Empty;
         }
         Row::Nan(_) | Row::Infinite(_) => {
             row.fill(0.0);
-            return Part::Beyond;
+            return Weighed::Beyond;
         }
     };
     let columns = live.columns.clone();
     row[..columns.start].fill(0.0);
     row[columns.end..].fill(0.0);
     let (_, sum) = live.exps_to(isa, Span::in_place(&mut row[columns]), KEYS);
-    Part::Found(End { max: live.max, sum: units_to_f64(sum, KEYS) })
+    Weighed::Found(End { max: live.max, sum: units_to_f64(sum, KEYS) })
 }
 
 /// Multiplies, rounding once; whether all are finite before and after it.

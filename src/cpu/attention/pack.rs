@@ -15,20 +15,34 @@ pub fn keys<'a, I: Isa, E: Element>(
     for (panel, to) in panels.chunks_exact_mut(features.max(1)).take(count.div_ceil(LANES)).enumerate() {
         let first = panel * LANES;
         for feature in (0..features).step_by(LANES) {
-            let mut block = [isa.f32(0.0); LANES];
-            for i in 0..LANES.min(count - first) {
-                let row = &rows(first + i)[feature..];
-                block[i] = match row.first_chunk() {
-                    Some(row) => E::load(isa, row),
-                    None => E::load(isa, &padded(row, E::ZERO)),
-                };
-            }
-            let block = isa.transpose(block);
+            let block = sixteen_keys(isa, &rows, first, count, feature);
             for (i, to) in to[feature..].iter_mut().take(LANES).enumerate() {
                 *to = isa.array_f32(block[i]);
             }
         }
     }
+}
+
+/// Sixteen features of sixteen keys, a block of keys for each feature; behind the last key and feature there are zeros.
+#[inline(always)]
+pub fn sixteen_keys<'a, I: Isa, E: Element>(
+    isa: I,
+    rows: &impl Fn(usize) -> &'a [E],
+    first: usize,
+    count: usize,
+    feature: usize,
+) -> [I::F32; LANES] {
+    let mut block = [isa.f32(0.0); LANES];
+    for i in 0..LANES {
+        if first + i < count {
+            let row = &rows(first + i)[feature..];
+            block[i] = match row.first_chunk() {
+                Some(row) => E::load(isa, row),
+                None => E::load(isa, &padded(row, E::ZERO)),
+            };
+        }
+    }
+    isa.transpose(block)
 }
 
 /// The panels of sixteen features, one behind the other: `[features / 16][count][16]`. Behind the last feature there

@@ -2,6 +2,7 @@
 //! many are made at a time does not show in them.
 
 use crate::simd::{Float, Isa, Kernel, LANES};
+use std::ops::Range;
 
 /// `rows` of the result, `terms` products each: `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
@@ -29,27 +30,32 @@ impl Kernel for Product<'_> {
     fn run<I: Isa>(mut self, isa: I) {
         let whole = self.rows - self.rows % ROWS;
         // Four panels of six rows fill the registers of AVX-512, one of them those of AVX2.
-        let wide = if I::REGISTERS >= 32 { self.columns - self.columns % 4 } else { 0 };
-        for column in (0..wide).step_by(4) {
-            for row in (0..whole).step_by(ROWS) {
-                self.part::<I, ROWS, 4>(isa, row, column);
-            }
-            for row in whole..self.rows {
-                self.part::<I, 1, 4>(isa, row, column);
-            }
+        if I::REGISTERS >= 32 {
+            self.block::<I, ROWS, 4>(isa, 0..whole);
+        } else {
+            self.block::<I, ROWS, 1>(isa, 0..whole);
         }
-        for column in wide..self.columns {
-            for row in (0..whole).step_by(ROWS) {
-                self.part::<I, ROWS, 1>(isa, row, column);
-            }
-            for row in whole..self.rows {
-                self.part::<I, 1, 1>(isa, row, column);
-            }
-        }
+        self.block::<I, 1, 4>(isa, whole..self.rows);
     }
 }
 
 impl Product<'_> {
+    /// Whole groups of `R` rows, `C` panels at a time while there are so many.
+    #[inline(always)]
+    fn block<I: Isa, const R: usize, const C: usize>(&mut self, isa: I, rows: Range<usize>) {
+        let wide = self.columns - self.columns % C;
+        for column in (0..wide).step_by(C) {
+            for row in rows.clone().step_by(R) {
+                self.part::<I, R, C>(isa, row, column);
+            }
+        }
+        for column in wide..self.columns {
+            for row in rows.clone().step_by(R) {
+                self.part::<I, R, 1>(isa, row, column);
+            }
+        }
+    }
+
     #[inline(always)]
     fn part<I: Isa, const R: usize, const C: usize>(&mut self, isa: I, row: usize, column: usize) {
         let terms = self.terms;

@@ -1,6 +1,6 @@
 //! A row's block of keys in f64, whatever is in it: for f64, and for what f32 does not hold.
 
-use super::merge::{End, State};
+use super::merge::{End, Part, State};
 use super::{Attention, KEYS};
 use crate::cpu::scores::{Exps, Logits, Row, sum_f64};
 use crate::cpu::scratch::Scratch;
@@ -14,29 +14,9 @@ pub struct Buffers {
     values: Vec<f64>,
 }
 
-/// What a row's block came to.
-pub enum Part<'b> {
-    /// No key to attend to.
-    Empty,
-    /// A logit of this, NaN or +inf.
-    Spoilt(f64),
-    Found(End, &'b [f64]),
-}
-
-impl Part<'_> {
-    #[inline(always)]
-    pub fn merge_into<I: Isa>(self, isa: I, state: &mut State, out: &mut [f64]) {
-        match self {
-            Part::Empty => (),
-            Part::Spoilt(logit) => state.spoil(logit),
-            Part::Found(end, values) => state.merge(isa, out, end, values),
-        }
-    }
-}
-
-/// All keys of a row.
+/// A row of f64 whose weighted sums left the range, once more with smaller ones.
 #[inline(always)]
-pub fn row<I: Isa, E: Element>(
+pub fn again<I: Isa, E: Element>(
     isa: I,
     call: &Attention<'_, E>,
     row: usize,
@@ -47,17 +27,10 @@ pub fn row<I: Isa, E: Element>(
 ) {
     /// Keeps sums of as many of the largest values as there can be keys within the range.
     const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
-    let start = *state;
-    for factor in [1.0, SMALL] {
-        *state = start.scaled(factor);
-        out.fill(0.0);
-        let bounds = call.bounds(row);
-        for first in (bounds.start / KEYS * KEYS..bounds.end).step_by(KEYS) {
-            block(isa, call, row, first, factor, buffers, scratch).merge_into(isa, state, out);
-        }
-        if out.iter().all(|value| value.is_finite()) {
-            return;
-        }
+    *state = State::new(call.sink(row)).scaled(SMALL);
+    out.fill(0.0);
+    for block in call.blocks(row..row + 1) {
+        self::block(isa, call, row, block * KEYS, SMALL, buffers, scratch).merge_into(isa, state, out);
     }
 }
 
@@ -76,7 +49,7 @@ pub fn block<'b, I: Isa, E: Element>(
     let head = head / call.group();
     let Buffers { query, scores, values } = buffers;
     let bounds = call.bounds(row);
-    let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS).min(call.keys()));
+    let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS));
     if low >= high {
         return Part::Empty;
     }
@@ -89,7 +62,7 @@ pub fn block<'b, I: Isa, E: Element>(
         let masked = keep.is_some_and(|keep| keep[key - low] == 0)
             || mask.is_some_and(|mask| mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY);
         // What is masked is not read.
-        scores.push(if masked { f64::NEG_INFINITY } else { dot(query, call.k.row(batch, head, key)) });
+        scores.push(if masked { f64::NEG_INFINITY } else { dot(query, call.k.row(batch, head, key - call.first)) });
     }
     let live = match call.scores.read_part(isa, row, low, scores, &mut scratch.logits) {
         Row::Nan(_) => return Part::Spoilt(f64::NAN),
@@ -113,12 +86,12 @@ pub fn block<'b, I: Isa, E: Element>(
             continue;
         }
         let weight = weight * factor;
-        let value = call.v.row(batch, head, low + columns.start + i);
+        let value = call.v.row(batch, head, low - call.first + columns.start + i);
         for (to, value) in values.iter_mut().zip(value) {
             *to = weight.mul_add(value.widen(), *to);
         }
     }
-    Part::Found(End { max: live.max, sum: (sum + rest) * factor }, values)
+    Part::Wide(End { max: live.max, sum: (sum + rest) * factor }, values)
 }
 
 /// A chain in order; of finite factors, the nearest finite number where it is beyond the range.
@@ -138,6 +111,6 @@ fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
 /// The mean of a feature over all keys, masked or not.
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
-    let (head, share) = (head / call.group(), 1.0 / call.keys() as f64);
-    (0..call.keys()).fold(0.0, |sum, key| call.v.row(batch, head, key)[feature].widen().mul_add(share, sum))
+    let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);
+    call.keys().fold(0.0, |sum, key| call.v.row(batch, head, key - call.first)[feature].widen().mul_add(share, sum))
 }

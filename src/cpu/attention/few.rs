@@ -1,0 +1,125 @@
+//! Products of a few queries with a block of keys, and of their weights with its values, from where these lie: nothing
+//! is packed that would be read once or twice only. The same chains as in `product`.
+
+use super::KEYS;
+use super::pack::sixteen_keys;
+use crate::element::Element;
+use crate::simd::{Float, Isa, LANES, padded};
+
+/// Queries that are few.
+pub const FEW: usize = 4;
+
+/// The products of the queries, row by row, with so many keys, [`KEYS`] of room for each row. Behind the last key they
+/// are zeros, up to sixteen.
+#[inline(always)]
+pub fn scores<'a, I: Isa, E: Element>(
+    isa: I,
+    queries: &[f32],
+    key: impl Fn(usize) -> &'a [E],
+    (count, features): (usize, usize),
+    out: &mut [[f32; LANES]],
+) {
+    if out.len() == KEYS / LANES {
+        scores_of::<I, E, 1>(isa, queries, key, (count, features), out);
+    } else {
+        scores_of::<I, E, FEW>(isa, queries, key, (count, features), out);
+    }
+}
+
+#[inline(always)]
+fn scores_of<'a, I: Isa, E: Element, const R: usize>(
+    isa: I,
+    queries: &[f32],
+    key: impl Fn(usize) -> &'a [E],
+    (count, features): (usize, usize),
+    out: &mut [[f32; LANES]],
+) {
+    const BLOCKS: usize = KEYS / LANES;
+    let rows = out.len() / BLOCKS;
+    for panel in 0..count.div_ceil(LANES) {
+        let mut sums = [isa.f32(0.0); R];
+        for first in (0..features).step_by(LANES) {
+            let keys = sixteen_keys(isa, &key, panel * LANES, count, first);
+            let mut parts = [[0.0; LANES]; R];
+            for r in 0..R {
+                // Where there are fewer rows, the last of them stands for the others too.
+                parts[r] = padded_part(&queries[r.min(rows - 1) * features..][..features], first);
+            }
+            let left = features - first;
+            for i in 0..LANES {
+                if i < left {
+                    for r in 0..R {
+                        sums[r] = isa.f32(parts[r][i]).mul_add(keys[i], sums[r]);
+                    }
+                }
+            }
+        }
+        for r in 0..R.min(rows) {
+            out[r * BLOCKS + panel] = isa.array_f32(sums[r]);
+        }
+    }
+}
+
+/// Sixteen from there on, or what there is.
+#[inline(always)]
+fn padded_part(row: &[f32], first: usize) -> [f32; LANES] {
+    let row = &row[first..];
+    match row.first_chunk() {
+        Some(part) => *part,
+        None => padded(row, 0.0),
+    }
+}
+
+/// The sums of so many values, weighted, a row of [`KEYS`] weights for each row of sums.
+#[inline(always)]
+pub fn sums<'a, I: Isa, E: Element>(
+    isa: I,
+    weights: &[f32],
+    value: impl Fn(usize) -> &'a [E],
+    (count, features): (usize, usize),
+    out: &mut [[f32; LANES]],
+) {
+    /// Blocks of features that are summed at a time.
+    const WIDE: usize = 4;
+    let columns = features.div_ceil(LANES);
+    for (weights, out) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))) {
+        let weights = &weights[..count];
+        let whole = features / LANES;
+        let wide = whole - whole % WIDE;
+        for column in (0..wide).step_by(WIDE) {
+            sums_of::<I, E, WIDE>(isa, weights, &value, column, out);
+        }
+        for column in wide..whole {
+            sums_of::<I, E, 1>(isa, weights, &value, column, out);
+        }
+        if whole < columns {
+            let mut sum = isa.f32(0.0);
+            for (i, &weight) in weights.iter().enumerate() {
+                let rest = E::load(isa, &padded(&value(i)[whole * LANES..features], E::ZERO));
+                sum = isa.f32(weight).mul_add(rest, sum);
+            }
+            out[whole] = isa.array_f32(sum);
+        }
+    }
+}
+
+#[inline(always)]
+fn sums_of<'a, I: Isa, E: Element, const C: usize>(
+    isa: I,
+    weights: &[f32],
+    value: &impl Fn(usize) -> &'a [E],
+    column: usize,
+    out: &mut [[f32; LANES]],
+) {
+    let mut sums = [isa.f32(0.0); C];
+    for (i, &weight) in weights.iter().enumerate() {
+        let (blocks, _) = value(i)[column * LANES..][..C * LANES].as_chunks::<LANES>();
+        let weight = isa.f32(weight);
+        for c in 0..C {
+            sums[c] = weight.mul_add(E::load(isa, &blocks[c]), sums[c]);
+        }
+    }
+    for c in 0..C {
+        out[column + c] = isa.array_f32(sums[c]);
+    }
+}

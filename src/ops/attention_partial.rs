@@ -1,0 +1,139 @@
+//! Attention over keys that are not all in one place.
+
+use super::attention::{Attention, OP, elements, write};
+use crate::cpu::attention::{KEYS, Parts};
+use crate::element::{DType, Element};
+use crate::error::{Error, Result};
+use crate::heads::Heads;
+use crate::mask::FullyMasked;
+use crate::simd::new_vec;
+
+/// What some of the keys come to for every query: what machines that have a part of the keys each send one another.
+///
+/// It holds each block of 256 keys by itself, since sums of floats have one order: parts are merged block by block, in
+/// the order of the keys, whichever machine made them. So the result has the bits of [`attention`](crate::attention())
+/// over all keys, however they were cut and in whatever order the parts arrived. A block takes
+/// `features of values + 2` f64 for each query.
+///
+/// ```
+/// use evenkeel::{Attention, AttentionPartial, Heads, attention};
+/// let (q, k, v) = ([1.0f32], [0.5f32; 300], [2.0f32; 300]);
+/// let options = Attention::default();
+/// let query = Heads::new(&q, [1, 1, 1, 1])?;
+/// let part = |keys: std::ops::Range<usize>| {
+///     let shape = [1, 1, keys.len(), 1];
+///     let (k, v) = (Heads::new(&k[keys.clone()], shape)?, Heads::new(&v[keys.clone()], shape)?);
+///     AttentionPartial::new(query, k, v, (keys.start, 300), &options)
+/// };
+/// let mut all = part(256..300)?;
+/// all.merge(part(0..256)?)?;
+/// let (y, _lse) = all.finish::<f32>(&options)?;
+/// let whole = [1, 1, 300, 1];
+/// assert_eq!(y, attention(query, Heads::new(&k, whole)?, Heads::new(&v, whole)?, &options)?);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct AttentionPartial {
+    dtype: DType,
+    /// Of the queries, with the features of the values.
+    shape: [usize; 4],
+    /// Heads of the keys.
+    heads: usize,
+    /// Keys in all.
+    keys: usize,
+    /// In the order of their blocks.
+    parts: Vec<Parts>,
+}
+
+impl AttentionPartial {
+    /// What keys come to that are `keys.0` and those behind it, of `keys.1` in all.
+    ///
+    /// `q`, `k` and `v` are those of [`attention`](crate::attention()), with these keys only; the mask is that of all
+    /// keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for wholly masked rows are asked for in the end only.
+    ///
+    /// # Errors
+    /// Those of `attention`; [`Error::InvalidArgument`] where the keys don't begin with a multiple of 256, or end with
+    /// neither one nor the last.
+    pub fn new<E: Element>(
+        q: Heads<'_, E>,
+        k: Heads<'_, E>,
+        v: Heads<'_, E>,
+        keys: (usize, usize),
+        options: &Attention<'_>,
+    ) -> Result<Self> {
+        let (first, all) = keys;
+        let end = first.saturating_add(k.shape()[2]);
+        if !first.is_multiple_of(KEYS) || first > all {
+            return Err(Error::invalid(OP, "first key", first, format!("a multiple of {KEYS}, at most {all}")));
+        }
+        if end != all && (end > all || !end.is_multiple_of(KEYS)) {
+            return Err(Error::invalid(
+                OP,
+                "end of the keys",
+                end,
+                format!("a multiple of {KEYS} below {all}, or {all}"),
+            ));
+        }
+        let call = options.resolve([q, k, v], keys)?;
+        let [batch, heads, queries, _] = q.shape();
+        let shape = [batch, heads, queries, v.shape()[3]];
+        let parts = vec![E::attention_parts(call)?];
+        Ok(AttentionPartial { dtype: E::DTYPE, shape, heads: k.shape()[1], keys: all, parts })
+    }
+
+    /// Takes up what other keys come to, for the same queries.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for other shapes, [`Error::InvalidArgument`] for keys that are there already; `self` is as
+    /// it was then.
+    pub fn merge(&mut self, other: AttentionPartial) -> Result<()> {
+        let shape = |of: &AttentionPartial| format!("{} {:?}, {} of {} keys", of.dtype, of.shape, of.heads, of.keys);
+        if shape(self) != shape(&other) {
+            return Err(Error::shape(OP, "partial", shape(&other), shape(self)));
+        }
+        let overlaps = |part: &Parts| {
+            let twice = |own: &&Parts| own.blocks().start < part.blocks().end && part.blocks().start < own.blocks().end;
+            self.parts.iter().find(twice).map(|own| own.blocks().start.max(part.blocks().start))
+        };
+        if let Some(block) = other.parts.iter().find_map(overlaps) {
+            return Err(Error::invalid(OP, "partial", format!("key {}", block * KEYS), "keys that are not there yet"));
+        }
+        self.parts.extend(other.parts);
+        self.parts.sort_by_key(|part| part.blocks().start);
+        Ok(())
+    }
+
+    /// The result, and the log-sum-exp of each query, as [`attention_with_lse`](crate::attention_with_lse()) gives them:
+    /// the same bits. Of f64, weighted sums of values beyond its range are infinite here.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where keys are missing, for another type than that of the parts, and for
+    /// [`FullyMasked::Uniform`], which needs all values; [`Error::FullyMasked`] under that policy.
+    pub fn finish<E: Element>(&self, options: &Attention<'_>) -> Result<(Vec<E>, Vec<f64>)> {
+        if E::DTYPE != self.dtype {
+            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, that of the partial", self.dtype)));
+        }
+        if options.fully_masked == FullyMasked::Uniform {
+            return Err(Error::invalid(OP, "fully_masked", "Uniform", "a policy that needs no values"));
+        }
+        let blocks = self
+            .parts
+            .iter()
+            .try_fold(0, |end, part| if part.blocks().start == end { Ok(part.blocks().end) } else { Err(end) });
+        match blocks {
+            Ok(blocks) if blocks == self.keys.div_ceil(KEYS) => (),
+            Ok(missing) | Err(missing) => {
+                return Err(Error::invalid(OP, "partial", format!("no key {}", missing * KEYS), "all keys"));
+            }
+        }
+        let [batch, heads, queries, features] = self.shape;
+        let q = Heads::<E>::without_data([batch, heads, queries, 0]);
+        let k = Heads::without_data([batch, self.heads, self.keys, 0]);
+        let v = Heads::without_data([batch, self.heads, self.keys, features]);
+        let options = Attention { mask: None, ..*options };
+        let call = options.resolve([q, k, v], (0, self.keys))?;
+        let mut lse = vec![0.0; batch * heads * queries];
+        let y = new_vec(elements(q, v), |out| write(call, Some(&self.parts), out.into(), Some(&mut lse)))?;
+        Ok((y, lse))
+    }
+}
