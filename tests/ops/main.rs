@@ -9,6 +9,7 @@ mod support;
 
 mod attention;
 mod attention_partial;
+mod attention_vectors;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;
