@@ -32,7 +32,7 @@ use std::ops::Range;
 /// Keys of a block. Part of the result: blocks are merged in order.
 pub const KEYS: usize = 256;
 /// Queries that share a block's packed keys and values; no part of the result.
-const QUERIES: usize = 96;
+const QUERIES: usize = 192;
 
 /// A call, checked.
 #[derive(Clone, Copy)]

@@ -9,8 +9,8 @@ use crate::simd::{Float, Isa, LANES, padded};
 /// Queries that are few.
 pub const FEW: usize = 4;
 
-/// The products of the queries, row by row, with so many keys, [`KEYS`] of room for each row. Behind the last key they
-/// are zeros, up to sixteen.
+/// The products of the queries, row by row, with so many keys, [`KEYS`] of room for each row. Behind the last key is
+/// anything.
 #[inline(always)]
 pub fn scores<'a, I: Isa, E: Element>(
     isa: I,
@@ -38,22 +38,26 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     let rows = out.len() / BLOCKS;
     for panel in 0..count.div_ceil(LANES) {
         let mut sums = [isa.f32(0.0); R];
-        for first in (0..features).step_by(LANES) {
-            let keys = sixteen_keys(isa, &key, panel * LANES, count, first);
-            let mut parts = [[0.0; LANES]; R];
-            for r in 0..R {
-                // Where there are fewer rows, the last of them stands for the others too.
-                parts[r] = padded_part(&queries[r.min(rows - 1) * features..][..features], first);
-            }
-            let left = features - first;
-            for i in 0..LANES {
-                if i < left {
-                    for r in 0..R {
-                        sums[r] = isa.f32(parts[r][i]).mul_add(keys[i], sums[r]);
+        sixteen_keys(
+            isa,
+            |i| key((panel * LANES + i).min(count - 1)),
+            features,
+            #[inline(always)]
+            |first, some, keys| {
+                let mut parts = [[0.0; LANES]; R];
+                for r in 0..R {
+                    // Where there are fewer rows, the last of them stands for the others too.
+                    parts[r] = padded_part(&queries[r.min(rows - 1) * features..][..features], first);
+                }
+                for i in 0..LANES {
+                    if i < some {
+                        for r in 0..R {
+                            sums[r] = isa.f32(parts[r][i]).mul_add(keys[i], sums[r]);
+                        }
                     }
                 }
-            }
-        }
+            },
+        );
         for r in 0..R.min(rows) {
             out[r * BLOCKS + panel] = isa.array_f32(sums[r]);
         }

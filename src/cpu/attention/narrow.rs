@@ -20,7 +20,7 @@ pub struct Buffers {
     queries: Vec<f32>,
     keys: Vec<[f32; LANES]>,
     values: Vec<[f32; LANES]>,
-    /// Scores, and then what they weigh, a row of [`KEYS`] for each query.
+    /// Scores, and then what they weigh, a row of [`KEYS`] for each query of a chunk.
     weights: Vec<[f32; LANES]>,
     /// The values' sums, weighted, a row for each query.
     sums: Vec<[f32; LANES]>,
@@ -84,7 +84,7 @@ pub fn block<I: Isa, E: Element>(
     let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
     let columns = of_values.div_ceil(LANES);
     let Buffers { queries, keys, values, weights, sums, weighed } = buffers;
-    let weights = room(weights, rows.len() * BLOCKS);
+    let weights = room(weights, CHUNK.min(rows.len()) * BLOCKS);
     let sums = room(sums, rows.len() * columns);
     weighed.clear();
     weighed.resize(rows.len(), Weighed::Empty);
@@ -112,7 +112,7 @@ pub fn block<I: Isa, E: Element>(
     for start in (0..rows.len()).step_by(CHUNK) {
         let chunk = start..(start + CHUNK).min(rows.len());
         let reach = reach(chunk.clone());
-        let weights = &mut weights[chunk.start * BLOCKS..chunk.end * BLOCKS];
+        let weights = &mut weights[..chunk.len() * BLOCKS];
         isa.outline(Product {
             a: &queries[chunk.start * features..],
             a_stride: features,

@@ -3,7 +3,7 @@
 use crate::element::Element;
 use crate::simd::{Isa, LANES, padded};
 
-/// The panels of sixteen keys, one behind the other: `[keys / 16][features][16]`. Behind the last key there are zeros.
+/// The panels of sixteen keys, one behind the other: `[keys / 16][features][16]`. Behind the last key is anything.
 #[inline(always)]
 pub fn keys<'a, I: Isa, E: Element>(
     isa: I,
@@ -13,36 +13,49 @@ pub fn keys<'a, I: Isa, E: Element>(
     panels: &mut [[f32; LANES]],
 ) {
     for (panel, to) in panels.chunks_exact_mut(features.max(1)).take(count.div_ceil(LANES)).enumerate() {
-        let first = panel * LANES;
-        for feature in (0..features).step_by(LANES) {
-            let block = sixteen_keys(isa, &rows, first, count, feature);
-            for (i, to) in to[feature..].iter_mut().take(LANES).enumerate() {
-                *to = isa.array_f32(block[i]);
-            }
-        }
+        sixteen_keys(
+            isa,
+            |i| rows((panel * LANES + i).min(count - 1)),
+            features,
+            #[inline(always)]
+            |first, some, block| {
+                for (i, to) in to[first..][..some].iter_mut().enumerate() {
+                    *to = isa.array_f32(block[i]);
+                }
+            },
+        );
     }
 }
 
-/// Sixteen features of sixteen keys, a block of keys for each feature; behind the last key and feature there are zeros.
+/// Calls `each` with sixteen features of sixteen keys at a time: the first of the features, how many there are, and the
+/// keys' numbers of each.
 #[inline(always)]
 pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,
-    rows: &impl Fn(usize) -> &'a [E],
-    first: usize,
-    count: usize,
-    feature: usize,
-) -> [I::F32; LANES] {
-    let mut block = [isa.f32(0.0); LANES];
+    row: impl Fn(usize) -> &'a [E],
+    features: usize,
+    mut each: impl FnMut(usize, usize, [I::F32; LANES]),
+) {
+    let (whole, rest) = (features / LANES, features % LANES);
+    let mut rows = [&row(0)[..features]; LANES];
+    let mut blocks = [&rows[0].as_chunks::<LANES>().0[..whole]; LANES];
     for i in 0..LANES {
-        if first + i < count {
-            let row = &rows(first + i)[feature..];
-            block[i] = match row.first_chunk() {
-                Some(row) => E::load(isa, row),
-                None => E::load(isa, &padded(row, E::ZERO)),
-            };
-        }
+        rows[i] = &row(i)[..features];
+        blocks[i] = &rows[i].as_chunks::<LANES>().0[..whole];
     }
-    isa.transpose(block)
+    let mut block = [isa.f32(0.0); LANES];
+    for at in 0..whole {
+        for i in 0..LANES {
+            block[i] = E::load(isa, &blocks[i][at]);
+        }
+        each(at * LANES, LANES, isa.transpose(block));
+    }
+    if rest > 0 {
+        for i in 0..LANES {
+            block[i] = E::load(isa, &padded(&rows[i][features - rest..], E::ZERO));
+        }
+        each(whole * LANES, rest, isa.transpose(block));
+    }
 }
 
 /// The panels of sixteen features, one behind the other: `[features / 16][count][16]`. Behind the last feature there

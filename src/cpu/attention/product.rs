@@ -23,6 +23,9 @@ pub struct Product<'a> {
 /// Rows that are made at a time.
 pub const ROWS: usize = 6;
 
+/// Terms that are added in a turn.
+const TURN: usize = 4;
+
 impl Kernel for Product<'_> {
     type Out = ();
 
@@ -68,17 +71,23 @@ impl Product<'_> {
             panels[c] = &self.panels[(column + c) * self.panel_len..][..terms];
         }
         let mut sums = [[isa.f32(0.0); C]; R];
-        for t in 0..terms {
-            let mut b = [isa.f32(0.0); C];
-            for c in 0..C {
-                b[c] = isa.load_f32(&panels[c][t]);
+        // Some terms a turn, so that places are reckoned seldom.
+        let turns = terms / TURN;
+        let mut turns_a = [a[0].as_chunks::<TURN>().0; R];
+        for r in 0..R {
+            turns_a[r] = &a[r].as_chunks().0[..turns];
+        }
+        let mut turns_b = [panels[0].as_chunks::<TURN>().0; C];
+        for c in 0..C {
+            turns_b[c] = &panels[c].as_chunks().0[..turns];
+        }
+        for i in 0..turns {
+            for t in 0..TURN {
+                sums = step(isa, sums, |r| turns_a[r][i][t], |c| &turns_b[c][i][t]);
             }
-            for r in 0..R {
-                let a = isa.f32(a[r][t]);
-                for c in 0..C {
-                    sums[r][c] = a.mul_add(b[c], sums[r][c]);
-                }
-            }
+        }
+        for t in turns * TURN..terms {
+            sums = step(isa, sums, |r| a[r][t], |c| &panels[c][t]);
         }
         for r in 0..R {
             let out = &mut self.out[(row + r) * self.out_stride + column..][..C];
@@ -87,4 +96,25 @@ impl Product<'_> {
             }
         }
     }
+}
+
+/// A term more for each row and column.
+#[inline(always)]
+fn step<'b, I: Isa, const R: usize, const C: usize>(
+    isa: I,
+    mut sums: [[I::F32; C]; R],
+    a: impl Fn(usize) -> f32,
+    b: impl Fn(usize) -> &'b [f32; LANES],
+) -> [[I::F32; C]; R] {
+    let mut column = [isa.f32(0.0); C];
+    for c in 0..C {
+        column[c] = isa.load_f32(b(c));
+    }
+    for r in 0..R {
+        let a = isa.f32(a(r));
+        for c in 0..C {
+            sums[r][c] = a.mul_add(column[c], sums[r][c]);
+        }
+    }
+    sums
 }
