@@ -9,7 +9,7 @@ use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::mask::saturate;
 use crate::ops::clip_grad_norm::NormType;
-use crate::ops::inspect::Finite;
+use crate::ops::inspect::{Finite, Stats};
 use crate::simd::{Float, Isa, Kernel, Span, Storage, block};
 use half::{bf16, f16};
 use std::ops::Range;
@@ -91,6 +91,10 @@ impl<'a> Floats<'a> {
     /// The value at `index`, exact; `None` beyond the end.
     pub fn get(&self, index: usize) -> Option<f64> {
         each_type!(self, values => values.get(index).map(|v| v.widen()))
+    }
+
+    pub(crate) fn inspect(&self) -> Result<Stats> {
+        each_type!(self, values => crate::inspect(values))
     }
 
     pub(crate) fn finite(&self) -> Result<Finite> {

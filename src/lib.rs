@@ -84,6 +84,7 @@ mod rows;
 pub mod simd;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod trace;
 
 pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};

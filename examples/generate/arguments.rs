@@ -46,6 +46,9 @@ pub struct Arguments {
     /// Compare each step with a plain definition: no NaN among the logits, the token among those that filters keep.
     #[arg(long)]
     pub verify: bool,
+    /// Look at what each layer makes, and tell on stderr where the first number came from that is not finite.
+    #[arg(long)]
+    pub trace: bool,
 }
 
 /// How tokens are drawn: see `evenkeel::SamplerConfig`, whose fields these are.

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use candle_core::quantized::QMatMul;
 use candle_core::{Module, Tensor};
 use candle_nn::kv_cache::KvCache;
-use evenkeel::candle::guarded::{rope, silu};
+use evenkeel::candle::guarded::{rope, silu, trace_point};
 use evenkeel::{Rope, RopeTable};
 use std::marker::PhantomData;
 
@@ -94,7 +94,9 @@ impl<O: Ops> Model<O> {
 
     /// The tokens' embeddings.
     pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
-        Ok(self.embeddings.embedding(tokens)?)
+        let x = self.embeddings.embedding(tokens)?;
+        trace_point("embeddings", &x)?;
+        Ok(x)
     }
 
     /// What a layer makes of `[batch, positions, hidden]`.
@@ -102,8 +104,10 @@ impl<O: Ops> Model<O> {
         let Config { eps, .. } = self.config;
         let layer = &mut self.layers[index];
         let attended = layer.attend::<O>(&O::rms_norm(x, &layer.attention_norm, eps)?, self.config, keep)?;
+        trace_point(format_args!("blk.{index}, attention"), &attended)?.from("hidden states", x)?;
         let x = (x + attended)?;
         let fed = layer.feed_forward(&O::rms_norm(&x, &layer.feed_forward_norm, eps)?)?;
+        trace_point(format_args!("blk.{index}, feed-forward"), &fed)?.from("hidden states", &x)?;
         Ok((x + fed)?)
     }
 
@@ -112,7 +116,9 @@ impl<O: Ops> Model<O> {
         let (_, positions, _) = x.dims3()?;
         let last = x.narrow(1, positions - 1, 1)?.squeeze(1)?;
         let normed = O::rms_norm(&last, &self.norm, self.config.eps)?;
-        Ok(self.output.forward(&normed)?)
+        let logits = self.output.forward(&normed)?;
+        trace_point("logits", &logits)?.from("hidden states", &last)?.from("normed", &normed)?;
+        Ok(logits)
     }
 }
 

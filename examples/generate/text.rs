@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::verify;
 use anyhow::{Context, Result, anyhow, ensure};
 use candle_core::{Device, Tensor};
-use evenkeel::{Sampler, report};
+use evenkeel::{Sampler, report, trace};
 use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
@@ -51,7 +51,15 @@ impl<'a> Text<'a> {
 
     /// Writes it, and on stderr how fast that was.
     pub fn write(mut self) -> Result<()> {
-        let (outcome, met) = report::scope(|| self.draw());
+        let ((outcome, met), found) = if self.arguments.trace {
+            let (result, found) = trace::scope(|| report::scope(|| self.draw()));
+            (result, Some(found))
+        } else {
+            (report::scope(|| self.draw()), None)
+        };
+        if let Some(found) = found {
+            eprintln!("trace: {found}");
+        }
         eprintln!("{}\nguards met: {met}", outcome?);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! f64. The sum is left unevaluated, so that the caller rounds once: 0.65 ULP in f64, and correctly rounded in every
 //! narrower type.
 
-use super::wide::{Wide, fast_two_sum, horner_halves};
+use super::wide::{Wide, fast_two_sum, horner, horner_halves};
 use crate::element::{DType, Element};
 use crate::simd::{Float, Int, Isa, Select};
 
@@ -53,10 +53,7 @@ pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     let (r, r_low, n) = split(isa, x);
-    let mut q = isa.f64(POLY[POLY.len() - 1]);
-    for &c in POLY.iter().rev().skip(1) {
-        q = q.mul_add(r, isa.f64(c));
-    }
+    let q = horner(isa, r, &POLY);
     Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
 }
 

@@ -4,7 +4,7 @@
 //! minimax polynomial (2^-61.5). s is carried in two f64, and R is small, so its rounding hardly shows: 0.55 ULP in
 //! f64, and correctly rounded in every narrower type.
 
-use super::wide::{Wide, fast_two_sum};
+use super::wide::{Wide, fast_two_sum, horner};
 use crate::simd::{Float, Int, Isa, Select};
 
 /// ln 2 to 41 bits, so that its product with k is exact.
@@ -78,10 +78,7 @@ pub fn parts<I: Isa>(isa: I, f: I::F64, low: Option<I::F64>, k: I::F64) -> (I::F
     };
     let s_low = rest * s.mul_add(isa.f64(-0.5), isa.f64(0.5));
     let z = s * s;
-    let mut r = isa.f64(POLY[POLY.len() - 1]);
-    for &c in POLY.iter().rev().skip(1) {
-        r = r.mul_add(z, isa.f64(c));
-    }
+    let r = horner(isa, z, &POLY);
     let (sum, error) = fast_two_sum(k * isa.f64(LN2_HI), s * two);
     let small = (s * z).mul_add(r, s_low.mul_add(two, k * isa.f64(LN2_LO)));
     fast_two_sum(sum, error + small)

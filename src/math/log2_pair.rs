@@ -5,7 +5,7 @@
 //! that of the natural one; that no lane passes it wrongly was found by trying all 2^32 inputs.
 
 use super::log_pair::{Reduced, reduce, rounded};
-use super::wide::fast_two_sum;
+use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa};
 
 /// -log2 of the table's c, to multiples of 2^-16, and what that leaves out.
@@ -52,10 +52,7 @@ fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let hi = half.mul_add(square, sum);
     let hi_low = half.mul_add(square, sum - hi);
 
-    let mut q = isa.f32(POLY[POLY.len() - 1]);
-    for &coefficient in POLY.iter().rev().skip(1) {
-        q = q.mul_add(r, isa.f32(coefficient));
-    }
+    let q = horner_narrow(isa, r, &POLY);
     let q = q.mul_add(r, isa.f32(LOG2_E[1] * -0.5));
     // The slope of log2(1 + r) is (1 - r + r^2) / ln2.
     let slope = (square - r).mul_add(factor, factor);

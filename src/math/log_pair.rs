@@ -7,7 +7,7 @@
 //! was found by trying all 2^32 inputs.
 
 use super::exp_pair::round;
-use super::wide::fast_two_sum;
+use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Int, Isa};
 
 /// 0.71875.
@@ -100,10 +100,7 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let hi = half.mul_add(square, sum);
     let hi_low = half.mul_add(square, sum - hi);
 
-    let mut q = isa.f32(POLY[POLY.len() - 1]);
-    for &coefficient in POLY.iter().rev().skip(1) {
-        q = q.mul_add(r, isa.f32(coefficient));
-    }
+    let q = horner_narrow(isa, r, &POLY);
     // The slope of ln(1 + r) is 1 - r + r^2.
     let slope = (square - r) + isa.f32(1.0);
     let small = k.mul_add(isa.f32(LN2_LO), isa.lookup(isa.table(&LOG_LO), interval));

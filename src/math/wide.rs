@@ -47,32 +47,40 @@ pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), recipr
 /// The polynomial with these coefficients, from the constant one on.
 #[inline(always)]
 pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
-    let mut sum = isa.f64(0.0);
-    for (i, &c) in coefficients.iter().rev().enumerate() {
-        sum = if i == 0 { isa.f64(c) } else { sum.mul_add(x, isa.f64(c)) };
+    let Some((&last, rest)) = coefficients.split_last() else { return isa.f64(0.0) };
+    let mut sum = isa.f64(last);
+    for &c in rest.iter().rev() {
+        sum = sum.mul_add(x, isa.f64(c));
     }
     sum
 }
 
 /// As [`horner`], the even powers beside the odd ones: half as many steps wait for one another.
+///
+/// Two coefficients a turn, without a choice between the halves: that is what compilers unroll.
 #[inline(always)]
 pub fn horner_halves<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     let square = x * x;
-    let (mut even, mut odd) = (isa.f64(0.0), isa.f64(0.0));
-    for (i, &c) in coefficients.iter().enumerate().rev() {
-        let is_first = i + 2 >= coefficients.len();
-        let half = if i % 2 == 0 { &mut even } else { &mut odd };
-        *half = if is_first { isa.f64(c) } else { half.mul_add(square, isa.f64(c)) };
+    let (first, pairs) = coefficients.as_rchunks::<2>();
+    let Some((&[low, high], pairs)) = pairs.split_last() else { return horner(isa, x, first) };
+    let (mut low, mut high) = (isa.f64(low), isa.f64(high));
+    for &[l, h] in pairs.iter().rev() {
+        low = low.mul_add(square, isa.f64(l));
+        high = high.mul_add(square, isa.f64(h));
     }
-    odd.mul_add(x, even)
+    match first {
+        &[c] => low.mul_add(x, high.mul_add(square, isa.f64(c))),
+        _ => high.mul_add(x, low),
+    }
 }
 
 /// As [`horner`], in f32.
 #[inline(always)]
 pub fn horner_narrow<I: Isa>(isa: I, x: I::F32, coefficients: &[f32]) -> I::F32 {
-    let mut sum = isa.f32(0.0);
-    for (i, &c) in coefficients.iter().rev().enumerate() {
-        sum = if i == 0 { isa.f32(c) } else { sum.mul_add(x, isa.f32(c)) };
+    let Some((&last, rest)) = coefficients.split_last() else { return isa.f32(0.0) };
+    let mut sum = isa.f32(last);
+    for &c in rest.iter().rev() {
+        sum = sum.mul_add(x, isa.f32(c));
     }
     sum
 }

@@ -14,8 +14,13 @@ pub struct Avx2(());
 impl Avx2 {
     /// The token, if this CPU and operating system have what it needs.
     pub fn detect() -> Option<Self> {
-        let found =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
         found.then_some(Avx2(()))
     }
 
@@ -23,7 +28,7 @@ impl Avx2 {
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
         #[inline(never)]
-        #[target_feature(enable = "avx2,fma,f16c")]
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
         fn inner<K: Kernel>(isa: Avx2, kernel: K) -> K::Out {
             kernel.run(isa)
         }
@@ -64,6 +69,28 @@ const SIDE_BY_SIDE: [i64; 256] = {
     }
     all
 };
+
+/// Writes the chosen integers side by side, and counts them.
+///
+/// # Safety
+///
+/// There is to be room for sixteen, whatever is chosen.
+#[inline(always)]
+unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
+    let mut count = 0;
+    for i in 0..2 {
+        // SAFETY: eight integers are written where there is room for sixteen and at most eight lie before them; the
+        // instructions as in `each!`.
+        unsafe {
+            let kept = _mm256_movemask_ps(keep.0[i]) as usize;
+            let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));
+            let packed = _mm256_permutevar8x32_epi32(value.0[i], lanes);
+            _mm256_storeu_si256(to.add(count).cast(), packed);
+            count += kept.count_ones() as usize;
+        }
+    }
+    count
+}
 
 /// An expression over the registers of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
 macro_rules! each {
@@ -488,19 +515,13 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
-        let mut count = 0;
-        for i in 0..2 {
-            // SAFETY: eight integers are written where there is room for sixteen and at most eight lie before them; the
-            // instructions as in `each!`.
-            unsafe {
-                let kept = _mm256_movemask_ps(keep.0[i]) as usize;
-                let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));
-                let packed = _mm256_permutevar8x32_epi32(value.0[i], lanes);
-                _mm256_storeu_si256(to.as_mut_ptr().add(count).cast(), packed);
-                count += kept.count_ones() as usize;
-            }
-        }
-        count
+        // SAFETY: there is room for sixteen integers.
+        unsafe { side_by_side(keep, value, to.as_mut_ptr()) }
+    }
+    #[inline(always)]
+    fn compress_f32(self, keep: M32, value: F32, to: &mut [f32; 16]) -> usize {
+        // SAFETY: there is room for sixteen floats, which any bits of integers are.
+        unsafe { side_by_side(keep, value.to_bits(), to.as_mut_ptr().cast()) }
     }
     #[inline(always)]
     fn array_i32(self, value: I32) -> [i32; 16] {

@@ -221,3 +221,27 @@ fn the_text_is_collected() {
     assert!(text.len() > 50_000, "{} bytes", text.len());
     assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
 }
+
+/// With `--trace`, where the first number came from that is not finite, though the sampler refuses what came of it.
+#[test]
+fn a_broken_weight_is_traced() {
+    let mut model = Tiny::built_in();
+    let (_, _, bytes) = model.tensors.get_mut("blk.2.ffn_up.weight").expect("there are weights of this name");
+    bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
+    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let path = folder.path().join("model.safetensors");
+    std::fs::write(&path, model.file("evenkeel")).expect("a file can be written");
+    let output = generate(&path, &["--prompt", "a keel", "--tokens", "4", "--trace"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("the first: blk.2, feed-forward, row 0: "), "{stderr}");
+    assert!(stderr.contains("; hidden states: -"), "{stderr}");
+
+    let whole = example("generate");
+    let output =
+        Command::new(whole).args(["--prompt", "a keel", "--tokens", "2", "--trace"]).output().expect("it starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    // Embeddings, two points in each of four layers, and logits, for the prompt and one token.
+    assert!(stderr.contains("trace: 20 points, all finite"), "{stderr}");
+}

@@ -15,3 +15,4 @@ mod rows;
 mod simd;
 mod sums;
 mod tester;
+mod trace;

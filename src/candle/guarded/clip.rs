@@ -14,7 +14,7 @@ use candle_core::{DType, Device, Storage, Tensor, Var};
 use std::collections::HashSet;
 
 /// Calls `f` with all elements, which are brought to the CPU.
-fn read<T>(xs: &Tensor, op: &'static str, f: impl FnOnce(Floats<'_>) -> Result<T>) -> Result<T> {
+pub(super) fn read<T>(xs: &Tensor, op: &'static str, f: impl FnOnce(Floats<'_>) -> Result<T>) -> Result<T> {
     place(xs, op)?;
     let xs = xs.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = xs.storage_and_layout();
@@ -72,12 +72,7 @@ pub fn finite(xs: &Tensor) -> Result<Finite> {
 /// # Errors
 /// See the [module](super).
 pub fn inspect(xs: &Tensor) -> Result<Stats> {
-    read(xs, "inspect", |x| match x {
-        Floats::F64(x) => crate::inspect(x),
-        Floats::F32(x) => crate::inspect(x),
-        Floats::F16(x) => crate::inspect(x),
-        Floats::BF16(x) => crate::inspect(x),
-    })
+    read(xs, "inspect", |x| x.inspect())
 }
 
 /// Brings the norm of the variables' gradients together down to a limit, and returns what it was; see

@@ -35,6 +35,7 @@ mod pairwise;
 mod rope;
 mod sample;
 mod softmax;
+mod trace;
 
 pub use clip::{clip_grad_norm, clip_grad_value, finite, inspect};
 pub use elementwise::{
@@ -55,3 +56,4 @@ pub use pairwise::{log_add_exp, safe_div};
 pub use rope::rope;
 pub use sample::{distributions, sample_rows};
 pub use softmax::{log_softmax, logsumexp, softmax};
+pub use trace::{Point, trace_point};

@@ -43,21 +43,21 @@ impl<S: Element> Whole<'_, S> {
         let mut all = least;
         maxima.clear();
         for tile in self.z.chunks(TILE) {
-            let mut max = [least; 4];
+            let mut max = least;
             let (quads, rest) = tile.as_chunks::<{ 4 * LANES }>();
             for quad in quads {
                 let blocks = quad.as_chunks::<LANES>().0;
                 let [a, b] = [S::load(isa, &blocks[0]), S::load(isa, &blocks[1])];
                 let [c, d] = [S::load(isa, &blocks[2]), S::load(isa, &blocks[3])];
                 nan = nan | a.either_nan(b) | c.either_nan(d);
-                max = [a.max(max[0]), b.max(max[1]), c.max(max[2]), d.max(max[3])];
+                // One maximum is carried from quad to quad: the registers of AVX2 hold no more.
+                max = a.max(b).max(c.max(d)).max(max);
             }
             for block in rest.chunks(LANES) {
                 let v = S::load(isa, &padded(block, S::NEG_INFINITY));
                 nan = nan | v.is_nan();
-                max[0] = v.max(max[0]);
+                max = v.max(max);
             }
-            let max = max[0].max(max[1]).max(max[2].max(max[3]));
             all = max.max(all);
             maxima.extend(isa.array_f32(max));
         }
