@@ -82,6 +82,6 @@ impl State {
 
 /// e^x for x <= 0.
 #[inline(always)]
-fn weight<I: Isa>(isa: I, x: f64) -> f64 {
+pub fn weight<I: Isa>(isa: I, x: f64) -> f64 {
     isa.array_f64(term(isa, isa.f64(x)))[0]
 }
