@@ -8,6 +8,7 @@
 mod support;
 
 mod attention;
+mod attention_backward;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;
