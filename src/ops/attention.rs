@@ -61,6 +61,26 @@ impl<'a> Attention<'a> {
         Self { fully_masked: policy, ..self }
     }
 
+    /// Checks the shapes of q, k and v.
+    pub(crate) fn check_shapes(&self, op: &'static str, [q, k, v]: [[usize; 4]; 3]) -> Result<()> {
+        let [batch, heads, _, features] = q;
+        let [_, of_keys, keys, _] = k;
+        if k != [batch, of_keys, keys, features] {
+            return Err(mismatch(op, "k", k, format!("[{batch}, heads, keys, {features}] beside q")));
+        }
+        if v[..3] != k[..3] {
+            return Err(mismatch(op, "v", v, format!("[{batch}, {of_keys}, {keys}, features] beside k")));
+        }
+        if heads != 0 && (of_keys == 0 || !heads.is_multiple_of(of_keys)) {
+            return Err(mismatch(op, "k", k, format!("a number of heads that divides the {heads} of q")));
+        }
+        if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
+            let got = format!("{} elements", sinks.len());
+            return Err(Error::shape(op, "sinks", got, format!("one for each of {heads} heads")));
+        }
+        Ok(())
+    }
+
     /// Checks operands and options.
     pub(super) fn resolve<'c, E: Element>(
         &self,
@@ -70,21 +90,8 @@ impl<'a> Attention<'a> {
     where
         'a: 'c,
     {
-        let [batch, heads, queries, features] = q.shape();
-        let [_, of_keys, keys, _] = k.shape();
-        if k.shape() != [batch, of_keys, keys, features] {
-            return Err(mismatch(op, "k", k.shape(), format!("[{batch}, heads, keys, {features}] beside q")));
-        }
-        if v.shape()[..3] != k.shape()[..3] {
-            return Err(mismatch(op, "v", v.shape(), format!("[{batch}, {of_keys}, {keys}, features] beside k")));
-        }
-        if heads != 0 && (of_keys == 0 || !heads.is_multiple_of(of_keys)) {
-            return Err(mismatch(op, "k", k.shape(), format!("a number of heads that divides the {heads} of q")));
-        }
-        if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
-            let got = format!("{} elements", sinks.len());
-            return Err(Error::shape(op, "sinks", got, format!("one for each of {heads} heads")));
-        }
+        self.check_shapes(op, [q.shape(), k.shape(), v.shape()])?;
+        let ([batch, heads, queries, features], keys) = (q.shape(), k.shape()[2]);
         let geometry = Geometry::shaped(&[batch, heads, queries, keys], -1)?;
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, &geometry)).transpose()?;
         let scale = self.scale.unwrap_or(1.0 / (features.max(1) as f64).sqrt());

@@ -3,9 +3,9 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
+    Attention, AttentionGradients, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
     GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope,
-    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_with_lse, clip_grad_norm,
+    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward, attention_with_lse, clip_grad_norm,
     clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward,
     log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
     rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
@@ -408,7 +408,18 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
         let (y, lse) = attention_with_lse(view(keys.min(2))?, view(keys)?, view(keys)?, &options)?;
         Ok(y.into_iter().map(E::bits).chain(lse.into_iter().map(f64::to_bits)).collect())
     };
+    let gradients = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
+        let (rows, stride) = (part.range.len(), part.cols);
+        let view = |positions| Heads::strided(part.data, [rows, 1, positions, WIDTH], [stride, 0, WIDTH]);
+        let mut options = Attention::default().scale(0.3).mask(mask).sinks(&[0.25f32]);
+        options.softcap = softcap;
+        let (q, k) = (view(keys.min(2))?, view(keys)?);
+        let AttentionGradients { dq, dk, dv, .. } = attention_backward(q, k, k, q, &options)?;
+        Ok([dq, dk, dv].concat().into_iter().map(E::bits).collect())
+    };
     if keys > 0 {
+        batch.add_words("attention_backward", move |part| gradients(part, None, &Mask::none()).unwrap());
+        batch.add_words("attention_backward/causal", move |part| gradients(part, Some(9.0), &Mask::causal()).unwrap());
         batch.add_words("attention", move |part| run(part, None, &Mask::none()).unwrap());
         batch.add_words("attention/causal", move |part| run(part, Some(9.0), &Mask::causal()).unwrap());
     }

@@ -12,7 +12,7 @@ use crate::cpu::scratch::{Scratch, room};
 use crate::element::{DType, Element};
 use crate::mask::FullyMasked;
 use crate::math::sum::sum_o;
-use crate::simd::{Float, Isa, LANES, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
 use std::ops::Range;
 
 /// Queries of a chain. Part of the result of k and v.
@@ -23,6 +23,18 @@ const BLOCKS: usize = KEYS / LANES;
 /// range.
 const SMALL: f64 = f64::from_bits((1023 - SMALL_POWER as u64) << 52);
 const SMALL_POWER: i32 = 700;
+
+/// A part of the work as a function of its own: it is long, and inlined more than once.
+struct Apart<F>(F);
+
+impl<F: FnOnce()> Kernel for Apart<F> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        (self.0)();
+    }
+}
 
 /// Gradients in f64.
 #[derive(Default)]
@@ -196,8 +208,23 @@ impl<'a, E: Element> Unit<'a, E> {
     }
 
     /// All sums, of operands times `factor`.
-    #[inline(always)]
     fn add_up<I: Isa>(
+        &self,
+        isa: I,
+        factor: f64,
+        sums: &mut Sums,
+        rows: &mut Rows,
+        made: &mut Made,
+        scratch: &mut Scratch,
+    ) {
+        isa.outline(Apart(
+            #[inline(always)]
+            || self.add_up_inline(isa, factor, sums, rows, made, scratch),
+        ));
+    }
+
+    #[inline(always)]
+    fn add_up_inline<I: Isa>(
         &self,
         isa: I,
         factor: f64,
@@ -220,7 +247,12 @@ impl<'a, E: Element> Unit<'a, E> {
             made,
             scratch,
             #[inline(always)]
-            |tile, made, scratch| self.find(isa, tile, rows, made, scratch),
+            |tile, made, scratch| {
+                isa.outline(Apart(
+                    #[inline(always)]
+                    || self.find(isa, tile, rows, made, scratch),
+                ));
+            },
         );
         self.sinks(isa, rows, sums);
         self.means_of_all(factor, rows, sums);
@@ -230,7 +262,12 @@ impl<'a, E: Element> Unit<'a, E> {
             made,
             scratch,
             #[inline(always)]
-            |tile, made, scratch| self.multiply(isa, tile, rows, sums, made, scratch),
+            |tile, made, scratch| {
+                isa.outline(Apart(
+                    #[inline(always)]
+                    || self.multiply(isa, tile, rows, sums, made, scratch),
+                ));
+            },
         );
         sums.scale(forward.scores.scale, if factor == 1.0 { 0 } else { SMALL_POWER });
     }
@@ -268,8 +305,15 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    #[inline(always)]
     fn take_keys<I: Isa>(&self, isa: I, first: usize, count: usize, factor: f64, made: &mut Made) {
+        isa.outline(Apart(
+            #[inline(always)]
+            || self.take_keys_inline(isa, first, count, factor, made),
+        ));
+    }
+
+    #[inline(always)]
+    fn take_keys_inline<I: Isa>(&self, isa: I, first: usize, count: usize, factor: f64, made: &mut Made) {
         let (k, v) = (&self.forward().k, &self.forward().v);
         let (features, of_values) = self.features();
         let keys = room(&mut made.widened, count * features);
@@ -295,8 +339,15 @@ impl<'a, E: Element> Unit<'a, E> {
         across(values, of_values, room(&mut made.values_across, count.div_ceil(LANES) * of_values));
     }
 
-    #[inline(always)]
     fn take_queries<I: Isa>(&self, isa: I, tile: &Tile, factor: f64, made: &mut Made) {
+        isa.outline(Apart(
+            #[inline(always)]
+            || self.take_queries_inline(isa, tile, factor, made),
+        ));
+    }
+
+    #[inline(always)]
+    fn take_queries_inline<I: Isa>(&self, isa: I, tile: &Tile, factor: f64, made: &mut Made) {
         let (features, of_values) = self.features();
         let (first, count) = (self.rows.start + tile.rows.start, tile.rows.len());
         let queries = room(&mut made.queries, count * features);
