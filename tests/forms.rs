@@ -458,8 +458,7 @@ fn attended<E: Element>(x: &[E]) {
     let gradients = evenkeel::attention_backward(q, k, k, q, &options).unwrap();
     let [mut dq, mut dk, mut dv] = [66, 33, 33].map(|len| vec![MaybeUninit::<E>::uninit(); len]);
     let (out, mut dsinks) = ([&mut dq, &mut dk, &mut dv].map(|room| room.as_mut_slice().into()), [0.0f64; 2]);
-    let into =
-        evenkeel::attention_backward_into([q, k, k], q, out, Some((&mut dsinks).into()), &options).unwrap();
+    let into = evenkeel::attention_backward_into([q, k, k], q, out, Some((&mut dsinks).into()), &options).unwrap();
     assert!(into[0] == gradients.dq && into[1] == gradients.dk && into[2] == gradients.dv);
     assert_eq!(gradients.dsinks.unwrap(), dsinks.map(E::from_wide));
 }

@@ -8,6 +8,8 @@
 mod panels;
 mod product;
 mod sums;
+mod tile;
+mod unit;
 
 use super::attention::Attention;
 use super::lanes::Met;
@@ -19,7 +21,7 @@ use crate::simd::{self, Isa, LANES, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-pub use sums::Buffers;
+pub use unit::Buffers;
 
 /// A call, checked.
 #[derive(Clone, Copy)]
@@ -100,7 +102,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
                 |buffers| {
                     scratch::with(
                         #[inline(always)]
-                        |scratch| sums::of(isa, &call, unit, buffers, scratch, &mut met),
+                        |scratch| unit::gradients(isa, &call, unit, buffers, scratch, &mut met),
                     );
                     dsinks[i * group..][..group].copy_from_slice(&buffers.sums.dsinks);
                     for ((to, written), (sums, (rows, features))) in
@@ -119,12 +121,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
 
 /// Rounds rows of sums, which begin with a block each.
 #[inline(always)]
-fn store<I: Isa, E: Element>(
-    isa: I,
-    sums: &[[f64; LANES]],
-    features: usize,
-    to: &mut [MaybeUninit<E>],
-) -> Written {
+fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; LANES]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
     let mut written = Written::default();
     if features == 0 {
         return written;

@@ -3,12 +3,13 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    Attention, AttentionGradients, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
-    GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope,
-    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward, attention_with_lse, clip_grad_norm,
-    clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward,
-    log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
-    rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
+    Attention, AttentionGradients, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
+    FullyMasked, GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm,
+    Rope, RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward,
+    attention_with_lse, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect,
+    l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp,
+    logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
+    rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;

@@ -340,9 +340,8 @@ fn attended<E: Element, R>(
     let Operands { x, dy, rows, cols, .. } = *operands;
     let (len, width) = lanes(cols);
     let width = if len == 0 { 0 } else { width };
-    let [queries, grads] = [x, dy].map(|data| -> Vec<E> {
-        (0..rows).flat_map(|row| &data[row * cols..][..width]).copied().collect()
-    });
+    let [queries, grads] =
+        [x, dy].map(|data| -> Vec<E> { (0..rows).flat_map(|row| &data[row * cols..][..width]).copied().collect() });
     let flags: Vec<bool> = (0..len).map(|key| call.keeps(key)).collect();
     let mask = Mask::keep(&flags, &[len]);
     let mut options = Attention::default().scale(call.scale).mask(&mask).fully_masked(call.policy());

@@ -24,7 +24,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     let (_, of_keys, keys, _) = k.dims4()?;
     options.check_shapes(NAME, [shape(q)?, shape(k)?, shape(v)?])?;
     if options.fully_masked != FullyMasked::Zeros {
-        let reason = "attention has policies for fully masked queries in Evenkeel's kernels only, and they run on the CPU";
+        let reason =
+            "attention has policies for fully masked queries in Evenkeel's kernels only, and they run on the CPU";
         return Err(Error::Backend { backend: "composition".into(), reason: reason.into() }.into());
     }
     let geometry = Geometry::shaped(&[batch, heads, queries, keys], -1)?;

@@ -89,9 +89,8 @@ impl Op for Attention<'_> {
         const NAME: &str = "attention_backward";
         let grad = readable_heads(&grad.to_dtype(args[0].dtype())?)?;
         let locked = [args[0], args[1], args[2], &grad].map(|xs| xs.storage_and_layout());
-        let view = |i: usize| -> Result<View<'_>> {
-            Ok(View { storage: on_cpu(NAME, &locked[i].0)?, layout: locked[i].1 })
-        };
+        let view =
+            |i: usize| -> Result<View<'_>> { Ok(View { storage: on_cpu(NAME, &locked[i].0)?, layout: locked[i].1 }) };
         let ([q, k, v, dy], options) = ([view(0)?, view(1)?, view(2)?, view(3)?], self.options());
         let (dk, dv);
         let dq = map_storage!(NAME, q, data => {
