@@ -4,6 +4,7 @@
 mod support;
 
 mod attention;
+mod attention_backward;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;
@@ -56,6 +57,7 @@ type Op = (&'static str, fn(&mut Criterion));
 
 const OPS: &[Op] = &[
     ("attention", attention::run),
+    ("attention_backward", attention_backward::run),
     ("clamped_exp", clamped_exp::run),
     ("clamped_log", clamped_log::run),
     ("clip_grad_norm", clip_grad_norm::run),

@@ -47,6 +47,7 @@ macro_rules! table {
 
 table! {
     "attention" LargestTerm: F64 16.0, F32 16.0, F16 0.51, BF16 0.51;
+    "attention_backward" LargestTerm: F64 64.0, F32 0.501, F16 0.51, BF16 0.51;
     "clamped_exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "clamped_exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "clamped_log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;

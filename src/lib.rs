@@ -92,6 +92,7 @@ pub use floats::{Floats, FloatsMut};
 pub use heads::Heads;
 pub use mask::{Flags, FullyMasked, Mask};
 pub use ops::attention::{Attention, attention, attention_into, attention_with_lse, attention_with_lse_into};
+pub use ops::attention_backward::{AttentionGradients, attention_backward, attention_backward_into};
 pub use ops::attention_partial::AttentionPartial;
 pub use ops::clamped_exp::{
     ClampedExp, clamped_exp, clamped_exp_backward, clamped_exp_backward_in_place, clamped_exp_backward_into,

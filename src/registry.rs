@@ -48,7 +48,7 @@ pub enum Kind {
     LanesBackward,
     /// Lanes along an axis, one result for each lane.
     Reduction,
-    /// Queries, keys and values.
+    /// Queries, keys and values, and the gradients of results.
     Attention,
     /// Rows of logits, tokens.
     Sampler,
@@ -99,6 +99,7 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
 /// ```
 pub const OPS: &[Op] = &[
     op("attention", Kind::Attention),
+    op("attention_backward", Kind::Attention),
     everywhere("clamped_exp", Kind::Elementwise),
     op("clamped_exp_backward", Kind::ElementwiseBackward),
     everywhere("clamped_log", Kind::Elementwise),

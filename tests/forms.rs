@@ -421,7 +421,7 @@ fn every_form<E: Element>() {
                     .check(op.name, &x);
                 }
             }
-            "attention" => attended(&x),
+            "attention" | "attention_backward" => attended(&x),
             "inspect" => {
                 let (stats, met) = (evenkeel::inspect(&x).unwrap(), evenkeel::finite(&x).unwrap());
                 assert_eq!((stats.count, stats.min, stats.max, met.first), (x.len(), 0.25, 12.25, None));
@@ -446,7 +446,7 @@ fn every_form<E: Element>() {
     }
 }
 
-/// Three queries of two heads that share one of keys, of eleven features.
+/// Three queries of two heads that share one of keys, of eleven features, and the gradients.
 fn attended<E: Element>(x: &[E]) {
     let (q, k) = (Heads::strided(x, [1, 2, 3, 11], [0, 1, 12]), Heads::strided(x, [1, 1, 3, 11], [0, 0, 11]));
     let (q, k, mask) = (q.unwrap(), k.unwrap(), Mask::causal());
@@ -455,6 +455,12 @@ fn attended<E: Element>(x: &[E]) {
     assert!(y.len() == 66 && lse.len() == 6);
     let mut room = [MaybeUninit::<E>::uninit(); 66];
     assert_eq!(evenkeel::attention_into(q, k, k, &mut room[..], &options).unwrap(), y);
+    let gradients = evenkeel::attention_backward(q, k, k, q, &options).unwrap();
+    let [mut dq, mut dk, mut dv] = [66, 33, 33].map(|len| vec![MaybeUninit::<E>::uninit(); len]);
+    let (out, mut dsinks) = ([&mut dq, &mut dk, &mut dv].map(|room| room.as_mut_slice().into()), [0.0f64; 2]);
+    let into = evenkeel::attention_backward_into([q, k, k], q, out, Some((&mut dsinks).into()), &options).unwrap();
+    assert!(into[0] == gradients.dq && into[1] == gradients.dk && into[2] == gradients.dv);
+    assert_eq!(gradients.dsinks.unwrap(), dsinks.map(E::from_wide));
 }
 
 /// Means over two sequences of eleven tokens, and their gradient.

@@ -7,6 +7,7 @@
 
 use crate::element::Element;
 use crate::floats::Floats;
+use crate::heads::Heads;
 use crate::rows::{Lanes, MAX_RANK, Rows};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Tensor};
@@ -59,6 +60,20 @@ impl<'a> View<'a> {
         Ok(Rows::spaced(data, &dims, stride)?)
     }
 
+    /// The heads of what [`readable_heads`] gave.
+    pub fn heads<E: Element>(&self, data: &'a [E]) -> Result<Heads<'a, E>> {
+        let (&[batch, heads, positions, features], &[of_batch, of_head, of_position, _]) =
+            (self.shape().dims(), self.layout.stride())
+        else {
+            return Err(Error::RequiresContiguous { op: "view" }.bt());
+        };
+        let shape = [batch, heads, positions, features];
+        if shape.contains(&0) {
+            return Ok(Heads::new(&[], shape)?);
+        }
+        Ok(Heads::strided(&data[self.layout.start_offset()..], shape, [of_batch, of_head, of_position])?)
+    }
+
     /// The elements, if they lie in order and without gaps.
     pub fn contiguous<E>(&self, data: &'a [E]) -> Option<&'a [E]> {
         self.layout.contiguous_offsets().map(|(start, end)| if start < end { &data[start..end] } else { &[] })
@@ -104,6 +119,13 @@ pub fn readable(xs: &Tensor, axis: usize) -> Result<Tensor> {
     if block_stride(xs.layout(), axis).is_some() { Ok(xs.clone()) } else { xs.contiguous() }
 }
 
+/// The tensor, or a contiguous copy if the features of its last axis do not lie side by side.
+pub fn readable_heads(xs: &Tensor) -> Result<Tensor> {
+    let (dims, strides) = (xs.dims(), xs.layout().stride());
+    let apart = dims.last().is_some_and(|&dim| dim > 1) && strides.last() != Some(&1);
+    if apart { xs.contiguous() } else { Ok(xs.clone()) }
+}
+
 /// How far apart the blocks `dims[axis..]` are, if each lies without gaps and all lie in order, equally far apart.
 fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
     let (dims, strides) = (layout.dims(), layout.stride());
@@ -135,7 +157,7 @@ fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::readable;
+    use super::{readable, readable_heads};
     use candle_core::{DType, Device, Result, Tensor};
 
     /// Whether the tensor's lanes along the axis are read as they lie.
@@ -160,6 +182,10 @@ mod tests {
         assert!(!as_it_lies(&x.transpose(2, 3)?, 3));
         assert!(!as_it_lies(&x.transpose(0, 1)?, 3));
         assert!(as_it_lies(&x.narrow(0, 0, 1)?.transpose(0, 1)?, 3));
+        // Heads may lie in any order, and share memory.
+        let heads = |xs: &Tensor| readable_heads(xs).is_ok_and(|read| read.id() == xs.id());
+        assert!(heads(&x.transpose(0, 1)?) && heads(&x.transpose(1, 2)?) && heads(&x.narrow(3, 1, 3)?));
+        assert!(heads(&x.narrow(1, 0, 1)?.broadcast_as((2, 3, 4, 5))?) && !heads(&x.transpose(2, 3)?));
         // Rows that overlap.
         assert!(!as_it_lies(&x.narrow(2, 0, 1)?.broadcast_as((2, 3, 4, 5))?, 3));
         assert!(as_it_lies(&x.narrow(0, 2, 0)?.transpose(1, 3)?, 3));

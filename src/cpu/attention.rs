@@ -6,12 +6,12 @@
 //! order (`merge`). How rows are put together, and which thread has them, shows nowhere.
 
 mod few;
-mod merge;
+pub mod merge;
 mod narrow;
 mod pack;
 mod parts;
 mod product;
-mod wide;
+pub mod wide;
 
 pub use parts::Parts;
 
@@ -50,37 +50,37 @@ pub struct Attention<'a, E> {
 impl<E: Element> Attention<'_, E> {
     /// Batch, head and position of a row.
     #[inline(always)]
-    fn place(&self, row: usize) -> [usize; 3] {
+    pub fn place(&self, row: usize) -> [usize; 3] {
         let [_, heads, queries, _] = self.q.shape();
         [row / (heads * queries), row / queries % heads, row % queries]
     }
 
     #[inline(always)]
-    fn query(&self, row: usize) -> &[E] {
+    pub fn query(&self, row: usize) -> &[E] {
         let [batch, head, position] = self.place(row);
         self.q.row(batch, head, position)
     }
 
     /// Heads of q for each of k.
     #[inline(always)]
-    fn group(&self) -> usize {
+    pub fn group(&self) -> usize {
         self.q.shape()[1] / self.k.shape()[1].max(1)
     }
 
     /// Rows that have their keys in common: those of one head of k.
     #[inline(always)]
-    fn rows_a_head(&self) -> usize {
+    pub fn rows_a_head(&self) -> usize {
         self.group() * self.q.shape()[2]
     }
 
     #[inline(always)]
-    fn keys(&self) -> Range<usize> {
+    pub fn keys(&self) -> Range<usize> {
         self.first..self.first + self.k.shape()[2]
     }
 
     /// Keys outside of which all is masked.
     #[inline(always)]
-    fn bounds(&self, row: usize) -> Range<usize> {
+    pub fn bounds(&self, row: usize) -> Range<usize> {
         let keys = self.keys();
         match &self.scores.mask {
             Some(mask) => {
@@ -100,7 +100,7 @@ impl<E: Element> Attention<'_, E> {
     }
 
     #[inline(always)]
-    fn sink(&self, row: usize) -> f64 {
+    pub fn sink(&self, row: usize) -> f64 {
         let [_, head, _] = self.place(row);
         self.sinks.and_then(|sinks| sinks.get(head)).unwrap_or(f64::NEG_INFINITY)
     }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod attention;
+pub(crate) mod attention_backward;
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod cross_entropy;
@@ -132,6 +133,12 @@ macro_rules! declare {
             ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn attention_parts(call: attention::Attention<'_, Self>) -> Result<attention::Parts>;
+            #[doc(hidden)]
+            fn attention_backward<'a>(
+                call: attention_backward::AttentionBackward<'_, Self>,
+                out: [Output<'a, Self>; 3],
+                dsinks: &mut [f64],
+            ) -> Seen<[&'a mut [Self]; 3]>;
             #[doc(hidden)]
             fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]>;
             #[doc(hidden)]
@@ -258,6 +265,13 @@ macro_rules! implement {
             }
             fn attention_parts(call: attention::Attention<'_, Self>) -> Result<attention::Parts> {
                 attention::Parts::of(call)
+            }
+            fn attention_backward<'a>(
+                call: attention_backward::AttentionBackward<'_, Self>,
+                out: [Output<'a, Self>; 3],
+                dsinks: &mut [f64],
+            ) -> Seen<[&'a mut [Self]; 3]> {
+                attention_backward::apply(call, out, dsinks)
             }
             fn gradient<'a>(x: &[Self], dy: &[Self], out: Output<'a, Self>, of: Gradient) -> Result<&'a mut [Self]> {
                 pairwise::apply(dy, x, out, of)

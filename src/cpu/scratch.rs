@@ -1,6 +1,7 @@
 //! Buffers that a thread keeps from call to call, so that kernels allocate nothing once they have grown.
 
 use super::attention;
+use super::attention_backward;
 use super::sample::Sampling;
 use std::cell::RefCell;
 
@@ -25,6 +26,7 @@ pub struct Buffers {
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
     static ATTENTION: RefCell<attention::Buffers> = RefCell::new(attention::Buffers::default());
+    static ATTENTION_BACKWARD: RefCell<attention_backward::Buffers> = RefCell::default();
     static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
 }
 
@@ -43,6 +45,15 @@ pub fn with_attention<R>(f: impl FnOnce(&mut attention::Buffers) -> R) -> R {
     let mut buffers = ATTENTION.take();
     let result = f(&mut buffers);
     ATTENTION.replace(buffers);
+    result
+}
+
+/// Lends this thread's buffers for attention's gradient. Not to be called within `f`.
+#[inline(always)]
+pub fn with_attention_backward<R>(f: impl FnOnce(&mut attention_backward::Buffers) -> R) -> R {
+    let mut buffers = ATTENTION_BACKWARD.take();
+    let result = f(&mut buffers);
+    ATTENTION_BACKWARD.replace(buffers);
     result
 }
 

@@ -10,7 +10,7 @@ use crate::mask::{FullyMasked, Mask};
 use crate::rows::Geometry;
 use crate::simd::{Output, new_vec};
 
-/// Options of [`attention`].
+/// Options of [`attention`] and [`attention_backward`](crate::attention_backward()).
 ///
 /// ```
 /// use evenkeel::{Attention, Mask};
@@ -61,41 +61,49 @@ impl<'a> Attention<'a> {
         Self { fully_masked: policy, ..self }
     }
 
+    /// Checks the shapes of q, k and v.
+    pub(crate) fn check_shapes(&self, op: &'static str, [q, k, v]: [[usize; 4]; 3]) -> Result<()> {
+        let [batch, heads, _, features] = q;
+        let [_, of_keys, keys, _] = k;
+        if k != [batch, of_keys, keys, features] {
+            return Err(mismatch(op, "k", k, format!("[{batch}, heads, keys, {features}] beside q")));
+        }
+        if v[..3] != k[..3] {
+            return Err(mismatch(op, "v", v, format!("[{batch}, {of_keys}, {keys}, features] beside k")));
+        }
+        if heads != 0 && (of_keys == 0 || !heads.is_multiple_of(of_keys)) {
+            return Err(mismatch(op, "k", k, format!("a number of heads that divides the {heads} of q")));
+        }
+        if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
+            let got = format!("{} elements", sinks.len());
+            return Err(Error::shape(op, "sinks", got, format!("one for each of {heads} heads")));
+        }
+        Ok(())
+    }
+
     /// Checks operands and options, of keys that are the `first` and those behind it of so many in all.
     pub(super) fn resolve<'c, E: Element>(
         &self,
+        op: &'static str,
         [q, k, v]: [Heads<'c, E>; 3],
         (first, all_keys): (usize, usize),
     ) -> Result<cpu::attention::Attention<'c, E>>
     where
         'a: 'c,
     {
+        self.check_shapes(op, [q.shape(), k.shape(), v.shape()])?;
         let [batch, heads, queries, features] = q.shape();
-        let [_, of_keys, keys, _] = k.shape();
-        if k.shape() != [batch, of_keys, keys, features] {
-            return Err(mismatch("k", k.shape(), format!("[{batch}, heads, keys, {features}] beside q")));
-        }
-        if v.shape()[..3] != k.shape()[..3] {
-            return Err(mismatch("v", v.shape(), format!("[{batch}, {of_keys}, {keys}, features] beside k")));
-        }
-        if heads != 0 && (of_keys == 0 || !heads.is_multiple_of(of_keys)) {
-            return Err(mismatch("k", k.shape(), format!("a number of heads that divides the {heads} of q")));
-        }
-        if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
-            let got = format!("{} elements", sinks.len());
-            return Err(Error::shape(OP, "sinks", got, format!("one for each of {heads} heads")));
-        }
         let geometry = Geometry::shaped(&[batch, heads, queries, all_keys], -1)?;
-        let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(OP, &geometry)).transpose()?;
+        let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, &geometry)).transpose()?;
         let scale = self.scale.unwrap_or(1.0 / (features.max(1) as f64).sqrt());
-        Softmax { scale, softcap: self.softcap, ..Softmax::default() }.check(OP)?;
+        Softmax { scale, softcap: self.softcap, ..Softmax::default() }.check(op)?;
         let scores = cpu::scores::Scores { mask, scale, softcap: self.softcap, fully_masked: self.fully_masked };
         Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks, first })
     }
 }
 
-fn mismatch(argument: &'static str, shape: [usize; 4], expected: String) -> Error {
-    Error::shape(OP, argument, format!("{shape:?}"), expected)
+fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
+    Error::shape(op, argument, format!("{shape:?}"), expected)
 }
 
 pub(super) const OP: &str = "attention";
@@ -231,7 +239,7 @@ fn run<'a, E: Element>(
     lse: Option<&mut [f64]>,
     options: &Attention<'_>,
 ) -> Result<&'a mut [E]> {
-    let call = options.resolve([q, k, v], (0, k.shape()[2]))?;
+    let call = options.resolve(OP, [q, k, v], (0, k.shape()[2]))?;
     write(call, None, out, lse)
 }
 

@@ -74,7 +74,7 @@ impl AttentionPartial {
                 format!("a multiple of {KEYS} below {all}, or {all}"),
             ));
         }
-        let call = options.resolve([q, k, v], keys)?;
+        let call = options.resolve(OP, [q, k, v], keys)?;
         let [batch, heads, queries, _] = q.shape();
         let shape = [batch, heads, queries, v.shape()[3]];
         let parts = vec![E::attention_parts(call)?];
@@ -131,7 +131,7 @@ impl AttentionPartial {
         let k = Heads::without_data([batch, self.heads, self.keys, 0]);
         let v = Heads::without_data([batch, self.heads, self.keys, features]);
         let options = Attention { mask: None, ..*options };
-        let call = options.resolve([q, k, v], (0, self.keys))?;
+        let call = options.resolve(OP, [q, k, v], (0, self.keys))?;
         let mut lse = vec![0.0; batch * heads * queries];
         let y = new_vec(elements(q, v), |out| write(call, Some(&self.parts), out.into(), Some(&mut lse)))?;
         Ok((y, lse))

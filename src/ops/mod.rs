@@ -10,6 +10,7 @@
 pub(crate) mod elementwise;
 
 pub mod attention;
+pub mod attention_backward;
 pub mod attention_partial;
 pub mod clamped_exp;
 pub mod clamped_log;

@@ -175,7 +175,7 @@ pub fn rms_norm_residual<E: Element>(
     options: &RmsNorm<'_>,
 ) -> Result<(Vec<E>, Vec<E>)> {
     let (rows, cols) = (x.rows(), x.cols());
-    let [y, sum] = new_vecs(rows * cols, |[out, residual_out]| {
+    let [y, sum] = new_vecs([rows * cols; 2], |[out, residual_out]| {
         let outs = [RowsMut::new(out, rows, cols)?, RowsMut::new(residual_out, rows, cols)?];
         residual_into([x, residual], outs, options)
     })?;

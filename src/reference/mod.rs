@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod attention_backward;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;
@@ -79,6 +80,7 @@ mod sqrt;
 mod tanh;
 
 pub use attention::attention_of;
+pub use attention_backward::{AttentionGradient, attention_backward_of};
 pub use clamped_exp::{clamped_exp, clamped_exp_slope};
 pub use clamped_log::{clamped_log, clamped_log_slope};
 pub use clip_grad_norm::{clip_grad_norm, grad_norm};

@@ -112,23 +112,23 @@ pub fn new_vec<T: Copy, E>(
     Ok(vec)
 }
 
-/// Two vectors of `len` elements, as [`new_vec`] makes one.
-pub fn new_vecs<T: Copy, E>(
-    len: usize,
-    fill: impl for<'a> FnOnce([&'a mut [MaybeUninit<T>]; 2]) -> Result<[&'a mut [T]; 2], E>,
-) -> Result<[Vec<T>; 2], E> {
-    let mut vecs = [Vec::with_capacity(len), Vec::with_capacity(len)];
-    let rooms = vecs.each_mut().map(|vec| &mut vec.spare_capacity_mut()[..len]);
+/// Vectors of these lengths, as [`new_vec`] makes one.
+pub fn new_vecs<T: Copy, E, const N: usize>(
+    lens: [usize; N],
+    fill: impl for<'a> FnOnce([&'a mut [MaybeUninit<T>]; N]) -> Result<[&'a mut [T]; N], E>,
+) -> Result<[Vec<T>; N], E> {
+    let mut vecs = lens.map(|len| (len, Vec::with_capacity(len)));
+    let rooms = vecs.each_mut().map(|(len, vec)| &mut vec.spare_capacity_mut()[..*len]);
     let starts = rooms.each_ref().map(|room| room.as_ptr().cast::<T>());
     let filled = fill(rooms)?;
-    for (filled, start) in filled.iter().zip(starts) {
+    for ((filled, start), len) in filled.iter().zip(starts).zip(lens) {
         assert!(std::ptr::eq(filled.as_ptr(), start) && filled.len() == len, "the filled memory is another's");
     }
-    for vec in &mut vecs {
-        // SAFETY: both filled slices are initialised values over exactly the first `len` elements of the capacity.
+    Ok(vecs.map(|(len, mut vec)| {
+        // SAFETY: each filled slice is initialised values over exactly the first `len` elements of its capacity.
         unsafe { vec.set_len(len) };
-    }
-    Ok(vecs)
+        vec
+    }))
 }
 
 /// Flags as the bytes that kernels read.

@@ -30,7 +30,7 @@ fn unknown_names() {
     refused(&[
         (json!({"op": "softmin", "inputs": {"x": "x"}, "outputs": {"y": "y"}}), "`softmin` is unknown"),
         (json!({"op": "", "inputs": {"x": "x"}, "outputs": {"y": "y1"}}), "`` is unknown"),
-        (json!({"op": "attention", "inputs": {"x": "x"}, "outputs": {"y": "y2"}}), "`attention` is unknown"),
+        (json!({"op": "attend", "inputs": {"x": "x"}, "outputs": {"y": "y2"}}), "`attend` is unknown"),
         (
             json!({"op": "exp", "inputs": {"x": "x", "y": "x"}, "outputs": {"y": "y3"}}),
             "input `y` is unknown; there is x",

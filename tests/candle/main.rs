@@ -1,5 +1,6 @@
 //! Candle tensors: drop-ins, guarded forms, compositions and gradients.
 
+mod attention;
 mod clip;
 mod composition;
 mod conformance;

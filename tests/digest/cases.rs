@@ -5,10 +5,11 @@ use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
     Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
     GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope,
-    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_with_lse, clip_grad_norm,
-    clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward,
-    log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
-    rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
+    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward, attention_with_lse,
+    clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm,
+    layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool,
+    mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax,
+    softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -396,21 +397,42 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
     }
 }
 
+/// The first two keys of rows as queries, and all of them.
+fn attending<'a, E: Element>(part: &Part<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
+    let (rows, keys) = (part.range.len(), part.cols / width);
+    let view = |positions| Heads::strided(part.data, [rows, 1, positions, width], [part.cols, 0, width]);
+    Ok([view(keys.min(2))?, view(keys)?])
+}
+
 /// Rows are queries of one head; each sees the row itself, cut into keys of four features, and what is behind each key.
 fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     const WIDTH: usize = 4;
     let keys = batch.cols / WIDTH;
-    let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
-        let (rows, stride) = (part.range.len(), part.cols);
-        let view = |positions| Heads::strided(part.data, [rows, 1, positions, WIDTH], [stride, 0, WIDTH]);
+    fn options<'m>(softcap: Option<f64>, mask: &'m Mask<'m>) -> Attention<'m> {
         let mut options = Attention::default().scale(0.3).mask(mask).sinks(&[0.25f32]);
         options.softcap = softcap;
-        let (y, lse) = attention_with_lse(view(keys.min(2))?, view(keys)?, view(keys)?, &options)?;
+        options
+    }
+    let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
+        let ([q, k], options) = (attending(part, WIDTH)?, options(softcap, mask));
+        let (y, lse) = attention_with_lse(q, k, k, &options)?;
         Ok(y.into_iter().map(E::bits).chain(lse.into_iter().map(f64::to_bits)).collect())
+    };
+    let gradients = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
+        let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
+        let of = attention_backward(q, k, k, q, &options)?;
+        // Row by row, as they are alone.
+        let row = |row: usize| {
+            let parts = [&of.dq, &of.dk, &of.dv].map(|part| part.chunks(part.len() / rows).nth(row).unwrap_or(&[]));
+            parts.concat().into_iter().map(E::bits).collect::<Vec<u64>>()
+        };
+        Ok((0..rows).flat_map(row).collect())
     };
     if keys > 0 {
         batch.add_words("attention", move |part| run(part, None, &Mask::none()).unwrap());
         batch.add_words("attention/causal", move |part| run(part, Some(9.0), &Mask::causal()).unwrap());
+        batch.add_words("attention_backward", move |part| gradients(part, None, &Mask::none()).unwrap());
+        batch.add_words("attention_backward/causal", move |part| gradients(part, Some(9.0), &Mask::causal()).unwrap());
     }
 }
 

@@ -19,6 +19,14 @@ fn attended<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<E> {
     evenkeel::attention(heads, heads, heads, &Attention::default().scale(0.3).softcap(15.0)).unwrap()
 }
 
+/// The gradients of that, of queries, keys and values.
+fn attended_backward<E: Element>(x: &[E], dy: &[E], rows: usize, cols: usize) -> Vec<E> {
+    let [heads, dy] = [x, dy].map(|data| Heads::new(data, [1, 1, rows, cols]).unwrap());
+    let options = Attention::default().scale(0.3).softcap(15.0);
+    let gradients = evenkeel::attention_backward(heads, heads, heads, dy, &options).unwrap();
+    [gradients.dq, gradients.dk, gradients.dv].concat()
+}
+
 /// The bits of every op's result on one batch.
 fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, Vec<u64>)> {
     let view = Rows::new(x, rows, cols).unwrap();
@@ -44,6 +52,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let (loss, dlogits) = cross_entropy_backward(view, &targets, &[0.7], &smoothed).unwrap();
     vec![
         ("attention", bits(attended(x, rows, cols))),
+        ("attention_backward", bits(attended_backward(x, &dy, rows, cols))),
         ("clamped_exp", bits(evenkeel::clamped_exp(x, &Default::default()).unwrap())),
         ("clamped_exp_backward", bits(evenkeel::clamped_exp_backward(x, x, &Default::default()).unwrap())),
         ("clamped_log", bits(evenkeel::clamped_log(x, &Default::default()).unwrap())),

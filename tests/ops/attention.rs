@@ -40,8 +40,9 @@ pub const SHAPES: [Shape; 10] = [
 ];
 
 /// Tensors of a shape.
+#[derive(Clone)]
 pub struct Case<E> {
-    shape: Shape,
+    pub shape: Shape,
     pub q: Vec<E>,
     pub k: Vec<E>,
     pub v: Vec<E>,
@@ -72,13 +73,13 @@ impl<E: Bits> Case<E> {
         attention(q, k, v, options).unwrap()
     }
 
-    fn rows(&self) -> usize {
+    pub fn rows(&self) -> usize {
         let Shape([batch, heads, _, queries, ..]) = self.shape;
         batch * heads * queries
     }
 
     /// The query of a row, and its keys and values.
-    fn operands(&self, row: usize) -> (&[E], Vec<&[E]>, Vec<&[E]>) {
+    pub fn operands(&self, row: usize) -> (&[E], Vec<&[E]>, Vec<&[E]>) {
         let Shape([_, heads, of_keys, queries, keys, features, of_values]) = self.shape;
         let head = row / queries;
         let first = (head / heads * of_keys + head % heads / (heads / of_keys)) * keys;
@@ -90,41 +91,49 @@ impl<E: Bits> Case<E> {
         (of(&self.q, features, row), all(&self.k, features), all(&self.v, of_values))
     }
 
+    /// The logits of a row, `bias` of row and key added, -inf where masked.
+    pub fn logits(&self, options: &Attention<'_>, row: usize, bias: impl Fn(usize, usize) -> f64) -> Logits<E::Exact> {
+        let (query, keys, _) = self.operands(row);
+        let scale = options.scale.unwrap_or(1.0 / (query.len() as f64).sqrt());
+        let (zero, one) = (E::Exact::from(0.0), E::Exact::from(1.0));
+        let (mut logits, mut slopes) = (vec![E::Exact::from(f64::NEG_INFINITY); keys.len()], vec![zero; keys.len()]);
+        let mut largest = 0.0f64;
+        for (at, key) in keys.into_iter().enumerate() {
+            let bias = bias(row, at);
+            if bias == f64::NEG_INFINITY {
+                continue;
+            }
+            let mut sum = zero;
+            let mut magnitude = 0.0;
+            for (q, k) in query.iter().zip(key) {
+                sum = sum + E::Exact::from(q.widen()) * E::Exact::from(k.widen());
+                magnitude += (q.widen() * k.widen()).abs();
+            }
+            let (mut z, mut slope) = (sum * E::Exact::from(scale), one);
+            if let Some(cap) = options.softcap {
+                let cap = E::Exact::from(cap);
+                let tanh = (z / cap).tanh();
+                (z, slope) = (cap * tanh, one - tanh * tanh);
+            }
+            (logits[at], slopes[at]) = (z + E::Exact::from(bias), slope);
+            largest = largest.max(magnitude * scale.abs() + bias.abs());
+        }
+        Logits { logits, slopes, largest }
+    }
+
     /// Compares with the reference, `bias` of row and key added, -inf where masked.
     #[track_caller]
     fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Shape([_, heads, _, queries, keys, features, of_values]) = self.shape;
         let [q, k, v] = self.views();
         let (y, lse) = attention_with_lse(q, k, v, options).unwrap();
-        let scale = options.scale.unwrap_or(1.0 / (features as f64).sqrt());
         let (unit, wide) = match E::DTYPE {
             DType::F64 => (2f64.powi(-53), true),
             _ => (2f64.powi(-24), false),
         };
         for row in 0..self.rows() {
-            let (query, all_keys, values) = self.operands(row);
-            // The largest sum of magnitudes, which the scores' errors are of.
-            let mut largest = 0.0f64;
-            let mut logits = vec![E::Exact::from(f64::NEG_INFINITY); keys];
-            for (at, (key, logit)) in all_keys.iter().zip(&mut logits).enumerate() {
-                let bias = bias(row, at);
-                if bias == f64::NEG_INFINITY {
-                    continue;
-                }
-                let mut sum = E::Exact::from(0.0);
-                let mut magnitude = 0.0;
-                for (q, k) in query.iter().zip(*key) {
-                    sum = sum + E::Exact::from(q.widen()) * E::Exact::from(k.widen());
-                    magnitude += (q.widen() * k.widen()).abs();
-                }
-                let mut z = sum * E::Exact::from(scale);
-                if let Some(cap) = options.softcap {
-                    let cap = E::Exact::from(cap);
-                    z = cap * (z / cap).tanh();
-                }
-                *logit = z + E::Exact::from(bias);
-                largest = largest.max(magnitude * scale.abs() + bias.abs());
-            }
+            let (_, _, values) = self.operands(row);
+            let Logits { logits, largest, .. } = self.logits(options, row, &bias);
             let values: Vec<Vec<E::Exact>> =
                 values.iter().map(|value| value.iter().map(|v| E::Exact::from(v.widen())).collect()).collect();
             let values: Vec<&[E::Exact]> = values.iter().map(Vec::as_slice).collect();
@@ -164,40 +173,58 @@ impl<E: Bits> Case<E> {
     }
 }
 
+/// A row's logits.
+pub struct Logits<R> {
+    pub logits: Vec<R>,
+    /// How fast each changes with its scaled product.
+    pub slopes: Vec<R>,
+    /// The largest sum of magnitudes, which the logits' errors are of.
+    pub largest: f64,
+}
+
 const NONE: fn(usize, usize) -> f64 = |_, _| 0.0;
 
 fn accuracy<E: Bits>() {
     let mut rng = generate::rng("accuracy");
     for shape in SHAPES {
-        let Shape([batch, heads, _, queries, keys, ..]) = shape;
-        let masked = |allowed: bool| if allowed { 0.0 } else { f64::NEG_INFINITY };
         for spread in [0.3, 2.0] {
             let case = Case::<E>::new(&mut rng, shape, spread);
-            case.check(&Attention::default(), NONE);
-            case.check(&Attention::default().scale(0.37).softcap(3.0), NONE);
-            let position = |row: usize| {
-                (keys - queries.min(keys)) as isize + (row % queries) as isize - queries.saturating_sub(keys) as isize
-            };
-            let mask = Mask::causal();
-            case.check(&Attention::default().mask(&mask), |row, key| masked(key as isize <= position(row)));
-            let mask = Mask::causal().and_window(3);
-            case.check(&Attention::default().mask(&mask), |row, key| {
-                let position = position(row);
-                masked(key as isize <= position && key as isize > position - 3)
-            });
-            let keep: Vec<bool> = (0..queries * keys).map(|_| rng.random_bool(0.6)).collect();
-            let mask = Mask::keep(&keep, &[queries, keys]);
-            case.check(&Attention::default().mask(&mask), |row, key| masked(keep[row % queries * keys + key]));
-            let bias: Vec<f32> = bell(&mut rng, heads * queries * keys, 0.0, 2.0);
-            let lengths: Vec<usize> = (0..batch).map(|_| rng.random_range(0..=keys)).collect();
-            let mask = Mask::bias(&bias, &[heads, queries, keys]).and_lengths(&lengths);
-            case.check(&Attention::default().mask(&mask), |row, key| {
-                let (head, batch) = (row / queries % heads, row / queries / heads);
-                let bias = f64::from(bias[(head * queries + row % queries) * keys + key]);
-                if key < lengths[batch] { bias } else { f64::NEG_INFINITY }
-            });
+            each_mask(&mut rng, shape, |options, bias| case.check(options, bias));
         }
     }
+}
+
+/// Calls `check` with options, and the bias of row and key that they amount to.
+pub fn each_mask(
+    rng: &mut SmallRng,
+    shape: Shape,
+    mut check: impl FnMut(&Attention<'_>, &dyn Fn(usize, usize) -> f64),
+) {
+    let Shape([batch, heads, _, queries, keys, ..]) = shape;
+    let masked = |allowed: bool| if allowed { 0.0 } else { f64::NEG_INFINITY };
+    check(&Attention::default(), &NONE);
+    check(&Attention::default().scale(0.37).softcap(3.0), &NONE);
+    let position = |row: usize| {
+        (keys - queries.min(keys)) as isize + (row % queries) as isize - queries.saturating_sub(keys) as isize
+    };
+    let mask = Mask::causal();
+    check(&Attention::default().mask(&mask), &|row, key| masked(key as isize <= position(row)));
+    let mask = Mask::causal().and_window(3);
+    check(&Attention::default().mask(&mask), &|row, key| {
+        let position = position(row);
+        masked(key as isize <= position && key as isize > position - 3)
+    });
+    let keep: Vec<bool> = (0..queries * keys).map(|_| rng.random_bool(0.6)).collect();
+    let mask = Mask::keep(&keep, &[queries, keys]);
+    check(&Attention::default().mask(&mask), &|row, key| masked(keep[row % queries * keys + key]));
+    let bias: Vec<f32> = bell(rng, heads * queries * keys, 0.0, 2.0);
+    let lengths: Vec<usize> = (0..batch).map(|_| rng.random_range(0..=keys)).collect();
+    let mask = Mask::bias(&bias, &[heads, queries, keys]).and_lengths(&lengths);
+    check(&Attention::default().mask(&mask), &|row, key| {
+        let (head, batch) = (row / queries % heads, row / queries / heads);
+        let bias = f64::from(bias[(head * queries + row % queries) * keys + key]);
+        if key < lengths[batch] { bias } else { f64::NEG_INFINITY }
+    });
 }
 
 /// Keys and values that no query may attend to are not read.

@@ -8,6 +8,7 @@
 mod support;
 
 mod attention;
+mod attention_backward;
 mod attention_partial;
 mod attention_vectors;
 mod clamped_exp;

@@ -3,7 +3,7 @@
 use crate::call::{Call, lanes};
 use crate::cases::Case;
 use crate::support::generate::Bits;
-use evenkeel::{Limits, Reduction};
+use evenkeel::{FullyMasked, Limits, Reduction};
 
 /// A number that came out, and what it came from.
 pub struct At<'a> {
@@ -141,6 +141,16 @@ const EXCEPTIONS: &[Exception] = &[
         applies: |at| at.beyond(at.call.scale.abs() * most(at.dy) * gathered(at)),
     },
     Exception {
+        ops: &["attention_backward"],
+        reason: "products of gradients, values, keys and the scale are beyond the type",
+        gives_nan: false,
+        applies: |at| {
+            let (_, width) = lanes(at.cols);
+            let grad = 2.0 * width as f64 * most(at.dy) * most(at.dy);
+            at.beyond(grad * most(at.x) * at.call.scale.abs())
+        },
+    },
+    Exception {
         ops: &["cross_entropy"],
         reason: "the loss is beyond f64, in which it is held",
         gives_nan: false,
@@ -264,6 +274,15 @@ pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) 
         | "log_softmax_backward"
         | "logsumexp"
         | "logsumexp_backward" => !masks(column),
+        "attention" | "attention_backward" => {
+            let (len, is_query) = (cols / width, column < width);
+            let any = (0..len).any(|key| call.keeps(key));
+            // A mean of all values is a mean of those that are masked, too.
+            let all = !any && call.policy() == FullyMasked::Uniform;
+            let forward = case.op == "attention";
+            let as_query = is_query && if of_dy { !forward && (any || all) } else { any };
+            as_query || call.keeps(column / width) || of_dy && forward && all
+        }
         "cross_entropy" | "cross_entropy_backward" => call.target(row, *cols) != -100,
         "mean_pool" => column / width < call.length(row),
         "mean_pool_backward" => column < width && call.length(row) > 0,

@@ -13,7 +13,7 @@ mod exceptions;
 #[path = "../support/mod.rs"]
 mod support;
 
-use call::{Number, Outcome, run};
+use call::{Number, Outcome, lanes, run};
 use cases::{Case, anything, large, valid};
 use evenkeel::registry::{Kind, OPS, Op};
 use evenkeel::simd::{Level, with_level};
@@ -69,6 +69,10 @@ fn finite_in_finite_out<E: Bits>() {
                 }
                 Err(Error::FullyMasked { row, .. }) if op.name.starts_with("mean_pool") => {
                     assert!(call.before_weight && call.length(row) == 0);
+                }
+                Err(Error::FullyMasked { .. }) if op.kind == Kind::Attention => {
+                    assert_eq!(call.policy(), FullyMasked::Error);
+                    assert!((0..lanes(*cols).0).all(|key| !call.keeps(key)));
                 }
                 Err(Error::FullyMasked { row, .. }) => {
                     assert_eq!(call.policy(), FullyMasked::Error);

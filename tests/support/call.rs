@@ -41,7 +41,7 @@ impl Call {
         OPS[usize::from(self.op) % OPS.len()].name
     }
 
-    fn keeps(&self, column: usize) -> bool {
+    pub fn keeps(&self, column: usize) -> bool {
         self.keep.is_none_or(|bits| bits >> (column % 64) & 1 == 1)
     }
 
@@ -284,6 +284,7 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
             evenkeel::clip_grad_value(&mut [(&mut y).into()], call.scale).map(|()| y)
         }
         "attention" => attention(call, operands),
+        "attention_backward" => attention_backward(call, operands),
         "cross_entropy" => return cross_entropy(call, operands).map(|(loss, _)| loss),
         "cross_entropy_backward" => return cross_entropy(call, operands).map(|(_, dx)| dx),
         "inspect" => return inspect(x),
@@ -312,16 +313,42 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
 
 /// Each row is a batch of its own: its first lanes' elements are a query, all of them keys, and those of dy values.
 fn attention<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
+    attended(call, operands, |[q, k, v], _, options| evenkeel::attention(q, k, v, options))
+}
+
+/// The same, with a gradient of each row's result that is the first of its values: those of its query, keys and values.
+fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
+    let Operands { rows, cols, .. } = *operands;
+    attended(call, operands, |[q, k, v], dy, options| {
+        let gradients = evenkeel::attention_backward(q, k, v, dy, options)?;
+        let width = q.shape()[3];
+        let row = |row: usize| {
+            let of_keys = row * cols..(row + 1) * cols;
+            let dq = &gradients.dq[row * width..][..width];
+            [dq, &gradients.dk[of_keys.clone()], &gradients.dv[of_keys]].concat()
+        };
+        Ok((0..rows).flat_map(row).collect())
+    })
+}
+
+/// Queries, keys and values, and as many numbers as there are results.
+fn attended<E: Element, R>(
+    call: &Call,
+    operands: &Operands<'_, E>,
+    run: impl FnOnce([Heads<'_, E>; 3], Heads<'_, E>, &Attention<'_>) -> Result<R, Error>,
+) -> Result<R, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let (len, width) = lanes(cols);
-    let queries: Vec<E> = operands.each_row().flat_map(|row| row.iter().take(width)).copied().collect();
+    let width = if len == 0 { 0 } else { width };
+    let [queries, grads] =
+        [x, dy].map(|data| -> Vec<E> { (0..rows).flat_map(|row| &data[row * cols..][..width]).copied().collect() });
     let flags: Vec<bool> = (0..len).map(|key| call.keeps(key)).collect();
     let mask = Mask::keep(&flags, &[len]);
     let mut options = Attention::default().scale(call.scale).mask(&mask).fully_masked(call.policy());
     options.softcap = call.softcap;
-    let width = if len == 0 { 0 } else { width };
-    let keys = |data| Heads::new(data, [rows, 1, len, width]);
-    evenkeel::attention(Heads::new(&queries, [rows, 1, 1, width])?, keys(x)?, keys(dy)?, &options)
+    let (one, all) = ([rows, 1, 1, width], [rows, 1, len, width]);
+    let parts = [Heads::new(&queries, one)?, Heads::new(x, all)?, Heads::new(dy, all)?];
+    run(parts, Heads::new(&grads, one)?, &options)
 }
 
 fn rms_norm_backward<E: Element>(

@@ -1,9 +1,10 @@
 //! Attention of [B, H, T, D] queries over [B, Hkv, S, D] keys and values.
 
 use super::softmax::POLICIES;
+use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, MaskInput, Output, Values};
-use evenkeel::{Attention, Heads, Mask, attention_with_lse};
+use evenkeel::{Attention, Heads, Mask, attention_backward, attention_with_lse};
 
 /// The same expression for whichever type all three have, if they have one.
 macro_rules! alike {
@@ -37,21 +38,38 @@ pub fn attention(call: &Call<'_>) -> Result<Results> {
     options.fully_masked = call.choice("fully_masked", POLICIES)?.unwrap_or(options.fully_masked);
     options.sinks = sinks.as_ref().map(|sinks| sinks.values.floats());
     let shape = [batch, heads, queries, v_shape[3]];
+    let dy = call.optional_float("dy")?;
+    if let Some(dy) = &dy {
+        call.has_shape("dy", &dy.shape, &shape)?;
+    }
     let results = alike!(q, k, v, [F64 F32 F16 BF16] => {
-        let (y, lse) = attention_with_lse(
-            Heads::new(q, q_shape)?,
-            Heads::new(k, k_shape)?,
-            Heads::new(v, v_shape)?,
-            &options,
-        )?;
-        (Output::new(&shape, &y), lse)
+        let (of_q, of_k, of_v) = (Heads::new(q, q_shape)?, Heads::new(k, k_shape)?, Heads::new(v, v_shape)?);
+        let (y, lse) = attention_with_lse(of_q, of_k, of_v, &options)?;
+        let mut results = vec![("y", Output::new(&shape, &y))];
+        if let Some(dy) = &dy {
+            let of = attention_backward(of_q, of_k, of_v, Heads::new(same(call, dy, q)?, shape)?, &options)?;
+            results.push(("dq", Output::new(&q_shape, &of.dq)));
+            results.push(("dk", Output::new(&k_shape, &of.dk)));
+            results.push(("dv", Output::new(&v_shape, &of.dv)));
+            results.extend(of.dsinks.map(|dsinks| ("dsinks", Output::new(&[heads], &dsinks))));
+        }
+        (results, lse)
     });
-    let Some((y, lse)) = results else { return Err(call.shape("k", &k.shape, "q, k and v of one type are needed")) };
+    let Some((mut results, lse)) = results else {
+        return Err(call.shape("k", &k.shape, "q, k and v of one type are needed"));
+    };
     let lse = match &q.values {
         Values::F64(_) => Output::new(&shape[..3], &lse),
         _ => Output::new(&shape[..3], &lse.iter().map(|&lse| lse as f32).collect::<Vec<_>>()),
     };
-    Ok(vec![("y", y), ("lse", lse)])
+    results.push(("lse", lse));
+    Ok(results)
+}
+
+/// The elements of dy, whose type is that of others.
+fn same<'a, T: 'static>(call: &Call<'_>, dy: &'a Input, _: &[T]) -> Result<&'a [T]> {
+    let other = || Failure::dtype(format!("{}: dy is {}, not of q's type", call.name(), dy.values.floats().dtype()));
+    dy.values.of().ok_or_else(other)
 }
 
 fn axes(call: &Call<'_>, name: &str, input: &Input) -> Result<[usize; 4]> {

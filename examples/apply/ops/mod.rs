@@ -149,12 +149,12 @@ pub const OPS: &[Op] = &[
     },
     Op {
         name: "attention",
-        inputs: &["q", "k", "v", "mask", "sinks"],
+        inputs: &["q", "k", "v", "mask", "sinks", "dy"],
         required: &["q", "k", "v"],
         lists: &[],
         attrs: &["scale", "causal", "softcap", "window", "fully_masked"],
-        outputs: &["y", "lse"],
-        needs: &[],
+        outputs: &["y", "lse", "dq", "dk", "dv", "dsinks"],
+        needs: &[("dq", "dy"), ("dk", "dy"), ("dv", "dy"), ("dsinks", "dy"), ("dsinks", "sinks")],
         run: attention::attention,
     },
     Op {

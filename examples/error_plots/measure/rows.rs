@@ -25,6 +25,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             Case::new(exact, evenkeel::softmax(row(x), &scores), naive::softmax(x))
         }),
         "attention" => by_length("keys", attention_over::<E>),
+        "attention_backward" => by_length("keys", attention_backward_over::<E>),
         "log_softmax" => lengths(|x: &[E]| {
             let exact = reference::log_softmax(x).unwrap_or_default();
             Case::new(exact, evenkeel::log_softmax(row(x), &scores), naive::log_softmax(x))
@@ -134,23 +135,75 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     })
 }
 
-/// One query over so many keys.
+/// One query, and so many keys and values.
+struct Attended<E: Element> {
+    q: Vec<E>,
+    k: Vec<E>,
+    v: Vec<E>,
+    logits: Vec<E::Exact>,
+    values: Vec<Vec<E::Exact>>,
+}
+
+impl<E: Element> Attended<E> {
+    fn new(keys: usize) -> Self {
+        let q = workloads::numbers::<E>(WIDTH);
+        let [k, v] = [0, 1]
+            .map(|part| workloads::numbers::<E>(2 * keys * WIDTH)[part * keys * WIDTH..][..keys * WIDTH].to_vec());
+        let product =
+            |key: &[E]| q.iter().zip(key).fold(E::Exact::from(0.0), |sum, (q, k)| sum + exact::<E>(q) * exact::<E>(k));
+        let scale = E::Exact::from((WIDTH as f64).sqrt());
+        let logits = k.chunks(WIDTH).map(|key| product(key) / scale).collect();
+        let values = v.chunks(WIDTH).map(|value| value.iter().map(exact::<E>).collect()).collect();
+        Attended { q, k, v, logits, values }
+    }
+
+    fn values(&self) -> Vec<&[E::Exact]> {
+        self.values.iter().map(Vec::as_slice).collect()
+    }
+
+    fn views(&self) -> [Heads<'_, E>; 3] {
+        let view = |data| Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH]).expect("heads of this width");
+        [view(&self.q), view(&self.k), view(&self.v)]
+    }
+}
+
+fn exact<E: Element>(x: &E) -> E::Exact {
+    E::Exact::from(x.widen())
+}
+
 fn attention_over<E: Element>(keys: usize) -> Case<E> {
-    let q = workloads::numbers::<E>(WIDTH);
-    let [k, v] =
-        [0, 1].map(|part| workloads::numbers::<E>(2 * keys * WIDTH)[part * keys * WIDTH..][..keys * WIDTH].to_vec());
-    let exact = |x: &E| E::Exact::from(x.widen());
-    let product = |key: &[E]| q.iter().zip(key).fold(E::Exact::from(0.0), |sum, (q, k)| sum + exact(q) * exact(k));
+    let attended = Attended::<E>::new(keys);
+    let exact = reference::attention_of(&attended.logits, &attended.values(), None);
+    let [q, k, v] = attended.views();
+    let ours = evenkeel::attention(q, k, v, &Attention::default());
+    let largest = attended.v.iter().fold(0.0f64, |largest, v| largest.max(v.widen().abs()));
+    let naive = naive::attention(&attended.q, &attended.k, &attended.v);
+    Case::new(exact.map_or_else(Vec::new, |(y, _)| y), ours, naive).beside(move |_| largest)
+}
+
+/// The gradient of the query.
+fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
+    let attended = Attended::<E>::new(keys);
+    let dy = reversed(&attended.q);
+    let grads: Vec<E::Exact> = dy.iter().map(exact::<E>).collect();
+    let of = reference::attention_backward_of(&attended.logits, &attended.values(), None, &grads);
+    let of = of.expect("something to attend to");
     let scale = E::Exact::from((WIDTH as f64).sqrt());
-    let logits: Vec<E::Exact> = k.chunks(WIDTH).map(|key| product(key) / scale).collect();
-    let values: Vec<Vec<E::Exact>> = v.chunks(WIDTH).map(|value| value.iter().map(exact).collect()).collect();
-    let values: Vec<&[E::Exact]> = values.iter().map(Vec::as_slice).collect();
-    let exact = reference::attention_of(&logits, &values, None).map_or_else(Vec::new, |(y, _)| y);
-    let view = |data, positions| Heads::new(data, [1, 1, positions, WIDTH]);
-    let ours =
-        view(&q, 1).and_then(|q| evenkeel::attention(q, view(&k, keys)?, view(&v, keys)?, &Attention::default()));
-    let largest = v.iter().fold(0.0f64, |largest, v| largest.max(v.widen().abs()));
-    Case::new(exact, ours, naive::attention(&q, &k, &v)).beside(move |_| largest)
+    let sum = |i: usize| {
+        let terms = attended.k.chunks(WIDTH).zip(&of.dlogits);
+        terms.fold(E::Exact::from(0.0), |sum, (key, &dlogit)| sum + dlogit * exact::<E>(&key[i])) / scale
+    };
+    let [q, k, v] = attended.views();
+    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("heads of this width");
+    let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
+    let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
+    // In each logit's gradient there are two terms.
+    let of_value =
+        |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
+    let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();
+    let mean: f64 = attended.values.iter().zip(&weights).map(|(value, weight)| weight * of_value(value)).sum();
+    let largest = attended.k.iter().fold(0.0f64, |largest, k| largest.max(k.widen().abs()));
+    Case::new((0..WIDTH).map(sum).collect(), ours, naive).beside(move |_| 2.0 * mean * largest / scale.to_f64())
 }
 
 /// A row of numbers at a position.

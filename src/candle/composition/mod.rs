@@ -2,8 +2,8 @@
 //!
 //! They work on any device, the CPU included, and keep the guards: rows with nothing to attend to give zeros, squares
 //! do not overflow, and f16 and bf16 are computed in f32. What they do not have is the accuracy of the kernels (sums
-//! are candle's, and the bits the device's), masks and policies other than zeros, but of [`mean_pool`], and the counts of
-//! [`report::scope`](crate::report::scope).
+//! are candle's, and the bits the device's), masks, but of [`attention`] and [`mean_pool`], policies other than zeros, but of
+//! the latter, and the counts of [`report::scope`](crate::report::scope).
 //!
 //! Gradients are candle's, by its own rules for each op of the composition, but of [`safe_div`] and [`log_add_exp`]:
 //! theirs are by the op's own slopes. [`norm_gradients`] is what the norms of [`guarded`](super::guarded) have on such a
@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod elementwise;
 mod loss;
 mod mean_pool;
@@ -28,6 +29,7 @@ mod pairwise;
 mod rope;
 mod softmax;
 
+pub use attention::attention;
 pub use elementwise::{
     clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,
     sigmoid, silu, softplus, sqrt, tanh,

@@ -59,7 +59,7 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
 }
 
 /// Scale and softcap, in the type that is computed in.
-fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
+pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     options.check(op)?;
     let refuse = |what: &str| Error::Backend {
         backend: "composition".into(),
@@ -85,7 +85,7 @@ fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor
 }
 
 /// What the family is put together from.
-struct Terms {
+pub(super) struct Terms {
     /// The largest logit, 0 where all are masked.
     max: Tensor,
     /// Whether all are masked.
@@ -94,13 +94,13 @@ struct Terms {
     infinite: Tensor,
     /// logit - max
     distances: Tensor,
-    exps: Tensor,
+    pub exps: Tensor,
     /// Of the exponentials; 1 where all are masked.
-    sum: Tensor,
+    pub sum: Tensor,
 }
 
 impl Terms {
-    fn new(logits: &Tensor, axis: usize) -> Result<Self> {
+    pub fn new(logits: &Tensor, axis: usize) -> Result<Self> {
         // No gradient flows by the maximum: it cancels.
         let max = logits.detach().max_keepdim(axis)?;
         let infinite = max.eq(f64::INFINITY)?;

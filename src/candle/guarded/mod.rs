@@ -7,8 +7,8 @@
 //!   message; a type that Evenkeel does not have is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 //! - [`report::scope`](crate::report::scope) counts what the guards met, as it does for slices.
 //! - Gradients flow where they do in the drop-ins, also by scale and softcap. What a mask excludes gives none.
-//! - A tensor that is not on the CPU takes the [`composition`](super::composition): masks, but of [`mean_pool`], and
-//!   policies other than zeros, are then [`Error::Backend`](crate::Error::Backend), and so are the in-place forms.
+//! - A tensor that is not on the CPU takes the [`composition`](super::composition): masks, but of [`attention`] and
+//!   [`mean_pool`], and policies other than zeros, but of the latter, are then [`Error::Backend`](crate::Error::Backend), and so are the in-place forms.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod clip;
 mod elementwise;
 mod in_place;
@@ -37,6 +38,7 @@ mod sample;
 mod softmax;
 mod trace;
 
+pub use attention::attention;
 pub use clip::{clip_grad_norm, clip_grad_value, finite, inspect};
 pub use elementwise::{
     clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attention;
 pub mod clamped;
 pub mod cross_entropy;
 pub mod elementwise;

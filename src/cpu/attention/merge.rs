@@ -66,7 +66,7 @@ impl State {
     }
 
     /// A logit that is NaN or +inf; NaN outdoes +inf.
-    fn spoil(&mut self, logit: f64) {
+    pub fn spoil(&mut self, logit: f64) {
         if !self.max.is_nan() {
             self.max = logit;
         }
@@ -75,7 +75,7 @@ impl State {
     /// Adds a part behind what there is: whichever has the smaller maximum is brought to the other's, in f64, one
     /// rounding for the factor and one for each sum.
     #[inline(always)]
-    fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
+    pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_some() {
             return;
         }
@@ -106,6 +106,6 @@ impl State {
 
 /// e^x for x <= 0.
 #[inline(always)]
-fn weight<I: Isa>(isa: I, x: f64) -> f64 {
+pub fn weight<I: Isa>(isa: I, x: f64) -> f64 {
     isa.array_f64(term(isa, isa.f64(x)))[0]
 }

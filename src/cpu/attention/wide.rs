@@ -3,9 +3,10 @@
 use super::merge::{End, Part, State};
 use super::{Attention, KEYS};
 use crate::cpu::scores::{Exps, Logits, Row, sum_f64};
-use crate::cpu::scratch::Scratch;
+use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::simd::Isa;
+use std::ops::Range;
 
 #[derive(Default)]
 pub struct Buffers {
@@ -55,16 +56,9 @@ pub fn block<'b, I: Isa, E: Element>(
     }
     query.clear();
     query.extend(call.query(row).iter().map(|x| x.widen()));
-    scores.clear();
-    let mask = call.scores.mask.as_ref();
-    let keep = mask.and_then(|mask| mask.keep(row, low, high, &mut scratch.beside.flags));
-    for key in low..high {
-        let masked = keep.is_some_and(|keep| keep[key - low] == 0)
-            || mask.is_some_and(|mask| mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY);
-        // What is masked is not read.
-        scores.push(if masked { f64::NEG_INFINITY } else { dot(query, call.k.row(batch, head, key - call.first)) });
-    }
-    let live = match call.scores.read_part(isa, row, low, scores, &mut scratch.logits) {
+    let scores = room(scores, high - low);
+    self::scores(call, row, low..high, query, &mut scratch.beside.flags, scores);
+    let live = match call.scores.read_part(isa, row, low, &*scores, &mut scratch.logits) {
         Row::Nan(_) => return Part::Spoilt(f64::NAN),
         Row::Infinite(_) => return Part::Spoilt(f64::INFINITY),
         Row::Masked => return Part::Empty,
@@ -92,6 +86,28 @@ pub fn block<'b, I: Isa, E: Element>(
         }
     }
     Part::Wide(End { max: live.max, sum: (sum + rest) * factor }, values)
+}
+
+/// The scores of these keys, -inf of those that are masked, which are not read.
+#[inline(always)]
+pub fn scores<E: Element>(
+    call: &Attention<'_, E>,
+    row: usize,
+    keys: Range<usize>,
+    query: &[f64],
+    flags: &mut Vec<u8>,
+    to: &mut [f64],
+) {
+    let [batch, head, _] = call.place(row);
+    let head = head / call.group();
+    let mask = call.scores.mask.as_ref();
+    let keep = mask.and_then(|mask| mask.keep(row, keys.start, keys.end, flags));
+    for (i, to) in to.iter_mut().enumerate() {
+        let key = keys.start + i;
+        let masked = keep.is_some_and(|keep| keep[i] == 0)
+            || mask.is_some_and(|mask| mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY);
+        *to = if masked { f64::NEG_INFINITY } else { dot(query, call.k.row(batch, head, key - call.first)) };
+    }
 }
 
 /// A chain in order; of finite factors, the nearest finite number where it is beyond the range.

@@ -30,6 +30,18 @@ pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     (0..features).map(|i| E::from_wide(weighted(i))).collect()
 }
 
+/// What reaches the query of that: softmax_backward of dy v, times the keys.
+pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Vec<E> {
+    let features = q.len();
+    let product = |a: &[E], b: &[E]| sum::<E>(a.iter().zip(b).map(|(a, b)| a.widen() * b.widen()));
+    let root = (features as f64).sqrt();
+    let scores: Vec<E> = k.chunks(features).map(|key| E::from_wide(product(q, key) / root)).collect();
+    let grads: Vec<E> = v.chunks(features).map(|value| E::from_wide(product(dy, value))).collect();
+    let grads = softmax_backward(&scores, &grads);
+    let of = |i: usize| sum::<E>(grads.iter().zip(k.chunks(features)).map(|(grad, key)| grad.widen() * key[i].widen()));
+    (0..features).map(|i| E::from_wide(of(i) / root)).collect()
+}
+
 /// -ln(softmax) of the target.
 pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
     E::from_wide(-log_softmax(x)[target].widen())

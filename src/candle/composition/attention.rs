@@ -1,0 +1,115 @@
+//! Composition of attention.
+
+#![forbid(unsafe_code)]
+
+use super::softmax::{Terms, logits};
+use super::wide;
+use crate::error::Error;
+use crate::mask::{FullyMasked, Resolved};
+use crate::ops::attention::Attention as Options;
+use crate::ops::softmax::Softmax;
+use crate::rows::Geometry;
+use candle_core::{D, Device, Result, Tensor};
+
+const NAME: &str = "attention";
+
+/// Attention of `[batch, heads, positions, features]`, as [`crate::attention`]; all scores are held at a time. The mask
+/// is read on the host.
+///
+/// # Errors
+/// As [`crate::attention`], inside candle's, and [`Error::Backend`] for a policy for fully masked queries other than
+/// zeros.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
+    let (batch, heads, queries, features) = q.dims4()?;
+    let (_, of_keys, keys, _) = k.dims4()?;
+    options.check_shapes(NAME, [shape(q)?, shape(k)?, shape(v)?])?;
+    if options.fully_masked != FullyMasked::Zeros {
+        let reason =
+            "attention has policies for fully masked queries in Evenkeel's kernels only, and they run on the CPU";
+        return Err(Error::Backend { backend: "composition".into(), reason: reason.into() }.into());
+    }
+    let geometry = Geometry::shaped(&[batch, heads, queries, keys], -1)?;
+    let mask = options.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(NAME, &geometry)).transpose()?;
+    let of_values = v.dim(D::Minus1)?;
+    if batch * heads * queries * of_values == 0 || keys == 0 {
+        return Tensor::zeros((batch, heads, queries, of_values), q.dtype(), q.device());
+    }
+    let mask = mask.map(|mask| Host::new(&mask, geometry.lanes(), keys));
+    let [mut k, mut v] = [wide(k)?, wide(v)?];
+    if let Some(mask) = &mask {
+        // What no query may attend to has no NaN to give.
+        let seen = mask.seen(batch * of_keys);
+        let seen = Tensor::from_vec(seen, (batch, of_keys, keys, 1), q.device())?;
+        let clear = |xs: &Tensor| seen.broadcast_as(xs.shape())?.where_cond(xs, &xs.zeros_like()?);
+        (k, v) = (clear(&k)?, clear(&v)?);
+    }
+    // Heads that share keys are queries of one.
+    let shared = (batch, of_keys, heads / of_keys * queries, features);
+    let scores = wide(q)?.reshape(shared)?.contiguous()?.matmul(&k.t()?.contiguous()?)?;
+    let scores = scores.reshape((batch, heads, queries, keys))?;
+    let scale = options.scale.unwrap_or(1.0 / (features.max(1) as f64).sqrt());
+    let mut z = logits(NAME, &scores, &Softmax { scale, softcap: options.softcap, ..Softmax::default() })?;
+    if let Some(Host { keep, bias, .. }) = mask {
+        let of = |values: Tensor| values.reshape(z.shape())?.to_dtype(z.dtype())?.to_device(q.device());
+        let masked = super::all(&z, f64::NEG_INFINITY)?;
+        let live = Tensor::from_vec(keep, z.shape(), q.device())?;
+        let biased = match bias {
+            Some(bias) => (&z + of(Tensor::from_vec(bias, z.elem_count(), &Device::Cpu)?)?)?,
+            None => z.clone(),
+        };
+        z = live.where_cond(&biased, &masked)?;
+    }
+    if let Some(sinks) = options.sinks {
+        let sinks: Vec<f64> = (0..heads).filter_map(|head| sinks.get(head)).collect();
+        let sinks = Tensor::from_vec(sinks, (1, heads, 1, 1), &Device::Cpu)?.to_dtype(z.dtype())?;
+        let sinks = sinks.to_device(q.device())?.broadcast_as((batch, heads, queries, 1))?;
+        z = Tensor::cat(&[&z, &sinks.contiguous()?], D::Minus1)?;
+    }
+    let Terms { exps, sum, .. } = Terms::new(&z, 3)?;
+    let weights = exps.broadcast_div(&sum)?.narrow(D::Minus1, 0, keys)?;
+    let weights = weights.contiguous()?.reshape((batch, of_keys, heads / of_keys * queries, keys))?;
+    weights.matmul(&v.contiguous()?)?.reshape((batch, heads, queries, of_values))?.to_dtype(q.dtype())
+}
+
+fn shape(xs: &Tensor) -> Result<[usize; 4]> {
+    let (a, b, c, d) = xs.dims4()?;
+    Ok([a, b, c, d])
+}
+
+/// A mask of every query and key.
+struct Host {
+    keys: usize,
+    keep: Vec<u8>,
+    bias: Option<Vec<f64>>,
+}
+
+impl Host {
+    fn new(mask: &Resolved<'_>, lanes: usize, keys: usize) -> Self {
+        let mut keep = vec![0; lanes * keys];
+        let mut bias = mask.has_bias().then(|| vec![0.0; lanes * keys]);
+        let mut buffer = Vec::new();
+        for lane in 0..lanes {
+            let (low, high) = mask.bounds(lane);
+            let flags = mask.keep(lane, low, high, &mut buffer);
+            for key in low..high {
+                let at = lane * keys + key;
+                let added = if bias.is_some() { mask.bias_at(lane, key) } else { 0.0 };
+                let kept = flags.is_none_or(|flags| flags[key - low] != 0) && added != f64::NEG_INFINITY;
+                keep[at] = u8::from(kept);
+                if let Some(bias) = bias.as_mut().filter(|_| kept) {
+                    bias[at] = added;
+                }
+            }
+        }
+        Host { keys, keep, bias }
+    }
+
+    /// Whether some query of a head of keys sees a key, for so many heads.
+    fn seen(&self, heads: usize) -> Vec<u8> {
+        let (keys, of_head) = (self.keys, self.keep.len() / heads);
+        self.keep
+            .chunks(of_head)
+            .flat_map(|rows| (0..keys).map(|key| u8::from(rows.iter().skip(key).step_by(keys).any(|&keep| keep != 0))))
+            .collect()
+    }
+}

@@ -1,0 +1,106 @@
+//! Attention of tensors.
+
+#![forbid(unsafe_code)]
+
+use super::norm_backward::{elements, on_cpu, tensor};
+use crate::candle::composition;
+use crate::candle::custom_op::{Custom, Op};
+use crate::candle::place::{Place, place};
+use crate::candle::view::{View, map_storage, readable_heads};
+use crate::error::Error;
+use crate::floats::Floats;
+use crate::mask::{FullyMasked, Mask};
+use crate::ops::attention::Attention as Options;
+use candle_core::{CpuStorage, Device, Error as CandleError, Result, Shape, Tensor};
+use std::borrow::Cow;
+
+const NAME: &str = "attention";
+
+/// Options that may have to outlive the call.
+struct Attention<'a> {
+    scale: Option<f64>,
+    softcap: Option<f64>,
+    mask: Option<Cow<'a, Mask<'a>>>,
+    sinks: Option<Vec<f64>>,
+    fully_masked: FullyMasked,
+}
+
+/// Attention of `[batch, heads, positions, features]`.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
+    for (argument, xs) in [("q", q), ("k", k), ("v", v)] {
+        if xs.rank() != 4 {
+            return Err(Error::shape(NAME, argument, format!("shape {:?}", xs.dims()), "4 axes").into());
+        }
+        if xs.dtype() != q.dtype() {
+            return Err(CandleError::DTypeMismatchBinaryOp { lhs: q.dtype(), rhs: xs.dtype(), op: NAME }.bt());
+        }
+    }
+    match place(q, NAME)? {
+        Place::Cpu => {
+            let [q, k, v] = [readable_heads(q)?, readable_heads(k)?, readable_heads(v)?];
+            let op = Attention::new(options);
+            // Only where candle tracks gradients does the op have to own.
+            match [&q, &k, &v].iter().any(|xs| xs.track_op()) {
+                true => q.apply_op3(&k, &v, Custom(op.into_owned())),
+                false => q.apply_op3_no_bwd(&k, &v, &Custom(op)),
+            }
+        }
+        Place::Device => composition::attention(q, k, v, options),
+    }
+}
+
+impl<'a> Attention<'a> {
+    fn new(options: &Options<'a>) -> Self {
+        let Options { scale, softcap, mask, sinks, fully_masked } = *options;
+        let exact = |sinks: Floats<'_>| (0..sinks.len()).filter_map(|i| sinks.get(i)).collect();
+        Attention { scale, softcap, mask: mask.map(Cow::Borrowed), sinks: sinks.map(exact), fully_masked }
+    }
+
+    fn into_owned(self) -> Attention<'static> {
+        Attention { mask: self.mask.map(|mask| Cow::Owned(mask.into_owned().into_owned())), ..self }
+    }
+
+    fn options(&self) -> Options<'_> {
+        Options {
+            scale: self.scale,
+            softcap: self.softcap,
+            mask: self.mask.as_deref(),
+            sinks: self.sinks.as_ref().map(Floats::from),
+            fully_masked: self.fully_masked,
+        }
+    }
+}
+
+impl Op for Attention<'_> {
+    const NAME: &'static str = NAME;
+
+    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+        let ([q, k, v], options) = ([args[0], args[1], args[2]], self.options());
+        let y = map_storage!(NAME, q, data => {
+            let (k, v) = (k.heads(elements(NAME, &k, data)?)?, v.heads(elements(NAME, &v, data)?)?);
+            crate::attention(q.heads(data)?, k, v, &options)?
+        });
+        let mut dims = q.shape().dims().to_vec();
+        dims[3] = v.shape().dims()[3];
+        Ok((y, dims.into()))
+    }
+
+    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        const NAME: &str = "attention_backward";
+        let grad = readable_heads(&grad.to_dtype(args[0].dtype())?)?;
+        let locked = [args[0], args[1], args[2], &grad].map(|xs| xs.storage_and_layout());
+        let view =
+            |i: usize| -> Result<View<'_>> { Ok(View { storage: on_cpu(NAME, &locked[i].0)?, layout: locked[i].1 }) };
+        let ([q, k, v, dy], options) = ([view(0)?, view(1)?, view(2)?, view(3)?], self.options());
+        let (dk, dv);
+        let dq = map_storage!(NAME, q, data => {
+            let (k, v) = (k.heads(elements(NAME, &k, data)?)?, v.heads(elements(NAME, &v, data)?)?);
+            let dy = dy.heads(elements(NAME, &dy, data)?)?;
+            let of = crate::attention_backward(q.heads(data)?, k, v, dy, &options)?;
+            dk = Tensor::from_vec(of.dk, args[1].shape(), &Device::Cpu)?;
+            dv = Tensor::from_vec(of.dv, args[2].shape(), &Device::Cpu)?;
+            of.dq
+        });
+        Ok(vec![Some(tensor(NAME, dq, args[0])?), Some(dk), Some(dv)])
+    }
+}

@@ -1,0 +1,140 @@
+//! The gradient of attention: a head of keys at a time, block by block of its keys, never the whole matrix of weights.
+//!
+//! All is f64. A first pass over a head's keys gives each row's largest logit, the sum of its exponentials and its mean
+//! gradient, merged as in the forward pass; a second one makes the weights again, and with them the sums. Those over
+//! keys are chains of 256, those over queries chains of 64, in their order, and the chains' ends are added in order:
+//! heads of keys share nothing, so that threads show nowhere.
+
+mod panels;
+mod product;
+mod sums;
+mod tile;
+mod unit;
+
+use super::attention::Attention;
+use super::lanes::Met;
+use super::scratch;
+use crate::element::Element;
+use crate::error::Result;
+use crate::heads::Heads;
+use crate::simd::{self, Isa, LANES, Output, Span, Work, Written};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+pub use unit::Buffers;
+
+/// A call, checked.
+#[derive(Clone, Copy)]
+pub struct AttentionBackward<'a, E> {
+    pub forward: Attention<'a, E>,
+    pub dy: Heads<'a, E>,
+}
+
+/// The gradients of q, k and v; and those of sinks, of each batch and head of q, whose sums over batches are the
+/// caller's.
+pub fn apply<'a, E: Element>(
+    call: AttentionBackward<'_, E>,
+    out: [Output<'a, E>; 3],
+    dsinks: &mut [f64],
+) -> Result<([&'a mut [E]; 3], Met)> {
+    let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
+    let [batch, heads, ..] = call.forward.k.shape();
+    let ([in_q, in_k, in_v], met) = simd::run(Units { call, units: 0..batch * heads, to: [dq, dk, dv], dsinks })?;
+    Ok(([q.done(in_q), k.done(in_k), v.done(in_v)], met))
+}
+
+/// Heads of keys, with the heads of queries that share each.
+struct Units<'a, 'o, E> {
+    call: AttentionBackward<'a, E>,
+    units: Range<usize>,
+    to: [&'o mut [MaybeUninit<E>]; 3],
+    dsinks: &'o mut [f64],
+}
+
+impl<E: Element> Units<'_, '_, E> {
+    /// Rows and features of the gradients of q, k and v in a unit.
+    fn shapes(&self) -> [(usize, usize); 3] {
+        let Attention { k, v, .. } = &self.call.forward;
+        let [_, _, keys, features] = k.shape();
+        [(self.call.forward.rows_a_head(), features), (keys, features), (keys, v.shape()[3])]
+    }
+}
+
+impl<E: Element> Work for Units<'_, '_, E> {
+    type Out = ([Written; 3], Met);
+
+    fn rows(&self) -> usize {
+        self.units.len()
+    }
+
+    fn cols(&self) -> usize {
+        let [(rows, features), (keys, _), (_, of_values)] = self.shapes();
+        rows.saturating_mul(keys).saturating_mul(features + of_values)
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let lens = self.shapes().map(|(rows, features)| at * rows * features);
+        let Units { call, units, to: [dq, dk, dv], dsinks } = self;
+        let middle = units.start + at;
+        let (q_a, q_b) = dq.split_at_mut(lens[0]);
+        let (k_a, k_b) = dk.split_at_mut(lens[1]);
+        let (v_a, v_b) = dv.split_at_mut(lens[2]);
+        let (sinks_a, sinks_b) = dsinks.split_at_mut(at * call.forward.group());
+        (
+            Units { call, units: units.start..middle, to: [q_a, k_a, v_a], dsinks: sinks_a },
+            Units { call, units: middle..units.end, to: [q_b, k_b, v_b], dsinks: sinks_b },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        let [(a, b, c), (d, e, f)] = [first.0, rest.0].map(|[a, b, c]| (a, b, c));
+        ([a + d, b + e, c + f], first.1.join(rest.1))
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let (mut written, mut met) = ([Written::default(); 3], Met::default());
+        let (shapes, group) = (self.shapes(), self.call.forward.group());
+        let Units { call, units, mut to, dsinks } = self;
+        for (i, unit) in units.enumerate() {
+            scratch::with_attention_backward(
+                #[inline(always)]
+                |buffers| {
+                    scratch::with(
+                        #[inline(always)]
+                        |scratch| unit::gradients(isa, &call, unit, buffers, scratch, &mut met),
+                    );
+                    dsinks[i * group..][..group].copy_from_slice(&buffers.sums.dsinks);
+                    for ((to, written), (sums, (rows, features))) in
+                        to.iter_mut().zip(&mut written).zip(buffers.sums.all.iter().zip(shapes))
+                    {
+                        let (these, rest) = std::mem::take(to).split_at_mut(rows * features);
+                        *to = rest;
+                        *written = *written + store(isa, sums, features, these);
+                    }
+                },
+            );
+        }
+        (written, met)
+    }
+}
+
+/// Rounds rows of sums, which begin with a block each.
+#[inline(always)]
+fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; LANES]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
+    let mut written = Written::default();
+    if features == 0 {
+        return written;
+    }
+    let blocks = features.div_ceil(LANES);
+    for (row, to) in sums.chunks_exact(blocks).zip(to.chunks_exact_mut(features)) {
+        let row = &row.as_flattened()[..features];
+        let stored = Span::new(row, to).map_wide(
+            isa,
+            #[inline(always)]
+            |_, sum| sum,
+        );
+        written = written + stored.into();
+    }
+    written
+}

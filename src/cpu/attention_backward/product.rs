@@ -1,0 +1,69 @@
+//! Products of two matrices in f64, added to a third: each a chain of fused multiply-adds from the first term to the
+//! last, and then one sum.
+
+use crate::simd::{Float, Isa, Kernel, LANES};
+
+/// `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
+pub struct Product<'a> {
+    /// Row by row, `a_stride` apart.
+    pub a: &'a [f64],
+    pub a_stride: usize,
+    pub terms: usize,
+    /// Sixteen columns at a time, the panels `panel_len` terms apart.
+    pub panels: &'a [[f64; LANES]],
+    pub panel_len: usize,
+    pub rows: usize,
+    /// Row by row, `out_stride` blocks apart.
+    pub out: &'a mut [[f64; LANES]],
+    pub out_stride: usize,
+    pub columns: usize,
+}
+
+impl Kernel for Product<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        // A block is two registers of AVX-512 or four of AVX2: six rows fill half of the first, two half of the second.
+        if I::REGISTERS >= 32 {
+            self.by::<I, 6>(isa);
+        } else {
+            self.by::<I, 2>(isa);
+        }
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn by<I: Isa, const R: usize>(&mut self, isa: I) {
+        let whole = self.rows - self.rows % R;
+        for column in 0..self.columns {
+            for row in (0..whole).step_by(R) {
+                self.part::<I, R>(isa, row, column);
+            }
+            for row in whole..self.rows {
+                self.part::<I, 1>(isa, row, column);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn part<I: Isa, const R: usize>(&mut self, isa: I, row: usize, column: usize) {
+        let mut a = [&self.a[..0]; R];
+        for r in 0..R {
+            a[r] = &self.a[(row + r) * self.a_stride..][..self.terms];
+        }
+        let panel = &self.panels[column * self.panel_len..][..self.terms];
+        let mut sums = [isa.f64(0.0); R];
+        for t in 0..self.terms {
+            let b = isa.load_f64(&panel[t]);
+            for r in 0..R {
+                sums[r] = isa.f64(a[r][t]).mul_add(b, sums[r]);
+            }
+        }
+        for r in 0..R {
+            let out = &mut self.out[(row + r) * self.out_stride + column];
+            *out = isa.array_f64(isa.load_f64(out) + sums[r]);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The sums that gradients are, and how they stay within the range of f64.
+
+use crate::simd::LANES;
+
+/// What operands are divided by: a power of two each.
+#[derive(Clone, Copy)]
+pub struct Powers {
+    /// Of dy and v.
+    pub grads: i32,
+    /// Of q and k, but for scores.
+    pub keys: i32,
+}
+
+pub const PLAIN: Powers = Powers { grads: 0, keys: 0 };
+/// In f64 products of three, or sums of as many as there can be, may leave the range on the way: what is not finite is
+/// made again with smaller operands, first of those whose product comes first.
+pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads: 700, keys: 700 }];
+
+/// Gradients in f64.
+#[derive(Default)]
+pub struct Sums {
+    /// Of q, k and v, each row from a new block on.
+    pub all: [Vec<[f64; LANES]>; 3],
+    /// Of the sinks of this batch.
+    pub dsinks: Vec<f64>,
+}
+
+impl Sums {
+    /// Zeros, as many as these shapes have and there are sinks.
+    pub fn start(&mut self, shapes: [(usize, usize); 3], sinks: usize) {
+        for (sums, (rows, features)) in self.all.iter_mut().zip(shapes) {
+            sums.clear();
+            sums.resize(rows * features.div_ceil(LANES), [0.0; LANES]);
+        }
+        self.dsinks.clear();
+        self.dsinks.resize(sinks, 0.0);
+    }
+
+    /// Those of q, k, v and sinks.
+    pub fn parts(&mut self) -> [&mut [f64]; 4] {
+        let [dq, dk, dv] = self.all.each_mut().map(|sums| sums.as_flattened_mut());
+        [dq, dk, dv, &mut self.dsinks]
+    }
+
+    /// Multiplies with the scale, and with what operands were divided by.
+    pub fn scale(&mut self, scale: f64, powers: Powers) {
+        let Powers { grads, keys } = powers;
+        let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];
+        for (sums, (scale, power)) in self.parts().into_iter().zip(scales) {
+            for sum in sums {
+                let scaled = if power == 0 { *sum * scale } else { times(*sum, scale, power) };
+                // Zeros are +0, and NaN is one.
+                *sum = if scaled.is_nan() { f64::NAN } else { scaled + 0.0 };
+            }
+        }
+    }
+}
+
+/// x y 2^power, which overflows only if the result does.
+fn times(x: f64, y: f64, power: i32) -> f64 {
+    let ((x, of_x), (y, of_y)) = (parts(x), parts(y));
+    let (mut product, mut power) = (x * y, of_x + of_y + power);
+    while power != 0 {
+        let step = power.clamp(-1000, 1000);
+        product *= power_of_two(step);
+        power -= step;
+    }
+    product
+}
+
+/// 2^power, of a normal number.
+pub fn power_of_two(power: i32) -> f64 {
+    f64::from_bits(((1023 + power) as u64) << 52)
+}
+
+/// A number from 1 to 2, and its power of two.
+fn parts(x: f64) -> (f64, i32) {
+    if x == 0.0 || !x.is_finite() {
+        return (x, 0);
+    }
+    let (x, below) = if x.abs() < f64::MIN_POSITIVE { (x * (1u64 << 54) as f64, 54) } else { (x, 0) };
+    let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    (f64::from_bits(x.to_bits() & !(0x7ff << 52) | 1023 << 52), exponent - below)
+}

@@ -1,0 +1,336 @@
+//! A block of keys with some queries: what it is for their states, and what it adds to the gradients.
+
+use super::panels::{across, along, widen};
+use super::product::Product;
+use super::sums::{Powers, Sums, power_of_two};
+use super::unit::{Apart, Rows, Unit};
+use crate::cpu::attention::merge::End;
+use crate::cpu::attention::{KEYS, wide};
+use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64, sum_f64};
+use crate::cpu::scores_backward::slopes;
+use crate::cpu::scratch::{Scratch, room};
+use crate::element::Element;
+use crate::math::sum::sum_o;
+use crate::simd::{Float, Isa, LANES, Select, Span, block};
+use std::ops::Range;
+
+/// Queries of a chain. Part of the result of k and v.
+pub const ROWS: usize = 64;
+/// Blocks of sixteen in a row of scores.
+const BLOCKS: usize = KEYS / LANES;
+
+/// A block of keys, and of queries what is multiplied with it.
+#[derive(Default)]
+pub struct Made {
+    /// Keys or values of a block as rows, on their way into panels.
+    widened: Vec<f64>,
+    keys_across: Vec<[f64; LANES]>,
+    keys_along: Vec<[f64; LANES]>,
+    values_across: Vec<[f64; LANES]>,
+    queries: Vec<f64>,
+    queries_along: Vec<[f64; LANES]>,
+    grads: Vec<f64>,
+    grads_along: Vec<[f64; LANES]>,
+    /// A row of [`KEYS`] for each query: scores,
+    scores: Vec<[f64; LANES]>,
+    /// dy v, and then the gradients of the scores,
+    slopes: Vec<[f64; LANES]>,
+    /// and what the values weigh.
+    weights: Vec<[f64; LANES]>,
+    /// Either of the two with a row of [`ROWS`] for each key.
+    turned: Vec<f64>,
+}
+
+/// Queries of a unit, and the keys of a block that they see.
+pub struct Tile {
+    /// Counted from the unit's first.
+    pub rows: Range<usize>,
+    /// The block's first key.
+    pub first: usize,
+    /// The block's keys.
+    pub count: usize,
+    /// As many of them as are looked at.
+    pub reach: usize,
+}
+
+impl<E: Element> Unit<'_, E> {
+    /// Takes over the keys and values of a block.
+    pub fn take_keys<I: Isa>(&self, isa: I, first: usize, count: usize, powers: Powers, made: &mut Made) {
+        isa.outline(Apart(
+            #[inline(always)]
+            || self.take_keys_inline(isa, first, count, powers, made),
+        ));
+    }
+
+    #[inline(always)]
+    fn take_keys_inline<I: Isa>(&self, isa: I, first: usize, count: usize, powers: Powers, made: &mut Made) {
+        let (k, v) = (&self.forward().k, &self.forward().v);
+        let (features, of_values) = self.features();
+        let keys = room(&mut made.widened, count * features);
+        widen(
+            isa,
+            #[inline(always)]
+            |key| k.row(self.batch, self.head, first + key),
+            features,
+            1.0,
+            keys,
+        );
+        across(keys, features, room(&mut made.keys_across, count.div_ceil(LANES) * features));
+        along(keys, features, power_of_two(-powers.keys), room(&mut made.keys_along, features.div_ceil(LANES) * count));
+        let values = room(&mut made.widened, count * of_values);
+        widen(
+            isa,
+            #[inline(always)]
+            |key| v.row(self.batch, self.head, first + key),
+            of_values,
+            power_of_two(-powers.grads),
+            values,
+        );
+        across(values, of_values, room(&mut made.values_across, count.div_ceil(LANES) * of_values));
+    }
+
+    /// Takes over the queries of a tile.
+    pub fn take_queries<I: Isa>(&self, isa: I, tile: &Tile, powers: Powers, made: &mut Made) {
+        isa.outline(Apart(
+            #[inline(always)]
+            || self.take_queries_inline(isa, tile, powers, made),
+        ));
+    }
+
+    #[inline(always)]
+    fn take_queries_inline<I: Isa>(&self, isa: I, tile: &Tile, powers: Powers, made: &mut Made) {
+        let (features, of_values) = self.features();
+        let (first, count) = (self.rows.start + tile.rows.start, tile.rows.len());
+        let queries = room(&mut made.queries, count * features);
+        widen(
+            isa,
+            #[inline(always)]
+            |i| self.forward().query(first + i),
+            features,
+            1.0,
+            queries,
+        );
+        along(
+            queries,
+            features,
+            power_of_two(-powers.keys),
+            room(&mut made.queries_along, features.div_ceil(LANES) * count),
+        );
+        let grads = room(&mut made.grads, count * of_values);
+        widen(
+            isa,
+            #[inline(always)]
+            |i| self.grad(first + i),
+            of_values,
+            power_of_two(-powers.grads),
+            grads,
+        );
+        along(grads, of_values, 1.0, room(&mut made.grads_along, of_values.div_ceil(LANES) * count));
+    }
+
+    /// The scores of a tile and its dy v.
+    #[inline(always)]
+    pub fn score<I: Isa>(&self, isa: I, tile: &Tile, made: &mut Made, scratch: &mut Scratch) {
+        let (features, of_values) = self.features();
+        let Made { keys_across, values_across, queries, grads, scores, slopes, .. } = made;
+        let products =
+            [(&*queries, features, &*keys_across, &mut *scores), (&*grads, of_values, &*values_across, &mut *slopes)];
+        for (a, terms, panels, out) in products {
+            let out = room(out, tile.rows.len() * BLOCKS);
+            out.fill([0.0; LANES]);
+            isa.outline(Product {
+                a,
+                a_stride: terms,
+                terms,
+                panels,
+                panel_len: terms,
+                rows: tile.rows.len(),
+                out,
+                out_stride: BLOCKS,
+                columns: tile.reach.div_ceil(LANES),
+            });
+        }
+        let forward = self.forward();
+        let scores = scores.as_flattened_mut();
+        for i in 0..tile.rows.len() {
+            let row = self.rows.start + tile.rows.start + i;
+            let bounds = forward.bounds(row);
+            let end = tile.first + tile.reach;
+            let low = bounds.start.clamp(tile.first, end);
+            let high = bounds.end.min(end).max(low);
+            let part = i * KEYS + low - tile.first..i * KEYS + high - tile.first;
+            let scores = &mut scores[part];
+            if !scores.iter().all(|score| score.is_finite()) {
+                let query = &queries[i * features..][..features];
+                wide::scores(forward, row, low..high, query, &mut scratch.beside.flags, scores);
+            }
+        }
+    }
+
+    /// Brings the states of a tile's rows to the end of a block.
+    #[inline(always)]
+    pub fn find<I: Isa>(&self, isa: I, tile: &Tile, rows: &mut Rows, made: &mut Made, scratch: &mut Scratch) {
+        let (scores, grads) = (made.scores.as_flattened(), made.slopes.as_flattened());
+        for (i, at) in tile.rows.clone().enumerate() {
+            let state = &mut rows.states[at];
+            let row = self.rows.start + at;
+            let (scores, grads) = (&scores[i * KEYS..][..tile.reach], &grads[i * KEYS..][..tile.reach]);
+            let live = match self.forward().scores.read_part(isa, row, tile.first, scores, &mut scratch.logits) {
+                Row::Nan(_) => {
+                    state.spoil(f64::NAN);
+                    continue;
+                }
+                Row::Infinite(_) => {
+                    state.spoil(f64::INFINITY);
+                    continue;
+                }
+                Row::Masked => continue,
+                Row::Live(live) => live,
+            };
+            let columns = live.columns.clone();
+            let exps = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made);
+            let Exps::F64 { values } = exps else { unreachable!("exponentials of f64 are f64") };
+            let (sum, rest) = sum_f64(isa, values);
+            let (logits, grads) = (logits(&live, scores), &grads[columns]);
+            let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
+            let mean = sum_o(
+                isa,
+                values.len(),
+                #[inline(always)]
+                |i| {
+                    let term = isa.load_f64(&block(values, i, 0.0)) * isa.load_f64(&block(grads, i, 0.0));
+                    let logit = isa.load_f64(&block(logits, i, f64::NEG_INFINITY));
+                    I::F64::select(logit.eq(masked), zero, term)
+                },
+            );
+            let end = End { max: live.max, sum: sum + rest };
+            state.merge(isa, std::slice::from_mut(&mut rows.means[at]), end, &[mean]);
+        }
+    }
+
+    /// Adds what a tile gives to the sums.
+    #[inline(always)]
+    pub fn multiply<I: Isa>(
+        &self,
+        isa: I,
+        tile: &Tile,
+        rows: &Rows,
+        sums: &mut Sums,
+        made: &mut Made,
+        scratch: &mut Scratch,
+    ) {
+        let (features, of_values) = self.features();
+        let (count, reach) = (tile.rows.len(), tile.reach);
+        room(&mut made.weights, count * BLOCKS);
+        for i in 0..count {
+            self.weigh(isa, tile, i, rows, made, scratch);
+        }
+        let Made { keys_along, queries_along, grads_along, slopes, weights, turned, .. } = made;
+        let (weights, slopes) = (weights.as_flattened(), slopes.as_flattened());
+        let turned = room(turned, KEYS * ROWS);
+        let [dq, dk, dv] = &mut sums.all;
+        let columns = features.div_ceil(LANES);
+        isa.outline(Product {
+            a: slopes,
+            a_stride: KEYS,
+            terms: reach,
+            panels: keys_along,
+            panel_len: tile.count,
+            rows: count,
+            out: &mut dq[tile.rows.start * columns..],
+            out_stride: columns,
+            columns,
+        });
+        for (from, panels, width, out) in [(slopes, queries_along, features, dk), (weights, grads_along, of_values, dv)]
+        {
+            for (i, row) in from.chunks_exact(KEYS).take(count).enumerate() {
+                for (key, x) in row[..reach].iter().enumerate() {
+                    turned[key * ROWS + i] = *x;
+                }
+            }
+            let columns = width.div_ceil(LANES);
+            isa.outline(Product {
+                a: turned,
+                a_stride: ROWS,
+                terms: count,
+                panels,
+                panel_len: count,
+                rows: reach,
+                out: &mut out[tile.first * columns..],
+                out_stride: columns,
+                columns,
+            });
+        }
+    }
+
+    /// Makes the weights of a row's values, and the gradients of its scores: zeros where it is masked, and NaN elsewhere
+    /// if one of them is not finite.
+    #[inline(always)]
+    fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
+        let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];
+        let grads = &mut made.slopes.as_flattened_mut()[i * KEYS..][..tile.reach];
+        let weights = &mut made.weights.as_flattened_mut()[i * KEYS..][..tile.reach];
+        let at = tile.rows.start + i;
+        let Scratch { logits: buffers, beside, .. } = scratch;
+        let of = &self.forward().scores;
+        let live = match of.read_part(isa, self.rows.start + at, tile.first, scores, buffers) {
+            Row::Masked => {
+                grads.fill(0.0);
+                weights.fill(0.0);
+                return;
+            }
+            Row::Nan(live) | Row::Infinite(live) | Row::Live(live) => live,
+        };
+        let (columns, logits) = (live.columns.clone(), logits(&live, scores));
+        for row in [&mut *grads, &mut *weights] {
+            row[..columns.start].fill(0.0);
+            row[columns.end..].fill(0.0);
+        }
+        let (grads, weights) = (&mut grads[columns.clone()], &mut weights[columns.clone()]);
+        let state = rows.states[at];
+        let (max, share) = match state.spoilt() {
+            Some(_) => (0.0, f64::NAN),
+            None => (state.max, 1.0 / state.sum),
+        };
+        let mean = rows.mean(at);
+        // Of a mean that is not finite no gradient is left.
+        let mean = if mean.is_finite() { mean } else { f64::NAN };
+        let whole = self.grad(self.rows.start + at).iter().all(|dy| dy.widen().is_finite());
+        exp_f64(isa, logits, max, weights);
+        let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
+        let (share, mean) = (isa.f64(share), isa.f64(mean));
+        Span::in_place(&mut *grads).map_wide_with(
+            isa,
+            [&*weights, logits],
+            #[inline(always)]
+            |_, grad, [weight, logit]| {
+                let slope = isa.load_f64(weight) * share * (grad - mean);
+                I::F64::select(isa.load_f64(logit).eq(masked), zero, slope)
+            },
+        );
+        if let Some(slopes) = slopes(isa, of, 1.0, &scores[columns], &mut beside.f64s) {
+            Span::in_place(grads).map_wide_with(
+                isa,
+                [slopes],
+                #[inline(always)]
+                |_, grad, [slope]| grad * isa.load_f64(slope),
+            );
+        }
+        let share = if whole { share } else { isa.f64(f64::NAN) };
+        Span::in_place(weights).map_wide_with(
+            isa,
+            [logits],
+            #[inline(always)]
+            |_, weight, [logit]| I::F64::select(isa.load_f64(logit).eq(masked), zero, weight * share),
+        );
+    }
+}
+
+/// The logits of the columns that have some.
+#[inline(always)]
+fn logits<'s>(live: &Live<'s>, scores: &'s [f64]) -> &'s [f64] {
+    match live.logits {
+        Logits::F64(logits) => logits,
+        Logits::Direct | Logits::F32(_) => &scores[live.columns.clone()],
+    }
+}

@@ -1,0 +1,43 @@
+//! The gradients of attention.
+
+use super::Real;
+use super::softmax::softmax_of;
+use super::softmax_backward::softmax_backward_of;
+
+/// What one query gives to the gradients of attention.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionGradient<R> {
+    /// What each value weighs: its gradient is that times dy.
+    pub weights: Vec<R>,
+    /// Of the logits. That of a product of query and key is [`logit_slopes`](super::logit_slopes()) times as large.
+    pub dlogits: Vec<R>,
+    /// Of the sink, if there is one.
+    pub dsink: Option<R>,
+}
+
+/// [`attention_backward`](crate::attention_backward()) of a query whose logits are known, unrounded; `None` where there
+/// is nothing to attend to. Keys of a logit of -inf are masked, and their values not looked at.
+///
+/// ```
+/// use evenkeel::reference::attention_backward_of;
+/// let of = attention_backward_of(&[0.0, 0.0], &[&[3.0], &[5.0]], None, &[1.0]).unwrap();
+/// assert_eq!((of.weights, of.dlogits), (vec![0.5, 0.5], vec![-0.5, 0.5]));
+/// ```
+pub fn attention_backward_of<R: Real>(
+    logits: &[R],
+    values: &[&[R]],
+    sink: Option<R>,
+    dy: &[R],
+) -> Option<AttentionGradient<R>> {
+    let (zero, masked) = (R::from(0.0), R::from(f64::NEG_INFINITY));
+    let product = |value: &[R]| value.iter().zip(dy).fold(zero, |sum, (&v, &dy)| sum + v * dy);
+    let mut grads: Vec<R> =
+        logits.iter().zip(values).map(|(&z, value)| if z == masked { zero } else { product(value) }).collect();
+    // A sink is a logit whose value is zero.
+    let all: Vec<R> = logits.iter().copied().chain(sink).collect();
+    grads.extend(sink.map(|_| zero));
+    let (mut weights, mut dlogits) = (softmax_of(&all)?, softmax_backward_of(&all, &grads)?);
+    weights.truncate(logits.len());
+    let dsink = sink.and_then(|_| dlogits.pop());
+    Some(AttentionGradient { weights, dlogits, dsink })
+}

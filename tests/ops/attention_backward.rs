@@ -1,0 +1,562 @@
+//! The gradients of attention: accuracy against the reference, differences of the forward pass, what overflows and what
+//! is not there, and the same bits on any number of threads.
+
+use super::attention::{Case, Logits, Shape, each_mask};
+use crate::support::compare;
+use crate::support::generate::{self, Bits, bell};
+use crate::support::implementations::{each_level, on_threads};
+use evenkeel::accuracy;
+use evenkeel::reference::{Real, attention_backward_of};
+use evenkeel::simd::{Level, with_level};
+use evenkeel::testing::ulp;
+use evenkeel::{
+    Attention, AttentionGradients, DType, Error, FullyMasked, Heads, Mask, attention, attention_backward,
+    attention_backward_into, report,
+};
+use rand::rngs::SmallRng;
+
+for_each_dtype!(
+    accuracy,
+    sinks,
+    masked_is_not_there,
+    nothing_to_attend_to,
+    the_largest_numbers,
+    products_beyond_the_range,
+    nan_and_infinities,
+    one_key_and_keys_alike,
+    levels_and_threads,
+    strides,
+);
+
+/// Batch, heads, heads of keys, queries, keys, features, features of values. Chains are of 64 queries and 256 keys.
+const SHAPES: [Shape; 9] = [
+    Shape([1, 1, 1, 1, 1, 1, 1]),
+    Shape([1, 2, 1, 3, 5, 4, 2]),
+    Shape([2, 2, 2, 7, 16, 16, 16]),
+    Shape([1, 6, 2, 23, 17, 5, 18]),
+    Shape([1, 1, 1, 130, 33, 7, 19]),
+    Shape([1, 2, 2, 3, 257, 8, 5]),
+    Shape([2, 2, 1, 2, 600, 3, 2]),
+    Shape([1, 1, 1, 4, 256, 33, 16]),
+    Shape([1, 1, 1, 300, 300, 2, 1]),
+];
+
+/// A case and the gradient of its result.
+#[derive(Clone)]
+struct Graded<E> {
+    case: Case<E>,
+    dy: Vec<E>,
+}
+
+impl<E: Bits> Graded<E> {
+    fn new(rng: &mut SmallRng, shape: Shape, spread: f64) -> Self {
+        let Shape([batch, heads, _, queries, _, _, of_values]) = shape;
+        let case = Case::new(rng, shape, spread);
+        Graded { case, dy: bell(rng, batch * heads * queries * of_values, 0.2, 1.0) }
+    }
+
+    fn dy(&self) -> Heads<'_, E> {
+        let Shape([batch, heads, _, queries, _, _, of_values]) = self.case.shape;
+        Heads::new(&self.dy, [batch, heads, queries, of_values]).unwrap()
+    }
+
+    fn run(&self, options: &Attention<'_>) -> AttentionGradients<E> {
+        let [q, k, v] = self.case.views();
+        attention_backward(q, k, v, self.dy(), options).unwrap()
+    }
+
+    /// The first row of keys of a row's head.
+    fn keys_of(&self, row: usize) -> usize {
+        let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
+        let head = row / queries;
+        (head / heads * of_keys + head % heads / (heads / of_keys)) * keys
+    }
+
+    /// Compares with the reference, `bias` of row and key added, -inf where masked.
+    #[track_caller]
+    fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
+        let Case { shape, q, k, v } = &self.case;
+        let Shape([_, heads, _, queries, _, features, of_values]) = *shape;
+        let got = self.run(options);
+        let exact = |x: &E| E::Exact::from(x.widen());
+        let scale = options.scale.unwrap_or(1.0 / (features as f64).sqrt());
+        let mut expected = [q, k, v].map(|of| Sums::<E::Exact>::new(of.len()));
+        let mut of_sinks = Sums::<E::Exact>::new(heads);
+        let mut largest = 0.0f64;
+        for row in 0..self.case.rows() {
+            let (query, keys, values) = self.case.operands(row);
+            let dy: Vec<E::Exact> = self.dy[row * of_values..][..of_values].iter().map(exact).collect();
+            let Logits { logits, slopes, largest: of_row } = self.case.logits(options, row, &bias);
+            largest = largest.max(of_row);
+            let values: Vec<Vec<E::Exact>> = values.iter().map(|value| value.iter().map(exact).collect()).collect();
+            let values: Vec<&[E::Exact]> = values.iter().map(Vec::as_slice).collect();
+            let head = row / queries % heads;
+            let sink = options.sinks.and_then(|sinks| sinks.get(head)).map(E::Exact::from);
+            let Some(of) = attention_backward_of(&logits, &values, sink, &dy) else { continue };
+            let magnitudes: Vec<f64> = values
+                .iter()
+                .map(|value| value.iter().zip(&dy).map(|(v, dy)| (*v * *dy).abs().to_f64()).sum())
+                .collect();
+            let seen = || (0..keys.len()).filter(|&s| logits[s] != E::Exact::from(f64::NEG_INFINITY));
+            let mean: f64 = seen().map(|s| of.weights[s].to_f64() * magnitudes[s]).sum();
+            let first = self.keys_of(row);
+            for s in seen() {
+                let (slope, weight) = (slopes[s] * E::Exact::from(scale), of.weights[s]);
+                let grad = of.dlogits[s] * slope;
+                let magnitude = (weight * slope).abs().to_f64() * (magnitudes[s] + mean);
+                for i in 0..features {
+                    let (q, k) = (exact(&query[i]), exact(&keys[s][i]));
+                    expected[0].add(row * features + i, grad * k, magnitude * k.abs().to_f64());
+                    expected[1].add((first + s) * features + i, grad * q, magnitude * q.abs().to_f64());
+                }
+                for (i, &dy) in dy.iter().enumerate() {
+                    let term = weight * dy;
+                    expected[2].add((first + s) * of_values + i, term, term.abs().to_f64());
+                }
+            }
+            if let (Some(dsink), Some(sink)) = (of.dsink, sink) {
+                // The sink's share is what the others leave.
+                let share = 1.0 - seen().map(|s| of.weights[s].to_f64()).sum::<f64>();
+                let share = if sink == E::Exact::from(f64::NEG_INFINITY) { 0.0 } else { share.abs() };
+                of_sinks.add(head, dsink, share * mean + dsink.abs().to_f64());
+            }
+        }
+        let what = |of: &str| format!("{} {of} of {shape:?} under {options:?}", E::DTYPE);
+        for ((name, got), expected) in [("dq", &got.dq), ("dk", &got.dk), ("dv", &got.dv)].into_iter().zip(&expected) {
+            expected.check(&what(name), got, 1.0 + largest);
+        }
+        assert_eq!(got.dsinks.is_some(), options.sinks.is_some());
+        if let Some(dsinks) = got.dsinks {
+            of_sinks.check(&what("dsinks"), &dsinks, 1.0 + largest);
+        }
+    }
+}
+
+/// Sums, and those of the magnitudes of their terms.
+struct Sums<R> {
+    sums: Vec<R>,
+    magnitudes: Vec<f64>,
+}
+
+impl<R: Real> Sums<R> {
+    fn new(len: usize) -> Self {
+        Sums { sums: vec![R::from(0.0); len], magnitudes: vec![0.0; len] }
+    }
+
+    fn add(&mut self, at: usize, term: R, magnitude: f64) {
+        self.sums[at] = self.sums[at] + term;
+        self.magnitudes[at] += magnitude;
+    }
+
+    #[track_caller]
+    fn check<E: Bits<Exact = R>>(&self, what: &str, got: &[E], factor: f64) {
+        let bound = accuracy::bound("attention_backward", E::DTYPE).unwrap().ulps;
+        assert_eq!(got.len(), self.sums.len(), "{what}");
+        for (i, (got, expected)) in got.iter().zip(&self.sums).enumerate() {
+            let at = if E::DTYPE == DType::F64 { self.magnitudes[i] * factor } else { self.magnitudes[i] };
+            // What is exactly zero, such as a gradient that nothing reaches, is so here.
+            let right = self.magnitudes[i] == 0.0 && got.bits() == 0;
+            let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
+            assert!(ulps <= bound, "{what} at {i}: {got:?}, not {expected:?}: {ulps} ULP of {at:e}");
+        }
+    }
+}
+
+fn accuracy<E: Bits>() {
+    let mut rng = generate::rng("accuracy");
+    for shape in SHAPES {
+        let graded = Graded::<E>::new(&mut rng, shape, 1.5);
+        each_mask(&mut rng, shape, |options, bias| graded.check(options, bias));
+    }
+}
+
+fn sinks<E: Bits>() {
+    let mut rng = generate::rng("sinks");
+    for shape in SHAPES {
+        let graded = Graded::<E>::new(&mut rng, shape, 1.0);
+        let sinks: Vec<f32> = (0..shape.0[1]).map(|head| [0.5, -3.0, f32::NEG_INFINITY][head % 3]).collect();
+        graded.check(&Attention::default().sinks(&sinks[..]), |_, _| 0.0);
+        // What attends to the sink alone has no gradient, nor has the sink.
+        let mask = Mask::lengths(&[0]);
+        if shape.0[0] == 1 && shape.0[1] < 3 {
+            let options = Attention::default().sinks(&sinks[..]).mask(&mask).fully_masked(FullyMasked::Error);
+            let AttentionGradients { dq, dk, dv, dsinks, .. } = graded.run(&options);
+            assert!([dq, dk, dv, dsinks.unwrap()].concat().iter().all(|x| x.bits() == 0), "{shape:?}");
+        }
+    }
+}
+
+/// The whole gradient is what the forward pass changes by.
+#[test]
+fn differences_of_the_forward_pass() {
+    const STEP: f64 = 1e-5;
+    let mut rng = generate::rng("differences");
+    for shape in [Shape([2, 4, 2, 3, 5, 3, 2]), Shape([1, 2, 1, 2, 258, 2, 1])] {
+        let graded = Graded::<f64>::new(&mut rng, shape, 1.0);
+        let sinks: Vec<f64> = (0..shape.0[1]).map(|head| 0.3 * head as f64).collect();
+        let mask = Mask::causal();
+        let plain = Attention::default();
+        for options in [plain, plain.mask(&mask).softcap(2.0), plain.sinks(&sinks).scale(-0.8).mask(&mask)] {
+            let got = graded.run(&options);
+            let loss = |case: &Case<f64>, options: &Attention<'_>| -> f64 {
+                let [q, k, v] = case.views();
+                let y = attention(q, k, v, options).unwrap();
+                y.iter().zip(&graded.dy).map(|(y, dy)| y * dy).sum()
+            };
+            let parts: [(&str, &[f64], fn(&mut Case<f64>) -> &mut Vec<f64>); 3] = [
+                ("dq", &got.dq, |case| &mut case.q),
+                ("dk", &got.dk, |case| &mut case.k),
+                ("dv", &got.dv, |case| &mut case.v),
+            ];
+            for (name, gradient, part) in parts {
+                for (i, got) in gradient.iter().enumerate() {
+                    let mut case = graded.case.clone();
+                    part(&mut case)[i] += STEP;
+                    let above = loss(&case, &options);
+                    part(&mut case)[i] -= 2.0 * STEP;
+                    let slope = (above - loss(&case, &options)) / (2.0 * STEP);
+                    // The loss is below 100 and off by some 1e-14; the rest is the third derivative's.
+                    assert!((slope - got).abs() < 1e-7, "{name} at {i} of {shape:?}: {got}, not {slope}");
+                }
+            }
+            for (i, got) in got.dsinks.iter().flatten().enumerate() {
+                let [mut above, mut below] = [sinks.clone(), sinks.clone()];
+                above[i] += STEP;
+                below[i] -= STEP;
+                let [above, below] = [above, below].map(|sinks| loss(&graded.case, &options.sinks(&sinks)));
+                let slope = (above - below) / (2.0 * STEP);
+                assert!((slope - got).abs() < 1e-7, "dsinks at {i}: {got}, not {slope}");
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn assert_same_bits<E: Bits>(what: &str, got: &[E], expected: &[E]) {
+    if !(got.is_empty() && expected.is_empty()) {
+        compare::assert_same_bits(what, got, expected);
+    }
+}
+
+#[track_caller]
+fn assert_same<E: Bits>(what: &str, got: &AttentionGradients<E>, expected: &AttentionGradients<E>) {
+    assert_same_bits(&format!("{what}: dq"), &got.dq, &expected.dq);
+    assert_same_bits(&format!("{what}: dk"), &got.dk, &expected.dk);
+    assert_same_bits(&format!("{what}: dv"), &got.dv, &expected.dv);
+    assert_eq!(got.dsinks.is_some(), expected.dsinks.is_some());
+}
+
+/// Keys and values that no query may attend to change nothing, and get nothing.
+fn masked_is_not_there<E: Bits>() {
+    let mut rng = generate::rng("masked");
+    for shape in SHAPES {
+        let Shape([.., keys, features, of_values]) = shape;
+        let mut graded = Graded::<E>::new(&mut rng, shape, 1.0);
+        let keep: Vec<bool> = (0..keys).map(|key| key % 3 != 1).collect();
+        let bias: Vec<f32> = keep.iter().map(|keep| if *keep { 0.0 } else { f32::NEG_INFINITY }).collect();
+        let lengths = vec![keys / 2; shape.0[0]];
+        let masks = [Mask::keep(&keep, &[keys]), Mask::bias(&bias, &[keys]), Mask::lengths(&lengths)];
+        let is_masked = |mask: usize, key: usize| if mask == 2 { key >= keys / 2 } else { !keep[key] };
+        for (number, mask) in masks.iter().enumerate() {
+            let clean = graded.case.clone();
+            let options = Attention::default().mask(mask).softcap(5.0);
+            let expected = graded.run(&options);
+            let of_mask = |i: usize, width: usize| is_masked(number, i / width % keys);
+            for (i, k) in graded.case.k.iter_mut().enumerate().filter(|(i, _)| of_mask(*i, features)) {
+                *k = [E::NAN, E::INFINITY, E::NEG_INFINITY, E::from_wide(E::LIMITS.max)][i % 4];
+            }
+            for (i, v) in graded.case.v.iter_mut().enumerate().filter(|(i, _)| of_mask(*i, of_values)) {
+                *v = [E::NAN, E::INFINITY][i % 2];
+            }
+            let got = graded.run(&options);
+            assert_same(&format!("{shape:?} mask {number}"), &got, &expected);
+            for (gradient, width) in [(&got.dk, features), (&got.dv, of_values)] {
+                let nothing = gradient.iter().enumerate().filter(|(i, _)| of_mask(*i, width));
+                assert!(nothing.into_iter().all(|(_, x)| x.bits() == 0), "{shape:?} mask {number}");
+            }
+            graded.case = clean;
+        }
+    }
+}
+
+fn nothing_to_attend_to<E: Bits>() {
+    for shape in SHAPES {
+        let Shape([batch, heads, _, queries, keys, features, of_values]) = shape;
+        let mut graded = Graded::<E>::new(&mut generate::rng("nothing"), shape, 1.0);
+        // Every first query has nothing.
+        let keep: Vec<bool> = (0..queries * keys).map(|i| i >= keys).collect();
+        let mask = Mask::keep(&keep, &[queries, keys]);
+        let options = Attention::default().mask(&mask);
+        let (zeros, met) = report::scope(|| graded.run(&options));
+        assert_eq!(met.op("attention_backward").wholly_masked, (batch * heads) as u64, "{shape:?}");
+        assert!(zeros.dq[..features].iter().all(|x| x.bits() == 0), "{shape:?}");
+        let uniform = graded.run(&options.fully_masked(FullyMasked::Uniform));
+        assert_same_bits("dq", &uniform.dq, &zeros.dq);
+        assert_same_bits("dk", &uniform.dk, &zeros.dk);
+        for (i, (got, rest)) in uniform.dv.iter().zip(&zeros.dv).enumerate() {
+            let mut expected = rest.widen();
+            for row in (0..graded.case.rows()).filter(|row| row % queries == 0) {
+                let first = graded.keys_of(row);
+                if (first..first + keys).contains(&(i / of_values)) {
+                    expected += graded.dy[row * of_values + i % of_values].widen() / keys as f64;
+                }
+            }
+            // The rest was rounded.
+            let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
+            assert!((got.widen() - expected).abs() <= allowed, "{shape:?} at {i}: {got:?}, not {expected}");
+        }
+        let [q, k, v] = graded.case.views();
+        let refused = attention_backward(q, k, v, graded.dy(), &options.fully_masked(FullyMasked::Error));
+        assert_eq!(refused, Err(Error::FullyMasked { op: "attention_backward", row: 0 }), "{shape:?}");
+        // Nor does what such a query holds reach anything.
+        graded.case.q[..features].fill(E::NAN);
+        graded.dy[..of_values].fill(E::NAN);
+        assert_same("NaN in it", &graded.run(&options), &zeros);
+    }
+    // No keys, no queries, no features.
+    let none: [E; 0] = [];
+    let six = [E::from_wide(1.0); 6];
+    let (empty, two) = (Heads::new(&none, [1, 1, 0, 3]).unwrap(), Heads::new(&six, [1, 1, 2, 3]).unwrap());
+    let got = attention_backward(two, empty, empty, two, &Attention::default().fully_masked(FullyMasked::Uniform));
+    let got = got.unwrap();
+    assert_eq!((got.dq, got.dk, got.dv), (vec![E::ZERO; 6], vec![], vec![]));
+    let got = attention_backward(empty, two, two, empty, &Attention::default().sinks(&[1.0f32])).unwrap();
+    assert_eq!((got.dq, got.dk, got.dv), (vec![], vec![E::ZERO; 6], vec![E::ZERO; 6]));
+    assert_eq!(got.dsinks, Some(vec![E::ZERO]));
+    let bare = Heads::new(&none, [1, 1, 2, 0]).unwrap();
+    let got = attention_backward(bare, bare, two, two, &Attention::default()).unwrap();
+    assert_eq!((got.dq, got.dk, got.dv), (vec![], vec![], six.to_vec()));
+    let got = attention_backward(two, two, bare, bare, &Attention::default()).unwrap();
+    assert_eq!((got.dq, got.dk, got.dv), (vec![E::ZERO; 6], vec![E::ZERO; 6], vec![]));
+}
+
+/// No NaN, whatever q, k, v and dy are.
+fn the_largest_numbers<E: Bits>() {
+    let (max, small) = (E::LIMITS.max, E::LIMITS.min_subnormal);
+    for shape in SHAPES {
+        let Shape([.., keys, _, _]) = shape;
+        for [q, k, v, dy] in
+            [[max, max, max, max], [max, -max, max, 1.0], [small, max, -max, max], [1.0, 1.0, max, -max]]
+        {
+            let mut graded = Graded::<E>::new(&mut generate::rng("largest"), shape, 1.0);
+            let mut sign = 1.0;
+            for (part, size) in
+                [(&mut graded.case.q, q), (&mut graded.case.k, k), (&mut graded.case.v, v), (&mut graded.dy, dy)]
+            {
+                for (i, x) in part.iter_mut().enumerate() {
+                    *x = E::from_wide(if i % 3 == 0 { -size } else { size } * sign);
+                }
+                sign = -sign;
+            }
+            let mask = Mask::causal();
+            for options in [Attention::default(), Attention::default().mask(&mask).softcap(30.0)] {
+                let got = graded.run(&options);
+                for (name, part) in [("dq", &got.dq), ("dk", &got.dk), ("dv", &got.dv)] {
+                    let broken = part.iter().position(|x| x.widen().is_nan());
+                    assert_eq!(broken, None, "{} {name} of {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
+                }
+                // The weights of a value sum to at most one for each query.
+                let queries = (shape.0[1] / shape.0[2] * shape.0[3]) as f64;
+                let most = dy.abs() * queries * (1.0 + 1e-2);
+                assert!(got.dv.iter().all(|x| x.widen().is_infinite() || x.widen().abs() <= most));
+            }
+        }
+    }
+}
+
+/// Products that no f64 holds, of which the gradients are within the type.
+fn products_beyond_the_range<E: Bits>() {
+    // 2^920, or as much of the smaller ranges.
+    let large = 2f64.powi((E::LIMITS.max.log2() * 0.9).floor() as i32);
+    let of = |values: &[f64]| values.iter().map(|&x| E::from_wide(x)).collect::<Vec<E>>();
+    let (q, k, v, dy) = (of(&[1.0]), of(&[1.0 / large, -1.0 / large]), of(&[large, -large]), of(&[large]));
+    let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
+    let options = Attention::default();
+    let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &options).unwrap();
+    // dq = sum of 1/2 (+-large^2) (+-1 / large), and dv = large / 2.
+    let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
+    assert!(near(got.dq[0], large), "{:?}, not {large}", got.dq);
+    assert!(got.dv.iter().all(|dv| near(*dv, large / 2.0)), "{:?}", got.dv);
+    let [a, b] = [got.dk[0], got.dk[1]].map(|dk| dk.widen());
+    assert_eq!((a, b), (f64::INFINITY, f64::NEG_INFINITY), "dk is beyond the type");
+    // The same by the scale, and a sum that is beyond the range on the way alone.
+    let (q, k, ones) = (of(&[large]), of(&[0.0, 0.0]), of(&[1.0, -1.0]));
+    let options = Attention::default().scale(1.0 / large);
+    let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&ones, 2), heads(&dy, 1), &options).unwrap();
+    assert_eq!(got.dk.iter().map(|dk| dk.widen()).collect::<Vec<_>>(), [large / 2.0, -large / 2.0]);
+    let max = E::LIMITS.max;
+    let (q, dy) = (of(&[0.0; 4]), of(&[max, max, -max, -max]));
+    let got = attention_backward(heads(&q, 4), heads(&k[..1], 1), heads(&ones[..1], 1), heads(&dy, 4), &options);
+    assert_eq!(got.unwrap().dv, [E::ZERO]);
+}
+
+fn nan_and_infinities<E: Bits>() {
+    let mut rng = generate::rng("not finite");
+    let nan = |part: &[E]| part.iter().all(|x| x.bits() == E::NAN.bits());
+    for shape in SHAPES {
+        let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
+        let clean = Graded::<E>::new(&mut rng, shape, 1.0);
+        let mask = Mask::causal();
+        let options = Attention::default().mask(&mask);
+        let expected = clean.run(&options);
+        // The last query of the first head, and all keys of it.
+        let (row, group) = (queries - 1, heads / of_keys);
+        for broken in [E::NAN, E::INFINITY] {
+            let mut graded = clean.clone();
+            graded.case.q[row * features] = E::NAN;
+            graded.dy[row * of_values] = broken;
+            let got = graded.run(&options);
+            let (seen, kept) = got.dk.split_at(keys * features);
+            assert!(nan(&got.dq[row * features..][..features]) && nan(seen), "{shape:?}");
+            assert!(nan(&got.dv[..keys * of_values]), "{shape:?}");
+            assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
+            let behind = (row + 1) * features;
+            assert_same_bits("dq behind", &got.dq[behind..], &expected.dq[behind..]);
+            assert_same_bits("dk", kept, &expected.dk[keys * features..]);
+            assert_same_bits("dv", &got.dv[keys * of_values..], &expected.dv[keys * of_values..]);
+            // The gradient alone.
+            graded.case.q = clean.case.q.clone();
+            let got = graded.run(&options);
+            assert!(nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]), "{shape:?}");
+            assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
+        }
+        // A first query that sees the first key alone spoils that.
+        if queries > 1 && queries == keys.min(queries) && group == 1 && batch == 1 {
+            let mut graded = clean.clone();
+            graded.case.q[0] = E::NAN;
+            let got = graded.run(&options);
+            let seen = keys - queries + 1;
+            assert!(nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]), "{shape:?}");
+            assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
+            assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
+            assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
+        }
+        // In the last key: the last queries of its heads. In the last value: their dq and dk, but no dv.
+        let last = keys - 1;
+        let mut graded = clean.clone();
+        graded.case.k[last * features] = E::NAN;
+        let got = graded.run(&options);
+        assert!(nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]), "{shape:?}");
+        if queries <= keys {
+            assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
+        }
+        let mut graded = clean.clone();
+        graded.case.v[last * of_values] = E::INFINITY;
+        let (got, met) = report::scope(|| graded.run(&options));
+        assert!(nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]), "{shape:?}");
+        assert_same_bits("dv", &got.dv, &expected.dv);
+        let met = met.op("attention_backward");
+        assert_eq!((met.rows, met.nan + met.infinite > 0), (clean.case.rows() as u64, true), "{shape:?}");
+    }
+}
+
+fn one_key_and_keys_alike<E: Bits>() {
+    let mut rng = generate::rng("alike");
+    for shape in SHAPES {
+        let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
+        let one = Shape([batch, heads, of_keys, queries, 1, features, of_values]);
+        let got = Graded::<E>::new(&mut rng, one, 1.0).run(&Attention::default());
+        assert!(got.dq.iter().chain(&got.dk).all(|x| x.bits() == 0), "{one:?}");
+        // Queries of zeros: every weight is the same, also under a scale that no f32 holds.
+        let mut graded = Graded::<E>::new(&mut rng, shape, 1.0);
+        graded.case.q.fill(E::ZERO);
+        let got = graded.run(&Attention::default().scale(1e200));
+        assert!(got.dk.iter().all(|x| x.bits() == 0), "{shape:?}");
+        for (i, got) in got.dv.iter().enumerate() {
+            let of_head = |row: &usize| (graded.keys_of(*row)..graded.keys_of(*row) + keys).contains(&(i / of_values));
+            let rows = (0..graded.case.rows()).filter(of_head);
+            let (sum, terms) = rows.fold((0.0, 0.0), |(sum, terms), row| {
+                let dy = graded.dy[row * of_values + i % of_values].widen();
+                (sum + dy, terms + dy.abs())
+            });
+            let allowed = (E::LIMITS.epsilon + 256.0 * f64::EPSILON) * terms / keys as f64;
+            assert!((got.widen() - sum / keys as f64).abs() <= allowed, "{shape:?} at {i}: {got:?}");
+        }
+    }
+}
+
+fn levels_and_threads<E: Bits>() {
+    let mut rng = generate::rng("threads");
+    for shape in [Shape([3, 4, 2, 70, 300, 24, 17]), Shape([1, 2, 1, 3, 40, 4, 4])] {
+        let graded = Graded::<E>::new(&mut rng, shape, 1.0);
+        let mask = Mask::causal();
+        let options = Attention::default().mask(&mask).softcap(20.0).sinks(&[0.5f32, 1.0, -1.0, 0.0][..shape.0[1]]);
+        let expected = with_level(Level::Portable, || graded.run(&options)).unwrap();
+        each_level(|level| {
+            for threads in [1, 2, 5] {
+                let got = on_threads(threads, level, || graded.run(&options));
+                assert_same(&format!("{shape:?} {level} on {threads}"), &got, &expected);
+                let [got, expected] = [&got, &expected].map(|of| of.dsinks.clone().unwrap());
+                assert_same_bits("dsinks", &got, &expected);
+            }
+        });
+    }
+}
+
+/// Heads beside each other instead of behind, and memory of the caller's.
+fn strides<E: Bits>() {
+    let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
+    let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
+    let graded = Graded::<E>::new(&mut generate::rng("strides"), shape, 1.0);
+    let turned = |data: &[E], heads: usize, positions: usize, width: usize| {
+        let mut out = data.to_vec();
+        for (i, x) in data.chunks(width).enumerate() {
+            let (batch, head, position) = (i / (heads * positions), i / positions % heads, i % positions);
+            out[((batch * positions + position) * heads + head) * width..][..width].copy_from_slice(x);
+        }
+        out
+    };
+    let case = &graded.case;
+    let parts = [
+        (&case.q, heads, queries, features),
+        (&case.k, of_keys, keys, features),
+        (&case.v, of_keys, keys, of_values),
+        (&graded.dy, heads, queries, of_values),
+    ];
+    let memory = parts.map(|(data, heads, positions, width)| turned(data, heads, positions, width));
+    let mut views = memory.iter().zip(parts).map(|(data, (_, heads, positions, width))| {
+        Heads::strided(data, [batch, heads, positions, width], [positions * heads * width, width, heads * width])
+    });
+    let [q, k, v, dy] = std::array::from_fn(|_| views.next().unwrap().unwrap());
+    let sinks = [0.5f64, 1.0, -1.0, 0.0];
+    let options = Attention::default().sinks(&sinks);
+    let expected = graded.run(&options);
+    let [mut dq, mut dk, mut dv] = [&case.q, &case.k, &case.v].map(|of| vec![E::NAN; of.len()]);
+    let mut dsinks = [E::NAN; 4];
+    let out = [(&mut dq).into(), (&mut dk).into(), (&mut dv).into()];
+    attention_backward_into([q, k, v], dy, out, Some((&mut dsinks).into()), &options).unwrap();
+    assert_same_bits("dq", &dq, &expected.dq);
+    assert_same_bits("dk", &dk, &expected.dk);
+    assert_same_bits("dv", &dv, &expected.dv);
+    assert_same_bits("dsinks", &dsinks, &expected.dsinks.unwrap());
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let data = [0.0f32; 24];
+    let heads = |shape| Heads::new(&data[..], shape).unwrap();
+    let good = [1, 2, 3, 4];
+    let none = Attention::default();
+    let refused = |k, dy, options: &Attention<'_>| {
+        attention_backward(heads(good), heads(k), heads(good), heads(dy), options).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused([1, 2, 4, 3], good, &none),
+        "attention_backward: k has [1, 2, 4, 3]; [1, heads, keys, 4] beside q is needed"
+    );
+    assert_eq!(
+        refused(good, [1, 2, 4, 3], &none),
+        "attention_backward: dy has shape [1, 2, 4, 3]; the result's, [1, 2, 3, 4], is needed"
+    );
+    assert_eq!(refused(good, good, &none.scale(f64::NAN)), "attention_backward: scale is NaN; it must be finite");
+    let [mut dq, mut dk, mut dv, mut dsinks] = [[7.0f32; 24]; 4];
+    let all = [heads(good); 3];
+    let out = [(&mut dq).into(), (&mut dk[..23]).into(), (&mut dv).into()];
+    let error = attention_backward_into(all, heads(good), out, None, &none).unwrap_err().to_string();
+    assert_eq!(error, "attention_backward: dk has 23 elements; 24 elements is needed");
+    let out = [(&mut dq).into(), (&mut dk).into(), (&mut dv).into()];
+    let room = Some((&mut dsinks).into());
+    let error = attention_backward_into(all, heads(good), out, room, &none).unwrap_err().to_string();
+    assert_eq!(error, "attention_backward: dsinks has 24 elements; 2 elements is needed");
+    assert_eq!((dq, dk, dv), ([7.0; 24], [7.0; 24], [7.0; 24]), "nothing was written");
+}
