@@ -167,14 +167,7 @@ impl Layer {
         let places: Vec<i64> = (first..first + positions).map(|position| position as i64).collect();
         let table = RopeTable::new(&places, head_dim, &config.rope)?;
         let (keys, values) = self.cache.append(&rope(&key, &table)?, &value)?;
-        // The heads that share keys are further rows of one product.
-        let shared = (batch, kv_heads, heads / kv_heads * positions, head_dim);
-        let scores = rope(&query, &table)?.reshape(shared)?.matmul(&keys.t()?)?;
-        let scores = scores.reshape((batch, heads, positions, first + positions))?;
-        let visible = Visible { keep, window };
-        let weights = O::attention_weights(&scores, 1.0 / (head_dim as f64).sqrt(), visible)?;
-        let weights = weights.reshape((batch, kv_heads, heads / kv_heads * positions, first + positions))?;
-        let attended = weights.matmul(&values)?.reshape((batch, heads, positions, head_dim))?;
+        let attended = O::attention(&rope(&query, &table)?, &keys, &values, Visible { keep, window })?;
         let joined = attended.transpose(1, 2)?.reshape((batch, positions, heads * head_dim))?;
         Ok(self.attention_output.forward(&joined)?)
     }

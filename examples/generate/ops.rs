@@ -1,15 +1,15 @@
 //! The ops that scenes compute in other ways than Evenkeel's, to show what comes of it.
 
 use anyhow::Result;
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use evenkeel::candle::guarded;
-use evenkeel::{Mask, RmsNorm, Softmax};
+use evenkeel::{Attention, Mask, RmsNorm};
 
 /// Ops of a model.
 pub trait Ops {
-    /// Attention weights from scores of `[batch, heads, queries, keys]`: the softmax of scale times scores, in which a
-    /// query sees the keys up to its own position, and of these only what is visible.
-    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor>;
+    /// Attention of queries `[batch, heads, queries, features]` over keys and values of as many heads or fewer: a query
+    /// sees the keys up to its own position, and of these only what is visible.
+    fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor>;
 
     /// Root-mean-square normalisation of rows.
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor>;
@@ -28,16 +28,16 @@ pub struct Visible<'a> {
 pub struct Evenkeel;
 
 impl Ops for Evenkeel {
-    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
-        let (batch, _, _, keys) = scores.dims4()?;
+    fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
+        let (batch, _, count, _) = keys.dims4()?;
         let mut mask = Mask::causal();
         if let Some(keep) = visible.keep {
-            mask = mask.and_keep(keep, &[batch, 1, 1, keys]);
+            mask = mask.and_keep(keep, &[batch, 1, 1, count]);
         }
         if let Some(window) = visible.window {
             mask = mask.and_window(window);
         }
-        Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().scale(scale).mask(&mask))?)
+        Ok(guarded::attention(query, keys, values, &Attention::default().mask(&mask))?)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

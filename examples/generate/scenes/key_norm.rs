@@ -122,8 +122,8 @@ struct Overflowing;
 struct Saturating;
 
 impl Ops for Overflowing {
-    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
-        Evenkeel::attention_weights(scores, scale, visible)
+    fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
+        Evenkeel::attention(query, keys, values, visible)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
@@ -132,8 +132,8 @@ impl Ops for Overflowing {
 }
 
 impl Ops for Saturating {
-    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
-        Evenkeel::attention_weights(scores, scale, visible)
+    fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
+        Evenkeel::attention(query, keys, values, visible)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {

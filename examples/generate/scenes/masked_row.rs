@@ -84,7 +84,9 @@ fn batch<O: Ops>(model: &mut Model<O>, prompts: &[&[u32]]) -> Result<Written> {
 struct Unguarded;
 
 impl Ops for Unguarded {
-    fn attention_weights(scores: &Tensor, scale: f64, visible: Visible<'_>) -> Result<Tensor> {
+    fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
+        let (scale, of_values) = (1.0 / (query.dim(3)? as f32).sqrt(), values);
+        let scores = query.matmul(&keys.t()?)?;
         let (_, heads, queries, keys) = scores.dims4()?;
         let mut weights = Vec::new();
         for (row, scores) in scores.flatten_all()?.to_vec1::<f32>()?.chunks(keys).enumerate() {
@@ -92,11 +94,11 @@ impl Ops for Unguarded {
             let masked = scores.iter().enumerate().map(|(key, score)| {
                 let padding = visible.keep.is_some_and(|keep| keep[batch * keys + key] == 0);
                 let later = key > keys - queries + query;
-                score * scale as f32 + if padding || later { f32::NEG_INFINITY } else { 0.0 }
+                score * scale + if padding || later { f32::NEG_INFINITY } else { 0.0 }
             });
             weights.extend(naive::softmax(&masked.collect::<Vec<_>>()));
         }
-        Ok(Tensor::from_vec(weights, scores.dims(), scores.device())?)
+        Ok(Tensor::from_vec(weights, scores.dims(), scores.device())?.matmul(of_values)?)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
