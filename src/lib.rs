@@ -144,7 +144,7 @@ pub use ops::rms_norm::{
 pub use ops::rms_norm_backward::{
     RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
 };
-pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
+pub use ops::rope::{Rope, RopeScaling, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};

@@ -131,11 +131,11 @@ impl<I: Isa> Rotate<'_, I> {
     }
 }
 
-/// Cosine and sine of position * frequency, `[positions, half]` each.
-pub fn table(positions: &[i64], frequencies: &[f64]) -> (Vec<f64>, Vec<f64>) {
+/// Cosine and sine of position * frequency, both times the factor, `[positions, half]` each.
+pub fn table(positions: &[i64], frequencies: &[f64], factor: f64) -> (Vec<f64>, Vec<f64>) {
     let angles = positions.iter().flat_map(|&p| {
         // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
         frequencies.iter().map(move |f| (p as f64 * f).clamp(f64::MIN, f64::MAX))
     });
-    angles.map(sin_cos).map(|(sin, cos)| (cos, sin)).unzip()
+    angles.map(sin_cos).map(|(sin, cos)| (cos * factor, sin * factor)).unzip()
 }

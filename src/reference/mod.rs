@@ -111,7 +111,7 @@ pub use real::Real;
 pub use reciprocal::{reciprocal, reciprocal_slope};
 pub use rms_norm::{rms_norm, rms_norm_before_weight};
 pub use rms_norm_backward::{rms_norm_backward, rms_norm_backward_weight};
-pub use rope::{rope, rope_angle};
+pub use rope::{rope, rope_angle, rope_factor};
 pub use rope_backward::rope_backward;
 pub use rsqrt::{rsqrt, rsqrt_slope};
 pub use safe_div::safe_div;

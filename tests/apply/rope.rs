@@ -53,6 +53,36 @@ fn any_position() {
 }
 
 #[test]
+fn scalings() {
+    let attrs = [
+        json!({"scaling": "linear", "factor": 2}),
+        json!({"scaling": "ntk", "factor": 4}),
+        json!({"scaling": "yarn", "factor": 4, "original_positions": 4, "attention_factor": 3}),
+        json!({"scaling": "llama3", "factor": 4, "low_freq_factor": 1, "high_freq_factor": 4, "original_positions": 1}),
+        json!({"scaling": "yarn", "factor": 4}),
+        json!({"scaling": "linear"}),
+        json!({"scaling": "linear", "factor": 0.5}),
+        json!({"scaling": "dynamic", "factor": 2}),
+    ];
+    let ops: Vec<_> =
+        attrs.iter().map(|attrs| json!(["rope", {"x": "x", "positions": "positions"}, attrs, ["y"]])).collect();
+    let x = [1.0, 0.5, 0.0, 0.0];
+    let outcome = Apply::new().f32("x", &[1, 4], &x).integers("positions", &[1], &[2]).run(&ops);
+    let turned = |angles: [f64; 2], factor: f64| {
+        let [(a_sin, a_cos), (b_sin, b_cos)] = angles.map(f64::sin_cos);
+        [a_cos, 0.5 * b_cos, a_sin, 0.5 * b_sin].map(|y| factor * y)
+    };
+    assert_close(&outcome.values("0.y"), &turned([1.0, 0.01], 1.0), 1e-6);
+    assert_close(&outcome.values("1.y"), &turned([2.0, 0.005], 1.0), 1e-6);
+    // Of four positions the ramp ends before the first pair; in one both pairs turn too seldom.
+    assert_close(&outcome.values("2.y"), &turned([2.0, 0.02], 3.0), 1e-6);
+    assert_close(&outcome.values("3.y"), &turned([0.5, 0.005], 1.0), 1e-6);
+    outcome.answered();
+    let well: Vec<_> = outcome.answers.iter().map(|answer| answer["ok"] == true).collect();
+    assert_eq!(well, [true, true, true, true, false, false, false, false], "{:?}", outcome.answers);
+}
+
+#[test]
 fn empty_tensors_keep_their_shape() {
     let outcome = Apply::new()
         .f32("x", &[2, 0, 4], &[])

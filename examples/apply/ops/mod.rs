@@ -177,7 +177,7 @@ pub const OPS: &[Op] = &[
         inputs: &["x", "positions"],
         required: &["x", "positions"],
         lists: &[],
-        attrs: &["theta", "interleaved"],
+        attrs: rope::ATTRS,
         outputs: &["y"],
         needs: &[],
         run: rope::rope,

@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Output, each_type};
-use evenkeel::{Rope, RopeTable, Rows};
+use evenkeel::{Rope, RopeScaling, RopeTable, Rows};
 
 pub fn rope(call: &Call<'_>) -> Result<Results> {
     let (x, (positions_shape, positions)) = (call.float("x")?, call.integers("positions")?);
@@ -14,13 +14,60 @@ pub fn rope(call: &Call<'_>) -> Result<Results> {
         return Err(call.shape("x", &x.shape, "an even last axis is needed"));
     }
     call.has_shape("positions", &positions_shape, &[rows])?;
-    let mut options = Rope::default();
-    options.theta = call.number("theta")?.unwrap_or(options.theta);
-    options.interleaved = call.flag("interleaved")?.unwrap_or(options.interleaved);
-    let table = RopeTable::new(&positions, cols, &options)?;
+    let table = RopeTable::new(&positions, cols, &options(call)?)?;
     let rows = rows * batch.iter().product::<usize>();
     let y = each_type!(&x.values, values => {
         Output::new(&x.shape, &evenkeel::rope(Rows::new(values, rows, cols)?, &table)?)
     });
     Ok(vec![("y", y)])
+}
+
+/// The attributes of a table.
+pub const ATTRS: &[&str] = &[
+    "theta",
+    "interleaved",
+    "scaling",
+    "factor",
+    "original_positions",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+    "low_freq_factor",
+    "high_freq_factor",
+];
+
+fn options(call: &Call<'_>) -> Result<Rope> {
+    let mut options = Rope::default();
+    options.theta = call.number("theta")?.unwrap_or(options.theta);
+    options.interleaved = call.flag("interleaved")?.unwrap_or(options.interleaved);
+    options.scaling = scaling(call)?;
+    Ok(options)
+}
+
+fn scaling(call: &Call<'_>) -> Result<Option<RopeScaling>> {
+    let names = ["linear", "ntk", "yarn", "llama3"];
+    let Some(name) = call.choice("scaling", &names.map(|name| (name, name)))? else { return Ok(None) };
+    let factor = call.required_number("factor")?;
+    let original_positions = || -> Result<usize> {
+        let most = i128::from(i64::MAX);
+        let positions = call.whole("original_positions", 1..=most)?;
+        positions.map_or_else(|| Err(call.bad_attr("original_positions", "a number")), |positions| Ok(positions as usize))
+    };
+    Ok(Some(match name {
+        "linear" => RopeScaling::Linear { factor },
+        "ntk" => RopeScaling::Ntk { factor },
+        "yarn" => RopeScaling::Yarn {
+            factor,
+            original_positions: original_positions()?,
+            beta_fast: call.number("beta_fast")?.unwrap_or(32.0),
+            beta_slow: call.number("beta_slow")?.unwrap_or(1.0),
+            attention_factor: call.number("attention_factor")?,
+        },
+        _ => RopeScaling::Llama3 {
+            factor,
+            low_freq_factor: call.required_number("low_freq_factor")?,
+            high_freq_factor: call.required_number("high_freq_factor")?,
+            original_positions: original_positions()?,
+        },
+    }))
 }

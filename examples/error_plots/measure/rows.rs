@@ -119,13 +119,13 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
         }),
         "rope" => by_length("position", |position| {
             let (x, table) = head::<E>(position);
-            let exact = reference::rope(&x, position as i64, THETA, false);
+            let exact = reference::rope(&x, position as i64, &Rope::default().theta(THETA));
             Case::new(exact, evenkeel::rope(row(&x), &table), naive::rope(&x, position as i64, THETA))
                 .beside(|i| of_pair(&x, i))
         }),
         "rope_backward" => by_length("position", |position| {
             let (dy, table) = head::<E>(position);
-            let exact = reference::rope_backward(&dy, position as i64, THETA, false);
+            let exact = reference::rope_backward(&dy, position as i64, &Rope::default().theta(THETA));
             let naive = naive::rope_backward(&dy, position as i64, THETA);
             Case::new(exact, evenkeel::rope_backward(row(&dy), &table), naive).beside(|i| of_pair(&dy, i))
         }),
