@@ -32,6 +32,7 @@ mod logsumexp;
 mod logsumexp_backward;
 mod mean_pool;
 mod mean_pool_backward;
+mod qk_norm_rope;
 mod reciprocal;
 mod rms_norm;
 mod rms_norm_backward;
@@ -46,6 +47,8 @@ mod softmax;
 mod softmax_backward;
 mod softplus;
 mod sqrt;
+mod swiglu;
+mod swiglu_backward;
 mod tanh;
 
 use criterion::Criterion;
@@ -83,6 +86,7 @@ const OPS: &[Op] = &[
     ("logsumexp_backward", logsumexp_backward::run),
     ("mean_pool", mean_pool::run),
     ("mean_pool_backward", mean_pool_backward::run),
+    ("qk_norm_rope", qk_norm_rope::run),
     ("reciprocal", reciprocal::run),
     ("rms_norm", rms_norm::run),
     ("rms_norm_backward", rms_norm_backward::run),
@@ -97,6 +101,8 @@ const OPS: &[Op] = &[
     ("softmax_backward", softmax_backward::run),
     ("softplus", softplus::run),
     ("sqrt", sqrt::run),
+    ("swiglu", swiglu::run),
+    ("swiglu_backward", swiglu_backward::run),
     ("tanh", tanh::run),
 ];
 

@@ -133,6 +133,7 @@ pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_plac
 pub use ops::loss::{Loss, Reduction};
 pub use ops::mean_pool::{MeanPool, mean_pool, mean_pool_into};
 pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
+pub use ops::qk_norm_rope::{qk_norm_rope, qk_norm_rope_in_place, qk_norm_rope_into};
 pub use ops::reciprocal::{
     reciprocal, reciprocal_backward, reciprocal_backward_in_place, reciprocal_backward_into, reciprocal_in_place,
     reciprocal_into,
@@ -162,6 +163,8 @@ pub use ops::softplus::{
     softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
 };
 pub use ops::sqrt::{sqrt, sqrt_backward, sqrt_backward_in_place, sqrt_backward_into, sqrt_in_place, sqrt_into};
+pub use ops::swiglu::{swiglu, swiglu_in_place, swiglu_into};
+pub use ops::swiglu_backward::{swiglu_backward, swiglu_backward_in_place, swiglu_backward_into};
 pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_into, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;

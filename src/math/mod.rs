@@ -32,6 +32,7 @@ pub(crate) mod softplus;
 pub(crate) mod softplus_pair;
 pub(crate) mod sqrt;
 pub mod sum;
+pub(crate) mod swiglu;
 pub(crate) mod tanh;
 pub(crate) mod tanh_pair;
 pub(crate) mod trig;

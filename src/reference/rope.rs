@@ -12,14 +12,18 @@ use crate::ops::rope::{Rope, RopeScaling};
 /// assert_eq!(y, [2.0f64.cos(), 2.0f64.sin()]);
 /// ```
 pub fn rope<E: Element>(x: &[E], position: i64, options: &Rope) -> Vec<E::Exact> {
+    let x: Vec<E::Exact> = x.iter().map(|x| x.widen().into()).collect();
+    rotated(&x, position, options)
+}
+
+pub(super) fn rotated<R: Real>(x: &[R], position: i64, options: &Rope) -> Vec<R> {
     let half = x.len() / 2;
-    let mut y = vec![E::Exact::from(0.0); x.len()];
+    let mut y = x.to_vec();
     for i in 0..half {
         let (first, second) = if options.interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
-        let (sin, cos) = rope_sin_cos::<E::Exact>(position, i, x.len(), options);
-        let (a, b) = (E::Exact::from(x[first].widen()), E::Exact::from(x[second].widen()));
-        y[first] = a * cos - b * sin;
-        y[second] = a * sin + b * cos;
+        let (sin, cos) = rope_sin_cos::<R>(position, i, x.len(), options);
+        y[first] = x[first] * cos - x[second] * sin;
+        y[second] = x[first] * sin + x[second] * cos;
     }
     y
 }

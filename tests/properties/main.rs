@@ -119,7 +119,9 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
 /// Whether dy is read.
 fn takes_two(op: &Op) -> bool {
     let reads_one = matches!(op.name, "cross_entropy_backward" | "rope_backward" | "mean_pool_backward");
-    matches!(op.kind, Kind::ElementwiseBackward | Kind::Pairwise | Kind::LanesBackward) && !reads_one
+    let takes_two =
+        matches!(op.kind, Kind::ElementwiseBackward | Kind::Pairwise | Kind::PairwiseBackward | Kind::LanesBackward);
+    takes_two && !reads_one
 }
 
 /// Clipping by a norm refuses a NaN with its place, or does as its mode says; clipping by a value and statistics leave
