@@ -2,7 +2,7 @@
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
-use evenkeel::{Element, reference, silu_backward_in_place, silu_into, swiglu_backward_into};
+use evenkeel::{reference, silu_backward_in_place, silu_into, swiglu_backward_into};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {

@@ -1,6 +1,6 @@
 //! The gradients of the gated linear unit of silu.
 
-use super::{silu, silu_slope};
+use super::{silu_slope, swiglu};
 use crate::element::Element;
 
 /// [`swiglu_backward`](crate::swiglu_backward()) of one pair, unrounded: dgate and dup.
@@ -10,5 +10,5 @@ use crate::element::Element;
 /// ```
 pub fn swiglu_backward<E: Element>(gate: E, up: E, dy: E) -> [E::Exact; 2] {
     let of = |value: E| E::Exact::from(value.widen());
-    [silu_slope(gate) * of(up) * of(dy), silu(gate) * of(dy)]
+    [silu_slope(gate) * of(up) * of(dy), swiglu(gate, dy)]
 }

@@ -53,6 +53,27 @@ fn any_position() {
 }
 
 #[test]
+fn norms_that_are_turned() {
+    let x = [0.3, -0.4, 0.0, 0.5];
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("x", dtype, &[1, 4], &x)
+            .floats("weight", dtype, &[4], &[2.0, 1.0, 0.5, 4.0])
+            .integers("positions", &[1], &[3])
+            .run(&[
+                json!(["qk_norm_rope", {"x": "x", "positions": "positions", "weight": "weight"}, {"eps": 0}, ["y"]]),
+                json!(["qk_norm_rope", {"x": "x", "positions": "positions"}, {"eps": 0, "weight_offset": 1}, ["y"]]),
+            ])
+            .all_ok();
+        let root = (x.iter().map(|x| x * x).sum::<f64>() / 4.0).sqrt();
+        for (job, weights) in [("0.y", [2.0, 1.0, 0.5, 4.0]), ("1.y", [2.0; 4])] {
+            let normalised: Vec<f64> = x.iter().zip(weights).map(|(x, w)| x / root * w).collect();
+            assert_close(&outcome.values(job), &rope(&normalised, &[3], 1e4, HALVES), 20.0 * tolerance);
+        }
+    }
+}
+
+#[test]
 fn scalings() {
     let attrs = [
         json!({"scaling": "linear", "factor": 2}),
