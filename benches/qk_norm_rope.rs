@@ -22,7 +22,8 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
         let row = |(x, &p): (&[E], &i64)| reference::qk_norm_rope(x, Some(&wide), 0.0, EPS.into(), (p, &rope));
         let exact = x.chunks(HEAD).zip(&positions).take(32).flat_map(row).collect();
-        let angles = positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, &rope)));
+        let angles =
+            positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, &rope)));
         let (sin, cos): (Vec<E>, Vec<E>) = angles.map(|a| (E::from_wide(a.sin()), E::from_wide(a.cos()))).unzip();
         let half = (positions.len(), HEAD / 2);
         let (sin, cos, alpha) = (tensor(&sin, half), tensor(&cos, half), tensor(&weight, HEAD));

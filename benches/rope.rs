@@ -18,7 +18,8 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let input = Rows::shaped(&x, &[HEADS, positions.len(), HEAD]).unwrap();
         let exact =
             x.chunks(HEAD).zip(&positions).take(32).flat_map(|(x, &p)| reference::rope(x, p, &options)).collect();
-        let angles = positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, &options)));
+        let angles =
+            positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, &options)));
         let (sin, cos): (Vec<E>, Vec<E>) = angles.map(|a| (E::from_wide(a.sin()), E::from_wide(a.cos()))).unzip();
         let half = (positions.len(), HEAD / 2);
         let (sin, cos) = (tensor(&sin, half), tensor(&cos, half));

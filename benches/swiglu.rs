@@ -18,10 +18,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
             y.iter_mut().zip(&up).for_each(|(y, up)| *y = E::from_wide(y.widen() * up.widen()));
             Ok(())
         });
-        race.tensors(
-            || Ok(evenkeel::candle::guarded::swiglu(&gates, &ups)?),
-            || candle_nn::ops::silu(&gates)? * &ups,
-        );
+        race.tensors(|| Ok(evenkeel::candle::guarded::swiglu(&gates, &ups)?), || candle_nn::ops::silu(&gates)? * &ups);
     }
 }
 

@@ -62,7 +62,13 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
 impl Rope<'_> {
     /// The row of this index.
     #[inline(always)]
-    pub fn lane<I: Isa, E: Element>(&self, isa: I, index: usize, span: Span<'_, E, E>, scratch: &mut Scratch) -> Written {
+    pub fn lane<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        index: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+    ) -> Written {
         let half = span.len() / 2;
         let at = self.layout.table_row(index) * half;
         let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half, direction: self.direction };

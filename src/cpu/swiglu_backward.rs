@@ -11,10 +11,7 @@ use std::marker::PhantomData;
 const CHUNK: usize = 512;
 
 /// Runs it into two slices of the length of the others.
-pub fn apply<'a, E: Element>(
-    [gate, up, dy]: [&[E]; 3],
-    [dgate, dup]: [Output<'a, E>; 2],
-) -> Result<[&'a mut [E]; 2]> {
+pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a, E>; 2]) -> Result<[&'a mut [E]; 2]> {
     let ((to_gate, gate_finish), (to_up, up_finish)) = (dgate.start(), dup.start());
     let ends = [(gate, to_gate), (up, to_up)].map(|(from, to)| Ends::Apart { from, to });
     let [written_gate, written_up] = simd::run(Flat { ends, dy })?;

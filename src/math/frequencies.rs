@@ -31,7 +31,8 @@ pub fn frequencies(theta: f64, half: usize, scaling: Option<RopeScaling>) -> Vec
                 let log = log(original_positions as f64).minus(log(turns)).minus(LN_2_PI);
                 log.times((half as f64).into()).over(base).0
             };
-            let (low, high) = (turning(beta_fast).floor().max(0.0), turning(beta_slow).ceil().min((2 * half) as f64 - 1.0));
+            let (low, high) =
+                (turning(beta_fast).floor().max(0.0), turning(beta_slow).ceil().min((2 * half) as f64 - 1.0));
             let high = if low == high { high + 0.001 } else { high };
             rounded(&|i| {
                 let ramp = Pair::from(i as f64 - low).over((high - low).into());

@@ -4,11 +4,11 @@ use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
     ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked, GroupNorm,
-    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope, RopeScaling, RopeTable, Rounding,
-    Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value, cross_entropy_backward,
-    exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward,
-    logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
-    rope_backward, sigmoid, silu, softmax, softmax_backward,
+    L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope, RopeScaling, RopeTable,
+    Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, clip_grad_norm, clip_grad_value,
+    cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm, layer_norm_backward, log, log_softmax,
+    log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward,
+    rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -403,12 +403,7 @@ fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
         ),
         (
             "rope/llama3",
-            stretched(RopeScaling::Llama3 {
-                factor,
-                low_freq_factor: 1.0,
-                high_freq_factor: 4.0,
-                original_positions,
-            }),
+            stretched(RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions }),
         ),
     ] {
         let positions = positions.clone();

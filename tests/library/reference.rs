@@ -137,7 +137,9 @@ fn rows_have_nearly_as_many() {
             "logsumexp" => vec![reference::logsumexp(&input)],
             "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
             "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
-            "rope" => reference::rope(&input, parameters[0].parse().expect("a position"), &rope_options(&parameters[1..])),
+            "rope" => {
+                reference::rope(&input, parameters[0].parse().expect("a position"), &rope_options(&parameters[1..]))
+            }
             _ => continue,
         };
         assert_eq!(got.len(), expected.len());

@@ -34,7 +34,8 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
     for (row, x) in x.chunks(cols).enumerate() {
         let position = positions[row % positions.len()];
         exact.extend(reference::qk_norm_rope(x, Some(&wide), 0.0, options.eps, (position, rope)));
-        let n: Vec<f64> = reference::rms_norm(x, Some(&wide), 0.0, options.eps).iter().map(|n| n.to_f64().abs()).collect();
+        let n: Vec<f64> =
+            reference::rms_norm(x, Some(&wide), 0.0, options.eps).iter().map(|n| n.to_f64().abs()).collect();
         let partner = |i: usize| if rope.interleaved { i ^ 1 } else { (i + cols / 2) % cols };
         terms.extend((0..cols).map(|i| n[i].max(n[partner(i)])));
     }

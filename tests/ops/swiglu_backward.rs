@@ -25,7 +25,8 @@ fn exact<E: Element>(gate: E, up: E, dy: E) -> ([DoubleDouble; 2], DoubleDouble)
 fn check<E: Element>(gate: &[E], up: &[E], dy: &[E]) {
     let checker = Checker::new::<E>("swiglu_backward");
     let exact: Vec<_> = (0..gate.len()).map(|i| exact(gate[i], up[i], dy[i])).collect();
-    let shown = |which: usize| exact.iter().map(|(both, _)| E::Exact::from_double_double(both[which])).collect::<Vec<_>>();
+    let shown =
+        |which: usize| exact.iter().map(|(both, _)| E::Exact::from_double_double(both[which])).collect::<Vec<_>>();
     let [shown_gate, shown_up] = [0, 1].map(shown);
     each_level(|level| {
         let (dgate, dup) = swiglu_backward(gate, up, dy).unwrap();

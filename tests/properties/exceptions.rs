@@ -32,7 +32,11 @@ impl At<'_> {
     /// The most that a weight comes to.
     fn weight(&self) -> f64 {
         let weight = self.call.scale.abs() * self.cols as f64;
-        if matches!(self.call.name(), "qk_norm_rope" | "rms_norm" | "rms_norm_backward") { weight + self.call.offset.abs() } else { weight }
+        if matches!(self.call.name(), "qk_norm_rope" | "rms_norm" | "rms_norm_backward") {
+            weight + self.call.offset.abs()
+        } else {
+            weight
+        }
     }
 }
 

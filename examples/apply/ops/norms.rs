@@ -5,7 +5,8 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, each_type};
 use evenkeel::{GroupNorm, L2Normalize, Lanes, LayerNorm, RmsNorm, Rounding, Rows};
 
-pub(super) const ROUNDINGS: &[(&str, Rounding)] = &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
+pub(super) const ROUNDINGS: &[(&str, Rounding)] =
+    &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
 
 pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
     let (x, weight) = (call.float("x")?, call.optional_float("weight")?);

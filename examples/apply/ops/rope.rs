@@ -90,7 +90,8 @@ fn scaling(call: &Call<'_>) -> Result<Option<RopeScaling>> {
     let original_positions = || -> Result<usize> {
         let most = i128::from(i64::MAX);
         let positions = call.whole("original_positions", 1..=most)?;
-        positions.map_or_else(|| Err(call.bad_attr("original_positions", "a number")), |positions| Ok(positions as usize))
+        positions
+            .map_or_else(|| Err(call.bad_attr("original_positions", "a number")), |positions| Ok(positions as usize))
     };
     Ok(Some(match name {
         "linear" => RopeScaling::Linear { factor },

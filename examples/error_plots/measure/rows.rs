@@ -122,7 +122,8 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let rope = Rope::default().theta(THETA);
             let exact = reference::qk_norm_rope(&x, None, 0.0, EPS, (position as i64, &rope));
             let ours = evenkeel::qk_norm_rope(row(&x), &table, &RmsNorm::default().eps(EPS));
-            let normalised: Vec<E> = reference::rms_norm(&x, None, 0.0, EPS).into_iter().map(|n| E::from_wide(n.to_f64())).collect();
+            let normalised: Vec<E> =
+                reference::rms_norm(&x, None, 0.0, EPS).into_iter().map(|n| E::from_wide(n.to_f64())).collect();
             Case::new(exact, ours, naive::rope(&naive::rms_norm(&x, EPS), position as i64, THETA))
                 .beside(move |i| of_pair(&normalised, i))
         }),

@@ -29,12 +29,7 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`rms_norm`](super::rms_norm) and [`rope`].
-pub fn qk_norm_rope(
-    xs: &Tensor,
-    weight: Option<&Tensor>,
-    table: &RopeTable,
-    options: &RmsNorm<'_>,
-) -> Result<Tensor> {
+pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Tensor> {
     rope(&rms_norm(xs, weight, options)?, table)
 }
 

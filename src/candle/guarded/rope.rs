@@ -41,11 +41,6 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
 /// assert_eq!(y.to_vec2::<f32>()?, [[96.5, -0.5]]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
-pub fn qk_norm_rope(
-    xs: &Tensor,
-    weight: Option<&Tensor>,
-    table: &RopeTable,
-    options: &RmsNorm<'_>,
-) -> Result<Tensor> {
+pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Tensor> {
     Ok(op::qk_norm_rope::qk_norm_rope(xs, weight, table, options)?)
 }

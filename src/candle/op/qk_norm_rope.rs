@@ -16,12 +16,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 const NAME: &str = "qk_norm_rope";
 
 /// Both along the last axis of `[.., positions, cols]`.
-pub fn qk_norm_rope(
-    xs: &Tensor,
-    weight: Option<&Tensor>,
-    table: &RopeTable,
-    options: &Options<'_>,
-) -> Result<Tensor> {
+pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &Options<'_>) -> Result<Tensor> {
     match place(xs, NAME)? {
         Place::Cpu => {
             let xs = readable(xs, norm::last_axis(NAME, xs)?)?;

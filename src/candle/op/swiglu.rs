@@ -56,9 +56,15 @@ impl Op for SwigluBackward {
     fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let views = [args[0], args[1], args[2]];
         let storage = match views.map(|view| view.storage) {
-            [CpuStorage::F64(a), CpuStorage::F64(b), CpuStorage::F64(c)] => CpuStorage::F64(Self::both(views, [a, b, c])?),
-            [CpuStorage::F32(a), CpuStorage::F32(b), CpuStorage::F32(c)] => CpuStorage::F32(Self::both(views, [a, b, c])?),
-            [CpuStorage::F16(a), CpuStorage::F16(b), CpuStorage::F16(c)] => CpuStorage::F16(Self::both(views, [a, b, c])?),
+            [CpuStorage::F64(a), CpuStorage::F64(b), CpuStorage::F64(c)] => {
+                CpuStorage::F64(Self::both(views, [a, b, c])?)
+            }
+            [CpuStorage::F32(a), CpuStorage::F32(b), CpuStorage::F32(c)] => {
+                CpuStorage::F32(Self::both(views, [a, b, c])?)
+            }
+            [CpuStorage::F16(a), CpuStorage::F16(b), CpuStorage::F16(c)] => {
+                CpuStorage::F16(Self::both(views, [a, b, c])?)
+            }
             [CpuStorage::BF16(a), CpuStorage::BF16(b), CpuStorage::BF16(c)] => {
                 CpuStorage::BF16(Self::both(views, [a, b, c])?)
             }
