@@ -11,8 +11,8 @@ const LN_2_PI: Pair = Pair(f64::from_bits(0x3ffd_67f1_c864_beb5), f64::from_bits
 const TURN: Pair = Pair(f64::from_bits(0x3fc4_5f30_6dc9_c883), f64::from_bits(0xbc66_b01e_c541_7056));
 const ONE: Pair = Pair(1.0, 0.0);
 
-/// theta^(-i / half) for each i below `half`, scaled, with theta finite and above zero, above 1 where it is scaled; at most
-/// the largest finite number.
+/// theta^(-i / half) for each i below `half`, scaled, with theta finite and above zero, above 1 where it is scaled; at
+/// most the largest finite number.
 pub fn frequencies(theta: f64, half: usize, scaling: Option<RopeScaling>) -> Vec<f64> {
     let base = log(theta);
     let plain = |i: usize| exp(share(base, i, half));

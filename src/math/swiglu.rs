@@ -17,6 +17,8 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     // Below, the product with any number of the type is zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
+    // A result is smaller than this, of which it has the sign.
+    let most = x * up;
     let y = if E::DTYPE == DType::F64 {
         let share = slope::share::<I, f64>(isa, minus, x.lt(zero));
         let (product, moved) = product(isa, x, up);
@@ -26,12 +28,13 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
         let share = I::F64::select(x.lt(zero), t, isa.f64(1.0)) / (isa.f64(1.0) + t);
         x * share * up
     };
+    let y = I::F64::select(most.eq(zero), most, y);
     // The limit is a zero, which has no product with an infinity.
     I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
 }
 
-/// `dy` times the slope of [`swiglu`] by its gate: dy up (s + gate s (1 - s)) with s = 1 / (1 + e^-gate), to be rounded to
-/// `E`.
+/// `dy` times the slope of [`swiglu`] by its gate: dy up (s + gate s (1 - s)) with s = 1 / (1 + e^-gate), to be rounded
+/// to `E`.
 #[inline(always)]
 pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);

@@ -12,8 +12,9 @@ use crate::simd::new_vec;
 
 const OP: &str = "qk_norm_rope";
 
-/// [`rms_norm`](crate::rms_norm()) of each head's row and [`rope`](crate::rope()) of the result, with the bits of these two:
-/// the normalised row is rounded to its type in between. Queries and keys are a call each, with a weight of their own.
+/// [`rms_norm`](crate::rms_norm()) of each head's row and [`rope`](crate::rope()) of the result, with the bits of these
+/// two: the normalised row is rounded to its type in between. Queries and keys are a call each, with a weight of their
+/// own.
 ///
 /// # Formula
 /// ```text
@@ -22,8 +23,8 @@ const OP: &str = "qk_norm_rope";
 /// ```
 ///
 /// # Shapes
-/// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The weight is
-/// `[cols]`. The result has as many elements as `x`, without gaps.
+/// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The weight
+/// is `[cols]`. The result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | row | result |
@@ -34,8 +35,8 @@ const OP: &str = "qk_norm_rope";
 /// | no columns | nothing |
 ///
 /// # Accuracy
-/// Of the larger of a pair of normalised values: 1.25 ULP in f32, f16 and bf16, 8 ULP in f64. Rounded before the weight,
-/// that rounding and one more.
+/// Of the larger of a pair of normalised values: 1.25 ULP in f32, f16 and bf16, 8 ULP in f64. Rounded before the
+/// weight, that rounding and one more.
 ///
 /// # Errors
 /// As [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
@@ -44,8 +45,8 @@ const OP: &str = "qk_norm_rope";
 /// Never.
 ///
 /// # Source
-/// The attention of Qwen3, Yang et al., "Qwen3 technical report", 2025; Dehghani et al., "Scaling vision transformers to
-/// 22 billion parameters", 2023, for the norm.
+/// The attention of Qwen3, Yang et al., "Qwen3 technical report", 2025; Dehghani et al., "Scaling vision transformers
+/// to 22 billion parameters", 2023, for the norm.
 ///
 /// # Example
 /// ```

@@ -56,8 +56,8 @@ impl Rope {
 /// Cosines and sines for a run of positions, in f64: made once, used for every head and layer.
 ///
 /// The angle of pair i at position p is the f64 product of p and of the pair's frequency: theta^(-2i/d), or what
-/// [`RopeScaling`] makes of it, rounded to f64. Its sine and cosine are within 1 ULP for every angle, however large; YaRN's
-/// attention factor multiplies both, rounded once more.
+/// [`RopeScaling`] makes of it, rounded to f64. Its sine and cosine are within 1 ULP for every angle, however large;
+/// YaRN's attention factor multiplies both, rounded once more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -71,8 +71,8 @@ impl RopeTable {
     /// The table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta or the scaling's parameters out of
-    /// their ranges.
+    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta or the scaling's
+    /// parameters out of their ranges.
     pub fn new(positions: &[i64], cols: usize, options: &Rope) -> Result<Self> {
         if cols % 2 == 1 {
             return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));

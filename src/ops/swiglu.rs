@@ -32,8 +32,8 @@ const NAME: &str = "swiglu";
 /// A product beyond the type is infinite.
 ///
 /// # Accuracy
-/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements are computed in pairs of f32, or in f32 if they are f16 or
-/// bf16, where nothing on the way overflows or vanishes; in f64 elsewhere.
+/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements are computed in pairs of f32, or in f32 if they are f16
+/// or bf16, where nothing on the way overflows or vanishes; in f64 elsewhere.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;

@@ -26,8 +26,8 @@ const NAME: &str = "swiglu_backward";
 /// | NaN, or dy is NaN | NaN | NaN |
 /// | any other, and dy is 0 | that 0 | that 0 |
 ///
-/// Where `up` is NaN, dgate is NaN, whatever dy. The last row keeps what a mask took out of the loss from coming back as
-/// NaN.
+/// Where `up` is NaN, dgate is NaN, whatever dy. The last row keeps what a mask took out of the loss from coming back
+/// as NaN.
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16; 3 ULP in f64, there of the larger of the slope's two terms times dy up, which cancel

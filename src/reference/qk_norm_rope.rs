@@ -5,7 +5,8 @@ use super::rope::rotated;
 use crate::element::Element;
 use crate::ops::rope::Rope;
 
-/// [`qk_norm_rope`](crate::qk_norm_rope()) of a row, without the rounding in between, unrounded. The row's length is even.
+/// [`qk_norm_rope`](crate::qk_norm_rope()) of a row, without the rounding in between, unrounded. The row's length is
+/// even.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::qk_norm_rope};

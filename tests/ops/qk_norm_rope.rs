@@ -1,5 +1,5 @@
-//! Norms of heads that are turned: the bits of the two ops, accuracy on the weights of such norms, and the same bits in every
-//! form.
+//! Norms of heads that are turned: the bits of the two ops, accuracy on the weights of such norms, and the same bits in
+//! every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -55,8 +55,8 @@ fn layouts() -> [Rope; 2] {
     [false, true].map(|interleaved| Rope::default().theta(1e6).interleaved(interleaved))
 }
 
-/// The statistics of the weights of Qwen3-0.6B's first norms of keys, which take keys of 0.2 to 10 and more: a kernel that
-/// met them blew up.
+/// The statistics of the weights of Qwen3-0.6B's first norms of keys, which take keys of 0.2 to 10 and more: a kernel
+/// that met them blew up.
 fn weights_of_checkpoints<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, weights of checkpoints");
     for (mean, deviation, most) in [(3.56, 9.13, 96.5), (2.34, 3.98, 44.5), (2.47, 3.94, 44.0)] {

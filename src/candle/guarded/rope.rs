@@ -25,8 +25,8 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     Ok(op::rope::rope(xs, table)?)
 }
 
-/// Root-mean-square normalisation of the rows of `[.., positions, cols]` and rotary embedding of the result by a table; see
-/// [`crate::qk_norm_rope`]. The weight is as that of [`rms_norm`](super::rms_norm).
+/// Root-mean-square normalisation of the rows of `[.., positions, cols]` and rotary embedding of the result by a table;
+/// see [`crate::qk_norm_rope`]. The weight is as that of [`rms_norm`](super::rms_norm).
 ///
 /// # Errors
 /// As [`crate::qk_norm_rope`], and see the [module](super).

@@ -17,14 +17,14 @@ pub enum RopeScaling {
         /// How many times as many positions. Finite and at least 1.
         factor: f64,
     },
-    /// The base becomes theta * factor^(d / (d-2)), so that the slowest pair is f / factor and the fastest remains (bloc97,
-    /// "NTK-aware scaled RoPE", 2023).
+    /// The base becomes theta * factor^(d / (d-2)), so that the slowest pair is f / factor and the fastest remains
+    /// (bloc97, "NTK-aware scaled RoPE", 2023).
     Ntk {
         /// How many times as many positions. Finite and at least 1.
         factor: f64,
     },
-    /// f for pairs that turn fast, f / factor for those that turn slowly, and a ramp in between (Peng et al., "YaRN: efficient
-    /// context window extension of large language models", 2023):
+    /// f for pairs that turn fast, f / factor for those that turn slowly, and a ramp in between (Peng et al., "YaRN:
+    /// efficient context window extension of large language models", 2023):
     ///
     /// ```text
     /// place(turns) = d ln(L / (2 pi turns)) / (2 ln theta)
@@ -44,8 +44,9 @@ pub enum RopeScaling {
         /// What cosines and sines are multiplied with. Finite and above 0; 0.1 ln(factor) + 1 where there is none.
         attention_factor: Option<f64>,
     },
-    /// f for pairs that turn more than `high_freq_factor` times within the original positions, f / factor for those that turn
-    /// less than `low_freq_factor` times, and in between (Grattafiori et al., "The Llama 3 herd of models", 2024):
+    /// f for pairs that turn more than `high_freq_factor` times within the original positions, f / factor for those
+    /// that turn less than `low_freq_factor` times, and in between (Grattafiori et al., "The Llama 3 herd of models",
+    /// 2024):
     ///
     /// ```text
     /// smooth = (L f / (2 pi) - low_freq_factor) / (high_freq_factor - low_freq_factor)
