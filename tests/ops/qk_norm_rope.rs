@@ -97,7 +97,8 @@ fn adversarial_weights<E: Bits>() {
     let limits = E::LIMITS;
     // A row has at most the root of its columns of a weight, and the root of 2 when it is turned.
     let huge = limits.max / 32.0;
-    let weights: [(&str, fn(usize) -> f64); 4] = [
+    type Weight = fn(usize) -> f64;
+    let weights: [(&str, Weight); 4] = [
         ("signs mixed", |i| if i.is_multiple_of(3) { -9.0 } else { 4.0 + i as f64 / 64.0 }),
         ("zeros", |i| if i.is_multiple_of(2) { 0.0 } else { -0.0 }),
         ("zeros in half of a pair", |i| if i < HEAD / 2 { 0.0 } else { 3.0 }),
@@ -110,8 +111,8 @@ fn adversarial_weights<E: Bits>() {
             check(what, &x, E::floats(&weight), &POSITIONS, &rope);
             weight[5] = E::from_wide(huge);
             check(&format!("{what}, one huge"), &x, E::floats(&weight), &POSITIONS, &rope);
-            for i in 10..30 {
-                weight[i] = E::from_wide(i as f64 * limits.min_subnormal);
+            for (i, weight) in weight.iter_mut().enumerate().skip(10).take(20) {
+                *weight = E::from_wide(i as f64 * limits.min_subnormal);
             }
             check(&format!("{what}, one huge and subnormal ones"), &x, E::floats(&weight), &POSITIONS, &rope);
         }
