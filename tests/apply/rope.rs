@@ -95,8 +95,8 @@ fn scalings() {
     };
     assert_close(&outcome.values("0.y"), &turned([1.0, 0.01], 1.0), 1e-6);
     assert_close(&outcome.values("1.y"), &turned([2.0, 0.005], 1.0), 1e-6);
-    // Of four positions the ramp ends before the first pair; in one both pairs turn too seldom.
-    assert_close(&outcome.values("2.y"), &turned([2.0, 0.02], 3.0), 1e-6);
+    // Of four positions the ramp is a step behind the first pair; in one position both turn too seldom.
+    assert_close(&outcome.values("2.y"), &turned([2.0, 0.005], 3.0), 1e-6);
     assert_close(&outcome.values("3.y"), &turned([0.5, 0.005], 1.0), 1e-6);
     outcome.answered();
     let well: Vec<_> = outcome.answers.iter().map(|answer| answer["ok"] == true).collect();
