@@ -34,6 +34,7 @@ mod logsumexp;
 mod logsumexp_backward;
 mod mean_pool;
 mod mean_pool_backward;
+mod qk_norm_rope;
 mod reciprocal;
 mod rms_norm;
 mod rms_norm_backward;
@@ -48,6 +49,8 @@ mod softmax;
 mod softmax_backward;
 mod softplus;
 mod sqrt;
+mod swiglu;
+mod swiglu_backward;
 mod tanh;
 
 use criterion::Criterion;
@@ -87,6 +90,7 @@ const OPS: &[Op] = &[
     ("logsumexp_backward", logsumexp_backward::run),
     ("mean_pool", mean_pool::run),
     ("mean_pool_backward", mean_pool_backward::run),
+    ("qk_norm_rope", qk_norm_rope::run),
     ("reciprocal", reciprocal::run),
     ("rms_norm", rms_norm::run),
     ("rms_norm_backward", rms_norm_backward::run),
@@ -101,6 +105,8 @@ const OPS: &[Op] = &[
     ("softmax_backward", softmax_backward::run),
     ("softplus", softplus::run),
     ("sqrt", sqrt::run),
+    ("swiglu", swiglu::run),
+    ("swiglu_backward", swiglu_backward::run),
     ("tanh", tanh::run),
 ];
 

@@ -10,14 +10,16 @@ const HEADS: usize = 8;
 fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {
         let x = numbers::<E>(rows * cols);
+        let options = Rope::default();
         let heads = rows * cols / HEAD;
         let positions: Vec<i64> = (0..(heads / HEADS) as i64).collect();
-        let table = RopeTable::new(&positions, HEAD, &Rope::default()).unwrap();
+        let table = RopeTable::new(&positions, HEAD, &options).unwrap();
         let mut y = x.clone();
         let input = Rows::shaped(&x, &[HEADS, positions.len(), HEAD]).unwrap();
         let exact =
-            x.chunks(HEAD).zip(&positions).take(32).flat_map(|(x, &p)| reference::rope(x, p, 10000.0, false)).collect();
-        let angles = positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, 1e4)));
+            x.chunks(HEAD).zip(&positions).take(32).flat_map(|(x, &p)| reference::rope(x, p, &options)).collect();
+        let angles =
+            positions.iter().flat_map(|&p| (0..HEAD / 2).map(move |i| reference::rope_angle(p, i, HEAD, &options)));
         let (sin, cos): (Vec<E>, Vec<E>) = angles.map(|a| (E::from_wide(a.sin()), E::from_wide(a.cos()))).unzip();
         let half = (positions.len(), HEAD / 2);
         let (sin, cos) = (tensor(&sin, half), tensor(&cos, half));

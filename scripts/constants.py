@@ -220,6 +220,7 @@ def reference():
     print("  LN_2       ", [hex64(v) for v in (first, second, LN2 - first - second)])
     half = mpf(float(pi / 2))
     print("  HALF_PI    ", [hex64(v) for v in (half, pi / 2 - half)])
+    print("== src/math/frequencies.rs: LN_2_PI", split64(log(2 * pi)), " TURN", split64(1 / (2 * pi)))
     mp.prec = 2000
     print("  TWO_OVER_PI, 32 bits each:", [f"{int(floor(2 / pi * mpf(2) ** (32 * (i + 1)))) % 2**32:#010x}" for i in range(40)])
     mp.prec = 400

@@ -141,15 +141,71 @@ def layer_norm(row, eps):
     return [(mpf(x) - mean) / root for x in row]
 
 
-def rope(row, position, theta):
+def rope(row, position, theta, frequency=lambda plain, i, d, theta: plain, factor=1):
     half = len(row) // 2
     out = [None] * len(row)
     for i in range(half):
-        frequency = float(mpf(theta) ** (mpf(-2 * i) / len(row)))
-        angle = mpf(float(position) * frequency)
-        a, b, c, s = mpf(row[i]), mpf(row[i + half]), mp.cos(angle), mp.sin(angle)
+        plain = mpf(theta) ** (mpf(-2 * i) / len(row))
+        angle = mpf(float(position) * float(frequency(plain, i, len(row), mpf(theta))))
+        a, b, c, s = mpf(row[i]), mpf(row[i + half]), factor * mp.cos(angle), factor * mp.sin(angle)
         out[i], out[i + half] = a * c - b * s, a * s + b * c
     return out
+
+
+# The scalings of rope's frequencies, as modeling_rope_utils of Hugging Face's transformers defines them.
+
+
+def linear(factor):
+    return lambda plain, i, d, theta: plain / mpf(factor)
+
+
+def ntk(factor):
+    return lambda plain, i, d, theta: (theta * mpf(factor) ** (mpf(d) / (d - 2))) ** (mpf(-2 * i) / d)
+
+
+def yarn(factor, positions, fast, slow):
+    def frequency(plain, i, d, theta):
+        place = lambda turns: d * mp.log(positions / (mpf(turns) * 2 * mp.pi)) / (2 * mp.log(theta))
+        low, high = max(int(mp.floor(place(fast))), 0), min(int(mp.ceil(place(slow))), d - 1)
+        ramp = min(max((i - mpf(low)) / (high - low if high != low else mpf("0.001")), 0), 1)
+        return plain * (1 - ramp) + plain / mpf(factor) * ramp
+
+    return frequency
+
+
+def llama3(factor, low, high, positions):
+    def frequency(plain, i, d, theta):
+        wavelength = 2 * mp.pi / plain
+        if wavelength < positions / mpf(high):
+            return plain
+        if wavelength > positions / mpf(low):
+            return plain / mpf(factor)
+        smooth = (positions / wavelength - mpf(low)) / (mpf(high) - mpf(low))
+        return (1 - smooth) * plain / mpf(factor) + smooth * plain
+
+    return frequency
+
+
+def scaling_vectors(rng):
+    """Of rope with frequencies scaled, of checkpoints' own parameters among them."""
+    mscale = lambda factor: mp.log(mpf(factor)) / 10 + 1
+    cases = [
+        (10000.0, "linear", [4.0], linear(4.0), 1),
+        (500000.0, "linear", [2.7], linear(2.7), 1),
+        (10000.0, "ntk", [4.0], ntk(4.0), 1),
+        (1e6, "ntk", [1.3], ntk(1.3), 1),
+        (10000.0, "yarn", [16.0, 4096.0, 32.0, 1.0], yarn(16.0, 4096, 32.0, 1.0), mscale(16.0)),
+        (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
+        (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
+        (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
+        (500000.0, "llama3", [8.0, 1.0, 4.0, 8192.0], llama3(8.0, 1.0, 4.0, 8192), 1),
+        (500000.0, "llama3", [32.0, 1.5, 60.5, 300.0], llama3(32.0, 1.5, 60.5, 300), 1),
+    ]
+    for theta, name, parameters, frequency, factor in cases:
+        for position in (1, 131071, -(10**12)):
+            row = [rng.gauss(0, 1) for _ in range(16)]
+            parameters_text = " ".join(f"{bits64(p):016x}" for p in parameters)
+            yield "rope", f"{position} {bits64(theta):016x} {name} {parameters_text}", row, rope(row, position, theta, frequency, factor)
 
 
 def row_vectors(rng):
@@ -173,7 +229,7 @@ def write_reference():
     rng = random.Random(1)
     with open("tests/vectors/reference.tsv", "w") as out:
         out.write("# scripts/vectors.py: op, parameters, inputs (bits of f64), results as `bits of hi, bits of lo, exponent` of (hi + lo) 2^exponent\n")
-        for vectors in (scalar_vectors(rng), row_vectors(rng), later_vectors(random.Random(2)), binary_vectors(random.Random(3))):
+        for vectors in (scalar_vectors(rng), row_vectors(rng), later_vectors(random.Random(2)), binary_vectors(random.Random(3)), scaling_vectors(random.Random(4))):
             for name, parameters, inputs, results in vectors:
                 row = " ".join(f"{bits64(x):016x}" for x in inputs)
                 out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")

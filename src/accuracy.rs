@@ -88,6 +88,7 @@ table! {
     "logsumexp_backward" LargestTerm: F64 4.0, F32 2.0, F16 0.51, BF16 0.51;
     "mean_pool" LargestTerm: F64 16.0, F32 0.501, F16 0.51, BF16 0.51;
     "mean_pool_backward" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
+    "qk_norm_rope" LargestTerm: F64 8.0, F32 1.25, F16 1.25, BF16 1.25;
     "reciprocal" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "reciprocal_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
@@ -108,6 +109,8 @@ table! {
     "softplus_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "sqrt" Result: F64 0.5, F32 0.5, F16 0.5, BF16 0.5;
     "sqrt_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
+    "swiglu" Result: F64 2.0, F32 0.502, F16 0.501, BF16 0.501;
+    "swiglu_backward" LargestTerm: F64 3.0, F32 0.501, F16 0.501, BF16 0.501;
     "tanh" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
     "tanh_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
 }

@@ -139,6 +139,7 @@ pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_plac
 pub use ops::loss::{Loss, Reduction};
 pub use ops::mean_pool::{MeanPool, mean_pool, mean_pool_into};
 pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
+pub use ops::qk_norm_rope::{qk_norm_rope, qk_norm_rope_in_place, qk_norm_rope_into};
 pub use ops::reciprocal::{
     reciprocal, reciprocal_backward, reciprocal_backward_in_place, reciprocal_backward_into, reciprocal_in_place,
     reciprocal_into,
@@ -150,7 +151,7 @@ pub use ops::rms_norm::{
 pub use ops::rms_norm_backward::{
     RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
 };
-pub use ops::rope::{Rope, RopeTable, rope, rope_in_place, rope_into};
+pub use ops::rope::{Rope, RopeScaling, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
@@ -168,6 +169,8 @@ pub use ops::softplus::{
     softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
 };
 pub use ops::sqrt::{sqrt, sqrt_backward, sqrt_backward_in_place, sqrt_backward_into, sqrt_in_place, sqrt_into};
+pub use ops::swiglu::{swiglu, swiglu_in_place, swiglu_into};
+pub use ops::swiglu_backward::{swiglu_backward, swiglu_backward_in_place, swiglu_backward_into};
 pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_into, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;

@@ -42,6 +42,8 @@ pub enum Kind {
     ElementwiseBackward,
     /// Two elements at a time, of tensors of one shape.
     Pairwise,
+    /// The gradients of a pairwise op: two elements with that of their result.
+    PairwiseBackward,
     /// Lanes along an axis, one result for each element.
     Lanes,
     /// The gradient of an op on lanes or of a reduction: lanes with the gradients of their results.
@@ -140,6 +142,7 @@ pub const OPS: &[Op] = &[
     on_cuda("logsumexp_backward", Kind::LanesBackward),
     op("mean_pool", Kind::Reduction),
     op("mean_pool_backward", Kind::LanesBackward),
+    on_cuda("qk_norm_rope", Kind::Lanes),
     on_cuda("reciprocal", Kind::Elementwise),
     op("reciprocal_backward", Kind::ElementwiseBackward),
     everywhere("rms_norm", Kind::Lanes),
@@ -160,6 +163,8 @@ pub const OPS: &[Op] = &[
     op("softplus_backward", Kind::ElementwiseBackward),
     on_cuda("sqrt", Kind::Elementwise),
     op("sqrt_backward", Kind::ElementwiseBackward),
+    op("swiglu", Kind::Pairwise),
+    op("swiglu_backward", Kind::PairwiseBackward),
     on_cuda("tanh", Kind::Elementwise),
     op("tanh_backward", Kind::ElementwiseBackward),
 ];

@@ -385,6 +385,32 @@ fn every_form<E: Element>() {
                 }
                 .check(op.name, &x);
             }
+            "qk_norm_rope" => {
+                let options = RmsNorm::default().weight(weight);
+                Forms {
+                    new: &|x| evenkeel::qk_norm_rope(x, &table, &options),
+                    into: &|x, y| evenkeel::qk_norm_rope_into(x, y, &table, &options),
+                    in_place: &|x| evenkeel::qk_norm_rope_in_place(x, &table, &options),
+                }
+                .check(op.name, &x);
+            }
+            "swiglu" => elements(
+                &x,
+                |gate| evenkeel::swiglu(gate, &x),
+                |gate, y| evenkeel::swiglu_into(gate, &x, y),
+                |gate| evenkeel::swiglu_in_place(gate, &x),
+            ),
+            "swiglu_backward" => {
+                let dy: Vec<E> = x.iter().rev().copied().collect();
+                let (dgate, dup) = evenkeel::swiglu_backward(&x, &dy, &x).unwrap();
+                let mut rooms = [(); 2].map(|()| vec![MaybeUninit::<E>::uninit(); x.len()]);
+                let [to_gate, to_up] = rooms.each_mut().map(|room| &mut room[..]);
+                let (a, b) = evenkeel::swiglu_backward_into(&x, &dy, &x, to_gate, to_up).unwrap();
+                assert_eq!((&*a, &*b), (&dgate[..], &dup[..]));
+                let (mut gate, mut up) = (x.clone(), dy);
+                evenkeel::swiglu_backward_in_place(&mut gate, &mut up, &x).unwrap();
+                assert_eq!((gate, up), (dgate, dup));
+            }
             "rope_backward" => Forms {
                 new: &|dy| evenkeel::rope_backward(dy, &table),
                 into: &|dy, dx| evenkeel::rope_backward_into(dy, dx, &table),

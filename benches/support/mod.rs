@@ -70,6 +70,13 @@ impl<'c, E: Element> Race<'c, E> {
         self
     }
 
+    /// Times what the op is fused of, which need not be as accurate.
+    pub fn unfused(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) {
+        run(y).unwrap();
+        println!("{} in {}: largest error unfused {:.3} ULP", self.op, self.bound.dtype, self.largest_error(y));
+        self.group.bench_function("unfused", |b| b.iter(|| run(y)));
+    }
+
     /// Says how far Evenkeel's function of tensors and candle's are off, and times both. Both allocate what they
     /// return.
     pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>)

@@ -160,7 +160,7 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     op::elementwise::silu(xs)
 }
 
-/// [`silu`] of the first half of the last dimension times its second half.
+/// [`silu`] of the first half of the last dimension times its second half, rounded once.
 ///
 /// # Errors
 /// As [`sigmoid`], and for a last dimension that has no two equal halves.
@@ -169,7 +169,8 @@ pub fn swiglu(xs: &Tensor) -> Result<Tensor> {
     if cols % 2 == 1 {
         return Err(Error::ShapeMismatchSplit { shape: xs.shape().clone(), dim: xs.rank() - 1, n_parts: 2 }.bt());
     }
-    silu(&xs.narrow(D::Minus1, 0, cols / 2)?)? * xs.narrow(D::Minus1, cols / 2, cols / 2)?
+    let (gate, up) = (xs.narrow(D::Minus1, 0, cols / 2)?, xs.narrow(D::Minus1, cols / 2, cols / 2)?);
+    if is_foreign(xs) { silu(&gate)? * up } else { op::swiglu::swiglu(&gate, &up) }
 }
 
 /// Checks an operand of a norm.

@@ -33,6 +33,7 @@ pub(crate) mod norm_backward;
 pub(crate) mod norm_columns;
 mod norm_rows;
 pub(crate) mod pairwise;
+pub(crate) mod qk_norm_rope;
 pub(crate) mod rms_norm;
 pub(crate) mod rms_norm_backward;
 pub(crate) mod rope;
@@ -44,6 +45,8 @@ pub(crate) mod scores_masked;
 pub(crate) mod scratch;
 pub(crate) mod softmax;
 pub(crate) mod softmax_backward;
+pub(crate) mod swiglu;
+pub(crate) mod swiglu_backward;
 pub(crate) mod transpose;
 pub(crate) mod whole;
 
@@ -96,6 +99,7 @@ macro_rules! each_kernel {
                 log_softmax_backward log_softmax_backward_in_place log_softmax_backward::LogSoftmaxBackward<'_, Self>;
                 logsumexp_backward logsumexp_backward_in_place logsumexp_backward::LogSumExpBackward<'_, Self>;
                 norm_backward norm_backward_in_place norm_backward::NormBackward<'_, Self>;
+                qk_norm_rope qk_norm_rope_in_place qk_norm_rope::QkNormRope<'_>;
                 rms_norm rms_norm_in_place rms_norm::RmsNorm<'_>;
                 rope rope_in_place rope::Rope<'_>;
                 softmax softmax_in_place softmax::Softmax<'_>;
@@ -155,6 +159,17 @@ macro_rules! declare {
             fn pairwise<'a>(x: &[Self], other: &[Self], out: Output<'a, Self>, of: pairwise::Function) -> Result<&'a mut [Self]>;
             #[doc(hidden)]
             fn pairwise_in_place(x: &mut [Self], other: &[Self], of: pairwise::Function) -> Result<()>;
+            #[doc(hidden)]
+            fn swiglu<'a>(gate: &[Self], up: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn swiglu_in_place(gate: &mut [Self], up: &[Self]) -> Result<()>;
+            #[doc(hidden)]
+            fn swiglu_backward<'a>(
+                operands: [&[Self]; 3],
+                out: [Output<'a, Self>; 2],
+            ) -> Result<[&'a mut [Self]; 2]>;
+            #[doc(hidden)]
+            fn swiglu_backward_in_place(operands: [&mut [Self]; 2], dy: &[Self]) -> Result<()>;
             #[doc(hidden)]
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part>;
             #[doc(hidden)]
@@ -296,6 +311,21 @@ macro_rules! implement {
             }
             fn pairwise_in_place(x: &mut [Self], other: &[Self], of: pairwise::Function) -> Result<()> {
                 pairwise::apply_in_place(x, other, of)
+            }
+            fn swiglu<'a>(gate: &[Self], up: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
+                swiglu::apply(gate, up, out)
+            }
+            fn swiglu_in_place(gate: &mut [Self], up: &[Self]) -> Result<()> {
+                swiglu::apply_in_place(gate, up)
+            }
+            fn swiglu_backward<'a>(
+                operands: [&[Self]; 3],
+                out: [Output<'a, Self>; 2],
+            ) -> Result<[&'a mut [Self]; 2]> {
+                swiglu_backward::apply(operands, out)
+            }
+            fn swiglu_backward_in_place(operands: [&mut [Self]; 2], dy: &[Self]) -> Result<()> {
+                swiglu_backward::apply_in_place(operands, dy)
             }
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
                 clip_grad_norm::part(x, norm_type)

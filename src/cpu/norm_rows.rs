@@ -6,7 +6,7 @@ use super::moments::{Moments, Smallest};
 use super::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{Float, Isa, MaskBits, Next, Span, Written, fold};
+use crate::simd::{Float, Isa, LANES, MaskBits, Next, Span, Written, fold};
 use std::ops::Range;
 
 /// What normalises a row.
@@ -71,35 +71,34 @@ pub fn write_rows<I: Isa, E: Element>(
                 let span = ends.span(first + i, len);
                 let next = span.next(together);
                 let run = span.split_at(columns.end).0.split_at(columns.start).1;
-                written = written + operands.write(isa, norm, plan, next.from(start), run);
+                written = written + operands.write(isa, norm, plan, next.from(start), run).into();
             }
         }
     }
     written
 }
 
-/// One row.
+/// One row, with [`Norm::is_narrow`] of the norm; returns its memory.
 #[inline(always)]
-pub fn write_row<I: Isa, E: Element>(
+pub fn write_row<'a, I: Isa, E: Element>(
     isa: I,
     norm: impl Norm,
-    span: Span<'_, E, E>,
+    is_narrow: bool,
+    span: Span<'a, E, E>,
     scratch: &mut Scratch,
     met: &mut Met,
-) -> Written {
-    let plan = Plan::of(isa, norm, span.source(), norm.is_narrow::<I, E>(isa), met);
+) -> &'a mut [E] {
+    let plan = Plan::of(isa, norm, span.source(), is_narrow, met);
     let next = span.next(1);
-    let mut written = Written::default();
-    let (mut rest, mut start) = (span, 0);
-    while rest.len() > 0 {
-        let run;
-        let count = WIDE_RUN.min(rest.len());
-        (run, rest) = rest.split_at(count);
-        let operands = Operands::of(isa, &norm, start..start + count, &[plan], scratch);
-        written = written + operands.write(isa, norm, &plan, next.from(start), run);
-        start += count;
-    }
-    written
+    span.in_runs(
+        WIDE_RUN,
+        #[inline(always)]
+        |first, run| {
+            let start = first * LANES;
+            let operands = Operands::of(isa, &norm, start..start + run.len(), &[plan], scratch);
+            operands.write(isa, norm, &plan, next.from(start), run)
+        },
+    )
 }
 
 /// How a row is to be written.
@@ -157,26 +156,24 @@ impl<'a> Operands<'a> {
     }
 
     #[inline(always)]
-    fn write<I: Isa, E: Element>(
+    fn write<'s, I: Isa, E: Element>(
         &self,
         isa: I,
         norm: impl Norm,
         plan: &Plan,
         next: Next<E, E>,
-        run: Span<'_, E, E>,
-    ) -> Written {
+        run: Span<'s, E, E>,
+    ) -> &'s mut [E] {
         let Some(factors) = plan.factors else {
-            return run
-                .map_wide_with(
-                    isa,
-                    self.wide,
-                    #[inline(always)]
-                    |i, v, [weight, bias]| {
-                        next.block(i);
-                        norm.value::<I, E>(isa, &plan.moments, v, isa.load_f64(weight), isa.load_f64(bias))
-                    },
-                )
-                .into();
+            return run.map_wide_with(
+                isa,
+                self.wide,
+                #[inline(always)]
+                |i, v, [weight, bias]| {
+                    next.block(i);
+                    norm.value::<I, E>(isa, &plan.moments, v, isa.load_f64(weight), isa.load_f64(bias))
+                },
+            );
         };
         let factors = [isa.f32(factors[0]), isa.f32(factors[1]), isa.f32(factors[2])];
         run.numbers_with(
@@ -188,7 +185,6 @@ impl<'a> Operands<'a> {
                 norm.narrow_value::<I, E>(isa, factors, v, isa.load_f32(weight), isa.load_f32(bias))
             },
         )
-        .into()
     }
 }
 

@@ -166,6 +166,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
     fn run<I: Isa>(mut self, isa: I) -> Self::Out {
         let mut met = Met::default();
         let mut written = [Written::default(); 2];
+        let is_narrow = self.kernel.is_narrow::<I, E>(isa);
         scratch::with(
             #[inline(always)]
             |scratch| {
@@ -188,7 +189,8 @@ impl<E: Element> Work for WithResidual<'_, E> {
                             |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
                         )
                     };
-                    written[0] = written[0] + write_row(isa, self.kernel, x.reading(sum), scratch, &mut met);
+                    let norm = write_row(isa, self.kernel, is_narrow, x.reading(sum), scratch, &mut met);
+                    written[0] = written[0] + norm.into();
                     written[1] = written[1] + sum.into();
                 }
             },

@@ -60,8 +60,15 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
 }
 
 impl Rope<'_> {
+    /// The row of this index.
     #[inline(always)]
-    fn lane<I: Isa, E: Element>(&self, isa: I, index: usize, span: Span<'_, E, E>, scratch: &mut Scratch) -> Written {
+    pub fn lane<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        index: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+    ) -> Written {
         let half = span.len() / 2;
         let at = self.layout.table_row(index) * half;
         let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half, direction: self.direction };
@@ -131,11 +138,11 @@ impl<I: Isa> Rotate<'_, I> {
     }
 }
 
-/// Cosine and sine of position * frequency, `[positions, half]` each.
-pub fn table(positions: &[i64], frequencies: &[f64]) -> (Vec<f64>, Vec<f64>) {
+/// Cosine and sine of position * frequency, both times the factor, `[positions, half]` each.
+pub fn table(positions: &[i64], frequencies: &[f64], factor: f64) -> (Vec<f64>, Vec<f64>) {
     let angles = positions.iter().flat_map(|&p| {
         // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
         frequencies.iter().map(move |f| (p as f64 * f).clamp(f64::MIN, f64::MAX))
     });
-    angles.map(sin_cos).map(|(sin, cos)| (cos, sin)).unzip()
+    angles.map(sin_cos).map(|(sin, cos)| (cos * factor, sin * factor)).unzip()
 }

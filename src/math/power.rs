@@ -1,13 +1,11 @@
-//! Powers of one number, rounded to nearest: the frequencies of rotary embedding.
+//! Logarithms and powers of one number in pairs of f64, to 2^-100 or so: what the frequencies of rotary embedding are
+//! made of.
 //!
-//! Far positions multiply an error in the last place of a frequency by themselves, so frequencies are to be the same
-//! whoever computes them: the exact power, rounded once. Logarithm and exponential are their series in pairs of f64,
-//! to 2^-100 or so, which leaves one frequency in 2^40 to be rounded the wrong way. Tables are made once; this takes
-//! microseconds a frequency.
+//! Both functions are their series. Tables are made once; this takes microseconds a number.
 
 /// An unevaluated sum, the second part below half a unit in the last place of the first.
 #[derive(Clone, Copy)]
-struct Pair(f64, f64);
+pub struct Pair(pub f64, pub f64);
 
 /// ln 2 in three parts, the first two of 40 bits, so that their products with an exponent are exact.
 const LN_2: [f64; 3] = [
@@ -16,15 +14,8 @@ const LN_2: [f64; 3] = [
     f64::from_bits(0x3ae6_7300_7e5e_d5e8),
 ];
 
-/// `base^(-numerator / denominator)` for a base that is finite and above zero and a quotient from 0 to 1; at most the
-/// largest finite number.
-pub fn inverse_power(base: f64, numerator: usize, denominator: usize) -> f64 {
-    let log = log(base);
-    let exponent = log.times(Pair(-(numerator as f64), 0.0)).over(denominator as f64);
-    exp(exponent).min(f64::MAX)
-}
-
-fn log(x: f64) -> Pair {
+/// ln x of a number that is finite and above zero.
+pub fn log(x: f64) -> Pair {
     // x = 2^k m with m from sqrt(1/2) to sqrt(2), and ln m = 2 (s + s^3/3 + ..) with s = (m - 1) / (m + 1).
     let (x, bias) = if x < f64::MIN_POSITIVE { (x * (1u64 << 54) as f64, 54) } else { (x, 0) };
     let bits = x.to_bits();
@@ -38,26 +29,29 @@ fn log(x: f64) -> Pair {
     let (mut power, mut sum) = (s, s);
     for n in (3..=43).step_by(2) {
         power = power.times(square);
-        sum = sum.plus(power.over(f64::from(n)));
+        sum = sum.plus(power.over(f64::from(n).into()));
     }
     LN_2.iter().fold(sum.plus(sum), |sum, part| sum.plus(Pair(k * part, 0.0)))
 }
 
-fn exp(x: Pair) -> f64 {
+/// e^x, for x from -2800 to 800; 0 or infinite where f64 has no such number.
+pub fn exp(x: Pair) -> Pair {
     let n = (x.0 * std::f64::consts::LOG2_E).round();
     let r = LN_2.iter().fold(x, |r, part| r.plus(Pair(-n * part, 0.0)));
     let (mut term, mut sum) = (Pair(1.0, 0.0), Pair(1.0, 0.0));
     for i in 1..=26 {
-        term = term.times(r).over(f64::from(i));
+        term = term.times(r).over(f64::from(i).into());
         sum = sum.plus(term);
     }
     // In two steps: the power of two alone may be out of range.
     let half = (n / 2.0).floor();
-    sum.0 * power_of_two(half) * power_of_two(n - half)
+    let [half, rest] = [half, n - half].map(power_of_two);
+    Pair(sum.0 * half * rest, sum.1 * half * rest)
 }
 
+/// 2^n for n up to 1023; 0 below the normal numbers.
 fn power_of_two(n: f64) -> f64 {
-    f64::from_bits(((n as i64 + 1023) as u64) << 52)
+    f64::from_bits(((n as i64 + 1023).max(0) as u64) << 52)
 }
 
 fn two_sum(a: f64, b: f64) -> Pair {
@@ -66,40 +60,31 @@ fn two_sum(a: f64, b: f64) -> Pair {
     Pair(sum, (a - (sum - part)) + (b - part))
 }
 
+impl From<f64> for Pair {
+    fn from(value: f64) -> Self {
+        Pair(value, 0.0)
+    }
+}
+
 impl Pair {
-    fn plus(self, other: Pair) -> Pair {
+    pub fn plus(self, other: Pair) -> Pair {
         let (high, low) = (two_sum(self.0, other.0), two_sum(self.1, other.1));
         let sum = two_sum(high.0, high.1 + low.0);
         two_sum(sum.0, sum.1 + low.1)
     }
 
-    fn times(self, other: Pair) -> Pair {
+    pub fn minus(self, other: Pair) -> Pair {
+        self.plus(Pair(-other.0, -other.1))
+    }
+
+    pub fn times(self, other: Pair) -> Pair {
         let high = self.0 * other.0;
         let error = self.0.mul_add(other.0, -high);
         two_sum(high, error + self.0.mul_add(other.1, self.1 * other.0))
     }
 
-    fn over(self, n: f64) -> Pair {
-        let high = self.0 / n;
-        two_sum(high, ((-high).mul_add(n, self.0) + self.1) / n)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{inverse_power, power_of_two};
-
-    #[test]
-    fn powers_that_f64_holds_are_exact() {
-        for (base, numerator, denominator, power) in [
-            (16.0, 1, 4, 0.5),
-            (1e4, 0, 32, 1.0),
-            (0.25, 1, 2, 2.0),
-            (1.0, 5, 7, 1.0),
-            (power_of_two(1000.0), 1, 2, power_of_two(-500.0)),
-        ] {
-            assert_eq!(inverse_power(base, numerator, denominator), power);
-        }
-        assert_eq!(inverse_power(5e-324, 1023, 1024), f64::MAX);
+    pub fn over(self, divisor: Pair) -> Pair {
+        let high = self.0 / divisor.0;
+        two_sum(high, ((-high).mul_add(divisor.0, self.0) + self.1 - high * divisor.1) / divisor.0)
     }
 }

@@ -16,9 +16,9 @@ const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5
 /// Beyond it in magnitude gelu_tanh's exponential comes near the end of f32.
 const LARGEST_OF_GELU: f32 = 9.0;
 
-/// 1 / (1 + t) for x >= 0 and t / (1 + t) below, with t = e^-|x|, as two f32; for x above -[`LARGEST`].
+/// 1 / (1 + t) for x >= 0 and t / (1 + t) below, with t = e^-|x|, as two f32; for the x that [`serves`].
 #[inline(always)]
-fn quotient<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     // Beyond it the quotient is 1 whatever t is.
     let minus = isa.f32(-LARGEST).max(isa.f32(0.0) - x.abs());
     logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)))
@@ -42,7 +42,7 @@ fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (
 /// 1 / (1 + e^-x) rounded to f32 from either side, for the x that [`serves`]: right where both agree.
 #[inline(always)]
 pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    let (hi, lo) = quotient(isa, x);
+    let (hi, lo) = share(isa, x);
     round(isa, hi, lo, hi, RELATIVE)
 }
 
@@ -55,7 +55,7 @@ pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
 /// x / (1 + e^-x) rounded to f32 from either side, for the x that [`silu_serves`]: right where both agree.
 #[inline(always)]
 pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    times(isa, x, quotient(isa, x))
+    times(isa, x, share(isa, x))
 }
 
 /// x times the sum, rounded from either side.

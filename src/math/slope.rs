@@ -13,11 +13,11 @@ const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::
 /// 1.5 * 2^52: added to an integer it has that in its low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// A power of e beyond which a product with any number of the type is zero, or, above, infinite.
+/// A power of e beyond which a product with any two numbers of the type is zero, or, above, infinite.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {
-        DType::F64 => 1500.0,
-        _ => 220.0,
+        DType::F64 => 2400.0,
+        _ => 300.0,
     }
 }
 

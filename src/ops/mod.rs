@@ -42,6 +42,7 @@ pub mod loss;
 pub mod mean_pool;
 pub mod mean_pool_backward;
 mod norm_backward;
+pub mod qk_norm_rope;
 pub mod reciprocal;
 pub mod rms_norm;
 pub mod rms_norm_backward;
@@ -56,6 +57,8 @@ pub mod softmax;
 pub mod softmax_backward;
 pub mod softplus;
 pub mod sqrt;
+pub mod swiglu;
+pub mod swiglu_backward;
 pub mod tanh;
 
 use crate::error::{Error, Result};

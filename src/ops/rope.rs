@@ -8,9 +8,12 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 #[cfg(feature = "candle")]
 use crate::floats::Floats;
-use crate::math::power::inverse_power;
+use crate::math::frequencies::{attention_factor, frequencies};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::new_vec;
+
+mod scaling;
+pub use scaling::RopeScaling;
 
 const OP: &str = "rope";
 
@@ -23,11 +26,13 @@ pub struct Rope {
     /// Whether pairs are neighbours, (2i, 2i+1), rather than halves, (i, i + d/2). False by default: the layout of
     /// Hugging Face checkpoints; GGUF files of the Llama family are interleaved.
     pub interleaved: bool,
+    /// How the frequencies are stretched for more positions than the model was trained on. None by default.
+    pub scaling: Option<RopeScaling>,
 }
 
 impl Default for Rope {
     fn default() -> Self {
-        Rope { theta: 10_000.0, interleaved: false }
+        Rope { theta: 10_000.0, interleaved: false, scaling: None }
     }
 }
 
@@ -41,12 +46,18 @@ impl Rope {
     pub fn interleaved(self, interleaved: bool) -> Self {
         Self { interleaved, ..self }
     }
+
+    /// Sets [`Rope::scaling`].
+    pub fn scaling(self, scaling: RopeScaling) -> Self {
+        Self { scaling: Some(scaling), ..self }
+    }
 }
 
 /// Cosines and sines for a run of positions, in f64: made once, used for every head and layer.
 ///
-/// The angle of pair i at position p is the f64 product of p and of theta^(-2i/d) rounded to f64; its sine and cosine
-/// are within 1 ULP for every angle, however large.
+/// The angle of pair i at position p is the f64 product of p and of the pair's frequency: theta^(-2i/d), or what
+/// [`RopeScaling`] makes of it, rounded to f64. Its sine and cosine are within 1 ULP for every angle, however large;
+/// YaRN's attention factor multiplies both, rounded once more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -60,7 +71,8 @@ impl RopeTable {
     /// The table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta out of its range.
+    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta or the scaling's
+    /// parameters out of their ranges.
     pub fn new(positions: &[i64], cols: usize, options: &Rope) -> Result<Self> {
         if cols % 2 == 1 {
             return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));
@@ -68,9 +80,12 @@ impl RopeTable {
         if !(options.theta.is_finite() && options.theta > 0.0) {
             return Err(Error::invalid(OP, "theta", options.theta, "finite and above 0"));
         }
+        if let Some(scaling) = options.scaling {
+            scaling.check(OP, options.theta)?;
+        }
         let half = cols / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| inverse_power(options.theta, i, half)).collect();
-        let (cos, sin) = cpu::rope::table(positions, &frequencies);
+        let frequencies = frequencies(options.theta, half, options.scaling);
+        let (cos, sin) = cpu::rope::table(positions, &frequencies, attention_factor(options.scaling));
         Ok(RopeTable { cos, sin, positions: positions.len(), half, interleaved: options.interleaved })
     }
 
@@ -168,6 +183,7 @@ impl GivenTable<'_> {
 /// ```text
 /// (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2i/d)
 /// ```
+/// with the frequency theta^(-2i/d) as [`RopeScaling`] stretches it, and cos and sin times YaRN's attention factor.
 ///
 /// # Shapes
 /// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The result
@@ -181,7 +197,7 @@ impl GivenTable<'_> {
 ///
 /// # Accuracy
 /// f32: 0.501 ULP of the larger of |a| and |b|, and more exactly half an ULP of the result wherever the two products
-/// do not cancel. f16, bf16: 0.51 ULP of that. f64: 2 ULP of that.
+/// do not cancel. f16, bf16: 0.51 ULP of that. f64: 2 ULP of that. An attention factor multiplies what these are of.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] where the table's columns or positions do not fit, [`Error::Backend`].
@@ -190,7 +206,8 @@ impl GivenTable<'_> {
 /// Never.
 ///
 /// # Source
-/// Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021.
+/// Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021; [`RopeScaling`] names those of
+/// its variants.
 ///
 /// # Example
 /// ```

@@ -10,7 +10,8 @@ use crate::simd::new_vec;
 
 const OP: &str = "rope_backward";
 
-/// The gradient of [`rope`](crate::rope()): `dy`, the gradient of its result, turned back. It needs no `x`.
+/// The gradient of [`rope`](crate::rope()): `dy`, the gradient of its result, turned back, and times YaRN's
+/// attention factor if the table has one. It needs no `x`.
 ///
 /// # Formula
 /// ```text

@@ -118,6 +118,7 @@ fn guarded_forms() {
                 json!(["clamped_log", {"x": "x", "dy": "x"}, {"floor": 1}, ["y", "dx"]]),
                 json!(["safe_div", {"x": "x", "d": "d"}, {"eps": 0.5}, ["y"]]),
                 json!(["log_add_exp", {"a": "x", "b": "d"}, {}, ["y"]]),
+                json!(["swiglu", {"gate": "x", "up": "d", "dy": "x"}, {}, ["y", "dgate", "dup"]]),
             ])
             .all_ok();
         let e = f64::exp;
@@ -128,6 +129,14 @@ fn guarded_forms() {
         assert_close(&outcome.values("2.y"), &[-6.0, 1.0, -0.5, 30.0], tolerance);
         let sums = [e(-3.0).ln_1p(), 0.5 + e(-0.25).ln_1p(), 1.0 + e(-3.0).ln_1p(), 30.0 + e(-29.0).ln_1p()];
         assert_close(&outcome.values("3.y"), &sums, tolerance);
+        let share = |x: f64| 1.0 / (1.0 + e(-x));
+        let of = |f: &dyn Fn(f64, f64) -> f64| {
+            [(-3.0, 0.0), (0.5, 0.25), (1.0, -2.0), (30.0, 1.0)].map(|(gate, up)| f(gate, up)).to_vec()
+        };
+        assert_close(&outcome.values("4.y"), &of(&|x, d| x * share(x) * d), 2.0 * tolerance);
+        assert_close(&outcome.values("4.dup"), &of(&|x, _| x * share(x) * x), 2.0 * tolerance);
+        let slopes = of(&|x, d| x * d * (share(x) + x * share(x) * share(-x)));
+        assert_close(&outcome.values("4.dgate"), &slopes, 2.0 * tolerance);
     }
 }
 

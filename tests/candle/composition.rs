@@ -259,6 +259,8 @@ fn pairs_and_clamped_elements() -> Result<()> {
                 let want = guarded::safe_div(&a, &b, &options)?;
                 assert_near("safe_div", ours, &composition::safe_div(&a, &b, &options)?, &want, error, 0.0);
             }
+            let want = guarded::swiglu(&a, &b)?;
+            assert_near("swiglu", ours, &composition::swiglu(&a, &b)?, &want, error, 0.0);
             let want = guarded::log_add_exp(&a, &b)?;
             // The larger of the two, and what comes to it, may cancel.
             assert_near("log_add_exp", ours, &composition::log_add_exp(&a, &b)?, &want, error, 30.0 * error);
@@ -297,6 +299,10 @@ fn rotary_embedding() -> Result<()> {
             let x = tensor(&[2, 3, 4, 6], dtype, 3.0, 1)?;
             let want = guarded::rope(&x, &table)?;
             assert_near("rope", ours, &composition::rope(&x, &table)?, &want, 0.0, 8.0 * unit(ours));
+            let (weight, options) = (tensor(&[6], dtype, 2.0, 2)?, RmsNorm::default());
+            let want = guarded::qk_norm_rope(&x, Some(&weight), &table, &options)?;
+            let y = composition::qk_norm_rope(&x, Some(&weight), &table, &options)?;
+            assert_near("qk_norm_rope", ours, &y, &want, 0.0, 30.0 * unit(ours));
             let wrong = composition::rope(&tensor(&[3, 6], dtype, 1.0, 1)?, &table).unwrap_err();
             assert_eq!(evenkeel::Error::from(wrong).name(), "ShapeMismatch");
         }

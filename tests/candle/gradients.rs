@@ -6,7 +6,7 @@ use evenkeel::candle as ours;
 use evenkeel::candle::{composition, guarded};
 use evenkeel::{
     ClampedExp, ClampedLog, CrossEntropy, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask, MeanPool, Reduction,
-    RmsNorm, Rope, RopeTable, SafeDiv, Softmax,
+    RmsNorm, Rope, RopeScaling, RopeTable, SafeDiv, Softmax,
 };
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
@@ -53,6 +53,16 @@ fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
 fn cases() -> Vec<Case> {
     let table = || RopeTable::new(&[1, 2], 6, &Rope::default()).unwrap();
     let neighbours = || RopeTable::new(&[1, 2], 6, &Rope::default().interleaved(true)).unwrap();
+    let stretched = || {
+        let yarn = RopeScaling::Yarn {
+            factor: 4.0,
+            original_positions: 64,
+            beta_fast: 8.0,
+            beta_slow: 1.0,
+            attention_factor: None,
+        };
+        RopeTable::new(&[1, 2], 6, &Rope::default().scaling(yarn)).unwrap()
+    };
     let offset = || RmsNorm::default().weight_offset(1.0).eps(1e-3);
     let layer = || LayerNorm::default().eps(1e-3);
     let groups = || GroupNorm::new(3).eps(1e-3);
@@ -261,6 +271,12 @@ fn cases() -> Vec<Case> {
             Some(Box::new(|x| (x[0].exp()? + x[1].exp()?)?.log())),
         ),
         case(
+            "swiglu",
+            &[ROWS, ROWS],
+            Box::new(|x| Ok(guarded::swiglu(&x[0], &x[1])?)),
+            Some(Box::new(|x| composition::swiglu(&x[0], &x[1]))),
+        ),
+        case(
             "clamped_exp",
             &[ROWS],
             Box::new(move |x| Ok(guarded::clamped_exp(&x[0], &within())?)),
@@ -345,6 +361,24 @@ fn cases() -> Vec<Case> {
             &[ROWS],
             Box::new(move |x| Ok(guarded::rope(&x[0], &table())?)),
             Some(Box::new(move |x| composition::rope(&x[0], &table()))),
+        ),
+        case(
+            "stretched rope by a table",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::rope(&x[0], &stretched())?)),
+            Some(Box::new(move |x| composition::rope(&x[0], &stretched()))),
+        ),
+        case(
+            "qk_norm_rope",
+            &[ROWS, COLS],
+            Box::new(move |x| Ok(guarded::qk_norm_rope(&x[0], Some(&x[1]), &stretched(), &offset())?)),
+            Some(Box::new(move |x| composition::qk_norm_rope(&x[0], Some(&x[1]), &stretched(), &offset()))),
+        ),
+        case(
+            "qk_norm_rope without a weight",
+            &[ROWS],
+            Box::new(move |x| Ok(guarded::qk_norm_rope(&x[0], None, &neighbours(), &offset())?)),
+            Some(Box::new(move |x| composition::qk_norm_rope(&x[0], None, &neighbours(), &offset()))),
         ),
         case(
             "interleaved rope by a table",

@@ -34,6 +34,7 @@ fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
         ("first l2_normalize", Box::new(|x| Ok(ours::guarded::l2_normalize(x, 0, &Default::default())?))),
         ("mean_pool", Box::new(|x| Ok(ours::guarded::mean_pool(x, 0, &Default::default())?))),
         ("log_add_exp", Box::new(|x| Ok(ours::guarded::log_add_exp(x, &x.neg()?)?))),
+        ("swiglu", Box::new(|x| Ok(ours::guarded::swiglu(x, &x.affine(2.0, 1.0)?)?))),
         ("safe_div", Box::new(|x| Ok(ours::guarded::safe_div(x, &x.affine(2.0, 1.0)?, &Default::default())?))),
         ("clamped_exp", Box::new(|x| Ok(ours::guarded::clamped_exp(x, &Default::default())?))),
         ("clamped_log", Box::new(|x| Ok(ours::guarded::clamped_log(x, &Default::default())?))),
@@ -99,6 +100,10 @@ fn tensors_give_the_bits_of_slices() -> Result<()> {
     let table = RopeTable::new(&[3, 4, 7], 8, &Rope::default().interleaved(true))?;
     let y = ours::guarded::rope(&x, &table)?;
     assert_same("rope", &y, &given(evenkeel::rope(Rows::shaped(&data, x.dims())?, &table)?)?);
+    let options = evenkeel::RmsNorm::default();
+    let y = ours::guarded::qk_norm_rope(&x, None, &table, &options)?;
+    let want = evenkeel::qk_norm_rope(Rows::shaped(&data, x.dims())?, &table, &options)?;
+    assert_same("qk_norm_rope", &y, &given(want)?);
     Ok(())
 }
 

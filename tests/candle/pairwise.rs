@@ -33,6 +33,10 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
             assert_same(&layout, &guarded::safe_div(&x, &pairs(x.dtype())?.1, &options)?, &want);
         }
     }
+    let want = given(evenkeel::swiglu(&a, &b)?)?;
+    for ((layout, a), (_, b)) in layouts(&x)?.into_iter().zip(layouts(&d)?) {
+        assert_same(&layout, &guarded::swiglu(&a, &b)?, &want);
+    }
     let want = given(log_add_exp(&a, &b)?)?;
     for ((layout, a), (_, b)) in layouts(&x)?.into_iter().zip(layouts(&d)?) {
         assert_same(&layout, &guarded::log_add_exp(&a, &b)?, &want);
@@ -167,10 +171,27 @@ fn what_does_not_fit() -> Result<()> {
     let wide = x.to_dtype(DType::F64)?;
     assert!(div(&wide, SafeDiv::default()).to_string().contains("dtype mismatch"));
     assert!(guarded::log_add_exp(&x, &wide).is_err());
+    assert!(guarded::swiglu(&x, &wide).is_err());
     let error = div(&x, SafeDiv::default().eps(-1.0));
     assert_eq!((error.name(), error.to_string().contains("eps is -1")), ("InvalidArgument", true));
     let ints = Tensor::ones((2, 3), DType::U32, CPU)?;
     assert_eq!(guarded::safe_div(&ints, &ints, &SafeDiv::default()).unwrap_err().name(), "UnsupportedDType");
     assert_eq!(guarded::log_add_exp(&ints, &ints).unwrap_err().name(), "UnsupportedDType");
+    Ok(())
+}
+
+/// The kernel's gradients, of tensors in any layout.
+#[test]
+fn gradients_of_swiglu() -> Result<()> {
+    let (gate, up) = (tensor(&[3, 4], DType::BF16, 4.0, 1)?, tensor(&[3, 4], DType::BF16, 4.0, 2)?);
+    let dy = tensor(&[4, 3], DType::BF16, 2.0, 3)?.t()?;
+    let data = |xs: &Tensor| xs.contiguous()?.flatten_all()?.to_vec1::<half::bf16>();
+    let (dgate, dup) = evenkeel::swiglu_backward(&data(&gate)?, &data(&up)?, &data(&dy)?).unwrap();
+    let (gate, up) = (Var::from_tensor(&gate)?, Var::from_tensor(&up)?);
+    let grads = (guarded::swiglu(&gate, &up)? * &dy)?.sum_all()?.backward()?;
+    for (var, want) in [(&gate, dgate), (&up, dup)] {
+        let got = grads.get(var).expect("it is a variable");
+        assert_same("swiglu", got, &Tensor::from_vec(want, (3, 4), CPU)?);
+    }
     Ok(())
 }

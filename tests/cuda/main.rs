@@ -188,8 +188,7 @@ fn norms_of_heads_that_are_turned() {
         let options = RmsNorm::default();
         cuda::qk_norm_rope_in_place(&stream, to, Some(weights.as_view().into()), &on_device, &options).unwrap();
         let view = evenkeel::Rows::new(&x, 800, cols).unwrap();
-        let normalised = evenkeel::rms_norm(view, &options.weight(&weight)).unwrap();
-        let expected = evenkeel::rope(evenkeel::Rows::new(&normalised, 800, cols).unwrap(), &table).unwrap();
+        let expected = evenkeel::qk_norm_rope(view, &table, &options.weight(&weight)).unwrap();
         let got = stream.clone_dtoh(&rows).unwrap();
         assert!(got.iter().map(|y| y.to_bits()).eq(expected.iter().map(|y| y.to_bits())), "{cols} columns");
     }

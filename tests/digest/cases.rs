@@ -5,11 +5,11 @@ use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
     Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
     GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope,
-    RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward, attention_with_lse,
-    clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, l2_normalize, layer_norm,
-    layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool,
-    mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax,
-    softmax_backward,
+    RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward,
+    attention_with_lse, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect,
+    l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp,
+    logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
+    rope_backward, sigmoid, silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -160,10 +160,16 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
 /// Of two tensors: gradients, and the others.
 fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
     type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
-    let ops: [(&str, Pair<E>); 21] = [
+    let ops: [(&str, Pair<E>); 23] = [
         ("clamped_exp_backward", |x, dy| evenkeel::clamped_exp_backward(x, dy, &ClampedExp::default())),
         ("clamped_log_backward", |x, dy| evenkeel::clamped_log_backward(x, dy, &ClampedLog::default())),
         ("log_add_exp", evenkeel::log_add_exp),
+        ("swiglu", evenkeel::swiglu),
+        ("swiglu_backward", |x, dy| {
+            // Element by element, so that a part's are those of the whole.
+            let (dgate, dup) = evenkeel::swiglu_backward(x, dy, x)?;
+            Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
+        }),
         ("safe_div", |x, d| evenkeel::safe_div(x, d, &SafeDiv::default())),
         ("erf_backward", evenkeel::erf_backward),
         ("exp_backward", evenkeel::exp_backward),
@@ -370,6 +376,38 @@ fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
     let positions: Vec<i64> = (0..rows as i64).map(|r| r * r * 977 - 40).collect();
     let interleaved = Rope::default().interleaved(true).theta(500_000.0);
     for (name, options) in [("rope", Rope::default()), ("rope/interleaved", interleaved)] {
+        let positions = positions.clone();
+        batch
+            .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));
+    }
+    let weight = Arc::new(Numbers::of("heads").rows::<E>(Fill::Plain, 1, cols));
+    for (name, options) in [("qk_norm_rope", Rope::default()), ("qk_norm_rope/interleaved", interleaved)] {
+        let (positions, weight) = (positions.clone(), weight.clone());
+        batch.add(name, move |part| {
+            let table = RopeTable::new(&positions[part.range.clone()], cols, &options)?;
+            evenkeel::qk_norm_rope(part.rows(), &table, &RmsNorm::default().weight(&*weight))
+        });
+    }
+    let stretched = |scaling| Rope::default().scaling(scaling);
+    let (factor, original_positions) = (8.0, 8192);
+    for (name, options) in [
+        ("rope/linear", stretched(RopeScaling::Linear { factor })),
+        ("rope/ntk", stretched(RopeScaling::Ntk { factor })),
+        (
+            "rope/yarn",
+            stretched(RopeScaling::Yarn {
+                factor,
+                original_positions,
+                beta_fast: 32.0,
+                beta_slow: 1.0,
+                attention_factor: None,
+            }),
+        ),
+        (
+            "rope/llama3",
+            stretched(RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions }),
+        ),
+    ] {
         let positions = positions.clone();
         batch
             .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));

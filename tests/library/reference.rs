@@ -1,7 +1,7 @@
 //! The reference against numbers of arbitrary precision, which `scripts/vectors.py` made.
 
 use evenkeel::reference::{self, DoubleDouble, Real};
-use evenkeel::{CrossEntropy, SamplerConfig};
+use evenkeel::{CrossEntropy, Rope, RopeScaling, SamplerConfig};
 
 /// A line of tests/vectors/reference.tsv.
 struct Vector<'a> {
@@ -105,6 +105,28 @@ fn functions_of_f64_have_all_but_one_of_their_bits() {
     }
 }
 
+/// Of theta and, where there is one, a scaling's name and its parameters.
+fn rope_options(parameters: &[&str]) -> Rope {
+    let options = Rope::default().theta(float(parameters[0]));
+    let Some((name, numbers)) = parameters[1..].split_first() else { return options };
+    let numbers: Vec<f64> = numbers.iter().map(|bits| float(bits)).collect();
+    options.scaling(match (*name, numbers.as_slice()) {
+        ("linear", &[factor]) => RopeScaling::Linear { factor },
+        ("ntk", &[factor]) => RopeScaling::Ntk { factor },
+        ("yarn", &[factor, positions, beta_fast, beta_slow, ref given @ ..]) => RopeScaling::Yarn {
+            factor,
+            original_positions: positions as usize,
+            beta_fast,
+            beta_slow,
+            attention_factor: given.first().copied(),
+        },
+        ("llama3", &[factor, low_freq_factor, high_freq_factor, positions]) => {
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions: positions as usize }
+        }
+        _ => panic!("{parameters:?} are no scaling"),
+    })
+}
+
 #[test]
 fn rows_have_nearly_as_many() {
     let mut count = 0;
@@ -115,7 +137,9 @@ fn rows_have_nearly_as_many() {
             "logsumexp" => vec![reference::logsumexp(&input)],
             "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
             "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
-            "rope" => reference::rope(&input, parameters[0].parse().expect("a position"), float(parameters[1]), false),
+            "rope" => {
+                reference::rope(&input, parameters[0].parse().expect("a position"), &rope_options(&parameters[1..]))
+            }
             _ => continue,
         };
         assert_eq!(got.len(), expected.len());

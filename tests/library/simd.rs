@@ -45,6 +45,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     clip_grad_value(&mut [(&mut by_value).into()], 0.7).unwrap();
     let weight = &x[..cols];
     let pool = MeanPool::default();
+    let gated = evenkeel::swiglu_backward(x, &dy, x).unwrap();
     let rms = evenkeel::rms_norm_backward(view, grads, &RmsNorm::default().weight(weight)).unwrap();
     let layer = evenkeel::layer_norm_backward(view, grads, &LayerNorm::default().weight(weight).bias(weight)).unwrap();
     let targets: Vec<i64> = (0..rows).map(|row| (row * 3 % cols) as i64).collect();
@@ -93,6 +94,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("logsumexp_backward", bits(evenkeel::logsumexp_backward(view, &dy[..rows], &options).unwrap())),
         ("mean_pool", bits(evenkeel::mean_pool(Lanes::shaped(x, &[1, rows, cols], 1).unwrap(), &pool).unwrap())),
         ("mean_pool_backward", bits(evenkeel::mean_pool_backward(&x[..cols], [1, rows, cols], &pool).unwrap())),
+        ("qk_norm_rope", bits(evenkeel::qk_norm_rope(view, &table, &RmsNorm::default().weight(weight)).unwrap())),
         ("reciprocal", bits(evenkeel::reciprocal(x).unwrap())),
         ("reciprocal_backward", bits(evenkeel::reciprocal_backward(x, x).unwrap())),
         ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
@@ -113,6 +115,8 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("softplus_backward", bits(evenkeel::softplus_backward(x, x).unwrap())),
         ("sqrt", bits(evenkeel::sqrt(x).unwrap())),
         ("sqrt_backward", bits(evenkeel::sqrt_backward(x, x).unwrap())),
+        ("swiglu", bits(evenkeel::swiglu(x, &dy).unwrap())),
+        ("swiglu_backward", [bits(gated.0), bits(gated.1)].concat()),
         ("tanh", bits(evenkeel::tanh(x).unwrap())),
         ("tanh_backward", bits(evenkeel::tanh_backward(x, x).unwrap())),
     ]

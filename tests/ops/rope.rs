@@ -5,9 +5,12 @@ use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
 use crate::support::naive;
-use evenkeel::{Element, Error, Rope, RopeTable, Rows, RowsMut, reference, rope, rope_in_place, rope_into};
+use evenkeel::reference::Real;
+use evenkeel::{
+    Element, Error, Rope, RopeScaling, RopeTable, Rows, RowsMut, reference, rope, rope_in_place, rope_into,
+};
 
-for_each_dtype!(positions, hostile_pairs, layouts, outcomes, forms);
+for_each_dtype!(positions, scalings, hostile_pairs, layouts, outcomes, forms);
 
 /// The larger of each pair, of which the results are sums.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
@@ -31,7 +34,7 @@ fn positions<E: Bits>() {
                 for interleaved in [false, true] {
                     let x = generate::bell::<E>(&mut rng, cols, 0.0, 2.0);
                     let options = Rope::default().theta(theta).interleaved(interleaved);
-                    let exact = reference::rope(&x, position, theta, interleaved);
+                    let exact = reference::rope(&x, position, &options);
                     let terms = terms(&x, interleaved);
                     each_level(|level| {
                         let what = format!("position {position}, theta {theta}, {cols}, {interleaved}, {level}");
@@ -40,6 +43,85 @@ fn positions<E: Bits>() {
                 }
             }
         }
+    }
+}
+
+/// Every scaling, of checkpoints' own parameters and of such as leave no ramp.
+const SCALINGS: [RopeScaling; 8] = [
+    RopeScaling::Linear { factor: 4.0 },
+    RopeScaling::Ntk { factor: 2.5 },
+    yarn(16.0, 4096, [32.0, 1.0], None),
+    yarn(4.0, 32_768, [32.0, 1.0], None),
+    yarn(40.0, 100, [2.5, 1.75], Some(0.4)),
+    yarn(8.0, 3, [4.0, 2.0], Some(3.0)),
+    RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions: 8192 },
+    RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.5, high_freq_factor: 60.5, original_positions: 300 },
+];
+
+const fn yarn(
+    factor: f64,
+    original_positions: usize,
+    [beta_fast, beta_slow]: [f64; 2],
+    attention_factor: Option<f64>,
+) -> RopeScaling {
+    RopeScaling::Yarn { factor, original_positions, beta_fast, beta_slow, attention_factor }
+}
+
+/// Far positions show an error in the last place of a frequency, which would turn them elsewhere.
+fn scalings<E: Bits>() {
+    let mut rng = generate::rng("rope, scalings");
+    let checker = Checker::new::<E>("rope");
+    for scaling in SCALINGS {
+        for theta in [10_000.0, 1e6] {
+            for cols in [2, 64, 128] {
+                for (position, interleaved) in [(1, false), (131_071, true), (1 << 50, false)] {
+                    let x = generate::bell::<E>(&mut rng, cols, 0.0, 2.0);
+                    let options = Rope::default().theta(theta).interleaved(interleaved).scaling(scaling);
+                    let exact = reference::rope(&x, position, &options);
+                    let (terms, factor) = (terms(&x, interleaved), reference::rope_factor(&options).to_f64());
+                    each_level(|level| {
+                        let what = format!("{scaling:?}, theta {theta}, {cols} at {position}, {level}");
+                        checker.check_terms(&what, &x, &row(&x, position, &options), &exact, |i| factor * terms[i]);
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scalings_out_of_range_are_refused() {
+    let llama3 = |factor, low_freq_factor, high_freq_factor, original_positions| RopeScaling::Llama3 {
+        factor,
+        low_freq_factor,
+        high_freq_factor,
+        original_positions,
+    };
+    for (scaling, name) in [
+        (RopeScaling::Linear { factor: 0.5 }, "factor"),
+        (RopeScaling::Ntk { factor: f64::INFINITY }, "factor"),
+        (yarn(f64::NAN, 4096, [32.0, 1.0], None), "factor"),
+        (yarn(4.0, 0, [32.0, 1.0], None), "original_positions"),
+        (yarn(4.0, 4096, [32.0, 0.0], None), "beta_slow"),
+        (yarn(4.0, 4096, [0.5, 1.0], None), "beta_fast"),
+        (yarn(4.0, 4096, [f64::INFINITY, 1.0], None), "beta_fast"),
+        (yarn(4.0, 4096, [32.0, 1.0], Some(0.0)), "attention_factor"),
+        (yarn(4.0, 4096, [32.0, 1.0], Some(f64::NAN)), "attention_factor"),
+        (llama3(0.0, 1.0, 4.0, 8192), "factor"),
+        (llama3(8.0, 0.0, 4.0, 8192), "low_freq_factor"),
+        (llama3(8.0, 4.0, 4.0, 8192), "high_freq_factor"),
+        (llama3(8.0, 1.0, f64::INFINITY, 8192), "high_freq_factor"),
+        (llama3(8.0, 1.0, 4.0, 0), "original_positions"),
+    ] {
+        let refused = RopeTable::new(&[1], 4, &Rope::default().scaling(scaling));
+        assert!(
+            matches!(refused, Err(Error::InvalidArgument { op: "rope", argument, .. }) if argument == name),
+            "{scaling:?}: {refused:?}"
+        );
+    }
+    for scaling in SCALINGS {
+        let refused = RopeTable::new(&[1], 4, &Rope::default().theta(1.0).scaling(scaling));
+        assert!(matches!(refused, Err(Error::InvalidArgument { argument: "theta", .. })), "{scaling:?}: {refused:?}");
     }
 }
 
@@ -59,7 +141,7 @@ fn hostile_pairs<E: Bits>() {
         let x = [E::from_wide(a), E::from_wide(b)];
         let mut naive_failures = 0;
         for position in [1, 2, 3, 100, 12_345, 100_000_007, 1 << 60] {
-            let exact = reference::rope(&x, position, 10_000.0, false);
+            let exact = reference::rope(&x, position, &Rope::default());
             let terms = terms(&x, false);
             each_level(|level| {
                 let what = format!("{a:e}, {b:e} at {position}, {level}");
@@ -153,7 +235,7 @@ fn frequencies_are_rounded_to_nearest() {
     for cols in [64, 96, 128, 256, 514] {
         for theta in [10_000.0, 500_000.0, 1_000_000.0, 3.7e5, 25.0] {
             let x: Vec<f64> = (0..cols).map(|i| if i < cols / 2 { 1.0 } else { 0.0 }).collect();
-            let exact = reference::rope(&x, 1 << 50, theta, false);
+            let exact = reference::rope(&x, 1 << 50, &Rope::default().theta(theta));
             each_level(|level| {
                 let got = row(&x, 1 << 50, &Rope::default().theta(theta));
                 checker.check_terms(&format!("theta {theta}, {cols}, {level}"), &x, &got, &exact, |_| 1.0);

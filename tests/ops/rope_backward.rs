@@ -35,7 +35,7 @@ fn positions<E: Bits>() {
                 for interleaved in [false, true] {
                     let dy = generate::bell::<E>(&mut rng, cols, 0.0, 2.0);
                     let options = Rope::default().theta(theta).interleaved(interleaved);
-                    let exact = reference::rope_backward(&dy, position, theta, interleaved);
+                    let exact = reference::rope_backward(&dy, position, &options);
                     let terms = terms(&dy, interleaved);
                     each_level(|level| {
                         let what = format!("position {position}, theta {theta}, {cols}, {interleaved}, {level}");
@@ -69,7 +69,7 @@ fn hostile_pairs<E: Bits>() {
         let dy = [E::from_wide(a), E::from_wide(b)];
         let mut naive_failures = 0;
         for position in [1, 2, 3, 100, 12_345, 100_000_007, 1 << 60] {
-            let exact = reference::rope_backward(&dy, position, 10_000.0, false);
+            let exact = reference::rope_backward(&dy, position, &Rope::default());
             let terms = terms(&dy, false);
             each_level(|level| {
                 let what = format!("{a:e}, {b:e} at {position}, {level}");

@@ -25,7 +25,7 @@ impl<E: Bits> Case<E> {
 
 /// Whether each element is by itself: it then has a row of its own.
 pub fn is_of_elements(op: &Op) -> bool {
-    matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward | Kind::Pairwise)
+    matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward | Kind::Pairwise | Kind::PairwiseBackward)
 }
 
 /// Rows and columns, few enough for a row's every neighbour to be looked at.
@@ -46,7 +46,7 @@ fn large_shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
 /// As many columns, or one less where there have to be pairs; one where there has to be a class.
 fn allowed(op: &Op, cols: usize) -> usize {
     match op.name {
-        "rope" | "rope_backward" => cols & !1,
+        "qk_norm_rope" | "rope" | "rope_backward" => cols & !1,
         "cross_entropy" | "cross_entropy_backward" => cols.max(1),
         _ => cols,
     }

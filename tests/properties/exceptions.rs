@@ -32,7 +32,11 @@ impl At<'_> {
     /// The most that a weight comes to.
     fn weight(&self) -> f64 {
         let weight = self.call.scale.abs() * self.cols as f64;
-        if self.call.name().starts_with("rms_norm") { weight + self.call.offset.abs() } else { weight }
+        if matches!(self.call.name(), "qk_norm_rope" | "rms_norm" | "rms_norm_backward") {
+            weight + self.call.offset.abs()
+        } else {
+            weight
+        }
     }
 }
 
@@ -188,6 +192,24 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "a pair that is turned onto an axis is longer by up to the root of 2",
         gives_nan: false,
         applies: |at| at.beyond(1.415 * most(at.x)),
+    },
+    Exception {
+        ops: &["qk_norm_rope"],
+        reason: "weights are large, and a pair that is turned onto an axis is longer by up to the root of 2",
+        gives_nan: true,
+        applies: |at| at.beyond(1.415 * at.weight() * (1.0 + (at.cols as f64).sqrt())),
+    },
+    Exception {
+        ops: &["swiglu"],
+        reason: "the product is beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(at.x[0].abs() * at.dy[0].abs()),
+    },
+    Exception {
+        ops: &["swiglu_backward"],
+        reason: "a gradient times the other factor, the gate or a slope above 1 is beyond the type",
+        gives_nan: false,
+        applies: |at| at.beyond(1.13 * at.x[0].abs() * at.dy[0].abs()),
     },
     Exception {
         ops: &["clip_grad_norm"],

@@ -239,6 +239,8 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         "clamped_log" => evenkeel::clamped_log(x, &clamped_log),
         "clamped_log_backward" => evenkeel::clamped_log_backward(x, dy, &clamped_log),
         "log_add_exp" => evenkeel::log_add_exp(x, dy),
+        "swiglu" => evenkeel::swiglu(x, dy),
+        "swiglu_backward" => return swiglu_backward(operands),
         "safe_div" => evenkeel::safe_div(x, dy, &SafeDiv::default().eps(call.eps)),
         "softmax" => evenkeel::softmax(view, &softmax),
         "softmax_backward" => evenkeel::softmax_backward(view, gradients, &softmax),
@@ -269,6 +271,13 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         }
         "rms_norm_backward" => return rms_norm_backward(call, view, gradients, &weight),
         "layer_norm_backward" => return layer_norm_backward(call, view, gradients, &weight),
+        "qk_norm_rope" => {
+            let mut options = RmsNorm::default().eps(call.eps).weight_offset(call.offset).rounding(call.rounding());
+            if weighted {
+                options = options.weight(&weight);
+            }
+            operands.table(call).and_then(|table| evenkeel::qk_norm_rope(view, &table, &options))
+        }
         "rope" => operands.table(call).and_then(|table| evenkeel::rope(view, &table)),
         "rope_backward" => operands.table(call).and_then(|table| evenkeel::rope_backward(view, &table)),
         "mean_pool" => Lanes::shaped(x, &[rows, len, width], 1).and_then(|x| evenkeel::mean_pool(x, &pool)),
@@ -349,6 +358,14 @@ fn attended<E: Element, R>(
     let (one, all) = ([rows, 1, 1, width], [rows, 1, len, width]);
     let parts = [Heads::new(&queries, one)?, Heads::new(x, all)?, Heads::new(dy, all)?];
     run(parts, Heads::new(&grads, one)?, &options)
+}
+
+/// Both gradients of each row; what is multiplied with the gate is the gate again.
+fn swiglu_backward<E: Element>(operands: &Operands<'_, E>) -> Result<Outcome, Error> {
+    let Operands { x, dy, rows, cols, .. } = *operands;
+    let (dgate, dup) = evenkeel::swiglu_backward(x, x, dy)?;
+    let row = |row| [&dgate, &dup].map(|d| numbers(&d[row * cols..][..cols])).concat();
+    Ok(Outcome { rows: (0..rows).map(row).collect(), whole: Vec::new() })
 }
 
 fn rms_norm_backward<E: Element>(

@@ -1,5 +1,6 @@
 //! Ops on single elements: any shape, scalars too.
 
+use super::norms::same;
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, Values, each_type};
@@ -103,6 +104,19 @@ pub fn log_add_exp(call: &Call<'_>) -> Result<Results> {
     let dims = &a.shape;
     let y = each_pair!(&a.values, &b.values, |a, b| Output::new(dims, &evenkeel::log_add_exp(a, b)?));
     Ok(vec![("y", y)])
+}
+
+pub fn swiglu(call: &Call<'_>) -> Result<Results> {
+    let (gate, up, dy) = (call.float("gate")?, call.float("up")?, call.optional_float("dy")?);
+    alike(call, ("gate", &gate), ("up", &up))?;
+    let dims = &gate.shape;
+    let y = each_pair!(&gate.values, &up.values, |gate, up| Output::new(dims, &evenkeel::swiglu(gate, up)?));
+    let Some(dy) = dy else { return Ok(vec![("y", y)]) };
+    alike(call, ("gate", &gate), ("dy", &dy))?;
+    each_type!(&gate.values, gate => {
+        let (dgate, dup) = evenkeel::swiglu_backward(gate, same(&up, gate)?, same(&dy, gate)?)?;
+        Ok(vec![("y", y), ("dgate", Output::new(dims, &dgate)), ("dup", Output::new(dims, &dup))])
+    })
 }
 
 /// Refuses a second input of another type than the first, then one of another shape.

@@ -100,6 +100,13 @@ pub const OPS: &[Op] = &[
         needs: &[],
         ..elementwise("log_add_exp", elementwise::log_add_exp)
     },
+    Op {
+        inputs: &["gate", "up", "dy"],
+        required: &["gate", "up"],
+        outputs: &["y", "dgate", "dup"],
+        needs: &[("dgate", "dy"), ("dup", "dy")],
+        ..elementwise("swiglu", elementwise::swiglu)
+    },
     SOFTMAX,
     Op { name: "log_softmax", run: softmax::log_softmax, ..SOFTMAX },
     Op {
@@ -184,11 +191,21 @@ pub const OPS: &[Op] = &[
         ..SOFTMAX
     },
     Op {
+        name: "qk_norm_rope",
+        inputs: &["x", "positions", "weight"],
+        required: &["x", "positions"],
+        lists: &[],
+        attrs: rope::NORM_ATTRS,
+        outputs: &["y"],
+        needs: &[],
+        run: rope::qk_norm_rope,
+    },
+    Op {
         name: "rope",
         inputs: &["x", "positions"],
         required: &["x", "positions"],
         lists: &[],
-        attrs: &["theta", "interleaved"],
+        attrs: rope::ATTRS,
         outputs: &["y"],
         needs: &[],
         run: rope::rope,

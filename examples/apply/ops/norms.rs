@@ -5,7 +5,8 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, each_type};
 use evenkeel::{GroupNorm, L2Normalize, Lanes, LayerNorm, RmsNorm, Rounding, Rows};
 
-const ROUNDINGS: &[(&str, Rounding)] = &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
+pub(super) const ROUNDINGS: &[(&str, Rounding)] =
+    &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
 
 pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
     let (x, weight) = (call.float("x")?, call.optional_float("weight")?);
@@ -107,7 +108,7 @@ fn rows(call: &Call<'_>, x: &Input) -> Result<(usize, usize)> {
     }
 }
 
-fn has_shape(call: &Call<'_>, input: &str, operand: Option<&Input>, shape: &[usize]) -> Result<()> {
+pub(super) fn has_shape(call: &Call<'_>, input: &str, operand: Option<&Input>, shape: &[usize]) -> Result<()> {
     operand.map_or(Ok(()), |operand| call.has_shape(input, &operand.shape, shape))
 }
 
@@ -125,6 +126,6 @@ fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
 }
 
 /// The elements of an input that is [`like_x`], whose own these are.
-fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
+pub(super) fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
     input.values.of().ok_or_else(|| Failure::dtype("an input is not of x's type"))
 }

@@ -1,26 +1,113 @@
 //! Rotary position embedding of [.., positions, columns].
 
+use super::norms::{ROUNDINGS, has_shape};
 use crate::call::{Call, Result, Results};
-use crate::tensors::{Output, each_type};
-use evenkeel::{Rope, RopeTable, Rows};
+use crate::tensors::{Input, Output, each_type};
+use evenkeel::{RmsNorm, Rope, RopeScaling, RopeTable, Rows};
 
 pub fn rope(call: &Call<'_>) -> Result<Results> {
-    let (x, (positions_shape, positions)) = (call.float("x")?, call.integers("positions")?);
-    call.at_least_rank(2, "x", &x.shape)?;
-    let &[ref batch @ .., rows, cols] = x.shape.as_slice() else {
-        return Err(call.shape("x", &x.shape, "at least 2 axes are needed"));
-    };
-    if cols % 2 == 1 {
-        return Err(call.shape("x", &x.shape, "an even last axis is needed"));
-    }
-    call.has_shape("positions", &positions_shape, &[rows])?;
-    let mut options = Rope::default();
-    options.theta = call.number("theta")?.unwrap_or(options.theta);
-    options.interleaved = call.flag("interleaved")?.unwrap_or(options.interleaved);
-    let table = RopeTable::new(&positions, cols, &options)?;
-    let rows = rows * batch.iter().product::<usize>();
+    let Turned { x, rows, cols, table } = Turned::of(call)?;
     let y = each_type!(&x.values, values => {
         Output::new(&x.shape, &evenkeel::rope(Rows::new(values, rows, cols)?, &table)?)
     });
     Ok(vec![("y", y)])
+}
+
+pub fn qk_norm_rope(call: &Call<'_>) -> Result<Results> {
+    let Turned { x, rows, cols, table } = Turned::of(call)?;
+    let weight = call.optional_float("weight")?;
+    has_shape(call, "weight", weight.as_ref(), &[cols])?;
+    let mut options = RmsNorm::default();
+    options.weight = weight.as_ref().map(|weight| weight.values.floats());
+    options.eps = call.number("eps")?.unwrap_or(options.eps);
+    options.weight_offset = call.number("weight_offset")?.unwrap_or(options.weight_offset);
+    options.rounding = call.choice("rounding", ROUNDINGS)?.unwrap_or(options.rounding);
+    let y = each_type!(&x.values, values => {
+        Output::new(&x.shape, &evenkeel::qk_norm_rope(Rows::new(values, rows, cols)?, &table, &options)?)
+    });
+    Ok(vec![("y", y)])
+}
+
+/// What is to be turned, as rows, and the table for it.
+struct Turned {
+    x: Input,
+    rows: usize,
+    cols: usize,
+    table: RopeTable,
+}
+
+impl Turned {
+    fn of(call: &Call<'_>) -> Result<Self> {
+        let (x, (positions_shape, positions)) = (call.float("x")?, call.integers("positions")?);
+        call.at_least_rank(2, "x", &x.shape)?;
+        let &[ref batch @ .., rows, cols] = x.shape.as_slice() else {
+            return Err(call.shape("x", &x.shape, "at least 2 axes are needed"));
+        };
+        if cols % 2 == 1 {
+            return Err(call.shape("x", &x.shape, "an even last axis is needed"));
+        }
+        call.has_shape("positions", &positions_shape, &[rows])?;
+        let table = RopeTable::new(&positions, cols, &options(call)?)?;
+        let rows = rows * batch.iter().product::<usize>();
+        Ok(Turned { x, rows, cols, table })
+    }
+}
+
+macro_rules! attrs {
+    ($($more:literal),*) => {
+        &[
+            "theta",
+            "interleaved",
+            "scaling",
+            "factor",
+            "original_positions",
+            "beta_fast",
+            "beta_slow",
+            "attention_factor",
+            "low_freq_factor",
+            "high_freq_factor",
+            $($more),*
+        ]
+    };
+}
+
+/// The attributes of a table, and with those of a norm.
+pub const ATTRS: &[&str] = attrs!();
+pub const NORM_ATTRS: &[&str] = attrs!("eps", "weight_offset", "rounding");
+
+fn options(call: &Call<'_>) -> Result<Rope> {
+    let mut options = Rope::default();
+    options.theta = call.number("theta")?.unwrap_or(options.theta);
+    options.interleaved = call.flag("interleaved")?.unwrap_or(options.interleaved);
+    options.scaling = scaling(call)?;
+    Ok(options)
+}
+
+fn scaling(call: &Call<'_>) -> Result<Option<RopeScaling>> {
+    let names = ["linear", "ntk", "yarn", "llama3"];
+    let Some(name) = call.choice("scaling", &names.map(|name| (name, name)))? else { return Ok(None) };
+    let factor = call.required_number("factor")?;
+    let original_positions = || -> Result<usize> {
+        let most = i128::from(i64::MAX);
+        let positions = call.whole("original_positions", 1..=most)?;
+        positions
+            .map_or_else(|| Err(call.bad_attr("original_positions", "a number")), |positions| Ok(positions as usize))
+    };
+    Ok(Some(match name {
+        "linear" => RopeScaling::Linear { factor },
+        "ntk" => RopeScaling::Ntk { factor },
+        "yarn" => RopeScaling::Yarn {
+            factor,
+            original_positions: original_positions()?,
+            beta_fast: call.number("beta_fast")?.unwrap_or(32.0),
+            beta_slow: call.number("beta_slow")?.unwrap_or(1.0),
+            attention_factor: call.number("attention_factor")?,
+        },
+        _ => RopeScaling::Llama3 {
+            factor,
+            low_freq_factor: call.required_number("low_freq_factor")?,
+            high_freq_factor: call.required_number("high_freq_factor")?,
+            original_positions: original_positions()?,
+        },
+    }))
 }

@@ -83,6 +83,21 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })
         }),
+        "swiglu" => along("gate", -100.0..30.0, |gate: &[E]| {
+            let up = workloads::numbers::<E>(INPUTS);
+            let pairs = || gate.iter().copied().zip(up.iter().copied());
+            let exact = pairs().map(|(gate, up)| reference::swiglu(gate, up)).collect();
+            let naive = pairs().map(|(gate, up)| naive::swiglu(gate, up)).collect();
+            Case::new(exact, evenkeel::swiglu(gate, &up), naive)
+        }),
+        "swiglu_backward" => along("gate", -100.0..30.0, |gate: &[E]| {
+            let (up, dy) = (workloads::numbers::<E>(INPUTS), vec![E::from_wide(1.5); INPUTS]);
+            let triples = || gate.iter().copied().zip(up.iter().copied()).zip(dy.iter().copied());
+            let exact = triples().map(|((gate, up), dy)| reference::swiglu_backward(gate, up, dy)[0]).collect();
+            let product = |up: E, dy: E| E::from_wide(up.widen() * dy.widen());
+            let naive = triples().map(|((gate, up), dy)| naive::silu_backward(gate, product(up, dy))).collect();
+            Case::new(exact, evenkeel::swiglu_backward(gate, &up, &dy).map(|(dgate, _)| dgate), naive)
+        }),
         "safe_div" => along("divisor", -1e-3..1e-3, |d: &[E]| {
             let x = workloads::numbers::<E>(INPUTS);
             let pairs = || x.iter().copied().zip(d.iter().copied());

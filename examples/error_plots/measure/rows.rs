@@ -119,15 +119,25 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let ours = evenkeel::mean_pool_backward(&dy, [1, tokens, WIDTH], &MeanPool::default());
             Case::new(exact, ours, naive::mean_pool_backward(&dy, tokens))
         }),
+        "qk_norm_rope" => by_length("position", |position| {
+            let (x, table) = head::<E>(position);
+            let rope = Rope::default().theta(THETA);
+            let exact = reference::qk_norm_rope(&x, None, 0.0, EPS, (position as i64, &rope));
+            let ours = evenkeel::qk_norm_rope(row(&x), &table, &RmsNorm::default().eps(EPS));
+            let normalised: Vec<E> =
+                reference::rms_norm(&x, None, 0.0, EPS).into_iter().map(|n| E::from_wide(n.to_f64())).collect();
+            Case::new(exact, ours, naive::rope(&naive::rms_norm(&x, EPS), position as i64, THETA))
+                .beside(move |i| of_pair(&normalised, i))
+        }),
         "rope" => by_length("position", |position| {
             let (x, table) = head::<E>(position);
-            let exact = reference::rope(&x, position as i64, THETA, false);
+            let exact = reference::rope(&x, position as i64, &Rope::default().theta(THETA));
             Case::new(exact, evenkeel::rope(row(&x), &table), naive::rope(&x, position as i64, THETA))
                 .beside(|i| of_pair(&x, i))
         }),
         "rope_backward" => by_length("position", |position| {
             let (dy, table) = head::<E>(position);
-            let exact = reference::rope_backward(&dy, position as i64, THETA, false);
+            let exact = reference::rope_backward(&dy, position as i64, &Rope::default().theta(THETA));
             let naive = naive::rope_backward(&dy, position as i64, THETA);
             Case::new(exact, evenkeel::rope_backward(row(&dy), &table), naive).beside(|i| of_pair(&dy, i))
         }),

@@ -64,8 +64,8 @@ impl Op for QkNormRope {
     }
 
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
-        let normed = evenkeel::rms_norm(rows(&read[0], shape)?, &evenkeel::RmsNorm::default().weight(&read[1]))?;
-        Ok(vec![evenkeel::rope(rows(&normed, shape)?, &table(shape, way)?)?].into())
+        let options = evenkeel::RmsNorm::default().weight(&read[1]);
+        Ok(vec![evenkeel::qk_norm_rope(rows(&read[0], shape)?, &table(shape, way)?, &options)?].into())
     }
 
     fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {

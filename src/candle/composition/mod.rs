@@ -37,8 +37,8 @@ pub use elementwise::{
 pub use loss::cross_entropy;
 pub use mean_pool::mean_pool;
 pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_residual};
-pub use pairwise::{log_add_exp, safe_div};
-pub use rope::{rope, rotated};
+pub use pairwise::{log_add_exp, safe_div, swiglu};
+pub use rope::{qk_norm_rope, rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};
 
 pub use super::op::norm::{Kind as NormKind, gradients as norm_gradients};

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::elementwise::log1p_wide;
+use super::elementwise::{log1p_wide, silu};
 use super::{all, limited, product, wide};
 use crate::candle::place::limits;
 use crate::ops::safe_div::SafeDiv;
@@ -58,6 +58,14 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let larger = a.lt(&b)?.where_cond(&b, &a)?.detach();
     let y = (larger + log1p_wide(&distance.neg()?.exp()?)?)?;
     with_slopes(y, [&a, &b], shares(&a, &b, candle_nn::ops::sigmoid)?)?.to_dtype(dtype)
+}
+
+/// silu(gate) * up of each pair of elements, as [`crate::swiglu`].
+///
+/// # Errors
+/// Candle's, where the tensors do not fit.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    (silu(&wide(gate)?)? * wide(up)?)?.to_dtype(gate.dtype())
 }
 
 /// The slopes of ln(e^a + e^b): e^a and e^b over their sum. Two of -inf have none.

@@ -2,8 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::wide;
+use super::{rms_norm, wide};
 use crate::candle::op::norm::last_axis;
+use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::RopeTable;
 use candle_core::{D, Result, Tensor};
 
@@ -22,6 +23,14 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     let tensor = |values| Tensor::from_slice(values, (positions, cols / 2), xs.device())?.to_dtype(dtype);
     let blocks = xs.reshape(((), positions, cols))?;
     rotated(&blocks, &tensor(cos)?, &tensor(sin)?, table.is_interleaved())?.reshape(xs.shape())
+}
+
+/// The norm of the rows of heads and rotary embedding of the result, as [`crate::qk_norm_rope`].
+///
+/// # Errors
+/// As [`rms_norm`](super::rms_norm) and [`rope`].
+pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Tensor> {
+    rope(&rms_norm(xs, weight, options)?, table)
 }
 
 /// Rotary embedding by cosines and sines that broadcast to `[.., cols / 2]`, where `xs` is `[.., cols]`. Pairs are

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::candle::op::pairwise as op;
+use crate::candle::op::{pairwise as op, swiglu as gated};
 use crate::error::Result;
 use crate::ops::safe_div::SafeDiv;
 use candle_core::Tensor;
@@ -50,4 +50,22 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
 /// ```
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(op::log_add_exp(a, b)?)
+}
+
+/// silu(gate) * up of each pair of elements; see [`crate::swiglu`]. Both have one shape and one type.
+///
+/// Gradients are those of [`crate::swiglu_backward`].
+///
+/// # Errors
+/// As [`crate::swiglu`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::candle::guarded;
+/// let (gate, up) = (Tensor::new(&[1f32, -95.], &Device::Cpu)?, Tensor::new(&[2f32, 1e30], &Device::Cpu)?);
+/// assert_eq!(guarded::swiglu(&gate, &up)?.to_vec1::<f32>()?, [1.4621172, -5.2450303e-10]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    Ok(gated::swiglu(gate, up)?)
 }

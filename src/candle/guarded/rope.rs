@@ -1,9 +1,10 @@
-//! Guarded form of rotary embedding.
+//! Guarded forms of rotary embedding, alone and of normalised heads.
 
 #![forbid(unsafe_code)]
 
 use crate::candle::op;
 use crate::error::Result;
+use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::RopeTable;
 use candle_core::Tensor;
 
@@ -22,4 +23,24 @@ use candle_core::Tensor;
 /// ```
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     Ok(op::rope::rope(xs, table)?)
+}
+
+/// Root-mean-square normalisation of the rows of `[.., positions, cols]` and rotary embedding of the result by a table;
+/// see [`crate::qk_norm_rope`]. The weight is as that of [`rms_norm`](super::rms_norm).
+///
+/// # Errors
+/// As [`crate::qk_norm_rope`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::{RmsNorm, Rope, RopeTable, candle::guarded};
+/// let table = RopeTable::new(&[0], 2, &Rope::default())?;
+/// let weight = Tensor::new(&[96.5f32, 0.5], &Device::Cpu)?;
+/// let keys = Tensor::new(&[[0.2f32, -0.2]], &Device::Cpu)?;
+/// let y = guarded::qk_norm_rope(&keys, Some(&weight), &table, &RmsNorm::default().eps(0.0))?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[96.5, -0.5]]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Tensor> {
+    Ok(op::qk_norm_rope::qk_norm_rope(xs, weight, table, options)?)
 }

@@ -22,7 +22,7 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(a, b, LogAddExp, device::log_add_exp)
 }
 
-fn apply<O: Op + Send + Sync + 'static>(
+pub(super) fn apply<O: Op + Send + Sync + 'static>(
     xs: &Tensor,
     other: &Tensor,
     op: O,

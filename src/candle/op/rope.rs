@@ -39,14 +39,18 @@ impl Op for Rope<'_> {
     }
 
     fn backward(&self, _: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let dx = match place(grad, NAME)? {
-            Place::Cpu => {
-                let grad = readable(grad, super::norm::last_axis(NAME, grad)?)?;
-                grad.apply_op1_no_bwd(&Custom(RopeBackward(&self.0)))?
-            }
-            Place::Device => device::rope(grad, &self.0.inverse())?,
-        };
-        Ok(vec![Some(dx)])
+        Ok(vec![Some(turned_back(grad, &self.0)?)])
+    }
+}
+
+/// The gradient of what a table turned.
+pub(super) fn turned_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
+    match place(grad, NAME)? {
+        Place::Cpu => {
+            let grad = readable(grad, super::norm::last_axis(NAME, grad)?)?;
+            grad.apply_op1_no_bwd(&Custom(RopeBackward(table)))
+        }
+        Place::Device => device::rope(grad, &table.inverse()),
     }
 }
 

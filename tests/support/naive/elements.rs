@@ -115,3 +115,8 @@ pub fn log_add_exp<E: Element>(a: E, b: E) -> E {
 pub fn safe_div<E: Element>(x: E, d: E, eps: f64) -> E {
     E::from_wide(x.widen() / round::<E>(d.widen() + round::<E>(eps)))
 }
+
+/// silu(gate) * up, each rounded.
+pub fn swiglu<E: Element>(gate: E, up: E) -> E {
+    E::from_wide(silu(gate).widen() * up.widen())
+}

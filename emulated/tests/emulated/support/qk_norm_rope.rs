@@ -8,7 +8,7 @@ use evenkeel::cuda::qk_norm_rope::launch;
 use evenkeel::{RmsNorm, Rows};
 use evenkeel_emulated::Emulator;
 
-/// What of one case is not as the CPU's `rms_norm` and `rope` make it, into another slice and in place.
+/// What of one case is not as the CPU makes it, into another slice and in place.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -27,8 +27,7 @@ pub fn case<E: DeviceElement>(
         Some(weight) => options.weight(weight.floats()),
         None => *options,
     };
-    let normalised = evenkeel::rms_norm(Rows::new(x, rows, cols).unwrap(), &on_cpu).unwrap();
-    let expected = evenkeel::rope(Rows::new(&normalised, rows, cols).unwrap(), table).unwrap();
+    let expected = evenkeel::qk_norm_rope(Rows::new(x, rows, cols).unwrap(), table, &on_cpu).unwrap();
     let mut placed = weight.map(|weight| weight.placed(how.shift));
     for in_place in [false, true] {
         let to = if in_place { from.address() } else { apart.address() };

@@ -1,0 +1,133 @@
+//! silu(gate) * up: in f32 where that serves, in f64 elsewhere.
+//!
+//! Which of the two an element takes depends on that element alone. The f64 form is a function of its own, which runs
+//! over the stretches that have such elements.
+
+use super::elementwise::{Ends, ROW};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::math::swiglu::{Narrow, swiglu};
+use crate::simd::{self, Float, Isa, Kernel, MaskBits, Output, Select, Span, Work, Written};
+
+/// Elements that are done at a time; where the gate is overwritten, there is a copy of as many.
+const CHUNK: usize = 512;
+
+/// Runs it from two slices into another of the same length.
+pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
+    let (to, finish) = out.start();
+    let written = simd::run(Flat { span: Ends::Apart { from: gate, to }, up })?;
+    Ok(finish.done(written))
+}
+
+/// Runs it in place of the gate.
+pub fn apply_in_place<E: Element>(gate: &mut [E], up: &[E]) -> Result<()> {
+    simd::run(Flat { span: Ends::InPlace(gate), up })?;
+    Ok(())
+}
+
+struct Flat<'a, E> {
+    span: Ends<'a, E>,
+    up: &'a [E],
+}
+
+impl<E: Element> Work for Flat<'_, E> {
+    type Out = Written;
+
+    fn rows(&self) -> usize {
+        self.up.len().div_ceil(ROW)
+    }
+
+    fn cols(&self) -> usize {
+        ROW
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let ((a, b), (up_a, up_b)) = (self.span.split_at(at * ROW), self.up.split_at(at * ROW));
+        (Flat { span: a, up: up_a }, Flat { span: b, up: up_b })
+    }
+
+    fn join(first: Written, rest: Written) -> Written {
+        first + rest
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let narrow = Narrow::new(isa);
+        let mut copy = [E::ZERO; CHUNK];
+        let mut written = Written::default();
+        let mut rest = self.span.span();
+        for up in self.up.chunks(CHUNK) {
+            let chunk;
+            (chunk, rest) = rest.split_at(up.len());
+            let gate = chunk.separate_source().unwrap_or_else(|| {
+                copy[..up.len()].copy_from_slice(chunk.source());
+                &copy[..up.len()]
+            });
+            let to = if E::DTYPE == DType::F64 {
+                chunk.reading(gate).map_wide_with(
+                    isa,
+                    [up],
+                    #[inline(always)]
+                    |_, gate, [up]| swiglu::<I, f64>(isa, gate, E::load_wide(isa, up)),
+                )
+            } else {
+                by_narrow(isa, &narrow, gate, up, chunk)
+            };
+            written = written + to.into();
+        }
+        written
+    }
+}
+
+/// A chunk in f32, and once more where that does not serve for all of it.
+#[inline(always)]
+fn by_narrow<'a, I: Isa, E: Element>(
+    isa: I,
+    narrow: &Narrow<I>,
+    gate: &'a [E],
+    up: &[E],
+    chunk: Span<'a, E, E>,
+) -> &'a mut [E] {
+    let mut all = isa.f32(0.0).eq(isa.f32(0.0));
+    let to = chunk.reading(gate).numbers_with(
+        isa,
+        [up],
+        #[inline(always)]
+        |_, gate, [up]| {
+            let (y, serves) = narrow.product::<E>(gate, E::load(isa, up));
+            all = all & serves;
+            y
+        },
+    );
+    if all.bits() != u16::MAX {
+        isa.outline(Again { gate, up, to });
+    }
+    to
+}
+
+/// A chunk again, in f64 where f32 does not serve.
+struct Again<'a, E> {
+    gate: &'a [E],
+    up: &'a [E],
+    to: &'a mut [E],
+}
+
+impl<E: Element> Kernel for Again<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let narrow = Narrow::new(isa);
+        let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
+        Span::in_place(self.to).reading(self.gate).map_wide_with(
+            isa,
+            [self.up],
+            #[inline(always)]
+            |_, gate, [up]| {
+                let (y, serves) = narrow.product::<E>(isa.narrow(gate), E::load(isa, up));
+                let serves = isa.widen(I::F32::select(serves, one, zero)).eq(isa.f64(1.0));
+                I::F64::select(serves, isa.widen(y), swiglu::<I, f32>(isa, gate, E::load_wide(isa, up)))
+            },
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! The gradients of swiglu by both of its arguments, in f64: one read of each of three slices, one write of two.
+
+use super::elementwise::{Ends, ROW};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::math::swiglu::{by_gate, by_up};
+use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
+use std::marker::PhantomData;
+
+/// Elements that are widened at a time.
+const CHUNK: usize = 512;
+
+/// Runs it into two slices of the length of the others.
+pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a, E>; 2]) -> Result<[&'a mut [E]; 2]> {
+    let ((to_gate, gate_finish), (to_up, up_finish)) = (dgate.start(), dup.start());
+    let ends = [(gate, to_gate), (up, to_up)].map(|(from, to)| Ends::Apart { from, to });
+    let [written_gate, written_up] = simd::run(Flat { ends, dy })?;
+    Ok([gate_finish.done(written_gate), up_finish.done(written_up)])
+}
+
+/// Runs it in place of the gate and of its factor.
+pub fn apply_in_place<E: Element>([gate, up]: [&mut [E]; 2], dy: &[E]) -> Result<()> {
+    simd::run(Flat { ends: [gate, up].map(Ends::InPlace), dy })?;
+    Ok(())
+}
+
+struct Flat<'a, E> {
+    /// Of the gate and of its factor.
+    ends: [Ends<'a, E>; 2],
+    dy: &'a [E],
+}
+
+impl<E: Element> Work for Flat<'_, E> {
+    type Out = [Written; 2];
+
+    fn rows(&self) -> usize {
+        self.dy.len().div_ceil(ROW)
+    }
+
+    fn cols(&self) -> usize {
+        ROW
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (dy_a, dy_b) = self.dy.split_at(at * ROW);
+        let [(gate_a, gate_b), (up_a, up_b)] = self.ends.map(|ends| ends.split_at(at * ROW));
+        (Flat { ends: [gate_a, up_a], dy: dy_a }, Flat { ends: [gate_b, up_b], dy: dy_b })
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        [first[0] + rest[0], first[1] + rest[1]]
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let mut buffers = [[0.0; CHUNK]; 3];
+        let mut written = [Written::default(); 2];
+        let [mut gates, mut ups] = self.ends.map(Ends::span);
+        for dy in self.dy.chunks(CHUNK) {
+            let (gate, up);
+            (gate, gates) = gates.split_at(dy.len());
+            (up, ups) = ups.split_at(dy.len());
+            let [wide_gate, wide_up, wide_dy] = buffers.each_mut().map(|buffer| &mut buffer[..dy.len()]);
+            for (from, to) in [(gate.source(), &mut *wide_gate), (up.source(), &mut *wide_up), (dy, &mut *wide_dy)] {
+                convert(isa, from, Span::in_place(to));
+            }
+            if E::DTYPE == DType::F64 {
+                isa.outline(Each { gate: wide_gate, up: wide_up, dy: wide_dy, rounded_to: PhantomData::<f64> });
+            } else {
+                isa.outline(Each { gate: wide_gate, up: wide_up, dy: wide_dy, rounded_to: PhantomData::<f32> });
+            }
+            written[0] = written[0] + convert(isa, wide_gate, gate).into();
+            written[1] = written[1] + convert(isa, wide_up, up).into();
+        }
+        written
+    }
+}
+
+/// Writes the numbers in the type of the destination.
+#[inline(always)]
+fn convert<'a, I: Isa, S: Element, T: Element, D: Element>(isa: I, from: &[S], to: Span<'a, T, D>) -> &'a mut [D] {
+    to.map_from_wide(
+        isa,
+        from,
+        #[inline(always)]
+        |_, v| v,
+    )
+}
+
+/// Overwrites the gate and its factor by their gradients, to be rounded to `E`.
+struct Each<'a, E> {
+    gate: &'a mut [f64],
+    up: &'a mut [f64],
+    dy: &'a [f64],
+    rounded_to: PhantomData<E>,
+}
+
+impl<E: Element> Kernel for Each<'_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let dy = self.dy;
+        Span::map_wide_both(
+            [Span::in_place(self.gate), Span::in_place(self.up)],
+            isa,
+            #[inline(always)]
+            |i, gate, up| {
+                let dy = isa.load_f64(&simd::block(dy, i, 0.0));
+                (by_gate::<I, E>(isa, gate, up, dy), by_up::<I, E>(isa, gate, dy))
+            },
+        );
+    }
+}

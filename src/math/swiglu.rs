@@ -1,0 +1,126 @@
+//! silu(gate) * up and its gradients.
+
+use super::slope::{self, far};
+use super::softmax_exp::SoftmaxExp;
+use super::wide::{Wide, fast_two_sum};
+use super::{exp, sigmoid_pair};
+use crate::element::{DType, Element};
+use crate::simd::{Float, Isa, Select};
+
+/// From here on in magnitude, f32 holds what a product of pairs leaves out.
+const LEAST: f32 = f32::from_bits((127 - 100) << 23);
+
+/// gate / (1 + e^-gate) * up for any numbers, to be rounded to `E`.
+#[inline(always)]
+pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
+    let zero = isa.f64(0.0);
+    // Below, the product with any number of the type is zero.
+    let x = isa.f64(-far::<E>()).max(gate);
+    let minus = zero - x.abs();
+    // A result is smaller than this, of which it has the sign.
+    let most = x * up;
+    let y = if E::DTYPE == DType::F64 {
+        let share = slope::share::<I, f64>(isa, minus, x.lt(zero));
+        let (product, moved) = product(isa, x, up);
+        slope::times::<I, f64>(isa, product, with_exponent(isa, share, moved))
+    } else {
+        let t = exp::term(isa, minus);
+        let share = I::F64::select(x.lt(zero), t, isa.f64(1.0)) / (isa.f64(1.0) + t);
+        x * share * up
+    };
+    let y = I::F64::select(most.eq(zero), most, y);
+    // The limit is a zero, which has no product with an infinity.
+    I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
+}
+
+/// `dy` times the slope of [`swiglu`] by its gate: dy up (s + gate s (1 - s)) with s = 1 / (1 + e^-gate), to be rounded
+/// to `E`.
+#[inline(always)]
+pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
+    let zero = isa.f64(0.0);
+    let x = slope::within(isa, gate, far::<E>());
+    let slope = slope::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
+    let dx = if E::DTYPE == DType::F64 {
+        let (product, moved) = product(isa, dy, up);
+        slope::times::<I, f64>(isa, product, with_exponent(isa, slope, moved))
+    } else {
+        // Exact of two f32.
+        slope::times::<I, E>(isa, dy * up, slope)
+    };
+    without_slope(isa, dy, gate.either_nan(up), dx)
+}
+
+/// `dy` times the slope of [`swiglu`] by its second factor, to be rounded to `E`.
+#[inline(always)]
+pub fn by_up<I: Isa, E: Element>(isa: I, gate: I::F64, dy: I::F64) -> I::F64 {
+    without_slope(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))
+}
+
+/// What the loss does not depend on has no gradient, however steep the function is.
+#[inline(always)]
+fn without_slope<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) -> I::F64 {
+    I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
+}
+
+/// The product of two numbers, each brought nearer to 1, and the power of two that they were divided by.
+#[inline(always)]
+fn product<I: Isa>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::I64) {
+    let ((a, moved_a), (b, moved_b)) = (nearer(isa, a), nearer(isa, b));
+    (a * b, moved_a + moved_b)
+}
+
+#[inline(always)]
+fn nearer<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::I64) {
+    let power = |n: i64| isa.f64(f64::from_bits(((1023 + n) as u64) << 52));
+    let (tiny, huge) = (x.abs().lt(power(-400)), power(400).lt(x.abs()));
+    let factor = I::F64::select(tiny, power(600), I::F64::select(huge, power(-600), isa.f64(1.0)));
+    (x * factor, I::I64::select(tiny, isa.i64(-600), I::I64::select(huge, isa.i64(600), isa.i64(0))))
+}
+
+#[inline(always)]
+fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
+    let n = match wide.exponent {
+        Some(n) => n,
+        None => isa.i64(0),
+    };
+    Wide { exponent: Some(n + moved), ..wide }
+}
+
+/// [`swiglu`] in f32: in pairs for results of f32, plainly for those of 16 bits.
+#[derive(Clone, Copy)]
+pub struct Narrow<I: Isa> {
+    isa: I,
+    exp: SoftmaxExp<I>,
+}
+
+impl<I: Isa> Narrow<I> {
+    #[inline(always)]
+    pub fn new(isa: I) -> Self {
+        Narrow { isa, exp: SoftmaxExp::new(isa, 0.0, f32::NEG_INFINITY) }
+    }
+
+    /// The product to be rounded to `E`, and where it serves: where nothing on the way vanishes or overflows that the
+    /// result needs.
+    #[inline(always)]
+    pub fn product<E: Element>(&self, gate: I::F32, up: I::F32) -> (I::F32, I::M32) {
+        let (zero, one) = (self.isa.f32(0.0), self.isa.f32(1.0));
+        let (silu, y, serves) = if E::DTYPE == DType::F32 {
+            let (share, share_low) = sigmoid_pair::share(self.isa, gate);
+            let silu = gate * share;
+            let silu_low = gate.mul_add(share_low, gate.mul_add(share, zero - silu));
+            let y = silu * up;
+            let low = silu_low.mul_add(up, silu.mul_add(up, zero - y));
+            (silu, fast_two_sum(y, low).0, sigmoid_pair::serves(self.isa, gate))
+        } else {
+            let t = self.exp.any(zero - gate.abs());
+            let silu = gate * (I::F32::select(gate.lt(zero), t, one) / (one + t));
+            (silu, silu * up, gate.eq(gate))
+        };
+        // A result is smaller than this.
+        let most = gate * up;
+        let is_zero = most.eq(zero);
+        let least = self.isa.f32(LEAST);
+        let has_room = least.le(silu.abs()) & least.le(y.abs()) & y.abs().lt(self.isa.f32(f32::INFINITY));
+        (I::F32::select(is_zero, most, y), is_zero | serves & has_room)
+    }
+}

@@ -1,0 +1,94 @@
+//! Root-mean-square normalisation of the rows of heads and rotary embedding of the result, in one pass.
+
+use super::rms_norm::RmsNorm;
+use super::rope::RopeTable;
+use super::same_lanes;
+use super::softmax::settle;
+use crate::cpu;
+use crate::element::Element;
+use crate::error::Result;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::new_vec;
+
+const OP: &str = "qk_norm_rope";
+
+/// [`rms_norm`](crate::rms_norm()) of each head's row and [`rope`](crate::rope()) of the result, with the bits of these
+/// two: the normalised row is rounded to its type in between. Queries and keys are a call each, with a weight of their
+/// own.
+///
+/// # Formula
+/// ```text
+/// n_i = x_i / sqrt(mean(x^2) + eps) * (weight_i + weight_offset), rounded
+/// (a, b) -> (a cos - b sin, a sin + b cos) of each pair of n
+/// ```
+///
+/// # Shapes
+/// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The weight
+/// is `[cols]`. The result has as many elements as `x`, without gaps.
+///
+/// # Special values
+/// | row | result |
+/// |---|---|
+/// | a NaN | NaN in this row only |
+/// | an infinity | NaN in its pair, 0 elsewhere |
+/// | all zeros with eps = 0 | zeros |
+/// | no columns | nothing |
+///
+/// # Accuracy
+/// Of the larger of a pair of normalised values: 1.25 ULP in f32, f16 and bf16, 8 ULP in f64. Rounded before the
+/// weight, that rounding and one more.
+///
+/// # Errors
+/// As [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
+///
+/// # Panics
+/// Never.
+///
+/// # Source
+/// The attention of Qwen3, Yang et al., "Qwen3 technical report", 2025; Dehghani et al., "Scaling vision transformers
+/// to 22 billion parameters", 2023, for the norm.
+///
+/// # Example
+/// ```
+/// use evenkeel::{RmsNorm, Rope, RopeTable, Rows, qk_norm_rope};
+/// let table = RopeTable::new(&[0, 1], 2, &Rope::default())?;
+/// // The weights of such norms may be large.
+/// let options = RmsNorm::default().eps(0.0).weight(&[96.5f32, 0.5]);
+/// let y = qk_norm_rope(Rows::new(&[0.2f32, -0.2, 0.2, -0.2], 2, 2)?, &table, &options)?;
+/// assert_eq!(y, [96.5, -0.5, 52.559906, 80.931796]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn qk_norm_rope<E: Element>(x: Rows<'_, E>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Vec<E>> {
+    let (rows, cols) = (x.rows(), x.cols());
+    new_vec(rows * cols, |out| qk_norm_rope_into(x, RowsMut::new(out, rows, cols)?, table, options))
+}
+
+/// [`qk_norm_rope`] into `out`, which has the shape of `x`; returns the memory of `out`.
+pub fn qk_norm_rope_into<'a, E: Element>(
+    x: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    table: &RopeTable,
+    options: &RmsNorm<'_>,
+) -> Result<&'a mut [E]> {
+    same_lanes(OP, "out", &out.geometry, &x.geometry)?;
+    let kernel = kernel(x.rows(), x.cols(), table, options)?;
+    let (written, met) = E::qk_norm_rope(x.into(), out.into(), kernel)?;
+    settle(OP, met)?;
+    Ok(written)
+}
+
+/// [`qk_norm_rope`] in place.
+pub fn qk_norm_rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<()> {
+    let kernel = kernel(x.rows(), x.cols(), table, options)?;
+    let met = E::qk_norm_rope_in_place(OP, x.into(), kernel)?;
+    settle(OP, met)
+}
+
+fn kernel<'a>(
+    rows: usize,
+    cols: usize,
+    table: &'a RopeTable,
+    options: &RmsNorm<'a>,
+) -> Result<cpu::qk_norm_rope::QkNormRope<'a>> {
+    Ok(cpu::qk_norm_rope::QkNormRope { norm: options.resolve(OP, cols)?, rope: table.kernel(OP, rows, cols)? })
+}

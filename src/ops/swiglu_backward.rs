@@ -1,0 +1,79 @@
+//! The gradients of the gated linear unit of silu.
+
+use super::elementwise::as_long;
+use crate::element::Element;
+use crate::error::Result;
+use crate::simd::{Output, new_vecs};
+
+const NAME: &str = "swiglu_backward";
+
+/// The gradients of [`swiglu`](crate::swiglu()): dgate and dup, from both arguments and the gradient dy of the result.
+///
+/// # Formula
+/// ```text
+/// dgate = dy up (s + gate s (1 - s)), s = 1 / (1 + e^-gate)
+/// dup = dy gate s
+/// ```
+///
+/// # Shapes
+/// `gate`, `up`, `dy` and both results have the same length.
+///
+/// # Special values
+/// | gate | dgate | dup |
+/// |---|---|---|
+/// | -inf | a zero for a finite dy up | a zero for a finite dy |
+/// | +inf | dy up | infinite, with the sign of dy |
+/// | NaN, or dy is NaN | NaN | NaN |
+/// | any other, and dy is 0 | that 0 | that 0 |
+///
+/// Where `up` is NaN, dgate is NaN, whatever dy. The last row keeps what a mask took out of the loss from coming back
+/// as NaN.
+///
+/// # Accuracy
+/// 0.501 ULP in f32, f16 and bf16; 3 ULP in f64, there of the larger of the slope's two terms times dy up, which cancel
+/// where the slope crosses zero.
+///
+/// # Errors
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
+/// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there.
+///
+/// # Panics
+/// Never.
+///
+/// # Example
+/// ```
+/// let (dgate, dup) = evenkeel::swiglu_backward(&[1.0f32, -1.2784646], &[2.0, 2.0], &[1.0, 1.0])?;
+/// assert_eq!(dgate, [1.8553411, -5.6540795e-9]);
+/// assert_eq!(dup, [0.7310586, -0.27846456]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn swiglu_backward<E: Element>(gate: &[E], up: &[E], dy: &[E]) -> Result<(Vec<E>, Vec<E>)> {
+    let [dgate, dup] = new_vecs([gate.len(); 2], |[dgate, dup]| {
+        swiglu_backward_into(gate, up, dy, dgate, dup).map(|(dgate, dup)| [dgate, dup])
+    })?;
+    Ok((dgate, dup))
+}
+
+/// [`swiglu_backward`] into `dgate` and `dup`, which have the length of `gate`; returns what was written.
+pub fn swiglu_backward_into<'a, E: Element>(
+    gate: &[E],
+    up: &[E],
+    dy: &[E],
+    dgate: impl Into<Output<'a, E>>,
+    dup: impl Into<Output<'a, E>>,
+) -> Result<(&'a mut [E], &'a mut [E])> {
+    let (dgate, dup) = (dgate.into(), dup.into());
+    let lengths = [("up", up.len()), ("dy", dy.len()), ("dgate", dgate.len()), ("dup", dup.len())];
+    for (argument, len) in lengths {
+        as_long(NAME, argument, len, gate.len())?;
+    }
+    let [dgate, dup] = E::swiglu_backward([gate, up, dy], [dgate, dup])?;
+    Ok((dgate, dup))
+}
+
+/// [`swiglu_backward`] in place: `gate` becomes dgate and `up` becomes dup.
+pub fn swiglu_backward_in_place<E: Element>(gate: &mut [E], up: &mut [E], dy: &[E]) -> Result<()> {
+    as_long(NAME, "up", up.len(), gate.len())?;
+    as_long(NAME, "dy", dy.len(), gate.len())?;
+    E::swiglu_backward_in_place([gate, up], dy)
+}

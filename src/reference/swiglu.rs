@@ -1,0 +1,18 @@
+//! The gated linear unit of silu.
+
+use super::silu;
+use crate::element::Element;
+
+/// silu(gate) * up of [`swiglu`](crate::swiglu()), unrounded.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::swiglu(0.0f32, 3.0), 0.0);
+/// ```
+pub fn swiglu<E: Element>(gate: E, up: E) -> E::Exact {
+    let (x, up) = (gate.widen(), up.widen());
+    // The other factor may be smaller than any number, but it is not zero.
+    if up.is_infinite() && x.is_finite() && x != 0.0 {
+        return E::Exact::from(x.signum() * up);
+    }
+    silu(gate) * E::Exact::from(up)
+}

@@ -1,0 +1,14 @@
+//! The gradients of the gated linear unit of silu.
+
+use super::{silu_slope, swiglu};
+use crate::element::Element;
+
+/// [`swiglu_backward`](crate::swiglu_backward()) of one pair, unrounded: dgate and dup.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::swiglu_backward(0.0f32, 3.0, 2.0), [3.0, 0.0]);
+/// ```
+pub fn swiglu_backward<E: Element>(gate: E, up: E, dy: E) -> [E::Exact; 2] {
+    let of = |value: E| E::Exact::from(value.widen());
+    [silu_slope(gate) * of(up) * of(dy), swiglu(gate, dy)]
+}

@@ -1,0 +1,195 @@
+//! Norms of heads that are turned: the bits of the two ops, accuracy on the weights of such norms, and the same bits in
+//! every form.
+
+use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::forms::{RowOp, assert_forms_agree};
+use crate::support::generate::{self, Bits};
+use crate::support::implementations::each_level;
+use evenkeel::reference::{self, Real};
+use evenkeel::{
+    Element, Error, Floats, RmsNorm, Rope, RopeScaling, RopeTable, Rounding, Rows, RowsMut, qk_norm_rope,
+    qk_norm_rope_in_place, qk_norm_rope_into, rms_norm, rope,
+};
+use half::bf16;
+use rand::rngs::SmallRng;
+
+for_each_dtype!(weights_of_checkpoints, adversarial_weights, options, outcomes, forms);
+
+const HEAD: usize = 128;
+
+/// The two ops one after the other.
+fn unfused<E: Element>(x: &[E], cols: usize, table: &RopeTable, options: &RmsNorm<'_>) -> Vec<E> {
+    let normalised = rms_norm(Rows::new(x, x.len() / cols, cols).unwrap(), options).unwrap();
+    rope(Rows::new(&normalised, x.len() / cols, cols).unwrap(), table).unwrap()
+}
+
+/// Asserts the bits of the unfused ops, and the accuracy that is promised, of rows at these positions.
+fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope) {
+    let cols = weight.len();
+    let checker = Checker::new::<E>("qk_norm_rope");
+    let table = RopeTable::new(positions, cols, rope).unwrap();
+    let options = RmsNorm::default().weight(weight);
+    let wide: Vec<f64> = (0..cols).map(|i| weight.get(i).unwrap()).collect();
+    let (mut exact, mut terms) = (Vec::new(), Vec::new());
+    for (row, x) in x.chunks(cols).enumerate() {
+        let position = positions[row % positions.len()];
+        exact.extend(reference::qk_norm_rope(x, Some(&wide), 0.0, options.eps, (position, rope)));
+        let n: Vec<f64> =
+            reference::rms_norm(x, Some(&wide), 0.0, options.eps).iter().map(|n| n.to_f64().abs()).collect();
+        let partner = |i: usize| if rope.interleaved { i ^ 1 } else { (i + cols / 2) % cols };
+        terms.extend((0..cols).map(|i| n[i].max(n[partner(i)])));
+    }
+    each_level(|level| {
+        let what = format!("{what}, interleaved {}, {level}", rope.interleaved);
+        let y = qk_norm_rope(Rows::new(x, x.len() / cols, cols).unwrap(), &table, &options).unwrap();
+        assert!(y.iter().all(|y| y.widen().is_finite()), "{what}: not finite");
+        assert_same_bits(&what, &y, &unfused(x, cols, &table, &options));
+        checker.check_terms(&what, x, &y, &exact, |i| terms[i]);
+    });
+}
+
+const POSITIONS: [i64; 4] = [0, 1, 1000, 40_959];
+
+/// Both layouts of pairs, with the base of Qwen3.
+fn layouts() -> [Rope; 2] {
+    [false, true].map(|interleaved| Rope::default().theta(1e6).interleaved(interleaved))
+}
+
+/// The statistics of the weights of Qwen3-0.6B's first norms of keys, which take keys of 0.2 to 10 and more: a kernel
+/// that met them blew up.
+fn weights_of_checkpoints<E: Bits>() {
+    let mut rng = generate::rng("qk_norm_rope, weights of checkpoints");
+    for (mean, deviation, most) in [(3.56, 9.13, 96.5), (2.34, 3.98, 44.5), (2.47, 3.94, 44.0)] {
+        let what = format!("weights of mean {mean}, at most {most}");
+        let weight = with_statistics(&mut rng, mean, deviation, most);
+        let x = generate::bell::<E>(&mut rng, 8 * HEAD, 0.0, 0.17);
+        for rope in layouts() {
+            check(&what, &x, (&weight).into(), &POSITIONS, &rope);
+        }
+        let table = RopeTable::new(&POSITIONS, HEAD, &layouts()[0]).unwrap();
+        let options = RmsNorm::default().weight(&weight);
+        let keys = qk_norm_rope(Rows::new(&x, 8, HEAD).unwrap(), &table, &options).unwrap();
+        let squares = |values: &[E]| values.iter().map(|v| v.widen().powi(2)).sum::<f64>();
+        let gain = (squares(&keys) / squares(&x)).sqrt();
+        assert!((10.0..100.0).contains(&gain), "{what}: keys become {gain} times as large");
+    }
+}
+
+/// A head's weights with this mean and deviation, the largest of which is as large as said.
+fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
+    let (n, others) = (HEAD as f64, HEAD - 1);
+    // In deviations from the mean: the others have their sum and their squares left.
+    let largest = (most - mean) / deviation;
+    let middle = -largest / others as f64;
+    let variance = (n - largest * largest) / others as f64 - middle * middle;
+    let noise = generate::bell::<f64>(rng, others, 0.0, 1.0);
+    let average = noise.iter().sum::<f64>() / others as f64;
+    let spread = (noise.iter().map(|v| (v - average).powi(2)).sum::<f64>() / others as f64).sqrt();
+    let scattered = noise.iter().map(|v| middle + variance.sqrt() * (v - average) / spread);
+    let mut weight: Vec<bf16> = scattered.chain([largest]).map(|v| bf16::from_f64(mean + deviation * v)).collect();
+    weight.swap(77, others);
+    weight
+}
+
+/// Signs mixed, one huge, subnormal ones, zeros, and all of these together.
+fn adversarial_weights<E: Bits>() {
+    let mut rng = generate::rng("qk_norm_rope, adversarial weights");
+    let limits = E::LIMITS;
+    // A row has at most the root of its columns of a weight, and the root of 2 when it is turned.
+    let huge = limits.max / 32.0;
+    type Weight = fn(usize) -> f64;
+    let weights: [(&str, Weight); 4] = [
+        ("signs mixed", |i| if i.is_multiple_of(3) { -9.0 } else { 4.0 + i as f64 / 64.0 }),
+        ("zeros", |i| if i.is_multiple_of(2) { 0.0 } else { -0.0 }),
+        ("zeros in half of a pair", |i| if i < HEAD / 2 { 0.0 } else { 3.0 }),
+        ("ones", |_| 1.0),
+    ];
+    let x = generate::bell::<E>(&mut rng, 4 * HEAD, 0.0, 0.17);
+    for rope in layouts() {
+        for (what, weight) in weights {
+            let mut weight: Vec<E> = (0..HEAD).map(|i| E::from_wide(weight(i))).collect();
+            check(what, &x, E::floats(&weight), &POSITIONS, &rope);
+            weight[5] = E::from_wide(huge);
+            check(&format!("{what}, one huge"), &x, E::floats(&weight), &POSITIONS, &rope);
+            for (i, weight) in weight.iter_mut().enumerate().skip(10).take(20) {
+                *weight = E::from_wide(i as f64 * limits.min_subnormal);
+            }
+            check(&format!("{what}, one huge and subnormal ones"), &x, E::floats(&weight), &POSITIONS, &rope);
+        }
+        let tiny: Vec<E> = (0..HEAD).map(|i| E::from_wide((i as f64 - 60.0) * limits.min_subnormal)).collect();
+        check("all subnormal", &x, E::floats(&tiny), &POSITIONS, &rope);
+    }
+}
+
+/// Every rounding, offset, eps, and scaling gives the bits of the unfused ops; and heads longer than a run of weights.
+fn options<E: Bits>() {
+    let mut rng = generate::rng("qk_norm_rope, options");
+    for cols in [2, 6, 64, 100, 514, 1026] {
+        let x = generate::bell::<E>(&mut rng, 6 * cols, 0.3, 2.0);
+        let weight = generate::bell::<f32>(&mut rng, cols, 1.0, 0.5);
+        for rounding in [Rounding::Once, Rounding::BeforeWeight] {
+            for (offset, eps) in [(0.0, 1e-6), (1.0, 0.0)] {
+                let options = RmsNorm::default().weight(&weight).weight_offset(offset).eps(eps).rounding(rounding);
+                for rope in layouts() {
+                    let scaled = rope.scaling(RopeScaling::Linear { factor: 4.0 });
+                    let table = RopeTable::new(&[5, -7, 131_071], cols, &scaled).unwrap();
+                    let expected = unfused(&x, cols, &table, &options);
+                    each_level(|level| {
+                        let y = qk_norm_rope(Rows::new(&x, 6, cols).unwrap(), &table, &options).unwrap();
+                        assert_same_bits(&format!("{cols}, {options:?}, {level}"), &y, &expected);
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn outcomes<E: Bits>() {
+    let [zero, one, inf, nan] = [0.0, 1.0, f64::INFINITY, f64::NAN].map(E::from_wide);
+    let table = RopeTable::new(&[3], 4, &Rope::default()).unwrap();
+    let options = RmsNorm::default().eps(0.0);
+    each_level(|level| {
+        let outcome = |row: [E; 4]| qk_norm_rope(Rows::new(&row, 1, 4).unwrap(), &table, &options).unwrap();
+        assert!(outcome([one, nan, one, one]).iter().all(|y| y.widen().is_nan()), "a NaN, {level}");
+        let y = outcome([one, inf, one, one]);
+        assert!(y[1].widen().is_nan() && y[3].widen().is_nan(), "the pair of an infinity, {level}");
+        assert_eq!([y[0].widen(), y[2].widen()], [0.0; 2], "beside an infinity, {level}");
+        assert!(outcome([zero; 4]).iter().all(|y| y.widen() == 0.0), "zeros, {level}");
+        assert_eq!(qk_norm_rope(Rows::<E>::new(&[], 0, 4).unwrap(), &table, &options), Ok(vec![]));
+    });
+    let refused = |rows, cols, options: &RmsNorm<'_>| {
+        let x = vec![one; rows * cols];
+        qk_norm_rope(Rows::new(&x, rows, cols).unwrap(), &table, options).unwrap_err()
+    };
+    assert!(matches!(refused(1, 6, &options), Error::ShapeMismatch { op: "qk_norm_rope", argument: "x", .. }));
+    let weighted = options.weight(&[1.0f32; 3]);
+    assert!(matches!(refused(1, 4, &weighted), Error::ShapeMismatch { op: "qk_norm_rope", argument: "weight", .. }));
+    assert!(matches!(refused(1, 4, &options.eps(-1.0)), Error::InvalidArgument { op: "qk_norm_rope", .. }));
+}
+
+struct Forms<'a>(RopeTable, RmsNorm<'a>);
+
+impl<E: Element> RowOp<E> for Forms<'_> {
+    fn allocating(&self, x: Rows<'_, E>) -> Vec<E> {
+        qk_norm_rope(x, &self.0, &self.1).unwrap()
+    }
+    fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E] {
+        qk_norm_rope_into(x, out, &self.0, &self.1).unwrap()
+    }
+    fn in_place(&self, x: RowsMut<'_, E>) {
+        qk_norm_rope_in_place(x, &self.0, &self.1).unwrap();
+    }
+}
+
+fn forms<E: Bits>() {
+    let mut rng = generate::rng("qk_norm_rope, forms");
+    for (rows, cols) in [(1, 2), (5, 6), (4, 32), (3, 34), (600, 128)] {
+        let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
+        let weight = generate::bell::<bf16>(&mut rng, cols, 1.0, 0.5);
+        for rope in layouts() {
+            // A single position, so that rows give the same alone and in a batch.
+            let table = RopeTable::new(&[77], cols, &rope).unwrap();
+            assert_forms_agree(&Forms(table, RmsNorm::default().weight(&weight)), &x, cols);
+        }
+    }
+}
