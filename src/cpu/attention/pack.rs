@@ -1,5 +1,8 @@
 //! Keys and values as products take them: panels of sixteen columns, widened to f32.
 
+// Rows and columns are numbers here, of several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 use crate::element::Element;
 use crate::simd::{Isa, LANES, padded};
 

@@ -1,6 +1,9 @@
 //! Products of two matrices in f32, each element a chain of fused multiply-adds from the first term to the last: how
 //! many are made at a time does not show in them.
 
+// Rows and columns are numbers here, of several arrays at once.
+#![allow(clippy::needless_range_loop)]
+
 use crate::simd::{Float, Isa, Kernel, LANES};
 use std::ops::Range;
 
