@@ -203,7 +203,8 @@ fn differences_of_the_forward_pass() {
                 let y = attention(q, k, v, options).unwrap();
                 y.iter().zip(&graded.dy).map(|(y, dy)| y * dy).sum()
             };
-            let parts: [(&str, &[f64], fn(&mut Case<f64>) -> &mut Vec<f64>); 3] = [
+            type Part = fn(&mut Case<f64>) -> &mut Vec<f64>;
+            let parts: [(&str, &[f64], Part); 3] = [
                 ("dq", &got.dq, |case| &mut case.q),
                 ("dk", &got.dk, |case| &mut case.k),
                 ("dv", &got.dv, |case| &mut case.v),
