@@ -53,8 +53,8 @@ impl Product<'_> {
     #[inline(always)]
     fn part<I: Isa, const R: usize>(&mut self, isa: I, row: usize, column: usize) {
         let mut a = [&self.a[..0]; R];
-        for r in 0..R {
-            a[r] = &self.a[(row + r) * self.a_stride..][..self.terms];
+        for (r, a) in a.iter_mut().enumerate() {
+            *a = &self.a[(row + r) * self.a_stride..][..self.terms];
         }
         let panel = &self.panels[column * self.panel_len..][..self.terms];
         let mut sums = [isa.f64(0.0); R];
@@ -64,9 +64,9 @@ impl Product<'_> {
                 sums[r] = isa.f64(a[r][t]).mul_add(b, sums[r]);
             }
         }
-        for r in 0..R {
+        for (r, sum) in sums.into_iter().enumerate() {
             let out = &mut self.out[(row + r) * self.out_stride + column];
-            *out = isa.array_f64(isa.load_f64(out) + sums[r]);
+            *out = isa.array_f64(isa.load_f64(out) + sum);
         }
     }
 }
