@@ -72,10 +72,11 @@ fn blend(frequency: Pair, factor: f64, kept: Pair) -> Pair {
 fn within(ramp: Pair) -> Pair {
     if ramp.0 <= 0.0 {
         Pair(0.0, 0.0)
-    } else if ramp.0 >= 1.0 {
-        ONE
-    } else {
+    } else if ramp.0 < 1.0 {
         ramp
+    } else {
+        // What is beyond f64 is NaN, too.
+        ONE
     }
 }
 
@@ -110,6 +111,18 @@ mod tests {
             assert_eq!(frequencies(500_000.0, 64, Some(scaling)), plain, "{scaling:?}");
             assert_eq!(attention_factor(Some(scaling)), 1.0);
         }
+    }
+
+    /// A ramp that is narrower than any number is a step.
+    #[test]
+    fn ramps_at_the_end_of_f64() {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 5e-324,
+            high_freq_factor: 1e-323,
+            original_positions: 8192,
+        };
+        assert_eq!(frequencies(500_000.0, 64, Some(scaling)), frequencies(500_000.0, 64, None));
     }
 
     /// Bases and factors at the end of f64 give numbers.

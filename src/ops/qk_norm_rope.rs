@@ -55,7 +55,7 @@ const OP: &str = "qk_norm_rope";
 /// // The weights of such norms may be large.
 /// let options = RmsNorm::default().eps(0.0).weight(&[96.5f32, 0.5]);
 /// let y = qk_norm_rope(Rows::new(&[0.2f32, -0.2, 0.2, -0.2], 2, 2)?, &table, &options)?;
-/// assert_eq!(y, [96.5, -0.5, 52.559906, 80.931796]);
+/// assert_eq!(y, [96.5, -0.5, 52.55991, 80.9318]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn qk_norm_rope<E: Element>(x: Rows<'_, E>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Vec<E>> {

@@ -49,7 +49,7 @@ const NAME: &str = "swiglu";
 /// ```
 /// // silu(-95) alone is subnormal in f32, where it has lost digits.
 /// let y = evenkeel::swiglu(&[1.0f32, -95.0], &[2.0, 1e30])?;
-/// assert_eq!(y, [1.4621172, -5.2450303e-10]);
+/// assert_eq!(y, [1.4621172, -5.2450283e-10]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn swiglu<E: Element>(gate: &[E], up: &[E]) -> Result<Vec<E>> {

@@ -63,7 +63,7 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// use candle_core::{Device, Tensor};
 /// use evenkeel::candle::guarded;
 /// let (gate, up) = (Tensor::new(&[1f32, -95.], &Device::Cpu)?, Tensor::new(&[2f32, 1e30], &Device::Cpu)?);
-/// assert_eq!(guarded::swiglu(&gate, &up)?.to_vec1::<f32>()?, [1.4621172, -5.2450303e-10]);
+/// assert_eq!(guarded::swiglu(&gate, &up)?.to_vec1::<f32>()?, [1.4621172, -5.2450283e-10]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
