@@ -1,9 +1,6 @@
 //! Products of two matrices in f64, added to a third: each a chain of fused multiply-adds from the first term to the
 //! last, and then one sum.
 
-// Rows and columns are numbers here, of several arrays at once.
-#![allow(clippy::needless_range_loop)]
-
 use crate::simd::{Float, Isa, Kernel, LANES};
 
 /// `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
