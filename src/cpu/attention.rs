@@ -2,7 +2,7 @@
 //!
 //! A block is of 256 keys, counted from the first. A row's scores in it, their largest, the exponentials and their sum
 //! (rule Q), and the sum of the values so weighted are those of f32, each product a chain in order; where one of them
-//! leaves the range, or is no number, the row's block is made again in f64 (`wide`). Blocks are merged in f64 in their
+//! leaves the range, or is no number, the row's block is made again in f64 (`wide`), unless that is masked. Blocks are merged in f64 in their
 //! order (`merge`). How rows are put together, and which thread has them, shows nowhere.
 
 mod few;
@@ -22,7 +22,7 @@ use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::heads::Heads;
-use crate::mask::FullyMasked;
+use crate::mask::{FullyMasked, Resolved};
 use crate::math::log::log_scalar;
 use crate::simd::{self, Isa, Output, Span, Work, Written};
 use merge::{Part, State};
@@ -89,6 +89,15 @@ impl<E: Element> Attention<'_, E> {
             }
             None => keys,
         }
+    }
+
+    /// Whether a row attends to a key, in whichever way it might be masked.
+    pub fn sees(&self, row: usize, key: usize, flags: &mut Vec<u8>) -> bool {
+        let kept = |mask: &Resolved<'_>| {
+            mask.keep(row, key, key + 1, flags).is_none_or(|keep| keep[0] != 0)
+                && !(mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY)
+        };
+        self.bounds(row).contains(&key) && self.scores.mask.as_ref().is_none_or(kept)
     }
 
     /// Blocks of keys outside of which all is masked to these rows.

@@ -452,14 +452,18 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
         options
     }
     let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
-        let ([q, k], options) = (attending(part, WIDTH)?, options(softcap, mask));
+        let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let (y, lse) = attention_with_lse(q, k, k, &options)?;
-        Ok(y.into_iter().map(E::bits).chain(lse.into_iter().map(f64::to_bits)).collect())
+        // Row by row, as they are alone.
+        let row = |row: usize| {
+            let of_lse = lse.chunks(lse.len() / rows).nth(row).unwrap_or(&[]).iter().map(|lse| lse.to_bits());
+            y.chunks(y.len() / rows).nth(row).unwrap_or(&[]).iter().map(|y| y.bits()).chain(of_lse).collect::<Vec<_>>()
+        };
+        Ok((0..rows).flat_map(row).collect())
     };
     let gradients = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let of = attention_backward(q, k, k, q, &options)?;
-        // Row by row, as they are alone.
         let row = |row: usize| {
             let parts = [&of.dq, &of.dk, &of.dv].map(|part| part.chunks(part.len() / rows).nth(row).unwrap_or(&[]));
             parts.concat().into_iter().map(E::bits).collect::<Vec<u64>>()

@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 for_each_dtype!(
     accuracy,
     masked_is_not_there,
+    masked_leaves_no_bit,
     the_largest_numbers,
     nan_and_infinities,
     company_and_threads,
@@ -394,6 +395,44 @@ fn company_and_threads<E: Bits>() {
                     &expected[row * of_values..][..of_values],
                 );
             }
+        }
+    }
+}
+
+/// Whatever masked keys and values hold, a result has the bits that it has without it: so a prompt's rows have those of
+/// decoding, where the later keys are not there yet.
+fn masked_leaves_no_bit<E: Bits>() {
+    let mut rng = generate::rng("no bit");
+    for shape in [Shape([1, 2, 1, 40, 300, 16, 20]), Shape([1, 2, 1, 2, 300, 16, 20]), Shape([1, 1, 1, 1, 530, 5, 3])] {
+        let Shape([_, heads, _, queries, keys, features, of_values]) = shape;
+        let case = Case::<E>::new(&mut rng, shape, 1.0);
+        let flags: Vec<u8> = (0..keys).map(|key| u8::from(key % 7 != 3 && key != keys - 2)).collect();
+        let bias: Vec<f32> = flags.iter().map(|&flag| if flag == 0 { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let (of_flags, of_bias) = (Mask::keep(&flags[..], &[keys]), Mask::causal().and_bias(&bias, &[keys]));
+        for mask in [&of_flags, &of_bias] {
+            let options = Attention::default().mask(mask);
+            let expected = case.run(&options);
+            for value in [f64::NAN, f64::INFINITY, E::LIMITS.max, -1e30] {
+                let mut broken = Case { shape, q: case.q.clone(), k: case.k.clone(), v: case.v.clone() };
+                for key in (0..keys).filter(|&key| flags[key] == 0) {
+                    broken.k[key * features..][..features].fill(E::from_wide(value));
+                    broken.v[key * of_values..][..of_values].fill(E::from_wide(value));
+                }
+                assert_same_bits(&format!("{shape:?} with {value}"), &broken.run(&options), &expected);
+            }
+        }
+        // The last key is there for the last query only.
+        let mask = Mask::causal();
+        let options = Attention::default().mask(&mask);
+        let mut broken = Case { shape, q: case.q.clone(), k: case.k.clone(), v: case.v.clone() };
+        broken.k[(keys - 1) * features] = E::from_wide(f64::NAN);
+        broken.v[(keys - 1) * of_values] = E::from_wide(f64::NAN);
+        let (y, expected) = (broken.run(&options), case.run(&options));
+        for head in 0..heads {
+            let rows = head * queries * of_values..(head * queries + queries - 1) * of_values;
+            assert_same_bits(&format!("{shape:?} before the last"), &y[rows.clone()], &expected[rows]);
+            let last = &y[(head * queries + queries - 1) * of_values..][..of_values];
+            assert!(last.iter().all(|y| y.widen().is_nan()), "{last:?}");
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Buffers {
     queries: Vec<f32>,
     keys: Vec<[f32; LANES]>,
     values: Vec<[f32; LANES]>,
+    /// Keys of the block whose values are not all finite.
+    broken: Vec<usize>,
     /// Scores, and then what they weigh, a row of [`KEYS`] for each query of a chunk.
     weights: Vec<[f32; LANES]>,
     /// The values' sums, weighted, a row for each query.
@@ -83,7 +85,7 @@ pub fn block<I: Isa, E: Element>(
     let count = KEYS.min(call.keys().end - first);
     let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
     let columns = of_values.div_ceil(LANES);
-    let Buffers { queries, keys, values, weights, sums, weighed } = buffers;
+    let Buffers { queries, keys, values, broken, weights, sums, weighed } = buffers;
     let weights = room(weights, CHUNK.min(rows.len()) * BLOCKS);
     let sums = room(sums, rows.len() * columns);
     weighed.clear();
@@ -103,12 +105,14 @@ pub fn block<I: Isa, E: Element>(
             weighed[i] = weigh(isa, call, rows.start + i, first, row, scratch);
         }
         few::sums(isa, weights.as_flattened(), value, (reach, of_values), sums);
-        return;
+        if is_finite(isa, sums) {
+            return;
+        }
     }
     let keys = room(keys, BLOCKS * features);
     pack::keys(isa, key, count, features, keys);
     let values = room(values, KEYS * columns);
-    pack::values(isa, value, count, of_values, values);
+    pack::values(isa, value, count, of_values, values, broken);
     for start in (0..rows.len()).step_by(CHUNK) {
         let chunk = start..(start + CHUNK).min(rows.len());
         let reach = reach(chunk.clone());
@@ -127,7 +131,11 @@ pub fn block<I: Isa, E: Element>(
         let weights = weights.as_flattened_mut();
         for i in chunk.clone() {
             let row = &mut weights[(i - chunk.start) * KEYS..][..reach];
-            weighed[i] = weigh(isa, call, rows.start + i, first, row, scratch);
+            let lane = rows.start + i;
+            weighed[i] = weigh(isa, call, lane, first, row, scratch);
+            if broken.iter().any(|key| call.sees(lane, first + key, &mut scratch.beside.flags)) {
+                weighed[i] = Weighed::Beyond;
+            }
         }
         isa.outline(Product {
             a: weights,
@@ -157,8 +165,17 @@ fn weigh<I: Isa, E: Element>(
     let low = bounds.start.saturating_sub(first).min(row.len());
     let high = bounds.end.saturating_sub(first).min(row.len()).max(low);
     if !scale(isa, &mut row[low..high], call.scores.scale as f32) {
-        row.fill(0.0);
-        return Weighed::Beyond;
+        for key in low..high {
+            if row[key].is_finite() {
+                continue;
+            }
+            if call.sees(lane, first + key, &mut scratch.beside.flags) {
+                row.fill(0.0);
+                return Weighed::Beyond;
+            }
+            // Masked: whatever a product with such a key came to.
+            row[key] = 0.0;
+        }
     }
     let scores = Scores { scale: 1.0, ..call.scores };
     let live = match scores.read_part(isa, lane, first, row, &mut scratch.logits) {

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use crate::element::Element;
-use crate::simd::{Isa, LANES, padded};
+use crate::simd::{Float, Isa, LANES, MaskBits, Select, padded};
 
 /// The panels of sixteen keys, one behind the other: `[keys / 16][features][16]`. Behind the last key is anything.
 #[inline(always)]
@@ -62,7 +62,7 @@ pub fn sixteen_keys<'a, I: Isa, E: Element>(
 }
 
 /// The panels of sixteen features, one behind the other: `[features / 16][count][16]`. Behind the last feature there
-/// are zeros.
+/// are zeros, and zeros stand for what is not finite, whose keys are told: a weight of 0 leaves nothing of a masked value.
 #[inline(always)]
 pub fn values<'a, I: Isa, E: Element>(
     isa: I,
@@ -70,14 +70,29 @@ pub fn values<'a, I: Isa, E: Element>(
     count: usize,
     features: usize,
     panels: &mut [[f32; LANES]],
+    broken: &mut Vec<usize>,
 ) {
+    broken.clear();
     for i in 0..count {
         let (blocks, rest) = rows(i)[..features].as_chunks::<LANES>();
+        let mut is_whole = true;
         for (panel, block) in blocks.iter().enumerate() {
-            panels[panel * count + i] = isa.array_f32(E::load(isa, block));
+            panels[panel * count + i] = finite_or_zero(isa, E::load(isa, block), &mut is_whole);
         }
         if !rest.is_empty() {
-            panels[blocks.len() * count + i] = isa.array_f32(E::load(isa, &padded(rest, E::ZERO)));
+            let block = E::load(isa, &padded(rest, E::ZERO));
+            panels[blocks.len() * count + i] = finite_or_zero(isa, block, &mut is_whole);
+        }
+        if !is_whole {
+            broken.push(i);
         }
     }
+}
+
+/// The numbers, zeros in place of what is not finite; whether there was none of that is told.
+#[inline(always)]
+fn finite_or_zero<I: Isa>(isa: I, values: I::F32, is_whole: &mut bool) -> [f32; LANES] {
+    let finite = values.abs().lt(isa.f32(f32::INFINITY));
+    *is_whole &= !(!finite).any();
+    isa.array_f32(I::F32::select(finite, values, isa.f32(0.0)))
 }
