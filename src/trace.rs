@@ -15,7 +15,7 @@
 //! let (squares, found) = trace::scope(|| layer(&[1.0, 2.0, 3e38, 4.0]));
 //! let first = found.first.unwrap();
 //! assert_eq!((first.point.as_str(), first.row, first.column, first.value), ("layer 0, squares", 1, 0, f64::INFINITY));
-//! assert_eq!(first.inputs[0].stats.max, 3e38f32.into());
+//! assert_eq!(first.inputs[0].stats.max, f64::from(3e38f32));
 //! # squares.map(|_| ())
 //! # .map_err(|e: evenkeel::Error| e)?;
 //! # Ok::<(), evenkeel::Error>(())

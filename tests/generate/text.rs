@@ -43,7 +43,7 @@ fn a_seed_makes_the_text() {
         text
     );
     assert!(stderr.contains("each verified"), "{stderr}");
-    assert!(stderr.contains("guards met: rms_norm: none · rope: none · softmax: none"), "{stderr}");
+    assert!(stderr.contains("guards met: rms_norm: none · rope: none · attention: none"), "{stderr}");
     // Bytes that are no characters yet are held back, and those that never are do not stop the text.
     assert!(String::from_utf8(text).is_ok());
     // Greedy: no draw, so no seed.

@@ -85,20 +85,24 @@ struct Unguarded;
 
 impl Ops for Unguarded {
     fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
-        let (scale, of_values) = (1.0 / (query.dim(3)? as f32).sqrt(), values);
-        let scores = query.matmul(&keys.t()?)?;
-        let (_, heads, queries, keys) = scores.dims4()?;
+        let (batches, heads, queries, features) = query.dims4()?;
+        let (_, of_keys, count, _) = keys.dims4()?;
+        let scale = 1.0 / (features as f32).sqrt();
+        // The heads that share keys are further rows of one product.
+        let shared = heads / of_keys * queries;
+        let scores = query.reshape((batches, of_keys, shared, features))?.matmul(&keys.t()?)?;
         let mut weights = Vec::new();
-        for (row, scores) in scores.flatten_all()?.to_vec1::<f32>()?.chunks(keys).enumerate() {
+        for (row, scores) in scores.flatten_all()?.to_vec1::<f32>()?.chunks(count).enumerate() {
             let (batch, query) = (row / queries / heads, row % queries);
             let masked = scores.iter().enumerate().map(|(key, score)| {
-                let padding = visible.keep.is_some_and(|keep| keep[batch * keys + key] == 0);
-                let later = key > keys - queries + query;
+                let padding = visible.keep.is_some_and(|keep| keep[batch * count + key] == 0);
+                let later = key > count - queries + query;
                 score * scale + if padding || later { f32::NEG_INFINITY } else { 0.0 }
             });
             weights.extend(naive::softmax(&masked.collect::<Vec<_>>()));
         }
-        Ok(Tensor::from_vec(weights, scores.dims(), scores.device())?.matmul(of_values)?)
+        let attended = Tensor::from_vec(weights, scores.dims(), scores.device())?.matmul(values)?;
+        Ok(attended.reshape((batches, heads, queries, features))?)
     }
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
