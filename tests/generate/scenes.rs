@@ -44,7 +44,7 @@ fn each_failure_is_played_beside_its_remedy() {
     let added: Vec<f64> = line("Evenkeel                  ")[1..7].iter().filter_map(|v| v.parse().ok()).collect();
     assert!(added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)), "{added:?}");
     // The rows that padding leaves without a key, in three layers and four heads: 6 of one prompt, 3 of another.
-    assert_eq!(line("5      softmax")[4..], ["108", "0", "0"]);
+    assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);
     assert_eq!(line("1      sample")[4..], ["1", "1", "0"]);
 }
 
