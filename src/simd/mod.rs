@@ -33,5 +33,7 @@ pub(crate) use level::Kernel;
 #[cfg(feature = "checkpoint")]
 pub(crate) use level::Token;
 pub(crate) use memory::{flags_from_bools, new_vec, new_vecs};
+#[cfg(test)]
+pub(crate) use rows::run_here;
 pub(crate) use rows::{Work, run, threads};
 pub(crate) use slice::{Ahead, LANES, Next, Span, Written, block, block_within, fold, fold_with, padded};

@@ -1,12 +1,13 @@
 //! The forms in pairs of f32 against the f64 forms.
 
 use super::{
-    Erf, Exp, Exp2, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu, Softplus, Sqrt,
-    Tanh, apply,
+    Ends, Erf, Exp, Exp2, Flat, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu,
+    Softplus, Sqrt, Tanh,
 };
 use crate::element::Element;
+use crate::error::Result;
 use crate::math::wide::Wide;
-use crate::simd::{Isa, Level, with_level};
+use crate::simd::{Isa, Level, Output, run_here, with_level};
 
 /// A function without its form in pairs.
 #[derive(Clone, Copy)]
@@ -17,6 +18,13 @@ impl<F: Function> Function for InF64<F> {
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
         self.0.eval::<I, E>(isa, x)
     }
+}
+
+fn apply(x: &[f32], out: &mut [f32], function: impl Function) -> Result<()> {
+    let (to, finish) = Output::from(out).start();
+    let written = run_here(Flat { span: Ends::Apart { from: x, to }, function })?;
+    finish.done(written);
+    Ok(())
 }
 
 /// Compares both forms on every `step`-th of all f32, of which an odd step meets both signs and every exponent.
@@ -32,8 +40,8 @@ fn compare(name: &str, function: impl Function, levels: &[Level], step: usize) {
             }
             let (mut pairs, mut wide) = (vec![0.0; x.len()], vec![0.0; x.len()]);
             with_level(level, || {
-                apply(&x, (&mut pairs[..]).into(), function).expect("a level that is available");
-                apply(&x, (&mut wide[..]).into(), InF64(function)).expect("a level that is available");
+                apply(&x, &mut pairs, function).expect("a level that is available");
+                apply(&x, &mut wide, InF64(function)).expect("a level that is available");
             })
             .expect("a level that is available");
             for ((x, pair), wide) in x.iter().zip(&pairs).zip(&wide) {
