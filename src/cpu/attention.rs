@@ -78,26 +78,17 @@ impl<E: Element> Attention<'_, E> {
         self.first..self.first + self.k.shape()[2]
     }
 
+    /// What rows see of the keys.
+    #[inline(always)]
+    pub fn sight(&self) -> Sight<'_> {
+        let keys = self.keys();
+        Sight { scores: self.scores, first: keys.start, end: keys.end }
+    }
+
     /// Keys outside of which all is masked.
     #[inline(always)]
     pub fn bounds(&self, row: usize) -> Range<usize> {
-        let keys = self.keys();
-        match &self.scores.mask {
-            Some(mask) => {
-                let (low, high) = mask.bounds(row);
-                low.clamp(keys.start, keys.end)..high.clamp(keys.start, keys.end)
-            }
-            None => keys,
-        }
-    }
-
-    /// Whether a row attends to a key, in whichever way it might be masked.
-    pub fn sees(&self, row: usize, key: usize, flags: &mut Vec<u8>) -> bool {
-        let kept = |mask: &Resolved<'_>| {
-            mask.keep(row, key, key + 1, flags).is_none_or(|keep| keep[0] != 0)
-                && !(mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY)
-        };
-        self.bounds(row).contains(&key) && self.scores.mask.as_ref().is_none_or(kept)
+        self.sight().bounds(row)
     }
 
     /// Blocks of keys outside of which all is masked to these rows.
@@ -131,6 +122,38 @@ impl<E: Element> Attention<'_, E> {
     fn rows_before(&self, tile: usize) -> usize {
         let tiles = self.tiles_a_head().max(1);
         tile / tiles * self.rows_a_head() + (tile % tiles * QUERIES).min(self.rows_a_head())
+    }
+}
+
+/// What rows see of the keys, and how their products become logits.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    pub scores: Scores<'a>,
+    /// The first key, and the one behind the last.
+    first: usize,
+    end: usize,
+}
+
+impl Sight<'_> {
+    /// Keys outside of which all is masked.
+    #[inline(always)]
+    pub fn bounds(&self, row: usize) -> Range<usize> {
+        match &self.scores.mask {
+            Some(mask) => {
+                let (low, high) = mask.bounds(row);
+                low.clamp(self.first, self.end)..high.clamp(self.first, self.end)
+            }
+            None => self.first..self.end,
+        }
+    }
+
+    /// Whether a row attends to a key, in whichever way it might be masked.
+    pub fn sees(&self, row: usize, key: usize, flags: &mut Vec<u8>) -> bool {
+        let kept = |mask: &Resolved<'_>| {
+            mask.keep(row, key, key + 1, flags).is_none_or(|keep| keep[0] != 0)
+                && !(mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY)
+        };
+        self.bounds(row).contains(&key) && self.scores.mask.as_ref().is_none_or(kept)
     }
 }
 
@@ -322,13 +345,16 @@ fn each_part<I: Isa, E: Element>(
     }
     for block in blocks {
         if in_f32 {
-            narrow::block(isa, call, rows.clone(), block * KEYS, narrow, scratch);
+            let rows = rows.clone();
+            isa.outline(narrow::Block { call, rows, first: block * KEYS, buffers: narrow, scratch });
         }
         for (i, row) in rows.clone().enumerate() {
             let part = if in_f32 { narrow.part(isa, i, call.v.shape()[3]) } else { None };
             let part = match part {
                 Some(part) => part,
-                None => wide::block(isa, call, row, block * KEYS, 1.0, wide, scratch),
+                None => {
+                    isa.outline(wide::Block { call, row, first: block * KEYS, factor: 1.0, buffers: wide, scratch })
+                }
             };
             each(block, i, part);
         }

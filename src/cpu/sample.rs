@@ -192,7 +192,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
             let whole = Whole { z: x, first: 0 };
             let max = whole.survey(isa, &mut of.sampling.maxima);
             if max.is_finite() {
-                return Ok(of.whole(isa, whole, max));
+                return Ok(isa.outline(OfWhole { of: &mut of, whole, max }));
             }
         }
         match scores.read(isa, row, x, logits) {
@@ -241,16 +241,54 @@ impl Of<'_> {
     #[inline(always)]
     fn surveyed<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>) -> Found {
         let max = whole.survey(isa, &mut self.sampling.maxima);
-        self.whole(isa, whole, max)
+        isa.outline(OfWhole { of: self, whole, max })
     }
 
-    /// A row in f32 lanes that was surveyed: the first filters are done on the way to its candidates.
+    /// A row in f64.
     #[inline(always)]
-    fn whole<I: Isa, S: Element>(&mut self, isa: I, whole: Whole<'_, S>, max: f32) -> Found {
-        let (_, plan, step) = self.request.parts();
+    fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
+        let (_, plan, _) = self.request.parts();
         let (temperature, filters) = heat(&plan.filters);
-        let scale = Scale::new(f64::from(max), temperature, self.vocabulary);
-        let Sampling { narrow: candidates, maxima, ordered, search, scraps, is_wide, .. } = &mut *self.sampling;
+        let scale = Scale::new(live.max, temperature, self.vocabulary);
+        let candidates = &mut self.sampling.wide;
+        candidates.clear();
+        live.gather(x, |z| z > f64::NEG_INFINITY, candidates);
+        let total = if asks_for_total(filters) {
+            candidates.weigh(isa, scale);
+            scale.mass_of(isa, candidates.weights())
+        } else {
+            0
+        };
+        self.filter_wide(isa, filters, scale, total)
+    }
+
+    #[inline(always)]
+    fn filter_wide<I: Isa>(&mut self, isa: I, filters: &[Filter], scale: Scale, total: u64) -> Found {
+        let (_, plan, step) = self.request.parts();
+        let Sampling { wide: candidates, is_wide, scraps, .. } = &mut *self.sampling;
+        *is_wide = true;
+        let (min_keep, draw) = (plan.min_keep, step.draw());
+        isa.outline(Filtering { filters, min_keep, draw, total, candidates, scale, scraps })
+    }
+}
+
+/// A row in f32 lanes that was surveyed: the first filters are done on the way to its candidates.
+struct OfWhole<'a, 'o, S> {
+    of: &'o mut Of<'a>,
+    whole: Whole<'o, S>,
+    max: f32,
+}
+
+impl<S: Element> Kernel for OfWhole<'_, '_, S> {
+    type Out = Found;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Found {
+        let OfWhole { of, whole, max } = self;
+        let (_, plan, step) = of.request.parts();
+        let (temperature, filters) = heat(&plan.filters);
+        let scale = Scale::new(f64::from(max), temperature, of.vocabulary);
+        let Sampling { narrow: candidates, maxima, ordered, search, scraps, is_wide, .. } = &mut *of.sampling;
         candidates.clear();
         *is_wide = false;
         let rest = match filters {
@@ -281,33 +319,6 @@ impl Of<'_> {
         let total = if asks_for_total(rest) { prefix::mass(isa, whole, scale, search) } else { 0 };
         let (min_keep, draw) = (plan.min_keep, step.draw());
         isa.outline(Filtering { filters: rest, min_keep, draw, total, candidates, scale, scraps })
-    }
-
-    /// A row in f64.
-    #[inline(always)]
-    fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
-        let (_, plan, _) = self.request.parts();
-        let (temperature, filters) = heat(&plan.filters);
-        let scale = Scale::new(live.max, temperature, self.vocabulary);
-        let candidates = &mut self.sampling.wide;
-        candidates.clear();
-        live.gather(x, |z| z > f64::NEG_INFINITY, candidates);
-        let total = if asks_for_total(filters) {
-            candidates.weigh(isa, scale);
-            scale.mass_of(isa, candidates.weights())
-        } else {
-            0
-        };
-        self.filter_wide(isa, filters, scale, total)
-    }
-
-    #[inline(always)]
-    fn filter_wide<I: Isa>(&mut self, isa: I, filters: &[Filter], scale: Scale, total: u64) -> Found {
-        let (_, plan, step) = self.request.parts();
-        let Sampling { wide: candidates, is_wide, scraps, .. } = &mut *self.sampling;
-        *is_wide = true;
-        let (min_keep, draw) = (plan.min_keep, step.draw());
-        isa.outline(Filtering { filters, min_keep, draw, total, candidates, scale, scraps })
     }
 }
 

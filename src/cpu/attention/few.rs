@@ -4,7 +4,7 @@
 use super::KEYS;
 use super::pack::sixteen_keys;
 use crate::element::Element;
-use crate::simd::{Float, Isa, LANES, padded};
+use crate::simd::{Ahead, Float, Isa, LANES, padded};
 
 /// Queries that are few.
 pub const FEW: usize = 4;
@@ -15,14 +15,16 @@ pub const FEW: usize = 4;
 pub fn scores<'a, I: Isa, E: Element>(
     isa: I,
     queries: &[f32],
-    key: impl Fn(usize) -> &'a [E],
+    (key, value): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> &'a [E]),
     (count, features): (usize, usize),
     out: &mut [[f32; LANES]],
 ) {
+    // Values are read next.
+    let after = |i| Some(value(i));
     if out.len() == KEYS / LANES {
-        scores_of::<I, E, 1>(isa, queries, key, (count, features), out);
+        scores_of::<I, E, 1>(isa, queries, (key, after), (count, features), out);
     } else {
-        scores_of::<I, E, FEW>(isa, queries, key, (count, features), out);
+        scores_of::<I, E, FEW>(isa, queries, (key, after), (count, features), out);
     }
 }
 
@@ -30,13 +32,16 @@ pub fn scores<'a, I: Isa, E: Element>(
 fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     isa: I,
     queries: &[f32],
-    key: impl Fn(usize) -> &'a [E],
+    (key, after): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> Option<&'a [E]>),
     (count, features): (usize, usize),
     out: &mut [[f32; LANES]],
 ) {
     const BLOCKS: usize = KEYS / LANES;
     let rows = out.len() / BLOCKS;
     for panel in 0..count.div_ceil(LANES) {
+        for i in panel * LANES..count.min((panel + 1) * LANES) {
+            ask(after(i));
+        }
         let mut sums = [isa.f32(0.0); R];
         sixteen_keys(
             isa,
@@ -64,6 +69,15 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     }
 }
 
+/// Asks for a row that is read after this block: what is read in turns, hardware does not foresee.
+#[inline(always)]
+fn ask<E: Element>(row: Option<&[E]>) {
+    if let Some(row) = row {
+        let ahead = Ahead::of(row, 0);
+        (0..row.len().div_ceil(LANES)).for_each(|block| ahead.block(block));
+    }
+}
+
 /// Sixteen from there on, or what there is.
 #[inline(always)]
 fn padded_part(row: &[f32], first: usize) -> [f32; LANES] {
@@ -79,22 +93,24 @@ fn padded_part(row: &[f32], first: usize) -> [f32; LANES] {
 pub fn sums<'a, I: Isa, E: Element>(
     isa: I,
     weights: &[f32],
-    value: impl Fn(usize) -> &'a [E],
+    (value, after): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> Option<&'a [E]>),
     (count, features): (usize, usize),
     out: &mut [[f32; LANES]],
 ) {
     /// Blocks of features that are summed at a time.
     const WIDE: usize = 4;
     let columns = features.div_ceil(LANES);
-    for (weights, out) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))) {
+    for (row, (weights, out)) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))).enumerate() {
         let weights = &weights[..count];
         let whole = features / LANES;
         let wide = whole - whole % WIDE;
         for column in (0..wide).step_by(WIDE) {
-            sums_of::<I, E, WIDE>(isa, weights, &value, column, out);
+            let after = |i| if row + column == 0 { after(i) } else { None };
+            sums_of::<I, E, WIDE>(isa, weights, (&value, after), column, out);
         }
         for column in wide..whole {
-            sums_of::<I, E, 1>(isa, weights, &value, column, out);
+            let after = |i| if row + column == 0 { after(i) } else { None };
+            sums_of::<I, E, 1>(isa, weights, (&value, after), column, out);
         }
         if whole < columns {
             let mut sum = isa.f32(0.0);
@@ -111,12 +127,13 @@ pub fn sums<'a, I: Isa, E: Element>(
 fn sums_of<'a, I: Isa, E: Element, const C: usize>(
     isa: I,
     weights: &[f32],
-    value: &impl Fn(usize) -> &'a [E],
+    (value, after): (impl Fn(usize) -> &'a [E], impl Fn(usize) -> Option<&'a [E]>),
     column: usize,
     out: &mut [[f32; LANES]],
 ) {
     let mut sums = [isa.f32(0.0); C];
     for (i, &weight) in weights.iter().enumerate() {
+        ask(after(i));
         let (blocks, _) = value(i)[column * LANES..][..C * LANES].as_chunks::<LANES>();
         let weight = isa.f32(weight);
         for c in 0..C {

@@ -3,11 +3,11 @@
 use super::few::{self, FEW};
 use super::merge::{End, Part};
 use super::product::{Product, ROWS};
-use super::{Attention, KEYS, pack};
+use super::{Attention, KEYS, Sight, pack};
 use crate::cpu::scores::{Row, Scores, units_to_f64};
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
-use crate::simd::{Float, Isa, LANES, MaskBits, Span};
+use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Span};
 use std::ops::Range;
 
 /// Blocks of sixteen in a row of scores.
@@ -70,130 +70,144 @@ impl Buffers {
 }
 
 /// Makes the block of keys that begins with `first`.
-#[inline(always)]
-pub fn block<I: Isa, E: Element>(
-    isa: I,
-    call: &Attention<'_, E>,
-    rows: Range<usize>,
-    first: usize,
-    buffers: &mut Buffers,
-    scratch: &mut Scratch,
-) {
-    let [batch, head, _] = call.place(rows.start);
-    let head = head / call.group();
-    let start = first - call.first;
-    let count = KEYS.min(call.keys().end - first);
-    let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
-    let columns = of_values.div_ceil(LANES);
-    let Buffers { queries, keys, values, broken, weights, sums, weighed } = buffers;
-    let weights = room(weights, CHUNK.min(rows.len()) * BLOCKS);
-    let sums = room(sums, rows.len() * columns);
-    weighed.clear();
-    weighed.resize(rows.len(), Weighed::Empty);
-    let key = |i| call.k.row(batch, head, start + i);
-    let value = |i| call.v.row(batch, head, start + i);
-    // How far the rows of a chunk see.
-    let reach = |chunk: Range<usize>| {
-        let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
-        last.saturating_sub(first).min(count)
-    };
-    if rows.len() <= FEW {
-        let reach = reach(0..rows.len());
-        few::scores(isa, queries, key, (reach, features), weights);
-        for i in 0..rows.len() {
-            let row = &mut weights[i * BLOCKS..].as_flattened_mut()[..reach];
-            weighed[i] = weigh(isa, call, rows.start + i, first, row, scratch);
-        }
-        few::sums(isa, weights.as_flattened(), value, (reach, of_values), sums);
-        if is_finite(isa, sums) {
-            return;
-        }
-    }
-    let keys = room(keys, BLOCKS * features);
-    pack::keys(isa, key, count, features, keys);
-    let values = room(values, KEYS * columns);
-    pack::values(isa, value, count, of_values, values, broken);
-    for start in (0..rows.len()).step_by(CHUNK) {
-        let chunk = start..(start + CHUNK).min(rows.len());
-        let reach = reach(chunk.clone());
-        let weights = &mut weights[..chunk.len() * BLOCKS];
-        isa.outline(Product {
-            a: &queries[chunk.start * features..],
-            a_stride: features,
-            terms: features,
-            panels: keys,
-            panel_len: features,
-            rows: chunk.len(),
-            out: &mut *weights,
-            out_stride: BLOCKS,
-            columns: reach.div_ceil(LANES),
-        });
-        let weights = weights.as_flattened_mut();
-        for i in chunk.clone() {
-            let row = &mut weights[(i - chunk.start) * KEYS..][..reach];
-            let lane = rows.start + i;
-            weighed[i] = weigh(isa, call, lane, first, row, scratch);
-            if broken.iter().any(|key| call.sees(lane, first + key, &mut scratch.beside.flags)) {
-                weighed[i] = Weighed::Beyond;
+pub struct Block<'c, 'b, E> {
+    pub call: &'c Attention<'c, E>,
+    pub rows: Range<usize>,
+    pub first: usize,
+    pub buffers: &'b mut Buffers,
+    pub scratch: &'b mut Scratch,
+}
+
+impl<E: Element> Kernel for Block<'_, '_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Block { call, rows, first, buffers, scratch } = self;
+        let [batch, head, _] = call.place(rows.start);
+        let head = head / call.group();
+        let start = first - call.first;
+        let count = KEYS.min(call.keys().end - first);
+        let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
+        let columns = of_values.div_ceil(LANES);
+        let Buffers { queries, keys, values, broken, weights, sums, weighed } = buffers;
+        let weights = room(weights, CHUNK.min(rows.len()) * BLOCKS);
+        let sums = room(sums, rows.len() * columns);
+        weighed.clear();
+        weighed.resize(rows.len(), Weighed::Empty);
+        let key = |i| call.k.row(batch, head, start + i);
+        let value = |i| call.v.row(batch, head, start + i);
+        // How far the rows of a chunk see.
+        let reach = |chunk: Range<usize>| {
+            let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
+            last.saturating_sub(first).min(count)
+        };
+        let sight = call.sight();
+        if rows.len() <= FEW {
+            let reach = reach(0..rows.len());
+            let after = |i| (start + i < call.k.shape()[2]).then(|| key(i));
+            few::scores(isa, queries, (key, value), (reach, features), weights);
+            for i in 0..rows.len() {
+                let row = &mut weights[i * BLOCKS..].as_flattened_mut()[..reach];
+                weighed[i] = isa.outline(Weigh { sight, lane: rows.start + i, first, row, scratch });
+            }
+            few::sums(isa, weights.as_flattened(), (value, |i| after(i + KEYS)), (reach, of_values), sums);
+            if is_finite(isa, sums) {
+                return;
             }
         }
-        isa.outline(Product {
-            a: weights,
-            a_stride: KEYS,
-            terms: reach,
-            panels: values,
-            panel_len: count,
-            rows: chunk.len(),
-            out: &mut sums[chunk.start * columns..chunk.end * columns],
-            out_stride: columns,
-            columns,
-        });
+        let keys = room(keys, BLOCKS * features);
+        pack::keys(isa, key, count, features, keys);
+        let values = room(values, KEYS * columns);
+        pack::values(isa, value, count, of_values, values, broken);
+        for start in (0..rows.len()).step_by(CHUNK) {
+            let chunk = start..(start + CHUNK).min(rows.len());
+            let reach = reach(chunk.clone());
+            let weights = &mut weights[..chunk.len() * BLOCKS];
+            isa.outline(Product {
+                a: &queries[chunk.start * features..],
+                a_stride: features,
+                terms: features,
+                panels: keys,
+                panel_len: features,
+                rows: chunk.len(),
+                out: &mut *weights,
+                out_stride: BLOCKS,
+                columns: reach.div_ceil(LANES),
+            });
+            let weights = weights.as_flattened_mut();
+            for i in chunk.clone() {
+                let row = &mut weights[(i - chunk.start) * KEYS..][..reach];
+                let lane = rows.start + i;
+                weighed[i] = isa.outline(Weigh { sight, lane, first, row, scratch });
+                if broken.iter().any(|key| sight.sees(lane, first + key, &mut scratch.beside.flags)) {
+                    weighed[i] = Weighed::Beyond;
+                }
+            }
+            isa.outline(Product {
+                a: weights,
+                a_stride: KEYS,
+                terms: reach,
+                panels: values,
+                panel_len: count,
+                rows: chunk.len(),
+                out: &mut sums[chunk.start * columns..chunk.end * columns],
+                out_stride: columns,
+                columns,
+            });
+        }
     }
 }
 
 /// Makes weights of a row's products, zeros where nothing is to be attended to.
-#[inline(always)]
-fn weigh<I: Isa, E: Element>(
-    isa: I,
-    call: &Attention<'_, E>,
+struct Weigh<'a, 's> {
+    sight: Sight<'a>,
     lane: usize,
     first: usize,
-    row: &mut [f32],
-    scratch: &mut Scratch,
-) -> Weighed {
-    let bounds = call.bounds(lane);
-    let low = bounds.start.saturating_sub(first).min(row.len());
-    let high = bounds.end.saturating_sub(first).min(row.len()).max(low);
-    if !scale(isa, &mut row[low..high], call.scores.scale as f32) {
-        for key in low..high {
-            if row[key].is_finite() {
-                continue;
+    row: &'s mut [f32],
+    scratch: &'s mut Scratch,
+}
+
+impl Kernel for Weigh<'_, '_> {
+    type Out = Weighed;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Weighed {
+        let Weigh { sight, lane, first, row, scratch } = self;
+        let bounds = sight.bounds(lane);
+        let low = bounds.start.saturating_sub(first).min(row.len());
+        let high = bounds.end.saturating_sub(first).min(row.len()).max(low);
+        if !scale(isa, &mut row[low..high], sight.scores.scale as f32) {
+            for key in low..high {
+                if row[key].is_finite() {
+                    continue;
+                }
+                if sight.sees(lane, first + key, &mut scratch.beside.flags) {
+                    row.fill(0.0);
+                    return Weighed::Beyond;
+                }
+                // Masked: whatever a product with such a key came to.
+                row[key] = 0.0;
             }
-            if call.sees(lane, first + key, &mut scratch.beside.flags) {
+        }
+        let scores = Scores { scale: 1.0, ..sight.scores };
+        let live = match scores.read_part(isa, lane, first, row, &mut scratch.logits) {
+            Row::Live(live) => live,
+            Row::Masked => {
+                row.fill(0.0);
+                return Weighed::Empty;
+            }
+            Row::Nan(_) | Row::Infinite(_) => {
                 row.fill(0.0);
                 return Weighed::Beyond;
             }
-            // Masked: whatever a product with such a key came to.
-            row[key] = 0.0;
-        }
+        };
+        let columns = live.columns.clone();
+        row[..columns.start].fill(0.0);
+        row[columns.end..].fill(0.0);
+        let (_, sum) = live.exps_to(isa, Span::in_place(&mut row[columns]), KEYS);
+        Weighed::Found(End { max: live.max, sum: units_to_f64(sum, KEYS) })
     }
-    let scores = Scores { scale: 1.0, ..call.scores };
-    let live = match scores.read_part(isa, lane, first, row, &mut scratch.logits) {
-        Row::Live(live) => live,
-        Row::Masked => {
-            row.fill(0.0);
-            return Weighed::Empty;
-        }
-        Row::Nan(_) | Row::Infinite(_) => {
-            row.fill(0.0);
-            return Weighed::Beyond;
-        }
-    };
-    let columns = live.columns.clone();
-    row[..columns.start].fill(0.0);
-    row[columns.end..].fill(0.0);
-    let (_, sum) = live.exps_to(isa, Span::in_place(&mut row[columns]), KEYS);
-    Weighed::Found(End { max: live.max, sum: units_to_f64(sum, KEYS) })
 }
 
 /// Multiplies, rounding once; whether all are finite before and after it.

@@ -5,7 +5,7 @@ use super::{Attention, KEYS};
 use crate::cpu::scores::{Exps, Logits, Row, sum_f64};
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
-use crate::simd::Isa;
+use crate::simd::{Isa, Kernel};
 use std::ops::Range;
 
 #[derive(Default)]
@@ -31,61 +31,69 @@ pub fn again<I: Isa, E: Element>(
     *state = State::new(call.sink(row)).scaled(SMALL);
     out.fill(0.0);
     for block in call.blocks(row..row + 1) {
-        self::block(isa, call, row, block * KEYS, SMALL, buffers, scratch).merge_into(isa, state, out);
+        let block = Block { call, row, first: block * KEYS, factor: SMALL, buffers, scratch };
+        isa.outline(block).merge_into(isa, state, out);
     }
 }
 
 /// The block of keys that begins with `first`, its sums multiplied with a power of two.
-#[inline(always)]
-pub fn block<'b, I: Isa, E: Element>(
-    isa: I,
-    call: &Attention<'_, E>,
-    row: usize,
-    first: usize,
-    factor: f64,
-    buffers: &'b mut Buffers,
-    scratch: &mut Scratch,
-) -> Part<'b> {
-    let [batch, head, _] = call.place(row);
-    let head = head / call.group();
-    let Buffers { query, scores, values } = buffers;
-    let bounds = call.bounds(row);
-    let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS));
-    if low >= high {
-        return Part::Empty;
-    }
-    query.clear();
-    query.extend(call.query(row).iter().map(|x| x.widen()));
-    let scores = room(scores, high - low);
-    self::scores(call, row, low..high, query, &mut scratch.beside.flags, scores);
-    let live = match call.scores.read_part(isa, row, low, &*scores, &mut scratch.logits) {
-        Row::Nan(_) => return Part::Spoilt(f64::NAN),
-        Row::Infinite(_) => return Part::Spoilt(f64::INFINITY),
-        Row::Masked => return Part::Empty,
-        Row::Live(live) => live,
-    };
-    let columns = live.columns.clone();
-    let Exps::F64 { values: weights } = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made) else {
-        unreachable!("exponentials of f64 are f64")
-    };
-    let (sum, rest) = sum_f64(isa, weights);
-    values.clear();
-    values.resize(call.v.shape()[3], 0.0);
-    for (i, weight) in weights.iter().enumerate() {
-        let logit = match live.logits {
-            Logits::F64(logits) => logits[i],
-            Logits::Direct | Logits::F32(_) => scores[columns.start + i],
+pub struct Block<'c, 'b, E> {
+    pub call: &'c Attention<'c, E>,
+    pub row: usize,
+    pub first: usize,
+    pub factor: f64,
+    pub buffers: &'b mut Buffers,
+    pub scratch: &'b mut Scratch,
+}
+
+impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
+    type Out = Part<'b>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Part<'b> {
+        let Block { call, row, first, factor, buffers, scratch } = self;
+        let [batch, head, _] = call.place(row);
+        let head = head / call.group();
+        let Buffers { query, scores, values } = buffers;
+        let bounds = call.bounds(row);
+        let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS));
+        if low >= high {
+            return Part::Empty;
+        }
+        query.clear();
+        query.extend(call.query(row).iter().map(|x| x.widen()));
+        let scores = room(scores, high - low);
+        self::scores(call, row, low..high, query, &mut scratch.beside.flags, scores);
+        let live = match call.scores.read_part(isa, row, low, &*scores, &mut scratch.logits) {
+            Row::Nan(_) => return Part::Spoilt(f64::NAN),
+            Row::Infinite(_) => return Part::Spoilt(f64::INFINITY),
+            Row::Masked => return Part::Empty,
+            Row::Live(live) => live,
         };
-        if logit == f64::NEG_INFINITY {
-            continue;
+        let columns = live.columns.clone();
+        let Exps::F64 { values: weights } = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made)
+        else {
+            unreachable!("exponentials of f64 are f64")
+        };
+        let (sum, rest) = sum_f64(isa, weights);
+        values.clear();
+        values.resize(call.v.shape()[3], 0.0);
+        for (i, weight) in weights.iter().enumerate() {
+            let logit = match live.logits {
+                Logits::F64(logits) => logits[i],
+                Logits::Direct | Logits::F32(_) => scores[columns.start + i],
+            };
+            if logit == f64::NEG_INFINITY {
+                continue;
+            }
+            let weight = weight * factor;
+            let value = call.v.row(batch, head, low - call.first + columns.start + i);
+            for (to, value) in values.iter_mut().zip(value) {
+                *to = weight.mul_add(value.widen(), *to);
+            }
         }
-        let weight = weight * factor;
-        let value = call.v.row(batch, head, low - call.first + columns.start + i);
-        for (to, value) in values.iter_mut().zip(value) {
-            *to = weight.mul_add(value.widen(), *to);
-        }
+        Part::Wide(End { max: live.max, sum: (sum + rest) * factor }, values)
     }
-    Part::Wide(End { max: live.max, sum: (sum + rest) * factor }, values)
 }
 
 /// The scores of these keys, -inf of those that are masked, which are not read.

@@ -71,8 +71,11 @@ impl<S: Element> Whole<'_, S> {
         let (tiles, _) = maxima.as_chunks::<LANES>();
         for (i, (tile, maxima)) in self.z.chunks(TILE).zip(tiles).enumerate() {
             if isa.load_f32(maxima).eq(bound).any() {
-                let at = tile.iter().position(|z| z.widen() == f64::from(max));
-                return self.first + i * TILE + at.unwrap_or(0);
+                let (blocks, _) = tile.as_chunks::<LANES>();
+                let holds = |block: &&[S; LANES]| S::load(isa, block).eq(bound).any();
+                let before = LANES * blocks.iter().take_while(|block| !holds(block)).count();
+                let at = tile[before..].iter().position(|z| z.widen() == f64::from(max));
+                return self.first + i * TILE + before + at.unwrap_or(0);
             }
         }
         self.first
