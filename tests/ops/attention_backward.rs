@@ -258,9 +258,10 @@ fn masked_is_not_there<E: Bits>() {
         let lengths = vec![keys / 2; shape.0[0]];
         let masks = [Mask::keep(&keep, &[keys]), Mask::bias(&bias, &[keys]), Mask::lengths(&lengths)];
         let is_masked = |mask: usize, key: usize| if mask == 2 { key >= keys / 2 } else { !keep[key] };
-        for (number, mask) in masks.iter().enumerate() {
+        // -inf times a scale of 0 is no number.
+        for (number, scale) in (0..masks.len()).flat_map(|number| [(number, 0.5), (number, 0.0)]) {
             let clean = graded.case.clone();
-            let options = Attention::default().mask(mask).softcap(5.0);
+            let options = Attention::default().mask(&masks[number]).softcap(5.0).scale(scale);
             let expected = graded.run(&options);
             let of_mask = |i: usize, width: usize| is_masked(number, i / width % keys);
             for (i, k) in graded.case.k.iter_mut().enumerate().filter(|(i, _)| of_mask(*i, features)) {
@@ -270,10 +271,10 @@ fn masked_is_not_there<E: Bits>() {
                 *v = [E::NAN, E::INFINITY][i % 2];
             }
             let got = graded.run(&options);
-            assert_same(&format!("{shape:?} mask {number}"), &got, &expected);
+            assert_same(&format!("{shape:?} mask {number}, scale {scale}"), &got, &expected);
             for (gradient, width) in [(&got.dk, features), (&got.dv, of_values)] {
                 let nothing = gradient.iter().enumerate().filter(|(i, _)| of_mask(*i, width));
-                assert!(nothing.into_iter().all(|(_, x)| x.bits() == 0), "{shape:?} mask {number}");
+                assert!(nothing.into_iter().all(|(_, x)| x.bits() == 0), "{shape:?} mask {number}, scale {scale}");
             }
             graded.case = clean;
         }

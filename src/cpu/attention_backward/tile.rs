@@ -311,9 +311,13 @@ impl<E: Element> Unit<'_, E> {
         if let Some(slopes) = slopes(isa, of, 1.0, &scores[columns], &mut beside.f64s) {
             Span::in_place(grads).map_wide_with(
                 isa,
-                [slopes],
+                [slopes, logits],
                 #[inline(always)]
-                |_, grad, [slope]| grad * isa.load_f64(slope),
+                |_, grad, [slope, logit]| {
+                    // A masked score has a slope of 0 or none: at -inf a scale of 0 is no number.
+                    let slope = grad * isa.load_f64(slope);
+                    I::F64::select(isa.load_f64(logit).eq(masked), zero, slope)
+                },
             );
         }
         let share = if whole { share } else { isa.f64(f64::NAN) };
