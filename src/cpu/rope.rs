@@ -1,9 +1,10 @@
 //! Rotary embedding of a row, each pair in f64, rounded once.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scratch::{Scratch, room};
+use super::scratch::{Buffers, Scratch, room};
 use crate::element::Element;
 use crate::floats::Floats;
+use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
 use crate::simd::{Float, Isa, Span, Written};
 use std::ops::Range;
@@ -54,7 +55,7 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
             ends,
             len,
             #[inline(always)]
-            |index, span| self.lane(isa, index, span, scratch),
+            |index, span| self.lane(isa, index, span, &mut scratch.made),
         )
     }
 }
@@ -67,13 +68,13 @@ impl Rope<'_> {
         isa: I,
         index: usize,
         span: Span<'_, E, E>,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
     ) -> Written {
         let half = span.len() / 2;
         let at = self.layout.table_row(index) * half;
         let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half, direction: self.direction };
         if self.interleaved {
-            return rotate.neighbours(span, scratch);
+            return rotate.neighbours(span, buffers);
         }
         let (first, second) = span.split_at(half);
         let [first, second] = Span::map_wide_both(
@@ -106,9 +107,9 @@ impl<I: Isa> Rotate<'_, I> {
 
     /// Pairs of neighbours, which are brought apart and together again.
     #[inline(always)]
-    fn neighbours<E: Element>(&self, span: Span<'_, E, E>, scratch: &mut Scratch) -> Written {
+    fn neighbours<E: Element>(&self, span: Span<'_, E, E>, buffers: &mut Buffers) -> Written {
         let half = span.len() / 2;
-        let (row, pairs) = room(&mut scratch.made.f64s, 4 * half).split_at_mut(2 * half);
+        let (row, pairs) = room(&mut buffers.f64s, 4 * half).split_at_mut(2 * half);
         Span::in_place(&mut *row).map_from_wide(
             self.isa,
             span.source(),
@@ -138,11 +139,11 @@ impl<I: Isa> Rotate<'_, I> {
     }
 }
 
-/// Cosine and sine of position * frequency, both times the factor, `[positions, half]` each.
-pub fn table(positions: &[i64], frequencies: &[f64], factor: f64) -> (Vec<f64>, Vec<f64>) {
+/// Cosine and sine of position * frequency, both times the factor and then rounded, `[positions, half]` each.
+pub fn table(positions: &[i64], frequencies: &[f64], factor: Pair) -> (Vec<f64>, Vec<f64>) {
     let angles = positions.iter().flat_map(|&p| {
         // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
         frequencies.iter().map(move |f| (p as f64 * f).clamp(f64::MIN, f64::MAX))
     });
-    angles.map(sin_cos).map(|(sin, cos)| (cos * factor, sin * factor)).unzip()
+    angles.map(sin_cos).map(|(sin, cos)| (cos.times(factor).0, sin.times(factor).0)).unzip()
 }

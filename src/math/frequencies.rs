@@ -50,11 +50,11 @@ pub fn frequencies(theta: f64, half: usize, scaling: Option<RopeScaling>) -> Vec
 }
 
 /// What cosines and sines are multiplied with: 1, or under YaRN 0.1 ln(factor) + 1 unless it is given.
-pub fn attention_factor(scaling: Option<RopeScaling>) -> f64 {
+pub fn attention_factor(scaling: Option<RopeScaling>) -> Pair {
     match scaling {
-        Some(RopeScaling::Yarn { attention_factor: Some(given), .. }) => given,
-        Some(RopeScaling::Yarn { factor, .. }) => log(factor).over(10.0.into()).plus(ONE).0,
-        _ => 1.0,
+        Some(RopeScaling::Yarn { attention_factor: Some(given), .. }) => given.into(),
+        Some(RopeScaling::Yarn { factor, .. }) => log(factor).over(10.0.into()).plus(ONE),
+        _ => ONE,
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
             RopeScaling::Llama3 { factor, original_positions, low_freq_factor: 1.0, high_freq_factor: 4.0 },
         ] {
             assert_eq!(frequencies(500_000.0, 64, Some(scaling)), plain, "{scaling:?}");
-            assert_eq!(attention_factor(Some(scaling)), 1.0);
+            assert_eq!(attention_factor(Some(scaling)).0, 1.0);
         }
     }
 

@@ -66,6 +66,14 @@ impl From<f64> for Pair {
     }
 }
 
+impl std::ops::Neg for Pair {
+    type Output = Pair;
+
+    fn neg(self) -> Pair {
+        Pair(-self.0, -self.1)
+    }
+}
+
 impl Pair {
     pub fn plus(self, other: Pair) -> Pair {
         let (high, low) = (two_sum(self.0, other.0), two_sum(self.1, other.1));
@@ -74,7 +82,7 @@ impl Pair {
     }
 
     pub fn minus(self, other: Pair) -> Pair {
-        self.plus(Pair(-other.0, -other.1))
+        self.plus(-other)
     }
 
     pub fn times(self, other: Pair) -> Pair {

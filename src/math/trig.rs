@@ -4,6 +4,8 @@
 //! Hanek, 1983), in integers: what is left has 128 bits after the point. Two polynomials on |r| <= pi/4 do the rest.
 //! Only additions and multiplications are used, so every machine gives the same bits.
 
+use super::power::Pair;
+
 /// Bits of 2/pi after the binary point.
 const TWO_OVER_PI: [u64; 20] = [
     0xa2f9_836e_4e44_1529,
@@ -48,23 +50,28 @@ const COS: [f64; 6] = [
     f64::from_bits(0xbda8_fae9_c69b_38f2),
 ];
 
-/// Sine and cosine; NaN of what is not finite.
-pub fn sin_cos(x: f64) -> (f64, f64) {
+/// Sine and cosine, each with what was rounded off; NaN of what is not finite.
+pub fn sin_cos(x: f64) -> (Pair, Pair) {
     if !x.is_finite() {
-        return (f64::NAN, f64::NAN);
+        return (f64::NAN.into(), f64::NAN.into());
     }
     let (quadrant, r, low) = if x.abs() <= HALF_PI / 2.0 { (0, x, 0.0) } else { reduce(x) };
     let z = r * r;
-    let s = r + (r * z * polynomial(&SIN, z) + low);
+    let s = sum(r, r * z * polynomial(&SIN, z) + low);
     let half = 0.5 * z;
     let w = 1.0 - half;
-    let c = w + (((1.0 - w) - half) + (z * z * polynomial(&COS, z) - r * low));
+    let c = sum(w, ((1.0 - w) - half) + (z * z * polynomial(&COS, z) - r * low));
     match quadrant {
         0 => (s, c),
         1 => (c, -s),
         2 => (-s, -c),
         _ => (-c, s),
     }
+}
+
+/// a + b, of which b is the smaller.
+fn sum(a: f64, b: f64) -> Pair {
+    Pair(a + b, b - ((a + b) - a))
 }
 
 fn polynomial(coefficients: &[f64; 6], z: f64) -> f64 {
