@@ -25,7 +25,7 @@ The text goes to stdout, speed and what the guards met to stderr. Exit status: 0
 #[derive(Parser)]
 #[command(name = "generate", max_term_width = 120, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// A checkpoint of the Llama family with its tokenizer inside, or a tiny model, FILE.safetensors, of train_tiny.
+    /// A checkpoint of the Llama family with its tokenizer inside, or a tiny model, FILE.safetensors, of the example train.
     #[arg(long, value_name = "FILE.gguf", requires = "prompt")]
     pub model: Option<PathBuf>,
     /// What the text starts with, or the question with --chat.

@@ -153,21 +153,23 @@ impl Layer {
         let split = |x: Tensor, heads: usize| -> Result<Tensor> {
             Ok(x.reshape((batch, positions, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
         };
-        let mut query = split(self.query.forward(x)?, heads)?;
-        let mut key = split(self.key.forward(x)?, kv_heads)?;
+        let query = split(self.query.forward(x)?, heads)?;
+        let key = split(self.key.forward(x)?, kv_heads)?;
         let value = split(self.value.forward(x)?, kv_heads)?;
-        if let Some((query_norm, key_norm)) = &self.query_key_norms {
-            query = O::rms_norm(&query, query_norm, eps)?;
-            key = O::rms_norm(&key, key_norm, eps)?;
-        }
         let first = self.cache.current_seq_len();
         if first + positions > config.context {
             bail!("position {} is beyond the model's {}", first + positions - 1, config.context);
         }
         let places: Vec<i64> = (first..first + positions).map(|position| position as i64).collect();
         let table = RopeTable::new(&places, head_dim, &config.rope)?;
-        let (keys, values) = self.cache.append(&rope(&key, &table)?, &value)?;
-        let attended = O::attention(&rope(&query, &table)?, &keys, &values, Visible { keep, window })?;
+        let (query, key) = match &self.query_key_norms {
+            Some((query_norm, key_norm)) => {
+                (O::norm_rope(&query, query_norm, &table, eps)?, O::norm_rope(&key, key_norm, &table, eps)?)
+            }
+            None => (rope(&query, &table)?, rope(&key, &table)?),
+        };
+        let (keys, values) = self.cache.append(&key, &value)?;
+        let attended = O::attention(&query, &keys, &values, Visible { keep, window })?;
         let joined = attended.transpose(1, 2)?.reshape((batch, positions, heads * head_dim))?;
         Ok(self.attention_output.forward(&joined)?)
     }

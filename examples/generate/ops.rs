@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 use evenkeel::candle::guarded;
-use evenkeel::{Attention, Mask, RmsNorm};
+use evenkeel::{Attention, Mask, RmsNorm, RopeTable};
 
 /// Ops of a model.
 pub trait Ops {
@@ -13,6 +13,11 @@ pub trait Ops {
 
     /// Root-mean-square normalisation of rows.
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor>;
+
+    /// That of queries or keys, turned by their places.
+    fn norm_rope(x: &Tensor, weight: &Tensor, table: &RopeTable, eps: f64) -> Result<Tensor> {
+        Ok(guarded::rope(&Self::rms_norm(x, weight, eps)?, table)?)
+    }
 }
 
 /// What a query sees beside causality.
@@ -42,5 +47,9 @@ impl Ops for Evenkeel {
 
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         Ok(guarded::rms_norm(x, Some(weight), &RmsNorm::default().eps(eps))?)
+    }
+
+    fn norm_rope(x: &Tensor, weight: &Tensor, table: &RopeTable, eps: f64) -> Result<Tensor> {
+        Ok(guarded::qk_norm_rope(x, Some(weight), table, &RmsNorm::default().eps(eps))?)
     }
 }

@@ -1,4 +1,4 @@
-//! The tiny model that is built in, and other files that `train_tiny` wrote.
+//! The tiny model that is built in, and other files that `train` wrote.
 
 use crate::model::{Config, Weights};
 use crate::pretrained::{Pretrained, encode};
@@ -14,7 +14,7 @@ use std::io::Read;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// The weights that are committed; `train_tiny` says how they are made.
+/// The weights that are committed; `train` says how they are made.
 const BUILT_IN: &[u8] = include_bytes!("tiny.safetensors");
 
 /// The most bytes that a file may have: a tiny model has two million.
@@ -47,7 +47,10 @@ impl Trained {
         let file = File::open(path).with_context(|| format!("can't open {shown}"))?;
         let mut content = Vec::new();
         file.take(MOST + 1).read_to_end(&mut content).with_context(|| format!("can't read {shown}"))?;
-        ensure!(content.len() as u64 <= MOST, "{shown} has more than {MOST} bytes, too many for a model of train_tiny");
+        ensure!(
+            content.len() as u64 <= MOST,
+            "{shown} has more than {MOST} bytes, too many for a model of the example train"
+        );
         Trained::new(shown.to_string(), content.into())
     }
 
@@ -55,7 +58,7 @@ impl Trained {
         let read = SafeTensors::read_metadata(&content);
         let (header, metadata) = read.with_context(|| format!("{name} is no safetensors file, or cut short"))?;
         let text = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY));
-        let text = text.with_context(|| format!("{name} is not of train_tiny: its metadata have no {KEY}"))?;
+        let text = text.with_context(|| format!("{name} is not of the example train: its metadata have no {KEY}"))?;
         let description = serde_json::from_str(text).with_context(|| format!("{name}: {KEY} in its metadata"))?;
         // Its length is a number of 8 bytes before the header.
         Ok(Trained { name, start: 8 + header, content, metadata, description, device: Device::Cpu })

@@ -3,7 +3,7 @@
 
 use super::lanes::{Ends, Met};
 use super::moments::{Moments, Smallest};
-use super::scratch::{Scratch, room};
+use super::scratch::{Buffers, Scratch, room};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::simd::{Float, Isa, LANES, MaskBits, Next, Span, Written, fold};
@@ -13,7 +13,12 @@ use std::ops::Range;
 pub trait Norm: Copy {
     /// A weight and a bias for each column; ones and zeros if there are none.
     fn operands(&self) -> [Option<Floats<'_>>; 2];
-    fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments;
+    /// Of the row of this index.
+    fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
+    /// Which of the operands' columns is the rows' first one.
+    fn first_column(&self) -> usize {
+        0
+    }
     /// What becomes of `v`.
     fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64;
 
@@ -43,30 +48,35 @@ const WIDE_RUN: usize = 512;
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 
-/// The first rows of `ends`, so many of this length.
+/// The rows of these indices and of this length, the first of them at the start of `ends`.
 #[inline(always)]
 pub fn write_rows<I: Isa, E: Element>(
     isa: I,
     norm: impl Norm,
     ends: &mut Ends<'_, E>,
-    rows: usize,
+    which: Range<usize>,
     len: usize,
     scratch: &mut Scratch,
     met: &mut Met,
 ) -> Written {
     let together = if size_of::<E>() * len > SHORT { 1 } else { norm.together::<E>().min(TOGETHER) };
     let is_narrow = norm.is_narrow::<I, E>(isa);
+    let rows = which.len();
     let mut written = Written::default();
     for first in (0..rows).step_by(together) {
         let mut group = [Plan::default(); TOGETHER];
         let group = &mut group[..together.min(rows - first)];
         for (i, plan) in group.iter_mut().enumerate() {
-            *plan = Plan::of(isa, norm, ends.span(first + i, len).source(), is_narrow, met);
+            let row = which.start + first + i;
+            *plan = Plan::of(isa, norm, row, ends.span(first + i, len).source(), is_narrow, met);
         }
         let run = if group.iter().all(|plan| plan.factors.is_some()) { RUN } else { WIDE_RUN };
         for start in (0..len).step_by(run) {
             let columns = start..len.min(start + run);
-            let operands = Operands::of(isa, &norm, columns.clone(), group, scratch);
+            let narrow = group.iter().any(|plan| plan.factors.is_some());
+            let wide = group.iter().any(|plan| plan.factors.is_none());
+            let Scratch { made, beside, .. } = &mut *scratch;
+            let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside]);
             for (i, plan) in group.iter().enumerate() {
                 let span = ends.span(first + i, len);
                 let next = span.next(together);
@@ -78,27 +88,64 @@ pub fn write_rows<I: Isa, E: Element>(
     written
 }
 
-/// One row, with [`Norm::is_narrow`] of the norm; returns its memory.
+/// The row of this index, with [`Norm::is_narrow`] of the norm; returns its memory.
 #[inline(always)]
 pub fn write_row<'a, I: Isa, E: Element>(
     isa: I,
     norm: impl Norm,
     is_narrow: bool,
+    row: usize,
     span: Span<'a, E, E>,
     scratch: &mut Scratch,
     met: &mut Met,
 ) -> &'a mut [E] {
-    let plan = Plan::of(isa, norm, span.source(), is_narrow, met);
+    let plan = Plan::of(isa, norm, row, span.source(), is_narrow, met);
     let next = span.next(1);
     span.in_runs(
         WIDE_RUN,
         #[inline(always)]
         |first, run| {
             let start = first * LANES;
-            let operands = Operands::of(isa, &norm, start..start + run.len(), &[plan], scratch);
+            let (columns, narrow) = (start..start + run.len(), plan.factors.is_some());
+            let Scratch { made, beside, .. } = &mut *scratch;
+            let operands = Operands::of(isa, &norm, columns, [narrow, !narrow], [made, beside]);
             operands.write(isa, norm, &plan, next.from(start), run)
         },
     )
+}
+
+/// Rows of no more than [`WIDE_RUN`] columns, one at a time; what they share is converted once.
+pub struct ShortRows<'a, N> {
+    norm: &'a N,
+    is_narrow: bool,
+    operands: Operands<'a>,
+}
+
+impl<'a, N: Norm> ShortRows<'a, N> {
+    /// Whether rows of this length are short.
+    pub fn are(len: usize) -> bool {
+        len <= WIDE_RUN
+    }
+
+    #[inline(always)]
+    pub fn new<I: Isa, E: Element>(isa: I, norm: &'a N, len: usize, buffers: [&'a mut Buffers; 2]) -> Self {
+        let is_narrow = norm.is_narrow::<I, E>(isa);
+        ShortRows { norm, is_narrow, operands: Operands::of(isa, norm, 0..len, [is_narrow, true], buffers) }
+    }
+
+    /// Writes the row of this index; returns its memory.
+    #[inline(always)]
+    pub fn write<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        row: usize,
+        span: Span<'s, E, E>,
+        met: &mut Met,
+    ) -> &'s mut [E] {
+        let plan = Plan::of(isa, *self.norm, row, span.source(), self.is_narrow, met);
+        let next = span.next(1);
+        self.operands.write(isa, *self.norm, &plan, next, span)
+    }
 }
 
 /// How a row is to be written.
@@ -110,8 +157,8 @@ struct Plan {
 
 impl Plan {
     #[inline(always)]
-    fn of<I: Isa, E: Element>(isa: I, norm: impl Norm, x: &[E], is_narrow: bool, met: &mut Met) -> Self {
-        let moments = norm.moments(isa, x);
+    fn of<I: Isa, E: Element>(isa: I, norm: impl Norm, row: usize, x: &[E], is_narrow: bool, met: &mut Met) -> Self {
+        let moments = norm.moments(isa, row, x);
         moments.count(&mut met.counts);
         let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         Plan { moments, factors }
@@ -130,19 +177,17 @@ impl<'a> Operands<'a> {
         isa: I,
         norm: &'a impl Norm,
         columns: Range<usize>,
-        plans: &[Plan],
-        scratch: &'a mut Scratch,
+        [some_narrow, some_wide]: [bool; 2],
+        buffers: [&'a mut Buffers; 2],
     ) -> Self {
         static NARROW: [[f32; RUN]; 2] = [[1.0; RUN], [0.0; RUN]];
         static WIDE: [[f64; WIDE_RUN]; 2] = [[1.0; WIDE_RUN], [0.0; WIDE_RUN]];
         let count = columns.len();
+        let columns = norm.first_column() + columns.start..norm.first_column() + columns.end;
         let mut operands = Operands {
             narrow: [&NARROW[0][..count], &NARROW[1][..count]],
             wide: [&WIDE[0][..count.min(WIDE_RUN)], &WIDE[1][..count.min(WIDE_RUN)]],
         };
-        let some_narrow = plans.iter().any(|plan| plan.factors.is_some());
-        let some_wide = plans.iter().any(|plan| plan.factors.is_none());
-        let buffers = [&mut scratch.made, &mut scratch.beside];
         for ((i, floats), buffers) in norm.operands().into_iter().enumerate().zip(buffers) {
             let Some(floats) = floats else { continue };
             if some_narrow {
@@ -213,5 +258,5 @@ fn within<I: Isa, W: Element>(isa: I, weights: &[W], least: f64, most: f32) -> b
             (smallest.meet(i, magnitudes), others | !magnitudes.le(most))
         },
     );
-    !others.any() && smallest.found(isa, weights) >= least
+    !others.any() && smallest.found(isa, weights).value >= least
 }

@@ -1,7 +1,7 @@
 //! RMSNorm of the rows of heads, and rotary embedding of what that is rounded to while it is in the nearest cache.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::norm_rows::{Norm, write_row};
+use super::norm_rows::{Norm, ShortRows, write_row};
 use super::rms_norm::RmsNorm;
 use super::rope::Rope;
 use super::scratch::Scratch;
@@ -26,6 +26,17 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
         scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
+        if ShortRows::<RmsNorm<'_>>::are(len) {
+            let Scratch { logits, made, beside } = scratch;
+            let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
+            return each_lane(
+                which,
+                ends,
+                len,
+                #[inline(always)]
+                |index, span| self.rope.lane(isa, index, Span::in_place(rows.write(isa, index, span, met)), logits),
+            );
+        }
         let is_narrow = self.norm.is_narrow::<I, E>(isa);
         each_lane(
             which,
@@ -33,8 +44,8 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
             len,
             #[inline(always)]
             |index, span| {
-                let row = write_row(isa, self.norm, is_narrow, span, scratch, met);
-                self.rope.lane(isa, index, Span::in_place(row), scratch)
+                let row = write_row(isa, self.norm, is_narrow, index, span, scratch, met);
+                self.rope.lane(isa, index, Span::in_place(row), &mut scratch.logits)
             },
         )
     }

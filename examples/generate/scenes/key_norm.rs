@@ -62,7 +62,7 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// A model of six layers with those key norms and a massive channel, computed three times.
+/// A model of six layers with those key norms and a massive channel, computed four times.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
         "A model of {LAYERS} such layers has learnt a sentence. One channel is {MASSIVE_VALUE:.0}, as some are in trained models; \
@@ -86,7 +86,8 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     let runs = [
         ("f16 sum, infinite beyond 65504", run::<Overflowing>(&mut weights)?),
         ("f16 sum, held at 65504", run::<Saturating>(&mut weights)?),
-        ("Evenkeel", stage.guarded(|| run::<Evenkeel>(&mut weights))?),
+        ("Evenkeel, apart", stage.guarded(|| run::<Apart>(&mut weights))?),
+        ("Evenkeel, fused", stage.guarded(|| run::<Evenkeel>(&mut weights))?),
     ];
     let rows = runs.map(|(name, (added, tokens))| {
         let added = added.iter().map(|deviation| shown(*deviation));
@@ -115,11 +116,24 @@ fn run<O: Ops>(weights: &mut Memorised) -> Result<(Vec<f64>, Vec<u32>)> {
     Ok((added, tokens))
 }
 
+/// Evenkeel's norm of queries and keys, and then its rotary embedding.
+struct Apart;
+
 /// Sums of squares in f16, infinite beyond its largest number.
 struct Overflowing;
 
 /// Sums of squares in f16, held at its largest number, as saturating accumulators do.
 struct Saturating;
+
+impl Ops for Apart {
+    fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {
+        Evenkeel::attention(query, keys, values, visible)
+    }
+
+    fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        Evenkeel::rms_norm(x, weight, eps)
+    }
+}
 
 impl Ops for Overflowing {
     fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor> {

@@ -21,7 +21,7 @@ pub fn play(prompt: &str) -> Result<()> {
     stage.close()?;
     stage.heading("A tiny model, and what it says")?;
     stage.say(
-        "It is built in: the example train_tiny has taught it this repository's documentation, and nothing else.
+        "It is built in: the example train has taught it this repository's documentation, and nothing else.
 `--prompt TEXT` has it go on from another text, `--temperature 1` has it guess more.",
     )?;
     stage.begin(prompt)
