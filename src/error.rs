@@ -89,6 +89,34 @@ pub enum Error {
         /// How many tokens there were.
         vocabulary: usize,
     },
+    /// Training that came to a loss or a norm which is not finite.
+    #[error("train: the {what} of step {step} is {value}; what came before it is whole")]
+    Diverged {
+        /// The step's number.
+        step: u64,
+        /// What is not finite.
+        what: &'static str,
+        /// What it is.
+        value: f64,
+    },
+    /// A place for records of training that does not take one.
+    #[error("{sink}: {reason}; the record of step {step} is not in it")]
+    Sink {
+        /// The place.
+        sink: String,
+        /// The step's number.
+        step: u64,
+        /// What it was refused with.
+        reason: String,
+    },
+    /// A file that was not written; what was there before is there still.
+    #[error("{path} is not written: {reason}")]
+    Unsaved {
+        /// The file.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
     /// A backend or instruction set that is unknown or not there.
     #[error("{backend}: {reason}")]
     Backend {
@@ -117,6 +145,9 @@ impl Error {
             Error::FullyMasked { .. } => "FullyMasked",
             Error::EmptyInput { .. } => "EmptyInput",
             Error::EmptySupport { .. } => "EmptySupport",
+            Error::Diverged { .. } => "Diverged",
+            Error::Sink { .. } => "Sink",
+            Error::Unsaved { .. } => "Unsaved",
             Error::Backend { .. } => "Backend",
             #[cfg(feature = "neuron")]
             Error::Neuron(_) => "Backend",

@@ -93,6 +93,21 @@ impl<'a> Floats<'a> {
         each_type!(self, values => values.get(index).map(|v| v.widen()))
     }
 
+    /// Calls `f` with each value in turn, exact.
+    pub(crate) fn each(&self, mut f: impl FnMut(f64)) {
+        each_type!(self, values => values.iter().for_each(|v| f(v.widen())));
+    }
+
+    /// Those in a range.
+    pub(crate) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Floats::F64(values) => Floats::F64(&values[range]),
+            Floats::F32(values) => Floats::F32(&values[range]),
+            Floats::F16(values) => Floats::F16(&values[range]),
+            Floats::BF16(values) => Floats::BF16(&values[range]),
+        }
+    }
+
     pub(crate) fn inspect(&self) -> Result<Stats> {
         each_type!(self, values => crate::inspect(values))
     }
@@ -187,6 +202,22 @@ impl<'a, E: Element, const N: usize> From<&'a mut [E; N]> for FloatsMut<'a> {
     }
 }
 
+impl<'a> FloatsMut<'a> {
+    /// The first `at` values, and the rest.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        fn each<'a, E: Element>(values: &'a mut [E], at: usize) -> (FloatsMut<'a>, FloatsMut<'a>) {
+            let (first, rest) = values.split_at_mut(at);
+            (first.into(), rest.into())
+        }
+        match self {
+            FloatsMut::F64(values) => each(values, at),
+            FloatsMut::F32(values) => each(values, at),
+            FloatsMut::F16(values) => each(values, at),
+            FloatsMut::BF16(values) => each(values, at),
+        }
+    }
+}
+
 impl FloatsMut<'_> {
     /// The values, to read.
     pub fn as_floats(&self) -> Floats<'_> {
@@ -211,6 +242,16 @@ impl FloatsMut<'_> {
     /// The storage type.
     pub fn dtype(&self) -> DType {
         self.as_floats().dtype()
+    }
+
+    /// The same for a while.
+    pub(crate) fn reborrow(&mut self) -> FloatsMut<'_> {
+        match self {
+            FloatsMut::F64(values) => FloatsMut::F64(values),
+            FloatsMut::F32(values) => FloatsMut::F32(values),
+            FloatsMut::F16(values) => FloatsMut::F16(values),
+            FloatsMut::BF16(values) => FloatsMut::BF16(values),
+        }
     }
 
     pub(crate) fn scale(&mut self, by: Scale) -> Result<()> {

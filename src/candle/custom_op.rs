@@ -36,6 +36,21 @@ pub enum Memory<'a> {
     BF16(&'a mut [half::bf16]),
 }
 
+impl<'a> Memory<'a> {
+    /// Of a storage that candle hands over to be overwritten.
+    pub fn of(storage: &'a mut CpuStorage, layout: &Layout, op: &'static str) -> Result<Self> {
+        let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op })?;
+        let range = if start < end { start..end } else { 0..0 };
+        match storage {
+            CpuStorage::F64(data) => Ok(Memory::F64(&mut data[range])),
+            CpuStorage::F32(data) => Ok(Memory::F32(&mut data[range])),
+            CpuStorage::F16(data) => Ok(Memory::F16(&mut data[range])),
+            CpuStorage::BF16(data) => Ok(Memory::BF16(&mut data[range])),
+            _ => Err(View { storage, layout }.unsupported(op)),
+        }
+    }
+}
+
 /// The same expression for whichever type the memory has.
 macro_rules! each_memory {
     ($memory:expr, $data:ident => $result:expr) => {
@@ -134,16 +149,7 @@ struct CustomInPlace<'o, O>(&'o O);
 
 impl<O: InPlace> CustomInPlace<'_, O> {
     fn overwrite(&self, storage: &mut CpuStorage, layout: &Layout, args: &[View<'_>]) -> Result<()> {
-        let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: O::NAME })?;
-        let range = if start < end { start..end } else { 0..0 };
-        let memory = match storage {
-            CpuStorage::F64(data) => Memory::F64(&mut data[range]),
-            CpuStorage::F32(data) => Memory::F32(&mut data[range]),
-            CpuStorage::F16(data) => Memory::F16(&mut data[range]),
-            CpuStorage::BF16(data) => Memory::BF16(&mut data[range]),
-            _ => return Err(View { storage, layout }.unsupported(O::NAME)),
-        };
-        self.0.overwrite(memory, layout.dims(), args)
+        self.0.overwrite(Memory::of(storage, layout, O::NAME)?, layout.dims(), args)
     }
 }
 
@@ -202,4 +208,10 @@ pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: &impl InPlace) -> Result<
         [a] => xs.inplace_op2(a, &op),
         [a, b, ..] => xs.inplace_op3(a, b, &op),
     }
+}
+
+/// Whether two tensors are, or are parts of, the same memory.
+pub fn share_memory(a: &Tensor, b: &Tensor) -> bool {
+    let memory = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
+    memory(a) == memory(b)
 }

@@ -78,14 +78,23 @@ impl Norm {
         if sum.is_infinite() && self.is_finite() { self } else { Norm { value: sum, exponent: 0 } }
     }
 
-    /// max_norm / norm, of numbers that are finite and not negative, the norm not 0.
-    pub fn scale_to(self, max_norm: f64) -> Scale {
+    /// The norm of all that was multiplied with a number that is positive and finite.
+    pub fn times(self, factor: f64) -> Self {
+        let (fraction, exponent) = fraction(factor);
+        // Halved, a fraction makes nothing larger; a power of two is exact.
+        let (fraction, exponent) = if fraction == 1.0 { (1.0, exponent) } else { (fraction / 2.0, exponent + 1) };
+        Norm { value: self.value * fraction, exponent: self.exponent + exponent }
+    }
+
+    /// factor * max_norm / norm, of numbers that are finite and not negative, norm and factor not 0.
+    pub fn scale_to(self, max_norm: f64, factor: f64) -> Scale {
         if max_norm == 0.0 {
             return Scale::by(0.0);
         }
         let ((max, max_exponent), (norm, norm_exponent)) = (fraction(max_norm), fraction(self.value));
-        let exponent = max_exponent - norm_exponent - self.exponent;
-        let ratio = max / norm;
+        let (factor, factor_exponent) = fraction(factor);
+        let exponent = max_exponent + factor_exponent - norm_exponent - self.exponent;
+        let ratio = factor * max / norm;
         if exponent >= -1000 {
             return Scale::by(ratio * power(exponent));
         }

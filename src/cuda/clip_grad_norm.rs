@@ -112,9 +112,9 @@ pub fn clip_grad_norm(
         let parts = device::check(stream.clone_dtoh(&parts))?;
         if let Some(tensor) = parts.iter().position(|part| !part.is_finite()) {
             return Err(match &grads[tensor] {
-                Gradient::F32(view) => refusal(tensor, Floats::F32(&device::check(stream.clone_dtoh(view))?))?,
-                Gradient::F16(view) => refusal(tensor, Floats::F16(&device::check(stream.clone_dtoh(view))?))?,
-                Gradient::BF16(view) => refusal(tensor, Floats::BF16(&device::check(stream.clone_dtoh(view))?))?,
+                Gradient::F32(view) => refusal(OP, tensor, Floats::F32(&device::check(stream.clone_dtoh(view))?))?,
+                Gradient::F16(view) => refusal(OP, tensor, Floats::F16(&device::check(stream.clone_dtoh(view))?))?,
+                Gradient::BF16(view) => refusal(OP, tensor, Floats::BF16(&device::check(stream.clone_dtoh(view))?))?,
             });
         }
     }

@@ -81,27 +81,38 @@ impl ClipGradNorm {
 
     /// What the parts of all tensors come to: the norm, and what to multiply with, unless that is nothing.
     pub(crate) fn settle(&self, parts: &[Part]) -> (f64, Option<Scale>) {
+        self.settle_scaled(OP, parts, 1.0)
+    }
+
+    /// [`ClipGradNorm::settle`] of gradients that are to be multiplied with a positive number before they are clipped.
+    pub(crate) fn settle_scaled(&self, op: &'static str, parts: &[Part], factor: f64) -> (f64, Option<Scale>) {
         let has = |what: fn(f64) -> bool| parts.iter().filter(|part| what(part.value)).count() as u64;
         let (nan, infinite) = (has(f64::is_nan), has(f64::is_infinite));
-        report::record(OP, Counts { rows: parts.len() as u64, nan, infinite, ..Counts::default() });
-        let norm = Norm::of(parts, self.norm_type);
+        report::record(op, Counts { rows: parts.len() as u64, nan, infinite, ..Counts::default() });
+        let norm = Norm::of(parts, self.norm_type).times(factor);
         let wide = norm.to_f64();
-        let scale = match self.mode {
-            ClipMode::Exact => (norm.is_finite() && wide > self.max_norm).then(|| norm.scale_to(self.max_norm)),
+        let clipped = match self.mode {
+            ClipMode::Exact => (norm.is_finite() && wide > self.max_norm).then(|| norm.scale_to(self.max_norm, factor)),
             ClipMode::Torch if norm.is_finite() => {
                 let more = norm.plus(1e-6);
-                (more.to_f64() > self.max_norm).then(|| more.scale_to(self.max_norm))
+                (more.to_f64() > self.max_norm).then(|| more.scale_to(self.max_norm, factor))
             }
-            ClipMode::Torch => Some(Scale::by(self.max_norm / wide)),
+            ClipMode::Torch => Some(Scale::by(factor * (self.max_norm / wide))),
         };
+        let scale = clipped.or((factor != 1.0).then_some(Scale::by(factor)));
         // Which NaN it is depends on the order that an instruction set sees them in.
         (if wide.is_nan() { f64::NAN } else { wide }, scale)
     }
 
     /// The tensor that is refused, if one is.
     pub(crate) fn refuses(&self, parts: &[Part]) -> Option<usize> {
-        if self.error_if_nonfinite { parts.iter().position(|part| !part.value.is_finite()) } else { None }
+        if self.error_if_nonfinite { broken(parts) } else { None }
     }
+}
+
+/// The first tensor that is not finite.
+pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
+    parts.iter().position(|part| !part.value.is_finite())
 }
 
 /// Brings the norm of all gradients together down to a limit, and returns what it was.
@@ -162,7 +173,7 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
         grads.iter().map(|grad| grad.as_floats().norm_part(options.norm_type)).collect::<Result<Vec<Part>>>()?;
     let (norm, scale) = options.settle(&parts);
     if let Some(tensor) = options.refuses(&parts) {
-        return Err(refusal(tensor, grads[tensor].as_floats())?);
+        return Err(refusal(OP, tensor, grads[tensor].as_floats())?);
     }
     if let Some(scale) = scale {
         grads.iter_mut().try_for_each(|grad| grad.scale(scale))?;
@@ -171,7 +182,7 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
 }
 
 /// The error that names a tensor's first element that is not finite.
-pub(crate) fn refusal(row: usize, grad: Floats<'_>) -> Result<Error> {
+pub(crate) fn refusal(op: &'static str, row: usize, grad: Floats<'_>) -> Result<Error> {
     let index = grad.finite()?.first.unwrap_or(0);
-    Ok(Error::NonFiniteInput { op: OP, row, index, value: grad.get(index).unwrap_or(f64::NAN) })
+    Ok(Error::NonFiniteInput { op, row, index, value: grad.get(index).unwrap_or(f64::NAN) })
 }

@@ -9,6 +9,7 @@
 //! | to | there is |
 //! |---|---|
 //! | ask an engine's softmax, norm, loss or sampler for the known defects | [`conformance`] |
+//! | look whether a candle module will train, with the feature `candle` | `stability` |
 //! | make rows for tests of one's own | [`hostile`], [`values`] |
 //! | say what a row should give | [`mod@crate::reference`] |
 //! | compare | [`assert_ulps!`], [`within()`], [`same_bits()`], [`ulp`]; [`Ulps`] with the macros of approx |
@@ -40,6 +41,8 @@
 mod compare;
 pub mod conformance;
 pub mod hostile;
+#[cfg(feature = "candle")]
+pub mod stability;
 pub mod ulp;
 mod ulps_eq;
 pub mod values;

@@ -3,6 +3,7 @@
 use crate::support::{CPU, DTYPES, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var};
 use evenkeel::candle::guarded;
+use evenkeel::train::AdaptiveClip;
 use evenkeel::{ClipGradNorm, ClipMode, Error, NormType, report};
 
 fn all_vars() -> Result<Vec<Var>> {
@@ -92,5 +93,28 @@ fn a_look_at_any_layout() -> Result<()> {
     let ints = Tensor::ones(3, DType::U32, CPU)?;
     assert_eq!(guarded::finite(&ints).unwrap_err().name(), "UnsupportedDType");
     assert_eq!(guarded::inspect(&ints).unwrap_err().name(), "UnsupportedDType");
+    Ok(())
+}
+
+/// The bits of the slice function, and nothing changed where one of several is refused.
+#[test]
+fn by_the_weights() -> Result<()> {
+    let vars = all_vars()?;
+    let options = AdaptiveClip::default().clipping(0.25);
+    let mut grads = backward(&vars)?;
+    let mut weight = vars[1].flatten_all()?.to_vec1::<f32>()?;
+    let mut want = grads.get(&vars[1]).unwrap().flatten_all()?.to_vec1::<f32>()?;
+    assert_eq!(options.clip(&mut want, &weight, &[3, 5]), Ok(3));
+    // Each of a gradient's units is twice as large as its weights.
+    assert_eq!(guarded::adaptive_clip(&mut grads, &vars, &options), Ok(12));
+    assert_same("f32", grads.get(&vars[1]).unwrap(), &Tensor::from_vec(want, (3, 5), CPU)?);
+
+    let mut grads = backward(&vars)?;
+    let before: Vec<Vec<f64>> = vars.iter().map(|var| flat(grads.get(var).unwrap())).collect();
+    weight[7] = f32::INFINITY;
+    vars[1].set(&Tensor::from_vec(weight, (3, 5), CPU)?)?;
+    let error = guarded::adaptive_clip(&mut grads, &vars, &options).unwrap_err();
+    assert_eq!((error.name(), error.row(), error.index()), ("NonFiniteInput", Some(1), Some(2)));
+    assert_eq!(before, vars.iter().map(|var| flat(grads.get(var).unwrap())).collect::<Vec<_>>());
     Ok(())
 }

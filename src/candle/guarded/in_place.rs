@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::candle::custom_op::overwrite;
+use crate::candle::custom_op::{overwrite, share_memory};
 use crate::candle::op::scores::Scores;
 use crate::candle::op::{
     clamped, elementwise, group_norm, l2_normalize, layer_norm, log_softmax, norm, rms_norm, rope, softmax,
@@ -43,8 +43,7 @@ fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
 
 /// Checks that the op does not read what it overwrites.
 fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
-    let memory = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
-    if operands.iter().any(|operand| memory(operand) == memory(xs)) {
+    if operands.iter().any(|operand| share_memory(operand, xs)) {
         return Err(Error::invalid(op, "x", "a tensor that shares memory with an operand", "apart from it"));
     }
     Ok(())

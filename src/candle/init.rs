@@ -1,0 +1,142 @@
+//! As [`candle_nn::init`], and weights that start as the same numbers wherever and in whatever order they are made.
+
+use crate::error::{Error, Result};
+use crate::train::init::{Init as Own, Stream, fill};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{VarBuilder, VarMap};
+use half::{bf16, f16};
+
+pub use candle_nn::init::*;
+
+/// A variable with what it starts as; see [`crate::train::init::fill`].
+///
+/// # Errors
+/// As [`crate::train::init::fill`]; [`Error::UnsupportedDType`]; [`Error::Backend`].
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use evenkeel::candle::init::var;
+/// use evenkeel::train::init::{Init, Stream};
+/// let weight = var(&Init::xavier_uniform(0.5), (4, 3), Stream::named(42, "weight"), DType::BF16, &Device::Cpu)?;
+/// assert_eq!(weight.dims(), [4, 3]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn var(init: &Own, shape: impl Into<Shape>, stream: Stream, dtype: DType, device: &Device) -> Result<Var> {
+    let shape = shape.into();
+    macro_rules! of {
+        ($zero:expr) => {{
+            let mut values = vec![$zero; shape.elem_count()];
+            fill(&mut values, shape.dims(), init, stream)?;
+            Tensor::from_vec(values, &shape, device)?
+        }};
+    }
+    let tensor = match dtype {
+        DType::F64 => of!(0f64),
+        DType::F32 => of!(0f32),
+        DType::F16 => of!(f16::ZERO),
+        DType::BF16 => of!(bf16::ZERO),
+        other => return Err(Error::UnsupportedDType { op: "init", dtype: format!("{other:?}"), backend: "candle" }),
+    };
+    Ok(Var::from_tensor(&tensor)?)
+}
+
+/// What candle's hint asks for, which Evenkeel draws.
+///
+/// ```
+/// use candle_core::Shape;
+/// use evenkeel::candle::init::{DEFAULT_KAIMING_NORMAL, of_hint};
+/// use evenkeel::train::init::Init;
+/// let hint = of_hint(&DEFAULT_KAIMING_NORMAL, &Shape::from((4, 8)));
+/// assert_eq!(hint, Init::Normal { mean: 0.0, std: 0.5 });
+/// ```
+pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
+    match *hint {
+        Init::Const(value) => Own::Constant(value),
+        Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
+        Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
+        Init::Kaiming { dist, fan, non_linearity } => {
+            // Candle's fans are also those of tensors with one axis. Of an empty one they may be 0.
+            let std = non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt();
+            match dist {
+                NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },
+                NormalOrUniform::Uniform => {
+                    let bound = 3f64.sqrt() * std;
+                    Own::Uniform { low: -bound, high: bound }
+                }
+            }
+        }
+    }
+}
+
+/// Which of Evenkeel's a variable of this name, shape and hint starts as, instead of what the hint asks for.
+type Choice = dyn Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync;
+
+/// Makes the variables of a [`VarMap`] from a seed and their names: a model gets the same weights on any machine, whatever
+/// else is made before or beside them. Those that are there already stay as they are.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use candle_nn::{VarMap, linear};
+/// use evenkeel::candle::init::Seeded;
+/// use evenkeel::train::init::Init;
+/// let map = VarMap::new();
+/// // Of all matrices, Xavier's with gain 0.5; biases are zero.
+/// let seeded = Seeded::new(&map, 42).choose(|name, shape, _| match shape.rank() {
+///     2 => Some(Init::xavier_uniform(0.5)),
+///     _ => name.ends_with("bias").then_some(Init::Constant(0.0)),
+/// });
+/// let vb = seeded.var_builder(DType::F32, &Device::Cpu);
+/// let layer = linear(8, 4, vb.pp("layer"))?;
+/// assert_eq!(layer.bias().map(|bias| bias.to_vec1::<f32>()).transpose()?, Some(vec![0.0; 4]));
+/// assert_eq!(map.all_vars().len(), 2);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub struct Seeded {
+    map: VarMap,
+    seed: u64,
+    choice: Option<Box<Choice>>,
+}
+
+impl Seeded {
+    /// Of this seed, all as their hints say.
+    pub fn new(map: &VarMap, seed: u64) -> Self {
+        Seeded { map: map.clone(), seed, choice: None }
+    }
+
+    /// Some as `choice` says, by name, shape and hint.
+    pub fn choose(self, choice: impl Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync + 'static) -> Self {
+        Seeded { choice: Some(Box::new(choice)), ..self }
+    }
+
+    /// What models are built with.
+    pub fn var_builder(self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self), dtype, device.clone())
+    }
+}
+
+impl SimpleBackend for Seeded {
+    fn get(&self, s: Shape, name: &str, h: Init, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
+        // Candle's own, where it has the variable, and of the types that have no random numbers here.
+        if SimpleBackend::contains_tensor(&self.map, name) || !dtype.is_float() {
+            return self.map.get(s, name, h, dtype, dev);
+        }
+        let chosen = self.choice.as_ref().and_then(|choice| choice(name, &s, &h));
+        let init = chosen.unwrap_or_else(|| of_hint(&h, &s));
+        let made = var(&init, s.clone(), Stream::named(self.seed, name), dtype, dev);
+        let made = made.map_err(|error| candle_core::Error::from(error).context(format!("variable {name}")))?;
+        let mut vars = self.map.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Another thread may have been faster.
+        vars.entry(name.to_string()).or_insert(made);
+        drop(vars);
+        self.map.get(s, name, h, dtype, dev)
+    }
+
+    fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
+        self.map.get_unchecked(name, dtype, dev)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        SimpleBackend::contains_tensor(&self.map, name)
+    }
+}

@@ -1,0 +1,331 @@
+//! As [`candle_nn::optim`], and optimisers whose moments and weights do not vanish in 16 bits.
+//!
+//! [`AdamW`] stands in place of candle's, with the same signatures; [`Sgd`] has what candle's `SGD` lacks. Gradients may be
+//! of any float type, whatever the variable's is: [`guarded::unscale`](super::guarded::unscale) makes those of f16 f32. See
+//! [`crate::train::Optimizer`] for what is kept and how it is computed.
+//!
+//! # Errors
+//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient, before anything changes: `row` is the variable's place
+//! among those that the optimiser was made for, and candle's error says its name too. Others are as in
+//! [`crate::train::Optimizer`]. They go through candle's error: `evenkeel::Error::from` gives them back.
+
+#![forbid(unsafe_code)]
+
+use super::custom_op::{Memory, each_memory, share_memory};
+use super::guarded::clip::{changed, read};
+use crate::error::{Error, Result};
+use crate::floats::{Floats, FloatsMut};
+use crate::train::optimizer::check_gradient;
+use crate::train::optimizer::sealed::Advance;
+use crate::train::{self, Numbers, ParameterState, Rule};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor, Var};
+use candle_nn::VarMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+pub use candle_nn::optim::*;
+
+/// AdamW in place of candle's: moments in f32, master weights for f16 and bf16, and no step by what is not finite. See
+/// [`train::AdamW`].
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use evenkeel::candle::optim::{AdamW, Optimizer, ParamsAdamW};
+/// use half::bf16;
+/// let x = Var::new(&[bf16::ONE; 2], &Device::Cpu)?;
+/// let mut optimizer = AdamW::new(vec![x.clone()], ParamsAdamW { lr: 1e-4, ..ParamsAdamW::default() })?;
+/// for _ in 0..100 {
+///     optimizer.backward_step(&x.sqr()?.sum_all()?)?;
+/// }
+/// // Each step is less than half a unit in the last place.
+/// assert_eq!(x.to_vec1::<bf16>()?, [bf16::from_f32(0.9882813); 2]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub type AdamW = Stepper<ParamsAdamW>;
+
+/// Gradient descent with momentum, dampening, weight decay and Nesterov's look ahead. See [`train::Sgd`].
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use evenkeel::candle::optim::{Optimizer, Sgd};
+/// use evenkeel::train;
+/// let x = Var::new(&[1f32], &Device::Cpu)?;
+/// let mut optimizer = Sgd::new(vec![x.clone()], train::Sgd::default().lr(0.25).momentum(0.5))?;
+/// for _ in 0..2 {
+///     optimizer.backward_step(&x.sqr()?.sum_all()?)?;
+/// }
+/// assert_eq!(x.to_vec1::<f32>()?, [0.0]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub type Sgd = Stepper<train::Sgd>;
+
+/// Settings of a [`Stepper`]: [`ParamsAdamW`] or [`train::Sgd`].
+pub trait Settings: Clone {
+    /// What they are settings of.
+    type Rule: Rule;
+    /// The same in Evenkeel's terms.
+    fn rule(&self) -> Self::Rule;
+    /// Sets the learning rate.
+    fn set_learning_rate(&mut self, lr: f64);
+}
+
+impl Settings for ParamsAdamW {
+    type Rule = train::AdamW;
+
+    fn rule(&self) -> train::AdamW {
+        let &ParamsAdamW { lr, beta1, beta2, eps, weight_decay } = self;
+        train::AdamW::default().lr(lr).beta1(beta1).beta2(beta2).eps(eps).weight_decay(weight_decay)
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+}
+
+impl Settings for train::Sgd {
+    type Rule = train::Sgd;
+
+    fn rule(&self) -> train::Sgd {
+        *self
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+}
+
+/// An optimiser of candle's variables: [`AdamW`] or [`Sgd`].
+#[derive(Debug)]
+pub struct Stepper<S> {
+    settings: S,
+    vars: Vec<Named>,
+}
+
+/// A variable, and what is known of it.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    var: Var,
+    state: ParameterState,
+}
+
+impl<S: Settings> Stepper<S> {
+    /// For variables with names, which errors and [`Stepper::state`] say; in the order of these.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for settings outside their meaning; [`Error::UnsupportedDType`] for a type of floats that
+    /// Evenkeel does not have. Variables that are no floats are left out, and so is one that is there already.
+    pub fn named(vars: impl IntoIterator<Item = (String, Var)>, settings: S) -> Result<Self> {
+        let mut vars: Vec<_> = vars.into_iter().collect();
+        vars.sort_by(|a, b| a.0.cmp(&b.0));
+        Self::of(vars, settings)
+    }
+
+    /// For the variables of a map.
+    ///
+    /// # Errors
+    /// As [`Stepper::named`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::{VarBuilder, VarMap, linear};
+    /// use evenkeel::candle::optim::{AdamW, ParamsAdamW};
+    /// let map = VarMap::new();
+    /// linear(2, 3, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu).pp("layer"))?;
+    /// let optimizer = AdamW::from_map(&map, ParamsAdamW::default())?;
+    /// let state = optimizer.state()?;
+    /// assert_eq!(state["layer.weight.root_mean_square"].dims(), [3, 2]);
+    ///
+    /// // To a file and back: `candle_core::safetensors::save(&state, "optimizer.safetensors")`.
+    /// let mut again = AdamW::from_map(&map, ParamsAdamW::default())?;
+    /// again.restore(&state)?;
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn from_map(map: &VarMap, settings: S) -> Result<Self> {
+        let vars = map.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Self::named(vars, settings)
+    }
+
+    fn of(vars: Vec<(String, Var)>, settings: S) -> Result<Self> {
+        let rule = settings.rule();
+        rule.check()?;
+        let mut seen = HashSet::new();
+        let vars = vars.into_iter().filter(|(_, var)| var.dtype().is_float() && seen.insert(var.id()));
+        let named = |(name, var): (String, Var)| {
+            let state = read(&var, S::Rule::OP, |param| Ok(ParameterState::new(&rule, param)))?;
+            Ok(Named { name, var, state })
+        };
+        Ok(Stepper { vars: vars.map(named).collect::<Result<_>>()?, settings })
+    }
+
+    /// The variables with their names, in the order that errors count them.
+    pub fn named_vars(&self) -> Vec<(String, Var)> {
+        self.vars.iter().map(|named| (named.name.clone(), named.var.clone())).collect()
+    }
+
+    /// The variables, in the order that errors count them.
+    pub fn into_inner(self) -> Vec<Var> {
+        self.vars.into_iter().map(|named| named.var).collect()
+    }
+
+    /// Everything that is kept, on the CPU, under the variable's name and its own: `steps`, for f16 and bf16 `master`, and
+    /// what [`Rule::kept`] names. Optimisers that were not made for names have the places of their variables.
+    ///
+    /// # Errors
+    /// [`Error::Backend`].
+    pub fn state(&self) -> Result<HashMap<String, Tensor>> {
+        let (cpu, rule) = (&Device::Cpu, self.settings.rule());
+        let mut tensors = HashMap::new();
+        for Named { name, var, state } in &self.vars {
+            let shape = var.shape();
+            let steps = i64::try_from(state.steps).unwrap_or(i64::MAX);
+            tensors.insert(format!("{name}.steps"), Tensor::new(steps, cpu)?);
+            if let Some(master) = &state.master {
+                tensors.insert(format!("{name}.master"), Tensor::from_slice(master, shape, cpu)?);
+            }
+            for (what, kept) in rule.kept().iter().zip(&state.kept) {
+                let tensor = match kept {
+                    Numbers::F64(kept) => Tensor::from_slice(kept, shape, cpu)?,
+                    Numbers::F32(kept) => Tensor::from_slice(kept, shape, cpu)?,
+                };
+                tensors.insert(format!("{name}.{what}"), tensor);
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Goes on from what [`Stepper::state`] gave. The variables are to be what they were with it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a tensor that is missing or not finite, [`Error::ShapeMismatch`] for one of another
+    /// shape or type: the optimiser is then as it was.
+    pub fn restore(&mut self, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        let rule = self.settings.rule();
+        let op = S::Rule::OP;
+        let mut states = Vec::new();
+        for Named { name, var, state: own } in &self.vars {
+            let get = |what: &str| {
+                let name = format!("{name}.{what}");
+                tensors.get(&name).ok_or_else(|| Error::invalid(op, "the state", "incomplete", format!("with {name}")))
+            };
+            let of_var = |what: &str| {
+                let tensor = get(what)?;
+                if tensor.shape() == var.shape() {
+                    return Ok(tensor.flatten_all()?);
+                }
+                let (got, expected) = (format!("shape {:?}", tensor.dims()), format!("{:?} for {name}", var.dims()));
+                Err(Error::shape(op, "a tensor of the state", got, expected))
+            };
+            let numbers = |what: &str| {
+                let tensor = of_var(what)?;
+                Ok(match tensor.dtype() {
+                    DType::F64 => Numbers::F64(tensor.to_vec1()?),
+                    _ => Numbers::F32(tensor.to_vec1()?),
+                })
+            };
+            let mut state = own.clone();
+            let steps = get("steps")?.to_scalar::<i64>()?;
+            state.steps = u64::try_from(steps).map_err(|_| Error::invalid(op, "steps", steps, "0 or more"))?;
+            if own.master.is_some() {
+                state.master = Some(of_var("master")?.to_vec1()?);
+            }
+            state.kept = rule.kept().iter().map(|what| numbers(what)).collect::<Result<_>>()?;
+            state.check(&rule, own)?;
+            states.push(state);
+        }
+        for (named, state) in self.vars.iter_mut().zip(states) {
+            named.state = state;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, grads: &GradStore) -> candle_core::Result<()> {
+        let rule = self.settings.rule();
+        rule.check()?;
+        for (place, Named { name, var, .. }) in self.vars.iter().enumerate() {
+            if let Some(grad) = grads.get(var) {
+                let (count, kept_wide) = (var.elem_count(), var.dtype() == DType::F64);
+                let check = |grad: Floats<'_>| check_gradient(S::Rule::OP, place, count, kept_wide, grad);
+                let checked = read(grad, S::Rule::OP, check);
+                checked.map_err(|error| candle_core::Error::from(error).context(format!("the gradient of {name}")))?;
+            }
+        }
+        for Named { var, state, .. } in &mut self.vars {
+            if let Some(grad) = grads.get(var) {
+                let grad = if share_memory(grad, var) { grad.copy()? } else { grad.clone() };
+                read(&grad, S::Rule::OP, |grad| step(rule, state, var, grad))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A step of one variable, where it is if that is the CPU.
+fn step<R: Rule>(rule: R, state: &mut ParameterState, var: &Var, grad: Floats<'_>) -> Result<()> {
+    if var.device().is_cpu() {
+        return Ok(var.inplace_op1(&InPlace { rule, state: RefCell::new(state), grad })?);
+    }
+    let (stepped, ()) = changed(var, R::OP, |param| rule.advance(state, param, grad))?;
+    Ok(var.set(&stepped)?)
+}
+
+/// A step as candle wants it.
+struct InPlace<'a, R> {
+    rule: R,
+    state: RefCell<&'a mut ParameterState>,
+    grad: Floats<'a>,
+}
+
+impl<R: Rule> InplaceOp1 for InPlace<'_, R> {
+    fn name(&self) -> &'static str {
+        R::OP
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let memory = Memory::of(storage, layout, R::OP)?;
+        let param: FloatsMut<'_> = each_memory!(memory, data => data.into());
+        Ok(self.rule.advance(&mut self.state.borrow_mut(), param, self.grad)?)
+    }
+}
+
+impl<S: Settings> Optimizer for Stepper<S> {
+    type Config = S;
+
+    fn new(vars: Vec<Var>, config: S) -> candle_core::Result<Self> {
+        let places = (0..vars.len()).map(|place| place.to_string());
+        Ok(Self::of(places.zip(vars).collect(), config)?)
+    }
+
+    fn step(&mut self, grads: &GradStore) -> candle_core::Result<()> {
+        self.advance(grads)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.settings.rule().learning_rate()
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.settings.set_learning_rate(lr);
+    }
+}
+
+impl AdamW {
+    /// Candle's settings, but for the learning rate.
+    ///
+    /// # Errors
+    /// As [`Stepper::named`].
+    pub fn new_lr(vars: Vec<Var>, learning_rate: f64) -> candle_core::Result<Self> {
+        Self::new(vars, ParamsAdamW { lr: learning_rate, ..ParamsAdamW::default() })
+    }
+
+    /// The settings.
+    pub fn params(&self) -> &ParamsAdamW {
+        &self.settings
+    }
+
+    /// Sets the settings, which are checked with the next step.
+    pub fn set_params(&mut self, params: ParamsAdamW) {
+        self.settings = params;
+    }
+}

@@ -1,0 +1,56 @@
+//! Sums of gradients.
+
+use crate::error::Result;
+use crate::floats::Floats;
+use crate::simd::{self, Isa, Span, Work};
+
+/// Elements that are worked on together: few enough for the nearest cache.
+const CHUNK: usize = 1024;
+
+/// Adds numbers to as many sums.
+pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
+    simd::run(Add { sums, numbers, start: 0 })
+}
+
+struct Add<'a> {
+    sums: &'a mut [f32],
+    /// All numbers.
+    numbers: Floats<'a>,
+    /// Which of all the first sum's is.
+    start: usize,
+}
+
+impl Work for Add<'_> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.sums.len().div_ceil(CHUNK)
+    }
+
+    fn cols(&self) -> usize {
+        CHUNK
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let at = at * CHUNK;
+        let (a, b) = self.sums.split_at_mut(at);
+        (Add { sums: a, ..self }, Add { sums: b, start: self.start + at, ..self })
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut wide = [0.0; CHUNK];
+        for (i, sums) in self.sums.chunks_mut(CHUNK).enumerate() {
+            let first = self.start + i * CHUNK;
+            let numbers = self.numbers.wide(isa, first..first + sums.len(), &mut wide[..sums.len()]);
+            Span::in_place(sums).map_wide_with(
+                isa,
+                [numbers],
+                #[inline(always)]
+                |_, sum, [number]| sum + isa.load_f64(number),
+            );
+        }
+    }
+}

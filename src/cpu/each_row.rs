@@ -1,0 +1,60 @@
+//! Something of each row: what is to be merged with that of other parts of it.
+
+use super::scratch::{self, Scratch};
+use crate::element::Element;
+use crate::error::Result;
+use crate::rows::Rows;
+use crate::simd::{self, Isa, Work};
+
+/// What is made of a row.
+pub trait OfRow: Copy + Send + Sync {
+    type Out: Clone + Send;
+    /// Of the row of this index. `#[inline(always)]`, like everything it calls.
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Self::Out;
+}
+
+/// That of every row.
+pub fn each_row<E: Element, F: OfRow>(x: Rows<'_, E>, nothing: F::Out, make: F) -> Result<Vec<F::Out>> {
+    let mut to = vec![nothing; x.rows()];
+    simd::run(EachRow { x, first: 0, to: &mut to, make })?;
+    Ok(to)
+}
+
+struct EachRow<'a, E, F: OfRow> {
+    x: Rows<'a, E>,
+    first: usize,
+    to: &'a mut [F::Out],
+    make: F,
+}
+
+impl<E: Element, F: OfRow> Work for EachRow<'_, E, F> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.to.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.x.cols()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.to.split_at_mut(at);
+        (EachRow { to: a, ..self }, EachRow { first: self.first + at, to: b, ..self })
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for (i, to) in self.to.iter_mut().enumerate() {
+                    let row = self.first + i;
+                    *to = self.make.row(isa, row, self.x.row(row), scratch);
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! A step of an optimiser: in f64, and each number that is kept rounded once.
+
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::floats::Floats;
+use crate::simd::{self, Float, Isa, Select, Span, Work};
+
+/// Elements that are worked on together: few enough for the nearest cache.
+const CHUNK: usize = 512;
+
+/// What is done with each chunk: `S` is the type of weights and of the `N` numbers that are kept beside each of them.
+pub trait Formula<const N: usize>: Copy + Send + Sync {
+    /// Overwrites weights and what is kept. `#[inline(always)]`, like everything it calls.
+    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: [&mut [S]; N], gradient: &[f64]);
+}
+
+/// A step of weights in the type that they are kept in.
+pub fn step<S: Element, const N: usize>(
+    weights: &mut [S],
+    kept: [&mut [S]; N],
+    gradient: Floats<'_>,
+    formula: impl Formula<N>,
+) -> Result<()> {
+    let rounded: &mut [S] = &mut [];
+    simd::run(Step { weights, rounded, kept, gradient, start: 0, formula })
+}
+
+/// A step of f32 weights whose roundings are what a model computes with. A rounding that someone else has overwritten is
+/// the weight from then on.
+pub fn step_rounded<P: Element, const N: usize>(
+    weights: &mut [f32],
+    rounded: &mut [P],
+    kept: [&mut [f32]; N],
+    gradient: Floats<'_>,
+    formula: impl Formula<N>,
+) -> Result<()> {
+    simd::run(Step { weights, rounded, kept, gradient, start: 0, formula })
+}
+
+struct Step<'a, S, P, F, const N: usize> {
+    weights: &'a mut [S],
+    /// None where the weights are themselves what a model computes with.
+    rounded: &'a mut [P],
+    kept: [&'a mut [S]; N],
+    /// Of all weights.
+    gradient: Floats<'a>,
+    /// Which of all the first weight is.
+    start: usize,
+    formula: F,
+}
+
+impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S, P, F, N> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.weights.len().div_ceil(CHUNK)
+    }
+
+    fn cols(&self) -> usize {
+        CHUNK
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let at = at * CHUNK;
+        let (weights, more_weights) = self.weights.split_at_mut(at);
+        let (rounded, more_rounded) = self.rounded.split_at_mut(at.min(self.rounded.len()));
+        let mut more_kept = [const { None }; N];
+        let mut rests = more_kept.iter_mut();
+        let kept = self.kept.map(|kept| {
+            let (kept, more) = kept.split_at_mut(at);
+            if let Some(rest) = rests.next() {
+                *rest = Some(more);
+            }
+            kept
+        });
+        let more_kept = more_kept.map(Option::unwrap_or_default);
+        let rest =
+            Step { weights: more_weights, rounded: more_rounded, kept: more_kept, start: self.start + at, ..self };
+        (Step { weights, rounded, kept, gradient: rest.gradient, start: self.start, formula: rest.formula }, rest)
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Step { weights, rounded, mut kept, gradient, start, formula } = self;
+        let mut wide = [0.0; CHUNK];
+        for at in (0..weights.len()).step_by(CHUNK) {
+            let end = weights.len().min(at + CHUNK);
+            let weights = &mut weights[at..end];
+            let gradient = gradient.wide(isa, start + at..start + end, &mut wide[..end - at]);
+            let rounded = rounded.get_mut(at..end);
+            if let Some(rounded) = &rounded {
+                adopt(isa, weights, rounded);
+            }
+            formula.step(isa, weights, kept.each_mut().map(|kept| &mut kept[at..end]), gradient);
+            if let Some(rounded) = rounded {
+                Span::in_place(rounded).map_from_wide(
+                    isa,
+                    weights,
+                    #[inline(always)]
+                    |_, w| w,
+                );
+            }
+        }
+    }
+}
+
+/// Takes for weights what their roundings are, where those are none of them.
+#[inline(always)]
+fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P]) {
+    Span::in_place(weights).map_wide_with(
+        isa,
+        [rounded],
+        #[inline(always)]
+        |_, w, [p]| {
+            let p = P::load_wide(isa, p);
+            I::F64::select(P::round_wide(isa, w).eq(p), w, p)
+        },
+    );
+}
+
+/// Adam with decoupled weight decay. What is kept: the mean gradient, and the root of the mean square, which is within
+/// the range of gradients where squares are not.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    pub beta1: f64,
+    pub beta2: f64,
+    /// 1 - lr weight_decay.
+    pub keep: f64,
+    /// What a mean over a root is multiplied with.
+    pub rate: f64,
+    pub eps: f64,
+}
+
+impl Formula<2> for AdamW {
+    #[inline(always)]
+    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: [&mut [S]; 2], gradient: &[f64]) {
+        let [mean, root] = kept;
+        let [beta1, beta2, keep, rate, eps] =
+            [self.beta1, self.beta2, self.keep, self.rate, self.eps].map(|number| isa.f64(number));
+        let [rest1, rest2] = [1.0 - self.beta1, 1.0 - self.beta2].map(|number| isa.f64(number));
+        Span::in_place(mean).map_wide_with(
+            isa,
+            [gradient],
+            #[inline(always)]
+            |_, m, [g]| m * beta1 + isa.load_f64(g) * rest1,
+        );
+        Span::in_place(root).map_wide_with(
+            isa,
+            [gradient],
+            #[inline(always)]
+            |_, u, [g]| {
+                let (u, g, back) = in_units::<I, S>(isa, u, isa.load_f64(g));
+                (u * u * beta2 + g * g * rest2).sqrt() * back
+            },
+        );
+        Span::in_place(weights).map_wide_with(
+            isa,
+            [&*mean, &*root],
+            #[inline(always)]
+            |_, w, [m, u]| w * keep - S::load_wide(isa, m) / (S::load_wide(isa, u) + eps) * rate,
+        );
+    }
+}
+
+/// Both numbers times a power of two, and its reciprocal, so that their squares neither overflow nor vanish. Those of f32
+/// do not in f64.
+#[inline(always)]
+fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64, I::F64) {
+    const HUGE: f64 = f64::from_bits((1023 + 500) << 52);
+    const TINY: f64 = f64::from_bits((1023 - 400) << 52);
+    const UNIT: f64 = f64::from_bits((1023 + 600) << 52);
+    let one = isa.f64(1.0);
+    if S::DTYPE != DType::F64 {
+        return (a, b, one);
+    }
+    let largest = a.abs().max(b.abs());
+    let (huge, tiny) = (isa.f64(HUGE).lt(largest), largest.lt(isa.f64(TINY)));
+    let [up, down] = [isa.f64(UNIT), isa.f64(1.0 / UNIT)];
+    let unit = I::F64::select(huge, down, I::F64::select(tiny, up, one));
+    let back = I::F64::select(huge, up, I::F64::select(tiny, down, one));
+    (a * unit, b * unit, back)
+}
+
+/// Gradient descent.
+#[derive(Clone, Copy, Debug)]
+pub struct Descent {
+    pub lr: f64,
+    pub weight_decay: f64,
+}
+
+impl Formula<0> for Descent {
+    #[inline(always)]
+    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], _: [&mut [S]; 0], gradient: &[f64]) {
+        let [lr, decay] = [self.lr, self.weight_decay].map(|number| isa.f64(number));
+        Span::in_place(weights).map_wide_with(
+            isa,
+            [gradient],
+            #[inline(always)]
+            |_, w, [g]| w - (isa.load_f64(g) + w * decay) * lr,
+        );
+    }
+}
+
+/// Gradient descent with momentum. What is kept: the momentum.
+#[derive(Clone, Copy, Debug)]
+pub struct Momentum {
+    pub descent: Descent,
+    pub momentum: f64,
+    /// What a gradient is multiplied with where it joins the momentum.
+    pub fresh: f64,
+    pub nesterov: bool,
+}
+
+impl Formula<1> for Momentum {
+    #[inline(always)]
+    fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], [kept]: [&mut [S]; 1], gradient: &[f64]) {
+        let Descent { lr, weight_decay } = self.descent;
+        let [lr, decay, momentum, fresh] = [lr, weight_decay, self.momentum, self.fresh].map(|number| isa.f64(number));
+        Span::in_place(kept).map_wide_with_both(
+            isa,
+            [gradient],
+            [&*weights],
+            #[inline(always)]
+            |_, b, [g], [w]| b * momentum + (isa.load_f64(g) + S::load_wide(isa, w) * decay) * fresh,
+        );
+        Span::in_place(weights).map_wide_with_both(
+            isa,
+            [gradient],
+            [&*kept],
+            #[inline(always)]
+            |_, w, [g], [b]| {
+                let b = S::load_wide(isa, b);
+                let towards = if self.nesterov { isa.load_f64(g) + w * decay + b * momentum } else { b };
+                w - towards * lr
+            },
+        );
+    }
+}

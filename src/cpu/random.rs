@@ -1,0 +1,172 @@
+//! Tensors of random numbers: each element hangs on its index and the stream alone, so it is the same however the work
+//! is cut.
+
+use crate::element::Element;
+use crate::error::Result;
+use crate::math::exp::term;
+use crate::math::log::log;
+use crate::math::philox::philox4x32;
+use crate::math::trig::sin_cos;
+use crate::simd::{self, Float, Isa, Kernel, LANES, Work};
+use std::f64::consts::TAU;
+
+/// How far from its mean a normal number can lie, in deviations: the smallest uniform number is 2^-53.
+pub const NORMAL_REACH: f64 = 8.6;
+
+/// A distribution, whose parameters make sense.
+#[derive(Clone, Copy, Debug)]
+pub enum Law {
+    Uniform {
+        low: f64,
+        high: f64,
+    },
+    Normal {
+        mean: f64,
+        std: f64,
+    },
+    Truncated {
+        mean: f64,
+        std: f64,
+        low: f64,
+        high: f64,
+        /// See [`interval`].
+        within: [f64; 2],
+    },
+}
+
+/// Where a normal number of mean 0 and deviation 1 is drawn from under these limits, the first of which is not +inf and
+/// the second not -inf: without the ends where the density is below e^-42 of its largest.
+pub fn interval(low: f64, high: f64) -> [f64; 2] {
+    let nearest = 0f64.max(low).min(high);
+    let distance = nearest.abs();
+    // x^2 - distance^2 = 84, without cancellation.
+    let reach = distance + 84.0 / (distance.mul_add(distance, 84.0).sqrt() + distance);
+    [low.max(-reach), high.min(reach)]
+}
+
+/// Fills a tensor. `stream` is what its numbers hang on beside their index.
+pub fn fill<E: Element>(x: &mut [E], stream: [u64; 2], law: Law) -> Result<()> {
+    simd::run(Fill { x, start: 0, stream, law })
+}
+
+struct Fill<'a, E> {
+    x: &'a mut [E],
+    start: usize,
+    stream: [u64; 2],
+    law: Law,
+}
+
+impl<E: Element> Work for Fill<'_, E> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.x.len().div_ceil(LANES)
+    }
+
+    fn cols(&self) -> usize {
+        LANES
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let at = at * LANES;
+        let (a, b) = self.x.split_at_mut(at);
+        (Fill { x: a, ..self }, Fill { x: b, start: self.start + at, ..self })
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for (i, block) in self.x.chunks_mut(LANES).enumerate() {
+            let first = (self.start + i * LANES) as u64;
+            let numbers = isa.outline(Block { first, stream: self.stream, law: self.law });
+            for (to, number) in block.iter_mut().zip(numbers) {
+                *to = E::from_wide(number);
+            }
+        }
+    }
+}
+
+/// Sixteen numbers, of the elements from `first` on.
+struct Block {
+    first: u64,
+    stream: [u64; 2],
+    law: Law,
+}
+
+impl Kernel for Block {
+    type Out = [f64; LANES];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> [f64; LANES] {
+        let [seed, tensor] = self.stream.map(halves);
+        let words: [[u32; 4]; LANES] = std::array::from_fn(|i| {
+            let [low, high] = halves(self.first.wrapping_add(i as u64));
+            philox4x32([low, high, tensor[0], tensor[1]], seed)
+        });
+        match self.law {
+            Law::Uniform { low, high } => words.map(|words| between(low, high, uniforms(words)[0])),
+            Law::Normal { mean, std } => normals(isa, words).map(|z| mean + std * z),
+            Law::Truncated { mean, std, low, high, within } => {
+                truncated(isa, words, seed, within).map(|z| (mean + std * z).max(low).min(high))
+            }
+        }
+    }
+}
+
+/// By Box and Muller ("A note on the generation of random normal deviates", 1958).
+#[inline(always)]
+fn normals<I: Isa>(isa: I, words: [[u32; 4]; LANES]) -> [f64; LANES] {
+    // In (0, 1].
+    let radii = words.map(|words| 1.0 - uniforms(words)[0]);
+    let squares = log(isa, isa.load_f64(&radii)).hi * isa.f64(-2.0);
+    let radii = isa.array_f64(squares.sqrt());
+    std::array::from_fn(|i| radii[i] * sin_cos(TAU * uniforms(words[i])[1]).1.0)
+}
+
+/// By rejection of uniform numbers, at most some 40 for one, and 1.7 within two deviations.
+#[inline(always)]
+fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; LANES], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; LANES] {
+    // One in 10^40 is still there then, and gets what is most likely.
+    const TRIES: usize = 4096;
+    let nearest = 0f64.max(low).min(high);
+    let (mut found, mut open) = ([nearest; LANES], [true; LANES]);
+    for _ in 0..TRIES {
+        let tried = words.map(|words| between(low, high, uniforms(words)[0]));
+        let x = isa.load_f64(&tried);
+        // (nearest^2 - x^2) / 2, which is 0 or less.
+        let power = (isa.f64(nearest) - x) * (x + isa.f64(nearest)) * isa.f64(0.5);
+        let chance = isa.array_f64(term(isa, power.min(isa.f64(0.0))));
+        for i in 0..LANES {
+            if open[i] && uniforms(words[i])[1] < chance[i] {
+                (found[i], open[i]) = (tried[i], false);
+            }
+        }
+        if open == [false; LANES] {
+            break;
+        }
+        words = words.map(|words| philox4x32(words, seed));
+    }
+    found
+}
+
+/// A number from `low` on that does not reach `high`, but by rounding.
+#[inline(always)]
+fn between(low: f64, high: f64, uniform: f64) -> f64 {
+    (low + (high - low) * uniform).min(high)
+}
+
+/// Two numbers in [0, 1), multiples of 2^-53.
+#[inline(always)]
+fn uniforms([a, b, c, d]: [u32; 4]) -> [f64; 2] {
+    let number = |low: u32, high: u32| {
+        let bits = u64::from(low) | u64::from(high) << 32;
+        (bits >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    };
+    [number(a, b), number(c, d)]
+}
+
+#[inline(always)]
+fn halves(v: u64) -> [u32; 2] {
+    [v as u32, (v >> 32) as u32]
+}

@@ -1,0 +1,184 @@
+//! Adam with decoupled weight decay.
+
+use super::optimizer::sealed::Advance;
+use super::optimizer::{ParameterState, Rule};
+use crate::cpu::optimizer as kernels;
+use crate::error::{Error, Result};
+use crate::floats::{Floats, FloatsMut};
+use crate::math::power;
+
+const OP: &str = "adamw";
+
+/// The name of the second of what is kept.
+pub(super) const ROOT: &str = "root_mean_square";
+
+/// Settings of Adam with decoupled weight decay, for an [`Optimizer`](super::Optimizer); `Default` is PyTorch's and
+/// candle's.
+///
+/// # Formula
+/// ```text
+/// m = beta1 m + (1 - beta1) g,   u = sqrt(beta2 u^2 + (1 - beta2) g^2)
+/// w = w (1 - lr weight_decay) - lr m / (1 - beta1^t) / (u / sqrt(1 - beta2^t) + eps)
+/// ```
+/// u is the root of what others keep: the squares of gradients are beyond f32 from 1.8e19 on and 0 below 2.6e-23, their
+/// root is within the range of gradients. `eps` is added in f64, where it can not vanish. 1 - beta^t is computed to 2^-90 or
+/// so, for any number of steps.
+///
+/// # Special values
+/// | gradient | what becomes of a weight |
+/// |---|---|
+/// | 0 from the first step on | weight decay alone |
+/// | finite, of any size | moves by at most some `lr`s, to infinity where that is beyond its type |
+/// | NaN or an infinity | an error, and nothing is changed |
+///
+/// # Accuracy
+/// Given what is kept, which is f32 but beside f64: each of m, u and w is within 0.501 ULP of its formula in f32, and 8 ULP
+/// in f64, of its largest term. In f16 and bf16 a weight is the rounding of its master weight.
+///
+/// # Source
+/// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct AdamW {
+    /// The learning rate; 1e-3 by default.
+    pub lr: f64,
+    /// How much of the mean gradient stays; 0.9 by default.
+    pub beta1: f64,
+    /// How much of the mean square stays; 0.999 by default.
+    pub beta2: f64,
+    /// What keeps weights from moving where there is next to no gradient; 1e-8 by default.
+    pub eps: f64,
+    /// What share of a weight, times the learning rate, goes; 0.01 by default.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+impl AdamW {
+    /// Sets [`AdamW::lr`].
+    pub fn lr(self, lr: f64) -> Self {
+        Self { lr, ..self }
+    }
+
+    /// Sets [`AdamW::beta1`].
+    pub fn beta1(self, beta1: f64) -> Self {
+        Self { beta1, ..self }
+    }
+
+    /// Sets [`AdamW::beta2`].
+    pub fn beta2(self, beta2: f64) -> Self {
+        Self { beta2, ..self }
+    }
+
+    /// Sets [`AdamW::eps`].
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// Sets [`AdamW::weight_decay`].
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+}
+
+impl Rule for AdamW {
+    fn kept(&self) -> &'static [&'static str] {
+        &["mean", ROOT]
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn with_learning_rate(self, lr: f64) -> Self {
+        self.lr(lr)
+    }
+}
+
+impl Advance for AdamW {
+    const OP: &'static str = OP;
+
+    fn check(&self) -> Result<()> {
+        for (argument, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::invalid(OP, argument, beta, "in [0, 1)"));
+            }
+        }
+        if !(self.eps >= f64::MIN_POSITIVE && self.eps.is_finite()) {
+            let expected = format!("finite and at least {:e}: it is added in f64", f64::MIN_POSITIVE);
+            return Err(Error::invalid(OP, "eps", self.eps, expected));
+        }
+        check_rates(OP, self.lr, self.weight_decay)
+    }
+
+    fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
+        let steps = state.steps + 1;
+        let [bias1, bias2] = [self.beta1, self.beta2].map(|beta| bias(beta, steps));
+        // Both sides of the quotient times sqrt(bias2): the root over that may be beyond f64.
+        let root = bias2.sqrt();
+        let formula = kernels::AdamW {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            keep: 1.0 - self.lr * self.weight_decay,
+            rate: self.lr / bias1 * root,
+            eps: self.eps * root,
+        };
+        state.advance(param, gradient, formula)?;
+        state.steps = steps;
+        Ok(())
+    }
+}
+
+/// 1 - beta^steps.
+fn bias(beta: f64, steps: u64) -> f64 {
+    if beta == 0.0 {
+        return 1.0;
+    }
+    let exponent = power::log(beta).times((steps as f64).into());
+    // Of what lies further below, 1 is the nearest.
+    if exponent.0 < -50.0 { 1.0 } else { power::Pair::from(1.0).minus(power::exp(exponent)).0 }
+}
+
+/// What all optimisers ask of a learning rate and a weight decay: that weights go towards 0 by it, and not past it.
+pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Result<()> {
+    for (argument, value) in [("lr", lr), ("weight_decay", weight_decay)] {
+        if !(value >= 0.0 && value.is_finite()) {
+            return Err(Error::invalid(op, argument, value, "finite and 0 or more"));
+        }
+    }
+    if lr * weight_decay > 1.0 {
+        return Err(Error::invalid(op, "weight_decay", weight_decay, format!("at most 1 / lr, {}", 1.0 / lr)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bias;
+
+    /// Against products in plain loops of f64, each of whose roundings adds at most 2^-53.
+    #[test]
+    fn bias_corrections_are_right_at_any_step() {
+        for beta in [0.9f64, 0.999, 0.5, 0.9999, 1.0 - f64::EPSILON / 2.0, 1e-300] {
+            let mut product = 1.0;
+            for steps in 1..=100_000u64 {
+                product *= beta;
+                if steps < 20 || steps % 9973 == 0 {
+                    let (got, plain) = (bias(beta, steps), 1.0 - product);
+                    let allowed = (steps + 2) as f64 * 2f64.powi(-53);
+                    assert!((got - plain).abs() <= allowed, "{beta} {steps}: {got}, not {plain}");
+                }
+            }
+        }
+        // Where a power rounds to 1: 1 - (1 - e)^t = t e - ..
+        let e = f64::EPSILON / 2.0;
+        assert_eq!(bias(1.0 - e, 1), e);
+        assert!((bias(1.0 - e, 1 << 20) / (e * (1u64 << 20) as f64) - 1.0).abs() < 1e-9);
+        assert_eq!((bias(0.0, 1), bias(0.999, u64::MAX)), (1.0, 1.0));
+    }
+}

@@ -1,0 +1,129 @@
+//! Gradients that are clipped by the size of the weights that they belong to.
+
+use crate::cpu::clip_grad_norm::Norm;
+use crate::error::{Error, Result};
+use crate::floats::{Floats, FloatsMut};
+use crate::ops::clip_grad_norm::{NormType, refusal};
+
+const OP: &str = "adaptive_clip";
+
+/// Adaptive gradient clipping: each unit's gradient is brought down to a share of the norm of its weights.
+///
+/// # Formula
+/// ```text
+/// g_u = g_u * min(1, clipping * max(|w_u|, eps) / |g_u|),   for each unit u
+/// ```
+///
+/// # Shapes
+/// PyTorch's: outputs first. The unit of a tensor with two axes or more is all that belongs to one output, as axis 0 tells
+/// them apart; of any other it is the whole. A stem of a model is best left out, and so is its last layer.
+///
+/// # Special values
+/// | gradient of a unit | what becomes of it |
+/// |---|---|
+/// | within its limit | every bit as it was |
+/// | above it, with weights that are 0 | brought down to clipping * eps |
+/// | NaN or an infinity, or in its weights | an error, and nothing is changed |
+///
+/// # Accuracy
+/// That of [`clip_grad_norm`](crate::clip_grad_norm).
+///
+/// # Panics
+/// Never.
+///
+/// # Source
+/// Brock, De, Smith and Simonyan, "High-performance large-scale image recognition without normalization", 2021.
+///
+/// # Example
+/// ```
+/// use evenkeel::train::AdaptiveClip;
+/// let weight = [3.0f32, 4.0, 0.0, 0.0];
+/// let mut grad = [3.0f32, 4.0, 3.0, 4.0];
+/// let clipped = AdaptiveClip::default().clip(&mut grad, &weight, &[2, 2])?;
+/// assert_eq!((clipped, grad), (2, [0.03, 0.04, 6e-6, 8e-6]));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct AdaptiveClip {
+    /// The share of the weights' norm; 0.01 by default. The larger a batch, the smaller it has to be.
+    pub clipping: f64,
+    /// What a norm of weights counts as at least, so that weights of 0 can move; 1e-3 by default.
+    pub eps: f64,
+}
+
+impl Default for AdaptiveClip {
+    fn default() -> Self {
+        AdaptiveClip { clipping: 0.01, eps: 1e-3 }
+    }
+}
+
+impl AdaptiveClip {
+    /// Sets [`AdaptiveClip::clipping`].
+    pub fn clipping(self, clipping: f64) -> Self {
+        Self { clipping, ..self }
+    }
+
+    /// Sets [`AdaptiveClip::eps`].
+    pub fn eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// Clips the gradient of a tensor of this shape, and returns how many of its units were.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for settings that are not finite and above 0; [`Error::ShapeMismatch`] for gradients or
+    /// weights that are not as many as the shape says; [`Error::NonFiniteInput`], whose `row` is the first unit with a NaN
+    /// or an infinity, of its gradient or else its weights; [`Error::Backend`]. After each of them the gradient is what it
+    /// was.
+    pub fn clip<'a, 'b>(
+        &self,
+        grad: impl Into<FloatsMut<'a>>,
+        weight: impl Into<Floats<'b>>,
+        shape: &[usize],
+    ) -> Result<usize> {
+        self.clip_units(grad.into(), weight.into(), shape)
+    }
+
+    fn clip_units(&self, grad: FloatsMut<'_>, weight: Floats<'_>, shape: &[usize]) -> Result<usize> {
+        for (argument, value) in [("clipping", self.clipping), ("eps", self.eps)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::invalid(OP, argument, value, "finite and above 0"));
+            }
+        }
+        let count = shape.iter().try_fold(1usize, |count, &axis| count.checked_mul(axis));
+        for (what, len) in [("the gradient", grad.len()), ("the weights", weight.len())] {
+            if count != Some(len) {
+                return Err(Error::shape(OP, what, format!("{len} elements"), format!("shape {shape:?}")));
+            }
+        }
+        if grad.is_empty() {
+            return Ok(0);
+        }
+        let unit = if shape.len() < 2 { grad.len() } else { grad.len() / shape[0] };
+        let mut scales = Vec::with_capacity(grad.len() / unit);
+        for (row, first) in (0..grad.len()).step_by(unit).enumerate() {
+            let norm = |floats: Floats<'_>| {
+                let part = floats.part(first..first + unit).norm_part(NormType::Two)?;
+                if part.value.is_finite() {
+                    return Ok(Norm::of(&[part], NormType::Two));
+                }
+                Err(refusal(OP, row, floats.part(first..first + unit))?)
+            };
+            let (of_grad, of_weight) = (norm(grad.as_floats())?, norm(weight)?.to_f64());
+            // A norm beyond f64 limits nothing.
+            let allowed = self.clipping * of_weight.max(self.eps);
+            scales.push((of_grad.to_f64() > allowed).then(|| of_grad.scale_to(allowed, 1.0)));
+        }
+        let mut rest = grad;
+        for scale in &scales {
+            let (mut unit, more) = rest.split_at(unit);
+            if let Some(scale) = scale {
+                unit.scale(*scale)?;
+            }
+            rest = more;
+        }
+        Ok(scales.iter().flatten().count())
+    }
+}

@@ -1,0 +1,98 @@
+//! What a layer's deviation is multiplied with for the function that follows it, and what it is divided by for its size.
+
+use super::OP;
+use crate::error::{Error, Result};
+
+/// The function that follows a layer, for which its numbers are made larger: `torch.nn.init.calculate_gain`.
+///
+/// ```
+/// use evenkeel::train::init::Gain;
+/// assert_eq!(Gain::Tanh.value()?, 5.0 / 3.0);
+/// assert_eq!(Gain::LeakyRelu(0.0).value()?, Gain::Relu.value()?);
+/// assert!(Gain::from(-1.0).value().is_err());
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Gain {
+    /// None, or a convolution: 1.
+    #[default]
+    Linear,
+    /// 1.
+    Sigmoid,
+    /// 5/3.
+    Tanh,
+    /// sqrt(2).
+    Relu,
+    /// sqrt(2 / (1 + slope^2)).
+    LeakyRelu(f64),
+    /// 3/4.
+    Selu,
+    /// This number. `f64::into` makes it.
+    Explicit(f64),
+}
+
+impl From<f64> for Gain {
+    fn from(gain: f64) -> Self {
+        Gain::Explicit(gain)
+    }
+}
+
+impl Gain {
+    /// The number.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a gain or a slope that is not finite, or a gain below 0.
+    pub fn value(self) -> Result<f64> {
+        match self {
+            Gain::Linear | Gain::Sigmoid => Ok(1.0),
+            Gain::Tanh => Ok(5.0 / 3.0),
+            Gain::Relu => Ok(2f64.sqrt()),
+            Gain::LeakyRelu(slope) if slope.is_finite() => Ok((2.0 / (1.0 + slope * slope)).sqrt()),
+            Gain::LeakyRelu(slope) => Err(Error::invalid(OP, "slope", slope, "finite")),
+            Gain::Selu => Ok(0.75),
+            Gain::Explicit(gain) if gain >= 0.0 && gain.is_finite() => Ok(gain),
+            Gain::Explicit(gain) => Err(Error::invalid(OP, "gain", gain, "finite and 0 or more")),
+        }
+    }
+}
+
+/// Which of a layer's sizes its numbers are made small for. Shapes are PyTorch's: outputs, inputs, and the kernel's axes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fan {
+    /// What one output is made of: the variance stays as it is on the way forward.
+    #[default]
+    In,
+    /// What one input goes to: the variance stays on the way backward.
+    Out,
+    /// The mean of both.
+    Average,
+}
+
+impl Fan {
+    /// The number, of a shape.
+    ///
+    /// ```
+    /// use evenkeel::train::init::Fan;
+    /// assert_eq!(Fan::In.of(&[64, 32, 3, 3])?, 288.0);
+    /// assert_eq!(Fan::Average.of(&[64, 32])?, 48.0);
+    /// assert!(Fan::In.of(&[64]).is_err());
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for fewer than two axes: a bias has no fans.
+    pub fn of(self, shape: &[usize]) -> Result<f64> {
+        let &[outputs, inputs, ref kernel @ ..] = shape else {
+            return Err(Error::shape(OP, "the shape", format!("{shape:?}"), "two axes or more: outputs and inputs"));
+        };
+        // In f64, which does not overflow.
+        let kernel: f64 = kernel.iter().map(|&axis| axis as f64).product();
+        let [fan_in, fan_out] = [inputs, outputs].map(|count| count as f64 * kernel);
+        Ok(match self {
+            Fan::In => fan_in,
+            Fan::Out => fan_out,
+            Fan::Average => (fan_in + fan_out) / 2.0,
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! What training is made of so that it does not blow up: what weights start as, loss scaling, gradients that are unscaled
+//! and clipped at once, optimisers.
+//!
+//! | what | is for |
+//! |---|---|
+//! | [`init`] | weights that start as the same numbers on every machine |
+//! | [`LossScale`], [`LossScaler`] | gradients that do not vanish in f16, and steps that are left out where they overflow |
+//! | [`LossScaler::unscale`] | gradients that are checked, unscaled and clipped before any weight moves |
+//! | [`AdaptiveClip`] | gradients that are small beside the weights that they belong to |
+//! | [`Accumulator`] | sums of half gradients that do not stall |
+//! | [`Optimizer`] with [`AdamW`] or [`Sgd`] | master weights in f32, moments that neither overflow nor vanish, typed errors for what is not finite |
+//! | [`precision`] | what of a step runs in which type |
+//! | [`Monitor`] | losses, norms, layers: warnings about them, and a log |
+//!
+//! All of it is for slices; `evenkeel::candle` has the same for candle's tensors: `init`, `optim`, in `guarded` `unscale`
+//! and `adaptive_clip`, and in `train` a whole step. Everything gives the same bits on any number of threads and any
+//! instruction set.
+//!
+//! The order that has to hold is: scale the loss, go backward, unscale and clip, step, update the scale. The scaler refuses
+//! any other.
+//!
+//! ```
+//! use evenkeel::ClipGradNorm;
+//! use evenkeel::train::init::{Init, Stream, fill};
+//! use evenkeel::train::{AdamW, Accumulator, LossScale, Optimizer, Unscaled};
+//! use half::f16;
+//!
+//! let mut weight = vec![f16::ZERO; 8];
+//! fill(&mut weight, &[2, 4], &Init::xavier_uniform(0.5), Stream::named(42, "weight"))?;
+//! let mut optimizer = Optimizer::new(AdamW::default().lr(1e-2), &[(&weight).into()])?;
+//! let mut scaler = LossScale::dynamic().init(1024.0).validate()?;
+//! let clip = ClipGradNorm::new(1.0);
+//!
+//! for step in 0..100 {
+//!     // A model's backward pass of a loss that is multiplied with the scale: here the loss is half the sum of squares, and
+//!     // one step overflows.
+//!     let scale = if step == 7 { f32::INFINITY } else { scaler.scale() };
+//!     let grad: Vec<f16> = weight.iter().map(|w| f16::from_f32(w.to_f32() * scale)).collect();
+//!
+//!     let mut grads = Accumulator::new(&[8]);
+//!     grads.add(&[Some((&grad).into())])?;
+//!     match scaler.unscale(&mut grads.grads_mut(), &clip)? {
+//!         Unscaled::Ready { norm } => assert!(norm < 1.0),
+//!         Unscaled::Skip { why } => assert_eq!((step, why.row()), (7, Some(0))),
+//!     }
+//!     if scaler.step()? {
+//!         optimizer.step(&mut [(&mut weight).into()], &[Some((&grads.grads()[0]).into())])?;
+//!     }
+//!     scaler.update()?;
+//! }
+//! assert_eq!((scaler.taken(), scaler.skipped(), scaler.scale()), (99, 1, 512.0));
+//! assert!(weight.iter().all(|w| w.to_f32().abs() < 0.05));
+//! # Ok::<(), evenkeel::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod accumulator;
+mod adamw;
+mod adaptive_clip;
+pub mod init;
+mod loss_scale;
+mod loss_scaler;
+mod monitor;
+pub(crate) mod optimizer;
+pub mod precision;
+mod sgd;
+pub(crate) mod unscale;
+
+pub use accumulator::Accumulator;
+pub use adamw::AdamW;
+pub use adaptive_clip::AdaptiveClip;
+pub use loss_scale::LossScale;
+pub use loss_scaler::{LossScaler, LossScalerState};
+#[cfg(feature = "jsonl")]
+pub use monitor::Jsonl;
+#[cfg(feature = "tensorboard")]
+pub use monitor::TensorBoard;
+#[cfg(feature = "tracing")]
+pub use monitor::Tracing;
+pub use monitor::{Bin, Histogram, Layer, Limits, Monitor, Record, Sink, Step, Summary, Warning};
+pub use optimizer::{Numbers, Optimizer, ParameterState, Rule};
+pub use sgd::Sgd;
+pub use unscale::Unscaled;

@@ -1,0 +1,60 @@
+//! Records as lines of JSON.
+
+use super::record::Record;
+use super::sink::Sink;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A file with a line of JSON for each record.
+///
+/// ```
+/// use evenkeel::train::{Jsonl, Monitor, Step};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("run.jsonl");
+/// let mut monitor = Monitor::default().sink(Jsonl::append(&path)?);
+/// monitor.record(Step { norm: Some(1.5), ..Step::new(7, 0.25) }, Vec::new())?;
+/// let line = std::fs::read_to_string(&path)?;
+/// assert_eq!(line, "{\"step\":7,\"loss\":0.25,\"norm\":1.5,\"skipped\":false}\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Jsonl {
+    path: PathBuf,
+    file: File,
+    every: u64,
+}
+
+impl Jsonl {
+    /// Goes on behind what the file has; it is made where there is none.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
+        let path = path.as_ref().to_path_buf();
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        Ok(Jsonl { path, file, every: 1 })
+    }
+
+    /// Of the steps that were taken, and have neither a warning nor layers, only each whose number is a multiple of this, and of 0 none.
+    pub fn every(self, steps: u64) -> Self {
+        Self { every: steps, ..self }
+    }
+}
+
+impl Sink for Jsonl {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn record(&mut self, record: &Record) -> io::Result<()> {
+        let Record { step, layers, warnings } = record;
+        if !step.skipped && warnings.is_empty() && layers.is_empty() && !step.step.is_multiple_of(self.every) {
+            return Ok(());
+        }
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        // At once, so that no line is there by half.
+        self.file.write_all(&line)
+    }
+}

@@ -1,0 +1,190 @@
+//! Records as TensorBoard reads them: protocol buffers of `tensorflow/core/util/event.proto` and
+//! `tensorflow/core/framework/summary.proto` in the frames of `tensorflow/core/lib/io/record_writer.h`.
+
+use super::histogram::Histogram;
+use super::record::Record;
+use super::sink::Sink;
+use prost::Message;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A file of events in a folder of logs, as TensorBoard's own writers make one: scalars of each step, and of its layers
+/// histograms of gradients, norms and update ratios.
+///
+/// ```no_run
+/// use evenkeel::train::{Monitor, TensorBoard};
+/// let monitor = Monitor::default().sink(TensorBoard::create("runs/f16")?); // tensorboard --logdir runs
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct TensorBoard {
+    path: PathBuf,
+    file: File,
+}
+
+impl TensorBoard {
+    /// A new file in this folder, which is made where there is none. A run that goes on has a file more.
+    ///
+    /// # Errors
+    /// Those of making them.
+    pub fn create(folder: impl AsRef<Path>) -> io::Result<Self> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder)?;
+        let seconds = now() as u64;
+        let mut number = 0;
+        let (path, file) = loop {
+            let path = folder.join(format!("events.out.tfevents.{seconds:010}.evenkeel.{number}"));
+            match OpenOptions::new().create_new(true).append(true).open(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error),
+            }
+        };
+        let mut events = TensorBoard { path, file };
+        events.write(&Event { file_version: "brain.Event:2".into(), ..Event::new(0) })?;
+        Ok(events)
+    }
+
+    fn write(&mut self, event: &Event) -> io::Result<()> {
+        let data = event.encode_to_vec();
+        let length = (data.len() as u64).to_le_bytes();
+        let frame =
+            [&length[..], &masked_crc(&length).to_le_bytes(), &data[..], &masked_crc(&data).to_le_bytes()].concat();
+        // At once, so that no event is there by half.
+        self.file.write_all(&frame)
+    }
+}
+
+impl Sink for TensorBoard {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn record(&mut self, record: &Record) -> io::Result<()> {
+        let step = &record.step;
+        let mut values = Vec::new();
+        let mut scalar = |tag: String, value: Option<f64>| {
+            values.extend(value.map(|value| Value { tag, simple_value: Some(value as f32), histo: None }));
+        };
+        scalar("train/loss".into(), Some(step.loss));
+        scalar("train/gradient_norm".into(), step.norm);
+        scalar("train/clipped_norm".into(), step.clipped_norm);
+        scalar("train/loss_scale".into(), step.scale.map(f64::from));
+        scalar("train/learning_rate".into(), step.learning_rate);
+        scalar("train/skipped".into(), Some(f64::from(u8::from(step.skipped))));
+        for layer in &record.layers {
+            scalar(format!("gradient_norm/{}", layer.name), layer.gradient_norm());
+            scalar(format!("weight_norm/{}", layer.name), layer.weight_norm());
+            scalar(format!("update_ratio/{}", layer.name), layer.update_ratio);
+            scalar(format!("not_finite/{}", layer.name), Some(layer.not_finite() as f64));
+        }
+        for layer in &record.layers {
+            if let (Some(histogram), Some(stats)) = (&layer.histogram, &layer.gradient) {
+                let count = (stats.count - stats.nan - stats.infinite) as f64;
+                let norm = layer.gradient_norm().unwrap_or(0.0);
+                values.push(Value {
+                    tag: format!("gradient/{}", layer.name),
+                    simple_value: None,
+                    histo: Some(HistogramProto {
+                        min: stats.min,
+                        max: stats.max,
+                        num: count,
+                        sum: count * stats.mean,
+                        sum_squares: norm * norm,
+                        ..HistogramProto::of(histogram)
+                    }),
+                });
+            }
+        }
+        self.write(&Event { summary: Some(Summary { value: values }), ..Event::new(step.step) })
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
+/// The checksum of a frame, whose mask keeps that of a checksum from being one itself.
+fn masked_crc(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, tag = "3")]
+    file_version: String,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+impl Event {
+    fn new(step: u64) -> Self {
+        Event { wall_time: now(), step: step as i64, ..Event::default() }
+    }
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+    #[prost(message, optional, tag = "5")]
+    histo: Option<HistogramProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct HistogramProto {
+    #[prost(double, tag = "1")]
+    min: f64,
+    #[prost(double, tag = "2")]
+    max: f64,
+    #[prost(double, tag = "3")]
+    num: f64,
+    #[prost(double, tag = "4")]
+    sum: f64,
+    #[prost(double, tag = "5")]
+    sum_squares: f64,
+    #[prost(double, repeated, tag = "6")]
+    bucket_limit: Vec<f64>,
+    #[prost(double, repeated, tag = "7")]
+    bucket: Vec<f64>,
+}
+
+impl HistogramProto {
+    /// Buckets reach from the limit before theirs to their own: where a gap was left out, an empty one fills it.
+    fn of(histogram: &Histogram) -> Self {
+        let mut proto = HistogramProto::default();
+        let mut add = |limit: f64, count: f64| {
+            proto.bucket_limit.push(limit);
+            proto.bucket.push(count);
+        };
+        let mut end = f64::NEG_INFINITY;
+        for bin in &histogram.bins {
+            if bin.low > end {
+                add(bin.low, 0.0);
+            }
+            if bin.high > bin.low {
+                add(bin.high, bin.count as f64);
+            } else {
+                // Zeros, which have a bucket of no width: the smallest that TensorBoard draws.
+                add(bin.high + f64::MIN_POSITIVE, bin.count as f64);
+            }
+            end = bin.high;
+        }
+        proto
+    }
+}

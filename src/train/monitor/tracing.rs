@@ -1,0 +1,25 @@
+//! Records as events.
+
+use super::record::Record;
+use super::sink::Sink;
+use std::io;
+
+/// An event of level DEBUG for each record, one of level WARN for each of its warnings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tracing;
+
+impl Sink for Tracing {
+    fn name(&self) -> String {
+        "tracing".into()
+    }
+
+    fn record(&mut self, record: &Record) -> io::Result<()> {
+        let step = &record.step;
+        let (norm, scale) = (step.norm.unwrap_or(f64::NAN), step.scale.unwrap_or(1.0));
+        ::tracing::debug!(step = step.step, loss = step.loss, norm, scale, skipped = step.skipped, "step");
+        for warning in &record.warnings {
+            ::tracing::warn!(step = step.step, "{warning}");
+        }
+        Ok(())
+    }
+}

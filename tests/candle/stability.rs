@@ -1,0 +1,198 @@
+//! Defects of training code, planted one by one in small modules: each is found, by the check it belongs to, and a sound
+//! module has none.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use candle_nn::{Embedding, Init, Linear, Module, VarBuilder, embedding, linear, linear_no_bias};
+use evenkeel::candle::{RmsNorm, guarded, rms_norm};
+use evenkeel::testing::stability::{Check, Finding, Report, StabilityTester};
+use evenkeel::{ClampedExp, Mask, Softmax};
+
+const WIDTH: usize = 16;
+
+/// What a closure makes of its input.
+struct Made<F>(F);
+
+impl<F: Fn(&Tensor) -> Result<Tensor>> Module for Made<F> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        (self.0)(x)
+    }
+}
+
+/// A tester of a layer, and of what is made of its output.
+fn tested(then: impl Fn(&Tensor) -> Result<Tensor> + Clone) -> Report {
+    StabilityTester::new((4, WIDTH), move |vb: VarBuilder<'_>| {
+        let (layer, then) = (linear(WIDTH, WIDTH, vb)?, then.clone());
+        Ok(Made(move |x: &Tensor| then(&layer.forward(x)?)))
+    })
+    .check()
+}
+
+fn has(report: &Report, check: Check, dtype: DType, text: &str) -> bool {
+    let is_it = |finding: &&Finding| finding.check == check && finding.dtype == dtype && finding.what.contains(text);
+    report.findings.iter().any(|finding| is_it(&finding))
+}
+
+#[test]
+fn a_plain_layer_is_clean() {
+    tested(|y| Ok(y.clone())).assert_clean();
+}
+
+/// 1e-8 is 0 in f16: what has no variance is divided by 0.
+#[test]
+fn an_eps_that_its_type_does_not_hold() {
+    let report = StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| {
+        let weight = vb.get_with_hints(WIDTH, "weight", Init::Const(1.0))?;
+        Ok(Made(move |x: &Tensor| {
+            let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
+            let eps = Tensor::new(1e-8f32, &Device::Cpu)?.to_dtype(x.dtype())?;
+            x.broadcast_div(&variance.broadcast_add(&eps)?.sqrt()?)?.broadcast_mul(&weight)
+        }))
+    })
+    .check();
+    assert!(has(&report, Check::HalfPrecision, DType::F16, "output of zeros"), "{report}");
+    assert!(!has(&report, Check::HalfPrecision, DType::BF16, "output of zeros"), "{report}");
+}
+
+#[test]
+fn exp_of_what_has_no_bound() {
+    let report = tested(|y| y.exp());
+    assert!(has(&report, Check::HostileInput, DType::F32, "output of large numbers"), "{report}");
+    assert!(has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"), "{report}");
+    // As Evenkeel has it.
+    let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
+    assert!(!report.has(Check::HostileInput), "{report}");
+}
+
+/// Tokens, the first of which pads.
+fn attention(probabilities: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Clone) -> Report {
+    StabilityTester::new((2, 6), move |vb: VarBuilder<'_>| {
+        let words = embedding(11, WIDTH, vb.pp("words"))?;
+        let probabilities = probabilities.clone();
+        Ok(Made(move |tokens: &Tensor| {
+            let x = (words.forward(tokens)? * 0.5)?;
+            let scores = (x.matmul(&x.t()?)? * 0.25)?;
+            let keep = tokens.ne(0u32)?.unsqueeze(1)?.broadcast_as(scores.shape())?.contiguous()?;
+            probabilities(&scores, &keep)?.matmul(&x)
+        }))
+    })
+    .tokens(11)
+    .check()
+}
+
+#[test]
+fn masks_of_minus_infinity() {
+    let report = attention(|scores, keep| {
+        let masked = Tensor::full(f32::NEG_INFINITY, scores.shape(), scores.device())?.to_dtype(scores.dtype())?;
+        candle_nn::ops::softmax_last_dim(&keep.where_cond(scores, &masked)?)
+    });
+    assert!(has(&report, Check::HostileInput, DType::F32, "the first token only"), "{report}");
+    let report = attention(|scores, keep| {
+        let (shape, keep) = (keep.dims().to_vec(), keep.flatten_all()?.to_vec1::<u8>()?);
+        let mask = Mask::keep(&keep, &shape);
+        Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().mask(&mask))?)
+    });
+    assert!(!report.has(Check::HostileInput), "{report}");
+}
+
+#[test]
+fn weights_that_begin_as_nothing_or_as_anything() {
+    let deep = |init: Init| {
+        StabilityTester::new((4, 256), move |vb: VarBuilder<'_>| {
+            let layer = |i: usize| Ok(Linear::new(vb.pp(i).get_with_hints((256, 256), "weight", init)?, None));
+            let layers = (0..3).map(layer).collect::<Result<Vec<_>>>()?;
+            Ok(Made(move |x: &Tensor| layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x))))
+        })
+        .check()
+    };
+    let report = deep(Init::Const(0.0));
+    assert!(has(&report, Check::Initialisation, DType::F32, "0.weight begins as 0 everywhere"), "{report}");
+    let report = deep(Init::Randn { mean: 0.0, stdev: 1.0 });
+    assert!(has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"), "{report}");
+    assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
+}
+
+/// A sum of squares is beyond f16, and in bf16 it stops growing.
+#[test]
+fn a_loss_in_half_precision() {
+    let report = |loss: fn(&Tensor) -> Result<Tensor>| {
+        StabilityTester::new((4096, WIDTH), |vb: VarBuilder<'_>| linear_no_bias(WIDTH, WIDTH, vb))
+            .loss(loss)
+            .norm(f64::INFINITY)
+            .steps(0, 1e-3)
+            .check()
+    };
+    let narrow = report(|y| y.sqr()?.sum_all());
+    for dtype in [DType::F16, DType::BF16] {
+        assert!(has(&narrow, Check::HalfPrecision, dtype, "the loss is"), "{narrow}");
+    }
+    let wide = report(|y| y.to_dtype(DType::F32)?.sqr()?.mean_all());
+    assert!(!wide.has(Check::HalfPrecision), "{wide}");
+}
+
+#[test]
+fn gradients_that_want_clipping() {
+    let report = tested(|y| y * 1e3);
+    assert!(has(&report, Check::GradientFlow, DType::F32, "the gradients' norm"), "{report}");
+}
+
+#[test]
+fn gradients_that_do_not_arrive() {
+    let report = StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| {
+        let (used, cut) = (linear(WIDTH, WIDTH, vb.pp("used"))?, linear(WIDTH, WIDTH, vb.pp("cut"))?);
+        Ok(Made(move |x: &Tensor| used.forward(x)? + cut.forward(x)?.detach()))
+    })
+    .check();
+    assert!(has(&report, Check::GradientFlow, DType::F32, "cut.weight has no gradient"), "{report}");
+    assert!(!has(&report, Check::GradientFlow, DType::F32, "used.weight"), "{report}");
+}
+
+#[test]
+fn steps_that_are_too_large() {
+    let report =
+        StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| linear(WIDTH, WIDTH, vb)).steps(20, 10.0).check();
+    assert!(report.has(Check::Training), "{report}");
+}
+
+#[test]
+fn what_a_module_refuses_is_found() {
+    let report = tested(|_| candle_core::bail!("not today"));
+    assert!(report.findings.iter().all(|finding| finding.what.contains("not today")), "{report}");
+    assert!(report.has(Check::Initialisation) && report.has(Check::Training), "{report}");
+}
+
+/// A block of a transformer.
+struct Block {
+    words: Embedding,
+    norm: RmsNorm,
+    qkv: Linear,
+    out: Linear,
+}
+
+impl Block {
+    fn new(vb: VarBuilder<'_>) -> Result<Self> {
+        Ok(Block {
+            words: embedding(50, WIDTH, vb.pp("words"))?,
+            norm: rms_norm(WIDTH, 1e-6, vb.pp("norm"))?,
+            qkv: linear_no_bias(WIDTH, 3 * WIDTH, vb.pp("qkv"))?,
+            out: linear(WIDTH, 50, vb.pp("out"))?,
+        })
+    }
+}
+
+impl Module for Block {
+    fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
+        let x = self.words.forward(tokens)?;
+        let qkv = self.qkv.forward(&self.norm.forward(&x)?)?;
+        let part = |i: usize| qkv.narrow(D::Minus1, i * WIDTH, WIDTH)?.contiguous();
+        let scores = part(0)?.matmul(&part(1)?.t()?)?;
+        let options = Softmax::default().scale(0.25);
+        let causal = Mask::causal();
+        let weights = guarded::softmax(&scores, D::Minus1, &options.mask(&causal))?;
+        self.out.forward(&(x + weights.matmul(&part(2)?)?)?)
+    }
+}
+
+#[test]
+fn a_block_of_a_transformer_is_clean() {
+    StabilityTester::new((3, 7), Block::new).tokens(50).check().assert_clean();
+}

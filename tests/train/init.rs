@@ -1,0 +1,252 @@
+//! What weights start as: distributions against their closed forms, bits that hang on nothing but seed, name and index.
+//!
+//! Seeds are fixed, so that a test that passes once passes always. How likely each was to fail by chance when its seed was
+//! chosen is said beside it.
+
+use evenkeel::train::init::{Fan, Gain, Init, Spread, Stream, fill};
+use evenkeel::{Element, Error};
+use half::{bf16, f16};
+
+const COUNT: usize = 1 << 16;
+
+/// Numbers as the type has them.
+fn made<E: Element>(init: &Init, shape: &[usize], stream: Stream) -> Vec<E> {
+    let mut x = vec![E::ZERO; shape.iter().product()];
+    fill(&mut x[..], shape, init, stream).unwrap();
+    x
+}
+
+/// As many in f64.
+fn wide(init: &Init) -> Vec<f64> {
+    made(init, &[256, 256], Stream::named(7, "distribution"))
+}
+
+/// The largest distance between the distribution of numbers and one that is known, times the root of how many there are:
+/// beyond 2.4 once in 50,000 (Kolmogorov: 2 e^(-2 d^2)).
+fn distance(mut x: Vec<f64>, known: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
+    x.sort_by(f64::total_cmp);
+    let n = x.len() as f64;
+    let of = |(i, p): (usize, &f64)| (p - i as f64 / n).abs().max(((i + 1) as f64 / n - p).abs());
+    known(&x).iter().enumerate().map(of).fold(0.0, f64::max) * n.sqrt()
+}
+
+/// The distribution of normal numbers of mean 0 and deviation 1.
+fn normal(x: impl Iterator<Item = f64>) -> Vec<f64> {
+    let x: Vec<f64> = x.map(|x| x / 2f64.sqrt()).collect();
+    evenkeel::erf(&x).unwrap().iter().map(|erf| 0.5 * (1.0 + erf)).collect()
+}
+
+fn each(f: impl Fn(f64) -> f64) -> impl Fn(&[f64]) -> Vec<f64> {
+    move |x| x.iter().map(|x| f(*x)).collect()
+}
+
+fn moments(x: &[f64]) -> (f64, f64) {
+    let n = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    (mean, x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n)
+}
+
+#[test]
+fn distributions_are_what_they_are_called() {
+    let uniform = wide(&Init::Uniform { low: -3.0, high: 5.0 });
+    assert!(uniform.iter().all(|x| (-3.0..5.0).contains(x)));
+    assert!(distance(uniform, each(|x| (x + 3.0) / 8.0)) < 2.4);
+
+    let bell = wide(&Init::Normal { mean: 2.0, std: 0.5 });
+    assert!(distance(bell, |x| normal(x.iter().map(|x| (x - 2.0) / 0.5))) < 2.4);
+
+    // Around the mean, on one side of it, far from it, and with one limit.
+    for (low, high) in [(-2.0, 2.0), (-0.5, 3.0), (1.0, 4.0), (4.0, 9.0), (-1.0, f64::INFINITY), (-30.0, 40.0)] {
+        let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
+        assert!(x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)), "{low} {high}");
+        // By the other tail where both limits are above the mean: 1 - p would leave no digits.
+        let sign = if low > 0.0 { -1.0 } else { 1.0 };
+        let below = |x: &[f64]| normal(x.iter().map(|x| sign * x)).iter().map(|p| sign * p).collect::<Vec<_>>();
+        let ends = below(&[low, high]);
+        let known = |x: &[f64]| {
+            let x: Vec<f64> = x.iter().map(|x| (x - 1.0) / 2.0).collect();
+            below(&x).iter().map(|p| (p - ends[0]) / (ends[1] - ends[0])).collect()
+        };
+        let d = distance(x, known);
+        assert!(d < 2.4, "{low} {high}: {d}");
+    }
+}
+
+/// A distribution that lies far out in the tail is nearly exponential: its mean lies 1/low above `low`, but for 1/low^3.
+#[test]
+fn a_tail_is_drawn_from_as_such() {
+    let low = 40.0;
+    let x = wide(&Init::TruncatedNormal { mean: 0.0, std: 1.0, low, high: f64::INFINITY });
+    assert!(x.iter().all(|x| *x >= low));
+    let (mean, _) = moments(&x);
+    // Its deviation is about 1/low too: beyond 5 of those over the root of how many, once in a million.
+    assert!((mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3), "{mean}");
+    assert!(distance(x, each(|x| 1.0 - (-(x - low) * (x + low) / 2.0).exp() * (low / x))) < 2.4);
+}
+
+#[test]
+fn moments_are_those_of_the_closed_form() {
+    let shape = [128, 64, 3, 3];
+    let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
+    let relu = 2.0;
+    // The variance; and what share of a uniform number's fourth moment, or a normal one's, the square of it is.
+    let cases = [
+        (Init::xavier_uniform(0.5), 0.25 * 2.0 / (fan_in + fan_out), 9.0 / 5.0),
+        (Init::xavier_normal(1.0), 2.0 / (fan_in + fan_out), 3.0),
+        (Init::kaiming_uniform(Gain::Relu, Fan::In), relu / fan_in, 9.0 / 5.0),
+        (Init::kaiming_normal(Gain::Relu, Fan::Out), relu / fan_out, 3.0),
+        (Init::kaiming_uniform(Gain::LeakyRelu(5f64.sqrt()), Fan::In), 1.0 / 3.0 / fan_in, 9.0 / 5.0),
+        (Init::lecun_uniform(), 1.0 / fan_in, 9.0 / 5.0),
+        (Init::lecun_normal(), 1.0 / fan_in, 3.0),
+        (Init::kaiming_normal(Gain::Tanh, Fan::Average), 25.0 / 9.0 / ((fan_in + fan_out) / 2.0), 3.0),
+        (
+            Init::Scaled { gain: Gain::Selu, fan: Fan::In, spread: Spread::TruncatedNormal },
+            0.5625 / fan_in,
+            // Narrower than a whole one.
+            3.0,
+        ),
+    ];
+    for (i, (init, variance, kurtosis)) in cases.into_iter().enumerate() {
+        let x: Vec<f64> = made(&init, &shape, Stream::numbered(11, i as u64));
+        let n = x.len() as f64;
+        let (mean, got) = moments(&x);
+        // 5 deviations: each beyond it once in a million.
+        assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: mean {mean}");
+        let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
+        assert!((got / variance - 1.0).abs() < off, "{init:?}: variance {got}, not {variance}");
+        // Limits of those that have them.
+        let largest = x.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+        match init {
+            Init::Scaled { spread: Spread::Uniform, .. } => assert!(largest <= (3.0 * variance).sqrt() * (1.0 + 1e-15)),
+            Init::Scaled { spread: Spread::TruncatedNormal, .. } => {
+                assert!(largest <= 2.0 * variance.sqrt() / 0.879_625_661);
+            }
+            _ => assert!(largest <= 8.6 * variance.sqrt()),
+        }
+    }
+}
+
+/// What `torch.nn.init.calculate_gain` gives.
+#[test]
+fn gains() {
+    let of = |gain: Gain| gain.value().unwrap();
+    assert_eq!(of(Gain::Linear), 1.0);
+    assert_eq!(of(Gain::Sigmoid), 1.0);
+    assert_eq!(of(Gain::Tanh), 1.6666666666666667);
+    assert_eq!(of(Gain::Relu), std::f64::consts::SQRT_2);
+    assert_eq!(of(Gain::LeakyRelu(0.01)), 1.4141428569978354);
+    assert_eq!(of(Gain::LeakyRelu(5f64.sqrt())), 0.5773502691896257);
+    assert_eq!(of(Gain::Selu), 0.75);
+    assert_eq!(of(Gain::from(0.5)), 0.5);
+    for gain in [Gain::Explicit(-0.1), Gain::Explicit(f64::NAN), Gain::LeakyRelu(f64::INFINITY)] {
+        assert_eq!(gain.value().unwrap_err().name(), "InvalidArgument");
+    }
+}
+
+/// An element does not know how many others there are, of which type it is, or on how many threads it was made.
+#[test]
+fn elements_hang_on_seed_name_and_index_alone() {
+    let inits = [
+        Init::Uniform { low: -1.0, high: 1.0 },
+        Init::Normal { mean: 0.0, std: 1.0 },
+        Init::TruncatedNormal { mean: 0.0, std: 1.0, low: -2.0, high: 0.5 },
+    ];
+    for init in inits {
+        let of = |seed, name: &str, shape: &[usize]| made::<f64>(&init, shape, Stream::named(seed, name));
+        let all = of(1, "a", &[3, 40_000]);
+        assert_eq!(of(1, "a", &[37])[..], all[..37]);
+        assert_eq!(of(1, "a", &[120_000]), all);
+        assert_ne!(of(2, "a", &[37])[..], all[..37]);
+        assert_ne!(of(1, "b", &[37])[..], all[..37]);
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(one.install(|| of(1, "a", &[3, 40_000])), all);
+        for level in evenkeel::simd::Level::ALL.into_iter().filter(|level| level.is_available()) {
+            assert_eq!(evenkeel::simd::with_level(level, || of(1, "a", &[1000])).unwrap()[..], all[..1000]);
+        }
+        let stream = Stream::named(1, "a");
+        let same = |narrow: Vec<f64>, round: fn(f64) -> f64| {
+            assert!(narrow.iter().zip(&all).all(|(narrow, wide)| *narrow == round(*wide)));
+        };
+        same(made::<f32>(&init, &[4000], stream).iter().map(|x| x.widen()).collect(), |x| f32::from_wide(x).widen());
+        same(made::<f16>(&init, &[4000], stream).iter().map(|x| x.widen()).collect(), |x| f16::from_wide(x).widen());
+        same(made::<bf16>(&init, &[4000], stream).iter().map(|x| x.widen()).collect(), |x| bf16::from_wide(x).widen());
+    }
+}
+
+/// The bits that a seed gives are part of what is promised.
+#[test]
+fn pinned() {
+    let stream = Stream::named(42, "layer.0.weight");
+    let bits = |init: &Init| made::<f64>(init, &[4], stream).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let inits = [
+        Init::Uniform { low: 0.0, high: 1.0 },
+        Init::Normal { mean: 0.0, std: 1.0 },
+        Init::TruncatedNormal { mean: 0.0, std: 1.0, low: -2.0, high: 2.0 },
+    ];
+    assert_eq!(inits.each_ref().map(bits).concat(), PINNED);
+}
+
+/// Uniform and truncated ones are also what a few lines of Python make of the papers, normal ones within 2^-53.
+const PINNED: [u64; 12] = [
+    0x3fd9_02ba_d4f6_0ce2,
+    0x3fe0_d592_35d8_e8e2,
+    0x3fe0_b271_1881_dece,
+    0x3feb_430f_22dd_17b4,
+    0xbfdb_c04d_cad4_0c91,
+    0xbfeb_c7c8_625c_76ed,
+    0x3fe5_2a90_ab14_d66b,
+    0x3fc7_bea0_01d0_45ad,
+    0xbfdb_f514_ac27_cc78,
+    0x3fba_b246_bb1d_1c40,
+    0x3fb6_4e23_103b_d9c0,
+    0x3ff6_861e_45ba_2f68,
+];
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let refused = |init: Init, shape: &[usize]| {
+        let mut x = vec![f16::ONE; shape.iter().product()];
+        let error = fill(&mut x[..], shape, &init, Stream::named(0, "x")).unwrap_err();
+        assert!(x.iter().all(|x| *x == f16::ONE));
+        error.name()
+    };
+    let far = f64::INFINITY;
+    for init in [
+        Init::Constant(f64::NAN),
+        Init::Constant(65505.0),
+        Init::Uniform { low: 1.0, high: 0.5 },
+        Init::Uniform { low: f64::NAN, high: 0.5 },
+        Init::Uniform { low: -1e5, high: 0.5 },
+        Init::Uniform { low: -5e4, high: 5e4 },
+        Init::Normal { mean: 0.0, std: -1.0 },
+        Init::Normal { mean: f64::NAN, std: 1.0 },
+        Init::Normal { mean: 0.0, std: far },
+        Init::Normal { mean: 0.0, std: 10_000.0 },
+        Init::TruncatedNormal { mean: 0.0, std: 1.0, low: 1.0, high: -1.0 },
+        Init::TruncatedNormal { mean: 0.0, std: 1.0, low: f64::NAN, high: 1.0 },
+        Init::TruncatedNormal { mean: 0.0, std: 1.0, low: far, high: far },
+        Init::TruncatedNormal { mean: 0.0, std: f64::NAN, low: -far, high: far },
+        Init::TruncatedNormal { mean: 0.0, std: 10_000.0, low: -far, high: far },
+        Init::TruncatedNormal { mean: 0.0, std: 0.0, low: 1e5, high: far },
+        Init::xavier_uniform(-1.0),
+        Init::kaiming_normal(Gain::LeakyRelu(f64::NAN), Fan::In),
+        Init::kaiming_normal(1e6, Fan::In),
+    ] {
+        assert_eq!(refused(init, &[2, 3]), "InvalidArgument", "{init:?}");
+    }
+    assert_eq!(refused(Init::lecun_normal(), &[6]), "ShapeMismatch");
+    assert_eq!(refused(Init::lecun_normal(), &[]), "ShapeMismatch");
+    let mut six = [0f32; 6];
+    for shape in [&[5][..], &[2, 4], &[usize::MAX, 2, 3]] {
+        let error = fill(&mut six, shape, &Init::Constant(0.0), Stream::named(0, "x")).unwrap_err();
+        assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
+    }
+    // But nothing, and no spread, are fine.
+    assert!(made::<f32>(&Init::lecun_normal(), &[3, 0], Stream::numbered(0, 0)).is_empty());
+    assert_eq!(made::<f32>(&Init::Uniform { low: 2.0, high: 2.0 }, &[2], Stream::numbered(0, 0)), [2.0; 2]);
+    assert_eq!(made::<f32>(&Init::Normal { mean: 2.0, std: 0.0 }, &[2], Stream::numbered(0, 0)), [2.0; 2]);
+    let point = Init::TruncatedNormal { mean: 0.0, std: 0.0, low: 1.0, high: 3.0 };
+    assert_eq!(made::<f32>(&point, &[2], Stream::numbered(0, 0)), [1.0; 2]);
+    let far = Init::TruncatedNormal { mean: 0.0, std: 1e-300, low: 1.0, high: 3.0 };
+    assert_eq!(made::<f32>(&far, &[2], Stream::numbered(0, 0)), [1.0; 2]);
+}
