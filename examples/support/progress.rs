@@ -13,7 +13,7 @@ impl Progress {
     /// For this many steps, named by a plural.
     pub fn new(steps: usize, what: &str) -> Self {
         let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}} of {{len}} {what}, {{eta}} left"));
+        let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}} of {{len}} {what}, {{eta}} left{{msg}}"));
         Progress { bar: style.into_iter().fold(bar, ProgressBar::with_style), start: Instant::now() }
     }
 
@@ -23,6 +23,12 @@ impl Progress {
         if self.bar.is_hidden() && self.start.elapsed() > Duration::from_secs(1) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
+    }
+
+    /// What is behind the bar.
+    #[allow(dead_code, reason = "not every program that shows progress has more to say")]
+    pub fn show(&self, text: &str) {
+        self.bar.set_message(format!(", {text}"));
     }
 
     /// A line on stderr, above the bar.

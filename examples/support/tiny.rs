@@ -1,4 +1,4 @@
-//! The file of a tiny model: `train_tiny` writes it, `generate` reads it.
+//! The file of a tiny model: `train` writes it, `generate` reads it.
 //!
 //! It is a safetensors file with weights in bf16 under the names that GGUF files have for them. One entry of its
 //! metadata, in JSON, is all that there is to know beside them.

@@ -4,7 +4,7 @@ use crate::example::example;
 use std::collections::HashSet;
 use std::process::{Command, Output};
 
-const CORPUS: &str = include_str!("../../examples/train_tiny/corpus.txt");
+const CORPUS: &str = include_str!("../../examples/train/corpus.txt");
 
 fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("there is room for temporary files");

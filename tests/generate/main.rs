@@ -9,3 +9,4 @@ mod refusals;
 mod scenes;
 mod text;
 mod trained;
+mod watched;

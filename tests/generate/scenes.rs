@@ -41,7 +41,9 @@ fn each_failure_is_played_beside_its_remedy() {
     // Layers that add nothing, layers that explode, layers that do neither.
     assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
     assert!(line("f16 sum, held").contains(&"NaN"));
-    let added: Vec<f64> = line("Evenkeel                  ")[1..7].iter().filter_map(|v| v.parse().ok()).collect();
+    let fused = &line("Evenkeel, fused")[2..];
+    assert_eq!(fused, &line("Evenkeel, apart")[2..]);
+    let added: Vec<f64> = fused[..6].iter().filter_map(|v| v.parse().ok()).collect();
     assert!(added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)), "{added:?}");
     // The rows that padding leaves without a key, in three layers and four heads: 6 of one prompt, 3 of another.
     assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);

@@ -1,4 +1,4 @@
-//! Files of tiny models: what `train_tiny` writes is read, and whatever is wrong with a file has words.
+//! Files of tiny models: what `train` writes is read, and whatever is wrong with a file has words.
 
 use crate::example::example;
 use safetensors::SafeTensors;
@@ -111,7 +111,7 @@ fn descriptions() {
 fn weights() {
     let refuse = |tiny: Tiny, why: &str| refused(run(&tiny.file("evenkeel")), why);
     let new = Tiny::built_in;
-    refused(run(&new().file("other")), "is not of train_tiny: its metadata have no evenkeel");
+    refused(run(&new().file("other")), "is not of the example train: its metadata have no evenkeel");
     refuse(new().without("output_norm.weight"), "has no weights output_norm.weight");
     refuse(new().without("blk.3.ffn_down.weight"), "has no weights blk.3.ffn_down.weight");
     refuse(new().tensor("output_norm.weight", Dtype::BF16, &[127]), "has shape [127]; [128] is needed");
@@ -159,7 +159,7 @@ fn damage() {
 }
 
 fn train(arguments: &[&str], threads: &str) -> Output {
-    let mut command = Command::new(example("train_tiny"));
+    let mut command = Command::new(example("train"));
     command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program starts")
 }
 
@@ -188,7 +188,7 @@ fn a_seed_makes_the_weights() {
     for key in ["steps", "command"] {
         committed.description[key] = new.description[key].clone();
     }
-    assert_eq!(new.description, committed.description, "train_tiny has changed; train again");
+    assert_eq!(new.description, committed.description, "train has changed; train again");
 }
 
 #[test]

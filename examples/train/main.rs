@@ -1,12 +1,14 @@
 //! Trains the tiny model that `generate` has built in: a decoder of under a million weights on candle's autograd and
 //! AdamW, whose norms, rotary embedding, softmax, activation, loss and clipping are Evenkeel's.
 //!
-//! It learns this repository's documentation, as `examples/train_tiny/corpus.txt` keeps it, and nothing else. The
+//! With `--run` another, smaller one, which is watched: in f32, bf16 or f16, with guards or without.
+//!
+//! It learns this repository's documentation, as `examples/train/corpus.txt` keeps it, and nothing else. The
 //! committed weights, `examples/generate/tiny.safetensors`, are what the defaults make:
 //!
 //! ```sh
-//! cargo run --release --features candle --example train_tiny -- --out examples/generate/tiny.safetensors
-//! cargo run --release --features candle --example train_tiny -- --check # the same bits again?
+//! cargo run --release --features candle --example train -- --out examples/generate/tiny.safetensors
+//! cargo run --release --features candle --example train -- --check # the same bits again?
 //! ```
 
 #![forbid(unsafe_code)]
@@ -17,10 +19,13 @@ mod decoder;
 #[path = "../support/generated.rs"]
 mod generated;
 mod merges;
+mod ops;
 #[path = "../support/out.rs"]
 mod out;
+mod picture;
 #[path = "../support/progress.rs"]
 mod progress;
+mod run;
 #[path = "../support/tiny.rs"]
 mod tiny;
 mod training;
@@ -34,6 +39,8 @@ use std::process::ExitCode;
 
 /// `--check` found a difference.
 const DIFFERENT: u8 = 1;
+/// A run came to a loss that is not finite.
+const BROKEN: u8 = 1;
 /// Something that was given can't be used.
 const UNUSABLE: u8 = 2;
 
@@ -41,7 +48,7 @@ fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("train_tiny: {error:#}");
+            eprintln!("train: {error:#}");
             ExitCode::from(UNUSABLE)
         }
     }
@@ -55,6 +62,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.check {
         return check(&root.join("examples/generate/tiny.safetensors"));
+    }
+    if let Some(folder) = &arguments.watched.run {
+        return Ok(if run::run(arguments, folder)? { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) });
     }
     let out = arguments.out.as_deref().context("there is no --out")?;
     // Refuses what can't be written before minutes are spent.

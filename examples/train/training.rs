@@ -3,6 +3,7 @@
 use crate::decoder::Decoder;
 use crate::generated::Generator;
 use crate::merges;
+use crate::ops;
 use crate::progress::Progress;
 use crate::tiny::{Description, KEY};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -38,9 +39,8 @@ const REPORT: u32 = 50;
 
 /// Trains a model from this seed, and gives the file of its weights.
 pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
-    let command = format!(
-        "cargo run --release --features candle --example train_tiny -- --out FILE --seed {seed} --steps {steps}"
-    );
+    let command =
+        format!("cargo run --release --features candle --example train -- --out FILE --seed {seed} --steps {steps}");
     let description = Description {
         layers: LAYERS,
         hidden: HIDDEN,
@@ -58,7 +58,7 @@ pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
     let tokens = tokens.get_ids();
     ensure!(tokens.len() > WINDOW, "the text has {} tokens; more than {WINDOW} are needed", tokens.len());
     let mut generator = Generator::new(seed);
-    let decoder = Decoder::new(&description, &mut generator)?;
+    let decoder = Decoder::new(&description, &mut generator, (DType::F32, &ops::GUARDED))?;
     let vars: Vec<Var> = decoder.weights().values().cloned().collect();
     let numbers: usize = vars.iter().map(|var| var.elem_count()).sum();
     eprintln!("{numbers} weights learn {} tokens of text in {steps} steps", tokens.len());

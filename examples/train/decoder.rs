@@ -1,22 +1,28 @@
 //! The model as it is trained: `generate`'s, without cached keys and with gradients.
 
 use crate::generated::Generator;
+use crate::ops::Ops;
 use crate::tiny::Description;
 use anyhow::{Context, Result};
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
+use evenkeel::RopeTable;
 use evenkeel::candle::guarded;
-use evenkeel::{Mask, RmsNorm, RopeTable, Softmax};
 use std::collections::BTreeMap;
 
 /// Weights by name, and the sizes that they have.
 pub struct Decoder<'a> {
     description: &'a Description,
     weights: BTreeMap<String, Var>,
+    ops: &'static Ops,
 }
 
 impl<'a> Decoder<'a> {
-    /// A model that knows nothing: norms are 1, matrices normal.
-    pub fn new(description: &'a Description, generator: &mut Generator) -> Result<Self> {
+    /// A model of this type that knows nothing: norms are 1, matrices normal.
+    pub fn new(
+        description: &'a Description,
+        generator: &mut Generator,
+        (dtype, ops): (DType, &'static Ops),
+    ) -> Result<Self> {
         let Description { layers, hidden, feed_forward, .. } = *description;
         let mut shapes = vec![("token_embd".to_string(), vec![description.vocabulary(), hidden])];
         for layer in 0..layers {
@@ -40,9 +46,10 @@ impl<'a> Decoder<'a> {
                 [rows, cols] => generator.normals(rows * cols, deviation(&name, cols, layers)),
                 _ => vec![1.0; hidden],
             };
-            weights.insert(format!("{name}.weight"), Var::from_vec(values, shape, &Device::Cpu)?);
+            let values = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?;
+            weights.insert(format!("{name}.weight"), Var::from_tensor(&values)?);
         }
-        Ok(Decoder { description, weights })
+        Ok(Decoder { description, weights, ops })
     }
 
     /// All weights, by name.
@@ -74,9 +81,8 @@ impl<'a> Decoder<'a> {
             Ok(x.reshape((batch, positions, heads, head_dim))?.transpose(1, 2)?.contiguous()?)
         };
         let (query, key) = (guarded::rope(&split("attn_q")?, table)?, guarded::rope(&split("attn_k")?, table)?);
-        let (mask, scale) = (Mask::causal(), 1.0 / (head_dim as f64).sqrt());
         let scores = query.matmul(&key.t()?)?;
-        let weights = guarded::softmax(&scores, D::Minus1, &Softmax::default().scale(scale).mask(&mask))?;
+        let weights = (self.ops.weigh)(&scores, 1.0 / (head_dim as f64).sqrt())?;
         let attended = weights.matmul(&split("attn_v")?)?;
         let joined = attended.transpose(1, 2)?.reshape((batch, positions, hidden))?;
         linear(&joined, self.weight(&format!("blk.{layer}.attn_output"))?)
@@ -89,7 +95,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
-        Ok(guarded::rms_norm(x, Some(self.weight(name)?), &RmsNorm::default().eps(self.description.eps))?)
+        (self.ops.norm)(x, self.weight(name)?, self.description.eps)
     }
 
     fn weight(&self, name: &str) -> Result<&Tensor> {

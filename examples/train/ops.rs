@@ -1,0 +1,46 @@
+//! What a model's guards are about, with them and without.
+
+use anyhow::Result;
+use candle_core::{D, DType, Device, Tensor};
+use evenkeel::candle::{guarded, loss};
+use evenkeel::{Mask, RmsNorm, Softmax};
+
+/// The ops that differ.
+pub struct Ops {
+    /// Root-mean-square normalisation: rows, weight, eps.
+    pub norm: fn(&Tensor, &Tensor, f64) -> Result<Tensor>,
+    /// The weights of keys up to one's own, of scores and their scale.
+    pub weigh: fn(&Tensor, f64) -> Result<Tensor>,
+    /// The mean loss of logits and the tokens that were right.
+    pub loss: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+}
+
+/// Evenkeel's.
+pub const GUARDED: Ops = Ops {
+    norm: |x, weight, eps| Ok(guarded::rms_norm(x, Some(weight), &RmsNorm::default().eps(eps))?),
+    weigh: |scores, scale| {
+        let causal = Mask::causal();
+        Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().scale(scale).mask(&causal))?)
+    },
+    loss: |logits, next| loss::cross_entropy(&logits.to_dtype(DType::F32)?, next),
+};
+
+/// Formulas as they are in books, in the model's own type.
+pub const CARELESS: Ops = Ops {
+    norm: |x, weight, eps| {
+        let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
+        Ok(x.broadcast_div(&(mean + eps)?.sqrt()?)?.broadcast_mul(weight)?)
+    },
+    weigh: |scores, scale| {
+        let count = scores.dim(D::Minus1)?;
+        let masked = (0..count * count).map(|i| if i % count > i / count { f32::NEG_INFINITY } else { 0.0 });
+        let mask = Tensor::from_vec(masked.collect::<Vec<f32>>(), (count, count), &Device::Cpu)?;
+        let exps = (scores * scale)?.broadcast_add(&mask.to_dtype(scores.dtype())?)?.exp()?;
+        Ok(exps.broadcast_div(&exps.sum_keepdim(D::Minus1)?)?)
+    },
+    loss: |logits, next| {
+        let exps = logits.exp()?;
+        let likely = exps.broadcast_div(&exps.sum_keepdim(D::Minus1)?)?.gather(&next.unsqueeze(1)?, 1)?;
+        likely.log()?.neg()?.mean_all()
+    },
+};

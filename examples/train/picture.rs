@@ -1,0 +1,72 @@
+//! A run as a picture: its loss, the norm of its gradients, and what the loss was scaled with.
+
+use anyhow::{Context, Result, anyhow};
+use plotters::prelude::*;
+use serde_json::Value;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+const SIZE: (u32, u32) = (900, 640);
+const LOSS: RGBColor = RGBColor(0, 102, 204);
+const NORM: RGBColor = RGBColor(204, 68, 0);
+const SCALE: RGBColor = RGBColor(90, 90, 90);
+
+/// Steps and what was there; a point is left out where it is no number.
+type Line = Vec<(f64, f64)>;
+
+/// Draws the lines of a log.
+pub fn draw(log: &Path, to: &Path, title: &str) -> Result<()> {
+    let shown = log.display();
+    let text = fs::read_to_string(log).with_context(|| format!("can't read {shown}"))?;
+    let records = text.lines().map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>();
+    let records = records.with_context(|| format!("{shown} is no log of a run"))?;
+    let line = |key: &str| -> Line {
+        let point = |record: &Value| Some((record["step"].as_f64()?, record[key].as_f64()?));
+        records.iter().filter_map(point).collect()
+    };
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE).map_err(failed)?;
+        let panels = root.titled(title, ("sans-serif", 18)).map_err(failed)?.split_evenly((3, 1));
+        let steps = 0.0..records.iter().filter_map(|record| record["step"].as_f64()).fold(1.0, f64::max);
+        panel(&panels[0], steps.clone(), "loss", LOSS, &line("loss"))?;
+        panel(&panels[1], steps.clone(), "norm of the gradients", NORM, &line("norm"))?;
+        panel(&panels[2], steps, "loss scale", SCALE, &line("scale"))?;
+        root.present().map_err(failed)?;
+    }
+    fs::write(to, svg).with_context(|| format!("can't write {}", to.display()))
+}
+
+fn panel(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    steps: Range<f64>,
+    name: &str,
+    color: RGBColor,
+    line: &Line,
+) -> Result<()> {
+    let positive: Line = line.iter().copied().filter(|(_, value)| *value > 0.0).collect();
+    let least = positive.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
+    let most = positive.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let range = if most > 0.0 { least / 1.5..most * 1.5 } else { 0.5..2.0 };
+    let mut chart = ChartBuilder::on(area)
+        .margin(6)
+        .x_label_area_size(24)
+        .y_label_area_size(72)
+        .build_cartesian_2d(steps, range.log_scale())
+        .map_err(failed)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_desc(name)
+        .draw()
+        .map_err(failed)?;
+    chart.draw_series(LineSeries::new(positive, color)).map_err(failed)?;
+    Ok(())
+}
+
+fn failed(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("can't draw: {error}")
+}
