@@ -5,6 +5,7 @@ mod support;
 
 mod attention;
 mod attention_backward;
+mod bce_with_logits;
 mod clamped_exp;
 mod clamped_log;
 mod clip_grad_norm;
@@ -20,6 +21,7 @@ mod gelu;
 mod gelu_tanh;
 mod group_norm;
 mod inspect;
+mod kl_div;
 mod l2_normalize;
 mod layer_norm;
 mod layer_norm_backward;
@@ -38,6 +40,7 @@ mod qk_norm_rope;
 mod reciprocal;
 mod rms_norm;
 mod rms_norm_backward;
+mod rms_norm_linear;
 mod rope;
 mod rope_backward;
 mod rsqrt;
@@ -61,6 +64,7 @@ type Op = (&'static str, fn(&mut Criterion));
 const OPS: &[Op] = &[
     ("attention", attention::run),
     ("attention_backward", attention_backward::run),
+    ("bce_with_logits", bce_with_logits::run),
     ("clamped_exp", clamped_exp::run),
     ("clamped_log", clamped_log::run),
     ("clip_grad_norm", clip_grad_norm::run),
@@ -76,6 +80,7 @@ const OPS: &[Op] = &[
     ("gelu_tanh", gelu_tanh::run),
     ("group_norm", group_norm::run),
     ("inspect", inspect::run),
+    ("kl_div", kl_div::run),
     ("l2_normalize", l2_normalize::run),
     ("layer_norm", layer_norm::run),
     ("layer_norm_backward", layer_norm_backward::run),
@@ -94,6 +99,7 @@ const OPS: &[Op] = &[
     ("reciprocal", reciprocal::run),
     ("rms_norm", rms_norm::run),
     ("rms_norm_backward", rms_norm_backward::run),
+    ("rms_norm_linear", rms_norm_linear::run),
     ("rope", rope::run),
     ("rope_backward", rope_backward::run),
     ("rsqrt", rsqrt::run),

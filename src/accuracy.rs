@@ -3,8 +3,9 @@
 //! Bounds are in ULP of the storage type, against the exact result for the inputs as given. A bound is of the result
 //! itself ([`Of::Result`]) unless terms can cancel in it; then it is of the largest of those terms
 //! ([`Of::LargestTerm`]), which the op's page names. `inspect` answers in f64 whatever the type: its bounds are in ULP
-//! of f64, and 1 more for every 16,384 elements. `cross_entropy` answers in f64 too, and is meant to be rounded to f32,
-//! or kept of f64 logits: its bounds are in ULP of that, for a row.
+//! of f64, and 1 more for every 16,384 elements. Losses are in f64 too, and meant to be rounded to f32, or kept
+//! of f64 logits: their bounds are in ULP of that, for a row or an element. The gradients of `bce_with_logits` and `kl_div`
+//! are beside them.
 
 #![forbid(unsafe_code)]
 
@@ -48,6 +49,8 @@ macro_rules! table {
 table! {
     "attention" LargestTerm: F64 16.0, F32 16.0, F16 0.51, BF16 0.51;
     "attention_backward" LargestTerm: F64 64.0, F32 0.501, F16 0.51, BF16 0.51;
+    "bce_with_logits" Result: F64 8.0, F32 0.501, F16 0.501, BF16 0.501;
+    "bce_with_logits_backward" LargestTerm: F64 12.0, F32 0.501, F16 0.501, BF16 0.501;
     "clamped_exp" Result: F64 0.8, F32 0.5, F16 0.5, BF16 0.5;
     "clamped_exp_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "clamped_log" Result: F64 0.6, F32 0.5, F16 0.5, BF16 0.5;
@@ -70,6 +73,8 @@ table! {
     "group_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "gelu_tanh_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "inspect" LargestTerm: F64 16.0, F32 16.0, F16 16.0, BF16 16.0;
+    "kl_div" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
+    "kl_div_backward" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
     "l2_normalize" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "layer_norm" LargestTerm: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "layer_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
@@ -93,6 +98,7 @@ table! {
     "reciprocal_backward" Result: F64 2.0, F32 0.501, F16 0.501, BF16 0.501;
     "rms_norm" Result: F64 4.0, F32 0.501, F16 0.51, BF16 0.51;
     "rms_norm_backward" LargestTerm: F64 8.0, F32 0.501, F16 0.51, BF16 0.51;
+    "rms_norm_linear" LargestTerm: F64 24.0, F32 0.501, F16 0.501, BF16 0.501;
     "rope" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rope_backward" LargestTerm: F64 2.0, F32 0.501, F16 0.51, BF16 0.51;
     "rsqrt" Result: F64 0.51, F32 0.5, F16 0.5, BF16 0.5;

@@ -39,6 +39,7 @@
 //!   memory that is not initialised, and an `_in_place` form.
 //! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
 //! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
+//! - To train: initialisers, loss scaling, unscaling with clipping, and optimisers in [`mod@train`].
 //! - To choose between devices and the CPU, once and with reasons: [`mod@backend`].
 //! - To look into a checkpoint: `checkpoint`, with the feature of that name.
 //! - To know the limits of a type: [`DType::limits`].
@@ -51,6 +52,8 @@
 //! |---|---|---|
 //! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
 //! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
+//! | `jsonl` | no | Records of training as lines of JSON, under [`train`](mod@train). |
+//! | `tensorboard` | no | Records of training as TensorBoard's event files, under [`train`](mod@train). |
 //! | `checkpoint` | no | What the tensors of safetensors and GGUF files hold, under `evenkeel::checkpoint`. |
 //! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!
@@ -85,6 +88,7 @@ pub mod simd;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trace;
+pub mod train;
 
 pub use element::{DType, Element, Limits};
 pub use error::{Error, Result};
@@ -94,6 +98,10 @@ pub use mask::{Flags, FullyMasked, Mask};
 pub use ops::attention::{Attention, attention, attention_into, attention_with_lse, attention_with_lse_into};
 pub use ops::attention_backward::{AttentionGradients, attention_backward, attention_backward_into};
 pub use ops::attention_partial::AttentionPartial;
+pub use ops::bce_with_logits::{
+    BceWithLogits, bce_with_logits, bce_with_logits_backward, bce_with_logits_backward_in_place,
+    bce_with_logits_backward_into,
+};
 pub use ops::clamped_exp::{
     ClampedExp, clamped_exp, clamped_exp_backward, clamped_exp_backward_in_place, clamped_exp_backward_into,
     clamped_exp_in_place, clamped_exp_into,
@@ -119,6 +127,7 @@ pub use ops::gelu_tanh::{
 };
 pub use ops::group_norm::{GroupNorm, group_norm, group_norm_in_place, group_norm_into};
 pub use ops::inspect::{Finite, Stats, finite, inspect};
+pub use ops::kl_div::{KlDiv, kl_div, kl_div_backward, kl_div_backward_in_place, kl_div_backward_into};
 pub use ops::l2_normalize::{L2Normalize, l2_normalize, l2_normalize_in_place, l2_normalize_into};
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
 pub use ops::layer_norm_backward::{
@@ -139,6 +148,7 @@ pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_plac
 pub use ops::loss::{Loss, Reduction};
 pub use ops::mean_pool::{MeanPool, mean_pool, mean_pool_into};
 pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
+pub use ops::norm_partial::NormPartial;
 pub use ops::qk_norm_rope::{qk_norm_rope, qk_norm_rope_in_place, qk_norm_rope_into};
 pub use ops::reciprocal::{
     reciprocal, reciprocal_backward, reciprocal_backward_in_place, reciprocal_backward_into, reciprocal_in_place,
@@ -151,6 +161,7 @@ pub use ops::rms_norm::{
 pub use ops::rms_norm_backward::{
     RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
 };
+pub use ops::rms_norm_linear::{RmsNormLinear, rms_norm_linear, rms_norm_linear_into};
 pub use ops::rope::{Rope, RopeScaling, RopeTable, rope, rope_in_place, rope_into};
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
@@ -165,6 +176,7 @@ pub use ops::sigmoid::{
 pub use ops::silu::{silu, silu_backward, silu_backward_in_place, silu_backward_into, silu_in_place, silu_into};
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
 pub use ops::softmax_backward::{softmax_backward, softmax_backward_in_place, softmax_backward_into};
+pub use ops::softmax_partial::{SoftmaxLogSums, SoftmaxPartial, SoftmaxSums};
 pub use ops::softplus::{
     softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
 };

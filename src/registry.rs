@@ -50,6 +50,8 @@ pub enum Kind {
     LanesBackward,
     /// Lanes along an axis, one result for each lane.
     Reduction,
+    /// Rows and a matrix, a result for each of its rows.
+    Linear,
     /// Queries, keys and values, and the gradients of results.
     Attention,
     /// Rows of logits, tokens.
@@ -102,6 +104,7 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
 pub const OPS: &[Op] = &[
     op("attention", Kind::Attention),
     op("attention_backward", Kind::Attention),
+    op("bce_with_logits", Kind::Reduction),
     everywhere("clamped_exp", Kind::Elementwise),
     op("clamped_exp_backward", Kind::ElementwiseBackward),
     everywhere("clamped_log", Kind::Elementwise),
@@ -124,6 +127,7 @@ pub const OPS: &[Op] = &[
     op("group_norm", Kind::Lanes),
     op("gelu_tanh_backward", Kind::ElementwiseBackward),
     op("inspect", Kind::Tensors),
+    op("kl_div", Kind::Reduction),
     op("l2_normalize", Kind::Lanes),
     everywhere("layer_norm", Kind::Lanes),
     on_cuda("layer_norm_backward", Kind::LanesBackward),
@@ -147,6 +151,7 @@ pub const OPS: &[Op] = &[
     op("reciprocal_backward", Kind::ElementwiseBackward),
     everywhere("rms_norm", Kind::Lanes),
     on_cuda("rms_norm_backward", Kind::LanesBackward),
+    op("rms_norm_linear", Kind::Linear),
     on_cuda("rope", Kind::Lanes),
     on_cuda("rope_backward", Kind::LanesBackward),
     on_cuda("rsqrt", Kind::Elementwise),

@@ -5,8 +5,8 @@
 
 use evenkeel::registry::OPS;
 use evenkeel::{
-    Attention, CrossEntropy, Draw, Element, Heads, Lanes, LanesMut, LayerNorm, Mask, MeanPool, Reduction, Result,
-    RmsNorm, Rope, RopeTable, Rows, RowsMut, SamplerConfig, Softmax,
+    Attention, BceWithLogits, CrossEntropy, Draw, Element, Heads, KlDiv, Lanes, LanesMut, LayerNorm, Mask, MeanPool,
+    Reduction, Result, RmsNorm, RmsNormLinear, Rope, RopeTable, Rows, RowsMut, SamplerConfig, Softmax,
 };
 use half::{bf16, f16};
 use std::cell::RefCell;
@@ -429,6 +429,24 @@ fn every_form<E: Element>() {
                 evenkeel::clip_grad_value(&mut [(&mut grads).into()], 5.0).unwrap();
                 assert!(x.iter().zip(&grads).all(|(x, y)| y.widen() == x.widen().min(5.0)));
             }
+            "bce_with_logits" => {
+                let (t, options) = ([0.25f32; ROWS * COLS], BceWithLogits::default());
+                Forms {
+                    new: &|x| evenkeel::bce_with_logits_backward(x, &t, &[2.0], &options).map(|(_, y)| y),
+                    into: &|x, y| evenkeel::bce_with_logits_backward_into(x, &t, &[2.0], y, &options).map(|(_, y)| y),
+                    in_place: &|x| evenkeel::bce_with_logits_backward_in_place(x, &t, &[2.0], &options).map(drop),
+                }
+                .check(op.name, &x);
+            }
+            "kl_div" => {
+                let (t, options) = ([0.0625f32; ROWS * COLS], KlDiv::default().scale(0.5));
+                Forms {
+                    new: &|x| evenkeel::kl_div_backward(x, &t, &[2.0], &options).map(|(_, y)| y),
+                    into: &|x, y| evenkeel::kl_div_backward_into(x, &t, &[2.0], y, &options).map(|(_, y)| y),
+                    in_place: &|x| evenkeel::kl_div_backward_in_place(x, &t, &[2.0], &options).map(drop),
+                }
+                .check(op.name, &x);
+            }
             "cross_entropy" => {
                 let rows = Rows::strided(&x, ROWS, COLS, STRIDE).unwrap();
                 let options = CrossEntropy::default().weight(weight).label_smoothing(0.1).z_loss(1e-3).softcap(9.0);
@@ -446,6 +464,14 @@ fn every_form<E: Element>() {
                     }
                     .check(op.name, &x);
                 }
+            }
+            "rms_norm_linear" => {
+                let options = RmsNormLinear::default().bias(&weight[..ROWS]);
+                let rows = Rows::strided(&x, ROWS, COLS, STRIDE).unwrap();
+                let y = evenkeel::rms_norm_linear(rows, rows, &options).unwrap();
+                let mut room = [MaybeUninit::<E>::uninit(); ROWS * ROWS];
+                let out = RowsMut::new(&mut room[..], ROWS, ROWS).unwrap();
+                assert_eq!(evenkeel::rms_norm_linear_into(rows, rows, out, &options).unwrap(), y);
             }
             "attention" | "attention_backward" => attended(&x),
             "inspect" => {

@@ -4,9 +4,10 @@
 
 pub use candle_nn::loss::*;
 
-use super::composition::wide;
-use super::op::cross_entropy;
+use super::composition;
+use super::op::{bce_with_logits, cross_entropy};
 use super::place::is_foreign;
+use crate::ops::bce_with_logits::BceWithLogits;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;
 use candle_core::{DType, Error, Result, Tensor};
@@ -54,11 +55,15 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
 
 /// The binary cross-entropy of logits against targets of the same shape, averaged over all.
 ///
-/// Finite for all finite logits, and so are its gradients; candle's is infinite or NaN once the sigmoid rounds to 0 or
-/// 1. f16 and bf16 are added up in f32. Otherwise as [`candle_nn::loss::binary_cross_entropy_with_logit`].
+/// Finite for all finite logits, and so are its gradients; candle's is infinite or NaN once the sigmoid rounds to one of
+/// its ends. The loss is computed in f64 and rounded once, and so is its gradient; see [`crate::bce_with_logits`]. Where
+/// candle tracks the targets, too, it is the [`composition`](super::composition), whose gradients reach them. Otherwise as
+/// [`candle_nn::loss::binary_cross_entropy_with_logit`]; for weights, there is
+/// [`guarded::bce_with_logits`](super::guarded::bce_with_logits).
 ///
 /// # Errors
-/// Candle's, where shapes or types do not fit.
+/// Candle's, where shapes or types do not fit; [`crate::Error::InvalidArgument`] inside it for a target that is not in
+/// 0 ..= 1.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -69,9 +74,17 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn binary_cross_entropy_with_logit(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
-    let (logits, target) = (wide(inp)?, wide(target)?);
-    // relu and abs, not maximum: candle's gradients of the two add up to the right one at zero.
-    let rest = (logits.abs()?.neg()?.exp()? + 1.0)?.log()?;
-    let loss = ((logits.relu()? - (&logits * target)?)? + rest)?;
-    loss.mean_all()?.to_dtype(inp.dtype())
+    if is_foreign(inp) {
+        return candle_nn::loss::binary_cross_entropy_with_logit(inp, target);
+    }
+    if inp.rank() == 0 {
+        return binary_cross_entropy_with_logit(&inp.unsqueeze(0)?, &target.unsqueeze(0)?);
+    }
+    let options = BceWithLogits::default();
+    let loss = if target.track_op() {
+        composition::bce_with_logits(inp, target, &options)?
+    } else {
+        bce_with_logits::bce_with_logits(inp, target, &options)?
+    };
+    loss.to_dtype(inp.dtype())
 }

@@ -24,6 +24,8 @@
 //! | [`layer_norm`](mod@layer_norm) | LayerNorm, RmsNorm and their constructors |
 //! | [`group_norm`](mod@group_norm) | GroupNorm and its constructor |
 //! | [`loss`] | cross_entropy, binary_cross_entropy_with_logit |
+//! | [`optim`] | AdamW; Sgd, with momentum |
+//! | [`init`] | Seeded, for variables that start as the same numbers everywhere |
 //! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
 //! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, in-place forms, clipping, typed errors |
 //! | [`composition`] | the same ops as compositions of candle's |
@@ -44,10 +46,13 @@ pub mod composition;
 pub mod generation;
 pub mod group_norm;
 pub mod guarded;
+pub mod init;
 pub mod layer_norm;
 pub mod loss;
 pub mod ops;
+pub mod optim;
 pub mod rotary_emb;
+pub mod train;
 
 #[cfg(feature = "candle-cuda")]
 mod cuda;
@@ -61,3 +66,4 @@ use cuda as device;
 pub use candle_nn::*;
 pub use group_norm::{GroupNorm, group_norm};
 pub use layer_norm::{LayerNorm, LayerNormConfig, RmsNorm, layer_norm, layer_norm_no_bias, rms_norm};
+pub use optim::{AdamW, Sgd};

@@ -2,6 +2,7 @@
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::layer_norm::LayerNorm;
+use super::moments::Moments;
 use super::norm_rows::Norm;
 use super::scratch::Scratch;
 use crate::element::Element;
@@ -85,7 +86,7 @@ impl GroupNorm<'_> {
         met: &mut Met,
     ) -> Written {
         let norm = self.norm();
-        let moments = norm.moments(isa, span.source());
+        let moments = Moments::layer(isa, span.source(), norm.eps);
         moments.count(&mut met.counts);
         let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         let mut weights = Channels::new(self.weight, 1.0, channel, self.layout.inner);

@@ -23,7 +23,7 @@ impl Norm for LayerNorm<'_> {
     }
 
     #[inline(always)]
-    fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
+    fn moments<I: Isa, E: Element>(&self, isa: I, _: usize, x: &[E]) -> Moments {
         Moments::layer(isa, x, self.eps)
     }
 
@@ -75,6 +75,6 @@ impl<E: Element> LaneKernel<E> for LayerNorm<'_> {
         scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
-        write_rows(isa, *self, ends, which.len(), len, scratch, met)
+        write_rows(isa, *self, ends, which, len, scratch, met)
     }
 }

@@ -1,7 +1,7 @@
 //! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; of 16-bit rows in f32.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Logits, Row, Scores};
+use super::scores::{Live, Logits, Row, Scores};
 use super::scratch::Scratch;
 use crate::element::{DType, Element};
 use crate::math::log::log_scalar;
@@ -48,24 +48,30 @@ impl LogSoftmax<'_> {
             return span.fill(row.stand_in(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
         };
         let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
-        let (span, behind) = span.split_at(live.columns.end);
-        let (before, span) = span.split_at(live.columns.start);
-        let written: Written = match live.logits {
-            Logits::F64(z) => {
-                let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
-                span.map_from_wide(
-                    isa,
-                    z,
-                    #[inline(always)]
-                    |_, z| (z - max) - log_sum,
-                )
-            }
-            Logits::Direct => write(isa, live.max, log_sum, span),
-            Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
-        }
-        .into();
-        written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
+        write_live(isa, &live, log_sum, span)
     }
+}
+
+/// A row, or a part of one, with -inf where nothing has a logit.
+#[inline(always)]
+pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, span: Span<'_, E, E>) -> Written {
+    let (span, behind) = span.split_at(live.columns.end);
+    let (before, span) = span.split_at(live.columns.start);
+    let written: Written = match live.logits {
+        Logits::F64(z) => {
+            let (max, log_sum) = (isa.f64(live.max), isa.f64(log_sum));
+            span.map_from_wide(
+                isa,
+                z,
+                #[inline(always)]
+                |_, z| (z - max) - log_sum,
+            )
+        }
+        Logits::Direct => write(isa, live.max, log_sum, span),
+        Logits::F32(z) => write(isa, live.max, log_sum, span.reading(z)),
+    }
+    .into();
+    written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
 }
 
 /// (z - max) - log_sum: neither difference cancels, as z is not above the maximum and the logarithm not below 0, so

@@ -94,12 +94,23 @@ fn log_sum_exp<I: Isa, E: Element>(
 ) -> E {
     match scores.read(isa, index, x, &mut scratch.logits) {
         Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
-        // The sum of no terms, under every policy that is not a refusal; of no columns, under that too.
+        // Of no columns, under every policy.
         Row::Masked if x.is_empty() => E::NEG_INFINITY,
-        row @ Row::Infinite(_) => {
-            row.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
-            E::INFINITY
+        row => row.log_sum_exp(index, scores.fully_masked, met),
+    }
+}
+
+impl Row<'_> {
+    /// The log-sum-exp of a row that is not live; counts it.
+    #[inline(always)]
+    pub fn log_sum_exp<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met) -> E {
+        match self {
+            Row::Infinite(_) => {
+                self.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
+                E::INFINITY
+            }
+            // Wholly masked, it is the sum of no terms under every policy that is not a refusal.
+            row => row.stand_in(index, policy, met, E::NEG_INFINITY, E::NEG_INFINITY),
         }
-        row => row.stand_in(index, scores.fully_masked, met, E::NEG_INFINITY, E::NEG_INFINITY),
     }
 }

@@ -8,16 +8,20 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod accumulator;
 pub(crate) mod attention;
 pub(crate) mod attention_backward;
+pub(crate) mod bce_with_logits;
 pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod cross_entropy;
 pub(crate) mod cross_entropy_backward;
+mod each_row;
 pub(crate) mod elementwise;
 pub(crate) mod elementwise_backward;
 pub(crate) mod group_norm;
 pub(crate) mod inspect;
+pub(crate) mod kl_div;
 pub(crate) mod l2_normalize;
 pub(crate) mod lanes;
 pub(crate) mod layer_norm;
@@ -31,13 +35,19 @@ pub(crate) mod mean_pool_backward;
 pub(crate) mod moments;
 pub(crate) mod norm_backward;
 pub(crate) mod norm_columns;
+pub(crate) mod norm_partial;
 mod norm_rows;
+pub(crate) mod optimizer;
 pub(crate) mod pairwise;
+mod pieces;
 pub(crate) mod qk_norm_rope;
+pub(crate) mod random;
 pub(crate) mod rms_norm;
 pub(crate) mod rms_norm_backward;
+pub(crate) mod rms_norm_linear;
 pub(crate) mod rope;
 mod rope_backward;
+pub(crate) mod row_loss;
 pub(crate) mod sample;
 pub(crate) mod scores;
 pub(crate) mod scores_backward;
@@ -45,6 +55,7 @@ pub(crate) mod scores_masked;
 pub(crate) mod scratch;
 pub(crate) mod softmax;
 pub(crate) mod softmax_backward;
+pub(crate) mod softmax_partial;
 pub(crate) mod swiglu;
 pub(crate) mod swiglu_backward;
 pub(crate) mod transpose;
@@ -62,6 +73,7 @@ use cross_entropy::RowLoss;
 use elementwise_backward::Gradient;
 use half::{bf16, f16};
 use lanes::Met;
+use row_loss::LossOp;
 use scores::Scores;
 
 /// A result with what the guards met on the way to it.
@@ -201,9 +213,41 @@ macro_rules! declare {
                 kernel: cross_entropy_backward::Gradient<'_>,
             ) -> Result<Counts>;
             #[doc(hidden)]
+            fn losses(x: Rows<'_, Self>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts>;
+            #[doc(hidden)]
+            fn loss_gradients<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                losses: &mut [f64],
+                each: usize,
+                op: LossOp<'_>,
+            ) -> Result<(&'a mut [Self], Counts)>;
+            #[doc(hidden)]
+            fn loss_gradients_in_place(
+                name: &'static str,
+                x: RowsMut<'_, Self>,
+                losses: &mut [f64],
+                each: usize,
+                op: LossOp<'_>,
+            ) -> Result<Counts>;
+            #[doc(hidden)]
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>>;
+            #[doc(hidden)]
+            fn norm_found(x: Rows<'_, Self>, question: norm_partial::Question<'_>) -> Result<Vec<norm_partial::Found>>;
+            #[doc(hidden)]
+            fn rms_norm_part<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                part: norm_partial::Part<'_, rms_norm::RmsNorm<'_>>,
+            ) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn layer_norm_part<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                part: norm_partial::Part<'_, layer_norm::LayerNorm<'_>>,
+            ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn norm_columns(
                 x: [Rows<'_, Self>; 2],
@@ -224,6 +268,12 @@ macro_rules! declare {
                 pool: mean_pool::MeanPool<'_>,
             ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
+            fn rms_norm_linear<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                call: rms_norm_linear::RmsNormLinear<'_, Self>,
+            ) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
             fn rms_norm_residual<'a>(
                 x: [Rows<'_, Self>; 2],
                 out: [RowsMut<'a, Self>; 2],
@@ -235,6 +285,27 @@ macro_rules! declare {
                 x: [RowsMut<'_, Self>; 2],
                 kernel: rms_norm::RmsNorm<'_>,
             ) -> Result<Met>;
+            #[doc(hidden)]
+            fn softmax_found(x: Rows<'_, Self>, part: softmax_partial::Part<'_>) -> Result<Vec<softmax_partial::Found>>;
+            #[doc(hidden)]
+            fn softmax_sums(
+                x: Rows<'_, Self>,
+                part: softmax_partial::Part<'_>,
+                found: &[softmax_partial::Found],
+                of: softmax_partial::For,
+            ) -> Result<Vec<softmax_partial::Sum>>;
+            #[doc(hidden)]
+            fn softmax_logs(
+                all: usize,
+                found: &[softmax_partial::Found],
+                sums: &[softmax_partial::Sum],
+            ) -> Result<Vec<f64>>;
+            #[doc(hidden)]
+            fn softmax_store<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                store: softmax_partial::Store<'_>,
+            ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn samples<T: Send>(
                 logits: Rows<'_, Self>,
@@ -365,6 +436,27 @@ macro_rules! implement {
             ) -> Result<Counts> {
                 cross_entropy_backward::apply_in_place(op, x, losses, kernel)
             }
+            fn losses(x: Rows<'_, Self>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts> {
+                row_loss::losses(x, losses, each, op)
+            }
+            fn loss_gradients<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                losses: &mut [f64],
+                each: usize,
+                op: LossOp<'_>,
+            ) -> Result<(&'a mut [Self], Counts)> {
+                row_loss::gradients(x, out, losses, each, op)
+            }
+            fn loss_gradients_in_place(
+                name: &'static str,
+                x: RowsMut<'_, Self>,
+                losses: &mut [f64],
+                each: usize,
+                op: LossOp<'_>,
+            ) -> Result<Counts> {
+                row_loss::gradients_in_place(name, x, losses, each, op)
+            }
             fn logsumexp<'a>(x: Lanes<'_, Self>, out: Output<'a, Self>, scores: Scores<'_>) -> Seen<&'a mut [Self]> {
                 logsumexp::apply(x, out, scores)
             }
@@ -385,6 +477,23 @@ macro_rules! implement {
             fn norm_moments(x: Rows<'_, Self>, norm: norm_backward::Norm<'_>) -> Result<Vec<moments::Moments>> {
                 norm_columns::moments(x, norm)
             }
+            fn norm_found(x: Rows<'_, Self>, question: norm_partial::Question<'_>) -> Result<Vec<norm_partial::Found>> {
+                norm_partial::ask(x, question)
+            }
+            fn rms_norm_part<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                part: norm_partial::Part<'_, rms_norm::RmsNorm<'_>>,
+            ) -> Seen<&'a mut [Self]> {
+                lanes::apply(x.into(), out.into(), part)
+            }
+            fn layer_norm_part<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                part: norm_partial::Part<'_, layer_norm::LayerNorm<'_>>,
+            ) -> Seen<&'a mut [Self]> {
+                lanes::apply(x.into(), out.into(), part)
+            }
             fn norm_columns(
                 x: [Rows<'_, Self>; 2],
                 norm: norm_backward::Norm<'_>,
@@ -392,6 +501,13 @@ macro_rules! implement {
                 sums: [&mut [f64]; 2],
             ) -> Result<()> {
                 norm_columns::sums(x, norm, moments, sums)
+            }
+            fn rms_norm_linear<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                call: rms_norm_linear::RmsNormLinear<'_, Self>,
+            ) -> Seen<&'a mut [Self]> {
+                rms_norm_linear::apply(x, out, call)
             }
             fn rms_norm_residual<'a>(
                 x: [Rows<'_, Self>; 2],
@@ -406,6 +522,31 @@ macro_rules! implement {
                 kernel: rms_norm::RmsNorm<'_>,
             ) -> Result<Met> {
                 rms_norm::with_residual_in_place(op, x, kernel)
+            }
+            fn softmax_found(x: Rows<'_, Self>, part: softmax_partial::Part<'_>) -> Result<Vec<softmax_partial::Found>> {
+                softmax_partial::find(x, part)
+            }
+            fn softmax_sums(
+                x: Rows<'_, Self>,
+                part: softmax_partial::Part<'_>,
+                found: &[softmax_partial::Found],
+                of: softmax_partial::For,
+            ) -> Result<Vec<softmax_partial::Sum>> {
+                softmax_partial::sums(x, part, found, of)
+            }
+            fn softmax_logs(
+                all: usize,
+                found: &[softmax_partial::Found],
+                sums: &[softmax_partial::Sum],
+            ) -> Result<Vec<f64>> {
+                softmax_partial::logs::<Self>(all, found, sums)
+            }
+            fn softmax_store<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                store: softmax_partial::Store<'_>,
+            ) -> Seen<&'a mut [Self]> {
+                lanes::apply(x.into(), out.into(), store)
             }
             fn samples<T: Send>(
                 logits: Rows<'_, Self>,

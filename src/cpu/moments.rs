@@ -1,12 +1,13 @@
 //! Means and mean squares of a row, and what to multiply with to undo them.
 
 use crate::element::{DType, Element};
-use crate::math::sum::sums_o;
+use crate::math::sum::{sums_o, tiles_o};
 use crate::report::Counts;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, fold};
+use std::marker::PhantomData;
 
 /// How a row is normalised: see [`Moments::normalise`].
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
     /// A power of two that brings rows of f64 to where squares neither overflow nor vanish.
     unit: f64,
@@ -32,24 +33,30 @@ impl Moments {
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
-        let (sum, smallest) = sum_of_squares(isa, x, unit);
-        let n = x.len() as f64;
+        let ([sum], least) = squares::<I, E, Whole>(isa, x, unit);
+        Self::of_squares::<E>(x.len(), eps, unit, sum, least)
+    }
+
+    /// The same from the squares' sum, in units, of `len` elements.
+    #[inline(always)]
+    pub fn of_squares<E: Element>(len: usize, eps: f64, unit: f64, sum: f64, least: Least) -> Self {
+        let n = len as f64;
         let square = sum / n;
         let [scale, scale_low] = scale::<E>([square, lost(sum, n, square)], eps * unit * unit);
-        Moments { unit, scale, scale_low, square, smallest, ..Moments::default() }
+        Moments { unit, scale, scale_low, square, smallest: least.value, ..Moments::default() }
     }
 
     /// For the division by the Euclidean norm, or by eps where that is larger.
     #[inline(always)]
     pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps);
-        let (square, smallest) = sum_of_squares(isa, x, unit);
+        let ([square], least) = squares::<I, E, Whole>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
         // Of zeros, with an eps that is 0 or has no reciprocal.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
-        Moments { unit, scale, square, smallest, ..Moments::default() }
+        Moments { unit, scale, square, smallest: least.value, ..Moments::default() }
     }
 
     /// For LayerNorm: the variance about the mean, both over all n elements.
@@ -58,39 +65,52 @@ impl Moments {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
         if E::DTYPE == DType::F64 {
-            let [total] = sums_o(
-                isa,
-                x,
-                E::ZERO,
-                #[inline(always)]
-                |_, block, [sum]| [sum + E::load_wide(isa, block) * isa.f64(unit)],
-            );
+            let [total] = totals::<I, E, Whole>(isa, x, unit);
             let mean = total / n;
             // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
-            let low = about(isa, x, unit, [mean, 0.0], 1) / n;
-            let squares = about(isa, x, unit, [mean, low], 2);
-            let square = squares / n;
-            let [scale, scale_low] = scale::<E>([square, lost(squares, n, square)], eps * unit * unit);
-            return Moments { unit, mean, mean_low: low, scale, scale_low, square, ..Moments::default() };
+            let [off] = about::<I, E, Whole>(isa, x, unit, [mean, 0.0], 1);
+            let mean = [mean, off / n];
+            let [squares] = about::<I, E, Whole>(isa, x, unit, mean, 2);
+            return Self::of_deviations::<E>(x.len(), eps, unit, mean, squares);
         }
-        let [total, squares] = sums_o(
-            isa,
-            x,
-            E::ZERO,
-            #[inline(always)]
-            |_, block, [sum, squares]| {
-                let v = E::load_wide(isa, block);
-                [sum + v, v.mul_add(v, squares)]
-            },
-        );
+        let sums = totals_and_squares::<I, E, Whole>(isa, x);
+        match Self::of_one_pass::<E>(x.len(), eps, sums) {
+            Ok(moments) => moments,
+            Err(mean) => {
+                let [squares] = about::<I, E, Whole>(isa, x, unit, [mean, 0.0], 2);
+                Self::of_deviations::<E>(x.len(), eps, unit, [mean, 0.0], squares)
+            }
+        }
+    }
+
+    /// The same from the sums of a type that is not f64 and of its squares, of `len` elements; the mean alone where what
+    /// cancels would show.
+    #[inline(always)]
+    pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, f64> {
+        let n = len as f64;
         let mean = total / n;
-        let mut square = (squares - total * mean) / n;
+        let square = (squares - total * mean) / n;
         let loses_nothing = mean * mean <= ONE_PASS * square;
         if !loses_nothing {
-            square = about(isa, x, unit, [mean, 0.0], 2) / n;
+            return Err(mean);
         }
         let [scale, _] = scale::<E>([square, 0.0], eps);
-        Moments { unit, mean, scale, square, ..Moments::default() }
+        Ok(Moments { unit: 1.0, mean, scale, square, ..Moments::default() })
+    }
+
+    /// The same from the sum of the squares of how far elements, in units, are from the mean.
+    #[inline(always)]
+    pub fn of_deviations<E: Element>(
+        len: usize,
+        eps: f64,
+        unit: f64,
+        [mean, mean_low]: [f64; 2],
+        squares: f64,
+    ) -> Self {
+        let n = len as f64;
+        let square = squares / n;
+        let [scale, scale_low] = scale::<E>([square, lost(squares, n, square)], eps * unit * unit);
+        Moments { unit, mean, mean_low, scale, scale_low, square, ..Moments::default() }
     }
 
     /// `(v * unit - mean) * scale`, for RMSNorm without the mean.
@@ -113,6 +133,12 @@ impl Moments {
         // Beyond 2^2000 all that is not 0 overflows or vanishes.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
         [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
+    }
+
+    /// All there is.
+    pub fn numbers(&self) -> [f64; 7] {
+        let Moments { unit, mean, mean_low, scale, scale_low, square, smallest } = *self;
+        [unit, mean, mean_low, scale, scale_low, square, smallest]
     }
 
     /// What was taken off the row.
@@ -204,6 +230,12 @@ fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if E::DTYPE != DType::F64 {
         return 1.0;
     }
+    unit_for(largest(isa, x, beside))
+}
+
+/// The largest magnitude of the elements and of what stands beside them.
+#[inline(always)]
+pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     let largest = fold(
         x,
         E::ZERO,
@@ -211,8 +243,7 @@ fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
         #[inline(always)]
         |largest, _, values| E::load_wide(isa, values).abs().max(largest),
     );
-    let largest = isa.array_f64(largest).into_iter().fold(0.0f64, |a, b| if b > a { b } else { a });
-    unit_for(largest)
+    isa.array_f64(largest).into_iter().fold(0.0f64, |a, b| if b > a { b } else { a })
 }
 
 /// The power of two that brings f64 numbers of which this is the largest magnitude to where squares and sums neither
@@ -226,14 +257,55 @@ pub fn unit_for(largest: f64) -> f64 {
     power_of_two(-exponent.clamp(-1000, 1000))
 }
 
-/// Rule O over the squares of the elements in units, and the smallest magnitude: see [`Moments::smallest`].
+/// What is kept of sums by rule O.
+pub trait Kept {
+    type Sums<const N: usize>;
+    fn sums<I: Isa, E: Element, const N: usize>(
+        isa: I,
+        x: &[E],
+        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+    ) -> Self::Sums<N>;
+}
+
+/// The sums of a row that is whole.
+pub struct Whole;
+
+impl Kept for Whole {
+    type Sums<const N: usize> = [f64; N];
+
+    #[inline(always)]
+    fn sums<I: Isa, E: Element, const N: usize>(
+        isa: I,
+        x: &[E],
+        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+    ) -> [f64; N] {
+        sums_o(isa, x, E::ZERO, add)
+    }
+}
+
+/// Those of each tile, for a row of which this is a part.
+pub struct Tiles;
+
+impl Kept for Tiles {
+    type Sums<const N: usize> = Vec<[f64; N]>;
+
+    #[inline(always)]
+    fn sums<I: Isa, E: Element, const N: usize>(
+        isa: I,
+        x: &[E],
+        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+    ) -> Vec<[f64; N]> {
+        tiles_o(isa, x, E::ZERO, add)
+    }
+}
+
+/// Rule O over the squares of the elements in units, and the smallest magnitude.
 #[inline(always)]
-fn sum_of_squares<I: Isa, E: Element>(isa: I, x: &[E], unit: f64) -> (f64, f64) {
+pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
-    let [sum] = sums_o(
+    let sum = K::sums(
         isa,
         x,
-        E::ZERO,
         #[inline(always)]
         |i, block, [sum]| {
             if E::DTYPE == DType::F32 {
@@ -243,7 +315,33 @@ fn sum_of_squares<I: Isa, E: Element>(isa: I, x: &[E], unit: f64) -> (f64, f64) 
             [add_square::<I, E>(sum, v)]
         },
     );
-    (sum, if E::DTYPE == DType::F32 { smallest.found(isa, x) } else { 0.0 })
+    let of_others = Least { value: 0.0, stepped: true };
+    (sum, if E::DTYPE == DType::F32 { smallest.found(isa, x) } else { of_others })
+}
+
+/// Rule O over the elements in units.
+#[inline(always)]
+pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
+    K::sums(
+        isa,
+        x,
+        #[inline(always)]
+        |_, block, [sum]| [sum + E::load_wide(isa, block) * isa.f64(unit)],
+    )
+}
+
+/// Rule O over the elements of a type that is not f64, and over their squares.
+#[inline(always)]
+pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E]) -> K::Sums<2> {
+    K::sums(
+        isa,
+        x,
+        #[inline(always)]
+        |_, block, [sum, squares]| {
+            let v = E::load_wide(isa, block);
+            [sum + v, v.mul_add(v, squares)]
+        },
+    )
 }
 
 /// Adds a square, which is rounded first only in f64: those of narrower types are exact.
@@ -254,30 +352,30 @@ pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
 
 /// Rule O over how far the elements in units are from the mean, which is in two parts, or over the squares of that.
 #[inline(always)]
-fn about<I: Isa, E: Element>(isa: I, x: &[E], unit: f64, [mean, low]: [f64; 2], power: u32) -> f64 {
-    isa.outline(About { x, unit, mean, low, power })
+pub fn about<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64, [mean, low]: [f64; 2], power: u32) -> K::Sums<1> {
+    isa.outline(About { x, unit, mean, low, power, kept: PhantomData::<K> })
 }
 
 /// [`about`] as a function of its own: rows of narrower types seldom need it.
-struct About<'a, E> {
+struct About<'a, E, K> {
     x: &'a [E],
     unit: f64,
     mean: f64,
     low: f64,
     power: u32,
+    kept: PhantomData<K>,
 }
 
-impl<E: Element> Kernel for About<'_, E> {
-    type Out = f64;
+impl<E: Element, K: Kept> Kernel for About<'_, E, K> {
+    type Out = K::Sums<1>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f64 {
-        let About { x, unit, mean, low, power } = self;
+    fn run<I: Isa>(self, isa: I) -> K::Sums<1> {
+        let About { x, unit, mean, low, power, .. } = self;
         let (mean, low) = (isa.f64(mean), isa.f64(low));
-        let [sum] = sums_o(
+        K::sums(
             isa,
             x,
-            E::ZERO,
             #[inline(always)]
             |i, block, [sum]| {
                 let d = from_mean::<I, E>(in_units::<I, E>(isa, E::load_wide(isa, block), unit), mean, low);
@@ -286,8 +384,33 @@ impl<E: Element> Kernel for About<'_, E> {
                 let whole = left >= LANES;
                 [sum + if whole { term } else { I::F64::select(isa.mask_wide((1 << left) - 1), term, isa.f64(0.0)) }]
             },
-        );
-        sum
+        )
+    }
+}
+
+/// The smallest magnitude of f32 that is not 0; +inf if there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Least {
+    pub value: f64,
+    /// Whether it is one step less, as it is where zeros are.
+    pub stepped: bool,
+}
+
+impl Least {
+    pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
+
+    /// That of both.
+    pub fn merge(self, other: Self) -> Self {
+        let stepped = self.stepped || other.stepped;
+        let step = |least: Least| {
+            let bits = (least.value as f32).to_bits();
+            if stepped && !least.stepped && least.value.is_finite() {
+                f64::from(f32::from_bits(bits - 1))
+            } else {
+                least.value
+            }
+        };
+        Least { value: step(self).min(step(other)), stepped }
     }
 }
 
@@ -309,11 +432,14 @@ impl<I: Isa> Smallest<I> {
         self
     }
 
-    /// The smallest that is not 0 of the elements of `x`, which were all met; +inf if there is none.
+    /// The smallest that is not 0 of the elements of `x`, which were all met.
     #[inline(always)]
-    pub fn found<E: Element>(self, isa: I, x: &[E]) -> f64 {
+    pub fn found<E: Element>(self, isa: I, x: &[E]) -> Least {
         let smallest = smallest_of(isa, self.0[0].min(self.0[1]));
-        if smallest > 0.0 { smallest } else { isa.outline(SmallestBut0(x)) }
+        if smallest > 0.0 {
+            return Least { value: smallest, stepped: false };
+        }
+        Least { value: isa.outline(SmallestBut0(x)), stepped: true }
     }
 }
 

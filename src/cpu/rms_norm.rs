@@ -31,7 +31,7 @@ impl Norm for RmsNorm<'_> {
     }
 
     #[inline(always)]
-    fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
+    fn moments<I: Isa, E: Element>(&self, isa: I, _: usize, x: &[E]) -> Moments {
         Moments::rms(isa, x, self.eps)
     }
 
@@ -96,7 +96,7 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
         scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written {
-        write_rows(isa, *self, ends, which.len(), len, scratch, met)
+        write_rows(isa, *self, ends, which, len, scratch, met)
     }
 }
 
@@ -189,7 +189,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
                             |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
                         )
                     };
-                    let norm = write_row(isa, self.kernel, is_narrow, x.reading(sum), scratch, &mut met);
+                    let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut met);
                     written[0] = written[0] + norm.into();
                     written[1] = written[1] + sum.into();
                 }

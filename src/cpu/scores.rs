@@ -38,6 +38,13 @@ pub enum Row<'s> {
     Live(Live<'s>),
 }
 
+impl Row<'static> {
+    /// Of a row that has these, without its logits.
+    pub fn known(max: f64, nan: bool) -> Self {
+        classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
+    }
+}
+
 impl Row<'_> {
     /// What the whole of a row that is not live is filled with; counts it.
     #[inline(always)]
@@ -117,6 +124,14 @@ impl Scores<'_> {
         E::DTYPE != DType::F64 && self.is_plain() && self.mask.is_none()
     }
 
+    /// Those of some columns of a lane outside of which all is masked.
+    #[inline(always)]
+    pub fn bounds(&self, lane: usize, columns: Range<usize>) -> Range<usize> {
+        let Some(mask) = &self.mask else { return columns };
+        let (low, high) = mask.bounds(lane);
+        low.clamp(columns.start, columns.end)..high.clamp(columns.start, columns.end)
+    }
+
     /// Reads a row: what it is, and its logits.
     #[inline(always)]
     pub fn read<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
@@ -146,14 +161,7 @@ impl Scores<'_> {
         buffers: &'s mut Buffers,
     ) -> Row<'s> {
         let Buffers { f32s, f64s, flags } = buffers;
-        let end = first + x.len();
-        let (low, high) = match &self.mask {
-            Some(mask) => {
-                let (low, high) = mask.bounds(lane);
-                (low.clamp(first, end), high.clamp(first, end))
-            }
-            None => (first, end),
-        };
+        let Range { start: low, end: high } = self.bounds(lane, first..first + x.len());
         let columns = low - first..high - first;
         let x = &x[columns.clone()];
         let keep = self.mask.as_ref().and_then(|mask| mask.keep(lane, low, high, flags));
@@ -476,6 +484,29 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
     !inexact.any()
 }
 
+impl<'s> Live<'s> {
+    /// As part of a row that has this maximum, and whose logits f32 holds or does not.
+    #[inline(always)]
+    pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>
+    where
+        's: 'b,
+    {
+        let logits = match self.logits {
+            Logits::F32(z) if !exact => {
+                let wide = room(&mut buffers.f64s, z.len());
+                Logits::F64(Span::in_place(wide).map_from_wide(
+                    isa,
+                    z,
+                    #[inline(always)]
+                    |_, z| z,
+                ))
+            }
+            logits => logits,
+        };
+        Live { logits, max, ..self }
+    }
+}
+
 impl Live<'_> {
     /// The exponentials; `x` are the columns that have logits, of the row that was read; the next is asked
     /// for if it is far.
@@ -628,12 +659,17 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
 /// ln of a sum by rule Q; nothing where all but the largest term amount to so little that the integers leave few digits
 /// of it.
 #[inline(always)]
-fn log_of_units<I: Isa>(isa: I, sum: u64, row_len: usize) -> Option<f64> {
-    let rest = sum - (1u64 << unit_bits(row_len));
-    (rest >= (row_len as u64) << (unit_bits(row_len) - 21)).then(|| {
+pub fn log_of_units<I: Isa>(isa: I, sum: u64, row_len: usize) -> Option<f64> {
+    (!is_peaked(sum, row_len)).then(|| {
         let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
         high + low
     })
+}
+
+/// Whether a sum by rule Q is barely above 1, or below.
+#[inline(always)]
+pub fn is_peaked(sum: u64, row_len: usize) -> bool {
+    sum < (1u64 << unit_bits(row_len)) + ((row_len as u64) << (unit_bits(row_len) - 21))
 }
 
 #[inline(always)]
@@ -776,7 +812,12 @@ pub fn units_to_f64(sum: u64, row_len: usize) -> f64 {
 /// 1 / sum of f64 exponentials as two f64, the larger first.
 #[inline(always)]
 pub fn reciprocal_f64<I: Isa>(isa: I, values: &[f64]) -> (f64, f64) {
-    let (sum, sum_low) = sum_f64(isa, values);
+    reciprocal_of(sum_f64(isa, values))
+}
+
+/// 1 / sum of a sum in two parts.
+#[inline(always)]
+pub fn reciprocal_of((sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = 1.0 / sum;
     (high, -high.mul_add(sum, -1.0).mul_add(high, high * high * sum_low))
 }
@@ -785,23 +826,43 @@ pub fn reciprocal_f64<I: Isa>(isa: I, values: &[f64]) -> (f64, f64) {
 /// [`MAX_TERMS`](crate::math::sum::MAX_TERMS), and what those leave out. One f64 would be off by several ULP.
 #[inline(always)]
 pub fn sum_f64<I: Isa>(isa: I, terms: &[f64]) -> (f64, f64) {
-    const GRID: f64 = 1.5 * (1u64 << (52 - 31)) as f64;
-    let grid = isa.f64(GRID);
-    let high = sum_o(
-        isa,
-        terms.len(),
-        #[inline(always)]
-        |i| (isa.load_f64(&block(terms, i, 0.0)) + grid) - grid,
-    );
+    let high = sum_on_grid(isa, terms);
     let low = sum_o(
         isa,
         terms.len(),
         #[inline(always)]
-        |i| {
-            let term = isa.load_f64(&block(terms, i, 0.0));
-            term - ((term + grid) - grid)
-        },
+        |i| off_grid(isa, isa.load_f64(&block(terms, i, 0.0))),
     );
+    sum_of_two(high, low)
+}
+
+/// The sum of the terms' multiples of 2^-31, exact.
+#[inline(always)]
+pub fn sum_on_grid<I: Isa>(isa: I, terms: &[f64]) -> f64 {
+    sum_o(
+        isa,
+        terms.len(),
+        #[inline(always)]
+        |i| on_grid(isa, isa.load_f64(&block(terms, i, 0.0))),
+    )
+}
+
+/// The nearest multiple of 2^-31.
+#[inline(always)]
+fn on_grid<I: Isa>(isa: I, term: I::F64) -> I::F64 {
+    const GRID: f64 = 1.5 * (1u64 << (52 - 31)) as f64;
+    (term + isa.f64(GRID)) - isa.f64(GRID)
+}
+
+/// What that leaves out.
+#[inline(always)]
+pub fn off_grid<I: Isa>(isa: I, term: I::F64) -> I::F64 {
+    term - on_grid(isa, term)
+}
+
+/// The sum rounded, and what rounding took off.
+#[inline(always)]
+pub fn sum_of_two(high: f64, low: f64) -> (f64, f64) {
     let sum = high + low;
     (sum, low - (sum - high))
 }

@@ -2,7 +2,8 @@
 //! unevaluated sum of two f32, made once for the maximum and again for its exponential.
 //!
 //! That serves rows whose largest logit is below 256 in magnitude, of terms that are not much larger; the others take
-//! the way that [`super::scores`] has for all.
+//! the way that [`super::scores`] has for all. Of a row in parts each part says what it has ([`Found`]), and all parts
+//! together what way the row takes.
 
 use super::scores::{Scores, halve};
 use super::scratch::{Buffers, room};
@@ -46,6 +47,63 @@ enum Bias<'a> {
     Both(&'a [f32], &'a [f32]),
 }
 
+/// What part of a row has: of a row that is whole, what its maximum is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// Whether f32 holds the bias.
+    fits: bool,
+    /// Whether the bias is 0 or -inf throughout.
+    exact: bool,
+    /// The largest score that is not masked, where the bias is exact; nothing if there is a NaN.
+    score: Option<f32>,
+    /// The same of logits, where there is a bias.
+    sums: Option<Sums>,
+}
+
+impl Found {
+    /// In no columns.
+    pub const NOTHING: Self =
+        Found { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
+
+    /// What both have.
+    pub fn merge(self, other: Self) -> Self {
+        Found {
+            fits: self.fits && other.fits,
+            exact: self.exact && other.exact,
+            score: self.score.zip(other.score).map(|(a, b)| a.max(b)),
+            sums: self.sums.zip(other.sums).map(|(a, b)| a.merge(b)),
+        }
+    }
+}
+
+/// What the largest of sums is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sums {
+    /// The largest logit, and the largest of what rounding took off those that are as large.
+    high: f32,
+    low: f32,
+    /// The largest logit of which a product is large.
+    large: f32,
+}
+
+impl Sums {
+    const NOTHING: Self = Sums { high: f32::NEG_INFINITY, low: f32::NEG_INFINITY, large: f32::NEG_INFINITY };
+
+    fn merge(self, other: Self) -> Self {
+        let (of, than) = if other.high > self.high { (other, self) } else { (self, other) };
+        let low = if of.high == than.high { of.low.max(than.low) } else { of.low };
+        Sums { low, large: self.large.max(other.large), ..of }
+    }
+
+    /// The maximum in two parts; nothing if the sum of large terms is small.
+    #[inline(always)]
+    fn max(sums: Option<Self>) -> Option<(f32, f32)> {
+        let Sums { high, low, large } = sums?;
+        let counts = large > high - IRRELEVANT;
+        (!counts).then_some((high, low))
+    }
+}
+
 impl Scores<'_> {
     /// Finds the row's maximum; nothing if it is not to be read this way.
     #[inline(always)]
@@ -57,26 +115,94 @@ impl Scores<'_> {
         far: bool,
         buffers: [&'s mut Buffers; 2],
     ) -> Option<Masked<'s>> {
-        if E::DTYPE == DType::F64 || self.softcap.is_some() || !SCALES.contains(&self.scale) {
+        if !self.may_be_masked::<E>() {
             return None;
         }
-        let columns = match &self.mask {
-            Some(mask) => mask.bounds(lane),
-            None => (0, x.len()),
-        };
-        let bias = self.bias(isa, lane, columns, far, buffers)?;
-        let x = &x[columns.0..columns.1];
-        let high = self.scale as f32;
-        let scale = (high, (self.scale - f64::from(high)) as f32);
+        let columns = self.bounds(lane, 0..x.len());
+        let bias = self.bias(isa, lane, (columns.start, columns.end), far, buffers)?;
+        let x = &x[columns.clone()];
+        let scale = self.scale_pair();
         let max = match bias {
             Bias::None if self.scale == 1.0 => None,
-            Bias::None => max_of_products::<I, E, false, 0>(isa, x, scale, []),
-            Bias::Flags(flags) => max_of_products::<I, E, true, 1>(isa, x, scale, [flags]),
-            Bias::Exact(bias) => max_of_products::<I, E, false, 1>(isa, x, scale, [bias]),
-            Bias::Any(bias) => max_of_sums(isa, x, scale, [bias]),
-            Bias::Both(bias, flags) => max_of_sums(isa, x, scale, [bias, flags]),
+            Bias::None => product(max_score::<I, E, false, 0>(isa, x, []), scale),
+            Bias::Flags(flags) => product(max_score::<I, E, true, 1>(isa, x, [flags]), scale),
+            Bias::Exact(bias) => product(max_score::<I, E, false, 1>(isa, x, [bias]), scale),
+            Bias::Any(bias) => Sums::max(max_of_sums(isa, x, scale, [bias])),
+            Bias::Both(bias, flags) => Sums::max(max_of_sums(isa, x, scale, [bias, flags])),
         }?;
-        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns: columns.0..columns.1, scale, bias, max })
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
+    }
+
+    /// What the part of a row has that begins with column `first`.
+    #[inline(always)]
+    pub fn find_masked<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        lane: usize,
+        first: usize,
+        x: &[E],
+        buffers: [&mut Buffers; 2],
+    ) -> Found {
+        if !self.may_be_masked::<E>() {
+            return Found::NOTHING;
+        }
+        let columns = self.bounds(lane, first..first + x.len());
+        let Some(bias) = self.bias(isa, lane, (columns.start, columns.end), false, buffers) else {
+            return Found { fits: false, ..Found::NOTHING };
+        };
+        let x = &x[columns.start - first..columns.end - first];
+        let scale = self.scale_pair();
+        let nothing = Found::NOTHING;
+        match bias {
+            Bias::None if self.scale == 1.0 => nothing,
+            Bias::None => Found { score: max_score::<I, E, false, 0>(isa, x, []), ..nothing },
+            Bias::Flags(flags) => Found { score: max_score::<I, E, true, 1>(isa, x, [flags]), ..nothing },
+            Bias::Exact(bias) => {
+                let score = max_score::<I, E, false, 1>(isa, x, [bias]);
+                Found { score, sums: max_of_sums(isa, x, scale, [bias]), ..nothing }
+            }
+            Bias::Any(bias) => Found { exact: false, sums: max_of_sums(isa, x, scale, [bias]), ..nothing },
+            Bias::Both(bias, flags) => Found { sums: max_of_sums(isa, x, scale, [bias, flags]), ..nothing },
+        }
+    }
+
+    /// That part, of a row that has `found` in all; nothing if the row is not to be read this way.
+    #[inline(always)]
+    pub fn masked_part<'s, I: Isa, E: Element>(
+        &'s self,
+        isa: I,
+        lane: usize,
+        first: usize,
+        x: &[E],
+        found: &Found,
+        buffers: [&'s mut Buffers; 2],
+    ) -> Option<Masked<'s>> {
+        if !(self.may_be_masked::<E>() && found.fits) {
+            return None;
+        }
+        let scale = self.scale_pair();
+        let columns = self.bounds(lane, first..first + x.len());
+        let bias = match self.bias(isa, lane, (columns.start, columns.end), false, buffers)? {
+            Bias::Exact(bias) if !found.exact => Bias::Any(bias),
+            bias => bias,
+        };
+        let max = match bias {
+            Bias::None if self.scale == 1.0 => None,
+            Bias::None | Bias::Flags(_) | Bias::Exact(_) => product(found.score, scale),
+            Bias::Any(_) | Bias::Both(..) => Sums::max(found.sums),
+        }?;
+        let columns = columns.start - first..columns.end - first;
+        (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
+    }
+
+    /// Whether rows of this type may be read this way.
+    fn may_be_masked<E: Element>(&self) -> bool {
+        E::DTYPE != DType::F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
+    }
+
+    fn scale_pair(&self) -> (f32, f32) {
+        let high = self.scale as f32;
+        (high, (self.scale - f64::from(high)) as f32)
     }
 
     /// What is beside some columns of a lane; nothing if it is not to be read in f32.
@@ -146,15 +272,14 @@ fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     rest.iter().all(|&bias| bias + bias == bias)
 }
 
-/// The largest logit, at the largest score that is not masked; nothing if there is a NaN.
+/// The largest score that is not masked; nothing if there is a NaN.
 #[inline(always)]
-fn max_of_products<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
+fn max_score<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
     isa: I,
     x: &[E],
-    scale: (f32, f32),
     beside: [&[f32]; N],
-) -> Option<(f32, f32)> {
-    let max = max(
+) -> Option<f32> {
+    max(
         isa,
         x,
         beside,
@@ -164,19 +289,25 @@ fn max_of_products<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
             Some(bias) => x + isa.load_f32(bias),
             None => x,
         },
-    )?;
+    )
+}
+
+/// The largest score's logit.
+#[inline(always)]
+fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
+    let max = max?;
     let product = max * scale.0;
     Some((product, max.mul_add(scale.1, max.mul_add(scale.0, -product))))
 }
 
-/// The largest logit; nothing if there is a NaN, or the sum of large terms is small.
+/// The largest logit; nothing if there is a NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,
     x: &[E],
     scale: (f32, f32),
     beside: [&[f32]; N],
-) -> Option<(f32, f32)> {
+) -> Option<Sums> {
     let (scale_high, least) = (isa.f32(scale.0), isa.f32(f32::NEG_INFINITY));
     // An infinite product is not to meet a bias of -inf.
     let greatest = isa.f32(f32::MAX);
@@ -187,27 +318,27 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
         #[inline(always)]
         |x, beside| sum(isa, greatest.min(x * scale_high), beside),
     )?;
-    let (wanted, relevant) = (isa.f32(high), isa.f32(high - IRRELEVANT));
+    let (wanted, too_large) = (isa.f32(high), isa.f32(LARGEST_PRODUCT));
     let (large, low) = fold_with(
         x,
         E::NEG_INFINITY,
         beside,
-        (isa.f32(0.0), least),
+        (least, least),
         #[inline(always)]
         |(large, low), x, beside| {
             let x = E::load(isa, x);
             let product = greatest.min(x * scale_high);
             let z = sum(isa, product, beside);
-            let term = I::F32::select(relevant.lt(z), product.abs(), isa.f32(0.0));
+            let large = I::F32::select(too_large.le(product.abs()), z, least).max(large);
             let found = z.eq(wanted);
             if !found.any() {
-                return (term.max(large), low);
+                return (large, low);
             }
             let rest = logits::<I, false, N>(isa, x, scale, beside).1;
-            (term.max(large), I::F32::select(found, rest, least).max(low))
+            (large, I::F32::select(found, rest, least).max(low))
         },
     );
-    (largest(isa, large) < LARGEST_PRODUCT).then(|| (high, largest(isa, low)))
+    Some(Sums { high, low: largest(isa, low), large: largest(isa, large) })
 }
 
 /// The largest of what `f` makes of the blocks of a row; nothing if there is a NaN.

@@ -48,7 +48,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                 written = written + self.stand_in(&row, index, span, met);
                 continue;
             };
-            written = written + write(isa, &live, span, len, &mut scratch.made, &mut plain, next);
+            written = written + write(isa, &live, span, len, &mut scratch.made, None, &mut plain, next);
         }
         written
     }
@@ -67,17 +67,15 @@ impl Softmax<'_> {
         let Scratch { logits, made, beside } = scratch;
         let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
         if let Some(masked) = masked {
-            return write_masked(isa, &masked, span, made);
+            let row_len = span.len();
+            return write_masked(isa, &masked, span, row_len, made, None);
         }
         let row = self.0.read(isa, index, span.source(), logits);
         let Row::Live(live) = row else {
             return self.stand_in(&row, index, span, met);
         };
         let row_len = span.len();
-        let (columns, behind) = span.split_at(live.columns.end);
-        let (before, columns) = columns.split_at(live.columns.start);
-        let written = write(isa, &live, columns, row_len, made, &mut None, &[]);
-        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+        write_live(isa, &live, span, row_len, made, None)
     }
 
     #[inline(always)]
@@ -87,26 +85,61 @@ impl Softmax<'_> {
     }
 }
 
-/// A row whose logits are nowhere.
+/// 1 / sum in two parts, of a row of which this is a part; of a row that is whole it is found on the way.
+pub type Inverse = Option<(f64, f64)>;
+
 #[inline(always)]
-fn write_masked<I: Isa, E: Element>(isa: I, masked: &Masked<'_>, span: Span<'_, E, E>, made: &mut Buffers) -> Written {
-    let row_len = span.len();
+fn inverse_f32(inverse: Inverse, sum: u64, row_len: usize) -> (f32, f32) {
+    match inverse {
+        // They were f32.
+        Some((high, low)) => (high as f32, low as f32),
+        None => Exps::reciprocal(sum, row_len),
+    }
+}
+
+/// A row, or a part of one, whose logits are nowhere.
+#[inline(always)]
+pub fn write_masked<I: Isa, E: Element>(
+    isa: I,
+    masked: &Masked<'_>,
+    span: Span<'_, E, E>,
+    row_len: usize,
+    made: &mut Buffers,
+    inverse: Inverse,
+) -> Written {
     let (columns, behind) = span.split_at(masked.columns.end);
     let (before, columns) = columns.split_at(masked.columns.start);
     let ahead = columns.next(1);
     let written = if E::DTYPE == DType::F32 {
         let (values, sum) = masked.exps_to(isa, columns, row_len);
-        divide(isa, Span::in_place(values), Exps::reciprocal(sum, row_len), ahead, &mut None, &[])
+        divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
     } else {
         let values = room(&mut made.f32s, columns.len());
         let to = Span::in_place(&mut *values).with_far(columns.is_far()).reading(columns.source());
         let sum = masked.exps_to(isa, to, row_len).1;
-        divide(isa, columns.reading(values), Exps::reciprocal(sum, row_len), ahead, &mut None, &[])
+        divide(isa, columns.reading(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
     };
     written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
 }
 
+/// A row, or a part of one, with zeros where nothing has a logit.
+#[inline(always)]
+pub fn write_live<I: Isa, E: Element>(
+    isa: I,
+    live: &Live<'_>,
+    span: Span<'_, E, E>,
+    row_len: usize,
+    made: &mut Buffers,
+    inverse: Inverse,
+) -> Written {
+    let (columns, behind) = span.split_at(live.columns.end);
+    let (before, columns) = columns.split_at(live.columns.start);
+    let written = write(isa, live, columns, row_len, made, inverse, &mut None, &[]);
+    written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+}
+
 /// The columns of a row that have logits; `plain`, if it is there, becomes that of the row `next`.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn write<I: Isa, E: Element>(
     isa: I,
@@ -114,20 +147,24 @@ fn write<I: Isa, E: Element>(
     span: Span<'_, E, E>,
     row_len: usize,
     made: &mut Buffers,
+    inverse: Inverse,
     plain: &mut Option<Plain>,
     next: &[E],
 ) -> Written {
     let ahead = span.next(1);
     if E::DTYPE == DType::F32 {
         let (values, sum) = live.exps_to(isa, span, row_len);
-        return divide(isa, Span::in_place(values), Exps::reciprocal(sum, row_len), ahead, plain, next);
+        return divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, plain, next);
     }
     match live.exps(isa, span.source(), row_len, span.is_far(), made) {
         Exps::F32 { values, sum, row_len } => {
-            divide(isa, span.reading(values), Exps::reciprocal(sum, row_len), ahead, plain, next)
+            divide(isa, span.reading(values), inverse_f32(inverse, sum, row_len), ahead, plain, next)
         }
         Exps::F64 { values } => {
-            let (high, low) = reciprocal_f64(isa, values);
+            let (high, low) = match inverse {
+                Some(inverse) => inverse,
+                None => reciprocal_f64(isa, values),
+            };
             let (high, low) = (isa.f64(high), isa.f64(low));
             span.map_from_wide(
                 isa,

@@ -202,6 +202,69 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     )
 }
 
+/// Rule O over the products of each of `R` rows with each of `C` others, row by row: each is added by a fused
+/// multiply-add. `N` is R C.
+#[inline(always)]
+pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
+    isa: I,
+    a: [&[f64]; R],
+    b: [&[E]; C],
+) -> [f64; N] {
+    const { assert!(N == R * C, "a sum for each pair of rows") };
+    let len = a[0].len();
+    assert!(a.iter().all(|a| a.len() == len) && b.iter().all(|b| b.len() == len), "rows differ in length");
+    let (tiles, rest) = (len / TILE, len % TILE);
+    let (mut last, mut b_last) = ([[0.0; TILE]; R], [[E::NAUGHT; TILE]; C]);
+    for r in 0..R {
+        last[r][..rest].copy_from_slice(&a[r][tiles * TILE..]);
+    }
+    for c in 0..C {
+        b_last[c][..rest].copy_from_slice(&b[c][tiles * TILE..]);
+    }
+    of_groups(
+        isa,
+        len,
+        #[inline(always)]
+        |first| {
+            let mut group = Group::<I, N>::new(isa);
+            for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
+                let (a, b) =
+                    if t < tiles { (tile_of(a, t), tile_of(b, t)) } else { (last.each_ref(), b_last.each_ref()) };
+                group.wait(isa, tile_of_dots(isa, a, b));
+            }
+            group.sums(isa)
+        },
+    )
+}
+
+/// The sums of a tile, each folded twice. One of four chains after the other, so that all rows of one fit the registers.
+#[inline(always)]
+fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
+    isa: I,
+    a: [&[f64; TILE]; R],
+    b: [&[E; TILE]; C],
+) -> [I::F64; N] {
+    let mut chains = [[isa.f64(0.0); N]; 4];
+    for (j, chain) in chains.iter_mut().enumerate() {
+        let mut sums = [isa.f64(0.0); N];
+        for i in (j..BLOCKS).step_by(4) {
+            let (a, b) = (block_of(a, i), block_of(b, i));
+            let mut of_a = [isa.f64(0.0); R];
+            for r in 0..R {
+                of_a[r] = isa.load_f64(a[r]);
+            }
+            for c in 0..C {
+                let of_b = E::load_wide(isa, b[c]);
+                for r in 0..R {
+                    sums[r * C + c] = of_a[r].mul_add(of_b, sums[r * C + c]);
+                }
+            }
+        }
+        *chain = sums;
+    }
+    fold_chains(isa, chains)
+}
+
 /// [`sums_o`] over terms of the elements of several slices of two types, of one length.
 #[inline(always)]
 pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, const N: usize>(
@@ -225,6 +288,34 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
             )
         },
     )
+}
+
+/// The sums of all tiles, which are to be reduced with those of others; all else as in [`sums_o`].
+#[inline(always)]
+pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
+    isa: I,
+    x: &[S],
+    pad: S,
+    mut add: impl FnMut(usize, &[S; LANES], [I::F64; N]) -> [I::F64; N],
+) -> Vec<[f64; N]> {
+    let tiles = x.len().div_ceil(TILE);
+    let mut all = Vec::with_capacity(tiles);
+    for first in (0..tiles).step_by(GROUP) {
+        let sums = group_o(
+            isa,
+            x,
+            pad,
+            first,
+            #[inline(always)]
+            |i, block, sums| add(i, block, sums),
+        );
+        let mut each = [[0.0; LANES]; N];
+        for n in 0..N {
+            each[n] = isa.array_f64(sums[n]);
+        }
+        all.extend((0..GROUP.min(tiles - first)).map(|t| each.map(|sums| sums[t])));
+    }
+    all
 }
 
 /// The sums of sixteen tiles from tile `first` on, +0 for those beyond the last; all else as in [`sums_o`].
@@ -313,6 +404,18 @@ struct Group<I: Isa, const N: usize> {
     count: usize,
 }
 
+/// A tile's 64 lanes folded twice.
+#[inline(always)]
+fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; 4]) -> [I::F64; N] {
+    let mut tile = [isa.f64(0.0); N];
+    for n in 0..N {
+        let low = isa.fold_pairs(chains[0][n], chains[1][n]);
+        let high = isa.fold_pairs(chains[2][n], chains[3][n]);
+        tile[n] = isa.fold_pairs(low, high);
+    }
+    tile
+}
+
 const LEVELS: usize = GROUP.ilog2() as usize + 1;
 
 impl<I: Isa, const N: usize> Group<I, N> {
@@ -330,12 +433,12 @@ impl<I: Isa, const N: usize> Group<I, N> {
                 *acc = add(i + j, *acc);
             }
         }
-        let mut tile = [isa.f64(0.0); N];
-        for n in 0..N {
-            let low = isa.fold_pairs(acc[0][n], acc[1][n]);
-            let high = isa.fold_pairs(acc[2][n], acc[3][n]);
-            tile[n] = isa.fold_pairs(low, high);
-        }
+        self.wait(isa, fold_chains(isa, acc));
+    }
+
+    /// The next tile, which has been folded twice.
+    #[inline(always)]
+    fn wait(&mut self, isa: I, mut tile: [I::F64; N]) {
         let mut level = 0;
         while self.count >> level & 1 == 1 {
             for (tile, waiting) in tile.iter_mut().zip(self.waiting[level]) {

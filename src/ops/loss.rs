@@ -1,15 +1,34 @@
-//! What losses have in common: how the losses of rows become one number.
+//! What losses have in common: how the losses of rows become one number, and checks of targets.
+
+use crate::error::{Error, Result};
+use crate::floats::Floats;
 
 /// What becomes of the losses of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// Nothing: one number for each row.
+    /// Nothing: one number for each row, or for each element if the op's page says so.
     None,
     /// Their mean; the op's page says over what.
     #[default]
     Mean,
     /// Their sum.
     Sum,
+}
+
+impl Reduction {
+    /// What the sum of so many losses is divided by; 0 of none, whose mean is 0.
+    pub(crate) fn divisor(self, losses: usize) -> f64 {
+        if self == Reduction::Mean { losses as f64 } else { 1.0 }
+    }
+
+    /// The loss of what kernels made, which divided by the divisor is to be their sum or their mean.
+    pub(crate) fn reduce(self, losses: Vec<f64>, divisor: f64) -> Loss {
+        if self == Reduction::None {
+            return Loss::Rows(losses);
+        }
+        let sum = crate::math::sum::rule_o(&losses);
+        Loss::Value(if divisor == 0.0 { 0.0 } else { sum / divisor })
+    }
 }
 
 /// A loss, in f64 and not rounded to any narrower type: as many numbers as the [`Reduction`] leaves.
@@ -27,7 +46,7 @@ pub enum Reduction {
 pub enum Loss {
     /// The mean or the sum.
     Value(f64),
-    /// One number for each row.
+    /// One number for each row, or for each element.
     Rows(Vec<f64>),
 }
 
@@ -47,4 +66,41 @@ impl Loss {
             Loss::Rows(rows) => rows,
         }
     }
+}
+
+/// Checks an operand that has one value for each logit: how many, and each of them.
+pub(crate) fn one_a_logit(
+    op: &'static str,
+    argument: &'static str,
+    values: Floats<'_>,
+    (rows, cols): (usize, usize),
+    expected: &str,
+    is_right: impl Fn(f64) -> bool,
+) -> Result<()> {
+    if values.len() != rows * cols {
+        let expected = format!("one for each of {rows} rows of {cols} columns");
+        return Err(Error::shape(op, argument, format!("{} elements", values.len()), expected));
+    }
+    let (mut index, mut wrong) = (0, None);
+    values.each(|value| {
+        if wrong.is_none() && !is_right(value) {
+            wrong = Some((index, value));
+        }
+        index += 1;
+    });
+    match wrong {
+        None => Ok(()),
+        Some((index, value)) => {
+            let value = format!("{value} at {}", index % cols);
+            Err(Error::invalid_in_row(op, argument, index / cols, value, expected))
+        }
+    }
+}
+
+/// Checks that there is a gradient for each loss, or one for all of them together.
+pub(crate) fn one_a_loss(op: &'static str, dloss: &[f64], losses: usize) -> Result<()> {
+    if dloss.len() == losses {
+        return Ok(());
+    }
+    Err(Error::shape(op, "dloss", format!("{} elements", dloss.len()), losses.to_string()))
 }

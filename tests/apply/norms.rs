@@ -46,6 +46,37 @@ fn rms_norm_in_every_type() {
 }
 
 #[test]
+fn rms_norm_linear_in_every_type() {
+    let matrix = [1.0, 0.5, -2.0, 0.25, 0.0, 1.0, 0.0, 0.0, -1.0, 1.5, 4.0, -0.5];
+    let products = |n: &[f64], bias: &[f64; 3]| -> Vec<f64> {
+        let dot = |n: &[f64], row: &[f64]| n.iter().zip(row).map(|(n, m)| n * m).sum::<f64>();
+        n.chunks(4).flat_map(|n| (0..3).map(move |o| dot(n, &matrix[4 * o..][..4]) + bias[o])).collect()
+    };
+    for (dtype, tolerance) in FLOATS {
+        let outcome = Apply::new()
+            .floats("x", dtype, &[2, 4], &X)
+            .floats("matrix", dtype, &[3, 4], &matrix)
+            .floats("weight", Dtype::BF16, &[4], &WEIGHT)
+            .floats("bias", Dtype::F32, &[3], &BIAS[..3])
+            .run(&[
+                json!(["rms_norm_linear", {"x": "x", "matrix": "matrix"}, {"eps": 0.5}, ["y"]]),
+                json!([
+                    "rms_norm_linear",
+                    {"x": "x", "matrix": "matrix", "weight": "weight", "bias": "bias"},
+                    {"rounded": true},
+                    ["y"]
+                ]),
+            ])
+            .all_ok();
+        assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 3]));
+        let plain = products(&rms_norm(&X, 0.5, |_| 1.0), &[0.0; 3]);
+        assert_close(&outcome.values("0.y"), &plain, 8.0 * tolerance);
+        let weighted = products(&rms_norm(&X, 1e-6, |i| WEIGHT[i]), &[1.0, 0.0, -0.25]);
+        assert_close(&outcome.values("1.y"), &weighted, 64.0 * tolerance);
+    }
+}
+
+#[test]
 fn rounding_before_the_weight() {
     let outcome = Apply::new()
         .floats("x", Dtype::BF16, &[2, 4], &X)

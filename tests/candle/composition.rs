@@ -5,8 +5,8 @@ use candle_core::{DType, Result, Tensor, Var};
 use evenkeel::candle::composition::NormKind;
 use evenkeel::candle::{composition, guarded};
 use evenkeel::{
-    ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, RmsNorm, Rope, RopeTable, Rounding, SafeDiv,
-    Softmax,
+    ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, RmsNorm, RmsNormLinear, Rope, RopeTable, Rounding,
+    SafeDiv, Softmax,
 };
 
 /// The rounding of the type that a composition computes in.
@@ -287,6 +287,21 @@ fn norms_with_a_residual() -> Result<()> {
         let y = composition::rms_norm_residual(&x, &residual, None, &RmsNorm::default())?;
         assert_near("norm", ours, &y.0, &want.0, 100.0 * unit(ours), 0.0);
         assert_near("sum", ours, &y.1, &want.1, 0.0, 0.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn norms_with_linear_layers() -> Result<()> {
+    for (dtype, ours) in DTYPES {
+        let (x, matrix) = (tensor(&[2, 3, 6], dtype, 3.0, 1)?, tensor(&[4, 6], dtype, 1.0, 2)?);
+        let (weight, bias) = (tensor(&[6], dtype, 2.0, 3)?, tensor(&[4], dtype, 1.0, 4)?);
+        for rounded in [false, true] {
+            let options = RmsNormLinear::default().rounded(rounded);
+            let want = guarded::rms_norm_linear(&x, &matrix, Some(&weight), Some(&bias), &options)?;
+            let y = composition::rms_norm_linear(&x, &matrix, Some(&weight), Some(&bias), &options)?;
+            assert_near("rms_norm_linear", ours, &y, &want, 0.0, 60.0 * unit(ours));
+        }
     }
     Ok(())
 }

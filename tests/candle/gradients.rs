@@ -6,7 +6,7 @@ use evenkeel::candle as ours;
 use evenkeel::candle::{composition, guarded};
 use evenkeel::{
     ClampedExp, ClampedLog, CrossEntropy, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask, MeanPool, Reduction,
-    RmsNorm, Rope, RopeScaling, RopeTable, SafeDiv, Softmax,
+    RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, SafeDiv, Softmax,
 };
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
@@ -25,6 +25,8 @@ fn case(name: &'static str, dims: &[&[usize]], op: Op, composed: Option<Op>) -> 
 
 const ROWS: &[usize] = &[3, 2, 6];
 const COLS: &[usize] = &[6];
+const MATRIX: &[usize] = &[4, 6];
+const RESULTS: &[usize] = &[4];
 const HEADS: &[usize] = &[2, 3, 4, 6];
 const TABLE: &[usize] = &[4, 3];
 const CHANNELS: &[usize] = &[2, 6, 2, 3];
@@ -64,6 +66,7 @@ fn cases() -> Vec<Case> {
         RopeTable::new(&[1, 2], 6, &Rope::default().scaling(yarn)).unwrap()
     };
     let offset = || RmsNorm::default().weight_offset(1.0).eps(1e-3);
+    let linear = || RmsNormLinear::default().norm(RmsNorm::default().weight_offset(1.0).eps(1e-3));
     let layer = || LayerNorm::default().eps(1e-3);
     let groups = || GroupNorm::new(3).eps(1e-3);
     let within = || ClampedExp::default().min(-1.0).max(0.8);
@@ -379,6 +382,24 @@ fn cases() -> Vec<Case> {
             &[ROWS],
             Box::new(move |x| Ok(guarded::qk_norm_rope(&x[0], None, &neighbours(), &offset())?)),
             Some(Box::new(move |x| composition::qk_norm_rope(&x[0], None, &neighbours(), &offset()))),
+        ),
+        case(
+            "rms_norm_linear",
+            &[ROWS, MATRIX, COLS, RESULTS],
+            Box::new(move |x| Ok(guarded::rms_norm_linear(&x[0], &x[1], Some(&x[2]), Some(&x[3]), &linear())?)),
+            Some(Box::new(move |x| composition::rms_norm_linear(&x[0], &x[1], Some(&x[2]), Some(&x[3]), &linear()))),
+        ),
+        case(
+            "rms_norm_linear of a matrix and a bias",
+            &[ROWS, MATRIX, RESULTS],
+            Box::new(move |x| Ok(guarded::rms_norm_linear(&x[0], &x[1], None, Some(&x[2]), &linear())?)),
+            None,
+        ),
+        case(
+            "rms_norm_linear of a matrix",
+            &[ROWS, MATRIX],
+            Box::new(move |x| Ok(guarded::rms_norm_linear(&x[0], &x[1], None, None, &linear())?)),
+            Some(Box::new(move |x| composition::rms_norm_linear(&x[0], &x[1], None, None, &linear()))),
         ),
         case(
             "interleaved rope by a table",

@@ -3,7 +3,7 @@
 use crate::support::{CPU, assert_same, layouts, tensor};
 use candle_core::{D, DType, Result, Tensor};
 use evenkeel::candle as ours;
-use evenkeel::{Lanes, Mask, Rope, RopeTable, Rows, Softmax};
+use evenkeel::{Lanes, Mask, RmsNormLinear, Rope, RopeTable, Rows, Softmax};
 
 const SHAPES: [&[usize]; 7] = [&[5], &[3, 4], &[2, 3, 4], &[2, 3, 4, 6], &[2, 1, 3, 1, 4], &[1, 4], &[4, 1]];
 
@@ -101,6 +101,20 @@ fn tensors_give_the_bits_of_slices() -> Result<()> {
     let y = ours::guarded::rope(&x, &table)?;
     assert_same("rope", &y, &given(evenkeel::rope(Rows::shaped(&data, x.dims())?, &table)?)?);
     let options = evenkeel::RmsNorm::default();
+    let matrix = tensor(&[4, x.dim(D::Minus1)?], x.dtype(), 1.0, 5)?;
+    for (layout, matrix) in layouts(&matrix)? {
+        let linear = RmsNormLinear::default().bias(&[0.5f32, 0.0, -1.0, 2.0]);
+        let y = ours::guarded::rms_norm_linear(&x, &matrix, None, None, &linear)?;
+        let rows = matrix.flatten_all()?.to_vec1::<f32>()?;
+        let want = evenkeel::rms_norm_linear(
+            Rows::shaped(&data, x.dims())?,
+            Rows::new(&rows, 4, x.dim(D::Minus1)?)?,
+            &linear,
+        )?;
+        let mut dims = x.dims().to_vec();
+        dims[x.rank() - 1] = 4;
+        assert_same(&format!("rms_norm_linear, {layout}"), &y, &Tensor::from_vec(want, dims, CPU)?);
+    }
     let y = ours::guarded::qk_norm_rope(&x, None, &table, &options)?;
     let want = evenkeel::qk_norm_rope(Rows::shaped(&data, x.dims())?, &table, &options)?;
     assert_same("qk_norm_rope", &y, &given(want)?);

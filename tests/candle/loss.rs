@@ -4,7 +4,10 @@ use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tens
 use candle_core::{DType, Result, Tensor, Var};
 use evenkeel::candle as ours;
 use evenkeel::candle::{composition, guarded};
-use evenkeel::{CrossEntropy, Error, Reduction, Rows, cross_entropy, cross_entropy_backward, report};
+use evenkeel::{
+    BceWithLogits, CrossEntropy, Error, KlDiv, Reduction, Rows, bce_with_logits_backward, cross_entropy,
+    cross_entropy_backward, kl_div_backward, report,
+};
 
 const WEIGHT: [f32; 5] = [0.5, 0.0, 2.0, 1.0, 0.25];
 const TARGETS: [i64; 6] = [4, -100, 2, 1, 0, 3];
@@ -152,5 +155,110 @@ fn candles_meaning() -> Result<()> {
     }
     assert!(ours::loss::cross_entropy(&x, &Tensor::new(&[0i64, -100, 1], CPU)?).is_err());
     assert!(ours::loss::cross_entropy(&x, &Tensor::new(&[0u32, 5, 1], CPU)?).is_err());
+    Ok(())
+}
+
+/// A loss of logits beside targets: on tensors, composed of candle's ops, and of slices with its gradient.
+type Beside<'a> = (
+    &'a str,
+    Box<dyn Fn(&Tensor, &Tensor) -> evenkeel::Result<Tensor> + 'a>,
+    Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + 'a>,
+    Box<dyn Fn(&[f64], &[f64], &[f64]) -> (Vec<f64>, Vec<f64>) + 'a>,
+);
+
+#[test]
+fn losses_beside_targets() -> Result<()> {
+    let weight: Vec<f64> = (0..30).map(|i| f64::from(i % 4)).collect();
+    let y = tensor(&[2, 3, 5], DType::F32, 0.5, 2)?.affine(1.0, 0.5)?;
+    let y_wide = flat(&y);
+    for (dtype, _) in DTYPES {
+        let x = tensor(&[2, 3, 5], dtype, 4.0, 1)?;
+        let wide = flat(&x);
+        for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+            let bce = BceWithLogits::default().reduction(reduction).weight(&weight).pos_weight(&WEIGHT);
+            let kl = KlDiv::default().reduction(reduction).scale(0.5);
+            let cases: [Beside<'_>; 2] = [
+                (
+                    "bce_with_logits",
+                    Box::new(move |x, y| guarded::bce_with_logits(x, y, &bce)),
+                    Box::new(move |x, y| composition::bce_with_logits(x, y, &bce)),
+                    Box::new(move |x, y, dloss| {
+                        let (loss, dx) = bce_with_logits_backward(Rows::new(x, 6, 5).unwrap(), y, dloss, &bce).unwrap();
+                        (loss.as_slice().to_vec(), dx)
+                    }),
+                ),
+                (
+                    "kl_div",
+                    Box::new(move |x, y| guarded::kl_div(x, y, &kl)),
+                    Box::new(move |x, y| composition::kl_div(x, y, &kl)),
+                    Box::new(move |x, y, dloss| {
+                        let (loss, dx) = kl_div_backward(Rows::new(x, 6, 5).unwrap(), y, dloss, &kl).unwrap();
+                        (loss.as_slice().to_vec(), dx)
+                    }),
+                ),
+            ];
+            for (name, on_tensors, composed, on_slices) in cases {
+                let dims: &[usize] = match (reduction, name) {
+                    (Reduction::None, "kl_div") => &[2, 3],
+                    (Reduction::None, _) => &[2, 3, 5],
+                    _ => &[],
+                };
+                let count = dims.iter().product();
+                let (want, dx) = on_slices(&wide, &y_wide, &vec![0.5; count]);
+                // A rounding to f32, or none.
+                let unit = if dtype == DType::F64 { 1e-15 } else { 1.2e-7 };
+                let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+                for (layout, x) in layouts(&x)? {
+                    let x = Var::from_tensor(&x)?;
+                    let loss = on_tensors(&x, &y)?;
+                    assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
+                    assert_close(name, &flat(&loss), &want, |i| unit * want[i].abs());
+                    let grads = (loss * 0.5)?.sum_all()?.backward()?;
+                    let got = grads.get(&x).expect("a gradient");
+                    assert_eq!((got.dims(), got.dtype()), (x.dims(), dtype));
+                    let unit = if dtype == DType::F64 { 1e-15 } else { dtype_unit(dtype) };
+                    assert_close(&format!("{name}, {layout}"), &flat(got), &dx, |i| unit * dx[i].abs().max(1e-3));
+                }
+                let x = Var::from_tensor(&x)?;
+                let loss = composed(&x, &y)?;
+                assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
+                // Some roundings of terms of up to 100.
+                assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
+                let grads = (loss * 0.5)?.sum_all()?.backward()?;
+                let unit = dtype_unit(dtype).max(unit);
+                assert_close(name, &flat(grads.get(&x).expect("a gradient")), &dx, |i| {
+                    8.0 * unit * dx[i].abs().max(1.0)
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_losses_beside_targets_refuse() -> Result<()> {
+    let x = tensor(&[2, 3], DType::F32, 2.0, 3)?;
+    let out = Tensor::new(&[[0f32, 1., 0.5], [0.5, 1.5, 0.]], CPU)?;
+    for (name, loss) in [
+        (
+            "bce_with_logits",
+            (|x, y| guarded::bce_with_logits(x, y, &BceWithLogits::default())) as fn(&Tensor, &Tensor) -> _,
+        ),
+        ("kl_div", |x, y| guarded::kl_div(x, y, &KlDiv::default())),
+    ] {
+        let refused = |x: &Tensor, y: &Tensor| loss(x, y).unwrap_err();
+        assert_eq!((refused(&x, &out).name(), refused(&x, &out).row()), ("InvalidArgument", Some(1)), "{name}");
+        assert_eq!(refused(&x, &out.t()?).name(), "ShapeMismatch", "{name}");
+        assert_eq!(refused(&x, &out.to_dtype(DType::U32)?).name(), "UnsupportedDType", "{name}");
+        let one = Tensor::new(1f32, CPU)?;
+        assert_eq!(refused(&one, &one).name(), "ShapeMismatch", "{name}");
+    }
+    let drop_in = ours::loss::binary_cross_entropy_with_logit(&x, &out).unwrap_err();
+    assert_eq!(Error::from(drop_in).row(), Some(1));
+    // Targets that are tracked have gradients: -x over the count.
+    let y = Var::from_tensor(&x.affine(0.0, 0.5)?)?;
+    let grads = ours::loss::binary_cross_entropy_with_logit(&x, &y)?.backward()?;
+    let (got, want) = (flat(grads.get(&y).expect("a gradient")), flat(&x.affine(-1.0 / 6.0, 0.0)?));
+    assert_close("targets", &got, &want, |_| 1e-6);
     Ok(())
 }

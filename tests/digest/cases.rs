@@ -3,13 +3,14 @@
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
-    Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
-    GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, Result, RmsNorm, Rope,
-    RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig, Softmax, Stats, attention_backward,
-    attention_with_lse, clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect,
-    l2_normalize, layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp,
-    logsumexp_backward, mean_pool, mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_residual, rope,
-    rope_backward, sigmoid, silu, softmax, softmax_backward,
+    Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
+    FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, Loss, Mask, MeanPool, NormType, Reduction,
+    Result, RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig,
+    Softmax, Stats, attention_backward, attention_with_lse, bce_with_logits_backward, clip_grad_norm, clip_grad_value,
+    cross_entropy_backward, exp, group_norm, inspect, kl_div_backward, l2_normalize, layer_norm, layer_norm_backward,
+    log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
+    rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax,
+    softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -298,6 +299,30 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
         });
         batch.add(&name("cross_entropy_backward"), move |part| Ok(same(part).1));
     }
+    let shares: Vec<f64> = (0..rows * cols).map(|i| (i * 7 % 9) as f64 / 8.0).collect();
+    let of = move |part: &Part<'_, E>, shares: &[f64]| shares[part.range.start * cols..part.range.end * cols].to_vec();
+    // Row by row, so that a row has its words alone as in a batch.
+    let words = move |rows: usize, loss: &Loss, dx: &[E]| -> Vec<u64> {
+        let losses = loss.as_slice().chunks(loss.as_slice().len() / rows.max(1));
+        let row = |(losses, dx): (&[f64], &[E])| -> Vec<u64> {
+            losses.iter().map(|v| v.to_bits()).chain(dx.iter().map(|v| v.bits())).collect()
+        };
+        losses.zip(dx.chunks(cols)).flat_map(row).collect()
+    };
+    let given = shares.clone();
+    batch.add_words("bce_with_logits", move |part| {
+        let (targets, options) = (of(part, &given), BceWithLogits::default().pos_weight(&weight));
+        let dloss = vec![0.75; targets.len()];
+        let each = options.reduction(Reduction::None);
+        let (loss, dx) = bce_with_logits_backward(part.rows(), &targets, &dloss, &each).unwrap();
+        words(part.range.len(), &loss, &dx)
+    });
+    batch.add_words("kl_div", move |part| {
+        let (targets, dloss) = (of(part, &shares), vec![0.75; part.range.len()]);
+        let options = KlDiv::default().scale(0.7).reduction(Reduction::None);
+        let (loss, dx) = kl_div_backward(part.rows(), &targets, &dloss, &options).unwrap();
+        words(part.range.len(), &loss, &dx)
+    });
 }
 
 fn norms<E: Element>(batch: &mut Batch<'_, E>) {
@@ -332,6 +357,12 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
         mean_pool_backward(&dy, [dy.len(), part.cols, 1], &MeanPool::default().mask(&mask))
     });
     batch.add("group_norm", |part| group_norm(part.rows(), &GroupNorm::new(1)));
+    let (matrix, of_norm) = (Numbers::of("matrix").rows::<E>(Fill::Plain, 3, cols), weight.clone());
+    batch.add("rms_norm_linear", move |part| {
+        let norm = RmsNorm::default().weight(&*of_norm).weight_offset(1.0);
+        let options = RmsNormLinear::default().norm(norm).bias(&[0.5f32, -1.0, 3.0]);
+        rms_norm_linear(part.rows(), Rows::new(&matrix, 3, part.cols)?, &options)
+    });
     batch.add("layer_norm", |part| layer_norm(part.rows(), &LayerNorm::default()));
     batch.add("layer_norm/weighted", move |part| {
         layer_norm(part.rows(), &LayerNorm::default().weight(&weight).bias(&bias))

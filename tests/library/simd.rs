@@ -5,7 +5,7 @@ use crate::support::implementations::each_level;
 use evenkeel::simd::{Level, level, with_level};
 use evenkeel::{
     Attention, ClipGradNorm, CrossEntropy, Draw, Element, Error, GroupNorm, Heads, L2Normalize, Lanes, LayerNorm,
-    MeanPool, RmsNorm, Rope, RopeTable, Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value,
+    MeanPool, RmsNorm, RmsNormLinear, Rope, RopeTable, Rows, SamplerConfig, Softmax, clip_grad_norm, clip_grad_value,
     cross_entropy_backward, exp, inspect, layer_norm, log, log_softmax, logsumexp, rms_norm, rope, sigmoid, silu,
     softmax,
 };
@@ -51,9 +51,13 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
     let targets: Vec<i64> = (0..rows).map(|row| (row * 3 % cols) as i64).collect();
     let smoothed = CrossEntropy::default().label_smoothing(0.1).z_loss(1e-3).softcap(15.0);
     let (loss, dlogits) = cross_entropy_backward(view, &targets, &[0.7], &smoothed).unwrap();
+    let shares: Vec<f64> = x.iter().map(|x| (x.bits() % 5) as f64 / 4.0).collect();
+    let bce = evenkeel::bce_with_logits_backward(view, &shares, &[0.7], &Default::default()).unwrap();
+    let divergence = evenkeel::kl_div_backward(view, &shares, &[0.7], &Default::default()).unwrap();
     vec![
         ("attention", bits(attended(x, rows, cols))),
         ("attention_backward", bits(attended_backward(x, &dy, rows, cols))),
+        ("bce_with_logits", [bits(bce.1), vec![bce.0.value().to_bits()]].concat()),
         ("clamped_exp", bits(evenkeel::clamped_exp(x, &Default::default()).unwrap())),
         ("clamped_exp_backward", bits(evenkeel::clamped_exp_backward(x, x, &Default::default()).unwrap())),
         ("clamped_log", bits(evenkeel::clamped_log(x, &Default::default()).unwrap())),
@@ -76,6 +80,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("group_norm", bits(evenkeel::group_norm(view, &GroupNorm::new(2)).unwrap())),
         ("gelu_tanh_backward", bits(evenkeel::gelu_tanh_backward(x, x).unwrap())),
         ("inspect", vec![stats.mean.to_bits(), stats.std.to_bits(), stats.min.to_bits(), stats.max.to_bits()]),
+        ("kl_div", [bits(divergence.1), vec![divergence.0.value().to_bits()]].concat()),
         ("l2_normalize", bits(evenkeel::l2_normalize(view, &L2Normalize::default()).unwrap())),
         ("layer_norm", bits(layer_norm(view, &LayerNorm::default()).unwrap())),
         ("layer_norm_backward", [bits(layer.dx), bits(layer.dweight.unwrap()), bits(layer.dbias.unwrap())].concat()),
@@ -99,6 +104,7 @@ fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, 
         ("reciprocal_backward", bits(evenkeel::reciprocal_backward(x, x).unwrap())),
         ("rms_norm", bits(rms_norm(view, &RmsNorm::default()).unwrap())),
         ("rms_norm_backward", [bits(rms.dx), bits(rms.dweight.unwrap())].concat()),
+        ("rms_norm_linear", bits(evenkeel::rms_norm_linear(view, view, &RmsNormLinear::default()).unwrap())),
         ("rope", bits(rope(view, &table).unwrap())),
         ("rope_backward", bits(evenkeel::rope_backward(view, &table).unwrap())),
         ("rsqrt", bits(evenkeel::rsqrt(x).unwrap())),

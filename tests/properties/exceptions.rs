@@ -32,7 +32,7 @@ impl At<'_> {
     /// The most that a weight comes to.
     fn weight(&self) -> f64 {
         let weight = self.call.scale.abs() * self.cols as f64;
-        if matches!(self.call.name(), "qk_norm_rope" | "rms_norm" | "rms_norm_backward") {
+        if matches!(self.call.name(), "qk_norm_rope" | "rms_norm" | "rms_norm_backward" | "rms_norm_linear") {
             weight + self.call.offset.abs()
         } else {
             weight
@@ -155,6 +155,21 @@ const EXCEPTIONS: &[Exception] = &[
         },
     },
     Exception {
+        ops: &["bce_with_logits"],
+        reason: "the loss, of weights of up to 3, is beyond f64, in which it is held",
+        gives_nan: false,
+        applies: |at| 3.0 * most(at.x) > 0.99 * f64::MAX,
+    },
+    Exception {
+        ops: &["kl_div"],
+        reason: "the loss is beyond f64, in which it is held, or the gradient times the scale beyond the type",
+        gives_nan: false,
+        applies: |at| {
+            let distance = at.cols as f64 * (2.0 * at.call.scale.abs() * most(at.x) + 40.0);
+            distance > 0.99 * f64::MAX || at.beyond(at.cols as f64 * at.call.scale.abs())
+        },
+    },
+    Exception {
         ops: &["cross_entropy"],
         reason: "the loss is beyond f64, in which it is held",
         gives_nan: false,
@@ -198,6 +213,12 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "weights are large, and a pair that is turned onto an axis is longer by up to the root of 2",
         gives_nan: true,
         applies: |at| at.beyond(1.415 * at.weight() * (1.0 + (at.cols as f64).sqrt())),
+    },
+    Exception {
+        ops: &["rms_norm_linear"],
+        reason: "weights are large, and so may the sum be, or the normalised row where that is rounded",
+        gives_nan: true,
+        applies: |at| at.beyond(4.0 * (1.0 + at.weight()) * (1.0 + at.cols as f64)),
     },
     Exception {
         ops: &["swiglu"],

@@ -3,9 +3,9 @@
 use arbitrary::Arbitrary;
 use evenkeel::registry::OPS;
 use evenkeel::{
-    Attention, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error, FullyMasked,
-    GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm, Rope, RopeTable,
-    Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
+    Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
+    FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, Mask, MeanPool, NormType, Reduction, RmsNorm,
+    RmsNormLinear, Rope, RopeTable, Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
 };
 
 /// A call: which op, on what shape, with which options. Options take any value, in their range or not.
@@ -278,6 +278,17 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
             }
             operands.table(call).and_then(|table| evenkeel::qk_norm_rope(view, &table, &options))
         }
+        "rms_norm_linear" => {
+            let mut norm = RmsNorm::default().eps(call.eps).weight_offset(call.offset).rounding(call.rounding());
+            let mut options = RmsNormLinear::default().rounded(call.interleaved);
+            if weighted {
+                norm = norm.weight(&weight);
+                options = options.bias(&weight[..cols.min(3)]);
+            }
+            let matrix = matrix(cols);
+            let matrix = Rows::new(&matrix, cols.min(3), cols);
+            matrix.and_then(|matrix| evenkeel::rms_norm_linear(view, matrix, &options.norm(norm)))
+        }
         "rope" => operands.table(call).and_then(|table| evenkeel::rope(view, &table)),
         "rope_backward" => operands.table(call).and_then(|table| evenkeel::rope_backward(view, &table)),
         "mean_pool" => Lanes::shaped(x, &[rows, len, width], 1).and_then(|x| evenkeel::mean_pool(x, &pool)),
@@ -296,6 +307,8 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         "attention_backward" => attention_backward(call, operands),
         "cross_entropy" => return cross_entropy(call, operands).map(|(loss, _)| loss),
         "cross_entropy_backward" => return cross_entropy(call, operands).map(|(_, dx)| dx),
+        "bce_with_logits" => return bce_with_logits(call, operands),
+        "kl_div" => return kl_div(call, operands),
         "inspect" => return inspect(x),
         "sample" => return sample(call, operands),
         other => panic!("no call of {other} is known"),
@@ -321,6 +334,11 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
 }
 
 /// Each row is a batch of its own: its first lanes' elements are a query, all of them keys, and those of dy values.
+/// Up to three rows of halves from -2 to 2, which every row meets.
+pub fn matrix<E: Element>(cols: usize) -> Vec<E> {
+    (0..cols.min(3) * cols).map(|i| E::from_wide((i * 7 % 9) as f64 / 2.0 - 2.0)).collect()
+}
+
 fn attention<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
     attended(call, operands, |[q, k, v], _, options| evenkeel::attention(q, k, v, options))
 }
@@ -435,6 +453,39 @@ fn cross_entropy<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<
         _ => Outcome::whole(loss.as_slice()),
     };
     Ok((loss, Outcome::of_rows(&dx, rows)))
+}
+
+/// Each row's losses and its gradient. Targets are fractions that hang on dy, or 0.
+fn bce_with_logits<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
+    let Operands { x, dy, rows, cols, .. } = *operands;
+    let targets: Vec<f64> = dy.iter().map(|dy| (dy.bits() % 5) as f64 / 4.0).collect();
+    let weight: Vec<f64> = (0..cols).map(|i| call.keep.map_or(1.0, |bits| (bits >> (i % 64) & 3) as f64)).collect();
+    let options = BceWithLogits::default().pos_weight(&weight).reduction(Reduction::None);
+    let view = Rows::new(x, rows, cols)?;
+    let loss = evenkeel::bce_with_logits(view, &targets, &options)?;
+    let (with, dx) = evenkeel::bce_with_logits_backward(view, &targets, &vec![0.75; x.len()], &options)?;
+    assert_eq!(numbers(loss.as_slice()), numbers(with.as_slice()));
+    assert!(!loss.as_slice().iter().any(|v| *v < 0.0), "{loss:?} is below 0");
+    Ok(beside(loss.as_slice(), &dx, rows))
+}
+
+/// Each row's loss and its gradient. Targets are fractions that hang on dy, or 0.
+fn kl_div<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
+    let Operands { x, dy, rows, cols, .. } = *operands;
+    let targets: Vec<f64> = dy.iter().map(|dy| (dy.bits() % 5) as f64 / 4.0).collect();
+    let options = KlDiv::default().scale(call.scale).reduction(Reduction::None);
+    let view = Rows::new(x, rows, cols)?;
+    let loss = evenkeel::kl_div(view, &targets, &options)?;
+    let (with, dx) = evenkeel::kl_div_backward(view, &targets, &vec![0.75; rows], &options)?;
+    assert_eq!(numbers(loss.as_slice()), numbers(with.as_slice()));
+    Ok(beside(loss.as_slice(), &dx, rows))
+}
+
+/// Losses with the gradients of each row behind them.
+fn beside<E: Element>(losses: &[f64], dx: &[E], rows: usize) -> Outcome {
+    let (mut outcome, gradients) = (Outcome::of_rows(losses, rows), Outcome::of_rows(dx, rows));
+    outcome.rows.iter_mut().zip(gradients.rows).for_each(|(row, gradient)| row.extend(gradient));
+    outcome
 }
 
 fn inspect<E: Element>(x: &[E]) -> Result<Outcome, Error> {

@@ -5,6 +5,7 @@ mod clip;
 mod cross_entropy;
 mod elementwise;
 mod inspect;
+mod losses;
 mod mean_pool;
 mod norms;
 mod rope;
@@ -127,6 +128,20 @@ pub const OPS: &[Op] = &[
     },
     CLIP,
     Op {
+        inputs: &["logits", "target", "weight", "pos_weight"],
+        required: &["logits", "target"],
+        attrs: &["reduction"],
+        outputs: &["loss", "dlogits"],
+        ..elementwise("bce_with_logits", losses::bce_with_logits)
+    },
+    Op {
+        inputs: &["logits", "target"],
+        required: &["logits", "target"],
+        attrs: &["reduction", "log_target", "scale"],
+        outputs: &["loss", "dlogits"],
+        ..elementwise("kl_div", losses::kl_div)
+    },
+    Op {
         name: "cross_entropy",
         inputs: &["logits", "target", "weight"],
         required: &["logits", "target"],
@@ -199,6 +214,16 @@ pub const OPS: &[Op] = &[
         outputs: &["y"],
         needs: &[],
         run: rope::qk_norm_rope,
+    },
+    Op {
+        name: "rms_norm_linear",
+        inputs: &["x", "matrix", "weight", "bias"],
+        required: &["x", "matrix"],
+        lists: &[],
+        attrs: &["eps", "weight_offset", "rounding", "rounded"],
+        outputs: &["y"],
+        needs: &[],
+        run: norms::rms_norm_linear,
     },
     Op {
         name: "rope",

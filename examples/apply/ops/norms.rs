@@ -3,10 +3,9 @@
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, each_type};
-use evenkeel::{GroupNorm, L2Normalize, Lanes, LayerNorm, RmsNorm, Rounding, Rows};
+use evenkeel::{GroupNorm, L2Normalize, Lanes, LayerNorm, RmsNorm, RmsNormLinear, Rounding, Rows};
 
-pub(super) const ROUNDINGS: &[(&str, Rounding)] =
-    &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
+const ROUNDINGS: &[(&str, Rounding)] = &[("once", Rounding::Once), ("before_weight", Rounding::BeforeWeight)];
 
 pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
     let (x, weight) = (call.float("x")?, call.optional_float("weight")?);
@@ -15,11 +14,7 @@ pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
     has_shape(call, "weight", weight.as_ref(), &[cols])?;
     has_shape(call, "residual", residual.as_ref(), &x.shape)?;
     has_shape(call, "dy", dy.as_ref(), &x.shape)?;
-    let mut options = RmsNorm::default();
-    options.weight = weight.as_ref().map(|weight| weight.values.floats());
-    options.eps = call.number("eps")?.unwrap_or(options.eps);
-    options.weight_offset = call.number("weight_offset")?.unwrap_or(options.weight_offset);
-    options.rounding = call.choice("rounding", ROUNDINGS)?.unwrap_or(options.rounding);
+    let options = rms_options(call, weight.as_ref())?;
     each_type!(&x.values, values => {
         let view = |values| Rows::new(values, rows, cols);
         let mut results = Vec::new();
@@ -41,6 +36,41 @@ pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
         }
         Ok(results)
     })
+}
+
+pub fn rms_norm_linear(call: &Call<'_>) -> Result<Results> {
+    let (x, weight, bias) = (call.float("x")?, call.optional_float("weight")?, call.optional_float("bias")?);
+    let Some(matrix) = like_x(call, "matrix", &x)? else {
+        return Err(Failure::invalid("rms_norm_linear: the input `matrix` is missing"));
+    };
+    let (rows, cols) = rows(call, &x)?;
+    let &[results, of_matrix] = matrix.shape.as_slice() else {
+        return Err(call.shape("matrix", &matrix.shape, "2 axes are needed"));
+    };
+    call.has_shape("matrix", &matrix.shape, &[results, cols])?;
+    has_shape(call, "weight", weight.as_ref(), &[cols])?;
+    has_shape(call, "bias", bias.as_ref(), &[results])?;
+    let mut options = RmsNormLinear::default().norm(rms_options(call, weight.as_ref())?);
+    options.bias = bias.as_ref().map(|bias| bias.values.floats());
+    options.rounded = call.flag("rounded")?.unwrap_or(options.rounded);
+    let mut shape = x.shape.clone();
+    shape.pop();
+    shape.push(results);
+    let y = each_type!(&x.values, values => {
+        let of_matrix = Rows::new(same(&matrix, values)?, results, of_matrix)?;
+        Output::new(&shape, &evenkeel::rms_norm_linear(Rows::new(values, rows, cols)?, of_matrix, &options)?)
+    });
+    Ok(vec![("y", y)])
+}
+
+/// The options of an RMSNorm with this weight.
+pub(super) fn rms_options<'a>(call: &Call<'_>, weight: Option<&'a Input>) -> Result<RmsNorm<'a>> {
+    let mut options = RmsNorm::default();
+    options.weight = weight.map(|weight| weight.values.floats());
+    options.eps = call.number("eps")?.unwrap_or(options.eps);
+    options.weight_offset = call.number("weight_offset")?.unwrap_or(options.weight_offset);
+    options.rounding = call.choice("rounding", ROUNDINGS)?.unwrap_or(options.rounding);
+    Ok(options)
 }
 
 pub fn layer_norm(call: &Call<'_>) -> Result<Results> {

@@ -1,9 +1,9 @@
 //! Rotary position embedding of [.., positions, columns].
 
-use super::norms::{ROUNDINGS, has_shape};
+use super::norms::{has_shape, rms_options};
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, each_type};
-use evenkeel::{RmsNorm, Rope, RopeScaling, RopeTable, Rows};
+use evenkeel::{Rope, RopeScaling, RopeTable, Rows};
 
 pub fn rope(call: &Call<'_>) -> Result<Results> {
     let Turned { x, rows, cols, table } = Turned::of(call)?;
@@ -17,11 +17,7 @@ pub fn qk_norm_rope(call: &Call<'_>) -> Result<Results> {
     let Turned { x, rows, cols, table } = Turned::of(call)?;
     let weight = call.optional_float("weight")?;
     has_shape(call, "weight", weight.as_ref(), &[cols])?;
-    let mut options = RmsNorm::default();
-    options.weight = weight.as_ref().map(|weight| weight.values.floats());
-    options.eps = call.number("eps")?.unwrap_or(options.eps);
-    options.weight_offset = call.number("weight_offset")?.unwrap_or(options.weight_offset);
-    options.rounding = call.choice("rounding", ROUNDINGS)?.unwrap_or(options.rounding);
+    let options = rms_options(call, weight.as_ref())?;
     let y = each_type!(&x.values, values => {
         Output::new(&x.shape, &evenkeel::qk_norm_rope(Rows::new(values, rows, cols)?, &table, &options)?)
     });

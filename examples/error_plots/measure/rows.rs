@@ -5,8 +5,8 @@ use crate::naive;
 use evenkeel::reference::{self, Real};
 use evenkeel::testing::workloads;
 use evenkeel::{
-    Attention, CrossEntropy, Draw, Element, GroupNorm, Heads, L2Normalize, Lanes, LayerNorm, MeanPool, RmsNorm, Rope,
-    RopeTable, Rows, SamplerConfig, Softmax,
+    Attention, BceWithLogits, CrossEntropy, Draw, Element, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm,
+    MeanPool, Reduction, RmsNorm, RmsNormLinear, Rope, RopeTable, Rows, SamplerConfig, Softmax,
 };
 
 const EPS: f64 = 1e-5;
@@ -71,6 +71,21 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let naive = naive::cross_entropy_backward(x, target);
             Case::new(exact, ours.map(|(_, dx)| dx), naive).beside(|i| terms[i])
         }),
+        "bce_with_logits" => lengths(|x: &[E]| {
+            let term = |x: &E| reference::bce_with_logits(*x, 0.25, 1.0);
+            let exact = x.iter().map(term).fold(E::Exact::from(0.0), |sum, term| sum + term);
+            let options = BceWithLogits::default().reduction(Reduction::Sum);
+            let ours = evenkeel::bce_with_logits(row(x), &vec![0.25f32; x.len()], &options);
+            let ours = ours.map(|loss| vec![E::from_wide(loss.value())]);
+            Case::new(vec![exact], ours, vec![naive::bce_with_logits(x, 0.25)])
+        }),
+        "kl_div" => lengths(|x: &[E]| {
+            let p = vec![1.0 / x.len() as f64; x.len()];
+            let (exact, magnitudes) = reference::kl_div(x, &p, false, 1.0);
+            let ours = evenkeel::kl_div(row(x), &p, &KlDiv::default());
+            let ours = ours.map(|loss| vec![E::from_wide(loss.value())]);
+            Case::new(vec![exact], ours, vec![naive::kl_div(x, &p)]).beside(|_| magnitudes)
+        }),
         "sample" => lengths(|x: &[E]| {
             let sampler = SamplerConfig::default().validate().expect("the default");
             let ours = sampler.distribution(x, None, Draw::default());
@@ -128,6 +143,12 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
                 reference::rms_norm(&x, None, 0.0, EPS).into_iter().map(|n| E::from_wide(n.to_f64())).collect();
             Case::new(exact, ours, naive::rope(&naive::rms_norm(&x, EPS), position as i64, THETA))
                 .beside(move |i| of_pair(&normalised, i))
+        }),
+        "rms_norm_linear" => lengths(|x: &[E]| {
+            let (matrix, eps) = (reversed(x), rms.eps);
+            let (exact, terms) = reference::rms_norm_linear(x, &matrix, None, 0.0, eps, &[0.0]);
+            let ours = evenkeel::rms_norm_linear(row(x), row(&matrix), &RmsNormLinear::default().norm(rms));
+            Case::new(exact, ours, naive::rms_norm_linear(x, &matrix, eps)).beside(move |i| terms[i])
         }),
         "rope" => by_length("position", |position| {
             let (x, table) = head::<E>(position);

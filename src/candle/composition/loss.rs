@@ -2,10 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use super::{log_softmax, logsumexp, product, wide};
+use super::{all, log_softmax, logsumexp, product, wide};
 use crate::candle::op::cross_entropy::numbers;
+use crate::candle::op::row_loss::same_shape;
+use crate::floats::Floats;
+use crate::ops::bce_with_logits::BceWithLogits;
 use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::kl_div::KlDiv;
 use crate::ops::loss::Reduction;
+use crate::ops::softmax::Softmax;
 use candle_core::{D, Device, Result, Tensor};
 
 /// The cross-entropy of logits along the last axis, as [`crate::cross_entropy`]; targets are read on the host.
@@ -53,4 +58,52 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
         loss = (loss + counted.where_cond(&squares, &squares.zeros_like()?)?)?;
     }
     reshaped(loss.squeeze(1)?)
+}
+
+/// The binary cross-entropy of logits against targets of one shape, as [`crate::bce_with_logits`], of finite logits.
+///
+/// Gradients flow to both. Targets and weights are taken as they are.
+///
+/// # Errors
+/// Candle's, and [`crate::Error::ShapeMismatch`] inside it.
+pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogits<'_>) -> Result<Tensor> {
+    same_shape("bce_with_logits", logits, targets)?;
+    let x = wide(logits)?;
+    let y = targets.to_dtype(x.dtype())?;
+    let operand = |weight: Option<Floats<'_>>, dims: &[usize]| -> Result<Tensor> {
+        let Some(weight) = weight else { return all(&x, 1.0) };
+        let values: Vec<f64> = (0..weight.len()).filter_map(|i| weight.get(i)).collect();
+        let weight = Tensor::from_vec(values, dims, &Device::Cpu)?.to_dtype(x.dtype())?.to_device(x.device())?;
+        weight.broadcast_as(x.shape())?.contiguous()
+    };
+    let weight = operand(options.weight, x.dims())?;
+    let (miss, hit) = (y.affine(-1.0, 1.0)?, (&y * operand(options.pos_weight, &[x.dim(D::Minus1)?])?)?);
+    // relu and abs, not maximum: candle's gradients of the two add up to the right one at zero.
+    let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
+    let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
+    let loss = (weight * (far + ((miss + hit)? * rest)?)?)?;
+    match options.reduction {
+        Reduction::None => Ok(loss),
+        Reduction::Mean if loss.elem_count() > 0 => loss.mean_all(),
+        _ => loss.sum_all(),
+    }
+}
+
+/// The divergence of the softmax of logits from targets of one shape, as [`crate::kl_div`]. Targets are taken as they are.
+///
+/// # Errors
+/// Candle's, and [`crate::Error::ShapeMismatch`] inside it.
+pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
+    same_shape("kl_div", logits, targets)?;
+    let x = wide(logits)?;
+    let targets = targets.detach().to_dtype(x.dtype())?;
+    let (p, ln_p) = if options.log_target { (targets.exp()?, targets) } else { (targets.clone(), targets.log()?) };
+    let axis = x.rank() - 1;
+    let ln_q = log_softmax(&x, axis, &Softmax::default().scale(options.scale))?;
+    let rows = product(&p, &(ln_p - ln_q)?)?.sum(axis)?;
+    match options.reduction {
+        Reduction::None => Ok(rows),
+        Reduction::Mean if rows.elem_count() > 0 => rows.mean_all(),
+        _ => rows.sum_all(),
+    }
 }

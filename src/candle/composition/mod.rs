@@ -34,9 +34,9 @@ pub use elementwise::{
     clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,
     sigmoid, silu, softplus, sqrt, tanh,
 };
-pub use loss::cross_entropy;
+pub use loss::{bce_with_logits, cross_entropy, kl_div};
 pub use mean_pool::mean_pool;
-pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_residual};
+pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_linear, rms_norm_residual};
 pub use pairwise::{log_add_exp, safe_div, swiglu};
 pub use rope::{qk_norm_rope, rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};

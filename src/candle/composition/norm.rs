@@ -9,6 +9,7 @@ use crate::ops::group_norm::GroupNorm;
 use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::rms_norm::{RmsNorm, Rounding};
+use crate::ops::rms_norm_linear::RmsNormLinear;
 use candle_core::shape::Dim;
 use candle_core::{D, DType, Result, Tensor};
 
@@ -17,6 +18,32 @@ use candle_core::{D, DType, Result, Tensor};
 /// # Errors
 /// Candle's, where the weight does not fit.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
+    wide_rms_norm(xs, weight, options)?.to_dtype(xs.dtype())
+}
+
+/// The norm and a linear layer behind it, as [`crate::rms_norm_linear`].
+///
+/// # Errors
+/// Candle's, where the tensors do not fit.
+pub fn rms_norm_linear(
+    xs: &Tensor,
+    matrix: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &RmsNormLinear<'_>,
+) -> Result<Tensor> {
+    let n = wide_rms_norm(xs, weight, &options.norm)?;
+    let n = if options.rounded { wide(&n.to_dtype(xs.dtype())?)? } else { n };
+    let y = n.broadcast_matmul(&wide(matrix)?.t()?)?;
+    let y = match operand("rms_norm_linear", "bias", bias, options.bias, xs.device())? {
+        Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+        None => y,
+    };
+    y.to_dtype(xs.dtype())
+}
+
+/// The norm before it is rounded to the tensor's type.
+fn wide_rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
     options.check("rms_norm")?;
     let weight = operand("rms_norm", "weight", weight, options.weight, xs.device())?;
     let (n, _) = normalised(&wide(xs)?, Kind { centred: false, eps: options.eps })?;
@@ -24,11 +51,10 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
         Rounding::Once => n,
         Rounding::BeforeWeight => wide(&n.to_dtype(xs.dtype())?)?,
     };
-    let y = match weight {
-        Some(weight) => n.broadcast_mul(&(weight.to_dtype(n.dtype())? + options.weight_offset)?)?,
-        None => (n * (1.0 + options.weight_offset))?,
-    };
-    y.to_dtype(xs.dtype())
+    match weight {
+        Some(weight) => n.broadcast_mul(&(weight.to_dtype(n.dtype())? + options.weight_offset)?),
+        None => n * (1.0 + options.weight_offset),
+    }
 }
 
 /// The norm of `xs + residual` and that sum, as [`crate::rms_norm_residual`].

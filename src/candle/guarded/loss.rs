@@ -4,7 +4,9 @@
 
 use crate::candle::op;
 use crate::error::Result;
+use crate::ops::bce_with_logits::BceWithLogits;
 use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::kl_div::KlDiv;
 use candle_core::Tensor;
 
 /// The cross-entropy of logits `[.., classes]` against class numbers `[..]` of U8, U32 or I64; see
@@ -32,4 +34,56 @@ use candle_core::Tensor;
 /// ```
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'_>) -> Result<Tensor> {
     Ok(op::cross_entropy::cross_entropy(logits, targets, options)?)
+}
+
+/// The binary cross-entropy of logits `[.., columns]` against targets of that shape, of any float type; see
+/// [`crate::bce_with_logits`].
+///
+/// The loss is a scalar, or has the logits' shape under [`Reduction::None`](crate::Reduction::None): f32, or f64 of f64
+/// logits. Its gradient by the logits is computed by [`crate::bce_with_logits_backward`], in their type; targets have
+/// none.
+///
+/// # Errors
+/// As [`crate::bce_with_logits`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor, Var};
+/// use evenkeel::{BceWithLogits, candle::guarded};
+/// let logits = Var::new(&[[40f32, 0.0]], &Device::Cpu)?;
+/// let targets = Tensor::new(&[[1f32, 1.0]], &Device::Cpu)?;
+/// let options = BceWithLogits::default().pos_weight(&[1.0f32, 3.0]);
+/// let loss = guarded::bce_with_logits(&logits, &targets, &options)?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 1.5 * std::f32::consts::LN_2);
+/// let grads = loss.backward()?;
+/// let dx = grads.get(&logits).map(|dx| dx.to_vec2::<f32>()).transpose()?;
+/// assert_eq!(dx, Some(vec![vec![-2.124177e-18, -0.75]]));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogits<'_>) -> Result<Tensor> {
+    Ok(op::bce_with_logits::bce_with_logits(logits, targets, options)?)
+}
+
+/// The divergence of the softmax of logits `[.., classes]` from target probabilities of that shape, of any float type; see
+/// [`crate::kl_div`].
+///
+/// The loss is a scalar, or has one number for each row under [`Reduction::None`](crate::Reduction::None): f32, or f64 of
+/// f64 logits. Its gradient by the logits is computed by [`crate::kl_div_backward`], in their type; targets have none.
+///
+/// # Errors
+/// As [`crate::kl_div`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use evenkeel::{KlDiv, candle::guarded};
+/// let student = Var::new(&[[40f32, 0.0]], &Device::Cpu)?;
+/// let teacher = Tensor::new(&[[1f32, 0.0]], &Device::Cpu)?;
+/// let loss = guarded::kl_div(&student, &teacher, &KlDiv::default())?;
+/// assert_eq!(loss.to_scalar::<f32>()?, 4.248354e-18);
+/// let grads = loss.backward()?;
+/// let dx = grads.get(&student).map(|dx| dx.to_vec2::<f32>()).transpose()?;
+/// assert_eq!(dx, Some(vec![vec![-4.248354e-18, 4.248354e-18]]));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
+    Ok(op::kl_div::kl_div(logits, targets, options)?)
 }

@@ -25,7 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
-mod clip;
+pub(super) mod clip;
 mod elementwise;
 mod in_place;
 mod loss;
@@ -39,7 +39,7 @@ mod softmax;
 mod trace;
 
 pub use attention::attention;
-pub use clip::{clip_grad_norm, clip_grad_value, finite, inspect};
+pub use clip::{adaptive_clip, clip_grad_norm, clip_grad_value, finite, inspect, unscale};
 pub use elementwise::{
     clamped_exp, clamped_log, erf, exp, exp2, expm1, gelu, gelu_tanh, log, log_sigmoid, log1p, log2, reciprocal, rsqrt,
     sigmoid, silu, softplus, sqrt, tanh,
@@ -51,9 +51,9 @@ pub use in_place::{
     rope_in_place, rsqrt_in_place, sigmoid_in_place, silu_in_place, softmax_in_place, softplus_in_place, sqrt_in_place,
     tanh_in_place,
 };
-pub use loss::cross_entropy;
+pub use loss::{bce_with_logits, cross_entropy, kl_div};
 pub use mean_pool::mean_pool;
-pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_residual};
+pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_linear, rms_norm_residual};
 pub use pairwise::{log_add_exp, safe_div, swiglu};
 pub use rope::{qk_norm_rope, rope};
 pub use sample::{distributions, sample_rows};

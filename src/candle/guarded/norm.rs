@@ -8,6 +8,7 @@ use crate::ops::group_norm::GroupNorm;
 use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::rms_norm::RmsNorm;
+use crate::ops::rms_norm_linear::RmsNormLinear;
 use candle_core::Tensor;
 use candle_core::shape::Dim;
 
@@ -54,6 +55,34 @@ pub fn rms_norm_residual(
     options: &RmsNorm<'_>,
 ) -> Result<(Tensor, Tensor)> {
     Ok(op::rms_norm_residual::rms_norm_residual(xs, residual, weight, options)?)
+}
+
+/// [`rms_norm`] and a linear layer behind it, of a matrix `[results, cols]` as [`candle_nn::Linear`] has it; see
+/// [`crate::rms_norm_linear`]. The matrix has the type of `xs`; the bias is as the weight of [`rms_norm`].
+///
+/// Gradients are those of [`rms_norm`], and by candle's products of matrices, in f32 for f16 and bf16.
+///
+/// # Errors
+/// As [`crate::rms_norm_linear`], and see the [module](super).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use evenkeel::{RmsNorm, RmsNormLinear, candle::guarded};
+/// let x = Tensor::new(&[[3e20f32, -3e20]], &Device::Cpu)?;
+/// let matrix = Tensor::new(&[[1f32, 1.], [1., -1.], [3e38, 3e38]], &Device::Cpu)?;
+/// let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0));
+/// let y = guarded::rms_norm_linear(&x, &matrix, None, None, &options)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[0.0, 2.0, 0.0]]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn rms_norm_linear(
+    xs: &Tensor,
+    matrix: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &RmsNormLinear<'_>,
+) -> Result<Tensor> {
+    Ok(op::rms_norm_linear::rms_norm_linear(xs, matrix, weight, bias, options)?)
 }
 
 /// Layer normalisation along the last dimension; see [`crate::layer_norm`]. Weight and bias as the weight of

@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod attention;
+pub mod bce_with_logits;
 pub mod clamped;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod formula;
 pub mod group_norm;
 pub mod group_norm_backward;
+pub mod kl_div;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod log_softmax;
@@ -21,8 +23,10 @@ pub mod norm_backward;
 pub mod pairwise;
 pub mod qk_norm_rope;
 pub mod rms_norm;
+pub mod rms_norm_linear;
 pub mod rms_norm_residual;
 pub mod rope;
+pub mod row_loss;
 pub mod sample;
 pub mod scores;
 pub mod scores_backward;

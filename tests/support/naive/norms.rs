@@ -35,6 +35,12 @@ pub fn rms_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     x.iter().map(|x| E::from_wide(x.widen() / root)).collect()
 }
 
+/// The product of that with the one row of a matrix.
+pub fn rms_norm_linear<E: Element>(x: &[E], matrix: &[E], eps: f64) -> Vec<E> {
+    let products = rms_norm(x, eps).into_iter().zip(matrix).map(|(n, m)| round::<E>(n.widen() * m.widen()));
+    vec![E::from_wide(products.fold(0.0, |sum, product| round::<E>(sum + product)))]
+}
+
 /// (x - mean) / sqrt(mean x^2 - mean^2 + eps).
 pub fn layer_norm<E: Element>(x: &[E], eps: f64) -> Vec<E> {
     let [mean, variance] = moments(x);

@@ -47,6 +47,22 @@ pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
     E::from_wide(-log_softmax(x)[target].widen())
 }
 
+/// -sum(y ln s + (1 - y) ln(1 - s)) by way of the sigmoid s.
+pub fn bce_with_logits<E: Element>(x: &[E], target: f64) -> E {
+    let term = |x: &E| {
+        let s = round::<E>(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())));
+        let rest = round::<E>(1.0 - s);
+        -round::<E>(target * round::<E>(s.ln()) + (1.0 - target) * round::<E>(rest.ln()))
+    };
+    E::from_wide(sum::<E>(x.iter().map(term)))
+}
+
+/// sum p (ln p - ln q).
+pub fn kl_div<E: Element>(x: &[E], p: &[f64]) -> E {
+    let log_q = log_softmax(x);
+    E::from_wide(sum::<E>(p.iter().zip(log_q).map(|(p, q)| round::<E>(p * round::<E>(p.ln() - q.widen())))))
+}
+
 /// y (dy - sum y dy).
 pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let y = softmax(x);

@@ -1,0 +1,60 @@
+//! The binary cross-entropy of a tensor of logits.
+
+#![forbid(unsafe_code)]
+
+use super::row_loss::{self, RowLoss};
+use crate::candle::composition;
+use crate::candle::place::{Place, place};
+use crate::element::Element;
+use crate::floats::Floats;
+use crate::ops::bce_with_logits::BceWithLogits as Options;
+use crate::ops::loss::{Loss, Reduction};
+use crate::rows::Rows;
+use candle_core::{Result, Tensor};
+
+/// The loss of logits and targets of one shape, whose last axis has the columns.
+pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -> Result<Tensor> {
+    match place(logits, BceWithLogits::NAME)? {
+        Place::Cpu => row_loss::apply(logits, targets, BceWithLogits::new(options)),
+        Place::Device => composition::bce_with_logits(logits, targets, options),
+    }
+}
+
+/// Options that outlive the call.
+struct BceWithLogits {
+    /// Exact in f64, whatever type they were.
+    weight: Option<Vec<f64>>,
+    pos_weight: Option<Vec<f64>>,
+    reduction: Reduction,
+}
+
+impl BceWithLogits {
+    fn new(options: &Options<'_>) -> Self {
+        let widened = |weight: Floats<'_>| (0..weight.len()).filter_map(|i| weight.get(i)).collect();
+        let Options { weight, pos_weight, reduction } = *options;
+        BceWithLogits { weight: weight.map(widened), pos_weight: pos_weight.map(widened), reduction }
+    }
+
+    fn options(&self) -> Options<'_> {
+        let [weight, pos_weight] = [&self.weight, &self.pos_weight].map(|weight| weight.as_ref().map(Floats::from));
+        Options { weight, pos_weight, reduction: self.reduction }
+    }
+}
+
+impl RowLoss for BceWithLogits {
+    const NAME: &'static str = "bce_with_logits";
+    const BACKWARD: &'static str = "bce_with_logits_backward";
+    const OF_ELEMENTS: bool = true;
+
+    fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
+    fn loss<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>) -> crate::Result<Loss> {
+        crate::bce_with_logits(x, targets, &self.options())
+    }
+
+    fn gradient<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>, dloss: &[f64]) -> crate::Result<Vec<E>> {
+        Ok(crate::bce_with_logits_backward(x, targets, dloss, &self.options())?.1)
+    }
+}

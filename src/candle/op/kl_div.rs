@@ -1,0 +1,39 @@
+//! The divergence of the softmax of a tensor of logits from probabilities.
+
+#![forbid(unsafe_code)]
+
+use super::row_loss::{self, RowLoss};
+use crate::candle::composition;
+use crate::candle::place::{Place, place};
+use crate::element::Element;
+use crate::floats::Floats;
+use crate::ops::kl_div::KlDiv;
+use crate::ops::loss::{Loss, Reduction};
+use crate::rows::Rows;
+use candle_core::{Result, Tensor};
+
+/// The divergence along the last axis of logits and targets of one shape.
+pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
+    match place(logits, KlDiv::NAME)? {
+        Place::Cpu => row_loss::apply(logits, targets, *options),
+        Place::Device => composition::kl_div(logits, targets, options),
+    }
+}
+
+impl RowLoss for KlDiv {
+    const NAME: &'static str = "kl_div";
+    const BACKWARD: &'static str = "kl_div_backward";
+    const OF_ELEMENTS: bool = false;
+
+    fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
+    fn loss<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>) -> crate::Result<Loss> {
+        crate::kl_div(x, targets, self)
+    }
+
+    fn gradient<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>, dloss: &[f64]) -> crate::Result<Vec<E>> {
+        Ok(crate::kl_div_backward(x, targets, dloss, self)?.1)
+    }
+}

@@ -1,0 +1,159 @@
+//! The divergence of rows of probabilities from the softmax of rows of logits, all in f64.
+
+use super::row_loss::{Row, Upstream, elements, total};
+use crate::floats::Floats;
+use crate::math::exp::{exp, exp_parts};
+use crate::math::log::{log, log1p_scalar};
+use crate::math::wide::two_sum;
+use crate::simd::{Float, Isa, Kernel, Select, Span, block};
+
+/// The options of a call, resolved against its operands.
+#[derive(Clone, Copy)]
+pub struct KlDiv<'a> {
+    /// One for each logit: probabilities, or their logarithms.
+    pub targets: Floats<'a>,
+    pub log_target: bool,
+    pub scale: f64,
+    pub upstream: Upstream<'a>,
+}
+
+/// A row's losses and its gradient.
+pub struct OneRow<'a, 'r> {
+    pub op: &'a KlDiv<'a>,
+    pub index: usize,
+    pub row: Row<'r>,
+}
+
+/// Below it e^x is 0.
+const LOWEST: f64 = -750.0;
+
+impl Kernel for OneRow<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let OneRow { op, index, row: Row { x, dx, beside: p, losses } } = self;
+        let range = elements(index, x.len());
+        op.probabilities(isa, index, p);
+        op.logits(isa, x);
+        let (at, max) = largest(x);
+        if !max.is_finite() {
+            let masked = max == f64::NEG_INFINITY;
+            let loss = match masked {
+                true if p.iter().any(|&p| p > 0.0) => f64::INFINITY,
+                true => 0.0,
+                false => f64::NAN,
+            };
+            losses.fill(loss);
+            dx.fill(if masked { 0.0 } else { f64::NAN });
+            return;
+        }
+        exponentials(isa, x, max, dx);
+        // What the largest leaves to the others is summed without it: it may be next to nothing.
+        let (one, p_one) = (std::mem::take(&mut dx[at]), std::mem::take(&mut p[at]));
+        let (others, p_others) = (total(isa, dx), total(isa, p));
+        (dx[at], p[at]) = (one, p_one);
+        let (log_sum, sum, p_sum) = (log1p_scalar(isa, others), 1.0 + others, p_one + p_others);
+        op.terms(isa, range, [x, p], max, log_sum);
+        losses.fill(total(isa, x));
+        let factor = op.upstream.factor(index) * op.scale;
+        let at_largest = ((p_others - p_one * others) / sum) * factor;
+        let (share, factor) = (isa.f64(p_sum / sum), isa.f64(factor));
+        Span::in_place(&mut *dx).map_wide(
+            isa,
+            #[inline(always)]
+            |i, e| (e * share - isa.load_f64(&block(p, i, 0.0))) * factor,
+        );
+        dx[at] = at_largest;
+    }
+}
+
+impl KlDiv<'_> {
+    /// The row's targets as probabilities.
+    #[inline(always)]
+    fn probabilities<I: Isa>(&self, isa: I, index: usize, p: &mut [f64]) {
+        let range = elements(index, p.len());
+        Span::in_place(p).map_wide(
+            isa,
+            #[inline(always)]
+            |i, _| {
+                let target = self.targets.block(isa, range.clone(), i);
+                if self.log_target { exp::<I, f64>(isa, target).round::<f64>(isa) } else { target }
+            },
+        );
+    }
+
+    /// Scales the row; what is finite stays so.
+    #[inline(always)]
+    fn logits<I: Isa>(&self, isa: I, x: &mut [f64]) {
+        if self.scale == 1.0 {
+            return;
+        }
+        let (scale, most, infinity) = (isa.f64(self.scale), isa.f64(f64::MAX), isa.f64(f64::INFINITY));
+        Span::in_place(x).map_wide(
+            isa,
+            #[inline(always)]
+            |_, x| {
+                let z = x * scale;
+                let within = most.min((isa.f64(0.0) - most).max(z));
+                // A scale of 0 masks nothing in.
+                let z = I::F64::select(x.abs().lt(infinity), within, z);
+                I::F64::select(x.abs().eq(infinity), x, z)
+            },
+        );
+    }
+
+    /// p (ln p - ln q) in place of the logits.
+    #[inline(always)]
+    fn terms<I: Isa>(&self, isa: I, range: std::ops::Range<usize>, [x, p]: [&mut [f64]; 2], max: f64, log_sum: f64) {
+        let (max, log_sum, zero) = (isa.f64(max), isa.f64(log_sum), isa.f64(0.0));
+        let p = &*p;
+        Span::in_place(x).map_wide(
+            isa,
+            #[inline(always)]
+            |i, x| {
+                let p = isa.load_f64(&block(p, i, 0.0));
+                let ln_p = if self.log_target {
+                    self.targets.block(isa, range.clone(), i)
+                } else {
+                    log(isa, p).round::<f64>(isa)
+                };
+                let minus_ln_q = (max - x) + log_sum;
+                I::F64::select(p.eq(zero), zero, p * (ln_p + minus_ln_q))
+            },
+        );
+    }
+}
+
+/// The largest and its place; NaN where there is one.
+#[inline(always)]
+fn largest(x: &[f64]) -> (usize, f64) {
+    let mut found = (0, f64::NEG_INFINITY);
+    for (i, &v) in x.iter().enumerate() {
+        if v.is_nan() {
+            return (i, v);
+        }
+        if v > found.1 {
+            found = (i, v);
+        }
+    }
+    found
+}
+
+/// e^(x - max), of the difference with what its rounding left out.
+#[inline(always)]
+fn exponentials<I: Isa>(isa: I, x: &[f64], max: f64, to: &mut [f64]) {
+    let (minus_max, lowest, zero) = (isa.f64(-max), isa.f64(LOWEST), isa.f64(0.0));
+    Span::in_place(to).map_from_wide(
+        isa,
+        x,
+        #[inline(always)]
+        |_, x| {
+            let (distance, rest) = two_sum(x, minus_max);
+            let near = lowest.lt(distance);
+            let rest = I::F64::select(near, rest, zero);
+            let e = exp_parts(isa, lowest.max(distance), rest).round::<f64>(isa);
+            I::F64::select(near, e, zero)
+        },
+    );
+}

@@ -1,0 +1,231 @@
+//! What norms ask of rows whose columns are cut at multiples of 256, question by question, until the moments of the row
+//! are known: those that [`Moments`] asks of a row that is whole, by tiles of rule O.
+
+use super::each_row::{OfRow, each_row};
+use super::lanes::{Ends, LaneKernel, Met};
+use super::moments::{Least, Moments, Tiles, about, largest, squares, totals, totals_and_squares, unit_for};
+use super::norm_rows::{Norm, write_rows};
+use super::scratch::Scratch;
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::floats::Floats;
+use crate::math::sum::{TILE, sum_of_tiles};
+use crate::rows::Rows;
+use crate::simd::{Isa, Written};
+use std::ops::Range;
+
+/// Which norm it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Rms,
+    Layer,
+}
+
+/// What is known of a row, and by that what is asked next.
+#[derive(Clone, Copy, Debug)]
+pub enum Known {
+    /// Nothing of f64: the largest magnitude.
+    Nothing,
+    /// The unit: the sum, or that of squares, or both.
+    Unit(f64),
+    /// The mean of f64 as a first sum has it: what it is off by.
+    Mean { unit: f64, mean: f64 },
+    /// The mean: the squares of how far elements are from it.
+    Centre { unit: f64, mean: [f64; 2] },
+    /// All: nothing.
+    Moments(Moments),
+}
+
+/// What part of a row answers; merged, what all of it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    largest: f64,
+    least: Least,
+    tiles: Vec<SomeTiles>,
+}
+
+/// Sums of some tiles side by side.
+#[derive(Clone, Debug, PartialEq)]
+struct SomeTiles {
+    first: usize,
+    sums: Vec<f64>,
+    /// A second sum, where it was asked for.
+    squares: Vec<f64>,
+}
+
+impl Found {
+    const NOTHING: Self = Found { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
+
+    /// What both answer.
+    pub fn merge(&mut self, other: Self) {
+        self.largest = self.largest.max(other.largest);
+        self.least = self.least.merge(other.least);
+        self.tiles.extend(other.tiles);
+    }
+
+    /// The sums of the row, of which this is all.
+    fn sums(&self) -> [f64; 2] {
+        let mut tiles: Vec<&SomeTiles> = self.tiles.iter().collect();
+        tiles.sort_by_key(|tiles| tiles.first);
+        let sums: Vec<f64> = tiles.iter().flat_map(|tiles| tiles.sums.iter().copied()).collect();
+        let squares: Vec<f64> = tiles.iter().flat_map(|tiles| tiles.squares.iter().copied()).collect();
+        [sum_of_tiles(&sums), sum_of_tiles(&squares)]
+    }
+}
+
+/// What is asked of parts of rows.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    pub kind: Kind,
+    pub eps: f64,
+    pub known: &'a [Known],
+    /// The part's first column, a multiple of 256.
+    pub first: usize,
+}
+
+impl PartialEq for Known {
+    /// As numbers, of which NaN is one.
+    fn eq(&self, other: &Self) -> bool {
+        let numbers = |known: &Known| match *known {
+            Known::Nothing => (0, [0.0; 7]),
+            Known::Unit(unit) => (1, [unit, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            Known::Mean { unit, mean } => (2, [unit, mean, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            Known::Centre { unit, mean: [mean, low] } => (3, [unit, mean, low, 0.0, 0.0, 0.0, 0.0]),
+            Known::Moments(moments) => (4, moments.numbers()),
+        };
+        let ((a, of_a), (b, of_b)) = (numbers(self), numbers(other));
+        a == b && of_a.iter().zip(of_b).all(|(a, b)| *a == b || a.is_nan() && b.is_nan())
+    }
+}
+
+impl Known {
+    /// What is known of a row of this type to begin with.
+    pub fn at_first<E: Element>() -> Self {
+        // Of f64 alone squares overflow or vanish.
+        if E::DTYPE == DType::F64 { Known::Nothing } else { Known::Unit(1.0) }
+    }
+
+    /// What is known when all of a row of `len` columns has answered.
+    pub fn after<E: Element>(self, kind: Kind, eps: f64, len: usize, found: &Found) -> Self {
+        let [sum, squares] = found.sums();
+        match self {
+            Known::Nothing => Known::Unit(unit_for(found.largest)),
+            Known::Unit(unit) if kind == Kind::Rms => {
+                Known::Moments(Moments::of_squares::<E>(len, eps, unit, sum, found.least))
+            }
+            Known::Unit(unit) if E::DTYPE == DType::F64 => Known::Mean { unit, mean: sum / len as f64 },
+            Known::Unit(unit) => match Moments::of_one_pass::<E>(len, eps, [sum, squares]) {
+                Ok(moments) => Known::Moments(moments),
+                Err(mean) => Known::Centre { unit, mean: [mean, 0.0] },
+            },
+            Known::Mean { unit, mean } => Known::Centre { unit, mean: [mean, sum / len as f64] },
+            Known::Centre { unit, mean } => Known::Moments(Moments::of_deviations::<E>(len, eps, unit, mean, sum)),
+            Known::Moments(moments) => Known::Moments(moments),
+        }
+    }
+}
+
+/// What the part of each row answers.
+pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<Found>> {
+    each_row(x, Found::NOTHING, question)
+}
+
+impl OfRow for Question<'_> {
+    type Out = Found;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], _: &mut Scratch) -> Found {
+        let first = self.first / TILE;
+        let one = |tiles: Vec<[f64; 1]>| {
+            let sums = tiles.into_iter().map(|[sum]| sum).collect();
+            Found { tiles: vec![SomeTiles { first, sums, squares: Vec::new() }], ..Found::NOTHING }
+        };
+        match self.known[row] {
+            Known::Nothing => Found { largest: largest(isa, x, self.eps.sqrt()), ..Found::NOTHING },
+            Known::Unit(unit) if self.kind == Kind::Rms => {
+                let (sums, least) = squares::<I, E, Tiles>(isa, x, unit);
+                Found { least, ..one(sums) }
+            }
+            Known::Unit(unit) if E::DTYPE == DType::F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
+            Known::Unit(_) => {
+                let (sums, squares) =
+                    totals_and_squares::<I, E, Tiles>(isa, x).into_iter().map(|[sum, square]| (sum, square)).unzip();
+                Found { tiles: vec![SomeTiles { first, sums, squares }], ..Found::NOTHING }
+            }
+            Known::Mean { unit, mean } => one(about::<I, E, Tiles>(isa, x, unit, [mean, 0.0], 1)),
+            Known::Centre { unit, mean } => one(about::<I, E, Tiles>(isa, x, unit, mean, 2)),
+            Known::Moments(_) => Found::NOTHING,
+        }
+    }
+}
+
+/// A norm of the part of rows that begins with a column, whose moments are known.
+#[derive(Clone, Copy)]
+pub struct Part<'a, N> {
+    /// With the operands of all columns.
+    pub norm: N,
+    pub moments: &'a [Moments],
+    pub first: usize,
+}
+
+impl<N: Norm> Norm for Part<'_, N> {
+    #[inline(always)]
+    fn operands(&self) -> [Option<Floats<'_>>; 2] {
+        self.norm.operands()
+    }
+
+    #[inline(always)]
+    fn moments<I: Isa, E: Element>(&self, _: I, row: usize, _: &[E]) -> Moments {
+        self.moments[row]
+    }
+
+    fn first_column(&self) -> usize {
+        self.first
+    }
+
+    #[inline(always)]
+    fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64 {
+        self.norm.value::<I, E>(isa, moments, v, weight, bias)
+    }
+
+    fn together<E: Element>(&self) -> usize {
+        self.norm.together::<E>()
+    }
+
+    #[inline(always)]
+    fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
+        self.norm.is_narrow::<I, E>(isa)
+    }
+
+    #[inline(always)]
+    fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
+        self.norm.factors::<E>(moments)
+    }
+
+    #[inline(always)]
+    fn narrow_value<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        factors: [I::F32; 3],
+        v: I::F32,
+        weight: I::F32,
+        bias: I::F32,
+    ) -> I::F32 {
+        self.norm.narrow_value::<I, E>(isa, factors, v, weight, bias)
+    }
+}
+
+impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for Part<'_, N> {
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        write_rows(isa, *self, ends, which, len, scratch, met)
+    }
+}

@@ -1,0 +1,55 @@
+//! Rule O over a row that is in pieces: sums of whole tiles, and as they are the terms of tiles that others have a part
+//! of.
+
+use crate::math::sum::{TILE, rule_o, sum_o, sum_of_tiles};
+use crate::simd::{Isa, block};
+
+/// Some of a row's terms, side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// The first term's index.
+    start: usize,
+    /// The terms up to the first tile that begins here.
+    head: Vec<f64>,
+    tiles: Vec<f64>,
+    /// The terms behind the last tile that is whole.
+    tail: Vec<f64>,
+}
+
+impl Piece {
+    #[inline(always)]
+    pub fn of<I: Isa>(isa: I, start: usize, terms: &[f64]) -> Self {
+        let (head, rest) = terms.split_at((start.next_multiple_of(TILE) - start).min(terms.len()));
+        let (tiles, tail) = rest.as_chunks::<TILE>();
+        let mut sums = Vec::with_capacity(tiles.len());
+        for tile in tiles {
+            sums.push(sum_o(
+                isa,
+                TILE,
+                #[inline(always)]
+                |i| isa.load_f64(&block(tile, i, 0.0)),
+            ));
+        }
+        Piece { start, head: head.to_vec(), tiles: sums, tail: tail.to_vec() }
+    }
+}
+
+/// The sum over all pieces of a row, which are all of it.
+pub fn sum(pieces: &[Piece]) -> f64 {
+    let mut pieces: Vec<&Piece> = pieces.iter().collect();
+    pieces.sort_by_key(|piece| piece.start);
+    let (mut tiles, mut open) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        open.extend_from_slice(&piece.head);
+        if open.len() == TILE {
+            tiles.push(rule_o(&open));
+            open.clear();
+        }
+        tiles.extend_from_slice(&piece.tiles);
+        open.extend_from_slice(&piece.tail);
+    }
+    if !open.is_empty() {
+        tiles.push(rule_o(&open));
+    }
+    sum_of_tiles(&tiles)
+}

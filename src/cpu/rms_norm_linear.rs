@@ -1,0 +1,315 @@
+//! RMSNorm of rows, and their products with the rows of a matrix: sums by rule O in f64, of which no batch, no thread and
+//! no instruction set decides the order, and in which products of f32 and narrower types neither overflow nor vanish.
+//!
+//! Some rows are normalised at a time; then each row of the matrix is read once, with others beside it, and meets all of
+//! them while it is in a near cache.
+
+use super::lanes::Met;
+use super::moments::{Moments, largest, power_of_two, unit_for};
+use super::norm_rows::{Norm, write_row};
+use super::rms_norm::RmsNorm;
+use super::scratch;
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::floats::Floats;
+use crate::math::sum::dots_o;
+use crate::ops::rms_norm::Rounding;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::{self, Isa, Span, Work, Written};
+
+/// Rows that are normalised at a time: enough for the matrix to be read seldom, few enough for them to stay near.
+const TOGETHER: usize = 32;
+
+#[derive(Clone, Copy)]
+pub struct RmsNormLinear<'a, E> {
+    pub norm: RmsNorm<'a>,
+    /// Whether normalised rows are rounded to their type.
+    pub rounded: bool,
+    /// A row for each result.
+    pub matrix: Rows<'a, E>,
+    pub bias: Option<Floats<'a>>,
+}
+
+/// The results of each row.
+pub fn apply<'a, E: Element>(
+    x: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    call: RmsNormLinear<'_, E>,
+) -> Result<(&'a mut [E], Met)> {
+    let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
+    let stride = out.geometry.stride;
+    let (to, finish) = out.data.start();
+    let weight = Weight::of(&call.norm, cols);
+    let most = rows.min(TOGETHER);
+    let mut normalised = vec![0.0; most * cols];
+    let mut exponents = vec![0; most];
+    // Of one result after the other, so that they can be cut between threads.
+    let mut made = vec![E::ZERO; results * most];
+    let mut row_made = vec![E::ZERO; results];
+    let mut met = Met::default();
+    let mut written = Written::default();
+    for first in (0..rows).step_by(TOGETHER) {
+        let count = TOGETHER.min(rows - first);
+        let (normalised, exponents) = (&mut normalised[..count * cols], &mut exponents[..count]);
+        let call = &call;
+        let normalise = Normalise { x, first, call, weight: &weight, to: &mut *normalised, exponents: &mut *exponents };
+        met = met.join(simd::run(normalise)?);
+        let made = &mut made[..results * count];
+        simd::run(Products { rows: normalised, exponents, call, first: 0, to: &mut *made })?;
+        for row in 0..count {
+            row_made.iter_mut().zip(made.iter().skip(row).step_by(count)).for_each(|(to, y)| *to = *y);
+            let to = &mut to[(first + row) * stride..][..results];
+            written = written + Span::new(&row_made, to).copy_from(&row_made).into();
+        }
+    }
+    met.counts.rows = rows as u64;
+    Ok((finish.done(written), met))
+}
+
+/// The weight with its offset, times 2^exponent so that no product with it overflows or vanishes.
+struct Weight {
+    values: Vec<f64>,
+    exponent: i32,
+}
+
+impl Weight {
+    fn of(norm: &RmsNorm<'_>, cols: usize) -> Self {
+        let of = |i| norm.weight.map_or(Some(1.0), |weight| weight.get(i)).unwrap_or(f64::NAN) + norm.weight_offset;
+        let values: Vec<f64> = (0..cols).map(of).collect();
+        let unit = unit_for(values.iter().fold(0.0, |most: f64, value| most.max(value.abs())));
+        Weight { values: values.into_iter().map(|value| value * unit).collect(), exponent: exponent_of(unit) }
+    }
+}
+
+/// Of a power of two.
+fn exponent_of(unit: f64) -> i32 {
+    (unit.to_bits() >> 52) as i32 - 1023
+}
+
+/// Rows normalised, in f64: each times 2 to its exponent.
+struct Normalise<'a, 'o, E> {
+    x: Rows<'a, E>,
+    first: usize,
+    call: &'a RmsNormLinear<'a, E>,
+    weight: &'a Weight,
+    to: &'o mut [f64],
+    exponents: &'o mut [i32],
+}
+
+impl<E: Element> Work for Normalise<'_, '_, E> {
+    type Out = Met;
+
+    fn rows(&self) -> usize {
+        self.exponents.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.x.cols()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (to_a, to_b) = self.to.split_at_mut(at * self.x.cols());
+        let (exponents_a, exponents_b) = self.exponents.split_at_mut(at);
+        (
+            Normalise { to: to_a, exponents: exponents_a, ..self },
+            Normalise { first: self.first + at, to: to_b, exponents: exponents_b, ..self },
+        )
+    }
+
+    fn join(first: Met, rest: Met) -> Met {
+        first.join(rest)
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Met {
+        let mut met = Met::default();
+        let cols = self.x.cols();
+        if cols == 0 {
+            return met;
+        }
+        let Normalise { x, first, call, weight, to, exponents } = self;
+        let is_narrow = call.rounded && call.norm.is_narrow::<I, E>(isa);
+        let mut rounded = vec![E::ZERO; if call.rounded { cols } else { 0 }];
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for ((i, to), exponent) in to.chunks_exact_mut(cols).enumerate().zip(exponents) {
+                    let row = x.row(first + i);
+                    *exponent = if call.rounded {
+                        rounded.copy_from_slice(row);
+                        let span = Span::in_place(&mut rounded[..]);
+                        widened(isa, write_row(isa, call.norm, is_narrow, first + i, span, scratch, &mut met), to)
+                    } else {
+                        unrounded(isa, &call.norm, weight, row, to, &mut met)
+                    };
+                }
+            },
+        );
+        met
+    }
+}
+
+/// A row that was rounded, in f64 and where products neither overflow nor vanish.
+#[inline(always)]
+fn widened<I: Isa, E: Element>(isa: I, row: &[E], to: &mut [f64]) -> i32 {
+    let unit = if E::DTYPE == DType::F64 { unit_for(largest(isa, row, 0.0)) } else { 1.0 };
+    Span::in_place(to).map_from_wide(
+        isa,
+        row,
+        #[inline(always)]
+        |_, n| n * isa.f64(unit),
+    );
+    exponent_of(unit)
+}
+
+#[inline(always)]
+fn unrounded<I: Isa, E: Element>(
+    isa: I,
+    norm: &RmsNorm<'_>,
+    weight: &Weight,
+    row: &[E],
+    to: &mut [f64],
+    met: &mut Met,
+) -> i32 {
+    let moments = Moments::rms(isa, row, norm.eps);
+    moments.count(&mut met.counts);
+    let before = norm.rounding == Rounding::BeforeWeight;
+    Span::in_place(to).reading(row).map_wide_with(
+        isa,
+        [&weight.values[..]],
+        #[inline(always)]
+        |_, v, [weight]| {
+            let n = moments.normalise::<I, E, false>(isa, v);
+            let n = if before { E::round_wide(isa, n) } else { n };
+            n * isa.load_f64(weight)
+        },
+    );
+    weight.exponent
+}
+
+/// Products of normalised rows with some rows of the matrix.
+struct Products<'a, 'o, E> {
+    rows: &'a [f64],
+    exponents: &'a [i32],
+    call: &'a RmsNormLinear<'a, E>,
+    first: usize,
+    /// Those of a row of the matrix side by side.
+    to: &'o mut [E],
+}
+
+impl<E: Element> Work for Products<'_, '_, E> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.to.len() / self.exponents.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.to.split_at_mut(at * self.exponents.len());
+        (Products { to: a, ..self }, Products { first: self.first + at, to: b, ..self })
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // As many sums at a time as registers hold beside what is added to them: those of AVX-512 are twice as wide, and
+        // twice as many.
+        if I::REGISTERS >= 32 {
+            self.together::<I, 2, 4, 8, 2>(isa);
+        } else {
+            self.together::<I, 1, 2, 2, 1>(isa);
+        }
+    }
+}
+
+impl<E: Element> Products<'_, '_, E> {
+    /// `C` rows of the matrix at a time, each with `R` rows; `N` is R C.
+    #[inline(always)]
+    fn together<I: Isa, const R: usize, const C: usize, const N: usize, const ONE: usize>(mut self, isa: I) {
+        let all = self.rows();
+        let whole = all - all % C;
+        for of in (0..whole).step_by(C) {
+            self.some::<I, R, C, N>(isa, of);
+        }
+        for of in whole..all {
+            self.some::<I, R, 1, ONE>(isa, of);
+        }
+    }
+
+    #[inline(always)]
+    fn some<I: Isa, const R: usize, const C: usize, const N: usize>(&mut self, isa: I, of: usize) {
+        let (matrix, bias) = (self.call.matrix, self.call.bias);
+        let mut scaled: [Vec<E>; C] = std::array::from_fn(|_| Vec::new());
+        let mut exponents = [0; C];
+        if E::DTYPE == DType::F64 {
+            for c in 0..C {
+                let row = matrix.row(self.first + of + c);
+                let unit = unit_for(largest(isa, row, 0.0));
+                if unit != 1.0 {
+                    scaled[c] = row.iter().map(|value| E::from_wide(value.widen() * unit)).collect();
+                    exponents[c] = exponent_of(unit);
+                }
+            }
+        }
+        let mut beside = Beside { of, rows: [&[] as &[E]; C], exponents, biases: [0.0; C] };
+        for c in 0..C {
+            let result = self.first + of + c;
+            beside.rows[c] = if exponents[c] == 0 { matrix.row(result) } else { &scaled[c] };
+            beside.biases[c] = bias.map_or(0.0, |bias| bias.get(result).unwrap_or(f64::NAN));
+        }
+        let count = self.exponents.len();
+        let whole = count - count % R;
+        for first in (0..whole).step_by(R) {
+            self.meet::<I, R, C, N>(isa, first, &beside);
+        }
+        for first in whole..count {
+            self.meet::<I, 1, C, C>(isa, first, &beside);
+        }
+    }
+
+    #[inline(always)]
+    fn meet<I: Isa, const R: usize, const C: usize, const N: usize>(
+        &mut self,
+        isa: I,
+        first: usize,
+        beside: &Beside<'_, E, C>,
+    ) {
+        let (count, cols) = (self.exponents.len(), self.call.matrix.cols());
+        let mut rows = [&[] as &[f64]; R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            *row = &self.rows[(first + r) * cols..][..cols];
+        }
+        let sums = dots_o::<I, E, R, C, N>(isa, rows, beside.rows);
+        for r in 0..R {
+            for c in 0..C {
+                let exponent = self.exponents[first + r] + beside.exponents[c];
+                let y = result(sums[r * C + c], exponent, beside.biases[c]);
+                self.to[(beside.of + c) * count + first + r] = E::from_wide(y);
+            }
+        }
+    }
+}
+
+/// Rows of the matrix, from `of` on, that are read side by side, each times 2 to its exponent.
+struct Beside<'a, E, const C: usize> {
+    of: usize,
+    rows: [&'a [E]; C],
+    exponents: [i32; C],
+    biases: [f64; C],
+}
+
+/// A sum that is times 2^exponent, and the bias.
+#[inline(always)]
+fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
+    if exponent == 0 {
+        return sum + bias;
+    }
+    // By halves, each a normal number, and a quarter at first: the sum may be beyond f64 where the result is not.
+    let back = -exponent - 2;
+    4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
+}

@@ -1,0 +1,229 @@
+//! Losses of rows beside targets: a row is widened to f64, its losses and its gradient are computed there in one visit,
+//! and the gradient is rounded once.
+
+use super::bce_with_logits::{self, Bce};
+use super::kl_div::{self, KlDiv};
+use super::lanes::Ends;
+use super::scratch::{self, room};
+use crate::element::Element;
+use crate::error::Result;
+use crate::floats::Floats;
+use crate::math::sum::sum_o;
+use crate::report::Counts;
+use crate::rows::{LanesMut, Rows, RowsMut};
+use crate::simd::{self, Float, Isa, Select, Span, Work, Written, block};
+use std::ops::Range;
+
+/// What becomes of a loss.
+#[derive(Clone, Copy)]
+pub struct Upstream<'a> {
+    /// One number, or one for each loss.
+    pub dloss: &'a [f64],
+    /// What the sum of the losses is divided by, or 0 where there is nothing to divide.
+    pub divisor: f64,
+}
+
+impl Upstream<'_> {
+    /// What the gradient of this loss is multiplied with.
+    #[inline(always)]
+    pub fn factor(&self, loss: usize) -> f64 {
+        let dloss = match self.dloss {
+            [] => 0.0,
+            [one] => *one,
+            each => each[loss],
+        };
+        if self.divisor == 0.0 { 0.0 } else { dloss / self.divisor }
+    }
+}
+
+/// A row in f64, and room for what is made of it.
+pub struct Row<'a> {
+    /// The logits, which may be overwritten.
+    pub x: &'a mut [f64],
+    /// Becomes the gradient.
+    pub dx: &'a mut [f64],
+    /// As long as the others.
+    pub beside: &'a mut [f64],
+    /// One loss, or as many as the row is long.
+    pub losses: &'a mut [f64],
+}
+
+/// A loss of rows. All of them are one type, so that what is around them is compiled once.
+#[derive(Clone, Copy)]
+pub enum LossOp<'a> {
+    Bce(Bce<'a>),
+    KlDiv(KlDiv<'a>),
+}
+
+impl LossOp<'_> {
+    /// Makes the losses and the gradient of the row of this index.
+    #[inline(always)]
+    fn row<I: Isa>(&self, isa: I, index: usize, row: Row<'_>) {
+        match self {
+            LossOp::Bce(op) => isa.outline(bce_with_logits::OneRow { op, index, row }),
+            LossOp::KlDiv(op) => isa.outline(kl_div::OneRow { op, index, row }),
+        }
+    }
+}
+
+/// The losses of each row, `each` of them.
+pub fn losses<E: Element>(x: Rows<'_, E>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts> {
+    let (rows, cols) = (x.rows(), x.cols());
+    let (_, counts) = simd::run(Losses { logits: Logits::Read(x), rows, cols, first: 0, losses, each, op })?;
+    Ok(counts)
+}
+
+/// As [`losses`], and the gradients into a view of the same shape.
+pub fn gradients<'a, E: Element>(
+    x: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    losses: &mut [f64],
+    each: usize,
+    op: LossOp<'_>,
+) -> Result<(&'a mut [E], Counts)> {
+    let (rows, cols) = (x.rows(), x.cols());
+    let (to, finish) = out.data.start();
+    let logits = Logits::Written(Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride));
+    let (written, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
+    Ok((finish.done(written), counts))
+}
+
+/// As [`gradients`], in place of the logits.
+pub fn gradients_in_place<E: Element>(
+    name: &'static str,
+    x: RowsMut<'_, E>,
+    losses: &mut [f64],
+    each: usize,
+    op: LossOp<'_>,
+) -> Result<Counts> {
+    let (rows, cols) = (x.rows(), x.cols());
+    let logits = Logits::Written(Ends::in_place(name, LanesMut::from(x))?);
+    let (_, counts) = simd::run(Losses { logits, rows, cols, first: 0, losses, each, op })?;
+    Ok(counts)
+}
+
+enum Logits<'a, E> {
+    Read(Rows<'a, E>),
+    Written(Ends<'a, E>),
+}
+
+struct Losses<'a, E> {
+    logits: Logits<'a, E>,
+    /// Rows in this part, and the first one's index in the whole.
+    rows: usize,
+    first: usize,
+    cols: usize,
+    losses: &'a mut [f64],
+    each: usize,
+    op: LossOp<'a>,
+}
+
+impl<E: Element> Work for Losses<'_, E> {
+    type Out = (Written, Counts);
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let Losses { logits, rows, first, cols, losses, each, op } = self;
+        let (a, b) = losses.split_at_mut(at * each);
+        let (logits_a, logits_b) = match logits {
+            Logits::Read(x) => (Logits::Read(x), Logits::Read(x)),
+            Logits::Written(ends) => {
+                let (ends_a, ends_b) = ends.split_at(at);
+                (Logits::Written(ends_a), Logits::Written(ends_b))
+            }
+        };
+        (
+            Losses { logits: logits_a, rows: at, first, cols, losses: a, each, op },
+            Losses { logits: logits_b, rows: rows - at, first: first + at, cols, losses: b, each, op },
+        )
+    }
+
+    fn join(first: Self::Out, rest: Self::Out) -> Self::Out {
+        let mut counts = first.1;
+        counts.add(&rest.1);
+        (first.0 + rest.0, counts)
+    }
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Out {
+        let Losses { mut logits, rows, first, cols, losses, each, op } = self;
+        let mut written = Written::default();
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                let x = room(&mut scratch.logits.f64s, cols);
+                let dx = room(&mut scratch.made.f64s, cols);
+                let beside = room(&mut scratch.beside.f64s, cols);
+                for i in 0..rows {
+                    let losses = &mut losses[i * each..][..each];
+                    let span = match &mut logits {
+                        Logits::Read(rows) => {
+                            widen(isa, rows.row(first + i), x);
+                            None
+                        }
+                        Logits::Written(ends) => {
+                            let span = ends.span(i, cols);
+                            widen(isa, span.source(), x);
+                            Some(span)
+                        }
+                    };
+                    op.row(isa, first + i, Row { x: &mut *x, dx: &mut *dx, beside: &mut *beside, losses });
+                    if let Some(span) = span {
+                        written = written + span.map_from_wide(isa, dx, |_, v| v).into();
+                    }
+                }
+            },
+        );
+        (written, Counts { rows: rows as u64, ..Counts::default() })
+    }
+}
+
+#[inline(always)]
+fn widen<I: Isa, E: Element>(isa: I, from: &[E], to: &mut [f64]) {
+    Span::in_place(to).map_from_wide(
+        isa,
+        from,
+        #[inline(always)]
+        |_, v| v,
+    );
+}
+
+/// The elements of a row of targets or weights.
+#[inline(always)]
+pub fn elements(row: usize, cols: usize) -> Range<usize> {
+    row * cols..(row + 1) * cols
+}
+
+/// The sum of a row by rule O.
+#[inline(always)]
+pub fn total<I: Isa>(isa: I, terms: &[f64]) -> f64 {
+    sum_o(
+        isa,
+        terms.len(),
+        #[inline(always)]
+        |i| isa.load_f64(&block(terms, i, 0.0)),
+    )
+}
+
+/// A block of an operand that may be missing, which is 1 then.
+#[inline(always)]
+pub fn or_one<I: Isa>(isa: I, values: Option<Floats<'_>>, range: Range<usize>, index: usize) -> I::F64 {
+    match values {
+        None => isa.f64(1.0),
+        Some(values) => values.block(isa, range, index),
+    }
+}
+
+/// A term whose factor is 0 is 0, whatever it is.
+#[inline(always)]
+pub fn times<I: Isa>(isa: I, factor: I::F64, term: I::F64) -> I::F64 {
+    let zero = isa.f64(0.0);
+    I::F64::select(factor.eq(zero), zero, factor * term)
+}

@@ -1,0 +1,302 @@
+//! Softmax and its logarithm of rows that are in parts: what each part has, then its sum against the maximum of all,
+//! then its results. Each step is that of a whole row, so that the bits are.
+
+use super::each_row::{OfRow, each_row};
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::log_softmax;
+use super::pieces::{self, Piece};
+use super::scores::{
+    Exps, Logits, Row, Scores, is_peaked, log_of_units, off_grid, reciprocal_of, sum_of_two, sum_on_grid,
+};
+use super::scores_masked;
+use super::scratch::{Scratch, room};
+use super::softmax;
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::mask::FullyMasked;
+use crate::math::log::{log_scalar, log1p_scalar};
+use crate::rows::Rows;
+use crate::simd::{Float, Isa, Select, Span, Written};
+use std::ops::Range;
+
+/// The unit of what sums of f64 have on their grid.
+const GRID: f64 = 1.0 / (1u64 << 31) as f64;
+
+/// What a part of a row has; merged, what all of it has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// Of the logits; +inf where there is a NaN.
+    max: f64,
+    nan: bool,
+    /// Whether f32 holds the logits.
+    exact: bool,
+    masked: scores_masked::Found,
+}
+
+impl Found {
+    /// In no columns.
+    pub const NOTHING: Self =
+        Found { max: f64::NEG_INFINITY, nan: false, exact: true, masked: scores_masked::Found::NOTHING };
+
+    /// What both have.
+    pub fn merge(self, other: Self) -> Self {
+        Found {
+            max: self.max.max(other.max),
+            nan: self.nan || other.nan,
+            exact: self.exact && other.exact,
+            masked: self.masked.merge(other.masked),
+        }
+    }
+
+    fn row(&self) -> Row<'static> {
+        Row::known(self.max, self.nan)
+    }
+}
+
+/// The sum of a part of a row, against the maximum of all; merged, of all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// By rule Q; of f64, of multiples of 2^-31.
+    units: u64,
+    /// Of f64, what those leave out. In logarithms of others all terms but the largest, of rows for which they may count.
+    pieces: Vec<Piece>,
+}
+
+impl Sum {
+    /// The sum of both.
+    pub fn merge(&mut self, other: Self) {
+        // Parts of a row are below 2^63 together.
+        self.units = self.units.wrapping_add(other.units);
+        self.pieces.extend(other.pieces);
+    }
+}
+
+/// What a sum is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    Softmax,
+    Logarithm,
+}
+
+/// Some columns of rows.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// Of whole rows.
+    pub scores: Scores<'a>,
+    /// The first column.
+    pub first: usize,
+    /// Columns in all.
+    pub all: usize,
+}
+
+/// What the part of each row has.
+pub fn find<E: Element>(x: Rows<'_, E>, part: Part<'_>) -> Result<Vec<Found>> {
+    each_row(x, Found::NOTHING, Finding(part))
+}
+
+/// The sum of the part of each row.
+pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found], of: For) -> Result<Vec<Sum>> {
+    each_row(x, Sum::default(), Summing { part, found, of })
+}
+
+#[derive(Clone, Copy)]
+struct Finding<'a>(Part<'a>);
+
+impl OfRow for Finding<'_> {
+    type Out = Found;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
+        let Part { scores, first, .. } = self.0;
+        let Scratch { logits, beside, .. } = scratch;
+        let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
+        let found = Found { masked, ..Found::NOTHING };
+        match scores.read_part(isa, row, first, x, logits) {
+            Row::Nan(_) => Found { max: f64::INFINITY, nan: true, ..found },
+            Row::Infinite(_) => Found { max: f64::INFINITY, ..found },
+            Row::Masked => found,
+            Row::Live(live) => Found { max: live.max, exact: !matches!(live.logits, Logits::F64(_)), ..found },
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Summing<'a> {
+    part: Part<'a>,
+    found: &'a [Found],
+    of: For,
+}
+
+impl OfRow for Summing<'_> {
+    type Out = Sum;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sum {
+        let Part { scores, first, all } = self.part;
+        let Scratch { logits, made, beside } = scratch;
+        let found = &self.found[row];
+        let Row::Live(_) = found.row() else { return Sum::default() };
+        if self.of == For::Softmax
+            && let Some(masked) = scores.masked_part(isa, row, first, x, &found.masked, [&mut *logits, &mut *beside])
+        {
+            let x = &x[masked.columns.clone()];
+            let to = Span::in_place(room(&mut made.f32s, x.len())).reading(x);
+            return Sum { units: masked.exps_to(isa, to, all).1, pieces: Vec::new() };
+        }
+        let Row::Live(live) = scores.read_part(isa, row, first, x, logits) else { return Sum::default() };
+        let live = live.within(isa, found.max, found.exact, beside);
+        let start = first + live.columns.start - scores.bounds(row, 0..all).start;
+        let exps = live.exps(isa, &x[live.columns.clone()], all, false, made);
+        match exps {
+            Exps::F32 { sum, .. } if self.of == For::Softmax || !is_peaked(sum, all) => {
+                Sum { units: sum, pieces: Vec::new() }
+            }
+            Exps::F32 { values, sum, .. } => {
+                let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
+                let rest = Span::in_place(room(&mut beside.f64s, values.len())).map_from_wide(
+                    isa,
+                    values,
+                    #[inline(always)]
+                    |_, e| I::F64::select(e.eq(one), zero, e),
+                );
+                Sum { units: sum, pieces: vec![Piece::of(isa, start, rest)] }
+            }
+            Exps::F64 { values } => {
+                let units = (sum_on_grid(isa, values) / GRID) as u64;
+                let rest = Span::in_place(room(&mut beside.f64s, values.len())).map_from_wide(
+                    isa,
+                    &*values,
+                    #[inline(always)]
+                    |_, e| off_grid(isa, e),
+                );
+                Sum { units, pieces: vec![Piece::of(isa, start, rest)] }
+            }
+        }
+    }
+}
+
+impl Sum {
+    /// 1 / sum in two parts.
+    fn inverse<E: Element>(&self, all: usize) -> (f64, f64) {
+        if E::DTYPE == DType::F64 {
+            return reciprocal_of(sum_of_two(self.units as f64 * GRID, pieces::sum(&self.pieces)));
+        }
+        let (high, low) = Exps::reciprocal(self.units, all);
+        (f64::from(high), f64::from(low))
+    }
+
+    #[inline(always)]
+    fn log<I: Isa, E: Element>(&self, isa: I, all: usize) -> f64 {
+        if E::DTYPE == DType::F64 {
+            let (rest, low) = sum_of_two(self.units as f64 * GRID - 1.0, pieces::sum(&self.pieces));
+            return log1p_scalar(isa, rest + low);
+        }
+        match log_of_units(isa, self.units, all) {
+            Some(log) => log,
+            None => log1p_scalar(isa, pieces::sum(&self.pieces)),
+        }
+    }
+}
+
+/// The results of some columns.
+#[derive(Clone, Copy)]
+pub struct Store<'a> {
+    pub part: Part<'a>,
+    pub found: &'a [Found],
+    pub sums: &'a [Sum],
+    pub of: For,
+}
+
+impl<E: Element> LaneKernel<E> for Store<'_> {
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
+            #[inline(always)]
+            |row, span| self.lane(isa, row, span, scratch, met),
+        )
+    }
+}
+
+impl Store<'_> {
+    #[inline(always)]
+    fn lane<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        row: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        let Part { scores, first, all } = self.part;
+        let Scratch { logits, made, beside } = scratch;
+        let (found, sum) = (&self.found[row], &self.sums[row]);
+        let (zero, uniform) = match self.of {
+            For::Softmax => (E::ZERO, 1.0 / all as f64),
+            For::Logarithm => (E::NEG_INFINITY, -log_scalar(isa, all as f64).0),
+        };
+        let known = found.row();
+        let Row::Live(_) = known else {
+            return span.fill(known.stand_in(row, scores.fully_masked, met, zero, E::from_wide(uniform))).into();
+        };
+        if self.of == For::Softmax
+            && let Some(masked) =
+                scores.masked_part(isa, row, first, span.source(), &found.masked, [&mut *logits, &mut *beside])
+        {
+            return softmax::write_masked(isa, &masked, span, all, made, Some(sum.inverse::<E>(all)));
+        }
+        let Row::Live(live) = scores.read_part(isa, row, first, span.source(), logits) else {
+            return span.fill(zero).into();
+        };
+        let live = live.within(isa, found.max, found.exact, beside);
+        match self.of {
+            For::Softmax => softmax::write_live(isa, &live, span, all, made, Some(sum.inverse::<E>(all))),
+            For::Logarithm => log_softmax::write_live(isa, &live, sum.log::<I, E>(isa, all), span),
+        }
+    }
+}
+
+/// What logarithms the sums of rows have, of a type; 0 of a row that has none.
+pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[Sum]) -> Result<Vec<f64>> {
+    let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
+    each_row(no_columns, 0.0, Logs { all, found, sums })
+}
+
+#[derive(Clone, Copy)]
+struct Logs<'a> {
+    all: usize,
+    found: &'a [Found],
+    sums: &'a [Sum],
+}
+
+impl OfRow for Logs<'_> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {
+        match self.found[row].row() {
+            Row::Live(_) => self.sums[row].log::<I, E>(isa, self.all),
+            _ => 0.0,
+        }
+    }
+}
+
+impl Found {
+    /// The log-sum-exp of a row of which this is all, by its number, and the logarithm of its sum.
+    pub fn log_sum_exp<E: Element>(&self, row: usize, log: f64, policy: FullyMasked, met: &mut Met) -> E {
+        match self.row() {
+            Row::Live(_) => E::from_wide(self.max + log),
+            known => known.log_sum_exp(row, policy, met),
+        }
+    }
+}

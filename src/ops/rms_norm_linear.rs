@@ -1,0 +1,139 @@
+//! Root-mean-square normalisation of rows and a linear layer behind it.
+
+use super::rms_norm::RmsNorm;
+use super::softmax::settle;
+use crate::cpu;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::new_vec;
+
+/// Options of [`rms_norm_linear`].
+///
+/// ```
+/// use evenkeel::{RmsNorm, RmsNormLinear};
+/// let weight = [0.5f32, 2.0];
+/// let qkv = RmsNormLinear::default().norm(RmsNorm::default().weight(&weight)).bias(&[0.0f32, 0.5, 1.0]);
+/// # let _ = qkv;
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RmsNormLinear<'a> {
+    /// The norm's weight, eps and rounding, as [`rms_norm`](crate::rms_norm()) has them.
+    pub norm: RmsNorm<'a>,
+    /// Added to the products, one a result, of any float type; zeros by default.
+    pub bias: Option<Floats<'a>>,
+    /// Whether the normalised row is rounded to its type, so that results are those of
+    /// [`rms_norm`](crate::rms_norm()) and a linear layer of the same sums; it is kept in f64 by default.
+    pub rounded: bool,
+}
+
+impl<'a> RmsNormLinear<'a> {
+    /// Sets [`RmsNormLinear::norm`].
+    pub fn norm(self, norm: RmsNorm<'a>) -> Self {
+        Self { norm, ..self }
+    }
+
+    /// Sets [`RmsNormLinear::bias`].
+    pub fn bias(self, bias: impl Into<Floats<'a>>) -> Self {
+        Self { bias: Some(bias.into()), ..self }
+    }
+
+    /// Sets [`RmsNormLinear::rounded`].
+    pub fn rounded(self, rounded: bool) -> Self {
+        Self { rounded, ..self }
+    }
+
+    fn resolve<'c, E: Element>(
+        &self,
+        x: &Rows<'_, E>,
+        matrix: Rows<'c, E>,
+    ) -> Result<cpu::rms_norm_linear::RmsNormLinear<'c, E>>
+    where
+        'a: 'c,
+    {
+        let norm = self.norm.resolve(OP, x.cols())?;
+        if matrix.cols() != x.cols() {
+            let got = format!("{} columns", matrix.cols());
+            return Err(Error::shape(OP, "matrix", got, format!("one for each of {} columns", x.cols())));
+        }
+        if let Some(bias) = self.bias.filter(|bias| bias.len() != matrix.rows()) {
+            let expected = format!("one for each of the matrix's {} rows", matrix.rows());
+            return Err(Error::shape(OP, "bias", format!("{} elements", bias.len()), expected));
+        }
+        Ok(cpu::rms_norm_linear::RmsNormLinear { norm, rounded: self.rounded, matrix, bias: self.bias })
+    }
+}
+
+const OP: &str = "rms_norm_linear";
+
+/// [`rms_norm`](crate::rms_norm()) of each row and its products with the rows of a matrix: what stands before queries,
+/// keys and values, and before a feed-forward layer. The normalised rows are written nowhere, and each row of the matrix
+/// is read once for up to 32 of them.
+///
+/// # Formula
+/// ```text
+/// n_i = x_i / sqrt(mean(x^2) + eps) * (weight_i + weight_offset)
+/// y_o = sum_i n_i matrix_oi + bias_o
+/// ```
+///
+/// # Shapes
+/// `x` is `[rows, cols]`, the weight `[cols]`, the matrix `[results, cols]` as linear layers store it, the bias
+/// `[results]`; the result is `[rows, results]`, without gaps.
+///
+/// # Special values
+/// | row | y |
+/// |---|---|
+/// | a NaN or an infinity | NaN in this row only |
+/// | all zeros | the bias |
+/// | products that are beyond f32, and cancel | right: they are f64, scaled for a matrix of f64 |
+/// | a NaN or an infinity in a row of the matrix | NaN or an infinity in that result of each row |
+/// | no columns | the bias |
+///
+/// # Accuracy
+/// Of the sum of the products' magnitudes and the bias: 0.501 ULP in f32, f16 and bf16, that is one rounding, and 24 ULP in
+/// f64. Rounded before the weight or before the products, that rounding and one more. The products are f64 and added by
+/// fused multiply-adds in the order of [rule O](crate::math::sum): the same bits in any batch, on any number of threads
+/// and any instruction set. An error there is 2^-53 of the sum of magnitudes for each of 16 additions, and for each 16,384
+/// columns.
+///
+/// # Errors
+/// As [`rms_norm`](crate::rms_norm()); [`Error::ShapeMismatch`] for a matrix of other columns or a bias of another length.
+///
+/// # Panics
+/// Never.
+///
+/// # Example
+/// ```
+/// use evenkeel::{RmsNorm, RmsNormLinear, Rows, rms_norm_linear};
+/// let (x, matrix) = ([3e20f32, -3e20], [1.0f32, 1.0, 1.0, -1.0, 3e38, 3e38]);
+/// let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0)).bias(&[0.0f32, 0.5, 1.0]);
+/// let y = rms_norm_linear(Rows::new(&x, 1, 2)?, Rows::new(&matrix, 3, 2)?, &options)?;
+/// assert_eq!(y, [0.0, 2.5, 1.0]);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn rms_norm_linear<E: Element>(x: Rows<'_, E>, matrix: Rows<'_, E>, options: &RmsNormLinear<'_>) -> Result<Vec<E>> {
+    let (rows, results) = (x.rows(), matrix.rows());
+    let elements = rows.checked_mul(results).ok_or_else(|| {
+        Error::shape(OP, "result", format!("{rows} x {results} elements"), "a count of elements below 2^64")
+    })?;
+    new_vec(elements, |out| rms_norm_linear_into(x, matrix, RowsMut::new(out, rows, results)?, options))
+}
+
+/// [`rms_norm_linear`] into `out`, which is `[rows, results]`; returns the memory of `out`.
+pub fn rms_norm_linear_into<'a, E: Element>(
+    x: Rows<'_, E>,
+    matrix: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    options: &RmsNormLinear<'_>,
+) -> Result<&'a mut [E]> {
+    let call = options.resolve(&x, matrix)?;
+    if (out.rows(), out.cols()) != (x.rows(), matrix.rows()) {
+        let expected = format!("{} rows of {} results", x.rows(), matrix.rows());
+        return Err(Error::shape(OP, "out", format!("shape {:?}", out.geometry.shape), expected));
+    }
+    let (written, met) = E::rms_norm_linear(x, out, call)?;
+    settle(OP, met)?;
+    Ok(written)
+}

@@ -1,0 +1,274 @@
+//! Softmax, its logarithm and log-sum-exp of rows that are not all in one place.
+
+use super::columns::Columns;
+use super::softmax::{Softmax, settle};
+use crate::cpu::lanes::Met;
+use crate::cpu::softmax_partial::{For, Found, Part, Store, Sum};
+use crate::element::{DType, Element};
+use crate::error::{Error, Result};
+use crate::rows::{Geometry, Rows, RowsMut};
+use crate::simd::new_vec;
+
+const OP: &str = "softmax";
+
+/// What some columns of rows say of their maximum: what machines that have a part of the columns each send one another
+/// first.
+///
+/// [`softmax`](crate::softmax) takes a row's maximum off before anything else, and its sum is one of integers on a grid
+/// that this maximum stands on: a sum against a maximum of the part alone would be on another grid, and what rounding
+/// took off could not be given back. So there are two exchanges, and both are sums or maxima in which no order shows:
+///
+/// 1. `SoftmaxPartial`: for each row the maximum, and how its logits are to be read, some 50 bytes. Merged, it is that of
+///    the whole row.
+/// 2. [`SoftmaxSums`] for softmax, [`SoftmaxLogSums`] for the logarithm and log-sum-exp, each against the merged maximum:
+///    for each row an integer of 64 bits. Of f64, and in logarithms of a row that one logit outweighs, also an f64 for
+///    each 256 columns, and of such a tile that a cut goes through the terms themselves.
+///
+/// Then each machine stores its own columns. Results have the bits of [`softmax`](crate::softmax),
+/// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, wherever they are cut and in
+/// whatever order parts are merged. A part's rows, the number of its first column and the options are asked for at each
+/// step, and are to be the same; the mask is that of whole rows.
+///
+/// ```
+/// use evenkeel::{Rows, Softmax, SoftmaxPartial, softmax};
+/// let x = [0.5f32, -1.0, 3.0, 2.0, 0.25];
+/// let options = Softmax::default();
+/// let (left, right) = (Rows::new(&x[..2], 1, 2)?, Rows::new(&x[2..], 1, 3)?);
+/// let mut all = SoftmaxPartial::new(right, (2, 5), &options)?;
+/// all.merge(SoftmaxPartial::new(left, (0, 5), &options)?)?;
+/// let mut sums = all.sums(left, 0, &options)?;
+/// sums.merge(all.sums(right, 2, &options)?)?;
+/// let y = [sums.softmax(left, 0, &options)?, sums.softmax(right, 2, &options)?].concat();
+/// assert_eq!(y, softmax(Rows::new(&x, 1, 5)?, &options)?);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SoftmaxPartial {
+    frame: Frame,
+    columns: Columns,
+    found: Vec<Found>,
+}
+
+/// What parts have in common.
+#[derive(Clone, Debug, PartialEq)]
+struct Frame {
+    dtype: DType,
+    /// With all columns.
+    dims: Vec<usize>,
+    scale: f64,
+    softcap: Option<f64>,
+}
+
+impl Frame {
+    fn all(&self) -> usize {
+        self.dims.last().copied().unwrap_or(0)
+    }
+
+    fn of<E: Element>(x: &Rows<'_, E>, all: usize, options: &Softmax<'_>) -> Self {
+        let mut dims = x.geometry.shape.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = all;
+        }
+        Frame { dtype: E::DTYPE, dims, scale: options.scale, softcap: options.softcap }
+    }
+
+    fn check(&self, argument: &'static str, other: &Frame) -> Result<()> {
+        if self == other {
+            return Ok(());
+        }
+        let of = |frame: &Frame| {
+            let softcap = frame.softcap.map_or("none".into(), |cap| cap.to_string());
+            format!("{} {:?}, scale {}, softcap {softcap}", frame.dtype, frame.dims, frame.scale)
+        };
+        Err(Error::shape(OP, argument, of(other), of(self)))
+    }
+
+    /// The part from column `first` on, with its columns.
+    fn part<'a, E: Element>(
+        &self,
+        x: &Rows<'_, E>,
+        first: usize,
+        options: &Softmax<'a>,
+    ) -> Result<(Part<'a>, Columns)> {
+        let all = self.all();
+        let scores = options.resolve(OP, &Geometry::shaped(&self.dims, -1)?)?;
+        self.check("partial", &Frame::of(x, all, options))?;
+        let columns = Columns::new(OP, first, x.cols(), all)?;
+        Ok((Part { scores, first, all }, columns))
+    }
+}
+
+impl SoftmaxPartial {
+    /// What columns say that are `columns.0` and those behind it, of `columns.1` in all.
+    ///
+    /// # Errors
+    /// Those of [`softmax`](crate::softmax()) for rows of `columns.1` columns; [`Error::InvalidArgument`] where the
+    /// columns reach beyond that.
+    pub fn new<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &Softmax<'_>) -> Result<Self> {
+        let frame = Frame::of(&x, columns.1, options);
+        let (part, columns) = frame.part(&x, columns.0, options)?;
+        Ok(SoftmaxPartial { frame, columns, found: E::softmax_found(x, part)? })
+    }
+
+    /// Takes up what other columns of the same rows say.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] for other rows, another type, or another scale or softcap; [`Error::InvalidArgument`] for
+    /// columns that are there already. `self` is as it was then.
+    pub fn merge(&mut self, other: SoftmaxPartial) -> Result<()> {
+        self.frame.check("partial", &other.frame)?;
+        self.columns.check_new(OP, &other.columns)?;
+        self.columns.merge(other.columns);
+        for (found, other) in self.found.iter_mut().zip(other.found) {
+            *found = found.merge(other);
+        }
+        Ok(())
+    }
+
+    /// The sums of the columns from `first` on, which softmax divides by.
+    ///
+    /// # Errors
+    /// Those of [`SoftmaxPartial::new`]; [`Error::InvalidArgument`] where `self` is not of all columns, and
+    /// [`Error::ShapeMismatch`] where it is of others than these.
+    pub fn sums<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<SoftmaxSums> {
+        Ok(SoftmaxSums(Sums::new(self, x, first, options, For::Softmax)?))
+    }
+
+    /// The same for logarithms.
+    ///
+    /// # Errors
+    /// Those of [`SoftmaxPartial::sums`].
+    pub fn log_sums<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<SoftmaxLogSums> {
+        Ok(SoftmaxLogSums(Sums::new(self, x, first, options, For::Logarithm)?))
+    }
+}
+
+/// What some columns add to the sums that softmax divides by: see [`SoftmaxPartial`].
+#[derive(Clone, Debug)]
+pub struct SoftmaxSums(Sums);
+
+/// What some columns add to the sums that log_softmax and log-sum-exp take the logarithm of: see [`SoftmaxPartial`].
+///
+/// ```
+/// use evenkeel::{Rows, Softmax, SoftmaxPartial, logsumexp};
+/// let x = [0.5f32, -1.0, 3.0, 2.0];
+/// let (rows, options) = (Rows::new(&x, 1, 4)?, Softmax::default());
+/// let sums = SoftmaxPartial::new(rows, (0, 4), &options)?.log_sums(rows, 0, &options)?;
+/// assert_eq!(sums.logsumexp::<f32>(&options)?, logsumexp(rows, &options)?);
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SoftmaxLogSums(Sums);
+
+impl SoftmaxSums {
+    /// Takes up what other columns add.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] where they were not summed against the same maxima, [`Error::InvalidArgument`] for
+    /// columns that are there already. `self` is as it was then.
+    pub fn merge(&mut self, other: SoftmaxSums) -> Result<()> {
+        self.0.merge(other.0)
+    }
+
+    /// The results of the columns from `first` on, as [`softmax`](crate::softmax) gives them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] where columns are missing, [`Error::ShapeMismatch`] for other rows,
+    /// [`Error::FullyMasked`] under that policy.
+    pub fn softmax<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<Vec<E>> {
+        self.0.store(x, first, options, For::Softmax, OP)
+    }
+}
+
+impl SoftmaxLogSums {
+    /// Takes up what other columns add.
+    ///
+    /// # Errors
+    /// Those of [`SoftmaxSums::merge`].
+    pub fn merge(&mut self, other: SoftmaxLogSums) -> Result<()> {
+        self.0.merge(other.0)
+    }
+
+    /// The results of the columns from `first` on, as [`log_softmax`](crate::log_softmax) gives them.
+    ///
+    /// # Errors
+    /// Those of [`SoftmaxSums::softmax`].
+    pub fn log_softmax<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<Vec<E>> {
+        self.0.store(x, first, options, For::Logarithm, "log_softmax")
+    }
+
+    /// The result of each row, as [`logsumexp`](crate::logsumexp) gives it. Of the options it takes the policy.
+    ///
+    /// # Errors
+    /// Those of [`SoftmaxSums::softmax`]; [`Error::InvalidArgument`] for another type than the rows'.
+    pub fn logsumexp<E: Element>(&self, options: &Softmax<'_>) -> Result<Vec<E>> {
+        let Sums { partial: SoftmaxPartial { frame, found, .. }, columns, sums } = &self.0;
+        if E::DTYPE != frame.dtype {
+            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, that of the partial", frame.dtype)));
+        }
+        columns.check_all(OP, frame.all())?;
+        if frame.all() == 0 {
+            return Ok(vec![E::NEG_INFINITY; found.len()]);
+        }
+        let logs = E::softmax_logs(frame.all(), found, sums)?;
+        let mut met = Met::default();
+        met.counts.rows = found.len() as u64;
+        let each = found.iter().zip(&logs).enumerate();
+        let y = each.map(|(row, (found, log))| found.log_sum_exp(row, *log, options.fully_masked, &mut met)).collect();
+        settle("logsumexp", met)?;
+        Ok(y)
+    }
+}
+
+/// Sums against merged maxima.
+#[derive(Clone, Debug)]
+struct Sums {
+    partial: SoftmaxPartial,
+    columns: Columns,
+    sums: Vec<Sum>,
+}
+
+impl Sums {
+    fn new<E: Element>(
+        partial: &SoftmaxPartial,
+        x: Rows<'_, E>,
+        first: usize,
+        options: &Softmax<'_>,
+        of: For,
+    ) -> Result<Self> {
+        let (part, columns) = partial.frame.part(&x, first, options)?;
+        partial.columns.check_all(OP, part.all)?;
+        let sums = E::softmax_sums(x, part, &partial.found, of)?;
+        Ok(Sums { partial: partial.clone(), columns, sums })
+    }
+
+    fn merge(&mut self, other: Sums) -> Result<()> {
+        self.partial.frame.check("sums", &other.partial.frame)?;
+        if self.partial.found != other.partial.found {
+            return Err(Error::shape(OP, "sums", "other maxima", "sums against the same ones"));
+        }
+        self.columns.check_new(OP, &other.columns)?;
+        self.columns.merge(other.columns);
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, other)| sum.merge(other));
+        Ok(())
+    }
+
+    fn store<E: Element>(
+        &self,
+        x: Rows<'_, E>,
+        first: usize,
+        options: &Softmax<'_>,
+        of: For,
+        op: &'static str,
+    ) -> Result<Vec<E>> {
+        let (part, _) = self.partial.frame.part(&x, first, options)?;
+        self.columns.check_all(OP, part.all)?;
+        let (rows, cols) = (x.rows(), x.cols());
+        let store = Store { part, found: &self.partial.found, sums: &self.sums, of };
+        new_vec(rows * cols, |out| {
+            let (written, met) = E::softmax_store(x, RowsMut::new(out, rows, cols)?, store)?;
+            settle(op, met)?;
+            Ok(written)
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! Binary cross-entropy of one logit.
+
+use super::{sigmoid_of, softplus_of};
+use crate::element::Element;
+
+/// [`bce_with_logits`](crate::bce_with_logits()) of one logit, whose target's share is multiplied with `pos_weight`.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::bce_with_logits(0.0f32, 0.25, 1.0), std::f64::consts::LN_2);
+/// ```
+pub fn bce_with_logits<E: Element>(x: E, target: f64, pos_weight: f64) -> E::Exact {
+    let real = E::Exact::from;
+    let x = real(x.widen());
+    let term = |factor: E::Exact, x: E::Exact| if factor == real(0.0) { factor } else { factor * softplus_of(x) };
+    term(real(pos_weight) * real(target), -x) + term(real(1.0) - real(target), x)
+}
+
+/// The gradient of [`bce_with_logits`] by the logit as the two terms that it is the sum of.
+///
+/// ```
+/// assert_eq!(evenkeel::reference::bce_with_logits_backward(0.0f32, 0.25, 2.0), [0.375, -0.25]);
+/// ```
+pub fn bce_with_logits_backward<E: Element>(x: E, target: f64, pos_weight: f64) -> [E::Exact; 2] {
+    let real = E::Exact::from;
+    let x = real(x.widen());
+    [(real(1.0) - real(target)) * sigmoid_of(x), -(real(pos_weight) * real(target) * sigmoid_of(-x))]
+}
