@@ -57,7 +57,7 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
 ///
 /// Finite for all finite logits, and so are its gradients; candle's is infinite or NaN once the sigmoid rounds to one of
 /// its ends. The loss is computed in f64 and rounded once, and so is its gradient; see [`crate::bce_with_logits`]. Where
-/// candle tracks the targets, too, it is the [`composition`](super::composition), whose gradients reach them. Otherwise as
+/// candle tracks the targets, too, it is the [`composition`], whose gradients reach them. Otherwise as
 /// [`candle_nn::loss::binary_cross_entropy_with_logit`]; for weights, there is
 /// [`guarded::bce_with_logits`](super::guarded::bce_with_logits).
 ///
