@@ -83,30 +83,29 @@ impl<'c, E: Element> Race<'c, E> {
     where
         E: WithDType,
     {
-        let error = |xs: Tensor| self.largest_error(&xs.flatten_all().and_then(|xs| xs.to_vec1::<E>()).unwrap());
+        let of = |xs: Tensor| xs.flatten_all().and_then(|xs| xs.to_vec1::<E>()).unwrap();
         let (op, dtype) = (self.op, self.bound.dtype);
-        println!("{op} in {dtype}: largest error of drop-in {:.3} ULP", error(ours().unwrap()));
-        match theirs() {
-            Ok(xs) => println!("{op} in {dtype}: largest error of candle {:.3} ULP", error(xs)),
-            Err(refused) => {
-                println!("{op} in {dtype}: candle has none: {}", refused.to_string().lines().next().unwrap_or(""))
-            }
-        }
+        println!("{op} in {dtype}: largest error of drop-in {:.3} ULP", self.largest_error(&of(ours().unwrap())));
         self.group.bench_function("drop-in", |b| b.iter(|| ours().unwrap()));
-        if theirs().is_ok() {
-            self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
-        }
+        self.candle(theirs);
     }
 
-    /// Says how far candle's function is off, and times it, where there is no drop-in for it.
+    /// Says how far candle's function is off, and times it, where there is one.
     pub fn candle(&mut self, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,
     {
         let (op, dtype) = (self.op, self.bound.dtype);
-        let xs = theirs().unwrap().flatten_all().and_then(|xs| xs.to_vec1::<E>()).unwrap();
-        println!("{op} in {dtype}: largest error of candle {:.3} ULP", self.largest_error(&xs));
-        self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
+        match theirs() {
+            Ok(xs) => {
+                let xs = xs.flatten_all().and_then(|xs| xs.to_vec1::<E>()).unwrap();
+                println!("{op} in {dtype}: largest error of candle {:.3} ULP", self.largest_error(&xs));
+                self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
+            }
+            Err(refused) => {
+                println!("{op} in {dtype}: candle has none: {}", refused.to_string().lines().next().unwrap_or(""))
+            }
+        }
     }
 
     /// In ULPs of each result, or, where a result may cancel to less than what it is made of, of the largest one.
