@@ -514,16 +514,28 @@ impl<T> Ahead<T> {
     #[inline(always)]
     pub fn block(self, index: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let block = self.0.wrapping_add(LANES * index).cast::<i8>();
-            for line in 0..(LANES * size_of::<T>()).div_ceil(64) {
-                // SAFETY: a hint, which can't fault wherever it points.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(block.wrapping_add(64 * line)) };
-            }
-        }
+        self.ask::<{ std::arch::x86_64::_MM_HINT_T0 }>(index);
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = (self.0, index);
+    }
+
+    /// The same of what is read so much later that the first cache could not keep it.
+    #[inline(always)]
+    pub fn block_for_later(self, index: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        self.ask::<{ std::arch::x86_64::_MM_HINT_T1 }>(index);
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = (self.0, index);
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn ask<const HINT: i32>(self, index: usize) {
+        let block = self.0.wrapping_add(LANES * index).cast::<i8>();
+        for line in 0..(LANES * size_of::<T>()).div_ceil(64) {
+            // SAFETY: a hint, which can't fault wherever it points.
+            unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(block.wrapping_add(64 * line)) };
+        }
     }
 }
 

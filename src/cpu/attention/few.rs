@@ -39,9 +39,7 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     const BLOCKS: usize = KEYS / LANES;
     let rows = out.len() / BLOCKS;
     for panel in 0..count.div_ceil(LANES) {
-        for i in panel * LANES..count.min((panel + 1) * LANES) {
-            ask(after(i));
-        }
+        let mut asked = panel * LANES;
         let mut sums = [isa.f32(0.0); R];
         sixteen_keys(
             isa,
@@ -49,6 +47,12 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
             features,
             #[inline(always)]
             |first, some, keys| {
+                // Not all at once: only so much can be on its way.
+                let part = panel * LANES + LANES * (first + some) / features;
+                while asked < part.min(count) {
+                    ask(after(asked));
+                    asked += 1;
+                }
                 let mut parts = [[0.0; LANES]; R];
                 for r in 0..R {
                     // Where there are fewer rows, the last of them stands for the others too.
@@ -74,7 +78,9 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
 fn ask<E: Element>(row: Option<&[E]>) {
     if let Some(row) = row {
         let ahead = Ahead::of(row, 0);
-        (0..row.len().div_ceil(LANES)).for_each(|block| ahead.block(block));
+        for block in 0..row.len().div_ceil(LANES) {
+            ahead.block_for_later(block);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::panels::{across, along, widen};
 use super::product::Product;
 use super::sums::{Powers, Sums, power_of_two};
-use super::unit::{Apart, Rows, Unit};
+use super::unit::{Rows, Unit};
 use crate::cpu::attention::merge::End;
 use crate::cpu::attention::{KEYS, wide};
 use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64, sum_f64};
@@ -11,7 +11,7 @@ use crate::cpu::scores_backward::slopes;
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::math::sum::sum_o;
-use crate::simd::{Float, Isa, LANES, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
 use std::ops::Range;
 
 /// Queries of a chain. Part of the result of k and v.
@@ -53,24 +53,28 @@ pub struct Tile {
     pub reach: usize,
 }
 
-impl<E: Element> Unit<'_, E> {
-    /// Takes over the keys and values of a block.
-    pub fn take_keys<I: Isa>(&self, isa: I, first: usize, count: usize, powers: Powers, made: &mut Made) {
-        isa.outline(Apart(
-            #[inline(always)]
-            || self.take_keys_inline(isa, first, count, powers, made),
-        ));
-    }
+/// Takes over the keys and values of a block.
+pub struct TakeKeys<'s, 'a, E> {
+    pub unit: &'s Unit<'a, E>,
+    pub first: usize,
+    pub count: usize,
+    pub powers: Powers,
+    pub made: &'s mut Made,
+}
+
+impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
+    type Out = ();
 
     #[inline(always)]
-    fn take_keys_inline<I: Isa>(&self, isa: I, first: usize, count: usize, powers: Powers, made: &mut Made) {
-        let (k, v) = (&self.forward().k, &self.forward().v);
-        let (features, of_values) = self.features();
+    fn run<I: Isa>(self, isa: I) {
+        let TakeKeys { unit, first, count, powers, made } = self;
+        let (k, v) = (&unit.forward().k, &unit.forward().v);
+        let (features, of_values) = unit.features();
         let keys = room(&mut made.widened, count * features);
         widen(
             isa,
             #[inline(always)]
-            |key| k.row(self.batch, self.head, first + key),
+            |key| k.row(unit.batch, unit.head, first + key),
             features,
             1.0,
             keys,
@@ -81,31 +85,36 @@ impl<E: Element> Unit<'_, E> {
         widen(
             isa,
             #[inline(always)]
-            |key| v.row(self.batch, self.head, first + key),
+            |key| v.row(unit.batch, unit.head, first + key),
             of_values,
             power_of_two(-powers.grads),
             values,
         );
         across(values, of_values, room(&mut made.values_across, count.div_ceil(LANES) * of_values));
     }
+}
 
-    /// Takes over the queries of a tile.
-    pub fn take_queries<I: Isa>(&self, isa: I, tile: &Tile, powers: Powers, made: &mut Made) {
-        isa.outline(Apart(
-            #[inline(always)]
-            || self.take_queries_inline(isa, tile, powers, made),
-        ));
-    }
+/// Takes over the queries of a tile.
+pub struct TakeQueries<'s, 'a, E> {
+    pub unit: &'s Unit<'a, E>,
+    pub tile: &'s Tile,
+    pub powers: Powers,
+    pub made: &'s mut Made,
+}
+
+impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
+    type Out = ();
 
     #[inline(always)]
-    fn take_queries_inline<I: Isa>(&self, isa: I, tile: &Tile, powers: Powers, made: &mut Made) {
-        let (features, of_values) = self.features();
-        let (first, count) = (self.rows.start + tile.rows.start, tile.rows.len());
+    fn run<I: Isa>(self, isa: I) {
+        let TakeQueries { unit, tile, powers, made } = self;
+        let (features, of_values) = unit.features();
+        let (first, count) = (unit.rows.start + tile.rows.start, tile.rows.len());
         let queries = room(&mut made.queries, count * features);
         widen(
             isa,
             #[inline(always)]
-            |i| self.forward().query(first + i),
+            |i| unit.forward().query(first + i),
             features,
             1.0,
             queries,
@@ -120,14 +129,16 @@ impl<E: Element> Unit<'_, E> {
         widen(
             isa,
             #[inline(always)]
-            |i| self.grad(first + i),
+            |i| unit.grad(first + i),
             of_values,
             power_of_two(-powers.grads),
             grads,
         );
         along(grads, of_values, 1.0, room(&mut made.grads_along, of_values.div_ceil(LANES) * count));
     }
+}
 
+impl<E: Element> Unit<'_, E> {
     /// The scores of a tile and its dy v.
     #[inline(always)]
     pub fn score<I: Isa>(&self, isa: I, tile: &Tile, made: &mut Made, scratch: &mut Scratch) {
@@ -164,102 +175,6 @@ impl<E: Element> Unit<'_, E> {
                 let query = &queries[i * features..][..features];
                 wide::scores(forward, row, low..high, query, &mut scratch.beside.flags, scores);
             }
-        }
-    }
-
-    /// Brings the states of a tile's rows to the end of a block.
-    #[inline(always)]
-    pub fn find<I: Isa>(&self, isa: I, tile: &Tile, rows: &mut Rows, made: &mut Made, scratch: &mut Scratch) {
-        let (scores, grads) = (made.scores.as_flattened(), made.slopes.as_flattened());
-        for (i, at) in tile.rows.clone().enumerate() {
-            let state = &mut rows.states[at];
-            let row = self.rows.start + at;
-            let (scores, grads) = (&scores[i * KEYS..][..tile.reach], &grads[i * KEYS..][..tile.reach]);
-            let live = match self.forward().scores.read_part(isa, row, tile.first, scores, &mut scratch.logits) {
-                Row::Nan(_) => {
-                    state.spoil(f64::NAN);
-                    continue;
-                }
-                Row::Infinite(_) => {
-                    state.spoil(f64::INFINITY);
-                    continue;
-                }
-                Row::Masked => continue,
-                Row::Live(live) => live,
-            };
-            let columns = live.columns.clone();
-            let exps = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made);
-            let Exps::F64 { values } = exps else { unreachable!("exponentials of f64 are f64") };
-            let (sum, rest) = sum_f64(isa, values);
-            let (logits, grads) = (logits(&live, scores), &grads[columns]);
-            let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
-            let mean = sum_o(
-                isa,
-                values.len(),
-                #[inline(always)]
-                |i| {
-                    let term = isa.load_f64(&block(values, i, 0.0)) * isa.load_f64(&block(grads, i, 0.0));
-                    let logit = isa.load_f64(&block(logits, i, f64::NEG_INFINITY));
-                    I::F64::select(logit.eq(masked), zero, term)
-                },
-            );
-            let end = End { max: live.max, sum: sum + rest };
-            state.merge(isa, std::slice::from_mut(&mut rows.means[at]), end, &[mean]);
-        }
-    }
-
-    /// Adds what a tile gives to the sums.
-    #[inline(always)]
-    pub fn multiply<I: Isa>(
-        &self,
-        isa: I,
-        tile: &Tile,
-        rows: &Rows,
-        sums: &mut Sums,
-        made: &mut Made,
-        scratch: &mut Scratch,
-    ) {
-        let (features, of_values) = self.features();
-        let (count, reach) = (tile.rows.len(), tile.reach);
-        room(&mut made.weights, count * BLOCKS);
-        for i in 0..count {
-            self.weigh(isa, tile, i, rows, made, scratch);
-        }
-        let Made { keys_along, queries_along, grads_along, slopes, weights, turned, .. } = made;
-        let (weights, slopes) = (weights.as_flattened(), slopes.as_flattened());
-        let turned = room(turned, KEYS * ROWS);
-        let [dq, dk, dv] = &mut sums.all;
-        let columns = features.div_ceil(LANES);
-        isa.outline(Product {
-            a: slopes,
-            a_stride: KEYS,
-            terms: reach,
-            panels: keys_along,
-            panel_len: tile.count,
-            rows: count,
-            out: &mut dq[tile.rows.start * columns..],
-            out_stride: columns,
-            columns,
-        });
-        for (from, panels, width, out) in [(slopes, queries_along, features, dk), (weights, grads_along, of_values, dv)]
-        {
-            for (i, row) in from.chunks_exact(KEYS).take(count).enumerate() {
-                for (key, x) in row[..reach].iter().enumerate() {
-                    turned[key * ROWS + i] = *x;
-                }
-            }
-            let columns = width.div_ceil(LANES);
-            isa.outline(Product {
-                a: turned,
-                a_stride: ROWS,
-                terms: count,
-                panels,
-                panel_len: count,
-                rows: reach,
-                out: &mut out[tile.first * columns..],
-                out_stride: columns,
-                columns,
-            });
         }
     }
 
@@ -327,6 +242,121 @@ impl<E: Element> Unit<'_, E> {
             #[inline(always)]
             |_, weight, [logit]| I::F64::select(isa.load_f64(logit).eq(masked), zero, weight * share),
         );
+    }
+}
+
+/// Brings the states of a tile's rows to the end of a block.
+pub struct Find<'s, 'a, E> {
+    pub unit: &'s Unit<'a, E>,
+    pub tile: &'s Tile,
+    pub rows: &'s mut Rows,
+    pub made: &'s mut Made,
+    pub scratch: &'s mut Scratch,
+}
+
+impl<E: Element> Kernel for Find<'_, '_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Find { unit, tile, rows, made, scratch } = self;
+        let (scores, grads) = (made.scores.as_flattened(), made.slopes.as_flattened());
+        for (i, at) in tile.rows.clone().enumerate() {
+            let state = &mut rows.states[at];
+            let row = unit.rows.start + at;
+            let (scores, grads) = (&scores[i * KEYS..][..tile.reach], &grads[i * KEYS..][..tile.reach]);
+            let live = match unit.forward().scores.read_part(isa, row, tile.first, scores, &mut scratch.logits) {
+                Row::Nan(_) => {
+                    state.spoil(f64::NAN);
+                    continue;
+                }
+                Row::Infinite(_) => {
+                    state.spoil(f64::INFINITY);
+                    continue;
+                }
+                Row::Masked => continue,
+                Row::Live(live) => live,
+            };
+            let columns = live.columns.clone();
+            let exps = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made);
+            let Exps::F64 { values } = exps else { unreachable!("exponentials of f64 are f64") };
+            let (sum, rest) = sum_f64(isa, values);
+            let (logits, grads) = (logits(&live, scores), &grads[columns]);
+            let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
+            let mean = sum_o(
+                isa,
+                values.len(),
+                #[inline(always)]
+                |i| {
+                    let term = isa.load_f64(&block(values, i, 0.0)) * isa.load_f64(&block(grads, i, 0.0));
+                    let logit = isa.load_f64(&block(logits, i, f64::NEG_INFINITY));
+                    I::F64::select(logit.eq(masked), zero, term)
+                },
+            );
+            let end = End { max: live.max, sum: sum + rest };
+            state.merge(isa, std::slice::from_mut(&mut rows.means[at]), end, &[mean]);
+        }
+    }
+}
+
+/// Adds what a tile gives to the sums.
+pub struct Multiply<'s, 'a, E> {
+    pub unit: &'s Unit<'a, E>,
+    pub tile: &'s Tile,
+    pub rows: &'s Rows,
+    pub sums: &'s mut Sums,
+    pub made: &'s mut Made,
+    pub scratch: &'s mut Scratch,
+}
+
+impl<E: Element> Kernel for Multiply<'_, '_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Multiply { unit, tile, rows, sums, made, scratch } = self;
+        let (features, of_values) = unit.features();
+        let (count, reach) = (tile.rows.len(), tile.reach);
+        room(&mut made.weights, count * BLOCKS);
+        for i in 0..count {
+            unit.weigh(isa, tile, i, rows, made, scratch);
+        }
+        let Made { keys_along, queries_along, grads_along, slopes, weights, turned, .. } = made;
+        let (weights, slopes) = (weights.as_flattened(), slopes.as_flattened());
+        let turned = room(turned, KEYS * ROWS);
+        let [dq, dk, dv] = &mut sums.all;
+        let columns = features.div_ceil(LANES);
+        isa.outline(Product {
+            a: slopes,
+            a_stride: KEYS,
+            terms: reach,
+            panels: keys_along,
+            panel_len: tile.count,
+            rows: count,
+            out: &mut dq[tile.rows.start * columns..],
+            out_stride: columns,
+            columns,
+        });
+        for (from, panels, width, out) in [(slopes, queries_along, features, dk), (weights, grads_along, of_values, dv)]
+        {
+            for (i, row) in from.chunks_exact(KEYS).take(count).enumerate() {
+                for (key, x) in row[..reach].iter().enumerate() {
+                    turned[key * ROWS + i] = *x;
+                }
+            }
+            let columns = width.div_ceil(LANES);
+            isa.outline(Product {
+                a: turned,
+                a_stride: ROWS,
+                terms: count,
+                panels,
+                panel_len: count,
+                rows: reach,
+                out: &mut out[tile.first * columns..],
+                out_stride: columns,
+                columns,
+            });
+        }
     }
 }
 

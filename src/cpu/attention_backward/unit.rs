@@ -2,7 +2,7 @@
 
 use super::AttentionBackward;
 use super::sums::{PLAIN, Powers, SMALLER, Sums, power_of_two};
-use super::tile::{Made, ROWS, Tile};
+use super::tile::{Find, Made, Multiply, ROWS, TakeKeys, TakeQueries, Tile};
 use crate::cpu::attention::merge::{State, weight};
 use crate::cpu::attention::{Attention, KEYS};
 use crate::cpu::lanes::Met;
@@ -11,18 +11,6 @@ use crate::element::{DType, Element};
 use crate::mask::FullyMasked;
 use crate::simd::{Isa, Kernel, LANES};
 use std::ops::Range;
-
-/// A part of the work as a function of its own: it is long, and inlined more than once.
-pub struct Apart<F>(pub F);
-
-impl<F: FnOnce()> Kernel for Apart<F> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
-        (self.0)();
-    }
-}
 
 /// What a thread works in.
 #[derive(Default)]
@@ -49,6 +37,52 @@ impl Rows {
     }
 }
 
+/// All sums, of operands divided by powers of two.
+struct AddUp<'s, 'a, E> {
+    unit: &'s Unit<'a, E>,
+    powers: Powers,
+    sums: &'s mut Sums,
+    rows: &'s mut Rows,
+    made: &'s mut Made,
+    scratch: &'s mut Scratch,
+}
+
+impl<E: Element> Kernel for AddUp<'_, '_, E> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let AddUp { unit, powers, sums, rows, made, scratch } = self;
+        let forward = unit.forward();
+        let (features, of_values) = unit.features();
+        let keys = forward.keys().end;
+        sums.start([(unit.rows.len(), features), (keys, features), (keys, of_values)], forward.group());
+        rows.states.clear();
+        rows.states.extend(unit.rows.clone().map(|row| State::new(forward.sink(row))));
+        rows.means.clear();
+        rows.means.resize(unit.rows.len(), 0.0);
+        unit.each_tile(
+            isa,
+            powers,
+            made,
+            scratch,
+            #[inline(always)]
+            |tile, made, scratch| isa.outline(Find { unit, tile, rows, made, scratch }),
+        );
+        unit.sinks(isa, rows, sums);
+        unit.means_of_all(powers, rows, sums);
+        unit.each_tile(
+            isa,
+            powers,
+            made,
+            scratch,
+            #[inline(always)]
+            |tile, made, scratch| isa.outline(Multiply { unit, tile, rows, sums, made, scratch }),
+        );
+        sums.scale(forward.scores.scale, powers);
+    }
+}
+
 /// The gradients of a unit: `buffers.sums`, not rounded yet.
 #[inline(always)]
 pub fn gradients<I: Isa, E: Element>(
@@ -61,12 +95,12 @@ pub fn gradients<I: Isa, E: Element>(
 ) {
     let Buffers { sums, again, rows, made } = buffers;
     let unit = Unit::new(call, unit);
-    unit.add_up(isa, PLAIN, sums, rows, made, scratch);
+    isa.outline(AddUp { unit: &unit, powers: PLAIN, sums, rows, made, scratch });
     for powers in SMALLER {
         if E::DTYPE != DType::F64 || sums.parts().into_iter().flatten().all(|sum| sum.is_finite()) {
             break;
         }
-        unit.add_up(isa, powers, again, rows, made, scratch);
+        isa.outline(AddUp { unit: &unit, powers, sums: again, rows, made, scratch });
         for (sums, again) in sums.parts().into_iter().zip(again.parts()) {
             for (sum, again) in sums.iter_mut().zip(again) {
                 *sum = if sum.is_finite() { *sum } else { *again };
@@ -105,71 +139,6 @@ impl<'a, E: Element> Unit<'a, E> {
         self.call.dy.row(batch, head, position)
     }
 
-    /// All sums, of operands divided by powers of two.
-    fn add_up<I: Isa>(
-        &self,
-        isa: I,
-        powers: Powers,
-        sums: &mut Sums,
-        rows: &mut Rows,
-        made: &mut Made,
-        scratch: &mut Scratch,
-    ) {
-        isa.outline(Apart(
-            #[inline(always)]
-            || self.add_up_inline(isa, powers, sums, rows, made, scratch),
-        ));
-    }
-
-    #[inline(always)]
-    fn add_up_inline<I: Isa>(
-        &self,
-        isa: I,
-        powers: Powers,
-        sums: &mut Sums,
-        rows: &mut Rows,
-        made: &mut Made,
-        scratch: &mut Scratch,
-    ) {
-        let forward = self.forward();
-        let (features, of_values) = self.features();
-        let keys = forward.keys().end;
-        sums.start([(self.rows.len(), features), (keys, features), (keys, of_values)], forward.group());
-        rows.states.clear();
-        rows.states.extend(self.rows.clone().map(|row| State::new(forward.sink(row))));
-        rows.means.clear();
-        rows.means.resize(self.rows.len(), 0.0);
-        self.each_tile(
-            isa,
-            powers,
-            made,
-            scratch,
-            #[inline(always)]
-            |tile, made, scratch| {
-                isa.outline(Apart(
-                    #[inline(always)]
-                    || self.find(isa, tile, rows, made, scratch),
-                ));
-            },
-        );
-        self.sinks(isa, rows, sums);
-        self.means_of_all(powers, rows, sums);
-        self.each_tile(
-            isa,
-            powers,
-            made,
-            scratch,
-            #[inline(always)]
-            |tile, made, scratch| {
-                isa.outline(Apart(
-                    #[inline(always)]
-                    || self.multiply(isa, tile, rows, sums, made, scratch),
-                ));
-            },
-        );
-        sums.scale(forward.scores.scale, powers);
-    }
-
     /// Calls `f` with the scores and dy v of all keys that are seen, in their order, and for each block of them with the
     /// queries in theirs.
     #[inline(always)]
@@ -189,13 +158,13 @@ impl<'a, E: Element> Unit<'a, E> {
         let all = seen(self.rows.clone());
         for first in (all.start / KEYS * KEYS..all.end).step_by(KEYS) {
             let count = KEYS.min(forward.keys().end - first);
-            self.take_keys(isa, first, count, powers, made);
+            isa.outline(TakeKeys { unit: self, first, count, powers, made });
             for start in (0..self.rows.len()).step_by(ROWS) {
                 let rows = start..(start + ROWS).min(self.rows.len());
                 let seen = seen(self.rows.start + rows.start..self.rows.start + rows.end);
                 if seen.start < first + count && seen.end > first {
                     let tile = Tile { rows, first, count, reach: (seen.end - first).min(count) };
-                    self.take_queries(isa, &tile, powers, made);
+                    isa.outline(TakeQueries { unit: self, tile: &tile, powers, made });
                     self.score(isa, &tile, made, scratch);
                     f(&tile, made, scratch);
                 }
