@@ -7,6 +7,8 @@ use crate::simd::{Float, Isa, LANES, MaskBits, block, padded};
 
 /// Elements whose sixteen maxima, of each lane, stand for them.
 const TILE: usize = 64 * LANES;
+/// Bytes that are read at once.
+const CACHE_LINE: usize = 64;
 /// Blocks that are passed over together: whether one of them holds something is easier to foresee.
 pub const GROUP: usize = 4;
 /// 0 to 15.
@@ -35,47 +37,81 @@ pub struct Whole<'a, S> {
 }
 
 impl<S: Element> Whole<'_, S> {
+    /// Logits ahead of the first whole cache line: blocks behind them are read faster. No result depends on it.
+    fn lead(&self) -> usize {
+        let lead = self.z.as_ptr().align_offset(CACHE_LINE);
+        if lead < CACHE_LINE { lead.min(self.z.len()) } else { 0 }
+    }
+
+    /// Parts that a survey has the maxima of; the first has the lead too.
+    fn tiles(&self) -> impl Iterator<Item = Self> {
+        let (head, rest) = self.z.split_at((self.lead() + TILE).min(self.z.len()));
+        let behind = self.first + head.len();
+        let rest = rest.chunks(TILE).enumerate().map(move |(i, z)| Whole { z, first: behind + i * TILE });
+        std::iter::once(Whole { z: head, first: self.first }).chain(rest)
+    }
+
     /// The largest logit, NaN if one is; and for each tile the largest of each lane.
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
-        let mut nan = least.lt(least);
+        // NaN where there is one, which costs less to carry than comparisons; infinities of both signs give one too.
+        let mut sum = isa.f32(0.0);
         let mut all = least;
         maxima.clear();
-        for tile in self.z.chunks(TILE) {
+        let mut lead = self.lead();
+        for tile in self.tiles() {
             let mut max = least;
-            let (quads, rest) = tile.as_chunks::<{ 4 * LANES }>();
+            let (before, behind) = tile.z.split_at(lead);
+            lead = 0;
+            let (quads, rest) = behind.as_chunks::<{ 4 * LANES }>();
             for quad in quads {
                 let blocks = quad.as_chunks::<LANES>().0;
                 let [a, b] = [S::load(isa, &blocks[0]), S::load(isa, &blocks[1])];
                 let [c, d] = [S::load(isa, &blocks[2]), S::load(isa, &blocks[3])];
-                nan = nan | a.either_nan(b) | c.either_nan(d);
+                sum = sum + ((a + b) + (c + d));
                 // One maximum is carried from quad to quad: the registers of AVX2 hold no more.
                 max = a.max(b).max(c.max(d)).max(max);
             }
-            for block in rest.chunks(LANES) {
-                let v = S::load(isa, &padded(block, S::NEG_INFINITY));
-                nan = nan | v.is_nan();
-                max = v.max(max);
+            for part in [before, rest] {
+                for block in part.chunks(LANES) {
+                    let v = S::load(isa, &padded(block, S::NEG_INFINITY));
+                    sum = sum + v;
+                    max = v.max(max);
+                }
             }
             all = max.max(all);
-            maxima.extend(isa.array_f32(max));
+            maxima.extend_from_slice(&isa.array_f32(max));
         }
-        if nan.any() { f32::NAN } else { largest(isa.array_f32(all)) }
+        if sum.is_nan().any() && self.has_nan(isa) { f32::NAN } else { largest(isa.array_f32(all)) }
+    }
+
+    #[inline(always)]
+    fn has_nan<I: Isa>(&self, isa: I) -> bool {
+        for block in self.z.chunks(LANES) {
+            if S::load(isa, &padded(block, S::NEG_INFINITY)).is_nan().any() {
+                return true;
+            }
+        }
+        false
     }
 
     /// The first token that has the largest logit, which a survey found.
     #[inline(always)]
     pub fn first_largest<I: Isa>(&self, isa: I, max: f32, maxima: &[f32]) -> usize {
         let bound = isa.f32(max);
-        let (tiles, _) = maxima.as_chunks::<LANES>();
-        for (i, (tile, maxima)) in self.z.chunks(TILE).zip(tiles).enumerate() {
+        let (of_tiles, _) = maxima.as_chunks::<LANES>();
+        for (tile, maxima) in self.tiles().zip(of_tiles) {
             if isa.load_f32(maxima).eq(bound).any() {
-                let (blocks, _) = tile.as_chunks::<LANES>();
-                let holds = |block: &&[S; LANES]| S::load(isa, block).eq(bound).any();
-                let before = LANES * blocks.iter().take_while(|block| !holds(block)).count();
-                let at = tile[before..].iter().position(|z| z.widen() == f64::from(max));
-                return self.first + i * TILE + before + at.unwrap_or(0);
+                let (mut before, (blocks, _)) = (0, tile.z.as_chunks::<LANES>());
+                for block in blocks {
+                    if S::load(isa, block).eq(bound).any() {
+                        break;
+                    }
+                    before += LANES;
+                }
+                let at = tile.z[before..].iter().position(|z| z.widen() == f64::from(max));
+                return tile.first + before + at.unwrap_or(0);
             }
         }
         self.first
@@ -171,10 +207,10 @@ impl<S: Element> Whole<'_, S> {
             None => f32::MIN,
         };
         let bound = bound.max(f32::MIN);
-        let (tiles, _) = maxima.as_chunks::<LANES>();
-        for (i, (tile, maxima)) in self.z.chunks(TILE).zip(tiles).enumerate() {
+        let (of_tiles, _) = maxima.as_chunks::<LANES>();
+        for (tile, maxima) in self.tiles().zip(of_tiles) {
             if isa.f32(bound).le(isa.load_f32(maxima)).any() {
-                Whole { z: tile, first: self.first + i * TILE }.at_least(isa, bound, to);
+                tile.at_least(isa, bound, to);
             }
         }
         to.keep_first(k, keeps_equals);
