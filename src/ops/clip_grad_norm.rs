@@ -176,9 +176,14 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
         return Err(refusal(OP, tensor, grads[tensor].as_floats())?);
     }
     if let Some(scale) = scale {
-        grads.iter_mut().try_for_each(|grad| grad.scale(scale))?;
+        multiply(grads, scale)?;
     }
     Ok(norm)
+}
+
+/// Multiplies all, from the last on: that is what the norm's pass left in the cache.
+pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
+    grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }
 
 /// The error that names a tensor's first element that is not finite.

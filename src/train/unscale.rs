@@ -5,7 +5,7 @@ use crate::cpu::clip_grad_norm::{Part, Scale};
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
-use crate::ops::clip_grad_norm::{ClipGradNorm, broken, refusal};
+use crate::ops::clip_grad_norm::{ClipGradNorm, broken, multiply, refusal};
 
 pub(crate) const OP: &str = "unscale";
 
@@ -99,7 +99,7 @@ impl LossScaler {
             return Ok(Unscaled::Skip { why });
         }
         if let Some(scale) = scale {
-            grads.iter_mut().try_for_each(|grad| grad.scale(scale))?;
+            multiply(grads, scale)?;
         }
         self.record(true)?;
         Ok(Unscaled::Ready { norm })

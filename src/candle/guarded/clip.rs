@@ -144,7 +144,8 @@ fn multiply(
     scale: Scale,
     into: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<()> {
-    for place in places {
+    // The last are what the norm's pass left in the cache.
+    for place in places.iter().rev() {
         if let Some(grad) = grads.get(&vars[*place]) {
             let (scaled, ()) = changed(&into(grad)?, op, |mut grad| grad.scale(scale))?;
             grads.insert(&vars[*place], scaled);
