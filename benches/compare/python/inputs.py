@@ -99,6 +99,15 @@ class Problem:
         return typed(np.where(hidden, np.float32(-np.inf), values), self.dtype)
 
     @functools.cached_property
+    def attention(self):
+        """Queries, keys and values: see src/ops/attention.rs."""
+        heads, positions, features = self.shape
+        queries = 1 if self.op == "attention_decode" else positions
+        beside = typed(numbers("normal", 4, self.elements + heads * queries * features), self.dtype)
+        first, second = beside[: self.elements].reshape(self.shape), beside[self.elements :].reshape(heads, queries, -1)
+        return (second, self.x, first) if queries == 1 else (self.x, first, second)
+
+    @functools.cached_property
     def keep(self):
         queries, keys = self.shape[1:]
         return numbers("normal", 4, queries * keys).reshape(queries, keys) >= 0

@@ -86,6 +86,37 @@ def layer_norm(problem):
     return [out(run, y), form("allocating", lambda: F.layer_norm(x, shape, weight, bias, EPS))]
 
 
+def attention(problem):
+    q, k, v = (tensor(array, problem)[None] for array in problem.attention)
+    return [form("allocating", lambda: F.scaled_dot_product_attention(q, k, v))]
+
+
+def attention_backward(problem):
+    dy = tensor(problem.dy, problem)[None]
+    all = leaves(problem, *(array[None] for array in problem.attention))
+    return [form("autograd", lambda: torch.autograd.grad(F.scaled_dot_product_attention(*all), all, dy)[0])]
+
+
+def qk_norm_rope(problem):
+    """As models have it: cosines and sines of all columns, and halves that change places."""
+    x, weight = tensor(problem.x, problem), tensor(problem.weight, problem)
+    frequencies = 10_000.0 ** (-torch.arange(0, problem.cols, 2, dtype=torch.float64) / problem.cols)
+    angles = torch.arange(problem.shape[1], dtype=torch.float64)[:, None] * frequencies
+    cos, sin = (torch.cat([part, part], -1).to(x.dtype) for part in (angles.cos(), angles.sin()))
+
+    def run():
+        y = F.rms_norm(x, (problem.cols,), weight, EPS)
+        first, second = y.chunk(2, -1)
+        return y * cos + torch.cat([-second, first], -1) * sin
+
+    return [form("allocating", run)]
+
+
+def swiglu(problem):
+    gate, up = tensor(problem.x, problem), tensor(problem.dy, problem)
+    return [form("allocating", lambda: F.silu(gate) * up)]
+
+
 def unary(function):
     def make(problem):
         x = tensor(problem.x, problem)
@@ -194,6 +225,11 @@ OPS = {
     "softmax_causal": without_gradients(added),
     "softmax_bias": without_gradients(added),
     "softmax_keep": without_gradients(flags),
+    "attention": without_gradients(attention),
+    "attention_decode": without_gradients(attention),
+    "attention_backward": attention_backward,
+    "qk_norm_rope": without_gradients(qk_norm_rope),
+    "swiglu": without_gradients(swiglu),
     "rms_norm": without_gradients(rms_norm),
     "layer_norm": without_gradients(layer_norm),
     "exp": without_gradients(unary(aten.exp)),

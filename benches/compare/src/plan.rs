@@ -1,7 +1,7 @@
 //! Which cases are run, and what the Python side is told of them.
 
 use crate::float::Float;
-use crate::ops::{self, Op, Results, Visit};
+use crate::ops::{self, Op, Visit};
 use crate::problem::{Problem, Shape};
 use crate::{inputs, with_dtype};
 use anyhow::Result;
@@ -34,7 +34,7 @@ impl Choice {
 /// How many first rows are checked.
 pub fn checked<O: Op>(shape: Shape) -> usize {
     const ELEMENTS: usize = 1 << 15;
-    if O::RESULTS == Results::One { 1 } else { (ELEMENTS / shape.cols()).clamp(1, shape.rows()) }
+    (ELEMENTS / shape.cols()).clamp(1, O::RESULTS.rows(shape))
 }
 
 /// A case as the Python side reads it.

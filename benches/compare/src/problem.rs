@@ -39,7 +39,7 @@ pub struct Problem<E> {
     weight: OnceCell<Vec<E>>,
     bias: OnceCell<Vec<E>>,
     targets: OnceCell<Vec<i64>>,
-    mask: OnceCell<Vec<E>>,
+    beside: OnceCell<Vec<E>>,
 }
 
 impl<E: Float> Problem<E> {
@@ -52,7 +52,7 @@ impl<E: Float> Problem<E> {
             weight: OnceCell::new(),
             bias: OnceCell::new(),
             targets: OnceCell::new(),
-            mask: OnceCell::new(),
+            beside: OnceCell::new(),
         }
     }
 
@@ -88,9 +88,9 @@ impl<E: Float> Problem<E> {
         self.targets.get_or_init(|| (0..self.rows()).map(|row| (row * 977 % self.cols()) as i64).collect())
     }
 
-    /// What an op makes of its mask.
-    pub fn mask(&self, make: impl FnOnce() -> Vec<E>) -> &[E] {
-        self.mask.get_or_init(make)
+    /// What an op has beside these, a mask for one.
+    pub fn beside(&self, make: impl FnOnce() -> Vec<E>) -> &[E] {
+        self.beside.get_or_init(make)
     }
 
     /// Numbers as a tensor of candle's, in the problem's shape.

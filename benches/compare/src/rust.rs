@@ -3,7 +3,7 @@
 use crate::contender::Contender;
 use crate::exact::Exact;
 use crate::float::Float;
-use crate::ops::{self, Op, Results, Visit};
+use crate::ops::{self, Op, Visit};
 use crate::peers::Rten;
 use crate::plan::{Choice, kept};
 use crate::problem::{Problem, Shape};
@@ -53,11 +53,7 @@ fn case<O: Op, E: Float>(
 ) -> Result<Vec<Record>> {
     let problem = Problem::<E>::new(shape, O::INPUTS);
     let (elements, x) = (shape.elements(), problem.x());
-    let results = match O::RESULTS {
-        Results::Elements => elements,
-        Results::Rows | Results::Tokens => shape.rows(),
-        Results::One => 1,
-    };
+    let results = O::RESULTS.rows(shape) * O::RESULTS.of_row(shape.cols());
     let mut contenders = O::contenders(&problem, rten)?;
     if let Some(pool) = pool.filter(|_| size_of_val(x) >= SPREAD) {
         let again = O::contenders(&problem, None)?.into_iter().filter(|contender| contender.name == "evenkeel");

@@ -74,7 +74,7 @@ impl<M: Masking> Op for M {
 
     fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64> {
         let [_, queries, keys] = dims(problem.shape);
-        let bias = problem.mask(|| M::bias(queries, keys));
+        let bias = problem.beside(|| M::bias(queries, keys));
         let bias: Vec<f64> = problem.row(bias, row % queries).iter().map(|b| b.widen()).collect();
         let logits = reference::logits(problem.row(problem.x(), row), 1.0, None, Some(&bias), None);
         reference::softmax_of(&logits).into_iter().flatten().map(Real::to_f64).collect()
@@ -83,7 +83,7 @@ impl<M: Masking> Op for M {
     fn contenders<'a, E: Float>(problem: &'a Problem<E>, rten: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>> {
         let (x, shape) = (problem.x(), problem.shape.0);
         let [_, queries, keys] = dims(problem.shape);
-        let bias = problem.mask(|| M::bias(queries, keys));
+        let bias = problem.beside(|| M::bias(queries, keys));
         let keep: Vec<u8> = bias.iter().map(|b| u8::from(b.widen() > f64::NEG_INFINITY)).collect();
         let added = Tensor::from_slice(bias, &shape[1..], &Device::Cpu)?;
         let mask = M::mask(bias, &keep, &shape[1..]).into_owned();

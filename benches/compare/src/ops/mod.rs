@@ -1,5 +1,7 @@
 //! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/*_ops.py`.
 
+mod attention;
+mod attention_backward;
 mod clip_grad_norm;
 mod cross_entropy;
 mod cross_entropy_backward;
@@ -8,12 +10,14 @@ mod layer_norm_backward;
 mod log_softmax;
 mod logsumexp;
 mod masked_softmax;
+mod qk_norm_rope;
 mod rms_norm;
 mod rms_norm_backward;
 mod sample;
 mod shapes;
 mod softmax;
 mod softmax_backward;
+mod swiglu;
 mod unary;
 
 use crate::contender::Contender;
@@ -30,6 +34,8 @@ pub enum Results {
     Elements,
     /// A number for each row.
     Rows,
+    /// As many numbers as there are columns for each matrix, which the last two axes are.
+    Matrices,
     /// A number.
     One,
     /// A token for each row, one of those that are listed as exact.
@@ -39,7 +45,16 @@ pub enum Results {
 impl Results {
     /// How many of a row's results there are in so many columns.
     pub fn of_row(self, cols: usize) -> usize {
-        if self == Results::Elements { cols } else { 1 }
+        if matches!(self, Results::Elements | Results::Matrices) { cols } else { 1 }
+    }
+
+    /// How many rows of results there are.
+    pub fn rows(self, shape: Shape) -> usize {
+        match self {
+            Results::Elements | Results::Rows | Results::Tokens => shape.rows(),
+            Results::Matrices => shape.rows() / shape.0[shape.0.len() - 2],
+            Results::One => 1,
+        }
     }
 }
 
@@ -59,7 +74,7 @@ pub trait Op {
     /// In which shapes; the first two are also what `--quick` takes.
     const SHAPES: &'static [Shape];
 
-    /// The exact results of one row; of [`Results::One`] that of all rows.
+    /// The exact results of one row of them; of [`Results::One`] that of all rows.
     fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
 
     /// Whoever computes it in this program; `None` of rten is a machine without it.
@@ -87,8 +102,12 @@ each_op! {
     masked_softmax::Causal,
     masked_softmax::Additive,
     masked_softmax::Flags,
+    attention::Prefill,
+    attention::Decode,
     rms_norm::RmsNorm,
     layer_norm::LayerNorm,
+    qk_norm_rope::QkNormRope,
+    swiglu::Swiglu,
     unary::Exp,
     unary::Log,
     unary::Sigmoid,
@@ -98,6 +117,7 @@ each_op! {
     unary::Gelu,
     softmax_backward::SoftmaxBackward,
     softmax_backward::LogSoftmaxBackward,
+    attention_backward::AttentionBackward,
     rms_norm_backward::RmsNormBackward,
     layer_norm_backward::LayerNormBackward,
     cross_entropy::CrossEntropy,

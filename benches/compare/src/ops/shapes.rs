@@ -27,3 +27,12 @@ pub const GRADIENTS: &[Shape] = &[Shape(&[100, 500_000])];
 
 /// Logits: sequences and tokens.
 pub const LOGITS: &[Shape] = &[Shape(&[1, 131_072]), Shape(&[64, 32768]), Shape(&[1, 32768])];
+
+/// Heads, positions and features: queries of a prompt.
+pub const PROMPTS: &[Shape] = &[Shape(&[8, 1024, 64]), Shape(&[8, 128, 64])];
+
+/// Heads, positions and features: keys that one query meets.
+pub const CACHES: &[Shape] = &[Shape(&[8, 32_768, 64]), Shape(&[8, 2048, 64])];
+
+/// Heads, positions and features: queries or keys before their rotation.
+pub const HEADS: &[Shape] = &[Shape(&[8, 1024, 128]), Shape(&[32, 4096, 128]), Shape(&[8, 1, 128])];

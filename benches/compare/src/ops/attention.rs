@@ -1,0 +1,150 @@
+//! Attention: a prompt's queries, each with all keys; and one query with those of many positions.
+
+use super::{Op, Results, shapes};
+use crate::contender::Contender;
+use crate::float::Float;
+use crate::inputs::Distribution;
+use crate::peers::Rten;
+use crate::problem::{Problem, Shape, wide};
+use anyhow::Result;
+use candle_core::{D, Device, Tensor};
+use candle_nn::attention::{AttnMask, flash_attn};
+use evenkeel::candle::guarded;
+use evenkeel::reference::attention_of;
+use evenkeel::{Heads, attention_into};
+
+/// The problem's numbers are the queries; keys and values, as many, are beside them.
+pub struct Prefill;
+
+/// The problem's numbers are the keys; values, as many, and a query for each head are beside them.
+pub struct Decode;
+
+/// Queries, keys and values, and how many positions the first and the others have.
+pub struct Operands<'a, E> {
+    pub q: &'a [E],
+    pub k: &'a [E],
+    pub v: &'a [E],
+    pub heads: usize,
+    pub queries: usize,
+    pub keys: usize,
+    pub features: usize,
+}
+
+/// Of a prompt.
+pub fn of_prompt<E: Float>(problem: &Problem<E>) -> Operands<'_, E> {
+    let [heads, queries, features] = dims(problem.shape);
+    let beside = problem.beside(|| Distribution::Normal.numbers(4, 2 * problem.shape.elements()));
+    let (k, v) = beside.split_at(problem.shape.elements());
+    Operands { q: problem.x(), k, v, heads, queries, keys: queries, features }
+}
+
+fn of_cache<E: Float>(problem: &Problem<E>) -> Operands<'_, E> {
+    let [heads, keys, features] = dims(problem.shape);
+    let elements = problem.shape.elements();
+    let beside = problem.beside(|| Distribution::Normal.numbers(4, elements + heads * features));
+    let (v, q) = beside.split_at(elements);
+    Operands { q, k: problem.x(), v, heads, queries: 1, keys, features }
+}
+
+fn dims(shape: Shape) -> [usize; 3] {
+    [shape.0[0], shape.0[1], shape.cols()]
+}
+
+impl<'a, E: Float> Operands<'a, E> {
+    pub fn scale(&self) -> f64 {
+        1.0 / (self.features as f64).sqrt()
+    }
+
+    /// As evenkeel has them.
+    pub fn views(&self) -> evenkeel::Result<[Heads<'a, E>; 3]> {
+        let Operands { q, k, v, heads, queries, keys, features } = *self;
+        let of = |data, positions| Heads::new(data, [1, heads, positions, features]);
+        Ok([of(q, queries)?, of(k, keys)?, of(v, keys)?])
+    }
+
+    /// As candle has them.
+    pub fn tensors(&self) -> candle_core::Result<[Tensor; 3]> {
+        let Operands { q, k, v, heads, queries, keys, features } = *self;
+        let of = |data, positions| Tensor::from_slice(data, (1, heads, positions, features), &Device::Cpu);
+        Ok([of(q, queries)?, of(k, keys)?, of(v, keys)?])
+    }
+
+    /// A query's logits, the keys and the values of its head, in f64.
+    pub fn of_query(&self, row: usize) -> (Vec<f64>, [Vec<Vec<f64>>; 2]) {
+        let [q, k, v] = [self.q, self.k, self.v];
+        let (features, head) = (self.features, row / self.queries);
+        let lines = |data: &[E]| -> Vec<Vec<f64>> {
+            data[head * self.keys * features..][..self.keys * features].chunks_exact(features).map(wide).collect()
+        };
+        let (query, keys, values) = (wide(&q[row * features..][..features]), lines(k), lines(v));
+        let product = |key: &Vec<f64>| query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * self.scale();
+        (keys.iter().map(product).collect(), [keys, values])
+    }
+
+    fn exact(&self, row: usize) -> Vec<f64> {
+        let (logits, [_, values]) = self.of_query(row);
+        let values: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
+        attention_of(&logits, &values, None).map_or_else(Vec::new, |(y, _)| y)
+    }
+
+    fn contenders(self) -> Result<Vec<Contender<'a, E>>> {
+        let [q, k, v] = self.views()?;
+        let scale = self.scale();
+        let tensors = self.tensors()?;
+        let same = tensors.clone();
+        // Its flash attention has positions before heads.
+        let [of_q, of_k, of_v] = [0, 1, 2].map(|i| tensors[i].transpose(1, 2).and_then(|xs| xs.contiguous()));
+        let (of_q, of_k, of_v) = (of_q?, of_k?, of_v?);
+        let guard = move || Ok(guarded::attention(&same[0], &same[1], &same[2], &options())?);
+        Ok(vec![
+            Contender::try_into("evenkeel", move |y: &mut [E]| attention_into(q, k, v, y, &options()).map(drop)),
+            Contender::tensor("evenkeel", "guarded", guard),
+            Contender::tensor("candle", "tensor", move || composed(&tensors, scale)),
+            Contender::tensor("candle flash", "tensor", move || {
+                let y = match E::NAME {
+                    "f32" => flash_attn::<f32>(&of_q, &of_k, &of_v, scale as f32, AttnMask::None, None, None)?,
+                    "f16" => flash_attn::<half::f16>(&of_q, &of_k, &of_v, scale as f32, AttnMask::None, None, None)?,
+                    _ => flash_attn::<half::bf16>(&of_q, &of_k, &of_v, scale as f32, AttnMask::None, None, None)?,
+                };
+                y.to_dtype(of_q.dtype())
+            }),
+        ])
+    }
+}
+
+fn options() -> evenkeel::Attention<'static> {
+    evenkeel::Attention::default()
+}
+
+/// As models that use candle put it together.
+pub fn composed([q, k, v]: &[Tensor; 3], scale: f64) -> candle_core::Result<Tensor> {
+    candle_nn::ops::softmax(&(q.matmul(&k.t()?)? * scale)?, D::Minus1)?.matmul(v)
+}
+
+impl Op for Prefill {
+    const NAME: &'static str = "attention";
+    const SHAPES: &'static [Shape] = shapes::PROMPTS;
+
+    fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64> {
+        of_prompt(problem).exact(row)
+    }
+
+    fn contenders<'a, E: Float>(problem: &'a Problem<E>, _: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>> {
+        of_prompt(problem).contenders()
+    }
+}
+
+impl Op for Decode {
+    const NAME: &'static str = "attention_decode";
+    const BOUND: &'static str = "attention";
+    const RESULTS: Results = Results::Matrices;
+    const SHAPES: &'static [Shape] = shapes::CACHES;
+
+    fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64> {
+        of_cache(problem).exact(row)
+    }
+
+    fn contenders<'a, E: Float>(problem: &'a Problem<E>, _: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>> {
+        of_cache(problem).contenders()
+    }
+}
