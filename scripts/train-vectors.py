@@ -9,7 +9,8 @@ A line: `scaler`, init, growth, backoff, interval, for each step whether its gra
 the f32 scale before each step and after the last.
 Or `adamw`, lr, beta1, beta2, eps, weight decay, or `sgd`, lr, momentum, dampening, weight decay, nesterov (0 or 1); and then
 steps, elements, and the bits of the f64 parameters and states (exp_avg and exp_avg_sq, or the momentum buffer, or nothing)
-after the last step. A parameter starts as `numbers(elements, 1)`, its gradient in step t, from 1 on, is
+after the last step. Or `clip`, the largest norm, which norm (1, 2 or inf), how many elements each tensor has, the bits of
+the f32 gradients, of the norm in f64, and of what becomes of the gradients in f64. A parameter starts as `numbers(elements, 1)`, its gradient in step t, from 1 on, is
 `numbers(elements, 1 + t)`.
 
 A line of losses: `bce_with_logits`, columns, reduction, and the bits of the f64 logits, targets, weights and pos_weights
@@ -78,6 +79,18 @@ def sgd(arguments, steps, elements):
     return optimizer("sgd", arguments, steps, elements, make, ["momentum_buffer"] if momentum else [])
 
 
+def clip(max_norm, norm_type, sizes, spread, seed):
+    make = torch.Generator().manual_seed(seed)
+    grads = [torch.randn(size, generator=make) * spread for size in sizes]
+    weights = [torch.nn.Parameter(torch.zeros(size, dtype=torch.float64)) for size in sizes]
+    for weight, grad in zip(weights, grads):
+        weight.grad = grad.double()
+    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm, norm_type, foreach=False)
+    fields = ["clip", repr(max_norm), repr(norm_type), " ".join(map(str, sizes)), bits(torch.cat(grads), ">f")]
+    clipped = torch.cat([weight.grad for weight in weights])
+    return "\t".join(fields + [bits([norm], ">d"), bits(clipped, ">d")])
+
+
 random.seed(20)
 with open("tests/vectors/train.tsv", "w") as out:
     out.write("# Made by scripts/train-vectors.py, which says what the fields are.\n")
@@ -103,6 +116,12 @@ with open("tests/vectors/train.tsv", "w") as out:
         sgd((0.01, 0.9, 0.0, 1e-3, 0), 200, 17),
         sgd((0.01, 0.9, 0.25, 1e-3, 0), 200, 33),
         sgd((0.01, 0.95, 0.0, 1e-3, 1), 1000, 17),
+    ]
+    lines += [
+        clip(max_norm, norm_type, sizes, spread, 80 + i)
+        for i, (sizes, spread) in enumerate([([1], 1.0), ([3, 17, 5], 1e-3), ([64, 1, 300], 10.0), ([5, 5], 1e18)])
+        for norm_type in (1.0, 2.0, float("inf"))
+        for max_norm in (1.0, 1e-3, 1e4)
     ]
     out.write("\n".join(lines) + "\n")
 

@@ -62,6 +62,9 @@ pub struct Watched {
     /// Books' formulas in the model's own type, candle's optimiser, no clipping, no loss scaling.
     #[arg(long, requires = "run", conflicts_with = "resume")]
     pub no_guards: bool,
+    /// Time steps with guards, clipping and the monitor, and without, by turns.
+    #[arg(long, requires = "run", conflicts_with_all = ["no_guards", "resume"])]
+    pub cost: bool,
     /// Go on from the folder's state.
     #[arg(long, requires = "run")]
     pub resume: bool,

@@ -15,6 +15,7 @@
 
 mod arguments;
 mod corpus;
+mod cost;
 mod decoder;
 #[path = "../support/generated.rs"]
 mod generated;

@@ -2,6 +2,7 @@
 
 use crate::arguments::{Arguments, Dtype};
 use crate::corpus;
+use crate::cost;
 use crate::decoder::Decoder;
 use crate::generated::Generator;
 use crate::merges;
@@ -54,6 +55,10 @@ pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
     }
     fs::create_dir_all(folder).with_context(|| format!("can't write {}", folder.display()))?;
     let mut task = Task::new(arguments, folder)?;
+    if watched.cost {
+        cost::measure(&task)?;
+        return Ok(true);
+    }
     let held = if watched.no_guards { task.careless() } else { task.guarded() };
     // Of what there is, also after an error, which goes first.
     let drawn = if log.exists() { picture::draw(&log, &folder.join("run.svg"), &title(arguments)) } else { Ok(()) };
@@ -68,7 +73,7 @@ fn title(arguments: &Arguments) -> String {
 }
 
 /// What is learnt, and how.
-struct Task<'a> {
+pub struct Task<'a> {
     arguments: &'a Arguments,
     folder: &'a Path,
     description: Description,
@@ -95,12 +100,12 @@ impl<'a> Task<'a> {
         Ok(Task { arguments, folder, description, tokens })
     }
 
-    fn decoder(&self, ops: &'static ops::Ops) -> Result<Decoder<'_>> {
+    pub fn decoder(&self, ops: &'static ops::Ops) -> Result<Decoder<'_>> {
         let mut generator = Generator::new(self.arguments.seed);
         Decoder::new(&self.description, &mut generator, (self.dtype(), ops))
     }
 
-    fn steps(&self) -> u64 {
+    pub fn steps(&self) -> u64 {
         self.arguments.steps.into()
     }
 
@@ -117,7 +122,7 @@ impl<'a> Task<'a> {
     }
 
     /// The texts of a step, and what follows each token: of the seed and the step's number alone.
-    fn batch(&self, number: u64) -> Result<(Tensor, Tensor)> {
+    pub fn batch(&self, number: u64) -> Result<(Tensor, Tensor)> {
         let mut generator = Generator::new(self.arguments.seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (mut texts, mut next): (Vec<u32>, Vec<u32>) = Default::default();
         for _ in 0..self.batch_size() {
@@ -130,22 +135,26 @@ impl<'a> Task<'a> {
         Ok((texts, Tensor::from_vec(next, count, &Device::Cpu)?))
     }
 
-    fn monitor(&self) -> Result<Monitor> {
+    /// Steps of an optimiser, with guards for this type.
+    pub fn step(&self, optimizer: AdamW) -> Result<StableStep<ParamsAdamW>> {
+        let dtype = match self.arguments.watched.dtype {
+            Dtype::F32 => evenkeel::DType::F32,
+            Dtype::Bf16 => evenkeel::DType::BF16,
+            Dtype::F16 => evenkeel::DType::F16,
+        };
+        Ok(StableStep::new(optimizer, precision::loss_scale(dtype), ClipGradNorm::new(MAX_NORM))?)
+    }
+
+    /// Who writes the log and the event files.
+    pub fn monitor(&self) -> Result<Monitor> {
         let log = Jsonl::append(self.folder.join("run.jsonl"))?.every(LINES_EVERY);
         Ok(Monitor::default().layers_every(LAYERS_EVERY).sink(log).sink(TensorBoard::create(self.folder)?))
     }
 
     fn guarded(&mut self) -> Result<bool> {
         let decoder = self.decoder(&ops::GUARDED)?;
-        let vars: HashMap<String, Var> = decoder.weights().clone().into_iter().collect();
-        let params = ParamsAdamW { beta2: 0.99, weight_decay: 0.01, ..ParamsAdamW::default() };
-        let optimizer = AdamW::named(vars.clone(), params)?;
-        let dtype = match self.arguments.watched.dtype {
-            Dtype::F32 => evenkeel::DType::F32,
-            Dtype::Bf16 => evenkeel::DType::BF16,
-            Dtype::F16 => evenkeel::DType::F16,
-        };
-        let mut step = StableStep::new(optimizer, precision::loss_scale(dtype), ClipGradNorm::new(MAX_NORM))?;
+        let vars = named(&decoder);
+        let mut step = self.step(optimizer(&vars)?)?;
         let state = State(self.folder.join("state.safetensors"));
         if self.arguments.watched.resume {
             step = state.restore(step, &vars)?;
@@ -208,6 +217,16 @@ impl<'a> Task<'a> {
         println!("{}", monitor.summary());
         Ok(true)
     }
+}
+
+/// The weights by name.
+pub fn named(decoder: &Decoder<'_>) -> HashMap<String, Var> {
+    decoder.weights().clone().into_iter().collect()
+}
+
+pub fn optimizer(vars: &HashMap<String, Var>) -> Result<AdamW> {
+    let params = ParamsAdamW { beta2: 0.99, weight_decay: 0.01, ..ParamsAdamW::default() };
+    Ok(AdamW::named(vars.clone(), params)?)
 }
 
 /// The mean of the last.

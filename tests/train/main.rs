@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod adaptive_clip;
+mod clip;
 mod init;
 mod loss_scale;
 mod monitor;

@@ -1,0 +1,45 @@
+//! What guards, clipping and the monitor add to a step.
+
+use crate::ops;
+use crate::run::{Task, named, optimizer};
+use anyhow::{Result, ensure};
+use candle_nn::Optimizer;
+use std::time::{Duration, Instant};
+
+/// Steps that nobody times.
+const FIRST: u64 = 20;
+
+/// Times steps of two models that begin alike, with the same ops and optimiser, by turns: one as a plain loop takes them,
+/// one as `StableStep` does, with its log and event files.
+pub fn measure(task: &Task<'_>) -> Result<()> {
+    ensure!(task.steps() > FIRST, "--cost needs more than {FIRST} steps");
+    let (plain, watched) = (task.decoder(&ops::GUARDED)?, task.decoder(&ops::GUARDED)?);
+    let mut alone = optimizer(&named(&plain))?;
+    let mut step = task.step(optimizer(&named(&watched))?)?.monitor(task.monitor()?);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for number in 0..task.steps() {
+        let (texts, next) = task.batch(number)?;
+        let start = Instant::now();
+        let loss = (ops::GUARDED.loss)(&plain.forward(&texts)?, &next)?;
+        // A loop shows its loss.
+        loss.to_scalar::<f32>()?;
+        alone.step(&loss.backward()?)?;
+        let between = Instant::now();
+        step.run(|| (ops::GUARDED.loss)(&watched.forward(&texts).map_err(candle_core::Error::wrap)?, &next))?;
+        if number >= FIRST {
+            without.push(between - start);
+            with.push(between.elapsed());
+        }
+    }
+    let (without, with) = (median(without), median(with));
+    let more = 100.0 * (with.as_secs_f64() / without.as_secs_f64() - 1.0);
+    println!(
+        "a step without guards: {without:.2?}, with clipping, loss scaling and the monitor: {with:.2?} ({more:+.1} %)"
+    );
+    Ok(())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}

@@ -1,0 +1,36 @@
+//! Clipping in torch's mode: PyTorch's numbers.
+
+use crate::vectors::{f32s, f64s, lines};
+use evenkeel::testing::ulp;
+use evenkeel::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
+
+/// PyTorch's own are of f64, where it rounds four times: far below what is allowed in f32. Its sums are in another order,
+/// of a few hundred terms at most.
+#[test]
+fn as_in_torch() {
+    let lines = lines("clip");
+    assert_eq!(lines.len(), 36);
+    for line in lines {
+        let [max_norm, norm_type, sizes, grads, norm, clipped] = line[..] else { panic!("{line:?}") };
+        let mut grads = f32s(grads);
+        let options = ClipGradNorm::new(max_norm.parse().unwrap()).mode(ClipMode::Torch).norm_type(match norm_type {
+            "1.0" => NormType::One,
+            "2.0" => NormType::Two,
+            _ => NormType::Infinity,
+        });
+        let (mut tensors, mut rest) = (Vec::new(), &mut grads[..]);
+        for size in sizes.split(' ') {
+            let (tensor, others) = rest.split_at_mut(size.parse().unwrap());
+            tensors.push(tensor.into());
+            rest = others;
+        }
+        let got = clip_grad_norm(&mut tensors, &options).unwrap();
+        let (norm, clipped) = (f64s(norm)[0], f64s(clipped));
+        assert!((got / norm - 1.0).abs() <= 400.0 * f64::EPSILON, "{got}, not {norm}");
+        assert_eq!(grads.len(), clipped.len());
+        for (got, expected) in grads.iter().zip(clipped) {
+            let off = ulp::error(*got, expected);
+            assert!(off <= 0.51, "{got}, not {expected}: off by {off} ULP");
+        }
+    }
+}
