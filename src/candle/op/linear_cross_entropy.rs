@@ -205,8 +205,9 @@ impl Op for LinearCrossEntropy {
         let (x, weight, bias) = (args[0], args[1], args.get(2).filter(|bias| bias.track_op()));
         let layer = Layer::new(x, weight, args.get(2).copied(), self.chunk)?;
         let wide_x = wide(&x.detach())?;
-        let mut dx = Tensor::zeros(x.shape(), DType::F64, &Device::Cpu)?;
-        let dweight = Tensor::zeros(weight.shape(), weight.dtype(), &Device::Cpu)?;
+        let zeros =
+            |of: &Tensor, dtype| of.track_op().then(|| Tensor::zeros(of.shape(), dtype, &Device::Cpu)).transpose();
+        let (mut dx, dweight) = (zeros(x, DType::F64)?, zeros(weight, weight.dtype())?);
         let mut dbias = Vec::new();
         for first in (0..layer.classes()?).step_by(self.chunk) {
             let dlogits = layer.logits(first)?;
@@ -219,10 +220,11 @@ impl Op for LinearCrossEntropy {
                 report::record(BACKWARD, counts);
             }
             let dlogits = wide(&dlogits)?;
-            if x.track_op() {
-                dx = (dx + dlogits.matmul(&wide(&layer.weights(first)?)?)?.to_dtype(DType::F64)?)?;
+            if let Some(dx) = &mut dx {
+                let product = dlogits.matmul(&wide(&layer.weights(first)?)?)?;
+                *dx = (&*dx + product.to_dtype(DType::F64)?)?;
             }
-            if weight.track_op() {
+            if let Some(dweight) = &dweight {
                 dweight.slice_set(&dlogits.t()?.matmul(&wide_x)?.to_dtype(weight.dtype())?, 0, first)?;
             }
             if bias.is_some() {
@@ -230,6 +232,6 @@ impl Op for LinearCrossEntropy {
             }
         }
         let dbias = bias.map(|_| Tensor::cat(&dbias, 0)).transpose()?;
-        Ok(vec![Some(dx.to_dtype(x.dtype())?), Some(dweight), dbias])
+        Ok(vec![dx.map(|dx| dx.to_dtype(x.dtype())).transpose()?, dweight, dbias])
     }
 }
