@@ -116,6 +116,7 @@ pub use ops::cross_entropy::{CrossEntropy, cross_entropy};
 pub use ops::cross_entropy_backward::{
     cross_entropy_backward, cross_entropy_backward_in_place, cross_entropy_backward_into,
 };
+pub use ops::cross_entropy_partial::{CrossEntropyPartial, CrossEntropySums};
 pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
 pub use ops::exp::{exp, exp_backward, exp_backward_in_place, exp_backward_into, exp_in_place, exp_into};
 pub use ops::exp2::{exp2, exp2_backward, exp2_backward_in_place, exp2_backward_into, exp2_in_place, exp2_into};

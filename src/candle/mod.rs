@@ -27,7 +27,7 @@
 //! | [`optim`] | AdamW; Sgd, with momentum |
 //! | [`init`] | Seeded, for variables that start as the same numbers everywhere |
 //! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
-//! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, in-place forms, clipping, typed errors |
+//! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, a loss by chunks of classes, in-place forms, clipping, typed errors |
 //! | [`composition`] | the same ops as compositions of candle's |
 //!
 //! Kernels run on the CPU, and with feature `candle-cuda` on CUDA devices ([`crate::cuda`] lists what there is, in f32, f16

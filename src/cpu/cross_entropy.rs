@@ -132,30 +132,68 @@ impl CrossEntropy<'_> {
     /// The loss of a live row.
     #[inline(always)]
     pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
-        let logit = match live.logits {
-            Logits::Direct => x[target].widen(),
-            Logits::F32(z) => f64::from(z[target]),
-            Logits::F64(z) => z[target],
+        let logit = live.logit(x, target);
+        let distances = match live.logits {
+            _ if self.label_smoothing == 0.0 => 0.0,
+            Logits::Direct => self.distances(isa, x, live.max),
+            Logits::F32(z) => self.distances(isa, z, live.max),
+            Logits::F64(z) => self.distances(isa, z, live.max),
         };
-        let nll = (live.max - logit) + log_sum;
+        self.combine(x.len(), target, (live.max, logit), log_sum, distances)
+    }
+
+    /// The loss of a row of so many columns, of its largest logit and the target's, the logarithm of its sum, and the
+    /// sum of [`Distance`].
+    #[inline(always)]
+    pub fn combine(
+        &self,
+        cols: usize,
+        target: usize,
+        (max, logit): (f64, f64),
+        log_sum: f64,
+        distances: f64,
+    ) -> RowLoss {
+        let nll = (max - logit) + log_sum;
         let mut entropy = times(self.weight(target) * (1.0 - self.label_smoothing), nll);
         if self.label_smoothing != 0.0 {
-            let distances = match live.logits {
-                Logits::Direct => self.distances(isa, x, live.max),
-                Logits::F32(z) => self.distances(isa, z, live.max),
-                Logits::F64(z) => self.distances(isa, z, live.max),
-            };
-            let share = self.label_smoothing / x.len() as f64;
+            let share = self.label_smoothing / cols as f64;
             entropy += distances + times(share * self.weight_sum, log_sum);
         }
-        let lse = live.max + log_sum;
+        let lse = max + log_sum;
         RowLoss { entropy, z: if self.z_loss == 0.0 { 0.0 } else { self.z_loss * lse * lse } }
     }
 
-    /// s/V times the sum of w_k (max - z_k). Halves, so that no distance overflows.
+    /// s/V times the sum of w_k (max - z_k).
     #[inline(always)]
     fn distances<I: Isa, S: Storage>(&self, isa: I, z: &[S], max: f64) -> f64 {
-        isa.outline(Distances { weight: self.weight, share: 2.0 * self.label_smoothing / z.len() as f64, z, max })
+        isa.outline(Distances { weight: self.weight, distance: Distance::new(self.label_smoothing, z.len(), max), z })
+    }
+}
+
+/// s/V w_k (max - z_k). Halves, so that no distance overflows.
+#[derive(Clone, Copy)]
+pub struct Distance {
+    share: f64,
+    half_max: f64,
+}
+
+impl Distance {
+    /// In a row of so many columns.
+    #[inline(always)]
+    pub fn new(label_smoothing: f64, cols: usize, max: f64) -> Self {
+        Distance { share: 2.0 * label_smoothing / cols as f64, half_max: 0.5 * max }
+    }
+
+    /// Of the block of this index, by the weights of its columns' row.
+    #[inline(always)]
+    pub fn block<I: Isa>(self, isa: I, weight: Option<&[f64]>, index: usize, z: I::F64) -> I::F64 {
+        let zero = isa.f64(0.0);
+        let distance = isa.f64(self.half_max) - z * isa.f64(0.5);
+        let share = match weight {
+            None => isa.f64(self.share),
+            Some(weight) => isa.f64(self.share) * isa.load_f64(&block(weight, index, 0.0)),
+        };
+        I::F64::select(share.eq(zero), zero, share * distance)
     }
 }
 
@@ -167,9 +205,8 @@ fn times(factor: f64, term: f64) -> f64 {
 
 struct Distances<'a, S> {
     weight: Option<&'a [f64]>,
-    share: f64,
+    distance: Distance,
     z: &'a [S],
-    max: f64,
 }
 
 impl<S: Storage> Kernel for Distances<'_, S> {
@@ -177,9 +214,8 @@ impl<S: Storage> Kernel for Distances<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> f64 {
-        let Distances { weight, share, z, max } = self;
-        let (half, zero) = (isa.f64(0.5), isa.f64(0.0));
-        let (half_max, share) = (isa.f64(0.5 * max), isa.f64(share));
+        let Distances { weight, distance, z } = self;
+        let zero = isa.f64(0.0);
         // Behind the end stands what has no distance.
         let pad = z[0];
         sum_o(
@@ -189,12 +225,7 @@ impl<S: Storage> Kernel for Distances<'_, S> {
             |i| {
                 let there = z.len().saturating_sub(16 * i).min(16);
                 let inside = isa.mask_wide(((1u32 << there) - 1) as u16);
-                let distance = half_max - S::load_wide(isa, &block(z, i, pad)) * half;
-                let share = match weight {
-                    None => share,
-                    Some(weight) => share * isa.load_f64(&block(weight, i, 0.0)),
-                };
-                let term = I::F64::select(share.eq(zero), zero, share * distance);
+                let term = distance.block(isa, weight, i, S::load_wide(isa, &block(z, i, pad)));
                 I::F64::select(inside, term, zero)
             },
         )

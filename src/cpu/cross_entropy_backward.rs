@@ -2,7 +2,7 @@
 
 use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::lanes::{Ends, Met};
-use super::scores::{Exps, Live, Row, sum_f64, units_to_f64};
+use super::scores::{Exps, Row, leaves_digits, sum_f64, units_to_f64};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
@@ -128,13 +128,15 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
         let mut exps = live.exps(isa, &span.source()[live.columns.clone()], span.len(), true, &mut scratch.made);
         let log_sum = exps.log_sum(isa);
         *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
-        op.write(isa, index, target, span, &live, exps, log_sum)
+        let factors = op.factors(index, target, span.len(), live.max + log_sum);
+        let parts = exps.parts(isa, target);
+        op.write(isa, (0, target), span, exps, &factors, &parts)
     }
 }
 
 /// What a row's gradient is made of: `of_both p_j - of_weight w_j`, and at the target
 /// `of_all p - of_weight w - of_target (1 - p)`.
-struct Factors {
+pub struct Factors {
     of_target: f64,
     of_all: f64,
     of_both: f64,
@@ -142,8 +144,9 @@ struct Factors {
 }
 
 impl Gradient<'_> {
+    /// Those of a row of so many columns, with its log-sum-exp.
     #[inline(always)]
-    fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
+    pub fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
         // Beyond f64 the largest number stands in, so that a p of 0 stays 0.
@@ -156,26 +159,24 @@ impl Gradient<'_> {
         Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share }
     }
 
+    /// Writes the gradient of the columns from `first` on, of which these are the exponentials.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what is known of a row")]
-    fn write<I: Isa, E: Element>(
+    pub fn write<I: Isa, E: Element>(
         &self,
         isa: I,
-        index: usize,
-        target: usize,
+        (first, target): (usize, usize),
         span: Span<'_, E, E>,
-        live: &Live<'_>,
-        mut exps: Exps<'_>,
-        log_sum: f64,
+        exps: Exps<'_>,
+        &Factors { of_target, of_all, of_both, of_weight }: &Factors,
+        &Parts { sum, one, others }: &Parts,
     ) -> Written {
-        let Factors { of_target, of_all, of_both, of_weight } =
-            self.factors(index, target, span.len(), live.max + log_sum);
         let softcap = self.forward.scores.softcap;
-        let Parts { sum, one, others } = exps.parts(isa, target);
+        let weight = self.forward.weight.map(|weight| &weight[first..first + span.len()]);
+        let here = target.checked_sub(first).filter(|at| *at < span.len());
         let smoothed = of_weight * self.forward.weight(target);
         let mut at_target = of_all * (one / sum.0) - smoothed - of_target * (others / sum.0);
-        if let Some(cap) = softcap {
-            let slope = slope(isa, isa.f64(span.source()[target].widen()), cap);
+        if let (Some(cap), Some(at)) = (softcap, here) {
+            let slope = slope(isa, isa.f64(span.source()[at].widen()), cap);
             at_target *= isa.array_f64(slope)[0];
         }
         let factor = over(of_both, sum);
@@ -196,22 +197,13 @@ impl Gradient<'_> {
                     },
                 )
             }
-            Exps::F32 { values, .. } => isa.outline(self.general(span, values, factor, of_weight)),
-            Exps::F64 { values } => isa.outline(self.general(span, values, factor, of_weight)),
+            Exps::F32 { values, .. } => isa.outline(General { span, exps: values, factor, of_weight, weight, softcap }),
+            Exps::F64 { values } => isa.outline(General { span, exps: &*values, factor, of_weight, weight, softcap }),
         };
-        written[target] = E::from_wide(at_target);
+        if let Some(at) = here {
+            written[at] = E::from_wide(at_target);
+        }
         Written::from(written)
-    }
-
-    #[inline(always)]
-    fn general<'a, 's, E, S>(
-        &'a self,
-        span: Span<'s, E, E>,
-        exps: &'a [S],
-        factor: (f64, f64),
-        of_weight: f64,
-    ) -> General<'a, 's, E, S> {
-        General { span, exps, factor, of_weight, weight: self.forward.weight, softcap: self.forward.scores.softcap }
     }
 }
 
@@ -288,10 +280,10 @@ fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
 
 /// The sum of a row's exponentials, as a sum of two; one of them; and the sum of the others, accurate also where that
 /// is little.
-struct Parts {
-    sum: (f64, f64),
-    one: f64,
-    others: f64,
+pub struct Parts {
+    pub sum: (f64, f64),
+    pub one: f64,
+    pub others: f64,
 }
 
 impl Exps<'_> {
@@ -318,7 +310,7 @@ impl Kernel for Apart<'_, '_> {
                 let unit = (1u64 << unit_bits(row_len)) as f64;
                 let units = sum.wrapping_sub((one * unit).round_ties_even() as u64);
                 // Where little is left, the integers have few digits of it.
-                let others = if units >= (row_len as u64) << (unit_bits(row_len) - 21) {
+                let others = if leaves_digits(units, row_len) {
                     units_to_f64(units, row_len)
                 } else {
                     sum_o(

@@ -16,6 +16,7 @@ pub(crate) mod clip_grad_norm;
 pub(crate) mod clip_grad_value;
 pub(crate) mod cross_entropy;
 pub(crate) mod cross_entropy_backward;
+pub(crate) mod cross_entropy_partial;
 mod each_row;
 pub(crate) mod elementwise;
 pub(crate) mod elementwise_backward;
@@ -307,6 +308,35 @@ macro_rules! declare {
                 store: softmax_partial::Store<'_>,
             ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
+            fn cross_entropy_found(
+                x: Rows<'_, Self>,
+                part: cross_entropy_partial::Part<'_>,
+            ) -> Result<Vec<softmax_partial::Found>>;
+            #[doc(hidden)]
+            fn cross_entropy_sums(
+                x: Rows<'_, Self>,
+                part: cross_entropy_partial::Part<'_>,
+                found: &[softmax_partial::Found],
+            ) -> Result<Vec<cross_entropy_partial::Sums>>;
+            #[doc(hidden)]
+            fn cross_entropy_logs(
+                all: usize,
+                found: &[softmax_partial::Found],
+                sums: &[cross_entropy_partial::Sums],
+            ) -> Result<Vec<f64>>;
+            #[doc(hidden)]
+            fn cross_entropy_gradients<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                gradients: cross_entropy_partial::Gradients<'_>,
+            ) -> Seen<&'a mut [Self]>;
+            #[doc(hidden)]
+            fn cross_entropy_gradients_in_place(
+                op: &'static str,
+                x: RowsMut<'_, Self>,
+                gradients: cross_entropy_partial::Gradients<'_>,
+            ) -> Result<Met>;
+            #[doc(hidden)]
             fn samples<T: Send>(
                 logits: Rows<'_, Self>,
                 mask: Option<Resolved<'_>>,
@@ -547,6 +577,40 @@ macro_rules! implement {
                 store: softmax_partial::Store<'_>,
             ) -> Seen<&'a mut [Self]> {
                 lanes::apply(x.into(), out.into(), store)
+            }
+            fn cross_entropy_found(
+                x: Rows<'_, Self>,
+                part: cross_entropy_partial::Part<'_>,
+            ) -> Result<Vec<softmax_partial::Found>> {
+                cross_entropy_partial::find(x, part)
+            }
+            fn cross_entropy_sums(
+                x: Rows<'_, Self>,
+                part: cross_entropy_partial::Part<'_>,
+                found: &[softmax_partial::Found],
+            ) -> Result<Vec<cross_entropy_partial::Sums>> {
+                cross_entropy_partial::sums(x, part, found)
+            }
+            fn cross_entropy_logs(
+                all: usize,
+                found: &[softmax_partial::Found],
+                sums: &[cross_entropy_partial::Sums],
+            ) -> Result<Vec<f64>> {
+                cross_entropy_partial::logs::<Self>(all, found, sums)
+            }
+            fn cross_entropy_gradients<'a>(
+                x: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                gradients: cross_entropy_partial::Gradients<'_>,
+            ) -> Seen<&'a mut [Self]> {
+                lanes::apply(x.into(), out.into(), gradients)
+            }
+            fn cross_entropy_gradients_in_place(
+                op: &'static str,
+                x: RowsMut<'_, Self>,
+                gradients: cross_entropy_partial::Gradients<'_>,
+            ) -> Result<Met> {
+                lanes::apply_in_place(op, x.into(), gradients)
             }
             fn samples<T: Send>(
                 logits: Rows<'_, Self>,

@@ -34,22 +34,46 @@ impl Piece {
     }
 }
 
-/// The sum over all pieces of a row, which are all of it.
+/// The sum over all pieces of a row; what no piece has are zeros.
 pub fn sum(pieces: &[Piece]) -> f64 {
     let mut pieces: Vec<&Piece> = pieces.iter().collect();
     pieces.sort_by_key(|piece| piece.start);
-    let (mut tiles, mut open) = (Vec::new(), Vec::new());
+    let mut sums = Sums::default();
     for piece in pieces {
-        open.extend_from_slice(&piece.head);
-        if open.len() == TILE {
-            tiles.push(rule_o(&open));
-            open.clear();
+        sums.reach(piece.start);
+        sums.open.extend_from_slice(&piece.head);
+        sums.close();
+        sums.tiles.extend_from_slice(&piece.tiles);
+        sums.open.extend_from_slice(&piece.tail);
+    }
+    if !sums.open.is_empty() {
+        sums.tiles.push(rule_o(&sums.open));
+    }
+    sum_of_tiles(&sums.tiles)
+}
+
+/// The sums of tiles in order, and the terms of the one that is not whole yet.
+#[derive(Default)]
+struct Sums {
+    tiles: Vec<f64>,
+    open: Vec<f64>,
+}
+
+impl Sums {
+    /// Goes on with zeros up to the term of this index.
+    fn reach(&mut self, index: usize) {
+        while self.tiles.len() * TILE + self.open.len() < index {
+            let rest = index - self.tiles.len() * TILE;
+            self.open.resize(rest.min(TILE), 0.0);
+            self.close();
         }
-        tiles.extend_from_slice(&piece.tiles);
-        open.extend_from_slice(&piece.tail);
     }
-    if !open.is_empty() {
-        tiles.push(rule_o(&open));
+
+    /// Adds the terms up once they are a tile.
+    fn close(&mut self) {
+        if self.open.len() == TILE {
+            self.tiles.push(rule_o(&self.open));
+            self.open.clear();
+        }
     }
-    sum_of_tiles(&tiles)
 }

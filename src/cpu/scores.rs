@@ -508,6 +508,16 @@ impl<'s> Live<'s> {
 }
 
 impl Live<'_> {
+    /// The logit of the `i`th column that has one; `x` is the row that was read.
+    #[inline(always)]
+    pub fn logit<E: Element>(&self, x: &[E], i: usize) -> f64 {
+        match self.logits {
+            Logits::Direct => x[self.columns.start + i].widen(),
+            Logits::F32(z) => f64::from(z[i]),
+            Logits::F64(z) => z[i],
+        }
+    }
+
     /// The exponentials; `x` are the columns that have logits, of the row that was read; the next is asked
     /// for if it is far.
     #[inline(always)]
@@ -669,7 +679,13 @@ pub fn log_of_units<I: Isa>(isa: I, sum: u64, row_len: usize) -> Option<f64> {
 /// Whether a sum by rule Q is barely above 1, or below.
 #[inline(always)]
 pub fn is_peaked(sum: u64, row_len: usize) -> bool {
-    sum < (1u64 << unit_bits(row_len)) + ((row_len as u64) << (unit_bits(row_len) - 21))
+    !leaves_digits(sum.saturating_sub(1u64 << unit_bits(row_len)), row_len)
+}
+
+/// Whether so many units of rule Q have digits enough: of fewer, what rounding each term took off shows.
+#[inline(always)]
+pub fn leaves_digits(units: u64, row_len: usize) -> bool {
+    units >= (row_len as u64) << (unit_bits(row_len) - 21)
 }
 
 #[inline(always)]

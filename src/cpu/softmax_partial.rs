@@ -6,15 +6,17 @@ use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::log_softmax;
 use super::pieces::{self, Piece};
 use super::scores::{
-    Exps, Logits, Row, Scores, is_peaked, log_of_units, off_grid, reciprocal_of, sum_of_two, sum_on_grid,
+    Exps, Live, Logits, Row, Scores, is_peaked, leaves_digits, log_of_units, off_grid, reciprocal_of, sum_of_two,
+    sum_on_grid, units_to_f64,
 };
 use super::scores_masked;
-use super::scratch::{Scratch, room};
+use super::scratch::{Buffers, Scratch, room};
 use super::softmax;
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::mask::FullyMasked;
 use crate::math::log::{log_scalar, log1p_scalar};
+use crate::math::sum::unit_bits;
 use crate::rows::Rows;
 use crate::simd::{Float, Isa, Select, Span, Written};
 use std::ops::Range;
@@ -48,8 +50,26 @@ impl Found {
         }
     }
 
-    fn row(&self) -> Row<'static> {
+    /// What a part turned out to be, but for how it is read under a mask.
+    #[inline(always)]
+    pub fn of(row: &Row<'_>) -> Self {
+        match row {
+            Row::Nan(_) => Found { max: f64::INFINITY, nan: true, ..Found::NOTHING },
+            Row::Infinite(_) => Found { max: f64::INFINITY, ..Found::NOTHING },
+            Row::Masked => Found::NOTHING,
+            Row::Live(live) => Found { max: live.max, exact: !matches!(live.logits, Logits::F64(_)), ..Found::NOTHING },
+        }
+    }
+
+    /// The row, without its logits.
+    pub fn row(&self) -> Row<'static> {
         Row::known(self.max, self.nan)
+    }
+
+    /// A part as one of a row that has this.
+    #[inline(always)]
+    pub fn within<'b, I: Isa>(&self, isa: I, part: Live<'b>, buffers: &'b mut Buffers) -> Live<'b> {
+        part.within(isa, self.max, self.exact, buffers)
     }
 }
 
@@ -63,6 +83,34 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// Of exponentials from the term of this index on, as logarithms need it.
+    #[inline(always)]
+    pub fn of<I: Isa>(isa: I, exps: Exps<'_>, start: usize, all: usize, buffers: &mut Buffers) -> Self {
+        match exps {
+            Exps::F32 { sum, .. } if !is_peaked(sum, all) => Sum { units: sum, pieces: Vec::new() },
+            Exps::F32 { values, sum, .. } => {
+                let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
+                let rest = Span::in_place(room(&mut buffers.f64s, values.len())).map_from_wide(
+                    isa,
+                    values,
+                    #[inline(always)]
+                    |_, e| I::F64::select(e.eq(one), zero, e),
+                );
+                Sum { units: sum, pieces: vec![Piece::of(isa, start, rest)] }
+            }
+            Exps::F64 { values } => {
+                let units = (sum_on_grid(isa, values) / GRID) as u64;
+                let rest = Span::in_place(room(&mut buffers.f64s, values.len())).map_from_wide(
+                    isa,
+                    &*values,
+                    #[inline(always)]
+                    |_, e| off_grid(isa, e),
+                );
+                Sum { units, pieces: vec![Piece::of(isa, start, rest)] }
+            }
+        }
+    }
+
     /// The sum of both.
     pub fn merge(&mut self, other: Self) {
         // Parts of a row are below 2^63 together.
@@ -110,13 +158,7 @@ impl OfRow for Finding<'_> {
         let Part { scores, first, .. } = self.0;
         let Scratch { logits, beside, .. } = scratch;
         let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
-        let found = Found { masked, ..Found::NOTHING };
-        match scores.read_part(isa, row, first, x, logits) {
-            Row::Nan(_) => Found { max: f64::INFINITY, nan: true, ..found },
-            Row::Infinite(_) => Found { max: f64::INFINITY, ..found },
-            Row::Masked => found,
-            Row::Live(live) => Found { max: live.max, exact: !matches!(live.logits, Logits::F64(_)), ..found },
-        }
+        Found { masked, ..Found::of(&scores.read_part(isa, row, first, x, logits)) }
     }
 }
 
@@ -144,49 +186,54 @@ impl OfRow for Summing<'_> {
             return Sum { units: masked.exps_to(isa, to, all).1, pieces: Vec::new() };
         }
         let Row::Live(live) = scores.read_part(isa, row, first, x, logits) else { return Sum::default() };
-        let live = live.within(isa, found.max, found.exact, beside);
+        let live = found.within(isa, live, beside);
         let start = first + live.columns.start - scores.bounds(row, 0..all).start;
         let exps = live.exps(isa, &x[live.columns.clone()], all, false, made);
         match exps {
-            Exps::F32 { sum, .. } if self.of == For::Softmax || !is_peaked(sum, all) => {
-                Sum { units: sum, pieces: Vec::new() }
-            }
-            Exps::F32 { values, sum, .. } => {
-                let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
-                let rest = Span::in_place(room(&mut beside.f64s, values.len())).map_from_wide(
-                    isa,
-                    values,
-                    #[inline(always)]
-                    |_, e| I::F64::select(e.eq(one), zero, e),
-                );
-                Sum { units: sum, pieces: vec![Piece::of(isa, start, rest)] }
-            }
-            Exps::F64 { values } => {
-                let units = (sum_on_grid(isa, values) / GRID) as u64;
-                let rest = Span::in_place(room(&mut beside.f64s, values.len())).map_from_wide(
-                    isa,
-                    &*values,
-                    #[inline(always)]
-                    |_, e| off_grid(isa, e),
-                );
-                Sum { units, pieces: vec![Piece::of(isa, start, rest)] }
-            }
+            Exps::F32 { sum, .. } if self.of == For::Softmax => Sum { units: sum, pieces: Vec::new() },
+            exps => Sum::of(isa, exps, start, all, beside),
         }
     }
 }
 
 impl Sum {
+    /// As a sum of two.
+    pub fn value<E: Element>(&self, all: usize) -> (f64, f64) {
+        if E::DTYPE == DType::F64 {
+            return sum_of_two(self.units as f64 * GRID, pieces::sum(&self.pieces));
+        }
+        (units_to_f64(self.units, all), 0.0)
+    }
+
+    /// Without one of its terms, accurate also where that leaves little; `value` is that of the sum.
+    pub fn without<E: Element>(&self, one: f64, value: (f64, f64), all: usize) -> f64 {
+        if E::DTYPE == DType::F64 {
+            if one <= 0.5 * value.0 {
+                return (value.0 - one) + value.1;
+            }
+            // It is the largest, 1, which is on the grid.
+            let (others, low) = sum_of_two(self.units as f64 * GRID - one, pieces::sum(&self.pieces));
+            return others + low;
+        }
+        let others = self.units.wrapping_sub((one * (1u64 << unit_bits(all)) as f64).round_ties_even() as u64);
+        if leaves_digits(others, all) {
+            return units_to_f64(others, all);
+        }
+        // It is the only one as large as 1, so that the sum is peaked, and the pieces are of all others.
+        pieces::sum(&self.pieces)
+    }
+
     /// 1 / sum in two parts.
     fn inverse<E: Element>(&self, all: usize) -> (f64, f64) {
         if E::DTYPE == DType::F64 {
-            return reciprocal_of(sum_of_two(self.units as f64 * GRID, pieces::sum(&self.pieces)));
+            return reciprocal_of(self.value::<E>(all));
         }
         let (high, low) = Exps::reciprocal(self.units, all);
         (f64::from(high), f64::from(low))
     }
 
     #[inline(always)]
-    fn log<I: Isa, E: Element>(&self, isa: I, all: usize) -> f64 {
+    pub fn log<I: Isa, E: Element>(&self, isa: I, all: usize) -> f64 {
         if E::DTYPE == DType::F64 {
             let (rest, low) = sum_of_two(self.units as f64 * GRID - 1.0, pieces::sum(&self.pieces));
             return log1p_scalar(isa, rest + low);
@@ -258,7 +305,7 @@ impl Store<'_> {
         let Row::Live(live) = scores.read_part(isa, row, first, span.source(), logits) else {
             return span.fill(zero).into();
         };
-        let live = live.within(isa, found.max, found.exact, beside);
+        let live = found.within(isa, live, beside);
         match self.of {
             For::Softmax => softmax::write_live(isa, &live, span, all, made, Some(sum.inverse::<E>(all))),
             For::Logarithm => log_softmax::write_live(isa, &live, sum.log::<I, E>(isa, all), span),

@@ -115,7 +115,13 @@ pub fn cross_entropy_backward_in_place<E: Element>(
     Ok(options.reduce(&losses, &resolved))
 }
 
-fn resolve(options: &CrossEntropy<'_>, rows: usize, cols: usize, targets: &[i64], dloss: &[f64]) -> Result<Resolved> {
+pub(super) fn resolve(
+    options: &CrossEntropy<'_>,
+    rows: usize,
+    cols: usize,
+    targets: &[i64],
+    dloss: &[f64],
+) -> Result<Resolved> {
     let expected = if options.reduction == Reduction::None { rows } else { 1 };
     if dloss.len() != expected {
         return Err(Error::shape(OP, "dloss", format!("{} elements", dloss.len()), expected.to_string()));
@@ -123,7 +129,7 @@ fn resolve(options: &CrossEntropy<'_>, rows: usize, cols: usize, targets: &[i64]
     options.resolve(OP, rows, cols, targets)
 }
 
-fn gradient<'k>(
+pub(super) fn gradient<'k>(
     options: &CrossEntropy<'_>,
     resolved: &'k Resolved,
     targets: &'k [i64],

@@ -20,6 +20,7 @@ pub mod clip_grad_value;
 mod columns;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;
+pub mod cross_entropy_partial;
 pub mod erf;
 pub mod exp;
 pub mod exp2;

@@ -444,6 +444,19 @@ fn cases() -> Vec<Case> {
             Some(Box::new(|x| composition::cross_entropy(&x[0], &targets(), &smoothed().weight(&WEIGHT)))),
         ),
         case(
+            "cross-entropy of a linear layer by chunks",
+            &[&[2, 3, 6], &[5, 6], &[5]],
+            Box::new(|x| {
+                let options = smoothed().weight(&WEIGHT).reduction(Reduction::None);
+                Ok(guarded::linear_cross_entropy(&x[0], &x[1], Some(&x[2]), &targets(), &options, Some(2))?)
+            }),
+            Some(Box::new(|x| {
+                let options = smoothed().weight(&WEIGHT).reduction(Reduction::None);
+                let logits = x[0].broadcast_matmul(&x[1].t()?)?.broadcast_add(&x[2])?;
+                composition::cross_entropy(&logits, &targets(), &options)
+            })),
+        ),
+        case(
             "binary cross-entropy",
             &[&[3, 5], &[3, 5]],
             Box::new(|x| ours::loss::binary_cross_entropy_with_logit(&x[0], &ours::ops::sigmoid(&x[1])?)),

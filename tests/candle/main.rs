@@ -16,6 +16,7 @@ mod in_place;
 mod init;
 mod l2_normalize;
 mod layouts;
+mod linear_loss;
 mod loss;
 mod mean_pool;
 mod optim;

@@ -18,6 +18,7 @@ mod clip_grad_norm;
 mod clip_grad_value;
 mod cross_entropy;
 mod cross_entropy_backward;
+mod cross_entropy_partial;
 mod elementwise_backward;
 mod erf;
 mod exp;

@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use std::ops::Range;
 
-for_each_dtype!(plain_rows, hostile_rows, masked_rows, peaked_rows, many_columns);
+for_each_dtype!(plain_rows, hostile_rows, masked_rows, masked_parts, peaked_rows, many_columns);
 
 /// Rows that are dealt out.
 struct Dealt<'a, E> {
@@ -182,6 +182,24 @@ fn peaked_rows<E: Bits>() {
             ] {
                 Dealt { x: &x, dims: &[2, all], options }.same_somehow("peaked", &mut rng);
             }
+        }
+    }
+}
+
+/// A part in which all is masked has no terms, and those of the others stay in their places.
+fn masked_parts<E: Bits>() {
+    let mut rng = generate::rng("masked parts");
+    let all = 700;
+    for gap in [0.0, 12.0, 30.0] {
+        let mut x = generate::bell::<E>(&mut rng, 3 * all, -gap, 1.0);
+        for row in x.chunks_mut(all) {
+            row[50..460].fill(E::NEG_INFINITY);
+            row[rng.random_range(0..50)] = E::from_wide(4.0);
+        }
+        for options in [Softmax::default(), Softmax::default().scale(0.9)] {
+            let dealt = Dealt { x: &x, dims: &[3, all], options };
+            dealt.same("masked in the middle", &[0..50, 460..700, 50..460]);
+            dealt.same("masked about a tile", &[300..500, 0..100, 100..300, 500..700]);
         }
     }
 }

@@ -28,6 +28,7 @@ mod attention;
 pub(super) mod clip;
 mod elementwise;
 mod in_place;
+mod linear_loss;
 mod loss;
 pub mod mask;
 mod mean_pool;
@@ -51,6 +52,7 @@ pub use in_place::{
     rope_in_place, rsqrt_in_place, sigmoid_in_place, silu_in_place, softmax_in_place, softplus_in_place, sqrt_in_place,
     tanh_in_place,
 };
+pub use linear_loss::linear_cross_entropy;
 pub use loss::{bce_with_logits, cross_entropy, kl_div};
 pub use mean_pool::mean_pool;
 pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_linear, rms_norm_residual};

@@ -45,15 +45,15 @@ pub fn numbers(logits: &Tensor, targets: &Tensor) -> Result<Vec<i64>> {
 }
 
 /// Targets and options that outlive the call.
-struct Call {
-    targets: Vec<i64>,
+pub(super) struct Call {
+    pub targets: Vec<i64>,
     /// Exact in f64, whatever type they were.
     weight: Option<Vec<f64>>,
     options: Options<'static>,
 }
 
 impl Call {
-    fn new(targets: Vec<i64>, options: &Options<'_>) -> Self {
+    pub fn new(targets: Vec<i64>, options: &Options<'_>) -> Self {
         let widened = |weight: Floats<'_>| (0..weight.len()).filter_map(|i| weight.get(i)).collect();
         let Options { ignore_index, label_smoothing, z_loss, softcap, reduction, .. } = *options;
         let weight = options.weight.map(widened);
@@ -64,7 +64,7 @@ impl Call {
         }
     }
 
-    fn options(&self) -> Options<'_> {
+    pub fn options(&self) -> Options<'_> {
         Options { weight: self.weight.as_ref().map(Floats::from), ..self.options }
     }
 }

@@ -15,6 +15,7 @@ pub mod group_norm_backward;
 pub mod kl_div;
 pub mod l2_normalize;
 pub mod layer_norm;
+pub mod linear_cross_entropy;
 pub mod log_softmax;
 pub mod logsumexp;
 pub mod mean_pool;

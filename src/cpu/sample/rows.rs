@@ -1,20 +1,10 @@
 //! What the logits of a row hold, where they are in f64 or not all of them are numbers.
 
 use super::candidates::Candidates;
-use crate::cpu::scores::{Live, Logits};
+use crate::cpu::scores::Live;
 use crate::element::Element;
 
 impl Live<'_> {
-    /// The logit of the `i`th column that has one.
-    #[inline(always)]
-    fn logit<E: Element>(&self, x: &[E], i: usize) -> f64 {
-        match self.logits {
-            Logits::Direct => x[self.columns.start + i].widen(),
-            Logits::F32(z) => f64::from(z[i]),
-            Logits::F64(z) => z[i],
-        }
-    }
-
     /// The first token whose logit is such.
     #[inline(always)]
     pub fn find<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool) -> usize {

@@ -1,0 +1,262 @@
+//! Cross-entropy and its gradient of rows that are in parts: the sums of each part against the maximum of all, then the
+//! loss, then the gradient of its columns. Each step is that of a whole row, so that the bits are.
+
+use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
+use super::cross_entropy_backward::{Gradient, Parts};
+use super::each_row::{OfRow, each_row};
+use super::lanes::{Ends, LaneKernel, Met, each_lane};
+use super::pieces::{self, Piece};
+use super::scores::{Exps, Live, Logits, Row};
+use super::scratch::{Buffers, Scratch, room};
+use super::softmax_partial::{Found, Sum};
+use crate::element::Element;
+use crate::error::Result;
+use crate::rows::Rows;
+use crate::simd::{Isa, Kernel, Span, Storage, Written};
+use std::ops::Range;
+
+/// What a part of a row adds, against the maximum of all; merged, what all of it adds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    /// Of the exponentials, as for logarithms.
+    exps: Sum,
+    /// The target's logit, of the part that has it.
+    logit: Option<f64>,
+    /// With label smoothing, what classes add to the loss by their distance from the maximum.
+    distances: Vec<Piece>,
+}
+
+impl Sums {
+    /// What both add.
+    pub fn merge(&mut self, other: Self) {
+        self.exps.merge(other.exps);
+        self.logit = self.logit.or(other.logit);
+        self.distances.extend(other.distances);
+    }
+}
+
+/// Some columns of rows.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// Of whole rows.
+    pub forward: CrossEntropy<'a>,
+    /// The first column.
+    pub first: usize,
+    /// Columns in all.
+    pub all: usize,
+}
+
+/// What the part of each row has; of rows that do not count, nothing.
+pub fn find<E: Element>(x: Rows<'_, E>, part: Part<'_>) -> Result<Vec<Found>> {
+    each_row(x, Found::NOTHING, Finding(part))
+}
+
+/// What the part of each row adds.
+pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found]) -> Result<Vec<Sums>> {
+    each_row(x, Sums::default(), Summing { part, found })
+}
+
+#[derive(Clone, Copy)]
+struct Finding<'a>(Part<'a>);
+
+impl OfRow for Finding<'_> {
+    type Out = Found;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
+        let Part { forward, first, .. } = self.0;
+        match forward.target(row) {
+            None => Found::NOTHING,
+            Some(_) => Found::of(&forward.scores.read_part(isa, row, first, x, &mut scratch.logits)),
+        }
+    }
+}
+
+impl Part<'_> {
+    /// The part's logits in a live row that has these.
+    #[inline(always)]
+    fn live<'b, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        row: usize,
+        x: &[E],
+        found: &Found,
+        [logits, beside]: [&'b mut Buffers; 2],
+    ) -> Live<'b> {
+        let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
+            Row::Live(live) => live,
+            // Nothing is in it that has a share: each logit is -inf, under a softcap too.
+            _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
+        };
+        found.within(isa, live, beside)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Summing<'a> {
+    part: Part<'a>,
+    found: &'a [Found],
+}
+
+impl OfRow for Summing<'_> {
+    type Out = Sums;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
+        let Part { forward, first, all } = self.part;
+        let Scratch { logits, made, beside } = scratch;
+        let found = &self.found[row];
+        let (Some(target), Row::Live(_)) = (forward.target(row), found.row()) else { return Sums::default() };
+        let live = self.part.live(isa, row, x, found, [logits, beside]);
+        let at = target.checked_sub(first).filter(|at| *at < x.len());
+        let logit = at.map(|at| live.logit(x, at));
+        let distances = if forward.label_smoothing == 0.0 {
+            Vec::new()
+        } else {
+            let distance = Distance::new(forward.label_smoothing, all, live.max);
+            let weight = forward.weight.map(|weight| &weight[first..first + x.len()]);
+            let terms = room(&mut made.f64s, x.len());
+            vec![match live.logits {
+                Logits::Direct => isa.outline(Distances { first, distance, weight, z: x, terms }),
+                Logits::F32(z) => isa.outline(Distances { first, distance, weight, z, terms }),
+                Logits::F64(z) => isa.outline(Distances { first, distance, weight, z, terms }),
+            }]
+        };
+        let exps = live.exps(isa, x, all, false, made);
+        Sums { exps: Sum::of(isa, exps, first, all, beside), logit, distances }
+    }
+}
+
+/// What the classes of a part add, through a buffer.
+struct Distances<'a, S> {
+    first: usize,
+    distance: Distance,
+    weight: Option<&'a [f64]>,
+    z: &'a [S],
+    terms: &'a mut [f64],
+}
+
+impl<S: Storage> Kernel for Distances<'_, S> {
+    type Out = Piece;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Piece {
+        let Distances { first, distance, weight, z, terms } = self;
+        let terms = Span::in_place(terms).map_from_wide(
+            isa,
+            z,
+            #[inline(always)]
+            |i, z| distance.block(isa, weight, i, z),
+        );
+        Piece::of(isa, first, terms)
+    }
+}
+
+/// The logarithm of each row's sum, of a type; 0 of a row that has none.
+pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[Sums]) -> Result<Vec<f64>> {
+    let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
+    each_row(no_columns, 0.0, Logs { all, found, sums })
+}
+
+#[derive(Clone, Copy)]
+struct Logs<'a> {
+    all: usize,
+    found: &'a [Found],
+    sums: &'a [Sums],
+}
+
+impl OfRow for Logs<'_> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {
+        match self.found[row].row() {
+            Row::Live(_) => self.sums[row].exps.log::<I, E>(isa, self.all),
+            _ => 0.0,
+        }
+    }
+}
+
+impl CrossEntropy<'_> {
+    /// The loss of a row of so many columns, of what all of it has and adds. Nothing where no part had the target.
+    pub fn loss_of_parts<E: Element>(
+        &self,
+        (index, all): (usize, usize),
+        found: &Found,
+        sums: &Sums,
+        log_sum: f64,
+        met: &mut Met,
+    ) -> Option<RowLoss> {
+        let Some(target) = self.target(index) else { return Some(RowLoss::default()) };
+        match found.row() {
+            Row::Live(live) => {
+                let distances = if self.label_smoothing == 0.0 { 0.0 } else { pieces::sum(&sums.distances) };
+                Some(self.combine(all, target, (live.max, sums.logit?), log_sum, distances))
+            }
+            row => Some(self.stand_in::<E>(&row, index, target, met)),
+        }
+    }
+}
+
+/// The gradient of some columns.
+#[derive(Clone, Copy)]
+pub struct Gradients<'a> {
+    pub gradient: Gradient<'a>,
+    pub part: Part<'a>,
+    pub found: &'a [Found],
+    pub sums: &'a [Sums],
+}
+
+impl<E: Element> LaneKernel<E> for Gradients<'_> {
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
+            #[inline(always)]
+            |row, span| self.lane(isa, row, span, scratch, met),
+        )
+    }
+}
+
+impl Gradients<'_> {
+    #[inline(always)]
+    fn lane<I: Isa, E: Element>(
+        &self,
+        isa: I,
+        row: usize,
+        span: Span<'_, E, E>,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        let Part { forward, first, all } = self.part;
+        let Scratch { logits, made, beside } = scratch;
+        let (found, sums) = (&self.found[row], &self.sums[row].exps);
+        let Some(target) = forward.target(row) else { return span.fill(E::ZERO).into() };
+        let known = found.row();
+        let Row::Live(_) = known else {
+            forward.stand_in::<E>(&known, row, target, met);
+            return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN }).into();
+        };
+        let live = self.part.live(isa, row, span.source(), found, [logits, beside]);
+        let exps = live.exps(isa, span.source(), all, true, made);
+        let one = match (target.checked_sub(first), &exps) {
+            (Some(at), Exps::F32 { values, .. }) => values.get(at).map_or(0.0, |e| f64::from(*e)),
+            (Some(at), Exps::F64 { values }) => values.get(at).copied().unwrap_or(0.0),
+            (None, _) => 0.0,
+        };
+        let factors = self.gradient.factors(row, target, all, live.max + sums.log::<I, E>(isa, all));
+        let sum = sums.value::<E>(all);
+        let parts = Parts { sum, one, others: sums.without::<E>(one, sum, all) };
+        self.gradient.write(isa, (first, target), span, exps, &factors, &parts)
+    }
+}
