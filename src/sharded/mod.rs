@@ -55,6 +55,8 @@ mod log_softmax;
 mod log_softmax_backward;
 mod logsumexp;
 mod logsumexp_backward;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod norm;
 mod process;
 mod rms_norm;
@@ -64,6 +66,8 @@ mod softmax;
 mod softmax_backward;
 mod threads;
 
+#[cfg(feature = "mpi")]
+pub use self::mpi::Mpi;
 pub use collective::Collective;
 pub use counted::{Counted, Exchanged};
 pub use process::Process;
