@@ -2,6 +2,7 @@
 
 use crate::dealt::{RANKS, assert_dealt, assert_same, cuts, dealt};
 use crate::support::generate::{self, Bits};
+use evenkeel::sharded::{Process, Sharded};
 use evenkeel::{FullyMasked, Mask, Rows, Softmax, log_softmax, logsumexp, softmax};
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -39,6 +40,9 @@ fn plain_rows<E: Bits>() {
     for all in [0, 1, 7, 257, 1000] {
         let x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 3.0);
         same_for_all("plain", (&x, &[3, all]), &Softmax::default(), &mut rng);
+        let (whole, options) = (Rows::new(&x, 3, all).unwrap(), Softmax::default());
+        let alone = Sharded::new(&Process, 0..all, all).softmax(whole, &options).unwrap();
+        assert_same("alone", &alone, &softmax(whole, &options).unwrap());
     }
 }
 
