@@ -125,6 +125,17 @@ pub enum Error {
         /// Why it can't be had.
         reason: String,
     },
+    /// Ranks that are not about to do the same, or of which one did not come.
+    #[cfg(feature = "sharded")]
+    #[error("{op}: {reason}")]
+    Collective {
+        /// The op that was called, or what was exchanged.
+        op: &'static str,
+        /// The rank that is the cause, where it is known; the lowest of several.
+        rank: Option<usize>,
+        /// What is the matter, with ranks and values.
+        reason: String,
+    },
     /// A Neuron device that was used, or asked for, in a way that another backend is no answer to.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
@@ -149,6 +160,8 @@ impl Error {
             Error::Sink { .. } => "Sink",
             Error::Unsaved { .. } => "Unsaved",
             Error::Backend { .. } => "Backend",
+            #[cfg(feature = "sharded")]
+            Error::Collective { .. } => "Collective",
             #[cfg(feature = "neuron")]
             Error::Neuron(_) => "Backend",
         }
@@ -180,6 +193,15 @@ impl Error {
             &mut self
         {
             *row = of;
+        }
+        self
+    }
+
+    /// The same of an exchange that was part of an op.
+    #[cfg(feature = "sharded")]
+    pub(crate) fn in_collective(mut self, of: &'static str) -> Self {
+        if let Error::Collective { op, .. } = &mut self {
+            *op = of;
         }
         self
     }

@@ -41,6 +41,7 @@
 //! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
 //! - To train: initialisers, loss scaling, unscaling with clipping, and optimisers in [`mod@train`].
 //! - To choose between devices and the CPU, once and with reasons: [`mod@backend`].
+//! - To split rows over the ranks of a cluster: `sharded`, with the feature of that name.
 //! - To look into a checkpoint: `checkpoint`, with the feature of that name.
 //! - To know the limits of a type: [`DType::limits`].
 //! - To check another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and whole
@@ -55,6 +56,8 @@
 //! | `jsonl` | no | Records of training as lines of JSON, under [`train`](mod@train). |
 //! | `tensorboard` | no | Records of training as TensorBoard's event files, under [`train`](mod@train). |
 //! | `checkpoint` | no | What the tensors of safetensors and GGUF files hold, under `evenkeel::checkpoint`. |
+//! | `sharded` | no | Ops of rows whose columns are dealt out to ranks, under `evenkeel::sharded`. |
+//! | `mpi` | no | Ranks that are processes of MPI; to build it takes an MPI library with its headers, and libclang. |
 //! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!
 //! # Where instructions are missing
@@ -84,6 +87,8 @@ pub mod reference;
 pub mod registry;
 pub mod report;
 mod rows;
+#[cfg(feature = "sharded")]
+pub mod sharded;
 pub mod simd;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -40,7 +40,7 @@ pub(crate) mod norm_partial;
 mod norm_rows;
 pub(crate) mod optimizer;
 pub(crate) mod pairwise;
-mod pieces;
+pub(crate) mod pieces;
 pub(crate) mod qk_norm_rope;
 pub(crate) mod random;
 pub(crate) mod rms_norm;
@@ -306,6 +306,27 @@ macro_rules! declare {
                 x: Rows<'_, Self>,
                 out: RowsMut<'a, Self>,
                 store: softmax_partial::Store<'_>,
+            ) -> Seen<&'a mut [Self]>;
+            #[cfg(feature = "sharded")]
+            #[doc(hidden)]
+            fn scores_backward_largest(
+                part: scores_backward::partial::Part<'_, Self>,
+                dy: Rows<'_, Self>,
+            ) -> Result<Vec<f64>>;
+            #[cfg(feature = "sharded")]
+            #[doc(hidden)]
+            fn scores_backward_terms(
+                part: scores_backward::partial::Part<'_, Self>,
+                dy: Rows<'_, Self>,
+                largest: &[f64],
+            ) -> Result<Vec<Vec<pieces::Piece>>>;
+            #[cfg(feature = "sharded")]
+            #[doc(hidden)]
+            fn scores_backward_store<'a>(
+                part: scores_backward::partial::Part<'_, Self>,
+                dy: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                sums: &[scores_backward::partial::RowSums],
             ) -> Seen<&'a mut [Self]>;
             #[doc(hidden)]
             fn cross_entropy_found(
@@ -611,6 +632,30 @@ macro_rules! implement {
                 gradients: cross_entropy_partial::Gradients<'_>,
             ) -> Result<Met> {
                 lanes::apply_in_place(op, x.into(), gradients)
+            }
+            #[cfg(feature = "sharded")]
+            fn scores_backward_largest(
+                part: scores_backward::partial::Part<'_, Self>,
+                dy: Rows<'_, Self>,
+            ) -> Result<Vec<f64>> {
+                scores_backward::partial::largest_of_each(part, dy)
+            }
+            #[cfg(feature = "sharded")]
+            fn scores_backward_terms(
+                part: scores_backward::partial::Part<'_, Self>,
+                dy: Rows<'_, Self>,
+                largest: &[f64],
+            ) -> Result<Vec<Vec<pieces::Piece>>> {
+                scores_backward::partial::terms_of_each(part, dy, largest)
+            }
+            #[cfg(feature = "sharded")]
+            fn scores_backward_store<'a>(
+                part: scores_backward::partial::Part<'_, Self>,
+                dy: Rows<'_, Self>,
+                out: RowsMut<'a, Self>,
+                sums: &[scores_backward::partial::RowSums],
+            ) -> Seen<&'a mut [Self]> {
+                scores_backward::partial::store(part, dy, out, sums)
             }
             fn samples<T: Send>(
                 logits: Rows<'_, Self>,

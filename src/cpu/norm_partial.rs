@@ -11,6 +11,8 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::{TILE, sum_of_tiles};
 use crate::rows::Rows;
+#[cfg(feature = "sharded")]
+use crate::sharded::keys;
 use crate::simd::{Isa, Written};
 use std::ops::Range;
 
@@ -73,6 +75,52 @@ impl Found {
     }
 }
 
+/// How many integers go from rank to rank for what is merged by maxima.
+#[cfg(feature = "sharded")]
+pub const KEYS: usize = 3;
+
+#[cfg(feature = "sharded")]
+impl Found {
+    /// Integers whose maxima are the keys of what is merged so.
+    pub fn keys(&self) -> [u64; KEYS] {
+        // The least of either kind, from above; 0 of none. A NaN is passed over, as it is where parts are merged.
+        let least = |stepped: bool| {
+            let there = self.least.stepped == stepped && !self.least.value.is_nan();
+            if there { !keys::of_f64(self.least.value) } else { 0 }
+        };
+        [keys::of_f64(self.largest.max(0.0)), least(true), least(false)]
+    }
+
+    /// Puts the maxima of all parts' keys in the place of what this part has.
+    pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
+        let of_key = |key: u64, stepped: bool| match key {
+            0 => Least { stepped, ..Least::NOTHING },
+            key => Least { value: keys::to_f64(!key), stepped },
+        };
+        self.largest = keys::to_f64(largest);
+        self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
+    }
+
+    /// The sums of all tiles, and behind them the second ones.
+    pub fn to_words(&self, words: &mut Vec<u64>) {
+        for SomeTiles { sums, squares, .. } in &self.tiles {
+            words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));
+        }
+    }
+
+    /// Leaves out the tiles of this part.
+    pub fn drop_tiles(&mut self) {
+        self.tiles.clear();
+    }
+
+    /// Takes up `count` tiles from tile `first` on, of which these are the words.
+    pub fn add_words(&mut self, words: &[u64], first: usize, count: usize) {
+        let numbers = |words: &[u64]| words.iter().map(|bits| f64::from_bits(*bits)).collect();
+        let (sums, squares) = words.split_at(count.min(words.len()));
+        self.tiles.push(SomeTiles { first, sums: numbers(sums), squares: numbers(squares) });
+    }
+}
+
 /// What is asked of parts of rows.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
@@ -103,6 +151,22 @@ impl Known {
     pub fn at_first<E: Element>() -> Self {
         // Of f64 alone squares overflow or vanish.
         if E::DTYPE == DType::F64 { Known::Nothing } else { Known::Unit(1.0) }
+    }
+
+    /// How many sums of each tile are asked for.
+    #[cfg(feature = "sharded")]
+    pub fn sums<E: Element>(&self, kind: Kind) -> usize {
+        match self {
+            Known::Nothing | Known::Moments(_) => 0,
+            Known::Unit(_) if kind == Kind::Layer && E::DTYPE != DType::F64 => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether something is asked that is merged by maxima.
+    #[cfg(feature = "sharded")]
+    pub fn asks_for_maxima(&self, kind: Kind) -> bool {
+        matches!(self, Known::Nothing) || kind == Kind::Rms && matches!(self, Known::Unit(_))
     }
 
     /// What is known when all of a row of `len` columns has answered.

@@ -34,6 +34,28 @@ impl Piece {
     }
 }
 
+#[cfg(feature = "sharded")]
+impl Piece {
+    /// Its numbers as integers, behind how many there are of each kind.
+    pub fn to_words(&self, words: &mut Vec<u64>) {
+        let Piece { start, head, tiles, tail } = self;
+        words.extend([*start, head.len(), tiles.len(), tail.len()].map(|count| count as u64));
+        words.extend([head, tiles, tail].into_iter().flatten().map(|number| number.to_bits()));
+    }
+
+    /// What [`Piece::to_words`] made, and the words behind it; nothing if there are too few.
+    pub fn of_words(words: &[u64]) -> Option<(Self, &[u64])> {
+        let (&[start, head, tiles, tail], mut rest) = words.split_first_chunk()?;
+        let mut take = |count: u64| {
+            let (numbers, behind) = rest.split_at_checked(count as usize)?;
+            rest = behind;
+            Some(numbers.iter().map(|bits| f64::from_bits(*bits)).collect::<Vec<f64>>())
+        };
+        let (head, tiles, tail) = (take(head)?, take(tiles)?, take(tail)?);
+        Some((Piece { start: start as usize, head, tiles, tail }, rest))
+    }
+}
+
 /// The sum over all pieces of a row; what no piece has are zeros.
 pub fn sum(pieces: &[Piece]) -> f64 {
     let mut pieces: Vec<&Piece> = pieces.iter().collect();

@@ -8,6 +8,9 @@
 //! f64 gradients are scaled by a power of two where products of very large or very small ones would leave the type,
 //! and summed in two parts, as the exponentials are.
 
+#[cfg(feature = "sharded")]
+pub mod partial;
+
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Logits, Row, Scores};
 use super::scratch::{Buffers, Scratch, room};
@@ -121,12 +124,11 @@ fn plain<F: Formula, I: Isa, E: Element>(
         #[inline(always)]
         |_, [dy], [e], [sum]| [sum + F::term(isa, isa.widen(isa.load_f32(e)), E::load_wide(isa, dy)).0],
     );
-    let sum = if F::MEAN { sum * reciprocal.0 } else { sum };
-    if !sum.is_finite() {
+    let sums = Sums::new::<F, E>(reciprocal, (sum, 0.0), 1.0, scale);
+    if !sums.sum.0.is_finite() {
         count(span.source(), None, met);
         return spoil(isa, None, span);
     }
-    let sums = Sums { reciprocal, sum: (sum, 0.0), up: 1.0, scale, down: 1.0 };
     let next = span.next(1);
     let scale = isa.f64(scale);
     span.map_wide_with(
@@ -270,11 +272,9 @@ impl Sums {
                     terms.block::<F, I>(isa, i).0
                 },
             );
-            let sum = if F::MEAN { sum * reciprocal.0 } else { sum };
-            return Sums { reciprocal, sum: (sum, 0.0), up, scale, down: 1.0 };
+            return Sums::new::<F, E>(reciprocal, (sum, 0.0), up, scale);
         }
-        // Multiples of 2^-31 of the largest term's range add without error; what they leave out is small.
-        let grid = isa.f64(1.5 * (1u64 << (52 - 31)) as f64 * range);
+        let grid = isa.f64(grid(range));
         let high = sum_o(
             isa,
             len,
@@ -290,6 +290,16 @@ impl Sums {
                 (term - ((term + grid) - grid)) + rest
             },
         );
+        Sums::new::<F, E>(reciprocal, (high, low), up, scale)
+    }
+
+    /// Of the lane's sum of terms: of f64, of what they have on a grid and of what that leaves out.
+    #[inline(always)]
+    fn new<F: Formula, E: Element>(reciprocal: (f64, f64), (high, low): (f64, f64), up: f64, scale: f64) -> Self {
+        if E::DTYPE != DType::F64 {
+            let sum = if F::MEAN { high * reciprocal.0 } else { high };
+            return Sums { reciprocal, sum: (sum, 0.0), up, scale, down: 1.0 };
+        }
         let sum = high + low;
         let mut sum = (sum, low - (sum - high));
         if F::MEAN {
@@ -365,6 +375,13 @@ fn normaliser(largest: f64) -> (f64, f64) {
     };
     let power = f64::from_bits((largest * up).to_bits() & f64::INFINITY.to_bits());
     (up, 2.0 * power)
+}
+
+/// Adding and subtracting it leaves multiples of 2^-31 of this range, which add without error; what they leave out is
+/// small.
+#[inline(always)]
+fn grid(range: f64) -> f64 {
+    1.5 * (1u64 << (52 - 31)) as f64 * range
 }
 
 /// d logit / d score times `scale` for each score, or nothing where it is `scale` everywhere.

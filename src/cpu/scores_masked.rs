@@ -11,6 +11,8 @@ use crate::element::{DType, Element};
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::sum::sum_q;
 use crate::math::wide::two_sum;
+#[cfg(feature = "sharded")]
+use crate::sharded::keys;
 use crate::simd::{Ahead, Float, Isa, LANES, MaskBits, Select, Span, Storage, fold_with};
 use std::ops::Range;
 
@@ -76,6 +78,24 @@ impl Found {
     }
 }
 
+#[cfg(feature = "sharded")]
+impl Found {
+    /// Integers whose maxima are the keys of what is merged.
+    pub fn keys(&self) -> [u64; 4] {
+        const NAN: u64 = u64::MAX;
+        let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
+        let [sums, large] = self.sums.map_or([NAN; 2], |sums| sums.keys());
+        // Where f32 does not hold the bias, nobody asks whether it is exact.
+        [u64::from(!self.fits) << 1 | u64::from(!self.exact), score, sums, large]
+    }
+
+    pub fn of_keys([bias, score, sums, large]: [u64; 4]) -> Self {
+        let score = (score != u64::MAX).then(|| keys::to_f32(score as u32));
+        let sums = (sums != u64::MAX).then(|| Sums::of_keys([sums, large]));
+        Found { fits: bias & 2 == 0, exact: bias & 1 == 0, score, sums }
+    }
+}
+
 /// What the largest of sums is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sums {
@@ -93,6 +113,20 @@ impl Sums {
         let (of, than) = if other.high > self.high { (other, self) } else { (self, other) };
         let low = if of.high == than.high { of.low.max(than.low) } else { of.low };
         Sums { low, large: self.large.max(other.large), ..of }
+    }
+
+    /// Of the first two one integer, since the first decides.
+    #[cfg(feature = "sharded")]
+    fn keys(&self) -> [u64; 2] {
+        // Of zeros neither is the larger.
+        let high = keys::of_f32(self.high + 0.0);
+        [u64::from(high) << 32 | u64::from(keys::of_f32(self.low)), keys::of_f32(self.large).into()]
+    }
+
+    #[cfg(feature = "sharded")]
+    fn of_keys([sums, large]: [u64; 2]) -> Self {
+        let [high, low, large] = [sums >> 32, sums, large].map(|key| keys::to_f32(key as u32));
+        Sums { high, low, large }
     }
 
     /// The maximum in two parts; nothing if the sum of large terms is small.

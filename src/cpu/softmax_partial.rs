@@ -18,6 +18,8 @@ use crate::mask::FullyMasked;
 use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::sum::unit_bits;
 use crate::rows::Rows;
+#[cfg(feature = "sharded")]
+use crate::sharded::keys;
 use crate::simd::{Float, Isa, Select, Span, Written};
 use std::ops::Range;
 
@@ -61,7 +63,7 @@ impl Found {
         }
     }
 
-    /// The row, without its logits.
+    /// The row of which this is all, without its logits.
     pub fn row(&self) -> Row<'static> {
         Row::known(self.max, self.nan)
     }
@@ -70,6 +72,42 @@ impl Found {
     #[inline(always)]
     pub fn within<'b, I: Isa>(&self, isa: I, part: Live<'b>, buffers: &'b mut Buffers) -> Live<'b> {
         part.within(isa, self.max, self.exact, buffers)
+    }
+}
+
+/// How many integers go from rank to rank for what a row has.
+#[cfg(feature = "sharded")]
+pub const KEYS: usize = 6;
+
+#[cfg(feature = "sharded")]
+impl Found {
+    /// Integers whose maxima are the keys of what is merged.
+    pub fn keys(&self) -> [u64; KEYS] {
+        let max = keys::of_f64(if self.nan { f64::NAN } else { self.max });
+        let [a, b, c, d] = self.masked.keys();
+        [max, u64::from(!self.exact), a, b, c, d]
+    }
+
+    pub fn of_keys([max, inexact, masked @ ..]: [u64; KEYS]) -> Self {
+        let max = keys::to_f64(max);
+        let nan = max.is_nan();
+        let masked = scores_masked::Found::of_keys(masked);
+        Found { max: if nan { f64::INFINITY } else { max }, nan, exact: inexact == 0, masked }
+    }
+
+    /// The largest logit.
+    pub fn max(&self) -> f64 {
+        self.max
+    }
+
+    /// Whether f32 holds the logits.
+    pub fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Whether there is nothing to attend to.
+    pub fn is_masked(&self) -> bool {
+        matches!(self.row(), Row::Masked)
     }
 }
 
@@ -116,6 +154,43 @@ impl Sum {
         // Parts of a row are below 2^63 together.
         self.units = self.units.wrapping_add(other.units);
         self.pieces.extend(other.pieces);
+    }
+}
+
+#[cfg(feature = "sharded")]
+impl Sum {
+    /// What is added up as an integer.
+    pub fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// With the units of all parts, and no pieces.
+    pub fn of_units(units: u64) -> Self {
+        Sum { units, pieces: Vec::new() }
+    }
+
+    /// The pieces of a part.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Takes up those of another.
+    pub fn add_piece(&mut self, piece: Piece) {
+        self.pieces.push(piece);
+    }
+
+    /// 1 / sum as two f64, for gradients.
+    pub fn reciprocal_wide<E: Element>(&self, all: usize) -> (f64, f64) {
+        if E::DTYPE == DType::F64 {
+            return self.inverse::<E>(all);
+        }
+        (1.0 / units_to_f64(self.units, all), 0.0)
+    }
+
+    /// Whether units of all parts are not enough, for a row that has this in all.
+    pub fn needs_pieces<E: Element>(&self, found: &Found, of: For, all: usize) -> bool {
+        let may_count = E::DTYPE == DType::F64 || of == For::Logarithm && is_peaked(self.units, all);
+        may_count && matches!(found.row(), Row::Live(_))
     }
 }
 

@@ -73,7 +73,7 @@ use crate::floats::Floats;
 use crate::rows::Geometry;
 
 /// Checks that two views have the same lanes.
-fn same_lanes(op: &'static str, argument: &'static str, got: &Geometry, expected: &Geometry) -> Result<()> {
+pub(crate) fn same_lanes(op: &'static str, argument: &'static str, got: &Geometry, expected: &Geometry) -> Result<()> {
     let of = |g: &Geometry| (g.outer(), g.len(), g.inner());
     if of(got) != of(expected) {
         return Err(Error::shape(

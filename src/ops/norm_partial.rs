@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::math::sum::TILE;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::new_vec;
+#[cfg(feature = "sharded")]
+use std::ops::Range;
 
 /// What some columns of rows say of the row's mean and mean square: what machines that have a part of the columns each
 /// send one another, where the hidden size is cut.
@@ -202,6 +204,50 @@ impl NormPartial {
             _ => Err(Error::invalid(self.frame.op(), "partial", "of a round that is not the last", "of the last")),
         });
         moments.collect()
+    }
+}
+
+/// What goes from rank to rank.
+#[cfg(feature = "sharded")]
+impl NormPartial {
+    /// Integers whose maxima those of all columns are made of; nothing where none are asked for, which is the same for
+    /// all ranks.
+    pub(crate) fn keys(&self) -> Option<Vec<u64>> {
+        let asked = self.known.iter().any(|known| known.asks_for_maxima(self.frame.kind));
+        asked.then(|| self.found.iter().flat_map(Found::keys).collect())
+    }
+
+    /// Takes the maxima of all columns.
+    pub(crate) fn take_keys(&mut self, keys: &[u64]) {
+        self.found.iter_mut().zip(keys.as_chunks().0).for_each(|(found, keys)| found.take_keys(*keys));
+    }
+
+    /// The sums of the tiles of these columns.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        let mut words = Vec::new();
+        self.found.iter().for_each(|found| found.to_words(&mut words));
+        words
+    }
+
+    /// How many words so many columns have.
+    pub(crate) fn count_words<E: Element>(&self, columns: usize) -> usize {
+        let sums: usize = self.known.iter().map(|known| known.sums::<E>(self.frame.kind)).sum();
+        sums * columns.div_ceil(TILE)
+    }
+
+    /// Takes the words of all parts, whose columns these are.
+    pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
+        self.columns = Columns::new(self.frame.op(), 0, self.frame.all, self.frame.all)?;
+        self.found.iter_mut().for_each(Found::drop_tiles);
+        for (columns, mut words) in columns.iter().zip(words.iter().map(Vec::as_slice)) {
+            let (first, tiles) = (columns.start / TILE, columns.len().div_ceil(TILE));
+            for (known, found) in self.known.iter().zip(&mut self.found) {
+                let (own, rest) = words.split_at(tiles * known.sums::<E>(self.frame.kind));
+                found.add_words(own, first, tiles);
+                words = rest;
+            }
+        }
+        Ok(())
     }
 }
 

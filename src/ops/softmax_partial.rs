@@ -3,6 +3,8 @@
 use super::columns::Columns;
 use super::softmax::{Softmax, settle};
 use crate::cpu::lanes::Met;
+#[cfg(feature = "sharded")]
+use crate::cpu::pieces::Piece;
 use crate::cpu::softmax_partial::{For, Found, Part, Store, Sum};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
@@ -143,9 +145,45 @@ impl SoftmaxPartial {
     }
 }
 
+/// What goes from rank to rank.
+#[cfg(feature = "sharded")]
+impl SoftmaxPartial {
+    /// Integers whose maxima those of all columns are made of.
+    pub(crate) fn keys(&self) -> Vec<u64> {
+        self.found.iter().flat_map(Found::keys).collect()
+    }
+
+    /// What all columns say, of whose keys these are the maxima.
+    pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
+        self.columns = Columns::new(OP, 0, self.frame.all(), self.frame.all())?;
+        self.found = keys.as_chunks().0.iter().copied().map(Found::of_keys).collect();
+        Ok(())
+    }
+
+    /// What all columns say of each row.
+    pub(crate) fn found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// The columns from `first` on, for kernels.
+    pub(crate) fn part<'a, E: Element>(
+        &self,
+        x: &Rows<'_, E>,
+        first: usize,
+        options: &Softmax<'a>,
+    ) -> Result<Part<'a>> {
+        Ok(self.frame.part(x, first, options)?.0)
+    }
+
+    /// The first row with nothing to attend to, of rows that have columns.
+    pub(crate) fn first_masked(&self) -> Option<usize> {
+        self.found.iter().position(Found::is_masked).filter(|_| self.frame.all() > 0)
+    }
+}
+
 /// What some columns add to the sums that softmax divides by: see [`SoftmaxPartial`].
 #[derive(Clone, Debug)]
-pub struct SoftmaxSums(Sums);
+pub struct SoftmaxSums(pub(crate) Sums);
 
 /// What some columns add to the sums that log_softmax and log-sum-exp take the logarithm of: see [`SoftmaxPartial`].
 ///
@@ -158,7 +196,7 @@ pub struct SoftmaxSums(Sums);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct SoftmaxLogSums(Sums);
+pub struct SoftmaxLogSums(pub(crate) Sums);
 
 impl SoftmaxSums {
     /// Takes up what other columns add.
@@ -222,10 +260,59 @@ impl SoftmaxLogSums {
 
 /// Sums against merged maxima.
 #[derive(Clone, Debug)]
-struct Sums {
+pub(crate) struct Sums {
     partial: SoftmaxPartial,
     columns: Columns,
     sums: Vec<Sum>,
+}
+
+/// What goes from rank to rank.
+#[cfg(feature = "sharded")]
+impl Sums {
+    /// Integers whose sums are those of all columns.
+    pub(crate) fn units(&self) -> Vec<u64> {
+        self.sums.iter().map(Sum::units).collect()
+    }
+
+    /// 1 / the sum of each row, where the sums are of all columns.
+    pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
+        self.sums.iter().map(|sum| sum.reciprocal_wide::<E>(self.partial.frame.all())).collect()
+    }
+
+    /// Takes the sums of all columns, and gives the pieces of these for rows that need them: nothing if none does, which
+    /// is the same for all ranks.
+    pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Option<Vec<u64>>> {
+        let (partial, all) = (&self.partial, self.partial.frame.all());
+        self.columns = Columns::new(OP, 0, all, all)?;
+        let (mut words, mut needed) = (Vec::new(), false);
+        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units) {
+            let own = std::mem::replace(sum, Sum::of_units(*units));
+            if sum.needs_pieces::<E>(found, of, all) {
+                needed = true;
+                words.push(own.pieces().len() as u64);
+                own.pieces().iter().for_each(|piece| piece.to_words(&mut words));
+            }
+        }
+        Ok(needed.then_some(words))
+    }
+
+    /// Takes the pieces that a rank gave; says whether the words are such.
+    pub(crate) fn take_pieces<E: Element>(&mut self, mut words: &[u64], of: For) -> bool {
+        let all = self.partial.frame.all();
+        for (sum, found) in self.sums.iter_mut().zip(&self.partial.found) {
+            if !sum.needs_pieces::<E>(found, of, all) {
+                continue;
+            }
+            let Some((count, rest)) = words.split_first() else { return false };
+            words = rest;
+            for _ in 0..*count {
+                let Some((piece, rest)) = Piece::of_words(words) else { return false };
+                words = rest;
+                sum.add_piece(piece);
+            }
+        }
+        words.is_empty()
+    }
 }
 
 impl Sums {

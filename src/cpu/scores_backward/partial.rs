@@ -1,0 +1,289 @@
+//! Gradients of rows that are not all in one place: what each part adds to the sum of a row, then its results. Each step
+//! is that of a whole row, so that the bits are.
+
+use super::{Formula, Sums, Terms, count, flags, grid, largest, normaliser, slopes, spoil, write};
+use crate::cpu::lanes::{Ends, LaneKernel, Met, each_lane};
+use crate::cpu::log_softmax_backward::LogSoftmax;
+use crate::cpu::pieces::{self, Piece};
+use crate::cpu::scores::Row;
+use crate::cpu::scratch::{self, Scratch};
+use crate::cpu::softmax_backward::Softmax;
+use crate::cpu::softmax_partial::{self, Found};
+use crate::element::{DType, Element};
+use crate::error::Result;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::{self, Isa, LANES, Span, Work, Written};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Whose gradient it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    Softmax,
+    LogSoftmax,
+    /// The sum of a row is its one gradient.
+    LogSumExp,
+}
+
+/// [`Of::LogSumExp`]: softmax times the row's sum.
+#[derive(Clone, Copy)]
+struct LogSumExp;
+
+impl Formula for LogSumExp {
+    const MEAN: bool = false;
+
+    #[inline(always)]
+    fn term<I: Isa>(isa: I, _: I::F64, _: I::F64) -> (I::F64, I::F64) {
+        (isa.f64(0.0), isa.f64(0.0))
+    }
+
+    #[inline(always)]
+    fn gradient<I: Isa>(_: I, y: I::F64, _: I::F64, sum: (I::F64, I::F64)) -> I::F64 {
+        y * sum.0
+    }
+}
+
+/// Some columns of scores.
+#[derive(Clone, Copy)]
+pub struct Part<'a, E> {
+    pub part: softmax_partial::Part<'a>,
+    pub x: Rows<'a, E>,
+    /// What all columns have.
+    pub found: &'a [Found],
+    pub of: Of,
+}
+
+/// What a part adds to the sum of a row.
+#[derive(Clone, Debug, Default)]
+pub struct Gained {
+    /// The largest gradient, where that was asked for.
+    pub largest: f64,
+    /// Its terms, and of f64 what they have off a grid.
+    pub terms: Vec<Piece>,
+}
+
+/// The largest gradient of each row's part, which is asked for of f64 alone.
+pub fn largest_of_each<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>) -> Result<Vec<f64>> {
+    Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
+}
+
+/// The terms of each row's part, of rows with these largest gradients.
+pub fn terms_of_each<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: &[f64]) -> Result<Vec<Vec<Piece>>> {
+    Ok(gained(part, dy, Some(largest))?.into_iter().map(|gained| gained.terms).collect())
+}
+
+fn gained<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: Option<&[f64]>) -> Result<Vec<Gained>> {
+    let mut to = vec![Gained::default(); part.x.rows()];
+    simd::run(Gaining { part, dy, largest, first: 0, to: &mut to })?;
+    Ok(to)
+}
+
+struct Gaining<'a, E> {
+    part: Part<'a, E>,
+    dy: Rows<'a, E>,
+    /// Of whole rows; nothing where that is what is asked for.
+    largest: Option<&'a [f64]>,
+    first: usize,
+    to: &'a mut [Gained],
+}
+
+impl<E: Element> Work for Gaining<'_, E> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.to.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.dy.cols()
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.to.split_at_mut(at);
+        (Gaining { to: a, ..self }, Gaining { first: self.first + at, to: b, ..self })
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        scratch::with(
+            #[inline(always)]
+            |scratch| {
+                for (i, to) in self.to.iter_mut().enumerate() {
+                    let row = self.first + i;
+                    *to = self.part.gained(isa, row, self.dy.row(row), self.largest.map(|all| all[row]), scratch);
+                }
+            },
+        );
+    }
+}
+
+impl<E: Element> Part<'_, E> {
+    #[inline(always)]
+    fn gained<I: Isa>(
+        &self,
+        isa: I,
+        row: usize,
+        dy: &[E],
+        of_all: Option<f64>,
+        Scratch { logits, made, beside }: &mut Scratch,
+    ) -> Gained {
+        let softmax_partial::Part { scores, first, all } = self.part;
+        let (found, x) = (&self.found[row], self.x.row(row));
+        let Row::Live(_) = found.row() else { return Gained::default() };
+        let mut buffer = Vec::new();
+        // A block more, so that all blocks are whole.
+        let (mut terms, mut rest) = (vec![0.0; x.len() + LANES], Vec::new());
+        if E::DTYPE == DType::F64 {
+            rest.resize(x.len() + LANES, 0.0);
+        }
+        // A part of which all is masked adds zeros.
+        if let Row::Live(live) = scores.read_part(isa, row, first, x, logits) {
+            let flags = flags(&live, x, &mut buffer);
+            let columns = live.columns.clone();
+            let Some(of_all) = of_all else {
+                return Gained { largest: largest(isa, &dy[columns], flags), terms: Vec::new() };
+            };
+            let (up, range) = if E::DTYPE == DType::F64 { normaliser(of_all) } else { (1.0, 0.0) };
+            let grid = isa.f64(grid(range));
+            let live = live.within(isa, found.max(), found.is_exact(), beside);
+            let exps = live.exps(isa, &x[columns.clone()], all, false, made);
+            let of = Terms { exps: &exps, dy: &dy[columns.clone()], first: columns.start, flags, up };
+            for i in 0..x.len().div_ceil(LANES) {
+                let (term, off) = match self.of {
+                    Of::Softmax => of.block::<Softmax, I>(isa, i),
+                    Of::LogSoftmax => of.block::<LogSoftmax, I>(isa, i),
+                    Of::LogSumExp => of.block::<LogSumExp, I>(isa, i),
+                };
+                let to = i * LANES..(i + 1) * LANES;
+                if E::DTYPE == DType::F64 {
+                    let on = (term + grid) - grid;
+                    terms[to.clone()].copy_from_slice(&isa.array_f64(on));
+                    rest[to].copy_from_slice(&isa.array_f64((term - on) + off));
+                } else {
+                    terms[to].copy_from_slice(&isa.array_f64(term));
+                }
+            }
+        }
+        terms.truncate(x.len());
+        rest.truncate(x.len());
+        let mut pieces = vec![Piece::of(isa, first, &terms)];
+        if E::DTYPE == DType::F64 {
+            pieces.push(Piece::of(isa, first, &rest));
+        }
+        Gained { largest: 0.0, terms: pieces }
+    }
+}
+
+/// What all parts of a row come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RowSums {
+    /// 1 / the sum of the exponentials, in two parts.
+    pub reciprocal: (f64, f64),
+    /// The sum of the terms: of f64, of what they have on a grid and off it.
+    pub sum: (f64, f64),
+    /// The largest gradient, of f64.
+    pub largest: f64,
+}
+
+impl RowSums {
+    /// The sum of what parts gained, each of them a list of one piece, or of f64 of two.
+    pub fn sum_of(gained: &[Vec<Piece>]) -> (f64, f64) {
+        let of = |which: usize| {
+            let pieces: Vec<Piece> = gained.iter().filter_map(|pieces| pieces.get(which).cloned()).collect();
+            pieces::sum(&pieces)
+        };
+        (of(0), of(1))
+    }
+}
+
+/// The results of some columns, from their gradients.
+#[derive(Clone, Copy)]
+struct Store<'a, E, F> {
+    part: Part<'a, E>,
+    sums: &'a [RowSums],
+    formula: PhantomData<F>,
+}
+
+/// The gradients of the scores; those of the results are `dy`, or of log-sum-exp anything of that shape.
+pub fn store<'a, E: Element>(
+    part: Part<'_, E>,
+    dy: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    sums: &[RowSums],
+) -> Result<(&'a mut [E], Met)> {
+    let (dy, out) = (dy.into(), out.into());
+    match part.of {
+        Of::Softmax => crate::cpu::lanes::apply(dy, out, Store::<_, Softmax>::new(part, sums)),
+        Of::LogSoftmax => crate::cpu::lanes::apply(dy, out, Store::<_, LogSoftmax>::new(part, sums)),
+        Of::LogSumExp => crate::cpu::lanes::apply(dy, out, Store::<_, LogSumExp>::new(part, sums)),
+    }
+}
+
+impl<E: Element, F: Formula> LaneKernel<E> for Store<'_, E, F> {
+    #[inline(always)]
+    fn lanes<I: Isa>(
+        &self,
+        isa: I,
+        which: Range<usize>,
+        ends: &mut Ends<'_, E>,
+        len: usize,
+        scratch: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        each_lane(
+            which,
+            ends,
+            len,
+            #[inline(always)]
+            |row, span| self.lane(isa, row, span, scratch, met),
+        )
+    }
+}
+
+impl<'a, E: Element, F: Formula> Store<'a, E, F> {
+    fn new(part: Part<'a, E>, sums: &'a [RowSums]) -> Self {
+        Store { part, sums, formula: PhantomData }
+    }
+
+    #[inline(always)]
+    fn lane<I: Isa>(
+        &self,
+        isa: I,
+        row: usize,
+        span: Span<'_, E, E>,
+        Scratch { logits, made, beside }: &mut Scratch,
+        met: &mut Met,
+    ) -> Written {
+        let softmax_partial::Part { scores, first, all } = self.part.part;
+        let (found, x) = (&self.part.found[row], self.part.x.row(row));
+        let known = found.row();
+        // Whatever stands in for a row does not depend on its scores.
+        known.stand_in(row, scores.fully_masked, met, E::ZERO, E::ZERO);
+        let live = match scores.read_part(isa, row, first, x, logits) {
+            Row::Masked => return span.fill(E::ZERO).into(),
+            Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => live,
+        };
+        let (mut buffer, mut of_slopes) = (Vec::new(), Vec::new());
+        let flags = flags(&live, x, &mut buffer);
+        let columns = live.columns.clone();
+        let (span, behind) = span.split_at(columns.end);
+        let (before, span) = span.split_at(columns.start);
+        let RowSums { reciprocal, sum, largest } = self.sums[row];
+        let up = if E::DTYPE == DType::F64 && self.part.of != Of::LogSumExp { normaliser(largest).0 } else { 1.0 };
+        let sums = Sums::new::<F, E>(reciprocal, sum, up, scores.scale);
+        let written = if !matches!(known, Row::Live(_)) {
+            spoil(isa, flags, span)
+        } else if sums.sum.0.is_finite() {
+            let live = live.within(isa, found.max(), found.is_exact(), beside);
+            let exps = live.exps(isa, &x[columns.clone()], all, false, made);
+            let slopes = slopes(isa, &scores, sums.scale, &x[columns], &mut of_slopes);
+            write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
+        } else {
+            count(span.source(), flags, met);
+            spoil(isa, flags, span)
+        };
+        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+    }
+}

@@ -1,0 +1,37 @@
+//! Integers whose order is that of floats, so that the maximum of floats is one of integers.
+//!
+//! ```
+//! use evenkeel::sharded::keys;
+//! let of = |x: f32| keys::of_f32(x);
+//! assert!(of(f32::NEG_INFINITY) < of(-1.0) && of(-1.0) < of(-0.0) && of(-0.0) < of(0.0) && of(0.0) < of(f32::INFINITY));
+//! assert!(of(f32::INFINITY) < of(f32::NAN)); // one NaN makes the maximum one
+//! assert_eq!(keys::to_f32(of(-1.5)), -1.5);
+//! ```
+
+macro_rules! keys {
+    ($of:ident, $to:ident, $float:ty, $key:ty) => {
+        /// The key of a float: above all others if it is a NaN.
+        pub fn $of(x: $float) -> $key {
+            const SIGN: $key = !(<$key>::MAX >> 1);
+            let bits = x.to_bits();
+            match x.is_nan() {
+                true => <$key>::MAX,
+                false if bits & SIGN == 0 => bits | SIGN,
+                false => !bits,
+            }
+        }
+
+        /// The float of a key, with all its bits; of a NaN that it is one.
+        pub fn $to(key: $key) -> $float {
+            const SIGN: $key = !(<$key>::MAX >> 1);
+            match key {
+                <$key>::MAX => <$float>::NAN,
+                key if key & SIGN == 0 => <$float>::from_bits(!key),
+                key => <$float>::from_bits(key ^ SIGN),
+            }
+        }
+    };
+}
+
+keys!(of_f32, to_f32, f32, u32);
+keys!(of_f64, to_f64, f64, u64);

@@ -1,0 +1,38 @@
+//! Layer normalisation.
+
+use super::Sharded;
+use super::collective::Collective;
+use super::digest::Digest;
+use crate::element::Element;
+use crate::error::Result;
+use crate::ops::layer_norm::LayerNorm;
+use crate::ops::norm_partial::NormPartial;
+use crate::rows::Rows;
+
+const OP: &str = "layer_norm";
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// [`layer_norm`](crate::layer_norm()) of rows of which this rank has `x`, cut at multiples of 256: its own columns of the
+    /// result. Weight and bias are those of all columns.
+    ///
+    /// # Exchange
+    /// 24 bytes to agree; for each row 16 bytes for each 256 columns of all, and 8 more if the row's mean is more than 32
+    /// times its deviation. Of f64 four rounds: 24 bytes, then three times 8 bytes for each 256 columns.
+    ///
+    /// # Errors
+    /// Those of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) where another rank has them, is
+    /// about to do something else, or does not come.
+    pub fn layer_norm<E: Element>(&self, x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result<Vec<E>> {
+        let first = self.columns.start;
+        let LayerNorm { weight, bias, eps } = options;
+        let text = format!(
+            "{OP} of {}, {} rows of {} columns, eps {eps:?}, weight and bias of digest {:016x}",
+            E::DTYPE,
+            x.rows(),
+            self.all,
+            Digest::NEW.floats(*weight).floats(*bias).finish()
+        );
+        let own = self.own(OP, x.cols()).and_then(|first| NormPartial::layer_norm(x, (first, self.all), options));
+        self.moments(OP, x, &text, own)?.finish_layer_norm(x, first, options)
+    }
+}

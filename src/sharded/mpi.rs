@@ -1,0 +1,140 @@
+//! Ranks that are processes of MPI.
+
+// Buffers that a rank which gave up leaves to MPI; the safe requests of the crate `mpi` would rather abort.
+#![allow(unsafe_code)]
+
+use super::collective::Collective;
+use crate::error::{Error, Result};
+use mpi::ffi;
+use mpi::traits::Communicator;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// How long a rank waits with its eyes open; after that it sleeps between two looks.
+const BUSY: Duration = Duration::from_millis(2);
+const NAP: Duration = Duration::from_micros(200);
+
+/// The processes of an MPI communicator, with a deadline for each exchange.
+///
+/// The communicator is to be of its own, as `duplicate()` makes one, and lives no longer than the `Universe`. It takes an
+/// MPI library to build: on Debian `libopenmpi-dev` and `libclang-dev`.
+///
+/// After an error MPI may still have a pending exchange, for which `MPI_Finalize` would wait: end the process without, or
+/// by `abort`.
+///
+/// ```no_run
+/// use evenkeel::sharded::{Mpi, Sharded};
+/// use evenkeel::{Rows, Softmax};
+/// use mpi::traits::Communicator;
+/// let universe = mpi::initialize().expect("MPI is not there yet");
+/// let comm = Mpi::new(universe.world().duplicate());
+/// let (rank, all) = (universe.world().rank() as usize, universe.world().size() as usize * 1000);
+/// let logits = vec![0.5f32; 1000];
+/// let shard = Sharded::new(&comm, rank * 1000..(rank + 1) * 1000, all);
+/// let y = shard.softmax(Rows::new(&logits, 1, 1000)?, &Softmax::default())?;
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Mpi<C> {
+    comm: C,
+    timeout: Duration,
+    /// Whether an exchange was given up.
+    broken: Cell<bool>,
+}
+
+impl<C: Communicator> Mpi<C> {
+    /// With a deadline of 30 seconds.
+    pub fn new(comm: C) -> Self {
+        Mpi { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) }
+    }
+
+    /// How long an exchange may take.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Mpi { timeout, ..self }
+    }
+
+    /// Begins an exchange of these words, to which so many come back, and waits for them.
+    fn exchange(
+        &self,
+        what: &'static str,
+        words: &[u64],
+        back: usize,
+        begin: impl FnOnce(*const u64, *mut u64, i32, *mut ffi::MPI_Request) -> i32,
+    ) -> Result<Vec<u64>> {
+        let failed = |reason: String| Error::Collective { op: what, rank: None, reason };
+        if self.broken.get() {
+            return Err(failed("an exchange before this one was given up".into()));
+        }
+        let count = i32::try_from(words.len());
+        let count = count.map_err(|_| failed(format!("{} words, which is more than MPI takes", words.len())))?;
+        let (given, mut got) = (words.to_vec(), vec![0; back]);
+        // SAFETY: `RSMPI_REQUEST_NULL` is a constant of the library.
+        let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
+        let mut code = begin(given.as_ptr(), got.as_mut_ptr(), count, &mut request);
+        let (start, mut done) = (Instant::now(), 0);
+        while code == 0 && done == 0 {
+            // SAFETY: `request` is null or that of a pending exchange, and nobody asks for the status.
+            code = unsafe { ffi::MPI_Test(&mut request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
+            let waited = start.elapsed();
+            match done {
+                0 if waited > self.timeout => break,
+                0 if waited > BUSY => std::thread::sleep(NAP),
+                0 => std::thread::yield_now(),
+                _ => (),
+            }
+        }
+        if code == 0 && done != 0 {
+            return Ok(got);
+        }
+        self.broken.set(true);
+        // MPI may yet write to them.
+        std::mem::forget((given, got));
+        let (rank, size) = (self.rank(), self.size());
+        Err(failed(match code {
+            0 => format!("rank {rank} of {size} has waited for {:?}, and a rank has not come", self.timeout),
+            code => format!("rank {rank} of {size} was refused by MPI with code {code}"),
+        }))
+    }
+
+    fn reduce(&self, what: &'static str, words: &mut [u64], op: ffi::MPI_Op) -> Result<()> {
+        let comm = self.comm.as_raw();
+        let got = self.exchange(what, words, words.len(), |given, got, count, request| {
+            // SAFETY: both buffers have `count` words, and live until the exchange is done or for good.
+            unsafe { ffi::MPI_Iallreduce(given.cast(), got.cast(), count, ffi::RSMPI_UINT64_T, op, comm, request) }
+        })?;
+        words.copy_from_slice(&got);
+        Ok(())
+    }
+}
+
+impl<C: Communicator> Collective for Mpi<C> {
+    fn rank(&self) -> usize {
+        self.comm.rank() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.comm.size() as usize
+    }
+
+    fn max(&self, words: &mut [u64]) -> Result<()> {
+        // SAFETY: a constant of the library.
+        self.reduce("max", words, unsafe { ffi::RSMPI_MAX })
+    }
+
+    fn sum(&self, words: &mut [u64]) -> Result<()> {
+        // SAFETY: a constant of the library.
+        self.reduce("sum", words, unsafe { ffi::RSMPI_SUM })
+    }
+
+    fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
+        let comm = self.comm.as_raw();
+        self.exchange("gather", words, words.len() * self.size(), |given, got, count, request| {
+            // SAFETY: `given` has `count` words and `got` as many for each rank; both live until the exchange is done or
+            // for good.
+            unsafe {
+                let of = ffi::RSMPI_UINT64_T;
+                ffi::MPI_Iallgather(given.cast(), count, of, got.cast(), count, of, comm, request)
+            }
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! What norms exchange.
+
+use super::Sharded;
+use super::collective::Collective;
+use crate::element::Element;
+use crate::error::Result;
+use crate::ops::norm_partial::NormPartial;
+use crate::rows::Rows;
+use std::ops::Range;
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// What all columns say in the end, of which `own` is what this rank's say first.
+    pub(super) fn moments<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        text: &str,
+        own: Result<NormPartial>,
+    ) -> Result<NormPartial> {
+        let (mut partial, agreed) = self.agree(op, text, own)?;
+        loop {
+            self.round::<E>(op, &mut partial, &agreed.columns)?;
+            match partial.next(x, self.columns.start)? {
+                Some(next) => partial = next,
+                None => return Ok(partial),
+            }
+        }
+    }
+
+    /// Makes what these columns say what all do.
+    fn round<E: Element>(&self, op: &'static str, partial: &mut NormPartial, columns: &[Range<usize>]) -> Result<()> {
+        if let Some(mut keys) = partial.keys() {
+            self.max(op, &mut keys)?;
+            partial.take_keys(&keys);
+        }
+        let lens: Vec<usize> = columns.iter().map(|columns| partial.count_words::<E>(columns.len())).collect();
+        let words = self.gather_lists(op, &partial.words(), &lens)?;
+        partial.take_words::<E>(columns, &words)
+    }
+}

@@ -1,0 +1,81 @@
+//! What softmax, its logarithm and log-sum-exp exchange.
+
+use super::Sharded;
+use super::collective::Collective;
+use super::digest::Digest;
+use crate::cpu::softmax_partial::For;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::mask::FullyMasked;
+use crate::ops::softmax::Softmax;
+use crate::ops::softmax_partial::{SoftmaxPartial, Sums};
+use crate::rows::Rows;
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// The maxima of whole rows.
+    pub(super) fn maxima<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        options: &Softmax<'_>,
+    ) -> Result<SoftmaxPartial> {
+        self.maxima_beside(op, x, options, "", Ok(()))
+    }
+
+    /// The same, where there are other operands: what has to be the same of them, and whether they are as they should be.
+    pub(super) fn maxima_beside<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        options: &Softmax<'_>,
+        beside: &str,
+        checked: Result<()>,
+    ) -> Result<SoftmaxPartial> {
+        let own = checked.and_then(|()| SoftmaxPartial::new(x, (self.own(op, x.cols())?, self.all), options));
+        let (mut partial, _) = self.agree(op, &(self.scores(op, &x, options) + beside), own)?;
+        let mut keys = partial.keys();
+        self.max(op, &mut keys)?;
+        partial.take_keys(&keys)?;
+        // Here, so that a rank without columns refuses such a row too.
+        match partial.first_masked().filter(|_| options.fully_masked == FullyMasked::Error) {
+            Some(row) => Err(Error::FullyMasked { op, row }),
+            None => Ok(partial),
+        }
+    }
+
+    /// Makes sums of this rank's columns those of all.
+    pub(super) fn add_up<E: Element>(&self, op: &'static str, sums: &mut Sums, of: For) -> Result<()> {
+        let mut units = sums.units();
+        self.sum(op, &mut units)?;
+        let Some(own) = sums.take_units::<E>(&units, of)? else { return Ok(()) };
+        for (rank, words) in self.gather_any(op, &own)?.iter().enumerate() {
+            if !sums.take_pieces::<E>(words, of) {
+                return Err(Error::Collective { op, rank: Some(rank), reason: format!("rank {rank} gave no pieces") });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first column, if this rank has as many as its rows have.
+    pub(super) fn own(&self, op: &'static str, cols: usize) -> Result<usize> {
+        if self.columns.len() == cols {
+            return Ok(self.columns.start);
+        }
+        let expected = format!("as many columns as {:?}", self.columns);
+        Err(Error::shape(op, "x", format!("{cols} columns"), expected))
+    }
+
+    /// What has to be the same for all ranks.
+    fn scores<E: Element>(&self, op: &str, x: &Rows<'_, E>, options: &Softmax<'_>) -> String {
+        let Softmax { mask, scale, softcap, fully_masked } = options;
+        let dims = x.geometry.shape.dims();
+        let outer = &dims[..dims.len() - 1];
+        let softcap = softcap.map_or("no softcap".to_string(), |cap| format!("softcap {cap:?}"));
+        let mask = mask.filter(|mask| !mask.is_none()).map(|mask| Digest::NEW.mask(mask).finish());
+        let mask = mask.map_or("no mask".to_string(), |digest| format!("a mask of digest {digest:016x}"));
+        let (dtype, all) = (E::DTYPE, self.all);
+        format!(
+            "{op} of {dtype}, {outer:?} rows of {all} columns, scale {scale:?}, {softcap}, {mask}, {fully_masked:?}"
+        )
+    }
+}

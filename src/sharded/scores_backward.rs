@@ -1,0 +1,125 @@
+//! What the gradients of softmax, its logarithm and log-sum-exp exchange.
+
+use super::Sharded;
+use super::collective::Collective;
+use super::keys;
+use crate::cpu::pieces::Piece;
+use crate::cpu::scores::Row;
+use crate::cpu::scores_backward::partial::{Of, Part, RowSums};
+use crate::cpu::softmax_partial::{For, Found};
+use crate::element::{DType, Element};
+use crate::error::{Error, Result};
+use crate::ops::same_lanes;
+use crate::ops::softmax::{Softmax, settle};
+use crate::ops::softmax_partial::SoftmaxPartial;
+use crate::rows::{Rows, RowsMut};
+use crate::simd::new_vec;
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// The gradient of softmax or its logarithm.
+    pub(super) fn scores_backward<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        dy: Rows<'_, E>,
+        options: &Softmax<'_>,
+        of: Of,
+    ) -> Result<Vec<E>> {
+        let checked = same_lanes(op, "dy", &dy.geometry, &x.geometry);
+        let partial = self.maxima_beside(op, x, options, "", checked)?;
+        let reciprocals = self.reciprocals(op, x, &partial, options)?;
+        let part = Part { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
+        let mut largest = vec![0.0; x.rows()];
+        if E::DTYPE == DType::F64 {
+            let mut own: Vec<u64> = E::scores_backward_largest(part, dy)?.into_iter().map(keys::of_f64).collect();
+            self.max(op, &mut own)?;
+            largest = own.into_iter().map(keys::to_f64).collect();
+        }
+        let sums = self.sums_of_terms(op, part, dy, &largest)?;
+        let rows = reciprocals.into_iter().zip(sums).zip(largest);
+        let rows: Vec<RowSums> =
+            rows.map(|((reciprocal, sum), largest)| RowSums { reciprocal, sum, largest }).collect();
+        finish(op, part, dy, &rows)
+    }
+
+    /// The gradient of log-sum-exp, with one gradient for each row.
+    pub(super) fn scores_backward_of_rows<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        dy: &[E],
+        (beside, checked): (&str, Result<()>),
+        options: &Softmax<'_>,
+    ) -> Result<Vec<E>> {
+        let partial = self.maxima_beside(op, x, options, beside, checked)?;
+        let reciprocals = self.reciprocals(op, x, &partial, options)?;
+        let of = Of::LogSumExp;
+        let part = Part { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
+        let rows = reciprocals.into_iter().zip(dy);
+        let rows: Vec<RowSums> =
+            rows.map(|(reciprocal, dy)| RowSums { reciprocal, sum: (dy.widen(), 0.0), largest: 0.0 }).collect();
+        finish(op, part, x, &rows)
+    }
+
+    /// 1 / the sum of each row's exponentials.
+    fn reciprocals<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        partial: &SoftmaxPartial,
+        options: &Softmax<'_>,
+    ) -> Result<Vec<(f64, f64)>> {
+        // The exponentials that logarithms have: gradients read rows as those do.
+        let mut sums = partial.log_sums(x, self.columns.start, options)?.0;
+        self.add_up::<E>(op, &mut sums, For::Softmax)?;
+        Ok(sums.reciprocals::<E>())
+    }
+
+    /// The sum of each row's terms.
+    fn sums_of_terms<E: Element>(
+        &self,
+        op: &'static str,
+        part: Part<'_, E>,
+        dy: Rows<'_, E>,
+        largest: &[f64],
+    ) -> Result<Vec<(f64, f64)>> {
+        let mut words = Vec::new();
+        E::scores_backward_terms(part, dy, largest)?.iter().flatten().for_each(|piece| piece.to_words(&mut words));
+        let lists = self.gather_any(op, &words)?;
+        let mut parts: Vec<&[u64]> = lists.iter().map(Vec::as_slice).collect();
+        let sum = |found: &Found| match found.row() {
+            Row::Live(_) => {
+                let gained = parts.iter_mut().enumerate().map(|(rank, words)| {
+                    let short = || {
+                        let reason = format!("rank {rank} gave no pieces");
+                        Error::Collective { op, rank: Some(rank), reason }
+                    };
+                    take::<E>(words).ok_or_else(short)
+                });
+                Ok(RowSums::sum_of(&gained.collect::<Result<Vec<_>>>()?))
+            }
+            _ => Ok((0.0, 0.0)),
+        };
+        part.found.iter().map(sum).collect()
+    }
+}
+
+/// What a rank gained for a row: a piece, or of f64 two.
+fn take<E: Element>(words: &mut &[u64]) -> Option<Vec<Piece>> {
+    let count = if E::DTYPE == DType::F64 { 2 } else { 1 };
+    let mut one = || {
+        let (piece, rest) = Piece::of_words(words)?;
+        *words = rest;
+        Some(piece)
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+fn finish<E: Element>(op: &'static str, part: Part<'_, E>, dy: Rows<'_, E>, sums: &[RowSums]) -> Result<Vec<E>> {
+    let (rows, cols) = (dy.rows(), dy.cols());
+    new_vec(rows * cols, |out| {
+        let (written, met) = E::scores_backward_store(part, dy, RowsMut::new(out, rows, cols)?, sums)?;
+        settle(op, met)?;
+        Ok(written)
+    })
+}

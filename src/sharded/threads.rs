@@ -1,0 +1,184 @@
+//! Ranks that are threads of one process, for tests.
+
+use super::collective::Collective;
+use crate::error::{Error, Result};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One of some ranks that are threads of this process. A rank that is dropped is gone, and the others are told.
+///
+/// ```
+/// use evenkeel::sharded::{Collective, Threads};
+/// use std::time::Duration;
+/// let sums: Vec<u64> = std::thread::scope(|scope| {
+///     let ranks = Threads::new(3, Duration::from_secs(5)).into_iter();
+///     let each: Vec<_> = ranks
+///         .map(|rank| {
+///             scope.spawn(move || {
+///                 let mut word = [rank.rank() as u64];
+///                 rank.sum(&mut word).map(|()| word[0])
+///             })
+///         })
+///         .collect();
+///     each.into_iter().map(|rank| rank.join().unwrap().unwrap()).collect()
+/// });
+/// assert_eq!(sums, [3, 3, 3]);
+/// ```
+#[derive(Debug)]
+pub struct Threads {
+    rank: usize,
+    size: usize,
+    timeout: Duration,
+    meeting: Arc<Meeting>,
+}
+
+#[derive(Debug, Default)]
+struct Meeting {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What each rank has brought, to a meeting that is not full.
+    brought: Vec<Option<Brought>>,
+    /// What all have brought, and how many have yet to take it.
+    full: Option<Arc<Vec<Brought>>>,
+    to_take: usize,
+    gone: Vec<bool>,
+    /// Why no meeting will be full again.
+    broken: Option<Broken>,
+}
+
+type Brought = (&'static str, Vec<u64>);
+
+#[derive(Clone, Debug)]
+struct Broken {
+    rank: usize,
+    reason: String,
+}
+
+impl Threads {
+    /// So many ranks, none of which waits for longer than the timeout.
+    pub fn new(size: usize, timeout: Duration) -> Vec<Self> {
+        let state = State { brought: vec![None; size], gone: vec![false; size], ..State::default() };
+        let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
+        (0..size).map(|rank| Threads { rank, size, timeout, meeting: meeting.clone() }).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a thread that panicked has left is whole: each change is made at once.
+        self.meeting.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings words to a meeting, and takes what all have brought to it.
+    fn meet(&self, what: &'static str, words: &[u64]) -> Result<Arc<Vec<Brought>>> {
+        let deadline = Instant::now() + self.timeout;
+        let mut state = self.state();
+        // Somebody may still have to take what the last meeting was about.
+        state = self.wait(what, state, deadline, |state| state.full.is_none())?;
+        state.brought[self.rank] = Some((what, words.to_vec()));
+        if state.brought.iter().all(Option::is_some) {
+            let all: Vec<Brought> = state.brought.iter_mut().filter_map(Option::take).collect();
+            state.full = Some(Arc::new(all));
+            state.to_take = self.size;
+            self.meeting.changed.notify_all();
+        }
+        state = self.wait(what, state, deadline, |state| state.full.is_some())?;
+        let all = state.full.clone().unwrap_or_default();
+        state.to_take -= 1;
+        if state.to_take == 0 {
+            state.full = None;
+            self.meeting.changed.notify_all();
+        }
+        drop(state);
+        match all.iter().position(|(other, theirs)| *other != what || theirs.len() != words.len()) {
+            None => Ok(all),
+            Some(rank) => {
+                let (other, theirs) = &all[rank];
+                let reason = format!(
+                    "rank {rank} has {} words for {other}, rank {} has {} for {what}",
+                    theirs.len(),
+                    self.rank,
+                    words.len()
+                );
+                Err(Error::Collective { op: what, rank: Some(rank), reason })
+            }
+        }
+    }
+
+    fn wait<'s>(
+        &self,
+        what: &'static str,
+        mut state: MutexGuard<'s, State>,
+        deadline: Instant,
+        ready: impl Fn(&State) -> bool,
+    ) -> Result<MutexGuard<'s, State>> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.broken.is_none() {
+                if ready(&state) {
+                    return Ok(state);
+                }
+                state.broken = self.breaks(&state, left);
+                if state.broken.is_some() {
+                    self.meeting.changed.notify_all();
+                }
+            }
+            if let Some(Broken { rank, reason }) = state.broken.clone() {
+                return Err(Error::Collective { op: what, rank: Some(rank), reason });
+            }
+            let waited = self.meeting.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Why there is nothing to wait for.
+    fn breaks(&self, state: &State, left: Duration) -> Option<Broken> {
+        let missing: Vec<usize> = (0..self.size).filter(|rank| state.brought[*rank].is_none()).collect();
+        if let (Some(rank), None) = (missing.iter().find(|rank| state.gone[**rank]), &state.full) {
+            return Some(Broken { rank: *rank, reason: format!("rank {rank} is gone") });
+        }
+        let rank = *missing.first()?;
+        let missing: Vec<String> = missing.iter().map(|rank| format!("rank {rank}")).collect();
+        let reason = format!("without {} after {:?}", missing.join(", "), self.timeout);
+        left.is_zero().then_some(Broken { rank, reason })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.state().gone[self.rank] = true;
+        self.meeting.changed.notify_all();
+    }
+}
+
+impl Collective for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn max(&self, words: &mut [u64]) -> Result<()> {
+        for (_, theirs) in self.meet("max", words)?.iter() {
+            words.iter_mut().zip(theirs).for_each(|(word, other)| *word = (*word).max(*other));
+        }
+        Ok(())
+    }
+
+    fn sum(&self, words: &mut [u64]) -> Result<()> {
+        let all = self.meet("sum", words)?;
+        words.fill(0);
+        for (_, theirs) in all.iter() {
+            words.iter_mut().zip(theirs).for_each(|(word, other)| *word = word.wrapping_add(*other));
+        }
+        Ok(())
+    }
+
+    fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
+        Ok(self.meet("gather", words)?.iter().flat_map(|(_, theirs)| theirs.iter().copied()).collect())
+    }
+}

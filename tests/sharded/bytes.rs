@@ -1,0 +1,109 @@
+//! What ops exchange is what `docs/sharding.md` says: bytes by the rows, whatever the ranks and the columns.
+
+use crate::dealt::{RANKS, cuts, dealt};
+use crate::support::generate::{self, Bits};
+use evenkeel::sharded::{Exchanged, Sharded};
+use evenkeel::{Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
+use std::ops::Range;
+
+type Op<E> = fn(Sharded<'_, crate::dealt::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
+
+/// Each rank gives and gets as much.
+#[track_caller]
+fn assert_exchanged<E: Bits>(
+    what: &str,
+    (x, rows): (&[E], usize),
+    cuts: &[Range<usize>],
+    op: Op<E>,
+    expected: [usize; 3],
+) {
+    let [calls, given, got] = expected.map(|count| count as u64);
+    for (y, exchanged) in dealt((x, &[rows, x.len() / rows]), cuts, |_, shard, x| op(shard, x)) {
+        y.unwrap();
+        assert_eq!(exchanged, Exchanged { calls, given, got }, "{what} in {cuts:?}");
+    }
+}
+
+/// Neither the vocabulary nor the number of ranks is in it, but for the header of each rank.
+#[test]
+fn softmax_takes_56_bytes_a_row() {
+    let mut rng = generate::rng("bytes of softmax");
+    for ranks in RANKS {
+        for (rows, all) in [(1, 300), (5, 300), (5, 3000)] {
+            let x = generate::bell::<f32>(&mut rng, rows * all, 0.0, 2.0);
+            let cuts = cuts(&mut rng, ranks, all, 1);
+            let expected = [3, 24 + 56 * rows, 24 * ranks + 56 * rows];
+            assert_exchanged("softmax", (&x, rows), &cuts, |shard, x| shard.softmax(x, &Softmax::default()), expected);
+            let log: Op<f32> = |shard, x| shard.log_softmax(x, &Softmax::default());
+            assert_exchanged("log_softmax", (&x, rows), &cuts, log, expected);
+            let log: Op<f32> = |shard, x| shard.logsumexp(x, &Softmax::default());
+            assert_exchanged("logsumexp", (&x, rows), &cuts, log, expected);
+        }
+    }
+}
+
+/// Of f64, and of rows that one logit outweighs in logarithms, also sums of tiles.
+#[test]
+fn tiles_are_gathered_where_they_count() {
+    let (rows, all) = (3, 2048);
+    for ranks in [1, 2, 4, 8] {
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
+        // A count, and a piece: its first column, three lengths, its tiles.
+        let words = |rows: usize| rows * (5 + all / ranks / 256);
+        let expected = |rows_with: usize| {
+            let words = words(rows_with);
+            [5, 24 + 56 * rows + 8 + 8 * words, 24 * ranks + 56 * rows + 8 * ranks + 8 * ranks * words]
+        };
+        let x = vec![0.5f64; rows * all];
+        assert_exchanged("f64", (&x, rows), &cuts, |shard, x| shard.softmax(x, &Softmax::default()), expected(rows));
+        let mut x = vec![0.5f32; rows * all];
+        x[1500] = 60.0;
+        let log: Op<f32> = |shard, x| shard.log_softmax(x, &Softmax::default());
+        assert_exchanged("peaked", (&x, rows), &cuts, log, expected(1));
+    }
+}
+
+/// Whatever the vocabulary, the gradients gather a number for each 256 columns.
+#[test]
+fn gradients_gather_tiles() {
+    let (rows, all) = (3, 2048);
+    let x = vec![0.5f32; rows * all];
+    for ranks in [1, 2, 4, 8] {
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
+        let words = rows * (4 + all / ranks / 256);
+        let fixed = 56 * rows;
+        let expected = [5, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
+        let op: Op<f32> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
+        assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
+        let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
+        assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
+    }
+}
+
+#[test]
+fn norms_take_a_number_for_each_tile() {
+    let (rows, all) = (3, 2048);
+    fn rms<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+        shard.rms_norm(x, &RmsNorm::default())
+    }
+    fn layer<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+        shard.layer_norm(x, &LayerNorm::default())
+    }
+    for ranks in [1, 2, 4, 8] {
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
+        let tiles = all / 256;
+        // Rounds, those with maxima, and how many sums of each tile all rounds gather.
+        let expected = |calls: usize, maxima: usize, sums: usize| {
+            let fixed = maxima * 24 * rows;
+            [calls, 24 + fixed + 8 * rows * sums * tiles / ranks, 24 * ranks + fixed + 8 * rows * sums * tiles]
+        };
+        let narrow: Vec<f32> = (0..rows * all).map(|i| (i % 7) as f32).collect();
+        let wide: Vec<f64> = narrow.iter().map(|x| f64::from(*x)).collect();
+        assert_exchanged("rms_norm", (&narrow, rows), &cuts, rms, expected(3, 1, 1));
+        assert_exchanged("rms_norm of f64", (&wide, rows), &cuts, rms, expected(4, 2, 1));
+        assert_exchanged("layer_norm", (&narrow, rows), &cuts, layer, expected(2, 0, 2));
+        let far: Vec<f32> = narrow.iter().map(|x| x + 1000.0).collect();
+        assert_exchanged("layer_norm far from 0", (&far, rows), &cuts, layer, expected(3, 0, 3));
+        assert_exchanged("layer_norm of f64", (&wide, rows), &cuts, layer, expected(5, 1, 3));
+    }
+}

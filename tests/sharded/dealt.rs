@@ -1,0 +1,89 @@
+//! Rows dealt out to ranks.
+
+use crate::support::compare::assert_same_bits;
+use crate::support::generate::Bits;
+use evenkeel::sharded::{Counted, Exchanged, Sharded, Threads};
+use evenkeel::{Result, Rows};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use std::ops::Range;
+use std::time::Duration;
+
+/// As many ranks as tests deal out to.
+pub const RANKS: [usize; 5] = [1, 2, 3, 4, 8];
+
+/// Nothing that goes well takes as long.
+pub const LONG: Duration = Duration::from_secs(60);
+
+pub type Comm = Counted<Threads>;
+
+/// What each rank makes of it.
+pub fn on_ranks<T: Send>(count: usize, timeout: Duration, make: impl Fn(usize, Comm) -> T + Sync) -> Vec<T> {
+    let make = &make;
+    std::thread::scope(|scope| {
+        let each = Threads::new(count, timeout).into_iter().enumerate();
+        let threads: Vec<_> = each.map(|(rank, comm)| scope.spawn(move || make(rank, Counted::new(comm)))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// The columns of so many ranks, cut at multiples of `unit` by chance; some have none, and none has what its number says.
+pub fn cuts(rng: &mut SmallRng, ranks: usize, all: usize, unit: usize) -> Vec<Range<usize>> {
+    let mut ends: Vec<usize> = (1..ranks).map(|_| rng.random_range(0..=all / unit) * unit).collect();
+    ends.push(all);
+    ends.sort_unstable();
+    let starts = [0].into_iter().chain(ends.clone());
+    let mut cuts: Vec<Range<usize>> = starts.zip(ends.clone()).map(|(start, end)| start..end).collect();
+    cuts.shuffle(rng);
+    cuts
+}
+
+/// Some columns of each row, without gaps.
+pub fn columns<E: Bits>(x: &[E], all: usize, columns: &Range<usize>) -> Vec<E> {
+    x.chunks(all.max(1)).flat_map(|row| row[columns.clone()].to_vec()).collect()
+}
+
+/// What each rank makes of its number and its columns, and what it exchanged for that.
+pub fn dealt<E: Bits, T: Send>(
+    (x, dims): (&[E], &[usize]),
+    cuts: &[Range<usize>],
+    op: impl Fn(usize, Sharded<'_, Comm>, Rows<'_, E>) -> Result<T> + Sync,
+) -> Vec<(Result<T>, Exchanged)> {
+    let all = dims[dims.len() - 1];
+    on_ranks(cuts.len(), LONG, |rank, comm| {
+        let own = columns(x, all, &cuts[rank]);
+        let mut dims = dims.to_vec();
+        *dims.last_mut().unwrap() = cuts[rank].len();
+        let y = op(rank, Sharded::new(&comm, cuts[rank].clone(), all), Rows::shaped(&own, &dims).unwrap());
+        (y, comm.take())
+    })
+}
+
+/// Each rank has its columns of the whole result, or the whole's error.
+#[track_caller]
+pub fn assert_dealt<E: Bits>(
+    what: &str,
+    (x, dims): (&[E], &[usize]),
+    cuts: &[Range<usize>],
+    whole: Result<Vec<E>>,
+    op: impl Fn(usize, Sharded<'_, Comm>, Rows<'_, E>) -> Result<Vec<E>> + Sync,
+) {
+    let all = dims[dims.len() - 1];
+    for (rank, (own, _)) in dealt((x, dims), cuts, op).into_iter().enumerate() {
+        let what = format!("{what}, rank {rank} of {cuts:?}");
+        match &whole {
+            Ok(whole) => assert_same(&what, &own.unwrap(), &columns(whole, all, &cuts[rank])),
+            Err(error) => assert_eq!(own.unwrap_err(), *error, "{what}"),
+        }
+    }
+}
+
+/// The same bits, of nothing too.
+#[track_caller]
+pub fn assert_same<E: Bits>(what: &str, ours: &[E], theirs: &[E]) {
+    if ours.is_empty() && theirs.is_empty() {
+        return;
+    }
+    assert_same_bits(what, ours, theirs);
+}

@@ -1,0 +1,180 @@
+//! What one rank has wrong is an error on every rank, which names that one, and nobody waits for it.
+
+use crate::dealt::{Comm, LONG, on_ranks};
+use evenkeel::sharded::Sharded;
+use evenkeel::{Error, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+const RANKS: usize = 4;
+const ALL: usize = 1024;
+
+fn own(rank: usize) -> Range<usize> {
+    256 * rank..256 * (rank + 1)
+}
+
+/// One rank does `other`, all others softmax.
+fn with(deviant: usize, other: impl Fn(&Comm, Range<usize>, &[f32]) -> Result<()> + Sync) -> Vec<Error> {
+    let x = [0.5f32; 2 * 256];
+    let errors = on_ranks(RANKS, LONG, |rank, comm| {
+        let own = own(rank);
+        if rank == deviant {
+            return other(&comm, own, &x);
+        }
+        let shard = Sharded::new(&comm, own, ALL);
+        shard.softmax(Rows::new(&x, 2, 256)?, &Softmax::default()).map(drop)
+    });
+    errors.into_iter().map(Result::unwrap_err).collect()
+}
+
+/// Each rank names the deviant, and what it has.
+#[track_caller]
+fn assert_named(errors: &[Error], deviant: usize, expected: &[&str]) {
+    for error in errors {
+        let text = error.to_string();
+        assert!(matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant), "{text}");
+        assert!(text.contains(&format!("rank {deviant}")), "{text}");
+        expected.iter().for_each(|expected| assert!(text.contains(expected), "{text} without {expected}"));
+    }
+}
+
+fn rows(x: &[f32]) -> Result<Rows<'_, f32>> {
+    Rows::new(x, 2, 256)
+}
+
+#[test]
+fn another_shape_op_type_or_option() {
+    let errors = with(2, |comm, own, x| {
+        Sharded::new(comm, own, ALL).softmax(Rows::new(&x[..256], 1, 256)?, &Softmax::default()).map(drop)
+    });
+    assert_named(&errors, 2, &["softmax of F32, [1] rows", "3 of 4 ranks have softmax of F32, [2] rows"]);
+    let errors =
+        with(1, |comm, own, x| Sharded::new(comm, own, ALL + 1).softmax(rows(x)?, &Softmax::default()).map(drop));
+    assert_named(&errors, 1, &["of 1025 columns", "of 1024 columns"]);
+    let errors =
+        with(0, |comm, own, x| Sharded::new(comm, own, ALL).logsumexp(rows(x)?, &Softmax::default()).map(drop));
+    assert!(errors[1..].iter().all(|error| error.to_string().starts_with("softmax: rank 0 has logsumexp")));
+    assert!(errors[0].to_string().starts_with("logsumexp: rank 0 has"), "{}", errors[0]);
+    let errors = with(3, |comm, own, _| {
+        let x = [0.5f64; 512];
+        Sharded::new(comm, own, ALL).softmax(Rows::new(&x, 2, 256)?, &Softmax::default()).map(drop)
+    });
+    assert_named(&errors, 3, &["softmax of F64", "softmax of F32"]);
+    let errors = with(3, |comm, own, x| {
+        Sharded::new(comm, own, ALL).softmax(rows(x)?, &Softmax::default().scale(0.5)).map(drop)
+    });
+    assert_named(&errors, 3, &["scale 0.5", "scale 1.0"]);
+    let errors = with(1, |comm, own, x| {
+        let mask = Mask::causal();
+        Sharded::new(comm, own, ALL).softmax(rows(x)?, &Softmax::default().mask(&mask)).map(drop)
+    });
+    assert_named(&errors, 1, &["a mask of digest", "no mask"]);
+}
+
+/// One element of a mask or a weight is enough.
+#[test]
+fn another_mask_or_weight() {
+    let x = [0.5f32; 512];
+    let plain: Vec<bool> = vec![true; ALL];
+    let mut other = plain.clone();
+    other[700] = false;
+    let errors = on_ranks(RANKS, LONG, |rank, comm| {
+        let mask = Mask::keep(if rank == 2 { &other } else { &plain }, &[ALL]);
+        let shard = Sharded::new(&comm, own(rank), ALL);
+        shard.log_softmax(Rows::new(&x, 2, 256).unwrap(), &Softmax::default().mask(&mask)).unwrap_err()
+    });
+    assert_named(&errors, 2, &["log_softmax", "a mask of digest"]);
+    let plain = vec![1.0f32; ALL];
+    let mut other = plain.clone();
+    other[3] = 1.0 + f32::EPSILON;
+    let errors = on_ranks(RANKS, LONG, |rank, comm| {
+        let weight = if rank == 0 { &other } else { &plain };
+        let (shard, x) = (Sharded::new(&comm, own(rank), ALL), rows(&x).unwrap());
+        shard.layer_norm(x, &LayerNorm::default().weight(weight)).unwrap_err()
+    });
+    assert_named(&errors, 0, &["layer_norm", "digest"]);
+}
+
+#[test]
+fn arguments_that_one_rank_refuses() {
+    let errors = with(1, |comm, own, x| {
+        Sharded::new(comm, own, ALL).softmax(Rows::new(x, 2, 256)?, &Softmax::default().softcap(-1.0)).map(drop)
+    });
+    let [zero, one, rest @ ..] = &errors[..] else { panic!("{errors:?}") };
+    // Its own error is the one that it would have alone.
+    assert!(matches!(one, Error::InvalidArgument { argument: "softcap", .. }), "{one}");
+    for error in [zero].into_iter().chain(rest) {
+        assert_named(std::slice::from_ref(error), 1, &["rank 1 refuses: softmax: softcap is -1"]);
+    }
+    // Rows that are not as wide as the columns are many.
+    let errors = with(3, |comm, own, x| {
+        Sharded::new(comm, own, ALL).softmax(Rows::new(x, 4, 128)?, &Softmax::default()).map(drop)
+    });
+    assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "{}", errors[3]);
+    assert_named(&errors[..3], 3, &["rank 3 refuses", "128 columns"]);
+    // Norms are cut at multiples of 256.
+    let x = [1.0f32; 512];
+    let errors = on_ranks(2, LONG, |rank, comm| {
+        let own = [0..200, 200..512][rank].clone();
+        let rows = Rows::new(&x[own.clone()], 1, own.len()).unwrap();
+        Sharded::new(&comm, own, 512).rms_norm(rows, &RmsNorm::default()).unwrap_err()
+    });
+    assert!(errors.iter().all(|error| error.to_string().contains("a multiple of 256")), "{errors:?}");
+}
+
+#[test]
+fn columns_that_overlap_or_leave_a_hole() {
+    let cases: [([Range<usize>; 3], usize, &str); 4] = [
+        ([0..4, 3..6, 6..10], 1, "rank 1 has columns 3..6, of which rank 0 has those up to 4"),
+        ([0..4, 6..10, 5..6], 2, "columns 4..5 before those of rank 2 are nobody's"),
+        ([0..4, 4..6, 6..9], 2, "columns 9..10 behind those of rank 2 are nobody's"),
+        ([1..4, 4..6, 6..10], 0, "columns 0..1 before those of rank 0 are nobody's"),
+    ];
+    for (columns, deviant, expected) in cases {
+        let errors = on_ranks(3, LONG, |rank, comm| {
+            let x = vec![1.0f32; columns[rank].len()];
+            let shard = Sharded::new(&comm, columns[rank].clone(), 10);
+            shard.softmax(Rows::new(&x, 1, x.len()).unwrap(), &Softmax::default()).unwrap_err()
+        });
+        assert_named(&errors, deviant, &[expected]);
+    }
+}
+
+#[test]
+fn a_rank_that_does_not_come() {
+    let timeout = Duration::from_millis(300);
+    let x = [0.5f32; 256];
+    // Before an op, and in the midst of one.
+    for given in [0, 1] {
+        let errors = on_ranks(RANKS, timeout, |rank, comm| {
+            let start = Instant::now();
+            if rank == 2 {
+                use evenkeel::sharded::Collective;
+                (0..given).for_each(|_| _ = comm.gather(&[1, 512, 768]));
+                std::thread::sleep(3 * timeout);
+                return None;
+            }
+            let shard = Sharded::new(&comm, own(rank), ALL);
+            let error = shard.softmax(Rows::new(&x, 1, 256).unwrap(), &Softmax::default()).unwrap_err();
+            assert!(start.elapsed() < 3 * timeout, "{:?}", start.elapsed());
+            Some(error)
+        });
+        let errors: Vec<Error> = errors.into_iter().flatten().collect();
+        assert_eq!(errors.len(), RANKS - 1);
+        assert_named(&errors, 2, &["softmax: without rank 2 after 300ms"]);
+    }
+}
+
+/// After an error about which all ranks agree they go on.
+#[test]
+fn the_next_op_is_as_if_nothing_had_been() {
+    let x = [0.5f32; 256];
+    let each = on_ranks(RANKS, LONG, |rank, comm| {
+        let shard = Sharded::new(&comm, own(rank), ALL);
+        let scale = if rank == 1 { f64::NAN } else { 1.0 };
+        let rows = Rows::new(&x, 1, 256).unwrap();
+        shard.softmax(rows, &Softmax::default().scale(scale)).unwrap_err();
+        shard.softmax(rows, &Softmax::default()).unwrap()
+    });
+    assert!(each.iter().flatten().all(|y| *y == 1.0 / 1024.0));
+}

@@ -1,0 +1,120 @@
+//! The gradients of softmax, its logarithm and log-sum-exp.
+
+use crate::dealt::{RANKS, assert_dealt, columns, cuts};
+use crate::support::generate::{self, Bits};
+use evenkeel::{FullyMasked, Mask, Rows, Softmax, log_softmax_backward, logsumexp_backward, softmax_backward};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use std::ops::Range;
+
+for_each_dtype!(plain_rows, hostile_rows, hostile_gradients, masked_rows);
+
+/// All three give the whole's bits on every rank.
+#[track_caller]
+fn same<E: Bits>(what: &str, (x, dy, dims): (&[E], &[E], &[usize]), cuts: &[Range<usize>], options: &Softmax<'_>) {
+    let Softmax { scale, softcap, fully_masked, .. } = options;
+    let what = format!("{what}, {scale}, {softcap:?}, {fully_masked:?}");
+    let all = dims[dims.len() - 1];
+    let rows: usize = dims[..dims.len() - 1].iter().product();
+    let (whole, whole_dy) = (Rows::shaped(x, dims).unwrap(), Rows::shaped(dy, dims).unwrap());
+    // The gradients of a rank's columns, which are those of the columns that its number says.
+    let own: Vec<Vec<E>> = cuts.iter().map(|cut| columns(dy, all, cut)).collect();
+    let of = |rank: usize| {
+        let mut dims = dims.to_vec();
+        *dims.last_mut().unwrap() = cuts[rank].len();
+        Rows::shaped(&own[rank], &dims).unwrap()
+    };
+    assert_dealt(&what, (x, dims), cuts, softmax_backward(whole, whole_dy, options), |rank, shard, x| {
+        shard.softmax_backward(x, of(rank), options)
+    });
+    assert_dealt(&what, (x, dims), cuts, log_softmax_backward(whole, whole_dy, options), |rank, shard, x| {
+        shard.log_softmax_backward(x, of(rank), options)
+    });
+    let dy = &dy[..rows];
+    assert_dealt(&what, (x, dims), cuts, logsumexp_backward(whole, dy, options), |_, shard, x| {
+        shard.logsumexp_backward(x, dy, options)
+    });
+}
+
+#[track_caller]
+fn same_for_all<E: Bits>(what: &str, x: (&[E], &[E], &[usize]), options: &Softmax<'_>, rng: &mut SmallRng) {
+    for ranks in RANKS {
+        let unit = if rng.random_bool(0.5) { 1 } else { 256 };
+        same(what, x, &cuts(rng, ranks, x.2[x.2.len() - 1], unit), options);
+    }
+}
+
+fn plain_rows<E: Bits>() {
+    let mut rng = generate::rng("plain gradients of shards");
+    for all in [1, 7, 257, 1000] {
+        let x = generate::bell::<E>(&mut rng, 2 * all, 0.0, 3.0);
+        let dy = generate::bell::<E>(&mut rng, 2 * all, 0.0, 1.0);
+        same_for_all("plain", (&x, &dy, &[2, all]), &Softmax::default(), &mut rng);
+    }
+    let none: [E; 0] = [];
+    same("no rows", (&none, &none, &[0, 5]), &[0..2, 2..5], &Softmax::default());
+}
+
+fn hostile_rows<E: Bits>() {
+    let mut rng = generate::rng("hostile rows of gradients");
+    let all = 300;
+    let dy = generate::bell::<E>(&mut rng, all, 0.0, 1.0);
+    for hostile in generate::hostile_scores::<E>(all) {
+        let ranks = RANKS[rng.random_range(0..RANKS.len())];
+        for options in [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().softcap(30.0)] {
+            same(hostile.name, (&hostile.row, &dy, &[1, all]), &cuts(&mut rng, ranks, all, 1), &options);
+        }
+    }
+}
+
+fn hostile_gradients<E: Bits>() {
+    let mut rng = generate::rng("hostile gradients of shards");
+    let all = 600;
+    let x = generate::bell::<E>(&mut rng, 2 * all, 0.0, 2.0);
+    for hostile in generate::hostile_vectors::<E>(all) {
+        let mut dy = hostile.row.clone();
+        dy.extend(generate::bell::<E>(&mut rng, all, 0.0, 1.0));
+        let ranks = RANKS[rng.random_range(0..RANKS.len())];
+        for options in [Softmax::default(), Softmax::default().scale(-40.0)] {
+            same(hostile.name, (&x, &dy, &[2, all]), &cuts(&mut rng, ranks, all, 1), &options);
+        }
+    }
+    for broken in [f64::NAN, f64::INFINITY, 1e300, 1e-300] {
+        let mut dy = generate::bell::<E>(&mut rng, 2 * all, 0.0, broken.min(1.0));
+        dy[rng.random_range(0..all)] = E::from_wide(broken);
+        same_for_all("a broken gradient", (&x, &dy, &[2, all]), &Softmax::default(), &mut rng);
+    }
+}
+
+fn masked_rows<E: Bits>() {
+    let mut rng = generate::rng("masked gradients of shards");
+    let (queries, all) = (3, 280);
+    let dims = [2, queries, all];
+    let x = generate::bell::<E>(&mut rng, 2 * queries * all, 0.0, 20.0);
+    let mut dy = generate::bell::<E>(&mut rng, 2 * queries * all, 0.0, 1.0);
+    let mut keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
+    // What is masked is not read.
+    keep[5] = false;
+    dy[5] = E::from_wide(f64::NAN);
+    // The first of two ranks has nothing to attend to, and of the second batch neither.
+    let late: Vec<bool> = (0..2 * all).map(|i| (140..all).contains(&i)).collect();
+    let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
+    let wide: Vec<f64> = (0..all).map(|i| if i == 200 { 0.1 } else { 1.0 }).collect();
+    let masks = [
+        Mask::causal().and_window(100),
+        Mask::keep(&keep, &[2, 1, all]),
+        Mask::keep(&late, &[2, 1, all]),
+        Mask::bias(&slope, &[queries, all]),
+        Mask::bias(&wide, &[all]),
+    ];
+    for mask in &masks {
+        for policy in [FullyMasked::Zeros, FullyMasked::Error] {
+            let options = Softmax::default().scale(0.1118033988749895).mask(mask).fully_masked(policy);
+            for options in [options, options.softcap(20.0)] {
+                let ranks = RANKS[rng.random_range(0..RANKS.len())];
+                same("masked", (&x, &dy, &dims), &cuts(&mut rng, ranks, all, 1), &options);
+                same("masked", (&x, &dy, &dims), &[140..all, 0..140], &options);
+            }
+        }
+    }
+}

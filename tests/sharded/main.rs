@@ -1,0 +1,16 @@
+//! Ops of rows whose columns are dealt out to ranks, which here are threads: the bits of the op over whole rows, bytes by
+//! their formula, and errors on every rank where one of them goes wrong.
+
+#![forbid(unsafe_code)]
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bytes;
+mod dealt;
+mod failures;
+mod gradients;
+mod norms;
+mod softmax;
+mod threads;
