@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, Optimizer, ParamsAdamW, VarMap, linear};
 use evenkeel::candle::init::Seeded;
 use evenkeel::candle::optim::AdamW;
-use evenkeel::candle::train::{StableStep, Stepped, save};
+use evenkeel::candle::train::{Accumulator, StableStep, Stepped, save};
 use evenkeel::train::{LossScale, LossScaler, Monitor, Record, Sink, precision};
 use evenkeel::{ClipGradNorm, Error};
 use std::collections::HashMap;
@@ -207,4 +207,29 @@ fn no_nan_goes_to_disk() {
     assert_eq!(error.name(), "Unsaved", "{error}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".part")), "{left:?}");
+}
+
+/// Two halves of a batch have the gradient of the whole, in f32, and the next sum starts from nothing.
+#[test]
+fn halves_of_a_batch_add_up() {
+    for dtype in [DType::F32, DType::BF16] {
+        let setup = Setup::new(dtype);
+        let vars = setup.map.all_vars();
+        let of = |rows: Tensor| setup.layer.forward(&rows).unwrap().to_dtype(DType::F32).unwrap().sqr().unwrap();
+        let backward = |rows| of(rows).sum_all().unwrap().backward().unwrap();
+        let halves = [0, 2].map(|first| setup.x.narrow(0, first, 2).unwrap());
+        let mut sum = Accumulator::new(vars.clone());
+        for round in 0..2 {
+            let [first, mut second] = halves.clone().map(backward);
+            sum.add(&first).unwrap();
+            sum.add(&second).unwrap();
+            let parts = [&first, &second].map(|grads| grads.get(&vars[0]).unwrap().to_dtype(DType::F32).unwrap());
+            let expected = (&parts[0] + &parts[1]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            sum.take(&mut second).unwrap();
+            let got = second.get(&vars[0]).unwrap();
+            assert_eq!(got.dims(), vars[0].dims());
+            // An f32 sum of two f32 numbers.
+            assert_eq!(got.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected, "{dtype:?}, round {round}");
+        }
+    }
 }

@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod accumulator;
 mod save;
 mod stable_step;
 
+pub use accumulator::Accumulator;
 pub use save::save;
 pub use stable_step::{StableStep, Stepped};

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes tensors to a safetensors file, by their names.
 ///
@@ -65,9 +66,10 @@ fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<
     Ok(File::open(path)?.sync_all()?)
 }
 
-/// A name of this process alone, in the same folder.
+/// A name of this call alone, in the same folder.
 fn beside(path: &Path) -> PathBuf {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
+    name.push(format!(".{}-{}.part", std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed)));
     path.with_file_name(name)
 }
