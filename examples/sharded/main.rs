@@ -7,7 +7,8 @@
 //! mpirun -n 4 --oversubscribe target/release/examples/sharded --fail shape
 //! ```
 //!
-//! Exit status: 0 where all is as it should be, 1 where a rank has other bits, or an error that it should not have.
+//! Exit status: 0 where all is as it should be, 1 where a rank has other bits, or an error that it should not have. Of a
+//! rank that is gone mpirun says 1 in any case, since then nobody can end as MPI wants it.
 
 #![forbid(unsafe_code)]
 
