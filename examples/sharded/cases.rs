@@ -3,7 +3,8 @@
 use crate::{Arguments, Rank};
 use evenkeel::sharded::{Collective, Sharded};
 use evenkeel::{
-    Element, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax, layer_norm, log_softmax, logsumexp, rms_norm, softmax,
+    Draw, Element, LayerNorm, Mask, Request, Result, RmsNorm, Rows, Sampled, SamplerConfig, Softmax, layer_norm,
+    log_softmax, logsumexp, rms_norm, sample_rows, softmax,
 };
 use half::{bf16, f16};
 use mpi::topology::SimpleCommunicator;
@@ -67,7 +68,23 @@ fn of_type<E: Element>(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u64
     differing += case.check("logsumexp", logsumexp(whole, &plain)?, |shard, x| shard.logsumexp(x, &plain))?;
     differing += case.check("rms_norm", rms_norm(whole, &rms)?, |shard, x| shard.rms_norm(x, &rms))?;
     differing += case.check("layer_norm", layer_norm(whole, &layer)?, |shard, x| shard.layer_norm(x, &layer))?;
+    let sampler = SamplerConfig::default().top_p(0.9).validate()?;
+    let requests: Vec<Request<'_>> = (0..rows as u64)
+        .map(|row| Request { sampler: &sampler, step: Draw { seed: 7, row, draw: 0 }.into() })
+        .collect();
+    let tokens = drawn(sample_rows(whole, None, &requests)?)?;
+    differing += case.check("sample", tokens, |shard, x| drawn(shard.sample(x, &requests)?))?;
     Ok(differing)
+}
+
+/// What was drawn as numbers: the end of each token's index, and its probability.
+fn drawn<E: Element>(rows: Vec<Result<Sampled>>) -> Result<Vec<E>> {
+    let mut numbers = Vec::new();
+    for sampled in rows {
+        let Sampled { token, logprob, .. } = sampled?;
+        numbers.extend([f64::from(token % 256), logprob].map(E::from_wide));
+    }
+    Ok(numbers)
 }
 
 struct Case<'a, E> {
@@ -91,7 +108,7 @@ impl<E: Element> Case<'_, E> {
         rank.comm.take();
         let y = op(Sharded::new(&rank.comm, own.clone(), all), Rows::new(&x, rows, own.len())?)?;
         let exchanged = rank.comm.take();
-        // Of log-sum-exp each rank has every row's.
+        // Of log-sum-exp and what is drawn each rank has every row's.
         let whole = if whole.len() == rows * all { columns(&whole, all, &own) } else { whole };
         let mut differ = [differing(&y, &whole)];
         rank.comm.sum(&mut differ)?;

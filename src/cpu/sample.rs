@@ -5,10 +5,14 @@
 //! support. Tokens are ordered by logit, the highest first, and among equals by index.
 
 mod candidates;
+#[cfg(feature = "sharded")]
+pub mod dealt;
 mod filters;
 mod prefix;
 mod rows;
 mod scale;
+#[cfg(feature = "sharded")]
+mod search;
 mod top_p;
 mod typical;
 mod whole;
@@ -18,7 +22,7 @@ use super::scratch::{self, Buffers};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
-use crate::ops::sample::{Adjustments, Filter, History, Left, LeftLogits, Request, Requests};
+use crate::ops::sample::{Adjustments, Filter, History, Left, LeftLogits, Part, Request, Requests};
 use crate::report::Counts;
 use crate::rows::Rows;
 use crate::simd::{self, Isa, Kernel, Work};
@@ -158,13 +162,13 @@ impl Drawn<'_> {
             f64s.clear();
             f64s.extend(x.iter().map(|z| z.widen()));
             adjustments
-                .apply(self.row, &mut f64s, &mut sampling.history)
+                .apply(self.row, Part::whole(&mut f64s), &mut sampling.history)
                 .and_then(|()| isa.outline(OfRow { drawn: self, x: &f64s[..], logits, sampling, counts }))
         } else {
             f32s.clear();
             f32s.extend(x.iter().map(|z| z.widen() as f32));
             adjustments
-                .apply(self.row, &mut f32s, &mut sampling.history)
+                .apply(self.row, Part::whole(&mut f32s), &mut sampling.history)
                 .and_then(|()| isa.outline(OfRow { drawn: self, x: &f32s[..], logits, sampling, counts }))
         };
         sampling.adjusted = Adjusted { f32s, f64s };

@@ -10,7 +10,7 @@ mod sequence;
 mod speculative;
 mod step;
 
-pub use adjust::{Adjustments, History};
+pub use adjust::{Adjustments, History, Part};
 pub use config::SamplerConfig;
 pub use distribution::{Distribution, Left, LeftLogits};
 pub use plan::{Filter, Plan};

@@ -55,6 +55,12 @@ impl Digest {
         self
     }
 
+    /// A list of numbers.
+    pub fn ids(mut self, ids: impl ExactSizeIterator<Item = u64>) -> Self {
+        self.words(ids);
+        self
+    }
+
     /// All that a mask is made of.
     pub fn mask(mut self, mask: &Mask<'_>) -> Self {
         for (flags, shape) in &mask.keep {

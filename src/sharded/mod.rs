@@ -60,6 +60,7 @@ mod mpi;
 mod norm;
 mod process;
 mod rms_norm;
+mod sample;
 mod scores;
 mod scores_backward;
 mod softmax;

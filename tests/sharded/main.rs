@@ -12,5 +12,6 @@ mod dealt;
 mod failures;
 mod gradients;
 mod norms;
+mod sample;
 mod softmax;
 mod threads;

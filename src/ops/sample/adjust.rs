@@ -20,6 +20,45 @@ pub struct History {
     repeats: Repeats,
 }
 
+/// Logits of a row, or of some tokens of it that are side by side: changes of others' are not its.
+pub struct Part<'a, E> {
+    pub logits: &'a mut [E],
+    /// The first one's token.
+    pub first: usize,
+    /// How many tokens the vocabulary has.
+    pub all: usize,
+}
+
+impl<'a, E: Element> Part<'a, E> {
+    pub fn whole(logits: &'a mut [E]) -> Self {
+        Part { first: 0, all: logits.len(), logits }
+    }
+
+    fn logit(&mut self, token: u32) -> Option<&mut E> {
+        self.logits.get_mut((token as usize).checked_sub(self.first)?)
+    }
+
+    fn forbid(&mut self, token: u32) {
+        if let Some(z) = self.logit(token) {
+            *z = E::NEG_INFINITY;
+        }
+    }
+
+    /// An operation on a logit, rounded, that leaves infinities and NaN alone: a finite logit stays one.
+    fn change(&mut self, token: u32, f: impl FnOnce(f64) -> f64) {
+        let Some(z) = self.logit(token) else { return };
+        let was = z.widen();
+        if was.is_finite() {
+            let limit = E::LIMITS.max;
+            *z = E::from_wide(f(was).clamp(-limit, limit));
+        }
+    }
+
+    fn repeat(&mut self, token: u32, penalty: f64) {
+        self.change(token, |z| if z > 0.0 { z / penalty } else { z * penalty });
+    }
+}
+
 impl<'a> Adjustments<'a> {
     /// Nothing if the row is taken as it is.
     pub fn new(config: &'a SamplerConfig, step: Step<'a>) -> Option<Self> {
@@ -34,8 +73,8 @@ impl<'a> Adjustments<'a> {
     }
 
     /// Changes a row of logits, which the error names.
-    pub fn apply<E: Element>(&self, row: usize, logits: &mut [E], history: &mut History) -> Result<()> {
-        let known = |argument, token: u32| match logits.len() {
+    pub fn apply<E: Element>(&self, row: usize, mut part: Part<'_, E>, history: &mut History) -> Result<()> {
+        let known = |argument, token: u32| match part.all {
             n if (token as usize) < n => Ok(()),
             n => Err(Error::invalid_in_row(OP, argument, row, token, format!("below {n}, which the vocabulary has"))),
         };
@@ -46,47 +85,47 @@ impl<'a> Adjustments<'a> {
         bad_words.iter().flatten().try_for_each(|&token| known("bad_words", token))?;
         for &(token, bias) in bias {
             if bias == f32::NEG_INFINITY {
-                logits[token as usize] = E::NEG_INFINITY;
+                part.forbid(token);
             } else if bias.is_finite() {
-                change(logits, token, |z| z + f64::from(bias));
+                part.change(token, |z| z + f64::from(bias));
             } else {
                 let value = format!("{bias} for token {token}");
                 return Err(Error::invalid_in_row(OP, "bias", row, value, "finite or -inf"));
             }
         }
-        self.penalise(logits, &mut history.sorted);
-        self.break_repetitions(logits, &mut history.repeats);
+        self.penalise(&mut part, &mut history.sorted);
+        self.break_repetitions(&mut part, &mut history.repeats);
         for word in bad_words {
             if let Some((last, before)) = word.split_last()
                 && self.ends_with(before)
             {
-                logits[*last as usize] = E::NEG_INFINITY;
+                part.forbid(*last);
             }
         }
-        self.allow(logits)
+        self.allow(part)
     }
 
-    fn penalise<E: Element>(&self, logits: &mut [E], sorted: &mut Vec<u32>) {
+    fn penalise<E: Element>(&self, part: &mut Part<'_, E>, sorted: &mut Vec<u32>) {
         let c = self.config;
         let rounded = |v: f64| E::from_wide(v.clamp(-E::LIMITS.max, E::LIMITS.max)).widen();
         let [repetition, presence, frequency] =
             [c.repetition_penalty, c.presence_penalty, c.frequency_penalty].map(rounded);
         if c.profile.rules().penalties == Penalties::OfAll {
             for (token, count) in self.counts(true, sorted) {
-                repeat(logits, token, repetition);
+                part.repeat(token, repetition);
                 let off = rounded(rounded(count * frequency) + presence);
-                change(logits, token, |z| z - off);
+                part.change(token, |z| z - off);
             }
             return;
         }
         if repetition != 1.0 {
-            self.counts(true, sorted).for_each(|(token, _)| repeat(logits, token, repetition));
+            self.counts(true, sorted).for_each(|(token, _)| part.repeat(token, repetition));
         }
         if presence != 0.0 || frequency != 0.0 {
             for (token, count) in self.counts(false, sorted) {
                 let off = rounded(count * frequency);
-                change(logits, token, |z| z - off);
-                change(logits, token, |z| z - presence);
+                part.change(token, |z| z - off);
+                part.change(token, |z| z - presence);
             }
         }
     }
@@ -107,7 +146,7 @@ impl<'a> Adjustments<'a> {
     }
 
     /// DRY: tokens that went on from where the sequence is now, the last time or any before.
-    fn break_repetitions<E: Element>(&self, logits: &mut [E], repeats: &mut Repeats) {
+    fn break_repetitions<E: Element>(&self, part: &mut Part<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 {
             return;
@@ -115,7 +154,7 @@ impl<'a> Adjustments<'a> {
         for &(token, length) in repeats.prolonged(&self.step, c.dry_window, c.dry_allowed_length) {
             let penalty = dry::penalty(c.dry_multiplier, c.dry_base, length - c.dry_allowed_length);
             let penalty = E::from_wide(penalty.min(E::LIMITS.max)).widen();
-            change(logits, token, |z| z - penalty);
+            part.change(token, |z| z - penalty);
         }
     }
 
@@ -127,32 +166,28 @@ impl<'a> Adjustments<'a> {
         tokens.len() <= prompt.len() + output.len() && tokens.iter().rev().zip(last).all(|(a, b)| a == b)
     }
 
-    fn allow<E: Element>(&self, logits: &mut [E]) -> Result<()> {
+    fn allow<E: Element>(&self, part: Part<'_, E>) -> Result<()> {
         let Some(words) = self.step.allowed else { return Ok(()) };
-        let needed = logits.len().div_ceil(32);
+        let Part { logits, first, all } = part;
+        let needed = all.div_ceil(32);
         if words.len() < needed {
-            let expected = format!("{needed} for {} tokens", logits.len());
+            let expected = format!("{needed} for {all} tokens");
             return Err(Error::shape(OP, "allowed", format!("{} words", words.len()), expected));
         }
-        for (logits, word) in logits.chunks_mut(32).zip(words) {
+        let keep = |logits: &mut [E], word: u32| {
             for (i, z) in logits.iter_mut().enumerate() {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
+        };
+        // Up to the first whole word, and whole words from there on.
+        let lead = (first.next_multiple_of(32) - first).min(logits.len());
+        let (head, rest) = logits.split_at_mut(lead);
+        if !head.is_empty() {
+            keep(head, words[first / 32] >> (first % 32));
         }
+        rest.chunks_mut(32)
+            .zip(&words[(first + lead).div_ceil(32).min(words.len())..])
+            .for_each(|(z, word)| keep(z, *word));
         Ok(())
     }
-}
-
-/// An operation on a logit, rounded, that leaves infinities and NaN alone: a finite logit stays one.
-fn change<E: Element>(logits: &mut [E], token: u32, f: impl FnOnce(f64) -> f64) {
-    let z = &mut logits[token as usize];
-    let was = z.widen();
-    if was.is_finite() {
-        let limit = E::LIMITS.max;
-        *z = E::from_wide(f(was).clamp(-limit, limit));
-    }
-}
-
-fn repeat<E: Element>(logits: &mut [E], token: u32, penalty: f64) {
-    change(logits, token, |z| if z > 0.0 { z / penalty } else { z * penalty });
 }

@@ -1,0 +1,564 @@
+//! What a sampler makes of the tokens of a row that one rank has, between exchanges: the same integers as of a whole row.
+
+use super::candidates::Candidates;
+use super::filters::{Filtering, Found, Scraps};
+use super::scale::Scale;
+use super::search::{By, Search};
+use super::top_p::ceil_of_product;
+use super::whole::Whole;
+use super::{OP, asks_for_total, heat};
+use crate::cpu::pieces::{self, Piece};
+use crate::element::{DType, Element};
+use crate::error::{Error, Result};
+use crate::math::exp::term;
+use crate::math::log::log1p_scalar;
+use crate::ops::sample::{Adjustments, Filter, History, Part, Request, Sampled};
+use crate::sharded::keys;
+use crate::simd::{self, Isa, LANES, Work, padded};
+use std::ops::Range;
+
+pub use super::search::BUCKETS;
+
+/// So few candidates are gathered rather than looked through where they are.
+pub const FEW: usize = 1024;
+/// The unit of a log-sum's larger part.
+const GRID: f64 = 1.0 / (1u64 << 31) as f64;
+/// A word has a token in these, and a logit of 32 bits above them.
+const TOKEN_BITS: u32 = 21;
+
+/// A type that sharded rows are sampled in: f64 of f64, f32 of all others.
+pub trait Lane: Element + Default {
+    /// The largest logit; NaN if one is.
+    fn max<I: Isa>(isa: I, z: &[Self], maxima: &mut Vec<f32>) -> f64;
+
+    /// Appends the tokens that are not masked.
+    fn present<I: Isa>(isa: I, whole: Whole<'_, Self>, to: &mut Candidates<Self>);
+
+    /// Appends the first k tokens, and perhaps more.
+    fn first<I: Isa>(isa: I, whole: Whole<'_, Self>, k: usize, maxima: &[f32], to: &mut Candidates<Self>);
+
+    /// Does it to each row.
+    fn each(task: Task, rows: &mut [&mut Dealt<'_, Self>]) -> Result<()>;
+}
+
+impl Lane for f32 {
+    #[inline(always)]
+    fn max<I: Isa>(isa: I, z: &[f32], maxima: &mut Vec<f32>) -> f64 {
+        f64::from(Whole { z, first: 0 }.survey(isa, maxima))
+    }
+
+    #[inline(always)]
+    fn present<I: Isa>(isa: I, whole: Whole<'_, f32>, to: &mut Candidates<f32>) {
+        whole.present(isa, to);
+    }
+
+    #[inline(always)]
+    fn first<I: Isa>(isa: I, whole: Whole<'_, f32>, k: usize, maxima: &[f32], to: &mut Candidates<f32>) {
+        if k < whole.z.len() {
+            whole.top_k(isa, (k, false), maxima, &mut Vec::new(), to);
+        } else {
+            whole.present(isa, to);
+        }
+    }
+
+    fn each(task: Task, rows: &mut [&mut Dealt<'_, f32>]) -> Result<()> {
+        simd::run(Each { task, rows })
+    }
+}
+
+impl Lane for f64 {
+    #[inline(always)]
+    fn max<I: Isa>(_: I, z: &[f64], _: &mut Vec<f32>) -> f64 {
+        let larger = |max: f64, z: &f64| if max.is_nan() || max >= *z { max } else { *z };
+        z.iter().fold(f64::NEG_INFINITY, larger)
+    }
+
+    #[inline(always)]
+    fn present<I: Isa>(_: I, whole: Whole<'_, f64>, to: &mut Candidates<f64>) {
+        to.append(whole.z.len(), |room| {
+            for (i, z) in whole.z.iter().enumerate().filter(|(_, z)| **z > f64::NEG_INFINITY) {
+                (room.tokens[room.count], room.logits[room.count]) = ((whole.first + i) as u32, *z);
+                room.count += 1;
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn first<I: Isa>(isa: I, whole: Whole<'_, f64>, k: usize, _: &[f32], to: &mut Candidates<f64>) {
+        Self::present(isa, whole, to);
+        to.keep_first(k, false);
+    }
+
+    fn each(task: Task, rows: &mut [&mut Dealt<'_, f64>]) -> Result<()> {
+        simd::run(Each { task, rows })
+    }
+}
+
+/// What is done to rows between two exchanges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Task {
+    /// Looks for the largest logit and for NaN.
+    Survey,
+    /// Looks for the candidates, by the largest logit of all ranks.
+    Begin,
+    /// Counts and weighs what is left.
+    Census,
+    /// Looks for the next digit of where prefixes end.
+    Histograms,
+    /// Keeps what the filter keeps.
+    Cut,
+    /// What all ranks need of a draw of which each has a share.
+    Share,
+    /// What comes of these.
+    Conclude,
+    /// Draws from candidates that all ranks have.
+    Finish,
+}
+
+struct Each<'w, 'r, 'a, S> {
+    task: Task,
+    rows: &'w mut [&'r mut Dealt<'a, S>],
+}
+
+impl<S: Lane> Work for Each<'_, '_, '_, S> {
+    type Out = ();
+
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn cols(&self) -> usize {
+        self.rows.first().map_or(0, |row| row.columns.len())
+    }
+
+    fn split_at(self, at: usize) -> (Self, Self) {
+        let (rows, rest) = self.rows.split_at_mut(at);
+        (Each { rows, ..self }, Each { rows: rest, ..self })
+    }
+
+    fn join((): (), (): ()) {}
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for row in self.rows {
+            row.words.clear();
+            match self.task {
+                Task::Survey => row.survey(isa),
+                Task::Begin => row.begin(isa),
+                Task::Census => row.take_census(isa),
+                Task::Histograms => row.histograms(isa),
+                Task::Cut => row.cut(isa),
+                Task::Share => row.share(isa),
+                Task::Conclude => row.conclude(isa),
+                Task::Finish => row.finish(isa),
+            }
+        }
+    }
+}
+
+/// The tokens that this rank has of a row.
+pub struct Dealt<'a, S> {
+    pub row: usize,
+    request: Request<'a>,
+    /// Those that are still to run.
+    filters: &'a [Filter],
+    columns: Range<usize>,
+    z: Vec<S>,
+    maxima: Vec<f32>,
+    candidates: Candidates<S>,
+    scale: Scale,
+    /// The mass of all tokens, if a filter asks for it.
+    total: u64,
+    is_cut: bool,
+    /// How many each rank has left, and their mass.
+    census: Option<Vec<[u64; 2]>>,
+    searches: Vec<Search>,
+    /// The least mass that is kept whatever the searches find.
+    least: u64,
+    /// How many candidates and how much mass lower ranks have.
+    before: [u64; 2],
+    drawn: Drawn,
+    /// What the last task was asked for.
+    pub words: Vec<u64>,
+    /// What was drawn, in the end.
+    pub sampled: Option<Sampled>,
+}
+
+/// What a row needs next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// So many candidates of each rank at most.
+    First(usize),
+    /// All that is left, on every rank.
+    All,
+    /// A draw from what is left.
+    Share,
+    /// To know where the filter cuts.
+    Cut,
+}
+
+impl<'a, S: Lane> Dealt<'a, S> {
+    /// A row whose columns are these, of so many.
+    pub fn new<E: Element>(
+        (row, x): (usize, &[E]),
+        request: Request<'a>,
+        columns: Range<usize>,
+        all: usize,
+        history: &mut History,
+    ) -> Result<Self> {
+        let (config, plan, step) = request.parts();
+        let (temperature, filters) = heat(&plan.filters);
+        can_run(row, filters)?;
+        let mut z: Vec<S> = x.iter().map(|z| S::from_wide(z.widen())).collect();
+        if let Some(adjustments) = Adjustments::new(config, step) {
+            adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
+        }
+        Ok(Dealt {
+            row,
+            request,
+            filters,
+            columns,
+            z,
+            maxima: Vec::new(),
+            candidates: Candidates::default(),
+            scale: Scale::new(0.0, temperature, all),
+            total: 0,
+            is_cut: false,
+            census: None,
+            searches: Vec::new(),
+            least: u64::MAX,
+            before: [0; 2],
+            drawn: Drawn { token: 0, logit: 0.0, rest: 0.0 },
+            words: Vec::new(),
+            sampled: None,
+        })
+    }
+
+    /// Keys whose maxima are those of all ranks: of the largest logit, and of the first NaN.
+    #[inline(always)]
+    fn survey<I: Isa>(&mut self, isa: I) {
+        let max = if self.z.is_empty() { f64::NEG_INFINITY } else { S::max(isa, &self.z, &mut self.maxima) };
+        let nan = self.z.iter().position(|z| max.is_nan() && z.widen().is_nan());
+        self.words.extend([keys::of_f64(max), nan.map_or(0, |i| !((self.columns.start + i) as u64))]);
+    }
+
+    /// Takes what [`Task::Survey`] found on all ranks.
+    pub fn take_survey(&mut self, [max, nan]: [u64; 2]) -> Result<()> {
+        let (row, vocabulary, max) = (self.row, self.scale.vocabulary, keys::to_f64(max));
+        if max.is_nan() {
+            return Err(Error::NonFiniteInput { op: OP, row, index: !nan as usize, value: f64::NAN });
+        }
+        if max == f64::NEG_INFINITY {
+            return Err(Error::EmptySupport { op: OP, row, vocabulary });
+        }
+        self.scale.max = max;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn begin<I: Isa>(&mut self, isa: I) {
+        let whole = Whole { z: &self.z[..], first: self.columns.start };
+        if self.scale.max == f64::INFINITY {
+            // Of the tokens with +inf one as well as another.
+            S::present(isa, whole, &mut self.candidates);
+            self.candidates.retain(|_, c, _| c.logit == f64::INFINITY);
+            self.candidates.make_alike();
+            (self.scale, self.filters) = (Scale::new(0.0, 1.0, self.scale.vocabulary), &[]);
+            self.is_cut = true;
+        } else if let (Some(k), false) = (few_first(self.filters), asks_for_total(self.filters)) {
+            S::first(isa, whole, k, &self.maxima, &mut self.candidates);
+        } else {
+            S::present(isa, whole, &mut self.candidates);
+        }
+        (self.z, self.maxima) = (Vec::new(), Vec::new());
+    }
+
+    /// Whether a filter goes by the mass of all tokens.
+    pub fn asks_for_total(&self) -> bool {
+        asks_for_total(self.filters)
+    }
+
+    /// Takes as the mass of all tokens that of those that are left.
+    pub fn take_total(&mut self) {
+        self.total = self.mass();
+    }
+
+    #[inline(always)]
+    fn take_census<I: Isa>(&mut self, isa: I) {
+        self.candidates.weigh(isa, self.scale);
+        self.words.extend([self.candidates.len() as u64, self.scale.mass_of(isa, self.candidates.weights())]);
+    }
+
+    /// Takes what each rank has, the ranks in order of their columns, of which this is the one that is `own`.
+    pub fn set_census(&mut self, ranks: Vec<[u64; 2]>, own: usize) {
+        let add = |[count, mass]: [u64; 2], [c, m]: &[u64; 2]| [count + c, mass + m];
+        self.before = ranks[..own].iter().fold([0; 2], add);
+        self.census = Some(ranks);
+    }
+
+    fn sum(&self, of: usize) -> u64 {
+        self.census.iter().flatten().map(|rank| rank[of]).sum()
+    }
+
+    /// Of all ranks.
+    fn count(&self) -> usize {
+        self.sum(0) as usize
+    }
+
+    fn mass(&self) -> u64 {
+        self.sum(1)
+    }
+
+    /// How many words each rank lists, of which each has so many columns.
+    pub fn lens(&self, widths: &[usize]) -> Vec<usize> {
+        let count = |rank: &[u64; 2]| rank[0] as usize * Self::WORDS;
+        match self.next() {
+            Next::First(k) => widths.iter().map(|width| k.min(*width) * Self::WORDS).collect(),
+            _ => self.census.iter().flatten().map(count).collect(),
+        }
+    }
+
+    /// Does what takes no exchange, and says whether the next step takes a census that there is not yet.
+    pub fn needs_census(&mut self) -> bool {
+        while let [Filter::Temperature(temperature), rest @ ..] = self.filters {
+            self.filters = rest;
+            self.scale = Scale::new(self.scale.max, *temperature, self.scale.vocabulary);
+            self.candidates.set_weighed(false);
+            self.census = None;
+        }
+        let goes_by_what_is_left = match self.filters {
+            [] | [Filter::TopP { of_all: false, .. } | Filter::Epsilon(_), ..] => true,
+            [filter, ..] => is_float(filter),
+        };
+        self.census.is_none() && few_first(self.filters).is_none() && (self.is_cut || goes_by_what_is_left)
+    }
+
+    pub fn next(&self) -> Next {
+        let is_few = self.is_cut && self.census.is_some() && self.count() <= FEW;
+        match self.filters {
+            _ if is_few => Next::All,
+            [] => Next::Share,
+            [filter, ..] if is_float(filter) => Next::All,
+            filters => few_first(filters).map_or(Next::Cut, Next::First),
+        }
+    }
+
+    /// Begins to look for where the next filter cuts.
+    pub fn search(&mut self) {
+        let min_keep = self.request.parts().1.min_keep;
+        let count = |needed: usize, highest_first, keeps_equals| {
+            Search::new::<S>(By::Count, needed as u64, highest_first, keeps_equals)
+        };
+        let Some((filter, rest)) = self.filters.split_first() else { return };
+        self.searches.clear();
+        self.least = u64::MAX;
+        match *filter {
+            Filter::TopK { k, keeps_equals } => self.searches.push(count(k, false, keeps_equals)),
+            Filter::TopP { p, highest_first, of_all } => {
+                let needed = ceil_of_product(p, if of_all { self.total } else { self.mass() });
+                self.searches.push(Search::new::<S>(By::Mass, needed, highest_first, false));
+                if min_keep > 1 {
+                    self.searches.push(count(min_keep, highest_first, false));
+                }
+            }
+            Filter::MinP(p) => {
+                self.least = if p > 1.0 { u64::MAX } else { ceil_of_product(p, self.scale.one()) };
+                if min_keep > 1 || p > 1.0 {
+                    self.searches.push(count(min_keep, false, false));
+                }
+            }
+            Filter::Epsilon(epsilon) => {
+                self.least = ceil_of_product(epsilon, self.mass());
+                self.searches.push(count(min_keep, false, true));
+            }
+            // The others are run where all candidates are.
+            _ => {}
+        }
+        self.filters = rest;
+    }
+
+    /// Those that histograms are still to come of.
+    pub fn open(&mut self) -> impl Iterator<Item = &mut Search> {
+        self.searches.iter_mut().filter(|search| search.is_open())
+    }
+
+    /// All of them, whose digits are known.
+    pub fn found(&mut self) -> &mut [Search] {
+        &mut self.searches
+    }
+
+    #[inline(always)]
+    fn histograms<I: Isa>(&mut self, isa: I) {
+        let Dealt { candidates, searches, scale, words, .. } = self;
+        for search in searches.iter_mut().filter(|search| search.is_open()) {
+            let sums = match search.by {
+                By::Count => search.histogram::<S>(candidates.iter().map(|c| (c, 1))),
+                By::Mass => {
+                    candidates.weigh(isa, *scale);
+                    let masses = candidates.weights().iter().map(|weight| scale.mass(*weight));
+                    search.histogram::<S>(candidates.iter().zip(masses))
+                }
+            };
+            words.extend(sums);
+        }
+    }
+
+    #[inline(always)]
+    fn cut<I: Isa>(&mut self, isa: I) {
+        let Dealt { candidates, searches, scale, least, .. } = self;
+        if *least < u64::MAX {
+            candidates.weigh(isa, *scale);
+        }
+        candidates.retain(|_, c, weight| {
+            *least < u64::MAX && scale.mass(weight) >= *least || searches.iter().any(|search| search.holds::<S>(&c))
+        });
+        (self.is_cut, self.census) = (true, None);
+    }
+
+    /// Words of one candidate.
+    const WORDS: usize = if matches!(S::DTYPE, DType::F64) { 2 } else { 1 };
+
+    /// What it lists: candidates, none of which is a word of 0.
+    pub fn list(&mut self) -> Vec<u64> {
+        if let Next::First(k) = self.next() {
+            self.candidates.keep_first(k, false);
+        }
+        let mut words = Vec::with_capacity(self.candidates.len() * Self::WORDS);
+        for c in self.candidates.iter() {
+            match S::DTYPE {
+                DType::F64 => words.extend([keys::of_f64(c.logit), c.token.into()]),
+                _ => words.push(u64::from(keys::of_f32(c.logit as f32)) << TOKEN_BITS | u64::from(c.token)),
+            }
+        }
+        words
+    }
+
+    /// Takes the candidates of all ranks in place of its own.
+    pub fn take_lists(&mut self, lists: &[&[u64]]) {
+        self.candidates.clear();
+        for word in lists.iter().flat_map(|list| list.chunks_exact(Self::WORDS)).filter(|word| word[0] != 0) {
+            let (token, logit) = match word {
+                &[key, token] => (token, keys::to_f64(key)),
+                &[word, ..] => (word & ((1 << TOKEN_BITS) - 1), keys::to_f32((word >> TOKEN_BITS) as u32).into()),
+                [] => continue,
+            };
+            self.candidates.push(token as u32, S::from_wide(logit));
+        }
+    }
+
+    #[inline(always)]
+    fn finish<I: Isa>(&mut self, isa: I) {
+        let (_, plan, step) = self.request.parts();
+        let (candidates, mut scraps) = (&mut self.candidates, Scraps::default());
+        let found = isa.outline(Filtering {
+            filters: self.filters,
+            min_keep: plan.min_keep,
+            draw: step.draw(),
+            total: self.total,
+            candidates,
+            scale: self.scale,
+            scraps: &mut scraps,
+        });
+        let Found { scale, log_sum, drawn } = found;
+        let c = self.candidates.candidate(drawn);
+        let logprob = scale.distance(c.logit) - log_sum;
+        self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len() });
+    }
+
+    /// The sum's larger part, the token that is drawn and its logit if this rank has it, and the pieces of the sum's
+    /// smaller part.
+    #[inline(always)]
+    fn share<I: Isa>(&mut self, isa: I) {
+        let Dealt { candidates, scale, before, words, .. } = self;
+        let (mut high, mut low) = (0.0, Vec::with_capacity(candidates.len()));
+        for logits in candidates.logits().chunks(LANES) {
+            let block = S::load_wide(isa, &padded(logits, S::NEG_INFINITY));
+            let terms = isa.array_f64(term(isa, scale.distances(isa, block)));
+            for e in &terms[..logits.len()] {
+                // As the sampler of a whole row splits its terms.
+                const TO_GRID: f64 = 1.5 * (1u64 << 52) as f64 * GRID;
+                let multiple = (e + TO_GRID) - TO_GRID;
+                high += multiple;
+                low.push(e - multiple);
+            }
+        }
+        words.push((high / GRID) as u64);
+        candidates.weigh(isa, *scale);
+        let census = self.census.iter().flatten();
+        let at = self.request.parts().2.draw().below(census.map(|rank| rank[1]).sum());
+        let mut sum = before[1];
+        let reached = |weight: &f32| {
+            sum += scale.mass(*weight);
+            sum > at
+        };
+        let drawn = candidates.weights().iter().position(reached).filter(|_| at >= before[1]);
+        words.extend(match drawn.map(|i| candidates.candidate(i)) {
+            Some(c) => [u64::from(c.token) + 1, keys::of_f64(c.logit)],
+            None => [0, 0],
+        });
+        Piece::of(isa, before[0] as usize, &low).to_words(words);
+    }
+
+    /// Takes what each rank has of its draw; says whether one of them has the token.
+    #[must_use]
+    pub fn take_shares(&mut self, shares: &[([u64; 3], Piece)]) -> bool {
+        let Some(([_, token, key], _)) = shares.iter().find(|([_, token, _], _)| *token > 0) else { return false };
+        let high = shares.iter().map(|([high, ..], _)| high).sum::<u64>() as f64 * GRID;
+        let pieces: Vec<Piece> = shares.iter().map(|(_, piece)| piece.clone()).collect();
+        let rest = (high - 1.0) + pieces::sum(&pieces);
+        self.drawn = Drawn { token: (token - 1) as u32, logit: keys::to_f64(*key), rest };
+        true
+    }
+
+    #[inline(always)]
+    fn conclude<I: Isa>(&mut self, isa: I) {
+        let Drawn { token, logit, rest } = self.drawn;
+        let logprob = self.scale.distance(logit) - log1p_scalar(isa, rest);
+        self.sampled = Some(Sampled { token, logprob, kept: self.count() });
+    }
+}
+
+/// The token that was drawn, and the sum of e to each distance but the largest.
+struct Drawn {
+    token: u32,
+    logit: f64,
+    rest: f64,
+}
+
+/// How many candidates a filter leaves, if that says so and they are few.
+fn few_first(filters: &[Filter]) -> Option<usize> {
+    match filters {
+        [Filter::Greedy, ..] => Some(1),
+        [Filter::TopK { k, keeps_equals: false }, ..] if *k <= FEW => Some(*k),
+        _ => None,
+    }
+}
+
+/// Whether a filter goes by sums of floats or by places, so that it takes all candidates in one place.
+fn is_float(filter: &Filter) -> bool {
+    matches!(
+        filter,
+        Filter::DynamicTemperature { .. }
+            | Filter::Typical { .. }
+            | Filter::TopNSigma(_)
+            | Filter::Eta(_)
+            | Filter::Xtc { .. }
+    )
+}
+
+/// Refuses filters that would gather the vocabulary.
+fn can_run(row: usize, filters: &[Filter]) -> Result<()> {
+    let is_bound = |filter: &Filter| matches!(filter, Filter::Greedy | Filter::TopK { .. });
+    let unbound = filters.iter().take_while(|filter| !is_bound(filter)).find(|filter| is_float(filter));
+    let (argument, value) = match unbound {
+        None => return Ok(()),
+        Some(Filter::DynamicTemperature { .. }) => ("dynamic_temperature", String::from("set")),
+        Some(Filter::Typical { p, .. }) => ("typical_p", p.to_string()),
+        Some(Filter::TopNSigma(n)) => ("top_n_sigma", n.to_string()),
+        Some(Filter::Eta(eta)) => ("eta_cutoff", eta.to_string()),
+        Some(Filter::Xtc { probability, .. }) => ("xtc_probability", probability.to_string()),
+        Some(_) => return Ok(()),
+    };
+    let expected = "a top-k before it in the profile's order, where the vocabulary is dealt out";
+    Err(Error::invalid_in_row(OP, argument, row, value, expected))
+}

@@ -1,0 +1,265 @@
+//! Sampling.
+
+use super::Sharded;
+use super::agree::Agreed;
+use super::collective::Collective;
+use super::digest::Digest;
+use crate::cpu::pieces::Piece;
+use crate::cpu::sample::dealt::{BUCKETS, Dealt, Lane, Next, Task};
+use crate::element::{DType, Element};
+use crate::error::{Error, Result};
+use crate::math::sum::MAX_TERMS;
+use crate::ops::sample::{History, Request, Sampled, Step};
+use crate::rows::Rows;
+
+const OP: &str = "sample";
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// [`sample_rows`](crate::sample_rows) of rows of which this rank has `logits`: on every rank the same tokens, which
+    /// are those of whole rows with all their bits. Requests are the same on every rank; tokens of their steps are
+    /// indices into the whole vocabulary.
+    ///
+    /// Greedy, top-k, top-p, min-p and epsilon cutoffs are found from candidates and from sums of histograms. Filters
+    /// that need sums over what is left in order, which are dynamic temperature, typical, top-n-sigma, eta and XTC, run
+    /// behind a top-k in the profile's order, on its candidates.
+    ///
+    /// # Exchange
+    /// 24 bytes to agree and 16 a row for maxima. Greedy and a top-k to 1,024 gather 8 bytes a candidate of each rank.
+    /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left; up
+    /// to 1,024 candidates that are left are gathered, of more a number for each 256. In f64 candidates and
+    /// histograms take twice as much. `docs/sharding.md` has the formulae.
+    ///
+    /// # Errors
+    /// Those of [`sample_rows`](crate::sample_rows), the same on every rank; for a row
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) where a filter of the second kind has no top-k before
+    /// it; [`Error::Collective`](crate::Error::Collective) where another rank refuses its arguments, is about to do
+    /// something else, or does not come.
+    pub fn sample<E: Element>(&self, logits: Rows<'_, E>, requests: &[Request<'_>]) -> Result<Vec<Result<Sampled>>> {
+        let begun = self.own(OP, logits.cols()).and_then(|_| self.can_sample(logits.rows(), requests.len()));
+        let (dtype, rows, all) = (E::DTYPE, logits.rows(), self.all);
+        let text =
+            format!("{OP} of {dtype}, {rows} rows of {all} tokens, requests of digest {:016x}", digest(requests));
+        let ((), agreed) = self.agree(OP, &text, begun)?;
+        match dtype {
+            DType::F64 => self.sample_in::<f64, E>(logits, requests, agreed),
+            _ => self.sample_in::<f32, E>(logits, requests, agreed),
+        }
+    }
+
+    fn can_sample(&self, rows: usize, requests: usize) -> Result<()> {
+        if requests != rows {
+            let expected = format!("one for each of {rows} rows");
+            return Err(Error::shape(OP, "requests", format!("{requests} entries"), expected));
+        }
+        if self.all > MAX_TERMS {
+            return Err(Error::invalid(OP, "vocabulary", self.all, format!("at most {MAX_TERMS}")));
+        }
+        if rows > 0 && self.all == 0 {
+            return Err(Error::EmptyInput { op: OP });
+        }
+        Ok(())
+    }
+
+    fn sample_in<S: Lane, E: Element>(
+        &self,
+        logits: Rows<'_, E>,
+        requests: &[Request<'_>],
+        agreed: Agreed,
+    ) -> Result<Vec<Result<Sampled>>> {
+        let ranks = Ranks::new(agreed, self.comm.rank());
+        let mut out: Vec<Result<Sampled>> = requests.iter().map(|_| Ok(Sampled::NONE)).collect();
+        let (mut rows, mut history) = (Vec::new(), History::default());
+        for (row, (request, out)) in requests.iter().zip(&mut out).enumerate() {
+            match Dealt::<S>::new((row, logits.row(row)), *request, self.columns.clone(), self.all, &mut history) {
+                Ok(dealt) => rows.push(dealt),
+                Err(error) => *out = Err(error),
+            }
+        }
+        self.survey(&mut rows, &mut out)?;
+        S::each(Task::Begin, &mut such(&mut rows, |_| true))?;
+        let mut asking = such(&mut rows, |row| row.asks_for_total());
+        self.census(&ranks, &mut asking)?;
+        asking.into_iter().for_each(Dealt::take_total);
+        // Rows go on side by side, so that one exchange serves all of them.
+        while !rows.is_empty() {
+            self.census(&ranks, &mut such(&mut rows, Dealt::needs_census))?;
+            let (mut listing, mut sharing, mut cutting) = (Vec::new(), Vec::new(), Vec::new());
+            for row in &mut rows {
+                match row.next() {
+                    Next::First(_) | Next::All => listing.push(row),
+                    Next::Share => sharing.push(row),
+                    Next::Cut => cutting.push(row),
+                }
+            }
+            self.list(&ranks, &mut listing)?;
+            self.share(&mut sharing)?;
+            self.cut(&ranks, &mut cutting)?;
+            rows.retain(|row| {
+                row.sampled.is_none_or(|sampled| {
+                    out[row.row] = Ok(sampled);
+                    false
+                })
+            });
+        }
+        Ok(out)
+    }
+
+    /// The largest logits; rows that can't be sampled are taken out.
+    fn survey<S: Lane>(&self, rows: &mut Vec<Dealt<'_, S>>, out: &mut [Result<Sampled>]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut all = such(rows, |_| true);
+        S::each(Task::Survey, &mut all)?;
+        let mut words = words(&all);
+        self.max(OP, &mut words)?;
+        let mut keys = words.as_chunks().0.iter();
+        rows.retain_mut(|row| match keys.next().map_or(Ok(()), |keys| row.take_survey(*keys)) {
+            Ok(()) => true,
+            Err(error) => {
+                out[row.row] = Err(error);
+                false
+            }
+        });
+        Ok(())
+    }
+
+    /// How many tokens each rank has left of these rows, and their mass.
+    fn census<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        S::each(Task::Census, rows)?;
+        let all = self.gather(OP, &words(rows))?;
+        let of_ranks: Vec<&[u64]> = all.chunks(2 * rows.len()).collect();
+        for (i, row) in rows.iter_mut().enumerate() {
+            let census = ranks.order.iter().map(|rank| [of_ranks[*rank][2 * i], of_ranks[*rank][2 * i + 1]]);
+            row.set_census(census.collect(), ranks.own);
+        }
+        Ok(())
+    }
+
+    /// Draws from candidates that all ranks give.
+    fn list<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+        let lens: Vec<Vec<usize>> = rows.iter().map(|row| row.lens(&ranks.widths)).collect();
+        let mut given = Vec::new();
+        for (row, lens) in rows.iter_mut().zip(&lens) {
+            let mut list = row.list();
+            list.resize(lens[ranks.own], 0);
+            given.append(&mut list);
+        }
+        let mut totals = vec![0; ranks.order.len()];
+        for (place, rank) in ranks.order.iter().enumerate() {
+            totals[*rank] = lens.iter().map(|lens| lens[place]).sum();
+        }
+        let lists = self.gather_lists(OP, &given, &totals)?;
+        let mut rest: Vec<&[u64]> = ranks.order.iter().map(|rank| &lists[*rank][..]).collect();
+        for (row, lens) in rows.iter_mut().zip(&lens) {
+            let mut of_row = Vec::with_capacity(lens.len());
+            for (rest, len) in rest.iter_mut().zip(lens) {
+                let (list, behind) = rest.split_at(*len);
+                of_row.push(list);
+                *rest = behind;
+            }
+            row.take_lists(&of_row);
+        }
+        S::each(Task::Finish, rows)
+    }
+
+    /// Draws from candidates that ranks keep.
+    fn share<S: Lane>(&self, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        S::each(Task::Share, rows)?;
+        let mut shares: Vec<Vec<([u64; 3], Piece)>> = rows.iter().map(|_| Vec::new()).collect();
+        for (rank, words) in self.gather_any(OP, &words(rows))?.iter().enumerate() {
+            let mut rest = &words[..];
+            for shares in &mut shares {
+                let share = rest.split_first_chunk().and_then(|(head, rest)| Some((*head, Piece::of_words(rest)?)));
+                let Some((head, (piece, behind))) = share else {
+                    let reason = format!("rank {rank} gave no share");
+                    return Err(Error::Collective { op: OP, rank: Some(rank), reason });
+                };
+                shares.push((head, piece));
+                rest = behind;
+            }
+        }
+        for (row, shares) in rows.iter_mut().zip(&shares) {
+            if !row.take_shares(shares) {
+                let reason = format!("no rank has the token that is drawn from row {}", row.row);
+                return Err(Error::Collective { op: OP, rank: None, reason });
+            }
+        }
+        S::each(Task::Conclude, rows)
+    }
+
+    /// Lets the next filter of each row cut.
+    fn cut<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+        rows.iter_mut().for_each(|row| row.search());
+        while rows.iter_mut().any(|row| row.open().next().is_some()) {
+            S::each(Task::Histograms, rows)?;
+            let mut words = words(rows);
+            self.sum(OP, &mut words)?;
+            let sums = words.chunks(BUCKETS);
+            rows.iter_mut().flat_map(|row| row.open()).zip(sums).for_each(|(search, sums)| search.take(sums));
+        }
+        let equals: Vec<u64> = rows.iter_mut().flat_map(|row| row.found()).map(|search| search.equals()).collect();
+        if !equals.is_empty() {
+            let all = self.gather(OP, &equals)?;
+            for (i, search) in rows.iter_mut().flat_map(|row| row.found()).enumerate() {
+                let of_ranks: Vec<u64> = ranks.order.iter().map(|rank| all[rank * equals.len() + i]).collect();
+                search.share(&of_ranks, ranks.own);
+            }
+        }
+        S::each(Task::Cut, rows)
+    }
+}
+
+/// The ranks in order of their columns.
+struct Ranks {
+    order: Vec<usize>,
+    /// How many columns each has.
+    widths: Vec<usize>,
+    /// Which of them this is.
+    own: usize,
+}
+
+impl Ranks {
+    fn new(Agreed { columns }: Agreed, rank: usize) -> Self {
+        let mut order: Vec<usize> = (0..columns.len()).collect();
+        order.sort_by_key(|rank| (columns[*rank].start, columns[*rank].end));
+        let widths = order.iter().map(|rank| columns[*rank].len()).collect();
+        let own = order.iter().position(|other| *other == rank).unwrap_or(0);
+        Ranks { order, widths, own }
+    }
+}
+
+fn such<'r, 'a, S: Lane>(
+    rows: &'r mut [Dealt<'a, S>],
+    mut is: impl FnMut(&mut Dealt<'a, S>) -> bool,
+) -> Vec<&'r mut Dealt<'a, S>> {
+    rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
+}
+
+/// What the last task was asked for, of one row after the other.
+fn words<S: Lane>(rows: &[&mut Dealt<'_, S>]) -> Vec<u64> {
+    rows.iter().flat_map(|row| row.words.iter().copied()).collect()
+}
+
+/// Of all that the requests say.
+fn digest(requests: &[Request<'_>]) -> u64 {
+    let mut digest = Digest::NEW;
+    for request in requests {
+        let (config, _, Step { draw, prompt, output, allowed, bias, bad_words, breakers }) = request.parts();
+        let counts = [bad_words.len() as u64, allowed.is_some().into()];
+        digest = digest.ids([Digest::of_text(&format!("{config:?} {draw:?}"))].into_iter()).ids(counts.into_iter());
+        let words = bad_words.iter().map(Vec::as_slice);
+        for ids in [prompt, output, allowed.unwrap_or_default(), breakers].into_iter().chain(words) {
+            digest = digest.ids(ids.iter().map(|id| u64::from(*id)));
+        }
+        let bias = bias.iter().map(|(token, bias)| u64::from(*token) << 32 | u64::from(bias.to_bits()));
+        digest = digest.ids(bias);
+    }
+    digest.finish()
+}
