@@ -35,6 +35,8 @@
 //! order would be that of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial)
 //! say what that is for each op, and `docs/sharding.md` how many bytes it takes.
 //!
+//! Cross-entropy goes on from [`CrossEntropyPartial`](crate::CrossEntropyPartial).
+//!
 //! # What goes wrong
 //!
 //! Before each op ranks agree that all are about to do the same: the op, the type, the shape, the options with masks and
@@ -47,6 +49,8 @@
 mod agree;
 mod collective;
 mod counted;
+mod cross_entropy;
+mod cross_entropy_backward;
 mod digest;
 mod exchange;
 pub mod keys;

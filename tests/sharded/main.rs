@@ -8,6 +8,7 @@
 mod support;
 
 mod bytes;
+mod cross_entropy;
 mod dealt;
 mod failures;
 mod gradients;
