@@ -1,9 +1,9 @@
 //! What ops exchange is what `docs/sharding.md` says: bytes by the rows, whatever the ranks and the columns.
 
-use crate::dealt::{RANKS, cuts, dealt};
+use crate::dealt::{LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
-use evenkeel::sharded::{Exchanged, Sharded};
-use evenkeel::{CrossEntropy, Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
+use evenkeel::sharded::{Exchanged, GradShard, Sharded, clip_grad_norm};
+use evenkeel::{ClipGradNorm, CrossEntropy, Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
 use std::ops::Range;
 
 type Op<E> = fn(Sharded<'_, crate::dealt::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
@@ -160,4 +160,39 @@ fn cross_entropy_takes_32_bytes_a_row() {
             assert_exchanged("of f64", (&wide, rows), &cuts, op, lists(2));
         }
     }
+}
+
+/// What a part has is a number for each tile, a replica one number, a tensor of one rank two.
+#[test]
+fn clipping_takes_a_number_for_each_tile_that_is_cut() {
+    fn of_type<E: Element>(ranks: usize) -> Vec<Exchanged> {
+        on_ranks(ranks, LONG, |rank, comm| {
+            let own = 8 / ranks * rank..8 / ranks * (rank + 1);
+            let (mut replica, mut expert) = (vec![E::ZERO; 300], vec![E::ZERO; 700]);
+            let mut part = vec![E::ZERO; own.len() * 256];
+            let mut grads = [
+                GradShard::whole(0, &mut replica),
+                GradShard::cut(1, &mut part, &[8, 256], 0, own),
+                GradShard::whole(2 + rank, &mut expert),
+            ];
+            clip_grad_norm(&comm, &mut grads, &ClipGradNorm::new(1.0)).unwrap();
+            comm.take()
+        })
+    }
+    // What each has: six numbers, and one or two dimensions.
+    let places = 7 + 8 + 7;
+    for ranks in [2, 4, 8] {
+        // Of the first rank, which speaks for the replica.
+        let sums = 2 + 1 + 8 / ranks + 2;
+        let given = 16 + 8 * (places + sums) as u64;
+        let got = given * ranks as u64;
+        for exchanged in of_type::<f32>(ranks) {
+            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "{ranks} ranks");
+        }
+        for exchanged in of_type::<f64>(ranks) {
+            assert_eq!(exchanged, Exchanged { calls: 4, given: given + 8, got: got + 8 }, "{ranks} ranks, f64");
+        }
+    }
+    let given = 16 + 8 * (places + 6) as u64;
+    assert_eq!(of_type::<f64>(1), [Exchanged { calls: 3, given, got: given }]);
 }
