@@ -136,6 +136,21 @@ pub enum Error {
         /// What is the matter, with ranks and values.
         reason: String,
     },
+    /// A NaN or an infinity in what a rank has of a tensor.
+    #[cfg(feature = "sharded")]
+    #[error("{op}: rank {rank} has {value} at {index} of tensor {row}; what made it was broken before this op")]
+    NonFiniteShard {
+        /// The op that was called.
+        op: &'static str,
+        /// The first tensor that has one.
+        row: usize,
+        /// The lowest index in it, of all of its elements.
+        index: usize,
+        /// The value found.
+        value: f64,
+        /// The rank that has it; the lowest of several.
+        rank: usize,
+    },
     /// A Neuron device that was used, or asked for, in a way that another backend is no answer to.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
@@ -146,7 +161,8 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The variant's name, for logs and protocols; of what is a device's fault, `Backend`.
+    /// The variant's name, for logs and protocols; of what is a device's fault, `Backend`; of a shard that is
+    /// not finite, `NonFiniteInput`.
     pub fn name(&self) -> &'static str {
         match self {
             Error::InvalidArgument { .. } => "InvalidArgument",
@@ -162,6 +178,8 @@ impl Error {
             Error::Backend { .. } => "Backend",
             #[cfg(feature = "sharded")]
             Error::Collective { .. } => "Collective",
+            #[cfg(feature = "sharded")]
+            Error::NonFiniteShard { .. } => "NonFiniteInput",
             #[cfg(feature = "neuron")]
             Error::Neuron(_) => "Backend",
         }
@@ -174,6 +192,8 @@ impl Error {
                 Some(*row)
             }
             Error::InvalidArgument { row, .. } => *row,
+            #[cfg(feature = "sharded")]
+            Error::NonFiniteShard { row, .. } => Some(*row),
             _ => None,
         }
     }
@@ -182,6 +202,8 @@ impl Error {
     pub fn index(&self) -> Option<usize> {
         match self {
             Error::NonFiniteInput { index, .. } => Some(*index),
+            #[cfg(feature = "sharded")]
+            Error::NonFiniteShard { index, .. } => Some(*index),
             _ => None,
         }
     }

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::cpu::Kernels;
+#[cfg(feature = "sharded")]
+use crate::cpu::clip_grad_norm::Tiles;
 use crate::cpu::clip_grad_norm::{Part, Scale};
 use crate::cpu::clip_grad_value::Met;
 use crate::element::{DType, Element};
@@ -118,6 +120,11 @@ impl<'a> Floats<'a> {
 
     pub(crate) fn norm_part(&self, norm_type: NormType) -> Result<Part> {
         each_type!(self, values => Kernels::norm_part(values, norm_type))
+    }
+
+    #[cfg(feature = "sharded")]
+    pub(crate) fn norm_tiles(&self, norm_type: NormType, unit: f64) -> Result<Tiles> {
+        each_type!(self, values => Kernels::norm_tiles(values, norm_type, unit))
     }
 
     /// The `index`th block of the values in a range, 0 behind its end.

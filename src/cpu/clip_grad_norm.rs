@@ -3,10 +3,10 @@
 //! A norm is held in units of a power of two: of f64 gradients it may lie beyond f64, and so may what it is made of.
 
 use super::moments::{add_square, unit_for};
-use super::whole::{Overwrite, Overwriting, Pass, pass};
+use super::whole::{self, Overwrite, Overwriting, Pass};
 use crate::element::{DType, Element};
 use crate::error::Result;
-use crate::math::sum::{GROUP, group_o, rule_o};
+use crate::math::sum::{GROUP, group_o, rule_o, sum_of_tiles};
 use crate::ops::clip_grad_norm::NormType;
 use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, fold};
 
@@ -20,20 +20,39 @@ pub struct Part {
 
 /// The part of one tensor.
 pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<Part> {
+    let found = tiles(x, norm_type, 1.0)?;
     if norm_type == NormType::Infinity {
-        let (_, seen) = pass(x, Largest)?;
-        return Ok(Part { value: if seen.nan { f64::NAN } else { seen.largest() }, exponent: 0 });
+        return Ok(Part { value: found.largest, exponent: 0 });
     }
-    let sum = |unit| match norm_type {
-        NormType::One => pass(x, Magnitudes::<false> { unit }),
-        _ => pass(x, Magnitudes::<true> { unit }),
+    let unit = unit_for(found.largest);
+    let sums = if unit == 1.0 { found.sums } else { tiles(x, norm_type, unit)?.sums };
+    Ok(Part::of_sums(&sums, unit))
+}
+
+/// What tiles of a tensor add to its part.
+#[derive(Clone, Debug)]
+pub struct Tiles {
+    /// The sum of each; none for the largest magnitude.
+    pub sums: Vec<f64>,
+    /// Of all: NaN if there is one. For sums, of f64 alone, and with NaN left out.
+    pub largest: f64,
+}
+
+/// The tiles of elements, which begin where one does, with f64 multiplied with `unit`.
+pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tiles> {
+    let (sums, seen) = match norm_type {
+        NormType::Infinity => whole::tiles(x, Largest)?,
+        NormType::One => whole::tiles(x, Magnitudes::<false> { unit })?,
+        NormType::Two => whole::tiles(x, Magnitudes::<true> { unit })?,
     };
-    let (value, seen) = sum(1.0)?;
-    let unit = unit_for(seen.largest());
-    if unit == 1.0 {
-        return Ok(Part { value, exponent: 0 });
+    Ok(Tiles { sums, largest: if seen.nan { f64::NAN } else { seen.largest() } })
+}
+
+impl Part {
+    /// Of the sums of all tiles, in order and in this unit.
+    pub fn of_sums(tiles: &[f64], unit: f64) -> Self {
+        Part { value: sum_of_tiles(tiles), exponent: 1023 - (unit.to_bits() >> 52) as i32 }
     }
-    Ok(Part { value: sum(unit)?.0, exponent: 1023 - (unit.to_bits() >> 52) as i32 })
 }
 
 /// A norm in units of 2^exponent.

@@ -8,10 +8,14 @@ use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::pieces::{self, Piece};
 use super::scores::{Exps, Live, Logits, Row};
 use super::scratch::{Buffers, Scratch, room};
+#[cfg(feature = "sharded")]
+use super::softmax_partial::For;
 use super::softmax_partial::{Found, Sum};
 use crate::element::Element;
 use crate::error::Result;
 use crate::rows::Rows;
+#[cfg(feature = "sharded")]
+use crate::sharded::keys;
 use crate::simd::{Isa, Kernel, Span, Storage, Written};
 use std::ops::Range;
 
@@ -32,6 +36,43 @@ impl Sums {
         self.exps.merge(other.exps);
         self.logit = self.logit.or(other.logit);
         self.distances.extend(other.distances);
+    }
+}
+
+/// How many integers go from rank to rank for what a row adds.
+#[cfg(feature = "sharded")]
+pub const UNITS: usize = 2;
+
+#[cfg(feature = "sharded")]
+impl Sums {
+    /// Integers whose sums are those of all columns: of the logit, which one part alone has, its key.
+    pub fn units(&self) -> [u64; UNITS] {
+        [self.exps.units(), self.logit.map_or(0, keys::of_f64)]
+    }
+
+    /// With the units of all parts, and no pieces. No number has the key 0.
+    pub fn of_units([exps, logit]: [u64; UNITS]) -> Self {
+        let logit = (logit != 0).then(|| keys::to_f64(logit));
+        Sums { exps: Sum::of_units(exps), logit, distances: Vec::new() }
+    }
+
+    /// For which of its pieces units of all parts do not stand, in a row that has this in all.
+    pub fn needs_pieces<E: Element>(&self, found: &Found, label_smoothing: f64, all: usize) -> [bool; 2] {
+        let live = matches!(found.row(), Row::Live(_));
+        [self.exps.needs_pieces::<E>(found, For::Logarithm, all), live && label_smoothing != 0.0]
+    }
+
+    /// The pieces of a part: of the exponentials, and of the distances.
+    pub fn pieces(&self) -> [&[Piece]; 2] {
+        [self.exps.pieces(), &self.distances]
+    }
+
+    /// Takes up one of another part's, of the kind that it has in [`Sums::pieces`].
+    pub fn add_piece(&mut self, kind: usize, piece: Piece) {
+        match kind {
+            0 => self.exps.add_piece(piece),
+            _ => self.distances.push(piece),
+        }
     }
 }
 

@@ -185,6 +185,9 @@ macro_rules! declare {
             fn swiglu_backward_in_place(operands: [&mut [Self]; 2], dy: &[Self]) -> Result<()>;
             #[doc(hidden)]
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part>;
+            #[cfg(feature = "sharded")]
+            #[doc(hidden)]
+            fn norm_tiles(x: &[Self], norm_type: NormType, unit: f64) -> Result<clip_grad_norm::Tiles>;
             #[doc(hidden)]
             fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()>;
             #[doc(hidden)]
@@ -451,6 +454,10 @@ macro_rules! implement {
             }
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
                 clip_grad_norm::part(x, norm_type)
+            }
+            #[cfg(feature = "sharded")]
+            fn norm_tiles(x: &[Self], norm_type: NormType, unit: f64) -> Result<clip_grad_norm::Tiles> {
+                clip_grad_norm::tiles(x, norm_type, unit)
             }
             fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()> {
                 clip_grad_norm::scale(x, scale)

@@ -79,6 +79,10 @@ impl Found {
 #[cfg(feature = "sharded")]
 pub const KEYS: usize = 6;
 
+/// The same without a mask.
+#[cfg(feature = "sharded")]
+pub const PLAIN_KEYS: usize = 2;
+
 #[cfg(feature = "sharded")]
 impl Found {
     /// Integers whose maxima are the keys of what is merged.
@@ -93,6 +97,17 @@ impl Found {
         let nan = max.is_nan();
         let masked = scores_masked::Found::of_keys(masked);
         Found { max: if nan { f64::INFINITY } else { max }, nan, exact: inexact == 0, masked }
+    }
+
+    /// [`Found::keys`] that rows without a mask have.
+    pub fn plain_keys(&self) -> [u64; PLAIN_KEYS] {
+        let [max, inexact, ..] = self.keys();
+        [max, inexact]
+    }
+
+    pub fn of_plain_keys([max, inexact]: [u64; PLAIN_KEYS]) -> Self {
+        let [_, _, a, b, c, d] = Found::NOTHING.keys();
+        Found::of_keys([max, inexact, a, b, c, d])
     }
 
     /// The largest logit.

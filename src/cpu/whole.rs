@@ -23,9 +23,15 @@ pub trait Pass<E: Element>: Copy + Send + Sync {
 
 /// The sum over the tensor, and what was seen.
 pub fn pass<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(f64, P::Seen)> {
+    let (tiles, seen) = tiles(x, pass)?;
+    Ok((sum_of_tiles(&tiles), seen))
+}
+
+/// The sum of each tile, and what was seen.
+pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::Seen)> {
     let mut tiles = vec![0.0; if P::SUMS { x.len().div_ceil(TILE) } else { 0 }];
     let seen = simd::run(Whole { x, tiles: &mut tiles, start: 0, pass })?;
-    Ok((sum_of_tiles(&tiles), seen))
+    Ok((tiles, seen))
 }
 
 struct Whole<'a, E, P> {

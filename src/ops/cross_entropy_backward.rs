@@ -115,7 +115,7 @@ pub fn cross_entropy_backward_in_place<E: Element>(
     Ok(options.reduce(&losses, &resolved))
 }
 
-pub(super) fn resolve(
+pub(crate) fn resolve(
     options: &CrossEntropy<'_>,
     rows: usize,
     cols: usize,

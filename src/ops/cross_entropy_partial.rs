@@ -7,6 +7,8 @@ use super::loss::Loss;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::cpu::cross_entropy_partial::{Gradients, Part, Sums};
 use crate::cpu::lanes::Met;
+#[cfg(feature = "sharded")]
+use crate::cpu::pieces::Piece;
 use crate::cpu::softmax_partial::Found;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
@@ -167,6 +169,22 @@ impl CrossEntropyPartial {
     }
 }
 
+/// What goes from rank to rank.
+#[cfg(feature = "sharded")]
+impl CrossEntropyPartial {
+    /// Integers whose maxima those of all columns are made of.
+    pub(crate) fn keys(&self) -> Vec<u64> {
+        self.found.iter().flat_map(Found::plain_keys).collect()
+    }
+
+    /// What all columns say, of whose keys these are the maxima.
+    pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
+        self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
+        self.found = keys.as_chunks().0.iter().copied().map(Found::of_plain_keys).collect();
+        Ok(())
+    }
+}
+
 /// What some columns add to a cross-entropy, against merged maxima: see [`CrossEntropyPartial`].
 #[derive(Clone, Debug)]
 pub struct CrossEntropySums {
@@ -199,6 +217,13 @@ impl CrossEntropySums {
     /// [`cross_entropy`](crate::cross_entropy()), also for a target that is not the one that sums were made with.
     /// [`Error::ShapeMismatch`] for another softcap or label smoothing.
     pub fn loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Loss> {
+        let (loss, counts) = self.unreported_loss(targets, options)?;
+        report::record(OP, counts);
+        Ok(loss)
+    }
+
+    /// [`CrossEntropySums::loss`], where it is the gradient that is to be in the report.
+    pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;
         let CrossEntropy { softcap, label_smoothing, .. } = *options;
@@ -211,8 +236,7 @@ impl CrossEntropySums {
             // The others' exponentials are f32.
             _ => self.losses::<f32>(targets, options, &resolved, &mut met),
         }?;
-        report::record(OP, met.counts);
-        Ok(options.reduce(&losses, &resolved))
+        Ok((options.reduce(&losses, &resolved), met.counts))
     }
 
     /// The gradient by the columns from `first` on, as [`cross_entropy_backward`](crate::cross_entropy_backward()) gives
@@ -316,5 +340,50 @@ impl CrossEntropySums {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let gradient = gradient(options, resolved, targets, dloss);
         Gradients { gradient, part: frame.part(first, targets, options, resolved), found, sums: &self.sums }
+    }
+}
+
+/// What goes from rank to rank.
+#[cfg(feature = "sharded")]
+impl CrossEntropySums {
+    /// Integers whose sums are those of all columns.
+    pub(crate) fn units(&self) -> Vec<u64> {
+        self.sums.iter().flat_map(Sums::units).collect()
+    }
+
+    /// Takes the sums of all columns, and gives the pieces of these for rows that need them: nothing if none does, which
+    /// is the same for all ranks.
+    pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Option<Vec<u64>>> {
+        let CrossEntropyPartial { frame: Frame { all, label_smoothing, .. }, found, .. } = &self.partial;
+        self.columns = Columns::new(OP, 0, *all, *all)?;
+        let (mut words, mut needed) = (Vec::new(), false);
+        for ((sums, found), units) in self.sums.iter_mut().zip(found).zip(units.as_chunks().0) {
+            let own = std::mem::replace(sums, Sums::of_units(*units));
+            let needs = sums.needs_pieces::<E>(found, *label_smoothing, *all);
+            for (pieces, _) in own.pieces().into_iter().zip(needs).filter(|(_, needs)| *needs) {
+                needed = true;
+                words.push(pieces.len() as u64);
+                pieces.iter().for_each(|piece| piece.to_words(&mut words));
+            }
+        }
+        Ok(needed.then_some(words))
+    }
+
+    /// Takes the pieces that a rank gave; says whether the words are such.
+    pub(crate) fn take_pieces<E: Element>(&mut self, mut words: &[u64]) -> bool {
+        let CrossEntropyPartial { frame: Frame { all, label_smoothing, .. }, found, .. } = &self.partial;
+        for (sums, found) in self.sums.iter_mut().zip(found) {
+            let needs = sums.needs_pieces::<E>(found, *label_smoothing, *all);
+            for (kind, _) in needs.into_iter().enumerate().filter(|(_, needs)| *needs) {
+                let Some((count, rest)) = words.split_first() else { return false };
+                words = rest;
+                for _ in 0..*count {
+                    let Some((piece, rest)) = Piece::of_words(words) else { return false };
+                    words = rest;
+                    sums.add_piece(kind, piece);
+                }
+            }
+        }
+        words.is_empty()
     }
 }

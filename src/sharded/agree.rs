@@ -21,23 +21,37 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Agrees with the other ranks that all are about to do what the text says, each with its columns, and have got as
     /// far as to begin with it. Takes 24 bytes of each rank, and texts only where there is something to say of them.
     pub(super) fn agree<T>(&self, op: &'static str, text: &str, begun: Result<T>) -> Result<(T, Agreed)> {
+        let own = [self.columns.start, self.columns.end].map(|column| column as u64);
+        let (begun, each) = self.agree_beside(op, text, begun, own)?;
+        let columns: Vec<Range<usize>> = each.iter().map(|[start, end]| *start as usize..*end as usize).collect();
+        covers(op, &columns, self.all)?;
+        Ok((begun, Agreed { columns }))
+    }
+
+    /// The same where it is not columns that ranks have: gives the numbers that each says beside.
+    pub(super) fn agree_beside<T, const N: usize>(
+        &self,
+        op: &'static str,
+        text: &str,
+        begun: Result<T>,
+        beside: [u64; N],
+    ) -> Result<(T, Vec<[u64; N]>)> {
         let (own, say) = match &begun {
             Ok(_) => (Digest::of_text(text), text.to_string()),
             Err(error) => (REFUSES, error.to_string()),
         };
-        let words = [own, self.columns.start as u64, self.columns.end as u64];
+        let words: Vec<u64> = [own].into_iter().chain(beside).collect();
         let all = self.gather(op, &words)?;
-        let headers: Vec<[u64; 3]> = all.as_chunks().0.to_vec();
-        let digests: Vec<u64> = headers.iter().map(|[digest, ..]| *digest).collect();
+        let headers = || all.chunks_exact(1 + N);
+        let digests: Vec<u64> = headers().map(|header| header[0]).collect();
         if digests.iter().any(|digest| *digest == REFUSES || *digest != own) {
             let texts = self.texts(op, &say)?;
             // Its own refusal a rank knows better than the others.
             begun?;
             return Err(unlike(op, &digests, &texts));
         }
-        let columns: Vec<Range<usize>> = headers.iter().map(|[_, start, end]| *start as usize..*end as usize).collect();
-        covers(op, &columns, self.all)?;
-        begun.map(|begun| (begun, Agreed { columns }))
+        let each = headers().map(|header| std::array::from_fn(|i| header[1 + i])).collect();
+        begun.map(|begun| (begun, each))
     }
 
     /// What each rank has to say.

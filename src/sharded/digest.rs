@@ -38,6 +38,11 @@ impl Digest {
         self.words(dims.iter().map(|dim| *dim as u64));
     }
 
+    pub fn integers(mut self, values: &[i64]) -> Self {
+        self.words(values.iter().map(|value| *value as u64));
+        self
+    }
+
     /// One a column, or none.
     pub fn floats(mut self, values: Option<Floats<'_>>) -> Self {
         match values {

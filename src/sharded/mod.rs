@@ -35,6 +35,9 @@
 //! order would be that of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial)
 //! say what that is for each op, and `docs/sharding.md` how many bytes it takes.
 //!
+//! Cross-entropy goes on from [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm`] from the sums of
+//! each 256 elements: it takes gradients as ranks have them, not rows.
+//!
 //! # What goes wrong
 //!
 //! Before each op ranks agree that all are about to do the same: the op, the type, the shape, the options with masks and
@@ -45,12 +48,17 @@
 #![deny(unsafe_code)]
 
 mod agree;
+mod clip_grad_norm;
 mod collective;
 mod counted;
+mod cross_entropy;
+mod cross_entropy_backward;
 mod digest;
 mod exchange;
+mod grad_shard;
 pub mod keys;
 mod layer_norm;
+mod layout;
 mod log_softmax;
 mod log_softmax_backward;
 mod logsumexp;
@@ -69,8 +77,10 @@ mod threads;
 
 #[cfg(feature = "mpi")]
 pub use self::mpi::Mpi;
+pub use clip_grad_norm::clip_grad_norm;
 pub use collective::Collective;
 pub use counted::{Counted, Exchanged};
+pub use grad_shard::GradShard;
 pub use process::Process;
 pub use threads::Threads;
 

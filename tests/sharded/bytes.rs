@@ -1,9 +1,9 @@
 //! What ops exchange is what `docs/sharding.md` says: bytes by the rows, whatever the ranks and the columns.
 
-use crate::dealt::{RANKS, cuts, dealt};
+use crate::dealt::{LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
-use evenkeel::sharded::{Exchanged, Sharded};
-use evenkeel::{Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
+use evenkeel::sharded::{Exchanged, GradShard, Sharded, clip_grad_norm};
+use evenkeel::{ClipGradNorm, CrossEntropy, Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
 use std::ops::Range;
 
 type Op<E> = fn(Sharded<'_, crate::dealt::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
@@ -106,4 +106,93 @@ fn norms_take_a_number_for_each_tile() {
         assert_exchanged("layer_norm far from 0", (&far, rows), &cuts, layer, expected(3, 0, 3));
         assert_exchanged("layer_norm of f64", (&wide, rows), &cuts, layer, expected(5, 1, 3));
     }
+}
+
+/// The gradient takes no more than the loss.
+#[test]
+fn cross_entropy_takes_32_bytes_a_row() {
+    fn loss<E: Element>(
+        shard: Sharded<'_, crate::dealt::Comm>,
+        x: Rows<'_, E>,
+        options: &CrossEntropy<'_>,
+    ) -> Result<Vec<E>> {
+        shard.cross_entropy(x, &[1, 700, -100], options).map(|_| Vec::new())
+    }
+    fn both<E: Element>(
+        shard: Sharded<'_, crate::dealt::Comm>,
+        x: Rows<'_, E>,
+        options: &CrossEntropy<'_>,
+    ) -> Result<Vec<E>> {
+        Ok(shard.cross_entropy_backward(x, &[1, 700, -100], &[1.0], options)?.1)
+    }
+    let (rows, all) = (3, 2048);
+    let plain = vec![0.5f32; rows * all];
+    let wide = vec![0.5f64; rows * all];
+    let mut peaked = plain.clone();
+    peaked[1500] = 60.0;
+    for ranks in [1, 2, 4, 8] {
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
+        let fixed = 32 * rows;
+        // So many lists of tiles, of rows that count.
+        let lists = |lists: usize| {
+            let words = lists * (5 + all / ranks / 256);
+            [5, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words]
+        };
+        let none = [3, 24 + fixed, 24 * ranks + fixed];
+        let narrow: [Op<f32>; 2] = [
+            |shard, x| loss(shard, x, &CrossEntropy::default().z_loss(0.1)),
+            |shard, x| both(shard, x, &CrossEntropy::default().z_loss(0.1)),
+        ];
+        let smoothed: [Op<f32>; 2] = [
+            |shard, x| loss(shard, x, &CrossEntropy::default().label_smoothing(0.1)),
+            |shard, x| both(shard, x, &CrossEntropy::default().label_smoothing(0.1)),
+        ];
+        let of_f64: [Op<f64>; 2] =
+            [|shard, x| loss(shard, x, &CrossEntropy::default()), |shard, x| both(shard, x, &CrossEntropy::default())];
+        for op in narrow {
+            assert_exchanged("cross_entropy", (&plain, rows), &cuts, op, none);
+            assert_exchanged("of a peaked row", (&peaked, rows), &cuts, op, lists(1));
+        }
+        for op in smoothed {
+            assert_exchanged("with label smoothing", (&plain, rows), &cuts, op, lists(2));
+        }
+        for op in of_f64 {
+            assert_exchanged("of f64", (&wide, rows), &cuts, op, lists(2));
+        }
+    }
+}
+
+/// What a part has is a number for each tile, a replica one number, a tensor of one rank two.
+#[test]
+fn clipping_takes_a_number_for_each_tile_that_is_cut() {
+    fn of_type<E: Element>(ranks: usize) -> Vec<Exchanged> {
+        on_ranks(ranks, LONG, |rank, comm| {
+            let own = 8 / ranks * rank..8 / ranks * (rank + 1);
+            let (mut replica, mut expert) = (vec![E::ZERO; 300], vec![E::ZERO; 700]);
+            let mut part = vec![E::ZERO; own.len() * 256];
+            let mut grads = [
+                GradShard::whole(0, &mut replica),
+                GradShard::cut(1, &mut part, &[8, 256], 0, own),
+                GradShard::whole(2 + rank, &mut expert),
+            ];
+            clip_grad_norm(&comm, &mut grads, &ClipGradNorm::new(1.0)).unwrap();
+            comm.take()
+        })
+    }
+    // What each has: six numbers, and one or two dimensions.
+    let places = 7 + 8 + 7;
+    for ranks in [2, 4, 8] {
+        // Of the first rank, which speaks for the replica.
+        let sums = 2 + 1 + 8 / ranks + 2;
+        let given = 16 + 8 * (places + sums) as u64;
+        let got = given * ranks as u64;
+        for exchanged in of_type::<f32>(ranks) {
+            assert_eq!(exchanged, Exchanged { calls: 3, given, got }, "{ranks} ranks");
+        }
+        for exchanged in of_type::<f64>(ranks) {
+            assert_eq!(exchanged, Exchanged { calls: 4, given: given + 8, got: got + 8 }, "{ranks} ranks, f64");
+        }
+    }
+    let given = 16 + 8 * (places + 6) as u64;
+    assert_eq!(of_type::<f64>(1), [Exchanged { calls: 3, given, got: given }]);
 }

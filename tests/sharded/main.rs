@@ -8,6 +8,8 @@
 mod support;
 
 mod bytes;
+mod clip_grad_norm;
+mod cross_entropy;
 mod dealt;
 mod failures;
 mod gradients;

@@ -1,0 +1,278 @@
+//! Gradient clipping by the norm of what all ranks have.
+
+use super::Sharded;
+use super::collective::Collective;
+use super::digest::Digest;
+use super::grad_shard::{GradShard, Place};
+use super::keys;
+use super::layout::{Part as TensorPart, Tensor, layout};
+use crate::cpu::clip_grad_norm::{Part, Tiles};
+use crate::cpu::moments::unit_for;
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::floats::Floats;
+use crate::math::sum::TILE;
+use crate::ops::clip_grad_norm::{ClipGradNorm, NormType, OP};
+use std::collections::BTreeMap;
+
+/// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients that ranks have between them: brings the norm of all together
+/// down to a limit, and returns what it was, on every rank.
+///
+/// The result has the bits of [`clip_grad_norm`](crate::clip_grad_norm()) over the whole tensors in the order of their
+/// numbers. A tensor, or a part of one, that several ranks have counts once, and is to be the same on each of them. Parts
+/// begin and end at multiples of 256 elements of the whole tensor, or at its end: along the first axis what is cut off is
+/// one stretch, along a later one a stretch for each of the indices before it. Numbers go from 0 on without a gap.
+///
+/// # Exchange
+/// Of each rank 16 bytes, and 48 with 8 for each dimension for each of its tensors; then from the lowest rank that has
+/// it 8 bytes for each 256 elements of a part, and 16 of a whole tensor; of each rank 8 for what others have too. Of parts
+/// of f64, and for [`NormType::Infinity`], 8 a tensor besides. Lists are padded to the longest.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for options out of their range and for parts that end elsewhere, with the tensor's number as
+/// `row`; [`Error::ShapeMismatch`]; [`Error::NonFiniteShard`] on every rank, if one has a NaN or an infinity;
+/// [`Error::Collective`] where parts do not make a tensor, one is not the same on all that have it, another rank refuses
+/// something, has other options, or does not come. After each of them the gradients are what they were, on every rank.
+///
+/// # Example
+/// ```
+/// use evenkeel::sharded::{GradShard, Process, clip_grad_norm};
+/// use evenkeel::ClipGradNorm;
+/// let (mut a, mut b) = ([3.0f32], [4.0f32]);
+/// let mut grads = [GradShard::whole(0, &mut a), GradShard::whole(1, &mut b)];
+/// assert_eq!(clip_grad_norm(&Process, &mut grads, &ClipGradNorm::new(1.0))?, 5.0);
+/// assert_eq!((a, b), ([0.6], [0.8]));
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+pub fn clip_grad_norm<C: Collective + ?Sized>(
+    comm: &C,
+    grads: &mut [GradShard<'_>],
+    options: &ClipGradNorm,
+) -> Result<f64> {
+    let shared = Shared::new(comm, grads, options)?;
+    let (parts, unlike) = shared.parts()?;
+    let (norm, scale) = options.settle(&parts);
+    // A replica that is not finite is said to be that, rather than unlike the others.
+    if options.refuses(&parts).is_some() || options.error_if_nonfinite && unlike.is_some() {
+        shared.refuse()?;
+    }
+    if let Some(error) = unlike {
+        return Err(error);
+    }
+    if let Some(scale) = scale {
+        grads.iter_mut().rev().try_for_each(|shard| shard.grad.scale(scale))?;
+    }
+    Ok(norm)
+}
+
+/// What ranks have between them.
+struct Shared<'a, C: ?Sized> {
+    ranks: Sharded<'a, C>,
+    norm_type: NormType,
+    tensors: Vec<Tensor>,
+    /// What this rank has, by the tensor's number.
+    own: BTreeMap<usize, &'a GradShard<'a>>,
+}
+
+/// What is known of a cut tensor before sums are exchanged.
+struct Cut {
+    /// What its elements are multiplied with.
+    unit: f64,
+    /// Of the part that this rank speaks for; the largest is that of all, where it was asked for.
+    tiles: Tiles,
+}
+
+impl<'a, C: Collective + ?Sized> Shared<'a, C> {
+    /// Agrees about it.
+    fn new(comm: &'a C, grads: &'a [GradShard<'a>], options: &ClipGradNorm) -> Result<Self> {
+        let ranks = Sharded::new(comm, 0..0, 0);
+        let own = options.check().and_then(|()| numbered(grads));
+        let mut words = Vec::new();
+        own.iter().flat_map(BTreeMap::values).for_each(|shard| shard.place.to_words(&mut words));
+        let ClipGradNorm { max_norm, norm_type, mode, error_if_nonfinite } = options;
+        let text = format!("{OP} to {max_norm:?}, {norm_type:?}, {mode:?}, error_if_nonfinite {error_if_nonfinite}");
+        let (own, lens) = ranks.agree_beside(OP, &text, own, [words.len() as u64])?;
+        let lens: Vec<usize> = lens.iter().map(|[len]| *len as usize).collect();
+        let lists = ranks.gather_lists(OP, &words, &lens)?;
+        let each = lists.iter().enumerate().map(|(rank, words)| places(rank, words)).collect::<Result<Vec<_>>>()?;
+        Ok(Shared { ranks, norm_type: *norm_type, tensors: layout(OP, &each)?, own })
+    }
+
+    /// Each tensor's part of the norm, and the error that names the first that is not the same on all that have it.
+    fn parts(&self) -> Result<(Vec<Part>, Option<Error>)> {
+        let cuts = self.cuts()?;
+        let words = self.words(&cuts)?;
+        let lens: Vec<usize> = (0..self.ranks.comm.size()).map(|rank| self.count_words(rank)).collect();
+        let lists = self.ranks.gather_lists(OP, &words, &lens)?;
+        let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+        let mut unlike = None;
+        let mut parts = Vec::with_capacity(self.tensors.len());
+        for (number, tensor) in self.tensors.iter().enumerate() {
+            let mut part = Part { value: 0.0, exponent: 0 };
+            let mut sums = vec![0.0; if tensor.is_cut() { tensor.all.div_ceil(TILE) } else { 0 }];
+            for TensorPart { place, holders } in &tensor.parts {
+                let mut take = |rank: usize| lists[rank].next().unwrap_or(0);
+                let first = holders[0];
+                match self.count_sums(tensor, place) {
+                    _ if !tensor.is_cut() => {
+                        part = Part { value: f64::from_bits(take(first)), exponent: take(first) as i64 as i32 };
+                    }
+                    0 => {}
+                    _ => {
+                        let tiles = place.runs().flat_map(|run| run.start / TILE..run.end.div_ceil(TILE));
+                        tiles.for_each(|tile| sums[tile] = f64::from_bits(take(first)));
+                    }
+                }
+                if holders.len() > 1 {
+                    let digests: Vec<u64> = holders.iter().map(|rank| take(*rank)).collect();
+                    let other = digests.iter().position(|digest| *digest != digests[0]);
+                    unlike = unlike.or(other.map(|other| differs(number, [first, holders[other]])));
+                }
+            }
+            parts.push(match cuts.get(&number) {
+                None => part,
+                Some(cut) if self.norm_type == NormType::Infinity => Part { value: cut.tiles.largest, exponent: 0 },
+                Some(cut) => Part::of_sums(&sums, cut.unit),
+            });
+        }
+        Ok((parts, unlike))
+    }
+
+    /// What is known of each tensor that is cut.
+    fn cuts(&self) -> Result<BTreeMap<usize, Cut>> {
+        let mut cuts = BTreeMap::new();
+        for (number, tensor) in self.tensors.iter().enumerate().filter(|(_, tensor)| tensor.is_cut()) {
+            let tiles = match self.spoken_for(number, tensor) {
+                Some(grad) => grad.norm_tiles(self.norm_type, 1.0)?,
+                None => Tiles { sums: Vec::new(), largest: 0.0 },
+            };
+            cuts.insert(number, Cut { unit: 1.0, tiles });
+        }
+        let infinity = self.norm_type == NormType::Infinity;
+        let asks = |number: &usize| infinity || self.tensors[*number].parts[0].place.dtype == DType::F64;
+        let mut largest: Vec<u64> =
+            cuts.iter().filter(|(number, _)| asks(number)).map(|(_, cut)| keys::of_f64(cut.tiles.largest)).collect();
+        if largest.is_empty() {
+            return Ok(cuts);
+        }
+        self.ranks.max(OP, &mut largest)?;
+        for ((number, cut), largest) in cuts.iter_mut().filter(|(number, _)| asks(number)).zip(largest) {
+            cut.tiles.largest = keys::to_f64(largest);
+            if infinity {
+                continue;
+            }
+            cut.unit = unit_for(cut.tiles.largest);
+            if let Some(grad) = self.spoken_for(*number, &self.tensors[*number]).filter(|_| cut.unit != 1.0) {
+                cut.tiles = grad.norm_tiles(self.norm_type, cut.unit)?;
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// The part of a tensor that this rank speaks for.
+    fn spoken_for(&self, number: usize, tensor: &Tensor) -> Option<Floats<'_>> {
+        let rank = self.ranks.comm.rank();
+        let here = tensor.parts.iter().any(|part| part.holders[0] == rank);
+        self.own.get(&number).filter(|_| here).map(|shard| shard.grad.as_floats())
+    }
+
+    /// What this rank says of its parts: sums of those that it speaks for, and a digest of those that others have too.
+    fn words(&self, cuts: &BTreeMap<usize, Cut>) -> Result<Vec<u64>> {
+        let rank = self.ranks.comm.rank();
+        let mut words = Vec::new();
+        for (number, shard) in &self.own {
+            let tensor = &self.tensors[*number];
+            let grad = shard.grad.as_floats();
+            let Some(part) = tensor.part_of(rank) else { continue };
+            match cuts.get(number) {
+                _ if part.holders[0] != rank => {}
+                Some(cut) => words.extend(cut.tiles.sums.iter().map(|sum| sum.to_bits())),
+                None => {
+                    let Part { value, exponent } = grad.norm_part(self.norm_type)?;
+                    words.extend([value.to_bits(), i64::from(exponent) as u64]);
+                }
+            }
+            if part.holders.len() > 1 {
+                words.push(Digest::NEW.floats(Some(grad)).finish());
+            }
+        }
+        Ok(words)
+    }
+
+    /// How many words a rank says.
+    fn count_words(&self, rank: usize) -> usize {
+        let of_tensor = |tensor: &Tensor| {
+            let Some(TensorPart { place, holders }) = tensor.part_of(rank) else { return 0 };
+            let sums = if holders[0] == rank { self.count_sums(tensor, place) } else { 0 };
+            sums + usize::from(holders.len() > 1)
+        };
+        self.tensors.iter().map(of_tensor).sum()
+    }
+
+    /// How many of them are what a part comes to.
+    fn count_sums(&self, tensor: &Tensor, place: &Place) -> usize {
+        match self.norm_type {
+            _ if !tensor.is_cut() => 2,
+            NormType::Infinity => 0,
+            _ => place.len().div_ceil(TILE),
+        }
+    }
+
+    /// The error that names the first tensor with an element that is not finite, if there is one.
+    fn refuse(&self) -> Result<()> {
+        let mut own = [u64::MAX; 3];
+        for (number, shard) in &self.own {
+            let grad = shard.grad.as_floats();
+            if let Some(first) = grad.finite()?.first {
+                let value = grad.get(first).unwrap_or(f64::NAN);
+                own = [*number as u64, shard.place.index(first) as u64, value.to_bits()];
+                break;
+            }
+        }
+        let all = self.ranks.gather(OP, &own)?;
+        let each = all.as_chunks().0.iter().zip(0..);
+        match each.min_by_key(|([number, index, _], rank)| (*number, *index, *rank)) {
+            Some((&[number, index, value], rank)) if number != u64::MAX => Err(Error::NonFiniteShard {
+                op: OP,
+                row: number as usize,
+                index: index as usize,
+                value: f64::from_bits(value),
+                rank,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A rank's gradients by their numbers.
+fn numbered<'a>(grads: &'a [GradShard<'a>]) -> Result<BTreeMap<usize, &'a GradShard<'a>>> {
+    let mut numbered = BTreeMap::new();
+    for shard in grads {
+        let number = shard.place.tensor;
+        shard.place.check(OP, shard.grad.len())?;
+        if numbered.insert(number, shard).is_some() {
+            let (value, expected) = (format!("{number} twice"), "there once on a rank".into());
+            return Err(Error::InvalidArgument { op: OP, argument: "tensor", value, expected, row: Some(number) });
+        }
+    }
+    Ok(numbered)
+}
+
+/// What a rank says that it has.
+fn places(rank: usize, mut words: &[u64]) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    while !words.is_empty() {
+        let Some((place, rest)) = Place::of_words(words) else {
+            let reason = format!("rank {rank} does not say what it has");
+            return Err(Error::Collective { op: OP, rank: Some(rank), reason });
+        };
+        words = rest;
+        places.push(place);
+    }
+    Ok(places)
+}
+
+fn differs(number: usize, [first, other]: [usize; 2]) -> Error {
+    let reason = format!("rank {other} has another tensor {number} than rank {first}, which are to be the same");
+    Error::Collective { op: OP, rank: Some(other), reason }
+}

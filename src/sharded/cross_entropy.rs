@@ -1,0 +1,77 @@
+//! Cross-entropy.
+
+use super::Sharded;
+use super::collective::Collective;
+use super::digest::Digest;
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::ops::cross_entropy::CrossEntropy;
+use crate::ops::cross_entropy_partial::{CrossEntropyPartial, CrossEntropySums};
+use crate::ops::loss::Loss;
+use crate::rows::Rows;
+
+const OP: &str = "cross_entropy";
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// [`cross_entropy`](crate::cross_entropy()) of rows of which this rank has `x`: the loss, which every rank gets.
+    /// Targets are numbers of classes among all, weights those of all classes; every rank has them alike.
+    ///
+    /// # Exchange
+    /// 24 bytes to agree, 32 bytes a row. Of f64, of a row that one logit outweighs, and with label smoothing a number for
+    /// each 256 columns besides, and what a cut goes through of such a tile.
+    ///
+    /// # Errors
+    /// Those of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`] where another rank has them, is about to do
+    /// something else, or does not come.
+    pub fn cross_entropy<E: Element>(
+        &self,
+        x: Rows<'_, E>,
+        targets: &[i64],
+        options: &CrossEntropy<'_>,
+    ) -> Result<Loss> {
+        self.cross_entropy_sums(OP, x, targets, options, ("", Ok(())))?.loss(targets, options)
+    }
+
+    /// The sums of all columns. `beside` is what has to be the same of other operands, and whether they are as they should
+    /// be.
+    pub(super) fn cross_entropy_sums<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        targets: &[i64],
+        options: &CrossEntropy<'_>,
+        (beside, checked): (&str, Result<()>),
+    ) -> Result<CrossEntropySums> {
+        let own =
+            checked.and_then(|()| CrossEntropyPartial::new(x, (self.own(op, x.cols())?, self.all), targets, options));
+        let text = self.losses::<E>(op, x.rows(), targets, options) + beside;
+        let (mut partial, _) = self.agree(op, &text, own)?;
+        let mut keys = partial.keys();
+        self.max(op, &mut keys)?;
+        partial.take_keys(&keys)?;
+        let mut sums = partial.sums(x, self.columns.start, targets, options)?;
+        let mut units = sums.units();
+        self.sum(op, &mut units)?;
+        let Some(own) = sums.take_units::<E>(&units)? else { return Ok(sums) };
+        for (rank, words) in self.gather_any(op, &own)?.iter().enumerate() {
+            if !sums.take_pieces::<E>(words) {
+                return Err(Error::Collective { op, rank: Some(rank), reason: format!("rank {rank} gave no pieces") });
+            }
+        }
+        Ok(sums)
+    }
+
+    /// What has to be the same for all ranks.
+    fn losses<E: Element>(&self, op: &str, rows: usize, targets: &[i64], options: &CrossEntropy<'_>) -> String {
+        let CrossEntropy { weight, ignore_index, label_smoothing, z_loss, softcap, reduction } = options;
+        let softcap = softcap.map_or("no softcap".to_string(), |cap| format!("softcap {cap:?}"));
+        let targets = Digest::NEW.integers(targets).finish();
+        let weight = Digest::NEW.floats(*weight).finish();
+        let (dtype, all) = (E::DTYPE, self.all);
+        format!(
+            "{op} of {dtype}, {rows} rows of {all} columns, targets of digest {targets:016x}, weights of digest \
+             {weight:016x}, ignore_index {ignore_index}, label_smoothing {label_smoothing:?}, z_loss {z_loss:?}, \
+             {softcap}, {reduction:?}"
+        )
+    }
+}

@@ -1,0 +1,144 @@
+//! What a rank has of a gradient.
+
+use crate::element::DType;
+use crate::error::{Error, Result};
+use crate::floats::FloatsMut;
+use crate::math::sum::TILE;
+use std::ops::Range;
+
+/// A gradient of a model that ranks have between them, as far as this rank has it: all of it, or some of its axis.
+///
+/// `tensor` is its number among the gradients of all ranks, from 0 on: those that have a part of one, or the same, say so
+/// by its number. What only this rank has, an expert's, has a number of its own.
+///
+/// ```
+/// use evenkeel::sharded::GradShard;
+/// let (mut bias, mut rows, mut columns) = ([0.0f32; 10], [0.0f32; 4 * 256], [0.0f32; 3 * 512]);
+/// let shards = [
+///     GradShard::whole(0, &mut bias),
+///     GradShard::cut(1, &mut rows, &[10, 256], 0, 4..8), // rows of a matrix
+///     GradShard::cut(2, &mut columns, &[3, 1024], 1, 512..1024), // some columns of each row
+/// ];
+/// # let _ = shards;
+/// ```
+#[derive(Debug)]
+pub struct GradShard<'a> {
+    pub(super) grad: FloatsMut<'a>,
+    pub(super) place: Place,
+}
+
+impl<'a> GradShard<'a> {
+    /// All of it, which other ranks may have too.
+    pub fn whole(tensor: usize, grad: impl Into<FloatsMut<'a>>) -> Self {
+        let grad = grad.into();
+        let len = grad.len();
+        let place = Place { tensor, dtype: grad.dtype(), dims: vec![len], axis: 0, own: 0..len };
+        GradShard { grad, place }
+    }
+
+    /// Of a tensor with these dimensions, row-major, what is at `own` of an axis.
+    pub fn cut(tensor: usize, grad: impl Into<FloatsMut<'a>>, dims: &[usize], axis: usize, own: Range<usize>) -> Self {
+        let grad = grad.into();
+        let place = Place { tensor, dtype: grad.dtype(), dims: dims.to_vec(), axis, own };
+        GradShard { grad, place }
+    }
+}
+
+/// Which elements of which tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Place {
+    pub tensor: usize,
+    pub dtype: DType,
+    pub dims: Vec<usize>,
+    pub axis: usize,
+    pub own: Range<usize>,
+}
+
+/// Types by their numbers in words.
+const DTYPES: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
+
+impl Place {
+    /// Elements of the tensor.
+    pub fn all(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Elements that are here.
+    pub fn len(&self) -> usize {
+        self.outer() * self.own.len() * self.inner()
+    }
+
+    /// Whether this is all of the tensor.
+    pub fn is_whole(&self) -> bool {
+        self.len() == self.all()
+    }
+
+    /// Where the elements that are here are among all, in their order; each stretch begins at a multiple of 256.
+    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> {
+        let (outer, step, inner) =
+            if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };
+        let own = if self.is_whole() { 0..1 } else { self.own.clone() };
+        let run = move |i: usize| (i * step + own.start) * inner..(i * step + own.end) * inner;
+        (0..outer).map(run).filter(|run| !run.is_empty())
+    }
+
+    /// Where among all elements one is that is here.
+    pub fn index(&self, here: usize) -> usize {
+        let run = self.own.len() * self.inner();
+        if run == 0 || self.is_whole() {
+            return here;
+        }
+        (here / run * self.dims[self.axis] + self.own.start) * self.inner() + here % run
+    }
+
+    fn outer(&self) -> usize {
+        self.dims[..self.axis].iter().product()
+    }
+
+    fn inner(&self) -> usize {
+        self.dims[self.axis + 1..].iter().product()
+    }
+
+    /// Checks that so many elements are those of this place, and that whole tiles of the tensor are.
+    pub fn check(&self, op: &'static str, len: usize) -> Result<()> {
+        let Place { tensor, dims, axis, own, .. } = self;
+        let refused = |value: String, expected: &str| {
+            Err(Error::InvalidArgument { op, argument: "cut", value, expected: expected.into(), row: Some(*tensor) })
+        };
+        let what = format!("{own:?} of axis {axis} of {dims:?} in tensor {tensor}");
+        if dims.iter().try_fold(1usize, |all, dim| all.checked_mul((*dim).max(1))).is_none() {
+            return refused(what, "of a tensor that fits memory");
+        }
+        if dims.get(*axis).is_none_or(|dim| own.start > own.end || own.end > *dim) {
+            return refused(what, "within an axis");
+        }
+        if len != self.len() {
+            let expected = format!("{} for {what}", self.len());
+            return Err(Error::shape(op, "grads", format!("{len} elements"), expected));
+        }
+        let all = self.all();
+        let between = |at: &usize| !at.is_multiple_of(TILE) && *at != all;
+        match self.runs().flat_map(|run| [run.start, run.end]).find(between) {
+            Some(at) => refused(format!("{what}, at its element {at}"), "at multiples of 256 elements, or at its end"),
+            None => Ok(()),
+        }
+    }
+
+    /// Its numbers.
+    pub fn to_words(&self, words: &mut Vec<u64>) {
+        let Place { tensor, dtype, dims, axis, own } = self;
+        let dtype = DTYPES.iter().position(|one| one == dtype).unwrap_or(DTYPES.len());
+        words.extend([*tensor, dtype, *axis, own.start, own.end, dims.len()].map(|number| number as u64));
+        words.extend(dims.iter().map(|dim| *dim as u64));
+    }
+
+    /// What [`Place::to_words`] made, and the words behind it; nothing if there are too few.
+    pub fn of_words(words: &[u64]) -> Option<(Self, &[u64])> {
+        let (&[tensor, dtype, axis, start, end, dims], rest) = words.split_first_chunk()?;
+        let (dims, rest) = rest.split_at_checked(dims as usize)?;
+        let dims: Vec<usize> = dims.iter().map(|dim| *dim as usize).collect();
+        let dtype = *DTYPES.get(dtype as usize)?;
+        let own = start as usize..end as usize;
+        Some((Place { tensor: tensor as usize, dtype, dims, axis: axis as usize, own }, rest))
+    }
+}

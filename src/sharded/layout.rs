@@ -1,0 +1,117 @@
+//! Which rank has which part of which tensor.
+
+use super::grad_shard::Place;
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+
+/// A tensor that ranks have between them.
+#[derive(Debug)]
+pub(super) struct Tensor {
+    /// Its elements.
+    pub all: usize,
+    /// In order, none without elements.
+    pub parts: Vec<Part>,
+}
+
+/// A part of a tensor, which is the same on several ranks perhaps.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub place: Place,
+    /// The ranks that have it, in order. The first says what it comes to.
+    pub holders: Vec<usize>,
+}
+
+impl Tensor {
+    /// Whether no rank has all of it.
+    pub fn is_cut(&self) -> bool {
+        self.parts.len() > 1
+    }
+
+    /// What a rank has of it.
+    pub fn part_of(&self, rank: usize) -> Option<&Part> {
+        self.parts.iter().find(|part| part.holders.contains(&rank))
+    }
+}
+
+/// The tensors, in the order of their numbers, that these places of each rank make.
+pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor>> {
+    let mut tensors: BTreeMap<usize, Vec<(usize, &Place)>> = BTreeMap::new();
+    for (rank, places) in each.iter().enumerate() {
+        places.iter().for_each(|place| tensors.entry(place.tensor).or_default().push((rank, place)));
+    }
+    let last = tensors.keys().next_back().copied();
+    tensors
+        .into_iter()
+        .enumerate()
+        .map(|(number, (tensor, places))| {
+            if number != tensor {
+                let reason = format!("tensor {number} is nobody's, where numbers go up to {}", last.unwrap_or(0));
+                return Err(Error::Collective { op, rank: None, reason });
+            }
+            of_places(op, &places)
+        })
+        .collect()
+}
+
+/// The tensor that these places are of, each with its rank, in the order of ranks.
+fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
+    let (first_rank, first) = places[0];
+    let mut parts: Vec<Part> = Vec::new();
+    for (rank, place) in places {
+        let differs = (place.dtype, &place.dims) != (first.dtype, &first.dims);
+        let crosses = place.axis != first.axis && !place.is_whole() && !first.is_whole();
+        if differs || crosses {
+            return Err(at(op, *rank, format!("{}, of which {}", has(*rank, place), has(first_rank, first))));
+        }
+        match parts.iter_mut().find(|part| same(&part.place, place)) {
+            _ if place.len() == 0 => {}
+            Some(part) => part.holders.push(*rank),
+            None => parts.push(Part { place: Place::clone(place), holders: vec![*rank] }),
+        }
+    }
+    parts.sort_by_key(|part| part.place.own.start);
+    covers(op, (first_rank, first), &parts)?;
+    Ok(Tensor { all: first.all(), parts })
+}
+
+/// Checks that each element is in one part, of a tensor that is this rank's place among others.
+fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[Part]) -> Result<()> {
+    let holes = |part: &Part, from: usize, to: usize| {
+        let rank = part.holders[0];
+        Err(at(op, rank, format!("{}, of which {from}..{to} are nobody's", has(rank, &part.place))))
+    };
+    let mut before: Option<&Part> = None;
+    for part in parts {
+        let (start, end) = (part.place.own.start, before.map_or(0, |before| before.place.own.end));
+        match before {
+            Some(before) if start < end || before.place.is_whole() || part.place.is_whole() => {
+                let [own, other] = [part, before].map(|part| has(part.holders[0], &part.place));
+                return Err(at(op, part.holders[0], format!("{own}, of which {other}")));
+            }
+            _ if start > end => return holes(part, end, start),
+            _ => before = Some(part),
+        }
+    }
+    match before {
+        None if place.all() > 0 => Err(at(op, rank, format!("{}, of which all are nobody's", has(rank, place)))),
+        Some(part) if part.place.own.end != part.place.dims[part.place.axis] => {
+            holes(part, part.place.own.end, part.place.dims[part.place.axis])
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether two places of a tensor are of the same elements.
+fn same(a: &Place, b: &Place) -> bool {
+    a.is_whole() && b.is_whole() || (a.axis, &a.own) == (b.axis, &b.own)
+}
+
+fn has(rank: usize, place: &Place) -> String {
+    let Place { tensor, dtype, dims, axis, own } = place;
+    let which = if place.is_whole() { String::new() } else { format!("{own:?} of axis {axis} of ") };
+    format!("rank {rank} has {which}tensor {tensor} as {dims:?} of {dtype}")
+}
+
+fn at(op: &'static str, rank: usize, reason: String) -> Error {
+    Error::Collective { op, rank: Some(rank), reason }
+}

@@ -1,0 +1,346 @@
+//! Clipping gradients that ranks have between them: the bits of one rank that has all of them.
+
+use crate::dealt::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
+use crate::support::generate::{self, Bits};
+use evenkeel::sharded::{Collective, GradShard, clip_grad_norm};
+use evenkeel::{ClipGradNorm, ClipMode, Error, FloatsMut, NormType, Result};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use std::ops::Range;
+
+for_each_dtype!(layouts, hostile_elements, every_option);
+
+/// A gradient, and which rank has what of it.
+struct Tensor<E> {
+    x: Vec<E>,
+    dims: Vec<usize>,
+    who: Who,
+}
+
+enum Who {
+    Everyone,
+    Only(usize),
+    /// Each rank some of an axis.
+    Cut(usize, Vec<Range<usize>>),
+    /// Each two neighbours the same of an axis.
+    CutInPairs(usize, Vec<Range<usize>>),
+}
+
+impl<E: Bits> Tensor<E> {
+    /// The axis, and what a rank has of it; nothing for all of the tensor.
+    fn own(&self, rank: usize) -> Option<Option<(usize, Range<usize>)>> {
+        match &self.who {
+            Who::Everyone => Some(None),
+            Who::Only(one) => (*one == rank).then_some(None),
+            Who::Cut(axis, cuts) => Some(Some((*axis, cuts[rank].clone()))),
+            Who::CutInPairs(axis, cuts) => Some(Some((*axis, cuts[rank / 2].clone()))),
+        }
+    }
+
+    /// What a rank has, of these elements.
+    fn of(&self, x: &[E], rank: usize) -> Option<Vec<E>> {
+        let Some((axis, own)) = self.own(rank)? else { return Some(x.to_vec()) };
+        let inner: usize = self.dims[axis + 1..].iter().product();
+        let rows = x.chunks(self.dims[axis] * inner);
+        Some(rows.flat_map(|row| row[own.start * inner..own.end * inner].to_vec()).collect())
+    }
+}
+
+/// What each rank gets, and its gradients then, by their numbers.
+type Outcome<E> = (Result<f64>, Vec<Option<Vec<E>>>);
+
+fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) -> Vec<Outcome<E>> {
+    on_ranks(ranks, LONG, |rank, comm| {
+        let mut own: Vec<Option<Vec<E>>> = tensors.iter().map(|tensor| tensor.of(&tensor.x, rank)).collect();
+        let each = own.iter_mut().zip(tensors).enumerate();
+        let shards = each.filter_map(|(number, (x, tensor))| {
+            let (x, who) = (x.as_mut()?, tensor.own(rank)?);
+            Some(match who {
+                None => GradShard::whole(number, x),
+                Some((axis, own)) => GradShard::cut(number, x, &tensor.dims, axis, own),
+            })
+        });
+        let mut shards: Vec<GradShard<'_>> = shards.collect();
+        // In whatever order a rank has them.
+        if rank % 2 == 1 {
+            shards.reverse();
+        }
+        let norm = clip_grad_norm(&comm, &mut shards, options);
+        drop(shards);
+        (norm, own)
+    })
+}
+
+/// Each rank gets the norm of one that has all, and its own of what that makes of the gradients.
+#[track_caller]
+fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) {
+    let mut whole: Vec<Vec<E>> = tensors.iter().map(|tensor| tensor.x.clone()).collect();
+    let mut grads: Vec<FloatsMut<'_>> = whole.iter_mut().map(Into::into).collect();
+    let norm = evenkeel::clip_grad_norm(&mut grads, options);
+    for (rank, (ours, own)) in clipped(tensors, ranks, options).into_iter().enumerate() {
+        let what = format!("{what}, rank {rank} of {ranks}, {options:?}");
+        match (&norm, &ours) {
+            (Ok(norm), Ok(ours)) => {
+                assert!(
+                    norm.to_bits() == ours.to_bits() || norm.is_nan() && ours.is_nan(),
+                    "{what}: {ours}, not {norm}"
+                );
+            }
+            (Err(theirs), Err(ours)) => {
+                assert_eq!((theirs.row(), theirs.index()), (ours.row(), ours.index()), "{what}: {ours}");
+                assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: {ours}");
+            }
+            (theirs, ours) => panic!("{what}: {ours:?}, not {theirs:?}"),
+        }
+        for (tensor, (whole, own)) in tensors.iter().zip(whole.iter().zip(own)) {
+            if let Some(own) = own {
+                assert_same(&what, &own, &tensor.of(whole, rank).unwrap());
+            }
+        }
+    }
+}
+
+/// Data-, tensor- and expert-parallel, and two of them at once, cut unevenly.
+fn dealt<E: Bits>(
+    rng: &mut SmallRng,
+    ranks: usize,
+    mut x: impl FnMut(&mut SmallRng, usize) -> Vec<E>,
+) -> Vec<Tensor<E>> {
+    let who = [
+        (vec![33], Who::Everyone),
+        (vec![9, 256], Who::Cut(0, cuts(rng, ranks, 9, 1))),
+        (vec![2, 5, 300], Who::Only(ranks - 1)),
+        (vec![1100], Who::Cut(0, cuts(rng, ranks, 1100, 256))),
+        (vec![3, 1024], Who::Cut(1, cuts(rng, ranks, 1024, 256))),
+        (vec![700], Who::Everyone),
+        (vec![2, 6, 128], Who::Cut(1, cuts(rng, ranks, 6, 2))),
+        (vec![0, 4], Who::Everyone),
+        (vec![40, 32], Who::CutInPairs(0, cuts(rng, ranks.div_ceil(2), 40, 8))),
+        (vec![257], Who::Only(0)),
+    ];
+    who.into_iter().map(|(dims, who)| Tensor { x: x(rng, dims.iter().product()), dims, who }).collect()
+}
+
+fn layouts<E: Bits>() {
+    let mut rng = generate::rng("layouts of gradients");
+    for ranks in RANKS {
+        for _ in 0..3 {
+            let tensors = dealt(&mut rng, ranks, |rng, len| generate::bell::<E>(rng, len, 0.0, 3.0));
+            same("clipped", &tensors, ranks, &ClipGradNorm::new(1.0));
+            same("within the limit", &tensors, ranks, &ClipGradNorm::new(1e6));
+        }
+        let nothing: [Tensor<E>; 0] = [];
+        same("nothing", &nothing, ranks, &ClipGradNorm::new(1.0));
+    }
+}
+
+/// Sums that overflow or vanish, and elements that are not finite, wherever they are.
+fn hostile_elements<E: Bits>() {
+    let mut rng = generate::rng("hostile gradients of ranks");
+    let limits = E::LIMITS;
+    for size in [limits.max, limits.max / 3.0, 1e-300, 1e200, 0.0] {
+        let ranks = RANKS[rng.random_range(0..RANKS.len())];
+        let tensors = dealt(&mut rng, ranks, |rng, len| {
+            // In some tensors one element decides how all are summed.
+            let mut x = generate::bell::<E>(rng, len, 0.0, 1.0);
+            if let (Some(at), true) = (len.checked_sub(1), rng.random_bool(0.7)) {
+                x[rng.random_range(0..=at)] = E::from_wide(size.min(limits.max));
+            }
+            x
+        });
+        for norm_type in [NormType::Two, NormType::One, NormType::Infinity] {
+            same("hostile", &tensors, ranks, &ClipGradNorm::new(0.5).norm_type(norm_type));
+        }
+    }
+    for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for tensor in [1, 2, 3, 4, 5, 6, 8] {
+            let ranks = RANKS[rng.random_range(0..RANKS.len())];
+            let mut tensors = dealt(&mut rng, ranks, |rng, len| generate::bell::<E>(rng, len, 0.0, 3.0));
+            let len = tensors[tensor].x.len();
+            tensors[tensor].x[rng.random_range(0..len)] = E::from_wide(broken);
+            let options = ClipGradNorm::new(0.5);
+            let kind = [NormType::Two, NormType::One, NormType::Infinity][rng.random_range(0..3)];
+            same("broken", &tensors, ranks, &options.norm_type(kind));
+            for mode in [ClipMode::Exact, ClipMode::Torch] {
+                same("broken", &tensors, ranks, &options.norm_type(kind).mode(mode).error_if_nonfinite(false));
+            }
+        }
+    }
+}
+
+fn every_option<E: Bits>() {
+    let mut rng = generate::rng("options of clipping ranks");
+    for norm_type in [NormType::Two, NormType::One, NormType::Infinity] {
+        for mode in [ClipMode::Exact, ClipMode::Torch] {
+            let ranks = RANKS[rng.random_range(0..RANKS.len())];
+            let tensors = dealt(&mut rng, ranks, |rng, len| generate::bell::<E>(rng, len, 0.0, 0.01));
+            for max_norm in [0.0, 1e-3, 0.5, f64::INFINITY] {
+                same("options", &tensors, ranks, &ClipGradNorm::new(max_norm).norm_type(norm_type).mode(mode));
+            }
+        }
+    }
+}
+
+/// What each of three ranks gets, which has these.
+fn errors(make: impl Fn(usize, &Comm, [&mut Vec<f32>; 2]) -> Result<f64> + Sync) -> [Error; 3] {
+    let errors: Vec<Error> = on_ranks(3, LONG, |rank, comm| {
+        let mut own = [vec![0.5f32; 512], vec![0.5; 512]];
+        let [a, b] = &mut own;
+        let error = make(rank, &comm, [a, b]).unwrap_err();
+        // Nothing of what is 0.5 was changed.
+        assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "{own:?}");
+        // And the ranks are still in step.
+        assert_eq!(comm.gather(&[rank as u64]).unwrap(), [0, 1, 2]);
+        error
+    });
+    errors.try_into().unwrap()
+}
+
+fn limit() -> ClipGradNorm {
+    ClipGradNorm::new(0.1)
+}
+
+/// Each rank gets the same words.
+#[track_caller]
+fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
+    for error in errors {
+        assert_eq!(error, &errors[0]);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(matches!(error, Error::Collective { rank: named, .. } if *named == rank), "{error:?}");
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_named_on_every_rank() {
+    // On the last rank's part, on what it alone has, and on its replica alone.
+    for which in 0..3 {
+        let errors = errors(|rank, comm, [a, b]| {
+            let b_is = if which == 1 { 1 + rank } else { 1 };
+            if rank == 2 {
+                let broken = if which == 0 { &mut *a } else { &mut *b };
+                broken[300] = f32::NEG_INFINITY;
+            }
+            let cut = GradShard::cut(0, a, &[3, 512], 0, rank..rank + 1);
+            clip_grad_norm(comm, &mut [GradShard::whole(b_is, b), cut], &limit())
+        });
+        let (row, index) = [(0, 1324), (3, 300), (1, 300)][which];
+        for error in errors {
+            let value = f64::NEG_INFINITY;
+            assert_eq!(error, Error::NonFiniteShard { op: "clip_grad_norm", row, index, value, rank: 2 });
+            assert_eq!((error.name(), error.row(), error.index()), ("NonFiniteInput", Some(row), Some(index)));
+        }
+    }
+}
+
+#[test]
+fn parts_that_do_not_make_a_tensor() {
+    let cut = |own: [Range<usize>; 3]| {
+        errors(move |rank, comm, [a, _]| {
+            let own = own[rank].clone();
+            let shard = GradShard::cut(0, &mut a[..256 * own.len()], &[6, 256], 0, own);
+            clip_grad_norm(comm, &mut [shard], &limit())
+        })
+    };
+    assert_alike(&cut([0..2, 3..5, 5..6]), "rank 1 has 3..5 of axis 0 of tensor 0", Some(1));
+    assert_alike(&cut([0..2, 3..5, 5..6]), "of which 2..3 are nobody's", Some(1));
+    assert_alike(&cut([0..2, 4..5, 2..4]), "of which 5..6 are nobody's", Some(1));
+    assert_alike(&cut([1..3, 5..6, 3..5]), "of which 0..1 are nobody's", Some(0));
+    assert_alike(&cut([0..2, 1..3, 3..5]), "of which rank 0 has 0..2", Some(1));
+    assert_alike(&cut([0..0, 0..0, 0..0]), "of which all are nobody's", Some(0));
+    // All of it here, and some there.
+    let errors = errors(|rank, comm, [a, _]| {
+        let shard = match rank {
+            1 => GradShard::cut(0, &mut a[..256], &[512], 0, 256..512),
+            _ => GradShard::whole(0, a),
+        };
+        clip_grad_norm(comm, &mut [shard], &limit())
+    });
+    assert_alike(&errors, "rank 1 has 256..512 of axis 0 of tensor 0", Some(1));
+}
+
+#[test]
+fn tensors_that_are_not_the_same() {
+    let replicas = errors(|rank, comm, [a, _]| {
+        let len = 512 - usize::from(rank == 1);
+        clip_grad_norm(comm, &mut [GradShard::whole(0, &mut a[..len])], &limit())
+    });
+    assert_alike(&replicas, "rank 1 has tensor 0 as [511] of F32, of which rank 0 has tensor 0 as [512]", Some(1));
+    let types = errors(|rank, comm, [a, _]| {
+        let mut wide = vec![0.5f64; 512];
+        let shard = if rank == 2 { GradShard::whole(0, &mut wide) } else { GradShard::whole(0, a) };
+        clip_grad_norm(comm, &mut [shard], &limit())
+    });
+    assert_alike(&types, "rank 2 has tensor 0 as [512] of F64", Some(2));
+    let bits = errors(|rank, comm, [a, b]| {
+        if rank == 1 {
+            b[7] = 2.0;
+        }
+        clip_grad_norm(comm, &mut [GradShard::whole(0, a), GradShard::whole(1, b)], &limit())
+    });
+    assert_alike(&bits, "rank 1 has another tensor 1 than rank 0", Some(1));
+    let axes = errors(|rank, comm, [a, _]| {
+        let (axis, own) = if rank == 2 { (1, 256..512) } else { (0, rank..rank + 1) };
+        clip_grad_norm(comm, &mut [GradShard::cut(0, a, &[2, 512], axis, own)], &limit())
+    });
+    assert_alike(&axes, "rank 2 has 256..512 of axis 1 of tensor 0", Some(2));
+    let numbers =
+        errors(|_, comm, [a, b]| clip_grad_norm(comm, &mut [GradShard::whole(0, a), GradShard::whole(2, b)], &limit()));
+    assert_alike(&numbers, "tensor 1 is nobody's, where numbers go up to 2", None);
+}
+
+#[test]
+fn what_one_rank_refuses_or_has_otherwise() {
+    let options = errors(|rank, comm, [a, _]| {
+        let options = if rank == 1 { limit().mode(ClipMode::Torch) } else { limit() };
+        clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &options)
+    });
+    assert_alike(&options, "rank 1 has clip_grad_norm to 0.1, Two, Torch", Some(1));
+    type Make = fn([&mut Vec<f32>; 2], &Comm) -> Result<f64>;
+    let cases: [(Make, &str, Option<usize>); 6] = [
+        (
+            |[a, _], comm| clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &ClipGradNorm::new(f64::NAN)),
+            "max_norm is NaN",
+            None,
+        ),
+        (
+            |[a, _], comm| clip_grad_norm(comm, &mut [GradShard::cut(3, &mut a[..200], &[512], 0, 0..200)], &limit()),
+            "0..200 of axis 0 of [512] in tensor 3, at its element 200; it must be at multiples of 256 elements",
+            Some(3),
+        ),
+        (
+            |[a, _], comm| {
+                clip_grad_norm(comm, &mut [GradShard::cut(4, &mut a[..256], &[2, 200], 1, 0..128)], &limit())
+            },
+            "at its element 128",
+            Some(4),
+        ),
+        (
+            |[a, _], comm| clip_grad_norm(comm, &mut [GradShard::cut(0, a, &[512], 1, 0..512)], &limit()),
+            "it must be within an axis",
+            Some(0),
+        ),
+        (
+            |[a, _], comm| clip_grad_norm(comm, &mut [GradShard::cut(0, a, &[1024], 0, 0..256)], &limit()),
+            "grads has 512 elements; 256 for 0..256 of axis 0 of [1024] in tensor 0",
+            None,
+        ),
+        (
+            |[a, b], comm| clip_grad_norm(comm, &mut [GradShard::whole(1, a), GradShard::whole(1, b)], &limit()),
+            "tensor is 1 twice; it must be there once on a rank",
+            Some(1),
+        ),
+    ];
+    for (make, expected, row) in cases {
+        let errors = errors(|rank, comm, [a, b]| match rank {
+            2 => make([a, b], comm),
+            _ => clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &limit()),
+        });
+        for (rank, error) in errors.iter().enumerate() {
+            assert!(error.to_string().contains(expected), "{error}");
+            match rank {
+                2 => assert_eq!(error.row(), row, "{error}"),
+                _ => assert!(matches!(error, Error::Collective { rank: Some(2), .. }), "{error:?}"),
+            }
+        }
+    }
+}
