@@ -65,6 +65,8 @@ mod logsumexp;
 mod logsumexp_backward;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod norm;
 mod process;
 mod rms_norm;
@@ -77,6 +79,8 @@ mod threads;
 
 #[cfg(feature = "mpi")]
 pub use self::mpi::Mpi;
+#[cfg(feature = "nccl")]
+pub use self::nccl::Nccl;
 pub use clip_grad_norm::clip_grad_norm;
 pub use collective::Collective;
 pub use counted::{Counted, Exchanged};
