@@ -3,8 +3,8 @@
 use crate::{Arguments, Rank};
 use evenkeel::sharded::{Collective, Sharded};
 use evenkeel::{
-    Draw, Element, LayerNorm, Mask, Request, Result, RmsNorm, Rows, Sampled, SamplerConfig, Softmax, layer_norm,
-    log_softmax, logsumexp, rms_norm, sample_rows, softmax,
+    CrossEntropy, Draw, Element, LayerNorm, Mask, Request, Result, RmsNorm, Rows, Sampled, SamplerConfig, Softmax,
+    cross_entropy_backward, layer_norm, log_softmax, logsumexp, rms_norm, sample_rows, softmax,
 };
 use half::{bf16, f16};
 use mpi::topology::SimpleCommunicator;
@@ -18,7 +18,7 @@ pub fn run(rank: &Rank, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if rank.rank == 0 {
         let Arguments { rows, columns, .. } = arguments;
         println!("{rows} rows of {columns} columns, dealt out to {} ranks", rank.size);
-        println!("{:<12} {:<5} {:>9} {:>12} {:>12}  bits", "op", "type", "exchanges", "bytes given", "bytes got");
+        println!("{:<13} {:<5} {:>9} {:>12} {:>12}  bits", "op", "type", "exchanges", "bytes given", "bytes got");
     }
     let mut differing = 0;
     differing += of_type::<f64>(rank, arguments)?;
@@ -74,6 +74,14 @@ fn of_type<E: Element>(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u64
         .collect();
     let tokens = drawn(sample_rows(whole, None, &requests)?)?;
     differing += case.check("sample", tokens, |shard, x| drawn(shard.sample(x, &requests)?))?;
+    let targets: Vec<i64> = (0..rows).map(|row| (row * 997 % all.max(1)) as i64).collect();
+    let options = CrossEntropy::default().z_loss(1e-4);
+    let (loss, gradient) = cross_entropy_backward(whole, &targets, &[1.0], &options)?;
+    differing += case.check("cross_entropy", gradient, |shard, x| {
+        let (own, gradient) = shard.cross_entropy_backward(x, &targets, &[1.0], &options)?;
+        // Of another loss no gradient is right.
+        Ok(if own == loss { gradient } else { Vec::new() })
+    })?;
     Ok(differing)
 }
 
@@ -115,7 +123,7 @@ impl<E: Element> Case<'_, E> {
         if rank.rank == 0 {
             let bits = if differ == [0] { "the same".to_string() } else { format!("{} differ", differ[0]) };
             let [calls, given, got] = [exchanged.calls, exchanged.given, exchanged.got];
-            println!("{what:<12} {:<5} {calls:>9} {given:>12} {got:>12}  {bits}", E::DTYPE.to_string());
+            println!("{what:<13} {:<5} {calls:>9} {given:>12} {got:>12}  {bits}", E::DTYPE.to_string());
         }
         Ok(differ[0])
     }

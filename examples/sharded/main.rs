@@ -1,9 +1,10 @@
-//! Ops over rows that are dealt out to the processes of MPI, beside the same ops over whole rows; or what becomes of the
-//! others when something is wrong with one of them.
+//! Ops over rows that are dealt out to the processes of MPI, beside the same ops over whole rows; a run of training on all
+//! of them, beside the same on one; or what becomes of the others when something is wrong with one of them.
 //!
 //! ```sh
 //! cargo build --release --features mpi --example sharded
 //! mpirun -n 4 --oversubscribe target/release/examples/sharded
+//! mpirun -n 4 --oversubscribe target/release/examples/sharded --train 200
 //! mpirun -n 4 --oversubscribe target/release/examples/sharded --fail shape
 //! ```
 //!
@@ -14,6 +15,8 @@
 
 mod cases;
 mod failures;
+mod model;
+mod training;
 
 use clap::{Parser, ValueEnum};
 use evenkeel::sharded::{Counted, Mpi};
@@ -35,6 +38,12 @@ pub struct Arguments {
     /// Seconds that a rank waits for the others.
     #[arg(long, default_value_t = 5.0)]
     timeout: f64,
+    /// Steps of training, whose losses are to be those of one rank; instead of single ops.
+    #[arg(long)]
+    train: Option<usize>,
+    /// Numbers that a class has in training.
+    #[arg(long, default_value_t = 128)]
+    width: usize,
     /// What is wrong with the last rank.
     #[arg(long)]
     fail: Option<Failure>,
@@ -77,7 +86,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let comm = Counted::new(Mpi::new(world.duplicate()).timeout(timeout));
     let rank = Rank { comm, rank: world.rank() as usize, size: world.size() as usize, timeout };
     match arguments.fail {
-        None => cases::run(&rank, &arguments),
+        None => match arguments.train {
+            Some(steps) => training::run(&rank, steps, &arguments),
+            None => cases::run(&rank, &arguments),
+        },
         Some(Failure::Gone) => {
             let status = failures::gone(&rank, &arguments)?;
             // MPI would wait for the rank that is gone, and for what others asked of it.

@@ -17,3 +17,4 @@ mod norms;
 mod sample;
 mod softmax;
 mod threads;
+mod training;

@@ -1,0 +1,174 @@
+//! An output layer over a vocabulary and its loss, whole or some of the classes: what is trained here.
+//!
+//! The layer begins as the embedding of the model of `examples/generate`, and what it is given are rows of that embedding,
+//! which stay as they are: their gradient would be a sum of floats over ranks, whose order would be the network's. Each
+//! product of matrices is a plain loop that adds in the order that its comment says, and no element of it is made of
+//! another rank's, so that a rank's columns have the bits that they have among all.
+
+use evenkeel::sharded::{Collective, GradShard, Sharded};
+use evenkeel::train::{AdamW, Optimizer};
+use evenkeel::{ClipGradNorm, CrossEntropy, Result, Rows, clip_grad_norm, cross_entropy_backward, sharded};
+use half::bf16;
+use std::ops::Range;
+
+/// The text whose next tokens are foretold.
+const TEXT: &[u8] = include_bytes!("../train/corpus.txt");
+
+/// Where a vocabulary's first classes are.
+const EMBEDDING: &str = "token_embd.weight";
+
+/// Tokens that a step foretells.
+const ROWS: usize = 8;
+
+/// What of the training every rank has alike.
+pub struct Task {
+    /// A row for each class.
+    embedding: Vec<f32>,
+    pub classes: usize,
+    width: usize,
+}
+
+/// What a step came to, of all bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    pub loss: u64,
+    pub norm: u64,
+}
+
+/// What is trained: some classes of the layer.
+pub struct Layer {
+    own: Range<usize>,
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+    optimizer: Optimizer<AdamW>,
+}
+
+/// How the loss and the norm are come by.
+pub trait Ops {
+    /// The loss, and its gradient by the logits that are here.
+    fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)>;
+
+    /// The norm of both gradients, which it is brought down to the limit of.
+    fn clip(&self, weight: &mut [f32], bias: &mut [f32], options: &ClipGradNorm) -> Result<f64>;
+}
+
+/// All classes are here.
+pub struct Whole;
+
+impl Ops for Whole {
+    fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)> {
+        let (loss, gradient) = cross_entropy_backward(logits, targets, &[1.0], options)?;
+        Ok((loss.value(), gradient))
+    }
+
+    fn clip(&self, weight: &mut [f32], bias: &mut [f32], options: &ClipGradNorm) -> Result<f64> {
+        clip_grad_norm(&mut [weight.into(), bias.into()], options)
+    }
+}
+
+/// Each rank has some.
+pub struct Dealt<'c, C> {
+    pub comm: &'c C,
+    pub own: Range<usize>,
+    pub task: &'c Task,
+}
+
+impl<C: Collective> Ops for Dealt<'_, C> {
+    fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)> {
+        let shard = Sharded::new(self.comm, self.own.clone(), self.task.classes);
+        let (loss, gradient) = shard.cross_entropy_backward(logits, targets, &[1.0], options)?;
+        Ok((loss.value(), gradient))
+    }
+
+    fn clip(&self, weight: &mut [f32], bias: &mut [f32], options: &ClipGradNorm) -> Result<f64> {
+        let Task { classes, width, .. } = *self.task;
+        let mut grads = [
+            GradShard::cut(0, weight, &[classes, width], 0, self.own.clone()),
+            GradShard::cut(1, bias, &[classes], 0, self.own.clone()),
+        ];
+        sharded::clip_grad_norm(self.comm, &mut grads, options)
+    }
+}
+
+impl Task {
+    /// With the first so many numbers of each class's row.
+    pub fn new(width: usize) -> anyhow::Result<Self> {
+        let file = safetensors::SafeTensors::deserialize(include_bytes!("../generate/tiny.safetensors"))?;
+        let tensor = file.tensor(EMBEDDING)?;
+        let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} is no matrix") };
+        anyhow::ensure!((1..=columns).contains(&width), "a row of {EMBEDDING} has {columns} numbers");
+        let numbers = tensor.data().as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32());
+        let numbers: Vec<f32> = numbers.collect();
+        let embedding = numbers.chunks(columns).flat_map(|row| &row[..width]).copied().collect();
+        Ok(Task { embedding, classes, width })
+    }
+
+    /// So many steps of a layer of these classes.
+    pub fn train(&self, own: Range<usize>, steps: usize, ops: &impl Ops) -> Result<(Layer, Vec<Step>)> {
+        let mut layer = Layer::new(self, own)?;
+        let clip = ClipGradNorm::new(0.5);
+        let options = CrossEntropy::default().z_loss(1e-4).label_smoothing(0.02);
+        let mut done = Vec::with_capacity(steps);
+        for step in 0..steps {
+            let (hidden, targets) = self.batch(step);
+            let logits = layer.logits(&hidden, self.width);
+            let (loss, gradient) = ops.loss(Rows::new(&logits, ROWS, layer.own.len())?, &targets, &options)?;
+            let (mut weight, mut bias) = layer.gradients(&hidden, &gradient, self.width);
+            let norm = ops.clip(&mut weight, &mut bias, &clip)?;
+            layer.step(&weight, &bias)?;
+            done.push(Step { loss: loss.to_bits(), norm: norm.to_bits() });
+        }
+        Ok((layer, done))
+    }
+
+    /// What a step is given: rows of the embedding, and the classes that come next. Two bytes of the text are a token.
+    fn batch(&self, step: usize) -> (Vec<f32>, Vec<i64>) {
+        let pairs = TEXT.as_chunks::<2>().0;
+        let token = |at: usize| usize::from(u16::from_le_bytes(pairs[at % pairs.len()])) % self.classes;
+        let places = step * ROWS..(step + 1) * ROWS;
+        let hidden = places.clone().flat_map(|at| &self.embedding[token(at) * self.width..][..self.width]);
+        (hidden.copied().collect(), places.map(|at| token(at + 1) as i64).collect())
+    }
+}
+
+impl Layer {
+    fn new(task: &Task, own: Range<usize>) -> Result<Self> {
+        let weight = task.embedding[own.start * task.width..own.end * task.width].to_vec();
+        let bias = vec![0.0; own.len()];
+        let optimizer = Optimizer::new(AdamW::default().lr(1e-2), &[(&weight).into(), (&bias).into()])?;
+        Ok(Layer { own, weight, bias, optimizer })
+    }
+
+    /// Of each row: each class's bias, to which products are added in the order of the row's numbers.
+    fn logits(&self, hidden: &[f32], width: usize) -> Vec<f32> {
+        let classes = || self.weight.chunks_exact(width).zip(&self.bias);
+        let logit =
+            |row: &[f32], (weight, bias): (&[f32], &f32)| row.iter().zip(weight).fold(*bias, |sum, (h, w)| sum + h * w);
+        hidden.chunks_exact(width).flat_map(|row| classes().map(move |class| logit(row, class))).collect()
+    }
+
+    /// Of the weight and the bias: sums over rows, in their order.
+    fn gradients(&self, hidden: &[f32], logits: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
+        let (mut weight, mut bias) = (vec![0.0; self.weight.len()], vec![0.0; self.bias.len()]);
+        let rows = hidden.chunks_exact(width).enumerate();
+        for (i, row) in rows {
+            let logits = &logits[i * self.bias.len()..][..self.bias.len()];
+            for ((logit, weight), bias) in logits.iter().zip(weight.chunks_exact_mut(width)).zip(&mut bias) {
+                weight.iter_mut().zip(row).for_each(|(weight, h)| *weight += logit * h);
+                *bias += logit;
+            }
+        }
+        (weight, bias)
+    }
+
+    fn step(&mut self, weight: &[f32], bias: &[f32]) -> Result<()> {
+        let params = &mut [(&mut self.weight).into(), (&mut self.bias).into()];
+        self.optimizer.step(params, &[Some(weight.into()), Some(bias.into())])
+    }
+}
+
+/// All steps in one number.
+pub fn digest(steps: &[Step]) -> u64 {
+    let words = steps.iter().flat_map(|step| [step.loss, step.norm]);
+    words.fold(0, |all: u64, word| (all.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
