@@ -8,8 +8,9 @@
 //! mpirun -n 4 --oversubscribe target/release/examples/sharded --fail shape
 //! ```
 //!
-//! Exit status: 0 where all is as it should be, 1 where a rank has other bits, or an error that it should not have. Of a
-//! rank that is gone mpirun says 1 in any case, since then nobody can end as MPI wants it.
+//! Exit status: 0 where all is as it should be, 1 where a rank has other bits, or an error that it should not have. With
+//! `--fail` it is 2 where every rank had the error that it should. Of a rank that is gone mpirun says 1 in any case, since
+//! then nobody can end as MPI wants it.
 
 #![forbid(unsafe_code)]
 
@@ -51,7 +52,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Failure {
-    /// A NaN among its logits.
+    /// A NaN among its gradients.
     Nan,
     /// A row less than the others.
     Shape,
@@ -85,6 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let world = universe.world();
     let comm = Counted::new(Mpi::new(world.duplicate()).timeout(timeout));
     let rank = Rank { comm, rank: world.rank() as usize, size: world.size() as usize, timeout };
+    anyhow::ensure!(arguments.fail.is_none() || rank.size > 1, "--fail needs two ranks or more");
     match arguments.fail {
         None => match arguments.train {
             Some(steps) => training::run(&rank, steps, &arguments),
