@@ -15,9 +15,9 @@ use crate::rows::Rows;
 const OP: &str = "sample";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`sample_rows`](crate::sample_rows) of rows of which this rank has `logits`: on every rank the same tokens, which
-    /// are those of whole rows with all their bits. Requests are the same on every rank; tokens of their steps are
-    /// indices into the whole vocabulary.
+    /// [`sample_rows`](crate::sample_rows) of rows of which this rank has `logits`: on every rank the same tokens,
+    /// which are those of whole rows, with all bits of their probabilities. Requests are the same on every rank; tokens
+    /// of their steps are indices into the whole vocabulary.
     ///
     /// Greedy, top-k, top-p, min-p and epsilon cutoffs are found from candidates and from sums of histograms. Filters
     /// that need sums over what is left in order, which are dynamic temperature, typical, top-n-sigma, eta and XTC, run
@@ -25,9 +25,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Exchange
     /// 24 bytes to agree and 16 a row for maxima. Greedy and a top-k to 1,024 gather 8 bytes a candidate of each rank.
-    /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left; up
-    /// to 1,024 candidates that are left are gathered, of more a number for each 256. In f64 candidates and
-    /// histograms take twice as much. `docs/sharding.md` has the formulae.
+    /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left. Up
+    /// to 1,024 candidates that are left are gathered, of more a number for each 256. In f64 candidates and histograms
+    /// take twice as much. `docs/sharding.md` has the formulae.
     ///
     /// # Errors
     /// Those of [`sample_rows`](crate::sample_rows), the same on every rank; for a row

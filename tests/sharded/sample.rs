@@ -161,8 +161,8 @@ impl Parts {
 
     fn step(&self, row: usize) -> Step<'_> {
         let step = Step::from(Draw { seed: 11, row: row as u64, draw: 60 }).prompt(&self.prompt).output(&self.output);
-        let step = if row % 2 == 0 { step.allowed(&self.allowed) } else { step };
-        if row % 3 > 0 { step.bias(&self.bias).bad_words(&self.bad_words) } else { step }
+        let step = if row.is_multiple_of(2) { step.allowed(&self.allowed) } else { step };
+        if row.is_multiple_of(3) { step } else { step.bias(&self.bias).bad_words(&self.bad_words) }
     }
 }
 

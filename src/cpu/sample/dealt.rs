@@ -1,4 +1,4 @@
-//! What a sampler makes of the tokens of a row that one rank has, between exchanges: the same integers as of a whole row.
+//! What a sampler makes of the tokens of a row that one rank has, between exchanges: the integers of a whole row.
 
 use super::candidates::Candidates;
 use super::filters::{Filtering, Found, Scraps};
