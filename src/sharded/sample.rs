@@ -31,8 +31,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     ///
     /// # Errors
     /// Those of [`sample_rows`](crate::sample_rows), the same on every rank; for a row
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) where a filter of the second kind has no top-k before
-    /// it; [`Error::Collective`](crate::Error::Collective) where another rank refuses its arguments, is about to do
+    /// [`Error::InvalidArgument`] where a filter of the second kind has no top-k before
+    /// it; [`Error::Collective`] where another rank refuses its arguments, is about to do
     /// something else, or does not come.
     pub fn sample<E: Element>(&self, logits: Rows<'_, E>, requests: &[Request<'_>]) -> Result<Vec<Result<Sampled>>> {
         let begun = self.own(OP, logits.cols()).and_then(|_| self.can_sample(logits.rows(), requests.len()));
