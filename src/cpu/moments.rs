@@ -445,12 +445,15 @@ impl<I: Isa> Smallest<I> {
 
 #[inline(always)]
 fn smallest_of<I: Isa>(isa: I, values: I::F32) -> f64 {
-    let values = isa.array_f32(values);
-    let quarters: [f32; 4] = std::array::from_fn(|i| {
-        let (a, b) = (values[i].min(values[i + 4]), values[i + 8].min(values[i + 12]));
-        a.min(b)
-    });
-    quarters[0].min(quarters[1]).min(quarters[2].min(quarters[3])).into()
+    // None is NaN.
+    let min = |a: f32, b: f32| if a < b { a } else { b };
+    let mut values = isa.array_f32(values);
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            values[i] = min(values[i], values[i + width]);
+        }
+    }
+    values[0].into()
 }
 
 /// [`Smallest::found`] where there are zeros: of 0 what is one step nearer to 0 is a NaN, which is never smaller.

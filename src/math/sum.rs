@@ -172,12 +172,18 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
                 let start = t * BLOCKS;
                 group.push(
                     isa,
-                    (blocks - start).min(BLOCKS),
+                    (blocks - start).min(BLOCKS).div_ceil(CHAINS),
                     #[inline(always)]
-                    |i, [sum]| [sum + block(start + i)],
+                    |quad, sums| {
+                        let mut next = sums;
+                        for (j, [sum]) in next.iter_mut().enumerate() {
+                            *sum = *sum + block(start + CHAINS * quad + j);
+                        }
+                        next
+                    },
                 );
             }
-            group.sums(isa)
+            group
         },
     );
     sum
@@ -229,10 +235,10 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
             let mut group = Group::<I, N>::new(isa);
             for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
                 let (a, b) =
-                    if t < tiles { (tile_of(a, t), tile_of(b, t)) } else { (last.each_ref(), b_last.each_ref()) };
+                    if t < tiles { (part_of(a, t), part_of(b, t)) } else { (last.each_ref(), b_last.each_ref()) };
                 group.wait(isa, tile_of_dots(isa, a, b));
             }
-            group.sums(isa)
+            group
         },
     )
 }
@@ -244,10 +250,10 @@ fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usi
     a: [&[f64; TILE]; R],
     b: [&[E; TILE]; C],
 ) -> [I::F64; N] {
-    let mut chains = [[isa.f64(0.0); N]; 4];
+    let mut chains = [[isa.f64(0.0); N]; CHAINS];
     for (j, chain) in chains.iter_mut().enumerate() {
         let mut sums = [isa.f64(0.0); N];
-        for i in (j..BLOCKS).step_by(4) {
+        for i in (j..BLOCKS).step_by(CHAINS) {
             let (a, b) = (block_of(a, i), block_of(b, i));
             let mut of_a = [isa.f64(0.0); R];
             for r in 0..R {
@@ -335,6 +341,7 @@ pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
         #[inline(always)]
         |i, [block], [], sums| add(i, block, sums),
     )
+    .sums(isa)
 }
 
 #[inline(always)]
@@ -344,55 +351,68 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
     (y, pad_y): ([&[T]; B], T),
     first: usize,
     mut add: impl FnMut(usize, [&[S; LANES]; A], [&[T; LANES]; B], [I::F64; N]) -> [I::F64; N],
-) -> [I::F64; N] {
+) -> Group<I, N> {
     let len = x[0].len();
     assert!(x.iter().all(|x| x.len() == len) && y.iter().all(|y| y.len() == len), "slices differ in length");
-    let (tiles, rest) = (len / TILE, len % TILE);
-    let (mut last, mut y_last) = ([[pad_x; TILE]; A], [[pad_y; TILE]; B]);
+    let (quads, rest) = (len / QUAD, len % QUAD);
+    let (mut last, mut y_last) = ([[pad_x; QUAD]; A], [[pad_y; QUAD]; B]);
     if rest > 0 {
         for n in 0..A {
-            last[n][..rest].copy_from_slice(&x[n][tiles * TILE..]);
+            last[n][..rest].copy_from_slice(&x[n][quads * QUAD..]);
         }
         for n in 0..B {
-            y_last[n][..rest].copy_from_slice(&y[n][tiles * TILE..]);
+            y_last[n][..rest].copy_from_slice(&y[n][quads * QUAD..]);
         }
     }
+    let all = quads + usize::from(rest > 0);
     let mut group = Group::new(isa);
     for t in first..(first + GROUP).min(len.div_ceil(TILE)) {
-        // One loop for whole tiles and the last, since its body is long.
-        let (a, b, blocks) = if t < tiles {
-            (tile_of(x, t), tile_of(y, t), BLOCKS)
-        } else {
-            (last.each_ref(), y_last.each_ref(), rest.div_ceil(LANES))
-        };
+        let start = t * (TILE / QUAD);
         group.push(
             isa,
-            blocks,
+            (all - start).min(TILE / QUAD),
             #[inline(always)]
-            |i, sums| add(t * BLOCKS + i, block_of(a, i), block_of(b, i), sums),
+            |i, sums| {
+                let quad = start + i;
+                // One loop for whole ones and the last, since its body is long.
+                let (a, b) = if quad < quads {
+                    (part_of(x, quad), part_of(y, quad))
+                } else {
+                    (last.each_ref(), y_last.each_ref())
+                };
+                let mut next = sums;
+                for (j, sums) in next.iter_mut().enumerate() {
+                    *sums = add(CHAINS * quad + j, block_of(a, j), block_of(b, j), *sums);
+                }
+                next
+            },
         );
     }
-    group.sums(isa)
+    group
 }
 
-/// The `t`th tile of each.
+/// The `i`th part of each that is so long.
 #[inline(always)]
-fn tile_of<S, const A: usize>(x: [&[S]; A], t: usize) -> [&[S; TILE]; A] {
+fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S; LEN]; A] {
     x.map(
         #[inline(always)]
-        |x| &x.as_chunks().0[t],
+        |x| &x.as_chunks().0[i],
     )
 }
 
 /// The `i`th block of each.
 #[inline(always)]
-fn block_of<S, const A: usize>(tiles: [&[S; TILE]; A], i: usize) -> [&[S; LANES]; A] {
-    tiles.map(
+fn block_of<S, const LEN: usize, const A: usize>(parts: [&[S; LEN]; A], i: usize) -> [&[S; LANES]; A] {
+    parts.map(
         #[inline(always)]
-        |tile| &tile.as_chunks().0[i],
+        |part| &part.as_chunks().0[i],
     )
 }
 
+/// A tile's lanes are those of so many blocks side by side.
+const CHAINS: usize = SUM_LANES / LANES;
+/// Terms in as many blocks.
+const QUAD: usize = SUM_LANES;
 /// Blocks in a tile.
 const BLOCKS: usize = TILE / LANES;
 
@@ -406,7 +426,7 @@ struct Group<I: Isa, const N: usize> {
 
 /// A tile's 64 lanes folded twice.
 #[inline(always)]
-fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; 4]) -> [I::F64; N] {
+fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; CHAINS]) -> [I::F64; N] {
     let mut tile = [isa.f64(0.0); N];
     for n in 0..N {
         let low = isa.fold_pairs(chains[0][n], chains[1][n]);
@@ -424,16 +444,19 @@ impl<I: Isa, const N: usize> Group<I, N> {
         Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
     }
 
-    /// The next tile, of so many blocks; up to three more may be asked for.
+    /// The next tile, of so many quads: `add` adds one to the sums of each chain.
     #[inline(always)]
-    fn push(&mut self, isa: I, blocks: usize, mut add: impl FnMut(usize, [I::F64; N]) -> [I::F64; N]) {
-        let mut acc = [[isa.f64(0.0); N]; 4];
-        for i in (0..blocks).step_by(4) {
-            for (j, acc) in acc.iter_mut().enumerate() {
-                *acc = add(i + j, *acc);
-            }
+    fn push(
+        &mut self,
+        isa: I,
+        quads: usize,
+        mut add: impl FnMut(usize, [[I::F64; N]; CHAINS]) -> [[I::F64; N]; CHAINS],
+    ) {
+        let mut sums = [[isa.f64(0.0); N]; CHAINS];
+        for quad in 0..quads {
+            sums = add(quad, sums);
         }
-        self.wait(isa, fold_chains(isa, acc));
+        self.wait(isa, fold_chains(isa, sums));
     }
 
     /// The next tile, which has been folded twice.
@@ -448,6 +471,16 @@ impl<I: Isa, const N: usize> Group<I, N> {
         }
         self.waiting[level] = tile;
         self.count += 1;
+    }
+
+    /// The sums of the one tile that there is.
+    #[inline(always)]
+    fn only(self, isa: I) -> [f64; N] {
+        let mut sums = [0.0; N];
+        for n in 0..N {
+            sums[n] = isa.fold_all(self.waiting[0][n]) + 0.0;
+        }
+        sums
     }
 
     /// The sums: [tile 0 .. tile 15].
@@ -473,11 +506,15 @@ impl<I: Isa, const N: usize> Group<I, N> {
 
 /// The sums of a row of `len` terms from those of its groups, of which each is known by its first tile.
 #[inline(always)]
-fn of_groups<I: Isa, const N: usize>(isa: I, len: usize, mut group: impl FnMut(usize) -> [I::F64; N]) -> [f64; N] {
+fn of_groups<I: Isa, const N: usize>(isa: I, len: usize, mut group: impl FnMut(usize) -> Group<I, N>) -> [f64; N] {
     let tiles = len.div_ceil(TILE);
     let mut lanes = [[0.0f64; SUM_LANES]; N];
     for first in (0..tiles).step_by(GROUP) {
-        let sums = group(first);
+        let group = group(first);
+        if tiles == 1 {
+            return group.only(isa);
+        }
+        let sums = group.sums(isa);
         if tiles <= GROUP {
             return fold_group(isa, sums, tiles);
         }
@@ -495,7 +532,7 @@ fn of_groups<I: Isa, const N: usize>(isa: I, len: usize, mut group: impl FnMut(u
     result
 }
 
-/// The sums of a row of one group, from those of its tiles.
+/// The sums of a row of one group of several tiles, from those of its tiles.
 #[inline(always)]
 fn fold_group<I: Isa, const N: usize>(isa: I, sums: [I::F64; N], tiles: usize) -> [f64; N] {
     let mut result = [0.0; N];

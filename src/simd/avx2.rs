@@ -421,6 +421,18 @@ unsafe impl Isa for Avx2 {
         }))
     }
     #[inline(always)]
+    fn fold_all(self, value: F64) -> f64 {
+        let eights = each!(two I => {
+            let twos = _mm256_hadd_pd(value.0[2 * I], value.0[2 * I + 1]);
+            _mm_add_pd(_mm256_castpd256_pd128(twos), _mm256_extractf128_pd::<1>(twos))
+        });
+        // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
+        unsafe {
+            let eights = _mm_hadd_pd(eights[0], eights[1]);
+            _mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights)))
+        }
+    }
+    #[inline(always)]
     fn transpose(self, blocks: [F32; 16]) -> [F32; 16] {
         let mut out = blocks;
         for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -490,12 +502,17 @@ unsafe impl Isa for Avx2 {
         let rounded = each!(two I => {
             let bits = _mm256_castps_si256(value.0[I]);
             let even = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            _mm256_srli_epi32::<16>(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even))
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), even))
         });
+        self.store_bf16_exact(F32(rounded), to);
+    }
+    #[inline(always)]
+    fn store_bf16_exact(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
+        let halves = each!(two I => _mm256_srli_epi32::<16>(_mm256_castps_si256(value.0[I])));
         // SAFETY: 32 bytes are written where there is room for 32; the token proves the instructions.
         unsafe {
             // Packing works within 128-bit halves; the permutation puts the quarters back in order.
-            let packed = _mm256_packus_epi32(rounded[0], rounded[1]);
+            let packed = _mm256_packus_epi32(halves[0], halves[1]);
             _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
         }
     }

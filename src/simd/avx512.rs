@@ -373,6 +373,17 @@ unsafe impl Isa for Avx512 {
         F64(fold(a.0, a.1), fold(b.0, b.1))
     }
     #[inline(always)]
+    fn fold_all(self, value: F64) -> f64 {
+        // Of both halves at once: two of one beside two of the other.
+        let even = call!(_mm512_unpacklo_pd(value.0, value.1));
+        let odd = call!(_mm512_unpackhi_pd(value.0, value.1));
+        let twos = call!(_mm512_add_pd(even, odd));
+        let fours = call!(_mm512_add_pd(twos, _mm512_permutex_pd::<0b01_00_11_10>(twos)));
+        let (low, high) = (call!(_mm512_castpd512_pd128(fours)), call!(_mm512_extractf64x2_pd::<2>(fours)));
+        let eights = call!(_mm_add_pd(low, high));
+        call!(_mm_cvtsd_f64(_mm_add_sd(eights, _mm_unpackhi_pd(eights, eights))))
+    }
+    #[inline(always)]
     fn transpose(self, blocks: [F32; 16]) -> [F32; 16] {
         let mut pairs = blocks;
         for i in (0..16).step_by(2) {
@@ -455,12 +466,16 @@ unsafe impl Isa for Avx512 {
     #[inline(always)]
     fn store_bf16(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
         // The CPU's own conversion flushes subnormals, so the rounding is done on the bits.
+        let bits = call!(_mm512_castps_si512(value.0));
+        let even = call!(_mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1)));
+        let rounded = call!(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even));
+        self.store_bf16_exact(F32(call!(_mm512_castsi512_ps(rounded))), to);
+    }
+    #[inline(always)]
+    fn store_bf16_exact(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
         // SAFETY: 32 bytes are written where there is room for 32; the instructions as in `call!`.
         unsafe {
-            let bits = _mm512_castps_si512(value.0);
-            let even = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), even);
-            let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded));
+            let half = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(_mm512_castps_si512(value.0)));
             _mm256_storeu_si256(to.as_mut_ptr().cast(), half);
         }
     }

@@ -97,6 +97,17 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn transpose(self, blocks: [Self::F32; 16]) -> [Self::F32; 16];
     /// The sums of neighbours: `[a0+a1, a2+a3, .., a14+a15, b0+b1, .., b14+b15]`.
     fn fold_pairs(self, a: Self::F64, b: Self::F64) -> Self::F64;
+    /// The sum of sums of neighbours, four times over: what [`Isa::fold_pairs`] comes to in the end.
+    #[inline(always)]
+    fn fold_all(self, value: Self::F64) -> f64 {
+        let mut sums = self.array_f64(value);
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                sums[i] = sums[2 * i] + sums[2 * i + 1];
+            }
+        }
+        sums[0]
+    }
 
     fn load_f64(self, from: &[f64; 16]) -> Self::F64;
     fn load_f32(self, from: &[f32; 16]) -> Self::F32;
@@ -111,6 +122,8 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     fn store_f16(self, value: Self::F32, to: &mut [MaybeUninit<f16>; 16]);
     /// Rounded to nearest even; of NaNs only the canonical one.
     fn store_bf16(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
+    /// Of what bf16 holds.
+    fn store_bf16_exact(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]);
 
     fn array_f32(self, value: Self::F32) -> [f32; 16];
     fn array_f64(self, value: Self::F64) -> [f64; 16];

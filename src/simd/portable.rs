@@ -352,6 +352,12 @@ unsafe impl Isa for Portable {
         }
     }
     #[inline(always)]
+    fn store_bf16_exact(self, value: Self::F32, to: &mut [MaybeUninit<bf16>; 16]) {
+        for i in 0..16 {
+            to[i].write(bf16::from_bits((value.0[i].to_bits() >> 16) as u16));
+        }
+    }
+    #[inline(always)]
     fn array_f32(self, value: Self::F32) -> [f32; 16] {
         value.0
     }

@@ -275,6 +275,31 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         isa: I,
         f: impl Fn(usize, I::F64, I::F64) -> (I::F64, I::F64),
     ) -> [&'a mut [D]; 2] {
+        Self::map_both_with::<I, f32, f32, 0, 0>(
+            spans,
+            isa,
+            [],
+            [[], []],
+            #[inline(always)]
+            |i, [(a, []), (b, [])], []| f(i, S::load_wide(isa, a), S::load_wide(isa, b)),
+        )
+    }
+
+    /// The same from blocks as they are, beside those of other slices of the spans' length, and of some that go with each
+    /// of the two.
+    #[inline(always)]
+    pub fn map_both_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
+        spans: [Self; 2],
+        isa: I,
+        beside: [&[T]; N],
+        each: [[&[U]; M]; 2],
+        f: impl Fn(usize, [(&[S; LANES], [&[U; LANES]; M]); 2], [&[T; LANES]; N]) -> (I::F64, I::F64),
+    ) -> [&'a mut [D]; 2] {
+        let (mut last, mut first_last, mut second_last) =
+            ([[T::NAUGHT; LANES]; N], [[U::NAUGHT; LANES]; M], [[U::NAUGHT; LANES]; M]);
+        let beside = Beside::new(beside, &mut last, spans[0].len);
+        let first = Beside::new(each[0], &mut first_last, spans[0].len);
+        let second = Beside::new(each[1], &mut second_last, spans[0].len);
         let [a, b] = &spans;
         assert_eq!(a.len, b.len);
         let (whole, rest) = (a.len / LANES, a.len % LANES);
@@ -299,7 +324,12 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
             };
             // SAFETY: sixteen values are there, in the sources or in the buffers just filled.
             let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
-            let (x, y) = f(i, S::load_wide(isa, x), S::load_wide(isa, y));
+            let (of_both, of_x, of_y) = if i < whole {
+                (beside.whole(i), first.whole(i), second.whole(i))
+            } else {
+                (beside.last.each_ref(), first.last.each_ref(), second.last.each_ref())
+            };
+            let (x, y) = f(i, [(x, of_x), (y, of_y)], of_both);
             // SAFETY: there is room for sixteen, and no reference to the sources is left.
             D::store_wide(isa, x, unsafe { &mut *at[0].1.cast() });
             // SAFETY: as above; the spans do not overlap.

@@ -28,6 +28,15 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     }
     #[doc(hidden)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
+    /// What is no NaN but perhaps the canonical one, rounded to this type.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {
+        let mut to = [MaybeUninit::<Self>::uninit(); 16];
+        Self::store_number(isa, value, &mut to);
+        // SAFETY: all sixteen were stored.
+        Self::load(isa, unsafe { &*to.as_ptr().cast() })
+    }
     /// The value rounded to this type and widened again.
     #[doc(hidden)]
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
@@ -84,7 +93,7 @@ impl Storage for f32 {
 }
 
 macro_rules! half_storage {
-    ($type:ident, $load:ident, $store:ident) => {
+    ($type:ident, $load:ident, $store:ident, $exact:ident) => {
         impl Storage for $type {
             const NAUGHT: Self = <$type as Element>::ZERO;
 
@@ -103,8 +112,8 @@ macro_rules! half_storage {
             #[inline(always)]
             fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
                 // Rounded in f64 to what the type can hold, so the two conversions that follow are exact.
-                let rounded = round_to(isa, value, &<$type as Element>::LIMITS);
-                Self::store(isa, isa.narrow(rounded), to);
+                let rounded = isa.narrow(round_to(isa, value, &<$type as Element>::LIMITS));
+                isa.$exact(I::F32::select(rounded.is_nan(), isa.f32(f32::NAN), rounded), to);
             }
             #[inline(always)]
             fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64 {
@@ -117,8 +126,8 @@ macro_rules! half_storage {
         }
     };
 }
-half_storage!(f16, load_f16, store_f16);
-half_storage!(bf16, load_bf16, store_bf16);
+half_storage!(f16, load_f16, store_f16, store_f16);
+half_storage!(bf16, load_bf16, store_bf16, store_bf16_exact);
 
 /// The nearest number of a narrower format, ties to even, in one rounding: adding and taking away 1.5 * 2^52 units in
 /// the last place of that format leaves the rounded value. Overflow is left to the conversion that follows.

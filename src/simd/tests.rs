@@ -212,6 +212,15 @@ impl Kernel for Moves {
             assert_eq!(folded[i], a[2 * i] + a[2 * i + 1]);
             assert_eq!(folded[8 + i], b[2 * i] + b[2 * i + 1]);
         }
+        // Whose order shows.
+        let mut sums: [f64; 16] = std::array::from_fn(|i| [1e16, 1.0, -1e16, 3.0, 0.1][i % 5] * (1.0 + i as f64));
+        let all = isa.fold_all(isa.load_f64(&sums));
+        for width in [8, 4, 2, 1] {
+            for i in 0..width {
+                sums[i] = sums[2 * i] + sums[2 * i + 1];
+            }
+        }
+        assert_eq!(all, sums[0]);
 
         let flags: [u8; 16] = std::array::from_fn(|i| [0, 1, 255, 128][i % 4]);
         assert_eq!(isa.load_flags(&flags).bits(), 0b1110_1110_1110_1110);
