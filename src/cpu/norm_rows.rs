@@ -59,7 +59,12 @@ pub fn write_rows<I: Isa, E: Element>(
     scratch: &mut Scratch,
     met: &mut Met,
 ) -> Written {
-    let together = if size_of::<E>() * len > SHORT { 1 } else { norm.together::<E>().min(TOGETHER) };
+    let together = match len {
+        // What each row's sum, root and reciprocal wait for takes longer than the rest of it.
+        0..=WIDE_RUN => TOGETHER,
+        _ if size_of::<E>() * len > SHORT => 1,
+        _ => norm.together::<E>().min(TOGETHER),
+    };
     let is_narrow = norm.is_narrow::<I, E>(isa);
     let rows = which.len();
     let mut written = Written::default();
@@ -114,7 +119,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
     )
 }
 
-/// Rows of no more than [`WIDE_RUN`] columns, one at a time; what they share is converted once.
+/// Rows of no more than [`WIDE_RUN`] columns; what they share is converted once.
 pub struct ShortRows<'a, N> {
     norm: &'a N,
     is_narrow: bool,
@@ -133,24 +138,48 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         ShortRows { norm, is_narrow, operands: Operands::of(isa, norm, 0..len, [is_narrow, true], buffers) }
     }
 
-    /// Writes the row of this index; returns its memory.
+    /// How to write the row of this index, which is `x`.
     #[inline(always)]
-    pub fn write<'s, I: Isa, E: Element>(
+    pub fn plan<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], met: &mut Met) -> Plan {
+        Plan::of(isa, *self.norm, row, x, self.is_narrow, met)
+    }
+
+    /// Writes a row; returns its memory.
+    #[inline(always)]
+    pub fn write<'s, I: Isa, E: Element>(&self, isa: I, plan: &Plan, span: Span<'s, E, E>) -> &'s mut [E] {
+        let next = span.next(TOGETHER);
+        self.operands.write(isa, *self.norm, plan, next, span)
+    }
+
+    /// Weights and biases, for [`ShortRows::narrow`].
+    pub fn narrow_operands(&self) -> [&[f32]; 2] {
+        self.operands.narrow
+    }
+
+    /// What makes of a row's blocks, beside those of the operands, the blocks of the result, rounded to the row's type; if
+    /// the row has room in f32.
+    #[inline(always)]
+    pub fn narrow<I: Isa, E: Element>(
         &self,
         isa: I,
-        row: usize,
-        span: Span<'s, E, E>,
-        met: &mut Met,
-    ) -> &'s mut [E] {
-        let plan = Plan::of(isa, *self.norm, row, span.source(), self.is_narrow, met);
-        let next = span.next(1);
-        self.operands.write(isa, *self.norm, &plan, next, span)
+        plan: &Plan,
+    ) -> Option<impl Fn(&[E; LANES], [&[f32; LANES]; 2]) -> I::F64> {
+        let factors = plan.factors?;
+        let factors = [isa.f32(factors[0]), isa.f32(factors[1]), isa.f32(factors[2])];
+        Some(
+            #[inline(always)]
+            move |x: &[E; LANES], [weight, bias]: [&[f32; LANES]; 2]| {
+                let (weight, bias) = (isa.load_f32(weight), isa.load_f32(bias));
+                let y = self.norm.narrow_value::<I, E>(isa, factors, E::load(isa, x), weight, bias);
+                isa.widen(E::round_number(isa, y))
+            },
+        )
     }
 }
 
 /// How a row is to be written.
 #[derive(Clone, Copy, Default)]
-struct Plan {
+pub struct Plan {
     moments: Moments,
     factors: Option<[f32; 3]>,
 }

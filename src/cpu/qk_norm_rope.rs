@@ -1,7 +1,7 @@
 //! RMSNorm of the rows of heads, and rotary embedding of what that is rounded to while it is in the nearest cache.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::norm_rows::{Norm, ShortRows, write_row};
+use super::norm_rows::{Norm, Plan, ShortRows, TOGETHER, write_row};
 use super::rms_norm::RmsNorm;
 use super::rope::Rope;
 use super::scratch::Scratch;
@@ -29,13 +29,29 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
         if ShortRows::<RmsNorm<'_>>::are(len) {
             let Scratch { logits, made, beside } = scratch;
             let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
-            return each_lane(
-                which,
-                ends,
-                len,
-                #[inline(always)]
-                |index, span| self.rope.lane(isa, index, Span::in_place(rows.write(isa, index, span, met)), logits),
-            );
+            let mut written = Written::default();
+            for first in (0..which.len()).step_by(TOGETHER) {
+                // Side by side, as each row's sum, root and reciprocal wait for one another.
+                let mut group = [Plan::default(); TOGETHER];
+                let group = &mut group[..TOGETHER.min(which.len() - first)];
+                for (i, plan) in group.iter_mut().enumerate() {
+                    *plan = rows.plan(isa, which.start + first + i, ends.span(first + i, len).source(), met);
+                }
+                for (i, plan) in group.iter().enumerate() {
+                    let (index, span) = (which.start + first + i, ends.span(first + i, len));
+                    written = written
+                        + match rows.narrow(isa, plan) {
+                            // The row need not be written before it is turned.
+                            Some(value) if !self.rope.interleaved => {
+                                let operands = rows.narrow_operands();
+                                let halves = [operands.map(|all| &all[..len / 2]), operands.map(|all| &all[len / 2..])];
+                                self.rope.halves(isa, index, span, logits, halves, value)
+                            }
+                            _ => self.rope.lane(isa, index, Span::in_place(rows.write(isa, plan, span)), logits),
+                        };
+                }
+            }
+            return written;
         }
         let is_narrow = self.norm.is_narrow::<I, E>(isa);
         each_lane(

@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
-use crate::simd::{Float, Isa, Span, Written};
+use crate::simd::{Float, Isa, LANES, Span, Written};
 use std::ops::Range;
 
 /// Which row of the table a row of the tensor takes.
@@ -70,46 +70,83 @@ impl Rope<'_> {
         span: Span<'_, E, E>,
         buffers: &mut Buffers,
     ) -> Written {
-        let half = span.len() / 2;
-        let at = self.layout.table_row(index) * half;
-        let rotate = Rotate { isa, cos: self.cos, sin: self.sin, range: at..at + half, direction: self.direction };
         if self.interleaved {
-            return rotate.neighbours(span, buffers);
+            let (buffer, angles) = room(&mut buffers.f64s, 6 * (span.len() / 2)).split_at_mut(4 * (span.len() / 2));
+            return self.rotate(isa, index, angles).neighbours(span, buffer);
         }
+        self.halves(
+            isa,
+            index,
+            span,
+            buffers,
+            [[], []],
+            #[inline(always)]
+            |block, []| E::load_wide(isa, block),
+        )
+    }
+
+    /// The row of this index, of which one half pairs with the other, from what `of` makes of its blocks beside those of
+    /// other slices as long, halved as well.
+    #[inline(always)]
+    pub fn halves<I: Isa, E: Element, const N: usize>(
+        &self,
+        isa: I,
+        index: usize,
+        span: Span<'_, E, E>,
+        buffers: &mut Buffers,
+        beside: [[&[f32]; N]; 2],
+        of: impl Fn(&[E; LANES], [&[f32; LANES]; N]) -> I::F64,
+    ) -> Written {
+        let half = span.len() / 2;
+        let rotate = self.rotate(isa, index, room(&mut buffers.f64s, 2 * half));
         let (first, second) = span.split_at(half);
-        let [first, second] = Span::map_wide_both(
+        let [first, second] = Span::map_both_with(
             [first, second],
             isa,
+            [rotate.cos, rotate.sin],
+            beside,
             #[inline(always)]
-            |i, a, b| rotate.block(i, a, b),
+            |_, [(a, of_a), (b, of_b)], angles| rotate.block([of(a, of_a), of(b, of_b)], angles),
         );
         Written::from(first) + second.into()
+    }
+
+    /// That of the row of this index, of as many pairs as there is room for cosines and for sines.
+    #[inline(always)]
+    fn rotate<'b, I: Isa>(&self, isa: I, index: usize, room: &'b mut [f64]) -> Rotate<'b, I>
+    where
+        Self: 'b,
+    {
+        let half = room.len() / 2;
+        let at = self.layout.table_row(index) * half;
+        let (cos, sin) = room.split_at_mut(half);
+        let (cos, sin) = (self.cos.wide(isa, at..at + half, cos), self.sin.wide(isa, at..at + half, sin));
+        Rotate { isa, cos, sin, direction: self.direction }
     }
 }
 
 /// The rotations of one row.
 struct Rotate<'a, I> {
     isa: I,
-    cos: Floats<'a>,
-    sin: Floats<'a>,
-    range: Range<usize>,
+    cos: &'a [f64],
+    sin: &'a [f64],
     direction: f64,
 }
 
 impl<I: Isa> Rotate<'_, I> {
     /// (a cos - b sin, a sin + b cos)
     #[inline(always)]
-    fn block(&self, i: usize, a: I::F64, b: I::F64) -> (I::F64, I::F64) {
-        let cos = self.cos.block(self.isa, self.range.clone(), i);
-        let sin = self.sin.block(self.isa, self.range.clone(), i) * self.isa.f64(self.direction);
+    fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; LANES]; 2]) -> (I::F64, I::F64) {
+        let cos = self.isa.load_f64(cos);
+        let sin = self.isa.load_f64(sin) * self.isa.f64(self.direction);
         (a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos))
     }
 
     /// Pairs of neighbours, which are brought apart and together again.
     #[inline(always)]
-    fn neighbours<E: Element>(&self, span: Span<'_, E, E>, buffers: &mut Buffers) -> Written {
+    fn neighbours<E: Element>(&self, span: Span<'_, E, E>, buffer: &mut [f64]) -> Written {
         let half = span.len() / 2;
-        let (row, pairs) = room(&mut buffers.f64s, 4 * half).split_at_mut(2 * half);
+        let (row, pairs) = buffer.split_at_mut(2 * half);
         Span::in_place(&mut *row).map_from_wide(
             self.isa,
             span.source(),
@@ -120,11 +157,13 @@ impl<I: Isa> Rotate<'_, I> {
         for i in 0..half {
             (a[i], b[i]) = (row[2 * i], row[2 * i + 1]);
         }
-        Span::map_wide_both(
+        Span::map_both_with::<I, f64, f64, 2, 0>(
             [Span::in_place(&mut *a), Span::in_place(&mut *b)],
             self.isa,
+            [self.cos, self.sin],
+            [[], []],
             #[inline(always)]
-            |i, a, b| self.block(i, a, b),
+            |_, [(a, []), (b, [])], angles| self.block([self.isa.load_f64(a), self.isa.load_f64(b)], angles),
         );
         for i in 0..half {
             (row[2 * i], row[2 * i + 1]) = (a[i], b[i]);
