@@ -17,25 +17,28 @@ const NAME: &str = "attention";
 /// is read on the host.
 ///
 /// # Errors
-/// As [`crate::attention`], inside candle's, and [`Error::Backend`] for a policy for fully masked queries other than
-/// zeros.
+/// As [`crate::attention`], inside candle's.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     let (batch, heads, queries, features) = q.dims4()?;
     let (_, of_keys, keys, _) = k.dims4()?;
     options.check_shapes(NAME, [shape(q)?, shape(k)?, shape(v)?])?;
-    if options.fully_masked != FullyMasked::Zeros {
-        let reason =
-            "attention has policies for fully masked queries in Evenkeel's kernels only, and they run on the CPU";
-        return Err(Error::Backend { backend: "composition".into(), reason: reason.into() }.into());
-    }
     let geometry = Geometry::shaped(&[batch, heads, queries, keys], -1)?;
     let mask = options.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(NAME, &geometry)).transpose()?;
     let of_values = v.dim(D::Minus1)?;
+    let mask = mask.map(|mask| Host::new(&mask, geometry.lanes(), keys));
+    let alone = match options.fully_masked {
+        FullyMasked::Zeros => None,
+        _ => Some(alone(mask.as_ref(), options, [batch, heads, queries, keys])).filter(|alone| alone.contains(&1)),
+    };
+    if let (Some(alone), FullyMasked::Error) = (&alone, options.fully_masked) {
+        let row = alone.iter().take_while(|alone| **alone == 0).count();
+        return Err(Error::FullyMasked { op: NAME, row }.into());
+    }
     if batch * heads * queries * of_values == 0 || keys == 0 {
         return Tensor::zeros((batch, heads, queries, of_values), q.dtype(), q.device());
     }
-    let mask = mask.map(|mask| Host::new(&mask, geometry.lanes(), keys));
     let [mut k, mut v] = [wide(k)?, wide(v)?];
+    let all_values = v.clone();
     if let Some(mask) = &mask {
         // What no query may attend to has no NaN to give.
         let seen = mask.seen(batch * of_keys);
@@ -68,7 +71,19 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     let Terms { exps, sum, .. } = Terms::new(&z, 3)?;
     let weights = exps.broadcast_div(&sum)?.narrow(D::Minus1, 0, keys)?;
     let weights = weights.contiguous()?.reshape((batch, of_keys, heads / of_keys * queries, keys))?;
-    weights.matmul(&v.contiguous()?)?.reshape((batch, heads, queries, of_values))?.to_dtype(q.dtype())
+    let y = weights.matmul(&v.contiguous()?)?.reshape((batch, heads, queries, of_values))?;
+    let Some(alone) = alone else { return y.to_dtype(q.dtype()) };
+    let mean = (all_values * (1.0 / keys as f64))?.sum_keepdim(2)?.unsqueeze(2)?;
+    let mean = mean.broadcast_as((batch, of_keys, heads / of_keys, queries, of_values))?.reshape(y.shape())?;
+    let alone = Tensor::from_vec(alone, (batch, heads, queries, 1), q.device())?.broadcast_as(y.shape())?;
+    alone.where_cond(&mean, &y)?.to_dtype(q.dtype())
+}
+
+/// Which queries have neither a key nor a sink to attend to, of `[batch, heads, queries, keys]`.
+fn alone(mask: Option<&Host>, options: &Options<'_>, [batch, heads, queries, keys]: [usize; 4]) -> Vec<u8> {
+    let has_sink = |head| options.sinks.and_then(|sinks| sinks.get(head)).is_some_and(|sink| sink != f64::NEG_INFINITY);
+    let sees = |row| mask.map_or(keys > 0, |mask| mask.sees(row));
+    (0..batch * heads * queries).map(|row| u8::from(!sees(row) && !has_sink(row / queries % heads))).collect()
 }
 
 fn shape(xs: &Tensor) -> Result<[usize; 4]> {
@@ -102,6 +117,11 @@ impl Host {
             }
         }
         Host { keys, keep, bias }
+    }
+
+    /// Whether a query sees any key.
+    fn sees(&self, row: usize) -> bool {
+        self.keep[row * self.keys..][..self.keys].iter().any(|keep| *keep != 0)
     }
 
     /// Whether some query of a head of keys sees a key, for so many heads.
