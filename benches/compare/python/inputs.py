@@ -108,6 +108,11 @@ class Problem:
         return (second, self.x, first) if queries == 1 else (self.x, first, second)
 
     @functools.cached_property
+    def layer(self):
+        """A row for each result of a linear layer, of which there are as many as columns."""
+        return typed(numbers("normal", 4, self.cols * self.cols), self.dtype).reshape(self.cols, self.cols)
+
+    @functools.cached_property
     def keep(self):
         queries, keys = self.shape[1:]
         return numbers("normal", 4, queries * keys).reshape(queries, keys) >= 0

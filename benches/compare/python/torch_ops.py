@@ -112,6 +112,12 @@ def qk_norm_rope(problem):
     return [form("allocating", run)]
 
 
+def rms_norm_linear(problem):
+    x, weight, layer = (tensor(array, problem) for array in (problem.x, problem.weight, problem.layer))
+    run = lambda: F.linear(F.rms_norm(x, (problem.cols,), weight, EPS), layer)
+    return [form("allocating", run)]
+
+
 def swiglu(problem):
     gate, up = tensor(problem.x, problem), tensor(problem.dy, problem)
     return [form("allocating", lambda: F.silu(gate) * up)]
@@ -229,6 +235,7 @@ OPS = {
     "attention_decode": without_gradients(attention),
     "attention_backward": attention_backward,
     "qk_norm_rope": without_gradients(qk_norm_rope),
+    "rms_norm_linear": without_gradients(rms_norm_linear),
     "swiglu": without_gradients(swiglu),
     "rms_norm": without_gradients(rms_norm),
     "layer_norm": without_gradients(layer_norm),

@@ -13,6 +13,7 @@ mod masked_softmax;
 mod qk_norm_rope;
 mod rms_norm;
 mod rms_norm_backward;
+mod rms_norm_linear;
 mod sample;
 mod shapes;
 mod softmax;
@@ -107,6 +108,7 @@ each_op! {
     rms_norm::RmsNorm,
     layer_norm::LayerNorm,
     qk_norm_rope::QkNormRope,
+    rms_norm_linear::RmsNormLinear,
     swiglu::Swiglu,
     unary::Exp,
     unary::Log,

@@ -31,7 +31,7 @@ impl Op for QkNormRope {
         let (positions, shape) = (problem.shape.0[1], problem.shape.0);
         let places: Vec<i64> = (0..positions as i64).collect();
         let table = RopeTable::new(&places, cols, &Rope::default())?;
-        let (table_2, table_3) = (table.clone(), table.clone());
+        let (table_2, table_3, table_4) = (table.clone(), table.clone(), table.clone());
         let options = RmsNorm::default().weight(problem.weight()).eps(EPS.into());
         let input = Rows::shaped(x, shape)?;
         let angles = places.iter().flat_map(|&p| (0..cols / 2).map(move |i| angle(p, i, cols)));
@@ -39,7 +39,8 @@ impl Op for QkNormRope {
         let half = |numbers| Tensor::from_vec(numbers, (positions, cols / 2), &Device::Cpu);
         let (sin, cos, weight) = (half(sin)?, half(cos)?, problem.line(problem.weight())?);
         let xs = problem.tensor(x)?.unsqueeze(0)?;
-        let (xs_2, weight_2) = (xs.clone(), weight.clone());
+        let [(xs_2, weight_2), (xs_3, weight_3)] = [(); 2].map(|()| (xs.clone(), weight.clone()));
+        let bare = RmsNorm::default().eps(EPS.into());
         Ok(vec![
             Contender::try_into("evenkeel", move |y| {
                 qk_norm_rope_into(input, RowsMut::new(y, rows, cols)?, &table, &options).map(drop)
@@ -50,8 +51,10 @@ impl Op for QkNormRope {
             })
             .form("not fused"),
             Contender::tensor("evenkeel", "guarded", move || {
-                let options = RmsNorm::default().eps(EPS.into());
-                Ok(guarded::qk_norm_rope(&xs_2, Some(&weight_2), &table_3, &options)?)
+                Ok(guarded::qk_norm_rope(&xs_2, Some(&weight_2), &table_3, &bare)?)
+            }),
+            Contender::tensor("evenkeel", "guarded, not fused", move || {
+                Ok(guarded::rope(&guarded::rms_norm(&xs_3, Some(&weight_3), &bare)?, &table_4)?)
             }),
             Contender::tensor("candle", "tensor", move || {
                 candle_nn::rotary_emb::rope(&candle_nn::ops::rms_norm(&xs, &weight, EPS)?, &cos, &sin)

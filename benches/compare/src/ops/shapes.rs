@@ -36,3 +36,6 @@ pub const CACHES: &[Shape] = &[Shape(&[8, 32_768, 64]), Shape(&[8, 2048, 64])];
 
 /// Heads, positions and features: queries or keys before their rotation.
 pub const HEADS: &[Shape] = &[Shape(&[8, 1024, 128]), Shape(&[32, 4096, 128]), Shape(&[8, 1, 128])];
+
+/// Hidden states of one token, and of a prompt.
+pub const HIDDEN: &[Shape] = &[Shape(&[1, 4096]), Shape(&[128, 1024])];

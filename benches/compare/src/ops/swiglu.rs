@@ -24,7 +24,7 @@ impl Op for Swiglu {
         // The other operand is what elsewhere is a gradient.
         let (gate, up) = (problem.x(), problem.dy());
         let (gates, ups) = (problem.tensor(gate)?, problem.tensor(up)?);
-        let (gates_2, ups_2) = (gates.clone(), ups.clone());
+        let [(gates_2, ups_2), (gates_3, ups_3)] = [(); 2].map(|()| (gates.clone(), ups.clone()));
         Ok(vec![
             Contender::try_into("evenkeel", move |y| evenkeel::swiglu_into(gate, up, y).map(drop)),
             Contender::try_into("evenkeel", move |y| {
@@ -34,6 +34,7 @@ impl Op for Swiglu {
             })
             .form("not fused"),
             Contender::tensor("evenkeel", "guarded", move || Ok(guarded::swiglu(&gates_2, &ups_2)?)),
+            Contender::tensor("evenkeel", "guarded, not fused", move || guarded::silu(&gates_3)? * &ups_3),
             Contender::tensor("candle", "tensor", move || candle_nn::ops::silu(&gates)? * &ups),
             Contender::into("naive", move |y| {
                 for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
