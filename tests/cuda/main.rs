@@ -14,15 +14,18 @@ use half::{bf16, f16};
 use std::sync::Arc;
 use support::generate::{self, Bits};
 
-/// The first device's stream.
+/// The first device; without one, says which test it is that is skipped.
+fn device() -> Option<Arc<cuda::cudarc::driver::CudaContext>> {
+    cuda::device(0)
+        .inspect_err(|error| {
+            let thread = std::thread::current();
+            println!("{} skipped: no device ({error})", thread.name().unwrap_or("a test"));
+        })
+        .ok()
+}
+
 fn stream() -> Option<Arc<cuda::cudarc::driver::CudaStream>> {
-    match cuda::device(0) {
-        Ok(context) => Some(context.default_stream()),
-        Err(error) => {
-            println!("skipped: no device ({error})");
-            None
-        }
-    }
+    device().map(|context| context.default_stream())
 }
 
 #[test]
@@ -218,10 +221,7 @@ fn sampled_tokens() {
 /// over other logits.
 #[test]
 fn a_captured_graph_draws_the_same_tokens() {
-    let Ok(context) = cuda::device(0) else {
-        println!("skipped: no device");
-        return;
-    };
+    let Some(context) = device() else { return };
     // SAFETY: there is one stream, on which all memory is used.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().unwrap();
