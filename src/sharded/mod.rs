@@ -58,6 +58,7 @@ mod exchange;
 mod grad_shard;
 pub mod keys;
 mod layer_norm;
+mod layer_norm_backward;
 mod layout;
 mod log_softmax;
 mod log_softmax_backward;
@@ -68,8 +69,10 @@ mod mpi;
 #[cfg(feature = "nccl")]
 mod nccl;
 mod norm;
+mod norm_backward;
 mod process;
 mod rms_norm;
+mod rms_norm_backward;
 mod sample;
 mod scores;
 mod scores_backward;
