@@ -35,8 +35,9 @@
 //! order would be that of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial)
 //! say what that is for each op, and `docs/sharding.md` how many bytes it takes.
 //!
-//! Cross-entropy goes on from [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm()`] from the sums
-//! of each 256 elements: it takes gradients as ranks have them, not rows.
+//! The gradients of norms go on from the moments by sums of the same tiles, cross-entropy from
+//! [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm()`] from the sums of each 256 elements: it takes
+//! gradients as ranks have them, not rows.
 //!
 //! # What goes wrong
 //!
