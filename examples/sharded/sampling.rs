@@ -2,7 +2,7 @@
 
 use crate::hostile::{self, ROWS, cuts};
 use crate::table::{Bits, Table};
-use evenkeel::{Draw, Element, Request, Result, Rows, Sampled, SamplerConfig, Step, sample_rows};
+use evenkeel::{Draw, Element, Mask, Request, Result, Rows, Sampled, SamplerConfig, Step, sample_rows};
 
 /// The token, all bits of its probability and how many tokens were left; or what the row was refused for.
 fn cases(drawn: Vec<Result<Sampled>>) -> Vec<Bits> {
@@ -45,9 +45,26 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     }
     let requests: Vec<Request<'_>> =
         steps.iter().enumerate().map(|(i, step)| Request { sampler: &samplers[i / ROWS], step: *step }).collect();
-    let whole = sample_rows(Rows::new(&x, requests.len(), all)?, None, &requests).map(cases);
+    // Of each fourth row one half is masked, and all of each eighth.
+    let keep: Vec<bool> = (0..requests.len() * all)
+        .map(|at| match (at / all % ROWS, at % all) {
+            (3, i) => i >= all / 2,
+            (row, i) => row + 1 < ROWS && i % 3 != 1,
+        })
+        .collect();
+    let added: Vec<f32> = (0..all).map(|i| -0.01 * i as f32).collect();
+    let masks = [Mask::none(), Mask::keep(&keep, &[requests.len(), all]), Mask::bias(&added, &[all])];
+    let rows = Rows::new(&x, requests.len(), all)?;
     let cuts = cuts(table.rank.size, all, 1);
     table.line::<E>("sample", |line| {
-        line.dealt((&x, all), &cuts, |_| whole.clone(), |shard, x, _| shard.sample(x, &requests).map(cases))
+        masks.iter().try_for_each(|mask| {
+            let whole = sample_rows(rows, Some(mask), &requests).map(cases);
+            line.dealt(
+                (&x, all),
+                &cuts,
+                |_| whole.clone(),
+                |shard, x, _| shard.sample(x, Some(mask), &requests).map(cases),
+            )
+        })
     })
 }

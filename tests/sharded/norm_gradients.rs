@@ -128,7 +128,7 @@ fn hostile_gradients<E: Bits>() {
     }
     // One rank has the product by which all are multiplied: of f64 those overflow, or vanish.
     for (far, others) in [(1e300, 1e-5), (1e200, 1.0), (1e38, 1e-38), (1.0, 1e-300), (1e-290, 1e-310), (1e-310, 0.0)] {
-        for weights in [1e-5, 1e10, 1e150] {
+        for weights in [1e-160, 1e-5, 1e10, 1e150] {
             let mut dy = generate::bell::<E>(&mut rng, 3 * all, 0.0, others);
             dy[all + rng.random_range(0..all)] = E::from_wide(far);
             let weight: Vec<f64> = weight.iter().map(|weight| weight * weights).collect();
