@@ -77,7 +77,12 @@ pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     let units = all.div_ceil(unit);
     let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {
         let end = |rank: usize| (ends(rank) * unit).min(all);
-        (0..ranks).map(|rank| end(rank)..end(rank + 1)).collect()
+        let own = |rank| match end(rank)..end(rank + 1) {
+            // A norm of no columns begins with a tile too.
+            own if own.is_empty() => 0..0,
+            own => own,
+        };
+        (0..ranks).map(own).collect()
     };
     let mut last_first = cut(&|rank| units * rank.min(ranks - 1) / (ranks - 1).max(1));
     last_first.reverse();
@@ -85,7 +90,5 @@ pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     if ranks > 1 {
         cuts.extend([cut(&|rank| units * rank * rank / (ranks * ranks)), last_first]);
     }
-    // A norm of no columns begins with a tile too.
-    cuts.iter_mut().flatten().filter(|own| own.is_empty()).for_each(|own| *own = 0..0);
     cuts
 }
