@@ -1,11 +1,15 @@
 //! Something is wrong with the last rank, and what the others hear of it.
 
-use crate::cases::{columns, numbers};
+use crate::hostile::numbers;
+use crate::table::columns;
 use crate::{Arguments, Failure, Rank};
 use evenkeel::sharded::{Collective, GradShard, Sharded, clip_grad_norm};
 use evenkeel::{ClipGradNorm, Error, Result, Rows, Softmax};
 use std::process::ExitCode;
 use std::time::Instant;
+
+/// Rows of each rank.
+const ROWS: usize = 3;
 
 /// Every rank met the error that it should have.
 const FOUND: u8 = 2;
@@ -24,7 +28,7 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
             clip_grad_norm(&rank.comm, &mut grads, &ClipGradNorm::new(1.0)).map(drop)
         }
         _ => {
-            let (rows, all) = (arguments.rows, arguments.columns);
+            let (rows, all) = (ROWS, arguments.columns);
             let own = rank.columns(all);
             let part = columns(&numbers::<f32>(rows * all), all, &own);
             let rows_here = rows - usize::from(last && matches!(failure, Failure::Shape)).min(rows);
@@ -53,7 +57,7 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
         std::thread::sleep(2 * rank.timeout);
         return Ok(FOUND);
     }
-    let (rows, all) = (arguments.rows, arguments.columns);
+    let (rows, all) = (ROWS, arguments.columns);
     let own = rank.columns(all);
     let x = columns(&numbers::<f32>(rows * all), all, &own);
     let shard = Sharded::new(&rank.comm, own.clone(), all);

@@ -15,8 +15,15 @@
 #![forbid(unsafe_code)]
 
 mod cases;
+mod clipping;
 mod failures;
+mod hostile;
+mod losses;
 mod model;
+mod norms;
+mod sampling;
+mod scores;
+mod table;
 mod training;
 
 use clap::{Parser, ValueEnum};
@@ -30,11 +37,8 @@ use std::time::Duration;
 /// Ops over rows that are dealt out to ranks.
 #[derive(Parser)]
 pub struct Arguments {
-    /// Rows.
-    #[arg(long, default_value_t = 3)]
-    rows: usize,
     /// Columns, of all ranks together.
-    #[arg(long, default_value_t = 2500)]
+    #[arg(long, default_value_t = 1100)]
     columns: usize,
     /// Seconds that a rank waits for the others.
     #[arg(long, default_value_t = 5.0)]
@@ -62,9 +66,11 @@ pub enum Failure {
     Gone,
 }
 
+type Comm = Counted<Mpi<SimpleCommunicator>>;
+
 /// This rank among the others.
 pub struct Rank {
-    comm: Counted<Mpi<SimpleCommunicator>>,
+    comm: Comm,
     rank: usize,
     size: usize,
     timeout: Duration,

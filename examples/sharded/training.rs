@@ -1,8 +1,8 @@
 //! A run of training on all ranks together, and the same on each of them alone: the same bits of each loss, each norm and
 //! each weight.
 
-use crate::cases::differing;
 use crate::model::{Dealt, Task, Whole, digest};
+use crate::table::differing;
 use crate::{Arguments, Rank};
 use evenkeel::sharded::Collective;
 use std::process::ExitCode;

@@ -100,11 +100,11 @@ pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found]) -> Resu
 #[derive(Clone, Copy)]
 struct Finding<'a>(Part<'a>);
 
-impl OfRow for Finding<'_> {
+impl<E: Element> OfRow<E> for Finding<'_> {
     type Out = Found;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
         let Part { forward, first, .. } = self.0;
         match forward.target(row) {
             None => Found::NOTHING,
@@ -139,11 +139,11 @@ struct Summing<'a> {
     found: &'a [Found],
 }
 
-impl OfRow for Summing<'_> {
+impl<E: Element> OfRow<E> for Summing<'_> {
     type Out = Sums;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
         let Part { forward, first, all } = self.part;
         let Scratch { logits, made, beside } = scratch;
         let found = &self.found[row];
@@ -206,11 +206,11 @@ struct Logs<'a> {
     sums: &'a [Sums],
 }
 
-impl OfRow for Logs<'_> {
+impl<E: Element> OfRow<E> for Logs<'_> {
     type Out = f64;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {
+    fn row<I: Isa>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {
         match self.found[row].row() {
             Row::Live(_) => self.sums[row].exps.log::<I, E>(isa, self.all),
             _ => 0.0,

@@ -7,27 +7,27 @@ use crate::rows::Rows;
 use crate::simd::{self, Isa, Work};
 
 /// What is made of a row.
-pub trait OfRow: Copy + Send + Sync {
+pub trait OfRow<E: Element>: Copy + Send + Sync {
     type Out: Clone + Send;
     /// Of the row of this index. `#[inline(always)]`, like everything it calls.
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Self::Out;
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Self::Out;
 }
 
 /// That of every row.
-pub fn each_row<E: Element, F: OfRow>(x: Rows<'_, E>, nothing: F::Out, make: F) -> Result<Vec<F::Out>> {
+pub fn each_row<E: Element, F: OfRow<E>>(x: Rows<'_, E>, nothing: F::Out, make: F) -> Result<Vec<F::Out>> {
     let mut to = vec![nothing; x.rows()];
     simd::run(EachRow { x, first: 0, to: &mut to, make })?;
     Ok(to)
 }
 
-struct EachRow<'a, E, F: OfRow> {
+struct EachRow<'a, E: Element, F: OfRow<E>> {
     x: Rows<'a, E>,
     first: usize,
     to: &'a mut [F::Out],
     make: F,
 }
 
-impl<E: Element, F: OfRow> Work for EachRow<'_, E, F> {
+impl<E: Element, F: OfRow<E>> Work for EachRow<'_, E, F> {
     type Out = ();
 
     fn rows(&self) -> usize {

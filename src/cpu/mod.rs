@@ -312,6 +312,18 @@ macro_rules! declare {
             ) -> Seen<&'a mut [Self]>;
             #[cfg(feature = "sharded")]
             #[doc(hidden)]
+            fn norm_backward_largest(
+                dy: Rows<'_, Self>,
+                norm: norm_backward::Norm<'_>,
+            ) -> Result<Vec<norm_backward::partial::Largest>>;
+            #[cfg(feature = "sharded")]
+            #[doc(hidden)]
+            fn norm_backward_tiles(
+                dy: Rows<'_, Self>,
+                part: norm_backward::partial::Part<'_, Self>,
+            ) -> Result<Vec<norm_backward::partial::OfTiles>>;
+            #[cfg(feature = "sharded")]
+            #[doc(hidden)]
             fn scores_backward_largest(
                 part: scores_backward::partial::Part<'_, Self>,
                 dy: Rows<'_, Self>,
@@ -639,6 +651,20 @@ macro_rules! implement {
                 gradients: cross_entropy_partial::Gradients<'_>,
             ) -> Result<Met> {
                 lanes::apply_in_place(op, x.into(), gradients)
+            }
+            #[cfg(feature = "sharded")]
+            fn norm_backward_largest(
+                dy: Rows<'_, Self>,
+                norm: norm_backward::Norm<'_>,
+            ) -> Result<Vec<norm_backward::partial::Largest>> {
+                norm_backward::partial::largest_of_each(dy, norm)
+            }
+            #[cfg(feature = "sharded")]
+            fn norm_backward_tiles(
+                dy: Rows<'_, Self>,
+                part: norm_backward::partial::Part<'_, Self>,
+            ) -> Result<Vec<norm_backward::partial::OfTiles>> {
+                norm_backward::partial::tiles_of_each(dy, part)
             }
             #[cfg(feature = "sharded")]
             fn scores_backward_largest(

@@ -3,12 +3,15 @@
 //! With n the normalised row, r what it was multiplied with and h = dy weight: dx = r (h - mean(h) - n mean(h n)), the
 //! mean of h for centred rows only. Both means are of sums by rule O; the row's own moments come from `moments`.
 
+#[cfg(feature = "sharded")]
+pub mod partial;
+
 use super::lanes::{Ends, LaneKernel, Met};
-use super::moments::{Moments, power_of_two};
+use super::moments::{Kept, Moments, Whole, power_of_two};
 use super::scratch::{Scratch, room};
 use crate::element::{DType, Element};
 use crate::floats::Floats;
-use crate::math::sum::{sum_o, sums_o_beside};
+use crate::math::sum::sums_o_beside;
 use crate::rows::Rows;
 use crate::simd::{Ahead, Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
 use std::ops::Range;
@@ -51,6 +54,17 @@ pub struct NormBackward<'a, E> {
     pub x: Rows<'a, E>,
     /// How, if that is known already.
     pub moments: Option<&'a [Moments]>,
+    /// What whole rows come to, if these are parts of them.
+    pub sums: Option<&'a [Sums]>,
+}
+
+/// What a whole row comes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums {
+    factors: Factors,
+    /// Of h n, and for centred rows of h.
+    sums: [f64; 2],
+    cols: usize,
 }
 
 impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
@@ -108,16 +122,20 @@ impl<E: Element> NormBackward<'_, E> {
             Some(moments) => moments[index],
             None => norm.moments(isa, x),
         };
+        let sums = self.sums.map(
+            #[inline(always)]
+            |sums| sums[index],
+        );
         match weights {
-            Some(weights) => narrow(isa, &norm, moments, x, weights, span, met),
-            None => isa.outline(Wide { norm, x, moments, span, met }),
+            Some(weights) => narrow(isa, &norm, (moments, sums), x, weights, span, met),
+            None => isa.outline(Wide { norm, x, moments, sums, span, met }),
         }
     }
 }
 
 /// Minus the mean of h n, NaN if that is not finite, and the mean of h. Counts a row that is not finite.
 #[inline(always)]
-fn means(norm: &Norm<'_>, moments: &Moments, sums: [f64; 2], cols: usize, met: &mut Met) -> [f64; 2] {
+fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, met: &mut Met) -> [f64; 2] {
     let along = sums[0] / cols as f64;
     moments.count(&mut met.counts);
     if moments.is_finite() && !along.is_finite() {
@@ -133,7 +151,7 @@ fn means(norm: &Norm<'_>, moments: &Moments, sums: [f64; 2], cols: usize, met: &
 fn narrow<I: Isa, E: Element>(
     isa: I,
     norm: &Norm<'_>,
-    moments: Moments,
+    (moments, sums): (Moments, Option<Sums>),
     x: &[E],
     weights: &[f32],
     span: Span<'_, E, E>,
@@ -141,30 +159,11 @@ fn narrow<I: Isa, E: Element>(
 ) -> Written {
     let offset = isa.f64(norm.weight_offset);
     let of = Of { isa, moments, offset };
-    let dy = span.source();
-    // Behind the last element dy is 0, and so are the terms.
-    let sums = if norm.centred {
-        sums_o_beside(
-            isa,
-            ([dy, x], E::ZERO),
-            ([weights], 0.0),
-            #[inline(always)]
-            |_, [dy, x], [weight], [along, sum]| {
-                let h = of.h(E::load_wide(isa, dy), weight);
-                [along + h * of.n::<E>(x), sum + h]
-            },
-        )
-    } else {
-        let [along] = sums_o_beside(
-            isa,
-            ([dy, x], E::ZERO),
-            ([weights], 0.0),
-            #[inline(always)]
-            |_, [dy, x], [weight], [along]| [along + of.h(E::load_wide(isa, dy), weight) * of.n::<E>(x)],
-        );
-        [along, 0.0]
+    let sums = match sums {
+        Some(sums) => sums,
+        None => of.sums(norm.centred, span.source(), x, weights),
     };
-    let [along, mean] = means(norm, &moments, sums, dy.len(), met);
+    let [along, mean] = means(norm, &moments, sums, met);
     let (along, mean, scale) = (isa.f64(along), isa.f64(mean), isa.f64(moments.scale()));
     let (next, next_x) = (span.next(1), Ahead::of(x, 1));
     span.map_wide_with_both(
@@ -189,6 +188,34 @@ struct Of<I: Isa> {
 }
 
 impl<I: Isa> Of<I> {
+    /// What the row comes to. Behind the last element dy is 0, and so are the terms.
+    #[inline(always)]
+    fn sums<E: Element>(&self, centred: bool, dy: &[E], x: &[E], weights: &[f32]) -> Sums {
+        let isa = self.isa;
+        let sums = if centred {
+            sums_o_beside(
+                isa,
+                ([dy, x], E::ZERO),
+                ([weights], 0.0),
+                #[inline(always)]
+                |_, [dy, x], [weight], [along, sum]| {
+                    let h = self.h(E::load_wide(isa, dy), weight);
+                    [along + h * self.n::<E>(x), sum + h]
+                },
+            )
+        } else {
+            let [along] = sums_o_beside(
+                isa,
+                ([dy, x], E::ZERO),
+                ([weights], 0.0),
+                #[inline(always)]
+                |_, [dy, x], [weight], [along]| [along + self.h(E::load_wide(isa, dy), weight) * self.n::<E>(x)],
+            );
+            [along, 0.0]
+        };
+        Sums { factors: Factors::NONE, sums, cols: dy.len() }
+    }
+
     #[inline(always)]
     fn n<E: Element>(&self, x: &[E; LANES]) -> I::F64 {
         self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, x))
@@ -205,6 +232,7 @@ struct Wide<'a, 's, E> {
     norm: Norm<'a>,
     x: &'a [E],
     moments: Moments,
+    sums: Option<Sums>,
     span: Span<'s, E, E>,
     met: &'a mut Met,
 }
@@ -214,28 +242,21 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let Wide { norm, x, moments, span, met } = self;
-        let cols = span.len();
-        let row = Row { isa, norm, x, moments, factors: Factors::of(isa, span.source(), norm) };
+        let Wide { norm, x, moments, sums, span, met } = self;
         let dy = span.source();
-        // Behind the last element dy is 0, and so are the terms.
-        let along = sum_o(
-            isa,
-            cols,
-            #[inline(always)]
-            |i| row.h(i, E::load_wide(isa, &block(dy, i, E::ZERO))) * row.n(i),
-        );
-        let sum = if norm.centred {
-            sum_o(
-                isa,
-                cols,
-                #[inline(always)]
-                |i| row.h(i, E::load_wide(isa, &block(dy, i, E::ZERO))),
-            )
-        } else {
-            0.0
+        let factors = match sums {
+            Some(sums) => sums.factors,
+            None => Factors::of(isa, dy, norm),
         };
-        let [along, mean] = means(&norm, &moments, [along, sum], cols, met);
+        let row = Row { isa, norm, x, moments, factors };
+        let sums = match sums {
+            Some(sums) => sums,
+            None => {
+                let [[along], [sum]] = row.sums::<Whole>(dy).map(|sums| sums.unwrap_or_default());
+                Sums { factors, sums: [along, sum], cols: dy.len() }
+            }
+        };
+        let [along, mean] = means(&norm, &moments, sums, met);
         let (along, mean) = (isa.f64(along), isa.f64(mean));
         let scale = isa.f64(moments.scale());
         let powers = moments.out_of_units(row.factors.exponent).map(
@@ -266,6 +287,28 @@ struct Row<'a, I, E> {
 }
 
 impl<I: Isa, E: Element> Row<'_, I, E> {
+    /// Of h n, and for centred rows of h. Behind the last element dy is 0, and so are the terms.
+    #[inline(always)]
+    fn sums<K: Kept>(&self, dy: &[E]) -> [Option<K::Sums<1>>; 2] {
+        let isa = self.isa;
+        let along = K::sums(
+            isa,
+            dy,
+            #[inline(always)]
+            |i, dy, [along]| [along + self.h(i, E::load_wide(isa, dy)) * self.n(i)],
+        );
+        if !self.norm.centred {
+            return [Some(along), None];
+        }
+        let sum = K::sums(
+            isa,
+            dy,
+            #[inline(always)]
+            |i, dy, [sum]| [sum + self.h(i, E::load_wide(isa, dy))],
+        );
+        [Some(along), Some(sum)]
+    }
+
     /// The `i`th block of the normalised row.
     #[inline(always)]
     fn n(&self, i: usize) -> I::F64 {
@@ -281,7 +324,7 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
 
 /// What the factors of products in rows of f64 are multiplied with, so that these neither overflow nor vanish. Where
 /// some overflow, those vanish that are 2^-846 of the row's largest or less.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
     /// In two steps: together they may be beyond f64.
@@ -291,29 +334,44 @@ struct Factors {
 }
 
 impl Factors {
+    const NONE: Self = Factors { larger: 1.0, smaller: [1.0; 2], exponent: 0 };
+
+    /// For where the smaller factor of each product is below 2^-450, or below 2^-750.
+    #[inline(always)]
+    fn up() -> Self {
+        Factors { smaller: [power_of_two(1000), 1.0], exponent: -1000, ..Self::NONE }
+    }
+
     #[inline(always)]
     fn of<I: Isa, E: Element>(isa: I, dy: &[E], norm: Norm<'_>) -> Self {
-        let plain = Factors { larger: 1.0, smaller: [1.0; 2], exponent: 0 };
         if E::DTYPE != DType::F64 {
-            return plain;
+            return Self::NONE;
         }
-        let largest = plain.largest(isa, dy, norm);
+        Self::for_largest(
+            Self::NONE.largest(isa, dy, norm),
+            #[inline(always)]
+            || Self::up().largest(isa, dy, norm),
+        )
+    }
+
+    /// For rows with this largest product, and that of [`Factors::up`].
+    #[inline(always)]
+    fn for_largest(largest: f64, of_up: impl FnOnce() -> f64) -> Self {
         if largest.is_infinite() {
             // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-176.
             return Factors { larger: power_of_two(-600), smaller: [power_of_two(-600), 1.0], exponent: 1200 };
         }
         if largest > power_of_two(900) {
-            return Factors { larger: power_of_two(-150), exponent: 150, ..plain };
+            return Factors { larger: power_of_two(-150), exponent: 150, ..Self::NONE };
         }
         if largest >= power_of_two(-900) {
-            return plain;
+            return Self::NONE;
         }
-        // The smaller factor of each product is below 2^-450, or below 2^-750.
-        let up = Factors { larger: 1.0, smaller: [power_of_two(1000), 1.0], exponent: -1000 };
-        if up.largest(isa, dy, norm) >= power_of_two(-500) {
+        let up = Self::up();
+        if of_up() >= power_of_two(-500) {
             return up;
         }
-        Factors { larger: 1.0, smaller: [power_of_two(1000), power_of_two(500)], exponent: -1500 }
+        Factors { smaller: [power_of_two(1000), power_of_two(500)], exponent: -1500, ..Self::NONE }
     }
 
     /// The largest product; what is NaN does not count.

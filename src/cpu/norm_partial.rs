@@ -194,11 +194,11 @@ pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<Fou
     each_row(x, Found::NOTHING, question)
 }
 
-impl OfRow for Question<'_> {
+impl<E: Element> OfRow<E> for Question<'_> {
     type Out = Found;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], _: &mut Scratch) -> Found {
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], _: &mut Scratch) -> Found {
         let first = self.first / TILE;
         let one = |tiles: Vec<[f64; 1]>| {
             let sums = tiles.into_iter().map(|[sum]| sum).collect();

@@ -240,11 +240,11 @@ pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found], of: For
 #[derive(Clone, Copy)]
 struct Finding<'a>(Part<'a>);
 
-impl OfRow for Finding<'_> {
+impl<E: Element> OfRow<E> for Finding<'_> {
     type Out = Found;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
         let Part { scores, first, .. } = self.0;
         let Scratch { logits, beside, .. } = scratch;
         let masked = scores.find_masked(isa, row, first, x, [&mut *logits, beside]);
@@ -259,11 +259,11 @@ struct Summing<'a> {
     of: For,
 }
 
-impl OfRow for Summing<'_> {
+impl<E: Element> OfRow<E> for Summing<'_> {
     type Out = Sum;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sum {
+    fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sum {
         let Part { scores, first, all } = self.part;
         let Scratch { logits, made, beside } = scratch;
         let found = &self.found[row];
@@ -416,11 +416,11 @@ struct Logs<'a> {
     sums: &'a [Sum],
 }
 
-impl OfRow for Logs<'_> {
+impl<E: Element> OfRow<E> for Logs<'_> {
     type Out = f64;
 
     #[inline(always)]
-    fn row<I: Isa, E: Element>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {
+    fn row<I: Isa>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {
         match self.found[row].row() {
             Row::Live(_) => self.sums[row].log::<I, E>(isa, self.all),
             _ => 0.0,

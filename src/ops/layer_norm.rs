@@ -55,7 +55,7 @@ impl<'a> LayerNorm<'a> {
         valid_eps(op, self.eps)
     }
 
-    pub(super) fn resolve(&self, op: &'static str, cols: usize) -> Result<cpu::layer_norm::LayerNorm<'a>> {
+    pub(crate) fn resolve(&self, op: &'static str, cols: usize) -> Result<cpu::layer_norm::LayerNorm<'a>> {
         one_a_column(op, "weight", self.weight, cols)?;
         one_a_column(op, "bias", self.bias, cols)?;
         self.check(op)?;

@@ -45,7 +45,7 @@ pub mod logsumexp_backward;
 pub mod loss;
 pub mod mean_pool;
 pub mod mean_pool_backward;
-mod norm_backward;
+pub(crate) mod norm_backward;
 pub mod norm_partial;
 pub mod qk_norm_rope;
 pub mod reciprocal;

@@ -10,7 +10,7 @@ use crate::floats::FloatsMut;
 use crate::rows::{Rows, RowsMut};
 
 /// Where the gradients of the weight and the bias go, by name.
-pub(super) type Operands<'a, const N: usize> = [(&'static str, Option<FloatsMut<'a>>); N];
+pub(crate) type Operands<'a, const N: usize> = [(&'static str, Option<FloatsMut<'a>>); N];
 
 /// Checks that there is room for one value a column.
 pub(super) fn check_room<const N: usize>(op: &'static str, room: &Operands<'_, N>, cols: usize) -> Result<()> {
@@ -30,7 +30,7 @@ pub(super) fn into<'a, E: Element, const N: usize>(
     norm: Norm<'_>,
 ) -> Result<&'a mut [E]> {
     let moments = columns([x, dy], operands, norm)?;
-    let kernel = NormBackward { norm, x, moments: moments.as_deref() };
+    let kernel = NormBackward { norm, x, moments: moments.as_deref(), sums: None };
     let (written, met) = E::norm_backward(dy.into(), dx.into(), kernel)?;
     settle(op, met)?;
     Ok(written)
@@ -48,7 +48,7 @@ pub(super) fn in_place<E: Element, const N: usize>(
     let values = dy.data.into_values();
     let data = values.ok_or_else(|| Error::shape(op, "dy", "memory without values", "values to work on"))?;
     let moments = columns([x, Rows { data: &*data, geometry }], operands, norm)?;
-    let kernel = NormBackward { norm, x, moments: moments.as_deref() };
+    let kernel = NormBackward { norm, x, moments: moments.as_deref(), sums: None };
     let met = E::norm_backward_in_place(op, RowsMut { data: data.into(), geometry }.into(), kernel)?;
     settle(op, met)
 }
@@ -64,12 +64,23 @@ fn columns<E: Element, const N: usize>(
         return Ok(None);
     }
     let moments = E::norm_moments(x[0], norm)?;
+    store_columns(x, operands, norm, &moments)?;
+    Ok(Some(moments))
+}
+
+/// The gradients of weight and bias, of rows with these moments.
+pub(crate) fn store_columns<E: Element, const N: usize>(
+    x: [Rows<'_, E>; 2],
+    operands: Operands<'_, N>,
+    norm: Norm<'_>,
+    moments: &[Moments],
+) -> Result<()> {
     let [mut of_weight, mut of_bias] = [vec![0.0; x[0].cols()], vec![0.0; x[0].cols()]];
-    E::norm_columns(x, norm, &moments, [&mut of_weight, &mut of_bias])?;
+    E::norm_columns(x, norm, moments, [&mut of_weight, &mut of_bias])?;
     for ((_, room), sums) in operands.into_iter().zip([of_weight, of_bias]) {
         if let Some(mut room) = room {
             room.store(&sums);
         }
     }
-    Ok(Some(moments))
+    Ok(())
 }

@@ -58,6 +58,7 @@ pub struct NormPartial {
 /// What parts have in common.
 #[derive(Clone, Debug, PartialEq)]
 struct Frame {
+    op: &'static str,
     dtype: DType,
     kind: Kind,
     rows: usize,
@@ -66,27 +67,20 @@ struct Frame {
 }
 
 impl Frame {
-    fn op(&self) -> &'static str {
-        match self.kind {
-            Kind::Rms => "rms_norm",
-            Kind::Layer => "layer_norm",
-        }
-    }
-
     fn check(&self, argument: &'static str, other: &Frame) -> Result<()> {
         if self == other {
             return Ok(());
         }
         let of = |frame: &Frame| {
             let Frame { dtype, rows, all, eps, .. } = frame;
-            format!("{} of {dtype}, {rows} rows of {all} columns, eps {eps}", frame.op())
+            format!("{} of {dtype}, {rows} rows of {all} columns, eps {eps}", frame.op)
         };
-        Err(Error::shape(self.op(), argument, of(other), of(self)))
+        Err(Error::shape(self.op, argument, of(other), of(self)))
     }
 
     /// Checks rows that begin with column `first`.
     fn columns<E: Element>(&self, x: &Rows<'_, E>, first: usize) -> Result<Columns> {
-        let op = self.op();
+        let op = self.op;
         self.check("partial", &Frame { dtype: E::DTYPE, rows: x.rows(), ..self.clone() })?;
         if !first.is_multiple_of(TILE) {
             return Err(Error::invalid(op, "first column", first, format!("a multiple of {TILE}")));
@@ -110,7 +104,7 @@ impl NormPartial {
     /// neither one nor the last.
     pub fn rms_norm<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &RmsNorm<'_>) -> Result<Self> {
         options.resolve("rms_norm", columns.1)?;
-        Self::new(x, columns, Kind::Rms, options.eps)
+        Self::new("rms_norm", x, columns, Kind::Rms, options.eps)
     }
 
     /// The same for [`layer_norm`](crate::layer_norm()).
@@ -119,11 +113,18 @@ impl NormPartial {
     /// As [`NormPartial::rms_norm`].
     pub fn layer_norm<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &LayerNorm<'_>) -> Result<Self> {
         options.resolve("layer_norm", columns.1)?;
-        Self::new(x, columns, Kind::Layer, options.eps)
+        Self::new("layer_norm", x, columns, Kind::Layer, options.eps)
     }
 
-    fn new<E: Element>(x: Rows<'_, E>, (first, all): (usize, usize), kind: Kind, eps: f64) -> Result<Self> {
-        let frame = Frame { dtype: E::DTYPE, kind, rows: x.rows(), all, eps };
+    /// The same for any op of such a norm whose options are as they should be.
+    pub(crate) fn new<E: Element>(
+        op: &'static str,
+        x: Rows<'_, E>,
+        (first, all): (usize, usize),
+        kind: Kind,
+        eps: f64,
+    ) -> Result<Self> {
+        let frame = Frame { op, dtype: E::DTYPE, kind, rows: x.rows(), all, eps };
         Self::ask(frame, vec![Known::at_first::<E>(); x.rows()], x, first)
     }
 
@@ -141,9 +142,9 @@ impl NormPartial {
     pub fn merge(&mut self, other: NormPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         if self.known != other.known {
-            return Err(Error::shape(self.frame.op(), "partial", "other rounds behind it", "those of the others"));
+            return Err(Error::shape(self.frame.op, "partial", "other rounds behind it", "those of the others"));
         }
-        self.columns.check_new(self.frame.op(), &other.columns)?;
+        self.columns.check_new(self.frame.op, &other.columns)?;
         self.columns.merge(other.columns);
         self.found.iter_mut().zip(other.found).for_each(|(found, other)| found.merge(other));
         Ok(())
@@ -191,17 +192,24 @@ impl NormPartial {
     /// What is known of each row after this round.
     fn after<E: Element>(&self) -> Result<Vec<Known>> {
         let Frame { kind, all, eps, .. } = self.frame;
-        self.columns.check_all(self.frame.op(), all)?;
+        self.columns.check_all(self.frame.op, all)?;
         let rows = self.known.iter().zip(&self.found);
         Ok(rows.map(|(known, found)| known.after::<E>(kind, eps, all, found)).collect())
     }
 
-    fn moments<E: Element>(&self, x: &Rows<'_, E>, first: usize, kind: Kind, eps: f64) -> Result<Vec<Moments>> {
+    /// The moments of all columns.
+    pub(crate) fn moments<E: Element>(
+        &self,
+        x: &Rows<'_, E>,
+        first: usize,
+        kind: Kind,
+        eps: f64,
+    ) -> Result<Vec<Moments>> {
         self.frame.check("partial", &Frame { kind, eps, ..self.frame.clone() })?;
         self.frame.columns(x, first)?;
         let moments = self.after::<E>()?.into_iter().map(|known| match known {
             Known::Moments(moments) => Ok(moments),
-            _ => Err(Error::invalid(self.frame.op(), "partial", "of a round that is not the last", "of the last")),
+            _ => Err(Error::invalid(self.frame.op, "partial", "of a round that is not the last", "of the last")),
         });
         moments.collect()
     }
@@ -237,7 +245,7 @@ impl NormPartial {
 
     /// Takes the words of all parts, whose columns these are.
     pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
-        self.columns = Columns::new(self.frame.op(), 0, self.frame.all, self.frame.all)?;
+        self.columns = Columns::new(self.frame.op, 0, self.frame.all, self.frame.all)?;
         self.found.iter_mut().for_each(Found::drop_tiles);
         for (columns, mut words) in columns.iter().zip(words.iter().map(Vec::as_slice)) {
             let (first, tiles) = (columns.start / TILE, columns.len().div_ceil(TILE));

@@ -78,7 +78,7 @@ impl<'a> RmsNorm<'a> {
         Ok(())
     }
 
-    pub(super) fn resolve(&self, op: &'static str, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
+    pub(crate) fn resolve(&self, op: &'static str, cols: usize) -> Result<cpu::rms_norm::RmsNorm<'a>> {
         one_a_column(op, "weight", self.weight, cols)?;
         self.check(op)?;
         let RmsNorm { weight, weight_offset, eps, rounding } = *self;

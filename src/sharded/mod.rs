@@ -35,8 +35,9 @@
 //! order would be that of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial)
 //! say what that is for each op, and `docs/sharding.md` how many bytes it takes.
 //!
-//! Cross-entropy goes on from [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm()`] from the sums
-//! of each 256 elements: it takes gradients as ranks have them, not rows.
+//! The gradients of norms go on from the moments by sums of the same tiles, cross-entropy from
+//! [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm()`] from the sums of each 256 elements: it takes
+//! gradients as ranks have them, not rows.
 //!
 //! # What goes wrong
 //!
@@ -58,6 +59,7 @@ mod exchange;
 mod grad_shard;
 pub mod keys;
 mod layer_norm;
+mod layer_norm_backward;
 mod layout;
 mod log_softmax;
 mod log_softmax_backward;
@@ -68,8 +70,10 @@ mod mpi;
 #[cfg(feature = "nccl")]
 mod nccl;
 mod norm;
+mod norm_backward;
 mod process;
 mod rms_norm;
+mod rms_norm_backward;
 mod sample;
 mod scores;
 mod scores_backward;

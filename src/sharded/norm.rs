@@ -17,9 +17,20 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         text: &str,
         own: Result<NormPartial>,
     ) -> Result<NormPartial> {
-        let (mut partial, agreed) = self.agree(op, text, own)?;
+        let (partial, agreed) = self.agree(op, text, own)?;
+        self.rounds(op, x, partial, &agreed.columns)
+    }
+
+    /// The same, where ranks have agreed about it, with the columns of each.
+    pub(super) fn rounds<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        mut partial: NormPartial,
+        columns: &[Range<usize>],
+    ) -> Result<NormPartial> {
         loop {
-            self.round::<E>(op, &mut partial, &agreed.columns)?;
+            self.round::<E>(op, &mut partial, columns)?;
             match partial.next(x, self.columns.start)? {
                 Some(next) => partial = next,
                 None => return Ok(partial),

@@ -4,20 +4,23 @@ use super::Sharded;
 use super::agree::Agreed;
 use super::collective::Collective;
 use super::digest::Digest;
+use super::scores::of_mask;
 use crate::cpu::pieces::Piece;
 use crate::cpu::sample::dealt::{BUCKETS, Dealt, Lane, Next, Task};
+use crate::cpu::scores::Scores;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
+use crate::mask::{FullyMasked, Mask};
 use crate::math::sum::MAX_TERMS;
 use crate::ops::sample::{History, Request, Sampled, Step};
-use crate::rows::Rows;
+use crate::rows::{Geometry, Rows};
 
 const OP: &str = "sample";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// [`sample_rows`](crate::sample_rows) of rows of which this rank has `logits`: on every rank the same tokens,
-    /// which are those of whole rows, with all bits of their probabilities. Requests are the same on every rank; tokens
-    /// of their steps are indices into the whole vocabulary.
+    /// which are those of whole rows, with all bits of their probabilities. The mask is that of all columns; requests
+    /// are the same on every rank, and tokens of their steps are indices into the whole vocabulary.
     ///
     /// Greedy, top-k, top-p, min-p and epsilon cutoffs are found from candidates and from sums of histograms. Filters
     /// that need sums over what is left in order, which are dynamic temperature, typical, top-n-sigma, eta and XTC, run
@@ -26,43 +29,68 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// # Exchange
     /// 24 bytes to agree and 16 a row for maxima. Greedy and a top-k to 1,024 gather 8 bytes a candidate of each rank.
     /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left. Up
-    /// to 1,024 candidates that are left are gathered, of more a number for each 256. In f64 candidates and histograms
-    /// take twice as much. `docs/sharding.md` has the formulae.
+    /// to 1,024 candidates that are left are gathered, of more a number for each 256. In f64, and with a mask that adds
+    /// to logits, candidates and histograms take twice as much. `docs/sharding.md` has the formulae.
     ///
     /// # Errors
     /// Those of [`sample_rows`](crate::sample_rows), the same on every rank; for a row
     /// [`Error::InvalidArgument`] where a filter of the second kind has no top-k before
     /// it; [`Error::Collective`] where another rank refuses its arguments, is about to do
     /// something else, or does not come.
-    pub fn sample<E: Element>(&self, logits: Rows<'_, E>, requests: &[Request<'_>]) -> Result<Vec<Result<Sampled>>> {
-        let begun = self.own(OP, logits.cols()).and_then(|_| self.can_sample(logits.rows(), requests.len()));
-        let (dtype, rows, all) = (E::DTYPE, logits.rows(), self.all);
+    pub fn sample<E: Element>(
+        &self,
+        logits: Rows<'_, E>,
+        mask: Option<&Mask<'_>>,
+        requests: &[Request<'_>],
+    ) -> Result<Vec<Result<Sampled>>> {
+        let begun = self.own(OP, logits.cols()).and_then(|_| self.can_sample(&logits, mask, requests.len()));
+        let dims = logits.geometry.shape.dims();
+        let (dtype, outer, all) = (E::DTYPE, &dims[..dims.len() - 1], self.all);
+        let (of_mask, digest) = (of_mask(mask), digest(requests));
         let text =
-            format!("{OP} of {dtype}, {rows} rows of {all} tokens, requests of digest {:016x}", digest(requests));
-        let ((), agreed) = self.agree(OP, &text, begun)?;
+            format!("{OP} of {dtype}, {outer:?} rows of {all} tokens, {of_mask}, requests of digest {digest:016x}");
+        let (scores, agreed) = self.agree(OP, &text, begun)?;
+        // What is added is added in f64, and leaves logits that f32 has not.
+        let adds = mask.is_some_and(|mask| !mask.bias.is_empty());
         match dtype {
-            DType::F64 => self.sample_in::<f64, E>(logits, requests, agreed),
-            _ => self.sample_in::<f32, E>(logits, requests, agreed),
+            DType::F64 => self.sample_in::<f64, E>(logits, scores, requests, agreed),
+            _ if adds => self.sample_in::<f64, E>(logits, scores, requests, agreed),
+            _ => self.sample_in::<f32, E>(logits, scores, requests, agreed),
         }
     }
 
-    fn can_sample(&self, rows: usize, requests: usize) -> Result<()> {
+    /// What the mask makes of whole rows, if there is one.
+    fn can_sample<'m, E: Element>(
+        &self,
+        logits: &Rows<'_, E>,
+        mask: Option<&'m Mask<'_>>,
+        requests: usize,
+    ) -> Result<Option<Scores<'m>>> {
+        let rows = logits.rows();
         if requests != rows {
             let expected = format!("one for each of {rows} rows");
             return Err(Error::shape(OP, "requests", format!("{requests} entries"), expected));
         }
+        let mut dims = logits.geometry.shape.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.all;
+        }
+        let geometry = Geometry::shaped(&dims, -1)?;
+        let mask = mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(OP, &geometry)).transpose()?;
         if self.all > MAX_TERMS {
             return Err(Error::invalid(OP, "vocabulary", self.all, format!("at most {MAX_TERMS}")));
         }
         if rows > 0 && self.all == 0 {
             return Err(Error::EmptyInput { op: OP });
         }
-        Ok(())
+        let of_mask = |mask| Scores { mask: Some(mask), scale: 1.0, softcap: None, fully_masked: FullyMasked::Zeros };
+        Ok(mask.map(of_mask))
     }
 
     fn sample_in<S: Lane, E: Element>(
         &self,
         logits: Rows<'_, E>,
+        scores: Option<Scores<'_>>,
         requests: &[Request<'_>],
         agreed: Agreed,
     ) -> Result<Vec<Result<Sampled>>> {
@@ -70,7 +98,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let mut out: Vec<Result<Sampled>> = requests.iter().map(|_| Ok(Sampled::NONE)).collect();
         let (mut rows, mut history) = (Vec::new(), History::default());
         for (row, (request, out)) in requests.iter().zip(&mut out).enumerate() {
-            match Dealt::<S>::new((row, logits.row(row)), *request, self.columns.clone(), self.all, &mut history) {
+            let columns = (self.columns.clone(), self.all);
+            match Dealt::<S>::new((row, logits.row(row)), scores, *request, columns, &mut history) {
                 Ok(dealt) => rows.push(dealt),
                 Err(error) => *out = Err(error),
             }

@@ -6,7 +6,7 @@ use super::digest::Digest;
 use crate::cpu::softmax_partial::For;
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::mask::FullyMasked;
+use crate::mask::{FullyMasked, Mask};
 use crate::ops::softmax::Softmax;
 use crate::ops::softmax_partial::{SoftmaxPartial, Sums};
 use crate::rows::Rows;
@@ -71,11 +71,15 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let dims = x.geometry.shape.dims();
         let outer = &dims[..dims.len() - 1];
         let softcap = softcap.map_or("no softcap".to_string(), |cap| format!("softcap {cap:?}"));
-        let mask = mask.filter(|mask| !mask.is_none()).map(|mask| Digest::NEW.mask(mask).finish());
-        let mask = mask.map_or("no mask".to_string(), |digest| format!("a mask of digest {digest:016x}"));
-        let (dtype, all) = (E::DTYPE, self.all);
+        let (dtype, all, mask) = (E::DTYPE, self.all, of_mask(*mask));
         format!(
             "{op} of {dtype}, {outer:?} rows of {all} columns, scale {scale:?}, {softcap}, {mask}, {fully_masked:?}"
         )
     }
+}
+
+/// What has to be the same of a mask.
+pub(super) fn of_mask(mask: Option<&Mask<'_>>) -> String {
+    let mask = mask.filter(|mask| !mask.is_none()).map(|mask| Digest::NEW.mask(mask).finish());
+    mask.map_or("no mask".to_string(), |digest| format!("a mask of digest {digest:016x}"))
 }

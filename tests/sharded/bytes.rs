@@ -80,32 +80,51 @@ fn gradients_gather_tiles() {
     }
 }
 
+/// Rounds, the bytes a row of those with maxima, and how many sums of each tile all rounds gather.
+struct Norm {
+    calls: usize,
+    merged: usize,
+    sums: usize,
+}
+
+#[track_caller]
+fn assert_norm<E: Bits>(what: &str, x: &[E], op: Op<E>, Norm { calls, merged, sums }: Norm) {
+    let (rows, all) = (3, 2048);
+    for ranks in [1, 2, 4, 8] {
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
+        let (fixed, tiles) = (merged * rows, 8 * rows * sums * all / 256);
+        let expected = [1 + calls, 24 + fixed + tiles / ranks, 24 * ranks + fixed + tiles];
+        assert_exchanged(what, (x, rows), &cuts, op, expected);
+    }
+}
+
 #[test]
 fn norms_take_a_number_for_each_tile() {
-    let (rows, all) = (3, 2048);
     fn rms<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
         shard.rms_norm(x, &RmsNorm::default())
+    }
+    fn rms_backward<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+        Ok(shard.rms_norm_backward(x, x, &RmsNorm::default())?.dx)
     }
     fn layer<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
         shard.layer_norm(x, &LayerNorm::default())
     }
-    for ranks in [1, 2, 4, 8] {
-        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
-        let tiles = all / 256;
-        // Rounds, those with maxima, and how many sums of each tile all rounds gather.
-        let expected = |calls: usize, maxima: usize, sums: usize| {
-            let fixed = maxima * 24 * rows;
-            [calls, 24 + fixed + 8 * rows * sums * tiles / ranks, 24 * ranks + fixed + 8 * rows * sums * tiles]
-        };
-        let narrow: Vec<f32> = (0..rows * all).map(|i| (i % 7) as f32).collect();
-        let wide: Vec<f64> = narrow.iter().map(|x| f64::from(*x)).collect();
-        assert_exchanged("rms_norm", (&narrow, rows), &cuts, rms, expected(3, 1, 1));
-        assert_exchanged("rms_norm of f64", (&wide, rows), &cuts, rms, expected(4, 2, 1));
-        assert_exchanged("layer_norm", (&narrow, rows), &cuts, layer, expected(2, 0, 2));
-        let far: Vec<f32> = narrow.iter().map(|x| x + 1000.0).collect();
-        assert_exchanged("layer_norm far from 0", (&far, rows), &cuts, layer, expected(3, 0, 3));
-        assert_exchanged("layer_norm of f64", (&wide, rows), &cuts, layer, expected(5, 1, 3));
+    fn layer_backward<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+        Ok(shard.layer_norm_backward(x, x, &LayerNorm::default())?.dx)
     }
+    let narrow: Vec<f32> = (0..3 * 2048).map(|i| (i % 7) as f32).collect();
+    let wide: Vec<f64> = narrow.iter().map(|x| f64::from(*x)).collect();
+    let far: Vec<f32> = narrow.iter().map(|x| x + 1000.0).collect();
+    assert_norm("rms_norm", &narrow, rms, Norm { calls: 2, merged: 24, sums: 1 });
+    assert_norm("rms_norm of f64", &wide, rms, Norm { calls: 3, merged: 48, sums: 1 });
+    assert_norm("layer_norm", &narrow, layer, Norm { calls: 1, merged: 0, sums: 2 });
+    assert_norm("layer_norm far from 0", &far, layer, Norm { calls: 2, merged: 0, sums: 3 });
+    assert_norm("layer_norm of f64", &wide, layer, Norm { calls: 4, merged: 24, sums: 3 });
+    assert_norm("rms_norm_backward", &narrow, rms_backward, Norm { calls: 3, merged: 24, sums: 2 });
+    assert_norm("rms_norm_backward of f64", &wide, rms_backward, Norm { calls: 5, merged: 64, sums: 2 });
+    assert_norm("layer_norm_backward", &narrow, layer_backward, Norm { calls: 2, merged: 0, sums: 4 });
+    assert_norm("layer_norm_backward far from 0", &far, layer_backward, Norm { calls: 3, merged: 0, sums: 5 });
+    assert_norm("layer_norm_backward of f64", &wide, layer_backward, Norm { calls: 6, merged: 40, sums: 5 });
 }
 
 /// The gradient takes no more than the loss.

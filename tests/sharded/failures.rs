@@ -93,6 +93,12 @@ fn another_mask_or_weight() {
         shard.layer_norm(x, &LayerNorm::default().weight(weight)).unwrap_err()
     });
     assert_named(&errors, 0, &["layer_norm", "digest"]);
+    let errors = on_ranks(RANKS, LONG, |rank, comm| {
+        let weight = if rank == 0 { &other } else { &plain };
+        let (shard, x) = (Sharded::new(&comm, own(rank), ALL), rows(&x).unwrap());
+        shard.rms_norm_backward(x, x, &RmsNorm::default().weight(weight)).unwrap_err()
+    });
+    assert_named(&errors, 0, &["rms_norm_backward", "digest"]);
 }
 
 #[test]
@@ -120,6 +126,15 @@ fn arguments_that_one_rank_refuses() {
         Sharded::new(&comm, own, 512).rms_norm(rows, &RmsNorm::default()).unwrap_err()
     });
     assert!(errors.iter().all(|error| error.to_string().contains("a multiple of 256")), "{errors:?}");
+    // A gradient of another shape.
+    let errors = on_ranks(2, LONG, |rank, comm| {
+        let x = Rows::new(&x[..256], 1, 256).unwrap();
+        let dy = if rank == 1 { Rows::new(&[1.0f32; 512], 2, 256).unwrap() } else { x };
+        let shard = Sharded::new(&comm, [0..256, 256..512][rank].clone(), 512);
+        shard.layer_norm_backward(x, dy, &LayerNorm::default()).unwrap_err()
+    });
+    assert!(matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }), "{}", errors[1]);
+    assert_named(&errors[..1], 1, &["rank 1 refuses: layer_norm_backward: dy"]);
 }
 
 #[test]

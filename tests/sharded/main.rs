@@ -13,6 +13,7 @@ mod cross_entropy;
 mod dealt;
 mod failures;
 mod gradients;
+mod norm_gradients;
 mod norms;
 mod sample;
 mod softmax;

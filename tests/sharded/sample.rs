@@ -3,12 +3,12 @@
 use crate::dealt::{Comm, LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
 use evenkeel::sharded::{Exchanged, Sharded};
-use evenkeel::{Draw, Error, Profile, Request, Result, Rows, Sampled, Sampler, SamplerConfig, Step, sample_rows};
+use evenkeel::{Draw, Error, Mask, Profile, Request, Result, Rows, Sampled, Sampler, SamplerConfig, Step, sample_rows};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::ops::Range;
 
-for_each_dtype!(filters, ties_across_cuts, broken_rows, steps, many_left, random_configurations);
+for_each_dtype!(filters, ties_across_cuts, broken_rows, steps, masked_rows, many_left, random_configurations);
 
 /// Bits of what was drawn; two zeros are one.
 fn bits(sampled: &Result<Sampled>) -> String {
@@ -19,11 +19,22 @@ fn bits(sampled: &Result<Sampled>) -> String {
 }
 
 #[track_caller]
-fn same<E: Bits>(what: &str, (x, all): (&[E], usize), cuts: &[Range<usize>], requests: &[Request<'_>]) {
+fn same<E: Bits>(what: &str, x: (&[E], usize), cuts: &[Range<usize>], requests: &[Request<'_>]) {
+    same_masked(what, x, None, cuts, requests);
+}
+
+#[track_caller]
+fn same_masked<E: Bits>(
+    what: &str,
+    (x, all): (&[E], usize),
+    mask: Option<&Mask<'_>>,
+    cuts: &[Range<usize>],
+    requests: &[Request<'_>],
+) {
     let rows = requests.len();
-    let whole = sample_rows(Rows::new(x, rows, all).unwrap(), None, requests).unwrap();
-    for (rank, (ours, _)) in dealt((x, &[rows, all]), cuts, |_, shard, x| shard.sample(x, requests)).iter().enumerate()
-    {
+    let whole = sample_rows(Rows::new(x, rows, all).unwrap(), mask, requests).unwrap();
+    let ranks = dealt((x, &[rows, all]), cuts, |_, shard, x| shard.sample(x, mask, requests));
+    for (rank, (ours, _)) in ranks.iter().enumerate() {
         for (row, (ours, whole)) in ours.as_ref().unwrap().iter().zip(&whole).enumerate() {
             let config = requests[row].sampler.config();
             assert_eq!(bits(ours), bits(whole), "{what}, row {row}, rank {rank} of {cuts:?}, {config:?}");
@@ -194,6 +205,82 @@ fn steps<E: Bits>() {
     same("wrong steps", (&x[..3 * all], all), &cuts(&mut rng, 3, all, 1), &requests);
 }
 
+fn masked_rows<E: Bits>() {
+    let mut rng = generate::rng("masked rows of shards");
+    let all = 1300;
+    let plain = SamplerConfig::default();
+    let samplers = [
+        plain,
+        plain.temperature(0.0),
+        plain.temperature(0.3).top_k(20),
+        plain.top_k(1100).top_p(0.9),
+        plain.top_p(0.8),
+        plain.min_p(0.05),
+        plain.temperature(3.0).epsilon_cutoff(0.0005),
+        plain.repetition_penalty(1.3).frequency_penalty(0.3).top_p(0.9),
+    ]
+    .map(|config| config.validate().unwrap());
+    let rows = samplers.len();
+    let parts: Vec<Parts> = samplers.iter().map(|_| Parts::new(&mut rng, all)).collect();
+    let plain_steps: Vec<Request<'_>> =
+        samplers.iter().enumerate().map(|(row, sampler)| request(sampler, row)).collect();
+    let steps: Vec<Request<'_>> = (samplers.iter().zip(&parts).enumerate())
+        .map(|(row, (sampler, parts))| Request { sampler, step: parts.step(row) })
+        .collect();
+    let mut x = generate::bell::<E>(&mut rng, rows * all, 0.0, 2.0);
+    // What is masked is not read; what is not, is found where it is in the row.
+    (x[7], x[all + 8]) = (E::from_wide(f64::NAN), E::from_wide(f64::INFINITY));
+    x[2 * all + 1299] = E::from_wide(f64::NAN);
+    // Of the fourth row a half is masked, and the fifth wholly.
+    let keep: Vec<bool> = (0..rows * all)
+        .map(|at| match (at / all, at % all) {
+            (3, i) => i >= all / 2,
+            (row, i) => row != 4 && i != 7 && i != 8 && rng.random_bool(0.7),
+        })
+        .collect();
+    let flat: Vec<f32> = (0..all).map(|_| if rng.random_bool(0.3) { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let slope: Vec<f32> = (0..rows * all).map(|i| -0.0037 * (i % all) as f32).collect();
+    let wide: Vec<f64> = (0..all).map(|i| if i == 800 { 0.1 } else { 1.0 }).collect();
+    let lengths: Vec<usize> = (0..rows).map(|row| all - 200 * row.min(6)).collect();
+    let masks = [
+        Mask::keep(&keep, &[rows, all]),
+        Mask::bias(&flat, &[all]),
+        Mask::bias(&slope, &[rows, all]),
+        Mask::bias(&wide, &[all]).and_keep(&keep, &[rows, all]),
+        Mask::causal().and_window(1200),
+        Mask::lengths(&lengths),
+        Mask::none(),
+    ];
+    for mask in &masks {
+        for requests in [&plain_steps, &steps] {
+            let ranks = RANKS[rng.random_range(0..RANKS.len())];
+            same_masked("masked", (&x, all), Some(mask), &cuts(&mut rng, ranks, all, 1), requests);
+            same_masked("masked", (&x, all), Some(mask), &[650..all, 0..0, 0..650], requests);
+        }
+    }
+}
+
+/// One element of a mask is enough; one that does not fit is refused.
+#[test]
+fn ranks_with_other_masks_are_named() {
+    let sampler = SamplerConfig::default().validate().unwrap();
+    let (plain, mut other) = ([true; 30], [true; 30]);
+    other[29] = false;
+    for (other, expected) in [(&other[..], "a mask of digest"), (&other[1..], "rank 1 refuses: sample: mask")] {
+        let errors = on_ranks(3, LONG, |rank, comm: Comm| {
+            let keep = if rank == 1 { other } else { &plain };
+            let mask = Mask::keep(keep, &[keep.len()]);
+            let shard = Sharded::new(&comm, 10 * rank..10 * (rank + 1), 30);
+            let x = [0.5f32; 10];
+            shard.sample(Rows::new(&x, 1, 10).unwrap(), Some(&mask), &[request(&sampler, 0)]).unwrap_err()
+        });
+        for error in [&errors[0], &errors[2]] {
+            assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}
+
 /// More are left than are gathered: the draw and its probability are put together from all ranks.
 fn many_left<E: Bits>() {
     let mut rng = generate::rng("many left on shards");
@@ -272,7 +359,7 @@ fn what_needs_a_top_k_first() {
         .map(|config| config.validate().unwrap());
     let requests: Vec<Request<'_>> = samplers.iter().enumerate().map(|(i, sampler)| request(sampler, i)).collect();
     let x = [0.5f32; 4 * 100];
-    for (sampled, _) in dealt((&x, &[4, 100]), &[0..30, 30..100], |_, shard, x| shard.sample(x, &requests)) {
+    for (sampled, _) in dealt((&x, &[4, 100]), &[0..30, 30..100], |_, shard, x| shard.sample(x, None, &requests)) {
         let sampled = sampled.unwrap();
         for (row, argument) in ["typical_p", "top_n_sigma", "dynamic_temperature"].into_iter().enumerate() {
             let error = sampled[row].as_ref().unwrap_err();
@@ -306,7 +393,7 @@ fn ranks_with_other_requests_are_named() {
             let x = [0.5f32; 10];
             let request = if rank == 1 { request } else { usual };
             let shard = Sharded::new(&comm, 10 * rank..10 * (rank + 1), 30);
-            shard.sample(Rows::new(&x, 1, 10)?, &[request]).map(drop)
+            shard.sample(Rows::new(&x, 1, 10)?, None, &[request]).map(drop)
         }) {
             let error = error.unwrap_err();
             assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
@@ -335,7 +422,9 @@ fn bytes_do_not_depend_on_the_vocabulary() {
             let requests: Vec<Request<'_>> = (0..rows).map(|row| request(&sampler, row)).collect();
             for ranks in [2usize, 4] {
                 let cuts: Vec<Range<usize>> = (0..ranks).map(|i| all / ranks * i..all / ranks * (i + 1)).collect();
-                for (sampled, exchanged) in dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, &requests)) {
+                for (sampled, exchanged) in
+                    dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, None, &requests))
+                {
                     sampled.unwrap().into_iter().for_each(|sampled| assert!(sampled.unwrap().token < 20));
                     let got = given + (ranks - 1) * gathered;
                     let expected = Exchanged { calls: *calls, given: *given as u64, got: got as u64 };
@@ -354,7 +443,7 @@ fn many_left_take_a_number_for_each_tile() {
     let sampler = SamplerConfig::default().validate().unwrap();
     let requests: Vec<Request<'_>> = (0..rows).map(|row| request(&sampler, row)).collect();
     let cuts: Vec<Range<usize>> = (0..ranks).map(|i| all / ranks * i..all / ranks * (i + 1)).collect();
-    for (_, exchanged) in dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, &requests)) {
+    for (_, exchanged) in dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, None, &requests)) {
         let gathered = 24 + 16 * rows + 8 + 8 * rows * (7 + all / ranks / 256);
         let (given, got) = (16 * rows + gathered, 16 * rows + ranks * gathered);
         assert_eq!(exchanged, Exchanged { calls: 5, given: given as u64, got: got as u64 });

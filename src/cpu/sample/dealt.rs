@@ -8,6 +8,8 @@ use super::top_p::ceil_of_product;
 use super::whole::Whole;
 use super::{OP, asks_for_total, heat};
 use crate::cpu::pieces::{self, Piece};
+use crate::cpu::scores::{Row, Scores};
+use crate::cpu::scratch::Buffers;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::math::exp::term;
@@ -156,9 +158,16 @@ impl<S: Lane> Work for Each<'_, '_, '_, S> {
     }
 }
 
+/// The same numbers, which the other type has too.
+fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
+    x.iter().map(|z| S::from_wide(z.widen())).collect()
+}
+
 /// The tokens that this rank has of a row.
 pub struct Dealt<'a, S> {
     pub row: usize,
+    /// The mask, as long as it is to be applied.
+    scores: Option<Scores<'a>>,
     request: Request<'a>,
     /// Those that are still to run.
     filters: &'a [Filter],
@@ -198,23 +207,33 @@ pub enum Next {
 }
 
 impl<'a, S: Lane> Dealt<'a, S> {
-    /// A row whose columns are these, of so many.
+    /// A row whose columns are these, of so many. Steps change it in f32, of f64 in f64, whatever it is sampled in.
     pub fn new<E: Element>(
         (row, x): (usize, &[E]),
+        scores: Option<Scores<'a>>,
         request: Request<'a>,
-        columns: Range<usize>,
-        all: usize,
+        (columns, all): (Range<usize>, usize),
         history: &mut History,
     ) -> Result<Self> {
         let (config, plan, step) = request.parts();
         let (temperature, filters) = heat(&plan.filters);
         can_run(row, filters)?;
-        let mut z: Vec<S> = x.iter().map(|z| S::from_wide(z.widen())).collect();
-        if let Some(adjustments) = Adjustments::new(config, step) {
-            adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
-        }
+        let z: Vec<S> = match Adjustments::new(config, step) {
+            None => converted(x),
+            Some(adjustments) if E::DTYPE == DType::F64 => {
+                let mut z: Vec<f64> = converted(x);
+                adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
+                converted(&z)
+            }
+            Some(adjustments) => {
+                let mut z: Vec<f32> = converted(x);
+                adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
+                converted(&z)
+            }
+        };
         Ok(Dealt {
             row,
+            scores,
             request,
             filters,
             columns,
@@ -237,9 +256,27 @@ impl<'a, S: Lane> Dealt<'a, S> {
     /// Keys whose maxima are those of all ranks: of the largest logit, and of the first NaN.
     #[inline(always)]
     fn survey<I: Isa>(&mut self, isa: I) {
+        if let Some(scores) = self.scores.take() {
+            self.mask(isa, scores);
+        }
         let max = if self.z.is_empty() { f64::NEG_INFINITY } else { S::max(isa, &self.z, &mut self.maxima) };
         let nan = self.z.iter().position(|z| max.is_nan() && z.widen().is_nan());
         self.words.extend([keys::of_f64(max), nan.map_or(0, |i| !((self.columns.start + i) as u64))]);
+    }
+
+    /// Puts what the mask makes of logits in their place.
+    #[inline(always)]
+    fn mask<I: Isa>(&mut self, isa: I, scores: Scores<'_>) {
+        let mut masked = vec![S::NEG_INFINITY; self.z.len()];
+        let mut buffers = Buffers::default();
+        match scores.read_part(isa, self.row, self.columns.start, &self.z, &mut buffers) {
+            Row::Masked => {}
+            Row::Nan(live) | Row::Infinite(live) | Row::Live(live) => {
+                let to = masked[live.columns.clone()].iter_mut();
+                to.enumerate().for_each(|(i, to)| *to = S::from_wide(live.logit(&self.z, i)));
+            }
+        }
+        self.z = masked;
     }
 
     /// Takes what [`Task::Survey`] found on all ranks.

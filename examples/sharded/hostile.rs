@@ -1,0 +1,94 @@
+//! Rows that go wrong where something is summed in another order or a part does not know of the others, and cuts of their
+//! columns.
+
+use evenkeel::{DType, Element};
+use std::ops::Range;
+
+/// Rows of [`scores`] and of [`vectors`].
+pub const ROWS: usize = 8;
+
+/// The columns of each rank.
+pub type Cut = Vec<Range<usize>>;
+
+/// A number of [-4, 4) like a logit, the same on every rank.
+fn number(i: usize) -> f64 {
+    let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 40) as f64 / (1u64 << 21) as f64 - 4.0
+}
+
+/// Numbers like logits.
+pub fn numbers<E: Element>(count: usize) -> Vec<E> {
+    (0..count).map(|i| E::from_wide(number(i))).collect()
+}
+
+/// Nearly the largest number and nearly the smallest.
+fn limits<E: Element>() -> [f64; 2] {
+    match E::DTYPE {
+        DType::F64 => [1e300, 1e-310],
+        DType::F16 => [6e4, 1e-7],
+        DType::F32 | DType::BF16 => [3e38, 1e-39],
+    }
+}
+
+/// Rows of logits.
+pub fn scores<E: Element>(all: usize) -> Vec<E> {
+    let [huge, _] = limits::<E>();
+    rows(all, |row, i| match row {
+        0 if i == all / 3 => f64::NAN,
+        1 if i == all / 2 => f64::INFINITY,
+        2 => f64::NEG_INFINITY,
+        3 => 1.0,
+        4 if i == all / 3 => huge,
+        5 => huge * if i % 3 == 0 { 1.0 } else { -1.0 },
+        6 if i % 5 != 2 => f64::NEG_INFINITY,
+        _ => number(row * all + i),
+    })
+}
+
+/// Rows to normalise, and gradients; the first two are not finite.
+pub fn vectors<E: Element>(all: usize) -> Vec<E> {
+    let [huge, tiny] = limits::<E>();
+    rows(all, |row, i| match row {
+        0 if i == all / 3 => f64::NAN,
+        1 if i == all / 2 => f64::NEG_INFINITY,
+        2 => 0.0,
+        3 => 3.0,
+        4 => {
+            if i == all / 3 {
+                huge
+            } else {
+                tiny * number(i)
+            }
+        }
+        5 => 1000.0 + number(i),
+        6 => tiny * number(i),
+        _ => number(row * all + i),
+    })
+}
+
+fn rows<E: Element>(all: usize, value: impl Fn(usize, usize) -> f64) -> Vec<E> {
+    (0..ROWS * all).map(|at| E::from_wide(value(at / all, at % all))).collect()
+}
+
+/// Cuts at multiples of `unit`: like parts, unlike ones, and parts from the last rank to the second, where the first has
+/// nothing.
+pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
+    let units = all.div_ceil(unit);
+    let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {
+        let end = |rank: usize| (ends(rank) * unit).min(all);
+        let own = |rank| match end(rank)..end(rank + 1) {
+            // A norm of no columns begins with a tile too.
+            own if own.is_empty() => 0..0,
+            own => own,
+        };
+        (0..ranks).map(own).collect()
+    };
+    let mut last_first = cut(&|rank| units * rank.min(ranks - 1) / (ranks - 1).max(1));
+    last_first.reverse();
+    let mut cuts = vec![cut(&|rank| units * rank / ranks)];
+    if ranks > 1 {
+        cuts.extend([cut(&|rank| units * rank * rank / (ranks * ranks)), last_first]);
+    }
+    cuts
+}

@@ -1,0 +1,132 @@
+//! How ops come out, a line for each op and type.
+
+use crate::hostile::Cut;
+use crate::{Comm, Rank};
+use evenkeel::sharded::{Collective, Exchanged, Sharded};
+use evenkeel::{Element, Result, Rows};
+use std::ops::Range;
+
+/// What is compared of a case: all bits of its results, where a NaN is like any other.
+pub type Bits = Vec<u64>;
+
+pub fn bits<E: Element>(x: &[E]) -> Bits {
+    let one = |x: &E| if x.widen().is_nan() { f64::NAN.to_bits() } else { x.widen().to_bits() };
+    x.iter().map(one).collect()
+}
+
+/// How many elements differ.
+pub fn differing<E: Element>(a: &[E], b: &[E]) -> u64 {
+    let differ = bits(a).iter().zip(bits(b)).filter(|(a, b)| **a != *b).count();
+    (differ + a.len().abs_diff(b.len())) as u64
+}
+
+/// A case for each row, of which these are some columns; what went wrong is a case too.
+pub fn rows<E: Element>(y: Result<Vec<E>>, count: usize) -> Result<Vec<Bits>> {
+    let y = y?;
+    Ok((0..count).map(|row| bits(&y[row * y.len() / count..(row + 1) * y.len() / count])).collect())
+}
+
+/// Some columns of each row, side by side.
+pub fn columns<E: Copy>(x: &[E], all: usize, own: &Range<usize>) -> Vec<E> {
+    x.chunks(all.max(1)).flat_map(|row| &row[own.clone()]).copied().collect()
+}
+
+/// What came of all ranks.
+#[derive(Default)]
+struct Tally {
+    cases: usize,
+    differ: usize,
+    exchanged: Exchanged,
+}
+
+pub struct Table<'r> {
+    pub rank: &'r Rank,
+    all: Tally,
+}
+
+/// An op in a type.
+pub struct Line<'t, 'r> {
+    table: &'t mut Table<'r>,
+    tally: Tally,
+}
+
+impl<'r> Table<'r> {
+    pub fn new(rank: &'r Rank) -> Self {
+        if rank.rank == 0 {
+            let heads = ["cases", "exchanges", "bytes given", "bytes got"];
+            println!(
+                "{:<22} {:<5} {:>6} {:>9} {:>12} {:>12}  bits",
+                "op", "type", heads[0], heads[1], heads[2], heads[3]
+            );
+        }
+        Table { rank, all: Tally::default() }
+    }
+
+    /// What `cases` come to; the first rank prints it.
+    pub fn line<E: Element>(
+        &mut self,
+        op: &str,
+        cases: impl FnOnce(&mut Line<'_, 'r>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut line = Line { table: self, tally: Tally::default() };
+        cases(&mut line)?;
+        let Tally { cases, differ, exchanged: Exchanged { calls, given, got } } = line.tally;
+        self.all.cases += cases;
+        self.all.differ += differ;
+        if self.rank.rank == 0 {
+            let bits = if differ == 0 { "the same".to_string() } else { format!("{differ} differ") };
+            println!("{op:<22} {:<5} {cases:>6} {calls:>9} {given:>12} {got:>12}  {bits}", E::DTYPE.to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether all are the same.
+    pub fn end(self) -> bool {
+        let Tally { cases, differ, .. } = self.all;
+        if self.rank.rank == 0 {
+            println!("{cases} cases on {} ranks, {differ} differ", self.rank.size);
+        }
+        differ == 0
+    }
+}
+
+impl Line<'_, '_> {
+    /// Cases of rows that are dealt out: `op` of this rank's columns by each cut, beside what `whole` has of them.
+    pub fn dealt<E: Element>(
+        &mut self,
+        (x, all): (&[E], usize),
+        cuts: &[Cut],
+        whole: impl Fn(&Range<usize>) -> Result<Vec<Bits>>,
+        op: impl Fn(Sharded<'_, Comm>, Rows<'_, E>, &Range<usize>) -> Result<Vec<Bits>>,
+    ) -> anyhow::Result<()> {
+        let rank = self.table.rank;
+        for cut in cuts {
+            let own = &cut[rank.rank];
+            let part = columns(x, all, own);
+            let count = x.len().checked_div(all).unwrap_or(0);
+            let part = Rows::new(&part, count, own.len())?;
+            self.compare(whole(own), || op(Sharded::new(&rank.comm, own.clone(), all), part, own))?;
+        }
+        Ok(())
+    }
+
+    /// Counts the cases that any rank has otherwise.
+    pub fn compare(&mut self, whole: Result<Vec<Bits>>, op: impl FnOnce() -> Result<Vec<Bits>>) -> anyhow::Result<()> {
+        let comm = &self.table.rank.comm;
+        comm.take();
+        let ours = op();
+        let Exchanged { calls, given, got } = comm.take();
+        let sum = &mut self.tally.exchanged;
+        *sum = Exchanged { calls: sum.calls + calls, given: sum.given + given, got: sum.got + got };
+        let mut differ: Vec<u64> = match (&ours, &whole) {
+            (Ok(ours), Ok(whole)) => (0..whole.len()).map(|i| (ours.get(i) != whole.get(i)).into()).collect(),
+            // The same error is as good as the same bits.
+            (ours, Ok(whole)) => vec![ours.is_err().into(); whole.len()],
+            (ours, whole) => vec![(ours != whole).into()],
+        };
+        comm.sum(&mut differ)?;
+        self.tally.cases += differ.len();
+        self.tally.differ += differ.iter().filter(|ranks| **ranks > 0).count();
+        Ok(())
+    }
+}
