@@ -3,8 +3,9 @@
 use crate::{Arguments, Rank};
 use evenkeel::sharded::{Collective, Sharded};
 use evenkeel::{
-    CrossEntropy, Draw, Element, LayerNorm, Mask, Request, Result, RmsNorm, Rows, Sampled, SamplerConfig, Softmax,
-    cross_entropy_backward, layer_norm, log_softmax, logsumexp, rms_norm, sample_rows, softmax,
+    Attention, CrossEntropy, Draw, Element, Heads, LayerNorm, Mask, Request, Result, RmsNorm, Rows, Sampled,
+    SamplerConfig, Softmax, attention_with_lse, cross_entropy_backward, layer_norm, log_softmax, logsumexp, rms_norm,
+    sample_rows, softmax,
 };
 use half::{bf16, f16};
 use mpi::topology::SimpleCommunicator;
@@ -82,7 +83,24 @@ fn of_type<E: Element>(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u64
         // Of another loss no gradient is right.
         Ok(if own == loss { gradient } else { Vec::new() })
     })?;
+    let (queries, keys) = (numbers::<E>(4 * rows * 8), numbers::<E>(2 * all * 8));
+    let (queries, causal) = (Heads::new(&queries, [1, 4, rows, 8])?, Mask::causal());
+    let options = Attention::default().mask(&causal);
+    let whole = Heads::new(&keys, [1, 2, all, 8])?;
+    let attended = beside(attention_with_lse(queries, whole, whole, &options)?);
+    differing += case.check("attention", attended, |shard, _| {
+        let own = rank.columns(all);
+        let keys = columns(&keys, all * 8, &(own.start * 8..own.end * 8));
+        let keys = Heads::new(&keys, [1, 2, own.len(), 8])?;
+        Ok(beside(shard.attention(queries, keys, keys, &options)?))
+    })?;
     Ok(differing)
+}
+
+/// A result, and behind it the log-sum-exp of each query.
+fn beside<E: Element>((mut y, lse): (Vec<E>, Vec<f64>)) -> Vec<E> {
+    y.extend(lse.into_iter().map(E::from_wide));
+    y
 }
 
 /// What was drawn as numbers: the end of each token's index, and its probability.
