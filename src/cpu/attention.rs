@@ -13,7 +13,10 @@ mod parts;
 mod product;
 pub mod wide;
 
-pub use parts::{Parts, Shape};
+pub use parts::Parts;
+#[cfg(feature = "sharded")]
+pub use parts::Shape;
+#[cfg(feature = "sharded")]
 pub use wide::SMALL;
 
 use super::lanes::Met;
