@@ -174,7 +174,9 @@ impl AttentionPartial {
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};
     /// use std::sync::mpsc::channel;
     /// let (q, k, v) = ([1.0f32, -2.0], [0.5f32; 600], [2.0f32; 600]);
-    /// let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]);
+    /// fn heads(data: &[f32], keys: usize) -> evenkeel::Result<Heads<'_, f32>> {
+    ///     Heads::new(data, [1, 1, keys, 1])
+    /// }
     /// let options = Attention::default();
     /// let keys = [0..256, 256..512, 512..600]; // of each rank
     /// // A ring: each rank sends to the next what came from the one before, until all have been everywhere.
