@@ -56,7 +56,7 @@
 //! | `jsonl` | no | Records of training as lines of JSON, under [`train`](mod@train). |
 //! | `tensorboard` | no | Records of training as TensorBoard's event files, under [`train`](mod@train). |
 //! | `checkpoint` | no | What the tensors of safetensors and GGUF files hold, under `evenkeel::checkpoint`. |
-//! | `sharded` | no | Ops of rows whose columns are dealt out to ranks, under `evenkeel::sharded`. |
+//! | `sharded` | no | Ops of rows whose columns are dealt out to ranks, and attention to keys that are, under `evenkeel::sharded`. |
 //! | `mpi` | no | Ranks that are processes of MPI; to build it takes an MPI library with its headers, and libclang. |
 //! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!

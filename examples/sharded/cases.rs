@@ -1,7 +1,7 @@
 //! Each op in each type, by several cuts, and whether its bits are those of whole rows.
 
 use crate::table::Table;
-use crate::{Arguments, Rank, clipping, losses, norms, sampling, scores};
+use crate::{Arguments, Rank, attention, clipping, losses, norms, sampling, scores};
 use evenkeel::Element;
 use half::{bf16, f16};
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ fn of_type<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     scores::run::<E>(table, all)?;
     norms::run::<E>(table, all)?;
     losses::run::<E>(table, all)?;
+    attention::run::<E>(table, all)?;
     clipping::run::<E>(table)?;
     sampling::run::<E>(table, all)
 }

@@ -31,9 +31,14 @@ fn limits<E: Element>() -> [f64; 2] {
     }
 }
 
+/// Nearly the largest number.
+pub fn huge<E: Element>() -> f64 {
+    limits::<E>()[0]
+}
+
 /// Rows of logits.
 pub fn scores<E: Element>(all: usize) -> Vec<E> {
-    let [huge, _] = limits::<E>();
+    let huge = huge::<E>();
     rows(all, |row, i| match row {
         0 if i == all / 3 => f64::NAN,
         1 if i == all / 2 => f64::INFINITY,

@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod cases;
 mod clipping;
 mod failures;

@@ -14,6 +14,10 @@ mod product;
 pub mod wide;
 
 pub use parts::Parts;
+#[cfg(feature = "sharded")]
+pub use parts::Shape;
+#[cfg(feature = "sharded")]
+pub use wide::SMALL;
 
 use super::lanes::Met;
 use super::scores::Scores;
@@ -45,6 +49,8 @@ pub struct Attention<'a, E> {
     pub sinks: Option<Floats<'a>>,
     /// The place of the first of the keys among all that the mask is for: a multiple of [`KEYS`].
     pub first: usize,
+    /// What the sums of f64 are multiplied with, a power of two.
+    pub factor: f64,
 }
 
 impl<E: Element> Attention<'_, E> {
@@ -296,7 +302,7 @@ impl Buffers {
     fn start<E: Element>(&mut self, call: &Attention<'_, E>, rows: Range<usize>) {
         room(&mut self.out, rows.len() * call.v.shape()[3]).fill(0.0);
         self.states.clear();
-        self.states.extend(rows.map(|row| State::new(call.sink(row))));
+        self.states.extend(rows.map(|row| State::new(call.sink(row)).scaled(call.factor)));
     }
 }
 
@@ -352,9 +358,7 @@ fn each_part<I: Isa, E: Element>(
             let part = if in_f32 { narrow.part(isa, i, call.v.shape()[3]) } else { None };
             let part = match part {
                 Some(part) => part,
-                None => {
-                    isa.outline(wide::Block { call, row, first: block * KEYS, factor: 1.0, buffers: wide, scratch })
-                }
+                None => isa.outline(wide::Block { call, row, first: block * KEYS, buffers: wide, scratch }),
             };
             each(block, i, part);
         }

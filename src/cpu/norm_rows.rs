@@ -151,29 +151,33 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         self.operands.write(isa, *self.norm, plan, next, span)
     }
 
-    /// Weights and biases, for [`ShortRows::narrow`].
+    /// Weights and biases, for [`NarrowRow::block`].
     pub fn narrow_operands(&self) -> [&[f32]; 2] {
         self.operands.narrow
     }
 
-    /// What makes of a row's blocks, beside those of the operands, the blocks of the result, rounded to the row's type; if
-    /// the row has room in f32.
+    /// A row block by block, if it has room in f32.
     #[inline(always)]
-    pub fn narrow<I: Isa, E: Element>(
-        &self,
-        isa: I,
-        plan: &Plan,
-    ) -> Option<impl Fn(&[E; LANES], [&[f32; LANES]; 2]) -> I::F64> {
-        let factors = plan.factors?;
-        let factors = [isa.f32(factors[0]), isa.f32(factors[1]), isa.f32(factors[2])];
-        Some(
-            #[inline(always)]
-            move |x: &[E; LANES], [weight, bias]: [&[f32; LANES]; 2]| {
-                let (weight, bias) = (isa.load_f32(weight), isa.load_f32(bias));
-                let y = self.norm.narrow_value::<I, E>(isa, factors, E::load(isa, x), weight, bias);
-                isa.widen(E::round_number(isa, y))
-            },
-        )
+    pub fn narrow<I: Isa>(&self, isa: I, plan: &Plan) -> Option<NarrowRow<'a, I, N>> {
+        let [high, low, mean] = plan.factors?;
+        Some(NarrowRow { isa, norm: self.norm, factors: [isa.f32(high), isa.f32(low), isa.f32(mean)] })
+    }
+}
+
+/// How a row is written whose numbers have room in f32.
+pub struct NarrowRow<'a, I: Isa, N> {
+    isa: I,
+    norm: &'a N,
+    factors: [I::F32; 3],
+}
+
+impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
+    /// What becomes of a block beside those of the operands, rounded to the row's type.
+    #[inline(always)]
+    pub fn block<E: Element>(&self, x: &[E; LANES], [weight, bias]: [&[f32; LANES]; 2]) -> I::F64 {
+        let NarrowRow { isa, norm, factors } = *self;
+        let (weight, bias) = (isa.load_f32(weight), isa.load_f32(bias));
+        isa.widen(E::round_number(isa, norm.narrow_value::<I, E>(isa, factors, E::load(isa, x), weight, bias)))
     }
 }
 

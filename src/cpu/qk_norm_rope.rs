@@ -42,10 +42,18 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                     written = written
                         + match rows.narrow(isa, plan) {
                             // The row need not be written before it is turned.
-                            Some(value) if !self.rope.interleaved => {
+                            Some(row) if !self.rope.interleaved => {
                                 let operands = rows.narrow_operands();
                                 let halves = [operands.map(|all| &all[..len / 2]), operands.map(|all| &all[len / 2..])];
-                                self.rope.halves(isa, index, span, logits, halves, value)
+                                self.rope.halves(
+                                    isa,
+                                    index,
+                                    span,
+                                    logits,
+                                    halves,
+                                    #[inline(always)]
+                                    |x, operands| row.block::<E>(x, operands),
+                                )
                             }
                             _ => self.rope.lane(isa, index, Span::in_place(rows.write(isa, plan, span)), logits),
                         };

@@ -477,8 +477,8 @@ impl<I: Isa, const N: usize> Group<I, N> {
     #[inline(always)]
     fn only(self, isa: I) -> [f64; N] {
         let mut sums = [0.0; N];
-        for n in 0..N {
-            sums[n] = isa.fold_all(self.waiting[0][n]) + 0.0;
+        for (sum, tile) in sums.iter_mut().zip(self.waiting[0]) {
+            *sum = isa.fold_all(tile) + 0.0;
         }
         sums
     }

@@ -98,7 +98,7 @@ impl<'a> Attention<'a> {
         let scale = self.scale.unwrap_or(1.0 / (features.max(1) as f64).sqrt());
         Softmax { scale, softcap: self.softcap, ..Softmax::default() }.check(op)?;
         let scores = cpu::scores::Scores { mask, scale, softcap: self.softcap, fully_masked: self.fully_masked };
-        Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks, first })
+        Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks, first, factor: 1.0 })
     }
 }
 
@@ -106,7 +106,7 @@ fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expecte
     Error::shape(op, argument, format!("{shape:?}"), expected)
 }
 
-pub(super) const OP: &str = "attention";
+pub(crate) const OP: &str = "attention";
 
 /// Scaled dot-product attention: each query's mean of the values, weighted by softmax of its products with the keys.
 ///

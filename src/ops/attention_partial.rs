@@ -1,7 +1,10 @@
 //! Attention over keys that are not all in one place.
 
 use super::attention::{Attention, OP, elements, write};
+use crate::cpu;
 use crate::cpu::attention::{KEYS, Parts};
+#[cfg(feature = "sharded")]
+use crate::cpu::attention::{SMALL, Shape};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::heads::Heads;
@@ -41,6 +44,8 @@ pub struct AttentionPartial {
     heads: usize,
     /// Keys in all.
     keys: usize,
+    /// What sums of f64 are multiplied with.
+    factor: f64,
     /// In the order of their blocks.
     parts: Vec<Parts>,
 }
@@ -61,6 +66,15 @@ impl AttentionPartial {
         keys: (usize, usize),
         options: &Attention<'_>,
     ) -> Result<Self> {
+        Self::scaled([q, k, v], keys, options, 1.0)
+    }
+
+    fn scaled<E: Element>(
+        [q, k, v]: [Heads<'_, E>; 3],
+        keys: (usize, usize),
+        options: &Attention<'_>,
+        factor: f64,
+    ) -> Result<Self> {
         let (first, all) = keys;
         let end = first.saturating_add(k.shape()[2]);
         if !first.is_multiple_of(KEYS) || first > all {
@@ -74,11 +88,11 @@ impl AttentionPartial {
                 format!("a multiple of {KEYS} below {all}, or {all}"),
             ));
         }
-        let call = options.resolve(OP, [q, k, v], keys)?;
+        let call = cpu::attention::Attention { factor, ..options.resolve(OP, [q, k, v], keys)? };
         let [batch, heads, queries, _] = q.shape();
         let shape = [batch, heads, queries, v.shape()[3]];
-        let parts = vec![E::attention_parts(call)?];
-        Ok(AttentionPartial { dtype: E::DTYPE, shape, heads: k.shape()[1], keys: all, parts })
+        let parts = if end > first { vec![E::attention_parts(call)?] } else { Vec::new() };
+        Ok(AttentionPartial { dtype: E::DTYPE, shape, heads: k.shape()[1], keys: all, factor, parts })
     }
 
     /// Takes up what other keys come to, for the same queries.
@@ -113,9 +127,7 @@ impl AttentionPartial {
         if E::DTYPE != self.dtype {
             return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, that of the partial", self.dtype)));
         }
-        if options.fully_masked == FullyMasked::Uniform {
-            return Err(Error::invalid(OP, "fully_masked", "Uniform", "a policy that needs no values"));
-        }
+        needs_no_values(options)?;
         let blocks = self
             .parts
             .iter()
@@ -132,8 +144,113 @@ impl AttentionPartial {
         let v = Heads::without_data([batch, self.heads, self.keys, features]);
         let options = Attention { mask: None, ..*options };
         let call = options.resolve(OP, [q, k, v], (0, self.keys))?;
+        let call = cpu::attention::Attention { factor: self.factor, ..call };
         let mut lse = vec![0.0; batch * heads * queries];
         let y = new_vec(elements(q, v), |out| write(call, Some(&self.parts), out.into(), Some(&mut lse)))?;
         Ok((y, lse))
+    }
+}
+
+/// Checks that the policy for wholly masked rows can be kept without values.
+pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
+    match options.fully_masked {
+        FullyMasked::Uniform => Err(Error::invalid(OP, "fully_masked", "Uniform", "a policy that needs no values")),
+        FullyMasked::Zeros | FullyMasked::Error => Ok(()),
+    }
+}
+
+/// What says in words of which form these are; another form is another number.
+#[cfg(feature = "sharded")]
+const FORM: u64 = 1;
+
+#[cfg(feature = "sharded")]
+impl AttentionPartial {
+    /// All of it in words, for another machine's [`AttentionPartial::merge_words`] (feature `sharded`).
+    ///
+    /// Eight say what it is a partial of, two more which blocks of keys follow one another, and each such block takes
+    /// `features of values + 2` for each query, or one where the query sees nothing of it.
+    ///
+    /// ```
+    /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};
+    /// use std::sync::mpsc::channel;
+    /// let (q, k, v) = ([1.0f32, -2.0], [0.5f32; 600], [2.0f32; 600]);
+    /// fn heads(data: &[f32], keys: usize) -> evenkeel::Result<Heads<'_, f32>> {
+    ///     Heads::new(data, [1, 1, keys, 1])
+    /// }
+    /// let options = Attention::default();
+    /// let keys = [0..256, 256..512, 512..600]; // of each rank
+    /// // A ring: each rank sends to the next what came from the one before, until all have been everywhere.
+    /// let (to, from): (Vec<_>, Vec<_>) = keys.iter().map(|_| channel::<Vec<u64>>()).unzip();
+    /// let each = std::thread::scope(|scope| {
+    ///     let ranks: Vec<_> = (from.into_iter().zip(keys.clone()).enumerate())
+    ///         .map(|(rank, (from, own))| {
+    ///             let (next, k, v) = (to[(rank + 1) % 3].clone(), &k[own.clone()], &v[own.clone()]);
+    ///             scope.spawn(move || {
+    ///                 let (k, v) = (heads(k, own.len())?, heads(v, own.len())?);
+    ///                 let mut all = AttentionPartial::new(heads(&q, 2)?, k, v, (own.start, 600), &options)?;
+    ///                 let mut words = all.to_words();
+    ///                 for _ in 1..3 {
+    ///                     next.send(words).unwrap();
+    ///                     words = from.recv().unwrap();
+    ///                     all.merge_words(&words)?;
+    ///                 }
+    ///                 all.finish::<f32>(&options)
+    ///             })
+    ///         })
+    ///         .collect();
+    ///     ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Result<Vec<_>, _>>()
+    /// })?;
+    /// let whole = attention_with_lse(heads(&q, 2)?, heads(&k, 600)?, heads(&v, 600)?, &options)?;
+    /// assert!(each.iter().all(|rank| *rank == whole));
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    pub fn to_words(&self) -> Vec<u64> {
+        let mut words = self.header().to_vec();
+        self.parts.iter().for_each(|part| part.to_words(&mut words));
+        words
+    }
+
+    /// As [`AttentionPartial::merge`], of the words of another partial (feature `sharded`). A partial of no keys can take
+    /// up all of them.
+    ///
+    /// # Errors
+    /// Those of `merge`, and [`Error::ShapeMismatch`] for words that no partial of the same type, queries and keys gives;
+    /// `self` is as it was then.
+    pub fn merge_words(&mut self, words: &[u64]) -> Result<()> {
+        let header = self.header();
+        let Some(mut rest) = words.strip_prefix(&header) else {
+            let got = format!("{:?} at its head", &words[..header.len().min(words.len())]);
+            let needed = "form, type, batch, heads, queries, features of values, heads of keys, keys as";
+            return Err(Error::shape(OP, "words", got, format!("{needed} {header:?}")));
+        };
+        let [batch, heads, queries, features] = self.shape;
+        let rows = (heads * queries).checked_div(self.heads).unwrap_or(0);
+        let shape = Shape { heads: batch * self.heads, rows, features };
+        let mut among = 0..self.keys.div_ceil(KEYS);
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            let Some((part, behind)) = Parts::from_words(shape, among.clone(), rest) else {
+                let got = format!("{} words from word {} on", rest.len(), words.len() - rest.len());
+                return Err(Error::shape(OP, "words", got, "whole blocks of keys, in their order"));
+            };
+            among.start = part.blocks().end;
+            parts.push(part);
+            rest = behind;
+        }
+        self.merge(AttentionPartial { parts, ..*self })
+    }
+
+    fn header(&self) -> [u64; 8] {
+        let [batch, heads, queries, features] = self.shape.map(|count| count as u64);
+        [FORM, self.dtype as u64, batch, heads, queries, features, self.heads as u64, self.keys as u64]
+    }
+
+    /// As [`AttentionPartial::new`], with sums so small that those of f64 stay within its range.
+    pub(crate) fn small<E: Element>(
+        operands: [Heads<'_, E>; 3],
+        keys: (usize, usize),
+        options: &Attention<'_>,
+    ) -> Result<Self> {
+        Self::scaled(operands, keys, options, SMALL)
     }
 }

@@ -35,6 +35,9 @@
 //! order would be that of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial)
 //! say what that is for each op, and `docs/sharding.md` how many bytes it takes.
 //!
+//! [`Sharded::attention`] gathers what [`AttentionPartial`](crate::AttentionPartial) makes of each 256 keys: the columns
+//! that are dealt out are keys there.
+//!
 //! The gradients of norms go on from the moments by sums of the same tiles, cross-entropy from
 //! [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm()`] from the sums of each 256 elements: it takes
 //! gradients as ranks have them, not rows.
@@ -49,6 +52,7 @@
 #![deny(unsafe_code)]
 
 mod agree;
+mod attention;
 mod clip_grad_norm;
 mod collective;
 mod counted;
@@ -94,7 +98,8 @@ pub use threads::Threads;
 
 use std::ops::Range;
 
-/// Some columns of rows, and what reaches the ranks that have the others. Each op is a method.
+/// Some columns of rows, or some keys of [`Sharded::attention`], and what reaches the ranks that have the others. Each op is
+/// a method.
 ///
 /// Masks, weights and biases are those of all columns.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! What ops exchange is what `docs/sharding.md` says: bytes by the rows, whatever the ranks and the columns.
 
+use crate::attention::{Case, Shape};
 use crate::dealt::{LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
 use evenkeel::sharded::{Exchanged, GradShard, Sharded, clip_grad_norm};
-use evenkeel::{ClipGradNorm, CrossEntropy, Element, LayerNorm, Result, RmsNorm, Rows, Softmax};
+use evenkeel::{Attention, ClipGradNorm, CrossEntropy, Element, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax};
 use std::ops::Range;
 
 type Op<E> = fn(Sharded<'_, crate::dealt::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
@@ -214,4 +215,31 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     }
     let given = 16 + 8 * (places + 6) as u64;
     assert_eq!(of_type::<f64>(1), [Exchanged { calls: 3, given, got: given }]);
+}
+
+/// A number for each feature of a value and two more of each 256 keys and each query that sees some of them.
+#[test]
+fn attention_takes_what_256_keys_come_to() {
+    fn of_type<E: Bits>(ranks: usize, queries: usize, mask: &Mask<'_>) -> Vec<Exchanged> {
+        let case = Case::<E>::new(&mut generate::rng("bytes of attention"), Shape([2, 4, 2, queries, 2048, 3, 5]));
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| 2048 / ranks * rank..2048 / ranks * (rank + 1)).collect();
+        let dealt = case.dealt(&cuts, &Attention::default().mask(mask));
+        dealt.into_iter().map(|(both, exchanged)| both.map(|_| exchanged).unwrap()).collect()
+    }
+    let (none, window, keys) = (Mask::none(), Mask::causal().and_window(100), 2048);
+    for ranks in [1, 2, 4, 8] {
+        for queries in [1, 3] {
+            let (rows, blocks) = (8 * queries, keys / 256 / ranks);
+            let expected = |words: usize| {
+                let given = 24 + 8 + 80 + 8 * words as u64;
+                vec![Exchanged { calls: 3, given, got: given * ranks as u64 }; ranks]
+            };
+            let all = expected(rows * blocks * (2 + 5));
+            assert_eq!(of_type::<f32>(ranks, queries, &none), all, "{queries} queries of f32 on {ranks} ranks");
+            assert_eq!(of_type::<f64>(ranks, queries, &none), all, "{queries} queries of f64 on {ranks} ranks");
+            // The last keys alone are seen.
+            let last = expected(rows * (blocks - 1 + 2 + 5));
+            assert_eq!(of_type::<f32>(ranks, queries, &window), last, "a window on {ranks} ranks");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attention;
 mod bytes;
 mod clip_grad_norm;
 mod cross_entropy;

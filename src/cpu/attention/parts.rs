@@ -13,12 +13,32 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub struct Parts {
     blocks: Range<usize>,
-    /// Rows that each tile has room for.
-    rows: usize,
-    features: usize,
+    shape: Shape,
     /// For each tile, block and row. A maximum of -inf says that there is nothing, NaN or +inf that it is spoilt.
     ends: Vec<End>,
     values: Vec<f64>,
+}
+
+/// What there are parts of.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Heads of keys, in all batches.
+    pub heads: usize,
+    /// Rows of each.
+    pub rows: usize,
+    /// Of the values.
+    pub features: usize,
+}
+
+impl Shape {
+    /// Rows that each tile has room for.
+    fn room(&self) -> usize {
+        QUERIES.min(self.rows)
+    }
+
+    fn tiles(&self) -> usize {
+        self.heads * self.rows.div_ceil(QUERIES)
+    }
 }
 
 /// Whether there are threads to whom the tiles give nothing, and few enough rows to keep the parts of.
@@ -35,14 +55,20 @@ impl Parts {
     pub fn of<E: Element>(call: Attention<'_, E>) -> Result<Self> {
         let keys = call.keys();
         let blocks = keys.start / KEYS..keys.end.div_ceil(KEYS);
-        let (rows, features) = (QUERIES.min(call.rows_a_head()), call.v.shape()[3]);
-        let slots = call.tiles() * blocks.len() * rows;
-        let mut ends = vec![End { max: f64::NEG_INFINITY, sum: 0.0 }; slots];
-        let mut values = vec![0.0; slots * features];
-        let units = 0..call.tiles() * blocks.len();
-        let all = blocks.clone();
-        simd::run(Blocks { call, blocks: all, units, rows, ends: &mut ends, values: &mut values })?;
-        Ok(Parts { blocks, rows, features, ends, values })
+        let [batch, heads, ..] = call.k.shape();
+        let shape = Shape { heads: batch * heads, rows: call.rows_a_head(), features: call.v.shape()[3] };
+        let mut parts = Parts::nothing(shape, blocks.clone());
+        let (units, rows) = (0..shape.tiles() * blocks.len(), shape.room());
+        let Parts { ends, values, .. } = &mut parts;
+        simd::run(Blocks { call, blocks, units, rows, ends, values })?;
+        Ok(parts)
+    }
+
+    /// Rooms for so many blocks, with nothing in them.
+    fn nothing(shape: Shape, blocks: Range<usize>) -> Self {
+        let slots = shape.tiles() * blocks.len() * shape.room();
+        let ends = vec![End { max: f64::NEG_INFINITY, sum: 0.0 }; slots];
+        Parts { blocks, shape, ends, values: vec![0.0; slots * shape.features] }
     }
 
     pub fn blocks(&self) -> Range<usize> {
@@ -52,15 +78,77 @@ impl Parts {
     /// What a block came to, for a row by its place in its tile.
     #[inline(always)]
     pub fn part(&self, tile: usize, block: usize, row: usize) -> Part<'_> {
-        let slot = (tile * self.blocks.len() + block - self.blocks.start) * self.rows + row;
+        let slot = self.slot(tile, block, row);
         let end = self.ends[slot];
         if end.max == f64::NEG_INFINITY {
             Part::Empty
         } else if end.max.is_finite() {
-            Part::Wide(end, &self.values[slot * self.features..][..self.features])
+            Part::Wide(end, &self.values[slot * self.shape.features..][..self.shape.features])
         } else {
             Part::Spoilt(end.max)
         }
+    }
+
+    #[inline(always)]
+    fn slot(&self, tile: usize, block: usize, row: usize) -> usize {
+        (tile * self.blocks.len() + block - self.blocks.start) * self.shape.room() + row
+    }
+}
+
+#[cfg(feature = "sharded")]
+impl Parts {
+    /// The first block and the one behind the last; for each block and row the largest logit, and where that is finite the
+    /// sum and the values.
+    pub fn to_words(&self, words: &mut Vec<u64>) {
+        words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
+        for slot in self.slots() {
+            let End { max, sum } = self.ends[slot];
+            words.push(max.to_bits());
+            if max.is_finite() {
+                let values = &self.values[slot * self.shape.features..][..self.shape.features];
+                words.extend([sum].iter().chain(values).map(|number| number.to_bits()));
+            }
+        }
+    }
+
+    /// What the first of these words say, of blocks among these, and the words behind them; nothing where they are no
+    /// parts.
+    pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Option<(Self, &[u64])> {
+        let ([start, end], mut words) = words.split_first_chunk()?;
+        let blocks = usize::try_from(*start).ok()?..usize::try_from(*end).ok()?;
+        let there = among.start <= blocks.start && blocks.start < blocks.end && blocks.end <= among.end;
+        // Before room is made for what they say that there is.
+        if !there || (shape.heads * shape.rows).saturating_mul(blocks.len()) > words.len() {
+            return None;
+        }
+        let mut parts = Parts::nothing(shape, blocks);
+        for slot in parts.slots() {
+            let ([max], rest) = words.split_first_chunk()?;
+            let max = f64::from_bits(*max);
+            words = rest;
+            parts.ends[slot].max = max;
+            if max.is_finite() {
+                let (numbers, rest) = words.split_at_checked(1 + shape.features)?;
+                words = rest;
+                let mut numbers = numbers.iter().map(|bits| f64::from_bits(*bits));
+                // Of the largest logit there is a term.
+                let sum = numbers.next().filter(|sum| *sum > 0.0 && sum.is_finite())?;
+                parts.ends[slot].sum = sum;
+                let values = &mut parts.values[slot * shape.features..][..shape.features];
+                values.iter_mut().zip(numbers).for_each(|(to, value)| *to = value);
+            }
+        }
+        Some((parts, words))
+    }
+
+    /// Where each block of each row is, block by block, in the order of rows.
+    fn slots(&self) -> Vec<usize> {
+        let Shape { heads, rows, .. } = self.shape;
+        let tiles = rows.div_ceil(QUERIES);
+        let place = move |head: usize, row: usize| (head * tiles + row / QUERIES, row % QUERIES);
+        let places: Vec<_> = (0..heads).flat_map(|head| (0..rows).map(move |row| place(head, row))).collect();
+        let blocks = self.blocks.clone();
+        blocks.flat_map(|block| places.iter().map(move |(tile, row)| self.slot(*tile, block, *row))).collect()
     }
 }
 

@@ -15,6 +15,10 @@ pub struct Buffers {
     values: Vec<f64>,
 }
 
+/// What sums are multiplied with where they left the range: keeps sums of as many of the largest values as there can be
+/// keys within it.
+pub const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
+
 /// A row of f64 whose weighted sums left the range, once more with smaller ones.
 #[inline(always)]
 pub fn again<I: Isa, E: Element>(
@@ -26,22 +30,20 @@ pub fn again<I: Isa, E: Element>(
     buffers: &mut Buffers,
     scratch: &mut Scratch,
 ) {
-    /// Keeps sums of as many of the largest values as there can be keys within the range.
-    const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
-    *state = State::new(call.sink(row)).scaled(SMALL);
+    let call = &Attention { factor: SMALL, ..*call };
+    *state = State::new(call.sink(row)).scaled(call.factor);
     out.fill(0.0);
     for block in call.blocks(row..row + 1) {
-        let block = Block { call, row, first: block * KEYS, factor: SMALL, buffers, scratch };
+        let block = Block { call, row, first: block * KEYS, buffers, scratch };
         isa.outline(block).merge_into(isa, state, out);
     }
 }
 
-/// The block of keys that begins with `first`, its sums multiplied with a power of two.
+/// The block of keys that begins with `first`, its sums multiplied with the call's factor.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub row: usize,
     pub first: usize,
-    pub factor: f64,
     pub buffers: &'b mut Buffers,
     pub scratch: &'b mut Scratch,
 }
@@ -51,7 +53,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Part<'b> {
-        let Block { call, row, first, factor, buffers, scratch } = self;
+        let Block { call, row, first, buffers, scratch } = self;
         let [batch, head, _] = call.place(row);
         let head = head / call.group();
         let Buffers { query, scores, values } = buffers;
@@ -86,13 +88,13 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             if logit == f64::NEG_INFINITY {
                 continue;
             }
-            let weight = weight * factor;
+            let weight = weight * call.factor;
             let value = call.v.row(batch, head, low - call.first + columns.start + i);
             for (to, value) in values.iter_mut().zip(value) {
                 *to = weight.mul_add(value.widen(), *to);
             }
         }
-        Part::Wide(End { max: live.max, sum: (sum + rest) * factor }, values)
+        Part::Wide(End { max: live.max, sum: (sum + rest) * call.factor }, values)
     }
 }
 

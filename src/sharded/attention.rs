@@ -1,0 +1,105 @@
+//! Attention over keys that are dealt out.
+
+use super::Sharded;
+use super::collective::Collective;
+use super::digest::Digest;
+use crate::element::{DType, Element};
+use crate::error::{Error, Result};
+use crate::heads::Heads;
+use crate::ops::attention::{Attention, OP};
+use crate::ops::attention_partial::{AttentionPartial, needs_no_values};
+
+impl<C: Collective + ?Sized> Sharded<'_, C> {
+    /// [`attention_with_lse`](crate::attention_with_lse()) of keys and values of which this rank has `k` and `v`: the result
+    /// and the log-sum-exp of each query, which every rank gets. Keys are what [`Sharded::new`] takes for columns, cut at
+    /// multiples of 256. The queries are the same on every rank; mask and lengths are those of all keys.
+    ///
+    /// # Exchange
+    /// 24 bytes to agree, 8 that say how many follow, 80, and of each 256 keys and each query that sees one of them
+    /// 8 (2 + features of values), or 8 where it sees none; on a rank without keys 64 follow. Of f64 with a result that is
+    /// not finite all but the first 24 once more.
+    ///
+    /// # Errors
+    /// Those of [`attention`](crate::attention()); [`Error::InvalidArgument`] for
+    /// [`FullyMasked::Uniform`](crate::FullyMasked::Uniform), which needs all values, and for keys that are cut elsewhere;
+    /// [`Error::Collective`] where another rank has them, is about to do something else, has other queries, or does not
+    /// come.
+    pub fn attention<E: Element>(
+        &self,
+        q: Heads<'_, E>,
+        k: Heads<'_, E>,
+        v: Heads<'_, E>,
+        options: &Attention<'_>,
+    ) -> Result<(Vec<E>, Vec<f64>)> {
+        // Where the keys end, none may not begin.
+        let first = if self.columns.is_empty() { 0 } else { self.columns.start };
+        let keys = (first, self.all);
+        let own = self.check_keys(k, options).and_then(|()| AttentionPartial::new(q, k, v, keys, options));
+        let (own, _) = self.agree(OP, &self.attends([q, k, v], options), own)?;
+        let (mut y, mut lse) = self.merge_keys(own)?.finish::<E>(options)?;
+        let features = v.shape()[3];
+        // Sums that left the range: where the logits are no reason.
+        let broken = |row: usize, lse: &[f64]| {
+            let y = &y[row * features..][..features];
+            lse[row] < f64::INFINITY && !y.iter().all(|y| y.widen().is_finite())
+        };
+        let broken: Vec<usize> = match E::DTYPE {
+            DType::F64 => (0..lse.len()).filter(|row| broken(*row, &lse)).collect(),
+            DType::F32 | DType::F16 | DType::BF16 => Vec::new(),
+        };
+        if !broken.is_empty() {
+            let own = AttentionPartial::small([q, k, v], keys, options)?;
+            let (again, lse_again) = self.merge_keys(own)?.finish::<E>(options)?;
+            for row in broken {
+                let at = row * features..(row + 1) * features;
+                y[at.clone()].copy_from_slice(&again[at]);
+                lse[row] = lse_again[row];
+            }
+        }
+        Ok((y, lse))
+    }
+
+    fn check_keys<E: Element>(&self, k: Heads<'_, E>, options: &Attention<'_>) -> Result<()> {
+        needs_no_values(options)?;
+        let keys = k.shape()[2];
+        if keys == self.columns.len() {
+            return Ok(());
+        }
+        Err(Error::shape(OP, "k", format!("{keys} keys"), format!("as many as {:?}", self.columns)))
+    }
+
+    /// What all keys come to, of which `all` is what those of this rank do.
+    fn merge_keys(&self, mut all: AttentionPartial) -> Result<AttentionPartial> {
+        let each = self.gather_any(OP, &all.to_words())?;
+        for (rank, words) in each.iter().enumerate().filter(|(rank, _)| *rank != self.comm.rank()) {
+            all.merge_words(words).map_err(|error| {
+                let reason = format!("rank {rank} gave no part: {error}");
+                Error::Collective { op: OP, rank: Some(rank), reason }
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// What has to be the same for all ranks.
+    fn attends<E: Element>(&self, [q, k, v]: [Heads<'_, E>; 3], options: &Attention<'_>) -> String {
+        let Attention { scale, softcap, mask, sinks, fully_masked } = options;
+        let [batch, heads, queries, _] = q.shape();
+        let rows = (0..batch * heads * queries)
+            .map(|row| q.row(row / (heads * queries), row / queries % heads, row % queries))
+            .fold(Digest::NEW, |digest, row| digest.ids(row.iter().map(|x| x.widen().to_bits())));
+        let scale = scale.map_or("the usual scale".to_string(), |scale| format!("scale {scale:?}"));
+        let softcap = softcap.map_or("no softcap".to_string(), |cap| format!("softcap {cap:?}"));
+        let mask = mask.filter(|mask| !mask.is_none()).map(|mask| Digest::NEW.mask(mask).finish());
+        let mask = mask.map_or("no mask".to_string(), |digest| format!("a mask of digest {digest:016x}"));
+        let (dtype, all) = (E::DTYPE, self.all);
+        format!(
+            "{OP} of {dtype}, queries {:?} of digest {:016x}, {} heads of {all} keys and values of {} features, {scale}, \
+             {softcap}, {mask}, sinks of digest {:016x}, {fully_masked:?}",
+            q.shape(),
+            rows.finish(),
+            k.shape()[1],
+            v.shape()[3],
+            Digest::NEW.floats(*sinks).finish(),
+        )
+    }
+}
