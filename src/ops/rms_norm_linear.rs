@@ -98,6 +98,11 @@ const OP: &str = "rms_norm_linear";
 /// and any instruction set. An error there is 2^-53 of the sum of magnitudes for each of 16 additions, and for each 16,384
 /// columns.
 ///
+/// # Speed
+/// What the order costs, beside a product that adds f32 in the order that suits it: for one row of 4,096 columns and as many
+/// results 1.5 times candle's time in f32 and 3.0 times in f16 (a quarter of it in bf16, for which candle has no such
+/// product), for 128 rows of 1,024 columns 4.4 times, 3.0 times and 4.7 times.
+///
 /// # Errors
 /// As [`rms_norm`](crate::rms_norm()); [`Error::ShapeMismatch`] for a matrix of other columns or a bias of another length.
 ///
