@@ -1,7 +1,9 @@
 //! RMSNorm and LayerNorm, and their gradients.
 
-use crate::hostile::{self, ROWS, cuts, numbers};
-use crate::table::{Bits, Table, bits, columns, rows};
+use crate::Comm;
+use crate::hostile::{self, Cut, ROWS, cuts, numbers};
+use crate::table::{Bits, Line, Table, bits, columns, rows};
+use evenkeel::sharded::Sharded;
 use evenkeel::{
     Element, LayerNorm, Result, RmsNorm, Rounding, Rows, layer_norm, layer_norm_backward, rms_norm, rms_norm_backward,
 };
@@ -43,39 +45,51 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];
     table.line::<E>("rms_norm_backward", |line| {
-        for ((x, dy), options) in sets.iter().flat_map(|set| rms.iter().map(move |options| (*set, options))) {
-            let count = x.len().checked_div(all).unwrap_or(0);
-            let split = |of: evenkeel::RmsNormGradients<E>| (of.dx, [of.dweight, None]);
-            let whole = split(rms_norm_backward(Rows::new(x, count, all)?, Rows::new(dy, count, all)?, options)?);
-            line.dealt(
-                (x, all),
+        let split = |of: evenkeel::RmsNormGradients<E>| (of.dx, [of.dweight, None]);
+        let mut each = sets.iter().flat_map(|set| rms.iter().map(move |options| (*set, options)));
+        each.try_for_each(|(set, options)| {
+            gradients(
+                line,
+                (set, all),
                 &cuts,
-                |own| cases(&whole, count, all, own),
-                |shard, x, own| {
-                    let dy = columns(dy, all, own);
-                    let ours = split(shard.rms_norm_backward(x, Rows::new(&dy, count, own.len())?, options)?);
-                    cases(&ours, count, own.len(), &(0..own.len()))
-                },
-            )?;
-        }
-        Ok(())
+                |x, dy| rms_norm_backward(x, dy, options).map(split),
+                |shard, x, dy| shard.rms_norm_backward(x, dy, options).map(split),
+            )
+        })
     })?;
     table.line::<E>("layer_norm_backward", |line| {
-        for ((x, dy), options) in sets.iter().flat_map(|set| layer.iter().map(move |options| (*set, options))) {
-            let count = x.len().checked_div(all).unwrap_or(0);
-            let split = |of: evenkeel::LayerNormGradients<E>| (of.dx, [of.dweight, of.dbias]);
-            let whole = split(layer_norm_backward(Rows::new(x, count, all)?, Rows::new(dy, count, all)?, options)?);
-            line.dealt(
-                (x, all),
+        let split = |of: evenkeel::LayerNormGradients<E>| (of.dx, [of.dweight, of.dbias]);
+        let mut each = sets.iter().flat_map(|set| layer.iter().map(move |options| (*set, options)));
+        each.try_for_each(|(set, options)| {
+            gradients(
+                line,
+                (set, all),
                 &cuts,
-                |own| cases(&whole, count, all, own),
-                |shard, x, own| {
-                    let dy = columns(dy, all, own);
-                    let ours = split(shard.layer_norm_backward(x, Rows::new(&dy, count, own.len())?, options)?);
-                    cases(&ours, count, own.len(), &(0..own.len()))
-                },
-            )?;
-        }
-        Ok(())
+                |x, dy| layer_norm_backward(x, dy, options).map(split),
+                |shard, x, dy| shard.layer_norm_backward(x, dy, options).map(split),
+            )
+        })
     })
+}
+
+/// The gradients of rows and what flows back to them, by an op of whole rows and by one of those that are dealt out.
+fn gradients<E: Element>(
+    line: &mut Line<'_, '_>,
+    ((x, dy), all): ((&[E], &[E]), usize),
+    cuts: &[Cut],
+    whole: impl Fn(Rows<'_, E>, Rows<'_, E>) -> Result<Gradients<E>>,
+    dealt: impl Fn(Sharded<'_, Comm>, Rows<'_, E>, Rows<'_, E>) -> Result<Gradients<E>>,
+) -> anyhow::Result<()> {
+    let count = x.len().checked_div(all).unwrap_or(0);
+    let whole = whole(Rows::new(x, count, all)?, Rows::new(dy, count, all)?)?;
+    line.dealt(
+        (x, all),
+        cuts,
+        |own| cases(&whole, count, all, own),
+        |shard, x, own| {
+            let dy = columns(dy, all, own);
+            let ours = dealt(shard, x, Rows::new(&dy, count, own.len())?)?;
+            cases(&ours, count, own.len(), &(0..own.len()))
+        },
+    )
 }
