@@ -174,13 +174,7 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
                     isa,
                     (blocks - start).min(BLOCKS).div_ceil(CHAINS),
                     #[inline(always)]
-                    |quad, sums| {
-                        let mut next = sums;
-                        for (j, [sum]) in next.iter_mut().enumerate() {
-                            *sum = *sum + block(start + CHAINS * quad + j);
-                        }
-                        next
-                    },
+                    |quad, j, [sum]| [sum + block(start + CHAINS * quad + j)],
                 );
             }
             group
@@ -372,7 +366,7 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
             isa,
             (all - start).min(TILE / QUAD),
             #[inline(always)]
-            |i, sums| {
+            |i, j, sums| {
                 let quad = start + i;
                 // One loop for whole ones and the last, since its body is long.
                 let (a, b) = if quad < quads {
@@ -380,11 +374,7 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
                 } else {
                     (last.each_ref(), y_last.each_ref())
                 };
-                let mut next = sums;
-                for (j, sums) in next.iter_mut().enumerate() {
-                    *sums = add(CHAINS * quad + j, block_of(a, j), block_of(b, j), *sums);
-                }
-                next
+                add(CHAINS * quad + j, block_of(a, j), block_of(b, j), sums)
             },
         );
     }
@@ -444,19 +434,16 @@ impl<I: Isa, const N: usize> Group<I, N> {
         Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
     }
 
-    /// The next tile, of so many quads: `add` adds one to the sums of each chain.
+    /// The next tile, of so many quads: `add` adds a quad's block to the sums of the chain of the same index.
     #[inline(always)]
-    fn push(
-        &mut self,
-        isa: I,
-        quads: usize,
-        mut add: impl FnMut(usize, [[I::F64; N]; CHAINS]) -> [[I::F64; N]; CHAINS],
-    ) {
-        let mut sums = [[isa.f64(0.0); N]; CHAINS];
+    fn push(&mut self, isa: I, quads: usize, mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N]) {
+        let mut chains = [[isa.f64(0.0); N]; CHAINS];
         for quad in 0..quads {
-            sums = add(quad, sums);
+            for (j, sums) in chains.iter_mut().enumerate() {
+                *sums = add(quad, j, *sums);
+            }
         }
-        self.wait(isa, fold_chains(isa, sums));
+        self.wait(isa, fold_chains(isa, chains));
     }
 
     /// The next tile, which has been folded twice.
