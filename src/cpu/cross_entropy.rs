@@ -5,10 +5,10 @@ use super::scores::{Live, Logits, Row, Scores};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
-use crate::math::sum::sum_o;
+use crate::math::bins::Bins;
 use crate::report::Counts;
 use crate::rows::Rows;
-use crate::simd::{self, Float, Isa, Kernel, Select, Storage, Work, block};
+use crate::simd::{self, Float, Isa, Kernel, LANES, Select, Storage, Work, block};
 
 /// The options of a call, resolved against its operands: every target that counts is a class.
 #[derive(Clone, Copy)]
@@ -133,11 +133,11 @@ impl CrossEntropy<'_> {
     #[inline(always)]
     pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
         let logit = live.logit(x, target);
-        let distances = match live.logits {
-            _ if self.label_smoothing == 0.0 => 0.0,
-            Logits::Direct => self.distances(isa, x, live.max),
-            Logits::F32(z) => self.distances(isa, z, live.max),
-            Logits::F64(z) => self.distances(isa, z, live.max),
+        let distances = if self.label_smoothing == 0.0 {
+            0.0
+        } else {
+            let distance = Distance::new(self.label_smoothing, x.len(), live.max);
+            Distance::total(&distance.sum(isa, self.weight, x, &live.logits))
         };
         self.combine(x.len(), target, (live.max, logit), log_sum, distances)
     }
@@ -162,38 +162,50 @@ impl CrossEntropy<'_> {
         let lse = max + log_sum;
         RowLoss { entropy, z: if self.z_loss == 0.0 { 0.0 } else { self.z_loss * lse * lse } }
     }
-
-    /// s/V times the sum of w_k (max - z_k).
-    #[inline(always)]
-    fn distances<I: Isa, S: Storage>(&self, isa: I, z: &[S], max: f64) -> f64 {
-        isa.outline(Distances { weight: self.weight, distance: Distance::new(self.label_smoothing, z.len(), max), z })
-    }
 }
 
-/// s/V w_k (max - z_k). Halves, so that no distance overflows.
+/// s/V w_k (max - z_k), by a power of two smaller, so that no distance overflows and rule B has room.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,
-    half_max: f64,
+    max: f64,
 }
 
 impl Distance {
+    const DOWN: f64 = 1.0 / Self::UP;
+    const UP: f64 = (1u128 << 127) as f64 * 2.0;
+
     /// In a row of so many columns.
     #[inline(always)]
     pub fn new(label_smoothing: f64, cols: usize, max: f64) -> Self {
-        Distance { share: 2.0 * label_smoothing / cols as f64, half_max: 0.5 * max }
+        Distance { share: label_smoothing / cols as f64, max: max * Self::DOWN }
     }
 
     /// Of the block of this index, by the weights of its columns' row.
     #[inline(always)]
-    pub fn block<I: Isa>(self, isa: I, weight: Option<&[f64]>, index: usize, z: I::F64) -> I::F64 {
+    fn block<I: Isa>(self, isa: I, weight: Option<&[f64]>, index: usize, z: I::F64) -> I::F64 {
         let zero = isa.f64(0.0);
-        let distance = isa.f64(self.half_max) - z * isa.f64(0.5);
+        let distance = isa.f64(self.max) - z * isa.f64(Self::DOWN);
         let share = match weight {
             None => isa.f64(self.share),
             Some(weight) => isa.f64(self.share) * isa.load_f64(&block(weight, index, 0.0)),
         };
         I::F64::select(share.eq(zero), zero, share * distance)
+    }
+
+    /// Of all columns, or some of them, with the weights of these and their logits.
+    #[inline(always)]
+    pub fn sum<I: Isa, E: Element>(self, isa: I, weight: Option<&[f64]>, x: &[E], logits: &Logits<'_>) -> Bins {
+        match *logits {
+            Logits::Direct => isa.outline(Distances { weight, distance: self, z: x }),
+            Logits::F32(z) => isa.outline(Distances { weight, distance: self, z }),
+            Logits::F64(z) => isa.outline(Distances { weight, distance: self, z }),
+        }
+    }
+
+    /// What a sum is.
+    pub fn total(sum: &Bins) -> f64 {
+        sum.value().0 * Self::UP
     }
 }
 
@@ -210,20 +222,20 @@ struct Distances<'a, S> {
 }
 
 impl<S: Storage> Kernel for Distances<'_, S> {
-    type Out = f64;
+    type Out = Bins;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f64 {
+    fn run<I: Isa>(self, isa: I) -> Bins {
         let Distances { weight, distance, z } = self;
+        let Some(&pad) = z.first() else { return Bins::default() };
         let zero = isa.f64(0.0);
-        // Behind the end stands what has no distance.
-        let pad = z[0];
-        sum_o(
+        Bins::of(
             isa,
             z.len(),
             #[inline(always)]
             |i| {
-                let there = z.len().saturating_sub(16 * i).min(16);
+                // Behind the end there is no distance.
+                let there = z.len().saturating_sub(LANES * i).min(LANES);
                 let inside = isa.mask_wide(((1u32 << there) - 1) as u16);
                 let term = distance.block(isa, weight, i, S::load_wide(isa, &block(z, i, pad)));
                 I::F64::select(inside, term, zero)

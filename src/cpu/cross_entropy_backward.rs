@@ -1,16 +1,16 @@
 //! The gradient of the cross-entropy: a row's statistics, its loss, then the gradient over it, in one visit.
 
 use super::cross_entropy::{CrossEntropy, RowLoss};
+use super::exp_sum::ExpSum;
 use super::lanes::{Ends, Met};
-use super::scores::{Exps, Row, leaves_digits, sum_f64, units_to_f64};
+use super::scores::{Exps, Row};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::exp;
-use crate::math::sum::{sum_o, unit_bits};
 use crate::report::Counts;
 use crate::rows::{LanesMut, Rows, RowsMut};
-use crate::simd::{self, Float, Isa, Kernel, LANES, Span, Storage, Work, Written, block};
+use crate::simd::{self, Float, Isa, Kernel, Span, Storage, Work, Written, block};
 
 /// The options of a call.
 #[derive(Clone, Copy)]
@@ -125,11 +125,13 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
             *loss = op.forward.stand_in::<E>(&row, index, target, met);
             return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
-        let mut exps = live.exps(isa, &span.source()[live.columns.clone()], span.len(), true, &mut scratch.made);
-        let log_sum = exps.log_sum(isa);
+        let (columns, len) = (&span.source()[live.columns.clone()], span.len());
+        let exps = live.exps(isa, columns, len, true, &mut scratch.made);
+        let sum = exps.sum_for_log(isa, || live.finer(isa, columns));
+        let log_sum = sum.log::<I, E>(isa, len);
         *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
-        let factors = op.factors(index, target, span.len(), live.max + log_sum);
-        let parts = exps.parts(isa, target);
+        let factors = op.factors(index, target, len, live.max + log_sum);
+        let parts = Parts::new::<E>(&sum, exps.at(target), len);
         op.write(isa, (0, target), span, exps, &factors, &parts)
     }
 }
@@ -286,59 +288,10 @@ pub struct Parts {
     pub others: f64,
 }
 
-impl Exps<'_> {
+impl Parts {
+    /// Of the sum in a row of this length, and of one of its terms.
     #[inline(always)]
-    fn parts<I: Isa>(&mut self, isa: I, one: usize) -> Parts {
-        isa.outline(Apart { exps: self, one })
-    }
-}
-
-struct Apart<'a, 's> {
-    exps: &'a mut Exps<'s>,
-    one: usize,
-}
-
-impl Kernel for Apart<'_, '_> {
-    type Out = Parts;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Parts {
-        let at = self.one;
-        match self.exps {
-            Exps::F32 { values, sum, row_len } => {
-                let (row_len, one) = (*row_len, f64::from(values[at]));
-                let unit = (1u64 << unit_bits(row_len)) as f64;
-                let units = sum.wrapping_sub((one * unit).round_ties_even() as u64);
-                // Where little is left, the integers have few digits of it.
-                let others = if leaves_digits(units, row_len) {
-                    units_to_f64(units, row_len)
-                } else {
-                    sum_o(
-                        isa,
-                        values.len(),
-                        #[inline(always)]
-                        |i| {
-                            let mut terms = block(values, i, 0.0);
-                            if i == at / LANES {
-                                terms[at % LANES] = 0.0;
-                            }
-                            isa.widen(isa.load_f32(&terms))
-                        },
-                    )
-                };
-                Parts { sum: (units_to_f64(*sum, row_len), 0.0), one, others }
-            }
-            Exps::F64 { values } => {
-                let sum = sum_f64(isa, values);
-                let one = values[at];
-                if one <= 0.5 * sum.0 {
-                    return Parts { sum, one, others: (sum.0 - one) + sum.1 };
-                }
-                values[at] = 0.0;
-                let (others, low) = sum_f64(isa, values);
-                values[at] = one;
-                Parts { sum, one, others: others + low }
-            }
-        }
+    pub fn new<E: Element>(sum: &ExpSum, one: f64, row_len: usize) -> Self {
+        Parts { sum: sum.value::<E>(row_len), one, others: sum.without::<E>(one, row_len) }
     }
 }

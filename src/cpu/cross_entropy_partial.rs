@@ -4,30 +4,29 @@
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};
 use super::each_row::{OfRow, each_row};
+use super::exp_sum::ExpSum;
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::pieces::{self, Piece};
-use super::scores::{Exps, Live, Logits, Row};
-use super::scratch::{Buffers, Scratch, room};
-#[cfg(feature = "sharded")]
-use super::softmax_partial::For;
-use super::softmax_partial::{Found, Sum};
+use super::scores::{Live, Logits, Row};
+use super::scratch::{Buffers, Scratch};
+use super::softmax_partial::Found;
 use crate::element::Element;
 use crate::error::Result;
+use crate::math::bins::Bins;
 use crate::rows::Rows;
 #[cfg(feature = "sharded")]
 use crate::sharded::keys;
-use crate::simd::{Isa, Kernel, Span, Storage, Written};
+use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 
 /// What a part of a row adds, against the maximum of all; merged, what all of it adds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     /// Of the exponentials, as for logarithms.
-    exps: Sum,
+    exps: ExpSum,
     /// The target's logit, of the part that has it.
     logit: Option<f64>,
     /// With label smoothing, what classes add to the loss by their distance from the maximum.
-    distances: Vec<Piece>,
+    distances: Bins,
 }
 
 impl Sums {
@@ -35,44 +34,37 @@ impl Sums {
     pub fn merge(&mut self, other: Self) {
         self.exps.merge(other.exps);
         self.logit = self.logit.or(other.logit);
-        self.distances.extend(other.distances);
+        self.distances.merge(other.distances);
     }
 }
 
 /// How many integers go from rank to rank for what a row adds.
 #[cfg(feature = "sharded")]
-pub const UNITS: usize = 2;
+pub const UNITS: usize = 3;
 
 #[cfg(feature = "sharded")]
 impl Sums {
     /// Integers whose sums are those of all columns: of the logit, which one part alone has, its key.
     pub fn units(&self) -> [u64; UNITS] {
-        [self.exps.units(), self.logit.map_or(0, keys::of_f64)]
+        let [units, rest] = self.exps.units();
+        [units, rest, self.logit.map_or(0, keys::of_f64)]
     }
 
-    /// With the units of all parts, and no pieces. No number has the key 0.
-    pub fn of_units([exps, logit]: [u64; UNITS]) -> Self {
+    /// With the units of all parts, and no bins; of a row that has this. No number has the key 0.
+    pub fn of_units([units, rest, logit]: [u64; UNITS], found: &Found) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
-        Sums { exps: Sum::of_units(exps), logit, distances: Vec::new() }
+        Sums { exps: ExpSum::of_units([units, rest], found.finer()), logit, distances: Bins::default() }
     }
 
-    /// For which of its pieces units of all parts do not stand, in a row that has this in all.
-    pub fn needs_pieces<E: Element>(&self, found: &Found, label_smoothing: f64, all: usize) -> [bool; 2] {
-        let live = matches!(found.row(), Row::Live(_));
-        [self.exps.needs_pieces::<E>(found, For::Logarithm, all), live && label_smoothing != 0.0]
+    /// The bins of a part: of the exponentials, and of the distances.
+    pub fn bins(&self) -> [Bins; 2] {
+        [self.exps.bins(), self.distances]
     }
 
-    /// The pieces of a part: of the exponentials, and of the distances.
-    pub fn pieces(&self) -> [&[Piece]; 2] {
-        [self.exps.pieces(), &self.distances]
-    }
-
-    /// Takes up one of another part's, of the kind that it has in [`Sums::pieces`].
-    pub fn add_piece(&mut self, kind: usize, piece: Piece) {
-        match kind {
-            0 => self.exps.add_piece(piece),
-            _ => self.distances.push(piece),
-        }
+    /// Takes up those of another part.
+    pub fn add_bins(&mut self, [exps, distances]: [Bins; 2]) {
+        self.exps.add_bins(exps);
+        self.distances.merge(distances);
     }
 }
 
@@ -108,7 +100,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
         let Part { forward, first, .. } = self.0;
         match forward.target(row) {
             None => Found::NOTHING,
-            Some(_) => Found::of(&forward.scores.read_part(isa, row, first, x, &mut scratch.logits)),
+            Some(_) => Found::of(isa, &forward.scores.read_part(isa, row, first, x, &mut scratch.logits), x),
         }
     }
 }
@@ -152,44 +144,13 @@ impl<E: Element> OfRow<E> for Summing<'_> {
         let at = target.checked_sub(first).filter(|at| *at < x.len());
         let logit = at.map(|at| live.logit(x, at));
         let distances = if forward.label_smoothing == 0.0 {
-            Vec::new()
+            Bins::default()
         } else {
-            let distance = Distance::new(forward.label_smoothing, all, live.max);
             let weight = forward.weight.map(|weight| &weight[first..first + x.len()]);
-            let terms = room(&mut made.f64s, x.len());
-            vec![match live.logits {
-                Logits::Direct => isa.outline(Distances { first, distance, weight, z: x, terms }),
-                Logits::F32(z) => isa.outline(Distances { first, distance, weight, z, terms }),
-                Logits::F64(z) => isa.outline(Distances { first, distance, weight, z, terms }),
-            }]
+            Distance::new(forward.label_smoothing, all, live.max).sum(isa, weight, x, &live.logits)
         };
         let exps = live.exps(isa, x, all, false, made);
-        Sums { exps: Sum::of(isa, exps, first, all, beside), logit, distances }
-    }
-}
-
-/// What the classes of a part add, through a buffer.
-struct Distances<'a, S> {
-    first: usize,
-    distance: Distance,
-    weight: Option<&'a [f64]>,
-    z: &'a [S],
-    terms: &'a mut [f64],
-}
-
-impl<S: Storage> Kernel for Distances<'_, S> {
-    type Out = Piece;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Piece {
-        let Distances { first, distance, weight, z, terms } = self;
-        let terms = Span::in_place(terms).map_from_wide(
-            isa,
-            z,
-            #[inline(always)]
-            |i, z| distance.block(isa, weight, i, z),
-        );
-        Piece::of(isa, first, terms)
+        Sums { exps: exps.sum_for_log(isa, || found.finer()), logit, distances }
     }
 }
 
@@ -231,7 +192,7 @@ impl CrossEntropy<'_> {
         let Some(target) = self.target(index) else { return Some(RowLoss::default()) };
         match found.row() {
             Row::Live(live) => {
-                let distances = if self.label_smoothing == 0.0 { 0.0 } else { pieces::sum(&sums.distances) };
+                let distances = if self.label_smoothing == 0.0 { 0.0 } else { Distance::total(&sums.distances) };
                 Some(self.combine(all, target, (live.max, sums.logit?), log_sum, distances))
             }
             row => Some(self.stand_in::<E>(&row, index, target, met)),
@@ -290,14 +251,9 @@ impl Gradients<'_> {
         };
         let live = self.part.live(isa, row, span.source(), found, [logits, beside]);
         let exps = live.exps(isa, span.source(), all, true, made);
-        let one = match (target.checked_sub(first), &exps) {
-            (Some(at), Exps::F32 { values, .. }) => values.get(at).map_or(0.0, |e| f64::from(*e)),
-            (Some(at), Exps::F64 { values }) => values.get(at).copied().unwrap_or(0.0),
-            (None, _) => 0.0,
-        };
+        let one = target.checked_sub(first).map_or(0.0, |at| exps.at(at));
         let factors = self.gradient.factors(row, target, all, live.max + sums.log::<I, E>(isa, all));
-        let sum = sums.value::<E>(all);
-        let parts = Parts { sum, one, others: sums.without::<E>(one, sum, all) };
+        let parts = Parts::new::<E>(sums, one, all);
         self.gradient.write(isa, (first, target), span, exps, &factors, &parts)
     }
 }

@@ -20,6 +20,7 @@ pub(crate) mod cross_entropy_partial;
 mod each_row;
 pub(crate) mod elementwise;
 pub(crate) mod elementwise_backward;
+pub(crate) mod exp_sum;
 pub(crate) mod group_norm;
 pub(crate) mod inspect;
 pub(crate) mod kl_div;
@@ -297,12 +298,12 @@ macro_rules! declare {
                 part: softmax_partial::Part<'_>,
                 found: &[softmax_partial::Found],
                 of: softmax_partial::For,
-            ) -> Result<Vec<softmax_partial::Sum>>;
+            ) -> Result<Vec<exp_sum::ExpSum>>;
             #[doc(hidden)]
             fn softmax_logs(
                 all: usize,
                 found: &[softmax_partial::Found],
-                sums: &[softmax_partial::Sum],
+                sums: &[exp_sum::ExpSum],
             ) -> Result<Vec<f64>>;
             #[doc(hidden)]
             fn softmax_store<'a>(
@@ -601,13 +602,13 @@ macro_rules! implement {
                 part: softmax_partial::Part<'_>,
                 found: &[softmax_partial::Found],
                 of: softmax_partial::For,
-            ) -> Result<Vec<softmax_partial::Sum>> {
+            ) -> Result<Vec<exp_sum::ExpSum>> {
                 softmax_partial::sums(x, part, found, of)
             }
             fn softmax_logs(
                 all: usize,
                 found: &[softmax_partial::Found],
-                sums: &[softmax_partial::Sum],
+                sums: &[exp_sum::ExpSum],
             ) -> Result<Vec<f64>> {
                 softmax_partial::logs::<Self>(all, found, sums)
             }

@@ -5,14 +5,15 @@
 //! bf16 row, every scale by a power of two, and biases of 0 and -inf, takes the f32 form of the exponential; the
 //! rest, the form for differences of f64 ([`crate::math::softmax_exp`]). Rows of f64 have an f64 exponential.
 
+use super::exp_sum::{ExpSum, Finer};
 use super::lanes::Met;
 use super::scratch::{Buffers, room};
 use crate::element::{DType, Element};
 use crate::mask::{FullyMasked, Resolved, saturate};
 use crate::math::exp::{clamped, exp_parts};
-use crate::math::log::{log_scalar, log1p_scalar};
+use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
-use crate::math::sum::{sum_o, sum_q, unit_bits};
+use crate::math::sum::{sum_q, unit_bits};
 use crate::math::tanh::tanh;
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Next, Select, Span, Storage, block, fold, padded};
 use std::ops::Range;
@@ -96,7 +97,7 @@ pub enum Exps<'s> {
         row_len: usize,
     },
     F64 {
-        values: &'s mut [f64],
+        values: &'s [f64],
     },
 }
 
@@ -638,6 +639,50 @@ impl Live<'_> {
     pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &mut Buffers) -> f64 {
         isa.outline(LogSumOf { live: self, x, buffers })
     }
+
+    /// What the sum is finer by where the largest is left out; `x` are the columns that have logits.
+    #[inline(always)]
+    pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Finer {
+        Finer::new(self.max, self.second(isa, x, self.max))
+    }
+
+    /// The largest logit below this; `x` are the columns that have logits.
+    #[inline(always)]
+    pub fn second<I: Isa, E: Element>(&self, isa: I, x: &[E], max: f64) -> f64 {
+        match self.logits {
+            Logits::Direct => isa.outline(Below { z: x, max }),
+            Logits::F32(z) => isa.outline(Below { z, max }),
+            Logits::F64(z) => isa.outline(Below { z, max }),
+        }
+    }
+}
+
+/// The largest below a maximum, -inf if there is none.
+struct Below<'a, S> {
+    z: &'a [S],
+    max: f64,
+}
+
+impl<S: Storage> Kernel for Below<'_, S> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let Below { z, max } = self;
+        let (max, lowest) = (isa.f64(max), isa.f64(f64::NEG_INFINITY));
+        let Some(first) = z.first() else { return f64::NEG_INFINITY };
+        let second = fold(
+            z,
+            *first,
+            lowest,
+            #[inline(always)]
+            |second, _, values| {
+                let z = S::load_wide(isa, values);
+                I::F64::select(z.lt(max), z, lowest).max(second)
+            },
+        );
+        isa.array_f64(second).into_iter().fold(f64::NEG_INFINITY, f64::max)
+    }
 }
 
 /// [`Live::log_sum`] as a function of its own, which three ops share.
@@ -661,7 +706,10 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
         };
         match sum.and_then(|sum| log_of_units(isa, sum, x.len())) {
             Some(log) => log,
-            None => live.exps(isa, columns, x.len(), false, buffers).log_sum(isa),
+            None => {
+                let exps = live.exps(isa, columns, x.len(), false, buffers);
+                exps.sum_for_log(isa, || live.finer(isa, columns)).log::<I, E>(isa, x.len())
+            }
         }
     }
 }
@@ -753,69 +801,34 @@ pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]
 }
 
 impl Exps<'_> {
-    /// 1 / sum as two f32, the larger first.
-    #[inline(always)]
-    pub fn reciprocal(sum: u64, row_len: usize) -> (f32, f32) {
-        let v = 1.0 / units_to_f64(sum, row_len);
-        let high = v as f32;
-        (high, (v - f64::from(high)) as f32)
-    }
-
     /// 1 / sum as two f64, the larger first.
     #[inline(always)]
     pub fn reciprocal_wide<I: Isa>(&self, isa: I) -> (f64, f64) {
         match self {
             Exps::F32 { sum, row_len, .. } => (1.0 / units_to_f64(*sum, *row_len), 0.0),
-            Exps::F64 { values } => reciprocal_f64(isa, values),
+            Exps::F64 { values } => ExpSum::wide(isa, values).inverse::<f64>(values.len()),
         }
     }
 
-    /// ln of the sum, accurate also where the sum is barely above 1. The exponentials are as they were after it.
+    /// The one of this index, 0 behind the last.
     #[inline(always)]
-    pub fn log_sum<I: Isa>(&mut self, isa: I) -> f64 {
-        isa.outline(LogSum(self))
-    }
-
-    #[inline(always)]
-    fn log_sum_inline<I: Isa>(&mut self, isa: I) -> f64 {
+    pub fn at(&self, index: usize) -> f64 {
         match self {
-            &mut Exps::F32 { values, sum, row_len } => {
-                if let Some(log) = log_of_units(isa, sum, row_len) {
-                    return log;
-                }
-                let one = isa.f32(1.0);
-                let zero = isa.f32(0.0);
-                let rest = sum_o(
-                    isa,
-                    values.len(),
-                    #[inline(always)]
-                    |i| {
-                        let e = isa.load_f32(&block(values, i, 0.0));
-                        isa.widen(I::F32::select(e.eq(one), zero, e))
-                    },
-                );
-                log1p_scalar(isa, rest)
-            }
-            Exps::F64 { values } => {
-                let largest = values.iter().position(|&e| e == 1.0);
-                largest.into_iter().for_each(|i| values[i] = 0.0);
-                let (rest, low) = sum_f64(isa, values);
-                largest.into_iter().for_each(|i| values[i] = 1.0);
-                log1p_scalar(isa, rest + low)
-            }
+            Exps::F32 { values, .. } => values.get(index).map_or(0.0, |e| f64::from(*e)),
+            Exps::F64 { values } => values.get(index).copied().unwrap_or(0.0),
         }
     }
-}
 
-/// [`Exps::log_sum`] as a function of its own.
-struct LogSum<'a, 's>(&'a mut Exps<'s>);
-
-impl Kernel for LogSum<'_, '_> {
-    type Out = f64;
-
+    /// Their sum, of which the logarithm is taken. Where it is barely above 1, `finer` is that of the row.
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f64 {
-        self.0.log_sum_inline(isa)
+    pub fn sum_for_log<I: Isa>(&self, isa: I, finer: impl FnOnce() -> Finer) -> ExpSum {
+        match self {
+            &Exps::F32 { ref values, sum, row_len } if is_peaked(sum, row_len) => {
+                ExpSum::peaked(isa, sum, values, finer(), row_len)
+            }
+            Exps::F32 { sum, .. } => ExpSum::narrow(*sum),
+            Exps::F64 { values } => ExpSum::wide(isa, values),
+        }
     }
 }
 
@@ -823,62 +836,4 @@ impl Kernel for LogSum<'_, '_> {
 pub fn units_to_f64(sum: u64, row_len: usize) -> f64 {
     // A product with a power of two, where a quotient would take its time.
     sum as f64 * f64::from_bits((1023 - u64::from(unit_bits(row_len))) << 52)
-}
-
-/// 1 / sum of f64 exponentials as two f64, the larger first.
-#[inline(always)]
-pub fn reciprocal_f64<I: Isa>(isa: I, values: &[f64]) -> (f64, f64) {
-    reciprocal_of(sum_f64(isa, values))
-}
-
-/// 1 / sum of a sum in two parts.
-#[inline(always)]
-pub fn reciprocal_of((sum, sum_low): (f64, f64)) -> (f64, f64) {
-    let high = 1.0 / sum;
-    (high, -high.mul_add(sum, -1.0).mul_add(high, high * high * sum_low))
-}
-
-/// Rule O over f64 terms from 0 to 1, as a sum of two: their multiples of 2^-31, which add without error up to
-/// [`MAX_TERMS`](crate::math::sum::MAX_TERMS), and what those leave out. One f64 would be off by several ULP.
-#[inline(always)]
-pub fn sum_f64<I: Isa>(isa: I, terms: &[f64]) -> (f64, f64) {
-    let high = sum_on_grid(isa, terms);
-    let low = sum_o(
-        isa,
-        terms.len(),
-        #[inline(always)]
-        |i| off_grid(isa, isa.load_f64(&block(terms, i, 0.0))),
-    );
-    sum_of_two(high, low)
-}
-
-/// The sum of the terms' multiples of 2^-31, exact.
-#[inline(always)]
-pub fn sum_on_grid<I: Isa>(isa: I, terms: &[f64]) -> f64 {
-    sum_o(
-        isa,
-        terms.len(),
-        #[inline(always)]
-        |i| on_grid(isa, isa.load_f64(&block(terms, i, 0.0))),
-    )
-}
-
-/// The nearest multiple of 2^-31.
-#[inline(always)]
-fn on_grid<I: Isa>(isa: I, term: I::F64) -> I::F64 {
-    const GRID: f64 = 1.5 * (1u64 << (52 - 31)) as f64;
-    (term + isa.f64(GRID)) - isa.f64(GRID)
-}
-
-/// What that leaves out.
-#[inline(always)]
-pub fn off_grid<I: Isa>(isa: I, term: I::F64) -> I::F64 {
-    term - on_grid(isa, term)
-}
-
-/// The sum rounded, and what rounding took off.
-#[inline(always)]
-pub fn sum_of_two(high: f64, low: f64) -> (f64, f64) {
-    let sum = high + low;
-    (sum, low - (sum - high))
 }

@@ -1,8 +1,9 @@
 //! Softmax of a row: exponentials where the result will be, or in a buffer if that is narrower; their exact sum; and one
 //! product with 1/sum in two parts, while which the extremes of the next row are found if it has no options.
 
+use super::exp_sum::ExpSum;
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Exps, Live, Plain, Row, Scores, reciprocal_f64};
+use super::scores::{Exps, Live, Plain, Row, Scores, units_to_f64};
 use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, room};
 use crate::element::{DType, Element};
@@ -90,11 +91,9 @@ pub type Inverse = Option<(f64, f64)>;
 
 #[inline(always)]
 fn inverse_f32(inverse: Inverse, sum: u64, row_len: usize) -> (f32, f32) {
-    match inverse {
-        // They were f32.
-        Some((high, low)) => (high as f32, low as f32),
-        None => Exps::reciprocal(sum, row_len),
-    }
+    let (inverse, _) = inverse.unwrap_or_else(|| (1.0 / units_to_f64(sum, row_len), 0.0));
+    let high = inverse as f32;
+    (high, (inverse - f64::from(high)) as f32)
 }
 
 /// A row, or a part of one, whose logits are nowhere.
@@ -163,7 +162,7 @@ fn write<I: Isa, E: Element>(
         Exps::F64 { values } => {
             let (high, low) = match inverse {
                 Some(inverse) => inverse,
-                None => reciprocal_f64(isa, values),
+                None => ExpSum::wide(isa, values).inverse::<f64>(row_len),
             };
             let (high, low) = (isa.f64(high), isa.f64(low));
             span.map_from_wide(

@@ -1,10 +1,11 @@
-//! Vector functions that kernels are made of: exponentials, logarithms, and the two rules for sums.
+//! Vector functions that kernels are made of: exponentials, logarithms, and the rules for sums.
 //!
 //! Everything here is over blocks of an instruction set ([`crate::simd`]) and knows nothing of rows, masks or
 //! storage types. Constants are printed by `scripts/constants.py`.
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod bins;
 pub(crate) mod erf;
 pub(crate) mod exp;
 pub(crate) mod exp2;

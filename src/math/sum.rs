@@ -1,4 +1,4 @@
-//! The two rules for sums. They are part of every result's definition: no vector width, thread count, block size or
+//! The rules for sums. They are part of every result's definition: no vector width, thread count, block size or
 //! alignment decides anything.
 //!
 //! # Rule O: every floating sum but the softmax family's
@@ -22,7 +22,25 @@
 //! integers are added exactly in 64 bits: there is no order. It serves rows of up to 262,144 terms; to 2^21 terms the
 //! scale is 2^42. The error is at most n/2 units, 2^-28 of the sum or less, since the largest term is 1.
 //!
-//! The functions below are both rules as plain loops, over any terms, as their definition; kernels give the same bits
+//! # Rule B: what else the softmax family adds up
+//!
+//! Exponentials of f64, those of a sampler's log-probability, and what label smoothing adds to a loss are cut into
+//! multiples of fixed powers of two, whose sums are exact, so that they have no order either. The largest term in magnitude,
+//! from 2^e to below 2^(e+1), decides the top bin, b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to
+//! a multiple of that unit, to nearest even; what that leaves out to a multiple of the next unit, 2^31 times smaller; and
+//! so on for four bins; what is left then is dropped. With s_0 to s_3 the bins' sums, exact up to 2^21 terms, the sum is
+//! (s_0 + s_1) + low, where s_0 + s_1 is rounded and low is what that took off plus the rounded s_2 + s_3. The error is at
+//! most n 2^-92 of the largest term, beside the last rounding. Parts are merged bin by bin, from the higher of their top
+//! bins on down. After Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
+//!
+//! # Sums without their largest term
+//!
+//! The logarithm of a sum that is barely above 1 needs what the other terms add up to. In f32, where rule Q's sum is below
+//! 1 + n 2^-21, these are R = 2^-k times rule Q over the e_i 2^k, without the one that is 1. With max and next the two
+//! largest logits, which differ then, k is (max - next) / ln 2 - 2^-20, rounded down, from 0 to 126: the largest of
+//! the others is between 1/2 and 1. In f64, where S is (terms that are 1) + (rule B over the others), one 1 is left out.
+//!
+//! The functions below are the rules as plain loops, over any terms, as their definition; kernels give the same bits
 //! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
 
 use crate::simd::{Float, Isa, LANES, Storage, padded};
@@ -73,6 +91,40 @@ pub fn rule_o(terms: &[f64]) -> f64 {
 pub fn rule_q(terms: &[f32]) -> u64 {
     let scale = (1u64 << unit_bits(terms.len())) as f64;
     terms.iter().map(|&e| (f64::from(e) * scale).round_ties_even() as u64).sum()
+}
+
+/// Rule B, by its definition.
+///
+/// ```
+/// use evenkeel::math::sum::rule_b;
+/// assert_eq!(rule_b(&[1.0, 2f64.powi(-60), -1.0]), 2f64.powi(-60));
+/// ```
+pub fn rule_b(terms: &[f64]) -> f64 {
+    let largest = terms.iter().fold(0.0f64, |largest, term| largest.max(term.abs()));
+    if largest > 2f64.powi(960) {
+        return f64::INFINITY;
+    }
+    if largest == 0.0 {
+        return 0.0;
+    }
+    let exponent = (largest.to_bits() >> 52) as i32 - 1023;
+    let top = 31 * (exponent + 1).div_euclid(31);
+    let mut rests = terms.to_vec();
+    let sums = [top, top - 31, top - 62, top - 93].map(|unit| {
+        let mut sum = 0.0;
+        for rest in &mut rests {
+            // In two steps, for units beside which there is no f64.
+            let (half, other) = (2f64.powi(-unit / 2), 2f64.powi(-unit + unit / 2));
+            let multiple = (*rest * half * other).round_ties_even() / other / half;
+            sum += multiple;
+            *rest -= multiple;
+        }
+        sum
+    });
+    let high = sums[0] + sums[1];
+    let part = high - sums[0];
+    let low = (sums[0] - (high - part)) + (sums[1] - part);
+    high + (low + (sums[2] + sums[3])) + 0.0
 }
 
 /// The unit of rule Q for a row of this length is 2 to the minus this.

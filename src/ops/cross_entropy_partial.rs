@@ -7,11 +7,11 @@ use super::loss::Loss;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::cpu::cross_entropy_partial::{Gradients, Part, Sums};
 use crate::cpu::lanes::Met;
-#[cfg(feature = "sharded")]
-use crate::cpu::pieces::Piece;
 use crate::cpu::softmax_partial::Found;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
+#[cfg(feature = "sharded")]
+use crate::math::bins::Bins;
 use crate::report::{self, Counts};
 use crate::rows::{Rows, RowsMut};
 use crate::simd::new_vec;
@@ -24,11 +24,11 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 ///
 /// As for [`SoftmaxPartial`](crate::SoftmaxPartial) there are two exchanges, and in both no order shows:
 ///
-/// 1. `CrossEntropyPartial`: for each row the maximum, and how its logits are to be read. Merged, it is that of the whole
-///    row.
-/// 2. [`CrossEntropySums`], against the merged maximum: for each row an integer of 64 bits, and the target's logit from
-///    the part that has it. Of f64, of a row that one logit outweighs, and with label smoothing also an f64 for each 256
-///    columns, and of such a tile that a cut goes through the terms themselves.
+/// 1. `CrossEntropyPartial`: for each row the two largest logits, and how they are to be read. Merged, it is that of the
+///    whole row.
+/// 2. [`CrossEntropySums`], against the merged maximum: for each row two integers of 64 bits, and the target's logit from
+///    the part that has it. Of f64, and with label smoothing, also four numbers and where they stand
+///    ([rule B](crate::math::sum)).
 ///
 /// Then each machine has the loss, and the gradient of its own columns. Both have the bits of
 /// [`cross_entropy`](crate::cross_entropy()) and [`cross_entropy_backward`](crate::cross_entropy_backward()) over whole
@@ -97,6 +97,12 @@ impl Frame {
     ) -> Result<Columns> {
         self.check("partial", &Frame::of::<E>(rows, self.all, options))?;
         Columns::new(op, first, cols, self.all)
+    }
+
+    /// Whether rows have something in bins: the exponentials, and what smoothing adds.
+    #[cfg(feature = "sharded")]
+    fn in_bins(&self) -> [bool; 2] {
+        [self.dtype == DType::F64, self.label_smoothing != 0.0]
     }
 
     fn resolve(&self, op: &'static str, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Resolved> {
@@ -182,6 +188,16 @@ impl CrossEntropyPartial {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
         self.found = keys.as_chunks().0.iter().copied().map(Found::of_plain_keys).collect();
         Ok(())
+    }
+
+    /// Keys whose maxima are those of the second largest logits of all columns; `all` is what these say.
+    pub(crate) fn second_keys(&self, all: &CrossEntropyPartial) -> Vec<u64> {
+        self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
+    }
+
+    /// Takes the maxima of those keys.
+    pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
+        self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }
 }
 
@@ -351,39 +367,27 @@ impl CrossEntropySums {
         self.sums.iter().flat_map(Sums::units).collect()
     }
 
-    /// Takes the sums of all columns, and gives the pieces of these for rows that need them: nothing if none does, which
-    /// is the same for all ranks.
-    pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Option<Vec<u64>>> {
-        let CrossEntropyPartial { frame: Frame { all, label_smoothing, .. }, found, .. } = &self.partial;
-        self.columns = Columns::new(OP, 0, *all, *all)?;
-        let (mut words, mut needed) = (Vec::new(), false);
+    /// Takes the sums of all columns, but for what is in bins; gives these.
+    pub(crate) fn take_units(&mut self, units: &[u64]) -> Result<Vec<u64>> {
+        let CrossEntropyPartial { frame, found, .. } = &self.partial;
+        self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
+        let in_bins = frame.in_bins();
+        let mut words = Vec::new();
         for ((sums, found), units) in self.sums.iter_mut().zip(found).zip(units.as_chunks().0) {
-            let own = std::mem::replace(sums, Sums::of_units(*units));
-            let needs = sums.needs_pieces::<E>(found, *label_smoothing, *all);
-            for (pieces, _) in own.pieces().into_iter().zip(needs).filter(|(_, needs)| *needs) {
-                needed = true;
-                words.push(pieces.len() as u64);
-                pieces.iter().for_each(|piece| piece.to_words(&mut words));
-            }
+            let bins = sums.bins().into_iter().zip(in_bins);
+            words.extend(bins.filter(|(_, is_in_bins)| *is_in_bins).flat_map(|(bins, _)| bins.to_words()));
+            *sums = Sums::of_units(*units, found);
         }
-        Ok(needed.then_some(words))
+        Ok(words)
     }
 
-    /// Takes the pieces that a rank gave; says whether the words are such.
-    pub(crate) fn take_pieces<E: Element>(&mut self, mut words: &[u64]) -> bool {
-        let CrossEntropyPartial { frame: Frame { all, label_smoothing, .. }, found, .. } = &self.partial;
-        for (sums, found) in self.sums.iter_mut().zip(found) {
-            let needs = sums.needs_pieces::<E>(found, *label_smoothing, *all);
-            for (kind, _) in needs.into_iter().enumerate().filter(|(_, needs)| *needs) {
-                let Some((count, rest)) = words.split_first() else { return false };
-                words = rest;
-                for _ in 0..*count {
-                    let Some((piece, rest)) = Piece::of_words(words) else { return false };
-                    words = rest;
-                    sums.add_piece(kind, piece);
-                }
-            }
+    /// Takes the bins of a rank.
+    pub(crate) fn add_bins(&mut self, words: &[u64]) {
+        let in_bins = self.partial.frame.in_bins();
+        let mut bins = words.as_chunks().0.iter().copied().map(Bins::of_words);
+        for sums in &mut self.sums {
+            let next = |is_in_bins: bool| is_in_bins.then(|| bins.next()).flatten().unwrap_or_default();
+            sums.add_bins(in_bins.map(next));
         }
-        words.is_empty()
     }
 }

@@ -2,12 +2,13 @@
 
 use super::columns::Columns;
 use super::softmax::{Softmax, settle};
+use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::lanes::Met;
-#[cfg(feature = "sharded")]
-use crate::cpu::pieces::Piece;
-use crate::cpu::softmax_partial::{For, Found, Part, Store, Sum};
+use crate::cpu::softmax_partial::{For, Found, Part, Store};
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
+#[cfg(feature = "sharded")]
+use crate::math::bins::Bins;
 use crate::rows::{Geometry, Rows, RowsMut};
 use crate::simd::new_vec;
 
@@ -20,11 +21,11 @@ const OP: &str = "softmax";
 /// that this maximum stands on: a sum against a maximum of the part alone would be on another grid, and what rounding
 /// took off could not be given back. So there are two exchanges, and both are sums or maxima in which no order shows:
 ///
-/// 1. `SoftmaxPartial`: for each row the maximum, and how its logits are to be read, some 50 bytes. Merged, it is that of
-///    the whole row.
+/// 1. `SoftmaxPartial`: for each row the two largest logits, and how they are to be read, some 60 bytes. Merged, it is
+///    that of the whole row.
 /// 2. [`SoftmaxSums`] for softmax, [`SoftmaxLogSums`] for the logarithm and log-sum-exp, each against the merged maximum:
-///    for each row an integer of 64 bits. Of f64, and in logarithms of a row that one logit outweighs, also an f64 for
-///    each 256 columns, and of such a tile that a cut goes through the terms themselves.
+///    for each row an integer of 64 bits, for logarithms two, and of f64 four numbers and where they stand
+///    ([rule B](crate::math::sum)).
 ///
 /// Then each machine stores its own columns. Results have the bits of [`softmax`](crate::softmax),
 /// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, wherever they are cut and in
@@ -160,6 +161,16 @@ impl SoftmaxPartial {
         Ok(())
     }
 
+    /// Keys whose maxima are those of the second largest logits of all columns; `all` is what these say.
+    pub(crate) fn second_keys(&self, all: &SoftmaxPartial) -> Vec<u64> {
+        self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
+    }
+
+    /// Takes the maxima of those keys.
+    pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
+        self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
+    }
+
     /// What all columns say of each row.
     pub(crate) fn found(&self) -> &[Found] {
         &self.found
@@ -173,6 +184,16 @@ impl SoftmaxPartial {
         options: &Softmax<'a>,
     ) -> Result<Part<'a>> {
         Ok(self.frame.part(x, first, options)?.0)
+    }
+
+    /// The sums that gradients divide by.
+    pub(crate) fn gradient_sums<E: Element>(
+        &self,
+        x: Rows<'_, E>,
+        first: usize,
+        options: &Softmax<'_>,
+    ) -> Result<Sums> {
+        Sums::new(self, x, first, options, For::Gradient)
     }
 
     /// The first row with nothing to attend to, of rows that have columns.
@@ -263,55 +284,44 @@ impl SoftmaxLogSums {
 pub(crate) struct Sums {
     partial: SoftmaxPartial,
     columns: Columns,
-    sums: Vec<Sum>,
+    sums: Vec<ExpSum>,
 }
 
 /// What goes from rank to rank.
 #[cfg(feature = "sharded")]
 impl Sums {
     /// Integers whose sums are those of all columns.
-    pub(crate) fn units(&self) -> Vec<u64> {
-        self.sums.iter().map(Sum::units).collect()
+    pub(crate) fn units(&self, of: For) -> Vec<u64> {
+        self.sums.iter().flat_map(|sum| sum.units().into_iter().take(self.units_for(of))).collect()
+    }
+
+    /// Takes the sums of all columns, but for what f64 has in bins; gives these.
+    pub(crate) fn take_units(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
+        let (partial, all, count) = (&self.partial, self.partial.frame.all(), self.units_for(of));
+        self.columns = Columns::new(OP, 0, all, all)?;
+        let mut words = Vec::new();
+        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units.chunks(count)) {
+            words.extend(sum.bins().to_words());
+            *sum = ExpSum::of_units([units[0], units.get(1).copied().unwrap_or(0)], found.finer());
+        }
+        Ok(words)
+    }
+
+    /// Takes the bins of a rank.
+    pub(crate) fn add_bins(&mut self, words: &[u64]) {
+        for (sum, words) in self.sums.iter_mut().zip(words.as_chunks().0) {
+            sum.add_bins(Bins::of_words(*words));
+        }
+    }
+
+    /// How many integers of a row are added up.
+    fn units_for(&self, of: For) -> usize {
+        if of == For::Logarithm && self.partial.frame.dtype != DType::F64 { 2 } else { 1 }
     }
 
     /// 1 / the sum of each row, where the sums are of all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
-        self.sums.iter().map(|sum| sum.reciprocal_wide::<E>(self.partial.frame.all())).collect()
-    }
-
-    /// Takes the sums of all columns, and gives the pieces of these for rows that need them: nothing if none does, which
-    /// is the same for all ranks.
-    pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Option<Vec<u64>>> {
-        let (partial, all) = (&self.partial, self.partial.frame.all());
-        self.columns = Columns::new(OP, 0, all, all)?;
-        let (mut words, mut needed) = (Vec::new(), false);
-        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units) {
-            let own = std::mem::replace(sum, Sum::of_units(*units));
-            if sum.needs_pieces::<E>(found, of, all) {
-                needed = true;
-                words.push(own.pieces().len() as u64);
-                own.pieces().iter().for_each(|piece| piece.to_words(&mut words));
-            }
-        }
-        Ok(needed.then_some(words))
-    }
-
-    /// Takes the pieces that a rank gave; says whether the words are such.
-    pub(crate) fn take_pieces<E: Element>(&mut self, mut words: &[u64], of: For) -> bool {
-        let all = self.partial.frame.all();
-        for (sum, found) in self.sums.iter_mut().zip(&self.partial.found) {
-            if !sum.needs_pieces::<E>(found, of, all) {
-                continue;
-            }
-            let Some((count, rest)) = words.split_first() else { return false };
-            words = rest;
-            for _ in 0..*count {
-                let Some((piece, rest)) = Piece::of_words(words) else { return false };
-                words = rest;
-                sum.add_piece(piece);
-            }
-        }
-        words.is_empty()
+        self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }
 }
 

@@ -5,7 +5,6 @@ use super::agree::Agreed;
 use super::collective::Collective;
 use super::digest::Digest;
 use super::scores::of_mask;
-use crate::cpu::pieces::Piece;
 use crate::cpu::sample::dealt::{BUCKETS, Dealt, Lane, Next, Task};
 use crate::cpu::scores::Scores;
 use crate::element::{DType, Element};
@@ -29,7 +28,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// # Exchange
     /// 24 bytes to agree and 16 a row for maxima. Greedy and a top-k to 1,024 gather 8 bytes a candidate of each rank.
     /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left. Up
-    /// to 1,024 candidates that are left are gathered, of more a number for each 256. In f64, and with a mask that adds
+    /// to 1,024 candidates that are left are gathered, of more 64 bytes of each rank. In f64, and with a mask that adds
     /// to logits, candidates and histograms take twice as much. `docs/sharding.md` has the formulae.
     ///
     /// # Errors
@@ -201,21 +200,11 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             return Ok(());
         }
         S::each(Task::Share, rows)?;
-        let mut shares: Vec<Vec<([u64; 3], Piece)>> = rows.iter().map(|_| Vec::new()).collect();
-        for (rank, words) in self.gather_any(OP, &words(rows))?.iter().enumerate() {
-            let mut rest = &words[..];
-            for shares in &mut shares {
-                let share = rest.split_first_chunk().and_then(|(head, rest)| Some((*head, Piece::of_words(rest)?)));
-                let Some((head, (piece, behind))) = share else {
-                    let reason = format!("rank {rank} gave no share");
-                    return Err(Error::Collective { op: OP, rank: Some(rank), reason });
-                };
-                shares.push((head, piece));
-                rest = behind;
-            }
-        }
-        for (row, shares) in rows.iter_mut().zip(&shares) {
-            if !row.take_shares(shares) {
+        let row_count = rows.len();
+        let all = self.gather(OP, &words(rows))?;
+        let shares = all.as_chunks().0;
+        for (i, row) in rows.iter_mut().enumerate() {
+            if !row.take_shares(shares.iter().skip(i).step_by(row_count)) {
                 let reason = format!("no rank has the token that is drawn from row {}", row.row);
                 return Err(Error::Collective { op: OP, rank: None, reason });
             }

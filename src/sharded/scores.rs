@@ -4,7 +4,7 @@ use super::Sharded;
 use super::collective::Collective;
 use super::digest::Digest;
 use crate::cpu::softmax_partial::For;
-use crate::element::Element;
+use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Mask};
 use crate::ops::softmax::Softmax;
@@ -31,27 +31,53 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         beside: &str,
         checked: Result<()>,
     ) -> Result<SoftmaxPartial> {
+        Ok(self.maxima_of(op, x, options, beside, checked)?.1)
+    }
+
+    /// What this rank's columns say, and what all do.
+    fn maxima_of<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        options: &Softmax<'_>,
+        beside: &str,
+        checked: Result<()>,
+    ) -> Result<(SoftmaxPartial, SoftmaxPartial)> {
         let own = checked.and_then(|()| SoftmaxPartial::new(x, (self.own(op, x.cols())?, self.all), options));
-        let (mut partial, _) = self.agree(op, &(self.scores(op, &x, options) + beside), own)?;
-        let mut keys = partial.keys();
+        let (own, _) = self.agree(op, &(self.scores(op, &x, options) + beside), own)?;
+        let (mut partial, mut keys) = (own.clone(), own.keys());
         self.max(op, &mut keys)?;
         partial.take_keys(&keys)?;
         // Here, so that a rank without columns refuses such a row too.
         match partial.first_masked().filter(|_| options.fully_masked == FullyMasked::Error) {
             Some(row) => Err(Error::FullyMasked { op, row }),
-            None => Ok(partial),
+            None => Ok((own, partial)),
         }
+    }
+
+    /// The same, with the second largest logits, for logarithms.
+    pub(super) fn two_maxima<E: Element>(
+        &self,
+        op: &'static str,
+        x: Rows<'_, E>,
+        options: &Softmax<'_>,
+    ) -> Result<SoftmaxPartial> {
+        let (own, mut partial) = self.maxima_of(op, x, options, "", Ok(()))?;
+        if E::DTYPE != DType::F64 {
+            let mut keys = own.second_keys(&partial);
+            self.max(op, &mut keys)?;
+            partial.take_seconds(&keys);
+        }
+        Ok(partial)
     }
 
     /// Makes sums of this rank's columns those of all.
     pub(super) fn add_up<E: Element>(&self, op: &'static str, sums: &mut Sums, of: For) -> Result<()> {
-        let mut units = sums.units();
+        let mut units = sums.units(of);
         self.sum(op, &mut units)?;
-        let Some(own) = sums.take_units::<E>(&units, of)? else { return Ok(()) };
-        for (rank, words) in self.gather_any(op, &own)?.iter().enumerate() {
-            if !sums.take_pieces::<E>(words, of) {
-                return Err(Error::Collective { op, rank: Some(rank), reason: format!("rank {rank} gave no pieces") });
-            }
+        let own = sums.take_units(&units, of)?;
+        if E::DTYPE == DType::F64 && !own.is_empty() {
+            self.gather(op, &own)?.chunks(own.len()).for_each(|words| sums.add_bins(words));
         }
         Ok(())
     }

@@ -69,9 +69,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         partial: &SoftmaxPartial,
         options: &Softmax<'_>,
     ) -> Result<Vec<(f64, f64)>> {
-        // The exponentials that logarithms have: gradients read rows as those do.
-        let mut sums = partial.log_sums(x, self.columns.start, options)?.0;
-        self.add_up::<E>(op, &mut sums, For::Softmax)?;
+        let mut sums = partial.gradient_sums(x, self.columns.start, options)?;
+        self.add_up::<E>(op, &mut sums, For::Gradient)?;
         Ok(sums.reciprocals::<E>())
     }
 

@@ -14,8 +14,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// [`softmax`](crate::softmax()) of rows of which this rank has `x`: its own columns of the result.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums; of f64 a number for each 256 columns
-    /// besides, and what a cut goes through of such a tile.
+    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums; of f64 each rank gives 40 a row besides.
     ///
     /// # Errors
     /// Those of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is

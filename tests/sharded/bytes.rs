@@ -25,42 +25,46 @@ fn assert_exchanged<E: Bits>(
     }
 }
 
-/// Neither the vocabulary nor the number of ranks is in it, but for the header of each rank.
+/// Neither the vocabulary nor the number of ranks is in it, but for the header of each rank, and neither is what the
+/// logits are.
 #[test]
-fn softmax_takes_56_bytes_a_row() {
+fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     let mut rng = generate::rng("bytes of softmax");
     for ranks in RANKS {
         for (rows, all) in [(1, 300), (5, 300), (5, 3000)] {
-            let x = generate::bell::<f32>(&mut rng, rows * all, 0.0, 2.0);
+            let mut x = generate::bell::<f32>(&mut rng, rows * all, 0.0, 2.0);
+            x[all / 2] = 60.0;
             let cuts = cuts(&mut rng, ranks, all, 1);
-            let expected = [3, 24 + 56 * rows, 24 * ranks + 56 * rows];
-            assert_exchanged("softmax", (&x, rows), &cuts, |shard, x| shard.softmax(x, &Softmax::default()), expected);
+            let expected = |calls: usize, of_row: usize| [calls, 24 + of_row * rows, 24 * ranks + of_row * rows];
+            let softmax: Op<f32> = |shard, x| shard.softmax(x, &Softmax::default());
+            assert_exchanged("softmax", (&x, rows), &cuts, softmax, expected(3, 56));
             let log: Op<f32> = |shard, x| shard.log_softmax(x, &Softmax::default());
-            assert_exchanged("log_softmax", (&x, rows), &cuts, log, expected);
+            assert_exchanged("log_softmax", (&x, rows), &cuts, log, expected(4, 72));
             let log: Op<f32> = |shard, x| shard.logsumexp(x, &Softmax::default());
-            assert_exchanged("logsumexp", (&x, rows), &cuts, log, expected);
+            assert_exchanged("logsumexp", (&x, rows), &cuts, log, expected(4, 72));
         }
     }
 }
 
-/// Of f64, and of rows that one logit outweighs in logarithms, also sums of tiles.
+/// Of f64 each rank gives its bins, whatever the vocabulary.
 #[test]
-fn tiles_are_gathered_where_they_count() {
-    let (rows, all) = (3, 2048);
-    for ranks in [1, 2, 4, 8] {
-        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
-        // A count, and a piece: its first column, three lengths, its tiles.
-        let words = |rows: usize| rows * (5 + all / ranks / 256);
-        let expected = |rows_with: usize| {
-            let words = words(rows_with);
-            [5, 24 + 56 * rows + 8 + 8 * words, 24 * ranks + 56 * rows + 8 * ranks + 8 * ranks * words]
-        };
-        let x = vec![0.5f64; rows * all];
-        assert_exchanged("f64", (&x, rows), &cuts, |shard, x| shard.softmax(x, &Softmax::default()), expected(rows));
-        let mut x = vec![0.5f32; rows * all];
-        x[1500] = 60.0;
-        let log: Op<f32> = |shard, x| shard.log_softmax(x, &Softmax::default());
-        assert_exchanged("peaked", (&x, rows), &cuts, log, expected(1));
+fn f64_takes_40_bytes_more() {
+    let rows = 3;
+    for ranks in RANKS {
+        for all in [300, 3000] {
+            let mut rng = generate::rng("bytes of f64");
+            let x = generate::bell::<f64>(&mut rng, rows * all, 0.0, 2.0);
+            let cuts = cuts(&mut rng, ranks, all, 1);
+            let expected = [4, 24 + (56 + 40) * rows, 24 * ranks + 56 * rows + 40 * rows * ranks];
+            let ops: [Op<f64>; 3] = [
+                |shard, x| shard.softmax(x, &Softmax::default()),
+                |shard, x| shard.log_softmax(x, &Softmax::default()),
+                |shard, x| shard.logsumexp(x, &Softmax::default()),
+            ];
+            for op in ops {
+                assert_exchanged("f64", (&x, rows), &cuts, op, expected);
+            }
+        }
     }
 }
 
@@ -130,7 +134,7 @@ fn norms_take_a_number_for_each_tile() {
 
 /// The gradient takes no more than the loss.
 #[test]
-fn cross_entropy_takes_32_bytes_a_row() {
+fn cross_entropy_takes_48_bytes_a_row() {
     fn loss<E: Element>(
         shard: Sharded<'_, crate::dealt::Comm>,
         x: Rows<'_, E>,
@@ -145,20 +149,18 @@ fn cross_entropy_takes_32_bytes_a_row() {
     ) -> Result<Vec<E>> {
         Ok(shard.cross_entropy_backward(x, &[1, 700, -100], &[1.0], options)?.1)
     }
-    let (rows, all) = (3, 2048);
-    let plain = vec![0.5f32; rows * all];
-    let wide = vec![0.5f64; rows * all];
-    let mut peaked = plain.clone();
-    peaked[1500] = 60.0;
-    for ranks in [1, 2, 4, 8] {
-        let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
-        let fixed = 32 * rows;
-        // So many lists of tiles, of rows that count.
-        let lists = |lists: usize| {
-            let words = lists * (5 + all / ranks / 256);
-            [5, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words]
+    let rows = 3;
+    for (ranks, all) in [(1, 800), (2, 2048), (4, 800), (8, 2048)] {
+        let mut rng = generate::rng("bytes of losses");
+        let plain = vec![0.5f32; rows * all];
+        let wide = vec![0.5f64; rows * all];
+        let mut peaked = plain.clone();
+        peaked[500] = 60.0;
+        let cuts = cuts(&mut rng, ranks, all, 1);
+        // In calls, and in bytes of a row that are merged and that each rank gives.
+        let expected = |calls: usize, merged: usize, own: usize| {
+            [calls, 24 + (merged + own) * rows, 24 * ranks + merged * rows + own * rows * ranks]
         };
-        let none = [3, 24 + fixed, 24 * ranks + fixed];
         let narrow: [Op<f32>; 2] = [
             |shard, x| loss(shard, x, &CrossEntropy::default().z_loss(0.1)),
             |shard, x| both(shard, x, &CrossEntropy::default().z_loss(0.1)),
@@ -170,14 +172,14 @@ fn cross_entropy_takes_32_bytes_a_row() {
         let of_f64: [Op<f64>; 2] =
             [|shard, x| loss(shard, x, &CrossEntropy::default()), |shard, x| both(shard, x, &CrossEntropy::default())];
         for op in narrow {
-            assert_exchanged("cross_entropy", (&plain, rows), &cuts, op, none);
-            assert_exchanged("of a peaked row", (&peaked, rows), &cuts, op, lists(1));
+            assert_exchanged("cross_entropy", (&plain, rows), &cuts, op, expected(4, 48, 0));
+            assert_exchanged("of a peaked row", (&peaked, rows), &cuts, op, expected(4, 48, 0));
         }
         for op in smoothed {
-            assert_exchanged("with label smoothing", (&plain, rows), &cuts, op, lists(2));
+            assert_exchanged("with label smoothing", (&plain, rows), &cuts, op, expected(5, 48, 40));
         }
         for op in of_f64 {
-            assert_exchanged("of f64", (&wide, rows), &cuts, op, lists(2));
+            assert_exchanged("of f64", (&wide, rows), &cuts, op, expected(4, 40, 40));
         }
     }
 }

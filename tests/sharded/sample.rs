@@ -435,17 +435,23 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     }
 }
 
-/// Where more is left than is gathered, each rank gives a number for each 256 tokens that are left.
+/// Where more is left than is gathered, each rank gives a share of the same size, whatever the vocabulary. A mask that adds
+/// to logits does not change that.
 #[test]
-fn many_left_take_a_number_for_each_tile() {
-    let (rows, all, ranks) = (2, 4096, 4);
-    let x = vec![0.5f32; rows * all];
+fn many_left_take_64_bytes_of_each_rank() {
+    let (rows, ranks) = (2, 4);
     let sampler = SamplerConfig::default().validate().unwrap();
     let requests: Vec<Request<'_>> = (0..rows).map(|row| request(&sampler, row)).collect();
-    let cuts: Vec<Range<usize>> = (0..ranks).map(|i| all / ranks * i..all / ranks * (i + 1)).collect();
-    for (_, exchanged) in dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, None, &requests)) {
-        let gathered = 24 + 16 * rows + 8 + 8 * rows * (7 + all / ranks / 256);
-        let (given, got) = (16 * rows + gathered, 16 * rows + ranks * gathered);
-        assert_eq!(exchanged, Exchanged { calls: 5, given: given as u64, got: got as u64 });
+    for all in [4096, 40_000] {
+        let (x, bias) = (vec![0.5f32; rows * all], vec![0.25f32; all]);
+        let mask = Mask::bias(&bias, &[all]);
+        let cuts: Vec<Range<usize>> = (0..ranks).map(|i| all / ranks * i..all / ranks * (i + 1)).collect();
+        for mask in [None, Some(&mask)] {
+            for (_, exchanged) in dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, mask, &requests)) {
+                let gathered = 24 + 16 * rows + 64 * rows;
+                let (given, got) = (16 * rows + gathered, 16 * rows + ranks * gathered);
+                assert_eq!(exchanged, Exchanged { calls: 4, given: given as u64, got: got as u64 });
+            }
+        }
     }
 }

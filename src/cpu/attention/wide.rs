@@ -2,7 +2,8 @@
 
 use super::merge::{End, Part, State};
 use super::{Attention, KEYS};
-use crate::cpu::scores::{Exps, Logits, Row, sum_f64};
+use crate::cpu::exp_sum::ExpSum;
+use crate::cpu::scores::{Exps, Logits, Row};
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::simd::{Isa, Kernel};
@@ -77,7 +78,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
         else {
             unreachable!("exponentials of f64 are f64")
         };
-        let (sum, rest) = sum_f64(isa, weights);
+        let (sum, rest) = ExpSum::wide(isa, weights).value::<f64>(KEYS);
         values.clear();
         values.resize(call.v.shape()[3], 0.0);
         for (i, weight) in weights.iter().enumerate() {

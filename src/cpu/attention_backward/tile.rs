@@ -6,7 +6,8 @@ use super::sums::{Powers, Sums, power_of_two};
 use super::unit::{Rows, Unit};
 use crate::cpu::attention::merge::End;
 use crate::cpu::attention::{KEYS, wide};
-use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64, sum_f64};
+use crate::cpu::exp_sum::ExpSum;
+use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64};
 use crate::cpu::scores_backward::slopes;
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
@@ -280,7 +281,7 @@ impl<E: Element> Kernel for Find<'_, '_, E> {
             let columns = live.columns.clone();
             let exps = live.exps(isa, &scores[columns.clone()], KEYS, false, &mut scratch.made);
             let Exps::F64 { values } = exps else { unreachable!("exponentials of f64 are f64") };
-            let (sum, rest) = sum_f64(isa, values);
+            let (sum, rest) = ExpSum::wide(isa, values).value::<f64>(KEYS);
             let (logits, grads) = (logits(&live, scores), &grads[columns]);
             let (zero, masked) = (isa.f64(0.0), isa.f64(f64::NEG_INFINITY));
             let mean = sum_o(

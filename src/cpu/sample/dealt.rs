@@ -7,24 +7,24 @@ use super::search::{By, Search};
 use super::top_p::ceil_of_product;
 use super::whole::Whole;
 use super::{OP, asks_for_total, heat};
-use crate::cpu::pieces::{self, Piece};
+use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Row, Scores};
 use crate::cpu::scratch::Buffers;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
-use crate::math::exp::term;
+use crate::math::bins::{self, Bins};
 use crate::math::log::log1p_scalar;
 use crate::ops::sample::{Adjustments, Filter, History, Part, Request, Sampled};
 use crate::sharded::keys;
-use crate::simd::{self, Isa, LANES, Work, padded};
+use crate::simd::{self, Isa, Work};
 use std::ops::Range;
 
 pub use super::search::BUCKETS;
 
 /// So few candidates are gathered rather than looked through where they are.
 pub const FEW: usize = 1024;
-/// The unit of a log-sum's larger part.
-const GRID: f64 = 1.0 / (1u64 << 31) as f64;
+/// Words of a rank's share: how many terms are 1, the sum of the others, a token and its logit.
+const SHARE: usize = bins::WORDS + 3;
 /// A word has a token in these, and a logit of 32 bits above them.
 const TOKEN_BITS: u32 = 21;
 
@@ -502,24 +502,13 @@ impl<'a, S: Lane> Dealt<'a, S> {
         self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len() });
     }
 
-    /// The sum's larger part, the token that is drawn and its logit if this rank has it, and the pieces of the sum's
-    /// smaller part.
+    /// The sum, and the token that is drawn and its logit if this rank has it.
     #[inline(always)]
     fn share<I: Isa>(&mut self, isa: I) {
         let Dealt { candidates, scale, before, words, .. } = self;
-        let (mut high, mut low) = (0.0, Vec::with_capacity(candidates.len()));
-        for logits in candidates.logits().chunks(LANES) {
-            let block = S::load_wide(isa, &padded(logits, S::NEG_INFINITY));
-            let terms = isa.array_f64(term(isa, scale.distances(isa, block)));
-            for e in &terms[..logits.len()] {
-                // As the sampler of a whole row splits its terms.
-                const TO_GRID: f64 = 1.5 * (1u64 << 52) as f64 * GRID;
-                let multiple = (e + TO_GRID) - TO_GRID;
-                high += multiple;
-                low.push(e - multiple);
-            }
-        }
-        words.push((high / GRID) as u64);
+        let sum = scale.sum(isa, candidates.logits());
+        words.push(sum.units()[0]);
+        words.extend(sum.bins().to_words());
         candidates.weigh(isa, *scale);
         let census = self.census.iter().flatten();
         let at = self.request.parts().2.draw().below(census.map(|rank| rank[1]).sum());
@@ -533,17 +522,20 @@ impl<'a, S: Lane> Dealt<'a, S> {
             Some(c) => [u64::from(c.token) + 1, keys::of_f64(c.logit)],
             None => [0, 0],
         });
-        Piece::of(isa, before[0] as usize, &low).to_words(words);
     }
 
     /// Takes what each rank has of its draw; says whether one of them has the token.
     #[must_use]
-    pub fn take_shares(&mut self, shares: &[([u64; 3], Piece)]) -> bool {
-        let Some(([_, token, key], _)) = shares.iter().find(|([_, token, _], _)| *token > 0) else { return false };
-        let high = shares.iter().map(|([high, ..], _)| high).sum::<u64>() as f64 * GRID;
-        let pieces: Vec<Piece> = shares.iter().map(|(_, piece)| piece.clone()).collect();
-        let rest = (high - 1.0) + pieces::sum(&pieces);
-        self.drawn = Drawn { token: (token - 1) as u32, logit: keys::to_f64(*key), rest };
+    pub fn take_shares<'w>(&mut self, shares: impl Iterator<Item = &'w [u64; SHARE]>) -> bool {
+        let (mut sum, mut drawn) = (ExpSum::default(), None);
+        for [ones, bins @ .., token, key] in shares {
+            sum.merge(ExpSum::of_bins(*ones, Bins::of_words(*bins)));
+            if *token > 0 {
+                drawn = Some((*token - 1, *key));
+            }
+        }
+        let Some((token, key)) = drawn else { return false };
+        self.drawn = Drawn { token: token as u32, logit: keys::to_f64(key), rest: sum.above_one() };
         true
     }
 

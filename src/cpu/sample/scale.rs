@@ -1,11 +1,12 @@
 //! How logits become weights, masses and log-probabilities.
 
+use crate::cpu::exp_sum::ExpSum;
 use crate::element::Element;
 use crate::math::exp::term;
 use crate::math::log::{log_scalar, log1p_scalar};
 use crate::math::softmax_exp::PairExp;
 use crate::math::sum::{sum_q, sums_o, unit_bits, units};
-use crate::simd::{Float, Isa, Kernel, Select, Span};
+use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
 /// What weighs a row's logits: its largest token weighs 1.
 #[derive(Clone, Copy)]
@@ -86,6 +87,17 @@ impl Scale {
         }
     }
 
+    /// The sum of e to each distance.
+    #[inline(always)]
+    pub fn sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> ExpSum {
+        ExpSum::of_terms(
+            isa,
+            logits.len(),
+            #[inline(always)]
+            |i| term(isa, self.distances(isa, S::load_wide(isa, &block(logits, i, S::NEG_INFINITY)))),
+        )
+    }
+
     /// The entropy of what has these logits, and the logarithm of the sum of e to each distance.
     #[inline(always)]
     pub fn entropy<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
@@ -149,24 +161,10 @@ struct LogSum<'a, S> {
 impl<S: Element> Kernel for LogSum<'_, S> {
     type Out = (f64, f64);
 
-    /// Every term is a multiple of 2^-31, of which 2^21 add without error, and a rest: the largest term is 1 and is
-    /// taken off exactly, and one f64 would be off by several ULP.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> (f64, f64) {
-        const GRID: f64 = 1.5 * (1u64 << (52 - 31)) as f64;
-        let grid = isa.f64(GRID);
-        let [high, low] = sums_o(
-            isa,
-            self.logits,
-            S::NEG_INFINITY,
-            #[inline(always)]
-            |_, block, [high, low]| {
-                let e = term(isa, self.scale.distances(isa, S::load_wide(isa, block)));
-                let multiple = (e + grid) - grid;
-                [high + multiple, low + (e - multiple)]
-            },
-        );
-        let rest = (high - 1.0) + low;
+        let sum = self.scale.sum(isa, self.logits);
+        let rest = sum.above_one();
         (log1p_scalar(isa, rest), 1.0 + rest)
     }
 }

@@ -10,8 +10,9 @@ template <class S, template <class> class By, u32 WARPS>
 struct CrossEntropyShared {
     Extremes extremes[WARPS];
     u64 units[WARPS];
+    double seconds[WARPS];
     Tables tables;
-    OrderedSums<Places<S, By, WARPS>, 1> sums;
+    BinSums<WARPS> distances;
 };
 
 // A row whose target counts.
@@ -75,30 +76,24 @@ struct CrossEntropyRow {
         return total<WARPS>(sum.units, shared.units);
     }
 
-    DEVICE Powers powers() {
+    DEVICE Powers powers(float max) {
         is_held = exp.narrow && HELD > 0;
         const u64 units = exp.narrow ? units_of<true>(held) : units_of<false>(again);
         const bool peaked = is_peaked(units, a.cols);
-        double rest[1] = {0.0};
+        double rest = 0.0;
         if (peaked) {
             widen();
-            sum_ordered(again, shared.sums, rest, [&](u32, float x, double (&own)[1]) {
-                const float e = power<false>(x);
-                own[0] += e == 1.0f ? 0.0 : (double)e;
-            });
+            const auto logit_of = [](u32, float x) { return x; };
+            const auto power_of = [&](u32, float x) { return power<false>(x); };
+            rest = rest_of(again, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
         }
-        return {units, peaked, rest[0]};
+        return {units, peaked, rest};
     }
 
     DEVICE double distances(double max) {
-        const double share = 2.0 * a.label_smoothing / (double)a.cols;
-        double sums[1] = {0.0};
-        if (a.label_smoothing != 0.0) {
-            sum_ordered(again, shared.sums, sums, [&](u32 column, float x, double (&own)[1]) {
-                own[0] += distance(share, weight_of(a, column), max, (double)x);
-            });
-        }
-        return sums[0];
+        return sum_in_bins(again, shared.distances, [&](u32 column, float x) {
+            return distance(a, column, max, (double)x);
+        }) * DISTANCE_UP;
     }
 
     template <class Row, class Bits_of>
@@ -142,8 +137,8 @@ struct CrossEntropyRow {
             return;
         }
         prepare(found);
-        const double max = (double)found.max, of_distances = distances(max);
-        const Powers of_row = powers();
+        const double max = (double)found.max, of_distances = a.label_smoothing == 0.0 ? 0.0 : distances(max);
+        const Powers of_row = powers(found.max);
         const double log_sum = log_of_sum(of_row, a.cols);
         write_loss(a, index, loss_of(a, target, max, (double)logit, log_sum, of_distances));
         if (to) {

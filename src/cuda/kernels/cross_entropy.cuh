@@ -62,9 +62,11 @@ DEVICE RowLoss loss_of(const CrossEntropyArguments& a, u32 target, double max, d
     return {entropy, a.z_loss == 0.0 ? 0.0 : a.z_loss * lse * lse};
 }
 
-// s/V w (max - z), given 2 s/V. Halves, so that no distance overflows.
-DEVICE double distance(double share, double weight, double max, double z) {
-    return times(share * weight, 0.5 * max - z * 0.5);
+// s/V w (max - z) by a power of two smaller, so that no distance overflows and rule B has room.
+const double DISTANCE_UP = 0x1p128, DISTANCE_DOWN = 0x1p-128;
+DEVICE double distance(const CrossEntropyArguments& a, u32 column, double max, double z) {
+    const double share = a.label_smoothing / (double)a.cols;
+    return times(share * weight_of(a, column), max * DISTANCE_DOWN - z * DISTANCE_DOWN);
 }
 
 DEVICE void write_loss(const CrossEntropyArguments& a, u64 index, RowLoss loss) {

@@ -5,6 +5,7 @@
 template <class S, u32 WARPS>
 struct SoftcapShared {
     LogSumShared<S, WARPS> sums;
+    BinSums<WARPS> distances;
     WideExtremes extremes[WARPS];
 };
 
@@ -16,20 +17,19 @@ DEVICE double slope(double x, double cap) {
 
 template <class S, u32 WARPS>
 DEVICE void finish(const CrossEntropyArguments& a, u64 index, u32 target, float score, WideRow<S, Rolled, WARPS, 0, false>& row,
-                   typename S::Bits* to, LogSumShared<S, WARPS>& shared) {
+                   typename S::Bits* to, LogSumShared<S, WARPS>& shared, BinSums<WARPS>& of_distances) {
     const double max = row.found.max, logit = row.logits.at(target, score);
     row.prepare(shared.tables);
     __syncthreads();
-    double distances[1] = {0.0};
+    double distances = 0.0;
     if (a.label_smoothing != 0.0) {
-        const double share = 2.0 * a.label_smoothing / (double)a.cols;
-        sum_ordered(row.held, shared.rest, distances, [&](u32 column, float x, double (&own)[1]) {
-            own[0] += distance(share, weight_of(a, column), max, row.logits.at(column, x));
-        });
+        distances = sum_in_bins(row.held, of_distances, [&](u32 column, float x) {
+            return distance(a, column, max, row.logits.at(column, x));
+        }) * DISTANCE_UP;
     }
     const Powers powers = row.powers(shared);
     const double log_sum = log_of_sum(powers, a.cols);
-    write_loss(a, index, loss_of(a, target, max, logit, log_sum, distances[0]));
+    write_loss(a, index, loss_of(a, target, max, logit, log_sum, distances));
     if (!to) {
         return;
     }
@@ -62,7 +62,7 @@ DEVICE void cross_entropy_softcap(const CrossEntropyArguments& a) {
         WideRow<S, Rolled, WARPS, 0, false> row(1.0, a.softcap, a.cols, from, mask, 0, a.cols);
         row.find(shared.extremes);
         if (row.found.is_live()) {
-            finish(a, index, (u32)target, score, row, to, shared.sums);
+            finish(a, index, (u32)target, score, row, to, shared.sums, shared.distances);
         } else {
             stand_in<S, Singles>(a, index, (u32)target, row.found.nan, row.found.is_masked(), to);
         }

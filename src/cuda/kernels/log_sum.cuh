@@ -1,7 +1,6 @@
 // The logarithm of a row's sum of exponentials, as `src/cpu/scores.rs` defines it.
 #pragma once
 #include "scores.cuh"
-#include "sum.cuh"
 #include "wide.cuh"
 
 // The bits of what an f64 that is no NaN is rounded to, to nearest even, in one rounding.
@@ -75,9 +74,51 @@ template <class S, u32 WARPS>
 struct LogSumShared {
     Extremes extremes[WARPS];
     u64 units[WARPS];
+    double seconds[WARPS];
     Tables tables;
-    OrderedSums<Places<S, Rolled, WARPS>, 1> rest;
 };
+
+// The power of two that brings the largest exponential but that of the maximum between 1/2 and 1, up to 2^126, given the
+// largest logit below it.
+DEVICE float finer(double max, double second) {
+    // Less than that by more than exponentials are off by, so that none of them is above 1.
+    const double steps = (max - second) * 0x1.71547652b82fep0 - 0x1p-20;
+    const u32 whole = steps < 126.0 ? steps > 0.0 ? (u32)steps : 0 : 126;
+    return float_of((127 + whole) << 23);
+}
+
+// All but the largest of a peaked row's exponentials. `logit` and `power` make an element's.
+template <class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
+DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, u64* units, Logit logit,
+                      Power power) {
+    T own = -(T)INFINITE;
+    row.each([&](u32 column, const float* x) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            const T z = logit(column + i, x[i]);
+            own = z < max && z > own ? z : own;
+        }
+    });
+    const double second = over_block<WARPS>((double)own, seconds, [](double own, u32 distance) {
+        for (; distance > 0; distance /= 2) {
+            const double beside = lane_beside(own, distance);
+            own = beside > own ? beside : own;
+        }
+        return own;
+    });
+    const float factor = finer((double)max, second);
+    UnitSum sum(row_len);
+    row.each([&](u32 column, const float* x) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            const float e = power(column + i, x[i]);
+            sum.add(e == 1.0f ? 0.0f : e * factor);
+        }
+        if (sum.count >= 256) {
+            sum.collect();
+        }
+    });
+    sum.collect();
+    return sum_of_units(total<WARPS>(sum.units, units), row_len) / (double)factor;
+}
 
 template <bool NARROW, class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE u64 sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp, u32 row_len,
@@ -107,16 +148,15 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
     const u64 units = exp.narrow ? sum_of_powers<true>(held, exp, cols, shared)
                                  : sum_of_powers<false>(again, exp, cols, shared);
     const bool peaked = is_peaked(units, cols);
-    double rest[1] = {0.0};
+    double rest = 0.0;
     if (peaked) {
         exp.narrow = false;
         __syncthreads();
         exp.fill(shared.tables);
-        // Begins with a barrier, behind which the tables are there.
-        sum_ordered(again, shared.rest, rest, [&](u32, float x, double (&own)[1]) {
-            const float e = exp.power<false>(shared.tables, x);
-            own[0] += e == 1.0f ? 0.0 : (double)e;
-        });
+        __syncthreads();
+        const auto logit = [](u32, float x) { return x; };
+        const auto power = [&](u32, float x) { return exp.power<false>(shared.tables, x); };
+        rest = rest_of(again, cols, found.max, shared.seconds, shared.units, logit, power);
     }
-    return log_of_sum({units, peaked, rest[0]}, cols);
+    return log_of_sum({units, peaked, rest}, cols);
 }

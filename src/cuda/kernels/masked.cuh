@@ -315,14 +315,13 @@ struct WideRow {
     DEVICE Powers powers(LogSumShared<S, WARPS>& shared) {
         const u64 sum = units(shared.tables, shared.units);
         const bool peaked = is_peaked(sum, cols);
-        double rest[1] = {0.0};
+        double rest = 0.0;
         if (peaked) {
-            sum_ordered(held, shared.rest, rest, [&](u32 column, float x, double (&own)[1]) {
-                const float e = power(shared.tables, logit(column, x));
-                own[0] += e == 1.0f ? 0.0 : (double)e;
-            });
+            const auto logit_of = [&](u32 column, float x) { return logit(column, x); };
+            const auto power_of = [&](u32 column, float x) { return power(shared.tables, logit(column, x)); };
+            rest = rest_of(held, cols, found.max, shared.seconds, shared.units, logit_of, power_of);
         }
-        return {sum, peaked, rest[0]};
+        return {sum, peaked, rest};
     }
 };
 

@@ -3,6 +3,7 @@
 // the gradients of its results are read twice.
 #pragma once
 #include "log_sum.cuh"
+#include "sum.cuh"
 
 struct BackwardArguments {
     u64 x, dy, dx; // [rows, cols]; dy of logsumexp [rows]

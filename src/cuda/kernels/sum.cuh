@@ -1,4 +1,4 @@
-// Rule O of `src/math/sum.rs`: f64 sums in an order that nothing but the row's length decides.
+// Rule O of `src/math/sum.rs`: f64 sums in an order that nothing but the row's length decides; and rule B, which has none.
 #pragma once
 #include "common.cuh"
 
@@ -159,4 +159,64 @@ DEVICE void sum_terms(u64 count, TermSums<WARPS, N>& shared, double (&sums)[N], 
     for (u32 n = 0; n < N; n++) {
         sums[n] = fold_lanes([&](u32 lane) { return shared.lanes[n][lane]; });
     }
+}
+
+// What the threads of a block share for a sum by rule B.
+template <u32 WARPS>
+struct BinSums {
+    double largest[WARPS];
+    double bins[4][WARPS];
+};
+
+// Rule B of `src/math/sum.rs` over a row, in all threads: `term` makes those of elements.
+template <class S, template <class> class By, u32 WARPS, u32 HELD, class Term>
+DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared, Term term) {
+    double own = 0.0;
+    row.each([&](u32 column, const float* x) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            const double magnitude = fabs(term(column + i, x[i]));
+            own = magnitude > own ? magnitude : own;
+        }
+    });
+    const double largest = over_block<WARPS>(own, shared.largest, [](double own, u32 distance) {
+        for (; distance > 0; distance /= 2) {
+            const double beside = lane_beside(own, distance);
+            own = beside > own ? beside : own;
+        }
+        return own;
+    });
+    if (largest > 0x1p960) {
+        return (double)INFINITE;
+    }
+    // The exponent of the top bin's unit, a multiple of 31, rounded down; then those of numbers whose last places are the
+    // units of bins, halfway to the next exponent.
+    const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
+    const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
+    double shifters[4], sums[4] = {};
+    for (int bin = 0; bin < 4; bin++) {
+        const int place = 52 + top - 31 * bin, normal = place > -1022 ? place : -1022;
+        shifters[bin] = 1.5 * __longlong_as_double((long long)(normal + 1023) << 52) *
+                        __longlong_as_double((long long)(place - normal + 1023) << 52);
+    }
+    row.each([&](u32 column, const float* x) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            double rest = term(column + i, x[i]);
+            for (u32 bin = 0; bin < 4; bin++) {
+                const double multiple = (rest + shifters[bin]) - shifters[bin];
+                sums[bin] += multiple;
+                rest -= multiple;
+            }
+        }
+    });
+    for (u32 bin = 0; bin < 4; bin++) {
+        sums[bin] = over_block<WARPS>(sums[bin], shared.bins[bin], [](double own, u32 distance) {
+            for (; distance > 0; distance /= 2) {
+                own += lane_beside(own, distance);
+            }
+            return own;
+        });
+    }
+    const double high = sums[0] + sums[1], part = high - sums[0];
+    const double low = (sums[0] - (high - part)) + (sums[1] - part);
+    return high + (low + (sums[2] + sums[3]));
 }

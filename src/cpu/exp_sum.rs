@@ -1,0 +1,232 @@
+//! What the exponentials of a row come to, or of a part of one: their sum, accurate also without the largest of them.
+
+use super::scores::{leaves_digits, log_of_units, units_to_f64};
+use crate::element::{DType, Element};
+use crate::math::bins::{Bins, two_sum};
+use crate::math::log::log1p_scalar;
+use crate::math::sum::{sum_q, unit_bits};
+use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, block};
+
+/// A sum against the maximum of the whole row. Parts are merged in any order, by integers and by rule B.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ExpSum {
+    /// By rule Q; of f64, how many of them are 1.
+    units: u64,
+    /// Of a sum for a logarithm that is barely above 1, or below: all but the largest.
+    rest: Rest,
+    /// Of f64, those below 1.
+    bins: Bins,
+}
+
+/// Exponentials times a power of two, by rule Q.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Rest {
+    units: u64,
+    finer: Finer,
+}
+
+/// The power of two, up to 2^126, that brings the largest exponential but that of the maximum between 1/2 and 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Finer(u32);
+
+impl Finer {
+    /// Of a row with this maximum, and with this for the largest logit below it.
+    pub fn new(max: f64, second: f64) -> Self {
+        /// More than exponentials are off by, so that none of them is above 1.
+        const ASIDE: f64 = 1.0 / (1 << 20) as f64;
+        let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
+        // Beyond that the smallest exponentials there are have all their bits.
+        Finer(steps.clamp(0.0, 126.0) as u32)
+    }
+
+    fn factor(self) -> f32 {
+        f32::from_bits((127 + self.0) << 23)
+    }
+}
+
+impl ExpSum {
+    /// Of exponentials that softmax divides, in f32.
+    pub fn narrow(units: u64) -> Self {
+        ExpSum { units, ..ExpSum::default() }
+    }
+
+    /// The same for a logarithm, where the sum is barely above 1: of a row of this length.
+    #[inline(always)]
+    pub fn peaked<I: Isa>(isa: I, units: u64, exps: &[f32], finer: Finer, row_len: usize) -> Self {
+        let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
+        ExpSum { units, rest, ..ExpSum::default() }
+    }
+
+    /// Of exponentials in f64.
+    #[inline(always)]
+    pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
+        isa.outline(Wide(exps))
+    }
+
+    /// Of `len` terms from 0 to 1, block by block, zeros behind the last.
+    #[inline(always)]
+    pub fn of_terms<I: Isa>(isa: I, len: usize, mut terms: impl FnMut(usize) -> I::F64) -> Self {
+        let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
+        let mut units = 0;
+        let bins = Bins::of(
+            isa,
+            len,
+            #[inline(always)]
+            |i| {
+                let e = terms(i);
+                let is_one = e.eq(one);
+                units += u64::from(is_one.bits().count_ones());
+                I::F64::select(is_one, zero, e)
+            },
+        );
+        ExpSum { units, bins, ..ExpSum::default() }
+    }
+
+    /// What a sum in f64 is above 1.
+    pub fn above_one(&self) -> f64 {
+        self.with_ones(self.units as f64 - 1.0).0
+    }
+
+    /// The sum of both parts.
+    pub fn merge(&mut self, other: Self) {
+        // Parts of a row are below 2^63 together.
+        self.units = self.units.wrapping_add(other.units);
+        self.rest.units = self.rest.units.wrapping_add(other.rest.units);
+        self.rest.finer = Finer(self.rest.finer.0.max(other.rest.finer.0));
+        self.bins.merge(other.bins);
+    }
+
+    /// As a sum of two, of a row of this length.
+    pub fn value<E: Element>(&self, row_len: usize) -> (f64, f64) {
+        if E::DTYPE == DType::F64 {
+            return self.with_ones(self.units as f64);
+        }
+        (units_to_f64(self.units, row_len), 0.0)
+    }
+
+    /// The sum of so many ones and of what is below.
+    fn with_ones(&self, ones: f64) -> (f64, f64) {
+        let (below, low) = self.bins.value();
+        let (sum, error) = two_sum(ones, below);
+        let rest = error + low;
+        let all = sum + rest;
+        (all, rest - (all - sum))
+    }
+
+    /// 1 / sum in two parts, the larger first.
+    pub fn inverse<E: Element>(&self, row_len: usize) -> (f64, f64) {
+        let (sum, low) = self.value::<E>(row_len);
+        let high = 1.0 / sum;
+        if E::DTYPE == DType::F64 {
+            return (high, -high.mul_add(sum, -1.0).mul_add(high, high * high * low));
+        }
+        (high, 0.0)
+    }
+
+    /// Its logarithm, accurate also where it is barely above 1.
+    #[inline(always)]
+    pub fn log<I: Isa, E: Element>(&self, isa: I, row_len: usize) -> f64 {
+        if E::DTYPE == DType::F64 {
+            return log1p_scalar(isa, self.above_one());
+        }
+        match log_of_units(isa, self.units, row_len) {
+            Some(log) => log,
+            None => log1p_scalar(isa, self.rest(row_len)),
+        }
+    }
+
+    /// Without one of its terms, accurate also where that leaves little.
+    pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
+        if E::DTYPE == DType::F64 {
+            let (sum, low) = self.value::<E>(row_len);
+            // Any other than the largest, 1, is half of it at most.
+            return if one == 1.0 { self.above_one() } else { (sum - one) + low };
+        }
+        let others = self.units.wrapping_sub((one * (1u64 << unit_bits(row_len)) as f64).round_ties_even() as u64);
+        if leaves_digits(others, row_len) {
+            return units_to_f64(others, row_len);
+        }
+        // It is the only one as large as 1, so that the sum is peaked.
+        self.rest(row_len)
+    }
+
+    /// All but the largest, of a peaked row.
+    fn rest(&self, row_len: usize) -> f64 {
+        units_to_f64(self.rest.units, row_len) / f64::from(self.rest.finer.factor())
+    }
+}
+
+#[cfg(feature = "sharded")]
+impl ExpSum {
+    /// Integers whose sums are those of all parts.
+    pub fn units(&self) -> [u64; 2] {
+        [self.units, self.rest.units]
+    }
+
+    /// With those of all parts, and no bins; of rows that have this.
+    pub fn of_units([units, rest]: [u64; 2], finer: Finer) -> Self {
+        ExpSum { units, rest: Rest { units: rest, finer }, ..ExpSum::default() }
+    }
+
+    /// In f64: so many ones, and those below 1.
+    pub fn of_bins(ones: u64, bins: Bins) -> Self {
+        ExpSum { units: ones, bins, ..ExpSum::default() }
+    }
+
+    pub fn bins(&self) -> Bins {
+        self.bins
+    }
+
+    /// Takes up those of another part.
+    pub fn add_bins(&mut self, bins: Bins) {
+        self.bins.merge(bins);
+    }
+}
+
+/// [`ExpSum::wide`] as a function of its own, which all ops of f64 share.
+struct Wide<'a>(&'a [f64]);
+
+impl Kernel for Wide<'_> {
+    type Out = ExpSum;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> ExpSum {
+        let exps = self.0;
+        ExpSum::of_terms(
+            isa,
+            exps.len(),
+            #[inline(always)]
+            |i| isa.load_f64(&block(exps, i, 0.0)),
+        )
+    }
+}
+
+/// All but the ones, each times the power of two.
+struct RestOf<'a> {
+    exps: &'a [f32],
+    finer: Finer,
+    row_len: usize,
+}
+
+impl Kernel for RestOf<'_> {
+    type Out = u64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> u64 {
+        /// As many as the stack has room for.
+        const RUN: usize = 512;
+        let RestOf { exps, finer, row_len } = self;
+        let (one, zero, factor) = (isa.f32(1.0), isa.f32(0.0), isa.f32(finer.factor()));
+        let mut buffer = [0.0f32; RUN];
+        let mut units = 0u64;
+        for run in exps.chunks(RUN) {
+            let scaled = Span::in_place(&mut buffer[..run.len()]).reading(run).numbers(
+                isa,
+                #[inline(always)]
+                |_, e| I::F32::select(e.eq(one), zero, e * factor),
+            );
+            units = units.wrapping_add(sum_q(isa, &*scaled, row_len));
+        }
+        units
+    }
+}

@@ -1,0 +1,236 @@
+//! Rule B of [`super::sum`] over blocks.
+
+use crate::simd::{Float, Isa, LANES};
+
+/// Bins that are kept.
+const BINS: usize = 4;
+/// The units of two neighbouring bins are 2^31 apart.
+const WIDTH: i32 = 31;
+/// The top bin of zeros.
+const NONE: i32 = i32::MIN;
+/// That of terms of which one is infinite.
+const INFINITE: i32 = i32::MAX;
+/// What a bin has room for.
+const MOST: f64 = f64::from_bits((1023 + 960) << 52);
+/// Blocks for which the largest term is found before they are added.
+const RUN: usize = 16;
+
+/// A sum by rule B.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bins {
+    top: i32,
+    /// From the top one down, each an exact multiple of its bin's unit.
+    sums: [f64; BINS],
+}
+
+impl Default for Bins {
+    fn default() -> Self {
+        Bins { top: NONE, sums: [0.0; BINS] }
+    }
+}
+
+impl Bins {
+    /// Of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15, zeros where there are none. None of them
+    /// is NaN; one beyond 2^960 makes the sum infinite.
+    #[inline(always)]
+    pub fn of<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> Self {
+        let blocks = len.div_ceil(LANES);
+        let zero = isa.f64(0.0);
+        let (mut top, mut sums) = (NONE, [zero; BINS]);
+        for first in (0..blocks).step_by(RUN) {
+            let count = RUN.min(blocks - first);
+            let mut terms = [zero; RUN];
+            let mut largest = zero;
+            for (i, term) in terms[..count].iter_mut().enumerate() {
+                *term = block(first + i);
+                largest = term.abs().max(largest);
+            }
+            let largest = isa.array_f64(largest).into_iter().fold(0.0, f64::max);
+            if largest > MOST {
+                return Bins { top: INFINITE, sums: [f64::INFINITY, 0.0, 0.0, 0.0] };
+            }
+            let own = bin_of(largest);
+            if own > top {
+                sums = moved(sums, top, own, zero);
+                top = own;
+            }
+            if top == NONE {
+                continue;
+            }
+            let shifters = shifters(top).map(
+                #[inline(always)]
+                |shifter| isa.f64(shifter),
+            );
+            for &term in &terms[..count] {
+                let mut rest = term;
+                for (sum, shifter) in sums.iter_mut().zip(shifters) {
+                    let multiple = (rest + shifter) - shifter;
+                    *sum = *sum + multiple;
+                    rest = rest - multiple;
+                }
+            }
+        }
+        let sums = sums.map(
+            #[inline(always)]
+            |lanes| isa.array_f64(lanes).into_iter().sum::<f64>() + 0.0,
+        );
+        Bins { top, sums }
+    }
+
+    /// The sum of both.
+    pub fn merge(&mut self, other: Self) {
+        let (mut high, low) = if self.top >= other.top { (*self, other) } else { (other, *self) };
+        for (sum, more) in high.sums.iter_mut().zip(moved(low.sums, low.top, high.top, 0.0)) {
+            *sum += more;
+        }
+        *self = high;
+    }
+
+    /// The sum in two parts, the larger first.
+    pub fn value(&self) -> (f64, f64) {
+        let [first, second, third, fourth] = self.sums;
+        if self.top == INFINITE {
+            return (first, 0.0);
+        }
+        let (sum, error) = two_sum(first, second);
+        let low = error + (third + fourth);
+        let all = sum + low;
+        (all, low - (all - sum))
+    }
+}
+
+/// How many integers say a sum.
+#[cfg(feature = "sharded")]
+pub const WORDS: usize = 1 + BINS;
+
+#[cfg(feature = "sharded")]
+impl Bins {
+    pub fn to_words(self) -> [u64; WORDS] {
+        let [a, b, c, d] = self.sums.map(f64::to_bits);
+        [i64::from(self.top) as u64, a, b, c, d]
+    }
+
+    pub fn of_words([top, sums @ ..]: [u64; WORDS]) -> Self {
+        Bins { top: top as i32, sums: sums.map(f64::from_bits) }
+    }
+}
+
+/// A number as a sum of two, the exact sum of both.
+pub fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let part = sum - a;
+    (sum, (a - (sum - part)) + (b - part))
+}
+
+/// The sums of bins from `top` down as those of bins from `to` down, which is not below.
+#[inline(always)]
+fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
+    let by = usize::try_from(to.abs_diff(top)).unwrap_or(BINS);
+    let mut moved = [zero; BINS];
+    for i in by..BINS {
+        moved[i] = sums[i - by];
+    }
+    moved
+}
+
+/// The bin of a magnitude.
+fn bin_of(magnitude: f64) -> i32 {
+    if magnitude == 0.0 {
+        return NONE;
+    }
+    // Below the normal numbers, the exponent of the smallest of them less one.
+    let exponent = (magnitude.to_bits() >> 52) as i32 - 1023;
+    (exponent + 1).div_euclid(WIDTH)
+}
+
+/// For each bin from the top one down a number whose last place is its unit, halfway to the next exponent.
+fn shifters(top: i32) -> [f64; BINS] {
+    let mut shifters = [0.0; BINS];
+    for (bin, shifter) in (0..).zip(&mut shifters) {
+        let exponent = 52 + WIDTH * (top - bin);
+        let normal = exponent.max(-1022);
+        // Below the normal numbers by one product more.
+        *shifter = 1.5 * power_of_two(normal) * power_of_two(exponent - normal);
+    }
+    shifters
+}
+
+/// A power of two that is a normal number.
+fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((exponent + 1023) as u64) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bins;
+    use crate::math::sum::rule_b;
+    use crate::simd::{Isa, Kernel, Level, Token, block, with_level};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng, seq::SliceRandom};
+
+    struct Of<'a>(&'a [f64]);
+
+    impl Kernel for Of<'_> {
+        type Out = Bins;
+
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> Bins {
+            Bins::of(
+                isa,
+                self.0.len(),
+                #[inline(always)]
+                |i| isa.load_f64(&block(self.0, i, 0.0)),
+            )
+        }
+    }
+
+    fn on(level: Level, terms: &[f64]) -> Bins {
+        with_level(level, || Token::current().unwrap().run(Of(terms))).unwrap()
+    }
+
+    /// Terms whose exponents are up to so many apart from this one.
+    fn terms(rng: &mut StdRng, count: usize, exponent: i32, spread: i32) -> Vec<f64> {
+        let mut term = || {
+            let exponent = exponent - rng.random_range(0..=spread);
+            let sign = if rng.random_bool(0.2) { -1.0 } else { 1.0 };
+            sign * (1.0 + rng.random::<f64>()) * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
+        };
+        (0..count).map(|_| term()).collect()
+    }
+
+    #[test]
+    fn no_order_and_no_cut_shows() {
+        let seed = rand::random();
+        println!("seed {seed}");
+        let mut rng = StdRng::seed_from_u64(seed);
+        for case in 0..400 {
+            let count = rng.random_range(0..1500);
+            let exponent = [0, -1, -40, -700, -1020, 5, 300, 900][case % 8];
+            let spread = [0, 3, 40, 120, 400][case % 5].min(exponent + 1074);
+            let mut terms = terms(&mut rng, count, exponent, spread);
+            let expected = rule_b(&terms);
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                terms.shuffle(&mut rng);
+                let (all, _) = on(level, &terms).value();
+                assert_eq!(all.to_bits(), expected.to_bits(), "{level}, 2^{exponent}, {spread}, {count} terms");
+                let at = rng.random_range(0..=count);
+                let (mut left, right) = (on(level, &terms[..at]), on(level, &terms[at..]));
+                left.merge(right);
+                assert_eq!(left, on(level, &terms), "{level}, 2^{exponent}, {spread}, cut at {at} of {count} terms");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_bin() {
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            assert_eq!(on(level, &[]).value(), (0.0, 0.0));
+            assert_eq!(on(level, &[0.0, -0.0]).value(), (0.0, 0.0));
+            let infinite = on(level, &[1.0, f64::INFINITY, 3.0]);
+            assert_eq!(infinite.value(), (f64::INFINITY, 0.0));
+            let mut all = on(level, &[2.0]);
+            all.merge(infinite);
+            assert_eq!(all, infinite);
+        }
+    }
+}
