@@ -4,6 +4,7 @@
 Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository; it writes tests/vectors/reference.tsv
 and tests/vectors/sums.tsv. Nothing here knows of the crate's code.
 """
+import math
 import random
 import struct
 from fractions import Fraction
@@ -235,7 +236,7 @@ def write_reference():
                 out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")
 
 
-# The two rules for sums, in exact arithmetic. The terms follow from their index alone.
+# The rules for sums, in exact arithmetic. The terms follow from their index alone.
 
 
 def unit(i):
@@ -263,6 +264,21 @@ def rule_q(terms, bits):
     return sum(round(term * 2**bits) for term in terms)  # round() of a fraction takes ties to even
 
 
+def rule_b(terms):
+    largest = max(map(abs, terms), default=0)
+    if largest == 0:
+        return Fraction(0)
+    top = (math.frexp(largest)[1] // 31) * 31  # frexp's exponent is one above that of the last place before the point
+    bins = []
+    for exponent in range(top, top - 4 * 31, -31):
+        unit = Fraction(2) ** exponent
+        multiples = [round(term / unit) * unit for term in terms]
+        terms = [term - multiple for term, multiple in zip(terms, multiples)]
+        bins.append(sum(multiples))
+    high = rounded(bins[0] + bins[1])
+    return rounded(high + rounded(bins[0] + bins[1] - high + rounded(bins[2] + bins[3])))
+
+
 def write_sums():
     with open("tests/vectors/sums.tsv", "w") as out:
         out.write("# scripts/vectors.py, rule O: rule, n, k, step, bits of the sum; x_i = f32((u_i - 2^31) 2^(k + step (i mod 5) - 32)), u_i = i 2654435761 mod 2^32\n")
@@ -275,6 +291,11 @@ def write_sums():
         for n, d in q_cases:
             terms = [Fraction(f32(unit(i) * 2.0**-32 * 2.0 ** (-d if i % 2 else 0))) for i in range(n)]
             out.write(f"q\t{n}\t{d}\t{rule_q(terms, 45 if n <= 262144 else 42)}\n")
+        out.write("# rule B: rule, n, k, step, bits of the sum; x_i = (u_i + 1) 2^(k - step (i mod 5) - 32)\n")
+        b_cases = [(0, 0, 0), (1, 0, 0), (2, 0, 31), (3, -1, 30), (64, 0, 7), (65, 900, 1), (255, -900, 20), (257, -30, 25), (1000, -31, 12), (1000, -62, 12), (4097, 0, 0), (4097, -1, 22), (20000, 0, 40)]
+        for n, k, step in b_cases:
+            terms = [Fraction(unit(i) + 1) * Fraction(2) ** (k - step * (i % 5) - 32) for i in range(n)]
+            out.write(f"b\t{n}\t{k}\t{step}\t{bits64(float(rule_b(terms))):016x}\n")
 
 
 if __name__ == "__main__":

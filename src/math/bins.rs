@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn no_order_and_no_cut_shows() {
-        let seed = rand::random();
+        let seed = 17;
         println!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         for case in 0..400 {

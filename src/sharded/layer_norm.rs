@@ -24,15 +24,15 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// about to do something else, or does not come.
     pub fn layer_norm<E: Element>(&self, x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result<Vec<E>> {
         let first = self.columns.start;
-        let LayerNorm { weight, bias, eps } = options;
-        let text = format!(
-            "{OP} of {}, {} rows of {} columns, eps {eps:?}, weight and bias of digest {:016x}",
-            E::DTYPE,
-            x.rows(),
-            self.all,
-            Digest::NEW.floats(*weight).floats(*bias).finish()
-        );
+        let text = text(OP, self.all, &x, options);
         let own = self.own(OP, x.cols()).and_then(|first| NormPartial::layer_norm(x, (first, self.all), options));
         self.moments(OP, x, &text, own)?.finish_layer_norm(x, first, options)
     }
+}
+
+/// What has to be the same for all ranks.
+pub(super) fn text<E: Element>(op: &str, all: usize, x: &Rows<'_, E>, options: &LayerNorm<'_>) -> String {
+    let LayerNorm { weight, bias, eps } = options;
+    let (dtype, rows, operands) = (E::DTYPE, x.rows(), Digest::NEW.floats(*weight).floats(*bias).finish());
+    format!("{op} of {dtype}, {rows} rows of {all} columns, eps {eps:?}, weight and bias of digest {operands:016x}")
 }

@@ -2,7 +2,7 @@
 
 use super::Sharded;
 use super::collective::Collective;
-use super::digest::Digest;
+use super::layer_norm;
 use crate::cpu::norm_backward::Norm;
 use crate::element::Element;
 use crate::error::Result;
@@ -32,16 +32,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dy: Rows<'_, E>,
         options: &LayerNorm<'_>,
     ) -> Result<LayerNormGradients<E>> {
-        let LayerNorm { weight, bias, eps } = options;
-        let text = format!(
-            "{OP} of {}, {} rows of {} columns, eps {eps:?}, weight and bias of digest {:016x}",
-            E::DTYPE,
-            x.rows(),
-            self.all,
-            Digest::NEW.floats(*weight).floats(*bias).finish()
-        );
+        let text = layer_norm::text(OP, self.all, &x, options);
         let norm = options.resolve(OP, self.all).map(Norm::from);
-        let [mut dweight, mut dbias] = [weight, bias].map(|operand| operand.map(|_| vec![E::ZERO; x.cols()]));
+        let [mut dweight, mut dbias] =
+            [options.weight, options.bias].map(|operand| operand.map(|_| vec![E::ZERO; x.cols()]));
         let operands =
             [("dweight", dweight.as_mut().map(FloatsMut::from)), ("dbias", dbias.as_mut().map(FloatsMut::from))];
         let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;

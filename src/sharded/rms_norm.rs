@@ -24,15 +24,18 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// about to do something else, or does not come.
     pub fn rms_norm<E: Element>(&self, x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec<E>> {
         let first = self.columns.start;
-        let RmsNorm { weight, weight_offset, eps, rounding } = options;
-        let text = format!(
-            "{OP} of {}, {} rows of {} columns, eps {eps:?}, weight offset {weight_offset:?}, {rounding:?}, a weight of digest {:016x}",
-            E::DTYPE,
-            x.rows(),
-            self.all,
-            Digest::NEW.floats(*weight).finish()
-        );
+        let text = text(OP, self.all, &x, options);
         let own = self.own(OP, x.cols()).and_then(|first| NormPartial::rms_norm(x, (first, self.all), options));
         self.moments(OP, x, &text, own)?.finish_rms_norm(x, first, options)
     }
+}
+
+/// What has to be the same for all ranks.
+pub(super) fn text<E: Element>(op: &str, all: usize, x: &Rows<'_, E>, options: &RmsNorm<'_>) -> String {
+    let RmsNorm { weight, weight_offset, eps, rounding } = options;
+    let (dtype, rows, weight) = (E::DTYPE, x.rows(), Digest::NEW.floats(*weight).finish());
+    format!(
+        "{op} of {dtype}, {rows} rows of {all} columns, eps {eps:?}, weight offset {weight_offset:?}, {rounding:?}, a weight \
+         of digest {weight:016x}"
+    )
 }

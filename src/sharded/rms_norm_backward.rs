@@ -2,7 +2,7 @@
 
 use super::Sharded;
 use super::collective::Collective;
-use super::digest::Digest;
+use super::rms_norm;
 use crate::cpu::norm_backward::Norm;
 use crate::element::Element;
 use crate::error::Result;
@@ -32,16 +32,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dy: Rows<'_, E>,
         options: &RmsNorm<'_>,
     ) -> Result<RmsNormGradients<E>> {
-        let RmsNorm { weight, weight_offset, eps, rounding } = options;
-        let text = format!(
-            "{OP} of {}, {} rows of {} columns, eps {eps:?}, weight offset {weight_offset:?}, {rounding:?}, a weight of digest {:016x}",
-            E::DTYPE,
-            x.rows(),
-            self.all,
-            Digest::NEW.floats(*weight).finish()
-        );
+        let text = rms_norm::text(OP, self.all, &x, options);
         let norm = options.resolve(OP, self.all).map(Norm::from);
-        let mut dweight = weight.map(|_| vec![E::ZERO; x.cols()]);
+        let mut dweight = options.weight.map(|_| vec![E::ZERO; x.cols()]);
         let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];
         let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;
         Ok(RmsNormGradients { dx, dweight })

@@ -1,6 +1,6 @@
-//! The two rules for sums against vectors that a script made in exact arithmetic.
+//! The rules for sums against vectors that a script made in exact arithmetic.
 
-use evenkeel::math::sum::{rule_o, rule_q};
+use evenkeel::math::sum::{rule_b, rule_o, rule_q};
 
 /// The lines of tests/vectors/sums.tsv of one rule, by their fields.
 fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
@@ -47,6 +47,29 @@ fn rule_q_gives_the_integers_of_the_vectors() {
         terms.reverse();
         assert_eq!(rule_q(&terms).to_string(), fields[3], "{n} terms in another order");
     }
+}
+
+#[test]
+fn rule_b_gives_the_bits_of_the_vectors_in_any_order() {
+    for fields in vectors("b") {
+        let [n, k, step] = [1, 2, 3].map(|i| fields[i].parse::<i32>().unwrap());
+        let term = |i: usize| (f64::from(unit(i)) + 1.0) * 2f64.powi(k - step * (i % 5) as i32 - 32);
+        let mut terms: Vec<f64> = (0..n as usize).map(term).collect();
+        for order in ["their order", "another order"] {
+            let sum = rule_b(&terms);
+            assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}, in {order}");
+            terms.reverse();
+        }
+    }
+}
+
+#[test]
+fn rule_b_has_no_more_room_than_f64() {
+    assert_eq!(rule_b(&[2f64.powi(960)]), 2f64.powi(960));
+    assert_eq!(rule_b(&[1.0, f64::MAX]), f64::INFINITY);
+    assert_eq!(rule_b(&[5e-324, 5e-324]), 1e-323);
+    assert_eq!(rule_b(&[1.0, 2f64.powi(-93), 2f64.powi(-95)]), 1.0);
+    assert_eq!(rule_b(&[-0.0]).to_bits(), 0);
 }
 
 #[test]

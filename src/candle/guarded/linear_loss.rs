@@ -26,10 +26,10 @@ use candle_core::Tensor;
 /// | | products of `[N, H]` and `[H, V]` | memory beside operands and their gradients |
 /// |---|---|---|
 /// | logits as a whole | 1, and 2 for the gradient | 2 or 3 of `N V` numbers, up to the end of the gradient |
-/// | by chunks | 2, for maximum and sums, and 3 for the gradient | 2 or 3 of `N chunk`; some 150 bytes a row from the loss to its gradient |
+/// | by chunks | 2, for maximum and sums, and 3 for the gradient | 2 or 3 of `N chunk`; some 200 bytes a row from the loss to its gradient |
 ///
-/// Of f64, with label smoothing, and of rows that one logit outweighs, a number for each 256 classes is kept beside. Where
-/// `chunk` is V or more, and on other devices than the CPU, logits are made as a whole, and candle has their gradients.
+/// Where `chunk` is V or more, and on other devices than the CPU, logits are made as a whole, and candle has their
+/// gradients.
 ///
 /// # Special values
 /// Those of [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` whose targets are ignored are taken as zeros, so

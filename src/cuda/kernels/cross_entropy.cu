@@ -27,8 +27,9 @@ struct CrossEntropyRow {
     // Before it may be written over.
     const float logit;
     Held<S, By, WARPS, HELD> held;
-    // What rows that span more need, and what few rows do, has no registers of its own.
+    // What rows that span more need has no registers of its own, and what few rows do none for a piece either.
     Held<S, By, WARPS, 0> again;
+    Held<S, Rolled, WARPS, 0> rolled;
     SoftmaxExp exp;
     // Whether the exponentials are in registers.
     bool is_held;
@@ -36,7 +37,7 @@ struct CrossEntropyRow {
     DEVICE CrossEntropyRow(const CrossEntropyArguments& a, CrossEntropyShared<S, By, WARPS>& shared, u64 index,
                            u32 target, const Bits* from)
         : a(a), shared(shared), index(index), target(target), logit(S::widen(from[target])), held(from, a.cols),
-          again(from, a.cols), exp(0.0f, 0.0f), is_held(false) {}
+          again(from, a.cols), rolled(from, a.cols), exp(0.0f, 0.0f), is_held(false) {}
 
     template <bool NARROW>
     DEVICE float power(float x) const {
@@ -91,7 +92,7 @@ struct CrossEntropyRow {
     }
 
     DEVICE double distances(double max) {
-        return sum_in_bins(again, shared.distances, [&](u32 column, float x) {
+        return sum_in_bins(rolled, shared.distances, [&](u32 column, float x) {
             return distance(a, column, max, (double)x);
         }) * DISTANCE_UP;
     }

@@ -3,6 +3,7 @@
 // becomes its weights in registers where it fits and has no bias and no softcap; else it is read as often as it is
 // asked for.
 #include "masked.cuh"
+#include "sum.cuh"
 
 const u64 OF_SOFTMAX = 0, OF_LOG_SOFTMAX = 1, OF_LOGSUMEXP = 2;
 

@@ -166,6 +166,7 @@ template <u32 WARPS>
 struct BinSums {
     double largest[WARPS];
     double bins[4][WARPS];
+    double shifters[4];
 };
 
 // Rule B of `src/math/sum.rs` over a row, in all threads: `term` makes those of elements.
@@ -188,21 +189,22 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
     if (largest > 0x1p960) {
         return (double)INFINITE;
     }
-    // The exponent of the top bin's unit, a multiple of 31, rounded down; then those of numbers whose last places are the
-    // units of bins, halfway to the next exponent.
-    const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
-    const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
-    double shifters[4], sums[4] = {};
-    for (int bin = 0; bin < 4; bin++) {
-        const int place = 52 + top - 31 * bin, normal = place > -1022 ? place : -1022;
-        shifters[bin] = 1.5 * __longlong_as_double((long long)(normal + 1023) << 52) *
-                        __longlong_as_double((long long)(place - normal + 1023) << 52);
+    if (threadIdx.x < 4) {
+        // The exponent of the top bin's unit, a multiple of 31, rounded down; then that of a number whose last place is the
+        // unit of this thread's bin, halfway to the next exponent.
+        const int exponent = (int)((u64)__double_as_longlong(largest) >> 52) - 1023;
+        const int top = (exponent + 1 + 31 * 64) / 31 * 31 - 31 * 64;
+        const int place = 52 + top - 31 * (int)threadIdx.x, normal = place > -1022 ? place : -1022;
+        shared.shifters[threadIdx.x] = 1.5 * __longlong_as_double((long long)(normal + 1023) << 52) *
+                                       __longlong_as_double((long long)(place - normal + 1023) << 52);
     }
+    __syncthreads();
+    double sums[4] = {};
     row.each([&](u32 column, const float* x) {
         for (u32 i = 0; i < By<S>::COUNT; i++) {
             double rest = term(column + i, x[i]);
             for (u32 bin = 0; bin < 4; bin++) {
-                const double multiple = (rest + shifters[bin]) - shifters[bin];
+                const double multiple = (rest + shared.shifters[bin]) - shared.shifters[bin];
                 sums[bin] += multiple;
                 rest -= multiple;
             }

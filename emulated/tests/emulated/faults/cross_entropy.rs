@@ -38,6 +38,15 @@ pub const FAULTS: &[Fault] = &[
     fault("weights are counted", "cross_entropy.cu", "own[1] += 1.0;", "own[1] += weight_of(a, (u32)target);"),
     fault("classes weigh 1", "cross_entropy.cu", "if (a.weight_type != NO_OPERAND)", "if (false)"),
     fault("the last that is refused", "cross_entropy.cu", "&& row < first", ""),
+    fault("bins of what others have", "sum.cuh", "                rest -= multiple;\n", ""),
+    fault("one bin", "sum.cuh", "bin < 4; bin++) {\n                const", "bin < 1; bin++) {\n                const"),
+    fault("bins of a thread", "sum.cuh", "                own += lane_beside(own, distance);\n", ""),
+    fault(
+        "no barrier behind the bins' units",
+        "sum.cuh",
+        "    __syncthreads();\n    double sums[4]",
+        "    double sums[4]",
+    ),
     fault("a lane's tiles in another one", "sum.cuh", "(first + threadIdx.x) % 64", "threadIdx.x"),
     fault(
         "other tables than the exponential's form",

@@ -24,11 +24,12 @@ pub const FAULTS: &[Fault] = &[
     fault("no row is peaked", "log_sum.cuh", "peaked = is_peaked(units, cols);", "peaked = false;"),
     fault("rows are peaked later", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 33)"),
     fault("the error of 1 + rest is lost", "log_sum.cuh", "return high + (low + error)", "return high + low"),
-    fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0 : (double)e", "(double)e"),
+    fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e * factor"),
+    fault("the rest in units of the whole", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e == 1.0f ? 0.0f : e"),
+    fault("the largest for the second", "log_sum.cuh", "z < max && z > own", "z > own"),
+    fault("each thread's own second", "log_sum.cuh", "own = beside > own ? beside : own;", ""),
     fault("tables of narrow rows for peaked ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
     fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
-    fault("lanes are not cleared", "sum.cuh", "shared.lanes[n][lane] = 0.0;", ""),
-    fault("folds of half the lanes", "sum.cuh", "distance < threads;", "distance < threads / 2;"),
 ];
 
 pub const FAULTS_OF_SUMS: &[Fault] = &[
