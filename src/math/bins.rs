@@ -1,6 +1,6 @@
 //! Rule B of [`super::sum`] over blocks.
 
-use crate::simd::{Float, Isa, LANES};
+use crate::simd::{Float, Isa, LANES, MaskBits};
 
 /// Bins that are kept.
 const BINS: usize = 4;
@@ -8,8 +8,8 @@ const BINS: usize = 4;
 const WIDTH: i32 = 31;
 /// The top bin of zeros.
 const NONE: i32 = i32::MIN;
-/// That of terms of which one is infinite.
-const INFINITE: i32 = i32::MAX;
+/// That of terms of which no bin has room for one, or one is NaN: the only sum that counts is that of these.
+const BEYOND: i32 = i32::MAX;
 /// What a bin has room for.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
 /// Blocks for which the largest term is found before they are added.
@@ -30,31 +30,35 @@ impl Default for Bins {
 }
 
 impl Bins {
-    /// Of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15, zeros where there are none. None of them
-    /// is NaN; one beyond 2^960 makes the sum infinite.
+    /// Of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15, zeros where there are none.
     #[inline(always)]
     pub fn of<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> Self {
         let blocks = len.div_ceil(LANES);
         let zero = isa.f64(0.0);
-        let (mut top, mut sums) = (NONE, [zero; BINS]);
+        let (mut top, mut sums, mut beyond) = (NONE, [zero; BINS], 0.0);
         for first in (0..blocks).step_by(RUN) {
             let count = RUN.min(blocks - first);
             let mut terms = [zero; RUN];
-            let mut largest = zero;
+            let (mut largest, mut nan) = (zero, zero.lt(zero));
             for (i, term) in terms[..count].iter_mut().enumerate() {
                 *term = block(first + i);
                 largest = term.abs().max(largest);
+                nan = nan | term.is_nan();
             }
             let largest = isa.array_f64(largest).into_iter().fold(0.0, f64::max);
-            if largest > MOST {
-                return Bins { top: INFINITE, sums: [f64::INFINITY, 0.0, 0.0, 0.0] };
+            if largest > MOST || nan.any() {
+                for term in &terms[..count] {
+                    beyond += isa.array_f64(*term).into_iter().map(infinite).sum::<f64>();
+                }
+                top = BEYOND;
+                continue;
             }
             let own = bin_of(largest);
             if own > top {
                 sums = moved(sums, top, own, zero);
                 top = own;
             }
-            if top == NONE {
+            if top == NONE || top == BEYOND {
                 continue;
             }
             let shifters = shifters(top).map(
@@ -69,6 +73,9 @@ impl Bins {
                     rest = rest - multiple;
                 }
             }
+        }
+        if top == BEYOND {
+            return Bins { top, sums: [beyond, 0.0, 0.0, 0.0] };
         }
         let sums = sums.map(
             #[inline(always)]
@@ -89,7 +96,7 @@ impl Bins {
     /// The sum in two parts, the larger first.
     pub fn value(&self) -> (f64, f64) {
         let [first, second, third, fourth] = self.sums;
-        if self.top == INFINITE {
+        if self.top == BEYOND {
             return (first, 0.0);
         }
         let (sum, error) = two_sum(first, second);
@@ -131,6 +138,11 @@ fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
         moved[i] = sums[i - by];
     }
     moved
+}
+
+/// What a term adds where bins have no room: infinity or NaN, or nothing.
+fn infinite(term: f64) -> f64 {
+    if term.abs() <= MOST { 0.0 } else { term * f64::INFINITY }
 }
 
 /// The bin of a magnitude.
@@ -231,6 +243,10 @@ mod tests {
             let mut all = on(level, &[2.0]);
             all.merge(infinite);
             assert_eq!(all, infinite);
+            all.merge(on(level, &[-1.0, -1e300]));
+            assert!(all.value().0.is_nan());
+            assert_eq!(on(level, &[-1e300, 5.0]).value().0, f64::NEG_INFINITY);
+            assert!(on(level, &[1.0, f64::NAN]).value().0.is_nan());
         }
     }
 }

@@ -30,7 +30,7 @@
 //! a multiple of that unit, to nearest even; what that leaves out to a multiple of the next unit, 2^31 times smaller; and
 //! so on for four bins; what is left then is dropped. With s_0 to s_3 the bins' sums, exact up to 2^21 terms, the sum is
 //! (s_0 + s_1) + low, where s_0 + s_1 is rounded and low is what that took off plus the rounded s_2 + s_3. The error is at
-//! most n 2^-92 of the largest term, beside the last rounding. Parts are merged bin by bin, from the higher of their top
+//! most n 2^-92 of the largest term, beside the last rounding. A term beyond 2^960 counts as infinite. Parts are merged bin by bin, from the higher of their top
 //! bins on down. After Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
 //!
 //! # Sums without their largest term
@@ -100,10 +100,11 @@ pub fn rule_q(terms: &[f32]) -> u64 {
 /// assert_eq!(rule_b(&[1.0, 2f64.powi(-60), -1.0]), 2f64.powi(-60));
 /// ```
 pub fn rule_b(terms: &[f64]) -> f64 {
-    let largest = terms.iter().fold(0.0f64, |largest, term| largest.max(term.abs()));
-    if largest > 2f64.powi(960) {
-        return f64::INFINITY;
+    let beyond = terms.iter().filter(|term| !(term.abs() <= 2f64.powi(960))).map(|term| term * f64::INFINITY);
+    if let Some(sum) = beyond.reduce(|sum, term| sum + term) {
+        return sum;
     }
+    let largest = terms.iter().fold(0.0f64, |largest, term| largest.max(term.abs()));
     if largest == 0.0 {
         return 0.0;
     }

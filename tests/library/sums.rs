@@ -67,6 +67,8 @@ fn rule_b_gives_the_bits_of_the_vectors_in_any_order() {
 fn rule_b_has_no_more_room_than_f64() {
     assert_eq!(rule_b(&[2f64.powi(960)]), 2f64.powi(960));
     assert_eq!(rule_b(&[1.0, f64::MAX]), f64::INFINITY);
+    assert_eq!(rule_b(&[1.0, -1e300]), f64::NEG_INFINITY);
+    assert!(rule_b(&[f64::INFINITY, -1e300]).is_nan() && rule_b(&[1.0, f64::NAN]).is_nan());
     assert_eq!(rule_b(&[5e-324, 5e-324]), 1e-323);
     assert_eq!(rule_b(&[1.0, 2f64.powi(-93), 2f64.powi(-95)]), 1.0);
     assert_eq!(rule_b(&[-0.0]).to_bits(), 0);

@@ -169,6 +169,17 @@ struct BinSums {
     double shifters[4];
 };
 
+// The sum of what the threads of a block have, where that is exact in any order.
+template <u32 WARPS>
+DEVICE double block_sum(double own, double* partial) {
+    return over_block<WARPS>(own, partial, [](double own, u32 distance) {
+        for (; distance > 0; distance /= 2) {
+            own += lane_beside(own, distance);
+        }
+        return own;
+    });
+}
+
 // Rule B of `src/math/sum.rs` over a row, in all threads: `term` makes those of elements.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, class Term>
 DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared, Term term) {
@@ -176,7 +187,7 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
     row.each([&](u32 column, const float* x) {
         for (u32 i = 0; i < By<S>::COUNT; i++) {
             const double magnitude = fabs(term(column + i, x[i]));
-            own = magnitude > own ? magnitude : own;
+            own = magnitude <= own ? own : magnitude == magnitude ? magnitude : (double)INFINITE;
         }
     });
     const double largest = over_block<WARPS>(own, shared.largest, [](double own, u32 distance) {
@@ -186,8 +197,16 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
         }
         return own;
     });
+    double sums[4] = {};
     if (largest > 0x1p960) {
-        return (double)INFINITE;
+        // Those that bins have no room for count as infinite.
+        row.each([&](u32 column, const float* x) {
+            for (u32 i = 0; i < By<S>::COUNT; i++) {
+                const double value = term(column + i, x[i]);
+                sums[0] += fabs(value) <= 0x1p960 ? 0.0 : value * (double)INFINITE;
+            }
+        });
+        return block_sum<WARPS>(sums[0], shared.bins[0]);
     }
     if (threadIdx.x < 4) {
         // The exponent of the top bin's unit, a multiple of 31, rounded down; then that of a number whose last place is the
@@ -199,7 +218,6 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
                                        __longlong_as_double((long long)(place - normal + 1023) << 52);
     }
     __syncthreads();
-    double sums[4] = {};
     row.each([&](u32 column, const float* x) {
         for (u32 i = 0; i < By<S>::COUNT; i++) {
             double rest = term(column + i, x[i]);
@@ -211,12 +229,7 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
         }
     });
     for (u32 bin = 0; bin < 4; bin++) {
-        sums[bin] = over_block<WARPS>(sums[bin], shared.bins[bin], [](double own, u32 distance) {
-            for (; distance > 0; distance /= 2) {
-                own += lane_beside(own, distance);
-            }
-            return own;
-        });
+        sums[bin] = block_sum<WARPS>(sums[bin], shared.bins[bin]);
     }
     const double high = sums[0] + sums[1], part = high - sums[0];
     const double low = (sums[0] - (high - part)) + (sums[1] - part);
