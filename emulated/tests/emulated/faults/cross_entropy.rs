@@ -40,13 +40,8 @@ pub const FAULTS: &[Fault] = &[
     fault("the last that is refused", "cross_entropy.cu", "&& row < first", ""),
     fault("bins of what others have", "sum.cuh", "                rest -= multiple;\n", ""),
     fault("one bin", "sum.cuh", "bin < 4; bin++) {\n                const", "bin < 1; bin++) {\n                const"),
-    fault("bins of a thread", "sum.cuh", "                own += lane_beside(own, distance);\n", ""),
-    fault(
-        "no barrier behind the bins' units",
-        "sum.cuh",
-        "    __syncthreads();\n    double sums[4]",
-        "    double sums[4]",
-    ),
+    fault("bins of a thread", "sum.cuh", "            own += lane_beside(own, distance);\n", ""),
+    fault("no barrier behind the bins' units", "sum.cuh", "    __syncthreads();\n    row.each(", "    row.each("),
     fault("a lane's tiles in another one", "sum.cuh", "(first + threadIdx.x) % 64", "threadIdx.x"),
     fault(
         "other tables than the exponential's form",
