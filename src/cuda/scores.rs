@@ -25,10 +25,10 @@ pub struct Arguments {
     met: u64,
     rows: u64,
     cols: u32,
-    uniform: u32,
+    uniform: f32,
 }
 
-// SAFETY: integers in C's layout, which the kernels declare alike.
+// SAFETY: numbers in C's layout, which the kernels declare alike.
 unsafe impl DeviceRepr for Arguments {}
 
 /// What one op's rows are launched by.
@@ -119,7 +119,8 @@ pub fn launch(
         (cols, Some(wide)) if cols <= held(512, 8) => (wide[index], 512),
         _ => (long, 1024),
     };
-    let uniform = u32::from(options.fully_masked == FullyMasked::Uniform);
+    let is_uniform = options.fully_masked == FullyMasked::Uniform;
+    let uniform = if is_uniform { (1.0 / cols as f64) as f32 } else { 0.0 };
     let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
     Ok(Some((Launch { module: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }

@@ -8,8 +8,8 @@
 
 template <class S, template <class> class By, u32 WARPS>
 struct CrossEntropyShared {
-    Extremes extremes[WARPS];
-    u64 units[WARPS];
+    Keys extremes[WARPS];
+    Parts units[WARPS];
     Tables tables;
     OrderedSums<Places<S, By, WARPS>, 1> sums;
 };

@@ -73,8 +73,8 @@ DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
 
 template <class S, u32 WARPS>
 struct LogSumShared {
-    Extremes extremes[WARPS];
-    u64 units[WARPS];
+    Keys extremes[WARPS];
+    Parts units[WARPS];
     Tables tables;
     OrderedSums<Places<S, Rolled, WARPS>, 1> rest;
 };
