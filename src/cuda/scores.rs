@@ -3,6 +3,7 @@
 use super::device::{self, Launch};
 use super::mask::{Mask, Parts};
 use super::masked;
+use super::room;
 use super::rows::{DeviceElement, Rows};
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -194,12 +195,13 @@ pub fn refusing(
     if policy != FullyMasked::Error {
         return f(0);
     }
-    let mut met = device::check(stream.clone_htod(&[0, 0, 0, u64::MAX]))?;
-    {
-        let (at, _written) = met.device_ptr_mut(stream);
-        f(at)?;
-    }
-    let counts = device::check(stream.clone_dtoh(&met))?;
+    const NONE: [u64; 4] = [0, 0, 0, u64::MAX];
+    let counts = room::with(stream, |room| {
+        let met = room.words(op, NONE.len())?;
+        room.write_words(&NONE)?;
+        f(met)?;
+        room.read_words(NONE.len())
+    })?;
     if counts[2] > 0 {
         return Err(Error::FullyMasked { op, row: counts[3] as usize });
     }
