@@ -76,6 +76,26 @@ static inline T __shfl_sync(unsigned, T value, unsigned from) {
     return value;
 }
 
+template <class T, class F>
+static inline T reduce_over_warp(T value, F f) {
+    for (unsigned distance = 16; distance > 0; distance /= 2) {
+        value = f(value, __shfl_xor_sync(0xffffffffu, value, distance));
+    }
+    return value;
+}
+static inline unsigned __reduce_add_sync(unsigned, unsigned value) {
+    return reduce_over_warp(value, [](unsigned a, unsigned b) { return a + b; });
+}
+static inline int __reduce_max_sync(unsigned, int value) {
+    return reduce_over_warp(value, [](int a, int b) { return a > b ? a : b; });
+}
+static inline int __reduce_min_sync(unsigned, int value) {
+    return reduce_over_warp(value, [](int a, int b) { return a < b ? a : b; });
+}
+static inline bool __all_sync(unsigned, bool value) {
+    return reduce_over_warp((unsigned)value, [](unsigned a, unsigned b) { return a & b; });
+}
+
 template <class T>
 static inline T atomicAdd(T* to, T value) {
     T was = *to;

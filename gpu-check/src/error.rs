@@ -15,6 +15,9 @@ pub enum Error {
     /// A kernel wrote where nothing was to be written.
     #[error("element {0} was written, counted from the start of the results")]
     WroteBeside(i64),
+    /// An op that had run on a stream at a size took memory again, so many bytes.
+    #[error("{0} bytes of the device's memory were asked for in a second call")]
+    Allocates(usize),
     /// A file or folder.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),

@@ -1,17 +1,18 @@
 //! Gradient clipping by the norm of all gradients together, on a device.
 
 use super::device::{self, Launch};
+use super::room;
 use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::math::sum::TILE;
 use crate::ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, OP, refusal};
-use cudarc::driver::{CudaSlice, CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
+use cudarc::driver::{CudaStream, CudaViewMut, DevicePtrMut, DeviceRepr};
 use half::{bf16, f16};
 use std::sync::Arc;
 
 /// A tensor, as the kernels have it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tensor {
     address: u64,
@@ -65,21 +66,25 @@ from_view!(f32, F32);
 from_view!(f16, F16);
 from_view!(bf16, BF16);
 
-/// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device, with the same bits; what is
-/// returned has the norm. Only norms of type 2.
+/// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device, with the same bits; `norm`, of one
+/// number, becomes the norm. Only norms of type 2.
+///
+/// The list of gradients is copied to the device when it is another one than the stream's last.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] as on the CPU and for other norms, [`Error::Backend`]. [`Error::NonFiniteInput`] as on the
+/// [`Error::InvalidArgument`] as on the CPU and for other norms, [`Error::ShapeMismatch`], [`Error::Backend`]. [`Error::NonFiniteInput`] as on the
 /// CPU, for which the host waits for the stream; it does not without
 /// [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite).
 pub fn clip_grad_norm(
     stream: &Arc<CudaStream>,
     grads: &mut [Gradient<'_>],
+    mut norm: CudaViewMut<'_, f64>,
     options: &ClipGradNorm,
-) -> Result<CudaSlice<f64>> {
-    let mut norm = device::check(stream.alloc_zeros::<f64>(1))?;
-    let mut parts = device::check(stream.alloc_zeros::<f64>(grads.len().max(1)))?;
-    {
+) -> Result<()> {
+    if norm.len() != 1 {
+        return Err(Error::shape(OP, "norm", format!("{} elements", norm.len()), "1".to_string()));
+    }
+    let parts = {
         let (mut list, mut uses) = (Vec::new(), Vec::new());
         for grad in grads.iter_mut() {
             let (len, dtype, (address, used)) = match grad {
@@ -91,34 +96,31 @@ pub fn clip_grad_norm(
             uses.push(used);
         }
         let plan = Plan::new(&list, options)?;
-        let mut tiles = device::check(stream.alloc_zeros::<f64>(plan.tiles().max(1)))?;
-        let mut scale = device::check(stream.alloc_zeros::<f64>(2))?;
-        let tensors =
-            if plan.tensors.is_empty() { None } else { Some(device::check(stream.clone_htod(&plan.tensors))?) };
-        let (tensors, _tensors) = tensors.as_ref().map(|tensors| tensors.device_ptr(stream)).unzip();
-        let (tiles, _tiles) = tiles.device_ptr_mut(stream);
-        let (parts, _parts) = parts.device_ptr_mut(stream);
-        let (norm, _norm) = norm.device_ptr_mut(stream);
-        let (scale, _scale) = scale.device_ptr_mut(stream);
-        let memory = Memory { tensors: tensors.unwrap_or(0), tiles, parts, norm, scale };
-        let (launches, arguments) = plan.launches(memory);
-        for launch in launches {
-            // SAFETY: the tensors are those of the views, the other memory is as long as the plan says, and all is used
-            // on this stream.
-            unsafe { device::run(stream, &launch, &arguments)? };
-        }
+        let (norm, _written) = norm.device_ptr_mut(stream);
+        room::with(stream, |room| {
+            // First the sums of squares, which the host may read.
+            let count = plan.tensors.len();
+            let parts = room.words(OP, count + 2 + plan.tiles())?;
+            let behind = |words: usize| parts + (words * size_of::<f64>()) as u64;
+            let (scale, tiles) = (behind(count), behind(count + 2));
+            let memory = Memory { tensors: room.list(OP, &plan.tensors)?, tiles, parts, norm, scale };
+            let (launches, arguments) = plan.launches(memory);
+            for launch in launches {
+                // SAFETY: the tensors are those of the views, the other memory is as long as the plan says, and all is
+                // used on this stream.
+                unsafe { device::run(stream, &launch, &arguments)? };
+            }
+            if options.error_if_nonfinite { room.read_words(count) } else { Ok(Vec::new()) }
+        })?
+    };
+    if let Some(tensor) = parts.iter().position(|part| !f64::from_bits(*part).is_finite()) {
+        return Err(match &grads[tensor] {
+            Gradient::F32(view) => refusal(OP, tensor, Floats::F32(&device::check(stream.clone_dtoh(view))?))?,
+            Gradient::F16(view) => refusal(OP, tensor, Floats::F16(&device::check(stream.clone_dtoh(view))?))?,
+            Gradient::BF16(view) => refusal(OP, tensor, Floats::BF16(&device::check(stream.clone_dtoh(view))?))?,
+        });
     }
-    if options.error_if_nonfinite {
-        let parts = device::check(stream.clone_dtoh(&parts))?;
-        if let Some(tensor) = parts.iter().position(|part| !part.is_finite()) {
-            return Err(match &grads[tensor] {
-                Gradient::F32(view) => refusal(OP, tensor, Floats::F32(&device::check(stream.clone_dtoh(view))?))?,
-                Gradient::F16(view) => refusal(OP, tensor, Floats::F16(&device::check(stream.clone_dtoh(view))?))?,
-                Gradient::BF16(view) => refusal(OP, tensor, Floats::BF16(&device::check(stream.clone_dtoh(view))?))?,
-            });
-        }
-    }
-    Ok(norm)
+    Ok(())
 }
 
 /// What the kernels need besides the tensors, by its addresses.

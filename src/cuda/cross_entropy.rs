@@ -3,6 +3,7 @@
 use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
 use super::operand::{At, Operand, given, one_a_column};
+use super::room;
 use super::rows::{DeviceElement, Rows, RowsMut};
 use super::scores::{MOST_BLOCKS, of_type};
 use crate::element::DType;
@@ -68,16 +69,15 @@ impl<'a> Targets<'a> {
     /// [`Error::InvalidArgument`] for the first such target, with its row; [`Error::Backend`].
     pub fn check(&self, stream: &Arc<CudaStream>, classes: usize, options: &CrossEntropy<'_>) -> Result<()> {
         let rows = self.classes.len();
-        let mut settled = device::check(stream.alloc_zeros::<u64>(SETTLED))?;
-        {
+        let settled = room::with(stream, |room| {
             let (targets, _read) = self.classes.device_ptr(stream);
-            let (settled, _written) = settled.device_ptr_mut(stream);
+            let settled = room.words(OP, SETTLED)?;
             let memory = Memory { targets, settled, ..Memory::default() };
             let (launches, arguments) = launches(DType::F32, &memory, None, (rows, classes), options)?;
             // SAFETY: the first kernel reads a target for each row, and writes what is as long as it takes, on this stream.
             unsafe { device::run(stream, &launches[0], &arguments)? };
-        }
-        let settled = device::check(stream.clone_dtoh(&settled))?;
+            room.read_words(SETTLED)
+        })?;
         let Ok(row) = usize::try_from(settled[FIRST_REFUSED]) else { return Ok(()) };
         if row >= rows {
             return Ok(());
@@ -166,24 +166,25 @@ fn run(
         }
     }
     one_a_column(op, "weight", weight.as_ref().map(|weight| weight.len()), cols)?;
-    let mut settled = device::check(stream.alloc_zeros::<u64>(SETTLED))?;
     let parts = if options.reduction == Reduction::None { 0 } else { 2 * rows };
-    let mut parts = device::check(stream.alloc_zeros::<f64>(parts.max(1)))?;
     let (targets, _targets) = classes.device_ptr(stream);
     let (losses, _losses) = loss.device_ptr_mut(stream);
-    let (settled, _settled) = settled.device_ptr_mut(stream);
-    let (parts, _parts) = parts.device_ptr_mut(stream);
     let dloss = dloss.as_ref().map(|dloss| dloss.device_ptr(stream));
     let weight = weight.as_ref().map(|weight| weight.at(stream));
     let dloss = dloss.as_ref().map_or(0, |(dloss, _)| *dloss);
-    let memory = Memory { logits, dlogits, targets, dloss, losses, parts, settled, met: 0 };
-    let (launches, arguments) = launches(dtype, &memory, weight.as_ref().map(|(at, _)| *at), (rows, cols), options)?;
-    for launch in launches {
-        // SAFETY: the views hold as many elements as the kernels take, the other memory is as long as `Memory` says, and all
-        // is used on this stream.
-        unsafe { device::run(stream, &launch, &arguments)? };
-    }
-    Ok(())
+    let weight = weight.as_ref().map(|(at, _)| *at);
+    room::with(stream, |room| {
+        let settled = room.words(op, SETTLED + parts)?;
+        let parts = settled + (SETTLED * size_of::<u64>()) as u64;
+        let memory = Memory { logits, dlogits, targets, dloss, losses, parts, settled, met: 0 };
+        let (launches, arguments) = launches(dtype, &memory, weight, (rows, cols), options)?;
+        for launch in launches {
+            // SAFETY: the views hold as many elements as the kernels take, the other memory is as long as `Memory` says, and
+            // all is used on this stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
+        Ok(())
+    })
 }
 
 /// What the kernels use, by its addresses.

@@ -6,6 +6,10 @@
 //!
 //! What rows were met is not reported: the host does not wait for the device.
 //!
+//! What ops need of memory beside their arguments is kept for each stream, until nobody has the stream any more: nothing is
+//! allocated once an op has run on a stream at a size, and a stream that is captured has to be one on which it has. Such a
+//! graph is for that stream too.
+//!
 //! ```no_run
 //! use evenkeel::Softmax;
 //! use evenkeel::cuda::{self, Rows, RowsMut};
@@ -36,6 +40,7 @@ mod operand;
 pub mod qk_norm_rope;
 pub mod rms_norm;
 pub mod rms_norm_backward;
+mod room;
 pub mod rope;
 mod rows;
 pub mod sample;

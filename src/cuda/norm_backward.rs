@@ -3,6 +3,7 @@
 use super::device::{self, Launch};
 use super::norm::{kernels, plan, same_shape};
 use super::operand::{At, Operand, OperandMut, given, one_a_column};
+use super::room;
 use super::rows::{DeviceElement, Rows, RowsMut};
 use crate::element::DType;
 use crate::error::Result;
@@ -134,19 +135,20 @@ pub(super) fn into<E: DeviceElement>(
     one_a_column(norm.op, "dweight", dweight.as_ref().map(|room| room.len()), x.cols)?;
     one_a_column(norm.op, "dbias", dbias.as_ref().map(|room| room.len()), x.cols)?;
     let has_columns = dweight.is_some() || dbias.is_some();
-    // SAFETY: what kernels read there they have written before.
-    let mut room = device::check(unsafe { stream.alloc::<f64>(if has_columns { workspace(shape) } else { 1 }) })?;
     let ((x, _x_read), (dy, _dy_read)) = (x.data.device_ptr(stream), dy.data.device_ptr(stream));
     let (dx, _dx_written) = dx.data.device_ptr_mut(stream);
-    let (workspace, _used) = room.device_ptr_mut(stream);
     let weight = weight.as_ref().map(|weight| weight.at(stream));
     let [dweight, dbias] = [&mut dweight, &mut dbias].map(|room| room.as_mut().map(|room| room.at(stream)));
     let at = |written: &Option<(At, _)>| written.as_ref().map(|(at, _)| *at);
-    let columns = Columns { dweight: at(&dweight), dbias: at(&dbias), workspace };
     let weight = weight.as_ref().map(|(at, _)| *at);
-    for (launch, arguments) in launches(norm, E::DTYPE, [x, dy, dx], weight, columns, shape)? {
-        // SAFETY: the views hold as many elements as the kernels take, and are read and written on this stream.
-        unsafe { device::run(stream, &launch, &arguments)? };
-    }
-    Ok(())
+    room::with(stream, |room| {
+        let workspace = room.words(norm.op, if has_columns { workspace(shape) } else { 0 })?;
+        let columns = Columns { dweight: at(&dweight), dbias: at(&dbias), workspace };
+        for (launch, arguments) in launches(norm, E::DTYPE, [x, dy, dx], weight, columns, shape)? {
+            // SAFETY: the views hold as many elements as the kernels take, the workspace as many as they are said to, and
+            // all is read and written on this stream.
+            unsafe { device::run(stream, &launch, &arguments)? };
+        }
+        Ok(())
+    })
 }

@@ -3,6 +3,7 @@
 use super::device::{self, Launch};
 use super::mask::{Mask, Parts};
 use super::masked;
+use super::room;
 use super::rows::{DeviceElement, Rows};
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -25,10 +26,10 @@ pub struct Arguments {
     met: u64,
     rows: u64,
     cols: u32,
-    uniform: u32,
+    uniform: f32,
 }
 
-// SAFETY: integers in C's layout, which the kernels declare alike.
+// SAFETY: numbers in C's layout, which the kernels declare alike.
 unsafe impl DeviceRepr for Arguments {}
 
 /// What one op's rows are launched by.
@@ -119,7 +120,8 @@ pub fn launch(
         (cols, Some(wide)) if cols <= held(512, 8) => (wide[index], 512),
         _ => (long, 1024),
     };
-    let uniform = u32::from(options.fully_masked == FullyMasked::Uniform);
+    let is_uniform = options.fully_masked == FullyMasked::Uniform;
+    let uniform = if is_uniform { (1.0 / cols as f64) as f32 } else { 0.0 };
     let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
     Ok(Some((Launch { module: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }
@@ -193,12 +195,13 @@ pub fn refusing(
     if policy != FullyMasked::Error {
         return f(0);
     }
-    let mut met = device::check(stream.clone_htod(&[0, 0, 0, u64::MAX]))?;
-    {
-        let (at, _written) = met.device_ptr_mut(stream);
-        f(at)?;
-    }
-    let counts = device::check(stream.clone_dtoh(&met))?;
+    const NONE: [u64; 4] = [0, 0, 0, u64::MAX];
+    let counts = room::with(stream, |room| {
+        let met = room.words(op, NONE.len())?;
+        room.write_words(&NONE)?;
+        f(met)?;
+        room.read_words(NONE.len())
+    })?;
     if counts[2] > 0 {
         return Err(Error::FullyMasked { op, row: counts[3] as usize });
     }

@@ -2,7 +2,7 @@
 
 use crate::support::cross_entropy::{Call, case, sums};
 use crate::support::norm::{Operand, operand};
-use crate::support::{COLS, How, KINDS, peaked_row, row};
+use crate::support::{COLS, How, KINDS, Shapes, peaked_row, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::cross_entropy::{Memory, launches};
 use evenkeel::{CrossEntropy, DType, Element, Reduction};
@@ -44,7 +44,7 @@ pub fn dloss(rng: &mut StdRng, rows: usize, options: &CrossEntropy) -> Vec<f64> 
 fn rows_of_every_shape<E: DeviceElement>(third: usize) {
     let seed = 31;
     let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
-    let mut count = 0;
+    let mut shapes = Shapes::default();
     for (i, &cols) in COLS.iter().enumerate().filter(|(i, cols)| **cols <= 2100 || i % 3 == third) {
         for k in (0..6).filter(|k| if cols > 1100 { i % 6 == *k } else { (i + k) % 3 == 0 }) {
             let rows = if cols > 1100 { 2 } else { 1 + (i + k) % 4 };
@@ -68,11 +68,23 @@ fn rows_of_every_shape<E: DeviceElement>(third: usize) {
                     Call { logits: &logits, targets: &targets, weight: weight.as_ref(), dloss: &dloss, cols, options };
                 let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + k) % 3] };
                 case(&emulator, &call, how).unwrap_or_else(|found| panic!("{found}"));
-                count += 1;
+                shapes.add(&[rows, cols]);
             }
         }
     }
-    println!("seed {seed}: {count} cases of {}, each of the loss, the gradient, and that in place", E::DTYPE);
+    for (i, rows) in (5..9).cycle().take(120).enumerate() {
+        let cols = 1 + i / 4;
+        let logits: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, KINDS[i % 5], cols)).collect();
+        let options = options(&mut rng, i % 3 == 0);
+        let weight = operand(&mut rng, E::DTYPE, cols);
+        let targets = targets(&mut rng, &logits, cols, &options);
+        let dloss = dloss(&mut rng, rows, &options);
+        let call = Call { logits: &logits, targets: &targets, weight: weight.as_ref(), dloss: &dloss, cols, options };
+        let how = How { shift: i % 9, one_block: i % 2 == 0, order: Order::ALL[i % 3] };
+        case(&emulator, &call, how).unwrap_or_else(|found| panic!("{found}"));
+        shapes.add(&[rows, cols]);
+    }
+    shapes.are_enough(format!("seed {seed}, {} of the loss, the gradient, and that in place", E::DTYPE));
 }
 
 #[test]

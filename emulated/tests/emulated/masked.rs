@@ -1,7 +1,7 @@
 //! The kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
 
-use crate::support::How;
 use crate::support::masked::{Beside, Op, SHAPES, beside, case, each_hostile, scores, shape};
+use crate::support::{How, Shapes};
 use evenkeel::cuda::mask::Parts;
 use evenkeel::cuda::{DeviceElement, softmax};
 use evenkeel::{DType, Element, Mask, Softmax};
@@ -38,6 +38,14 @@ fn f16s() {
 #[test]
 fn bf16s() {
     cases_of::<bf16>(2);
+}
+
+/// The types together have so many shapes, here and for the gradients.
+#[test]
+fn shapes() {
+    let mut shapes = Shapes::default();
+    (0..SHAPES).for_each(|i| shapes.add(&shape(i)));
+    shapes.are_enough("of all types together");
 }
 
 /// Rows that are longer than a block holds, as attention has them.

@@ -1,7 +1,7 @@
 //! Rope's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
 
 use crate::support::rope::{Table, case};
-use crate::support::{How, KINDS, row};
+use crate::support::{How, KINDS, Shapes, row};
 use evenkeel::DType;
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::rope::{Turn, launch};
@@ -20,7 +20,7 @@ const POSITIONS: [&[i64]; 6] =
 fn rows_of_every_shape<E: DeviceElement>() {
     let (seed, emulator) = (1, Emulator::linked());
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut count = 0;
+    let mut shapes = Shapes::default();
     for (i, &cols) in COLS.iter().enumerate() {
         for (k, kind) in KINDS.into_iter().enumerate() {
             for interleaved in [false, true] {
@@ -31,12 +31,12 @@ fn rows_of_every_shape<E: DeviceElement>() {
                 for shift in [0, 1 + (i + k) % 7] {
                     let how = How { shift, one_block: (i + shift) % 2 == 0, order: Order::ALL[(i + k) % 3] };
                     case(&emulator, &x, &table, how).unwrap_or_else(|found| panic!("{found}"));
-                    count += 1;
+                    shapes.add(&[positions.len(), usize::from(interleaved), rows, cols]);
                 }
             }
         }
     }
-    println!("seed {seed}: {count} tensors of {}", E::DTYPE);
+    shapes.are_enough(format!("seed {seed}, {}", E::DTYPE));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The sampler's kernels draw the CPU's tokens, of as many, and refuse what it refuses.
 
-use crate::support::How;
 use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
+use crate::support::{How, Shapes};
 use evenkeel::Draw;
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
@@ -23,8 +23,7 @@ fn asked(rng: &mut StdRng, cols: usize) -> Asked {
 }
 
 fn rows_of_every_shape<E: DeviceElement>(seed: u64) {
-    println!("seed {seed}");
-    let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
+    let (mut rng, emulator, mut shapes) = (StdRng::seed_from_u64(seed), Emulator::linked(), Shapes::default());
     let edges =
         [1, 2, 3, 7, 8, 31, 32, 33, 63, 64, 65, 255, 256, 257, 1000, 1024, 2048, 4096, 5000, 8192, 8193, 12_000];
     for case_number in 0..220 {
@@ -34,8 +33,10 @@ fn rows_of_every_shape<E: DeviceElement>(seed: u64) {
         let x: Vec<E> = asked.iter().flat_map(|_| logits(&mut rng, kind, cols)).collect();
         let order = Order::ALL[case_number % 3];
         let how = How { shift: case_number % 9, one_block: case_number % 2 == 0, order };
-        case(&emulator, &x, cols, &asked, how).unwrap_or_else(|found| panic!("{kind:?}: {found}"));
+        case(&emulator, &x, cols, &asked, how).unwrap_or_else(|found| panic!("seed {seed}, {kind:?}: {found}"));
+        shapes.add(&[asked.len(), cols]);
     }
+    shapes.are_enough(format!("seed {seed}, {}", E::DTYPE));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Softmax's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
 
 use crate::support::softmax::case;
-use crate::support::{COLS, How, KINDS, Kind, row};
+use crate::support::{COLS, How, KINDS, Kind, Shapes, row};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::{FullyMasked, Softmax};
 use evenkeel_emulated::{Emulator, Order};
@@ -12,12 +12,13 @@ use rand::rngs::StdRng;
 fn rows_of_every_shape<E: DeviceElement>() {
     let seed = 1;
     println!("seed {seed}");
-    let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
+    let (mut rng, emulator, mut shapes) = (StdRng::seed_from_u64(seed), Emulator::linked(), Shapes::default());
     for (i, &cols) in COLS.iter().enumerate() {
         let kinds = if cols > 4096 { &KINDS[i % 5..][..1] } else { &KINDS[..] };
         for (k, &kind) in kinds.iter().enumerate() {
             let rows = if cols > 4096 { 2 } else { 1 + (i + k) % 4 };
             let x: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, kind, cols)).collect();
+            shapes.add(&[rows, cols]);
             let policy = [FullyMasked::Zeros, FullyMasked::Uniform][(i + k) % 2];
             let options = Softmax::default().fully_masked(policy);
             for shift in [0, 1 + (i + k) % 7] {
@@ -26,6 +27,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
             }
         }
     }
+    shapes.are_enough(E::DTYPE);
 }
 
 #[test]

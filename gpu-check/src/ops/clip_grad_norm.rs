@@ -28,7 +28,7 @@ struct Clip {
     way: usize,
     max_norm: f64,
     length: usize,
-    norm: Option<CudaSlice<f64>>,
+    norm: CudaSlice<f64>,
 }
 
 impl<E: Number> Ready<E> for Clip {
@@ -39,15 +39,15 @@ impl<E: Number> Ready<E> for Clip {
     fn launch(&mut self, _read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()> {
         let mut gradients: Vec<Gradient> =
             written[0].view_mut().chunks_exact_mut(self.length).map(|gradient| E::to_clip(gradient)).collect();
-        self.norm = Some(cuda::clip_grad_norm(&self.stream, &mut gradients, &options(self.way, self.max_norm))?);
+        let options = options(self.way, self.max_norm);
+        cuda::clip_grad_norm(&self.stream, &mut gradients, self.norm.as_view_mut(), &options)?;
         // So that there is something to clip each time.
         self.max_norm *= 0.99;
         Ok(())
     }
 
     fn words(&self) -> Result<Vec<u64>> {
-        let Some(norm) = &self.norm else { return Ok(Vec::new()) };
-        Ok(self.stream.clone_dtoh(norm)?.into_iter().map(f64::to_bits).collect())
+        Ok(self.stream.clone_dtoh(&self.norm)?.into_iter().map(f64::to_bits).collect())
     }
 }
 
@@ -69,6 +69,6 @@ impl Op for ClipGradNorm {
     }
 
     fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>> {
-        Ok(Clip { stream: stream.clone(), way, max_norm: 1.0, length: length(shape), norm: None })
+        Ok(Clip { stream: stream.clone(), way, max_norm: 1.0, length: length(shape), norm: stream.alloc_zeros(1)? })
     }
 }

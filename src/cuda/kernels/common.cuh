@@ -13,8 +13,9 @@
 // A kernel that can be launched by name; `BODY` may use `arguments`.
 #define ENTRY(NAME, ARGUMENTS, THREADS, BODY)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const ARGUMENTS arguments) { BODY; }
-// One for blocks of up to so many threads: a power of two, a warp at least.
-#define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY) ENTRY(NAME, ARGUMENTS, THREADS, BODY)
+// One for blocks of up to so many threads, a power of two and a warp at least, with registers for 768 threads at a time.
+#define ENTRY_UP_TO(NAME, ARGUMENTS, THREADS, BODY)                                                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS, 768 / THREADS) NAME(const ARGUMENTS arguments) { BODY; }
 #else
 #include "emulator.h"
 #define DEVICE inline
@@ -37,6 +38,17 @@ static_assert(sizeof(u32) == 4 && sizeof(u64) == 8, "the host's structs have the
 const u32 WARP = 32;
 const float INFINITE = __builtin_inff();
 
+// The thread's index, for what is seldom done: the compiler then has nothing of it ready, in a register, for each row.
+DEVICE u32 seldom_thread() {
+#ifdef __CUDACC__
+    u32 index;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+    return index;
+#else
+    return threadIdx.x;
+#endif
+}
+
 DEVICE u32 bits_of(float v) { return __float_as_uint(v); }
 DEVICE float float_of(u32 bits) { return __uint_as_float(bits); }
 
@@ -47,14 +59,37 @@ DEVICE float max_or_nan(float a, float b) {
     asm("max.NaN.f32 %0, %1, %2;" : "=f"(v) : "f"(a), "f"(b));
     return v;
 #else
-    return a != a || b != b ? a + b : fmaxf(a, b);
+    return a != a || b != b ? float_of(0x7fffffff) : fmaxf(a, b);
 #endif
 }
 
-// A storage type: how its bits become f32, and how an f32 that is no NaN is rounded to it, to nearest even.
+// Of two words with two values each, which two by two give one: the larger ones, or NaN if there is one, and the smaller
+// ones.
+#ifdef __CUDACC__
+#define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
+    static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
+        u32 word;                                                                                                      \
+        asm(INSTRUCTION " %0, %1, %2;" : "=r"(word) : "r"(a), "r"(b));                                                 \
+        return word;                                                                                                   \
+    }
+#else
+#define OF_PAIRS(NAME, INSTRUCTION, FUNCTION)                                                                          \
+    static DEVICE u32 NAME(u32 a, u32 b) {                                                                             \
+        const float low = FUNCTION(low_of(a), low_of(b)), high = FUNCTION(high_of(a), high_of(b));                     \
+        return (low != low ? NOT_A_NUMBER : narrow(low)) | (high != high ? NOT_A_NUMBER : narrow(high)) << 16;         \
+    }
+#endif
+
+// A storage type: how its bits become f32, and how an f32 that is no NaN is rounded to it, to nearest even. A word of it
+// has a low and a high value, which of f32 are the same.
 struct F32 {
     typedef u32 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc00000;
+    static const u32 INFINITE_WORD = 0x7f800000, SIGNS = 0x80000000;
+    static DEVICE float low_of(u32 word) { return float_of(word); }
+    static DEVICE float high_of(u32 word) { return float_of(word); }
+    static DEVICE u32 largest(u32 a, u32 b) { return bits_of(max_or_nan(float_of(a), float_of(b))); }
+    static DEVICE u32 smallest(u32 a, u32 b) { return bits_of(fminf(float_of(a), float_of(b))); }
     static DEVICE float widen(u32 bits) { return float_of(bits); }
     static DEVICE u32 narrow(float v) { return bits_of(v); }
     // Two that share a word, of types where two do.
@@ -64,7 +99,10 @@ struct F32 {
 struct BF16 {
     typedef u16 Bits;
     static const u32 NOT_A_NUMBER = 0x7fc0;
+    static const u32 INFINITE_WORD = 0x7f807f80, SIGNS = 0x80008000;
     static DEVICE float widen(u32 bits) { return float_of(bits << 16); }
+    static DEVICE float low_of(u32 word) { return widen(word); }
+    static DEVICE float high_of(u32 word) { return float_of(word & 0xffff0000); }
 #ifdef __CUDACC__
     static DEVICE u32 narrow(float v) {
         u16 bits;
@@ -83,11 +121,14 @@ struct BF16 {
     }
     static DEVICE u32 narrow_two(float low, float high) { return narrow(low) | narrow(high) << 16; }
 #endif
+    OF_PAIRS(largest, "max.NaN.bf16x2", max_or_nan)
+    OF_PAIRS(smallest, "min.bf16x2", fminf)
 };
 
 struct F16 {
     typedef u16 Bits;
     static const u32 NOT_A_NUMBER = 0x7e00;
+    static const u32 INFINITE_WORD = 0x7c007c00, SIGNS = 0x80008000;
 #ifdef __CUDACC__
     static DEVICE float widen(u32 bits) {
         float v;
@@ -109,6 +150,10 @@ struct F16 {
     static DEVICE u32 narrow(float v) { return emulator::narrow_f16(v); }
     static DEVICE u32 narrow_two(float low, float high) { return narrow(low) | narrow(high) << 16; }
 #endif
+    static DEVICE float low_of(u32 word) { return widen(word & 0xffff); }
+    static DEVICE float high_of(u32 word) { return widen(word >> 16); }
+    OF_PAIRS(largest, "max.NaN.f16x2", max_or_nan)
+    OF_PAIRS(smallest, "min.f16x2", fminf)
 };
 
 // How a thread moves elements: sixteen bytes at a time, the most that one instruction takes, for rows that begin at such
@@ -212,19 +257,6 @@ struct Held {
         }
     }
 
-    // The same, at twice the code: most threads have all of their pieces, and need not ask at each.
-    template <class F>
-    DEVICE void each_at_once(F f) {
-        if (At::column(HELD - 1) < cols) {
-            UNROLLED
-            for (u32 i = 0; i < HELD; i++) {
-                f(At::column(i), values[i]);
-            }
-        } else {
-            each(f);
-        }
-    }
-
     // The same for the pieces of the thread's `step`-th tile, whose own indices `f` is given first.
     template <class F>
     DEVICE void each_of_tile(u32 step, F f) {
@@ -252,11 +284,6 @@ struct Held<S, By, WARPS, 0> {
     const u32 cols;
 
     DEVICE Held(const typename S::Bits* row, u32 cols) : row(row), cols(cols) {}
-
-    template <class F>
-    DEVICE void each_at_once(F f) {
-        each(f);
-    }
 
     template <class F>
     DEVICE void each(F f) {
@@ -314,12 +341,29 @@ DEVICE T over_block(T value, T* partial, Warp warp) {
         partial[threadIdx.x / WARP] = value;
     }
     __syncthreads();
-    // A block may have fewer than `WARPS`, but for the largest.
+    // A block may have fewer than `WARPS`, but for the largest; a power of two.
     const u32 warps = WARPS < WARP ? blockDim.x / WARP : WARP;
-    return warp(partial[threadIdx.x % warps], warps / 2);
+    return warp(partial[threadIdx.x & (warps - 1)], warps / 2);
 }
 
 template <class T>
 DEVICE T lane_beside(T value, u32 distance) {
     return __shfl_xor_sync(0xffffffffu, value, distance);
 }
+
+// The largest of what the threads of a block have, none of it NaN.
+template <u32 WARPS>
+DEVICE double largest_of_block(double own, double* partial) {
+    return over_block<WARPS>(own, partial, [](double own, u32 distance) {
+        for (; distance > 0; distance /= 2) {
+            const double beside = lane_beside(own, distance);
+            own = beside > own ? beside : own;
+        }
+        return own;
+    });
+}
+
+// Sums, largest and smallest integers of a warp, in each of its threads.
+DEVICE u32 sum_of_warp(u32 value) { return __reduce_add_sync(0xffffffffu, value); }
+DEVICE int largest_of_warp(int value) { return __reduce_max_sync(0xffffffffu, value); }
+DEVICE int smallest_of_warp(int value) { return __reduce_min_sync(0xffffffffu, value); }

@@ -8,8 +8,8 @@
 
 template <class S, template <class> class By, u32 WARPS>
 struct CrossEntropyShared {
-    Extremes extremes[WARPS];
-    u64 units[WARPS];
+    Keys extremes[WARPS];
+    Parts units[WARPS];
     double seconds[WARPS];
     Tables tables;
     BinSums<WARPS> distances;

@@ -28,7 +28,7 @@ DEVICE void log_softmax(const ScoresArguments& a) {
             if (found.is_masked()) {
                 double high, low;
                 log_parts((double)a.cols, high, low);
-                stand_in = a.uniform ? narrow_once<S>(-high) : S::narrow(-INFINITE);
+                stand_in = a.uniform > 0.0f ? narrow_once<S>(-high) : S::narrow(-INFINITE);
             }
             meet(a.met, index, found.is_nan(), found.is_masked());
         }

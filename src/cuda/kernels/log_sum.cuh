@@ -72,8 +72,8 @@ DEVICE double log_of_sum(const Powers& powers, u32 row_len) {
 
 template <class S, u32 WARPS>
 struct LogSumShared {
-    Extremes extremes[WARPS];
-    u64 units[WARPS];
+    Keys extremes[WARPS];
+    Parts units[WARPS];
     double seconds[WARPS];
     Tables tables;
 };
@@ -89,7 +89,7 @@ DEVICE float finer(double max, double second) {
 
 // All but the largest of a peaked row's exponentials. `logit` and `power` make an element's.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
-DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, u64* units, Logit logit,
+DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit,
                       Power power) {
     T own = -(T)INFINITE;
     row.each([&](u32 column, const float* x) {
@@ -98,14 +98,7 @@ DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double*
             own = z < max && z > own ? z : own;
         }
     });
-    const double second = over_block<WARPS>((double)own, seconds, [](double own, u32 distance) {
-        for (; distance > 0; distance /= 2) {
-            const double beside = lane_beside(own, distance);
-            own = beside > own ? beside : own;
-        }
-        return own;
-    });
-    const float factor = finer((double)max, second);
+    const float factor = finer((double)max, largest_of_block<WARPS>((double)own, seconds));
     UnitSum sum(row_len);
     row.each([&](u32 column, const float* x) {
         for (u32 i = 0; i < By<S>::COUNT; i++) {

@@ -295,7 +295,7 @@ struct WideRow {
     }
 
     // The sum of the powers. Scores that are held become these, or -1.
-    DEVICE u64 units(const Tables& tables, u64* partial) {
+    DEVICE u64 units(const Tables& tables, Parts* partial) {
         UnitSum sum(cols);
         held.each([&](u32 column, float* x) {
             UNROLLED

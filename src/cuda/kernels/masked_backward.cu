@@ -21,7 +21,7 @@ struct MaskedBackward {
 
     struct Shared {
         WideExtremes extremes[WARPS];
-        u64 units[WARPS];
+        Parts units[WARPS];
         u32 nans[WARPS];
         Tables tables;
         OrderedSums<Places<S, By, WARPS>, 1> terms;

@@ -2,6 +2,7 @@
 // neither.
 #pragma once
 #include "softmax_exp.cuh"
+#include "whole.cuh"
 
 struct ScoresArguments {
     u64 x;       // [rows, cols]
@@ -9,7 +10,7 @@ struct ScoresArguments {
     u64 met;     // [4]: rows with NaN, with +inf and without a logit are added, the first without one is taken; or 0.
     u64 rows;
     u32 cols;    // Of logsumexp 0 too.
-    u32 uniform; // Whether rows without a logit become what 1 / cols is in the place of softmax.
+    float uniform; // 1 / cols, if rows without a logit become that in the place of softmax; or 0.
 };
 
 struct Extremes {
@@ -22,39 +23,88 @@ struct Extremes {
     DEVICE bool is_masked() const { return max == -INFINITE; }
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Extremes* partial) {
-    Extremes own = {-INFINITE, INFINITE};
-    held.each_at_once([&](u32, const float* x) {
-        for (u32 i = 0; i < By<S>::COUNT; i++) {
-            own.max = max_or_nan(own.max, x[i]);
-            own.min = fminf(own.min, x[i]);
-        }
-    });
-    return over_block<WARPS>(own, partial, [](Extremes own, u32 distance) {
-        for (; distance > 0; distance /= 2) {
-            own.max = max_or_nan(own.max, lane_beside(own.max, distance));
-            own.min = fminf(own.min, lane_beside(own.min, distance));
-        }
-        return own;
-    });
+// An integer whose order is that of floats, NaN above all; of those integers, the float.
+DEVICE int key_of(float v) {
+    const int bits = (int)bits_of(v);
+    return bits ^ (bits >> 31 & 0x7fffffff);
 }
+DEVICE float of_key(int key) { return float_of((u32)(key ^ (key >> 31 & 0x7fffffff))); }
+
+struct alignas(8) Keys {
+    int max, min;
+    // As long as `Parts`, so that one address does for both.
+    int unused[2];
+
+    DEVICE Keys of_warp() const { return {largest_of_warp(max), smallest_of_warp(min), {}}; }
+};
+
+template <u32 WARPS>
+DEVICE Extremes extremes_of(float max, float min, Keys* partial) {
+    const Keys own = {key_of(max), key_of(min), {}};
+    const Keys found = over_block<WARPS>(own, partial, [](const Keys& own, u32) { return own.of_warp(); });
+    return {of_key(found.max), of_key(found.min)};
+}
+
+template <class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE Extremes extremes(Held<S, By, WARPS, HELD>& held, Keys* partial) {
+    float max = -INFINITE, min = INFINITE;
+    held.each([&](u32, const float* x) {
+        for (u32 i = 0; i < By<S>::COUNT; i++) {
+            max = max_or_nan(max, x[i]);
+            min = fminf(min, x[i]);
+        }
+    });
+    return extremes_of<WARPS>(max, min, partial);
+}
+
+// Of two values of a word at a time, where two share one.
+template <class S, u32 WARPS, u32 HELD>
+DEVICE Extremes extremes(const Whole<S, WARPS, HELD>& row, Keys* partial) {
+    u32 max = S::INFINITE_WORD | S::SIGNS, min = S::INFINITE_WORD;
+    row.each([&](bool is_there, u32 piece) {
+        if (is_there) {
+            for (u32 w = 0; w < row.WORDS; w++) {
+                max = S::largest(max, row.words[piece][w]);
+                min = S::smallest(min, row.words[piece][w]);
+            }
+        }
+    });
+    return extremes_of<WARPS>(max_or_nan(S::low_of(max), S::high_of(max)), fminf(S::low_of(min), S::high_of(min)), partial);
+}
+
+// An integer of 64 bits in parts so short that the sums of those of 1024 threads have 32 bits.
+struct alignas(8) Parts {
+    static const u32 BITS = 22, MASK = (1u << BITS) - 1;
+    u32 low, middle, high;
+
+    static DEVICE Parts of(u64 v) { return {(u32)v & MASK, (u32)(v >> BITS) & MASK, (u32)(v >> (2 * BITS))}; }
+    DEVICE Parts of_warp() const { return {sum_of_warp(low), sum_of_warp(middle), sum_of_warp(high)}; }
+    DEVICE u64 whole() const { return low + ((u64)middle << BITS) + ((u64)high << (2 * BITS)); }
+};
 
 // The integer sum of a block, which has no order, so that the bits do not depend on the number of threads.
 template <u32 WARPS>
-DEVICE u64 total(u64 units, u64* partial) {
-    return over_block<WARPS>(units, partial, [](u64 own, u32 distance) {
-        for (; distance > 0; distance /= 2) {
-            own += lane_beside(own, distance);
-        }
-        return own;
-    });
+DEVICE u64 total(u64 units, Parts* partial) {
+    const Parts own = Parts::of(units).of_warp();
+    if (WARPS == 1) {
+        return own.whole();
+    }
+    const u32 lane = threadIdx.x % WARP;
+    if (lane == 0) {
+        partial[threadIdx.x / WARP] = own;
+    }
+    __syncthreads();
+    Parts others = {};
+    if (lane < blockDim.x / WARP) {
+        others = partial[lane];
+    }
+    return others.of_warp().whole();
 }
 
 // Adds a row that is not live to the four integers at `met`, if there are any: rows with NaN, with +inf and without a
 // logit, and the first of the latter.
 DEVICE void meet(u64 met, u64 row, bool nan, bool is_masked) {
-    if (met && threadIdx.x == 0) {
+    if (met && seldom_thread() == 0) {
         u64* counts = (u64*)met;
         atomicAdd(counts + (nan ? 0 : is_masked ? 2 : 1), (u64)1);
         if (is_masked) {

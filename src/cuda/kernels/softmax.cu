@@ -5,85 +5,134 @@
 // sum have no order, so that the bits do not depend on the number of threads.
 #include "scores.cuh"
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
-struct SoftmaxRow {
-    typedef typename S::Bits Bits;
-    static const u32 COUNT = By<S>::COUNT;
-    Held<S, By, WARPS, HELD> held;
-    Bits* to;
-    const u32 cols;
-
-    DEVICE SoftmaxRow(const ScoresArguments& a, u64 row)
-        : held((const Bits*)a.x + row * a.cols, a.cols), to((Bits*)a.y + row * a.cols), cols(a.cols) {}
-
-    template <bool NARROW>
-    DEVICE void divide(const SoftmaxExp& exp, const Tables& tables, u64* partial) {
-        UnitSum sum(cols);
-        held.each_at_once([&](u32, float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                x[i] = exp.power<NARROW>(tables, x[i]);
-                sum.add(x[i]);
-            }
-            if (HELD == 0 && sum.count >= 256) {
-                sum.collect();
-            }
-        });
-        sum.collect();
-        const u64 units = total<WARPS>(sum.units, partial);
-        float high, low;
-        reciprocal(units, cols, high, low);
-        held.each_at_once([&](u32 column, const float* x) {
-            float y[COUNT];
-            for (u32 i = 0; i < COUNT; i++) {
-                const float e = HELD > 0 ? x[i] : exp.power<NARROW>(tables, x[i]);
-                y[i] = fmaf(e, high, e * low);
-            }
-            By<S>::store_rounded(to + column, y);
-        });
-    }
-
-    DEVICE void fill(u32 with) {
-        u32 bits[COUNT];
-        for (u32 i = 0; i < COUNT; i++) {
-            bits[i] = with;
-        }
-        held.each([&](u32 column, const float*) { By<S>::store(to + column, bits); });
-    }
+template <u32 WARPS>
+struct SoftmaxShared {
+    Keys extremes[WARPS];
+    Parts units[WARPS];
+    Tables tables;
 };
 
-template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void softmax(const ScoresArguments& a) {
-    __shared__ Extremes partial[WARPS];
-    __shared__ u64 sums[WARPS];
-    __shared__ Tables tables;
-    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
-        SoftmaxRow<S, By, WARPS, HELD> row(a, index);
-        const Extremes found = extremes(row.held, partial);
-        if (!found.is_live()) {
-            const u32 masked = a.uniform ? S::narrow((float)(1.0 / (double)a.cols)) : 0;
-            row.fill(found.is_masked() ? masked : S::NOT_A_NUMBER);
-            meet(a.met, index, found.is_nan(), found.is_masked());
+template <class S, template <class> class By>
+DEVICE void store(typename S::Bits* to, const float* e, float high, float low) {
+    float y[By<S>::COUNT];
+    for (u32 i = 0; i < By<S>::COUNT; i++) {
+        y[i] = fmaf(e[i], high, e[i] * low);
+    }
+    By<S>::store_rounded(to, y);
+}
+
+// A narrow row in registers, where it becomes its exponentials.
+template <class S, u32 WARPS, u32 HELD>
+DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S::Bits* to, Parts* partial) {
+    // As of any row that is so short.
+    const u32 MOST = WARPS * WARP * HELD * row.COUNT;
+    const LaneTables tables = exp.lane_tables();
+    UnitSum sum(MOST);
+    row.each([&](bool is_there, u32 piece) {
+        float* x = row.widen(piece);
+        for (u32 i = 0; i < row.COUNT; i++) {
+            const float e = exp.power<true>(tables, x[i]);
+            x[i] = is_there ? e : 0.0f;
+            sum.add(x[i]);
+        }
+    });
+    sum.collect();
+    float high, low;
+    reciprocal(total<WARPS>(sum.units, partial), MOST, high, low);
+    typename S::Bits* own = to + row.first();
+    row.each([&](bool is_there, u32 piece) {
+        if (is_there) {
+            store<S, Vectors>(own + row.offset(piece), row.values[piece], high, low);
+        }
+    });
+}
+
+// Any live row, read again each time.
+template <bool NARROW, class S, template <class> class By, u32 WARPS>
+DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, typename S::Bits* to,
+                         SoftmaxShared<WARPS>& shared) {
+    const u32 COUNT = By<S>::COUNT;
+    UnitSum sum(row.cols);
+    row.each([&](u32, const float* x) {
+        for (u32 i = 0; i < COUNT; i++) {
+            sum.add(exp.power<NARROW>(shared.tables, x[i]));
+        }
+        if (sum.count >= 256) {
+            sum.collect();
+        }
+    });
+    sum.collect();
+    float high, low;
+    reciprocal(total<WARPS>(sum.units, shared.units), row.cols, high, low);
+    row.each([&](u32 column, const float* x) {
+        float e[COUNT];
+        for (u32 i = 0; i < COUNT; i++) {
+            e[i] = exp.power<NARROW>(shared.tables, x[i]);
+        }
+        store<S, By>(to + column, e, high, low);
+    });
+}
+
+// A row that is not a live one that is held: of rows that could be, few are so, and there are no registers for them.
+template <class S, template <class> class By, u32 WARPS>
+DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
+                          const Extremes& found, SoftmaxShared<WARPS>& shared) {
+    const u32 COUNT = By<S>::COUNT;
+    if (found.is_live()) {
+        const SoftmaxExp exp(found.max, found.min);
+        exp.fill(shared.tables);
+        __syncthreads();
+        if (exp.narrow) {
+            divide_again<true>(row, exp, to, shared);
         } else {
-            const SoftmaxExp exp(found.max, found.min);
-            exp.fill(tables);
-            __syncthreads();
-            if (exp.narrow) {
-                row.template divide<true>(exp, tables, sums);
-            } else {
-                // Such rows are few: no registers for them.
-                SoftmaxRow<S, By, WARPS, 0>(a, index).template divide<false>(exp, tables, sums);
-            }
+            divide_again<false>(row, exp, to, shared);
+        }
+    } else {
+        u32 bits[COUNT];
+        for (u32 i = 0; i < COUNT; i++) {
+            bits[i] = found.is_masked() ? S::narrow(a.uniform) : S::NOT_A_NUMBER;
+        }
+        row.each([&](u32 column, const float*) { By<S>::store(to + column, bits); });
+        meet(a.met, index, found.is_nan(), found.is_masked());
+    }
+}
+
+template <class S, u32 WARPS, u32 HELD>
+DEVICE void softmax_held(const ScoresArguments& a) {
+    typedef typename S::Bits Bits;
+    __shared__ SoftmaxShared<WARPS> shared;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        Whole<S, WARPS, HELD> row((const Bits*)a.x + index * a.cols, a.cols);
+        Bits* to = (Bits*)a.y + index * a.cols;
+        const Extremes found = extremes(row, shared.extremes);
+        if (SoftmaxExp::is_narrow(found.max, found.min)) {
+            divide(row, SoftmaxExp(found.max, found.min), to, shared.units);
+        } else {
+            Held<S, Vectors, WARPS, 0> again((const Bits*)a.x + index * a.cols, a.cols);
+            softmax_again(a, index, again, to, found, shared);
         }
         __syncthreads();
     }
 }
 
+template <class S, template <class> class By, u32 WARPS>
+DEVICE void softmax_long(const ScoresArguments& a) {
+    typedef typename S::Bits Bits;
+    __shared__ SoftmaxShared<WARPS> shared;
+    for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
+        Held<S, By, WARPS, 0> row((const Bits*)a.x + index * a.cols, a.cols);
+        const Extremes found = extremes(row, shared.extremes);
+        softmax_again(a, index, row, (Bits*)a.y + index * a.cols, found, shared);
+        __syncthreads();
+    }
+}
+
 #define SOFTMAX(TYPE, NAME)                                                                                            \
-    ENTRY(softmax_##NAME##_1x4, ScoresArguments, 32, (softmax<TYPE, Vectors, 1, 4>(arguments)))                        \
-    ENTRY_UP_TO(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax<TYPE, Vectors, 8, 4>(arguments)))                 \
-    ENTRY(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax<TYPE, Vectors, 16, 8>(arguments)))                     \
-    ENTRY(softmax_##NAME##_long, ScoresArguments, 1024, (softmax<TYPE, Vectors, 32, 0>(arguments)))                    \
-    ENTRY(softmax_##NAME##_any, ScoresArguments, 256, (softmax<TYPE, Singles, 8, 0>(arguments)))
+    ENTRY_UP_TO(softmax_##NAME##_1x4, ScoresArguments, 32, (softmax_held<TYPE, 1, 4>(arguments)))                      \
+    ENTRY_UP_TO(softmax_##NAME##_8x4, ScoresArguments, 256, (softmax_held<TYPE, 8, 4>(arguments)))                     \
+    ENTRY(softmax_##NAME##_16x8, ScoresArguments, 512, (softmax_held<TYPE, 16, 8>(arguments)))                         \
+    ENTRY(softmax_##NAME##_long, ScoresArguments, 1024, (softmax_long<TYPE, Vectors, 32>(arguments)))                  \
+    ENTRY(softmax_##NAME##_any, ScoresArguments, 256, (softmax_long<TYPE, Singles, 8>(arguments)))
 
 SOFTMAX(F32, f32)
 SOFTMAX(F16, f16)

@@ -13,8 +13,8 @@ struct BackwardArguments {
 
 template <u32 WARPS>
 struct BackwardShared {
-    Extremes extremes[WARPS];
-    u64 units[WARPS];
+    Keys extremes[WARPS];
+    Parts units[WARPS];
     u32 nans[WARPS];
     Tables tables;
 };

@@ -14,45 +14,71 @@ __constant__ const u64 TABLE_LOW[8] = {0x0,
                                        0xbe4f9c304c9a8f60,
                                        0xbe3a5217ca913fea};
 
-// The tables of a row, in memory that its threads share: thread j < 8 writes entry j. One load gives both halves of one.
+// 8 / ln2, and what it is the reciprocal of: not `const`, so that they are operands in memory, not instructions.
+__constant__ double STEPS_OF_ONE = 1.0 / 0x1.62e42fefa39efp-4;
+__constant__ double STEP = 0x1.62e42fefa39efp-4;
+
 struct alignas(8) Entry {
     float power, low;
 };
+
+// The tables of a row, in memory that its threads share: thread j < 8 writes entry j. One load gives both halves of one.
 struct Tables {
     Entry entries[8];
+
+    DEVICE Entry of(u32 j) const { return entries[j & 7]; }
+};
+
+// The same where each lane of a warp has an entry, lane j that of j % 8, for all of its lanes at once: no memory, no
+// addresses, no barrier.
+struct LaneTables {
+    Entry own;
+
+    DEVICE Entry of(u32 j) const {
+        return {__shfl_sync(0xffffffffu, own.power, j), __shfl_sync(0xffffffffu, own.low, j)};
+    }
 };
 
 // e^(x - max) for the values of one row.
 struct SoftmaxExp {
     float shift, d, shifter, deepest;
+    // d, which is exact: of use where it is at hand, since it takes two registers.
+    double wide_d;
     bool narrow;
 
     // For a row whose largest value is `max`, finite, and whose smallest is `min`.
     DEVICE SoftmaxExp(float max, float min) {
-        const double STEP = 0x1.62e42fefa39efp-4; // ln2 / 8
-        const double GRID = 134217728.0;          // 2^27
+        const double GRID = 50331648.0;           // 1.5 * 2^25: what is added to it becomes a multiple of 2^-27
         shift = fabsf(max) < 256.0f ? 0.0f : max;
         float m = max - shift;
-        double steps = rint((double)m * (1.0 / STEP));
+        double steps = rint((double)m * STEPS_OF_ONE);
         double rest = (double)m - steps * STEP;
-        d = (float)(rint(rest * GRID) / GRID);
+        wide_d = (rest + GRID) - GRID;
+        d = (float)wide_d;
         shifter = 12582912.0f - (float)steps;
         deepest = m - 104.0f;
-        narrow = min - shift >= m - 87.0f && shift == 0.0f;
+        narrow = is_narrow(max, min);
     }
+
+    static DEVICE bool is_narrow(float max, float min) { return fabsf(max) < 256.0f && min >= max - 87.0f; }
 
     // `max_low` is what `max` leaves out of the row's largest value.
     DEVICE void fill(Tables& tables, float max_low = 0.0f) const {
         if (threadIdx.x < 8) {
-            u32 j = threadIdx.x;
-            tables.entries[j].power = float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23));
-            tables.entries[j].low = (float)(__longlong_as_double((long long)TABLE_LOW[j]) - ((double)d + (double)max_low));
+            tables.entries[threadIdx.x] = entry(threadIdx.x, (double)d + (double)max_low);
         }
     }
 
+    DEVICE LaneTables lane_tables() const { return {entry(threadIdx.x % 8, wide_d)}; }
+
+    DEVICE Entry entry(u32 j, double taken) const {
+        return {float_of(TABLE[j] - (j << 20) + (narrow ? 0 : 64u << 23)),
+                (float)(__longlong_as_double((long long)TABLE_LOW[j]) - taken)};
+    }
+
     // With `NARROW` for rows that are; they come out the same without it. -inf gives 0.
-    template <bool NARROW>
-    DEVICE float power(const Tables& tables, float x) const {
+    template <bool NARROW, class T>
+    DEVICE float power(const T& tables, float x) const {
         if (NARROW) {
             return within(tables, x, [](float low) { return low; });
         }
@@ -73,12 +99,12 @@ struct SoftmaxExp {
         return raised * (x > deepest ? float_of((127 - 64) << 23) : 0.0f);
     }
 
-    template <class Mend>
-    DEVICE float within(const Tables& tables, float x, Mend mend) const {
+    template <class T, class Mend>
+    DEVICE float within(const T& tables, float x, Mend mend) const {
         float j = fmaf(x - d, float_of(0x4138aa3b), shifter);
         float n = j - shifter;
         float r = fmaf(n, -float_of(0x3db17218), x);
-        const Entry entry = tables.entries[bits_of(j) & 7];
+        const Entry entry = tables.of(bits_of(j));
         r = fmaf(n, -float_of(0xaf82e308), r + mend(entry.low));
         float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2aae3a)), r, 0.5f);
         float t = fmaf(r * r, q, r);

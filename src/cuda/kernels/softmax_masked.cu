@@ -13,7 +13,7 @@ struct SoftmaxMasked {
         typename Pairs::Found found[WARPS];
         typename Pairs::Terms terms[WARPS];
         WideExtremes extremes[WARPS];
-        u64 units[WARPS];
+        Parts units[WARPS];
         Tables tables;
     };
 

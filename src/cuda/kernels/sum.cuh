@@ -190,13 +190,7 @@ DEVICE double sum_in_bins(Held<S, By, WARPS, HELD>& row, BinSums<WARPS>& shared,
             own = magnitude <= own ? own : magnitude == magnitude ? magnitude : (double)INFINITE;
         }
     });
-    const double largest = over_block<WARPS>(own, shared.largest, [](double own, u32 distance) {
-        for (; distance > 0; distance /= 2) {
-            const double beside = lane_beside(own, distance);
-            own = beside > own ? beside : own;
-        }
-        return own;
-    });
+    const double largest = largest_of_block<WARPS>(own, shared.largest);
     double sums[4] = {};
     if (largest > 0x1p960) {
         // Those that bins have no room for count as infinite.

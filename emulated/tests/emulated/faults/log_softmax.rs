@@ -11,7 +11,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
-    fault("masked rows the other way round", "log_softmax.cu", "a.uniform ? narrow_once", "!a.uniform ? narrow_once"),
+    fault(
+        "masked rows the other way round",
+        "log_softmax.cu",
+        "a.uniform > 0.0f ? narrow_once",
+        "a.uniform == 0.0f ? narrow_once",
+    ),
     fault("-ln cols rounded twice", "log_softmax.cu", "narrow_once<S>(-high)", "S::narrow((float)-high)"),
     fault("all types in f32", "log_softmax.cu", "sizeof(typename S::Bits) == 2", "sizeof(typename S::Bits) < 8"),
     fault(
@@ -27,7 +32,7 @@ pub const FAULTS: &[Fault] = &[
     fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e * factor"),
     fault("the rest in units of the whole", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e == 1.0f ? 0.0f : e"),
     fault("the largest for the second", "log_sum.cuh", "z < max && z > own", "z > own"),
-    fault("each thread's own second", "log_sum.cuh", "own = beside > own ? beside : own;", ""),
+    fault("each thread's own second", "common.cuh", "own = beside > own ? beside : own;", ""),
     fault("tables of narrow rows for peaked ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
     fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
 ];

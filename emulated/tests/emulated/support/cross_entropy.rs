@@ -64,7 +64,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
 
         let (mut from, mut to) = (Guarded::of(logits, how.shift), Guarded::<E>::unwritten(logits.len(), how.shift));
         let mut losses = Guarded::<f64>::unwritten(loss.as_slice().len(), 0);
-        let (mut parts, mut settled) = (vec![f64::NAN; 2 * rows], [0u64; SETTLED]);
+        let (mut parts, mut settled) = (vec![f64::NAN; 2 * rows], [7u64; SETTLED]);
         let mut met = [0u64, 0, 0, u64::MAX];
         let mut placed = weight.map(|weight| weight.placed(how.shift));
         let memory = Memory {

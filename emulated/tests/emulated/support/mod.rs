@@ -20,6 +20,7 @@ use evenkeel::cuda::Launch;
 use evenkeel_emulated::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
+use std::collections::BTreeSet;
 
 /// Row lengths: around the sizes of vectors, warps, tiles and blocks, and of models.
 pub const COLS: &[usize] = &[
@@ -28,6 +29,26 @@ pub const COLS: &[usize] = &[
     1025, 1032, 1280, 1536, 2000, 2040, 2047, 2048, 2049, 2056, 3000, 3072, 4088, 4095, 4096, 4097, 4104, 5000, 6144,
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
+
+/// On so many shapes each op gives the CPU's bits, or its test fails: as many as it takes to have every remainder of vectors,
+/// warps and tiles, and both sides of each size at which another kernel, or another part of one, takes over.
+pub const LEAST_SHAPES: usize = 200;
+
+/// The shapes that an op was run on: rows, columns, and whatever else its memory is laid out by.
+#[derive(Default)]
+pub struct Shapes(BTreeSet<Vec<usize>>);
+
+impl Shapes {
+    pub fn add(&mut self, shape: &[usize]) {
+        self.0.insert(shape.to_vec());
+    }
+
+    /// Fails where there were too few.
+    pub fn are_enough(&self, of: impl std::fmt::Display) {
+        println!("{of}: {} shapes", self.0.len());
+        assert!(self.0.len() >= LEAST_SHAPES, "{of}: {} shapes are not {LEAST_SHAPES}", self.0.len());
+    }
+}
 
 /// What the numbers of a row look like.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,94 @@
+"""How many instructions a thread of softmax takes for a row that its block holds, as NVIDIA's disassembler shows them.
+
+The way that is counted is the shortest one from a kernel's first instruction to its end that reads and writes all the pieces
+that a thread holds, and looks up what the exponentials of all their elements need. So it is that of a row without anything
+masked that spans 87 at most, in a warp whose threads have all of their pieces; what a warp's first lane writes for the
+others is counted for all of them, as the warp waits for it.
+"""
+
+import heapq
+import re
+
+ARCHITECTURE = "sm_90"
+# Pieces of sixteen bytes that a thread holds, and how many elements they are of each type.
+PIECES = {"1x4": 4, "8x4": 4, "16x8": 8}
+IN_PIECE = {"f32": 4, "f16": 8, "bf16": 8}
+# What a thread of two-byte elements takes for each at most, where blocks are of more than one warp.
+MOST = 28
+
+# What a path has to have, by what the instructions begin with.
+MARKS = (r"LDG\.E\.128", r"STG\.E\.128", r"SHFL\.IDX", r"STS")
+
+
+def instructions(listing, kernel):
+    """The kernel's, each with its text, and the places of its labels."""
+    found, labels, within = [], {}, False
+    for line in listing.splitlines():
+        if line.startswith(".text."):
+            within = line == f".text.{kernel}:"
+        elif within and (label := re.match(r"(\.L_x_\d+):", line)):
+            labels[label[1]] = len(found)
+        elif within and (text := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", line)):
+            found.append(text[1])
+    return found, labels
+
+
+def after(text, place, labels):
+    """Whether a path may end at an instruction, and where it may go on."""
+    guard = re.match(r"@!?U?P\w+\s+", text)
+    operation = text[guard.end() :] if guard else text
+    name = operation.split()[0]
+    if name == "EXIT":
+        return True, [place + 1] if guard else []
+    if name.startswith(("CALL", "RET", "BRX")):
+        return False, []
+    if name.startswith("BRA"):
+        target = re.search(r"\.L_x_\d+", operation)
+        ways = [labels[target[0]]] if target and target[0] in labels else []
+        # A further condition is written behind the name.
+        may_go_on = guard or name == "BRA.DIV" or re.match(r"BRA\S* !?U?P\w+,", operation)
+        return False, ways + ([place + 1] if may_go_on else [])
+    return False, [place + 1]
+
+
+def shortest(found, labels, wanted):
+    """The fewest instructions of a path with as many of `MARKS`, if there is one."""
+    marks = [tuple(int(bool(re.match(r"(@!?U?P\w+\s+)?" + mark, text))) for mark in MARKS) for text in found]
+    start = (0, (0,) * len(MARKS))
+    best, queue = {start: 0}, [(0, start)]
+    while queue:
+        length, (place, had) = heapq.heappop(queue)
+        if best[place, had] < length or place >= len(found):
+            continue
+        had = tuple(a + b for a, b in zip(had, marks[place]))
+        if any(a > b for a, b in zip(had, wanted)):
+            continue
+        ends, ways = after(found[place], place, labels)
+        if ends and had == wanted:
+            return length + 1
+        for way in ways:
+            if length + 1 < best.get((way, had), length + 2):
+                best[way, had] = length + 1
+                heapq.heappush(queue, (length + 1, (way, had)))
+    return None
+
+
+def of_kernel(listing, kernel, pieces, elements):
+    """The instructions of a thread, with as many writes to shared memory as any such path has."""
+    found, labels = instructions(listing, kernel)
+    for writes in range(8, -1, -1):
+        if length := shortest(found, labels, (pieces, pieces, 2 * elements, writes)):
+            return length
+    raise SystemExit(f"{kernel}: no path through it reads and writes {pieces} pieces and has {elements} exponentials")
+
+
+def table(listing):
+    """Lines of docs/gpu/instructions.tsv."""
+    yield "kernel\tarchitecture\telements of a thread\tinstructions of a thread\tinstructions an element"
+    for dtype, in_piece in IN_PIECE.items():
+        for size, pieces in PIECES.items():
+            kernel, elements = f"softmax_{dtype}_{size}", pieces * in_piece
+            length = of_kernel(listing, kernel, pieces, elements)
+            if dtype != "f32" and size != "1x4" and length > MOST * elements:
+                raise SystemExit(f"{kernel}: {length} instructions for {elements} elements are more than {MOST} for each")
+            yield f"{kernel}\t{ARCHITECTURE}\t{elements}\t{length}\t{length / elements:.2f}"
