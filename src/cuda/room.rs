@@ -27,6 +27,7 @@ pub(super) struct Room {
 
 /// A stream, and the thread for a handle that is another stream in each.
 type Key = (usize, usize, Option<ThreadId>);
+/// Up to it, handles are of streams that are always there.
 const PER_THREAD: usize = 2;
 
 /// Calls `f` with the stream's memory, which is nobody else's meanwhile.
@@ -63,10 +64,10 @@ impl Room {
         Room { stream, words, listed, list: None, is_in_graph: false, lists_in_graphs }
     }
 
-    /// Whether there are others who have the stream: each slice has it too.
+    /// Whether the stream is always there, or there are others who have it: each slice has it too.
     fn is_wanted(&self) -> bool {
         let own = 1 + self.words.len() + usize::from(self.list.is_some()) + self.lists_in_graphs.len();
-        Arc::strong_count(&self.stream) > own
+        self.stream.cu_stream() as usize <= PER_THREAD || Arc::strong_count(&self.stream) > own
     }
 
     fn is_captured(&self) -> Result<bool> {
@@ -97,8 +98,8 @@ impl Room {
     /// The first so many of those words, for which the host waits.
     pub(super) fn read_words(&self, len: usize) -> Result<Vec<u64>> {
         match self.words.last() {
-            Some(slice) => device::check(self.stream.clone_dtoh(&slice.slice(..len.min(slice.len())))),
-            None => Ok(Vec::new()),
+            Some(slice) if len > 0 => device::check(self.stream.clone_dtoh(&slice.slice(..len.min(slice.len())))),
+            _ => Ok(Vec::new()),
         }
     }
 
