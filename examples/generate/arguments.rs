@@ -39,7 +39,7 @@ pub struct Arguments {
     pub tokens: u32,
     /// What computes: auto (the first of neuron, cuda and cpu that is there), neuron, cuda, cuda:N or cpu. CUDA runs the
     /// model, Neuron finds the tokens to draw from; the rest is the CPU's.
-    #[arg(long, env = "EVENKEEL_BACKEND", value_name = "BACKEND", default_value = "auto")]
+    #[arg(long, visible_alias = "device", env = "EVENKEEL_BACKEND", value_name = "BACKEND", default_value = "auto")]
     pub backend: Wanted,
     #[command(flatten)]
     pub sampling: Sampling,
