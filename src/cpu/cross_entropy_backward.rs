@@ -200,7 +200,7 @@ impl Gradient<'_> {
                 )
             }
             Exps::F32 { values, .. } => isa.outline(General { span, exps: values, factor, of_weight, weight, softcap }),
-            Exps::F64 { values } => isa.outline(General { span, exps: &*values, factor, of_weight, weight, softcap }),
+            Exps::F64 { values } => isa.outline(General { span, exps: values, factor, of_weight, weight, softcap }),
         };
         if let Some(at) = here {
             written[at] = E::from_wide(at_target);

@@ -41,6 +41,7 @@ pub(crate) mod norm_partial;
 mod norm_rows;
 pub(crate) mod optimizer;
 pub(crate) mod pairwise;
+#[cfg(feature = "sharded")]
 pub(crate) mod pieces;
 pub(crate) mod qk_norm_rope;
 pub(crate) mod random;

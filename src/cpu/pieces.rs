@@ -32,10 +32,7 @@ impl Piece {
         }
         Piece { start, head: head.to_vec(), tiles: sums, tail: tail.to_vec() }
     }
-}
 
-#[cfg(feature = "sharded")]
-impl Piece {
     /// Its numbers as integers, behind how many there are of each kind.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         let Piece { start, head, tiles, tail } = self;

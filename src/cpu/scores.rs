@@ -823,7 +823,7 @@ impl Exps<'_> {
     #[inline(always)]
     pub fn sum_for_log<I: Isa>(&self, isa: I, finer: impl FnOnce() -> Finer) -> ExpSum {
         match self {
-            &Exps::F32 { ref values, sum, row_len } if is_peaked(sum, row_len) => {
+            &Exps::F32 { values, sum, row_len } if is_peaked(sum, row_len) => {
                 ExpSum::peaked(isa, sum, values, finer(), row_len)
             }
             Exps::F32 { sum, .. } => ExpSum::narrow(*sum),

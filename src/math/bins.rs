@@ -134,8 +134,8 @@ pub fn two_sum(a: f64, b: f64) -> (f64, f64) {
 fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     let by = usize::try_from(to.abs_diff(top)).unwrap_or(BINS);
     let mut moved = [zero; BINS];
-    for i in by..BINS {
-        moved[i] = sums[i - by];
+    if by < BINS {
+        moved[by..].copy_from_slice(&sums[..BINS - by]);
     }
     moved
 }

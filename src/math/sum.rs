@@ -100,7 +100,8 @@ pub fn rule_q(terms: &[f32]) -> u64 {
 /// assert_eq!(rule_b(&[1.0, 2f64.powi(-60), -1.0]), 2f64.powi(-60));
 /// ```
 pub fn rule_b(terms: &[f64]) -> f64 {
-    let beyond = terms.iter().filter(|term| !(term.abs() <= 2f64.powi(960))).map(|term| term * f64::INFINITY);
+    let beyond =
+        terms.iter().filter(|term| term.is_nan() || term.abs() > 2f64.powi(960)).map(|term| term * f64::INFINITY);
     if let Some(sum) = beyond.reduce(|sum, term| sum + term) {
         return sum;
     }

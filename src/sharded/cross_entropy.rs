@@ -20,8 +20,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// 24 bytes to agree, 48 bytes a row, of f64 40. Of f64, and with label smoothing, each rank gives 40 a row besides.
     ///
     /// # Errors
-    /// Those of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`] where another rank has them, is about to do
-    /// something else, or does not come.
+    /// Those of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) where another
+    /// rank has them, is about to do something else, or does not come.
     pub fn cross_entropy<E: Element>(
         &self,
         x: Rows<'_, E>,
