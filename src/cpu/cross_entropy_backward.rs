@@ -127,7 +127,7 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
         };
         let (columns, len) = (&span.source()[live.columns.clone()], span.len());
         let exps = live.exps(isa, columns, len, true, &mut scratch.made);
-        let sum = exps.sum_for_log(isa, || live.finer(isa, columns));
+        let sum = exps.sum_for_log(isa, len, || live.finer(isa, columns));
         let log_sum = sum.log::<I, E>(isa, len);
         *loss = op.forward.loss(isa, span.source(), target, &live, log_sum);
         let factors = op.factors(index, target, len, live.max + log_sum);

@@ -4,6 +4,8 @@
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};
 use super::each_row::{OfRow, each_row};
+#[cfg(feature = "sharded")]
+use super::exp_sum;
 use super::exp_sum::ExpSum;
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Live, Logits, Row};
@@ -40,20 +42,21 @@ impl Sums {
 
 /// How many integers go from rank to rank for what a row adds.
 #[cfg(feature = "sharded")]
-pub const UNITS: usize = 3;
+pub const UNITS: usize = 1 + exp_sum::UNITS;
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Integers whose sums are those of all columns: of the logit, which one part alone has, its key.
-    pub fn units(&self) -> [u64; UNITS] {
-        let [units, rest] = self.exps.units();
-        [units, rest, self.logit.map_or(0, keys::of_f64)]
+    /// Integers whose sums are those of all columns: of the logit, which one part alone has, its key. The last one is of
+    /// f64 alone.
+    pub fn units<E: Element>(&self) -> [u64; UNITS] {
+        let [first, second, third] = self.exps.units::<E>();
+        [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
     /// With the units of all parts, and no bins; of a row that has this. No number has the key 0.
-    pub fn of_units([units, rest, logit]: [u64; UNITS], found: &Found) -> Self {
+    pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &Found) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
-        Sums { exps: ExpSum::of_units([units, rest], found.finer()), logit, distances: Bins::default() }
+        Sums { exps: ExpSum::of_units::<E>(units, found.finer()), logit, distances: Bins::default() }
     }
 
     /// The bins of a part: of the exponentials, and of the distances.
@@ -150,7 +153,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
             Distance::new(forward.label_smoothing, all, live.max).sum(isa, weight, x, &live.logits)
         };
         let exps = live.exps(isa, x, all, false, made);
-        Sums { exps: exps.sum_for_log(isa, || found.finer()), logit, distances }
+        Sums { exps: exps.sum_for_log(isa, all, || found.finer()), logit, distances }
     }
 }
 

@@ -2,19 +2,23 @@
 
 use super::scores::{leaves_digits, log_of_units, units_to_f64};
 use crate::element::{DType, Element};
-use crate::math::bins::{Bins, two_sum};
+#[cfg(feature = "sharded")]
+use crate::math::bins::GRIDS;
+use crate::math::bins::{Bins, grids};
 use crate::math::log::log1p_scalar;
 use crate::math::sum::{sum_q, unit_bits};
-use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, block};
+use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
 /// A sum against the maximum of the whole row. Parts are merged in any order, by integers and by rule B.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ExpSum {
-    /// By rule Q; of f64, how many of them are 1.
+    /// By rule Q.
     units: u64,
+    /// Of f64, in their place: what it is cut into.
+    grids: [f64; 3],
     /// Of a sum for a logarithm that is barely above 1, or below: all but the largest.
     rest: Rest,
-    /// Of f64, those below 1.
+    /// The same of f64.
     bins: Bins,
 }
 
@@ -57,40 +61,59 @@ impl ExpSum {
         ExpSum { units, rest, ..ExpSum::default() }
     }
 
-    /// Of exponentials in f64.
+    /// Of exponentials in f64, to be divided by.
     #[inline(always)]
     pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
-        isa.outline(Wide(exps))
+        isa.outline(Wide { exps, row_len: None })
     }
 
-    /// Of `len` terms from 0 to 1, block by block, zeros behind the last.
+    /// The same for a logarithm, of a row of this length.
     #[inline(always)]
-    pub fn of_terms<I: Isa>(isa: I, len: usize, mut terms: impl FnMut(usize) -> I::F64) -> Self {
-        let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
-        let mut units = 0;
-        let bins = Bins::of(
+    pub fn wide_for_log<I: Isa>(isa: I, exps: &[f64], row_len: usize) -> Self {
+        isa.outline(Wide { exps, row_len: Some(row_len) })
+    }
+
+    /// Of so many terms; for a logarithm in a row of this length, if it is given.
+    #[inline(always)]
+    pub fn of_terms<I: Isa>(isa: I, len: usize, row_len: Option<usize>, terms: impl Terms) -> Self {
+        let grids = grids(
             isa,
             len,
             #[inline(always)]
-            |i| {
-                let e = terms(i);
-                let is_one = e.eq(one);
-                units += u64::from(is_one.bits().count_ones());
-                I::F64::select(is_one, zero, e)
-            },
+            |i| terms.block(isa, i),
         );
-        ExpSum { units, bins, ..ExpSum::default() }
+        let mut sum = ExpSum { grids, ..ExpSum::default() };
+        if row_len.is_some_and(|row_len| sum.is_peaked(row_len)) {
+            let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
+            sum.bins = Bins::of(
+                isa,
+                len,
+                #[inline(always)]
+                |i| {
+                    let e = terms.block(isa, i);
+                    I::F64::select(e.eq(one), zero, e)
+                },
+            );
+        }
+        sum
     }
 
-    /// What a sum in f64 is above 1.
-    pub fn above_one(&self) -> f64 {
-        self.with_ones(self.units as f64 - 1.0).0
+    /// Whether a sum in f64 is so little above 1, or below, that what its terms are cut into leaves few digits of the rest.
+    fn is_peaked(&self, row_len: usize) -> bool {
+        let [first, second, _] = self.grids;
+        (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
+    }
+
+    /// What a sum in f64 for a logarithm is above 1.
+    pub fn above_one(&self, row_len: usize) -> f64 {
+        if self.is_peaked(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
 
     /// The sum of both parts.
     pub fn merge(&mut self, other: Self) {
         // Parts of a row are below 2^63 together.
         self.units = self.units.wrapping_add(other.units);
+        self.grids.iter_mut().zip(other.grids).for_each(|(sum, more)| *sum += more);
         self.rest.units = self.rest.units.wrapping_add(other.rest.units);
         self.rest.finer = Finer(self.rest.finer.0.max(other.rest.finer.0));
         self.bins.merge(other.bins);
@@ -99,18 +122,17 @@ impl ExpSum {
     /// As a sum of two, of a row of this length.
     pub fn value<E: Element>(&self, row_len: usize) -> (f64, f64) {
         if E::DTYPE == DType::F64 {
-            return self.with_ones(self.units as f64);
+            return self.without_ones(0.0);
         }
         (units_to_f64(self.units, row_len), 0.0)
     }
 
-    /// The sum of so many ones and of what is below.
-    fn with_ones(&self, ones: f64) -> (f64, f64) {
-        let (below, low) = self.bins.value();
-        let (sum, error) = two_sum(ones, below);
-        let rest = error + low;
-        let all = sum + rest;
-        (all, rest - (all - sum))
+    /// A sum in f64 without so many ones, as a sum of two.
+    fn without_ones(&self, ones: f64) -> (f64, f64) {
+        let [first, second, third] = self.grids;
+        let (high, low) = (first - ones, second + third);
+        let sum = high + low;
+        (sum, low - (sum - high))
     }
 
     /// 1 / sum in two parts, the larger first.
@@ -127,7 +149,7 @@ impl ExpSum {
     #[inline(always)]
     pub fn log<I: Isa, E: Element>(&self, isa: I, row_len: usize) -> f64 {
         if E::DTYPE == DType::F64 {
-            return log1p_scalar(isa, self.above_one());
+            return log1p_scalar(isa, self.above_one(row_len));
         }
         match log_of_units(isa, self.units, row_len) {
             Some(log) => log,
@@ -140,7 +162,7 @@ impl ExpSum {
         if E::DTYPE == DType::F64 {
             let (sum, low) = self.value::<E>(row_len);
             // Any other than the largest, 1, is half of it at most.
-            return if one == 1.0 { self.above_one() } else { (sum - one) + low };
+            return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
         let others = self.units.wrapping_sub((one * (1u64 << unit_bits(row_len)) as f64).round_ties_even() as u64);
         if leaves_digits(others, row_len) {
@@ -156,21 +178,28 @@ impl ExpSum {
     }
 }
 
+/// How many integers say a sum, but for its bins.
+#[cfg(feature = "sharded")]
+pub const UNITS: usize = 3;
+
 #[cfg(feature = "sharded")]
 impl ExpSum {
-    /// Integers whose sums are those of all parts.
-    pub fn units(&self) -> [u64; 2] {
-        [self.units, self.rest.units]
+    /// Integers whose sums are those of all parts: of a narrower type than f64 the first, and for logarithms another one.
+    pub fn units<E: Element>(&self) -> [u64; UNITS] {
+        if E::DTYPE == DType::F64 {
+            return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);
+        }
+        [self.units, self.rest.units, 0]
     }
 
     /// With those of all parts, and no bins; of rows that have this.
-    pub fn of_units([units, rest]: [u64; 2], finer: Finer) -> Self {
+    pub fn of_units<E: Element>(units: [u64; UNITS], finer: Finer) -> Self {
+        if E::DTYPE == DType::F64 {
+            let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
+            return ExpSum { grids, ..ExpSum::default() };
+        }
+        let [units, rest, _] = units;
         ExpSum { units, rest: Rest { units: rest, finer }, ..ExpSum::default() }
-    }
-
-    /// In f64: so many ones, and those below 1.
-    pub fn of_bins(ones: u64, bins: Bins) -> Self {
-        ExpSum { units: ones, bins, ..ExpSum::default() }
     }
 
     pub fn bins(&self) -> Bins {
@@ -183,21 +212,32 @@ impl ExpSum {
     }
 }
 
-/// [`ExpSum::wide`] as a function of its own, which all ops of f64 share.
-struct Wide<'a>(&'a [f64]);
+/// A sum in f64 as a function of its own, which all ops share.
+struct Wide<'a> {
+    exps: &'a [f64],
+    row_len: Option<usize>,
+}
 
 impl Kernel for Wide<'_> {
     type Out = ExpSum;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> ExpSum {
-        let exps = self.0;
-        ExpSum::of_terms(
-            isa,
-            exps.len(),
-            #[inline(always)]
-            |i| isa.load_f64(&block(exps, i, 0.0)),
-        )
+        let Wide { exps, row_len } = self;
+        ExpSum::of_terms(isa, exps.len(), row_len, exps)
+    }
+}
+
+/// Terms from 0 to 1 that are made where they are added.
+pub trait Terms {
+    /// A block of them, zeros behind the last.
+    fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64;
+}
+
+impl Terms for &[f64] {
+    #[inline(always)]
+    fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64 {
+        isa.load_f64(&block(self, index, 0.0))
     }
 }
 

@@ -708,7 +708,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
             Some(log) => log,
             None => {
                 let exps = live.exps(isa, columns, x.len(), false, buffers);
-                exps.sum_for_log(isa, || live.finer(isa, columns)).log::<I, E>(isa, x.len())
+                exps.sum_for_log(isa, x.len(), || live.finer(isa, columns)).log::<I, E>(isa, x.len())
             }
         }
     }
@@ -819,15 +819,16 @@ impl Exps<'_> {
         }
     }
 
-    /// Their sum, of which the logarithm is taken. Where it is barely above 1, `finer` is that of the row.
+    /// Their sum in a row of this length, of which the logarithm is taken. Where it is barely above 1, `finer` is that of the
+    /// row.
     #[inline(always)]
-    pub fn sum_for_log<I: Isa>(&self, isa: I, finer: impl FnOnce() -> Finer) -> ExpSum {
+    pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> Finer) -> ExpSum {
         match self {
-            &Exps::F32 { values, sum, row_len } if is_peaked(sum, row_len) => {
+            &Exps::F32 { values, sum, .. } if is_peaked(sum, row_len) => {
                 ExpSum::peaked(isa, sum, values, finer(), row_len)
             }
             Exps::F32 { sum, .. } => ExpSum::narrow(*sum),
-            Exps::F64 { values } => ExpSum::wide(isa, values),
+            Exps::F64 { values } => ExpSum::wide_for_log(isa, values, row_len),
         }
     }
 }

@@ -229,7 +229,8 @@ impl<E: Element> OfRow<E> for Summing<'_> {
         let live = found.within(isa, live, beside);
         match live.exps(isa, &x[live.columns.clone()], all, false, made) {
             Exps::F32 { sum, .. } if self.of != For::Logarithm => ExpSum::narrow(sum),
-            exps => exps.sum_for_log(isa, || found.finer()),
+            Exps::F64 { values } if self.of != For::Logarithm => ExpSum::wide(isa, values),
+            exps => exps.sum_for_log(isa, all, || found.finer()),
         }
     }
 }

@@ -12,8 +12,6 @@ const NONE: i32 = i32::MIN;
 const BEYOND: i32 = i32::MAX;
 /// What a bin has room for.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
-/// Blocks for which the largest term is found before they are added.
-const RUN: usize = 16;
 
 /// A sum by rule B.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,49 +31,30 @@ impl Bins {
     /// Of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15, zeros where there are none.
     #[inline(always)]
     pub fn of<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> Self {
-        let blocks = len.div_ceil(LANES);
         let zero = isa.f64(0.0);
-        let (mut top, mut sums, mut beyond) = (NONE, [zero; BINS], 0.0);
-        for first in (0..blocks).step_by(RUN) {
-            let count = RUN.min(blocks - first);
-            let mut terms = [zero; RUN];
-            let (mut largest, mut nan) = (zero, zero.lt(zero));
-            for (i, term) in terms[..count].iter_mut().enumerate() {
-                *term = block(first + i);
-                largest = term.abs().max(largest);
-                nan = nan | term.is_nan();
-            }
-            let largest = isa.array_f64(largest).into_iter().fold(0.0, f64::max);
-            if largest > MOST || nan.any() {
-                for term in &terms[..count] {
-                    beyond += isa.array_f64(*term).into_iter().map(infinite).sum::<f64>();
+        let (mut top, mut sums, mut beyond) = (NONE, [zero; BINS], None);
+        let (mut room, mut units) = (zero, [zero; BINS]);
+        for i in 0..len.div_ceil(LANES) {
+            let mut rest = block(i);
+            // Of NaN too.
+            if (!rest.abs().le(room)).any() {
+                let terms = isa.array_f64(rest);
+                if let Some(sum) = infinite(&terms) {
+                    beyond = Some(beyond.unwrap_or(0.0) + sum);
+                    continue;
                 }
-                top = BEYOND;
-                continue;
-            }
-            let own = bin_of(largest);
-            if own > top {
+                let own = bin_of(terms.into_iter().fold(0.0, |largest, term| term.abs().max(largest)));
                 sums = moved(sums, top, own, zero);
-                top = own;
+                (top, room, units) = (own, isa.f64(room_of(own)), shifters(own).map(|shifter| isa.f64(shifter)));
             }
-            if top == NONE || top == BEYOND {
-                continue;
-            }
-            let shifters = shifters(top).map(
-                #[inline(always)]
-                |shifter| isa.f64(shifter),
-            );
-            for &term in &terms[..count] {
-                let mut rest = term;
-                for (sum, shifter) in sums.iter_mut().zip(shifters) {
-                    let multiple = (rest + shifter) - shifter;
-                    *sum = *sum + multiple;
-                    rest = rest - multiple;
-                }
+            for (sum, shifter) in sums.iter_mut().zip(units) {
+                let multiple = (rest + shifter) - shifter;
+                *sum = *sum + multiple;
+                rest = rest - multiple;
             }
         }
-        if top == BEYOND {
-            return Bins { top, sums: [beyond, 0.0, 0.0, 0.0] };
+        if let Some(sum) = beyond {
+            return Bins { top: BEYOND, sums: [sum, 0.0, 0.0, 0.0] };
         }
         let sums = sums.map(
             #[inline(always)]
@@ -122,8 +101,31 @@ impl Bins {
     }
 }
 
+/// The sums of multiples of 2^-31, 2^-62 and 2^-93 that terms from 0 to 1 are cut into, exact up to 2^21 terms.
+#[inline(always)]
+pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> [f64; 3] {
+    let shifters = [-1, -2, -3].map(|bin| isa.f64(1.5 * power_of_two(52 + WIDTH * bin)));
+    let mut sums = [isa.f64(0.0); 3];
+    for i in 0..len.div_ceil(LANES) {
+        let mut rest = block(i);
+        for (sum, shifter) in sums.iter_mut().zip(shifters) {
+            let multiple = (rest + shifter) - shifter;
+            *sum = *sum + multiple;
+            rest = rest - multiple;
+        }
+    }
+    sums.map(
+        #[inline(always)]
+        |lanes| isa.array_f64(lanes).into_iter().sum::<f64>() + 0.0,
+    )
+}
+
+/// The units of those multiples.
+#[cfg(feature = "sharded")]
+pub const GRIDS: [f64; 3] = [1.0 / (1u64 << 31) as f64, 1.0 / (1u64 << 62) as f64, 1.0 / (1u128 << 93) as f64];
+
 /// A number as a sum of two, the exact sum of both.
-pub fn two_sum(a: f64, b: f64) -> (f64, f64) {
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let part = sum - a;
     (sum, (a - (sum - part)) + (b - part))
@@ -140,9 +142,16 @@ fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     moved
 }
 
-/// What a term adds where bins have no room: infinity or NaN, or nothing.
-fn infinite(term: f64) -> f64 {
-    if term.abs() <= MOST { 0.0 } else { term * f64::INFINITY }
+/// What terms add where bins have no room for one: infinity or NaN.
+fn infinite(terms: &[f64]) -> Option<f64> {
+    let beyond = terms.iter().filter(|term| term.is_nan() || term.abs() > MOST);
+    beyond.map(|term| term * f64::INFINITY).reduce(|sum, term| sum + term)
+}
+
+/// The largest term of a bin.
+fn room_of(bin: i32) -> f64 {
+    let above = WIDTH * (bin + 1) - 1;
+    if above < -1022 { 0.0 } else { power_of_two(above).next_down() }
 }
 
 /// The bin of a magnitude.

@@ -24,21 +24,24 @@
 //!
 //! # Rule B: what else the softmax family adds up
 //!
-//! Exponentials of f64, those of a sampler's log-probability, and what label smoothing adds to a loss are cut into
-//! multiples of fixed powers of two, whose sums are exact, so that they have no order either. The largest term in magnitude,
+//! Terms of f64 are cut into multiples of fixed powers of two, whose sums are exact, so that they have no order either.
+//! Exponentials of f64, and those of a sampler's log-probability, are rounded to multiples of 2^-31, to nearest even; what
+//! that leaves out to multiples of 2^-62, and what is left then to multiples of 2^-93: S = s_1 + (s_2 + s_3), each of them
+//! exact up to 2^21 terms. What label smoothing adds to a loss is summed by rule B. Of its terms the largest in magnitude,
 //! from 2^e to below 2^(e+1), decides the top bin, b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to
 //! a multiple of that unit, to nearest even; what that leaves out to a multiple of the next unit, 2^31 times smaller; and
 //! so on for four bins; what is left then is dropped. With s_0 to s_3 the bins' sums, exact up to 2^21 terms, the sum is
 //! (s_0 + s_1) + low, where s_0 + s_1 is rounded and low is what that took off plus the rounded s_2 + s_3. The error is at
-//! most n 2^-92 of the largest term, beside the last rounding. A term beyond 2^960 counts as infinite. Parts are merged bin by bin, from the higher of their top
-//! bins on down. After Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
+//! most n 2^-92 of the largest term, beside the last rounding. A term beyond 2^960 counts as infinite. Parts are merged bin
+//! by bin, from the higher of their top bins on down. After Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
 //!
 //! # Sums without their largest term
 //!
 //! The logarithm of a sum that is barely above 1 needs what the other terms add up to. In f32, where rule Q's sum is below
 //! 1 + n 2^-21, these are R = 2^-k times rule Q over the e_i 2^k, without the one that is 1. With max and next the two
 //! largest logits, which differ then, k is (max - next) / ln 2 - 2^-20, rounded down, from 0 to 126: the largest of
-//! the others is between 1/2 and 1. In f64, where S is (terms that are 1) + (rule B over the others), one 1 is left out.
+//! the others is between 1/2 and 1. In f64 R is (s_1 - 1) + (s_2 + s_3), and where (s_1 - 1) + s_2 is below n 2^-34 rule B
+//! over the terms below 1.
 //!
 //! The functions below are the rules as plain loops, over any terms, as their definition; kernels give the same bits
 //! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.

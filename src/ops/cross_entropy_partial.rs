@@ -5,6 +5,8 @@ use super::cross_entropy::{CrossEntropy, Resolved};
 use super::cross_entropy_backward::{gradient, resolve};
 use super::loss::Loss;
 use crate::cpu::cross_entropy::RowLoss;
+#[cfg(feature = "sharded")]
+use crate::cpu::cross_entropy_partial::UNITS;
 use crate::cpu::cross_entropy_partial::{Gradients, Part, Sums};
 use crate::cpu::lanes::Met;
 use crate::cpu::softmax_partial::Found;
@@ -26,8 +28,8 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 ///
 /// 1. `CrossEntropyPartial`: for each row the two largest logits, and how they are to be read. Merged, it is that of the
 ///    whole row.
-/// 2. [`CrossEntropySums`], against the merged maximum: for each row two integers of 64 bits, and the target's logit from
-///    the part that has it. Of f64, and with label smoothing, also four numbers and where they stand
+/// 2. [`CrossEntropySums`], against the merged maximum: for each row two integers of 64 bits, of f64 three, and the
+///    target's logit from the part that has it. Of f64, and with label smoothing, also four numbers and where they stand
 ///    ([rule B](crate::math::sum)).
 ///
 /// Then each machine has the loss, and the gradient of its own columns. Both have the bits of
@@ -359,24 +361,31 @@ impl CrossEntropySums {
     }
 }
 
+/// How many integers of a row are added up.
+#[cfg(feature = "sharded")]
+fn units_for<E: Element>() -> usize {
+    if E::DTYPE == DType::F64 { UNITS } else { UNITS - 1 }
+}
+
 /// What goes from rank to rank.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
     /// Integers whose sums are those of all columns.
-    pub(crate) fn units(&self) -> Vec<u64> {
-        self.sums.iter().flat_map(Sums::units).collect()
+    pub(crate) fn units<E: Element>(&self) -> Vec<u64> {
+        self.sums.iter().flat_map(|sums| sums.units::<E>().into_iter().take(units_for::<E>())).collect()
     }
 
     /// Takes the sums of all columns, but for what is in bins; gives these.
-    pub(crate) fn take_units(&mut self, units: &[u64]) -> Result<Vec<u64>> {
+    pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
         let in_bins = frame.in_bins();
         let mut words = Vec::new();
-        for ((sums, found), units) in self.sums.iter_mut().zip(found).zip(units.as_chunks().0) {
+        for ((sums, found), units) in self.sums.iter_mut().zip(found).zip(units.chunks(units_for::<E>())) {
             let bins = sums.bins().into_iter().zip(in_bins);
             words.extend(bins.filter(|(_, is_in_bins)| *is_in_bins).flat_map(|(bins, _)| bins.to_words()));
-            *sums = Sums::of_units(*units, found);
+            let units = std::array::from_fn(|i| units.get(i).copied().unwrap_or(0));
+            *sums = Sums::of_units::<E>(units, found);
         }
         Ok(words)
     }

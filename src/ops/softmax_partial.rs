@@ -24,8 +24,8 @@ const OP: &str = "softmax";
 /// 1. `SoftmaxPartial`: for each row the two largest logits, and how they are to be read, some 60 bytes. Merged, it is
 ///    that of the whole row.
 /// 2. [`SoftmaxSums`] for softmax, [`SoftmaxLogSums`] for the logarithm and log-sum-exp, each against the merged maximum:
-///    for each row an integer of 64 bits, for logarithms two, and of f64 four numbers and where they stand
-///    ([rule B](crate::math::sum)).
+///    for each row an integer of 64 bits, for logarithms two, of f64 three, and for logarithms of f64 also four numbers and
+///    where they stand ([rule B](crate::math::sum)).
 ///
 /// Then each machine stores its own columns. Results have the bits of [`softmax`](crate::softmax),
 /// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, wherever they are cut and in
@@ -291,18 +291,21 @@ pub(crate) struct Sums {
 #[cfg(feature = "sharded")]
 impl Sums {
     /// Integers whose sums are those of all columns.
-    pub(crate) fn units(&self, of: For) -> Vec<u64> {
-        self.sums.iter().flat_map(|sum| sum.units().into_iter().take(self.units_for(of))).collect()
+    pub(crate) fn units<E: Element>(&self, of: For) -> Vec<u64> {
+        self.sums.iter().flat_map(|sum| sum.units::<E>().into_iter().take(units_for::<E>(of))).collect()
     }
 
-    /// Takes the sums of all columns, but for what f64 has in bins; gives these.
-    pub(crate) fn take_units(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
-        let (partial, all, count) = (&self.partial, self.partial.frame.all(), self.units_for(of));
+    /// Takes the sums of all columns, but for what logarithms of f64 have in bins; gives these.
+    pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
+        let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
         let mut words = Vec::new();
-        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units.chunks(count)) {
-            words.extend(sum.bins().to_words());
-            *sum = ExpSum::of_units([units[0], units.get(1).copied().unwrap_or(0)], found.finer());
+        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units.chunks(units_for::<E>(of))) {
+            if E::DTYPE == DType::F64 && of == For::Logarithm {
+                words.extend(sum.bins().to_words());
+            }
+            let units = std::array::from_fn(|i| units.get(i).copied().unwrap_or(0));
+            *sum = ExpSum::of_units::<E>(units, found.finer());
         }
         Ok(words)
     }
@@ -314,14 +317,19 @@ impl Sums {
         }
     }
 
-    /// How many integers of a row are added up.
-    fn units_for(&self, of: For) -> usize {
-        if of == For::Logarithm && self.partial.frame.dtype != DType::F64 { 2 } else { 1 }
-    }
-
     /// 1 / the sum of each row, where the sums are of all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
+    }
+}
+
+/// How many integers of a row are added up.
+#[cfg(feature = "sharded")]
+fn units_for<E: Element>(of: For) -> usize {
+    match of {
+        _ if E::DTYPE == DType::F64 => 3,
+        For::Logarithm => 2,
+        For::Softmax | For::Gradient => 1,
     }
 }
 

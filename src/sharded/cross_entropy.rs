@@ -17,7 +17,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Targets are numbers of classes among all, weights those of all classes; every rank has them alike.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row, of f64 40. Of f64, and with label smoothing, each rank gives 40 a row besides.
+    /// 24 bytes to agree, 48 bytes a row. Of f64, and with label smoothing, each rank gives 40 a row besides.
     ///
     /// # Errors
     /// Those of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) where another
@@ -54,9 +54,9 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             partial.take_seconds(&keys);
         }
         let mut sums = partial.sums(x, self.columns.start, targets, options)?;
-        let mut units = sums.units();
+        let mut units = sums.units::<E>();
         self.sum(op, &mut units)?;
-        let own = sums.take_units(&units)?;
+        let own = sums.take_units::<E>(&units)?;
         if !own.is_empty() {
             self.gather(op, &own)?.chunks(own.len()).for_each(|words| sums.add_bins(words));
         }

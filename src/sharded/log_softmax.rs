@@ -14,7 +14,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// [`log_softmax`](crate::log_softmax()) of rows of which this rank has `x`: its own columns of the result.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 56 bytes a row for maxima, 16 for sums; of f64 48 and 8, and each rank gives 40 a row besides.
+    /// 24 bytes to agree, 56 bytes a row for maxima, 16 for sums; of f64 48 and 24, and each rank gives 40 a row besides.
     ///
     /// # Errors
     /// Those of [`log_softmax`](crate::log_softmax()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is

@@ -15,7 +15,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// gradient. `dy` has one gradient for each row, the same on every rank.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums; of f64 what softmax gathers.
+    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums, of f64 24.
     ///
     /// # Errors
     /// Those of [`logsumexp_backward`](crate::logsumexp_backward()); [`Error::Collective`] where another rank has them,

@@ -28,7 +28,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// # Exchange
     /// 24 bytes to agree and 16 a row for maxima. Greedy and a top-k to 1,024 gather 8 bytes a candidate of each rank.
     /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left. Up
-    /// to 1,024 candidates that are left are gathered, of more 64 bytes of each rank. In f64, and with a mask that adds
+    /// to 1,024 candidates that are left are gathered, of more 80 bytes of each rank. In f64, and with a mask that adds
     /// to logits, candidates and histograms take twice as much. `docs/sharding.md` has the formulae.
     ///
     /// # Errors

@@ -73,10 +73,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 
     /// Makes sums of this rank's columns those of all.
     pub(super) fn add_up<E: Element>(&self, op: &'static str, sums: &mut Sums, of: For) -> Result<()> {
-        let mut units = sums.units(of);
+        let mut units = sums.units::<E>(of);
         self.sum(op, &mut units)?;
-        let own = sums.take_units(&units, of)?;
-        if E::DTYPE == DType::F64 && !own.is_empty() {
+        let own = sums.take_units::<E>(&units, of)?;
+        if !own.is_empty() {
             self.gather(op, &own)?.chunks(own.len()).for_each(|words| sums.add_bins(words));
         }
         Ok(())

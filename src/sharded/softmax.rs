@@ -14,7 +14,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// [`softmax`](crate::softmax()) of rows of which this rank has `x`: its own columns of the result.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums; of f64 each rank gives 40 a row besides.
+    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums, of f64 24.
     ///
     /// # Errors
     /// Those of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is

@@ -438,7 +438,7 @@ fn bytes_do_not_depend_on_the_vocabulary() {
 /// Where more is left than is gathered, each rank gives a share of the same size, whatever the vocabulary. A mask that adds
 /// to logits does not change that.
 #[test]
-fn many_left_take_64_bytes_of_each_rank() {
+fn many_left_take_80_bytes_of_each_rank() {
     let (rows, ranks) = (2, 4);
     let sampler = SamplerConfig::default().validate().unwrap();
     let requests: Vec<Request<'_>> = (0..rows).map(|row| request(&sampler, row)).collect();
@@ -448,7 +448,7 @@ fn many_left_take_64_bytes_of_each_rank() {
         let cuts: Vec<Range<usize>> = (0..ranks).map(|i| all / ranks * i..all / ranks * (i + 1)).collect();
         for mask in [None, Some(&mask)] {
             for (_, exchanged) in dealt((&x, &[rows, all]), &cuts, |_, shard, x| shard.sample(x, mask, &requests)) {
-                let gathered = 24 + 16 * rows + 64 * rows;
+                let gathered = 24 + 16 * rows + 80 * rows;
                 let (given, got) = (16 * rows + gathered, 16 * rows + ranks * gathered);
                 assert_eq!(exchanged, Exchanged { calls: 4, given: given as u64, got: got as u64 });
             }

@@ -7,7 +7,7 @@ use super::search::{By, Search};
 use super::top_p::ceil_of_product;
 use super::whole::Whole;
 use super::{OP, asks_for_total, heat};
-use crate::cpu::exp_sum::ExpSum;
+use crate::cpu::exp_sum::{self, ExpSum, Finer};
 use crate::cpu::scores::{Row, Scores};
 use crate::cpu::scratch::Buffers;
 use crate::element::{DType, Element};
@@ -23,8 +23,8 @@ pub use super::search::BUCKETS;
 
 /// So few candidates are gathered rather than looked through where they are.
 pub const FEW: usize = 1024;
-/// Words of a rank's share: how many terms are 1, the sum of the others, a token and its logit.
-const SHARE: usize = bins::WORDS + 3;
+/// Words of a rank's share: the sum, its bins, a token and its logit.
+const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
 /// A word has a token in these, and a logit of 32 bits above them.
 const TOKEN_BITS: u32 = 21;
 
@@ -507,7 +507,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
     fn share<I: Isa>(&mut self, isa: I) {
         let Dealt { candidates, scale, before, words, .. } = self;
         let sum = scale.sum(isa, candidates.logits());
-        words.push(sum.units()[0]);
+        words.extend(sum.units::<f64>());
         words.extend(sum.bins().to_words());
         candidates.weigh(isa, *scale);
         let census = self.census.iter().flatten();
@@ -528,14 +528,16 @@ impl<'a, S: Lane> Dealt<'a, S> {
     #[must_use]
     pub fn take_shares<'w>(&mut self, shares: impl Iterator<Item = &'w [u64; SHARE]>) -> bool {
         let (mut sum, mut drawn) = (ExpSum::default(), None);
-        for [ones, bins @ .., token, key] in shares {
-            sum.merge(ExpSum::of_bins(*ones, Bins::of_words(*bins)));
-            if *token > 0 {
-                drawn = Some((*token - 1, *key));
+        for &[first, second, third, ref bins @ .., token, key] in shares {
+            sum.merge(ExpSum::of_units::<f64>([first, second, third], Finer::default()));
+            sum.add_bins(Bins::of_words(*bins));
+            if token > 0 {
+                drawn = Some((token - 1, key));
             }
         }
         let Some((token, key)) = drawn else { return false };
-        self.drawn = Drawn { token: token as u32, logit: keys::to_f64(key), rest: sum.above_one() };
+        self.drawn =
+            Drawn { token: token as u32, logit: keys::to_f64(key), rest: sum.above_one(self.scale.vocabulary) };
         true
     }
 

@@ -1,6 +1,6 @@
 //! How logits become weights, masses and log-probabilities.
 
-use crate::cpu::exp_sum::ExpSum;
+use crate::cpu::exp_sum::{ExpSum, Terms};
 use crate::element::Element;
 use crate::math::exp::term;
 use crate::math::log::{log_scalar, log1p_scalar};
@@ -90,12 +90,7 @@ impl Scale {
     /// The sum of e to each distance.
     #[inline(always)]
     pub fn sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> ExpSum {
-        ExpSum::of_terms(
-            isa,
-            logits.len(),
-            #[inline(always)]
-            |i| term(isa, self.distances(isa, S::load_wide(isa, &block(logits, i, S::NEG_INFINITY)))),
-        )
+        ExpSum::of_terms(isa, logits.len(), Some(self.vocabulary), LogSum { scale: self, logits })
     }
 
     /// The entropy of what has these logits, and the logarithm of the sum of e to each distance.
@@ -158,13 +153,21 @@ struct LogSum<'a, S> {
     logits: &'a [S],
 }
 
+impl<S: Element> Terms for LogSum<'_, S> {
+    #[inline(always)]
+    fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64 {
+        let logits = block(self.logits, index, S::NEG_INFINITY);
+        term(isa, self.scale.distances(isa, S::load_wide(isa, &logits)))
+    }
+}
+
 impl<S: Element> Kernel for LogSum<'_, S> {
     type Out = (f64, f64);
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> (f64, f64) {
         let sum = self.scale.sum(isa, self.logits);
-        let rest = sum.above_one();
+        let rest = sum.above_one(self.scale.vocabulary);
         (log1p_scalar(isa, rest), 1.0 + rest)
     }
 }
