@@ -71,7 +71,7 @@ fn f64_takes_72_bytes_a_row_and_bins() {
 #[test]
 fn gradients_gather_tiles() {
     let (rows, all) = (3, 2048);
-    let x = vec![0.5f32; rows * all];
+    let (x, wide) = (vec![0.5f32; rows * all], vec![0.5f64; rows * all]);
     for ranks in [1, 2, 4, 8] {
         let cuts: Vec<Range<usize>> = (0..ranks).map(|rank| all / ranks * rank..all / ranks * (rank + 1)).collect();
         let words = rows * (4 + all / ranks / 256);
@@ -81,6 +81,19 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
+        // Of f64 the three integers of its sums and the largest gradient, and of its terms two parts.
+        let (words, fixed) = (2 * words, 80 * rows);
+        let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
+        let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
+        assert_exchanged("softmax_backward of f64", (&wide, rows), &cuts, op, expected);
+        let op: Op<f64> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
+        assert_exchanged(
+            "logsumexp_backward of f64",
+            (&wide, rows),
+            &cuts,
+            op,
+            [3, 24 + 72 * rows, 24 * ranks + 72 * rows],
+        );
     }
 }
 
