@@ -30,7 +30,7 @@ pub use storage::Storage;
 
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
 pub(crate) use level::Kernel;
-#[cfg(feature = "checkpoint")]
+#[cfg(any(test, feature = "checkpoint"))]
 pub(crate) use level::Token;
 pub(crate) use memory::{flags_from_bools, new_vec, new_vecs};
 #[cfg(test)]
