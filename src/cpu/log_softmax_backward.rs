@@ -18,6 +18,8 @@ impl Formula for LogSoftmax {
 
     #[inline(always)]
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64 {
-        (isa.f64(-0.0) - y).mul_add(sum.0, dy)
+        let minus = isa.f64(-0.0) - y;
+        // What rounding took off the sum decides whether a result next to the largest number is one.
+        minus.mul_add(sum.1, minus.mul_add(sum.0, dy))
     }
 }

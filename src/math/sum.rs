@@ -46,6 +46,7 @@
 //! The functions below are the rules as plain loops, over any terms, as their definition; kernels give the same bits
 //! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
 
+use super::bins::power_of_two;
 use crate::simd::{Float, Isa, LANES, Storage, padded};
 
 /// Lanes that rule O adds in.
@@ -104,7 +105,7 @@ pub fn rule_q(terms: &[f32]) -> u64 {
 /// ```
 pub fn rule_b(terms: &[f64]) -> f64 {
     let beyond =
-        terms.iter().filter(|term| term.is_nan() || term.abs() > 2f64.powi(960)).map(|term| term * f64::INFINITY);
+        terms.iter().filter(|term| term.is_nan() || term.abs() > power_of_two(960)).map(|term| term * f64::INFINITY);
     if let Some(sum) = beyond.reduce(|sum, term| sum + term) {
         return sum;
     }
@@ -119,7 +120,7 @@ pub fn rule_b(terms: &[f64]) -> f64 {
         let mut sum = 0.0;
         for rest in &mut rests {
             // In two steps, for units beside which there is no f64.
-            let (half, other) = (2f64.powi(-unit / 2), 2f64.powi(-unit + unit / 2));
+            let (half, other) = (power_of_two(-unit / 2), power_of_two(-unit + unit / 2));
             let multiple = (*rest * half * other).round_ties_even() / other / half;
             sum += multiple;
             *rest -= multiple;

@@ -206,6 +206,12 @@ pub fn ends_of_the_type<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     let limits = E::LIMITS;
     let max = E::from_wide(limits.max);
+    // A gradient that is the largest number, made of a sum beyond it whose rounding goes up.
+    let x: Vec<E> = (0..25).map(|i| E::from_wide(if i == 16 { 53.0 } else { 0.0 })).collect();
+    let aside = limits.max * (2f64.powi(-24) + 5.0 * 2f64.powi(-54));
+    let dy = |i| [(16, -aside), (24, -limits.max)].into_iter().find(|(at, _)| *at == i).map_or(0.0, |(_, dy)| dy);
+    let dy: Vec<E> = (0..25).map(|i| E::from_wide(dy(i))).collect();
+    check_plain::<G, E>(&checker, "next to the largest value", &x, &dy);
     for len in [16, 33, 300, 4097] {
         let x: Vec<E> = (0..len).map(|i| E::from_wide(if i == 0 { 1.0 } else { 2.0 + scattered(i) })).collect();
         let one_against_all: Vec<E> = (0..len).map(|i| if i == 0 { max } else { E::from_wide(-limits.max) }).collect();
