@@ -95,6 +95,32 @@ def softmax_exp():
         for x in (half * mpf(i) / 1000 for i in range(-1000, 1001))
     )
     print("  POLY  0.5 pinned,", [f32(v) for v in c], " error 2^%.2f" % log(err, 2))
+    monotone_poly(c)
+
+
+def monotone_poly(c):
+    """The same polynomial with a smaller cubic coefficient, so that e^z never falls from one step of WeightExp to the next.
+
+    Two neighbours z < y belong to different steps, with arguments near ln2/16 and -ln2/16. Before the last rounding, which
+    is monotone, the powers that stand for them are off by `errors` at most. The polynomial has to leave a gap that is larger.
+    """
+    half, unit = LN2 / 16, mpf(2) ** -29  # of r and t, which are between 2^-5 and 2^-4: half a unit in the last place
+    argument = 2 * unit + mpf(2) ** -47  # f64 to f32, the table's low part, ln2/8 in f64 times up to 739
+    cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)  # r^2; q, and its inner step
+    errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
+    # The step is chosen by z in f32: the end of a step may lie this far off.
+    off = mpf(2) ** -16
+    relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
+    gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))
+    below = lambda v: mpf(struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", float(v)))[0] - 1))[0])
+    m = list(c)
+    while gap(m) <= errors * mpf("1.01"):
+        m[0] = below(m[0])
+    print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
+    print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
+    # Off before the last rounding, and with it relative to the result, whose significand is at least e^(ln2/16) there.
+    before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
+    print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
 
 def exp_pair():

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the vectors that tests/ compares with, in arbitrary precision and exact integers.
 
-Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository; it writes tests/vectors/reference.tsv
-and tests/vectors/sums.tsv. Nothing here knows of the crate's code.
+Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository; it writes tests/vectors/reference.tsv,
+tests/vectors/sums.tsv and tests/vectors/dry.tsv. Nothing here knows of the crate's code.
 """
 import math
 import random
@@ -164,14 +164,25 @@ def ntk(factor):
     return lambda plain, i, d, theta: (theta * mpf(factor) ** (mpf(d) / (d - 2))) ** (mpf(-2 * i) / d)
 
 
-def yarn(factor, positions, fast, slow):
+def dynamic(factor, positions, sequence):
+    return ntk(mpf(factor) * max(sequence, positions) / positions - (mpf(factor) - 1))
+
+
+def yarn(factor, positions, fast, slow, truncate=True):
     def frequency(plain, i, d, theta):
         place = lambda turns: d * mp.log(positions / (mpf(turns) * 2 * mp.pi)) / (2 * mp.log(theta))
-        low, high = max(int(mp.floor(place(fast))), 0), min(int(mp.ceil(place(slow))), d - 1)
-        ramp = min(max((i - mpf(low)) / (high - low if high != low else mpf("0.001")), 0), 1)
+        low, high = place(fast), place(slow)
+        if truncate:
+            low, high = mp.floor(low), mp.ceil(high)
+        low, high = max(low, 0), min(high, d - 1)
+        ramp = min(max((mpf(i) - low) / (high - low if high != low else mpf(0.001)), 0), 1)
         return plain * (1 - ramp) + plain / mpf(factor) * ramp
 
     return frequency
+
+
+def longrope(short, long, positions, sequence):
+    return lambda plain, i, d, theta: plain / mpf((long if sequence > positions else short)[i])
 
 
 def llama3(factor, low, high, positions):
@@ -189,16 +200,31 @@ def llama3(factor, low, high, positions):
 
 def scaling_vectors(rng):
     """Of rope with frequencies scaled, of checkpoints' own parameters among them."""
-    mscale = lambda factor: mp.log(mpf(factor)) / 10 + 1
+    mscale = lambda factor, weight=1: mpf(weight) * mp.log(mpf(factor)) / 10 + 1
+    short = [1.0, 1.0, 1.02, 1.03, 1.05, 1.05, 1.1, 1.25]
+    long = [1.08, 1.1, 1.15, 1.7, 2.6, 17.3, 44.5, 64.7]
+    lists = lambda factor, positions, sequence, *given: [factor, positions, sequence] + short + long + list(given)
+    by_length = lambda factor, positions: mp.sqrt(1 + mp.log(mpf(factor)) / mp.log(positions))
     cases = [
         (10000.0, "linear", [4.0], linear(4.0), 1),
         (500000.0, "linear", [2.7], linear(2.7), 1),
         (10000.0, "ntk", [4.0], ntk(4.0), 1),
         (1e6, "ntk", [1.3], ntk(1.3), 1),
-        (10000.0, "yarn", [16.0, 4096.0, 32.0, 1.0], yarn(16.0, 4096, 32.0, 1.0), mscale(16.0)),
-        (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
-        (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
-        (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
+        (10000.0, "dynamic", [2.0, 2048.0, 8192.0], dynamic(2.0, 2048, 8192), 1),
+        (1e6, "dynamic", [1.7, 4096.0, 4097.0], dynamic(1.7, 4096, 4097), 1),
+        (10000.0, "dynamic", [8.0, 4096.0, 17.0], dynamic(8.0, 4096, 17), 1),
+        (10000.0, "yarn", [16.0, 4096.0, 32.0, 1.0, 1.0, 0.0, 0.0], yarn(16.0, 4096, 32.0, 1.0), mscale(16.0)),
+        (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0, 1.0, 0.0, 0.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
+        (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 1.0, 0.0, 0.0, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
+        (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
+        # gpt-oss, and DeepSeek-V2's and V3's two scales.
+        (150000.0, "yarn", [32.0, 4096.0, 32.0, 1.0, 0.0, 0.0, 0.0], yarn(32.0, 4096, 32.0, 1.0, False), mscale(32.0)),
+        (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 0.707], yarn(40.0, 4096, 32.0, 1.0), mscale(40.0) / mscale(40.0, 0.707)),
+        (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 1.0], yarn(40.0, 4096, 32.0, 1.0), 1),
+        (10000.0, "yarn", [4.0, 2048.0, 8.0, 8.0, 0.0, 0.707, 0.0], yarn(4.0, 2048, 8.0, 8.0, False), mscale(4.0)),
+        (10000.0, "longrope", lists(32.0, 4096.0, 4096.0), longrope(short, long, 4096, 4096), by_length(32.0, 4096)),
+        (10000.0, "longrope", lists(32.0, 4096.0, 4097.0), longrope(short, long, 4096, 4097), by_length(32.0, 4096)),
+        (10000.0, "longrope", lists(1.0, 8192.0, 65536.0, 1.243), longrope(short, long, 8192, 65536), mpf(1.243)),
         (500000.0, "llama3", [8.0, 1.0, 4.0, 8192.0], llama3(8.0, 1.0, 4.0, 8192), 1),
         (500000.0, "llama3", [32.0, 1.5, 60.5, 300.0], llama3(32.0, 1.5, 60.5, 300), 1),
     ]
@@ -286,11 +312,11 @@ def write_sums():
         for n, k, step in o_cases:
             terms = [Fraction(f32((unit(i) - 2**31) * 2.0 ** (k + step * (i % 5) - 32))) for i in range(n)]
             out.write(f"o\t{n}\t{k}\t{step}\t{bits64(float(rule_o(terms))):016x}\n")
-        out.write("# rule Q: rule, n, d, sum in units of 2^-45, or of 2^-42 beyond 262,144 terms; e_i = f32(u_i 2^-32 2^(-d if i is odd))\n")
-        q_cases = [(0, 0), (1, 0), (2, 0), (7, 4), (64, 0), (65, 8), (255, 20), (256, 0), (257, 40), (1000, 30), (4097, 12), (20000, 3), (262144, 5), (262145, 5)]
+        out.write("# rule Q: rule, n, d, sum in units of 2^-45, or of 2^-48 beyond 262,144 terms; e_i = f32(u_i 2^-32 2^(-d if i is odd))\n")
+        q_cases = [(0, 0), (1, 0), (2, 0), (7, 4), (64, 0), (65, 8), (255, 20), (256, 0), (257, 40), (1000, 30), (4097, 12), (20000, 3), (262144, 5), (262145, 5), (262145, 40)]
         for n, d in q_cases:
             terms = [Fraction(f32(unit(i) * 2.0**-32 * 2.0 ** (-d if i % 2 else 0))) for i in range(n)]
-            out.write(f"q\t{n}\t{d}\t{rule_q(terms, 45 if n <= 262144 else 42)}\n")
+            out.write(f"q\t{n}\t{d}\t{rule_q(terms, 45 if n <= 262144 else 48)}\n")
         out.write("# rule B: rule, n, k, step, bits of the sum; x_i = (u_i + 1) 2^(k - step (i mod 5) - 32)\n")
         b_cases = [(0, 0, 0), (1, 0, 0), (2, 0, 31), (3, -1, 30), (64, 0, 7), (65, 900, 1), (255, -900, 20), (257, -30, 25), (1000, -31, 12), (1000, -62, 12), (4097, 0, 0), (4097, -1, 22), (20000, 0, 40)]
         for n, k, step in b_cases:
@@ -298,6 +324,22 @@ def write_sums():
             out.write(f"b\t{n}\t{k}\t{step}\t{bits64(float(rule_b(terms))):016x}\n")
 
 
+def write_dry():
+    """Penalties of repetitions: multiplier * base^exponent, the exponent at most 88.7228391 / ln(base) for bases above 1.000001."""
+    rng = random.Random(5)
+    cases = [(1.0, 2.0, 0), (0.5, 2.0, 127), (0.5, 2.0, 128), (0.8, 1.75, 158), (0.8, 1.75, 159), (1.0, 10.0, 400), (3.0, 1.000001, 700), (3.0, 1.0000011, 999), (0.1, 1.0, 50), (1e-30, 1e30, 2)]
+    cases += [(rng.choice([0.8, 1.0, rng.uniform(0.1, 5)]), rng.choice([1.75, 1.1, rng.uniform(1, 2), rng.uniform(1, 10)]), rng.randrange(1, 200)) for _ in range(60)]
+    # The quotient is 20 when rounded to f64, and below it.
+    cases.append((1.0, float.fromhex("0x1.51cb453846725p+6"), 25))
+    with open("tests/vectors/dry.tsv", "w") as out:
+        out.write("# scripts/vectors.py, DRY: bits of multiplier and base in f64, exponent, bits of the nearest f64 of the penalty\n")
+        for multiplier, base, exponent in cases:
+            most = int(mp.floor(mpf(88.7228391) / mp.log(mpf(base)))) if base > 1.000001 else exponent
+            penalty = mpf(multiplier) * mpf(base) ** min(exponent, most)
+            out.write(f"{bits64(multiplier):016x}\t{bits64(base):016x}\t{exponent}\t{bits64(float(penalty)):016x}\n")
+
+
 if __name__ == "__main__":
     write_reference()
     write_sums()
+    write_dry()

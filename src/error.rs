@@ -6,7 +6,7 @@
 ///
 /// Ops return it before any output is written, but for [`Error::FullyMasked`] and [`Error::NonFiniteInput`], which
 /// depend on the data: after those the output holds finite but unspecified values, or, in
-/// clipping, what it held.
+/// clipping, what it held. Whatever allocates may return [`Error::OutOfMemory`].
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -88,6 +88,16 @@ pub enum Error {
         row: usize,
         /// How many tokens there were.
         vocabulary: usize,
+    },
+    /// Memory that could not be allocated. The arguments are valid.
+    #[error("{op}: could not allocate {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// The op that was called.
+        op: &'static str,
+        /// The value that needs the memory.
+        what: &'static str,
+        /// How many bytes it needs.
+        bytes: u128,
     },
     /// Training that came to a loss or a norm which is not finite.
     #[error("train: the {what} of step {step} is {value}; what came before it is whole")]
@@ -172,6 +182,7 @@ impl Error {
             Error::FullyMasked { .. } => "FullyMasked",
             Error::EmptyInput { .. } => "EmptyInput",
             Error::EmptySupport { .. } => "EmptySupport",
+            Error::OutOfMemory { .. } => "OutOfMemory",
             Error::Diverged { .. } => "Diverged",
             Error::Sink { .. } => "Sink",
             Error::Unsaved { .. } => "Unsaved",

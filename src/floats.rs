@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::mask::saturate;
 use crate::ops::clip_grad_norm::NormType;
 use crate::ops::inspect::{Finite, Stats};
-use crate::simd::{Float, Isa, Kernel, Span, Storage, block};
+use crate::simd::{Float, Isa, Kernel, Span, Storage, block, in_default};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -277,12 +277,12 @@ impl FloatsMut<'_> {
                 *value = E::from_wide(number);
             }
         }
-        match self {
+        in_default(|| match self {
             FloatsMut::F64(values) => each(values, numbers),
             FloatsMut::F32(values) => each(values, numbers),
             FloatsMut::F16(values) => each(values, numbers),
             FloatsMut::BF16(values) => each(values, numbers),
-        }
+        })
     }
 
     pub(crate) fn clip(&mut self, limit: f64) -> Result<Met> {

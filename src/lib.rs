@@ -23,10 +23,12 @@
 //!    NaN in gives NaN in that row only; the sampler refuses it with a typed error. Masks are data, and one policy
 //!    ([`FullyMasked`]) says what a row with nothing to attend to gives. Nothing panics, and nothing is changed
 //!    silently: [`report::scope`] counts what the guards met.
-//! 2. **Accurate.** Sums are f64 or exact integers ([`math::sum`]), results are rounded once, at the store. The bounds
-//!    are in [`accuracy::TABLE`], in ULP, and tests assert that table against [`mod@reference`].
+//! 2. **Accurate.** Sums of exponentials are exact integers, other sums are f64 ([`math::sum`]); only attention adds its
+//!    products and weighted values in f32, in chains of 32 terms. Softmax's exponentials are f32; other elements are computed
+//!    in f64, in pairs of f32, or in f32 if they are f16 or bf16. The bounds that hold for this arithmetic are in
+//!    [`accuracy::TABLE`], in ULP, with how each was obtained, and tests assert them against [`mod@reference`].
 //! 3. **Reproducible.** The same bits whatever the batch, the thread count, the instruction set or the machine. There
-//!    are no exceptions so far.
+//!    are no exceptions so far. Nor does the [floating-point environment](#the-floating-point-environment) matter.
 //! 4. **Fast.** Kernels are vectorised for AVX-512 and AVX2 and chosen at run time ([`simd`]); nothing is optional
 //!    that guards.
 //!
@@ -60,6 +62,18 @@
 //! | `mpi` | no | Ranks that are processes of MPI; to build it takes an MPI library with its headers, and libclang. |
 //! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
 //!
+//! # The floating-point environment
+//!
+//! Every op runs in the default environment, rounding to nearest, keeping subnormals and with exceptions masked, on every
+//! thread that takes a part. Where the caller's thread is in another one, such as that of a program linked with
+//! `-ffast-math`, the op sets the default and gives the caller's back when it returns or unwinds. Functions that an op
+//! calls, such as the one that makes a row's [`Request`], run in the default. Sticky exception flags are given back as they
+//! were where the environment was changed; in the default environment, ops add theirs.
+//!
+//! This holds on x86-64, on 32-bit x86 with SSE2 (x87 instructions are not covered), 64-bit ARM and 64-bit RISC-V. What runs in the caller's
+//! environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`] and the suites for testing, and on
+//! candle tensors whatever candle computes itself.
+//!
 //! # Where instructions are missing
 //!
 //! A fused multiply-add is part of the arithmetic. AVX2, AVX-512 and 64-bit ARM machines have it as an instruction; on
@@ -87,6 +101,8 @@ pub mod reference;
 pub mod registry;
 pub mod report;
 mod rows;
+#[cfg(feature = "parallel")]
+mod scopes;
 #[cfg(feature = "sharded")]
 pub mod sharded;
 pub mod simd;
@@ -168,7 +184,7 @@ pub use ops::rms_norm_backward::{
     RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
 };
 pub use ops::rms_norm_linear::{RmsNormLinear, rms_norm_linear, rms_norm_linear_into};
-pub use ops::rope::{Rope, RopeScaling, RopeTable, rope, rope_in_place, rope_into};
+pub use ops::rope::{LongRope, Rope, RopeScaling, RopeTable, Yarn, rope, rope_in_place, rope_into};
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};

@@ -257,7 +257,9 @@ impl<'a> Mask<'a> {
             }
         }
         let queries = if dims.len() > 1 { dims[dims.len() - 2] } else { 1 };
-        let offset = self.offset.unwrap_or(geometry.len() as isize - queries as isize);
+        // Only shapes without elements have counts beyond isize, and their lanes are not read.
+        let [keys, behind] = [geometry.len(), queries].map(|count| isize::try_from(count).unwrap_or(isize::MAX));
+        let offset = self.offset.unwrap_or(keys - behind);
         Ok(Resolved { mask: self, geometry: *geometry, queries, offset })
     }
 }

@@ -117,6 +117,11 @@ thread_local! {
 /// An op that spreads its rows over a thread pool counts them all. Scopes nest: an outer one counts what an inner
 /// one does.
 ///
+/// A thread that waits in a large op may run tasks of other requests meanwhile; the scope is set aside until the wait is
+/// over, so it does not count them. A wait inside `f` that is not Evenkeel's, such as `par_iter` or a product of candle's,
+/// cannot be seen: tasks that this thread runs then are counted, and tasks that other threads run for `f` are not. Where
+/// such a pool is shared by requests, open a scope in each task and [merge](Met::merge) the reports.
+///
 /// ```
 /// use evenkeel::{Rows, Softmax, report, softmax};
 /// let inf = f32::NEG_INFINITY;
@@ -150,6 +155,18 @@ fn close() -> Met {
         }
         met
     })
+}
+
+/// Takes the open scopes from this thread.
+#[cfg(feature = "parallel")]
+pub(crate) fn take() -> Vec<Met> {
+    OPEN.take()
+}
+
+/// Puts back what [`take`] gave.
+#[cfg(feature = "parallel")]
+pub(crate) fn put(open: Vec<Met>) {
+    OPEN.set(open);
 }
 
 /// Adds one call's counts to the open scope, if there is one.

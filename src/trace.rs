@@ -103,7 +103,8 @@ thread_local! {
 
 /// Runs `f` and tells what the points held that it passed on this thread.
 ///
-/// Scopes nest; an outer one does not see what an inner one does.
+/// Scopes nest; an outer one does not see what an inner one does. Around waits in thread pools it behaves as
+/// [`report::scope`](crate::report::scope()) does.
 pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Trace) {
     /// Closes the scope, also when `f` unwinds.
     struct Close;
@@ -126,6 +127,20 @@ fn close() -> Trace {
         ON.set(!open.is_empty());
         trace
     })
+}
+
+/// Takes the open scopes from this thread.
+#[cfg(feature = "parallel")]
+pub(crate) fn take() -> Vec<Trace> {
+    ON.set(false);
+    OPEN.take()
+}
+
+/// Puts back what [`take`] gave.
+#[cfg(feature = "parallel")]
+pub(crate) fn put(open: Vec<Trace>) {
+    ON.set(!open.is_empty());
+    OPEN.set(open);
 }
 
 /// Whether a scope is open on this thread: what a point would look at needs to be made only then.

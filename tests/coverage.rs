@@ -3,8 +3,8 @@
 
 #![forbid(unsafe_code)]
 
-use evenkeel::accuracy;
 use evenkeel::registry::{Backend, Kind, OPS};
+use evenkeel::{DType, accuracy};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -158,5 +158,59 @@ fn unsafe_code_is_of_instruction_sets_and_devices_only() {
         for form in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"] {
             assert!(!text.contains(form), "{} has {form}", path.display());
         }
+    }
+}
+
+/// The rows of the index of `docs/accuracy`, by where bounds come from.
+fn index_of_bounds() -> String {
+    let mut index = String::from("| op | f64 | f32 | f16 | bf16 | where from |\n|---|---|---|---|---|---|\n");
+    let mut names: Vec<&str> = accuracy::TABLE.iter().map(|bound| bound.op).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        index += &format!("| `{name}` |");
+        let mut link = String::new();
+        for dtype in DType::ALL {
+            let bound = accuracy::bound(name, dtype).unwrap();
+            let evidence =
+                accuracy::evidence(name, dtype).unwrap_or_else(|| panic!("{name} in {dtype} has no evidence"));
+            let of = if bound.of == accuracy::Of::LargestTerm { " †" } else { "" };
+            index += &format!(" {}{of}, {} |", bound.ulps, evidence.kind);
+            let slug: String =
+                evidence.section.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
+            link = format!("[{}]({}#{})", evidence.section, evidence.page, slug.replace(' ', "-"));
+        }
+        index += &format!(" {link} |\n");
+    }
+    index
+}
+
+/// Each bound says where it comes from, in a section that exists, and the index has all of them.
+/// `EVENKEEL_BLESS=1` writes the index.
+#[test]
+fn bounds_have_evidence() {
+    for bound in accuracy::TABLE {
+        let evidence = accuracy::evidence(bound.op, bound.dtype);
+        let evidence = evidence.unwrap_or_else(|| panic!("{} in {} has no evidence", bound.op, bound.dtype));
+        let page = read(&format!("docs/accuracy/{}", evidence.page));
+        let heading = format!("## {}", evidence.section);
+        assert!(page.lines().any(|line| line == heading), "docs/accuracy/{} has no section {heading:?}", evidence.page);
+        let is_exact = bound.ulps == 0.5;
+        assert!(
+            is_exact || evidence.kind != accuracy::Kind::Exhaustive,
+            "{}: {} ULP by every input",
+            bound.op,
+            bound.ulps
+        );
+    }
+    let path = "docs/accuracy/README.md";
+    let (text, index) = (read(path), index_of_bounds());
+    let marker = "<!-- Written by `EVENKEEL_BLESS=1 cargo test --test coverage`. -->\n\n";
+    let (head, _) = text.split_once(marker).expect("the index begins behind its marker");
+    let expected = format!("{head}{marker}{index}");
+    if std::env::var_os("EVENKEEL_BLESS").is_some() {
+        fs::write(root().join(path), &expected).unwrap();
+    } else {
+        assert!(text == expected, "{path} is not the index of the table: EVENKEEL_BLESS=1 cargo test --test coverage");
     }
 }

@@ -24,7 +24,7 @@ pub struct Config {
     /// How many keys a query sees, if not all.
     pub window: Option<usize>,
     pub eps: f64,
-    pub rope: Rope,
+    pub rope: Rope<'static>,
 }
 
 /// Where a model's weights come from, by the names that GGUF files give them.

@@ -41,7 +41,7 @@ impl Description {
     }
 
     /// How positions are told apart.
-    pub fn rope(&self) -> Rope {
+    pub fn rope(&self) -> Rope<'static> {
         Rope::default().theta(self.theta)
     }
 

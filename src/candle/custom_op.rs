@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::view::View;
+use crate::simd::in_default;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Shape,
     Tensor,
@@ -68,6 +69,11 @@ pub(crate) use each_memory;
 pub struct Custom<O>(pub O);
 
 impl<O: Op> Custom<O> {
+    /// Computes the result. Work outside kernels runs in the default floating-point environment too.
+    fn result(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+        in_default(|| self.0.forward(args))
+    }
+
     /// One gradient for each argument that candle tracks, none for the others.
     fn gradients<const N: usize>(
         &self,
@@ -86,7 +92,7 @@ impl<O: Op> CustomOp1 for Custom<O> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.0.forward(&[View { storage, layout }])
+        self.result(&[View { storage, layout }])
     }
 
     fn bwd(&self, arg: &Tensor, result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
@@ -100,7 +106,7 @@ impl<O: Op> CustomOp2 for Custom<O> {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.0.forward(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }])
+        self.result(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }])
     }
 
     fn bwd(
@@ -129,7 +135,7 @@ impl<O: Op> CustomOp3 for Custom<O> {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let third = View { storage: s3, layout: l3 };
-        self.0.forward(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }, third])
+        self.result(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }, third])
     }
 
     fn bwd(

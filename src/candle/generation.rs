@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 use super::op::sample::{distributions, sample_rows};
+use crate::simd::in_default;
 use crate::{Draw, Error as Typed, Profile, Sampler, SamplerConfig};
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -124,17 +125,18 @@ impl LogitsProcessor {
         }
         let all = Plan { k: None, p: None, ..plan }.sampler()?;
         let all = distributions(&logits, &all, None, &[draw])?.swap_remove(0)?.probs()?;
-        let mut probabilities: Vec<f32> = all.into_iter().map(|p| p as f32).collect();
+        let mut probabilities: Vec<f32> = in_default(|| all.into_iter().map(|p| p as f32).collect());
         f(&mut probabilities);
-        if let Some(index) = probabilities.iter().position(|p| !(p.is_finite() && *p >= 0.0)) {
+        let refused = in_default(|| probabilities.iter().position(|p| !(p.is_finite() && *p >= 0.0)));
+        if let Some(index) = refused {
             let value = format!("{} at {index}", probabilities[index]);
             Err(Typed::invalid("sample", "probabilities", value, "finite and not negative"))?;
         }
-        let weights: Vec<f64> = probabilities.into_iter().map(f64::from).collect();
+        let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
         // Top-p is of 1, whatever the weights add up to.
-        let total: f64 = weights.iter().sum();
-        token(&logits, Plan { temperature: 1.0, p: plan.p.map(|p| p / total), ..plan }.sampler()?)
+        let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
+        token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }
 
     fn next_draw(&mut self) -> Draw {

@@ -1,6 +1,7 @@
 //! As [`candle_nn::init`], and weights that start as the same numbers wherever and in whatever order they are made.
 
 use crate::error::{Error, Result};
+use crate::simd::{filled, in_default};
 use crate::train::init::{Init as Own, Stream, fill};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
@@ -24,9 +25,13 @@ pub use candle_nn::init::*;
 /// ```
 pub fn var(init: &Own, shape: impl Into<Shape>, stream: Stream, dtype: DType, device: &Device) -> Result<Var> {
     let shape = shape.into();
+    let dims = shape.dims();
+    let Some(count) = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim)) else {
+        return Err(Error::shape("init", "the shape", format!("{dims:?}"), "a count of elements below 2^64"));
+    };
     macro_rules! of {
         ($zero:expr) => {{
-            let mut values = vec![$zero; shape.elem_count()];
+            let mut values = filled("init", "the variable", count, $zero)?;
             fill(&mut values, shape.dims(), init, stream)?;
             Tensor::from_vec(values, &shape, device)?
         }};
@@ -57,11 +62,11 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
             // Candle's fans are also those of tensors with one axis. Of an empty one they may be 0.
-            let std = non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt();
+            let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },
                 NormalOrUniform::Uniform => {
-                    let bound = 3f64.sqrt() * std;
+                    let bound = in_default(|| 3f64.sqrt() * std);
                     Own::Uniform { low: -bound, high: bound }
                 }
             }

@@ -14,7 +14,8 @@ use candle_core::{DType, Error, Result, Tensor};
 
 /// The cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
 ///
-/// The loss is computed in f64 and rounded once, and so is its gradient; see [`crate::cross_entropy`]. Otherwise as
+/// Exponentials are f32 (f64 of f64 logits), all else is f64; the loss is rounded once, and so is its gradient; see
+/// [`crate::cross_entropy`]. Otherwise as
 /// [`candle_nn::loss::cross_entropy`]: no row is left out of the mean; for what candle has no words for, there is
 /// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///

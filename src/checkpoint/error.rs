@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// An instruction set that `EVENKEEL_SIMD` names, and that is unknown or not there.
     #[error(transparent)]
-    Simd(crate::Error),
+    Simd(Box<crate::Error>),
 }
 
 /// A result with this module's [`Error`].

@@ -4,6 +4,7 @@ use super::Inspected;
 use super::roles::{Role, role};
 use super::stats::{Fit, Stats};
 use super::thresholds::Thresholds;
+use crate::simd::in_default;
 use serde::Serialize;
 
 /// How much a finding matters.
@@ -51,7 +52,7 @@ impl Thresholds {
     /// What is worth a word of each tensor, tensor after tensor.
     pub fn findings(&self, inspected: &[Inspected]) -> Vec<Finding> {
         let of_one = |one| self.of(one).into_iter();
-        inspected.iter().flat_map(of_one).collect()
+        in_default(|| inspected.iter().flat_map(of_one).collect())
     }
 
     fn of(&self, inspected: &Inspected) -> Vec<Finding> {

@@ -19,6 +19,17 @@ impl Moments {
         // Of equal means nothing is rounded, so that the deviation of a constant stays 0.
         let mean = if self.mean == other.mean { self.mean } else { self.mean * a + other.mean * b };
         let between = (other.mean / 2.0 - self.mean / 2.0) * (2.0 * (a * b).sqrt());
-        Moments { count, mean, std: (self.std * a.sqrt()).hypot(other.std * b.sqrt()).hypot(between) }
+        Moments { count, mean, std: hypot(hypot(self.std * a.sqrt(), other.std * b.sqrt()), between) }
     }
+}
+
+/// sqrt(a^2 + b^2), where std's `hypot` gives other last bits on other systems.
+pub fn hypot(a: f64, b: f64) -> f64 {
+    let (a, b) = (a.abs(), b.abs());
+    let (large, small) = if a < b { (b, a) } else { (a, b) };
+    if large == 0.0 || large == f64::INFINITY {
+        return large + small;
+    }
+    let ratio = small / large;
+    large * (1.0 + ratio * ratio).sqrt()
 }

@@ -6,7 +6,7 @@ use super::kind::Decode;
 use super::stats::{self, Stats};
 use super::tensor::Tensor;
 use super::wide::{BLOCK, Beside};
-use crate::simd::Token;
+use crate::simd::{self, Token};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -52,10 +52,10 @@ pub(crate) fn scan(
     for span in &spans {
         lock(&pending[span.tensor]).spans += 1;
     }
-    let token = Token::current().map_err(Error::Simd)?;
+    let token = Token::current().map_err(|error| Error::Simd(Box::new(error)))?;
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let failed: Mutex<Option<Error>> = Mutex::new(None);
-    on_threads(&|| {
+    simd::spread(simd::threads(), &|_| {
         let mut worker = Worker::new(files, token);
         while !stop.load(Ordering::Relaxed) {
             let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
@@ -80,17 +80,6 @@ pub(crate) fn scan(
 /// A lock that no panic can have spoilt: what is under it is whole after each step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Calls `work` on every thread of the current pool.
-fn on_threads(work: &(dyn Fn() + Sync)) {
-    #[cfg(feature = "parallel")]
-    {
-        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-        (0..rayon::current_num_threads()).into_par_iter().with_max_len(1).for_each(|_| work());
-    }
-    #[cfg(not(feature = "parallel"))]
-    work();
 }
 
 /// So many bytes at most, in whole blocks, of which there is one at least.

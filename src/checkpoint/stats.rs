@@ -1,7 +1,7 @@
 //! What a tensor's floats are like.
 
 use super::bins::Bin;
-use super::moments::Moments;
+use super::moments::{Moments, hypot};
 use super::narrow::Narrow;
 use super::wide::{Beside, Wide, bin};
 use serde::Serialize;
@@ -126,7 +126,7 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
         max: max.unwrap_or(f64::NAN) + 0.0,
         mean: moments.mean,
         std: moments.std,
-        rms: moments.mean.hypot(moments.std),
+        rms: hypot(moments.mean, moments.std),
         max_abs: finite.last().map_or(f64::NAN, |met| met.magnitude),
         quantiles: quantiles(&finite, moments.count),
         abs_quantiles: abs_quantiles(&finite, moments.count),
@@ -165,7 +165,7 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
         max: some(max),
         mean: some(moments.mean),
         std: some(moments.std),
-        rms: some(moments.mean.hypot(moments.std)),
+        rms: some(hypot(moments.mean, moments.std)),
         max_abs,
         quantiles: quantiles(&finite, count).map(within(min, max)),
         abs_quantiles: abs_quantiles(&finite, count).map(within(0.0, max_abs)),

@@ -1,9 +1,11 @@
 //! Attention: a tile of queries of one head of keys, block by block of its keys, never the whole matrix of scores.
 //!
-//! A block is of 256 keys, counted from the first. A row's scores in it, their largest, the exponentials and their sum
-//! (rule Q), and the sum of the values so weighted are those of f32, each product a chain in order; where one of them
-//! leaves the range, or is no number, the row's block is made again in f64 (`wide`), unless that is masked. Blocks are merged in f64 in their
-//! order (`merge`). How rows are put together, and which thread has them, shows nowhere.
+//! A block is of 256 keys, counted from the first. A row's scores in it, their largest, the exponentials, their sum
+//! (rule Q), and the weighted sum of the values are computed in f32; sums of products are chains of [`CHAIN`] fused
+//! multiply-adds, whose ends are added in order. Where one of the results leaves the range or is not a number, unless it
+//! is masked, the row's block is computed again in f64 (`wide`), and so are scales that f32 does not hold
+//! ([`NARROW_SCALES`]). Blocks are merged in f64 in their order (`merge`). Neither the grouping of rows nor the number of
+//! threads has an effect on the bits.
 
 mod few;
 pub mod merge;
@@ -35,6 +37,12 @@ use std::ops::Range;
 
 /// Keys of a block. Part of the result: blocks are merged in order.
 pub const KEYS: usize = 256;
+/// Terms of a chain of multiply-adds. Part of the result, and of its error: a term passes through at most this many
+/// roundings, and one for each chain.
+pub const CHAIN: usize = 32;
+/// Magnitudes of scales that products in f32 are multiplied with. A smaller one would be subnormal in f32, and a larger
+/// one would show the rounding of subnormal products.
+pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
 /// Queries that share a block's packed keys and values; no part of the result.
 const QUERIES: usize = 192;
 
@@ -207,7 +215,7 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
 
     fn cols(&self) -> usize {
         let [_, _, keys, features] = self.call.k.shape();
-        (QUERIES.min(self.call.rows_a_head()) * keys).saturating_mul(features.max(1))
+        QUERIES.min(self.call.rows_a_head()).saturating_mul(keys).saturating_mul(features.max(1))
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {

@@ -1,9 +1,9 @@
 //! The gradient of attention: a head of keys at a time, block by block of its keys, never the whole matrix of weights.
 //!
 //! All is f64. A first pass over a head's keys gives each row's largest logit, the sum of its exponentials and its mean
-//! gradient, merged as in the forward pass; a second one makes the weights again, and with them the sums. Those over
-//! keys are chains of 256, those over queries chains of 64, in their order, and the chains' ends are added in order:
-//! heads of keys share nothing, so that threads show nowhere.
+//! gradient, merged as in the forward pass; a second one makes the weights again, and with them the sums. These are cut
+//! into chains of 32 terms, over keys from the first of each block of 256 on, over queries from each 64th on. The chains'
+//! ends are added in order. Heads of keys share nothing, so that the number of threads has no effect on the bits.
 
 mod panels;
 mod product;
@@ -39,7 +39,10 @@ pub fn apply<'a, E: Element>(
 ) -> Result<([&'a mut [E]; 3], Met)> {
     let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
     let [batch, heads, ..] = call.forward.k.shape();
-    let ([in_q, in_k, in_v], met) = simd::run(Units { call, units: 0..batch * heads, to: [dq, dk, dv], dsinks })?;
+    // Without queries and keys there is nothing to write, and no memory bounds the count of heads.
+    let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
+    let units = 0..if is_empty { 0 } else { batch * heads };
+    let ([in_q, in_k, in_v], met) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;
     Ok(([q.done(in_q), k.done(in_k), v.done(in_v)], met))
 }
 
@@ -69,7 +72,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
 
     fn cols(&self) -> usize {
         let [(rows, features), (keys, _), (_, of_values)] = self.shapes();
-        rows.saturating_mul(keys).saturating_mul(features + of_values)
+        rows.saturating_mul(keys).saturating_mul(features.saturating_add(of_values))
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {

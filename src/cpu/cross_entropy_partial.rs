@@ -40,23 +40,29 @@ impl Sums {
     }
 }
 
-/// How many integers go from rank to rank for what a row adds.
+/// How many integers go from rank to rank at most for what a row adds.
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 1 + exp_sum::UNITS;
 
+/// How many of them count in rows of this length.
+#[cfg(feature = "sharded")]
+pub fn units_for<E: Element>(row_len: usize) -> usize {
+    1 + exp_sum::units_for::<E>(true, row_len)
+}
+
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Integers whose sums are those of all columns: of the logit, which one part alone has, its key. The last one is of
-    /// f64 alone.
-    pub fn units<E: Element>(&self) -> [u64; UNITS] {
-        let [first, second, third] = self.exps.units::<E>();
+    /// Integers of a part of a row of this length, whose sums are those of all columns: of the logit, which one part alone
+    /// has, its key. [`units_for`] says how many count.
+    pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
+        let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// With the units of all parts, and no bins; of a row that has this. No number has the key 0.
-    pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &Found) -> Self {
+    /// Returns this sum with the units of all parts and without bins, for a row of this length. The key 0 means no logit.
+    pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &Found, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
-        Sums { exps: ExpSum::of_units::<E>(units, found.finer()), logit, distances: Bins::default() }
+        Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
     }
 
     /// The bins of a part: of the exponentials, and of the distances.
@@ -98,6 +104,10 @@ struct Finding<'a>(Part<'a>);
 impl<E: Element> OfRow<E> for Finding<'_> {
     type Out = Found;
 
+    fn op(&self) -> &'static str {
+        "cross_entropy"
+    }
+
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
         let Part { forward, first, .. } = self.0;
@@ -137,6 +147,10 @@ struct Summing<'a> {
 impl<E: Element> OfRow<E> for Summing<'_> {
     type Out = Sums;
 
+    fn op(&self) -> &'static str {
+        "cross_entropy"
+    }
+
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Sums {
         let Part { forward, first, all } = self.part;
@@ -172,6 +186,10 @@ struct Logs<'a> {
 
 impl<E: Element> OfRow<E> for Logs<'_> {
     type Out = f64;
+
+    fn op(&self) -> &'static str {
+        "cross_entropy"
+    }
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {

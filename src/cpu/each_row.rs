@@ -9,13 +9,15 @@ use crate::simd::{self, Isa, Work};
 /// What is made of a row.
 pub trait OfRow<E: Element>: Copy + Send + Sync {
     type Out: Clone + Send;
+    /// The op, for errors.
+    fn op(&self) -> &'static str;
     /// Of the row of this index. `#[inline(always)]`, like everything it calls.
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Self::Out;
 }
 
 /// That of every row.
 pub fn each_row<E: Element, F: OfRow<E>>(x: Rows<'_, E>, nothing: F::Out, make: F) -> Result<Vec<F::Out>> {
-    let mut to = vec![nothing; x.rows()];
+    let mut to = simd::filled(make.op(), "what is found of each row", x.rows(), nothing)?;
     simd::run(EachRow { x, first: 0, to: &mut to, make })?;
     Ok(to)
 }

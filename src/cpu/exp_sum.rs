@@ -1,19 +1,21 @@
 //! What the exponentials of a row come to, or of a part of one: their sum, accurate also without the largest of them.
 
-use super::scores::{leaves_digits, log_of_units, units_to_f64};
+use super::scores::{leaves_digits, log_of_units};
 use crate::element::{DType, Element};
 #[cfg(feature = "sharded")]
 use crate::math::bins::GRIDS;
 use crate::math::bins::{Bins, grids};
+#[cfg(feature = "sharded")]
+use crate::math::fixed_point::{LONG_BITS, is_long};
+use crate::math::fixed_point::{RowSum, sum_bits, units_to_f64};
 use crate::math::log::log1p_scalar;
-use crate::math::sum::{sum_q, unit_bits};
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
 /// A sum against the maximum of the whole row. Parts are merged in any order, by integers and by rule B.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ExpSum {
     /// By rule Q.
-    units: u64,
+    units: u128,
     /// Of f64, in their place: what it is cut into.
     grids: [f64; 3],
     /// Of a sum for a logarithm that is barely above 1, or below: all but the largest.
@@ -25,7 +27,7 @@ pub struct ExpSum {
 /// Exponentials times a power of two, by rule Q.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rest {
-    units: u64,
+    units: u128,
     finer: Finer,
 }
 
@@ -50,13 +52,13 @@ impl Finer {
 
 impl ExpSum {
     /// Of exponentials that softmax divides, in f32.
-    pub fn narrow(units: u64) -> Self {
+    pub fn narrow(units: u128) -> Self {
         ExpSum { units, ..ExpSum::default() }
     }
 
     /// The same for a logarithm, where the sum is barely above 1: of a row of this length.
     #[inline(always)]
-    pub fn peaked<I: Isa>(isa: I, units: u64, exps: &[f32], finer: Finer, row_len: usize) -> Self {
+    pub fn peaked<I: Isa>(isa: I, units: u128, exps: &[f32], finer: Finer, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
         ExpSum { units, rest, ..ExpSum::default() }
     }
@@ -111,10 +113,9 @@ impl ExpSum {
 
     /// The sum of both parts.
     pub fn merge(&mut self, other: Self) {
-        // Parts of a row are below 2^63 together.
-        self.units = self.units.wrapping_add(other.units);
+        self.units += other.units;
         self.grids.iter_mut().zip(other.grids).for_each(|(sum, more)| *sum += more);
-        self.rest.units = self.rest.units.wrapping_add(other.rest.units);
+        self.rest.units += other.rest.units;
         self.rest.finer = Finer(self.rest.finer.0.max(other.rest.finer.0));
         self.bins.merge(other.bins);
     }
@@ -164,7 +165,7 @@ impl ExpSum {
             // Any other than the largest, 1, is half of it at most.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
-        let others = self.units.wrapping_sub((one * (1u64 << unit_bits(row_len)) as f64).round_ties_even() as u64);
+        let others = self.units.saturating_sub((one * (1u64 << sum_bits(row_len)) as f64).round_ties_even() as u128);
         if leaves_digits(others, row_len) {
             return units_to_f64(others, row_len);
         }
@@ -178,27 +179,52 @@ impl ExpSum {
     }
 }
 
-/// How many integers say a sum, but for its bins.
+/// How many integers a sum takes at most, without its bins.
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 3;
 
+/// How many of the integers of [`ExpSum::units`] count in rows of this length.
+#[cfg(feature = "sharded")]
+pub fn units_for<E: Element>(is_for_logarithm: bool, row_len: usize) -> usize {
+    if E::DTYPE == DType::F64 {
+        return UNITS;
+    }
+    1 + usize::from(is_for_logarithm) + usize::from(is_long(row_len))
+}
+
 #[cfg(feature = "sharded")]
 impl ExpSum {
-    /// Integers whose sums are those of all parts: of a narrower type than f64 the first, and for logarithms another one.
-    pub fn units<E: Element>(&self) -> [u64; UNITS] {
+    /// Integers of a part of a row of this length, whose sums over all parts are those of the row. [`units_for`] says how
+    /// many of them count.
+    ///
+    /// A sum by rule Q that may not fit in 64 bits is sent as its fraction, which leaves 16 bits for the sum over up to
+    /// 65,536 parts, and as its whole number; those of both sums share a word, as each is at most 2^21.
+    pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::DTYPE == DType::F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);
         }
-        [self.units, self.rest.units, 0]
+        let (units, rest) = (self.units, self.rest.units);
+        if !is_long(row_len) {
+            return [units as u64, rest as u64, 0];
+        }
+        let fraction = |units: u128| units as u64 & ((1 << LONG_BITS) - 1);
+        let whole = |units: u128| (units >> LONG_BITS) as u64;
+        [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// With those of all parts, and no bins; of rows that have this.
-    pub fn of_units<E: Element>(units: [u64; UNITS], finer: Finer) -> Self {
+    /// With the sums of those integers, and no bins; of rows of this length that have this.
+    pub fn of_units<E: Element>(units: [u64; UNITS], finer: Finer, row_len: usize) -> Self {
         if E::DTYPE == DType::F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
             return ExpSum { grids, ..ExpSum::default() };
         }
-        let [units, rest, _] = units;
+        let [units, rest] = if is_long(row_len) {
+            let [fraction, wholes, of_rest] = units;
+            let units = |whole: u64, fraction: u64| (u128::from(whole) << LONG_BITS) + u128::from(fraction);
+            [units(wholes & u64::from(u32::MAX), fraction), units(wholes >> 32, of_rest)]
+        } else {
+            [u128::from(units[0]), u128::from(units[1])]
+        };
         ExpSum { units, rest: Rest { units: rest, finer }, ..ExpSum::default() }
     }
 
@@ -249,24 +275,24 @@ struct RestOf<'a> {
 }
 
 impl Kernel for RestOf<'_> {
-    type Out = u64;
+    type Out = u128;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> u64 {
+    fn run<I: Isa>(self, isa: I) -> u128 {
         /// As many as the stack has room for.
         const RUN: usize = 512;
         let RestOf { exps, finer, row_len } = self;
         let (one, zero, factor) = (isa.f32(1.0), isa.f32(0.0), isa.f32(finer.factor()));
         let mut buffer = [0.0f32; RUN];
-        let mut units = 0u64;
+        let mut sum = RowSum::new(row_len);
         for run in exps.chunks(RUN) {
             let scaled = Span::in_place(&mut buffer[..run.len()]).reading(run).numbers(
                 isa,
                 #[inline(always)]
                 |_, e| I::F32::select(e.eq(one), zero, e * factor),
             );
-            units = units.wrapping_add(sum_q(isa, &*scaled, row_len));
+            sum.add(isa, &*scaled);
         }
-        units
+        sum.units()
     }
 }

@@ -187,6 +187,10 @@ impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
         let LaneWork { mut ends, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut met = Met::default();
+        // Without rows, no memory bounds their length: no buffer is made for it.
+        if groups == 0 {
+            return (Written::default(), met);
+        }
         let written = scratch::with(
             #[inline(always)]
             |scratch| {

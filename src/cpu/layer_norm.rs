@@ -1,7 +1,7 @@
-//! LayerNorm of a row, all of it in f64, rounded once; rows of 16-bit types are written in f32.
+//! LayerNorm of a row: f64, rounded once. Rows of 16-bit types are written in f32 where it has room.
 
 use super::lanes::{Ends, LaneKernel, Met};
-use super::moments::{Moments, pair};
+use super::moments::Moments;
 use super::norm_rows::{Norm, TOGETHER, are_within, write_rows};
 use super::scratch::Scratch;
 use crate::element::{DType, Element};
@@ -45,12 +45,13 @@ impl Norm for LayerNorm<'_> {
 
     #[inline(always)]
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
-        let [mean, low] = pair(moments.mean());
+        let [mean, low] = moments.narrow_mean()?;
         moments.has_room().then_some([mean, low, moments.scale() as f32])
     }
 
-    /// A difference of two 16-bit numbers and a mean that is exact loses nothing to speak of in f32: either the mean is
-    /// near and its first part is taken off without error, or what is left is large.
+    /// The difference of a 16-bit number and the mean is off by three roundings of f32 at most: either the number is near the
+    /// mean, whose first part is then taken off without error, or the difference is large. Of the product and the sum come
+    /// three more, 6 2^-24 in all.
     #[inline(always)]
     fn narrow_value<I: Isa, E: Element>(
         &self,

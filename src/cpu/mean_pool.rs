@@ -94,7 +94,7 @@ impl<E: Element> Work for Runs<'_, E> {
     }
 
     fn cols(&self) -> usize {
-        self.x.geometry.len() * WIDTH
+        self.x.geometry.len().saturating_mul(WIDTH)
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {

@@ -54,6 +54,10 @@ impl<E: Element> Work for Sequences<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut met, mut written, mut buffer) = (Met::default(), Written::default(), Vec::new());
+        // Without elements, no memory bounds the counts of sequences and tokens.
+        if self.count == 0 || self.inner == 0 {
+            return (written, met);
+        }
         let mut share = vec![E::ZERO; self.inner];
         for i in 0..self.count {
             let sequence = self.first + i;

@@ -5,6 +5,9 @@
 //!
 //! [`Kernels`] is the list of what the backend offers for each storage type. It makes kernels compile once, in this
 //! crate: a generic function would be compiled for every instruction set in each crate that calls it.
+//!
+//! `simd::run` runs kernels in the default floating-point environment. Entry points that compute beside it, such as the sum
+//! of what tiles came to, call `in_default` themselves.
 
 #![forbid(unsafe_code)]
 
@@ -56,6 +59,7 @@ pub(crate) mod scores;
 pub(crate) mod scores_backward;
 pub(crate) mod scores_masked;
 pub(crate) mod scratch;
+mod smallest;
 pub(crate) mod softmax;
 pub(crate) mod softmax_backward;
 pub(crate) mod softmax_partial;
@@ -71,7 +75,7 @@ use crate::ops::inspect::{Finite, Stats};
 use crate::ops::sample::{Left, Requests};
 use crate::report::Counts;
 use crate::rows::{Lanes, LanesMut, Rows, RowsMut};
-use crate::simd::Output;
+use crate::simd::{Output, in_default};
 use cross_entropy::RowLoss;
 use elementwise_backward::Gradient;
 use half::{bf16, f16};
@@ -467,23 +471,23 @@ macro_rules! implement {
                 swiglu_backward::apply_in_place(operands, dy)
             }
             fn norm_part(x: &[Self], norm_type: NormType) -> Result<clip_grad_norm::Part> {
-                clip_grad_norm::part(x, norm_type)
+                in_default(|| clip_grad_norm::part(x, norm_type))
             }
             #[cfg(feature = "sharded")]
             fn norm_tiles(x: &[Self], norm_type: NormType, unit: f64) -> Result<clip_grad_norm::Tiles> {
-                clip_grad_norm::tiles(x, norm_type, unit)
+                in_default(|| clip_grad_norm::tiles(x, norm_type, unit))
             }
             fn scale(x: &mut [Self], scale: clip_grad_norm::Scale) -> Result<()> {
                 clip_grad_norm::scale(x, scale)
             }
             fn clip_value(x: &mut [Self], limit: f64) -> Result<clip_grad_value::Met> {
-                clip_grad_value::clip(x, limit)
+                in_default(|| clip_grad_value::clip(x, limit))
             }
             fn finite(x: &[Self]) -> Result<Finite> {
                 inspect::finite(x)
             }
             fn inspect(x: &[Self]) -> Result<Stats> {
-                inspect::inspect(x)
+                in_default(|| inspect::inspect(x))
             }
             fn cross_entropy(
                 x: Rows<'_, Self>,
@@ -579,7 +583,7 @@ macro_rules! implement {
                 out: RowsMut<'a, Self>,
                 call: rms_norm_linear::RmsNormLinear<'_, Self>,
             ) -> Seen<&'a mut [Self]> {
-                rms_norm_linear::apply(x, out, call)
+                in_default(|| rms_norm_linear::apply(x, out, call))
             }
             fn rms_norm_residual<'a>(
                 x: [Rows<'_, Self>; 2],

@@ -1,5 +1,23 @@
-//! Means and mean squares of a row, and what to multiply with to undo them.
+//! Means and mean squares of a row, and the factors that normalise it.
+//!
+//! # Error
+//!
+//! With u = 2^-53, a sum by [rule O](crate::math::sum) of n terms is off by at most c u times the sum of their magnitudes,
+//! c = 15 + n / 16384. A result of LayerNorm may be far smaller than the mean, which is therefore a sum of two f64:
+//!
+//! - f32, f16, bf16: the rounded quotient of sum and n, and its exact remainder over n. Where f64 holds the row's sum, as it
+//!   does of near-constant rows, this is the mean to 106 bits. Elsewhere it is off by c u mean|x|, which is at most
+//!   32.02 c u of the deviation in rows whose variance comes from one pass. In other rows the second pass sums the
+//!   deviations too: beyond c + 2 times u of their magnitudes that sum is not rounding noise, and replaces the remainder.
+//!   The mean is then off by at most 2 (c + 2) u of the deviation.
+//! - f64: the first mean, and the mean of the deviations from it, which is off by c + 1 times u of their magnitude. Both are
+//!   added without error, and the rounded sum becomes the first part.
+//!
+//! One pass gives the variance to 3280 c u, or 2^-37 for 16,384 columns: squares are summed to c u, and the square of the
+//! mean is 1024 times the variance at most. Two passes give it to c + 5 times u. `docs/accuracy/norms.md` derives the
+//! bounds of every norm.
 
+use super::smallest::{Least, Smallest};
 use crate::element::{DType, Element};
 use crate::math::sum::{sums_o, tiles_o};
 use crate::report::Counts;
@@ -12,12 +30,14 @@ pub struct Moments {
     /// A power of two that brings rows of f64 to where squares neither overflow nor vanish.
     unit: f64,
     mean: f64,
-    /// What the mean was off by, for rows of f64.
+    /// What the mean was off by.
     mean_low: f64,
     /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps); 0 where that is 0, which gives zeros.
     scale: f64,
     /// What the scale was off by, for rows of f64.
     scale_low: f64,
+    /// `-mean_low * scale`, for rows of other types.
+    shift: f64,
     /// The mean square; not finite where the row is not.
     square: f64,
     /// See [`Moments::smallest`].
@@ -43,7 +63,8 @@ impl Moments {
         let n = len as f64;
         let square = sum / n;
         let [scale, scale_low] = scale::<E>([square, lost(sum, n, square)], eps * unit * unit);
-        Moments { unit, scale, scale_low, square, smallest: least.value, ..Moments::default() }
+        // A zero that changes no sign.
+        Moments { unit, scale, scale_low, shift: -0.0, square, smallest: least.value, ..Moments::default() }
     }
 
     /// For the division by the Euclidean norm, or by eps where that is larger.
@@ -67,40 +88,53 @@ impl Moments {
         if E::DTYPE == DType::F64 {
             let [total] = totals::<I, E, Whole>(isa, x, unit);
             let mean = total / n;
-            // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
-            let [off] = about::<I, E, Whole>(isa, x, unit, [mean, 0.0], 1);
-            let mean = [mean, off / n];
-            let [squares] = about::<I, E, Whole>(isa, x, unit, mean, 2);
-            return Self::of_deviations::<E>(x.len(), eps, unit, mean, squares);
+            let [sum] = about::<I, E, Whole, 1, 1>(isa, x, unit, [mean, 0.0]);
+            let mean = refined_mean(x.len(), mean, sum);
+            let [squares] = about::<I, E, Whole, 2, 1>(isa, x, unit, mean);
+            return Self::of_squared_deviations::<E>(x.len(), eps, unit, mean, squares);
         }
         let sums = totals_and_squares::<I, E, Whole>(isa, x);
         match Self::of_one_pass::<E>(x.len(), eps, sums) {
             Ok(moments) => moments,
-            Err(mean) => {
-                let [squares] = about::<I, E, Whole>(isa, x, unit, [mean, 0.0], 2);
-                Self::of_deviations::<E>(x.len(), eps, unit, [mean, 0.0], squares)
-            }
+            Err(mean) => Self::of_deviations::<E>(x.len(), eps, mean, about::<I, E, Whole, 1, 2>(isa, x, unit, mean)),
         }
     }
 
-    /// The same from the sums of a type that is not f64 and of its squares, of `len` elements; the mean alone where what
-    /// cancels would show.
+    /// The same from the sums of a type that is not f64 and of its squares, of `len` elements; the mean alone, in two parts,
+    /// where what cancels would show.
     #[inline(always)]
-    pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, f64> {
+    pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
         let mean = total / n;
+        let mean_low = lost(total, n, mean);
         let square = (squares - total * mean) / n;
         let loses_nothing = mean * mean <= ONE_PASS * square;
         if !loses_nothing {
-            return Err(mean);
+            return Err([mean, mean_low]);
         }
         let [scale, _] = scale::<E>([square, 0.0], eps);
-        Ok(Moments { unit: 1.0, mean, scale, square, ..Moments::default() })
+        Ok(Moments { unit: 1.0, mean, mean_low, scale, shift: -(mean_low * scale), square, ..Moments::default() })
     }
 
-    /// The same from the sum of the squares of how far elements, in units, are from the mean.
+    /// The same from that mean, the sum of the deviations from its first part, and the sum of their squares.
     #[inline(always)]
     pub fn of_deviations<E: Element>(
+        len: usize,
+        eps: f64,
+        [mean, mean_low]: [f64; 2],
+        [sum, squares]: [f64; 2],
+    ) -> Self {
+        let n = len as f64;
+        let low = sum / n;
+        // What rounding alone may make of the mean deviation.
+        let noise = (17.0 + n / 16384.0) * power_of_two(-53) * (squares / n).sqrt();
+        let mean_low = if (low - mean_low).abs() > noise { low } else { mean_low };
+        Self::of_squared_deviations::<E>(len, eps, 1.0, [mean, mean_low], squares)
+    }
+
+    /// The same from the mean and the sum of the squared deviations, in units.
+    #[inline(always)]
+    pub fn of_squared_deviations<E: Element>(
         len: usize,
         eps: f64,
         unit: f64,
@@ -108,18 +142,25 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
+        // Where all elements are equal, eps alone makes the scale, and may vanish in their units.
+        let [unit, mean, mean_low] =
+            if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
         let [scale, scale_low] = scale::<E>([square, lost(squares, n, square)], eps * unit * unit);
-        Moments { unit, mean, mean_low, scale, scale_low, square, ..Moments::default() }
+        let shift = -(mean_low * scale);
+        Moments { unit, mean, mean_low, scale, scale_low, shift, square, ..Moments::default() }
     }
 
     /// `(v * unit - mean) * scale`, for RMSNorm without the mean.
     #[inline(always)]
     pub fn normalise<I: Isa, E: Element, const MEAN: bool>(&self, isa: I, v: I::F64) -> I::F64 {
-        let v = in_units::<I, E>(isa, v, self.unit);
-        let v = if MEAN { from_mean::<I, E>(v, isa.f64(self.mean), isa.f64(self.mean_low)) } else { v };
-        let scale = isa.f64(self.scale);
-        if E::DTYPE == DType::F64 { v.mul_add(scale, v * isa.f64(self.scale_low)) } else { v * scale }
+        let (mean, scale) = (isa.f64(self.mean), isa.f64(self.scale));
+        if E::DTYPE == DType::F64 {
+            let v = in_units::<I, E>(isa, v, self.unit);
+            let d = if MEAN { v - mean - isa.f64(self.mean_low) } else { v };
+            return d.mul_add(scale, d * isa.f64(self.scale_low));
+        }
+        if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
     /// What the row was multiplied with, in units: see [`Moments::out_of_units`].
@@ -135,15 +176,19 @@ impl Moments {
         [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
     }
 
-    /// All there is.
+    /// All there is, but the shift, which the others give.
     pub fn numbers(&self) -> [f64; 7] {
-        let Moments { unit, mean, mean_low, scale, scale_low, square, smallest } = *self;
+        let Moments { unit, mean, mean_low, scale, scale_low, square, smallest, .. } = *self;
         [unit, mean, mean_low, scale, scale_low, square, smallest]
     }
 
-    /// What was taken off the row.
-    pub fn mean(&self) -> f64 {
-        self.mean
+    /// The mean as a sum of two f32, the larger first; none where f32 would round the second as a subnormal number.
+    #[inline(always)]
+    pub fn narrow_mean(&self) -> Option<[f32; 2]> {
+        let high = self.mean as f32;
+        let low = (self.mean - f64::from(high)) + self.mean_low;
+        let is_kept = low == 0.0 || low.abs() >= f64::from(f32::MIN_POSITIVE);
+        is_kept.then_some([high, low as f32])
     }
 
     /// The smallest magnitude in a row of f32 that is not 0, or one step less; +inf if there is none. Only known where
@@ -191,9 +236,20 @@ fn in_units<I: Isa, E: Element>(isa: I, v: I::F64, unit: f64) -> I::F64 {
     if E::DTYPE == DType::F64 { v * isa.f64(unit) } else { v }
 }
 
+/// The mean of a row of f64, in two parts, from a provisional one and the sum of the deviations from it.
 #[inline(always)]
-fn from_mean<I: Isa, E: Element>(v: I::F64, mean: I::F64, mean_low: I::F64) -> I::F64 {
-    if E::DTYPE == DType::F64 { v - mean - mean_low } else { v - mean }
+pub fn refined_mean(len: usize, mean: f64, sum: f64) -> [f64; 2] {
+    let n = len as f64;
+    let low = sum / n;
+    let high = mean + low;
+    if !high.is_finite() {
+        // An infinite mean is counted as such.
+        return [mean, low];
+    }
+    // What the addition lost (Knuth's two-sum), and what the division did.
+    let part = high - mean;
+    let lost_by_sum = (mean - (high - part)) + (low - part);
+    [high, lost_by_sum + lost(sum, n, low)]
 }
 
 /// What rounding took off a quotient.
@@ -350,127 +406,48 @@ pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
     if E::DTYPE == DType::F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
-/// Rule O over how far the elements in units are from the mean, which is in two parts, or over the squares of that.
+/// Rule O over the deviations of the elements in units from the mean, to the powers from `FIRST` on: their sum, that of their
+/// squares, or both. The second part of the mean counts in squares of f64 alone.
 #[inline(always)]
-pub fn about<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64, [mean, low]: [f64; 2], power: u32) -> K::Sums<1> {
-    isa.outline(About { x, unit, mean, low, power, kept: PhantomData::<K> })
+pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
+    isa: I,
+    x: &[E],
+    unit: f64,
+    [mean, low]: [f64; 2],
+) -> K::Sums<N> {
+    isa.outline(About::<E, K, FIRST, N> { x, unit, mean, low, kept: PhantomData })
 }
 
 /// [`about`] as a function of its own: rows of narrower types seldom need it.
-struct About<'a, E, K> {
+struct About<'a, E, K, const FIRST: u32, const N: usize> {
     x: &'a [E],
     unit: f64,
     mean: f64,
     low: f64,
-    power: u32,
     kept: PhantomData<K>,
 }
 
-impl<E: Element, K: Kept> Kernel for About<'_, E, K> {
-    type Out = K::Sums<1>;
+impl<E: Element, K: Kept, const FIRST: u32, const N: usize> Kernel for About<'_, E, K, FIRST, N> {
+    type Out = K::Sums<N>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> K::Sums<1> {
-        let About { x, unit, mean, low, power, .. } = self;
+    fn run<I: Isa>(self, isa: I) -> K::Sums<N> {
+        let About { x, unit, mean, low, .. } = self;
         let (mean, low) = (isa.f64(mean), isa.f64(low));
         K::sums(
             isa,
             x,
             #[inline(always)]
-            |i, block, [sum]| {
-                let d = from_mean::<I, E>(in_units::<I, E>(isa, E::load_wide(isa, block), unit), mean, low);
-                let term = if power == 2 { d * d } else { d };
+            |i, block, mut sums: [I::F64; N]| {
+                let d = in_units::<I, E>(isa, E::load_wide(isa, block), unit) - mean;
+                let d = if E::DTYPE == DType::F64 && FIRST == 2 { d - low } else { d };
                 let left = x.len().saturating_sub(i * LANES);
-                let whole = left >= LANES;
-                [sum + if whole { term } else { I::F64::select(isa.mask_wide((1 << left) - 1), term, isa.f64(0.0)) }]
+                let d = if left >= LANES { d } else { I::F64::select(isa.mask_wide((1 << left) - 1), d, isa.f64(0.0)) };
+                for (power, sum) in (FIRST..).zip(&mut sums) {
+                    *sum = if power == 2 { d.mul_add(d, *sum) } else { *sum + d };
+                }
+                sums
             },
         )
-    }
-}
-
-/// The smallest magnitude of f32 that is not 0; +inf if there is none.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Least {
-    pub value: f64,
-    /// Whether it is one step less, as it is where zeros are.
-    pub stepped: bool,
-}
-
-impl Least {
-    pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
-
-    /// That of both.
-    pub fn merge(self, other: Self) -> Self {
-        let stepped = self.stepped || other.stepped;
-        let step = |least: Least| {
-            let bits = (least.value as f32).to_bits();
-            if stepped && !least.stepped && least.value.is_finite() {
-                f64::from(f32::from_bits(bits - 1))
-            } else {
-                least.value
-            }
-        };
-        Least { value: step(self).min(step(other)), stepped }
-    }
-}
-
-/// The smallest magnitude among blocks of f32, in two chains, so that the latency of a comparison does not decide the
-/// speed.
-#[derive(Clone, Copy)]
-pub struct Smallest<I: Isa>([I::F32; 2]);
-
-impl<I: Isa> Smallest<I> {
-    #[inline(always)]
-    pub fn new(isa: I) -> Self {
-        Smallest([isa.f32(f32::INFINITY); 2])
-    }
-
-    /// Compares the magnitudes of the block of this index.
-    #[inline(always)]
-    pub fn meet(mut self, index: usize, magnitudes: I::F32) -> Self {
-        self.0[index % 2] = magnitudes.min(self.0[index % 2]);
-        self
-    }
-
-    /// The smallest that is not 0 of the elements of `x`, which were all met.
-    #[inline(always)]
-    pub fn found<E: Element>(self, isa: I, x: &[E]) -> Least {
-        let smallest = smallest_of(isa, self.0[0].min(self.0[1]));
-        if smallest > 0.0 {
-            return Least { value: smallest, stepped: false };
-        }
-        Least { value: isa.outline(SmallestBut0(x)), stepped: true }
-    }
-}
-
-#[inline(always)]
-fn smallest_of<I: Isa>(isa: I, values: I::F32) -> f64 {
-    // None is NaN.
-    let min = |a: f32, b: f32| if a < b { a } else { b };
-    let mut values = isa.array_f32(values);
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            values[i] = min(values[i], values[i + width]);
-        }
-    }
-    values[0].into()
-}
-
-/// [`Smallest::found`] where there are zeros: of 0 what is one step nearer to 0 is a NaN, which is never smaller.
-struct SmallestBut0<'a, E>(&'a [E]);
-
-impl<E: Element> Kernel for SmallestBut0<'_, E> {
-    type Out = f64;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f64 {
-        let smallest = fold(
-            self.0,
-            E::ZERO,
-            isa.f32(f32::INFINITY),
-            #[inline(always)]
-            |smallest, _, values| I::F32::from_bits(E::load(isa, values).abs().to_bits() - isa.i32(1)).min(smallest),
-        );
-        smallest_of(isa, smallest)
     }
 }

@@ -30,6 +30,11 @@ pub struct Norm<'a> {
 }
 
 impl Norm<'_> {
+    /// The name of the gradient's op.
+    pub fn op(&self) -> &'static str {
+        if self.centred { "layer_norm_backward" } else { "rms_norm_backward" }
+    }
+
     /// How a row is normalised.
     #[inline(always)]
     pub fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
@@ -309,10 +314,11 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
         [Some(along), Some(sum)]
     }
 
-    /// The `i`th block of the normalised row.
+    /// The `i`th block of the normalised row. It is padded with the first element, since a zero may normalise to infinity.
     #[inline(always)]
     fn n(&self, i: usize) -> I::F64 {
-        self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, &block(self.x, i, E::ZERO)))
+        let pad = self.x.first().copied().unwrap_or(E::ZERO);
+        self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, &block(self.x, i, pad)))
     }
 
     /// The `i`th block of dy weight, of which `dy` is given.

@@ -17,7 +17,7 @@ use std::ops::Add;
 
 /// The moments of every row.
 pub fn moments<E: Element>(x: Rows<'_, E>, norm: Norm<'_>) -> Result<Vec<Moments>> {
-    let mut moments = vec![Moments::default(); x.rows()];
+    let mut moments = simd::filled(norm.op(), "the moments of each row", x.rows(), Moments::default())?;
     simd::run(EachRow { x, first: 0, norm, to: &mut moments })?;
     Ok(moments)
 }
@@ -93,7 +93,7 @@ impl<E: Element> Work for Columns<'_, E> {
     }
 
     fn cols(&self) -> usize {
-        WIDTH * self.x.rows()
+        self.x.rows().saturating_mul(WIDTH)
     }
 
     fn split_at(self, at: usize) -> (Self, Self) {

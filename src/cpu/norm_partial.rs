@@ -3,9 +3,10 @@
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{Ends, LaneKernel, Met};
-use super::moments::{Least, Moments, Tiles, about, largest, squares, totals, totals_and_squares, unit_for};
+use super::moments::{Moments, Tiles, about, largest, refined_mean, squares, totals, totals_and_squares, unit_for};
 use super::norm_rows::{Norm, write_rows};
 use super::scratch::Scratch;
+use super::smallest::Least;
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::floats::Floats;
@@ -32,7 +33,7 @@ pub enum Known {
     Unit(f64),
     /// The mean of f64 as a first sum has it: what it is off by.
     Mean { unit: f64, mean: f64 },
-    /// The mean: the squares of how far elements are from it.
+    /// The mean, in two parts: the squares of the deviations, and of types narrower than f64 their sum.
     Centre { unit: f64, mean: [f64; 2] },
     /// All: nothing.
     Moments(Moments),
@@ -158,7 +159,7 @@ impl Known {
     pub fn sums<E: Element>(&self, kind: Kind) -> usize {
         match self {
             Known::Nothing | Known::Moments(_) => 0,
-            Known::Unit(_) if kind == Kind::Layer && E::DTYPE != DType::F64 => 2,
+            Known::Unit(_) | Known::Centre { .. } if kind == Kind::Layer && E::DTYPE != DType::F64 => 2,
             _ => 1,
         }
     }
@@ -180,10 +181,13 @@ impl Known {
             Known::Unit(unit) if E::DTYPE == DType::F64 => Known::Mean { unit, mean: sum / len as f64 },
             Known::Unit(unit) => match Moments::of_one_pass::<E>(len, eps, [sum, squares]) {
                 Ok(moments) => Known::Moments(moments),
-                Err(mean) => Known::Centre { unit, mean: [mean, 0.0] },
+                Err(mean) => Known::Centre { unit, mean },
             },
-            Known::Mean { unit, mean } => Known::Centre { unit, mean: [mean, sum / len as f64] },
-            Known::Centre { unit, mean } => Known::Moments(Moments::of_deviations::<E>(len, eps, unit, mean, sum)),
+            Known::Mean { unit, mean } => Known::Centre { unit, mean: refined_mean(len, mean, sum) },
+            Known::Centre { unit, mean } if E::DTYPE == DType::F64 => {
+                Known::Moments(Moments::of_squared_deviations::<E>(len, eps, unit, mean, sum))
+            }
+            Known::Centre { mean, .. } => Known::Moments(Moments::of_deviations::<E>(len, eps, mean, [sum, squares])),
             Known::Moments(moments) => Known::Moments(moments),
         }
     }
@@ -197,12 +201,23 @@ pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<Fou
 impl<E: Element> OfRow<E> for Question<'_> {
     type Out = Found;
 
+    fn op(&self) -> &'static str {
+        match self.kind {
+            Kind::Rms => "rms_norm",
+            Kind::Layer => "layer_norm",
+        }
+    }
+
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], _: &mut Scratch) -> Found {
         let first = self.first / TILE;
         let one = |tiles: Vec<[f64; 1]>| {
             let sums = tiles.into_iter().map(|[sum]| sum).collect();
             Found { tiles: vec![SomeTiles { first, sums, squares: Vec::new() }], ..Found::NOTHING }
+        };
+        let both = |tiles: Vec<[f64; 2]>| {
+            let (sums, squares) = tiles.into_iter().map(|[sum, square]| (sum, square)).unzip();
+            Found { tiles: vec![SomeTiles { first, sums, squares }], ..Found::NOTHING }
         };
         match self.known[row] {
             Known::Nothing => Found { largest: largest(isa, x, self.eps.sqrt()), ..Found::NOTHING },
@@ -211,13 +226,12 @@ impl<E: Element> OfRow<E> for Question<'_> {
                 Found { least, ..one(sums) }
             }
             Known::Unit(unit) if E::DTYPE == DType::F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
-            Known::Unit(_) => {
-                let (sums, squares) =
-                    totals_and_squares::<I, E, Tiles>(isa, x).into_iter().map(|[sum, square]| (sum, square)).unzip();
-                Found { tiles: vec![SomeTiles { first, sums, squares }], ..Found::NOTHING }
+            Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x)),
+            Known::Mean { unit, mean } => one(about::<I, E, Tiles, 1, 1>(isa, x, unit, [mean, 0.0])),
+            Known::Centre { unit, mean } if E::DTYPE == DType::F64 => {
+                one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean))
             }
-            Known::Mean { unit, mean } => one(about::<I, E, Tiles>(isa, x, unit, [mean, 0.0], 1)),
-            Known::Centre { unit, mean } => one(about::<I, E, Tiles>(isa, x, unit, mean, 2)),
+            Known::Centre { unit, mean } => both(about::<I, E, Tiles, 1, 2>(isa, x, unit, mean)),
             Known::Moments(_) => Found::NOTHING,
         }
     }

@@ -2,8 +2,9 @@
 //! f32 where a row has room in it, in f64 everywhere else.
 
 use super::lanes::{Ends, Met};
-use super::moments::{Moments, Smallest};
+use super::moments::Moments;
 use super::scratch::{Buffers, Scratch, room};
+use super::smallest::Smallest;
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::simd::{Float, Isa, LANES, MaskBits, Next, Span, Written, fold};

@@ -40,9 +40,14 @@ impl Piece {
         words.extend([head, tiles, tail].into_iter().flatten().map(|number| number.to_bits()));
     }
 
-    /// What [`Piece::to_words`] made, and the words behind it; nothing if there are too few.
-    pub fn of_words(words: &[u64]) -> Option<(Self, &[u64])> {
+    /// What [`Piece::to_words`] made, and the words behind it; nothing if there are too few, or the piece ends behind the
+    /// last of `all` terms.
+    pub fn of_words(words: &[u64], all: usize) -> Option<(Self, &[u64])> {
         let (&[start, head, tiles, tail], mut rest) = words.split_first_chunk()?;
+        let terms = u128::from(head) + u128::from(tiles) * TILE as u128 + u128::from(tail);
+        if u128::from(start) + terms > all as u128 {
+            return None;
+        }
         let mut take = |count: u64| {
             let (numbers, behind) = rest.split_at_checked(count as usize)?;
             rest = behind;

@@ -170,7 +170,8 @@ impl<E: Element> Work for WithResidual<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                for row in 0..self.rows {
+                // Without columns, no memory bounds the count of rows.
+                for row in 0..if self.cols == 0 { 0 } else { self.rows } {
                     let x = self.x.span(row, self.cols);
                     let sum = self.residual.span(row, self.cols);
                     let source = x.source();

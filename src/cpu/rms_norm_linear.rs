@@ -39,6 +39,10 @@ pub fn apply<'a, E: Element>(
     let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
     let stride = out.geometry.stride;
     let (to, finish) = out.data.start();
+    // Without elements, no memory bounds the other counts.
+    if rows == 0 || results == 0 && cols == 0 {
+        return Ok((finish.done(Written::default()), Met::default()));
+    }
     let weight = Weight::of(&call.norm, cols);
     let most = rows.min(TOGETHER);
     let mut normalised = vec![0.0; most * cols];

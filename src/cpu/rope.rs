@@ -3,10 +3,11 @@
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scratch::{Buffers, Scratch, room};
 use crate::element::Element;
+use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
-use crate::simd::{Float, Isa, LANES, Span, Written};
+use crate::simd::{Float, Isa, LANES, Span, Written, reserve};
 use std::ops::Range;
 
 /// Which row of the table a row of the tensor takes.
@@ -179,10 +180,17 @@ impl<I: Isa> Rotate<'_, I> {
 }
 
 /// Cosine and sine of position * frequency, both times the factor and then rounded, `[positions, half]` each.
-pub fn table(positions: &[i64], frequencies: &[f64], factor: Pair) -> (Vec<f64>, Vec<f64>) {
-    let angles = positions.iter().flat_map(|&p| {
-        // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
-        frequencies.iter().map(move |f| (p as f64 * f).clamp(f64::MIN, f64::MAX))
-    });
-    angles.map(sin_cos).map(|(sin, cos)| (cos.times(factor).0, sin.times(factor).0)).unzip()
+pub fn table(op: &'static str, positions: &[i64], frequencies: &[f64], factor: Pair) -> Result<(Vec<f64>, Vec<f64>)> {
+    // A product beyond usize saturates, and the allocation fails.
+    let len = positions.len().saturating_mul(frequencies.len());
+    let (mut cosines, mut sines) = (reserve(op, "the cosines", len)?, reserve(op, "the sines", len)?);
+    for &position in positions {
+        for frequency in frequencies {
+            // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
+            let (sin, cos) = sin_cos((position as f64 * frequency).clamp(f64::MIN, f64::MAX));
+            cosines.push(cos.times(factor).0);
+            sines.push(sin.times(factor).0);
+        }
+    }
+    Ok((cosines, sines))
 }

@@ -155,6 +155,10 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
+        // Without rows, no memory bounds their length, and without elements and losses nothing bounds the count of rows.
+        if rows == 0 || cols == 0 && losses.is_empty() {
+            return (written, Counts::default());
+        }
         scratch::with(
             #[inline(always)]
             |scratch| {

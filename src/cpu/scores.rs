@@ -11,9 +11,9 @@ use super::scratch::{Buffers, room};
 use crate::element::{DType, Element};
 use crate::mask::{FullyMasked, Resolved, saturate};
 use crate::math::exp::{clamped, exp_parts};
+use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
 use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
-use crate::math::sum::{sum_q, unit_bits};
 use crate::math::tanh::tanh;
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Next, Select, Span, Storage, block, fold, padded};
 use std::ops::Range;
@@ -93,7 +93,7 @@ pub enum Exps<'s> {
     /// The sum by rule Q for a row of this length.
     F32 {
         values: &'s [f32],
-        sum: u64,
+        sum: u128,
         row_len: usize,
     },
     F64 {
@@ -568,7 +568,7 @@ impl Live<'_> {
         isa: I,
         span: Span<'d, E, E>,
         row_len: usize,
-    ) -> (&'d mut [E], u64) {
+    ) -> (&'d mut [E], u128) {
         match self.logits {
             Logits::Direct => self.exp_f32(isa, span, row_len),
             Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len),
@@ -582,36 +582,37 @@ impl Live<'_> {
         isa: I,
         span: Span<'d, S, D>,
         row_len: usize,
-    ) -> (&'d mut [D], u64) {
+    ) -> (&'d mut [D], u128) {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
         let next = span.next(1);
-        let mut sum = 0u64;
+        let mut sum = KeptSum::new(row_len);
         let values = span.in_runs(
             RUN,
             #[inline(always)]
             |first, run| {
                 let values = exp_run(isa, &exp, next.from(first * LANES), run);
-                sum = sum.wrapping_add(sum_q(isa, values, row_len));
+                sum.add(isa, values);
                 values
             },
         );
+        let sum = sum.units(isa, &*values);
         (values, sum)
     }
 
     /// The sum alone, of exponentials that are kept nowhere.
     #[inline(always)]
-    fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u64 {
+    fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u128 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
         let mut buffer = [0.0f32; SHORT_RUN];
-        let mut sum = 0u64;
+        let mut sum = RowSum::new(row_len);
         let all = z.len();
         for z in z.chunks(SHORT_RUN) {
             let run = Span::in_place(&mut buffer[..z.len()]).reading(z);
             let next = Next::behind(z, all);
             let values = exp_run(isa, &exp, next, run);
-            sum = sum.wrapping_add(sum_q(isa, values, row_len));
+            sum.add(isa, values);
         }
-        sum
+        sum.units()
     }
 
     #[inline(always)]
@@ -621,7 +622,7 @@ impl Live<'_> {
         z: &[f64],
         to: Span<'d, S, D>,
         row_len: usize,
-    ) -> (&'d mut [D], u64) {
+    ) -> (&'d mut [D], u128) {
         let exp = PairExp::new(isa);
         let max = isa.f64(self.max);
         let values = to.narrow_from(
@@ -630,7 +631,7 @@ impl Live<'_> {
             #[inline(always)]
             |z| exp.exp(z - max),
         );
-        let sum = sum_q(isa, values, row_len);
+        let sum = sum_exps(isa, values, row_len);
         (values, sum)
     }
 
@@ -717,23 +718,24 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
 /// ln of a sum by rule Q; nothing where all but the largest term amount to so little that the integers leave few digits
 /// of it.
 #[inline(always)]
-pub fn log_of_units<I: Isa>(isa: I, sum: u64, row_len: usize) -> Option<f64> {
-    (!is_peaked(sum, row_len)).then(|| {
-        let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
-        high + low
-    })
+pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
+    if is_peaked(sum, row_len) {
+        return None;
+    }
+    let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
+    Some(high + low)
 }
 
 /// Whether a sum by rule Q is barely above 1, or below.
 #[inline(always)]
-pub fn is_peaked(sum: u64, row_len: usize) -> bool {
-    !leaves_digits(sum.saturating_sub(1u64 << unit_bits(row_len)), row_len)
+pub fn is_peaked(sum: u128, row_len: usize) -> bool {
+    !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
 }
 
 /// Whether so many units of rule Q have digits enough: of fewer, what rounding each term took off shows.
 #[inline(always)]
-pub fn leaves_digits(units: u64, row_len: usize) -> bool {
-    units >= (row_len as u64) << (unit_bits(row_len) - 21)
+pub fn leaves_digits(units: u128, row_len: usize) -> bool {
+    units >= u128::from((row_len as u64) << (sum_bits(row_len) - 21))
 }
 
 #[inline(always)]
@@ -831,10 +833,4 @@ impl Exps<'_> {
             Exps::F64 { values } => ExpSum::wide_for_log(isa, values, row_len),
         }
     }
-}
-
-#[inline(always)]
-pub fn units_to_f64(sum: u64, row_len: usize) -> f64 {
-    // A product with a power of two, where a quotient would take its time.
-    sum as f64 * f64::from_bits((1023 - u64::from(unit_bits(row_len))) << 52)
 }

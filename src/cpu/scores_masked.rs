@@ -8,20 +8,27 @@
 use super::scores::{Scores, halve};
 use super::scratch::{Buffers, room};
 use crate::element::{DType, Element};
+use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
-use crate::math::sum::sum_q;
-use crate::math::wide::two_sum;
-#[cfg(feature = "sharded")]
-use crate::sharded::keys;
+use crate::math::wide::{fast_two_sum, two_sum};
 use crate::simd::{Ahead, Float, Isa, LANES, MaskBits, Select, Span, Storage, fold_with};
 use std::ops::Range;
+
+mod found;
+
+pub use found::Found;
+use found::Sums;
 
 /// Scales that leave the low part of a product within f32 wherever it counts.
 const SCALES: Range<f64> = 1e-15..1e15;
 /// Up to here a product's error, 2^-46 of it, does not show in its exponential.
 const LARGEST_PRODUCT: f32 = 16_384.0;
-/// Terms this far below the maximum are 0.
-const IRRELEVANT: f32 = 128.0;
+/// Low parts of logits whose products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16. Where two logits
+/// change their order by them, the high parts are nearer to each other than this.
+const NEAR: f32 = 1.0 / 256.0;
+/// Share of a large product by which a logit may be above its rounded sum: 2^-23 for the product, and 2^-24 for the sum where
+/// they cancel.
+const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
 /// As many elements as stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
 
@@ -47,95 +54,6 @@ enum Bias<'a> {
     Any(&'a [f32]),
     /// A bias and flags.
     Both(&'a [f32], &'a [f32]),
-}
-
-/// What part of a row has: of a row that is whole, what its maximum is made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
-    /// Whether f32 holds the bias.
-    fits: bool,
-    /// Whether the bias is 0 or -inf throughout.
-    exact: bool,
-    /// The largest score that is not masked, where the bias is exact; nothing if there is a NaN.
-    score: Option<f32>,
-    /// The same of logits, where there is a bias.
-    sums: Option<Sums>,
-}
-
-impl Found {
-    /// In no columns.
-    pub const NOTHING: Self =
-        Found { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
-
-    /// What both have.
-    pub fn merge(self, other: Self) -> Self {
-        Found {
-            fits: self.fits && other.fits,
-            exact: self.exact && other.exact,
-            score: self.score.zip(other.score).map(|(a, b)| a.max(b)),
-            sums: self.sums.zip(other.sums).map(|(a, b)| a.merge(b)),
-        }
-    }
-}
-
-#[cfg(feature = "sharded")]
-impl Found {
-    /// Integers whose maxima are the keys of what is merged.
-    pub fn keys(&self) -> [u64; 4] {
-        const NAN: u64 = u64::MAX;
-        let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
-        let [sums, large] = self.sums.map_or([NAN; 2], |sums| sums.keys());
-        // Where f32 does not hold the bias, nobody asks whether it is exact.
-        [u64::from(!self.fits) << 1 | u64::from(!self.exact), score, sums, large]
-    }
-
-    pub fn of_keys([bias, score, sums, large]: [u64; 4]) -> Self {
-        let score = (score != u64::MAX).then(|| keys::to_f32(score as u32));
-        let sums = (sums != u64::MAX).then(|| Sums::of_keys([sums, large]));
-        Found { fits: bias & 2 == 0, exact: bias & 1 == 0, score, sums }
-    }
-}
-
-/// What the largest of sums is made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Sums {
-    /// The largest logit, and the largest of what rounding took off those that are as large.
-    high: f32,
-    low: f32,
-    /// The largest logit of which a product is large.
-    large: f32,
-}
-
-impl Sums {
-    const NOTHING: Self = Sums { high: f32::NEG_INFINITY, low: f32::NEG_INFINITY, large: f32::NEG_INFINITY };
-
-    fn merge(self, other: Self) -> Self {
-        let (of, than) = if other.high > self.high { (other, self) } else { (self, other) };
-        let low = if of.high == than.high { of.low.max(than.low) } else { of.low };
-        Sums { low, large: self.large.max(other.large), ..of }
-    }
-
-    /// Of the first two one integer, since the first decides.
-    #[cfg(feature = "sharded")]
-    fn keys(&self) -> [u64; 2] {
-        // Of zeros neither is the larger.
-        let high = keys::of_f32(self.high + 0.0);
-        [u64::from(high) << 32 | u64::from(keys::of_f32(self.low)), keys::of_f32(self.large).into()]
-    }
-
-    #[cfg(feature = "sharded")]
-    fn of_keys([sums, large]: [u64; 2]) -> Self {
-        let [high, low, large] = [sums >> 32, sums, large].map(|key| keys::to_f32(key as u32));
-        Sums { high, low, large }
-    }
-
-    /// The maximum in two parts; nothing if the sum of large terms is small.
-    #[inline(always)]
-    fn max(sums: Option<Self>) -> Option<(f32, f32)> {
-        let Sums { high, low, large } = sums?;
-        let counts = large > high - IRRELEVANT;
-        (!counts).then_some((high, low))
-    }
 }
 
 impl Scores<'_> {
@@ -334,7 +252,11 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
     Some((product, max.mul_add(scale.1, max.mul_add(scale.0, -product))))
 }
 
-/// The largest logit; nothing if there is a NaN.
+/// The largest logit, among those whose high parts are near to the largest high part; nothing if there is a NaN.
+///
+/// The products of near ones are below [`LARGEST_PRODUCT`], or the row is not read this way. So the largest of them is that of
+/// the row, and the largest of its parts' maxima too. A finite score whose product overflows is masked by a bias of -inf, as
+/// other finite scores are; an infinite score beside that bias is NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,
@@ -343,36 +265,54 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
     beside: [&[f32]; N],
 ) -> Option<Sums> {
     let (scale_high, least) = (isa.f32(scale.0), isa.f32(f32::NEG_INFINITY));
-    // An infinite product is not to meet a bias of -inf.
-    let greatest = isa.f32(f32::MAX);
     let high = max(
         isa,
         x,
         beside,
         #[inline(always)]
-        |x, beside| sum(isa, greatest.min(x * scale_high), beside),
+        |x, beside| sum(isa, bounded_product(isa, x, scale_high), beside),
     )?;
-    let (wanted, too_large) = (isa.f32(high), isa.f32(LARGEST_PRODUCT));
-    let (large, low) = fold_with(
+    if !high.is_finite() {
+        return Some(Sums { high, ..Sums::NOTHING });
+    }
+    let (near, too_large, left_out) = (isa.f32(high - NEAR), isa.f32(LARGEST_PRODUCT), isa.f32(LEFT_OUT));
+    let (large, (high, low)) = fold_with(
         x,
         E::NEG_INFINITY,
         beside,
-        (least, least),
+        (least, (least, least)),
         #[inline(always)]
-        |(large, low), x, beside| {
+        |(large, max), x, beside| {
             let x = E::load(isa, x);
-            let product = greatest.min(x * scale_high);
+            let product = bounded_product(isa, x, scale_high);
             let z = sum(isa, product, beside);
-            let large = I::F32::select(too_large.le(product.abs()), z, least).max(large);
-            let found = z.eq(wanted);
+            let size = product.abs();
+            let large = I::F32::select(too_large.le(size), size.mul_add(left_out, z), least).max(large);
+            let found = near.le(z);
             if !found.any() {
-                return (large, low);
+                return (large, max);
             }
-            let rest = logits::<I, false, N>(isa, x, scale, beside).1;
-            (large, I::F32::select(found, rest, least).max(low))
+            let (high, low) = logits::<I, false, N>(isa, x, scale, beside);
+            let (high, low) = fast_two_sum(high, low);
+            (large, larger::<I>(max, (I::F32::select(found, high, least), low)))
         },
     );
-    Some(Sums { high, low: largest(isa, low), large: largest(isa, large) })
+    let (of_row, lows) = (largest(isa, high), isa.array_f32(low));
+    // Most rows have the largest in one lane, and no large product.
+    let (mut lanes, mut low) = (high.eq(isa.f32(of_row)).bits(), f32::NEG_INFINITY);
+    while lanes != 0 {
+        low = low.max(lows[lanes.trailing_zeros() as usize]);
+        lanes &= lanes - 1;
+    }
+    let large = if least.lt(large).any() { largest(isa, large) } else { f32::NEG_INFINITY };
+    Some(Sums { high: of_row, low, large })
+}
+
+/// The larger of two sums whose low parts are below half an ULP of the high ones; a sum that is NaN is never it.
+#[inline(always)]
+fn larger<I: Isa>((high, low): (I::F32, I::F32), (other, other_low): (I::F32, I::F32)) -> (I::F32, I::F32) {
+    let of_equals = I::F32::select(other.eq(high), other_low.max(low), low);
+    (other.max(high), I::F32::select(high.lt(other), other_low, of_equals))
 }
 
 /// The largest of what `f` makes of the blocks of a row; nothing if there is a NaN.
@@ -406,6 +346,12 @@ fn largest<I: Isa>(isa: I, values: I::F32) -> f32 {
         #[inline(always)]
         |a, b| if b > a { b } else { a },
     )
+}
+
+/// A product, at most `f32::MAX` unless its score is infinite.
+#[inline(always)]
+fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
+    isa.f32(f32::MAX).max(x).min(x * scale)
 }
 
 /// A product, its bias and its flags, rounded.
@@ -447,7 +393,7 @@ impl Masked<'_> {
         isa: I,
         span: Span<'d, S, D>,
         row_len: usize,
-    ) -> (&'d mut [D], u64) {
+    ) -> (&'d mut [D], u128) {
         match self.bias {
             Bias::None => self.exps::<I, S, D, true, 0>(isa, span, row_len, []),
             Bias::Flags(bias) | Bias::Exact(bias) => self.exps::<I, S, D, true, 1>(isa, span, row_len, [bias]),
@@ -463,10 +409,10 @@ impl Masked<'_> {
         span: Span<'d, S, D>,
         row_len: usize,
         beside: [&[f32]; N],
-    ) -> (&'d mut [D], u64) {
+    ) -> (&'d mut [D], u128) {
         let exp = SoftmaxExp::of_pairs(isa, self.max);
         let (next, far) = (span.next(1), span.is_far());
-        let mut sum = 0u64;
+        let mut sum = KeptSum::new(row_len);
         let values = span.in_runs(
             RUN,
             #[inline(always)]
@@ -489,10 +435,11 @@ impl Masked<'_> {
                         exp.pair(high, low)
                     },
                 );
-                sum = sum.wrapping_add(sum_q(isa, values, row_len));
+                sum.add(isa, values);
                 values
             },
         );
+        let sum = sum.units(isa, &*values);
         (values, sum)
     }
 }

@@ -3,10 +3,11 @@
 
 use super::exp_sum::ExpSum;
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scores::{Exps, Live, Plain, Row, Scores, units_to_f64};
+use super::scores::{Exps, Live, Plain, Row, Scores};
 use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, room};
 use crate::element::{DType, Element};
+use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Next, Span, Storage, Written};
 use std::ops::Range;
 
@@ -90,7 +91,7 @@ impl Softmax<'_> {
 pub type Inverse = Option<(f64, f64)>;
 
 #[inline(always)]
-fn inverse_f32(inverse: Inverse, sum: u64, row_len: usize) -> (f32, f32) {
+fn inverse_f32(inverse: Inverse, sum: u128, row_len: usize) -> (f32, f32) {
     let (inverse, _) = inverse.unwrap_or_else(|| (1.0 / units_to_f64(sum, row_len), 0.0));
     let high = inverse as f32;
     (high, (inverse - f64::from(high)) as f32)

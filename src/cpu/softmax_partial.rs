@@ -193,6 +193,10 @@ struct Finding<'a>(Part<'a>);
 impl<E: Element> OfRow<E> for Finding<'_> {
     type Out = Found;
 
+    fn op(&self) -> &'static str {
+        "softmax"
+    }
+
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Found {
         let Part { scores, first, .. } = self.0;
@@ -211,6 +215,10 @@ struct Summing<'a> {
 
 impl<E: Element> OfRow<E> for Summing<'_> {
     type Out = ExpSum;
+
+    fn op(&self) -> &'static str {
+        "softmax"
+    }
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> ExpSum {
@@ -318,6 +326,10 @@ struct Logs<'a> {
 
 impl<E: Element> OfRow<E> for Logs<'_> {
     type Out = f64;
+
+    fn op(&self) -> &'static str {
+        "logsumexp"
+    }
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, _: &[E], _: &mut Scratch) -> f64 {

@@ -62,10 +62,12 @@ pub struct Columns {
 const TILE: usize = 256;
 const RUN: usize = 128;
 const MOST_BLOCKS: usize = 1 << 20;
+/// Numbers that are kept of a row: its mean, its factor and its shift.
+const MOMENTS: usize = 3;
 
 /// How many numbers of f64 the gradients of operands take while they are summed.
 pub fn workspace((rows, cols): (usize, usize)) -> usize {
-    2 * rows + 2 * rows.div_ceil(TILE) * cols
+    MOMENTS * rows + 2 * rows.div_ceil(TILE) * cols
 }
 
 /// Which kernels run one after the other.
@@ -89,7 +91,7 @@ pub(super) fn launches(
         dx,
         weight,
         moments,
-        tiles: moments + 16 * rows as u64,
+        tiles: moments + (MOMENTS * size_of::<f64>() * rows) as u64,
         dweight,
         dbias,
         rows: rows as u64,

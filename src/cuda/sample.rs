@@ -6,6 +6,7 @@ use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
 use crate::ops::sample::{Draw, Filter, Penalties, Sampler};
+use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits};
 use std::sync::Arc;
 
@@ -78,7 +79,7 @@ impl Request {
         for filter in &plan.filters {
             let (kind, flags, value) = match *filter {
                 Filter::Greedy => (TOP_K, 0, 1.0),
-                Filter::Temperature(temperature) => (TEMPERATURE, 0, (1.0 / temperature).min(f64::MAX)),
+                Filter::Temperature(temperature) => (TEMPERATURE, 0, in_default(|| (1.0 / temperature).min(f64::MAX))),
                 // More than any vocabulary has are all.
                 Filter::TopK { k, keeps_equals } => (TOP_K, u32::from(keeps_equals), k.min(MAX_TERMS) as f64),
                 Filter::TopP { p, highest_first, of_all } => {
@@ -98,7 +99,7 @@ impl Request {
             filters += 1;
         }
         request.filters = filters as u32;
-        let rounded = |v: f64| f64::from(v.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32);
+        let rounded = |v: f64| in_default(|| f64::from(v.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32));
         request.repetition = rounded(config.repetition_penalty);
         request.presence = rounded(config.presence_penalty);
         request.frequency = rounded(config.frequency_penalty);

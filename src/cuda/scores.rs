@@ -11,6 +11,7 @@ use crate::mask::FullyMasked;
 use crate::math::sum::MAX_TERMS;
 use crate::ops::softmax::Softmax;
 use crate::rows::Shape;
+use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
 
@@ -121,7 +122,7 @@ pub fn launch(
         _ => (long, 1024),
     };
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
-    let uniform = if is_uniform { (1.0 / cols as f64) as f32 } else { 0.0 };
+    let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
     let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
     Ok(Some((Launch { module: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }

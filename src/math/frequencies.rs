@@ -3,59 +3,105 @@
 //! Far positions multiply an error in the last place of a frequency by themselves, so frequencies are to be the same
 //! whoever computes them: the exact number, rounded once. Pairs of f64 leave one in 2^40 to be rounded the wrong way.
 
-use super::power::{Pair, exp, log};
-use crate::ops::rope::RopeScaling;
+use super::power::{Pair, exp, log, log_of};
+use crate::error::Result;
+use crate::ops::rope::{LongRope, RopeScaling, Yarn};
+use crate::simd::reserve;
 
 /// ln(2 pi), and 1 / (2 pi).
 const LN_2_PI: Pair = Pair(f64::from_bits(0x3ffd_67f1_c864_beb5), f64::from_bits(0xbc96_5b5a_1b7f_f5df));
 const TURN: Pair = Pair(f64::from_bits(0x3fc4_5f30_6dc9_c883), f64::from_bits(0xbc66_b01e_c541_7056));
+const ZERO: Pair = Pair(0.0, 0.0);
 const ONE: Pair = Pair(1.0, 0.0);
 
-/// theta^(-i / half) for each i below `half`, scaled, with theta finite and above zero, above 1 where it is scaled; at
-/// most the largest finite number.
-pub fn frequencies(theta: f64, half: usize, scaling: Option<RopeScaling>) -> Vec<f64> {
+/// theta^(-i / half) for each i below `half`, scaled. theta is finite and positive, and above 1 with a scaling.
+/// Results beyond f64 become `f64::MAX`.
+pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<RopeScaling<'_>>) -> Result<Vec<f64>> {
+    let mut rounded = reserve(op, "the frequencies", half)?;
     let base = log(theta);
     let plain = |i: usize| exp(share(base, i, half));
-    let rounded = |of: &dyn Fn(usize) -> Pair| (0..half).map(|i| of(i).0.min(f64::MAX)).collect();
+    let mut each = |of: &dyn Fn(usize) -> Pair| rounded.extend((0..half).map(|i| of(i).0.min(f64::MAX)));
+    // The base's stretch^(d / (d-2)) to the power of 2i / d; the first pair turns by 1 whatever the base.
+    let stretched = |log_stretch: Pair, i: usize| {
+        if i == 0 { ONE } else { exp(share(base, i, half).plus(share(log_stretch, i, half - 1))) }
+    };
     match scaling {
-        None => rounded(&plain),
-        Some(RopeScaling::Linear { factor }) => rounded(&|i| plain(i).over(factor.into())),
+        None => each(&plain),
+        Some(RopeScaling::Linear { factor }) => each(&|i| plain(i).over(factor.into())),
         Some(RopeScaling::Ntk { factor }) => {
-            // The base's factor^(d / (d-2)) to the power of 2i / d; the first pair turns by 1 whatever the base.
             let factor = log(factor);
-            rounded(&|i| if i == 0 { ONE } else { exp(share(base, i, half).plus(share(factor, i, half - 1))) })
+            each(&|i| stretched(factor, i));
         }
-        Some(RopeScaling::Yarn { factor, original_positions, beta_fast, beta_slow, .. }) => {
+        Some(RopeScaling::DynamicNtk { factor, original_positions, sequence }) => {
+            match sequence.checked_sub(original_positions).filter(|beyond| *beyond > 0) {
+                Some(beyond) => {
+                    let log_stretch = log_stretch(factor, count(beyond).over(count(original_positions)));
+                    each(&|i| stretched(log_stretch, i));
+                }
+                None => each(&plain),
+            }
+        }
+        Some(RopeScaling::Yarn(Yarn { factor, original_positions, beta_fast, beta_slow, truncate, .. })) => {
             // The pair that turns so often within the original positions.
             let turning = |turns: f64| {
-                let log = log(original_positions as f64).minus(log(turns)).minus(LN_2_PI);
-                log.times((half as f64).into()).over(base).0
+                let log = log_of(count(original_positions)).minus(log(turns)).minus(LN_2_PI);
+                log.times((half as f64).into()).over(base)
             };
-            let (low, high) =
-                (turning(beta_fast).floor().max(0.0), turning(beta_slow).ceil().min((2 * half) as f64 - 1.0));
-            let high = if low == high { high + 0.001 } else { high };
-            rounded(&|i| {
-                let ramp = Pair::from(i as f64 - low).over((high - low).into());
+            let (low, high) = (turning(beta_fast), turning(beta_slow));
+            let (low, high) = if truncate { (low.0.floor().into(), high.0.ceil().into()) } else { (low, high) };
+            let low = if low.0 < 0.0 { ZERO } else { low };
+            let last = Pair::from((2 * half) as f64 - 1.0);
+            let high = if high.minus(last).0 > 0.0 { last } else { high };
+            let high = if low == high { high.plus(0.001.into()) } else { high };
+            each(&|i| {
+                let ramp = Pair::from(i as f64).minus(low).over(high.minus(low));
                 blend(plain(i), factor, ONE.minus(within(ramp)))
-            })
+            });
+        }
+        Some(RopeScaling::LongRope(long)) => {
+            let factors = long.factors();
+            each(&|i| plain(i).over(factors[i].into()));
         }
         Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions }) => {
             let (low, high) = (Pair::from(low_freq_factor), Pair::from(high_freq_factor));
-            rounded(&|i| {
-                let turns = plain(i).times((original_positions as f64).into()).times(TURN);
+            each(&|i| {
+                let turns = plain(i).times(count(original_positions)).times(TURN);
                 blend(plain(i), factor, within(turns.minus(low).over(high.minus(low))))
-            })
+            });
         }
+    }
+    Ok(rounded)
+}
+
+/// What cosines and sines are multiplied with: 1, but under YaRN and LongRoPE.
+pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
+    match scaling {
+        Some(RopeScaling::Yarn(Yarn { attention_factor: Some(given), .. })) => given.into(),
+        Some(RopeScaling::Yarn(Yarn { factor, mscale, mscale_all_dim, .. })) => {
+            let of = |mscale: f64| log(factor).times(mscale.into()).over(10.0.into()).plus(ONE);
+            if mscale > 0.0 && mscale_all_dim > 0.0 { of(mscale).over(of(mscale_all_dim)) } else { of(1.0) }
+        }
+        Some(RopeScaling::LongRope(LongRope { attention_factor: Some(given), .. })) => given.into(),
+        Some(RopeScaling::LongRope(LongRope { factor, original_positions, .. })) => {
+            log(factor).over(log_of(count(original_positions))).plus(ONE).sqrt()
+        }
+        _ => ONE,
     }
 }
 
-/// What cosines and sines are multiplied with: 1, or under YaRN 0.1 ln(factor) + 1 unless it is given.
-pub fn attention_factor(scaling: Option<RopeScaling>) -> Pair {
-    match scaling {
-        Some(RopeScaling::Yarn { attention_factor: Some(given), .. }) => given.into(),
-        Some(RopeScaling::Yarn { factor, .. }) => log(factor).over(10.0.into()).plus(ONE),
-        _ => ONE,
+/// ln(1 + factor growth), which is factor sequence / L - (factor - 1) where growth is (sequence - L) / L.
+fn log_stretch(factor: f64, growth: Pair) -> Pair {
+    // Beyond this the 1 is out of sight, and the product may be beyond f64.
+    if factor * growth.0 > 1e300 {
+        return log(factor).plus(log_of(growth));
     }
+    log_of(ONE.plus(growth.times(factor.into())))
+}
+
+/// An integer, exactly.
+fn count(n: usize) -> Pair {
+    let high = n as f64;
+    Pair(high, (n as i128 - high as i128) as f64)
 }
 
 /// -log i / n.
@@ -71,7 +117,7 @@ fn blend(frequency: Pair, factor: f64, kept: Pair) -> Pair {
 /// Brought to within 0 and 1.
 fn within(ramp: Pair) -> Pair {
     if ramp.0 <= 0.0 {
-        Pair(0.0, 0.0)
+        ZERO
     } else if ramp.0 < 1.0 {
         ramp
     } else {
@@ -82,7 +128,11 @@ fn within(ramp: Pair) -> Pair {
 
 #[cfg(test)]
 mod tests {
-    use super::{RopeScaling, attention_factor, frequencies};
+    use super::{LongRope, Pair, RopeScaling, Yarn, attention_factor};
+
+    fn frequencies(theta: f64, half: usize, scaling: Option<RopeScaling<'_>>) -> Vec<f64> {
+        super::frequencies("rope", theta, half, scaling).unwrap()
+    }
 
     #[test]
     fn powers_that_f64_holds_are_exact() {
@@ -106,7 +156,11 @@ mod tests {
         for scaling in [
             RopeScaling::Linear { factor },
             RopeScaling::Ntk { factor },
-            RopeScaling::Yarn { factor, original_positions, beta_fast: 32.0, beta_slow: 1.0, attention_factor: None },
+            RopeScaling::DynamicNtk { factor, original_positions, sequence: 1 },
+            RopeScaling::DynamicNtk { factor: 7.5, original_positions, sequence: 8192 },
+            RopeScaling::Yarn(Yarn::new(factor, original_positions)),
+            RopeScaling::Yarn(Yarn::new(factor, original_positions).truncate(false).mscale(1.0, 0.7)),
+            RopeScaling::LongRope(LongRope::new(&[1.0; 64], &[2.0; 64], original_positions, 8192)),
             RopeScaling::Llama3 { factor, original_positions, low_freq_factor: 1.0, high_freq_factor: 4.0 },
         ] {
             assert_eq!(frequencies(500_000.0, 64, Some(scaling)), plain, "{scaling:?}");
@@ -129,12 +183,39 @@ mod tests {
     /// Bases and factors at the end of f64 give numbers.
     #[test]
     fn frequencies_are_finite() {
-        let factor = f64::MAX;
-        for scaling in [RopeScaling::Linear { factor }, RopeScaling::Ntk { factor }] {
+        let (factor, most) = (f64::MAX, usize::MAX);
+        let long = |factors| RopeScaling::LongRope(LongRope::new(factors, factors, 2, most));
+        for scaling in [
+            RopeScaling::Linear { factor },
+            RopeScaling::Ntk { factor },
+            RopeScaling::DynamicNtk { factor, original_positions: 1, sequence: most },
+            RopeScaling::DynamicNtk { factor: 1.0, original_positions: most - 1, sequence: most },
+            RopeScaling::Yarn(Yarn::new(factor, most).truncate(false).beta_fast(factor).beta_slow(5e-324)),
+            RopeScaling::Yarn(Yarn::new(factor, 1).truncate(false).beta_fast(1.0)),
+            long(&[f64::MAX; 3]),
+        ] {
             for theta in [1.0 + f64::EPSILON, f64::MAX] {
                 let all = frequencies(theta, 3, Some(scaling));
                 assert!(all.iter().all(|f| (0.0..=1.0).contains(f)), "{scaling:?}, {theta}: {all:?}");
             }
         }
+    }
+
+    /// The factors of lists may be below 1, and frequencies then beyond f64.
+    #[test]
+    fn frequencies_beyond_f64_are_its_largest_number() {
+        let scaling = RopeScaling::LongRope(LongRope::new(&[5e-324; 3], &[1.0; 3], 4096, 4096));
+        assert_eq!(frequencies(10_000.0, 3, Some(scaling)), [f64::MAX; 3]);
+    }
+
+    #[test]
+    fn attention_factors_at_the_end_of_f64() {
+        let yarn = |a, b| attention_factor(Some(RopeScaling::Yarn(Yarn::new(f64::MAX, 4096).mscale(a, b)))).0;
+        for (a, b) in [(1e300, 1e-300), (1e-300, 1e300), (1e300, 1e300), (5e-324, 1.0)] {
+            assert!(yarn(a, b).is_finite() && yarn(a, b) > 0.0, "{a}, {b}: {}", yarn(a, b));
+        }
+        let long = LongRope::new(&[], &[], 2, 1).factor(f64::MAX);
+        let Pair(factor, _) = attention_factor(Some(RopeScaling::LongRope(long)));
+        assert_eq!(factor, 1025f64.sqrt()); // 1 + 1024 ln 2 / ln 2, but for what f64::MAX lacks
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod exp2;
 pub(crate) mod exp2_pair;
 pub(crate) mod exp_pair;
 pub(crate) mod expm1;
+pub(crate) mod fixed_point;
 pub(crate) mod frequencies;
 pub(crate) mod gelu;
 pub(crate) mod gelu_tanh;

@@ -1,10 +1,10 @@
-//! Logarithms and powers of one number in pairs of f64, to 2^-100 or so: what the frequencies of rotary embedding are
-//! made of.
+//! Logarithms and powers of one number in pairs of f64, to 2^-100 or so: what the frequencies of rotary embedding and
+//! the penalties of repetitions are made of.
 //!
-//! Both functions are their series. Tables are made once; this takes microseconds a number.
+//! Logarithm and exponential are their series. Tables are made once; this takes microseconds a number.
 
 /// An unevaluated sum, the second part below half a unit in the last place of the first.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Pair(pub f64, pub f64);
 
 /// ln 2 in three parts, the first two of 40 bits, so that their products with an exponent are exact.
@@ -32,6 +32,13 @@ pub fn log(x: f64) -> Pair {
         sum = sum.plus(power.over(f64::from(n).into()));
     }
     LN_2.iter().fold(sum.plus(sum), |sum, part| sum.plus(Pair(k * part, 0.0)))
+}
+
+/// ln x of a sum that is finite and above zero.
+pub fn log_of(x: Pair) -> Pair {
+    // ln(a + b) = ln a + r - r^2/2 + .. with r = b / a below 2^-53.
+    let r = Pair::from(x.1).over(x.0.into());
+    log(x.0).plus(r.minus(r.times(r).over(2.0.into())))
 }
 
 /// e^x, for x from -2800 to 800; 0 or infinite where f64 has no such number.
@@ -89,6 +96,28 @@ impl Pair {
         let high = self.0 * other.0;
         let error = self.0.mul_add(other.0, -high);
         two_sum(high, error + self.0.mul_add(other.1, self.1 * other.0))
+    }
+
+    /// The square root of a number above zero.
+    pub fn sqrt(self) -> Pair {
+        let high = self.0.sqrt();
+        two_sum(high, ((-high).mul_add(high, self.0) + self.1) / (2.0 * high))
+    }
+
+    /// The power with this exponent, by squaring, for a number of 1 or more: off by 2^-100 times the exponent at most. The
+    /// first part is infinite or NaN where the power is beyond f64.
+    pub fn to_the(self, mut exponent: u64) -> Pair {
+        let (mut square, mut power) = (self, Pair(1.0, 0.0));
+        loop {
+            if exponent % 2 == 1 {
+                power = power.times(square);
+            }
+            exponent /= 2;
+            if exponent == 0 {
+                return power;
+            }
+            square = square.times(square);
+        }
     }
 
     pub fn over(self, divisor: Pair) -> Pair {

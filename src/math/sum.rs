@@ -1,7 +1,7 @@
 //! The rules for sums. They are part of every result's definition: no vector width, thread count, block size or
 //! alignment decides anything.
 //!
-//! # Rule O: every floating sum but the softmax family's
+//! # Rule O: every floating sum but the softmax family's and attention's
 //!
 //! The terms v_0 .. v_(n-1) are exact in f64 (values of a narrower type, or products of two of them). Tile t holds
 //! the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
@@ -18,9 +18,21 @@
 //!
 //! # Rule Q: softmax, log-sum-exp and what is made of them
 //!
-//! The terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^45, rounded to nearest even, and the
-//! integers are added exactly in 64 bits: there is no order. It serves rows of up to 262,144 terms; to 2^21 terms the
-//! scale is 2^42. The error is at most n/2 units, 2^-28 of the sum or less, since the largest term is 1.
+//! The n terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^b, rounded to nearest even, and the integers
+//! are added exactly: there is no order. b is 45 for n up to 262,144, where the sum fits in 64 bits, and 48 for n up to
+//! 2^21, where it takes 70.
+//!
+//! A term of 2^(24-b) or more is a multiple of the unit 2^-b and loses nothing; any other loses at most half a unit. The
+//! sum S is at least 1, since the largest term is 1. So the relative error of S is at most
+//!
+//! ```text
+//! n/2 2^-b = n 2^-46 <= 2^-28   for n <= 2^18,
+//!            n 2^-49 <= 2^-28   for 2^18 < n <= 2^21.
+//! ```
+//!
+//! 2^-28 is a sixteenth of 2^-24, so that a quotient e_i / S in f32 moves by at most 1/16 ULP. The logarithm is taken of S
+//! where S - 1 is at least n 2^-21, and otherwise of the sum without its largest term (see below). The error of S - 1 is
+//! then at most 2^-25 of it for n <= 2^18, half an ULP of ln S in f32, and 2^-28 beyond.
 //!
 //! # Rule B: what else the softmax family adds up
 //!
@@ -40,21 +52,22 @@
 //! The logarithm of a sum that is barely above 1 needs what the other terms add up to. In f32, where rule Q's sum is below
 //! 1 + n 2^-21, these are R = 2^-k times rule Q over the e_i 2^k, without the one that is 1. With max and next the two
 //! largest logits, which differ then, k is (max - next) / ln 2 - 2^-20, rounded down, from 0 to 126: the largest of
-//! the others is between 1/2 and 1. In f64 R is (s_1 - 1) + (s_2 + s_3), and where (s_1 - 1) + s_2 is below n 2^-34 rule B
+//! the others is between 1/2 and 1. So R is off by at most n 2^-45 of itself, which is at most 2^-27, or 2^-28 for n above 2^18.
+//! In f64 R is (s_1 - 1) + (s_2 + s_3), and where (s_1 - 1) + s_2 is below n 2^-34 rule B
 //! over the terms below 1.
 //!
 //! The functions below are the rules as plain loops, over any terms, as their definition; kernels give the same bits
 //! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
 
 use super::bins::power_of_two;
-use crate::simd::{Float, Isa, LANES, Storage, padded};
+pub use super::fixed_point::rule_q;
+pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
+use crate::simd::{Float, Isa, LANES, Storage, in_default};
 
 /// Lanes that rule O adds in.
 pub(crate) const SUM_LANES: usize = 64;
 /// Terms in a tile of rule O.
 pub(crate) const TILE: usize = 256;
-/// The longest row of rule Q at its finer scale.
-pub(crate) const FINE_TERMS: usize = 1 << 18;
 /// The longest row of rule Q.
 pub(crate) const MAX_TERMS: usize = 1 << 21;
 
@@ -82,19 +95,10 @@ pub fn rule_o(terms: &[f64]) -> f64 {
         }
         lanes[0]
     }
-    let tiles: Vec<f64> = terms.chunks(TILE).map(tile).collect();
-    tile(&tiles) + 0.0
-}
-
-/// Rule Q, by its definition: the sum in units of 2^-45, or of 2^-42 for more than 262,144 terms.
-///
-/// ```
-/// use evenkeel::math::sum::rule_q;
-/// assert_eq!(rule_q(&[1.0, 0.5]), 3 << 44);
-/// ```
-pub fn rule_q(terms: &[f32]) -> u64 {
-    let scale = (1u64 << unit_bits(terms.len())) as f64;
-    terms.iter().map(|&e| (f64::from(e) * scale).round_ties_even() as u64).sum()
+    in_default(|| {
+        let tiles: Vec<f64> = terms.chunks(TILE).map(tile).collect();
+        tile(&tiles) + 0.0
+    })
 }
 
 /// Rule B, by its definition.
@@ -104,6 +108,10 @@ pub fn rule_q(terms: &[f32]) -> u64 {
 /// assert_eq!(rule_b(&[1.0, 2f64.powi(-60), -1.0]), 2f64.powi(-60));
 /// ```
 pub fn rule_b(terms: &[f64]) -> f64 {
+    in_default(|| binned(terms))
+}
+
+fn binned(terms: &[f64]) -> f64 {
     let beyond =
         terms.iter().filter(|term| term.is_nan() || term.abs() > power_of_two(960)).map(|term| term * f64::INFINITY);
     if let Some(sum) = beyond.reduce(|sum, term| sum + term) {
@@ -131,85 +139,6 @@ pub fn rule_b(terms: &[f64]) -> f64 {
     let part = high - sums[0];
     let low = (sums[0] - (high - part)) + (sums[1] - part);
     high + (low + (sums[2] + sums[3])) + 0.0
-}
-
-/// The unit of rule Q for a row of this length is 2 to the minus this.
-pub(crate) fn unit_bits(terms: usize) -> u32 {
-    if terms <= FINE_TERMS { 45 } else { 42 }
-}
-
-/// One term of rule Q.
-#[inline(always)]
-pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// Adding it rounds to an integer, which is then in the low bits.
-    const SHIFTER: f64 = (1u64 << 52) as f64;
-    let scale = (1u64 << unit_bits(row_len)) as f64;
-    (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
-}
-
-/// Rule Q over part of a row of `row_len` terms.
-///
-/// In f32 and wrapping 32-bit integers: u = e + 1 has e's first 23 bits in its last ones, of 1 too, since the patterns
-/// go on from one exponent to the next; what it left out, added to a number whose last place is the unit, shows the rest.
-/// Both are summed as bit patterns, the patterns of 1 and of that number taken off at the end.
-#[inline(always)]
-pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
-    /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
-    const RUN: usize = 256 * LANES;
-    let offset = grid(row_len);
-    let mut total = 0u64;
-    for run in terms.chunks(RUN) {
-        let zero = (isa.i32(0), isa.i32(0));
-        let (quads, rest) = run.as_chunks::<{ 4 * LANES }>();
-        let mut sums = [zero; 4];
-        for quad in quads {
-            let blocks = quad.as_chunks::<LANES>().0;
-            for i in 0..4 {
-                sums[i] = add_q(isa, offset, sums[i], S::load(isa, &blocks[i]));
-            }
-        }
-        let (blocks, tail) = rest.as_chunks::<LANES>();
-        for block in blocks {
-            sums[0] = add_q(isa, offset, sums[0], S::load(isa, block));
-        }
-        if !tail.is_empty() {
-            let pad = isa.array_f32(S::load(isa, &padded(tail, tail[0])));
-            sums[0] = add_q(isa, offset, sums[0], isa.load_f32(&padded(&pad[..tail.len()], 0.0)));
-        }
-        let high = (sums[0].0 + sums[1].0) + (sums[2].0 + sums[3].0);
-        let low = (sums[0].1 + sums[1].1) + (sums[2].1 + sums[3].1);
-        total = total.wrapping_add(units_of(isa, (high, low), run.len().div_ceil(LANES), row_len));
-    }
-    total
-}
-
-/// A number whose last place is the unit of rule Q, halfway to the next exponent.
-#[inline(always)]
-pub(crate) fn grid(row_len: usize) -> f32 {
-    1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
-}
-
-/// What [`add_q`] made of so many blocks, at most 511 of them, in units.
-#[inline(always)]
-pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: usize, row_len: usize) -> u64 {
-    let blocks = blocks as u32;
-    let high = isa.array_i32(high - isa.i32(1.0f32.to_bits().wrapping_mul(blocks) as i32));
-    let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
-    let (mut high_sum, mut low_sum) = (0i64, 0i64);
-    for i in 0..LANES {
-        // Up to 511 times 2^23 each.
-        high_sum += i64::from(high[i] as u32);
-        low_sum += i64::from(low[i]);
-    }
-    ((high_sum << (unit_bits(row_len) - 23)) + low_sum) as u64
-}
-
-/// One block more for a lane's two sums, with [`grid`].
-#[inline(always)]
-pub(crate) fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), e: I::F32) -> (I::I32, I::I32) {
-    let u = e + isa.f32(1.0);
-    let rest = e + (isa.f32(1.0 + offset) - u);
-    (high + u.to_bits(), low + rest.to_bits())
 }
 
 /// Tiles of rule O that are folded together.

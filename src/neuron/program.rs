@@ -65,12 +65,12 @@ impl TensorSpec {
 
     /// Elements it has.
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |elements: usize, dim| elements.saturating_mul(*dim))
     }
 
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.elements() * self.dtype.size()
+        self.elements().saturating_mul(self.dtype.size())
     }
 }
 

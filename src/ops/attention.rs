@@ -8,7 +8,7 @@ use crate::floats::Floats;
 use crate::heads::Heads;
 use crate::mask::{FullyMasked, Mask};
 use crate::rows::Geometry;
-use crate::simd::{Output, new_vec};
+use crate::simd::{Output, filled, in_default, new_vec};
 
 /// Options of [`attention`] and [`attention_backward`](crate::attention_backward()).
 ///
@@ -93,14 +93,23 @@ impl<'a> Attention<'a> {
     {
         self.check_shapes(op, [q.shape(), k.shape(), v.shape()])?;
         let [batch, heads, queries, features] = q.shape();
+        let pairs =
+            [batch, heads, queries, k.shape()[2]].iter().fold(1u128, |all, &count| all.saturating_mul(count as u128));
+        if (features == 0 || v.shape()[3] == 0) && pairs > MOST_EMPTY_PAIRS {
+            let expected = format!("at most {MOST_EMPTY_PAIRS} pairs of a query and a key without features");
+            return Err(Error::invalid(op, "q and k", format!("{:?} and {:?}", q.shape(), k.shape()), expected));
+        }
         let geometry = Geometry::shaped(&[batch, heads, queries, all_keys], -1)?;
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, &geometry)).transpose()?;
-        let scale = self.scale.unwrap_or(1.0 / (features.max(1) as f64).sqrt());
+        let scale = self.scale.unwrap_or_else(|| in_default(|| 1.0 / (features.max(1) as f64).sqrt()));
         Softmax { scale, softcap: self.softcap, ..Softmax::default() }.check(op)?;
         let scores = cpu::scores::Scores { mask, scale, softcap: self.softcap, fully_masked: self.fully_masked };
         Ok(cpu::attention::Attention { q, k, v, scores, sinks: self.sinks, first, factor: 1.0 })
     }
 }
+
+/// Work without features is not bounded by memory: 2^32 weights take a minute.
+const MOST_EMPTY_PAIRS: u128 = 1 << 32;
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
     Error::shape(op, argument, format!("{shape:?}"), expected)
@@ -135,12 +144,29 @@ pub(crate) const OP: &str = "attention";
 /// | NaN or an infinity in a value that it sees | as the sum has it, in this feature only |
 ///
 /// # Accuracy
-/// f32 and f64: 16 ULP of `sum_s p_ts |v_s|`, times 1 and the largest `scale sum_d |q_td k_sd|` that it sees, at up to 128
-/// features; f16, bf16: 0.51 ULP of that. A product of a query and a key is a chain of fused multiply-adds in f32 (f64 for
-/// f64), and so is the sum of 256 values; sums of exponentials are exact ([rule Q](crate::math::sum)), and blocks of 256
+/// In ULP of T (1 + M), where T is `sum_s p_ts |v_s|` and M the largest `|scale| sum_d |q_td k_sd|` of a key that the query
+/// sees, up to 1,024:
+///
+/// | type | ULP, to 256 features | for each 32 features more | for each 256 keys beyond 2,048 |
+/// |---|---|---|---|
+/// | f64 | 98 | 2 | 6 |
+/// | f32 | 84 | 2 | 0 |
+/// | f16, bf16 | 0.51, to 800 features | – | 0 |
+///
+/// The bounds are [derived](crate::accuracy::evidence()). They are the sum of all roundings, in one direction; on random
+/// operands less than 2 ULP is off in f32. In T a weight counts as at least 2^-126 (f64: 2^-950). Biases and sinks count
+/// in M with 2^-29 of their magnitude (f64: all of it) where the weight is above that. The result may also be off by n 2^-150
+/// (f64: 1.01 n 2^-1075) where weighted values are subnormal, with n keys.
+///
+/// To 256 features the log-sum-exp is off by at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64, with
+/// B = ceil(n / 256) blocks of keys, and by `(41 M + 2.6) 2^-24 + |lse| 2^-53` in the other types; `M` more for each 32
+/// features, in the same unit.
+///
+/// Products of queries and keys, and weighted sums of values, are computed in f32 (f64 for f64), in chains of 32 fused
+/// multiply-adds whose ends are added in order. Sums of exponentials are exact ([rule Q](crate::math::sum)). Blocks of 256
 /// keys, counted from the first, are merged in f64 in their order. A query's result has the same bits in any batch, beside
-/// any other queries and heads, in prefill and in decoding, on any number of threads and any instruction set. What f32 does
-/// not hold, scores beyond its range or sums of the largest values, is made again in f64; scores beyond f64 are its
+/// any other queries and heads, in prefill and in decoding, on any number of threads and any instruction set. Scores beyond
+/// f32, sums of values beyond it, and scales outside of 1e-30 to 1e30 are computed in f64. Scores beyond f64 become its
 /// largest numbers.
 ///
 /// # Errors
@@ -176,7 +202,8 @@ pub fn attention<E: Element>(
     v: Heads<'_, E>,
     options: &Attention<'_>,
 ) -> Result<Vec<E>> {
-    new_vec(elements(q, v), |out| attention_into(q, k, v, out, options))
+    let call = resolve([q, k, v], options)?;
+    new_vec(OP, elements(q, v), |out| write(call, None, out.into(), None))
 }
 
 /// [`attention`] into `out`, which has as many elements as the result; returns what was written.
@@ -187,7 +214,7 @@ pub fn attention_into<'a, E: Element>(
     out: impl Into<Output<'a, E>>,
     options: &Attention<'_>,
 ) -> Result<&'a mut [E]> {
-    run([q, k, v], out.into(), None, options)
+    write(resolve([q, k, v], options)?, None, out.into(), None)
 }
 
 /// [`attention`], and the log-sum-exp of each query's logits, its sink among them, in f64: `[batch, heads, queries]`.
@@ -211,8 +238,9 @@ pub fn attention_with_lse<E: Element>(
     v: Heads<'_, E>,
     options: &Attention<'_>,
 ) -> Result<(Vec<E>, Vec<f64>)> {
-    let mut lse = vec![0.0; q.shape()[..3].iter().product()];
-    let y = new_vec(elements(q, v), |out| attention_with_lse_into(q, k, v, out, &mut lse, options))?;
+    let call = resolve([q, k, v], options)?;
+    let mut lse = filled(OP, "the log-sum-exps", q.shape()[..3].iter().product(), 0.0)?;
+    let y = new_vec(OP, elements(q, v), |out| write(call, None, out.into(), Some(&mut lse)))?;
     Ok((y, lse))
 }
 
@@ -225,7 +253,7 @@ pub fn attention_with_lse_into<'a, E: Element>(
     lse: &mut [f64],
     options: &Attention<'_>,
 ) -> Result<&'a mut [E]> {
-    run([q, k, v], out.into(), Some(lse), options)
+    write(resolve([q, k, v], options)?, None, out.into(), Some(lse))
 }
 
 pub(super) fn elements<E: Element>(q: Heads<'_, E>, v: Heads<'_, E>) -> usize {
@@ -233,14 +261,11 @@ pub(super) fn elements<E: Element>(q: Heads<'_, E>, v: Heads<'_, E>) -> usize {
     [heads, queries, v.shape()[3]].into_iter().fold(batch, usize::saturating_mul)
 }
 
-fn run<'a, E: Element>(
-    [q, k, v]: [Heads<'_, E>; 3],
-    out: Output<'a, E>,
-    lse: Option<&mut [f64]>,
-    options: &Attention<'_>,
-) -> Result<&'a mut [E]> {
-    let call = options.resolve(OP, [q, k, v], (0, k.shape()[2]))?;
-    write(call, None, out, lse)
+fn resolve<'c, E: Element>(
+    [q, k, v]: [Heads<'c, E>; 3],
+    options: &Attention<'c>,
+) -> Result<cpu::attention::Attention<'c, E>> {
+    options.resolve(OP, [q, k, v], (0, k.shape()[2]))
 }
 
 /// Attention of a call that was checked, or of its parts.

@@ -9,7 +9,7 @@ use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::heads::Heads;
 use crate::mask::FullyMasked;
-use crate::simd::new_vec;
+use crate::simd::{filled, new_vec};
 
 /// What some of the keys come to for every query: what machines that have a part of the keys each send one another.
 ///
@@ -76,7 +76,9 @@ impl AttentionPartial {
         factor: f64,
     ) -> Result<Self> {
         let (first, all) = keys;
-        let end = first.saturating_add(k.shape()[2]);
+        let Some(end) = first.checked_add(k.shape()[2]) else {
+            return Err(Error::invalid(OP, "first key", first, format!("at most {all} less the keys that are here")));
+        };
         if !first.is_multiple_of(KEYS) || first > all {
             return Err(Error::invalid(OP, "first key", first, format!("a multiple of {KEYS}, at most {all}")));
         }
@@ -145,8 +147,8 @@ impl AttentionPartial {
         let options = Attention { mask: None, ..*options };
         let call = options.resolve(OP, [q, k, v], (0, self.keys))?;
         let call = cpu::attention::Attention { factor: self.factor, ..call };
-        let mut lse = vec![0.0; batch * heads * queries];
-        let y = new_vec(elements(q, v), |out| write(call, Some(&self.parts), out.into(), Some(&mut lse)))?;
+        let mut lse = filled(OP, "the log-sum-exps", batch * heads * queries, 0.0)?;
+        let y = new_vec(OP, elements(q, v), |out| write(call, Some(&self.parts), out.into(), Some(&mut lse)))?;
         Ok((y, lse))
     }
 }
@@ -229,7 +231,7 @@ impl AttentionPartial {
         let mut among = 0..self.keys.div_ceil(KEYS);
         let mut parts = Vec::new();
         while !rest.is_empty() {
-            let Some((part, behind)) = Parts::from_words(shape, among.clone(), rest) else {
+            let Some((part, behind)) = Parts::from_words(shape, among.clone(), rest)? else {
                 let got = format!("{} words from word {} on", rest.len(), words.len() - rest.len());
                 return Err(Error::shape(OP, "words", got, "whole blocks of keys, in their order"));
             };

@@ -1,6 +1,6 @@
 //! The binary cross-entropy of logits, and its gradient.
 
-use super::loss::{Loss, Reduction, one_a_logit, one_a_loss};
+use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
 use super::{one_a_column, same_lanes};
 use crate::cpu::bce_with_logits::Bce;
 use crate::cpu::row_loss::{LossOp, Upstream};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::report;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::new_vec;
+use crate::simd::{filled, new_vec};
 
 /// Options of [`bce_with_logits`] and [`bce_with_logits_backward`].
 ///
@@ -132,7 +132,7 @@ pub fn bce_with_logits<'t, E: Element>(
     let (targets, rows, cols) = (targets.into(), logits.rows(), logits.cols());
     options.check(OP, (rows, cols), targets)?;
     let (each, count) = options.losses(rows, cols);
-    let mut losses = vec![0.0; count];
+    let mut losses = filled(OP, LOSSES, count, 0.0)?;
     let (kernel, divisor) = options.kernel(targets, rows * cols, &[]);
     report::record(OP, E::losses(logits, &mut losses, each, kernel)?);
     Ok(options.reduction.reduce(losses, divisor))
@@ -174,7 +174,7 @@ pub fn bce_with_logits_backward<'t, E: Element>(
 ) -> Result<(Loss, Vec<E>)> {
     let (targets, rows, cols) = (targets.into(), logits.rows(), logits.cols());
     let mut loss = Loss::Rows(Vec::new());
-    let dlogits = new_vec(rows * cols, |out| {
+    let dlogits = new_vec(BACKWARD, rows * cols, |out| {
         let out = RowsMut::new(out, rows, cols)?;
         let (value, written) = bce_with_logits_backward_into(logits, targets, dloss, out, options)?;
         loss = value;
@@ -220,6 +220,6 @@ impl BceWithLogits<'_> {
         let (each, count) = self.losses(shape.0, shape.1);
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;
         self.check(BACKWARD, shape, targets)?;
-        Ok((vec![0.0; count], each))
+        Ok((filled(BACKWARD, LOSSES, count, 0.0)?, each))
     }
 }

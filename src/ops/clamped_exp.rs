@@ -79,7 +79,7 @@ impl ClampedExp {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn clamped_exp<E: Element>(x: &[E], options: &ClampedExp) -> Result<Vec<E>> {
-    new_vec(x.len(), |out| clamped_exp_into(x, out, options))
+    new_vec(NAME, x.len(), |out| clamped_exp_into(x, out, options))
 }
 
 /// [`clamped_exp`] into `out`, which has the length of `x`; returns what was written.
@@ -133,7 +133,7 @@ pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Re
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn clamped_exp_backward<E: Element>(x: &[E], dy: &[E], options: &ClampedExp) -> Result<Vec<E>> {
-    new_vec(x.len(), |dx| clamped_exp_backward_into(x, dy, dx, options))
+    new_vec("clamped_exp_backward", x.len(), |dx| clamped_exp_backward_into(x, dy, dx, options))
 }
 
 /// [`clamped_exp_backward`] into `dx`, which has the length of `x`; returns what was written.

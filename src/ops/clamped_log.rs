@@ -5,7 +5,7 @@ use crate::cpu::elementwise::ClampedLog as Kernel;
 use crate::cpu::elementwise_backward::{Gradient, Slope};
 use crate::element::{Element, Limits};
 use crate::error::{Error, Result};
-use crate::simd::{Output, new_vec};
+use crate::simd::{Output, in_default, new_vec};
 
 const NAME: &str = "clamped_log";
 
@@ -27,7 +27,7 @@ impl ClampedLog {
     /// The floor, checked.
     pub(crate) fn checked(&self, op: &'static str, limits: &Limits) -> Result<f64> {
         let floor = self.floor.unwrap_or(limits.min_normal);
-        if floor > 0.0 && floor.is_finite() {
+        if in_default(|| floor > 0.0 && floor.is_finite()) {
             return Ok(floor);
         }
         Err(Error::invalid(op, "floor", floor, "finite and above 0"))
@@ -69,7 +69,7 @@ impl ClampedLog {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn clamped_log<E: Element>(x: &[E], options: &ClampedLog) -> Result<Vec<E>> {
-    new_vec(x.len(), |out| clamped_log_into(x, out, options))
+    new_vec(NAME, x.len(), |out| clamped_log_into(x, out, options))
 }
 
 /// [`clamped_log`] into `out`, which has the length of `x`; returns what was written.
@@ -123,7 +123,7 @@ pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Re
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn clamped_log_backward<E: Element>(x: &[E], dy: &[E], options: &ClampedLog) -> Result<Vec<E>> {
-    new_vec(x.len(), |dx| clamped_log_backward_into(x, dy, dx, options))
+    new_vec("clamped_log_backward", x.len(), |dx| clamped_log_backward_into(x, dy, dx, options))
 }
 
 /// [`clamped_log_backward`] into `dx`, which has the length of `x`; returns what was written.

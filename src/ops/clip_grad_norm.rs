@@ -1,9 +1,11 @@
 //! Gradient clipping by the norm of all gradients together.
 
+use super::is_in_zero_to;
 use crate::cpu::clip_grad_norm::{Norm, Part, Scale};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
 use crate::report::{self, Counts};
+use crate::simd::in_default;
 
 pub(crate) const OP: &str = "clip_grad_norm";
 
@@ -76,7 +78,8 @@ impl ClipGradNorm {
     /// Checks what does not depend on the gradients.
     pub(crate) fn check(&self) -> Result<()> {
         // Not NaN either.
-        if self.max_norm >= 0.0 { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
+        let is_valid = is_in_zero_to(self.max_norm, f64::INFINITY);
+        if is_valid { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
     }
 
     /// What the parts of all tensors come to: the norm, and what to multiply with, unless that is nothing.
@@ -86,10 +89,18 @@ impl ClipGradNorm {
 
     /// [`ClipGradNorm::settle`] of gradients that are to be multiplied with a positive number before they are clipped.
     pub(crate) fn settle_scaled(&self, op: &'static str, parts: &[Part], factor: f64) -> (f64, Option<Scale>) {
+        in_default(|| self.settle_here(op, parts, factor))
+    }
+
+    fn settle_here(&self, op: &'static str, parts: &[Part], factor: f64) -> (f64, Option<Scale>) {
         let has = |what: fn(f64) -> bool| parts.iter().filter(|part| what(part.value)).count() as u64;
         let (nan, infinite) = (has(f64::is_nan), has(f64::is_infinite));
         report::record(op, Counts { rows: parts.len() as u64, nan, infinite, ..Counts::default() });
-        let norm = Norm::of(parts, self.norm_type).times(factor);
+        self.scaled(Norm::of(parts, self.norm_type).times(factor), factor)
+    }
+
+    /// The norm in f64, and what brings it down.
+    fn scaled(&self, norm: Norm, factor: f64) -> (f64, Option<Scale>) {
         let wide = norm.to_f64();
         let clipped = match self.mode {
             ClipMode::Exact => (norm.is_finite() && wide > self.max_norm).then(|| norm.scale_to(self.max_norm, factor)),
@@ -112,7 +123,7 @@ impl ClipGradNorm {
 
 /// The first tensor that is not finite.
 pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
-    parts.iter().position(|part| !part.value.is_finite())
+    in_default(|| parts.iter().position(|part| !part.value.is_finite()))
 }
 
 /// Brings the norm of all gradients together down to a limit, and returns what it was.

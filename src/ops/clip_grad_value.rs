@@ -1,5 +1,6 @@
 //! Gradient clipping by value.
 
+use super::is_in_zero_to;
 use crate::cpu::clip_grad_value::Met;
 use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
@@ -9,7 +10,8 @@ pub(crate) const OP: &str = "clip_grad_value";
 
 /// Checks the limit, which is not NaN either.
 pub(crate) fn check(clip_value: f64) -> Result<()> {
-    if clip_value >= 0.0 { Ok(()) } else { Err(Error::invalid(OP, "clip_value", clip_value, "0 or more")) }
+    let is_valid = is_in_zero_to(clip_value, f64::INFINITY);
+    if is_valid { Ok(()) } else { Err(Error::invalid(OP, "clip_value", clip_value, "0 or more")) }
 }
 
 /// Reports what the tensors had in them.

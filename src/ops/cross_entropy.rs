@@ -1,8 +1,8 @@
 //! The cross-entropy of logits against class numbers.
 
 use super::loss::{Loss, Reduction};
-use super::one_a_column;
 use super::softmax::Softmax;
+use super::{is_in_zero_to, one_a_column};
 use crate::cpu;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::element::Element;
@@ -11,6 +11,7 @@ use crate::floats::Floats;
 use crate::math::sum::{MAX_TERMS, rule_o};
 use crate::report;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 /// Options of [`cross_entropy`] and [`cross_entropy_backward`](crate::cross_entropy_backward).
 ///
@@ -83,10 +84,10 @@ impl<'a> CrossEntropy<'a> {
 
     /// Checks what does not depend on the operands.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
-        if !(0.0..=1.0).contains(&self.label_smoothing) {
+        if !is_in_zero_to(self.label_smoothing, 1.0) {
             return Err(Error::invalid(op, "label_smoothing", self.label_smoothing, "in 0 ..= 1"));
         }
-        if !(self.z_loss.is_finite() && self.z_loss >= 0.0) {
+        if !is_in_zero_to(self.z_loss, f64::MAX) {
             return Err(Error::invalid(op, "z_loss", self.z_loss, "finite and not negative"));
         }
         self.scores().check(op)
@@ -108,7 +109,8 @@ impl<'a> CrossEntropy<'a> {
             return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
         }
         self.check(op)?;
-        let weight: Option<Vec<f64>> = self.weight.map(|w| (0..cols).map(|i| w.get(i).unwrap_or(f64::NAN)).collect());
+        let weight: Option<Vec<f64>> =
+            self.weight.map(|w| in_default(|| (0..cols).map(|i| w.get(i).unwrap_or(f64::NAN)).collect()));
         let (mut counted, mut weights) = (0usize, Vec::new());
         for (row, &target) in targets.iter().enumerate().filter(|(_, target)| **target != self.ignore_index) {
             let class = usize::try_from(target).ok().filter(|class| *class < cols);
@@ -155,15 +157,17 @@ impl<'a> CrossEntropy<'a> {
 
     /// The loss of the rows' losses, all of them or one reduced.
     pub(crate) fn reduce(&self, rows: &[RowLoss], resolved: &Resolved) -> Loss {
-        if self.reduction == Reduction::None {
-            return Loss::Rows(rows.iter().map(|row| row.entropy + row.z).collect());
-        }
-        let sum = |part: fn(&RowLoss) -> f64| rule_o(&rows.iter().map(part).collect::<Vec<f64>>());
-        let entropy = sum(|row| row.entropy);
-        let z = if self.z_loss == 0.0 { 0.0 } else { sum(|row| row.z) };
-        let [of_entropy, of_z] = self.divisors(resolved);
-        let part = |sum: f64, divisor: f64| if divisor == 0.0 { 0.0 } else { sum / divisor };
-        Loss::Value(part(entropy, of_entropy) + part(z, of_z))
+        in_default(|| {
+            if self.reduction == Reduction::None {
+                return Loss::Rows(rows.iter().map(|row| row.entropy + row.z).collect());
+            }
+            let sum = |part: fn(&RowLoss) -> f64| rule_o(&rows.iter().map(part).collect::<Vec<f64>>());
+            let entropy = sum(|row| row.entropy);
+            let z = if self.z_loss == 0.0 { 0.0 } else { sum(|row| row.z) };
+            let [of_entropy, of_z] = self.divisors(resolved);
+            let part = |sum: f64, divisor: f64| if divisor == 0.0 { 0.0 } else { sum / divisor };
+            Loss::Value(part(entropy, of_entropy) + part(z, of_z))
+        })
     }
 
     /// What the sums of the rows' two parts are divided by.
@@ -220,11 +224,16 @@ const OP: &str = "cross_entropy";
 /// | logits of any size | finite, unless the loss itself is beyond f64 |
 ///
 /// # Accuracy
-/// Rounded to f32 (f64 of f64 logits) at most 2 ULP off (f64: 3). With `z_loss`, in which log-sum-exp may cancel, or
-/// weights of both signs, of the largest term. Logits of ±1e30 cost nothing: the distance of the target from the
-/// maximum is taken before the logarithm is added. Exponentials are added by rule Q, everything else in f64 by rule O
-/// ([`math::sum`](crate::math::sum)), which adds its own error to sums over rows; a bf16 count of 257 rows is 257.
-/// With a softcap, the bound is against the logits as rounded to f64.
+/// Each row's loss, rounded to f32 (f64 of f64 logits), is at most 2.5 ULP off (f64: 10), in ULP of
+/// ```text
+/// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
+/// ```
+/// which is the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives this. Logits
+/// of ±1e30 cost nothing: the distance of the target from the maximum is taken before the logarithm is added. Exponentials
+/// are added by rule Q, and the distances that label smoothing sums by rule B. Rule O adds rows, the weights of their targets
+/// and those of all classes, with an error of its own ([`math::sum`](crate::math::sum)); a bf16 count of 257 rows is 257. In
+/// f64, label smoothing with class weights adds 15 ULP and one for each 16,384 classes, of the sum of the weights'
+/// magnitudes. With a softcap, the bound is against the logits as rounded to f64.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options out of their range and for a target that is neither

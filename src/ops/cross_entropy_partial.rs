@@ -6,7 +6,7 @@ use super::cross_entropy_backward::{gradient, resolve};
 use super::loss::Loss;
 use crate::cpu::cross_entropy::RowLoss;
 #[cfg(feature = "sharded")]
-use crate::cpu::cross_entropy_partial::UNITS;
+use crate::cpu::cross_entropy_partial::units_for;
 use crate::cpu::cross_entropy_partial::{Gradients, Part, Sums};
 use crate::cpu::lanes::Met;
 use crate::cpu::softmax_partial::Found;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::math::bins::Bins;
 use crate::report::{self, Counts};
 use crate::rows::{Rows, RowsMut};
-use crate::simd::new_vec;
+use crate::simd::{in_default, new_vec};
 
 const OP: &str = "cross_entropy";
 pub(crate) const BACKWARD: &str = "cross_entropy_backward";
@@ -78,7 +78,7 @@ impl Frame {
     }
 
     fn check(&self, argument: &'static str, other: &Frame) -> Result<()> {
-        if self == other {
+        if in_default(|| self == other) {
             return Ok(());
         }
         let of = |frame: &Frame| {
@@ -151,9 +151,11 @@ impl CrossEntropyPartial {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);
-        for (found, other) in self.found.iter_mut().zip(other.found) {
-            *found = found.merge(other);
-        }
+        in_default(|| {
+            for (found, other) in self.found.iter_mut().zip(other.found) {
+                *found = found.merge(other);
+            }
+        });
         Ok(())
     }
 
@@ -219,12 +221,12 @@ impl CrossEntropySums {
     /// columns that are there already. `self` is as it was then.
     pub fn merge(&mut self, other: CrossEntropySums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
-        if self.partial.found != other.partial.found {
+        if in_default(|| self.partial.found != other.partial.found) {
             return Err(Error::shape(OP, "sums", "other maxima", "sums against the same ones"));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);
-        self.sums.iter_mut().zip(other.sums).for_each(|(sums, other)| sums.merge(other));
+        in_default(|| self.sums.iter_mut().zip(other.sums).for_each(|(sums, other)| sums.merge(other)));
         Ok(())
     }
 
@@ -273,7 +275,7 @@ impl CrossEntropySums {
     ) -> Result<Vec<E>> {
         let (rows, cols) = (logits.rows(), logits.cols());
         let resolved = self.resolve::<E>((rows, cols), first, targets, dloss, options)?;
-        new_vec(rows * cols, |out| {
+        new_vec(BACKWARD, rows * cols, |out| {
             let out = RowsMut::new(out, rows, cols)?;
             let gradients = self.gradients(first, targets, dloss, options, &resolved);
             let (written, met) = E::cross_entropy_gradients(logits, out, gradients)?;
@@ -329,7 +331,7 @@ impl CrossEntropySums {
             let expected = "the target that the sums were made with";
             loss.ok_or_else(|| Error::invalid_in_row(OP, "target", row, targets[row], expected))
         });
-        losses.collect()
+        in_default(|| losses.collect())
     }
 
     fn resolve<E: Element>(
@@ -361,18 +363,13 @@ impl CrossEntropySums {
     }
 }
 
-/// How many integers of a row are added up.
-#[cfg(feature = "sharded")]
-fn units_for<E: Element>() -> usize {
-    if E::DTYPE == DType::F64 { UNITS } else { UNITS - 1 }
-}
-
 /// What goes from rank to rank.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
     /// Integers whose sums are those of all columns.
     pub(crate) fn units<E: Element>(&self) -> Vec<u64> {
-        self.sums.iter().flat_map(|sums| sums.units::<E>().into_iter().take(units_for::<E>())).collect()
+        let all = self.partial.frame.all;
+        self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
     /// Takes the sums of all columns, but for what is in bins; gives these.
@@ -381,11 +378,11 @@ impl CrossEntropySums {
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
         let in_bins = frame.in_bins();
         let mut words = Vec::new();
-        for ((sums, found), units) in self.sums.iter_mut().zip(found).zip(units.chunks(units_for::<E>())) {
+        for ((sums, found), units) in self.sums.iter_mut().zip(found).zip(units.chunks(units_for::<E>(frame.all))) {
             let bins = sums.bins().into_iter().zip(in_bins);
             words.extend(bins.filter(|(_, is_in_bins)| *is_in_bins).flat_map(|(bins, _)| bins.to_words()));
             let units = std::array::from_fn(|i| units.get(i).copied().unwrap_or(0));
-            *sums = Sums::of_units::<E>(units, found);
+            *sums = Sums::of_units::<E>(units, found, frame.all);
         }
         Ok(words)
     }

@@ -1,6 +1,7 @@
 //! The three forms of an op on single elements, and of its gradient.
 
 use crate::error::{Error, Result};
+use crate::simd::in_default;
 
 /// Defines an op's `NAME`, `NAME_into` and `NAME_in_place` from its documentation.
 macro_rules! elementwise_op {
@@ -11,7 +12,7 @@ macro_rules! elementwise_op {
 
         $(#[doc = $doc])*
         pub fn $name<E: Element>(x: &[E]) -> Result<Vec<E>> {
-            new_vec(x.len(), |out| $into(x, out))
+            new_vec(stringify!($name), x.len(), |out| $into(x, out))
         }
 
         #[doc = concat!("[`", stringify!($name), "`] into `out`, which has the length of `x`; returns what was written.")]
@@ -33,7 +34,7 @@ macro_rules! elementwise_backward_op {
     ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Slope:ident) => {
         $(#[doc = $doc])*
         pub fn $name<E: Element>(x: &[E], dy: &[E]) -> Result<Vec<E>> {
-            new_vec(x.len(), |out| $into(x, dy, out))
+            new_vec(stringify!($name), x.len(), |out| $into(x, dy, out))
         }
 
         #[doc = concat!("[`", stringify!($name), "`] into `dx`, which has the length of `x`; returns what was written.")]
@@ -58,10 +59,14 @@ pub(crate) fn same_length(op: &'static str, got: usize, expected: usize) -> Resu
 
 /// Checks a range: two numbers, the smaller one first.
 pub(crate) fn ordered(op: &'static str, min: f64, max: f64) -> Result<()> {
-    if max.is_nan() {
+    if in_default(|| max.is_nan()) {
         return Err(Error::invalid(op, "max", max, "a number"));
     }
-    if min <= max { Ok(()) } else { Err(Error::invalid(op, "min", min, format!("a number not above max, {max}"))) }
+    if in_default(|| min <= max) {
+        Ok(())
+    } else {
+        Err(Error::invalid(op, "min", min, format!("a number not above max, {max}")))
+    }
 }
 
 /// Checks that an argument has as many elements as the input.

@@ -103,14 +103,15 @@ const OP: &str = "group_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this group only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is f64, and the variance is about it |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is two f64, and the variance is about it |
 /// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 rows |
 /// | no elements | nothing |
 ///
 /// # Accuracy
-/// As [`layer_norm`](crate::layer_norm()): f32: 0.501 ULP of the larger of the weighted value and the bias, whose sum
-/// may cancel. f16, bf16: 0.51 ULP of that. f64: 4 ULP of that, and 2^-104 of the largest |x| over the standard
-/// deviation. Sums follow [rule O](crate::math::sum): the same bits wherever and however a group is computed.
+/// As [`layer_norm`](crate::layer_norm()), with the elements of a group for columns: f32: 0.501 ULP of the largest of the
+/// weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same. f64: 32 ULP of the largest of these three and
+/// the weight. Groups whose sum f64 does not hold have the exception that is named there. Sums follow
+/// [rule O](crate::math::sum): the same bits wherever and however a group is computed.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] for channels that the groups do not divide, or a weight or bias of another length;
@@ -132,7 +133,7 @@ const OP: &str = "group_norm";
 /// ```
 pub fn group_norm<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &GroupNorm<'_>) -> Result<Vec<E>> {
     let x = x.into();
-    new_vec(x.geometry.shape.elements(), |out| {
+    new_vec(OP, x.geometry.shape.elements(), |out| {
         group_norm_into(x, LanesMut::shaped(out, x.geometry.shape.dims(), x.geometry.axis as isize)?, options)
     })
 }

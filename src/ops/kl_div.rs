@@ -1,7 +1,7 @@
 //! The Kullback-Leibler divergence of the softmax of logits from target probabilities, and its gradient.
 
-use super::loss::{Loss, Reduction, one_a_logit, one_a_loss};
-use super::same_lanes;
+use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
+use super::{is_finite, same_lanes};
 use crate::cpu;
 use crate::cpu::row_loss::{LossOp, Upstream};
 use crate::element::Element;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::report;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::new_vec;
+use crate::simd::{filled, new_vec};
 
 /// Options of [`kl_div`] and [`kl_div_backward`].
 ///
@@ -53,7 +53,7 @@ impl KlDiv {
 
     /// Checks options and targets against the logits' shape.
     fn check(&self, op: &'static str, shape: (usize, usize), targets: Floats<'_>) -> Result<()> {
-        if !self.scale.is_finite() {
+        if !is_finite(self.scale) {
             return Err(Error::invalid(op, "scale", self.scale, "finite"));
         }
         let (expected, most) = if self.log_target { ("not above 0", 0.0) } else { ("in 0 ..= 1", 1.0) };
@@ -123,7 +123,7 @@ const BACKWARD: &str = "kl_div_backward";
 pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>>, options: &KlDiv) -> Result<Loss> {
     let targets = targets.into();
     options.check(OP, (logits.rows(), logits.cols()), targets)?;
-    let mut losses = vec![0.0; logits.rows()];
+    let mut losses = filled(OP, LOSSES, logits.rows(), 0.0)?;
     let (kernel, divisor) = options.kernel(targets, logits.rows(), &[]);
     report::record(OP, E::losses(logits, &mut losses, 1, kernel)?);
     Ok(options.reduction.reduce(losses, divisor))
@@ -164,7 +164,7 @@ pub fn kl_div_backward<'t, E: Element>(
 ) -> Result<(Loss, Vec<E>)> {
     let (targets, rows, cols) = (targets.into(), logits.rows(), logits.cols());
     let mut loss = Loss::Rows(Vec::new());
-    let dlogits = new_vec(rows * cols, |out| {
+    let dlogits = new_vec(BACKWARD, rows * cols, |out| {
         let out = RowsMut::new(out, rows, cols)?;
         let (value, written) = kl_div_backward_into(logits, targets, dloss, out, options)?;
         loss = value;
@@ -209,6 +209,6 @@ impl KlDiv {
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<Vec<f64>> {
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { shape.0 } else { 1 })?;
         self.check(BACKWARD, shape, targets)?;
-        Ok(vec![0.0; shape.0])
+        filled(BACKWARD, LOSSES, shape.0, 0.0)
     }
 }

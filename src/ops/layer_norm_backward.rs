@@ -44,16 +44,22 @@ pub struct LayerNormGradients<E> {
 /// | a NaN or an infinity in x | NaN in this row only | NaN, nothing |
 /// | a NaN or an infinity in dy | NaN in this row only | not finite in its column only |
 /// | all equal with eps = 0 | zeros, as its normalised values are | adds nothing, adds dy |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is f64, and the variance is about it | right |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is two f64, and the variance is about it | right |
 /// | values whose squares overflow or vanish in their type | right: all is f64, scaled for f64 rows | right |
 /// | no rows, no columns | nothing | zeros, nothing |
 ///
 /// # Accuracy
-/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 8 ULP, of the largest of r |h_i|, r mean|h|, r |n_i| mean|h n| and the
-/// result, which may cancel to less; and as [`layer_norm`](crate::layer_norm()) where the largest |x| is far above the
-/// deviation: 2^-50 of their ratio of the same for f32, f16 and bf16, 2^-100 for f64. dweight and dbias, in the type
-/// that they are stored in: the same of the sum of |dy_i n_i| or |dy_i|. Sums follow [rule O](crate::math::sum), those
-/// of dweight and dbias over the rows in order: the same bits on any number of threads.
+/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, of the largest of r |h_i|, r mean|h|, r |n_i| mean|h n| and the result, which
+/// may cancel to less, for up to 65,536 columns. f64: 120 ULP of the largest of these, r |n_i| mean|h| and r mean|h n|, for
+/// up to 16,384 columns, and 6 more for each 16,384 beyond; at most 8 were measured on rows that were not made for it.
+///
+/// dweight and dbias: the same of the sum of |dy_i n_i| or |dy_i|. Where f64 does not hold the sum of a row of x, n_i counts
+/// as at least 2^-8 in f32, and 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()); in f64 it always counts as
+/// at least 1. A dweight of f64 for narrower rows of up to 16,384 columns is within 2^-38 of this sum. Where f64 does not
+/// hold the sum of a row of x, it is within 2^-35 (f32) and 2^-20 (f16, bf16).
+///
+/// Sums follow [rule O](crate::math::sum), those of dweight and dbias over the rows in order: the same bits on any number of
+/// threads. `docs/accuracy/norms.md` derives this.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a dy, weight, bias, dweight or dbias that does not fit,
@@ -80,10 +86,11 @@ pub fn layer_norm_backward<E: Element>(
     options: &LayerNorm<'_>,
 ) -> Result<LayerNormGradients<E>> {
     let (rows, cols) = (x.rows(), x.cols());
+    options.resolve(OP, cols)?;
     let mut dweight = options.weight.map(|_| vec![E::ZERO; cols]);
     let mut dbias = options.bias.map(|_| vec![E::ZERO; cols]);
     let rooms = [&mut dweight, &mut dbias].map(|room| room.as_mut().map(FloatsMut::from));
-    let dx = new_vec(rows * cols, |dx| {
+    let dx = new_vec(OP, rows * cols, |dx| {
         let [dweight, dbias] = rooms;
         layer_norm_backward_into(x, dy, RowsMut::new(dx, rows, cols)?, dweight, dbias, options)
     })?;

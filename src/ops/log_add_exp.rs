@@ -48,7 +48,7 @@ const NAME: &str = "log_add_exp";
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn log_add_exp<E: Element>(a: &[E], b: &[E]) -> Result<Vec<E>> {
-    new_vec(a.len(), |out| log_add_exp_into(a, b, out))
+    new_vec(NAME, a.len(), |out| log_add_exp_into(a, b, out))
 }
 
 /// [`log_add_exp`] into `out`, which has the length of `a`; returns what was written.

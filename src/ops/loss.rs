@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::floats::Floats;
+use crate::simd::in_default;
 
 /// What becomes of the losses of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,6 +16,9 @@ pub enum Reduction {
     Sum,
 }
 
+/// What the memory for losses is called in errors.
+pub(crate) const LOSSES: &str = "the losses";
+
 impl Reduction {
     /// What the sum of so many losses is divided by; 0 of none, whose mean is 0.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
@@ -23,11 +27,13 @@ impl Reduction {
 
     /// The loss of what kernels made, which divided by the divisor is to be their sum or their mean.
     pub(crate) fn reduce(self, losses: Vec<f64>, divisor: f64) -> Loss {
-        if self == Reduction::None {
-            return Loss::Rows(losses);
-        }
-        let sum = crate::math::sum::rule_o(&losses);
-        Loss::Value(if divisor == 0.0 { 0.0 } else { sum / divisor })
+        in_default(|| {
+            if self == Reduction::None {
+                return Loss::Rows(losses);
+            }
+            let sum = crate::math::sum::rule_o(&losses);
+            Loss::Value(if divisor == 0.0 { 0.0 } else { sum / divisor })
+        })
     }
 }
 
@@ -53,10 +59,10 @@ pub enum Loss {
 impl Loss {
     /// The mean or the sum; of rows that were not reduced, their sum.
     pub fn value(&self) -> f64 {
-        match self {
+        in_default(|| match self {
             Loss::Value(value) => *value,
             Loss::Rows(rows) => crate::math::sum::rule_o(rows),
-        }
+        })
     }
 
     /// The numbers.
@@ -82,11 +88,13 @@ pub(crate) fn one_a_logit(
         return Err(Error::shape(op, argument, format!("{} elements", values.len()), expected));
     }
     let (mut index, mut wrong) = (0, None);
-    values.each(|value| {
-        if wrong.is_none() && !is_right(value) {
-            wrong = Some((index, value));
-        }
-        index += 1;
+    in_default(|| {
+        values.each(|value| {
+            if wrong.is_none() && !is_right(value) {
+                wrong = Some((index, value));
+            }
+            index += 1;
+        });
     });
     match wrong {
         None => Ok(()),

@@ -99,7 +99,8 @@ const OP: &str = "mean_pool";
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn mean_pool<E: Element>(x: Lanes<'_, E>, options: &MeanPool<'_>) -> Result<Vec<E>> {
-    new_vec(x.lanes(), |out| mean_pool_into(x, out, options))
+    let kernel = options.resolve(OP, &x.geometry)?;
+    new_vec(OP, x.lanes(), |out| run(x, out.into(), kernel))
 }
 
 /// [`mean_pool`] into `out`, which has an element for each column of each sequence; returns what was written.
@@ -113,7 +114,14 @@ pub fn mean_pool_into<'a, E: Element>(
         let expected = format!("one for each of {} columns of sequences", x.lanes());
         return Err(Error::shape(OP, "out", format!("{} elements", out.len()), expected));
     }
-    let kernel = options.resolve(OP, &x.geometry)?;
+    run(x, out, options.resolve(OP, &x.geometry)?)
+}
+
+fn run<'a, E: Element>(
+    x: Lanes<'_, E>,
+    out: Output<'a, E>,
+    kernel: cpu::mean_pool::MeanPool<'_>,
+) -> Result<&'a mut [E]> {
     let (written, met) = E::mean_pool(x, out, kernel)?;
     settle(OP, met)?;
     Ok(written)

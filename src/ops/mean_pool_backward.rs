@@ -2,9 +2,10 @@
 
 use super::mean_pool::MeanPool;
 use super::softmax::settle;
+use crate::cpu;
 use crate::element::Element;
 use crate::error::{Error, Result};
-use crate::rows::LanesMut;
+use crate::rows::{Geometry, LanesMut};
 use crate::simd::new_vec;
 
 const OP: &str = "mean_pool_backward";
@@ -45,12 +46,9 @@ const OP: &str = "mean_pool_backward";
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn mean_pool_backward<E: Element>(dy: &[E], shape: [usize; 3], options: &MeanPool<'_>) -> Result<Vec<E>> {
-    let [batch, tokens, width] = shape;
-    let elements = batch.checked_mul(tokens).and_then(|n| n.checked_mul(width)).filter(|n| *n <= isize::MAX as usize);
-    let elements = elements.ok_or_else(|| {
-        Error::shape(OP, "dx", format!("shape {shape:?}"), "a count of elements that fits the address space")
-    })?;
-    new_vec(elements, |dx| mean_pool_backward_into(dy, LanesMut::shaped(dx, &shape, 1)?, options))
+    let geometry = Geometry::shaped(&shape, 1)?;
+    let kernel = check(dy, &geometry, options)?;
+    new_vec(OP, geometry.shape.elements(), |dx| run(dy, LanesMut::shaped(dx, &shape, 1)?, kernel))
 }
 
 /// [`mean_pool_backward`] into `dx`, lanes of tokens; returns its memory.
@@ -59,12 +57,21 @@ pub fn mean_pool_backward_into<'a, E: Element>(
     dx: LanesMut<'a, E>,
     options: &MeanPool<'_>,
 ) -> Result<&'a mut [E]> {
-    if dy.len() != dx.geometry.lanes() {
-        let expected = format!("one for each of {} columns of sequences", dx.geometry.lanes());
-        return Err(Error::shape(OP, "dy", format!("{} elements", dy.len()), expected));
-    }
-    let kernel = options.resolve(OP, &dx.geometry)?;
+    let kernel = check(dy, &dx.geometry, options)?;
+    run(dy, dx, kernel)
+}
+
+fn run<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, kernel: cpu::mean_pool::MeanPool<'_>) -> Result<&'a mut [E]> {
     let (written, met) = E::mean_pool_backward(dy, dx, kernel)?;
     settle(OP, met)?;
     Ok(written)
+}
+
+/// Checks the gradient and the options against the shape of `dx`.
+fn check<'a, E>(dy: &[E], dx: &Geometry, options: &MeanPool<'a>) -> Result<cpu::mean_pool::MeanPool<'a>> {
+    if dy.len() != dx.lanes() {
+        let expected = format!("one for each of {} columns of sequences", dx.lanes());
+        return Err(Error::shape(OP, "dy", format!("{} elements", dy.len()), expected));
+    }
+    options.resolve(OP, dx)
 }

@@ -99,7 +99,17 @@ fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats
     }
 }
 
+/// Whether the value is in 0 ..= `most`, which NaN is not. Bits decide: under DAZ, comparisons take a subnormal for 0.
+pub(crate) fn is_in_zero_to(value: f64, most: f64) -> bool {
+    value.to_bits() <= most.to_bits() || value.to_bits() == (-0.0f64).to_bits()
+}
+
+/// Whether the value is finite, by its bits too.
+fn is_finite(value: f64) -> bool {
+    is_in_zero_to(value.abs(), f64::MAX)
+}
+
 /// Checks eps: a finite number, not below zero.
 fn valid_eps(op: &'static str, eps: f64) -> Result<()> {
-    if eps.is_finite() && eps >= 0.0 { Ok(()) } else { Err(Error::invalid(op, "eps", eps, "finite and not negative")) }
+    if is_in_zero_to(eps, f64::MAX) { Ok(()) } else { Err(Error::invalid(op, "eps", eps, "finite and not negative")) }
 }

@@ -60,7 +60,7 @@ fn columns<E: Element, const N: usize>(
     operands: Operands<'_, N>,
     norm: Norm<'_>,
 ) -> Result<Option<Vec<Moments>>> {
-    if operands.iter().all(|(_, room)| room.is_none()) {
+    if operands.iter().all(|(_, room)| room.is_none()) || x[0].cols() == 0 {
         return Ok(None);
     }
     let moments = E::norm_moments(x[0], norm)?;

@@ -11,7 +11,7 @@ use crate::element::{DType, Element};
 use crate::error::{Error, Result};
 use crate::math::sum::TILE;
 use crate::rows::{Rows, RowsMut};
-use crate::simd::new_vec;
+use crate::simd::{filled, in_default, new_vec};
 #[cfg(feature = "sharded")]
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ use std::ops::Range;
 /// |---|---|
 /// | `rms_norm` | 1: squares |
 /// | of f64 | 2: the largest magnitude, so that squares neither overflow nor vanish; squares |
-/// | `layer_norm` | 1: sums and squares; and 2: squares about the mean, if a row's mean is more than 32 times its deviation |
+/// | `layer_norm` | 1: sums and squares; and 2: deviations and their squares, if a row's mean is more than 32 times its deviation |
 /// | of f64 | 4: the largest magnitude; sums; what the mean is off by; squares about it |
 ///
 /// A round takes an f64 for each tile, or two, and of `rms_norm` 16 bytes more a row. Then each machine stores its own
@@ -68,7 +68,7 @@ struct Frame {
 
 impl Frame {
     fn check(&self, argument: &'static str, other: &Frame) -> Result<()> {
-        if self == other {
+        if in_default(|| self == other) {
             return Ok(());
         }
         let of = |frame: &Frame| {
@@ -125,7 +125,9 @@ impl NormPartial {
         eps: f64,
     ) -> Result<Self> {
         let frame = Frame { op, dtype: E::DTYPE, kind, rows: x.rows(), all, eps };
-        Self::ask(frame, vec![Known::at_first::<E>(); x.rows()], x, first)
+        frame.columns(&x, first)?;
+        let known = filled(op, "what is known of each row", x.rows(), Known::at_first::<E>())?;
+        Self::ask(frame, known, x, first)
     }
 
     fn ask<E: Element>(frame: Frame, known: Vec<Known>, x: Rows<'_, E>, first: usize) -> Result<Self> {
@@ -141,12 +143,12 @@ impl NormPartial {
     /// for columns that are there already. `self` is as it was then.
     pub fn merge(&mut self, other: NormPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
-        if self.known != other.known {
+        if in_default(|| self.known != other.known) {
             return Err(Error::shape(self.frame.op, "partial", "other rounds behind it", "those of the others"));
         }
         self.columns.check_new(self.frame.op, &other.columns)?;
         self.columns.merge(other.columns);
-        self.found.iter_mut().zip(other.found).for_each(|(found, other)| found.merge(other));
+        in_default(|| self.found.iter_mut().zip(other.found).for_each(|(found, other)| found.merge(other)));
         Ok(())
     }
 
@@ -194,7 +196,7 @@ impl NormPartial {
         let Frame { kind, all, eps, .. } = self.frame;
         self.columns.check_all(self.frame.op, all)?;
         let rows = self.known.iter().zip(&self.found);
-        Ok(rows.map(|(known, found)| known.after::<E>(kind, eps, all, found)).collect())
+        Ok(in_default(|| rows.map(|(known, found)| known.after::<E>(kind, eps, all, found)).collect()))
     }
 
     /// The moments of all columns.
@@ -240,7 +242,7 @@ impl NormPartial {
     /// How many words so many columns have.
     pub(crate) fn count_words<E: Element>(&self, columns: usize) -> usize {
         let sums: usize = self.known.iter().map(|known| known.sums::<E>(self.frame.kind)).sum();
-        sums * columns.div_ceil(TILE)
+        sums.saturating_mul(columns.div_ceil(TILE))
     }
 
     /// Takes the words of all parts, whose columns these are.
@@ -265,7 +267,7 @@ fn store<E: Element>(
     write: impl for<'a> FnOnce(RowsMut<'a, E>) -> Result<(&'a mut [E], Met)>,
 ) -> Result<Vec<E>> {
     let (rows, cols) = (x.rows(), x.cols());
-    new_vec(rows * cols, |out| {
+    new_vec(op, rows * cols, |out| {
         let (written, met) = write(RowsMut::new(out, rows, cols)?)?;
         settle(op, met)?;
         Ok(written)

@@ -35,8 +35,9 @@ const OP: &str = "qk_norm_rope";
 /// | no columns | nothing |
 ///
 /// # Accuracy
-/// Of the larger of a pair of normalised values: 1.25 ULP in f32, f16 and bf16, 8 ULP in f64. Rounded before the
-/// weight, that rounding and one more.
+/// Of the larger of a pair of normalised values and the result: 1.25 ULP in f32, f16 and bf16, 18 ULP in f64, of which at
+/// most 8 were measured on rows that were not made for it. Rounded before the weight, that rounding and one more.
+/// `docs/accuracy/norms.md` derives this.
 ///
 /// # Errors
 /// As [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
@@ -60,7 +61,7 @@ const OP: &str = "qk_norm_rope";
 /// ```
 pub fn qk_norm_rope<E: Element>(x: Rows<'_, E>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Vec<E>> {
     let (rows, cols) = (x.rows(), x.cols());
-    new_vec(rows * cols, |out| qk_norm_rope_into(x, RowsMut::new(out, rows, cols)?, table, options))
+    new_vec(OP, rows * cols, |out| qk_norm_rope_into(x, RowsMut::new(out, rows, cols)?, table, options))
 }
 
 /// [`qk_norm_rope`] into `out`, which has the shape of `x`; returns the memory of `out`.

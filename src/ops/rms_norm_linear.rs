@@ -92,11 +92,12 @@ const OP: &str = "rms_norm_linear";
 /// | no columns | the bias |
 ///
 /// # Accuracy
-/// Of the sum of the products' magnitudes and the bias: 0.501 ULP in f32, f16 and bf16, that is one rounding, and 24 ULP in
-/// f64. Rounded before the weight or before the products, that rounding and one more. The products are f64 and added by
-/// fused multiply-adds in the order of [rule O](crate::math::sum): the same bits in any batch, on any number of threads
-/// and any instruction set. An error there is 2^-53 of the sum of magnitudes for each of 16 additions, and for each 16,384
-/// columns.
+/// Of the sum of the products' magnitudes and the bias: 0.501 ULP in f32, f16 and bf16, that is one rounding, and 30 ULP in
+/// f64 for up to 16,384 columns, and 1.5 more for each 16,384 beyond. Rounded before the weight or before the products, that
+/// rounding and one more. The products are f64 and added by fused multiply-adds in the order of
+/// [rule O](crate::math::sum): the same bits in any batch, on any number of threads and any instruction set. In f64 a
+/// normalised value below 2^-1022 is a multiple of 2^-1074.
+/// `docs/accuracy/norms.md` derives this.
 ///
 /// # Speed
 /// What the order costs, beside a product that adds f32 in the order that suits it: for one row of 4,096 columns and as many
@@ -120,10 +121,11 @@ const OP: &str = "rms_norm_linear";
 /// ```
 pub fn rms_norm_linear<E: Element>(x: Rows<'_, E>, matrix: Rows<'_, E>, options: &RmsNormLinear<'_>) -> Result<Vec<E>> {
     let (rows, results) = (x.rows(), matrix.rows());
+    let call = options.resolve(&x, matrix)?;
     let elements = rows.checked_mul(results).ok_or_else(|| {
         Error::shape(OP, "result", format!("{rows} x {results} elements"), "a count of elements below 2^64")
     })?;
-    new_vec(elements, |out| rms_norm_linear_into(x, matrix, RowsMut::new(out, rows, results)?, options))
+    new_vec(OP, elements, |out| run(x, RowsMut::new(out, rows, results)?, call))
 }
 
 /// [`rms_norm_linear`] into `out`, which is `[rows, results]`; returns the memory of `out`.
@@ -138,6 +140,14 @@ pub fn rms_norm_linear_into<'a, E: Element>(
         let expected = format!("{} rows of {} results", x.rows(), matrix.rows());
         return Err(Error::shape(OP, "out", format!("shape {:?}", out.geometry.shape), expected));
     }
+    run(x, out, call)
+}
+
+fn run<'a, E: Element>(
+    x: Rows<'_, E>,
+    out: RowsMut<'a, E>,
+    call: cpu::rms_norm_linear::RmsNormLinear<'_, E>,
+) -> Result<&'a mut [E]> {
     let (written, met) = E::rms_norm_linear(x, out, call)?;
     settle(OP, met)?;
     Ok(written)

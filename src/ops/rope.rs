@@ -10,33 +10,37 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::math::frequencies::{attention_factor, frequencies};
 use crate::rows::{Rows, RowsMut};
-use crate::simd::new_vec;
+use crate::simd::{in_default, new_vec};
 
+mod long_rope;
 mod scaling;
+mod yarn;
+pub use long_rope::LongRope;
 pub use scaling::RopeScaling;
+pub use yarn::Yarn;
 
 const OP: &str = "rope";
 
 /// Options of [`RopeTable::new`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Rope {
+pub struct Rope<'a> {
     /// The base of the frequencies. Finite and above zero; 10000 by default.
     pub theta: f64,
     /// Whether pairs are neighbours, (2i, 2i+1), rather than halves, (i, i + d/2). False by default: the layout of
     /// Hugging Face checkpoints; GGUF files of the Llama family are interleaved.
     pub interleaved: bool,
     /// How the frequencies are stretched for more positions than the model was trained on. None by default.
-    pub scaling: Option<RopeScaling>,
+    pub scaling: Option<RopeScaling<'a>>,
 }
 
-impl Default for Rope {
+impl Default for Rope<'_> {
     fn default() -> Self {
         Rope { theta: 10_000.0, interleaved: false, scaling: None }
     }
 }
 
-impl Rope {
+impl<'a> Rope<'a> {
     /// Sets [`Rope::theta`].
     pub fn theta(self, theta: f64) -> Self {
         Self { theta, ..self }
@@ -48,7 +52,7 @@ impl Rope {
     }
 
     /// Sets [`Rope::scaling`].
-    pub fn scaling(self, scaling: RopeScaling) -> Self {
+    pub fn scaling(self, scaling: RopeScaling<'a>) -> Self {
         Self { scaling: Some(scaling), ..self }
     }
 }
@@ -57,7 +61,7 @@ impl Rope {
 ///
 /// The angle of pair i at position p is the f64 product of p and of the pair's frequency: theta^(-2i/d), or what
 /// [`RopeScaling`] makes of it, rounded to f64. Its sine and cosine are within 1 ULP for every angle, however large;
-/// YaRN's attention factor multiplies both, rounded once more.
+/// an attention factor, which YaRN and LongRoPE have, multiplies both before they are rounded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -71,9 +75,13 @@ impl RopeTable {
     /// The table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns, [`Error::InvalidArgument`] for theta or the scaling's
-    /// parameters out of their ranges.
-    pub fn new(positions: &[i64], cols: usize, options: &Rope) -> Result<Self> {
+    /// [`Error::ShapeMismatch`] for an odd number of columns or lists of LongRoPE that are not of as many pairs,
+    /// [`Error::InvalidArgument`] for theta or the scaling's parameters out of their ranges, [`Error::OutOfMemory`].
+    pub fn new(positions: &[i64], cols: usize, options: &Rope<'_>) -> Result<Self> {
+        in_default(|| Self::compute(positions, cols, options))
+    }
+
+    fn compute(positions: &[i64], cols: usize, options: &Rope<'_>) -> Result<Self> {
         if cols % 2 == 1 {
             return Err(Error::shape(OP, "x", format!("{cols} columns"), "an even number"));
         }
@@ -81,11 +89,15 @@ impl RopeTable {
             return Err(Error::invalid(OP, "theta", options.theta, "finite and above 0"));
         }
         if let Some(scaling) = options.scaling {
-            scaling.check(OP, options.theta)?;
+            scaling.check(OP, options.theta, cols / 2)?;
         }
         let half = cols / 2;
-        let frequencies = frequencies(options.theta, half, options.scaling);
-        let (cos, sin) = cpu::rope::table(positions, &frequencies, attention_factor(options.scaling));
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        // Without positions nothing is computed, however many columns there are.
+        if !positions.is_empty() {
+            let frequencies = frequencies(OP, options.theta, half, options.scaling)?;
+            (cos, sin) = cpu::rope::table(OP, positions, &frequencies, attention_factor(options.scaling))?;
+        }
         Ok(RopeTable { cos, sin, positions: positions.len(), half, interleaved: options.interleaved })
     }
 
@@ -173,7 +185,7 @@ impl GivenTable<'_> {
         let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;
         let kernel = cpu::rope::Rope { cos, sin, layout, interleaved, direction: 1.0 };
-        new_vec(rows * cols, |out| rotate(x, RowsMut::new(out, rows, cols)?, kernel))
+        new_vec(OP, rows * cols, |out| rotate(x, RowsMut::new(out, rows, cols)?, kernel))
     }
 }
 
@@ -183,7 +195,7 @@ impl GivenTable<'_> {
 /// ```text
 /// (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2i/d)
 /// ```
-/// with the frequency theta^(-2i/d) as [`RopeScaling`] stretches it, and cos and sin times YaRN's attention factor.
+/// with the frequency theta^(-2i/d) as [`RopeScaling`] stretches it, and cos and sin times the attention factor that it has.
 ///
 /// # Shapes
 /// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The result
@@ -196,8 +208,9 @@ impl GivenTable<'_> {
 /// | no columns | nothing |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP of the larger of |a| and |b|, and more exactly half an ULP of the result wherever the two products
-/// do not cancel. f16, bf16: 0.51 ULP of that. f64: 2 ULP of that. An attention factor multiplies what these are of.
+/// f32: 0.501 ULP of the largest of |a|, |b| and the result. Where the two products do not cancel, the result is within
+/// about half an ULP of itself. f16, bf16: 0.51 ULP of the same. f64: 2 ULP of the same. With an attention factor, |a| and
+/// |b| count times the factor.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`] where the table's columns or positions do not fit, [`Error::Backend`].
@@ -220,7 +233,7 @@ impl GivenTable<'_> {
 /// ```
 pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
     let (rows, cols) = (x.rows(), x.cols());
-    new_vec(rows * cols, |out| rope_into(x, RowsMut::new(out, rows, cols)?, table))
+    new_vec(OP, rows * cols, |out| rope_into(x, RowsMut::new(out, rows, cols)?, table))
 }
 
 /// [`rope`] into `out`, which has the shape of `x`; returns the memory of `out`.

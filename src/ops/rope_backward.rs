@@ -10,7 +10,7 @@ use crate::simd::new_vec;
 
 const OP: &str = "rope_backward";
 
-/// The gradient of [`rope`](crate::rope()): `dy`, the gradient of its result, turned back, and times YaRN's
+/// The gradient of [`rope`](crate::rope()): `dy`, the gradient of its result, turned back, and times the
 /// attention factor if the table has one. It needs no `x`.
 ///
 /// # Formula
@@ -28,7 +28,7 @@ const OP: &str = "rope_backward";
 /// | no columns | nothing |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP of the larger of the pair, f16, bf16: 0.51 ULP of that, f64: 2 ULP of that: as [`rope`](crate::rope()).
+/// f32: 0.501 ULP of the largest of the pair and the result, f16, bf16: 0.51 ULP of that, f64: 2 ULP of that: as [`rope`](crate::rope()).
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) where the table's columns or positions do not fit,
@@ -49,7 +49,7 @@ const OP: &str = "rope_backward";
 /// ```
 pub fn rope_backward<E: Element>(dy: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
     let (rows, cols) = (dy.rows(), dy.cols());
-    new_vec(rows * cols, |dx| rope_backward_into(dy, RowsMut::new(dx, rows, cols)?, table))
+    new_vec(OP, rows * cols, |dx| rope_backward_into(dy, RowsMut::new(dx, rows, cols)?, table))
 }
 
 /// [`rope_backward`] into `dx`, which has the shape of `dy`; returns the memory of `dx`.

@@ -80,7 +80,7 @@ impl SafeDiv {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn safe_div<E: Element>(x: &[E], d: &[E], options: &SafeDiv) -> Result<Vec<E>> {
-    new_vec(x.len(), |out| safe_div_into(x, d, out, options))
+    new_vec(NAME, x.len(), |out| safe_div_into(x, d, out, options))
 }
 
 /// [`safe_div`] into `out`, which has the length of `x`; returns what was written.

@@ -3,6 +3,8 @@
 use super::columns::Columns;
 use super::softmax::{Softmax, settle};
 use crate::cpu::exp_sum::ExpSum;
+#[cfg(feature = "sharded")]
+use crate::cpu::exp_sum::units_for;
 use crate::cpu::lanes::Met;
 use crate::cpu::softmax_partial::{For, Found, Part, Store};
 use crate::element::{DType, Element};
@@ -10,7 +12,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "sharded")]
 use crate::math::bins::Bins;
 use crate::rows::{Geometry, Rows, RowsMut};
-use crate::simd::new_vec;
+use crate::simd::{in_default, new_vec};
 
 const OP: &str = "softmax";
 
@@ -76,7 +78,7 @@ impl Frame {
     }
 
     fn check(&self, argument: &'static str, other: &Frame) -> Result<()> {
-        if self == other {
+        if in_default(|| self == other) {
             return Ok(());
         }
         let of = |frame: &Frame| {
@@ -122,9 +124,11 @@ impl SoftmaxPartial {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);
-        for (found, other) in self.found.iter_mut().zip(other.found) {
-            *found = found.merge(other);
-        }
+        in_default(|| {
+            for (found, other) in self.found.iter_mut().zip(other.found) {
+                *found = found.merge(other);
+            }
+        });
         Ok(())
     }
 
@@ -273,7 +277,9 @@ impl SoftmaxLogSums {
         let mut met = Met::default();
         met.counts.rows = found.len() as u64;
         let each = found.iter().zip(&logs).enumerate();
-        let y = each.map(|(row, (found, log))| found.log_sum_exp(row, *log, options.fully_masked, &mut met)).collect();
+        let mut one =
+            |(row, (found, log)): (usize, (&Found, &f64))| found.log_sum_exp(row, *log, options.fully_masked, &mut met);
+        let y = in_default(|| each.map(&mut one).collect());
         settle("logsumexp", met)?;
         Ok(y)
     }
@@ -292,7 +298,9 @@ pub(crate) struct Sums {
 impl Sums {
     /// Integers whose sums are those of all columns.
     pub(crate) fn units<E: Element>(&self, of: For) -> Vec<u64> {
-        self.sums.iter().flat_map(|sum| sum.units::<E>().into_iter().take(units_for::<E>(of))).collect()
+        let (all, is_for_logarithm) = (self.partial.frame.all(), of == For::Logarithm);
+        let count = units_for::<E>(is_for_logarithm, all);
+        self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
     /// Takes the sums of all columns, but for what logarithms of f64 have in bins; gives these.
@@ -300,12 +308,13 @@ impl Sums {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
         let mut words = Vec::new();
-        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units.chunks(units_for::<E>(of))) {
+        let count = units_for::<E>(of == For::Logarithm, all);
+        for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units.chunks(count)) {
             if E::DTYPE == DType::F64 && of == For::Logarithm {
                 words.extend(sum.bins().to_words());
             }
             let units = std::array::from_fn(|i| units.get(i).copied().unwrap_or(0));
-            *sum = ExpSum::of_units::<E>(units, found.finer());
+            *sum = ExpSum::of_units::<E>(units, found.finer(), all);
         }
         Ok(words)
     }
@@ -320,16 +329,6 @@ impl Sums {
     /// 1 / the sum of each row, where the sums are of all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
-    }
-}
-
-/// How many integers of a row are added up.
-#[cfg(feature = "sharded")]
-fn units_for<E: Element>(of: For) -> usize {
-    match of {
-        _ if E::DTYPE == DType::F64 => 3,
-        For::Logarithm => 2,
-        For::Softmax | For::Gradient => 1,
     }
 }
 
@@ -349,12 +348,12 @@ impl Sums {
 
     fn merge(&mut self, other: Sums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
-        if self.partial.found != other.partial.found {
+        if in_default(|| self.partial.found != other.partial.found) {
             return Err(Error::shape(OP, "sums", "other maxima", "sums against the same ones"));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);
-        self.sums.iter_mut().zip(other.sums).for_each(|(sum, other)| sum.merge(other));
+        in_default(|| self.sums.iter_mut().zip(other.sums).for_each(|(sum, other)| sum.merge(other)));
         Ok(())
     }
 
@@ -370,7 +369,7 @@ impl Sums {
         self.columns.check_all(OP, part.all)?;
         let (rows, cols) = (x.rows(), x.cols());
         let store = Store { part, found: &self.partial.found, sums: &self.sums, of };
-        new_vec(rows * cols, |out| {
+        new_vec(op, rows * cols, |out| {
             let (written, met) = E::softmax_store(x, RowsMut::new(out, rows, cols)?, store)?;
             settle(op, met)?;
             Ok(written)

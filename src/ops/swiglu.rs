@@ -53,7 +53,7 @@ const NAME: &str = "swiglu";
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn swiglu<E: Element>(gate: &[E], up: &[E]) -> Result<Vec<E>> {
-    new_vec(gate.len(), |out| swiglu_into(gate, up, out))
+    new_vec(NAME, gate.len(), |out| swiglu_into(gate, up, out))
 }
 
 /// [`swiglu`] into `out`, which has the length of `gate`; returns what was written.

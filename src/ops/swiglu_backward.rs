@@ -48,7 +48,7 @@ const NAME: &str = "swiglu_backward";
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn swiglu_backward<E: Element>(gate: &[E], up: &[E], dy: &[E]) -> Result<(Vec<E>, Vec<E>)> {
-    let [dgate, dup] = new_vecs([gate.len(); 2], |[dgate, dup]| {
+    let [dgate, dup] = new_vecs(NAME, [gate.len(); 2], |[dgate, dup]| {
         swiglu_backward_into(gate, up, dy, dgate, dup).map(|(dgate, dup)| [dgate, dup])
     })?;
     Ok((dgate, dup))

@@ -1,5 +1,6 @@
 //! Group normalisation.
 
+use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
@@ -21,13 +22,9 @@ pub fn group_norm<E: Element>(
     let zero = DoubleDouble::from(0.0);
     let mut y = Vec::with_capacity(x.len());
     for group in x.chunks((x.len() / groups).max(1)) {
-        let n = DoubleDouble::from(group.len() as f64);
-        let x: Vec<DoubleDouble> = group.iter().map(|x| x.widen().into()).collect();
-        let mean = x.iter().fold(zero, |sum, &x| sum + x) / n;
-        let variance = x.iter().fold(zero, |sum, &x| sum + (x - mean) * (x - mean)) / n;
-        let root = (variance + DoubleDouble::from(eps)).sqrt();
-        for x in x {
-            let normalised = if root == zero { zero } else { (x - mean) / root };
+        let (d, root) = deviations(group, eps);
+        for d in d {
+            let normalised = if root == zero { zero } else { d / root };
             // Elements of a channel lie side by side.
             let channel = y.len() / (group.len() * groups / channels);
             let weight = DoubleDouble::from(weight.map_or(1.0, |w| w[channel]));

@@ -12,16 +12,30 @@ use crate::element::Element;
 /// assert_eq!(layer_norm(&[1e8f32, 1e8 + 8.0], None, None, 0.0), [-1.0, 1.0]);
 /// ```
 pub fn layer_norm<E: Element>(x: &[E], weight: Option<&[f64]>, bias: Option<&[f64]>, eps: f64) -> Vec<E::Exact> {
-    let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
-    let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
-    let mean = x.iter().fold(zero, |sum, &x| sum + x) / n;
-    let variance = x.iter().fold(zero, |sum, &x| sum + (x - mean) * (x - mean)) / n;
-    let root = (variance + DoubleDouble::from(eps)).sqrt();
-    let y = |(i, &x): (usize, &DoubleDouble)| {
-        let normalised = if root == zero { zero } else { (x - mean) / root };
+    let zero = DoubleDouble::from(0.0);
+    let (d, root) = deviations(x, eps);
+    let y = |(i, d): (usize, DoubleDouble)| {
+        let normalised = if root == zero { zero } else { d / root };
         let weight = DoubleDouble::from(weight.map_or(1.0, |w| w[i]));
         let bias = DoubleDouble::from(bias.map_or(0.0, |b| b[i]));
         E::Exact::from_double_double(normalised * weight + bias)
     };
-    x.iter().enumerate().map(y).collect()
+    d.into_iter().enumerate().map(y).collect()
+}
+
+/// x - mean, and the root of variance + eps.
+///
+/// The mean is taken twice, the second time of what the first one leaves: a deviation is then exact to 100 bits of the mean
+/// deviation, which may be far below the mean.
+pub(super) fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
+    let n = DoubleDouble::from(x.len() as f64);
+    let mean_of = |v: &[DoubleDouble]| v.iter().fold(DoubleDouble::from(0.0), |sum, &v| sum + v) / n;
+    let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
+    // Of f64, so that the difference of an element and it is exact.
+    let mean = DoubleDouble::from(mean_of(&x).to_f64());
+    let near: Vec<DoubleDouble> = x.into_iter().map(|x| x - mean).collect();
+    let rest = mean_of(&near);
+    let d: Vec<DoubleDouble> = near.into_iter().map(|near| near - rest).collect();
+    let squares: Vec<DoubleDouble> = d.iter().map(|&d| d * d).collect();
+    (d, (mean_of(&squares) + DoubleDouble::from(eps)).sqrt())
 }

@@ -1,5 +1,6 @@
 //! The gradients of layer normalisation.
 
+use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
@@ -37,14 +38,4 @@ pub fn layer_norm_backward_weight<E: Element>(x: &[E], dy: &[E], cols: usize, ep
         }
     }
     sums.into_iter().map(E::Exact::from_double_double).collect()
-}
-
-/// x - mean, and the root of variance + eps.
-fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
-    let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
-    let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
-    let mean = x.iter().fold(zero, |sum, &x| sum + x) / n;
-    let d: Vec<DoubleDouble> = x.into_iter().map(|x| x - mean).collect();
-    let variance = d.iter().fold(zero, |sum, &d| sum + d * d) / n;
-    (d, (variance + DoubleDouble::from(eps)).sqrt())
 }

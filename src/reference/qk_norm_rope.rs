@@ -18,7 +18,7 @@ pub fn qk_norm_rope<E: Element>(
     weight: Option<&[f64]>,
     weight_offset: f64,
     eps: f64,
-    (position, options): (i64, &Rope),
+    (position, options): (i64, &Rope<'_>),
 ) -> Vec<E::Exact> {
     rotated(&rms_norm(x, weight, weight_offset, eps), position, options)
 }

@@ -11,7 +11,7 @@ use crate::ops::rope::Rope;
 /// use evenkeel::{Rope, reference::rope_backward};
 /// assert_eq!(rope_backward(&[1.0f32, 0.0], 2, &Rope::default()), [2.0f64.cos(), -2.0f64.sin()]);
 /// ```
-pub fn rope_backward<E: Element>(dy: &[E], position: i64, options: &Rope) -> Vec<E::Exact> {
+pub fn rope_backward<E: Element>(dy: &[E], position: i64, options: &Rope<'_>) -> Vec<E::Exact> {
     let half = dy.len() / 2;
     let mut dx = vec![E::Exact::from(0.0); dy.len()];
     for i in 0..half {

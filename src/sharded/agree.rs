@@ -41,6 +41,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             Err(error) => (REFUSES, error.to_string()),
         };
         let words: Vec<u64> = [own].into_iter().chain(beside).collect();
+        let (rank, size) = (self.comm.rank(), self.comm.size());
+        if rank >= size {
+            return Err(at(op, rank, format!("rank is {rank}; it must be below {size}, the number of ranks")));
+        }
         let all = self.gather(op, &words)?;
         let headers = || all.chunks_exact(1 + N);
         let digests: Vec<u64> = headers().map(|header| header[0]).collect();

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::heads::Heads;
 use crate::ops::attention::{Attention, OP};
 use crate::ops::attention_partial::{AttentionPartial, needs_no_values};
+use crate::simd::in_default;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// [`attention_with_lse`](crate::attention_with_lse()) of keys and values of which this rank has `k` and `v`: the result
@@ -31,32 +32,34 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         v: Heads<'_, E>,
         options: &Attention<'_>,
     ) -> Result<(Vec<E>, Vec<f64>)> {
-        // Where the keys end, none may not begin.
-        let first = if self.columns.is_empty() { 0 } else { self.columns.start };
-        let keys = (first, self.all);
-        let own = self.check_keys(k, options).and_then(|()| AttentionPartial::new(q, k, v, keys, options));
-        let (own, _) = self.agree(OP, &self.attends([q, k, v], options), own)?;
-        let (mut y, mut lse) = self.merge_keys(own)?.finish::<E>(options)?;
-        let features = v.shape()[3];
-        // Sums that left the range: where the logits are no reason.
-        let broken = |row: usize, lse: &[f64]| {
-            let y = &y[row * features..][..features];
-            lse[row] < f64::INFINITY && !y.iter().all(|y| y.widen().is_finite())
-        };
-        let broken: Vec<usize> = match E::DTYPE {
-            DType::F64 => (0..lse.len()).filter(|row| broken(*row, &lse)).collect(),
-            DType::F32 | DType::F16 | DType::BF16 => Vec::new(),
-        };
-        if !broken.is_empty() {
-            let own = AttentionPartial::small([q, k, v], keys, options)?;
-            let (again, lse_again) = self.merge_keys(own)?.finish::<E>(options)?;
-            for row in broken {
-                let at = row * features..(row + 1) * features;
-                y[at.clone()].copy_from_slice(&again[at]);
-                lse[row] = lse_again[row];
+        in_default(|| {
+            // Where the keys end, none may not begin.
+            let first = if self.columns.is_empty() { 0 } else { self.columns.start };
+            let keys = (first, self.all);
+            let own = self.check_keys(k, options).and_then(|()| AttentionPartial::new(q, k, v, keys, options));
+            let (own, _) = self.agree(OP, &self.attends([q, k, v], options), own)?;
+            let (mut y, mut lse) = self.merge_keys(own)?.finish::<E>(options)?;
+            let features = v.shape()[3];
+            // Sums that left the range: where the logits are no reason.
+            let broken = |row: usize, lse: &[f64]| {
+                let y = &y[row * features..][..features];
+                lse[row] < f64::INFINITY && !y.iter().all(|y| y.widen().is_finite())
+            };
+            let broken: Vec<usize> = match E::DTYPE {
+                DType::F64 => (0..lse.len()).filter(|row| broken(*row, &lse)).collect(),
+                DType::F32 | DType::F16 | DType::BF16 => Vec::new(),
+            };
+            if !broken.is_empty() {
+                let own = AttentionPartial::small([q, k, v], keys, options)?;
+                let (again, lse_again) = self.merge_keys(own)?.finish::<E>(options)?;
+                for row in broken {
+                    let at = row * features..(row + 1) * features;
+                    y[at.clone()].copy_from_slice(&again[at]);
+                    lse[row] = lse_again[row];
+                }
             }
-        }
-        Ok((y, lse))
+            Ok((y, lse))
+        })
     }
 
     fn check_keys<E: Element>(&self, k: Heads<'_, E>, options: &Attention<'_>) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::math::sum::TILE;
 use crate::ops::clip_grad_norm::{ClipGradNorm, NormType, OP};
+use crate::simd::{filled, in_default};
 use std::collections::BTreeMap;
 
 /// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients that ranks have between them: brings the norm of all together
@@ -49,20 +50,22 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     grads: &mut [GradShard<'_>],
     options: &ClipGradNorm,
 ) -> Result<f64> {
-    let shared = Shared::new(comm, grads, options)?;
-    let (parts, unlike) = shared.parts()?;
-    let (norm, scale) = options.settle(&parts);
-    // A replica that is not finite is said to be that, rather than unlike the others.
-    if options.refuses(&parts).is_some() || options.error_if_nonfinite && unlike.is_some() {
-        shared.refuse()?;
-    }
-    if let Some(error) = unlike {
-        return Err(error);
-    }
-    if let Some(scale) = scale {
-        grads.iter_mut().rev().try_for_each(|shard| shard.grad.scale(scale))?;
-    }
-    Ok(norm)
+    in_default(|| {
+        let shared = Shared::new(comm, grads, options)?;
+        let (parts, unlike) = shared.parts()?;
+        let (norm, scale) = options.settle(&parts);
+        // A replica that is not finite is said to be that, rather than unlike the others.
+        if options.refuses(&parts).is_some() || options.error_if_nonfinite && unlike.is_some() {
+            shared.refuse()?;
+        }
+        if let Some(error) = unlike {
+            return Err(error);
+        }
+        if let Some(scale) = scale {
+            grads.iter_mut().rev().try_for_each(|shard| shard.grad.scale(scale))?;
+        }
+        Ok(norm)
+    })
 }
 
 /// What ranks have between them.
@@ -92,7 +95,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         let ClipGradNorm { max_norm, norm_type, mode, error_if_nonfinite } = options;
         let text = format!("{OP} to {max_norm:?}, {norm_type:?}, {mode:?}, error_if_nonfinite {error_if_nonfinite}");
         let (own, lens) = ranks.agree_beside(OP, &text, own, [words.len() as u64])?;
-        let lens: Vec<usize> = lens.iter().map(|[len]| *len as usize).collect();
+        let lens = ranks.lens(OP, lens.iter().map(|[len]| *len))?;
         let lists = ranks.gather_lists(OP, &words, &lens)?;
         let each = lists.iter().enumerate().map(|(rank, words)| places(rank, words)).collect::<Result<Vec<_>>>()?;
         Ok(Shared { ranks, norm_type: *norm_type, tensors: layout(OP, &each)?, own })
@@ -109,7 +112,8 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         let mut parts = Vec::with_capacity(self.tensors.len());
         for (number, tensor) in self.tensors.iter().enumerate() {
             let mut part = Part { value: 0.0, exponent: 0 };
-            let mut sums = vec![0.0; if tensor.is_cut() { tensor.all.div_ceil(TILE) } else { 0 }];
+            let tiles = if tensor.is_cut() { tensor.all.div_ceil(TILE) } else { 0 };
+            let mut sums = filled(OP, "the sums of a tensor", tiles, 0.0)?;
             for TensorPart { place, holders } in &tensor.parts {
                 let mut take = |rank: usize| lists[rank].next().unwrap_or(0);
                 let first = holders[0];
@@ -206,7 +210,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
             let sums = if holders[0] == rank { self.count_sums(tensor, place) } else { 0 };
             sums + usize::from(holders.len() > 1)
         };
-        self.tensors.iter().map(of_tensor).sum()
+        self.tensors.iter().map(of_tensor).fold(0, usize::saturating_add)
     }
 
     /// How many of them are what a part comes to.
@@ -266,6 +270,10 @@ fn places(rank: usize, mut words: &[u64]) -> Result<Vec<Place>> {
             let reason = format!("rank {rank} does not say what it has");
             return Err(Error::Collective { op: OP, rank: Some(rank), reason });
         };
+        place.check_cut(OP).map_err(|error| {
+            let reason = format!("rank {rank} has what is refused: {error}");
+            Error::Collective { op: OP, rank: Some(rank), reason }
+        })?;
         words = rest;
         places.push(place);
     }

@@ -38,8 +38,8 @@ impl<C> Counted<C> {
 
     fn count(&self, given: usize, got: usize) {
         self.calls.fetch_add(1, Relaxed);
-        self.given.fetch_add(8 * given as u64, Relaxed);
-        self.got.fetch_add(8 * got as u64, Relaxed);
+        self.given.fetch_add((given as u64).wrapping_mul(8), Relaxed);
+        self.got.fetch_add((got as u64).wrapping_mul(8), Relaxed);
     }
 }
 
@@ -63,7 +63,7 @@ impl<C: Collective> Collective for Counted<C> {
     }
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
-        self.count(words.len(), words.len() * self.size());
+        self.count(words.len(), words.len().wrapping_mul(self.size()));
         self.inner.gather(words)
     }
 }

@@ -9,6 +9,7 @@ use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::cross_entropy_partial::{CrossEntropyPartial, CrossEntropySums};
 use crate::ops::loss::Loss;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "cross_entropy";
 
@@ -28,7 +29,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         targets: &[i64],
         options: &CrossEntropy<'_>,
     ) -> Result<Loss> {
-        self.cross_entropy_sums(OP, x, targets, options, ("", Ok(())))?.loss(targets, options)
+        in_default(|| self.cross_entropy_sums(OP, x, targets, options, ("", Ok(())))?.loss(targets, options))
     }
 
     /// The sums of all columns. `beside` is what has to be the same of other operands, and whether they are as they should

@@ -9,6 +9,7 @@ use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::cross_entropy_backward::resolve;
 use crate::ops::loss::Loss;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "cross_entropy_backward";
 
@@ -30,10 +31,12 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dloss: &[f64],
         options: &CrossEntropy<'_>,
     ) -> Result<(Loss, Vec<E>)> {
-        let text = format!(", gradients of digest {:016x}", Digest::NEW.floats(Some(dloss.into())).finish());
-        let checked = resolve(options, x.rows(), self.all, targets, dloss).map(drop);
-        let sums = self.cross_entropy_sums(OP, x, targets, options, (&text, checked))?;
-        let (loss, _) = sums.unreported_loss(targets, options)?;
-        Ok((loss, sums.backward(x, self.columns.start, targets, dloss, options)?))
+        in_default(|| {
+            let text = format!(", gradients of digest {:016x}", Digest::NEW.floats(Some(dloss.into())).finish());
+            let checked = resolve(options, x.rows(), self.all, targets, dloss).map(drop);
+            let sums = self.cross_entropy_sums(OP, x, targets, options, (&text, checked))?;
+            let (loss, _) = sums.unreported_loss(targets, options)?;
+            Ok((loss, sums.backward(x, self.columns.start, targets, dloss, options)?))
+        })
     }
 }

@@ -3,20 +3,28 @@
 use super::Sharded;
 use super::collective::Collective;
 use crate::error::{Error, Result};
+use crate::simd::reserve;
+
+/// Calls a collective, which may wait inside rayon and run tasks of others meanwhile: this thread's scopes are set aside.
+fn waiting<R>(call: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "parallel")]
+    let _suspended = crate::scopes::suspend();
+    call()
+}
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
     pub(super) fn max(&self, op: &'static str, words: &mut [u64]) -> Result<()> {
-        self.comm.max(words).map_err(|error| error.in_collective(op))
+        waiting(|| self.comm.max(words)).map_err(|error| error.in_collective(op))
     }
 
     pub(super) fn sum(&self, op: &'static str, words: &mut [u64]) -> Result<()> {
-        self.comm.sum(words).map_err(|error| error.in_collective(op))
+        waiting(|| self.comm.sum(words)).map_err(|error| error.in_collective(op))
     }
 
     /// The words of every rank, each of which has as many.
     pub(super) fn gather(&self, op: &'static str, words: &[u64]) -> Result<Vec<u64>> {
-        let all = self.comm.gather(words).map_err(|error| error.in_collective(op))?;
-        let needed = words.len() * self.comm.size();
+        let needed = words.len().saturating_mul(self.comm.size());
+        let all = waiting(|| self.comm.gather(words)).map_err(|error| error.in_collective(op))?;
         if all.len() == needed {
             return Ok(all);
         }
@@ -30,6 +38,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if longest == 0 {
             return Ok(vec![Vec::new(); lens.len()]);
         }
+        // The lengths come from other ranks, so memory for all lists is reserved fallibly first.
+        reserve::<u64>(op, "what ranks exchange", longest.saturating_mul(lens.len()))?;
         let mut padded = words.to_vec();
         padded.resize(longest, 0);
         let all = self.gather(op, &padded)?;
@@ -39,7 +49,21 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// The words of every rank, of which the others do not know how many it has.
     pub(super) fn gather_any(&self, op: &'static str, words: &[u64]) -> Result<Vec<Vec<u64>>> {
         let lens = self.gather(op, &[words.len() as u64])?;
-        let lens: Vec<usize> = lens.into_iter().map(|len| len as usize).collect();
+        let lens = self.lens(op, lens)?;
         self.gather_lists(op, words, &lens)
+    }
+
+    /// The counts of words that ranks say they have.
+    pub(super) fn lens(&self, op: &'static str, lens: impl IntoIterator<Item = u64>) -> Result<Vec<usize>> {
+        // 8 bytes each, in no more than there are addresses.
+        const MOST: u64 = isize::MAX as u64 / 8;
+        let len = |(rank, len): (usize, u64)| match usize::try_from(len) {
+            Ok(count) if len <= MOST => Ok(count),
+            _ => {
+                let reason = format!("rank {rank} has {len} words; at most {MOST} are possible");
+                Err(Error::Collective { op, rank: Some(rank), reason })
+            }
+        };
+        lens.into_iter().enumerate().map(len).collect()
     }
 }

@@ -79,7 +79,8 @@ impl Place {
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };
         let own = if self.is_whole() { 0..1 } else { self.own.clone() };
         let run = move |i: usize| (i * step + own.start) * inner..(i * step + own.end) * inner;
-        (0..outer).map(run).filter(|run| !run.is_empty())
+        // Without elements, no memory bounds the other axes.
+        (0..if self.len() == 0 { 0 } else { outer }).map(run)
     }
 
     /// Where among all elements one is that is here.
@@ -101,6 +102,17 @@ impl Place {
 
     /// Checks that so many elements are those of this place, and that whole tiles of the tensor are.
     pub fn check(&self, op: &'static str, len: usize) -> Result<()> {
+        self.check_cut(op)?;
+        if len != self.len() {
+            let Place { tensor, dims, axis, own, .. } = self;
+            let expected = format!("{} for {own:?} of axis {axis} of {dims:?} in tensor {tensor}", self.len());
+            return Err(Error::shape(op, "grads", format!("{len} elements"), expected));
+        }
+        Ok(())
+    }
+
+    /// [`Place::check`] of what another rank says, whose elements are not here.
+    pub fn check_cut(&self, op: &'static str) -> Result<()> {
         let Place { tensor, dims, axis, own, .. } = self;
         let refused = |value: String, expected: &str| {
             Err(Error::InvalidArgument { op, argument: "cut", value, expected: expected.into(), row: Some(*tensor) })
@@ -112,13 +124,14 @@ impl Place {
         if dims.get(*axis).is_none_or(|dim| own.start > own.end || own.end > *dim) {
             return refused(what, "within an axis");
         }
-        if len != self.len() {
-            let expected = format!("{} for {what}", self.len());
-            return Err(Error::shape(op, "grads", format!("{len} elements"), expected));
+        if self.is_whole() || self.len() == 0 {
+            return Ok(());
         }
-        let all = self.all();
+        // The ends of the first run, and where the second begins: if these are multiples, so are all.
+        let (inner, all) = (self.inner(), self.all());
+        let second = if self.outer() > 1 { (dims[*axis] + own.start) * inner } else { all };
         let between = |at: &usize| !at.is_multiple_of(TILE) && *at != all;
-        match self.runs().flat_map(|run| [run.start, run.end]).find(between) {
+        match [own.start * inner, own.end * inner, second].into_iter().find(between) {
             Some(at) => refused(format!("{what}, at its element {at}"), "at multiples of 256 elements, or at its end"),
             None => Ok(()),
         }

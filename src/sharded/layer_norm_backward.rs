@@ -10,6 +10,7 @@ use crate::floats::FloatsMut;
 use crate::ops::layer_norm::LayerNorm;
 use crate::ops::layer_norm_backward::LayerNormGradients;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "layer_norm_backward";
 
@@ -32,13 +33,16 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dy: Rows<'_, E>,
         options: &LayerNorm<'_>,
     ) -> Result<LayerNormGradients<E>> {
-        let text = layer_norm::text(OP, self.all, &x, options);
-        let norm = options.resolve(OP, self.all).map(Norm::from);
-        let [mut dweight, mut dbias] =
-            [options.weight, options.bias].map(|operand| operand.map(|_| vec![E::ZERO; x.cols()]));
-        let operands =
-            [("dweight", dweight.as_mut().map(FloatsMut::from)), ("dbias", dbias.as_mut().map(FloatsMut::from))];
-        let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;
-        Ok(LayerNormGradients { dx, dweight, dbias })
+        in_default(|| {
+            let text = layer_norm::text(OP, self.all, &x, options);
+            let norm = options.resolve(OP, self.all).map(Norm::from);
+            // Operands of all columns have these too, or the call is refused.
+            let [mut dweight, mut dbias] = [options.weight, options.bias]
+                .map(|operand| operand.filter(|values| values.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]));
+            let operands =
+                [("dweight", dweight.as_mut().map(FloatsMut::from)), ("dbias", dbias.as_mut().map(FloatsMut::from))];
+            let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;
+            Ok(LayerNormGradients { dx, dweight, dbias })
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "logsumexp";
 
@@ -20,9 +21,11 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Those of [`logsumexp`](crate::logsumexp()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is
     /// about to do something else, or does not come.
     pub fn logsumexp<E: Element>(&self, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
-        let first = self.columns.start;
-        let mut sums = self.two_maxima(OP, x, options)?.log_sums(x, first, options)?;
-        self.add_up::<E>(OP, &mut sums.0, For::Logarithm)?;
-        sums.logsumexp::<E>(options)
+        in_default(|| {
+            let first = self.columns.start;
+            let mut sums = self.two_maxima(OP, x, options)?.log_sums(x, first, options)?;
+            self.add_up::<E>(OP, &mut sums.0, For::Logarithm)?;
+            sums.logsumexp::<E>(options)
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "logsumexp_backward";
 
@@ -21,13 +22,15 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Those of [`logsumexp_backward`](crate::logsumexp_backward()); [`Error::Collective`] where another rank has them,
     /// is about to do something else, or does not come.
     pub fn logsumexp_backward<E: Element>(&self, x: Rows<'_, E>, dy: &[E], options: &Softmax<'_>) -> Result<Vec<E>> {
-        let text = format!(", gradients of digest {:016x}", Digest::NEW.floats(Some(dy.into())).finish());
-        let checked = if dy.len() == x.rows() {
-            Ok(())
-        } else {
-            let expected = format!("one for each of {} rows", x.rows());
-            Err(Error::shape(OP, "dy", format!("{} elements", dy.len()), expected))
-        };
-        self.scores_backward_of_rows(OP, x, dy, (&text, checked), options)
+        in_default(|| {
+            let text = format!(", gradients of digest {:016x}", Digest::NEW.floats(Some(dy.into())).finish());
+            let checked = if dy.len() == x.rows() {
+                Ok(())
+            } else {
+                let expected = format!("one for each of {} rows", x.rows());
+                Err(Error::shape(OP, "dy", format!("{} elements", dy.len()), expected))
+            };
+            self.scores_backward_of_rows(OP, x, dy, (&text, checked), options)
+        })
     }
 }

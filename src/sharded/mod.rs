@@ -11,8 +11,9 @@
 //!
 //! let logits = [0.5f32, -1.0, 3.0, 2.0, 0.25];
 //! let columns = [0..2, 2..5]; // of each rank
+//! let ranks = Threads::new(2, Duration::from_secs(5))?;
 //! let y: Vec<f32> = std::thread::scope(|scope| {
-//!     let ranks: Vec<_> = Threads::new(2, Duration::from_secs(5))
+//!     let ranks: Vec<_> = ranks
 //!         .into_iter()
 //!         .map(|comm| {
 //!             let own = columns[comm.rank()].clone();

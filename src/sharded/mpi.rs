@@ -128,7 +128,7 @@ impl<C: Communicator> Collective for Mpi<C> {
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
         let comm = self.comm.as_raw();
-        self.exchange("gather", words, words.len() * self.size(), |given, got, count, request| {
+        self.exchange("gather", words, words.len().saturating_mul(self.size()), |given, got, count, request| {
             // SAFETY: `given` has `count` words and `got` as many for each rank; both live until the exchange is done or
             // for good.
             unsafe {

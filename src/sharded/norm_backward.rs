@@ -43,7 +43,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let sums = self.norm_sums(op, [x, dy], norm, &moments, &agreed.columns)?;
         let kernel = Part { norm, x, moments: &moments, sums: &sums }.kernel();
         let (rows, cols) = (x.rows(), x.cols());
-        new_vec(rows * cols, |dx| {
+        new_vec(op, rows * cols, |dx| {
             let (written, met) = E::norm_backward(dy.into(), RowsMut::new(dx, rows, cols)?.into(), kernel)?;
             settle(op, met)?;
             Ok(written)
@@ -71,7 +71,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let words: Vec<u64> = own.iter().flatten().flatten().map(|sum| sum.to_bits()).collect();
         let each = if norm.centred { 2 } else { 1 };
         let tiles = |columns: &Range<usize>| columns.len().div_ceil(TILE);
-        let lens: Vec<usize> = columns.iter().map(|columns| x.rows() * each * tiles(columns)).collect();
+        let lens: Vec<usize> = columns.iter().map(|columns| (x.rows() * each).saturating_mul(tiles(columns))).collect();
         let lists = self.gather_lists(op, &words, &lens)?;
         let mut parts: Vec<_> = columns.iter().zip(&lists).filter(|(columns, _)| !columns.is_empty()).collect();
         parts.sort_by_key(|(columns, _)| columns.start);

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ops::norm_partial::NormPartial;
 use crate::ops::rms_norm::RmsNorm;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "rms_norm";
 
@@ -23,10 +24,12 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Those of [`NormPartial::rms_norm`]; [`Error::Collective`](crate::Error::Collective) where another rank has them, is
     /// about to do something else, or does not come.
     pub fn rms_norm<E: Element>(&self, x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec<E>> {
-        let first = self.columns.start;
-        let text = text(OP, self.all, &x, options);
-        let own = self.own(OP, x.cols()).and_then(|first| NormPartial::rms_norm(x, (first, self.all), options));
-        self.moments(OP, x, &text, own)?.finish_rms_norm(x, first, options)
+        in_default(|| {
+            let first = self.columns.start;
+            let text = text(OP, self.all, &x, options);
+            let own = self.own(OP, x.cols()).and_then(|first| NormPartial::rms_norm(x, (first, self.all), options));
+            self.moments(OP, x, &text, own)?.finish_rms_norm(x, first, options)
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::floats::FloatsMut;
 use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rms_norm_backward::RmsNormGradients;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "rms_norm_backward";
 
@@ -32,11 +33,14 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dy: Rows<'_, E>,
         options: &RmsNorm<'_>,
     ) -> Result<RmsNormGradients<E>> {
-        let text = rms_norm::text(OP, self.all, &x, options);
-        let norm = options.resolve(OP, self.all).map(Norm::from);
-        let mut dweight = options.weight.map(|_| vec![E::ZERO; x.cols()]);
-        let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];
-        let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;
-        Ok(RmsNormGradients { dx, dweight })
+        in_default(|| {
+            let text = rms_norm::text(OP, self.all, &x, options);
+            let norm = options.resolve(OP, self.all).map(Norm::from);
+            // A weight of all columns has these too, or the call is refused.
+            let mut dweight = options.weight.filter(|w| w.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]);
+            let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];
+            let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;
+            Ok(RmsNormGradients { dx, dweight })
+        })
     }
 }

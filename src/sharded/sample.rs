@@ -13,6 +13,7 @@ use crate::mask::{FullyMasked, Mask};
 use crate::math::sum::MAX_TERMS;
 use crate::ops::sample::{History, Request, Sampled, Step};
 use crate::rows::{Geometry, Rows};
+use crate::simd::in_default;
 
 const OP: &str = "sample";
 
@@ -42,20 +43,22 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         mask: Option<&Mask<'_>>,
         requests: &[Request<'_>],
     ) -> Result<Vec<Result<Sampled>>> {
-        let begun = self.own(OP, logits.cols()).and_then(|_| self.can_sample(&logits, mask, requests.len()));
-        let dims = logits.geometry.shape.dims();
-        let (dtype, outer, all) = (E::DTYPE, &dims[..dims.len() - 1], self.all);
-        let (of_mask, digest) = (of_mask(mask), digest(requests));
-        let text =
-            format!("{OP} of {dtype}, {outer:?} rows of {all} tokens, {of_mask}, requests of digest {digest:016x}");
-        let (scores, agreed) = self.agree(OP, &text, begun)?;
-        // What is added is added in f64, and leaves logits that f32 has not.
-        let adds = mask.is_some_and(|mask| !mask.bias.is_empty());
-        match dtype {
-            DType::F64 => self.sample_in::<f64, E>(logits, scores, requests, agreed),
-            _ if adds => self.sample_in::<f64, E>(logits, scores, requests, agreed),
-            _ => self.sample_in::<f32, E>(logits, scores, requests, agreed),
-        }
+        in_default(|| {
+            let begun = self.own(OP, logits.cols()).and_then(|_| self.can_sample(&logits, mask, requests.len()));
+            let dims = logits.geometry.shape.dims();
+            let (dtype, outer, all) = (E::DTYPE, &dims[..dims.len() - 1], self.all);
+            let (of_mask, digest) = (of_mask(mask), digest(requests));
+            let text =
+                format!("{OP} of {dtype}, {outer:?} rows of {all} tokens, {of_mask}, requests of digest {digest:016x}");
+            let (scores, agreed) = self.agree(OP, &text, begun)?;
+            // What is added is added in f64, and leaves logits that f32 has not.
+            let adds = mask.is_some_and(|mask| !mask.bias.is_empty());
+            match dtype {
+                DType::F64 => self.sample_in::<f64, E>(logits, scores, requests, agreed),
+                _ if adds => self.sample_in::<f64, E>(logits, scores, requests, agreed),
+                _ => self.sample_in::<f32, E>(logits, scores, requests, agreed),
+            }
+        })
     }
 
     /// What the mask makes of whole rows, if there is one.
@@ -160,6 +163,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         S::each(Task::Census, rows)?;
         let all = self.gather(OP, &words(rows))?;
         let of_ranks: Vec<&[u64]> = all.chunks(2 * rows.len()).collect();
+        ranks.check_census(&of_ranks)?;
         for (i, row) in rows.iter_mut().enumerate() {
             let census = ranks.order.iter().map(|rank| [of_ranks[*rank][2 * i], of_ranks[*rank][2 * i + 1]]);
             row.set_census(census.collect(), ranks.own);
@@ -250,6 +254,19 @@ impl Ranks {
         let widths = order.iter().map(|rank| columns[*rank].len()).collect();
         let own = order.iter().position(|other| *other == rank).unwrap_or(0);
         Ranks { order, widths, own }
+    }
+
+    /// Checks that no rank says it has more tokens than columns, or a mass that sums do not hold.
+    fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
+        let most = u64::MAX / self.order.len() as u64;
+        for (&rank, &width) in self.order.iter().zip(&self.widths) {
+            let rows = of_ranks[rank].as_chunks::<2>().0;
+            if let Some([count, mass]) = rows.iter().find(|[count, mass]| *count > width as u64 || *mass > most) {
+                let reason = format!("rank {rank} has {count} tokens of mass {mass} in {width} columns");
+                return Err(Error::Collective { op: OP, rank: Some(rank), reason });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -93,7 +93,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
                         let reason = format!("rank {rank} gave no pieces");
                         Error::Collective { op, rank: Some(rank), reason }
                     };
-                    take::<E>(words).ok_or_else(short)
+                    take::<E>(words, self.all).ok_or_else(short)
                 });
                 Ok(RowSums::sum_of(&gained.collect::<Result<Vec<_>>>()?))
             }
@@ -104,10 +104,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 }
 
 /// What a rank gained for a row: a piece, or of f64 two.
-fn take<E: Element>(words: &mut &[u64]) -> Option<Vec<Piece>> {
+fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<Piece>> {
     let count = if E::DTYPE == DType::F64 { 2 } else { 1 };
     let mut one = || {
-        let (piece, rest) = Piece::of_words(words)?;
+        let (piece, rest) = Piece::of_words(words, all)?;
         *words = rest;
         Some(piece)
     };
@@ -116,7 +116,7 @@ fn take<E: Element>(words: &mut &[u64]) -> Option<Vec<Piece>> {
 
 fn finish<E: Element>(op: &'static str, part: Part<'_, E>, dy: Rows<'_, E>, sums: &[RowSums]) -> Result<Vec<E>> {
     let (rows, cols) = (dy.rows(), dy.cols());
-    new_vec(rows * cols, |out| {
+    new_vec(op, rows * cols, |out| {
         let (written, met) = E::scores_backward_store(part, dy, RowsMut::new(out, rows, cols)?, sums)?;
         settle(op, met)?;
         Ok(written)

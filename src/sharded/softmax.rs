@@ -7,6 +7,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "softmax";
 
@@ -20,9 +21,11 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     /// Those of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is
     /// about to do something else, or does not come.
     pub fn softmax<E: Element>(&self, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
-        let first = self.columns.start;
-        let mut sums = self.maxima(OP, x, options)?.sums(x, first, options)?;
-        self.add_up::<E>(OP, &mut sums.0, For::Softmax)?;
-        sums.softmax(x, first, options)
+        in_default(|| {
+            let first = self.columns.start;
+            let mut sums = self.maxima(OP, x, options)?.sums(x, first, options)?;
+            self.add_up::<E>(OP, &mut sums.0, For::Softmax)?;
+            sums.softmax(x, first, options)
+        })
     }
 }

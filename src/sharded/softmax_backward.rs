@@ -7,6 +7,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
+use crate::simd::in_default;
 
 const OP: &str = "softmax_backward";
 
@@ -28,6 +29,6 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         dy: Rows<'_, E>,
         options: &Softmax<'_>,
     ) -> Result<Vec<E>> {
-        self.scores_backward(OP, x, dy, options, Of::Softmax)
+        in_default(|| self.scores_backward(OP, x, dy, options, Of::Softmax))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::collective::Collective;
 use crate::error::{Error, Result};
+use crate::simd::{filled, reserve};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,10 @@ use std::time::{Duration, Instant};
 /// ```
 /// use evenkeel::sharded::{Collective, Threads};
 /// use std::time::Duration;
+/// let ranks = Threads::new(3, Duration::from_secs(5))?;
 /// let sums: Vec<u64> = std::thread::scope(|scope| {
-///     let ranks = Threads::new(3, Duration::from_secs(5)).into_iter();
 ///     let each: Vec<_> = ranks
+///         .into_iter()
 ///         .map(|rank| {
 ///             scope.spawn(move || {
 ///                 let mut word = [rank.rank() as u64];
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 ///     each.into_iter().map(|rank| rank.join().unwrap().unwrap()).collect()
 /// });
 /// assert_eq!(sums, [3, 3, 3]);
+/// # Ok::<(), evenkeel::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Threads {
@@ -58,12 +61,22 @@ struct Broken {
     reason: String,
 }
 
+/// How long a thread waits before it looks at the clock again: no system refuses it.
+const LONG: Duration = Duration::from_secs(3600);
+
 impl Threads {
     /// So many ranks, none of which waits for longer than the timeout.
-    pub fn new(size: usize, timeout: Duration) -> Vec<Self> {
-        let state = State { brought: vec![None; size], gone: vec![false; size], ..State::default() };
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(size: usize, timeout: Duration) -> Result<Vec<Self>> {
+        const OP: &str = "threads";
+        let mut ranks = reserve(OP, "the ranks", size)?;
+        let (brought, gone) = (filled(OP, "the ranks", size, None)?, filled(OP, "the ranks", size, false)?);
+        let state = State { brought, gone, ..State::default() };
         let meeting = Arc::new(Meeting { state: Mutex::new(state), changed: Condvar::new() });
-        (0..size).map(|rank| Threads { rank, size, timeout, meeting: meeting.clone() }).collect()
+        ranks.extend((0..size).map(|rank| Threads { rank, size, timeout, meeting: meeting.clone() }));
+        Ok(ranks)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,7 +86,8 @@ impl Threads {
 
     /// Brings words to a meeting, and takes what all have brought to it.
     fn meet(&self, what: &'static str, words: &[u64]) -> Result<Arc<Vec<Brought>>> {
-        let deadline = Instant::now() + self.timeout;
+        // A time that the clock does not reach is never over.
+        let deadline = Instant::now().checked_add(self.timeout);
         let mut state = self.state();
         // Somebody may still have to take what the last meeting was about.
         state = self.wait(what, state, deadline, |state| state.full.is_none())?;
@@ -111,11 +125,11 @@ impl Threads {
         &self,
         what: &'static str,
         mut state: MutexGuard<'s, State>,
-        deadline: Instant,
+        deadline: Option<Instant>,
         ready: impl Fn(&State) -> bool,
     ) -> Result<MutexGuard<'s, State>> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(LONG, |deadline| deadline.saturating_duration_since(Instant::now()).min(LONG));
             if state.broken.is_none() {
                 if ready(&state) {
                     return Ok(state);

@@ -94,7 +94,8 @@ pub fn level() -> Result<Level> {
     Token::current().map(Token::level)
 }
 
-/// Runs `f` with the ops that it calls from this thread on `level`.
+/// Runs `f` with the ops that it calls from this thread on `level`. A large op uses it on every thread that takes a part.
+/// Around waits in thread pools it behaves as [`report::scope`](crate::report::scope()) does.
 ///
 /// # Errors
 /// [`Error::Backend`] where this machine does not have it; `f` is then not called.
@@ -117,6 +118,18 @@ pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Result<R> {
     let token = level.require()?;
     let _restore = Restore(FORCED.replace(Some(token)));
     Ok(f())
+}
+
+/// Takes the choice of the innermost [`with_level`] from this thread.
+#[cfg(feature = "parallel")]
+pub(crate) fn take_forced() -> Option<Token> {
+    FORCED.take()
+}
+
+/// Puts back what [`take_forced`] gave.
+#[cfg(feature = "parallel")]
+pub(crate) fn put_forced(forced: Option<Token>) {
+    FORCED.set(forced);
 }
 
 /// A computation written over any instruction set.

@@ -1,5 +1,6 @@
 //! Memory that may not be initialised yet, and the proof that it was written.
 
+use crate::error::{Error, Result};
 use std::mem::MaybeUninit;
 
 /// Where an op writes: a slice, or memory that is not initialised yet.
@@ -97,12 +98,36 @@ impl<'a, T> Finish<'a, T> {
     }
 }
 
-/// A vector of `len` elements written by `fill`, which gets uninitialised memory and returns it initialised.
-pub fn new_vec<T: Copy, E>(
+/// Allocates an empty vector with room for `len` elements.
+///
+/// Every allocation whose size follows from numbers alone goes through this function: a caller may ask for more memory
+/// than there is. Allocations no larger than the caller's own slices need not.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn reserve<T>(op: &'static str, what: &'static str, len: usize) -> Result<Vec<T>> {
+    let mut vec = Vec::new();
+    match vec.try_reserve_exact(len) {
+        Ok(()) => Ok(vec),
+        Err(_) => Err(Error::OutOfMemory { op, what, bytes: len as u128 * size_of::<T>() as u128 }),
+    }
+}
+
+/// Allocates a vector of `len` copies of a value; errors as [`reserve`].
+pub fn filled<T: Clone>(op: &'static str, what: &'static str, len: usize, value: T) -> Result<Vec<T>> {
+    let mut vec = reserve(op, what, len)?;
+    vec.resize(len, value);
+    Ok(vec)
+}
+
+/// A vector of `len` elements written by `fill`, which gets uninitialised memory and returns it initialised; errors as
+/// [`reserve`], and those of `fill`.
+pub fn new_vec<T: Copy>(
+    op: &'static str,
     len: usize,
-    fill: impl for<'a> FnOnce(&'a mut [MaybeUninit<T>]) -> Result<&'a mut [T], E>,
-) -> Result<Vec<T>, E> {
-    let mut vec = Vec::with_capacity(len);
+    fill: impl for<'a> FnOnce(&'a mut [MaybeUninit<T>]) -> Result<&'a mut [T]>,
+) -> Result<Vec<T>> {
+    let mut vec = reserve(op, RESULT, len)?;
     let room = &mut vec.spare_capacity_mut()[..len];
     let start = room.as_ptr().cast::<T>();
     let filled = fill(room)?;
@@ -113,11 +138,15 @@ pub fn new_vec<T: Copy, E>(
 }
 
 /// Vectors of these lengths, as [`new_vec`] makes one.
-pub fn new_vecs<T: Copy, E, const N: usize>(
+pub fn new_vecs<T: Copy, const N: usize>(
+    op: &'static str,
     lens: [usize; N],
-    fill: impl for<'a> FnOnce([&'a mut [MaybeUninit<T>]; N]) -> Result<[&'a mut [T]; N], E>,
-) -> Result<[Vec<T>; N], E> {
-    let mut vecs = lens.map(|len| (len, Vec::with_capacity(len)));
+    fill: impl for<'a> FnOnce([&'a mut [MaybeUninit<T>]; N]) -> Result<[&'a mut [T]; N]>,
+) -> Result<[Vec<T>; N]> {
+    let mut vecs = lens.map(|len| (len, Vec::new()));
+    for (len, vec) in &mut vecs {
+        *vec = reserve(op, RESULT, *len)?;
+    }
     let rooms = vecs.each_mut().map(|(len, vec)| &mut vec.spare_capacity_mut()[..*len]);
     let starts = rooms.each_ref().map(|room| room.as_ptr().cast::<T>());
     let filled = fill(rooms)?;
@@ -130,6 +159,9 @@ pub fn new_vecs<T: Copy, E, const N: usize>(
         vec
     }))
 }
+
+/// What [`new_vec`] allocates, in its errors.
+const RESULT: &str = "the result";
 
 /// Flags as the bytes that kernels read.
 pub fn flags_from_bools(flags: &[bool]) -> &[u8] {

@@ -6,10 +6,12 @@
 //! everywhere by construction.
 //!
 //! Rules that every implementation keeps, tested in `tests.rs`: arithmetic is IEEE 754 with round to nearest
-//! even and subnormals; `mul_add` is fused; `a.max(b)` is `if a > b { a } else { b }` and `a.min(b)` is
-//! `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does not; comparisons with NaN are false.
+//! even and subnormals, which `environment` sets where a thread has another mode; `mul_add` is fused; `a.max(b)` is
+//! `if a > b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does
+//! not; comparisons with NaN are false.
 
 mod block;
+pub(crate) mod environment;
 mod level;
 mod memory;
 mod portable;
@@ -29,11 +31,16 @@ pub use memory::Output;
 pub use storage::Storage;
 
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
+pub(crate) use environment::in_default;
 pub(crate) use level::Kernel;
-#[cfg(any(test, feature = "checkpoint"))]
+#[cfg(any(test, feature = "checkpoint", feature = "parallel"))]
 pub(crate) use level::Token;
-pub(crate) use memory::{flags_from_bools, new_vec, new_vecs};
+#[cfg(feature = "parallel")]
+pub(crate) use level::{put_forced, take_forced};
+pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};
 #[cfg(test)]
 pub(crate) use rows::run_here;
+#[cfg(feature = "checkpoint")]
+pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
 pub(crate) use slice::{Ahead, LANES, Next, Span, Written, block, block_within, fold, fold_with, padded};

@@ -1,8 +1,11 @@
 //! Work that can be cut between rows: over threads, then over the instruction set.
 
 use super::block::Isa;
+use super::environment::in_default;
 use super::level::{Kernel, Token};
 use crate::error::Result;
+#[cfg(feature = "parallel")]
+use crate::scopes;
 use std::sync::{Mutex, PoisonError};
 
 /// A computation on rows that do not depend on one another.
@@ -29,7 +32,7 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
     if cfg!(test) {
         unreachable!("unit tests are of what is below ops: the kernels are not compiled once more for them");
     }
-    Ok(cut(work, token))
+    Ok(in_default(|| cut(work, token)))
 }
 
 /// The same for unit tests, on the calling thread.
@@ -99,13 +102,18 @@ pub fn threads() -> usize {
     1
 }
 
-/// Calls `run` with each number below `parts`, on the current pool. Not generic, so that it is compiled once.
-fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {
+/// Calls `run` with each number below `parts`, on the current pool, in the default floating-point environment.
+///
+/// This is the one place where a thread of ours waits inside rayon and may run tasks of others meanwhile, so its scopes are
+/// set aside. Not generic, so that it is compiled once.
+#[inline(never)]
+pub fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {
     #[cfg(feature = "parallel")]
     {
         use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-        (0..parts).into_par_iter().with_max_len(1).for_each(run);
+        let _suspended = scopes::suspend();
+        (0..parts).into_par_iter().with_max_len(1).for_each(|part| in_default(|| run(part)));
     }
     #[cfg(not(feature = "parallel"))]
-    (0..parts).for_each(run);
+    (0..parts).for_each(|part| in_default(|| run(part)));
 }

@@ -381,8 +381,9 @@ fn sums_equal_their_definitions() {
         type Out = ();
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) {
-            use crate::math::sum::{rule_o, rule_q, sum_o, sum_q};
-            let lengths = (0..600).chain([1000, 4095, 4096, 4097, 16_384, 20_001, 70_000]);
+            use crate::math::fixed_point::{sum_exps, sum_q};
+            use crate::math::sum::{rule_o, rule_q, sum_o};
+            let lengths = (0..600).chain([1000, 4095, 4096, 4097, 16_384, 20_001, 70_000, 262_144, 262_145, 300_000]);
             let lengths = lengths.filter(|n| !cfg!(miri) || n % 97 == 0 && *n < 2000);
             for len in lengths {
                 let terms: Vec<f32> =
@@ -396,7 +397,25 @@ fn sums_equal_their_definitions() {
                     |i| isa.widen(isa.load_f32(&block(&signed, i, 0.0))),
                 );
                 assert_eq!(sum.to_bits(), rule_o(&wide).to_bits(), "rule O, length {len}");
-                assert_eq!(sum_q(isa, &terms, terms.len()), rule_q(&terms), "rule Q, length {len}");
+                assert_eq!(sum_exps(isa, &terms, terms.len()), rule_q(&terms), "rule Q, length {len}");
+                // Part of a long row, the largest sums of a run, and the masses that 64 bits hold.
+                let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
+                assert_eq!(
+                    sum_exps(isa, &terms, 1 << 20),
+                    terms.iter().map(long).sum::<u128>(),
+                    "of a long row, {len}"
+                );
+                assert_eq!(
+                    sum_exps(isa, &vec![1.0f32; terms.len()], 1 << 20),
+                    (terms.len() as u128) << 48,
+                    "ones, {len}"
+                );
+                let mass = |e: &f32| (f64::from(*e) * 2f64.powi(42)).round_ties_even() as u64;
+                assert_eq!(
+                    sum_q(isa, &terms, 1 << 20),
+                    terms.iter().map(mass).sum::<u64>(),
+                    "masses of a long row, {len}"
+                );
             }
         }
     }

@@ -4,6 +4,7 @@ use super::optimizer::check_len;
 use crate::cpu::accumulator::add;
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
+use crate::simd::filled;
 
 const OP: &str = "accumulator";
 
@@ -21,7 +22,7 @@ const OP: &str = "accumulator";
 /// use evenkeel::train::Accumulator;
 /// use half::bf16;
 /// let grad = [bf16::from_f32(0.01); 2];
-/// let mut sum = Accumulator::new(&[2]);
+/// let mut sum = Accumulator::new(&[2])?;
 /// for _ in 0..1000 {
 ///     sum.add(&[Some((&grad).into())])?;
 /// }
@@ -36,8 +37,12 @@ pub struct Accumulator {
 
 impl Accumulator {
     /// Zeros, for tensors with so many elements.
-    pub fn new(lens: &[usize]) -> Self {
-        Accumulator { sums: lens.iter().map(|len| vec![0.0; *len]).collect() }
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(lens: &[usize]) -> Result<Self> {
+        let sums = lens.iter().map(|len| filled(OP, "the sums", *len, 0.0)).collect::<Result<_>>()?;
+        Ok(Accumulator { sums })
     }
 
     /// Adds the gradients of a batch, of those tensors that have one.

@@ -103,7 +103,7 @@ impl Rule for AdamW {
 impl Advance for AdamW {
     const OP: &'static str = OP;
 
-    fn check(&self) -> Result<()> {
+    fn check_settings(&self) -> Result<()> {
         for (argument, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(Error::invalid(OP, argument, beta, "in [0, 1)"));
@@ -116,8 +116,8 @@ impl Advance for AdamW {
         check_rates(OP, self.lr, self.weight_decay)
     }
 
-    fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
-        let steps = state.steps + 1;
+    fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
+        let steps = state.steps.saturating_add(1);
         let [bias1, bias2] = [self.beta1, self.beta2].map(|beta| bias(beta, steps));
         // Both sides of the quotient times sqrt(bias2): the root over that may be beyond f64.
         let root = bias2.sqrt();

@@ -4,6 +4,7 @@ use crate::cpu::clip_grad_norm::Norm;
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
 use crate::ops::clip_grad_norm::{NormType, refusal};
+use crate::simd::in_default;
 
 const OP: &str = "adaptive_clip";
 
@@ -83,7 +84,8 @@ impl AdaptiveClip {
         weight: impl Into<Floats<'b>>,
         shape: &[usize],
     ) -> Result<usize> {
-        self.clip_units(grad.into(), weight.into(), shape)
+        let (grad, weight) = (grad.into(), weight.into());
+        in_default(|| self.clip_units(grad, weight, shape))
     }
 
     fn clip_units(&self, grad: FloatsMut<'_>, weight: Floats<'_>, shape: &[usize]) -> Result<usize> {

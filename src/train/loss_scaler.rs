@@ -2,6 +2,7 @@
 
 use super::loss_scale::{LossScale, check_scale};
 use crate::error::{Error, Result};
+use crate::simd::in_default;
 use std::fmt;
 
 const OP: &str = "loss_scaler";
@@ -71,9 +72,9 @@ pub struct LossScalerState {
     pub scale: f32,
     /// How many finite steps there were since the scale last changed, or was to grow.
     pub tracker: u32,
-    /// How many steps were taken.
+    /// How many steps were taken. It stays at `u64::MAX` once it is there.
     pub taken: u64,
-    /// How many steps were left out.
+    /// How many steps were left out. It stays at `u64::MAX` once it is there.
     pub skipped: u64,
 }
 
@@ -94,8 +95,7 @@ impl LossScaler {
     /// # Errors
     /// [`Error::InvalidArgument`] of a state that no scaler has.
     pub fn restore(state: LossScalerState) -> Result<Self> {
-        state.settings.check()?;
-        check_scale("scale", state.scale)?;
+        in_default(|| state.settings.check().and_then(|()| check_scale("scale", state.scale)))?;
         if state.tracker >= state.settings.interval {
             let expected = format!("below interval, {}", state.settings.interval);
             return Err(Error::invalid(OP, "tracker", state.tracker, expected));
@@ -115,7 +115,7 @@ impl LossScaler {
 
     /// What gradients are to be multiplied with: the reciprocal of the scale, rounded to f32.
     pub fn inverse(&self) -> f32 {
-        (1.0 / f64::from(self.state.scale)) as f32
+        in_default(|| (1.0 / f64::from(self.state.scale)) as f32)
     }
 
     /// How many steps were taken.
@@ -158,7 +158,7 @@ impl LossScaler {
             return self.expect(Stage::Stepped, "to update");
         }
         let LossScalerState { settings, scale, tracker, .. } = self.state;
-        let times = |factor: f64| (f64::from(scale) * factor) as f32;
+        let times = |factor: f64| in_default(|| (f64::from(scale) * factor) as f32);
         if !self.finite {
             if settings.backoff < 1.0 && scale <= settings.min_scale {
                 let expected =
@@ -175,7 +175,7 @@ impl LossScaler {
             self.state.tracker = tracker + 1;
         }
         let steps = if self.finite { &mut self.state.taken } else { &mut self.state.skipped };
-        *steps += u64::from(self.stage == Stage::Stepped);
+        *steps = steps.saturating_add(u64::from(self.stage == Stage::Stepped));
         self.stage = Stage::Ready;
         Ok(())
     }
@@ -185,7 +185,7 @@ impl LossScaler {
     /// # Errors
     /// [`Error::InvalidArgument`] of a scale that is not positive and finite, or has no reciprocal in f32.
     pub fn update_to(&mut self, scale: f32) -> Result<()> {
-        check_scale("scale", scale)?;
+        in_default(|| check_scale("scale", scale))?;
         self.state.scale = scale;
         self.stage = Stage::Ready;
         Ok(())

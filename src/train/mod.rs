@@ -37,7 +37,7 @@
 //!     let scale = if step == 7 { f32::INFINITY } else { scaler.scale() };
 //!     let grad: Vec<f16> = weight.iter().map(|w| f16::from_f32(w.to_f32() * scale)).collect();
 //!
-//!     let mut grads = Accumulator::new(&[8]);
+//!     let mut grads = Accumulator::new(&[8])?;
 //!     grads.add(&[Some((&grad).into())])?;
 //!     match scaler.unscale(&mut grads.grads_mut(), &clip)? {
 //!         Unscaled::Ready { norm } => assert!(norm < 1.0),

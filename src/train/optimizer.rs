@@ -6,6 +6,8 @@ use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
 use crate::ops::clip_grad_norm::{NormType, refusal};
+use crate::ops::is_in_zero_to;
+use crate::simd::in_default;
 
 /// An optimiser: its settings are a [`Rule`], which is [`AdamW`](super::AdamW) or [`Sgd`](super::Sgd).
 ///
@@ -62,7 +64,7 @@ pub enum Numbers {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct ParameterState {
-    /// How many steps it took: those with a gradient.
+    /// How many steps it took: those with a gradient. It stays at `u64::MAX` once it is there.
     pub steps: u64,
     /// The weights of which a parameter of f16 or bf16 is the rounding.
     pub master: Option<Vec<f32>>,
@@ -81,16 +83,25 @@ pub trait Rule: Copy + sealed::Advance {
 }
 
 pub(crate) mod sealed {
-    use super::{Floats, FloatsMut, ParameterState, Result};
+    use super::{Floats, FloatsMut, ParameterState, Result, in_default};
 
     /// What only this crate implements.
     pub trait Advance {
         /// As in errors.
         const OP: &'static str;
         /// Checks all settings.
-        fn check(&self) -> Result<()>;
+        fn check_settings(&self) -> Result<()>;
         /// A step of one parameter, of which all was checked.
-        fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()>;
+        fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()>;
+
+        /// [`Advance::check_settings`] in the default floating-point environment.
+        fn check(&self) -> Result<()> {
+            in_default(|| self.check_settings())
+        }
+        /// [`Advance::update`] in the default floating-point environment.
+        fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
+            in_default(|| self.update(state, param, gradient))
+        }
     }
 }
 
@@ -234,7 +245,8 @@ impl ParameterState {
             check_finite(op, name, kept.as_floats())?;
             if *name == super::adamw::ROOT {
                 let floats = kept.as_floats();
-                let below = (0..floats.len()).filter_map(|i| floats.get(i)).find(|root| *root < 0.0);
+                let is_below = |root: &f64| !is_in_zero_to(*root, f64::MAX);
+                let below = in_default(|| (0..floats.len()).filter_map(|i| floats.get(i)).find(is_below));
                 if let Some(root) = below {
                     return Err(Error::invalid(op, name, root, "0 or more"));
                 }
@@ -290,10 +302,10 @@ pub(crate) fn check_gradient(
 ) -> Result<()> {
     check_len(op, count, grad)?;
     let largest = grad.norm_part(NormType::Infinity)?.value;
-    if !largest.is_finite() {
+    if in_default(|| !largest.is_finite()) {
         return Err(refusal(op, place, grad)?);
     }
-    if !kept_wide && largest > f64::from(f32::MAX) {
+    if !kept_wide && in_default(|| largest > f64::from(f32::MAX)) {
         let expected = format!("at most {:e}, the largest of F32", f32::MAX);
         return Err(Error::invalid_in_row(op, "the largest of a gradient", place, format!("{largest:e}"), expected));
     }

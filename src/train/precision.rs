@@ -10,7 +10,7 @@ pub enum Width {
     Model,
     /// f32.
     F32,
-    /// f64, or sums of integers that are exact.
+    /// f64, or exact sums of integers.
     F64,
 }
 
@@ -22,7 +22,8 @@ pub struct Part {
     pub name: &'static str,
     /// What its result is stored in.
     pub stored: Width,
-    /// What it is computed in; sums are at least that wide.
+    /// The narrowest arithmetic on the way to its result, of f16 and bf16. Sums are f64 or exact integers but for matrix
+    /// products and attention, whose products are added in f32.
     pub computed: Width,
     /// What would happen otherwise.
     pub reason: &'static str,
@@ -39,7 +40,7 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
 /// ```
 /// use evenkeel::train::precision::{PARTS, Width};
 /// let loss = PARTS.iter().find(|part| part.name == "loss").unwrap();
-/// assert_eq!((loss.stored, loss.computed), (Width::F32, Width::F64));
+/// assert_eq!((loss.stored, loss.computed), (Width::F32, Width::F32));
 /// ```
 pub const PARTS: &[Part] = &[
     part("parameters, activations", Width::Model, Width::Model, "they are what 16 bits are to save"),
@@ -52,18 +53,18 @@ pub const PARTS: &[Part] = &[
     part(
         "norms, softmax, attention",
         Width::Model,
-        Width::F64,
+        Width::F32,
         "squares overflow f16 beyond 255; an eps of 1e-8 is 0 in it",
     ),
     part("rope", Width::Model, Width::F64, "angles of far positions have no digits left in 16 bits"),
-    part("activation functions", Width::Model, Width::F64, "exp overflows f16 beyond 11.08"),
+    part("activation functions", Width::Model, Width::F32, "exp overflows f16 beyond 11.08"),
     part("residual sums", Width::Model, Width::F32, "each is rounded once"),
     part("logits", Width::F32, Width::F32, "bf16 has 8 bits for the difference between two tokens"),
-    part("loss", Width::F32, Width::F64, "a scaled loss is beyond f16: the usual first scale is 65536"),
+    part("loss", Width::F32, Width::F32, "a scaled loss is beyond f16: the usual first scale is 65536"),
     part(
         "gradients",
         Width::Model,
-        Width::F64,
+        Width::F32,
         "as the activations that they are of; small ones are what the loss is scaled for",
     ),
     part("norm of all gradients", Width::F64, Width::F64, "squares of f16 overflow, those of f32 beyond 1.8e19"),

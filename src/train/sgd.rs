@@ -6,6 +6,7 @@ use super::optimizer::{ParameterState, Rule};
 use crate::cpu::optimizer::{Descent, Momentum};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
+use crate::simd::in_default;
 
 const OP: &str = "sgd";
 
@@ -83,7 +84,7 @@ impl Sgd {
 
 impl Rule for Sgd {
     fn kept(&self) -> &'static [&'static str] {
-        if self.momentum > 0.0 { &["momentum"] } else { &[] }
+        if in_default(|| self.momentum > 0.0) { &["momentum"] } else { &[] }
     }
 
     fn learning_rate(&self) -> f64 {
@@ -98,7 +99,7 @@ impl Rule for Sgd {
 impl Advance for Sgd {
     const OP: &'static str = OP;
 
-    fn check(&self) -> Result<()> {
+    fn check_settings(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::invalid(OP, "momentum", self.momentum, "in [0, 1)"));
         }
@@ -111,7 +112,7 @@ impl Advance for Sgd {
         check_rates(OP, self.lr, self.weight_decay)
     }
 
-    fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
+    fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
         let descent = Descent { lr: self.lr, weight_decay: self.weight_decay };
         if self.momentum == 0.0 {
             state.advance(param, gradient, descent)?;
@@ -120,7 +121,7 @@ impl Advance for Sgd {
             let formula = Momentum { descent, momentum: self.momentum, fresh, nesterov: self.nesterov };
             state.advance(param, gradient, formula)?;
         }
-        state.steps += 1;
+        state.steps = state.steps.saturating_add(1);
         Ok(())
     }
 }

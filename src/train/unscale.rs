@@ -6,6 +6,7 @@ use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
 use crate::ops::clip_grad_norm::{ClipGradNorm, broken, multiply, refusal};
+use crate::simd::in_default;
 
 pub(crate) const OP: &str = "unscale";
 
@@ -84,6 +85,10 @@ impl LossScaler {
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     pub fn unscale(&mut self, grads: &mut [FloatsMut<'_>], clip: &ClipGradNorm) -> Result<Unscaled> {
+        in_default(|| self.unscale_here(grads, clip))
+    }
+
+    fn unscale_here(&mut self, grads: &mut [FloatsMut<'_>], clip: &ClipGradNorm) -> Result<Unscaled> {
         clip.check()?;
         self.check_ready()?;
         let narrow = grads.iter().position(|grad| grad.dtype() == DType::F16);
@@ -107,6 +112,6 @@ impl LossScaler {
 
     /// What the parts of all tensors come to: the norm, and what to multiply with, unless that is nothing.
     pub(crate) fn settle(&self, clip: &ClipGradNorm, parts: &[Part]) -> (f64, Option<Scale>) {
-        clip.settle_scaled(OP, parts, f64::from(self.inverse()))
+        in_default(|| clip.settle_scaled(OP, parts, f64::from(self.inverse())))
     }
 }

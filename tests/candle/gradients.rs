@@ -6,7 +6,7 @@ use evenkeel::candle as ours;
 use evenkeel::candle::{composition, guarded};
 use evenkeel::{
     ClampedExp, ClampedLog, CrossEntropy, FullyMasked, GroupNorm, L2Normalize, LayerNorm, Mask, MeanPool, Reduction,
-    RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, SafeDiv, Softmax,
+    RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, SafeDiv, Softmax, Yarn,
 };
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
@@ -56,14 +56,8 @@ fn cases() -> Vec<Case> {
     let table = || RopeTable::new(&[1, 2], 6, &Rope::default()).unwrap();
     let neighbours = || RopeTable::new(&[1, 2], 6, &Rope::default().interleaved(true)).unwrap();
     let stretched = || {
-        let yarn = RopeScaling::Yarn {
-            factor: 4.0,
-            original_positions: 64,
-            beta_fast: 8.0,
-            beta_slow: 1.0,
-            attention_factor: None,
-        };
-        RopeTable::new(&[1, 2], 6, &Rope::default().scaling(yarn)).unwrap()
+        let yarn = Yarn::new(4.0, 64).beta_fast(8.0);
+        RopeTable::new(&[1, 2], 6, &Rope::default().scaling(RopeScaling::Yarn(yarn))).unwrap()
     };
     let offset = || RmsNorm::default().weight_offset(1.0).eps(1e-3);
     let linear = || RmsNormLinear::default().norm(RmsNorm::default().weight_offset(1.0).eps(1e-3));

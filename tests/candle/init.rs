@@ -3,7 +3,7 @@
 use crate::support::{CPU, flat};
 use candle_core::{DType, Result, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, VarMap, embedding, layer_norm, linear};
-use evenkeel::candle::init::{DEFAULT_KAIMING_NORMAL, DEFAULT_KAIMING_UNIFORM, Seeded, of_hint};
+use evenkeel::candle::init::{DEFAULT_KAIMING_NORMAL, DEFAULT_KAIMING_UNIFORM, Seeded, of_hint, var};
 use evenkeel::train::init::{Init as Own, Stream, fill};
 use evenkeel::{Element, Error};
 
@@ -86,4 +86,13 @@ fn what_makes_no_sense_says_the_name() {
     // Numbers that are not random may be of any type that candle has.
     let ints = vb.get_with_hints_dtype(3, "n", Init::Const(1.0), DType::I64).unwrap();
     assert_eq!(ints.to_vec1::<i64>().unwrap(), [1; 3]);
+}
+
+#[test]
+fn variables_of_more_elements_than_memory_has() {
+    let made = |shape: &[usize]| var(&Own::Constant(1.0), shape.to_vec(), Stream::numbered(1, 1), DType::F32, CPU);
+    let error = made(&[1 << 30, 1 << 30]).unwrap_err();
+    assert_eq!(error.to_string(), "init: could not allocate 4611686018427387904 bytes for the variable");
+    assert!(matches!(made(&[usize::MAX, 2]).unwrap_err(), Error::ShapeMismatch { op: "init", .. }));
+    assert_eq!(made(&[usize::MAX, 0]).unwrap().elem_count(), 0);
 }

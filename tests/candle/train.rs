@@ -182,6 +182,16 @@ fn a_run_goes_on_with_the_same_bits() {
 }
 
 #[test]
+fn steps_are_counted_to_the_end() {
+    let setup = Setup::new(DType::F32);
+    let scaler = setup.step(LossScale::dynamic(), 0.5).scaler().state();
+    let mut step = setup.step(LossScale::dynamic(), 0.5).resume(u64::MAX, LossScaler::restore(scaler).unwrap());
+    step.run(|| setup.loss()).unwrap();
+    step.run(|| setup.loss()).unwrap();
+    assert_eq!(step.number(), u64::MAX);
+}
+
+#[test]
 fn no_nan_goes_to_disk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");

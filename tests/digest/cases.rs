@@ -4,13 +4,13 @@ use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
 use evenkeel::{
     Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
-    FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, Loss, Mask, MeanPool, NormType, Reduction,
-    Result, RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled, SamplerConfig,
-    Softmax, Stats, attention_backward, attention_with_lse, bce_with_logits_backward, clip_grad_norm, clip_grad_value,
-    cross_entropy_backward, exp, group_norm, inspect, kl_div_backward, l2_normalize, layer_norm, layer_norm_backward,
-    log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool, mean_pool_backward, rms_norm,
-    rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, sigmoid, silu, softmax,
-    softmax_backward,
+    FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, LongRope, Loss, Mask, MeanPool, NormType,
+    Reduction, Result, RmsNorm, RmsNormLinear, Rope, RopeScaling, RopeTable, Rounding, Rows, SafeDiv, Sampled,
+    SamplerConfig, Softmax, Stats, Yarn, attention_backward, attention_with_lse, bce_with_logits_backward,
+    clip_grad_norm, clip_grad_value, cross_entropy_backward, exp, group_norm, inspect, kl_div_backward, l2_normalize,
+    layer_norm, layer_norm_backward, log, log_softmax, log_softmax_backward, logsumexp, logsumexp_backward, mean_pool,
+    mean_pool_backward, rms_norm, rms_norm_backward, rms_norm_linear, rms_norm_residual, rope, rope_backward, sigmoid,
+    silu, softmax, softmax_backward,
 };
 use half::{bf16, f16};
 use std::ops::Range;
@@ -424,16 +424,12 @@ fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
     for (name, options) in [
         ("rope/linear", stretched(RopeScaling::Linear { factor })),
         ("rope/ntk", stretched(RopeScaling::Ntk { factor })),
+        ("rope/yarn", stretched(RopeScaling::Yarn(Yarn::new(factor, original_positions)))),
         (
-            "rope/yarn",
-            stretched(RopeScaling::Yarn {
-                factor,
-                original_positions,
-                beta_fast: 32.0,
-                beta_slow: 1.0,
-                attention_factor: None,
-            }),
+            "rope/yarn_untruncated",
+            stretched(RopeScaling::Yarn(Yarn::new(factor, original_positions).truncate(false).mscale(1.0, 0.707))),
         ),
+        ("rope/dynamic_ntk", stretched(RopeScaling::DynamicNtk { factor, original_positions, sequence: 100_000 })),
         (
             "rope/llama3",
             stretched(RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions }),
@@ -442,6 +438,16 @@ fn rotations<E: Element>(batch: &mut Batch<'_, E>) {
         let positions = positions.clone();
         batch
             .add(name, move |part| rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?));
+    }
+    for (name, sequence) in [("rope/longrope_short", 4096), ("rope/longrope_long", 4097)] {
+        let positions = positions.clone();
+        let factors = |each: f64| -> Vec<f64> { (0..cols / 2).map(|i| 1.0 + i as f64 * each).collect() };
+        let (short, long) = (factors(0.02), factors(0.7));
+        batch.add(name, move |part| {
+            let lists = LongRope::new(&short, &long, 4096, sequence).factor(factor);
+            let options = Rope::default().scaling(RopeScaling::LongRope(lists));
+            rope(part.rows(), &RopeTable::new(&positions[part.range.clone()], cols, &options)?)
+        });
     }
     for (name, options) in [("rope_backward", Rope::default()), ("rope_backward/interleaved", interleaved)] {
         let positions = positions.clone();
@@ -577,6 +583,6 @@ fn sums(cases: &mut Vec<Case>) {
             cases.push(Case { name: format!("{rule} {len}"), rows: 1, elements: len, run });
         };
         add("rule_o", vec![rule_o(&wide).to_bits()]);
-        add("rule_q", vec![rule_q(&terms)]);
+        add("rule_q", vec![rule_q(&terms) as u64]);
     }
 }

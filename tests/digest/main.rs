@@ -1,11 +1,15 @@
 //! The same bits on every machine: a digest of each case's result, committed in `tests/vectors/digest.tsv`.
 //!
 //! `EVENKEEL_DIGEST=whole` leaves out rows alone and threads, which emulators of other machines take long for.
+//! `EVENKEEL_DIGEST=environments` runs every case in every floating-point environment, and not one in sixteen.
 //! `EVENKEEL_BLESS=1` writes the file anew, which changes what users get: it belongs in the changelog's Accuracy.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cases;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[path = "../support/environment.rs"]
+mod environment;
 mod numbers;
 
 use cases::{Case, cases};
@@ -75,6 +79,45 @@ fn every_machine_gives_the_committed_bits() {
         }
     }
     assert!(wrong.is_empty(), "{} have other bits: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+}
+
+/// Hosts that flush subnormals or round otherwise get the committed bits, from the calling thread and from pools of threads
+/// that were created so.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[test]
+fn every_environment_gives_the_committed_bits() {
+    use environment::Environment;
+    let (cases, committed) = (cases(), committed());
+    let every = if std::env::var("EVENKEEL_DIGEST").as_deref() == Ok("environments") { 1 } else { 16 };
+    // Chosen by their names, so that each op, type and shape has its turn.
+    let chosen: Vec<&Case> = cases.iter().filter(|case| fnv(case.name.bytes()) % every == 0).collect();
+    let threads = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
+    let large = cases.iter().filter(|case| threads && case.is_large() && fnv(case.name.bytes()) % every < 4);
+    let large: Vec<&Case> = large.collect();
+    let mut wrong: BTreeMap<Environment, Vec<String>> = BTreeMap::new();
+    for environment in Environment::ALL {
+        let wrong = wrong.entry(environment).or_default();
+        let mut compare = |case: &Case, how: &str, words: &[u64]| {
+            if committed.get(case.name.as_str()) != Some(&digest(words).as_str()) {
+                wrong.push(format!("{}, {how}", case.name));
+            }
+        };
+        let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
+        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads inherit it");
+        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            for case in &chosen {
+                let words = environment.run(|| with_level(level, || case.whole()));
+                compare(case, &format!("calling thread, {level}"), &words.unwrap());
+            }
+            for case in &large {
+                let words = pool.install(|| with_level(level, || case.whole()));
+                compare(case, &format!("pool, {level}"), &words.unwrap());
+            }
+        }
+        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads have it still");
+    }
+    let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
+    assert!(wrong.values().all(Vec::is_empty), "of {} and {} cases: {counts:#?}", chosen.len(), large.len());
 }
 
 /// The digests are worth something: but for short results, they tell cases apart.

@@ -6,8 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod any_arguments;
 mod compare;
 mod conformance;
+mod extremes;
 mod mask;
 mod reference;
 mod refusals;

@@ -1,7 +1,7 @@
 //! The reference against numbers of arbitrary precision, which `scripts/vectors.py` made.
 
 use evenkeel::reference::{self, DoubleDouble, Real};
-use evenkeel::{CrossEntropy, Rope, RopeScaling, SamplerConfig};
+use evenkeel::{CrossEntropy, LongRope, Rope, RopeScaling, SamplerConfig, Yarn};
 
 /// A line of tests/vectors/reference.tsv.
 struct Vector<'a> {
@@ -105,26 +105,35 @@ fn functions_of_f64_have_all_but_one_of_their_bits() {
     }
 }
 
-/// Of theta and, where there is one, a scaling's name and its parameters.
-fn rope_options(parameters: &[&str]) -> Rope {
+/// Calls `with` with the options of theta and, where there is one, of a scaling's name and its parameters.
+fn with_rope_options<T>(parameters: &[&str], with: impl FnOnce(&Rope<'_>) -> T) -> T {
     let options = Rope::default().theta(float(parameters[0]));
-    let Some((name, numbers)) = parameters[1..].split_first() else { return options };
+    let Some((name, numbers)) = parameters[1..].split_first() else { return with(&options) };
     let numbers: Vec<f64> = numbers.iter().map(|bits| float(bits)).collect();
-    options.scaling(match (*name, numbers.as_slice()) {
+    let scaling = match (*name, numbers.as_slice()) {
         ("linear", &[factor]) => RopeScaling::Linear { factor },
         ("ntk", &[factor]) => RopeScaling::Ntk { factor },
-        ("yarn", &[factor, positions, beta_fast, beta_slow, ref given @ ..]) => RopeScaling::Yarn {
-            factor,
-            original_positions: positions as usize,
-            beta_fast,
-            beta_slow,
-            attention_factor: given.first().copied(),
-        },
+        ("dynamic", &[factor, positions, sequence]) => {
+            let (original_positions, sequence) = (positions as usize, sequence as usize);
+            RopeScaling::DynamicNtk { factor, original_positions, sequence }
+        }
+        ("yarn", &[factor, positions, beta_fast, beta_slow, truncate, mscale, mscale_all_dim, ref given @ ..]) => {
+            let yarn = Yarn::new(factor, positions as usize).beta_fast(beta_fast).beta_slow(beta_slow);
+            let yarn = yarn.truncate(truncate != 0.0).mscale(mscale, mscale_all_dim);
+            RopeScaling::Yarn(given.iter().fold(yarn, |yarn, factor| yarn.attention_factor(*factor)))
+        }
+        ("longrope", &[factor, positions, sequence, ref lists @ ..]) => {
+            let (short, rest) = lists.split_at(8);
+            let (long, given) = rest.split_at(8);
+            let lists = LongRope::new(short, long, positions as usize, sequence as usize).factor(factor);
+            RopeScaling::LongRope(given.iter().fold(lists, |lists, factor| lists.attention_factor(*factor)))
+        }
         ("llama3", &[factor, low_freq_factor, high_freq_factor, positions]) => {
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions: positions as usize }
         }
         _ => panic!("{parameters:?} are no scaling"),
-    })
+    };
+    with(&options.scaling(scaling))
 }
 
 #[test]
@@ -138,7 +147,8 @@ fn rows_have_nearly_as_many() {
             "rms_norm" => reference::rms_norm(&input, None, 0.0, float(parameters[0])),
             "layer_norm" => reference::layer_norm(&input, None, None, float(parameters[0])),
             "rope" => {
-                reference::rope(&input, parameters[0].parse().expect("a position"), &rope_options(&parameters[1..]))
+                let position = parameters[0].parse().expect("a position");
+                with_rope_options(&parameters[1..], |options| reference::rope(&input, position, options))
             }
             _ => continue,
         };

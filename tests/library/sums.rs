@@ -119,6 +119,10 @@ fn rule_q_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
     assert_eq!(rule_q(&[2.5 * unit, 2.5 * unit]), 4);
     assert_eq!(rule_q(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
     assert_eq!(rule_q(&vec![1.0; 1 << 18]), 1 << 63);
-    assert_eq!(rule_q(&vec![1.0; (1 << 18) + 1]), (1 << 60) + (1 << 42));
-    assert_eq!(rule_q(&vec![1.0; 1 << 21]), 1 << 63);
+    // Longer rows have finer units, and sums that 64 bits do not hold.
+    let mut terms = vec![0.0; (1 << 18) + 1];
+    (terms[0], terms[1]) = (2.5 * 2f32.powi(-48), 0.5 * 2f32.powi(-48));
+    assert_eq!(rule_q(&terms), 2);
+    assert_eq!(rule_q(&vec![1.0; (1 << 18) + 1]), (1 << 66) + (1 << 48));
+    assert_eq!(rule_q(&vec![1.0; 1 << 21]), 1 << 69);
 }

@@ -27,7 +27,7 @@ fn the_checker_fails_above_the_bound_and_for_nothing_below() {
     // Two ULP are promised.
     let one = [1.0f32];
     let above = |steps: i64| [f32::at_place(1.0f32.place() + steps)];
-    let checker = || Checker::new::<f32>("softmax");
+    let checker = || Checker::of_usual_rows::<f32>("softmax");
     assert_eq!(checker().bound(), 2.0);
     checker().check("two steps", &one, &above(2), &[1.0]);
     let text = failure(|| checker().check("three steps", &one, &above(3), &[1.0]));
@@ -39,7 +39,7 @@ fn the_checker_fails_above_the_bound_and_for_nothing_below() {
     checker().check_terms("of a larger term", &one, &above(7), &[1.0], |_| 4.0);
     failure(|| checker().check_terms("of a larger term", &one, &above(9), &[1.0], |_| 4.0));
     failure(|| checker().check_errors("by the caller", &one, &one, &[1.0], |_| 2.01));
-    failure(|| drop(Checker::new::<f32>("no such op")));
+    failure(|| drop(Checker::of_usual_rows::<f32>("no such op")));
 }
 
 #[test]

@@ -122,9 +122,10 @@ impl<E: Bits> Case<E> {
         Logits { logits, slopes, largest }
     }
 
-    /// Compares with the reference, `bias` of row and key added, -inf where masked.
+    /// Compares with the reference, `bias` of row and key added, -inf where masked: as `docs/accuracy/attention.md` derives it,
+    /// and as the table has it.
     #[track_caller]
-    fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
+    pub fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Shape([_, heads, _, queries, keys, features, of_values]) = self.shape;
         let [q, k, v] = self.views();
         let (y, lse) = attention_with_lse(q, k, v, options).unwrap();
@@ -151,10 +152,12 @@ impl<E: Bits> Case<E> {
             let near: Vec<f64> = logits.iter().map(|z| z.to_f64()).collect();
             let near_sink = sink.map(|sink| sink.to_f64());
             let (terms, _) = attention_of(&near, &magnitudes, near_sink).unwrap();
-            // A chain of products, a scale and a bias rounded once each; in a quotient it counts twice. Exponentials are
-            // right to 2, and the chain of a block's values has a rounding a key.
-            let of_logits = (features as f64 + 3.0) * largest;
-            let relative = unit * (2.0 * of_logits + keys.min(256) as f64 + if wide { 16.0 } else { 8.0 });
+            // The names and numbers of docs/accuracy/attention.md.
+            let blocks = keys.div_ceil(256) as f64;
+            let of_logits = (roundings(features) + if wide { 5.0 } else { 2.0 }) * largest;
+            let of_merges = if wide { 6.0 * blocks + 4.0 * largest } else { 0.0 };
+            let beside = if wide { 4.6 } else { 2.6 } + roundings(keys.min(256)) + of_merges;
+            let relative = (unit * (2.0 * of_logits + beside)).exp_m1();
             for (i, (got, expected)) in y[row * of_values..].iter().zip(&expected).enumerate() {
                 let error = (E::Exact::from(got.widen()) - *expected).abs().to_f64();
                 let half = 0.51 * evenkeel::testing::ulp::size::<E>(expected.to_f64().abs());
@@ -168,10 +171,16 @@ impl<E: Bits> Case<E> {
                 );
             }
             let error = (E::Exact::from(lse[row]) - expected_lse).abs().to_f64();
-            let allowed = unit * (of_logits + 4.0) + 2f64.powi(-51) * lse[row].abs();
+            let of_sums = if wide { 5.0 + 3.0 * blocks } else { 2.6 };
+            let allowed = unit * (of_logits + of_sums) + 2f64.powi(-53) * lse[row].abs();
             assert!(error <= allowed, "{what}: lse {} not {expected_lse:?}: {error:e} > {allowed:e}", lse[row]);
         }
     }
+}
+
+/// The roundings that a term passes through in a sum of so many: chains of 32, and the sums of chains.
+fn roundings(terms: usize) -> f64 {
+    (terms.min(32) + terms.div_ceil(32)).saturating_sub(1) as f64
 }
 
 /// A row's logits.

@@ -390,6 +390,13 @@ fn products_beyond_the_range<E: Bits>() {
     let (q, dy) = (of(&[0.0; 4]), of(&[max, max, -max, -max]));
     let got = attention_backward(heads(&q, 4), heads(&k[..1], 1), heads(&ones[..1], 1), heads(&dy, 4), &options);
     assert_eq!(got.unwrap().dv, [E::ZERO]);
+    // A sum just beyond f64, of products that are beyond it on the way: smaller operands must not lose it.
+    if E::DTYPE == DType::F64 {
+        let half = 2f64.powi(512);
+        let (q, k, v, dy) = (of(&[0.0]), of(&[1.0, -1.0]), of(&[half, -half]), of(&[1.5 * half]));
+        let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &Attention::default());
+        assert_eq!(got.unwrap().dq[0].widen(), f64::INFINITY, "1.5 times 2^1024");
+    }
 }
 
 fn nan_and_infinities<E: Bits>() {

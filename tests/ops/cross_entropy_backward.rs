@@ -54,7 +54,7 @@ fn check<E: Element>(checker: &Checker, what: &str, row: &[E], target: usize, op
 
 /// Rows that break the formula as it is written down: at the target too, where 1 - p leaves nothing.
 fn hostile_rows<E: Bits>() {
-    let checker = Checker::new::<E>("cross_entropy_backward");
+    let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
             for target in [0, len / 3, len / 2, len - 1] {
@@ -69,7 +69,7 @@ fn hostile_rows<E: Bits>() {
 
 fn rows_of_every_length<E: Bits>() {
     let mut rng = generate::rng("cross_entropy_backward");
-    let checker = Checker::new::<E>("cross_entropy_backward");
+    let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::lengths() {
         for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (100.0, 10.0)] {
             let row = generate::bell::<E>(&mut rng, len, mean, spread);
@@ -82,7 +82,7 @@ fn rows_of_every_length<E: Bits>() {
 
 fn long_rows<E: Bits>() {
     let mut rng = generate::rng("cross_entropy_backward");
-    let checker = Checker::new::<E>("cross_entropy_backward");
+    let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::LONG_LENGTHS {
         let row = generate::bell::<E>(&mut rng, len, 0.0, 2.0);
         check(&checker, &format!("{len}"), &row, 77, &each());
@@ -91,7 +91,7 @@ fn long_rows<E: Bits>() {
 }
 
 fn every_option<E: Bits>() {
-    let checker = Checker::new::<E>("cross_entropy_backward");
+    let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     let capped = Checker::of_equal_scores::<E>("cross_entropy_backward");
     let weights: Vec<f32> = (0..700).map(|i| if i % 7 == 3 { 0.0 } else { 0.25 + scattered(i) as f32 }).collect();
     let row = generate::bell_row::<E>(1..=700);
@@ -120,7 +120,7 @@ fn every_option<E: Bits>() {
 /// A scale of the loss before it, or a mean over many rows.
 fn scaled<E: Bits>() {
     let mut rng = generate::rng("cross_entropy_backward, scaled");
-    let checker = Checker::new::<E>("cross_entropy_backward");
+    let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for cols in [1, 2, 17, 500] {
         let row = generate::bell::<E>(&mut rng, cols, 0.0, 10.0);
         for dloss in [0.0, -1.0, 65536.0, 1e-3, 1e-30, 1e30, -1e300, 1e-310] {
@@ -140,7 +140,7 @@ fn reductions<E: Bits>() {
     let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 4.0);
     let targets: Vec<i64> = (0..rows as i64).map(|i| if i == 3 { -100 } else { i * 4 }).collect();
     let weight: Vec<f64> = (0..cols).map(|i| 0.5 + scattered(i)).collect();
-    let checker = Checker::new::<E>("cross_entropy_backward");
+    let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for weighted in [false, true] {
         let mut options = CrossEntropy::default().label_smoothing(0.1).z_loss(0.01);
         if weighted {

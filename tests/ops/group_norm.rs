@@ -4,7 +4,7 @@ use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::{each_level, on_threads};
-use crate::support::norms::Norm;
+use crate::support::norms::mean_term_of;
 use crate::support::{naive, rows};
 use evenkeel::reference::Real;
 use evenkeel::{
@@ -36,7 +36,7 @@ impl rows::Function for Function {
         rows
     }
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
-        vec![Norm { centred: true, eps: 0.0, weight: None }.mean_error(row); row.len()]
+        vec![mean_term_of(row); row.len()]
     }
 }
 
@@ -59,7 +59,7 @@ const LAYOUTS: [([usize; 3], usize); 10] = [
 /// Weights and biases of every type, for every layout.
 fn layouts<E: Bits>() {
     let mut rng = generate::rng("group_norm, layouts");
-    let checker = Checker::new::<E>("group_norm");
+    let checker = Checker::of_usual_rows::<E>("group_norm");
     for ([batch, channels, inner], groups) in LAYOUTS {
         let x = generate::bell::<E>(&mut rng, batch * channels * inner, 0.3, 2.0);
         let w64 = generate::bell::<f64>(&mut rng, channels, 1.0, 20.0);
@@ -73,10 +73,7 @@ fn layouts<E: Bits>() {
             let entry = channels * inner;
             let of_entry = |x: &[E]| reference::group_norm(x, channels, groups, Some(&w), Some(&b), 1e-5);
             let exact: Vec<E::Exact> = x.chunks(entry).flat_map(of_entry).collect();
-            let errors: Vec<f64> = x
-                .chunks(entry / groups)
-                .map(|group| Norm { centred: true, eps: 1e-5, weight: None }.mean_error(group))
-                .collect();
+            let mean_terms: Vec<f64> = x.chunks(entry / groups).map(mean_term_of).collect();
             let options = GroupNorm::new(groups).weight(weight).bias(bias);
             each_level(|level| {
                 let got = group_norm(Lanes::new(&x, batch, channels, inner).unwrap(), &options).unwrap();
@@ -84,8 +81,8 @@ fn layouts<E: Bits>() {
                 checker.check_terms(&what, &x, &got, &exact, |i| {
                     let channel = i / inner % channels;
                     let weighted = (exact[i] - E::Exact::from(b[channel])).to_f64();
-                    let mean_error = w[channel].abs() * errors[i / (entry / groups)];
-                    weighted.abs().max(b[channel].abs()).max(mean_error)
+                    let mean_term = w[channel].abs() * mean_terms[i / (entry / groups)];
+                    weighted.abs().max(b[channel].abs()).max(mean_term)
                 });
             });
         }

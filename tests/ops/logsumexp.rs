@@ -39,7 +39,7 @@ row_tests!(Function; two_terms, outcomes, forms, axes);
 
 /// A largest score of 0 leaves nothing but the logarithm of the sum, which is what its exponentials are.
 fn two_terms<E: Bits>() {
-    let checker = Checker::new::<E>("logsumexp");
+    let checker = Checker::of_usual_rows::<E>("logsumexp");
     for i in 0..3000 {
         let row = [E::ZERO, E::from_wide(f64::from(i) * -0.0041)];
         let exact = [reference::logsumexp(&row)];
@@ -132,4 +132,16 @@ fn axes<E: Bits>() {
             assert_same_bits(&format!("along the middle of [{outer}, {len}, {inner}], {level}"), &got, &expected);
         });
     }
+}
+
+/// A sum whose part above 1 is rounded, and two exponentials that are both too small.
+#[test]
+fn errors_of_one_sign() {
+    let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();
+    let x = [0.0, -bits(0x001b_b945_4b44_5a24, 2), -bits(0x001b_b964_05da_ae9c, 2)];
+    let got = logsumexp(Rows::new(&x, 1, 3).unwrap(), &Softmax::default()).unwrap();
+    let exact = [reference::logsumexp(&x)];
+    let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
+    assert!(worst > 2.4, "{worst} ULP: the row is not hostile");
+    Checker::new::<f64>("logsumexp").check("errors of one sign", &x, &got, &exact);
 }

@@ -47,7 +47,7 @@ fn check<E: Element>(checker: &Checker, what: &str, x: &[E], dy: E) -> Truth<E> 
 }
 
 fn hostile<E: Bits>() {
-    let checker = Checker::new::<E>(OfLogSumExp::NAME);
+    let checker = Checker::of_usual_rows::<E>(OfLogSumExp::NAME);
     for len in generate::lengths() {
         for Hostile { name, row } in generate::hostile_scores::<E>(len) {
             let what = format!("{name} of {len}");
@@ -66,7 +66,7 @@ fn hostile<E: Bits>() {
 
 fn every_length<E: Bits>() {
     let mut rng = generate::rng(OfLogSumExp::NAME);
-    let checker = Checker::new::<E>(OfLogSumExp::NAME);
+    let checker = Checker::of_usual_rows::<E>(OfLogSumExp::NAME);
     let limits = E::LIMITS;
     for len in generate::lengths() {
         let x = generate::bell::<E>(&mut rng, len, 0.0, 10.0);
@@ -78,7 +78,7 @@ fn every_length<E: Bits>() {
 
 fn options_and_masks<E: Bits>() {
     let mut rng = generate::rng(OfLogSumExp::NAME);
-    let checker = Checker::new::<E>(OfLogSumExp::NAME);
+    let checker = Checker::of_usual_rows::<E>(OfLogSumExp::NAME);
     let dims = [2, 5, 70];
     for case in 0..40 {
         // Biases are tested of the others, by way of the same logits.

@@ -24,9 +24,9 @@ fn unfused<E: Element>(x: &[E], cols: usize, table: &RopeTable, options: &RmsNor
 }
 
 /// Asserts the bits of the unfused ops, and the accuracy that is promised, of rows at these positions.
-fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope) {
+fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope<'_>) {
     let cols = weight.len();
-    let checker = Checker::new::<E>("qk_norm_rope");
+    let checker = Checker::of_usual_rows::<E>("qk_norm_rope");
     let table = RopeTable::new(positions, cols, rope).unwrap();
     let options = RmsNorm::default().weight(weight);
     let wide: Vec<f64> = (0..cols).map(|i| weight.get(i).unwrap()).collect();
@@ -51,7 +51,7 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
 const POSITIONS: [i64; 4] = [0, 1, 1000, 40_959];
 
 /// Both layouts of pairs, with the base of Qwen3.
-fn layouts() -> [Rope; 2] {
+fn layouts() -> [Rope<'static>; 2] {
     [false, true].map(|interleaved| Rope::default().theta(1e6).interleaved(interleaved))
 }
 

@@ -40,7 +40,7 @@ row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, o
 /// Weights of every type, offsets and eps.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("rms_norm, weights");
-    let checker = Checker::new::<E>("rms_norm");
+    let checker = Checker::of_usual_rows::<E>("rms_norm");
     for len in [1, 5, 16, 100, 257, 1000] {
         let x = generate::bell::<E>(&mut rng, len, 0.3, 2.0);
         let w64 = generate::bell::<f64>(&mut rng, len, 1.0, 20.0);
@@ -66,7 +66,7 @@ fn weights<E: Bits>() {
 /// Two roundings where the type is narrow, at the places where transformers has them.
 fn rounded_before_the_weight<E: Bits>() {
     let mut rng = generate::rng("rms_norm, before the weight");
-    let checker = Checker::new::<E>("rms_norm");
+    let checker = Checker::of_usual_rows::<E>("rms_norm");
     let (mut compared, mut skipped) = (0, 0);
     for len in [7, 64, 300, 1000] {
         let x = generate::bell::<E>(&mut rng, len, 0.0, 3.0);
@@ -148,7 +148,7 @@ fn residual<E: Bits>() {
 /// Rows of which every square overflows or vanishes in the type, all of one magnitude.
 fn far_scales<E: Bits>() {
     let limits = E::LIMITS;
-    let checker = Checker::new::<E>("rms_norm");
+    let checker = Checker::of_usual_rows::<E>("rms_norm");
     for magnitude in [1e20, 1e-25, 1e200, 1e-200, limits.max, limits.min_normal, limits.min_subnormal] {
         let value = E::from_wide(magnitude);
         if value.widen() == 0.0 || value.widen().is_infinite() {

@@ -49,7 +49,7 @@ row_tests!(Function; weights, columns, far_apart, outcomes, forms);
 /// Weights of every type, offsets and eps.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, weights");
-    let checker = Checker::new::<E>("rms_norm_backward");
+    let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
     for len in [1, 5, 16, 100, 257, 1000] {
         let x = generate::bell::<E>(&mut rng, len, 0.3, 2.0);
         let dy = generate::bell::<E>(&mut rng, len, 0.1, 1.0);
@@ -79,7 +79,7 @@ fn weights<E: Bits>() {
 /// dweight, of as many rows as make tiles, lanes and parts of them.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, columns");
-    let checker = Checker::new::<E>("rms_norm_backward");
+    let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
     for (rows, cols) in [(1, 1), (3, 5), (64, 3), (65, 17), (255, 2), (257, 16), (600, 40), (5, 700), (1025, 9)] {
         let x = generate::bell::<E>(&mut rng, rows * cols, 0.5, 3.0);
         let dy = generate::bell::<E>(&mut rng, rows * cols, 0.0, 2.0);
@@ -106,7 +106,7 @@ fn columns<E: Bits>() {
         let (mut dx, mut dweight) = (vec![E::ZERO; rows * cols], vec![f64::NAN; cols]);
         let to = RowsMut::new(&mut dx, rows, cols).unwrap();
         rms_norm_backward_into(view(&x), view(&dy), to, Some((&mut dweight).into()), &options).unwrap();
-        let wide_checker = Checker::new::<f64>("rms_norm_backward");
+        let wide_checker = Checker::of_usual_rows::<f64>("rms_norm_backward");
         check_columns(&wide_checker, &format!("{rows} x {cols} in f64"), &dweight, &exact, &terms);
         assert_same_bits("the same dx", &dx, &rms_norm_backward(view(&x), view(&dy), &options).unwrap().dx);
     }
@@ -114,7 +114,7 @@ fn columns<E: Bits>() {
 
 /// Rows, gradients and weights of magnitudes whose products leave the type, where the results do not.
 fn far_apart<E: Bits>() {
-    let checker = Checker::new::<E>("rms_norm_backward");
+    let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
     let mut rng = generate::rng("rms_norm_backward, far apart");
     let limits = E::LIMITS;
     let magnitudes = [limits.max / 4.0, limits.min_normal, limits.min_subnormal * 64.0, 1e30, 1e-30, 1.0];

@@ -7,7 +7,8 @@ use crate::support::implementations::each_level;
 use crate::support::naive;
 use evenkeel::reference::Real;
 use evenkeel::{
-    Element, Error, Rope, RopeScaling, RopeTable, Rows, RowsMut, reference, rope, rope_in_place, rope_into,
+    Element, Error, LongRope, Rope, RopeScaling, RopeTable, Rows, RowsMut, Yarn, reference, rope, rope_in_place,
+    rope_into,
 };
 
 for_each_dtype!(positions, scalings, hostile_pairs, layouts, outcomes, forms);
@@ -20,7 +21,7 @@ fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
 }
 
 /// One row at one position.
-fn row<E: Element>(x: &[E], position: i64, options: &Rope) -> Vec<E> {
+fn row<E: Element>(x: &[E], position: i64, options: &Rope<'_>) -> Vec<E> {
     let table = RopeTable::new(&[position], x.len(), options).unwrap();
     rope(Rows::new(x, 1, x.len()).unwrap(), &table).unwrap()
 }
@@ -46,34 +47,54 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Every scaling, of checkpoints' own parameters and of such as leave no ramp.
-const SCALINGS: [RopeScaling; 8] = [
-    RopeScaling::Linear { factor: 4.0 },
-    RopeScaling::Ntk { factor: 2.5 },
-    yarn(16.0, 4096, [32.0, 1.0], None),
-    yarn(4.0, 32_768, [32.0, 1.0], None),
-    yarn(40.0, 100, [2.5, 1.75], Some(0.4)),
-    yarn(8.0, 3, [4.0, 2.0], Some(3.0)),
-    RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions: 8192 },
-    RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.5, high_freq_factor: 60.5, original_positions: 300 },
-];
+/// Every scaling, of checkpoints' own parameters and of such as leave no ramp, for rows of so many columns.
+fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
+    let yarn = |yarn: Yarn| RopeScaling::Yarn(yarn);
+    let long = |sequence| LongRope::new(&SHORT[..cols / 2], &LONG[..cols / 2], 4096, sequence).factor(32.0);
+    let dynamic =
+        |factor, original_positions, sequence| RopeScaling::DynamicNtk { factor, original_positions, sequence };
+    [
+        RopeScaling::Linear { factor: 4.0 },
+        RopeScaling::Ntk { factor: 2.5 },
+        dynamic(2.0, 2048, 8192),
+        dynamic(1.3, 4096, 4097),
+        dynamic(8.0, 4096, 4096),
+        yarn(Yarn::new(16.0, 4096)),
+        yarn(Yarn::new(4.0, 32_768)),
+        yarn(Yarn::new(40.0, 100).beta_fast(2.5).beta_slow(1.75).attention_factor(0.4)),
+        yarn(Yarn::new(8.0, 3).beta_fast(4.0).beta_slow(2.0).attention_factor(3.0)),
+        yarn(Yarn::new(32.0, 4096).truncate(false)),
+        yarn(Yarn::new(8.0, 4096).truncate(false).beta_fast(3.0).beta_slow(3.0)),
+        yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.707)),
+        RopeScaling::LongRope(long(4096)),
+        RopeScaling::LongRope(long(4097)),
+        RopeScaling::LongRope(long(1).attention_factor(1.19)),
+        RopeScaling::LongRope(long(usize::MAX).factor(1.0)),
+        RopeScaling::Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_positions: 8192 },
+        RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.5, high_freq_factor: 60.5, original_positions: 300 },
+    ]
+}
 
-const fn yarn(
-    factor: f64,
-    original_positions: usize,
-    [beta_fast, beta_slow]: [f64; 2],
-    attention_factor: Option<f64>,
-) -> RopeScaling {
-    RopeScaling::Yarn { factor, original_positions, beta_fast, beta_slow, attention_factor }
+/// LongRoPE's lists: 1 + i / 50, and 1 + i^2 / 60, rounded.
+static SHORT: [f64; 64] = factors(0.02, 0.0);
+static LONG: [f64; 64] = factors(0.0, 1.0 / 60.0);
+
+const fn factors(each: f64, square: f64) -> [f64; 64] {
+    let (mut factors, mut i) = ([1.0; 64], 0);
+    while i < 64 {
+        factors[i] = 1.0 + i as f64 * each + (i * i) as f64 * square;
+        i += 1;
+    }
+    factors
 }
 
 /// Far positions show an error in the last place of a frequency, which would turn them elsewhere.
 fn scalings<E: Bits>() {
     let mut rng = generate::rng("rope, scalings");
     let checker = Checker::new::<E>("rope");
-    for scaling in SCALINGS {
-        for theta in [10_000.0, 1e6] {
-            for cols in [2, 64, 128] {
+    for cols in [2, 64, 128] {
+        for scaling in scalings_of(cols) {
+            for theta in [10_000.0, 1e6] {
                 for (position, interleaved) in [(1, false), (131_071, true), (1 << 50, false)] {
                     let x = generate::bell::<E>(&mut rng, cols, 0.0, 2.0);
                     let options = Rope::default().theta(theta).interleaved(interleaved).scaling(scaling);
@@ -89,6 +110,56 @@ fn scalings<E: Bits>() {
     }
 }
 
+/// The angle of a pair at position 1, which is its frequency.
+fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
+    let mut x = vec![0.0f64; cols];
+    x[pair] = 1.0;
+    let y = row(&x, 1, options);
+    y[pair + cols / 2].atan2(y[pair])
+}
+
+/// What mpmath has for checkpoints' parameters. An angle from its sine and cosine is within 2^-51 of itself.
+#[test]
+fn frequencies_of_checkpoints() {
+    let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
+    // gpt-oss: the ramp's ends are 8.09 and 17.40, and 8 and 18 where they are rounded.
+    let gpt_oss = Yarn::new(32.0, 4096);
+    let dynamic = |sequence| RopeScaling::DynamicNtk { factor: 2.0, original_positions: 2048, sequence };
+    let long = |sequence| LongRope::new(&SHORT[..32], &LONG[..32], 4096, sequence);
+    let long = |sequence| Rope::default().scaling(RopeScaling::LongRope(long(sequence)));
+    for (what, pair, options, expected) in [
+        ("gpt-oss", 13, yarn(gpt_oss.truncate(false)), GPT_OSS),
+        ("truncated", 13, yarn(gpt_oss), TRUNCATED),
+        ("dynamic NTK", 20, Rope::default().scaling(dynamic(8192)), DYNAMIC),
+        ("short", 20, long(4096), 10_000f64.powf(-40.0 / 64.0) / SHORT[20]),
+        ("long", 20, long(4097), 10_000f64.powf(-40.0 / 64.0) / LONG[20]),
+    ] {
+        let got = frequency(pair, 64, &options);
+        assert!((got / expected - 1.0).abs() < 2f64.powi(-50), "{what}: {got}, not {expected}");
+    }
+    let off: f64 = TRUNCATED / GPT_OSS - 1.0;
+    assert!((0.053..0.055).contains(&off), "{off}");
+    for (options, expected) in [
+        (yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.707)), 1.0857263992561357),
+        (yarn(Yarn::new(40.0, 4096).mscale(1.0, 1.0)), 1.0),
+        (yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.0)), 0.1 * 40f64.ln() + 1.0),
+        (
+            Rope::default()
+                .scaling(RopeScaling::LongRope(LongRope::new(&SHORT[..32], &LONG[..32], 4096, 1).factor(32.0))),
+            1.1902380714238083,
+        ),
+    ] {
+        let mut x = [0.0f64; 64];
+        x[0] = 1.0;
+        let got = row(&x, 0, &options)[0];
+        assert!((got / expected - 1.0).abs() < 2f64.powi(-51), "{:?}: {got}, not {expected}", options.scaling);
+    }
+}
+
+const GPT_OSS: f64 = 0.0038603593171920663;
+const TRUNCATED: f64 = 0.004069554714758243;
+const DYNAMIC: f64 = 0.0009011051215261918;
+
 #[test]
 fn scalings_out_of_range_are_refused() {
     let llama3 = |factor, low_freq_factor, high_freq_factor, original_positions| RopeScaling::Llama3 {
@@ -97,16 +168,31 @@ fn scalings_out_of_range_are_refused() {
         high_freq_factor,
         original_positions,
     };
+    let yarn = |yarn: Yarn| RopeScaling::Yarn(yarn);
+    let long = |short: &'static [f64], long: &'static [f64]| LongRope::new(short, long, 4096, 1);
+    let long_of_two = long(&[1.0, 1.0], &[1.0, 2.0]);
+    let dynamic = |factor, original_positions| RopeScaling::DynamicNtk { factor, original_positions, sequence: 9 };
     for (scaling, name) in [
         (RopeScaling::Linear { factor: 0.5 }, "factor"),
         (RopeScaling::Ntk { factor: f64::INFINITY }, "factor"),
-        (yarn(f64::NAN, 4096, [32.0, 1.0], None), "factor"),
-        (yarn(4.0, 0, [32.0, 1.0], None), "original_positions"),
-        (yarn(4.0, 4096, [32.0, 0.0], None), "beta_slow"),
-        (yarn(4.0, 4096, [0.5, 1.0], None), "beta_fast"),
-        (yarn(4.0, 4096, [f64::INFINITY, 1.0], None), "beta_fast"),
-        (yarn(4.0, 4096, [32.0, 1.0], Some(0.0)), "attention_factor"),
-        (yarn(4.0, 4096, [32.0, 1.0], Some(f64::NAN)), "attention_factor"),
+        (dynamic(f64::NAN, 4096), "factor"),
+        (dynamic(0.99, 4096), "factor"),
+        (dynamic(2.0, 0), "original_positions"),
+        (yarn(Yarn::new(f64::NAN, 4096)), "factor"),
+        (yarn(Yarn::new(4.0, 0)), "original_positions"),
+        (yarn(Yarn::new(4.0, 4096).beta_slow(0.0)), "beta_slow"),
+        (yarn(Yarn::new(4.0, 4096).beta_fast(0.5)), "beta_fast"),
+        (yarn(Yarn::new(4.0, 4096).beta_fast(f64::INFINITY)), "beta_fast"),
+        (yarn(Yarn::new(4.0, 4096).attention_factor(0.0)), "attention_factor"),
+        (yarn(Yarn::new(4.0, 4096).attention_factor(f64::NAN)), "attention_factor"),
+        (yarn(Yarn::new(4.0, 4096).mscale(-0.1, 1.0)), "mscale"),
+        (yarn(Yarn::new(4.0, 4096).mscale(f64::MAX, 1.0)), "mscale"),
+        (yarn(Yarn::new(4.0, 4096).mscale(1.0, f64::NAN)), "mscale_all_dim"),
+        (RopeScaling::LongRope(long_of_two.factor(0.5)), "factor"),
+        (RopeScaling::LongRope(LongRope::new(&[1.0, 1.0], &[1.0, 2.0], 1, 1)), "original_positions"),
+        (RopeScaling::LongRope(long_of_two.attention_factor(-1.0)), "attention_factor"),
+        (RopeScaling::LongRope(long(&[1.0, 0.0], &[1.0, 2.0])), "short"),
+        (RopeScaling::LongRope(long(&[1.0, 1.0], &[f64::INFINITY, 2.0])), "long"),
         (llama3(0.0, 1.0, 4.0, 8192), "factor"),
         (llama3(8.0, 0.0, 4.0, 8192), "low_freq_factor"),
         (llama3(8.0, 4.0, 4.0, 8192), "high_freq_factor"),
@@ -119,7 +205,18 @@ fn scalings_out_of_range_are_refused() {
             "{scaling:?}: {refused:?}"
         );
     }
-    for scaling in SCALINGS {
+    for (lists, message) in [
+        (long(&[1.0], &[1.0, 2.0]), "rope: short has 1 factors; one for each of 2 pairs is needed"),
+        (long(&[1.0, 1.0], &[]), "rope: long has 0 factors; one for each of 2 pairs is needed"),
+    ] {
+        let refused = RopeTable::new(&[1], 4, &Rope::default().scaling(RopeScaling::LongRope(lists)));
+        assert_eq!(refused.unwrap_err().to_string(), message);
+    }
+    let mut short_list = long_of_two;
+    short_list.short = &[1.0, -3.0];
+    let refused = RopeTable::new(&[1], 4, &Rope::default().scaling(RopeScaling::LongRope(short_list)));
+    assert_eq!(refused.unwrap_err().to_string(), "rope: short is -3 at pair 1; it must be finite and above 0");
+    for scaling in scalings_of(4) {
         let refused = RopeTable::new(&[1], 4, &Rope::default().theta(1.0).scaling(scaling));
         assert!(matches!(refused, Err(Error::InvalidArgument { argument: "theta", .. })), "{scaling:?}: {refused:?}");
     }

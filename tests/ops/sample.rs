@@ -46,7 +46,7 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Whether a filter cuts so close to a token that the sampler's masses, which come of exponentials off by up to 0.63
+/// Whether a filter cuts so close to a token that the sampler's masses, which come of exponentials off by up to 0.69
 /// ULP of f32, may put it on the other side than f64 does.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;

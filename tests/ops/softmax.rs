@@ -1,14 +1,14 @@
 //! Softmax: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in every
 //! form.
 
-use crate::support::compare::{Checker, assert_same_bits};
+use crate::support::compare::{Checker, assert_same_bits, usual};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::each_level;
-use crate::support::{naive, rows};
+use crate::support::{naive, rows, ulp};
 use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::{
-    DType, Element, Error, FullyMasked, Lanes, LanesMut, Mask, Rows, RowsMut, Softmax, accuracy, reference, softmax,
+    DType, Element, Error, FullyMasked, Lanes, LanesMut, Mask, Rows, RowsMut, Softmax, reference, softmax,
     softmax_in_place, softmax_into,
 };
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ impl rows::Function for Function {
     }
 }
 
-row_tests!(Function; equal_logits, equal_scores, properties, outcomes, forms, axes);
+row_tests!(Function; equal_logits, equal_scores, searched_equal_scores, properties, outcomes, forms, axes);
 
 /// One row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
@@ -72,8 +72,35 @@ fn equal_scores<E: Bits>() {
     }
 }
 
+/// Rows of one score and others that are equal, just above a power of two below it or elsewhere: there the relative error of
+/// an exponential is largest, and the sum's is as large. The worst is searched for among scores near by.
+fn searched_equal_scores<E: Bits>() {
+    let checker = Checker::of_equal_scores::<E>("softmax");
+    let mut rng = generate::rng("softmax, searched equal scores");
+    let error_of = |common: f64, len: usize| {
+        let mut x = vec![E::from_wide(common); len];
+        x[0] = E::ZERO;
+        let (y, exact) = (row(&x), reference::softmax(&x).unwrap());
+        checker.check(&format!("{len} of {common:?}"), &x, &y, &exact);
+        ulp::error(y[0], exact[0]).max(ulp::error(y[1], exact[1]))
+    };
+    for round in 0..200 {
+        let len = [2, 17, 64, 300][round % 4];
+        let step = -rng.random_range(0.0..40.0f64).round() * std::f64::consts::LN_2;
+        let mut common = if round % 2 == 0 { step } else { -rng.random_range(0.0..8.0) };
+        let mut most = error_of(common, len);
+        for _ in 0..20 {
+            let next = (common + rng.random_range(-0.02..0.02)).min(0.0);
+            let error = error_of(next, len);
+            if error > most {
+                (most, common) = (error, next);
+            }
+        }
+    }
+}
+
 fn properties<E: Bits>() {
-    let ulps = accuracy::bound("softmax", E::DTYPE).unwrap().ulps;
+    let ulps = usual::<E>("softmax");
     proptest!(generate::cases(128), |(x in generate::bell_row::<E>(1..=300), rotation in 0usize..300)| {
         each_level(|level| {
             let y = row(&x);
@@ -200,7 +227,7 @@ fn axes<E: Bits>() {
 #[test]
 fn an_uneven_scale_is_taken_in_f64() {
     let mut rng = generate::rng("softmax, scale");
-    let checker = Checker::new::<f32>("softmax");
+    let checker = Checker::of_usual_rows::<f32>("softmax");
     for len in [1, 8, 64, 300, 5000] {
         for scale in [0.7, 1.0 / 3.0, 1.0 / 12.0f64.sqrt(), -1.5, 0.0, 1e-30] {
             let x = generate::bell::<f32>(&mut rng, len, 0.0, 30.0);
@@ -224,4 +251,32 @@ fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
         let got = softmax(Rows::new(&x, 1, 1000).unwrap(), &Softmax::default().scale(0.5)).unwrap();
         assert_same_bits(&level.to_string(), &got, &row(&halved));
     });
+}
+
+/// Distinct scores, the largest share 11 %, whose exponentials' errors have one sign, opposite to that of one of them.
+#[test]
+fn errors_of_one_sign() {
+    let x = [
+        0.0,
+        -0.661596179,
+        -0.557124794,
+        -0.557241023,
+        -0.559412003,
+        -0.559509099,
+        -0.559722722,
+        -0.559932947,
+        -0.560051799,
+        -0.560144365,
+        -0.560739934,
+        -0.560829222,
+        -0.560877264,
+        -0.560968757,
+        -0.561012208,
+    ]
+    .map(|x: f64| x as f32);
+    let got = softmax(Rows::new(&x, 1, x.len()).unwrap(), &Softmax::default()).unwrap();
+    let exact = reference::softmax(&x).unwrap();
+    let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
+    assert!(worst > 2.1, "{worst} ULP: the row is not hostile");
+    Checker::new::<f32>("softmax").check("errors of one sign", &x, &got, &exact);
 }

@@ -46,6 +46,21 @@ fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     }
 }
 
+/// A sum that needs more than 64 bits takes 8 bytes more.
+#[test]
+fn long_rows_take_8_bytes_more() {
+    let (rows, all) = (2, 262_145);
+    let x = vec![0.5f32; rows * all];
+    let cuts = [100_000..all, 0..100_000];
+    let expected = |calls: usize, of_row: usize| [calls, 24 + of_row * rows, 48 + of_row * rows];
+    let softmax: Op<f32> = |shard, x| shard.softmax(x, &Softmax::default());
+    assert_exchanged("softmax", (&x, rows), &cuts, softmax, expected(3, 64));
+    let log: Op<f32> = |shard, x| shard.log_softmax(x, &Softmax::default());
+    assert_exchanged("log_softmax", (&x, rows), &cuts, log, expected(4, 80));
+    let loss: Op<f32> = |shard, x| shard.cross_entropy(x, &[1, 200_000], &CrossEntropy::default()).map(|_| Vec::new());
+    assert_exchanged("cross_entropy", (&x, rows), &cuts, loss, expected(4, 56));
+}
+
 /// Of f64 there are three integers, and for logarithms the bins of each rank, whatever the vocabulary.
 #[test]
 fn f64_takes_72_bytes_a_row_and_bins() {
@@ -135,12 +150,12 @@ fn norms_take_a_number_for_each_tile() {
     assert_norm("rms_norm", &narrow, rms, Norm { calls: 2, merged: 24, sums: 1 });
     assert_norm("rms_norm of f64", &wide, rms, Norm { calls: 3, merged: 48, sums: 1 });
     assert_norm("layer_norm", &narrow, layer, Norm { calls: 1, merged: 0, sums: 2 });
-    assert_norm("layer_norm far from 0", &far, layer, Norm { calls: 2, merged: 0, sums: 3 });
+    assert_norm("layer_norm far from 0", &far, layer, Norm { calls: 2, merged: 0, sums: 4 });
     assert_norm("layer_norm of f64", &wide, layer, Norm { calls: 4, merged: 24, sums: 3 });
     assert_norm("rms_norm_backward", &narrow, rms_backward, Norm { calls: 3, merged: 24, sums: 2 });
     assert_norm("rms_norm_backward of f64", &wide, rms_backward, Norm { calls: 5, merged: 64, sums: 2 });
     assert_norm("layer_norm_backward", &narrow, layer_backward, Norm { calls: 2, merged: 0, sums: 4 });
-    assert_norm("layer_norm_backward far from 0", &far, layer_backward, Norm { calls: 3, merged: 0, sums: 5 });
+    assert_norm("layer_norm_backward far from 0", &far, layer_backward, Norm { calls: 3, merged: 0, sums: 6 });
     assert_norm("layer_norm_backward of f64", &wide, layer_backward, Norm { calls: 6, merged: 40, sums: 5 });
 }
 

@@ -22,7 +22,7 @@ pub type Comm = Counted<Threads>;
 pub fn on_ranks<T: Send>(count: usize, timeout: Duration, make: impl Fn(usize, Comm) -> T + Sync) -> Vec<T> {
     let make = &make;
     std::thread::scope(|scope| {
-        let each = Threads::new(count, timeout).into_iter().enumerate();
+        let each = Threads::new(count, timeout).unwrap().into_iter().enumerate();
         let threads: Vec<_> = each.map(|(rank, comm)| scope.spawn(move || make(rank, Counted::new(comm)))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })

@@ -14,6 +14,7 @@ mod cross_entropy;
 mod dealt;
 mod failures;
 mod gradients;
+mod liars;
 mod norm_gradients;
 mod norms;
 mod sample;

@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::ops::Range;
 
-for_each_dtype!(plain_rows, hostile_rows, masked_rows, peaked_rows, random_cases);
+for_each_dtype!(plain_rows, hostile_rows, masked_rows, peaked_rows, random_cases, products_that_cancel, long_rows);
 
 /// All three give the whole's bits on every rank.
 #[track_caller]
@@ -136,5 +136,39 @@ fn random_cases<E: Bits>() {
         let options = if rng.random_bool(0.2) { options.softcap(rng.random_range(1.0..60.0)) } else { options };
         let ranks = RANKS[rng.random_range(0..RANKS.len())];
         same("random", (&x, &[rows, all]), &cuts(&mut rng, ranks, all, 1), &options);
+    }
+}
+
+/// Rows whose largest logit is that of a product which the bias takes off again, on whatever rank that is.
+fn products_that_cancel<E: Bits>() {
+    let mut rng = generate::rng("products that cancel");
+    for _ in 0..40 {
+        let (all, scale) = (rng.random_range(2..60), rng.random_range(0.05..0.2));
+        let mut x: Vec<E> = Vec::new();
+        let mut bias: Vec<f32> = Vec::new();
+        for _ in 0..all {
+            let (logit, product) = (rng.random_range(-0.01..0.01), 2f64.powf(rng.random_range(-10.0..14.0)));
+            let score = E::from_wide(product / scale);
+            bias.push((logit - score.widen() * scale) as f32);
+            x.push(score);
+        }
+        let keep: Vec<bool> = (0..all).map(|i| i == 0 || rng.random_bool(0.8)).collect();
+        let dims = [all];
+        for mask in [Mask::bias(&bias, &dims), Mask::bias(&bias, &dims).and_keep(&keep, &dims)] {
+            let ranks = RANKS[rng.random_range(0..RANKS.len())];
+            let options = Softmax::default().scale(scale).mask(&mask);
+            same("cancelling", (&x, &[1, all]), &cuts(&mut rng, ranks, all, 1), &options);
+        }
+    }
+}
+
+/// Rows whose sums need more than 64 bits, near 1 and far above it.
+fn long_rows<E: Bits>() {
+    let mut rng = generate::rng("long shards");
+    for (all, common) in [(262_145, -0.3), (400_000, -13.1), (400_000, -30.4), (1 << 21, -0.1)] {
+        let mut x = vec![E::from_wide(common); all];
+        x[rng.random_range(0..all)] = E::ZERO;
+        let ranks = [2, 8][rng.random_range(0..2)];
+        same("long", (&x, &[1, all]), &cuts(&mut rng, ranks, all, 1), &Softmax::default());
     }
 }

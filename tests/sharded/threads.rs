@@ -53,7 +53,7 @@ fn what_does_not_fit_is_an_error_for_all() {
 #[test]
 fn nobody_waits_for_long() {
     let timeout = Duration::from_millis(200);
-    let mut ranks = Threads::new(3, timeout);
+    let mut ranks = Threads::new(3, timeout).unwrap();
     let late = ranks.pop().unwrap();
     let start = Instant::now();
     let errors: Vec<Error> = std::thread::scope(|scope| {
@@ -70,7 +70,7 @@ fn nobody_waits_for_long() {
 
     // Of a rank that is gone the others know before that.
     let start = Instant::now();
-    let mut ranks = Threads::new(2, LONG);
+    let mut ranks = Threads::new(2, LONG).unwrap();
     drop(ranks.pop());
     let error = ranks[0].gather(&[1]).unwrap_err();
     assert_eq!(error.to_string(), "gather: rank 1 is gone");

@@ -10,10 +10,12 @@ pub mod compare;
 #[macro_use]
 pub mod elementwise;
 pub mod expand;
+pub mod few_values;
 pub mod forms;
 pub mod generate;
 pub mod naive;
 pub mod norms;
+pub mod one_way;
 #[macro_use]
 pub mod rows;
 #[macro_use]

@@ -16,47 +16,36 @@ pub struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// The normalised row, 1 over what it was divided by, and the largest |x| over that.
-    fn normalised<E: Element>(&self, x: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, f64) {
-        let wide: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
+    /// The normalised row, and 1 over what it was divided by.
+    fn normalised<E: Element>(&self, x: &[E]) -> (Vec<DoubleDouble>, DoubleDouble) {
         let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
-        let mean = if self.centred { wide.iter().fold(zero, |sum, &x| sum + x) / n } else { zero };
-        let d: Vec<DoubleDouble> = wide.into_iter().map(|x| x - mean).collect();
-        let root = (d.iter().fold(zero, |sum, &d| sum + d * d) / n + DoubleDouble::from(self.eps)).sqrt();
+        let mean_of = |v: &[DoubleDouble]| v.iter().fold(zero, |sum, &v| sum + v) / n;
+        let mut d: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
+        // The second time of what the first mean leaves, which may be far below it.
+        for _ in 0..if self.centred { 2 } else { 0 } {
+            let mean = DoubleDouble::from(mean_of(&d).to_f64());
+            d.iter_mut().for_each(|d| *d = *d - mean);
+        }
+        let squares: Vec<DoubleDouble> = d.iter().map(|&d| d * d).collect();
+        let root = (mean_of(&squares) + DoubleDouble::from(self.eps)).sqrt();
         if root == zero {
-            return (vec![zero; x.len()], zero, 0.0);
+            return (vec![zero; x.len()], zero);
         }
-        let largest = x.iter().fold(0.0f64, |a, x| a.max(x.widen().abs()));
-        let ratio = if self.centred { (DoubleDouble::from(largest) / root).to_f64() } else { 0.0 };
-        (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root, ratio)
+        (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root)
     }
 
-    /// The magnitude whose ULPs stand for what the mean of a normalised row is off by, which shows in results near zero.
-    pub fn mean_error<E: Element>(&self, x: &[E]) -> f64 {
-        let (.., ratio) = self.normalised(x);
-        match E::DTYPE {
-            DType::F64 => f64::max(1.0, ratio * 2f64.powi(-54)),
-            DType::F32 => ratio * 2f64.powi(-17),
-            DType::F16 | DType::BF16 => ratio * 2f64.powi(-33),
-        }
-    }
-
-    /// For each element of dx the largest of the terms that it is the sum of.
+    /// For each element of dx the largest of the terms that its error is in ULP of, as the op's page names them.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
-        let (n, inverse, _) = self.normalised(x);
+        let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
         let largest = |a: DoubleDouble, b: DoubleDouble| if b > a { b } else { a };
-        let of =
-            |(&h, &n): (&DoubleDouble, &DoubleDouble)| (largest(largest(h, mean), n.abs() * along) * inverse).to_f64();
+        let has_mean_terms = self.centred && E::DTYPE == DType::F64;
+        let of = |(&h, &n): (&DoubleDouble, &DoubleDouble)| {
+            let n = if has_mean_terms { largest(n.abs(), DoubleDouble::from(1.0)) } else { n.abs() };
+            let mean = if has_mean_terms { mean * n } else { mean };
+            (largest(largest(h, mean), n * along) * inverse).to_f64()
+        };
         h.iter().zip(&n).map(of).collect()
-    }
-
-    /// What elements of dx may be off by because the largest |x| is far above the deviation, as the op's page says.
-    pub fn far_error<E: Element>(&self, x: &[E], dy: &[E]) -> f64 {
-        let (n, inverse, ratio) = self.normalised(x);
-        let (_, mean, along) = self.magnitudes(&n, dy);
-        let part = if E::DTYPE == DType::F64 { 2f64.powi(-100) } else { 2f64.powi(-50) };
-        ((mean + along) * inverse * DoubleDouble::from(ratio * part)).to_f64()
     }
 
     /// |h|, the mean of |h| if that is taken off, and the mean of |h n|.
@@ -74,14 +63,46 @@ impl Norm<'_> {
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {
-            let (n, ..) = self.normalised(x);
+            let (n, _) = self.normalised(x);
+            let mean_term = if self.centred { mean_term_of(x) } else { 0.0 };
             for (i, dy) in dy.iter().enumerate() {
-                terms[0][i] += (n[i].abs() * DoubleDouble::from(dy.widen().abs())).to_f64();
+                terms[0][i] += n[i].abs().to_f64().max(mean_term) * dy.widen().abs();
                 terms[1][i] += dy.widen().abs();
             }
         }
         terms
     }
+}
+
+/// The part of a weight's magnitude that counts among the terms of layer_norm and group_norm: what the mean may be off by.
+pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
+    let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
+    match E::DTYPE {
+        DType::F64 => 1.0,
+        _ if sum_is_exact => 0.0,
+        DType::F32 => long * 2f64.powi(-8),
+        DType::F16 | DType::BF16 => long * 2f64.powi(-24),
+    }
+}
+
+/// The same for the elements of a row.
+pub fn mean_term_of<E: Element>(row: &[E]) -> f64 {
+    mean_term::<E>(sum_is_exact(row.iter().map(|x| (x.widen(), 1))), row.len())
+}
+
+/// Whether f64 holds every partial sum of these values, each of which comes so many times: they are multiples of a number
+/// that 2^53 times is at least the sum of their magnitudes.
+pub fn sum_is_exact(values: impl Iterator<Item = (f64, usize)> + Clone) -> bool {
+    let lowest_bit = |v: f64| {
+        let exponent = ((v.to_bits() >> 52 & 0x7ff) as i32).max(1) - 1075;
+        let fraction = v.to_bits() & ((1 << 52) - 1) | if v.abs() >= f64::MIN_POSITIVE { 1 << 52 } else { 0 };
+        exponent + fraction.trailing_zeros() as i32
+    };
+    let others = values.filter(|(v, _)| *v != 0.0);
+    let Some(unit) = others.clone().map(|(v, _)| lowest_bit(v)).min() else { return true };
+    // The sum of magnitudes, to a digit more than the comparison needs.
+    let sum: f64 = others.map(|(v, count)| v.abs() * count as f64).sum();
+    sum.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
 /// The sums of dy down each column.

@@ -59,7 +59,7 @@ fn check<F: Function, E: Element>(checker: &Checker, what: &str, row: &[E]) {
 
 /// Rows made to break the naive formula, which they do.
 pub fn hostile_rows<F: Function, E: Bits>() {
-    let checker = Checker::new::<E>(F::NAME);
+    let checker = Checker::of_usual_rows::<E>(F::NAME);
     for len in generate::lengths() {
         for Hostile { name, row } in F::hostile::<E>(len) {
             let what = format!("{name} of {len}");
@@ -74,7 +74,7 @@ pub fn hostile_rows<F: Function, E: Bits>() {
 
 pub fn rows_of_every_length<F: Function, E: Bits>() {
     let mut rng = generate::rng(F::NAME);
-    let checker = Checker::new::<E>(F::NAME);
+    let checker = Checker::of_usual_rows::<E>(F::NAME);
     for len in generate::lengths() {
         for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (100.0, 10.0)] {
             let row = generate::bell::<E>(&mut rng, len, mean, spread);
@@ -85,7 +85,7 @@ pub fn rows_of_every_length<F: Function, E: Bits>() {
 
 pub fn long_rows<F: Function, E: Bits>() {
     let mut rng = generate::rng(F::NAME);
-    let checker = Checker::new::<E>(F::NAME);
+    let checker = Checker::of_usual_rows::<E>(F::NAME);
     for len in generate::LONG_LENGTHS {
         for (mean, spread) in [(0.0, 2.0), (100.0, 15.0)] {
             let row = generate::bell::<E>(&mut rng, len, mean, spread);
@@ -95,14 +95,14 @@ pub fn long_rows<F: Function, E: Bits>() {
 }
 
 pub fn random_rows<F: Function, E: Bits>() {
-    let checker = Checker::new::<E>(F::NAME);
+    let checker = Checker::of_usual_rows::<E>(F::NAME);
     proptest!(generate::cases(256), |(row in generate::bell_row::<E>(1..=700))| {
         check::<F, E>(&checker, "a row about a mean", &row);
     });
 }
 
 pub fn rows_of_any_finite_values<F: Function, E: Bits>() {
-    let checker = Checker::new::<E>(F::NAME);
+    let checker = Checker::of_usual_rows::<E>(F::NAME);
     proptest!(generate::cases(256), |(row in generate::any_finite_row::<E>(1..=40))| {
         check::<F, E>(&checker, "a row of any finite values", &row);
     });

@@ -133,7 +133,7 @@ fn errors_leave_all_as_it_was() {
 #[test]
 fn sums_of_half_gradients_are_f32() {
     let counts = [150_000, 3];
-    let mut sum = Accumulator::new(&counts);
+    let mut sum = Accumulator::new(&counts).unwrap();
     let (a, b) = (numbers(counts[0], 1), [f16::from_f32(0.1); 3]);
     let a: Vec<bf16> = a.into_iter().map(bf16::from_f64).collect();
     for _ in 0..100 {
@@ -154,5 +154,5 @@ fn sums_of_half_gradients_are_f32() {
     assert_eq!(sum.add(&[Some((&a).into()), Some((&b[..2]).into())]).unwrap_err().name(), "ShapeMismatch");
     assert!(sum == before);
     sum.clear();
-    assert_eq!(sum, Accumulator::new(&counts));
+    assert_eq!(sum, Accumulator::new(&counts).unwrap());
 }

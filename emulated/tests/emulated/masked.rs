@@ -1,6 +1,6 @@
 //! The kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
 
-use crate::support::masked::{Beside, Op, SHAPES, beside, case, each_hostile, scores, shape};
+use crate::support::masked::{Beside, Op, SHAPES, beside, cancelling, case, each_hostile, scores, shape};
 use crate::support::{How, Shapes};
 use evenkeel::cuda::mask::Parts;
 use evenkeel::cuda::{DeviceElement, softmax};
@@ -59,6 +59,40 @@ fn long_rows() {
         let how = How { shift: 0, one_block: true, order: Order::Forward };
         for op in Op::ALL {
             case(&emulator, op, &x, &made, how).unwrap_or_else(|found| panic!("{found}"));
+        }
+    }
+}
+
+/// Rows whose largest logit is not that of the largest rounded sum.
+#[test]
+fn products_that_cancel() {
+    let seed = 16;
+    println!("seed {seed}");
+    let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
+    for i in 0..60 {
+        let (x, beside) = cancelling(&mut rng, [2, 5, 33, 200][i % 4]);
+        let how = How { shift: 0, one_block: true, order: Order::ALL[i % 3] };
+        for op in Op::ALL {
+            case(&emulator, op, &x, &beside, how).unwrap_or_else(|found| panic!("case {i}: {found}"));
+        }
+    }
+}
+
+/// Sums that need more than 64 bits, near 1 and far above it.
+#[test]
+fn rows_of_long_sums() {
+    let emulator = Emulator::linked();
+    let how = How { shift: 0, one_block: true, order: Order::Forward };
+    let cols = (1 << 18) + 24;
+    for common in [-0.3, -13.1, -30.4] {
+        let mut x = vec![common as f32; cols];
+        x[cols / 3] = 0.0;
+        let dims = [1, cols];
+        for scale in [0.9, 1.0] {
+            let made = Beside { causal: true, offset: Some(cols as isize), scale, ..Beside::nothing(&dims) };
+            for op in Op::ALL {
+                case(&emulator, op, &x, &made, how).unwrap_or_else(|found| panic!("{common}: {found}"));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::norms::{has_shape, rms_options};
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, each_type};
-use evenkeel::{Rope, RopeScaling, RopeTable, Rows};
+use evenkeel::{Rope, RopeScaling, RopeTable, Rows, Yarn};
 
 pub fn rope(call: &Call<'_>) -> Result<Results> {
     let Turned { x, rows, cols, table } = Turned::of(call)?;
@@ -71,7 +71,7 @@ macro_rules! attrs {
 pub const ATTRS: &[&str] = attrs!();
 pub const NORM_ATTRS: &[&str] = attrs!("eps", "weight_offset", "rounding");
 
-fn options(call: &Call<'_>) -> Result<Rope> {
+fn options(call: &Call<'_>) -> Result<Rope<'static>> {
     let mut options = Rope::default();
     options.theta = call.number("theta")?.unwrap_or(options.theta);
     options.interleaved = call.flag("interleaved")?.unwrap_or(options.interleaved);
@@ -79,7 +79,7 @@ fn options(call: &Call<'_>) -> Result<Rope> {
     Ok(options)
 }
 
-fn scaling(call: &Call<'_>) -> Result<Option<RopeScaling>> {
+fn scaling(call: &Call<'_>) -> Result<Option<RopeScaling<'static>>> {
     let names = ["linear", "ntk", "yarn", "llama3"];
     let Some(name) = call.choice("scaling", &names.map(|name| (name, name)))? else { return Ok(None) };
     let factor = call.required_number("factor")?;
@@ -92,13 +92,13 @@ fn scaling(call: &Call<'_>) -> Result<Option<RopeScaling>> {
     Ok(Some(match name {
         "linear" => RopeScaling::Linear { factor },
         "ntk" => RopeScaling::Ntk { factor },
-        "yarn" => RopeScaling::Yarn {
-            factor,
-            original_positions: original_positions()?,
-            beta_fast: call.number("beta_fast")?.unwrap_or(32.0),
-            beta_slow: call.number("beta_slow")?.unwrap_or(1.0),
-            attention_factor: call.number("attention_factor")?,
-        },
+        "yarn" => {
+            let mut yarn = Yarn::new(factor, original_positions()?);
+            yarn.beta_fast = call.number("beta_fast")?.unwrap_or(yarn.beta_fast);
+            yarn.beta_slow = call.number("beta_slow")?.unwrap_or(yarn.beta_slow);
+            yarn.attention_factor = call.number("attention_factor")?;
+            RopeScaling::Yarn(yarn)
+        }
         _ => RopeScaling::Llama3 {
             factor,
             low_freq_factor: call.required_number("low_freq_factor")?,

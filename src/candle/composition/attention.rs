@@ -9,6 +9,7 @@ use crate::mask::{FullyMasked, Resolved};
 use crate::ops::attention::Attention as Options;
 use crate::ops::softmax::Softmax;
 use crate::rows::Geometry;
+use crate::simd::{filled, reserve};
 use candle_core::{D, Device, Result, Tensor};
 
 const NAME: &str = "attention";
@@ -25,10 +26,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     let geometry = Geometry::shaped(&[batch, heads, queries, keys], -1)?;
     let mask = options.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(NAME, &geometry)).transpose()?;
     let of_values = v.dim(D::Minus1)?;
-    let mask = mask.map(|mask| Host::new(&mask, geometry.lanes(), keys));
+    let mask = mask.map(|mask| Host::new(&mask, geometry.lanes(), keys)).transpose()?;
     let alone = match options.fully_masked {
         FullyMasked::Zeros => None,
-        _ => Some(alone(mask.as_ref(), options, [batch, heads, queries, keys])).filter(|alone| alone.contains(&1)),
+        _ => Some(alone(mask.as_ref(), options, [batch, heads, queries, keys])?).filter(|alone| alone.contains(&1)),
     };
     if let (Some(alone), FullyMasked::Error) = (&alone, options.fully_masked) {
         let row = alone.iter().take_while(|alone| **alone == 0).count();
@@ -80,10 +81,17 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
 }
 
 /// Which queries have neither a key nor a sink to attend to, of `[batch, heads, queries, keys]`.
-fn alone(mask: Option<&Host>, options: &Options<'_>, [batch, heads, queries, keys]: [usize; 4]) -> Vec<u8> {
+fn alone(
+    mask: Option<&Host>,
+    options: &Options<'_>,
+    [batch, heads, queries, keys]: [usize; 4],
+) -> crate::Result<Vec<u8>> {
     let has_sink = |head| options.sinks.and_then(|sinks| sinks.get(head)).is_some_and(|sink| sink != f64::NEG_INFINITY);
     let sees = |row| mask.map_or(keys > 0, |mask| mask.sees(row));
-    (0..batch * heads * queries).map(|row| u8::from(!sees(row) && !has_sink(row / queries % heads))).collect()
+    let rows = batch * heads * queries;
+    let mut alone = reserve(NAME, "the flags of rows", rows)?;
+    alone.extend((0..rows).map(|row| u8::from(!sees(row) && !has_sink(row / queries % heads))));
+    Ok(alone)
 }
 
 fn shape(xs: &Tensor) -> Result<[usize; 4]> {
@@ -99,9 +107,12 @@ struct Host {
 }
 
 impl Host {
-    fn new(mask: &Resolved<'_>, lanes: usize, keys: usize) -> Self {
-        let mut keep = vec![0; lanes * keys];
-        let mut bias = mask.has_bias().then(|| vec![0.0; lanes * keys]);
+    fn new(mask: &Resolved<'_>, lanes: usize, keys: usize) -> crate::Result<Self> {
+        let mut keep = filled(NAME, "the mask", lanes * keys, 0)?;
+        let mut bias = match mask.has_bias() {
+            true => Some(filled(NAME, "the biases", lanes * keys, 0.0)?),
+            false => None,
+        };
         let mut buffer = Vec::new();
         for lane in 0..lanes {
             let (low, high) = mask.bounds(lane);
@@ -116,7 +127,7 @@ impl Host {
                 }
             }
         }
-        Host { keys, keep, bias }
+        Ok(Host { keys, keep, bias })
     }
 
     /// Whether a query sees any key.

@@ -6,6 +6,7 @@ use super::wide;
 use crate::error::Error;
 use crate::ops::mean_pool::MeanPool;
 use crate::rows::Geometry;
+use crate::simd::reserve;
 use candle_core::shape::Dim;
 use candle_core::{Device, Result, Tensor};
 
@@ -19,8 +20,14 @@ pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<
     let axis = dim.to_index(xs.shape(), NAME)?;
     let geometry = Geometry::shaped(xs.dims(), axis as isize)?;
     let pool = options.resolve(NAME, &geometry)?;
+    if xs.elem_count() == 0 {
+        let mut dims = xs.dims().to_vec();
+        dims.remove(axis);
+        return Tensor::zeros(dims, xs.dtype(), xs.device());
+    }
     let (sequences, len, mut buffer) = (geometry.outer(), geometry.len(), Vec::new());
-    let (mut counts, mut shares) = (Vec::with_capacity(sequences * len), Vec::with_capacity(sequences));
+    let mut counts = reserve(NAME, "the flags of tokens", sequences * len)?;
+    let mut shares = reserve(NAME, "the counts of tokens", sequences)?;
     for sequence in 0..sequences {
         let tokens = pool.tokens(sequence, len, &mut buffer);
         if tokens.count == 0 && len > 0 && pool.refuses {
@@ -28,11 +35,6 @@ pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<
         }
         counts.extend((0..len).map(|token| u8::from(tokens.counts(token))));
         shares.push(1.0 / tokens.count.max(1) as f64);
-    }
-    if xs.elem_count() == 0 {
-        let mut dims = xs.dims().to_vec();
-        dims.remove(axis);
-        return Tensor::zeros(dims, xs.dtype(), xs.device());
     }
     let x = wide(xs)?;
     let mut dims = xs.dims().to_vec();

@@ -9,6 +9,7 @@ use crate::candle::view::{View, map_storage, readable};
 use crate::mask::{FullyMasked, Mask};
 use crate::ops::mean_pool::MeanPool as Options;
 use crate::rows::LanesMut;
+use crate::simd::filled;
 use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 use std::borrow::Cow;
 
@@ -72,7 +73,7 @@ impl Op for Gradient<'_, '_> {
         let (dims, axis) = (self.shape.dims(), self.pool.axis as isize);
         let dx = map_storage!(Self::NAME, dy, data => {
             let dy = dy.contiguous(data).ok_or_else(|| Error::RequiresContiguous { op: Self::NAME }.bt())?;
-            let mut dx = vec![Default::default(); self.shape.elem_count()];
+            let mut dx = filled(Self::NAME, "the result", self.shape.elem_count(), Default::default())?;
             crate::mean_pool_backward_into(dy, LanesMut::shaped(&mut dx, dims, axis)?, &options)?;
             dx
         });

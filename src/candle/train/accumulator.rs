@@ -48,8 +48,13 @@ impl Accumulator {
     pub fn add(&mut self, grads: &GradStore) -> Result<()> {
         for (var, sum) in self.vars.iter().zip(&mut self.sums) {
             if let Some(grad) = grads.get(var) {
-                let sum = sum.get_or_insert_with(|| train::Accumulator::new(&[grad.elem_count()]));
-                read(grad, OP, |grad| sum.add(&[Some(grad)]))?;
+                let mut all = match sum.take() {
+                    Some(all) => all,
+                    None => train::Accumulator::new(&[grad.elem_count()])?,
+                };
+                let added = read(grad, OP, |grad| all.add(&[Some(grad)]));
+                *sum = Some(all);
+                added?;
             }
         }
         Ok(())

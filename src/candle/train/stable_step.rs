@@ -143,7 +143,7 @@ impl<S: Settings> StableStep<S> {
             skipped: !taken,
             ..Step::new(self.number, value)
         };
-        self.number += 1;
+        self.number = self.number.saturating_add(1);
         let recorded = self.monitor.record(step, layers);
         updated?;
         let warnings = recorded?.warnings;
@@ -171,7 +171,7 @@ impl<S: Settings> StableStep<S> {
         self.vars.iter().zip(before).map(of).collect()
     }
 
-    /// The number of the next step.
+    /// The number of the next step; it stays at `u64::MAX` once it is there.
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -1,8 +1,8 @@
 //! Products of a few queries with a block of keys, and of their weights with its values, from where these lie: nothing
 //! is packed that would be read once or twice only. The same chains as in `product`.
 
-use super::KEYS;
 use super::pack::sixteen_keys;
+use super::{CHAIN, KEYS};
 use crate::element::Element;
 use crate::simd::{Ahead, Float, Isa, LANES, padded};
 
@@ -41,6 +41,7 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     for panel in 0..count.div_ceil(LANES) {
         let mut asked = panel * LANES;
         let mut sums = [isa.f32(0.0); R];
+        let mut totals = sums;
         sixteen_keys(
             isa,
             |i| key((panel * LANES + i).min(count - 1)),
@@ -52,6 +53,12 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
                 while asked < part.min(count) {
                     ask(after(asked));
                     asked += 1;
+                }
+                if first > 0 && first.is_multiple_of(CHAIN) {
+                    for r in 0..R {
+                        totals[r] = if first == CHAIN { sums[r] } else { totals[r] + sums[r] };
+                        sums[r] = isa.f32(0.0);
+                    }
                 }
                 let mut parts = [[0.0; LANES]; R];
                 for r in 0..R {
@@ -68,7 +75,8 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
             },
         );
         for r in 0..R.min(rows) {
-            out[r * BLOCKS + panel] = isa.array_f32(sums[r]);
+            let sum = if features <= CHAIN { sums[r] } else { totals[r] + sums[r] };
+            out[r * BLOCKS + panel] = isa.array_f32(sum);
         }
     }
 }
@@ -119,12 +127,17 @@ pub fn sums<'a, I: Isa, E: Element>(
             sums_of::<I, E, 1>(isa, weights, (&value, after), column, out);
         }
         if whole < columns {
-            let mut sum = isa.f32(0.0);
-            for (i, &weight) in weights.iter().enumerate() {
-                let rest = E::load(isa, &padded(&value(i)[whole * LANES..features], E::ZERO));
-                sum = isa.f32(weight).mul_add(rest, sum);
+            let mut total = isa.f32(0.0);
+            for (chain, weights) in weights.chunks(CHAIN).enumerate() {
+                let mut sum = isa.f32(0.0);
+                for (i, &weight) in weights.iter().enumerate() {
+                    let value = value(chain * CHAIN + i);
+                    let rest = E::load(isa, &padded(&value[whole * LANES..features], E::ZERO));
+                    sum = isa.f32(weight).mul_add(rest, sum);
+                }
+                total = if chain == 0 { sum } else { total + sum };
             }
-            out[whole] = isa.array_f32(sum);
+            out[whole] = isa.array_f32(total);
         }
     }
 }
@@ -137,16 +150,23 @@ fn sums_of<'a, I: Isa, E: Element, const C: usize>(
     column: usize,
     out: &mut [[f32; LANES]],
 ) {
-    let mut sums = [isa.f32(0.0); C];
-    for (i, &weight) in weights.iter().enumerate() {
-        ask(after(i));
-        let (blocks, _) = value(i)[column * LANES..][..C * LANES].as_chunks::<LANES>();
-        let weight = isa.f32(weight);
+    let mut totals = [isa.f32(0.0); C];
+    for (chain, weights) in weights.chunks(CHAIN).enumerate() {
+        let mut sums = [isa.f32(0.0); C];
+        for (i, &weight) in weights.iter().enumerate() {
+            let i = chain * CHAIN + i;
+            ask(after(i));
+            let (blocks, _) = value(i)[column * LANES..][..C * LANES].as_chunks::<LANES>();
+            let weight = isa.f32(weight);
+            for c in 0..C {
+                sums[c] = weight.mul_add(E::load(isa, &blocks[c]), sums[c]);
+            }
+        }
         for c in 0..C {
-            sums[c] = weight.mul_add(E::load(isa, &blocks[c]), sums[c]);
+            totals[c] = if chain == 0 { sums[c] } else { totals[c] + sums[c] };
         }
     }
     for c in 0..C {
-        out[column + c] = isa.array_f32(sums[c]);
+        out[column + c] = isa.array_f32(totals[c]);
     }
 }

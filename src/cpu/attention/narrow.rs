@@ -3,10 +3,11 @@
 use super::few::{self, FEW};
 use super::merge::{End, Part};
 use super::product::{Product, ROWS};
-use super::{Attention, KEYS, Sight, pack};
-use crate::cpu::scores::{Row, Scores, units_to_f64};
+use super::{Attention, KEYS, NARROW_SCALES, Sight, pack};
+use crate::cpu::scores::{Row, Scores};
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
+use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Span};
 use std::ops::Range;
 
@@ -177,6 +178,11 @@ impl Kernel for Weigh<'_, '_> {
         let bounds = sight.bounds(lane);
         let low = bounds.start.saturating_sub(first).min(row.len());
         let high = bounds.end.saturating_sub(first).min(row.len()).max(low);
+        let magnitude = sight.scores.scale.abs();
+        if magnitude != 0.0 && !NARROW_SCALES.contains(&magnitude) {
+            row.fill(0.0);
+            return Weighed::Beyond;
+        }
         if !scale(isa, &mut row[low..high], sight.scores.scale as f32) {
             for key in low..high {
                 if row[key].is_finite() {

@@ -6,7 +6,7 @@ use super::{Attention, KEYS, QUERIES, each_part};
 use crate::cpu::scratch;
 use crate::element::{DType, Element};
 use crate::error::Result;
-use crate::simd::{self, Isa, Work};
+use crate::simd::{self, Isa, Work, filled};
 use std::ops::Range;
 
 /// Blocks of a run of keys, for all rows of a call.
@@ -57,7 +57,7 @@ impl Parts {
         let blocks = keys.start / KEYS..keys.end.div_ceil(KEYS);
         let [batch, heads, ..] = call.k.shape();
         let shape = Shape { heads: batch * heads, rows: call.rows_a_head(), features: call.v.shape()[3] };
-        let mut parts = Parts::nothing(shape, blocks.clone());
+        let mut parts = Parts::nothing(shape, blocks.clone())?;
         let (units, rows) = (0..shape.tiles() * blocks.len(), shape.room());
         let Parts { ends, values, .. } = &mut parts;
         simd::run(Blocks { call, blocks, units, rows, ends, values })?;
@@ -65,10 +65,13 @@ impl Parts {
     }
 
     /// Rooms for so many blocks, with nothing in them.
-    fn nothing(shape: Shape, blocks: Range<usize>) -> Self {
-        let slots = shape.tiles() * blocks.len() * shape.room();
-        let ends = vec![End { max: f64::NEG_INFINITY, sum: 0.0 }; slots];
-        Parts { blocks, shape, ends, values: vec![0.0; slots * shape.features] }
+    fn nothing(shape: Shape, blocks: Range<usize>) -> Result<Self> {
+        const WHAT: &str = "the sums of each block of keys";
+        // A product beyond usize saturates, and the allocation fails.
+        let slots = shape.tiles().saturating_mul(blocks.len()).saturating_mul(shape.room());
+        let values = filled("attention", WHAT, slots.saturating_mul(shape.features), 0.0)?;
+        let ends = filled("attention", WHAT, slots, End { max: f64::NEG_INFINITY, sum: 0.0 })?;
+        Ok(Parts { blocks, shape, ends, values })
     }
 
     pub fn blocks(&self) -> Range<usize> {
@@ -113,15 +116,22 @@ impl Parts {
 
     /// What the first of these words say, of blocks among these, and the words behind them; nothing where they are no
     /// parts.
-    pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Option<(Self, &[u64])> {
-        let ([start, end], mut words) = words.split_first_chunk()?;
-        let blocks = usize::try_from(*start).ok()?..usize::try_from(*end).ok()?;
-        let there = among.start <= blocks.start && blocks.start < blocks.end && blocks.end <= among.end;
+    pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Result<Option<(Self, &[u64])>> {
+        let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
+        let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
+        let there = among.start <= start && start < end && end <= among.end;
         // Before room is made for what they say that there is.
-        if !there || (shape.heads * shape.rows).saturating_mul(blocks.len()) > words.len() {
-            return None;
+        if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
+            return Ok(None);
         }
-        let mut parts = Parts::nothing(shape, blocks);
+        let parts = Parts::nothing(shape, start..end)?;
+        Ok(parts.filled_from(words))
+    }
+
+    /// These parts with what the words say of each slot, and the words behind them; nothing if there are too few.
+    fn filled_from(self, mut words: &[u64]) -> Option<(Self, &[u64])> {
+        let shape = self.shape;
+        let mut parts = self;
         for slot in parts.slots() {
             let ([max], rest) = words.split_first_chunk()?;
             let max = f64::from_bits(*max);
@@ -144,6 +154,9 @@ impl Parts {
     /// Where each block of each row is, block by block, in the order of rows.
     fn slots(&self) -> Vec<usize> {
         let Shape { heads, rows, .. } = self.shape;
+        if heads == 0 || rows == 0 {
+            return Vec::new();
+        }
         let tiles = rows.div_ceil(QUERIES);
         let place = move |head: usize, row: usize| (head * tiles + row / QUERIES, row % QUERIES);
         let places: Vec<_> = (0..heads).flat_map(|head| (0..rows).map(move |row| place(head, row))).collect();

@@ -1,13 +1,16 @@
-//! Products of two matrices in f32, each element a chain of fused multiply-adds from the first term to the last: how
-//! many are made at a time does not show in them.
+//! Products of two matrices in f32. The terms of an element are cut into chains of [`CHAIN`], counted from the first; a
+//! chain is a sequence of fused multiply-adds, and the sums of the chains are added in their order. So a term passes
+//! through at most [`CHAIN`] roundings and one for each chain. The number of elements computed at a time has no effect on
+//! the result.
 
 // Rows and columns are numbers here, of several arrays at once.
 #![allow(clippy::needless_range_loop)]
 
+use super::CHAIN;
 use crate::simd::{Float, Isa, Kernel, LANES};
 use std::ops::Range;
 
-/// `rows` of the result, `terms` products each: `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`.
+/// Computes `rows` rows of the result, `terms` products each: `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
     /// Row by row, `a_stride` apart.
     pub a: &'a [f32],
@@ -73,35 +76,64 @@ impl Product<'_> {
         for c in 0..C {
             panels[c] = &self.panels[(column + c) * self.panel_len..][..terms];
         }
-        let mut sums = [[isa.f32(0.0); C]; R];
-        // Some terms a turn, so that places are reckoned seldom.
-        let turns = terms / TURN;
-        let mut turns_a = [a[0].as_chunks::<TURN>().0; R];
-        for r in 0..R {
-            turns_a[r] = &a[r].as_chunks().0[..turns];
-        }
-        let mut turns_b = [panels[0].as_chunks::<TURN>().0; C];
-        for c in 0..C {
-            turns_b[c] = &panels[c].as_chunks().0[..turns];
-        }
-        for i in 0..turns {
-            for t in 0..TURN {
-                sums = step(isa, sums, |r| turns_a[r][i][t], |c| &turns_b[c][i][t]);
+        let mut first = 0;
+        loop {
+            let some = CHAIN.min(terms - first);
+            let mut part_a = [&a[0][..0]; R];
+            for r in 0..R {
+                part_a[r] = &a[r][first..][..some];
             }
-        }
-        for t in turns * TURN..terms {
-            sums = step(isa, sums, |r| a[r][t], |c| &panels[c][t]);
-        }
-        for r in 0..R {
-            let out = &mut self.out[(row + r) * self.out_stride + column..][..C];
+            let mut part_b = [&panels[0][..0]; C];
             for c in 0..C {
-                out[c] = isa.array_f32(sums[r][c]);
+                part_b[c] = &panels[c][first..][..some];
+            }
+            let sums = chain(isa, part_a, part_b, some);
+            for r in 0..R {
+                let out = &mut self.out[(row + r) * self.out_stride + column..][..C];
+                for c in 0..C {
+                    let sum = if first == 0 { sums[r][c] } else { isa.load_f32(&out[c]) + sums[r][c] };
+                    out[c] = isa.array_f32(sum);
+                }
+            }
+            first += some;
+            if first == terms {
+                return;
             }
         }
     }
 }
 
-/// A term more for each row and column.
+/// Adds `terms` products of each row and column, in their order.
+#[inline(always)]
+fn chain<I: Isa, const R: usize, const C: usize>(
+    isa: I,
+    a: [&[f32]; R],
+    panels: [&[[f32; LANES]]; C],
+    terms: usize,
+) -> [[I::F32; C]; R] {
+    let mut sums = [[isa.f32(0.0); C]; R];
+    // Several terms a turn, so that addresses are computed rarely.
+    let turns = terms / TURN;
+    let mut turns_a = [a[0].as_chunks::<TURN>().0; R];
+    for r in 0..R {
+        turns_a[r] = &a[r].as_chunks().0[..turns];
+    }
+    let mut turns_b = [panels[0].as_chunks::<TURN>().0; C];
+    for c in 0..C {
+        turns_b[c] = &panels[c].as_chunks().0[..turns];
+    }
+    for i in 0..turns {
+        for t in 0..TURN {
+            sums = step(isa, sums, |r| turns_a[r][i][t], |c| &turns_b[c][i][t]);
+        }
+    }
+    for t in turns * TURN..terms {
+        sums = step(isa, sums, |r| a[r][t], |c| &panels[c][t]);
+    }
+    sums
+}
+
+/// Adds one term to each row and column.
 #[inline(always)]
 fn step<'b, I: Isa, const R: usize, const C: usize>(
     isa: I,

@@ -1,11 +1,12 @@
 //! A row's block of keys in f64, whatever is in it: for f64, and for what f32 does not hold.
 
 use super::merge::{End, Part, State};
-use super::{Attention, KEYS};
+use super::{Attention, CHAIN, KEYS};
 use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Exps, Logits, Row};
 use crate::cpu::scratch::{Scratch, room};
 use crate::element::Element;
+use crate::math::sum::rule_o;
 use crate::simd::{Isa, Kernel};
 use std::ops::Range;
 
@@ -14,6 +15,8 @@ pub struct Buffers {
     query: Vec<f64>,
     scores: Vec<f64>,
     values: Vec<f64>,
+    /// The current chain's part of the values.
+    chain: Vec<f64>,
 }
 
 /// What sums are multiplied with where they left the range: keeps sums of as many of the largest values as there can be
@@ -57,7 +60,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
         let Block { call, row, first, buffers, scratch } = self;
         let [batch, head, _] = call.place(row);
         let head = head / call.group();
-        let Buffers { query, scores, values } = buffers;
+        let Buffers { query, scores, values, chain } = buffers;
         let bounds = call.bounds(row);
         let (low, high) = (bounds.start.max(first), bounds.end.min(first + KEYS));
         if low >= high {
@@ -79,9 +82,16 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             unreachable!("exponentials of f64 are f64")
         };
         let (sum, rest) = ExpSum::wide(isa, weights).value::<f64>(KEYS);
-        values.clear();
-        values.resize(call.v.shape()[3], 0.0);
+        for sums in [&mut *values, &mut *chain] {
+            sums.clear();
+            sums.resize(call.v.shape()[3], 0.0);
+        }
+        // Chains are counted from the block's first key, whatever the row sees.
+        let before = low - first + columns.start;
         for (i, weight) in weights.iter().enumerate() {
+            if (before + i).is_multiple_of(CHAIN) {
+                end_chain(values, chain);
+            }
             let logit = match live.logits {
                 Logits::F64(logits) => logits[i],
                 Logits::Direct | Logits::F32(_) => scores[columns.start + i],
@@ -91,10 +101,11 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             }
             let weight = weight * call.factor;
             let value = call.v.row(batch, head, low - call.first + columns.start + i);
-            for (to, value) in values.iter_mut().zip(value) {
+            for (to, value) in chain.iter_mut().zip(value) {
                 *to = weight.mul_add(value.widen(), *to);
             }
         }
+        end_chain(values, chain);
         Part::Wide(End { max: live.max, sum: (sum + rest) * call.factor }, values)
     }
 }
@@ -121,11 +132,25 @@ pub fn scores<E: Element>(
     }
 }
 
-/// A chain in order; of finite factors, the nearest finite number where it is beyond the range.
+/// Adds the sums of a chain to those of the chains before it, and begins the next chain.
+#[inline(always)]
+fn end_chain(values: &mut [f64], chain: &mut [f64]) {
+    for (to, sum) in values.iter_mut().zip(chain) {
+        *to += *sum;
+        *sum = 0.0;
+    }
+}
+
+/// Returns the product of a query and a key, in chains; of finite factors, the nearest finite number where it is beyond
+/// the range.
 #[inline(always)]
 fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
-    let product =
-        |scale: f64| query.iter().zip(key).fold(0.0, |sum: f64, (q, k)| (q * scale).mul_add(k.widen() * scale, sum));
+    let chain = |scale: f64, query: &[f64], key: &[E]| {
+        query.iter().zip(key).fold(0.0, |sum: f64, (q, k)| (q * scale).mul_add(k.widen() * scale, sum))
+    };
+    let product = |scale| {
+        query.chunks(CHAIN).zip(key.chunks(CHAIN)).fold(0.0, |sum, (query, key)| sum + chain(scale, query, key))
+    };
     let sum = product(1.0);
     if sum.is_finite() {
         return sum;
@@ -135,9 +160,10 @@ fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     if small.is_finite() { (small / SMALL / SMALL).clamp(f64::MIN, f64::MAX) } else { small }
 }
 
-/// The mean of a feature over all keys, masked or not.
+/// Returns the mean of a feature over all keys, masked or not: the sum by rule O of the values' shares.
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);
-    call.keys().fold(0.0, |sum, key| call.v.row(batch, head, key - call.first)[feature].widen().mul_add(share, sum))
+    let value = |key: usize| call.v.row(batch, head, key - call.first)[feature].widen();
+    rule_o(&call.keys().map(|key| value(key) * share).collect::<Vec<_>>())
 }

@@ -1,6 +1,7 @@
-//! Products of two matrices in f64, added to a third: each a chain of fused multiply-adds from the first term to the
-//! last, and then one sum.
+//! Products of two matrices in f64, added to a third: chains of [`CHAIN`] fused multiply-adds, counted from the first
+//! term, each of whose ends is added in turn.
 
+use crate::cpu::attention::CHAIN;
 use crate::simd::{Float, Isa, Kernel, LANES};
 
 /// `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
@@ -54,16 +55,22 @@ impl Product<'_> {
             *a = &self.a[(row + r) * self.a_stride..][..self.terms];
         }
         let panel = &self.panels[column * self.panel_len..][..self.terms];
-        let mut sums = [isa.f64(0.0); R];
-        for t in 0..self.terms {
-            let b = isa.load_f64(&panel[t]);
+        for (chain, panel) in panel.chunks(CHAIN).enumerate() {
+            let mut part = [&a[0][..0]; R];
             for r in 0..R {
-                sums[r] = isa.f64(a[r][t]).mul_add(b, sums[r]);
+                part[r] = &a[r][chain * CHAIN..][..panel.len()];
             }
-        }
-        for (r, sum) in sums.into_iter().enumerate() {
-            let out = &mut self.out[(row + r) * self.out_stride + column];
-            *out = isa.array_f64(isa.load_f64(out) + sum);
+            let mut sums = [isa.f64(0.0); R];
+            for t in 0..panel.len() {
+                let b = isa.load_f64(&panel[t]);
+                for r in 0..R {
+                    sums[r] = isa.f64(part[r][t]).mul_add(b, sums[r]);
+                }
+            }
+            for (r, sum) in sums.into_iter().enumerate() {
+                let out = &mut self.out[(row + r) * self.out_stride + column];
+                *out = isa.array_f64(isa.load_f64(out) + sum);
+            }
         }
     }
 }

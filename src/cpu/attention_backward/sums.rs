@@ -12,8 +12,8 @@ pub struct Powers {
 }
 
 pub const PLAIN: Powers = Powers { grads: 0, keys: 0 };
-/// In f64 products of three, or sums of as many as there can be, may leave the range on the way: what is not finite is
-/// made again with smaller operands, first of those whose product comes first.
+/// In f64, products of three factors and long sums may leave the range on the way. Sums that do are computed again with
+/// smaller operands: first those of the first product, then also keys and queries.
 pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads: 700, keys: 700 }];
 
 /// Gradients in f64.
@@ -42,15 +42,18 @@ impl Sums {
         [dq, dk, dv, &mut self.dsinks]
     }
 
-    /// Multiplies with the scale, and with what operands were divided by.
-    pub fn scale(&mut self, scale: f64, powers: Powers) {
+    /// Multiplies by the scale, and by the powers that operands were divided by. A sum that is not finite becomes NaN
+    /// where smaller operands are tried next. A finite sum whose product is beyond the range stays infinite: smaller
+    /// operands would only lose its digits.
+    pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];
         for (sums, (scale, power)) in self.parts().into_iter().zip(scales) {
             for sum in sums {
                 let scaled = if power == 0 { *sum * scale } else { times(*sum, scale, power) };
-                // Zeros are +0, and NaN is one.
-                *sum = if scaled.is_nan() { f64::NAN } else { scaled + 0.0 };
+                // Zeros are +0, and there is one NaN.
+                let is_nan = scaled.is_nan() || !(is_last || sum.is_finite());
+                *sum = if is_nan { f64::NAN } else { scaled + 0.0 };
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::math::sum::sum_o;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
 use std::ops::Range;
 
-/// Queries of a chain. Part of the result of k and v.
+/// Queries taken at a time, a multiple of the chains' length.
 pub const ROWS: usize = 64;
 /// Blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / LANES;

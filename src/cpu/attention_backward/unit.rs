@@ -41,6 +41,8 @@ impl Rows {
 struct AddUp<'s, 'a, E> {
     unit: &'s Unit<'a, E>,
     powers: Powers,
+    /// Whether no smaller operands are tried after these.
+    is_last: bool,
     sums: &'s mut Sums,
     rows: &'s mut Rows,
     made: &'s mut Made,
@@ -52,7 +54,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let AddUp { unit, powers, sums, rows, made, scratch } = self;
+        let AddUp { unit, powers, is_last, sums, rows, made, scratch } = self;
         let forward = unit.forward();
         let (features, of_values) = unit.features();
         let keys = forward.keys().end;
@@ -79,7 +81,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
             #[inline(always)]
             |tile, made, scratch| isa.outline(Multiply { unit, tile, rows, sums, made, scratch }),
         );
-        sums.scale(forward.scores.scale, powers);
+        sums.scale(forward.scores.scale, powers, is_last);
     }
 }
 
@@ -95,15 +97,18 @@ pub fn gradients<I: Isa, E: Element>(
 ) {
     let Buffers { sums, again, rows, made } = buffers;
     let unit = Unit::new(call, unit);
-    isa.outline(AddUp { unit: &unit, powers: PLAIN, sums, rows, made, scratch });
-    for powers in SMALLER {
-        if E::DTYPE != DType::F64 || sums.parts().into_iter().flatten().all(|sum| sum.is_finite()) {
+    let smaller: &[Powers] = if E::DTYPE == DType::F64 { &SMALLER } else { &[] };
+    let is_last = smaller.is_empty();
+    isa.outline(AddUp { unit: &unit, powers: PLAIN, is_last, sums, rows, made, scratch });
+    for (i, &powers) in smaller.iter().enumerate() {
+        if !sums.parts().into_iter().flatten().any(|sum| sum.is_nan()) {
             break;
         }
-        isa.outline(AddUp { unit: &unit, powers, sums: again, rows, made, scratch });
+        let is_last = i + 1 == smaller.len();
+        isa.outline(AddUp { unit: &unit, powers, is_last, sums: again, rows, made, scratch });
         for (sums, again) in sums.parts().into_iter().zip(again.parts()) {
             for (sum, again) in sums.iter_mut().zip(again) {
-                *sum = if sum.is_finite() { *sum } else { *again };
+                *sum = if sum.is_nan() { *again } else { *sum };
             }
         }
     }

@@ -41,6 +41,10 @@ struct LargestProducts<'a>(Norm<'a>);
 impl<E: Element> OfRow<E> for LargestProducts<'_> {
     type Out = Largest;
 
+    fn op(&self) -> &'static str {
+        self.0.op()
+    }
+
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, _: usize, dy: &[E], _: &mut Scratch) -> Largest {
         [Factors::NONE, Factors::up()].map(
@@ -75,6 +79,10 @@ impl<'a, E> Part<'a, E> {
 
 impl<E: Element> OfRow<E> for Part<'_, E> {
     type Out = OfTiles;
+
+    fn op(&self) -> &'static str {
+        self.norm.op()
+    }
 
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, row: usize, dy: &[E], _: &mut Scratch) -> OfTiles {

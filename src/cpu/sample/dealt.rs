@@ -507,7 +507,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
     fn share<I: Isa>(&mut self, isa: I) {
         let Dealt { candidates, scale, before, words, .. } = self;
         let sum = scale.sum(isa, candidates.logits());
-        words.extend(sum.units::<f64>());
+        words.extend(sum.units::<f64>(scale.vocabulary));
         words.extend(sum.bins().to_words());
         candidates.weigh(isa, *scale);
         let census = self.census.iter().flatten();
@@ -529,7 +529,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
     pub fn take_shares<'w>(&mut self, shares: impl Iterator<Item = &'w [u64; SHARE]>) -> bool {
         let (mut sum, mut drawn) = (ExpSum::default(), None);
         for &[first, second, third, ref bins @ .., token, key] in shares {
-            sum.merge(ExpSum::of_units::<f64>([first, second, third], Finer::default()));
+            sum.merge(ExpSum::of_units::<f64>([first, second, third], Finer::default(), self.scale.vocabulary));
             sum.add_bins(Bins::of_words(*bins));
             if token > 0 {
                 drawn = Some((token - 1, key));

@@ -4,7 +4,7 @@ use crate::cpu::exp_sum::{ExpSum, Terms};
 use crate::element::Element;
 use crate::math::exp::term;
 use crate::math::log::{log_scalar, log1p_scalar};
-use crate::math::softmax_exp::PairExp;
+use crate::math::softmax_exp::WeightExp;
 use crate::math::sum::{sum_q, sums_o, unit_bits, units};
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
@@ -139,7 +139,7 @@ impl<S: Element> Kernel for Weigh<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let exp = PairExp::new(isa);
+        let exp = WeightExp::new(isa);
         Span::in_place(self.weights).reading(self.logits).narrow_numbers(
             isa,
             #[inline(always)]

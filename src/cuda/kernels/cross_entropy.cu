@@ -20,6 +20,7 @@ template <class S, template <class> class By, u32 WARPS, u32 HELD>
 struct CrossEntropyRow {
     typedef typename S::Bits Bits;
     static const u32 COUNT = By<S>::COUNT;
+    static const bool MAY_BE_LONG = HELD == 0;
     const CrossEntropyArguments& a;
     CrossEntropyShared<S, By, WARPS>& shared;
     const u64 index;
@@ -46,7 +47,7 @@ struct CrossEntropyRow {
 
     DEVICE void prepare(const Extremes& found) {
         exp = SoftmaxExp(found.max, found.min);
-        exp.narrow = exp.narrow && COUNT > 1;
+        exp.narrow = exp.narrow && COUNT > 1 && !(MAY_BE_LONG && is_long(a.cols));
         exp.fill(shared.tables);
         __syncthreads();
     }
@@ -62,31 +63,30 @@ struct CrossEntropyRow {
     }
 
     template <bool NARROW, class Row>
-    DEVICE u64 units_of(Row& row) {
-        UnitSum sum(a.cols);
-        row.each([&](u32, float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                x[i] = power<NARROW>(x[i]);
-                sum.add(x[i]);
-            }
-            if (sum.count >= 256) {
-                sum.collect();
-            }
+    DEVICE Units units_of(Row& row) {
+        return sum_exps<WARPS, !NARROW && MAY_BE_LONG>(a.cols, shared.units, [&](auto& sum) {
+            row.each([&](u32, float* x) {
+                for (u32 i = 0; i < COUNT; i++) {
+                    x[i] = power<NARROW>(x[i]);
+                    sum.add(x[i]);
+                }
+                if (sum.count >= 256) {
+                    sum.collect();
+                }
+            });
         });
-        sum.collect();
-        return total<WARPS>(sum.units, shared.units);
     }
 
     DEVICE Powers powers(float max) {
         is_held = exp.narrow && HELD > 0;
-        const u64 units = exp.narrow ? units_of<true>(held) : units_of<false>(again);
+        const Units units = exp.narrow ? units_of<true>(held) : units_of<false>(again);
         const bool peaked = is_peaked(units, a.cols);
         double rest = 0.0;
         if (peaked) {
             widen();
             const auto logit_of = [](u32, float x) { return x; };
             const auto power_of = [&](u32, float x) { return power<false>(x); };
-            rest = rest_of(again, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
+            rest = rest_of<MAY_BE_LONG>(again, a.cols, max, shared.seconds, shared.units, logit_of, power_of);
         }
         return {units, peaked, rest};
     }

@@ -110,9 +110,8 @@ struct Gradient {
         of_weight = entropy * share;
         // Little is left only of a peaked row without its largest.
         const double sum = sum_of_units(powers.units, a.cols), one = (double)power;
-        const u64 of_one = (u64)rint(one * (1.0 / sum_of_units(1, a.cols)));
         const bool is_little = powers.peaked && power == 1.0f;
-        const double others = is_little ? powers.rest : sum_of_units(powers.units - of_one, a.cols);
+        const double others = is_little ? powers.rest : sum_of_units(without(powers.units, one, a.cols), a.cols);
         at_target = of_all * (one / sum) - of_weight * weight - of_target * (others / sum);
         // The factor over the sum, as a sum of two: of one that is not finite there is no rest. The sign of a 0 counts.
         const double factor = finite(of_target + of_all);

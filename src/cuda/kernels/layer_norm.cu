@@ -27,9 +27,8 @@ struct LayerNormRow {
     DEVICE LayerNormRow(const Bits* row, u32 cols, const Operand& weight, const Operand& bias)
         : held(row, cols), weight(weight), bias(bias) {}
 
-    DEVICE void write_narrow(double mean, double scale, Bits* to) {
-        const float high = (float)mean;
-        const float low = (float)(mean - (double)high);
+    // The mean is a sum of two f32.
+    DEVICE void write_narrow(float high, float low, double scale, Bits* to) {
         const float by = (float)scale;
         held.each([&](u32 column, const float* x) {
             float weights[COUNT], biases[COUNT];
@@ -43,14 +42,14 @@ struct LayerNormRow {
         });
     }
 
-    DEVICE void write_wide(double mean, double scale, Bits* to) {
+    DEVICE void write_wide(double mean, double scale, double shift, Bits* to) {
         held.each([&](u32 column, const float* x) {
             float weights[COUNT], biases[COUNT];
             u32 bits[COUNT];
             weight.load<S, COUNT>(column, weights);
             bias.load<S, COUNT>(column, biases);
             for (u32 i = 0; i < COUNT; i++) {
-                const double n = ((double)x[i] - mean) * scale;
+                const double n = normalised(x[i], mean, scale, shift);
                 bits[i] = narrow_wide<S>(fma(n, (double)weights[i], (double)biases[i]));
             }
             By<S>::store(to + column, bits);
@@ -64,7 +63,6 @@ DEVICE void layer_norm(const LayerNormArguments& a) {
     typedef Places<S, By, WARPS> At;
     typedef LayerNormRow<S, By, WARPS, HELD> Row;
     __shared__ OrderedSums<At, 2> shared;
-    __shared__ OrderedSums<At, 1> shared_about;
     __shared__ Magnitudes partial[2][WARPS];
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const Operand bias = {a.bias, a.bias_type, 0.0f};
@@ -80,16 +78,19 @@ DEVICE void layer_norm(const LayerNormArguments& a) {
             may_be_narrow = weight.is_within<S, Row::COUNT, WARPS>(a.cols, 0x1p-60f, 0x1p60f, partial[0]) &&
                             bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, FINITE, partial[1]);
         }
-        double mean, square;
-        find_moments(true, row.held, again.held, shared, shared_about, mean, square);
-        const double scale = scale_of(square, a.eps);
-        if (may_be_narrow && has_room(square, scale)) {
-            row.write_narrow(mean, scale, to);
+        const RowMoments moments = find_moments(true, row.held, again.held, shared);
+        const double mean = moments.mean, scale = scale_of(moments.square, a.eps), shift = moments.shift(scale);
+        const float high = (float)mean;
+        const double low = (mean - (double)high) + moments.low;
+        // f32 rounds no normal number as a subnormal one.
+        const bool keeps_low = low == 0.0 || fabs(low) >= 0x1p-126;
+        if (may_be_narrow && keeps_low && has_room(moments.square, scale)) {
+            row.write_narrow(high, (float)low, scale, to);
         } else if (IS_F32) {
-            row.write_wide(mean, scale, to);
+            row.write_wide(mean, scale, shift, to);
         } else {
             // f64 takes the registers.
-            again.write_wide(mean, scale, to);
+            again.write_wide(mean, scale, shift, to);
         }
     }
 }

@@ -45,14 +45,16 @@ DEVICE void log_parts(double x, double& high, double& low) {
 }
 
 // Whether all but the largest term amount to so little that the integers leave few digits of it.
-DEVICE bool is_peaked(u64 units, u32 row_len) {
-    const u32 unit_bits = row_len <= 1u << 18 ? 45 : 42;
-    return units - ((u64)1 << unit_bits) < (u64)row_len << (unit_bits - 21);
+DEVICE bool is_peaked(const Units& sum, u32 row_len) {
+    const u32 unit_bits = is_long(row_len) ? 48 : 45;
+    // A sum of 3 or more is not peaked, and any other fits.
+    const u64 above_one = sum.units + ((u64)sum.whole << 48) - ((u64)1 << unit_bits);
+    return sum.whole < 3 && above_one < (u64)row_len << (unit_bits - 21);
 }
 
 // What a row's exponentials come to: by their integers, and of a peaked row what all but the largest do.
 struct Powers {
-    u64 units;
+    Units units;
     bool peaked;
     double rest;
 };
@@ -88,7 +90,7 @@ DEVICE float finer(double max, double second) {
 }
 
 // All but the largest of a peaked row's exponentials. `logit` and `power` make an element's.
-template <class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
+template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD, class T, class Logit, class Power>
 DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double* seconds, Parts* units, Logit logit,
                       Power power) {
     T own = -(T)INFINITE;
@@ -99,47 +101,48 @@ DEVICE double rest_of(Held<S, By, WARPS, HELD>& row, u32 row_len, T max, double*
         }
     });
     const float factor = finer((double)max, largest_of_block<WARPS>((double)own, seconds));
-    UnitSum sum(row_len);
-    row.each([&](u32 column, const float* x) {
-        for (u32 i = 0; i < By<S>::COUNT; i++) {
-            const float e = power(column + i, x[i]);
-            sum.add(e == 1.0f ? 0.0f : e * factor);
-        }
-        if (sum.count >= 256) {
-            sum.collect();
-        }
+    const Units rest = sum_exps<WARPS, MAY_BE_LONG>(row_len, units, [&](auto& sum) {
+        row.each([&](u32 column, const float* x) {
+            for (u32 i = 0; i < By<S>::COUNT; i++) {
+                const float e = power(column + i, x[i]);
+                sum.add(e == 1.0f ? 0.0f : e * factor);
+            }
+            if (sum.count >= 256) {
+                sum.collect();
+            }
+        });
     });
-    sum.collect();
-    return sum_of_units(total<WARPS>(sum.units, units), row_len) / (double)factor;
+    return sum_of_units(rest, row_len) / (double)factor;
 }
 
-template <bool NARROW, class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE u64 sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp, u32 row_len,
-                         LogSumShared<S, WARPS>& shared) {
-    UnitSum sum(row_len);
-    held.each([&](u32, const float* x) {
-        for (u32 i = 0; i < By<S>::COUNT; i++) {
-            sum.add(exp.power<NARROW>(shared.tables, x[i]));
-        }
-        if (HELD == 0 && sum.count >= 256) {
-            sum.collect();
-        }
+template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS, u32 HELD>
+DEVICE Units sum_of_powers(Held<S, By, WARPS, HELD>& held, const SoftmaxExp& exp, u32 row_len,
+                           LogSumShared<S, WARPS>& shared) {
+    return sum_exps<WARPS, MAY_BE_LONG>(row_len, shared.units, [&](auto& sum) {
+        held.each([&](u32, const float* x) {
+            for (u32 i = 0; i < By<S>::COUNT; i++) {
+                sum.add(exp.power<NARROW>(shared.tables, x[i]));
+            }
+            if (HELD == 0 && sum.count >= 256) {
+                sum.collect();
+            }
+        });
     });
-    sum.collect();
-    return total<WARPS>(sum.units, shared.units);
 }
 
 // ln of the sum of e^(x - max) over a live row with these extremes.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
 DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* row, u32 cols, const Extremes& found,
                       LogSumShared<S, WARPS>& shared) {
+    const bool MAY_BE_LONG = HELD == 0;
     SoftmaxExp exp(found.max, found.min);
+    exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(cols));
     exp.fill(shared.tables);
     __syncthreads();
-    // Rows that span more, and peaked ones, have no code and no registers of their own.
+    // Rows that span more, long ones and peaked ones have no code and no registers of their own.
     Held<S, Rolled, WARPS, 0> again(row, cols);
-    const u64 units = exp.narrow ? sum_of_powers<true>(held, exp, cols, shared)
-                                 : sum_of_powers<false>(again, exp, cols, shared);
+    const Units units = exp.narrow ? sum_of_powers<true, false>(held, exp, cols, shared)
+                                   : sum_of_powers<false, MAY_BE_LONG>(again, exp, cols, shared);
     const bool peaked = is_peaked(units, cols);
     double rest = 0.0;
     if (peaked) {
@@ -149,7 +152,7 @@ DEVICE double log_sum(Held<S, By, WARPS, HELD>& held, const typename S::Bits* ro
         __syncthreads();
         const auto logit = [](u32, float x) { return x; };
         const auto power = [&](u32, float x) { return exp.power<false>(shared.tables, x); };
-        rest = rest_of(again, cols, found.max, shared.seconds, shared.units, logit, power);
+        rest = rest_of<MAY_BE_LONG>(again, cols, found.max, shared.seconds, shared.units, logit, power);
     }
     return log_of_sum({units, peaked, rest}, cols);
 }

@@ -295,31 +295,30 @@ struct WideRow {
     }
 
     // The sum of the powers. Scores that are held become these, or -1.
-    DEVICE u64 units(const Tables& tables, Parts* partial) {
-        UnitSum sum(cols);
-        held.each([&](u32 column, float* x) {
-            UNROLLED
-            for (u32 i = 0; i < COUNT; i++) {
-                const float e = kept_power(tables, column + i, x[i]);
-                sum.add(e < 0.0f ? 0.0f : e);
-                x[i] = HELD > 0 ? e : x[i];
-            }
-            if (HELD == 0 && sum.count >= 256) {
-                sum.collect();
-            }
+    DEVICE Units units(const Tables& tables, Parts* partial) {
+        return sum_exps<WARPS, HELD == 0>(cols, partial, [&](auto& sum) {
+            held.each([&](u32 column, float* x) {
+                UNROLLED
+                for (u32 i = 0; i < COUNT; i++) {
+                    const float e = kept_power(tables, column + i, x[i]);
+                    sum.add(e < 0.0f ? 0.0f : e);
+                    x[i] = HELD > 0 ? e : x[i];
+                }
+                if (HELD == 0 && sum.count >= 256) {
+                    sum.collect();
+                }
+            });
         });
-        sum.collect();
-        return total<WARPS>(sum.units, partial);
     }
 
     DEVICE Powers powers(LogSumShared<S, WARPS>& shared) {
-        const u64 sum = units(shared.tables, shared.units);
+        const Units sum = units(shared.tables, shared.units);
         const bool peaked = is_peaked(sum, cols);
         double rest = 0.0;
         if (peaked) {
             const auto logit_of = [&](u32 column, float x) { return logit(column, x); };
             const auto power_of = [&](u32 column, float x) { return power(shared.tables, logit(column, x)); };
-            rest = rest_of(held, cols, found.max, shared.seconds, shared.units, logit_of, power_of);
+            rest = rest_of<HELD == 0>(held, cols, found.max, shared.seconds, shared.units, logit_of, power_of);
         }
         return {sum, peaked, rest};
     }
@@ -329,6 +328,18 @@ struct WideRow {
 struct Pair {
     float high, low;
 };
+
+// The same sum, with the first number that of both rounded.
+DEVICE Pair normalised(const Pair& sum) {
+    const float high = sum.high + sum.low;
+    return {high, sum.low - (high - sum.high)};
+}
+
+// The larger of two such sums, of which the second may be NaN: then it is the first.
+DEVICE Pair larger(const Pair& sum, const Pair& other) {
+    const bool is_larger = other.high > sum.high || (other.high == sum.high && other.low > sum.low);
+    return is_larger ? other : sum;
+}
 
 // A row's logits as sums of two f32, for scales whose low part stays within f32, one bias of f32 values, and flags.
 template <class S, template <class> class By, u32 WARPS, u32 HELD, bool HAS_BIAS>
@@ -350,16 +361,17 @@ struct PairRow {
         float max;
         u32 wrong;
     };
-    // The largest product that counts, and the low part of the largest logit.
+    // The largest logit, and the largest that a logit can be whose product is large.
     struct Terms {
-        float product, low;
+        Pair max;
+        float large;
     };
 
     DEVICE float bias(u32 column) const { return (float)mask.bias_at(0, column); }
 
-    // A score whose product is infinite is not to meet a bias of -inf.
+    // A finite score whose product overflows is not to be NaN beside a bias of -inf.
     DEVICE float bounded(float x) const {
-        const float product = x * scale, most = float_of(0x7f7fffff);
+        const float product = x * scale, most = fmaxf(float_of(0x7f7fffff), x);
         return most < product ? most : product;
     }
 
@@ -420,30 +432,32 @@ struct PairRow {
             max = {found.max * scale, rest(found.max)};
         } else {
             const Terms terms = terms_of(partial_terms);
-            max.low = terms.low;
-            // The error of a larger one could show.
-            if (!(terms.product < 16384.0f)) {
+            max = terms.max;
+            // The error of a large one could show.
+            if (terms.large > max.high - 128.0f) {
                 return false;
             }
         }
         return fabsf(max.high) < 256.0f;
     }
 
+    // Of logits whose rounded sums are this near to the largest such sum, the largest is that of the row.
     DEVICE Terms terms_of(Terms* partial) {
-        Terms own = {0.0f, -INFINITE};
+        const float near = max.high - 1.0f / 256.0f;
+        Terms own = {{-INFINITE, -INFINITE}, -INFINITE};
         each([&](u32 column, float x) {
             const float product = bounded(x), z = product + bias(column);
-            if (z > max.high - 128.0f) {
-                own.product = fmaxf(own.product, fabsf(product));
+            if (fabsf(product) >= 16384.0f) {
+                own.large = fmaxf(own.large, fmaf(fabsf(product), 1.0f / (1 << 22), z));
             }
-            if (z == max.high) {
-                own.low = fmaxf(own.low, logit(column, x).low);
+            if (z >= near) {
+                own.max = larger(own.max, normalised(logit(column, x)));
             }
         });
         return over_block<WARPS>(own, partial, [](Terms own, u32 distance) {
             for (; distance > 0; distance /= 2) {
-                own.product = fmaxf(own.product, lane_beside(own.product, distance));
-                own.low = fmaxf(own.low, lane_beside(own.low, distance));
+                own.max = larger(own.max, {lane_beside(own.max.high, distance), lane_beside(own.max.low, distance)});
+                own.large = fmaxf(own.large, lane_beside(own.large, distance));
             }
             return own;
         });

@@ -129,29 +129,52 @@ DEVICE double scale_of(double square, double eps) {
     return root == 0.0 ? 0.0 : 1.0 / root;
 }
 
-// The mean of a row and the mean square about it, as `src/cpu/moments.rs` takes them: in one pass where that loses nothing
-// to speak of. Rows that are not centred have 0 for the mean. `again` is the row to be read again.
+// What the norms of a row are made of.
+struct RowMoments {
+    double mean, low; // The mean, in two parts.
+    double square;    // The mean square about it.
+
+    // What `normalised` adds.
+    DEVICE double shift(double scale) const { return -(low * scale); }
+};
+
+// (x - mean) scale, with -low scale for the shift.
+DEVICE double normalised(float x, double mean, double scale, double shift) {
+    return fma((double)x - mean, scale, shift);
+}
+
+// The moments of a row as `src/cpu/moments.rs` takes them: in one pass where that loses nothing to speak of. Rows that are not
+// centred have 0 for the mean. `again` is the row to be read again.
 template <class S, template <class> class By, u32 WARPS, u32 HELD>
-DEVICE void find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, Held<S, By, WARPS, 0>& again,
-                         OrderedSums<Places<S, By, WARPS>, 2>& shared,
-                         OrderedSums<Places<S, By, WARPS>, 1>& shared_about, double& mean, double& square) {
+DEVICE RowMoments find_moments(bool is_centred, Held<S, By, WARPS, HELD>& row, Held<S, By, WARPS, 0>& again,
+                               OrderedSums<Places<S, By, WARPS>, 2>& shared) {
     // The square of the mean is at most so many times as large.
     const double ONE_PASS = 1024.0;
     const double n = (double)row.cols;
-    double sums[2], about[1];
+    double sums[2];
     sum_ordered(row, shared, sums, [&](u32, float x, double(&sum)[2]) {
         sum[0] += (double)x;
         sum[1] = fma((double)x, (double)x, sum[1]);
     });
-    mean = is_centred ? sums[0] / n : 0.0;
-    square = (is_centred ? sums[1] - sums[0] * mean : sums[1]) / n;
-    if (is_centred && !(mean * mean <= ONE_PASS * square)) {
-        sum_ordered(again, shared_about, about, [&](u32, float x, double(&sum)[1]) {
-            const double d = (double)x - mean;
-            sum[0] += d * d;
-        });
-        square = about[0] / n;
+    if (!is_centred) {
+        return {0.0, 0.0, sums[1] / n};
     }
+    const double mean = sums[0] / n;
+    double low = fma(-mean, n, sums[0]) / n;
+    double square = (sums[1] - sums[0] * mean) / n;
+    if (!(mean * mean <= ONE_PASS * square)) {
+        sum_ordered(again, shared, sums, [&](u32, float x, double(&sum)[2]) {
+            const double d = (double)x - mean;
+            sum[0] += d;
+            sum[1] = fma(d, d, sum[1]);
+        });
+        square = sums[1] / n;
+        const double summed = sums[0] / n;
+        // What rounding alone may make of the mean deviation.
+        const double noise = (17.0 + n / 16384.0) * 0x1p-53 * sqrt(square);
+        low = fabs(summed - low) > noise ? summed : low;
+    }
+    return {mean, low, square};
 }
 
 // Whether a row is finite and its results are far from the limits of f32, operands apart.

@@ -9,7 +9,7 @@
 struct NormBackwardArguments {
     u64 x, dy, dx;      // [rows, cols]
     u64 weight;         // [cols]
-    u64 moments;        // [rows, 2]: means and factors; or 0.
+    u64 moments;        // [rows, 3]: means, factors and shifts; or 0.
     u64 tiles;          // [ceil(rows / 256), 2, cols]: sums over rows of dy n, and of dy.
     u64 dweight, dbias; // [cols], or 0
     u64 rows;
@@ -26,18 +26,29 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
     typedef Places<S, By, WARPS> At;
     const u32 COUNT = By<S>::COUNT;
     __shared__ OrderedSums<At, 2> shared;
-    __shared__ OrderedSums<At, 1> shared_about;
+    // Not in a register of each thread: kernels of long rows have none left.
+    __shared__ double shared_scale, shared_shift;
+    const volatile double &scale = shared_scale, &shift = shared_shift;
     const Operand weight = {a.weight, a.weight_type, 1.0f};
     const double count = (double)a.cols;
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         const u64 start = index * a.cols;
         const Bits* dy = (const Bits*)a.dy + start;
-        Bits* dx = (Bits*)a.dx + start;
         Held<S, By, WARPS, HELD> row((const Bits*)a.x + start, a.cols);
         Held<S, By, WARPS, 0> again((const Bits*)a.x + start, a.cols);
-        double mean, square;
-        find_moments(a.is_centred, row, again, shared, shared_about, mean, square);
-        const double scale = scale_of(square, a.eps);
+        const RowMoments found = find_moments(a.is_centred, row, again, shared);
+        const double mean = found.mean;
+        if (threadIdx.x == 0) {
+            const double own = scale_of(found.square, a.eps);
+            shared_scale = own;
+            shared_shift = found.shift(own);
+            if (a.moments) {
+                double* moments = (double*)a.moments + 3 * index;
+                moments[0] = mean;
+                moments[1] = own;
+                moments[2] = found.shift(own);
+            }
+        }
         double sums[2];
         sum_pieces(row, shared, sums, [&](u32 column, const float* x, auto lane) {
             float weights[COUNT], gradients[COUNT];
@@ -45,7 +56,7 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
             By<S>::load(dy + column, gradients);
             for (u32 i = 0; i < COUNT; i++) {
                 const double h = (double)gradients[i] * ((double)weights[i] + a.weight_offset);
-                lane(i)[0] += h * (((double)x[i] - mean) * scale);
+                lane(i)[0] += h * normalised(x[i], mean, scale, shift);
                 lane(i)[1] += h;
             }
         });
@@ -60,16 +71,11 @@ DEVICE void norm_backward(const NormBackwardArguments& a) {
             By<S>::load(dy + column, gradients);
             for (u32 i = 0; i < COUNT; i++) {
                 const double h = (double)gradients[i] * ((double)weights[i] + a.weight_offset);
-                const double n = ((double)x[i] - mean) * scale;
+                const double n = normalised(x[i], mean, scale, shift);
                 bits[i] = narrow_wide<S>(fma(n, along, h - mean_h) * scale);
             }
-            By<S>::store(dx + column, bits);
+            By<S>::store((Bits*)a.dx + start + column, bits);
         });
-        if (a.moments && threadIdx.x == 0) {
-            double* moments = (double*)a.moments + 2 * index;
-            moments[0] = mean;
-            moments[1] = scale;
-        }
     }
 }
 
@@ -103,7 +109,7 @@ const u32 COLUMN_THREADS = 128;
 template <class S>
 DEVICE void norm_columns(const NormBackwardArguments& a) {
     typedef typename S::Bits Bits;
-    __shared__ double moments[TILE_ROWS][2];
+    __shared__ double moments[TILE_ROWS][3];
     const u64 runs = (a.cols + COLUMN_THREADS - 1) / COLUMN_THREADS;
     const u64 all = runs * ((a.rows + TILE_ROWS - 1) / TILE_ROWS);
     for (u64 index = blockIdx.x; index < all; index += gridDim.x) {
@@ -113,8 +119,9 @@ DEVICE void norm_columns(const NormBackwardArguments& a) {
         const u32 column = (u32)(index % runs) * COLUMN_THREADS + threadIdx.x;
         __syncthreads();
         for (u32 row = threadIdx.x; row < rows; row += COLUMN_THREADS) {
-            moments[row][0] = ((const double*)a.moments)[2 * (first + row)];
-            moments[row][1] = ((const double*)a.moments)[2 * (first + row) + 1];
+            for (u32 i = 0; i < 3; i++) {
+                moments[row][i] = ((const double*)a.moments)[3 * (first + row) + i];
+            }
         }
         __syncthreads();
         if (column < a.cols) {
@@ -124,7 +131,7 @@ DEVICE void norm_columns(const NormBackwardArguments& a) {
             fold_in_order(sums, [&](u32 lane, double(&sum)[2]) {
                 for (u32 row = lane; row < rows; row += 64) {
                     const double d = (double)S::widen(dy[(u64)row * a.cols]);
-                    double n = ((double)S::widen(x[(u64)row * a.cols]) - moments[row][0]) * moments[row][1];
+                    double n = normalised(S::widen(x[(u64)row * a.cols]), moments[row][0], moments[row][1], moments[row][2]);
                     if (a.is_rounded) {
                         n = (double)S::widen(narrow_wide<S>(n));
                     }

@@ -46,22 +46,18 @@ struct AdjustArguments {
     u64 cols;
 };
 
-// e^z for z <= 0 in f64; -inf gives 0.
-DEVICE float exp_of_pair(double z) {
+// e^max(z, -64) for z <= 0 in f64, as `WeightExp` of `src/math/softmax_exp.rs` defines it: monotone.
+DEVICE float weight_of(double z) {
     const float SHIFTER = 12582912.0f;
-    z = z > -104.0 ? z : -104.0;
-    const float high = (float)z;
-    const float rest = (float)(z - (double)high);
-    const float j = fmaf(high, float_of(0x4138aa3b), SHIFTER);
-    const float n = j - SHIFTER;
+    z = z > -64.0 ? z : -64.0;
+    const float j = fmaf((float)z, float_of(0x4138aa3b), SHIFTER);
     const u32 index = bits_of(j) & 7;
-    const float low = (float)__longlong_as_double((long long)TABLE_LOW[index]) + rest;
-    float r = fmaf(n, -float_of(0x3db17218), high);
-    r = fmaf(n, -float_of(0xaf82e308), r + low);
-    const float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2aae3a)), r, 0.5f);
+    const float low = (float)__longlong_as_double((long long)TABLE_LOW[index]);
+    const float r = (float)fma((double)(j - SHIFTER), -STEP, z) + low;
+    const float q = fmaf(fmaf(float_of(0x3d2aad66), r, float_of(0x3e2a9c39)), r, 0.5f);
     const float t = fmaf(r * r, q, r);
-    const float s = float_of(TABLE[index] - (index << 20) + (64u << 23) + (bits_of(j) << 20));
-    return fmaf(t, s, s) * (high > -104.0f ? float_of((127 - 64) << 23) : 0.0f);
+    const float s = float_of(TABLE[index] - (index << 20) + (bits_of(j) << 20));
+    return fmaf(t, s, s);
 }
 
 // 64 random bits: Philox4x32-10 of (draw, row) under the seed.
@@ -143,7 +139,7 @@ struct SampleRow {
     DEVICE u64 one() const { return (u64)1 << (cols <= 1u << 18 ? 45 : 42); }
 
     DEVICE u64 mass(float z, double inverse) const {
-        const float e = exp_of_pair(((double)z - max) * inverse);
+        const float e = weight_of(((double)z - max) * inverse);
         const double SHIFTER = 4503599627370496.0; // 2^52
         return (u64)(__double_as_longlong((double)e * (double)one() + SHIFTER) - __double_as_longlong(SHIFTER));
     }

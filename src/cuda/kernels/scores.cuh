@@ -80,14 +80,20 @@ struct alignas(8) Parts {
     static DEVICE Parts of(u64 v) { return {(u32)v & MASK, (u32)(v >> BITS) & MASK, (u32)(v >> (2 * BITS))}; }
     DEVICE Parts of_warp() const { return {sum_of_warp(low), sum_of_warp(middle), sum_of_warp(high)}; }
     DEVICE u64 whole() const { return low + ((u64)middle << BITS) + ((u64)high << (2 * BITS)); }
+
+    // The same of a sum in units of 2^-48, which may need more than 64 bits. The high part counts units of 2^-4.
+    DEVICE Units long_units() const {
+        const u64 units = Parts{low, middle, high & 15}.whole();
+        return {units & (((u64)1 << 48) - 1), (high >> 4) + (u32)(units >> 48)};
+    }
 };
 
 // The integer sum of a block, which has no order, so that the bits do not depend on the number of threads.
 template <u32 WARPS>
-DEVICE u64 total(u64 units, Parts* partial) {
+DEVICE Parts total(u64 units, Parts* partial) {
     const Parts own = Parts::of(units).of_warp();
     if (WARPS == 1) {
-        return own.whole();
+        return own;
     }
     const u32 lane = threadIdx.x % WARP;
     if (lane == 0) {
@@ -98,7 +104,21 @@ DEVICE u64 total(u64 units, Parts* partial) {
     if (lane < blockDim.x / WARP) {
         others = partial[lane];
     }
-    return others.of_warp().whole();
+    return others.of_warp();
+}
+
+// The sum by rule Q of a row's exponentials, in all threads: `each` adds those of a thread to what it is given.
+template <u32 WARPS, bool MAY_BE_LONG, class Each>
+DEVICE Units sum_exps(u32 row_len, Parts* partial, Each each) {
+    if (MAY_BE_LONG && is_long(row_len)) {
+        LongSum sum;
+        each(sum);
+        return total<WARPS>(sum.units, partial).long_units();
+    }
+    UnitSum sum;
+    each(sum);
+    sum.collect();
+    return {total<WARPS>(sum.units, partial).whole(), 0};
 }
 
 // Adds a row that is not live to the four integers at `met`, if there are any: rows with NaN, with +inf and without a

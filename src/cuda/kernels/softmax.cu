@@ -27,7 +27,7 @@ DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S
     // As of any row that is so short.
     const u32 MOST = WARPS * WARP * HELD * row.COUNT;
     const LaneTables tables = exp.lane_tables();
-    UnitSum sum(MOST);
+    UnitSum sum;
     row.each([&](bool is_there, u32 piece) {
         float* x = row.widen(piece);
         for (u32 i = 0; i < row.COUNT; i++) {
@@ -38,7 +38,7 @@ DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S
     });
     sum.collect();
     float high, low;
-    reciprocal(total<WARPS>(sum.units, partial), MOST, high, low);
+    reciprocal({total<WARPS>(sum.units, partial).whole(), 0}, MOST, high, low);
     typename S::Bits* own = to + row.first();
     row.each([&](bool is_there, u32 piece) {
         if (is_there) {
@@ -47,23 +47,23 @@ DEVICE void divide(Whole<S, WARPS, HELD>& row, const SoftmaxExp& exp, typename S
     });
 }
 
-// Any live row, read again each time.
-template <bool NARROW, class S, template <class> class By, u32 WARPS>
+// Any live row, read again each time; not narrow if it is long.
+template <bool NARROW, bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, typename S::Bits* to,
                          SoftmaxShared<WARPS>& shared) {
     const u32 COUNT = By<S>::COUNT;
-    UnitSum sum(row.cols);
-    row.each([&](u32, const float* x) {
-        for (u32 i = 0; i < COUNT; i++) {
-            sum.add(exp.power<NARROW>(shared.tables, x[i]));
-        }
-        if (sum.count >= 256) {
-            sum.collect();
-        }
+    const Units units = sum_exps<WARPS, MAY_BE_LONG>(row.cols, shared.units, [&](auto& sum) {
+        row.each([&](u32, const float* x) {
+            for (u32 i = 0; i < COUNT; i++) {
+                sum.add(exp.power<NARROW>(shared.tables, x[i]));
+            }
+            if (sum.count >= 256) {
+                sum.collect();
+            }
+        });
     });
-    sum.collect();
     float high, low;
-    reciprocal(total<WARPS>(sum.units, shared.units), row.cols, high, low);
+    reciprocal(units, row.cols, high, low);
     row.each([&](u32 column, const float* x) {
         float e[COUNT];
         for (u32 i = 0; i < COUNT; i++) {
@@ -74,18 +74,19 @@ DEVICE void divide_again(Held<S, By, WARPS, 0>& row, const SoftmaxExp& exp, type
 }
 
 // A row that is not a live one that is held: of rows that could be, few are so, and there are no registers for them.
-template <class S, template <class> class By, u32 WARPS>
+template <bool MAY_BE_LONG, class S, template <class> class By, u32 WARPS>
 DEVICE void softmax_again(const ScoresArguments& a, u64 index, Held<S, By, WARPS, 0>& row, typename S::Bits* to,
                           const Extremes& found, SoftmaxShared<WARPS>& shared) {
     const u32 COUNT = By<S>::COUNT;
     if (found.is_live()) {
-        const SoftmaxExp exp(found.max, found.min);
+        SoftmaxExp exp(found.max, found.min);
+        exp.narrow = exp.narrow && !(MAY_BE_LONG && is_long(row.cols));
         exp.fill(shared.tables);
         __syncthreads();
         if (exp.narrow) {
-            divide_again<true>(row, exp, to, shared);
+            divide_again<true, false>(row, exp, to, shared);
         } else {
-            divide_again<false>(row, exp, to, shared);
+            divide_again<false, MAY_BE_LONG>(row, exp, to, shared);
         }
     } else {
         u32 bits[COUNT];
@@ -109,7 +110,7 @@ DEVICE void softmax_held(const ScoresArguments& a) {
             divide(row, SoftmaxExp(found.max, found.min), to, shared.units);
         } else {
             Held<S, Vectors, WARPS, 0> again((const Bits*)a.x + index * a.cols, a.cols);
-            softmax_again(a, index, again, to, found, shared);
+            softmax_again<false>(a, index, again, to, found, shared);
         }
         __syncthreads();
     }
@@ -122,7 +123,7 @@ DEVICE void softmax_long(const ScoresArguments& a) {
     for (u64 index = blockIdx.x; index < a.rows; index += gridDim.x) {
         Held<S, By, WARPS, 0> row((const Bits*)a.x + index * a.cols, a.cols);
         const Extremes found = extremes(row, shared.extremes);
-        softmax_again(a, index, row, (Bits*)a.y + index * a.cols, found, shared);
+        softmax_again<true>(a, index, row, (Bits*)a.y + index * a.cols, found, shared);
         __syncthreads();
     }
 }

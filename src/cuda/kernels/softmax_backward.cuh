@@ -33,19 +33,18 @@ struct BackwardRow {
 
     // Writes the gradients of a live row; false if they are not finite.
     DEVICE bool write(const SoftmaxExp& exp, BackwardShared<WARPS>& shared, Terms& terms) {
-        UnitSum sum(cols);
-        held.each([&](u32, float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                const float e = exp.power<NARROW>(shared.tables, x[i]);
-                sum.add(e);
-                x[i] = e;
-            }
-            if (HELD == 0 && sum.count >= 256) {
-                sum.collect();
-            }
+        const Units units = sum_exps<WARPS, HELD == 0>(cols, shared.units, [&](auto& sum) {
+            held.each([&](u32, float* x) {
+                for (u32 i = 0; i < COUNT; i++) {
+                    const float e = exp.power<NARROW>(shared.tables, x[i]);
+                    sum.add(e);
+                    x[i] = e;
+                }
+                if (HELD == 0 && sum.count >= 256) {
+                    sum.collect();
+                }
+            });
         });
-        sum.collect();
-        const u64 units = total<WARPS>(sum.units, shared.units);
         const double reciprocal = 1.0 / sum_of_units(units, cols);
         const auto weight = [&](float x) { return (double)(NARROW ? x : exp.power<false>(shared.tables, x)); };
         double sums[1];

@@ -113,43 +113,73 @@ struct SoftmaxExp {
     }
 };
 
-// Rule Q: exact sums of f32 from 0 to 1 in f32 and wrapping integers.
+// Whether a sum by rule Q of a row of this length may need more than 64 bits.
+DEVICE bool is_long(u32 row_len) { return row_len > 1u << 18; }
+
+// Rule Q: exact sums of f32 from 0 to 1 in f32 and wrapping integers, in units of 2^-45. Not of long rows.
 struct UnitSum {
     u32 high, low, count;
     u64 units;
-    float grid;
-    u32 shift;
 
-    DEVICE UnitSum(u32 row_len) : high(0), low(0), count(0), units(0) {
-        bool fine = row_len <= 1u << 18;
-        grid = fine ? 1.5f / (1 << 22) : 1.5f / (1 << 19);
-        shift = fine ? 22 : 19;
-    }
+    DEVICE UnitSum() : high(0), low(0), count(0), units(0) {}
+
+    // A number whose last place is the unit, halfway to the next exponent.
+    static DEVICE float grid() { return 1.5f / (1 << 22); }
 
     DEVICE void add(float e) {
         float u = e + 1.0f;
         high += bits_of(u);
-        low += bits_of(e + ((1.0f + grid) - u));
+        low += bits_of(e + ((1.0f + grid()) - u));
         count += 1;
     }
 
     // To be called after at most 511 terms.
     DEVICE void collect() {
         u32 high_sum = high - count * bits_of(1.0f);
-        int low_sum = (int)(low - count * bits_of(grid));
-        units += ((u64)high_sum << shift) + (u64)(long long)low_sum;
+        int low_sum = (int)(low - count * bits_of(grid()));
+        units += ((u64)high_sum << 22) + (u64)(long long)low_sum;
         high = low = count = 0;
     }
 };
 
+// The same of long rows, in units of 2^-48: the last place of numbers from 16 to 32, from the middle of which each term is
+// counted. 64 bits hold the sum of a thread's terms.
+struct LongSum {
+    static const u32 count = 0;
+    u64 units;
+
+    DEVICE LongSum() : units(0) {}
+
+    DEVICE void add(float e) {
+        units += (u64)__double_as_longlong((double)e + 24.0) - (u64)__double_as_longlong(24.0);
+    }
+
+    DEVICE void collect() {}
+};
+
+// A sum by rule Q: of long rows the units of what it is above a whole number, and that number; of others all units.
+struct Units {
+    u64 units;
+    u32 whole;
+};
+
 // The sum that so many units are.
-DEVICE double sum_of_units(u64 units, u32 row_len) {
-    return (double)units * (row_len <= 1u << 18 ? 0x1p-45 : 0x1p-42);
+DEVICE double sum_of_units(const Units& sum, u32 row_len) {
+    return is_long(row_len) ? (double)sum.whole + (double)sum.units * 0x1p-48 : (double)sum.units * 0x1p-45;
+}
+
+// A sum without one of its terms.
+DEVICE Units without(const Units& sum, double term, u32 row_len) {
+    if (!is_long(row_len)) {
+        return {sum.units - (u64)rint(term * 0x1p45), 0};
+    }
+    const u64 taken = (u64)rint(term * 0x1p48), borrowed = (u64)(sum.units < taken);
+    return {sum.units + (borrowed << 48) - taken, sum.whole - (u32)borrowed};
 }
 
 // 1 / sum as two f32, the larger first.
-DEVICE void reciprocal(u64 units, u32 row_len, float& high, float& low) {
-    double v = 1.0 / sum_of_units(units, row_len);
+DEVICE void reciprocal(const Units& sum, u32 row_len, float& high, float& low) {
+    double v = 1.0 / sum_of_units(sum, row_len);
     high = (float)v;
     low = (float)(v - (double)high);
 }

@@ -21,19 +21,19 @@ struct SoftmaxMasked {
         const SoftmaxExp exp(row.max.high, -INFINITE);
         exp.fill(shared.tables, row.max.low);
         __syncthreads();
-        UnitSum sum(row.cols);
-        row.held.each([&](u32 column, float* x) {
-            for (u32 i = 0; i < COUNT; i++) {
-                x[i] = row.power(exp, shared.tables, column + i, x[i]);
-                sum.add(x[i]);
-            }
-            if (HELD == 0 && sum.count >= 256) {
-                sum.collect();
-            }
+        const Units units = sum_exps<WARPS, HELD == 0>(row.cols, shared.units, [&](auto& sum) {
+            row.held.each([&](u32 column, float* x) {
+                for (u32 i = 0; i < COUNT; i++) {
+                    x[i] = row.power(exp, shared.tables, column + i, x[i]);
+                    sum.add(x[i]);
+                }
+                if (HELD == 0 && sum.count >= 256) {
+                    sum.collect();
+                }
+            });
         });
-        sum.collect();
         float high, low;
-        reciprocal(total<WARPS>(sum.units, shared.units), row.cols, high, low);
+        reciprocal(units, row.cols, high, low);
         row.held.each([&](u32 column, const float* x) {
             u32 bits[COUNT];
             for (u32 i = 0; i < COUNT; i++) {
@@ -47,7 +47,7 @@ struct SoftmaxMasked {
     static DEVICE void divide_wide(WideRow<S, Rolled, WARPS, 0, HAS_BIAS>& row, Bits* to, Shared& shared) {
         row.prepare(shared.tables);
         __syncthreads();
-        const u64 units = row.units(shared.tables, shared.units);
+        const Units units = row.units(shared.tables, shared.units);
         float high, low;
         reciprocal(units, row.cols, high, low);
         row.held.each([&](u32 column, const float* x) {

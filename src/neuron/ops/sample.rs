@@ -13,6 +13,7 @@ use crate::neuron::program::{ElementType, Matrix, Program};
 use crate::ops::sample::{Adjustments, Filter, Request, Sampled};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
+use crate::simd::filled;
 
 const OP: &str = "sample";
 
@@ -118,7 +119,7 @@ impl<'a> Candidates<'a> {
         if !self.suffice(request) {
             return Ok(None);
         }
-        let mut row = vec![f32::NEG_INFINITY; self.vocabulary];
+        let mut row = filled(OP, "the logits of a row", self.vocabulary, f32::NEG_INFINITY)?;
         for (token, logit) in self.tokens.iter().zip(self.logits) {
             row[*token as usize] = *logit;
         }

@@ -1,6 +1,6 @@
 //! What a step does to logits before any filter: bias, penalties, tokens that are not to come.
 
-use super::dry::{self, Repeats};
+use super::dry::{Penalty, Repeats};
 use super::profile::Penalties;
 use super::{OP, SamplerConfig, Step};
 use crate::element::Element;
@@ -151,8 +151,13 @@ impl<'a> Adjustments<'a> {
         if c.dry_multiplier == 0.0 {
             return;
         }
-        for &(token, length) in repeats.prolonged(&self.step, c.dry_window, c.dry_allowed_length) {
-            let penalty = dry::penalty(c.dry_multiplier, c.dry_base, length - c.dry_allowed_length);
+        let prolonged = repeats.prolonged(&self.step, c.dry_window, c.dry_allowed_length);
+        if prolonged.is_empty() {
+            return;
+        }
+        let penalty = Penalty::new(c.dry_multiplier, c.dry_base);
+        for &(token, length) in prolonged {
+            let penalty = penalty.of(length - c.dry_allowed_length);
             let penalty = E::from_wide(penalty.min(E::LIMITS.max)).widen();
             part.change(token, |z| z - penalty);
         }

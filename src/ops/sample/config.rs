@@ -4,6 +4,7 @@ use super::Sampler;
 use super::plan::Plan;
 use super::profile::Profile;
 use crate::error::Result;
+use crate::simd::in_default;
 
 /// What to draw with. Filters that are not set do nothing.
 ///
@@ -163,6 +164,6 @@ impl SamplerConfig {
     /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) naming the parameter, its value and its range, also
     /// for one that the profile's engine has not.
     pub fn validate(self) -> Result<Sampler> {
-        Ok(Sampler { config: self, plan: Plan::new(&self)? })
+        Ok(Sampler { config: self, plan: in_default(|| Plan::new(&self))? })
     }
 }

@@ -3,6 +3,7 @@
 use super::{Draw, Sampled};
 use crate::error::Result;
 use crate::math::sum::units;
+use crate::simd::in_default;
 
 /// What the filters left of a row, as a kernel has it: at least one token.
 #[derive(Clone, Copy)]
@@ -81,7 +82,8 @@ impl Distribution {
 
     /// The logarithm of each token's probability, in the order of [`Distribution::tokens`].
     pub fn logprobs(&self) -> impl Iterator<Item = f64> + '_ {
-        self.distances.iter().map(|d| d - self.log_sum)
+        let logprobs = in_default(|| self.distances.iter().map(|d| d - self.log_sum).collect::<Vec<f64>>());
+        logprobs.into_iter()
     }
 
     /// The probability of every token of the vocabulary, 0 for those that were removed.
@@ -97,16 +99,19 @@ impl Distribution {
         Ok(probs)
     }
 
-    /// What share of the mass each token has, in the order of [`Distribution::tokens`].
-    pub(super) fn shares(&self) -> impl Iterator<Item = f64> + '_ {
-        let total = self.masses.iter().sum::<u64>() as f64;
-        self.masses.iter().map(move |&mass| mass as f64 / total)
+    /// The integer mass of each token, in the order of [`Distribution::tokens`].
+    pub(super) fn masses(&self) -> &[u64] {
+        &self.masses
     }
 
-    /// The same of one token; 0 if it was removed.
-    pub(super) fn share(&self, token: u32) -> f64 {
-        let total = self.masses.iter().sum::<u64>() as f64;
-        self.tokens.binary_search(&token).map_or(0.0, |i| self.masses[i] as f64 / total)
+    /// The mass of all tokens, at most 2^63.
+    pub(super) fn total(&self) -> u64 {
+        self.masses.iter().sum()
+    }
+
+    /// The mass of one token; 0 if it was removed.
+    pub(super) fn mass(&self, token: u32) -> u64 {
+        self.tokens.binary_search(&token).map_or(0, |i| self.masses[i])
     }
 
     /// The token as if it was drawn; a draw if it was removed.
@@ -128,7 +133,7 @@ impl Distribution {
             order.truncate(n);
         }
         order.sort_unstable_by(by_logit);
-        order.into_iter().map(|i| (self.tokens[i], self.distances[i] - self.log_sum)).collect()
+        in_default(|| order.into_iter().map(|i| (self.tokens[i], self.distances[i] - self.log_sum)).collect())
     }
 
     /// Draws a token.
@@ -136,14 +141,14 @@ impl Distribution {
     /// The draw's 64 bits, times the total mass, over 2^64, is a number below the total; the token is the first whose
     /// running sum exceeds it, so a token of mass 0 is never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
-        let at = draw.below(self.masses.iter().sum());
+        let at = draw.below(self.total());
         let mut sum = 0;
         let reached = |mass: &u64| {
             sum += mass;
             sum > at
         };
         let index = self.masses.iter().position(reached).unwrap_or(0);
-        let logprob = self.distances[index] - self.log_sum;
+        let logprob = in_default(|| self.distances[index] - self.log_sum);
         Sampled { token: self.tokens[index], logprob, kept: self.tokens.len() }
     }
 }

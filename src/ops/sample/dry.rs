@@ -1,8 +1,9 @@
 //! DRY, "don't repeat yourself": how long a repetition each token would prolong.
 
 use super::Step;
+use crate::math::power::{self, Pair};
 
-/// The largest exponent whose power of e f32 holds.
+/// The largest exponent whose power of e f32 holds, as llama.cpp has it.
 const MOST: f64 = 88.722_839_1;
 
 /// What is found of a sequence's repetitions, in lists that are kept from step to step.
@@ -40,10 +41,34 @@ impl Repeats {
     }
 }
 
-/// multiplier * base^exponent, the exponent held to where f32 holds the power, as llama.cpp does.
-pub fn penalty(multiplier: f64, base: f64, exponent: usize) -> f64 {
-    let most = if base > 1.000_001 { (MOST / base.ln()) as usize } else { usize::MAX };
-    multiplier * base.powi(exponent.min(most).min(i32::MAX as usize) as i32)
+/// What a repetition costs: multiplier * base^exponent, the exponent limited as llama.cpp does.
+pub struct Penalty {
+    multiplier: f64,
+    base: f64,
+    /// The largest exponent.
+    most: u64,
+}
+
+impl Penalty {
+    pub fn new(multiplier: f64, base: f64) -> Self {
+        // A base that is nearer to 1 has no limit in llama.cpp either.
+        let most = if base > 1.000_001 { floor(Pair::from(MOST).over(power::log(base))) } else { u64::MAX };
+        Penalty { multiplier, base, most }
+    }
+
+    /// Returns the penalty rounded to f64, within 0.501 ULP; infinity where it exceeds f64. Pairs of f64 leave an error of at
+    /// most 2^-73 of it before that rounding.
+    pub fn of(&self, exponent: usize) -> f64 {
+        let power = Pair::from(self.base).to_the(self.most.min(exponent as u64));
+        let penalty = Pair::from(self.multiplier).times(power).0;
+        if penalty.is_finite() { penalty } else { f64::INFINITY }
+    }
+}
+
+/// The largest integer that is not above the pair, which is positive.
+fn floor(pair: Pair) -> u64 {
+    let below = pair.0.floor() == pair.0 && pair.1 < 0.0;
+    pair.0 as u64 - u64::from(below)
 }
 
 /// For each place how many tokens from there on are those from the start on: the Z-function.

@@ -1,6 +1,7 @@
 //! Speculative decoding: a draft's tokens, accepted or replaced so that what comes out is distributed as the target's.
 
 use super::{Distribution, Draw, Sampled};
+use crate::simd::in_default;
 
 /// What became of a draft's token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,10 +17,12 @@ impl Distribution {
     /// Accepts a token that was drawn from `draft`, or draws another, so that the result is distributed as this one, the
     /// target's, is.
     ///
-    /// With p and q the target's and the draft's probabilities, the token is accepted with probability min(1, p / q),
-    /// and one replaces it else that is drawn in proportion to max(p - q, 0). The probabilities are those of the masses;
-    /// the distribution of the result is within 2^-50 of theirs in total variation. A greedy target accepts its own
-    /// token and nothing else. `draw` may be that which the token was drawn with.
+    /// With p and q the target's and the draft's probabilities, the token is accepted with probability min(1, p / q), and
+    /// one replaces it else that is drawn in proportion to max(p - q, 0). The probabilities are those of the masses.
+    /// Quotients and differences are exact integers, and 64 random bits decide. So the distribution of the result is within
+    /// 2^-63 of the target's in total variation, for a token that has exactly the draft's distribution. A token that
+    /// [`Distribution::draw`] made from 64 bits adds n 2^-65, for n tokens. A greedy target accepts its own token and
+    /// nothing else. `draw` may be that which the token was drawn with.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -36,44 +39,186 @@ impl Distribution {
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     pub fn verify(&self, draft: &Distribution, token: u32, draw: Draw) -> Verified {
-        let (p, q) = (self.share(token), draft.share(token));
-        let mut others = draft.tokens().iter().zip(draft.shares()).peekable();
-        let residual = |token: u32, p: f64| {
-            while others.next_if(|(other, _)| **other < token).is_some() {}
-            let q = others.next_if(|(other, _)| **other == token).map_or(0.0, |(_, q)| q);
-            (p - q).max(0.0)
-        };
-        self.settle(token, if q > 0.0 { p / q } else { 0.0 }, draw, residual)
+        in_default(|| {
+            let (of_all, of_draft) = (self.total(), draft.total());
+            let chance = Chance { of: product(self.mass(token), of_draft), out_of: product(draft.mass(token), of_all) };
+            let residual = || {
+                let mut others = draft.tokens().iter().zip(draft.masses()).peekable();
+                let excess = move |(&token, &mass): (&u32, &u64)| {
+                    while others.next_if(|(other, _)| **other < token).is_some() {}
+                    let of_other = others.next_if(|(other, _)| **other == token).map_or(0, |(_, mass)| *mass);
+                    product(mass, of_draft).saturating_sub(product(of_other, of_all))
+                };
+                self.tokens().iter().zip(self.masses()).map(excess)
+            };
+            self.settle(token, chance, draw, residual)
+        })
     }
 
     /// [`Distribution::verify`] for a draft without probabilities, such as one of n-grams: the token is accepted as
     /// often as the target would draw it, and else any other is drawn.
     pub fn verify_token(&self, token: u32, draw: Draw) -> Verified {
-        let p = self.share(token);
-        self.settle(token, p, draw, |other, p| if other == token { 0.0 } else { p })
+        in_default(|| {
+            let chance = Chance { of: self.mass(token).into(), out_of: self.total().into() };
+            let others = || {
+                let without = |(&other, &mass): (&u32, &u64)| if other == token { 0 } else { u128::from(mass) };
+                self.tokens().iter().zip(self.masses()).map(without)
+            };
+            self.settle(token, chance, draw, others)
+        })
     }
 
-    /// Accepts with this probability, of 1 and more always.
-    fn settle(&self, token: u32, accepts: f64, draw: Draw, mut residual: impl FnMut(u32, f64) -> f64) -> Verified {
-        let (accepted, bits) = draw.verifies(accepts);
-        if accepted {
-            return Verified { sampled: self.sampled(token, draw), accepted };
+    /// Accepts with this chance, or draws a token in proportion to these integers, one for each token.
+    fn settle<R: Iterator<Item = u128>>(
+        &self,
+        token: u32,
+        chance: Chance,
+        draw: Draw,
+        residual: impl Fn() -> R,
+    ) -> Verified {
+        let (toss, bits) = draw.verification_bits();
+        if chance.comes_out(toss) {
+            return Verified { sampled: self.sampled(token, draw), accepted: true };
         }
-        let weights: Vec<f64> = self.tokens().iter().zip(self.shares()).map(|(&t, p)| residual(t, p)).collect();
-        let total: f64 = weights.iter().sum();
-        // 53 bits, below the total.
-        let at = (bits >> 11) as f64 * 2f64.powi(-53) * total;
-        let mut sum = 0.0;
-        let reached = weights.iter().position(|weight| {
-            sum += weight;
-            sum > at
-        });
-        // The last one that can be drawn stands for what rounding leaves at the end.
-        let index = reached.or_else(|| weights.iter().rposition(|weight| *weight > 0.0));
-        let sampled = match index {
+        let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
+            // The draft would not have drawn the token, and agrees with the target otherwise.
             None => self.draw(draw),
         };
-        Verified { sampled, accepted }
+        Verified { sampled, accepted: false }
+    }
+}
+
+/// A probability as a quotient: of 1 and more always, out of 0 never.
+struct Chance {
+    of: u128,
+    out_of: u128,
+}
+
+impl Chance {
+    /// Whether it comes out for 64 random bits: of their 2^64 values, for the first ceil(2^64 of / out_of).
+    fn comes_out(&self, toss: u64) -> bool {
+        let low = u128::from(toss) * u128::from(self.out_of as u64);
+        // floor(toss out_of / 2^64)
+        let bound = u128::from(toss) * (self.out_of >> 64) + (low >> 64);
+        self.out_of > 0 && bound < self.of
+    }
+}
+
+/// The first index whose running sum exceeds the random bits times the sum of all, over 2^128; none where all are 0.
+fn reached<R: Iterator<Item = u128>>(weights: impl Fn() -> R, bits: u128) -> Option<usize> {
+    let at = high_product(bits, weights().sum());
+    let mut sum = 0;
+    weights().position(|weight| {
+        sum += weight;
+        sum > at
+    })
+}
+
+/// The product of two masses, below 2^126.
+fn product(a: u64, b: u64) -> u128 {
+    u128::from(a) * u128::from(b)
+}
+
+/// floor(a b / 2^128)
+fn high_product(a: u128, b: u128) -> u128 {
+    let [a_low, b_low] = [a, b].map(|v| v as u64);
+    let [a_high, b_high] = [a, b].map(|v| (v >> 64) as u64);
+    let low = product(a_low, b_low) >> 64;
+    let first = product(a_high, b_low) + low;
+    let second = product(a_low, b_high) + u128::from(first as u64);
+    product(a_high, b_high) + (first >> 64) + (second >> 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chance, high_product, reached};
+
+    /// Random words, of which the seed is printed.
+    fn random() -> impl FnMut() -> u64 {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        println!("seed {state:#x}");
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        }
+    }
+
+    #[test]
+    fn high_products_are_exact() {
+        assert_eq!(high_product(u128::MAX, u128::MAX), u128::MAX - 1);
+        assert_eq!(high_product(1 << 127, 1 << 127), 1 << 126);
+        assert_eq!(high_product(u128::MAX, 1), 0);
+        assert_eq!(high_product(u128::MAX, 1 << 100), (1 << 100) - 1);
+        assert_eq!(high_product((1 << 64) | 1, (1 << 64) | 1), 1);
+        assert_eq!(high_product(u128::MAX << 64, u128::MAX << 64), u128::MAX - (1 << 65) + 1 + 1);
+    }
+
+    /// ceil(2^64 a / b) of the random numbers come out, by 128-bit integers for small a and b. Both times the same factor
+    /// are the same quotient.
+    #[test]
+    fn a_token_is_accepted_as_often_as_the_quotient_says() {
+        let mut random = random();
+        for _ in 0..100_000 {
+            let b = (random() >> (1 + random() % 60)).max(2);
+            let a = random() % b;
+            let first_rejected = ((u128::from(a) << 64).div_ceil(u128::from(b))) as u64;
+            for factor in [1, (1 << 63) - 25, 1 + (random() >> 1) % (1 << 62)] {
+                let [of, out_of] = [a, b].map(|v| u128::from(v) * u128::from(factor));
+                let chance = Chance { of, out_of };
+                let comes_out = [first_rejected.checked_sub(1), Some(first_rejected), Some(u64::MAX)]
+                    .map(|toss| toss.is_some_and(|toss| chance.comes_out(toss)));
+                assert_eq!(comes_out, [a > 0, false, false], "{a} / {b}, times {factor}");
+            }
+        }
+        for (of, out_of, expected) in [(5, 5, true), (7, 5, true), (0, 5, false), (0, 0, false), (5, 0, false)] {
+            assert_eq!(Chance { of, out_of }.comes_out(u64::MAX), expected, "{of} / {out_of}");
+        }
+    }
+
+    /// The first 64 bits of a / b, a below b, by long division.
+    fn quotient(mut a: u128, b: u128) -> u64 {
+        (0..64).fold(0, |quotient, _| {
+            a *= 2;
+            let bit = a >= b;
+            a -= if bit { b } else { 0 };
+            quotient << 1 | u64::from(bit)
+        })
+    }
+
+    /// Where tokens begin among the random numbers that replace a rejected token: at their exact share of all that comes
+    /// before, to 64 bits. Sums in f64 left 44 of 131,072 tokens.
+    #[test]
+    fn residuals_are_shared_out_exactly() {
+        const TOKENS: usize = 131_072;
+        let mut random = random();
+        // Masses that differ a lot, that hardly differ, and that are next to nothing but for one.
+        for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
+            let mut masses = |bits: u32| -> Vec<u128> {
+                let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();
+                masses[TOKENS / 2] += largest;
+                masses
+            };
+            let (p, q) = (masses(of_target), masses(of_draft));
+            let [p_all, q_all] = [&p, &q].map(|masses| masses.iter().sum::<u128>());
+            let residual: Vec<u128> = p.iter().zip(&q).map(|(p, q)| (p * q_all).saturating_sub(q * p_all)).collect();
+            let all: u128 = residual.iter().sum();
+            let first_of = |token: usize| {
+                let (mut before, mut from) = (0, u128::MAX);
+                while from - before > 1 {
+                    let bits = before + (from - before) / 2;
+                    let is_before = reached(|| residual.iter().copied(), bits).unwrap() < token;
+                    if is_before { before = bits } else { from = bits }
+                }
+                from
+            };
+            for token in [1000, TOKENS / 3, TOKENS / 2 + 1, TOKENS - 1] {
+                let exact = quotient(residual[..token].iter().sum(), all);
+                let got = (first_of(token) >> 64) as u64;
+                assert!(got.abs_diff(exact) <= 1, "token {token} begins at {got:#x}, not at {exact:#x}");
+            }
+        }
     }
 }

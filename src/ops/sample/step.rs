@@ -30,11 +30,12 @@ impl Draw {
         is_below(pair(self.words(), 2), probability)
     }
 
-    /// A toss and 64 random bits for the verification of a token that this very draw may have made: of the generator's
-    /// next words, so that they have nothing to do with [`Draw::bits`] and [`Draw::tosses`].
-    pub(crate) fn verifies(self, probability: f64) -> (bool, u64) {
+    /// 64 random bits and 128 for the verification of a token that this very draw may have made: of the generator's next
+    /// words, so that they have nothing to do with [`Draw::bits`] and [`Draw::tosses`].
+    pub(crate) fn verification_bits(self) -> (u64, u128) {
         let words = philox4x32(self.words(), halves(self.seed));
-        (is_below(pair(words, 2), probability), pair(words, 0))
+        let more = philox4x32(words, halves(self.seed));
+        (pair(words, 2), u128::from(pair(words, 0)) << 64 | u128::from(pair(more, 0)))
     }
 
     fn words(self) -> [u32; 4] {

@@ -2,6 +2,7 @@
 
 use super::OP;
 use crate::error::{Error, Result};
+use crate::simd::in_default;
 
 /// The function that follows a layer, for which its numbers are made larger: `torch.nn.init.calculate_gain`.
 ///
@@ -44,7 +45,7 @@ impl Gain {
     /// # Errors
     /// [`Error::InvalidArgument`] for a gain or a slope that is not finite, or a gain below 0.
     pub fn value(self) -> Result<f64> {
-        match self {
+        in_default(|| match self {
             Gain::Linear | Gain::Sigmoid => Ok(1.0),
             Gain::Tanh => Ok(5.0 / 3.0),
             Gain::Relu => Ok(2f64.sqrt()),
@@ -53,7 +54,7 @@ impl Gain {
             Gain::Selu => Ok(0.75),
             Gain::Explicit(gain) if gain >= 0.0 && gain.is_finite() => Ok(gain),
             Gain::Explicit(gain) => Err(Error::invalid(OP, "gain", gain, "finite and 0 or more")),
-        }
+        })
     }
 }
 
@@ -83,16 +84,23 @@ impl Fan {
     /// # Errors
     /// [`Error::ShapeMismatch`] for fewer than two axes: a bias has no fans.
     pub fn of(self, shape: &[usize]) -> Result<f64> {
-        let &[outputs, inputs, ref kernel @ ..] = shape else {
-            return Err(Error::shape(OP, "the shape", format!("{shape:?}"), "two axes or more: outputs and inputs"));
-        };
-        // In f64, which does not overflow.
-        let kernel: f64 = kernel.iter().map(|&axis| axis as f64).product();
-        let [fan_in, fan_out] = [inputs, outputs].map(|count| count as f64 * kernel);
-        Ok(match self {
-            Fan::In => fan_in,
-            Fan::Out => fan_out,
-            Fan::Average => (fan_in + fan_out) / 2.0,
+        in_default(|| {
+            let &[outputs, inputs, ref kernel @ ..] = shape else {
+                return Err(Error::shape(
+                    OP,
+                    "the shape",
+                    format!("{shape:?}"),
+                    "two axes or more: outputs and inputs",
+                ));
+            };
+            // In f64, which does not overflow.
+            let kernel: f64 = kernel.iter().map(|&axis| axis as f64).product();
+            let [fan_in, fan_out] = [inputs, outputs].map(|count| count as f64 * kernel);
+            Ok(match self {
+                Fan::In => fan_in,
+                Fan::Out => fan_out,
+                Fan::Average => (fan_in + fan_out) / 2.0,
+            })
         })
     }
 }

@@ -1,6 +1,7 @@
 //! How often numbers of each magnitude were met.
 
 use crate::floats::Floats;
+use crate::simd::in_default;
 
 /// Numbers from `low` to `high`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,9 +41,11 @@ impl Histogram {
         let mut counts = vec![0u64; 2 * EXPONENTS];
         // Of +0 and -0, which have the exponent of subnormal numbers.
         let mut zeros = [0u64; 2];
-        x.each(|value| {
-            counts[(value.to_bits() >> 52) as usize] += 1;
-            zeros[usize::from(value.is_sign_negative())] += u64::from(value == 0.0);
+        in_default(|| {
+            x.each(|value| {
+                counts[(value.to_bits() >> 52) as usize] += 1;
+                zeros[usize::from(value.is_sign_negative())] += u64::from(value == 0.0);
+            });
         });
         let (positive, negative) = counts.split_at(EXPONENTS);
         // The last exponent is that of what is not finite.

@@ -4,6 +4,7 @@ use super::histogram::Histogram;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::ops::inspect::Stats;
+use crate::simd::in_default;
 
 /// A parameter and its gradient, in numbers. Made by [`Layer::new`] and what follows it, of what there is:
 ///
@@ -58,21 +59,23 @@ impl Layer {
     /// # Errors
     /// [`Error::ShapeMismatch`] where they are of different lengths, [`Error::Backend`].
     pub fn update<'a>(self, before: impl Into<Floats<'a>>, after: impl Into<Floats<'a>>) -> Result<Self> {
-        let (before, after) = (before.into(), after.into());
-        if before.len() != after.len() {
-            let elements = |x: Floats<'_>| format!("{} elements", x.len());
-            return Err(Error::shape("train", "after", elements(after), elements(before)));
-        }
-        let mut change = Vec::with_capacity(after.len());
-        after.each(|value| change.push(value));
-        let mut changes = change.iter_mut();
-        before.each(|value| {
-            if let Some(change) = changes.next() {
-                *change -= value;
+        in_default(|| {
+            let (before, after) = (before.into(), after.into());
+            if before.len() != after.len() {
+                let elements = |x: Floats<'_>| format!("{} elements", x.len());
+                return Err(Error::shape("train", "after", elements(after), elements(before)));
             }
-        });
-        let (change, was) = (norm(&crate::inspect(&change)?), norm(&before.inspect()?));
-        Ok(Self { weight: Some(after.inspect()?), update_ratio: (was > 0.0).then(|| change / was), ..self })
+            let mut change = Vec::with_capacity(after.len());
+            after.each(|value| change.push(value));
+            let mut changes = change.iter_mut();
+            before.each(|value| {
+                if let Some(change) = changes.next() {
+                    *change -= value;
+                }
+            });
+            let (change, was) = (norm(&crate::inspect(&change)?), norm(&before.inspect()?));
+            Ok(Self { weight: Some(after.inspect()?), update_ratio: (was > 0.0).then(|| change / was), ..self })
+        })
     }
 
     /// The norm of the gradient's finite elements.
@@ -99,8 +102,10 @@ fn norm(stats: &Stats) -> f64 {
     }
     // In units of the largest, whose square may be beyond f64.
     let unit = if stats.max_abs > 0.0 { stats.max_abs } else { 1.0 };
-    let (mean, std) = (stats.mean / unit, stats.std / unit);
-    unit * (count as f64 * (mean * mean + std * std)).sqrt()
+    in_default(|| {
+        let (mean, std) = (stats.mean / unit, stats.std / unit);
+        unit * (count as f64 * (mean * mean + std * std)).sqrt()
+    })
 }
 
 #[cfg(feature = "serde")]

@@ -31,6 +31,7 @@ pub use tensorboard::TensorBoard;
 pub use tracing::Tracing;
 
 use crate::error::{Error, Result};
+use crate::simd::in_default;
 
 /// Takes the record of each step, looks at it, and hands it on to its sinks.
 ///
@@ -103,22 +104,19 @@ impl Monitor {
     /// [`Error::Sink`] where a sink could not be written to; the others have the record. [`Error::Diverged`] where
     /// [`Monitor::raise_on_nan`] says so; the record is in the sinks then too.
     pub fn record(&mut self, step: Step, layers: Vec<Layer>) -> Result<Record> {
-        let warnings = self.limits.warnings(&step, &layers, self.summary.last_loss);
+        let warnings = in_default(|| self.limits.warnings(&step, &layers, self.summary.last_loss));
         let record = Record { step, layers, warnings };
-        self.summary.add(&record);
+        in_default(|| self.summary.add(&record));
         let mut failed = None;
         for sink in &mut self.sinks {
             if let Err(source) = sink.record(&record) {
                 failed.get_or_insert(Error::Sink { sink: sink.name(), step: step.step, reason: source.to_string() });
             }
         }
-        if self.raise_on_nan {
-            let norm =
-                step.norm.filter(|norm| !step.skipped && !norm.is_finite()).map(|norm| ("norm of the gradients", norm));
-            let loss = (!step.loss.is_finite()).then_some(("loss", step.loss));
-            if let Some((what, value)) = loss.or(norm) {
-                return Err(Error::Diverged { step: step.step, what, value });
-            }
+        if self.raise_on_nan
+            && let Some((what, value)) = in_default(|| step.diverged())
+        {
+            return Err(Error::Diverged { step: step.step, what, value });
         }
         failed.map_or(Ok(record), Err)
     }

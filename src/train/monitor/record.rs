@@ -33,6 +33,12 @@ impl Step {
     pub fn new(step: u64, loss: f64) -> Self {
         Step { step, loss, norm: None, clipped_norm: None, scale: None, learning_rate: None, skipped: false }
     }
+
+    /// What is not finite: the loss, or the norm of gradients that were not skipped.
+    pub(super) fn diverged(&self) -> Option<(&'static str, f64)> {
+        let norm = self.norm.filter(|_| !self.skipped).map(|norm| ("norm of the gradients", norm));
+        [Some(("loss", self.loss)), norm].into_iter().flatten().find(|(_, value)| !value.is_finite())
+    }
 }
 
 /// A step, with what was found in it.

@@ -4,6 +4,7 @@
 use super::histogram::Histogram;
 use super::record::Record;
 use super::sink::Sink;
+use crate::simd::in_default;
 use prost::Message;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -30,7 +31,10 @@ impl TensorBoard {
     /// # Errors
     /// Those of making them.
     pub fn create(folder: impl AsRef<Path>) -> io::Result<Self> {
-        let folder = folder.as_ref();
+        in_default(|| Self::create_in(folder.as_ref()))
+    }
+
+    fn create_in(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let seconds = now() as u64;
         let mut number = 0;
@@ -63,43 +67,48 @@ impl Sink for TensorBoard {
     }
 
     fn record(&mut self, record: &Record) -> io::Result<()> {
-        let step = &record.step;
-        let mut values = Vec::new();
-        let mut scalar = |tag: String, value: Option<f64>| {
-            values.extend(value.map(|value| Value { tag, simple_value: Some(value as f32), histo: None }));
-        };
-        scalar("train/loss".into(), Some(step.loss));
-        scalar("train/gradient_norm".into(), step.norm);
-        scalar("train/clipped_norm".into(), step.clipped_norm);
-        scalar("train/loss_scale".into(), step.scale.map(f64::from));
-        scalar("train/learning_rate".into(), step.learning_rate);
-        scalar("train/skipped".into(), Some(f64::from(u8::from(step.skipped))));
-        for layer in &record.layers {
-            scalar(format!("gradient_norm/{}", layer.name), layer.gradient_norm());
-            scalar(format!("weight_norm/{}", layer.name), layer.weight_norm());
-            scalar(format!("update_ratio/{}", layer.name), layer.update_ratio);
-            scalar(format!("not_finite/{}", layer.name), Some(layer.not_finite() as f64));
-        }
-        for layer in &record.layers {
-            if let (Some(histogram), Some(stats)) = (&layer.histogram, &layer.gradient) {
-                let count = (stats.count - stats.nan - stats.infinite) as f64;
-                let norm = layer.gradient_norm().unwrap_or(0.0);
-                values.push(Value {
-                    tag: format!("gradient/{}", layer.name),
-                    simple_value: None,
-                    histo: Some(HistogramProto {
-                        min: stats.min,
-                        max: stats.max,
-                        num: count,
-                        sum: count * stats.mean,
-                        sum_squares: norm * norm,
-                        ..HistogramProto::of(histogram)
-                    }),
-                });
-            }
-        }
-        self.write(&Event { summary: Some(Summary { value: values }), ..Event::new(step.step) })
+        in_default(|| self.write(&event(record)))
     }
+}
+
+/// The event of a record, in the default floating-point environment.
+fn event(record: &Record) -> Event {
+    let step = &record.step;
+    let mut values = Vec::new();
+    let mut scalar = |tag: String, value: Option<f64>| {
+        values.extend(value.map(|value| Value { tag, simple_value: Some(value as f32), histo: None }));
+    };
+    scalar("train/loss".into(), Some(step.loss));
+    scalar("train/gradient_norm".into(), step.norm);
+    scalar("train/clipped_norm".into(), step.clipped_norm);
+    scalar("train/loss_scale".into(), step.scale.map(f64::from));
+    scalar("train/learning_rate".into(), step.learning_rate);
+    scalar("train/skipped".into(), Some(f64::from(u8::from(step.skipped))));
+    for layer in &record.layers {
+        scalar(format!("gradient_norm/{}", layer.name), layer.gradient_norm());
+        scalar(format!("weight_norm/{}", layer.name), layer.weight_norm());
+        scalar(format!("update_ratio/{}", layer.name), layer.update_ratio);
+        scalar(format!("not_finite/{}", layer.name), Some(layer.not_finite() as f64));
+    }
+    for layer in &record.layers {
+        if let (Some(histogram), Some(stats)) = (&layer.histogram, &layer.gradient) {
+            let count = (stats.count - stats.nan - stats.infinite) as f64;
+            let norm = layer.gradient_norm().unwrap_or(0.0);
+            values.push(Value {
+                tag: format!("gradient/{}", layer.name),
+                simple_value: None,
+                histo: Some(HistogramProto {
+                    min: stats.min,
+                    max: stats.max,
+                    num: count,
+                    sum: count * stats.mean,
+                    sum_squares: norm * norm,
+                    ..HistogramProto::of(histogram)
+                }),
+            });
+        }
+    }
+    Event { summary: Some(Summary { value: values }), ..Event::new(step.step) }
 }
 
 /// Seconds since 1970.

@@ -13,10 +13,10 @@ use rand::rngs::StdRng;
 use std::sync::OnceLock;
 
 pub const FAULTS: &[Fault] = &[
-    fault("one pass, whatever it loses", "norm.cuh", "if (is_centred && !(mean", "if (false && !(mean"),
+    fault("one pass, whatever it loses", "norm.cuh", "if (!(mean", "if (false && !(mean"),
     fault("the second pass about 0", "norm.cuh", "const double d = (double)x - mean;", "const double d = (double)x;"),
     fault("the mean in one f32", "layer_norm.cu", "x[i] - high - low", "x[i] - high"),
-    fault("all rows in f64", "layer_norm.cu", "if (may_be_narrow && has_room", "if (false && has_room"),
+    fault("all rows in f64", "layer_norm.cu", "if (may_be_narrow && keeps_low && has_room", "if (false && has_room"),
     fault(
         "whatever the bias",
         "layer_norm.cu",
@@ -30,7 +30,7 @@ pub const FAULTS: &[Fault] = &[
         "true",
     ),
     fault("smaller weights", "layer_norm.cu", "0x1p-60f, 0x1p60f", "0x1p-61f, 0x1p60f"),
-    fault("a variance without the mean", "norm.cuh", "sums[1] - sums[0] * mean :", "sums[1] :"),
+    fault("a variance without the mean", "norm.cuh", "(sums[1] - sums[0] * mean) / n", "sums[1] / n"),
     fault(
         "the factor is not rounded",
         "layer_norm.cu",

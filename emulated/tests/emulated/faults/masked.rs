@@ -2,7 +2,7 @@
 
 use super::{Fault, Found, fault};
 use crate::support::How;
-use crate::support::masked::{Beside, Op, beside, case, scores};
+use crate::support::masked::{Beside, Op, beside, cancelling, case, scores};
 use evenkeel::cuda::DeviceElement;
 use evenkeel_emulated::{Emulator, Order};
 use half::{bf16, f16};
@@ -32,6 +32,14 @@ pub const FAULTS: &[Fault] = &[
         "fill_beside<S, WARPS>(to, a.cols, low, high, beside);",
         "",
     ),
+    fault("the largest rounded sum for the largest logit", "masked.cuh", "if (z >= near)", "if (z == max.high)"),
+    fault(
+        "sums that are not normalised",
+        "masked.cuh",
+        "larger(own.max, normalised(logit(column, x)))",
+        "larger(own.max, logit(column, x))",
+    ),
+    fault("large products in two f32", "masked.cuh", "fabsf(product) >= 16384.0f", "fabsf(product) >= 65536.0f"),
     fault("every logit is a number of f32", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 0"),
     fault("every row is of differences", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 1"),
     fault("a softcap is reached too early", "masked.cuh", "20.0 < magnitude ? 20.0", "2.0 < magnitude ? 2.0"),
@@ -73,6 +81,12 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Found {
         let how = How { shift: [0, 0, 3][i % 3], one_block: true, order: Order::ALL[i % 3] };
         for &op in ops {
             case(emulator, op, &x, &beside, how)?;
+        }
+    }
+    for i in 0..40 {
+        let (x, beside) = cancelling(&mut rng, [2, 5, 33][i % 3]);
+        for &op in ops {
+            case(emulator, op, &x, &beside, How { shift: 0, one_block: true, order: Order::Forward })?;
         }
     }
     // Products beyond f64.

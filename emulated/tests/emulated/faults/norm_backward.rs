@@ -29,10 +29,10 @@ pub const FAULTS: &[Fault] = &[
     fault(
         "moments of the first rows",
         "norm_backward.cu",
-        "(double*)a.moments + 2 * index",
-        "(double*)a.moments + 2 * (index % 256)",
+        "(double*)a.moments + 3 * index",
+        "(double*)a.moments + 3 * (index % 256)",
     ),
-    fault("the mean for the factor", "norm_backward.cu", "moments[1] = scale;", "moments[1] = mean;"),
+    fault("the mean for the factor", "norm_backward.cu", "moments[1] = own;", "moments[1] = mean;"),
     fault("lanes fold in another order", "norm_backward.cu", "index >> level & 1", "index >> (5 - level) & 1"),
     fault("every other row of a lane", "norm_backward.cu", "row += 64", "row += 128"),
     fault("every other tile of a lane", "norm_backward.cu", "tile += 64", "tile += 128"),

@@ -74,7 +74,7 @@ pub const FAULTS: &[Fault] = &[
     fault("far rows are not shifted", "softmax_exp.cuh", "shift = fabsf(max) < 256.0f", "shift = max < 4096.0f"),
     fault("subnormal results are lost", "softmax_exp.cuh", "deepest = m - 104.0f", "deepest = m - 87.0f"),
     fault("a digit of the table", "softmax_exp.cuh", "0x3f9837f0", "0x3f9837f1"),
-    fault("sums without their last digits", "softmax_exp.cuh", "bits_of(e + ((1.0f + grid) - u))", "bits_of(grid)"),
+    fault("sums without their last digits", "softmax_exp.cuh", "bits_of(e + ((1.0f + grid()) - u))", "bits_of(grid())"),
     fault(
         "a step rounded down",
         "softmax_exp.cuh",

@@ -163,6 +163,22 @@ fn bias(rng: &mut StdRng, len: usize) -> Bias {
     }
 }
 
+/// A row of f32 whose products are taken off again by a bias, with flags in half of all cases.
+pub fn cancelling(rng: &mut StdRng, cols: usize) -> (Vec<f32>, Beside) {
+    let scale = rng.random_range(0.05..0.2);
+    let (mut x, mut bias) = (Vec::new(), Vec::new());
+    for _ in 0..cols {
+        let logit = rng.random_range(-0.01..0.01) - rng.random_range(0.0..9.0) * f64::from(rng.random_range(0..2u8));
+        let score = (2f64.powf(rng.random_range(-10.0..14.2)) / scale) as f32;
+        bias.push((logit - f64::from(score) * scale) as f32);
+        x.push(score);
+    }
+    let keep = (0..cols).map(|i| u8::from(i == 0 || rng.random_bool(0.8))).collect();
+    let keep = if rng.random_bool(0.5) { vec![(keep, vec![cols])] } else { Vec::new() };
+    let dims = [1, cols];
+    (x, Beside { keep, bias: vec![(Bias::F32(bias), vec![cols])], scale, ..Beside::nothing(&dims) })
+}
+
 /// Whatever may go with scores of this shape: in half of all cases one thing alone.
 pub fn beside(rng: &mut StdRng, dims: &[usize]) -> Beside {
     let one = rng.random_bool(0.5).then(|| rng.random_range(0..7));

@@ -1,0 +1,96 @@
+//! What part of a row with a scale, keep flags or a bias has, of which the maximum of the whole row is made.
+
+#[cfg(feature = "sharded")]
+use crate::sharded::keys;
+
+/// Terms this far below the maximum are 0.
+const IRRELEVANT: f32 = 128.0;
+
+/// What part of a row has: of a row that is whole, what its maximum is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// Whether f32 holds the bias.
+    pub(super) fits: bool,
+    /// Whether the bias is 0 or -inf throughout.
+    pub(super) exact: bool,
+    /// The largest score that is not masked, where the bias is exact; nothing if there is a NaN.
+    pub(super) score: Option<f32>,
+    /// The same of logits, where there is a bias.
+    pub(super) sums: Option<Sums>,
+}
+
+impl Found {
+    /// In no columns.
+    pub const NOTHING: Self =
+        Found { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
+
+    /// What both have.
+    pub fn merge(self, other: Self) -> Self {
+        Found {
+            fits: self.fits && other.fits,
+            exact: self.exact && other.exact,
+            score: self.score.zip(other.score).map(|(a, b)| a.max(b)),
+            sums: self.sums.zip(other.sums).map(|(a, b)| a.merge(b)),
+        }
+    }
+}
+
+#[cfg(feature = "sharded")]
+impl Found {
+    /// Integers whose maxima are the keys of what is merged.
+    pub fn keys(&self) -> [u64; 4] {
+        const NAN: u64 = u64::MAX;
+        let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
+        let [sums, large] = self.sums.map_or([NAN; 2], |sums| sums.keys());
+        // Where f32 does not hold the bias, nobody asks whether it is exact.
+        [u64::from(!self.fits) << 1 | u64::from(!self.exact), score, sums, large]
+    }
+
+    pub fn of_keys([bias, score, sums, large]: [u64; 4]) -> Self {
+        let score = (score != u64::MAX).then(|| keys::to_f32(score as u32));
+        let sums = (sums != u64::MAX).then(|| Sums::of_keys([sums, large]));
+        Found { fits: bias & 2 == 0, exact: bias & 1 == 0, score, sums }
+    }
+}
+
+/// What the largest of sums is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sums {
+    /// The largest logit as a sum of two, of which the first is the sum rounded.
+    pub(super) high: f32,
+    pub(super) low: f32,
+    /// The largest that a logit can be whose product is large.
+    pub(super) large: f32,
+}
+
+impl Sums {
+    pub(super) const NOTHING: Self = Sums { high: f32::NEG_INFINITY, low: f32::NEG_INFINITY, large: f32::NEG_INFINITY };
+
+    fn merge(self, other: Self) -> Self {
+        let (of, than) = if other.high > self.high { (other, self) } else { (self, other) };
+        let low = if of.high == than.high { of.low.max(than.low) } else { of.low };
+        Sums { low, large: self.large.max(other.large), ..of }
+    }
+
+    /// Of the first two one integer, since the first decides.
+    #[cfg(feature = "sharded")]
+    fn keys(&self) -> [u64; 2] {
+        // Of zeros neither is the larger.
+        let high = keys::of_f32(self.high + 0.0);
+        [u64::from(high) << 32 | u64::from(keys::of_f32(self.low)), keys::of_f32(self.large).into()]
+    }
+
+    #[cfg(feature = "sharded")]
+    fn of_keys([sums, large]: [u64; 2]) -> Self {
+        let [high, low, large] = [sums >> 32, sums, large].map(|key| keys::to_f32(key as u32));
+        Sums { high, low, large }
+    }
+
+    /// The maximum in two parts; nothing if a logit whose product is large may count.
+    #[inline(always)]
+    pub(super) fn max(sums: Option<Self>) -> Option<(f32, f32)> {
+        let Sums { high, low, large } = sums?;
+        let counts = large > high - IRRELEVANT;
+        (!counts).then_some((high, low))
+    }
+}

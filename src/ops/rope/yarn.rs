@@ -1,0 +1,95 @@
+//! Options of YaRN.
+
+use super::scaling::Checks;
+use crate::error::Result;
+
+/// Options of YaRN, see [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).
+///
+/// ```
+/// use evenkeel::{Rope, RopeScaling, RopeTable, Rows, Yarn, rope};
+/// // The frequencies of gpt-oss: its configuration has `truncate` false.
+/// let yarn = Yarn::new(32.0, 4096).truncate(false);
+/// let options = Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
+/// let table = RopeTable::new(&[0, 1], 64, &options)?;
+/// let y = rope(Rows::new(&[1.0f32; 2 * 64], 2, 64)?, &table)?;
+/// assert_eq!(y[0], 1.3465736); // 0.1 ln(32) + 1: position 0 is not turned
+/// # Ok::<(), evenkeel::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Yarn {
+    /// How many times as many positions. Finite and at least 1.
+    pub factor: f64,
+    /// The positions that the model was trained on. At least 1.
+    pub original_positions: usize,
+    /// Turns within these from which on a pair is fast. Finite and at least `beta_slow`; 32 by default, as in the paper.
+    pub beta_fast: f64,
+    /// Turns up to which a pair is slow. Finite and above 0; 1 by default, as in the paper.
+    pub beta_slow: f64,
+    /// Whether the ramp's ends are rounded to whole pairs. True by default, as in transformers; false in gpt-oss.
+    pub truncate: bool,
+    /// What cosines and sines are multiplied with. Finite and above 0; by default it follows from `factor`, see
+    /// [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).
+    pub attention_factor: Option<f64>,
+    /// Weight of ln(factor) in the attention factor's dividend, as DeepSeek has it. Finite and not negative; 0, the
+    /// default, is none.
+    pub mscale: f64,
+    /// Weight of ln(factor) in the attention factor's divisor. Finite and not negative; 0, the default, is none.
+    pub mscale_all_dim: f64,
+}
+
+impl Yarn {
+    /// Returns the options for so many times as many positions as the model was trained on, all others as by default.
+    pub const fn new(factor: f64, original_positions: usize) -> Self {
+        Yarn {
+            factor,
+            original_positions,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            truncate: true,
+            attention_factor: None,
+            mscale: 0.0,
+            mscale_all_dim: 0.0,
+        }
+    }
+
+    /// Sets [`Yarn::beta_fast`].
+    pub const fn beta_fast(self, beta_fast: f64) -> Self {
+        Self { beta_fast, ..self }
+    }
+
+    /// Sets [`Yarn::beta_slow`].
+    pub const fn beta_slow(self, beta_slow: f64) -> Self {
+        Self { beta_slow, ..self }
+    }
+
+    /// Sets [`Yarn::truncate`].
+    pub const fn truncate(self, truncate: bool) -> Self {
+        Self { truncate, ..self }
+    }
+
+    /// Sets [`Yarn::attention_factor`].
+    pub const fn attention_factor(self, factor: f64) -> Self {
+        Self { attention_factor: Some(factor), ..self }
+    }
+
+    /// Sets [`Yarn::mscale`] and [`Yarn::mscale_all_dim`], which take effect only if both are above 0.
+    pub const fn mscale(self, mscale: f64, mscale_all_dim: f64) -> Self {
+        Self { mscale, mscale_all_dim, ..self }
+    }
+
+    pub(super) fn check(&self, checks: Checks) -> Result<()> {
+        checks.factor(self.factor)?;
+        checks.positions(self.original_positions, 1)?;
+        checks.holds("beta_slow", self.beta_slow, self.beta_slow > 0.0, "finite and above 0")?;
+        let least = format!("finite and at least {}, beta_slow", self.beta_slow);
+        checks.holds("beta_fast", self.beta_fast, self.beta_fast >= self.beta_slow, &least)?;
+        checks.attention_factor(self.attention_factor)?;
+        for (argument, mscale) in [("mscale", self.mscale), ("mscale_all_dim", self.mscale_all_dim)] {
+            // Times ln(factor), which is below 710, it stays within f64.
+            let expected = "finite, not negative and at most 1e300";
+            checks.holds(argument, mscale, (0.0..=1e300).contains(&mscale), expected)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+//! What a thread has open: scopes of [`report`] and [`trace`], the level of [`with_level`](crate::simd::with_level), and
+//! the floating-point environment that was set for a kernel.
+//!
+//! A thread that waits inside rayon runs other tasks until it may go on, and these may belong to another request. All that
+//! is open is set aside around such a wait, so that a foreign task is not counted, runs at its own level, and finds the
+//! environment of its thread.
+
+#![forbid(unsafe_code)]
+
+use crate::simd::{Token, environment, put_forced, take_forced};
+use crate::{report, trace};
+
+/// Sets aside what this thread has open. Dropping the result puts it back, also when unwinding.
+pub(crate) fn suspend() -> Suspended {
+    Suspended {
+        reports: report::take(),
+        traces: trace::take(),
+        forced: take_forced(),
+        _environment: environment::leave(),
+    }
+}
+
+/// What a thread had open.
+pub(crate) struct Suspended {
+    reports: Vec<report::Met>,
+    traces: Vec<trace::Trace>,
+    forced: Option<Token>,
+    _environment: environment::Left,
+}
+
+impl Drop for Suspended {
+    fn drop(&mut self) {
+        report::put(std::mem::take(&mut self.reports));
+        trace::put(std::mem::take(&mut self.traces));
+        put_forced(self.forced.take());
+    }
+}

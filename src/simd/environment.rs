@@ -1,0 +1,203 @@
+//! The floating-point environment: rounding mode, treatment of subnormals, traps.
+//!
+//! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host may
+//! leave its threads in another one, and a thread inherits that of its creator. Programs linked with `-ffast-math` flush
+//! subnormals, for example. So whatever computes with floats runs through [`in_default`], which sets the default where it
+//! finds another environment and gives the caller's back, also when unwinding.
+//!
+//! Where the environment is the default already, this costs a read and a comparison for each call, and for each part of
+//! a call that is spread over threads.
+//!
+//! Sticky exception flags are not part of the results. In the default environment, operations add theirs to the caller's
+//! flags. In any other environment, the caller's flags are given back as they were found.
+
+use register::{DEFAULT, FLAGS, Word};
+use std::cell::Cell;
+
+thread_local! {
+    /// The environment to give back, while this thread runs in a default that was set here.
+    static CALLERS: Cell<Option<Word>> = const { Cell::new(None) };
+}
+
+/// Runs `f` in the default environment and gives the caller's back.
+#[inline]
+pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
+    let callers = register::read();
+    if callers & !FLAGS == DEFAULT { f() } else { in_changed(callers, f) }
+}
+
+/// Sets the default, runs `f`, and sets the caller's again.
+///
+/// Float operations have no side effects, so the compiler could move one across the assembly that changes the register.
+/// [`opaque`] prevents this: assembly may have written whatever `f` reads, and may read whatever `f` writes.
+#[cold]
+#[inline(never)]
+fn in_changed<R>(callers: Word, f: impl FnOnce() -> R) -> R {
+    /// Sets the caller's environment, also when `f` unwinds.
+    struct GiveBack {
+        callers: Word,
+        /// What an outer call has to give back, where a function that it called changed the environment again.
+        outer: Option<Word>,
+    }
+    impl Drop for GiveBack {
+        fn drop(&mut self) {
+            CALLERS.set(self.outer);
+            register::set(self.callers);
+        }
+    }
+    let mut call = Some(f);
+    let give_back = GiveBack { callers, outer: CALLERS.replace(Some(callers)) };
+    register::set(DEFAULT);
+    opaque(&mut call);
+    let mut result = call.take().map(|f| f());
+    opaque(&mut result);
+    drop(give_back);
+    match result {
+        Some(result) => result,
+        None => unreachable!("the call was there"),
+    }
+}
+
+/// Keeps the compiler from assuming anything about the value, or about what it points to.
+#[inline(always)]
+fn opaque<T>(value: &mut T) {
+    #[cfg(all(
+        any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_arch = "riscv64"),
+        not(miri)
+    ))]
+    // SAFETY: there is no instruction.
+    unsafe {
+        std::arch::asm!("/* {} */", in(reg) &raw mut *value, options(nostack, preserves_flags))
+    };
+    // Elsewhere no environment is ever changed.
+    #[cfg(not(all(
+        any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_arch = "riscv64"),
+        not(miri)
+    )))]
+    let _ = value;
+}
+
+/// Sets the caller's environment while this thread waits, since it may then run tasks that are not ours.
+#[cfg(feature = "parallel")]
+pub(crate) fn leave() -> Left {
+    let callers = CALLERS.take();
+    if let Some(callers) = callers {
+        register::set(callers);
+    }
+    Left(callers)
+}
+
+/// The caller's environment is set. Dropping this sets the default again.
+#[cfg(feature = "parallel")]
+pub(crate) struct Left(Option<Word>);
+
+#[cfg(feature = "parallel")]
+impl Drop for Left {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            CALLERS.set(self.0);
+            register::set(DEFAULT);
+        }
+    }
+}
+
+// `set` of each machine is sound for the same reason. Rust code assumes the default environment, so a host that calls it in
+// another one has to know what that means for its own code. Here the default is set before the first float operation
+// of ours. Any other environment that is set is the one the host had, and is set after our last operation.
+
+/// MXCSR.
+#[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]
+mod register {
+    use std::arch::asm;
+
+    pub type Word = u32;
+    /// Exceptions are masked.
+    pub const DEFAULT: Word = 0x1f80;
+    pub const FLAGS: Word = 0x3f;
+
+    #[inline(always)]
+    pub fn read() -> Word {
+        let mut word = 0;
+        // SAFETY: the instruction writes the four bytes of `word` and changes no flags.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
+        word
+    }
+
+    #[inline(always)]
+    pub fn set(word: Word) {
+        // SAFETY: see above. The instruction reads the four bytes of `word`, whose reserved bits are zero as they were read.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
+    }
+}
+
+/// FPCR. The sticky flags are in another register.
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod register {
+    use std::arch::asm;
+
+    pub type Word = u64;
+    pub const DEFAULT: Word = 0;
+    pub const FLAGS: Word = 0;
+
+    #[inline(always)]
+    pub fn read() -> Word {
+        let word;
+        // SAFETY: any program may read the register.
+        unsafe { asm!("mrs {}, fpcr", out(reg) word, options(nomem, nostack, preserves_flags)) };
+        word
+    }
+
+    #[inline(always)]
+    pub fn set(word: Word) {
+        // SAFETY: see above. Any program may write the register.
+        unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack)) };
+    }
+}
+
+/// The rounding mode, which is all there is.
+#[cfg(all(target_arch = "riscv64", not(miri)))]
+mod register {
+    use std::arch::asm;
+
+    pub type Word = u64;
+    pub const DEFAULT: Word = 0;
+    pub const FLAGS: Word = 0;
+
+    #[inline(always)]
+    pub fn read() -> Word {
+        let word;
+        // SAFETY: any program may read the register.
+        unsafe { asm!("frrm {}", out(reg) word, options(nomem, nostack, preserves_flags)) };
+        word
+    }
+
+    #[inline(always)]
+    pub fn set(word: Word) {
+        // SAFETY: see above. Any program may write the register.
+        unsafe { asm!("fsrm {}", in(reg) word, options(nostack)) };
+    }
+}
+
+/// Machines without an environment, such as WebAssembly, and those whose environment is not looked after.
+#[cfg(any(
+    miri,
+    not(any(
+        target_arch = "x86_64",
+        all(target_arch = "x86", target_feature = "sse2"),
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    ))
+))]
+mod register {
+    pub type Word = u32;
+    pub const DEFAULT: Word = 0;
+    pub const FLAGS: Word = 0;
+
+    #[inline(always)]
+    pub fn read() -> Word {
+        DEFAULT
+    }
+
+    #[inline(always)]
+    pub fn set(_: Word) {}
+}

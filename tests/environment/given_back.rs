@@ -1,0 +1,43 @@
+//! The caller's environment is given back: after results, after errors, after panics, on every thread.
+
+use crate::environment::{Environment, is_default};
+use evenkeel::{Draw, Rows, SamplerConfig, Softmax, sample_rows_into, softmax};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const COLS: usize = 1 << 15;
+
+#[test]
+fn after_results_and_errors() {
+    let x = vec![0.5f32; 4 * COLS];
+    for environment in Environment::ALL {
+        let is_kept = environment.run(|| {
+            let rows = Rows::new(&x, 4, COLS).unwrap();
+            let after_result = softmax(rows, &Softmax::default()).map(|_| environment.is_set());
+            let refused = softmax(rows, &Softmax::default().softcap(-1.0)).map_err(|_| environment.is_set());
+            let empty = SamplerConfig::default().validate().unwrap().sample::<f32>(&[], Draw::default());
+            [after_result.unwrap(), refused.unwrap_err(), empty.map_err(|_| environment.is_set()).unwrap_err()]
+        });
+        assert_eq!(is_kept, [true; 3], "{environment:?}");
+        assert!(is_default());
+    }
+}
+
+/// A request is asked for within the kernel, by this thread or by another of the pool.
+#[test]
+fn after_panics_in_a_callback() {
+    let x = vec![0.5f32; 8 * COLS];
+    let sampler = SamplerConfig::default().validate().unwrap();
+    for environment in Environment::ALL {
+        let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
+        let call = || {
+            let rows = Rows::new(&x, 8, COLS).unwrap();
+            sample_rows_into(rows, None, |row| panic!("no request for row {row}"), &mut Vec::new())
+        };
+        let _ = &sampler;
+        let after = || (catch_unwind(AssertUnwindSafe(call)).is_err(), environment.is_set());
+        assert_eq!(environment.run(after), (true, true), "{environment:?}");
+        assert_eq!(pool.install(after), (true, true), "{environment:?}, in a pool");
+        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "{environment:?}");
+    }
+    assert!(is_default());
+}

@@ -1,0 +1,140 @@
+//! A thread that waits in a large call runs other requests' tasks meanwhile. These are not counted in its scopes, run at
+//! their own level, and find the environment of their thread.
+
+use crate::environment::{Environment, is_default};
+use evenkeel::simd::{Level, level, with_level};
+use evenkeel::{Draw, Request, Rows, SamplerConfig, Softmax, report, sample_rows_into, softmax, trace};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Nothing here takes as long.
+const LONG: Duration = Duration::from_secs(60);
+
+/// What the other request's task found.
+#[derive(Debug)]
+struct Foreign {
+    thread: Option<usize>,
+    level: Level,
+    traced: bool,
+    has_threads_environment: bool,
+    own_report: String,
+}
+
+/// The other request: it meets a NaN.
+fn foreign(environment: Option<Environment>) -> Foreign {
+    let level = level().unwrap();
+    let has_threads_environment = environment.map_or_else(is_default, Environment::is_set);
+    let nan = softmax(Rows::new(&[f32::NAN, 1.0], 1, 2).unwrap(), &Softmax::default()).unwrap();
+    let traced = trace::is_on();
+    trace::point("foreign", &nan, 2).unwrap();
+    let (_, own) = report::scope(|| softmax(Rows::new(&[f32::NAN, 1.0], 1, 2).unwrap(), &Softmax::default()));
+    Foreign {
+        thread: rayon::current_thread_index(),
+        level,
+        traced,
+        has_threads_environment,
+        own_report: own.to_string(),
+    }
+}
+
+/// What came of a call in a pool of two threads, of which one held its part back until the other, which waited for it,
+/// had run the foreign task.
+struct Held {
+    met: report::Met,
+    trace: trace::Trace,
+    level_after: Level,
+    panicked: bool,
+    caller: usize,
+    foreign: Foreign,
+}
+
+/// Within scopes and at `level`, samples rows that both threads share. The thread that did not call hands over the other
+/// request's task and waits until it was run, which then only the caller can do.
+fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panics: bool) -> Held {
+    const COLS: usize = 1 << 15;
+    let build = || rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let pool = environment.map_or_else(build, |environment| environment.run(build));
+    let logits = vec![0.0f32; 8 * COLS];
+    let sampler = SamplerConfig::default().validate().unwrap();
+    let (began, has_begun): (Sender<()>, Receiver<()>) = channel();
+    let (ran, has_run) = channel();
+    let (began, has_begun) = (Mutex::new(Some(began)), Mutex::new(Some(has_begun)));
+    let has_run = Mutex::new(has_run);
+    let found = Mutex::new(None);
+    fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    let (met, trace, level_after, panicked, caller) = pool.install(|| {
+        let caller = rayon::current_thread_index().unwrap();
+        let request = |row: usize| {
+            if rayon::current_thread_index() == Some(caller) {
+                // The caller goes on once the other thread has a part.
+                if let Some(has_begun) = lock(&has_begun).take() {
+                    has_begun.recv_timeout(LONG).expect("the other thread takes a part");
+                }
+            } else if let Some(began) = lock(&began).take() {
+                let ran = ran.clone();
+                rayon::spawn(move || ran.send(foreign(environment)).unwrap());
+                began.send(()).unwrap();
+                let foreign = lock(&has_run).recv_timeout(LONG).expect("the caller runs the task while it waits");
+                *lock(&found) = Some(foreign);
+                assert!(!panics, "a part fails");
+            }
+            Request { sampler: &sampler, step: Draw { seed: 1, row: row as u64, draw: 0 }.into() }
+        };
+        let mut out = Vec::new();
+        let ((result, trace), met) = report::scope(|| {
+            trace::scope(|| {
+                with_level(level_of_call, || {
+                    let rows = Rows::new(&logits, 8, COLS).unwrap();
+                    let call = AssertUnwindSafe(|| sample_rows_into(rows, None, request, &mut out));
+                    let panicked = catch_unwind(call).is_err();
+                    // All is open again.
+                    softmax(Rows::new(&[f32::INFINITY, 1.0], 1, 2).unwrap(), &Softmax::default()).unwrap();
+                    trace::point("after", &[f32::INFINITY], 1).unwrap();
+                    (level().unwrap(), panicked)
+                })
+                .unwrap()
+            })
+        });
+        (met, trace, result.0, result.1, caller)
+    });
+    let foreign = found.into_inner().unwrap_or_else(PoisonError::into_inner).expect("the task was run");
+    Held { met, trace, level_after, panicked, caller, foreign }
+}
+
+fn check(environment: Option<Environment>, panics: bool) {
+    let Held { met, trace, level_after, panicked, caller, foreign } =
+        call_that_waits(Level::Portable, environment, panics);
+    assert_eq!(foreign.thread, Some(caller), "the task ran elsewhere, so this shows nothing");
+    assert_eq!(panicked, panics);
+    assert_eq!(met.op("softmax").nan, 0, "the other request's NaN is in the report: {met}");
+    assert_eq!(met.op("softmax").infinite, 1, "the call behind the wait is counted: {met}");
+    assert_eq!(met.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited is counted: {met}");
+    assert_eq!((trace.points, trace.first.unwrap().point.as_str()), (1, "after"), "the trace has its own points alone");
+    assert!(!foreign.traced, "the other request passes points of the trace");
+    assert_eq!(foreign.level, level().unwrap(), "the other request runs at the level of the call");
+    assert_eq!(level_after, Level::Portable, "the level is put back");
+    assert_eq!(foreign.own_report, "softmax: 1 of 1 rows with NaN", "the other request has scopes of its own");
+    assert!(foreign.has_threads_environment, "the other request is not in its thread's environment");
+}
+
+#[test]
+fn foreign_tasks_are_in_no_scope_of_a_thread_that_waits() {
+    check(None, false);
+}
+
+#[test]
+fn scopes_are_put_back_when_a_part_unwinds() {
+    check(None, true);
+}
+
+#[test]
+fn foreign_tasks_have_the_environment_of_their_thread() {
+    for environment in Environment::ALL {
+        check(Some(environment), false);
+        check(Some(environment), true);
+    }
+}

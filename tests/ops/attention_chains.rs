@@ -1,0 +1,105 @@
+//! Sums of attention whose rounding errors all have one sign: they are cut into chains, so that few errors add up.
+
+use super::attention::{Case, Shape};
+use crate::support::generate::{self, Bits};
+use evenkeel::reference::{Real, attention_of};
+use evenkeel::{Attention, DType, attention};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+for_each_dtype!(
+    products_that_lose_all_terms_but_the_first,
+    values_that_lose_all_terms_but_the_first,
+    scales_that_show_subnormal_products,
+    climbing_to_the_worst_operands,
+);
+
+fn case<E: Bits>([keys, features]: [usize; 2], q: Vec<f64>, k: Vec<f64>, v: Vec<f64>) -> Case<E> {
+    let [q, k, v] = [q, k, v].map(|values| values.into_iter().map(E::from_wide).collect());
+    Case { shape: Shape([1, 1, 1, 1, keys, features, 1]), q, k, v }
+}
+
+/// Below half of the last place of 1, in the arithmetic of the type.
+fn small<E: Bits>() -> f64 {
+    let place = if E::DTYPE == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+    E::from_wide(0.49 * place).widen()
+}
+
+/// A product begins with 1, and each other term is below half of its last place: a chain of all of them keeps none.
+fn products_that_lose_all_terms_but_the_first<E: Bits>() {
+    for features in [2, 32, 33, 64, 100, 128, 256] {
+        let key = |sign: f64| (0..features).map(move |d| sign * if d == 0 { 1.0 } else { small::<E>() });
+        let k: Vec<f64> = key(1.0).chain(key(-1.0)).collect();
+        let case = case::<E>([2, features], vec![1.0; features], k, vec![0.0, 1.0]);
+        for scale in [63.0 / 64.0, 4.0, 0.088_388_347_648_318_45] {
+            case.check(&Attention::default().scale(scale), |_, _| 0.0);
+        }
+    }
+}
+
+/// The same of the values of equal weights.
+fn values_that_lose_all_terms_but_the_first<E: Bits>() {
+    for keys in [2, 33, 64, 255, 256, 300, 512] {
+        let v = (0..keys).map(|s| if s % 256 == 0 { 1.0 } else { small::<E>() }).collect();
+        let case = case::<E>([keys, 1], vec![0.0], vec![1.0; keys], v);
+        case.check(&Attention::default(), |_, _| 0.0);
+    }
+}
+
+/// Products far below the least normal f32, times a scale that makes them scores about 1 again; and large ones, times a
+/// scale that is itself below it.
+fn scales_that_show_subnormal_products<E: Bits>() {
+    for scale in [3e38f64, 1e36, 1e32, 1e30, 1e-30, 1e-38, 1e-40, 1e-42] {
+        let (x, features) = ((37.0 * scale).sqrt().recip(), 256);
+        if x < 16.0 * E::LIMITS.min_normal || x > E::LIMITS.max / 2.0 {
+            continue;
+        }
+        let q: Vec<f64> = (0..features).map(|d| x * (1.0 + generate::scattered(d))).collect();
+        let k = q.iter().map(|x| *x / 16.0).chain(q.iter().map(|x| -*x / 16.0)).collect();
+        let case = case::<E>([2, features], q, k, vec![0.0, 1.0]);
+        case.check(&Attention::default().scale(scale), |_, _| 0.0);
+    }
+}
+
+/// Hill climbing on the error, over the last places of all operands. `tools/error-search` does it for the other types.
+fn climbing_to_the_worst_operands<E: Bits>() {
+    if E::DTYPE != DType::F32 {
+        return;
+    }
+    let mut rng = generate::rng("attention, climbing");
+    for [keys, features] in [[2, 128], [3, 64], [256, 2]] {
+        for scale in [63.0 / 64.0, 0.125] {
+            climb::<E>(&mut rng, [keys, features], &Attention::default().scale(scale));
+        }
+    }
+}
+
+fn climb<E: Bits>(rng: &mut SmallRng, [keys, features]: [usize; 2], options: &Attention<'_>) {
+    let mut number = |spread: f64| 1.0 + spread * rng.random::<f64>();
+    let k: Vec<f64> = (0..keys * features).map(|i| number(0.01) * if i < features { 1.0 } else { -1.0 }).collect();
+    let v: Vec<f64> = (0..keys).map(|s| if s == 0 { 0.0 } else { number(1.0) }).collect();
+    let mut best = case::<E>([keys, features], vec![1.0; features], k, v);
+    let mut worst = error(&best, options);
+    for _ in 0..1500 {
+        let mut next = best.clone();
+        let (operand, step) = (rng.random_range(0..3), rng.random_range(-3..=3i64));
+        let of = [&mut next.q, &mut next.k, &mut next.v][operand].as_mut_slice();
+        let at = rng.random_range(0..of.len());
+        of[at] = E::at_place(of[at].place() + step);
+        let error = error(&next, options);
+        if error >= worst {
+            (best, worst) = (next, error);
+        }
+    }
+    best.check(options, |_, _| 0.0);
+}
+
+/// How far the one result is off, relative to itself: values are positive.
+fn error<E: Bits>(case: &Case<E>, options: &Attention<'_>) -> f64 {
+    let [q, k, v] = case.views();
+    let got = attention(q, k, v, options).unwrap()[0];
+    let values: Vec<E::Exact> = case.v.iter().map(|v| E::Exact::from(v.widen())).collect();
+    let values: Vec<&[E::Exact]> = values.chunks(1).collect();
+    let exact = attention_of(&case.logits(options, 0, |_, _| 0.0).logits, &values, None).unwrap().0[0];
+    ((E::Exact::from(got.widen()) - exact) / exact).abs().to_f64()
+}

@@ -1,0 +1,182 @@
+//! The softmax family in rows of 262,145 to 2^21 columns, where the units of sums would show if they were coarse: rows of
+//! few different values, whose exponentials are rounded to units the same way, searched for the worst error.
+
+use crate::support::compare::{assert_same_bits, usual};
+use crate::support::generate::{self, Bits};
+use crate::support::ulp;
+use evenkeel::reference::{DoubleDouble, Real};
+use evenkeel::{
+    CrossEntropy, DType, Element, Rows, Softmax, SoftmaxPartial, cross_entropy, log_softmax, logsumexp, softmax,
+};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+for_each_dtype!(shown_rows, searched_rows, parts_agree);
+
+const LENGTHS: [usize; 5] = [262_145, 300_000, 1_000_000, (1 << 21) - 1, 1 << 21];
+
+/// A row of a 0 and of other values, which are not above it, each so many times.
+#[derive(Clone)]
+struct Row<E> {
+    values: Vec<(E, usize)>,
+}
+
+impl<E: Bits> Row<E> {
+    /// A 0, one of each of these values, and as many of the last as there is room for.
+    fn new(len: usize, others: &[f64]) -> Self {
+        let mut values: Vec<(E, usize)> = [0.0].iter().chain(others).map(|value| (E::from_wide(*value), 1)).collect();
+        let count = values.len();
+        values[count - 1].1 += len - count;
+        Row { values }
+    }
+
+    fn elements(&self) -> Vec<E> {
+        self.values.iter().flat_map(|&(value, count)| std::iter::repeat_n(value, count)).collect()
+    }
+
+    /// Where the first of each value is.
+    fn firsts(&self) -> Vec<usize> {
+        self.values.iter().scan(0, |at, (_, count)| Some(std::mem::replace(at, *at + count))).collect()
+    }
+
+    fn distances(&self) -> impl Iterator<Item = (DoubleDouble, f64)> {
+        let max = self.values[0].0.widen();
+        self.values.iter().map(move |(value, count)| (DoubleDouble::from(value.widen() - max), *count as f64))
+    }
+
+    /// What the sum of the exponentials is above 1.
+    fn rest(&self) -> DoubleDouble {
+        let mut rest = DoubleDouble::from(self.values[0].1 as f64 - 1.0);
+        for (distance, count) in self.distances().skip(1) {
+            rest = rest + DoubleDouble::from(count) * distance.exp();
+        }
+        rest
+    }
+
+    /// The largest errors of softmax, in ULP, of log_softmax and of log-sum-exp, in ULP of the larger of their terms, and
+    /// of the cross-entropy, in ULP of f32 or of f64.
+    fn errors(&self) -> [f64; 4] {
+        let (x, options) = (self.elements(), Softmax::default());
+        let rows = Rows::new(&x, 1, x.len()).unwrap();
+        let (rest, firsts) = (self.rest(), self.firsts());
+        let (sum, log_sum) = (DoubleDouble::from(1.0) + rest, rest.ln_1p());
+        let mut errors = [0.0f64; 4];
+        let (y, logs) = (softmax(rows, &options).unwrap(), log_softmax(rows, &options).unwrap());
+        for ((distance, _), &at) in self.distances().zip(&firsts) {
+            errors[0] = errors[0].max(ulp::error(y[at], distance.exp() / sum));
+            let log = distance - log_sum;
+            errors[1] = errors[1].max(ulp::error_at(logs[at], log, log.abs().to_f64()));
+        }
+        let max = self.values[0].0.widen();
+        let lse = DoubleDouble::from(max) + log_sum;
+        let largest = lse.abs().to_f64().max(max.abs()).max(log_sum.to_f64());
+        errors[2] = ulp::error_at(logsumexp(rows, &options).unwrap()[0], lse, largest);
+        let loss = cross_entropy(rows, &[0], &CrossEntropy::default()).unwrap().value();
+        let off = (DoubleDouble::from(loss) - log_sum).abs().to_f64();
+        let in_f64 = E::DTYPE == DType::F64;
+        errors[3] = off / if in_f64 { ulp::size::<f64>(log_sum.to_f64()) } else { ulp::size::<f32>(log_sum.to_f64()) };
+        errors
+    }
+
+    fn what(&self) -> String {
+        format!("{:?}", self.values)
+    }
+}
+
+/// What is promised of the four; in f32 also where exponentials of equal scores are off by as much each.
+fn bounds<E: Element>() -> [f64; 4] {
+    let of = |op| usual::<E>(op);
+    // Twice 0.63 ULP of an exponential, the sum's as much, and half an ULP.
+    let softmax = if E::DTYPE == DType::F32 { 3.02 } else { of("softmax") };
+    [softmax, of("log_softmax"), of("logsumexp"), of("cross_entropy")]
+}
+
+#[track_caller]
+fn check<E: Bits>(row: &Row<E>) -> [f64; 4] {
+    let (errors, bounds) = (row.errors(), bounds::<E>());
+    for (i, op) in ["softmax", "log_softmax", "logsumexp", "cross_entropy"].into_iter().enumerate() {
+        assert!(errors[i] <= bounds[i], "{op}: {} of {} ULP of {}", errors[i], bounds[i], row.what());
+    }
+    errors
+}
+
+/// Off by 4.35 ULP of softmax and 2.9 of its logarithm once.
+fn shown_rows<E: Bits>() {
+    check::<E>(&Row::new(1 << 21, &[-29.805_381_774_902_344]));
+    check::<E>(&Row::new(1 << 21, &[-1.0, -30.498_491_287_231_445]));
+}
+
+/// Another value in the place of each but the first: near by, as far as the type goes, or anywhere.
+fn changed<E: Bits>(rng: &mut SmallRng, row: &Row<E>) -> Row<E> {
+    let mut row = row.clone();
+    let i = rng.random_range(1..row.values.len());
+    let (value, reach) = (row.values[i].0.widen(), [1e-6, 1e-3, 0.3][rng.random_range(0..3)]);
+    row.values[i].0 = E::from_wide((value - rng.random_range(-reach..reach)).min(0.0));
+    row
+}
+
+fn searched_rows<E: Bits>() {
+    let mut rng = generate::rng("long rows");
+    let mut worst = [0.0f64; 4];
+    let note = |errors: [f64; 4], worst: &mut [f64; 4]| {
+        worst.iter_mut().zip(errors).for_each(|(worst, error)| *worst = worst.max(error));
+    };
+    for len in [LENGTHS[0], LENGTHS[2], LENGTHS[4]] {
+        for op in 0..4 {
+            let near = |rng: &mut SmallRng| -rng.random_range(12.0..34.0);
+            let start = |rng: &mut SmallRng, round: usize| match round % 3 {
+                0 => Row::<E>::new(len, &[near(rng)]),
+                1 => Row::new(len, &[-rng.random_range(0.0..3.0), near(rng)]),
+                _ => Row::new(len, &[-rng.random_range(3.0..30.0), near(rng)]),
+            };
+            let (mut best, mut most) = (start(&mut rng, 0), 0.0);
+            for round in 0..6 {
+                let row = start(&mut rng, round);
+                let errors = check(&row);
+                note(errors, &mut worst);
+                if errors[op] > most {
+                    (best, most) = (row, errors[op]);
+                }
+            }
+            for _ in 0..10 {
+                let row = changed(&mut rng, &best);
+                let errors = check(&row);
+                note(errors, &mut worst);
+                if errors[op] > most {
+                    (best, most) = (row, errors[op]);
+                }
+            }
+        }
+    }
+    println!("{}: worst of softmax, log_softmax, logsumexp, cross_entropy: {worst:.3?}", E::DTYPE);
+}
+
+/// Whole rows' bits, also where the sum is near 1 and goes without its largest term.
+fn parts_agree<E: Bits>() {
+    let mut rng = generate::rng("long rows in parts");
+    let options = Softmax::default();
+    for len in LENGTHS {
+        for others in [vec![-1.0, -0.3], vec![-2.0, -29.8], vec![-18.0, -30.5]] {
+            let x = Row::<E>::new(len, &others).elements();
+            let rows = Rows::new(&x, 1, len).unwrap();
+            let cut = rng.random_range(1..len);
+            let parts = [(0, &x[..cut]), (cut, &x[cut..])];
+            let view = |x| Rows::new(x, 1, <[E]>::len(x)).unwrap();
+            let [mut found, other] =
+                parts.map(|(first, x)| SoftmaxPartial::new(view(x), (first, len), &options).unwrap());
+            found.merge(other).unwrap();
+            let [mut sums, more] = parts.map(|(first, x)| found.sums(view(x), first, &options).unwrap());
+            sums.merge(more).unwrap();
+            let [mut logs, more] = parts.map(|(first, x)| found.log_sums(view(x), first, &options).unwrap());
+            logs.merge(more).unwrap();
+            let (y, log) = (softmax(rows, &options).unwrap(), log_softmax(rows, &options).unwrap());
+            let what = format!("{len} columns cut at {cut}, {others:?}");
+            for (first, x) in parts {
+                let columns = first..first + x.len();
+                assert_same_bits(&what, &sums.softmax(view(x), first, &options).unwrap(), &y[columns.clone()]);
+                assert_same_bits(&what, &logs.log_softmax(view(x), first, &options).unwrap(), &log[columns]);
+            }
+            assert_same_bits(&what, &logs.logsumexp::<E>(&options).unwrap(), &logsumexp(rows, &options).unwrap());
+        }
+    }
+}

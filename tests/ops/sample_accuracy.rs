@@ -1,0 +1,165 @@
+//! How far a draw's distribution may be from the exact one, and log-probabilities from theirs: worst cases that are looked
+//! for, against the bounds of docs/accuracy/sampling.md.
+
+use crate::support::generate;
+use evenkeel::reference::{self, DoubleDouble, Real};
+use evenkeel::{Draw, Element, SamplerConfig};
+use rand::RngExt;
+
+/// The share of the mass that the first tokens in the order of logits have, exact to 2^-53: the largest p of top-p that keeps
+/// no more of them.
+fn share_of_first<E: Element>(logits: &[E], count: usize, temperature: f64) -> f64 {
+    let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let config = SamplerConfig::default().temperature(temperature).top_p(f64::from_bits(middle));
+        let draw = Draw::default();
+        let kept = config.validate().unwrap().sample(logits, draw).unwrap().kept;
+        if kept <= count { low = middle } else { high = middle }
+    }
+    f64::from_bits(low)
+}
+
+/// By how much the mass of a token is off that lies z below the largest, relative to itself.
+fn error_of_mass<E: Element>(z: f64) -> f64 {
+    let logits = [0.0, z].map(E::from_wide);
+    let share = share_of_first(&logits, 1, 1.0);
+    let exact = logits[1].widen().exp();
+    (1.0 / share - 1.0) / exact - 1.0
+}
+
+/// Half of the sum of differences between the masses' distribution and the exact one, of a row with a token of logit 0 and
+/// `counts` tokens of each of two logits, the first of which is the larger.
+fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64) -> f64 {
+    let mut logits = vec![E::ZERO];
+    for (z, count) in z.into_iter().zip(counts) {
+        logits.extend(vec![E::from_wide(z * temperature); count]);
+    }
+    let first = share_of_first(&logits, 1, temperature);
+    let both = share_of_first(&logits, 1 + counts[0], temperature);
+    let got = [first, both - first, 1.0 - both];
+    let of = |z: f64| DoubleDouble::from(E::from_wide(z * temperature).widen()) / DoubleDouble::from(temperature);
+    let powers = z.map(|z| of(z).exp());
+    let one = DoubleDouble::from(1.0);
+    let masses =
+        [one, powers[0] * DoubleDouble::from(counts[0] as f64), powers[1] * DoubleDouble::from(counts[1] as f64)];
+    let all = masses[0] + masses[1] + masses[2];
+    got.iter().zip(masses).map(|(got, mass)| (got - (mass / all).to_f64()).abs()).sum::<f64>() / 2.0
+}
+
+/// The worst case that the errors of powers allow: half of the mass in tokens whose powers are too large, half in tokens
+/// whose powers are too small, as far as a search finds them. 2^-24.6 is derived for up to 262,144 tokens.
+fn distribution_of_draws<E: Element>() {
+    let bound = 2f64.powf(-24.6);
+    let mut rng = generate::rng("sample, total variation");
+    let (mut low, mut high) = ((0.0, 0.0), (0.0, 0.0));
+    let mut consider = |z: f64| {
+        let error = error_of_mass::<E>(z);
+        if error < low.0 {
+            low = (error, z);
+        }
+        if error > high.0 {
+            high = (error, z);
+        }
+    };
+    // The polynomial lowers what is at the upper end of a step and raises what is at the lower one, and the last rounding
+    // counts most where a power is barely above a power of two.
+    for _ in 0..6000 {
+        let end = f64::from(rng.random_range(0..40) / 8 * 8) + [0.5, 1.5, -0.5][rng.random_range(0..3)];
+        consider(-(end * std::f64::consts::LN_2 / 8.0 + rng.random_range(-3e-3..3e-3)).max(1e-3));
+    }
+    let mut z = [low.1, high.1];
+    z.sort_by(|a, b| b.total_cmp(a));
+    // As much mass in the one as in the other, and little in the token of logit 0.
+    let counts = z.map(|of| (100_000.0 * (z[1] - of).exp()).round() as usize);
+    let got = total_variation::<E>(z, counts, 1.0);
+    let errors = [low, high].map(|(error, z)| (error * 2f64.powi(24), z));
+    println!("{}: 2^{:.3} of {counts:?} tokens, errors in 2^-24 and where: {errors:?}", E::DTYPE, got.log2());
+    assert!(got <= bound, "2^{} of {z:?}, {counts:?}", got.log2());
+    assert!(got >= bound / 2.0, "a worse case than 2^{} was expected", got.log2());
+    for temperature in [0.7, 3.0, 1e-3] {
+        let got = total_variation::<E>(z, counts, temperature);
+        assert!(got <= bound, "2^{} of {z:?}, {counts:?}, temperature {temperature}", got.log2());
+    }
+}
+
+#[test]
+fn distribution_of_draws_of_f32() {
+    distribution_of_draws::<f32>();
+}
+
+#[test]
+fn distribution_of_draws_of_f64() {
+    distribution_of_draws::<f64>();
+}
+
+/// What rounding masses to integers can take away: all but the largest of a row whose other tokens have just less than half
+/// a unit each. n 2^-46 is derived for up to 262,144 tokens and n 2^-43 beyond.
+#[test]
+fn masses_that_are_rounded_away() {
+    for (count, unit, bound) in [(262_144, 45, 2f64.powf(-24.6)), (1 << 21, 42, 2f64.powf(-21.8))] {
+        let z = -f64::from(unit + 1) * std::f64::consts::LN_2 - 1e-6;
+        let mut logits = vec![z as f32; count];
+        logits[count / 2] = 0.0;
+        let others = (count - 1) as f64 * f64::from(logits[0]).exp();
+        let got = (share_of_first(&logits, 1, 1.0) - 1.0 / (1.0 + others)).abs();
+        println!("{count} tokens: 2^{:.3}", got.log2());
+        assert!(got <= bound, "2^{} of {count} tokens", got.log2());
+    }
+}
+
+/// Of each token, by how many 2^-53 its log-probability is off, of the larger of itself and the entropy.
+fn error_of_logprobs<E: Element>(logits: &[E], temperature: f64) -> f64 {
+    let sampler = SamplerConfig::default().temperature(temperature).validate().unwrap();
+    let got = sampler.distribution(logits, None, Draw::default()).unwrap();
+    let scaled = |z: &E| DoubleDouble::from(z.widen()) / DoubleDouble::from(temperature);
+    let exact = reference::log_softmax_of(&logits.iter().map(scaled).collect::<Vec<_>>()).unwrap();
+    let entropy = exact.iter().fold(DoubleDouble::from(0.0), |sum, &l| sum - l.exp() * l).to_f64();
+    let of = |(got, exact): (f64, &DoubleDouble)| {
+        let error = (DoubleDouble::from(got) - *exact).to_f64().abs();
+        error / entropy.max(exact.to_f64().abs()).max(f64::MIN_POSITIVE)
+    };
+    got.logprobs().zip(&exact).map(of).fold(0.0, f64::max) * 2f64.powi(53)
+}
+
+/// Climbs from random rows to worse ones. 6 is derived.
+fn logprobs_of_the_worst_rows<E: Element>() {
+    let mut rng = generate::rng("sample, worst log-probabilities");
+    let mut worst = 0.0f64;
+    for climb in 0..60 {
+        let len = [2, 2, 3, 5, 40][climb % 5];
+        let spread = 10f64.powf(rng.random_range(-6.0..1.5));
+        let mut logits: Vec<f64> = (0..len).map(|_| spread * rng.random_range(-1.0..1.0)).collect();
+        let mut temperature = [1.0, rng.random_range(0.1..3.0)][climb % 2];
+        let error = |logits: &[f64], temperature: f64| {
+            let logits: Vec<E> = logits.iter().map(|z| E::from_wide(*z)).collect();
+            error_of_logprobs(&logits, temperature)
+        };
+        let mut best = error(&logits, temperature);
+        for _ in 0..600 {
+            let (mut other, mut heat) = (logits.clone(), temperature);
+            match rng.random_range(0..3) {
+                0 if climb % 2 == 1 => heat *= 1.0 + 10f64.powf(rng.random_range(-16.0..0.0)),
+                1 => other.iter_mut().for_each(|z| *z += spread * rng.random_range(-0.1..0.1)),
+                _ => other[rng.random_range(0..len)] += spread * 10f64.powf(rng.random_range(-9.0..0.0)),
+            }
+            let found = error(&other, heat);
+            if found > best {
+                (best, logits, temperature) = (found, other, heat);
+            }
+        }
+        worst = worst.max(best);
+        assert!(best <= 6.0, "{best} 2^-53 of {logits:?}, temperature {temperature}, {}", E::DTYPE);
+    }
+    println!("{}: {worst:.3} 2^-53 at worst", E::DTYPE);
+}
+
+#[test]
+fn logprobs_of_the_worst_rows_of_f32() {
+    logprobs_of_the_worst_rows::<f32>();
+}
+
+#[test]
+fn logprobs_of_the_worst_rows_of_f64() {
+    logprobs_of_the_worst_rows::<f64>();
+}

@@ -1,0 +1,281 @@
+//! Ranks that say what cannot be: errors for the others, and no more memory than there is.
+
+use crate::dealt::LONG;
+use crate::support::generate;
+use evenkeel::sharded::{Collective, GradShard, Process, Sharded, Threads, clip_grad_norm};
+use evenkeel::{
+    Attention, ClipGradNorm, CrossEntropy, Draw, Error, Heads, LayerNorm, Request, Result, RmsNorm, Rows,
+    SamplerConfig, Softmax,
+};
+use rand::RngExt;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// The first of two ranks, the second of which says the same, but for the words that `lie` changes: by the number of the
+/// exchange, the word's index and the word.
+struct WithLiar<L> {
+    exchanges: Cell<usize>,
+    lie: L,
+}
+
+impl<L: Fn(usize, usize, u64) -> u64> WithLiar<L> {
+    fn theirs<'a>(&'a self, words: &'a [u64]) -> impl Iterator<Item = u64> + 'a {
+        let exchange = self.exchanges.replace(self.exchanges.get() + 1);
+        words.iter().enumerate().map(move |(i, word)| (self.lie)(exchange, i, *word))
+    }
+}
+
+impl<L: Fn(usize, usize, u64) -> u64> Collective for WithLiar<L> {
+    fn rank(&self) -> usize {
+        0
+    }
+    fn size(&self) -> usize {
+        2
+    }
+    fn max(&self, words: &mut [u64]) -> Result<()> {
+        let theirs: Vec<u64> = self.theirs(words).collect();
+        words.iter_mut().zip(theirs).for_each(|(word, other)| *word = (*word).max(other));
+        Ok(())
+    }
+    fn sum(&self, words: &mut [u64]) -> Result<()> {
+        let theirs: Vec<u64> = self.theirs(words).collect();
+        words.iter_mut().zip(theirs).for_each(|(word, other)| *word = word.wrapping_add(other));
+        Ok(())
+    }
+    fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
+        let theirs = self.theirs(words).collect();
+        Ok([words.to_vec(), theirs].concat())
+    }
+}
+
+/// What a list's length or a count may be said to be: a little off, or more than any memory.
+const LIES: [u64; 10] = [0, 1, 3, 255, 257, 1 << 45, 1 << 61, 1 << 63, u64::MAX - 1, u64::MAX];
+
+const OPS: [&str; 11] = [
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "softmax_backward",
+    "log_softmax_backward",
+    "rms_norm",
+    "layer_norm",
+    "layer_norm_backward",
+    "cross_entropy",
+    "sample",
+    "attention",
+];
+
+/// An op over the first 256 of 512 columns, of which the other rank has the rest.
+fn run<E: evenkeel::Element>(op: &str, x: &[E], comm: &impl Collective) -> Result<()> {
+    let shard = Sharded::new(comm, 0..256, 512);
+    let rows = Rows::new(x, x.len() / 256, 256)?;
+    let options = Softmax::default();
+    match op {
+        "softmax" => shard.softmax(rows, &options).map(drop),
+        "log_softmax" => shard.log_softmax(rows, &options).map(drop),
+        "logsumexp" => shard.logsumexp(rows, &options).map(drop),
+        "softmax_backward" => shard.softmax_backward(rows, rows, &options).map(drop),
+        "log_softmax_backward" => shard.log_softmax_backward(rows, rows, &options).map(drop),
+        "rms_norm" => shard.rms_norm(rows, &RmsNorm::default()).map(drop),
+        "layer_norm" => shard.layer_norm(rows, &LayerNorm::default()).map(drop),
+        "layer_norm_backward" => shard.layer_norm_backward(rows, rows, &LayerNorm::default()).map(drop),
+        "cross_entropy" => shard.cross_entropy(rows, &[3, 300], &CrossEntropy::default()).map(drop),
+        "sample" => {
+            let samplers = [
+                SamplerConfig::default().validate()?,
+                SamplerConfig::default().top_k(20).top_p(0.9).min_p(0.01).validate()?,
+            ];
+            let requests = samplers.each_ref().map(|sampler| Request { sampler, step: Draw::default().into() });
+            shard.sample(rows, None, &requests).map(drop)
+        }
+        _ => {
+            let heads = Heads::new(x, [1, 1, 256, 2])?;
+            let query = Heads::new(&x[..4], [1, 1, 2, 2])?;
+            shard.attention(query, heads, heads, &Attention::default()).map(drop)
+        }
+    }
+}
+
+#[test]
+fn any_word_of_another_rank_may_be_a_lie() {
+    fn of<E: generate::Bits>() -> u32 {
+        let x = generate::bell::<E>(&mut generate::rng("liars"), 2 * 256, 0.0, 3.0);
+        let mut refused = 0;
+        for op in OPS {
+            for exchange in 0..8 {
+                for index in 0..12 {
+                    for word in LIES {
+                        let lie = |at: usize, i: usize, true_word: u64| match (at, i) {
+                            _ if (at, i) == (exchange, index) => word,
+                            // The columns that it has, in what all say first.
+                            (0, 1) => 256,
+                            (0, 2) => 512,
+                            _ => true_word,
+                        };
+                        let comm = WithLiar { exchanges: Cell::new(0), lie };
+                        let result = catch_unwind(AssertUnwindSafe(|| run(op, &x, &comm)));
+                        let what = format!("{op} of {}: {word} for word {index} of exchange {exchange}", E::DTYPE);
+                        refused += u32::from(result.unwrap_or_else(|_| panic!("{what}")).is_err());
+                    }
+                }
+            }
+        }
+        refused
+    }
+    // Many lies are about values, which cannot be told from the truth.
+    assert!(of::<f32>() > 500);
+    assert!(of::<f64>() > 500);
+}
+
+#[test]
+fn lengths_that_no_memory_has() {
+    let x = [0.5f32; 512];
+    for words in [1 << 61, u64::MAX] {
+        // The second exchange is that of how many words each rank has.
+        let lie = |at: usize, i: usize, word: u64| match (at, i) {
+            (0, 1) => 256,
+            (0, 2) => 512,
+            (1, 0) => words,
+            _ => word,
+        };
+        let error = run("attention", &x, &WithLiar { exchanges: Cell::new(0), lie }).unwrap_err();
+        let message = format!("attention: rank 1 has {words} words; at most 1152921504606846975 are possible");
+        assert_eq!(error.to_string(), message);
+        assert!(matches!(error, Error::Collective { rank: Some(1), .. }));
+    }
+    let lie = |at: usize, i: usize, word: u64| match (at, i) {
+        (0, 1) => 256,
+        (0, 2) => 512,
+        (1, 0) => 1 << 50,
+        _ => word,
+    };
+    let error = run("attention", &x, &WithLiar { exchanges: Cell::new(0), lie }).unwrap_err();
+    assert_eq!(error.to_string(), "attention: could not allocate 18014398509481984 bytes for what ranks exchange");
+}
+
+#[test]
+fn shards_of_gradients_that_cannot_be() {
+    let mut refused = 0;
+    for exchange in 0..3 {
+        for index in 0..9 {
+            for word in LIES {
+                let lie = |at: usize, i: usize, true_word: u64| match (at, i) {
+                    _ if (at, i) == (exchange, index) => word,
+                    (1, 3) => 256,
+                    (1, 4) => 512,
+                    _ => true_word,
+                };
+                let comm = WithLiar { exchanges: Cell::new(0), lie };
+                let mut grad = [1.0f32; 256];
+                let result = catch_unwind(AssertUnwindSafe(|| {
+                    let shard = GradShard::cut(0, &mut grad, &[512], 0, 0..256);
+                    clip_grad_norm(&comm, &mut [shard], &ClipGradNorm::new(1.0))
+                }));
+                let what = format!("{word} for word {index} of exchange {exchange}");
+                refused += u32::from(result.unwrap_or_else(|_| panic!("{what}")).is_err());
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
+/// Tensors by which no memory bounds a rank's axes.
+#[test]
+fn shards_without_elements() {
+    let mut none: [f32; 0] = [];
+    for (dims, axis, own) in [
+        (&[1 << 62, 2][..], 1, 0..0),
+        (&[usize::MAX, 0], 1, 0..0),
+        (&[0, usize::MAX], 0, 0..0),
+        (&[usize::MAX, usize::MAX], 0, 0..0),
+        (&[5], usize::MAX, 0..0),
+        (&[5], 0, 3..usize::MAX),
+        #[allow(clippy::reversed_empty_ranges)]
+        (&[5], 0, 5..3),
+        (&[], 0, 0..0),
+    ] {
+        let shard = GradShard::cut(0, &mut none, dims, axis, own.clone());
+        let result = clip_grad_norm(&Process, &mut [shard], &ClipGradNorm::new(1.0));
+        assert!(result.is_err() || dims.contains(&0), "{own:?} of axis {axis} of {dims:?}: {result:?}");
+    }
+}
+
+#[test]
+fn more_columns_or_ranks_than_there_are() {
+    let x = [0.5f32; 4];
+    let rows = Rows::new(&x, 2, 2).unwrap();
+    let mut rng = generate::rng("liars, columns");
+    for _ in 0..2000 {
+        let mut count = || [0, 1, 2, 256, 1 << 47, 1 << 63, usize::MAX - 1, usize::MAX][rng.random_range(0..8)];
+        let (start, end, all) = (count(), count(), count());
+        let shard = Sharded::new(&Process, start..end, all);
+        let what = format!("{start}..{end} of {all}");
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let softmax = shard.softmax(rows, &Softmax::default()).is_ok();
+            let norms = shard.rms_norm(rows, &RmsNorm::default()).is_ok();
+            let gradients = shard.layer_norm_backward(rows, rows, &LayerNorm::default().weight(&x)).is_ok();
+            let losses = shard.cross_entropy(rows, &[0, 1], &CrossEntropy::default()).is_ok();
+            [softmax, norms, losses, gradients]
+        }));
+        let whole = (start, end, all) == (0, 2, 2);
+        assert_eq!(result.unwrap_or_else(|_| panic!("{what}")), [whole, whole, whole, false], "{what}");
+    }
+    let refused = Threads::new(usize::MAX, LONG).unwrap_err();
+    assert!(matches!(refused, Error::OutOfMemory { op: "threads", .. }), "{refused}");
+    assert!(Threads::new(0, LONG).unwrap().is_empty());
+}
+
+/// A rank that has no deadline waits for the others.
+#[test]
+fn a_deadline_that_the_clock_does_not_reach() {
+    let ranks = Threads::new(3, Duration::MAX).unwrap();
+    let sums: Vec<u64> = std::thread::scope(|scope| {
+        let each: Vec<_> = ranks
+            .into_iter()
+            .map(|rank| {
+                scope.spawn(move || {
+                    let mut word = [rank.rank() as u64];
+                    rank.sum(&mut word).map(|()| word[0]).unwrap()
+                })
+            })
+            .collect();
+        each.into_iter().map(|rank| rank.join().unwrap()).collect()
+    });
+    assert_eq!(sums, [3, 3, 3]);
+}
+
+/// A collective of more ranks than their words have addresses, or whose rank is none of its own.
+#[test]
+fn collectives_that_cannot_be() {
+    struct Odd(usize, usize);
+    impl Collective for Odd {
+        fn rank(&self) -> usize {
+            self.0
+        }
+        fn size(&self) -> usize {
+            self.1
+        }
+        fn max(&self, _: &mut [u64]) -> Result<()> {
+            Ok(())
+        }
+        fn sum(&self, _: &mut [u64]) -> Result<()> {
+            Ok(())
+        }
+        fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
+            Ok(words.to_vec())
+        }
+    }
+    let x = [0.5f32; 4];
+    for (rank, size, message) in [
+        (0, usize::MAX, "softmax: 3 words were gathered where there are 18446744073709551615"),
+        (0, 0, "softmax: rank is 0; it must be below 0, the number of ranks"),
+        (5, 5, "softmax: rank is 5; it must be below 5, the number of ranks"),
+        (0, 2, "softmax: 3 words were gathered where there are 6"),
+    ] {
+        let odd = Odd(rank, size);
+        let shard = Sharded::new(&odd, 0..2, 2);
+        let error = shard.softmax(Rows::new(&x, 2, 2).unwrap(), &Softmax::default()).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}

@@ -1,0 +1,126 @@
+//! Floating-point environments other than the default, as a host may leave them on its threads.
+
+#![allow(unsafe_code)]
+// Every test file uses a part of it.
+#![allow(dead_code)]
+
+use std::arch::asm;
+use std::hint::black_box;
+
+/// What a host changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Environment {
+    /// FTZ: subnormal results are 0.
+    FlushToZero,
+    /// DAZ: subnormal operands are 0.
+    DenormalsAreZero,
+    /// FTZ and DAZ, which is what `-ffast-math` sets.
+    NoSubnormals,
+    Downward,
+    Upward,
+    TowardZero,
+    /// No exception is masked, so that any operation with a rounding ends the program.
+    Trapping,
+}
+
+impl Environment {
+    /// Those in which results would differ.
+    #[cfg(target_arch = "x86_64")]
+    pub const ALL: [Environment; 6] = [
+        Environment::FlushToZero,
+        Environment::DenormalsAreZero,
+        Environment::NoSubnormals,
+        Environment::Downward,
+        Environment::Upward,
+        Environment::TowardZero,
+    ];
+
+    /// Those in which results would differ. FZ is FTZ and DAZ at once.
+    #[cfg(target_arch = "aarch64")]
+    pub const ALL: [Environment; 4] =
+        [Environment::NoSubnormals, Environment::Downward, Environment::Upward, Environment::TowardZero];
+
+    /// MXCSR.
+    #[cfg(target_arch = "x86_64")]
+    fn word(self) -> u64 {
+        match self {
+            Environment::FlushToZero => 0x9f80,
+            Environment::DenormalsAreZero => 0x1fc0,
+            Environment::NoSubnormals => 0x9fc0,
+            Environment::Downward => 0x3f80,
+            Environment::Upward => 0x5f80,
+            Environment::TowardZero => 0x7f80,
+            Environment::Trapping => 0,
+        }
+    }
+
+    /// FPCR.
+    #[cfg(target_arch = "aarch64")]
+    fn word(self) -> u64 {
+        match self {
+            Environment::FlushToZero | Environment::DenormalsAreZero | Environment::NoSubnormals => 1 << 24,
+            Environment::Downward => 2 << 22,
+            Environment::Upward => 1 << 22,
+            Environment::TowardZero => 3 << 22,
+            Environment::Trapping => 0x1f << 8,
+        }
+    }
+
+    /// Runs `f` in this environment. Only calls of the library are to be in it: what the test computes itself would be changed
+    /// too.
+    #[inline(never)]
+    pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        struct GiveBack(u64);
+        impl Drop for GiveBack {
+            fn drop(&mut self) {
+                set(self.0);
+            }
+        }
+        let f = black_box(f);
+        let give_back = GiveBack(control());
+        set(self.word());
+        let result = black_box(black_box(f)());
+        drop(give_back);
+        result
+    }
+
+    /// Whether the thread is in this environment.
+    pub fn is_set(self) -> bool {
+        control() == self.word()
+    }
+}
+
+/// Whether the thread is in the default environment.
+pub fn is_default() -> bool {
+    control() == if cfg!(target_arch = "x86_64") { 0x1f80 } else { 0 }
+}
+
+/// The register without its sticky flags.
+#[cfg(target_arch = "x86_64")]
+fn control() -> u64 {
+    let mut word = 0u32;
+    // SAFETY: the instruction writes four bytes.
+    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
+    u64::from(word & !0x3f)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn set(word: u64) {
+    let word = word as u32;
+    // SAFETY: the instruction reads four bytes. What runs in the environment is for `Environment::run` to say.
+    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
+}
+
+#[cfg(target_arch = "aarch64")]
+fn control() -> u64 {
+    let word;
+    // SAFETY: any program may read the register.
+    unsafe { asm!("mrs {}, fpcr", out(reg) word, options(nostack, preserves_flags)) };
+    word
+}
+
+#[cfg(target_arch = "aarch64")]
+fn set(word: u64) {
+    // SAFETY: any program may write the register. What runs in the environment is for `Environment::run` to say.
+    unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack)) };
+}

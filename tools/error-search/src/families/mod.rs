@@ -1,0 +1,29 @@
+//! The ops that are searched, by family.
+
+mod attention;
+mod attention_backward;
+mod cross_entropy;
+mod elementwise;
+mod losses;
+mod norms;
+mod norms_backward;
+mod rope;
+mod softmax;
+
+use crate::judge::Op;
+
+/// All ops.
+pub fn ops() -> Vec<Op> {
+    let families = [
+        softmax::ops(),
+        cross_entropy::ops(),
+        norms::ops(),
+        norms_backward::ops(),
+        attention::ops(),
+        attention_backward::ops(),
+        rope::ops(),
+        losses::ops(),
+        elementwise::ops(),
+    ];
+    families.into_iter().flatten().collect()
+}
