@@ -229,7 +229,7 @@ impl<K> SomeLanes<'_, K> {
     where
         K: LaneKernel<E>,
     {
-        isa.outline(Lanes { lanes: self, which, ends })
+        isa.outline((self.kernel, Lanes { len: self.len, scratch: self.scratch, met: self.met, which, ends }))
     }
 
     /// A `[len, inner]` block whose lanes run down its columns.
@@ -254,18 +254,21 @@ impl<K> SomeLanes<'_, K> {
     }
 }
 
-struct Lanes<'a, 'b, 'e, E, K> {
-    lanes: &'a mut SomeLanes<'b, K>,
+struct Lanes<'a, 'e, E> {
+    len: usize,
+    scratch: &'a mut Scratch,
+    met: &'a mut Met,
     which: Range<usize>,
     ends: &'a mut Ends<'e, E>,
 }
 
-impl<E: Element, K: LaneKernel<E>> Kernel for Lanes<'_, '_, '_, E, K> {
+/// A tuple that begins with the kernel, so that the compiler puts it beside the kernel's type.
+impl<E: Element, K: LaneKernel<E>> Kernel for (K, Lanes<'_, '_, E>) {
     type Out = Written;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
-        let SomeLanes { kernel, len, scratch, met } = self.lanes;
-        kernel.lanes(isa, self.which, self.ends, *len, scratch, met)
+        let (kernel, Lanes { len, scratch, met, which, ends }) = self;
+        kernel.lanes(isa, which, ends, len, scratch, met)
     }
 }

@@ -23,18 +23,6 @@ impl Avx2 {
             && is_x86_feature_detected!("popcnt");
         found.then_some(Avx2(()))
     }
-
-    /// Runs the kernel in code compiled for these instructions.
-    #[inline]
-    pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
-        #[inline(never)]
-        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-        fn inner<K: Kernel>(isa: Avx2, kernel: K) -> K::Out {
-            kernel.run(isa)
-        }
-        // SAFETY: the token proves the features.
-        unsafe { inner(self, kernel) }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -348,7 +336,8 @@ unsafe impl Isa for Avx2 {
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
-        self.run(kernel)
+        // SAFETY: the token proves the features.
+        unsafe { kernel.run_avx2(self) }
     }
     #[inline(always)]
     fn f32(self, value: f32) -> F32 {

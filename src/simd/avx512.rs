@@ -23,18 +23,6 @@ impl Avx512 {
             && is_x86_feature_detected!("f16c");
         found.then_some(Avx512(()))
     }
-
-    /// Runs the kernel in code compiled for these instructions.
-    #[inline]
-    pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
-        #[inline(never)]
-        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-        fn inner<K: Kernel>(isa: Avx512, kernel: K) -> K::Out {
-            kernel.run(isa)
-        }
-        // SAFETY: the token proves the vector features; every CPU that has AVX-512 has the bit-manipulation ones.
-        unsafe { inner(self, kernel) }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -304,7 +292,8 @@ unsafe impl Isa for Avx512 {
 
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
-        self.run(kernel)
+        // SAFETY: the token proves the features.
+        unsafe { kernel.run_avx512(self) }
     }
     #[inline(always)]
     fn f32(self, value: f32) -> F32 {

@@ -1,6 +1,7 @@
 //! Which instruction set runs: the best the CPU has, unless `EVENKEEL_SIMD` or [`with_level`] says otherwise.
 
 use super::block::Isa;
+#[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
 use super::portable::Portable;
 use crate::error::{Error, Result};
 use std::cell::Cell;
@@ -17,7 +18,7 @@ const VARIABLE: &str = "EVENKEEL_SIMD";
 /// An instruction set. All give the same bits; only the time differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// Plain Rust, vectorised by the compiler for the target; every machine has it.
+    /// Plain Rust, which runs on every machine. On x86-64 it needs the feature `portable`.
     Portable,
     /// AVX2 with FMA and F16C.
     Avx2,
@@ -29,7 +30,7 @@ impl Level {
     /// Every level, the slowest first.
     pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
 
-    /// Whether this machine can run it.
+    /// Whether this machine can run it, and this build has code for it.
     pub fn is_available(self) -> bool {
         Token::new(self).is_some()
     }
@@ -50,7 +51,14 @@ impl Level {
     fn require(self) -> Result<Token> {
         Token::new(self).ok_or_else(|| Error::Backend {
             backend: self.name().into(),
-            reason: format!("this machine does not have it; the best it has is {}", Self::best()),
+            reason: match self {
+                Level::Portable => {
+                    "this build runs on x86-64 CPUs with AVX2, FMA and F16C; the feature `portable` adds the others".into()
+                }
+                Level::Avx2 | Level::Avx512 => {
+                    format!("this machine does not have it; the best it has is {}", Self::best())
+                }
+            },
         })
     }
 }
@@ -98,10 +106,11 @@ pub fn level() -> Result<Level> {
 /// Around waits in thread pools it behaves as [`report::scope`](crate::report::scope()) does.
 ///
 /// # Errors
-/// [`Error::Backend`] where this machine does not have it; `f` is then not called.
+/// [`Error::Backend`] where [`Level::is_available`] is false; `f` is then not called.
 ///
 /// ```
 /// use evenkeel::simd::{Level, with_level};
+/// // On x86-64 with the feature `portable`.
 /// let a = with_level(Level::Portable, || evenkeel::exp(&[1.0f32, -2.5]))??;
 /// let b = evenkeel::exp(&[1.0f32, -2.5])?;
 /// assert_eq!(a, b); // the same bits
@@ -133,15 +142,45 @@ pub(crate) fn put_forced(forced: Option<Token>) {
 }
 
 /// A computation written over any instruction set.
-pub trait Kernel {
+///
+/// The forms for one instruction set are methods, so that the compiler puts each beside its kernel's type: it compiles types
+/// of different modules at the same time.
+pub trait Kernel: Sized {
     type Out;
+
     /// Must be `#[inline(always)]`, like everything it calls: what is not inlined loses the instructions.
     fn run<I: Isa>(self, isa: I) -> Self::Out;
+
+    #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
+    #[inline(never)]
+    fn run_portable(self, isa: Portable) -> Self::Out {
+        self.run(isa)
+    }
+
+    /// # Safety
+    /// The CPU has the instructions, as the token proves.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+    unsafe fn run_avx2(self, isa: Avx2) -> Self::Out {
+        self.run(isa)
+    }
+
+    /// # Safety
+    /// The CPU has the instructions: the token proves the vector features, and every CPU that has AVX-512 has the
+    /// bit-manipulation ones.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+    unsafe fn run_avx512(self, isa: Avx512) -> Self::Out {
+        self.run(isa)
+    }
 }
 
 /// A level that was found on this machine.
 #[derive(Clone, Copy)]
 pub enum Token {
+    #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
     Portable(Portable),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -152,7 +191,10 @@ pub enum Token {
 impl Token {
     fn new(level: Level) -> Option<Self> {
         match level {
+            #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
             Level::Portable => Some(Token::Portable(Portable)),
+            #[cfg(not(any(feature = "portable", not(target_arch = "x86_64"))))]
+            Level::Portable => None,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Avx2::detect().map(Token::Avx2),
             #[cfg(target_arch = "x86_64")]
@@ -184,6 +226,7 @@ impl Token {
 
     fn level(self) -> Level {
         match self {
+            #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
             Token::Portable(_) => Level::Portable,
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => Level::Avx2,
@@ -193,13 +236,15 @@ impl Token {
     }
 
     /// Runs the kernel in code compiled for this level.
+    #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Out {
         match self {
-            Token::Portable(isa) => kernel.run(isa),
+            #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
+            Token::Portable(isa) => isa.outline(kernel),
             #[cfg(target_arch = "x86_64")]
-            Token::Avx2(isa) => isa.run(kernel),
+            Token::Avx2(isa) => isa.outline(kernel),
             #[cfg(target_arch = "x86_64")]
-            Token::Avx512(isa) => isa.run(kernel),
+            Token::Avx512(isa) => isa.outline(kernel),
         }
     }
 }

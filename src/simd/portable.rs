@@ -236,9 +236,9 @@ unsafe impl Isa for Portable {
     type LongTable = [f32; 16];
     const REGISTERS: usize = 16;
 
-    #[inline(never)]
+    #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
-        kernel.run(self)
+        kernel.run_portable(self)
     }
     #[inline(always)]
     fn f32(self, value: f32) -> Self::F32 {

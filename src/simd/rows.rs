@@ -6,7 +6,6 @@ use super::level::{Kernel, Token};
 use crate::error::Result;
 #[cfg(feature = "parallel")]
 use crate::scopes;
-use std::sync::{Mutex, PoisonError};
 
 /// A computation on rows that do not depend on one another.
 pub trait Work: Sized + Send {
@@ -32,18 +31,18 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
     if cfg!(test) {
         unreachable!("unit tests are of what is below ops: the kernels are not compiled once more for them");
     }
-    Ok(in_default(|| cut(work, token)))
+    let most = rows_a_part(work.rows(), work.cols());
+    Ok(in_default(|| halve(work, token, most)))
 }
 
 /// The same for unit tests, on the calling thread.
 #[cfg(test)]
 pub fn run_here<W: Work>(work: W) -> Result<W::Out> {
-    Ok(Token::current()?.run(All(work)))
+    Ok(Token::current()?.run((work,)))
 }
 
-struct All<W>(W);
-
-impl<W: Work> Kernel for All<W> {
+/// All rows. A tuple, which the compiler puts beside what is in it.
+impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> W::Out {
@@ -51,46 +50,46 @@ impl<W: Work> Kernel for All<W> {
     }
 }
 
-/// Where a part waits, and then what came of it; only one thread touches it.
-type Place<W> = Mutex<(Option<W>, Option<<W as Work>::Out>)>;
-
-fn cut<W: Work>(work: W, token: Token) -> W::Out {
+/// How many rows of so many columns a thread takes at a time.
+fn rows_a_part(rows: usize, cols: usize) -> usize {
     /// Elements below which a part is not worth a thread: some 5 microseconds of softmax.
     const SMALLEST_PART: usize = 1 << 15;
     const MOST_PARTS: usize = 64;
 
-    let (rows, cols) = (work.rows(), work.cols().max(1));
     // Four parts a thread, so that one that is held up does not hold up all.
     let threads = threads();
     let parts = (4 * threads).min(MOST_PARTS);
-    let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols).max(1);
-    if threads == 1 || rows < 2 * rows_a_part {
-        return token.run(All(work));
+    let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols.max(1)).max(1);
+    if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
+}
+
+/// Runs the work in parts of at most so many rows.
+fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
+    let rows = work.rows();
+    if rows <= most {
+        return token.run((work,));
     }
-    let mut places: [Place<W>; MOST_PARTS] = std::array::from_fn(|_| Mutex::default());
-    let mut rest = Some(work);
-    let mut count = 0;
-    while let Some(work) = rest.take() {
-        let part = if work.rows() > rows_a_part && count + 1 < MOST_PARTS {
-            let (part, more) = work.split_at(rows_a_part);
-            rest = Some(more);
-            part
-        } else {
-            work
-        };
-        places[count] = Mutex::new((Some(part), None));
-        count += 1;
+    let (first, rest) = work.split_at(rows / 2);
+    let (mut first, mut rest) = (Part::Waiting(first), Part::Waiting(rest));
+    join(&mut || first.run(token, most), &mut || rest.run(token, most));
+    match (first, rest) {
+        (Part::Done(first), Part::Done(rest)) => W::join(first, rest),
+        _ => unreachable!("both parts were run"),
     }
-    spread(count, &|i| {
-        let mut place = places[i].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = place.0.take() {
-            place.1 = Some(token.run(All(part)));
+}
+
+/// Part of some work, and then what came of it.
+enum Part<W: Work> {
+    Waiting(W),
+    Running,
+    Done(W::Out),
+}
+
+impl<W: Work> Part<W> {
+    fn run(&mut self, token: Token, most: usize) {
+        if let Part::Waiting(work) = std::mem::replace(self, Part::Running) {
+            *self = Part::Done(halve(work, token, most));
         }
-    });
-    let outs = places.into_iter().filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner).1);
-    match outs.reduce(W::join) {
-        Some(out) => out,
-        None => unreachable!("the first part was run"),
     }
 }
 
@@ -102,10 +101,26 @@ pub fn threads() -> usize {
     1
 }
 
-/// Calls `run` with each number below `parts`, on the current pool, in the default floating-point environment.
+/// Calls both, on two threads of the current pool if one is free, in the default floating-point environment.
 ///
-/// This is the one place where a thread of ours waits inside rayon and may run tasks of others meanwhile, so its scopes are
-/// set aside. Not generic, so that it is compiled once.
+/// This and [`spread`] are the only places where a thread of ours waits inside rayon and may run tasks of others meanwhile,
+/// so its scopes are set aside. Not generic, so that it is compiled once.
+#[inline(never)]
+fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
+    #[cfg(feature = "parallel")]
+    {
+        let _suspended = scopes::suspend();
+        rayon::join(|| in_default(first), || in_default(rest));
+    }
+    #[cfg(not(feature = "parallel"))]
+    {
+        in_default(first);
+        in_default(rest);
+    }
+}
+
+/// Calls `run` with each number below `parts`, on the current pool, as [`join`] does.
+#[cfg(feature = "checkpoint")]
 #[inline(never)]
 pub fn spread(parts: usize, run: &(dyn Fn(usize) + Sync)) {
     #[cfg(feature = "parallel")]

@@ -53,6 +53,7 @@ fn first_of_step(n: f32) -> f32 {
 
 /// Where [`WeightExp`] goes from one entry of its table to the next, all 738 times: between two f32, half the way.
 #[test]
+#[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_at_the_end_of_a_step() {
     for n in -737..=0 {
         let first = first_of_step(n as f32);
@@ -74,6 +75,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
 
 /// Within steps: numbers and their nearest neighbours, which differ from nothing up to a few units of f32.
 #[test]
+#[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_within_a_step() {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     println!("seed {state:#x}");
@@ -241,6 +243,7 @@ fn rows_of_every_maximum_are_in_order() {
 /// What [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is std's f64, which is off by less
 /// than 2^-50 of it. Numbers at the ends of steps, where the polynomial is off, are among them.
 #[test]
+#[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_keep_their_bound() {
     let mut z: Vec<f64> = (0..4_000_000).map(|i| f64::from(i) * -1.5e-5 - 1e-9).collect();
     for n in -720..=0 {
