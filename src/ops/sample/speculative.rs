@@ -159,6 +159,7 @@ mod tests {
     /// ceil(2^64 a / b) of the random numbers come out, by 128-bit integers for small a and b. Both times the same factor
     /// are the same quotient.
     #[test]
+    #[cfg_attr(miri, ignore = "an hour of interpretation")]
     fn a_token_is_accepted_as_often_as_the_quotient_says() {
         let mut random = random();
         for _ in 0..100_000 {
@@ -191,6 +192,7 @@ mod tests {
     /// Where tokens begin among the random numbers that replace a rejected token: at their exact share of all that comes
     /// before, to 64 bits. Sums in f64 left 44 of 131,072 tokens.
     #[test]
+    #[cfg_attr(miri, ignore = "an hour of interpretation")]
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
