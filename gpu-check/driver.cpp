@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, const void* arguments, size_t bytes,
                                unsigned order);
@@ -125,12 +126,18 @@ Status cuEventElapsedTime_v2(float* ms, void* from, void* to) {
     return SUCCESS;
 }
 
-Status cuModuleLoadData(void** module, const void*) {
-    *module = &current;
+Status cuModuleLoadData(void** module, const void* ptx) {
+    *module = new std::string((const char*)ptx);
     return SUCCESS;
 }
-Status cuModuleUnload(void*) { return SUCCESS; }
-Status cuModuleGetFunction(const void** function, void*, const char* name) {
+Status cuModuleUnload(void* module) {
+    delete (std::string*)module;
+    return SUCCESS;
+}
+Status cuModuleGetFunction(const void** function, void* module, const char* name) {
+    if (((std::string*)module)->find(std::string(".entry ") + name + "(") == std::string::npos) {
+        return NOT_FOUND;
+    }
     const emulator::Entry* entry = emulator::Entry::first;
     while (entry && strcmp(entry->name, name) != 0) {
         entry = entry->next;

@@ -309,7 +309,7 @@ fn launch(
     }
     let kernel = op.kernels[index][usize::from(is_held(op, [x, dy, dx], cols, lanes))];
     let arguments = Arguments { x, dy, dx, met, rows: rows as u64, cols: cols as u64 };
-    Ok(Some((Launch { module: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
 }
 
 fn launch_masked(

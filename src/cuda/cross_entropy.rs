@@ -241,14 +241,14 @@ pub fn launches(
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
     }
     let (kernel, threads) = kernel(op, dtype, cols, memory, options)?;
-    let module = if options.softcap.is_some() { "cross_entropy_softcap" } else { OP };
+    let source = if options.softcap.is_some() { "cross_entropy_softcap" } else { OP };
     let (weight, weight_type) = given(op, weight)?;
-    let mut launches = vec![Launch { module: OP, kernel: "cross_entropy_settle", blocks: 1, threads: 1024 }];
+    let mut launches = vec![Launch { source: OP, kernel: "cross_entropy_settle", blocks: 1, threads: 1024 }];
     if rows > 0 {
-        launches.push(Launch { module, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads });
+        launches.push(Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads });
     }
     if options.reduction != Reduction::None {
-        launches.push(Launch { module: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024 });
+        launches.push(Launch { source: OP, kernel: "cross_entropy_reduce", blocks: 1, threads: 1024 });
     }
     let Memory { logits, dlogits, targets, dloss, losses, parts, settled, met } = *memory;
     let arguments = Arguments {

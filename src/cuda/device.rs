@@ -10,40 +10,12 @@ use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The kernels, by module, as text for compute capability 8.0 and above.
-pub const PTX: &[(&str, &str)] = &[
-    ("clip_grad_norm", include_str!("kernels/clip_grad_norm.ptx")),
-    ("cross_entropy", include_str!("kernels/cross_entropy.ptx")),
-    ("cross_entropy_softcap", include_str!("kernels/cross_entropy_softcap.ptx")),
-    ("elementwise_exp", include_str!("kernels/elementwise_exp.ptx")),
-    ("elementwise_log", include_str!("kernels/elementwise_log.ptx")),
-    ("elementwise_logistic", include_str!("kernels/elementwise_logistic.ptx")),
-    ("elementwise_normal", include_str!("kernels/elementwise_normal.ptx")),
-    ("elementwise_root", include_str!("kernels/elementwise_root.ptx")),
-    ("elementwise_softplus", include_str!("kernels/elementwise_softplus.ptx")),
-    ("layer_norm", include_str!("kernels/layer_norm.ptx")),
-    ("log_softmax", include_str!("kernels/log_softmax.ptx")),
-    ("log_softmax_backward", include_str!("kernels/log_softmax_backward.ptx")),
-    ("log_sum_masked", include_str!("kernels/log_sum_masked.ptx")),
-    ("logsumexp", include_str!("kernels/logsumexp.ptx")),
-    ("logsumexp_backward", include_str!("kernels/logsumexp_backward.ptx")),
-    ("masked_backward", include_str!("kernels/masked_backward.ptx")),
-    ("norm_backward", include_str!("kernels/norm_backward.ptx")),
-    ("qk_norm_rope", include_str!("kernels/qk_norm_rope.ptx")),
-    ("rms_norm", include_str!("kernels/rms_norm.ptx")),
-    ("rope", include_str!("kernels/rope.ptx")),
-    ("sample", include_str!("kernels/sample.ptx")),
-    ("softmax", include_str!("kernels/softmax.ptx")),
-    ("softmax_backward", include_str!("kernels/softmax_backward.ptx")),
-    ("softmax_masked", include_str!("kernels/softmax_masked.ptx")),
-];
-
 /// A kernel that is to run in one dimension, and with how many blocks of how many threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Launch {
-    /// The module of [`PTX`] that it is in.
-    pub module: &'static str,
+    /// The source that it is in.
+    pub source: &'static str,
     /// Its name.
     pub kernel: &'static str,
     /// Blocks of the grid.
@@ -77,7 +49,7 @@ fn has_driver() -> bool {
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
-fn refused(reason: impl Into<String>) -> Error {
+pub(super) fn refused(reason: impl Into<String>) -> Error {
     Error::Backend { backend: "cuda".to_string(), reason: reason.into() }
 }
 
@@ -102,7 +74,8 @@ pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usi
 /// What is loaded on a context, which the entries keep alive.
 #[derive(Default)]
 struct Loaded {
-    modules: HashMap<(usize, &'static str), Arc<CudaModule>>,
+    /// By context, source and storage type.
+    modules: HashMap<(usize, &'static str, &'static str), Arc<CudaModule>>,
     functions: HashMap<(usize, &'static str), CudaFunction>,
 }
 
@@ -114,13 +87,12 @@ fn function(context: &Arc<CudaContext>, launch: &Launch) -> Result<CudaFunction>
     if let Some(function) = loaded.functions.get(&(key, launch.kernel)) {
         return Ok(function.clone());
     }
-    let module = match loaded.modules.get(&(key, launch.module)) {
+    let of_module = (key, launch.source, launch.storage());
+    let module = match loaded.modules.get(&of_module) {
         Some(module) => module.clone(),
         None => {
-            let text = PTX.iter().find(|(name, _)| *name == launch.module).map(|(_, text)| *text);
-            let text = text.ok_or_else(|| refused(format!("there is no module {}", launch.module)))?;
-            let module = check(context.load_module(Ptx::from_src(text)))?;
-            loaded.modules.insert((key, launch.module), module.clone());
+            let module = check(context.load_module(Ptx::from_src(launch.ptx()?)))?;
+            loaded.modules.insert(of_module, module.clone());
             module
         }
     };

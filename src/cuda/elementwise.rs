@@ -25,7 +25,7 @@ pub struct Arguments {
 // SAFETY: integers and floats in C's layout, which the kernels declare alike.
 unsafe impl DeviceRepr for Arguments {}
 
-/// The list of functions, each with the module it is in, for a macro.
+/// The list of functions, each with the source it is in, for a macro.
 macro_rules! each_function {
     ($then:ident) => {
         $then! {
@@ -60,10 +60,10 @@ macro_rules! each_function {
 
 macro_rules! define {
     (
-        of_one { $($One:ident $one:ident $one_into:ident $one_module:literal;)* }
-        of_two { $($Two:ident $two:ident $two_into:ident $two_module:literal;)* }
-        of_one_by { $($OneBy:ident $one_by:ident $one_by_into:ident $one_by_module:literal;)* }
-        of_two_by { $($TwoBy:ident $two_by:ident $two_by_into:ident $two_by_module:literal;)* }
+        of_one { $($One:ident $one:ident $one_into:ident $one_source:literal;)* }
+        of_two { $($Two:ident $two:ident $two_into:ident $two_source:literal;)* }
+        of_one_by { $($OneBy:ident $one_by:ident $one_by_into:ident $one_by_source:literal;)* }
+        of_two_by { $($TwoBy:ident $two_by:ident $two_by_into:ident $two_by_source:literal;)* }
     ) => {
         /// A function, with its options where it has some.
         #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,13 +79,13 @@ macro_rules! define {
         }
 
         impl Function {
-            /// Its module, its name, and its kernels for f32, f16 and bf16.
+            /// Its source, its name, and its kernels for f32, f16 and bf16.
             fn names(&self) -> (&'static str, &'static str, [&'static str; 3]) {
                 match self {
-                    $(Function::$One => ($one_module, stringify!($one), kernels!($one)),)*
-                    $(Function::$Two => ($two_module, stringify!($two), kernels!($two)),)*
-                    $(Function::$OneBy(_) => ($one_by_module, stringify!($one_by), kernels!($one_by)),)*
-                    $(Function::$TwoBy(_) => ($two_by_module, stringify!($two_by), kernels!($two_by)),)*
+                    $(Function::$One => ($one_source, stringify!($one), kernels!($one)),)*
+                    $(Function::$Two => ($two_source, stringify!($two), kernels!($two)),)*
+                    $(Function::$OneBy(_) => ($one_by_source, stringify!($one_by), kernels!($one_by)),)*
+                    $(Function::$TwoBy(_) => ($two_by_source, stringify!($two_by), kernels!($two_by)),)*
                 }
             }
 
@@ -206,7 +206,7 @@ pub fn launch(
     [x, other, y]: [u64; 3],
     len: usize,
 ) -> Result<Option<(Launch, Arguments)>> {
-    let (module, name, kernels) = function.names();
+    let (source, name, kernels) = function.names();
     let (kernel, lanes) = match dtype {
         DType::F32 => (kernels[0], 4),
         DType::F16 => (kernels[1], 8),
@@ -224,7 +224,7 @@ pub fn launch(
         return Ok(None);
     }
     let blocks = len.div_ceil(THREADS as usize * lanes).min(MOST_BLOCKS) as u32;
-    let launch = Launch { module, kernel, blocks, threads: THREADS };
+    let launch = Launch { source, kernel, blocks, threads: THREADS };
     Ok(Some((launch, Arguments { x, other, y, len: len as u64, options })))
 }
 

@@ -22,7 +22,7 @@ const OP: Op = Op {
     ],
     shrinks: false,
     wide: None,
-    masked_module: "log_sum_masked",
+    masked_source: "log_sum_masked",
     masked: ["log_softmax_masked_f32", "log_softmax_masked_f16", "log_softmax_masked_bf16"],
     held: None,
 };

@@ -22,7 +22,7 @@ const OP: Op = Op {
     ],
     shrinks: false,
     wide: None,
-    masked_module: "log_sum_masked",
+    masked_source: "log_sum_masked",
     masked: ["logsumexp_masked_f32", "logsumexp_masked_f16", "logsumexp_masked_bf16"],
     held: None,
 };

@@ -76,10 +76,10 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
     Ok(part)
 }
 
-/// Which kernel of an op's module makes something of rows of this shape, and its arguments; none of no rows. `kernel`
+/// Which kernel of an op's source makes something of rows of this shape, and its arguments; none of no rows. `kernel`
 /// names it by the type's index, the columns, and how many elements are sixteen bytes.
 pub fn plan(
-    (op, module): (&'static str, &'static str),
+    (op, source): (&'static str, &'static str),
     dtype: DType,
     [x, y, met]: [u64; 3],
     shape: Shape,
@@ -176,5 +176,5 @@ pub fn plan(
         return Ok(None);
     }
     let kernel = kernel(index, cols, lanes);
-    Ok(Some((Launch { module, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
+    Ok(Some((Launch { source, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: 256 }, arguments)))
 }

@@ -2,7 +2,7 @@
 //! starting a program needs CUDA; the driver is looked for when a device is asked for.
 //!
 //! Slices are those of [`cudarc`], which is re-exported. For pointers that come from elsewhere, each op has a `launch`
-//! that says which kernel of [`PTX`] is to run with which arguments.
+//! that says which kernel is to run with which arguments; [`Launch::ptx`] is the module that has it.
 //!
 //! What rows were met is not reported: the host does not wait for the device.
 //!
@@ -37,6 +37,7 @@ pub mod masked;
 mod norm;
 mod norm_backward;
 mod operand;
+mod ptx;
 pub mod qk_norm_rope;
 pub mod rms_norm;
 pub mod rms_norm_backward;
@@ -55,7 +56,7 @@ pub use clip_grad_norm::clip_grad_norm;
 pub use copied_mask::CopiedMask;
 pub use cross_entropy::{cross_entropy_backward_in_place, cross_entropy_backward_into, cross_entropy_into};
 pub use cudarc;
-pub use device::{Launch, PTX, device};
+pub use device::{Launch, device};
 pub use elementwise::{
     clamped_exp_into, clamped_log_into, erf_into, exp_into, exp2_into, expm1_into, gelu_into, gelu_tanh_into,
     log_add_exp_into, log_into, log_sigmoid_into, log1p_into, log2_into, reciprocal_into, rsqrt_into, safe_div_into,

@@ -55,7 +55,7 @@ pub(super) fn plan<const N: usize>(
         threads if threads <= 512 => (held, threads),
         _ => (long, 1024),
     };
-    Ok(Some(Launch { module: op, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: threads as u32 }))
+    Ok(Some(Launch { source: op, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: threads as u32 }))
 }
 
 /// Refuses an operand among an op's options, where it would be in the host's memory.

@@ -104,9 +104,9 @@ pub(super) fn launches(
         is_centred: u32::from(norm.is_centred),
         is_rounded: u32::from(norm.is_rounded),
     };
-    let mut launches: Vec<Launch> = of_rows.into_iter().map(|launch| Launch { module: MODULE, ..launch }).collect();
+    let mut launches: Vec<Launch> = of_rows.into_iter().map(|launch| Launch { source: MODULE, ..launch }).collect();
     let runs = cols.div_ceil(RUN);
-    let columns = |kernel, blocks: usize| Launch { module: MODULE, kernel, blocks: blocks as u32, threads: RUN as u32 };
+    let columns = |kernel, blocks: usize| Launch { source: MODULE, kernel, blocks: blocks as u32, threads: RUN as u32 };
     if has_columns && cols > 0 {
         if rows > 0 {
             let kernel = match dtype {

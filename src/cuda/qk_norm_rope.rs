@@ -183,7 +183,7 @@ pub fn launch(
         padding: 0,
     };
     let kernel = NAMES[index][2 * usize::from(interleaved) + usize::from(!is_aligned)];
-    Ok(Some((Launch { module: OP, kernel, blocks, threads: THREADS }, arguments)))
+    Ok(Some((Launch { source: OP, kernel, blocks, threads: THREADS }, arguments)))
 }
 
 const THREADS: u32 = 128;

@@ -155,7 +155,7 @@ pub fn launch(
     let threads = of_a_copy.saturating_mul(copies.div_ceil(each));
     let blocks = threads.div_ceil(THREADS as usize).min(MOST_BLOCKS) as u32;
     let kernel = names[2 * usize::from(interleaved) + usize::from(!is_aligned)];
-    let launch = Launch { module: OP, kernel, blocks, threads: THREADS };
+    let launch = Launch { source: OP, kernel, blocks, threads: THREADS };
     let [copies, positions, half, each] = [copies, positions, half, each].map(|count| count as u64);
     let direction = if back { -1.0 } else { 1.0 };
     Ok(Some((launch, Arguments { x, y, cos, sin, copies, positions, half, each, direction })))

@@ -274,7 +274,7 @@ pub fn launch(
     let adjusted = u32::from(is_adjusted);
     let arguments = Arguments { logits, requests, outcomes, rows: rows as u64, cols: cols as u32, adjusted };
     let (blocks, threads) = (rows.min(MOST_BLOCKS) as u32, if is_long { 1024 } else { 256 });
-    Ok(Some((Launch { module: OP, kernel, blocks, threads }, arguments)))
+    Ok(Some((Launch { source: OP, kernel, blocks, threads }, arguments)))
 }
 
 /// Which kernel writes the logits with their penalties in f32, and its arguments: the addresses are of logits,
@@ -298,7 +298,7 @@ pub fn adjust(
     }
     let arguments = AdjustArguments { logits, requests, adjusted, rows: rows as u64, cols: cols as u64 };
     let blocks = rows.min(MOST_BLOCKS) as u32;
-    Ok(Some((Launch { module: OP, kernel, blocks, threads: 256 }, arguments)))
+    Ok(Some((Launch { source: OP, kernel, blocks, threads: 256 }, arguments)))
 }
 
 fn unsupported<T>(dtype: DType) -> Result<T> {

@@ -45,8 +45,8 @@ pub struct Op {
     pub shrinks: bool,
     /// By type, for rows that a block of 512 threads holds.
     pub wide: Option<[&'static str; 3]>,
-    /// The module for rows with masks, scale and softcap.
-    pub masked_module: &'static str,
+    /// The source for rows with masks, scale and softcap.
+    pub masked_source: &'static str,
     /// By type, for any such rows.
     pub masked: [&'static str; 3],
     /// By type, for those without a bias that a block holds in its registers.
@@ -124,7 +124,7 @@ pub fn launch(
     let is_uniform = options.fully_masked == FullyMasked::Uniform;
     let uniform = if is_uniform { in_default(|| (1.0 / cols as f64) as f32) } else { 0.0 };
     let arguments = Arguments { x, y, met, rows: rows as u64, cols: cols as u32, uniform };
-    Ok(Some((Launch { module: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
+    Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }
 
 /// [`launch`] for rows of this shape, with masks, scale and softcap.
@@ -140,7 +140,7 @@ pub fn launch_masked(
     if shape.elements() == 0 && !op.is_of_rows {
         return Ok(None);
     }
-    masked::plan((op.name, op.masked_module), dtype, [x, y, met], shape, parts, options, |index, cols, lanes| {
+    masked::plan((op.name, op.masked_source), dtype, [x, y, met], shape, parts, options, |index, cols, lanes| {
         let is_aligned = is_aligned(op, [x, y], cols, lanes) && cols <= 256 * 4 * lanes;
         op.held.filter(|_| is_aligned && parts.bias.is_empty()).unwrap_or(op.masked)[index]
     })

@@ -22,7 +22,7 @@ const OP: Op = Op {
     ],
     shrinks: true,
     wide: Some(["softmax_f32_16x8", "softmax_f16_16x8", "softmax_bf16_16x8"]),
-    masked_module: "softmax_masked",
+    masked_source: "softmax_masked",
     masked: ["softmax_masked_f32_any", "softmax_masked_f16_any", "softmax_masked_bf16_any"],
     held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
 };

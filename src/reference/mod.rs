@@ -65,6 +65,8 @@ mod logsumexp_backward;
 mod mean_pool;
 mod mean_pool_backward;
 mod qk_norm_rope;
+#[cfg(feature = "num-traits")]
+mod number;
 mod real;
 mod reciprocal;
 mod rms_norm;
@@ -119,6 +121,8 @@ pub use logsumexp::{logsumexp, logsumexp_of};
 pub use logsumexp_backward::{logsumexp_backward, logsumexp_backward_of};
 pub use mean_pool::mean_pool;
 pub use mean_pool_backward::mean_pool_backward;
+#[cfg(feature = "num-traits")]
+pub use number::Number;
 pub use qk_norm_rope::qk_norm_rope;
 pub use real::Real;
 pub use reciprocal::{reciprocal, reciprocal_slope};

@@ -4,7 +4,8 @@ use super::DoubleDouble;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A number with far more digits than the results that it answers for: `f64` or [`DoubleDouble`].
+/// A number with far more digits than the results that it answers for: `f64`, [`DoubleDouble`], or with the feature
+/// `num-traits` a float of another crate in a `reference::Number`.
 ///
 /// Infinities and NaN behave as in IEEE 754.
 ///

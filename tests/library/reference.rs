@@ -267,3 +267,25 @@ fn references_keep_to_their_pages() {
         assert!((size - expected).abs() < 1e-15 && (dz.abs() - expected).abs() < 1e-15, "{size} {dz}, not {expected}");
     }
 }
+
+/// Another crate's pairs of f64 agree with ours to more digits than one f64 has.
+#[test]
+fn floats_of_other_crates_are_numbers() {
+    use evenkeel::reference::Number;
+    use twofloat::TwoFloat;
+
+    fn of<R: Real>(logits: &[f64]) -> Vec<R> {
+        let logits: Vec<R> = logits.iter().copied().map(R::from).collect();
+        let mut results = reference::softmax_of(&logits).expect("a row with logits");
+        results.extend(reference::log_softmax_of(&logits).expect("a row with logits"));
+        results.push(R::from_double_double(DoubleDouble::from(1.0) / DoubleDouble::from(3.0)));
+        results
+    }
+    let logits = [0.1, -3.7, 2.25, 30.0, -0.5];
+    for (other, ours) in of::<Number<TwoFloat>>(&logits).into_iter().zip(of::<DoubleDouble>(&logits)) {
+        let other = DoubleDouble::from(other.0.hi()) + DoubleDouble::from(other.0.lo());
+        let error = ((other - ours) / ours).abs().to_f64();
+        assert!(error < 2f64.powi(-85), "{} differs from {} by {error:e} of it", other.to_f64(), ours.to_f64());
+    }
+    assert!(Number::<TwoFloat>::from_double_double(DoubleDouble::from(f64::INFINITY)).to_f64().is_infinite());
+}

@@ -1,0 +1,134 @@
+//! The kernels' PTX, which is stored compressed. One source is unpacked at a time, and of it the kernels of one storage
+//! type make a module: the driver compiles no more than that at a first call.
+//!
+//! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source, its name and the bytes of its
+//! zstd frame, and an empty line. In a frame a register has, in place of its number, what the number is above the last
+//! one of its class; the numbers begin at 0 in each kernel. That halves the archive.
+
+#![forbid(unsafe_code)]
+
+use super::device::{Launch, refused};
+use crate::error::Result;
+use ruzstd::decoding::StreamingDecoder;
+use std::collections::HashMap;
+use std::io::Read;
+
+const ARCHIVE: &[u8] = include_bytes!("kernels/ptx.zst");
+/// What each kernel begins with, and nothing else does.
+const ENTRY: &str = ".visible .entry ";
+
+impl Launch {
+    /// The storage type of the kernel's operands, as it stands in the kernel's name; empty for kernels that serve all
+    /// types. Kernels of the same source and storage type are in one module.
+    pub fn storage(&self) -> &'static str {
+        storage(self.kernel)
+    }
+
+    /// Returns the PTX of the module that has the kernel, for compute capability 8.0 and above.
+    ///
+    /// # Errors
+    /// [`Error::Backend`](crate::Error::Backend) where `source` is not the kernel's.
+    ///
+    /// ```
+    /// use evenkeel::cuda::Launch;
+    /// # use evenkeel::{DType, RmsNorm, cuda::rms_norm};
+    /// # let (launch, _) = rms_norm::launch(DType::BF16, [0; 2], None, None, (4, 128), &RmsNorm::default())?.unwrap();
+    /// let ptx = launch.ptx()?;
+    /// assert!(ptx.contains(launch.kernel));
+    /// # Ok::<(), evenkeel::Error>(())
+    /// ```
+    pub fn ptx(&self) -> Result<String> {
+        module(&unpacked(self.source)?, self.kernel)
+            .ok_or_else(|| refused(format!("there is no kernel {} in {}", self.kernel, self.source)))
+    }
+}
+
+fn storage(kernel: &str) -> &str {
+    kernel.split('_').find(|part| matches!(*part, "f16" | "bf16" | "f32" | "f64")).unwrap_or("")
+}
+
+/// The text of a source's frame.
+fn unpacked(source: &str) -> Result<String> {
+    let frame = frame(source).ok_or_else(|| refused(format!("there is no PTX of {source}")))?;
+    let mut text = String::new();
+    let failed = |e: String| refused(format!("the PTX of {source} can't be unpacked: {e}"));
+    let mut decoder = StreamingDecoder::new(frame).map_err(|e| failed(e.to_string()))?;
+    decoder.read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
+    Ok(text)
+}
+
+fn frame(source: &str) -> Option<&'static [u8]> {
+    let end = ARCHIVE.windows(2).position(|pair| pair == b"\n\n")?;
+    let index = std::str::from_utf8(&ARCHIVE[..end]).ok()?;
+    let mut at = end + 2;
+    for line in index.lines() {
+        let (name, length) = line.split_once(' ')?;
+        let length = length.parse::<usize>().ok()?;
+        if name == source {
+            return ARCHIVE.get(at..at + length);
+        }
+        at += length;
+    }
+    None
+}
+
+/// What comes before the first kernel, and the kernels of the same storage type as this one, which is among them.
+fn module(text: &str, kernel: &str) -> Option<String> {
+    let mut parts = text.split(ENTRY);
+    let mut module = parts.next()?.to_string();
+    let mut found = false;
+    for entry in parts {
+        let name = entry.split('(').next()?;
+        if storage(name) == storage(kernel) {
+            found |= name == kernel;
+            module.push_str(ENTRY);
+            push_numbered(&mut module, entry);
+        }
+    }
+    found.then_some(module)
+}
+
+/// Appends a kernel with the numbers of its registers.
+fn push_numbered(to: &mut String, entry: &str) {
+    let mut last: HashMap<&str, i64> = HashMap::new();
+    let mut parts = entry.split('%');
+    to.push_str(parts.next().unwrap_or(""));
+    for part in parts {
+        to.push('%');
+        let class = part.len() - part.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
+        let number = part[class..].len() - part[class..].trim_start_matches(|c: char| c == '-' || c.is_ascii_digit()).len();
+        let (class, (number, rest)) = (&part[..class], part[class..].split_at(number));
+        to.push_str(class);
+        if let Ok(above) = number.parse::<i64>() {
+            let last = last.entry(class).or_default();
+            *last += above;
+            to.push_str(&last.to_string());
+        }
+        to.push_str(rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_are_numbered_by_kernel() {
+        let text = ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd-1, %f2, %tid.x, %rd<9>\n.visible .entry b_f16(\n%rd1\n";
+        let expected = ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd3, %f2, %tid.x, %rd<9>\n";
+        assert_eq!(module(text, "a_f32").as_deref(), Some(expected));
+        assert_eq!(module(text, "c_f32"), None);
+    }
+
+    #[test]
+    fn modules_are_of_one_storage_type() {
+        let launch = |source, kernel| Launch { source, kernel, blocks: 1, threads: 32 };
+        let text = launch("softmax", "softmax_bf16_8x4").ptx().unwrap();
+        assert!(text.starts_with(".version"));
+        assert!(text.contains("softmax_bf16_long(") && !text.contains("_f32_") && !text.contains("%r-"));
+        assert!(launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce("));
+        let refusal = launch("softmax", "softmin_f32").ptx().unwrap_err().to_string();
+        assert!(refusal.contains("there is no kernel softmin_f32 in softmax"), "{refusal}");
+        assert!(launch("softmin", "softmin_f32").ptx().is_err());
+    }
+}
