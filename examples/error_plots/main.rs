@@ -1,6 +1,6 @@
 //! Draws how far each op's results are off, in ULP, beside the formula in the type: `docs/error/OP.svg`.
 //!
-//! `cargo run --release --features testing --example error_plots [OP ...]`
+//! `cargo run --release -p error-plots [-- OP ...]`
 
 #![forbid(unsafe_code)]
 

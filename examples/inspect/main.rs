@@ -1,6 +1,6 @@
 //! What the tensors of a checkpoint hold: a table with the worst first, and the same as JSON and as a picture.
 //!
-//! `cargo run --release --features checkpoint --example inspect -- FILE`; `--help` says the rest.
+//! `cargo run --release -p inspect -- FILE`; `--help` says the rest.
 
 #![forbid(unsafe_code)]
 

@@ -7,8 +7,8 @@
 //! committed weights, `examples/generate/tiny.safetensors`, are what the defaults make:
 //!
 //! ```sh
-//! cargo run --release --features candle --example train -- --out examples/generate/tiny.safetensors
-//! cargo run --release --features candle --example train -- --check # the same bits again?
+//! cargo run --release -p generate --bin train --features train -- --out examples/generate/tiny.safetensors
+//! cargo run --release -p generate --bin train --features train -- --check # the same bits again?
 //! ```
 
 #![forbid(unsafe_code)]

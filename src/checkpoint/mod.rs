@@ -5,7 +5,7 @@
 //! threads of the current rayon pool, and gives [`Stats`] of each tensor; [`Thresholds::findings`] names what is worth
 //! a word: NaN, what does not fit into f16, bf16 or fp8, norms that amplify, embeddings out of scale, tensors that are
 //! 0.
-//! `cargo run --release --features checkpoint --example inspect -- FILE` prints all of it.
+//! `cargo run --release -p inspect -- FILE` prints all of it.
 //!
 //! ```
 //! use evenkeel::checkpoint::{Checkpoint, Level, Thresholds};

@@ -1,6 +1,5 @@
 //! Files of tiny models: what `train` writes is read, and whatever is wrong with a file has words.
 
-use crate::example::example;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
@@ -8,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::{Command, Output};
 
-const BUILT_IN: &[u8] = include_bytes!("../../examples/generate/tiny.safetensors");
+const BUILT_IN: &[u8] = include_bytes!("../../tiny.safetensors");
 
 /// A file's weights and what is known of them, to be changed before it is written.
 struct Tiny {
@@ -56,7 +55,7 @@ impl Tiny {
 }
 
 fn generate(path: &Path, arguments: &[&str]) -> Output {
-    Command::new(example("generate")).arg("--model").arg(path).args(arguments).output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_generate")).arg("--model").arg(path).args(arguments).output().expect("the program starts")
 }
 
 fn run(file: &[u8]) -> Output {
@@ -159,7 +158,7 @@ fn damage() {
 }
 
 fn train(arguments: &[&str], threads: &str) -> Output {
-    let mut command = Command::new(example("train"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
     command.env("RAYON_NUM_THREADS", threads).args(arguments).output().expect("the program starts")
 }
 
@@ -237,7 +236,7 @@ fn a_broken_weight_is_traced() {
     assert!(stderr.contains("the first: blk.2, feed-forward, row 0: "), "{stderr}");
     assert!(stderr.contains("; hidden states: -"), "{stderr}");
 
-    let whole = example("generate");
+    let whole = env!("CARGO_BIN_EXE_generate");
     let output =
         Command::new(whole).args(["--prompt", "a keel", "--tokens", "2", "--trace"]).output().expect("it starts");
     let stderr = String::from_utf8_lossy(&output.stderr);

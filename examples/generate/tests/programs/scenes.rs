@@ -1,12 +1,11 @@
 //! Without arguments: failures from the field, how they do not happen, and a text.
 
-use crate::example::example;
 use std::process::Command;
 
 #[test]
 fn each_failure_is_played_beside_its_remedy() {
     let folder = tempfile::tempdir().expect("there is room for temporary files");
-    let output = Command::new(example("generate")).current_dir(folder.path()).output().expect("the program starts");
+    let output = Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder.path()).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let stderr = String::from_utf8(output.stderr).expect("speed is text");
     assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards met:"), "{stderr}");
@@ -52,7 +51,7 @@ fn each_failure_is_played_beside_its_remedy() {
 
 #[test]
 fn help_tells_of_both_modes() {
-    let output = Command::new(example("generate")).arg("--help").output().expect("the program starts");
+    let output = Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).expect("help is text");
     for part in ["--model", "--verify", "--top-p", "Examples:", "plays failures"] {

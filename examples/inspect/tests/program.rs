@@ -1,10 +1,13 @@
-//! The example `inspect` as a program: its table, its JSON, its picture, its exit statuses.
+//! The program `inspect`: its table, its JSON, its picture, its exit statuses.
 
-use crate::example::example;
-use crate::write::{Tensor, normals, safetensors};
+#[path = "../../../tests/checkpoint/write.rs"]
+#[allow(dead_code)]
+mod write;
+
 use serde_json::Value;
 use std::process::{Command, Output};
 use tempfile::TempDir;
+use write::{Tensor, normals, safetensors};
 
 /// A folder in which `model.safetensors` has these tensors.
 fn folder(tensors: &[Tensor]) -> TempDir {
@@ -26,7 +29,7 @@ fn norm() -> Tensor {
 }
 
 fn run(folder: &TempDir, arguments: &[&str]) -> Output {
-    let mut command = Command::new(example("inspect"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inspect"));
     command.current_dir(folder.path()).args(arguments).output().expect("the program starts")
 }
 

@@ -1,7 +1,6 @@
 //! What can't be used, and the words for it.
 
 use crate::checkpoint::{Checkpoint, run};
-use crate::example::example;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::Value;
 use std::process::{Command, Output};
@@ -20,7 +19,7 @@ const PROMPT: [&str; 4] = ["--prompt", "a keel", "--tokens", "4"];
 #[test]
 fn usage() {
     let run =
-        |arguments: &[&str]| Command::new(example("generate")).args(arguments).output().expect("the program starts");
+        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program starts");
     refused(run(&["--model", "x.gguf"]), "--prompt");
     refused(run(&["--chat"]), "--model");
     refused(run(&["--nonsense"]), "--nonsense");

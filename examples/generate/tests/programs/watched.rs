@@ -1,11 +1,10 @@
 //! Runs of training that are watched: what they leave, that they are the same again, and how they break without guards.
 
-use crate::example::example;
 use std::path::Path;
 use std::process::{Command, Output};
 
 fn train(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(example("train"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
     command.arg("--run").arg(folder).args(["--batch", "2"]).args(arguments).output().expect("the program starts")
 }
 

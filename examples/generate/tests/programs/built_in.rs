@@ -1,14 +1,13 @@
 //! The tiny model that is built in.
 
-use crate::example::example;
 use std::collections::HashSet;
 use std::process::{Command, Output};
 
-const CORPUS: &str = include_str!("../../examples/train/corpus.txt");
+const CORPUS: &str = include_str!("../../../train/corpus.txt");
 
 fn run(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("there is room for temporary files");
-    let mut command = Command::new(example("generate"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
     command.current_dir(folder.path()).args(arguments).output().expect("the program starts")
 }
 
