@@ -1,5 +1,5 @@
 //! A token from the logits of a batch, by the filters that chat models are run with. candle-nn has no sampler; that of
-//! candle-transformers is timed in `adoption`.
+//! candle-transformers is timed in `tools/adoption`.
 
 use crate::support::{SHAPES, Timed, numbers};
 use criterion::{Criterion, Throughput};

@@ -156,7 +156,7 @@ macro_rules! neuron {
         /// to f32. Softmax in f32 has half an ULP of what a logit is below the largest in its exponent, which is 64 ULP
         /// of probabilities that are next to nothing. In layer_norm the term is the weighted value that is farthest
         /// from the mean, or the bias. Losses are held against f32, whatever the logits are; so is the root of
-        /// `squared_norm`. What `sample` says of a token is the host's. All bounds are measured, by `pjrt/tests/programs`.
+        /// `squared_norm`. What `sample` says of a token is the host's. All bounds are measured, by `tools/pjrt/tests/programs`.
         pub const NEURON: &[Bound] = &[$(
             Bound { op: $op, dtype: DType::F32, ulps: $f32, of: Of::$of },
             Bound { op: $op, dtype: DType::F16, ulps: $f16, of: Of::$of },

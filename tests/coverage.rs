@@ -55,9 +55,9 @@ fn ops_are_in_every_table() {
     let pictures = read("docs/error/README.md");
     let devices = read("docs/gpu/README.md");
     let mut of_devices = vec![root().join("src/cuda/elementwise.rs")];
-    sources(&root().join("emulated/tests"), &mut of_devices);
+    sources(&root().join("tools/emulated/tests"), &mut of_devices);
     let mut of_programs = Vec::new();
-    sources(&root().join("pjrt/tests"), &mut of_programs);
+    sources(&root().join("tools/pjrt/tests"), &mut of_programs);
     let programs: String = of_programs.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let emulated: String = of_devices.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     for op in OPS {
@@ -77,11 +77,11 @@ fn ops_are_in_every_table() {
                     let word =
                         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
                     assert!(word(&devices), "docs/gpu/README.md has no {name}");
-                    assert!(word(&emulated), "emulated/tests has no {name}");
+                    assert!(word(&emulated), "tools/emulated/tests has no {name}");
                 }
                 Backend::Neuron => {
                     assert!(root().join(format!("src/neuron/ops/{name}.rs")).is_file(), "{name} has no program");
-                    assert!(programs.contains(&format!("run::{name}")), "pjrt/tests has no {name}");
+                    assert!(programs.contains(&format!("run::{name}")), "tools/pjrt/tests has no {name}");
                     for dtype in *dtypes {
                         assert!(accuracy::neuron_bound(name, *dtype).is_some(), "{name} has no accuracy in {dtype}");
                     }

@@ -80,7 +80,7 @@ fn layer_norm_slow<E: Stored>(reports: &mut Vec<Named>) {
 }
 
 /// What is found in candle-nn. Its one sampler takes no filters and no seed; the one of candle-transformers is asked in
-/// `adoption`.
+/// `tools/adoption`.
 pub fn candle() -> Vec<Named> {
     let mut reports = Vec::new();
     candle_nn_functions::<f64>(&mut reports);

@@ -39,8 +39,9 @@ const REPORT: u32 = 50;
 
 /// Trains a model from this seed, and gives the file of its weights.
 pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
-    let command =
-        format!("cargo run --release -p generate --bin train --features train -- --out FILE --seed {seed} --steps {steps}");
+    let command = format!(
+        "cargo run --release -p generate --bin train --features train -- --out FILE --seed {seed} --steps {steps}"
+    );
     let description = Description {
         layers: LAYERS,
         hidden: HIDDEN,

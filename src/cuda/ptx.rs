@@ -96,7 +96,8 @@ fn push_numbered(to: &mut String, entry: &str) {
     for part in parts {
         to.push('%');
         let class = part.len() - part.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
-        let number = part[class..].len() - part[class..].trim_start_matches(|c: char| c == '-' || c.is_ascii_digit()).len();
+        let number =
+            part[class..].len() - part[class..].trim_start_matches(|c: char| c == '-' || c.is_ascii_digit()).len();
         let (class, (number, rest)) = (&part[..class], part[class..].split_at(number));
         to.push_str(class);
         if let Ok(above) = number.parse::<i64>() {
@@ -114,7 +115,8 @@ mod tests {
 
     #[test]
     fn registers_are_numbered_by_kernel() {
-        let text = ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd-1, %f2, %tid.x, %rd<9>\n.visible .entry b_f16(\n%rd1\n";
+        let text =
+            ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd-1, %f2, %tid.x, %rd<9>\n.visible .entry b_f16(\n%rd1\n";
         let expected = ".version 7.0\n.visible .entry a_f32(\n%rd4, %rd3, %f2, %tid.x, %rd<9>\n";
         assert_eq!(module(text, "a_f32").as_deref(), Some(expected));
         assert_eq!(module(text, "c_f32"), None);
@@ -126,7 +128,9 @@ mod tests {
         let text = launch("softmax", "softmax_bf16_8x4").ptx().unwrap();
         assert!(text.starts_with(".version"));
         assert!(text.contains("softmax_bf16_long(") && !text.contains("_f32_") && !text.contains("%r-"));
-        assert!(launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce("));
+        assert!(
+            launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce(")
+        );
         let refusal = launch("softmax", "softmin_f32").ptx().unwrap_err().to_string();
         assert!(refusal.contains("there is no kernel softmin_f32 in softmax"), "{refusal}");
         assert!(launch("softmin", "softmin_f32").ptx().is_err());

@@ -64,9 +64,9 @@ mod logsumexp;
 mod logsumexp_backward;
 mod mean_pool;
 mod mean_pool_backward;
-mod qk_norm_rope;
 #[cfg(feature = "num-traits")]
 mod number;
+mod qk_norm_rope;
 mod real;
 mod reciprocal;
 mod rms_norm;

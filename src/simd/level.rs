@@ -53,7 +53,8 @@ impl Level {
             backend: self.name().into(),
             reason: match self {
                 Level::Portable => {
-                    "this build runs on x86-64 CPUs with AVX2, FMA and F16C; the feature `portable` adds the others".into()
+                    "this build runs on x86-64 CPUs with AVX2, FMA and F16C; the feature `portable` adds the others"
+                        .into()
                 }
                 Level::Avx2 | Level::Avx512 => {
                     format!("this machine does not have it; the best it has is {}", Self::best())

@@ -123,7 +123,12 @@ pub fn run(file: &[u8], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("there is room for temporary files");
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, file).expect("a checkpoint can be written");
-    Command::new(env!("CARGO_BIN_EXE_generate")).arg("--model").arg(path).args(arguments).output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_generate"))
+        .arg("--model")
+        .arg(path)
+        .args(arguments)
+        .output()
+        .expect("the program starts")
 }
 
 /// Two tokens that are no text, every byte in GPT-2's letters, and what merges make.

@@ -18,8 +18,9 @@ const PROMPT: [&str; 4] = ["--prompt", "a keel", "--tokens", "4"];
 
 #[test]
 fn usage() {
-    let run =
-        |arguments: &[&str]| Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program starts");
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_generate")).args(arguments).output().expect("the program starts")
+    };
     refused(run(&["--model", "x.gguf"]), "--prompt");
     refused(run(&["--chat"]), "--model");
     refused(run(&["--nonsense"]), "--nonsense");

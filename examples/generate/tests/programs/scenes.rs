@@ -5,7 +5,8 @@ use std::process::Command;
 #[test]
 fn each_failure_is_played_beside_its_remedy() {
     let folder = tempfile::tempdir().expect("there is room for temporary files");
-    let output = Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder.path()).output().expect("the program starts");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder.path()).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let stderr = String::from_utf8(output.stderr).expect("speed is text");
     assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards met:"), "{stderr}");

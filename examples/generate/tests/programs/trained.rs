@@ -55,7 +55,12 @@ impl Tiny {
 }
 
 fn generate(path: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_generate")).arg("--model").arg(path).args(arguments).output().expect("the program starts")
+    Command::new(env!("CARGO_BIN_EXE_generate"))
+        .arg("--model")
+        .arg(path)
+        .args(arguments)
+        .output()
+        .expect("the program starts")
 }
 
 fn run(file: &[u8]) -> Output {
