@@ -7,7 +7,7 @@ use super::scratch::{Buffers, Scratch, room};
 use super::smallest::Smallest;
 use crate::element::Element;
 use crate::floats::Floats;
-use crate::simd::{Float, Isa, LANES, MaskBits, Next, Span, Written, fold};
+use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Next, Span, Written, fold};
 use std::ops::Range;
 
 /// What normalises a row.
@@ -118,6 +118,26 @@ pub fn write_row<'a, I: Isa, E: Element>(
             operands.write(isa, norm, &plan, next.from(start), run)
         },
     )
+}
+
+/// [`write_row`] as a function of its own, for ops to which a call for each row is nothing.
+pub struct OneRow<'s, 'a, N, E> {
+    pub norm: N,
+    pub is_narrow: bool,
+    pub row: usize,
+    pub span: Span<'a, E, E>,
+    pub scratch: &'s mut Scratch,
+    pub met: &'s mut Met,
+}
+
+impl<'a, N: Norm, E: Element> Kernel for OneRow<'_, 'a, N, E> {
+    type Out = &'a mut [E];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
+        let OneRow { norm, is_narrow, row, span, scratch, met } = self;
+        write_row(isa, norm, is_narrow, row, span, scratch, met)
+    }
 }
 
 /// Rows of no more than [`WIDE_RUN`] columns; what they share is converted once.

@@ -1,7 +1,7 @@
 //! RMSNorm of the rows of heads, and rotary embedding of what that is rounded to while it is in the nearest cache.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::norm_rows::{Norm, Plan, ShortRows, TOGETHER, write_row};
+use super::norm_rows::{Norm, OneRow, Plan, ShortRows, TOGETHER};
 use super::rms_norm::RmsNorm;
 use super::rope::Rope;
 use super::scratch::Scratch;
@@ -68,7 +68,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
             len,
             #[inline(always)]
             |index, span| {
-                let row = write_row(isa, self.norm, is_narrow, index, span, scratch, met);
+                let row = isa.outline(OneRow { norm: self.norm, is_narrow, row: index, span, scratch, met });
                 self.rope.lane(isa, index, Span::in_place(row), &mut scratch.logits)
             },
         )

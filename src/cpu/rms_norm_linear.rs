@@ -6,7 +6,7 @@
 
 use super::lanes::Met;
 use super::moments::{Moments, largest, power_of_two, unit_for};
-use super::norm_rows::{Norm, write_row};
+use super::norm_rows::{Norm, OneRow};
 use super::rms_norm::RmsNorm;
 use super::scratch;
 use crate::element::{DType, Element};
@@ -142,7 +142,8 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
                     *exponent = if call.rounded {
                         rounded.copy_from_slice(row);
                         let span = Span::in_place(&mut rounded[..]);
-                        widened(isa, write_row(isa, call.norm, is_narrow, first + i, span, scratch, &mut met), to)
+                        let row = OneRow { norm: call.norm, is_narrow, row: first + i, span, scratch, met: &mut met };
+                        widened(isa, isa.outline(row), to)
                     } else {
                         unrounded(isa, &call.norm, weight, row, to, &mut met)
                     };
@@ -224,24 +225,24 @@ impl<E: Element> Work for Products<'_, '_, E> {
         // As many sums at a time as registers hold beside what is added to them: those of AVX-512 are twice as wide, and
         // twice as many.
         if I::REGISTERS >= 32 {
-            self.together::<I, 2, 4, 8, 2>(isa);
+            self.together::<I, 2, 4, 8>(isa);
         } else {
-            self.together::<I, 1, 2, 2, 1>(isa);
+            self.together::<I, 1, 2, 2>(isa);
         }
     }
 }
 
 impl<E: Element> Products<'_, '_, E> {
-    /// `C` rows of the matrix at a time, each with `R` rows; `N` is R C.
+    /// `C` rows of the matrix at a time, each with `R` rows; `N` is R C. The last few are taken one by one.
     #[inline(always)]
-    fn together<I: Isa, const R: usize, const C: usize, const N: usize, const ONE: usize>(mut self, isa: I) {
+    fn together<I: Isa, const R: usize, const C: usize, const N: usize>(mut self, isa: I) {
         let all = self.rows();
         let whole = all - all % C;
         for of in (0..whole).step_by(C) {
             self.some::<I, R, C, N>(isa, of);
         }
         for of in whole..all {
-            self.some::<I, R, 1, ONE>(isa, of);
+            self.some::<I, 1, 1, 1>(isa, of);
         }
     }
 
