@@ -54,6 +54,8 @@
 //! | feature | default | what it adds, and what is lost without it |
 //! |---|---|---|
 //! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
+//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, which were made before 2013; without it, ops return [`Error::Backend`] there. Other architectures always have it. |
+//! | `num-traits` | no | [`mod@reference`] on floats of other crates: any `num_traits::Float` that is `From<f64>`. |
 //! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
 //! | `jsonl` | no | Records of training as lines of JSON, under [`train`](mod@train). |
 //! | `tensorboard` | no | Records of training as TensorBoard's event files, under [`train`](mod@train). |

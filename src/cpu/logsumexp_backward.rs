@@ -82,9 +82,9 @@ impl<E: Element> LogSumExpBackward<'_, E> {
             Some(_) => {
                 met.counts.nan += u64::from(dy.is_nan());
                 met.counts.infinite += u64::from(dy.is_infinite());
-                spoil(isa, flags, span)
+                spoil(flags, span)
             }
-            None => spoil(isa, flags, span),
+            None => spoil(flags, span),
         };
         written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
     }

@@ -120,13 +120,17 @@ impl<E: Element> Work for Columns<'_, E> {
                 moments,
                 first: first + i * WIDTH,
                 len: of_weight.len(),
+                is_scaled: false,
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            let mut sums = run.sums(&mut folds);
-            if E::DTYPE == DType::F64 && run.find_units() {
-                sums = run.sums(&mut folds);
-            }
+            // Once more in other units where f64 asks for them.
+            let sums = loop {
+                let sums = run.sums(&mut folds);
+                if E::DTYPE != DType::F64 || run.is_scaled || !run.find_units() {
+                    break sums;
+                }
+            };
             for (which, to) in [of_weight, of_bias].into_iter().enumerate() {
                 for (b, to) in to.chunks_mut(LANES).enumerate() {
                     let sums = isa.array_f64(sums[b][which] / run.units[b] + isa.f64(0.0));
@@ -149,6 +153,7 @@ struct Run<'a, I: Isa, E> {
     moments: &'a [Moments],
     first: usize,
     len: usize,
+    is_scaled: bool,
     /// Powers of two that bring columns of f64 to where sums neither overflow nor vanish, and the largest |dy| of each.
     units: [I::F64; BLOCKS],
     largest: [I::F64; BLOCKS],
@@ -167,6 +172,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
             }
             *units = self.isa.load_f64(&each);
         }
+        self.is_scaled = found;
         found
     }
 
@@ -174,15 +180,20 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
     #[inline(always)]
     fn sums(&mut self, [of_rows, of_tiles]: &mut [Fold<I>; 2]) -> Sums<I> {
         let tiles = self.x.rows().div_ceil(TILE);
-        if tiles == 1 {
-            return self.tile(0, of_rows);
-        }
         for lane in 0..SUM_LANES.min(tiles) {
-            let mut sums = self.tile(lane, of_rows);
-            for tile in (lane + SUM_LANES..tiles).step_by(SUM_LANES) {
-                for (sums, more) in sums.iter_mut().zip(self.tile(tile, of_rows)) {
+            let mut sums = [[self.isa.f64(0.0); 2]; BLOCKS];
+            for tile in (lane..tiles).step_by(SUM_LANES) {
+                let more = self.tile(tile, of_rows);
+                if tile == lane {
+                    sums = more;
+                    continue;
+                }
+                for (sums, more) in sums.iter_mut().zip(more) {
                     add(sums, &more);
                 }
+            }
+            if tiles == 1 {
+                return sums;
             }
             let mut push = of_tiles.push();
             for (b, sums) in sums.into_iter().enumerate() {

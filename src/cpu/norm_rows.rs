@@ -293,24 +293,36 @@ pub fn are_within<I: Isa>(isa: I, weights: Option<Floats<'_>>, least: f64, most:
     match weights {
         None => true,
         Some(Floats::F64(_)) => false,
-        Some(Floats::F32(weights)) => within(isa, weights, least, most),
-        Some(Floats::F16(weights)) => within(isa, weights, least, most),
-        Some(Floats::BF16(weights)) => within(isa, weights, least, most),
+        Some(Floats::F32(weights)) => isa.outline(Within { weights, least, most }),
+        Some(Floats::F16(weights)) => isa.outline(Within { weights, least, most }),
+        Some(Floats::BF16(weights)) => isa.outline(Within { weights, least, most }),
     }
 }
 
-#[inline(always)]
-fn within<I: Isa, W: Element>(isa: I, weights: &[W], least: f64, most: f32) -> bool {
-    let most = isa.f32(most);
-    let (smallest, others) = fold(
-        weights,
-        W::ZERO,
-        (Smallest::new(isa), most.lt(most)),
-        #[inline(always)]
-        |(smallest, others), i, values| {
-            let magnitudes = W::load(isa, values).abs();
-            (smallest.meet(i, magnitudes), others | !magnitudes.le(most))
-        },
-    );
-    !others.any() && smallest.found(isa, weights).value >= least
+/// [`are_within`] of weights of one type.
+struct Within<'a, W> {
+    weights: &'a [W],
+    least: f64,
+    most: f32,
+}
+
+impl<W: Element> Kernel for Within<'_, W> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> bool {
+        let Within { weights, least, most } = self;
+        let most = isa.f32(most);
+        let (smallest, others) = fold(
+            weights,
+            W::ZERO,
+            (Smallest::new(isa), most.lt(most)),
+            #[inline(always)]
+            |(smallest, others), i, values| {
+                let magnitudes = W::load(isa, values).abs();
+                (smallest.meet(i, magnitudes), others | !magnitudes.le(most))
+            },
+        );
+        !others.any() && smallest.found(isa, weights).value >= least
+    }
 }

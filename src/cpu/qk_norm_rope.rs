@@ -3,7 +3,7 @@
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::norm_rows::{Norm, OneRow, Plan, ShortRows, TOGETHER};
 use super::rms_norm::RmsNorm;
-use super::rope::Rope;
+use super::rope::{self, Rope};
 use super::scratch::Scratch;
 use crate::element::Element;
 use crate::simd::{Isa, Span, Written};
@@ -55,7 +55,10 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                                     |x, operands| row.block::<E>(x, operands),
                                 )
                             }
-                            _ => self.rope.lane(isa, index, Span::in_place(rows.write(isa, plan, span)), logits),
+                            _ => {
+                                let span = Span::in_place(rows.write(isa, plan, span));
+                                isa.outline(rope::OneRow { rope: self.rope, index, span, buffers: logits })
+                            }
                         };
                 }
             }
@@ -69,7 +72,8 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
             #[inline(always)]
             |index, span| {
                 let row = isa.outline(OneRow { norm: self.norm, is_narrow, row: index, span, scratch, met });
-                self.rope.lane(isa, index, Span::in_place(row), &mut scratch.logits)
+                let (span, buffers) = (Span::in_place(row), &mut scratch.logits);
+                isa.outline(rope::OneRow { rope: self.rope, index, span, buffers })
             },
         )
     }

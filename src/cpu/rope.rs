@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::power::Pair;
 use crate::math::trig::sin_cos;
-use crate::simd::{Float, Isa, LANES, Span, Written, reserve};
+use crate::simd::{Float, Isa, Kernel, LANES, Span, Written, reserve};
 use std::ops::Range;
 
 /// Which row of the table a row of the tensor takes.
@@ -123,6 +123,23 @@ impl Rope<'_> {
         let (cos, sin) = room.split_at_mut(half);
         let (cos, sin) = (self.cos.wide(isa, at..at + half, cos), self.sin.wide(isa, at..at + half, sin));
         Rotate { isa, cos, sin, direction: self.direction }
+    }
+}
+
+/// [`Rope::lane`] as a function of its own, for ops to which a call for each row is nothing.
+pub struct OneRow<'r, 's, 'a, E> {
+    pub rope: Rope<'r>,
+    pub index: usize,
+    pub span: Span<'a, E, E>,
+    pub buffers: &'s mut Buffers,
+}
+
+impl<E: Element> Kernel for OneRow<'_, '_, '_, E> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        self.rope.lane(isa, self.index, self.span, self.buffers)
     }
 }
 

@@ -97,10 +97,10 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
                 write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
             } else {
                 count(span.source(), flags, met);
-                spoil(isa, flags, span)
+                spoil(flags, span)
             }
         } else {
-            spoil(isa, flags, span)
+            spoil(flags, span)
         };
         written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
     }
@@ -127,7 +127,7 @@ fn plain<F: Formula, I: Isa, E: Element>(
     let sums = Sums::new::<F, E>(reciprocal, (sum, 0.0), 1.0, scale);
     if !sums.sum.0.is_finite() {
         count(span.source(), None, met);
-        return spoil(isa, None, span);
+        return spoil(None, span);
     }
     let next = span.next(1);
     let scale = isa.f64(scale);
@@ -197,14 +197,14 @@ pub fn kept<I: Isa>(isa: I, flags: Option<[u8; 16]>, value: I::F64) -> I::F64 {
 }
 
 /// NaN wherever nothing is masked.
-#[inline(always)]
-pub fn spoil<I: Isa, E: Element>(isa: I, flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written {
-    span.map_wide(
-        isa,
-        #[inline(always)]
-        |i, _| kept(isa, flags.map(|flags| block(flags, i, 0)), isa.f64(f64::NAN)),
-    )
-    .into()
+pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written {
+    match flags {
+        None => span.fill(E::NAN).into(),
+        Some(flags) => {
+            let values: Vec<E> = flags.iter().map(|flag| if *flag == 0 { E::ZERO } else { E::NAN }).collect();
+            span.copy_from(&values).into()
+        }
+    }
 }
 
 /// Counts a lane in whose gradients there is a NaN or an infinity.

@@ -1,13 +1,15 @@
 //! Floats of other crates as numbers of the specification.
 
 use super::{DoubleDouble, Real};
-use num_traits::{Float, ToPrimitive};
+use num_traits::Float;
+use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// A float of another crate, such as a double-double or an interval's end, as a number that the functions of
-/// [`reference`](mod@crate::reference) compute with. Its own functions decide how accurate they are; sines and cosines
-/// are [`DoubleDouble`]'s.
+/// [`reference`](mod@crate::reference) compute with. Its own functions decide how accurate the results are. Sines and
+/// cosines are [`DoubleDouble`]'s. Infinities and NaN are computed as f64, because crates differ in what they make of
+/// them.
 ///
 /// ```
 /// use evenkeel::reference::{Number, Real, softmax_of};
@@ -15,7 +17,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// let probs = softmax_of(&[3.0, 3.0].map(Number::<TwoFloat>::from)).unwrap();
 /// assert_eq!(probs[0].to_f64(), 0.5);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number<T>(pub T);
 
 impl<T: From<f64>> From<f64> for Number<T> {
@@ -24,12 +26,29 @@ impl<T: From<f64>> From<f64> for Number<T> {
     }
 }
 
+/// The f64 decides, and the float's own order where two round to the same.
+impl<T: Float> PartialOrd for Number<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        match f64_of(self.0).partial_cmp(&f64_of(other.0)) {
+            Some(Ordering::Equal) if f64_of(self.0).is_finite() => self.0.partial_cmp(&other.0),
+            order => order,
+        }
+    }
+}
+
+fn f64_of<T: Float>(value: T) -> f64 {
+    value.to_f64().unwrap_or(f64::NAN)
+}
+
 macro_rules! operators {
     ($($trait:ident $method:ident),*) => {$(
-        impl<T: $trait<Output = T>> $trait for Number<T> {
+        impl<T: Float + From<f64>> $trait for Number<T> {
             type Output = Self;
             fn $method(self, other: Self) -> Self {
-                Number(self.0.$method(other.0))
+                match (f64_of(self.0), f64_of(other.0)) {
+                    (a, b) if a.is_finite() && b.is_finite() => Number(self.0.$method(other.0)),
+                    (a, b) => Self::from(a.$method(b)),
+                }
             }
         }
     )*};
@@ -46,7 +65,10 @@ impl<T: Neg<Output = T>> Neg for Number<T> {
 macro_rules! functions {
     ($($name:ident),*) => {$(
         fn $name(self) -> Self {
-            Number(self.0.$name())
+            match f64_of(self.0) {
+                x if x.is_finite() => Number(self.0.$name()),
+                x => Self::from(x.$name()),
+            }
         }
     )*};
 }
@@ -55,7 +77,7 @@ impl<T: Float + From<f64> + Debug> Real for Number<T> {
     functions!(exp, exp_m1, exp2, ln, ln_1p, log2, sqrt, tanh);
 
     fn to_f64(self) -> f64 {
-        ToPrimitive::to_f64(&self.0).unwrap_or(f64::NAN)
+        f64_of(self.0)
     }
     fn from_double_double(value: DoubleDouble) -> Self {
         let high = value.to_f64();

@@ -274,7 +274,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let up = if E::DTYPE == DType::F64 && self.part.of != Of::LogSumExp { normaliser(largest).0 } else { 1.0 };
         let sums = Sums::new::<F, E>(reciprocal, sum, up, scores.scale);
         let written = if !matches!(known, Row::Live(_)) {
-            spoil(isa, flags, span)
+            spoil(flags, span)
         } else if sums.sum.0.is_finite() {
             let live = live.within(isa, found.max(), found.is_exact(), beside);
             let exps = live.exps(isa, &x[columns.clone()], all, false, made);
@@ -282,7 +282,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
             write::<F, I, E>(isa, &exps, &sums, slopes, flags, span)
         } else {
             count(span.source(), flags, met);
-            spoil(isa, flags, span)
+            spoil(flags, span)
         };
         written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
     }
