@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     if arguments.collect {
         print!("{}", corpus::collect(root)?);
         return Ok(ExitCode::SUCCESS);

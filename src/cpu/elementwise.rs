@@ -2,19 +2,25 @@
 //!
 //! Every function is computed in f64 with a low part and rounded once, which makes it correctly rounded in f32, f16
 //! and bf16; that is also what makes its bits equal on every machine.
+//!
+//! A function is compiled for f64 and for f32. Elements of 16 bits are widened to f32 by the thousand, and results are
+//! rounded to their type from what decides the rounding: f64 rounded to odd, or f32 where it is certain.
 
-use crate::element::{DType, Element};
-use crate::error::Result;
+mod flat;
+mod kernels;
+
+pub use flat::{Ends, ROW, apply, apply_in_place};
+
+use crate::element::Element;
 use crate::math::exp::exp;
 use crate::math::log::log;
 use crate::math::sigmoid::sigmoid;
 use crate::math::wide::Wide;
 use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, normal_pair, sigmoid_pair, softplus_pair};
-use crate::simd::{self, Float, Int, Isa, Kernel, LANES, MaskBits, Output, Span, Work, Written, block};
-use std::mem::MaybeUninit;
+use crate::simd::{Float, Isa};
 
 /// A function of one number.
-pub trait Function: Copy + Send + Sync {
+pub trait Function: Copy + Sync {
     /// Whether there is a form in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
@@ -31,7 +37,8 @@ pub trait Function: Copy + Send + Sync {
         x.eq(x)
     }
 
-    /// Its value for every x, to be rounded to `E`. `#[inline(always)]`, like everything it calls.
+    /// Its value for every x of `E`, f64 or f32, to be rounded to `E` or to fewer digits. `#[inline(always)]`, like
+    /// everything it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 
@@ -162,234 +169,6 @@ impl Function for ClampedLog {
     #[inline(always)]
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I> {
         log(isa, isa.f64(self.floor).max(x))
-    }
-}
-
-/// Runs the function from one slice into another of the same length.
-pub fn apply<'a, E: Element>(x: &[E], out: Output<'a, E>, function: impl Function) -> Result<&'a mut [E]> {
-    let (to, finish) = out.start();
-    let written = simd::run(Flat { span: Ends::Apart { from: x, to }, function })?;
-    Ok(finish.done(written))
-}
-
-/// Runs the function in place.
-pub fn apply_in_place<E: Element>(data: &mut [E], function: impl Function) -> Result<()> {
-    simd::run(Flat { span: Ends::InPlace(data), function })?;
-    Ok(())
-}
-
-/// Where elements are read and written.
-pub enum Ends<'a, E> {
-    Apart { from: &'a [E], to: &'a mut [MaybeUninit<E>] },
-    InPlace(&'a mut [E]),
-}
-
-impl<'a, E: Element> Ends<'a, E> {
-    /// The first `at` elements, and the rest.
-    pub fn split_at(self, at: usize) -> (Self, Self) {
-        match self {
-            Ends::Apart { from, to } => {
-                let (from_a, from_b) = from.split_at(at);
-                let (to_a, to_b) = to.split_at_mut(at);
-                (Ends::Apart { from: from_a, to: to_a }, Ends::Apart { from: from_b, to: to_b })
-            }
-            Ends::InPlace(data) => {
-                let (a, b) = data.split_at_mut(at);
-                (Ends::InPlace(a), Ends::InPlace(b))
-            }
-        }
-    }
-
-    #[inline(always)]
-    pub fn span(self) -> Span<'a, E, E> {
-        match self {
-            Ends::Apart { from, to } => Span::new(from, to),
-            Ends::InPlace(data) => Span::in_place(data),
-        }
-    }
-}
-
-struct Flat<'a, E, F> {
-    span: Ends<'a, E>,
-    function: F,
-}
-
-/// Elements that count as a row when the work is cut.
-pub const ROW: usize = 4096;
-
-impl<E: Element, F: Function> Work for Flat<'_, E, F> {
-    type Out = Written;
-
-    fn rows(&self) -> usize {
-        let len = match &self.span {
-            Ends::Apart { from, .. } => from.len(),
-            Ends::InPlace(data) => data.len(),
-        };
-        len.div_ceil(ROW)
-    }
-
-    fn cols(&self) -> usize {
-        ROW
-    }
-
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let function = self.function;
-        let (a, b) = self.span.split_at(at * ROW);
-        (Flat { span: a, function }, Flat { span: b, function })
-    }
-
-    fn join(first: Written, rest: Written) -> Written {
-        first + rest
-    }
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Written {
-        let span = self.span.span();
-        if E::DTYPE == DType::F64 || !F::HAS_PAIR {
-            return wide(isa, self.function, span).into();
-        }
-        let mut written = Written::default();
-        let mut copy = [E::ZERO; COPY];
-        let at_a_time = if span.separate_source().is_some() { CHUNK } else { COPY };
-        let mut rest = span;
-        while rest.len() > 0 {
-            let chunk;
-            let count = at_a_time.min(rest.len());
-            (chunk, rest) = rest.split_at(count);
-            let x = chunk.separate_source().unwrap_or_else(|| {
-                copy[..count].copy_from_slice(chunk.source());
-                &copy[..count]
-            });
-            written = written + by_pairs(isa, self.function, x, chunk).into();
-        }
-        written
-    }
-}
-
-/// All elements in f64.
-#[inline(always)]
-fn wide<'a, I: Isa, E: Element, F: Function>(isa: I, function: F, span: Span<'a, E, E>) -> &'a mut [E] {
-    span.map_wide(
-        isa,
-        #[inline(always)]
-        |_, x| function.eval::<I, E>(isa, x).round::<E>(isa),
-    )
-}
-
-/// Elements that are done in pairs at a time; and that where the source is overwritten, of which there is a copy then.
-const CHUNK: usize = 4096;
-const COPY: usize = 1024;
-/// Of those, the uncertain ones from which on all are done again: one in eight.
-const MANY: usize = 8;
-/// Blocks whose certain lanes make one word.
-const WORD: usize = 4;
-
-/// At most [`CHUNK`] elements in pairs of f32; those of which the rounding is not certain are done again in f64.
-///
-/// Uncertain lanes are noted and mended afterwards: a branch for each block would cost more than they do.
-#[inline(always)]
-fn by_pairs<'a, I: Isa, E: Element, F: Function>(isa: I, function: F, x: &'a [E], span: Span<'a, E, E>) -> &'a mut [E] {
-    let mut certain = [[u16::MAX; WORD]; CHUNK / LANES / WORD];
-    let mut all = isa.f32(0.0).eq(isa.f32(0.0));
-    let to = span.reading(x).numbers(
-        isa,
-        #[inline(always)]
-        |i, x| {
-            let [above, below] = function.pair(isa, x);
-            all = all & function.serves(isa, x);
-            certain.as_flattened_mut()[i] = is_certain::<I, E>(isa, above, below).bits();
-            above
-        },
-    );
-    let blocks = x.len().div_ceil(LANES);
-    if all.bits() != u16::MAX {
-        for (i, certain) in certain.as_flattened_mut()[..blocks].iter_mut().enumerate() {
-            *certain &= function.serves(isa, E::load(isa, &block(x, i, E::ZERO))).bits();
-        }
-    }
-    if !x.len().is_multiple_of(LANES) {
-        certain.as_flattened_mut()[blocks - 1] |= u16::MAX << (x.len() % LANES);
-    }
-    let words = certain[..blocks.div_ceil(WORD)].iter().map(|blocks| !word(*blocks));
-    let count: u32 = words.clone().map(u64::count_ones).sum();
-    if count as usize > x.len() / MANY {
-        return isa.outline(Again { function, x, to });
-    }
-    if count > 0 {
-        mend(isa, function, x, to, words);
-    }
-    to
-}
-
-/// Bit 16 i + j is lane j of block i.
-#[inline(always)]
-fn word(blocks: [u16; WORD]) -> u64 {
-    blocks.into_iter().rev().fold(0, |word, bits| word << LANES | u64::from(bits))
-}
-
-/// Where two f32 are the same and lead to the same number of the type: in 16-bit types, not where they lie halfway
-/// between two of these or next to that, nor where the type's result may be subnormal.
-#[inline(always)]
-fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32, below: I::F32) -> I::M32 {
-    let dropped = 24 - E::LIMITS.digits;
-    if dropped == 0 {
-        return above.to_bits().eq(below.to_bits());
-    }
-    // Off by a unit in f32's last place at most. Of the dropped bits, half - 1, half and half + 1 are to be told.
-    let half = 1 << (dropped - 1);
-    let near = (above.to_bits() - isa.i32(half - 1)) & isa.i32((1 << dropped) - 4);
-    !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
-}
-
-/// The f64 form as a function of its own: it is seldom needed.
-struct Again<'a, 'x, E, F> {
-    function: F,
-    x: &'x [E],
-    to: &'a mut [E],
-}
-
-impl<'a, E: Element, F: Function> Kernel for Again<'a, '_, E, F> {
-    type Out = &'a mut [E];
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
-        Span::in_place(self.to).map_from_wide(
-            isa,
-            self.x,
-            #[inline(always)]
-            |_, x| self.function.eval::<I, E>(isa, x).round::<E>(isa),
-        )
-    }
-}
-
-/// Does the uncertain elements again, sixteen at a time; they are the bits of the words.
-#[inline(always)]
-fn mend<I: Isa, E: Element, F: Function>(
-    isa: I,
-    function: F,
-    x: &[E],
-    to: &mut [E],
-    uncertain: impl Iterator<Item = u64>,
-) {
-    let (mut places, mut values, mut results) = ([0; LANES], [E::ZERO; LANES], [E::ZERO; LANES]);
-    let mut found = 0;
-    for (i, mut bits) in uncertain.enumerate() {
-        while bits != 0 {
-            let place = WORD * LANES * i + bits.trailing_zeros() as usize;
-            bits &= bits - 1;
-            (places[found % LANES], values[found % LANES]) = (place, x[place]);
-            found += 1;
-            if found % LANES == 0 {
-                isa.outline(Again { function, x: &values, to: &mut results });
-                for (place, result) in places.iter().zip(&results) {
-                    to[*place] = *result;
-                }
-            }
-        }
-    }
-    isa.outline(Again { function, x: &values, to: &mut results });
-    for (place, result) in places[..found % LANES].iter().zip(&results) {
-        to[*place] = *result;
     }
 }
 

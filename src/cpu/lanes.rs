@@ -194,16 +194,15 @@ impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
         let written = scratch::with(
             #[inline(always)]
             |scratch| {
-                let mut lanes = SomeLanes { kernel, len, scratch, met: &mut met };
+                // The kernel as a function of its own: it is long.
+                let mut write = |which, ends: &mut Ends<'_, E>| {
+                    isa.outline((kernel, Lanes { len, scratch, met: &mut met, which, ends }))
+                };
                 if inner == 1 {
-                    return lanes.write(isa, first..first + groups, &mut ends);
+                    write(first..first + groups, &mut ends)
+                } else {
+                    write_strided(&geometry, first..first + groups, &mut ends, &mut write)
                 }
-                let mut written = Written::default();
-                for group in 0..if len * inner == 0 { 0 } else { groups } {
-                    let first = (first + group) * inner;
-                    written = written + lanes.write_strided(isa, first, ends.span(group, len * inner));
-                }
-                written
             },
         );
         met.counts.rows = (groups * inner) as u64;
@@ -214,44 +213,36 @@ impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
 /// Lanes gathered at a time: as many as share a cache line of the widest type, twice.
 const AT_A_TIME: usize = 16;
 
-/// What lanes of a call have in common.
-struct SomeLanes<'a, K> {
-    kernel: K,
-    len: usize,
-    scratch: &'a mut Scratch,
-    met: &'a mut Met,
-}
-
-impl<K> SomeLanes<'_, K> {
-    /// As a function of its own: the kernels are long.
-    #[inline(always)]
-    fn write<I: Isa, E: Element>(&mut self, isa: I, which: Range<usize>, ends: &mut Ends<'_, E>) -> Written
-    where
-        K: LaneKernel<E>,
-    {
-        isa.outline((self.kernel, Lanes { len: self.len, scratch: self.scratch, met: self.met, which, ends }))
+/// Groups of lanes that run down the columns of a `[len, inner]` block each.
+///
+/// Not generic over kernels and instruction sets, so that it is compiled once for each type.
+#[inline(never)]
+fn write_strided<E: Element>(
+    geometry: &Geometry,
+    groups: Range<usize>,
+    ends: &mut Ends<'_, E>,
+    write: &mut dyn FnMut(Range<usize>, &mut Ends<'_, E>) -> Written,
+) -> Written {
+    let (len, inner) = (geometry.len(), geometry.inner());
+    let mut written = Written::default();
+    if len * inner == 0 {
+        return written;
     }
-
-    /// A `[len, inner]` block whose lanes run down its columns.
-    #[inline(always)]
-    fn write_strided<I: Isa, E: Element>(&mut self, isa: I, first: usize, block: Span<'_, E, E>) -> Written
-    where
-        K: LaneKernel<E>,
-    {
-        let len = self.len;
-        let inner = block.len() / len;
+    let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
+    for (i, group) in groups.enumerate() {
+        let block = ends.span(i, len * inner);
         let mut result = block.source().to_vec();
-        let mut buffer = vec![E::ZERO; len * AT_A_TIME.min(inner)];
         for start in (0..inner).step_by(AT_A_TIME) {
             let count = AT_A_TIME.min(inner - start);
             let rows = &mut buffer[..len * count];
             gather(&result, inner, start, len, rows);
-            let which = first + start..first + start + count;
-            self.write(isa, which, &mut Ends::InPlace { data: rows, stride: len });
+            let which = group * inner + start..group * inner + start + count;
+            write(which, &mut Ends::InPlace { data: rows, stride: len });
             scatter(rows, &mut result, inner, start, len);
         }
-        block.copy_from(&result).into()
+        written = written + block.copy_from(&result).into();
     }
+    written
 }
 
 struct Lanes<'a, 'e, E> {

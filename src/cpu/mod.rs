@@ -399,10 +399,10 @@ macro_rules! implement {
         impl Kernels for $element {
             $(
                 fn $map<'a>(x: &[Self], out: Output<'a, Self>) -> Result<&'a mut [Self]> {
-                    elementwise::apply(x, out, $function)
+                    elementwise::apply(x, out, &$function)
                 }
                 fn $map_in_place(x: &mut [Self]) -> Result<()> {
-                    elementwise::apply_in_place(x, $function)
+                    elementwise::apply_in_place(x, &$function)
                 }
             )*
             $(
@@ -438,16 +438,16 @@ macro_rules! implement {
                 pairwise::apply_in_place(dy, x, of)
             }
             fn clamped_exp<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedExp) -> Result<&'a mut [Self]> {
-                elementwise::apply(x, out, function)
+                elementwise::apply(x, out, &function)
             }
             fn clamped_exp_in_place(x: &mut [Self], function: elementwise::ClampedExp) -> Result<()> {
-                elementwise::apply_in_place(x, function)
+                elementwise::apply_in_place(x, &function)
             }
             fn clamped_log<'a>(x: &[Self], out: Output<'a, Self>, function: elementwise::ClampedLog) -> Result<&'a mut [Self]> {
-                elementwise::apply(x, out, function)
+                elementwise::apply(x, out, &function)
             }
             fn clamped_log_in_place(x: &mut [Self], function: elementwise::ClampedLog) -> Result<()> {
-                elementwise::apply_in_place(x, function)
+                elementwise::apply_in_place(x, &function)
             }
             fn pairwise<'a>(x: &[Self], other: &[Self], out: Output<'a, Self>, of: pairwise::Function) -> Result<&'a mut [Self]> {
                 pairwise::apply(x, other, out, of)

@@ -1,7 +1,7 @@
 //! AVX2 with FMA and F16C: sixteen f32 in two registers, sixteen f64 in four.
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
-use super::level::Kernel;
+use super::level::{Kernel, Token};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -338,6 +338,10 @@ unsafe impl Isa for Avx2 {
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
         // SAFETY: the token proves the features.
         unsafe { kernel.run_avx2(self) }
+    }
+    #[inline(always)]
+    fn token(self) -> Token {
+        Token::Avx2(self)
     }
     #[inline(always)]
     fn f32(self, value: f32) -> F32 {

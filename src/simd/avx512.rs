@@ -1,7 +1,7 @@
 //! AVX-512 (F, VL, BW, DQ): sixteen f32 in one register, sixteen f64 in two.
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
-use super::level::Kernel;
+use super::level::{Kernel, Token};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -294,6 +294,10 @@ unsafe impl Isa for Avx512 {
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
         // SAFETY: the token proves the features.
         unsafe { kernel.run_avx512(self) }
+    }
+    #[inline(always)]
+    fn token(self) -> Token {
+        Token::Avx512(self)
     }
     #[inline(always)]
     fn f32(self, value: f32) -> F32 {

@@ -1,6 +1,6 @@
 //! The traits that kernels are written against: blocks of sixteen lanes and the token that makes them.
 
-use super::level::Kernel;
+use super::level::{Kernel, Token};
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
@@ -74,6 +74,9 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// Runs the kernel as a function of its own, compiled for these instructions: for what several kernels share, and
     /// costs more than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
+
+    /// The same instruction set as a value, for what is not generic over it.
+    fn token(self) -> Token;
 
     fn f32(self, value: f32) -> Self::F32;
     fn f64(self, value: f64) -> Self::F64;

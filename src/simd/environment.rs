@@ -23,16 +23,24 @@ thread_local! {
 #[inline]
 pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     let callers = register::read();
-    if callers & !FLAGS == DEFAULT { f() } else { in_changed(callers, f) }
+    if callers & !FLAGS == DEFAULT {
+        return f();
+    }
+    let (mut call, mut result) = (Some(f), None);
+    in_changed(callers, &mut || result = call.take().map(|f| f()));
+    match result {
+        Some(result) => result,
+        None => unreachable!("the call was there"),
+    }
 }
 
-/// Sets the default, runs `f`, and sets the caller's again.
+/// Sets the default, runs `f`, and sets the caller's again. Not generic, so that it is compiled once.
 ///
 /// Float operations have no side effects, so the compiler could move one across the assembly that changes the register.
 /// [`opaque`] prevents this: assembly may have written whatever `f` reads, and may read whatever `f` writes.
 #[cold]
 #[inline(never)]
-fn in_changed<R>(callers: Word, f: impl FnOnce() -> R) -> R {
+fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {
     /// Sets the caller's environment, also when `f` unwinds.
     struct GiveBack {
         callers: Word,
@@ -45,17 +53,12 @@ fn in_changed<R>(callers: Word, f: impl FnOnce() -> R) -> R {
             register::set(self.callers);
         }
     }
-    let mut call = Some(f);
     let give_back = GiveBack { callers, outer: CALLERS.replace(Some(callers)) };
     register::set(DEFAULT);
-    opaque(&mut call);
-    let mut result = call.take().map(|f| f());
-    opaque(&mut result);
+    opaque(&mut f);
+    f();
+    opaque(&mut f);
     drop(give_back);
-    match result {
-        Some(result) => result,
-        None => unreachable!("the call was there"),
-    }
 }
 
 /// Keeps the compiler from assuming anything about the value, or about what it points to.

@@ -34,9 +34,7 @@ pub use storage::Storage;
 
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
 pub(crate) use environment::in_default;
-pub(crate) use level::Kernel;
-#[cfg(any(test, feature = "checkpoint", feature = "parallel"))]
-pub(crate) use level::Token;
+pub(crate) use level::{Kernel, Token};
 #[cfg(feature = "parallel")]
 pub(crate) use level::{put_forced, take_forced};
 pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};

@@ -7,7 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
-use super::level::Kernel;
+use super::level::{Kernel, Token};
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
@@ -239,6 +239,10 @@ unsafe impl Isa for Portable {
     #[inline(always)]
     fn outline<K: Kernel>(self, kernel: K) -> K::Out {
         kernel.run_portable(self)
+    }
+    #[inline(always)]
+    fn token(self) -> Token {
+        Token::Portable(self)
     }
     #[inline(always)]
     fn f32(self, value: f32) -> Self::F32 {

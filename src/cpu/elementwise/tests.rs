@@ -1,8 +1,9 @@
 //! The forms in pairs of f32 against the f64 forms.
 
+use super::flat::Flat;
 use super::{
-    Ends, Erf, Exp, Exp2, Flat, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu,
-    Softplus, Sqrt, Tanh,
+    Ends, Erf, Exp, Exp2, Function, Gelu, GeluTanh, Log, Log2, LogSigmoid, Reciprocal, Rsqrt, Sigmoid, Silu, Softplus,
+    Sqrt, Tanh,
 };
 use crate::element::Element;
 use crate::error::Result;
@@ -22,7 +23,7 @@ impl<F: Function> Function for InF64<F> {
 
 fn apply(x: &[f32], out: &mut [f32], function: impl Function) -> Result<()> {
     let (to, finish) = Output::from(out).start();
-    let written = run_here(Flat { span: Ends::Apart { from: x, to }, function })?;
+    let written = run_here(Flat { ends: Ends::Apart { from: x, to }, function: &function })?;
     finish.done(written);
     Ok(())
 }

@@ -147,7 +147,7 @@ pub const SOFTPLUS: &[Fault] = &[
 pub fn look(emulator: &Emulator, module: &str) -> Found {
     let is_in = |function: &Function| {
         let planned = launch(DType::F32, function, [0; 3], 1).unwrap().expect("there is an element");
-        planned.0.module == module
+        planned.0.source == module
     };
     for function in functions().into_iter().filter(is_in) {
         look_at::<f32>(emulator, &function)?;

@@ -85,7 +85,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         let (launches, arguments) = launches(E::DTYPE, &memory, at, (rows, cols), &options).unwrap();
         for launch in launches {
             // A module with planted faults has the kernels of rows with a softcap alone.
-            let is_beside = options.softcap.is_some() && launch.module == "cross_entropy";
+            let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
             // SAFETY: the addresses are of slices with as many elements, which live until the kernels have run.
             unsafe { how.run(emulator, (launch, arguments)) }.map_err(told)?;
