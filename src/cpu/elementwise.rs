@@ -3,8 +3,8 @@
 //! Every function is computed in f64 with a low part and rounded once, which makes it correctly rounded in f32, f16
 //! and bf16; that is also what makes its bits equal on every machine.
 //!
-//! A function is compiled for f64 and for f32. Elements of 16 bits are widened to f32 by the thousand, and results are
-//! rounded to their type from what decides the rounding: f64 rounded to odd, or f32 where it is certain.
+//! Where a form in pairs of f32 leaves the rounding uncertain, the value in f64 is rounded to odd, which decides the rounding to
+//! any narrower type. So that form is compiled once for all of these.
 
 mod flat;
 mod kernels;

@@ -2,7 +2,6 @@
 
 use super::block::Isa;
 use super::storage::Storage;
-use std::any::TypeId;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Add;
@@ -50,17 +49,6 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
     pub fn new(source: &'a [S], to: &'a mut [MaybeUninit<D>]) -> Self {
         assert_eq!(source.len(), to.len(), "a span's ends differ in length");
         Span { source: source.as_ptr(), to: to.as_mut_ptr(), len: to.len(), far: false, lifetime: PhantomData }
-    }
-
-    /// The same span where its elements are of type `T`.
-    #[inline(always)]
-    pub fn cast<T: Storage>(self) -> Result<Span<'a, T, T>, Self> {
-        let Span { source, to, len, far, .. } = self;
-        if TypeId::of::<(S, D)>() == TypeId::of::<(T, T)>() {
-            Ok(Span { source: source.cast(), to: to.cast(), len, far, lifetime: PhantomData })
-        } else {
-            Err(self)
-        }
     }
 
     #[inline(always)]
