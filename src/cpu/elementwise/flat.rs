@@ -87,12 +87,6 @@ impl<E: Element> Work for Flat<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Written {
         let mut written = Written::default();
-        let mut each = |span: Span<'_, E, E>, x: &[E]| {
-            let mut certain = Certain::new();
-            let to = self.function.values(isa.token(), x, span, &mut certain);
-            mend(isa, self.function, x, to, &certain);
-            written = written + to.into();
-        };
         let mut rest = self.ends.span();
         if rest.separate_source().is_some() {
             while rest.len() > 0 {
@@ -100,7 +94,7 @@ impl<E: Element> Work for Flat<'_, E> {
                 let count = CHUNK.min(rest.len());
                 (chunk, rest) = rest.split_at(count);
                 if let Some(x) = chunk.separate_source() {
-                    each(chunk, x);
+                    written = written + run_chunk(isa, self.function, x, chunk);
                 }
             }
             return written;
@@ -111,7 +105,7 @@ impl<E: Element> Work for Flat<'_, E> {
             let count = COPY.min(rest.len());
             (chunk, rest) = rest.split_at(count);
             copy[..count].copy_from_slice(chunk.source());
-            each(chunk, &copy[..count]);
+            written = written + run_chunk(isa, self.function, &copy[..count], chunk);
         }
         written
     }
@@ -124,47 +118,60 @@ const MANY: usize = 8;
 /// Elements that are done again at a time.
 const TILE: usize = 64;
 
-/// Does the uncertain elements again in f64: all if there are many.
 #[inline(always)]
-fn mend<I: Isa, E: Element>(isa: I, function: &dyn Forms<E>, x: &[E], to: &mut [E], certain: &Certain) {
+fn run_chunk<I: Isa, E: Element>(isa: I, function: &dyn Forms<E>, x: &[E], span: Span<'_, E, E>) -> Written {
+    let mut certain = Certain::new();
+    let to = function.values(isa.token(), x, span, &mut certain);
     let count = certain.uncertain(x.len()).map(u64::count_ones).sum::<u32>() as usize;
-    if count == 0 {
-        return;
-    }
-    let (mut numbers, mut values) = ([0.0; TILE], [0.0; TILE]);
-    // What is made of as many elements as there are results.
-    let mut again = |x: &[E], results: &mut [E]| {
-        let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
-        Span::in_place(&mut *numbers).map_from(
-            isa,
-            x,
-            #[inline(always)]
-            |_, x| x,
-        );
-        function.to_odd(isa.token(), numbers, values);
-        Span::in_place(results).map_from_wide(
-            isa,
-            values,
-            #[inline(always)]
-            |_, value| value,
-        );
-    };
     if count > x.len() / MANY {
         for (x, to) in x.chunks(TILE).zip(to.chunks_mut(TILE)) {
-            again(x, to);
+            again::<I, E, TILE>(isa, function, x, to);
         }
-        return;
+    } else if count > 0 {
+        mend(isa, function, x, to, certain.uncertain(x.len()));
     }
-    let (mut places, mut elements, mut results) = ([0; LANES], [E::ZERO; LANES], [E::ZERO; LANES]);
+    to.into()
+}
+
+/// Does at most `N` elements in f64.
+#[inline(always)]
+fn again<I: Isa, E: Element, const N: usize>(isa: I, function: &dyn Forms<E>, x: &[E], to: &mut [E]) {
+    let (mut numbers, mut values) = ([0.0; N], [0.0; N]);
+    let (numbers, values) = (&mut numbers[..x.len()], &mut values[..x.len()]);
+    Span::in_place(&mut *numbers).map_from(
+        isa,
+        x,
+        #[inline(always)]
+        |_, x| x,
+    );
+    function.to_odd(isa.token(), numbers, values);
+    Span::in_place(to).map_from_wide(
+        isa,
+        values,
+        #[inline(always)]
+        |_, value| value,
+    );
+}
+
+/// Does the uncertain elements again, sixteen at a time; they are the bits of the words.
+#[inline(always)]
+fn mend<I: Isa, E: Element>(
+    isa: I,
+    function: &dyn Forms<E>,
+    x: &[E],
+    to: &mut [E],
+    uncertain: impl Iterator<Item = u64>,
+) {
+    let (mut places, mut values, mut results) = ([0; LANES], [E::ZERO; LANES], [E::ZERO; LANES]);
     let mut found = 0;
-    for (i, mut bits) in certain.uncertain(x.len()).enumerate() {
+    for (i, mut bits) in uncertain.enumerate() {
         while bits != 0 {
-            places[found] = u64::BITS as usize * i + bits.trailing_zeros() as usize;
-            elements[found] = x[places[found]];
+            let place = u64::BITS as usize * i + bits.trailing_zeros() as usize;
             bits &= bits - 1;
+            (places[found], values[found]) = (place, x[place]);
             found += 1;
             if found == LANES {
-                again(&elements, &mut results);
+                again::<I, E, LANES>(isa, function, &values, &mut results);
                 for (place, result) in places.iter().zip(&results) {
                     to[*place] = *result;
                 }
@@ -173,9 +180,9 @@ fn mend<I: Isa, E: Element>(isa: I, function: &dyn Forms<E>, x: &[E], to: &mut [
         }
     }
     if found > 0 {
-        again(&elements, &mut results);
-    }
-    for (place, result) in places[..found].iter().zip(&results) {
-        to[*place] = *result;
+        again::<I, E, LANES>(isa, function, &values, &mut results);
+        for (place, result) in places[..found].iter().zip(&results) {
+            to[*place] = *result;
+        }
     }
 }
