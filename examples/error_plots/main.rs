@@ -17,7 +17,7 @@ use std::path::Path;
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/error"));
-    std::fs::create_dir_all(&folder)?;
+    std::fs::create_dir_all(folder)?;
     for op in OPS.iter().filter(|op| wanted.is_empty() || wanted.iter().any(|name| name == op.name)) {
         let unknown = || format!("{} is not in examples/error_plots/measure", op.name);
         let f32 = measure::curves::<f32>(op.name).with_context(unknown)?;
