@@ -24,7 +24,7 @@ pub use wide::SMALL;
 use super::lanes::Met;
 use super::scores::Scores;
 use super::scratch::{self, Scratch, room};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::heads::Heads;
@@ -334,7 +334,7 @@ fn attend<I: Isa, E: Element>(
         #[inline(always)]
         |_, i, part| part.merge_into(isa, &mut states[i], &mut out[i * features..][..features]),
     );
-    if E::DTYPE == DType::F64 {
+    if E::IS_F64 {
         for (i, row) in rows.enumerate() {
             let out = &mut out[i * features..][..features];
             if !out.iter().all(|value| value.is_finite()) {
@@ -353,7 +353,7 @@ fn each_part<I: Isa, E: Element>(
     (narrow, wide, scratch): (&mut narrow::Buffers, &mut wide::Buffers, &mut Scratch),
     mut each: impl FnMut(usize, usize, Part<'_>),
 ) {
-    let in_f32 = E::DTYPE != DType::F64;
+    let in_f32 = !E::IS_F64;
     if in_f32 {
         narrow.start(isa, call, rows.clone());
     }

@@ -4,7 +4,7 @@
 
 use super::moments::{add_square, unit_for};
 use super::whole::{self, Overwrite, Overwriting, Pass};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o, rule_o, sum_of_tiles};
 use crate::ops::clip_grad_norm::NormType;
@@ -264,7 +264,7 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Magnitudes<SQUARED> {
             #[inline(always)]
             |_, block, [sum]| {
                 let mut v = E::load_wide(isa, block);
-                if E::DTYPE == DType::F64 {
+                if E::IS_F64 {
                     largest = v.abs().max(largest);
                     v = v * unit;
                 }

@@ -1,7 +1,7 @@
 //! Elements between two bounds.
 
 use super::whole::{Overwrite, Overwriting};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, Float, Isa, MaskBits, Span};
 use std::cell::Cell;
@@ -40,7 +40,7 @@ impl<E: Element> Overwriting<E> for Within {
     #[inline(always)]
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Met {
         // A minimum or maximum of two leaves the second as it is unless the first is beyond it: NaN, and -0.
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let (low, high, infinity) = (isa.f64(-self.limit), isa.f64(self.limit), isa.f64(f64::INFINITY));
             let none = infinity.lt(infinity);
             let met = Cell::new((none, none));

@@ -1,7 +1,7 @@
 //! What the exponentials of a row come to, or of a part of one: their sum, accurate also without the largest of them.
 
 use super::scores::{leaves_digits, log_of_units};
-use crate::element::{DType, Element};
+use crate::element::Element;
 #[cfg(feature = "sharded")]
 use crate::math::bins::GRIDS;
 use crate::math::bins::{Bins, grids};
@@ -122,7 +122,7 @@ impl ExpSum {
 
     /// As a sum of two, of a row of this length.
     pub fn value<E: Element>(&self, row_len: usize) -> (f64, f64) {
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             return self.without_ones(0.0);
         }
         (units_to_f64(self.units, row_len), 0.0)
@@ -140,7 +140,7 @@ impl ExpSum {
     pub fn inverse<E: Element>(&self, row_len: usize) -> (f64, f64) {
         let (sum, low) = self.value::<E>(row_len);
         let high = 1.0 / sum;
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             return (high, -high.mul_add(sum, -1.0).mul_add(high, high * high * low));
         }
         (high, 0.0)
@@ -149,7 +149,7 @@ impl ExpSum {
     /// Its logarithm, accurate also where it is barely above 1.
     #[inline(always)]
     pub fn log<I: Isa, E: Element>(&self, isa: I, row_len: usize) -> f64 {
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             return log1p_scalar(isa, self.above_one(row_len));
         }
         match log_of_units(isa, self.units, row_len) {
@@ -160,7 +160,7 @@ impl ExpSum {
 
     /// Without one of its terms, accurate also where that leaves little.
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
             // Any other than the largest, 1, is half of it at most.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
@@ -186,7 +186,7 @@ pub const UNITS: usize = 3;
 /// How many of the integers of [`ExpSum::units`] count in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(is_for_logarithm: bool, row_len: usize) -> usize {
-    if E::DTYPE == DType::F64 {
+    if E::IS_F64 {
         return UNITS;
     }
     1 + usize::from(is_for_logarithm) + usize::from(is_long(row_len))
@@ -200,7 +200,7 @@ impl ExpSum {
     /// A sum by rule Q that may not fit in 64 bits is sent as its fraction, which leaves 16 bits for the sum over up to
     /// 65,536 parts, and as its whole number; those of both sums share a word, as each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);
         }
         let (units, rest) = (self.units, self.rest.units);
@@ -214,7 +214,7 @@ impl ExpSum {
 
     /// With the sums of those integers, and no bins; of rows of this length that have this.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: Finer, row_len: usize) -> Self {
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
             return ExpSum { grids, ..ExpSum::default() };
         }

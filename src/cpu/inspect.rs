@@ -2,7 +2,7 @@
 
 use super::moments::unit_for;
 use super::whole::{Pass, pass};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o};
 use crate::ops::inspect::{Finite, Stats};
@@ -30,11 +30,11 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     if min == max {
         return Ok(stats(min, 0.0));
     }
-    let unit = if E::DTYPE == DType::F64 { unit_for(max_abs) } else { 1.0 };
+    let unit = if E::IS_F64 { unit_for(max_abs) } else { 1.0 };
     let deviations = |mean, low| pass(x, Deviations::<false> { unit, mean, low }).map(|(sum, ())| sum);
     let mean = if unit == 1.0 { sum } else { deviations(0.0, 0.0)? } / n;
     // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
-    let low = if E::DTYPE == DType::F64 { deviations(mean, 0.0)? / n } else { 0.0 };
+    let low = if E::IS_F64 { deviations(mean, 0.0)? / n } else { 0.0 };
     let (squares, ()) = pass(x, Deviations::<true> { unit, mean, low })?;
     let mean = ((mean + low) / unit).max(min).min(max) + 0.0;
     // No deviation is beyond the largest magnitude, but rounding may take it there, out of f64 even.
@@ -89,7 +89,7 @@ impl<E: Element> Pass<E> for Check {
             *met,
             #[inline(always)]
             |mut met, i, values| {
-                let (bad, nan) = if E::DTYPE == DType::F64 {
+                let (bad, nan) = if E::IS_F64 {
                     let v = E::load_wide(isa, values);
                     (!v.abs().lt(isa.f64(f64::INFINITY)).bits(), v.is_nan().bits())
                 } else {
@@ -199,7 +199,7 @@ impl<E: Element, const SQUARED: bool> Pass<E> for Deviations<SQUARED> {
             |_, block, [sum]| {
                 let v = E::load_wide(isa, block);
                 let finite = v.abs().lt(isa.f64(f64::INFINITY));
-                let d = if E::DTYPE == DType::F64 { v * unit - mean - low } else { v - mean };
+                let d = if E::IS_F64 { v * unit - mean - low } else { v - mean };
                 [sum + I::F64::select(finite, if SQUARED { d * d } else { d }, isa.f64(0.0))]
             },
         );

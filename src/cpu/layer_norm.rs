@@ -4,7 +4,7 @@ use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::Moments;
 use super::norm_rows::{Norm, TOGETHER, are_within, write_rows};
 use super::scratch::Scratch;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::floats::Floats;
 use crate::simd::{Float, Isa, Written};
 use std::ops::Range;
@@ -38,7 +38,8 @@ impl Norm for LayerNorm<'_> {
 
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
-        E::LIMITS.digits < DType::F32.limits().digits
+        !E::IS_F64
+            && !E::IS_F32
             && are_within(isa, self.weight, 2f64.powi(-60), 2f32.powi(60))
             && are_within(isa, self.bias, 0.0, f32::MAX)
     }

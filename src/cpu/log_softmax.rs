@@ -3,7 +3,7 @@
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Live, Logits, Row, Scores};
 use super::scratch::Scratch;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::math::log::log_scalar;
 use crate::simd::{Isa, Span, Storage, Written};
 use std::ops::Range;
@@ -78,7 +78,7 @@ pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, spa
 /// that two roundings in f32 do not show in 16-bit types.
 #[inline(always)]
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'a, S, E>) -> &'a mut [E] {
-    if E::LIMITS.digits < DType::F32.limits().digits {
+    if !E::IS_F64 && !E::IS_F32 {
         let (max, log_sum) = (isa.f32(max as f32), isa.f32(log_sum as f32));
         return span.numbers(
             isa,
@@ -87,7 +87,7 @@ fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, spa
         );
     }
     let (max, log_sum) = (isa.f64(max), isa.f64(log_sum));
-    if E::DTYPE == DType::F64 {
+    if E::IS_F64 {
         return span.map_wide(
             isa,
             #[inline(always)]

@@ -4,7 +4,7 @@ use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Row, Scores};
 use super::scores_backward::{kept, settle, slopes, spoil, weights};
 use super::scratch::{Buffers, Scratch};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Isa, Span, Written, block};
 use std::ops::Range;
 
@@ -72,7 +72,7 @@ impl<E: Element> LogSumExpBackward<'_, E> {
                     |i, _| {
                         ahead.block(i);
                         let e = weights::<I, E>(isa, &exps, 0, i);
-                        let y = if E::DTYPE == DType::F64 { e.mul_add(high, e * low) } else { e * high };
+                        let y = if E::IS_F64 { e.mul_add(high, e * low) } else { e * high };
                         let slope = slopes.map_or(scale, |slopes| isa.load_f64(&block(slopes, i, 0.0)));
                         kept(isa, flags.map(|flags| block(flags, i, 0)), y * dy * slope)
                     },

@@ -1,7 +1,7 @@
 //! Means over the tokens of each sequence: a run of columns at a time, by rule O over the tokens.
 
 use super::lanes::Met;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::mask::Resolved;
 use crate::math::sum::{SUM_LANES, TILE};
@@ -166,7 +166,7 @@ impl<E: Element> Columns<'_, E> {
         const PART: f64 = f64::from_bits((1023 - 64) << 52);
         let count = self.tokens.count as f64;
         let mut means = self.sums(isa, 1.0).map(|sum| sum / count);
-        if E::DTYPE == DType::F64 && means.iter().any(|mean| !mean.is_finite()) {
+        if E::IS_F64 && means.iter().any(|mean| !mean.is_finite()) {
             let parts = self.sums(isa, PART).map(|sum| sum / count / PART);
             for (mean, part) in means.iter_mut().zip(parts).filter(|(mean, _)| !mean.is_finite()) {
                 *mean = part;
@@ -188,7 +188,7 @@ impl<E: Element> Columns<'_, E> {
                     let from = &self.x[token * self.inner + self.column..][..self.width];
                     for (b, sum) in lanes[token % SUM_LANES].iter_mut().enumerate().take(self.width.div_ceil(LANES)) {
                         let v = E::load_wide(isa, &block(from, b, E::ZERO));
-                        *sum = *sum + if E::DTYPE == DType::F64 { v * isa.f64(unit) } else { v };
+                        *sum = *sum + if E::IS_F64 { v * isa.f64(unit) } else { v };
                     }
                 }
             }

@@ -18,7 +18,7 @@
 //! bounds of every norm.
 
 use super::smallest::{Least, Smallest};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::math::sum::{sums_o, tiles_o};
 use crate::report::Counts;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, fold};
@@ -85,7 +85,7 @@ impl Moments {
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let n = x.len() as f64;
         let unit = unit(isa, x, eps.sqrt());
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let [total] = totals::<I, E, Whole>(isa, x, unit);
             let mean = total / n;
             let [sum] = about::<I, E, Whole, 1, 1>(isa, x, unit, [mean, 0.0]);
@@ -155,7 +155,7 @@ impl Moments {
     #[inline(always)]
     pub fn normalise<I: Isa, E: Element, const MEAN: bool>(&self, isa: I, v: I::F64) -> I::F64 {
         let (mean, scale) = (isa.f64(self.mean), isa.f64(self.scale));
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let v = in_units::<I, E>(isa, v, self.unit);
             let d = if MEAN { v - mean - isa.f64(self.mean_low) } else { v };
             return d.mul_add(scale, d * isa.f64(self.scale_low));
@@ -233,7 +233,7 @@ pub fn power_of_two(exponent: i32) -> f64 {
 
 #[inline(always)]
 fn in_units<I: Isa, E: Element>(isa: I, v: I::F64, unit: f64) -> I::F64 {
-    if E::DTYPE == DType::F64 { v * isa.f64(unit) } else { v }
+    if E::IS_F64 { v * isa.f64(unit) } else { v }
 }
 
 /// The mean of a row of f64, in two parts, from a provisional one and the sum of the deviations from it.
@@ -268,7 +268,7 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
         return [0.0; 2];
     }
     let scale = 1.0 / root;
-    if E::DTYPE != DType::F64 {
+    if !E::IS_F64 {
         return [scale, 0.0];
     }
     // What the sum and the root lost, to first order.
@@ -283,7 +283,7 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
 /// is where squares would overflow or vanish. The squares of narrower types always fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
-    if E::DTYPE != DType::F64 {
+    if !E::IS_F64 {
         return 1.0;
     }
     unit_for(largest(isa, x, beside))
@@ -364,7 +364,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
         x,
         #[inline(always)]
         |i, block, [sum]| {
-            if E::DTYPE == DType::F32 {
+            if E::IS_F32 {
                 smallest = smallest.meet(i, E::load(isa, block).abs());
             }
             let v = in_units::<I, E>(isa, E::load_wide(isa, block), unit);
@@ -372,7 +372,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
         },
     );
     let of_others = Least { value: 0.0, stepped: true };
-    (sum, if E::DTYPE == DType::F32 { smallest.found(isa, x) } else { of_others })
+    (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
 /// Rule O over the elements in units.
@@ -403,7 +403,7 @@ pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E]) -> K::Su
 /// Adds a square, which is rounded first only in f64: those of narrower types are exact.
 #[inline(always)]
 pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
-    if E::DTYPE == DType::F64 { sum + v * v } else { v.mul_add(v, sum) }
+    if E::IS_F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
 /// Rule O over the deviations of the elements in units from the mean, to the powers from `FIRST` on: their sum, that of their
@@ -440,7 +440,7 @@ impl<E: Element, K: Kept, const FIRST: u32, const N: usize> Kernel for About<'_,
             #[inline(always)]
             |i, block, mut sums: [I::F64; N]| {
                 let d = in_units::<I, E>(isa, E::load_wide(isa, block), unit) - mean;
-                let d = if E::DTYPE == DType::F64 && FIRST == 2 { d - low } else { d };
+                let d = if E::IS_F64 && FIRST == 2 { d - low } else { d };
                 let left = x.len().saturating_sub(i * LANES);
                 let d = if left >= LANES { d } else { I::F64::select(isa.mask_wide((1 << left) - 1), d, isa.f64(0.0)) };
                 for (power, sum) in (FIRST..).zip(&mut sums) {

@@ -9,7 +9,7 @@ pub mod partial;
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Kept, Moments, Whole, power_of_two};
 use super::scratch::{Scratch, room};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::sum::sums_o_beside;
 use crate::rows::Rows;
@@ -102,7 +102,7 @@ fn narrow_weights<'s, I: Isa, E: Element>(
 ) -> Option<&'s [f32]> {
     match norm.weight {
         Some(Floats::F64(_)) => None,
-        _ if E::DTYPE == DType::F64 => None,
+        _ if E::IS_F64 => None,
         Some(weight) => Some(weight.narrow(isa, 0..cols, room(buffer, cols))),
         None => {
             let ones = room(buffer, cols);
@@ -275,7 +275,7 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
             |i, dy| {
                 next.block(i);
                 let dx = row.n(i).mul_add(along, row.h(i, dy) - mean) * scale;
-                if E::DTYPE == DType::F64 { dx * powers[0] * powers[1] } else { dx }
+                if E::IS_F64 { dx * powers[0] * powers[1] } else { dx }
             },
         )
         .into()
@@ -350,7 +350,7 @@ impl Factors {
 
     #[inline(always)]
     fn of<I: Isa, E: Element>(isa: I, dy: &[E], norm: Norm<'_>) -> Self {
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             return Self::NONE;
         }
         Self::for_largest(
@@ -398,7 +398,7 @@ impl Factors {
 
     #[inline(always)]
     fn product<I: Isa, E: Element>(&self, isa: I, a: I::F64, b: I::F64) -> I::F64 {
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             return a * b;
         }
         let order = a.abs().lt(b.abs());

@@ -8,7 +8,7 @@
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{SUM_LANES, TILE};
 use crate::rows::Rows;
@@ -127,7 +127,7 @@ impl<E: Element> Work for Columns<'_, E> {
             // Once more in other units where f64 asks for them.
             let sums = loop {
                 let sums = run.sums(&mut folds);
-                if E::DTYPE != DType::F64 || run.is_scaled || !run.find_units() {
+                if !E::IS_F64 || run.is_scaled || !run.find_units() {
                     break sums;
                 }
             };
@@ -268,7 +268,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         for (i, moments) in moments.iter().enumerate() {
             let [x, dy] = at(i);
             let mut dy = E::load_wide(isa, dy);
-            if E::DTYPE == DType::F64 {
+            if E::IS_F64 {
                 self.largest[b] = dy.abs().max(self.largest[b]);
                 dy = dy * self.units[b];
             }

@@ -7,7 +7,7 @@ use super::moments::{Moments, Tiles, about, largest, refined_mean, squares, tota
 use super::norm_rows::{Norm, write_rows};
 use super::scratch::Scratch;
 use super::smallest::Least;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::{TILE, sum_of_tiles};
@@ -151,7 +151,7 @@ impl Known {
     /// What is known of a row of this type to begin with.
     pub fn at_first<E: Element>() -> Self {
         // Of f64 alone squares overflow or vanish.
-        if E::DTYPE == DType::F64 { Known::Nothing } else { Known::Unit(1.0) }
+        if E::IS_F64 { Known::Nothing } else { Known::Unit(1.0) }
     }
 
     /// How many sums of each tile are asked for.
@@ -159,7 +159,7 @@ impl Known {
     pub fn sums<E: Element>(&self, kind: Kind) -> usize {
         match self {
             Known::Nothing | Known::Moments(_) => 0,
-            Known::Unit(_) | Known::Centre { .. } if kind == Kind::Layer && E::DTYPE != DType::F64 => 2,
+            Known::Unit(_) | Known::Centre { .. } if kind == Kind::Layer && !E::IS_F64 => 2,
             _ => 1,
         }
     }
@@ -178,13 +178,13 @@ impl Known {
             Known::Unit(unit) if kind == Kind::Rms => {
                 Known::Moments(Moments::of_squares::<E>(len, eps, unit, sum, found.least))
             }
-            Known::Unit(unit) if E::DTYPE == DType::F64 => Known::Mean { unit, mean: sum / len as f64 },
+            Known::Unit(unit) if E::IS_F64 => Known::Mean { unit, mean: sum / len as f64 },
             Known::Unit(unit) => match Moments::of_one_pass::<E>(len, eps, [sum, squares]) {
                 Ok(moments) => Known::Moments(moments),
                 Err(mean) => Known::Centre { unit, mean },
             },
             Known::Mean { unit, mean } => Known::Centre { unit, mean: refined_mean(len, mean, sum) },
-            Known::Centre { unit, mean } if E::DTYPE == DType::F64 => {
+            Known::Centre { unit, mean } if E::IS_F64 => {
                 Known::Moments(Moments::of_squared_deviations::<E>(len, eps, unit, mean, sum))
             }
             Known::Centre { mean, .. } => Known::Moments(Moments::of_deviations::<E>(len, eps, mean, [sum, squares])),
@@ -225,12 +225,10 @@ impl<E: Element> OfRow<E> for Question<'_> {
                 let (sums, least) = squares::<I, E, Tiles>(isa, x, unit);
                 Found { least, ..one(sums) }
             }
-            Known::Unit(unit) if E::DTYPE == DType::F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
+            Known::Unit(unit) if E::IS_F64 => one(totals::<I, E, Tiles>(isa, x, unit)),
             Known::Unit(_) => both(totals_and_squares::<I, E, Tiles>(isa, x)),
             Known::Mean { unit, mean } => one(about::<I, E, Tiles, 1, 1>(isa, x, unit, [mean, 0.0])),
-            Known::Centre { unit, mean } if E::DTYPE == DType::F64 => {
-                one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean))
-            }
+            Known::Centre { unit, mean } if E::IS_F64 => one(about::<I, E, Tiles, 2, 1>(isa, x, unit, mean)),
             Known::Centre { unit, mean } => both(about::<I, E, Tiles, 1, 2>(isa, x, unit, mean)),
             Known::Moments(_) => Found::NOTHING,
         }

@@ -1,6 +1,6 @@
 //! A step of an optimiser: in f64, and each number that is kept rounded once.
 
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Float, Isa, Select, Span, Work};
@@ -172,7 +172,7 @@ fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64
     const TINY: f64 = f64::from_bits((1023 - 400) << 52);
     const UNIT: f64 = f64::from_bits((1023 + 600) << 52);
     let one = isa.f64(1.0);
-    if S::DTYPE != DType::F64 {
+    if !S::IS_F64 {
         return (a, b, one);
     }
     let largest = a.abs().max(b.abs());

@@ -4,7 +4,7 @@
 //! and for all narrower types, and not for every type.
 
 use super::elementwise::{Ends, ROW};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::slope::within;
 use crate::math::softplus::log_add_exp;
@@ -86,7 +86,7 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
                 let least = I::F64::from_bits(eps.to_bits() | (d.to_bits() & sign));
                 let away = I::F64::select(d.abs().lt(eps), least, d);
                 let q = x / away;
-                let q = if E::DTYPE == DType::F64 {
+                let q = if E::IS_F64 {
                     q
                 } else {
                     // What is left out decides a tie in the narrower type; of an infinite quotient nothing is.
@@ -153,7 +153,7 @@ impl<E: Element, F: Pairwise> Work for Flat<'_, E, F> {
             let (values, others) = (&mut values[..other.len()], &mut others[..other.len()]);
             widen(isa, chunk.source(), values);
             widen(isa, other, others);
-            if E::DTYPE == DType::F64 {
+            if E::IS_F64 {
                 self.function.run::<I, f64>(isa, others, values);
             } else {
                 self.function.run::<I, f32>(isa, others, values);

@@ -8,7 +8,7 @@ use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, pair};
 use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
 use super::scratch::{self, Scratch};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::ops::rms_norm::Rounding;
@@ -53,8 +53,8 @@ impl Norm for RmsNorm<'_> {
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
         // Results of f32 have low parts, which are not to vanish where the results do not.
-        let (least, most) = if E::DTYPE == DType::F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
-        E::DTYPE != DType::F64
+        let (least, most) = if E::IS_F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
+        !E::IS_F64
             && self.weight_offset == 0.0
             && self.rounding == Rounding::Once
             && are_within(isa, self.weight, least, most)
@@ -63,7 +63,7 @@ impl Norm for RmsNorm<'_> {
     #[inline(always)]
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]> {
         let [high, low] = pair(moments.scale());
-        let keeps_low = E::DTYPE != DType::F32 || moments.smallest() * moments.scale() >= 2f64.powi(-90);
+        let keeps_low = !E::IS_F32 || moments.smallest() * moments.scale() >= 2f64.powi(-90);
         (moments.has_room() && keeps_low).then_some([high, low, 0.0])
     }
 
@@ -77,7 +77,7 @@ impl Norm for RmsNorm<'_> {
         _: I::F32,
     ) -> I::F32 {
         let n = v * high;
-        if E::DTYPE != DType::F32 {
+        if !E::IS_F32 {
             return n * weight;
         }
         let rest = v.mul_add(low, v.mul_add(high, isa.f32(-0.0) - n));
@@ -177,7 +177,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
                     let source = x.source();
                     // A sum of two narrow numbers is rounded to f32 and then to the type as if at once: f32 has more than
                     // twice their digits (Figueroa, "When is double rounding innocuous?", 1995).
-                    let sum = if E::DTYPE == DType::F64 {
+                    let sum = if E::IS_F64 {
                         sum.map_wide(
                             isa,
                             #[inline(always)]

@@ -9,7 +9,7 @@ use super::moments::{Moments, largest, power_of_two, unit_for};
 use super::norm_rows::{Norm, OneRow};
 use super::rms_norm::RmsNorm;
 use super::scratch;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::math::sum::dots_o;
@@ -157,7 +157,7 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
 /// A row that was rounded, in f64 and where products neither overflow nor vanish.
 #[inline(always)]
 fn widened<I: Isa, E: Element>(isa: I, row: &[E], to: &mut [f64]) -> i32 {
-    let unit = if E::DTYPE == DType::F64 { unit_for(largest(isa, row, 0.0)) } else { 1.0 };
+    let unit = if E::IS_F64 { unit_for(largest(isa, row, 0.0)) } else { 1.0 };
     Span::in_place(to).map_from_wide(
         isa,
         row,
@@ -251,7 +251,7 @@ impl<E: Element> Products<'_, '_, E> {
         let (matrix, bias) = (self.call.matrix, self.call.bias);
         let mut scaled: [Vec<E>; C] = std::array::from_fn(|_| Vec::new());
         let mut exponents = [0; C];
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             for c in 0..C {
                 let row = matrix.row(self.first + of + c);
                 let unit = unit_for(largest(isa, row, 0.0));

@@ -19,7 +19,7 @@ mod whole;
 
 use super::scores::{Live, Logits, Row, Scores};
 use super::scratch::{self, Buffers};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Resolved};
 use crate::ops::sample::{Adjustments, Filter, History, Left, LeftLogits, Part, Request, Requests};
@@ -158,7 +158,7 @@ impl Drawn<'_> {
         };
         // A row that is read here is not the sampler's to use meanwhile.
         let Adjusted { mut f32s, mut f64s } = std::mem::take(&mut sampling.adjusted);
-        let found = if E::DTYPE == DType::F64 {
+        let found = if E::IS_F64 {
             f64s.clear();
             f64s.extend(x.iter().map(|z| z.widen()));
             adjustments
@@ -214,7 +214,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
                 Ok(of.infinite(isa, &live, x))
             }
             Row::Live(live) => Ok(match live.logits {
-                Logits::Direct if E::DTYPE != DType::F64 => {
+                Logits::Direct if !E::IS_F64 => {
                     let whole = Whole { z: &x[live.columns.clone()], first: live.columns.start };
                     of.surveyed(isa, whole)
                 }

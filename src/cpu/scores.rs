@@ -8,7 +8,7 @@
 use super::exp_sum::{ExpSum, Finer};
 use super::lanes::Met;
 use super::scratch::{Buffers, room};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::mask::{FullyMasked, Resolved, saturate};
 use crate::math::exp::{clamped, exp_parts};
 use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
@@ -122,7 +122,7 @@ impl Scores<'_> {
 
     /// Whether rows of this type are read as they are, by f32 lanes.
     pub fn is_bare<E: Element>(&self) -> bool {
-        E::DTYPE != DType::F64 && self.is_plain() && self.mask.is_none()
+        !E::IS_F64 && self.is_plain() && self.mask.is_none()
     }
 
     /// Those of some columns of a lane outside of which all is masked.
@@ -169,14 +169,14 @@ impl Scores<'_> {
         if self.is_plain() && keep.is_none() {
             return classify(columns, Logits::Direct, extrema(isa, x));
         }
-        if E::DTYPE != DType::F64 && self.narrow_logits(isa, lane, low, x, keep, room(f32s, x.len())) {
+        if !E::IS_F64 && self.narrow_logits(isa, lane, low, x, keep, room(f32s, x.len())) {
             let logits = &f32s[..x.len()];
             return classify(columns, Logits::F32(logits), extrema(isa, logits));
         }
         let logits = room(f64s, x.len());
         self.wide_logits(isa, lane, low, x, keep, logits);
         let found = extrema(isa, &*logits);
-        if E::DTYPE != DType::F64 && is_exact_f32(isa, logits) {
+        if !E::IS_F64 && is_exact_f32(isa, logits) {
             let narrow = room(f32s, x.len());
             Span::in_place(&mut *narrow).map_from_wide(
                 isa,
@@ -317,7 +317,7 @@ fn classify(columns: Range<usize>, logits: Logits<'_>, found: Extrema) -> Row<'_
 /// Largest and smallest; -inf and +inf for no elements at all.
 #[inline(always)]
 fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
-    if E::DTYPE == DType::F64 {
+    if E::IS_F64 {
         let zero = isa.f64(0.0);
         let init = (isa.f64(f64::NEG_INFINITY), isa.f64(f64::INFINITY), zero.lt(zero));
         let (max, min, nan) = fold(
@@ -542,7 +542,7 @@ impl Live<'_> {
         far: bool,
         buffers: &'s mut Buffers,
     ) -> Exps<'s> {
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let values = room(&mut buffers.f64s, x.len());
             match self.logits {
                 Logits::F64(z) => exp_f64(isa, z, self.max, values),
@@ -701,7 +701,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
         let LogSumOf { live, x, buffers } = self;
         let columns = &x[live.columns.clone()];
         let sum = match live.logits {
-            Logits::Direct if E::DTYPE != DType::F64 => Some(live.sum_f32(isa, columns, x.len())),
+            Logits::Direct if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len())),
             Logits::F32(z) => Some(live.sum_f32(isa, z, x.len())),
             Logits::Direct | Logits::F64(_) => None,
         };

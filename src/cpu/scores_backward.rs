@@ -15,7 +15,7 @@ use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Logits, Row, Scores};
 use super::scratch::{Buffers, Scratch, room};
 use super::transpose::gather;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::mask::saturate;
 use crate::math::exp::{clamped, exp_parts};
 use crate::math::sum::{sum_o, sums_o_beside};
@@ -86,7 +86,7 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
         let written = if matches!(row, Row::Live(_)) {
             let exps = live.exps(isa, &x[columns.clone()], x.len(), true, made);
             if let (Exps::F32 { values, .. }, None, 0, None) = (&exps, flags, columns.start, self.scores.softcap)
-                && E::DTYPE != DType::F64
+                && !E::IS_F64
             {
                 let written = plain::<F, I, E>(isa, &exps, values, self.scores.scale, span, met);
                 return written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into();
@@ -222,10 +222,8 @@ fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, met: &mut Met) {
 pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index: usize) -> I::F64 {
     // Rows of f64 have f64 exponentials, all others f32.
     match exps {
-        Exps::F64 { values } if E::DTYPE == DType::F64 => isa.load_f64(&block_within(values, first, index, 0.0)),
-        Exps::F32 { values, .. } if E::DTYPE != DType::F64 => {
-            isa.widen(isa.load_f32(&block_within(values, first, index, 0.0)))
-        }
+        Exps::F64 { values } if E::IS_F64 => isa.load_f64(&block_within(values, first, index, 0.0)),
+        Exps::F32 { values, .. } if !E::IS_F64 => isa.widen(isa.load_f32(&block_within(values, first, index, 0.0))),
         _ => isa.f64(0.0),
     }
 }
@@ -257,11 +255,11 @@ impl Sums {
         let reciprocal = exps.reciprocal_wide(isa);
         let len = first + dy.len();
         let (mut up, mut range) = (1.0, 0.0);
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             (up, range) = normaliser(largest(isa, dy, flags));
         }
         let terms = Terms { exps, dy, first, flags, up };
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             let ahead = Ahead::of(dy, 1);
             let sum = sum_o(
                 isa,
@@ -296,7 +294,7 @@ impl Sums {
     /// Of the lane's sum of terms: of f64, of what they have on a grid and of what that leaves out.
     #[inline(always)]
     fn new<F: Formula, E: Element>(reciprocal: (f64, f64), (high, low): (f64, f64), up: f64, scale: f64) -> Self {
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             let sum = if F::MEAN { high * reciprocal.0 } else { high };
             return Sums { reciprocal, sum: (sum, 0.0), up, scale, down: 1.0 };
         }
@@ -316,7 +314,7 @@ impl Sums {
     #[inline(always)]
     fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, slope: I::F64) -> I::F64 {
         let (high, sum) = (isa.f64(self.reciprocal.0), isa.f64(self.sum.0));
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             return F::gradient(isa, e * high, dy, (sum, isa.f64(0.0))) * slope;
         }
         let y = e.mul_add(high, e * isa.f64(self.reciprocal.1));
@@ -340,7 +338,7 @@ impl<E: Element> Terms<'_, E> {
     fn block<F: Formula, I: Isa>(&self, isa: I, index: usize) -> (I::F64, I::F64) {
         let dy = E::load_wide(isa, &block_within(self.dy, self.first, index, E::ZERO));
         let dy = kept(isa, self.flags.map(|flags| block_within(flags, self.first, index, 0)), dy);
-        let dy = if E::DTYPE == DType::F64 { dy * isa.f64(self.up) } else { dy };
+        let dy = if E::IS_F64 { dy * isa.f64(self.up) } else { dy };
         F::term(isa, weights::<I, E>(isa, self.exps, self.first, index), dy)
     }
 }

@@ -7,7 +7,7 @@
 
 use super::scores::{Scores, halve};
 use super::scratch::{Buffers, room};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
 use crate::math::wide::{fast_two_sum, two_sum};
@@ -149,7 +149,7 @@ impl Scores<'_> {
 
     /// Whether rows of this type may be read this way.
     fn may_be_masked<E: Element>(&self) -> bool {
-        E::DTYPE != DType::F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
+        !E::IS_F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
     }
 
     fn scale_pair(&self) -> (f32, f32) {

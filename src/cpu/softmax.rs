@@ -6,9 +6,9 @@ use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Plain, Row, Scores};
 use super::scores_masked::Masked;
 use super::scratch::{Buffers, Scratch, room};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
-use crate::simd::{Float, Isa, Next, Span, Storage, Written};
+use crate::simd::{Float, Isa, Kernel, Next, Span, Storage, Written};
 use std::ops::Range;
 
 #[derive(Clone, Copy)]
@@ -70,14 +70,14 @@ impl Softmax<'_> {
         let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
         if let Some(masked) = masked {
             let row_len = span.len();
-            return write_masked(isa, &masked, span, row_len, made, None);
+            return isa.outline(Write { row: With::Masked(&masked), span, row_len, made, inverse: None });
         }
         let row = self.0.read(isa, index, span.source(), logits);
         let Row::Live(live) = row else {
             return self.stand_in(&row, index, span, met);
         };
         let row_len = span.len();
-        write_live(isa, &live, span, row_len, made, None)
+        isa.outline(Write { row: With::Live(&live), span, row_len, made, inverse: None })
     }
 
     #[inline(always)]
@@ -97,9 +97,46 @@ fn inverse_f32(inverse: Inverse, sum: u128, row_len: usize) -> (f32, f32) {
     (high, (inverse - f64::from(high)) as f32)
 }
 
-/// A row, or a part of one, whose logits are nowhere.
+/// A row, or a part of one, with options, as a function of its own, which rows and parts share.
+pub struct Write<'l, 'b, 'a, E> {
+    pub row: With<'l, 'b>,
+    pub span: Span<'a, E, E>,
+    pub row_len: usize,
+    pub made: &'l mut Buffers,
+    pub inverse: Inverse,
+}
+
+/// What it is written from.
+pub enum With<'l, 'b> {
+    /// Logits that are nowhere.
+    Masked(&'l Masked<'b>),
+    /// Logits in a buffer, or the scores.
+    Live(&'l Live<'b>),
+}
+
+impl<E: Element> Kernel for Write<'_, '_, '_, E> {
+    type Out = Written;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Written {
+        let Write { row, span, row_len, made, inverse } = self;
+        let columns = match row {
+            With::Masked(masked) => masked.columns.clone(),
+            With::Live(live) => live.columns.clone(),
+        };
+        let (span, behind) = span.split_at(columns.end);
+        let (before, span) = span.split_at(columns.start);
+        let written = match row {
+            With::Masked(masked) => write_masked(isa, masked, span, row_len, made, inverse),
+            With::Live(live) => write(isa, live, span, row_len, made, inverse, &mut None, &[]),
+        };
+        written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+    }
+}
+
+/// The columns of a row that have logits, which are nowhere.
 #[inline(always)]
-pub fn write_masked<I: Isa, E: Element>(
+fn write_masked<I: Isa, E: Element>(
     isa: I,
     masked: &Masked<'_>,
     span: Span<'_, E, E>,
@@ -107,35 +144,15 @@ pub fn write_masked<I: Isa, E: Element>(
     made: &mut Buffers,
     inverse: Inverse,
 ) -> Written {
-    let (columns, behind) = span.split_at(masked.columns.end);
-    let (before, columns) = columns.split_at(masked.columns.start);
-    let ahead = columns.next(1);
-    let written = if E::DTYPE == DType::F32 {
-        let (values, sum) = masked.exps_to(isa, columns, row_len);
-        divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
-    } else {
-        let values = room(&mut made.f32s, columns.len());
-        let to = Span::in_place(&mut *values).with_far(columns.is_far()).reading(columns.source());
-        let sum = masked.exps_to(isa, to, row_len).1;
-        divide(isa, columns.reading(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
-    };
-    written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
-}
-
-/// A row, or a part of one, with zeros where nothing has a logit.
-#[inline(always)]
-pub fn write_live<I: Isa, E: Element>(
-    isa: I,
-    live: &Live<'_>,
-    span: Span<'_, E, E>,
-    row_len: usize,
-    made: &mut Buffers,
-    inverse: Inverse,
-) -> Written {
-    let (columns, behind) = span.split_at(live.columns.end);
-    let (before, columns) = columns.split_at(live.columns.start);
-    let written = write(isa, live, columns, row_len, made, inverse, &mut None, &[]);
-    written + before.fill(E::ZERO).into() + behind.fill(E::ZERO).into()
+    let ahead = span.next(1);
+    if E::IS_F32 {
+        let (values, sum) = masked.exps_to(isa, span, row_len);
+        return divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[]);
+    }
+    let values = room(&mut made.f32s, span.len());
+    let to = Span::in_place(&mut *values).with_far(span.is_far()).reading(span.source());
+    let sum = masked.exps_to(isa, to, row_len).1;
+    divide(isa, span.reading(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
 }
 
 /// The columns of a row that have logits; `plain`, if it is there, becomes that of the row `next`.
@@ -152,7 +169,7 @@ fn write<I: Isa, E: Element>(
     next: &[E],
 ) -> Written {
     let ahead = span.next(1);
-    if E::DTYPE == DType::F32 {
+    if E::IS_F32 {
         let (values, sum) = live.exps_to(isa, span, row_len);
         return divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, plain, next);
     }

@@ -8,8 +8,8 @@ use super::log_softmax;
 use super::scores::{Exps, Live, Logits, Row, Scores};
 use super::scores_masked;
 use super::scratch::{Buffers, Scratch, room};
-use super::softmax;
-use crate::element::{DType, Element};
+use super::softmax::{With, Write};
+use crate::element::Element;
 use crate::error::Result;
 use crate::mask::FullyMasked;
 use crate::math::log::log_scalar;
@@ -73,9 +73,10 @@ impl Found {
             Row::Masked => Found::NOTHING,
             Row::Live(live) => Found {
                 max: live.max,
-                second: match E::DTYPE {
-                    DType::F64 => f64::NEG_INFINITY,
-                    _ => live.second(isa, &x[live.columns.clone()], live.max),
+                second: if E::IS_F64 {
+                    f64::NEG_INFINITY
+                } else {
+                    live.second(isa, &x[live.columns.clone()], live.max)
                 },
                 exact: !matches!(live.logits, Logits::F64(_)),
                 ..Found::NOTHING
@@ -298,14 +299,18 @@ impl Store<'_> {
             && let Some(masked) =
                 scores.masked_part(isa, row, first, span.source(), &found.masked, [&mut *logits, &mut *beside])
         {
-            return softmax::write_masked(isa, &masked, span, all, made, Some(sum.inverse::<E>(all)));
+            let row = With::Masked(&masked);
+            return isa.outline(Write { row, span, row_len: all, made, inverse: Some(sum.inverse::<E>(all)) });
         }
         let Row::Live(live) = scores.read_part(isa, row, first, span.source(), logits) else {
             return span.fill(zero).into();
         };
         let live = found.within(isa, live, beside);
         match self.of {
-            For::Softmax => softmax::write_live(isa, &live, span, all, made, Some(sum.inverse::<E>(all))),
+            For::Softmax => {
+                let row = With::Live(&live);
+                isa.outline(Write { row, span, row_len: all, made, inverse: Some(sum.inverse::<E>(all)) })
+            }
             For::Gradient | For::Logarithm => log_softmax::write_live(isa, &live, sum.log::<I, E>(isa, all), span),
         }
     }

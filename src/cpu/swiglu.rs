@@ -4,7 +4,7 @@
 //! over the stretches that have such elements.
 
 use super::elementwise::{Ends, ROW};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
 use crate::simd::{self, Float, Isa, Kernel, MaskBits, Output, Select, Span, Work, Written};
@@ -63,7 +63,7 @@ impl<E: Element> Work for Flat<'_, E> {
                 copy[..up.len()].copy_from_slice(chunk.source());
                 &copy[..up.len()]
             });
-            let to = if E::DTYPE == DType::F64 {
+            let to = if E::IS_F64 {
                 chunk.reading(gate).map_wide_with(
                     isa,
                     [up],

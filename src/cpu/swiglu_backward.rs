@@ -1,7 +1,7 @@
 //! The gradients of swiglu by both of its arguments, in f64: one read of each of three slices, one write of two.
 
 use super::elementwise::{Ends, ROW};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::swiglu::{by_gate, by_up};
 use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
@@ -64,7 +64,7 @@ impl<E: Element> Work for Flat<'_, E> {
             for (from, to) in [(gate.source(), &mut *wide_gate), (up.source(), &mut *wide_up), (dy, &mut *wide_dy)] {
                 convert(isa, from, Span::in_place(to));
             }
-            if E::DTYPE == DType::F64 {
+            if E::IS_F64 {
                 isa.outline(Each { gate: wide_gate, up: wide_up, dy: wide_dy, rounded_to: PhantomData::<f64> });
             } else {
                 isa.outline(Each { gate: wide_gate, up: wide_up, dy: wide_dy, rounded_to: PhantomData::<f32> });

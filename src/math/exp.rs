@@ -5,7 +5,7 @@
 //! narrower type.
 
 use super::wide::{Wide, fast_two_sum, horner, horner_halves};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
 
 const LOG2_E: f64 = std::f64::consts::LOG2_E;
@@ -90,7 +90,7 @@ pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 /// The power of x without an exponent where x is NaN: it is not to be added to a NaN's bits.
 #[inline(always)]
 pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
-    if E::DTYPE == DType::F64 {
+    if E::IS_F64 {
         return power;
     }
     let zero = isa.f64(0.0).to_bits();

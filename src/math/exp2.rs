@@ -7,7 +7,7 @@
 use super::exp::{POLY, without_nan};
 use super::slope::within;
 use super::wide::{Wide, fast_two_sum, horner, product};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Isa};
 
 /// ln 2 in two parts.
@@ -39,7 +39,7 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
 #[inline(always)]
 pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // Beyond it the result is 0 or infinite in the type.
-    let far = if E::DTYPE == DType::F64 { 1100.0 } else { 200.0 };
+    let far = if E::IS_F64 { 1100.0 } else { 200.0 };
     without_nan::<I, E>(isa, x, parts(isa, within(isa, x, far)))
 }
 
@@ -47,7 +47,7 @@ pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 #[inline(always)]
 pub fn slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     // Beyond it the product with any number of the type is zero or infinite.
-    let far = if E::DTYPE == DType::F64 { 2200.0 } else { 300.0 };
+    let far = if E::IS_F64 { 2200.0 } else { 300.0 };
     let power = parts(isa, within(isa, x, far)).normalised();
     let (hi, lo) = product(isa, (power.hi, power.lo), (isa.f64(LN2[0]), isa.f64(LN2[1])));
     Wide { hi, lo, ..power }

@@ -7,7 +7,7 @@ use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};
 use super::slope;
 use super::wide::{Wide, fast_two_sum, product, two_sum};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
 const EDGE: f64 = 1.0;
@@ -71,7 +71,7 @@ const TAIL: Tail<24> = Tail {
 pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
     // Beyond it the tail is zero in the type, even times x.
-    let largest = if E::DTYPE == DType::F64 { 40.0 } else { 20.0 };
+    let largest = if E::IS_F64 { 40.0 } else { 20.0 };
     let a = isa.f64(largest).min(x.abs());
     let x = isa.f64(-largest).max(x);
     let small = isa.f64(EDGE).min(isa.f64(-EDGE).max(x));

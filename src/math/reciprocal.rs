@@ -2,7 +2,7 @@
 
 use super::slope::times;
 use super::wide::Wide;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
 
 const ONE_BITS: i64 = 0x3ff0_0000_0000_0000;
@@ -31,7 +31,7 @@ pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
 pub fn times_slope<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
     let (minus, zero, infinity) = (isa.f64(-0.0), isa.f64(0.0), isa.f64(f64::INFINITY));
     let plain = (minus - dy) / (x * x);
-    if E::DTYPE != DType::F64 {
+    if !E::IS_F64 {
         return plain;
     }
     // x = 2^e m with 1 <= m < 2.

@@ -141,7 +141,7 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
         Some(n) => n,
         None => isa.i64(0),
     };
-    if E::DTYPE != DType::F64 {
+    if !E::IS_F64 {
         return (slope.hi + slope.lo) * power_of_two(isa, n) * dy;
     }
     // Gradients far from 1 are brought nearer, and their power of two goes to the slope's.

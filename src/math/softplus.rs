@@ -4,7 +4,7 @@ use super::exp::{exp_below_one, exp_parts};
 use super::log1p::log1p_sum;
 use super::sigmoid::lowest;
 use super::wide::{Wide, two_sum};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
 /// Below it ln(1 + e^x) is e^x to 65 bits.
@@ -22,7 +22,7 @@ pub fn softplus<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let lo = error + log_low;
     // At +inf the sum has no error, though infinity less itself says NaN.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
-    if E::DTYPE != DType::F64 {
+    if !E::IS_F64 {
         return Wide { hi, lo, exponent: None };
     }
     // Results that f64 holds as subnormal numbers have their power of two apart.
@@ -56,7 +56,7 @@ pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> 
     let t = exp_parts(isa, lowest.max(minus), rest).normalised();
     let (t_high, t_low) = exp_below_one(isa, &t, lowest.max(minus));
     let (mut log, mut log_low) = log1p_sum(isa, t_high, Some(t_low));
-    if E::DTYPE == DType::F64 {
+    if E::IS_F64 {
         // What f64 holds as a subnormal number.
         let far = minus.lt(isa.f64(FAR));
         log = I::F64::select(far, t.round::<f64>(isa), log);

@@ -2,7 +2,7 @@
 
 use super::exp_pair::round;
 use super::wide::Wide;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
 /// Below it the rounding error of the root's square may not be held by f64.
@@ -54,7 +54,7 @@ pub fn rsqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
 #[inline(always)]
 pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
-    let (x, back) = if E::DTYPE == DType::F64 {
+    let (x, back) = if E::IS_F64 {
         let tiny = x.lt(isa.f64(TINY));
         (I::F64::select(tiny, x * isa.f64(SCALE), x), I::F64::select(tiny, isa.f64(SCALE_ROOT), one))
     } else {

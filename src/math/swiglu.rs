@@ -4,7 +4,7 @@ use super::slope::{self, far};
 use super::softmax_exp::SoftmaxExp;
 use super::wide::{Wide, fast_two_sum};
 use super::{exp, sigmoid_pair};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
 /// From here on in magnitude, f32 holds what a product of pairs leaves out.
@@ -19,7 +19,7 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     let minus = zero - x.abs();
     // A result is smaller than this, of which it has the sign.
     let most = x * up;
-    let y = if E::DTYPE == DType::F64 {
+    let y = if E::IS_F64 {
         let share = slope::share::<I, f64>(isa, minus, x.lt(zero));
         let (product, moved) = product(isa, x, up);
         slope::times::<I, f64>(isa, product, with_exponent(isa, share, moved))
@@ -40,7 +40,7 @@ pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64)
     let zero = isa.f64(0.0);
     let x = slope::within(isa, gate, far::<E>());
     let slope = slope::gate::<I, E>(isa, (isa.f64(-0.0) - x.abs(), zero), (x, zero), x.lt(zero));
-    let dx = if E::DTYPE == DType::F64 {
+    let dx = if E::IS_F64 {
         let (product, moved) = product(isa, dy, up);
         slope::times::<I, f64>(isa, product, with_exponent(isa, slope, moved))
     } else {
@@ -104,7 +104,7 @@ impl<I: Isa> Narrow<I> {
     #[inline(always)]
     pub fn product<E: Element>(&self, gate: I::F32, up: I::F32) -> (I::F32, I::M32) {
         let (zero, one) = (self.isa.f32(0.0), self.isa.f32(1.0));
-        let (silu, y, serves) = if E::DTYPE == DType::F32 {
+        let (silu, y, serves) = if E::IS_F32 {
             let (share, share_low) = sigmoid_pair::share(self.isa, gate);
             let silu = gate * share;
             let silu_low = gate.mul_add(share_low, gate.mul_add(share, zero - silu));

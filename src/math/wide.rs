@@ -1,6 +1,6 @@
 //! Results that carry more than f64: an unevaluated sum and a power of two, rounded once at the store.
 
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
 
 /// `(hi + lo) * 2^exponent`, with `|lo|` at most a quarter of `|hi|`.
@@ -100,7 +100,7 @@ impl<I: Isa> Wide<I> {
     #[inline(always)]
     pub fn round<E: Element>(self, isa: I) -> I::F64 {
         let (sum, error) = fast_two_sum(self.hi, self.lo);
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             return match self.exponent {
                 None => sum,
                 Some(exponent) => scale(isa, sum, exponent),

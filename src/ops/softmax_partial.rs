@@ -310,7 +310,7 @@ impl Sums {
         let mut words = Vec::new();
         let count = units_for::<E>(of == For::Logarithm, all);
         for ((sum, found), units) in self.sums.iter_mut().zip(&partial.found).zip(units.chunks(count)) {
-            if E::DTYPE == DType::F64 && of == For::Logarithm {
+            if E::IS_F64 && of == For::Logarithm {
                 words.extend(sum.bins().to_words());
             }
             let units = std::array::from_fn(|i| units.get(i).copied().unwrap_or(0));

@@ -3,7 +3,7 @@
 use super::Sharded;
 use super::collective::Collective;
 use super::digest::Digest;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::cross_entropy_partial::{CrossEntropyPartial, CrossEntropySums};
@@ -49,7 +49,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let (mut partial, mut keys) = (own.clone(), own.keys());
         self.max(op, &mut keys)?;
         partial.take_keys(&keys)?;
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             let mut keys = own.second_keys(&partial);
             self.max(op, &mut keys)?;
             partial.take_seconds(&keys);

@@ -7,7 +7,7 @@ use crate::cpu::moments::Moments;
 use crate::cpu::norm_backward::partial::{OfTiles, Part};
 use crate::cpu::norm_backward::{Norm, Sums};
 use crate::cpu::norm_partial::Kind;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::TILE;
 use crate::ops::norm_backward::{Operands, store_columns};
@@ -60,7 +60,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         columns: &[Range<usize>],
     ) -> Result<Vec<Sums>> {
         let mut largest = vec![[0.0; 2]; x.rows()];
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let own = E::norm_backward_largest(dy, norm)?;
             let mut own: Vec<u64> = own.into_iter().flatten().map(keys::of_f64).collect();
             self.max(op, &mut own)?;

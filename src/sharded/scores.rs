@@ -4,7 +4,7 @@ use super::Sharded;
 use super::collective::Collective;
 use super::digest::Digest;
 use crate::cpu::softmax_partial::For;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::mask::{FullyMasked, Mask};
 use crate::ops::softmax::Softmax;
@@ -63,7 +63,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         options: &Softmax<'_>,
     ) -> Result<SoftmaxPartial> {
         let (own, mut partial) = self.maxima_of(op, x, options, "", Ok(()))?;
-        if E::DTYPE != DType::F64 {
+        if !E::IS_F64 {
             let mut keys = own.second_keys(&partial);
             self.max(op, &mut keys)?;
             partial.take_seconds(&keys);

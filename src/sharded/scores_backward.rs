@@ -7,7 +7,7 @@ use crate::cpu::pieces::Piece;
 use crate::cpu::scores::Row;
 use crate::cpu::scores_backward::partial::{Of, Part, RowSums};
 use crate::cpu::softmax_partial::{For, Found};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::same_lanes;
 use crate::ops::softmax::{Softmax, settle};
@@ -30,7 +30,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let reciprocals = self.reciprocals(op, x, &partial, options)?;
         let part = Part { part: partial.part(&x, self.columns.start, options)?, x, found: partial.found(), of };
         let mut largest = vec![0.0; x.rows()];
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             let mut own: Vec<u64> = E::scores_backward_largest(part, dy)?.into_iter().map(keys::of_f64).collect();
             self.max(op, &mut own)?;
             largest = own.into_iter().map(keys::to_f64).collect();
@@ -105,7 +105,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
 
 /// What a rank gained for a row: a piece, or of f64 two.
 fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<Piece>> {
-    let count = if E::DTYPE == DType::F64 { 2 } else { 1 };
+    let count = if E::IS_F64 { 2 } else { 1 };
     let mut one = || {
         let (piece, rest) = Piece::of_words(words, all)?;
         *words = rest;

@@ -14,6 +14,13 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     /// What fills a block where there is nothing.
     #[doc(hidden)]
     const NAUGHT: Self;
+    /// Whether this is f64. Code behind a constant is not compiled for the other types; behind a comparison of
+    /// [`Element::DTYPE`] it is.
+    #[doc(hidden)]
+    const IS_F64: bool = false;
+    /// Whether this is f32.
+    #[doc(hidden)]
+    const IS_F32: bool = false;
     #[doc(hidden)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
@@ -44,6 +51,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
 
 impl Storage for f64 {
     const NAUGHT: Self = 0.0;
+    const IS_F64: bool = true;
 
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {
@@ -69,6 +77,7 @@ impl Storage for f64 {
 
 impl Storage for f32 {
     const NAUGHT: Self = 0.0;
+    const IS_F32: bool = true;
 
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32 {

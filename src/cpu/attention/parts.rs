@@ -4,7 +4,7 @@
 use super::merge::{End, Part};
 use super::{Attention, KEYS, QUERIES, each_part};
 use crate::cpu::scratch;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, Isa, Work, filled};
 use std::ops::Range;
@@ -45,7 +45,7 @@ impl Shape {
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
     /// Then the parts of a block are some 16th of its keys and values.
     const MOST_ROWS: usize = 16;
-    let in_f32 = E::DTYPE != DType::F64;
+    let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
     in_f32 && call.tiles() < simd::threads() && blocks > 1 && call.rows_a_head() <= MOST_ROWS
 }

@@ -7,7 +7,7 @@ use crate::cpu::attention::merge::{State, weight};
 use crate::cpu::attention::{Attention, KEYS};
 use crate::cpu::lanes::Met;
 use crate::cpu::scratch::Scratch;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::mask::FullyMasked;
 use crate::simd::{Isa, Kernel, LANES};
 use std::ops::Range;
@@ -97,7 +97,7 @@ pub fn gradients<I: Isa, E: Element>(
 ) {
     let Buffers { sums, again, rows, made } = buffers;
     let unit = Unit::new(call, unit);
-    let smaller: &[Powers] = if E::DTYPE == DType::F64 { &SMALLER } else { &[] };
+    let smaller: &[Powers] = if E::IS_F64 { &SMALLER } else { &[] };
     let is_last = smaller.is_empty();
     isa.outline(AddUp { unit: &unit, powers: PLAIN, is_last, sums, rows, made, scratch });
     for (i, &powers) in smaller.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The kernels of a function of one element.
 
 use super::Function;
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Kernel, LANES, MaskBits, Span, Token, block};
 
 /// Elements that are done in pairs at a time.
@@ -56,7 +56,7 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;
-        if E::DTYPE == DType::F64 || !F::HAS_PAIR {
+        if E::IS_F64 || !F::HAS_PAIR {
             return to.reading(x).map_wide(
                 isa,
                 #[inline(always)]

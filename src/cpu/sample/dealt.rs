@@ -220,7 +220,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         can_run(row, filters)?;
         let z: Vec<S> = match Adjustments::new(config, step) {
             None => converted(x),
-            Some(adjustments) if E::DTYPE == DType::F64 => {
+            Some(adjustments) if E::IS_F64 => {
                 let mut z: Vec<f64> = converted(x);
                 adjustments.apply(row, Part { logits: &mut z, first: columns.start, all }, history)?;
                 converted(&z)

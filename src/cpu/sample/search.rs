@@ -55,7 +55,7 @@ pub fn key<S: Element>(logit: f64) -> u64 {
 
 /// Bits of a key.
 fn bits<S: Element>() -> u32 {
-    if S::DTYPE == DType::F64 { u64::BITS } else { u32::BITS }
+    if S::IS_F64 { u64::BITS } else { u32::BITS }
 }
 
 impl Search {

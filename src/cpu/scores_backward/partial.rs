@@ -9,7 +9,7 @@ use crate::cpu::scores::Row;
 use crate::cpu::scratch::{self, Scratch};
 use crate::cpu::softmax_backward::Softmax;
 use crate::cpu::softmax_partial::{self, Found};
-use crate::element::{DType, Element};
+use crate::element::Element;
 use crate::error::Result;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Isa, LANES, Span, Work, Written};
@@ -135,7 +135,7 @@ impl<E: Element> Part<'_, E> {
         let mut buffer = Vec::new();
         // A block more, so that all blocks are whole.
         let (mut terms, mut rest) = (vec![0.0; x.len() + LANES], Vec::new());
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             rest.resize(x.len() + LANES, 0.0);
         }
         // A part of which all is masked adds zeros.
@@ -145,7 +145,7 @@ impl<E: Element> Part<'_, E> {
             let Some(of_all) = of_all else {
                 return Gained { largest: largest(isa, &dy[columns], flags), terms: Vec::new() };
             };
-            let (up, range) = if E::DTYPE == DType::F64 { normaliser(of_all) } else { (1.0, 0.0) };
+            let (up, range) = if E::IS_F64 { normaliser(of_all) } else { (1.0, 0.0) };
             let grid = isa.f64(grid(range));
             let live = live.within(isa, found.max(), found.is_exact(), beside);
             let exps = live.exps(isa, &x[columns.clone()], all, false, made);
@@ -157,7 +157,7 @@ impl<E: Element> Part<'_, E> {
                     Of::LogSumExp => of.block::<LogSumExp, I>(isa, i),
                 };
                 let to = i * LANES..(i + 1) * LANES;
-                if E::DTYPE == DType::F64 {
+                if E::IS_F64 {
                     let on = (term + grid) - grid;
                     terms[to.clone()].copy_from_slice(&isa.array_f64(on));
                     rest[to].copy_from_slice(&isa.array_f64((term - on) + off));
@@ -169,7 +169,7 @@ impl<E: Element> Part<'_, E> {
         terms.truncate(x.len());
         rest.truncate(x.len());
         let mut pieces = vec![Piece::of(isa, first, &terms)];
-        if E::DTYPE == DType::F64 {
+        if E::IS_F64 {
             pieces.push(Piece::of(isa, first, &rest));
         }
         Gained { largest: 0.0, terms: pieces }
@@ -271,7 +271,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let (span, behind) = span.split_at(columns.end);
         let (before, span) = span.split_at(columns.start);
         let RowSums { reciprocal, sum, largest } = self.sums[row];
-        let up = if E::DTYPE == DType::F64 && self.part.of != Of::LogSumExp { normaliser(largest).0 } else { 1.0 };
+        let up = if E::IS_F64 && self.part.of != Of::LogSumExp { normaliser(largest).0 } else { 1.0 };
         let sums = Sums::new::<F, E>(reciprocal, sum, up, scores.scale);
         let written = if !matches!(known, Row::Live(_)) {
             spoil(flags, span)
