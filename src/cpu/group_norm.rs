@@ -2,7 +2,7 @@
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::layer_norm::LayerNorm;
-use super::moments::Moments;
+use super::moments::OfRow;
 use super::norm_rows::Norm;
 use super::scratch::Scratch;
 use crate::element::Element;
@@ -86,7 +86,7 @@ impl GroupNorm<'_> {
         met: &mut Met,
     ) -> Written {
         let norm = self.norm();
-        let moments = Moments::layer(isa, span.source(), norm.eps);
+        let moments = isa.outline(OfRow { x: span.source(), eps: norm.eps, centred: true });
         moments.count(&mut met.counts);
         let factors = if is_narrow { norm.factors::<E>(&moments) } else { None };
         let mut weights = Channels::new(self.weight, 1.0, channel, self.layout.inner);

@@ -48,6 +48,24 @@ pub struct Moments {
 /// far below what f32 can hold.
 const ONE_PASS: f64 = 1024.0;
 
+/// [`Moments`] of a row as a function of its own, for ops to which a call for each row is nothing.
+pub struct OfRow<'a, E> {
+    pub x: &'a [E],
+    pub eps: f64,
+    /// Whether they are about the mean: those of LayerNorm, or else of RMSNorm.
+    pub centred: bool,
+}
+
+impl<E: Element> Kernel for OfRow<'_, E> {
+    type Out = Moments;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Moments {
+        let OfRow { x, eps, centred } = self;
+        if centred { Moments::layer(isa, x, eps) } else { Moments::rms(isa, x, eps) }
+    }
+}
+
 impl Moments {
     /// For RMSNorm: no mean.
     #[inline(always)]

@@ -7,7 +7,7 @@
 pub mod partial;
 
 use super::lanes::{Ends, LaneKernel, Met};
-use super::moments::{Kept, Moments, Whole, power_of_two};
+use super::moments::{Kept, Moments, OfRow, Whole, power_of_two};
 use super::scratch::{Scratch, room};
 use crate::element::Element;
 use crate::floats::Floats;
@@ -38,7 +38,7 @@ impl Norm<'_> {
     /// How a row is normalised.
     #[inline(always)]
     pub fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
-        if self.centred { Moments::layer(isa, x, self.eps) } else { Moments::rms(isa, x, self.eps) }
+        isa.outline(OfRow { x, eps: self.eps, centred: self.centred })
     }
 
     #[inline(always)]

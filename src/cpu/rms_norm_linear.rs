@@ -5,7 +5,7 @@
 //! them while it is in a near cache.
 
 use super::lanes::Met;
-use super::moments::{Moments, largest, power_of_two, unit_for};
+use super::moments::{OfRow, largest, power_of_two, unit_for};
 use super::norm_rows::{Norm, OneRow};
 use super::rms_norm::RmsNorm;
 use super::scratch;
@@ -176,7 +176,7 @@ fn unrounded<I: Isa, E: Element>(
     to: &mut [f64],
     met: &mut Met,
 ) -> i32 {
-    let moments = Moments::rms(isa, row, norm.eps);
+    let moments = isa.outline(OfRow { x: row, eps: norm.eps, centred: false });
     moments.count(&mut met.counts);
     let before = norm.rounding == Rounding::BeforeWeight;
     Span::in_place(to).reading(row).map_wide_with(
