@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::report::Counts;
 use crate::rows::{self, Geometry, LanesMut};
-use crate::simd::{self, Isa, Kernel, Span, Work, Written};
+use crate::simd::{self, Isa, Kernel, Span, Token, Work, Written};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -23,6 +23,17 @@ pub trait LaneKernel<E: Element>: Copy + Send + Sync {
         scratch: &mut Scratch,
         met: &mut Met,
     ) -> Written;
+}
+
+/// A kernel for lanes, whichever it is: what runs it is compiled once for each type.
+pub trait AnyKernel<E: Element>: Sync {
+    fn run(&self, token: Token, lanes: Lanes<'_, '_, E>) -> Written;
+}
+
+impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
+    fn run(&self, token: Token, lanes: Lanes<'_, '_, E>) -> Written {
+        token.run((*self, lanes))
+    }
 }
 
 /// Lanes that share nothing: `f` of each one's index and span.
@@ -59,7 +70,7 @@ impl Met {
 pub fn apply<'a, E: Element>(
     x: rows::Lanes<'_, E>,
     out: LanesMut<'a, E>,
-    kernel: impl LaneKernel<E>,
+    kernel: &dyn AnyKernel<E>,
 ) -> Result<(&'a mut [E], Met)> {
     let (to, finish) = out.data.start();
     let ends = Ends::apart(x.data, x.geometry.stride, to, out.geometry.stride);
@@ -69,7 +80,7 @@ pub fn apply<'a, E: Element>(
 }
 
 /// Runs the kernel in place.
-pub fn apply_in_place<E: Element>(op: &'static str, x: LanesMut<'_, E>, kernel: impl LaneKernel<E>) -> Result<Met> {
+pub fn apply_in_place<E: Element>(op: &'static str, x: LanesMut<'_, E>, kernel: &dyn AnyKernel<E>) -> Result<Met> {
     let geometry = x.geometry;
     let ends = Ends::in_place(op, x)?;
     let (_, met) = simd::run(LaneWork { ends, geometry, groups: groups(&geometry), first: 0, kernel })?;
@@ -149,16 +160,16 @@ impl<'a, E: Element> Ends<'a, E> {
     }
 }
 
-struct LaneWork<'a, E, K> {
+struct LaneWork<'a, E> {
     ends: Ends<'a, E>,
     geometry: Geometry,
     /// Groups in this part, and the first one's index in the whole.
     groups: usize,
     first: usize,
-    kernel: K,
+    kernel: &'a dyn AnyKernel<E>,
 }
 
-impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
+impl<E: Element> Work for LaneWork<'_, E> {
     type Out = (Written, Met);
 
     fn rows(&self) -> usize {
@@ -194,9 +205,8 @@ impl<E: Element, K: LaneKernel<E>> Work for LaneWork<'_, E, K> {
         let written = scratch::with(
             #[inline(always)]
             |scratch| {
-                // The kernel as a function of its own: it is long.
                 let mut write = |which, ends: &mut Ends<'_, E>| {
-                    isa.outline((kernel, Lanes { len, scratch, met: &mut met, which, ends }))
+                    kernel.run(isa.token(), Lanes { len, scratch, met: &mut met, which, ends })
                 };
                 if inner == 1 {
                     write(first..first + groups, &mut ends)
@@ -215,7 +225,7 @@ const AT_A_TIME: usize = 16;
 
 /// Groups of lanes that run down the columns of a `[len, inner]` block each.
 ///
-/// Not generic over kernels and instruction sets, so that it is compiled once for each type.
+/// Not generic over instruction sets, so that it is compiled once for each type.
 #[inline(never)]
 fn write_strided<E: Element>(
     geometry: &Geometry,
@@ -245,7 +255,8 @@ fn write_strided<E: Element>(
     written
 }
 
-struct Lanes<'a, 'e, E> {
+/// Some lanes of a call, and what they have in common.
+pub struct Lanes<'a, 'e, E> {
     len: usize,
     scratch: &'a mut Scratch,
     met: &'a mut Met,

@@ -407,10 +407,10 @@ macro_rules! implement {
             )*
             $(
                 fn $lane<'a>(x: Lanes<'_, Self>, out: LanesMut<'a, Self>, kernel: $kernel) -> Seen<&'a mut [Self]> {
-                    lanes::apply(x, out, kernel)
+                    lanes::apply(x, out, &kernel)
                 }
                 fn $lane_in_place(op: &'static str, x: LanesMut<'_, Self>, kernel: $kernel) -> Result<Met> {
-                    lanes::apply_in_place(op, x, kernel)
+                    lanes::apply_in_place(op, x, &kernel)
                 }
             )*
             fn attention<'a>(
@@ -561,14 +561,14 @@ macro_rules! implement {
                 out: RowsMut<'a, Self>,
                 part: norm_partial::Part<'_, rms_norm::RmsNorm<'_>>,
             ) -> Seen<&'a mut [Self]> {
-                lanes::apply(x.into(), out.into(), part)
+                lanes::apply(x.into(), out.into(), &part)
             }
             fn layer_norm_part<'a>(
                 x: Rows<'_, Self>,
                 out: RowsMut<'a, Self>,
                 part: norm_partial::Part<'_, layer_norm::LayerNorm<'_>>,
             ) -> Seen<&'a mut [Self]> {
-                lanes::apply(x.into(), out.into(), part)
+                lanes::apply(x.into(), out.into(), &part)
             }
             fn norm_columns(
                 x: [Rows<'_, Self>; 2],
@@ -622,7 +622,7 @@ macro_rules! implement {
                 out: RowsMut<'a, Self>,
                 store: softmax_partial::Store<'_>,
             ) -> Seen<&'a mut [Self]> {
-                lanes::apply(x.into(), out.into(), store)
+                lanes::apply(x.into(), out.into(), &store)
             }
             fn cross_entropy_found(
                 x: Rows<'_, Self>,
@@ -649,14 +649,14 @@ macro_rules! implement {
                 out: RowsMut<'a, Self>,
                 gradients: cross_entropy_partial::Gradients<'_>,
             ) -> Seen<&'a mut [Self]> {
-                lanes::apply(x.into(), out.into(), gradients)
+                lanes::apply(x.into(), out.into(), &gradients)
             }
             fn cross_entropy_gradients_in_place(
                 op: &'static str,
                 x: RowsMut<'_, Self>,
                 gradients: cross_entropy_partial::Gradients<'_>,
             ) -> Result<Met> {
-                lanes::apply_in_place(op, x.into(), gradients)
+                lanes::apply_in_place(op, x.into(), &gradients)
             }
             #[cfg(feature = "sharded")]
             fn norm_backward_largest(

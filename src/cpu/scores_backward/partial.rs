@@ -215,9 +215,9 @@ pub fn store<'a, E: Element>(
 ) -> Result<(&'a mut [E], Met)> {
     let (dy, out) = (dy.into(), out.into());
     match part.of {
-        Of::Softmax => crate::cpu::lanes::apply(dy, out, Store::<_, Softmax>::new(part, sums)),
-        Of::LogSoftmax => crate::cpu::lanes::apply(dy, out, Store::<_, LogSoftmax>::new(part, sums)),
-        Of::LogSumExp => crate::cpu::lanes::apply(dy, out, Store::<_, LogSumExp>::new(part, sums)),
+        Of::Softmax => crate::cpu::lanes::apply(dy, out, &Store::<_, Softmax>::new(part, sums)),
+        Of::LogSoftmax => crate::cpu::lanes::apply(dy, out, &Store::<_, LogSoftmax>::new(part, sums)),
+        Of::LogSumExp => crate::cpu::lanes::apply(dy, out, &Store::<_, LogSumExp>::new(part, sums)),
     }
 }
 
