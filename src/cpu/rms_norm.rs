@@ -6,7 +6,7 @@
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, pair};
-use super::norm_rows::{Norm, OneRow, TOGETHER, are_within, write_rows};
+use super::norm_rows::{Norm, TOGETHER, are_within, write_row, write_rows};
 use super::scratch::{self, Scratch};
 use crate::element::Element;
 use crate::error::Result;
@@ -190,8 +190,7 @@ impl<E: Element> Work for WithResidual<'_, E> {
                             |i, r| E::load(isa, &block(source, i, E::ZERO)) + r,
                         )
                     };
-                    let (norm, span) = (self.kernel, x.reading(sum));
-                    let norm = isa.outline(OneRow { norm, is_narrow, row, span, scratch, met: &mut met });
+                    let norm = write_row(isa, self.kernel, is_narrow, row, x.reading(sum), scratch, &mut met);
                     written[0] = written[0] + norm.into();
                     written[1] = written[1] + sum.into();
                 }

@@ -70,7 +70,7 @@ impl Softmax<'_> {
         let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
         if let Some(masked) = masked {
             let row_len = span.len();
-            return isa.outline(Write { row: With::Masked(&masked), span, row_len, made, inverse: None });
+            return Write { row: With::Masked(&masked), span, row_len, made, inverse: None }.run(isa);
         }
         let row = self.0.read(isa, index, span.source(), logits);
         let Row::Live(live) = row else {

@@ -45,7 +45,10 @@ impl Bins {
                 }
                 let own = bin_of(terms.into_iter().fold(0.0, |largest, term| term.abs().max(largest)));
                 sums = moved(sums, top, own, zero);
-                (top, room, units) = (own, isa.f64(room_of(own)), shifters(own).map(|shifter| isa.f64(shifter)));
+                (top, room) = (own, isa.f64(room_of(own)));
+                for (unit, shifter) in units.iter_mut().zip(shifters(own)) {
+                    *unit = isa.f64(shifter);
+                }
             }
             for (sum, shifter) in sums.iter_mut().zip(units) {
                 let multiple = (rest + shifter) - shifter;
@@ -56,11 +59,7 @@ impl Bins {
         if let Some(sum) = beyond {
             return Bins { top: BEYOND, sums: [sum, 0.0, 0.0, 0.0] };
         }
-        let sums = sums.map(
-            #[inline(always)]
-            |lanes| isa.array_f64(lanes).into_iter().sum::<f64>() + 0.0,
-        );
-        Bins { top, sums }
+        Bins { top, sums: totals(isa, sums) }
     }
 
     /// The sum of both.
@@ -104,8 +103,10 @@ impl Bins {
 /// The sums of multiples of 2^-31, 2^-62 and 2^-93 that terms from 0 to 1 are cut into, exact up to 2^21 terms.
 #[inline(always)]
 pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> [f64; 3] {
-    let shifters = [-1, -2, -3].map(|bin| isa.f64(1.5 * power_of_two(52 + WIDTH * bin)));
-    let mut sums = [isa.f64(0.0); 3];
+    let (mut shifters, mut sums) = ([isa.f64(0.0); 3], [isa.f64(0.0); 3]);
+    for (bin, shifter) in (1..).zip(&mut shifters) {
+        *shifter = isa.f64(1.5 * power_of_two(52 - WIDTH * bin));
+    }
     for i in 0..len.div_ceil(LANES) {
         let mut rest = block(i);
         for (sum, shifter) in sums.iter_mut().zip(shifters) {
@@ -114,10 +115,19 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
             rest = rest - multiple;
         }
     }
-    sums.map(
-        #[inline(always)]
-        |lanes| isa.array_f64(lanes).into_iter().sum::<f64>() + 0.0,
-    )
+    totals(isa, sums)
+}
+
+/// The sum of each block's lanes. A loop: the compiler may leave what `map` is given out of line, without the instructions.
+#[inline(always)]
+fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
+    let mut totals = [0.0; N];
+    for (total, lanes) in totals.iter_mut().zip(sums) {
+        for lane in isa.array_f64(lanes) {
+            *total += lane;
+        }
+    }
+    totals
 }
 
 /// The units of those multiples.

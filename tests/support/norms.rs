@@ -41,7 +41,8 @@ impl Norm<'_> {
         let largest = |a: DoubleDouble, b: DoubleDouble| if b > a { b } else { a };
         let has_mean_terms = self.centred && E::DTYPE == DType::F64;
         let of = |(&h, &n): (&DoubleDouble, &DoubleDouble)| {
-            let n = if has_mean_terms { largest(n.abs(), DoubleDouble::from(1.0)) } else { n.abs() };
+            let least = if has_mean_terms { 1.0 } else { least_counted::<E>() };
+            let n = largest(n.abs(), DoubleDouble::from(least));
             let mean = if has_mean_terms { mean * n } else { mean };
             (largest(largest(h, mean), n * along) * inverse).to_f64()
         };
@@ -66,12 +67,17 @@ impl Norm<'_> {
             let (n, _) = self.normalised(x);
             let mean_term = if self.centred { mean_term_of(x) } else { 0.0 };
             for (i, dy) in dy.iter().enumerate() {
-                terms[0][i] += n[i].abs().to_f64().max(mean_term) * dy.widen().abs();
+                terms[0][i] += n[i].abs().to_f64().max(mean_term).max(least_counted::<E>()) * dy.widen().abs();
                 terms[1][i] += dy.widen().abs();
             }
         }
         terms
     }
+}
+
+/// The least that a normalised element counts among the terms: in f64 smaller ones are multiples of 2^-1074.
+fn least_counted<E: Element>() -> f64 {
+    if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
 
 /// The part of a weight's magnitude that counts among the terms of layer_norm and group_norm: what the mean may be off by.
