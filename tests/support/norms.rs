@@ -44,7 +44,8 @@ impl Norm<'_> {
             let least = if has_mean_terms { 1.0 } else { least_counted::<E>() };
             let n = largest(n.abs(), DoubleDouble::from(least));
             let mean = if has_mean_terms { mean * n } else { mean };
-            (largest(largest(h, mean), n * along) * inverse).to_f64()
+            let product = largest(n * along, DoubleDouble::from(least_counted::<E>()));
+            (largest(largest(h, mean), product) * inverse).to_f64()
         };
         h.iter().zip(&n).map(of).collect()
     }
@@ -75,7 +76,8 @@ impl Norm<'_> {
     }
 }
 
-/// The least that a normalised element counts among the terms: in f64 smaller ones are multiples of 2^-1074.
+/// The least that a normalised element, or its product with the mean of h n, counts among the terms: in f64 smaller ones
+/// are multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
