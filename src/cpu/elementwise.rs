@@ -3,8 +3,8 @@
 //! Every function is computed in f64 with a low part and rounded once, which makes it correctly rounded in f32, f16
 //! and bf16; that is also what makes its bits equal on every machine.
 //!
-//! Where a form in pairs of f32 leaves the rounding uncertain, the value in f64 is rounded to odd, which decides the rounding to
-//! any narrower type. So that form is compiled once for all of these.
+//! A function with a form in pairs of f32 is computed in f64 only where the pairs leave the rounding uncertain. The f64
+//! result is rounded to odd, so one kernel serves f32, f16 and bf16.
 
 mod flat;
 mod kernels;
@@ -37,8 +37,7 @@ pub trait Function: Copy + Sync {
         x.eq(x)
     }
 
-    /// Its value for every x of `E`, f64 or f32, to be rounded to `E` or to fewer digits. `#[inline(always)]`, like
-    /// everything it calls.
+    /// Its value for every x, to be rounded to `E` or a narrower type. `#[inline(always)]`, like everything it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 

@@ -25,7 +25,7 @@ pub trait LaneKernel<E: Element>: Copy + Send + Sync {
     ) -> Written;
 }
 
-/// A kernel for lanes, whichever it is: what runs it is compiled once for each type.
+/// A [`LaneKernel`] behind a pointer, so that the driver of lanes is compiled once for each storage type.
 pub trait AnyKernel<E: Element>: Sync {
     fn run(&self, token: Token, lanes: Lanes<'_, '_, E>) -> Written;
 }
@@ -255,7 +255,7 @@ fn write_strided<E: Element>(
     written
 }
 
-/// Some lanes of a call, and what they have in common.
+/// Lanes for one run of a kernel, and its buffers.
 pub struct Lanes<'a, 'e, E> {
     len: usize,
     scratch: &'a mut Scratch,

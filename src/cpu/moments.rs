@@ -52,7 +52,7 @@ const ONE_PASS: f64 = 1024.0;
 pub struct OfRow<'a, E> {
     pub x: &'a [E],
     pub eps: f64,
-    /// Whether they are about the mean: those of LayerNorm, or else of RMSNorm.
+    /// Whether the mean is subtracted: true for LayerNorm, false for RMSNorm.
     pub centred: bool,
 }
 

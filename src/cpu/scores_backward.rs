@@ -198,13 +198,11 @@ pub fn kept<I: Isa>(isa: I, flags: Option<[u8; 16]>, value: I::F64) -> I::F64 {
 
 /// NaN wherever nothing is masked.
 pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written {
-    match flags {
-        None => span.fill(E::NAN).into(),
-        Some(flags) => {
-            let values: Vec<E> = flags.iter().map(|flag| if *flag == 0 { E::ZERO } else { E::NAN }).collect();
-            span.copy_from(&values).into()
-        }
+    let to = span.fill(E::NAN);
+    for (value, _) in to.iter_mut().zip(flags.unwrap_or(&[])).filter(|(_, flag)| **flag == 0) {
+        *value = E::ZERO;
     }
+    to.into()
 }
 
 /// Counts a lane in whose gradients there is a NaN or an infinity.

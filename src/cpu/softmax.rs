@@ -70,6 +70,7 @@ impl Softmax<'_> {
         let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
         if let Some(masked) = masked {
             let row_len = span.len();
+            // Inlined: in rows of 128 columns a call would show.
             return Write { row: With::Masked(&masked), span, row_len, made, inverse: None }.run(isa);
         }
         let row = self.0.read(isa, index, span.source(), logits);
@@ -97,7 +98,7 @@ fn inverse_f32(inverse: Inverse, sum: u128, row_len: usize) -> (f32, f32) {
     (high, (inverse - f64::from(high)) as f32)
 }
 
-/// A row, or a part of one, with options, as a function of its own, which rows and parts share.
+/// Writes the softmax of a row with options, or of a part of a row. Rows and parts share this kernel.
 pub struct Write<'l, 'b, 'a, E> {
     pub row: With<'l, 'b>,
     pub span: Span<'a, E, E>,
@@ -106,11 +107,11 @@ pub struct Write<'l, 'b, 'a, E> {
     pub inverse: Inverse,
 }
 
-/// What it is written from.
+/// The logits of the row.
 pub enum With<'l, 'b> {
-    /// Logits that are nowhere.
+    /// Not stored: they are computed from scores and bias again.
     Masked(&'l Masked<'b>),
-    /// Logits in a buffer, or the scores.
+    /// In a buffer, or the scores themselves.
     Live(&'l Live<'b>),
 }
 
@@ -134,7 +135,7 @@ impl<E: Element> Kernel for Write<'_, '_, '_, E> {
     }
 }
 
-/// The columns of a row that have logits, which are nowhere.
+/// Writes the columns of a row whose logits are not stored.
 #[inline(always)]
 fn write_masked<I: Isa, E: Element>(
     isa: I,

@@ -14,12 +14,11 @@ use std::collections::HashMap;
 use std::io::Read;
 
 const ARCHIVE: &[u8] = include_bytes!("kernels/ptx.zst");
-/// What each kernel begins with, and nothing else does.
+/// The text that begins each kernel, and occurs nowhere else.
 const ENTRY: &str = ".visible .entry ";
 
 impl Launch {
-    /// The storage type of the kernel's operands, as it stands in the kernel's name; empty for kernels that serve all
-    /// types. Kernels of the same source and storage type are in one module.
+    /// Returns the storage type in the kernel's name: `f32`, `f16`, `bf16` or `f64`; empty for kernels that serve all types. Kernels of the same source and storage type are in one module.
     pub fn storage(&self) -> &'static str {
         storage(self.kernel)
     }
@@ -72,7 +71,7 @@ fn frame(source: &str) -> Option<&'static [u8]> {
     None
 }
 
-/// What comes before the first kernel, and the kernels of the same storage type as this one, which is among them.
+/// Returns the text before the first kernel, and all kernels of this one's storage type.
 fn module(text: &str, kernel: &str) -> Option<String> {
     let mut parts = text.split(ENTRY);
     let mut module = parts.next()?.to_string();

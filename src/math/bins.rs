@@ -118,7 +118,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// The sum of each block's lanes. A loop: the compiler may leave what `map` is given out of line, without the instructions.
+/// Returns the sum of each block's lanes. A loop, because the compiler may compile a closure of `map` out of line, without the
+/// vector instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];

@@ -26,7 +26,7 @@ impl<T: From<f64>> From<f64> for Number<T> {
     }
 }
 
-/// The f64 decides, and the float's own order where two round to the same.
+/// Compares the numbers rounded to f64, and by the float's own order where these are equal.
 impl<T: Float> PartialOrd for Number<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match f64_of(self.0).partial_cmp(&f64_of(other.0)) {
@@ -82,7 +82,7 @@ impl<T: Float + From<f64> + Debug> Real for Number<T> {
     fn from_double_double(value: DoubleDouble) -> Self {
         let high = value.to_f64();
         let low = (value - DoubleDouble::from(high)).to_f64();
-        // What an infinity leaves out is NaN.
+        // infinity - infinity is NaN.
         if low.is_nan() { Self::from(high) } else { Self::from(high) + Self::from(low) }
     }
     fn sin_cos(angle: f64) -> (Self, Self) {

@@ -75,7 +75,7 @@ pub unsafe trait Isa: Copy + Send + Sync + 'static {
     /// costs more than a call.
     fn outline<K: Kernel>(self, kernel: K) -> K::Out;
 
-    /// The same instruction set as a value, for what is not generic over it.
+    /// Returns this instruction set as a value, for functions that are not generic over it.
     fn token(self) -> Token;
 
     fn f32(self, value: f32) -> Self::F32;

@@ -1,4 +1,4 @@
-//! The way of a flat slice through a function's kernels, in chunks that the nearest cache holds.
+//! Functions of one element over flat slices, in chunks that fit in the first-level cache.
 
 use super::kernels::{CHUNK, Certain, Forms};
 use crate::element::Element;
@@ -111,11 +111,11 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// Elements at a time where the source is overwritten, of which there is a copy then.
+/// Elements of a chunk in place. Results overwrite the source, so the chunk is copied first.
 const COPY: usize = 1024;
-/// Of the elements of a chunk, the uncertain ones from which on all are done again: one in eight.
+/// A chunk is computed again in f64 as a whole if more than one in `MANY` of its elements are uncertain.
 const MANY: usize = 8;
-/// Elements that are done again at a time.
+/// Elements that are computed again at a time.
 const TILE: usize = 64;
 
 #[inline(always)]
@@ -133,7 +133,7 @@ fn run_chunk<I: Isa, E: Element>(isa: I, function: &dyn Forms<E>, x: &[E], span:
     to.into()
 }
 
-/// Does at most `N` elements in f64.
+/// Computes at most `N` elements in f64.
 #[inline(always)]
 fn again<I: Isa, E: Element, const N: usize>(isa: I, function: &dyn Forms<E>, x: &[E], to: &mut [E]) {
     let (mut numbers, mut values) = ([0.0; N], [0.0; N]);
@@ -153,7 +153,7 @@ fn again<I: Isa, E: Element, const N: usize>(isa: I, function: &dyn Forms<E>, x:
     );
 }
 
-/// Does the uncertain elements again, sixteen at a time; they are the bits of the words.
+/// Computes the uncertain elements again in f64, sixteen at a time. Each set bit of the words is such an element.
 #[inline(always)]
 fn mend<I: Isa, E: Element>(
     isa: I,

@@ -4,16 +4,16 @@ use super::Function;
 use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Kernel, LANES, MaskBits, Span, Token, block};
 
-/// Elements that are done in pairs at a time.
+/// The most elements of a chunk.
 pub const CHUNK: usize = 4096;
-/// Blocks whose certain lanes make one word.
+/// Blocks whose lanes share one word of flags.
 const WORD: usize = 4;
 
-/// A function's kernels, whatever the function.
+/// The kernels of a [`Function`] behind a pointer, so that what calls them is compiled once for each storage type.
 pub trait Forms<E: Element>: Sync {
-    /// Values of `x`, at most [`CHUNK`] elements, and of which the rounding is certain.
+    /// Writes the function of at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, E, E>, certain: &mut Certain) -> &'a mut [E];
-    /// Values in f64, rounded to odd: rounding them once more to f32, f16 or bf16 is as good as one rounding.
+    /// Computes the function in f64, rounded to odd. Rounding it again to f32, f16 or bf16 equals rounding once.
     fn to_odd(&self, token: Token, x: &[f32], to: &mut [f64]);
 }
 
@@ -27,7 +27,7 @@ impl<E: Element, F: Function> Forms<E> for F {
     }
 }
 
-/// For each lane whether its rounding is certain.
+/// A flag for each lane: whether its rounding is certain.
 pub struct Certain([[u16; WORD]; CHUNK / LANES / WORD]);
 
 impl Certain {
@@ -102,7 +102,7 @@ fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32, below: I::F32) -> I::M3
     !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
 }
 
-/// Not compiled for each storage type: it is seldom needed.
+/// Compiled once for f32, f16 and bf16, as it is seldom needed.
 struct ToOdd<'x, 'a, F> {
     function: F,
     x: &'x [f32],
