@@ -51,7 +51,9 @@ pub struct LayerNormGradients<E> {
 /// # Accuracy
 /// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, of the largest of r |h_i|, r mean|h|, r |n_i| mean|h n| and the result, which
 /// may cancel to less, for up to 65,536 columns. f64: 120 ULP of the largest of these, r |n_i| mean|h| and r mean|h n|, for
-/// up to 16,384 columns, and 6 more for each 16,384 beyond; at most 8 were measured on rows that were not made for it.
+/// up to 16,384 columns, and 6 more for each 16,384 beyond; at most 8 were measured on rows that were not made for it. The ULP
+/// of a term beyond the type is counted as if the type had more exponents: where such terms cancel, dx may be infinite
+/// although the exact value is not.
 ///
 /// dweight and dbias: the same of the sum of |dy_i n_i| or |dy_i|. Where f64 does not hold the sum of a row of x, n_i counts
 /// as at least 2^-8 in f32, and 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()); in f64 it always counts as

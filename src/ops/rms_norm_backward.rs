@@ -52,8 +52,10 @@ pub struct RmsNormGradients<E> {
 /// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 56 ULP, of the largest of r |h_i|, r |n_i| mean|h n| and the result,
 /// which may cancel to less. That of f64 is for up to 16,384 columns, and 2.5 more for each 16,384 beyond; at most 8 were
 /// measured on rows that were not made for it. dweight, in the type that it is stored in: the same of the sum of |dy_i n_i|.
-/// In f64 an n_i, or an n_i mean(h n), below 2^-1022 is a multiple of 2^-1074. Sums follow [rule O](crate::math::sum), those
-/// of dweight over the rows in order: the same bits on any number of threads.
+/// In f64 an n_i, or an n_i mean(h n), below 2^-1022 is a multiple of 2^-1074. The ULP of a term beyond the type is counted
+/// as if the type had more exponents: where such terms cancel, dx may be infinite although the exact value is not.
+///
+/// Sums follow [rule O](crate::math::sum), those of dweight over the rows in order: the same bits on any number of threads.
 /// `docs/accuracy/norms.md` derives this.
 ///
 /// # Errors

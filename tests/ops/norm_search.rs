@@ -101,8 +101,8 @@ impl<E: Bits> Case<E> {
         let of = |n: &DoubleDouble| {
             let weighted = *n * dd(weight);
             let mut largest = weighted.to_f64().abs().max(bias.abs()).max(of_mean * weight.abs());
-            if E::DTYPE == DType::F64 && n.to_f64().is_subnormal() {
-                // What the weight multiplies has fewer digits.
+            if E::DTYPE == DType::F64 && n.to_f64().abs() < f64::MIN_POSITIVE {
+                // The weight multiplies a multiple of 2^-1074.
                 largest = largest.max(f64::MIN_POSITIVE * weight.abs());
             }
             (weighted + dd(bias), largest)

@@ -3,7 +3,8 @@
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};
 use crate::support::norms::Norm;
-use crate::support::ulp;
+use crate::support::ulp::{self, Expected};
+use evenkeel::reference::Real;
 use evenkeel::{Element, LayerNorm, RmsNorm, Rows, accuracy, layer_norm_backward, reference, rms_norm_backward};
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -46,8 +47,8 @@ impl<E: Bits> Case<E> {
         if self.is_centred { "layer_norm_backward" } else { "rms_norm_backward" }
     }
 
-    /// Returns the largest error of dx and of dweight, in ULP of the largest term.
-    fn errors(&self) -> [f64; 2] {
+    /// Returns the largest error of dx and of dweight, in ULP of the largest term, and its column.
+    fn errors(&self) -> [(f64, usize); 2] {
         let Case { x, dy, weight, eps, is_centred } = self;
         let (eps, len) = (*eps, x.len());
         let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
@@ -77,27 +78,40 @@ impl<E: Bits> Case<E> {
         let bound = accuracy::bound(self.name(), E::DTYPE).unwrap().ulps;
         let errors = self.errors();
         for (which, error) in ["dx", "dweight"].into_iter().zip(errors) {
-            let Case { x, dy, eps, .. } = self;
-            let shown = if x.len() < 20 { format!("{x:?}, dy {dy:?}") } else { format!("{} columns", x.len()) };
+            let ((error, at), Case { x, dy, weight, eps, .. }) = (error, self);
             assert!(
                 error <= bound,
-                "{} {}: {which} {error:.4} ULP off, where {bound} are promised, {what}, eps {eps}: {shown}",
+                "{} {}: {which} {error:.4} ULP off, where {bound} are promised, {what}, eps {eps}, column {at} of {}, \
+                 with x {:?}, dy {:?}, weight {:?}; of all columns x {x:?}, dy {dy:?}",
                 self.name(),
-                E::DTYPE
+                E::DTYPE,
+                x.len(),
+                x[at],
+                dy[at],
+                weight[at]
             );
         }
+        let errors = errors.map(|(error, _)| error);
         *worst = [errors[0].max(worst[0]), errors[1].max(worst[1])];
         errors[0].max(errors[1])
     }
 }
 
-fn largest<E: Element>(got: &[E], exact: &[E::Exact], terms: &[f64]) -> f64 {
-    let error = |i: usize| {
-        let result = ulp::toward_zero(exact[i]);
-        ulp::error_at(got[i], exact[i], if result.is_finite() { terms[i].max(result) } else { result })
-    };
+fn largest<E: Element>(got: &[E], exact: &[E::Exact], terms: &[f64]) -> (f64, usize) {
     // Beyond f64 a term has no ULP.
-    (0..got.len()).filter(|&i| terms[i].is_finite()).map(error).fold(0.0, f64::max)
+    let errors = (0..got.len()).filter(|&i| terms[i].is_finite()).map(|i| (error(got[i], exact[i], terms[i]), i));
+    errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 0))
+}
+
+fn error<E: Element>(got: E, exact: E::Exact, term: f64) -> f64 {
+    let result = ulp::toward_zero(exact);
+    if !result.is_finite() || term.max(result) <= E::LIMITS.max {
+        return ulp::error_at(got, exact, if result.is_finite() { term.max(result) } else { result });
+    }
+    // The ULP of a term beyond the type is one of the type with more exponents, and infinity is beyond the largest value.
+    let ulp = 2f64.powf(term.max(result).log2().floor()) * E::LIMITS.epsilon;
+    let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
+    (within(got.widen()) - within(exact.wide().to_f64())).abs() / ulp
 }
 
 fn near_constant_rows<E: Bits>() {

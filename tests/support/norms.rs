@@ -38,14 +38,13 @@ impl Norm<'_> {
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
         let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
-        let largest = |a: DoubleDouble, b: DoubleDouble| if b > a { b } else { a };
         let has_mean_terms = self.centred && E::DTYPE == DType::F64;
         let of = |(&h, &n): (&DoubleDouble, &DoubleDouble)| {
             let least = if has_mean_terms { 1.0 } else { least_counted::<E>() };
-            let n = largest(n.abs(), DoubleDouble::from(least));
+            let n = larger(n.abs(), DoubleDouble::from(least));
             let mean = if has_mean_terms { mean * n } else { mean };
-            let product = largest(n * along, DoubleDouble::from(least_counted::<E>()));
-            (largest(largest(h, mean), product) * inverse).to_f64()
+            let product = larger(n * along, DoubleDouble::from(least_counted::<E>()));
+            (larger(larger(h, mean), product) * inverse).to_f64()
         };
         h.iter().zip(&n).map(of).collect()
     }
@@ -57,7 +56,8 @@ impl Norm<'_> {
             dy.iter().enumerate().map(|(i, dy)| (DoubleDouble::from(dy.widen()) * weight(i)).abs()).collect();
         let (zero, count) = (DoubleDouble::from(0.0), DoubleDouble::from(n.len() as f64));
         let mean = if self.centred { h.iter().fold(zero, |sum, &h| sum + h) / count } else { zero };
-        let along = h.iter().zip(n).fold(zero, |sum, (&h, &n)| sum + h * n.abs()) / count;
+        let least = DoubleDouble::from(least_counted::<E>());
+        let along = h.iter().zip(n).fold(zero, |sum, (&h, &n)| sum + h * larger(n.abs(), least)) / count;
         (h, mean, along)
     }
 
@@ -80,6 +80,10 @@ impl Norm<'_> {
 /// are multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
+}
+
+fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
+    if b > a { b } else { a }
 }
 
 /// The part of a weight's magnitude that counts among the terms of layer_norm and group_norm: what the mean may be off by.
