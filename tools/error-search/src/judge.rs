@@ -61,33 +61,51 @@ pub fn bound<E: Element>(op: &str) -> f64 {
     accuracy::bound(op, E::DTYPE).map_or(0.0, |bound| bound.ulps)
 }
 
-/// Finds the worst of some results. `at` is the magnitude that a result's unit is taken at, beside its own, and `aside` an
-/// absolute error that the op's page allows besides.
-pub fn worst<E: Element, R: Real>(
-    got: &[E],
-    exact: &[R],
-    bound: f64,
-    at: impl Fn(usize) -> f64,
-    aside: impl Fn(usize) -> f64,
-) -> Option<Verdict> {
+/// Finds the worst of some results. `at` is the magnitude that a result's unit is taken at, beside its own.
+pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
     let verdict = |index: usize| {
-        let exact = exact[index];
+        let (got, exact) = (got[index], exact[index]);
         let own = ulp::toward_zero(exact);
         let at = if own.is_finite() { at(index).max(own) } else { own };
-        // Of terms beyond the type the result may be anything.
-        if at > E::LIMITS.max && own <= E::LIMITS.max {
-            return Verdict { ratio: 0.0, error: 0.0, bound, index, got: got[index].widen(), exact: exact.to_f64() };
-        }
-        let mut error = ulp::error_at(got[index], exact, at);
-        let aside = aside(index);
-        if aside > 0.0 && error.is_finite() {
-            error = (error - aside / ulp::size::<E>(at)).max(0.0);
-        }
-        // Zero for zero: there is no unit.
-        let error = if got[index].widen() == 0.0 && exact == R::from(0.0) { 0.0 } else { error };
-        Verdict { ratio: error / bound, error, bound, index, got: got[index].widen(), exact: exact.to_f64() }
+        let error = if got.widen() == 0.0 && exact == R::from(0.0) {
+            // Zero for zero: there is no unit.
+            0.0
+        } else if at <= E::LIMITS.max || own.is_infinite() {
+            ulp::error_at(got, exact, at)
+        } else if at.is_finite() {
+            // As if the type had more exponents: a result beyond it stands for its largest value.
+            let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
+            let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
+            (within(got.widen()) - within(exact.to_f64())).abs() / unit
+        } else {
+            // Of terms beyond f64 the result may be anything.
+            0.0
+        };
+        Verdict { ratio: error / bound, error, bound, index, got: got.widen(), exact: exact.to_f64() }
     };
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
+}
+
+/// The part of a weight that counts among the terms of a centred norm: what the mean of a row may be off by.
+pub fn mean_term<E: Element>(row: &[E]) -> f64 {
+    match E::DTYPE {
+        DType::F64 => 1.0,
+        _ if sum_is_exact(row) => 0.0,
+        DType::F32 => 2f64.powi(-8),
+        _ => 2f64.powi(-24),
+    }
+}
+
+/// Whether f64 holds every partial sum: all elements are multiples of a unit, and their magnitudes add up to at most 2^53 of it.
+fn sum_is_exact<E: Element>(row: &[E]) -> bool {
+    let lowest_bit = |v: f64| {
+        let fraction = v.to_bits() & ((1 << 52) - 1) | 1 << 52;
+        (v.to_bits() >> 52 & 0x7ff) as i32 - 1075 + fraction.trailing_zeros() as i32
+    };
+    let values = || row.iter().map(|x| x.widen()).filter(|v| *v != 0.0);
+    let Some(unit) = values().map(lowest_bit).min() else { return true };
+    let magnitudes: f64 = values().map(f64::abs).sum();
+    magnitudes.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
 /// The same of a loss in f64, whose unit is that of f32, unless the operands are f64; then half a unit is left for what

@@ -139,8 +139,11 @@ impl<E: Element> Head<E> {
             }
             let (mut logit, mut slope) = (sum * R::from(self.scale), R::from(1.0));
             if let Some(cap) = self.cap {
-                let tanh = (logit / R::from(cap)).tanh();
-                (logit, slope) = (R::from(cap) * tanh, R::from(1.0) - tanh * tanh);
+                let v = logit / R::from(cap);
+                // 1 / cosh^2, where 1 - tanh^2 would cancel.
+                let e = (R::from(-2.0) * if v < R::from(0.0) { R::from(0.0) - v } else { v }).exp();
+                let of_sum = R::from(1.0) + e;
+                (logit, slope) = (R::from(cap) * v.tanh(), R::from(4.0) * e / (of_sum * of_sum));
             }
             if let Some(bias) = &self.bias {
                 logit = logit + R::from(f64::from(bias[s]));
@@ -203,7 +206,7 @@ impl<E: Element> Head<E> {
             let term = |s: usize| logits.weights[s].max(Self::LEAST) * self.v[s * of_values + i].widen().abs();
             (0..keys).filter(seen).map(term).sum()
         };
-        worst(got, &exact, self.bound(), |i| terms(i) * (1.0 + logits.largest), |_| 0.0)
+        worst(got, &exact, self.bound(), |i| terms(i) * (1.0 + logits.largest))
     }
 
     fn by_loops<R: Real>(&self, logits: &Logits<R>) -> Vec<R> {

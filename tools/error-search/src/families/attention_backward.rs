@@ -95,7 +95,7 @@ fn compare<E: Element, R: Real>(
     let bound = bound::<E>("attention_backward") + of_keys;
     let mut verdict: Option<Verdict> = None;
     for (got, Sums(exact, magnitudes)) in [&got.dq, &got.dk, &got.dv].into_iter().zip(&sums) {
-        let next = worst(got, exact, bound, |i| (magnitudes[i] * factor).max(E::LIMITS.min_normal), |_| 0.0)?;
+        let next = worst(got, exact, bound, |i| (magnitudes[i] * factor).max(E::LIMITS.min_normal))?;
         verdict = Some(next.worse(verdict));
     }
     verdict

@@ -120,7 +120,7 @@ impl<E: Element> Row<E> {
         if E::DTYPE == DType::F32 && 2 * parts.z.iter().filter(equal).count() > n {
             bound = bound.max(3.6);
         }
-        worst(&dx, &exact, bound, |i| units[i], |_| 0.0)
+        worst(&dx, &exact, bound, |i| units[i])
     }
 
     fn parts<R: Real>(&self) -> Parts<R> {

@@ -81,7 +81,7 @@ functions! {
 
 fn forward<E: Element>(name: &str, x: &[E], got: &[E], value: Value) -> Option<Verdict> {
     let exact: Vec<DoubleDouble> = x.iter().map(|x| value(x.widen())).collect();
-    worst(got, &exact, bound::<E>(name), |_| 0.0, |_| 0.0)
+    worst(got, &exact, bound::<E>(name), |_| 0.0)
 }
 
 fn backward<E: Element>(
@@ -109,7 +109,7 @@ fn backward<E: Element>(
     };
     let all: Option<Vec<(DoubleDouble, f64)>> = x.iter().zip(dy).map(each).collect();
     let (exact, terms): (Vec<_>, Vec<_>) = all?.into_iter().unzip();
-    worst(got, &exact, bound::<E>(name), |i| terms[i], |_| 0.0)
+    worst(got, &exact, bound::<E>(name), |i| terms[i])
 }
 
 fn pairs() -> Vec<Op> {
@@ -131,7 +131,7 @@ fn log_add_exp<E: Element>(case: &Case) -> Option<Verdict> {
     let got = evenkeel::log_add_exp(&a, &b).ok()?;
     let of = |(a, b): (&E, &E)| reference::log_add_exp::<f64>(a.widen(), b.widen());
     let exact: Vec<DoubleDouble> = a.iter().zip(&b).map(of).collect();
-    worst(&got, &exact, bound::<E>("log_add_exp"), |i| a[i].widen().abs().max(b[i].widen().abs()), |_| 0.0)
+    worst(&got, &exact, bound::<E>("log_add_exp"), |i| a[i].widen().abs().max(b[i].widen().abs()))
 }
 
 fn safe_div<E: Element>(case: &Case) -> Option<Verdict> {
@@ -146,7 +146,7 @@ fn safe_div<E: Element>(case: &Case) -> Option<Verdict> {
         if quotient.abs() > max { if quotient > 0.0.into() { max } else { -max } } else { quotient }
     };
     let exact: Vec<DoubleDouble> = x.iter().zip(&d).map(of).collect();
-    worst(&got, &exact, bound::<E>("safe_div"), |_| 0.0, |_| 0.0)
+    worst(&got, &exact, bound::<E>("safe_div"), |_| 0.0)
 }
 
 fn swiglu<E: Element>(case: &Case) -> Option<Verdict> {
@@ -154,7 +154,7 @@ fn swiglu<E: Element>(case: &Case) -> Option<Verdict> {
     let got = evenkeel::swiglu(&gate, &up).ok()?;
     let of = |(gate, up): (&E, &E)| reference::silu::<f64>(gate.widen()) * DoubleDouble::from(up.widen());
     let exact: Vec<DoubleDouble> = gate.iter().zip(&up).map(of).collect();
-    worst(&got, &exact, bound::<E>("swiglu"), |_| 0.0, |_| 0.0)
+    worst(&got, &exact, bound::<E>("swiglu"), |_| 0.0)
 }
 
 fn swiglu_backward<E: Element>(case: &Case) -> Option<Verdict> {
@@ -181,6 +181,6 @@ fn swiglu_backward<E: Element>(case: &Case) -> Option<Verdict> {
         by_gate.1.push((largest * factor).abs().to_f64());
         by_up.push(reference::silu::<f64>(x) * number(&dy[i]));
     }
-    let first = worst(&of_gate, &by_gate.0, bound, |i| by_gate.1[i], |_| 0.0)?;
-    Some(first.worse(worst(&of_up, &by_up, bound, |_| 0.0, |_| 0.0)))
+    let first = worst(&of_gate, &by_gate.0, bound, |i| by_gate.1[i])?;
+    Some(first.worse(worst(&of_up, &by_up, bound, |_| 0.0)))
 }

@@ -60,7 +60,7 @@ fn kl_div<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Ver
         let (exact, magnitudes) = reference::kl_div::<f64>(&wide, &of_targets, false, scale);
         let (gradient, terms) = reference::kl_div_backward::<f64>(&wide, &of_targets, false, scale);
         return if backward {
-            worst::<E, DoubleDouble>(&dx, &gradient, bound::<E>("kl_div_backward"), |i| terms[i], |_| 0.0)
+            worst::<E, DoubleDouble>(&dx, &gradient, bound::<E>("kl_div_backward"), |i| terms[i])
         } else {
             of_loss::<E, DoubleDouble>("kl_div", loss.value(), exact, magnitudes)
         };
@@ -81,7 +81,7 @@ fn kl_div<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Ver
             ((exps[j] * others - p * their_exps) / sum * real(scale), terms[0].max(terms[1]))
         };
         let (exact, terms): (Vec<Twofold>, Vec<f64>) = (0..z.len()).map(gradient).unzip();
-        return worst(&dx, &exact, bound::<E>("kl_div_backward"), |i| terms[i], |_| 0.0);
+        return worst(&dx, &exact, bound::<E>("kl_div_backward"), |i| terms[i]);
     }
     let (mut exact, mut magnitudes) = (zero, 0.0);
     for (&z, &p) in z.iter().zip(&of_targets).filter(|(_, p)| **p != 0.0) {
@@ -141,7 +141,7 @@ fn compare<E: Element, R: Real>(
     if backward {
         let exact: Vec<R> = parts.iter().map(|(_, [a, b])| *a + *b).collect();
         let largest = |i: usize| parts[i].1.map(|term| term.abs().to_f64()).into_iter().fold(0.0, f64::max);
-        return worst(dx, &exact, bound::<E>("bce_with_logits_backward"), largest, |_| 0.0);
+        return worst(dx, &exact, bound::<E>("bce_with_logits_backward"), largest);
     }
     let mut verdict: Option<Verdict> = None;
     for (index, (&loss, (exact, _))) in loss.iter().zip(&parts).enumerate() {

@@ -1,7 +1,7 @@
 //! Norms of rows.
 
 use crate::case::Case;
-use crate::judge::{Op, Precision, Verdict, bound, is_moderate, worst};
+use crate::judge::{Op, Precision, Verdict, bound, is_moderate, mean_term, worst};
 use crate::spec::{Array, Choice, Size, Spec, Values};
 use crate::twofold::Twofold;
 use crate::with_type;
@@ -88,15 +88,15 @@ fn judge<E: Element>(case: &Case, how: Precision, kind: Kind) -> Option<Verdict>
     }
 }
 
-/// Expected results, the magnitudes that their units are taken at, and absolute errors that are allowed besides.
-type Expected<R> = (Vec<R>, Vec<f64>, Vec<f64>);
+/// Expected results, and the magnitudes that their units are taken at.
+type Expected<R> = (Vec<R>, Vec<f64>);
 
 impl<E: Element> Row<E> {
     fn compare<R: Real>(&self, kind: Kind, exact: fn(&Self, Kind) -> Vec<R>) -> Option<Verdict> {
-        let (near, units, aside) = self.expected::<Twofold>(kind);
+        let (near, units) = self.expected::<Twofold>(kind);
         let exact = exact(self, kind);
         debug_assert_eq!(near.len(), exact.len());
-        worst(&self.run(kind)?, &exact, bound::<E>(kind.name()), |i| units[i], |i| aside[i])
+        worst(&self.run(kind)?, &exact, bound::<E>(kind.name()), |i| units[i])
     }
 
     fn run(&self, kind: Kind) -> Option<Vec<E>> {
@@ -142,7 +142,7 @@ impl<E: Element> Row<E> {
 
     fn expected<R: Real>(&self, kind: Kind) -> Expected<R> {
         let (real, zero) = (R::from, R::from(0.0));
-        let mut all = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = (Vec::new(), Vec::new());
         let centred = matches!(kind, Kind::Layer | Kind::Group);
         for part in self.x.chunks((self.x.len() / self.groups).max(1)) {
             let n = real(part.len() as f64);
@@ -157,12 +157,7 @@ impl<E: Element> Row<E> {
                 }
                 _ => (squares / n + real(self.eps)).sqrt(),
             };
-            let largest = part.iter().fold(0.0f64, |largest, x| largest.max(x.widen().abs()));
-            let ratio = if centred && E::DTYPE == DType::F64 && squares != zero {
-                2f64.powi(-104) * largest / (squares / n).sqrt().to_f64()
-            } else {
-                0.0
-            };
+            let of_mean = if centred { mean_term(part) } else { 0.0 };
             for d in d {
                 let i = all.0.len();
                 let weight = if kind == Kind::L2 { 1.0 } else { self.operand(&self.weight, 1.0, kind, i) };
@@ -171,8 +166,8 @@ impl<E: Element> Row<E> {
                 let weighted = if root == zero { zero } else { d / root * weight };
                 all.0.push(weighted + real(bias));
                 // The result of ops without a bias stands for itself.
-                all.1.push(if centred { weighted.abs().to_f64().max(bias.abs()) } else { 0.0 });
-                all.2.push(ratio * weight.abs().to_f64());
+                let terms = weighted.abs().to_f64().max(bias.abs()).max(of_mean * weight.abs().to_f64());
+                all.1.push(if centred { terms } else { 0.0 });
             }
         }
         if kind == Kind::Linear {
@@ -180,7 +175,7 @@ impl<E: Element> Row<E> {
             let products = || all.0.iter().zip(&self.matrix).map(|(&n, w)| n * real(w.widen()));
             let sum = products().fold(real(bias), |sum, product| sum + product);
             let magnitudes = products().fold(bias.abs(), |sum, product| sum + product.abs().to_f64());
-            return (vec![sum], vec![magnitudes], vec![0.0]);
+            return (vec![sum], vec![magnitudes]);
         }
         all
     }

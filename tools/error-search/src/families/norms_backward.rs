@@ -2,7 +2,7 @@
 
 use super::norms::{EDGES, EPS};
 use crate::case::Case;
-use crate::judge::{Op, Precision, Verdict, bound, is_moderate, worst};
+use crate::judge::{Op, Precision, Verdict, bound, is_moderate, mean_term, worst};
 use crate::spec::{Array, Choice, Size, Spec, Values};
 use crate::twofold::Twofold;
 use crate::with_type;
@@ -30,11 +30,10 @@ fn spec(dtype: DType) -> Spec {
     }
 }
 
-/// Expected gradients by the rows' elements, their units and what is allowed besides.
+/// Expected gradients by the rows' elements, and the magnitudes that their units are taken at.
 struct Expected<R> {
     dx: Vec<R>,
     units: Vec<f64>,
-    aside: Vec<f64>,
     /// By the weight, and for centred rows by the bias.
     columns: [Vec<R>; 2],
     of_columns: [Vec<f64>; 2],
@@ -95,10 +94,10 @@ impl<E: Element> Call<E> {
             ("rms_norm_backward", got.dx, got.dweight, None)
         };
         let bound = bound::<E>(name);
-        let mut verdict = worst(&got, dx, bound, |i| units.units[i], |i| units.aside[i])?;
+        let mut verdict = worst(&got, dx, bound, |i| units.units[i])?;
         for (i, got) in [of_weight, of_bias].into_iter().enumerate() {
             if let Some(got) = got {
-                verdict = verdict.worse(worst(&got, &columns[i], bound, |j| units.of_columns[i][j], |_| 0.0));
+                verdict = verdict.worse(worst(&got, &columns[i], bound, |j| units.of_columns[i][j]));
             }
         }
         Some(verdict)
@@ -110,7 +109,6 @@ impl<E: Element> Call<E> {
         let mut all = Expected {
             dx: Vec::new(),
             units: Vec::new(),
-            aside: Vec::new(),
             columns: [vec![zero; self.cols], vec![zero; self.cols]],
             of_columns: [vec![0.0; self.cols], vec![0.0; self.cols]],
         };
@@ -131,19 +129,19 @@ impl<E: Element> Call<E> {
             let products = h.iter().zip(&normalised).map(|(&h, &n)| (h * n).abs().to_f64());
             let products = products.sum::<f64>() / self.cols as f64;
             let r = if root == zero { 0.0 } else { 1.0 / root.to_f64() };
-            let largest = x.iter().fold(0.0f64, |largest, x| largest.max(x.widen().abs()));
-            let part = if E::DTYPE == DType::F64 { 2f64.powi(-100) } else { 2f64.powi(-50) };
-            let far = if self.centred { (magnitude + products) * r * (largest * r * part) } else { 0.0 };
+            let of_mean = if self.centred { mean_term(x) } else { 0.0 };
+            // In f64 what the mean is off by counts in every element.
+            let least = if self.centred && E::DTYPE == DType::F64 { 1.0 } else { 0.0 };
             for i in 0..self.cols {
                 let dx = if root == zero { zero } else { (h[i] - of_h - normalised[i] * along) / root };
                 all.dx.push(dx);
-                let term = h[i].abs().to_f64().max(magnitude).max(normalised[i].abs().to_f64() * products);
-                all.units.push(r * term);
-                all.aside.push(far);
+                let n_i = normalised[i].abs().to_f64();
+                let mean = if least > 0.0 { magnitude * n_i.max(least) } else { magnitude };
+                all.units.push(r * h[i].abs().to_f64().max(mean).max(n_i.max(least) * products));
                 let dy = real(dy[i].widen());
                 all.columns[0][i] = all.columns[0][i] + normalised[i] * dy;
                 all.columns[1][i] = all.columns[1][i] + dy;
-                all.of_columns[0][i] += (normalised[i] * dy).abs().to_f64();
+                all.of_columns[0][i] += n_i.max(of_mean) * dy.abs().to_f64();
                 all.of_columns[1][i] += dy.abs().to_f64();
             }
         }

@@ -89,7 +89,7 @@ fn judge<E: Element>(case: &Case, how: Precision, kind: Kind) -> Option<Verdict>
             Kind::Backward => reference::rope_backward::<f64>(&wide, position, &rope),
             Kind::Norm => reference::qk_norm_rope::<f64>(&wide, of_weight.as_deref(), 0.0, eps, (position, &rope)),
         };
-        return worst::<E, DoubleDouble>(&got, &exact, bound, at, |_| 0.0);
+        return worst::<E, DoubleDouble>(&got, &exact, bound, at);
     }
     let real = Twofold::from;
     let mut n: Vec<Twofold> = wide.iter().map(|&x| real(x)).collect();
@@ -110,5 +110,5 @@ fn judge<E: Element>(case: &Case, how: Precision, kind: Kind) -> Option<Verdict>
         n[i] * cos + n[other] * sin
     };
     let exact: Vec<Twofold> = (0..cols).map(result).collect();
-    worst(&got, &exact, bound, at, |_| 0.0)
+    worst(&got, &exact, bound, at)
 }
