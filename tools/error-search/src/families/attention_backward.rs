@@ -74,7 +74,8 @@ fn compare<E: Element, R: Real>(
         for s in (0..keys).filter(seen) {
             let weight = of.weights[s].to_f64().max(if E::DTYPE == DType::F64 { Head::<E>::LEAST } else { 0.0 });
             let grad = of.dlogits[s] * logits.slopes[s] * scale;
-            let magnitude = weight * (logits.slopes[s].abs().to_f64() * head.scale).abs() * (products[s] + mean);
+            // In this order, as a weight times a slope may underflow.
+            let magnitude = (products[s] + mean) * weight * logits.slopes[s].abs().to_f64() * head.scale.abs();
             for i in 0..features {
                 let (q, k) = (head.q[t * features + i].widen(), head.k[s * features + i].widen());
                 sums[0].add(t * features + i, grad * R::from(k), magnitude * k.abs());
