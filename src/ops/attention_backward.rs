@@ -65,8 +65,9 @@ pub struct AttentionGradients<E> {
 /// f64: 188 ULP of that times 1 + M, with the M of [`attention`](crate::attention()), to 256 features, 1,024 keys and 1,024
 /// queries that share a head of keys; 4 more for each 32 features, 17 for each 256 keys and 1 for each 32 queries beyond.
 /// dsinks: 1 more for each query and entry of the batch. Biases and sinks count in M with their magnitude, and M counts
-/// 1 + 1 / cap times under a softcap. The bounds are [derived](crate::accuracy::evidence()), for M to 1,024, and in f64 for
-/// products within its range; on random operands the error in f64 is below 4 ULP.
+/// 1 + 1 / cap times under a softcap. In f64 the magnitude of a dz_ts counts as at least 2^-1022. The bounds are
+/// [derived](crate::accuracy::evidence()), for M to 1,024, and in f64 for products within its range; on random operands the
+/// error in f64 is below 4 ULP.
 ///
 /// All is computed in f64. Sums are chains of 32 fused multiply-adds, over keys counted from the first, over queries in
 /// the order of heads and positions from each 64th on; the ends of chains are added in order. The same bits on any number

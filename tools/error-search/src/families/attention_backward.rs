@@ -76,6 +76,7 @@ fn compare<E: Element, R: Real>(
             let grad = of.dlogits[s] * logits.slopes[s] * scale;
             // In this order, as a weight times a slope may underflow.
             let magnitude = (products[s] + mean) * weight * logits.slopes[s].abs().to_f64() * head.scale.abs();
+            let magnitude = magnitude.max(if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 });
             for i in 0..features {
                 let (q, k) = (head.q[t * features + i].widen(), head.k[s * features + i].widen());
                 sums[0].add(t * features + i, grad * R::from(k), magnitude * k.abs());
