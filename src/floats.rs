@@ -2,16 +2,23 @@
 
 #![forbid(unsafe_code)]
 
-use crate::cpu::Kernels;
-#[cfg(feature = "sharded")]
-use crate::cpu::clip_grad_norm::Tiles;
-use crate::cpu::clip_grad_norm::{Part, Scale};
-use crate::cpu::clip_grad_value::Met;
+/// The same expression for whichever slice it is.
+macro_rules! each_type {
+    ($floats:expr, $values:ident => $e:expr) => {
+        match $floats {
+            Floats::F64($values) => $e,
+            Floats::F32($values) => $e,
+            Floats::F16($values) => $e,
+            Floats::BF16($values) => $e,
+        }
+    };
+}
+
+#[cfg(feature = "train")]
+mod gradients;
+
 use crate::element::{DType, Element};
-use crate::error::Result;
 use crate::mask::saturate;
-use crate::ops::clip_grad_norm::NormType;
-use crate::ops::inspect::{Finite, Stats};
 use crate::simd::{Float, Isa, Kernel, Span, Storage, block, in_default};
 use half::{bf16, f16};
 use std::ops::Range;
@@ -57,18 +64,6 @@ impl<'a, E: Element, const N: usize> From<&'a [E; N]> for Floats<'a> {
     }
 }
 
-/// The same expression for whichever slice it is.
-macro_rules! each_type {
-    ($floats:expr, $values:ident => $e:expr) => {
-        match $floats {
-            Floats::F64($values) => $e,
-            Floats::F32($values) => $e,
-            Floats::F16($values) => $e,
-            Floats::BF16($values) => $e,
-        }
-    };
-}
-
 impl<'a> Floats<'a> {
     /// How many values there are.
     pub fn len(&self) -> usize {
@@ -108,23 +103,6 @@ impl<'a> Floats<'a> {
             Floats::F16(values) => Floats::F16(&values[range]),
             Floats::BF16(values) => Floats::BF16(&values[range]),
         }
-    }
-
-    pub(crate) fn inspect(&self) -> Result<Stats> {
-        each_type!(self, values => crate::inspect(values))
-    }
-
-    pub(crate) fn finite(&self) -> Result<Finite> {
-        each_type!(self, values => Kernels::finite(values))
-    }
-
-    pub(crate) fn norm_part(&self, norm_type: NormType) -> Result<Part> {
-        each_type!(self, values => Kernels::norm_part(values, norm_type))
-    }
-
-    #[cfg(feature = "sharded")]
-    pub(crate) fn norm_tiles(&self, norm_type: NormType, unit: f64) -> Result<Tiles> {
-        each_type!(self, values => Kernels::norm_tiles(values, norm_type, unit))
     }
 
     /// The `index`th block of the values in a range, 0 behind its end.
@@ -261,15 +239,6 @@ impl FloatsMut<'_> {
         }
     }
 
-    pub(crate) fn scale(&mut self, by: Scale) -> Result<()> {
-        match self {
-            FloatsMut::F64(values) => Kernels::scale(values, by),
-            FloatsMut::F32(values) => Kernels::scale(values, by),
-            FloatsMut::F16(values) => Kernels::scale(values, by),
-            FloatsMut::BF16(values) => Kernels::scale(values, by),
-        }
-    }
-
     /// Overwrites all with numbers as many, each rounded once.
     pub(crate) fn store(&mut self, numbers: &[f64]) {
         fn each<E: Element>(values: &mut [E], numbers: &[f64]) {
@@ -283,15 +252,6 @@ impl FloatsMut<'_> {
             FloatsMut::F16(values) => each(values, numbers),
             FloatsMut::BF16(values) => each(values, numbers),
         })
-    }
-
-    pub(crate) fn clip(&mut self, limit: f64) -> Result<Met> {
-        match self {
-            FloatsMut::F64(values) => Kernels::clip_value(values, limit),
-            FloatsMut::F32(values) => Kernels::clip_value(values, limit),
-            FloatsMut::F16(values) => Kernels::clip_value(values, limit),
-            FloatsMut::BF16(values) => Kernels::clip_value(values, limit),
-        }
     }
 }
 

@@ -66,6 +66,7 @@ impl<'a, E: Element> Heads<'a, E> {
     }
 
     /// A shape without data, of which no row is asked for.
+    #[cfg(feature = "partial")]
     pub(crate) fn without_data(shape: [usize; 4]) -> Self {
         Heads { data: &[], shape, strides: [0; 3] }
     }

@@ -53,6 +53,11 @@
 //!
 //! | feature | default | what it adds, and what is lost without it |
 //! |---|---|---|
+//! | `ops` | yes | The three of the next rows. |
+//! | `inference` | by `ops` | Attention, softmax, norms, rotary embeddings, and the functions of one element and of two with their gradients. |
+//! | `sample` | by `ops` | The sampler. |
+//! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]; takes `inference` along. |
+//! | `partial` | no | Results of parts of a row, which are then joined: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`; takes `train` along. |
 //! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
 //! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, which were made before 2013; without it, ops return [`Error::Backend`] there. Other architectures always have it. |
 //! | `num-traits` | no | [`mod@reference`] on floats of other crates: any `num_traits::Float` that is `From<f64>`. |
@@ -80,6 +85,12 @@
 //!
 //! A fused multiply-add is part of the arithmetic. AVX2, AVX-512 and 64-bit ARM machines have it as an instruction; on
 //! others (x86-64 before 2013, WebAssembly) it is emulated exactly: the same bits, some 30 to 60 times slower.
+
+// What ops share is there whichever of them are.
+#![cfg_attr(
+    not(all(feature = "inference", feature = "sample", feature = "train")),
+    allow(dead_code, unused_imports, unused_macros, unused_macro_rules)
+)]
 
 pub mod accuracy;
 pub mod backend;
@@ -110,7 +121,9 @@ pub mod sharded;
 pub mod simd;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "train")]
 pub mod trace;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use element::{DType, Element, Limits};
@@ -118,95 +131,151 @@ pub use error::{Error, Result};
 pub use floats::{Floats, FloatsMut};
 pub use heads::Heads;
 pub use mask::{Flags, FullyMasked, Mask};
+#[cfg(feature = "inference")]
 pub use ops::attention::{Attention, attention, attention_into, attention_with_lse, attention_with_lse_into};
+#[cfg(feature = "train")]
 pub use ops::attention_backward::{AttentionGradients, attention_backward, attention_backward_into};
+#[cfg(feature = "partial")]
 pub use ops::attention_partial::AttentionPartial;
+#[cfg(feature = "train")]
 pub use ops::bce_with_logits::{
     BceWithLogits, bce_with_logits, bce_with_logits_backward, bce_with_logits_backward_in_place,
     bce_with_logits_backward_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::clamped_exp::{
     ClampedExp, clamped_exp, clamped_exp_backward, clamped_exp_backward_in_place, clamped_exp_backward_into,
     clamped_exp_in_place, clamped_exp_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::clamped_log::{
     ClampedLog, clamped_log, clamped_log_backward, clamped_log_backward_in_place, clamped_log_backward_into,
     clamped_log_in_place, clamped_log_into,
 };
+#[cfg(feature = "train")]
 pub use ops::clip_grad_norm::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
+#[cfg(feature = "train")]
 pub use ops::clip_grad_value::clip_grad_value;
+#[cfg(feature = "train")]
 pub use ops::cross_entropy::{CrossEntropy, cross_entropy};
+#[cfg(feature = "train")]
 pub use ops::cross_entropy_backward::{
     cross_entropy_backward, cross_entropy_backward_in_place, cross_entropy_backward_into,
 };
+#[cfg(feature = "partial")]
 pub use ops::cross_entropy_partial::{CrossEntropyPartial, CrossEntropySums};
+#[cfg(feature = "inference")]
 pub use ops::erf::{erf, erf_backward, erf_backward_in_place, erf_backward_into, erf_in_place, erf_into};
+#[cfg(feature = "inference")]
 pub use ops::exp::{exp, exp_backward, exp_backward_in_place, exp_backward_into, exp_in_place, exp_into};
+#[cfg(feature = "inference")]
 pub use ops::exp2::{exp2, exp2_backward, exp2_backward_in_place, exp2_backward_into, exp2_in_place, exp2_into};
+#[cfg(feature = "inference")]
 pub use ops::expm1::{expm1, expm1_backward, expm1_backward_in_place, expm1_backward_into, expm1_in_place, expm1_into};
+#[cfg(feature = "inference")]
 pub use ops::gelu::{gelu, gelu_backward, gelu_backward_in_place, gelu_backward_into, gelu_in_place, gelu_into};
+#[cfg(feature = "inference")]
 pub use ops::gelu_tanh::{
     gelu_tanh, gelu_tanh_backward, gelu_tanh_backward_in_place, gelu_tanh_backward_into, gelu_tanh_in_place,
     gelu_tanh_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::group_norm::{GroupNorm, group_norm, group_norm_in_place, group_norm_into};
+#[cfg(feature = "train")]
 pub use ops::inspect::{Finite, Stats, finite, inspect};
+#[cfg(feature = "train")]
 pub use ops::kl_div::{KlDiv, kl_div, kl_div_backward, kl_div_backward_in_place, kl_div_backward_into};
+#[cfg(feature = "inference")]
 pub use ops::l2_normalize::{L2Normalize, l2_normalize, l2_normalize_in_place, l2_normalize_into};
+#[cfg(feature = "inference")]
 pub use ops::layer_norm::{LayerNorm, layer_norm, layer_norm_in_place, layer_norm_into};
+#[cfg(feature = "train")]
 pub use ops::layer_norm_backward::{
     LayerNormGradients, layer_norm_backward, layer_norm_backward_in_place, layer_norm_backward_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::log::{log, log_backward, log_backward_in_place, log_backward_into, log_in_place, log_into};
+#[cfg(feature = "inference")]
 pub use ops::log_add_exp::{log_add_exp, log_add_exp_in_place, log_add_exp_into};
+#[cfg(feature = "inference")]
 pub use ops::log_sigmoid::{
     log_sigmoid, log_sigmoid_backward, log_sigmoid_backward_in_place, log_sigmoid_backward_into, log_sigmoid_in_place,
     log_sigmoid_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::log_softmax::{log_softmax, log_softmax_in_place, log_softmax_into};
+#[cfg(feature = "train")]
 pub use ops::log_softmax_backward::{log_softmax_backward, log_softmax_backward_in_place, log_softmax_backward_into};
+#[cfg(feature = "inference")]
 pub use ops::log1p::{log1p, log1p_backward, log1p_backward_in_place, log1p_backward_into, log1p_in_place, log1p_into};
+#[cfg(feature = "inference")]
 pub use ops::log2::{log2, log2_backward, log2_backward_in_place, log2_backward_into, log2_in_place, log2_into};
+#[cfg(feature = "inference")]
 pub use ops::logsumexp::{logsumexp, logsumexp_into};
+#[cfg(feature = "train")]
 pub use ops::logsumexp_backward::{logsumexp_backward, logsumexp_backward_in_place, logsumexp_backward_into};
+#[cfg(feature = "train")]
 pub use ops::loss::{Loss, Reduction};
+#[cfg(feature = "inference")]
 pub use ops::mean_pool::{MeanPool, mean_pool, mean_pool_into};
+#[cfg(feature = "train")]
 pub use ops::mean_pool_backward::{mean_pool_backward, mean_pool_backward_into};
+#[cfg(feature = "partial")]
 pub use ops::norm_partial::NormPartial;
+#[cfg(feature = "inference")]
 pub use ops::qk_norm_rope::{qk_norm_rope, qk_norm_rope_in_place, qk_norm_rope_into};
+#[cfg(feature = "inference")]
 pub use ops::reciprocal::{
     reciprocal, reciprocal_backward, reciprocal_backward_in_place, reciprocal_backward_into, reciprocal_in_place,
     reciprocal_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::rms_norm::{
     RmsNorm, Rounding, rms_norm, rms_norm_in_place, rms_norm_into, rms_norm_residual, rms_norm_residual_in_place,
     rms_norm_residual_into,
 };
+#[cfg(feature = "train")]
 pub use ops::rms_norm_backward::{
     RmsNormGradients, rms_norm_backward, rms_norm_backward_in_place, rms_norm_backward_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::rms_norm_linear::{RmsNormLinear, rms_norm_linear, rms_norm_linear_into};
+#[cfg(feature = "inference")]
 pub use ops::rope::{LongRope, Rope, RopeScaling, RopeTable, Yarn, rope, rope_in_place, rope_into};
+#[cfg(feature = "train")]
 pub use ops::rope_backward::{rope_backward, rope_backward_in_place, rope_backward_into};
+#[cfg(feature = "inference")]
 pub use ops::rsqrt::{rsqrt, rsqrt_backward, rsqrt_backward_in_place, rsqrt_backward_into, rsqrt_in_place, rsqrt_into};
+#[cfg(feature = "inference")]
 pub use ops::safe_div::{SafeDiv, safe_div, safe_div_in_place, safe_div_into};
+#[cfg(feature = "sample")]
 pub use ops::sample::{
     Distribution, Draw, Profile, Request, Sampled, Sampler, SamplerConfig, Sequence, Step, Verified, sample_rows,
     sample_rows_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::sigmoid::{
     sigmoid, sigmoid_backward, sigmoid_backward_in_place, sigmoid_backward_into, sigmoid_in_place, sigmoid_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::silu::{silu, silu_backward, silu_backward_in_place, silu_backward_into, silu_in_place, silu_into};
+#[cfg(feature = "inference")]
 pub use ops::softmax::{Softmax, softmax, softmax_in_place, softmax_into};
+#[cfg(feature = "train")]
 pub use ops::softmax_backward::{softmax_backward, softmax_backward_in_place, softmax_backward_into};
+#[cfg(feature = "partial")]
 pub use ops::softmax_partial::{SoftmaxLogSums, SoftmaxPartial, SoftmaxSums};
+#[cfg(feature = "inference")]
 pub use ops::softplus::{
     softplus, softplus_backward, softplus_backward_in_place, softplus_backward_into, softplus_in_place, softplus_into,
 };
+#[cfg(feature = "inference")]
 pub use ops::sqrt::{sqrt, sqrt_backward, sqrt_backward_in_place, sqrt_backward_into, sqrt_in_place, sqrt_into};
+#[cfg(feature = "inference")]
 pub use ops::swiglu::{swiglu, swiglu_in_place, swiglu_into};
+#[cfg(feature = "train")]
 pub use ops::swiglu_backward::{swiglu_backward, swiglu_backward_in_place, swiglu_backward_into};
+#[cfg(feature = "inference")]
 pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_into, tanh_in_place, tanh_into};
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;

@@ -7,13 +7,16 @@
 
 #![forbid(unsafe_code)]
 
+use crate::report;
 use crate::simd::{Token, environment, put_forced, take_forced};
-use crate::{report, trace};
+#[cfg(feature = "train")]
+use crate::trace;
 
 /// Sets aside what this thread has open. Dropping the result puts it back, also when unwinding.
 pub(crate) fn suspend() -> Suspended {
     Suspended {
         reports: report::take(),
+        #[cfg(feature = "train")]
         traces: trace::take(),
         forced: take_forced(),
         _environment: environment::leave(),
@@ -23,6 +26,7 @@ pub(crate) fn suspend() -> Suspended {
 /// What a thread had open.
 pub(crate) struct Suspended {
     reports: Vec<report::Met>,
+    #[cfg(feature = "train")]
     traces: Vec<trace::Trace>,
     forced: Option<Token>,
     _environment: environment::Left,
@@ -31,6 +35,7 @@ pub(crate) struct Suspended {
 impl Drop for Suspended {
     fn drop(&mut self) {
         report::put(std::mem::take(&mut self.reports));
+        #[cfg(feature = "train")]
         trace::put(std::mem::take(&mut self.traces));
         put_forced(self.forced.take());
     }

@@ -19,7 +19,7 @@
 
 use super::smallest::{Least, Smallest};
 use crate::element::Element;
-use crate::math::sum::{sums_o, tiles_o};
+use crate::math::sum::sums_o;
 use crate::report::Counts;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, fold};
 use std::marker::PhantomData;
@@ -354,22 +354,6 @@ impl Kept for Whole {
         add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
     ) -> [f64; N] {
         sums_o(isa, x, E::ZERO, add)
-    }
-}
-
-/// Those of each tile, for a row of which this is a part.
-pub struct Tiles;
-
-impl Kept for Tiles {
-    type Sums<const N: usize> = Vec<[f64; N]>;
-
-    #[inline(always)]
-    fn sums<I: Isa, E: Element, const N: usize>(
-        isa: I,
-        x: &[E],
-        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
-    ) -> Vec<[f64; N]> {
-        tiles_o(isa, x, E::ZERO, add)
     }
 }
 

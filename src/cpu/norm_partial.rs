@@ -3,18 +3,18 @@
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{Ends, LaneKernel, Met};
-use super::moments::{Moments, Tiles, about, largest, refined_mean, squares, totals, totals_and_squares, unit_for};
+use super::moments::{Kept, Moments, about, largest, refined_mean, squares, totals, totals_and_squares, unit_for};
 use super::norm_rows::{Norm, write_rows};
 use super::scratch::Scratch;
 use super::smallest::Least;
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
-use crate::math::sum::{TILE, sum_of_tiles};
+use crate::math::sum::{TILE, sum_of_tiles, tiles_o};
 use crate::rows::Rows;
 #[cfg(feature = "sharded")]
 use crate::sharded::keys;
-use crate::simd::{Isa, Written};
+use crate::simd::{Isa, LANES, Written};
 use std::ops::Range;
 
 /// Which norm it is.
@@ -303,5 +303,21 @@ impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for Part<'_, N> {
         met: &mut Met,
     ) -> Written {
         write_rows(isa, *self, ends, which, len, scratch, met)
+    }
+}
+
+/// The sums of each tile of a part of a row.
+pub struct Tiles;
+
+impl Kept for Tiles {
+    type Sums<const N: usize> = Vec<[f64; N]>;
+
+    #[inline(always)]
+    fn sums<I: Isa, E: Element, const N: usize>(
+        isa: I,
+        x: &[E],
+        add: impl FnMut(usize, &[E; LANES], [I::F64; N]) -> [I::F64; N],
+    ) -> Vec<[f64; N]> {
+        tiles_o(isa, x, E::ZERO, add)
     }
 }

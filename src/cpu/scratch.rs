@@ -1,7 +1,10 @@
 //! Buffers that a thread keeps from call to call, so that kernels allocate nothing once they have grown.
 
+#[cfg(feature = "inference")]
 use super::attention;
+#[cfg(feature = "train")]
 use super::attention_backward;
+#[cfg(feature = "sample")]
 use super::sample::Sampling;
 use std::cell::RefCell;
 
@@ -25,8 +28,11 @@ pub struct Buffers {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+    #[cfg(feature = "inference")]
     static ATTENTION: RefCell<attention::Buffers> = RefCell::new(attention::Buffers::default());
+    #[cfg(feature = "train")]
     static ATTENTION_BACKWARD: RefCell<attention_backward::Buffers> = RefCell::default();
+    #[cfg(feature = "sample")]
     static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
 }
 
@@ -40,6 +46,7 @@ pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
 }
 
 /// Lends this thread's buffers for attention. Not to be called within `f`.
+#[cfg(feature = "inference")]
 #[inline(always)]
 pub fn with_attention<R>(f: impl FnOnce(&mut attention::Buffers) -> R) -> R {
     let mut buffers = ATTENTION.take();
@@ -49,6 +56,7 @@ pub fn with_attention<R>(f: impl FnOnce(&mut attention::Buffers) -> R) -> R {
 }
 
 /// Lends this thread's buffers for attention's gradient. Not to be called within `f`.
+#[cfg(feature = "train")]
 #[inline(always)]
 pub fn with_attention_backward<R>(f: impl FnOnce(&mut attention_backward::Buffers) -> R) -> R {
     let mut buffers = ATTENTION_BACKWARD.take();
@@ -58,6 +66,7 @@ pub fn with_attention_backward<R>(f: impl FnOnce(&mut attention_backward::Buffer
 }
 
 /// Lends this thread's buffers for sampling. Not to be called within `f`.
+#[cfg(feature = "sample")]
 #[inline(always)]
 pub fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
     let mut sampling = SAMPLING.take();

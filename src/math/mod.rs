@@ -13,6 +13,7 @@ pub(crate) mod exp2_pair;
 pub(crate) mod exp_pair;
 pub(crate) mod expm1;
 pub(crate) mod fixed_point;
+#[cfg(feature = "inference")]
 pub(crate) mod frequencies;
 pub(crate) mod gelu;
 pub(crate) mod gelu_tanh;

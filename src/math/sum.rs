@@ -278,6 +278,7 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
 }
 
 /// The sums of all tiles, which are to be reduced with those of others; all else as in [`sums_o`].
+#[cfg(feature = "partial")]
 #[inline(always)]
 pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
     isa: I,

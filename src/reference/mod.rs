@@ -30,14 +30,21 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "inference")]
 mod attention;
+#[cfg(feature = "train")]
 mod attention_backward;
+#[cfg(feature = "train")]
 mod bce_with_logits;
 mod clamped_exp;
 mod clamped_log;
+#[cfg(feature = "train")]
 mod clip_grad_norm;
+#[cfg(feature = "train")]
 mod clip_grad_value;
+#[cfg(feature = "train")]
 mod cross_entropy;
+#[cfg(feature = "train")]
 mod cross_entropy_backward;
 mod double_double;
 mod erf;
@@ -46,55 +53,87 @@ mod exp2;
 mod expm1;
 mod gelu;
 mod gelu_tanh;
+#[cfg(feature = "inference")]
 mod group_norm;
+#[cfg(feature = "train")]
 mod inspect;
+#[cfg(feature = "train")]
 mod kl_div;
+#[cfg(feature = "inference")]
 mod l2_normalize;
+#[cfg(feature = "inference")]
 mod layer_norm;
+#[cfg(feature = "train")]
 mod layer_norm_backward;
 mod log;
 mod log1p;
 mod log2;
+#[cfg(feature = "inference")]
 mod log_add_exp;
 mod log_sigmoid;
+#[cfg(feature = "inference")]
 mod log_softmax;
+#[cfg(feature = "train")]
 mod log_softmax_backward;
 mod logits;
+#[cfg(feature = "inference")]
 mod logsumexp;
+#[cfg(feature = "train")]
 mod logsumexp_backward;
+#[cfg(feature = "inference")]
 mod mean_pool;
+#[cfg(feature = "train")]
 mod mean_pool_backward;
 #[cfg(feature = "num-traits")]
 mod number;
+#[cfg(feature = "inference")]
 mod qk_norm_rope;
 mod real;
 mod reciprocal;
+#[cfg(feature = "inference")]
 mod rms_norm;
+#[cfg(feature = "train")]
 mod rms_norm_backward;
+#[cfg(feature = "inference")]
 mod rms_norm_linear;
+#[cfg(feature = "inference")]
 mod rope;
+#[cfg(feature = "train")]
 mod rope_backward;
 mod rsqrt;
+#[cfg(feature = "inference")]
 mod safe_div;
+#[cfg(feature = "sample")]
 mod sample;
 mod sigmoid;
 mod silu;
+#[cfg(feature = "inference")]
 mod softmax;
+#[cfg(feature = "train")]
 mod softmax_backward;
 mod softplus;
 mod sqrt;
+#[cfg(feature = "inference")]
 mod swiglu;
+#[cfg(feature = "train")]
 mod swiglu_backward;
 mod tanh;
 
+#[cfg(feature = "inference")]
 pub use attention::attention_of;
+#[cfg(feature = "train")]
 pub use attention_backward::{AttentionGradient, attention_backward_of};
+#[cfg(feature = "train")]
 pub use bce_with_logits::{bce_with_logits, bce_with_logits_backward};
 pub use clamped_exp::{clamped_exp, clamped_exp_slope};
 pub use clamped_log::{clamped_log, clamped_log_slope};
+#[cfg(feature = "train")]
 pub use clip_grad_norm::{clip_grad_norm, grad_norm};
+#[cfg(feature = "train")]
 pub use clip_grad_value::clip_grad_value;
+#[cfg(feature = "train")]
 pub use cross_entropy::cross_entropy;
+#[cfg(feature = "train")]
 pub use cross_entropy_backward::cross_entropy_backward;
 pub use double_double::DoubleDouble;
 pub use erf::{erf, erf_slope};
@@ -103,43 +142,68 @@ pub use exp2::{exp2, exp2_slope};
 pub use expm1::{expm1, expm1_slope};
 pub use gelu::{gelu, gelu_slope};
 pub use gelu_tanh::{gelu_tanh, gelu_tanh_slope};
+#[cfg(feature = "inference")]
 pub use group_norm::group_norm;
+#[cfg(feature = "train")]
 pub use inspect::inspect;
+#[cfg(feature = "train")]
 pub use kl_div::{kl_div, kl_div_backward};
+#[cfg(feature = "inference")]
 pub use l2_normalize::l2_normalize;
+#[cfg(feature = "inference")]
 pub use layer_norm::layer_norm;
+#[cfg(feature = "train")]
 pub use layer_norm_backward::{layer_norm_backward, layer_norm_backward_weight};
 pub use log::{log, log_slope};
+#[cfg(feature = "inference")]
 pub use log_add_exp::log_add_exp;
 pub use log_sigmoid::{log_sigmoid, log_sigmoid_of, log_sigmoid_slope};
+#[cfg(feature = "inference")]
 pub use log_softmax::{log_softmax, log_softmax_of};
+#[cfg(feature = "train")]
 pub use log_softmax_backward::{log_softmax_backward, log_softmax_backward_of};
 pub use log1p::{log1p, log1p_slope};
 pub use log2::{log2, log2_slope};
 pub use logits::{logit_slopes, logits};
+#[cfg(feature = "inference")]
 pub use logsumexp::{logsumexp, logsumexp_of};
+#[cfg(feature = "train")]
 pub use logsumexp_backward::{logsumexp_backward, logsumexp_backward_of};
+#[cfg(feature = "inference")]
 pub use mean_pool::mean_pool;
+#[cfg(feature = "train")]
 pub use mean_pool_backward::mean_pool_backward;
 #[cfg(feature = "num-traits")]
 pub use number::Number;
+#[cfg(feature = "inference")]
 pub use qk_norm_rope::qk_norm_rope;
 pub use real::Real;
 pub use reciprocal::{reciprocal, reciprocal_slope};
+#[cfg(feature = "inference")]
 pub use rms_norm::{rms_norm, rms_norm_before_weight};
+#[cfg(feature = "train")]
 pub use rms_norm_backward::{rms_norm_backward, rms_norm_backward_weight};
+#[cfg(feature = "inference")]
 pub use rms_norm_linear::rms_norm_linear;
+#[cfg(feature = "inference")]
 pub use rope::{rope, rope_angle, rope_factor};
+#[cfg(feature = "train")]
 pub use rope_backward::rope_backward;
 pub use rsqrt::{rsqrt, rsqrt_slope};
+#[cfg(feature = "inference")]
 pub use safe_div::safe_div;
+#[cfg(feature = "sample")]
 pub use sample::{Support, sample};
 pub use sigmoid::{sigmoid, sigmoid_of, sigmoid_slope};
 pub use silu::{silu, silu_of, silu_slope};
+#[cfg(feature = "inference")]
 pub use softmax::{softmax, softmax_of};
+#[cfg(feature = "train")]
 pub use softmax_backward::{softmax_backward, softmax_backward_of};
 pub use softplus::{softplus, softplus_of, softplus_slope};
 pub use sqrt::{sqrt, sqrt_slope};
+#[cfg(feature = "inference")]
 pub use swiglu::swiglu;
+#[cfg(feature = "train")]
 pub use swiglu_backward::swiglu_backward;
 pub use tanh::{tanh, tanh_slope};

@@ -3,7 +3,8 @@
 
 use super::{Factors, Norm, NormBackward, Row, Sums};
 use crate::cpu::each_row::{OfRow, each_row};
-use crate::cpu::moments::{Moments, Tiles};
+use crate::cpu::moments::Moments;
+use crate::cpu::norm_partial::Tiles;
 use crate::cpu::scratch::Scratch;
 use crate::element::Element;
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! What the filters left of a row.
 
 use super::{Draw, Sampled};
+use crate::cpu::elementwise;
 use crate::error::Result;
 use crate::math::sum::units;
 use crate::simd::in_default;
@@ -91,7 +92,8 @@ impl Distribution {
     /// # Errors
     /// [`Error::Backend`](crate::Error::Backend).
     pub fn probs(&self) -> Result<Vec<f64>> {
-        let kept = crate::exp(&self.logprobs().collect::<Vec<f64>>())?;
+        let mut kept: Vec<f64> = self.logprobs().collect();
+        elementwise::apply_in_place(&mut kept, &elementwise::Exp)?;
         let mut probs = vec![0.0; self.vocabulary];
         for (token, p) in self.tokens.iter().zip(kept) {
             probs[*token as usize] = p;
