@@ -233,7 +233,8 @@ const OP: &str = "cross_entropy";
 /// are added by rule Q, and the distances that label smoothing sums by rule B. Rule O adds rows, the weights of their targets
 /// and those of all classes, with an error of its own ([`math::sum`](crate::math::sum)); a bf16 count of 257 rows is 257. In
 /// f64, label smoothing with class weights adds 15 ULP and one for each 16,384 classes, of the sum of the weights'
-/// magnitudes. With a softcap, the bound is against the logits as rounded to f64.
+/// magnitudes. With a softcap, the bound is against the logits as rounded to f64. A ln(sum) below n 2^-126, of n classes, may
+/// also be off by 2^-150 for each class (f64: below n 2^-1022 by 2^-1075).
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options out of their range and for a target that is neither

@@ -63,6 +63,17 @@ pub fn bound<E: Element>(op: &str) -> f64 {
 
 /// Finds the worst of some results. `at` is the magnitude that a result's unit is taken at, beside its own.
 pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
+    worst_besides(got, exact, bound, at, |_| 0.0)
+}
+
+/// The same where `besides` is an absolute error that the op's page allows a result besides the bound.
+pub fn worst_besides<E: Element, R: Real>(
+    got: &[E],
+    exact: &[R],
+    bound: f64,
+    at: impl Fn(usize) -> f64,
+    besides: impl Fn(usize) -> f64,
+) -> Option<Verdict> {
     let verdict = |index: usize| {
         let (got, exact) = (got[index], exact[index]);
         let own = ulp::toward_zero(exact);
@@ -71,7 +82,7 @@ pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl F
             // Zero for zero: there is no unit.
             0.0
         } else if at <= E::LIMITS.max || own.is_infinite() {
-            ulp::error_at(got, exact, at)
+            (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
             // As if the type had more exponents: a result beyond it stands for its largest value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
@@ -109,8 +120,8 @@ fn sum_is_exact<E: Element>(row: &[E]) -> bool {
 }
 
 /// The same of a loss in f64, whose unit is that of f32, unless the operands are f64; then half a unit is left for what
-/// rounding it to f32 takes.
-pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64) -> Option<Verdict> {
+/// rounding it to f32 takes. `besides` is what the op's page adds to the bound, and an absolute error that it allows.
+pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besides: [f64; 2]) -> Option<Verdict> {
     let at = ulp::toward_zero(exact).max(at);
     let unit = match E::DTYPE {
         DType::F64 => ulp::size::<f64>(at),
@@ -119,9 +130,10 @@ pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64) -> Op
         }
         _ => ulp::size::<f32>(at),
     };
-    let bound = bound::<E>(op);
+    let bound = bound::<E>(op) + besides[0];
     let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
-    let off = ((R::from(got) - exact) / R::from(unit)).to_f64().abs() + rounding;
+    let off = ((R::from(got) - exact) / R::from(unit)).to_f64().abs();
+    let off = (off - besides[1] / unit).max(0.0) + rounding;
     let error = if got == exact.to_f64() || (got.is_nan() && exact.is_nan()) { rounding.min(off) } else { off };
     let error = if error.is_nan() { f64::INFINITY } else { error };
     Some(Verdict { ratio: error / bound, error, bound, index: 0, got, exact: exact.to_f64() })

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const KEPT: usize = 12;
 /// A climb ends after so many changes that were no better.
 const PATIENCE: usize = 250;
+/// The gain, as a share of the bound, by which a change is better and an improvement is printed.
+const LEAST_GAIN: f64 = 1e-3;
 /// A climb ends after this time at most: wide candidates are slow. In a short search it ends earlier, so that each op and
 /// type has some.
 const LONGEST_CLIMB: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ struct Best {
     /// In falling order of their ratios.
     kept: Vec<(f64, Case)>,
     verdict: Option<Verdict>,
+    /// The ratio that was printed last.
+    printed: f64,
     /// Findings beyond the bound that the slow reference did not confirm.
     refuted: u64,
 }
@@ -120,7 +124,7 @@ impl Target<'_> {
             let verdict = (self.op.judge)(&candidate, Precision::Fast);
             let found = verdict.map_or(f64::NEG_INFINITY, |verdict| verdict.ratio);
             let before = ratio.unwrap_or(f64::NEG_INFINITY);
-            if found > before {
+            if found > before + LEAST_GAIN {
                 failures = 0;
             } else {
                 failures += 1;
@@ -157,8 +161,8 @@ impl Target<'_> {
         self.best.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Keeps a candidate if it is among the best, and prints it if it is the best. One beyond the bound is judged by
-    /// the slow reference first.
+    /// Keeps a candidate if it is among the best, and prints it if it is the best by [`LEAST_GAIN`]. One beyond the bound
+    /// is judged by the slow reference first.
     fn offer(&self, case: &Case, verdict: Verdict, start: Instant) {
         let is_best = {
             let best = self.lock();
@@ -184,6 +188,10 @@ impl Target<'_> {
         best.kept.truncate(KEPT);
         if is_best && best.verdict.is_none_or(|best| verdict.ratio > best.ratio) {
             best.verdict = Some(verdict);
+            if verdict.ratio < best.printed + LEAST_GAIN {
+                return;
+            }
+            best.printed = verdict.ratio;
             println!(
                 "{:9.1} s {} {}",
                 start.elapsed().as_secs_f64(),

@@ -107,14 +107,20 @@ impl<E: Element> Row<E> {
                 let [entropy, z] = reference::cross_entropy::<f64>(&wide, self.target, &options);
                 exact = R::from_double_double(entropy + z);
             }
-            return of_loss::<E, R>("cross_entropy", loss.value(), exact, at);
+            return of_loss::<E, R>(
+                "cross_entropy",
+                loss.value(),
+                exact,
+                at,
+                [self.of_weights(), self.of_small(&parts)],
+            );
         }
         let (mut exact, units) = self.gradient(&parts);
         if by_the_reference {
             let (dx, _) = reference::cross_entropy_backward::<f64>(&wide, self.target, &options, [self.dloss; 2]);
             exact = dx.into_iter().map(R::from_double_double).collect();
         }
-        let mut bound = bound::<E>("cross_entropy_backward");
+        let mut bound = bound::<E>("cross_entropy_backward") + self.of_weights();
         // Equal logits, whose exponentials are all rounded the same way: docs/accuracy/softmax.md.
         let equal = |z: &&f64| **z == parts.z[n / 2];
         if E::DTYPE == DType::F32 && 2 * parts.z.iter().filter(equal).count() > n {
@@ -146,28 +152,46 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// The loss, and the largest of the terms that it is the sum of.
+    /// What the sum of the weights adds to the bound under label smoothing in f64, as the pages say.
+    fn of_weights(&self) -> f64 {
+        let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
+        if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }
+    }
+
+    /// What the page allows a sum of subnormal exponentials to be off by, half of the least number for each class.
+    fn of_small<R: Real>(&self, parts: &Parts<R>) -> f64 {
+        let n = self.x.len() as f64;
+        let weights = (0..self.x.len()).map(|k| self.weight_of(k).abs()).sum::<f64>() / n;
+        let factor = (1.0 - self.smoothing) * self.weight_of(self.target).abs() + self.smoothing * weights;
+        let half_the_least = if E::DTYPE == DType::F64 { 0.0 } else { 2f64.powi(-150) };
+        if parts.log_sum.to_f64() < n * Self::LEAST { factor * n * half_the_least } else { 0.0 }
+    }
+
+    /// The least normal number of the arithmetic.
+    const LEAST: f64 = if matches!(E::DTYPE, DType::F64) { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
+
+    /// The loss, and the sum of the magnitudes of the terms that it is the sum of.
     fn loss<R: Real>(&self, parts: &Parts<R>) -> (R, f64) {
         let real = R::from;
         let nll = |k: usize| (real(parts.max) - real(parts.z[k])) + parts.log_sum;
         let mut loss = real(self.weight_of(self.target)) * (real(1.0) - real(self.smoothing)) * nll(self.target);
-        let mut at = loss.abs().to_f64();
+        let magnitude = |factor: f64, k: usize| factor.abs() * nll(k).to_f64();
+        let mut at = magnitude(self.weight_of(self.target) * (1.0 - self.smoothing), self.target);
         if self.smoothing != 0.0 {
             let share = real(self.smoothing) / real(parts.z.len() as f64);
             for k in 0..parts.z.len() {
-                let term = share * real(self.weight_of(k)) * nll(k);
-                at = at.max(term.abs().to_f64());
-                loss = loss + term;
+                at += magnitude(share.to_f64() * self.weight_of(k), k);
+                loss = loss + share * real(self.weight_of(k)) * nll(k);
             }
         }
         let lse = real(parts.max) + parts.log_sum;
         // A square is off by twice what its root is.
         let (max, log_sum) = (parts.max.abs(), parts.log_sum.to_f64());
         let of_z = 2.0 * self.z_loss * (max + log_sum) * max.max(log_sum);
-        (loss + real(self.z_loss) * lse * lse, at.max(of_z))
+        (loss + real(self.z_loss) * lse * lse, at + of_z)
     }
 
-    /// The gradients by the logits, and the largest of the terms that each is the sum of.
+    /// The gradients by the logits, and the sums of the magnitudes of the terms that each is the sum of.
     fn gradient<R: Real>(&self, parts: &Parts<R>) -> (Vec<R>, Vec<f64>) {
         let real = R::from;
         let n = parts.z.len();
@@ -186,7 +210,7 @@ impl<E: Element> Row<E> {
         // The terms of log-sum-exp may cancel.
         let of_z = 2.0 * (self.dloss * self.z_loss).abs() * parts.max.abs().max(parts.log_sum.to_f64());
         // Probabilities count as no less than the least normal number of the arithmetic.
-        let least = real(if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { f64::from(f32::MIN_POSITIVE) });
+        let least = real(Self::LEAST);
         let of_class = |j: usize| {
             let p = exp(j) / parts.sum;
             let target_term = if j == self.target { -(a * others) } else { a * p };
@@ -200,9 +224,9 @@ impl<E: Element> Row<E> {
             let terms = [target_term, b * weights * p, c * p, -(b * real(self.weight_of(j)))];
             let sum = terms.into_iter().fold(real(0.0), |sum, term| sum + term) * slope;
             let p = if p < least { least } else { p };
-            let at_least = [a * p, b * weights * p, c * p, real(of_z) * p];
-            let largest = terms.iter().chain(&at_least[usize::from(j == self.target)..]);
-            (sum, largest.map(|term| term.abs().to_f64()).fold(0.0, f64::max) * slope.to_f64())
+            let of_target = if j == self.target { a * others } else { a * p };
+            let magnitudes = [of_target, b * weights * p, real(of_z) * p, b * real(self.weight_of(j))];
+            (sum, magnitudes.into_iter().map(|term| term.abs().to_f64()).sum::<f64>() * slope.to_f64())
         };
         (0..n).map(of_class).unzip()
     }

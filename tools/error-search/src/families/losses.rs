@@ -62,7 +62,7 @@ fn kl_div<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Ver
         return if backward {
             worst::<E, DoubleDouble>(&dx, &gradient, bound::<E>("kl_div_backward"), |i| terms[i])
         } else {
-            of_loss::<E, DoubleDouble>("kl_div", loss.value(), exact, magnitudes)
+            of_loss::<E, DoubleDouble>("kl_div", loss.value(), exact, magnitudes, [0.0; 2])
         };
     }
     let (real, zero) = (Twofold::from, Twofold::from(0.0));
@@ -89,7 +89,7 @@ fn kl_div<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Ver
         exact = exact + of_p + of_q;
         magnitudes += of_p.abs().to_f64() + of_q.abs().to_f64();
     }
-    of_loss::<E, Twofold>("kl_div", loss.value(), exact, magnitudes)
+    of_loss::<E, Twofold>("kl_div", loss.value(), exact, magnitudes, [0.0; 2])
 }
 
 fn bce<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Verdict> {
@@ -145,7 +145,7 @@ fn compare<E: Element, R: Real>(
     }
     let mut verdict: Option<Verdict> = None;
     for (index, (&loss, (exact, _))) in loss.iter().zip(&parts).enumerate() {
-        let next = of_loss::<E, R>("bce_with_logits", loss, *exact, 0.0)?;
+        let next = of_loss::<E, R>("bce_with_logits", loss, *exact, 0.0, [0.0; 2])?;
         verdict = Some(Verdict { index, ..next }.worse(verdict));
     }
     verdict

@@ -1,7 +1,7 @@
 //! Softmax, its logarithm, log-sum-exp, and their gradients.
 
 use crate::case::Case;
-use crate::judge::{Op, Precision, Verdict, bound, is_moderate, worst};
+use crate::judge::{Op, Precision, Verdict, bound, is_moderate, worst_besides};
 use crate::spec::{Array, Choice, Size, Spec, Values};
 use crate::twofold::Twofold;
 use crate::with_type;
@@ -149,13 +149,18 @@ impl<E: Element> Row<E> {
         let exact = exact(self, kind);
         let units = self.units(kind);
         let bound = bound::<E>(kind.name());
+        // What the pages of log_softmax and logsumexp allow where the sum of exponentials is that small.
         let n = self.x.len() as f64;
-        let at = |i: usize| {
-            // As log_softmax's page says: subnormal results are off by half of the smallest number for each column.
-            let is_subnormal = kind == Kind::LogSoftmax && exact[i].to_f64().abs() < E::LIMITS.min_normal;
-            if is_subnormal { units[i].max(E::LIMITS.min_normal * (n / bound).max(1.0)) } else { units[i] }
+        let (least, smallest) = match E::DTYPE {
+            DType::F64 => (f64::MIN_POSITIVE, 2f64.powi(-1074)),
+            _ => (f64::from(f32::MIN_POSITIVE), 2f64.powi(-149)),
         };
-        worst(&got, &exact, bound, at)
+        let besides = |i: usize| {
+            let is_of_log = matches!(kind, Kind::LogSoftmax | Kind::LogSumExp);
+            let is_small = is_of_log && exact[i].to_f64().abs() < n * least;
+            if is_small { n / 2.0 * smallest } else { 0.0 }
+        };
+        worst_besides(&got, &exact, bound, |i| units[i], besides)
     }
 
     fn run(&self, kind: Kind) -> Option<Vec<E>> {
