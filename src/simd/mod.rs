@@ -11,12 +11,14 @@
 //! not; comparisons with NaN are false.
 
 mod block;
+mod blocks;
 pub(crate) mod environment;
 mod level;
 mod memory;
 // On x86-64 half of the library's code, for CPUs from before 2013, on which it is 30 to 60 times slower.
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
 mod portable;
+mod prefetch;
 mod rows;
 mod slice;
 mod storage;
@@ -33,14 +35,16 @@ pub use memory::Output;
 pub use storage::Storage;
 
 pub(crate) use block::{Float, Int, Isa, MaskBits, Select};
+pub(crate) use blocks::{block, block_within, fold, fold_with, padded};
 pub(crate) use environment::in_default;
 pub(crate) use level::{Kernel, Token};
 #[cfg(feature = "parallel")]
 pub(crate) use level::{put_forced, take_forced};
 pub(crate) use memory::{filled, flags_from_bools, new_vec, new_vecs, reserve};
+pub(crate) use prefetch::{Ahead, Next};
 #[cfg(test)]
 pub(crate) use rows::run_here;
 #[cfg(feature = "checkpoint")]
 pub(crate) use rows::spread;
 pub(crate) use rows::{Work, run, threads};
-pub(crate) use slice::{Ahead, LANES, Next, Span, Written, block, block_within, fold, fold_with, padded};
+pub(crate) use slice::{LANES, Span, Written};

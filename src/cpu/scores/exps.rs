@@ -1,0 +1,346 @@
+//! Exponentials of a row's logits, their sum, and its logarithm.
+
+use super::{Live, Logits};
+use crate::cpu::exp_sum::{ExpSum, Finer};
+use crate::cpu::scratch::{Buffers, room};
+use crate::element::Element;
+use crate::math::exp::{clamped, exp_parts};
+use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
+use crate::math::log::log_scalar;
+use crate::math::softmax_exp::{PairExp, SoftmaxExp};
+use crate::simd::{Float, Isa, Kernel, LANES, Next, Select, Span, Storage, fold};
+
+/// e^(z - max) of a row, and what their sum needs.
+pub enum Exps<'s> {
+    /// The sum by rule Q for a row of this length.
+    F32 {
+        values: &'s [f32],
+        sum: u128,
+        row_len: usize,
+    },
+    F64 {
+        values: &'s [f64],
+    },
+}
+
+/// Elements whose exponentials are summed while they are still in the first-level cache.
+const RUN: usize = 4096;
+/// The same, where they are kept on the stack and nowhere else.
+const SHORT_RUN: usize = 512;
+
+impl Live<'_> {
+    /// The exponentials; `x` are the columns that have logits, of the row that was read; the next is asked
+    /// for if it is far.
+    #[inline(always)]
+    pub fn exps<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        x: &[E],
+        row_len: usize,
+        far: bool,
+        buffers: &'s mut Buffers,
+    ) -> Exps<'s> {
+        isa.outline(Exponentials { live: self, x, row_len, far, buffers })
+    }
+
+    #[inline(always)]
+    fn exps_inline<'s, I: Isa, E: Element>(
+        &self,
+        isa: I,
+        x: &[E],
+        row_len: usize,
+        far: bool,
+        buffers: &'s mut Buffers,
+    ) -> Exps<'s> {
+        if E::IS_F64 {
+            let values = room(&mut buffers.f64s, x.len());
+            match self.logits {
+                Logits::F64(z) => exp_f64(isa, z, self.max, values),
+                Logits::Direct | Logits::F32(_) => exp_f64(isa, x, self.max, values),
+            }
+            return Exps::F64 { values };
+        }
+        let values = room(&mut buffers.f32s, x.len());
+        let span = Span::in_place(&mut *values).with_far(far);
+        let sum = match self.logits {
+            Logits::Direct => self.exp_f32(isa, span.reading(x), row_len).1,
+            Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len).1,
+            Logits::F64(z) => self.exp_pairs(isa, z, span, row_len).1,
+        };
+        Exps::F32 { values, sum, row_len }
+    }
+
+    /// The exponentials of a row of f32 where its result will be, which is over the row itself or elsewhere; and their
+    /// sum by rule Q.
+    #[inline(always)]
+    pub fn exps_to<'d, I: Isa, E: Element>(
+        &'d self,
+        isa: I,
+        span: Span<'d, E, E>,
+        row_len: usize,
+    ) -> (&'d mut [E], u128) {
+        match self.logits {
+            Logits::Direct => self.exp_f32(isa, span, row_len),
+            Logits::F32(z) => self.exp_f32(isa, span.reading(z), row_len),
+            Logits::F64(z) => self.exp_pairs(isa, z, span, row_len),
+        }
+    }
+
+    #[inline(always)]
+    fn exp_f32<'d, I: Isa, S: Storage, D: Storage>(
+        &self,
+        isa: I,
+        span: Span<'d, S, D>,
+        row_len: usize,
+    ) -> (&'d mut [D], u128) {
+        let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
+        let next = span.next(1);
+        let mut sum = KeptSum::new(row_len);
+        let values = span.in_runs(
+            RUN,
+            #[inline(always)]
+            |first, run| {
+                let values = exp_run(isa, &exp, next.from(first * LANES), run);
+                sum.add(isa, values);
+                values
+            },
+        );
+        let sum = sum.units(isa, &*values);
+        (values, sum)
+    }
+
+    /// The sum alone, of exponentials that are kept nowhere.
+    #[inline(always)]
+    fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u128 {
+        let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
+        let mut buffer = [0.0f32; SHORT_RUN];
+        let mut sum = RowSum::new(row_len);
+        let all = z.len();
+        for z in z.chunks(SHORT_RUN) {
+            let run = Span::in_place(&mut buffer[..z.len()]).reading(z);
+            let next = Next::behind(z, all);
+            let values = exp_run(isa, &exp, next, run);
+            sum.add(isa, values);
+        }
+        sum.units()
+    }
+
+    #[inline(always)]
+    fn exp_pairs<'d, I: Isa, S: Storage, D: Storage>(
+        &self,
+        isa: I,
+        z: &[f64],
+        to: Span<'d, S, D>,
+        row_len: usize,
+    ) -> (&'d mut [D], u128) {
+        let exp = PairExp::new(isa);
+        let max = isa.f64(self.max);
+        let values = to.narrow_from(
+            isa,
+            z,
+            #[inline(always)]
+            |z| exp.exp(z - max),
+        );
+        let sum = sum_exps(isa, values, row_len);
+        (values, sum)
+    }
+
+    /// ln of the sum of the exponentials, accurate also where the sum is barely above 1.
+    #[inline(always)]
+    pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &mut Buffers) -> f64 {
+        isa.outline(LogSumOf { live: self, x, buffers })
+    }
+
+    /// What the sum is finer by where the largest is left out; `x` are the columns that have logits.
+    #[inline(always)]
+    pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Finer {
+        Finer::new(self.max, self.second(isa, x, self.max))
+    }
+
+    /// The largest logit below this; `x` are the columns that have logits.
+    #[inline(always)]
+    pub fn second<I: Isa, E: Element>(&self, isa: I, x: &[E], max: f64) -> f64 {
+        match self.logits {
+            Logits::Direct => isa.outline(Below { z: x, max }),
+            Logits::F32(z) => isa.outline(Below { z, max }),
+            Logits::F64(z) => isa.outline(Below { z, max }),
+        }
+    }
+}
+
+/// The largest below a maximum, -inf if there is none.
+struct Below<'a, S> {
+    z: &'a [S],
+    max: f64,
+}
+
+impl<S: Storage> Kernel for Below<'_, S> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let Below { z, max } = self;
+        let (max, lowest) = (isa.f64(max), isa.f64(f64::NEG_INFINITY));
+        let Some(first) = z.first() else { return f64::NEG_INFINITY };
+        let second = fold(
+            z,
+            *first,
+            lowest,
+            #[inline(always)]
+            |second, _, values| {
+                let z = S::load_wide(isa, values);
+                I::F64::select(z.lt(max), z, lowest).max(second)
+            },
+        );
+        isa.array_f64(second).into_iter().fold(f64::NEG_INFINITY, f64::max)
+    }
+}
+
+/// [`Live::log_sum`] as a function of its own, which three ops share.
+struct LogSumOf<'a, 's, E> {
+    live: &'a Live<'a>,
+    x: &'a [E],
+    buffers: &'s mut Buffers,
+}
+
+impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
+    type Out = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let LogSumOf { live, x, buffers } = self;
+        let columns = &x[live.columns.clone()];
+        let sum = match live.logits {
+            Logits::Direct if !E::IS_F64 => Some(live.sum_f32(isa, columns, x.len())),
+            Logits::F32(z) => Some(live.sum_f32(isa, z, x.len())),
+            Logits::Direct | Logits::F64(_) => None,
+        };
+        match sum.and_then(|sum| log_of_units(isa, sum, x.len())) {
+            Some(log) => log,
+            None => {
+                let exps = live.exps(isa, columns, x.len(), false, buffers);
+                exps.sum_for_log(isa, x.len(), || live.finer(isa, columns)).log::<I, E>(isa, x.len())
+            }
+        }
+    }
+}
+
+/// ln of a sum by rule Q; nothing where all but the largest term amount to so little that the integers leave few digits
+/// of it.
+#[inline(always)]
+pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
+    if is_peaked(sum, row_len) {
+        return None;
+    }
+    let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
+    Some(high + low)
+}
+
+/// Whether a sum by rule Q is barely above 1, or below.
+#[inline(always)]
+fn is_peaked(sum: u128, row_len: usize) -> bool {
+    !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
+}
+
+/// Whether so many units of rule Q have digits enough: of fewer, what rounding each term took off shows.
+#[inline(always)]
+pub fn leaves_digits(units: u128, row_len: usize) -> bool {
+    units >= u128::from((row_len as u64) << (sum_bits(row_len) - 21))
+}
+
+#[inline(always)]
+fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
+    isa: I,
+    exp: &SoftmaxExp<I>,
+    next: Next<S, D>,
+    run: Span<'d, S, D>,
+) -> &'d mut [D] {
+    if exp.is_narrow() {
+        run.numbers(
+            isa,
+            #[inline(always)]
+            |i, x| {
+                next.source(i);
+                exp.narrow(x)
+            },
+        )
+    } else {
+        run.numbers(
+            isa,
+            #[inline(always)]
+            |_, x| exp.any(x),
+        )
+    }
+}
+
+/// [`Live::exps`] as a function of its own, which three ops share.
+struct Exponentials<'a, 's, E> {
+    live: &'a Live<'a>,
+    x: &'a [E],
+    row_len: usize,
+    far: bool,
+    buffers: &'s mut Buffers,
+}
+
+impl<'s, E: Element> Kernel for Exponentials<'_, 's, E> {
+    type Out = Exps<'s>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Exps<'s> {
+        self.live.exps_inline(isa, self.x, self.row_len, self.far, self.buffers)
+    }
+}
+
+/// e^(z - max) in f64; the difference keeps its error.
+#[inline(always)]
+pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]) {
+    let max = isa.f64(max);
+    let zero = isa.f64(0.0);
+    Span::in_place(values).map_from_wide(
+        isa,
+        z,
+        #[inline(always)]
+        |_, z| {
+            let difference = z - max;
+            let part = difference - z;
+            let error = (z - (difference - part)) - (max + part);
+            // A difference beyond the range is moved into it, where its own error means nothing.
+            let within = clamped::<I, f64>(isa, difference);
+            let error = I::F64::select(within.eq(difference), error, zero);
+            exp_parts(isa, within, error).round::<f64>(isa)
+        },
+    );
+}
+
+impl Exps<'_> {
+    /// 1 / sum as two f64, the larger first.
+    #[inline(always)]
+    pub fn reciprocal_wide<I: Isa>(&self, isa: I) -> (f64, f64) {
+        match self {
+            Exps::F32 { sum, row_len, .. } => (1.0 / units_to_f64(*sum, *row_len), 0.0),
+            Exps::F64 { values } => ExpSum::wide(isa, values).inverse::<f64>(values.len()),
+        }
+    }
+
+    /// The one of this index, 0 behind the last.
+    #[inline(always)]
+    pub fn at(&self, index: usize) -> f64 {
+        match self {
+            Exps::F32 { values, .. } => values.get(index).map_or(0.0, |e| f64::from(*e)),
+            Exps::F64 { values } => values.get(index).copied().unwrap_or(0.0),
+        }
+    }
+
+    /// Their sum in a row of this length, of which the logarithm is taken. Where it is barely above 1, `finer` is that of the
+    /// row.
+    #[inline(always)]
+    pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> Finer) -> ExpSum {
+        match self {
+            &Exps::F32 { values, sum, .. } if is_peaked(sum, row_len) => {
+                ExpSum::peaked(isa, sum, values, finer(), row_len)
+            }
+            Exps::F32 { sum, .. } => ExpSum::narrow(*sum),
+            Exps::F64 { values } => ExpSum::wide_for_log(isa, values, row_len),
+        }
+    }
+}

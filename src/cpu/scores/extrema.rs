@@ -1,0 +1,168 @@
+//! Maximum and minimum of a row.
+
+use super::{Logits, Row, classify};
+use crate::element::Element;
+use crate::simd::{Float, Isa, LANES, MaskBits, Span, Storage, fold, padded};
+
+/// Largest and smallest of a row, and whether a NaN is among them.
+#[derive(Clone, Copy)]
+pub struct Extrema {
+    pub max: f64,
+    pub min: f64,
+    pub nan: bool,
+}
+
+/// Largest and smallest; -inf and +inf for no elements at all.
+#[inline(always)]
+pub fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
+    if E::IS_F64 {
+        let zero = isa.f64(0.0);
+        let init = (isa.f64(f64::NEG_INFINITY), isa.f64(f64::INFINITY), zero.lt(zero));
+        let (max, min, nan) = fold(
+            x,
+            x.first().copied().unwrap_or(E::ZERO),
+            init,
+            #[inline(always)]
+            |(max, min, nan), _, values| {
+                let v = E::load_wide(isa, values);
+                (v.max(max), v.min(min), nan | v.is_nan())
+            },
+        );
+        let max = halve(
+            isa.array_f64(max),
+            #[inline(always)]
+            |a, b| if b > a { b } else { a },
+        );
+        let min = halve(
+            isa.array_f64(min),
+            #[inline(always)]
+            |a, b| if b < a { b } else { a },
+        );
+        return Extrema { max, min, nan: nan.any() };
+    }
+    let mut extremes = Extremes::new(isa);
+    let (quads, rest) = x.as_chunks::<{ 4 * LANES }>();
+    for quad in quads {
+        let blocks = quad.as_chunks::<LANES>().0;
+        for (chain, block) in blocks.iter().enumerate() {
+            extremes.meet(chain, E::load(isa, block));
+        }
+    }
+    let (blocks, tail) = rest.as_chunks::<LANES>();
+    for block in blocks {
+        extremes.meet_alone(E::load(isa, block));
+    }
+    if !tail.is_empty() {
+        extremes.meet_alone(E::load(isa, &padded(tail, tail[0])));
+    }
+    extremes.found(isa)
+}
+
+/// The largest and the smallest so far of blocks of f32: four chains, so that the latency of a comparison does not
+/// decide the speed.
+struct Extremes<I: Isa> {
+    max: [I::F32; 4],
+    min: [I::F32; 4],
+    nan: I::M32,
+    last: I::F32,
+}
+
+impl<I: Isa> Extremes<I> {
+    #[inline(always)]
+    fn new(isa: I) -> Self {
+        let (max, min) = (isa.f32(f32::NEG_INFINITY), isa.f32(f32::INFINITY));
+        Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
+    }
+
+    /// A block, by the chain of this number; of two that follow one another the first is an even one's, and a NaN in it
+    /// is found with the second.
+    #[inline(always)]
+    fn meet(&mut self, chain: usize, v: I::F32) {
+        self.max[chain] = v.max(self.max[chain]);
+        self.min[chain] = v.min(self.min[chain]);
+        if chain.is_multiple_of(2) {
+            self.last = v;
+        } else {
+            self.nan = self.nan | self.last.either_nan(v);
+        }
+    }
+
+    #[inline(always)]
+    fn meet_alone(&mut self, v: I::F32) {
+        self.max[0] = v.max(self.max[0]);
+        self.min[0] = v.min(self.min[0]);
+        self.nan = self.nan | v.is_nan();
+    }
+
+    #[inline(always)]
+    fn found(self, isa: I) -> Extrema {
+        let max = self.max[0].max(self.max[1]).max(self.max[2].max(self.max[3]));
+        let min = self.min[0].min(self.min[1]).min(self.min[2].min(self.min[3]));
+        let max = halve(
+            isa.array_f32(max),
+            #[inline(always)]
+            |a, b| if b > a { b } else { a },
+        );
+        let min = halve(
+            isa.array_f32(min),
+            #[inline(always)]
+            |a, b| if b < a { b } else { a },
+        );
+        let nan = (self.nan | self.last.is_nan()).any();
+        Extrema { max: f64::from(max), min: f64::from(min), nan }
+    }
+}
+
+/// Lanes without options: each one's extremes are found while the one before is written.
+pub struct Plain(Extrema);
+
+impl Plain {
+    /// Of the first lane.
+    #[inline(always)]
+    pub fn first<I: Isa, E: Element>(isa: I, x: &[E]) -> Self {
+        Plain(extrema(isa, x))
+    }
+
+    /// The lane, of `len` elements, whose extremes these are.
+    #[inline(always)]
+    pub fn row(&self, len: usize) -> Row<'static> {
+        classify(0..len, Logits::Direct, self.0)
+    }
+
+    /// Writes `f` of the numbers of a span, and finds the extremes of `next`, which is as long.
+    #[inline(always)]
+    pub fn write<'a, I: Isa, S: Storage, D: Storage, E: Element>(
+        &mut self,
+        isa: I,
+        span: Span<'a, S, D>,
+        next: &[E],
+        f: impl Fn(usize, I::F32) -> I::F32,
+    ) -> &'a mut [D] {
+        let mut extremes = Extremes::new(isa);
+        let written = span.numbers_with(
+            isa,
+            [next],
+            #[inline(always)]
+            |i, v, [next]| {
+                // Blocks come in pairs, so that the chain is known where this is compiled.
+                extremes.meet(i % 2, E::load(isa, next));
+                f(i, v)
+            },
+        );
+        self.0 = extremes.found(isa);
+        written
+    }
+}
+
+/// One of sixteen, by halves.
+#[inline(always)]
+pub fn halve<T: Copy>(mut values: [T; LANES], choose: impl Fn(T, T) -> T) -> T {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            values[i] = choose(values[i], values[i + width]);
+        }
+    }
+    values[0]
+}

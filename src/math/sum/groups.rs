@@ -1,0 +1,169 @@
+//! Groups of sixteen tiles, whose sums are folded pairwise.
+
+use super::{GROUP, SUM_LANES, TILE};
+use crate::simd::{Isa, LANES};
+
+/// A tile's lanes are those of so many blocks side by side.
+pub(super) const CHAINS: usize = SUM_LANES / LANES;
+/// Terms in as many blocks.
+pub(super) const QUAD: usize = SUM_LANES;
+/// Blocks in a tile.
+pub(super) const BLOCKS: usize = TILE / LANES;
+
+/// Sixteen tiles one after the other.
+pub(super) struct Group<I: Isa, const N: usize> {
+    /// Blocks of partial sums of 1, 2, 4 .. 16 tiles side by side, which wait for their neighbours: a tile is sixteen of
+    /// them, its 64 lanes folded twice, and each fold halves them.
+    waiting: [[I::F64; N]; LEVELS],
+    count: usize,
+}
+
+/// A tile's 64 lanes folded twice.
+#[inline(always)]
+pub(super) fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; CHAINS]) -> [I::F64; N] {
+    let mut tile = [isa.f64(0.0); N];
+    for n in 0..N {
+        let low = isa.fold_pairs(chains[0][n], chains[1][n]);
+        let high = isa.fold_pairs(chains[2][n], chains[3][n]);
+        tile[n] = isa.fold_pairs(low, high);
+    }
+    tile
+}
+
+const LEVELS: usize = GROUP.ilog2() as usize + 1;
+
+impl<I: Isa, const N: usize> Group<I, N> {
+    #[inline(always)]
+    pub(super) fn new(isa: I) -> Self {
+        Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
+    }
+
+    /// The next tile, of so many quads: `add` adds a quad's block to the sums of the chain of the same index.
+    #[inline(always)]
+    pub(super) fn push(&mut self, isa: I, quads: usize, mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N]) {
+        let mut chains = [[isa.f64(0.0); N]; CHAINS];
+        for quad in 0..quads {
+            for (j, sums) in chains.iter_mut().enumerate() {
+                *sums = add(quad, j, *sums);
+            }
+        }
+        self.wait(isa, fold_chains(isa, chains));
+    }
+
+    /// The next tile, which has been folded twice.
+    #[inline(always)]
+    pub(super) fn wait(&mut self, isa: I, mut tile: [I::F64; N]) {
+        let mut level = 0;
+        while self.count >> level & 1 == 1 {
+            for (tile, waiting) in tile.iter_mut().zip(self.waiting[level]) {
+                *tile = isa.fold_pairs(waiting, *tile);
+            }
+            level += 1;
+        }
+        self.waiting[level] = tile;
+        self.count += 1;
+    }
+
+    /// The sums of the one tile that there is.
+    #[inline(always)]
+    fn only(self, isa: I) -> [f64; N] {
+        let mut sums = [0.0; N];
+        for (sum, tile) in sums.iter_mut().zip(self.waiting[0]) {
+            *sum = isa.fold_all(tile) + 0.0;
+        }
+        sums
+    }
+
+    /// The sums: [tile 0 .. tile 15].
+    #[inline(always)]
+    pub(super) fn sums(self, isa: I) -> [I::F64; N] {
+        if self.count == GROUP {
+            return self.waiting[LEVELS - 1];
+        }
+        // The last tiles, with zeros for those that are not there.
+        let mut sums = [isa.f64(0.0); N];
+        for level in 0..LEVELS - 1 {
+            for (sum, waiting) in sums.iter_mut().zip(self.waiting[level]) {
+                *sum = if self.count >> level & 1 == 1 {
+                    isa.fold_pairs(waiting, *sum)
+                } else {
+                    isa.fold_pairs(*sum, isa.f64(0.0))
+                };
+            }
+        }
+        sums
+    }
+}
+
+/// The sums of a row of `len` terms from those of its groups, of which each is known by its first tile.
+#[inline(always)]
+pub(super) fn of_groups<I: Isa, const N: usize>(
+    isa: I,
+    len: usize,
+    mut group: impl FnMut(usize) -> Group<I, N>,
+) -> [f64; N] {
+    let tiles = len.div_ceil(TILE);
+    let mut lanes = [[0.0f64; SUM_LANES]; N];
+    for first in (0..tiles).step_by(GROUP) {
+        let group = group(first);
+        if tiles == 1 {
+            return group.only(isa);
+        }
+        let sums = group.sums(isa);
+        if tiles <= GROUP {
+            return fold_group(isa, sums, tiles);
+        }
+        for n in 0..N {
+            let sums = isa.array_f64(sums[n]);
+            for (t, sum) in sums[..GROUP.min(tiles - first)].iter().enumerate() {
+                lanes[n][(first + t) % SUM_LANES] += sum;
+            }
+        }
+    }
+    let mut result = [0.0; N];
+    for n in 0..N {
+        result[n] = fold_lanes(lanes[n], tiles);
+    }
+    result
+}
+
+/// The sums of a row of one group of several tiles, from those of its tiles.
+#[inline(always)]
+fn fold_group<I: Isa, const N: usize>(isa: I, sums: [I::F64; N], tiles: usize) -> [f64; N] {
+    let mut result = [0.0; N];
+    for n in 0..N {
+        let (mut sum, mut width) = (sums[n], tiles);
+        while width > 1 {
+            sum = isa.fold_pairs(sum, isa.f64(0.0));
+            width = width.div_ceil(2);
+        }
+        result[n] = isa.array_f64(sum)[0] + 0.0;
+    }
+    result
+}
+
+/// The end of rule O: the sums of all tiles, in order, by the same rule.
+pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
+    let mut lanes = [0.0f64; SUM_LANES];
+    for (t, sum) in tiles.iter().enumerate() {
+        lanes[t % SUM_LANES] += sum;
+    }
+    fold_lanes(lanes, tiles.len())
+}
+
+/// Six folds, and +0. Lanes without a tile hold +0 and leave the others as they are, so of `tiles` no more are folded
+/// than there are.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f64; SUM_LANES], tiles: usize) -> f64 {
+    let mut width = tiles.min(SUM_LANES);
+    while width > 1 {
+        width = width.div_ceil(2);
+        for j in 0..width {
+            lanes[j] = lanes[2 * j] + lanes[2 * j + 1];
+        }
+        if width < SUM_LANES / 2 {
+            lanes[width] = 0.0;
+        }
+    }
+    lanes[0] + 0.0
+}

@@ -1,0 +1,110 @@
+//! Slices read in blocks of sixteen, the last one padded.
+
+use super::slice::LANES;
+use super::storage::Storage;
+
+/// Slices that are read beside a span, and the shorter block that each ends with.
+pub(super) struct Beside<'b, T, const N: usize> {
+    pub(super) values: [&'b [T]; N],
+    pub(super) last: &'b [[T; LANES]; N],
+    pub(super) whole: usize,
+}
+
+impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
+    /// Slices of `len` elements; `last` is filled with what does not make a block.
+    #[inline(always)]
+    pub(super) fn new(values: [&'b [T]; N], last: &'b mut [[T; LANES]; N], len: usize) -> Self {
+        let whole = len / LANES;
+        for n in 0..N {
+            assert_eq!(values[n].len(), len);
+            let rest = &values[n][LANES * whole..];
+            if let Some(pad) = rest.first() {
+                last[n] = padded(rest, *pad);
+            }
+        }
+        Beside { values, last, whole }
+    }
+
+    /// The blocks of this index, which is below that of the last, shorter ones.
+    #[inline(always)]
+    pub(super) fn whole(&self, index: usize) -> [&'b [T; LANES]; N] {
+        debug_assert!(index < self.whole);
+        let mut blocks = self.last.each_ref();
+        for (block, values) in blocks.iter_mut().zip(self.values) {
+            // SAFETY: sixteen elements from 16 * index on are inside every slice.
+            *block = unsafe { &*values.as_ptr().add(LANES * index).cast() };
+        }
+        blocks
+    }
+}
+
+/// Folds over the blocks of `source`, the last one padded with `pad`; `f` gets the block's index.
+#[inline(always)]
+pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; LANES]) -> A) -> A {
+    let (blocks, rest) = source.as_chunks::<LANES>();
+    let buffer = padded(rest, pad);
+    let mut acc = init;
+    for i in 0..blocks.len() + usize::from(!rest.is_empty()) {
+        acc = f(acc, i, blocks.get(i).unwrap_or(&buffer));
+    }
+    acc
+}
+
+/// As [`fold`], beside blocks of other slices as long, whose last ones are padded with any of their elements.
+#[inline(always)]
+pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
+    source: &[S],
+    pad: S,
+    beside: [&[T]; N],
+    init: A,
+    f: impl Fn(A, &[S; LANES], [&[T; LANES]; N]) -> A,
+) -> A {
+    let mut last = [[T::NAUGHT; LANES]; N];
+    let beside = Beside::new(beside, &mut last, source.len());
+    let (blocks, rest) = source.as_chunks::<LANES>();
+    let mut acc = init;
+    for (i, block) in blocks.iter().enumerate() {
+        acc = f(acc, block, beside.whole(i));
+    }
+    if rest.is_empty() {
+        return acc;
+    }
+    f(acc, &padded(rest, pad), beside.last.each_ref())
+}
+
+/// The block of this index, with `pad` behind the last element.
+#[inline(always)]
+pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
+    let values = values.get(index * LANES..).unwrap_or(&[]);
+    match values.first_chunk::<LANES>() {
+        Some(block) => *block,
+        None => padded(values, pad),
+    }
+}
+
+/// The block of this index of a longer row whose elements from `first` on are `values`, with `pad` around them.
+#[inline(always)]
+pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; LANES] {
+    match (index * LANES).checked_sub(first) {
+        Some(at) => match values.get(at..).and_then(<[S]>::first_chunk::<LANES>) {
+            Some(block) => *block,
+            None => padded(values.get(at..).unwrap_or(&[]), pad),
+        },
+        None => {
+            let mut block = [pad; LANES];
+            let behind = (first - index * LANES).min(LANES);
+            for (to, value) in block[behind..].iter_mut().zip(values) {
+                *to = *value;
+            }
+            block
+        }
+    }
+}
+
+/// The values, at most sixteen, with `pad` behind them.
+#[inline(always)]
+pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; LANES] {
+    let mut block = [pad; LANES];
+    block[..values.len()].copy_from_slice(values);
+    block
+}
