@@ -1,4 +1,5 @@
-//! What is to be installed for the feature `mpi`, before the bindings' own build, which doesn't say it, fails.
+//! Build check: says what to install for the feature `mpi`. Without it, the build of the bindings fails with an
+//! unhelpful message.
 
 use std::env;
 use std::process::{Command, exit};
@@ -6,7 +7,7 @@ use std::process::{Command, exit};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=MPICC");
-    // On Windows there is one MPI only, which is found in other ways.
+    // Windows has a single MPI, which is not found through mpicc or pkg-config.
     if env::var_os("CARGO_FEATURE_MPI").is_none() || cfg!(windows) {
         return;
     }
@@ -16,10 +17,10 @@ fn main() {
         |name| Command::new("pkg-config").args(["--exists", name]).status().is_ok_and(|status| status.success());
     if !answers(&wrapper, &["-show"]) && !is_known("mpich") && !is_known("openmpi") {
         eprintln!(
-            "evenkeel: the feature `mpi` needs an MPI library with its headers, and there is neither {wrapper} nor one that pkg-config knows."
+            "evenkeel: the feature `mpi` needs an MPI library with its headers, and found neither `{wrapper}` nor a library known to pkg-config."
         );
         eprintln!(
-            "On Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin libclang-dev. Elsewhere set MPICC to the wrapper's path."
+            "On Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin libclang-dev. Elsewhere, set MPICC to the path of mpicc."
         );
         exit(1);
     }

@@ -1,4 +1,5 @@
-//! `attention` beside candle's ops put together: a prompt of 1,024 tokens, and one token behind 32,768.
+//! Benchmark of `attention` against its composition from candle's ops: a prompt of 1,024 tokens, and one token after
+//! 32,768.
 
 use crate::support::{Race, Timed, numbers, tensor};
 use candle_core::{D, Result, Tensor};

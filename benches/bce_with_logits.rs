@@ -1,4 +1,4 @@
-//! `bce_with_logits` with its gradient, beside candle's loss.
+//! Benchmark of `bce_with_logits` and its gradient against candle's loss.
 
 use crate::support::{SHAPES, Timed, numbers, tensor};
 use criterion::{Criterion, Throughput};
@@ -15,9 +15,9 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let of = |(x, y): (&E, &E)| reference::bce_with_logits(*x, y.widen(), 1.0).to_f64();
         let exact = x.iter().zip(&targets).map(of).sum::<f64>() / x.len() as f64;
         let loss = bce_with_logits(view, &targets, &options).unwrap().value();
-        // The sum beside it is added up one by one.
+        // The bound covers the error of the reference sum, which is accumulated sequentially in f64.
         let (off, bound) = ((loss / exact - 1.0).abs(), x.len() as f64 * f64::EPSILON);
-        assert!(off < bound, "{off:e} off, more than {bound:e}");
+        assert!(off < bound, "relative error {off:e}, more than {bound:e}");
         let (xs, ts) = (tensor(&x, (rows, cols)), tensor(&targets, (rows, cols)));
         let mut group = c.benchmark_group(format!("bce_with_logits/{}/{rows}x{cols}", <E as Element>::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));

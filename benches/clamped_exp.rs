@@ -1,4 +1,4 @@
-//! `clamped_exp` beside candle's clamp and exp.
+//! Benchmark of `clamped_exp` against candle's clamp and exp.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

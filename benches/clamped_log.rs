@@ -1,4 +1,4 @@
-//! `clamped_log` beside candle's maximum and log.
+//! Benchmark of `clamped_log` against candle's maximum and log.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

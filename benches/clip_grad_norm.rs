@@ -1,4 +1,4 @@
-//! `clip_grad_norm` beside a clipping put together of candle's ops, as training loops have it.
+//! Benchmark of `clip_grad_norm` against clipping composed of candle's ops, as in training loops.
 
 use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{DType, Result, Tensor};
@@ -20,7 +20,8 @@ fn bench<E: Timed>(c: &mut Criterion) {
         let xs = tensor(&x, (rows, cols));
         let mut group = c.benchmark_group(format!("clip_grad_norm/{}/{rows}x{cols}", <E as Element>::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));
-        // Clipped in place again and again, so the limit falls a little each time: all is multiplied.
+        // Clipping is in place, so the limit decreases slightly in each iteration. Otherwise only the first call would
+        // scale.
         let mut limit = 1.0;
         group.bench_function("slices", |b| {
             b.iter(|| {

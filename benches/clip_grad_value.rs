@@ -1,4 +1,4 @@
-//! `clip_grad_value` beside candle's clamp.
+//! Benchmark of `clip_grad_value` against candle's clamp.
 
 use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};

@@ -1,4 +1,4 @@
-//! `cross_entropy` beside candle's.
+//! Benchmark of `cross_entropy` against candle's.
 
 use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{DType, Device, Result, Tensor};
@@ -9,7 +9,7 @@ use evenkeel::{CrossEntropy, Element, Rows, cross_entropy};
 
 fn bench<E: Timed>(c: &mut Criterion) {
     let options = CrossEntropy::default();
-    // The last is a batch of a language model.
+    // The last shape is a batch of a language model.
     for (rows, cols) in SHAPES.into_iter().chain([(64, 128_256)]) {
         let x = numbers::<E>(rows * cols);
         let targets: Vec<i64> = (0..rows).map(|r| (r * 977 % cols) as i64).collect();
@@ -22,7 +22,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
             / rows as f64;
         let loss = cross_entropy(view, &targets, &options).unwrap().value();
         let dtype = <E as Element>::DTYPE;
-        println!("cross_entropy in {dtype}: {:.1e} off", (loss / exact - 1.0).abs());
+        println!("cross_entropy in {dtype}: relative error {:.1e}", (loss / exact - 1.0).abs());
         assert!((loss / exact - 1.0).abs() < 2e-7);
         let (xs, ts) = (tensor(&x, (rows, cols)), Tensor::new(targets.as_slice(), &Device::Cpu).unwrap());
         let theirs = || -> Result<Tensor> { candle_nn::loss::cross_entropy(&xs, &ts) };
@@ -34,10 +34,10 @@ fn bench<E: Timed>(c: &mut Criterion) {
         group.bench_function("guarded", |b| b.iter(|| guarded::cross_entropy(&xs, &ts, &options).unwrap()));
         match theirs().and_then(|loss| loss.to_dtype(DType::F64)?.to_scalar::<f64>()) {
             Ok(loss) => {
-                println!("cross_entropy in {dtype}: candle {:.1e} off", (loss / exact - 1.0).abs());
+                println!("cross_entropy in {dtype}: relative error of candle {:.1e}", (loss / exact - 1.0).abs());
                 group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
             }
-            Err(refused) => println!("candle has none: {refused}"),
+            Err(refused) => println!("candle does not support it: {refused}"),
         }
         group.finish();
     }

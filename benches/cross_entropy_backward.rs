@@ -1,4 +1,4 @@
-//! The cross-entropy with its gradient beside candle's with its autograd.
+//! Benchmark of the cross-entropy and its gradient against candle's loss and autograd.
 
 use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{Device, Result, Tensor, Var};
@@ -10,7 +10,7 @@ use evenkeel::{
     cross_entropy_backward_into,
 };
 
-/// A loss and its gradient by the logits.
+/// Computes a loss, and returns its gradient with respect to the logits.
 fn trained(xs: &Var, loss: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let mut grads = loss(xs)?.backward()?;
     grads.remove(xs).ok_or_else(|| candle_core::Error::Msg("no gradient".into()))
@@ -42,7 +42,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
                 cross_entropy_backward_into(view, &targets, &[1.0], out, &options).map(drop)
             })
         });
-        // Gradients of gradients of logits: numbers as good as any.
+        // Each call overwrites its logits by their gradients, so each iteration takes the previous gradients as logits.
         let mut z = x.clone();
         group.bench_function("in place", |b| {
             b.iter(|| {

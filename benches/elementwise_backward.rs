@@ -1,11 +1,13 @@
-//! The gradients of the functions of one element beside candle's ops put together, as its own gradients are.
+//! Benchmark of the gradients of elementwise functions against compositions of candle's ops, as candle's own gradients
+//! are.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};
 use criterion::Criterion;
 use evenkeel::{Element, reference};
 
-/// Races one gradient; `$x` is raised by `$shift` first, for functions of positive numbers.
+/// Races one gradient. A positive `$shift` replaces `$x` by its magnitude plus `$shift`, for functions of positive
+/// numbers.
 macro_rules! race {
     ($c:expr, $E:ty, $name:literal, $into:ident, $slope:ident, $shift:literal, $composed:expr) => {
         for shape @ (rows, cols) in SHAPES {

@@ -1,4 +1,4 @@
-//! `erf` beside candle's.
+//! Benchmark of `erf` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `exp` beside candle's.
+//! Benchmark of `exp` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

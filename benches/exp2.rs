@@ -1,4 +1,4 @@
-//! `exp2` beside candle's ops put together.
+//! Benchmark of `exp2` against a composition of candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

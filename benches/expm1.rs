@@ -1,4 +1,4 @@
-//! `expm1`.
+//! Benchmark of `expm1`.
 
 use crate::support::{Race, SHAPES, Timed, numbers};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `gelu` beside candle's.
+//! Benchmark of `gelu` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `gelu_tanh` beside candle's.
+//! Benchmark of `gelu_tanh` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `group_norm` of 32 groups with weight and bias beside candle's.
+//! Benchmark of `group_norm` with 32 groups, weight and bias against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::Module;
@@ -13,7 +13,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
     for (rows, cols) in SHAPES {
         let x = numbers::<E>(rows * cols);
         let (weight, bias) = (numbers::<E>(CHANNELS), numbers::<E>(CHANNELS));
-        // Batches of images of 64 channels.
+        // The rows are batches of images with 64 channels.
         let [batch, side] = if rows == 8 { [2, 16] } else { [16, 64] };
         let inner = side * side;
         assert_eq!(batch * CHANNELS * inner, rows * cols);

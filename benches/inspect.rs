@@ -1,4 +1,5 @@
-//! `inspect` and `finite` beside candle's ops put together: the ends, the mean and the deviation, without counts.
+//! Benchmark of `inspect` and `finite` against a composition of candle's ops for minimum, maximum, mean and standard
+//! deviation, without the counts.
 
 use crate::support::{SHAPES, Timed, numbers, tensor};
 use candle_core::{Result, Tensor};

@@ -1,4 +1,4 @@
-//! `l2_normalize` beside the same put together of candle's ops.
+//! Benchmark of `l2_normalize` against a composition of candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{D, Result, Tensor};

@@ -1,4 +1,4 @@
-//! `layer_norm` with weight and bias beside candle's.
+//! Benchmark of `layer_norm` with weight and bias against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

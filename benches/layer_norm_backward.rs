@@ -1,4 +1,5 @@
-//! `layer_norm_backward` with the gradients of weight and bias, beside the formula put together of candle's ops.
+//! Benchmark of `layer_norm_backward`, including the gradients of weight and bias, against a composition of candle's
+//! ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -7,7 +8,7 @@ use evenkeel::{LayerNorm, Rows, RowsMut, layer_norm_backward_into, reference};
 
 const EPS: f64 = 1e-5;
 
-/// dx; dweight and dbias are computed and dropped.
+/// Returns dx. Also computes dweight and dbias, and drops them.
 fn composed(xs: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let dtype = if xs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let [x, dy, weight] = [xs.to_dtype(dtype)?, dy.to_dtype(dtype)?, weight.to_dtype(dtype)?];

@@ -1,4 +1,4 @@
-//! `log` beside candle's.
+//! Benchmark of `log` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `log1p`.
+//! Benchmark of `log1p`.
 
 use crate::support::{Race, SHAPES, Timed, numbers};
 use criterion::Criterion;

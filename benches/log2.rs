@@ -1,4 +1,4 @@
-//! `log2` beside candle's ops put together.
+//! Benchmark of `log2` against a composition of candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

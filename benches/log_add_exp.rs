@@ -1,4 +1,4 @@
-//! `log_add_exp` beside candle's ops put together.
+//! Benchmark of `log_add_exp` against a composition of candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

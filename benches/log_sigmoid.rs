@@ -1,4 +1,4 @@
-//! `log_sigmoid`.
+//! Benchmark of `log_sigmoid`.
 
 use crate::support::{Race, SHAPES, Timed, numbers};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `log_softmax` over the last axis beside candle's.
+//! Benchmark of `log_softmax` over the last axis against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

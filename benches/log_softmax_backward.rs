@@ -1,5 +1,5 @@
-//! `log_softmax_backward` over the last axis; and forward and backward by candle's autograd, with the drop-in and with
-//! candle's own.
+//! Benchmark of `log_softmax_backward` over the last axis. Also of forward and backward pass by candle's autograd, with
+//! the drop-in against candle's own op.
 
 use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 use candle_core::Var;

@@ -1,4 +1,5 @@
-//! `logsumexp_backward` over the last axis; and forward and backward by candle's autograd, guarded and with candle's own.
+//! Benchmark of `logsumexp_backward` over the last axis. Also of forward and backward pass by candle's autograd, with
+//! the guarded op against candle's own.
 
 use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};
 use candle_core::Var;

@@ -1,4 +1,5 @@
-//! Every benchmark; `cargo bench --features candle -- OP` runs an op's, another text those whose names have that part.
+//! All benchmarks. `cargo bench --features candle -- OP` runs those of an op; any other text runs those whose names
+//! contain it.
 
 #[macro_use]
 mod support;
@@ -58,7 +59,7 @@ mod tanh;
 
 use criterion::Criterion;
 
-/// A name, and what checks and times it.
+/// Name of an op, and the function that checks and times it.
 type Op = (&'static str, fn(&mut Criterion));
 
 const OPS: &[Op] = &[
@@ -117,7 +118,7 @@ const OPS: &[Op] = &[
 ];
 
 fn main() {
-    // Each op is checked before criterion sees what is asked for: one that is named is checked alone.
+    // Each op is checked before criterion applies its filter. If an argument names an op, only that op is checked.
     let named = |argument: String| OPS.iter().find(|(op, _)| argument.split('/').next() == Some(op));
     let only = std::env::args().skip(1).find_map(named);
     let c = &mut support::criterion();

@@ -1,4 +1,4 @@
-//! `mean_pool` of sequences of 64 tokens, half of them masked, beside the same put together of candle's ops.
+//! Benchmark of `mean_pool` on sequences of 64 tokens, half of them masked, against a composition of candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;
@@ -7,7 +7,7 @@ use evenkeel::{Lanes, Mask, MeanPool, mean_pool_into, reference};
 fn bench<E: Timed>(c: &mut Criterion) {
     const TOKENS: usize = 64;
     for (rows, cols) in SHAPES {
-        // As many elements as other ops are timed on.
+        // The number of elements is the same as in other benchmarks.
         let width = cols.min(rows * cols / TOKENS);
         let rows = rows * cols / width;
         let batch = rows / TOKENS;

@@ -1,4 +1,5 @@
-//! `qk_norm_rope` of heads of 128 beside `rms_norm` and `rope`, Evenkeel's and candle's.
+//! Benchmark of `qk_norm_rope` with heads of 128 columns against `rms_norm` followed by `rope`, Evenkeel's and
+//! candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `reciprocal` beside candle's.
+//! Benchmark of `reciprocal` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

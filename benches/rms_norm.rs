@@ -1,4 +1,4 @@
-//! `rms_norm` with a weight beside candle's.
+//! Benchmark of `rms_norm` with a weight against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

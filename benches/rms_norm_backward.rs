@@ -1,4 +1,4 @@
-//! `rms_norm_backward` with the weight's gradient, beside the formula put together of candle's ops.
+//! Benchmark of `rms_norm_backward`, including the weight's gradient, against a composition of candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -7,7 +7,7 @@ use evenkeel::{RmsNorm, Rows, RowsMut, reference, rms_norm_backward_into};
 
 const EPS: f64 = 1e-5;
 
-/// dx; dweight is computed and dropped.
+/// Returns dx. Also computes dweight, and drops it.
 fn composed(xs: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let dtype = if xs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let [x, dy, weight] = [xs.to_dtype(dtype)?, dy.to_dtype(dtype)?, weight.to_dtype(dtype)?];

@@ -1,4 +1,4 @@
-//! `rms_norm_linear` of a token and of a prompt beside candle's norm and product of matrices.
+//! Benchmark of `rms_norm_linear` for one token and for a prompt against candle's norm and matrix product.
 
 use crate::support::{Race, Timed, numbers, tensor};
 use criterion::Criterion;

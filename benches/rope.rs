@@ -1,4 +1,4 @@
-//! `rope` of heads of 128 beside candle's, which is given the same tables.
+//! Benchmark of `rope` with heads of 128 columns against candle's, which gets the same tables.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `rope_backward` of heads of 128 beside candle's rope, which is given the tables of the opposite angles.
+//! Benchmark of `rope_backward` with heads of 128 columns against candle's rope with tables of the negated angles.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

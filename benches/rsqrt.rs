@@ -1,4 +1,4 @@
-//! `rsqrt` beside candle's.
+//! Benchmark of `rsqrt` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `safe_div` beside candle's division, which guards nothing.
+//! Benchmark of `safe_div` against candle's division, which has no guard.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,5 +1,5 @@
-//! A token from the logits of a batch, by the filters that chat models are run with. candle-nn has no sampler; that of
-//! candle-transformers is timed in `tools/adoption`.
+//! Benchmark of sampling from the logits of a batch, with filters that are common for chat models. candle-nn has no
+//! sampler. `tools/adoption` times the one of candle-transformers.
 
 use crate::support::{SHAPES, Timed, numbers};
 use criterion::{Criterion, Throughput};
@@ -28,7 +28,7 @@ fn bench<E: Timed>(c: &mut Criterion) {
     }
 }
 
-/// A batch of sequences with a model's vocabulary, on one thread and on all that there are.
+/// Times a batch with a model's vocabulary size, on one thread and on all available threads.
 fn bench_threads(c: &mut Criterion) {
     const SHAPE: (usize, usize) = (64, 131_072);
     let logits = numbers::<f32>(SHAPE.0 * SHAPE.1);

@@ -1,4 +1,4 @@
-//! `sigmoid` beside candle's.
+//! Benchmark of `sigmoid` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

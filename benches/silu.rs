@@ -1,4 +1,4 @@
-//! `silu` beside candle's.
+//! Benchmark of `silu` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,4 +1,4 @@
-//! `softplus`.
+//! Benchmark of `softplus`.
 
 use crate::support::{Race, SHAPES, Timed, numbers};
 use criterion::Criterion;

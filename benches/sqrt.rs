@@ -1,4 +1,4 @@
-//! `sqrt` beside candle's.
+//! Benchmark of `sqrt` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

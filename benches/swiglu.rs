@@ -1,4 +1,4 @@
-//! `swiglu` beside silu and a multiplication, Evenkeel's and candle's.
+//! Benchmark of `swiglu` against silu and a multiplication, Evenkeel's and candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

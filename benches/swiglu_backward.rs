@@ -1,4 +1,5 @@
-//! `swiglu_backward` beside silu, its gradient and two multiplications, and beside candle's ops put together.
+//! Benchmark of `swiglu_backward` against silu, its gradient and two multiplications, and against a composition of
+//! candle's ops.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

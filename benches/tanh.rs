@@ -1,4 +1,4 @@
-//! `tanh` beside candle's.
+//! Benchmark of `tanh` against candle's.
 
 use crate::support::{Race, SHAPES, Timed, numbers, tensor};
 use criterion::Criterion;

@@ -1,7 +1,8 @@
-//! Guarded sampling after any engine: the address of its logits on a CUDA device in, tokens out.
+//! Guarded sampling for an engine that keeps its logits on a CUDA device: takes the address of the logits, returns
+//! tokens.
 //!
-//! `engine` stands for one that keeps its logits on the device; all that it gives away is where they are. Each step copies
-//! the requests there and the outcomes back, 16 bytes a row: the logits stay.
+//! `engine` simulates such an engine, which exposes nothing but that address. Each step copies the requests to the
+//! device and the outcomes back, 16 bytes per row. The logits stay on the device.
 
 use evenkeel::cuda::cudarc::driver::{CudaSlice, CudaStream};
 use evenkeel::cuda::sample::{Outcome, Request};
@@ -16,7 +17,7 @@ const ROWS: usize = 4;
 const VOCABULARY: usize = 128_256;
 const STEPS: u64 = 5;
 
-/// Draws a token for each of an engine's rows. What it needs on the device is made once.
+/// Draws one token per row of an engine's logits. Its device buffers are allocated once.
 struct DeviceSampler {
     stream: Arc<CudaStream>,
     sampler: Sampler,
@@ -31,17 +32,18 @@ impl DeviceSampler {
         Ok(DeviceSampler { stream, sampler, requests, outcomes })
     }
 
-    /// A token for each row, or why there is none: the others are drawn all the same.
+    /// Draws a token for each row. A row that is refused has an error, and the other rows are still drawn.
     ///
     /// # Safety
-    /// The address is of rows times `VOCABULARY` numbers in bf16 on the stream's device, which what ran on this stream
-    /// before has written.
+    /// `logits` is the address of rows * `VOCABULARY` bf16 numbers on the stream's device. Earlier work on this stream
+    /// has written them.
     unsafe fn draw(&mut self, logits: u64, step: u64) -> anyhow::Result<Vec<evenkeel::Result<u32>>> {
         let rows = self.requests.len();
         let request = |row| Request::new(&self.sampler, Draw { seed: 42, row, draw: step });
         let requests = (0..rows as u64).map(request).collect::<evenkeel::Result<Vec<_>>>()?;
         self.stream.memcpy_htod(&requests, &mut self.requests)?;
-        // SAFETY: as the caller promises; the memory is the engine's to free.
+        // SAFETY: the caller guarantees the address and the length. `ManuallyDrop` leaves freeing the memory to the
+        // engine.
         let logits = ManuallyDrop::new(unsafe { self.stream.upgrade_device_ptr::<bf16>(logits, rows * VOCABULARY) });
         let rows_of_logits = Rows::new(logits.as_view(), rows, VOCABULARY)?;
         let (requests, outcomes) = (self.requests.as_view(), self.outcomes.as_view_mut());
@@ -52,7 +54,7 @@ impl DeviceSampler {
     }
 }
 
-/// Logits as a model could leave them on the device, with a NaN in the last row.
+/// Returns logits that a model could leave on the device, with a NaN in the last row.
 fn engine(stream: &Arc<CudaStream>, step: u64) -> anyhow::Result<CudaSlice<bf16>> {
     let logit = |i: usize| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(step as u32 + 7) >> 40) as f32;
     let mut logits: Vec<bf16> = (0..ROWS * VOCABULARY).map(|i| bf16::from_f32(logit(i) / 1e6)).collect();
@@ -66,9 +68,9 @@ fn run() -> anyhow::Result<()> {
     let mut sampler = DeviceSampler::new(stream.clone(), sampler, ROWS)?;
     for step in 0..STEPS {
         let logits = engine(&stream, step)?.leak();
-        // SAFETY: the engine wrote so many logits there, on this stream.
+        // SAFETY: the engine wrote ROWS * VOCABULARY logits there, on this stream.
         let tokens = unsafe { sampler.draw(logits, step) };
-        // SAFETY: it was the engine's, which has no more use for it.
+        // SAFETY: the pointer comes from `leak` above, and the engine no longer uses the memory.
         drop(unsafe { stream.upgrade_device_ptr::<bf16>(logits, ROWS * VOCABULARY) });
         for (row, token) in tokens?.into_iter().enumerate() {
             match token {

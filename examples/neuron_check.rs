@@ -1,8 +1,8 @@
-//! A first look at a Neuron device: softmax in every type and sampling, on rows that break naive programs, beside the
-//! CPU.
+//! Smoke test of a Neuron device. It compares softmax in every type, and sampling, with the CPU, on rows that break
+//! naive programs.
 //!
-//! `scripts/neuron-check` runs it and keeps what it says. Exit status: 0 where device and CPU agree, 1 where they do
-//! not, 2 where there is no device.
+//! `scripts/neuron-check` runs it and saves the output. Exit status: 0 if device and CPU agree, 1 if they differ, 2 if
+//! there is no device.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use std::time::Instant;
 
 const COLS: usize = 64;
 
-/// Rows that break naive programs; what is missing of a row is masked.
+/// Rows that break naive programs. Columns that a row lacks are masked.
 const ROWS: &[&[f32]] = &[
     &[1.0, 2.0, 3.0, f32::NEG_INFINITY],
     &[],
@@ -28,10 +28,11 @@ const ROWS: &[&[f32]] = &[
     &[65504.0, -65504.0, 1.0],
 ];
 
-/// Rows of random numbers that follow, each of another scale.
+/// Number of random rows after them, each with its own scale.
 const RANDOM: usize = 22;
 
-/// Logits for which samplers that mark excluded tokens with -3000 draw these, and what is asked for.
+/// Rows of logits. Some samplers mark excluded tokens with -3000, and would draw an excluded token from rows below
+/// that.
 const LOGITS: [[f32; 4]; 6] = [
     [5.0, 4.0, 3.0, 2.0],
     [-4000.0, -4001.0, -4002.0, -4003.0],
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!agrees(&session)))
 }
 
-/// Whether device and CPU agree; says what was compared.
+/// Compares the device with the CPU, prints the results, and returns whether they agree.
 pub fn agrees(session: &Session) -> bool {
     let mut all_agree = true;
     let mut told = |what: &str, check: &dyn Fn() -> Result<Vec<String>>| {
@@ -76,8 +77,8 @@ pub fn agrees(session: &Session) -> bool {
     all_agree
 }
 
-/// Where the device's softmax is farther from the CPU's than both promise together; 2^-24 beside that, since the device
-/// flushes what is subnormal in f16.
+/// Returns the elements at which the device's softmax differs from the CPU's by more than both error bounds together.
+/// It allows 2^-24 in addition, because the device flushes f16 subnormals to zero.
 fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f64) -> Result<Vec<String>> {
     let ulps: f64 = [accuracy::neuron_bound("softmax", E::DTYPE), accuracy::bound("softmax", E::DTYPE)]
         .iter()
@@ -96,7 +97,7 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
         for col in 0..COLS {
             let given =
                 ROWS.get(row).map_or_else(|| Some(random() * 1.5f32.powi(row as i32 - 10)), |r| r.get(col).copied());
-            // Of random rows a third is masked too; there is a NaN behind each mask.
+            // A third of each random row is masked too. Every masked element is a NaN.
             let kept = given.filter(|_| row < ROWS.len() || (row + col) % 3 != 0);
             x.push(make(kept.unwrap_or(f32::NAN)));
             keep.push(u8::from(kept.is_some()));
@@ -115,7 +116,7 @@ fn softmax<E: Element>(session: &Session, make: fn(f32) -> E, value: fn(E) -> f6
     Ok(told.take(10).collect())
 }
 
-/// Where a token that is drawn with the device's candidates is not the CPU's.
+/// Returns the rows for which the token drawn with the device's candidates is not the CPU's.
 fn sample<E: Element>(session: &Session, make: fn(f32) -> E) -> Result<Vec<String>> {
     let x: Vec<E> = LOGITS.as_flattened().iter().map(|x| make(*x)).collect();
     let rows = Rows::new(&x, LOGITS.len(), 4)?;

@@ -1,8 +1,9 @@
-//! Which backend works: decided once, at the start, from the environment or in code.
+//! Selection of the backend, once at startup, by an environment variable or in code.
 //!
-//! The order is that of [`Backend::ALL`]: neuron, cuda, cpu. A backend that is not there is passed over
-//! with its reason; one that was asked for by name is not, and one that fails later is an error, never a silent switch.
-//! With the feature `tracing` the choice and the reasons are events.
+//! Backends are tried in the order of [`Backend::ALL`]: neuron, cuda, cpu. An unavailable backend is skipped, and the
+//! reason is recorded. A backend requested by name is never skipped: if it is unavailable, an error is returned. If a
+//! backend fails later, that is an error too, never a silent switch. With the feature `tracing`, the choice and the
+//! reasons are emitted as events.
 //!
 //! ```
 //! use evenkeel::backend::{self, BackendChoice};
@@ -20,39 +21,39 @@ use crate::registry::Backend;
 use std::fmt;
 use std::str::FromStr;
 
-/// The environment variable that names a backend.
+/// Environment variable that selects a backend.
 const VARIABLE: &str = "EVENKEEL_BACKEND";
 
-/// Which backends may be taken: the first that is there, or a certain one.
+/// A requested backend: a specific one, or the first that is available.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendChoice {
     only: Option<Backend>,
 }
 
-/// The backend that was taken, and what was set up on it.
+/// The selected backend, and the value that was set up for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen<T> {
-    /// The backend.
+    /// The selected backend.
     pub backend: Backend,
-    /// Those that come before it, with the reason why each was not taken.
+    /// Skipped backends, each with its reason.
     pub passed_over: Vec<(Backend, String)>,
-    /// What was set up.
+    /// The value that was set up.
     pub value: T,
 }
 
 impl BackendChoice {
-    /// The first that is there.
+    /// The first available backend.
     pub const AUTO: BackendChoice = BackendChoice { only: None };
 
-    /// This one and no other.
+    /// Requests exactly this backend.
     pub const fn of(backend: Backend) -> Self {
         BackendChoice { only: Some(backend) }
     }
 
-    /// What `EVENKEEL_BACKEND` says: auto, neuron, cuda or cpu; [`BackendChoice::AUTO`] where it is not set.
+    /// Reads `EVENKEEL_BACKEND`: auto, neuron, cuda or cpu. Returns [`BackendChoice::AUTO`] if it is not set.
     ///
     /// # Errors
-    /// [`Error::Backend`] for another name.
+    /// [`Error::Backend`] for any other name.
     pub fn from_env() -> Result<Self> {
         match std::env::var_os(VARIABLE) {
             Some(name) if !name.is_empty() => name.to_string_lossy().parse(),
@@ -60,12 +61,14 @@ impl BackendChoice {
         }
     }
 
-    /// Sets up the first backend that can be, by `make`, which says so by [`Error::Backend`] where a backend is not
-    /// there: [`available`], or what opens its device and loads what is needed there.
+    /// Calls `make` for one backend after another, and returns the first value that it creates.
+    ///
+    /// `make` returns [`Error::Backend`] if a backend is not available. It can be [`available`], or a function that
+    /// opens the device and loads everything needed.
     ///
     /// # Errors
-    /// What `make` returns, of a backend that was asked for by name; else what it returns but [`Error::Backend`], and
-    /// that of the last backend.
+    /// Any error of `make` for a backend requested by name and for the last backend. For other backends, any error of
+    /// `make` except [`Error::Backend`], which skips the backend.
     pub fn set_up<T>(self, mut make: impl FnMut(Backend) -> Result<T>) -> Result<Chosen<T>> {
         let (before, last): (&[Backend], _) = match self.only {
             Some(only) => (&[], only),
@@ -77,7 +80,7 @@ impl BackendChoice {
                 Ok(value) => return Ok(Chosen::new(backend, passed_over, value)),
                 Err(Error::Backend { reason, .. }) => {
                     #[cfg(feature = "tracing")]
-                    tracing::info!(backend = backend.name(), reason, "backend passed over");
+                    tracing::info!(backend = backend.name(), reason, "backend skipped");
                     passed_over.push((backend, reason));
                 }
                 Err(error) => return Err(error),
@@ -103,7 +106,7 @@ impl FromStr for BackendChoice {
         match name {
             "auto" => Ok(Self::AUTO),
             _ => Backend::ALL.into_iter().find(|backend| backend.name() == name).map(Self::of).ok_or_else(|| {
-                let reason = "unknown backend; there are auto, neuron, cuda and cpu".into();
+                let reason = "unknown backend; use auto, neuron, cuda or cpu".into();
                 Error::Backend { backend: name.into(), reason }
             }),
         }
@@ -111,7 +114,7 @@ impl FromStr for BackendChoice {
 }
 
 impl<T> fmt::Display for Chosen<T> {
-    /// The backend, and in brackets why those before it were not taken.
+    /// Writes the backend, followed by the skipped backends and their reasons in parentheses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.backend.name())?;
         for (at, (backend, reason)) in self.passed_over.iter().enumerate() {
@@ -121,11 +124,11 @@ impl<T> fmt::Display for Chosen<T> {
     }
 }
 
-/// Whether a backend is in this build and on this machine: its first device, its runtime, its compiler.
+/// Checks that a backend is available in this build and on this machine: its first device, its runtime, its compiler.
 ///
 /// # Errors
-/// [`Error::Backend`] with the reason where it is not; on Neuron, which is initialised for it, `Error::Neuron` where it
-/// is there and broken.
+/// [`Error::Backend`] with the reason if it is not available. For Neuron, which this call initialises, `Error::Neuron`
+/// if it is present but broken.
 pub fn available(backend: Backend) -> Result<()> {
     match backend {
         Backend::Cpu => Ok(()),
@@ -138,7 +141,7 @@ pub fn available(backend: Backend) -> Result<()> {
             let name = missing.name();
             Err(Error::Backend {
                 backend: name.into(),
-                reason: format!("this build is without it; its feature is {name}"),
+                reason: format!("not in this build; enable the feature {name}"),
             })
         }
     }

@@ -1,12 +1,12 @@
-//! The one error type.
+//! The crate's error type.
 
 #![forbid(unsafe_code)]
 
-/// Everything that can go wrong, with the values that a caller needs to act on it.
+/// Any error of this crate, with the values that a caller needs to handle it.
 ///
-/// Ops return it before any output is written, but for [`Error::FullyMasked`] and [`Error::NonFiniteInput`], which
-/// depend on the data: after those the output holds finite but unspecified values, or, in
-/// clipping, what it held. Whatever allocates may return [`Error::OutOfMemory`].
+/// Ops return errors before they write any output, with two exceptions that depend on the data:
+/// [`Error::FullyMasked`] and [`Error::NonFiniteInput`]. After these the output holds finite but unspecified values; in
+/// clipping, it is unchanged. Every function that allocates may return [`Error::OutOfMemory`].
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
@@ -17,151 +17,151 @@
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A parameter outside its meaning.
+    /// A parameter has an invalid value.
     #[error("{op}: {argument} is {value}; it must be {expected}")]
     InvalidArgument {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The parameter.
+        /// Name of the parameter.
         argument: &'static str,
-        /// What it was.
+        /// The invalid value.
         value: String,
-        /// What it must be.
+        /// Description of the valid values.
         expected: String,
-        /// The lowest row that has it, of a value that rows have.
+        /// Lowest row with an invalid value, if the parameter has one value per row.
         row: Option<usize>,
     },
-    /// Lengths or shapes that do not fit each other.
-    #[error("{op}: {argument} has {got}; {expected} is needed")]
+    /// The length or shape of an operand does not fit the other operands.
+    #[error("{op}: {argument} has {got}; expected {expected}")]
     ShapeMismatch {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The operand.
+        /// Name of the operand.
         argument: &'static str,
-        /// What it has.
+        /// Its length or shape.
         got: String,
-        /// What it needs.
+        /// The required length or shape.
         expected: String,
     },
-    /// A storage type that the op does not take on this backend.
+    /// The op does not support a storage type on this backend.
     #[error("{op}: {dtype} is not supported on {backend}")]
     UnsupportedDType {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The type.
+        /// Name of the storage type.
         dtype: String,
-        /// The backend.
+        /// Name of the backend.
         backend: &'static str,
     },
-    /// A NaN, or in clipping an infinity too, where the op has to refuse it.
-    #[error("{op}: row {row} of the input has {value} at {index}; what made it was broken before this op")]
+    /// The input holds a NaN, which the op rejects. Clipping rejects infinities too.
+    #[error("{op}: row {row} of the input has {value} at {index}; check the op that produced this input")]
     NonFiniteInput {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The lowest row that has one; in clipping, the first tensor.
+        /// Lowest row that has such a value; in clipping, the first tensor.
         row: usize,
-        /// The lowest index in it.
+        /// Lowest index of such a value in the row or tensor.
         index: usize,
-        /// The value found.
+        /// The value found there.
         value: f64,
     },
-    /// A row with nothing to attend to, under [`FullyMasked::Error`](crate::FullyMasked::Error).
-    #[error("{op}: row {row} is wholly masked")]
+    /// A row is fully masked and the policy is [`FullyMasked::Error`](crate::FullyMasked::Error).
+    #[error("{op}: row {row} is fully masked, which the policy FullyMasked::Error rejects")]
     FullyMasked {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The lowest such row.
+        /// Lowest fully masked row.
         row: usize,
     },
-    /// No elements where at least one is needed.
-    #[error("{op}: the input is empty")]
+    /// The input has no elements, but the op needs at least one.
+    #[error("{op}: the input is empty; at least one element is required")]
     EmptyInput {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
     },
-    /// Masks or filters that left the sampler no token.
+    /// Masks or filters leave the sampler no token to draw.
     #[error("{op}: row {row} has no token left to draw from; all {vocabulary} are masked")]
     EmptySupport {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The lowest such row.
+        /// Lowest row without a token.
         row: usize,
-        /// How many tokens there were.
+        /// Number of tokens in the vocabulary.
         vocabulary: usize,
     },
-    /// Memory that could not be allocated. The arguments are valid.
+    /// An allocation failed. The arguments are valid.
     #[error("{op}: could not allocate {bytes} bytes for {what}")]
     OutOfMemory {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The value that needs the memory.
+        /// Description of the value that needs the memory.
         what: &'static str,
-        /// How many bytes it needs.
+        /// Number of bytes requested.
         bytes: u128,
     },
-    /// Training that came to a loss or a norm which is not finite.
-    #[error("train: the {what} of step {step} is {value}; what came before it is whole")]
+    /// The loss or the gradient norm of a training step is not finite.
+    #[error("train: the {what} of step {step} is {value}; resume from an earlier checkpoint")]
     Diverged {
-        /// The step's number.
+        /// Number of the step.
         step: u64,
-        /// What is not finite.
+        /// Name of the quantity that is not finite.
         what: &'static str,
-        /// What it is.
+        /// Its value.
         value: f64,
     },
-    /// A place for records of training that does not take one.
-    #[error("{sink}: {reason}; the record of step {step} is not in it")]
+    /// A sink for training records failed to write a record.
+    #[error("{sink}: {reason}; the record of step {step} was not written")]
     Sink {
-        /// The place.
+        /// Name of the sink.
         sink: String,
-        /// The step's number.
+        /// Number of the step.
         step: u64,
-        /// What it was refused with.
+        /// Why the write failed.
         reason: String,
     },
-    /// A file that was not written; what was there before is there still.
-    #[error("{path} is not written: {reason}")]
+    /// A file was not saved. An existing file at its path is unchanged.
+    #[error("{path} was not saved: {reason}")]
     Unsaved {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Why not.
+        /// Why it was not saved.
         reason: String,
     },
-    /// A backend or instruction set that is unknown or not there.
+    /// A backend or instruction set is unknown or not available.
     #[error("{backend}: {reason}")]
     Backend {
-        /// What was asked for.
+        /// Name of the requested backend or instruction set.
         backend: String,
-        /// Why it can't be had.
+        /// Why it cannot be used.
         reason: String,
     },
-    /// Ranks that are not about to do the same, or of which one did not come.
+    /// Ranks disagree about the call, or one timed out.
     #[cfg(feature = "sharded")]
     #[error("{op}: {reason}")]
     Collective {
-        /// The op that was called, or what was exchanged.
+        /// Name of the op that was called, or of the data that was exchanged.
         op: &'static str,
-        /// The rank that is the cause, where it is known; the lowest of several.
+        /// Rank that caused the error, if known; the lowest if there are several.
         rank: Option<usize>,
-        /// What is the matter, with ranks and values.
+        /// Description of the error, with ranks and values.
         reason: String,
     },
-    /// A NaN or an infinity in what a rank has of a tensor.
+    /// A rank's shard of a tensor holds a NaN or an infinity.
     #[cfg(feature = "sharded")]
-    #[error("{op}: rank {rank} has {value} at {index} of tensor {row}; what made it was broken before this op")]
+    #[error("{op}: rank {rank} has {value} at {index} of tensor {row}; check the op that produced this tensor")]
     NonFiniteShard {
-        /// The op that was called.
+        /// Name of the op that was called.
         op: &'static str,
-        /// The first tensor that has one.
+        /// First tensor that has such a value.
         row: usize,
-        /// The lowest index in it, of all of its elements.
+        /// Lowest index of such a value in the whole tensor.
         index: usize,
-        /// The value found.
+        /// The value found there.
         value: f64,
-        /// The rank that has it; the lowest of several.
+        /// Rank that holds the value; the lowest if there are several.
         rank: usize,
     },
-    /// A Neuron device that was used, or asked for, in a way that another backend is no answer to.
+    /// A Neuron device reported a fault that another backend does not solve.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
     Neuron(crate::neuron::Fault),
@@ -171,8 +171,10 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The variant's name, for logs and protocols; of what is a device's fault, `Backend`; of a shard that is
-    /// not finite, `NonFiniteInput`.
+    /// Returns the variant's name, for logs and protocols.
+    ///
+    /// Two variants share another's name: `Error::Neuron` returns `Backend`, and `Error::NonFiniteShard` returns
+    /// `NonFiniteInput`.
     pub fn name(&self) -> &'static str {
         match self {
             Error::InvalidArgument { .. } => "InvalidArgument",
@@ -196,7 +198,7 @@ impl Error {
         }
     }
 
-    /// The row that the error names, where it names one.
+    /// Returns the row that the error names, if any.
     pub fn row(&self) -> Option<usize> {
         match self {
             Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } => {
@@ -209,7 +211,7 @@ impl Error {
         }
     }
 
-    /// The index within the row that the error names, where it names one.
+    /// Returns the index within the row that the error names, if any.
     pub fn index(&self) -> Option<usize> {
         match self {
             Error::NonFiniteInput { index, .. } => Some(*index),
@@ -219,7 +221,7 @@ impl Error {
         }
     }
 
-    /// The same of a row of a call that had it as its only one.
+    /// Replaces the row of an error from a call on a single row by that row's number in the batch.
     #[cfg(feature = "neuron")]
     pub(crate) fn in_row(mut self, of: usize) -> Self {
         if let Error::NonFiniteInput { row, .. } | Error::FullyMasked { row, .. } | Error::EmptySupport { row, .. } =
@@ -230,7 +232,7 @@ impl Error {
         self
     }
 
-    /// The same of an exchange that was part of an op.
+    /// Replaces the op of an error from an exchange by the op that the exchange is part of.
     #[cfg(feature = "sharded")]
     pub(crate) fn in_collective(mut self, of: &'static str) -> Self {
         if let Error::Collective { op, .. } = &mut self {
@@ -248,7 +250,7 @@ impl Error {
         Error::InvalidArgument { op, argument, value: value.to_string(), expected: expected.into(), row: None }
     }
 
-    /// [`Error::invalid`] of a value that a row has.
+    /// Creates an [`Error::invalid`] for a value that belongs to one row.
     pub(crate) fn invalid_in_row(
         op: &'static str,
         argument: &'static str,

@@ -1,8 +1,8 @@
-//! Operands of any float type: weights, biases, additive masks.
+//! Operands of any storage type, such as weights, biases and additive masks.
 
 #![forbid(unsafe_code)]
 
-/// The same expression for whichever slice it is.
+/// Evaluates one expression for the slice in each variant.
 macro_rules! each_type {
     ($floats:expr, $values:ident => $e:expr) => {
         match $floats {
@@ -23,12 +23,13 @@ use crate::simd::{Float, Isa, Kernel, Span, Storage, block, in_default};
 use half::{bf16, f16};
 use std::ops::Range;
 
-/// A slice of any storage type, read wide. Made by `into()` from a slice or a vector, so it is seldom named.
+/// A read-only slice of any storage type, whose values are read as f64. Slices and vectors convert with `into()`, so
+/// callers rarely name this type.
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm};
 /// use half::bf16;
-/// let weight = [bf16::ONE; 2]; // another type than the rows'
+/// let weight = [bf16::ONE; 2]; // The rows have another type.
 /// let y = rms_norm(Rows::new(&[3.0f32, 4.0], 1, 2)?, &RmsNorm::default().weight(&weight))?;
 /// assert_eq!(y.len(), 2);
 /// # Ok::<(), evenkeel::Error>(())
@@ -65,17 +66,17 @@ impl<'a, E: Element, const N: usize> From<&'a [E; N]> for Floats<'a> {
 }
 
 impl<'a> Floats<'a> {
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         each_type!(self, values => values.len())
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The storage type.
+    /// Returns the storage type.
     pub fn dtype(&self) -> DType {
         match self {
             Floats::F64(_) => DType::F64,
@@ -85,17 +86,17 @@ impl<'a> Floats<'a> {
         }
     }
 
-    /// The value at `index`, exact; `None` beyond the end.
+    /// Returns the exact value at `index`, or `None` past the end.
     pub fn get(&self, index: usize) -> Option<f64> {
         each_type!(self, values => values.get(index).map(|v| v.widen()))
     }
 
-    /// Calls `f` with each value in turn, exact.
+    /// Calls `f` with each exact value, in order.
     pub(crate) fn each(&self, mut f: impl FnMut(f64)) {
         each_type!(self, values => values.iter().for_each(|v| f(v.widen())));
     }
 
-    /// Those in a range.
+    /// Returns the values in a range.
     pub(crate) fn part(self, range: Range<usize>) -> Self {
         match self {
             Floats::F64(values) => Floats::F64(&values[range]),
@@ -105,19 +106,19 @@ impl<'a> Floats<'a> {
         }
     }
 
-    /// The `index`th block of the values in a range, 0 behind its end.
+    /// Loads block number `index` of the values in a range as f64, padded with 0 past the end.
     #[inline(always)]
     pub(crate) fn block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F64 {
         each_type!(self, values => Storage::load_wide(isa, &block(&values[range], index, Element::ZERO)))
     }
 
-    /// As [`Floats::block`], in f32; f64 is rounded.
+    /// Loads a block like [`Floats::block`], but as f32. Values of f64 are rounded.
     #[inline(always)]
     pub(crate) fn narrow_block<I: Isa>(&self, isa: I, range: Range<usize>, index: usize) -> I::F32 {
         each_type!(self, values => Storage::load(isa, &block(&values[range], index, Element::ZERO)))
     }
 
-    /// A range as f64: where it is, or widened into `to`, of its length.
+    /// Returns a range as f64. Values of f64 are borrowed, others are widened into `to`, which has the range's length.
     #[inline(always)]
     pub(crate) fn wide<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f64]) -> &'b [f64]
     where
@@ -129,7 +130,7 @@ impl<'a> Floats<'a> {
         }
     }
 
-    /// A range as f32, as [`Floats::wide`]; f64 is rounded.
+    /// Returns a range as f32, like [`Floats::wide`]. Values of f64 are rounded.
     #[inline(always)]
     pub(crate) fn narrow<'b, I: Isa>(self, isa: I, range: Range<usize>, to: &'b mut [f32]) -> &'b [f32]
     where
@@ -141,14 +142,14 @@ impl<'a> Floats<'a> {
         }
     }
 
-    /// Adds a range to logits as many; finite plus finite stays finite.
+    /// Adds a range to the same number of logits. A sum of finite values saturates at the largest finite value.
     #[inline(always)]
     pub(crate) fn add_to<I: Isa>(&self, isa: I, range: Range<usize>, to: &mut [f64]) {
         isa.outline(AddTo { floats: *self, to, range });
     }
 }
 
-/// A slice of any storage type that is overwritten: a gradient among others. Made by `into()` from a slice or a vector.
+/// A mutable slice of any storage type, such as a gradient. Slices and vectors convert with `into()`.
 ///
 /// ```
 /// use evenkeel::{DType, FloatsMut};
@@ -188,7 +189,7 @@ impl<'a, E: Element, const N: usize> From<&'a mut [E; N]> for FloatsMut<'a> {
 }
 
 impl<'a> FloatsMut<'a> {
-    /// The first `at` values, and the rest.
+    /// Splits the slice into the first `at` values and the rest.
     pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
         fn each<'a, E: Element>(values: &'a mut [E], at: usize) -> (FloatsMut<'a>, FloatsMut<'a>) {
             let (first, rest) = values.split_at_mut(at);
@@ -204,7 +205,7 @@ impl<'a> FloatsMut<'a> {
 }
 
 impl FloatsMut<'_> {
-    /// The values, to read.
+    /// Returns a read-only view of the values.
     pub fn as_floats(&self) -> Floats<'_> {
         match self {
             FloatsMut::F64(values) => Floats::F64(values),
@@ -214,22 +215,22 @@ impl FloatsMut<'_> {
         }
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.as_floats().len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The storage type.
+    /// Returns the storage type.
     pub fn dtype(&self) -> DType {
         self.as_floats().dtype()
     }
 
-    /// The same for a while.
+    /// Returns the same slice with a shorter borrow.
     pub(crate) fn reborrow(&mut self) -> FloatsMut<'_> {
         match self {
             FloatsMut::F64(values) => FloatsMut::F64(values),
@@ -239,7 +240,7 @@ impl FloatsMut<'_> {
         }
     }
 
-    /// Overwrites all with numbers as many, each rounded once.
+    /// Overwrites all values with the same number of f64 values, each rounded once.
     pub(crate) fn store(&mut self, numbers: &[f64]) {
         fn each<E: Element>(values: &mut [E], numbers: &[f64]) {
             for (value, &number) in values.iter_mut().zip(numbers) {

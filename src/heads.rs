@@ -1,18 +1,19 @@
-//! Views of attention's tensors.
+//! Views of the tensors of attention.
 
 #![forbid(unsafe_code)]
 
 use crate::element::Element;
 use crate::error::{Error, Result};
 
-/// Queries, keys or values: `[batch, heads, positions, features]`, the features of a position side by side.
+/// A view of queries, keys or values of shape `[batch, heads, positions, features]`. The features of a position are
+/// contiguous.
 ///
 /// ```
 /// use evenkeel::Heads;
 /// let data = [0.0f32; 2 * 3 * 4 * 5];
 /// // Two sequences, three heads, four positions, five features.
 /// let heads = Heads::new(&data, [2, 3, 4, 5])?;
-/// // The same of data that has the heads of a position side by side, as projections leave them.
+/// // The same shape for data in which all heads of a position are adjacent, as a linear projection writes them.
 /// let beside = Heads::strided(&data, [2, 3, 4, 5], [4 * 3 * 5, 5, 3 * 5])?;
 /// assert_eq!(heads.shape(), beside.shape());
 /// # Ok::<(), evenkeel::Error>(())
@@ -25,31 +26,31 @@ pub struct Heads<'a, E> {
 }
 
 impl<'a, E: Element> Heads<'a, E> {
-    /// All of `data`, without gaps.
+    /// Creates a view of all of `data`, which is contiguous.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] where `data` has another number of elements; [`Error::InvalidArgument`] for more than 2^21
-    /// positions without features, which no memory bounds.
+    /// [`Error::ShapeMismatch`] if `data` has another number of elements than the shape. [`Error::InvalidArgument`] for
+    /// more than 2^21 positions without features, because memory does not limit their number.
     pub fn new(data: &'a [E], shape: [usize; 4]) -> Result<Self> {
         let product = || shape.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
         let elements = if shape.contains(&0) { Some(0) } else { product() };
         if elements != Some(data.len()) {
             let got = format!("{} elements", data.len());
-            return Err(Error::shape("view", "heads", got, format!("the elements of {shape:?}")));
+            return Err(Error::shape("view", "heads", got, format!("as many as shape {shape:?} has")));
         }
         check_counts(shape, data.len())?;
         let [_, heads, positions, features] = shape;
         Ok(Heads { data, shape, strides: [heads * positions * features, positions * features, features] })
     }
 
-    /// Batches, heads and positions `strides` elements apart; they may share memory.
+    /// Creates a view whose batches, heads and positions are `strides` elements apart. They may share memory.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] where `data` does not reach to the last element; [`Error::InvalidArgument`] as
-    /// [`Heads::new`], and for more than 2^32 positions in total where positions share memory.
+    /// [`Error::ShapeMismatch`] if `data` ends before the last element of the view. [`Error::InvalidArgument`] as for
+    /// [`Heads::new`], and for more than 2^32 positions in total if positions share memory.
     pub fn strided(data: &'a [E], shape: [usize; 4], strides: [usize; 3]) -> Result<Self> {
         if shape.contains(&0) {
-            // No element is read: the strides say nothing.
+            // No element is read, so the strides do not matter.
             check_counts(shape, data.len())?;
             return Ok(Heads { data: &data[..0], shape, strides: [0; 3] });
         }
@@ -59,24 +60,24 @@ impl<'a, E: Element> Heads<'a, E> {
             .try_fold(0usize, |last, (&n, &stride)| last.checked_add((n - 1).checked_mul(stride)?));
         if last.is_none_or(|last| last >= data.len()) {
             let got = format!("{} elements", data.len());
-            return Err(Error::shape("view", "heads", got, format!("all of {shape:?} with strides {strides:?}")));
+            return Err(Error::shape("view", "heads", got, format!("enough for {shape:?} with strides {strides:?}")));
         }
         check_counts(shape, data.len())?;
         Ok(Heads { data, shape, strides })
     }
 
-    /// A shape without data, of which no row is asked for.
+    /// Creates a view that has a shape but no data. Its rows must not be accessed.
     #[cfg(feature = "partial")]
     pub(crate) fn without_data(shape: [usize; 4]) -> Self {
         Heads { data: &[], shape, strides: [0; 3] }
     }
 
-    /// Batch, heads, positions, features.
+    /// Returns the numbers of batches, heads, positions and features.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }
 
-    /// The features of a position.
+    /// Returns the features of a position.
     #[inline(always)]
     pub(crate) fn row(&self, batch: usize, head: usize, position: usize) -> &'a [E] {
         let [of_batch, of_head, of_position] = self.strides;
@@ -84,11 +85,13 @@ impl<'a, E: Element> Heads<'a, E> {
     }
 }
 
-/// The most positions, of all batches and heads, without features, and of those that share memory.
+/// Maximum number of positions without features, over all batches and heads.
 const MOST_EMPTY: usize = 1 << 21;
+/// Maximum number of positions that share memory, over all batches and heads.
 const MOST_SHARED: usize = if usize::BITS > 32 { 1 << (usize::BITS / 2) } else { usize::MAX };
 
-/// Checks the counts that no memory bounds. Work grows with the positions, also where they have no elements of their own.
+/// Checks the counts that memory does not limit. The amount of work grows with the number of positions, even if they
+/// have no elements of their own.
 fn check_counts(shape: [usize; 4], elements: usize) -> Result<()> {
     let there = shape.iter().filter(|&&count| count > 0).try_fold(1usize, |all, &count| all.checked_mul(count));
     if there.is_none() {

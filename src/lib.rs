@@ -1,92 +1,103 @@
-//! Numerics for inference and training engines that cannot blow up: softmax with masks, log-softmax, norms, exp and
-//! log, rotary embeddings and sampling, for f64, f32, f16 and bf16.
+//! Numerics for inference and training engines: softmax with masks, log-softmax, norms, activations, rotary embeddings,
+//! attention, sampling, losses and gradients, in f64, f32, f16 and bf16.
+//!
+//! Finite input gives finite output, each op has an error bound in ULP, and every machine gives the same bits.
 //!
 //! ```
 //! use evenkeel::{Mask, Rows, Softmax, softmax};
 //!
-//! // Attention scores of two queries over three keys; the first sequence is padded to nothing.
+//! // Attention scores of two sequences: one query over three keys each. All keys of the first sequence are padding.
 //! let scores = [0.5f32, 2.0, -1.0, 0.5, 2.0, -1.0];
 //! let mask = Mask::causal().and_lengths(&[0, 3]);
 //! let (y, met) = evenkeel::report::scope(|| {
 //!     softmax(Rows::shaped(&scores, &[2, 1, 3])?, &Softmax::default().mask(&mask).scale(0.125))
 //! });
 //! assert_eq!(y?[..3], [0.0, 0.0, 0.0]); // not NaN
-//! assert_eq!(met.to_string(), "softmax: 1 of 2 rows wholly masked");
+//! assert_eq!(met.to_string(), "softmax: 1 of 2 rows fully masked");
 //! # Ok::<(), evenkeel::Error>(())
 //! ```
 //!
 //! # The contract
 //!
-//! Every op keeps it, in every storage type, on every instruction set.
+//! Every op keeps these promises, in every storage type and on every instruction set.
 //!
-//! 1. **Total.** Valid parameters and finite input give finite output, but where the exact result is beyond the type.
-//!    NaN in gives NaN in that row only; the sampler refuses it with a typed error. Masks are data, and one policy
-//!    ([`FullyMasked`]) says what a row with nothing to attend to gives. Nothing panics, and nothing is changed
-//!    silently: [`report::scope`] counts what the guards met.
-//! 2. **Accurate.** Sums of exponentials are exact integers, other sums are f64 ([`math::sum`]); only attention adds its
-//!    products and weighted values in f32, in chains of 32 terms. Softmax's exponentials are f32; other elements are computed
-//!    in f64, in pairs of f32, or in f32 if they are f16 or bf16. The bounds that hold for this arithmetic are in
-//!    [`accuracy::TABLE`], in ULP, with how each was obtained, and tests assert them against [`mod@reference`].
-//! 3. **Reproducible.** The same bits whatever the batch, the thread count, the instruction set or the machine. There
-//!    are no exceptions so far. Nor does the [floating-point environment](#the-floating-point-environment) matter.
-//! 4. **Fast.** Kernels are vectorised for AVX-512 and AVX2 and chosen at run time ([`simd`]); nothing is optional
-//!    that guards.
+//! 1. **Total.** Valid parameters and finite input give finite output, unless the exact result is out of the type's
+//!    range. A NaN in the input makes only its own row NaN; the sampler rejects it with a typed error. A mask is an
+//!    argument of the op, and one policy ([`FullyMasked`]) defines the result of a fully masked row. Nothing panics.
+//!    No value is changed silently: [`report::scope`] counts masked and non-finite rows.
+//! 2. **Accurate.** Exponentials are added exactly, as integers; other sums are computed in f64 ([`math::sum`]). Only
+//!    attention adds its products and weighted values in f32, in chains of 32 terms. Softmax computes its exponentials
+//!    in f32. Other elements are computed in f64, in pairs of f32, or in f32 if they are f16 or bf16.
+//!    [`accuracy::TABLE`] states the error bounds of this arithmetic in ULP, [`accuracy::evidence()`] how each was
+//!    obtained, and tests assert them against [`mod@reference`].
+//! 3. **Reproducible.** A row gives the same bits in any batch, on any number of threads, on any instruction set and on
+//!    any machine. There are no exceptions so far. The
+//!    [floating-point environment](#the-floating-point-environment) of the caller has no influence either.
+//! 4. **Fast.** Kernels are vectorised for AVX-512 and AVX2 and selected at run time ([`simd`]). The guards are always
+//!    on; no option disables them.
 //!
-//! # Finding things
+//! # Where to find what
 //!
-//! - To go backwards: the functions of one element have their gradients beside them, `X_backward` of `X`.
-//! - To make rows of a slice: [`Rows`], [`RowsMut`]; of any axis: [`Lanes`], [`LanesMut`].
-//! - To mask: [`Mask`]. To choose what a masked row gives: [`FullyMasked`].
-//! - To normalise, exponentiate, rotate, sample: the functions below. Each has an `_into` form, which takes a slice or
-//!   memory that is not initialised, and an `_in_place` form.
-//! - To draw tokens: [`SamplerConfig`], then [`Sampler`].
-//! - To look at a tensor: [`finite()`], [`inspect()`]. To clip gradients: [`clip_grad_norm()`], [`clip_grad_value()`].
-//! - To train: initialisers, loss scaling, unscaling with clipping, and optimisers in [`mod@train`].
-//! - To choose between devices and the CPU, once and with reasons: [`mod@backend`].
-//! - To split rows over the ranks of a cluster: `sharded`, with the feature of that name.
-//! - To look into a checkpoint: `checkpoint`, with the feature of that name.
-//! - To know the limits of a type: [`DType::limits`].
-//! - To check another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and whole
-//!   suites.
+//! - Softmax, norms, activations, rotary embeddings: the functions below. Most have an `_into` form, which writes to a
+//!   slice or to uninitialised memory, and an `_in_place` form.
+//! - Gradients: `X_backward` is the gradient of `X`.
+//! - Views of a slice as rows: [`Rows`], [`RowsMut`]. Views along any axis: [`Lanes`], [`LanesMut`].
+//! - Masks: [`Mask`]. The result of a fully masked row: [`FullyMasked`].
+//! - Sampling of tokens: [`SamplerConfig`], then [`Sampler`].
+//! - Statistics of a tensor: [`finite()`], [`inspect()`]. Gradient clipping: [`clip_grad_norm()`],
+//!   [`clip_grad_value()`].
+//! - Training: initialisers, loss scaling, unscaling with clipping, and optimisers in [`mod@train`].
+//! - Selection of a device or the CPU at startup: [`mod@backend`].
+//! - Rows sharded across ranks: `sharded`, with the feature of that name.
+//! - Inspection of checkpoints: `checkpoint`, with the feature of that name.
+//! - Limits of a storage type: [`DType::limits`].
+//! - Tests of another implementation: [`mod@reference`], and with the feature `testing` inputs, comparisons and
+//!   complete test suites.
 //!
 //! # Features
 //!
-//! | feature | default | what it adds, and what is lost without it |
+//! | feature | default | description |
 //! |---|---|---|
-//! | `ops` | yes | The three of the next rows. |
-//! | `inference` | by `ops` | Attention, softmax, norms, rotary embeddings, and the functions of one element and of two with their gradients. |
+//! | `ops` | yes | All ops: enables the next three features. |
+//! | `inference` | by `ops` | Attention, softmax, norms, rotary embeddings, and functions of one and two elements with their gradients. |
 //! | `sample` | by `ops` | The sampler. |
-//! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]; takes `inference` along. |
-//! | `partial` | no | Results of parts of a row, which are then joined: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`; takes `train` along. |
-//! | `parallel` | yes | Rows are spread over the current rayon pool once a call is large enough. Off: one thread, the same bits. |
-//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, which were made before 2013; without it, ops return [`Error::Backend`] there. Other architectures always have it. |
-//! | `num-traits` | no | [`mod@reference`] on floats of other crates: any `num_traits::Float` that is `From<f64>`. |
-//! | `candle` | no | Drop-ins and guarded forms for candle tensors, under `evenkeel::candle`. |
-//! | `jsonl` | no | Records of training as lines of JSON, under [`train`](mod@train). |
-//! | `tensorboard` | no | Records of training as TensorBoard's event files, under [`train`](mod@train). |
-//! | `checkpoint` | no | What the tensors of safetensors and GGUF files hold, under `evenkeel::checkpoint`. |
-//! | `sharded` | no | Ops of rows whose columns are dealt out to ranks, and attention to keys that are, under `evenkeel::sharded`. |
-//! | `mpi` | no | Ranks that are processes of MPI; to build it takes an MPI library with its headers, and libclang. |
-//! | `testing` | no | What tests and benchmarks of other implementations need, under `evenkeel::testing`: for development dependencies. |
+//! | `train` | by `ops` | Gradients, losses, clipping, loss scaling, optimizers, [`inspect()`], and [`mod@trace`]. Enables `inference`. |
+//! | `partial` | no | Results of shards of a row, to be merged: `SoftmaxPartial`, `NormPartial`, `CrossEntropyPartial`, `AttentionPartial`. Enables `train`. |
+//! | `parallel` | yes | Distributes the rows of large calls over the current rayon pool. Without it, ops use one thread and give the same bits. |
+//! | `portable` | no | On x86-64, code for CPUs without AVX2, FMA and F16C, made before 2013. Without it, ops return [`Error::Backend`] on such CPUs. Other architectures always include it. |
+//! | `num-traits` | no | [`mod@reference`] for float types of other crates: any `num_traits::Float` that is `From<f64>`. |
+//! | `candle` | no | Drop-in replacements and guarded ops for candle tensors, under `evenkeel::candle`. |
+//! | `candle-cuda` | no | The CUDA kernels for candle tensors. Like candle's own feature `cuda`, it needs nvcc to build and the driver to run. |
+//! | `cuda` | no | Kernels for CUDA devices, under `evenkeel::cuda`. Neither building nor starting a program needs CUDA. |
+//! | `neuron` | no | Programs for Trainium and Inferentia, under `evenkeel::neuron`. Neither building nor starting a program needs Neuron. |
+//! | `jsonl` | no | Training records as JSON lines, under [`train`](mod@train). |
+//! | `tensorboard` | no | Training records as TensorBoard event files, under [`train`](mod@train). |
+//! | `checkpoint` | no | Statistics of the tensors in safetensors and GGUF files, under `evenkeel::checkpoint`. |
+//! | `sharded` | no | Ops on rows sharded column-wise across ranks, and attention with sharded keys, under `evenkeel::sharded`. |
+//! | `mpi` | no | Ranks as MPI processes. The build needs an MPI library with its headers, and libclang. |
+//! | `nccl` | no | Ranks with a CUDA device each. NCCL is loaded at run time. |
+//! | `serde` | no | Serialisation of the sampler's parameters. |
+//! | `tracing` | no | Events for the selection of a backend and for non-finite values that [`mod@trace`] finds. |
+//! | `testing` | no | Tools to test and benchmark other implementations, under `evenkeel::testing`. Meant for development dependencies. |
 //!
 //! # The floating-point environment
 //!
-//! Every op runs in the default environment, rounding to nearest, keeping subnormals and with exceptions masked, on every
-//! thread that takes a part. Where the caller's thread is in another one, such as that of a program linked with
-//! `-ffast-math`, the op sets the default and gives the caller's back when it returns or unwinds. Functions that an op
-//! calls, such as the one that makes a row's [`Request`], run in the default. Sticky exception flags are given back as they
-//! were where the environment was changed; in the default environment, ops add theirs.
+//! Every op runs in the default environment on all of its threads: round to nearest, subnormals kept, exceptions
+//! masked. A caller's thread may be in another environment, for example in a program linked with `-ffast-math`. The op
+//! then sets the default and restores the caller's environment when it returns or unwinds. Functions that an op calls,
+//! such as the one that creates a row's [`Request`], run in the default environment. If the op changed the environment,
+//! it restores the caller's sticky exception flags; otherwise its operations add their flags.
 //!
-//! This holds on x86-64, on 32-bit x86 with SSE2 (x87 instructions are not covered), 64-bit ARM and 64-bit RISC-V. What runs in the caller's
-//! environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`] and the suites for testing, and on
-//! candle tensors whatever candle computes itself.
+//! This holds on x86-64, on 32-bit x86 with SSE2 (x87 instructions are not covered), 64-bit ARM and 64-bit RISC-V. The
+//! following run in the caller's environment: the conversions of [`Element`] and [`Floats::get`], [`mod@reference`],
+//! the test suites, and everything that candle computes itself.
 //!
-//! # Where instructions are missing
+//! # Machines without a fused multiply-add
 //!
-//! A fused multiply-add is part of the arithmetic. AVX2, AVX-512 and 64-bit ARM machines have it as an instruction; on
-//! others (x86-64 before 2013, WebAssembly) it is emulated exactly: the same bits, some 30 to 60 times slower.
+//! The arithmetic uses fused multiply-adds. AVX2, AVX-512 and 64-bit ARM have an instruction for them. Other machines
+//! (x86-64 before 2013, WebAssembly) emulate it exactly, with the same bits but about 30 to 60 times slower.
 
-// What ops share is there whichever of them are.
+// With only some of the features, code shared by the ops is partly unused.
 #![cfg_attr(
     not(all(feature = "inference", feature = "sample", feature = "train")),
     allow(dead_code, unused_imports, unused_macros, unused_macro_rules)
@@ -280,7 +291,9 @@ pub use ops::tanh::{tanh, tanh_backward, tanh_backward_in_place, tanh_backward_i
 pub use rows::{Lanes, LanesMut, MAX_RANK, Rows, RowsMut, Shape};
 pub use simd::Output;
 
-/// The examples of the README, which are tested as those of the pages are.
+/// Runs the examples of the README and of the guides as doctests.
 #[cfg(all(doctest, feature = "candle", feature = "testing"))]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/testing.md")]
+#[doc = include_str!("../docs/training.md")]
+struct Guides;

@@ -1,6 +1,7 @@
-//! What may be attended to: one type whose parts are ANDed and broadcast.
+//! Attention masks: one type whose parts are combined by AND and broadcast.
 //!
-//! Causal and padding together is the case that fails in the field, so they are one mask, never two that are added.
+//! Causal and padding masks that are added often leave rows fully masked, which produces NaN in practice. Here both are
+//! parts of one mask.
 
 #![forbid(unsafe_code)]
 
@@ -13,27 +14,28 @@ use half::{bf16, f16};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// What a row gives when it has nothing to attend to.
+/// Result of a fully masked row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum FullyMasked {
-    /// Zeros from softmax, -inf from log_softmax: the row takes no part in what follows.
+    /// Zeros from softmax and -inf from log_softmax, so that the row contributes nothing to later ops.
     #[default]
     Zeros,
-    /// 1/n over all n columns, masked or not; -ln n from log_softmax. What finite fills amount to in some frameworks.
+    /// 1/n in all n columns, masked or not, and -ln n from log_softmax. Some frameworks give this result because they
+    /// mask with a finite fill value.
     Uniform,
-    /// [`Error::FullyMasked`] with the lowest such row.
+    /// [`Error::FullyMasked`] with the lowest fully masked row.
     Error,
 }
 
-/// A mask: nothing is masked until a part says so, and a position is attended to only if every part allows it.
+/// A mask of several parts. A position is attended to only if every part allows it; a mask without parts masks nothing.
 ///
 /// A position is masked by a keep flag of 0, an additive bias of -inf, a key beyond the row's length, causality, or
-/// the window. What lies behind a keep flag of 0 is never read, so NaN there is harmless. A finite bias, however low
+/// the window. A score whose keep flag is 0 is never read, so a NaN there is harmless. A finite bias, however low
 /// (-1e9, `f32::MIN`), is added like any other number. Flags and biases broadcast to the scores by NumPy's rules.
 ///
 /// ```
 /// use evenkeel::{Mask, Rows, Softmax, softmax};
-/// // Two sequences of up to three keys: causal, and the second has only two.
+/// // Two causal sequences of up to three keys. The second one has only two.
 /// let scores = [0.0f32; 2 * 3 * 3];
 /// let mask = Mask::causal().and_lengths(&[3, 2]);
 /// let y = softmax(Rows::shaped(&scores, &[2, 3, 3])?, &Softmax::default().mask(&mask))?;
@@ -73,7 +75,7 @@ impl Bias<'_> {
     }
 }
 
-/// Flags, one a position: `bool` (true may be attended to) or `u8` (not 0 may).
+/// One flag per position: `true`, or any `u8` other than 0, allows attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Flags<'a>(&'a [u8]);
 
@@ -109,97 +111,104 @@ impl<'a, const N: usize> From<&'a [bool; N]> for Flags<'a> {
 }
 
 impl<'a> Mask<'a> {
-    /// Nothing masked.
+    /// Returns a mask that masks nothing.
     pub fn none() -> Self {
         Mask::default()
     }
 
-    /// A query sees the keys up to its own position; see [`Mask::and_causal`].
+    /// Creates a mask under which a query sees the keys up to its own position; see [`Mask::and_causal`].
     pub fn causal() -> Self {
         Mask::none().and_causal()
     }
 
-    /// Flags of the given shape, not 0 where a position may be attended to.
+    /// Creates a mask from flags of the given shape. A position may be attended to if its flag is not 0.
     pub fn keep(flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_keep(flags, shape)
     }
 
-    /// A bias of the given shape, added to the scores; -inf masks.
+    /// Creates a mask from a bias of the given shape, which is added to the scores; -inf masks.
     pub fn bias(values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_bias(values, shape)
     }
 
-    /// How many of the keys each row, or each entry of the first axis, has.
+    /// Creates a mask from the number of keys of each row, or of each entry of the first axis.
     pub fn lengths(lengths: &'a [usize]) -> Self {
         Mask::none().and_lengths(lengths)
     }
 
-    /// The last `keys` keys up to the query's own position; see [`Mask::and_window`].
+    /// Creates a mask that hides all but the last `keys` keys up to the query's own position; see
+    /// [`Mask::and_window`].
     pub fn window(keys: usize) -> Self {
         Mask::none().and_window(keys)
     }
 
-    /// A query sees the keys up to its own position: the last two axes are queries and keys, and the last query sits
-    /// at the last key unless [`Mask::offset`] says otherwise.
+    /// Adds causality: a query sees the keys up to its own position.
+    ///
+    /// The last two axes are queries and keys. The last query has the position of the last key, unless
+    /// [`Mask::offset`] sets another position.
     pub fn and_causal(self) -> Self {
         Self { causal: true, ..self }
     }
 
-    /// See [`Mask::keep`].
+    /// Adds keep flags; see [`Mask::keep`].
     pub fn and_keep(mut self, flags: impl Into<Flags<'a>>, shape: &[usize]) -> Self {
         self.keep.push((Cow::Borrowed(flags.into().0), shape.to_vec()));
         self
     }
 
-    /// See [`Mask::bias`]. Several are added one after the other, in f64.
+    /// Adds a bias; see [`Mask::bias`]. Several biases are added in order, in f64.
     pub fn and_bias(mut self, values: impl Into<Floats<'a>>, shape: &[usize]) -> Self {
         self.bias.push((Bias::Borrowed(values.into()), shape.to_vec()));
         self
     }
 
-    /// [`Mask::and_keep`] with flags that the mask takes over.
+    /// Adds keep flags that the mask owns; see [`Mask::and_keep`].
     #[cfg(feature = "candle")]
     pub(crate) fn and_keep_owned(mut self, flags: Vec<u8>, shape: &[usize]) -> Self {
         self.keep.push((Cow::Owned(flags), shape.to_vec()));
         self
     }
 
-    /// [`Mask::and_bias`] with values that the mask takes over.
+    /// Adds bias values that the mask owns; see [`Mask::and_bias`].
     #[cfg(feature = "candle")]
     pub(crate) fn and_bias_owned(mut self, values: Bias<'static>, shape: &[usize]) -> Self {
         self.bias.push((values, shape.to_vec()));
         self
     }
 
-    /// See [`Mask::lengths`]; one length, or as many as the first axis is long. The last axis holds the keys.
+    /// Adds lengths: either one, or one for each entry of the first axis. The last axis holds the keys. See
+    /// [`Mask::lengths`].
     pub fn and_lengths(mut self, lengths: &'a [usize]) -> Self {
         self.lengths.push(Cow::Borrowed(lengths));
         self
     }
 
-    /// A query at position p sees no key before p - `keys` + 1; positions as in [`Mask::and_causal`]. Windows and
-    /// causality are separate parts: without the latter, later keys stay visible.
+    /// Adds a window: a query at position p sees no key before p - `keys` + 1.
+    ///
+    /// Positions are counted as in [`Mask::and_causal`]. A window does not hide later keys; causality is a separate
+    /// part that does.
     pub fn and_window(self, keys: usize) -> Self {
         Self { window: Some(keys), ..self }
     }
 
-    /// The position of the first query among the keys, for causality and the window. By default it is keys - queries,
-    /// which puts the last query at the last key.
+    /// Sets the position of the first query among the keys, for causality and the window.
+    ///
+    /// The default is keys - queries, which places the last query at the last key.
     pub fn offset(self, position: isize) -> Self {
         Self { offset: Some(position), ..self }
     }
 
-    /// Whether nothing is masked and nothing added.
+    /// Returns whether the mask has no parts, so that it masks nothing and adds nothing.
     pub fn is_none(&self) -> bool {
         self.keep.is_empty() && self.bias.is_empty() && self.lengths.is_empty() && !self.causal && self.window.is_none()
     }
 
-    /// Whether it says which keys there are, by flags and lengths, and no more.
+    /// Returns whether the mask consists of flags and lengths only.
     pub(crate) fn is_of_keys(&self) -> bool {
         self.bias.is_empty() && !self.causal && self.window.is_none()
     }
 
-    /// The same mask with its data copied, free of borrows.
+    /// Returns the same mask with its data copied, so that it borrows nothing.
     pub fn into_owned(self) -> Mask<'static> {
         Mask {
             keep: self.keep.into_iter().map(|(flags, shape)| (Cow::Owned(flags.into_owned()), shape)).collect(),
@@ -223,7 +232,7 @@ impl<'a> Mask<'a> {
         }
     }
 
-    /// Checks the mask against what it masks.
+    /// Checks that the mask fits the geometry of the scores.
     pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<Resolved<'_>> {
         let dims = geometry.shape.dims();
         for (flags, shape) in &self.keep {
@@ -238,7 +247,7 @@ impl<'a> Mask<'a> {
                 op,
                 "axis",
                 geometry.axis,
-                "the last of at least two for a causal or windowed mask",
+                "the last of at least two axes for a causal or windowed mask",
             ));
         }
         if self.window == Some(0) {
@@ -246,7 +255,7 @@ impl<'a> Mask<'a> {
         }
         for lengths in &self.lengths {
             if !last_axis {
-                return Err(Error::invalid(op, "axis", geometry.axis, "the last one for lengths"));
+                return Err(Error::invalid(op, "axis", geometry.axis, "the last axis for a mask with lengths"));
             }
             let batch = if dims.len() > 1 { dims[0] } else { 1 };
             if lengths.len() != 1 && lengths.len() != batch {
@@ -257,7 +266,7 @@ impl<'a> Mask<'a> {
             }
         }
         let queries = if dims.len() > 1 { dims[dims.len() - 2] } else { 1 };
-        // Only shapes without elements have counts beyond isize, and their lanes are not read.
+        // Only shapes without elements have counts that exceed isize, and their lanes are not read.
         let [keys, behind] = [geometry.len(), queries].map(|count| isize::try_from(count).unwrap_or(isize::MAX));
         let offset = self.offset.unwrap_or(keys - behind);
         Ok(Resolved { mask: self, geometry: *geometry, queries, offset })
@@ -284,7 +293,7 @@ pub(crate) fn broadcasts(
     Ok(())
 }
 
-/// A mask that fits, seen lane by lane.
+/// A mask that was checked against a geometry, for access by lane.
 #[derive(Clone, Copy)]
 pub struct Resolved<'m> {
     mask: &'m Mask<'m>,
@@ -298,7 +307,7 @@ impl Resolved<'_> {
         !self.mask.bias.is_empty()
     }
 
-    /// The range of the lane outside of which all is masked.
+    /// Returns the range of the lane outside which every position is masked.
     pub fn bounds(&self, lane: usize) -> (usize, usize) {
         let len = self.geometry.len();
         let (mut low, mut high) = (0, len);
@@ -316,7 +325,7 @@ impl Resolved<'_> {
         (low.min(high), high)
     }
 
-    /// The keep flags of `low..high` of a lane, all parts ANDed; `None` where no part has any.
+    /// Returns the AND of all keep flags for `low..high` of a lane, or `None` if the mask has no keep flags.
     pub fn keep<'s>(&'s self, lane: usize, low: usize, high: usize, buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
         let (first, rest) = self.mask.keep.split_first()?;
         let (start, step) = self.place(&first.1, lane);
@@ -334,7 +343,8 @@ impl Resolved<'_> {
         Some(buffer)
     }
 
-    /// Adds the biases of `low ..` of a lane to the logits, in f64. Finite plus finite stays finite.
+    /// Adds the biases of a lane, from `low` on, to the logits in f64. A sum of finite values saturates at the largest
+    /// finite value.
     #[inline(always)]
     pub fn add_bias<I: Isa>(&self, isa: I, lane: usize, low: usize, logits: &mut [f64]) {
         for (bias, shape) in &self.mask.bias {
@@ -351,7 +361,7 @@ impl Resolved<'_> {
         }
     }
 
-    /// The sum of a lane's biases at one place. Finite plus finite stays finite.
+    /// Returns the sum of a lane's biases at one index. A sum of finite values saturates at the largest finite value.
     pub fn bias_at(&self, lane: usize, index: usize) -> f64 {
         self.mask.bias.iter().fold(0.0, |sum, (bias, shape)| {
             let (start, step) = self.place(shape, lane);
@@ -361,7 +371,7 @@ impl Resolved<'_> {
         })
     }
 
-    /// The bias of `low..high` of a lane, if there is one part alone, side by side and not of f64.
+    /// Returns the bias for `low..high` of a lane, if it is the only bias, contiguous along the lane and not f64.
     pub fn narrow_bias(&self, lane: usize, low: usize, high: usize) -> Option<(Floats<'_>, Range<usize>)> {
         let [(bias, shape)] = &self.mask.bias[..] else { return None };
         let (start, step) = self.place(shape, lane);
@@ -369,7 +379,7 @@ impl Resolved<'_> {
         (step == 1 && bias.dtype() != DType::F64).then_some((bias, start + low..start + high))
     }
 
-    /// The bias of `low..high` of a lane as it lies, if there is one part alone, of f32 and side by side.
+    /// Returns the bias for `low..high` of a lane, if it is the only bias, contiguous along the lane and f32.
     pub fn bias_of_f32(&self, lane: usize, low: usize, high: usize) -> Option<&[f32]> {
         match self.narrow_bias(lane, low, high)? {
             (Floats::F32(bias), range) => Some(&bias[range]),
@@ -377,7 +387,7 @@ impl Resolved<'_> {
         }
     }
 
-    /// Writes the bias of `low ..` of a lane, if there is one part alone and f32 holds its values.
+    /// Writes the bias of a lane from `low` on, if it is the only bias and f32 represents its values exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {
@@ -399,7 +409,7 @@ impl Resolved<'_> {
         Some(to)
     }
 
-    /// Where a part of this shape has the lane's first element, and how far apart the elements are.
+    /// Returns the offset of the lane's first element in a part of this shape, and the step between its elements.
     fn place(&self, shape: &[usize], lane: usize) -> (usize, usize) {
         let dims = self.geometry.shape.dims();
         let (mut start, mut step, mut stride, mut index) = (0, 0, 1, lane);
@@ -428,7 +438,10 @@ impl Resolved<'_> {
     }
 }
 
-/// `value`, which came of finite operands of magnitude `from` or is as it should be, kept finite in the first case.
+/// Clamps `value` to the finite range wherever `from` is finite.
+///
+/// `from` is the largest magnitude of the operands of `value`. If an operand is not finite, `value` is returned
+/// unchanged.
 #[inline(always)]
 pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
     let finite = from.lt(isa.f64(f64::INFINITY));

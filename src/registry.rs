@@ -1,21 +1,20 @@
-//! The one list of ops, and what supports what.
+//! The list of all ops, with the backends and storage types that support each.
 //!
-//! Tests, benches, fuzzing and the documentation go by it: an op that is missing somewhere is found by
-//! `tests/coverage.rs`.
+//! Tests, benchmarks, fuzzing and the documentation cover every op in this list; `tests/coverage.rs` checks it.
 
 #![forbid(unsafe_code)]
 
 use crate::element::DType;
 
-/// Where an op can run.
+/// A backend, on which ops run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// This crate's kernels on the CPU, on any instruction set.
+    /// Kernels for the CPU, on any instruction set.
     Cpu,
-    /// Those for CUDA devices, under feature `cuda`, which give the CPU's bits.
+    /// Kernels for CUDA devices, with the feature `cuda`. They give the same bits as the CPU.
     Cuda,
-    /// Programs for Trainium and Inferentia, under feature `neuron`, with accuracies of their own.
+    /// Programs for Trainium and Inferentia, with the feature `neuron`. They have error bounds of their own.
     Neuron,
 }
 
@@ -23,7 +22,7 @@ impl Backend {
     /// Every backend, in the order in which they are tried.
     pub const ALL: [Backend; 3] = [Backend::Neuron, Backend::Cuda, Backend::Cpu];
 
-    /// Its name, as `EVENKEEL_BACKEND` takes it.
+    /// Returns the name of the backend, as used in `EVENKEEL_BACKEND`.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Cpu => "cpu",
@@ -33,42 +32,42 @@ impl Backend {
     }
 }
 
-/// What an op works on.
+/// Operands and results of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Each element by itself.
+    /// A function of one element.
     Elementwise,
-    /// The gradient of an elementwise op: each element with that of its result.
+    /// Gradient of an elementwise op: a function of an element and the gradient of its result.
     ElementwiseBackward,
-    /// Two elements at a time, of tensors of one shape.
+    /// A function of two elements, at the same index of two tensors of the same shape.
     Pairwise,
-    /// The gradients of a pairwise op: two elements with that of their result.
+    /// Gradients of a pairwise op: functions of two elements and the gradient of their result.
     PairwiseBackward,
-    /// Lanes along an axis, one result for each element.
+    /// Lanes along an axis, with one result per element.
     Lanes,
-    /// The gradient of an op on lanes or of a reduction: lanes with the gradients of their results.
+    /// Gradient of an op on lanes or of a reduction, from the lanes and the gradients of the results.
     LanesBackward,
-    /// Lanes along an axis, one result for each lane.
+    /// Lanes along an axis, with one result per lane.
     Reduction,
-    /// Rows and a matrix, a result for each of its rows.
+    /// Rows and a matrix, with one result per row of the matrix.
     Linear,
-    /// Queries, keys and values, and the gradients of results.
+    /// Queries, keys and values; in the backward op also the gradients of the results.
     Attention,
-    /// Rows of logits, tokens.
+    /// Rows of logits, with tokens as results.
     Sampler,
     /// Whole tensors of any shape, or lists of them.
     Tensors,
 }
 
-/// An op.
+/// An op, with its kind and where it is supported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Op {
-    /// Its name: of the function, of its file in every room, and in errors and reports.
+    /// Name of the op. It is the name of its function and of its source files, and it appears in errors and reports.
     pub name: &'static str,
-    /// What it works on.
+    /// Operands and results.
     pub kind: Kind,
-    /// The storage types that a backend takes.
+    /// Backends that support the op, each with the storage types it supports.
     pub support: &'static [(Backend, &'static [DType])],
 }
 
@@ -95,7 +94,7 @@ const fn everywhere(name: &'static str, kind: Kind) -> Op {
     Op { name, kind, support: EVERYWHERE }
 }
 
-/// Every op.
+/// All ops.
 ///
 /// ```
 /// use evenkeel::registry::{Backend, OPS};

@@ -1,7 +1,7 @@
-//! What the guards met, counted by a scope.
+//! Counts of fully masked and non-finite rows, collected by a scope.
 //!
-//! Ops never change anything silently, and never log. Whoever wants to know whether rows were wholly masked, or had
-//! NaN in them, wraps the calls in [`scope`]; without one, counting costs a look at a thread-local flag for each call.
+//! Ops never change a value silently, and never log. To learn whether rows were fully masked or held NaN, wrap the
+//! calls in [`scope`]. Outside a scope, each call only reads a thread-local flag.
 
 #![forbid(unsafe_code)]
 
@@ -12,25 +12,26 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Calls of the op.
+    /// Number of calls.
     pub calls: u64,
-    /// Rows that it was given.
+    /// Number of input rows.
     pub rows: u64,
-    /// Rows with nothing to attend to, for which the [`FullyMasked`](crate::FullyMasked) policy stood in.
+    /// Number of fully masked rows, whose result the [`FullyMasked`](crate::FullyMasked) policy defined.
     pub wholly_masked: u64,
-    /// Rows with a NaN in them.
+    /// Number of rows that hold a NaN.
     pub nan: u64,
-    /// Rows with an infinity that is not a mask: the output is NaN there, but in logsumexp and the sampler.
+    /// Number of rows that hold an infinity which is not a mask. Their output is NaN, except in logsumexp and the
+    /// sampler.
     pub infinite: u64,
 }
 
 impl Counts {
-    /// Whether the guards met nothing.
+    /// Returns whether no row was fully masked or non-finite.
     pub fn is_clean(&self) -> bool {
         self.wholly_masked == 0 && self.nan == 0 && self.infinite == 0
     }
 
-    /// Adds a row of which some number that is not finite was seen.
+    /// Counts a row that holds a non-finite `value`.
     pub(crate) fn add_broken(&mut self, value: f64) {
         if value.is_infinite() {
             self.infinite += 1;
@@ -48,29 +49,29 @@ impl Counts {
     }
 }
 
-/// What a scope met, by op, in the order of the first call.
+/// The counts of a scope by op, in the order of each op's first call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Met {
     ops: Vec<(&'static str, Counts)>,
 }
 
 impl Met {
-    /// The counts of each op that was called.
+    /// Returns the counts of each op that was called.
     pub fn ops(&self) -> impl Iterator<Item = (&'static str, Counts)> + '_ {
         self.ops.iter().copied()
     }
 
-    /// The counts of one op; all zero if it was not called.
+    /// Returns the counts of one op; all zero if it was not called.
     pub fn op(&self, name: &str) -> Counts {
         self.ops().find(|(op, _)| *op == name).map_or_else(Counts::default, |(_, counts)| counts)
     }
 
-    /// Whether no guard met anything.
+    /// Returns whether no op had a fully masked or non-finite row.
     pub fn is_clean(&self) -> bool {
         self.ops().all(|(_, counts)| counts.is_clean())
     }
 
-    /// Adds what another scope met.
+    /// Adds the counts of another scope.
     pub fn merge(&mut self, other: &Met) {
         for (op, counts) in other.ops() {
             self.add(op, &counts);
@@ -95,7 +96,7 @@ impl fmt::Display for Met {
             write!(f, "{separator}{op}: ")?;
             let mut parts = Vec::new();
             for (count, what) in
-                [(counts.wholly_masked, "wholly masked"), (counts.nan, "with NaN"), (counts.infinite, "with infinity")]
+                [(counts.wholly_masked, "fully masked"), (counts.nan, "with NaN"), (counts.infinite, "with infinity")]
             {
                 if count > 0 {
                     parts.push(format!("{count} of {} rows {what}", counts.rows));
@@ -112,28 +113,29 @@ thread_local! {
     static OPEN: RefCell<Vec<Met>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` and tells what the guards met in the ops that it called from this thread, through candle or not.
+/// Runs `f` and returns its result with the counts of the ops that it called on this thread, directly or through
+/// candle.
 ///
-/// An op that spreads its rows over a thread pool counts them all. Scopes nest: an outer one counts what an inner
-/// one does.
+/// The rows of an op that runs on a thread pool are all counted. Scopes nest: an outer scope includes the counts of
+/// its inner scopes.
 ///
-/// A thread that waits in a large op may run tasks of other requests meanwhile; the scope is set aside until the wait is
-/// over, so it does not count them. A wait inside `f` that is not Evenkeel's, such as `par_iter` or a product of candle's,
-/// cannot be seen: tasks that this thread runs then are counted, and tasks that other threads run for `f` are not. Where
-/// such a pool is shared by requests, open a scope in each task and [merge](Met::merge) the reports.
+/// A thread that waits in a large op may run tasks of other requests. The scope is suspended during such a wait, so it
+/// does not count these tasks. Evenkeel cannot detect waits of other libraries inside `f`, such as `par_iter` or a
+/// matrix product of candle. Tasks that this thread runs during such a wait are counted, and tasks that other threads
+/// run for `f` are not. If requests share such a pool, open a scope in each task and [merge](Met::merge) the reports.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, report, softmax};
 /// let inf = f32::NEG_INFINITY;
 /// let (y, met) = report::scope(|| softmax(Rows::new(&[0.0, 1.0, inf, inf], 2, 2)?, &Softmax::default()));
 /// assert_eq!(met.op("softmax").wholly_masked, 1);
-/// assert_eq!(met.to_string(), "softmax: 1 of 2 rows wholly masked");
+/// assert_eq!(met.to_string(), "softmax: 1 of 2 rows fully masked");
 /// # y.map(|_| ())
 /// # .map_err(|e: evenkeel::Error| e)?;
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Met) {
-    /// Closes the scope, also when `f` unwinds.
+    /// Closes the scope if `f` unwinds.
     struct Close;
     impl Drop for Close {
         fn drop(&mut self) {
@@ -157,13 +159,13 @@ fn close() -> Met {
     })
 }
 
-/// Takes the open scopes from this thread.
+/// Removes the open scopes from this thread and returns them.
 #[cfg(feature = "parallel")]
 pub(crate) fn take() -> Vec<Met> {
     OPEN.take()
 }
 
-/// Puts back what [`take`] gave.
+/// Restores the scopes that [`take`] returned.
 #[cfg(feature = "parallel")]
 pub(crate) fn put(open: Vec<Met>) {
     OPEN.set(open);

@@ -1,7 +1,7 @@
-//! Checked views: the only doors through which shapes come in.
+//! Checked views, through which all shapes enter the crate.
 //!
-//! [`Rows`] are runs along the last axis, [`Lanes`] runs along any axis. A view is checked once, when it is made, and
-//! kernels trust it. Rows that overlap are refused.
+//! [`Rows`] are runs along the last axis, [`Lanes`] are runs along any axis. A view is checked once, when it is
+//! created, and kernels trust it. Rows that overlap are rejected.
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::simd::Output;
 use std::fmt;
 
-/// The most axes a view can have.
+/// Maximum number of axes of a view.
 pub const MAX_RANK: usize = 8;
 
-/// The lengths of the axes, at most [`MAX_RANK`] of them.
+/// Lengths of the axes of a view, at most [`MAX_RANK`] of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     dims: [usize; MAX_RANK],
@@ -21,10 +21,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// A shape of the given axes.
+    /// Creates a shape with axes of the given lengths.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for more than [`MAX_RANK`] axes, or more elements than a `usize` counts.
+    /// [`Error::ShapeMismatch`] for more than [`MAX_RANK`] axes, or more elements than a `usize` can count.
     pub fn new(dims: &[usize]) -> Result<Self> {
         if dims.len() > MAX_RANK {
             return Err(Error::shape("view", "shape", format!("{} axes", dims.len()), format!("at most {MAX_RANK}")));
@@ -38,17 +38,17 @@ impl Shape {
         Ok(shape)
     }
 
-    /// The lengths.
+    /// Returns the lengths of the axes.
     pub fn dims(&self) -> &[usize] {
         &self.dims[..self.rank]
     }
 
-    /// How many axes there are.
+    /// Returns the number of axes.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     pub fn elements(&self) -> usize {
         self.dims().iter().product()
     }
@@ -60,7 +60,7 @@ impl fmt::Debug for Shape {
     }
 }
 
-/// How a view lies in memory: `outer` groups of `[len, inner]`, each `stride` elements behind the one before.
+/// Memory layout of a view: `outer` groups of `[len, inner]` elements, whose starts are `stride` elements apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Geometry {
     pub shape: Shape,
@@ -86,12 +86,12 @@ impl Geometry {
         self.shape.dims()[self.axis + 1..].iter().product()
     }
 
-    /// Lanes in all.
+    /// Returns the number of lanes.
     pub fn lanes(&self) -> usize {
         self.outer() * self.inner()
     }
 
-    /// Elements that the view spans, gaps between rows included.
+    /// Returns the number of elements that the view spans, including gaps between rows.
     fn span(&self) -> usize {
         match self.outer() {
             0 => 0,
@@ -99,7 +99,7 @@ impl Geometry {
         }
     }
 
-    /// Without gaps.
+    /// Returns whether the view has no gaps.
     pub fn is_dense(&self) -> bool {
         self.outer() <= 1 || self.stride == self.len() * self.inner()
     }
@@ -110,7 +110,7 @@ impl Geometry {
                 "view",
                 "stride",
                 stride.to_string(),
-                format!("at least the {cols} columns, so that rows do not overlap"),
+                format!("at least {cols}, the number of columns, so that rows do not overlap"),
             ));
         }
         if rows.checked_mul(stride).is_none() {
@@ -136,12 +136,13 @@ impl Geometry {
         Ok(Geometry { shape, axis, stride })
     }
 
-    /// The axes up to that of the lanes, which is then the last: what a mask of whole lanes is of.
+    /// Returns the geometry of the axes up to the lane axis, which becomes the last. A mask of whole lanes has this
+    /// geometry.
     pub fn up_to_axis(&self) -> Result<Self> {
         Geometry::shaped(&self.shape.dims()[..=self.axis], -1)
     }
 
-    /// The blocks `dims[axis..]`, each without gaps, `stride` elements apart.
+    /// Creates the geometry of blocks `dims[axis..]` without inner gaps, whose starts are `stride` elements apart.
     #[cfg(feature = "candle")]
     fn spaced(dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
         let dense = Geometry::shaped(dims, axis as isize)?;
@@ -186,7 +187,7 @@ macro_rules! views {
                 Ok(Self { data, geometry })
             }
 
-            /// `rows` rows of `cols` columns, one behind the other.
+            /// Creates a view of `rows` contiguous rows of `cols` columns.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] unless there are `rows * cols` elements.
@@ -194,29 +195,30 @@ macro_rules! views {
                 Self::make(data, Geometry::rows(Shape::new(&[rows, cols])?, cols), true)
             }
 
-            /// Rows whose starts are `stride` elements apart; what lies between them is not touched.
+            /// Creates a view of rows whose starts are `stride` elements apart. Elements between the rows are not
+            /// accessed.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] where the stride is below `cols`, or there are too few elements.
+            /// [`Error::ShapeMismatch`] if the stride is below `cols`, or if there are too few elements.
             pub fn strided(data: $from, rows: usize, cols: usize, stride: usize) -> Result<Self> {
                 Self::make(data, Geometry::strided(rows, cols, stride)?, false)
             }
 
-            /// The rows along the last axis of a tensor of this shape; masks broadcast to the shape.
+            /// Creates a view of the rows along the last axis of a tensor of this shape. Masks broadcast to the shape.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless the elements are as many as the shape has, [`Error::InvalidArgument`]
-            /// for a shape without axes.
+            /// [`Error::ShapeMismatch`] unless the number of elements equals that of the shape,
+            /// [`Error::InvalidArgument`] for a shape without axes.
             pub fn shaped(data: $from, dims: &[usize]) -> Result<Self> {
                 Self::make(data, Geometry::shaped(dims, -1)?, true)
             }
 
-            /// How many rows there are.
+            /// Returns the number of rows.
             pub fn rows(&self) -> usize {
                 self.geometry.lanes()
             }
 
-            /// How many columns there are.
+            /// Returns the number of columns.
             pub fn cols(&self) -> usize {
                 self.geometry.len()
             }
@@ -229,7 +231,8 @@ macro_rules! views {
                 Ok(Self { data, geometry })
             }
 
-            /// The lanes of length `len` through a block of shape `[outer, len, inner]`.
+            /// Creates a view of the lanes of length `len` along the middle axis of a tensor of shape
+            /// `[outer, len, inner]`.
             ///
             /// # Errors
             /// [`Error::ShapeMismatch`] unless there are `outer * len * inner` elements.
@@ -237,21 +240,22 @@ macro_rules! views {
                 Self::make(data, Geometry::shaped(&[outer, len, inner], 1)?)
             }
 
-            /// The lanes along one axis of a tensor of this shape; a negative axis counts from the last.
+            /// Creates a view of the lanes along one axis of a tensor of this shape. A negative axis counts from the
+            /// last one.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless the elements are as many as the shape has, [`Error::InvalidArgument`]
-            /// for an axis that the shape does not have.
+            /// [`Error::ShapeMismatch`] unless the number of elements equals that of the shape,
+            /// [`Error::InvalidArgument`] for an axis that the shape does not have.
             pub fn shaped(data: $from, dims: &[usize], axis: isize) -> Result<Self> {
                 Self::make(data, Geometry::shaped(dims, axis)?)
             }
 
-            /// How many lanes there are.
+            /// Returns the number of lanes.
             pub fn lanes(&self) -> usize {
                 self.geometry.lanes()
             }
 
-            /// The length of a lane.
+            /// Returns the length of each lane.
             #[allow(clippy::len_without_is_empty)]
             pub fn len(&self) -> usize {
                 self.geometry.len()
@@ -267,7 +271,7 @@ macro_rules! views {
 }
 
 views!(
-    /// Rows to read: runs along the last axis, `[rows, cols]`.
+    /// A read-only view of rows: runs along the last axis, of shape `[rows, cols]`.
     ///
     /// ```
     /// use evenkeel::Rows;
@@ -278,7 +282,7 @@ views!(
     /// ```
     #[derive(Clone, Copy, Debug)]
     Rows,
-    /// Lanes to read: runs along any axis, `[outer, len, inner]`.
+    /// A read-only view of lanes: runs along any axis, of shape `[outer, len, inner]`.
     ///
     /// ```
     /// use evenkeel::{Lanes, Softmax, softmax};
@@ -296,9 +300,9 @@ views!(
 );
 
 views!(
-    /// Rows to write: as [`Rows`], over a slice or over memory that is not initialised yet.
+    /// A writable view of rows, like [`Rows`], over a slice or over uninitialised memory.
     RowsMut,
-    /// Lanes to write: as [`Lanes`], over a slice or over memory that is not initialised yet.
+    /// A writable view of lanes, like [`Lanes`], over a slice or over uninitialised memory.
     LanesMut,
     Output<'a, E>,
     impl Into<Output<'a, E>>,
@@ -310,7 +314,8 @@ fn any_memory<E>(_: &&[E], _: &Geometry) -> Result<()> {
     Ok(())
 }
 
-/// Memory between rows is never written, so it can't be handed back as values unless it held some.
+/// Rejects uninitialised memory with gaps between rows. The gaps are never written, so they could not be returned as
+/// initialised values.
 fn dense_or_initialised<E>(data: &Output<'_, E>, geometry: &Geometry) -> Result<()> {
     if data.is_initialised() || (geometry.is_dense() && data.len() == geometry.span()) {
         return Ok(());
@@ -326,7 +331,8 @@ impl<'a, E: Element> Rows<'a, E> {
 
 #[cfg(feature = "candle")]
 impl<'a, E: Element> Rows<'a, E> {
-    /// The rows along the last axis of a tensor of this shape, their starts `stride` elements apart.
+    /// Creates a view of the rows along the last axis of a tensor of this shape. The starts of the rows are `stride`
+    /// elements apart.
     pub(crate) fn spaced(data: &'a [E], dims: &[usize], stride: usize) -> Result<Self> {
         Self::make(data, Geometry::spaced(dims, dims.len().saturating_sub(1), stride)?, true)
     }
@@ -334,7 +340,8 @@ impl<'a, E: Element> Rows<'a, E> {
 
 #[cfg(feature = "candle")]
 impl<'a, E: Element> Lanes<'a, E> {
-    /// The lanes along an axis of a tensor whose blocks `dims[axis..]` lie `stride` elements apart.
+    /// Creates a view of the lanes along an axis of a tensor. The starts of its blocks `dims[axis..]` are `stride`
+    /// elements apart.
     pub(crate) fn spaced(data: &'a [E], dims: &[usize], axis: usize, stride: usize) -> Result<Self> {
         Self::make(data, Geometry::spaced(dims, axis, stride)?)
     }

@@ -1,9 +1,9 @@
-//! What a thread has open: scopes of [`report`] and [`trace`], the level of [`with_level`](crate::simd::with_level), and
-//! the floating-point environment that was set for a kernel.
+//! Suspension of a thread's state: the scopes of [`report`] and [`trace`], the level of
+//! [`with_level`](crate::simd::with_level), and the floating-point environment that was set for a kernel.
 //!
-//! A thread that waits inside rayon runs other tasks until it may go on, and these may belong to another request. All that
-//! is open is set aside around such a wait, so that a foreign task is not counted, runs at its own level, and finds the
-//! environment of its thread.
+//! A thread that waits inside rayon runs other tasks meanwhile, and these may belong to another request. The state is
+//! suspended during such a wait, so that a task of another request is not counted, runs at its own level, and runs in
+//! its thread's environment.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use crate::simd::{Token, environment, put_forced, take_forced};
 #[cfg(feature = "train")]
 use crate::trace;
 
-/// Sets aside what this thread has open. Dropping the result puts it back, also when unwinding.
+/// Suspends the state of this thread. Dropping the result restores it, also when unwinding.
 pub(crate) fn suspend() -> Suspended {
     Suspended {
         reports: report::take(),
@@ -23,7 +23,7 @@ pub(crate) fn suspend() -> Suspended {
     }
 }
 
-/// What a thread had open.
+/// The suspended state of a thread.
 pub(crate) struct Suspended {
     reports: Vec<report::Met>,
     #[cfg(feature = "train")]

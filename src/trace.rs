@@ -1,9 +1,9 @@
-//! Where the first number came from that is not finite.
+//! Trace points, which find the first non-finite value of a model.
 //!
-//! An engine names points of its model and gives what is there; within a [`scope`] each is looked at, and the first that
-//! holds a NaN or an infinity is told with its place and with what its inputs held. Outside of a scope a point costs a
-//! look at a thread-local flag: it may stay in the engine for good. With the feature `tracing` what is found is an event
-//! too.
+//! An engine passes named tensors of its model to [`point`]. Within a [`scope`] each is checked, and the first one that
+//! holds a NaN or an infinity is reported, with the value's position and statistics of the point's inputs. Outside a
+//! scope a point only reads a thread-local flag, so it can remain in the engine. With the feature `tracing`, non-finite
+//! points are also emitted as events.
 //!
 //! ```
 //! use evenkeel::trace;
@@ -29,15 +29,15 @@ use crate::ops::inspect::{Finite, Stats};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
-/// What the points of a scope held.
+/// The result of a scope: counts of its points, and the first that was not finite.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Trace {
-    /// Points that were looked at.
+    /// Number of points that were checked.
     pub points: u64,
-    /// Those of them that held a NaN or an infinity.
+    /// Number of points that held a NaN or an infinity.
     pub broken: u64,
-    /// The first of those.
+    /// The first such point.
     pub first: Option<Broken>,
 }
 
@@ -45,27 +45,27 @@ pub struct Trace {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Broken {
-    /// Its name.
+    /// Name of the point.
     pub point: String,
-    /// The row of the first number that is not finite.
+    /// Row of the first value that is not finite.
     pub row: usize,
-    /// Its place in that row.
+    /// Column of that value.
     pub column: usize,
-    /// NaN or an infinity.
+    /// The value: NaN or an infinity.
     pub value: f64,
-    /// How many there are.
+    /// Counts of NaN and infinities.
     pub finite: Finite,
-    /// What it was made of, as far as was told.
+    /// The inputs that were passed to [`Point::from`].
     pub inputs: Vec<Input>,
 }
 
-/// What an input of a point held.
+/// An input of a point, with its statistics.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Input {
-    /// Its name.
+    /// Name of the input.
     pub name: String,
-    /// As [`inspect`](crate::inspect()) finds it.
+    /// Statistics of the input, from [`inspect`](crate::inspect()).
     pub stats: Stats,
 }
 
@@ -81,15 +81,19 @@ impl fmt::Display for Trace {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Broken { point, row, column, value, finite, inputs } = self;
-        write!(f, "{point}, row {row}: {value} at {column}; {} NaN and {} infinite", finite.nan, finite.infinite)?;
-        write!(f, " of {}", finite.count)?;
+        write!(
+            f,
+            "{point}, row {row}: {value} at column {column}; {} NaN and {} infinite",
+            finite.nan, finite.infinite
+        )?;
+        write!(f, " of {} elements", finite.count)?;
         for Input { name, stats } in inputs {
             write!(f, "; {name}: ")?;
             let broken = stats.nan + stats.infinite;
             if broken > 0 {
-                write!(f, "{broken} of {} not finite, others ", stats.count)?;
+                write!(f, "{broken} of {} elements are not finite, the others ", stats.count)?;
             }
-            write!(f, "{:.3e} to {:.3e}, deviation {:.3e}", stats.min, stats.max, stats.std)?;
+            write!(f, "{:.3e} to {:.3e}, standard deviation {:.3e}", stats.min, stats.max, stats.std)?;
         }
         Ok(())
     }
@@ -97,16 +101,16 @@ impl fmt::Display for Broken {
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
-    /// Of the scopes that are open, the innermost last.
+    /// Traces of the open scopes, the innermost last.
     static OPEN: RefCell<Vec<Trace>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` and tells what the points held that it passed on this thread.
+/// Runs `f` and returns its result with the trace of the points that it passed on this thread.
 ///
-/// Scopes nest; an outer one does not see what an inner one does. Around waits in thread pools it behaves as
-/// [`report::scope`](crate::report::scope()) does.
+/// Scopes nest; an outer scope does not include the points of an inner one. During waits in thread pools it behaves
+/// like [`report::scope`](crate::report::scope()).
 pub fn scope<T>(f: impl FnOnce() -> T) -> (T, Trace) {
-    /// Closes the scope, also when `f` unwinds.
+    /// Closes the scope if `f` unwinds.
     struct Close;
     impl Drop for Close {
         fn drop(&mut self) {
@@ -129,38 +133,39 @@ fn close() -> Trace {
     })
 }
 
-/// Takes the open scopes from this thread.
+/// Removes the open scopes from this thread and returns them.
 #[cfg(feature = "parallel")]
 pub(crate) fn take() -> Vec<Trace> {
     ON.set(false);
     OPEN.take()
 }
 
-/// Puts back what [`take`] gave.
+/// Restores the scopes that [`take`] returned.
 #[cfg(feature = "parallel")]
 pub(crate) fn put(open: Vec<Trace>) {
     ON.set(!open.is_empty());
     OPEN.set(open);
 }
 
-/// Whether a scope is open on this thread: what a point would look at needs to be made only then.
+/// Returns whether a scope is open on this thread. If not, the caller need not compute values only for a point.
 #[inline]
 pub fn is_on() -> bool {
     ON.get()
 }
 
-/// A point that was passed; [`Point::from`] tells what it was made of.
+/// A point that was passed, to which [`Point::from`] adds inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     is_first: bool,
 }
 
-/// Looks at rows of `cols` elements, if a scope is open. What masks leave at -inf is not for a point.
+/// Checks rows of `cols` elements for NaN and infinities, if a scope is open. Do not pass masked scores of -inf.
 ///
-/// The name is put together only where something is found: `format_args!("layer {i}, attention")` costs nothing else.
+/// The name is formatted only if a value is not finite, so `format_args!("layer {i}, attention")` is free otherwise.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] where `x` is no whole number of rows, [`Error::Backend`]; neither outside of a scope.
+/// [`Error::ShapeMismatch`] if the length of `x` is not a multiple of `cols`, and [`Error::Backend`]. There are none
+/// outside a scope.
 pub fn point<'a>(name: impl fmt::Display, x: impl Into<Floats<'a>>, cols: usize) -> Result<Point> {
     if !is_on() {
         return Ok(Point::OFF);
@@ -190,15 +195,15 @@ fn look(name: &dyn fmt::Display, x: Floats<'_>, cols: usize) -> Result<Point> {
 }
 
 impl Point {
-    /// Of no scope.
+    /// A point outside a scope, or one that is finite.
     pub(crate) const OFF: Point = Point { is_first: false };
 
-    /// Whether its inputs are asked for.
+    /// Returns whether this is the scope's first non-finite point, whose inputs are recorded.
     pub fn is_first(self) -> bool {
         self.is_first
     }
 
-    /// Tells what the point was made of: looked at where it is the first that is not finite.
+    /// Adds an input of the point. Its statistics are computed only if the point is the first that is not finite.
     ///
     /// # Errors
     /// [`Error::Backend`].
@@ -206,7 +211,7 @@ impl Point {
         if self.is_first {
             let stats = x.into().inspect()?;
             #[cfg(feature = "tracing")]
-            tracing::warn!(input = %name, min = stats.min, max = stats.max, nan = stats.nan, "of what it was made");
+            tracing::warn!(input = %name, min = stats.min, max = stats.max, nan = stats.nan, "input of a non-finite point");
             OPEN.with_borrow_mut(|open| {
                 if let Some(first) = open.last_mut().and_then(|trace| trace.first.as_mut()) {
                     first.inputs.push(Input { name: name.to_string(), stats });

@@ -1,4 +1,5 @@
-//! Samplers allocate nothing once their buffers have grown: an engine's steps are not held up.
+//! Checks that samplers allocate nothing once their buffers have grown, because an allocation could delay an engine's
+//! step.
 
 #![forbid(unsafe_code)]
 
@@ -60,7 +61,7 @@ fn later_steps_allocate_nothing<E: Bits>() {
                     step();
                     let met = measure(&mut step).count_total;
                     let (mask, allowed) = (mask.is_some(), allowed.is_some());
-                    assert_eq!(met, 0, "{config:?}, mask {mask}, allowed tokens {allowed}, {level}");
+                    assert_eq!(met, 0, "no allocation expected: {config:?}, mask {mask}, allowed tokens {allowed}, {level}");
                 });
             }
         }

@@ -1,5 +1,5 @@
-//! Nothing is forgotten: each op of the registry has its file in every room, its rows in every table, its page; and
-//! `unsafe` stays where it belongs.
+//! Checks that nothing is missing: each op of the registry has its file in every folder, its row in every table, and
+//! its documentation. Also checks that `unsafe` is used only where it is allowed.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The op that this is the gradient of, or itself.
+/// Returns the op whose gradient this is, or the op itself.
 fn forward(name: &str) -> &str {
     name.strip_suffix("_backward").unwrap_or(name)
 }
@@ -25,7 +25,7 @@ fn forward(name: &str) -> &str {
 fn ops_are_in_every_room() {
     for op in OPS {
         let name = op.name;
-        // The gradients of functions of one element are beside them, and share their tests.
+        // Gradients of elementwise functions are in the file of the function, and share their tests.
         let [file, kernel, test] = match op.kind {
             Kind::Elementwise => [name, "elementwise", name],
             Kind::Pairwise => [name, "pairwise", name],
@@ -40,7 +40,7 @@ fn ops_are_in_every_room() {
             format!("benches/{test}.rs"),
             format!("docs/error/{name}.svg"),
         ] {
-            assert!(root().join(&path).is_file(), "{name} has no {path}");
+            assert!(root().join(&path).is_file(), "the op {name} has no file {path}");
         }
     }
 }
@@ -51,7 +51,7 @@ fn ops_are_in_every_table() {
     let calls = read("tests/support/call.rs");
     let apply = read("examples/apply/ops/mod.rs");
     let digest = read("tests/vectors/digest.tsv");
-    let readme = read("README.md");
+    let performance = read("docs/performance.md");
     let pictures = read("docs/error/README.md");
     let devices = read("docs/gpu/README.md");
     let mut of_devices = vec![root().join("src/cuda/elementwise.rs")];
@@ -63,41 +63,41 @@ fn ops_are_in_every_table() {
     for op in OPS {
         let name = op.name;
         let bench = if op.kind == Kind::ElementwiseBackward { "elementwise_backward" } else { name };
-        assert!(benches.contains(&format!("(\"{bench}\", {bench}::run)")), "benches/main.rs has no {bench}");
-        assert!(calls.contains(&format!("\"{name}\" =>")), "tests/support/call.rs has no {name}");
-        assert!(apply.contains(&format!("\"{}\"", forward(name))), "apply has no {name}");
-        // Of the gradients of functions of one element it says that all are there.
+        assert!(benches.contains(&format!("(\"{bench}\", {bench}::run)")), "benches/main.rs must run {bench}");
+        assert!(calls.contains(&format!("\"{name}\" =>")), "tests/support/call.rs must call {name}");
+        assert!(apply.contains(&format!("\"{}\"", forward(name))), "examples/apply/ops/mod.rs must run {name}");
+        // The table has a single row for the gradients of elementwise functions.
         let row = if op.kind == Kind::ElementwiseBackward { "X_backward" } else { name };
-        assert!(readme.contains(&format!("| `{row}` |")), "README's table has no {row}");
-        assert!(pictures.contains(&format!("![{name}]({name}.svg)\n")), "docs/error/README.md has no {name}");
+        assert!(performance.contains(&format!("| `{row}` |")), "docs/performance.md must have a row for {row}");
+        assert!(pictures.contains(&format!("![{name}]({name}.svg)\n")), "docs/error/README.md must show {name}");
         for (backend, dtypes) in op.support {
             match backend {
                 Backend::Cpu => (),
                 Backend::Cuda => {
                     let word =
                         |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
-                    assert!(word(&devices), "docs/gpu/README.md has no {name}");
-                    assert!(word(&emulated), "tools/emulated/tests has no {name}");
+                    assert!(word(&devices), "docs/gpu/README.md must list {name}");
+                    assert!(word(&emulated), "tools/emulated/tests must test {name}");
                 }
                 Backend::Neuron => {
-                    assert!(root().join(format!("src/neuron/ops/{name}.rs")).is_file(), "{name} has no program");
-                    assert!(programs.contains(&format!("run::{name}")), "tools/pjrt/tests has no {name}");
+                    assert!(root().join(format!("src/neuron/ops/{name}.rs")).is_file(), "the op {name} has no file src/neuron/ops/{name}.rs");
+                    assert!(programs.contains(&format!("run::{name}")), "tools/pjrt/tests must run {name}");
                     for dtype in *dtypes {
-                        assert!(accuracy::neuron_bound(name, *dtype).is_some(), "{name} has no accuracy in {dtype}");
+                        assert!(accuracy::neuron_bound(name, *dtype).is_some(), "the op {name} has no Neuron bound in {dtype}");
                     }
                 }
-                other => panic!("{name} is on {other:?}, which has no tests"),
+                other => panic!("{name} supports {other:?}, a backend without tests"),
             }
             for dtype in *dtypes {
-                assert!(accuracy::bound(name, *dtype).is_some(), "{name} has no accuracy in {dtype}");
-                assert!(digest.contains(&format!("\n{name} {dtype} ")), "{name} has no digest in {dtype}");
+                assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} has no bound in {dtype}");
+                assert!(digest.contains(&format!("\n{name} {dtype} ")), "tests/vectors/digest.tsv must have {name} in {dtype}");
             }
         }
     }
 }
 
-/// The documentation of an op: that of its function, whether it is written out or made by a macro, or else of its whole
-/// file.
+/// Returns the documentation of an op: the comment of its function, written out or generated by a macro, or otherwise
+/// the whole file.
 fn page(source: &str, name: &str) -> String {
     let is_function = |line: &str| {
         let rest = line.strip_prefix("pub fn ").and_then(|rest| rest.strip_prefix(name));
@@ -117,12 +117,12 @@ fn ops_have_whole_pages() {
         let source = read(&format!("src/ops/{file}.rs"));
         let source = page(&source, op.name);
         for heading in ["Formula", "Shapes", "Special values", "Accuracy", "Errors", "Panics", "Example"] {
-            assert!(source.contains(&format!("/// # {heading}\n")), "the page of {} has no {heading}", op.name);
+            assert!(source.contains(&format!("/// # {heading}\n")), "the documentation of {} must have the section {heading}", op.name);
         }
     }
 }
 
-/// The files of a folder and of those within it.
+/// Collects the files of a folder and its subfolders.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -134,15 +134,16 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compilers to 1.95 at least hand a closure its caller's own copy of what it takes by value (rust-lang/rust#155241):
-/// a setter that changed `self` where it lies would change the caller's options.
+/// Checks that setters create new options. Up to at least Rust 1.95, a closure may receive the caller's own copy of an
+/// argument passed by value (rust-lang/rust#155241): a setter that changed `self` in place would change the caller's
+/// options.
 #[test]
 fn setters_make_options_anew() {
     let mut files = Vec::new();
     sources(&root().join("src/ops"), &mut files);
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(!text.contains("(mut self"), "{} changes options where they lie", path.display());
+        assert!(!text.contains("(mut self"), "{}: a setter must not take `mut self`, because it could change the caller's options", path.display());
     }
 }
 
@@ -150,20 +151,20 @@ fn setters_make_options_anew() {
 fn unsafe_code_is_of_instruction_sets_and_devices_only() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
-    assert!(files.len() > 50, "only {} files were found", files.len());
+    assert!(files.len() > 50, "expected more than 50 files in src, got {}", files.len());
     let may = ["src/simd", "src/cuda", "src/neuron/runtime", "src/sharded/mpi.rs", "src/sharded/nccl.rs"]
         .map(|place| root().join(place));
     for path in files.iter().filter(|path| !may.iter().any(|place| path.starts_with(place))) {
         let text = fs::read_to_string(path).unwrap();
         for form in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"] {
-            assert!(!text.contains(form), "{} has {form}", path.display());
+            assert!(!text.contains(form), "{} must not contain {form}", path.display());
         }
     }
 }
 
-/// The rows of the index of `docs/accuracy`, by where bounds come from.
+/// Generates the rows of the index of `docs/accuracy`: the bounds with their evidence.
 fn index_of_bounds() -> String {
-    let mut index = String::from("| op | f64 | f32 | f16 | bf16 | where from |\n|---|---|---|---|---|---|\n");
+    let mut index = String::from("| op | f64 | f32 | f16 | bf16 | evidence |\n|---|---|---|---|---|---|\n");
     let mut names: Vec<&str> = accuracy::TABLE.iter().map(|bound| bound.op).collect();
     names.sort_unstable();
     names.dedup();
@@ -173,7 +174,7 @@ fn index_of_bounds() -> String {
         for dtype in DType::ALL {
             let bound = accuracy::bound(name, dtype).unwrap();
             let evidence =
-                accuracy::evidence(name, dtype).unwrap_or_else(|| panic!("{name} in {dtype} has no evidence"));
+                accuracy::evidence(name, dtype).unwrap_or_else(|| panic!("the bound of {name} in {dtype} has no evidence"));
             let of = if bound.of == accuracy::Of::LargestTerm { " †" } else { "" };
             index += &format!(" {}{of}, {} |", bound.ulps, evidence.kind);
             let slug: String =
@@ -185,20 +186,20 @@ fn index_of_bounds() -> String {
     index
 }
 
-/// Each bound says where it comes from, in a section that exists, and the index has all of them.
-/// `EVENKEEL_BLESS=1` writes the index.
+/// Checks that each bound has evidence in an existing section, and that the index lists all bounds. `EVENKEEL_BLESS=1`
+/// writes the index.
 #[test]
 fn bounds_have_evidence() {
     for bound in accuracy::TABLE {
         let evidence = accuracy::evidence(bound.op, bound.dtype);
-        let evidence = evidence.unwrap_or_else(|| panic!("{} in {} has no evidence", bound.op, bound.dtype));
+        let evidence = evidence.unwrap_or_else(|| panic!("the bound of {} in {} has no evidence", bound.op, bound.dtype));
         let page = read(&format!("docs/accuracy/{}", evidence.page));
         let heading = format!("## {}", evidence.section);
         assert!(page.lines().any(|line| line == heading), "docs/accuracy/{} has no section {heading:?}", evidence.page);
         let is_exact = bound.ulps == 0.5;
         assert!(
             is_exact || evidence.kind != accuracy::Kind::Exhaustive,
-            "{}: {} ULP by every input",
+            "{}: a bound of {} ULP must not claim to be exhaustive",
             bound.op,
             bound.ulps
         );
@@ -206,11 +207,11 @@ fn bounds_have_evidence() {
     let path = "docs/accuracy/README.md";
     let (text, index) = (read(path), index_of_bounds());
     let marker = "<!-- Written by `EVENKEEL_BLESS=1 cargo test --test coverage`. -->\n\n";
-    let (head, _) = text.split_once(marker).expect("the index begins behind its marker");
+    let (head, _) = text.split_once(marker).expect("the index follows its marker");
     let expected = format!("{head}{marker}{index}");
     if std::env::var_os("EVENKEEL_BLESS").is_some() {
         fs::write(root().join(path), &expected).unwrap();
     } else {
-        assert!(text == expected, "{path} is not the index of the table: EVENKEEL_BLESS=1 cargo test --test coverage");
+        assert!(text == expected, "{path} does not match the table; run EVENKEEL_BLESS=1 cargo test --test coverage");
     }
 }

@@ -1,5 +1,5 @@
-//! Every op in each of its forms, once and on little: what Miri runs, so that no form reads or writes where it must
-//! not.
+//! Runs every op once in each of its forms, on small inputs. Miri runs this program to find reads or writes out of
+//! bounds.
 
 #![forbid(unsafe_code)]
 
@@ -12,15 +12,15 @@ use half::{bf16, f16};
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
-/// Two rows of a block and a tail, four elements apart.
+/// Two rows of one block and a tail, with four elements between them.
 const ROWS: usize = 2;
 const COLS: usize = 18;
 const STRIDE: usize = COLS + 4;
 
-/// The form that writes where it is told.
+/// Type of the form that writes to a buffer of the caller.
 type Writes<'f, E> = dyn for<'a> Fn(Rows<'_, E>, RowsMut<'a, E>) -> Result<&'a mut [E]> + 'f;
 
-/// The forms of an op over rows, all of which give what the first does.
+/// Forms of an op on rows, all of which give the results of the first.
 struct Forms<'f, E> {
     new: &'f dyn Fn(Rows<'_, E>) -> Result<Vec<E>>,
     into: &'f Writes<'f, E>,
@@ -33,7 +33,7 @@ impl<E: Element> Forms<'_, E> {
         let expected = (self.new)(view()).unwrap();
         let mut room = [MaybeUninit::<E>::uninit(); ROWS * COLS];
         let written = (self.into)(view(), RowsMut::new(&mut room[..], ROWS, COLS).unwrap()).unwrap();
-        assert_eq!(written, expected, "{op} into memory that is not initialised");
+        assert_eq!(written, expected, "{op} into uninitialised memory");
         let mut data = x.to_vec();
         (self.in_place)(RowsMut::strided(&mut data, ROWS, COLS, STRIDE).unwrap()).unwrap();
         for (data, expected) in data.chunks(STRIDE).zip(expected.chunks(COLS)) {
@@ -249,7 +249,7 @@ fn every_form<E: Element>() {
                 let y = evenkeel::softmax(lanes, &Softmax::default()).unwrap();
                 let whole = LanesMut::new(&mut data, 2, 2, 11).unwrap();
                 evenkeel::softmax_in_place(whole, &Softmax::default()).unwrap();
-                assert_eq!(data, y, "softmax of another axis in place");
+                assert_eq!(data, y, "softmax along another axis in place");
             }
             "log_softmax" => {
                 let options = Softmax::default().mask(&mask);
@@ -493,12 +493,12 @@ fn every_form<E: Element>() {
                     assert!(keep[sampled.unwrap().token as usize]);
                 }
             }
-            other => panic!("{other} has no forms here"),
+            other => panic!("tests/forms.rs has no forms of {other}"),
         }
     }
 }
 
-/// Three queries of two heads that share one of keys, of eleven features, and the gradients.
+/// Runs attention and its gradients: three queries in two heads that share one key head, with eleven features.
 fn attended<E: Element>(x: &[E]) {
     let (q, k) = (Heads::strided(x, [1, 2, 3, 11], [0, 1, 12]), Heads::strided(x, [1, 1, 3, 11], [0, 0, 11]));
     let (q, k, mask) = (q.unwrap(), k.unwrap(), Mask::causal());
@@ -515,7 +515,7 @@ fn attended<E: Element>(x: &[E]) {
     assert_eq!(gradients.dsinks.unwrap(), dsinks.map(E::from_wide));
 }
 
-/// Means over two sequences of eleven tokens, and their gradient.
+/// Runs means over two sequences of eleven tokens, and their gradient.
 fn pooled<E: Element>(x: &[E], keep: &[bool]) {
     let mask = Mask::keep(&keep[..11], &[11]);
     let options = MeanPool::default().mask(&mask);
@@ -543,12 +543,12 @@ fn elements<E: Element>(
     assert_eq!(data, expected);
 }
 
-/// A gradient, of scores and the gradients of results.
+/// Gradient as a function of the scores and the gradients of the results.
 type Gradient<E> = fn(Lanes<'_, E>, Lanes<'_, E>, &Softmax<'_>) -> Result<Vec<E>>;
 type GradientInto<E> = for<'a> fn(Lanes<'_, E>, Lanes<'_, E>, LanesMut<'a, E>, &Softmax<'_>) -> Result<&'a mut [E]>;
 type GradientInPlace<E> = fn(Lanes<'_, E>, LanesMut<'_, E>, &Softmax<'_>) -> Result<()>;
 
-/// Of rows, and of another axis, whose lanes are gathered.
+/// Runs the gradient on rows, and along another axis, where lanes are gathered.
 fn lane_gradients<E: Element>(
     x: &[E],
     options: &Softmax<'_>,
@@ -571,10 +571,10 @@ fn lane_gradients<E: Element>(
     let expected = new(lanes, grads, &Softmax::default()).unwrap();
     let mut data = dy.clone();
     in_place(lanes, LanesMut::new(&mut data, 2, 2, 11).unwrap(), &Softmax::default()).unwrap();
-    assert_eq!(data, expected, "of another axis in place");
+    assert_eq!(data, expected, "along another axis in place");
 }
 
-/// Of the elements and, as the gradient of the result, themselves.
+/// Runs the gradient of an elementwise function. The elements are also the gradient of the result.
 fn gradients<E: Element>(
     x: &[E],
     new: impl Fn(&[E], &[E]) -> Result<Vec<E>>,

@@ -1,5 +1,5 @@
-//! What every benchmark does: check first, then time Evenkeel beside candle-nn and beside a memory copy of the same
-//! bytes.
+//! Common parts of the benchmarks. Each checks results first, then times Evenkeel, candle-nn and a memory copy of the
+//! same number of bytes.
 //!
 //! Run with `RAYON_NUM_THREADS=1` to compare kernels rather than thread pools.
 
@@ -13,14 +13,14 @@ use evenkeel::testing::{ulp, workloads::ACTIVATIONS};
 use std::hint::black_box;
 use std::time::Duration;
 
-/// Rows and columns: what fits the second-level cache, and what does not.
+/// Rows and columns: one shape that fits in the second-level cache, and one that does not.
 pub const SHAPES: [(usize, usize); 2] = [ACTIVATIONS[0].shape(), ACTIVATIONS[1].shape()];
 
-/// A storage type that both sides have.
+/// Storage type of both Evenkeel and candle.
 pub trait Timed: Element + WithDType {}
 impl<E: Element + WithDType> Timed for E {}
 
-/// Times that suit kernels of microseconds to milliseconds.
+/// Returns settings that suit kernels of microseconds to milliseconds.
 pub fn criterion() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -30,28 +30,28 @@ pub fn criterion() -> Criterion {
         .configure_from_args()
 }
 
-/// A tensor of the given numbers.
+/// Creates a tensor of the given numbers.
 pub fn tensor<E: Timed>(data: &[E], shape: impl Into<Shape>) -> Tensor {
     Tensor::from_slice(data, shape, &Device::Cpu).unwrap()
 }
 
-/// The gradient of a function of a tensor by candle's autograd, for this gradient of its result: forward and backward.
+/// Computes a function of a tensor and, by candle's autograd, its gradient. `dy` is the gradient of the result.
 pub fn gradient(xs: &Var, dy: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let gradients = (f(xs)? * dy)?.sum_all()?.backward()?;
     Ok(gradients.get(xs).expect("xs is a variable").clone())
 }
 
-/// The contenders for one op, storage type and shape.
+/// Contenders for one op, storage type and shape.
 pub struct Race<'c, E: Element> {
     group: BenchmarkGroup<'c, WallTime>,
     op: &'static str,
     bound: &'static Bound,
-    /// The results of the first row, or of as many rows as are wanted.
+    /// Exact results of the first row, or of the first few rows.
     exact: Vec<E::Exact>,
 }
 
 impl<'c, E: Element> Race<'c, E> {
-    /// Starts with a copy of as many elements.
+    /// Starts a race, and times a copy of the same number of elements.
     pub fn new(c: &'c mut Criterion, op: &'static str, (rows, cols): (usize, usize), exact: Vec<E::Exact>) -> Self {
         let mut group = c.benchmark_group(format!("{op}/{}/{rows}x{cols}", E::DTYPE));
         group.throughput(Throughput::Elements((rows * cols) as u64));
@@ -61,7 +61,7 @@ impl<'c, E: Element> Race<'c, E> {
         Race { group, op, bound: accuracy::bound(op, E::DTYPE).unwrap(), exact }
     }
 
-    /// Times a call that writes to a slice, whose first results it checks.
+    /// Times a call that writes to a slice, after checking the first results.
     pub fn slices(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) -> &mut Self {
         run(y).unwrap();
         let worst = self.largest_error(y);
@@ -70,15 +70,14 @@ impl<'c, E: Element> Race<'c, E> {
         self
     }
 
-    /// Times what the op is fused of, which need not be as accurate.
+    /// Times the sequence of ops that the op fuses. It need not be as accurate.
     pub fn unfused(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) {
         run(y).unwrap();
         println!("{} in {}: largest error unfused {:.3} ULP", self.op, self.bound.dtype, self.largest_error(y));
         self.group.bench_function("unfused", |b| b.iter(|| run(y)));
     }
 
-    /// Says how far Evenkeel's function of tensors and candle's are off, and times both. Both allocate what they
-    /// return.
+    /// Prints the errors of Evenkeel's and candle's functions of tensors, and times both. Both allocate their results.
     pub fn tensors(&mut self, ours: impl Fn() -> Result<Tensor>, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,
@@ -90,7 +89,7 @@ impl<'c, E: Element> Race<'c, E> {
         self.candle(theirs);
     }
 
-    /// Says how far candle's function is off, and times it, where there is one.
+    /// Prints the error of candle's function and times it, if candle has one.
     pub fn candle(&mut self, theirs: impl Fn() -> Result<Tensor>)
     where
         E: WithDType,
@@ -103,12 +102,15 @@ impl<'c, E: Element> Race<'c, E> {
                 self.group.bench_function("candle", |b| b.iter(|| theirs().unwrap()));
             }
             Err(refused) => {
-                println!("{op} in {dtype}: candle has none: {}", refused.to_string().lines().next().unwrap_or(""))
+                println!(
+                    "{op} in {dtype}: candle does not support it: {}",
+                    refused.to_string().lines().next().unwrap_or("")
+                )
             }
         }
     }
 
-    /// In ULPs of each result, or, where a result may cancel to less than what it is made of, of the largest one.
+    /// Returns the largest error, in ULP of each result. If results may cancel, it is in ULP of the largest result.
     fn largest_error(&self, got: &[E]) -> f64 {
         let largest = self.exact.iter().map(|&exact| ulp::toward_zero(exact)).fold(0.0, f64::max);
         let error = |(&got, &exact): (&E, &E::Exact)| match self.bound.of {

@@ -1,8 +1,8 @@
-//! What stdout says of a job.
+//! Answers that are printed on stdout.
 
 use serde::Serialize;
 
-/// One line of stdout.
+/// Answer to one job, printed as one line.
 #[derive(Serialize)]
 pub struct Answer {
     id: String,
@@ -12,13 +12,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer to the job of this id.
+    /// Creates the answer to the job with this id.
     pub fn new(id: &str, failure: Option<Failure>) -> Self {
         Answer { id: id.into(), ok: failure.is_none(), failure }
     }
 }
 
-/// Why a job has no outputs.
+/// Reason why a job has no outputs.
 #[derive(Clone, Serialize)]
 pub struct Failure {
     error: &'static str,
@@ -30,17 +30,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// `InvalidArgument`: a name or an attribute that means nothing.
+    /// Creates an `InvalidArgument` failure: an unknown name or an invalid attribute.
     pub fn invalid(message: impl Into<String>) -> Self {
         Failure::new("InvalidArgument", message)
     }
 
-    /// `ShapeMismatch`.
+    /// Creates a `ShapeMismatch` failure.
     pub fn shape(message: impl Into<String>) -> Self {
         Failure::new("ShapeMismatch", message)
     }
 
-    /// `UnsupportedDType`.
+    /// Creates an `UnsupportedDType` failure.
     pub fn dtype(message: impl Into<String>) -> Self {
         Failure::new("UnsupportedDType", message)
     }

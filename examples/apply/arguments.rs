@@ -5,31 +5,34 @@ use evenkeel::registry::Backend;
 use evenkeel::simd::Level;
 use std::path::PathBuf;
 
-/// Runs ops on tensors from files, one JSON answer a job on stdout.
+/// Runs ops on tensors read from files. Prints one JSON answer per job on stdout.
 #[derive(Parser)]
 #[command(name = "apply", max_term_width = 120, after_help = crate::ops::help())]
 pub struct Arguments {
-    /// The jobs: a JSON array of objects with id, op, inputs, attrs and outputs.
+    /// File with the jobs: a JSON array of objects with id, op, inputs, attrs and outputs.
     #[arg(value_name = "JOBS.json")]
     pub jobs: PathBuf,
-    /// The tensors that inputs name.
+    /// File with the input tensors, which jobs refer to by name.
     #[arg(long, value_name = "IN.safetensors")]
     pub tensors: PathBuf,
-    /// Where outputs go; replaced whole, by rename.
+    /// File for the output tensors. An existing file is replaced atomically, by a rename.
     #[arg(long, value_name = "OUT.safetensors")]
     pub out: PathBuf,
-    /// What computes: cpu, cuda or neuron.
+    /// Backend to compute on: cpu, cuda or neuron.
     #[arg(long, default_value = "cpu", value_parser = backend)]
     pub backend: Backend,
-    /// The CPU's instruction set: auto (the best there is), portable, avx2 or avx512. All give the same bits.
+    /// Instruction set of the CPU: auto (the best available), portable, avx2 or avx512. All give the same bits.
     #[arg(long, env = "EVENKEEL_SIMD", default_value = "auto")]
     pub simd: Level,
-    /// Threads to spread rows over, 1 to 1024; by default one a core. Any number gives the same bits.
+    /// Number of threads, 1 to 1024; by default one per core. Any number gives the same bits.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 
 fn backend(name: &str) -> Result<Backend, String> {
     let names = || Backend::ALL.map(Backend::name).join(", ");
-    Backend::ALL.into_iter().find(|backend| backend.name() == name).ok_or_else(|| format!("there are {}", names()))
+    Backend::ALL
+        .into_iter()
+        .find(|backend| backend.name() == name)
+        .ok_or_else(|| format!("it must be one of {}", names()))
 }

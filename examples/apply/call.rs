@@ -1,4 +1,4 @@
-//! A job against its op's row in the table and the tensors of IN: names are checked once, then the op asks for values.
+//! Validated jobs. All names are checked against the op table and the tensors of IN before an op reads its inputs.
 
 use crate::answer::Failure;
 use crate::jobs::{Job, Members};
@@ -10,16 +10,16 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-/// A result with a job's failure.
+/// Result of a job, or its failure.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// What an op made: result names and tensors; those of a list each under its name, in order.
+/// Results of an op: pairs of result name and tensor. The tensors of a list repeat the name, in order.
 pub type Results = Vec<(&'static str, Output)>;
 
-/// Elements that a tensor without any may claim to have in its other axes: ops walk over empty rows.
+/// Largest number of rows of a tensor without elements. Without a limit, an op would loop over billions of empty rows.
 const MOST_EMPTY_ROWS: usize = 1 << 28;
 
-/// A job whose names are all right.
+/// Job whose names are all valid.
 pub struct Call<'a> {
     op: &'static Op,
     job: &'a Job,
@@ -27,20 +27,28 @@ pub struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Checks the job's names; those of its outputs are added to `taken`.
+    /// Checks the names in a job, and adds the names of its outputs to `taken`.
     pub fn new(job: &'a Job, all: &SafeTensors<'a>, taken: &mut BTreeSet<&'a str>) -> Result<Self> {
         let op = OPS.iter().find(|op| op.name == job.op);
         let outputs = claim(job, op.map_or(&[], |op| op.lists), taken);
         let Some(op) = op else {
             let known: Vec<_> = OPS.iter().map(|op| op.name).collect();
-            return Err(Failure::invalid(format!("the op `{}` is unknown; there are {}", job.op, known.join(", "))));
+            return Err(Failure::invalid(format!(
+                "the op `{}` is unknown; it must be one of {}",
+                job.op,
+                known.join(", ")
+            )));
         };
         known(op, "input", &job.inputs, op.inputs)?;
         known(op, "attribute", &job.attrs, op.attrs)?;
         known(op, "output", &job.outputs, op.outputs)?;
         outputs?;
         if job.outputs.iter().next().is_none() {
-            return Err(Failure::invalid(format!("{}: outputs names none of {}", op.name, op.outputs.join(", "))));
+            return Err(Failure::invalid(format!(
+                "{}: no output is requested; outputs must name at least one of {}",
+                op.name,
+                op.outputs.join(", ")
+            )));
         }
         let mut inputs = BTreeMap::new();
         for (name, tensor) in job.inputs.iter() {
@@ -50,7 +58,7 @@ impl<'a> Call<'a> {
             })?;
             let view = |tensor| {
                 let view = all.tensor(tensor);
-                view.map_err(|_| Failure::invalid(format!("{}: there is no tensor `{tensor}`", op.name)))
+                view.map_err(|_| Failure::invalid(format!("{}: IN has no tensor `{tensor}`", op.name)))
             };
             inputs.insert(name, tensors.into_iter().map(view).collect::<Result<Vec<_>>>()?);
         }
@@ -62,7 +70,7 @@ impl<'a> Call<'a> {
         if let Some((output, input)) = lacks {
             return Err(Failure::invalid(format!("{}: the output `{output}` needs the input `{input}`", op.name)));
         }
-        // A list that an op gives has as many tensors as the one that it takes.
+        // A list of outputs has one tensor for each tensor of the input list.
         for list in op.lists {
             let (given, named) =
                 (inputs.get(list).map_or(0, Vec::len), job.outputs.get(list).and_then(Value::as_array));
@@ -74,7 +82,7 @@ impl<'a> Call<'a> {
         Ok(Call { op, job, inputs })
     }
 
-    /// Runs the op: tensors under the names that they get in OUT.
+    /// Runs the op, and returns its results under the names that the job gives them in OUT.
     pub fn run(&self) -> Result<Vec<(&'a str, Output)>> {
         let results = (self.op.run)(self)?;
         let mut names: BTreeMap<&str, _> = BTreeMap::new();
@@ -86,27 +94,27 @@ impl<'a> Call<'a> {
         Ok(named.collect())
     }
 
-    /// The op's name.
+    /// Returns the op's name.
     pub fn name(&self) -> &'static str {
         self.op.name
     }
 
-    /// Whether this result is asked for.
+    /// Returns whether the job requests this output.
     pub fn wants(&self, output: &str) -> bool {
         self.job.outputs.get(output).is_some()
     }
 
-    /// A float input that must be there.
+    /// Returns a required float input.
     pub fn float(&self, input: &str) -> Result<Input> {
         self.optional_float(input)?.ok_or_else(|| Failure::invalid(format!("{}: `{input}` is missing", self.op.name)))
     }
 
-    /// A float input, if it is there.
+    /// Returns an optional float input.
     pub fn optional_float(&self, input: &str) -> Result<Option<Input>> {
         self.single(input).map(|view| self.read(input, view)).transpose()
     }
 
-    /// A list of float inputs.
+    /// Returns a list of float inputs.
     pub fn floats(&self, input: &str) -> Result<Vec<Input>> {
         let views = self.inputs.get(input).into_iter().flatten().enumerate();
         views.map(|(i, view)| self.read(&format!("{input}[{i}]"), view)).collect()
@@ -122,7 +130,7 @@ impl<'a> Call<'a> {
         self.inputs.get(input)?.first()
     }
 
-    /// The input `mask`, if it is there.
+    /// Returns the optional input `mask`.
     pub fn mask(&self) -> Result<Option<MaskInput<'a>>> {
         let Some(view) = self.single("mask") else { return Ok(None) };
         let part = match view.dtype() {
@@ -135,12 +143,12 @@ impl<'a> Call<'a> {
         Ok(Some(MaskInput { shape: view.shape().to_vec(), part }))
     }
 
-    /// As [`Call::integers`], of an input that need not be there.
+    /// Returns an optional I64 input with its shape. See [`Call::integers`].
     pub fn optional_integers(&self, input: &str) -> Result<Option<(Vec<usize>, Vec<i64>)>> {
         self.single(input).is_some().then(|| self.integers(input)).transpose()
     }
 
-    /// An input of I64, with its shape.
+    /// Returns a required I64 input with its shape.
     pub fn integers(&self, input: &str) -> Result<(Vec<usize>, Vec<i64>)> {
         match self.single(input) {
             Some(view) if view.dtype() == Dtype::I64 => {
@@ -151,7 +159,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Refuses ranks below the least, and empty tensors of more rows than there is time for.
+    /// Fails if the tensor has fewer than `rank` axes, or if it is empty and has more than [`MOST_EMPTY_ROWS`] rows.
     pub fn at_least_rank(&self, rank: usize, input: &str, shape: &[usize]) -> Result<()> {
         if shape.len() < rank {
             return Err(self.shape(input, shape, format!("at least {rank} axes are needed")));
@@ -163,7 +171,7 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Refuses a mask that would enlarge what it masks, by NumPy's rules.
+    /// Fails unless the mask broadcasts to the shape `to` by NumPy's rules.
     pub fn broadcasts(&self, mask: Option<&MaskInput<'_>>, to: &[usize]) -> Result<()> {
         let Some(mask) = mask else { return Ok(()) };
         let mut axes = mask.shape.iter().rev().zip(to.iter().rev());
@@ -173,7 +181,7 @@ impl<'a> Call<'a> {
         Err(self.shape("mask", &mask.shape, format!("one that broadcasts to {to:?} is needed")))
     }
 
-    /// Refuses any other shape than this.
+    /// Fails if the shape is not `needed`.
     pub fn has_shape(&self, input: &str, shape: &[usize], needed: &[usize]) -> Result<()> {
         if shape == needed {
             return Ok(());
@@ -181,16 +189,17 @@ impl<'a> Call<'a> {
         Err(self.shape(input, shape, format!("{needed:?} is needed")))
     }
 
-    /// A failure about an input's shape.
+    /// Creates a failure about the shape of an input.
     pub fn shape(&self, input: &str, shape: &[usize], needed: impl AsRef<str>) -> Failure {
         Failure::shape(format!("{}: {input} has shape {shape:?}; {}", self.op.name, needed.as_ref()))
     }
 
     fn wrong_dtype(&self, input: &str, dtype: Dtype, taken: &str) -> Failure {
-        Failure::dtype(format!("{}: {input} is {dtype}; {taken} is taken", self.op.name))
+        Failure::dtype(format!("{}: {input} is {dtype}; it must be {taken}", self.op.name))
     }
 
-    /// A number, or one of the strings for what JSON has no number for.
+    /// Returns a numeric attribute. The strings "inf", "-inf" and "nan" are numbers too, because JSON cannot express
+    /// them.
     pub fn number(&self, attr: &str) -> Result<Option<f64>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let number = match value {
@@ -207,17 +216,17 @@ impl<'a> Call<'a> {
         Ok(Some(number))
     }
 
-    /// A number that has to be there.
+    /// Returns a required numeric attribute.
     pub fn required_number(&self, attr: &str) -> Result<f64> {
         let missing = || Failure::invalid(format!("{}: the attribute `{attr}` is missing", self.op.name));
         self.number(attr)?.ok_or_else(missing)
     }
 
-    /// A whole number, written 2 or 2.0.
+    /// Returns an integer attribute, written as 2 or 2.0.
     pub fn whole(&self, attr: &str, range: RangeInclusive<i128>) -> Result<Option<i128>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let exact = value.as_i64().map(i128::from).or(value.as_u64().map(i128::from));
-        // Beyond 2^64 no attribute has a meaning; below, the conversion of a whole f64 is exact.
+        // No attribute may exceed 2^64. Below that, an integral f64 converts exactly.
         let float = value.as_f64().filter(|v| v.fract() == 0.0 && v.abs() < 2f64.powi(65)).map(|v| v as i128);
         let expected = || format!("a whole number in {} ..= {}", range.start(), range.end());
         match exact.or(float).filter(|v| range.contains(v)) {
@@ -226,13 +235,13 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// true or false.
+    /// Returns a boolean attribute.
     pub fn flag(&self, attr: &str) -> Result<Option<bool>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| self.bad_attr(attr, "true or false"))
     }
 
-    /// One of several words, and what it stands for.
+    /// Returns the value for an attribute that is one of several words.
     pub fn choice<T: Copy>(&self, attr: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let Some(value) = self.job.attrs.get(attr) else { return Ok(None) };
         let chosen = choices.iter().find(|(word, _)| value.as_str() == Some(word));
@@ -240,14 +249,14 @@ impl<'a> Call<'a> {
         chosen.map(|(_, choice)| Some(*choice)).ok_or_else(|| self.bad_attr(attr, &words()))
     }
 
-    /// A failure about an attribute's value.
+    /// Creates a failure about the value of an attribute.
     pub fn bad_attr(&self, attr: &str, expected: &str) -> Failure {
         let value = self.job.attrs.get(attr).unwrap_or(&Value::Null);
         Failure::invalid(format!("{}: {attr} is {value}; it must be {expected}", self.op.name))
     }
 }
 
-/// Takes the job's output names, which must be new.
+/// Adds the job's output names to `taken`. Fails if one of them is taken already.
 fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Result<()> {
     let mut claimed = Ok(());
     for (result, value) in job.outputs.iter() {
@@ -259,7 +268,7 @@ fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Res
                 job.op,
                 expected(list)
             ))),
-            // All of them are taken, whether one was already or not.
+            // All names are added, even if one of them was taken already.
             Some(names) => match names.into_iter().filter(|name| !taken.insert(name)).collect::<Vec<_>>()[..] {
                 [name, ..] => Err(Failure::invalid(format!("{}: the output name `{name}` is used twice", job.op))),
                 [] => Ok(()),
@@ -270,18 +279,18 @@ fn claim<'a>(job: &'a Job, lists: &[&str], taken: &mut BTreeSet<&'a str>) -> Res
     claimed
 }
 
-/// Refuses names that the op does not have.
+/// Fails if a member's name is not one of `known`.
 fn known(op: &Op, kind: &str, members: &Members, known: &[&str]) -> Result<()> {
     for (name, _) in members.iter() {
         if !known.contains(&name) {
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            return Err(Failure::invalid(format!("{}: the {kind} `{name}` is unknown; there is {known}", op.name)));
+            return Err(Failure::invalid(format!("{}: the {kind} `{name}` is unknown; accepted: {known}", op.name)));
         }
     }
     Ok(())
 }
 
-/// The one tensor that a value names, or those of a list.
+/// Returns the tensor name that a value holds, or all names of a list.
 fn tensor_names(value: &Value, list: bool) -> Option<Vec<&str>> {
     if list { value.as_array()?.iter().map(Value::as_str).collect() } else { Some(vec![value.as_str()?]) }
 }

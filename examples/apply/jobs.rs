@@ -1,4 +1,4 @@
-//! JOBS.json: what to compute, as it is written there.
+//! Contents of JOBS.json, as parsed.
 
 use anyhow::{Context, Result, bail};
 use serde::de::{Error, MapAccess, Visitor};
@@ -12,32 +12,32 @@ use std::path::Path;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// What its answer is called.
+    /// Identifier that the answer repeats.
     pub id: String,
     /// The op's name.
     pub op: String,
-    /// Argument names to names of tensors in IN.
+    /// Tensor names in IN, by input name.
     #[serde(default)]
     pub inputs: Members,
     /// Attributes by name.
     #[serde(default)]
     pub attrs: Members,
-    /// Result names to names of tensors in OUT.
+    /// Tensor names in OUT, by output name.
     #[serde(default)]
     pub outputs: Members,
 }
 
-/// The members of a JSON object but for those that are `null`: these are absent. No key comes twice.
+/// Members of a JSON object. Members that are `null` count as absent, and duplicate keys are an error.
 #[derive(Default)]
 pub struct Members(BTreeMap<String, Value>);
 
 impl Members {
-    /// The value of a key, if it is there.
+    /// Returns the value of a key, if present.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key)
     }
 
-    /// Keys and values.
+    /// Iterates over keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Members {
                 let mut members = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, Value>()? {
                     if members.contains_key(&key) {
-                        return Err(A::Error::custom(format!("the key `{key}` is there twice")));
+                        return Err(A::Error::custom(format!("the key `{key}` appears twice")));
                     }
                     members.insert(key, value);
                 }
@@ -75,14 +75,14 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// The jobs of a file, whose ids all differ.
+/// Reads the jobs of a file. Fails if two jobs have the same id.
 pub fn read(path: &Path) -> Result<Vec<Job>> {
     let text = std::fs::read(path).with_context(|| format!("can't read the jobs in {}", path.display()))?;
     let jobs: Vec<Job> =
         serde_json::from_slice(&text).with_context(|| format!("{} is not an array of jobs", path.display()))?;
     let mut ids = HashSet::new();
     if let Some(job) = jobs.iter().find(|job| !ids.insert(job.id.as_str())) {
-        bail!("{}: the id `{}` is there twice; every job needs one of its own", path.display(), job.id);
+        bail!("{}: the id `{}` appears twice; each job needs its own id", path.display(), job.id);
     }
     Ok(jobs)
 }

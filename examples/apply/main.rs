@@ -1,7 +1,7 @@
-//! One op at a time, from files: checks Evenkeel against another framework without writing Rust.
+//! Runs single ops on tensors from files, to compare Evenkeel with another framework without writing Rust.
 //!
-//! Tensors come from a safetensors file, the ops to run from a JSON file, and results go to another safetensors file.
-//! `--help` says how, and lists every op with its inputs, attributes and outputs.
+//! The input tensors come from a safetensors file and the ops to run from a JSON file. The results go to another
+//! safetensors file. `--help` explains the format, and lists every op with its inputs, attributes and outputs.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ use arguments::Arguments;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// What could not be read or written at all.
+/// Exit status if a file could not be read or written.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! All jobs, in order: answers to stdout, outputs to OUT.
+//! Runs all jobs in order. Answers go to stdout, outputs to OUT.
 
 use crate::answer::{Answer, Failure};
 use crate::arguments::Arguments;
@@ -16,7 +16,7 @@ use safetensors::tensor::TensorView;
 use std::collections::BTreeSet;
 use std::io::Write;
 
-/// Answers every job, or says what could not be read or written at all.
+/// Answers every job. Fails if a file could not be read or written.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let out = Out::new(&arguments.out)?;
     let jobs = jobs::read(&arguments.jobs)?;
@@ -41,14 +41,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     written.rename()
 }
 
-/// Why jobs can't be answered by a device: there is none, or this program, which computes on the CPU, does not use it.
+/// Returns why a device can't answer the jobs: it is absent, or present but unsupported here, as this program computes
+/// on the CPU.
 fn not_here(backend: Backend) -> evenkeel::Error {
-    let reason = || format!("it is here, but apply computes on {} alone", Backend::Cpu.name());
+    let reason = || format!("it is available, but apply computes on {} only", Backend::Cpu.name());
     let unused = || evenkeel::Error::Backend { backend: backend.name().into(), reason: reason() };
     available(backend).err().unwrap_or_else(unused)
 }
 
-/// Calls `work` on a pool of so many threads, or on the default one.
+/// Calls `work` on a pool of `threads` threads, or on the default pool.
 fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> T + Send) -> Result<T> {
     let Some(threads) = threads else { return Ok(work()) };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build();

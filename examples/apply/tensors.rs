@@ -1,4 +1,4 @@
-//! Tensors as they lie in safetensors files, and as ops take and give them.
+//! Conversions between tensors in safetensors files and the operands and results of ops.
 
 use evenkeel::{Floats, Mask};
 use half::{bf16, f16};
@@ -13,7 +13,7 @@ pub enum Values {
     BF16(Vec<bf16>),
 }
 
-/// The same expression for whichever vector it is.
+/// Evaluates an expression for the vector inside a [`Values`], whatever its type.
 macro_rules! each_type {
     ($values:expr, $x:ident => $e:expr) => {
         match $values {
@@ -27,7 +27,7 @@ macro_rules! each_type {
 pub(crate) use each_type;
 
 impl Values {
-    /// The elements in a file's bytes, if they are floats.
+    /// Reads the elements from the bytes of a file. Returns `None` if they are not floats.
     pub fn read(dtype: Dtype, bytes: &[u8]) -> Option<Self> {
         match dtype {
             Dtype::F64 => Some(Values::F64(read(bytes, f64::from_le_bytes))),
@@ -38,18 +38,18 @@ impl Values {
         }
     }
 
-    /// The elements, if they are of this type.
+    /// Returns the elements if they have type `T`.
     pub fn of<T: 'static>(&self) -> Option<&[T]> {
         each_type!(self, x => (x as &dyn Any).downcast_ref::<Vec<T>>().map(Vec::as_slice))
     }
 
-    /// The elements as an operand of any type.
+    /// Returns the elements as an operand of any float type.
     pub fn floats(&self) -> Floats<'_> {
         each_type!(self, x => x.into())
     }
 }
 
-/// Elements of `N` bytes each, little-endian.
+/// Reads little-endian elements of `N` bytes each.
 pub fn read<T, const N: usize>(bytes: &[u8], element: fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
 }
@@ -66,14 +66,14 @@ pub struct MaskInput<'a> {
     pub part: MaskPart<'a>,
 }
 
-/// What a mask input does.
+/// Kind and elements of a mask input.
 pub enum MaskPart<'a> {
     Keep(&'a [u8]),
     Bias(Values),
 }
 
 impl MaskInput<'_> {
-    /// It as a mask.
+    /// Returns the mask for an op.
     pub fn mask(&self) -> Mask<'_> {
         match &self.part {
             MaskPart::Keep(flags) => Mask::keep(*flags, &self.shape),
@@ -82,7 +82,7 @@ impl MaskInput<'_> {
     }
 }
 
-/// A result.
+/// Result of an op.
 pub struct Output {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
@@ -90,7 +90,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Values of this shape.
+    /// Stores values with this shape.
     pub fn new<T: Stored>(shape: &[usize], values: &[T]) -> Self {
         let mut bytes = Vec::with_capacity(size_of_val(values));
         values.iter().for_each(|value| value.append_to(&mut bytes));
@@ -98,7 +98,7 @@ impl Output {
     }
 }
 
-/// A type that results come in.
+/// Element type of a result.
 pub trait Stored {
     const DTYPE: Dtype;
     fn append_to(&self, bytes: &mut Vec<u8>);

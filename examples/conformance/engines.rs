@@ -1,21 +1,21 @@
-//! The functions that are asked, of tensors on the CPU.
+//! Functions under test, called with tensors on the CPU.
 
 use candle_core::{Device, Result, Tensor, WithDType};
 use evenkeel::testing::conformance::{self, Filter, Report};
 use evenkeel::{Draw, Element, SamplerConfig};
 use half::{bf16, f16};
 
-/// A report, and the path of the function that it is of.
+/// Report about a function, with the path of the function.
 pub struct Named {
     pub name: &'static str,
     pub report: Report,
 }
 
-/// A storage type of both crates.
+/// Storage type of both candle and Evenkeel.
 trait Stored: Element + WithDType {}
 impl<E: Element + WithDType> Stored for E {}
 
-/// Calls a function of tensors on rows.
+/// Calls a function of tensors on a matrix of `rows` rows, and returns its result as elements.
 fn on_rows<E: Stored>(x: &[E], rows: usize, cols: usize, f: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<Vec<E>> {
     f(Tensor::from_slice(x, (rows, cols), &Device::Cpu)?)?.flatten_all()?.to_vec1()
 }
@@ -24,7 +24,7 @@ fn constant<E: Stored>(value: f64, cols: usize) -> Result<Tensor> {
     Tensor::full(E::from_wide(value), cols, &Device::Cpu)
 }
 
-/// The suites of one storage type, for the functions under a path.
+/// Defines a function that runs the suites of one storage type on the functions of a crate.
 macro_rules! engine {
     ($name:ident, $krate:path) => {
         fn $name<E: Stored>(reports: &mut Vec<Named>) {
@@ -70,7 +70,7 @@ macro_rules! engine {
 engine!(candle_nn_functions, candle_nn);
 engine!(evenkeel_functions, evenkeel::candle);
 
-/// Candle's second way to the same, of which its `LayerNorm` makes use where tensors are not contiguous.
+/// Tests candle's second layer norm, which its `LayerNorm` uses for non-contiguous tensors.
 fn layer_norm_slow<E: Stored>(reports: &mut Vec<Named>) {
     let report = conformance::layer_norm(|x: &[E], rows, cols, eps| {
         let (weight, bias) = (constant::<E>(1.0, cols)?, constant::<E>(0.0, cols)?);
@@ -79,8 +79,8 @@ fn layer_norm_slow<E: Stored>(reports: &mut Vec<Named>) {
     reports.push(Named { name: "ops::layer_norm_slow", report });
 }
 
-/// What is found in candle-nn. Its one sampler takes no filters and no seed; the one of candle-transformers is asked in
-/// `tools/adoption`.
+/// Tests candle-nn. Its only sampler has neither filters nor a seed. `tools/adoption` tests the sampler of
+/// candle-transformers.
 pub fn candle() -> Vec<Named> {
     let mut reports = Vec::new();
     candle_nn_functions::<f64>(&mut reports);
@@ -97,7 +97,7 @@ pub fn candle() -> Vec<Named> {
     reports
 }
 
-/// What is found in Evenkeel.
+/// Tests Evenkeel.
 pub fn evenkeel() -> Vec<Named> {
     let mut reports = Vec::new();
     evenkeel_functions::<f64>(&mut reports);

@@ -1,5 +1,5 @@
-//! What the suites of `evenkeel::testing::conformance` find in candle-nn 0.11, and in the functions of Evenkeel that
-//! stand in for it: the same calls with another import.
+//! Prints what the suites of `evenkeel::testing::conformance` find in candle-nn 0.11, and in Evenkeel's replacements
+//! for its functions. The replacements need only another import.
 //!
 //! `cargo run --release --features candle,testing --example conformance`
 
@@ -11,12 +11,12 @@ use engines::Named;
 use std::process::ExitCode;
 
 const LEGEND: &str = "\
-Each function is asked once for each storage type. Under a defect stand the first rows that show it, each with what
-came of it: [3] is the fourth result, in parentheses are its bits. What follows > is where the defect comes from, and
-what to do instead.";
+Each function is tested once per storage type. Below a defect are the first rows that show it, each with the result:
+[3] is result number 3, counted from 0, with its bits in parentheses. The text after > names the cause of the defect
+and the remedy.";
 
 fn main() -> ExitCode {
-    // Panics are told of in the reports.
+    // Do not print panics: the reports include them.
     std::panic::set_hook(Box::new(|_| ()));
     let (theirs, ours) = (engines::candle(), engines::evenkeel());
     println!("{LEGEND}");

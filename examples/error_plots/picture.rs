@@ -1,4 +1,4 @@
-//! Curves as a picture.
+//! Plots of the error curves.
 
 use crate::measure::Curves;
 use anyhow::{Result, anyhow};
@@ -7,14 +7,14 @@ use plotters::prelude::*;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 320);
-/// What is smaller, or larger, is drawn there: the latter has no correct digit in either type.
+/// Range of the errors that are drawn. Others are clamped to it. At its upper end, no digit is correct in either type.
 const ULPS: (f64, f64) = (0.125, 1e8);
-/// Room for the legend above it.
+/// Upper end of the y axis. The space above the curves holds the legend.
 const TOP: f64 = 1e10;
 const OURS: RGBColor = RGBColor(0, 102, 204);
 const NAIVE: RGBColor = RGBColor(204, 68, 0);
 
-/// Draws a panel for each storage type.
+/// Draws one panel per storage type.
 pub fn draw(path: &Path, op: &str, panels: &[(&str, Curves)]) -> Result<()> {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE).map_err(failed)?;
@@ -76,7 +76,7 @@ where
         .map_err(failed)
 }
 
-/// A label that is short at any size.
+/// Formats an axis label that is short for any magnitude.
 fn number(value: f64) -> String {
     let is_short = value == 0.0 || (1e-4..1e5).contains(&value.abs());
     if is_short { ((value * 1e6).round() / 1e6).to_string() } else { format!("{value:.0e}") }

@@ -7,132 +7,133 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "Examples:
   generate
-      plays failures that were met in the field beside arithmetic that does not fail, then writes a text with the
-      model that is built in
+      replays numerical failures reported in the field, next to Evenkeel's results, then writes a text with the
+      built-in model
   generate --prompt \"Masks are\" --tokens 100 --top-p 0.9 --seed 2
-      has that model go on from a text
+      continues a text with that model
   generate --prompt \"Masks are\" --profile llama_cpp --min-p 0.05 --repetition-penalty 1.1
-      draws as llama.cpp would
+      draws tokens by the rules of llama.cpp
   generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt \"What does a keel do?\" \\
       --temperature 0.7 --top-p 0.9 --top-k 50 --seed 1
-      answers; the same seed gives the same answer
+      answers a question; the same seed gives the same answer
 
-The text goes to stdout, speed and what the guards met to stderr. Exit status: 0, 1 when --verify found a wrong token,
-2 when something that was given can't be used.";
+The text goes to stdout, the speed and the guards' report to stderr. Exit status: 0; 1 if --verify found a wrong token;
+2 if an argument or a file can't be used.";
 
-/// Text from a Llama-family checkpoint or from a tiny model that is built in; without a prompt, scenes of numerics that
-/// fail and numerics that do not come first.
+/// Generates text with a Llama-family checkpoint or with a tiny built-in model. Without a prompt, it first replays
+/// numerical failures reported in the field, next to Evenkeel's results.
 #[derive(Parser)]
 #[command(name = "generate", max_term_width = 120, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// A checkpoint of the Llama family with its tokenizer inside, or a tiny model, FILE.safetensors, of the example train.
+    /// Llama-family checkpoint that includes its tokenizer, or a tiny model, FILE.safetensors, written by the example
+    /// train.
     #[arg(long, value_name = "FILE.gguf", requires = "prompt")]
     pub model: Option<PathBuf>,
-    /// What the text starts with, or the question with --chat.
+    /// Beginning of the text, or the question with --chat.
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Ask as a user, in the checkpoint's own chat format, rather than have the prompt continued.
+    /// Send the prompt as a user's message, in the checkpoint's own chat format, instead of continuing it.
     #[arg(long, requires = "model")]
     pub chat: bool,
-    /// The most tokens to write; fewer when the model ends its text.
+    /// Largest number of tokens to write; the model may end its text earlier.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub tokens: u32,
-    /// What computes: auto (the first of neuron, cuda and cpu that is there), neuron, cuda, cuda:N or cpu. CUDA runs the
-    /// model, Neuron finds the tokens to draw from; the rest is the CPU's.
+    /// Backend: auto (the first available of neuron, cuda and cpu), neuron, cuda, cuda:N or cpu. CUDA runs the model,
+    /// Neuron finds the tokens to draw from; everything else runs on the CPU.
     #[arg(long, visible_alias = "device", env = "EVENKEEL_BACKEND", value_name = "BACKEND", default_value = "auto")]
     pub backend: Wanted,
     #[command(flatten)]
     pub sampling: Sampling,
-    /// Compare each step with a plain definition: no NaN among the logits, the token among those that filters keep.
+    /// Check each step against a plain definition: no logit is NaN, and the filters keep the drawn token.
     #[arg(long)]
     pub verify: bool,
-    /// Look at what each layer makes, and tell on stderr where the first number came from that is not finite.
+    /// Check the result of each layer, and report on stderr where the first non-finite number originated.
     #[arg(long)]
     pub trace: bool,
 }
 
-/// How tokens are drawn: see `evenkeel::SamplerConfig`, whose fields these are.
+/// Options of the sampler, which are the fields of `evenkeel::SamplerConfig`.
 #[derive(Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct Sampling {
-    /// Whose rules decide: evenkeel, hf, vllm, llama_cpp or candle.
+    /// Engine whose sampling rules apply: evenkeel, hf, vllm, llama_cpp or candle.
     #[arg(long, value_name = "ENGINE", default_value = "evenkeel", value_parser = profile)]
     profile: Profile,
-    /// Divides the logits; 0 always takes the likeliest token. 1 by default, 0.5 for a tiny model.
+    /// Divides the logits; 0 always selects the most likely token. The default is 1, or 0.5 for a tiny model.
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
-    /// Moves the temperature so far to either side, with the entropy.
+    /// Varies the temperature by up to this much in both directions, depending on the entropy.
     #[arg(long, value_name = "RANGE", default_value_t = 0.0, allow_negative_numbers = true)]
     dynamic_temperature: f64,
-    /// The exponent of that.
+    /// Exponent of the dynamic temperature.
     #[arg(long, value_name = "EXPONENT", default_value_t = 1.0, allow_negative_numbers = true)]
     dynamic_exponent: f64,
-    /// Keeps the K likeliest tokens.
+    /// Keeps the K most likely tokens.
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top_k: Option<usize>,
-    /// Keeps the likeliest tokens that together have at least this probability.
+    /// Keeps the most likely tokens that together have at least this probability.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f64>,
-    /// Keeps tokens at least this probable, in parts of the likeliest one's probability.
+    /// Keeps tokens whose probability is at least this fraction of the largest probability.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f64>,
-    /// Keeps the tokens whose surprise is nearest to the entropy and that together have at least this probability.
+    /// Keeps the tokens whose surprisal is nearest to the entropy and that together have at least this probability.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     typical_p: Option<f64>,
-    /// Keeps logits within so many standard deviations of the largest.
+    /// Keeps logits within this many standard deviations of the largest.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     top_n_sigma: Option<f64>,
-    /// Keeps tokens at least this probable.
+    /// Keeps tokens with at least this probability.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     epsilon_cutoff: Option<f64>,
-    /// The same, less where the entropy is high.
+    /// Keeps tokens with at least this probability; the cutoff is lower if the entropy is high.
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     eta_cutoff: Option<f64>,
-    /// How often the top choices are excluded but for the last of them.
+    /// XTC: probability with which all top choices but the least likely one are excluded.
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     xtc_probability: f64,
-    /// From which probability on a token is a top choice.
+    /// XTC: lowest probability that makes a token a top choice.
     #[arg(long, value_name = "P", default_value_t = 0.1, allow_negative_numbers = true)]
     xtc_threshold: f64,
-    /// Filters leave at least so many tokens.
+    /// Smallest number of tokens that the filters keep.
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_keep: usize,
-    /// Divides positive logits and multiplies negative ones of tokens that the text has.
+    /// Divides positive and multiplies negative logits of tokens in the prompt or in the text so far.
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f64,
-    /// Is taken off the logits of tokens that were written.
+    /// Subtracted from the logit of each token that was already written.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f64,
-    /// Is taken off as often as a token was written.
+    /// Subtracted from a token's logit for each time that it was written.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f64,
-    /// How many of the last tokens penalties see; all by default.
+    /// Number of last tokens that penalties consider; all by default.
     #[arg(long, value_name = "N")]
     penalty_window: Option<usize>,
-    /// DRY: what is taken off a token that would prolong a repetition; 0 is off.
+    /// DRY: subtracted from the logit of a token that would extend a repetition; 0 disables DRY.
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
     dry_multiplier: f64,
-    /// DRY: grows that for each token more.
+    /// DRY: factor by which that grows with each further token of the repetition.
     #[arg(long, value_name = "X", default_value_t = 1.75, allow_negative_numbers = true)]
     dry_base: f64,
-    /// DRY: how long repetitions may be.
+    /// DRY: length of repetitions without a penalty.
     #[arg(long, value_name = "N", default_value_t = 2)]
     dry_allowed_length: usize,
-    /// DRY: how many of the last tokens are searched; all by default.
+    /// DRY: number of last tokens that are searched for repetitions; all by default.
     #[arg(long, value_name = "N")]
     dry_window: Option<usize>,
-    /// Makes the draws: the same seed makes the same ones.
+    /// Seed of the draws; the same seed gives the same draws.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
 }
 
 fn profile(name: &str) -> Result<Profile, String> {
     let names = || Profile::ALL.map(Profile::name).join(", ");
-    Profile::from_name(name).ok_or_else(|| format!("there are {}", names()))
+    Profile::from_name(name).ok_or_else(|| format!("it must be one of {}", names()))
 }
 
 impl Sampling {
-    /// It as the sampler's options, not checked yet; with a temperature where none was asked for.
+    /// Returns the sampler's options, not validated yet. `temperature` is the default.
     pub fn config(&self, temperature: f64) -> SamplerConfig {
         let mut config = SamplerConfig::default().profile(self.profile);
         config.temperature = self.temperature.unwrap_or(temperature);

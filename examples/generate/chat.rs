@@ -1,16 +1,16 @@
-//! Prompts in the format that a chat model was trained on: its own template, from the checkpoint.
+//! Prompts in the format that a chat model was trained on, given by the template in its checkpoint.
 
 use crate::checkpoint::Checkpoint;
 use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
-/// A user's message, and the beginning of the answer.
+/// Returns a user's message, formatted and followed by the beginning of the answer.
 pub fn prompt(checkpoint: &Checkpoint, message: &str) -> Result<String> {
     let template = checkpoint.optional_text("tokenizer.chat_template")?;
     let template = template.context("the checkpoint has no chat template; leave --chat out")?;
     let mut environment = Environment::new();
-    // As transformers renders them.
+    // These settings match how transformers renders templates.
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     let token = |key| -> Result<String> {
         let id = checkpoint.token(key)?;

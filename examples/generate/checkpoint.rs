@@ -1,4 +1,4 @@
-//! GGUF files: metadata and weights, with words for whatever is wrong with them.
+//! GGUF files: metadata and weights, with readable errors for invalid files.
 
 use crate::chat;
 use crate::model::{Config, Weights};
@@ -16,7 +16,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// An open file.
+/// Open checkpoint file.
 pub struct Checkpoint {
     path: PathBuf,
     file: BufReader<File>,
@@ -34,11 +34,11 @@ impl Checkpoint {
         ensure!(read.is_ok() && &magic == b"GGUF", "{shown} is not a GGUF file: it does not begin with GGUF");
         file.seek(SeekFrom::Start(0))?;
         let content = without_panic(|| Content::read(&mut file));
-        let content = content.with_context(|| format!("{shown} is cut short or damaged"))?;
+        let content = content.with_context(|| format!("{shown} is truncated or damaged"))?;
         Ok(Checkpoint { path: path.to_path_buf(), file, content, device: Device::Cpu })
     }
 
-    /// The metadata and the list of weights.
+    /// Returns the metadata and the list of weights.
     pub fn content(&self) -> &Content {
         &self.content
     }
@@ -46,13 +46,13 @@ impl Checkpoint {
     fn sizes(&self) -> Result<Config> {
         let architecture = self.text("general.architecture")?;
         if architecture != "llama" {
-            bail!("the architecture of {} is `{architecture}`; `llama` can be run", self.path.display());
+            bail!("the architecture of {} is `{architecture}`; only `llama` is supported", self.path.display());
         }
         for unsupported in ["llama.expert_count", "llama.rope.scaling.factor"] {
             let key = self.content.metadata.contains_key(unsupported);
-            ensure!(!key, "{} has {unsupported}, which can't be run", self.path.display());
+            ensure!(!key, "{} has {unsupported}, which is not supported", self.path.display());
         }
-        ensure!(!self.has("rope_freqs.weight"), "{} has rope_freqs, which can't be run", self.path.display());
+        ensure!(!self.has("rope_freqs.weight"), "{} has rope_freqs, which is not supported", self.path.display());
         let hidden = self.count("llama.embedding_length", 1..=1 << 16)?;
         let heads = self.count("llama.attention.head_count", 1..=1 << 10)?;
         let kv_heads = self.count("llama.attention.head_count_kv", 1..=heads)?;
@@ -65,7 +65,7 @@ impl Checkpoint {
         ensure!(head_dim % 2 == 0, "heads have {head_dim} columns; an even number is needed");
         for same in ["llama.attention.value_length", "llama.rope.dimension_count"] {
             let columns = self.optional(same, 1..=1 << 10)?.unwrap_or(head_dim);
-            ensure!(columns == head_dim, "{same} is {columns}; {head_dim}, the columns of a head, can be run");
+            ensure!(columns == head_dim, "{same} is {columns}; it must be {head_dim}, the number of columns of a head");
         }
         let theta = self.optional_number("llama.rope.freq_base")?.unwrap_or(10_000.0);
         Ok(Config {
@@ -83,25 +83,25 @@ impl Checkpoint {
         })
     }
 
-    /// A text that must be there.
+    /// Returns a required string of the metadata.
     pub fn text(&self, key: &str) -> Result<&str> {
         self.optional_text(key)?.with_context(|| format!("{} has no {key}", self.path.display()))
     }
 
-    /// A text, if it is there.
+    /// Returns an optional string of the metadata.
     pub fn optional_text(&self, key: &str) -> Result<Option<&str>> {
         let value = self.content.metadata.get(key);
         let text = value.map(|value| value.to_string().map(String::as_str)).transpose();
-        text.with_context(|| format!("{key} is not a text"))
+        text.with_context(|| format!("{key} is not a string"))
     }
 
-    /// The id of a token, if it is there.
+    /// Returns the token id under an optional key.
     pub fn token(&self, key: &str) -> Result<Option<u32>> {
         let last = self.list("tokenizer.ggml.tokens")?.len().saturating_sub(1);
         Ok(self.optional(key, 0..=last)?.map(|id| id as u32))
     }
 
-    /// The text of a token.
+    /// Returns the text of a token.
     pub fn piece(&self, id: u32) -> Result<&str> {
         let piece = self.list("tokenizer.ggml.tokens")?.get(id as usize).and_then(|piece| piece.to_string().ok());
         piece.map(String::as_str).with_context(|| format!("token {id} has no text"))
@@ -141,14 +141,14 @@ impl Checkpoint {
         let shape = info.shape.dims();
         ensure!(shape == dims, "{name} has shape {shape:?}; {dims:?} is needed");
         let tensor = self.content.tensor(&mut self.file, name, &self.device);
-        tensor.with_context(|| format!("can't read {name}: {} is cut short or damaged", self.path.display()))
+        tensor.with_context(|| format!("can't read {name}: {} is truncated or damaged", self.path.display()))
     }
 }
 
 impl Weights for Checkpoint {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
         let tensor = self.tensor(name, &[rows, cols])?;
-        // Candle multiplies these one number after the other; as f32 they are several times faster.
+        // Candle multiplies matrices of these types element by element; as f32 they are several times faster.
         if let GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1 = tensor.dtype() {
             return Ok(QMatMul::Tensor(tensor.dequantize(&self.device)?));
         }
@@ -187,7 +187,7 @@ impl Pretrained for Checkpoint {
         Ok(tokens)
     }
 
-    /// A chat model's own is the end of a message; texts end too.
+    /// Returns the end-of-message token (that of a chat model), the end-of-turn token and the end-of-text token.
     fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let of_message = self.token("tokenizer.ggml.eos_token_id")?;
         let of_turn = self.token("tokenizer.ggml.eot_token_id")?;
@@ -196,11 +196,11 @@ impl Pretrained for Checkpoint {
     }
 }
 
-/// Candle's reader trusts some of what it reads, and panics: for the file's user, an error like any other.
+/// Runs candle's reader, and turns a panic into an error: the reader panics on some invalid files.
 fn without_panic<T>(read: impl FnOnce() -> candle_core::Result<T>) -> Result<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let read = std::panic::catch_unwind(AssertUnwindSafe(read));
     std::panic::set_hook(hook);
-    Ok(read.map_err(|_| anyhow!("its metadata contradict themselves"))??)
+    Ok(read.map_err(|_| anyhow!("its metadata is inconsistent"))??)
 }

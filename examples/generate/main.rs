@@ -1,9 +1,9 @@
-//! Text from a decoder-only transformer on candle tensors, whose norms, rotary embedding, softmax, activation and
+//! Generates text with a decoder-only transformer on candle tensors. Norms, rotary embedding, softmax, activation and
 //! sampler are Evenkeel's.
 //!
-//! With `--model FILE.gguf` it runs a checkpoint. Without arguments it needs nothing but this repository: it plays
-//! failures that were met in the field, the arithmetic that fails beside Evenkeel's that does not, and writes a text with
-//! a tiny model that is built in. `--prompt` has that model go on from another text.
+//! With `--model FILE.gguf` it runs a checkpoint. Without arguments it needs only this repository: it replays numerical
+//! failures reported in the field, next to Evenkeel's results, and writes a text with a tiny built-in model. `--prompt`
+//! makes that model continue another text.
 
 #![forbid(unsafe_code)]
 
@@ -32,12 +32,12 @@ use std::process::ExitCode;
 use text::Text;
 use trained::Trained;
 
-/// What the built-in model goes on from unless something else is asked for.
+/// Default prompt for the built-in model.
 const PROMPT: &str = "A row";
 
-/// `--verify` found a token that must not have been drawn.
+/// Exit status if `--verify` found a token that the filters do not keep.
 const WRONG: u8 = 1;
-/// Something that was given can't be used.
+/// Exit status if an argument or a file can't be used.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! A decoder-only transformer of the Llama family: attention with grouped heads, gated feed-forward, cached keys.
+//! Decoder-only transformer of the Llama family: grouped-query attention, gated feed-forward, key-value cache.
 
 use crate::ops::{Ops, Visible};
 use anyhow::{Result, bail};
@@ -9,7 +9,7 @@ use evenkeel::candle::guarded::{rope, silu, trace_point};
 use evenkeel::{Rope, RopeTable};
 use std::marker::PhantomData;
 
-/// The sizes of a model and the constants of its ops.
+/// Sizes of a model and constants of its ops.
 #[derive(Clone, Copy)]
 pub struct Config {
     pub layers: usize,
@@ -19,25 +19,25 @@ pub struct Config {
     pub head_dim: usize,
     pub feed_forward: usize,
     pub vocabulary: usize,
-    /// The most positions that it was made for.
+    /// Largest number of positions.
     pub context: usize,
-    /// How many keys a query sees, if not all.
+    /// Number of keys that a query attends to, if limited.
     pub window: Option<usize>,
     pub eps: f64,
     pub rope: Rope<'static>,
 }
 
-/// Where a model's weights come from, by the names that GGUF files give them.
+/// Source of a model's weights, by their names in GGUF files.
 pub trait Weights {
-    /// A matrix of this shape, which multiplies columns.
+    /// Returns a matrix with `rows` rows and `cols` columns, which multiplies column vectors.
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul>;
-    /// A vector of this length.
+    /// Returns a vector of this length.
     fn vector(&mut self, name: &str, len: usize) -> Result<Tensor>;
-    /// Whether there are weights of this name.
+    /// Returns whether there are weights with this name.
     fn has(&self, name: &str) -> bool;
 }
 
-/// A model with its weights, and the keys and values of what it has read.
+/// Model with its weights, and the cached keys and values of the tokens read so far.
 pub struct Model<O> {
     config: Config,
     embeddings: QMatMul,
@@ -52,7 +52,7 @@ struct Layer {
     query: QMatMul,
     key: QMatMul,
     value: QMatMul,
-    /// Norms of each head's queries and keys, in the models that have them.
+    /// Norms of each head's queries and keys, in models that have them.
     query_key_norms: Option<(Tensor, Tensor)>,
     attention_output: QMatMul,
     feed_forward_norm: Tensor,
@@ -63,7 +63,7 @@ struct Layer {
 }
 
 impl<O: Ops> Model<O> {
-    /// The model of these weights, which has read nothing yet; `step` is called after each layer.
+    /// Creates a model with these weights and an empty cache. `step` is called after each layer.
     pub fn new(config: Config, weights: &mut impl Weights, step: impl Fn()) -> Result<Self> {
         let embeddings = weights.matrix("token_embd.weight", config.vocabulary, config.hidden)?;
         let layers = (0..config.layers).map(|i| {
@@ -81,9 +81,10 @@ impl<O: Ops> Model<O> {
         Ok(Model { config, embeddings, layers, norm, output, ops: PhantomData })
     }
 
-    /// Reads tokens of `[batch, positions]` and gives the logits, `[batch, vocabulary]`, of what follows the last.
+    /// Reads tokens of `[batch, positions]`, and returns the logits, `[batch, vocabulary]`, of the token after the
+    /// last.
     ///
-    /// `keep` is `[batch, keys]` for all keys up to the last of these: 0 where a sequence has padding.
+    /// `keep` is `[batch, keys]` for all keys up to the last of these tokens. It is 0 at padding.
     pub fn forward(&mut self, tokens: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
         let mut x = self.embed(tokens)?;
         for layer in 0..self.layers.len() {
@@ -92,14 +93,14 @@ impl<O: Ops> Model<O> {
         self.logits(&x)
     }
 
-    /// The tokens' embeddings.
+    /// Returns the tokens' embeddings.
     pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
         let x = self.embeddings.embedding(tokens)?;
         trace_point("embeddings", &x)?;
         Ok(x)
     }
 
-    /// What a layer makes of `[batch, positions, hidden]`.
+    /// Applies a layer to `[batch, positions, hidden]`.
     pub fn layer(&mut self, index: usize, x: &Tensor, keep: Option<&[u8]>) -> Result<Tensor> {
         let Config { eps, .. } = self.config;
         let layer = &mut self.layers[index];
@@ -111,7 +112,7 @@ impl<O: Ops> Model<O> {
         Ok((x + fed)?)
     }
 
-    /// The logits of what follows the last position.
+    /// Returns the logits of the token after the last position.
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let (_, positions, _) = x.dims3()?;
         let last = x.narrow(1, positions - 1, 1)?.squeeze(1)?;
@@ -158,7 +159,7 @@ impl Layer {
         let value = split(self.value.forward(x)?, kv_heads)?;
         let first = self.cache.current_seq_len();
         if first + positions > config.context {
-            bail!("position {} is beyond the model's {}", first + positions - 1, config.context);
+            bail!("position {} is beyond the model's context of {}", first + positions - 1, config.context);
         }
         let places: Vec<i64> = (first..first + positions).map(|position| position as i64).collect();
         let table = RopeTable::new(&places, head_dim, &config.rope)?;

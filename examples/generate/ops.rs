@@ -1,4 +1,4 @@
-//! The ops that scenes compute in other ways than Evenkeel's, to show what comes of it.
+//! Ops that the scenes replace by faulty variants, to show the effect.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -7,29 +7,29 @@ use evenkeel::{Attention, Mask, RmsNorm, RopeTable};
 
 /// Ops of a model.
 pub trait Ops {
-    /// Attention of queries `[batch, heads, queries, features]` over keys and values of as many heads or fewer: a query
-    /// sees the keys up to its own position, and of these only what is visible.
+    /// Computes the attention of queries `[batch, heads, queries, features]` to keys and values with as many heads or
+    /// fewer. A query attends to the keys up to its own position that are also `visible`.
     fn attention(query: &Tensor, keys: &Tensor, values: &Tensor, visible: Visible<'_>) -> Result<Tensor>;
 
-    /// Root-mean-square normalisation of rows.
+    /// Computes the RMS normalization of rows.
     fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor>;
 
-    /// That of queries or keys, turned by their places.
+    /// Computes the RMS normalization of queries or keys, followed by the rotary embedding.
     fn norm_rope(x: &Tensor, weight: &Tensor, table: &RopeTable, eps: f64) -> Result<Tensor> {
         Ok(guarded::rope(&Self::rms_norm(x, weight, eps)?, table)?)
     }
 }
 
-/// What a query sees beside causality.
+/// Restrictions of attention in addition to causality.
 #[derive(Clone, Copy)]
 pub struct Visible<'a> {
-    /// Not the keys that this, `[batch, keys]`, has 0 for.
+    /// Flags, `[batch, keys]`, that are 0 for excluded keys.
     pub keep: Option<&'a [u8]>,
-    /// Only as many keys, up to its own.
+    /// Number of keys that a query attends to, ending at its own.
     pub window: Option<usize>,
 }
 
-/// Evenkeel's.
+/// Evenkeel's ops.
 pub struct Evenkeel;
 
 impl Ops for Evenkeel {

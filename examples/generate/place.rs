@@ -1,4 +1,4 @@
-//! What computes: decided once, before the model is loaded.
+//! Choice of the backend, made once before the model is loaded.
 
 use anyhow::Result;
 use candle_core::Device;
@@ -7,11 +7,11 @@ use evenkeel::registry::Backend;
 use evenkeel::{Error, Sampled, Sampler, Sequence};
 use std::str::FromStr;
 
-/// A backend's name, `auto`, or `cuda:N`.
+/// Requested backend: a name, `auto`, or `cuda:N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     choice: BackendChoice,
-    /// A CUDA device by its number.
+    /// Number of the CUDA device.
     ordinal: usize,
 }
 
@@ -21,12 +21,12 @@ impl FromStr for Wanted {
     fn from_str(name: &str) -> Result<Self, String> {
         let (name, number) = name.strip_prefix("cuda:").map_or((name, "0"), |number| ("cuda", number));
         let choice = name.parse().map_err(|error: Error| error.to_string())?;
-        let ordinal = number.parse().map_err(|_| format!("{number} is no device's number"))?;
+        let ordinal = number.parse().map_err(|_| format!("{number} is not a device number"))?;
         Ok(Wanted { choice, ordinal })
     }
 }
 
-/// What was chosen.
+/// Backend that was chosen and set up.
 pub struct Place {
     device: Device,
     #[cfg(feature = "neuron")]
@@ -34,8 +34,8 @@ pub struct Place {
 }
 
 impl Wanted {
-    /// Sets up the backend, with what draws tokens of a vocabulary of so many, and says on stderr which one it is and
-    /// why.
+    /// Sets up the backend for the model and for sampling from `vocabulary` tokens. Prints on stderr which one was
+    /// chosen, and why.
     pub fn set_up(self, sampler: &Sampler, vocabulary: usize) -> Result<Place> {
         let make = |backend| match backend {
             Backend::Cuda => Place::cuda(self.ordinal),
@@ -61,12 +61,12 @@ impl Place {
         let device = if cfg!(feature = "candle-cuda") {
             Device::new_cuda(ordinal).map_err(|error| format!("device {ordinal}: {error}"))
         } else {
-            Err(format!("built without it: build with --features candle-cuda for device {ordinal}"))
+            Err(format!("not compiled in; build with --features candle-cuda to use device {ordinal}"))
         };
         device.map(Place::of).map_err(|reason| Error::Backend { backend: "cuda".into(), reason })
     }
 
-    /// Where the model runs.
+    /// Returns the device on which the model runs.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -75,17 +75,17 @@ impl Place {
 #[cfg(not(feature = "neuron"))]
 impl Place {
     fn neuron(_: &Sampler, _: usize) -> evenkeel::Result<Self> {
-        let reason = "built without it: build with --features neuron".into();
+        let reason = "not compiled in; build with --features neuron".into();
         Err(Error::Backend { backend: "neuron".into(), reason })
     }
 
-    /// Draws the next token and appends it.
+    /// Draws the next token and appends it to the sequence.
     pub fn sample(&self, sequence: &mut Sequence, _: &Sampler, logits: &[f32]) -> Result<Sampled> {
         Ok(sequence.sample(logits, None)?)
     }
 }
 
-/// A device that finds the tokens to draw from.
+/// Neuron device that finds the tokens to draw from.
 #[cfg(feature = "neuron")]
 struct Neuron {
     session: evenkeel::neuron::Session,
@@ -96,16 +96,16 @@ struct Neuron {
 impl Place {
     fn neuron(sampler: &Sampler, vocabulary: usize) -> evenkeel::Result<Self> {
         use evenkeel::neuron::{self, Device as Core, MAX_CANDIDATES, Session};
-        // As many as top-k asks for; the likeliest one is all that a temperature of 0 needs.
+        // As many candidates as top-k requests. A temperature of 0 only needs the most likely token.
         let candidates = sampler.config().top_k.unwrap_or(1).min(MAX_CANDIDATES).min(vocabulary).max(1);
-        // Before cores are taken: whether there is all that it takes.
+        // Checks for the runtime and the compiler before cores are reserved.
         neuron::available()?;
         let session = Session::new(Core::open()?);
         session.load(&neuron::sample(evenkeel::DType::F32, 1, vocabulary, candidates, None)?)?;
         Ok(Place { neuron: Some(Neuron { session, candidates }), ..Place::of(Device::Cpu) })
     }
 
-    /// Draws the next token and appends it.
+    /// Draws the next token and appends it to the sequence.
     pub fn sample(&self, sequence: &mut Sequence, sampler: &Sampler, logits: &[f32]) -> Result<Sampled> {
         let Some(Neuron { session, candidates }) = &self.neuron else { return Ok(sequence.sample(logits, None)?) };
         let requests = [evenkeel::Request { sampler, step: sequence.step(None) }];

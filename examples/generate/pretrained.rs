@@ -1,32 +1,32 @@
-//! What it takes to write text with a model, wherever it comes from.
+//! Common interface of models that can generate text.
 
 use crate::model::{Config, Weights};
 use anyhow::{Result, anyhow};
 use candle_core::Device;
 use tokenizers::Tokenizer;
 
-/// A trained model: weights, and what they were trained with.
+/// Trained model: weights, tokenizer, and how to prompt it.
 pub trait Pretrained: Weights {
-    /// How its tokens are drawn unless something else is asked for.
+    /// Default temperature.
     const TEMPERATURE: f64;
 
-    /// The model's sizes and constants.
+    /// Returns the model's sizes and constants.
     fn config(&self) -> Result<Config>;
 
-    /// Has the weights loaded to this device; to the CPU before.
+    /// Sets the device to which weights are loaded. The default is the CPU.
     fn place(&mut self, device: &Device);
 
-    /// Its tokenizer.
+    /// Returns the tokenizer.
     fn tokenizer(&self) -> Result<Tokenizer>;
 
-    /// The tokens of a text to go on from, at least one; of a question, where this is a chat.
+    /// Returns the tokens of the prompt, at least one. With `chat`, `text` is a user's message.
     fn prompt(&self, tokenizer: &Tokenizer, text: &str, chat: bool) -> Result<Vec<u32>>;
 
-    /// The tokens after which there is nothing more to say.
+    /// Returns the tokens that end a text.
     fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>>;
 }
 
-/// The tokens of a text, with those that the tokenizer itself puts around it or without.
+/// Returns the tokens of a text. `around` adds the tokens that the tokenizer itself puts around a text.
 pub fn encode(tokenizer: &Tokenizer, text: &str, around: bool) -> Result<Vec<u32>> {
     let encoding = tokenizer.encode(text, around).map_err(|e| anyhow!("the tokenizer: {e}"))?;
     Ok(encoding.get_ids().to_vec())

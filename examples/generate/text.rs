@@ -1,4 +1,4 @@
-//! Text from a model: the prompt is read, then token after token is drawn and shown.
+//! Text generation: the prompt is read, then one token after the other is drawn and printed.
 
 use crate::arguments::Arguments;
 use crate::model::Model;
@@ -14,10 +14,10 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 use tokenizers::Tokenizer;
 
-/// Positions of a prompt that are read at once: scores are this times the prompt's length, a head.
+/// Number of prompt positions that are read at once. A head's logits take this number times the prompt's length.
 const CHUNK: usize = 256;
 
-/// A text that is about to be written: everything that was given can be used.
+/// Text to be written. All arguments and files have been checked.
 pub struct Text<'a> {
     model: Model<Evenkeel>,
     place: Place,
@@ -29,7 +29,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// What this model makes of a prompt.
+    /// Prepares the text that this model writes after a prompt.
     pub fn new<P: Pretrained>(mut pretrained: P, prompt: &str, arguments: &'a Arguments) -> Result<Self> {
         let sampler = arguments.sampling.config(P::TEMPERATURE).validate()?;
         let (config, tokenizer) = (pretrained.config()?, pretrained.tokenizer()?);
@@ -37,7 +37,7 @@ impl<'a> Text<'a> {
         let (read, most) = (prompt.len(), arguments.tokens as usize);
         ensure!(
             read + most <= config.context,
-            "a prompt of {read} tokens and {most} more are {}; the model's context has {}",
+            "the prompt has {read} tokens and --tokens is {most}, together {}; the model's context is {}",
             read + most,
             config.context
         );
@@ -49,7 +49,7 @@ impl<'a> Text<'a> {
         Ok(Text { model, place, prompt, tokenizer, ends, sampler, arguments })
     }
 
-    /// Writes it, and on stderr how fast that was.
+    /// Writes the text to stdout, and the speed to stderr.
     pub fn write(mut self) -> Result<()> {
         let ((outcome, met), found) = if self.arguments.trace {
             let (result, found) = trace::scope(|| report::scope(|| self.draw()));
@@ -60,7 +60,7 @@ impl<'a> Text<'a> {
         if let Some(found) = found {
             eprintln!("trace: {found}");
         }
-        eprintln!("{}\nguards met: {met}", outcome?);
+        eprintln!("{}\nguards reported: {met}", outcome?);
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl<'a> Text<'a> {
 
         let start = Instant::now();
         let mut stdout = std::io::stdout().lock();
-        // Holds back the bytes of a character until it is whole.
+        // The stream holds back the bytes of a character until it is complete.
         let mut text = self.tokenizer.decode_stream(true);
         let mut sequence = self.sampler.sequence(self.arguments.sampling.seed, &self.prompt);
         let mut written = 0;
@@ -103,7 +103,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Reads tokens; the logits of what follows.
+/// Reads tokens, and returns the logits of the next one.
 fn read(model: &mut Model<Evenkeel>, device: &Device, tokens: &[u32]) -> Result<Vec<f32>> {
     let chunks = tokens.chunks(CHUNK);
     let progress = Progress::new(chunks.len(), "parts of the prompt");
@@ -117,5 +117,5 @@ fn read(model: &mut Model<Evenkeel>, device: &Device, tokens: &[u32]) -> Result<
 }
 
 fn speed(tokens: usize, time: Duration) -> String {
-    format!("{tokens} tokens in {:.2} s ({:.1} a second)", time.as_secs_f64(), tokens as f64 / time.as_secs_f64())
+    format!("{tokens} tokens in {:.2} s ({:.1} per second)", time.as_secs_f64(), tokens as f64 / time.as_secs_f64())
 }

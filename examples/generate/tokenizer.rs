@@ -1,4 +1,4 @@
-//! The tokenizer inside a checkpoint.
+//! Tokenizer inside a checkpoint.
 
 use crate::checkpoint::Checkpoint;
 use anyhow::{Result, anyhow, bail};
@@ -10,15 +10,16 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 
-/// What Llama 3 and Qwen 2 split texts by; they differ in how many digits stay together.
+/// Parts of the expression by which Llama 3 and Qwen 2 split texts. They differ in how many digits stay together, which
+/// is inserted between the parts.
 const SPLIT: [&str; 2] =
     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|", r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"];
 
-/// The checkpoint's tokenizer.
+/// Reads the checkpoint's tokenizer.
 pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let model = checkpoint.text("tokenizer.ggml.model")?;
     if model != "gpt2" {
-        bail!("the tokenizer model is `{model}`; `gpt2`, byte-level BPE, can be run");
+        bail!("the tokenizer model is `{model}`; only `gpt2`, byte-level BPE, is supported");
     }
     let mut tokenizer = Tokenizer::from_gguf(checkpoint.content()).map_err(|e| anyhow!("the tokenizer: {e}"))?;
     let pre = checkpoint.optional_text("tokenizer.ggml.pre")?.unwrap_or("default");
@@ -26,10 +27,10 @@ pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// How a text is split before pairs are merged. Candle takes kinds that it does not know for GPT-2's, with a space put
-/// in front: other tokens than the model was trained on.
+/// Returns the pre-tokenizer, which splits a text before pairs are merged. Candle treats unknown kinds as GPT-2's with
+/// a space in front, which gives other tokens than the model was trained on.
 fn splitting(pre: &str) -> Result<PreTokenizerWrapper> {
-    // The last says whether GPT-2's own expression splits.
+    // The last argument enables GPT-2's own expression for splitting.
     let bytes = |split: bool| ByteLevel::new(false, true, split);
     Ok(match pre {
         "smollm" => Sequence::new(vec![Digits::new(true).into(), bytes(true).into()]).into(),
@@ -38,7 +39,7 @@ fn splitting(pre: &str) -> Result<PreTokenizerWrapper> {
         "qwen2" => Sequence::new(vec![by_expression(r"\p{N}")?, bytes(false).into()]).into(),
         other => {
             bail!(
-                "the tokenizer splits texts by `{other}`; default, gpt-2, llama-bpe, llama3, qwen2 and smollm are known"
+                "the pre-tokenizer is `{other}`; it must be one of default, gpt-2, llama-bpe, llama3, qwen2 and smollm"
             )
         }
     })

@@ -1,4 +1,4 @@
-//! The tiny model that is built in, and other files that `train` wrote.
+//! Built-in tiny model, and other files written by `train`.
 
 use crate::model::{Config, Weights};
 use crate::pretrained::{Pretrained, encode};
@@ -14,21 +14,21 @@ use std::io::Read;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// The weights that are committed; `train` says how they are made.
+/// Committed weights. `train` documents how they are made.
 const BUILT_IN: &[u8] = include_bytes!("tiny.safetensors");
 
-/// The most bytes that a file may have: a tiny model has two million.
+/// Largest size of a file in bytes. A tiny model has two million.
 const MOST: u64 = 64 << 20;
 
-/// The token that texts begin after, the end of a line.
+/// Token after which texts begin: the end of a line.
 const BEGIN: u32 = b'\n' as u32;
 
-/// A file's content.
+/// Content of a file.
 pub struct Trained {
-    /// What errors call it.
+    /// Name of the file in errors.
     name: String,
     content: Cow<'static, [u8]>,
-    /// Where the weights begin.
+    /// Offset of the weights.
     start: usize,
     metadata: Metadata,
     description: Description,
@@ -36,9 +36,9 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// The model that is part of this program.
+    /// Returns the built-in model.
     pub fn built_in() -> Result<Self> {
-        Trained::new("the model that is built in".to_string(), BUILT_IN.into())
+        Trained::new("the built-in model".to_string(), BUILT_IN.into())
     }
 
     /// Reads a file.
@@ -56,11 +56,12 @@ impl Trained {
 
     fn new(name: String, content: Cow<'static, [u8]>) -> Result<Self> {
         let read = SafeTensors::read_metadata(&content);
-        let (header, metadata) = read.with_context(|| format!("{name} is no safetensors file, or cut short"))?;
+        let (header, metadata) = read.with_context(|| format!("{name} is not a safetensors file, or is truncated"))?;
         let text = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY));
-        let text = text.with_context(|| format!("{name} is not of the example train: its metadata have no {KEY}"))?;
+        let text = text
+            .with_context(|| format!("{name} was not written by the example train: its metadata has no entry {KEY}"))?;
         let description = serde_json::from_str(text).with_context(|| format!("{name}: {KEY} in its metadata"))?;
-        // Its length is a number of 8 bytes before the header.
+        // The header is preceded by its length in 8 bytes.
         Ok(Trained { name, start: 8 + header, content, metadata, description, device: Device::Cpu })
     }
 
@@ -70,7 +71,7 @@ impl Trained {
         ensure!(info.dtype == Dtype::BF16, "{name} is in {:?}; BF16 is needed", info.dtype);
         let (from, to) = info.data_offsets;
         let bytes = self.content.get(self.start + from..self.start + to);
-        let bytes = bytes.with_context(|| format!("{} is cut short: {name} is not there", self.name))?;
+        let bytes = bytes.with_context(|| format!("{} is truncated: the data of {name} is missing", self.name))?;
         let values = bytes.as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32());
         Ok(Tensor::from_vec(values.collect::<Vec<_>>(), dims, &self.device)?)
     }
@@ -91,7 +92,7 @@ impl Weights for Trained {
 }
 
 impl Pretrained for Trained {
-    /// So small a model is unsure of more than it has to be.
+    /// Such a small model gives too much probability to unlikely tokens, so the default is below 1.
     const TEMPERATURE: f64 = 0.5;
 
     fn config(&self) -> Result<Config> {
@@ -117,7 +118,7 @@ impl Pretrained for Trained {
             head_dim,
             feed_forward,
             vocabulary: self.description.vocabulary(),
-            // What is beyond the window is not seen: the text may go on and on.
+            // The window limits attention, so a text may be much longer than the training texts.
             context: 1 << 20,
             window: Some(window),
             eps,

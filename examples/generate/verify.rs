@@ -1,10 +1,10 @@
-//! Each step against the definition of what may be drawn.
+//! Verification of each step against the definition of the sampler.
 
 use evenkeel::{Profile, SamplerConfig, Sequence, reference};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A step at which something is wrong.
+/// Step at which the result is wrong.
 #[derive(Debug)]
 pub struct Wrong {
     step: usize,
@@ -20,7 +20,7 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
-/// Fails if there is a NaN among the logits.
+/// Fails if a logit is NaN.
 pub fn logits(step: usize, logits: &[f32]) -> Result<(), Wrong> {
     match logits.iter().position(|logit| logit.is_nan()) {
         Some(token) => Err(Wrong { step, token: token as u32, what: "its logit is NaN" }),
@@ -28,10 +28,10 @@ pub fn logits(step: usize, logits: &[f32]) -> Result<(), Wrong> {
     }
 }
 
-/// Fails if the token, which follows this sequence, is not among those that the filters keep.
+/// Fails if the filters do not keep the token that follows this sequence.
 pub fn token(sequence: &Sequence, logits: &[f32], config: &SamplerConfig, token: u32) -> Result<(), Wrong> {
     let logits = penalised(sequence, logits, config);
-    // XTC may come out or not.
+    // XTC is random: either it applies, or it does not.
     let kept = [*config, config.xtc(0.0, config.xtc_threshold)].map(|config| reference::sample(&logits, &config));
     if kept.iter().flatten().any(|support| support.tokens.contains(&token)) {
         return Ok(());
@@ -40,7 +40,7 @@ pub fn token(sequence: &Sequence, logits: &[f32], config: &SamplerConfig, token:
     Err(Wrong { step, token, what: "it was drawn, though the filters do not keep it" })
 }
 
-/// The logits less their penalties, as these are defined.
+/// Returns the logits after penalties, as defined.
 fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec<f32> {
     let mut penalised = logits.to_vec();
     let all = [sequence.prompt(), sequence.output()].concat();
@@ -71,7 +71,8 @@ fn penalised(sequence: &Sequence, logits: &[f32], config: &SamplerConfig) -> Vec
     penalised
 }
 
-/// What followed where the last tokens stood before, and how many of them did.
+/// Returns each token that would extend a repetition of the last tokens, with the length of the longest such
+/// repetition.
 fn prolonged(tokens: &[u32]) -> BTreeMap<u32, usize> {
     let mut longest = BTreeMap::new();
     for (i, token) in tokens.iter().enumerate() {

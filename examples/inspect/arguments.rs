@@ -4,31 +4,31 @@ use clap::{Parser, ValueEnum};
 use evenkeel::checkpoint::{Level, Thresholds};
 use std::path::PathBuf;
 
-/// Reads a checkpoint in parts, whatever its size, and says what its tensors hold, the worst first.
+/// Reads a checkpoint of any size in chunks, and prints statistics of its tensors, the worst first.
 #[derive(Parser)]
 #[command(name = "inspect", max_term_width = 120, after_help = help())]
 pub struct Arguments {
-    /// A safetensors or GGUF file, an index of shards (model.safetensors.index.json), or a folder of one of these.
+    /// A safetensors or GGUF file, an index of shards (model.safetensors.index.json), or a folder with one of these.
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
-    /// Writes all of it as JSON; `-` is stdout, in place of the table.
+    /// Writes the full report as JSON; `-` prints it on stdout instead of the table.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Draws the magnitudes of the worst tensor.
+    /// Draws a histogram of the magnitudes of the worst tensor that has statistics.
     #[arg(long, value_name = "FILE.svg")]
     pub histogram: Option<PathBuf>,
-    /// Sets a threshold; may be given again.
+    /// Sets a threshold; repeat the option to set several.
     #[arg(long, value_name = "NAME=VALUE", value_parser = threshold)]
     pub warn: Vec<(String, f64)>,
-    /// From which findings on the exit status is 1.
+    /// Lowest level of a finding that makes the exit status 1.
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = FailOn::Error)]
     pub fail_on: FailOn,
-    /// How many tensors the table has at most; 0 is all.
+    /// Largest number of tensors in the table; 0 shows all.
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub top: usize,
 }
 
-/// The least level that makes a failure.
+/// Lowest level of a finding that counts as a failure.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum FailOn {
     Warning,
@@ -37,7 +37,7 @@ pub enum FailOn {
 }
 
 impl FailOn {
-    /// Whether a finding of this level is a failure.
+    /// Returns whether a finding of this level is a failure.
     pub fn includes(self, level: Level) -> bool {
         match self {
             FailOn::Warning => level >= Level::Warning,
@@ -48,7 +48,7 @@ impl FailOn {
 }
 
 impl Arguments {
-    /// The default thresholds, but those that were set.
+    /// Returns the default thresholds, with those replaced that were set.
     pub fn thresholds(&self) -> Thresholds {
         let mut thresholds = Thresholds::default();
         for (name, value) in &self.warn {
@@ -61,13 +61,13 @@ impl Arguments {
 }
 
 fn threshold(text: &str) -> Result<(String, f64), String> {
-    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is taken")?;
+    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
     if Thresholds::default().named(name).is_none() {
-        return Err(format!("there are {}", Thresholds::NAMES.join(", ")));
+        return Err(format!("NAME must be one of {}", Thresholds::NAMES.join(", ")));
     }
     match value.parse() {
         Ok(number) if number >= 0.0 => Ok((name.into(), number)),
-        _ => Err(format!("{name} is {value}; it must be a number from 0")),
+        _ => Err(format!("{name} is {value}; it must be a number of at least 0")),
     }
 }
 
@@ -76,9 +76,9 @@ fn help() -> String {
     let mut one = |name: &&str| format!("{name}={}", defaults.named(name).copied().unwrap_or_default());
     let thresholds: Vec<String> = Thresholds::NAMES.iter().map(&mut one).collect();
     format!(
-        "Thresholds, shares of 1 but for nan, infinite, norm_*, embedding_* and constant:\n  {}\n\n\
-         Exit status: 0, nothing found at or above --fail-on; 1, something; 2, bad usage or what can't be read or \
-         written.",
+        "Thresholds (all are fractions from 0 to 1, except nan, infinite, norm_*, embedding_* and constant):\n  {}\n\n\
+         Exit status: 0 without findings at or above --fail-on; 1 with such findings; 2 for wrong usage, or if a file \
+         can't be read or written.",
         thresholds.join(" ")
     )
 }

@@ -1,6 +1,6 @@
-//! What the tensors of a checkpoint hold: a table with the worst first, and the same as JSON and as a picture.
+//! Prints statistics of the tensors of a checkpoint: a table with the worst first, JSON, or a histogram.
 //!
-//! `cargo run --release -p inspect -- FILE`; `--help` says the rest.
+//! `cargo run --release -p inspect -- FILE`; `--help` lists the options.
 
 #![forbid(unsafe_code)]
 
@@ -18,9 +18,9 @@ use arguments::Arguments;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// There are findings at or above the level of `--fail-on`.
+/// Exit status if there are findings at or above the level of `--fail-on`.
 const FOUND: u8 = 1;
-/// What could not be read or written at all.
+/// Exit status if a file could not be read or written.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {

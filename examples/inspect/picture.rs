@@ -1,4 +1,4 @@
-//! How large the elements of a tensor are, as a picture.
+//! Histogram of the magnitudes of a tensor's elements.
 
 use anyhow::{Result, anyhow};
 use evenkeel::checkpoint::{Binade, Inspected, Narrow, Stats};
@@ -8,16 +8,16 @@ const SIZE: (u32, u32) = (900, 360);
 const POSITIVE: RGBColor = RGBColor(0, 102, 204);
 const NEGATIVE: RGBColor = RGBColor(204, 68, 0);
 const LIMIT: RGBColor = RGBColor(90, 90, 90);
-/// Where bars stand: 0 has no logarithm.
+/// Lower end of the count axis. The axis is logarithmic, so it can't start at 0.
 const FLOOR: f64 = 0.5;
-/// Narrower pictures would have bars as wide as panels.
+/// Smallest number of binades on the axis. With fewer, the bars would be as wide as the panel.
 const FEWEST_BINADES: i32 = 16;
 
-/// Which elements of a binade are counted.
+/// Selects the positive or the negative elements of a binade.
 type Count = fn(&Binade) -> u64;
 
-/// Bars of how many elements have a magnitude between one power of two and the next, below 0 and above, and the largest
-/// values of narrow types that are near.
+/// Draws a histogram of the magnitudes by powers of two, with separate bars for negative and positive elements. Lines
+/// mark the largest values of narrow types that are in range.
 pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
     let (from, to) = range(stats);
     let most = stats.binades.iter().map(|b| b.negative.max(b.positive)).max().unwrap_or(0).max(1) as f64;
@@ -77,7 +77,7 @@ pub fn draw(tensor: &Inspected, stats: &Stats) -> Result<String> {
     Ok(svg)
 }
 
-/// The exponents that are shown.
+/// Returns the exponents at the ends of the x axis.
 fn range(stats: &Stats) -> (i32, i32) {
     let (first, last) = (stats.binades.first(), stats.binades.last());
     let to = last.map_or(1, |binade| binade.exponent + 2);

@@ -1,4 +1,4 @@
-//! All that was found, in the order in which it is shown.
+//! Report on all tensors, in the order in which they are shown.
 
 use evenkeel::checkpoint::{Checkpoint, Finding, Inspected, Level, QUANTILES, Thresholds};
 use serde::Serialize;
@@ -6,18 +6,18 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// What JSON has.
+/// Contents of the JSON output.
 #[derive(Serialize)]
 pub struct Report {
     files: Vec<PathBuf>,
     thresholds: Thresholds,
-    /// The shares that the quantiles of each tensor are for.
+    /// Probabilities of the quantiles that each tensor has.
     quantiles: [f64; 5],
-    /// The worst first.
+    /// Tensors, the worst first.
     pub tensors: Vec<Entry>,
 }
 
-/// A tensor and what was found of it.
+/// Tensor with its findings.
 #[derive(Serialize)]
 pub struct Entry {
     #[serde(flatten)]
@@ -26,12 +26,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The level of its worst finding.
+    /// Returns the level of the worst finding.
     pub fn level(&self) -> Option<Level> {
         self.findings.iter().map(|finding| finding.level).max()
     }
 
-    /// By level, then by how many findings there are, then by magnitude.
+    /// Returns the sort key: the level, the number of findings, then the magnitude.
     fn badness(&self) -> (Option<Level>, usize, f64) {
         let max_abs = self.tensor.stats.as_ref().map_or(f64::NAN, |stats| stats.max_abs);
         (self.level(), self.findings.len(), if max_abs.is_nan() { -1.0 } else { max_abs })
@@ -39,7 +39,7 @@ impl Entry {
 }
 
 impl Report {
-    /// Of all tensors.
+    /// Creates the report on all tensors.
     pub fn new(checkpoint: &Checkpoint, inspected: Vec<Inspected>, thresholds: Thresholds) -> Self {
         let mut found: HashMap<String, Vec<Finding>> = HashMap::new();
         for finding in thresholds.findings(&inspected) {
@@ -54,7 +54,7 @@ impl Report {
         Report { files: checkpoint.files().to_vec(), thresholds, quantiles: QUANTILES, tensors }
     }
 
-    /// Every finding.
+    /// Iterates over all findings.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.tensors.iter().flat_map(|entry| &entry.findings)
     }

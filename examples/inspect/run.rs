@@ -1,4 +1,4 @@
-//! The whole of it: read, judge, write.
+//! Runs the program: reads the checkpoint, applies the thresholds, writes the reports.
 
 use crate::arguments::Arguments;
 use crate::out::{Out, Written};
@@ -12,7 +12,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Whether there is a failure among the findings, or what could not be read or written at all.
+/// Returns whether a finding is a failure. Fails if a file could not be read or written.
 pub fn run(arguments: &Arguments) -> Result<bool> {
     let on_stdout = arguments.json.as_deref() == Some(Path::new("-"));
     let json = arguments.json.as_deref().filter(|_| !on_stdout).map(Out::new).transpose()?;
@@ -49,9 +49,9 @@ fn inspected(checkpoint: &Checkpoint) -> Result<Vec<Inspected>> {
     Ok(inspected)
 }
 
-/// The picture of the worst tensor of those that are analysed.
+/// Draws the worst of the tensors that have statistics.
 fn worst(report: &Report) -> Result<String> {
     let analysed = report.tensors.iter().find_map(|entry| Some((&entry.tensor, entry.tensor.stats.as_ref()?)));
-    let (tensor, stats) = analysed.context("can't draw: no tensor is of a type that is analysed")?;
+    let (tensor, stats) = analysed.context("can't draw: no tensor has a type that is analysed")?;
     picture::draw(tensor, stats)
 }

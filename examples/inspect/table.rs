@@ -1,11 +1,11 @@
-//! The table on stdout.
+//! Table that is printed on stdout.
 
 use crate::report::{Entry, Report};
 use evenkeel::checkpoint::Level;
 use std::collections::BTreeMap;
 use std::io::{Result, Write};
 
-/// Writes the first tensors, each with what was found of it, and a summary of all.
+/// Writes the first `top` tensors with their findings, and a summary of all.
 pub fn write(out: &mut impl Write, report: &Report, top: usize) -> Result<()> {
     let top = if top == 0 { usize::MAX } else { top };
     let shown = &report.tensors[..report.tensors.len().min(top)];
@@ -61,7 +61,7 @@ fn summary(out: &mut impl Write, report: &Report) -> Result<()> {
     out.flush()
 }
 
-/// Four digits, at any size.
+/// Formats a number with four significant digits, or in scientific notation.
 fn number(x: f64) -> String {
     match x.abs() {
         _ if x.is_nan() => "-".into(),

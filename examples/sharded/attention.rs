@@ -1,4 +1,4 @@
-//! Attention over keys that are dealt out.
+//! Attention with keys sharded across ranks.
 
 use crate::hostile::{cuts, huge, numbers};
 use crate::table::{Bits, Table, bits, columns};
@@ -9,13 +9,13 @@ const OF_KEYS: usize = 2;
 const QUERIES: usize = 6;
 const FEATURES: usize = 8;
 
-/// A case for each query of each head: its result, and its log-sum-exp.
+/// Returns one case per query and head: its result and its log-sum-exp.
 fn cases<E: Element>(attended: Result<(Vec<E>, Vec<f64>)>) -> Result<Vec<Bits>> {
     let (y, lse) = attended?;
     Ok(y.chunks(FEATURES).zip(&lse).map(|(y, lse)| [bits(y), bits(&[*lse])].concat()).collect())
 }
 
-/// Numbers of keys or values, one of which is replaced in the key at that place of each head.
+/// Returns keys or values, with the first number of key `place` replaced in each head.
 fn with<E: Element>(all: usize, place: usize, number: f64) -> Vec<E> {
     let mut of = numbers::<E>(OF_KEYS * all * FEATURES);
     of.chunks_mut(all * FEATURES)
@@ -28,14 +28,15 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     let q = numbers::<E>(HEADS * QUERIES * FEATURES);
     let q = Heads::new(&q, [1, HEADS, QUERIES, FEATURES])?;
     let shape = |keys| [1, OF_KEYS, keys, FEATURES];
-    // Products beyond the range of scores; a NaN that the last queries see; a value that is infinite.
+    // The operands contain products beyond the range of logits, a NaN that only the last queries attend to, and an
+    // infinite value.
     let operands = [
         (with::<E>(all, all / 3, huge::<E>()), with::<E>(all, 0, -huge::<E>())),
         (with::<E>(all, all.saturating_sub(3), f64::NAN), with::<E>(all, all / 2, f64::INFINITY)),
     ];
     let (sinks, none) = ([0.5, f64::NEG_INFINITY, -1.0, 2.0], [0]);
     let bias: Vec<f32> = (0..all).map(|key| if key % 7 == 3 { f32::NEG_INFINITY } else { key as f32 * 1e-3 }).collect();
-    // The first ranks have no key that a window lets through, and nobody has one of a length of 0.
+    // The window excludes all keys of the first ranks. With length 0, every key is masked.
     let masks = [Mask::causal(), Mask::causal().and_window(100), Mask::bias(&bias, &[all]), Mask::lengths(&none)];
     let plain = Attention::default();
     let options = [

@@ -1,4 +1,4 @@
-//! Each op in each type, by several cuts, and whether its bits are those of whole rows.
+//! Runs each op in each type with several cuts, and compares the bits with those of unsharded rows.
 
 use crate::table::Table;
 use crate::{Arguments, Rank, attention, clipping, losses, norms, sampling, scores};
@@ -6,7 +6,7 @@ use evenkeel::Element;
 use half::{bf16, f16};
 use std::process::ExitCode;
 
-/// Every case; the first rank prints what came of all ranks.
+/// Runs every case. The first rank prints the results of all ranks.
 pub fn run(rank: &Rank, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut table = Table::new(rank);
     of_type::<f64>(&mut table, arguments.columns)?;

@@ -1,12 +1,12 @@
-//! Clipping by the norm of gradients that ranks have whole, alike or in parts.
+//! Clipping by the norm of gradients that ranks hold replicated or in shards.
 
 use crate::hostile::{self, Cut, ROWS, cuts};
 use crate::table::{Bits, Table, bits, columns};
 use evenkeel::sharded::{GradShard, clip_grad_norm};
 use evenkeel::{ClipGradNorm, Element, NormType, Result};
 
-/// What a model's gradients are: of a tensor that all ranks have, of one whose rows, and of one of whose rows parts are dealt
-/// out, and an expert of each rank.
+/// Gradients of a model: a tensor that is replicated, one that is sharded by rows, one that is sharded by columns, and
+/// one expert per rank.
 struct Gradients<E> {
     replica: Vec<E>,
     by_rows: Vec<E>,
@@ -18,7 +18,7 @@ const WIDTH: usize = 256;
 const COLUMNS: usize = 1024;
 
 impl<E: Element> Gradients<E> {
-    /// With a hostile row in the place of `place`.
+    /// Creates the gradients, with a hostile row in tensor number `place`.
     fn new(ranks: usize, row: usize, place: usize) -> Self {
         let fill = |len: usize, which: usize| {
             let rows = hostile::vectors::<E>(len);
@@ -33,7 +33,7 @@ impl<E: Element> Gradients<E> {
         }
     }
 
-    /// Clips them in one place; what each rank is to have of them.
+    /// Clips the gradients on one rank, and returns the norm and the gradients that each rank should hold.
     fn whole(mut self, options: &ClipGradNorm, by_rows: &Cut, by_columns: &Cut) -> Result<Vec<Vec<Bits>>> {
         let mut grads = vec![(&mut self.replica).into(), (&mut self.by_rows).into(), (&mut self.by_columns).into()];
         grads.extend(self.experts.iter_mut().map(Into::into));

@@ -1,4 +1,4 @@
-//! Something is wrong with the last rank, and what the others hear of it.
+//! Errors on the last rank, and what the other ranks report about them.
 
 use crate::hostile::numbers;
 use crate::table::columns;
@@ -8,15 +8,15 @@ use evenkeel::{ClipGradNorm, Error, Result, Rows, Softmax};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Rows of each rank.
+/// Number of rows on each rank.
 const ROWS: usize = 3;
 
-/// Every rank met the error that it should have.
+/// Exit status if this rank got the expected error.
 const FOUND: u8 = 2;
-/// A rank did not.
+/// Exit status if it did not.
 const MISSED: u8 = 1;
 
-/// Something that does not keep the rank from coming: each rank says what it got.
+/// Causes an error that does not stop the last rank from taking part in the call. Each rank prints its result.
 pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let last = rank.rank + 1 == rank.size;
     let start = Instant::now();
@@ -45,12 +45,12 @@ pub fn run(rank: &Rank, failure: Failure, arguments: &Arguments) -> anyhow::Resu
         _ => None,
     };
     say(rank, start, &met);
-    // Not before all have said so: the first process that ends takes the others with it.
+    // All ranks must have printed first: the first process that exits terminates the others.
     rank.comm.sum(&mut [0])?;
     Ok(ExitCode::from(if named == Some(rank.size - 1) && in_time { FOUND } else { MISSED }))
 }
 
-/// The last rank does not come: the others say so in time.
+/// Lets the last rank miss the call. The others must report this in time.
 pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let start = Instant::now();
     if rank.rank + 1 == rank.size {
@@ -64,7 +64,7 @@ pub fn gone(rank: &Rank, arguments: &Arguments) -> anyhow::Result<u8> {
     let met = shard.softmax(Rows::new(&x, rows, own.len())?, &Softmax::default()).map(drop);
     let in_time = start.elapsed() < rank.timeout.mul_f64(1.5);
     say(rank, start, &met);
-    // Not before all have said so: the first process that ends takes the others with it.
+    // All ranks must have printed first: the first process that exits terminates the others.
     std::thread::sleep((2 * rank.timeout).saturating_sub(start.elapsed()));
     Ok(if matches!(met, Err(Error::Collective { .. })) && in_time { FOUND } else { MISSED })
 }

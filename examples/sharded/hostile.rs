@@ -1,28 +1,27 @@
-//! Rows that go wrong where something is summed in another order or a part does not know of the others, and cuts of their
-//! columns.
+//! Rows that expose wrong results, if a sum has another order or a shard ignores the others, and cuts of their columns.
 
 use evenkeel::{DType, Element};
 use std::ops::Range;
 
-/// Rows of [`scores`] and of [`vectors`].
+/// Number of rows in [`scores`] and [`vectors`].
 pub const ROWS: usize = 8;
 
-/// The columns of each rank.
+/// Column ranges, one per rank.
 pub type Cut = Vec<Range<usize>>;
 
-/// A number of [-4, 4) like a logit, the same on every rank.
+/// Returns pseudorandom number `i` in [-4, 4), a typical logit. It is the same on every rank.
 fn number(i: usize) -> f64 {
     let mixed = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed >> 40) as f64 / (1u64 << 21) as f64 - 4.0
 }
 
-/// Numbers like logits.
+/// Returns numbers like typical logits.
 pub fn numbers<E: Element>(count: usize) -> Vec<E> {
     (0..count).map(|i| E::from_wide(number(i))).collect()
 }
 
-/// Nearly the largest number and nearly the smallest.
+/// Returns a number near the largest of the type, and one near the smallest positive.
 fn limits<E: Element>() -> [f64; 2] {
     match E::DTYPE {
         DType::F64 => [1e300, 1e-310],
@@ -31,12 +30,12 @@ fn limits<E: Element>() -> [f64; 2] {
     }
 }
 
-/// Nearly the largest number.
+/// Returns a number near the largest of the type.
 pub fn huge<E: Element>() -> f64 {
     limits::<E>()[0]
 }
 
-/// Rows of logits.
+/// Returns rows of logits.
 pub fn scores<E: Element>(all: usize) -> Vec<E> {
     let huge = huge::<E>();
     rows(all, |row, i| match row {
@@ -51,7 +50,7 @@ pub fn scores<E: Element>(all: usize) -> Vec<E> {
     })
 }
 
-/// Rows to normalise, and gradients; the first two are not finite.
+/// Returns rows to normalize, also used as gradients. The first two are not finite.
 pub fn vectors<E: Element>(all: usize) -> Vec<E> {
     let [huge, tiny] = limits::<E>();
     rows(all, |row, i| match row {
@@ -76,14 +75,14 @@ fn rows<E: Element>(all: usize, value: impl Fn(usize, usize) -> f64) -> Vec<E> {
     (0..ROWS * all).map(|at| E::from_wide(value(at / all, at % all))).collect()
 }
 
-/// Cuts at multiples of `unit`: like parts, unlike ones, and parts from the last rank to the second, where the first has
-/// nothing.
+/// Returns cuts at multiples of `unit`: equal shards, unequal shards, and shards in reverse order where the first rank
+/// has no columns.
 pub fn cuts(ranks: usize, all: usize, unit: usize) -> Vec<Cut> {
     let units = all.div_ceil(unit);
     let cut = |ends: &dyn Fn(usize) -> usize| -> Cut {
         let end = |rank: usize| (ends(rank) * unit).min(all);
         let own = |rank| match end(rank)..end(rank + 1) {
-            // A norm of no columns begins with a tile too.
+            // For norms, an empty range must also start at a tile boundary.
             own if own.is_empty() => 0..0,
             own => own,
         };

@@ -1,10 +1,10 @@
-//! Cross-entropy and its gradient.
+//! Cross-entropy, and its gradient.
 
 use crate::hostile::{self, ROWS, cuts, numbers};
 use crate::table::{Bits, Table, bits, columns, rows};
 use evenkeel::{CrossEntropy, Element, Loss, Reduction, Result, Rows, cross_entropy, cross_entropy_backward};
 
-/// The losses of rows as cases, or that of all.
+/// Returns the losses as cases: one per row, or a single one for the reduced loss.
 fn of_loss(loss: &Loss) -> Vec<Bits> {
     loss.as_slice().iter().map(|loss| bits(&[*loss])).collect()
 }
@@ -12,7 +12,7 @@ fn of_loss(loss: &Loss) -> Vec<Bits> {
 pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> {
     let x = hostile::scores::<E>(all);
     let whole = Rows::new(&x, ROWS, all)?;
-    // One row does not count.
+    // One row has the ignored target.
     let targets: Vec<i64> =
         (0..ROWS).map(|row| if row == 3 { -100 } else { (row * 997 % all.max(1)) as i64 }).collect();
     let weight: Vec<f32> = numbers::<f32>(all).iter().map(|weight| weight.abs()).collect();
@@ -35,7 +35,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         options.iter().try_for_each(|options| {
             let both = cross_entropy_backward(whole, &targets, &dloss, options);
             let cases = |loss: &Loss, dx: Vec<E>| -> Result<Vec<Bits>> {
-                // Of another loss no gradient is right.
+                // A gradient only counts as correct together with its loss.
                 let of_rows = rows(Ok(dx), ROWS)?.into_iter().zip(of_loss(loss));
                 Ok(of_rows.map(|(dx, loss)| [loss, dx].concat()).collect())
             };

@@ -1,5 +1,5 @@
-//! Ops over rows that are dealt out to the processes of MPI, beside the same ops over whole rows; a run of training on all
-//! of them, beside the same on one; or what becomes of the others when something is wrong with one of them.
+//! Compares ops on rows that are sharded across MPI processes with the same ops on unsharded rows. It also compares
+//! training on all ranks with training on one, and tests the ranks' behavior if one of them fails.
 //!
 //! ```sh
 //! cargo build --release --features mpi --example sharded
@@ -8,9 +8,9 @@
 //! mpirun -n 4 --oversubscribe target/release/examples/sharded --fail shape
 //! ```
 //!
-//! Exit status: 0 where all is as it should be, 1 where a rank has other bits, or an error that it should not have. With
-//! `--fail` it is 2 where every rank had the error that it should. Of a rank that is gone mpirun says 1 in any case, since
-//! then nobody can end as MPI wants it.
+//! Exit status: 0 if everything agrees, 1 if a rank has different bits or an unexpected error. With `--fail`, it is 2
+//! if every rank got the expected error. With `--fail gone`, mpirun always reports 1, because no process can then
+//! finalize MPI.
 
 #![forbid(unsafe_code)]
 
@@ -35,41 +35,41 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Ops over rows that are dealt out to ranks.
+/// Compares ops on rows sharded across MPI ranks with the same ops on unsharded rows.
 #[derive(Parser)]
 pub struct Arguments {
-    /// Columns, of all ranks together.
+    /// Total number of columns over all ranks.
     #[arg(long, default_value_t = 1100)]
     columns: usize,
     /// Seconds that a rank waits for the others.
     #[arg(long, default_value_t = 5.0)]
     timeout: f64,
-    /// Steps of training, whose losses are to be those of one rank; instead of single ops.
+    /// Trains for this many steps instead of testing single ops; the losses must have the bits of those on one rank.
     #[arg(long)]
     train: Option<usize>,
-    /// Numbers that a class has in training.
+    /// Numbers per class in training.
     #[arg(long, default_value_t = 128)]
     width: usize,
-    /// What is wrong with the last rank.
+    /// Error to cause on the last rank.
     #[arg(long)]
     fail: Option<Failure>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Failure {
-    /// A NaN among its gradients.
+    /// A NaN in its gradients.
     Nan,
-    /// A row less than the others.
+    /// One row fewer than the other ranks.
     Shape,
-    /// Another scale.
+    /// A scale that differs from the other ranks'.
     Parameters,
-    /// It does not come.
+    /// The rank does not take part.
     Gone,
 }
 
 type Comm = Counted<Mpi<SimpleCommunicator>>;
 
-/// This rank among the others.
+/// Communicator of this rank, with its number and the number of ranks.
 pub struct Rank {
     comm: Comm,
     rank: usize,
@@ -78,7 +78,7 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// The columns of this rank, cut at multiples of 256.
+    /// Returns the columns of this rank, cut at multiples of 256.
     fn columns(&self, all: usize) -> Range<usize> {
         let tiles = all.div_ceil(256);
         let cut = |rank: usize| (tiles * rank / self.size * 256).min(all);
@@ -101,7 +101,7 @@ fn main() -> anyhow::Result<ExitCode> {
         },
         Some(Failure::Gone) => {
             let status = failures::gone(&rank, &arguments)?;
-            // MPI would wait for the rank that is gone, and for what others asked of it.
+            // Returning would finalize MPI, which waits for the missing rank and for pending requests.
             std::process::exit(status.into());
         }
         Some(failure) => failures::run(&rank, failure, &arguments),

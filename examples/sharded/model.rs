@@ -1,9 +1,9 @@
-//! An output layer over a vocabulary and its loss, whole or some of the classes: what is trained here.
+//! Output layer over a vocabulary and its loss, whole or sharded by classes, that training updates.
 //!
-//! The layer begins as the embedding of the model of `examples/generate`, and what it is given are rows of that embedding,
-//! which stay as they are: their gradient would be a sum of floats over ranks, whose order would be the network's. Each
-//! product of matrices is a plain loop that adds in the order that its comment says, and no element of it is made of
-//! another rank's, so that a rank's columns have the bits that they have among all.
+//! The layer is initialized with the embedding of the model of `examples/generate`. Its inputs are rows of that
+//! embedding, which stay fixed: their gradient would be a sum of floats over ranks, in an order that the network
+//! determines. Each matrix product is a plain loop that adds in the order that its comment states. No element of it
+//! depends on another rank, so a rank's columns have the same bits as in the whole layer.
 
 use evenkeel::sharded::{Collective, GradShard, Sharded};
 use evenkeel::train::{AdamW, Optimizer};
@@ -11,31 +11,31 @@ use evenkeel::{ClipGradNorm, CrossEntropy, Result, Rows, clip_grad_norm, cross_e
 use half::bf16;
 use std::ops::Range;
 
-/// The text whose next tokens are foretold.
+/// Text whose next tokens are predicted.
 const TEXT: &[u8] = include_bytes!("../train/corpus.txt");
 
-/// Where a vocabulary's first classes are.
+/// Name of the tensor that holds the initial classes.
 const EMBEDDING: &str = "token_embd.weight";
 
-/// Tokens that a step foretells.
+/// Number of tokens that a step predicts.
 const ROWS: usize = 8;
 
-/// What of the training every rank has alike.
+/// Data of the training that is the same on every rank.
 pub struct Task {
-    /// A row for each class.
+    /// Embedding, one row per class.
     embedding: Vec<f32>,
     pub classes: usize,
     width: usize,
 }
 
-/// What a step came to, of all bits.
+/// Results of a step, as bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     pub loss: u64,
     pub norm: u64,
 }
 
-/// What is trained: some classes of the layer.
+/// Trained part of the layer: the classes of one rank.
 pub struct Layer {
     own: Range<usize>,
     pub weight: Vec<f32>,
@@ -43,16 +43,16 @@ pub struct Layer {
     optimizer: Optimizer<AdamW>,
 }
 
-/// How the loss and the norm are come by.
+/// Loss and clipping, either unsharded or sharded.
 pub trait Ops {
-    /// The loss, and its gradient by the logits that are here.
+    /// Returns the loss, and its gradient with respect to this rank's logits.
     fn loss(&self, logits: Rows<'_, f32>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(f64, Vec<f32>)>;
 
-    /// The norm of both gradients, which it is brought down to the limit of.
+    /// Clips both gradients by their joint norm, which it returns.
     fn clip(&self, weight: &mut [f32], bias: &mut [f32], options: &ClipGradNorm) -> Result<f64>;
 }
 
-/// All classes are here.
+/// All classes on one rank.
 pub struct Whole;
 
 impl Ops for Whole {
@@ -66,7 +66,7 @@ impl Ops for Whole {
     }
 }
 
-/// Each rank has some.
+/// Classes sharded across ranks.
 pub struct Dealt<'c, C> {
     pub comm: &'c C,
     pub own: Range<usize>,
@@ -91,19 +91,22 @@ impl<C: Collective> Ops for Dealt<'_, C> {
 }
 
 impl Task {
-    /// With the first so many numbers of each class's row.
+    /// Creates the task with the first `width` numbers of each class's embedding.
     pub fn new(width: usize) -> anyhow::Result<Self> {
         let file = safetensors::SafeTensors::deserialize(include_bytes!("../generate/tiny.safetensors"))?;
         let tensor = file.tensor(EMBEDDING)?;
-        let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} is no matrix") };
-        anyhow::ensure!((1..=columns).contains(&width), "a row of {EMBEDDING} has {columns} numbers");
+        let &[classes, columns] = tensor.shape() else { anyhow::bail!("{EMBEDDING} is not a matrix") };
+        anyhow::ensure!(
+            (1..=columns).contains(&width),
+            "--width is {width}; it must be in 1 to {columns}, the row length of {EMBEDDING}"
+        );
         let numbers = tensor.data().as_chunks().0.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32());
         let numbers: Vec<f32> = numbers.collect();
         let embedding = numbers.chunks(columns).flat_map(|row| &row[..width]).copied().collect();
         Ok(Task { embedding, classes, width })
     }
 
-    /// So many steps of a layer of these classes.
+    /// Trains a layer of the classes `own` for `steps` steps.
     pub fn train(&self, own: Range<usize>, steps: usize, ops: &impl Ops) -> Result<(Layer, Vec<Step>)> {
         let mut layer = Layer::new(self, own)?;
         let clip = ClipGradNorm::new(0.5);
@@ -121,7 +124,8 @@ impl Task {
         Ok((layer, done))
     }
 
-    /// What a step is given: rows of the embedding, and the classes that come next. Two bytes of the text are a token.
+    /// Returns the input of a step: rows of the embedding, and the classes to predict. Each token is two bytes of the
+    /// text.
     fn batch(&self, step: usize) -> (Vec<f32>, Vec<i64>) {
         let pairs = TEXT.as_chunks::<2>().0;
         let token = |at: usize| usize::from(u16::from_le_bytes(pairs[at % pairs.len()])) % self.classes;
@@ -139,7 +143,8 @@ impl Layer {
         Ok(Layer { own, weight, bias, optimizer })
     }
 
-    /// Of each row: each class's bias, to which products are added in the order of the row's numbers.
+    /// Computes the logits of each row. A logit starts as the class's bias, to which products are added in column
+    /// order.
     fn logits(&self, hidden: &[f32], width: usize) -> Vec<f32> {
         let classes = || self.weight.chunks_exact(width).zip(&self.bias);
         let logit =
@@ -147,7 +152,7 @@ impl Layer {
         hidden.chunks_exact(width).flat_map(|row| classes().map(move |class| logit(row, class))).collect()
     }
 
-    /// Of the weight and the bias: sums over rows, in their order.
+    /// Computes the gradients of weight and bias: sums over rows, in row order.
     fn gradients(&self, hidden: &[f32], logits: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
         let (mut weight, mut bias) = (vec![0.0; self.weight.len()], vec![0.0; self.bias.len()]);
         let rows = hidden.chunks_exact(width).enumerate();
@@ -167,7 +172,7 @@ impl Layer {
     }
 }
 
-/// All steps in one number.
+/// Returns a hash of all steps.
 pub fn digest(steps: &[Step]) -> u64 {
     let words = steps.iter().flat_map(|step| [step.loss, step.norm]);
     words.fold(0, |all: u64, word| (all.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15))

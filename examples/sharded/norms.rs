@@ -1,4 +1,4 @@
-//! RMSNorm and LayerNorm, and their gradients.
+//! RMSNorm, LayerNorm and their gradients.
 
 use crate::Comm;
 use crate::hostile::{self, Cut, ROWS, cuts, numbers};
@@ -9,10 +9,10 @@ use evenkeel::{
 };
 use std::ops::Range;
 
-/// dx, and the gradients of weight and bias.
+/// Gradient dx, and the gradients of weight and bias.
 type Gradients<E> = (Vec<E>, [Option<Vec<E>>; 2]);
 
-/// Some columns of gradients: a case for each row of dx, and one for each of the others.
+/// Returns the columns `own` of gradients: one case per row of dx, and one for each gradient of a weight or bias.
 fn cases<E: Element>((dx, others): &Gradients<E>, count: usize, all: usize, own: &Range<usize>) -> Result<Vec<Bits>> {
     let others = others.iter().flatten().map(|gradient| bits(&columns(gradient, all, own)));
     Ok(rows(Ok(columns(dx, all, own)), count)?.into_iter().chain(others).collect())
@@ -40,7 +40,8 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
             line.dealt((&x, all), &cuts, |own| part(&y, own), |shard, x, _| rows(shard.layer_norm(x, options), ROWS))
         })
     })?;
-    // Beside other rows than in x. Without those that are not finite too, which leave no number in sums over rows.
+    // In dy, the halves of x are swapped, so that each row has a different gradient. The second set has no rows that
+    // are not finite, since they turn sums over rows into NaN.
     let dy: Vec<E> = x[x.len() / 2..].iter().chain(&x[..x.len() / 2]).copied().collect();
     let finite = 2 * all..ROWS / 2 * all;
     let sets = [(&x[..], &dy[..]), (&x[finite.clone()], &x[finite.start + all..finite.end + all])];
@@ -72,7 +73,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     })
 }
 
-/// The gradients of rows and what flows back to them, by an op of whole rows and by one of those that are dealt out.
+/// Compares the gradients of sharded rows with those of an op on unsharded rows.
 fn gradients<E: Element>(
     line: &mut Line<'_, '_>,
     ((x, dy), all): ((&[E], &[E]), usize),

@@ -1,10 +1,11 @@
-//! Tokens that are drawn.
+//! Sampling of tokens.
 
 use crate::hostile::{self, ROWS, cuts};
 use crate::table::{Bits, Table};
 use evenkeel::{Draw, Element, Mask, Request, Result, Rows, Sampled, SamplerConfig, Step, sample_rows};
 
-/// The token, all bits of its probability and how many tokens were left; or what the row was refused for.
+/// Returns a case per row: the token, the bits of its log-probability and the number of tokens left, or the error
+/// message.
 fn cases(drawn: Vec<Result<Sampled>>) -> Vec<Bits> {
     let case = |drawn: Result<Sampled>| match drawn {
         Ok(Sampled { token, logprob, kept, .. }) => vec![token.into(), (logprob + 0.0).to_bits(), kept as u64],
@@ -24,7 +25,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         plain.epsilon_cutoff(0.001),
         plain.repetition_penalty(1.3).presence_penalty(0.5).frequency_penalty(0.2).top_p(0.95),
     ];
-    // Tokens of several ranks, by their numbers among all.
+    // The tokens are spread over several ranks, and are numbered within the whole vocabulary.
     let history: Vec<u32> = [0, 1, 3, 5, 5, 6, 7].map(|eighth| (eighth * all / 8) as u32).to_vec();
     let (prompt, output) = history.split_at(3);
     let bias: Vec<(u32, f32)> =
@@ -45,7 +46,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
     }
     let requests: Vec<Request<'_>> =
         steps.iter().enumerate().map(|(i, step)| Request { sampler: &samplers[i / ROWS], step: *step }).collect();
-    // Of each fourth row one half is masked, and all of each eighth.
+    // In row 3 of every 8 half the tokens are masked, and in row 7 all.
     let keep: Vec<bool> = (0..requests.len() * all)
         .map(|at| match (at / all % ROWS, at % all) {
             (3, i) => i >= all / 2,

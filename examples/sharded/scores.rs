@@ -1,4 +1,4 @@
-//! Softmax, its logarithm, log-sum-exp, and their gradients.
+//! Softmax, log-softmax, log-sum-exp, and their gradients.
 
 use crate::hostile::{self, ROWS, cuts};
 use crate::table::{Bits, Table, bits, columns, rows};
@@ -10,7 +10,7 @@ use evenkeel::{
 pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> {
     let (x, dy) = (hostile::scores::<E>(all), hostile::vectors::<E>(all));
     let (whole, whole_dy) = (Rows::new(&x, ROWS, all)?, Rows::new(&dy, ROWS, all)?);
-    // Of the fourth row one half is masked, which may be all that a rank has, and all of the last.
+    // In the fourth row half the columns are masked, which may be all columns of a rank. The last row is fully masked.
     let keep: Vec<bool> = (0..ROWS * all)
         .map(|at| match (at / all, at % all) {
             (3, i) => i >= all / 2,
@@ -25,7 +25,7 @@ pub fn run<E: Element>(table: &mut Table<'_>, all: usize) -> anyhow::Result<()> 
         Softmax::default().mask(&bias).scale(-1.25).softcap(30.0),
     ];
     let cuts = cuts(table.rank.size, all, 1);
-    // A rank's columns of whole results.
+    // Returns a rank's columns of the unsharded results.
     let part = |y: &Result<Vec<E>>, own: &_| rows(y.clone().map(|y| columns(&y, all, own)), ROWS);
     table.line::<E>("softmax", |line| {
         options.iter().try_for_each(|options| {

@@ -1,4 +1,4 @@
-//! How ops come out, a line for each op and type.
+//! Table of results, one line per op and type.
 
 use crate::hostile::Cut;
 use crate::{Comm, Rank};
@@ -6,7 +6,7 @@ use evenkeel::sharded::{Collective, Exchanged, Sharded};
 use evenkeel::{Element, Result, Rows};
 use std::ops::Range;
 
-/// What is compared of a case: all bits of its results, where a NaN is like any other.
+/// Bits of a case's results, in which all NaN are equal.
 pub type Bits = Vec<u64>;
 
 pub fn bits<E: Element>(x: &[E]) -> Bits {
@@ -14,24 +14,24 @@ pub fn bits<E: Element>(x: &[E]) -> Bits {
     x.iter().map(one).collect()
 }
 
-/// How many elements differ.
+/// Returns the number of elements that differ.
 pub fn differing<E: Element>(a: &[E], b: &[E]) -> u64 {
     let differ = bits(a).iter().zip(bits(b)).filter(|(a, b)| **a != *b).count();
     (differ + a.len().abs_diff(b.len())) as u64
 }
 
-/// A case for each row, of which these are some columns; what went wrong is a case too.
+/// Returns a case per row of `y`, or the error.
 pub fn rows<E: Element>(y: Result<Vec<E>>, count: usize) -> Result<Vec<Bits>> {
     let y = y?;
     Ok((0..count).map(|row| bits(&y[row * y.len() / count..(row + 1) * y.len() / count])).collect())
 }
 
-/// Some columns of each row, side by side.
+/// Returns the columns `own` of each row, concatenated.
 pub fn columns<E: Copy>(x: &[E], all: usize, own: &Range<usize>) -> Vec<E> {
     x.chunks(all.max(1)).flat_map(|row| &row[own.clone()]).copied().collect()
 }
 
-/// What came of all ranks.
+/// Counts over all ranks.
 #[derive(Default)]
 struct Tally {
     cases: usize,
@@ -44,7 +44,7 @@ pub struct Table<'r> {
     all: Tally,
 }
 
-/// An op in a type.
+/// Line of the table: an op in a type.
 pub struct Line<'t, 'r> {
     table: &'t mut Table<'r>,
     tally: Tally,
@@ -62,7 +62,7 @@ impl<'r> Table<'r> {
         Table { rank, all: Tally::default() }
     }
 
-    /// What `cases` come to; the first rank prints it.
+    /// Runs `cases`. The first rank prints the line for them.
     pub fn line<E: Element>(
         &mut self,
         op: &str,
@@ -80,7 +80,7 @@ impl<'r> Table<'r> {
         Ok(())
     }
 
-    /// Whether all are the same.
+    /// Prints the summary, and returns whether all cases agree.
     pub fn end(self) -> bool {
         let Tally { cases, differ, .. } = self.all;
         if self.rank.rank == 0 {
@@ -91,7 +91,8 @@ impl<'r> Table<'r> {
 }
 
 impl Line<'_, '_> {
-    /// Cases of rows that are dealt out: `op` of this rank's columns by each cut, beside what `whole` has of them.
+    /// Compares cases of sharded rows. For each cut, `op` computes this rank's columns, and `whole` returns them from
+    /// the unsharded result.
     pub fn dealt<E: Element>(
         &mut self,
         (x, all): (&[E], usize),
@@ -110,7 +111,7 @@ impl Line<'_, '_> {
         Ok(())
     }
 
-    /// Counts the cases that any rank has otherwise.
+    /// Counts the cases in which the results of any rank differ.
     pub fn compare(&mut self, whole: Result<Vec<Bits>>, op: impl FnOnce() -> Result<Vec<Bits>>) -> anyhow::Result<()> {
         let comm = &self.table.rank.comm;
         comm.take();
@@ -120,7 +121,7 @@ impl Line<'_, '_> {
         *sum = Exchanged { calls: sum.calls + calls, given: sum.given + given, got: sum.got + got };
         let mut differ: Vec<u64> = match (&ours, &whole) {
             (Ok(ours), Ok(whole)) => (0..whole.len()).map(|i| (ours.get(i) != whole.get(i)).into()).collect(),
-            // The same error is as good as the same bits.
+            // Equal errors count as agreement. An error where the unsharded op succeeds makes all cases differ.
             (ours, Ok(whole)) => vec![ours.is_err().into(); whole.len()],
             (ours, whole) => vec![(ours != whole).into()],
         };

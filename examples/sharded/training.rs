@@ -1,5 +1,4 @@
-//! A run of training on all ranks together, and the same on each of them alone: the same bits of each loss, each norm and
-//! each weight.
+//! Trains on all ranks together, and on each rank alone. The losses, norms and weights must have the same bits.
 
 use crate::model::{Dealt, Task, Whole, digest};
 use crate::table::differing;

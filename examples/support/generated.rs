@@ -1,6 +1,6 @@
-//! Generated data: the same on every machine.
+//! Pseudorandom test data, identical on every machine.
 
-/// Numbers without a pattern, from a seed (splitmix64).
+/// Pseudorandom number generator (splitmix64).
 pub struct Generator(u64);
 
 impl Generator {
@@ -8,7 +8,7 @@ impl Generator {
         Generator(seed)
     }
 
-    /// Evenly in 0 .. 1.
+    /// Returns a number distributed uniformly in [0, 1).
     pub fn uniform(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -17,7 +17,7 @@ impl Generator {
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// As many nearly normal numbers of mean 0 and this deviation.
+    /// Returns `count` approximately normal numbers with mean 0 and the given standard deviation.
     pub fn normals(&mut self, count: usize, deviation: f64) -> Vec<f32> {
         // The sum of four uniform numbers has mean 2 and variance 1/3.
         let scale = deviation * 3f64.sqrt();

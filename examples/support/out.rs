@@ -1,22 +1,22 @@
-//! OUT: written beside its place, then renamed into it.
+//! Output file OUT: written to a temporary file in the same folder, then renamed.
 
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A place that can be written.
+/// Path of the output file, checked to be writable.
 pub struct Out {
     path: PathBuf,
     folder: PathBuf,
 }
 
 impl Out {
-    /// Refuses, before any work is done, what can't be replaced by a file.
+    /// Fails before any work is done if `path` can't be replaced by a file.
     pub fn new(path: &Path) -> Result<Self> {
-        // A rename over a device or a pipe would remove it.
+        // Renaming a file onto a device or a pipe would remove it.
         if path.exists() && !path.is_file() {
-            bail!("can't write {}: it is there, and not a file", path.display());
+            bail!("can't write {}: it exists and is not a regular file", path.display());
         }
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -28,14 +28,14 @@ impl Out {
         Ok(Out { path: path.to_path_buf(), folder })
     }
 
-    /// Writes the bytes beside their place.
+    /// Writes the bytes to a temporary file in the folder of OUT.
     pub fn write(&self, bytes: &[u8]) -> Result<Written<'_>> {
         let mut file = self.builder().tempfile_in(&self.folder).with_context(|| self.cannot())?;
         file.write_all(bytes).and_then(|()| file.flush()).with_context(|| self.cannot())?;
         Ok(Written { out: self, file })
     }
 
-    /// Temporary files are their owner's alone by default; OUT is like any other file.
+    /// Returns a builder of files with ordinary permissions. By default only the owner can read a temporary file.
     fn builder(&self) -> tempfile::Builder<'static, 'static> {
         #[allow(unused_mut)]
         let mut builder = tempfile::Builder::new();
@@ -49,14 +49,14 @@ impl Out {
     }
 }
 
-/// A file that has everything but its name; dropped, it is removed.
+/// Temporary file with the complete contents of OUT. Dropping it removes the file.
 pub struct Written<'a> {
     out: &'a Out,
     file: NamedTempFile,
 }
 
 impl Written<'_> {
-    /// Puts it in its place.
+    /// Renames the temporary file to OUT.
     pub fn rename(self) -> Result<()> {
         let persisted = self.file.persist(&self.out.path).map_err(|e| e.error);
         persisted.map(|_| ()).with_context(|| self.out.cannot())

@@ -1,7 +1,7 @@
-//! The file of a tiny model: `train` writes it, `generate` reads it.
+//! File format of the tiny model. `train` writes the file and `generate` reads it.
 //!
-//! It is a safetensors file with weights in bf16 under the names that GGUF files have for them. One entry of its
-//! metadata, in JSON, is all that there is to know beside them.
+//! It is a safetensors file with bf16 weights, which have the same names as in GGUF files. One metadata entry holds
+//! everything else about the model, as JSON.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use evenkeel::Rope;
@@ -11,10 +11,10 @@ use tokenizers::Tokenizer;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// The entry of the metadata.
+/// Key of the metadata entry.
 pub const KEY: &str = "evenkeel";
 
-/// Sizes, constants, tokenizer, and where the weights come from.
+/// Contents of the metadata entry: sizes, constants, tokenizer, and how the weights were made.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
@@ -22,44 +22,44 @@ pub struct Description {
     pub hidden: usize,
     pub heads: usize,
     pub feed_forward: usize,
-    /// How many keys a query sees, its own among them: the length of the texts that it learnt from.
+    /// Number of keys that a query attends to, including its own. It is the length of the training texts.
     pub window: usize,
     pub eps: f64,
     pub theta: f64,
-    /// The command that makes this file.
+    /// Command that writes this file.
     pub command: String,
     pub seed: u64,
     pub steps: u32,
-    /// Of byte-level BPE, in order: two pieces in GPT-2's letters, and a space between them.
+    /// Merges of the byte-level BPE in order. Each is two pieces in GPT-2's letters, separated by a space.
     pub merges: Vec<String>,
 }
 
 impl Description {
-    /// The columns of a head.
+    /// Returns the number of columns of a head.
     pub fn head_dim(&self) -> usize {
         self.hidden / self.heads
     }
 
-    /// How positions are told apart.
+    /// Returns the position encoding.
     pub fn rope(&self) -> Rope<'static> {
         Rope::default().theta(self.theta)
     }
 
-    /// How many tokens there are.
+    /// Returns the vocabulary size.
     pub fn vocabulary(&self) -> usize {
         256 + self.merges.len()
     }
 
-    /// The tokenizer of these merges: token n < 256 is a byte, then each merge makes one.
+    /// Builds the tokenizer. Tokens 0 to 255 are the bytes, and each merge adds one token.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let mut pieces = letters();
         let mut seen: HashSet<String> = pieces.iter().cloned().collect();
         let mut merges = Merges::new();
         for (i, merge) in self.merges.iter().enumerate() {
             let pair = merge.split_once(' ').filter(|(a, b)| seen.contains(*a) && seen.contains(*b));
-            let (a, b) = pair.with_context(|| format!("merge {i}, {merge:?}, is not of two pieces that are there"))?;
+            let (a, b) = pair.with_context(|| format!("merge {i}, {merge:?}, must join two existing pieces"))?;
             let piece = format!("{a}{b}");
-            ensure!(seen.insert(piece.clone()), "merge {i}, {merge:?}, makes a piece that is there already");
+            ensure!(seen.insert(piece.clone()), "merge {i}, {merge:?}, makes a piece that already exists");
             merges.push((a.to_string(), b.to_string()));
             pieces.push(piece);
         }
@@ -71,12 +71,12 @@ impl Description {
     }
 }
 
-/// How a text is split before pairs are merged: as for GPT-2.
+/// Returns the pre-tokenizer, which splits a text before pairs are merged. It is GPT-2's.
 pub fn splitting() -> ByteLevel {
     ByteLevel::new(false, true, true)
 }
 
-/// The bytes in GPT-2's letters: those that can be seen are themselves, the others follow Latin letters.
+/// Returns GPT-2's letter for each byte. Printable bytes map to themselves, the others to characters from U+0100 on.
 pub fn letters() -> Vec<String> {
     let mut hidden = (0x100..).filter_map(char::from_u32);
     let letter = |byte: u8| match byte {

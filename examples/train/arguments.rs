@@ -3,42 +3,42 @@
 use clap::{ArgGroup, Args, Parser, ValueEnum};
 use std::path::PathBuf;
 
-/// The seed and the steps of the committed weights.
+/// Seed and number of steps of the committed weights.
 pub const SEED: u64 = 1;
 pub const STEPS: u32 = 800;
 
 const EXAMPLES: &str = "Examples:
   train --run runs/f16 --dtype f16 --steps 10000
-      a small model in f16, watched: a log, event files for TensorBoard, a picture, a state to go on from
+      a small model in f16, monitored: a log, event files for TensorBoard, a plot, and a state to resume from
   train --run runs/careless --dtype f16 --no-guards
-      the same as many loops are written, until it breaks
+      the same as a typical unguarded training loop, until it diverges
   train --out mine.safetensors --seed 7
       trains another model, for generate --model mine.safetensors --prompt TEXT
   train --check
-      trains the committed one again, and compares each bit
+      trains the committed model again, and compares every byte
   train --collect
-      prints the documentation's text as it is now
+      prints the current text of the documentation
 
-Exit status: 0, 1 when --check found a difference or a run broke, 2 when something that was given can't be used.";
+Exit status: 0; 1 if --check finds a difference or a run diverges; 2 if an argument or a file can't be used.";
 
-/// Trains small models on this repository's documentation: the one that generate has built in, or one to watch.
+/// Trains small models on this repository's documentation: the one built into generate, or one for a monitored run.
 #[derive(Parser)]
 #[command(name = "train", max_term_width = 120, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("what").required(true).args(["out", "check", "collect", "run"]))]
 pub struct Arguments {
-    /// Where to write the weights; nothing is there before all of them are.
+    /// Write the weights to this file, once training is complete.
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: Option<PathBuf>,
-    /// Train with the committed seed and compare with the committed weights.
+    /// Train with the committed seed, and compare the result with the committed weights.
     #[arg(long)]
     pub check: bool,
-    /// Print the text that there is to learn now; the committed one is examples/train/corpus.txt.
+    /// Print the current training text; the committed one is examples/train/corpus.txt.
     #[arg(long)]
     pub collect: bool,
-    /// Makes the first weights and the batches: the same seed makes the same model.
+    /// Seed of the initial weights and of the batches; the same seed makes the same model.
     #[arg(long, default_value_t = SEED, conflicts_with_all = ["check", "collect"], allow_negative_numbers = true)]
     pub seed: u64,
-    /// Batches to learn from.
+    /// Number of training steps, one batch each.
     #[arg(long, value_name = "N", default_value_t = STEPS, conflicts_with_all = ["check", "collect"],
         value_parser = clap::value_parser!(u32).range(1..=100_000), allow_negative_numbers = true)]
     pub steps: u32,
@@ -46,35 +46,35 @@ pub struct Arguments {
     pub watched: Watched,
 }
 
-/// Of a run that is watched.
+/// Options of a monitored run.
 #[derive(Args)]
 pub struct Watched {
-    /// A folder for what a run leaves: run.jsonl, run.svg, event files, state.safetensors.
+    /// Folder for the files of a run: run.jsonl, run.svg, event files, state.safetensors.
     #[arg(long, value_name = "FOLDER")]
     pub run: Option<PathBuf>,
-    /// The type of weights and activations.
+    /// Type of weights and activations.
     #[arg(long, value_enum, default_value_t = Dtype::F32, requires = "run")]
     pub dtype: Dtype,
-    /// Texts in a step.
+    /// Number of texts per step.
     #[arg(long, value_name = "N", default_value_t = 32, requires = "run",
         value_parser = clap::value_parser!(u32).range(1..=256), allow_negative_numbers = true)]
     pub batch: u32,
-    /// Books' formulas in the model's own type, candle's optimiser, no clipping, no loss scaling.
+    /// Use textbook formulas in the model's own type and candle's optimizer, without clipping and loss scaling.
     #[arg(long, requires = "run", conflicts_with = "resume")]
     pub no_guards: bool,
-    /// Time steps with guards, clipping and the monitor, and without, by turns.
+    /// Measure the time of steps with guards, clipping and the monitor, and without, in alternation.
     #[arg(long, requires = "run", conflicts_with_all = ["no_guards", "resume"])]
     pub cost: bool,
-    /// Go on from the folder's state.
+    /// Resume from the state in the folder.
     #[arg(long, requires = "run")]
     pub resume: bool,
-    /// Steps from one state that is kept to the next.
+    /// Number of steps between saved states.
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "run",
         value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub save_every: u32,
 }
 
-/// A type of weights.
+/// Type of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
     F32,

@@ -1,16 +1,18 @@
-//! The text that the model learns: sentences of this repository's documentation.
+//! Training text: sentences of this repository's documentation.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// The pages that are read whole; of sources, the comments that document.
+/// Pages that are read as a whole. Source files contribute their doc comments.
 const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
-/// The text as it was when the committed weights were made: the same weights come of it, however sources change.
+/// Text from which the committed weights were trained. It is stored so that later changes of the documentation do not
+/// change the weights.
 pub const COMMITTED: &str = include_str!("corpus.txt");
 
-/// One paragraph a line, each once: what is written in sentences, without code, tables, headings and markup.
+/// Collects the prose below `root`, without code, tables, headings and markup. Each paragraph is one line, and
+/// duplicates are dropped.
 pub fn collect(root: &Path) -> Result<String> {
     let mut files = PAGES.map(|page| root.join(page)).to_vec();
     sources(&root.join("src"), &mut files)?;
@@ -30,7 +32,7 @@ pub fn collect(root: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// The sources of a folder and of those within it, by name.
+/// Adds the Rust files of a folder and its subfolders, sorted by path.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("can't read {}", folder.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -45,13 +47,13 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What a line says as documentation; nothing if it is code.
+/// Returns the text of a doc comment line, or nothing for a line of code.
 fn comment(line: &str) -> &str {
     let line = line.trim_start();
     line.strip_prefix("//!").or_else(|| line.strip_prefix("///")).unwrap_or_default()
 }
 
-/// Paragraphs and items of lists, each on one line.
+/// Returns paragraphs and list items, each joined to one line.
 fn paragraphs(lines: &[&str]) -> Vec<String> {
     let (mut done, mut open, mut code) = (Vec::new(), String::new(), false);
     for line in lines.iter().map(|line| line.trim()) {
@@ -74,7 +76,7 @@ fn paragraphs(lines: &[&str]) -> Vec<String> {
     done.iter().filter(|paragraph| !paragraph.is_empty()).map(|paragraph| plain(paragraph)).collect()
 }
 
-/// Whether a line begins an item of a list, and what follows its marker.
+/// Returns whether a line starts a list item, and the text after the marker.
 fn without_marker(line: &str) -> (bool, &str) {
     let numbered = line.split_once(". ").filter(|(number, _)| number.parse::<u8>().is_ok()).map(|(_, rest)| rest);
     match line.strip_prefix("- ").or(numbered) {
@@ -83,7 +85,7 @@ fn without_marker(line: &str) -> (bool, &str) {
     }
 }
 
-/// A paragraph without markup: of links, what they are called; of paths, what is not the same in all.
+/// Returns a paragraph without markup. Links are reduced to their text, and paths lose `crate::`.
 fn plain(paragraph: &str) -> String {
     let (mut text, mut rest) = (String::new(), paragraph);
     while let Some(at) = rest.find(['[', ']', '`', '*', '\\']) {
@@ -98,7 +100,7 @@ fn plain(paragraph: &str) -> String {
     text.replace("crate::", "")
 }
 
-/// Whether a line reads as sentences: some words, a full stop, and few signs that are no letters.
+/// Returns whether a line is prose: at least 5 words, a final punctuation mark, and at least 88 % letters and spaces.
 fn is_prose(line: &str) -> bool {
     let letters = line.chars().filter(|c| c.is_ascii_alphabetic() || *c == ' ').count();
     line.split_whitespace().count() >= 5

@@ -1,4 +1,4 @@
-//! What guards, clipping and the monitor add to a step.
+//! Time that guards, clipping and the monitor add to a step.
 
 use crate::ops;
 use crate::run::{Task, named, optimizer};
@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 use candle_nn::Optimizer;
 use std::time::{Duration, Instant};
 
-/// Steps that nobody times.
+/// Number of initial steps that are not timed.
 const FIRST: u64 = 20;
 
-/// Times steps of two models that begin alike, with the same ops and optimiser, by turns: one as a plain loop takes them,
-/// one as `StableStep` does, with its log and event files.
+/// Times steps of two models in alternation, which start with the same weights, ops and optimizer. One runs as a plain
+/// loop, the other with `StableStep`, a log and event files.
 pub fn measure(task: &Task<'_>) -> Result<()> {
     ensure!(task.steps() > FIRST, "--cost needs more than {FIRST} steps");
     let (plain, watched) = (task.decoder(&ops::GUARDED)?, task.decoder(&ops::GUARDED)?);
@@ -21,7 +21,7 @@ pub fn measure(task: &Task<'_>) -> Result<()> {
         let (texts, next) = task.batch(number)?;
         let time_alone = timed(|| {
             let loss = (ops::GUARDED.loss)(&plain.forward(&texts)?, &next)?;
-            // A loop shows its loss.
+            // Reading the loss is timed too, as a training loop prints it.
             loss.to_scalar::<f32>()?;
             Ok(alone.step(&loss.backward()?)?)
         })?;
@@ -42,7 +42,7 @@ pub fn measure(task: &Task<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How long a step takes until all that it allocated is free again.
+/// Returns the time of a step, including the release of its memory.
 fn timed(step: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let start = Instant::now();
     step()?;

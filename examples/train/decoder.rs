@@ -1,4 +1,4 @@
-//! The model as it is trained: `generate`'s, without cached keys and with gradients.
+//! Model used in training: that of `generate`, with gradients and without a key-value cache.
 
 use crate::generated::Generator;
 use crate::ops::Ops;
@@ -9,7 +9,7 @@ use evenkeel::RopeTable;
 use evenkeel::candle::guarded;
 use std::collections::BTreeMap;
 
-/// Weights by name, and the sizes that they have.
+/// Weights by name, with the model's sizes.
 pub struct Decoder<'a> {
     description: &'a Description,
     weights: BTreeMap<String, Var>,
@@ -17,7 +17,7 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// A model of this type that knows nothing: norms are 1, matrices normal.
+    /// Creates an untrained model of this type. Norm weights are 1, and matrices have a normal distribution.
     pub fn new(
         description: &'a Description,
         generator: &mut Generator,
@@ -52,12 +52,12 @@ impl<'a> Decoder<'a> {
         Ok(Decoder { description, weights, ops })
     }
 
-    /// All weights, by name.
+    /// Returns all weights by name.
     pub fn weights(&self) -> &BTreeMap<String, Var> {
         &self.weights
     }
 
-    /// The logits of what follows each token of `[batch, positions]`, as `[batch * positions, vocabulary]`.
+    /// Returns the logits of the token after each one in `[batch, positions]`, as `[batch * positions, vocabulary]`.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let Description { layers, hidden, .. } = *self.description;
         let (batch, positions) = tokens.dims2()?;
@@ -100,18 +100,20 @@ impl<'a> Decoder<'a> {
 
     fn weight(&self, name: &str) -> Result<&Tensor> {
         let weight = self.weights.get(&format!("{name}.weight"));
-        Ok(weight.with_context(|| format!("there are no weights {name}"))?.as_tensor())
+        Ok(weight.with_context(|| format!("the model has no weights {name}"))?.as_tensor())
     }
 }
 
-/// How far a matrix's values spread at first. What layers add to the sum of all is smaller the more there are.
+/// Returns the standard deviation of a matrix's initial values. Matrices that add to the residual stream have a smaller
+/// one the more layers there are.
 fn deviation(name: &str, cols: usize, layers: usize) -> f64 {
     let added = name.ends_with("attn_output") || name.ends_with("ffn_down");
     let deviation = if name == "token_embd" { 0.05 } else { 1.0 / (cols as f64).sqrt() };
     if added { deviation / (2.0 * layers as f64).sqrt() } else { deviation }
 }
 
-/// One product for all positions of all texts: candle would copy the matrix for each text.
+/// Multiplies all positions of all texts in one product. With a batched product, candle would copy the matrix for each
+/// text.
 fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (batch, positions, hidden) = x.dims3()?;
     let y = x.reshape((batch * positions, hidden))?.matmul(&weight.t()?)?;

@@ -1,10 +1,10 @@
-//! Trains the tiny model that `generate` has built in: a decoder of under a million weights on candle's autograd and
-//! AdamW, whose norms, rotary embedding, softmax, activation, loss and clipping are Evenkeel's.
+//! Trains the tiny model that is built into `generate`. It is a decoder with under a million weights, on candle's
+//! autograd and AdamW. Norms, rotary embedding, softmax, activation, loss and clipping are Evenkeel's.
 //!
-//! With `--run` another, smaller one, which is watched: in f32, bf16 or f16, with guards or without.
+//! With `--run`, it trains and monitors a smaller model in f32, bf16 or f16, with or without guards.
 //!
-//! It learns this repository's documentation, as `examples/train/corpus.txt` keeps it, and nothing else. The
-//! committed weights, `examples/generate/tiny.safetensors`, are what the defaults make:
+//! The training text is this repository's documentation, as stored in `examples/train/corpus.txt`. The committed
+//! weights, `examples/generate/tiny.safetensors`, are the result of the default options:
 //!
 //! ```sh
 //! cargo run --release -p generate --bin train --features train -- --out examples/generate/tiny.safetensors
@@ -38,11 +38,11 @@ use out::Out;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// `--check` found a difference.
+/// Exit status if `--check` finds a difference.
 const DIFFERENT: u8 = 1;
-/// A run came to a loss that is not finite.
+/// Exit status if the loss of a run becomes non-finite.
 const BROKEN: u8 = 1;
-/// Something that was given can't be used.
+/// Exit status if an argument or a file can't be used.
 const UNUSABLE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -67,8 +67,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(folder) = &arguments.watched.run {
         return Ok(if run::run(arguments, folder)? { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) });
     }
-    let out = arguments.out.as_deref().context("there is no --out")?;
-    // Refuses what can't be written before minutes are spent.
+    let out = arguments.out.as_deref().context("--out is missing")?;
+    // Fails before training, which takes minutes, if the file can't be written.
     let place = Out::new(out)?;
     let weights = training::train(corpus::COMMITTED, arguments.seed, arguments.steps)?;
     place.write(&weights)?.rename()?;
@@ -76,16 +76,20 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the committed weights again.
+/// Trains the committed weights again, and compares the bytes.
 fn check(path: &Path) -> Result<ExitCode> {
     let shown = path.display();
     let committed = std::fs::read(path).with_context(|| format!("can't read {shown}"))?;
     let again = training::train(corpus::COMMITTED, SEED, STEPS)?;
     if again == committed {
-        println!("{shown}: the same {} bytes", again.len());
+        println!("{shown}: all {} bytes are equal", again.len());
         return Ok(ExitCode::SUCCESS);
     }
     let first = again.iter().zip(&committed).position(|(a, b)| a != b).unwrap_or(again.len().min(committed.len()));
-    println!("{shown}: of {} bytes, {} now, byte {first} is the first that differs", committed.len(), again.len());
+    println!(
+        "{shown}: {} bytes are committed, {} are new; the first difference is at byte {first}",
+        committed.len(),
+        again.len()
+    );
     Ok(ExitCode::from(DIFFERENT))
 }

@@ -1,4 +1,5 @@
-//! A tokenizer's merges, learnt from a text: over and over, the pair of pieces that occurs most often becomes a piece.
+//! Merges of a byte-level BPE tokenizer, learned from a text: the most frequent pair of pieces becomes a new piece,
+//! repeatedly.
 
 use crate::tiny::{letters, splitting};
 use anyhow::{Result, anyhow};
@@ -6,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-/// As many merges as asked for, or as the text has pairs for.
+/// Learns up to `count` merges. There are fewer if the text runs out of pairs.
 pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     let mut pieces = letters();
     let mut known: HashSet<String> = pieces.iter().cloned().collect();
@@ -23,8 +24,8 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
                 *pairs.entry([a, b]).or_default() += times;
             }
         }
-        // Of pairs as frequent the one of the oldest pieces, so that the order of a hash map does not matter. A piece
-        // that two pairs spell is made by one of them only.
+        // Ties between equally frequent pairs go to the oldest pieces, so that the result does not depend on the order
+        // of a hash map. If two pairs spell the same piece, only one of them becomes a merge.
         let new = |[a, b]: [usize; 2]| !known.contains(&format!("{}{}", pieces[a], pieces[b]));
         let best =
             pairs.into_iter().filter(|(pair, _)| new(*pair)).max_by_key(|(pair, times)| (*times, Reverse(*pair)));
@@ -38,7 +39,7 @@ pub fn learn(text: &str, count: usize) -> Result<Vec<String>> {
     Ok(merges)
 }
 
-/// The words of a text in GPT-2's letters, and how often each occurs.
+/// Counts the words of a text, written in GPT-2's letters.
 fn words(text: &str) -> Result<BTreeMap<String, usize>> {
     let mut split = PreTokenizedString::from(text);
     splitting().pre_tokenize(&mut split).map_err(|e| anyhow!("the tokenizer: {e}"))?;
@@ -49,7 +50,7 @@ fn words(text: &str) -> Result<BTreeMap<String, usize>> {
     Ok(words)
 }
 
-/// Puts one token in place of each pair.
+/// Replaces each occurrence of the pair by one token.
 fn merge(word: &mut Vec<usize>, pair: [usize; 2], token: usize) {
     let mut i = 0;
     while i + 1 < word.len() {

@@ -1,21 +1,21 @@
-//! What a model's guards are about, with them and without.
+//! Ops that have a guarded and a careless form.
 
 use anyhow::Result;
 use candle_core::{D, DType, Device, Tensor};
 use evenkeel::candle::{guarded, loss};
 use evenkeel::{Mask, RmsNorm, Softmax};
 
-/// The ops that differ.
+/// Functions of a model that differ between the two forms.
 pub struct Ops {
-    /// Root-mean-square normalisation: rows, weight, eps.
+    /// RMS normalization of rows, given the weight and eps.
     pub norm: fn(&Tensor, &Tensor, f64) -> Result<Tensor>,
-    /// The weights of keys up to one's own, of scores and their scale.
+    /// Causal attention weights, given scores and their scale.
     pub weigh: fn(&Tensor, f64) -> Result<Tensor>,
-    /// The mean loss of logits and the tokens that were right.
+    /// Mean loss, given logits and target tokens.
     pub loss: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
 }
 
-/// Evenkeel's.
+/// Evenkeel's guarded ops.
 pub const GUARDED: Ops = Ops {
     norm: |x, weight, eps| Ok(guarded::rms_norm(x, Some(weight), &RmsNorm::default().eps(eps))?),
     weigh: |scores, scale| {
@@ -25,7 +25,7 @@ pub const GUARDED: Ops = Ops {
     loss: |logits, next| loss::cross_entropy(&logits.to_dtype(DType::F32)?, next),
 };
 
-/// Formulas as they are in books, in the model's own type.
+/// Textbook formulas, evaluated in the model's own type.
 pub const CARELESS: Ops = Ops {
     norm: |x, weight, eps| {
         let mean = x.sqr()?.mean_keepdim(D::Minus1)?;

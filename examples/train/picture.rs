@@ -1,4 +1,4 @@
-//! A run as a picture: its loss, the norm of its gradients, and what the loss was scaled with.
+//! Plot of a run: loss, gradient norm and loss scale.
 
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
@@ -12,15 +12,15 @@ const LOSS: RGBColor = RGBColor(0, 102, 204);
 const NORM: RGBColor = RGBColor(204, 68, 0);
 const SCALE: RGBColor = RGBColor(90, 90, 90);
 
-/// Steps and what was there; a point is left out where it is no number.
+/// Points of step and value. Values that are not numbers are left out.
 type Line = Vec<(f64, f64)>;
 
-/// Draws the lines of a log.
+/// Draws the records of a log.
 pub fn draw(log: &Path, to: &Path, title: &str) -> Result<()> {
     let shown = log.display();
     let text = fs::read_to_string(log).with_context(|| format!("can't read {shown}"))?;
     let records = text.lines().map(serde_json::from_str).collect::<serde_json::Result<Vec<Value>>>();
-    let records = records.with_context(|| format!("{shown} is no log of a run"))?;
+    let records = records.with_context(|| format!("{shown} is not the log of a run"))?;
     let line = |key: &str| -> Line {
         let point = |record: &Value| Some((record["step"].as_f64()?, record[key].as_f64()?));
         records.iter().filter_map(point).collect()

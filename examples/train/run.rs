@@ -1,4 +1,4 @@
-//! A run that is watched: any type, any length, with guards or without.
+//! Monitored run in any type, of any length, with or without guards.
 
 use crate::arguments::{Arguments, Dtype};
 use crate::corpus;
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A model that is small enough for ten thousand steps of a few milliseconds.
+/// Sizes of a model small enough to train ten thousand steps of a few milliseconds each.
 const LAYERS: usize = 2;
 const HIDDEN: usize = 32;
 const HEADS: usize = 2;
@@ -30,28 +30,29 @@ const MERGES: usize = 128;
 const WINDOW: usize = 16;
 
 const LEARNING_RATE: f64 = 3e-3;
-/// Without guards: nothing that holds a step back.
+/// Learning rate without guards, where nothing limits a step.
 const CARELESS_RATE: f64 = 3e-2;
 const WARM_UP: u64 = 100;
 const MAX_NORM: f64 = 1.0;
-/// Steps from one look at the layers to the next, and from one line of the log to the next.
+/// Number of steps between records of the layers, and between lines of the log.
 const LAYERS_EVERY: u64 = 500;
 const LINES_EVERY: u64 = 20;
-/// Steps whose mean loss a run ends with.
+/// Number of last steps whose mean loss is printed.
 const LAST: usize = 200;
 
-/// Straight up, and then down by the root: the same whatever the number of steps, so that a run can be made longer.
+/// Returns the learning rate: a linear warm-up, then decay with the inverse square root. It does not depend on the
+/// number of steps, so a run can be extended.
 fn learning_rate(number: u64) -> f64 {
     let (number, up) = ((number + 1) as f64, WARM_UP as f64);
     LEARNING_RATE * (number / up).min((up / number).sqrt())
 }
 
-/// Runs, and says what came of it; whether it held.
+/// Runs the training and prints a summary. Returns false if the loss became non-finite.
 pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
     let watched = &arguments.watched;
     let log = folder.join("run.jsonl");
     if !watched.resume && log.exists() {
-        bail!("{} is there already; --resume goes on with it", log.display());
+        bail!("{} exists already; use --resume to continue its run", log.display());
     }
     fs::create_dir_all(folder).with_context(|| format!("can't write {}", folder.display()))?;
     let mut task = Task::new(arguments, folder)?;
@@ -60,7 +61,7 @@ pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
         return Ok(true);
     }
     let held = if watched.no_guards { task.careless() } else { task.guarded() };
-    // Of what there is, also after an error, which goes first.
+    // Draw whatever was logged, also after an error of the run, which takes precedence.
     let drawn = if log.exists() { picture::draw(&log, &folder.join("run.svg"), &title(arguments)) } else { Ok(()) };
     let held = held?;
     drawn.map(|()| held)
@@ -72,7 +73,7 @@ fn title(arguments: &Arguments) -> String {
     format!("{:?}, batch {}, {steps} steps, seed {seed}{guards}", watched.dtype, watched.batch)
 }
 
-/// What is learnt, and how.
+/// Training task: model, text and options.
 pub struct Task<'a> {
     arguments: &'a Arguments,
     folder: &'a Path,
@@ -121,7 +122,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The texts of a step, and what follows each token: of the seed and the step's number alone.
+    /// Returns the texts of a step, and the token after each of theirs. They depend on the seed and the step number
+    /// only.
     pub fn batch(&self, number: u64) -> Result<(Tensor, Tensor)> {
         let mut generator = Generator::new(self.arguments.seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (mut texts, mut next): (Vec<u32>, Vec<u32>) = Default::default();
@@ -135,7 +137,7 @@ impl<'a> Task<'a> {
         Ok((texts, Tensor::from_vec(next, count, &Device::Cpu)?))
     }
 
-    /// Steps of an optimiser, with guards for this type.
+    /// Returns a guarded step for this type, with the given optimizer.
     pub fn step(&self, optimizer: AdamW) -> Result<StableStep<ParamsAdamW>> {
         let dtype = match self.arguments.watched.dtype {
             Dtype::F32 => evenkeel::DType::F32,
@@ -145,7 +147,7 @@ impl<'a> Task<'a> {
         Ok(StableStep::new(optimizer, precision::loss_scale(dtype), ClipGradNorm::new(MAX_NORM))?)
     }
 
-    /// Who writes the log and the event files.
+    /// Returns the monitor that writes the log and the event files.
     pub fn monitor(&self) -> Result<Monitor> {
         let log = Jsonl::append(self.folder.join("run.jsonl"))?.every(LINES_EVERY);
         Ok(Monitor::default().layers_every(LAYERS_EVERY).sink(log).sink(TensorBoard::create(self.folder)?))
@@ -194,7 +196,7 @@ impl<'a> Task<'a> {
         Ok(true)
     }
 
-    /// As many a loop is written. Whether it held.
+    /// Trains like a typical unguarded loop. Returns false if the loss became non-finite.
     fn careless(&mut self) -> Result<bool> {
         let decoder = self.decoder(&ops::CARELESS)?;
         let vars: Vec<Var> = decoder.weights().values().cloned().collect();
@@ -219,7 +221,7 @@ impl<'a> Task<'a> {
     }
 }
 
-/// The weights by name.
+/// Returns the weights by name.
 pub fn named(decoder: &Decoder<'_>) -> HashMap<String, Var> {
     decoder.weights().clone().into_iter().collect()
 }
@@ -229,13 +231,13 @@ pub fn optimizer(vars: &HashMap<String, Var>) -> Result<AdamW> {
     Ok(AdamW::named(vars.clone(), params)?)
 }
 
-/// The mean of the last.
+/// Returns the mean of the last losses.
 fn last(losses: &[f64]) -> f64 {
     let last = &losses[losses.len().saturating_sub(LAST)..];
     last.iter().sum::<f64>() / last.len() as f64
 }
 
-/// The file that a run goes on from.
+/// File from which a run can resume.
 struct State(PathBuf);
 
 impl State {
@@ -258,12 +260,12 @@ impl State {
     ) -> Result<StableStep<ParamsAdamW>> {
         let shown = self.0.display();
         let tensors = candle_core::safetensors::load(&self.0, &Device::Cpu);
-        let mut tensors = tensors.with_context(|| format!("can't go on from {shown}"))?;
+        let mut tensors = tensors.with_context(|| format!("can't resume from {shown}"))?;
         let lacks = |name: &str| format!("{shown} has no {name}");
         for (name, var) in vars {
             let name = format!("model.{name}");
             let saved = tensors.remove(&name).with_context(|| lacks(&name))?;
-            ensure!(saved.dtype() == var.dtype(), "{shown} is of a run in {:?}", saved.dtype());
+            ensure!(saved.dtype() == var.dtype(), "{shown} belongs to a run in {:?}", saved.dtype());
             var.set(&saved).with_context(|| format!("{shown}: {name}"))?;
         }
         let scaler = tensors.remove("scaler").with_context(|| lacks("scaler"))?;

@@ -1,4 +1,4 @@
-//! The loop: a batch of places in the text, its loss, its gradients, a step.
+//! Training loop for the committed weights.
 
 use crate::decoder::Decoder;
 use crate::generated::Generator;
@@ -21,23 +21,23 @@ const HIDDEN: usize = 128;
 const HEADS: usize = 4;
 const FEED_FORWARD: usize = 256;
 const MERGES: usize = 1792;
-/// Positions of a text that is learnt from.
+/// Number of tokens in a training text.
 const WINDOW: usize = 64;
-/// How many of a hundred tokens that are read are others than the text's: what the model writes itself is not always
-/// right either.
+/// Percentage of input tokens that are replaced by random ones. Text that the model generates itself is not always
+/// correct either.
 const WRONG: usize = 10;
-/// Texts in a step.
+/// Number of texts per step.
 const BATCH: usize = 32;
 
-/// The largest step that a weight takes: it grows for so many steps, then shrinks to nothing.
+/// Peak learning rate. The rate grows during the warm-up, then falls to zero.
 const LEARNING_RATE: f64 = 4e-3;
 const WARM_UP: u32 = 30;
-/// What the gradients' norm is brought down to.
+/// Limit of the gradient norm for clipping.
 const MAX_NORM: f64 = 1.0;
-/// Steps from one line about the loss to the next.
+/// Number of steps between lines about the loss.
 const REPORT: u32 = 50;
 
-/// Trains a model from this seed, and gives the file of its weights.
+/// Trains a model from this seed, and returns the file of its weights.
 pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
     let command = format!(
         "cargo run --release -p generate --bin train --features train -- --out FILE --seed {seed} --steps {steps}"
@@ -89,7 +89,7 @@ pub fn train(text: &str, seed: u64, steps: u32) -> Result<Vec<u8>> {
     file(&description, &decoder)
 }
 
-/// Texts from anywhere, and for each of their tokens the one that follows.
+/// Returns texts from random positions, and the token after each of their tokens.
 fn batch(tokens: &[u32], vocabulary: usize, generator: &mut Generator) -> Result<(Tensor, Tensor)> {
     let mut below = |count: usize| (generator.uniform() * count as f64) as usize;
     let (mut texts, mut next): (Vec<u32>, Vec<u32>) = Default::default();
@@ -107,7 +107,7 @@ fn batch(tokens: &[u32], vocabulary: usize, generator: &mut Generator) -> Result
     Ok((texts, Tensor::from_vec(next, BATCH * WINDOW, &Device::Cpu)?))
 }
 
-/// Straight up, then straight down.
+/// Returns the learning rate: linear warm-up, then linear decay.
 fn learning_rate(step: u32, steps: u32) -> f64 {
     let up = f64::from(step + 1) / f64::from(WARM_UP);
     let down = f64::from(steps - step) / f64::from(steps);
@@ -123,7 +123,7 @@ fn file(description: &Description, decoder: &Decoder<'_>) -> Result<Vec<u8>> {
     }
     let views =
         weights.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::BF16, shape.clone(), bytes)?)));
-    // One entry: of several, a hash map would choose the order.
+    // A single entry: with several, a hash map would determine their order in the file.
     let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(description)?)]);
     Ok(serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))?)
 }

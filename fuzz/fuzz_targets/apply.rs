@@ -1,7 +1,7 @@
-//! Any bytes for the example `apply`: it answers every job, or says what it can't read. The whole program but for its
-//! command line, from files to files.
+//! Fuzz target for the example `apply`: whatever the bytes, it answers every job or reports which file it can't read.
+//! It covers the whole program except for its command line.
 //!
-//! An input is the length of JOBS in two bytes, JOBS, and IN. `seeds/apply` has some to begin with.
+//! An input is the length of JOBS in two bytes, JOBS, and IN. `seeds/apply` contains initial inputs.
 
 #![no_main]
 
@@ -30,7 +30,7 @@ use std::fs;
 use std::sync::LazyLock;
 use tempfile::TempDir;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("there is room for temporary files"));
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder can be created"));
 
 fuzz_target!(|data: &[u8]| {
     let Some((&len, rest)) = data.split_first_chunk() else { return };
@@ -39,13 +39,13 @@ fuzz_target!(|data: &[u8]| {
     fs::write(&jobs, text).expect("jobs can be written");
     fs::write(&tensors, bytes).expect("tensors can be written");
     let _ = fs::remove_file(&out);
-    let simd = "auto".parse().expect("an instruction set");
+    let simd = "auto".parse().expect("auto is a valid instruction set");
     let arguments = Arguments { jobs, tensors, out, backend: Backend::Cpu, simd, threads: None };
     match run::run(&arguments) {
         Ok(()) => {
-            let written = fs::read(&arguments.out).expect("there are outputs");
+            let written = fs::read(&arguments.out).expect("outputs were written");
             safetensors::SafeTensors::deserialize(&written).expect("outputs can be read");
         }
-        Err(_) => assert!(!arguments.out.exists(), "outputs are there, and a failure"),
+        Err(_) => assert!(!arguments.out.exists(), "outputs were written despite a failure"),
     }
 });

@@ -1,8 +1,8 @@
-//! Any bytes for a checkpoint of the example `generate`, in either of its formats: its sizes, tokenizer, tokens and
-//! weights, or a reason.
+//! Fuzz target for a checkpoint of the example `generate`, in either of its formats: whatever the bytes, its sizes,
+//! tokenizer, tokens and weights can be read, or an error is returned.
 
 #![no_main]
-// The example uses more of them.
+// The example uses more of the modules.
 #![allow(dead_code)]
 
 #[path = "../../examples/generate/chat.rs"]
@@ -31,7 +31,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 use trained::Trained;
 
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("there is room for temporary files"));
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder can be created"));
 
 fuzz_target!(|data: &[u8]| {
     let path = FOLDER.path().join("model");

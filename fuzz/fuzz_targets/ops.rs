@@ -1,8 +1,9 @@
-//! Any bits into any op: the contract holds. Driven by the registry, so an op that it does not know fails here.
+//! Fuzz target for all ops: any bits are valid operands. The ops come from the registry, so an op without support in
+//! [`Call`] fails here.
 
 #![no_main]
 
-#[allow(dead_code, reason = "the tests ask more of a call")]
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/support/call.rs"]
 mod call;
 
@@ -34,11 +35,11 @@ fn check<E: Element>(call: &Call, data: &[E]) {
     if data.is_empty() {
         return;
     }
-    // As many elements as the shape has, over and over again; the gradient of a result is the input backwards.
+    // The data is repeated until the shape is filled. The gradient of the result is the input in reverse order.
     let x: Vec<E> = data.iter().copied().cycle().take(rows * cols).collect();
     let dy: Vec<E> = x.iter().rev().copied().collect();
     let operands = Operands::new(&x, &dy, rows, cols);
-    // Errors by what they say: a NaN that one names is not equal to itself.
+    // Errors are compared as text, because a NaN in an error is not equal to itself.
     let outcome = || run(call, &operands).map_err(|error| error.to_string());
     let level = Level::ALL[usize::from(call.level) % 3];
     let first = outcome();

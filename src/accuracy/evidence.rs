@@ -1,15 +1,15 @@
-//! Where the bounds of the accuracy table come from.
+//! Evidence for the bounds of the accuracy table.
 
 use crate::element::DType;
 
 /// How a bound was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Follows from the arithmetic, step by step; the section has the derivation.
+    /// The bound follows from the arithmetic, step by step. The section has the derivation.
     Derived,
-    /// Every input of the type was compared.
+    /// Every input of the type was compared with the correctly rounded result.
     Exhaustive,
-    /// The largest error that tests and searches found is below it; the section says how they look.
+    /// The bound is above the largest error that tests and searches found. The section describes them.
     Measured,
 }
 
@@ -23,19 +23,19 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// Where a bound comes from.
+/// Evidence for a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Evidence {
-    /// How it was obtained.
+    /// How the bound was obtained.
     pub kind: Kind,
-    /// The page in the repository's `docs/accuracy`.
+    /// File name of the page in the repository's `docs/accuracy`.
     pub page: &'static str,
-    /// A heading of that page.
+    /// Heading of the section in that page.
     pub section: &'static str,
 }
 
-/// An op's evidence in the order of [`DType::ALL`].
+/// An op's name and its evidence for each storage type, in the order of [`DType::ALL`].
 type Row = (&'static str, [Evidence; 4]);
 
 macro_rules! evidence {
@@ -92,11 +92,11 @@ evidence! {
         "Softmax": "softmax" => Derived Derived Derived Derived;
         "Logarithms": "log_softmax" "logsumexp" => Derived Derived Derived Derived;
         "Gradients": "log_softmax_backward" "logsumexp_backward" "softmax_backward"
-            => Measured Derived Derived Derived;
+            => Derived Derived Derived Derived;
     }
 }
 
-/// Where the bound of an op in a storage type comes from, if there is such an op.
+/// Returns the evidence for the bound of an op in a storage type, or `None` for an unknown op.
 ///
 /// ```
 /// use evenkeel::{DType, accuracy};

@@ -1,5 +1,5 @@
-//! What candle's traits for ops of one, two and three tensors have in common: an op is written once, over as many
-//! tensors as it is given.
+//! Adapter to candle's traits for custom ops. An op implements [`Op`] once for any number of tensors; the adapter
+//! implements candle's traits for one, two and three tensors.
 
 #![forbid(unsafe_code)]
 
@@ -10,26 +10,26 @@ use candle_core::{
     Tensor,
 };
 
-/// An op on the CPU, and its gradients.
+/// An op on the CPU with its gradients.
 pub trait Op {
-    /// As in errors and reports.
+    /// Name of the op in errors and reports.
     const NAME: &'static str;
 
-    /// The result.
+    /// Computes the result and its shape.
     fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)>;
 
-    /// The gradient of each argument, in order. Candle panics without one for an argument that it tracks; `None`, or
-    /// nothing at the end, is for the others.
+    /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
+    /// An untracked argument may have `None`, or be missing at the end.
     fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>>;
 }
 
 /// An op that can overwrite a contiguous tensor with its result.
 pub trait InPlace: Op {
-    /// Overwrites `xs`; `dims` is its shape, `args` what the op takes beside it.
+    /// Overwrites `xs`, which has the shape `dims`. `args` are the op's other arguments.
     fn overwrite(&self, xs: Memory<'_>, dims: &[usize], args: &[View<'_>]) -> Result<()>;
 }
 
-/// The elements of a contiguous tensor.
+/// Elements of a contiguous tensor, by type.
 pub enum Memory<'a> {
     F64(&'a mut [f64]),
     F32(&'a mut [f32]),
@@ -38,7 +38,7 @@ pub enum Memory<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// Of a storage that candle hands over to be overwritten.
+    /// Returns the elements of a storage that candle passes for overwriting.
     pub fn of(storage: &'a mut CpuStorage, layout: &Layout, op: &'static str) -> Result<Self> {
         let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op })?;
         let range = if start < end { start..end } else { 0..0 };
@@ -52,7 +52,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// The same expression for whichever type the memory has.
+/// Evaluates one expression for the element type of the memory.
 macro_rules! each_memory {
     ($memory:expr, $data:ident => $result:expr) => {
         match $memory {
@@ -65,16 +65,17 @@ macro_rules! each_memory {
 }
 pub(crate) use each_memory;
 
-/// An [`Op`] as candle wants it.
+/// Implementation of candle's custom-op traits for an [`Op`].
 pub struct Custom<O>(pub O);
 
 impl<O: Op> Custom<O> {
-    /// Computes the result. Work outside kernels runs in the default floating-point environment too.
+    /// Computes the result, in the default floating-point environment. Kernels set it themselves; this covers the work
+    /// around them.
     fn result(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         in_default(|| self.0.forward(args))
     }
 
-    /// One gradient for each argument that candle tracks, none for the others.
+    /// Returns one gradient for each argument that candle tracks, and `None` for the others.
     fn gradients<const N: usize>(
         &self,
         args: [&Tensor; N],
@@ -150,7 +151,7 @@ impl<O: Op> CustomOp3 for Custom<O> {
     }
 }
 
-/// An [`InPlace`] op as candle wants it.
+/// Implementation of candle's in-place traits for an [`InPlace`] op.
 struct CustomInPlace<'o, O>(&'o O);
 
 impl<O: InPlace> CustomInPlace<'_, O> {
@@ -197,7 +198,8 @@ impl<O: InPlace> InplaceOp3 for CustomInPlace<'_, O> {
     }
 }
 
-/// Applies an op that may borrow from the caller. Only where candle tracks gradients does it have to own.
+/// Applies an op that may borrow from the caller. If candle tracks gradients of `xs`, `own` first converts it to an
+/// owned op, because candle keeps it for the backward pass.
 pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
     xs: &Tensor,
     op: A,
@@ -206,7 +208,7 @@ pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
     if xs.track_op() { xs.apply_op1(Custom(own(op))) } else { xs.apply_op1_no_bwd(&Custom(op)) }
 }
 
-/// Overwrites `xs` by an op that takes these operands.
+/// Overwrites `xs` with the result of an op that takes these operands.
 pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: &impl InPlace) -> Result<()> {
     let op = CustomInPlace(op);
     match operands {
@@ -216,7 +218,7 @@ pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: &impl InPlace) -> Result<
     }
 }
 
-/// Whether two tensors are, or are parts of, the same memory.
+/// Returns whether two tensors have the same storage.
 pub fn share_memory(a: &Tensor, b: &Tensor) -> bool {
     let memory = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0);
     memory(a) == memory(b)

@@ -1,11 +1,11 @@
-//! Both errors, each as the other: a typed error goes through candle and comes out as it was.
+//! Conversions between this crate's error and candle's. A typed error passes through candle unchanged.
 
 #![forbid(unsafe_code)]
 
 use crate::error::Error;
 use candle_core::Error as Candle;
 
-/// Carries the error through candle: `evenkeel::Error::from` gives it back.
+/// Wraps the typed error in candle's error. `evenkeel::Error::from` unwraps it.
 ///
 /// ```
 /// use evenkeel::Error;
@@ -19,9 +19,10 @@ impl From<Error> for Candle {
     }
 }
 
-/// The typed error that candle carried, or what candle's own says in this crate's terms: [`Error::UnsupportedDType`],
-/// [`Error::InvalidArgument`] for a dimension, [`Error::ShapeMismatch`] for two shapes; for any other,
-/// [`Error::Backend`] with candle's message.
+/// Unwraps the typed error that candle's error carries, or translates candle's own error.
+///
+/// An unsupported type becomes [`Error::UnsupportedDType`], a dimension out of range [`Error::InvalidArgument`], and a
+/// mismatch of two shapes [`Error::ShapeMismatch`]. Any other error becomes [`Error::Backend`] with candle's message.
 impl From<Candle> for Error {
     fn from(error: Candle) -> Self {
         let message = error.to_string();
@@ -38,9 +39,9 @@ fn typed(error: Candle) -> Option<Error> {
         Candle::UnsupportedDTypeForOp(dtype, op) => {
             Some(Error::UnsupportedDType { op, dtype: format!("{dtype:?}"), backend: "candle" })
         }
-        Candle::DimOutOfRange { shape, dim, op } => Some(Error::invalid(op, "dim", dim, format!("one of {shape:?}"))),
+        Candle::DimOutOfRange { shape, dim, op } => Some(Error::invalid(op, "dim", dim, format!("a dim of {shape:?}"))),
         Candle::ShapeMismatchBinaryOp { lhs, rhs, op } => {
-            Some(Error::shape(op, "the second operand", format!("{rhs:?}"), format!("one that fits {lhs:?}")))
+            Some(Error::shape(op, "the second operand", format!("shape {rhs:?}"), format!("one that fits {lhs:?}")))
         }
         _ => None,
     }

@@ -1,17 +1,18 @@
-//! `candle_transformers::generation` on Evenkeel's sampler: a token or a reason.
+//! Replacement of `candle_transformers::generation` that draws tokens with Evenkeel's sampler.
 //!
-//! The strategies mean what they mean in candle, and decide the same set of tokens: top-k keeps the k first by logit
-//! (by index among equals), top-p the shortest prefix whose mass reaches p. What differs:
+//! The strategies have the same meaning as in candle and select the same set of tokens. Top-k keeps the k largest
+//! logits, and the lowest indices among equal ones. Top-p keeps the shortest prefix, in descending order, whose
+//! probability reaches p. The differences are:
 //!
-//! - The random stream. Draws are counter-based ([`Draw`]): a processor's n-th token depends on its seed, on n and on
-//!   its logits, the same on every machine.
-//! - [`Sampling::GumbelSoftmax`] draws from the processor's seed, and from the whole distribution: candle's noise is
-//!   bounded, so that it never draws a token some 9.7 temperatures below the best.
-//! - A NaN among the logits, logits of nothing but -inf, no logits, k = 0 and a temperature or p that is no such number
-//!   are errors that name what is wrong, for every strategy; `evenkeel::Error::from` gives the typed error. Candle
-//!   picks a token for some of them, and for others gives errors that do not tell which.
-//! - A logit of +inf is drawn; among several, each alike.
-//! - A temperature of 0 is greedy also from [`LogitsProcessor::from_sampling`], where candle divides by it.
+//! - The random stream differs. Draws are counter-based ([`Draw`]): a processor's n-th token depends only on its
+//!   seed, n and the logits, and is the same on every machine.
+//! - [`Sampling::GumbelSoftmax`] uses the processor's seed and draws from the whole distribution. Candle's noise is
+//!   bounded, so it never draws a token whose logit is about 9.7 temperatures below the largest.
+//! - Invalid inputs are errors that name the cause, for every strategy: a NaN among the logits, only -inf, no logits,
+//!   k = 0, or an invalid temperature or p. `evenkeel::Error::from` returns the typed error. For some of these inputs
+//!   candle draws a token, and for others its error does not name the cause.
+//! - A logit of +inf is always drawn; several are drawn with equal probability.
+//! - A temperature of 0 is greedy, even from [`LogitsProcessor::from_sampling`], where candle divides by 0.
 
 #![forbid(unsafe_code)]
 
@@ -20,47 +21,49 @@ use crate::simd::in_default;
 use crate::{Draw, Error as Typed, Profile, Sampler, SamplerConfig};
 use candle_core::{DType, Device, Result, Tensor};
 
-/// How a token is chosen.
+/// Strategy for choosing a token.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Sampling {
-    /// The largest logit, the lowest index among equals.
+    /// Greedy: the largest logit, and the lowest index among equal ones.
     ArgMax,
-    /// Any token.
+    /// A draw from all tokens.
     All {
-        /// Divides the logits.
+        /// Divisor of the logits.
         temperature: f64,
     },
-    /// One of the k most probable tokens.
+    /// A draw from the k most probable tokens.
     TopK {
-        /// How many; all, if there are no more tokens.
+        /// Number of tokens to keep. If the vocabulary is not larger, all tokens are kept.
         k: usize,
-        /// Divides the logits.
+        /// Divisor of the logits.
         temperature: f64,
     },
-    /// One of the most probable tokens that together reach a probability.
+    /// A draw from the smallest set of most probable tokens whose total probability reaches `p`.
     TopP {
-        /// The probability; all tokens, if it is not above 0 and below 1.
+        /// Total probability of the set. Unless it is above 0 and below 1, all tokens are kept.
         p: f64,
-        /// Divides the logits.
+        /// Divisor of the logits.
         temperature: f64,
     },
-    /// One of those of the k most probable tokens that together reach a probability.
+    /// Top-k, then top-p among the k tokens.
     TopKThenTopP {
-        /// How many; all, if there are no more tokens.
+        /// Number of tokens to keep. If the vocabulary is not larger, all tokens are kept.
         k: usize,
-        /// The probability, of all tokens; all k, if they do not reach it or it is not above 0.
+        /// Total probability of the set, relative to all tokens, not only to the k. All k tokens are kept if they do
+        /// not reach it, or unless it is above 0 and below 1.
         p: f64,
-        /// Divides the logits.
+        /// Divisor of the logits.
         temperature: f64,
     },
-    /// Any token, as [`Sampling::All`]: adding Gumbel noise and taking the largest is the same distribution.
+    /// A draw from all tokens, as [`Sampling::All`]. Taking the maximum after adding Gumbel noise has the same
+    /// distribution.
     GumbelSoftmax {
-        /// Divides the logits; greedy, if it is 0 or below.
+        /// Divisor of the logits. Sampling is greedy if it is 0 or negative.
         temperature: f64,
     },
 }
 
-/// Draws tokens, one after the other.
+/// Sampler that draws one token per call.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -75,21 +78,23 @@ pub enum Sampling {
 #[derive(Clone, Debug)]
 pub struct LogitsProcessor {
     seed: u64,
-    /// Calls so far: the number of the next draw.
+    /// Number of calls so far, which is the index of the next draw.
     step: u64,
     sampling: Sampling,
 }
 
 impl LogitsProcessor {
-    /// A processor with this strategy.
+    /// Creates a processor with this strategy.
     pub fn from_sampling(seed: u64, sampling: Sampling) -> Self {
         LogitsProcessor { seed, step: 0, sampling }
     }
 
-    /// A processor that is greedy without a temperature, or with one below 1e-7; else draws from the most probable
-    /// tokens that together reach `top_p`, or from all.
+    /// Creates a processor from an optional temperature and top-p.
+    ///
+    /// Without a temperature, or with one below 1e-7, it is greedy. Otherwise it draws from the most probable tokens
+    /// whose total probability reaches `top_p`, or from all tokens if `top_p` is `None`.
     pub fn new(seed: u64, temperature: Option<f64>, top_p: Option<f64>) -> Self {
-        // NaN is no temperature below 1e-7, and is refused once there are logits.
+        // NaN is not below 1e-7, so it is kept here and gives an error when a token is drawn.
         let sampling = match (temperature, top_p) {
             (None, _) => Sampling::ArgMax,
             (Some(temperature), _) if temperature < 1e-7 => Sampling::ArgMax,
@@ -99,22 +104,24 @@ impl LogitsProcessor {
         Self::from_sampling(seed, sampling)
     }
 
-    /// Draws a token from logits, a tensor with one dimension.
+    /// Draws a token from the logits, a tensor with one dimension.
     ///
     /// # Errors
-    /// See the [module](self); candle's for logits with another number of dimensions.
+    /// See the [module](self); candle's error for logits with another number of dimensions.
     pub fn sample(&mut self, logits: &Tensor) -> Result<u32> {
         let draw = self.next_draw();
         let sampler = Plan::new(&self.sampling)?.sampler()?;
         Ok(sample_rows(&prepared(logits)?, &sampler, None, &[draw])?.swap_remove(0)?.token)
     }
 
-    /// As [`LogitsProcessor::sample`], once `f` has changed the probabilities: those of all tokens, in f32, before any
-    /// filter. They need not add up to 1 then; top-p is of 1 all the same. `f` is not called where no probabilities are: when the largest logit
-    /// is taken, and for [`Sampling::GumbelSoftmax`].
+    /// Draws a token as [`LogitsProcessor::sample`] does, after `f` has changed the probabilities.
+    ///
+    /// `f` receives the f32 probabilities of all tokens, before any filter. Its result need not add up to 1; top-p
+    /// compares sums of the values with p without normalising them. `f` is not called for greedy sampling or
+    /// [`Sampling::GumbelSoftmax`], which compute no probabilities.
     ///
     /// # Errors
-    /// As [`LogitsProcessor::sample`], and for a probability that is negative or not finite.
+    /// As for [`LogitsProcessor::sample`]; also for a probability that is negative or not finite.
     pub fn sample_f(&mut self, logits: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<u32> {
         let draw = self.next_draw();
         let plan = Plan::new(&self.sampling)?;
@@ -130,11 +137,11 @@ impl LogitsProcessor {
         let refused = in_default(|| probabilities.iter().position(|p| !(p.is_finite() && *p >= 0.0)));
         if let Some(index) = refused {
             let value = format!("{} at {index}", probabilities[index]);
-            Err(Typed::invalid("sample", "probabilities", value, "finite and not negative"))?;
+            Err(Typed::invalid("sample", "a probability", value, "finite and not negative"))?;
         }
         let weights: Vec<f64> = in_default(|| probabilities.into_iter().map(f64::from).collect());
         let logits = Tensor::new(crate::log(&weights)?, &Device::Cpu)?;
-        // Top-p is of 1, whatever the weights add up to.
+        // The sampler normalises the weights. Dividing p by their sum compares p with the unnormalised weights.
         let p = plan.p.map(|p| in_default(|| p / weights.iter().sum::<f64>()));
         token(&logits, Plan { temperature: 1.0, p, ..plan }.sampler()?)
     }
@@ -146,7 +153,7 @@ impl LogitsProcessor {
     }
 }
 
-/// The logits on the CPU, in a type that the sampler takes.
+/// Returns the logits on the CPU, in a type that the sampler supports.
 fn prepared(logits: &Tensor) -> Result<Tensor> {
     logits.dims1()?;
     let logits = logits.to_device(&Device::Cpu)?;
@@ -156,7 +163,7 @@ fn prepared(logits: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// A strategy in the sampler's terms.
+/// A strategy as parameters of the sampler.
 #[derive(Clone, Copy)]
 struct Plan {
     temperature: f64,
@@ -181,7 +188,7 @@ impl Plan {
         if temperature < 0.0 {
             Err(Typed::invalid("sample", "temperature", temperature, "finite and not negative"))?;
         }
-        // Every logit that is not -inf is alike to an infinite temperature, as it is to the largest number.
+        // The sampler requires a finite temperature. The largest one also makes all logits except -inf equally likely.
         let temperature = if temperature == f64::INFINITY { f64::MAX } else { temperature };
         Ok(Plan { temperature, k, p: p.filter(|p| *p > 0.0 && *p < 1.0) })
     }

@@ -1,4 +1,4 @@
-//! [`mod@candle_nn::group_norm`] with Evenkeel's norm in its module.
+//! Replacement of [`mod@candle_nn::group_norm`] whose module computes with Evenkeel's norm.
 
 #![forbid(unsafe_code)]
 
@@ -8,12 +8,13 @@ use crate::error::Error;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
-/// Group normalisation with its weights: [`candle_nn::GroupNorm`] with Evenkeel's kernel, whatever the layout of what it
-/// is given.
+/// Group normalisation with its weights.
 ///
-/// The variance is about a mean in f64, f16 and bf16 are rounded once, after weight and bias, and these may be of another
-/// float type; see [`crate::group_norm`]. Where the shape does not fit, the error carries
-/// [`Error::ShapeMismatch`].
+/// This is [`candle_nn::GroupNorm`] with Evenkeel's kernel. The input may have any layout.
+///
+/// The variance is computed from differences to a mean in f64. Results of f16 and bf16 are rounded once, after weight
+/// and bias. Weight and bias may have another float type than the input; see [`crate::group_norm`]. If the shape does
+/// not fit, candle's error wraps [`Error::ShapeMismatch`].
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Tensor};
@@ -34,10 +35,10 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// The norm with a weight and a bias for each channel.
+    /// Creates a norm with one weight and one bias for each channel.
     ///
     /// # Errors
-    /// Candle's, unless the groups divide the channels.
+    /// Candle's error unless `num_groups` divides `num_channels`.
     pub fn new(weight: Tensor, bias: Tensor, num_channels: usize, num_groups: usize, eps: f64) -> Result<Self> {
         let norm = GroupNorm { weight, bias, num_channels, num_groups, eps };
         norm.theirs().map(|_| norm)
@@ -57,21 +58,21 @@ impl Module for GroupNorm {
         match xs.dims() {
             [_, channels, _, ..] if *channels == self.num_channels => {}
             dims => {
-                let expected = format!("[batch, {}, ..] of three axes at least", self.num_channels);
+                let expected = format!("[batch, {}, ..] with at least three axes", self.num_channels);
                 return Err(Error::shape("group_norm", "x", format!("shape {dims:?}"), expected).into());
             }
         }
-        // Candle takes operands of any shape that has an element a channel.
+        // Candle accepts operands of any shape with one element for each channel.
         let (weight, bias) = (self.weight.flatten_all()?, self.bias.flatten_all()?);
         let options = crate::GroupNorm::new(self.num_groups).eps(self.eps);
         op::group_norm::group_norm(xs, Some(&weight), Some(&bias), &options)
     }
 }
 
-/// A [`GroupNorm`] whose weights a [`VarBuilder`] has, under the names that [`candle_nn::group_norm()`] takes.
+/// Creates a [`GroupNorm`] with weights from a [`VarBuilder`], under the names that [`candle_nn::group_norm()`] uses.
 ///
 /// # Errors
-/// Candle's, where it does not have them, or the groups do not divide the channels.
+/// Candle's error if the weights are missing, or unless `num_groups` divides `num_channels`.
 pub fn group_norm(num_groups: usize, num_channels: usize, eps: f64, vb: VarBuilder) -> Result<GroupNorm> {
     let weight = vb.get_with_hints(num_channels, "weight", Init::Const(1.0))?;
     let bias = vb.get_with_hints(num_channels, "bias", Init::Const(0.0))?;

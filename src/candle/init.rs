@@ -1,4 +1,5 @@
-//! As [`candle_nn::init`], and weights that start as the same numbers wherever and in whatever order they are made.
+//! All of [`candle_nn::init`], and initial weights that do not depend on the machine or on the order in which variables
+//! are created.
 
 use crate::error::{Error, Result};
 use crate::simd::{filled, in_default};
@@ -10,10 +11,10 @@ use half::{bf16, f16};
 
 pub use candle_nn::init::*;
 
-/// A variable with what it starts as; see [`crate::train::init::fill`].
+/// Creates a variable with initial values from [`crate::train::init::fill`].
 ///
 /// # Errors
-/// As [`crate::train::init::fill`]; [`Error::UnsupportedDType`]; [`Error::Backend`].
+/// As for [`crate::train::init::fill`]; [`Error::UnsupportedDType`]; [`Error::Backend`].
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -46,7 +47,7 @@ pub fn var(init: &Own, shape: impl Into<Shape>, stream: Stream, dtype: DType, de
     Ok(Var::from_tensor(&tensor)?)
 }
 
-/// What candle's hint asks for, which Evenkeel draws.
+/// Converts candle's initialisation hint for a shape to the equivalent [`Init`](crate::train::init::Init) of Evenkeel.
 ///
 /// ```
 /// use candle_core::Shape;
@@ -61,7 +62,7 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
         Init::Randn { mean, stdev } => Own::Normal { mean, std: stdev },
         Init::Uniform { lo, up } => Own::Uniform { low: lo, high: up },
         Init::Kaiming { dist, fan, non_linearity } => {
-            // Candle's fans are also those of tensors with one axis. Of an empty one they may be 0.
+            // Candle's fan also covers tensors with one axis. It may be 0 for an empty tensor.
             let std = in_default(|| non_linearity.gain() / (fan.for_shape(shape).max(1) as f64).sqrt());
             match dist {
                 NormalOrUniform::Normal => Own::Normal { mean: 0.0, std },
@@ -74,11 +75,13 @@ pub fn of_hint(hint: &Init, shape: &Shape) -> Own {
     }
 }
 
-/// Which of Evenkeel's a variable of this name, shape and hint starts as, instead of what the hint asks for.
+/// Function from a variable's name, shape and hint to an initialisation that overrides the hint, if any.
 type Choice = dyn Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync;
 
-/// Makes the variables of a [`VarMap`] from a seed and their names: a model gets the same weights on any machine, whatever
-/// else is made before or beside them. Those that are there already stay as they are.
+/// Backend of a [`VarBuilder`] that initialises the variables of a [`VarMap`] from a seed and their names.
+///
+/// A model gets the same weights on any machine, whatever other variables are created. Variables that the map already
+/// contains keep their values.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -86,7 +89,7 @@ type Choice = dyn Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync;
 /// use evenkeel::candle::init::Seeded;
 /// use evenkeel::train::init::Init;
 /// let map = VarMap::new();
-/// // Of all matrices, Xavier's with gain 0.5; biases are zero.
+/// // Xavier initialisation with gain 0.5 for matrices, zero for biases.
 /// let seeded = Seeded::new(&map, 42).choose(|name, shape, _| match shape.rank() {
 ///     2 => Some(Init::xavier_uniform(0.5)),
 ///     _ => name.ends_with("bias").then_some(Init::Constant(0.0)),
@@ -104,17 +107,17 @@ pub struct Seeded {
 }
 
 impl Seeded {
-    /// Of this seed, all as their hints say.
+    /// Creates a backend with this seed that follows all hints.
     pub fn new(map: &VarMap, seed: u64) -> Self {
         Seeded { map: map.clone(), seed, choice: None }
     }
 
-    /// Some as `choice` says, by name, shape and hint.
+    /// Sets a function of name, shape and hint that overrides the hint where it returns `Some`.
     pub fn choose(self, choice: impl Fn(&str, &Shape, &Init) -> Option<Own> + Send + Sync + 'static) -> Self {
         Seeded { choice: Some(Box::new(choice)), ..self }
     }
 
-    /// What models are built with.
+    /// Converts this backend to the [`VarBuilder`] that models are built with.
     pub fn var_builder(self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self), dtype, device.clone())
     }
@@ -122,7 +125,7 @@ impl Seeded {
 
 impl SimpleBackend for Seeded {
     fn get(&self, s: Shape, name: &str, h: Init, dtype: DType, dev: &Device) -> candle_core::Result<Tensor> {
-        // Candle's own, where it has the variable, and of the types that have no random numbers here.
+        // The map handles variables that it already contains, and types that are not floats.
         if SimpleBackend::contains_tensor(&self.map, name) || !dtype.is_float() {
             return self.map.get(s, name, h, dtype, dev);
         }
@@ -131,7 +134,7 @@ impl SimpleBackend for Seeded {
         let made = var(&init, s.clone(), Stream::named(self.seed, name), dtype, dev);
         let made = made.map_err(|error| candle_core::Error::from(error).context(format!("variable {name}")))?;
         let mut vars = self.map.data().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Another thread may have been faster.
+        // Another thread may have inserted the variable first; its values are then kept.
         vars.entry(name.to_string()).or_insert(made);
         drop(vars);
         self.map.get(s, name, h, dtype, dev)

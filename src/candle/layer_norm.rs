@@ -1,4 +1,4 @@
-//! [`mod@candle_nn::layer_norm`] with Evenkeel's norms in its modules.
+//! Replacement of [`mod@candle_nn::layer_norm`] whose modules compute with Evenkeel's norms.
 
 #![forbid(unsafe_code)]
 
@@ -9,8 +9,9 @@ use super::place::is_foreign;
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
-/// Layer normalisation with its weights, or root-mean-square normalisation: [`candle_nn::LayerNorm`] with Evenkeel's
-/// kernels, whatever the layout of what it is given.
+/// Layer or root-mean-square normalisation with its weights.
+///
+/// This is [`candle_nn::LayerNorm`] with Evenkeel's kernels. The input may have any layout.
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Tensor};
@@ -24,37 +25,37 @@ use candle_nn::VarBuilder;
 pub struct LayerNorm(candle_nn::LayerNorm);
 
 impl LayerNorm {
-    /// Layer normalisation with weight and bias.
+    /// Creates a layer normalisation with weight and bias.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         LayerNorm(candle_nn::LayerNorm::new(weight, bias, eps))
     }
 
-    /// Layer normalisation without bias.
+    /// Creates a layer normalisation without bias.
     pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
         LayerNorm(candle_nn::LayerNorm::new_no_bias(weight, eps))
     }
 
-    /// Root-mean-square normalisation.
+    /// Creates a root-mean-square normalisation.
     pub fn rms_norm(weight: Tensor, eps: f64) -> Self {
         LayerNorm(candle_nn::LayerNorm::rms_norm(weight, eps))
     }
 
-    /// What multiplies the normalised values.
+    /// Returns the weight, which multiplies the normalised values.
     pub fn weight(&self) -> &Tensor {
         self.0.weight()
     }
 
-    /// What is added after that.
+    /// Returns the bias, which is added after the multiplication.
     pub fn bias(&self) -> Option<&Tensor> {
         self.0.bias()
     }
 
-    /// What is added to the variance.
+    /// Returns the number that is added to the variance.
     pub fn eps(&self) -> f64 {
         self.0.eps()
     }
 
-    /// Whether the mean is subtracted: layer normalisation, not root-mean-square.
+    /// Returns whether the mean is subtracted, as in layer but not in root-mean-square normalisation.
     pub fn remove_mean(&self) -> bool {
         self.0.remove_mean()
     }
@@ -71,7 +72,7 @@ impl Module for LayerNorm {
         if is_foreign(xs) {
             return self.0.forward(xs);
         }
-        // Operands of one value a column are part of the kernel; others that broadcast are applied after it.
+        // The kernel applies operands with one value for each column. Any other operand is broadcast after the kernel.
         let cols = xs.dim(D::Minus1)?;
         let fused = |operand: &&Tensor| operand.dims() == [cols];
         let weight = Some(self.weight()).filter(fused);
@@ -91,8 +92,9 @@ impl Module for LayerNorm {
     }
 }
 
-/// Root-mean-square normalisation with its weight: [`candle_nn::RmsNorm`] with Evenkeel's kernels, whatever the layout
-/// of what it is given.
+/// Root-mean-square normalisation with its weight.
+///
+/// This is [`candle_nn::RmsNorm`] with Evenkeel's kernels. The input may have any layout.
 ///
 /// ```
 /// use candle_core::{DType, Device, Module, Tensor};
@@ -106,30 +108,30 @@ impl Module for LayerNorm {
 pub struct RmsNorm(LayerNorm);
 
 impl RmsNorm {
-    /// The norm with this weight.
+    /// Creates a norm with this weight.
     pub fn new(weight: Tensor, eps: f64) -> Self {
         RmsNorm(LayerNorm::rms_norm(weight, eps))
     }
 
-    /// The norm as a [`LayerNorm`] that does not remove the mean.
+    /// Converts the norm to a [`LayerNorm`] that does not subtract the mean.
     pub fn into_inner(self) -> LayerNorm {
         self.0
     }
 
-    /// What multiplies the normalised values.
+    /// Returns the weight, which multiplies the normalised values.
     pub fn weight(&self) -> &Tensor {
         self.0.weight()
     }
 
-    /// What is added to the mean square.
+    /// Returns the number that is added to the mean square.
     pub fn eps(&self) -> f64 {
         self.0.eps()
     }
 
-    /// As [`Module::forward`], which has gradients too: here the two do not differ.
+    /// Computes the same result as [`Module::forward`]. Unlike in candle, both methods have gradients.
     ///
     /// # Errors
-    /// Candle's, where the weight does not fit.
+    /// Candle's error for a weight that does not fit.
     pub fn forward_diff(&self, xs: &Tensor) -> Result<Tensor> {
         self.0.forward(xs)
     }
@@ -141,26 +143,26 @@ impl Module for RmsNorm {
     }
 }
 
-/// A [`LayerNorm`] whose weights a [`VarBuilder`] has, under the names that [`candle_nn::layer_norm()`] takes.
+/// Creates a [`LayerNorm`] with weights from a [`VarBuilder`], under the names that [`candle_nn::layer_norm()`] uses.
 ///
 /// # Errors
-/// Candle's, where it does not have them.
+/// Candle's error if the weights are missing.
 pub fn layer_norm<C: Into<LayerNormConfig>>(size: usize, config: C, vb: VarBuilder) -> Result<LayerNorm> {
     candle_nn::layer_norm(size, config, vb).map(LayerNorm::from)
 }
 
-/// [`layer_norm`] without bias.
+/// Creates a [`LayerNorm`] without bias, with its weight from a [`VarBuilder`].
 ///
 /// # Errors
-/// As [`layer_norm`].
+/// As for [`layer_norm`].
 pub fn layer_norm_no_bias(size: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
     candle_nn::layer_norm_no_bias(size, eps, vb).map(LayerNorm::from)
 }
 
-/// An [`RmsNorm`] whose weight a [`VarBuilder`] has.
+/// Creates an [`RmsNorm`] with its weight from a [`VarBuilder`].
 ///
 /// # Errors
-/// As [`layer_norm`].
+/// As for [`layer_norm`].
 pub fn rms_norm(size: usize, eps: f64, vb: VarBuilder) -> Result<RmsNorm> {
     candle_nn::rms_norm(size, eps, vb).map(|norm| RmsNorm(norm.into_inner().into()))
 }

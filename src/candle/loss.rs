@@ -1,4 +1,4 @@
-//! [`candle_nn::loss`] with losses of logits that do not overflow.
+//! All of [`candle_nn::loss`], with the losses of logits replaced by versions that do not overflow.
 
 #![forbid(unsafe_code)]
 
@@ -12,15 +12,15 @@ use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;
 use candle_core::{DType, Error, Result, Tensor};
 
-/// The cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
+/// Computes the cross-entropy of logits `[N, C]` against class numbers `[N]`, averaged over the batch.
 ///
-/// Exponentials are f32 (f64 of f64 logits), all else is f64; the loss is rounded once, and so is its gradient; see
-/// [`crate::cross_entropy`]. Otherwise as
-/// [`candle_nn::loss::cross_entropy`]: no row is left out of the mean; for what candle has no words for, there is
+/// Exponentials are computed in f32, or in f64 for f64 logits; everything else in f64. The loss and its gradient are
+/// each rounded once; see [`crate::cross_entropy`]. Otherwise this function behaves as
+/// [`candle_nn::loss::cross_entropy`], whose mean counts every row. For more options, see
 /// [`guarded::cross_entropy`](super::guarded::cross_entropy).
 ///
 /// # Errors
-/// Candle's, where the shapes do not fit.
+/// Candle's error for shapes that do not fit.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -38,7 +38,7 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
     if is_foreign(inp) {
         return candle_nn::loss::cross_entropy(inp, target);
     }
-    // Candle takes the largest number of the targets' type for a row without a loss, which counts in the mean.
+    // For candle, the largest number of the targets' type marks a row whose loss is 0 and which counts in the mean.
     let largest = match target.dtype() {
         DType::U8 => u8::MAX.into(),
         DType::U32 => u32::MAX.into(),
@@ -54,17 +54,17 @@ pub fn cross_entropy(inp: &Tensor, target: &Tensor) -> Result<Tensor> {
     loss.to_dtype(inp.dtype())
 }
 
-/// The binary cross-entropy of logits against targets of the same shape, averaged over all.
+/// Computes the binary cross-entropy of logits against targets of the same shape, averaged over all elements.
 ///
-/// Finite for all finite logits, and so are its gradients; candle's is infinite or NaN once the sigmoid rounds to one of
-/// its ends. The loss is computed in f64 and rounded once, and so is its gradient; see [`crate::bce_with_logits`]. Where
-/// candle tracks the targets, too, it is the [`composition`], whose gradients reach them. Otherwise as
-/// [`candle_nn::loss::binary_cross_entropy_with_logit`]; for weights, there is
+/// The loss and its gradients are finite for all finite logits. Candle's loss is infinite or NaN once the sigmoid
+/// rounds to 0 or 1. Loss and gradient are computed in f64 and each rounded once; see [`crate::bce_with_logits`]. If
+/// candle tracks the targets, the [`composition`] is used, which also has a gradient for them. Otherwise this function
+/// behaves as [`candle_nn::loss::binary_cross_entropy_with_logit`]. For weights, see
 /// [`guarded::bce_with_logits`](super::guarded::bce_with_logits).
 ///
 /// # Errors
-/// Candle's, where shapes or types do not fit; [`crate::Error::InvalidArgument`] inside it for a target that is not in
-/// 0 ..= 1.
+/// Candle's error for shapes or types that do not fit. For a target outside 0 ..= 1, candle's error wraps
+/// [`crate::Error::InvalidArgument`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

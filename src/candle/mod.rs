@@ -1,7 +1,7 @@
 //! Drop-ins and guarded forms for candle tensors.
 //!
-//! Paths are those of candle-nn, with everything that it has: what Evenkeel has stands in place of candle's, with the
-//! same signatures. Adopting it is one changed import, of a module or of the whole:
+//! This module re-exports all of candle-nn under the same paths. Functions and types that Evenkeel implements replace
+//! candle's, with the same signatures. To adopt them, change one import, of a single module or of the whole crate:
 //!
 //! ```
 //! use evenkeel::candle as candle_nn;
@@ -17,7 +17,7 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! | module | Evenkeel's in it |
+//! | module | replaced or added by Evenkeel |
 //! |---|---|
 //! | [`ops`] | softmax, softmax_last_dim, log_softmax, rms_norm, layer_norm, sigmoid, silu, swiglu |
 //! | [`rotary_emb`] | rope, rope_i, rope_thd |
@@ -25,14 +25,14 @@
 //! | [`group_norm`](mod@group_norm) | GroupNorm and its constructor |
 //! | [`loss`] | cross_entropy, binary_cross_entropy_with_logit |
 //! | [`optim`] | AdamW; Sgd, with momentum |
-//! | [`init`] | Seeded, for variables that start as the same numbers everywhere |
+//! | [`init`] | Seeded, for variables with the same initial values on every machine |
 //! | [`generation`] | Sampling, LogitsProcessor, as in candle-transformers |
-//! | [`guarded`] | what candle has no words for: more functions, masks, policies, scale and softcap, a loss by chunks of classes, in-place forms, clipping, typed errors |
-//! | [`composition`] | the same ops as compositions of candle's |
+//! | [`guarded`] | more ops, masks, policies, scale, softcap, chunked loss, in-place forms, clipping, typed errors |
+//! | [`composition`] | the same ops, composed of candle's ops |
 //!
-//! Kernels run on the CPU, and with feature `candle-cuda` on CUDA devices ([`crate::cuda`] lists what there is, in f32, f16
-//! and bf16 and along the last axis); a tensor elsewhere takes the [`composition`]. All forms have gradients, but for those in
-//! place. `?` turns Evenkeel's errors into candle's and back without loss.
+//! Kernels run on the CPU. With feature `candle-cuda` they also run on CUDA devices, in f32, f16 and bf16 and along the
+//! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All forms except the
+//! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
 
 #![forbid(unsafe_code)]
 
@@ -57,7 +57,7 @@ pub mod train;
 #[cfg(feature = "candle-cuda")]
 mod cuda;
 
-// What runs where the CPU's kernels do not.
+// Implementation of the ops for tensors that are not on the CPU.
 #[cfg(not(feature = "candle-cuda"))]
 use composition as device;
 #[cfg(feature = "candle-cuda")]

@@ -1,15 +1,16 @@
-//! [`candle_nn::ops`] with Evenkeel's ops in place of those that it has: the same signatures, and all the others.
+//! All of [`candle_nn::ops`], with some ops replaced by Evenkeel's under the same signatures.
 //!
-//! What differs from candle, in all of them:
+//! The replaced ops differ from candle's as follows:
 //!
-//! - Sums of f16 and bf16 are not sums in that type, and results are rounded once. A bf16 row of 131,072 equal logits
-//!   adds up to 1, where candle's adds up to 512.
-//! - Any layout works, also where candle asks for contiguous tensors; f64 everywhere. Weights may be of another float
-//!   type than the rows.
-//! - All have gradients, also those that have none in candle.
-//! - Where candle panics there is an error, or the empty result that the shape asks for.
-//! - A type that only candle has (f8) gets candle's op; an integer type, candle's error.
-//! - Not on the CPU they are [compositions](super::composition) of candle's ops.
+//! - Sums of f16 and bf16 values are computed in a wider type, and results are rounded once. The softmax of a bf16 row
+//!   of 131,072 equal logits adds up to 1; candle's adds up to 512.
+//! - Tensors may have any layout, even where candle requires contiguous ones. All ops support f64. Weights may have
+//!   another float type than the rows.
+//! - All ops have gradients, including those without a gradient in candle.
+//! - Where candle panics, these ops return an error, or the empty result that matches the shape.
+//! - A float type that only candle supports (f8) is passed to candle's op. An integer type gives candle's error.
+//! - Tensors that are not on the CPU use [compositions](super::composition) of candle's ops, or CUDA kernels with
+//!   feature `candle-cuda`.
 
 #![forbid(unsafe_code)]
 
@@ -22,13 +23,13 @@ use crate::{LayerNorm, RmsNorm, Softmax};
 use candle_core::shape::Dim;
 use candle_core::{D, Error, Result, Shape, Tensor};
 
-/// Softmax along a dimension.
+/// Computes softmax along a dimension.
 ///
-/// A row of nothing but -inf gives zeros; candle gives NaN. Otherwise as [`crate::softmax`], and as
-/// [`candle_nn::ops::softmax`] in shape and type.
+/// A row that contains only -inf gives zeros; candle gives NaN. Otherwise the values are those of [`crate::softmax`];
+/// shape and type are those of [`candle_nn::ops::softmax`].
 ///
 /// # Errors
-/// Candle's, for a dimension that is out of range or an integer type.
+/// Candle's error for a dimension that is out of range or an integer type.
 ///
 /// ```
 /// use candle_core::{D, Device, Tensor};
@@ -50,10 +51,10 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D) -> Result<Tensor> {
     }
 }
 
-/// Softmax along the last dimension; see [`softmax`].
+/// Computes softmax along the last dimension; see [`softmax`].
 ///
 /// # Errors
-/// As [`softmax`].
+/// As for [`softmax`].
 pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::ops::softmax_last_dim(xs);
@@ -61,13 +62,13 @@ pub fn softmax_last_dim(xs: &Tensor) -> Result<Tensor> {
     softmax(xs, D::Minus1)
 }
 
-/// The logarithm of softmax along a dimension.
+/// Computes the logarithm of softmax along a dimension.
 ///
-/// A row of nothing but -inf gives -inf; candle gives NaN. Otherwise as [`crate::log_softmax`], and as
-/// [`candle_nn::ops::log_softmax`] in shape and type.
+/// A row that contains only -inf gives -inf; candle gives NaN. Otherwise the values are those of
+/// [`crate::log_softmax`]; shape and type are those of [`candle_nn::ops::log_softmax`].
 ///
 /// # Errors
-/// As [`softmax`].
+/// As for [`softmax`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -87,14 +88,14 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
     }
 }
 
-/// Root-mean-square normalisation along the last dimension, times `alpha`.
+/// Computes root-mean-square normalisation along the last dimension, multiplied by `alpha`.
 ///
-/// Values whose squares overflow f32 are no exception. Otherwise as [`crate::rms_norm`], and as
-/// [`candle_nn::ops::rms_norm`] in shape and type.
+/// The result is also correct for values whose squares overflow f32. The values are those of [`crate::rms_norm`]; shape
+/// and type are those of [`candle_nn::ops::rms_norm`].
 ///
 /// # Errors
-/// Candle's, for an `alpha` that is not one value a column or an integer type; for an `eps` below zero or
-/// not finite, one that carries [`Error::InvalidArgument`](crate::Error::InvalidArgument).
+/// Candle's error for an `alpha` without exactly one value for each column, or an integer type. For an `eps` that is
+/// negative or not finite, candle's error wraps [`Error::InvalidArgument`](crate::Error::InvalidArgument).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -112,13 +113,14 @@ pub fn rms_norm(xs: &Tensor, alpha: &Tensor, eps: f32) -> Result<Tensor> {
     op::rms_norm::rms_norm(xs, Some(alpha), &RmsNorm::default().eps(eps.into()))
 }
 
-/// Layer normalisation along the last dimension, times `alpha` and plus `beta`.
+/// Computes layer normalisation along the last dimension, multiplied by `alpha`, plus `beta`.
 ///
-/// The variance is about the mean, so that a spread far below the values is no exception. Otherwise as
-/// [`crate::layer_norm`], and as [`candle_nn::ops::layer_norm`] in shape and type.
+/// The variance is computed from differences to the mean, so the result is also correct where the spread is far smaller
+/// than the values. The values are those of [`crate::layer_norm`]; shape and type are those of
+/// [`candle_nn::ops::layer_norm`].
 ///
 /// # Errors
-/// As [`rms_norm`], for `alpha` and `beta`.
+/// As for [`rms_norm`], for `alpha` and `beta`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -138,10 +140,10 @@ pub fn layer_norm(xs: &Tensor, alpha: &Tensor, beta: &Tensor, eps: f32) -> Resul
     op::layer_norm::layer_norm(xs, Some(alpha), Some(beta), &LayerNorm::default().eps(eps.into()))
 }
 
-/// 1 / (1 + e^-x) of each element, as [`crate::sigmoid`].
+/// Computes 1 / (1 + e^-x) of each element, as [`crate::sigmoid`] does.
 ///
 /// # Errors
-/// Candle's, for an integer type.
+/// Candle's error for an integer type.
 pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::ops::sigmoid(xs);
@@ -149,10 +151,10 @@ pub fn sigmoid(xs: &Tensor) -> Result<Tensor> {
     op::elementwise::sigmoid(xs)
 }
 
-/// x / (1 + e^-x) of each element, as [`crate::silu`]: -0 at -inf, where candle gives NaN.
+/// Computes x / (1 + e^-x) of each element, as [`crate::silu`] does. The result at -inf is -0; candle gives NaN.
 ///
 /// # Errors
-/// As [`sigmoid`].
+/// As for [`sigmoid`].
 pub fn silu(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::ops::silu(xs);
@@ -160,10 +162,10 @@ pub fn silu(xs: &Tensor) -> Result<Tensor> {
     op::elementwise::silu(xs)
 }
 
-/// [`silu`] of the first half of the last dimension times its second half, rounded once.
+/// Computes [`silu`] of the first half of the last dimension times its second half, rounded once.
 ///
 /// # Errors
-/// As [`sigmoid`], and for a last dimension that has no two equal halves.
+/// As for [`sigmoid`]; also candle's error for a last dimension of odd length.
 pub fn swiglu(xs: &Tensor) -> Result<Tensor> {
     let cols = xs.dim(D::Minus1)?;
     if cols % 2 == 1 {
@@ -173,7 +175,7 @@ pub fn swiglu(xs: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) { silu(&gate)? * up } else { op::swiglu::swiglu(&gate, &up) }
 }
 
-/// Checks an operand of a norm.
+/// Checks that an operand of a norm has one value for each column.
 fn one_a_column(op: &'static str, xs: &Tensor, operand: &Tensor) -> Result<()> {
     if operand.dims1()? == xs.dim(D::Minus1)? {
         return Ok(());

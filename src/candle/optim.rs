@@ -1,13 +1,14 @@
-//! As [`candle_nn::optim`], and optimisers whose moments and weights do not vanish in 16 bits.
+//! All of [`candle_nn::optim`], and optimisers whose moments and weight updates do not vanish in 16 bits.
 //!
-//! [`AdamW`] stands in place of candle's, with the same signatures; [`Sgd`] has what candle's `SGD` lacks. Gradients may be
-//! of any float type, whatever the variable's is: [`guarded::unscale`](super::guarded::unscale) makes those of f16 f32. See
-//! [`crate::train::Optimizer`] for what is kept and how it is computed.
+//! [`AdamW`] replaces candle's, with the same signatures. [`Sgd`] adds momentum, dampening, weight decay and Nesterov's
+//! method, which candle's `SGD` lacks. A gradient may have another float type than its variable; for example,
+//! [`guarded::unscale`](super::guarded::unscale) converts f16 gradients to f32. See [`crate::train::Optimizer`] for the
+//! state that is kept and for how a step is computed.
 //!
 //! # Errors
-//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient, before anything changes: `row` is the variable's place
-//! among those that the optimiser was made for, and candle's error says its name too. Others are as in
-//! [`crate::train::Optimizer`]. They go through candle's error: `evenkeel::Error::from` gives them back.
+//! [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient; nothing has changed then. Its `row` is the index
+//! of the variable in the optimiser's order, and candle's error also gives the variable's name. Other errors are as for
+//! [`crate::train::Optimizer`]. Candle's error wraps all of them; `evenkeel::Error::from` unwraps them.
 
 #![forbid(unsafe_code)]
 
@@ -26,8 +27,10 @@ use std::collections::{HashMap, HashSet};
 
 pub use candle_nn::optim::*;
 
-/// AdamW in place of candle's: moments in f32, master weights for f16 and bf16, and no step by what is not finite. See
-/// [`train::AdamW`].
+/// AdamW, replacing candle's.
+///
+/// Moments are f32 (f64 for f64 variables), and f16 and bf16 variables have f32 master weights. A gradient that is not
+/// finite is an error. See [`train::AdamW`].
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -38,13 +41,13 @@ pub use candle_nn::optim::*;
 /// for _ in 0..100 {
 ///     optimizer.backward_step(&x.sqr()?.sum_all()?)?;
 /// }
-/// // Each step is less than half a unit in the last place.
+/// // Each step is less than half a unit in the last place of bf16, so only the master weights make it count.
 /// assert_eq!(x.to_vec1::<bf16>()?, [bf16::from_f32(0.9882813); 2]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub type AdamW = Stepper<ParamsAdamW>;
 
-/// Gradient descent with momentum, dampening, weight decay and Nesterov's look ahead. See [`train::Sgd`].
+/// Stochastic gradient descent with momentum, dampening, weight decay and Nesterov's method. See [`train::Sgd`].
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -62,9 +65,9 @@ pub type Sgd = Stepper<train::Sgd>;
 
 /// Settings of a [`Stepper`]: [`ParamsAdamW`] or [`train::Sgd`].
 pub trait Settings: Clone {
-    /// What they are settings of.
+    /// Evenkeel's type for these settings, which computes the steps.
     type Rule: Rule;
-    /// The same in Evenkeel's terms.
+    /// Converts the settings to Evenkeel's type.
     fn rule(&self) -> Self::Rule;
     /// Sets the learning rate.
     fn set_learning_rate(&mut self, lr: f64);
@@ -95,14 +98,14 @@ impl Settings for train::Sgd {
     }
 }
 
-/// An optimiser of candle's variables: [`AdamW`] or [`Sgd`].
+/// Optimiser of candle's variables: [`AdamW`] or [`Sgd`].
 #[derive(Debug)]
 pub struct Stepper<S> {
     settings: S,
     vars: Vec<Named>,
 }
 
-/// A variable, and what is known of it.
+/// A variable with its name and the optimiser's state for it.
 #[derive(Debug)]
 struct Named {
     name: String,
@@ -111,21 +114,24 @@ struct Named {
 }
 
 impl<S: Settings> Stepper<S> {
-    /// For variables with names, which errors and [`Stepper::state`] say; in the order of these.
+    /// Creates an optimiser for named variables, sorted by name.
+    ///
+    /// Errors and [`Stepper::state`] use the names. Variables that are not floats are left out, and so are repetitions
+    /// of a variable.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for settings outside their meaning; [`Error::UnsupportedDType`] for a type of floats that
-    /// Evenkeel does not have. Variables that are no floats are left out, and so is one that is there already.
+    /// [`Error::InvalidArgument`] for a setting outside its valid range; [`Error::UnsupportedDType`] for a float type
+    /// that Evenkeel does not support.
     pub fn named(vars: impl IntoIterator<Item = (String, Var)>, settings: S) -> Result<Self> {
         let mut vars: Vec<_> = vars.into_iter().collect();
         vars.sort_by(|a, b| a.0.cmp(&b.0));
         Self::of(vars, settings)
     }
 
-    /// For the variables of a map.
+    /// Creates an optimiser for the variables of a map.
     ///
     /// # Errors
-    /// As [`Stepper::named`].
+    /// As for [`Stepper::named`].
     ///
     /// ```
     /// use candle_core::{DType, Device};
@@ -137,7 +143,7 @@ impl<S: Settings> Stepper<S> {
     /// let state = optimizer.state()?;
     /// assert_eq!(state["layer.weight.root_mean_square"].dims(), [3, 2]);
     ///
-    /// // To a file and back: `candle_core::safetensors::save(&state, "optimizer.safetensors")`.
+    /// // To write it to a file: `candle_core::safetensors::save(&state, "optimizer.safetensors")`.
     /// let mut again = AdamW::from_map(&map, ParamsAdamW::default())?;
     /// again.restore(&state)?;
     /// # Ok::<(), candle_core::Error>(())
@@ -159,18 +165,20 @@ impl<S: Settings> Stepper<S> {
         Ok(Stepper { vars: vars.map(named).collect::<Result<_>>()?, settings })
     }
 
-    /// The variables with their names, in the order that errors count them.
+    /// Returns the variables with their names, in the order of the row numbers in errors.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
         self.vars.iter().map(|named| (named.name.clone(), named.var.clone())).collect()
     }
 
-    /// The variables, in the order that errors count them.
+    /// Returns the variables, in the order of the row numbers in errors.
     pub fn into_inner(self) -> Vec<Var> {
         self.vars.into_iter().map(|named| named.var).collect()
     }
 
-    /// Everything that is kept, on the CPU, under the variable's name and its own: `steps`, for f16 and bf16 `master`, and
-    /// what [`Rule::kept`] names. Optimisers that were not made for names have the places of their variables.
+    /// Returns the optimiser's whole state as tensors on the CPU.
+    ///
+    /// Keys are the variable's name, a dot, and one of these: `steps`; `master`, for f16 and bf16 variables; the names
+    /// from [`Rule::kept`]. If the optimiser was created without names, the variable's index replaces its name.
     ///
     /// # Errors
     /// [`Error::Backend`].
@@ -195,11 +203,11 @@ impl<S: Settings> Stepper<S> {
         Ok(tensors)
     }
 
-    /// Goes on from what [`Stepper::state`] gave. The variables are to be what they were with it.
+    /// Restores a state from [`Stepper::state`]. The caller must restore the variables' values from the same step.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a tensor that is missing or not finite, [`Error::ShapeMismatch`] for one of another
-    /// shape or type: the optimiser is then as it was.
+    /// [`Error::InvalidArgument`] for a tensor that is missing or not finite; [`Error::ShapeMismatch`] for a tensor of
+    /// another shape or type. The optimiser is then unchanged.
     pub fn restore(&mut self, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let rule = self.settings.rule();
         let op = S::Rule::OP;
@@ -207,14 +215,17 @@ impl<S: Settings> Stepper<S> {
         for Named { name, var, state: own } in &self.vars {
             let get = |what: &str| {
                 let name = format!("{name}.{what}");
-                tensors.get(&name).ok_or_else(|| Error::invalid(op, "the state", "incomplete", format!("with {name}")))
+                tensors
+                    .get(&name)
+                    .ok_or_else(|| Error::invalid(op, "the state", "incomplete", format!("a map that contains {name}")))
             };
             let of_var = |what: &str| {
                 let tensor = get(what)?;
                 if tensor.shape() == var.shape() {
                     return Ok(tensor.flatten_all()?);
                 }
-                let (got, expected) = (format!("shape {:?}", tensor.dims()), format!("{:?} for {name}", var.dims()));
+                let (got, expected) =
+                    (format!("shape {:?}", tensor.dims()), format!("the shape {:?} of {name}", var.dims()));
                 Err(Error::shape(op, "a tensor of the state", got, expected))
             };
             let numbers = |what: &str| {
@@ -261,7 +272,7 @@ impl<S: Settings> Stepper<S> {
     }
 }
 
-/// A step of one variable, where it is if that is the CPU.
+/// Applies one step to a variable: in place on the CPU, and through a copy on the CPU for any other device.
 fn step<R: Rule>(rule: R, state: &mut ParameterState, var: &Var, grad: Floats<'_>) -> Result<()> {
     if var.device().is_cpu() {
         return Ok(var.inplace_op1(&InPlace { rule, state: RefCell::new(state), grad })?);
@@ -270,7 +281,7 @@ fn step<R: Rule>(rule: R, state: &mut ParameterState, var: &Var, grad: Floats<'_
     Ok(var.set(&stepped)?)
 }
 
-/// A step as candle wants it.
+/// One step on one variable as an in-place op for candle.
 struct InPlace<'a, R> {
     rule: R,
     state: RefCell<&'a mut ParameterState>,
@@ -311,20 +322,20 @@ impl<S: Settings> Optimizer for Stepper<S> {
 }
 
 impl AdamW {
-    /// Candle's settings, but for the learning rate.
+    /// Creates an optimiser with this learning rate and candle's defaults for all other settings.
     ///
     /// # Errors
-    /// As [`Stepper::named`].
+    /// As for [`Stepper::named`].
     pub fn new_lr(vars: Vec<Var>, learning_rate: f64) -> candle_core::Result<Self> {
         Self::new(vars, ParamsAdamW { lr: learning_rate, ..ParamsAdamW::default() })
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn params(&self) -> &ParamsAdamW {
         &self.settings
     }
 
-    /// Sets the settings, which are checked with the next step.
+    /// Replaces the settings. The next step checks them.
     pub fn set_params(&mut self, params: ParamsAdamW) {
         self.settings = params;
     }

@@ -1,22 +1,22 @@
-//! Where an op runs, and in which type.
+//! Dispatch of an op by the device and type of its tensor.
 
 #![forbid(unsafe_code)]
 
 use crate::element::Limits;
 use candle_core::{DType, Error, Result, Tensor};
 
-/// What computes an op.
+/// Implementation that computes an op.
 pub enum Place {
     /// Evenkeel's kernels.
     Cpu,
-    /// Candle's own ops, put together so that they keep the guards.
+    /// The implementation for other devices: CUDA kernels with feature `candle-cuda`, or compositions of candle's ops.
     Device,
 }
 
-/// The place of an op on this tensor.
+/// Returns the implementation of an op for this tensor.
 ///
 /// # Errors
-/// Candle's error for a storage type that Evenkeel does not have.
+/// Candle's error for a storage type that Evenkeel does not support.
 pub fn place(xs: &Tensor, op: &'static str) -> Result<Place> {
     match xs.dtype() {
         DType::F64 | DType::F32 | DType::F16 | DType::BF16 if xs.device().is_cpu() => Ok(Place::Cpu),
@@ -25,10 +25,10 @@ pub fn place(xs: &Tensor, op: &'static str) -> Result<Place> {
     }
 }
 
-/// The limits of the tensor's type.
+/// Returns the limits of the tensor's type.
 ///
 /// # Errors
-/// As [`place`].
+/// As for [`place`].
 pub fn limits(xs: &Tensor, op: &'static str) -> Result<Limits> {
     let dtype = match xs.dtype() {
         DType::F64 => crate::DType::F64,
@@ -40,7 +40,7 @@ pub fn limits(xs: &Tensor, op: &'static str) -> Result<Limits> {
     Ok(dtype.limits())
 }
 
-/// Whether only candle has this float type. The drop-ins then call candle's op.
+/// Returns whether candle supports this float type and Evenkeel does not. The drop-ins then call candle's op.
 pub fn is_foreign(xs: &Tensor) -> bool {
     xs.dtype().is_float() && !matches!(xs.dtype(), DType::F64 | DType::F32 | DType::F16 | DType::BF16)
 }

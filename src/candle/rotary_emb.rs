@@ -1,8 +1,10 @@
-//! [`candle_nn::rotary_emb`] with Evenkeel's rotation: the same signatures, and all the rest.
+//! All of [`candle_nn::rotary_emb`], with `rope`, `rope_i` and `rope_thd` replaced by Evenkeel's under the same
+//! signatures.
 //!
-//! Products are f64 and rounded once. Any layout works, and so do f64 and tables of another float type than the rows.
-//! Tables may hold more positions than there are rows, also where they are given for each entry of a batch, for which
-//! candle reads the wrong ones. There are gradients: for `xs`, and for `cos` and `sin` where candle tracks them.
+//! Products are computed in f64 and rounded once. Tensors may have any layout and may be f64, and tables may have
+//! another float type than the rows. Tables may hold more positions than `xs` has. This also works for tables with a
+//! batch axis, for which candle reads the wrong positions. `xs` has a gradient; `cos` and `sin` have one if candle
+//! tracks them.
 
 #![forbid(unsafe_code)]
 
@@ -12,19 +14,20 @@ use super::op::rope::Given;
 use super::place::is_foreign;
 use candle_core::{Error, Result, Tensor};
 
-/// Rotary embedding of `[batch, heads, positions, cols]` whose pairs are halves: (i, i + cols / 2).
+/// Computes the rotary embedding of `[batch, heads, positions, cols]`, rotating the pairs (i, i + cols / 2).
 ///
-/// `cos` and `sin` are `[positions, cols / 2]`, or `[batch, positions, cols / 2]`, with as many positions or more.
+/// `cos` and `sin` are `[positions, cols / 2]` or `[batch, positions, cols / 2]`, with at least as many positions as
+/// `xs`.
 ///
 /// # Errors
-/// Candle's, where the shapes do not fit or a type is an integer one.
+/// Candle's error for shapes that do not fit or an integer type.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use evenkeel::candle::rotary_emb;
 /// let x = Tensor::new(&[[[[1f32, 2., 3., 4.]]]], &Device::Cpu)?;
 /// let (cos, sin) = (Tensor::new(&[[0f32, 1.]], &Device::Cpu)?, Tensor::new(&[[1f32, 0.]], &Device::Cpu)?);
-/// let y = rotary_emb::rope(&x, &cos, &sin)?; // the first pair by a right angle, the second not at all
+/// let y = rotary_emb::rope(&x, &cos, &sin)?; // rotates the first pair by a right angle, the second by zero
 /// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-3.0, 2.0, 1.0, 4.0]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
@@ -35,11 +38,12 @@ pub fn rope(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     given(xs, cos, sin, Given { interleaved: false, heads: 1 })
 }
 
-/// Rotary embedding of `[batch, heads, positions, cols]` whose pairs are neighbours: (2i, 2i + 1). Tables as in
-/// [`rope`].
+/// Computes the rotary embedding of `[batch, heads, positions, cols]`, rotating the adjacent pairs (2i, 2i + 1).
+///
+/// `cos` and `sin` are as for [`rope`].
 ///
 /// # Errors
-/// As [`rope`].
+/// As for [`rope`].
 pub fn rope_i(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::rotary_emb::rope_i(xs, cos, sin);
@@ -47,10 +51,12 @@ pub fn rope_i(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     given(xs, cos, sin, Given { interleaved: true, heads: 1 })
 }
 
-/// Rotary embedding of `[batch, positions, heads, cols]` whose pairs are halves. Tables as in [`rope`].
+/// Computes the rotary embedding of `[batch, positions, heads, cols]`, rotating the pairs (i, i + cols / 2).
+///
+/// `cos` and `sin` are as for [`rope`].
 ///
 /// # Errors
-/// As [`rope`].
+/// As for [`rope`].
 pub fn rope_thd(xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     if is_foreign(xs) {
         return candle_nn::rotary_emb::rope_thd(xs, cos, sin);
@@ -70,7 +76,7 @@ fn given(xs: &Tensor, cos: &Tensor, sin: &Tensor, op: Given) -> Result<Tensor> {
     op.rope(xs, &batched(&cos)?, &batched(&sin)?)
 }
 
-/// The positions of a table that are asked for.
+/// Returns the first `positions` positions of a table, after checking its shape.
 fn fitted(xs: &Tensor, table: &Tensor, batch: usize, positions: usize, cols: usize) -> Result<Tensor> {
     let fits = |held: usize, half: usize| held >= positions && cols == 2 * half;
     match *table.dims() {

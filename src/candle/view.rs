@@ -1,7 +1,8 @@
-//! A tensor's layout as the views that kernels take.
+//! Conversion of a candle tensor on the CPU to the views that kernels take.
 //!
-//! Kernels read lanes whose blocks lie without gaps and equally far apart: contiguous tensors, and those that are
-//! narrowed or strided along one of the axes before the lanes'. [`readable`] copies what lies otherwise.
+//! A lane is a run of elements along one axis, and a block holds the elements of that axis and of all later axes.
+//! Kernels require blocks that are contiguous and equally spaced: contiguous tensors, and tensors that are narrowed or
+//! strided along one of the axes before the lanes' axis. [`readable`] copies a tensor with any other layout.
 
 #![forbid(unsafe_code)]
 
@@ -12,14 +13,14 @@ use crate::rows::{Lanes, MAX_RANK, Rows};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Tensor};
 
-/// A tensor on the CPU, as a custom op sees it.
+/// Storage and layout of a tensor on the CPU, as candle passes them to a custom op.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub storage: &'a CpuStorage,
     pub layout: &'a Layout,
 }
 
-/// Storage made by the same expression for whichever type the view has.
+/// Evaluates one expression for the view's element type, and wraps the result in storage of that type.
 macro_rules! map_storage {
     ($op:expr, $view:expr, $data:ident => $values:expr) => {{
         use candle_core::CpuStorage;
@@ -43,24 +44,24 @@ impl<'a> View<'a> {
         self.storage.dtype()
     }
 
-    /// Candle's error for a storage type that the op does not take.
+    /// Returns candle's error for a storage type that the op does not support.
     pub fn unsupported(&self, op: &'static str) -> Error {
         Error::UnsupportedDTypeForOp(self.dtype(), op).bt()
     }
 
-    /// The lanes along an axis of what [`readable`] gave.
+    /// Returns the lanes along an axis. The tensor must come from [`readable`] for that axis.
     pub fn lanes<E: Element>(&self, data: &'a [E], axis: usize) -> Result<Lanes<'a, E>> {
         let (data, dims, axis, stride) = self.blocks(data, axis)?;
         Ok(Lanes::spaced(data, &dims, axis, stride)?)
     }
 
-    /// The rows along the last axis of what [`readable`] gave.
+    /// Returns the rows along the last axis. The tensor must come from [`readable`] for that axis.
     pub fn rows<E: Element>(&self, data: &'a [E]) -> Result<Rows<'a, E>> {
         let (data, dims, _, stride) = self.blocks(data, self.shape().rank().saturating_sub(1))?;
         Ok(Rows::spaced(data, &dims, stride)?)
     }
 
-    /// The heads of what [`readable_heads`] gave.
+    /// Returns the heads of a tensor of rank 4, which must come from [`readable_heads`].
     pub fn heads<E: Element>(&self, data: &'a [E]) -> Result<Heads<'a, E>> {
         let (&[batch, heads, positions, features], &[of_batch, of_head, of_position, _]) =
             (self.shape().dims(), self.layout.stride())
@@ -74,12 +75,12 @@ impl<'a> View<'a> {
         Ok(Heads::strided(&data[self.layout.start_offset()..], shape, [of_batch, of_head, of_position])?)
     }
 
-    /// The elements, if they lie in order and without gaps.
+    /// Returns the elements as a slice if the tensor is contiguous.
     pub fn contiguous<E>(&self, data: &'a [E]) -> Option<&'a [E]> {
         self.layout.contiguous_offsets().map(|(start, end)| if start < end { &data[start..end] } else { &[] })
     }
 
-    /// An operand of any float type that is read in order.
+    /// Returns the elements of a contiguous operand of any supported float type.
     pub fn floats(&self, op: &'static str) -> Result<Floats<'a>> {
         let floats = match self.storage {
             CpuStorage::F64(data) => self.contiguous(data).map(Floats::F64),
@@ -91,14 +92,14 @@ impl<'a> View<'a> {
         floats.ok_or_else(|| Error::RequiresContiguous { op }.bt())
     }
 
-    /// The elements that the view spans, its shape, the axis in it, and how far apart blocks are. The shape is folded
-    /// where it has more axes than a view can.
+    /// Returns the elements that the view spans, its shape, the lanes' axis in that shape, and the stride of blocks.
+    /// A shape with more than [`MAX_RANK`] axes is folded to two or three.
     fn blocks<E>(&self, data: &'a [E], axis: usize) -> Result<(&'a [E], Vec<usize>, usize, usize)> {
         let dims = self.shape().dims();
         let stride = block_stride(self.layout, axis).ok_or(Error::RequiresContiguous { op: "view" })?;
         let (outer, block) = dims.split_at(axis);
         let (blocks, block) = (outer.iter().product::<usize>(), block.iter().product::<usize>());
-        // The offset of an empty view may lie beyond its storage.
+        // An empty view may start past the end of the storage.
         let data = match (blocks * block, self.layout.start_offset()) {
             (0, _) => &data[..0],
             (_, start) => &data[start..][..(blocks - 1) * stride + block],
@@ -114,25 +115,26 @@ impl<'a> View<'a> {
     }
 }
 
-/// The tensor, or a contiguous copy if its lanes along the axis can't be read as they lie.
+/// Returns the tensor, or a contiguous copy if kernels cannot read its lanes along the axis.
 pub fn readable(xs: &Tensor, axis: usize) -> Result<Tensor> {
     if block_stride(xs.layout(), axis).is_some() { Ok(xs.clone()) } else { xs.contiguous() }
 }
 
-/// The tensor, or a contiguous copy if the features of its last axis do not lie side by side.
+/// Returns the tensor, or a contiguous copy if its last axis does not have stride 1.
 pub fn readable_heads(xs: &Tensor) -> Result<Tensor> {
     let (dims, strides) = (xs.dims(), xs.layout().stride());
     let apart = dims.last().is_some_and(|&dim| dim > 1) && strides.last() != Some(&1);
     if apart { xs.contiguous() } else { Ok(xs.clone()) }
 }
 
-/// How far apart the blocks `dims[axis..]` are, if each lies without gaps and all lie in order, equally far apart.
+/// Returns the stride of the blocks `dims[axis..]`, or `None` unless blocks are contiguous, in order, equally spaced
+/// and without overlap.
 fn block_stride(layout: &Layout, axis: usize) -> Option<usize> {
     let (dims, strides) = (layout.dims(), layout.stride());
     if dims.contains(&0) {
         return Some(dims[axis..].iter().product());
     }
-    // An axis of length 1 is never stepped along, so its stride says nothing.
+    // The stride of an axis of length 1 is never used, so it may have any value.
     let long = |range: std::ops::Range<usize>| range.rev().map(|i| (dims[i], strides[i])).filter(|(dim, _)| *dim > 1);
     let mut block = 1;
     for (dim, stride) in long(axis..dims.len()) {
@@ -160,7 +162,7 @@ mod tests {
     use super::{readable, readable_heads};
     use candle_core::{DType, Device, Result, Tensor};
 
-    /// Whether the tensor's lanes along the axis are read as they lie.
+    /// Returns whether the tensor's lanes along the axis are read without a copy.
     fn as_it_lies(xs: &Tensor, axis: usize) -> bool {
         readable(xs, axis).is_ok_and(|read| read.id() == xs.id())
     }
@@ -172,21 +174,21 @@ mod tests {
             assert!(as_it_lies(&x, axis));
             assert!(as_it_lies(&x.narrow(0, 1, 1)?, axis));
         }
-        // Rows of a narrowed tensor are equally far apart, in all their axes or not.
+        // A narrowed tensor is read without a copy only if its rows or blocks stay equally spaced.
         assert!(as_it_lies(&x.narrow(3, 1, 3)?, 3));
         assert!(as_it_lies(&x.narrow(2, 1, 3)?, 2));
         assert!(as_it_lies(&x.narrow(2, 1, 1)?, 3));
         assert!(!as_it_lies(&x.narrow(2, 1, 3)?, 3));
-        // Lanes along an axis before a gap are not blocks.
+        // Blocks with a gap inside are copied.
         assert!(!as_it_lies(&x.narrow(3, 1, 3)?, 2));
         assert!(!as_it_lies(&x.transpose(2, 3)?, 3));
         assert!(!as_it_lies(&x.transpose(0, 1)?, 3));
         assert!(as_it_lies(&x.narrow(0, 0, 1)?.transpose(0, 1)?, 3));
-        // Heads may lie in any order, and share memory.
+        // Heads may be in any order and may share memory.
         let heads = |xs: &Tensor| readable_heads(xs).is_ok_and(|read| read.id() == xs.id());
         assert!(heads(&x.transpose(0, 1)?) && heads(&x.transpose(1, 2)?) && heads(&x.narrow(3, 1, 3)?));
         assert!(heads(&x.narrow(1, 0, 1)?.broadcast_as((2, 3, 4, 5))?) && !heads(&x.transpose(2, 3)?));
-        // Rows that overlap.
+        // Overlapping rows are copied; an empty tensor is not.
         assert!(!as_it_lies(&x.narrow(2, 0, 1)?.broadcast_as((2, 3, 4, 5))?, 3));
         assert!(as_it_lies(&x.narrow(0, 2, 0)?.transpose(1, 3)?, 3));
         Ok(())

@@ -1,4 +1,4 @@
-//! The gradients of softmax, log_softmax and logsumexp of rows on a device.
+//! Gradients of softmax, log_softmax and logsumexp of rows on a device.
 
 use super::device::Launch;
 use super::mask::{Mask, Parts};
@@ -12,7 +12,7 @@ use crate::rows::Shape;
 use cudarc::driver::{CudaStream, CudaView, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
 
-/// The kernels' parameter.
+/// Parameter of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -24,10 +24,10 @@ pub struct Arguments {
     cols: u64,
 }
 
-// SAFETY: integers in C's layout, which the kernels declare alike.
+// SAFETY: plain integers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// The parameter of kernels of rows with masks, scale and softcap.
+/// Parameter of the kernels for rows with mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct MaskedArguments {
@@ -36,17 +36,17 @@ pub struct MaskedArguments {
     of: u64,
 }
 
-// SAFETY: numbers in C's layout without gaps, which the kernels declare alike.
+// SAFETY: plain numbers in C layout without padding; the kernels declare the same struct.
 unsafe impl DeviceRepr for MaskedArguments {}
 
-/// What tells one op's gradient from another's.
+/// Kernels and properties of the gradient of one op.
 struct Op {
     name: &'static str,
-    /// By type, for any rows and for those that a block holds in its registers.
+    /// Kernels by type: for any rows, and for rows that a block holds in its registers.
     kernels: [[&'static str; 2]; 3],
-    /// What kernels of rows with masks know it by.
+    /// Code that selects the op in the kernels for masked rows.
     of: u64,
-    /// dy has one element for each row.
+    /// Whether dy has one element for each row.
     is_of_rows: bool,
 }
 
@@ -81,19 +81,19 @@ const LOGSUMEXP: Op = Op {
     is_of_rows: true,
 };
 
-/// By type, for any rows and for those that a block holds in its registers, which have no bias, no softcap
-/// and one of [`masked::SCALES`].
+/// Kernels by type: for any rows, and for rows that a block holds in its registers. The latter need rows without bias
+/// and softcap, and a scale in [`masked::SCALES`].
 const MASKED: [[&str; 2]; 3] = [
     ["masked_backward_f32_any", "masked_backward_f32_8x4"],
     ["masked_backward_f16_any", "masked_backward_f16_8x4"],
     ["masked_backward_bf16_any", "masked_backward_bf16_8x4"],
 ];
 
-/// [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, with the same bits. What is masked
-/// there is an argument of [`softmax_backward_masked_into`].
+/// Computes [`softmax_backward`](crate::softmax_backward()) of rows on the stream's device, bit-identical to the CPU. A
+/// device mask is an argument of [`softmax_backward_masked_into`].
 ///
 /// # Errors
-/// As [`softmax_into`](super::softmax_into).
+/// The errors of [`softmax_into`](super::softmax_into).
 pub fn softmax_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -104,10 +104,10 @@ pub fn softmax_backward_into<E: DeviceElement>(
     softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
 }
 
-/// [`softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
 /// # Errors
-/// As [`softmax_masked_into`](super::softmax_masked_into).
+/// The errors of [`softmax_masked_into`](super::softmax_masked_into).
 pub fn softmax_backward_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -120,11 +120,11 @@ pub fn softmax_backward_masked_into<E: DeviceElement>(
     into(&SOFTMAX, stream, x, dy.data, dx, mask, options)
 }
 
-/// [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device, with the same bits. What is
-/// masked there is an argument of [`log_softmax_backward_masked_into`].
+/// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of rows on the stream's device, bit-identical to
+/// the CPU. A device mask is an argument of [`log_softmax_backward_masked_into`].
 ///
 /// # Errors
-/// As [`softmax_into`](super::softmax_into).
+/// The errors of [`softmax_into`](super::softmax_into).
 pub fn log_softmax_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -135,10 +135,10 @@ pub fn log_softmax_backward_into<E: DeviceElement>(
     log_softmax_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
 }
 
-/// [`log_softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`log_softmax_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
 /// # Errors
-/// As [`softmax_masked_into`](super::softmax_masked_into).
+/// The errors of [`softmax_masked_into`](super::softmax_masked_into).
 pub fn log_softmax_backward_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -151,11 +151,11 @@ pub fn log_softmax_backward_masked_into<E: DeviceElement>(
     into(&LOG_SOFTMAX, stream, x, dy.data, dx, mask, options)
 }
 
-/// [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device, with the same bits: `dy` has one
-/// element for each row. What is masked there is an argument of [`logsumexp_backward_masked_into`].
+/// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of rows on the stream's device, bit-identical to the
+/// CPU. `dy` has one element for each row. A device mask is an argument of [`logsumexp_backward_masked_into`].
 ///
 /// # Errors
-/// As [`softmax_into`](super::softmax_into).
+/// The errors of [`softmax_into`](super::softmax_into).
 pub fn logsumexp_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -166,10 +166,10 @@ pub fn logsumexp_backward_into<E: DeviceElement>(
     logsumexp_backward_masked_into(stream, x, dy, dx, &Mask::none(), options)
 }
 
-/// [`logsumexp_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`logsumexp_backward_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
 /// # Errors
-/// As [`softmax_masked_into`](super::softmax_masked_into).
+/// The errors of [`softmax_masked_into`](super::softmax_masked_into).
 pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -182,7 +182,7 @@ pub fn logsumexp_backward_masked_into<E: DeviceElement>(
     into(&LOGSUMEXP, stream, x, dy, dx, mask, options)
 }
 
-/// `dy` is as long as the op's results are many, which the caller has checked.
+/// Runs the gradient of an op. The caller must have checked the length of `dy` against the number of the op's results.
 fn into<E: DeviceElement>(
     op: &Op,
     stream: &Arc<CudaStream>,
@@ -202,22 +202,24 @@ fn into<E: DeviceElement>(
         let addresses = [x, dy, dx, met];
         if scores::is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
-            // SAFETY: the views hold as many elements as the shapes say, and are read and written on this stream.
+            // SAFETY: the views have the lengths that the shapes give, and are used on this stream.
             return unsafe { scores::run(stream, planned) };
         }
         let planned = launch_masked(op, E::DTYPE, addresses, shape.dims(), &parts, options)?;
-        // SAFETY: as above, for the mask's parts too.
+        // SAFETY: as above; this includes the parts of the mask.
         unsafe { scores::run(stream, planned) }
     })
 }
 
-/// Which kernel makes the gradients of `rows` rows of `cols` scores from those of their softmax, and its arguments;
-/// none of no elements. The addresses are of the scores, of the gradients that are known, of those that are made, which
-/// may be the same as either, and of what counts rows as in [`softmax::launch`](super::softmax::launch): rows of finite
-/// scores whose gradients are not finite are added too.
+/// Returns the kernel that computes the gradients of `rows` rows of `cols` scores from those of their softmax, and its
+/// arguments; `None` if there are no elements.
+///
+/// The addresses are those of the scores, of the incoming gradients, of the gradients to be written, and of the
+/// counters described at [`softmax::launch`](super::softmax::launch). The output may be at the address of either input.
+/// The counters also count rows of finite scores whose incoming gradients are not finite.
 ///
 /// # Errors
-/// As [`softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_softmax(
     dtype: DType,
     addresses: [u64; 4],
@@ -227,10 +229,10 @@ pub fn launch_softmax(
     launch(&SOFTMAX, dtype, addresses, shape, options)
 }
 
-/// [`launch_softmax`] for rows of this shape, with masks, scale and softcap.
+/// Returns the kernel and arguments as [`launch_softmax`] does, for rows of this shape with mask, scale and softcap.
 ///
 /// # Errors
-/// As [`softmax_backward_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`softmax_backward_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_softmax_masked(
     dtype: DType,
     addresses: [u64; 4],
@@ -241,10 +243,10 @@ pub fn launch_softmax_masked(
     launch_masked(&SOFTMAX, dtype, addresses, dims, parts, options)
 }
 
-/// As [`launch_softmax`], for log_softmax.
+/// Returns the kernel and arguments as [`launch_softmax`] does, for the gradient of log_softmax.
 ///
 /// # Errors
-/// As [`log_softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`log_softmax_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_log_softmax(
     dtype: DType,
     addresses: [u64; 4],
@@ -254,10 +256,11 @@ pub fn launch_log_softmax(
     launch(&LOG_SOFTMAX, dtype, addresses, shape, options)
 }
 
-/// As [`launch_softmax_masked`], for log_softmax.
+/// Returns the kernel and arguments as [`launch_softmax_masked`] does, for the gradient of log_softmax.
 ///
 /// # Errors
-/// As [`log_softmax_backward_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`log_softmax_backward_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for
+/// f64.
 pub fn launch_log_softmax_masked(
     dtype: DType,
     addresses: [u64; 4],
@@ -268,10 +271,11 @@ pub fn launch_log_softmax_masked(
     launch_masked(&LOG_SOFTMAX, dtype, addresses, dims, parts, options)
 }
 
-/// As [`launch_softmax`], for logsumexp: one gradient is known for each row.
+/// Returns the kernel and arguments as [`launch_softmax`] does, for the gradient of logsumexp. There is one incoming
+/// gradient for each row.
 ///
 /// # Errors
-/// As [`logsumexp_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`logsumexp_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_logsumexp(
     dtype: DType,
     addresses: [u64; 4],
@@ -281,10 +285,12 @@ pub fn launch_logsumexp(
     launch(&LOGSUMEXP, dtype, addresses, shape, options)
 }
 
-/// As [`launch_softmax_masked`], for logsumexp: one gradient is known for each row.
+/// Returns the kernel and arguments as [`launch_softmax_masked`] does, for the gradient of logsumexp. There is one
+/// incoming gradient for each row.
 ///
 /// # Errors
-/// As [`logsumexp_backward_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`logsumexp_backward_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for
+/// f64.
 pub fn launch_logsumexp_masked(
     dtype: DType,
     addresses: [u64; 4],
@@ -331,7 +337,7 @@ fn launch_masked(
     Ok(planned.map(|(launch, scores)| (launch, MaskedArguments { scores, dy, of: op.of })))
 }
 
-/// Whether a block holds a row in its registers, and rows are read and written sixteen bytes at a time.
+/// Returns whether a block holds a row in its registers, and rows are read and written sixteen bytes at a time.
 fn is_held(op: &Op, [x, dy, dx]: [u64; 3], cols: usize, lanes: usize) -> bool {
     let of_elements = if op.is_of_rows { x | dx } else { x | dy | dx };
     of_elements.is_multiple_of(16) && cols.is_multiple_of(lanes) && cols <= 256 * 4 * lanes

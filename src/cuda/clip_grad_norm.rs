@@ -1,4 +1,4 @@
-//! Gradient clipping by the norm of all gradients together, on a device.
+//! Gradient clipping by the global norm of all gradients, on a device.
 
 use super::device::{self, Launch};
 use super::room;
@@ -11,7 +11,7 @@ use cudarc::driver::{CudaStream, CudaViewMut, DevicePtrMut, DeviceRepr};
 use half::{bf16, f16};
 use std::sync::Arc;
 
-/// A tensor, as the kernels have it.
+/// Description of a tensor for the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tensor {
@@ -21,7 +21,7 @@ pub struct Tensor {
     dtype: u64,
 }
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -37,19 +37,19 @@ pub struct Arguments {
     max_norm: f64,
 }
 
-// SAFETY: integers in C's layout, which the kernels declare alike.
+// SAFETY: plain integers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Tensor {}
-// SAFETY: integers and a float in C's layout, which the kernels declare alike.
+// SAFETY: plain integers and a float in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// All elements of a gradient, of one of the types.
+/// All elements of one gradient.
 #[derive(Debug)]
 pub enum Gradient<'a> {
-    /// Of f32.
+    /// A gradient of f32.
     F32(CudaViewMut<'a, f32>),
-    /// Of f16.
+    /// A gradient of f16.
     F16(CudaViewMut<'a, f16>),
-    /// Of bf16.
+    /// A gradient of bf16.
     BF16(CudaViewMut<'a, bf16>),
 }
 
@@ -66,15 +66,15 @@ from_view!(f32, F32);
 from_view!(f16, F16);
 from_view!(bf16, BF16);
 
-/// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device, with the same bits; `norm`, of one
-/// number, becomes the norm. Only norms of type 2.
+/// Computes [`clip_grad_norm`](crate::clip_grad_norm()) of gradients on the stream's device, bit-identical to the CPU.
+/// Writes the norm to `norm`, which has one element. Only norms of type 2 are supported.
 ///
-/// The list of gradients is copied to the device when it is another one than the stream's last.
+/// The list of gradients is copied to the device if it differs from the stream's previous list.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] as on the CPU and for other norms, [`Error::ShapeMismatch`], [`Error::Backend`]. [`Error::NonFiniteInput`] as on the
-/// CPU, for which the host waits for the stream; it does not without
-/// [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite).
+/// [`Error::InvalidArgument`] as on the CPU, and for other norm types; [`Error::ShapeMismatch`]; [`Error::Backend`].
+/// With [`error_if_nonfinite`](ClipGradNorm::error_if_nonfinite), the host waits for the stream and returns
+/// [`Error::NonFiniteInput`] as on the CPU. Without it, the host does not wait.
 pub fn clip_grad_norm(
     stream: &Arc<CudaStream>,
     grads: &mut [Gradient<'_>],
@@ -98,7 +98,7 @@ pub fn clip_grad_norm(
         let plan = Plan::new(&list, options)?;
         let (norm, _written) = norm.device_ptr_mut(stream);
         room::with(stream, |room| {
-            // First the sums of squares, which the host may read.
+            // The workspace begins with the sums of squares, so that the host can read them.
             let count = plan.tensors.len();
             let parts = room.words(OP, count + 2 + plan.tiles())?;
             let behind = |words: usize| parts + (words * size_of::<f64>()) as u64;
@@ -106,8 +106,8 @@ pub fn clip_grad_norm(
             let memory = Memory { tensors: room.list(OP, &plan.tensors)?, tiles, parts, norm, scale };
             let (launches, arguments) = plan.launches(memory);
             for launch in launches {
-                // SAFETY: the tensors are those of the views, the other memory is as long as the plan says, and all is
-                // used on this stream.
+                // SAFETY: the tensors come from the views, the workspace has the lengths of the plan, and all are used
+                // on this stream.
                 unsafe { device::run(stream, &launch, &arguments)? };
             }
             if options.error_if_nonfinite { room.read_words(count) } else { Ok(Vec::new()) }
@@ -123,35 +123,35 @@ pub fn clip_grad_norm(
     Ok(())
 }
 
-/// What the kernels need besides the tensors, by its addresses.
+/// Addresses of the memory that the kernels use in addition to the tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// A copy of [`Plan::tensors`].
+    /// Copy of [`Plan::tensors`].
     pub tensors: u64,
-    /// [`Plan::tiles`] f64, to be written.
+    /// Workspace of [`Plan::tiles`] f64, to be written.
     pub tiles: u64,
-    /// An f64 for each tensor, to be written: the sums of their squares.
+    /// Sum of squares of each tensor, as one f64, to be written.
     pub parts: u64,
-    /// One f64, to be written: the norm.
+    /// Norm, as one f64, to be written.
     pub norm: u64,
-    /// Two f64, to be written: what elements are multiplied with, and whether they are.
+    /// Two f64, to be written: the factor for the elements, and whether they are multiplied by it.
     pub scale: u64,
 }
 
-/// Which kernels clip the gradients.
+/// Kernels that clip a list of gradients.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The tensors, of which the kernels read a copy.
+    /// Tensors; the kernels read a copy of this list.
     pub tensors: Vec<Tensor>,
     runs: u64,
     options: ClipGradNorm,
 }
 
 impl Plan {
-    /// For tensors of these addresses, lengths and types.
+    /// Plans the clipping of tensors with these addresses, lengths and types.
     ///
     /// # Errors
-    /// As [`clip_grad_norm`]; [`Error::UnsupportedDType`] for f64.
+    /// The errors of [`clip_grad_norm`]; [`Error::UnsupportedDType`] for f64.
     pub fn new(tensors: &[(u64, usize, DType)], options: &ClipGradNorm) -> Result<Self> {
         options.check()?;
         if options.norm_type != NormType::Two {
@@ -177,12 +177,12 @@ impl Plan {
         Ok(Plan { tensors, runs, options: *options })
     }
 
-    /// How many sums of tiles there are.
+    /// Returns the number of tile sums.
     pub fn tiles(&self) -> usize {
         self.runs as usize * TILES_OF_RUN
     }
 
-    /// The kernels, one after the other, and the arguments of all.
+    /// Returns the kernels in the order in which they run, and the arguments of all.
     pub fn launches(&self, memory: Memory) -> (Vec<Launch>, Arguments) {
         let count = self.tensors.len() as u64;
         let of_runs = self.runs.min(MOST_BLOCKS) as u32;
@@ -203,7 +203,7 @@ impl Plan {
     }
 }
 
-/// Tiles of rule O that a block takes at a time.
+/// Number of tiles of the tiled sum that a block processes at a time: one run.
 const TILES_OF_RUN: usize = 32;
-/// Blocks take more than one run, or tensor, beyond this.
+/// Maximum number of blocks. With more runs or tensors, a block processes several.
 const MOST_BLOCKS: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! Masks of the host's memory on a device.
+//! Device copies of masks in the host's memory.
 
 use super::device;
 use super::mask::{Bias, Mask};
@@ -8,7 +8,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use half::{bf16, f16};
 use std::sync::Arc;
 
-/// A copy of a [`crate::Mask`] in a device's memory, to be kept as long as its [`mask`](CopiedMask::mask) is used.
+/// A copy of a [`crate::Mask`] in a device's memory. It must outlive its [`mask`](CopiedMask::mask).
 ///
 /// ```no_run
 /// use evenkeel::Mask;
@@ -69,7 +69,7 @@ impl CopiedMask {
         })
     }
 
-    /// The mask, for functions of the device.
+    /// Returns the mask to pass to functions for device rows.
     pub fn mask(&self) -> Mask<'_> {
         let mut mask = Mask { causal: self.causal, window: self.window, offset: self.offset, ..Mask::none() };
         for (flags, shape) in &self.keep {

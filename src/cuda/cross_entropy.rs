@@ -1,4 +1,4 @@
-//! The cross-entropy of logits against class numbers on a device, and its gradient.
+//! Cross-entropy of logits against class indices on a device, and its gradient.
 
 use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const OP: &str = "cross_entropy";
 const BACKWARD: &str = "cross_entropy_backward";
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -41,10 +41,10 @@ pub struct Arguments {
     padding: u32,
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// What rows of logits are compared with, in a device's memory.
+/// Targets of the rows of logits, and optional class weights, in a device's memory.
 #[derive(Debug)]
 pub struct Targets<'a> {
     classes: CudaView<'a, i64>,
@@ -52,18 +52,18 @@ pub struct Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// A class for each row, or the number of those that are ignored.
+    /// Sets the target of each row: a class, or [`CrossEntropy::ignore_index`].
     pub fn new(classes: CudaView<'a, i64>) -> Self {
         Targets { classes, weight: None }
     }
 
-    /// With a weight for each class.
+    /// Sets a weight for each class.
     pub fn weight(self, weight: impl Into<Operand<'a>>) -> Self {
         Targets { weight: Some(weight.into()), ..self }
     }
 
-    /// Waits for the stream, and refuses what [`cross_entropy_into`] makes NaN of: a target that is neither one of so many
-    /// classes nor ignored.
+    /// Waits for the stream, and returns an error if a target is neither a class nor ignored. [`cross_entropy_into`]
+    /// returns NaN for such a row.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for the first such target, with its row; [`Error::Backend`].
@@ -74,7 +74,7 @@ impl<'a> Targets<'a> {
             let settled = room.words(OP, SETTLED)?;
             let memory = Memory { targets, settled, ..Memory::default() };
             let (launches, arguments) = launches(DType::F32, &memory, None, (rows, classes), options)?;
-            // SAFETY: the first kernel reads a target for each row, and writes what is as long as it takes, on this stream.
+            // SAFETY: the first kernel reads one target for each row and writes `SETTLED` words, on this stream.
             unsafe { device::run(stream, &launches[0], &arguments)? };
             room.read_words(SETTLED)
         })?;
@@ -87,15 +87,15 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// [`cross_entropy`](crate::cross_entropy()) of rows on the stream's device, with the same bits: `loss` becomes one number,
-/// or one for each row under [`Reduction::None`]. The weight is with the targets, not one of the options.
+/// Computes [`cross_entropy`](crate::cross_entropy()) of rows on the stream's device, bit-identical to the CPU. Writes
+/// one number to `loss`, or one for each row under [`Reduction::None`]. The weight is part of the targets, not an
+/// option.
 ///
-/// The host does not wait, and sees no target: a row whose target is neither a class nor ignored has a loss of NaN, and does
-/// not count beyond that. [`Targets::check`] refuses it.
+/// The host does not wait and never reads the targets. A row whose target is neither a class nor ignored has a loss of
+/// NaN, and does not count otherwise. [`Targets::check`] rejects such targets.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options that are, and for a weight among them,
-/// [`Error::Backend`].
+/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, or a weight in them; [`Error::Backend`].
 pub fn cross_entropy_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,
@@ -108,11 +108,12 @@ pub fn cross_entropy_into<E: DeviceElement>(
     run(op, stream, [logits, 0], shape, targets, (None, loss), options)
 }
 
-/// [`cross_entropy_backward`](crate::cross_entropy_backward()) of rows on the stream's device, with the same bits: the
-/// gradient into `dlogits`, and the loss as [`cross_entropy_into`] has it. `dloss` has as many numbers as `loss`.
+/// Computes [`cross_entropy_backward`](crate::cross_entropy_backward()) of rows on the stream's device, bit-identical
+/// to the CPU. Writes the gradient to `dlogits`, and the loss as [`cross_entropy_into`] does. `dloss` has the length of
+/// `loss`.
 ///
 /// # Errors
-/// As [`cross_entropy_into`]; where that has a loss of NaN for its target, the row's gradient is NaN too.
+/// The errors of [`cross_entropy_into`]. A row whose loss is NaN because of its target has a gradient of NaN too.
 pub fn cross_entropy_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,
@@ -129,11 +130,11 @@ pub fn cross_entropy_backward_into<E: DeviceElement>(
     run(op, stream, [logits, dlogits], shape, targets, (Some(dloss), loss), options)
 }
 
-/// [`cross_entropy_backward_into`] in place of the logits: their memory is read once and written once where registers hold
-/// a row.
+/// Computes [`cross_entropy_backward_into`] in place of the logits. If registers hold a row, it is read once and
+/// written once.
 ///
 /// # Errors
-/// As [`cross_entropy_backward_into`].
+/// The errors of [`cross_entropy_backward_into`].
 pub fn cross_entropy_backward_in_place<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     mut logits: RowsMut<'_, E>,
@@ -179,42 +180,43 @@ fn run(
         let memory = Memory { logits, dlogits, targets, dloss, losses, parts, settled, met: 0 };
         let (launches, arguments) = launches(dtype, &memory, weight, (rows, cols), options)?;
         for launch in launches {
-            // SAFETY: the views hold as many elements as the kernels take, the other memory is as long as `Memory` says, and
-            // all is used on this stream.
+            // SAFETY: the views have the lengths that the kernels access, the workspace has the lengths that `Memory`
+            // states, and all are used on this stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())
     })
 }
 
-/// What the kernels use, by its addresses.
+/// Addresses of the memory that the kernels use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// The rows.
+    /// Rows of logits.
     pub logits: u64,
-    /// Their gradient, to be written, which may be in their place; or 0.
+    /// Gradient of the logits, to be written, which may be at the same address; or 0.
     pub dlogits: u64,
-    /// A 64-bit integer for each row.
+    /// One 64-bit integer for each row.
     pub targets: u64,
-    /// One f64, or one for each row under [`Reduction::None`]; not read without a gradient.
+    /// One f64, or one for each row under [`Reduction::None`]; not read if no gradient is computed.
     pub dloss: u64,
-    /// The same, to be written.
+    /// One f64, or one for each row under [`Reduction::None`], to be written.
     pub losses: u64,
-    /// Two f64 for each row, to be written; none under [`Reduction::None`].
+    /// Two f64 for each row, to be written; unused under [`Reduction::None`].
     pub parts: u64,
-    /// [`SETTLED`] 64-bit words, to be written.
+    /// Workspace of [`SETTLED`] 64-bit words, to be written.
     pub settled: u64,
-    /// As [`softmax::launch`](super::softmax::launch) has it, or 0.
+    /// Row counters as described at [`softmax::launch`](super::softmax::launch), or 0.
     pub met: u64,
 }
 
-/// Words of 64 bits that the first kernel writes.
+/// Number of 64-bit words that the first kernel writes.
 pub const SETTLED: usize = 4;
-/// The one of them that is the first row whose target is neither a class nor ignored, or has all bits set.
+/// Index of the word that holds the first row whose target is neither a class nor ignored. All its bits are set if
+/// there is none.
 pub const FIRST_REFUSED: usize = 3;
 
-/// By type, for rows that are read one element at a time, that a block of either size holds in its registers, and that are
-/// longer.
+/// Kernels by type, then by kind of row: read one element at a time, held in the registers of a block of 256 or of 512
+/// threads, and longer.
 const NAMES: [[&str; 4]; 3] = [
     ["cross_entropy_f32_any", "cross_entropy_f32_8x4", "cross_entropy_f32_16x8", "cross_entropy_f32_long"],
     ["cross_entropy_f16_any", "cross_entropy_f16_8x4", "cross_entropy_f16_16x8", "cross_entropy_f16_long"],
@@ -222,11 +224,11 @@ const NAMES: [[&str; 4]; 3] = [
 ];
 const SOFTCAP: [&str; 3] = ["cross_entropy_softcap_f32", "cross_entropy_softcap_f16", "cross_entropy_softcap_bf16"];
 
-/// The kernels that make the losses of `rows` rows of `cols` logits, and their gradient if it has an address, one after the
-/// other; and the arguments of all.
+/// Returns the kernels that compute the losses of `rows` rows of `cols` logits, in order, and the arguments of all.
+/// They also compute the gradient if its address is not 0.
 ///
 /// # Errors
-/// As [`cross_entropy_into`]; [`Error::UnsupportedDType`] for f64.
+/// The errors of [`cross_entropy_into`]; [`Error::UnsupportedDType`] for f64.
 pub fn launches(
     dtype: DType,
     memory: &Memory,
@@ -278,7 +280,7 @@ pub fn launches(
     Ok((launches, arguments))
 }
 
-/// The smallest kernel that holds a row, and how many threads its blocks have.
+/// Returns the smallest kernel that holds a row in registers, and its number of threads in a block.
 fn kernel(
     op: &'static str,
     dtype: DType,

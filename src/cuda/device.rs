@@ -1,4 +1,4 @@
-//! Devices, the modules that are loaded there, and the one place where kernels are launched.
+//! Devices, the modules loaded on them, and the only function that launches kernels.
 
 use crate::error::{Error, Result};
 #[cfg(feature = "candle-cuda")]
@@ -10,24 +10,24 @@ use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A kernel that is to run in one dimension, and with how many blocks of how many threads.
+/// A kernel and its one-dimensional launch configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Launch {
-    /// The source that it is in.
+    /// Name of the CUDA source that defines the kernel.
     pub source: &'static str,
-    /// Its name.
+    /// Name of the kernel.
     pub kernel: &'static str,
-    /// Blocks of the grid.
+    /// Number of blocks in the grid.
     pub blocks: u32,
-    /// Threads of a block.
+    /// Number of threads in a block.
     pub threads: u32,
 }
 
-/// The device with this number.
+/// Returns the context of the device with this ordinal.
 ///
 /// # Errors
-/// [`Error::Backend`] where there is no driver, no such device, or one below compute capability 8.0.
+/// [`Error::Backend`] if there is no driver, no such device, or its compute capability is below 8.0.
 pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     if !has_driver() {
         return Err(refused("there is no CUDA driver on this machine (libcuda was not found)"));
@@ -35,17 +35,17 @@ pub fn device(ordinal: usize) -> Result<Arc<CudaContext>> {
     let context = CudaContext::new(ordinal).map_err(|e| refused(format!("device {ordinal}: {}", told(e))))?;
     let (major, minor) = context.compute_capability().map_err(|e| refused(told(e)))?;
     if major < 8 {
-        let reason = format!("device {ordinal} has compute capability {major}.{minor}; kernels need 8.0");
+        let reason = format!("device {ordinal} has compute capability {major}.{minor}; the kernels need 8.0 or above");
         return Err(refused(reason));
     }
     Ok(context)
 }
 
-/// Whether the driver's library can be loaded: `cudarc` panics where it is asked to, and only answers in programs that do
-/// not link it, which candle's `cuda` feature makes them do.
+/// Returns whether the driver's library can be loaded. `cudarc` panics if it cannot. The check in `cudarc` only works
+/// in programs that do not link the driver, and candle's `cuda` feature links it.
 fn has_driver() -> bool {
     let names: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so", "libcuda.so.1"] };
-    // SAFETY: the library's initialisers run, as they do at every use of it.
+    // SAFETY: loading runs the library's initialisers, as any use of the driver does.
     names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok())
 }
 
@@ -64,17 +64,17 @@ pub(super) fn check<T>(result: std::result::Result<T, DriverError>) -> Result<T>
     result.map_err(|error| refused(told(error)))
 }
 
-/// Memory for so many elements, one at least, which a kernel writes before they are read.
+/// Allocates memory for `len` elements, at least one, which a kernel must write before they are read.
 #[cfg(feature = "candle-cuda")]
 pub(crate) fn memory<E: super::DeviceElement>(stream: &Arc<CudaStream>, len: usize) -> Result<CudaSlice<E>> {
-    // SAFETY: numbers, of which all bits are some; what is read before it was written is one of them.
+    // SAFETY: every bit pattern is a valid number, so reading an element that was never written is defined.
     check(unsafe { stream.alloc(len) })
 }
 
-/// What is loaded on a context, which the entries keep alive.
+/// Modules and functions loaded so far. Each entry keeps its context alive.
 #[derive(Default)]
 struct Loaded {
-    /// By context, source and storage type.
+    /// Modules by context, source and storage type.
     modules: HashMap<(usize, &'static str, &'static str), Arc<CudaModule>>,
     functions: HashMap<(usize, &'static str), CudaFunction>,
 }
@@ -101,15 +101,16 @@ fn function(context: &Arc<CudaContext>, launch: &Launch) -> Result<CudaFunction>
     Ok(function)
 }
 
-/// Runs a kernel with these arguments, which are its one parameter.
+/// Launches a kernel with its single parameter, `arguments`.
 ///
 /// # Safety
-/// The arguments are those of the kernel, and their pointers and lengths are of memory that it may use so on this stream.
+/// `arguments` must be of the kernel's parameter type. Its pointers and lengths must describe memory that the kernel
+/// may access on this stream.
 pub(super) unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, launch: &Launch, arguments: &A) -> Result<()> {
     let function = function(stream.context(), launch)?;
     let config =
         LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes: 0 };
-    // SAFETY: as the caller promises.
+    // SAFETY: guaranteed by the caller.
     check(unsafe { stream.launch_builder(&function).arg(arguments).launch(config) })?;
     Ok(())
 }

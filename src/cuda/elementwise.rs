@@ -1,4 +1,4 @@
-//! Functions of one element, or of two, over flat slices on a device.
+//! Elementwise functions of one or two operands over flat slices on a device.
 
 use super::device::{self, Launch};
 use super::rows::DeviceElement;
@@ -11,7 +11,7 @@ use crate::ops::safe_div::SafeDiv;
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -22,10 +22,10 @@ pub struct Arguments {
     options: [f64; 2],
 }
 
-// SAFETY: integers and floats in C's layout, which the kernels declare alike.
+// SAFETY: plain integers and floats in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// The list of functions, each with the source it is in, for a macro.
+/// Passes the list of functions, each with its CUDA source, to a macro.
 macro_rules! each_function {
     ($then:ident) => {
         $then! {
@@ -65,21 +65,21 @@ macro_rules! define {
         of_one_by { $($OneBy:ident $one_by:ident $one_by_into:ident $one_by_source:literal;)* }
         of_two_by { $($TwoBy:ident $two_by:ident $two_by_into:ident $two_by_source:literal;)* }
     ) => {
-        /// A function, with its options where it has some.
+        /// An elementwise function with its options, if any.
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Function {
             $(#[doc = concat!("[`", stringify!($one), "`](crate::", stringify!($one), ").")] $One,)*
-            $(#[doc = concat!("[`", stringify!($two), "`](crate::", stringify!($two), "), of two.")] $Two,)*
+            $(#[doc = concat!("[`", stringify!($two), "`](crate::", stringify!($two), "), with two operands.")] $Two,)*
             $(#[doc = concat!("[`", stringify!($one_by), "`](crate::", stringify!($one_by), ").")] $OneBy($OneBy),)*
             $(
-                #[doc = concat!("[`", stringify!($two_by), "`](crate::", stringify!($two_by), "), of two.")]
+                #[doc = concat!("[`", stringify!($two_by), "`](crate::", stringify!($two_by), "), with two operands.")]
                 $TwoBy($TwoBy),
             )*
         }
 
         impl Function {
-            /// Its source, its name, and its kernels for f32, f16 and bf16.
+            /// Returns the function's source, its name, and its kernels for f32, f16 and bf16.
             fn names(&self) -> (&'static str, &'static str, [&'static str; 3]) {
                 match self {
                     $(Function::$One => ($one_source, stringify!($one), kernels!($one)),)*
@@ -89,18 +89,18 @@ macro_rules! define {
                 }
             }
 
-            /// Whether it is one of two elements.
+            /// Returns whether the function takes two operands.
             pub fn is_of_two(&self) -> bool {
                 matches!(self, $(Function::$Two)|* | $(Function::$TwoBy(_))|*)
             }
         }
 
         $(
-            #[doc = concat!("[`", stringify!($one), "`](crate::", stringify!($one), ")")]
-            /// on the stream's device, with the same bits.
+            #[doc = concat!("Computes [`", stringify!($one), "`](crate::", stringify!($one), ")")]
+            /// on the stream's device, bit-identical to the CPU.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless both have one length, [`Error::Backend`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Backend`].
             pub fn $one_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 x: CudaView<'_, E>,
@@ -110,11 +110,11 @@ macro_rules! define {
             }
         )*
         $(
-            #[doc = concat!("[`", stringify!($two), "`](crate::", stringify!($two), ")")]
-            /// on the stream's device, with the same bits.
+            #[doc = concat!("Computes [`", stringify!($two), "`](crate::", stringify!($two), ")")]
+            /// on the stream's device, bit-identical to the CPU.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless all have one length, [`Error::Backend`].
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::Backend`].
             pub fn $two_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
                 a: CudaView<'_, E>,
@@ -125,11 +125,11 @@ macro_rules! define {
             }
         )*
         $(
-            #[doc = concat!("[`", stringify!($one_by), "`](crate::", stringify!($one_by), ")")]
-            /// on the stream's device, with the same bits.
+            #[doc = concat!("Computes [`", stringify!($one_by), "`](crate::", stringify!($one_by), ")")]
+            /// on the stream's device, bit-identical to the CPU.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless both have one length, [`Error::InvalidArgument`] as on the CPU,
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
             /// [`Error::Backend`].
             pub fn $one_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
@@ -141,11 +141,11 @@ macro_rules! define {
             }
         )*
         $(
-            #[doc = concat!("[`", stringify!($two_by), "`](crate::", stringify!($two_by), ")")]
-            /// on the stream's device, with the same bits.
+            #[doc = concat!("Computes [`", stringify!($two_by), "`](crate::", stringify!($two_by), ")")]
+            /// on the stream's device, bit-identical to the CPU.
             ///
             /// # Errors
-            /// [`Error::ShapeMismatch`] unless all have one length, [`Error::InvalidArgument`] as on the CPU,
+            /// [`Error::ShapeMismatch`] if the lengths differ; [`Error::InvalidArgument`] as on the CPU;
             /// [`Error::Backend`].
             pub fn $two_by_into<E: DeviceElement>(
                 stream: &Arc<CudaStream>,
@@ -168,7 +168,7 @@ macro_rules! kernels {
 
 each_function!(define);
 
-/// Runs the function from one slice, or two, into another of the same length.
+/// Applies the function to one slice or two, and writes the results to another slice of the same length.
 pub(crate) fn apply<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     function: &Function,
@@ -187,19 +187,19 @@ pub(crate) fn apply<E: DeviceElement>(
     let (y, _written) = out.device_ptr_mut(stream);
     let addresses = [x, other.as_ref().map_or(0, |(at, _)| *at), y];
     match launch(E::DTYPE, function, addresses, len)? {
-        // SAFETY: the views hold so many elements each, and are read and written on this stream.
+        // SAFETY: the views have equal lengths, and are used on this stream.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
 }
 
-/// Which kernel makes the function of `len` elements, and its arguments; none of no elements.
+/// Returns the kernel that computes the function of `len` elements, and its arguments; `None` if there are no elements.
 ///
-/// The addresses are of the elements, of the other ones for functions of two, and of the results, which may be the
-/// first ones.
+/// The addresses are those of the first operand, of the second for functions of two operands, and of the results.
+/// Results may be at the address of the first operand.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for options that the CPU refuses too, [`Error::UnsupportedDType`] for f64.
+/// [`Error::InvalidArgument`] for options that the CPU rejects too; [`Error::UnsupportedDType`] for f64.
 pub fn launch(
     dtype: DType,
     function: &Function,
@@ -229,5 +229,5 @@ pub fn launch(
 }
 
 const THREADS: u32 = 256;
-/// Blocks take more than one tile beyond this.
+/// Maximum number of blocks. Beyond it, a block processes several tiles.
 const MOST_BLOCKS: usize = 1 << 20;

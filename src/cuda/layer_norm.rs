@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const OP: &str = "layer_norm";
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -28,16 +28,15 @@ pub struct Arguments {
     unused: u32,
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// [`layer_norm`](crate::layer_norm) of rows on the stream's device, with the same bits. The weight and the bias are
-/// arguments, not among the options.
+/// Computes [`layer_norm`](crate::layer_norm) of rows on the stream's device, bit-identical to the CPU. The weight and
+/// the bias are arguments, not options.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight or bias among them,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
+/// invalid options, or a weight or bias in them; [`Error::Backend`](crate::Error::Backend).
 pub fn layer_norm_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -54,18 +53,19 @@ pub fn layer_norm_into<E: DeviceElement>(
     let [weight, bias] = [&weight, &bias].map(|operand| operand.as_ref().map(|operand| operand.at(stream)));
     let operands = [&weight, &bias].map(|operand| operand.as_ref().map(|(at, _)| *at));
     if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], operands, shape, options)? {
-        // SAFETY: the views hold as many elements as the kernel takes, and are read and written on this stream.
+        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
         unsafe { device::run(stream, &launch, &arguments)? };
     }
     Ok(())
 }
 
-/// Which kernel makes the norm of `rows` rows of `cols` elements, and its arguments; none of no elements.
+/// Returns the kernel that normalises `rows` rows of `cols` elements, and its arguments; `None` if there are no
+/// elements.
 ///
-/// The addresses are of the rows and of the results, which may be the same; and of a weight and a bias.
+/// `x` and `y` are the addresses of the input and output rows, which may be equal.
 ///
 /// # Errors
-/// As [`layer_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`layer_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch(
     dtype: DType,
     [x, y]: [u64; 2],

@@ -1,4 +1,4 @@
-//! The gradients of LayerNorm on a device.
+//! Gradients of LayerNorm on a device.
 
 use super::device::Launch;
 use super::norm::not_of_the_host;
@@ -22,13 +22,12 @@ fn norm(options: &LayerNorm<'_>) -> Result<Norm> {
     Ok(Norm { op: OP, weight_offset: 0.0, eps: options.eps, is_centred: true, is_rounded: false })
 }
 
-/// [`layer_norm_backward_into`](crate::layer_norm_backward_into) on the stream's device, with the same bits. The weight is
-/// an argument, not one of the options; the bias has no part in gradients.
+/// Computes [`layer_norm_backward_into`](crate::layer_norm_backward_into) on the stream's device, bit-identical to the
+/// CPU. The weight is an argument, not an option. The bias does not affect the gradients.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight or bias among them,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
+/// invalid options, or a weight or bias in them; [`Error::Backend`](crate::Error::Backend).
 pub fn layer_norm_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     [x, dy]: [Rows<'_, E>; 2],
@@ -40,12 +39,13 @@ pub fn layer_norm_backward_into<E: DeviceElement>(
     norm_backward::into(stream, &norm(options)?, [x, dy], weight, dx, gradients)
 }
 
-/// Which kernels, one after the other, make the gradients of `rows` rows of `cols` elements, and their arguments.
+/// Returns the kernels that compute the gradients of `rows` rows of `cols` elements, in order, with their arguments.
 ///
-/// The addresses are of x, dy and dx, which is neither of them unless dy where no gradient of an operand is asked for.
+/// The addresses are those of x, dy and dx. `dx` must differ from both inputs, but may equal `dy` if no gradient of the
+/// weight or bias is requested.
 ///
 /// # Errors
-/// As [`layer_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`layer_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launches(
     dtype: DType,
     addresses: [u64; 3],

@@ -1,4 +1,4 @@
-//! The logarithm of softmax of rows on a device.
+//! Log-softmax of rows on a device.
 
 use super::device::Launch;
 use super::mask::{Mask, Parts};
@@ -27,11 +27,11 @@ const OP: Op = Op {
     held: None,
 };
 
-/// [`log_softmax`](crate::log_softmax) of rows on the stream's device, with the same bits. What is masked there is an
-/// argument of [`log_softmax_masked_into`].
+/// Computes [`log_softmax`](crate::log_softmax) of rows on the stream's device, bit-identical to the CPU. A device mask
+/// is an argument of [`log_softmax_masked_into`].
 ///
 /// # Errors
-/// As [`softmax_into`](super::softmax_into).
+/// The errors of [`softmax_into`](super::softmax_into).
 pub fn log_softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -41,10 +41,10 @@ pub fn log_softmax_into<E: DeviceElement>(
     log_softmax_masked_into(stream, x, out, &Mask::none(), options)
 }
 
-/// [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`log_softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
 /// # Errors
-/// As [`softmax_masked_into`](super::softmax_masked_into).
+/// The errors of [`softmax_masked_into`](super::softmax_masked_into).
 pub fn log_softmax_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -56,11 +56,11 @@ pub fn log_softmax_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out.data, mask, options)
 }
 
-/// Which kernel makes the logarithm of softmax of `rows` rows of `cols` elements, and its arguments; none of no
-/// elements. The addresses are as those of [`softmax::launch`](super::softmax::launch).
+/// Returns the kernel that computes log-softmax of `rows` rows of `cols` elements, and its arguments; `None` if there
+/// are no elements. The addresses are as for [`softmax::launch`](super::softmax::launch).
 ///
 /// # Errors
-/// As [`log_softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`log_softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch(
     dtype: DType,
     addresses: [u64; 3],
@@ -70,10 +70,10 @@ pub fn launch(
     scores::launch(&OP, dtype, addresses, shape, options)
 }
 
-/// [`launch`] for rows of this shape, with masks, scale and softcap.
+/// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.
 ///
 /// # Errors
-/// As [`log_softmax_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`log_softmax_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_masked(
     dtype: DType,
     addresses: [u64; 3],

@@ -1,4 +1,4 @@
-//! The logarithm of the sum of exponentials of rows on a device.
+//! Log-sum-exp of rows on a device.
 
 use super::device::Launch;
 use super::mask::{Mask, Parts};
@@ -27,11 +27,11 @@ const OP: Op = Op {
     held: None,
 };
 
-/// [`logsumexp`](crate::logsumexp) of rows on the stream's device, with the same bits: one result for each row. What is
-/// masked there is an argument of [`logsumexp_masked_into`].
+/// Computes [`logsumexp`](crate::logsumexp) of rows on the stream's device, bit-identical to the CPU: one result for
+/// each row. A device mask is an argument of [`logsumexp_masked_into`].
 ///
 /// # Errors
-/// As [`softmax_into`](super::softmax_into).
+/// The errors of [`softmax_into`](super::softmax_into).
 pub fn logsumexp_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -41,10 +41,10 @@ pub fn logsumexp_into<E: DeviceElement>(
     logsumexp_masked_into(stream, x, out, &Mask::none(), options)
 }
 
-/// [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`logsumexp_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
 /// # Errors
-/// As [`softmax_masked_into`](super::softmax_masked_into).
+/// The errors of [`softmax_masked_into`](super::softmax_masked_into).
 pub fn logsumexp_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -56,12 +56,12 @@ pub fn logsumexp_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out, mask, options)
 }
 
-/// Which kernel makes the logarithms of the sums of `rows` rows of `cols` elements, and its arguments; none of no rows.
-/// The addresses are of the rows, of as many results, and of what counts rows as in
+/// Returns the kernel that computes log-sum-exp of `rows` rows of `cols` elements, and its arguments; `None` if there
+/// are no rows. The addresses are those of the rows, of one result for each row, and of the counters described at
 /// [`softmax::launch`](super::softmax::launch).
 ///
 /// # Errors
-/// As [`logsumexp_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`logsumexp_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch(
     dtype: DType,
     addresses: [u64; 3],
@@ -71,10 +71,10 @@ pub fn launch(
     scores::launch(&OP, dtype, addresses, shape, options)
 }
 
-/// [`launch`] for rows of this shape, with masks, scale and softcap.
+/// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.
 ///
 /// # Errors
-/// As [`logsumexp_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`logsumexp_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_masked(
     dtype: DType,
     addresses: [u64; 3],

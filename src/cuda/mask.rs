@@ -1,4 +1,4 @@
-//! What may be attended to, in a device's memory.
+//! Attention masks in a device's memory.
 
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -6,8 +6,9 @@ use cudarc::driver::{CudaStream, CudaView, DevicePtr, SyncOnDrop};
 use half::{bf16, f16};
 use std::sync::Arc;
 
-/// A mask whose flags, biases and lengths are in a device's memory; otherwise as [`crate::Mask`]: a position is attended
-/// to only if every part allows it, and parts broadcast by NumPy's rules. At most two parts of each kind.
+/// A mask whose flags, biases and lengths are in a device's memory. It follows the rules of [`crate::Mask`]: a position
+/// is unmasked only if every part allows it, and parts broadcast by NumPy's rules. It has at most two parts of each
+/// kind.
 ///
 /// ```
 /// use evenkeel::cuda::Mask;
@@ -24,7 +25,7 @@ pub struct Mask<'a> {
     pub(super) offset: Option<isize>,
 }
 
-/// An additive bias. Made by `into()` from a view.
+/// An additive bias, converted from a view with `into()`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Bias<'a> {
@@ -69,70 +70,71 @@ impl Bias<'_> {
 }
 
 impl<'a> Mask<'a> {
-    /// Nothing masked.
+    /// Returns a mask that masks nothing.
     pub fn none() -> Self {
         Mask::default()
     }
 
-    /// As [`crate::Mask::causal`].
+    /// Returns a causal mask, as [`crate::Mask::causal`] does.
     pub fn causal() -> Self {
         Mask::none().and_causal()
     }
 
-    /// Flags of the given shape, not 0 where a position may be attended to.
+    /// Returns a mask from flags of the given shape; a position is unmasked if its flag is not 0.
     pub fn keep(flags: CudaView<'a, u8>, shape: &[usize]) -> Self {
         Mask::none().and_keep(flags, shape)
     }
 
-    /// A bias of the given shape, added to the scores; -inf masks.
+    /// Returns a mask from a bias of the given shape, added to the scores; a bias of -inf masks.
     pub fn bias(values: impl Into<Bias<'a>>, shape: &[usize]) -> Self {
         Mask::none().and_bias(values, shape)
     }
 
-    /// How many of the keys each row, or each entry of the first axis, has; more than there are count as all.
+    /// Returns a mask from the number of keys of each row, or of each entry of the first axis. Larger numbers count as
+    /// all keys.
     pub fn lengths(lengths: CudaView<'a, u64>) -> Self {
         Mask::none().and_lengths(lengths)
     }
 
-    /// As [`crate::Mask::window`].
+    /// Returns a sliding-window mask, as [`crate::Mask::window`] does.
     pub fn window(keys: usize) -> Self {
         Mask::none().and_window(keys)
     }
 
-    /// As [`crate::Mask::and_causal`].
+    /// Adds causality, as [`crate::Mask::and_causal`] does.
     pub fn and_causal(self) -> Self {
         Self { causal: true, ..self }
     }
 
-    /// See [`Mask::keep`].
+    /// Adds flags as described at [`Mask::keep`].
     pub fn and_keep(mut self, flags: CudaView<'a, u8>, shape: &[usize]) -> Self {
         self.keep.push((flags, shape.to_vec()));
         self
     }
 
-    /// See [`Mask::bias`]. Two are added one after the other, in f64.
+    /// Adds a bias as described at [`Mask::bias`]. Two biases are added one after the other, in f64.
     pub fn and_bias(mut self, values: impl Into<Bias<'a>>, shape: &[usize]) -> Self {
         self.bias.push((values.into(), shape.to_vec()));
         self
     }
 
-    /// See [`Mask::lengths`]; one length, or as many as the first axis is long.
+    /// Adds lengths as described at [`Mask::lengths`]: either one, or one for each entry of the first axis.
     pub fn and_lengths(mut self, lengths: CudaView<'a, u64>) -> Self {
         self.lengths.push(lengths);
         self
     }
 
-    /// As [`crate::Mask::and_window`].
+    /// Adds a sliding window, as [`crate::Mask::and_window`] does.
     pub fn and_window(self, keys: usize) -> Self {
         Self { window: Some(keys), ..self }
     }
 
-    /// As [`crate::Mask::offset`].
+    /// Sets the position of the first query, as [`crate::Mask::offset`] does.
     pub fn offset(self, position: isize) -> Self {
         Self { offset: Some(position), ..self }
     }
 
-    /// Where the parts are while `stream` uses them, until the guards are dropped.
+    /// Returns the addresses of the parts, which `stream` may use until the guards are dropped.
     pub(super) fn parts<'s>(
         &'s self,
         op: &'static str,
@@ -167,19 +169,19 @@ impl<'a> Mask<'a> {
     }
 }
 
-/// The parts of a [`Mask`] by their addresses on the device.
+/// Parts of a [`Mask`], given by their addresses on the device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// Bytes, and their shape.
+    /// Addresses of flag bytes, with their shapes.
     pub keep: Vec<(u64, Vec<usize>)>,
-    /// Biases, their type and their shape.
+    /// Addresses of biases, with their types and shapes.
     pub bias: Vec<(u64, DType, Vec<usize>)>,
-    /// 64-bit lengths, and how many there are.
+    /// Addresses of 64-bit lengths, with their counts.
     pub lengths: Vec<(u64, usize)>,
-    /// See [`Mask::and_causal`].
+    /// Whether the mask is causal; see [`Mask::and_causal`].
     pub causal: bool,
-    /// See [`Mask::and_window`].
+    /// Number of keys in the window; see [`Mask::and_window`].
     pub window: Option<usize>,
-    /// See [`Mask::offset`].
+    /// Position of the first query; see [`Mask::offset`].
     pub offset: Option<isize>,
 }

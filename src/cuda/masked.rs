@@ -1,4 +1,4 @@
-//! Rows with masks, scale and softcap: what kernels are given of them.
+//! Kernel arguments for rows with mask, scale and softcap.
 
 use super::device::Launch;
 use super::mask::Parts;
@@ -11,7 +11,7 @@ use crate::ops::softmax::Softmax;
 use crate::rows::Shape;
 use cudarc::driver::DeviceRepr;
 
-/// Parts of a kind, and axes before the last.
+/// Maximum number of mask parts of one kind (`PARTS`), and of axes before the last (`AXES`).
 const PARTS: usize = 2;
 const AXES: usize = 7;
 
@@ -24,7 +24,7 @@ struct Part {
     dtype: u32,
 }
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -50,17 +50,17 @@ pub struct Arguments {
     length: [Part; PARTS],
 }
 
-// SAFETY: numbers in C's layout without gaps, which the kernels declare alike.
+// SAFETY: plain numbers in C layout without padding; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// Scales that leave the low part of a product within f32 wherever it counts.
+/// Scales for which the low part of a float-float product stays in f32 range wherever it matters.
 pub const SCALES: std::ops::Range<f64> = 1e-15..1e15;
-/// A row's index and the number of blocks are within 32 bits together.
+/// Maximum number of rows. Kernels add the number of blocks to a row index in 32 bits.
 const MOST_ROWS: u64 = (1 << 32) - MOST_BLOCKS as u64;
-/// Positions and windows beyond this are as good as infinite.
+/// Limit for positions and windows. Values beyond it have the same effect as infinity.
 const FAR: i64 = 1 << 60;
 
-/// A part that broadcasts to the rows' shape.
+/// Returns a mask part with the strides that broadcast it to the rows' shape.
 fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]) -> Result<Part> {
     broadcasts(op, "mask", shape.iter().product(), shape, dims)?;
     let mut part = Part { data, dtype, ..Part::default() };
@@ -76,8 +76,9 @@ fn part(op: &'static str, data: u64, dtype: u32, shape: &[usize], dims: &[usize]
     Ok(part)
 }
 
-/// Which kernel of an op's source makes something of rows of this shape, and its arguments; none of no rows. `kernel`
-/// names it by the type's index, the columns, and how many elements are sixteen bytes.
+/// Returns the kernel of an op's source for rows of this shape, and its arguments; `None` if there are no rows.
+/// `kernel` returns the kernel's name, given the type's index, the number of columns, and how many elements fit in
+/// sixteen bytes.
 pub fn plan(
     (op, source): (&'static str, &'static str),
     dtype: DType,
@@ -89,12 +90,12 @@ pub fn plan(
 ) -> Result<Option<(Launch, Arguments)>> {
     options.check(op)?;
     if options.mask.is_some_and(|mask| !mask.is_none()) {
-        return Err(Error::invalid(op, "mask", "in the host's memory", "one of the device's"));
+        return Err(Error::invalid(op, "mask", "in the host's memory", "a device mask"));
     }
     let (index, lanes) = of_type(op, dtype)?;
     let dims = shape.dims();
     let Some((&cols, outer)) = dims.split_last() else {
-        return Err(Error::invalid(op, "axis", 0, "the last one of a shape, which has none"));
+        return Err(Error::invalid(op, "axis", 0, "the last axis of a shape, but the shape has no axes"));
     };
     if cols > MAX_TERMS {
         return Err(Error::invalid(op, "columns", cols, format!("at most {MAX_TERMS}")));
@@ -116,7 +117,7 @@ pub fn plan(
         }
     }
     if (parts.causal || parts.window.is_some()) && outer.is_empty() {
-        return Err(Error::invalid(op, "axis", 0, "the last of at least two for a causal or windowed mask"));
+        return Err(Error::invalid(op, "axis", 0, "the last of at least two axes for a causal or windowed mask"));
     }
     if parts.window == Some(0) {
         return Err(Error::invalid(op, "window", 0, "at least 1"));

@@ -1,14 +1,15 @@
-//! Kernels for CUDA devices: the same bits as on the CPU, from PTX that is part of this crate. Neither building nor
-//! starting a program needs CUDA; the driver is looked for when a device is asked for.
+//! Kernels for CUDA devices, bit-identical to the CPU ops. Their PTX is part of this crate, so neither building nor
+//! starting a program needs CUDA. The driver is loaded when a device is first requested.
 //!
-//! Slices are those of [`cudarc`], which is re-exported. For pointers that come from elsewhere, each op has a `launch`
-//! that says which kernel is to run with which arguments; [`Launch::ptx`] is the module that has it.
+//! Slices are the types of [`cudarc`], which is re-exported. For pointers from elsewhere, each op has a `launch`
+//! function that returns the kernel to run and its arguments. [`Launch::ptx`] returns the module that contains the
+//! kernel.
 //!
-//! What rows were met is not reported: the host does not wait for the device.
+//! The guards' counts of affected rows are not reported, because the host does not wait for the device.
 //!
-//! What ops need of memory beside their arguments is kept for each stream, until nobody has the stream any more: nothing is
-//! allocated once an op has run on a stream at a size, and a stream that is captured has to be one on which it has. Such a
-//! graph is for that stream too.
+//! Each stream has its own workspace, kept as long as the stream is in use. Once an op has run on a stream at some
+//! size, running it again at that size allocates nothing. An op must have run on a stream at its size before the stream
+//! is captured. The captured graph may only run on that stream.
 //!
 //! ```no_run
 //! use evenkeel::Softmax;

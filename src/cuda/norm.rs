@@ -1,4 +1,4 @@
-//! Which kernels the norms of rows take.
+//! Kernel selection for the row norms.
 
 use super::device::Launch;
 use super::operand::At;
@@ -6,12 +6,13 @@ use super::rows::{Rows, RowsMut};
 use crate::element::DType;
 use crate::error::{Error, Result};
 
-/// Blocks take more than one row beyond this, and look at the operands once.
+/// Maximum number of blocks. With more rows, a block processes several and loads the operands once.
 const MOST_BLOCKS: usize = 1 << 13;
-/// Kernels count columns in 32 bits, and beyond a row's end.
+/// Maximum number of columns. Kernels index columns in 32 bits and may step past the end of a row.
 const MOST_COLS: usize = 1 << 30;
 
-/// The kernels of an op for f32, f16 and bf16: for rows that registers hold, for longer ones, and for others.
+/// Lists an op's kernels for f32, f16 and bf16: rows that fit in registers, longer rows, and rows without vector
+/// access.
 macro_rules! kernels {
     ($op:literal) => {
         [
@@ -23,7 +24,8 @@ macro_rules! kernels {
 }
 pub(super) use kernels;
 
-/// The kernel for rows at these addresses, or at 0 where there are none, with these operands; none of no elements.
+/// Returns the kernel for rows at these addresses with these operands, or `None` if there are no elements. An address
+/// of 0 means that the tensor is absent.
 pub(super) fn plan<const N: usize>(
     op: &'static str,
     kernels: &[[&'static str; 3]; 3],
@@ -58,15 +60,15 @@ pub(super) fn plan<const N: usize>(
     Ok(Some(Launch { source: op, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads: threads as u32 }))
 }
 
-/// Refuses an operand among an op's options, where it would be in the host's memory.
+/// Rejects an operand given in an op's options, which are in the host's memory.
 pub(super) fn not_of_the_host(op: &'static str, argument: &'static str, is_given: bool) -> Result<()> {
     if is_given {
-        return Err(Error::invalid(op, argument, "in the host's memory", "an argument of its own, on the device"));
+        return Err(Error::invalid(op, argument, "in the host's memory", "a separate argument in device memory"));
     }
     Ok(())
 }
 
-/// Checks that rows that are written are of the shape of those that are read.
+/// Checks that the rows to be written have the shape of the rows read.
 pub(super) fn same_shape<E>(
     op: &'static str,
     argument: &'static str,

@@ -1,4 +1,4 @@
-//! What the gradients of the norms share: kernels, their parameter, and the order in which they run.
+//! Kernels of the norm gradients, their parameter, and the order in which they run.
 
 use super::device::{self, Launch};
 use super::norm::{kernels, plan, same_shape};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const MODULE: &str = "norm_backward";
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -35,10 +35,10 @@ pub struct Arguments {
     is_rounded: u32,
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// A norm, as its gradients see it.
+/// Properties of a norm that its gradient depends on.
 pub(super) struct Norm {
     pub(super) op: &'static str,
     pub(super) weight_offset: f64,
@@ -47,30 +47,30 @@ pub(super) struct Norm {
     pub(super) is_rounded: bool,
 }
 
-/// Where gradients of operands go, and what it takes to sum them.
+/// Outputs and workspace for the gradients of the weight and the bias.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Of the weight.
+    /// Gradient of the weight, if wanted.
     pub dweight: Option<At>,
-    /// Of the bias.
+    /// Gradient of the bias, if wanted.
     pub dbias: Option<At>,
-    /// The address of [`workspace`] numbers of f64; not looked at where there is neither.
+    /// Address of [`workspace`] f64 numbers; unused if both gradients are absent.
     pub workspace: u64,
 }
 
-/// Rows and columns that a kernel takes at a time.
+/// Rows (`TILE`) and columns (`RUN`) that a block of the column kernels processes at a time.
 const TILE: usize = 256;
 const RUN: usize = 128;
 const MOST_BLOCKS: usize = 1 << 20;
-/// Numbers that are kept of a row: its mean, its factor and its shift.
+/// Numbers stored for each row: its mean, scale factor and shift.
 const MOMENTS: usize = 3;
 
-/// How many numbers of f64 the gradients of operands take while they are summed.
+/// Returns how many f64 numbers of workspace the gradients of the weight and bias need.
 pub fn workspace((rows, cols): (usize, usize)) -> usize {
     MOMENTS * rows + 2 * rows.div_ceil(TILE) * cols
 }
 
-/// Which kernels run one after the other.
+/// Returns the kernels to run, in order, with their arguments.
 pub(super) fn launches(
     norm: &Norm,
     dtype: DType,
@@ -121,7 +121,7 @@ pub(super) fn launches(
     Ok(launches.into_iter().map(|launch| (launch, arguments)).collect())
 }
 
-/// Runs them.
+/// Checks the shapes and runs the kernels.
 pub(super) fn into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     norm: &Norm,
@@ -147,8 +147,8 @@ pub(super) fn into<E: DeviceElement>(
         let workspace = room.words(norm.op, if has_columns { workspace(shape) } else { 0 })?;
         let columns = Columns { dweight: at(&dweight), dbias: at(&dbias), workspace };
         for (launch, arguments) in launches(norm, E::DTYPE, [x, dy, dx], weight, columns, shape)? {
-            // SAFETY: the views hold as many elements as the kernels take, the workspace as many as they are said to, and
-            // all is read and written on this stream.
+            // SAFETY: the views have the lengths that the kernels access, the workspace has the length of `workspace`,
+            // and all are used on this stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         Ok(())

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use cudarc::driver::{CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, SyncOnDrop};
 use half::{bf16, f16};
 
-/// A number for each column, of any type that kernels take, which need not be that of the rows.
+/// One number for each column, of any type that kernels support. The type may differ from that of the rows.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operand<'a> {
@@ -44,7 +44,8 @@ impl Operand<'_> {
         }
     }
 
-    /// Where the numbers are, for a kernel on this stream, and what tells when it has read them.
+    /// Returns the address and type for a kernel on this stream, and a guard that marks the end of the read when
+    /// dropped.
     pub(super) fn at<'s>(&'s self, stream: &'s CudaStream) -> (At, SyncOnDrop<'s>) {
         let (dtype, (address, read)) = match self {
             Operand::F32(values) => (DType::F32, values.device_ptr(stream)),
@@ -55,7 +56,7 @@ impl Operand<'_> {
     }
 }
 
-/// As [`Operand`], to be written: a gradient of one.
+/// An [`Operand`] to be written, such as the gradient of a weight.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OperandMut<'a> {
@@ -94,7 +95,7 @@ impl OperandMut<'_> {
         }
     }
 
-    /// As [`Operand::at`].
+    /// Returns the address, type and guard as [`Operand::at`] does, for writing.
     pub(super) fn at<'s>(&'s mut self, stream: &'s CudaStream) -> (At, SyncOnDrop<'s>) {
         let (dtype, (address, written)) = match self {
             OperandMut::F32(values) => (DType::F32, values.device_ptr_mut(stream)),
@@ -105,7 +106,7 @@ impl OperandMut<'_> {
     }
 }
 
-/// Checks that an operand has one value a column.
+/// Checks that an operand has one value for each column.
 pub(super) fn one_a_column(op: &'static str, argument: &'static str, len: Option<usize>, cols: usize) -> Result<()> {
     match len {
         Some(len) if len != cols => {
@@ -116,16 +117,16 @@ pub(super) fn one_a_column(op: &'static str, argument: &'static str, len: Option
     }
 }
 
-/// Where the numbers of an operand are, and of what type.
+/// Address and type of an operand on the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// On the device.
+    /// Address on the device.
     pub address: u64,
-    /// Not f64.
+    /// Type of the numbers; f64 is not supported.
     pub dtype: DType,
 }
 
-/// The address and the type that kernels are given, zeros for none.
+/// Returns the address and the type code that kernels take, or zeros for `None`.
 pub(super) fn given(op: &'static str, at: Option<At>) -> Result<(u64, u32)> {
     let Some(At { address, dtype }) = at else { return Ok((0, 0)) };
     let which = match dtype {

@@ -1,9 +1,9 @@
-//! The kernels' PTX, which is stored compressed. One source is unpacked at a time, and of it the kernels of one storage
-//! type make a module: the driver compiles no more than that at a first call.
+//! Compressed PTX of the kernels. One source is unpacked at a time. Its kernels of one storage type form a module, so
+//! that the driver compiles no more than these at a first call.
 //!
-//! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source, its name and the bytes of its
-//! zstd frame, and an empty line. In a frame a register has, in place of its number, what the number is above the last
-//! one of its class; the numbers begin at 0 in each kernel. That halves the archive.
+//! The archive is made by `scripts/cuda-kernels`. It begins with a line for each source: its name and the byte length
+//! of its zstd frame. An empty line follows. In a frame, each register number is stored as its difference from the
+//! previous number of the same register class, starting from 0 in each kernel. That halves the archive.
 
 #![forbid(unsafe_code)]
 
@@ -14,19 +14,20 @@ use std::collections::HashMap;
 use std::io::Read;
 
 const ARCHIVE: &[u8] = include_bytes!("kernels/ptx.zst");
-/// The text that begins each kernel, and occurs nowhere else.
+/// Text that begins each kernel and occurs nowhere else.
 const ENTRY: &str = ".visible .entry ";
 
 impl Launch {
-    /// Returns the storage type in the kernel's name: `f32`, `f16`, `bf16` or `f64`; empty for kernels that serve all types. Kernels of the same source and storage type are in one module.
+    /// Returns the storage type in the kernel's name: `f32`, `f16`, `bf16` or `f64`; empty for kernels that serve all
+    /// types. Kernels of the same source and storage type are in one module.
     pub fn storage(&self) -> &'static str {
         storage(self.kernel)
     }
 
-    /// Returns the PTX of the module that has the kernel, for compute capability 8.0 and above.
+    /// Returns the PTX of the module that contains the kernel, for compute capability 8.0 and above.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `source` is not the kernel's.
+    /// [`Error::Backend`](crate::Error::Backend) if `source` does not contain the kernel.
     ///
     /// ```
     /// use evenkeel::cuda::Launch;
@@ -38,7 +39,7 @@ impl Launch {
     /// ```
     pub fn ptx(&self) -> Result<String> {
         module(&unpacked(self.source)?, self.kernel)
-            .ok_or_else(|| refused(format!("there is no kernel {} in {}", self.kernel, self.source)))
+            .ok_or_else(|| refused(format!("there is no kernel {} in source {}", self.kernel, self.source)))
     }
 }
 
@@ -46,11 +47,11 @@ fn storage(kernel: &str) -> &str {
     kernel.split('_').find(|part| matches!(*part, "f16" | "bf16" | "f32" | "f64")).unwrap_or("")
 }
 
-/// The text of a source's frame.
+/// Returns the decompressed text of a source.
 fn unpacked(source: &str) -> Result<String> {
-    let frame = frame(source).ok_or_else(|| refused(format!("there is no PTX of {source}")))?;
+    let frame = frame(source).ok_or_else(|| refused(format!("there is no PTX for source {source}")))?;
     let mut text = String::new();
-    let failed = |e: String| refused(format!("the PTX of {source} can't be unpacked: {e}"));
+    let failed = |e: String| refused(format!("the PTX of source {source} cannot be decompressed: {e}"));
     let mut decoder = StreamingDecoder::new(frame).map_err(|e| failed(e.to_string()))?;
     decoder.read_to_string(&mut text).map_err(|e| failed(e.to_string()))?;
     Ok(text)
@@ -71,7 +72,7 @@ fn frame(source: &str) -> Option<&'static [u8]> {
     None
 }
 
-/// Returns the text before the first kernel, and all kernels of this one's storage type.
+/// Returns the text before the first kernel, and all kernels with the storage type of `kernel`.
 fn module(text: &str, kernel: &str) -> Option<String> {
     let mut parts = text.split(ENTRY);
     let mut module = parts.next()?.to_string();
@@ -87,7 +88,7 @@ fn module(text: &str, kernel: &str) -> Option<String> {
     found.then_some(module)
 }
 
-/// Appends a kernel with the numbers of its registers.
+/// Appends a kernel with its register numbers decoded.
 fn push_numbered(to: &mut String, entry: &str) {
     let mut last: HashMap<&str, i64> = HashMap::new();
     let mut parts = entry.split('%');
@@ -131,7 +132,7 @@ mod tests {
             launch("cross_entropy", "cross_entropy_settle").ptx().unwrap().contains(".entry cross_entropy_reduce(")
         );
         let refusal = launch("softmax", "softmin_f32").ptx().unwrap_err().to_string();
-        assert!(refusal.contains("there is no kernel softmin_f32 in softmax"), "{refusal}");
+        assert!(refusal.contains("there is no kernel softmin_f32 in source softmax"), "{refusal}");
         assert!(launch("softmin", "softmin_f32").ptx().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! RMSNorm of the rows of heads and rotary position embedding of the result, in one kernel on a device.
+//! RMSNorm of the rows of attention heads, followed by rotary position embedding, in one kernel on a device.
 
 use super::device::{self, Launch};
 use super::norm::{not_of_the_host, same_shape};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 const OP: &str = "qk_norm_rope";
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -38,19 +38,20 @@ pub struct Arguments {
     padding: u32,
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// The most columns of a head.
+/// Maximum number of columns of a head.
 pub const MOST_COLS: usize = 2 * TILE;
 
-/// [`rms_norm`](crate::rms_norm) of rows on the stream's device and then [`rope`](crate::rope()), with the bits of these
-/// two: the normalised row is rounded to its type in between. Queries and keys are a call each, with a weight of their own.
+/// Computes [`rms_norm`](crate::rms_norm) and then [`rope`](crate::rope()) of rows on the stream's device. The result
+/// is bit-identical to these two ops: the normalised row is rounded to its type in between. Queries and keys take one
+/// call each, with their own weights.
 ///
-/// `x` is `[.., positions, cols]` as rows, of up to [`MOST_COLS`] columns; the weight is an argument, not one of the options.
+/// `x` is `[.., positions, cols]` as rows of up to [`MOST_COLS`] columns. The weight is an argument, not an option.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options that are, for a weight among them and for more columns,
+/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for invalid options, a weight in them, or too many columns;
 /// [`Error::Backend`].
 pub fn qk_norm_rope_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
@@ -67,10 +68,10 @@ pub fn qk_norm_rope_into<E: DeviceElement>(
     run((stream, E::DTYPE), [x, y], shape, weight, table, options)
 }
 
-/// [`qk_norm_rope_into`] in place.
+/// Computes [`qk_norm_rope_into`] in place.
 ///
 /// # Errors
-/// As [`qk_norm_rope_into`].
+/// The errors of [`qk_norm_rope_into`].
 pub fn qk_norm_rope_in_place<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     mut x: RowsMut<'_, E>,
@@ -99,14 +100,15 @@ fn run(
     let positions = (table.positions, table.interleaved);
     let weight = weight.as_ref().map(|(at, _)| *at);
     match launch(dtype, [x, y, cos, sin], weight, (rows, cols), positions, options)? {
-        // SAFETY: the views hold rows times cols elements each, the table half of `cols` for each position; all are
-        // used on this stream.
+        // SAFETY: the views hold `rows * cols` elements each, the table `cols / 2` for each position; all are used on
+        // this stream.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
 }
 
-/// By type, for pairs that are halves and that are neighbours, and for rows that are read one element at a time.
+/// Kernels by type: for rotated pairs that are halves apart or neighbours, each with vector access and one element at a
+/// time.
 const NAMES: [[&str; 4]; 3] = [
     [
         "qk_norm_rope_f32_halves",
@@ -128,13 +130,16 @@ const NAMES: [[&str; 4]; 3] = [
     ],
 ];
 
-/// Which kernel normalises and turns `rows` rows of `cols` elements, and its arguments; none of no elements.
+/// Returns the kernel that normalises and rotates `rows` rows of `cols` elements, and its arguments; `None` if there
+/// are no elements.
 ///
-/// The addresses are of the rows, of the results, which may be the same, and of the table's cosines and sines, as
-/// [`rope::launch`](super::rope::launch) has them; with how many positions these have, and whether pairs are neighbours.
+/// The addresses are those of the rows, of the results, which may be equal, and of the table's cosines and sines as for
+/// [`rope::launch`](super::rope::launch). `positions` is the number of positions in the table; `interleaved` states
+/// whether rotated pairs are neighbours.
 ///
 /// # Errors
-/// As [`qk_norm_rope_into`], [`Error::ShapeMismatch`] for an odd number of columns; [`Error::UnsupportedDType`] for f64.
+/// The errors of [`qk_norm_rope_into`]; [`Error::ShapeMismatch`] for an odd number of columns;
+/// [`Error::UnsupportedDType`] for f64.
 pub fn launch(
     dtype: DType,
     [x, y, cos, sin]: [u64; 4],
@@ -188,9 +193,8 @@ pub fn launch(
 
 const THREADS: u32 = 128;
 const WARP: usize = 32;
-/// Threads take more than one row of a position, up to `MOST_ROWS`, where there would be more threads than these, which fill
-/// a device.
+/// Number of threads that fills a device. Beyond it, a thread processes several rows of a position, up to `MOST_ROWS`.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;
-/// Threads take more than one group of rows beyond this, and look at the weights once.
+/// Maximum number of blocks. Beyond it, a thread processes several groups of rows and loads the weights once.
 const MOST_BLOCKS: usize = 1 << 13;

@@ -1,4 +1,4 @@
-//! RMSNorm of rows on a device, alone and fused with a residual.
+//! RMSNorm of rows on a device, alone or fused with a residual addition.
 
 use super::device::{self, Launch};
 use super::norm::{kernels, not_of_the_host, plan, same_shape};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const OP: &str = "rms_norm";
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -30,16 +30,15 @@ pub struct Arguments {
     before_weight: u32,
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// [`rms_norm`](crate::rms_norm) of rows on the stream's device, with the same bits. The weight is an argument, not one of
-/// the options.
+/// Computes [`rms_norm`](crate::rms_norm) of rows on the stream's device, bit-identical to the CPU. The weight is an
+/// argument, not an option.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight among them,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
+/// invalid options, or a weight in them; [`Error::Backend`](crate::Error::Backend).
 pub fn rms_norm_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -55,17 +54,17 @@ pub fn rms_norm_into<E: DeviceElement>(
     let weight = weight.as_ref().map(|weight| weight.at(stream));
     let weight = weight.as_ref().map(|(at, _)| *at);
     if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], None, weight, shape, options)? {
-        // SAFETY: the views hold as many elements as the kernel takes, and are read and written on this stream.
+        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
         unsafe { device::run(stream, &launch, &arguments)? };
     }
     Ok(())
 }
 
-/// [`rms_norm_residual`](crate::rms_norm_residual) of rows on the stream's device, with the same bits: the norm of
-/// `x + residual` into `out`, and that sum into `residual_out`.
+/// Computes [`rms_norm_residual`](crate::rms_norm_residual) of rows on the stream's device, bit-identical to the CPU.
+/// Writes the norm of `x + residual` to `out`, and the sum itself to `residual_out`.
 ///
 /// # Errors
-/// As [`rms_norm_into`].
+/// The errors of [`rms_norm_into`].
 pub fn rms_norm_residual_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     [x, residual]: [Rows<'_, E>; 2],
@@ -84,19 +83,21 @@ pub fn rms_norm_residual_into<E: DeviceElement>(
     let weight = weight.as_ref().map(|weight| weight.at(stream));
     let weight = weight.as_ref().map(|(at, _)| *at);
     if let Some((launch, arguments)) = launch(E::DTYPE, [x, y], Some([residual, sum]), weight, shape, options)? {
-        // SAFETY: the views hold as many elements as the kernel takes, and are read and written on this stream.
+        // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
         unsafe { device::run(stream, &launch, &arguments)? };
     }
     Ok(())
 }
 
-/// Which kernel makes the norm of `rows` rows of `cols` elements, and its arguments; none of no elements.
+/// Returns the kernel that normalises `rows` rows of `cols` elements, and its arguments; `None` if there are no
+/// elements.
 ///
-/// The addresses are of the rows and of the results; of a residual and of its sum with the rows, of which the norm is then;
-/// and of a weight. Results and sums may be where any of the rows or the residual are.
+/// `x` and `y` are the addresses of the input and output rows. `residual` holds the addresses of the residual and of
+/// its sum with the rows; if it is given, the norm is of that sum. Each output may be at the address of the input rows
+/// or of the residual.
 ///
 /// # Errors
-/// As [`rms_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`rms_norm_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch(
     dtype: DType,
     [x, y]: [u64; 2],

@@ -1,4 +1,4 @@
-//! The gradients of RMSNorm on a device.
+//! Gradients of RMSNorm on a device.
 
 use super::device::Launch;
 use super::norm::not_of_the_host;
@@ -22,13 +22,12 @@ fn norm(options: &RmsNorm<'_>) -> Result<Norm> {
     Ok(Norm { op: OP, weight_offset: options.weight_offset, eps: options.eps, is_centred: false, is_rounded })
 }
 
-/// [`rms_norm_backward_into`](crate::rms_norm_backward_into) on the stream's device, with the same bits. The weight is an
-/// argument, not one of the options.
+/// Computes [`rms_norm_backward_into`](crate::rms_norm_backward_into) on the stream's device, bit-identical to the CPU.
+/// The weight is an argument, not an option.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch),
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for options that are, and for a weight among them,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
+/// invalid options, or a weight in them; [`Error::Backend`](crate::Error::Backend).
 pub fn rms_norm_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     [x, dy]: [Rows<'_, E>; 2],
@@ -40,12 +39,13 @@ pub fn rms_norm_backward_into<E: DeviceElement>(
     norm_backward::into(stream, &norm(options)?, [x, dy], weight, dx, [dweight, None])
 }
 
-/// Which kernels, one after the other, make the gradients of `rows` rows of `cols` elements, and their arguments.
+/// Returns the kernels that compute the gradients of `rows` rows of `cols` elements, in order, with their arguments.
 ///
-/// The addresses are of x, dy and dx, which is neither of them unless dy where no gradient of the weight is asked for.
+/// The addresses are those of x, dy and dx. `dx` must differ from both inputs, but may equal `dy` if the gradient of
+/// the weight is not requested.
 ///
 /// # Errors
-/// As [`rms_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`rms_norm_backward_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launches(
     dtype: DType,
     addresses: [u64; 3],

@@ -1,8 +1,8 @@
-//! Memory that ops need beside their arguments: of each stream some that stays, so that nothing is allocated once an op has
-//! run at a size.
+//! Workspace that ops need in addition to their arguments. Each stream keeps its own, so that running an op again at
+//! the same size allocates nothing.
 //!
-//! What is there is used by one call after the other, in the order of the stream; two streams share nothing. A captured
-//! graph has the addresses of what was there: none is given back before the stream itself is gone.
+//! Successive calls reuse the workspace in stream order, and streams share nothing. Captured graphs contain its
+//! addresses, so no allocation that a graph may use is freed before the stream itself is dropped.
 
 use super::clip_grad_norm::Tensor;
 use super::device;
@@ -12,25 +12,27 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-/// A stream's memory, from when it is asked for until all kernels that use it are launched.
+/// Workspace of a stream, locked from when it is requested until all kernels that use it are launched.
 #[derive(Debug)]
 pub(super) struct Room {
     stream: Arc<CudaStream>,
-    /// The last is in use.
+    /// All allocations so far; only the last is in use.
     words: Vec<CudaSlice<u64>>,
-    /// A list of tensors that is on the device, whether a graph has its address, and others of which one has.
+    /// Copy of the tensor list that is on the device.
     listed: Vec<Tensor>,
     list: Option<CudaSlice<Tensor>>,
+    /// Whether a captured graph contains the address of `list`.
     is_in_graph: bool,
+    /// Earlier lists whose addresses captured graphs contain.
     lists_in_graphs: Vec<CudaSlice<Tensor>>,
 }
 
-/// A stream, and the thread for a handle that is another stream in each.
+/// Context, stream handle, and the thread for the handle that means a different stream in each thread.
 type Key = (usize, usize, Option<ThreadId>);
-/// Up to it, handles are of streams that are always there.
+/// Largest handle of the predefined streams, which always exist. It is the per-thread default stream.
 const PER_THREAD: usize = 2;
 
-/// Calls `f` with the stream's memory, which is nobody else's meanwhile.
+/// Calls `f` with exclusive access to the stream's workspace.
 pub(super) fn with<T>(stream: &Arc<CudaStream>, f: impl FnOnce(&mut Room) -> Result<T>) -> Result<T> {
     let room = of(stream);
     let mut room = locked(&room);
@@ -50,7 +52,7 @@ fn of(stream: &Arc<CudaStream>) -> Arc<Mutex<Room>> {
     if let Some((_, room)) = rooms.iter().find(|(of, _)| *of == key) {
         return room.clone();
     }
-    // Of streams that nobody else has any more.
+    // Drop the workspaces of streams that have no other owner.
     rooms.retain(|(_, room)| Arc::strong_count(room) > 1 || locked(room).is_wanted());
     let room = Arc::new(Mutex::new(Room::new(stream)));
     rooms.push((key, room.clone()));
@@ -64,7 +66,8 @@ impl Room {
         Room { stream, words, listed, list: None, is_in_graph: false, lists_in_graphs }
     }
 
-    /// Whether the stream is always there, or there are others who have it: each slice has it too.
+    /// Returns whether the stream is predefined or has owners other than this workspace. Each slice owns the stream
+    /// too.
     fn is_wanted(&self) -> bool {
         let own = 1 + self.words.len() + usize::from(self.list.is_some()) + self.lists_in_graphs.len();
         self.stream.cu_stream() as usize <= PER_THREAD || Arc::strong_count(&self.stream) > own
@@ -77,25 +80,25 @@ impl Room {
 
     fn refuse_capture(&self, op: &'static str, needs: &str) -> Result<()> {
         if self.is_captured()? {
-            let expected = format!("{needs}: to be run once on this stream before it is captured");
+            let expected = format!("{needs}; run the op once on this stream before capturing it");
             return Err(Error::invalid(op, "stream", "captured", expected));
         }
         Ok(())
     }
 
-    /// The address of so many words of 64 bits, with whatever is in them.
+    /// Returns the address of at least `len` 64-bit words with unspecified contents.
     pub(super) fn words(&mut self, op: &'static str, len: usize) -> Result<u64> {
         let has = self.words.last().map_or(0, |slice| slice.len());
         if has < len {
-            self.refuse_capture(op, &format!("one that has {len} words of memory"))?;
-            // SAFETY: what kernels read there they have written before.
+            self.refuse_capture(op, &format!("a stream that already has a workspace of {len} 64-bit words"))?;
+            // SAFETY: kernels write these words before they read them.
             self.words.push(device::check(unsafe { self.stream.alloc(len.max(2 * has)) })?);
         }
-        // The stream's own, and so used in its order: no events are needed.
+        // No events are needed, because only this stream uses the memory, in its own order.
         Ok(self.words.last().map_or(0, |slice| slice.device_ptr(&self.stream).0))
     }
 
-    /// The first so many of those words, for which the host waits.
+    /// Returns the first `len` words of the workspace; waits for the stream.
     pub(super) fn read_words(&self, len: usize) -> Result<Vec<u64>> {
         match self.words.last() {
             Some(slice) if len > 0 => device::check(self.stream.clone_dtoh(&slice.slice(..len.min(slice.len())))),
@@ -103,7 +106,7 @@ impl Room {
         }
     }
 
-    /// Writes the first of those words.
+    /// Writes the first words of the workspace.
     pub(super) fn write_words(&mut self, words: &[u64]) -> Result<()> {
         match self.words.last_mut() {
             Some(slice) => device::check(self.stream.memcpy_htod(words, slice)),
@@ -111,13 +114,13 @@ impl Room {
         }
     }
 
-    /// The address of a copy of a list, which is made where it is another one than the last.
+    /// Returns the address of a device copy of the list. The list is copied only if it differs from the previous one.
     pub(super) fn list(&mut self, op: &'static str, tensors: &[Tensor]) -> Result<u64> {
         if tensors.is_empty() {
             return Ok(0);
         }
         if self.listed != tensors {
-            self.refuse_capture(op, "one that has the list of these tensors")?;
+            self.refuse_capture(op, "a stream that already holds the list of these tensors")?;
             self.listed.clear();
             if self.is_in_graph {
                 self.lists_in_graphs.extend(self.list.take());
@@ -125,7 +128,7 @@ impl Room {
             }
             let has = self.list.as_ref().map_or(0, |slice| slice.len());
             if has < tensors.len() {
-                // SAFETY: what is read of it is written first.
+                // SAFETY: the list is written before it is read.
                 self.list = Some(device::check(unsafe { self.stream.alloc(tensors.len().max(2 * has)) })?);
             }
             if let Some(list) = &mut self.list {

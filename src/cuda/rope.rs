@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const OP: &str = "rope";
 
-/// The kernels' parameter.
+/// Parameter of the kernels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -25,7 +25,7 @@ pub struct Arguments {
     direction: f64,
 }
 
-// SAFETY: integers and a float in C's layout, which the kernels declare alike.
+// SAFETY: plain integers and a float in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
 /// A [`RopeTable`](crate::RopeTable) in a device's memory.
@@ -55,18 +55,18 @@ impl RopeTable {
     }
 }
 
-/// How rows are turned.
+/// Options of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Rows of the table: row r of the tensor takes r modulo these.
+    /// Number of positions in the table. Row r of the tensor uses position r modulo this number.
     pub positions: usize,
-    /// See [`Rope::interleaved`](crate::Rope::interleaved).
+    /// Whether rotated pairs are neighbours; see [`Rope::interleaved`](crate::Rope::interleaved).
     pub interleaved: bool,
-    /// Whether they are turned back, as gradients are.
+    /// Whether to rotate backwards, as for gradients.
     pub back: bool,
 }
 
-/// [`rope`](crate::rope()) of rows on the stream's device, with the same bits.
+/// Computes [`rope`](crate::rope()) of rows on the stream's device, bit-identical to the CPU.
 ///
 /// # Errors
 /// [`Error::ShapeMismatch`], [`Error::Backend`].
@@ -79,10 +79,10 @@ pub fn rope_into<E: DeviceElement>(
     turn(stream, (OP, "out"), x, out, table)
 }
 
-/// [`rope_backward`](crate::rope_backward()) of rows on the stream's device, with the same bits.
+/// Computes [`rope_backward`](crate::rope_backward()) of rows on the stream's device, bit-identical to the CPU.
 ///
 /// # Errors
-/// As [`rope_into`].
+/// The errors of [`rope_into`].
 pub fn rope_backward_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     dy: Rows<'_, E>,
@@ -111,20 +111,20 @@ fn turn<E: DeviceElement>(
     let (cos, _cos) = table.cos.device_ptr(stream);
     let (sin, _sin) = table.sin.device_ptr(stream);
     match launch(E::DTYPE, [x, y, cos, sin], (rows, cols), turn)? {
-        // SAFETY: the views hold rows times cols elements each, the table half of `cols` for each position; all are
-        // used on this stream.
+        // SAFETY: the views hold `rows * cols` elements each, the table `cols / 2` for each position; all are used on
+        // this stream.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
 }
 
-/// Which kernel turns `rows` rows of `cols` elements, and its arguments; none of no elements.
+/// Returns the kernel that rotates `rows` rows of `cols` elements, and its arguments; `None` if there are no elements.
 ///
-/// The addresses are of the rows, of the results, which may be the same, and of the table's cosines and sines, in f64,
-/// for each position half as many as columns.
+/// The addresses are those of the rows, of the results, which may be equal, and of the table's cosines and sines. These
+/// are f64, `cols / 2` for each position.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for an odd number of columns, or of rows that are no multiple of the positions;
+/// [`Error::ShapeMismatch`] for an odd number of columns, or if the number of rows is not a multiple of the positions;
 /// [`Error::UnsupportedDType`] for f64.
 pub fn launch(
     dtype: DType,
@@ -162,9 +162,8 @@ pub fn launch(
 }
 
 const THREADS: u32 = 128;
-/// A thread turns more than one row, up to `MOST_ROWS`, where there would be more threads than these, which fill a
-/// device.
+/// Number of threads that fills a device. Beyond it, a thread rotates several rows, up to `MOST_ROWS`.
 const ENOUGH: usize = 1 << 18;
 const MOST_ROWS: usize = 8;
-/// Threads take more than one group of rows beyond this.
+/// Maximum number of blocks. Beyond it, a thread processes several groups of rows.
 const MOST_BLOCKS: usize = 1 << 20;

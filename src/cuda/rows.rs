@@ -6,14 +6,14 @@ use crate::rows::Shape;
 use cudarc::driver::{CudaView, CudaViewMut, DeviceRepr};
 use half::{bf16, f16};
 
-/// A storage type that kernels take.
+/// A storage type that the kernels support.
 pub trait DeviceElement: Element + DeviceRepr {}
 
 impl DeviceElement for f32 {}
 impl DeviceElement for f16 {}
 impl DeviceElement for bf16 {}
 
-/// Rows of one length, one after the other.
+/// Rows of equal length, stored contiguously.
 #[derive(Debug)]
 pub struct Rows<'a, E> {
     pub(super) data: CudaView<'a, E>,
@@ -22,7 +22,7 @@ pub struct Rows<'a, E> {
     pub(super) shape: Shape,
 }
 
-/// Rows that are written.
+/// Mutable rows, which an op writes.
 #[derive(Debug)]
 pub struct RowsMut<'a, E> {
     pub(super) data: CudaViewMut<'a, E>,
@@ -38,46 +38,51 @@ fn check(argument: &'static str, len: usize, rows: usize, cols: usize) -> Result
 }
 
 impl<'a, E> Rows<'a, E> {
+    /// Views a slice as `rows` rows of `cols` columns.
+    ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless the slice has as many elements.
+    /// [`Error::ShapeMismatch`] unless the slice has `rows * cols` elements.
     pub fn new(data: CudaView<'a, E>, rows: usize, cols: usize) -> Result<Self> {
         check("data", data.len(), rows, cols)?;
         Ok(Rows { data, rows, cols, shape: Shape::new(&[rows, cols])? })
     }
 
-    /// The rows of a tensor of this shape, along its last axis: what a mask broadcasts to.
+    /// Views a tensor of this shape as rows along its last axis. Masks broadcast to this shape.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] unless the slice has as many elements, or for a shape of no axes or more than eight.
+    /// [`Error::ShapeMismatch`] if the slice length differs from the shape's, or if the shape has no axes or more than
+    /// eight.
     pub fn shaped(data: CudaView<'a, E>, dims: &[usize]) -> Result<Self> {
         let shape = Shape::new(dims)?;
         let Some((&cols, outer)) = dims.split_last() else {
-            return Err(Error::shape("rows", "shape", "no axes", "one at least"));
+            return Err(Error::shape("rows", "shape", "no axes", "at least one"));
         };
         Ok(Rows { shape, ..Rows::new(data, outer.iter().product(), cols)? })
     }
 }
 
 impl<'a, E> RowsMut<'a, E> {
+    /// Views a slice as `rows` mutable rows of `cols` columns.
+    ///
     /// # Errors
-    /// As [`Rows::new`].
+    /// The errors of [`Rows::new`].
     pub fn new(data: CudaViewMut<'a, E>, rows: usize, cols: usize) -> Result<Self> {
         check("data", data.len(), rows, cols)?;
         Ok(RowsMut { data, rows, cols })
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns.
+    /// Returns the number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 }
 
-/// Checks that what is written has the shape of what is read.
+/// Checks that the output has the shape of the input.
 pub(super) fn same_shape<E>(op: &'static str, out: &RowsMut<'_, E>, x: &Rows<'_, E>) -> Result<()> {
     if (out.rows, out.cols) == (x.rows, x.cols) {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Sampling on a device: a row of logits and a request in, a token or a reason out.
+//! Sampling on a device: each row of logits and its request give a token or an error.
 
 use super::device::{self, Launch};
 use super::rows::{DeviceElement, Rows};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const OP: &str = "sample";
 
-/// A filter as the kernels read it.
+/// A filter in the layout of the kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 struct Stage {
@@ -25,10 +25,10 @@ const TEMPERATURE: u32 = 0;
 const TOP_K: u32 = 1;
 const TOP_P: u32 = 2;
 const MIN_P: u32 = 3;
-/// Temperature, top-k, top-p and min-p, each once.
+/// Maximum number of filters: temperature, top-k, top-p and min-p, each once.
 const MOST_FILTERS: usize = 4;
 
-/// What one row is drawn with, as the kernels read it: to be copied to the device.
+/// Sampling parameters of one row in the layout of the kernels, to be copied to the device.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig, cuda::sample::Request};
@@ -56,17 +56,19 @@ pub struct Request {
     filter: [Stage; MOST_FILTERS],
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike; zeros are a request without filters.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct. All zeros are a request without filters.
 unsafe impl DeviceRepr for Request {}
 // SAFETY: as above.
 unsafe impl ValidAsZeroBits for Request {}
 
 impl Request {
+    /// Converts a sampler's parameters and a draw to a request.
+    ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for what devices have not: filters but temperature, top-k, top-p and min-p, `min_keep`
-    /// above 1, DRY.
+    /// [`Error::InvalidArgument`] for options that devices do not support: filters other than temperature, top-k, top-p
+    /// and min-p; `min_keep` above 1; DRY.
     pub fn new(sampler: &Sampler, draw: Draw) -> Result<Self> {
-        let unmet = |argument, value: String| Err(Error::invalid(OP, argument, value, "left out on CUDA devices"));
+        let unmet = |argument, value: String| Err(Error::invalid(OP, argument, value, "unset on CUDA devices"));
         let (config, plan) = sampler.parts();
         if plan.min_keep != 1 {
             return unmet("min_keep", plan.min_keep.to_string());
@@ -80,7 +82,7 @@ impl Request {
             let (kind, flags, value) = match *filter {
                 Filter::Greedy => (TOP_K, 0, 1.0),
                 Filter::Temperature(temperature) => (TEMPERATURE, 0, in_default(|| (1.0 / temperature).min(f64::MAX))),
-                // More than any vocabulary has are all.
+                // A k beyond any vocabulary keeps all tokens.
                 Filter::TopK { k, keeps_equals } => (TOP_K, u32::from(keeps_equals), k.min(MAX_TERMS) as f64),
                 Filter::TopP { p, highest_first, of_all } => {
                     (TOP_P, u32::from(highest_first) | u32::from(of_all) << 1, p)
@@ -110,30 +112,31 @@ impl Request {
         Ok(request)
     }
 
-    /// The next draw of the same sequence.
+    /// Sets the number of the draw, for another draw of the same sequence.
     pub fn draw(self, draw: u64) -> Self {
         Request { draw, ..self }
     }
 
-    /// Which tokens may be drawn, a bit each: bit t % 32 of word t / 32.
+    /// Sets which tokens may be drawn. Token t is bit t % 32 of word t / 32.
     ///
     /// # Safety
-    /// The address is of as many words on the device as the vocabulary needs, whenever a kernel reads the request.
+    /// The address must be of as many device words as the vocabulary needs, whenever a kernel reads the request.
     pub unsafe fn allowed(self, words: u64) -> Self {
         Request { allowed: words, ..self }
     }
 
-    /// The tokens that penalties see, each list's address and length; a `penalty_window` leaves the caller to give its
-    /// last tokens alone.
+    /// Sets the prompt and output tokens that the penalties count, as the address and length of each list. To apply a
+    /// `penalty_window`, the caller passes only the last tokens.
     ///
     /// # Safety
-    /// The addresses are of so many 32-bit tokens on the device, whenever a kernel reads the request.
+    /// The addresses must be of lists of 32-bit tokens of these lengths on the device, whenever a kernel reads the
+    /// request.
     pub unsafe fn history(self, prompt: (u64, u32), output: (u64, u32)) -> Self {
         Request { prompt: prompt.0, prompt_len: prompt.1, output: output.0, output_len: output.1, ..self }
     }
 }
 
-/// What came of a row.
+/// Result of sampling one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Outcome {
@@ -143,32 +146,32 @@ pub struct Outcome {
     padding: u32,
 }
 
-// SAFETY: integers in C's layout, which the kernels declare alike; zeros are token 0 of none that were kept.
+// SAFETY: plain integers in C layout; the kernels declare the same struct. All zeros are token 0 with no tokens kept.
 unsafe impl DeviceRepr for Outcome {}
 // SAFETY: as above.
 unsafe impl ValidAsZeroBits for Outcome {}
 
 impl Outcome {
-    /// The token, and how many the filters kept.
+    /// Returns the token, and how many tokens the filters kept.
     ///
     /// # Errors
-    /// Those of [`Sampler::sample`]; [`Error::InvalidArgument`] for a token of the history that the vocabulary has not,
-    /// and for penalties without memory for the logits that they change.
+    /// The errors of [`Sampler::sample`]; [`Error::InvalidArgument`] for a token in the history that is outside the
+    /// vocabulary, and for penalties without an `adjusted` buffer.
     pub fn result(self, row: usize, vocabulary: usize) -> Result<(u32, usize)> {
         match self.status {
             0 => Ok((self.token, self.kept as usize)),
             1 => Err(Error::NonFiniteInput { op: OP, row, index: self.token as usize, value: f64::NAN }),
             2 => Err(Error::EmptySupport { op: OP, row, vocabulary }),
             3 => {
-                let expected = format!("tokens below {vocabulary}, which the vocabulary has");
-                Err(Error::invalid_in_row(OP, "history", row, "a token beyond", expected))
+                let expected = format!("a list of tokens below {vocabulary}");
+                Err(Error::invalid_in_row(OP, "history", row, "a list with an unknown token", expected))
             }
-            _ => Err(Error::invalid_in_row(OP, "adjusted", row, "none", "given where there are penalties")),
+            _ => Err(Error::invalid_in_row(OP, "adjusted", row, "not given", "given if a request has penalties")),
         }
     }
 }
 
-/// The parameter of the kernels that draw.
+/// Parameter of the kernels that draw.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -180,7 +183,7 @@ pub struct Arguments {
     adjusted: u32,
 }
 
-/// The parameter of the kernels that penalise.
+/// Parameter of the kernels that apply penalties.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct AdjustArguments {
@@ -191,18 +194,18 @@ pub struct AdjustArguments {
     cols: u64,
 }
 
-// SAFETY: integers in C's layout, which the kernels declare alike.
+// SAFETY: plain integers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 // SAFETY: as above.
 unsafe impl DeviceRepr for AdjustArguments {}
 
-/// Draws a token from each row of logits on the stream's device: the tokens of [`Sampler::sample_rows`]. The host
-/// neither waits nor allocates. `adjusted` is room for the logits with their penalties, as many as there are logits; it
-/// may be left out where no request has any.
+/// Draws a token from each row of logits on the stream's device: the same tokens as [`Sampler::sample_rows`]. The host
+/// neither waits nor allocates. `adjusted` is a buffer for the penalised logits, with the length of the logits. It may
+/// be omitted if no request has penalties.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::EmptyInput`], [`Error::InvalidArgument`] for more than 2^21 tokens,
-/// [`Error::Backend`]. What is wrong with a row is in its [`Outcome`].
+/// [`Error::ShapeMismatch`]; [`Error::EmptyInput`]; [`Error::InvalidArgument`] for more than 2^21 tokens;
+/// [`Error::Backend`]. Errors of a single row are reported in its [`Outcome`].
 pub fn sample_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     logits: Rows<'_, E>,
@@ -229,7 +232,7 @@ pub fn sample_into<E: DeviceElement>(
     let adjusted = adjusted.as_mut().map(|adjusted| adjusted.device_ptr_mut(stream));
     if let Some((adjusted, _)) = &adjusted {
         if let Some((launch, arguments)) = adjust([logits, requests, *adjusted], E::DTYPE, (rows, cols))? {
-            // SAFETY: the views hold as many elements as the kernel reads and writes, on this stream.
+            // SAFETY: the views have the lengths that the kernel accesses, and are used on this stream.
             unsafe { device::run(stream, &launch, &arguments)? };
         }
         (dtype, from) = (DType::F32, *adjusted);
@@ -241,11 +244,11 @@ pub fn sample_into<E: DeviceElement>(
     Ok(())
 }
 
-/// Which kernel draws, and its arguments: the addresses are of logits, [`Request`]s and [`Outcome`]s, and `is_adjusted`
-/// says that [`adjust`] made the logits; none of no rows.
+/// Returns the kernel that draws, and its arguments; `None` if there are no rows. The addresses are those of logits,
+/// [`Request`]s and [`Outcome`]s. `is_adjusted` states that the logits are the output of [`adjust`].
 ///
 /// # Errors
-/// As [`sample_into`]; [`Error::UnsupportedDType`] for f64.
+/// The errors of [`sample_into`]; [`Error::UnsupportedDType`] for f64.
 pub fn launch(
     [logits, requests, outcomes]: [u64; 3],
     dtype: DType,
@@ -277,8 +280,8 @@ pub fn launch(
     Ok(Some((Launch { source: OP, kernel, blocks, threads }, arguments)))
 }
 
-/// Which kernel writes the logits with their penalties in f32, and its arguments: the addresses are of logits,
-/// [`Request`]s and as many f32; none of no elements.
+/// Returns the kernel that writes the penalised logits as f32, and its arguments; `None` if there are no elements. The
+/// addresses are those of logits, [`Request`]s and one f32 for each logit.
 ///
 /// # Errors
 /// [`Error::UnsupportedDType`] for f64.
@@ -305,7 +308,7 @@ fn unsupported<T>(dtype: DType) -> Result<T> {
     Err(Error::UnsupportedDType { op: OP, dtype: dtype.to_string(), backend: "cuda" })
 }
 
-/// Blocks take more than one row beyond this.
+/// Maximum number of blocks. With more rows, a block processes several.
 const MOST_BLOCKS: usize = 1 << 20;
-/// Longer rows take all the threads that a block can have.
+/// Length above which a row uses the maximum of 1024 threads in a block.
 const LONG: usize = 8192;

@@ -1,4 +1,4 @@
-//! What softmax, log_softmax and logsumexp share on the host.
+//! Host side of the softmax family: kernel selection, checks and launches.
 
 use super::device::{self, Launch};
 use super::mask::{Mask, Parts};
@@ -15,10 +15,10 @@ use crate::simd::in_default;
 use cudarc::driver::{CudaStream, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr};
 use std::sync::Arc;
 
-/// Blocks take more than one row beyond this.
+/// Maximum number of blocks. With more rows, a block processes several.
 pub const MOST_BLOCKS: usize = 1 << 20;
 
-/// The parameter of kernels of rows without masks, scale and softcap.
+/// Parameter of the kernels for rows without mask, scale and softcap.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Arguments {
@@ -30,30 +30,30 @@ pub struct Arguments {
     uniform: f32,
 }
 
-// SAFETY: numbers in C's layout, which the kernels declare alike.
+// SAFETY: plain numbers in C layout; the kernels declare the same struct.
 unsafe impl DeviceRepr for Arguments {}
 
-/// What one op's rows are launched by.
+/// Kernels and properties of one op.
 pub struct Op {
     pub name: &'static str,
-    /// One result for each row, of no columns too; else one for each element.
+    /// Whether the op returns one result for each row, even with no columns, instead of one for each element.
     pub is_of_rows: bool,
-    /// By type, for rows that are read one element at a time, that a warp or a block of 256 threads holds in its
-    /// registers, and that are longer.
+    /// Kernels by type, then by kind of row: read one element at a time, held in a warp's registers, held in the
+    /// registers of a block of 256 threads, and longer.
     pub plain: [[&'static str; 4]; 3],
-    /// Whether those blocks may have fewer threads, as many as a row needs.
+    /// Whether those blocks may have fewer threads if the row is short.
     pub shrinks: bool,
-    /// By type, for rows that a block of 512 threads holds.
+    /// Kernels by type for rows that a block of 512 threads holds.
     pub wide: Option<[&'static str; 3]>,
-    /// The source for rows with masks, scale and softcap.
+    /// Source of the kernels for rows with mask, scale and softcap.
     pub masked_source: &'static str,
-    /// By type, for any such rows.
+    /// Kernels by type for rows with mask, scale or softcap.
     pub masked: [&'static str; 3],
-    /// By type, for those without a bias that a block holds in its registers.
+    /// Kernels by type for such rows if they have no bias and fit in a block's registers.
     pub held: Option<[&'static str; 3]>,
 }
 
-/// Runs an op on the stream's device: `out` is as long as the op's results are many, which the caller has checked.
+/// Runs an op on the stream's device. The caller must have checked the length of `out` against the number of results.
 pub fn into<E: DeviceElement>(
     op: &Op,
     stream: &Arc<CudaStream>,
@@ -70,33 +70,33 @@ pub fn into<E: DeviceElement>(
         let addresses = [x, y, met];
         if is_plain(&parts, options) {
             let planned = launch(op, E::DTYPE, addresses, (rows, cols), options)?;
-            // SAFETY: the views hold as many elements as the shapes say, and are read and written on this stream.
+            // SAFETY: the views have the lengths that the shapes give, and are used on this stream.
             return unsafe { run(stream, planned) };
         }
         let planned = launch_masked(op, E::DTYPE, addresses, shape.dims(), &parts, options)?;
-        // SAFETY: as above, for the mask's parts too.
+        // SAFETY: as above; this includes the parts of the mask.
         unsafe { run(stream, planned) }
     })
 }
 
-/// Runs a kernel, if there is something to do.
+/// Launches the planned kernel, if any.
 ///
 /// # Safety
-/// As [`device::run`].
+/// The requirements of [`device::run`].
 pub unsafe fn run<A: DeviceRepr>(stream: &Arc<CudaStream>, planned: Option<(Launch, A)>) -> Result<()> {
     match planned {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         Some((launch, arguments)) => unsafe { device::run(stream, &launch, &arguments) },
         None => Ok(()),
     }
 }
 
-/// Whether scores are their own logits.
+/// Returns whether the scores are used as logits unchanged.
 pub fn is_plain(parts: &Parts, options: &Softmax<'_>) -> bool {
     *parts == Parts::default() && options.scale == 1.0 && options.softcap.is_none()
 }
 
-/// Which kernel of an op takes `rows` rows of `cols` scores, and its arguments; none of no results.
+/// Returns an op's kernel for `rows` rows of `cols` scores, and its arguments; `None` if there are no results.
 pub fn launch(
     op: &Op,
     dtype: DType,
@@ -127,7 +127,7 @@ pub fn launch(
     Ok(Some((Launch { source: op.name, kernel, blocks: rows.min(MOST_BLOCKS) as u32, threads }, arguments)))
 }
 
-/// [`launch`] for rows of this shape, with masks, scale and softcap.
+/// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.
 pub fn launch_masked(
     op: &Op,
     dtype: DType,
@@ -146,12 +146,12 @@ pub fn launch_masked(
     })
 }
 
-/// Whether rows are read, and results for each element written, sixteen bytes at a time.
+/// Returns whether rows can be read, and results for each element written, sixteen bytes at a time.
 fn is_aligned(op: &Op, [x, y]: [u64; 2], cols: usize, lanes: usize) -> bool {
     x.is_multiple_of(16) && (op.is_of_rows || y.is_multiple_of(16)) && cols.is_multiple_of(lanes)
 }
 
-/// Checks options of rows without masks, scale and softcap.
+/// Checks the options for rows without mask, scale and softcap.
 pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Result<()> {
     options.check(op)?;
     if options.mask.is_some_and(|mask| !mask.is_none()) {
@@ -159,10 +159,10 @@ pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Resu
             op,
             "mask",
             "in the host's memory",
-            "an argument of a function for masked rows, if any",
+            "a device mask, passed to the function for masked rows",
         ));
     }
-    let unmet = |argument, value: f64| Err(Error::invalid(op, argument, value, "left out, but for masked rows"));
+    let unmet = |argument, value: f64| Err(Error::invalid(op, argument, value, "unset, except for masked rows"));
     if options.scale != 1.0 {
         return unmet("scale", options.scale);
     }
@@ -175,7 +175,7 @@ pub fn check_plain(op: &'static str, cols: usize, options: &Softmax<'_>) -> Resu
     Ok(())
 }
 
-/// The index of a type's kernels, and how many of its elements are sixteen bytes.
+/// Returns the index of a type's kernels, and how many of its elements fit in sixteen bytes.
 pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
     match dtype {
         DType::F32 => Ok((0, 4)),
@@ -185,8 +185,8 @@ pub fn of_type(op: &'static str, dtype: DType) -> Result<(usize, usize)> {
     }
 }
 
-/// Calls `f` with the address of what counts the rows that are met, if the policy asks for it, and refuses what it
-/// refuses: then the host waits for the stream.
+/// Calls `f` with the address of the row counters if the policy is [`FullyMasked::Error`], and with 0 otherwise. Under
+/// that policy, waits for the stream and returns an error if a row is fully masked.
 pub fn refusing(
     op: &'static str,
     stream: &Arc<CudaStream>,

@@ -27,12 +27,12 @@ const OP: Op = Op {
     held: Some(["softmax_masked_f32_8x4", "softmax_masked_f16_8x4", "softmax_masked_bf16_8x4"]),
 };
 
-/// [`softmax`](crate::softmax) of rows on the stream's device, with the same bits. What is masked there is an argument
-/// of [`softmax_masked_into`].
+/// Computes [`softmax`](crate::softmax) of rows on the stream's device, bit-identical to the CPU. A device mask is an
+/// argument of [`softmax_masked_into`].
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
-/// options out of their range and for a mask in them, [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch); [`Error::InvalidArgument`](crate::Error::InvalidArgument) for
+/// options out of range, or a mask in them; [`Error::Backend`](crate::Error::Backend).
 /// [`Error::FullyMasked`](crate::Error::FullyMasked) under that policy, for which the host waits for the stream.
 pub fn softmax_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
@@ -43,11 +43,11 @@ pub fn softmax_into<E: DeviceElement>(
     softmax_masked_into(stream, x, out, &Mask::none(), options)
 }
 
-/// [`softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
+/// Computes [`softmax_into`] of rows with a mask, which broadcasts to the shape of `x`.
 ///
 /// # Errors
-/// As [`softmax_into`], where the mask in the options is the host's; also
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for more than two parts of a kind.
+/// The errors of [`softmax_into`], including for a host mask in the options; also
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for more than two mask parts of one kind.
 pub fn softmax_masked_into<E: DeviceElement>(
     stream: &Arc<CudaStream>,
     x: Rows<'_, E>,
@@ -59,14 +59,15 @@ pub fn softmax_masked_into<E: DeviceElement>(
     scores::into(&OP, stream, x, out.data, mask, options)
 }
 
-/// Which kernel makes softmax of `rows` rows of `cols` elements, and its arguments; none of no elements.
+/// Returns the kernel that computes softmax of `rows` rows of `cols` elements, and its arguments; `None` if there are
+/// no elements.
 ///
-/// The addresses are of the rows, of the results, which may be the same, and of four 64-bit integers on the device, or
-/// 0: the numbers of rows with NaN, with +inf and without a logit are added to them, and the last becomes the index of
-/// the first row without a logit, if that is smaller.
+/// The addresses are those of the rows, of the results, and of four 64-bit counters on the device, or 0. Rows and
+/// results may be at the same address. The kernel adds the numbers of rows with NaN, with +inf, and fully masked to the
+/// first three counters. It lowers the last to the index of the first fully masked row.
 ///
 /// # Errors
-/// As [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`softmax_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch(
     dtype: DType,
     addresses: [u64; 3],
@@ -76,10 +77,10 @@ pub fn launch(
     scores::launch(&OP, dtype, addresses, shape, options)
 }
 
-/// [`launch`] for rows of this shape, with masks, scale and softcap.
+/// Returns the kernel and arguments as [`launch`] does, for rows of this shape with mask, scale and softcap.
 ///
 /// # Errors
-/// As [`softmax_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
+/// The errors of [`softmax_masked_into`]; [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64.
 pub fn launch_masked(
     dtype: DType,
     addresses: [u64; 3],

@@ -1,4 +1,4 @@
-//! What gradients of any storage type are asked and what is done to them: inspection, norms, clipping.
+//! Inspection, norms and clipping of gradients of any storage type.
 
 use super::{Floats, FloatsMut};
 use crate::cpu::Kernels;

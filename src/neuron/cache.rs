@@ -1,4 +1,4 @@
-//! Compiled programs, kept in files: compiling takes minutes.
+//! File cache of compiled programs, because compiling takes minutes.
 
 #![forbid(unsafe_code)]
 
@@ -12,21 +12,22 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a SHA-256, which an entry starts with.
+/// Length of the SHA-256 that begins each entry.
 const SUM: usize = 32;
 
-/// A folder of NEFFs, by the SHA-256 of program, compiler and flags. Processes may share it: entries are replaced
-/// whole, and while one process compiles a program, others wait for it rather than compile it too.
+/// A folder of NEFFs, named by the SHA-256 of program, compiler and flags. Processes may share it. Entries are replaced
+/// atomically, and while one process compiles a program, other processes wait for the result.
 ///
-/// An entry is the SHA-256 of a NEFF and the NEFF. One that is damaged, or whose header does not fit, is compiled anew
-/// and replaced. Where the folder can't be used, programs are compiled and not kept.
+/// An entry consists of the SHA-256 of a NEFF and the NEFF itself. A damaged entry, or one whose header does not match,
+/// is compiled again and replaced. If the folder cannot be used, programs are compiled but not cached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: Option<PathBuf>,
 }
 
 impl Cache {
-    /// The folder that `EVENKEEL_NEURON_CACHE` names, or `evenkeel/neuron` in the user's cache folder.
+    /// Returns the cache in the folder that `EVENKEEL_NEURON_CACHE` names, or else in `evenkeel/neuron` in the user's
+    /// cache folder.
     pub fn from_env() -> Self {
         let users = || {
             let caches = settings::path("XDG_CACHE_HOME").map(PathBuf::from);
@@ -36,15 +37,15 @@ impl Cache {
         Cache { folder: settings::path(settings::CACHE).map(PathBuf::from).or_else(users) }
     }
 
-    /// This folder, which need not be there yet.
+    /// Returns the cache in this folder, which is created when first needed.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Cache { folder: Some(folder.into()) }
     }
 
-    /// The NEFF of a program: the one that is kept, or else a new one, which is kept then.
+    /// Returns the NEFF of a program from the cache, or compiles it and adds it to the cache.
     ///
     /// # Errors
-    /// Those of [`Compiler::compile`].
+    /// The errors of [`Compiler::compile`].
     pub fn neff(&self, compiler: &Compiler, program: &Program, target: Target) -> Result<Vec<u8>> {
         let Some(folder) = &self.folder else { return compiler.compile(program, target) };
         let name = key(compiler, program, target);
@@ -52,7 +53,7 @@ impl Cache {
         if let Some(neff) = read(&entry, target) {
             return Ok(neff);
         }
-        // Until this function returns, or the process ends. Where files can't be locked, both compile.
+        // Hold the lock until this function returns or the process ends. Without file locking, both processes compile.
         let lock = fs::create_dir_all(folder).and_then(|()| File::create(folder.join(format!("{name}.lock"))));
         if let Ok(lock) = &lock
             && lock.lock().is_ok()
@@ -61,21 +62,21 @@ impl Cache {
             return Ok(neff);
         }
         let neff = compiler.compile(program, target)?;
-        // What can't be kept is compiled again the next time.
+        // If the NEFF cannot be cached, the program is compiled again next time.
         let _ = write(folder, &entry, &neff);
         Ok(neff)
     }
 
-    /// Has a program compiled anew the next time.
+    /// Removes the program's entry, so that it is compiled again next time.
     pub fn forget(&self, compiler: &Compiler, program: &Program, target: Target) {
         if let Some(folder) = &self.folder {
-            // It may not be there.
+            // The entry may not exist.
             let _ = fs::remove_file(folder.join(format!("{}.neff", key(compiler, program, target))));
         }
     }
 }
 
-/// What an entry is called: two programs, compilers or sets of flags have two names.
+/// Returns the name of an entry. It differs for different programs, compilers or flags.
 fn key(compiler: &Compiler, program: &Program, target: Target) -> String {
     let flags = compiler.flags(target);
     let parts = [compiler.form().of(program), compiler.version().as_bytes(), &[target.logical_cores()]];
@@ -83,12 +84,13 @@ fn key(compiler: &Compiler, program: &Program, target: Target) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What tells a program from others, in both forms.
+/// Returns a hash that identifies a program by both of its forms.
 pub(super) fn program_sum(program: &Program) -> [u8; SUM] {
     sum_of([program.hlo(), program.stablehlo().as_bytes()].into_iter())
 }
 
-/// The sum of parts, each with its length, so that none can be part of its neighbour.
+/// Returns the hash of several parts. Each part's length is hashed too, so that moving bytes between parts changes the
+/// hash.
 fn sum_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; SUM] {
     let mut sum = Sha256::new();
     for part in parts {
@@ -98,7 +100,7 @@ fn sum_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; SUM] {
     sum.finalize().into()
 }
 
-/// The NEFF of an entry, if it is there, whole and for this target.
+/// Returns the NEFF of an entry if it exists, is undamaged and is for this target.
 fn read(entry: &Path, target: Target) -> Option<Vec<u8>> {
     let mut neff = fs::read(entry).ok()?;
     if neff.len() < SUM {
@@ -109,7 +111,7 @@ fn read(entry: &Path, target: Target) -> Option<Vec<u8>> {
     whole.then_some(neff)
 }
 
-/// Replaces an entry by rename, so that no process sees half of it.
+/// Replaces an entry by renaming, so that no process sees a partial file.
 fn write(folder: &Path, entry: &Path, neff: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     file.write_all(&Sha256::digest(neff))?;

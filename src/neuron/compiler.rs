@@ -1,4 +1,4 @@
-//! Neuron's compiler, `neuronx-cc`, run as a program of its own: it needs no device.
+//! Neuron's compiler, `neuronx-cc`, run as a separate process. It needs no device.
 
 #![forbid(unsafe_code)]
 
@@ -13,23 +13,24 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How much of what the compiler writes is kept of a failure.
+/// Number of bytes kept from the end of the compiler's output after a failure.
 const TAIL: u64 = 4096;
 
-/// What numerics depend on. No automatic casts, sums in f32, and nothing that a kind of model would be known to bear.
+/// Flags that affect numerics: no automatic casts, f32 accumulation, and no optimisations for a particular kind of
+/// model.
 const NUMERICS: [&str; 5] = ["--auto-cast", "none", "--enable-mixed-precision-accumulation", "--model-type", "generic"];
 
-/// In which form a program is handed to the compiler.
+/// Form in which a program is passed to the compiler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
-    /// A serialised `HloModuleProto`, which is what the compiler's reference documents.
+    /// A serialised `HloModuleProto`, the documented input of the compiler.
     Hlo,
-    /// StableHLO text, which newer compilers are said to read.
+    /// StableHLO text, which newer compilers reportedly accept.
     StableHlo,
 }
 
 impl Form {
-    /// The program in this form.
+    /// Returns the program in this form.
     pub(super) fn of(self, program: &Program) -> &[u8] {
         match self {
             Form::Hlo => program.hlo(),
@@ -53,28 +54,29 @@ impl Form {
     }
 }
 
-/// What programs are compiled for.
+/// Hardware that programs are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// The first Trainium.
+    /// First-generation Trainium.
     Trn1,
-    /// The same with more network.
+    /// First-generation Trainium with more network bandwidth.
     Trn1n,
-    /// The second Inferentia.
+    /// Second-generation Inferentia.
     Inf2,
-    /// The second Trainium.
+    /// Second-generation Trainium.
     Trn2 {
-        /// Physical cores of a logical one: 1 or 2.
+        /// Number of physical cores in a logical core: 1 or 2.
         logical_cores: u8,
     },
 }
 
 impl Target {
-    /// The target of an instance family by its number, or the one that `EVENKEEL_NEURON_TARGET` names.
+    /// Returns the target that `EVENKEEL_NEURON_TARGET` names, or else the target of the instance family with this
+    /// number.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] for a family that the compiler has no target for; [`Fault::Setting`] where a variable
-    /// means nothing.
+    /// [`Fault::Unavailable`] for an unknown family, or one that the compiler has no target for; [`Fault::Setting`] if
+    /// a variable has an invalid value.
     pub fn of_instance(family: Option<u32>) -> Result<Self> {
         let trn2 = || Ok(Target::Trn2 { logical_cores: settings::logical_cores()? });
         match settings::text(settings::TARGET).as_deref() {
@@ -92,13 +94,13 @@ impl Target {
             Some(5 | 6 | 8..=13) => trn2(),
             Some(other) => Err(Fault::unavailable(format!("neuronx-cc has no target for instance family {other}"))),
             None => Err(Fault::unavailable(format!(
-                "the runtime doesn't say which instance this is; {} can",
+                "the runtime does not report the instance family; set {}",
                 settings::TARGET
             ))),
         }
     }
 
-    /// The compiler's name for it.
+    /// Returns the compiler's name for this target.
     pub fn name(self) -> &'static str {
         match self {
             Target::Trn1 => "trn1",
@@ -108,7 +110,7 @@ impl Target {
         }
     }
 
-    /// Physical cores of a logical one.
+    /// Returns the number of physical cores in a logical core.
     pub fn logical_cores(self) -> u8 {
         match self {
             Target::Trn2 { logical_cores } => logical_cores,
@@ -117,7 +119,7 @@ impl Target {
     }
 }
 
-/// The compiler: where it is, and which version.
+/// The compiler: its path, version and settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiler {
     program: PathBuf,
@@ -127,11 +129,11 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// The program that `EVENKEEL_NEURONX_CC` names, or `neuronx-cc` on the PATH, which is asked for its version.
+    /// Finds the program that `EVENKEEL_NEURONX_CC` names, or else `neuronx-cc` on the PATH, and queries its version.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] where there is none, or it does not say its version; [`Fault::Setting`] where a variable
-    /// means nothing.
+    /// [`Fault::Unavailable`] if the program does not exist or does not report its version; [`Fault::Setting`] if a
+    /// variable has an invalid value.
     pub fn find() -> Result<Self> {
         let program = settings::path(settings::COMPILER).map_or_else(|| PathBuf::from("neuronx-cc"), PathBuf::from);
         let (form, limit) = (Form::from_env()?, settings::limit()?);
@@ -142,23 +144,23 @@ impl Compiler {
             .map_err(|reason| Fault::unavailable(format!("{} can't be used: {reason}", program.display())))?;
         let version = said.trim().to_string();
         if !ended.success() || version.is_empty() {
-            let reason = format!("{} does not say its version: {ended}; {version}", program.display());
+            let reason = format!("{} does not report its version: {ended}; {version}", program.display());
             return Err(Fault::unavailable(reason));
         }
         Ok(Compiler { program, version, form, limit })
     }
 
-    /// What it says its version is.
+    /// Returns the version that the compiler reports.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// In which form it is given programs: `EVENKEEL_NEURON_FORM`, or HLO.
+    /// Returns the form in which programs are passed to the compiler: `EVENKEEL_NEURON_FORM`, or HLO by default.
     pub fn form(&self) -> Form {
         self.form
     }
 
-    /// Everything that it is told but files.
+    /// Returns all flags except the file names.
     pub(super) fn flags(&self, target: Target) -> Vec<String> {
         let mut flags: Vec<String> = ["--framework", "XLA", "--target", target.name()].map(String::from).into();
         flags.extend(NUMERICS.map(String::from));
@@ -168,10 +170,10 @@ impl Compiler {
         flags
     }
 
-    /// Compiles a program to a NEFF, in a folder that is gone afterwards.
+    /// Compiles a program to a NEFF in a temporary folder, which is deleted afterwards.
     ///
     /// # Errors
-    /// [`Fault::Compile`], with the end of its log, where it fails, takes longer than
+    /// [`Fault::Compile`], with the end of the compiler's log, if the compiler fails, takes longer than
     /// `EVENKEEL_NEURON_COMPILE_SECONDS`, or writes no NEFF.
     pub fn compile(&self, program: &Program, target: Target) -> Result<Vec<u8>> {
         let folder = private_folder()?;
@@ -182,7 +184,7 @@ impl Compiler {
             Fault::Compile { program: program.name().into(), reason, log }
         };
         std::fs::write(&source, self.form.of(program))
-            .map_err(|error| failed(format!("the program can't be written: {error}"), ""))?;
+            .map_err(|error| failed(format!("cannot write the program: {error}"), ""))?;
         let mut command = Command::new(&self.program);
         command.arg("compile").arg(&source).args(self.flags(target));
         command.args([OsStr::new("--output"), neff.as_os_str(), OsStr::new("--logfile"), log.as_os_str()]);
@@ -192,18 +194,18 @@ impl Compiler {
         }
         let bytes = std::fs::read(&neff).map_err(|error| failed(format!("it wrote no NEFF: {error}"), &said))?;
         super::neff::looks_like_one(&bytes)
-            .map_err(|reason| failed(format!("what it wrote is no NEFF: {reason}"), &said))?;
+            .map_err(|reason| failed(format!("its output is not a NEFF: {reason}"), &said))?;
         Ok(bytes)
     }
 }
 
 fn private_folder() -> Result<tempfile::TempDir> {
     let made = tempfile::Builder::new().prefix("evenkeel-neuron-").tempdir();
-    made.map_err(|error| Fault::unavailable(format!("there can be no temporary folder for the compiler: {error}")))
+    made.map_err(|error| Fault::unavailable(format!("cannot create a temporary folder for the compiler: {error}")))
 }
 
-/// Runs a program in a folder for so long at most, and gives how it ended and the end of what it wrote. Its output goes
-/// to a file: a pipe would be held open by what it starts.
+/// Runs a program in a folder with a time limit; returns its exit status and the end of its output. The output goes to
+/// a file, because processes that the program starts would hold a pipe open.
 fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Result<(ExitStatus, String), String> {
     let path = folder.join("output.txt");
     let output = File::create(&path).and_then(|file| Ok((file.try_clone()?, file)));
@@ -229,16 +231,16 @@ fn run(mut command: Command, folder: &Path, limit: Duration) -> std::result::Res
     }
 }
 
-/// Ends a program with what it started, which is in its process group.
+/// Kills a program and the processes that it started, which are in its process group.
 fn end(child: &mut Child) {
     #[cfg(unix)]
     let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);
-    // It may have ended by itself.
+    // The program may have ended already.
     let _ = child.kill();
     let _ = child.wait();
 }
 
-/// The end of a file, as far as it can be read.
+/// Returns the end of a file, or an empty string if it cannot be read.
 fn tail(path: &Path) -> String {
     let read = || {
         let mut file = File::open(path)?;

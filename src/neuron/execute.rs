@@ -1,4 +1,5 @@
-//! Between an op and whatever runs its program: tensors as bytes, and rows that the device leaves to the host.
+//! Layer between an op and an executor of its program: tensors as bytes, and the rows that the device leaves to the
+//! host.
 
 #![forbid(unsafe_code)]
 
@@ -8,43 +9,43 @@ use crate::error::{Error, Result};
 use crate::report::{self, Counts};
 use crate::rows::Rows;
 
-/// What runs programs: a device, or what stands for one.
+/// Executor of programs: a device or a replacement for one.
 pub trait Execute {
-    /// Runs a program once. Inputs and outputs are in the program's order, each row-major and little-endian.
+    /// Runs a program once. Inputs and outputs are in the program's order, row-major and little-endian.
     ///
     /// # Errors
-    /// [`Error::Backend`], and [`Error::ShapeMismatch`] for inputs of other sizes.
+    /// [`Error::Backend`]; [`Error::ShapeMismatch`] for inputs of wrong sizes.
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
 }
 
-/// What a program found a row to be, as its status output says.
+/// State of a row, from the status output of a program.
 ///
-/// No arithmetic is done on numbers that are not finite: what outputs hold of rows that are not plain means nothing.
+/// Programs do no arithmetic on non-finite numbers, so the other outputs of a row that is not plain are meaningless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// 0: its outputs are the results.
+    /// 0: the outputs are the results.
     Plain,
-    /// 1: nothing to attend to, or, in a loss, a class that counts is masked.
+    /// 1: the row is fully masked, or, in a loss, a class that counts is masked.
     Masked,
-    /// 2: an infinity that is not a mask.
+    /// 2: the row has an infinity that is not a mask.
     Infinite,
-    /// 3: a NaN.
+    /// 3: the row has a NaN.
     Nan,
 }
 
 impl Status {
-    /// What the number stands for.
+    /// Converts the number in a status output.
     ///
     /// # Errors
-    /// [`Error::Backend`] for any other: what ran the program did not run it as it is.
+    /// [`Error::Backend`] for any other number, which means that the executor did not run the program correctly.
     pub fn of(number: i32) -> Result<Self> {
         match number {
             0 => Ok(Status::Plain),
             1 => Ok(Status::Masked),
             2 => Ok(Status::Infinite),
             3 => Ok(Status::Nan),
-            _ => Err(broken(format!("the status of a row is {number}; there are 0 to 3"))),
+            _ => Err(broken(format!("a row has status {number}; it must be 0 to 3"))),
         }
     }
 }
@@ -53,7 +54,7 @@ fn broken(reason: String) -> Error {
     Error::Backend { backend: "neuron".into(), reason }
 }
 
-/// Runs a program that has so many outputs, of the sizes that it says.
+/// Runs a program with `N` outputs, and checks the sizes of its inputs and outputs.
 pub(super) fn run<const N: usize>(
     device: &impl Execute,
     program: &Program,
@@ -67,24 +68,24 @@ pub(super) fn run<const N: usize>(
     outputs.try_into().map_err(|_| broken(format!("{} has {count} outputs; {N} are needed", program.name())))
 }
 
-/// Checks tensors against what a program says of them.
+/// Checks the number and sizes of tensors against a program's specifications.
 pub(super) fn check(what: &str, specs: &[TensorSpec], sizes: impl ExactSizeIterator<Item = usize>) -> Result<()> {
     if specs.len() != sizes.len() {
-        return Err(broken(format!("{} tensors where the program has {}, {what} each", sizes.len(), specs.len())));
+        return Err(broken(format!("there are {} tensors; the program has {}, {what} each", sizes.len(), specs.len())));
     }
     match specs.iter().zip(sizes).find(|(spec, size)| spec.bytes() != *size) {
         None => Ok(()),
-        Some((spec, size)) => Err(broken(format!("{what} has {size} bytes; {spec:?} has {}", spec.bytes()))),
+        Some((spec, size)) => Err(broken(format!("{what} has {size} bytes; {spec:?} needs {}", spec.bytes()))),
     }
 }
 
-/// Lets the host do what the device left to it: `host` makes the results of one row.
+/// Computes each row that the device left to the host with `host`, and records the number of plain rows.
 pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize) -> Result<()>) -> Result<()> {
     let (mut plain, mut failed) = (0, None);
     for (row, number) in integers(status).enumerate() {
         match Status::of(number)? {
             Status::Plain => plain += 1,
-            // All rows are counted, and the first that fails is named.
+            // Process all rows, so that all are counted; return the error of the first failing row.
             _ => failed = failed.or(host(row).err().map(|error| error.in_row(row))),
         }
     }
@@ -92,7 +93,7 @@ pub(super) fn finish(op: &'static str, status: &[u8], mut host: impl FnMut(usize
     failed.map_or(Ok(()), Err)
 }
 
-/// A view's elements without gaps.
+/// Returns the elements of a view as contiguous bytes.
 pub(super) fn rows_to_bytes<E: Element>(x: Rows<'_, E>) -> Vec<u8> {
     (0..x.rows()).flat_map(|row| x.row(row)).flat_map(|x| element_bytes(*x)).collect()
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a Neuron device, and what is to be done about it.
+//! Errors of Neuron devices, and how to handle them.
 
 #![forbid(unsafe_code)]
 
@@ -8,116 +8,118 @@ use crate::error::Error;
 /// A result with this backend's [`Fault`].
 pub type Result<T> = std::result::Result<T, Fault>;
 
-/// What is to be done about a [`Fault`].
+/// How to handle a [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Another backend can do the work, if none of it is done yet: the device, or what it needs, is not to be had.
+    /// Use another backend, if no work is done yet. The device or something it needs is not available.
     FallBack,
-    /// The caller has to know: results can't be trusted, or the device is broken.
+    /// Report the error to the user. Results cannot be trusted, or the device is broken.
     Surface,
-    /// A NaN arose in the program.
+    /// Report that the program produced a NaN.
     Numerical,
-    /// A call or a program was wrong.
+    /// Correct the call or the program, which is wrong.
     Bug,
-    /// The call can be made again soon. It was, some times, before a fault is returned, which is then to be surfaced.
+    /// Repeat the call later. Runs are retried several times before their fault is returned; [`Fault::action`] then
+    /// returns [`Action::Surface`].
     Retry,
 }
 
-/// Where a run that ended for a NaN has it.
+/// Location of the NaN for which the device ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NanAt {
-    /// At this element of this output, the first of them.
+    /// First NaN in the outputs.
     Output {
-        /// The output's number.
+        /// Number of the output.
         output: usize,
-        /// The element's index, row-major.
+        /// Row-major index of the element.
         index: usize,
     },
-    /// In no output: it arose inside and was thrown away, or the device was wrong about it, which some runtimes are.
+    /// No output contains a NaN. It arose inside the program and was discarded, or the report is false, as it is with
+    /// some runtimes.
     InsideOnly,
 }
 
-/// Everything that can go wrong with a Neuron device. [`Fault::action`] says what is to be done about it.
+/// Any error of a Neuron device. [`Fault::action`] tells how to handle it.
 ///
-/// As an [`Error`], what another backend can be used for is [`Error::Backend`], and everything else
-/// [`Error::Neuron`].
+/// Converted to an [`Error`], a fault becomes [`Error::Backend`] if another backend can be used, and [`Error::Neuron`]
+/// otherwise.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// No device, or nothing to use it with.
+    /// The device, or something needed to use it, is missing.
     #[error("{reason}")]
     Unavailable {
-        /// What is missing.
+        /// Description of what is missing.
         reason: String,
     },
-    /// An environment variable whose value means nothing.
+    /// An environment variable has an invalid value.
     #[error("{variable} is {value}; it must be {expected}")]
     Setting {
-        /// The variable.
+        /// Name of the variable.
         variable: &'static str,
-        /// Its value.
+        /// Value of the variable.
         value: String,
-        /// What it must be.
+        /// Valid values.
         expected: &'static str,
     },
-    /// The compiler gave no program.
+    /// The compiler did not produce a program.
     #[error("neuronx-cc on {program}: {reason}{}", tail(log))]
     Compile {
-        /// The program's name.
+        /// Name of the program.
         program: String,
-        /// What it did instead.
+        /// Description of the failure.
         reason: String,
-        /// The end of what it wrote.
+        /// End of the compiler's output.
         log: String,
     },
-    /// A call of the runtime that failed.
+    /// A call to the runtime failed.
     #[error("{call}: {status}")]
     Status {
-        /// The runtime's function.
+        /// Name of the runtime's function.
         call: &'static str,
-        /// What it returned.
+        /// Status that it returned.
         status: NrtStatus,
-        /// Whether the program was loaded by then, so that work may be under way.
+        /// Whether the program was already loaded, so that work may be in progress.
         at_work: bool,
     },
-    /// A run that the device ended for a NaN.
+    /// The device ended a run because of a NaN.
     #[error("{program}: {}", told(*nan))]
     Numerical {
-        /// The program's name.
+        /// Name of the program.
         program: String,
-        /// Where the NaN is.
+        /// Location of the NaN.
         nan: NanAt,
     },
-    /// Tensors that are not those of the program.
+    /// Tensors do not match those of the program.
     #[error("{program}: {tensor} is {got}; {expected} is needed")]
     Mismatch {
-        /// The program's name.
+        /// Name of the program.
         program: String,
-        /// Which tensor, or what of all of them.
+        /// Name of the tensor, or the property of all tensors that differs.
         tensor: String,
-        /// What it is.
+        /// Actual value.
         got: String,
-        /// What it has to be.
+        /// Required value.
         expected: String,
     },
-    /// The device broke earlier in this process, which can't use it any more.
-    #[error("the device is not used any more by this process, since it ended a call with {status}")]
+    /// The device broke earlier in this process, which cannot use it any more.
+    #[error("this process no longer uses the device, because a call failed with {status}")]
     Broken {
-        /// What it broke with.
+        /// Status of the call that broke the device.
         status: NrtStatus,
     },
-    /// The thread that calls the runtime panicked; it goes on.
-    #[error("a call panicked: {message}")]
+    /// Code on the runtime's thread panicked; the thread continues.
+    #[error("a call on the runtime's thread panicked: {message}")]
     Panicked {
-        /// What it said.
+        /// Message of the panic.
         message: String,
     },
 }
 
 fn told(nan: NanAt) -> String {
     match nan {
-        NanAt::Output { output, index } => format!("a NaN arose; output {output} has one at {index}"),
-        NanAt::InsideOnly => "the device reports a NaN, which no output has".to_string(),
+        NanAt::Output { output, index } => format!("the run produced a NaN, first in output {output} at index {index}"),
+        NanAt::InsideOnly => "the device reports a NaN, but no output contains one".to_string(),
     }
 }
 
@@ -126,14 +128,15 @@ fn tail(log: &str) -> String {
 }
 
 impl Fault {
-    /// What is to be done about it. A status that could be a reason to fall back isn't any more at work.
+    /// Returns how to handle the fault. A status that allows a fallback no longer allows one once work may be in
+    /// progress.
     pub fn action(&self) -> Action {
         match self {
             Fault::Unavailable { .. } | Fault::Compile { .. } => Action::FallBack,
             Fault::Setting { .. } | Fault::Broken { .. } => Action::Surface,
             Fault::Status { status, at_work, .. } => match (status.action(), at_work) {
                 (Action::Retry, _) | (Action::FallBack, true) => Action::Surface,
-                // Of no kind: at the start that is the device's not being usable.
+                // An unspecified failure before any work means that the device is not usable.
                 (Action::Surface, false) if *status == NrtStatus::FAILURE => Action::FallBack,
                 (action, _) => action,
             },

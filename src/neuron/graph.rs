@@ -1,23 +1,24 @@
-//! What programs are made of: typed values of static shapes, and the few operators that devices are sure to have.
+//! Graphs that programs are made of: typed values with static shapes, and the few operators that all devices support.
 //!
-//! Operands of one operator are brought to one shape: scalars go to any, and one value a row goes to all of its row.
+//! Operands of an operator are broadcast to a common shape. Scalars broadcast to any shape, and one value for each row
+//! to all of its row.
 
 #![forbid(unsafe_code)]
 
 use super::program::ElementType;
 use crate::error::{Error, Result};
 
-/// A type that values within programs have.
+/// Type of a value within a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Truth, which no program takes or gives.
+    /// Boolean, which is never an input or output of a program.
     Pred,
     Of(ElementType),
 }
 
 pub const F32: Type = Type::Of(ElementType::F32);
 
-/// A value of a graph: the place of its node.
+/// A value of a graph: the index of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Value(pub usize);
 
@@ -31,7 +32,7 @@ pub enum Unary {
 }
 
 impl Unary {
-    /// What HLO and StableHLO call it.
+    /// Returns the name in HLO and StableHLO.
     pub fn name(self) -> &'static str {
         match self {
             Unary::Abs => "abs",
@@ -54,7 +55,7 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// What HLO and StableHLO call it.
+    /// Returns the name in HLO and StableHLO.
     pub fn name(self) -> &'static str {
         match self {
             Binary::Add => "add",
@@ -78,7 +79,7 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    /// What HLO and StableHLO call it.
+    /// Returns the name in HLO and StableHLO.
     pub fn name(self) -> &'static str {
         match self {
             Comparison::Eq => "EQ",
@@ -95,22 +96,22 @@ impl Comparison {
 pub enum Operator {
     Parameter(usize),
     Constant(f32),
-    /// To the node's shape; where each axis of the operand goes.
+    /// Broadcast to the node's shape; entry `i` is the axis of the result for axis `i` of the operand.
     Broadcast(Vec<usize>),
     Reshape,
     Convert,
-    /// The index along an axis.
+    /// Index of each element along this axis.
     Iota(usize),
-    /// Along an axis.
+    /// Concatenation along this axis.
     Concatenate(usize),
     Unary(Unary),
     Binary(Binary),
     Compare(Comparison),
     And,
     Not,
-    /// The second operand where the first is true, else the third.
+    /// The second operand where the first is true, the third elsewhere.
     Select,
-    /// Of the first operand along its last axis; the second is what it begins with.
+    /// Reduction of the first operand along its last axis; the second operand is the initial value.
     Reduce(Binary),
 }
 
@@ -128,13 +129,14 @@ impl Node {
     }
 }
 
-/// Nodes in an order in which each comes after its operands.
+/// A graph whose nodes are ordered so that each node follows its operands.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     pub nodes: Vec<Node>,
     pub parameters: Vec<Value>,
     pub outputs: Vec<Value>,
-    /// The first operator whose operands did not fit, which is a defect of who builds the graph.
+    /// Description of the first operator whose operands did not match, which is a bug in the code that builds the
+    /// graph.
     misfit: Option<String>,
 }
 
@@ -164,31 +166,31 @@ impl Graph {
         value
     }
 
-    /// A scalar.
+    /// Adds a scalar constant.
     pub fn f32(&mut self, value: f32) -> Value {
         self.push(Operator::Constant(value), &[], F32, &[])
     }
 
-    /// A scalar, or one value a row, for each element of this shape.
+    /// Broadcasts a scalar, or one value for each row, to this shape.
     pub fn broadcast(&mut self, value: Value, dims: &[usize]) -> Value {
         if self.dims(value) == dims {
             return value;
         }
         let axes: Vec<usize> = (0..self.dims(value).len()).collect();
-        self.expect(dims.starts_with(self.dims(value)), |g| format!("{:?} as {dims:?}", g.dims(value)));
+        self.expect(dims.starts_with(self.dims(value)), |g| format!("{:?} broadcast to {dims:?}", g.dims(value)));
         self.push(Operator::Broadcast(axes), &[value], self.node(value).dtype, dims)
     }
 
-    /// One value a column for each of so many rows.
+    /// Broadcasts one value for each column to this number of rows.
     pub fn in_each_row(&mut self, value: Value, rows: usize) -> Value {
         let [cols] = *self.dims(value) else {
-            self.expect(false, |g| format!("rows of {:?}", g.dims(value)));
+            self.expect(false, |g| format!("{:?} broadcast to rows", g.dims(value)));
             return value;
         };
         self.push(Operator::Broadcast(vec![1]), &[value], self.node(value).dtype, &[rows, cols])
     }
 
-    /// Brings operands to the largest shape among them.
+    /// Broadcasts operands to the largest shape among them.
     fn alike<const N: usize>(&mut self, operands: [Value; N]) -> [Value; N] {
         let dims = operands.iter().map(|v| self.dims(*v)).max_by_key(|d| d.len()).unwrap_or_default().to_vec();
         operands.map(|value| self.broadcast(value, &dims))
@@ -212,18 +214,18 @@ impl Graph {
         self.convert(value, ElementType::F32)
     }
 
-    /// The column of each element, in f32, which holds all that there can be.
+    /// Adds the column index of each element as f32, which represents all possible indices exactly.
     pub fn columns(&mut self, rows: usize, cols: usize) -> Value {
         let columns = self.push(Operator::Iota(1), &[], Type::Of(ElementType::S32), &[rows, cols]);
         self.in_f32(columns)
     }
 
-    /// Side by side: matrices of as many rows each.
+    /// Concatenates matrices with equal numbers of rows side by side.
     pub fn concatenate(&mut self, parts: &[Value]) -> Value {
         let rows = parts.first().map_or(0, |v| self.dims(*v).first().copied().unwrap_or(0));
         let cols = parts.iter().map(|v| self.dims(*v).get(1).copied().unwrap_or(0)).sum();
         let fits = parts.iter().all(|v| self.dims(*v).first() == Some(&rows) && self.dims(*v).len() == 2);
-        self.expect(fits && !parts.is_empty(), |_| "parts of different heights".into());
+        self.expect(fits && !parts.is_empty(), |_| "concatenated parts with different numbers of rows".into());
         let dtype = parts.first().map_or(F32, |v| self.node(*v).dtype);
         self.push(Operator::Concatenate(1), parts, dtype, &[rows, cols])
     }
@@ -242,12 +244,12 @@ impl Graph {
         self.unary(Unary::Exp, x)
     }
 
-    /// Of arguments from 2^-64 to 2^64.
+    /// Adds a natural logarithm. Arguments must be from 2^-64 to 2^64.
     pub fn log(&mut self, x: Value) -> Value {
         self.unary(Unary::Log, x)
     }
 
-    /// Of arguments from 2^-87 to 2^97.
+    /// Adds a reciprocal square root. Arguments must be from 2^-87 to 2^97.
     pub fn rsqrt(&mut self, x: Value) -> Value {
         self.unary(Unary::Rsqrt, x)
     }
@@ -276,7 +278,7 @@ impl Graph {
         self.binary(Binary::Multiply, a, b)
     }
 
-    /// By what is from 2^-42 to 2^42.
+    /// Adds a division. Magnitudes of the divisor must be from 2^-42 to 2^42.
     pub fn divide(&mut self, a: Value, b: Value) -> Value {
         self.binary(Binary::Divide, a, b)
     }
@@ -285,13 +287,13 @@ impl Graph {
         self.binary(Binary::Maximum, a, b)
     }
 
-    /// Times a constant.
+    /// Multiplies by a constant.
     pub fn times(&mut self, a: Value, factor: f32) -> Value {
         let factor = self.f32(factor);
         self.multiply(a, factor)
     }
 
-    /// Brought to within two constants.
+    /// Clamps to the range between two constants.
     pub fn clamp(&mut self, x: Value, low: f32, high: f32) -> Value {
         let (low, high) = (self.f32(low), self.f32(high));
         let raised = self.maximum(x, low);
@@ -306,7 +308,7 @@ impl Graph {
         self.push(Operator::Compare(comparison), &[a, b], Type::Pred, &dims)
     }
 
-    /// [`Graph::compare`] with a constant.
+    /// Compares with a constant, as [`Graph::compare`] does.
     pub fn is(&mut self, a: Value, comparison: Comparison, b: f32) -> Value {
         let b = self.f32(b);
         self.compare(comparison, a, b)
@@ -315,14 +317,14 @@ impl Graph {
     pub fn and(&mut self, a: Value, b: Value) -> Value {
         let [a, b] = self.alike([a, b]);
         let fits = [a, b].iter().all(|v| self.node(*v).dtype == Type::Pred);
-        self.expect(fits, |_| "both of what is not true or false".into());
+        self.expect(fits, |_| "and of values that are not boolean".into());
         let dims = self.dims(a).to_vec();
         self.push(Operator::And, &[a, b], Type::Pred, &dims)
     }
 
     pub fn not(&mut self, a: Value) -> Value {
         let fits = self.node(a).dtype == Type::Pred;
-        self.expect(fits, |_| "the opposite of what is not true or false".into());
+        self.expect(fits, |_| "not of a value that is not boolean".into());
         let dims = self.dims(a).to_vec();
         self.push(Operator::Not, &[a], Type::Pred, &dims)
     }
@@ -330,18 +332,18 @@ impl Graph {
     pub fn select(&mut self, condition: Value, a: Value, b: Value) -> Value {
         let [condition, a, b] = self.alike([condition, a, b]);
         let fits = self.node(condition).dtype == Type::Pred && self.node(a).dtype == self.node(b).dtype;
-        self.expect(fits, |g| format!("either {:?} or {:?}", g.node(a).dtype, g.node(b).dtype));
+        self.expect(fits, |g| format!("select between {:?} and {:?}", g.node(a).dtype, g.node(b).dtype));
         let Node { dtype, dims, .. } = self.node(a).clone();
         self.push(Operator::Select, &[condition, a, b], dtype, &dims)
     }
 
-    /// Where it is not true, a constant.
+    /// Selects `a` where the condition is true, and a constant elsewhere.
     pub fn select_or(&mut self, condition: Value, a: Value, otherwise: f32) -> Value {
         let otherwise = self.f32(otherwise);
         self.select(condition, a, otherwise)
     }
 
-    /// 1 where it is true, else 0.
+    /// Selects 1 where the condition is true, and 0 elsewhere.
     pub fn one_if(&mut self, condition: Value) -> Value {
         let one = self.f32(1.0);
         self.select_or(condition, one, 0.0)
@@ -350,45 +352,45 @@ impl Graph {
     fn reduce(&mut self, function: Binary, x: Value, from: f32) -> Value {
         let from = self.f32(from);
         let Node { dtype, dims, .. } = self.node(x).clone();
-        self.expect(dtype == F32 && !dims.is_empty(), |_| format!("{function:?} of all of {dtype:?} {dims:?}"));
+        self.expect(dtype == F32 && !dims.is_empty(), |_| format!("{function:?} reduction of {dtype:?} {dims:?}"));
         let rest = &dims[..dims.len().saturating_sub(1)];
         self.push(Operator::Reduce(function), &[x, from], F32, rest)
     }
 
-    /// The sum of each row.
+    /// Computes the sum of each row.
     pub fn sum(&mut self, x: Value) -> Value {
         self.reduce(Binary::Add, x, 0.0)
     }
 
-    /// The largest of each row, from the lowest finite number on.
+    /// Computes the maximum of each row, starting from the lowest finite number.
     pub fn largest(&mut self, x: Value) -> Value {
         self.reduce(Binary::Maximum, x, f32::MIN)
     }
 
-    /// The smallest of each row, up to the largest finite number.
+    /// Computes the minimum of each row, starting from the largest finite number.
     pub fn smallest(&mut self, x: Value) -> Value {
         self.reduce(Binary::Minimum, x, f32::MAX)
     }
 
     pub fn output(&mut self, value: Value) {
         let fits = self.node(value).dtype != Type::Pred;
-        self.expect(fits, |_| "an output that is true or false".into());
+        self.expect(fits, |_| "a boolean output".into());
         self.outputs.push(value);
     }
 
-    /// The graph, if all in it fits.
+    /// Returns the graph if all operands match.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`].
     pub fn finish(self, op: &'static str) -> Result<Self> {
         match &self.misfit {
             None => Ok(self),
-            Some(misfit) => Err(Error::shape(op, "program", misfit.clone(), "values that fit each other")),
+            Some(misfit) => Err(Error::shape(op, "program", misfit.clone(), "a graph of matching shapes and types")),
         }
     }
 
-    /// The same with one output: for each f32 that is computed on the way, in order of nodes, 0 if all elements of it
-    /// are finite, 1 if some are infinite, 2 if some are NaN.
+    /// Returns a copy of the graph whose only output is one flag for each computed f32 value, in node order. The flag
+    /// is 0 if all elements are finite, 1 if some are infinite, and 2 if some are NaN.
     pub fn instrumented(&self) -> Self {
         let mut graph = Graph { outputs: Vec::new(), ..self.clone() };
         let flags: Vec<Value> = self
@@ -412,7 +414,7 @@ impl Graph {
         graph
     }
 
-    /// What [`Graph::instrumented`] has a flag for.
+    /// Returns the values that [`Graph::instrumented`] has a flag for.
     pub fn watched(&self) -> impl Iterator<Item = Value> + '_ {
         let is_computed = |node: &Node| {
             !matches!(node.operator, Operator::Parameter(_) | Operator::Constant(_) | Operator::Broadcast(_))

@@ -1,14 +1,14 @@
-//! A graph as a serialised `HloModuleProto`.
+//! Encoder of a graph as a serialised `HloModuleProto`.
 //!
-//! The fields are those of XLA's `hlo.proto` and `xla_data.proto`. Ids count from 1: Neuron's compiler refuses those
-//! beyond 32 bits, which newer versions of XLA make.
+//! Field numbers are from XLA's `hlo.proto` and `xla_data.proto`. Ids count from 1, because Neuron's compiler rejects
+//! ids beyond 32 bits, which newer versions of XLA produce.
 
 #![forbid(unsafe_code)]
 
 use super::graph::{Binary, Graph, Node, Operator, Type, Value};
 use super::program::ElementType;
 
-/// A message of protocol buffers.
+/// A protocol buffer message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -42,7 +42,7 @@ impl Message {
         self.bytes(field, &value.0)
     }
 
-    /// Numbers of a repeated field, packed.
+    /// Appends a packed repeated field of numbers.
     fn numbers(self, field: u64, values: impl IntoIterator<Item = usize>) -> Self {
         let mut packed = Message::default();
         values.into_iter().for_each(|value| packed.varint(value as u64));
@@ -50,7 +50,7 @@ impl Message {
     }
 }
 
-/// XLA's number of a type.
+/// Returns XLA's number for a type.
 fn primitive(dtype: Type) -> usize {
     match dtype {
         Type::Pred => 1,
@@ -96,7 +96,7 @@ fn opcode(operator: &Operator) -> &'static str {
     }
 }
 
-/// Ids of instructions and computations, of which no two may be the same.
+/// Generator of unique ids for instructions and computations.
 struct Ids(usize);
 
 impl Ids {
@@ -110,7 +110,7 @@ fn instruction(id: usize, opcode: &str, shape: Message) -> Message {
     Message::default().text(1, &format!("{opcode}.{id}")).text(2, opcode).message(3, shape).number(35, id)
 }
 
-/// A computation of two scalars, which a reduction goes by, and its id.
+/// Returns a computation with two scalar operands, as used by a reduction, and its id.
 fn scalar_computation(ids: &mut Ids, function: Binary) -> (Message, usize) {
     let f32 = || shape(Type::Of(ElementType::F32), &[]);
     let [id, a, b, root] = [0; 4].map(|_| ids.next());

@@ -1,4 +1,5 @@
-//! Programs run operator by operator in f32, with every guard checked: what a device must never meet is an error.
+//! Interpreter that runs programs operator by operator in f32, and returns an error for operations that devices must
+//! not do.
 
 #![forbid(unsafe_code)]
 
@@ -8,10 +9,10 @@ use super::program::{ElementType, Program};
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 
-/// Runs programs on the CPU, and refuses those that do what devices must not be asked to: arithmetic on a NaN, or that
-/// makes one; a logarithm, a root or a division of numbers outside of what devices have them for.
+/// Executor on the CPU that rejects operations which programs must avoid on devices. These are arithmetic with a NaN
+/// operand or result, and logarithms, roots or divisions of numbers outside the range that devices support.
 ///
-/// Functions of one element are correctly rounded, sums go by halves, and subnormal f32 are 0.
+/// Functions of one element are correctly rounded, sums are pairwise, and subnormal f32 numbers are flushed to 0.
 ///
 /// ```
 /// use evenkeel::neuron::{self, Interpreter};
@@ -49,7 +50,7 @@ fn flush(x: f32) -> f32 {
     if x.is_subnormal() { 0.0 } else { x }
 }
 
-/// Numbers of any type are held as f32: integers below 2^24, and truth as 0 and 1.
+/// Converts bytes to f32, which represents all types: integers below 2^24 exactly, and booleans as 0 and 1.
 fn read(dtype: Type, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         Type::Of(ElementType::F32) => execute::elements(bytes),
@@ -149,20 +150,20 @@ fn apply(function: Binary, a: f32, b: f32) -> f32 {
     }
 }
 
-/// What is wrong with a value that was made of others, if anything.
+/// Returns an error if a node's operands or result violate a guard.
 fn guard(node: &Node, made: &[f32], values: &[Vec<f32>]) -> std::result::Result<(), String> {
     let of = |i: usize| &values[node.operands[i].0][..];
     let within = |x: &[f32], low: i32, high: i32| {
         let is_within = |x: &f32| (2f32.powi(low)..=2f32.powi(high)).contains(&x.abs());
         match x.iter().find(|x| !is_within(x)) {
             None => Ok(()),
-            Some(x) => Err(format!("{:?} of {x:e}", node.operator)),
+            Some(x) => Err(format!("{:?} of {x:e}, outside the supported range", node.operator)),
         }
     };
     let computes = matches!(node.operator, Operator::Binary(_) | Operator::Reduce(_))
         || matches!(node.operator, Operator::Unary(function) if function != Unary::Abs);
     if computes && made.iter().chain(node.operands.iter().flat_map(|v| &values[v.0])).any(|x| x.is_nan()) {
-        return Err(format!("{:?} of or to NaN", node.operator));
+        return Err(format!("{:?} with a NaN operand or result", node.operator));
     }
     match node.operator {
         Operator::Unary(Unary::Log) => within(of(0), -64, 64),

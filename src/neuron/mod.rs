@@ -1,19 +1,20 @@
-//! Guarded programs for AWS Neuron devices, Trainium and Inferentia: nothing in them becomes NaN of finite logits,
-//! since such a device ends a run for a NaN that is thrown away later.
+//! Guarded programs for AWS Neuron devices (Trainium and Inferentia). No intermediate value becomes NaN for finite
+//! logits, because such a device ends a run even for a NaN that is discarded later.
 //!
-//! A function here, such as [`softmax`], makes a [`Program`] of an op for a type and a shape; its counterpart in
-//! [`run`] computes the op by it on whatever implements [`Execute`]. What a device computes is right for rows of finite
-//! numbers and masks. It finds rows that have other numbers, or nothing to attend to, and says so in a [`Status`] for
-//! each row; [`run`] computes these on the host.
+//! Each function here, such as [`softmax`], builds the [`Program`] of an op for a type and a shape. The function of the
+//! same name in [`run`] computes the op with that program on any implementation of [`Execute`]. The device's results
+//! are correct for rows of finite numbers and masks. Rows with other numbers, and fully masked rows, are reported in a
+//! [`Status`] for each row; [`run`] computes them on the host.
 //!
-//! Results are within [`accuracy::NEURON`](crate::accuracy::NEURON), not the CPU's bits: these devices flush subnormal
-//! numbers, and add in an order of their own.
+//! Results are within the bounds of [`accuracy::NEURON`](crate::accuracy::NEURON), but not bit-identical to the CPU.
+//! These devices flush subnormal numbers and sum in their own order.
 //!
-//! A [`Session`] on a [`Device`] runs programs: `neuronx-cc` compiles them, a [`Cache`] keeps what it makes, and the
-//! runtime's library loads it. What goes wrong is a [`Fault`], which says by [`Fault::action`] whether another backend
-//! is an answer.
+//! A [`Session`] on a [`Device`] runs programs: `neuronx-cc` compiles them, a [`Cache`] keeps the compiled files, and
+//! the runtime's library loads them. Errors are [`Fault`]s. [`Fault::action`] tells whether to use another backend
+//! instead.
 //!
-//! Neither building nor starting a program needs Neuron's packages; what is missing is said when a device is asked for.
+//! Neither building nor starting a program needs Neuron's packages. Missing packages are reported when a device is
+//! opened.
 
 mod cache;
 mod compiler;
@@ -49,7 +50,7 @@ pub use ops::squared_norm::{SquaredNorm, program as squared_norm};
 pub use program::{ElementType, Program, TensorSpec};
 pub use runtime::{About, Device, Loaded, NrtStatus, Session, available};
 
-/// Ops by their programs, on whatever runs these: the functions of the crate's root with a device as first argument.
+/// Ops computed by programs on any [`Execute`]: the functions of the crate root, with the device as first argument.
 pub mod run {
     pub use super::ops::clamped_exp::run as clamped_exp;
     pub use super::ops::clamped_log::run as clamped_log;

@@ -1,4 +1,4 @@
-//! What a Neuron device is given to run: one program for each op, type and shape.
+//! Programs that Neuron devices run: one for each op, type and shape.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ use crate::element::DType;
 use crate::error::{Error, Result};
 use crate::math::sum::MAX_TERMS;
 
-/// A type that tensors of programs have.
+/// Element type of a program's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ElementType {
@@ -18,17 +18,17 @@ pub enum ElementType {
     F16,
     /// The upper half of an [`F32`](ElementType::F32).
     BF16,
-    /// Bytes, of masks.
+    /// Bytes, used for masks.
     U8,
-    /// Integers, of indices and flags.
+    /// Integers, used for indices and flags.
     S32,
 }
 
 impl ElementType {
-    /// The type of a tensor's elements.
+    /// Returns the element type for a storage type.
     ///
     /// # Errors
-    /// [`Error::UnsupportedDType`] for f64, which these devices have not.
+    /// [`Error::UnsupportedDType`] for f64, which these devices do not support.
     pub(super) fn of(op: &'static str, dtype: DType) -> Result<Self> {
         match dtype {
             DType::F64 => Err(Error::UnsupportedDType { op, dtype: dtype.to_string(), backend: "neuron" }),
@@ -38,7 +38,7 @@ impl ElementType {
         }
     }
 
-    /// Bytes an element takes.
+    /// Returns the number of bytes of an element.
     pub fn size(self) -> usize {
         match self {
             ElementType::F32 | ElementType::S32 => 4,
@@ -48,33 +48,33 @@ impl ElementType {
     }
 }
 
-/// Type and shape of a program's input or output, row-major.
+/// Type and row-major shape of a program's input or output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorSpec {
-    /// What its elements are.
+    /// Type of the elements.
     pub dtype: ElementType,
-    /// Its dimensions.
+    /// Length of each dimension.
     pub shape: Vec<usize>,
 }
 
 impl TensorSpec {
-    /// A tensor of these.
+    /// Creates a specification from a type and a shape.
     pub fn new(dtype: ElementType, shape: &[usize]) -> Self {
         TensorSpec { dtype, shape: shape.to_vec() }
     }
 
-    /// Elements it has.
+    /// Returns the number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().fold(1, |elements: usize, dim| elements.saturating_mul(*dim))
     }
 
-    /// Bytes it takes.
+    /// Returns the number of bytes.
     pub fn bytes(&self) -> usize {
         self.elements().saturating_mul(self.dtype.size())
     }
 }
 
-/// A program of static shapes, in both forms that Neuron's compiler is said to read.
+/// A program of static shapes, in both forms that Neuron's compiler reportedly accepts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     name: String,
@@ -86,7 +86,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// What a graph computes, if all in it fits.
+    /// Creates a program from a graph, if its operands match.
     pub(super) fn new(op: &'static str, name: String, graph: Graph) -> Result<Self> {
         let graph = graph.finish(op)?;
         let specs = |values: &[Value]| values.iter().filter_map(|value| spec(&graph, *value)).collect();
@@ -100,11 +100,11 @@ impl Program {
         })
     }
 
-    /// The program with one output instead, `[1, n]` in f32: for each f32 that it computes on the way, 0 if all of it
-    /// is finite, 1 if some is infinite, 2 if some is NaN.
+    /// Returns a program with a single f32 output of shape `[1, n]` instead: one flag for each f32 value that the
+    /// program computes. The flag is 0 if all elements are finite, 1 if some are infinite, and 2 if some are NaN.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] of a program that was made elsewhere.
+    /// [`Error::ShapeMismatch`] for a program created by [`Program::from_parts`].
     pub fn instrumented(&self) -> Result<Program> {
         Program::new("instrumented", format!("{}_instrumented", self.name), self.graph.instrumented())
     }
@@ -114,7 +114,7 @@ impl Program {
         &self.graph
     }
 
-    /// A program that was made elsewhere, in one or both forms; a form that is empty can't be compiled.
+    /// Creates a program from external code in one or both forms. An empty form cannot be compiled.
     pub fn from_parts(
         name: impl Into<String>,
         inputs: &[TensorSpec],
@@ -126,27 +126,27 @@ impl Program {
         Program { name, inputs: inputs.to_vec(), outputs: outputs.to_vec(), hlo, stablehlo, graph: Graph::default() }
     }
 
-    /// The op and what it is of, such as `softmax_bf16_8x1024`.
+    /// Returns the name, made of op, type and shape, such as `softmax_bf16_8x1024`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it takes, in order.
+    /// Returns the specifications of the inputs, in order.
     pub fn inputs(&self) -> &[TensorSpec] {
         &self.inputs
     }
 
-    /// What it gives, in order.
+    /// Returns the specifications of the outputs, in order.
     pub fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
     }
 
-    /// As a serialised `HloModuleProto`, which Neuron's compiler is documented to read.
+    /// Returns the program as a serialised `HloModuleProto`, the documented input of Neuron's compiler.
     pub fn hlo(&self) -> &[u8] {
         &self.hlo
     }
 
-    /// As StableHLO text.
+    /// Returns the program as StableHLO text.
     pub fn stablehlo(&self) -> &str {
         &self.stablehlo
     }
@@ -160,7 +160,7 @@ fn spec(graph: &Graph, value: Value) -> Option<TensorSpec> {
     }
 }
 
-/// What programs of rows are of, checked.
+/// Checked type and shape of the rows of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Matrix {
     pub dtype: ElementType,
@@ -169,9 +169,11 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
+    /// Checks the type and shape.
+    ///
     /// # Errors
-    /// [`Error::UnsupportedDType`] for f64, [`Error::EmptyInput`] for no elements, [`Error::InvalidArgument`] for more
-    /// than 2^21 columns or more elements than 31 bits count.
+    /// [`Error::UnsupportedDType`] for f64; [`Error::EmptyInput`] for no elements; [`Error::InvalidArgument`] for more
+    /// than 2^21 columns, or more elements than 31 bits count.
     pub fn new(op: &'static str, dtype: DType, rows: usize, cols: usize) -> Result<Self> {
         let dtype = ElementType::of(op, dtype)?;
         if rows == 0 || cols == 0 {
@@ -186,7 +188,7 @@ impl Matrix {
         Ok(Matrix { dtype, rows, cols })
     }
 
-    /// The name of an op's program: `softmax_bf16_8x1024`.
+    /// Returns the name of an op's program, such as `softmax_bf16_8x1024`.
     pub fn name(&self, op: &str) -> String {
         let dtype = match self.dtype {
             ElementType::F32 => "f32",

@@ -1,4 +1,4 @@
-//! A graph as StableHLO text.
+//! Writer of a graph as StableHLO text.
 
 #![forbid(unsafe_code)]
 
@@ -6,7 +6,7 @@ use super::graph::{Graph, Node, Operator, Type, Value};
 use super::program::ElementType;
 use std::fmt::Write;
 
-/// A type's name.
+/// Returns the name of an element type.
 fn element(dtype: Type) -> &'static str {
     match dtype {
         Type::Pred => "i1",
@@ -70,7 +70,7 @@ pub fn write(name: &str, graph: &Graph) -> String {
                 )
             }
         };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "    %{i} = stablehlo.{made}");
     }
     let _ = writeln!(text, "    return {} : {results}\n  }}\n}}", list(&graph.outputs, value));

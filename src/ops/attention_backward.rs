@@ -155,7 +155,7 @@ fn resolve<'c, E: Element>(
     let forward = options.resolve(OP, [q, k, v], (0, k.shape()[2]))?;
     let ([batch, heads, queries, _], of_values) = (q.shape(), v.shape()[3]);
     if dy.shape() != [batch, heads, queries, of_values] {
-        let expected = format!("the result's, [{batch}, {heads}, {queries}, {of_values}],");
+        let expected = format!("the result's shape, [{batch}, {heads}, {queries}, {of_values}]");
         return Err(Error::shape(OP, "dy", format!("shape {:?}", dy.shape()), expected));
     }
     Ok(forward)

@@ -74,5 +74,5 @@ pub(crate) fn as_long(op: &'static str, argument: &'static str, got: usize, expe
     if got == expected {
         return Ok(());
     }
-    Err(Error::shape(op, argument, format!("{got} elements"), format!("{expected}, the input's length,")))
+    Err(Error::shape(op, argument, format!("{got} elements"), format!("{expected}, the input's length")))
 }

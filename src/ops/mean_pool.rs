@@ -1,4 +1,4 @@
-//! The mean over the tokens of each sequence that are not masked.
+//! Mean pooling: the mean over the unmasked tokens of each sequence.
 
 use super::softmax::settle;
 use crate::cpu;
@@ -20,9 +20,9 @@ use crate::simd::{Output, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct MeanPool<'a> {
-    /// Which tokens count, by flags or lengths over `[batch, tokens]`; all of them by default.
+    /// Keep flags or lengths over `[batch, tokens]` that select the tokens to average; all tokens by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// What a sequence gives of whose tokens none counts: zeros, by default, or an error. Uniform has no meaning here.
+    /// Result for a sequence whose tokens are all masked: zeros (the default) or an error. Uniform is rejected.
     pub fully_masked: FullyMasked,
 }
 
@@ -37,11 +37,11 @@ impl<'a> MeanPool<'a> {
         Self { fully_masked: policy, ..self }
     }
 
-    /// Checks the options against what they are for: lanes of tokens.
+    /// Checks the options against the view, whose lanes are the tokens, and resolves the mask.
     pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<cpu::mean_pool::MeanPool<'a>> {
         let mask = self.mask.filter(|mask| !mask.is_none());
         if mask.is_some_and(|mask| !mask.is_of_keys()) {
-            return Err(Error::invalid(op, "mask", "more than flags and lengths", "of flags and lengths alone"));
+            return Err(Error::invalid(op, "mask", "one with a bias, causality or a window", "flags and lengths only"));
         }
         if self.fully_masked == FullyMasked::Uniform {
             return Err(Error::invalid(op, "fully_masked", "Uniform", "Zeros or Error"));
@@ -54,7 +54,7 @@ impl<'a> MeanPool<'a> {
 
 const OP: &str = "mean_pool";
 
-/// The mean over the tokens of each sequence that are not masked: a sentence's embedding.
+/// Computes the mean over the unmasked tokens of each sequence, such as a sentence embedding.
 ///
 /// # Formula
 /// ```text
@@ -62,28 +62,28 @@ const OP: &str = "mean_pool";
 /// ```
 ///
 /// # Shapes
-/// `x` is lanes of tokens, `[batch, tokens, width]` along axis 1 ([`Lanes`]); the mask broadcasts to `[batch, tokens]`.
-/// The result is `[batch, width]`.
+/// `x` is `[batch, tokens, width]`, viewed as [`Lanes`] along axis 1. The mask broadcasts to `[batch, tokens]`. The
+/// result is `[batch, width]`.
 ///
 /// # Special values
-/// | what | y |
+/// | input | y |
 /// |---|---|
-/// | a masked token | not read: NaN there is harmless |
+/// | a masked token | not read, so it may hold NaN |
 /// | all tokens masked | zeros, or an error under that policy |
 /// | no tokens | zeros |
-/// | a NaN in a token that counts | NaN in its column of this sequence only |
-/// | infinities | their sum |
-/// | sums beyond f16, f32 or f64 | right: f64, scaled for f64 tokens |
+/// | a NaN in an unmasked token | NaN in its column of this sequence only |
+/// | infinities in unmasked tokens | the sum of the infinities |
+/// | sums that overflow f16, f32 or f64 | correct: sums are f64, and scaled down if tokens are f64 |
 ///
 /// # Accuracy
-/// In ULP of the largest term, which sums may cancel to far less than: f32 0.501, f16 and bf16 0.51, f64 16, and 1 more
-/// for every 16,384 tokens. Sums follow [rule O](crate::math::sum) by token, masked ones adding nothing: padding behind a
-/// sequence does not change a bit.
+/// Bounds are in ULP of the largest term, because terms may cancel: f32 0.501, f16 and bf16 0.51, f64 16 and 1 more for
+/// every 16,384 tokens. Each column is a [tiled sum](crate::math::sum) over tokens, in which masked tokens add nothing.
+/// Padding after a sequence therefore changes no bit of the result.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for a mask or an output that does not fit; [`Error::InvalidArgument`] for a mask with biases,
-/// causality or a window, and for the policy Uniform; [`Error::FullyMasked`] under that policy, whose row is the
-/// sequence; [`Error::Backend`].
+/// [`Error::ShapeMismatch`] for a mask or an output of the wrong shape; [`Error::InvalidArgument`] for a mask with
+/// biases, causality or a window, and for the policy Uniform; [`Error::FullyMasked`] under the policy Error, with the
+/// sequence's index as its row; [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -91,7 +91,7 @@ const OP: &str = "mean_pool";
 /// # Example
 /// ```
 /// use evenkeel::{Lanes, Mask, MeanPool, mean_pool};
-/// // Two sequences of up to two tokens of width 2; the second is padding, and nobody cleared it.
+/// // Two sequences of up to two tokens of width 2. The second has no tokens, and its padding holds NaN.
 /// let x = [1.0f32, 2.0, 3.0, 4.0, f32::NAN, f32::NAN, f32::NAN, f32::NAN];
 /// let mask = Mask::lengths(&[2, 0]);
 /// let y = mean_pool(Lanes::shaped(&x, &[2, 2, 2], 1)?, &MeanPool::default().mask(&mask))?;
@@ -103,7 +103,7 @@ pub fn mean_pool<E: Element>(x: Lanes<'_, E>, options: &MeanPool<'_>) -> Result<
     new_vec(OP, x.lanes(), |out| run(x, out.into(), kernel))
 }
 
-/// [`mean_pool`] into `out`, which has an element for each column of each sequence; returns what was written.
+/// Writes the result of [`mean_pool`] to `out`, which has `batch * width` elements, and returns the written slice.
 pub fn mean_pool_into<'a, E: Element>(
     x: Lanes<'_, E>,
     out: impl Into<Output<'a, E>>,

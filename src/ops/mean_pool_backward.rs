@@ -1,4 +1,4 @@
-//! The gradient of the mean over tokens.
+//! The gradient of mean pooling.
 
 use super::mean_pool::MeanPool;
 use super::softmax::settle;
@@ -10,29 +10,29 @@ use crate::simd::new_vec;
 
 const OP: &str = "mean_pool_backward";
 
-/// The gradient of [`mean_pool`](crate::mean_pool()): dx of `[batch, tokens, width]` from the gradient dy of the result,
-/// `[batch, width]`.
+/// Computes the gradient of [`mean_pool`](crate::mean_pool()): dx from dy, the gradient of the result.
 ///
 /// # Formula
 /// ```text
-/// dx[b, t, d] = dy[b, d] / n_b where token t of sequence b counts, 0 where it is masked
+/// dx[b, t, d] = dy[b, d] / n_b   for the n_b unmasked tokens t of sequence b, 0 for masked ones
 /// ```
 ///
 /// # Shapes
-/// `dy` has an element for each column of each sequence, `shape` is `[batch, tokens, width]`; x itself is not needed.
+/// `dy` is `[batch, width]`, and `shape` is the shape of dx, `[batch, tokens, width]`. The input x is not needed.
 ///
 /// # Special values
-/// | what | dx |
+/// | input | dx |
 /// |---|---|
-/// | a masked token | 0, also where dy is NaN |
-/// | NaN or an infinity in dy | that, in the tokens that count |
+/// | a masked token | 0, even if dy is NaN |
+/// | NaN or an infinity in dy | the same value in the unmasked tokens |
 /// | all tokens masked | 0, or an error under that policy |
 ///
 /// # Accuracy
 /// Correctly rounded in f64, f32, f16 and bf16.
 ///
 /// # Errors
-/// As [`mean_pool`](crate::mean_pool()), and [`Error::ShapeMismatch`] where `dy` does not fit.
+/// Those of [`mean_pool`](crate::mean_pool()), and [`Error::ShapeMismatch`] if `dy` does not have `batch * width`
+/// elements.
 ///
 /// # Panics
 /// Never.
@@ -51,7 +51,7 @@ pub fn mean_pool_backward<E: Element>(dy: &[E], shape: [usize; 3], options: &Mea
     new_vec(OP, geometry.shape.elements(), |dx| run(dy, LanesMut::shaped(dx, &shape, 1)?, kernel))
 }
 
-/// [`mean_pool_backward`] into `dx`, lanes of tokens; returns its memory.
+/// Writes the result of [`mean_pool_backward`] to `dx`, whose lanes are the tokens, and returns its memory.
 pub fn mean_pool_backward_into<'a, E: Element>(
     dy: &[E],
     dx: LanesMut<'a, E>,
@@ -67,7 +67,7 @@ fn run<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, kernel: cpu::mean_pool::Me
     Ok(written)
 }
 
-/// Checks the gradient and the options against the shape of `dx`.
+/// Checks `dy` and the options against the shape of `dx`.
 fn check<'a, E>(dy: &[E], dx: &Geometry, options: &MeanPool<'a>) -> Result<cpu::mean_pool::MeanPool<'a>> {
     if dy.len() != dx.lanes() {
         let expected = format!("one for each of {} columns of sequences", dx.lanes());

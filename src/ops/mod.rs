@@ -1,8 +1,8 @@
 //! The contract of each op: its options, its documentation, the checks on its arguments, and the public functions.
 //!
-//! Every op comes in three forms with the same order of arguments: allocating, `_into` (a slice or memory that is
-//! not initialised), and `_in_place`. What an op computes is here in words and in [`crate::reference`] in plain
-//! loops; how it does so is in `cpu`.
+//! Every op has three forms with the same order of arguments: allocating, `_into` (writes to a slice or uninitialised
+//! memory), and `_in_place`. The doc pages here describe each op's result, [`crate::reference`] computes it in plain
+//! loops, and `cpu` has the optimised kernels.
 
 #![forbid(unsafe_code)]
 
@@ -130,7 +130,7 @@ use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::rows::Geometry;
 
-/// Checks that two views have the same lanes.
+/// Checks that a view has the same lanes as the input: the same outer, lane and inner lengths.
 pub(crate) fn same_lanes(op: &'static str, argument: &'static str, got: &Geometry, expected: &Geometry) -> Result<()> {
     let of = |g: &Geometry| (g.outer(), g.len(), g.inner());
     if of(got) != of(expected) {
@@ -138,13 +138,13 @@ pub(crate) fn same_lanes(op: &'static str, argument: &'static str, got: &Geometr
             op,
             argument,
             format!("shape {:?}", got.shape),
-            format!("the input's, {:?},", expected.shape),
+            format!("the input's shape, {:?}", expected.shape),
         ));
     }
     Ok(())
 }
 
-/// Checks an operand that has one value a column.
+/// Checks that an operand, if there is one, has one value per column.
 fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats<'_>>, cols: usize) -> Result<()> {
     match operand {
         Some(values) if values.len() != cols => Err(Error::shape(
@@ -157,17 +157,18 @@ fn one_a_column(op: &'static str, argument: &'static str, operand: Option<Floats
     }
 }
 
-/// Whether the value is in 0 ..= `most`, which NaN is not. Bits decide: under DAZ, comparisons take a subnormal for 0.
+/// Returns whether the value is in 0 ..= `most`; false for NaN. Compares bit patterns, because float comparisons treat
+/// subnormal numbers as 0 under DAZ (denormals are zero).
 pub(crate) fn is_in_zero_to(value: f64, most: f64) -> bool {
     value.to_bits() <= most.to_bits() || value.to_bits() == (-0.0f64).to_bits()
 }
 
-/// Whether the value is finite, by its bits too.
+/// Returns whether the value is finite, also by comparing bit patterns.
 fn is_finite(value: f64) -> bool {
     is_in_zero_to(value.abs(), f64::MAX)
 }
 
-/// Checks eps: a finite number, not below zero.
+/// Checks that eps is finite and not negative.
 fn valid_eps(op: &'static str, eps: f64) -> Result<()> {
     if is_in_zero_to(eps, f64::MAX) { Ok(()) } else { Err(Error::invalid(op, "eps", eps, "finite and not negative")) }
 }

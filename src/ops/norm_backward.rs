@@ -1,4 +1,4 @@
-//! What the gradients of the norms share: the order of their passes.
+//! Driver shared by the gradients of the norms: first the gradients of weight and bias, then dx.
 
 use super::one_a_column;
 use super::softmax::settle;
@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::floats::FloatsMut;
 use crate::rows::{Rows, RowsMut};
 
-/// Where the gradients of the weight and the bias go, by name.
+/// Destinations for the gradients of the weight and the bias, each with its argument name; `None` skips a gradient.
 pub(crate) type Operands<'a, const N: usize> = [(&'static str, Option<FloatsMut<'a>>); N];
 
-/// Checks that there is room for one value a column.
+/// Checks that each destination has one element per column.
 pub(super) fn check_room<const N: usize>(op: &'static str, room: &Operands<'_, N>, cols: usize) -> Result<()> {
     for (argument, room) in room {
         let room = room.as_ref().map(|room| room.as_floats());
@@ -21,7 +21,7 @@ pub(super) fn check_room<const N: usize>(op: &'static str, room: &Operands<'_, N
     Ok(())
 }
 
-/// dx into its own memory.
+/// Writes dx to its own memory.
 pub(super) fn into<'a, E: Element, const N: usize>(
     op: &'static str,
     [x, dy]: [Rows<'_, E>; 2],
@@ -36,7 +36,7 @@ pub(super) fn into<'a, E: Element, const N: usize>(
     Ok(written)
 }
 
-/// dx over dy, whose sums are taken before.
+/// Overwrites dy with dx, after the gradients of weight and bias have been summed from dy.
 pub(super) fn in_place<E: Element, const N: usize>(
     op: &'static str,
     x: Rows<'_, E>,
@@ -46,15 +46,15 @@ pub(super) fn in_place<E: Element, const N: usize>(
 ) -> Result<()> {
     let geometry = dy.geometry;
     let values = dy.data.into_values();
-    let data = values.ok_or_else(|| Error::shape(op, "dy", "memory without values", "values to work on"))?;
+    let data = values.ok_or_else(|| Error::shape(op, "dy", "uninitialised memory", "an initialised buffer"))?;
     let moments = columns([x, Rows { data: &*data, geometry }], operands, norm)?;
     let kernel = NormBackward { norm, x, moments: moments.as_deref(), sums: None };
     let met = E::norm_backward_in_place(op, RowsMut { data: data.into(), geometry }.into(), kernel)?;
     settle(op, met)
 }
 
-/// The gradients of weight and bias. The moments of all rows are left for dx; where nothing is asked for, there are
-/// none.
+/// Stores the requested gradients of weight and bias, and returns the moments of all rows so that dx can reuse them.
+/// Returns `None` if no gradient is requested or the rows have no columns.
 fn columns<E: Element, const N: usize>(
     x: [Rows<'_, E>; 2],
     operands: Operands<'_, N>,
@@ -68,7 +68,7 @@ fn columns<E: Element, const N: usize>(
     Ok(Some(moments))
 }
 
-/// The gradients of weight and bias, of rows with these moments.
+/// Stores the requested gradients of weight and bias, given the moments of all rows.
 pub(crate) fn store_columns<E: Element, const N: usize>(
     x: [Rows<'_, E>; 2],
     operands: Operands<'_, N>,

@@ -1,4 +1,4 @@
-//! Norms of rows that are not all in one place.
+//! Norms of rows whose columns are sharded.
 
 use super::columns::Columns;
 use super::layer_norm::LayerNorm;
@@ -15,23 +15,25 @@ use crate::simd::{filled, in_default, new_vec};
 #[cfg(feature = "sharded")]
 use std::ops::Range;
 
-/// What some columns of rows say of the row's mean and mean square: what machines that have a part of the columns each
-/// send one another, where the hidden size is cut.
+/// Partial statistics of a shard of the columns, for a norm whose hidden size is split over machines.
 ///
-/// Sums of floats have one order: it holds each tile of 256 columns by itself, and parts begin and end at multiples of
-/// 256, or with the row. Merged in any order, [`NormPartial::next`] says what else there is to ask of the columns, which
-/// depends on the type and the norm alone but for one case:
+/// The machines exchange partials and merge them in any order, in one or more rounds. Then each machine computes the
+/// result for its own columns. The results have the same bits as [`rms_norm`](crate::rms_norm()) and
+/// [`layer_norm`](crate::layer_norm()) over whole rows.
+///
+/// The summation order is fixed within each tile of 256 columns. A shard therefore begins at a multiple of 256, and
+/// ends at a multiple of 256 or at the end of the row. [`NormPartial::next`] returns the partial for the next round, if
+/// there is one. The number of rounds depends on the norm and the type, with one exception:
 ///
 /// | norm | rounds |
 /// |---|---|
 /// | `rms_norm` | 1: squares |
-/// | of f64 | 2: the largest magnitude, so that squares neither overflow nor vanish; squares |
-/// | `layer_norm` | 1: sums and squares; and 2: deviations and their squares, if a row's mean is more than 32 times its deviation |
-/// | of f64 | 4: the largest magnitude; sums; what the mean is off by; squares about it |
+/// | `rms_norm` of f64 | 2: largest magnitude, so that squares neither overflow nor underflow; squares |
+/// | `layer_norm` | 1: sums, squares. If a row's mean exceeds 32 times its deviation, 2nd: deviations, their squares |
+/// | `layer_norm` of f64 | 4: largest magnitude; sums; error of the mean; squared deviations from the mean |
 ///
-/// A round takes an f64 for each tile, or two, and of `rms_norm` 16 bytes more a row. Then each machine stores its own
-/// columns: the results have the bits of [`rms_norm`](crate::rms_norm()) and [`layer_norm`](crate::layer_norm()) over
-/// whole rows. Weights and biases are those of all columns, as their values have a say in how rows are multiplied.
+/// Each round sends one or two f64 per tile, and in `rms_norm` 16 more bytes per row. Every machine needs the weights
+/// and biases of all columns, because their values decide whether rows are multiplied in f32 or in f64.
 ///
 /// ```
 /// use evenkeel::{NormPartial, RmsNorm, Rows, rms_norm};
@@ -40,7 +42,7 @@ use std::ops::Range;
 /// let parts = [(Rows::new(&x[..256], 1, 256)?, 0), (Rows::new(&x[256..], 1, 344)?, 256)];
 /// let mut all = NormPartial::rms_norm(parts[1].0, (256, 600), &options)?;
 /// all.merge(NormPartial::rms_norm(parts[0].0, (0, 600), &options)?)?;
-/// // One round was enough; of more, each machine merges what `next` gives.
+/// // One round is enough here. Otherwise each machine merges the partials that `next` returns.
 /// assert!(all.next(parts[0].0, 0)?.is_none());
 /// let y = [all.finish_rms_norm(parts[0].0, 0, &options)?, all.finish_rms_norm(parts[1].0, 256, &options)?].concat();
 /// assert_eq!(y, rms_norm(Rows::new(&x, 1, 600)?, &options)?);
@@ -50,12 +52,12 @@ use std::ops::Range;
 pub struct NormPartial {
     frame: Frame,
     columns: Columns,
-    /// Of each row, before this round.
+    /// Results of the earlier rounds, for each row.
     known: Vec<Known>,
     found: Vec<Found>,
 }
 
-/// What parts have in common.
+/// Properties that all merged partials must share.
 #[derive(Clone, Debug, PartialEq)]
 struct Frame {
     op: &'static str,
@@ -78,7 +80,7 @@ impl Frame {
         Err(Error::shape(self.op, argument, of(other), of(self)))
     }
 
-    /// Checks rows that begin with column `first`.
+    /// Checks a shard that begins at column `first`, and returns its columns.
     fn columns<E: Element>(&self, x: &Rows<'_, E>, first: usize) -> Result<Columns> {
         let op = self.op;
         self.check("partial", &Frame { dtype: E::DTYPE, rows: x.rows(), ..self.clone() })?;
@@ -88,7 +90,7 @@ impl Frame {
         let columns = Columns::new(op, first, x.cols(), self.all)?;
         let end = first + x.cols();
         if end != self.all && !end.is_multiple_of(TILE) {
-            let expected = format!("a multiple of {TILE}, or all {}", self.all);
+            let expected = format!("a multiple of {TILE} or the row's end, {}", self.all);
             return Err(Error::invalid(op, "end of the columns", end, expected));
         }
         Ok(columns)
@@ -96,27 +98,31 @@ impl Frame {
 }
 
 impl NormPartial {
-    /// What columns say first that are `columns.0` and those behind it, of `columns.1` in all, for
-    /// [`rms_norm`](crate::rms_norm()). Of the options it takes eps.
+    /// Computes the first round of [`rms_norm`](crate::rms_norm()) for a shard of the columns.
+    ///
+    /// `columns.0` is the shard's first column, and `columns.1` is the number of columns of the whole row. The only
+    /// option used is eps.
     ///
     /// # Errors
-    /// Those of `rms_norm`; [`Error::InvalidArgument`] where the columns don't begin with a multiple of 256, or end with
-    /// neither one nor the last.
+    /// Those of `rms_norm`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
+    /// neither at a multiple of 256 nor at the end of the row.
     pub fn rms_norm<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &RmsNorm<'_>) -> Result<Self> {
         options.resolve("rms_norm", columns.1)?;
         Self::new("rms_norm", x, columns, Kind::Rms, options.eps)
     }
 
-    /// The same for [`layer_norm`](crate::layer_norm()).
+    /// Computes the first round of [`layer_norm`](crate::layer_norm()) for a shard of the columns.
+    ///
+    /// The arguments are those of [`NormPartial::rms_norm`].
     ///
     /// # Errors
-    /// As [`NormPartial::rms_norm`].
+    /// Those of [`NormPartial::rms_norm`].
     pub fn layer_norm<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &LayerNorm<'_>) -> Result<Self> {
         options.resolve("layer_norm", columns.1)?;
         Self::new("layer_norm", x, columns, Kind::Layer, options.eps)
     }
 
-    /// The same for any op of such a norm whose options are as they should be.
+    /// Computes the first round for any op with this kind of norm. The caller has checked the options.
     pub(crate) fn new<E: Element>(
         op: &'static str,
         x: Rows<'_, E>,
@@ -126,7 +132,7 @@ impl NormPartial {
     ) -> Result<Self> {
         let frame = Frame { op, dtype: E::DTYPE, kind, rows: x.rows(), all, eps };
         frame.columns(&x, first)?;
-        let known = filled(op, "what is known of each row", x.rows(), Known::at_first::<E>())?;
+        let known = filled(op, "the state of each row", x.rows(), Known::at_first::<E>())?;
         Self::ask(frame, known, x, first)
     }
 
@@ -136,15 +142,15 @@ impl NormPartial {
         Ok(NormPartial { frame, columns, known, found })
     }
 
-    /// Takes up what other columns of the same rows say.
+    /// Merges the partial of other columns of the same rows into this one.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for other rows, another norm, type or eps, or another round; [`Error::InvalidArgument`]
-    /// for columns that are there already. `self` is as it was then.
+    /// for columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: NormPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         if in_default(|| self.known != other.known) {
-            return Err(Error::shape(self.frame.op, "partial", "other rounds behind it", "those of the others"));
+            return Err(Error::shape(self.frame.op, "partial", "results of other rounds", "those of the same round"));
         }
         self.columns.check_new(self.frame.op, &other.columns)?;
         self.columns.merge(other.columns);
@@ -152,10 +158,12 @@ impl NormPartial {
         Ok(())
     }
 
-    /// What the columns from `first` on say in the next round; nothing if there is none.
+    /// Computes the next round for the shard `x` that begins at column `first`; `None` if there is no further round.
+    ///
+    /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// Those of the first round; [`Error::InvalidArgument`] where `self` is not of all columns.
+    /// Those of the first round; [`Error::InvalidArgument`] if columns are missing from `self`.
     pub fn next<E: Element>(&self, x: Rows<'_, E>, first: usize) -> Result<Option<NormPartial>> {
         self.frame.columns(&x, first)?;
         let known = self.after::<E>()?;
@@ -165,21 +173,21 @@ impl NormPartial {
         Self::ask(self.frame.clone(), known, x, first).map(Some)
     }
 
-    /// The results of the columns from `first` on, as [`rms_norm`](crate::rms_norm()) gives them.
+    /// Computes the result of [`rms_norm`](crate::rms_norm()) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where columns are missing or there is another round, or for another eps;
-    /// [`Error::ShapeMismatch`] for other rows, or a weight that is not one of all columns.
+    /// [`Error::InvalidArgument`] if columns are missing or another round is needed; [`Error::ShapeMismatch`] for other
+    /// rows, another eps, or a weight that does not have one value for every column of the whole row.
     pub fn finish_rms_norm<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &RmsNorm<'_>) -> Result<Vec<E>> {
         let norm = options.resolve("rms_norm", self.frame.all)?;
         let moments = self.moments(&x, first, Kind::Rms, options.eps)?;
         store(x, "rms_norm", |out| E::rms_norm_part(x, out, Part { norm, moments: &moments, first }))
     }
 
-    /// The results of the columns from `first` on, as [`layer_norm`](crate::layer_norm()) gives them.
+    /// Computes the result of [`layer_norm`](crate::layer_norm()) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// As [`NormPartial::finish_rms_norm`].
+    /// Those of [`NormPartial::finish_rms_norm`].
     pub fn finish_layer_norm<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -191,7 +199,7 @@ impl NormPartial {
         store(x, "layer_norm", |out| E::layer_norm_part(x, out, Part { norm, moments: &moments, first }))
     }
 
-    /// What is known of each row after this round.
+    /// Returns the state of each row after this round.
     fn after<E: Element>(&self) -> Result<Vec<Known>> {
         let Frame { kind, all, eps, .. } = self.frame;
         self.columns.check_all(self.frame.op, all)?;
@@ -199,7 +207,7 @@ impl NormPartial {
         Ok(in_default(|| rows.map(|(known, found)| known.after::<E>(kind, eps, all, found)).collect()))
     }
 
-    /// The moments of all columns.
+    /// Returns the moments of whole rows.
     pub(crate) fn moments<E: Element>(
         &self,
         x: &Rows<'_, E>,
@@ -211,41 +219,41 @@ impl NormPartial {
         self.frame.columns(x, first)?;
         let moments = self.after::<E>()?.into_iter().map(|known| match known {
             Known::Moments(moments) => Ok(moments),
-            _ => Err(Error::invalid(self.frame.op, "partial", "of a round that is not the last", "of the last")),
+            _ => Err(Error::invalid(self.frame.op, "partial", "not the last round's", "the result of all rounds")),
         });
         moments.collect()
     }
 }
 
-/// What goes from rank to rank.
+/// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl NormPartial {
-    /// Integers whose maxima those of all columns are made of; nothing where none are asked for, which is the same for
-    /// all ranks.
+    /// Returns the keys for a max-reduction over ranks, or `None` if this round needs none. All ranks return `None`
+    /// alike.
     pub(crate) fn keys(&self) -> Option<Vec<u64>> {
         let asked = self.known.iter().any(|known| known.asks_for_maxima(self.frame.kind));
         asked.then(|| self.found.iter().flat_map(Found::keys).collect())
     }
 
-    /// Takes the maxima of all columns.
+    /// Replaces the maxima of these columns by those of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys.as_chunks().0).for_each(|(found, keys)| found.take_keys(*keys));
     }
 
-    /// The sums of the tiles of these columns.
+    /// Returns the tile sums of these columns as the bits of f64.
     pub(crate) fn words(&self) -> Vec<u64> {
         let mut words = Vec::new();
         self.found.iter().for_each(|found| found.to_words(&mut words));
         words
     }
 
-    /// How many words so many columns have.
+    /// Returns how many words [`NormPartial::words`] has for a shard of `columns` columns.
     pub(crate) fn count_words<E: Element>(&self, columns: usize) -> usize {
         let sums: usize = self.known.iter().map(|known| known.sums::<E>(self.frame.kind)).sum();
         sums.saturating_mul(columns.div_ceil(TILE))
     }
 
-    /// Takes the words of all parts, whose columns these are.
+    /// Replaces the tile sums by those of all shards: `words[i]` comes from the shard with the columns `columns[i]`.
     pub(crate) fn take_words<E: Element>(&mut self, columns: &[Range<usize>], words: &[Vec<u64>]) -> Result<()> {
         self.columns = Columns::new(self.frame.op, 0, self.frame.all, self.frame.all)?;
         self.found.iter_mut().for_each(Found::drop_tiles);

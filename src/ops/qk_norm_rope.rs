@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of the rows of heads and rotary embedding of the result, in one pass.
+//! Root-mean-square normalisation of attention heads followed by rotary embedding, in one pass.
 
 use super::rms_norm::RmsNorm;
 use super::rope::RopeTable;
@@ -12,48 +12,50 @@ use crate::simd::new_vec;
 
 const OP: &str = "qk_norm_rope";
 
-/// [`rms_norm`](crate::rms_norm()) of each head's row and [`rope`](crate::rope()) of the result, with the bits of these
-/// two: the normalised row is rounded to its type in between. Queries and keys are a call each, with a weight of their
-/// own.
+/// Applies [`rms_norm`](crate::rms_norm()) to each head's row and [`rope`](crate::rope()) to the result.
+///
+/// The result has the same bits as the two separate ops: the normalised row is rounded to its type in between. Queries
+/// and keys have different weights, so each takes a call of its own.
 ///
 /// # Formula
 /// ```text
 /// n_i = x_i / sqrt(mean(x^2) + eps) * (weight_i + weight_offset), rounded
-/// (a, b) -> (a cos - b sin, a sin + b cos) of each pair of n
+/// (a, b) -> (a cos - b sin, a sin + b cos)   for each pair of n
 /// ```
 ///
 /// # Shapes
-/// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The weight
-/// is `[cols]`. The result has as many elements as `x`, without gaps.
+/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r has the table's position r modulo the number of
+/// positions. The weight is `[cols]`. The result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | row | result |
 /// |---|---|
 /// | a NaN | NaN in this row only |
-/// | an infinity | NaN in its pair, 0 elsewhere |
+/// | an infinity | NaN in the pair that has it, 0 elsewhere |
 /// | all zeros with eps = 0 | zeros |
-/// | no columns | nothing |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// Of the larger of a pair of normalised values and the result: 1.25 ULP in f32, f16 and bf16, 18 ULP in f64, of which at
-/// most 8 were measured on rows that were not made for it. Rounded before the weight, that rounding and one more.
-/// `docs/accuracy/norms.md` derives this.
+/// Bounds are in ULP of the largest of the pair of normalised values and the result: 1.25 ULP in f32, f16 and bf16, 18
+/// ULP in f64. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the error.
+/// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight) adds that rounding and one more. `docs/accuracy/norms.md`
+/// derives the bounds.
 ///
 /// # Errors
-/// As [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
+/// Those of [`rms_norm`](crate::rms_norm()) and [`rope`](crate::rope()).
 ///
 /// # Panics
 /// Never.
 ///
 /// # Source
-/// The attention of Qwen3, Yang et al., "Qwen3 technical report", 2025; Dehghani et al., "Scaling vision transformers
-/// to 22 billion parameters", 2023, for the norm.
+/// For the attention of Qwen3: Yang et al., "Qwen3 technical report", 2025. For the norm: Dehghani et al., "Scaling
+/// vision transformers to 22 billion parameters", 2023.
 ///
 /// # Example
 /// ```
 /// use evenkeel::{RmsNorm, Rope, RopeTable, Rows, qk_norm_rope};
 /// let table = RopeTable::new(&[0, 1], 2, &Rope::default())?;
-/// // The weights of such norms may be large.
+/// // Such norms may have large weights.
 /// let options = RmsNorm::default().eps(0.0).weight(&[96.5f32, 0.5]);
 /// let y = qk_norm_rope(Rows::new(&[0.2f32, -0.2, 0.2, -0.2], 2, 2)?, &table, &options)?;
 /// assert_eq!(y, [96.5, -0.5, 52.55991, 80.9318]);
@@ -64,7 +66,7 @@ pub fn qk_norm_rope<E: Element>(x: Rows<'_, E>, table: &RopeTable, options: &Rms
     new_vec(OP, rows * cols, |out| qk_norm_rope_into(x, RowsMut::new(out, rows, cols)?, table, options))
 }
 
-/// [`qk_norm_rope`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`qk_norm_rope`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn qk_norm_rope_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -78,7 +80,7 @@ pub fn qk_norm_rope_into<'a, E: Element>(
     Ok(written)
 }
 
-/// [`qk_norm_rope`] in place.
+/// Replaces `x` by the result of [`qk_norm_rope`].
 pub fn qk_norm_rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<()> {
     let kernel = kernel(x.rows(), x.cols(), table, options)?;
     let met = E::qk_norm_rope_in_place(OP, x.into(), kernel)?;

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation, alone and fused with a residual.
+//! Root-mean-square normalisation, alone or fused with the addition of a residual.
 
 use super::softmax::settle;
 use super::{is_finite, one_a_column, same_lanes, valid_eps};
@@ -9,14 +9,14 @@ use crate::floats::Floats;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{new_vec, new_vecs};
 
-/// Where [`rms_norm`] rounds.
+/// Where [`rms_norm`] rounds to the type of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Rounding {
-    /// Once, at the store: as torch, Gemma and gpt-oss do.
+    /// Only at the store, as torch, Gemma and gpt-oss do.
     #[default]
     Once,
-    /// The normalised value is rounded to the rows' type before the weight multiplies it: as the Llama, Qwen and
-    /// Mistral modules of Hugging Face transformers and vLLM do. Two roundings in f16 and bf16.
+    /// Before the multiplication by the weight, and again at the store, as the Llama, Qwen and Mistral modules of
+    /// Hugging Face transformers and vLLM do. This makes two roundings in f16 and bf16.
     BeforeWeight,
 }
 
@@ -32,13 +32,13 @@ pub enum Rounding {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RmsNorm<'a> {
-    /// Multiplies the normalised values, one a column, of any float type; ones by default.
+    /// Factor for each column of the normalised values, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
-    /// Added to the weight: 1 for checkpoints that store it around zero. 0 by default.
+    /// Number added to the weight: 1 for checkpoints that store weights centred on zero. Finite; 0 by default.
     pub weight_offset: f64,
-    /// Added to the mean square, in f64. Finite, not negative; 1e-6 by default.
+    /// Number added to the mean square, in f64. Finite, not negative; 1e-6 by default.
     pub eps: f64,
-    /// Where the result is rounded; once by default.
+    /// Where values are rounded to the type of the rows; only at the store by default.
     pub rounding: Rounding,
 }
 
@@ -69,7 +69,7 @@ impl<'a> RmsNorm<'a> {
         Self { rounding, ..self }
     }
 
-    /// Checks what does not depend on the view.
+    /// Checks the options that do not depend on the view.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         valid_eps(op, self.eps)?;
         if !is_finite(self.weight_offset) {
@@ -88,7 +88,7 @@ impl<'a> RmsNorm<'a> {
 
 const OP: &str = "rms_norm";
 
-/// Root-mean-square normalisation of each row.
+/// Applies root-mean-square normalisation to each row.
 ///
 /// # Formula
 /// ```text
@@ -102,25 +102,26 @@ const OP: &str = "rms_norm";
 /// | row | y |
 /// |---|---|
 /// | a NaN | NaN in this row only |
-/// | an infinity | NaN there, 0 elsewhere |
+/// | an infinity | NaN at the infinity, 0 elsewhere |
 /// | all zeros with eps = 0 | zeros |
-/// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 rows |
-/// | no columns | nothing |
+/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if rows are f64 |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP. f16, bf16: 0.51 ULP; rounded before the weight, that rounding and one more. f64: 11 ULP for up to 16,384
-/// columns, and 0.5 more for each 16,384 beyond; at most 4 were measured on rows that were not made for it. Beside an
-/// element above 2^400 a result may be off by sqrt(n) 2^-1075, times its weight. In f64 a
-/// normalised value below 2^-1022 is a multiple of 2^-1074 before the weight multiplies it.
-/// `docs/accuracy/norms.md` derives this.
+/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. [`Rounding::BeforeWeight`] adds that rounding and one more.
 ///
-/// Sums follow [rule O](crate::math::sum): the same bits wherever and however a row is computed. Rows are multiplied in
-/// pairs of f32, or in f32 if they are f16 or bf16, where f32 has room and nothing is rounded before the weight; in f64
-/// elsewhere.
+/// f64: 11 ULP for up to 16,384 columns, and 0.5 more for each further 16,384. At most 4 ULP were measured on rows that
+/// were not constructed to maximise the error. In a row with an element above 2^400, results may additionally be off by
+/// sqrt(n) 2^-1075 times their weight. A normalised value below 2^-1022 is rounded to a multiple of 2^-1074 before the
+/// weight multiplies it. `docs/accuracy/norms.md` derives these bounds.
+///
+/// The squares are added by a [tiled sum](crate::math::sum), so a row gives the same bits wherever and however it is
+/// computed. Rows of f32 are multiplied in pairs of f32, and rows of f16 and bf16 in f32, if all values are within the
+/// range of f32 and nothing is rounded before the weight. All other rows are multiplied in f64.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for a weight of another length, [`Error::InvalidArgument`] for eps that is negative or
-/// not finite, [`Error::Backend`].
+/// [`Error::ShapeMismatch`] for a weight of another length; [`Error::InvalidArgument`] if eps is negative or not
+/// finite, or `weight_offset` not finite; [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -131,7 +132,7 @@ const OP: &str = "rms_norm";
 /// # Example
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm};
-/// // The squares of these overflow f32.
+/// // The squares of these values overflow f32.
 /// let y = rms_norm(Rows::new(&[1e20f32, -1e20, 1e20, -1e20], 1, 4)?, &RmsNorm::default())?;
 /// assert_eq!(y, [1.0, -1.0, 1.0, -1.0]);
 /// # Ok::<(), evenkeel::Error>(())
@@ -141,7 +142,7 @@ pub fn rms_norm<E: Element>(x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec
     new_vec(OP, rows * cols, |out| rms_norm_into(x, RowsMut::new(out, rows, cols)?, options))
 }
 
-/// [`rms_norm`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`rms_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn rms_norm_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -154,17 +155,17 @@ pub fn rms_norm_into<'a, E: Element>(
     Ok(written)
 }
 
-/// [`rms_norm`] in place.
+/// Replaces `x` by the result of [`rms_norm`].
 pub fn rms_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &RmsNorm<'_>) -> Result<()> {
     let kernel = options.resolve(OP, x.cols())?;
     let met = E::rms_norm_in_place(OP, x.into(), kernel)?;
     settle(OP, met)
 }
 
-/// [`rms_norm`] of `x + residual`: the norm, and the sum for the next layer.
+/// Computes `x + residual` and its [`rms_norm`], and returns the norm and the sum, in this order.
 ///
-/// The sum is rounded to the rows' type and the norm is of what was rounded, so the bits are those of adding first and
-/// normalising then.
+/// The sum is the residual of the next layer. It is rounded to the rows' type before it is normalised, so the bits are
+/// those of an addition followed by [`rms_norm`].
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm_residual};
@@ -187,7 +188,8 @@ pub fn rms_norm_residual<E: Element>(
     Ok((y, sum))
 }
 
-/// [`rms_norm_residual`] into `out` and `residual_out`, which have the shape of `x`; returns their memory.
+/// Writes the norm of [`rms_norm_residual`] to `out` and the sum to `residual_out`, and returns their memory. Both have
+/// the shape of `x`.
 pub fn rms_norm_residual_into<'a, E: Element>(
     x: Rows<'_, E>,
     residual: Rows<'_, E>,
@@ -213,7 +215,7 @@ fn residual_into<'a, E: Element>(
     Ok(written)
 }
 
-/// [`rms_norm_residual`] in place: `x` becomes the norm and `residual` the sum.
+/// Computes [`rms_norm_residual`] in place: `x` becomes the norm and `residual` the sum.
 pub fn rms_norm_residual_in_place<E: Element>(
     x: RowsMut<'_, E>,
     residual: RowsMut<'_, E>,

@@ -11,31 +11,31 @@ use crate::simd::new_vec;
 
 const OP: &str = "rms_norm_backward";
 
-/// What [`rms_norm_backward`] returns.
+/// Gradients that [`rms_norm_backward`] returns.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RmsNormGradients<E> {
-    /// Of `x`, which is also that of a residual that was added to it.
+    /// Gradient of `x`. A residual that was added to form `x` has the same gradient.
     pub dx: Vec<E>,
-    /// Of the weight, if there is one.
+    /// Gradient of the weight, if there is one.
     pub dweight: Option<Vec<E>>,
 }
 
-/// The gradients of [`rms_norm`](crate::rms_norm()): what reaches `x` and the weight of `dy`, the gradient of its
+/// Computes the gradients of [`rms_norm`](crate::rms_norm()) for `x` and the weight from `dy`, the gradient of its
 /// result.
 ///
-/// Nothing is kept from the forward pass: the rows' squares are summed again.
+/// Nothing is kept from the forward pass; the squares of the rows are summed again.
 ///
 /// # Formula
 /// ```text
 /// dx_i = r (h_i - n_i mean(h n)),   h = dy (weight + weight_offset),   n = x r,   r = 1 / sqrt(mean(x^2) + eps)
 /// dweight_i = sum over rows of dy_i n_i
 /// ```
-/// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight) rounds the n that dy multiplies in dweight; the gradient
-/// goes through that rounding as if it were none, as torch's does.
+/// With [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight), dweight uses the rounded n. For dx that rounding is
+/// treated as the identity, as in torch.
 ///
-/// Of [`rms_norm_residual`](crate::rms_norm_residual()), `x` is the sum that it returned. dx is the gradient of both of
-/// its terms, once the gradient that reaches the sum itself is added by the caller.
+/// For the gradients of [`rms_norm_residual`](crate::rms_norm_residual()), pass the sum that it returned as `x`. The
+/// caller adds to dx the gradient that reaches the sum directly. The result is the gradient of both terms of the sum.
 ///
 /// # Shapes
 /// `x` and `dy` are `[rows, cols]`, the weight and dweight `[cols]`; dx has as many elements as `x`, without gaps.
@@ -43,25 +43,30 @@ pub struct RmsNormGradients<E> {
 /// # Special values
 /// | row | dx | dweight |
 /// |---|---|---|
-/// | a NaN or an infinity in x or dy | NaN in this row only | not finite where x or dy is not, NaN everywhere for a NaN in x |
-/// | all zeros with eps = 0 | zeros, as its norm is | adds nothing |
-/// | values whose squares overflow or vanish in their type | right: all is f64, scaled for f64 rows | right |
-/// | no rows, no columns | nothing | zeros, nothing |
+/// | a NaN or an infinity in x or dy | NaN in this row only | not finite where x or dy is not; all NaN for a NaN in x |
+/// | all zeros with eps = 0 | zeros, like the norm of this row | no contribution |
+/// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
+/// | no rows | empty | zeros |
+/// | no columns | empty | empty |
 ///
 /// # Accuracy
-/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, f64: 56 ULP, of the largest of r |h_i|, r |n_i| mean|h n| and the result,
-/// which may cancel to less. That of f64 is for up to 16,384 columns, and 2.5 more for each 16,384 beyond; at most 8 were
-/// measured on rows that were not made for it. dweight, in the type that it is stored in: the same of the sum of |dy_i n_i|.
-/// In f64 an n_i, or an n_i mean(h n), below 2^-1022 is a multiple of 2^-1074. The ULP of a term beyond the type is counted
-/// as if the type had more exponents: where such terms cancel, dx may be infinite although the exact value is not.
+/// Bounds of dx are in ULP of the largest of r |h_i|, r |n_i| mean|h n| and the result, because these terms may cancel:
+/// f32 0.501, f16 and bf16 0.51, f64 56. The bound of f64 is for up to 16,384 columns and grows by 2.5 for each further
+/// 16,384. In f64 at most 8 ULP were measured on rows that were not constructed to maximise the error.
 ///
-/// Sums follow [rule O](crate::math::sum), those of dweight over the rows in order: the same bits on any number of threads.
-/// `docs/accuracy/norms.md` derives this.
+/// dweight has the same bounds, in ULP of the sum of |dy_i n_i| in the type in which dweight is stored.
+///
+/// In f64, values of n_i and of n_i mean(h n) below 2^-1022 are rounded to multiples of 2^-1074. If a term exceeds the
+/// range of the type, its ULP is that of an unlimited exponent range. Where such terms cancel, dx may be infinite
+/// although the exact value is finite.
+///
+/// Sums over columns are [tiled sums](crate::math::sum), and so are the sums of dweight over the rows in order. The
+/// bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a dy, weight or dweight that does not fit,
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for eps that is negative or not finite,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, the weight or dweight has the wrong shape;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite, or `weight_offset` not
+/// finite; [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -69,7 +74,7 @@ pub struct RmsNormGradients<E> {
 /// # Example
 /// ```
 /// use evenkeel::{RmsNorm, Rows, rms_norm_backward};
-/// // The squares of these overflow f32.
+/// // The squares of these values overflow f32.
 /// let (x, dy) = ([1e20f32, -1e20, 1e20, -1e20], [1e20f32, 0.0, 0.0, 0.0]);
 /// let options = RmsNorm::default().weight(&[1.0f32; 4]);
 /// let gradients = rms_norm_backward(Rows::new(&x, 1, 4)?, Rows::new(&dy, 1, 4)?, &options)?;
@@ -91,8 +96,9 @@ pub fn rms_norm_backward<E: Element>(
     Ok(RmsNormGradients { dx, dweight })
 }
 
-/// [`rms_norm_backward`] into `dx`, which has the shape of `x`, and into `dweight` of any float type where there is
-/// one; returns the memory of `dx`. What `dweight` held is overwritten.
+/// Writes the gradients of [`rms_norm_backward`] to `dx` and, if it is given, to `dweight`; returns the memory of `dx`.
+///
+/// `dx` has the shape of `x`. `dweight` has one element per column, of any float type, and is overwritten.
 pub fn rms_norm_backward_into<'a, E: Element>(
     x: Rows<'_, E>,
     dy: Rows<'_, E>,
@@ -107,12 +113,12 @@ pub fn rms_norm_backward_into<'a, E: Element>(
     norm_backward::into(OP, [x, dy], dx, room, options.resolve(OP, x.cols())?.into())
 }
 
-/// [`rms_norm_backward`] in place: `dy` becomes dx.
+/// Computes [`rms_norm_backward`] in place: `dy` becomes dx.
 ///
 /// ```
 /// use evenkeel::{RmsNorm, Rows, RowsMut, rms_norm_backward_in_place};
 /// let (x, mut dy) = ([2.0f32, 2.0], [1.0f32, -1.0]);
-/// let mut dweight = [0.0f64; 2]; // wider than the rows
+/// let mut dweight = [0.0f64; 2]; // a wider type than the rows
 /// let options = RmsNorm::default().eps(0.0);
 /// let (x, dx) = (Rows::new(&x, 1, 2)?, RowsMut::new(&mut dy, 1, 2)?);
 /// rms_norm_backward_in_place(x, dx, Some((&mut dweight).into()), &options)?;

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of rows and a linear layer behind it.
+//! Root-mean-square normalisation of rows followed by a linear layer.
 
 use super::rms_norm::RmsNorm;
 use super::softmax::settle;
@@ -20,12 +20,13 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct RmsNormLinear<'a> {
-    /// The norm's weight, eps and rounding, as [`rms_norm`](crate::rms_norm()) has them.
+    /// Options of the norm, as for [`rms_norm`](crate::rms_norm()).
     pub norm: RmsNorm<'a>,
-    /// Added to the products, one a result, of any float type; zeros by default.
+    /// Number added to each result, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
-    /// Whether the normalised row is rounded to its type, so that results are those of
-    /// [`rms_norm`](crate::rms_norm()) and a linear layer of the same sums; it is kept in f64 by default.
+    /// Whether the normalised row is rounded to its type before the products. Results then equal those of
+    /// [`rms_norm`](crate::rms_norm()) followed by a linear layer with the same summation order. By default the
+    /// normalised row stays in f64.
     pub rounded: bool,
 }
 
@@ -68,9 +69,10 @@ impl<'a> RmsNormLinear<'a> {
 
 const OP: &str = "rms_norm_linear";
 
-/// [`rms_norm`](crate::rms_norm()) of each row and its products with the rows of a matrix: what stands before queries,
-/// keys and values, and before a feed-forward layer. The normalised rows are written nowhere, and each row of the matrix
-/// is read once for up to 32 of them.
+/// Applies [`rms_norm`](crate::rms_norm()) to each row and multiplies the result by the rows of a matrix.
+///
+/// Transformers have this pair of ops before queries, keys and values, and before the feed-forward layer. The
+/// normalised rows are not written to memory, and each row of the matrix is read once for up to 32 of them.
 ///
 /// # Formula
 /// ```text
@@ -79,33 +81,39 @@ const OP: &str = "rms_norm_linear";
 /// ```
 ///
 /// # Shapes
-/// `x` is `[rows, cols]`, the weight `[cols]`, the matrix `[results, cols]` as linear layers store it, the bias
-/// `[results]`; the result is `[rows, results]`, without gaps.
+/// `x` is `[rows, cols]`, the weight `[cols]`, the bias `[results]`, and the matrix `[results, cols]`, as linear layers
+/// store it. The result is `[rows, results]`, without gaps.
 ///
 /// # Special values
 /// | row | y |
 /// |---|---|
 /// | a NaN or an infinity | NaN in this row only |
 /// | all zeros | the bias |
-/// | products that are beyond f32, and cancel | right: they are f64, scaled for a matrix of f64 |
-/// | a NaN or an infinity in a row of the matrix | NaN or an infinity in that result of each row |
+/// | products beyond the range of f32 that cancel | correct: products are f64, and scaled if the matrix is f64 |
+/// | a NaN or an infinity in a row of the matrix | NaN or an infinity in this result of every row |
 /// | no columns | the bias |
 ///
 /// # Accuracy
-/// Of the sum of the products' magnitudes and the bias: 0.501 ULP in f32, f16 and bf16, that is one rounding, and 30 ULP in
-/// f64 for up to 16,384 columns, and 1.5 more for each 16,384 beyond. Rounded before the weight or before the products, that
-/// rounding and one more. The products are f64 and added by fused multiply-adds in the order of
-/// [rule O](crate::math::sum): the same bits in any batch, on any number of threads and any instruction set. In f64 a
-/// normalised value below 2^-1022 is a multiple of 2^-1074.
-/// `docs/accuracy/norms.md` derives this.
+/// Bounds are in ULP of the sum of the magnitudes of the products and the bias. f32, f16 and bf16: 0.501 ULP, which is
+/// one rounding. f64: 30 ULP for up to 16,384 columns, and 1.5 more for each further 16,384. Rounding before the weight
+/// or before the products adds that rounding and one more. In f64 a normalised value below 2^-1022 is rounded to a
+/// multiple of 2^-1074. `docs/accuracy/norms.md` derives these bounds.
+///
+/// The products are added in f64 by fused multiply-adds, in the order of a [tiled sum](crate::math::sum). The bits are
+/// the same in any batch, on any number of threads and with any instruction set.
 ///
 /// # Speed
-/// What the order costs, beside a product that adds f32 in the order that suits it: for one row of 4,096 columns and as many
-/// results 1.5 times candle's time in f32 and 3.0 times in f16 (a quarter of it in bf16, for which candle has no such
-/// product), for 128 rows of 1,024 columns 4.4 times, 3.0 times and 4.7 times.
+/// The fixed summation order costs time compared with a product that adds f32 in the fastest order. Measured times, as
+/// multiples of candle's:
+///
+/// | rows x columns | f32 | f16 | bf16 |
+/// |---|---|---|---|
+/// | 1 x 4,096, with 4,096 results | 1.5 | 3.0 | 0.25: candle has no such product in bf16 |
+/// | 128 x 1,024 | 4.4 | 3.0 | 4.7 |
 ///
 /// # Errors
-/// As [`rms_norm`](crate::rms_norm()); [`Error::ShapeMismatch`] for a matrix of other columns or a bias of another length.
+/// Those of [`rms_norm`](crate::rms_norm()); [`Error::ShapeMismatch`] for a matrix with another number of columns or a
+/// bias of another length.
 ///
 /// # Panics
 /// Never.
@@ -128,7 +136,7 @@ pub fn rms_norm_linear<E: Element>(x: Rows<'_, E>, matrix: Rows<'_, E>, options:
     new_vec(OP, elements, |out| run(x, RowsMut::new(out, rows, results)?, call))
 }
 
-/// [`rms_norm_linear`] into `out`, which is `[rows, results]`; returns the memory of `out`.
+/// Writes the result of [`rms_norm_linear`] to `out`, which is `[rows, results]`, and returns the memory of `out`.
 pub fn rms_norm_linear_into<'a, E: Element>(
     x: Rows<'_, E>,
     matrix: Rows<'_, E>,

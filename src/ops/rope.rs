@@ -25,12 +25,12 @@ const OP: &str = "rope";
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Rope<'a> {
-    /// The base of the frequencies. Finite and above zero; 10000 by default.
+    /// Base of the frequencies. Finite and above zero, or above 1 with a scaling; 10000 by default.
     pub theta: f64,
-    /// Whether pairs are neighbours, (2i, 2i+1), rather than halves, (i, i + d/2). False by default: the layout of
-    /// Hugging Face checkpoints; GGUF files of the Llama family are interleaved.
+    /// Whether a pair is two neighbouring columns, (2i, 2i+1), rather than one of each half, (i, i + d/2). False by
+    /// default, which is the layout of Hugging Face checkpoints. GGUF files of the Llama family are interleaved.
     pub interleaved: bool,
-    /// How the frequencies are stretched for more positions than the model was trained on. None by default.
+    /// Scaling of the frequencies for more positions than the model was trained on. None by default.
     pub scaling: Option<RopeScaling<'a>>,
 }
 
@@ -57,11 +57,11 @@ impl<'a> Rope<'a> {
     }
 }
 
-/// Cosines and sines for a run of positions, in f64: made once, used for every head and layer.
+/// Cosines and sines in f64 for a list of positions, computed once and used for every head and layer.
 ///
-/// The angle of pair i at position p is the f64 product of p and of the pair's frequency: theta^(-2i/d), or what
-/// [`RopeScaling`] makes of it, rounded to f64. Its sine and cosine are within 1 ULP for every angle, however large;
-/// an attention factor, which YaRN and LongRoPE have, multiplies both before they are rounded.
+/// The angle of pair i at position p is the f64 product of p and the pair's frequency. The frequency is theta^(-2i/d),
+/// or its value after [`RopeScaling`], rounded to f64. Sine and cosine are within 1 ULP for every angle, however large.
+/// YaRN and LongRoPE multiply both by an attention factor before they are rounded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeTable {
     cos: Vec<f64>,
@@ -72,11 +72,11 @@ pub struct RopeTable {
 }
 
 impl RopeTable {
-    /// The table for rows of `cols` columns at these positions.
+    /// Computes the table for rows of `cols` columns at these positions.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for an odd number of columns or lists of LongRoPE that are not of as many pairs,
-    /// [`Error::InvalidArgument`] for theta or the scaling's parameters out of their ranges, [`Error::OutOfMemory`].
+    /// [`Error::ShapeMismatch`] for an odd number of columns, or LongRoPE lists without one factor per pair;
+    /// [`Error::InvalidArgument`] if theta or a parameter of the scaling is out of range; [`Error::OutOfMemory`].
     pub fn new(positions: &[i64], cols: usize, options: &Rope<'_>) -> Result<Self> {
         in_default(|| Self::compute(positions, cols, options))
     }
@@ -93,7 +93,7 @@ impl RopeTable {
         }
         let half = cols / 2;
         let (mut cos, mut sin) = (Vec::new(), Vec::new());
-        // Without positions nothing is computed, however many columns there are.
+        // Without positions the table is empty, so a huge `cols` costs no memory or time.
         if !positions.is_empty() {
             let frequencies = frequencies(OP, options.theta, half, options.scaling)?;
             (cos, sin) = cpu::rope::table(OP, positions, &frequencies, attention_factor(options.scaling))?;
@@ -101,12 +101,12 @@ impl RopeTable {
         Ok(RopeTable { cos, sin, positions: positions.len(), half, interleaved: options.interleaved })
     }
 
-    /// How many positions it has.
+    /// Returns the number of positions.
     pub fn positions(&self) -> usize {
         self.positions
     }
 
-    /// Checks for an op that the table is one for so many rows of so many columns.
+    /// Checks that the table fits `rows` rows of `cols` columns.
     pub(crate) fn check(&self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
         check_shape(op, (rows, cols), (self.positions, 2 * self.half))
     }
@@ -125,12 +125,12 @@ impl RopeTable {
 
 #[cfg(any(feature = "candle", feature = "cuda"))]
 impl RopeTable {
-    /// The cosines and the sines, `[positions, cols / 2]` each.
+    /// Returns the cosines and the sines, `[positions, cols / 2]` each.
     pub(crate) fn cos_sin(&self) -> (&[f64], &[f64]) {
         (&self.cos, &self.sin)
     }
 
-    /// See [`Rope::interleaved`].
+    /// Returns [`Rope::interleaved`].
     pub(crate) fn is_interleaved(&self) -> bool {
         self.interleaved
     }
@@ -138,7 +138,7 @@ impl RopeTable {
 
 #[cfg(feature = "cuda")]
 impl RopeTable {
-    /// The columns that it is for.
+    /// Returns the number of columns of the rows that the table fits.
     pub(crate) fn cols(&self) -> usize {
         2 * self.half
     }
@@ -146,20 +146,20 @@ impl RopeTable {
 
 #[cfg(feature = "candle")]
 impl RopeTable {
-    /// The table that turns back what this one turned.
+    /// Returns the table of the opposite rotation.
     pub(crate) fn inverse(&self) -> Self {
         RopeTable { sin: self.sin.iter().map(|s| -s).collect(), ..self.clone() }
     }
 }
 
-/// Checks that rows can be turned by a table of so many positions, for so many columns.
+/// Checks that a table with these positions and columns can rotate these rows.
 pub(crate) fn check_shape(
     op: &'static str,
     (rows, cols): (usize, usize),
     (positions, table_cols): (usize, usize),
 ) -> Result<()> {
     if cols != table_cols {
-        return Err(Error::shape(op, "x", format!("{cols} columns"), format!("{table_cols}, the table's,")));
+        return Err(Error::shape(op, "x", format!("{cols} columns"), format!("{table_cols} columns, as in the table")));
     }
     if rows > 0 && (positions == 0 || !rows.is_multiple_of(positions)) {
         return Err(Error::shape(op, "x", format!("{rows} rows"), format!("a multiple of the {positions} positions")));
@@ -167,8 +167,8 @@ pub(crate) fn check_shape(
     Ok(())
 }
 
-/// Cosines and sines that were made elsewhere, of any float type: `[positions, cols / 2]` for all of a batch, or for
-/// each entry of it.
+/// Cosines and sines that the caller computed, of any float type: `[positions, cols / 2]` for the whole batch, or for
+/// each batch entry.
 #[cfg(feature = "candle")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GivenTable<'a> {
@@ -180,7 +180,7 @@ pub(crate) struct GivenTable<'a> {
 
 #[cfg(feature = "candle")]
 impl GivenTable<'_> {
-    /// [`rope`] by this table, which has a row for each that the layout names.
+    /// Applies [`rope`] with this table, which has a row for every index that the layout produces.
     pub fn rope<E: Element>(self, x: Rows<'_, E>) -> Result<Vec<E>> {
         let (rows, cols) = (x.rows(), x.cols());
         let GivenTable { cos, sin, layout, interleaved } = self;
@@ -189,43 +189,44 @@ impl GivenTable<'_> {
     }
 }
 
-/// Rotary embedding: rotates each pair of columns by the angle of the row's position.
+/// Applies rotary position embedding: rotates each pair of columns by the angle of the row's position.
 ///
 /// # Formula
 /// ```text
 /// (a, b) -> (a cos - b sin, a sin + b cos),   angle = position * theta^(-2i/d)
 /// ```
-/// with the frequency theta^(-2i/d) as [`RopeScaling`] stretches it, and cos and sin times the attention factor that it has.
+/// [`RopeScaling`] may change the frequency theta^(-2i/d), and may multiply cos and sin by an attention factor.
 ///
 /// # Shapes
-/// `x` is `[.., positions, cols]` as rows, `cols` even; row r has position r modulo the table's positions. The result
-/// has as many elements as `x`, without gaps.
+/// `x` is `[.., positions, cols]` as rows, with an even `cols`. Row r has the table's position r modulo the number of
+/// positions. The result has as many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | pair | result |
 /// |---|---|
 /// | a NaN or an infinity | NaN or infinite in this pair only |
-/// | no columns | nothing |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP of the largest of |a|, |b| and the result. Where the two products do not cancel, the result is within
-/// about half an ULP of itself. f16, bf16: 0.51 ULP of the same. f64: 2 ULP of the same. With an attention factor, |a| and
-/// |b| count times the factor.
+/// Bounds are in ULP of the largest of |a|, |b| and the result: f32 0.501, f16 and bf16 0.51, f64 2. With an attention
+/// factor, |a| and |b| are multiplied by it first. In f32, a result whose two products do not cancel is within about
+/// half an ULP of its own size.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] where the table's columns or positions do not fit, [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if the table's columns or positions do not fit `x`; [`Error::Backend`] if the requested
+/// instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
 ///
 /// # Source
-/// Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021; [`RopeScaling`] names those of
-/// its variants.
+/// Su et al., "RoFormer: enhanced transformer with rotary position embedding", 2021. [`RopeScaling`] names the sources
+/// of the scaled variants.
 ///
 /// # Example
 /// ```
 /// use evenkeel::{Rope, RopeTable, Rows, rope};
-/// // A position at which an angle in f32 would be off by whole radians.
+/// // At this position an angle computed in f32 would be off by whole radians.
 /// let table = RopeTable::new(&[1_000_000_000_000], 2, &Rope::default())?;
 /// let y = rope(Rows::new(&[1.0f32, 0.0], 1, 2)?, &table)?;
 /// assert_eq!(y, [0.7914463, -0.6112387]);
@@ -236,7 +237,7 @@ pub fn rope<E: Element>(x: Rows<'_, E>, table: &RopeTable) -> Result<Vec<E>> {
     new_vec(OP, rows * cols, |out| rope_into(x, RowsMut::new(out, rows, cols)?, table))
 }
 
-/// [`rope`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`rope`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn rope_into<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, table: &RopeTable) -> Result<&'a mut [E]> {
     same_lanes(OP, "out", &out.geometry, &x.geometry)?;
     rotate(x, out, table.kernel(OP, x.rows(), x.cols())?)
@@ -248,7 +249,7 @@ fn rotate<'a, E: Element>(x: Rows<'_, E>, out: RowsMut<'a, E>, kernel: cpu::rope
     Ok(written)
 }
 
-/// [`rope`] in place.
+/// Replaces `x` by the result of [`rope`].
 pub fn rope_in_place<E: Element>(x: RowsMut<'_, E>, table: &RopeTable) -> Result<()> {
     let kernel = table.kernel(OP, x.rows(), x.cols())?;
     let met = E::rope_in_place(OP, x.into(), kernel)?;

@@ -10,8 +10,10 @@ use crate::simd::new_vec;
 
 const OP: &str = "rope_backward";
 
-/// The gradient of [`rope`](crate::rope()): `dy`, the gradient of its result, turned back, and times the
-/// attention factor if the table has one. It needs no `x`.
+/// Computes the gradient of [`rope`](crate::rope()) by applying the opposite rotation to `dy`, the gradient of the
+/// result.
+///
+/// If the table has an attention factor, the gradient is multiplied by it too. The input `x` is not needed.
 ///
 /// # Formula
 /// ```text
@@ -19,7 +21,7 @@ const OP: &str = "rope_backward";
 /// ```
 ///
 /// # Shapes
-/// As [`rope`](crate::rope()), by the table that it was given.
+/// Those of [`rope`](crate::rope()), with `dy` in place of `x`, and the same table.
 ///
 /// # Special values
 /// | pair | result |
@@ -28,11 +30,12 @@ const OP: &str = "rope_backward";
 /// | no columns | nothing |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP of the largest of the pair and the result, f16, bf16: 0.51 ULP of that, f64: 2 ULP of that: as [`rope`](crate::rope()).
+/// Bounds are in ULP of the largest of the pair and the result, as for [`rope`](crate::rope()): f32 0.501, f16 and bf16
+/// 0.51, f64 2.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) where the table's columns or positions do not fit,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if the table's columns or positions do not fit `dy`;
+/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -40,7 +43,7 @@ const OP: &str = "rope_backward";
 /// # Example
 /// ```
 /// use evenkeel::{Rope, RopeTable, Rows, rope, rope_backward};
-/// // A position at which an angle in f32 would be off by whole radians.
+/// // At this position an angle computed in f32 would be off by whole radians.
 /// let table = RopeTable::new(&[1_000_000_000_000], 2, &Rope::default())?;
 /// let y = rope(Rows::new(&[1.0f32, 0.0], 1, 2)?, &table)?;
 /// let back = rope_backward(Rows::new(&y, 1, 2)?, &table)?;
@@ -52,7 +55,7 @@ pub fn rope_backward<E: Element>(dy: Rows<'_, E>, table: &RopeTable) -> Result<V
     new_vec(OP, rows * cols, |dx| rope_backward_into(dy, RowsMut::new(dx, rows, cols)?, table))
 }
 
-/// [`rope_backward`] into `dx`, which has the shape of `dy`; returns the memory of `dx`.
+/// Writes the result of [`rope_backward`] to `dx`, which has the shape of `dy`, and returns the memory of `dx`.
 pub fn rope_backward_into<'a, E: Element>(
     dy: Rows<'_, E>,
     dx: RowsMut<'a, E>,
@@ -65,7 +68,7 @@ pub fn rope_backward_into<'a, E: Element>(
     Ok(written)
 }
 
-/// [`rope_backward`] in place.
+/// Replaces `dy` by the result of [`rope_backward`].
 pub fn rope_backward_in_place<E: Element>(dy: RowsMut<'_, E>, table: &RopeTable) -> Result<()> {
     let kernel = table.kernel(OP, dy.rows(), dy.cols())?.backward();
     let met = E::rope_in_place(OP, dy.into(), kernel)?;

@@ -1,4 +1,4 @@
-//! A quotient that is finite.
+//! Division with a finite result.
 
 use super::elementwise::as_long;
 use super::valid_eps;
@@ -9,23 +9,24 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "safe_div";
 
-/// What [`safe_div`] keeps the divisor away from.
+/// Options of [`safe_div`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SafeDiv {
-    /// The smallest magnitude of a divisor; by default the type's smallest positive normal
-    /// ([`Limits::div_eps`](crate::Limits::div_eps)), whose reciprocal is finite.
+    /// Smallest magnitude of the divisor; smaller divisors are replaced by this, with their sign. Finite, not negative.
+    /// By default the type's smallest positive normal number ([`Limits::div_eps`](crate::Limits::div_eps)), whose
+    /// reciprocal is finite.
     pub eps: Option<f64>,
 }
 
 impl SafeDiv {
-    /// Sets `eps`.
+    /// Sets [`SafeDiv::eps`].
     #[must_use]
     pub fn eps(self, eps: f64) -> Self {
         SafeDiv { eps: Some(eps) }
     }
 
-    /// The smallest magnitude, checked.
+    /// Returns eps, or the default from `limits`, after checking it.
     pub(crate) fn checked(&self, limits: &Limits) -> Result<f64> {
         let eps = self.eps.unwrap_or(limits.div_eps);
         valid_eps(NAME, eps)?;
@@ -37,13 +38,13 @@ impl SafeDiv {
     }
 }
 
-/// x / d of each pair of elements, which is finite whatever they are but NaN, or infinite both.
+/// Computes x / d of each pair of elements, with a finite result unless one is NaN or both are infinite.
 ///
 /// # Formula
 /// ```text
 /// q = x / d                    where |d| >= options.eps
 /// q = x / copysign(eps, d)     elsewhere
-/// y = min(max(q, -largest), largest), with the type's largest finite value
+/// y = min(max(q, -largest), largest)   with the type's largest finite value
 /// ```
 ///
 /// # Shapes
@@ -55,18 +56,18 @@ impl SafeDiv {
 /// | NaN | any | NaN |
 /// | any | NaN | NaN |
 /// | 0 | 0 | 0 |
-/// | above 0 | +0, -0 | x / eps, -x / eps, at most the largest value in magnitude |
-/// | infinite | finite | the largest value, with the quotient's sign |
+/// | above 0 | +0, -0 | x / eps, -x / eps, limited to the largest finite value in magnitude |
+/// | infinite | finite | the largest finite value, with the quotient's sign |
 /// | finite | infinite | 0, with the quotient's sign |
 /// | infinite | infinite | NaN |
 ///
 /// # Accuracy
-/// Correctly rounded, in every type.
+/// Correctly rounded in every type.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an `eps` below zero or not finite;
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-/// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there.
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for an `eps` that is negative or not finite;
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+/// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
 ///
 /// # Panics
 /// Never.
@@ -83,7 +84,7 @@ pub fn safe_div<E: Element>(x: &[E], d: &[E], options: &SafeDiv) -> Result<Vec<E
     new_vec(NAME, x.len(), |out| safe_div_into(x, d, out, options))
 }
 
-/// [`safe_div`] into `out`, which has the length of `x`; returns what was written.
+/// Writes the result of [`safe_div`] to `out`, which has the length of `x`, and returns the written slice.
 pub fn safe_div_into<'a, E: Element>(
     x: &[E],
     d: &[E],
@@ -96,7 +97,7 @@ pub fn safe_div_into<'a, E: Element>(
     E::pairwise(x, d, out, options.function::<E>()?)
 }
 
-/// [`safe_div`] in place of `x`.
+/// Replaces `x` by the result of [`safe_div`].
 pub fn safe_div_in_place<E: Element>(x: &mut [E], d: &[E], options: &SafeDiv) -> Result<()> {
     as_long(NAME, "d", d.len(), x.len())?;
     E::pairwise_in_place(x, d, options.function::<E>()?)

@@ -1,4 +1,4 @@
-//! Sampling: a token or a reason.
+//! Sampling: a token for each row of logits, or an error that says why there is none.
 
 mod adjust;
 mod config;
@@ -31,7 +31,7 @@ use crate::simd::reserve;
 
 const OP: &str = "sample";
 
-/// A checked [`SamplerConfig`].
+/// Sampler with the checked parameters of a [`SamplerConfig`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampler {
     config: SamplerConfig,
@@ -39,51 +39,60 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The parameters.
+    /// Returns the parameters.
     pub fn config(&self) -> &SamplerConfig {
         &self.config
     }
 
-    /// The parameters, and the filters that they come to.
+    /// Returns the parameters and the plan of filters made from them.
     #[cfg(feature = "cuda")]
     pub(crate) fn parts(&self) -> (&SamplerConfig, &Plan) {
         (&self.config, &self.plan)
     }
 
-    /// Draws a token from one row of logits. A [`Draw`] is a step that has nothing else.
+    /// Draws a token from one row of logits.
+    ///
+    /// `step` may be a [`Draw`], which converts to a step without further data.
     ///
     /// # Formula
     /// ```text
-    /// p_i = e^((z_i - max) / temperature) / sum over the kept tokens of the same
+    /// p_i = e^((z_i - max) / temperature) / sum_j e^((z_j - max) / temperature)   over the kept tokens j
     /// ```
-    /// The token is the one in whose share of \[0, 1) a random number falls, the kept tokens in order of their index.
-    /// What the step and the penalties do to logits is done in f32 (of f64 logits, in f64), each operation rounded: the
-    /// bias is added, the repetition penalty divides or multiplies, frequency and presence are taken off.
+    /// The kept tokens, in order of index, divide \[0, 1) into intervals of length p_i. The token whose interval
+    /// contains a random number is drawn.
+    ///
+    /// The step and the penalties change logits in f32, or in f64 if the logits are f64, and every operation is
+    /// rounded. First the bias is added. Then the repetition penalty divides or multiplies, and the frequency and
+    /// presence penalties are subtracted.
     ///
     /// # Shapes
     /// `logits` is `[vocabulary]`; the token is an index into it.
     ///
     /// # Special values
-    /// | row | outcome |
+    /// | row | result |
     /// |---|---|
-    /// | a NaN | [`Error::NonFiniteInput`] with its index |
-    /// | +inf | uniform over the tokens that have it, whatever the filters |
+    /// | a NaN | [`Error::NonFiniteInput`] with the index of the NaN |
+    /// | +inf | uniform over the tokens with +inf, regardless of the filters |
     /// | all -inf | [`Error::EmptySupport`] |
     /// | no tokens | [`Error::EmptyInput`] |
     ///
     /// # Accuracy
-    /// Cuts and draws compare integer masses, in units of 2^-45 of the largest. A larger logit never has a smaller mass. A
-    /// draw's distribution is within 2^-24.6 of the exact one in total variation. Vocabularies of more than 262,144 tokens
-    /// have units of 2^-42, and are within 2^-21.8. f32, f16 and bf16 rows have these bounds at any temperature. f64 rows
-    /// have them where all differences from the largest logit and 1 / temperature are finite, and 1 / temperature is normal.
+    /// Filters and draws compare integer masses, in units of 2^-45 of the largest mass. A larger logit never has a
+    /// smaller mass. The distribution of a draw is within 2^-24.6 of the exact one in total variation. Vocabularies of
+    /// more than 262,144 tokens use units of 2^-42 and are within 2^-21.8.
     ///
-    /// Log-probabilities are f64, off by at most 6 ULP of the larger of their magnitude and the entropy of the kept tokens,
-    /// plus e^-700 for each token. This holds for rows of any type on the condition stated for f64 rows. A dynamic
-    /// temperature counts as computed. `docs/accuracy/sampling.md` derives these bounds.
+    /// These bounds hold for f32, f16 and bf16 rows at any temperature. For f64 rows they require that all differences
+    /// from the largest logit are finite, and that 1 / temperature is finite and normal.
+    ///
+    /// Log-probabilities are f64. Their error is at most 6 ULP of the larger of their magnitude and the entropy of the
+    /// kept tokens, plus e^-700 for each token. For rows of every type, this bound requires the condition stated for
+    /// f64 rows. No bound includes the error of a dynamic temperature itself. `docs/accuracy/sampling.md` derives the
+    /// bounds.
     ///
     /// # Errors
-    /// The above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token of the step that the vocabulary
-    /// has not; [`Error::ShapeMismatch`] for too few words of allowed tokens; [`Error::Backend`].
+    /// Those of the table above; [`Error::InvalidArgument`] for more than 2^21 tokens, and for a token of the step that
+    /// is not in the vocabulary; [`Error::ShapeMismatch`] for too few words of allowed tokens; [`Error::Backend`] if
+    /// the requested instruction set is unavailable.
     ///
     /// # Panics
     /// Never.
@@ -110,11 +119,13 @@ impl Sampler {
         sampled
     }
 
-    /// What one row can be drawn from at a step, for draws and for its probabilities. A mask's bias is added before the
-    /// temperature divides.
+    /// Returns the distribution from which a token of one row is drawn at a step.
+    ///
+    /// It gives the probabilities and can be drawn from more than once. The bias of a mask is added before the division
+    /// by the temperature.
     ///
     /// # Errors
-    /// As [`Sampler::sample`], and what [`Mask`] refuses.
+    /// Those of [`Sampler::sample`], and those of a [`Mask`] that does not fit the logits.
     pub fn distribution<'a, E: Element>(
         &self,
         logits: &[E],
@@ -130,12 +141,13 @@ impl Sampler {
         distribution
     }
 
-    /// Draws a token from each row; row i takes `steps[i]`, a [`Draw`] or a [`Step`]. A row that can't be sampled does
-    /// not stop the others.
+    /// Draws a token from each row, with the [`Draw`] or [`Step`] `steps[i]` for row i.
+    ///
+    /// A row that cannot be sampled yields an error of its own and does not affect the other rows.
     ///
     /// # Errors
-    /// For the call: [`Error::ShapeMismatch`] unless there is a step for each row, [`Error::EmptyInput`] for rows
-    /// without tokens. For a row: as [`Sampler::sample`].
+    /// For the call: [`Error::ShapeMismatch`] unless there is one step for each row; [`Error::EmptyInput`] if the rows
+    /// have no tokens. For a row: those of [`Sampler::sample`].
     pub fn sample_rows<'a, E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -148,10 +160,10 @@ impl Sampler {
         Ok(out)
     }
 
-    /// What each row can be drawn from at its step.
+    /// Returns the distribution of each row at its step; see [`Sampler::distribution`].
     ///
     /// # Errors
-    /// As [`Sampler::sample_rows`].
+    /// Those of [`Sampler::sample_rows`].
     pub fn distributions<'a, E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -168,12 +180,12 @@ impl Sampler {
     }
 }
 
-/// What one row of a batch is to be sampled with.
+/// Sampler and step for one row of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Its parameters.
+    /// Sampler with the parameters of the row.
     pub sampler: &'a Sampler,
-    /// Its step.
+    /// Step of the row's sequence.
     pub step: Step<'a>,
 }
 
@@ -183,7 +195,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Draws a token from each row, each with parameters of its own; see [`Sampler::sample_rows`].
+/// Draws a token from each row, with different parameters for each; see [`Sampler::sample_rows`].
 ///
 /// ```
 /// use evenkeel::{Draw, Request, Rows, SamplerConfig, Step, sample_rows};
@@ -197,7 +209,7 @@ impl<'a> Request<'a> {
 /// ```
 ///
 /// # Errors
-/// As [`Sampler::sample_rows`].
+/// Those of [`Sampler::sample_rows`].
 pub fn sample_rows<E: Element>(
     logits: Rows<'_, E>,
     mask: Option<&Mask<'_>>,
@@ -209,8 +221,10 @@ pub fn sample_rows<E: Element>(
     Ok(out)
 }
 
-/// As [`sample_rows`], into a list that is kept from step to step: `request` gives each row's parameters and step. Once
-/// the list and the thread's buffers have grown, one thread allocates nothing.
+/// Draws a token from each row as [`sample_rows`] does, and writes the results to a reusable list.
+///
+/// `request` returns the parameters and the step of a row. Once the list and the buffers of the thread have grown,
+/// calls on one thread do not allocate.
 ///
 /// ```
 /// use evenkeel::{Rows, SamplerConfig, Request, Sequence, sample_rows_into};
@@ -231,7 +245,7 @@ pub fn sample_rows<E: Element>(
 /// ```
 ///
 /// # Errors
-/// As [`Sampler::sample_rows`]; the list is empty then.
+/// Those of [`Sampler::sample_rows`]. After an error of the call the list is empty.
 pub fn sample_rows_into<'a, E: Element>(
     logits: Rows<'_, E>,
     mask: Option<&Mask<'_>>,
@@ -247,7 +261,7 @@ pub fn sample_rows_into<'a, E: Element>(
     each_row(logits, mask, &request, out, |left| left.sampled()).inspect_err(|_| out.clear())
 }
 
-/// Each row's request.
+/// Function that returns the request of a row.
 pub type Requests<'r, 'a> = dyn Fn(usize) -> Request<'a> + Sync + 'r;
 
 fn one_for_each<E: Element>(logits: &Rows<'_, E>, steps: usize) -> Result<()> {
@@ -258,7 +272,7 @@ fn one_for_each<E: Element>(logits: &Rows<'_, E>, steps: usize) -> Result<()> {
     Err(Error::shape(OP, "steps", format!("{steps} entries"), expected))
 }
 
-/// Checks the rows and the mask of a call.
+/// Checks the rows and the mask of a call, and resolves the mask.
 fn checked<'m, E: Element>(logits: &Rows<'_, E>, mask: Option<&'m Mask<'_>>) -> Result<Option<Resolved<'m>>> {
     let mask = mask.filter(|m| !m.is_none()).map(|m| m.resolve(OP, &logits.geometry)).transpose()?;
     if logits.cols() > MAX_TERMS {

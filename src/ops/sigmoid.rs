@@ -1,7 +1,7 @@
-//! The logistic function.
+//! The logistic function (sigmoid) and its gradient.
 
 elementwise_op! {
-    /// The logistic function of each element.
+    /// Computes the logistic function (sigmoid) of each element.
     ///
     /// # Formula
     /// ```text
@@ -17,21 +17,21 @@ elementwise_op! {
     /// | NaN | NaN |
     /// | -inf | +0 |
     /// | +inf | 1 |
-    /// | far below zero | e^x, down to the subnormal numbers |
+    /// | far below zero | e^x, subnormal results included |
     ///
     /// # Accuracy
-    /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64, 0.8 among its subnormal results.
+    /// Correctly rounded in f32, f16 and bf16; in f64 0.6 ULP, or 0.8 ULP for subnormal results.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
     ///
     /// # Example
     /// ```
-    /// // 1 / (1 + e^-x) overflows on the way for x below -88.7 in f32; the result does not.
+    /// // For x below -88.7 the intermediate e^-x overflows f32, but the result is still representable.
     /// let y = evenkeel::sigmoid(&[0.0f32, -90.0])?;
     /// assert_eq!(y, [0.5, 8.194013e-40]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -40,7 +40,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`sigmoid`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`sigmoid`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -55,16 +55,17 @@ elementwise_backward_op! {
     /// |---|---|
     /// | -inf, +inf | 0 |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`sigmoid`] does.
     ///
     /// # Panics
     /// Never.

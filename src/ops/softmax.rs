@@ -1,4 +1,4 @@
-//! Softmax with masks, and the options that the softmax family shares.
+//! Softmax with masks, and the options shared by the softmax family.
 
 use super::{is_finite, same_lanes};
 use crate::cpu;
@@ -14,8 +14,9 @@ use crate::simd::{in_default, new_vec};
 
 /// Options of [`softmax`], [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp).
 ///
-/// A score becomes a logit by scale, then softcap, then the mask's bias, in f64, or in two f32 where they hold as much as
-/// shows in a result; a score of -inf is masked before that, and so is whatever the mask's other parts exclude.
+/// A score becomes a logit in three steps: scale, softcap, bias of the mask. They are computed in f64, or in pairs of
+/// f32 where the difference cannot affect a result. Scores of -inf and positions that other parts of the mask exclude
+/// are masked before these steps.
 ///
 /// ```
 /// use evenkeel::{FullyMasked, Mask, Softmax};
@@ -26,14 +27,14 @@ use crate::simd::{in_default, new_vec};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Softmax<'a> {
-    /// What may be attended to; nothing is masked by default.
+    /// Mask of the scores; nothing is masked by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// Multiplies the scores: 1/sqrt(d) in attention. Finite; 1 by default.
+    /// Factor of the scores, 1/sqrt(d) in attention. Finite; 1 by default.
     pub scale: f64,
-    /// Bounds the scaled scores smoothly, `cap * tanh(score / cap)`, as Gemma 2 does. Finite and above zero; none by
+    /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
     /// default.
     pub softcap: Option<f64>,
-    /// What a row with nothing to attend to gives; zeros by default.
+    /// Result for a fully masked row; zeros by default.
     pub fully_masked: FullyMasked,
 }
 
@@ -64,7 +65,7 @@ impl<'a> Softmax<'a> {
         Self { fully_masked: policy, ..self }
     }
 
-    /// Checks the options against what they are for.
+    /// Checks the options against the shape of the scores, and resolves the mask.
     pub(crate) fn resolve(&self, op: &'static str, geometry: &Geometry) -> Result<Scores<'a>> {
         let mask = self.mask.filter(|mask| !mask.is_none()).map(|mask| mask.resolve(op, geometry)).transpose()?;
         if geometry.len() > MAX_TERMS {
@@ -74,7 +75,7 @@ impl<'a> Softmax<'a> {
         Ok(Scores { mask, scale: self.scale, softcap: self.softcap, fully_masked: self.fully_masked })
     }
 
-    /// Checks what does not depend on the view.
+    /// Checks the options that do not depend on the shape.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if !is_finite(self.scale) {
             return Err(Error::invalid(op, "scale", self.scale, "finite"));
@@ -86,7 +87,7 @@ impl<'a> Softmax<'a> {
     }
 }
 
-/// Reports a call, and refuses what the policy refuses.
+/// Records the counts of a call, and returns [`Error::FullyMasked`] if the policy rejected a row.
 pub(crate) fn settle(op: &'static str, met: Met) -> Result<()> {
     report::record(op, met.counts);
     match met.first_refused {
@@ -97,7 +98,7 @@ pub(crate) fn settle(op: &'static str, met: Met) -> Result<()> {
 
 const OP: &str = "softmax";
 
-/// Softmax along each lane.
+/// Computes the softmax of each lane.
 ///
 /// # Formula
 /// ```text
@@ -105,41 +106,46 @@ const OP: &str = "softmax";
 /// ```
 ///
 /// # Shapes
-/// `x` is `[rows, cols]` ([`Rows`](crate::Rows)) or `[outer, len, inner]` ([`Lanes`]); the result has as many
-/// elements, without gaps. At most 2^21 columns.
+/// `x` is `[rows, cols]` ([`Rows`](crate::Rows)) or `[outer, len, inner]` ([`Lanes`]). The result has as many elements
+/// as `x`, without gaps. A lane has at most 2^21 elements.
 ///
 /// # Special values
 /// | row | y |
 /// |---|---|
-/// | all -inf, or wholly masked | the policy: zeros, 1/n, or an error |
-/// | a NaN that is not behind a keep flag of 0 | NaN in this row only |
+/// | all -inf, or fully masked | zeros, 1/n or an error, as `fully_masked` selects |
+/// | a NaN, unless a keep flag of 0 masks it | NaN in this row only |
 /// | a logit of +inf | NaN in this row only |
-/// | some -inf or masked | 0 there, exactly |
-/// | one element | 1, exactly |
-/// | no columns | nothing |
+/// | some scores -inf or masked | exactly 0 at these positions |
+/// | one element | exactly 1 |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 3.7 ULP at any length, subnormal results kept. On rows whose errors are unrelated, such as random ones, 2 ULP were
-/// measured and are asserted by tests. f16, bf16: 0.51 ULP. f64: 3 ULP for results of 2^-1021 or more, half an ULP more
-/// below. Sums are exact ([rule Q](crate::math::sum)); a row gives the same bits wherever and however it is computed. With a
-/// softcap, or a scale or bias that makes logits inexact, the bound is against the logits as rounded to f64. It is against the
-/// exact logits too, for narrower types than f64 without a softcap, where scores times the scale, and the biases of elements
-/// that count, are below 2^24.
+/// f32: 3.7 ULP at any length, including subnormal results. f16, bf16: 0.51 ULP. f64: 3 ULP for results of 2^-1021 or
+/// more, and half an ULP more below.
 ///
-/// The bounds are derived for every row in `docs/accuracy/softmax.md`. In f32 the largest error found is 2.5 ULP, in a row of
-/// scores chosen so that the errors of their exponentials have one sign. Mostly equal scores, as under a softcap that most of
-/// them reach, can have such errors: 2.2 ULP measured.
+/// Exponentials are added by a [fixed-point sum](crate::math::sum), so a row gives the same bits wherever and however
+/// it is computed.
+///
+/// With a softcap, or a scale or bias that makes logits inexact, the bound is relative to the logits as rounded to f64.
+/// For types narrower than f64 without a softcap, it also holds for the exact logits if the scaled scores, and the
+/// biases of unmasked elements, are below 2^24.
+///
+/// `docs/accuracy/softmax.md` derives the bounds for every row. In f32, tests assert 2 ULP on rows whose rounding
+/// errors are unrelated, such as random rows. The largest error found is 2.5 ULP, in a row of scores chosen so that all
+/// errors of their exponentials have one sign. Rows of mostly equal scores can have such errors too, for example under
+/// a softcap that most scores reach: 2.2 ULP were measured.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options out of their range, [`Error::FullyMasked`] under
-/// that policy, [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if the mask or `out` does not fit `x`; [`Error::InvalidArgument`] if an option is out of
+/// range; [`Error::FullyMasked`] under the policy [`FullyMasked::Error`]; [`Error::Backend`] if the requested
+/// instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
 ///
 /// # Source
-/// Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990; the table-driven
-/// exponential after Tang, 1989.
+/// Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990. The table-driven
+/// exponential follows Tang, 1989.
 ///
 /// # Example
 /// ```
@@ -157,7 +163,7 @@ pub fn softmax<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax<'_>
     })
 }
 
-/// [`softmax`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`softmax`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn softmax_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,
@@ -171,7 +177,7 @@ pub fn softmax_into<'x, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`softmax`] in place.
+/// Replaces `x` by the result of [`softmax`].
 pub fn softmax_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &Softmax<'_>) -> Result<()> {
     let x = x.into();
     let scores = options.resolve(OP, &x.geometry)?;

@@ -10,38 +10,44 @@ use crate::simd::new_vec;
 
 const OP: &str = "softmax_backward";
 
-/// The gradient of [`softmax`](crate::softmax()): what `dy`, the gradient of its result, is for the scores.
+/// Computes the gradient of [`softmax`](crate::softmax()) for the scores `x` from `dy`, the gradient of its result.
 ///
 /// # Formula
 /// ```text
 /// dx_i = scale c_i y_i (dy_i - sum_j y_j dy_j),   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// with c_i = 1 without a softcap. Softmax is computed anew from the scores, under the same options; nothing of the
-/// forward call has to be kept but them.
+/// Without a softcap, c_i = 1. The softmax is recomputed from the scores under the same options, so only the scores
+/// have to be kept from the forward call.
 ///
 /// # Shapes
-/// `x` and `dy` are of one shape, as in [`softmax`](crate::softmax()); the result has as many elements, without gaps.
+/// `x` and `dy` have the same shape, as in [`softmax`](crate::softmax()). The result has as many elements, without
+/// gaps.
 ///
 /// # Special values
 /// | row | dx |
 /// |---|---|
-/// | masked, or a score of -inf | 0 there, exactly; dy there is not read |
-/// | all of it so | 0 under every policy but that of an error |
-/// | a NaN in x or dy, +inf in x, an infinity in dy | NaN in this row only, but where it is masked |
+/// | masked, or a score of -inf | exactly 0 at this position, whose dy is not read |
+/// | fully masked, or all scores -inf | 0, or an error under the policy Error |
+/// | a NaN in x or dy, +inf in x, an infinity in dy | NaN in this row only, and 0 at its masked positions |
 /// | one element | 0 |
-/// | no columns | nothing |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// In ULP of the largest of dx_i and scale c_i y_i max |dy|, where y_i counts as no less than the smallest normal
-/// number (for f16 and bf16, of f32). f32: 5.3, derived for every row in `docs/accuracy/softmax.md`. On rows whose errors are
-/// unrelated, such as random ones, 2 were measured and are asserted by tests. f16, bf16: 0.51. f64: 4, for gradients of logits
-/// and slopes c that are not subnormal; a softcap has errors of its own, 4 for the slope c and 3 of the logit.
-/// Against the logits as rounded to f64. The largest finite gradients overflow nowhere but in a result that is beyond
-/// the type.
+/// Bounds are in ULP of the largest of dx_i and scale c_i y_i max |dy|. In both terms y_i counts as at least the
+/// smallest normal number of the type (for f16 and bf16, of f32). The bounds are relative to the logits as rounded to
+/// f64.
+///
+/// f32: 5.3. f64: 8. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives those of f32 and f64 for every row. On rows
+/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64 requires
+/// that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3 ULP for
+/// the logit.
+///
+/// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
+/// outside the range of the type.
 ///
 /// # Errors
-/// As [`softmax`](crate::softmax()), and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless the shapes are
-/// the same.
+/// Those of [`softmax`](crate::softmax()), and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless the shapes
+/// are equal.
 ///
 /// # Panics
 /// Never.
@@ -49,13 +55,13 @@ const OP: &str = "softmax_backward";
 /// # Example
 /// ```
 /// use evenkeel::{Mask, Rows, Softmax, softmax_backward};
-/// // The second key is padding, and what came back for it is broken.
+/// // The second key is padding, and both its score and its gradient are NaN.
 /// let (x, dy) = ([1.0f32, f32::NAN, 1.0], [3e38, f32::NAN, -3e38]);
 /// let mask = Mask::lengths(&[1]);
 /// let keep = Mask::keep(&[true, false, true], &[3]);
 /// let (x, dy) = (Rows::new(&x, 1, 3)?, Rows::new(&dy, 1, 3)?);
 /// assert_eq!(softmax_backward(x, dy, &Softmax::default().mask(&keep))?, [1.5e38, 0.0, -1.5e38]);
-/// assert_eq!(softmax_backward(x, dy, &Softmax::default().mask(&mask))?, [0.0; 3]); // one key is no choice
+/// assert_eq!(softmax_backward(x, dy, &Softmax::default().mask(&mask))?, [0.0; 3]); // softmax of one key is constant
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn softmax_backward<'x, 'y, E: Element>(
@@ -69,7 +75,7 @@ pub fn softmax_backward<'x, 'y, E: Element>(
     })
 }
 
-/// [`softmax_backward`] into `dx`, which has the shape of `x`; returns the memory of `dx`.
+/// Writes the result of [`softmax_backward`] to `dx`, which has the shape of `x`, and returns the memory of `dx`.
 pub fn softmax_backward_into<'x, 'y, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: impl Into<Lanes<'y, E>>,
@@ -85,7 +91,7 @@ pub fn softmax_backward_into<'x, 'y, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`softmax_backward`] in place: overwrites `dy` with the gradient of the scores.
+/// Computes [`softmax_backward`] in place: overwrites `dy` with the gradient of the scores.
 pub fn softmax_backward_in_place<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: impl Into<LanesMut<'a, E>>,

@@ -1,4 +1,4 @@
-//! Softmax, its logarithm and log-sum-exp of rows that are not all in one place.
+//! Softmax, log-softmax and log-sum-exp of rows whose columns are sharded.
 
 use super::columns::Columns;
 use super::softmax::{Softmax, settle};
@@ -16,23 +16,22 @@ use crate::simd::{in_default, new_vec};
 
 const OP: &str = "softmax";
 
-/// What some columns of rows say of their maximum: what machines that have a part of the columns each send one another
-/// first.
+/// Maxima of a shard of the columns: the first of two partials that machines exchange when a row is split over them.
 ///
-/// [`softmax`](crate::softmax) takes a row's maximum off before anything else, and its sum is one of integers on a grid
-/// that this maximum stands on: a sum against a maximum of the part alone would be on another grid, and what rounding
-/// took off could not be given back. So there are two exchanges, and both are sums or maxima in which no order shows:
+/// [`softmax`](crate::softmax) subtracts the maximum of a row before it rounds the exponentials to integer units. Sums
+/// relative to the maximum of one shard would be in other units, and could not be converted without error. Sharded rows
+/// therefore take two exchanges. Both consist of maxima and integer sums, which do not depend on the order of merging:
 ///
-/// 1. `SoftmaxPartial`: for each row the two largest logits, and how they are to be read, some 60 bytes. Merged, it is
-///    that of the whole row.
-/// 2. [`SoftmaxSums`] for softmax, [`SoftmaxLogSums`] for the logarithm and log-sum-exp, each against the merged maximum:
-///    for each row an integer of 64 bits, for logarithms two, of f64 three, and for logarithms of f64 also four numbers and
-///    where they stand ([rule B](crate::math::sum)).
+/// 1. `SoftmaxPartial`: for each row the two largest logits and the form in which logits are read, about 60 bytes.
+///    Merging the partials of all shards gives the partial of the whole row.
+/// 2. [`SoftmaxSums`] for softmax, or [`SoftmaxLogSums`] for log-softmax and log-sum-exp, relative to the merged
+///    maximum. For each row this is one 64-bit integer, two for logarithms, or three in f64. Logarithms of f64 add four
+///    numbers and their exponent (a [binned sum](crate::math::sum)).
 ///
-/// Then each machine stores its own columns. Results have the bits of [`softmax`](crate::softmax),
-/// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, wherever they are cut and in
-/// whatever order parts are merged. A part's rows, the number of its first column and the options are asked for at each
-/// step, and are to be the same; the mask is that of whole rows.
+/// Then each machine computes the results of its own columns. They have the same bits as [`softmax`](crate::softmax),
+/// [`log_softmax`](crate::log_softmax) and [`logsumexp`](crate::logsumexp) over whole rows, for any shards and any
+/// order of merging. Each step takes the shard's rows, its first column and the options again; they must be the same in
+/// all steps. The mask is that of whole rows.
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, softmax};
@@ -54,11 +53,11 @@ pub struct SoftmaxPartial {
     found: Vec<Found>,
 }
 
-/// What parts have in common.
+/// Properties that all merged partials must share.
 #[derive(Clone, Debug, PartialEq)]
 struct Frame {
     dtype: DType,
-    /// With all columns.
+    /// Shape of the whole rows.
     dims: Vec<usize>,
     scale: f64,
     softcap: Option<f64>,
@@ -88,7 +87,7 @@ impl Frame {
         Err(Error::shape(OP, argument, of(other), of(self)))
     }
 
-    /// The part from column `first` on, with its columns.
+    /// Checks the shard that begins at column `first`, and returns its kernel input and its columns.
     fn part<'a, E: Element>(
         &self,
         x: &Rows<'_, E>,
@@ -104,22 +103,22 @@ impl Frame {
 }
 
 impl SoftmaxPartial {
-    /// What columns say that are `columns.0` and those behind it, of `columns.1` in all.
+    /// Computes the partial of the shard `x`, whose first column is `columns.0`, of rows with `columns.1` columns.
     ///
     /// # Errors
-    /// Those of [`softmax`](crate::softmax()) for rows of `columns.1` columns; [`Error::InvalidArgument`] where the
-    /// columns reach beyond that.
+    /// Those of [`softmax`](crate::softmax()) for rows of `columns.1` columns; [`Error::InvalidArgument`] if the shard
+    /// reaches past the last column.
     pub fn new<E: Element>(x: Rows<'_, E>, columns: (usize, usize), options: &Softmax<'_>) -> Result<Self> {
         let frame = Frame::of(&x, columns.1, options);
         let (part, columns) = frame.part(&x, columns.0, options)?;
         Ok(SoftmaxPartial { frame, columns, found: E::softmax_found(x, part)? })
     }
 
-    /// Takes up what other columns of the same rows say.
+    /// Merges the partial of other columns of the same rows into this one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other rows, another type, or another scale or softcap; [`Error::InvalidArgument`] for
-    /// columns that are there already. `self` is as it was then.
+    /// [`Error::ShapeMismatch`] for other rows, another type, or another scale or softcap; [`Error::InvalidArgument`]
+    /// for columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
@@ -132,16 +131,18 @@ impl SoftmaxPartial {
         Ok(())
     }
 
-    /// The sums of the columns from `first` on, which softmax divides by.
+    /// Computes the softmax denominators of the shard `x` that begins at column `first`.
+    ///
+    /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// Those of [`SoftmaxPartial::new`]; [`Error::InvalidArgument`] where `self` is not of all columns, and
-    /// [`Error::ShapeMismatch`] where it is of others than these.
+    /// Those of [`SoftmaxPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
+    /// [`Error::ShapeMismatch`] if `self` is the partial of other rows or options.
     pub fn sums<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<SoftmaxSums> {
         Ok(SoftmaxSums(Sums::new(self, x, first, options, For::Softmax)?))
     }
 
-    /// The same for logarithms.
+    /// Computes the sums of the shard `x` for log-softmax and log-sum-exp; see [`SoftmaxPartial::sums`].
     ///
     /// # Errors
     /// Those of [`SoftmaxPartial::sums`].
@@ -150,37 +151,37 @@ impl SoftmaxPartial {
     }
 }
 
-/// What goes from rank to rank.
+/// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl SoftmaxPartial {
-    /// Integers whose maxima those of all columns are made of.
+    /// Returns the keys for a max-reduction over ranks.
     pub(crate) fn keys(&self) -> Vec<u64> {
         self.found.iter().flat_map(Found::keys).collect()
     }
 
-    /// What all columns say, of whose keys these are the maxima.
+    /// Replaces this partial by that of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all(), self.frame.all())?;
         self.found = keys.as_chunks().0.iter().copied().map(Found::of_keys).collect();
         Ok(())
     }
 
-    /// Keys whose maxima are those of the second largest logits of all columns; `all` is what these say.
+    /// Returns the keys for a max-reduction that yields the second-largest logits; `all` is the partial of all columns.
     pub(crate) fn second_keys(&self, all: &SoftmaxPartial) -> Vec<u64> {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Takes the maxima of those keys.
+    /// Stores the second-largest logits, given as max-reduced keys.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }
 
-    /// What all columns say of each row.
+    /// Returns the maxima of each row.
     pub(crate) fn found(&self) -> &[Found] {
         &self.found
     }
 
-    /// The columns from `first` on, for kernels.
+    /// Returns the kernel input for the shard `x` that begins at column `first`.
     pub(crate) fn part<'a, E: Element>(
         &self,
         x: &Rows<'_, E>,
@@ -190,7 +191,7 @@ impl SoftmaxPartial {
         Ok(self.frame.part(x, first, options)?.0)
     }
 
-    /// The sums that gradients divide by.
+    /// Computes the denominators of the gradients for the shard `x`.
     pub(crate) fn gradient_sums<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -200,17 +201,17 @@ impl SoftmaxPartial {
         Sums::new(self, x, first, options, For::Gradient)
     }
 
-    /// The first row with nothing to attend to, of rows that have columns.
+    /// Returns the first fully masked row; `None` also if rows have no columns.
     pub(crate) fn first_masked(&self) -> Option<usize> {
         self.found.iter().position(Found::is_masked).filter(|_| self.frame.all() > 0)
     }
 }
 
-/// What some columns add to the sums that softmax divides by: see [`SoftmaxPartial`].
+/// Softmax denominators of a shard of the columns; see [`SoftmaxPartial`].
 #[derive(Clone, Debug)]
 pub struct SoftmaxSums(pub(crate) Sums);
 
-/// What some columns add to the sums that log_softmax and log-sum-exp take the logarithm of: see [`SoftmaxPartial`].
+/// Sums of a shard of the columns whose logarithm log-softmax and log-sum-exp take; see [`SoftmaxPartial`].
 ///
 /// ```
 /// use evenkeel::{Rows, Softmax, SoftmaxPartial, logsumexp};
@@ -224,27 +225,27 @@ pub struct SoftmaxSums(pub(crate) Sums);
 pub struct SoftmaxLogSums(pub(crate) Sums);
 
 impl SoftmaxSums {
-    /// Takes up what other columns add.
+    /// Adds the sums of other columns to these.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] where they were not summed against the same maxima, [`Error::InvalidArgument`] for
-    /// columns that are there already. `self` is as it was then.
+    /// [`Error::ShapeMismatch`] if they are not relative to the same maxima; [`Error::InvalidArgument`] for columns
+    /// that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: SoftmaxSums) -> Result<()> {
         self.0.merge(other.0)
     }
 
-    /// The results of the columns from `first` on, as [`softmax`](crate::softmax) gives them.
+    /// Computes the result of [`softmax`](crate::softmax) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where columns are missing, [`Error::ShapeMismatch`] for other rows,
-    /// [`Error::FullyMasked`] under that policy.
+    /// [`Error::InvalidArgument`] if columns are missing; [`Error::ShapeMismatch`] for other rows;
+    /// [`Error::FullyMasked`] under the policy Error.
     pub fn softmax<E: Element>(&self, x: Rows<'_, E>, first: usize, options: &Softmax<'_>) -> Result<Vec<E>> {
         self.0.store(x, first, options, For::Softmax, OP)
     }
 }
 
 impl SoftmaxLogSums {
-    /// Takes up what other columns add.
+    /// Adds the sums of other columns to these.
     ///
     /// # Errors
     /// Those of [`SoftmaxSums::merge`].
@@ -252,7 +253,7 @@ impl SoftmaxLogSums {
         self.0.merge(other.0)
     }
 
-    /// The results of the columns from `first` on, as [`log_softmax`](crate::log_softmax) gives them.
+    /// Computes the result of [`log_softmax`](crate::log_softmax) for the shard `x` that begins at column `first`.
     ///
     /// # Errors
     /// Those of [`SoftmaxSums::softmax`].
@@ -260,14 +261,14 @@ impl SoftmaxLogSums {
         self.0.store(x, first, options, For::Logarithm, "log_softmax")
     }
 
-    /// The result of each row, as [`logsumexp`](crate::logsumexp) gives it. Of the options it takes the policy.
+    /// Computes the result of [`logsumexp`](crate::logsumexp) for each row. The only option used is `fully_masked`.
     ///
     /// # Errors
-    /// Those of [`SoftmaxSums::softmax`]; [`Error::InvalidArgument`] for another type than the rows'.
+    /// Those of [`SoftmaxSums::softmax`]; [`Error::InvalidArgument`] if `E` is not the type of the rows.
     pub fn logsumexp<E: Element>(&self, options: &Softmax<'_>) -> Result<Vec<E>> {
         let Sums { partial: SoftmaxPartial { frame, found, .. }, columns, sums } = &self.0;
         if E::DTYPE != frame.dtype {
-            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, that of the partial", frame.dtype)));
+            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, the type of the rows", frame.dtype)));
         }
         columns.check_all(OP, frame.all())?;
         if frame.all() == 0 {
@@ -285,7 +286,7 @@ impl SoftmaxLogSums {
     }
 }
 
-/// Sums against merged maxima.
+/// Sums of exponentials of a shard, relative to the merged maxima.
 #[derive(Clone, Debug)]
 pub(crate) struct Sums {
     partial: SoftmaxPartial,
@@ -293,17 +294,18 @@ pub(crate) struct Sums {
     sums: Vec<ExpSum>,
 }
 
-/// What goes from rank to rank.
+/// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Integers whose sums are those of all columns.
+    /// Returns the integers for a sum-reduction over ranks.
     pub(crate) fn units<E: Element>(&self, of: For) -> Vec<u64> {
         let (all, is_for_logarithm) = (self.partial.frame.all(), of == For::Logarithm);
         let count = units_for::<E>(is_for_logarithm, all);
         self.sums.iter().flat_map(|sum| sum.units::<E>(all).into_iter().take(count)).collect()
     }
 
-    /// Takes the sums of all columns, but for what logarithms of f64 have in bins; gives these.
+    /// Replaces the integer sums by those of all columns, and returns the words of this rank's bins. Only logarithms of
+    /// f64 have bins, which [`Sums::add_bins`] merges.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64], of: For) -> Result<Vec<u64>> {
         let (partial, all) = (&self.partial, self.partial.frame.all());
         self.columns = Columns::new(OP, 0, all, all)?;
@@ -319,14 +321,14 @@ impl Sums {
         Ok(words)
     }
 
-    /// Takes the bins of a rank.
+    /// Adds the bins of one rank.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         for (sum, words) in self.sums.iter_mut().zip(words.as_chunks().0) {
             sum.add_bins(Bins::of_words(*words));
         }
     }
 
-    /// 1 / the sum of each row, where the sums are of all columns.
+    /// Returns 1 / sum of each row in two parts, once the sums are those of all columns.
     pub(crate) fn reciprocals<E: Element>(&self) -> Vec<(f64, f64)> {
         self.sums.iter().map(|sum| sum.inverse::<E>(self.partial.frame.all())).collect()
     }
@@ -349,7 +351,7 @@ impl Sums {
     fn merge(&mut self, other: Sums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
         if in_default(|| self.partial.found != other.partial.found) {
-            return Err(Error::shape(OP, "sums", "other maxima", "sums against the same ones"));
+            return Err(Error::shape(OP, "sums", "other maxima", "sums relative to the same maxima"));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);

@@ -1,7 +1,9 @@
-//! The softplus.
+//! The softplus function and its gradient.
 
 elementwise_op! {
-    /// The softplus of each element (Dugas et al., 2001), without the straight line that some libraries draw above 20.
+    /// Computes the softplus of each element (Dugas et al., 2001).
+    ///
+    /// Large x get no linear approximation; some libraries return x itself above 20.
     ///
     /// # Formula
     /// ```text
@@ -22,15 +24,15 @@ elementwise_op! {
     /// Correctly rounded in f32, f16 and bf16; 0.8 ULP in f64.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
     ///
     /// # Example
     /// ```
-    /// // inf where the exponential overflows.
+    /// // e^100 overflows f32, so evaluating the formula directly would return inf.
     /// let y = evenkeel::softplus(&[0.0f32, 100.0])?;
     /// assert_eq!(y, [0.6931472, 100.0]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -39,7 +41,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`softplus`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`softplus`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -55,16 +57,17 @@ elementwise_backward_op! {
     /// | -inf | 0 |
     /// | +inf | dy |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`softplus`] does.
     ///
     /// # Panics
     /// Never.

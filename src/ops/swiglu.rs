@@ -1,4 +1,4 @@
-//! The gated linear unit of silu.
+//! The SiLU-gated linear unit (SwiGLU).
 
 use super::elementwise::as_long;
 use crate::element::Element;
@@ -7,8 +7,10 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "swiglu";
 
-/// silu(gate) * up of each pair of elements, rounded once: what the feed-forward layers of Llama, Mistral and Qwen
-/// models do between their projections, in one read of each and one write.
+/// Computes silu(gate) * up for each pair of elements, rounded once.
+///
+/// This is the activation between the projections of the feed-forward layers of Llama, Mistral and Qwen models. Each
+/// input is read once and the result is written once.
 ///
 /// # Formula
 /// ```text
@@ -29,15 +31,15 @@ const NAME: &str = "swiglu";
 /// | -inf, +0, -0 | infinite | NaN |
 /// | +inf | 0 | NaN |
 ///
-/// A product beyond the type is infinite.
+/// A product that overflows the type is infinite.
 ///
 /// # Accuracy
-/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements are computed in pairs of f32, or in f32 if they are f16
-/// or bf16, where nothing on the way overflows or vanishes; in f64 elsewhere.
+/// f32: 0.502 ULP. f16, bf16: 0.501 ULP. f64: 2 ULP. Elements of f32 are computed in pairs of f32, and those of f16 and
+/// bf16 in f32, unless an intermediate value would overflow or underflow. All others are computed in f64.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-/// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+/// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
 ///
 /// # Panics
 /// Never.
@@ -47,7 +49,7 @@ const NAME: &str = "swiglu";
 ///
 /// # Example
 /// ```
-/// // silu(-95) alone is subnormal in f32, where it has lost digits.
+/// // silu(-95) rounded to f32 would be subnormal and lose digits before the product.
 /// let y = evenkeel::swiglu(&[1.0f32, -95.0], &[2.0, 1e30])?;
 /// assert_eq!(y, [1.4621172, -5.2450283e-10]);
 /// # Ok::<(), evenkeel::Error>(())
@@ -56,7 +58,7 @@ pub fn swiglu<E: Element>(gate: &[E], up: &[E]) -> Result<Vec<E>> {
     new_vec(NAME, gate.len(), |out| swiglu_into(gate, up, out))
 }
 
-/// [`swiglu`] into `out`, which has the length of `gate`; returns what was written.
+/// Writes the result of [`swiglu`] to `out`, which has the length of `gate`, and returns the written slice.
 pub fn swiglu_into<'a, E: Element>(gate: &[E], up: &[E], out: impl Into<Output<'a, E>>) -> Result<&'a mut [E]> {
     let out = out.into();
     as_long(NAME, "up", up.len(), gate.len())?;
@@ -64,7 +66,7 @@ pub fn swiglu_into<'a, E: Element>(gate: &[E], up: &[E], out: impl Into<Output<'
     E::swiglu(gate, up, out)
 }
 
-/// [`swiglu`] in place of `gate`.
+/// Replaces `gate` by the result of [`swiglu`].
 pub fn swiglu_in_place<E: Element>(gate: &mut [E], up: &[E]) -> Result<()> {
     as_long(NAME, "up", up.len(), gate.len())?;
     E::swiglu_in_place(gate, up)

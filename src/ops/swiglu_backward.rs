@@ -1,4 +1,4 @@
-//! The gradients of the gated linear unit of silu.
+//! The gradients of the SiLU-gated linear unit (SwiGLU).
 
 use super::elementwise::as_long;
 use crate::element::Element;
@@ -7,7 +7,8 @@ use crate::simd::{Output, new_vecs};
 
 const NAME: &str = "swiglu_backward";
 
-/// The gradients of [`swiglu`](crate::swiglu()): dgate and dup, from both arguments and the gradient dy of the result.
+/// Computes the gradients of [`swiglu`](crate::swiglu()): dgate and dup, from both inputs and dy, the gradient of the
+/// result.
 ///
 /// # Formula
 /// ```text
@@ -24,18 +25,18 @@ const NAME: &str = "swiglu_backward";
 /// | -inf | a zero for a finite dy up | a zero for a finite dy |
 /// | +inf | dy up | infinite, with the sign of dy |
 /// | NaN, or dy is NaN | NaN | NaN |
-/// | any other, and dy is 0 | that 0 | that 0 |
+/// | any but NaN, and dy is 0 | dy | dy |
 ///
-/// Where `up` is NaN, dgate is NaN, whatever dy. The last row keeps what a mask took out of the loss from coming back
-/// as NaN.
+/// Where `up` is NaN, dgate is NaN for every dy. Otherwise the last row takes precedence, so that elements masked out
+/// of the loss do not turn into NaN.
 ///
 /// # Accuracy
-/// 0.501 ULP in f32, f16 and bf16; 3 ULP in f64, there of the larger of the slope's two terms times dy up, which cancel
-/// where the slope crosses zero.
+/// 0.501 ULP in f32, f16 and bf16. In f64, 3 ULP of the larger of the derivative's two terms times dy up; the terms
+/// cancel where the derivative crosses zero.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-/// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+/// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
 ///
 /// # Panics
 /// Never.
@@ -54,7 +55,8 @@ pub fn swiglu_backward<E: Element>(gate: &[E], up: &[E], dy: &[E]) -> Result<(Ve
     Ok((dgate, dup))
 }
 
-/// [`swiglu_backward`] into `dgate` and `dup`, which have the length of `gate`; returns what was written.
+/// Writes the gradients of [`swiglu_backward`] to `dgate` and `dup`, which have the length of `gate`, and returns both
+/// written slices.
 pub fn swiglu_backward_into<'a, E: Element>(
     gate: &[E],
     up: &[E],
@@ -71,7 +73,7 @@ pub fn swiglu_backward_into<'a, E: Element>(
     Ok((dgate, dup))
 }
 
-/// [`swiglu_backward`] in place: `gate` becomes dgate and `up` becomes dup.
+/// Computes [`swiglu_backward`] in place: `gate` becomes dgate and `up` becomes dup.
 pub fn swiglu_backward_in_place<E: Element>(gate: &mut [E], up: &mut [E], dy: &[E]) -> Result<()> {
     as_long(NAME, "up", up.len(), gate.len())?;
     as_long(NAME, "dy", dy.len(), gate.len())?;

@@ -1,5 +1,5 @@
-//! Whether ranks are about to do the same: asked before each op, so that what one of them has wrong is an error on all
-//! of them and nobody waits for a rank that has given up.
+//! Agreement check before each op: ranks verify that all make the same call. An error on one rank is then returned on
+//! all of them, and no rank waits for one that has failed.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -7,19 +7,19 @@ use crate::error::{Error, Result};
 use crate::sharded::digest::Digest;
 use std::ops::Range;
 
-/// What stands where a digest is if a rank refuses.
+/// Value sent in place of the digest by a rank whose call failed.
 const REFUSES: u64 = 0;
 
-/// What each rank said in the end.
+/// Values that ranks exchanged during the agreement.
 #[derive(Debug)]
 pub(super) struct Agreed {
-    /// The columns of each rank.
+    /// Columns of each rank.
     pub columns: Vec<Range<usize>>,
 }
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// Agrees with the other ranks that all are about to do what the text says, each with its columns, and have got as
-    /// far as to begin with it. Takes 24 bytes of each rank, and texts only where there is something to say of them.
+    /// Checks that all ranks make the call that `text` describes and that all succeeded in preparing it; exchanges
+    /// their columns. Each rank sends 24 bytes. Texts are exchanged only if the ranks disagree.
     pub(super) fn agree<T>(&self, op: &'static str, text: &str, begun: Result<T>) -> Result<(T, Agreed)> {
         let own = [self.columns.start, self.columns.end].map(|column| column as u64);
         let (begun, each) = self.agree_beside(op, text, begun, own)?;
@@ -28,7 +28,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok((begun, Agreed { columns }))
     }
 
-    /// The same where it is not columns that ranks have: gives the numbers that each says beside.
+    /// Checks a call as [`Sharded::agree`] does, for shards that are not columns. Returns the numbers `beside` of each
+    /// rank.
     pub(super) fn agree_beside<T, const N: usize>(
         &self,
         op: &'static str,
@@ -50,7 +51,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let digests: Vec<u64> = headers().map(|header| header[0]).collect();
         if digests.iter().any(|digest| *digest == REFUSES || *digest != own) {
             let texts = self.texts(op, &say)?;
-            // Its own refusal a rank knows better than the others.
+            // A rank that failed returns its own, more specific error.
             begun?;
             return Err(unlike(op, &digests, &texts));
         }
@@ -58,29 +59,30 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         begun.map(|begun| (begun, each))
     }
 
-    /// What each rank has to say.
+    /// Returns the text of each rank.
     fn texts(&self, op: &'static str, own: &str) -> Result<Vec<String>> {
-        // A letter a word: this is no more than once, and then there is an error.
+        // One word for each character is wasteful, but texts are exchanged at most once, before an error.
         let letters: Vec<u64> = own.chars().map(u64::from).collect();
         let letter = |word: &u64| u32::try_from(*word).ok().and_then(char::from_u32);
         Ok(self.gather_any(op, &letters)?.iter().map(|words| words.iter().filter_map(letter).collect()).collect())
     }
 }
 
-/// The same on every rank: the lowest that refuses, or else that has not what most have.
+/// Returns the same error on every rank: that of the lowest failing rank, else of the first that disagrees with the
+/// majority.
 fn unlike(op: &'static str, digests: &[u64], texts: &[String]) -> Error {
     if let Some(rank) = digests.iter().position(|digest| *digest == REFUSES) {
-        return at(op, rank, format!("rank {rank} refuses: {}", texts[rank]));
+        return at(op, rank, format!("rank {rank} reported an error: {}", texts[rank]));
     }
     let alike = |digest: &u64| digests.iter().filter(|other| *other == digest).count();
-    // Of as many, those that the lowest rank is one of.
+    // Ties are decided in favour of the group with the lowest rank.
     let most = (0..digests.len()).rev().max_by_key(|rank| alike(&digests[*rank])).unwrap_or(0);
     let rank = digests.iter().position(|digest| *digest != digests[most]).unwrap_or(0);
     let of = format!("{} of {}", alike(&digests[most]), digests.len());
-    at(op, rank, format!("rank {rank} has {}; {of} ranks have {}", texts[rank], texts[most]))
+    at(op, rank, format!("rank {rank} calls {}; {of} ranks call {}", texts[rank], texts[most]))
 }
 
-/// Checks that each column is of one rank.
+/// Checks that each column belongs to exactly one rank.
 fn covers(op: &'static str, columns: &[Range<usize>], all: usize) -> Result<()> {
     let mut ranks: Vec<usize> = (0..columns.len()).filter(|rank| !columns[*rank].is_empty()).collect();
     ranks.sort_by_key(|rank| columns[*rank].start);
@@ -88,16 +90,16 @@ fn covers(op: &'static str, columns: &[Range<usize>], all: usize) -> Result<()> 
     for rank in ranks {
         let own = &columns[rank];
         if own.start > end {
-            return Err(at(op, rank, format!("columns {end}..{} before those of rank {rank} are nobody's", own.start)));
+            return Err(at(op, rank, format!("no rank has columns {end}..{}, before those of rank {rank}", own.start)));
         }
         if own.start < end {
-            let reason = format!("rank {rank} has columns {own:?}, of which rank {last} has those up to {end}");
+            let reason = format!("rank {rank} has columns {own:?}, but rank {last} already has those up to {end}");
             return Err(at(op, rank, reason));
         }
         (end, last) = (own.end, rank);
     }
     if end != all {
-        return Err(at(op, last, format!("columns {end}..{all} behind those of rank {last} are nobody's")));
+        return Err(at(op, last, format!("no rank has columns {end}..{all}, after those of rank {last}")));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Attention over keys that are dealt out.
+//! Attention over sharded keys.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -11,20 +11,22 @@ use crate::ops::attention_partial::{AttentionPartial, needs_no_values};
 use crate::simd::in_default;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`attention_with_lse`](crate::attention_with_lse()) of keys and values of which this rank has `k` and `v`: the result
-    /// and the log-sum-exp of each query, which every rank gets. Keys are what [`Sharded::new`] takes for columns, cut at
-    /// multiples of 256. The queries are the same on every rank; mask and lengths are those of all keys.
+    /// Computes [`attention_with_lse`](crate::attention_with_lse()) of sharded keys and values, of which this rank
+    /// holds `k` and `v`. Every rank gets the whole result and the log-sum-exp of each query. The columns of
+    /// [`Sharded::new`] are keys here, and shards begin and end at multiples of 256. The queries must be the same on
+    /// every rank; mask and lengths are those of all keys.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 8 that say how many follow, 80, and of each 256 keys and each query that sees one of them
-    /// 8 (2 + features of values), or 8 where it sees none; on a rank without keys 64 follow. Of f64 with a result that is
-    /// not finite all but the first 24 once more.
+    /// Each rank sends 24 bytes for the agreement, 8 for the length of its list, and 80 for the list's header, or 64 if
+    /// it has no keys. For each block of 256 keys and each query, 8 (2 + features of values) bytes follow if the query
+    /// sees a key of the block, and 8 bytes otherwise. If an f64 result is not finite, all except the first 24 bytes
+    /// are sent once more.
     ///
     /// # Errors
-    /// Those of [`attention`](crate::attention()); [`Error::InvalidArgument`] for
-    /// [`FullyMasked::Uniform`](crate::FullyMasked::Uniform), which needs all values, and for keys that are cut elsewhere;
-    /// [`Error::Collective`] where another rank has them, is about to do something else, has other queries, or does not
-    /// come.
+    /// The errors of [`attention`](crate::attention()); [`Error::InvalidArgument`] for
+    /// [`FullyMasked::Uniform`](crate::FullyMasked::Uniform), which needs all values, and for shards with other
+    /// boundaries; [`Error::Collective`] if another rank returns an error, makes another call, has other queries, or
+    /// does not join.
     pub fn attention<E: Element>(
         &self,
         q: Heads<'_, E>,
@@ -33,14 +35,14 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         options: &Attention<'_>,
     ) -> Result<(Vec<E>, Vec<f64>)> {
         in_default(|| {
-            // Where the keys end, none may not begin.
+            // An empty shard may start at the end of the keys, where no block can start.
             let first = if self.columns.is_empty() { 0 } else { self.columns.start };
             let keys = (first, self.all);
             let own = self.check_keys(k, options).and_then(|()| AttentionPartial::new(q, k, v, keys, options));
             let (own, _) = self.agree(OP, &self.attends([q, k, v], options), own)?;
             let (mut y, mut lse) = self.merge_keys(own)?.finish::<E>(options)?;
             let features = v.shape()[3];
-            // Sums that left the range: where the logits are no reason.
+            // Rows whose sums overflowed although their log-sum-exp did not.
             let broken = |row: usize, lse: &[f64]| {
                 let y = &y[row * features..][..features];
                 lse[row] < f64::INFINITY && !y.iter().all(|y| y.widen().is_finite())
@@ -68,22 +70,22 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         if keys == self.columns.len() {
             return Ok(());
         }
-        Err(Error::shape(OP, "k", format!("{keys} keys"), format!("as many as {:?}", self.columns)))
+        Err(Error::shape(OP, "k", format!("{keys} keys"), format!("one for each of {:?}", self.columns)))
     }
 
-    /// What all keys come to, of which `all` is what those of this rank do.
+    /// Merges this rank's partial result with those of all other ranks.
     fn merge_keys(&self, mut all: AttentionPartial) -> Result<AttentionPartial> {
         let each = self.gather_any(OP, &all.to_words())?;
         for (rank, words) in each.iter().enumerate().filter(|(rank, _)| *rank != self.comm.rank()) {
             all.merge_words(words).map_err(|error| {
-                let reason = format!("rank {rank} gave no part: {error}");
+                let reason = format!("rank {rank} sent an invalid partial result: {error}");
                 Error::Collective { op: OP, rank: Some(rank), reason }
             })?;
         }
         Ok(all)
     }
 
-    /// What has to be the same for all ranks.
+    /// Describes all arguments that must be the same on every rank.
     fn attends<E: Element>(&self, [q, k, v]: [Heads<'_, E>; 3], options: &Attention<'_>) -> String {
         let Attention { scale, softcap, mask, sinks, fully_masked } = options;
         let [batch, heads, queries, _] = q.shape();

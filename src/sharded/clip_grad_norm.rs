@@ -1,4 +1,4 @@
-//! Gradient clipping by the norm of what all ranks have.
+//! Gradient clipping by the global norm of sharded gradients.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -16,24 +16,26 @@ use crate::ops::clip_grad_norm::{ClipGradNorm, NormType, OP};
 use crate::simd::{filled, in_default};
 use std::collections::BTreeMap;
 
-/// [`clip_grad_norm`](crate::clip_grad_norm()) of gradients that ranks have between them: brings the norm of all together
-/// down to a limit, and returns what it was, on every rank.
+/// Computes [`clip_grad_norm`](crate::clip_grad_norm()) of sharded gradients: scales all of them so that their global
+/// norm is within a limit. Returns the norm before scaling, on every rank.
 ///
-/// The result has the bits of [`clip_grad_norm`](crate::clip_grad_norm()) over the whole tensors in the order of their
-/// numbers. A tensor, or a part of one, that several ranks have counts once, and is to be the same on each of them. Parts
-/// begin and end at multiples of 256 elements of the whole tensor, or at its end: along the first axis what is cut off is
-/// one stretch, along a later one a stretch for each of the indices before it. Numbers go from 0 on without a gap.
+/// The result is bit-identical to [`clip_grad_norm`](crate::clip_grad_norm()) over the whole tensors in the order of
+/// their numbers. A tensor or shard that several ranks hold counts once, and must be equal on all of them. In the whole
+/// tensor, each contiguous range of a shard must begin and end at a multiple of 256 elements, or end at the tensor's
+/// end. A shard along the first axis is one such range; along a later axis, it has one range for each combination of
+/// earlier indices. Tensors are numbered from 0 without gaps.
 ///
 /// # Exchange
-/// Of each rank 16 bytes, and 48 with 8 for each dimension for each of its tensors; then from the lowest rank that has
-/// it 8 bytes for each 256 elements of a part, and 16 of a whole tensor; of each rank 8 for what others have too. Of parts
-/// of f64, and for [`NormType::Infinity`], 8 a tensor besides. Lists are padded to the longest.
+/// Each rank sends 16 bytes, and 48 for each of its tensors plus 8 for each dimension. The lowest rank that holds a
+/// shard sends 8 bytes for each 256 elements of it, or 16 bytes for a whole tensor. Each rank also sends 8 bytes for
+/// each replica that other ranks hold too. Sharded f64 tensors, and any sharded tensor under [`NormType::Infinity`],
+/// take 8 more bytes each. Lists are padded to the longest.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for options out of their range and for parts that end elsewhere, with the tensor's number as
-/// `row`; [`Error::ShapeMismatch`]; [`Error::NonFiniteShard`] on every rank, if one has a NaN or an infinity;
-/// [`Error::Collective`] where parts do not make a tensor, one is not the same on all that have it, another rank refuses
-/// something, has other options, or does not come. After each of them the gradients are what they were, on every rank.
+/// [`Error::InvalidArgument`] for options out of range and for shards with other boundaries, with the tensor's number
+/// as `row`; [`Error::ShapeMismatch`]; [`Error::NonFiniteShard`] on every rank if one has a NaN or an infinity;
+/// [`Error::Collective`] if shards do not cover a tensor, replicas differ, or another rank returns an error, has other
+/// options, or does not join. After each of these errors the gradients are unchanged on every rank.
 ///
 /// # Example
 /// ```
@@ -54,7 +56,7 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
         let shared = Shared::new(comm, grads, options)?;
         let (parts, unlike) = shared.parts()?;
         let (norm, scale) = options.settle(&parts);
-        // A replica that is not finite is said to be that, rather than unlike the others.
+        // Report a non-finite replica as such, not as one that differs from the others.
         if options.refuses(&parts).is_some() || options.error_if_nonfinite && unlike.is_some() {
             shared.refuse()?;
         }
@@ -68,25 +70,26 @@ pub fn clip_grad_norm<C: Collective + ?Sized>(
     })
 }
 
-/// What ranks have between them.
+/// State of one call after the agreement.
 struct Shared<'a, C: ?Sized> {
     ranks: Sharded<'a, C>,
     norm_type: NormType,
     tensors: Vec<Tensor>,
-    /// What this rank has, by the tensor's number.
+    /// Shards of this rank, by tensor number.
     own: BTreeMap<usize, &'a GradShard<'a>>,
 }
 
-/// What is known of a cut tensor before sums are exchanged.
+/// Statistics of a sharded tensor before sums are exchanged.
 struct Cut {
-    /// What its elements are multiplied with.
+    /// Factor for the elements, a power of two.
     unit: f64,
-    /// Of the part that this rank speaks for; the largest is that of all, where it was asked for.
+    /// Sums of the shard that this rank contributes. The largest magnitude is that of the whole tensor, if it was
+    /// exchanged.
     tiles: Tiles,
 }
 
 impl<'a, C: Collective + ?Sized> Shared<'a, C> {
-    /// Agrees about it.
+    /// Agrees on the call, and exchanges the places of all shards.
     fn new(comm: &'a C, grads: &'a [GradShard<'a>], options: &ClipGradNorm) -> Result<Self> {
         let ranks = Sharded::new(comm, 0..0, 0);
         let own = options.check().and_then(|()| numbered(grads));
@@ -101,7 +104,8 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         Ok(Shared { ranks, norm_type: *norm_type, tensors: layout(OP, &each)?, own })
     }
 
-    /// Each tensor's part of the norm, and the error that names the first that is not the same on all that have it.
+    /// Returns each tensor's contribution to the norm, and the error for the first tensor whose replicas differ, if
+    /// any.
     fn parts(&self) -> Result<(Vec<Part>, Option<Error>)> {
         let cuts = self.cuts()?;
         let words = self.words(&cuts)?;
@@ -142,7 +146,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         Ok((parts, unlike))
     }
 
-    /// What is known of each tensor that is cut.
+    /// Computes the statistics of each sharded tensor.
     fn cuts(&self) -> Result<BTreeMap<usize, Cut>> {
         let mut cuts = BTreeMap::new();
         for (number, tensor) in self.tensors.iter().enumerate().filter(|(_, tensor)| tensor.is_cut()) {
@@ -173,14 +177,14 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         Ok(cuts)
     }
 
-    /// The part of a tensor that this rank speaks for.
+    /// Returns the shard of a tensor that this rank contributes: one of which it is the lowest holder.
     fn spoken_for(&self, number: usize, tensor: &Tensor) -> Option<Floats<'_>> {
         let rank = self.ranks.comm.rank();
         let here = tensor.parts.iter().any(|part| part.holders[0] == rank);
         self.own.get(&number).filter(|_| here).map(|shard| shard.grad.as_floats())
     }
 
-    /// What this rank says of its parts: sums of those that it speaks for, and a digest of those that others have too.
+    /// Returns the words that this rank sends: sums of the shards that it contributes, and digests of replicas.
     fn words(&self, cuts: &BTreeMap<usize, Cut>) -> Result<Vec<u64>> {
         let rank = self.ranks.comm.rank();
         let mut words = Vec::new();
@@ -203,7 +207,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         Ok(words)
     }
 
-    /// How many words a rank says.
+    /// Returns the number of words that a rank sends.
     fn count_words(&self, rank: usize) -> usize {
         let of_tensor = |tensor: &Tensor| {
             let Some(TensorPart { place, holders }) = tensor.part_of(rank) else { return 0 };
@@ -213,7 +217,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         self.tensors.iter().map(of_tensor).fold(0, usize::saturating_add)
     }
 
-    /// How many of them are what a part comes to.
+    /// Returns the number of words that hold the sums of a shard.
     fn count_sums(&self, tensor: &Tensor, place: &Place) -> usize {
         match self.norm_type {
             _ if !tensor.is_cut() => 2,
@@ -222,7 +226,7 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
         }
     }
 
-    /// The error that names the first tensor with an element that is not finite, if there is one.
+    /// Returns the error for the first non-finite element of all tensors, if there is one.
     fn refuse(&self) -> Result<()> {
         let mut own = [u64::MAX; 3];
         for (number, shard) in &self.own {
@@ -248,30 +252,30 @@ impl<'a, C: Collective + ?Sized> Shared<'a, C> {
     }
 }
 
-/// A rank's gradients by their numbers.
+/// Returns a rank's shards by tensor number.
 fn numbered<'a>(grads: &'a [GradShard<'a>]) -> Result<BTreeMap<usize, &'a GradShard<'a>>> {
     let mut numbered = BTreeMap::new();
     for shard in grads {
         let number = shard.place.tensor;
         shard.place.check(OP, shard.grad.len())?;
         if numbered.insert(number, shard).is_some() {
-            let (value, expected) = (format!("{number} twice"), "there once on a rank".into());
+            let (value, expected) = (format!("{number}, given twice"), "given once on a rank".into());
             return Err(Error::InvalidArgument { op: OP, argument: "tensor", value, expected, row: Some(number) });
         }
     }
     Ok(numbered)
 }
 
-/// What a rank says that it has.
+/// Decodes the places of the shards that a rank holds.
 fn places(rank: usize, mut words: &[u64]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     while !words.is_empty() {
         let Some((place, rest)) = Place::of_words(words) else {
-            let reason = format!("rank {rank} does not say what it has");
+            let reason = format!("rank {rank} sent an invalid list of gradient shards");
             return Err(Error::Collective { op: OP, rank: Some(rank), reason });
         };
         place.check_cut(OP).map_err(|error| {
-            let reason = format!("rank {rank} has what is refused: {error}");
+            let reason = format!("rank {rank} sent an invalid gradient shard: {error}");
             Error::Collective { op: OP, rank: Some(rank), reason }
         })?;
         words = rest;
@@ -281,6 +285,6 @@ fn places(rank: usize, mut words: &[u64]) -> Result<Vec<Place>> {
 }
 
 fn differs(number: usize, [first, other]: [usize; 2]) -> Error {
-    let reason = format!("rank {other} has another tensor {number} than rank {first}, which are to be the same");
+    let reason = format!("ranks {first} and {other} differ in tensor {number}, whose replicas must be equal");
     Error::Collective { op: OP, rank: Some(other), reason }
 }

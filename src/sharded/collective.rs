@@ -1,37 +1,37 @@
-//! What ranks exchange with one another.
+//! Communication between ranks.
 
 use crate::error::Result;
 
-/// Ranks that exchange words, all of them in the same order of calls.
+/// Communication between ranks that exchange 64-bit words. All ranks must make the same calls in the same order.
 ///
-/// Maxima and wrapping sums of integers are all that is reduced, so no order of ranks shows in a result. Floats travel
-/// as bits, or as integers whose order is theirs ([`keys`](super::keys)).
+/// The only reductions are maxima and wrapping sums of integers, so results do not depend on the order of ranks. Floats
+/// are sent as bits, or as integers with the same order ([`keys`](super::keys)).
 ///
-/// Nothing waits forever: an implementation gives [`Error::Collective`](crate::Error::Collective) once its deadline is
-/// over. After an error the ranks are no longer in step, and the collective is not to be used again.
+/// No call waits forever: an implementation returns [`Error::Collective`](crate::Error::Collective) after its deadline.
+/// After an error the ranks are no longer in step, so the collective must not be used again.
 pub trait Collective {
-    /// This rank's number, from 0 on.
+    /// Returns the number of this rank, counted from 0.
     fn rank(&self) -> usize;
 
-    /// How many ranks there are.
+    /// Returns the number of ranks.
     fn size(&self) -> usize;
 
-    /// Makes each word the largest that a rank has in its place. All ranks have as many.
+    /// Replaces each word by the maximum over all ranks. Every rank must pass the same number of words.
     ///
     /// # Errors
-    /// [`Error::Collective`](crate::Error::Collective) where a rank does not come, or comes with something else.
+    /// [`Error::Collective`](crate::Error::Collective) if a rank does not join the call, or makes another call.
     fn max(&self, words: &mut [u64]) -> Result<()>;
 
-    /// Makes each word the sum of those that ranks have in its place, modulo 2^64. All ranks have as many.
+    /// Replaces each word by the sum over all ranks, modulo 2^64. Every rank must pass the same number of words.
     ///
     /// # Errors
-    /// As [`Collective::max`].
+    /// The errors of [`Collective::max`].
     fn sum(&self, words: &mut [u64]) -> Result<()>;
 
-    /// The words of every rank, one rank after the other. All ranks have as many.
+    /// Returns the words of all ranks, in the order of ranks. Every rank must pass the same number of words.
     ///
     /// # Errors
-    /// As [`Collective::max`].
+    /// The errors of [`Collective::max`].
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>>;
 }
 

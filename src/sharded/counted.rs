@@ -1,10 +1,11 @@
-//! How much is exchanged.
+//! Counter of exchanged bytes.
 
 use super::collective::Collective;
 use crate::error::Result;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A collective that counts what one rank hands to it and gets back, however that travels below.
+/// A collective that counts the words that one rank passes to it and receives. Traffic of the underlying transport is
+/// not counted.
 #[derive(Debug, Default)]
 pub struct Counted<C> {
     inner: C,
@@ -13,24 +14,24 @@ pub struct Counted<C> {
     got: AtomicU64,
 }
 
-/// What was exchanged.
+/// Amount of data exchanged by one rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exchanged {
-    /// Calls, each of which takes the time that a word takes to every rank and back.
+    /// Number of calls, each of which takes at least the latency of one exchange between all ranks.
     pub calls: u64,
-    /// Bytes that this rank gave.
+    /// Number of bytes that this rank sent.
     pub given: u64,
-    /// Bytes that it got back: as many, or where they are gathered those of all ranks.
+    /// Number of bytes that this rank received: as many as it sent, or those of all ranks for a gather.
     pub got: u64,
 }
 
 impl<C> Counted<C> {
-    /// Counts from 0 on.
+    /// Wraps a collective, with all counts at 0.
     pub fn new(inner: C) -> Self {
         Counted { inner, calls: AtomicU64::new(0), given: AtomicU64::new(0), got: AtomicU64::new(0) }
     }
 
-    /// What was exchanged since this was last asked.
+    /// Returns the counts since the last call, and resets them.
     pub fn take(&self) -> Exchanged {
         let take = |count: &AtomicU64| count.swap(0, Relaxed);
         Exchanged { calls: take(&self.calls), given: take(&self.given), got: take(&self.got) }

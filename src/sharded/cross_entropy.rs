@@ -1,4 +1,4 @@
-//! Cross-entropy.
+//! Cross-entropy of sharded rows of logits.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -14,15 +14,17 @@ use crate::simd::in_default;
 const OP: &str = "cross_entropy";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`cross_entropy`](crate::cross_entropy()) of rows of which this rank has `x`: the loss, which every rank gets.
-    /// Targets are numbers of classes among all, weights those of all classes; every rank has them alike.
+    /// Computes [`cross_entropy`](crate::cross_entropy()) of sharded rows, of which this rank holds the columns `x`.
+    /// Every rank gets the loss. Targets are class indices among all columns, and weights are those of all classes;
+    /// both must be the same on every rank.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row. Of f64, and with label smoothing, each rank gives 40 a row besides.
+    /// 24 bytes for the agreement, and 48 bytes per row. For f64, and with label smoothing, 40 more per row are
+    /// gathered from each rank.
     ///
     /// # Errors
-    /// Those of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) where another
-    /// rank has them, is about to do something else, or does not come.
+    /// The errors of [`cross_entropy`](crate::cross_entropy()); [`Error::Collective`](crate::Error::Collective) if
+    /// another rank returns an error, makes another call, or does not join.
     pub fn cross_entropy<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -32,8 +34,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| self.cross_entropy_sums(OP, x, targets, options, ("", Ok(())))?.loss(targets, options))
     }
 
-    /// The sums of all columns. `beside` is what has to be the same of other operands, and whether they are as they should
-    /// be.
+    /// Computes the sums over all columns. `beside` describes further operands for the agreement, and `checked` is the
+    /// result of their checks.
     pub(super) fn cross_entropy_sums<E: Element>(
         &self,
         op: &'static str,
@@ -64,7 +66,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(sums)
     }
 
-    /// What has to be the same for all ranks.
+    /// Describes all arguments that must be the same on every rank.
     fn losses<E: Element>(&self, op: &str, rows: usize, targets: &[i64], options: &CrossEntropy<'_>) -> String {
         let CrossEntropy { weight, ignore_index, label_smoothing, z_loss, softcap, reduction } = options;
         let softcap = softcap.map_or("no softcap".to_string(), |cap| format!("softcap {cap:?}"));

@@ -1,4 +1,4 @@
-//! The gradient of cross-entropy, with the loss itself.
+//! Gradient of cross-entropy of sharded rows of logits, with the loss.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -14,16 +14,16 @@ use crate::simd::in_default;
 const OP: &str = "cross_entropy_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`cross_entropy_backward`](crate::cross_entropy_backward()) of rows of which this rank has `x`: the loss, and its own
-    /// columns of the gradient. `dloss` is the same on every rank.
+    /// Computes [`cross_entropy_backward`](crate::cross_entropy_backward()) of sharded rows, of which this rank holds
+    /// the columns `x`. Returns the loss, and the gradient for these columns. `dloss` must be the same on every rank.
     ///
     /// # Exchange
-    /// That of [`Sharded::cross_entropy`]: the gradient needs nothing more.
+    /// The exchange of [`Sharded::cross_entropy`]. The gradient needs nothing more.
     ///
     /// # Errors
-    /// Those of [`cross_entropy_backward`](crate::cross_entropy_backward());
-    /// [`Error::Collective`](crate::Error::Collective) where another rank has them, is about to do something else, or does
-    /// not come.
+    /// The errors of [`cross_entropy_backward`](crate::cross_entropy_backward());
+    /// [`Error::Collective`](crate::Error::Collective) if another rank returns an error, makes another call, or does
+    /// not join.
     pub fn cross_entropy_backward<E: Element>(
         &self,
         x: Rows<'_, E>,

@@ -1,17 +1,18 @@
-//! Whether operands that every rank is to have alike are alike, from 64 bits of each.
+//! 64-bit digests, used to check that operands are equal on every rank.
 
 use crate::floats::Floats;
 use crate::mask::Mask;
 
-/// A digest of words. Where one word differs, so does it; others differ by chance alone.
+/// A digest of a sequence of words. Sequences that differ in one word have different digests; other differences are
+/// missed only by chance.
 #[derive(Clone, Copy)]
 pub(super) struct Digest {
-    /// In turns, so that the latency of a multiplication does not decide the speed.
+    /// Accumulators used in turn, to hide the latency of the multiplication.
     lanes: [u64; 4],
     count: usize,
 }
 
-/// Odd, so that multiplying by it loses nothing: 2^64 over the golden ratio.
+/// 2^64 divided by the golden ratio. It is odd, so multiplication by it is invertible.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Digest {
@@ -43,7 +44,7 @@ impl Digest {
         self
     }
 
-    /// One a column, or none.
+    /// Adds a list of floats, such as one value for each column, or none.
     pub fn floats(mut self, values: Option<Floats<'_>>) -> Self {
         match values {
             None => self.word(0),
@@ -60,13 +61,13 @@ impl Digest {
         self
     }
 
-    /// A list of numbers.
+    /// Adds a list of integers.
     pub fn ids(mut self, ids: impl ExactSizeIterator<Item = u64>) -> Self {
         self.words(ids);
         self
     }
 
-    /// All that a mask is made of.
+    /// Adds all parts of a mask.
     pub fn mask(mut self, mask: &Mask<'_>) -> Self {
         for (flags, shape) in &mask.keep {
             self.bytes(flags);
@@ -84,7 +85,7 @@ impl Digest {
         self
     }
 
-    /// Of all words; never 0.
+    /// Returns the digest of all words, which is never 0.
     pub fn finish(mut self) -> u64 {
         self.word(self.count as u64);
         let all = self.lanes.iter().fold(0, |all: u64, lane| (all.rotate_left(23) ^ lane).wrapping_mul(FACTOR));

@@ -1,11 +1,12 @@
-//! What an op asks of the collective, with the op's name in what goes wrong.
+//! Calls to the collective, which add the op's name to errors.
 
 use super::Sharded;
 use super::collective::Collective;
 use crate::error::{Error, Result};
 use crate::simd::reserve;
 
-/// Calls a collective, which may wait inside rayon and run tasks of others meanwhile: this thread's scopes are set aside.
+/// Calls a collective with this thread's open scopes suspended: reports, forced level, floating-point environment. The
+/// call may wait inside rayon, which may run unrelated tasks on this thread meanwhile.
 fn waiting<R>(call: impl FnOnce() -> R) -> R {
     #[cfg(feature = "parallel")]
     let _suspended = crate::scopes::suspend();
@@ -21,41 +22,41 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         waiting(|| self.comm.sum(words)).map_err(|error| error.in_collective(op))
     }
 
-    /// The words of every rank, each of which has as many.
+    /// Gathers the words of every rank, which all have the same number of words.
     pub(super) fn gather(&self, op: &'static str, words: &[u64]) -> Result<Vec<u64>> {
         let needed = words.len().saturating_mul(self.comm.size());
         let all = waiting(|| self.comm.gather(words)).map_err(|error| error.in_collective(op))?;
         if all.len() == needed {
             return Ok(all);
         }
-        let reason = format!("{} words were gathered where there are {needed}", all.len());
+        let reason = format!("gathered {} words; expected {needed}", all.len());
         Err(Error::Collective { op, rank: None, reason })
     }
 
-    /// The words of every rank, which has as many as `lens` says; nothing is exchanged if none has any.
+    /// Gathers lists of words whose lengths on each rank are `lens`. Nothing is exchanged if all lists are empty.
     pub(super) fn gather_lists(&self, op: &'static str, words: &[u64], lens: &[usize]) -> Result<Vec<Vec<u64>>> {
         let longest = lens.iter().copied().max().unwrap_or(0);
         if longest == 0 {
             return Ok(vec![Vec::new(); lens.len()]);
         }
         // The lengths come from other ranks, so memory for all lists is reserved fallibly first.
-        reserve::<u64>(op, "what ranks exchange", longest.saturating_mul(lens.len()))?;
+        reserve::<u64>(op, "the exchanged words", longest.saturating_mul(lens.len()))?;
         let mut padded = words.to_vec();
         padded.resize(longest, 0);
         let all = self.gather(op, &padded)?;
         Ok(all.chunks(longest).zip(lens).map(|(words, len)| words[..*len].to_vec()).collect())
     }
 
-    /// The words of every rank, of which the others do not know how many it has.
+    /// Gathers lists of words whose lengths the other ranks do not know yet.
     pub(super) fn gather_any(&self, op: &'static str, words: &[u64]) -> Result<Vec<Vec<u64>>> {
         let lens = self.gather(op, &[words.len() as u64])?;
         let lens = self.lens(op, lens)?;
         self.gather_lists(op, words, &lens)
     }
 
-    /// The counts of words that ranks say they have.
+    /// Checks and converts the list lengths that ranks sent.
     pub(super) fn lens(&self, op: &'static str, lens: impl IntoIterator<Item = u64>) -> Result<Vec<usize>> {
-        // 8 bytes each, in no more than there are addresses.
+        // Each word has 8 bytes, and an allocation at most `isize::MAX`.
         const MOST: u64 = isize::MAX as u64 / 8;
         let len = |(rank, len): (usize, u64)| match usize::try_from(len) {
             Ok(count) if len <= MOST => Ok(count),

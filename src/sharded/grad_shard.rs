@@ -1,4 +1,4 @@
-//! What a rank has of a gradient.
+//! Shards of gradients.
 
 use crate::element::DType;
 use crate::error::{Error, Result};
@@ -6,10 +6,11 @@ use crate::floats::FloatsMut;
 use crate::math::sum::TILE;
 use std::ops::Range;
 
-/// A gradient of a model that ranks have between them, as far as this rank has it: all of it, or some of its axis.
+/// The shard of a gradient that one rank holds: all of the gradient, or a range of one axis.
 ///
-/// `tensor` is its number among the gradients of all ranks, from 0 on: those that have a part of one, or the same, say so
-/// by its number. What only this rank has, an expert's, has a number of its own.
+/// `tensor` is the number of the gradient among the gradients of all ranks, counted from 0. Ranks that hold shards or
+/// replicas of the same gradient use the same number. A gradient that only one rank holds, such as that of an expert,
+/// has its own number.
 ///
 /// ```
 /// use evenkeel::sharded::GradShard;
@@ -28,7 +29,7 @@ pub struct GradShard<'a> {
 }
 
 impl<'a> GradShard<'a> {
-    /// All of it, which other ranks may have too.
+    /// Creates a shard of the whole gradient, of which other ranks may hold replicas.
     pub fn whole(tensor: usize, grad: impl Into<FloatsMut<'a>>) -> Self {
         let grad = grad.into();
         let len = grad.len();
@@ -36,7 +37,7 @@ impl<'a> GradShard<'a> {
         GradShard { grad, place }
     }
 
-    /// Of a tensor with these dimensions, row-major, what is at `own` of an axis.
+    /// Creates a shard of a row-major tensor with dimensions `dims`: the range `own` of one axis.
     pub fn cut(tensor: usize, grad: impl Into<FloatsMut<'a>>, dims: &[usize], axis: usize, own: Range<usize>) -> Self {
         let grad = grad.into();
         let place = Place { tensor, dtype: grad.dtype(), dims: dims.to_vec(), axis, own };
@@ -44,7 +45,7 @@ impl<'a> GradShard<'a> {
     }
 }
 
-/// Which elements of which tensor.
+/// Location of a shard's elements in its tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
     pub tensor: usize,
@@ -54,36 +55,37 @@ pub(super) struct Place {
     pub own: Range<usize>,
 }
 
-/// Types by their numbers in words.
+/// Types, indexed by their codes in words.
 const DTYPES: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
 impl Place {
-    /// Elements of the tensor.
+    /// Returns the number of elements of the tensor.
     pub fn all(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// Elements that are here.
+    /// Returns the number of elements of the shard.
     pub fn len(&self) -> usize {
         self.outer() * self.own.len() * self.inner()
     }
 
-    /// Whether this is all of the tensor.
+    /// Returns whether the shard is the whole tensor.
     pub fn is_whole(&self) -> bool {
         self.len() == self.all()
     }
 
-    /// Where the elements that are here are among all, in their order; each stretch begins at a multiple of 256.
+    /// Returns the ranges of the tensor's elements that the shard consists of, in order. Each range begins at a
+    /// multiple of 256.
     pub fn runs(&self) -> impl Iterator<Item = Range<usize>> {
         let (outer, step, inner) =
             if self.is_whole() { (1, 0, self.all()) } else { (self.outer(), self.dims[self.axis], self.inner()) };
         let own = if self.is_whole() { 0..1 } else { self.own.clone() };
         let run = move |i: usize| (i * step + own.start) * inner..(i * step + own.end) * inner;
-        // Without elements, no memory bounds the other axes.
+        // Without elements, no allocation limits the lengths of the other axes.
         (0..if self.len() == 0 { 0 } else { outer }).map(run)
     }
 
-    /// Where among all elements one is that is here.
+    /// Returns the index in the tensor of an element of the shard.
     pub fn index(&self, here: usize) -> usize {
         let run = self.own.len() * self.inner();
         if run == 0 || self.is_whole() {
@@ -100,7 +102,7 @@ impl Place {
         self.dims[self.axis + 1..].iter().product()
     }
 
-    /// Checks that so many elements are those of this place, and that whole tiles of the tensor are.
+    /// Checks that the shard has `len` elements, and that it consists of whole tiles of the tensor.
     pub fn check(&self, op: &'static str, len: usize) -> Result<()> {
         self.check_cut(op)?;
         if len != self.len() {
@@ -111,7 +113,7 @@ impl Place {
         Ok(())
     }
 
-    /// [`Place::check`] of what another rank says, whose elements are not here.
+    /// Checks a place as [`Place::check`] does, for another rank, whose number of elements is not known here.
     pub fn check_cut(&self, op: &'static str) -> Result<()> {
         let Place { tensor, dims, axis, own, .. } = self;
         let refused = |value: String, expected: &str| {
@@ -119,7 +121,7 @@ impl Place {
         };
         let what = format!("{own:?} of axis {axis} of {dims:?} in tensor {tensor}");
         if dims.iter().try_fold(1usize, |all, dim| all.checked_mul((*dim).max(1))).is_none() {
-            return refused(what, "of a tensor that fits memory");
+            return refused(what, "of a tensor whose size fits in memory");
         }
         if dims.get(*axis).is_none_or(|dim| own.start > own.end || own.end > *dim) {
             return refused(what, "within an axis");
@@ -127,17 +129,18 @@ impl Place {
         if self.is_whole() || self.len() == 0 {
             return Ok(());
         }
-        // The ends of the first run, and where the second begins: if these are multiples, so are all.
+        // The ends of the first range and the start of the second are checked. If these are multiples of 256, all
+        // others are.
         let (inner, all) = (self.inner(), self.all());
         let second = if self.outer() > 1 { (dims[*axis] + own.start) * inner } else { all };
         let between = |at: &usize| !at.is_multiple_of(TILE) && *at != all;
         match [own.start * inner, own.end * inner, second].into_iter().find(between) {
-            Some(at) => refused(format!("{what}, at its element {at}"), "at multiples of 256 elements, or at its end"),
+            Some(at) => refused(format!("{what}, cut at element {at}"), "at multiples of 256 elements, or at its end"),
             None => Ok(()),
         }
     }
 
-    /// Its numbers.
+    /// Appends the place as words.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         let Place { tensor, dtype, dims, axis, own } = self;
         let dtype = DTYPES.iter().position(|one| one == dtype).unwrap_or(DTYPES.len());
@@ -145,7 +148,7 @@ impl Place {
         words.extend(dims.iter().map(|dim| *dim as u64));
     }
 
-    /// What [`Place::to_words`] made, and the words behind it; nothing if there are too few.
+    /// Decodes a place from [`Place::to_words`]; returns it with the remaining words, or `None` if there are too few.
     pub fn of_words(words: &[u64]) -> Option<(Self, &[u64])> {
         let (&[tensor, dtype, axis, start, end, dims], rest) = words.split_first_chunk()?;
         let (dims, rest) = rest.split_at_checked(dims as usize)?;

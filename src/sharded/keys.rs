@@ -1,16 +1,16 @@
-//! Integers whose order is that of floats, so that the maximum of floats is one of integers.
+//! Integer keys with the order of floats, so that a maximum of floats becomes a maximum of integers.
 //!
 //! ```
 //! use evenkeel::sharded::keys;
 //! let of = |x: f32| keys::of_f32(x);
 //! assert!(of(f32::NEG_INFINITY) < of(-1.0) && of(-1.0) < of(-0.0) && of(-0.0) < of(0.0) && of(0.0) < of(f32::INFINITY));
-//! assert!(of(f32::INFINITY) < of(f32::NAN)); // one NaN makes the maximum one
+//! assert!(of(f32::INFINITY) < of(f32::NAN)); // the maximum is NaN if any element is
 //! assert_eq!(keys::to_f32(of(-1.5)), -1.5);
 //! ```
 
 macro_rules! keys {
     ($of:ident, $to:ident, $float:ty, $key:ty) => {
-        /// The key of a float: above all others if it is a NaN.
+        /// Returns the key of a float. A NaN has the largest key.
         pub fn $of(x: $float) -> $key {
             const SIGN: $key = !(<$key>::MAX >> 1);
             let bits = x.to_bits();
@@ -21,7 +21,7 @@ macro_rules! keys {
             }
         }
 
-        /// The float of a key, with all its bits; of a NaN that it is one.
+        /// Returns the float of a key. All bits are restored, except that every NaN becomes the same NaN.
         pub fn $to(key: $key) -> $float {
             const SIGN: $key = !(<$key>::MAX >> 1);
             match key {

@@ -1,4 +1,4 @@
-//! Layer normalisation.
+//! Layer normalisation of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -13,16 +13,17 @@ use crate::simd::in_default;
 const OP: &str = "layer_norm";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`layer_norm`](crate::layer_norm()) of rows of which this rank has `x`, cut at multiples of 256: its own columns of the
-    /// result. Weight and bias are those of all columns.
+    /// Computes [`layer_norm`](crate::layer_norm()) of sharded rows, of which this rank holds the columns `x`. Returns
+    /// the result for these columns. Shards begin at multiples of 256. Weight and bias are those of all columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree; for each row 16 bytes for each 256 columns of all, and 8 more if the row's mean is more than 32
-    /// times its deviation. Of f64 four rounds: 24 bytes, then three times 8 bytes for each 256 columns.
+    /// 24 bytes for the agreement. For each row, 16 bytes for each 256 columns of all ranks, and 16 more if the row's
+    /// mean exceeds 32 times its deviation. For f64 there are four rounds: 24 bytes per row, then three times 8 bytes
+    /// for each 256 columns.
     ///
     /// # Errors
-    /// Those of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) where another rank has them, is
-    /// about to do something else, or does not come.
+    /// The errors of [`NormPartial::layer_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank
+    /// returns an error, makes another call, or does not join.
     pub fn layer_norm<E: Element>(&self, x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result<Vec<E>> {
         in_default(|| {
             let first = self.columns.start;
@@ -33,7 +34,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// What has to be the same for all ranks.
+/// Describes all arguments that must be the same on every rank.
 pub(super) fn text<E: Element>(op: &str, all: usize, x: &Rows<'_, E>, options: &LayerNorm<'_>) -> String {
     let LayerNorm { weight, bias, eps } = options;
     let (dtype, rows, operands) = (E::DTYPE, x.rows(), Digest::NEW.floats(*weight).floats(*bias).finish());

@@ -1,4 +1,4 @@
-//! The gradients of layer normalisation.
+//! Gradients of layer normalisation of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -15,18 +15,20 @@ use crate::simd::in_default;
 const OP: &str = "layer_norm_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`layer_norm_backward`](crate::layer_norm_backward()) of rows of which this rank has `x` and `dy`, cut at multiples
-    /// of 256: its own columns of dx, dweight and dbias. Weight and bias are those of all columns.
+    /// Computes [`layer_norm_backward`](crate::layer_norm_backward()) of sharded rows, of which this rank holds the
+    /// columns `x` and `dy`. Returns dx, dweight and dbias for these columns. Shards begin at multiples of 256. Weight
+    /// and bias are those of all columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree; for each row 32 bytes for each 256 columns of all, and 8 more if the row's mean is more than 32
-    /// times its deviation. Of f64 six rounds: twice maxima, of 24 and of 16 bytes, and 40 bytes for each 256 columns.
+    /// 24 bytes for the agreement. For each row, 32 bytes for each 256 columns of all ranks, and 16 more if the row's
+    /// mean exceeds 32 times its deviation. For f64 there are six rounds: maxima of 24 and of 16 bytes per row, and in
+    /// total 40 bytes for each 256 columns.
     ///
     /// # Errors
-    /// Those of [`layer_norm_backward`](crate::layer_norm_backward());
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for columns that are not cut at multiples of 256;
-    /// [`Error::Collective`](crate::Error::Collective) where another rank has them, is about to do something else, or does
-    /// not come.
+    /// The errors of [`layer_norm_backward`](crate::layer_norm_backward());
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for shards that do not begin and end at multiples of
+    /// 256; [`Error::Collective`](crate::Error::Collective) if another rank returns an error, makes another call, or
+    /// does not join.
     pub fn layer_norm_backward<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -36,7 +38,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = layer_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // Operands of all columns have these too, or the call is refused.
+            // Operands of all columns are at least this long; shorter ones are rejected later.
             let [mut dweight, mut dbias] = [options.weight, options.bias]
                 .map(|operand| operand.filter(|values| values.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]));
             let operands =

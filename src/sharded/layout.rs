@@ -1,39 +1,39 @@
-//! Which rank has which part of which tensor.
+//! Assignment of the shards of tensors to ranks.
 
 use super::grad_shard::Place;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 
-/// A tensor that ranks have between them.
+/// A tensor distributed over ranks.
 #[derive(Debug)]
 pub(super) struct Tensor {
-    /// Its elements.
+    /// Number of elements.
     pub all: usize,
-    /// In order, none without elements.
+    /// Shards in order of their ranges, without empty ones.
     pub parts: Vec<Part>,
 }
 
-/// A part of a tensor, which is the same on several ranks perhaps.
+/// A shard of a tensor. Several ranks may hold a replica of it.
 #[derive(Debug)]
 pub(super) struct Part {
     pub place: Place,
-    /// The ranks that have it, in order. The first says what it comes to.
+    /// Ranks that hold the shard, in order. The first contributes its sums to the norm.
     pub holders: Vec<usize>,
 }
 
 impl Tensor {
-    /// Whether no rank has all of it.
+    /// Returns whether the tensor is split, so that no rank holds all of it.
     pub fn is_cut(&self) -> bool {
         self.parts.len() > 1
     }
 
-    /// What a rank has of it.
+    /// Returns the shard that a rank holds.
     pub fn part_of(&self, rank: usize) -> Option<&Part> {
         self.parts.iter().find(|part| part.holders.contains(&rank))
     }
 }
 
-/// The tensors, in the order of their numbers, that these places of each rank make.
+/// Returns the tensors, in the order of their numbers, from the places that each rank holds.
 pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor>> {
     let mut tensors: BTreeMap<usize, Vec<(usize, &Place)>> = BTreeMap::new();
     for (rank, places) in each.iter().enumerate() {
@@ -45,7 +45,7 @@ pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor
         .enumerate()
         .map(|(number, (tensor, places))| {
             if number != tensor {
-                let reason = format!("tensor {number} is nobody's, where numbers go up to {}", last.unwrap_or(0));
+                let reason = format!("no rank has tensor {number}, but numbers go up to {}", last.unwrap_or(0));
                 return Err(Error::Collective { op, rank: None, reason });
             }
             of_places(op, &places)
@@ -53,7 +53,7 @@ pub(super) fn layout(op: &'static str, each: &[Vec<Place>]) -> Result<Vec<Tensor
         .collect()
 }
 
-/// The tensor that these places are of, each with its rank, in the order of ranks.
+/// Returns the tensor made of these places, each with its rank, in the order of ranks.
 fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     let (first_rank, first) = places[0];
     let mut parts: Vec<Part> = Vec::new();
@@ -61,7 +61,7 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
         let differs = (place.dtype, &place.dims) != (first.dtype, &first.dims);
         let crosses = place.axis != first.axis && !place.is_whole() && !first.is_whole();
         if differs || crosses {
-            return Err(at(op, *rank, format!("{}, of which {}", has(*rank, place), has(first_rank, first))));
+            return Err(at(op, *rank, format!("{}, but {}", has(*rank, place), has(first_rank, first))));
         }
         match parts.iter_mut().find(|part| same(&part.place, place)) {
             _ if place.len() == 0 => {}
@@ -74,11 +74,12 @@ fn of_places(op: &'static str, places: &[(usize, &Place)]) -> Result<Tensor> {
     Ok(Tensor { all: first.all(), parts })
 }
 
-/// Checks that each element is in one part, of a tensor that is this rank's place among others.
+/// Checks that each element belongs to exactly one shard. `rank` and `place` are one holder of the tensor, for
+/// messages.
 fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[Part]) -> Result<()> {
     let holes = |part: &Part, from: usize, to: usize| {
         let rank = part.holders[0];
-        Err(at(op, rank, format!("{}, of which {from}..{to} are nobody's", has(rank, &part.place))))
+        Err(at(op, rank, format!("{}, but no rank has {from}..{to} of that axis", has(rank, &part.place))))
     };
     let mut before: Option<&Part> = None;
     for part in parts {
@@ -86,14 +87,14 @@ fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[Part]) -> R
         match before {
             Some(before) if start < end || before.place.is_whole() || part.place.is_whole() => {
                 let [own, other] = [part, before].map(|part| has(part.holders[0], &part.place));
-                return Err(at(op, part.holders[0], format!("{own}, of which {other}")));
+                return Err(at(op, part.holders[0], format!("{own}, which overlaps another shard: {other}")));
             }
             _ if start > end => return holes(part, end, start),
             _ => before = Some(part),
         }
     }
     match before {
-        None if place.all() > 0 => Err(at(op, rank, format!("{}, of which all are nobody's", has(rank, place)))),
+        None if place.all() > 0 => Err(at(op, rank, format!("{}, but no rank has any of it", has(rank, place)))),
         Some(part) if part.place.own.end != part.place.dims[part.place.axis] => {
             holes(part, part.place.own.end, part.place.dims[part.place.axis])
         }
@@ -101,7 +102,7 @@ fn covers(op: &'static str, (rank, place): (usize, &Place), parts: &[Part]) -> R
     }
 }
 
-/// Whether two places of a tensor are of the same elements.
+/// Returns whether two places of a tensor cover the same elements.
 fn same(a: &Place, b: &Place) -> bool {
     a.is_whole() && b.is_whole() || (a.axis, &a.own) == (b.axis, &b.own)
 }

@@ -1,4 +1,4 @@
-//! The logarithm of softmax.
+//! Log-softmax of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -12,14 +12,16 @@ use crate::simd::in_default;
 const OP: &str = "log_softmax";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`log_softmax`](crate::log_softmax()) of rows of which this rank has `x`: its own columns of the result.
+    /// Computes [`log_softmax`](crate::log_softmax()) of sharded rows, of which this rank holds the columns `x`.
+    /// Returns the result for these columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 56 bytes a row for maxima, 16 for sums; of f64 48 and 24, and each rank gives 40 a row besides.
+    /// 24 bytes for the agreement. Per row, 56 bytes for maxima and 16 for sums. For f64, 48 and 24, and 40 more
+    /// gathered from each rank.
     ///
     /// # Errors
-    /// Those of [`log_softmax`](crate::log_softmax()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is
-    /// about to do something else, or does not come.
+    /// The errors of [`log_softmax`](crate::log_softmax()); [`Error::Collective`](crate::Error::Collective) if another
+    /// rank returns an error, makes another call, or does not join.
     pub fn log_softmax<E: Element>(&self, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
         in_default(|| {
             let first = self.columns.start;

@@ -1,4 +1,4 @@
-//! The gradient of the logarithm of softmax.
+//! Gradient of log-softmax of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -12,17 +12,19 @@ use crate::simd::in_default;
 const OP: &str = "log_softmax_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`log_softmax_backward`](crate::log_softmax_backward()) of rows of which this rank has `x` and `dy`: its own columns of the
-    /// gradient.
+    /// Computes [`log_softmax_backward`](crate::log_softmax_backward()) of sharded rows, of which this rank holds the
+    /// columns `x` and `dy`. Returns the gradient for these columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums; and of each rank, for each row, 32 bytes with a number for
-    /// each 256 columns, and the terms of what a cut leaves of such a tile. Of f64 twice that, 8 bytes a row for the largest
-    /// gradient, and what softmax gathers.
+    /// 24 bytes for the agreement. Per row, 48 bytes for maxima and 8 for sums. Each rank also sends the length of a
+    /// list in 8 bytes. For each row, the list has 32 bytes, 8 for each whole tile of 256 columns in the shard, and 8
+    /// for each column in partial tiles. f64 takes per row 24 bytes for sums, 8 for the largest gradient, and a list
+    /// twice as long.
     ///
     /// # Errors
-    /// Those of [`log_softmax_backward`](crate::log_softmax_backward()); [`Error::Collective`](crate::Error::Collective) where another
-    /// rank has them, is about to do something else, or does not come.
+    /// The errors of [`log_softmax_backward`](crate::log_softmax_backward());
+    /// [`Error::Collective`](crate::Error::Collective) if another rank returns an error, makes another call, or does
+    /// not join.
     pub fn log_softmax_backward<E: Element>(
         &self,
         x: Rows<'_, E>,

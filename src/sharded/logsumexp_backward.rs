@@ -1,4 +1,4 @@
-//! The gradient of log-sum-exp.
+//! Gradient of log-sum-exp of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -12,15 +12,16 @@ use crate::simd::in_default;
 const OP: &str = "logsumexp_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`logsumexp_backward`](crate::logsumexp_backward()) of rows of which this rank has `x`: its own columns of the
-    /// gradient. `dy` has one gradient for each row, the same on every rank.
+    /// Computes [`logsumexp_backward`](crate::logsumexp_backward()) of sharded rows, of which this rank holds the
+    /// columns `x`. Returns the gradient for these columns. `dy` has one gradient for each row, and must be the same on
+    /// every rank.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums, of f64 24.
+    /// 24 bytes for the agreement. Per row, 48 bytes for maxima, and 8 for sums, or 24 for f64.
     ///
     /// # Errors
-    /// Those of [`logsumexp_backward`](crate::logsumexp_backward()); [`Error::Collective`] where another rank has them,
-    /// is about to do something else, or does not come.
+    /// The errors of [`logsumexp_backward`](crate::logsumexp_backward()); [`Error::Collective`] if another rank returns
+    /// an error, makes another call, or does not join.
     pub fn logsumexp_backward<E: Element>(&self, x: Rows<'_, E>, dy: &[E], options: &Softmax<'_>) -> Result<Vec<E>> {
         in_default(|| {
             let text = format!(", gradients of digest {:016x}", Digest::NEW.floats(Some(dy.into())).finish());

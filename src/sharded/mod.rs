@@ -1,8 +1,8 @@
-//! Ops of rows whose columns are dealt out to ranks, each of which has some of them: the bits of the same op over whole
-//! rows, for any number of ranks and wherever the columns are cut.
+//! Ops on rows sharded column-wise across ranks. Results are bit-identical to the same op over whole rows, for any
+//! number of ranks and any split of the columns.
 //!
-//! A rank makes a [`Sharded`] of what it talks to the others by and which columns it has, and calls its ops, in the same
-//! order as every other rank does.
+//! Each rank creates a [`Sharded`] from its [`Collective`] and its range of columns. It then calls ops as methods, in
+//! the same order as every other rank.
 //!
 //! ```
 //! use evenkeel::sharded::{Collective, Sharded, Threads};
@@ -30,25 +30,25 @@
 //! # Ok::<(), evenkeel::Error>(())
 //! ```
 //!
-//! # Why the bits are the same
+//! # Why results are bit-identical
 //!
-//! What ranks exchange is merged by maxima, by sums of integers, or put side by side: there is no sum of floats whose
-//! order would be that of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial)
-//! say what that is for each op, and `docs/sharding.md` how many bytes it takes.
+//! Exchanged values are merged by maxima, by sums of integers, or by concatenation. No float sum depends on the order
+//! of a network. [`SoftmaxPartial`](crate::SoftmaxPartial) and [`NormPartial`](crate::NormPartial) describe the
+//! exchanged values of each op; `docs/sharding.md` gives the number of bytes.
 //!
-//! [`Sharded::attention`] gathers what [`AttentionPartial`](crate::AttentionPartial) makes of each 256 keys: the columns
-//! that are dealt out are keys there.
+//! [`Sharded::attention`] gathers the [`AttentionPartial`](crate::AttentionPartial) of each block of 256 keys. The
+//! sharded columns are keys there.
 //!
-//! The gradients of norms go on from the moments by sums of the same tiles, cross-entropy from
-//! [`CrossEntropyPartial`](crate::CrossEntropyPartial), and [`clip_grad_norm()`] from the sums of each 256 elements: it takes
-//! gradients as ranks have them, not rows.
+//! The gradients of norms use the merged moments and sums over the same tiles. Cross-entropy uses
+//! [`CrossEntropyPartial`](crate::CrossEntropyPartial). [`clip_grad_norm()`] uses the sums of each 256 elements; it
+//! takes gradient shards instead of rows.
 //!
-//! # What goes wrong
+//! # Errors
 //!
-//! Before each op ranks agree that all are about to do the same: the op, the type, the shape, the options with masks and
-//! weights, and columns that are all of a row and none twice. Where one deviates, or refuses its arguments, every rank
-//! gets an error that names it. A rank that does not come at all is an error once the deadline of the [`Collective`] is
-//! over: [`Error::Collective`](crate::Error::Collective).
+//! Before each op, ranks check that all are about to make the same call: the op, the type, the shape, and the options
+//! with masks and weights. They also check that each column belongs to exactly one rank. If one rank deviates, or
+//! rejects its arguments, every rank returns an error that names it. If a rank never joins the call, the others return
+//! [`Error::Collective`](crate::Error::Collective) after the deadline of the [`Collective`].
 
 #![deny(unsafe_code)]
 
@@ -99,10 +99,10 @@ pub use threads::Threads;
 
 use std::ops::Range;
 
-/// Some columns of rows, or some keys of [`Sharded::attention`], and what reaches the ranks that have the others. Each op is
-/// a method.
+/// A shard of rows: a range of columns, or of keys in [`Sharded::attention`], with the [`Collective`] that connects the
+/// ranks. Each op is a method.
 ///
-/// Masks, weights and biases are those of all columns.
+/// Masks, weights and biases are always those of all columns.
 #[derive(Debug)]
 pub struct Sharded<'c, C: ?Sized> {
     comm: &'c C,
@@ -111,7 +111,7 @@ pub struct Sharded<'c, C: ?Sized> {
 }
 
 impl<'c, C: Collective + ?Sized> Sharded<'c, C> {
-    /// The columns that this rank has, none perhaps, of so many in all.
+    /// Creates the shard of a rank that holds `columns`, which may be empty, out of `all` columns.
     pub fn new(comm: &'c C, columns: Range<usize>, all: usize) -> Self {
         Sharded { comm, columns, all }
     }

@@ -1,6 +1,6 @@
-//! Ranks that are processes of MPI.
+//! Ranks that are MPI processes.
 
-// Buffers that a rank which gave up leaves to MPI; the safe requests of the crate `mpi` would rather abort.
+// After a timeout, buffers must be left to MPI. The safe requests of the crate `mpi` would abort the process instead.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
@@ -10,17 +10,17 @@ use mpi::traits::Communicator;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// How long a rank waits with its eyes open; after that it sleeps between two looks.
+/// Busy-wait duration, after which a rank sleeps for `NAP` between two checks.
 const BUSY: Duration = Duration::from_millis(2);
 const NAP: Duration = Duration::from_micros(200);
 
-/// The processes of an MPI communicator, with a deadline for each exchange.
+/// Processes of an MPI communicator, with a deadline for each exchange.
 ///
-/// The communicator is to be of its own, as `duplicate()` makes one, and lives no longer than the `Universe`. It takes an
-/// MPI library to build: on Debian `libopenmpi-dev` and `libclang-dev`.
+/// The communicator must not be used for anything else; `duplicate()` creates one. It must not outlive the `Universe`.
+/// Building requires an MPI library: on Debian `libopenmpi-dev` and `libclang-dev`.
 ///
-/// After an error MPI may still have a pending exchange, for which `MPI_Finalize` would wait: end the process without, or
-/// by `abort`.
+/// After an error an exchange may still be pending, and `MPI_Finalize` would wait for it. End the process without
+/// `MPI_Finalize`, or with `abort`.
 ///
 /// ```no_run
 /// use evenkeel::sharded::{Mpi, Sharded};
@@ -38,22 +38,22 @@ const NAP: Duration = Duration::from_micros(200);
 pub struct Mpi<C> {
     comm: C,
     timeout: Duration,
-    /// Whether an exchange was given up.
+    /// Whether an earlier exchange failed.
     broken: Cell<bool>,
 }
 
 impl<C: Communicator> Mpi<C> {
-    /// With a deadline of 30 seconds.
+    /// Wraps a communicator, with a deadline of 30 seconds.
     pub fn new(comm: C) -> Self {
         Mpi { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) }
     }
 
-    /// How long an exchange may take.
+    /// Sets the maximum duration of an exchange.
     pub fn timeout(self, timeout: Duration) -> Self {
         Mpi { timeout, ..self }
     }
 
-    /// Begins an exchange of these words, to which so many come back, and waits for them.
+    /// Starts an exchange of `words`, waits for it, and returns the `back` words received.
     fn exchange(
         &self,
         what: &'static str,
@@ -63,17 +63,17 @@ impl<C: Communicator> Mpi<C> {
     ) -> Result<Vec<u64>> {
         let failed = |reason: String| Error::Collective { op: what, rank: None, reason };
         if self.broken.get() {
-            return Err(failed("an exchange before this one was given up".into()));
+            return Err(failed("an earlier exchange failed, so this communicator cannot be used again".into()));
         }
         let count = i32::try_from(words.len());
-        let count = count.map_err(|_| failed(format!("{} words, which is more than MPI takes", words.len())))?;
+        let count = count.map_err(|_| failed(format!("{} words are more than MPI allows", words.len())))?;
         let (given, mut got) = (words.to_vec(), vec![0; back]);
         // SAFETY: `RSMPI_REQUEST_NULL` is a constant of the library.
         let mut request = unsafe { ffi::RSMPI_REQUEST_NULL };
         let mut code = begin(given.as_ptr(), got.as_mut_ptr(), count, &mut request);
         let (start, mut done) = (Instant::now(), 0);
         while code == 0 && done == 0 {
-            // SAFETY: `request` is null or that of a pending exchange, and nobody asks for the status.
+            // SAFETY: `request` is null or that of the pending exchange, and the status is ignored.
             code = unsafe { ffi::MPI_Test(&mut request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
             let waited = start.elapsed();
             match done {
@@ -87,19 +87,19 @@ impl<C: Communicator> Mpi<C> {
             return Ok(got);
         }
         self.broken.set(true);
-        // MPI may yet write to them.
+        // MPI may still write to these buffers, so they are leaked.
         std::mem::forget((given, got));
         let (rank, size) = (self.rank(), self.size());
         Err(failed(match code {
-            0 => format!("rank {rank} of {size} has waited for {:?}, and a rank has not come", self.timeout),
-            code => format!("rank {rank} of {size} was refused by MPI with code {code}"),
+            0 => format!("rank {rank} of {size} timed out after {:?} waiting for another rank", self.timeout),
+            code => format!("MPI returned code {code} to rank {rank} of {size}"),
         }))
     }
 
     fn reduce(&self, what: &'static str, words: &mut [u64], op: ffi::MPI_Op) -> Result<()> {
         let comm = self.comm.as_raw();
         let got = self.exchange(what, words, words.len(), |given, got, count, request| {
-            // SAFETY: both buffers have `count` words, and live until the exchange is done or for good.
+            // SAFETY: both buffers have `count` words, and live until the exchange is done or are leaked.
             unsafe { ffi::MPI_Iallreduce(given.cast(), got.cast(), count, ffi::RSMPI_UINT64_T, op, comm, request) }
         })?;
         words.copy_from_slice(&got);
@@ -117,20 +117,20 @@ impl<C: Communicator> Collective for Mpi<C> {
     }
 
     fn max(&self, words: &mut [u64]) -> Result<()> {
-        // SAFETY: a constant of the library.
+        // SAFETY: `RSMPI_MAX` is a constant of the library.
         self.reduce("max", words, unsafe { ffi::RSMPI_MAX })
     }
 
     fn sum(&self, words: &mut [u64]) -> Result<()> {
-        // SAFETY: a constant of the library.
+        // SAFETY: `RSMPI_SUM` is a constant of the library.
         self.reduce("sum", words, unsafe { ffi::RSMPI_SUM })
     }
 
     fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
         let comm = self.comm.as_raw();
         self.exchange("gather", words, words.len().saturating_mul(self.size()), |given, got, count, request| {
-            // SAFETY: `given` has `count` words and `got` as many for each rank; both live until the exchange is done or
-            // for good.
+            // SAFETY: `given` has `count` words, and `got` has `count` words for each rank. Both live until the
+            // exchange is done or are leaked.
             unsafe {
                 let of = ffi::RSMPI_UINT64_T;
                 ffi::MPI_Iallgather(given.cast(), count, of, got.cast(), count, of, comm, request)

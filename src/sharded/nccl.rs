@@ -1,6 +1,6 @@
-//! Ranks that have a CUDA device each.
+//! Ranks with one CUDA device each.
 
-// To find out whether the library is there: `cudarc` panics where it is not.
+// Needed to probe for the library, because `cudarc` panics if it is missing.
 #![allow(unsafe_code)]
 
 use super::collective::Collective;
@@ -13,16 +13,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long it sleeps between two looks at the device.
+/// Duration of sleep between two checks of the device.
 const NAP: Duration = Duration::from_micros(20);
 
-/// Ranks of NCCL, with a deadline for each exchange. The library is loaded when it is asked for.
+/// Ranks connected by NCCL, with a deadline for each exchange. The library is loaded at first use.
 ///
-/// Words go to the device and back, since what they are merged from is on the host: some dozens of bytes a row. Not run on
-/// devices yet.
+/// Words are copied to the device and back, because they are computed and merged on the host. They take some dozens of
+/// bytes per row. This code has not run on devices yet.
 ///
-/// NCCL waits by itself, and without a deadline, until all ranks have come to [`Nccl::new`]. After an error it is not to be
-/// used again.
+/// [`Nccl::new`] waits inside NCCL, without a deadline, until all ranks have called it. After an error this value must
+/// not be used again.
 ///
 /// ```no_run
 /// use evenkeel::cuda;
@@ -40,7 +40,7 @@ const NAP: Duration = Duration::from_micros(20);
 pub struct Nccl {
     comm: Comm,
     timeout: Duration,
-    /// Whether an exchange was given up.
+    /// Whether an earlier exchange failed.
     broken: Cell<bool>,
 }
 
@@ -58,36 +58,36 @@ impl fmt::Debug for Nccl {
 }
 
 impl Nccl {
-    /// What one rank makes and tells all others, so that they find one another.
+    /// Creates the id that connects the ranks. One rank creates it and sends it to all others.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library is not there, or says so.
+    /// [`Error::Backend`] if the library is missing or returns an error.
     pub fn id() -> Result<Id> {
         check_library()?;
         Id::new().map_err(|error| refused(told(error)))
     }
 
-    /// This rank, of so many, by the id that they share, with a deadline of 30 seconds.
+    /// Creates this rank, of `size` ranks that share `id`, with a deadline of 30 seconds.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library is not there, or says so; [`Error::InvalidArgument`] for a rank that is none of
-    /// so many.
+    /// [`Error::Backend`] if the library is missing or returns an error; [`Error::InvalidArgument`] if the rank is not
+    /// below `size`.
     pub fn new(stream: Arc<CudaStream>, rank: usize, size: usize, id: Id) -> Result<Self> {
         check_library()?;
-        // NCCL counts in i32.
+        // NCCL stores ranks as i32.
         if i32::try_from(size).is_err() || rank >= size {
-            return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, which is to be below 2^31")));
+            return Err(Error::invalid("nccl", "rank", rank, format!("below {size}, which must be below 2^31")));
         }
         let comm = Comm::from_rank(stream, rank, size, id).map_err(|error| refused(told(error)))?;
         Ok(Nccl { comm, timeout: Duration::from_secs(30), broken: Cell::new(false) })
     }
 
-    /// How long an exchange may take.
+    /// Sets the maximum duration of an exchange.
     pub fn timeout(self, timeout: Duration) -> Self {
         Nccl { timeout, ..self }
     }
 
-    /// Begins an exchange of these words, to which so many come back, and waits for them.
+    /// Starts an exchange of `words`, waits for it, and returns the `back` words received.
     fn exchange(
         &self,
         what: &'static str,
@@ -97,14 +97,14 @@ impl Nccl {
     ) -> Result<Vec<u64>> {
         let failed = |reason: String| Error::Collective { op: what, rank: None, reason };
         if self.broken.get() {
-            return Err(failed("an exchange before this one was given up".into()));
+            return Err(failed("an earlier exchange failed, so this communicator cannot be used again".into()));
         }
         if words.is_empty() {
             return Ok(Vec::new());
         }
-        // Until all of it has come.
+        // Stays set unless the whole exchange succeeds.
         self.broken.set(true);
-        let of_driver = |error: DriverError| failed(format!("the driver says {error:?}"));
+        let of_driver = |error: DriverError| failed(format!("the CUDA driver returned {error:?}"));
         let stream = self.comm.stream();
         let given = stream.clone_htod(words).map_err(of_driver)?;
         let mut got = stream.alloc_zeros(back).map_err(of_driver)?;
@@ -113,10 +113,10 @@ impl Nccl {
         let start = Instant::now();
         while !done.is_complete() {
             if start.elapsed() > self.timeout {
-                // The device may yet write to them.
+                // The device may still write to these buffers, so they are leaked.
                 std::mem::forget((given, got));
                 let (rank, size, timeout) = (self.rank(), self.size(), self.timeout);
-                let reason = format!("rank {rank} of {size} has waited for {timeout:?}, and a rank has not come");
+                let reason = format!("rank {rank} of {size} timed out after {timeout:?} waiting for another rank");
                 return Err(failed(reason));
             }
             std::thread::sleep(NAP);
@@ -158,10 +158,10 @@ impl Collective for Nccl {
     }
 }
 
-/// As the driver's library is looked for.
+/// Checks that the library can be loaded, as is done for the driver's library.
 fn check_library() -> Result<()> {
     let names: &[&str] = if cfg!(windows) { &["nccl.dll"] } else { &["libnccl.so", "libnccl.so.2"] };
-    // SAFETY: the library's initialisers run, as they do at every use of it.
+    // SAFETY: loading runs the library's initialisers, as any use of the library does.
     match names.iter().any(|name| unsafe { libloading::Library::new(*name) }.is_ok()) {
         true => Ok(()),
         false => Err(refused(format!("there is no NCCL on this machine ({} was not found)", names[0]))),
@@ -173,5 +173,5 @@ fn refused(reason: String) -> Error {
 }
 
 fn told(error: NcclError) -> String {
-    format!("NCCL says {:?}", error.0)
+    format!("NCCL returned {:?}", error.0)
 }

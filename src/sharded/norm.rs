@@ -1,4 +1,4 @@
-//! What norms exchange.
+//! Exchanges of the norms.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -9,7 +9,8 @@ use crate::rows::Rows;
 use std::ops::Range;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// What all columns say in the end, of which `own` is what this rank's say first.
+    /// Returns the merged statistics of all columns after the last round. `own` holds this rank's statistics for the
+    /// first round.
     pub(super) fn moments<E: Element>(
         &self,
         op: &'static str,
@@ -21,7 +22,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.rounds(op, x, partial, &agreed.columns)
     }
 
-    /// The same, where ranks have agreed about it, with the columns of each.
+    /// Runs all rounds of a norm, after the agreement; `columns` are those of each rank.
     pub(super) fn rounds<E: Element>(
         &self,
         op: &'static str,
@@ -38,7 +39,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         }
     }
 
-    /// Makes what these columns say what all do.
+    /// Runs one round: replaces this rank's statistics by those of all ranks.
     fn round<E: Element>(&self, op: &'static str, partial: &mut NormPartial, columns: &[Range<usize>]) -> Result<()> {
         if let Some(mut keys) = partial.keys() {
             self.max(op, &mut keys)?;

@@ -1,4 +1,4 @@
-//! What the gradients of norms exchange.
+//! Exchanges of the norm gradients.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -19,8 +19,8 @@ use crate::simd::new_vec;
 use std::ops::Range;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// dx of this rank's columns. The gradients of their weights and biases, which are sums over rows, go where `operands`
-    /// say.
+    /// Returns dx for this rank's columns. Writes the gradients of these columns' weights and biases, which are sums
+    /// over rows, to `operands`.
     pub(super) fn norm_backward<E: Element, const N: usize>(
         &self,
         op: &'static str,
@@ -50,7 +50,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         })
     }
 
-    /// What whole rows come to.
+    /// Exchanges the tile sums of whole rows, and returns the resulting sums of each row.
     fn norm_sums<E: Element>(
         &self,
         op: &'static str,

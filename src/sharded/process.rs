@@ -1,9 +1,9 @@
-//! One rank, which is all there are.
+//! A collective with a single rank.
 
 use super::collective::Collective;
 use crate::error::Result;
 
-/// One process that has all columns.
+/// A single process that holds all columns.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process;
 

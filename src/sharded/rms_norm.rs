@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation.
+//! Root-mean-square normalisation of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -13,16 +13,16 @@ use crate::simd::in_default;
 const OP: &str = "rms_norm";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`rms_norm`](crate::rms_norm()) of rows of which this rank has `x`, cut at multiples of 256: its own columns of the
-    /// result. The weight is that of all columns.
+    /// Computes [`rms_norm`](crate::rms_norm()) of sharded rows, of which this rank holds the columns `x`. Returns the
+    /// result for these columns. Shards begin at multiples of 256. The weight is that of all columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree; for each row 24 bytes, and 8 for each 256 columns of all. Of f64 24 bytes a row more, for one round
-    /// more.
+    /// 24 bytes for the agreement. For each row, 24 bytes, and 8 for each 256 columns of all ranks. f64 takes one more
+    /// round with 24 bytes per row.
     ///
     /// # Errors
-    /// Those of [`NormPartial::rms_norm`]; [`Error::Collective`](crate::Error::Collective) where another rank has them, is
-    /// about to do something else, or does not come.
+    /// The errors of [`NormPartial::rms_norm`]; [`Error::Collective`](crate::Error::Collective) if another rank returns
+    /// an error, makes another call, or does not join.
     pub fn rms_norm<E: Element>(&self, x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec<E>> {
         in_default(|| {
             let first = self.columns.start;
@@ -33,7 +33,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// What has to be the same for all ranks.
+/// Describes all arguments that must be the same on every rank.
 pub(super) fn text<E: Element>(op: &str, all: usize, x: &Rows<'_, E>, options: &RmsNorm<'_>) -> String {
     let RmsNorm { weight, weight_offset, eps, rounding } = options;
     let (dtype, rows, weight) = (E::DTYPE, x.rows(), Digest::NEW.floats(*weight).finish());

@@ -1,4 +1,4 @@
-//! The gradients of root-mean-square normalisation.
+//! Gradients of root-mean-square normalisation of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -15,18 +15,19 @@ use crate::simd::in_default;
 const OP: &str = "rms_norm_backward";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`rms_norm_backward`](crate::rms_norm_backward()) of rows of which this rank has `x` and `dy`, cut at multiples of
-    /// 256: its own columns of dx and dweight. The weight is that of all columns.
+    /// Computes [`rms_norm_backward`](crate::rms_norm_backward()) of sharded rows, of which this rank holds the columns
+    /// `x` and `dy`. Returns dx and dweight for these columns. Shards begin at multiples of 256. The weight is that of
+    /// all columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree; for each row 24 bytes, and 16 for each 256 columns of all. Of f64 40 bytes a row more, for two
-    /// rounds more.
+    /// 24 bytes for the agreement. For each row, 24 bytes, and 16 for each 256 columns of all ranks. f64 takes two more
+    /// rounds with 40 bytes per row in total.
     ///
     /// # Errors
-    /// Those of [`rms_norm_backward`](crate::rms_norm_backward());
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for columns that are not cut at multiples of 256;
-    /// [`Error::Collective`](crate::Error::Collective) where another rank has them, is about to do something else, or does
-    /// not come.
+    /// The errors of [`rms_norm_backward`](crate::rms_norm_backward());
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for shards that do not begin and end at multiples of
+    /// 256; [`Error::Collective`](crate::Error::Collective) if another rank returns an error, makes another call, or
+    /// does not join.
     pub fn rms_norm_backward<E: Element>(
         &self,
         x: Rows<'_, E>,
@@ -36,7 +37,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         in_default(|| {
             let text = rms_norm::text(OP, self.all, &x, options);
             let norm = options.resolve(OP, self.all).map(Norm::from);
-            // A weight of all columns has these too, or the call is refused.
+            // A weight of all columns is at least this long; a shorter one is rejected later.
             let mut dweight = options.weight.filter(|w| w.len() >= x.cols()).map(|_| vec![E::ZERO; x.cols()]);
             let operands = [("dweight", dweight.as_mut().map(FloatsMut::from))];
             let dx = self.norm_backward(OP, [x, dy], operands, &text, norm)?;

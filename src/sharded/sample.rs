@@ -1,4 +1,4 @@
-//! Sampling.
+//! Sampling from sharded rows.
 
 use super::Sharded;
 use super::agree::Agreed;
@@ -18,25 +18,25 @@ use crate::simd::in_default;
 const OP: &str = "sample";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`sample_rows`](crate::sample_rows) of rows of which this rank has `logits`: on every rank the same tokens,
-    /// which are those of whole rows, with all bits of their probabilities. The mask is that of all columns; requests
-    /// are the same on every rank, and tokens of their steps are indices into the whole vocabulary.
+    /// Computes [`sample_rows`](crate::sample_rows) of sharded rows, of which this rank holds the columns `logits`.
+    /// Every rank gets the same tokens and probabilities, bit-identical to those of whole rows. The mask is that of all
+    /// columns. Requests must be the same on every rank; their tokens are indices into the whole vocabulary.
     ///
-    /// Greedy, top-k, top-p, min-p and epsilon cutoffs are found from candidates and from sums of histograms. Filters
-    /// that need sums over what is left in order, which are dynamic temperature, typical, top-n-sigma, eta and XTC, run
-    /// behind a top-k in the profile's order, on its candidates.
+    /// Greedy sampling, top-k, top-p, min-p and epsilon cutoffs use candidates and sums of histograms. Dynamic
+    /// temperature, typical, top-n-sigma, eta and XTC need sums over the remaining tokens in order. They must come
+    /// after a top-k in the profile's order, and run on its candidates.
     ///
     /// # Exchange
-    /// 24 bytes to agree and 16 a row for maxima. Greedy and a top-k to 1,024 gather 8 bytes a candidate of each rank.
-    /// Other filters take 2,048 bytes for each 8 bits of a logit, and 24 from each rank for ties and what is left. Up
-    /// to 1,024 candidates that are left are gathered, of more 80 bytes of each rank. In f64, and with a mask that adds
-    /// to logits, candidates and histograms take twice as much. `docs/sharding.md` has the formulae.
+    /// Each rank sends 24 bytes for the agreement, and 16 per row for maxima. Greedy sampling and a top-k of up to
+    /// 1,024 gather 8 bytes per candidate from each rank. Other filters sum 2,048 bytes for each 8 bits of a logit, and
+    /// gather 24 bytes from each rank for ties and remaining tokens. If at most 1,024 candidates remain, they are
+    /// gathered; otherwise 80 bytes from each rank. For f64, and with a mask that adds to logits, candidates and
+    /// histograms take twice as much. `docs/sharding.md` has the formulae.
     ///
     /// # Errors
-    /// Those of [`sample_rows`](crate::sample_rows), the same on every rank; for a row
-    /// [`Error::InvalidArgument`] where a filter of the second kind has no top-k before
-    /// it; [`Error::Collective`] where another rank refuses its arguments, is about to do
-    /// something else, or does not come.
+    /// The errors of [`sample_rows`](crate::sample_rows), the same on every rank; for a single row,
+    /// [`Error::InvalidArgument`] if a filter of the second kind has no top-k before it; [`Error::Collective`] if
+    /// another rank rejects its arguments, makes another call, or does not join.
     pub fn sample<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -51,7 +51,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             let text =
                 format!("{OP} of {dtype}, {outer:?} rows of {all} tokens, {of_mask}, requests of digest {digest:016x}");
             let (scores, agreed) = self.agree(OP, &text, begun)?;
-            // What is added is added in f64, and leaves logits that f32 has not.
+            // A bias is added in f64, so the resulting logits may not be representable in f32.
             let adds = mask.is_some_and(|mask| !mask.bias.is_empty());
             match dtype {
                 DType::F64 => self.sample_in::<f64, E>(logits, scores, requests, agreed),
@@ -61,7 +61,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         })
     }
 
-    /// What the mask makes of whole rows, if there is one.
+    /// Checks the arguments, and returns the transform of whole rows by the mask, if there is one.
     fn can_sample<'m, E: Element>(
         &self,
         logits: &Rows<'_, E>,
@@ -111,7 +111,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let mut asking = such(&mut rows, |row| row.asks_for_total());
         self.census(&ranks, &mut asking)?;
         asking.into_iter().for_each(Dealt::take_total);
-        // Rows go on side by side, so that one exchange serves all of them.
+        // Process all rows together, so that one exchange serves all of them.
         while !rows.is_empty() {
             self.census(&ranks, &mut such(&mut rows, Dealt::needs_census))?;
             let (mut listing, mut sharing, mut cutting) = (Vec::new(), Vec::new(), Vec::new());
@@ -135,7 +135,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(out)
     }
 
-    /// The largest logits; rows that can't be sampled are taken out.
+    /// Finds the largest logits of whole rows, and removes rows that cannot be sampled.
     fn survey<S: Lane>(&self, rows: &mut Vec<Dealt<'_, S>>, out: &mut [Result<Sampled>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -155,7 +155,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// How many tokens each rank has left of these rows, and their mass.
+    /// Exchanges how many tokens remain in each row on each rank, and their mass.
     fn census<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -171,7 +171,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// Draws from candidates that all ranks give.
+    /// Draws from candidates that are gathered from all ranks.
     fn list<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
         let lens: Vec<Vec<usize>> = rows.iter().map(|row| row.lens(&ranks.widths)).collect();
         let mut given = Vec::new();
@@ -198,7 +198,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         S::each(Task::Finish, rows)
     }
 
-    /// Draws from candidates that ranks keep.
+    /// Draws from candidates that stay on their ranks.
     fn share<S: Lane>(&self, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -209,14 +209,14 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let shares = all.as_chunks().0;
         for (i, row) in rows.iter_mut().enumerate() {
             if !row.take_shares(shares.iter().skip(i).step_by(row_count)) {
-                let reason = format!("no rank has the token that is drawn from row {}", row.row);
+                let reason = format!("no rank holds the token drawn from row {}", row.row);
                 return Err(Error::Collective { op: OP, rank: None, reason });
             }
         }
         S::each(Task::Conclude, rows)
     }
 
-    /// Lets the next filter of each row cut.
+    /// Applies the next filter of each row.
     fn cut<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
         rows.iter_mut().for_each(|row| row.search());
         while rows.iter_mut().any(|row| row.open().next().is_some()) {
@@ -238,12 +238,12 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// The ranks in order of their columns.
+/// Ranks in the order of their columns.
 struct Ranks {
     order: Vec<usize>,
-    /// How many columns each has.
+    /// Number of columns of each rank, in that order.
     widths: Vec<usize>,
-    /// Which of them this is.
+    /// Position of this rank in that order.
     own: usize,
 }
 
@@ -256,13 +256,13 @@ impl Ranks {
         Ranks { order, widths, own }
     }
 
-    /// Checks that no rank says it has more tokens than columns, or a mass that sums do not hold.
+    /// Checks that no rank reports more tokens than columns, or a mass whose sum could overflow.
     fn check_census(&self, of_ranks: &[&[u64]]) -> Result<()> {
         let most = u64::MAX / self.order.len() as u64;
         for (&rank, &width) in self.order.iter().zip(&self.widths) {
             let rows = of_ranks[rank].as_chunks::<2>().0;
             if let Some([count, mass]) = rows.iter().find(|[count, mass]| *count > width as u64 || *mass > most) {
-                let reason = format!("rank {rank} has {count} tokens of mass {mass} in {width} columns");
+                let reason = format!("rank {rank} reports {count} tokens of mass {mass} for {width} columns");
                 return Err(Error::Collective { op: OP, rank: Some(rank), reason });
             }
         }
@@ -277,12 +277,12 @@ fn such<'r, 'a, S: Lane>(
     rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
 }
 
-/// What the last task was asked for, of one row after the other.
+/// Returns the words that the last task produced, for one row after the other.
 fn words<S: Lane>(rows: &[&mut Dealt<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }
 
-/// Of all that the requests say.
+/// Returns a digest of all parameters of the requests.
 fn digest(requests: &[Request<'_>]) -> u64 {
     let mut digest = Digest::NEW;
     for request in requests {

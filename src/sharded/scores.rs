@@ -1,4 +1,4 @@
-//! What softmax, its logarithm and log-sum-exp exchange.
+//! Exchanges of the softmax family: maxima and sums.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -12,7 +12,7 @@ use crate::ops::softmax_partial::{SoftmaxPartial, Sums};
 use crate::rows::Rows;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// The maxima of whole rows.
+    /// Exchanges the maxima of whole rows.
     pub(super) fn maxima<E: Element>(
         &self,
         op: &'static str,
@@ -22,7 +22,8 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         self.maxima_beside(op, x, options, "", Ok(()))
     }
 
-    /// The same, where there are other operands: what has to be the same of them, and whether they are as they should be.
+    /// Exchanges maxima as [`Sharded::maxima`] does, for ops with further operands. `beside` describes these for the
+    /// agreement, and `checked` is the result of their checks.
     pub(super) fn maxima_beside<E: Element>(
         &self,
         op: &'static str,
@@ -34,7 +35,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(self.maxima_of(op, x, options, beside, checked)?.1)
     }
 
-    /// What this rank's columns say, and what all do.
+    /// Returns the partial statistics of this rank's columns, and those of all columns.
     fn maxima_of<E: Element>(
         &self,
         op: &'static str,
@@ -48,14 +49,14 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let (mut partial, mut keys) = (own.clone(), own.keys());
         self.max(op, &mut keys)?;
         partial.take_keys(&keys)?;
-        // Here, so that a rank without columns refuses such a row too.
+        // Checked here, so that a rank without columns returns the error too.
         match partial.first_masked().filter(|_| options.fully_masked == FullyMasked::Error) {
             Some(row) => Err(Error::FullyMasked { op, row }),
             None => Ok((own, partial)),
         }
     }
 
-    /// The same, with the second largest logits, for logarithms.
+    /// Exchanges the two largest logits of whole rows, which logarithms need.
     pub(super) fn two_maxima<E: Element>(
         &self,
         op: &'static str,
@@ -71,7 +72,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(partial)
     }
 
-    /// Makes sums of this rank's columns those of all.
+    /// Replaces the sums over this rank's columns by the sums over all columns.
     pub(super) fn add_up<E: Element>(&self, op: &'static str, sums: &mut Sums, of: For) -> Result<()> {
         let mut units = sums.units::<E>(of);
         self.sum(op, &mut units)?;
@@ -82,16 +83,16 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(())
     }
 
-    /// The first column, if this rank has as many as its rows have.
+    /// Returns the first column of this rank, after checking that its rows have the right number of columns.
     pub(super) fn own(&self, op: &'static str, cols: usize) -> Result<usize> {
         if self.columns.len() == cols {
             return Ok(self.columns.start);
         }
-        let expected = format!("as many columns as {:?}", self.columns);
+        let expected = format!("one for each of {:?}", self.columns);
         Err(Error::shape(op, "x", format!("{cols} columns"), expected))
     }
 
-    /// What has to be the same for all ranks.
+    /// Describes all arguments that must be the same on every rank.
     fn scores<E: Element>(&self, op: &str, x: &Rows<'_, E>, options: &Softmax<'_>) -> String {
         let Softmax { mask, scale, softcap, fully_masked } = options;
         let dims = x.geometry.shape.dims();
@@ -104,7 +105,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// What has to be the same of a mask.
+/// Describes a mask for the agreement.
 pub(super) fn of_mask(mask: Option<&Mask<'_>>) -> String {
     let mask = mask.filter(|mask| !mask.is_none()).map(|mask| Digest::NEW.mask(mask).finish());
     mask.map_or("no mask".to_string(), |digest| format!("a mask of digest {digest:016x}"))

@@ -1,4 +1,4 @@
-//! What the gradients of softmax, its logarithm and log-sum-exp exchange.
+//! Exchanges of the gradients of softmax, log-softmax and log-sum-exp.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -16,7 +16,7 @@ use crate::rows::{Rows, RowsMut};
 use crate::simd::new_vec;
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// The gradient of softmax or its logarithm.
+    /// Returns the gradient of softmax or log-softmax.
     pub(super) fn scores_backward<E: Element>(
         &self,
         op: &'static str,
@@ -42,7 +42,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         finish(op, part, dy, &rows)
     }
 
-    /// The gradient of log-sum-exp, with one gradient for each row.
+    /// Returns the gradient of log-sum-exp, given one gradient for each row.
     pub(super) fn scores_backward_of_rows<E: Element>(
         &self,
         op: &'static str,
@@ -61,7 +61,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         finish(op, part, x, &rows)
     }
 
-    /// 1 / the sum of each row's exponentials.
+    /// Returns the reciprocal of the sum of each row's exponentials.
     fn reciprocals<E: Element>(
         &self,
         op: &'static str,
@@ -74,7 +74,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(sums.reciprocals::<E>())
     }
 
-    /// The sum of each row's terms.
+    /// Returns the sum of the gradient terms of each row.
     fn sums_of_terms<E: Element>(
         &self,
         op: &'static str,
@@ -90,7 +90,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
             Row::Live(_) => {
                 let gained = parts.iter_mut().enumerate().map(|(rank, words)| {
                     let short = || {
-                        let reason = format!("rank {rank} gave no pieces");
+                        let reason = format!("rank {rank} sent invalid partial sums");
                         Error::Collective { op, rank: Some(rank), reason }
                     };
                     take::<E>(words, self.all).ok_or_else(short)
@@ -103,7 +103,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 }
 
-/// What a rank gained for a row: a piece, or of f64 two.
+/// Decodes a rank's terms of one row: one piece, or two for f64.
 fn take<E: Element>(words: &mut &[u64], all: usize) -> Option<Vec<Piece>> {
     let count = if E::IS_F64 { 2 } else { 1 };
     let mut one = || {

@@ -1,4 +1,4 @@
-//! Softmax.
+//! Softmax of sharded rows.
 
 use super::Sharded;
 use super::collective::Collective;
@@ -12,14 +12,15 @@ use crate::simd::in_default;
 const OP: &str = "softmax";
 
 impl<C: Collective + ?Sized> Sharded<'_, C> {
-    /// [`softmax`](crate::softmax()) of rows of which this rank has `x`: its own columns of the result.
+    /// Computes [`softmax`](crate::softmax()) of sharded rows, of which this rank holds the columns `x`. Returns the
+    /// result for these columns.
     ///
     /// # Exchange
-    /// 24 bytes to agree, 48 bytes a row for maxima, 8 for sums, of f64 24.
+    /// 24 bytes for the agreement. Per row, 48 bytes for maxima, and 8 for sums, or 24 for f64.
     ///
     /// # Errors
-    /// Those of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) where another rank has them, is
-    /// about to do something else, or does not come.
+    /// The errors of [`softmax`](crate::softmax()); [`Error::Collective`](crate::Error::Collective) if another rank
+    /// returns an error, makes another call, or does not join.
     pub fn softmax<E: Element>(&self, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
         in_default(|| {
             let first = self.columns.start;

@@ -6,7 +6,7 @@ use crate::simd::{filled, reserve};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One of some ranks that are threads of this process. A rank that is dropped is gone, and the others are told.
+/// A rank that is a thread of this process. If a rank is dropped, calls of the other ranks fail at once.
 ///
 /// ```
 /// use evenkeel::sharded::{Collective, Threads};
@@ -43,13 +43,14 @@ struct Meeting {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What each rank has brought, to a meeting that is not full.
+    /// Words of each rank for an exchange that is not complete yet.
     brought: Vec<Option<Brought>>,
-    /// What all have brought, and how many have yet to take it.
+    /// Words of all ranks for a complete exchange, until every rank has taken them.
     full: Option<Arc<Vec<Brought>>>,
+    /// Number of ranks that have not taken the words of the complete exchange yet.
     to_take: usize,
     gone: Vec<bool>,
-    /// Why no meeting will be full again.
+    /// Error because of which no exchange can complete any more.
     broken: Option<Broken>,
 }
 
@@ -61,11 +62,11 @@ struct Broken {
     reason: String,
 }
 
-/// How long a thread waits before it looks at the clock again: no system refuses it.
+/// Maximum duration of one wait, after which a thread checks the clock again. Every system accepts it.
 const LONG: Duration = Duration::from_secs(3600);
 
 impl Threads {
-    /// So many ranks, none of which waits for longer than the timeout.
+    /// Creates `size` ranks. No call of them waits longer than `timeout`.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -80,16 +81,16 @@ impl Threads {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What a thread that panicked has left is whole: each change is made at once.
+        // The state is consistent even if a thread panicked, because each change is made in one step.
         self.meeting.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings words to a meeting, and takes what all have brought to it.
+    /// Contributes words to an exchange, and returns the words of all ranks.
     fn meet(&self, what: &'static str, words: &[u64]) -> Result<Arc<Vec<Brought>>> {
-        // A time that the clock does not reach is never over.
+        // A deadline beyond the clock's range never passes.
         let deadline = Instant::now().checked_add(self.timeout);
         let mut state = self.state();
-        // Somebody may still have to take what the last meeting was about.
+        // Wait until every rank has taken the words of the previous exchange.
         state = self.wait(what, state, deadline, |state| state.full.is_none())?;
         state.brought[self.rank] = Some((what, words.to_vec()));
         if state.brought.iter().all(Option::is_some) {
@@ -111,7 +112,7 @@ impl Threads {
             Some(rank) => {
                 let (other, theirs) = &all[rank];
                 let reason = format!(
-                    "rank {rank} has {} words for {other}, rank {} has {} for {what}",
+                    "rank {rank} calls {other} with {} words, but rank {} calls {what} with {}",
                     theirs.len(),
                     self.rank,
                     words.len()
@@ -147,15 +148,15 @@ impl Threads {
         }
     }
 
-    /// Why there is nothing to wait for.
+    /// Returns the error if waiting cannot succeed: a missing rank was dropped, or the time is up.
     fn breaks(&self, state: &State, left: Duration) -> Option<Broken> {
         let missing: Vec<usize> = (0..self.size).filter(|rank| state.brought[*rank].is_none()).collect();
         if let (Some(rank), None) = (missing.iter().find(|rank| state.gone[**rank]), &state.full) {
-            return Some(Broken { rank: *rank, reason: format!("rank {rank} is gone") });
+            return Some(Broken { rank: *rank, reason: format!("rank {rank} was dropped") });
         }
         let rank = *missing.first()?;
         let missing: Vec<String> = missing.iter().map(|rank| format!("rank {rank}")).collect();
-        let reason = format!("without {} after {:?}", missing.join(", "), self.timeout);
+        let reason = format!("timed out after {1:?} waiting for {0}", missing.join(", "), self.timeout);
         left.is_zero().then_some(Broken { rank, reason })
     }
 }

@@ -1,14 +1,14 @@
-//! The same bits on every instruction set and any number of threads.
+//! Tests that results have the same bits on every instruction set and any number of threads.
 
 use crate::program::{Apply, FLOATS};
 use evenkeel::simd::Level;
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
-/// Large enough for rows to be spread over threads.
+/// Shape large enough for rows to be distributed over threads.
 const SHAPE: [usize; 3] = [4, 64, 510];
 
-/// Numbers without a pattern that sums could hide behind.
+/// Generates numbers without a pattern that could hide the order of a sum.
 fn values() -> Vec<f64> {
     let mut state = 1u64;
     let mut next = || {
@@ -74,9 +74,15 @@ fn threads_and_instruction_sets_do_not_show() {
             for threads in ["1", "2", "7"] {
                 let apply = apply(dtype, &values).argument("--simd").argument(level.name());
                 let out = apply.argument("--threads").argument(threads).run(&jobs()).all_ok().out;
-                assert!(out == alone, "{dtype} differs on {level} with {threads} threads");
+                assert!(
+                    out == alone,
+                    "{dtype}: the output on {level} with {threads} threads differs from the portable one"
+                );
             }
         }
-        assert!(apply(dtype, &values).run(&jobs()).all_ok().out == alone, "{dtype} differs by default");
+        assert!(
+            apply(dtype, &values).run(&jobs()).all_ok().out == alone,
+            "{dtype}: the output by default differs from the portable one"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! clip_grad_norm and clip_grad_value, of lists of names.
+//! Tests of clip_grad_norm and clip_grad_value, whose inputs are lists of names.
 
 use crate::program::{Apply, FLOATS, Outcome, assert_close};
 use safetensors::Dtype;
@@ -20,7 +20,7 @@ fn fixture() -> Apply {
         .integers("ints", &[2], &[1, 2])
 }
 
-/// A job of this op; results are named by number.
+/// Builds a job of this op. Results are named by number.
 fn job(op: &str, grads: Value, attrs: Value, outputs: Value) -> Value {
     json!({"op": op, "inputs": {"grads": grads}, "attrs": attrs, "outputs": outputs})
 }
@@ -181,8 +181,11 @@ fn what_is_refused() {
     let outcome = run(cases.iter().map(|(job, ..)| job.clone()).collect());
     outcome.answered();
     for ((job, error, part), answer) in cases.iter().zip(&outcome.answers) {
-        assert_eq!(answer["error"], *error, "{job} {answer}");
-        assert!(answer["message"].as_str().is_some_and(|m| m.contains(part)), "{job} {answer}");
+        assert_eq!(answer["error"], *error, "job {job}: got {answer}");
+        assert!(
+            answer["message"].as_str().is_some_and(|m| m.contains(part)),
+            "job {job}: expected {part:?} in {answer}"
+        );
     }
     assert!(outcome.names().is_empty());
 }

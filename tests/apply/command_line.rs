@@ -1,4 +1,4 @@
-//! Files, flags and exit statuses.
+//! Tests of files, flags and exit statuses.
 
 use crate::program::{Apply, files, program};
 use evenkeel::simd::Level;
@@ -26,9 +26,9 @@ fn unreadable_jobs() {
         (br#"[{"id":"a","op":"exp","attr":{}}]"#, "unknown field `attr`"),
         (br#"[{"id":"a","op":"exp","inputs":[]}]"#, "expected an object"),
         (br#"[{"id":"a","id":"b","op":"exp"}]"#, "duplicate field `id`"),
-        (br#"[{"id":"a","op":"exp","inputs":{"x":"x","x":"x"}}]"#, "the key `x` is there twice"),
-        (br#"[{"id":"a","op":"exp","attrs":{"axis":1,"axis":null}}]"#, "the key `axis` is there twice"),
-        (br#"[{"id":"a","op":"exp"},{"id":"a","op":"log"}]"#, "the id `a` is there twice"),
+        (br#"[{"id":"a","op":"exp","inputs":{"x":"x","x":"x"}}]"#, "the key `x` appears twice"),
+        (br#"[{"id":"a","op":"exp","attrs":{"axis":1,"axis":null}}]"#, "the key `axis` appears twice"),
+        (br#"[{"id":"a","op":"exp"},{"id":"a","op":"log"}]"#, "the id `a` appears twice"),
         (br#"[{"id":"a","op":"softmax","attrs":{"scale":NaN}}]"#, "line 1"),
         (br#"[{"id":"a","op":"softmax","attrs":{"scale":Infinity}}]"#, "line 1"),
         (br#"[{"id":"a","op":"softmax","attrs":{"scale":1e999}}]"#, "number out of range"),
@@ -98,11 +98,12 @@ fn help() {
     for part in
         ["JOBS.json", "--threads", "Example:", "softmax(x, mask?, dy?; axis, scale", "-> probs, tokens, logprobs"]
     {
-        assert!(text.contains(part), "{part} is not in {text}");
+        assert!(text.contains(part), "expected {part} in {text}");
     }
 }
 
-/// Runs with these very paths, of a folder in which `jobs.json` and `in.safetensors` are; the status and stderr.
+/// Runs the program in a folder with `jobs.json` and `in.safetensors`, with exactly these paths. Returns the status and
+/// stderr.
 fn run_in(folder: &Path, jobs: &str, tensors: &str, out: &str) -> (Option<i32>, String) {
     std::fs::write(folder.join("jobs.json"), JOBS).expect("JOBS can be written");
     std::fs::write(folder.join("in.safetensors"), fixture().file()).expect("IN can be written");
@@ -113,7 +114,7 @@ fn run_in(folder: &Path, jobs: &str, tensors: &str, out: &str) -> (Option<i32>, 
 
 #[test]
 fn files_that_are_not_there() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let cases = [
         ("nowhere.json", "in.safetensors", "out", "can't read the jobs in nowhere.json"),
         ("jobs.json", "nowhere.safetensors", "out", "can't read the tensors in nowhere.safetensors"),
@@ -121,23 +122,23 @@ fn files_that_are_not_there() {
         ("jobs.json", ".", "out", "can't read the tensors in ."),
         ("jobs.json", "in.safetensors", "nowhere/out", "nowhere is not a folder"),
         ("jobs.json", "in.safetensors", "jobs.json/out", "can't write jobs.json/out"),
-        ("jobs.json", "in.safetensors", ".", "it is there, and not a file"),
+        ("jobs.json", "in.safetensors", ".", "it exists and is not a regular file"),
         ("jobs.json", "in.safetensors", "", "a value is required"),
-        ("jobs.json", "in.safetensors", "..", "it is there, and not a file"),
+        ("jobs.json", "in.safetensors", "..", "it exists and is not a regular file"),
         #[cfg(unix)]
-        ("jobs.json", "in.safetensors", "/dev/null", "it is there, and not a file"),
+        ("jobs.json", "in.safetensors", "/dev/null", "it exists and is not a regular file"),
     ];
     for (jobs, tensors, out, why) in cases {
         let (status, stderr) = run_in(folder.path(), jobs, tensors, out);
         assert_eq!(status, Some(2), "{stderr}");
-        assert!(stderr.contains(why), "{why} is not in {stderr}");
+        assert!(stderr.contains(why), "expected {why} in {stderr}");
         assert_eq!(files(folder.path()).len(), 2);
     }
 }
 
 #[test]
 fn out_is_replaced_whole() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let out = folder.path().join("out.safetensors");
     std::fs::write(&out, "an older file").expect("OUT can be written");
     assert_eq!(run_in(folder.path(), "nowhere.json", "in.safetensors", "out.safetensors").0, Some(2));
@@ -145,7 +146,7 @@ fn out_is_replaced_whole() {
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
     assert!(std::fs::read(&out).expect("OUT is there").len() > 16);
     assert_eq!(files(folder.path()).len(), 3);
-    // IN itself can be OUT.
+    // OUT may be the same file as IN.
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "in.safetensors").0, Some(0));
 }
 
@@ -153,9 +154,9 @@ fn out_is_replaced_whole() {
 #[test]
 fn out_is_as_readable_as_other_files() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     assert_eq!(run_in(folder.path(), "jobs.json", "in.safetensors", "out.safetensors").0, Some(0));
-    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("it is there").permissions().mode();
+    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("the file exists").permissions().mode();
     assert_eq!(mode("out.safetensors"), mode("jobs.json"));
 }
 
@@ -172,7 +173,7 @@ fn out_is_written_when_every_job_failed() {
 #[cfg(unix)]
 #[test]
 fn a_closed_stdout_is_no_panic() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     std::fs::write(folder.path().join("jobs.json"), JOBS).expect("JOBS can be written");
     std::fs::write(folder.path().join("in.safetensors"), fixture().file()).expect("IN can be written");
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
@@ -199,7 +200,10 @@ fn what_is_known_but_not_there() {
         outcome.answered();
         for answer in &outcome.answers {
             assert_eq!(answer["error"], "Backend", "{answer}");
-            assert!(answer["message"].as_str().is_some_and(|m| m.contains(arguments[1])), "{answer}");
+            assert!(
+                answer["message"].as_str().is_some_and(|m| m.contains(arguments[1])),
+                "expected the unavailable choice in {answer}"
+            );
         }
         assert!(outcome.names().is_empty());
     }
@@ -212,7 +216,7 @@ fn the_flag_beats_the_environment() {
         let outcome = fixture().environment("EVENKEEL_SIMD", level.name()).run_text(JOBS);
         outcome.answered();
         assert_eq!(outcome.answers[0]["ok"], level.is_available());
-        // The flag would be refused were the variable asked first.
+        // The flag takes precedence: otherwise an unavailable level in the variable would be an error.
         let forced = fixture().environment("EVENKEEL_SIMD", level.name()).argument("--simd").argument("portable");
         assert_eq!(forced.run_text(JOBS).all_ok().out, best);
         let auto = fixture().environment("EVENKEEL_SIMD", level.name()).argument("--simd").argument("auto");

@@ -1,4 +1,4 @@
-//! cross_entropy.
+//! Tests of cross_entropy.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use safetensors::Dtype;
@@ -8,7 +8,7 @@ use serde_json::json;
 fn every_type_and_option() {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
     let ln_2 = 2f64.ln();
-    // Two of three classes alike, in every row that counts.
+    // In every row that counts, two of the three classes have equal logits.
     let logits = [0.0, 0.0, -inf, nan, nan, nan, 1.0, -inf, 1.0];
     for (dtype, tolerance) in FLOATS {
         let outcome = Apply::new()
@@ -76,7 +76,7 @@ fn refusals() {
         ("ShapeMismatch", "2 axes are needed"),
         ("ShapeMismatch", "target has shape [1]; [2] is needed"),
         ("ShapeMismatch", "weight has shape [2]; [3] is needed"),
-        ("UnsupportedDType", "target is F32; I64 is taken"),
+        ("UnsupportedDType", "target is F32; it must be I64"),
         ("UnsupportedDType", "logits is I64"),
         ("InvalidArgument", "`target` is missing"),
         ("InvalidArgument", "reduction is \"batchmean\""),
@@ -85,7 +85,7 @@ fn refusals() {
     ];
     for (answer, (error, part)) in outcome.answers.iter().zip(expected) {
         assert_eq!(answer["error"], error, "{answer}");
-        assert!(answer["message"].as_str().unwrap_or("").contains(part), "{answer}");
+        assert!(answer["message"].as_str().unwrap_or("").contains(part), "expected {part:?} in {answer}");
     }
     assert_eq!(outcome.answers[0]["row"], 1);
 }

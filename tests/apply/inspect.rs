@@ -1,4 +1,4 @@
-//! inspect.
+//! Tests of inspect.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use safetensors::Dtype;

@@ -1,4 +1,4 @@
-//! The `apply` example, run as a program: what it computes, what it refuses, and how it says so.
+//! Tests that run the example `apply` as a program: its results, the jobs that it rejects, and its messages.
 
 mod bits;
 mod clip;

@@ -1,4 +1,4 @@
-//! mean_pool.
+//! Tests of mean_pool.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use safetensors::Dtype;

@@ -1,4 +1,4 @@
-//! rms_norm and layer_norm.
+//! Tests of rms_norm, layer_norm and related norms.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use half::bf16;
@@ -116,7 +116,7 @@ fn the_residual_is_added_first() {
 #[test]
 fn layer_norm_in_every_type() {
     for (dtype, tolerance) in FLOATS {
-        // Bounds are of the larger term where the bias cancels; these do not.
+        // The op's bounds are relative to the larger term where the bias cancels; these tolerances are not.
         let outcome = Apply::new()
             .floats("x", dtype, &[2, 4], &X)
             .floats("weight", Dtype::F16, &[4], &WEIGHT)
@@ -137,7 +137,7 @@ fn layer_norm_in_every_type() {
     }
 }
 
-/// The derivative of a sum of results times `dy` with respect to each of the values, by differences.
+/// Returns the derivatives of the sum of results times `dy` with respect to each value, by finite differences.
 fn differences(values: &[f64], dy: &[f64], of: impl Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
     let moved = |i: usize, by: f64| {
         let mut values = values.to_vec();
@@ -147,12 +147,12 @@ fn differences(values: &[f64], dy: &[f64], of: impl Fn(&[f64]) -> Vec<f64>) -> V
     (0..values.len()).map(|i| (moved(i, 1e-4) - moved(i, -1e-4)) / 2e-4).collect()
 }
 
-/// Fails unless all are within a part of the largest.
+/// Fails unless every error is at most `part` of the largest magnitude.
 fn assert_near(got: &[f64], expected: &[f64], part: f64) {
     let largest = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
     assert_eq!(got.len(), expected.len());
     for (got, expected) in got.iter().zip(expected) {
-        assert!((got - expected).abs() <= part * largest, "{got} is not {expected}, of {largest}");
+        assert!((got - expected).abs() <= part * largest, "expected {expected}, got {got}; the largest is {largest}");
     }
 }
 
@@ -176,7 +176,7 @@ fn gradients_in_every_type() {
                 json!(["layer_norm", {"x": "x", "dy": "dy"}, {}, ["dx"]]),
             ])
             .all_ok();
-        // Differences are good to some 1e-8 of the largest.
+        // The finite differences have an error of about 1e-8 of the largest magnitude.
         let near = |name: &str, expected: Vec<f64>| {
             assert_near(&outcome.values(name), &expected, 4.0 * tolerance + 1e-7);
         };
@@ -206,7 +206,7 @@ fn group_norm_in_every_type() {
             ])
             .all_ok();
         assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![1, 4, 1, 2]));
-        // A group of two channels of two is a row of four.
+        // A group of two channels with two elements is a row of four.
         assert_close(&outcome.values("0.y"), &layer_norm(&X, 1e-5, |_| 1.0, |_| 0.0), 4.0 * tolerance);
         let normal = layer_norm(&X, 2.0, |_| 1.0, |_| 0.0);
         let expected: Vec<f64> = (0..8).map(|i| normal[i] * WEIGHT[i / 2] + BIAS[i / 2]).collect();

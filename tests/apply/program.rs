@@ -1,4 +1,4 @@
-//! The program under test: files in, files and answers out.
+//! Harness that runs the program on files, and reads its output files and answers.
 
 use crate::example::example;
 use half::{bf16, f16};
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// The program, to be run without what the environment may ask for.
+/// Returns a command that runs the program without the environment's choice of an instruction set.
 pub fn program() -> Command {
     let mut command = Command::new(example("apply"));
     command.env_remove("EVENKEEL_SIMD");
     command
 }
 
-/// The float types, and how far a right result may be from the exact one, relatively: half an ULP and a little.
+/// Float types, each with the allowed relative error of a result: slightly more than half an ULP.
 pub const FLOATS: [(Dtype, f64); 4] =
     [(Dtype::F64, 1e-15), (Dtype::F32, 1.2e-7), (Dtype::F16, 4.95e-4), (Dtype::BF16, 3.95e-3)];
 
-/// A call of the program.
+/// Call of the program.
 #[derive(Default)]
 pub struct Apply {
     tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
@@ -40,7 +40,7 @@ impl Apply {
             Dtype::F32 => (v as f32).to_le_bytes().to_vec(),
             Dtype::F16 => f16::from_f64(v).to_le_bytes().to_vec(),
             Dtype::BF16 => bf16::from_f64(v).to_le_bytes().to_vec(),
-            other => panic!("{other} is not a float"),
+            other => panic!("{other} is not a float type"),
         });
         self.tensors.push((name.into(), dtype, shape.to_vec(), bytes.collect()));
         self
@@ -50,13 +50,13 @@ impl Apply {
         self.floats(name, Dtype::F32, shape, values)
     }
 
-    /// Adds a tensor of bytes: U8 or BOOL.
+    /// Adds a tensor of bytes with the type U8 or BOOL.
     pub fn bytes(mut self, name: &str, dtype: Dtype, shape: &[usize], values: &[u8]) -> Self {
         self.tensors.push((name.into(), dtype, shape.to_vec(), values.to_vec()));
         self
     }
 
-    /// Adds a tensor of I64.
+    /// Adds a tensor of type I64.
     pub fn integers(mut self, name: &str, shape: &[usize], values: &[i64]) -> Self {
         let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.tensors.push((name.into(), Dtype::I64, shape.to_vec(), bytes));
@@ -73,7 +73,7 @@ impl Apply {
         self
     }
 
-    /// IN, as a file holds it.
+    /// Returns the contents of the file IN.
     pub fn file(&self) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
             (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("the tensor's bytes fit its shape"))
@@ -81,7 +81,8 @@ impl Apply {
         safetensors::serialize(views, None).expect("tensors can be written")
     }
 
-    /// Runs the jobs, each `[op, inputs, attrs, outputs]`; ids and names of OUT are the job's number and `number.result`.
+    /// Runs the jobs, each given as `[op, inputs, attrs, outputs]`. A job's id is its number; its outputs are named
+    /// `number.result`.
     pub fn run(&self, jobs: &[Value]) -> Outcome {
         let jobs = jobs.iter().enumerate().map(|(i, job)| {
             let outputs = job[3].as_array().expect("the fourth is an array of results");
@@ -92,14 +93,14 @@ impl Apply {
         self.run_text(Value::Array(jobs.collect()).to_string().as_bytes())
     }
 
-    /// Runs JOBS of this text.
+    /// Runs the program with this text as JOBS.
     pub fn run_text(&self, jobs: &[u8]) -> Outcome {
         self.run_files(jobs, &self.file())
     }
 
-    /// Runs on these very files.
+    /// Runs the program with these contents of both files.
     pub fn run_files(&self, jobs: &[u8], tensors: &[u8]) -> Outcome {
-        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("jobs.json"), jobs).expect("JOBS can be written");
         std::fs::write(path("in.safetensors"), tensors).expect("IN can be written");
@@ -117,12 +118,12 @@ impl Apply {
     }
 }
 
-/// What the program did.
+/// Outcome of a run.
 pub struct Outcome {
     pub status: Option<i32>,
     pub stderr: String,
     pub answers: Vec<Value>,
-    /// OUT's bytes, if it was written.
+    /// Bytes of OUT, if it was written.
     pub out: Option<Vec<u8>>,
     folder: TempDir,
 }
@@ -136,31 +137,35 @@ impl Outcome {
         Outcome { status: output.status.code(), stderr, answers, out, folder }
     }
 
-    /// Asserts that every job was answered, and well.
+    /// Asserts that every job was answered with a success.
     pub fn all_ok(self) -> Self {
         self.answered();
-        assert!(self.answers.iter().all(|answer| answer["ok"] == true), "{:?}", self.answers);
+        assert!(
+            self.answers.iter().all(|answer| answer["ok"] == true),
+            "expected every job to succeed, got {:?}",
+            self.answers
+        );
         self
     }
 
-    /// Asserts that every job was answered, well or not.
+    /// Asserts that every job was answered, with a success or an error.
     pub fn answered(&self) {
         assert_eq!(self.status, Some(0), "{}", self.stderr);
-        assert!(self.out.is_some(), "there is no OUT");
-        assert!(self.stderr.is_empty(), "{}", self.stderr);
+        assert!(self.out.is_some(), "expected OUT to be written");
+        assert!(self.stderr.is_empty(), "expected nothing on stderr, got {}", self.stderr);
     }
 
-    /// Asserts that nothing was done, and that stderr says why.
+    /// Asserts that the program did nothing, and that stderr contains the reason.
     pub fn refused(&self, why: &str) {
         assert_eq!(self.status, Some(2), "{} {:?}", self.stderr, self.answers);
-        assert!(self.stderr.contains(why), "{:?} is not in {:?}", why, self.stderr);
-        assert!(self.answers.is_empty(), "{:?}", self.answers);
-        assert!(self.out.is_none(), "OUT was written");
+        assert!(self.stderr.contains(why), "expected {:?} in stderr, got {:?}", why, self.stderr);
+        assert!(self.answers.is_empty(), "expected no answers, got {:?}", self.answers);
+        assert!(self.out.is_none(), "a rejected run must not write OUT");
         let left: Vec<PathBuf> = files(self.folder.path());
-        assert_eq!(left.len(), 2, "{left:?}");
+        assert_eq!(left.len(), 2, "expected JOBS and IN only, got {left:?}");
     }
 
-    /// A tensor of OUT: type, shape and values.
+    /// Returns type, shape and values of a tensor in OUT.
     pub fn tensor(&self, name: &str) -> (Dtype, Vec<usize>, Vec<f64>) {
         let out = self.out.as_ref().expect("OUT was written");
         let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");
@@ -172,17 +177,17 @@ impl Outcome {
             Dtype::F16 => widen(data, |b| f16::from_le_bytes(b).into()),
             Dtype::BF16 => widen(data, |b| bf16::from_le_bytes(b).into()),
             Dtype::I64 => widen(data, |b| i64::from_le_bytes(b) as f64),
-            other => panic!("{name} is {other}"),
+            other => panic!("{name} has the unexpected type {other}"),
         };
         (tensor.dtype(), tensor.shape().to_vec(), values)
     }
 
-    /// The values of a tensor of OUT.
+    /// Returns the values of a tensor in OUT.
     pub fn values(&self, name: &str) -> Vec<f64> {
         self.tensor(name).2
     }
 
-    /// The names in OUT, sorted.
+    /// Returns the sorted names in OUT.
     pub fn names(&self) -> Vec<String> {
         let out = self.out.as_ref().expect("OUT was written");
         let tensors = SafeTensors::deserialize(out).expect("OUT is a safetensors file");
@@ -196,18 +201,21 @@ fn widen<const N: usize>(data: &[u8], element: impl Fn([u8; N]) -> f64) -> Vec<f
     data.as_chunks::<N>().0.iter().map(|&bytes| element(bytes)).collect()
 }
 
-/// The files of a folder.
+/// Lists the files of a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder can be listed");
     entries.map(|entry| entry.expect("an entry has a path").path()).collect()
 }
 
-/// Fails unless each value is within `tolerance` of what is wanted, relatively; infinities, NaN and 0 are exact.
+/// Fails unless each value has a relative error of at most `tolerance`. Infinities, NaN and 0 must match exactly.
 #[track_caller]
 pub fn assert_close(got: &[f64], wanted: &[f64], tolerance: f64) {
     assert_eq!(got.len(), wanted.len(), "{got:?} {wanted:?}");
     for (i, (&g, &w)) in got.iter().zip(wanted).enumerate() {
         let same = g == w || (g.is_nan() && w.is_nan());
-        assert!(same || (g - w).abs() <= tolerance * w.abs(), "{i}: {g} is not {w}: {got:?} {wanted:?}");
+        assert!(
+            same || (g - w).abs() <= tolerance * w.abs(),
+            "at {i}: expected {w}, got {g}; got {got:?}, expected {wanted:?}"
+        );
     }
 }

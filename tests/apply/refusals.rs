@@ -1,4 +1,4 @@
-//! Jobs that are refused: by which error, and in which order of checks.
+//! Tests of rejected jobs: their errors, and the order of the checks.
 
 use crate::program::{Apply, Outcome};
 use safetensors::Dtype;
@@ -29,7 +29,7 @@ fn fixture() -> Apply {
         .integers("ints", &[2, 4], &[0; 8])
 }
 
-/// Runs `[op, inputs, attrs, error, part of the message]`.
+/// Runs cases of the form `[op, inputs, attrs, error, part of the message]`.
 fn check(cases: &[Value]) -> Outcome {
     let jobs: Vec<_> = cases
         .iter()
@@ -41,7 +41,7 @@ fn check(cases: &[Value]) -> Outcome {
         assert_eq!(answer["ok"], false, "{case}");
         assert_eq!(answer["error"], case[3], "{case} {answer}");
         let (message, part) = (answer["message"].as_str().unwrap_or(""), case[4].as_str().unwrap_or(""));
-        assert!(message.contains(part), "{case} {answer}");
+        assert!(message.contains(part), "{case}: expected {part:?} in {answer}");
     }
     assert!(outcome.names().is_empty());
     outcome
@@ -123,21 +123,21 @@ fn attribute_values() {
 fn dtypes() {
     let refused = |op: &str, inputs: Value, part: &str| json!([op, inputs, {}, "UnsupportedDType", part]);
     check(&[
-        refused("exp", json!({"x": "ints"}), "x is I64; F64, F32, F16 or BF16"),
+        refused("exp", json!({"x": "ints"}), "x is I64; it must be F64, F32, F16 or BF16"),
         refused("exp", json!({"x": "keep"}), "x is BOOL"),
         refused("softmax", json!({"x": "int8"}), "x is I8"),
-        refused("softmax", json!({"x": "x", "mask": "ints"}), "mask is I64; BOOL, U8"),
+        refused("softmax", json!({"x": "x", "mask": "ints"}), "mask is I64; it must be BOOL, U8"),
         refused("softmax", json!({"x": "x", "mask": "int8"}), "mask is I8"),
         refused("softmax", json!({"x": "x", "dy": "ints"}), "dy is I64"),
-        refused("log_softmax", json!({"x": "x", "dy": "half"}), "dy is F16; F32, x's type"),
+        refused("log_softmax", json!({"x": "x", "dy": "half"}), "dy is F16; it must be F32, x's type"),
         refused("rms_norm", json!({"x": "x", "weight": "ints"}), "weight is I64"),
-        refused("rms_norm", json!({"x": "x", "residual": "half"}), "residual is F16; F32, x's type"),
+        refused("rms_norm", json!({"x": "x", "residual": "half"}), "residual is F16; it must be F32, x's type"),
         refused("layer_norm", json!({"x": "x", "bias": "bytes"}), "bias is U8"),
-        refused("rms_norm", json!({"x": "x", "dy": "half"}), "dy is F16; F32, x's type"),
-        refused("layer_norm", json!({"x": "half", "dy": "x"}), "dy is F32; F16, x's type"),
+        refused("rms_norm", json!({"x": "x", "dy": "half"}), "dy is F16; it must be F32, x's type"),
+        refused("layer_norm", json!({"x": "half", "dy": "x"}), "dy is F32; it must be F16, x's type"),
         refused("group_norm", json!({"x": "x", "weight": "ints"}), "weight is I64"),
         refused("l2_normalize", json!({"x": "ints"}), "x is I64"),
-        refused("rope", json!({"x": "x", "positions": "row"}), "positions is F32; I64"),
+        refused("rope", json!({"x": "x", "positions": "row"}), "positions is F32; it must be I64"),
         refused("sample", json!({"logits": "ints"}), "logits is I64"),
         refused("sample", json!({"logits": "x", "mask": "ints"}), "mask is I64"),
     ]);
@@ -179,16 +179,16 @@ fn shapes() {
 #[test]
 fn earlier_checks_go_first() {
     check(&[
-        // Names before everything.
+        // Names are checked first.
         json!(["softmax", {"x": "ints", "nope": "x"}, {}, "InvalidArgument", "nope"]),
         json!(["softmax", {"x": "ints"}, {"nope": 1}, "InvalidArgument", "nope"]),
-        // Types before shapes.
+        // Types are checked before shapes.
         json!(["softmax", {"x": "scalar", "mask": "ints"}, {}, "UnsupportedDType", "mask"]),
         json!(["softmax", {"x": "x", "mask": "row3", "dy": "half"}, {}, "UnsupportedDType", "dy"]),
         json!(["rms_norm", {"x": "x", "weight": "row3", "residual": "half"}, {}, "UnsupportedDType", "residual"]),
         json!(["rope", {"x": "wide", "positions": "row"}, {}, "UnsupportedDType", "positions"]),
         json!(["sample", {"logits": "row", "mask": "ints"}, {}, "UnsupportedDType", "mask"]),
-        // Shapes before attribute values.
+        // Shapes are checked before attribute values.
         json!(["softmax", {"x": "x", "mask": "row3"}, {"axis": 9}, "ShapeMismatch", "mask"]),
         json!(["softmax", {"x": "x", "mask": "row3"}, {"scale": "nan"}, "ShapeMismatch", "mask"]),
         json!(["softmax", {"x": "x", "dy": "row"}, {"scale": "nan"}, "ShapeMismatch", "dy"]),
@@ -197,11 +197,11 @@ fn earlier_checks_go_first() {
         json!(["rope", {"x": "wide", "positions": "positions"}, {"theta": 0}, "ShapeMismatch", "x"]),
         json!(["sample", {"logits": "x", "mask": "row3"}, {"top_p": 0}, "ShapeMismatch", "mask"]),
         json!(["sample", {"logits": "row"}, {"draws": 0}, "ShapeMismatch", "logits"]),
-        // Attribute values before the data.
+        // Attribute values are checked before the data.
         json!(["sample", {"logits": "empty"}, {"top_k": 0}, "InvalidArgument", "top_k"]),
         json!(["sample", {"logits": "broken"}, {"draws": 0}, "InvalidArgument", "draws"]),
         json!(["softmax", {"x": "x", "mask": "nobody"}, {"fully_masked": "error", "softcap": 0}, "InvalidArgument", "softcap"]),
-        // Emptiness, then NaN, then masks.
+        // Empty rows are reported first, then NaN, then fully masked rows.
         json!(["sample", {"logits": "empty"}, {}, "EmptyInput", "empty"]),
         json!(["sample", {"logits": "broken"}, {}, "NonFiniteInput", "row 0 of the input has NaN at 0"]),
         json!(["sample", {"logits": "broken", "mask": "nobody"}, {}, "EmptySupport", "row 0"]),
@@ -219,6 +219,10 @@ fn tensors_without_elements_but_endless_rows() {
                     {"id":"d","op":"exp","inputs":{"x":"x"},"outputs":{"y":"d"}}]"#;
     let outcome = Apply::new().run_files(jobs, &file);
     outcome.answered();
-    assert!(outcome.answers[..3].iter().all(|answer| answer["error"] == "ShapeMismatch"), "{:?}", outcome.answers);
+    assert!(
+        outcome.answers[..3].iter().all(|answer| answer["error"] == "ShapeMismatch"),
+        "expected shape mismatches, got {:?}",
+        outcome.answers
+    );
     assert_eq!(outcome.tensor("d").1, [1 << 40, 0]);
 }

@@ -1,9 +1,9 @@
-//! rope.
+//! Tests of rope.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use serde_json::json;
 
-/// Rotates rows of four columns; pairs are given by the places of their halves.
+/// Rotates rows of four columns. Each pair is given by its two column indices.
 fn rope(x: &[f64], positions: &[i64], theta: f64, pairs: [(usize, usize); 2]) -> Vec<f64> {
     let mut y = x.to_vec();
     for (r, row) in y.chunks_mut(4).enumerate() {
@@ -34,7 +34,8 @@ fn every_type_and_layout() {
             ])
             .all_ok();
         assert_eq!((outcome.tensor("0.y").0, outcome.tensor("0.y").1), (dtype, vec![2, 3, 4]));
-        // The bound is of the larger of the pair; 20 covers the cancellation in these values.
+        // The bound is relative to the larger element of a pair; a factor of 20 covers the cancellation in these
+        // values.
         assert_close(&outcome.values("0.y"), &rope(&x, &positions, 1e4, HALVES), 20.0 * tolerance);
         assert_close(&outcome.values("1.y"), &rope(&x, &positions, 5e5, NEIGHBOURS), 20.0 * tolerance);
     }
@@ -95,7 +96,7 @@ fn scalings() {
     };
     assert_close(&outcome.values("0.y"), &turned([1.0, 0.01], 1.0), 1e-6);
     assert_close(&outcome.values("1.y"), &turned([2.0, 0.005], 1.0), 1e-6);
-    // Of four positions the ramp is a step behind the first pair; in one position both turn too seldom.
+    // YaRN with 4 original positions scales the second pair only. Llama 3 with 1 original position scales both.
     assert_close(&outcome.values("2.y"), &turned([2.0, 0.005], 3.0), 1e-6);
     assert_close(&outcome.values("3.y"), &turned([0.5, 0.005], 1.0), 1e-6);
     outcome.answered();

@@ -1,4 +1,4 @@
-//! sample: supports, probabilities and keyed draws.
+//! Tests of sample: candidates, probabilities and keyed draws.
 
 use crate::program::{Apply, FLOATS, assert_close};
 use safetensors::Dtype;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const INF: f64 = f64::INFINITY;
 const LOGITS: [f64; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 
-/// softmax of logits over temperature, over the kept tokens.
+/// Computes the softmax of logits over temperature, for the kept tokens.
 fn probs(logits: &[f64], temperature: f64, kept: &[usize]) -> Vec<f64> {
     let e = |i: usize| if kept.contains(&i) { ((logits[i] - 3.0) / temperature).exp() } else { 0.0 };
     let sum: f64 = (0..logits.len()).map(e).sum();
@@ -52,7 +52,7 @@ fn what_filters_keep() {
     }
 }
 
-/// Each profile's own set, and parameters that only some have.
+/// Checks the tokens kept by each profile, and parameters that only some profiles have.
 #[test]
 fn what_profiles_keep() {
     let cases: Vec<(Value, Vec<usize>)> = vec![
@@ -82,7 +82,7 @@ fn what_profiles_keep() {
     }
 }
 
-/// Of the first row token 1 was drawn twice, of the second token 0 once.
+/// Checks penalties. In the first row, the history has token 1 twice; in the second, token 0 once.
 #[test]
 fn penalties_see_the_history() {
     let attrs = json!({"repetition_penalty": 2, "frequency_penalty": 0.5, "presence_penalty": 0.25});
@@ -93,7 +93,7 @@ fn penalties_see_the_history() {
         .run(&[json!(["sample", inputs, attrs, ["probs"]])])
         .all_ok();
     let (_, _, probs) = outcome.tensor("0.probs");
-    // 2 / 2 - 2 * 0.5 - 0.25, and 0 - 2 * 0.5 - 0.25.
+    // Expected logits: 2 / 2 - 2 * 0.5 - 0.25, and 0 - 2 * 0.5 - 0.25.
     let second = |first: f64, second: f64| 1.0 / (1.0 + (first - second).exp());
     assert_close(&[probs[1], probs[3]], &[second(0.0, -0.25), second(-1.25, 2.0)], 1e-7);
 
@@ -120,9 +120,12 @@ fn draws_follow_the_probabilities() {
     for row in rows {
         for (token, p) in probs(&LOGITS, 1.0, &[0, 1, 2, 3, 4]).into_iter().enumerate() {
             let count = row.iter().filter(|&&t| t == token as f64).count() as f64;
-            // Six standard deviations: one false alarm in 10^8.
+            // Six standard deviations: one false alarm in 10^8 runs.
             let deviation = (draws as f64 * p * (1.0 - p)).sqrt();
-            assert!((count - draws as f64 * p).abs() <= 6.0 * deviation, "{token}: {count} of {draws}, p = {p}");
+            assert!(
+                (count - draws as f64 * p).abs() <= 6.0 * deviation,
+                "token {token}: expected a share of {p} of {draws} draws, got {count}"
+            );
         }
     }
 }
@@ -140,7 +143,7 @@ fn a_seed_is_64_bits() {
     for (a, b) in [(0, 1), (3, 4), (0, 5), (3, 5)] {
         assert_ne!(tokens(a), tokens(b));
     }
-    // The first draws of a longer run are the draws of a shorter one.
+    // The first draws of a longer run are those of a shorter run.
     let shorter = apply.run(&[job(json!({"draws": 8, "seed": u64::MAX}))]).all_ok();
     assert_eq!(shorter.values("0.tokens"), tokens(3)[..8]);
 }
@@ -166,7 +169,7 @@ fn masks_and_infinities() {
     assert_eq!(outcome.values("1.probs"), [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
     assert_eq!(outcome.values("1.tokens"), [0.0, 0.0]);
     assert_eq!(outcome.values("2.probs")[1], 0.0);
-    // 1 + 2 and 2 + 1 are equal, before the temperature divides.
+    // 1 + 2 and 2 + 1 are equal before the temperature divides them.
     assert_eq!(outcome.values("3.probs"), [0.5, 0.5, 0.0]);
 }
 

@@ -1,4 +1,4 @@
-//! softmax, log_softmax and logsumexp: axes, masks and options.
+//! Tests of softmax, log_softmax and logsumexp: axes, masks and options.
 
 use crate::program::{Apply, FLOATS, Outcome, assert_close};
 use safetensors::Dtype;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const INF: f64 = f64::INFINITY;
 
-/// The definition, on logits of which -inf are masked; a row without others gives zeros.
+/// Computes the softmax by definition. A logit of -inf is masked, and a fully masked row gives zeros.
 fn softmax(z: &[f64]) -> Vec<f64> {
     let max = z.iter().copied().fold(-INF, f64::max);
     let e: Vec<f64> = z.iter().map(|z| if *z == -INF { 0.0 } else { (z - max).exp() }).collect();
@@ -18,7 +18,7 @@ fn rows(z: &[f64], cols: usize) -> Vec<f64> {
     z.chunks(cols).flat_map(softmax).collect()
 }
 
-/// softmax's y of each job on the same inputs.
+/// Runs softmax for each set of attributes on the same inputs.
 fn run(apply: Apply, attrs: &[Value]) -> Outcome {
     let jobs: Vec<_> = attrs
         .iter()
@@ -168,7 +168,7 @@ fn causal_ends_at_the_last_key() {
     let third = f64::from(1.0f32 / 3.0);
     let rows = [third, third, third, 0.0, 0.25, 0.25, 0.25, 0.25];
     assert_eq!(outcome.values("0.y"), [rows, rows].concat());
-    // In the second sequence only the last key may be seen, and only the last query sees it.
+    // The second sequence keeps only the last key, and only the last query may attend to it.
     assert_eq!(outcome.values("1.y"), [rows, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]].concat());
 }
 
@@ -216,7 +216,7 @@ fn special_values_stay_in_their_row() {
         ])
         .all_ok();
     assert_close(&outcome.values("0.y"), &[nan, nan, nan, nan, 1.0, 0.0], 0.0);
-    // NaN behind a false keep flag is never read.
+    // A NaN that a keep flag masks is never read.
     assert_close(&outcome.values("1.y"), &[0.0, 1.0, nan, nan, 1.0, 0.0], 0.0);
     assert_close(&outcome.values("2.y"), &[nan, nan, nan, nan, 0.0, -INF], 0.0);
     assert_close(&outcome.values("3.y"), &[nan, INF, 1.0], 0.0);
@@ -239,7 +239,7 @@ fn empty_tensors_keep_their_shape() {
     assert_eq!(outcome.tensor("2.y").1, [4, 0]);
 }
 
-/// dx of both ops by the definition, of logits whose slopes are given.
+/// Returns dx of softmax and log_softmax by definition, for logits with the given derivatives.
 fn gradients(z: &[f64], slopes: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
     let y = softmax(z);
     let live = |i: &usize| z[*i] != -INF;
@@ -287,9 +287,9 @@ fn gradients_of_both_in_every_type() {
         ] {
             let wanted: Vec<f64> = (0..2).flat_map(|r| row(flags, cap, r)[op].clone()).collect();
             let got = outcome.values(&format!("{job}.dx"));
-            // Terms cancel: the tolerance is of the largest.
+            // Terms cancel, so the tolerance is relative to the largest.
             for (got, wanted) in got.iter().zip(&wanted) {
-                assert!((got - wanted).abs() <= 3.0 * tolerance, "{got} is not {wanted}");
+                assert!((got - wanted).abs() <= 3.0 * tolerance, "expected {wanted}, got {got}");
                 assert!(*wanted != 0.0 || *got == 0.0);
             }
         }

@@ -1,4 +1,4 @@
-//! Attention: the bits of slices in every layout, gradients, and the composition.
+//! Tests of attention on tensors: the bits of the slice functions in every layout, gradients, and the composition.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{D, DType, Result, Tensor, Var, WithDType};
@@ -16,7 +16,7 @@ fn operands(dtype: DType) -> Result<[Tensor; 4]> {
 
 const SINKS: [f64; 4] = [0.5, -1.0, 2.0, 0.0];
 
-/// Calls `check` with options, by name.
+/// Calls `check` with each set of options and its name.
 fn each_options(mut check: impl FnMut(&str, &Attention<'_>) -> Result<()>) -> Result<()> {
     let keep: Vec<u8> = (0..30).map(|i| u8::from(i % 4 != 1)).collect();
     let bias: Vec<f32> = (0..60).map(|i| if i % 7 == 3 { f32::NEG_INFINITY } else { (i % 5) as f32 * 0.3 }).collect();
@@ -55,14 +55,14 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
         for (((layout, q), (_, k)), (_, v)) in layouts(&q)?.into_iter().zip(layouts(&k)?).zip(layouts(&v)?) {
             let what = format!("{name}, {layout}");
             assert_same(&what, &guarded::attention(&q, &k, &v, options)?, &want);
-            // By way of a transpose, so that what flows back is not contiguous.
+            // The transpose makes the gradient of y non-contiguous.
             let vars = [Var::from_tensor(&q)?, Var::from_tensor(&k)?, Var::from_tensor(&v)?];
             let y = guarded::attention(&vars[0], &vars[1], &vars[2], options)?;
             let flowing = (y.transpose(1, 3)? * dy.transpose(1, 3)?)?.backward()?;
             for (var, gradient) in vars.iter().zip(&gradients) {
                 assert_same(&what, flowing.get(var).unwrap(), gradient);
             }
-            // One that is tracked alone.
+            // Only one argument is tracked.
             let y = guarded::attention(&q, &vars[1], &v, options)?;
             assert_same(&what, (y * &dy)?.backward()?.get(&vars[1]).unwrap(), &gradients[1]);
         }
@@ -94,8 +94,8 @@ fn the_composition_is_near() -> Result<()> {
             let composed = run(composition::attention)?;
             for (part, (kernel, composed)) in kernels.iter().zip(&composed).enumerate() {
                 assert_eq!((kernel.dims(), kernel.dtype()), (composed.dims(), composed.dtype()));
-                // Values are below 4, scores below 10, whose errors weights multiply; the composition's gradients of f16
-                // and bf16 are rounded where they are added up.
+                // Values are below 4 and scores below 10; the weights multiply the errors of the scores. The
+                // composition's gradients of f16 and bf16 are rounded each time they are accumulated.
                 let unit = if ours == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) };
                 let want = flat(kernel);
                 assert_close(&format!("{name} in {dtype:?}, part {part}"), &flat(composed), &want, |i| {
@@ -108,7 +108,7 @@ fn the_composition_is_near() -> Result<()> {
     Ok(())
 }
 
-/// What candle's own ops give where nothing is masked.
+/// Compares with candle's own ops, without a mask.
 #[test]
 fn ops_of_candle_put_together() -> Result<()> {
     let [q, k, v, dy] = operands(DType::F32)?;
@@ -146,7 +146,7 @@ fn padding_is_not_read() -> Result<()> {
         for form in FORMS {
             let q = Var::from_tensor(&q)?;
             let (want, got) = (form(&q, &k, &v, &options)?, form(&q, &bad_k, &bad_v, &options)?);
-            // A block that holds NaN is made in f64.
+            // A block that contains NaN is computed in f64.
             assert_close("y", &flat(&got), &flat(&want), |i| 1e-4 + flat(&want)[i].abs() * 0.01);
             assert!(flat(&got)[48..].iter().all(|y| *y == 0.0));
             assert!(flat(got.backward()?.get(&q).unwrap()).iter().all(|dq| dq.is_finite()));
@@ -173,7 +173,7 @@ fn what_is_refused() -> Result<()> {
         assert_eq!(error, Error::FullyMasked { op: "attention", row: 12 });
     }
     let refused = |q: &Tensor, k: &Tensor| guarded::attention(q, k, &v, &none).unwrap_err();
-    assert_eq!(refused(&q.get(0)?, &k).to_string(), "attention: q has shape [4, 3, 6]; 4 axes is needed");
+    assert_eq!(refused(&q.get(0)?, &k).to_string(), "attention: q has shape [4, 3, 6]; expected 4 axes");
     assert_eq!(refused(&q, &k.to_dtype(DType::F64)?).name(), "Backend");
     let ints = Tensor::ones(&Q, DType::U32, CPU)?;
     let refused = guarded::attention(&ints, &ints, &ints, &none).unwrap_err();

@@ -1,4 +1,4 @@
-//! Gradients in candle's store: the bits of the slice functions, and what is refused.
+//! Tests of clipping gradients in candle's store: the bits of the slice functions, and rejected gradients.
 
 use crate::support::{CPU, DTYPES, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var};
@@ -14,7 +14,7 @@ fn all_vars() -> Result<Vec<Var>> {
         .collect()
 }
 
-/// The gradient of a variable is twice the variable.
+/// Computes the gradient of the sum of squares, which is twice each variable.
 fn backward(vars: &[Var]) -> Result<candle_core::backprop::GradStore> {
     let losses = vars.iter().map(|var| var.sqr()?.sum_all()?.to_dtype(DType::F64)).collect::<Result<Vec<_>>>()?;
     Tensor::stack(&losses, 0)?.sum_all()?.backward()
@@ -29,14 +29,14 @@ fn by_norm() -> Result<()> {
             let mut grads = backward(&vars)?;
             let before: Vec<Tensor> = vars.iter().map(|var| grads.get(var).unwrap().clone()).collect();
             let kept: Vec<Vec<f64>> = before.iter().map(flat).collect();
-            // The slice function of the same numbers.
+            // Expected: the slice function on the same values.
             let (mut a, mut b) =
                 (before[0].flatten_all()?.to_vec1::<f64>()?, before[1].flatten_all()?.to_vec1::<f32>()?);
             let mut c = before[2].flatten_all()?.to_vec1::<half::f16>()?;
             let mut d = before[3].flatten_all()?.to_vec1::<half::bf16>()?;
             let mut list = [(&mut a).into(), (&mut b).into(), (&mut c).into(), (&mut d).into()];
             let want = evenkeel::clip_grad_norm(&mut list, &options).unwrap();
-            // One variable twice, and one without a gradient.
+            // One variable is listed twice, and one has no gradient.
             let mut named = vars.clone();
             named.insert(2, vars[0].clone());
             named.push(Var::zeros(3, DType::F32, CPU)?);
@@ -45,7 +45,11 @@ fn by_norm() -> Result<()> {
             assert_same("f32", grads.get(&vars[1]).unwrap(), &Tensor::from_vec(b, (3, 5), CPU)?);
             assert_same("f16", grads.get(&vars[2]).unwrap(), &Tensor::from_vec(c, (3, 5), CPU)?);
             assert_same("bf16", grads.get(&vars[3]).unwrap(), &Tensor::from_vec(d, (3, 5), CPU)?);
-            assert_eq!(before.iter().map(flat).collect::<Vec<_>>(), kept, "what was cloned before has changed");
+            assert_eq!(
+                before.iter().map(flat).collect::<Vec<_>>(),
+                kept,
+                "a clone made before the call must not change"
+            );
         }
     }
     Ok(())
@@ -63,12 +67,15 @@ fn what_is_not_finite() -> Result<()> {
     assert_same("refused", grads.get(&vars[1]).unwrap(), &broken);
     let lax = ClipGradNorm::new(1.0).error_if_nonfinite(false);
     assert!(guarded::clip_grad_norm(&mut grads, &vars, &lax)?.is_nan());
-    assert_same("let be", grads.get(&vars[1]).unwrap(), &broken);
+    assert_same("unchanged", grads.get(&vars[1]).unwrap(), &broken);
     let (done, met) = report::scope(|| guarded::clip_grad_value(&mut grads, &vars, 1.5));
     done?;
     assert_eq!(met.to_string(), "clip_grad_value: 1 of 2 rows with NaN, 1 of 2 rows with infinity");
     let got = flat(grads.get(&vars[1]).unwrap());
-    assert!(got[..2] == [1.0, 1.5] && got[2].is_nan() && got[3..] == [1.5, 1.5, 0.0], "{got:?}");
+    assert!(
+        got[..2] == [1.0, 1.5] && got[2].is_nan() && got[3..] == [1.5, 1.5, 0.0],
+        "expected [1, 1.5, NaN, 1.5, 1.5, 0], got {got:?}"
+    );
     for limit in [-1.0, f64::NAN] {
         assert_eq!(guarded::clip_grad_value(&mut grads, &vars, limit).unwrap_err().name(), "InvalidArgument");
         let options = ClipGradNorm::new(limit);
@@ -96,7 +103,7 @@ fn a_look_at_any_layout() -> Result<()> {
     Ok(())
 }
 
-/// The bits of the slice function, and nothing changed where one of several is refused.
+/// Checks the bits of the slice function, and that a rejected gradient leaves all others unchanged.
 #[test]
 fn by_the_weights() -> Result<()> {
     let vars = all_vars()?;
@@ -105,7 +112,7 @@ fn by_the_weights() -> Result<()> {
     let mut weight = vars[1].flatten_all()?.to_vec1::<f32>()?;
     let mut want = grads.get(&vars[1]).unwrap().flatten_all()?.to_vec1::<f32>()?;
     assert_eq!(options.clip(&mut want, &weight, &[3, 5]), Ok(3));
-    // Each of a gradient's units is twice as large as its weights.
+    // The norm of each unit's gradient is twice that of its weights.
     assert_eq!(guarded::adaptive_clip(&mut grads, &vars, &options), Ok(12));
     assert_same("f32", grads.get(&vars[1]).unwrap(), &Tensor::from_vec(want, (3, 5), CPU)?);
 

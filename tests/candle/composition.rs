@@ -1,4 +1,4 @@
-//! The compositions on the CPU against the kernels, within the rounding of f32 (or f64) arithmetic.
+//! Tests of the compositions on the CPU against the kernels, within the rounding errors of f32 or f64 arithmetic.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, tensor, ulp};
 use candle_core::{DType, Result, Tensor, Var};
@@ -9,12 +9,12 @@ use evenkeel::{
     SafeDiv, Softmax,
 };
 
-/// The rounding of the type that a composition computes in.
+/// Returns the epsilon of the type that a composition computes in.
 fn unit(dtype: evenkeel::DType) -> f64 {
     if dtype == evenkeel::DType::F64 { f64::EPSILON } else { 2f64.powi(-23) }
 }
 
-/// Fails unless each differs by at most a relative error, an absolute one, and a unit of the type.
+/// Fails unless every difference is at most the sum of a relative error, an absolute error and an ULP of the type.
 #[track_caller]
 fn assert_near(what: &str, dtype: evenkeel::DType, got: &Tensor, want: &Tensor, relative: f64, absolute: f64) {
     assert_eq!((got.dims(), got.dtype()), (want.dims(), want.dtype()), "{what}");
@@ -43,11 +43,12 @@ fn softmax_family() -> Result<()> {
                 [Softmax::default(), Softmax::default().scale(0.3), Softmax::default().scale(-1.5).softcap(5.0)]
             {
                 for axis in 0..x.rank() {
-                    // The distance from the maximum is rounded: up to 160 units here; then 40 terms are added.
+                    // The distance from the maximum is rounded, with a magnitude of up to 160 here. Then 40 terms are
+                    // added.
                     let error = 500.0 * unit(ours);
                     let what = format!("{:?} along {axis} in {dtype:?}, {options:?}", x.dims());
                     let want = guarded::softmax(&x, axis, &options)?;
-                    // Where an exponential is subnormal, the composition may flush or round it.
+                    // The composition may round a subnormal exponential, or flush it to zero.
                     let tiny = 2f64.powi(-126);
                     assert_near(&what, ours, &composition::softmax(&x, axis, &options)?, &want, error, tiny);
                     let want = guarded::log_softmax(&x, axis, &options)?;
@@ -102,7 +103,7 @@ fn norms() -> Result<()> {
                     assert_near(&what, ours, &composition::rms_norm(&x, weight, &options)?, &want, error, 0.0);
                 }
             }
-            // One unit of the rounding before the weight, which may fall on the other side.
+            // The rounding before the weight may differ by one ULP.
             let llama = RmsNorm::default().rounding(Rounding::BeforeWeight);
             let want = guarded::rms_norm(&x, Some(&weight), &llama)?;
             let unit_before = if dtype == DType::F32 || dtype == DType::F64 { 0.0 } else { ours.limits().epsilon };
@@ -141,14 +142,14 @@ fn norms_keep_squares_in_range() -> Result<()> {
     let want = flat(&guarded::layer_norm(&x, None, None, &LayerNorm::default())?);
     let y = flat(&composition::layer_norm(&x, None, None, &LayerNorm::default())?);
     assert_close("a small spread", &y, &want, |_| 1e-5);
-    // An infinity is NaN where it is, and zeros the rest of an rms_norm.
+    // In an rms_norm, an infinity becomes NaN and all other elements become zero.
     let x = Tensor::new(&[[f32::INFINITY, 1.0]], CPU)?;
     let y = flat(&composition::rms_norm(&x, None, &RmsNorm::default())?);
     assert!(y[0].is_nan() && y[1] == 0.0);
     Ok(())
 }
 
-/// Those of the kernels against those of devices that have none.
+/// Compares the kernels' gradients with those that devices without kernels use.
 #[test]
 fn gradients_of_norms() -> Result<()> {
     let eps = 1e-3;
@@ -200,7 +201,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 assert_near("l2_normalize", ours, &composition::l2_normalize(&x, axis, &options)?, &want, error, 0.0);
             }
         }
-        // What breaks a sum of squares, and lanes of zeros with every eps.
+        // Magnitudes for which a sum of squares fails, and lanes of zeros, with every eps.
         let largest = ours.limits().max;
         for magnitude in [0.0, largest, largest.sqrt(), ours.limits().min_normal] {
             let x = (tensor(&[4, 16], DType::F64, 1.0, 1)? * magnitude)?.to_dtype(dtype)?;
@@ -208,7 +209,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let options = L2Normalize::default().eps(eps);
                 let want = guarded::l2_normalize(&x, 1, &options)?;
                 let y = composition::l2_normalize(&x, 1, &options)?;
-                // In f32 an eps of 1e-300 is 0, and of the smallest numbers over 1 not all digits are left.
+                // In f32 an eps of 1e-300 becomes 0. The smallest numbers divided by 1 lose digits.
                 assert_near(
                     &format!("{magnitude:e}, {eps:e}, {dtype:?}"),
                     ours,
@@ -221,7 +222,7 @@ fn groups_and_unit_lanes() -> Result<()> {
                 let grads = composition::l2_normalize(&x, 1, &options)?.sqr()?.backward()?;
                 assert!(
                     flat(grads.get(&x).unwrap()).iter().all(|g| g.is_finite()),
-                    "{magnitude:e}, {eps:e}, {dtype:?}"
+                    "{magnitude:e}, {eps:e}, {dtype:?}: expected finite gradients"
                 );
             }
         }
@@ -262,11 +263,11 @@ fn pairs_and_clamped_elements() -> Result<()> {
             let want = guarded::swiglu(&a, &b)?;
             assert_near("swiglu", ours, &composition::swiglu(&a, &b)?, &want, error, 0.0);
             let want = guarded::log_add_exp(&a, &b)?;
-            // The larger of the two, and what comes to it, may cancel.
+            // The larger input and the logarithm added to it may cancel.
             assert_near("log_add_exp", ours, &composition::log_add_exp(&a, &b)?, &want, error, 30.0 * error);
             for options in [ClampedExp::default(), ClampedExp::default().min(-2.0).max(3.0)] {
                 let want = guarded::clamped_exp(&a, &options)?;
-                // Of the largest exponent an error is that of as many units.
+                // The relative error of an exponential grows with the exponent.
                 assert_near("clamped_exp", ours, &composition::clamped_exp(&a, &options)?, &want, error, 0.0);
             }
             for options in [ClampedLog::default(), ClampedLog::default().floor(0.5), ClampedLog::default().floor(1e-60)]
@@ -353,9 +354,9 @@ fn single_elements() -> Result<()> {
     for (dtype, ours) in DTYPES {
         for x in [tensor(&[300], dtype, 20.0, 1)?, special.to_dtype(dtype)?] {
             for (op, composed, kernel) in ops {
-                // The exponent's rounding, and a division's.
+                // The rounding of an exponent, and that of a division.
                 let error = 8.0 * unit(ours);
-                // The shares are 1 and what is nearly -1, or of a rounded cube.
+                // GELU adds 1 to a number close to -1, or uses a rounded cube.
                 let absolute = if op.starts_with("gelu") { 4.0 * error } else { 0.0 };
                 assert_near(op, ours, &composed(&x)?, &kernel(&x)?, error, absolute);
             }

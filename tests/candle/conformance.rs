@@ -1,5 +1,5 @@
-//! What the suites find in candle-nn 0.11, each defect that is known of it, and in the functions that stand in for it:
-//! nothing.
+//! Runs the conformance suites on candle-nn 0.11, where they must find each known defect, and on the replacement
+//! functions, where they must find none.
 
 #[path = "../../examples/conformance/engines.rs"]
 mod engines;
@@ -11,7 +11,7 @@ use evenkeel::testing::conformance::Defect;
 #[test]
 fn nothing_is_found_in_the_drop_ins() {
     for Named { name, report } in engines::evenkeel() {
-        assert!(report.is_clean(), "{name}: {report}");
+        assert!(report.is_clean(), "{name}: expected no defect, got {report}");
     }
 }
 
@@ -21,9 +21,10 @@ fn the_defects_of_candle_are_found() {
     let assert_found = |name: &str, dtypes: &[DType], defects: &[Defect]| {
         for dtype in dtypes {
             let named = |named: &&Named| named.name == name && named.report.dtype == *dtype;
-            let report = &reports.iter().find(named).unwrap_or_else(|| panic!("{name} in {dtype} is not asked")).report;
+            let report =
+                &reports.iter().find(named).unwrap_or_else(|| panic!("no report for {name} in {dtype}")).report;
             for defect in defects {
-                assert!(report.has(*defect), "{defect} is not found in candle's {name}: {report}");
+                assert!(report.has(*defect), "expected {defect} in candle's {name}: {report}");
             }
         }
     };

@@ -1,13 +1,14 @@
-//! The drop-ins against candle's own ops in f64, within what the accuracy table allows.
+//! Tests of the drop-in functions against candle's own ops in f64, within the bounds of the accuracy table.
 
 use crate::support::{DTYPES, allowed, assert_close, assert_same, flat, tensor};
 use candle_core::{D, DType, Module, Result, Tensor};
 use evenkeel::candle as ours;
 
-/// Shapes of rank 1 to 5, rows of many lengths.
+/// Shapes with 1 to 5 axes and rows of many lengths.
 const SHAPES: [&[usize]; 7] = [&[1], &[17], &[3, 64], &[2, 3, 129], &[2, 1, 3, 32], &[1, 2, 2, 3, 5], &[2, 2000]];
 
-/// The rounding of candle's f64 reference: a sum of n terms, and exponents up to the magnitude of the logits.
+/// Returns the rounding error of candle's f64 reference: a sum of n terms, and exponents up to the magnitude of the
+/// logits.
 fn reference_error(n: usize, magnitude: f64) -> f64 {
     (n as f64 + 2.0 * magnitude + 16.0) * f64::EPSILON
 }
@@ -56,7 +57,7 @@ fn norms() -> Result<()> {
             let y = flat(&ours::ops::layer_norm(&x, &alpha, &beta, 1e-5)?);
             assert_close(&what, &y, &want, |i| {
                 let largest = want[i].abs().max(bias[i].abs()).max((want[i] - bias[i]).abs());
-                // Candle's mean is rounded, and its error divided by a deviation that can be far below it.
+                // Candle's mean is rounded. Dividing by a much smaller deviation magnifies its error.
                 allowed("layer_norm", ours_dtype, largest) + 100.0 * error
             });
         }
@@ -77,7 +78,7 @@ fn single_elements() -> Result<()> {
             let want = flat(&want);
             assert_close(op, &flat(&y), &want, |i| allowed(op, ours_dtype, want[i]) + error * want[i].abs());
         }
-        // The product is one more rounding, in the type.
+        // The product adds one rounding in the type.
         let want = flat(&candle_nn::ops::swiglu(&wide)?);
         let (left, right) = (wide.narrow(1, 0, 350)?, flat(&wide.narrow(1, 350, 350)?));
         let left = flat(&candle_nn::ops::silu(&left)?);
@@ -132,7 +133,7 @@ fn losses() -> Result<()> {
         let want = flat(&candle_nn::loss::cross_entropy(&wide, &targets)?);
         let y = ours::loss::cross_entropy(&x, &targets)?;
         assert_eq!((y.dims(), y.dtype()), (&[][..], dtype));
-        // Six terms of up to 8 in f32, or in f64, and a rounding.
+        // Six terms of up to 8, added in f32 or f64, and one rounding.
         let sum = |dtype: evenkeel::DType| 8.0 * 8.0 * dtype.limits().epsilon.min(2f64.powi(-23));
         assert_close("cross_entropy", &flat(&y), &want, |i| allowed("exp", ours_dtype, want[i]) + sum(ours_dtype));
 
@@ -163,7 +164,7 @@ fn modules_compute_what_candles_do() -> Result<()> {
             Box::new(ours::LayerNorm::rms_norm(weight.clone(), 1e-5)),
             Box::new(candle_nn::LayerNorm::rms_norm(weight.clone(), 1e-5)),
         ),
-        // Operands that broadcast, but are not one value a column.
+        // Operands that broadcast, but not as one value per column.
         (
             Box::new(ours::LayerNorm::new_no_bias(f64s(&[4, 1], 4)?, 1e-5)),
             Box::new(candle_nn::LayerNorm::new_no_bias(f64s(&[4, 1], 4)?, 1e-5)),
@@ -188,7 +189,7 @@ fn modules_compute_what_candles_do() -> Result<()> {
     Ok(())
 }
 
-/// Candle's module by way of its composition, which takes f64: of what is not contiguous.
+/// Candle's module on a non-contiguous input, which makes it use its composition. Only that supports f64.
 struct Composed(candle_nn::LayerNorm);
 
 impl Module for Composed {

@@ -1,4 +1,4 @@
-//! What is refused, and how: candle's error where candle has one, typed errors through candle and back.
+//! Tests of rejected arguments: candle's own error where candle has one, and typed errors that pass through candle.
 
 use crate::support::{CPU, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -37,7 +37,7 @@ fn integer_types_are_candles_error() -> Result<()> {
     Ok(())
 }
 
-/// The error below the backtrace that candle may have added.
+/// Returns the error without a backtrace that candle may have added.
 fn peeled(error: &candle_core::Error) -> &candle_core::Error {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => peeled(inner),
@@ -100,7 +100,7 @@ fn typed_errors_come_through_candle() -> Result<()> {
     let x = tensor(&[2, 4], DType::F32, 1.0, 1)?;
     let weight = Tensor::ones(4, DType::F32, CPU)?;
     let error = ours::ops::rms_norm(&x, &weight, -1.0).unwrap_err();
-    assert!(error.to_string().contains("eps is -1"), "{error}");
+    assert!(error.to_string().contains("eps is -1"), "expected a message about eps, got {error}");
     assert_eq!(Error::from(error).name(), "InvalidArgument");
 
     let typed = Error::FullyMasked { op: "softmax", row: 7 };
@@ -112,7 +112,7 @@ fn typed_errors_come_through_candle() -> Result<()> {
     let foreign = candle_core::Context::context(Err::<(), _>(std::fmt::Error), "writing").unwrap_err();
     assert_eq!(Error::from(foreign).name(), "Backend");
 
-    // Both directions by `?`.
+    // `?` converts errors in both directions.
     fn layer(x: &Tensor) -> Result<Tensor> {
         Ok(ours::guarded::rms_norm(x, None, &RmsNorm::default())?)
     }

@@ -1,4 +1,4 @@
-//! The logits processor: candle's meaning, and an error where candle has none.
+//! Tests of the logits processor: candle's semantics, and an error where candle has none.
 
 use crate::support::{CPU, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -6,7 +6,7 @@ use evenkeel::Error;
 use evenkeel::candle::generation::{LogitsProcessor, Sampling};
 use std::collections::BTreeSet;
 
-/// The tokens that a strategy ever draws, by candle's rules in plain loops.
+/// Returns the tokens that a strategy can draw, by candle's rules written as plain loops.
 fn support(sampling: &Sampling, logits: &[f64]) -> BTreeSet<u32> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -62,9 +62,9 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
         Sampling::TopP { p: 1.0, temperature: 1.5 },
         Sampling::TopP { p: 7.0, temperature: 1.5 },
         Sampling::TopKThenTopP { k: 5, p: 0.5, temperature: 1.5 },
-        // Below the mass of the first five, and of those the larger share.
+        // p is below the mass of the first five tokens, but a large share of it.
         Sampling::TopKThenTopP { k: 5, p: 0.75, temperature: 1.5 },
-        // Above it: top-p does nothing.
+        // p is above the mass of the first three tokens, so top-p has no effect.
         Sampling::TopKThenTopP { k: 3, p: 0.9, temperature: 3.0 },
         Sampling::TopKThenTopP { k: 5, p: 0.0, temperature: 1.5 },
         Sampling::TopKThenTopP { k: 100, p: 0.7, temperature: 1.5 },
@@ -91,7 +91,7 @@ fn every_strategy_draws_candles_set_of_tokens() -> Result<()> {
 
 #[test]
 fn probabilities_are_those_of_the_strategy() -> Result<()> {
-    // 20,000 draws: the standard deviation of a frequency is at most 0.0036; a failure is five of those away.
+    // With 20,000 draws, the standard deviation of a frequency is at most 0.0036. The limit is five of those.
     let logits = Tensor::new(&[0f32, 1., 2., 3.], CPU)?;
     let frequencies = |sampling: Sampling| -> Result<Vec<f64>> {
         let mut processor = LogitsProcessor::from_sampling(1, sampling);
@@ -106,12 +106,16 @@ fn probabilities_are_those_of_the_strategy() -> Result<()> {
         (Sampling::All { temperature: 2.0 }, [e(0.0), e(0.5), e(1.0), e(1.5)]),
         (Sampling::GumbelSoftmax { temperature: 2.0 }, [e(0.0), e(0.5), e(1.0), e(1.5)]),
         (Sampling::TopK { k: 2, temperature: 1.0 }, [0.0, 0.0, e(2.0), e(3.0)]),
-        // The last two have 0.88 of the mass, so it takes three.
+        // The last two tokens have 0.88 of the mass, so three are needed.
         (Sampling::TopP { p: 0.9, temperature: 1.0 }, [0.0, e(1.0), e(2.0), e(3.0)]),
     ] {
         let sum: f64 = weights.iter().sum();
         for (frequency, weight) in frequencies(sampling.clone())?.into_iter().zip(weights) {
-            assert!((frequency - weight / sum).abs() < 0.018, "{sampling:?}: {frequency}, not {}", weight / sum);
+            assert!(
+                (frequency - weight / sum).abs() < 0.018,
+                "{sampling:?}: got frequency {frequency}, expected {}",
+                weight / sum
+            );
         }
     }
     Ok(())
@@ -157,11 +161,11 @@ fn what_can_not_be_sampled_is_a_typed_error() -> Result<()> {
         assert_eq!(error(sampling, &masked).name(), "EmptySupport", "{sampling:?}");
         let empty = Tensor::zeros(0, DType::F32, CPU)?;
         assert_eq!(error(sampling, &empty).name(), "EmptyInput", "{sampling:?}");
-        // As candle's: one row, and one dimension.
+        // As in candle, the logits must be a single row with one axis.
         assert!(
             LogitsProcessor::from_sampling(1, sampling.clone()).sample(&tensor(&[1, 4], DType::F32, 1.0, 1)?).is_err()
         );
-        // An infinity is certain.
+        // A logit of +inf is certain to be drawn.
         let infinite = Tensor::new(&[1f32, inf, 2., inf], CPU)?;
         let mut processor = LogitsProcessor::from_sampling(1, sampling.clone());
         assert!([1, 3].contains(&processor.sample(&infinite)?), "{sampling:?}");
@@ -190,20 +194,20 @@ fn a_closure_changes_the_probabilities_before_any_filter() -> Result<()> {
         let mut processor = strategy(sampling);
         (0..400).map(|_| processor.sample_f(&logits, f)).collect()
     };
-    // They are the softmax of the logits over the temperature, in f32.
+    // The probabilities are the softmax of the logits over the temperature, in f32.
     let want: Vec<f32> = evenkeel::candle::ops::softmax((&logits / 0.5)?.as_ref(), D::Minus1)?.to_vec1()?;
     strategy(Sampling::TopK { k: 2, temperature: 0.5 }).sample_f(&logits, |given| {
-        assert!(given.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-7), "{given:?}, not {want:?}");
+        assert!(given.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-7), "expected {want:?}, got {given:?}");
     })?;
-    // A token without probability is never drawn, and does not count for k.
+    // A token with probability 0 is never drawn and does not count for k.
     let ban = |given: &mut [f32]| given[3] = 0.0;
     assert_eq!(drawn(Sampling::TopK { k: 2, temperature: 5.0 }, ban)?, [1, 2].into());
     assert_eq!(drawn(Sampling::All { temperature: 5.0 }, ban)?, [0, 1, 2].into());
-    // Top-p is of 1, not of what is left: 0.9 is not reached by what is left here, so all of it stays.
+    // Top-p is relative to 1, not to the remaining mass. Here the remaining mass is below 0.9, so all tokens stay.
     assert_eq!(drawn(Sampling::TopP { p: 0.9, temperature: 5.0 }, ban)?, [0, 1, 2].into());
     assert_eq!(drawn(Sampling::TopP { p: 0.2, temperature: 5.0 }, ban)?, [2].into());
     assert_eq!(drawn(Sampling::TopKThenTopP { k: 2, p: 0.9, temperature: 5.0 }, ban)?, [1, 2].into());
-    // Weights need not add up to 1.
+    // Weights need not sum to 1.
     let double = |given: &mut [f32]| given.iter_mut().for_each(|p| *p *= 2.0);
     assert_eq!(drawn(Sampling::TopP { p: 0.6, temperature: 5.0 }, double)?, [3].into());
 
@@ -215,7 +219,7 @@ fn a_closure_changes_the_probabilities_before_any_filter() -> Result<()> {
         let refused = strategy(Sampling::All { temperature: 1.0 }).sample_f(&logits, f);
         assert_eq!(Error::from(refused.unwrap_err()).name(), name);
     }
-    let never = |_: &mut [f32]| panic!("there are no probabilities");
+    let never = |_: &mut [f32]| panic!("this strategy must not compute probabilities");
     assert_eq!(strategy(Sampling::ArgMax).sample_f(&logits, never)?, 3);
     strategy(Sampling::GumbelSoftmax { temperature: 1.0 }).sample_f(&logits, never)?;
     Ok(())
@@ -230,14 +234,14 @@ fn the_stream_is_the_seeds_and_the_calls() -> Result<()> {
     };
     assert_eq!(stream(5)?, stream(5)?);
     assert_ne!(stream(5)?, stream(6)?);
-    // What Evenkeel's sampler draws with the same numbers.
+    // Expected: the draws of Evenkeel's sampler with the same seed and numbers.
     let sampler = evenkeel::SamplerConfig::default().validate().unwrap();
     let data: Vec<f32> = logits.to_vec1()?;
     for (draw, token) in stream(5)?.into_iter().enumerate() {
         let draw = evenkeel::Draw { seed: 5, row: 0, draw: draw as u64 };
         assert_eq!(sampler.sample(&data, draw).unwrap().token, token);
     }
-    // A failed call counts.
+    // A failed call advances the stream too.
     let mut processor = LogitsProcessor::new(5, Some(1.0), None);
     assert!(processor.sample(&Tensor::new(&[f32::NAN], CPU)?).is_err());
     assert_eq!(processor.sample(&logits)?, stream(5)?[1]);

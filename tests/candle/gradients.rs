@@ -1,4 +1,4 @@
-//! Gradients against finite differences in f64, and against candle's own of the compositions.
+//! Tests of gradients against finite differences in f64, and against candle's gradients of the compositions.
 
 use crate::support::{CPU, assert_close, flat, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var};
@@ -11,7 +11,7 @@ use evenkeel::{
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
-/// An op, the shapes of its arguments, and the composition that it is compared with.
+/// Op with the shapes of its arguments, and the composition to compare it with.
 struct Case {
     name: &'static str,
     dims: Vec<Vec<usize>>,
@@ -42,12 +42,12 @@ fn smoothed() -> CrossEntropy<'static> {
     CrossEntropy::default().label_smoothing(0.2).z_loss(0.05).softcap(2.0)
 }
 
-/// Of six rows, one of which does not count.
+/// Returns targets for six rows, one of which is ignored.
 fn targets() -> Tensor {
     Tensor::new(&[[4i64, -100, 2], [1, 0, 3]], CPU).unwrap()
 }
 
-/// A table as tensors that broadcast to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
+/// Reshapes a table to broadcast to `[.., heads, positions, cols / 2]` or `[.., positions, heads, cols / 2]`.
 fn per_row(table: &Tensor, heads: usize) -> Result<Tensor> {
     table.unsqueeze(table.rank() + heads - 3)
 }
@@ -164,7 +164,7 @@ fn cases() -> Vec<Case> {
             })),
         ),
         case(
-            "the sum of rms_norm with a residual, alone",
+            "only the sum of rms_norm with a residual",
             &[ROWS, ROWS],
             Box::new(|x| {
                 let weight = tensor(COLS, DType::F64, 1.0, 9)?;
@@ -193,7 +193,7 @@ fn cases() -> Vec<Case> {
             Some(Box::new(move |x| composition::layer_norm(&x[0], Some(&x[1]), None, &layer()))),
         ),
         case(
-            "layer_norm with a bias alone",
+            "layer_norm with a bias only",
             &[ROWS, COLS],
             Box::new(move |x| Ok(guarded::layer_norm(&x[0], None, Some(&x[1]), &layer())?)),
             Some(Box::new(move |x| composition::layer_norm(&x[0], None, Some(&x[1]), &layer()))),
@@ -217,7 +217,7 @@ fn cases() -> Vec<Case> {
             Some(Box::new(move |x| composition::group_norm(&x[0], None, None, &GroupNorm::new(2).eps(1e-3)))),
         ),
         case(
-            "group_norm with a bias alone",
+            "group_norm with a bias only",
             &[CHANNELS, COLS],
             Box::new(move |x| Ok(guarded::group_norm(&x[0], None, Some(&x[1]), &groups())?)),
             Some(Box::new(move |x| composition::group_norm(&x[0], None, Some(&x[1]), &groups()))),
@@ -459,7 +459,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// A number that depends on each element of the result differently. Masked elements (-inf) count for nothing.
+/// Computes a scalar that depends on each element of the result differently. Masked elements (-inf) do not count.
 fn objective(y: &Tensor) -> Result<Tensor> {
     let weights = tensor(y.dims(), y.dtype(), 1.0, 77)?;
     let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
@@ -474,7 +474,7 @@ fn variables(case: &Case, dtype: DType) -> Result<Vec<Var>> {
 fn gradients(op: &Op, variables: &[Var], of: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Vec<Vec<f64>>> {
     let args: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
     let grads = of(&op(&args)?)?.backward()?;
-    variables.iter().map(|v| Ok(flat(grads.get(v).expect("a gradient for every variable")))).collect()
+    variables.iter().map(|v| Ok(flat(grads.get(v).expect("every variable has a gradient")))).collect()
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn finite_differences() -> Result<()> {
                 };
                 differences.push((moved(STEP)? - moved(-STEP)?) / (2.0 * STEP));
             }
-            // The difference's own error: the third derivative times step^2, and rounding over the step.
+            // The error of the difference: the third derivative times step^2, and rounding divided by the step.
             assert_close(&format!("{}, argument {i}", case.name), grad, &differences, |_| 1e-8);
         }
     }
@@ -525,14 +525,14 @@ fn narrow_types() -> Result<()> {
             let grads = gradients(&case.op, &variables, objective)?;
             let of = |v: &Var| Var::from_tensor(&v.to_dtype(DType::F64)?);
             let wide = variables.iter().map(of).collect::<Result<Vec<_>>>()?;
-            // The objective's weights, too, are those of the narrow type.
+            // The weights of the objective have the narrow type, too.
             let want = gradients(&case.op, &wide, |y| {
                 let weights = tensor(y.dims(), dtype, 1.0, 77)?.to_dtype(DType::F64)?;
                 let live = y.eq(f64::NEG_INFINITY)?.where_cond(&y.zeros_like()?, y)?;
                 (live * weights)?.sum_all()
             })?;
             for (i, (grad, want)) in grads.iter().zip(&want).enumerate() {
-                // Gradients of up to some ten, of results that were rounded once and sums of a dozen terms.
+                // Gradients of up to about ten, from results rounded once and sums of a dozen terms.
                 let largest = want.iter().fold(1.0, |a: f64, b| a.max(b.abs()));
                 assert_close(&format!("{} in {dtype:?}, argument {i}", case.name), grad, want, |_| {
                     24.0 * unit * largest
@@ -547,7 +547,7 @@ fn narrow_types() -> Result<()> {
 fn results_used_twice_gradients_of_any_layout() -> Result<()> {
     for case in cases() {
         let variables = variables(&case, DType::F64)?;
-        // Once by way of a transpose, which gives a gradient that is not contiguous, once as it is.
+        // Once through a transpose, which makes the gradient non-contiguous, and once directly.
         let twice = |y: &Tensor| {
             let turned = if y.rank() > 1 { y.transpose(0, y.rank() - 1)? } else { y.clone() };
             objective(&turned)? + (objective(y)? * 0.5)?
@@ -569,7 +569,7 @@ fn turned(y: &Tensor) -> Result<Tensor> {
 
 #[test]
 fn arguments_that_are_no_variables() -> Result<()> {
-    // Candle panics if an op keeps back the gradient of something that it tracks, and is not a variable.
+    // Candle panics if an op returns no gradient for a tracked tensor that is not a variable.
     for case in cases() {
         let sources = variables(&case, DType::F64)?;
         let args = sources.iter().map(|v| v.affine(1.0, 0.0)).collect::<Result<Vec<_>>>()?;
@@ -578,7 +578,7 @@ fn arguments_that_are_no_variables() -> Result<()> {
         for (source, want) in sources.iter().zip(&want) {
             assert_close(case.name, &flat(grads.get(source).unwrap()), want, |_| 1e-14);
         }
-        // One of them alone.
+        // Only one argument is tracked.
         for (i, source) in sources.iter().enumerate() {
             let mut args: Vec<Tensor> = sources.iter().map(|v| v.as_detached_tensor()).collect();
             args[i] = source.as_tensor().clone();
@@ -625,7 +625,7 @@ fn nothing_flows_where_nothing_is_attended_to() -> Result<()> {
             assert!(grad[3].is_finite());
         }
     }
-    // The composition agrees.
+    // The composition gives the same.
     let x = Var::from_tensor(&Tensor::new(&[[-inf, -inf], [1., -inf]], CPU)?)?;
     let y = composition::softmax(&x, 1, &capped())?;
     assert!(flat(y.sqr()?.sum_all()?.backward()?.get(&x).unwrap()).iter().all(|g| g.is_finite()));
@@ -646,7 +646,7 @@ fn binary_cross_entropy_at_zero_and_far_from_it() -> Result<()> {
 
 #[test]
 fn masked_elements_stay_without_gradient() -> Result<()> {
-    // The logarithm of what is then taken out: candle's own gradient there is 0 times infinity.
+    // The op is followed by a selection that drops one element. Candle's own gradient there is 0 times infinity.
     let x = Var::from_tensor(&Tensor::new(&[0f32, 4.], CPU)?)?;
     let keep = Tensor::new(&[0u8, 1], CPU)?;
     let ops = [

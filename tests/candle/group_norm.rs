@@ -1,4 +1,5 @@
-//! Group normalisation: the bits of slices, gradients against those of its groups, and the module beside candle's.
+//! Tests of group normalisation: the bits of the slice functions, gradients against those of its groups, and the module
+//! compared with candle's.
 
 use crate::support::{CPU, DTYPES, allowed, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Module, Result, Tensor, Var, WithDType};
@@ -10,7 +11,7 @@ const DIMS: [&[usize]; 4] = [&[2, 6], &[2, 6, 5], &[3, 6, 2, 3], &[1, 6, 1, 2, 2
 
 fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
     let dtype = <E as WithDType>::DTYPE;
-    // An operand of another type than the tensor's is read as it is.
+    // A weight with a type other than the tensor's is used without conversion.
     let (weight, bias) = (tensor(&[6], DType::F32, 2.0, 2)?, tensor(&[6], dtype, 2.0, 3)?);
     let (w, b): (Vec<f32>, Vec<E>) = (weight.to_vec1()?, bias.to_vec1()?);
     for dims in DIMS {
@@ -45,7 +46,8 @@ fn the_bits_of_slices() -> Result<()> {
     bits_of_slices::<half::bf16>()
 }
 
-/// One group of one channel each: rows of layer normalisation, whose gradient has the weight's one value.
+/// Checks gradients with one channel per group. The groups are rows of layer normalisation, and the gradient of a
+/// channel's weight is the sum over its rows.
 #[test]
 fn the_gradients_of_rows() -> Result<()> {
     let (x, dy) = (tensor(&[2, 3, 40], DType::F32, 2.0, 1)?, tensor(&[2, 3, 40], DType::F32, 1.0, 2)?);
@@ -71,8 +73,11 @@ fn the_gradients_of_rows() -> Result<()> {
             }
             of_bias += dy.iter().map(|v| f64::from(*v)).sum::<f64>();
         }
-        // The reference's columns were rounded to f32.
-        assert!((dweight[channel] - of_weight).abs() <= 2f64.powi(-24) * (terms + of_weight.abs()), "{channel}");
+        // The reference gradients per column were rounded to f32.
+        assert!(
+            (dweight[channel] - of_weight).abs() <= 2f64.powi(-24) * (terms + of_weight.abs()),
+            "channel {channel}: expected {of_weight}"
+        );
         assert_eq!(dbias[channel], f64::from(of_bias as f32), "{channel}");
     }
     Ok(())
@@ -99,7 +104,10 @@ fn a_group_is_spoilt_alone() -> Result<()> {
             for (group, values) in values.chunks(4).enumerate() {
                 let spoilt = [2, 5].contains(&group);
                 let whole = values.iter().all(|v| v.is_finite());
-                assert_eq!(whole, !spoilt, "{what} of group {group} in {dtype:?}: {values:?}");
+                assert_eq!(
+                    whole, !spoilt,
+                    "{what} of group {group} in {dtype:?}: finite only in intact groups, got {values:?}"
+                );
             }
         }
     }
@@ -108,14 +116,14 @@ fn a_group_is_spoilt_alone() -> Result<()> {
 
 #[test]
 fn weights_alone_have_their_gradients() -> Result<()> {
-    // Nothing but the bias is tracked, and it is of another type.
+    // Only the bias is tracked, and its type differs from that of x.
     let x = tensor(&[2, 4, 3], DType::BF16, 2.0, 1)?;
     let bias = Var::from_tensor(&tensor(&[4], DType::F64, 1.0, 2)?)?;
     let y = guarded::group_norm(&x, None, Some(bias.as_tensor()), &GroupNorm::new(2))?;
     let grads = y.backward()?;
     let dbias = grads.get(&bias).expect("a gradient");
     assert_eq!((dbias.dtype(), flat(dbias)), (DType::F64, vec![6.0; 4]));
-    // Without elements they are zeros.
+    // Without elements, the gradients are zeros.
     for dims in [[0, 4, 3], [2, 4, 0]] {
         let x = Var::zeros(&dims[..], DType::F32, CPU)?;
         let y = guarded::group_norm(&x, None, Some(bias.as_tensor()), &GroupNorm::new(2))?;
@@ -159,7 +167,7 @@ fn the_module_computes_what_candles_does() -> Result<()> {
                 for (layout, x) in layouts(&x)? {
                     let y = norm.forward(&x)?;
                     assert_eq!((y.dims(), y.dtype()), (*dims, dtype));
-                    // Weighted values of up to 2 sqrt(30), and candle's own rounding in f64.
+                    // Weighted values are up to 2 sqrt(30). 1e-12 is for candle's own rounding in f64.
                     assert_close(&layout, &flat(&y), &want, |_| allowed("group_norm", kind, 11.0) + 1e-12);
                 }
             }
@@ -179,7 +187,7 @@ fn the_module_refuses_what_candles_does() -> Result<()> {
         let error = norm.forward(&tensor(dims, DType::F32, 1.0, 1)?).unwrap_err();
         assert_eq!(evenkeel::Error::from(error).name(), "ShapeMismatch", "{dims:?}");
     }
-    // A type that only candle has gets candle's op, or its error.
+    // A type that only candle supports uses candle's op, or gives its error.
     let x = tensor(&[1, 6, 2], DType::F32, 1.0, 1)?.to_dtype(DType::F8E4M3)?;
     let eights = |t: Tensor| t.to_dtype(DType::F8E4M3);
     let (ones, zeros) = (eights(Tensor::ones(6, DType::F32, CPU)?)?, eights(Tensor::zeros(6, DType::F32, CPU)?)?);
@@ -201,7 +209,7 @@ fn the_constructor_finds_what_candles_does() -> Result<()> {
     assert_same("loaded", &norm.forward(&x)?, &want);
     assert!(ours::group_norm(2, 5, 1e-3, vb.pp("norm")).is_err());
     assert!(ours::group_norm(3, 4, 1e-3, vb.pp("norm")).is_err());
-    // New ones begin with ones and zeros, and are trained.
+    // A new module starts with ones and zeros, and is trainable.
     let vars = candle_nn::VarMap::new();
     let vb = candle_nn::VarBuilder::from_varmap(&vars, DType::F32, CPU);
     let norm = ours::group_norm(2, 4, 1e-3, vb)?;

@@ -1,11 +1,11 @@
-//! One changed import: everything that candle-nn has is there, with the same signatures.
+//! Checks that replacing one import suffices: everything that candle-nn exports exists with the same signatures.
 
 #![allow(clippy::type_complexity)]
 
 use candle_core::shape::Dim;
 use candle_core::{D, DType, Device, Result, Tensor};
 
-/// An engine's code. Only its import is Evenkeel's.
+/// Code of an engine, where only this import is Evenkeel's.
 mod engine {
     use candle_core::{D, IndexOp, Result, Tensor};
     use candle_nn::{Activation, Embedding, LayerNorm, Linear, Module, RmsNorm, VarBuilder, linear_no_bias, rms_norm};
@@ -68,12 +68,12 @@ fn an_engine_by_one_changed_import() -> Result<()> {
     assert!(model.sample(&logits)? < 10);
     let loss = evenkeel::candle::loss::cross_entropy(&logits.unsqueeze(0)?, &Tensor::new(&[3u32], &Device::Cpu)?)?;
     let grads = loss.backward()?;
-    // Every weight but the bias of what is not trained has a gradient, also by the norms and the softmax.
+    // Every trained variable has a gradient, also through the norms and the softmax.
     assert!(vars.all_vars().iter().all(|var| grads.get(var).is_some()));
     Ok(())
 }
 
-/// Two of the same type, of any type at all.
+/// Compiles only if both arguments have the same type.
 fn alike<T>(_: T, _: T) {}
 
 #[test]
@@ -109,7 +109,7 @@ fn functions_have_candles_types() {
     generic::<D>();
 }
 
-/// What a module has, given the names of its types.
+/// Uses everything that a module exports, by the names of its types.
 macro_rules! surface {
     ($name:ident, $root:path) => {
         mod $name {

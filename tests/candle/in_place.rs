@@ -1,4 +1,4 @@
-//! In-place forms: the bits of the others, and what can't be overwritten.
+//! Tests of in-place forms: the bits of the allocating forms, and tensors that cannot be overwritten.
 
 use crate::support::{DTYPES, assert_same, tensor};
 use candle_core::{DType, Result, Tensor, Var};
@@ -8,7 +8,7 @@ use evenkeel::{ClampedExp, ClampedLog, GroupNorm, L2Normalize, LayerNorm, Mask, 
 type Form = Box<dyn Fn(&Tensor) -> evenkeel::Result<Tensor>>;
 type InPlace = Box<dyn Fn(&Tensor) -> evenkeel::Result<()>>;
 
-/// Every op with an in-place form, of tensors `[2, 3, 8]`.
+/// Returns every op with an in-place form, for tensors of shape `[2, 3, 8]`.
 fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
     let table = || RopeTable::new(&[1, 2, 3], 8, &Rope::default()).unwrap();
     let scaled = || Softmax::default().scale(0.7);
@@ -66,7 +66,7 @@ fn forms(dtype: DType) -> Result<Vec<(&'static str, Form, InPlace)>> {
             Box::new(move |x| guarded::layer_norm_in_place(x, Some(&w4), Some(&b2), &LayerNorm::default())),
         ),
         (
-            "layer_norm with a bias alone",
+            "layer_norm with a bias only",
             Box::new(move |x| guarded::layer_norm(x, None, Some(&b3), &LayerNorm::default())),
             Box::new(move |x| guarded::layer_norm_in_place(x, None, Some(&b4), &LayerNorm::default())),
         ),
@@ -138,7 +138,7 @@ fn what_can_not_be_overwritten() -> Result<()> {
         assert_eq!(in_place(&ints).unwrap_err().name(), "UnsupportedDType", "{op}");
         assert_same(op, &x, &before);
     }
-    // A weight that is part of what is overwritten.
+    // The weight shares memory with the tensor to overwrite.
     let x = tensor(&[2, 8], DType::F32, 2.0, 1)?;
     let refused = guarded::rms_norm_in_place(&x, Some(&x.get(0)?), &RmsNorm::default());
     assert_eq!(refused.unwrap_err().name(), "InvalidArgument");

@@ -1,4 +1,4 @@
-//! Variables that start as the same numbers wherever they are made: candle's hints, by name.
+//! Tests of variable initialisation from candle's hints: a variable gets the same values everywhere, by its name.
 
 use crate::support::{CPU, flat};
 use candle_core::{DType, Result, Shape, Tensor};
@@ -17,7 +17,7 @@ fn get(map: &VarMap, name: &str) -> Vec<f64> {
     flat(&map.data().lock().unwrap()[name])
 }
 
-/// The slice function's numbers of candle's own layers.
+/// Checks that candle's own layers get the values of the slice function.
 #[test]
 fn hints_are_drawn_by_name() -> Result<()> {
     let (map, vb) = builder(9, DType::F32);
@@ -55,7 +55,7 @@ fn order_and_company_do_not_matter() -> Result<()> {
     let (c, vb) = builder(4, DType::F64);
     linear(6, 4, vb.pp("x"))?;
     assert_ne!(get(&a, "x.weight"), get(&c, "x.weight"));
-    // Asked for again it is the same variable, and not drawn anew.
+    // A second request returns the same variable without drawing new values.
     let again = vb.get((4, 6), "x.weight")?;
     c.data().lock().unwrap()["x.weight"].set(&Tensor::ones((4, 6), DType::F64, CPU)?)?;
     assert_eq!(flat(&again), vec![1.0; 24]);
@@ -64,7 +64,7 @@ fn order_and_company_do_not_matter() -> Result<()> {
     Ok(())
 }
 
-/// What candle would draw, of any shape that it takes.
+/// Checks that hints have the same meaning as in candle, for every shape that candle accepts.
 #[test]
 fn hints_mean_what_they_mean_in_candle() {
     let of = |hint: Init, shape: &[usize]| of_hint(&hint, &Shape::from(shape));
@@ -80,10 +80,10 @@ fn hints_mean_what_they_mean_in_candle() {
 fn what_makes_no_sense_says_the_name() {
     let (map, vb) = builder(0, DType::F32);
     let error = vb.get_with_hints((2, 2), "w", Init::Randn { mean: 0.0, stdev: -1.0 }).unwrap_err();
-    assert!(error.to_string().contains("variable w"), "{error}");
+    assert!(error.to_string().contains("variable w"), "expected the variable's name in {error}");
     assert_eq!(Error::from(error).name(), "InvalidArgument");
     assert!(map.all_vars().is_empty());
-    // Numbers that are not random may be of any type that candle has.
+    // Non-random values may have any type that candle supports.
     let ints = vb.get_with_hints_dtype(3, "n", Init::Const(1.0), DType::I64).unwrap();
     assert_eq!(ints.to_vec1::<i64>().unwrap(), [1; 3]);
 }

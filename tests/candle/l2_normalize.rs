@@ -1,4 +1,5 @@
-//! l2_normalize and clamped functions: the bits of slices, and gradients where a formula breaks.
+//! Tests of l2_normalize and the clamped functions: the bits of the slice functions, and gradients where a formula
+//! fails.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -54,8 +55,11 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
                 let dx = flat(grads.get(&x).unwrap());
                 let what = format!("{dtype:?}, eps {eps}, dy {dy}: {dx:?}");
                 let (nan, finite) = (&dx[9..12], [&dx[..9], &dx[12..]].concat());
-                assert!(finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()), "{what}");
-                // Zeros: nothing without an eps, dy / eps with one, as far as the type goes.
+                assert!(
+                    finite.iter().all(|v| v.is_finite()) && nan.iter().all(|v| v.is_nan()),
+                    "expected NaN only in the row with a NaN: {what}"
+                );
+                // A row of zeros: gradient 0 without an eps, and dy / eps with one, within the range of the type.
                 let of_zeros = if eps == 0.0 {
                     0.0
                 } else {
@@ -70,7 +74,7 @@ fn hostile_rows_have_finite_gradients() -> Result<()> {
 
 #[test]
 fn a_gradient_in_a_lane_of_its_own() -> Result<()> {
-    // Along the first axis, of a tensor used twice, once turned.
+    // Along the first axis, of a tensor used twice, once transposed.
     let x = Var::from_tensor(&tensor(&[4, 3], DType::F64, 2.0, 1)?)?;
     let weight = tensor(&[4, 3], DType::F64, 1.0, 2)?;
     let first = (guarded::l2_normalize(&x, 0, &L2Normalize::default())? * &weight)?;
@@ -83,7 +87,7 @@ fn a_gradient_in_a_lane_of_its_own() -> Result<()> {
         let along = (0..4).map(|row| at(&x, row) / norm * at(&w, row)).sum::<f64>();
         for row in 0..4 {
             let want = 2.0 * (at(&w, row) - at(&x, row) / norm * along) / norm;
-            assert!((at(&dx, row) - want).abs() < 1e-14, "{row}, {column}");
+            assert!((at(&dx, row) - want).abs() < 1e-14, "row {row}, column {column}: expected {want}");
         }
     }
     Ok(())

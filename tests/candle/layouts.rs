@@ -1,4 +1,4 @@
-//! Any layout gives the bits of the contiguous one, and those are the slice functions'.
+//! Checks that any layout gives the bits of the contiguous one, which are those of the slice functions.
 
 use crate::support::{CPU, assert_same, layouts, tensor};
 use candle_core::{D, DType, Result, Tensor};
@@ -9,7 +9,7 @@ const SHAPES: [&[usize]; 7] = [&[5], &[3, 4], &[2, 3, 4], &[2, 3, 4, 6], &[2, 1,
 
 type Op = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
-/// Every op that takes one tensor of any shape.
+/// Returns every op that takes one tensor of any shape.
 fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
     let (alpha, beta) = (tensor(&[cols], dtype, 2.0, 1)?, tensor(&[cols], dtype, 2.0, 2)?);
     let (a, b) = (alpha.clone(), beta.clone());
@@ -22,7 +22,7 @@ fn ops(cols: usize, dtype: DType) -> Result<Vec<(&'static str, Op)>> {
         ("rms_norm", Box::new(move |x| ours::ops::rms_norm(x, &a, 1e-5))),
         ("layer_norm", Box::new(move |x| ours::ops::layer_norm(x, &alpha, &b, 1e-5))),
         ("plain layer_norm", Box::new(|x| Ok(ours::guarded::layer_norm(x, None, None, &Default::default())?))),
-        ("bias alone", Box::new(move |x| Ok(ours::guarded::layer_norm(x, None, Some(&beta), &Default::default())?))),
+        ("bias only", Box::new(move |x| Ok(ours::guarded::layer_norm(x, None, Some(&beta), &Default::default())?))),
         ("sigmoid", Box::new(ours::ops::sigmoid)),
         ("silu", Box::new(ours::ops::silu)),
         ("exp", Box::new(|x| Ok(ours::guarded::exp(x)?))),
@@ -190,7 +190,7 @@ fn more_axes_than_a_view_has() -> Result<()> {
     Ok(())
 }
 
-/// A view of nothing may begin behind what there is.
+/// Checks an empty view that starts past the end of its storage.
 #[test]
 fn an_empty_view_beyond_its_storage() -> Result<()> {
     let x = Tensor::zeros((2, 3), DType::F32, CPU)?.narrow(0, 2, 0)?.narrow(1, 3, 0)?;

@@ -1,4 +1,4 @@
-//! The cross-entropy of a linear layer by chunks of classes: that of the logits as a whole, whatever the chunk.
+//! Tests of the chunked cross-entropy of a linear layer: it equals that of the whole logits for every chunk size.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp, values};
 use allocation_counter::measure;
@@ -20,7 +20,7 @@ fn options() -> Vec<CrossEntropy<'static>> {
     all.iter().flat_map(|options| reductions.map(|reduction| options.reduction(reduction))).collect()
 }
 
-/// A layer whose products no type rounds, so that logits are the same however they are made.
+/// Layer whose products are exact in every type, so that the logits do not depend on how they are computed.
 struct Exact {
     hidden: Var,
     weight: Var,
@@ -68,13 +68,14 @@ fn the_bits_of_the_whole_loss() -> Result<()> {
     Ok(())
 }
 
-/// Against products in f64 of the gradient by whole logits, which that by chunks has the bits of.
+/// Compares gradients with products in f64 of the gradient with respect to the whole logits, whose bits the chunked
+/// form has.
 #[test]
 fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {
         let layer = Exact::new(dtype)?;
         let wide = |xs: &Tensor| xs.to_dtype(DType::F64);
-        // What products and sums are made in.
+        // The precision of products and sums.
         let unit = if dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
         for options in options() {
             let logits = Var::from_tensor(&layer.logits()?)?;
@@ -93,7 +94,8 @@ fn gradients() -> Result<()> {
                     let got = grads.get(variable).expect("a gradient");
                     assert_eq!((got.dtype(), got.dims()), (dtype, variable.dims()));
                     let (exact, terms) = (flat(&exact[i]), flat(&terms[i]));
-                    // Each term and each addition is rounded once, on our side and, in f64, on the other; then the result.
+                    // Each term and each addition is rounded once, here and in the f64 reference. Then the result is
+                    // rounded.
                     assert_close(
                         &format!("argument {i}, {dtype:?}, {options:?} by {chunk:?}"),
                         &flat(got),
@@ -130,7 +132,7 @@ fn finite_differences() -> Result<()> {
             };
             let difference = |j| Ok((moved(j, STEP)? - moved(j, -STEP)?) / (2.0 * STEP));
             let differences = (0..at.len()).map(difference).collect::<Result<Vec<f64>>>()?;
-            // The difference's own error: the third derivative times step^2, and rounding over the step.
+            // The error of the difference: the third derivative times step^2, and rounding divided by the step.
             assert_close(
                 &format!("argument {i}, {options:?}"),
                 &flat(grads.get(argument).unwrap()),
@@ -142,7 +144,8 @@ fn finite_differences() -> Result<()> {
     Ok(())
 }
 
-/// A row that is not plain numbers gives its own loss, and leaves the others' bits; one that does not count leaves nothing.
+/// Checks rows with NaN or infinities. Such a row gives its own loss and does not change the others; an ignored row has
+/// no effect.
 #[test]
 fn broken_rows() -> Result<()> {
     let each = CrossEntropy::default().reduction(Reduction::None);
@@ -163,23 +166,32 @@ fn broken_rows() -> Result<()> {
                     linear_cross_entropy(&hidden, &layer.weight, Some(&layer.bias), &layer.targets, &each, chunk)?;
                 assert_same(&format!("{value} in {dtype:?} by {chunk:?}"), &loss, &want);
                 let loss = flat(&loss);
-                assert!((0..ROWS).all(|row| row == 2 || loss[row].to_bits() == plain[row].to_bits()), "{loss:?}");
+                assert!(
+                    (0..ROWS).all(|row| row == 2 || loss[row].to_bits() == plain[row].to_bits()),
+                    "expected unchanged losses of the other rows, got {loss:?}"
+                );
             }
             let loss = linear_cross_entropy(&hidden, &layer.weight, None, &layer.targets, &each, Some(4))?;
             let grads = loss.backward()?;
             let dhidden = flat(&grads.get(&hidden).unwrap().narrow(0, 3, 3)?);
-            assert!(dhidden.iter().all(|d| d.is_finite()), "{value}: {dhidden:?}");
+            assert!(
+                dhidden.iter().all(|d| d.is_finite()),
+                "{value}: expected finite gradients of the other rows, got {dhidden:?}"
+            );
         }
         let mean = CrossEntropy::default();
         let want = layer.loss(&mean, Some(4))?;
         for chunk in CHUNKS {
             let hidden = hidden(1, f64::NAN)?;
             let loss = linear_cross_entropy(&hidden, &layer.weight, Some(&layer.bias), &layer.targets, &mean, chunk)?;
-            assert_same("a row that does not count", &loss, &want);
+            assert_same("an ignored row", &loss, &want);
             let grads = loss.backward()?;
             for variable in [&hidden, &layer.weight, &layer.bias] {
                 let grad = flat(grads.get(variable).unwrap());
-                assert!(grad.iter().all(|d| d.is_finite()), "{dtype:?} by {chunk:?}: {grad:?}");
+                assert!(
+                    grad.iter().all(|d| d.is_finite()),
+                    "{dtype:?} by {chunk:?}: expected finite gradients, got {grad:?}"
+                );
             }
         }
     }
@@ -205,7 +217,7 @@ fn every_layout_and_what_is_met() -> Result<()> {
     let none = Tensor::zeros(0, DType::U32, CPU)?;
     let loss = linear_cross_entropy(&nobody, &layer.weight, None, &none, &CrossEntropy::default(), Some(4))?;
     assert_eq!(loss.to_scalar::<f32>()?, 0.0);
-    // As often as the loss of whole logits, not once a chunk.
+    // Rows are counted once per loss, not once per chunk.
     let (loss, met) = report::scope(|| layer.loss(&options, Some(4)).unwrap());
     assert_eq!(met.op("cross_entropy").rows, ROWS as u64);
     let met = report::scope(|| loss.sum_all().unwrap().backward().unwrap()).1;
@@ -238,7 +250,7 @@ fn what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// Loss and gradients of many classes in a fraction of their logits' memory.
+/// Checks that loss and gradients of many classes take a fraction of the memory of their logits.
 #[test]
 fn logits_are_never_all_there() -> Result<()> {
     const MANY: usize = 40_000;
@@ -252,6 +264,10 @@ fn logits_are_never_all_there() -> Result<()> {
         assert!(loss.backward().unwrap().get(&weight).is_some());
     });
     let logits = 32 * MANY as u64 * 4;
-    assert!(memory.bytes_max < logits / 4, "{} bytes, of logits of {logits}", memory.bytes_max);
+    assert!(
+        memory.bytes_max < logits / 4,
+        "expected less than a quarter of the {logits} bytes of the logits, got {}",
+        memory.bytes_max
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Losses: against the slice functions, candle's, and the composition.
+//! Tests of losses against the slice functions, candle's losses and the composition.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, values};
 use candle_core::{DType, Result, Tensor, Var};
@@ -31,7 +31,7 @@ fn the_slice_functions_in_every_layout() -> Result<()> {
                 let options = options.reduction(reduction);
                 let count = if reduction == Reduction::None { 6 } else { 1 };
                 let dloss = vec![0.5; count];
-                // f64 logits of the same values: the losses are the same but for the exponentials' rounding.
+                // The same values as f64 logits: the losses differ only by the rounding of exponentials.
                 let exact = cross_entropy(Rows::new(&wide, 6, 5)?, &TARGETS, &options)?;
                 let (_, dx) = cross_entropy_backward(Rows::new(&wide, 6, 5)?, &TARGETS, &dloss, &options)?;
                 let first = guarded::cross_entropy(&x, &targets(&[2, 3])?, &options)?;
@@ -59,7 +59,7 @@ fn dtype_unit(dtype: DType) -> f64 {
     DTYPES.iter().find(|(candle, _)| *candle == dtype).map_or(0.0, |(_, ours)| ours.limits().epsilon)
 }
 
-/// Non-contiguous views, whose graph leads through them.
+/// Checks that gradients flow through non-contiguous views.
 #[test]
 fn through_a_transposition() -> Result<()> {
     let turned = Var::from_tensor(&tensor(&[5, 6], DType::F32, 3.0, 2)?)?;
@@ -106,7 +106,10 @@ fn the_composition() -> Result<()> {
             Ok(guarded::cross_entropy(x, t, o)?)
         }] {
             let losses = flat(&loss(&masked, &Tensor::new(&[0u32, 1], CPU)?, &options)?);
-            assert!((losses[0] - 2f64.ln()).abs() < 1e-6 && losses[1] == inf, "{losses:?}");
+            assert!(
+                (losses[0] - 2f64.ln()).abs() < 1e-6 && losses[1] == inf,
+                "expected ln 2 and infinity, got {losses:?}"
+            );
         }
     }
     Ok(())
@@ -131,7 +134,7 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     assert_eq!(refused(&Tensor::new(1f32, CPU)?, &Tensor::new(0i64, CPU)?).name(), "ShapeMismatch");
     let outside = composition::cross_entropy(&x, &Tensor::new(&[0i64, 5, 9], CPU)?, &plain).unwrap_err();
     assert_eq!(Error::from(outside).row(), Some(1));
-    // One row, without an axis of rows.
+    // One row, without a row axis.
     let one = guarded::cross_entropy(&x.get(0)?, &Tensor::new(4i64, CPU)?, &plain.reduction(Reduction::None))?;
     assert!(one.dims().is_empty());
     let met = report::scope(|| guarded::cross_entropy(&x, &Tensor::new(&[4i64, 0, 2], CPU)?, &plain)).1;
@@ -139,7 +142,7 @@ fn targets_of_every_type_and_what_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// The drop-in takes what candle takes.
+/// Checks that the drop-in function accepts what candle's accepts.
 #[test]
 fn candles_meaning() -> Result<()> {
     let x = Var::from_tensor(&Tensor::from_vec(values(15, 3.0, 5), (3, 5), CPU)?)?;
@@ -158,7 +161,8 @@ fn candles_meaning() -> Result<()> {
     Ok(())
 }
 
-/// A loss of logits beside targets: on tensors, composed of candle's ops, and of slices with its gradient.
+/// Loss of logits with targets, in three forms: on tensors, as a composition of candle's ops, and on slices with its
+/// gradient.
 type Beside<'a> = (
     &'a str,
     Box<dyn Fn(&Tensor, &Tensor) -> evenkeel::Result<Tensor> + 'a>,
@@ -205,7 +209,7 @@ fn losses_beside_targets() -> Result<()> {
                 };
                 let count = dims.iter().product();
                 let (want, dx) = on_slices(&wide, &y_wide, &vec![0.5; count]);
-                // A rounding to f32, or none.
+                // One rounding to f32, or none.
                 let unit = if dtype == DType::F64 { 1e-15 } else { 1.2e-7 };
                 let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
                 for (layout, x) in layouts(&x)? {
@@ -222,7 +226,7 @@ fn losses_beside_targets() -> Result<()> {
                 let x = Var::from_tensor(&x)?;
                 let loss = composed(&x, &y)?;
                 assert_eq!((loss.dims(), loss.dtype()), (dims, kind), "{name}");
-                // Some roundings of terms of up to 100.
+                // A few roundings of terms of up to 100.
                 assert_close(name, &flat(&loss), &want, |i| 8.0 * unit * want[i].abs().max(100.0));
                 let grads = (loss * 0.5)?.sum_all()?.backward()?;
                 let unit = dtype_unit(dtype).max(unit);
@@ -255,7 +259,7 @@ fn what_losses_beside_targets_refuse() -> Result<()> {
     }
     let drop_in = ours::loss::binary_cross_entropy_with_logit(&x, &out).unwrap_err();
     assert_eq!(Error::from(drop_in).row(), Some(1));
-    // Targets that are tracked have gradients: -x over the count.
+    // Targets that are tracked get a gradient: -x over the count.
     let y = Var::from_tensor(&x.affine(0.0, 0.5)?)?;
     let grads = ours::loss::binary_cross_entropy_with_logit(&x, &y)?.backward()?;
     let (got, want) = (flat(grads.get(&y).expect("a gradient")), flat(&x.affine(-1.0 / 6.0, 0.0)?));

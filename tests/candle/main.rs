@@ -1,4 +1,4 @@
-//! Candle tensors: drop-ins, guarded forms, compositions and gradients.
+//! Tests of candle tensors: drop-in functions, guarded forms, compositions and gradients.
 
 mod attention;
 mod clip;

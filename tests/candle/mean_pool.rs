@@ -1,4 +1,4 @@
-//! The mean over tokens: the bits of slices, gradients, masks, and the composition.
+//! Tests of the mean over tokens: the bits of the slice functions, gradients, masks, and the composition.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor, ulp};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -18,7 +18,7 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
         let dx = Tensor::from_vec(dx, (2, 3, 4), CPU)?;
         for (layout, x) in layouts(&x)? {
             assert_same(&layout, &guarded::mean_pool(&x, 1, &options)?, &want);
-            // By way of a transpose, so that what flows back is not contiguous.
+            // The transpose makes the gradient of y non-contiguous.
             let x = Var::from_tensor(&x)?;
             let y = (guarded::mean_pool(&x, 1, &options)?.t()? * dy.t()?)?;
             assert_same(&layout, y.backward()?.get(&x).unwrap(), &dx);
@@ -50,7 +50,10 @@ fn masked_tokens_are_not_read() -> Result<()> {
             let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
             let y = form(&x, 1, &options)?;
             let values = flat(&y);
-            assert!(values[0] == 2.0 && values[1].is_nan() && values[2..] == [0.0, 0.0], "{values:?}");
+            assert!(
+                values[0] == 2.0 && values[1].is_nan() && values[2..] == [0.0, 0.0],
+                "expected [2, NaN, 0, 0], got {values:?}"
+            );
             let dx = flat(y.backward()?.get(&x).unwrap());
             assert_eq!(dx, [[0.5; 4].as_slice(), &[0.0; 8]].concat());
         }
@@ -114,7 +117,7 @@ fn what_is_refused() -> Result<()> {
     for form in FORMS {
         let refused = form(&x, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err();
         assert_eq!(refused, Error::FullyMasked { op: "mean_pool", row: 1 });
-        // Also where candle keeps the op for the gradient.
+        // The same for a variable, for which candle keeps the op.
         let variable = Var::from_tensor(&x)?;
         assert_eq!(form(&variable, 1, &masked.fully_masked(FullyMasked::Error)).unwrap_err(), refused);
         let name = |options: &MeanPool<'_>| form(&x, 1, options).unwrap_err().name();

@@ -1,4 +1,4 @@
-//! Optimisers of candle's variables: candle's own numbers, the slice functions' bits, names, and states.
+//! Tests of optimisers of candle's variables: candle's own results, the bits of the slice functions, names, and states.
 
 use crate::support::{CPU, assert_same, flat, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -13,13 +13,14 @@ fn params() -> ParamsAdamW {
     ParamsAdamW { lr: 0.01, beta2: 0.99, weight_decay: 0.1, ..ParamsAdamW::default() }
 }
 
-/// A loss with gradients of many sizes.
+/// Computes a loss with gradients of many magnitudes.
 fn loss(var: &Var) -> Result<Tensor> {
     let x = var.to_dtype(DType::F64)?;
     (x.sqr()? * 0.5)?.add(&x.sin()?)?.sum_all()
 }
 
-/// In f64 both round some dozen times a step; 100 steps of 0.01 within 4 of 0.
+/// Compares AdamW with candle's in f64. Both round about a dozen times per step; 100 steps of 0.01 keep the values
+/// within 4 of 0.
 #[test]
 fn adamw_is_candle_s() -> Result<()> {
     let start = tensor(&[3, 5], DType::F64, 2.0, 1)?;
@@ -31,13 +32,13 @@ fn adamw_is_candle_s() -> Result<()> {
         b.backward_step(&loss(&theirs)?)?;
     }
     for (a, b) in flat(&own).iter().zip(flat(&theirs)) {
-        assert!((a - b).abs() < 100.0 * 64.0 * f64::EPSILON, "{a}, not {b}");
+        assert!((a - b).abs() < 100.0 * 64.0 * f64::EPSILON, "expected {b}, got {a}");
     }
     assert_ne!(flat(&own), flat(&start));
     Ok(())
 }
 
-/// The bits of the slice functions, in every type and however a variable or its gradient lies.
+/// Checks the bits of the slice functions for every type and for any layout of variable and gradient.
 #[test]
 fn steps_are_those_of_slices() -> Result<()> {
     steps_of_slices::<f64>()?;
@@ -54,7 +55,7 @@ fn steps_of_slices<E: Element + WithDType>() -> Result<()> {
     let mut slices = train::Optimizer::new(rule, &[(&weights).into()])?;
     let mut optimizer = AdamW::new(vec![var.clone()], params())?;
     for seed in 0..5 {
-        // Transposed.
+        // A transposed gradient.
         let grad = tensor(&[4, 6], DType::F32, 1.0, seed)?.t()?;
         let mut grads = loss(&var)?.backward()?;
         grads.insert(&var, grad.clone());
@@ -81,7 +82,7 @@ fn sgd_with_momentum() -> Result<()> {
         }
     }
     for (got, expected) in flat(&var).iter().zip(w) {
-        assert!((got - expected).abs() < 1e-15, "{got}, not {expected}");
+        assert!((got - expected).abs() < 1e-15, "expected {expected}, got {got}");
     }
     optimizer.set_learning_rate(0.0);
     assert_eq!(optimizer.learning_rate(), 0.0);
@@ -91,7 +92,7 @@ fn sgd_with_momentum() -> Result<()> {
     Ok(())
 }
 
-/// A gradient that is not finite, and the name of its variable, before anything changes.
+/// Checks that a non-finite gradient is reported with the name of its variable, before any variable changes.
 #[test]
 fn what_is_not_finite_is_refused() -> Result<()> {
     let map = VarMap::new();
@@ -102,11 +103,11 @@ fn what_is_not_finite_is_refused() -> Result<()> {
     let mut grads = candle_nn::Module::forward(&layer, &x)?.sum_all()?.backward()?;
     optimizer.step(&grads)?;
     let before = (flat(layer.weight()), flat(layer.bias().unwrap()), states(&optimizer)?);
-    // `bias` comes before `weight`.
+    // `bias` precedes `weight`.
     let broken = Tensor::new(&[[0f32, 1., 2.], [3., f32::NEG_INFINITY, 5.]], CPU)?;
     grads.insert(layer.weight(), broken);
     let error = optimizer.step(&grads).unwrap_err();
-    assert!(error.to_string().contains("the gradient of layer.weight"), "{error}");
+    assert!(error.to_string().contains("the gradient of layer.weight"), "expected the name of the gradient in {error}");
     let Error::NonFiniteInput { op: "adamw", row: 1, index: 4, .. } = Error::from(error) else { panic!() };
     assert_eq!(before, (flat(layer.weight()), flat(layer.bias().unwrap()), states(&optimizer)?));
     grads.insert(layer.weight(), Tensor::zeros(5, DType::F32, CPU)?);
@@ -116,7 +117,7 @@ fn what_is_not_finite_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// All numbers of a state, by name.
+/// Returns all values of a state, by name.
 fn states<S: evenkeel::candle::optim::Settings>(
     optimizer: &evenkeel::candle::optim::Stepper<S>,
 ) -> Result<Vec<(String, Vec<f64>)>> {
@@ -170,12 +171,12 @@ fn states_go_through_a_file() -> Result<()> {
     loaded.insert("b.mean".into(), mean);
     loaded.remove("a.master");
     let error = other.restore(&loaded).unwrap_err();
-    assert_eq!(error.to_string(), "adamw: the state is incomplete; it must be with a.master");
+    assert_eq!(error.to_string(), "adamw: the state is incomplete; it must be a map that contains a.master");
     assert_eq!(states(&other)?, before);
     Ok(())
 }
 
-/// A gradient that is its variable's own memory, and a variable that is there twice.
+/// Checks a gradient that shares its variable's memory, and a variable that is listed twice.
 #[test]
 fn shared_memory() -> Result<()> {
     let var = Var::new(&[1f32, 2.0], CPU)?;
@@ -188,7 +189,7 @@ fn shared_memory() -> Result<()> {
     Ok(())
 }
 
-/// The whole of a step in f16: scaled, unscaled into f32, clipped, stepped; and one that is left out.
+/// Checks whole steps in f16: the gradient is scaled, unscaled into f32, clipped and applied. One step is skipped.
 #[test]
 fn a_step_in_f16() -> Result<()> {
     let var = Var::new(&[half::f16::from_f32(1e-3); 4], CPU)?;
@@ -196,19 +197,19 @@ fn a_step_in_f16() -> Result<()> {
     let mut scaler = LossScale::dynamic().init(1024.0).interval(1).validate()?;
     let mut optimizer = AdamW::new(vars.to_vec(), ParamsAdamW { weight_decay: 0.0, ..params() })?;
     let clip = ClipGradNorm::new(1.0);
-    // The gradient is 2e-9 without its scale, which f16 does not have.
+    // Without the scale, the gradient would be 2e-9, which underflows f16.
     let mut grads = ((var.to_dtype(DType::F32)?.sqr()? * 1e-6)?.sum_all()? * f64::from(scaler.scale()))?.backward()?;
     assert!(flat(grads.get(&var).unwrap()).iter().all(|g| *g > 1e-6));
     let unscaled = guarded::unscale(&mut grads, &vars, &mut scaler, &clip)?;
     let Unscaled::Ready { norm } = unscaled else { panic!("{unscaled:?}") };
-    assert!((norm / 4e-9 - 1.0).abs() < 0.02, "{norm}");
+    assert!((norm / 4e-9 - 1.0).abs() < 0.02, "expected a norm of 4e-9, got {norm}");
     assert!(scaler.step()?);
     optimizer.step(&grads)?;
     scaler.update()?;
     assert_eq!(scaler.scale(), 2048.0);
-    // Nearly the whole learning rate: eps is 5 times the gradient.
+    // A sixth of the learning rate, because eps is 5 times the gradient.
     let moved = 1e-3 - flat(&var)[0];
-    assert!((moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05, "{moved}");
+    assert!((moved / (0.01 * 2.0 / 12.0) - 1.0).abs() < 0.05, "expected a step of 0.01 * 2 / 12, got {moved}");
 
     let before = flat(&var);
     grads.insert(&var, Tensor::new(&[1f32, f32::NAN, 0., 0.], CPU)?);

@@ -1,4 +1,5 @@
-//! safe_div and log_add_exp: the bits of slices, gradients at the edges, and what is refused.
+//! Tests of safe_div, swiglu and log_add_exp: the bits of the slice functions, gradients at the edges, and rejected
+//! arguments.
 
 use crate::support::{CPU, DTYPES, assert_close, assert_same, flat, layouts, tensor};
 use candle_core::{DType, Result, Tensor, Var, WithDType};
@@ -7,10 +8,10 @@ use evenkeel::{Element, SafeDiv, log_add_exp, safe_div};
 
 const INF: f64 = f64::INFINITY;
 
-/// Pairs that are plain, and such that quotients and differences are not.
+/// Operands: ordinary ones, and those whose quotients or differences are not finite.
 const HOSTILE: [f64; 12] = [0.0, -0.0, 1.0, -3.0, 1e30, -1e30, 1e-30, -1e-30, 65504.0, INF, -INF, f64::NAN];
 
-/// Each with each of them, and random ones.
+/// Returns all pairs of these operands, and random pairs.
 fn pairs(dtype: DType) -> Result<(Tensor, Tensor)> {
     let (first, second) = (HOSTILE.iter().flat_map(|a| [*a; 12]), HOSTILE.iter().cycle().take(144).copied());
     let of = |values: Vec<f64>, seed| {
@@ -29,7 +30,7 @@ fn bits_of_slices<E: Element + WithDType>() -> Result<()> {
         let want = given(safe_div(&a, &b, &options)?)?;
         for ((layout, x), (_, d)) in layouts(&x)?.into_iter().zip(layouts(&d)?) {
             assert_same(&layout, &guarded::safe_div(&x, &d, &options)?, &want);
-            // Layouts that differ from each other.
+            // The two operands have different layouts.
             assert_same(&layout, &guarded::safe_div(&x, &pairs(x.dtype())?.1, &options)?, &want);
         }
     }
@@ -54,7 +55,7 @@ fn the_bits_of_slices() -> Result<()> {
 
 type Pair = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
-/// The forms of an op: of the kernel, and of candle's ops.
+/// Returns each op by its kernel and by its composition of candle's ops.
 fn forms() -> [(&'static str, Pair, Pair); 2] {
     let kernel: Pair = |x, d| Ok(guarded::safe_div(x, d, &SafeDiv::default())?);
     let composed: Pair = |x, d| composition::safe_div(x, d, &SafeDiv::default());
@@ -70,20 +71,20 @@ fn finite_arguments_have_finite_gradients() -> Result<()> {
             for (form, apply) in [("kernel", kernel), ("composition", composed)] {
                 let (x, d) = (Var::from_tensor(&x)?, Var::from_tensor(&d)?);
                 let y = apply(&x, &d)?;
-                // Not a NaN of another pair, through the sum.
+                // The gradient of y is the constant 3, so that a NaN of one pair cannot reach another through a sum.
                 let grads = (y * 3.0)?.backward()?;
                 let [dx, dd] = [&x, &d].map(|v| flat(grads.get(v).expect("a gradient")));
                 for (i, (a, b)) in flat(&x).into_iter().zip(flat(&d)).enumerate() {
                     let what = format!("{op} by {form} in {dtype:?} of {a}, {b}: {}, {}", dx[i], dd[i]);
                     if is_plain(a, b) {
-                        // Of a slope that is large enough candle's own product is infinite.
-                        assert!(is_plain(dx[i], dd[i]) || form == "composition", "{what}");
-                        assert!(!dx[i].is_nan() && !dd[i].is_nan(), "{what}");
+                        // Where the derivative is very large, candle's own product overflows.
+                        assert!(is_plain(dx[i], dd[i]) || form == "composition", "expected finite gradients: {what}");
+                        assert!(!dx[i].is_nan() && !dd[i].is_nan(), "expected no NaN: {what}");
                     }
                     if a.is_nan() || b.is_nan() {
-                        // The composition leaves an infinity without a gradient.
+                        // The composition gives no gradient for an infinity.
                         let spoilt = |dv: f64, v: f64| dv.is_nan() || (form == "composition" && v.is_infinite());
-                        assert!(spoilt(dx[i], a) && spoilt(dd[i], b), "{what}");
+                        assert!(spoilt(dx[i], a) && spoilt(dd[i], b), "expected NaN gradients: {what}");
                     }
                 }
             }
@@ -102,10 +103,10 @@ fn slopes_at_the_edges() -> Result<()> {
     let small = f64::MIN_POSITIVE;
     for div in [forms()[0].1, forms()[0].2] {
         assert_eq!(of(div, 3.0, -2.0, 4.0)?, [-2.0, -3.0]);
-        // Below eps the divisor is a constant; with the sign of what it was.
+        // Below eps the divisor is a constant with the sign of the original.
         assert_eq!(of(div, 1e-308, 0.0, 1e-300)?, [1e-300 / small, 0.0]);
         assert_eq!(of(div, 1e-308, -0.0, 1e-300)?, [-1e-300 / small, 0.0]);
-        // Beyond the largest value the quotient is one.
+        // Beyond the largest value, the quotient is constant.
         assert_eq!(of(div, 1e10, 1e-300, 1.0)?, [0.0, 0.0]);
         assert_eq!(of(div, INF, 2.0, 1.0)?, [0.0, 0.0]);
         // The square of the divisor is beyond f64.
@@ -126,13 +127,13 @@ fn slopes_at_the_edges() -> Result<()> {
         assert_eq!(of(add, -INF, 3.0, 2.0)?, [0.0, 2.0]);
         assert_eq!(of(add, -INF, -INF, 2.0)?, [0.0, 0.0]);
         assert_eq!(of(add, 1e308, -1e308, 2.0)?, [2.0, 0.0]);
-        // What is left of the smaller one has all its digits.
+        // The share of the smaller operand keeps all its digits.
         let [_, share] = of(add, 0.0, -100.0, 1.0)?;
         assert_close("share", &[share], &[(-100f64).exp()], |_| 1e-15 * (-100f64).exp());
     }
     assert_eq!(of(forms()[1].1, INF, -INF, 2.0)?, [2.0, 0.0]);
     assert_eq!(of(forms()[1].1, INF, INF, 2.0)?, [1.0, 1.0]);
-    // A gradient that is not finite itself is not made so.
+    // A non-finite incoming gradient passes through unchanged.
     let x = Var::new(&[1f32], CPU)?;
     let y = guarded::safe_div(&x, &Tensor::new(&[2f32], CPU)?, &SafeDiv::default())?;
     assert_eq!(flat((y * INF)?.backward()?.get(&x).unwrap()), [INF]);
@@ -180,7 +181,7 @@ fn what_does_not_fit() -> Result<()> {
     Ok(())
 }
 
-/// The kernel's gradients, of tensors in any layout.
+/// Checks the kernel's gradients on tensors of any layout.
 #[test]
 fn gradients_of_swiglu() -> Result<()> {
     let (gate, up) = (tensor(&[3, 4], DType::BF16, 4.0, 1)?, tensor(&[3, 4], DType::BF16, 4.0, 2)?);
@@ -190,7 +191,7 @@ fn gradients_of_swiglu() -> Result<()> {
     let (gate, up) = (Var::from_tensor(&gate)?, Var::from_tensor(&up)?);
     let grads = (guarded::swiglu(&gate, &up)? * &dy)?.sum_all()?.backward()?;
     for (var, want) in [(&gate, dgate), (&up, dup)] {
-        let got = grads.get(var).expect("it is a variable");
+        let got = grads.get(var).expect("a variable has a gradient");
         assert_same("swiglu", got, &Tensor::from_vec(want, (3, 4), CPU)?);
     }
     Ok(())

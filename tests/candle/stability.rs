@@ -1,5 +1,5 @@
-//! Defects of training code, planted one by one in small modules: each is found, by the check it belongs to, and a sound
-//! module has none.
+//! Tests of the stability tester. Small modules have one planted defect each, which the matching check must find. A
+//! sound module has none.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{Embedding, Init, Linear, Module, VarBuilder, embedding, linear, linear_no_bias};
@@ -9,7 +9,7 @@ use evenkeel::{ClampedExp, Mask, Softmax};
 
 const WIDTH: usize = 16;
 
-/// What a closure makes of its input.
+/// Module that applies a closure to its input.
 struct Made<F>(F);
 
 impl<F: Fn(&Tensor) -> Result<Tensor>> Module for Made<F> {
@@ -18,7 +18,7 @@ impl<F: Fn(&Tensor) -> Result<Tensor>> Module for Made<F> {
     }
 }
 
-/// A tester of a layer, and of what is made of its output.
+/// Tests a linear layer, followed by a function of its output.
 fn tested(then: impl Fn(&Tensor) -> Result<Tensor> + Clone) -> Report {
     StabilityTester::new((4, WIDTH), move |vb: VarBuilder<'_>| {
         let (layer, then) = (linear(WIDTH, WIDTH, vb)?, then.clone());
@@ -37,7 +37,7 @@ fn a_plain_layer_is_clean() {
     tested(|y| Ok(y.clone())).assert_clean();
 }
 
-/// 1e-8 is 0 in f16: what has no variance is divided by 0.
+/// Checks an eps of 1e-8, which becomes 0 in f16: a row without variance is then divided by 0.
 #[test]
 fn an_eps_that_its_type_does_not_hold() {
     let report = StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| {
@@ -49,8 +49,14 @@ fn an_eps_that_its_type_does_not_hold() {
         }))
     })
     .check();
-    assert!(has(&report, Check::HalfPrecision, DType::F16, "output of zeros"), "{report}");
-    assert!(!has(&report, Check::HalfPrecision, DType::BF16, "output of zeros"), "{report}");
+    assert!(
+        has(&report, Check::HalfPrecision, DType::F16, "output of zeros"),
+        "expected a finding about zeros in f16: {report}"
+    );
+    assert!(
+        !has(&report, Check::HalfPrecision, DType::BF16, "output of zeros"),
+        "expected no finding about zeros in bf16: {report}"
+    );
 }
 
 #[test]
@@ -58,12 +64,12 @@ fn exp_of_what_has_no_bound() {
     let report = tested(|y| y.exp());
     assert!(has(&report, Check::HostileInput, DType::F32, "output of large numbers"), "{report}");
     assert!(has(&report, Check::HalfPrecision, DType::F16, "output of large numbers"), "{report}");
-    // As Evenkeel has it.
+    // Evenkeel's clamped form.
     let report = tested(|y| Ok(guarded::clamped_exp(y, &ClampedExp::default().min(-5.0).max(5.0))?));
-    assert!(!report.has(Check::HostileInput), "{report}");
+    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
 }
 
-/// Tokens, the first of which pads.
+/// Tests an attention layer on tokens, where token 0 is padding.
 fn attention(probabilities: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Clone) -> Report {
     StabilityTester::new((2, 6), move |vb: VarBuilder<'_>| {
         let words = embedding(11, WIDTH, vb.pp("words"))?;
@@ -91,7 +97,7 @@ fn masks_of_minus_infinity() {
         let mask = Mask::keep(&keep, &shape);
         Ok(guarded::softmax(scores, D::Minus1, &Softmax::default().mask(&mask))?)
     });
-    assert!(!report.has(Check::HostileInput), "{report}");
+    assert!(!report.has(Check::HostileInput), "expected no finding about hostile inputs: {report}");
 }
 
 #[test]
@@ -111,7 +117,7 @@ fn weights_that_begin_as_nothing_or_as_anything() {
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
 }
 
-/// A sum of squares is beyond f16, and in bf16 it stops growing.
+/// Checks a loss whose sum of squares exceeds f16, and stops growing in bf16.
 #[test]
 fn a_loss_in_half_precision() {
     let report = |loss: fn(&Tensor) -> Result<Tensor>| {
@@ -126,7 +132,7 @@ fn a_loss_in_half_precision() {
         assert!(has(&narrow, Check::HalfPrecision, dtype, "the loss is"), "{narrow}");
     }
     let wide = report(|y| y.to_dtype(DType::F32)?.sqr()?.mean_all());
-    assert!(!wide.has(Check::HalfPrecision), "{wide}");
+    assert!(!wide.has(Check::HalfPrecision), "expected no finding about half precision: {wide}");
 }
 
 #[test]
@@ -143,14 +149,17 @@ fn gradients_that_do_not_arrive() {
     })
     .check();
     assert!(has(&report, Check::GradientFlow, DType::F32, "cut.weight has no gradient"), "{report}");
-    assert!(!has(&report, Check::GradientFlow, DType::F32, "used.weight"), "{report}");
+    assert!(
+        !has(&report, Check::GradientFlow, DType::F32, "used.weight"),
+        "expected no finding about used.weight: {report}"
+    );
 }
 
 #[test]
 fn steps_that_are_too_large() {
     let report =
         StabilityTester::new((4, WIDTH), |vb: VarBuilder<'_>| linear(WIDTH, WIDTH, vb)).steps(20, 10.0).check();
-    assert!(report.has(Check::Training), "{report}");
+    assert!(report.has(Check::Training), "expected a finding about training: {report}");
 }
 
 #[test]
@@ -160,7 +169,7 @@ fn what_a_module_refuses_is_found() {
     assert!(report.has(Check::Initialisation) && report.has(Check::Training), "{report}");
 }
 
-/// A block of a transformer.
+/// Transformer block.
 struct Block {
     words: Embedding,
     norm: RmsNorm,

@@ -1,11 +1,11 @@
-//! Tensors with known values in every layout, and comparisons that say what differs.
+//! Tensors with known values in every layout, and comparisons that report differences.
 
 use candle_core::{DType, Device, Result, Tensor};
 use evenkeel::accuracy;
 
 pub const CPU: &Device = &Device::Cpu;
 
-/// The types that Evenkeel has, as both name them.
+/// Types that Evenkeel supports, in candle's and in Evenkeel's notation.
 pub const DTYPES: [(DType, evenkeel::DType); 4] = [
     (DType::F64, evenkeel::DType::F64),
     (DType::F32, evenkeel::DType::F32),
@@ -13,7 +13,7 @@ pub const DTYPES: [(DType, evenkeel::DType); 4] = [
     (DType::BF16, evenkeel::DType::BF16),
 ];
 
-/// Values between -scale and scale that look random, the same every time.
+/// Returns pseudo-random values between -scale and scale, the same on every run.
 pub fn values(count: usize, scale: f64, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -23,17 +23,17 @@ pub fn values(count: usize, scale: f64, seed: u64) -> Vec<f64> {
     (0..count).map(|_| (2.0 * next() - 1.0) * scale).collect()
 }
 
-/// A contiguous tensor of such values.
+/// Creates a contiguous tensor of such values.
 pub fn tensor(dims: &[usize], dtype: DType, scale: f64, seed: u64) -> Result<Tensor> {
     Tensor::from_vec(values(dims.iter().product(), scale, seed), dims, CPU)?.to_dtype(dtype)
 }
 
-/// All elements, in order, exactly.
+/// Returns all elements in order, converted to f64 without rounding.
 pub fn flat(xs: &Tensor) -> Vec<f64> {
     xs.to_dtype(DType::F64).and_then(|xs| xs.flatten_all()?.to_vec1()).unwrap()
 }
 
-/// The same tensor in other layouts, by name. What lies around its elements is NaN.
+/// Returns the same tensor in several layouts, with their names. The storage around its elements contains NaN.
 pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
     let mut all = vec![("contiguous".into(), xs.clone())];
     for axis in 0..xs.rank() {
@@ -53,14 +53,14 @@ pub fn layouts(xs: &Tensor) -> Result<Vec<(String, Tensor)>> {
     Ok(all)
 }
 
-/// Fails unless all bits are the same, signs of zero and NaN included.
+/// Fails unless both have the same bits, including the signs of zeros. Any NaN equals any NaN.
 #[track_caller]
 pub fn assert_same(what: &str, got: &Tensor, want: &Tensor) {
     assert_eq!(got.dims(), want.dims(), "{what}");
     assert_eq!(got.dtype(), want.dtype(), "{what}");
     for (i, (got, want)) in flat(got).into_iter().zip(flat(want)).enumerate() {
         let same = got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan());
-        assert!(same, "{what}: {got} at {i}, not {want}");
+        assert!(same, "{what} at {i}: expected {want}, got {got}");
     }
 }
 
@@ -70,17 +70,17 @@ pub fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(us
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         let close = got == want || (got - want).abs() <= tolerance(i) || (got.is_nan() && want.is_nan());
-        assert!(close, "{what}: {got} at {i}, not {want} within {}", tolerance(i));
+        assert!(close, "{what} at {i}: got {got}, expected {want} within {}", tolerance(i));
     }
 }
 
-/// What the accuracy table allows of an op's results, in units of their own size or of a larger term.
+/// Returns the error that the accuracy table allows for a result, or a larger term, of magnitude `of`.
 pub fn allowed(op: &str, dtype: evenkeel::DType, of: f64) -> f64 {
     let bound = accuracy::bound(op, dtype).unwrap().ulps;
     bound * ulp(dtype, of)
 }
 
-/// The distance of a number from the next, in this type.
+/// Returns the ULP of a number in this type.
 pub fn ulp(dtype: evenkeel::DType, of: f64) -> f64 {
     let limits = dtype.limits();
     let power = 2f64.powi(of.abs().max(limits.min_normal).log2().floor() as i32);

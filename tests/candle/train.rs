@@ -1,4 +1,4 @@
-//! Whole steps of training: taken or not at all, the same again after a pause, on record.
+//! Tests of training steps: each is applied fully or not at all, resumes with the same bits, and is recorded.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, Optimizer, ParamsAdamW, VarMap, linear};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 const WIDTH: usize = 8;
 
-/// A layer of this type, its variables, and what steps it.
+/// Layer of one type, with its variables and input.
 struct Setup {
     map: VarMap,
     layer: candle_nn::Linear,
@@ -47,7 +47,7 @@ impl Setup {
     }
 }
 
-/// Keeps records where a test sees them.
+/// Sink that keeps records for the test to inspect.
 #[derive(Clone, Debug, Default)]
 struct Kept(Arc<Mutex<Vec<Record>>>);
 
@@ -75,7 +75,7 @@ fn without_scale_and_limit_it_is_the_optimisers_step() {
     assert_eq!(ours.values(), plain.values());
 }
 
-/// A power of two as a scale changes no bit of f32's gradients.
+/// Checks that a scale that is a power of two does not change a bit of f32 gradients.
 #[test]
 fn a_scale_that_is_taken_off_again_does_not_show() {
     let (scaled, plain) = (Setup::new(DType::F32), Setup::new(DType::F32));
@@ -101,14 +101,17 @@ fn what_overflows_is_skipped_until_the_scale_fits() {
                 break;
             }
             Stepped::Skipped { why, .. } => {
-                assert!(matches!(why, Some(Error::NonFiniteInput { .. })), "{why:?}");
+                assert!(
+                    matches!(why, Some(Error::NonFiniteInput { .. })),
+                    "expected a non-finite gradient as the reason, got {why:?}"
+                );
                 assert_eq!(setup.values(), first);
                 skipped += 1;
             }
-            other => panic!("{other:?}"),
+            other => panic!("expected a skipped step, got {other:?}"),
         }
     }
-    assert!(skipped > 10, "{skipped}");
+    assert!(skipped > 10, "expected more than 10 skipped steps, got {skipped}");
     assert_ne!(setup.values(), first);
     assert_eq!((step.scaler().skipped(), step.scaler().taken()), (skipped, 1));
     let records = kept.0.lock().unwrap();
@@ -126,21 +129,24 @@ fn a_loss_that_is_no_number_moves_nothing() {
     let first = setup.values();
     let mut step = setup.step(LossScale::dynamic(), 1.0);
     let error = step.run(|| setup.loss()? * f64::NAN).unwrap_err();
-    assert_eq!(error.to_string(), "train: the loss of step 0 is NaN; what came before it is whole");
+    assert_eq!(error.to_string(), "train: the loss of step 0 is NaN; resume from an earlier checkpoint");
     assert_eq!(setup.values(), first);
-    // Where that is no error, it is a step that was left out.
+    // Without `raise_on_nan`, the step is skipped instead.
     let mut step = setup.step(LossScale::dynamic(), 1.0).monitor(Monitor::default().raise_on_nan(false));
     let stepped = step.run(|| setup.loss()? * f64::INFINITY).unwrap();
-    assert!(matches!(&stepped, Stepped::Skipped { why: None, warnings, .. } if warnings.len() == 1), "{stepped:?}");
+    assert!(
+        matches!(&stepped, Stepped::Skipped { why: None, warnings, .. } if warnings.len() == 1),
+        "expected a skipped step with one warning, got {stepped:?}"
+    );
     assert_eq!((setup.values(), step.scaler().scale()), (first, 32768.0));
 }
 
-/// Gradients that are NaN for good: the scale has an end.
+/// Checks that a gradient that stays NaN becomes an error when the scale reaches its minimum.
 #[test]
 fn a_model_that_is_broken_is_an_error() {
     let setup = Setup::new(DType::F32);
     let mut step = setup.step(LossScale::dynamic().init(4.0), 1.0);
-    // The loss is a number, its gradient is not.
+    // The loss is finite, but its gradient is NaN.
     let broken = || {
         let y = setup.layer.forward(&setup.x)?;
         (y.zeros_like()? * &y)?.sqrt()?.sum_all()
@@ -148,13 +154,15 @@ fn a_model_that_is_broken_is_an_error() {
     let mut steps = 0;
     let error = loop {
         match step.run(broken) {
-            Ok(stepped) => assert!(matches!(stepped, Stepped::Skipped { .. }), "{stepped:?}"),
+            Ok(stepped) => {
+                assert!(matches!(stepped, Stepped::Skipped { .. }), "expected a skipped step, got {stepped:?}")
+            }
             Err(error) => break error,
         }
         steps += 1;
     };
     assert_eq!(steps, 2, "{error}");
-    assert!(error.to_string().contains("scale"), "{error}");
+    assert!(error.to_string().contains("scale"), "expected a message about the scale, got {error}");
 }
 
 #[test]
@@ -203,23 +211,26 @@ fn no_nan_goes_to_disk() {
     save(&tensors(&[1.0, 2.0]), &path).unwrap();
     let before = std::fs::read(&path).unwrap();
     let error = save(&tensors(&[f32::INFINITY, f32::NAN]), &path).unwrap_err();
-    let reason = "b has 1 NaN and 1 infinite of 2, the first at 0".to_string();
+    let reason = "b has 1 NaN and 1 infinite values in 2 elements; the first is at index 0".to_string();
     assert_eq!(error, Error::Unsaved { path: path.display().to_string(), reason });
     assert_eq!(std::fs::read(&path).unwrap(), before);
 
     let nowhere = folder.path().join("nowhere/model.safetensors");
     let error = save(&tensors(&[1.0]), &nowhere).unwrap_err();
     assert_eq!(error.name(), "Unsaved", "{error}");
-    // A folder is in the way: what was written beside it is gone again.
+    // A folder occupies the path: the partially written file is removed.
     std::fs::create_dir(folder.path().join("full")).unwrap();
     std::fs::write(folder.path().join("full/file"), "x").unwrap();
     let error = save(&tensors(&[1.0]), folder.path().join("full")).unwrap_err();
     assert_eq!(error.name(), "Unsaved", "{error}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".part")), "{left:?}");
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().ends_with(".part")),
+        "expected no partially written file, got {left:?}"
+    );
 }
 
-/// Two halves of a batch have the gradient of the whole, in f32, and the next sum starts from nothing.
+/// Checks that gradients of two half batches add up to that of the whole, in f32, and that the next sum starts at zero.
 #[test]
 fn halves_of_a_batch_add_up() {
     for dtype in [DType::F32, DType::BF16] {
@@ -238,7 +249,7 @@ fn halves_of_a_batch_add_up() {
             sum.take(&mut second).unwrap();
             let got = second.get(&vars[0]).unwrap();
             assert_eq!(got.dims(), vars[0].dims());
-            // An f32 sum of two f32 numbers.
+            // The expected value is an f32 sum of two f32 numbers.
             assert_eq!(got.flatten_all().unwrap().to_vec1::<f32>().unwrap(), expected, "{dtype:?}, round {round}");
         }
     }

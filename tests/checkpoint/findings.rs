@@ -1,10 +1,10 @@
-//! What is found, from which thresholds on, and what is said of it.
+//! Tests of findings: their thresholds and messages.
 
 use crate::write::{Tensor, inspect, normals, safetensors};
 use evenkeel::checkpoint::{Finding, Level, Thresholds};
 
 fn found_with(thresholds: Thresholds, tensors: &[Tensor]) -> Vec<Finding> {
-    thresholds.findings(&inspect(&safetensors(tensors)).expect("the file is right"))
+    thresholds.findings(&inspect(&safetensors(tensors)).expect("the file is valid"))
 }
 
 fn found(tensor: Tensor) -> Vec<(Level, &'static str)> {
@@ -56,10 +56,10 @@ fn constants() {
     assert_eq!(found(f32("scale", &[2.0])), []);
 }
 
-/// So many values of this mean and deviation, one of which is `max`.
+/// Generates 128 values with this mean and standard deviation, one of which is `max`.
 fn with_statistics(mean: f64, std: f64, max: f64) -> Vec<f64> {
     let n = 128.0;
-    // The rest has what is left of the sum and of the squares, in two values.
+    // The other values have two magnitudes, which give the remaining sum and sum of squares.
     let rest = (mean * n - max) / (n - 1.0);
     let squares = (n * (std * std + mean * mean) - max * max) / (n - 1.0);
     let spread = (squares - rest * rest).max(0.0).sqrt();
@@ -69,16 +69,16 @@ fn with_statistics(mean: f64, std: f64, max: f64) -> Vec<f64> {
     values
 }
 
-/// The K-norm weights of the first two layers of Qwen3-0.6B.
+/// Checks weights with the statistics of the K-norms of Qwen3-0.6B's first two layers.
 #[test]
 fn extreme_qk_norms_are_named() {
     let layers = [("0", 3.56, 9.13, 96.5), ("1", 2.34, 3.98, 44.5)];
     for (layer, mean, std, max) in layers {
         let name = format!("model.layers.{layer}.self_attn.k_norm.weight");
         let tensor = Tensor::floats(&name, "BF16", &[128], &with_statistics(mean, std, max));
-        let inspected = inspect(&safetensors(&[tensor])).expect("the file is right");
+        let inspected = inspect(&safetensors(&[tensor])).expect("the file is valid");
         let stats = inspected[0].stats.as_ref().expect("BF16 is analysed");
-        assert!((stats.mean / mean - 1.0).abs() < 0.02 && (stats.std / std - 1.0).abs() < 0.02, "{stats:?}");
+        assert!((stats.mean / mean - 1.0).abs() < 0.02 && (stats.std / std - 1.0).abs() < 0.02, "expected mean {mean} and std {std}, got {stats:?}");
         let findings = Thresholds::default().findings(&inspected);
         let [finding] = findings.as_slice() else { panic!("{findings:?}") };
         assert_eq!((finding.level, finding.about, finding.value), (Level::Warning, "norm_max", max));
@@ -86,7 +86,7 @@ fn extreme_qk_norms_are_named() {
         for words in
             ["extreme QK-norm weights", &format!("max |w| {max}"), "normal there", "clamping them changes the model"]
         {
-            assert!(finding.message.contains(words), "{words} is not in {}", finding.message);
+            assert!(finding.message.contains(words), "expected {words:?} in {}", finding.message);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Small files with bytes changed and cut away: nothing panics, and nothing is allocated by a number in them.
+//! Tests of small files with bytes changed or cut off: no panic, and no allocation sized by a number in the file.
 
 use crate::write::{Gguf, Tensor, file, safetensors, text};
 use evenkeel::checkpoint::Checkpoint;
@@ -21,22 +21,22 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 thread_local! {
-    /// Of this thread alone, whose allocations are measured.
+    /// Pool of this thread only, because allocations are measured per thread.
     static POOL: rayon::ThreadPool = {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        pool.expect("a pool can be made of this thread")
+        pool.expect("a pool with the current thread")
     };
 }
 
-/// Reads it, whatever it is. What it takes is bounded by what it is: 1 MiB of counts and some buffers, and its size.
+/// Reads a file with any content. Memory is bounded by the file's size, 3 MiB of counts and some buffers.
 fn read(bytes: &[u8]) {
     let file = file(bytes);
     let mut opened = None;
     let met = allocation_counter::measure(|| opened = Some(Checkpoint::open(file.path())));
-    assert!(met.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64, "{} bytes for {}", met.bytes_max, bytes.len());
+    assert!(met.bytes_max <= 64 * 1024 + 40 * bytes.len() as u64, "opening allocated {} bytes for a file of {}", met.bytes_max, bytes.len());
     if let Some(Ok(checkpoint)) = opened {
         let met = allocation_counter::measure(|| POOL.with(|pool| pool.install(|| drop(checkpoint.inspect()))));
-        assert!(met.bytes_max <= (3 << 20) + 100 * bytes.len() as u64, "{} bytes", met.bytes_max);
+        assert!(met.bytes_max <= (3 << 20) + 100 * bytes.len() as u64, "inspecting allocated {} bytes", met.bytes_max);
     }
 }
 
@@ -60,7 +60,7 @@ proptest! {
         read(&bytes);
     }
 
-    /// Numbers that are far too large, in the header's first part, where counts and lengths are.
+    /// Writes far too large numbers into the first part of the header, which contains counts and lengths.
     #[test]
     fn large_numbers(seed in 0..2usize, at in 0..700usize, number in prop::sample::select(vec![
         u64::MAX, u64::MAX - 7, 1 << 63, 1 << 40, 1 << 32, (1 << 31) - 1, 1 << 20,

@@ -1,4 +1,4 @@
-//! GGUF files that are cut short, or say what can't be.
+//! Tests of GGUF files that are cut short or contain impossible values.
 
 use crate::write::{Gguf, Tensor, refused, text};
 
@@ -10,7 +10,7 @@ fn two() -> Gguf {
     Gguf::new(vec![(tensor("a"), 0), (tensor("b"), 0)])
 }
 
-/// A header of these counts and nothing more.
+/// Creates a header with these counts and nothing else.
 fn counts(tensors: u64, pairs: u64) -> Vec<u8> {
     [b"GGUF", &3u32.to_le_bytes()[..], &tensors.to_le_bytes(), &pairs.to_le_bytes()].concat()
 }
@@ -78,7 +78,7 @@ fn alignments() {
     refused(&larger.bytes(), &["tensor `a`: the end in the file"]);
 }
 
-/// Without the bytes being there: the file is a hole.
+/// Checks a header that exceeds the maximum length. The file is sparse, so its bytes take no space.
 #[cfg(unix)]
 #[test]
 fn a_header_beyond_the_longest() {
@@ -87,8 +87,8 @@ fn a_header_beyond_the_longest() {
     let refused = |header: Vec<u8>, words: &str| {
         use std::os::unix::fs::FileExt;
         file.as_file().write_all_at(&header, 0).expect("a temporary file can be written");
-        let error = crate::write::inspect_path(file.path()).expect_err("it should be refused").to_string();
-        assert!(error.contains(words), "{error}");
+        let error = crate::write::inspect_path(file.path()).expect_err("the file must be rejected").to_string();
+        assert!(error.contains(words), "expected {words:?} in {error}");
     };
     refused(counts(5_000_000, 0), "the number of tensors is 5000000; it must be at most 4166666");
     let list =
@@ -116,9 +116,9 @@ fn tensors() {
     let mut swapped = two();
     swapped.tensors.swap(0, 1);
     refused(&swapped.bytes(), &["tensor `b`: the offset is 32; it must be 0"]);
-    // An offset near the end of u64 can't come to pass: each has its one place.
+    // An offset near the end of u64 is rejected, because each tensor has one correct offset.
     let mut far = two().bytes();
-    let at = far.windows(9).position(|bytes| bytes == b"\x01\0\0\0\0\0\0\0b").expect("the name is there");
+    let at = far.windows(9).position(|bytes| bytes == b"\x01\0\0\0\0\0\0\0b").expect("the file contains the name");
     far[at + 33..at + 41].copy_from_slice(&u64::MAX.to_le_bytes());
     refused(&far, &["tensor `b`: the offset is 18446744073709551615"]);
 }

@@ -1,4 +1,4 @@
-//! Safetensors files that are cut short, or say what can't be.
+//! Tests of safetensors files that are cut short or contain impossible values.
 
 use crate::write::{Tensor, refused, safetensors, with_header};
 
@@ -22,13 +22,13 @@ fn lengths() {
     refused(&[&file[..], &[0]].concat(), &["the number of bytes after the header is 9", "must be 8"]);
 }
 
-/// Without the bytes being there: the file is a hole.
+/// Checks a header that exceeds the maximum length. The file is sparse, so its bytes take no space.
 #[test]
 fn a_header_beyond_the_longest() {
-    let file = tempfile::NamedTempFile::new().expect("there is room for temporary files");
+    let file = tempfile::NamedTempFile::new().expect("a temporary file can be created");
     std::fs::write(file.path(), 100_000_001u64.to_le_bytes()).expect("a temporary file can be written");
     file.as_file().set_len(200_000_000).expect("a file can be made longer");
-    let error = crate::write::inspect_path(file.path()).expect_err("it should be refused").to_string();
+    let error = crate::write::inspect_path(file.path()).expect_err("the file must be rejected").to_string();
     assert!(error.contains("the header's length is 100000001; it must be at most 100000000"), "{error}");
 }
 

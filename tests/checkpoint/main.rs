@@ -1,4 +1,4 @@
-//! Checkpoints: what is said of their tensors, what is refused of hostile files.
+//! Tests of checkpoints: findings about their tensors, and errors about hostile files.
 
 mod findings;
 mod gguf;

@@ -1,4 +1,4 @@
-//! The block formats: by hand where a block is plain, and beside candle's decoder.
+//! Tests of the block formats: computed by hand for plain blocks, and compared with candle's decoder.
 
 use crate::write::{Gguf, Tensor, inspect};
 use evenkeel::checkpoint::Stats;
@@ -6,7 +6,7 @@ use half::f16;
 
 fn stats(dtype: &'static str, id: u32, elements: u64, bytes: Vec<u8>) -> Stats {
     let file = Gguf::new(vec![(Tensor::new("w", dtype, &[elements], bytes), id)]);
-    let inspected = inspect(&file.bytes()).expect("the file is right");
+    let inspected = inspect(&file.bytes()).expect("the file is valid");
     assert_eq!(inspected[0].dtype, dtype);
     inspected[0].stats.clone().expect("the type is analysed")
 }
@@ -14,11 +14,11 @@ fn stats(dtype: &'static str, id: u32, elements: u64, bytes: Vec<u8>) -> Stats {
 #[test]
 fn plain_blocks_by_hand() {
     let d = f16::from_f32(0.5).to_le_bytes();
-    // 0 to 31 less 16, times 1/2.
+    // The values are 0 to 31 minus 16, times 1/2.
     let bytes: Vec<u8> = d.into_iter().chain((-16i8..16).map(|q| q as u8)).collect();
     let met = stats("Q8_0", 8, 32, bytes);
     assert_eq!((met.min, met.max, met.mean, met.zero), (-8.0, 7.5, -0.25, 1));
-    // All of 0 to 15 twice, less 8.
+    // Each of 0 to 15 twice, minus 8.
     let quants = (0..16u8).map(|q| q | q << 4);
     let met = stats("Q4_0", 2, 32, d.into_iter().chain(quants.clone()).collect());
     assert_eq!((met.min, met.max, met.mean, met.zero), (-4.0, 3.5, -0.25, 2));
@@ -27,7 +27,7 @@ fn plain_blocks_by_hand() {
     assert_eq!((met.min, met.max, met.mean), (10.0, 17.5, 13.75));
 }
 
-/// A scale that is no number spoils its block alone.
+/// Checks that a non-finite scale affects only its block.
 #[test]
 fn scales_that_are_not_finite() {
     let block = |d: f32| f16::from_f32(d).to_le_bytes().into_iter().chain([1; 32]).collect::<Vec<u8>>();
@@ -62,13 +62,13 @@ fn as_candle_decodes() {
         let bytes = quantised.data().expect("its bytes").into_owned();
         let decoded = quantised.dequantize(&Device::Cpu).and_then(|x| x.to_vec1::<f32>()).expect("its values");
         let plain = Gguf::new(vec![(Tensor::floats("w", "F32", &[n as u64], &wide(&decoded)), 0)]);
-        let plain = inspect(&plain.bytes()).expect("the file is right");
+        let plain = inspect(&plain.bytes()).expect("the file is valid");
         let (met, wanted) = (stats(name, id, n as u64, bytes), plain[0].stats.as_ref().expect("F32 is analysed"));
         assert_eq!(&met, wanted, "{name}");
     }
 }
 
-/// A file by another writer: the order of axes, the padding, the metadata.
+/// Checks a file from another writer: the order of axes, the padding and the metadata.
 #[cfg(feature = "candle")]
 #[test]
 fn as_candle_writes() {
@@ -83,7 +83,7 @@ fn as_candle_writes() {
     let mut file = std::io::Cursor::new(Vec::new());
     let metadata = [("general.name", &Value::String("x".into())), ("tokens", &list), ("n", &Value::U64(7))];
     write(&mut file, &metadata, &[("a", &a), ("b", &b), ("c", &c)]).expect("candle writes it");
-    let inspected = inspect(file.get_ref()).expect("the file is right");
+    let inspected = inspect(file.get_ref()).expect("the file is valid");
     let found: Vec<_> = inspected.iter().map(|one| (one.name.as_str(), one.dtype, one.shape.as_slice())).collect();
     assert_eq!(found, [("a", "F16", &[3, 256][..]), ("b", "Q6_K", &[3, 256]), ("c", "F32", &[3, 256])]);
     for one in &inspected {

@@ -1,4 +1,4 @@
-//! Checkpoints of more files than one.
+//! Tests of checkpoints with several files.
 
 use crate::write::{Gguf, Tensor, inspect_path, safetensors};
 use std::path::Path;
@@ -8,9 +8,9 @@ fn tensor(name: &str) -> Tensor {
     Tensor::floats(name, "F32", &[2], &[1.0, 2.0])
 }
 
-/// A folder of these files.
+/// Creates a folder with these files.
 fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     for (name, bytes) in files {
         std::fs::write(folder.path().join(name), bytes).expect("a temporary file can be written");
     }
@@ -22,13 +22,13 @@ fn two() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn names(path: &Path) -> Vec<String> {
-    inspect_path(path).expect("the files are right").into_iter().map(|one| one.name).collect()
+    inspect_path(path).expect("the files are valid").into_iter().map(|one| one.name).collect()
 }
 
 #[track_caller]
 fn refused(path: &Path, words: &[&str]) {
-    let error = inspect_path(path).expect_err("it should be refused").to_string();
-    words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is not in {error:?}"));
+    let error = inspect_path(path).expect_err("the checkpoint must be rejected").to_string();
+    words.iter().for_each(|word| assert!(error.contains(word), "expected {word:?} in {error:?}"));
 }
 
 const INDEX: &str = "model.safetensors.index.json";

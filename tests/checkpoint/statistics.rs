@@ -1,16 +1,16 @@
-//! Statistics against a plain computation in f64.
+//! Compares statistics with a plain computation in f64.
 
 use crate::write::{Tensor, inspect, normals, safetensors};
 use evenkeel::checkpoint::{Narrow, QUANTILES, Stats};
 use half::{bf16, f16};
 
-/// The statistics of a tensor that is a file's only one.
+/// Returns the statistics of a file's only tensor.
 fn stats(tensor: Tensor) -> Stats {
-    let inspected = inspect(&safetensors(&[tensor])).expect("the file is right");
+    let inspected = inspect(&safetensors(&[tensor])).expect("the file is valid");
     inspected[0].stats.clone().expect("the type is analysed")
 }
 
-/// Plain statistics of values, and how small the smallest normal value of the type is.
+/// Compares with plain statistics of the values. `min_normal` is the smallest normal value of the type.
 #[track_caller]
 fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     let count = |is: &dyn Fn(f64) -> bool| values.iter().filter(|&&x| is(x)).count() as u64;
@@ -26,20 +26,20 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     magnitudes.sort_by(f64::total_cmp);
     let (min, max, max_abs) = (sorted[0], sorted[sorted.len() - 1], magnitudes[sorted.len() - 1]);
     assert_eq!((stats.min, stats.max, stats.max_abs), (min, max, max_abs));
-    // Scaled, so that the squares of f64 stay within it.
+    // Scaled, so that the squares of f64 values do not overflow.
     let scale = if max_abs == 0.0 { 1.0 } else { max_abs };
     let n = sorted.len() as f64;
     let mean = sorted.iter().map(|x| x / scale).sum::<f64>() / n;
     let std = (sorted.iter().map(|x| (x / scale - mean).powi(2)).sum::<f64>() / n).sqrt();
-    assert!((stats.mean / scale - mean).abs() <= 1e-12, "{} is not {}", stats.mean, mean * scale);
-    assert!((stats.std / scale - std).abs() <= 1e-12 * std.max(1e-3), "{} is not {}", stats.std, std * scale);
+    assert!((stats.mean / scale - mean).abs() <= 1e-12, "got mean {}, expected {}", stats.mean, mean * scale);
+    assert!((stats.std / scale - std).abs() <= 1e-12 * std.max(1e-3), "got std {}, expected {}", stats.std, std * scale);
 
     for (i, share) in QUANTILES.iter().enumerate() {
         let place = ((share * n).ceil() as usize).max(1) - 1;
         for (got, wanted) in [(stats.quantiles[i], sorted[place]), (stats.abs_quantiles[i], magnitudes[place])] {
-            // Bins of subnormal values are as wide as the first of normal ones.
+            // Bins of subnormal values are as wide as the first bin of normal ones.
             let width = stats.bin_width * wanted.abs().max(min_normal);
-            assert!((got - wanted).abs() <= width / 2.0 * (1.0 + 1e-9), "{share}: {got} is not {wanted}");
+            assert!((got - wanted).abs() <= width / 2.0 * (1.0 + 1e-9), "quantile {share}: expected {wanted}, got {got}");
         }
     }
     for binade in &stats.binades {
@@ -60,7 +60,7 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     }
 }
 
-/// To the nearest value of a narrow type, ties to even; infinity beyond the largest.
+/// Rounds to the nearest value of a narrow type, ties to even. Larger values become infinite.
 fn rounded(x: f64, dtype: &str) -> f64 {
     let to = |fraction_bits: i32, min_exponent: i32, max: f64| {
         let exponent = (x.abs().log2().floor() as i32).max(min_exponent);
@@ -77,7 +77,8 @@ fn rounded(x: f64, dtype: &str) -> f64 {
     }
 }
 
-/// What conversions turn on: just at, below and above what overflows or vanishes, in either sign.
+/// Returns values around the limits of conversions: at, below and above those that overflow or underflow, with either
+/// sign.
 fn edges() -> Vec<f64> {
     let mut edges = vec![0.0, -0.0, 1.0, 448.0, 464.0, 57344.0, 61440.0, 65504.0, 65520.0, f32::MAX.into()];
     edges.extend([-10, -17, -25, -126, -133, -134, -149].map(|e| 2f64.powi(e)));
@@ -180,13 +181,13 @@ fn nothing_finite_and_nothing_at_all() {
         for met in [met, none] {
             let all =
                 [met.min, met.max, met.mean, met.std, met.max_abs, met.rms, met.quantiles[2], met.abs_quantiles[4]];
-            assert!(all.iter().all(|x| x.is_nan()), "{all:?}");
+            assert!(all.iter().all(|x| x.is_nan()), "expected NaN statistics, got {all:?}");
             assert!(met.binades.is_empty() && !met.is_constant());
         }
     }
 }
 
-/// More than one span of the file, on one thread and on three.
+/// Checks a tensor of more than one span of the file, on one thread and on three.
 #[test]
 fn large_tensors_on_any_number_of_threads() {
     let some = normals(4, 1 << 12, 0.02);
@@ -196,7 +197,7 @@ fn large_tensors_on_any_number_of_threads() {
     let file = safetensors(&[of("F32", count), of("BF16", 3000), of("F64", 100), of("F16", 99)]);
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
-        pool.install(|| inspect(&file)).expect("the file is right")
+        pool.install(|| inspect(&file)).expect("the file is valid")
     };
     let (one, three) = (on(1), on(3));
     assert_eq!(one, three);
@@ -213,10 +214,10 @@ fn what_is_not_analysed() {
         Tensor::new("fp4", "F4", &[4], vec![0; 2]),
         Tensor::new("fp6", "F6_E2M3", &[2, 4], vec![0; 6]),
     ];
-    let inspected = inspect(&safetensors(&tensors)).expect("the file is right");
+    let inspected = inspect(&safetensors(&tensors)).expect("the file is valid");
     assert!(inspected.iter().all(|one| one.stats.is_none()));
     let elements: Vec<u64> = inspected.iter().map(|one| one.elements).collect();
     assert_eq!(elements, [2, 3, 4, 8]);
-    let empty = inspect(&safetensors(&[])).expect("a file without tensors is right");
+    let empty = inspect(&safetensors(&[])).expect("a file without tensors is valid");
     assert!(empty.is_empty());
 }

@@ -1,4 +1,4 @@
-//! Files for tests: right ones, and the parts that wrong ones are made of.
+//! Writes files for tests: valid ones, and the parts of invalid ones.
 
 use evenkeel::checkpoint::{Checkpoint, Error, Inspected};
 use half::{bf16, f16};
@@ -6,7 +6,7 @@ use serde_json::json;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
-/// A tensor for a file; axes with the innermost last.
+/// Tensor of a file. The last axis is the innermost.
 pub struct Tensor {
     pub name: String,
     pub dtype: &'static str,
@@ -19,20 +19,20 @@ impl Tensor {
         Tensor { name: name.into(), dtype, shape: shape.to_vec(), bytes }
     }
 
-    /// Values rounded to F64, F32, F16 or BF16.
+    /// Creates a tensor of values rounded to F64, F32, F16 or BF16.
     pub fn floats(name: &str, dtype: &'static str, shape: &[u64], values: &[f64]) -> Self {
         let bytes = values.iter().flat_map(|&x| match dtype {
             "F64" => x.to_le_bytes().to_vec(),
             "F32" => (x as f32).to_le_bytes().to_vec(),
             "F16" => f16::from_f64(x).to_le_bytes().to_vec(),
             "BF16" => bf16::from_f64(x).to_le_bytes().to_vec(),
-            other => panic!("{other} is no float"),
+            other => panic!("{other} is not a float type"),
         });
         Tensor::new(name, dtype, shape, bytes.collect())
     }
 }
 
-/// A safetensors file of this header and so many bytes after it.
+/// Creates a safetensors file with this header, followed by these bytes.
 pub fn with_header(header: &str, bytes: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), bytes].concat()
 }
@@ -43,13 +43,13 @@ pub fn safetensors(tensors: &[Tensor]) -> Vec<u8> {
     for tensor in tensors {
         let offsets = [bytes.len(), bytes.len() + tensor.bytes.len()];
         let entry = json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets});
-        assert!(header.insert(tensor.name.clone(), entry).is_none(), "{} is there twice", tensor.name);
+        assert!(header.insert(tensor.name.clone(), entry).is_none(), "the tensor {} is given twice", tensor.name);
         bytes.extend(&tensor.bytes);
     }
     with_header(&serde_json::Value::Object(header).to_string(), &bytes)
 }
 
-/// The parts of a GGUF file.
+/// Parts of a GGUF file.
 pub struct Gguf {
     pub version: u32,
     pub metadata: Vec<(String, u32, Vec<u8>)>,
@@ -62,7 +62,7 @@ pub fn text(text: &str) -> Vec<u8> {
 }
 
 impl Gguf {
-    /// The tensors, with the numbers of their types, at the places where they belong.
+    /// Creates a file of tensors with the numbers of their types, at their correct offsets.
     pub fn new(tensors: Vec<(Tensor, u32)>) -> Self {
         let (alignment, mut end) = (32, 0u64);
         let place = |(tensor, id): (Tensor, u32)| {
@@ -105,14 +105,14 @@ impl Gguf {
     }
 }
 
-/// A file of these bytes that is removed when it is dropped.
+/// Creates a file with these bytes that is removed when dropped.
 pub fn file(bytes: &[u8]) -> NamedTempFile {
-    let file = NamedTempFile::new().expect("there is room for temporary files");
+    let file = NamedTempFile::new().expect("a temporary file can be created");
     std::fs::write(file.path(), bytes).expect("a temporary file can be written");
     file
 }
 
-/// What is said of a file of these bytes.
+/// Inspects a file with these bytes.
 pub fn inspect(bytes: &[u8]) -> Result<Vec<Inspected>, Error> {
     let file = file(bytes);
     inspect_path(file.path())
@@ -122,16 +122,16 @@ pub fn inspect_path(path: &Path) -> Result<Vec<Inspected>, Error> {
     Checkpoint::open(path)?.inspect()
 }
 
-/// Fails unless a file of these bytes is refused with these words.
+/// Fails unless a file with these bytes is rejected with an error that contains these words.
 #[track_caller]
 pub fn refused(bytes: &[u8], words: &[&str]) {
-    let error = inspect(bytes).expect_err("it should be refused").to_string();
+    let error = inspect(bytes).expect_err("the file must be rejected").to_string();
     for word in words {
-        assert!(error.contains(word), "{word:?} is not in {error:?}");
+        assert!(error.contains(word), "expected {word:?} in {error:?}");
     }
 }
 
-/// Nearly normal numbers of mean 0 and this deviation, the same each time.
+/// Returns approximately normal numbers with mean 0 and this standard deviation, the same each time.
 pub fn normals(seed: u64, count: usize, deviation: f64) -> Vec<f64> {
     let mut state = seed;
     let mut uniform = || {

@@ -1,4 +1,5 @@
-//! On a device, if there is one: the CPU's bits. Without, a typed error, and each test says that it was skipped.
+//! Tests on a CUDA device: results have the CPU's bits. Without a device, calls give a typed error, and each test
+//! prints that it was skipped.
 
 mod rows;
 #[path = "../support/mod.rs"]
@@ -36,7 +37,7 @@ fn without_a_device_there_is_a_typed_error() {
             let text = error.to_string();
             assert!(text.starts_with("cuda: there is no CUDA driver") || text.contains("CUDA_ERROR"), "{text}");
         } else {
-            assert_eq!(ordinal, 0, "no machine has so many devices");
+            assert_eq!(ordinal, 0, "expected an error for device {ordinal}");
         }
     }
 }
@@ -48,10 +49,10 @@ fn what_kernels_of_plain_rows_have_not_is_refused() {
     let options = [
         (
             Softmax::default().mask(&mask),
-            "softmax: mask is in the host's memory; it must be an argument of a function for masked rows, if any",
+            "softmax: mask is in the host's memory; it must be a device mask, passed to the function for masked rows",
         ),
-        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be left out, but for masked rows"),
-        (Softmax::default().softcap(30.0), "softmax: softcap is 30; it must be left out, but for masked rows"),
+        (Softmax::default().scale(0.5), "softmax: scale is 0.5; it must be unset, except for masked rows"),
+        (Softmax::default().softcap(30.0), "softmax: softcap is 30; it must be unset, except for masked rows"),
     ];
     for (options, text) in options {
         assert_eq!(launch(&options).map_err(|error| error.to_string()), Err(text.to_string()));
@@ -60,7 +61,7 @@ fn what_kernels_of_plain_rows_have_not_is_refused() {
     let wide = cuda::softmax::launch(evenkeel::DType::F64, [0; 3], (1, 1), &Softmax::default());
     assert_eq!(wide.map(|_| ()).map_err(|e| e.to_string()), Err("softmax: F64 is not supported on cuda".to_string()));
     let empty = cuda::softmax::launch(evenkeel::DType::F32, [0; 3], (0, 7), &Softmax::default());
-    assert!(empty.unwrap().is_none(), "nothing is launched for no rows");
+    assert!(empty.unwrap().is_none(), "without rows, no kernel must be launched");
 }
 
 fn softmax_has_the_cpus_bits<E: DeviceElement + Bits>() {
@@ -173,7 +174,7 @@ fn targets_that_are_no_classes_are_refused() {
     let classes = stream.clone_htod(&[1i64, -100, 7, 9]).unwrap();
     let refused = Targets::new(classes.as_view()).check(&stream, 7, &CrossEntropy::default()).unwrap_err();
     assert_eq!(refused.row(), Some(2));
-    assert!(refused.to_string().contains("in 0 .. 7, or -100 to be ignored"), "{refused}");
+    assert!(refused.to_string().contains("in 0 .. 7, or -100 to be ignored"), "expected the allowed classes in: {refused}");
 }
 
 #[test]
@@ -217,12 +218,12 @@ fn sampled_tokens() {
     }
 }
 
-/// Nothing is allocated and nobody waits once the kernels are loaded: what is launched can be captured, and played again
-/// over other logits.
+/// Checks that nothing is allocated or synchronised once the kernels are loaded. The launches can therefore be
+/// captured, and replayed on other logits.
 #[test]
 fn a_captured_graph_draws_the_same_tokens() {
     let Some(context) = device() else { return };
-    // SAFETY: there is one stream, on which all memory is used.
+    // SAFETY: there is only one stream, and all memory is used on it.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().unwrap();
     let mut rng = generate::rng("cuda, graph");
@@ -245,7 +246,7 @@ fn a_captured_graph_draws_the_same_tokens() {
     stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).unwrap();
     step(&on_device, &mut outcomes);
     let graph = stream.end_capture(CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
-    let graph = graph.unwrap().expect("something was captured");
+    let graph = graph.unwrap().expect("the capture must contain launches");
     for _ in 0..3 {
         let x = logits();
         stream.memcpy_htod(&x, &mut on_device).unwrap();
@@ -262,7 +263,7 @@ fn a_captured_graph_draws_the_same_tokens() {
 fn what_samplers_have_not_on_devices_is_refused() {
     let refused = |config: SamplerConfig| Request::new(&config.validate().unwrap(), Draw::default()).unwrap_err();
     let typical = refused(SamplerConfig::default().typical_p(0.9)).to_string();
-    assert_eq!(typical, "sample: typical_p is 0.9; it must be left out on CUDA devices");
+    assert_eq!(typical, "sample: typical_p is 0.9; it must be unset on CUDA devices");
     let kept = refused(SamplerConfig::default().min_keep(2)).to_string();
-    assert_eq!(kept, "sample: min_keep is 2; it must be left out on CUDA devices");
+    assert_eq!(kept, "sample: min_keep is 2; it must be unset on CUDA devices");
 }

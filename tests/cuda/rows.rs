@@ -1,4 +1,4 @@
-//! Ops on rows: the CPU's bits on a device.
+//! Tests of ops on rows on a CUDA device, which must give the CPU's bits.
 
 use crate::stream;
 use crate::support::generate::{self, Bits};
@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 type Stream = Arc<cuda::cudarc::driver::CudaStream>;
 
-/// One element, warps, blocks, whole pieces of sixteen bytes and others, rows of models.
+/// Shapes with one element, warps, blocks, rows with and without whole chunks of 16 bytes, and row lengths of models.
 const SHAPES: [(usize, usize); 9] =
     [(1, 1), (3, 7), (5, 128), (64, 1000), (7, 4096), (33, 4100), (4, 20_000), (3, 40_000), (2, 128_256)];
 
-/// Runs an op of one tensor on the device, and compares with what the CPU makes of it.
+/// Runs an op of one tensor on the device, and compares with the CPU's result.
 fn compare<E: DeviceElement + Bits>(
     what: &str,
     on_device: impl Fn(&Stream, Rows<'_, E>, RowsMut<'_, E>) -> evenkeel::Result<()>,
@@ -31,7 +31,7 @@ fn compare<E: DeviceElement + Bits>(
         let expected = on_cpu(evenkeel::Rows::new(&x, rows, cols).unwrap()).unwrap();
         let got = stream.clone_dtoh(&to).unwrap();
         let differs = got.iter().zip(&expected).position(|(a, b)| a.bits() != b.bits());
-        assert_eq!(differs, None, "{what} of {rows}x{cols}");
+        assert_eq!(differs, None, "{what} of {rows}x{cols}: index of the first difference");
     }
 }
 
@@ -76,7 +76,7 @@ fn softmax_backward_f32() {
     );
 }
 
-/// The gradients that come in.
+/// Generates gradients of the results, or weights.
 fn slopes(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37) % 23) as f32 / 7.0 - 1.5).collect()
 }

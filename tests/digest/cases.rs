@@ -1,4 +1,4 @@
-//! What is digested: every op, storage type and option, over shapes at which kernels change what they do.
+//! Cases of the digest: every op, storage type and option, on shapes around the kernels' block sizes.
 
 use crate::numbers::{Fill, Numbers};
 use evenkeel::math::sum::{rule_o, rule_q};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 type Run = Box<dyn Fn(Range<usize>) -> Vec<u64> + Sync>;
 
-/// A named computation over rows.
+/// Named computation over rows.
 pub struct Case {
     pub name: String,
     rows: usize,
@@ -27,23 +27,23 @@ pub struct Case {
 }
 
 impl Case {
-    /// The bits of all rows at once.
+    /// Returns the bits of all rows computed at once.
     pub fn whole(&self) -> Vec<u64> {
         (self.run)(0..self.rows)
     }
 
-    /// The bits of one row after the other.
+    /// Returns the bits of the rows computed one after the other.
     pub fn alone(&self) -> Vec<u64> {
         (0..self.rows).flat_map(|row| (self.run)(row..row + 1)).collect()
     }
 
-    /// Whether threads would share it.
+    /// Returns whether the case is large enough to be distributed over threads.
     pub fn is_large(&self) -> bool {
         self.elements >= 1 << 16
     }
 }
 
-/// Some rows of a batch.
+/// Range of rows of a batch.
 struct Part<'a, E> {
     data: &'a [E],
     range: Range<usize>,
@@ -55,13 +55,13 @@ impl<'a, E: Element> Part<'a, E> {
         Rows::new(self.data, self.range.len(), self.cols).unwrap()
     }
 
-    /// The same rows of something else that has the batch's shape.
+    /// Returns the same rows of other data with the batch's shape.
     fn of<'b, T>(&self, whole: &'b [T]) -> &'b [T] {
         &whole[self.range.start * self.cols..self.range.end * self.cols]
     }
 }
 
-/// Rows, and what is made of any part of them.
+/// Rows, and the list to which cases on any part of them are added.
 struct Batch<'a, E> {
     cases: &'a mut Vec<Case>,
     label: String,
@@ -75,7 +75,7 @@ impl<E: Element> Batch<'_, E> {
         self.add_words(op, move |part| f(part).unwrap().into_iter().map(E::bits).collect());
     }
 
-    /// One case of all rows together.
+    /// Adds a case that computes all rows together.
     fn add_whole(&mut self, op: &str, f: impl Fn() -> Vec<E> + Sync + 'static) {
         let (rows, cols) = (self.rows, self.cols);
         let name = format!("{op} {} {} {rows}x{cols}", E::DTYPE, self.label);
@@ -91,10 +91,10 @@ impl<E: Element> Batch<'_, E> {
     }
 }
 
-/// Row lengths about blocks of sixteen, tiles of 256 and runs of 4,096.
+/// Shapes with row lengths around blocks of 16, tiles of 256 and runs of 4,096.
 const SHAPES: [(usize, usize); 8] = [(2, 1), (3, 5), (4, 16), (2, 63), (3, 256), (2, 1000), (1, 5000), (70, 1024)];
 
-/// Every case.
+/// Returns every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     of_dtype::<f64>(&mut cases);
@@ -158,7 +158,7 @@ fn elementwise<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("clamped_log/floor", |part| evenkeel::clamped_log(part.data, &ClampedLog::default().floor(0.7)));
 }
 
-/// Of two tensors: gradients, and the others.
+/// Adds ops on two tensors: gradients, and pairwise ops.
 fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
     type Pair<E> = fn(&[E], &[E]) -> Result<Vec<E>>;
     let ops: [(&str, Pair<E>); 23] = [
@@ -167,7 +167,7 @@ fn pairs<E: Element>(batch: &mut Batch<'_, E>) {
         ("log_add_exp", evenkeel::log_add_exp),
         ("swiglu", evenkeel::swiglu),
         ("swiglu_backward", |x, dy| {
-            // Element by element, so that a part's are those of the whole.
+            // Results are listed per element, so that those of a part are a part of the whole's.
             let (dgate, dup) = evenkeel::swiglu_backward(x, dy, x)?;
             Ok(dgate.into_iter().zip(dup).flat_map(|(dgate, dup)| [dgate, dup]).collect())
         }),
@@ -206,7 +206,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     let mut numbers = Numbers::of("masks");
     let keep: Vec<bool> = (0..rows * cols).map(|_| numbers.flag()).collect();
     let bias = numbers.rows::<f32>(Fill::Plain, rows, cols);
-    // The position of a part's first query: a row alone is the query that it is in the batch.
+    // The position of a part's first query. A row alone is the same query as in the batch.
     let position = move |part: &Part<'_, E>| cols as isize - rows as isize + part.range.start as isize;
     let (flags, biases) = (keep.clone(), bias.clone());
     batch.add("softmax/attention", move |part| {
@@ -216,7 +216,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
         let kept = softmax(part.rows(), &options.mask(&Mask::keep(part.of(&flags), &shape)))?;
         let biased = softmax(part.rows(), &options.mask(&Mask::bias(part.of(&biases), &shape)))?;
         let both = Mask::keep(part.of(&flags), &shape).and_bias(part.of(&biases), &shape);
-        // Row by row, so that a part's are those of the whole.
+        // Results are listed per row, so that those of a part are a part of the whole's.
         let all = [scaled, kept, biased, softmax(part.rows(), &options.mask(&both))?];
         Ok((0..shape[0]).flat_map(|row| all.each_ref().map(|y| y[row * cols..][..cols].to_vec()).concat()).collect())
     });
@@ -237,7 +237,7 @@ fn softmaxes<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Each gradient plain, and once under a mask of some kind.
+/// Adds each gradient without a mask, and once with a mask.
 fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("gradients");
@@ -275,7 +275,7 @@ fn softmax_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// Losses of rows, so that a part's are those of the whole; and what they are reduced to.
+/// Adds losses per row, so that those of a part are a part of the whole's, and reduced losses.
 fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("losses");
@@ -301,7 +301,7 @@ fn losses<E: Element>(batch: &mut Batch<'_, E>) {
     }
     let shares: Vec<f64> = (0..rows * cols).map(|i| (i * 7 % 9) as f64 / 8.0).collect();
     let of = move |part: &Part<'_, E>, shares: &[f64]| shares[part.range.start * cols..part.range.end * cols].to_vec();
-    // Row by row, so that a row has its words alone as in a batch.
+    // Words are listed per row, so that a row has the same words alone as in a batch.
     let words = move |rows: usize, loss: &Loss, dx: &[E]| -> Vec<u64> {
         let losses = loss.as_slice().chunks(loss.as_slice().len() / rows.max(1));
         let row = |(losses, dx): (&[f64], &[E])| -> Vec<u64> {
@@ -346,7 +346,7 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
     batch.add("rms_norm/of_sum", move |part| Ok(with_residual(part)?.0));
     batch.add("rms_norm/sum", move |part| Ok(same(part)?.1));
     batch.add("l2_normalize", |part| l2_normalize(part.rows(), &L2Normalize::default()));
-    // Of sequences of as many tokens as there are columns.
+    // Each sequence has as many tokens as there are columns.
     batch.add("mean_pool", |part| {
         mean_pool(Lanes::shaped(part.data, &[part.range.len(), part.cols, 1], 1)?, &MeanPool::default())
     });
@@ -369,7 +369,7 @@ fn norms<E: Element>(batch: &mut Batch<'_, E>) {
     });
 }
 
-/// What reaches rows of the gradients of their norms, and what reaches weights and biases of all rows together.
+/// Adds the gradients of norms for rows, and those of weights and biases for all rows together.
 fn norm_gradients<E: Element>(batch: &mut Batch<'_, E>) {
     let (rows, cols) = (batch.rows, batch.cols);
     let mut numbers = Numbers::of("gradients");
@@ -472,14 +472,15 @@ fn samplers<E: Element>(batch: &mut Batch<'_, E>) {
     }
 }
 
-/// The first two keys of rows as queries, and all of them.
+/// Returns the first two keys of each row as queries, and all keys.
 fn attending<'a, E: Element>(part: &Part<'a, E>, width: usize) -> Result<[Heads<'a, E>; 2]> {
     let (rows, keys) = (part.range.len(), part.cols / width);
     let view = |positions| Heads::strided(part.data, [rows, 1, positions, width], [part.cols, 0, width]);
     Ok([view(keys.min(2))?, view(keys)?])
 }
 
-/// Rows are queries of one head; each sees the row itself, cut into keys of four features, and what is behind each key.
+/// Adds attention in which each row is a batch entry with one head. Its keys, of four features each, are also the
+/// values, and the first two are the queries.
 fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     const WIDTH: usize = 4;
     let keys = batch.cols / WIDTH;
@@ -491,7 +492,7 @@ fn attended<E: Element>(batch: &mut Batch<'_, E>) {
     let run = move |part: &Part<'_, E>, softcap: Option<f64>, mask: &Mask<'_>| -> Result<Vec<u64>> {
         let ([q, k], options, rows) = (attending(part, WIDTH)?, options(softcap, mask), part.range.len());
         let (y, lse) = attention_with_lse(q, k, k, &options)?;
-        // Row by row, as they are alone.
+        // Results are listed per row, as for single rows.
         let row = |row: usize| {
             let of_lse = lse.chunks(lse.len() / rows).nth(row).unwrap_or(&[]).iter().map(|lse| lse.to_bits());
             y.chunks(y.len() / rows).nth(row).unwrap_or(&[]).iter().map(|y| y.bits()).chain(of_lse).collect::<Vec<_>>()
@@ -534,14 +535,14 @@ fn axes<E: Element>(cases: &mut Vec<Case>, [outer, len, inner]: [usize; 3]) {
     add("log_softmax_backward", |x| log_softmax_backward(x, x, &Softmax::default()));
 }
 
-/// The bits of all that `inspect` finds.
+/// Returns the bits of all statistics of `inspect`.
 fn statistics<E: Element>(x: &[E]) -> Vec<u64> {
     let Stats { count, nan, infinite, min, max, mean, std, max_abs, .. } = inspect(x).unwrap();
     let counts = [count, nan, infinite].map(|n| n as u64);
     [&counts[..], &[min, max, mean, std, max_abs].map(f64::to_bits)].concat()
 }
 
-/// The bits of the norm of the elements and a few others, and of what they are clipped to.
+/// Returns the bits of the norm of the elements and a few others, and those of the clipped elements.
 fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     let (mut grads, mut others) = (x.to_vec(), [0.5f32, -0.25, 1e-3]);
     let options = options.error_if_nonfinite(false);
@@ -550,7 +551,7 @@ fn clipped<E: Element>(x: &[E], options: &ClipGradNorm) -> Vec<u64> {
     [norm.to_bits()].into_iter().chain(grads.into_iter().map(E::bits)).chain(others).collect()
 }
 
-/// Whole tensors, long enough for threads to share one.
+/// Adds cases on whole tensors, long enough for several threads to share one.
 fn tensors<E: Element>(cases: &mut Vec<Case>, len: usize) {
     for fill in Fill::ALL {
         let label = format!("{fill:?}").to_lowercase();

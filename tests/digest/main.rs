@@ -1,8 +1,10 @@
-//! The same bits on every machine: a digest of each case's result, committed in `tests/vectors/digest.tsv`.
+//! Checks that every machine gives the same bits: a digest of each case's result is committed in
+//! `tests/vectors/digest.tsv`.
 //!
-//! `EVENKEEL_DIGEST=whole` leaves out rows alone and threads, which emulators of other machines take long for.
-//! `EVENKEEL_DIGEST=environments` runs every case in every floating-point environment, and not one in sixteen.
-//! `EVENKEEL_BLESS=1` writes the file anew, which changes what users get: it belongs in the changelog's Accuracy.
+//! `EVENKEEL_DIGEST=whole` omits single rows and threads, which are slow on emulators of other machines.
+//! `EVENKEEL_DIGEST=environments` runs every case in every floating-point environment, instead of one in sixteen.
+//! `EVENKEEL_BLESS=1` rewrites the file. This changes users' results, so it belongs in the Accuracy section of the
+//! changelog.
 
 #![deny(unsafe_code)]
 
@@ -16,7 +18,7 @@ use cases::{Case, cases};
 use evenkeel::simd::{Level, with_level};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// FNV-1a, 64 bits (Fowler, Noll and Vo).
+/// Computes the 64-bit FNV-1a hash (Fowler, Noll and Vo).
 fn fnv(bytes: impl IntoIterator<Item = u8>) -> u64 {
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -29,7 +31,7 @@ fn on_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(body)
 }
 
-/// The committed digests by case.
+/// Returns the committed digests by case.
 fn committed() -> BTreeMap<&'static str, &'static str> {
     let lines = include_str!("../vectors/digest.tsv").lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split_once('\t').expect("a case and its digest")).collect()
@@ -50,8 +52,8 @@ fn every_machine_gives_the_committed_bits() {
         return with_level(Level::Portable, || bless(&cases)).unwrap();
     }
     let committed = committed();
-    assert!(cases.len() >= 1000, "{} cases", cases.len());
-    assert_eq!(cases.len(), committed.len(), "the file has other cases than the test");
+    assert!(cases.len() >= 1000, "expected at least 1000 cases, got {}", cases.len());
+    assert_eq!(cases.len(), committed.len(), "the file must have as many cases as the test");
     let all = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
     let mut wrong = Vec::new();
     for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
@@ -78,18 +80,18 @@ fn every_machine_gives_the_committed_bits() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} have other bits: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+    assert!(wrong.is_empty(), "{} results differ from the committed digests: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
 }
 
-/// Hosts that flush subnormals or round otherwise get the committed bits, from the calling thread and from pools of threads
-/// that were created so.
+/// Checks that hosts that flush subnormals or round in another mode get the committed bits, on the calling thread and
+/// in pools whose threads were created in that environment.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn every_environment_gives_the_committed_bits() {
     use environment::Environment;
     let (cases, committed) = (cases(), committed());
     let every = if std::env::var("EVENKEEL_DIGEST").as_deref() == Ok("environments") { 1 } else { 16 };
-    // Chosen by their names, so that each op, type and shape has its turn.
+    // Cases are chosen by the hash of their names, so that each op, type and shape is covered.
     let chosen: Vec<&Case> = cases.iter().filter(|case| fnv(case.name.bytes()) % every == 0).collect();
     let threads = std::env::var("EVENKEEL_DIGEST").as_deref() != Ok("whole");
     let large = cases.iter().filter(|case| threads && case.is_large() && fnv(case.name.bytes()) % every < 4);
@@ -103,7 +105,7 @@ fn every_environment_gives_the_committed_bits() {
             }
         };
         let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
-        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads inherit it");
+        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads must inherit the environment");
         for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
             for case in &chosen {
                 let words = environment.run(|| with_level(level, || case.whole()));
@@ -114,18 +116,18 @@ fn every_environment_gives_the_committed_bits() {
                 compare(case, &format!("pool, {level}"), &words.unwrap());
             }
         }
-        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads have it still");
+        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads must keep the environment");
     }
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
-    assert!(wrong.values().all(Vec::is_empty), "of {} and {} cases: {counts:#?}", chosen.len(), large.len());
+    assert!(wrong.values().all(Vec::is_empty), "results differ in some of {} and {} cases: {counts:#?}", chosen.len(), large.len());
 }
 
-/// The digests are worth something: but for short results, they tell cases apart.
+/// Checks that digests distinguish cases, except those with short results.
 #[test]
 fn cases_differ() {
     let committed = committed();
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
-    assert!(distinct.len() >= 1000, "only {} of {} differ", distinct.len(), committed.len());
+    assert!(distinct.len() >= 1000, "expected at least 1000 distinct digests, got {} of {}", distinct.len(), committed.len());
     let names: BTreeSet<String> = cases().into_iter().map(|case| case.name).collect();
-    assert_eq!(names.len(), committed.len(), "cases share a name");
+    assert_eq!(names.len(), committed.len(), "every case must have its own name");
 }

@@ -1,17 +1,17 @@
-//! Inputs that are the same on every machine: integers from a generator that is written out here, scaled exactly.
+//! Inputs that are the same on every machine: integers from the generator defined here, with exact scaling.
 
 use evenkeel::Element;
 
-/// What a row is filled with.
+/// Kind of values in a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Fill {
-    /// About zero, of moderate size.
+    /// Moderate values around zero
     Plain,
-    /// Far from zero, with small differences.
+    /// Values far from zero with small differences
     Far,
-    /// Of every magnitude the type has.
+    /// Values of every magnitude of the type
     Wide,
-    /// Plain, but for infinities, NaN, zeros and the ends of the type here and there.
+    /// Plain values with some infinities, NaN, zeros and extremes of the type.
     Special,
 }
 
@@ -19,11 +19,11 @@ impl Fill {
     pub const ALL: [Fill; 4] = [Fill::Plain, Fill::Far, Fill::Wide, Fill::Special];
 }
 
-/// Knuth's 64-bit linear congruential generator, its high bits.
+/// Knuth's 64-bit linear congruential generator, of which the high bits are used.
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// A stream of its own for each name.
+    /// Creates a separate stream for each name.
     pub fn of(name: &str) -> Self {
         Numbers(super::fnv(name.bytes()))
     }
@@ -33,7 +33,7 @@ impl Numbers {
         self.0 >> 33
     }
 
-    /// A multiple of 2^-20 in [-1, 1).
+    /// Returns a multiple of 2^-20 in [-1, 1).
     fn unit(&mut self) -> f64 {
         ((self.next() & 0x1f_ffff) as f64 - 1_048_576.0) / 1_048_576.0
     }
@@ -48,7 +48,7 @@ impl Numbers {
             Fill::Plain => E::from_wide(8.0 * self.unit()),
             Fill::Far => E::from_wide(3e4 + 100.0 * self.unit()),
             Fill::Wide => {
-                // Powers of two, made by multiplying: exact, and the same everywhere.
+                // Powers of two are computed by multiplication, which is exact and the same everywhere.
                 let span = if limits.max > 1e300 {
                     1000
                 } else if limits.max > 1e30 {
@@ -75,7 +75,7 @@ impl Numbers {
         }
     }
 
-    /// Rows of the given length; of special rows every other is plain, so that not all is lost to NaN.
+    /// Generates rows of a length. Every other row of special values is plain, so that not all results are NaN.
     pub fn rows<E: Element>(&mut self, fill: Fill, rows: usize, cols: usize) -> Vec<E> {
         let fill_of = |r: usize| if matches!(fill, Fill::Special) && r % 2 == 1 { Fill::Plain } else { fill };
         (0..rows * cols).map(|i| self.value(fill_of(i / cols))).collect()

@@ -1,4 +1,5 @@
-//! Calls that compute with floats beside their kernels: sums of what threads found, options, merged parts, steps of training.
+//! Calls that compute with floats outside their kernels: sums of results of threads, options, merged partial results,
+//! and training steps.
 
 use crate::options::{options, samplers};
 use crate::training::training;
@@ -12,13 +13,13 @@ use evenkeel::{
 use half::bf16;
 use std::time::Duration;
 
-/// A call by its name, and the bits of all that it gives.
+/// Call with its name, which returns the bits of its results.
 pub type Call = (String, Box<dyn Fn() -> Vec<u64> + Sync>);
 
 pub const ROWS: usize = 4;
 pub const COLS: usize = 512;
 
-/// Multiples of an odd number scaled by a power of ten, so that sums, quotients and products are inexact.
+/// Generates multiples of an odd number, scaled by a power of ten so that sums, quotients and products are inexact.
 pub fn numbers<E: Element>(count: usize, unit: f64) -> Vec<E> {
     (0..count as u64).map(|i| E::from_wide(((i * 2_654_435_761 % 2003) as f64 - 1001.0) / 37.0 * unit)).collect()
 }
@@ -27,7 +28,7 @@ pub fn bits<E: Element>(values: &[E]) -> Vec<u64> {
     values.iter().map(|value| value.bits()).collect()
 }
 
-/// The bits of what is given, or the name of the error.
+/// Returns the bits of the result, or the name of the error.
 fn words<T>(result: Result<T>, bits: impl FnOnce(T) -> Vec<u64>) -> Vec<u64> {
     match result {
         Ok(value) => bits(value),
@@ -35,7 +36,7 @@ fn words<T>(result: Result<T>, bits: impl FnOnce(T) -> Vec<u64>) -> Vec<u64> {
     }
 }
 
-/// Every call, on numbers of ordinary size and on small ones, whose products are subnormal.
+/// Returns every call, on ordinary numbers and on small ones, whose products are subnormal.
 pub fn calls() -> Vec<Call> {
     let mut calls = Vec::new();
     for (size, unit) in [("", 1.0), (" of small numbers", 1e-38), (" of subnormal numbers", 1e-42)] {
@@ -55,7 +56,7 @@ pub fn calls() -> Vec<Call> {
     calls
 }
 
-/// Adds a call.
+/// Type of a closure that adds a call.
 pub type Add<'a> = dyn FnMut(&str, Box<dyn Fn() -> Vec<u64> + Sync>) + 'a;
 
 fn norms_and_losses(add: &mut Add<'_>, unit: f64) {
@@ -161,7 +162,7 @@ fn norms_and_losses(add: &mut Add<'_>, unit: f64) {
     );
 }
 
-/// Both halves of the columns, merged.
+/// Adds partial results of both halves of the columns, merged.
 fn partials(add: &mut Add<'_>, unit: f64) {
     fn halves<E: Element>(unit: f64) -> [Vec<E>; 2] {
         let x = numbers::<E>(ROWS * COLS, unit);
@@ -237,7 +238,7 @@ fn partials(add: &mut Add<'_>, unit: f64) {
     of::<f64>(add, unit);
 }
 
-/// Two ranks, which are threads that inherit the environment.
+/// Adds calls on two ranks, which are threads that inherit the environment.
 fn ranks(add: &mut Add<'_>, unit: f64) {
     type Op<E> = fn(&Sharded<'_, Threads>, Rows<'_, E>) -> Result<Vec<E>>;
     fn of<E: Element>(add: &mut Add<'_>, unit: f64, ops: Vec<(&'static str, Op<E>)>) {

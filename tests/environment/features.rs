@@ -1,8 +1,8 @@
-//! Calls that only some features have.
+//! Calls that require certain features.
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 
-/// Inspects a checkpoint on the threads of a pool and on this one, and lists the findings.
+/// Adds the inspection of a checkpoint, on a pool's threads and on this one, and the list of its findings.
 #[cfg(feature = "checkpoint")]
 pub fn checkpoint(add: &mut Add<'_>) {
     use evenkeel::checkpoint::{Checkpoint, Thresholds};
@@ -45,7 +45,7 @@ pub fn checkpoint(add: &mut Add<'_>) {
     );
 }
 
-/// What candle's forms compute beside the ops on slices.
+/// Adds computations of candle's forms outside the ops on slices.
 #[cfg(feature = "candle")]
 pub fn candle(add: &mut Add<'_>) {
     use candle_core::{Device, Tensor};
@@ -75,7 +75,7 @@ pub fn candle(add: &mut Add<'_>) {
             let hint = candle_nn::init::DEFAULT_KAIMING_UNIFORM;
             match init::of_hint(&hint, &(5, 7).into()) {
                 evenkeel::train::init::Init::Uniform { low, high } => bits(&[low, high]),
-                other => panic!("{other:?}"),
+                other => panic!("expected a uniform initialisation, got {other:?}"),
             }
         }),
     );

@@ -1,4 +1,4 @@
-//! The caller's environment is given back: after results, after errors, after panics, on every thread.
+//! Checks that a call restores the caller's environment: after results, errors and panics, on every thread.
 
 use crate::environment::{Environment, is_default};
 use evenkeel::{Draw, Rows, SamplerConfig, Softmax, sample_rows_into, softmax};
@@ -22,7 +22,7 @@ fn after_results_and_errors() {
     }
 }
 
-/// A request is asked for within the kernel, by this thread or by another of the pool.
+/// Checks a panic in the callback that provides requests. The kernel calls it on this thread or on another of the pool.
 #[test]
 fn after_panics_in_a_callback() {
     let x = vec![0.5f32; 8 * COLS];

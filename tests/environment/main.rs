@@ -1,5 +1,5 @@
-//! What a thread has around a call: its floating-point environment, its scopes, its level. A call neither takes the one nor
-//! changes the other, whether it waits in a thread pool or unwinds.
+//! Tests of the state that a thread has around a call: floating-point environment, scopes and level. A call neither
+//! depends on the environment nor changes this state, even if it waits in a thread pool or unwinds.
 
 #![deny(unsafe_code)]
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -1,4 +1,4 @@
-//! Options and what is prepared of them; samplers.
+//! Calls that check and prepare options, and samplers.
 
 use crate::calls::{Add, COLS, ROWS, bits, numbers};
 use evenkeel::train::init::{Fan, Gain, Init, Stream, fill};
@@ -9,7 +9,7 @@ use evenkeel::{
 };
 use half::bf16;
 
-/// Options that are checked or prepared: at values that only subnormals tell apart, and with sums that are rounded.
+/// Adds options that are checked or prepared: with values that differ only by subnormal numbers, and with inexact sums.
 pub fn options(add: &mut Add<'_>) {
     let x = numbers::<f32>(ROWS * COLS, 1.0);
     let (tiny, below) = (1e-310, -1e-310);

@@ -1,5 +1,5 @@
-//! The same results in every environment, from whatever computes beside kernels. The digest's cases are held to it in
-//! `tests/digest`.
+//! Checks that computations outside kernels give the same results in every environment. `tests/digest` checks the same
+//! for its cases.
 
 use crate::calls::calls;
 use crate::environment::{Environment, is_default};
@@ -13,25 +13,25 @@ fn what_is_computed_beside_kernels_is_the_same_in_every_environment() {
         let expected = call();
         for environment in Environment::ALL {
             let (got, is_kept) = environment.run(|| (call(), environment.is_set()));
-            assert!(is_kept, "{name} changes {environment:?}");
+            assert!(is_kept, "{name} must not change the environment {environment:?}");
             if got != expected {
                 let count = got.iter().zip(&expected).filter(|(got, expected)| got != expected).count();
-                wrong.push(format!("{name}, {environment:?}: {count} of {} words", expected.len()));
+                wrong.push(format!("{name}, {environment:?}: {count} of {} words differ", expected.len()));
             }
         }
     }
-    assert!(wrong.is_empty(), "{} of {} calls: {wrong:#?}", wrong.len(), calls.len() * Environment::ALL.len());
+    assert!(wrong.is_empty(), "{} of {} calls differ: {wrong:#?}", wrong.len(), calls.len() * Environment::ALL.len());
 }
 
-/// In a process of its own: an exception that is not masked ends it. That covers inexact results, so a single operation in
-/// the caller's environment does.
+/// Runs every call in a process of its own with unmasked exceptions, any of which ends the process. They include
+/// inexact results, so a single operation in the caller's environment is enough.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     const INSIDE: &str = "EVENKEEL_TEST_TRAPS";
     if std::env::var_os(INSIDE).is_some() {
         for (name, call) in calls() {
-            // What was printed last has trapped.
+            // The last name printed is that of the call that trapped.
             println!("{name}");
             Environment::Trapping.run(call);
         }
@@ -41,5 +41,5 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     let output = child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1").output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}, in: {:?}", output.status, printed.lines().last());
+    assert!(output.status.success(), "the process ended with {} in the call {:?}", output.status, printed.lines().last());
 }

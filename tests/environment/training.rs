@@ -1,4 +1,4 @@
-//! Steps of training.
+//! Calls of training steps.
 
 use crate::calls::{Add, bits, numbers};
 use evenkeel::train::{
@@ -9,7 +9,7 @@ use half::f16;
 
 pub fn training(add: &mut Add<'_>, unit: f64) {
     fn steps<R: Rule>(rule: R, weights: &[f32], grads: &[f32]) -> Vec<u64> {
-        // Bits that f16 has too, as numbers about 1 to 2.
+        // Bit patterns of f16 numbers from 1 to 2.
         let narrow = |i: usize| f16::from_bits(0x3c00 | ((i as u16 * 37) & 0x3ff));
         let (mut wide, mut narrow) = (weights.to_vec(), (0..weights.len()).map(narrow).collect::<Vec<f16>>());
         let mut optimizer = Optimizer::new(rule, &[(&wide).into(), (&narrow).into()]).unwrap();
@@ -49,7 +49,7 @@ pub fn training(add: &mut Add<'_>, unit: f64) {
             [vec![count as u64], bits(&grad)].concat()
         }),
     );
-    // The inverse of the second scale is subnormal.
+    // The reciprocal of the second scale is subnormal.
     for scale in [1234.5, 2f32.powi(127)] {
         let g = grads.clone();
         add(

@@ -1,5 +1,5 @@
-//! A thread that waits in a large call runs other requests' tasks meanwhile. These are not counted in its scopes, run at
-//! their own level, and find the environment of their thread.
+//! Tests of a thread that waits in a large call and meanwhile runs tasks of other requests. These tasks do not count in
+//! its scopes, run at their own level, and see the environment of their thread.
 
 use crate::environment::{Environment, is_default};
 use evenkeel::simd::{Level, level, with_level};
@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Nothing here takes as long.
+/// Timeout that no test here reaches.
 const LONG: Duration = Duration::from_secs(60);
 
-/// What the other request's task found.
+/// Observations of the other request's task.
 #[derive(Debug)]
 struct Foreign {
     thread: Option<usize>,
@@ -22,7 +22,7 @@ struct Foreign {
     own_report: String,
 }
 
-/// The other request: it meets a NaN.
+/// Runs the other request, which computes with a NaN.
 fn foreign(environment: Option<Environment>) -> Foreign {
     let level = level().unwrap();
     let has_threads_environment = environment.map_or_else(is_default, Environment::is_set);
@@ -39,8 +39,8 @@ fn foreign(environment: Option<Environment>) -> Foreign {
     }
 }
 
-/// What came of a call in a pool of two threads, of which one held its part back until the other, which waited for it,
-/// had run the foreign task.
+/// Outcome of a call in a pool of two threads. One thread delayed its part until the other, which waited for it, had
+/// run the other request's task.
 struct Held {
     met: report::Met,
     trace: trace::Trace,
@@ -50,8 +50,8 @@ struct Held {
     foreign: Foreign,
 }
 
-/// Within scopes and at `level`, samples rows that both threads share. The thread that did not call hands over the other
-/// request's task and waits until it was run, which then only the caller can do.
+/// Samples rows shared by two threads, within scopes and at `level_of_call`. The second thread spawns the other
+/// request's task and waits until it has run, which only the waiting caller can do.
 fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panics: bool) -> Held {
     const COLS: usize = 1 << 15;
     let build = || rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
@@ -70,17 +70,17 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
         let caller = rayon::current_thread_index().unwrap();
         let request = |row: usize| {
             if rayon::current_thread_index() == Some(caller) {
-                // The caller goes on once the other thread has a part.
+                // The caller continues once the other thread has a part of the work.
                 if let Some(has_begun) = lock(&has_begun).take() {
-                    has_begun.recv_timeout(LONG).expect("the other thread takes a part");
+                    has_begun.recv_timeout(LONG).expect("the other thread must take a part of the work");
                 }
             } else if let Some(began) = lock(&began).take() {
                 let ran = ran.clone();
                 rayon::spawn(move || ran.send(foreign(environment)).unwrap());
                 began.send(()).unwrap();
-                let foreign = lock(&has_run).recv_timeout(LONG).expect("the caller runs the task while it waits");
+                let foreign = lock(&has_run).recv_timeout(LONG).expect("the caller must run the task while it waits");
                 *lock(&found) = Some(foreign);
-                assert!(!panics, "a part fails");
+                assert!(!panics, "a deliberate panic in a part of the work");
             }
             Request { sampler: &sampler, step: Draw { seed: 1, row: row as u64, draw: 0 }.into() }
         };
@@ -91,7 +91,7 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
                     let rows = Rows::new(&logits, 8, COLS).unwrap();
                     let call = AssertUnwindSafe(|| sample_rows_into(rows, None, request, &mut out));
                     let panicked = catch_unwind(call).is_err();
-                    // All is open again.
+                    // The scopes are active again after the call.
                     softmax(Rows::new(&[f32::INFINITY, 1.0], 1, 2).unwrap(), &Softmax::default()).unwrap();
                     trace::point("after", &[f32::INFINITY], 1).unwrap();
                     (level().unwrap(), panicked)
@@ -101,24 +101,24 @@ fn call_that_waits(level_of_call: Level, environment: Option<Environment>, panic
         });
         (met, trace, result.0, result.1, caller)
     });
-    let foreign = found.into_inner().unwrap_or_else(PoisonError::into_inner).expect("the task was run");
+    let foreign = found.into_inner().unwrap_or_else(PoisonError::into_inner).expect("the task must have run");
     Held { met, trace, level_after, panicked, caller, foreign }
 }
 
 fn check(environment: Option<Environment>, panics: bool) {
     let Held { met, trace, level_after, panicked, caller, foreign } =
         call_that_waits(Level::Portable, environment, panics);
-    assert_eq!(foreign.thread, Some(caller), "the task ran elsewhere, so this shows nothing");
+    assert_eq!(foreign.thread, Some(caller), "the task must run on the waiting thread for this test to be valid");
     assert_eq!(panicked, panics);
-    assert_eq!(met.op("softmax").nan, 0, "the other request's NaN is in the report: {met}");
-    assert_eq!(met.op("softmax").infinite, 1, "the call behind the wait is counted: {met}");
-    assert_eq!(met.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited is counted: {met}");
-    assert_eq!((trace.points, trace.first.unwrap().point.as_str()), (1, "after"), "the trace has its own points alone");
-    assert!(!foreign.traced, "the other request passes points of the trace");
-    assert_eq!(foreign.level, level().unwrap(), "the other request runs at the level of the call");
-    assert_eq!(level_after, Level::Portable, "the level is put back");
-    assert_eq!(foreign.own_report, "softmax: 1 of 1 rows with NaN", "the other request has scopes of its own");
-    assert!(foreign.has_threads_environment, "the other request is not in its thread's environment");
+    assert_eq!(met.op("softmax").nan, 0, "the other request's NaN must not be in the report: {met}");
+    assert_eq!(met.op("softmax").infinite, 1, "the call after the wait must be counted: {met}");
+    assert_eq!(met.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited must be counted: {met}");
+    assert_eq!((trace.points, trace.first.unwrap().point.as_str()), (1, "after"), "the trace must have only its own points");
+    assert!(!foreign.traced, "the other request must not see the trace");
+    assert_eq!(foreign.level, level().unwrap(), "the other request must not run at the level of the call");
+    assert_eq!(level_after, Level::Portable, "the level must be restored");
+    assert_eq!(foreign.own_report, "softmax: 1 of 1 rows with NaN", "the other request must have its own scopes");
+    assert!(foreign.has_threads_environment, "the other request must run in its thread's environment");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Calls by chance with counts, strides and parameters at the ends of their types: nothing panics, in a build that checks
-//! for overflow, and nothing allocates before it has checked that there is so much memory.
+//! Random calls with counts, strides and parameters at the limits of their types. No call panics, in a build with
+//! overflow checks. An allocation failure is reported only for sizes that no machine has.
 //!
-//! Counts are small, or so large that no machine has the memory: 2^47 bytes are more than a process has addresses for.
+//! Counts are either small or too large for any machine: 2^47 bytes exceed the address space of a process.
 
 use crate::support::generate::{self, Bits};
 use evenkeel::*;
@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const MAX: usize = usize::MAX;
 
-/// Counts of which most are at the end of something.
+/// Returns a random count; many are at a limit of some type.
 fn count(rng: &mut SmallRng) -> usize {
     const LARGE: [usize; 14] = [
         1 << 47,
@@ -60,17 +60,17 @@ fn whole(rng: &mut SmallRng) -> i64 {
     [0, 1, -1, 2, -100, i64::MAX, i64::MIN, i64::MIN + 1, 1 << 53][rng.random_range(0..9)]
 }
 
-/// So much data that a view of these counts may fit.
+/// Generates as much data as a view of these counts needs, or a few elements if that is too much.
 fn data<E: Element>(counts: &[usize], rng: &mut SmallRng) -> Vec<E> {
     let elements = counts.iter().try_fold(1usize, |all, &count| all.checked_mul(count)).unwrap_or(0);
     let len = if elements <= 64 { elements } else { rng.random_range(0..8) };
     (0..len).map(|_| E::from_wide(number(rng))).collect()
 }
 
-/// Calls of what the crate has, each with counts and parameters by chance; nothing but its error matters.
+/// Random calls of the crate's functions. Only panics and errors are examined, not results.
 struct Calls<'r, E> {
     rng: &'r mut SmallRng,
-    /// What was called, for a failure's message.
+    /// Descriptions of the calls that panicked.
     calls: Vec<String>,
     element: std::marker::PhantomData<E>,
 }
@@ -251,7 +251,7 @@ impl<E: Bits> Calls<'_, E> {
 
     fn heads(&mut self) {
         let rng = &mut *self.rng;
-        // Shapes that fit each other, but for one count now and then.
+        // The shapes fit each other, except for one count in a tenth of the cases.
         let [batch, of_keys, queries, keys, features, of_values, group] = std::array::from_fn(|_| count(rng));
         let heads = of_keys.wrapping_mul(group);
         let mut shapes = [
@@ -295,7 +295,7 @@ impl<E: Bits> Calls<'_, E> {
     }
 }
 
-/// Every op over views of counts by chance: nothing panics, in this build that checks for overflow.
+/// Checks that no op panics on views with random counts, in this build with overflow checks.
 fn any_counts<E: Bits>() {
     let mut rng = generate::rng(&format!("extremes, {}", E::DTYPE));
     let mut calls = Calls::<E> { rng: &mut rng, calls: Vec::new(), element: std::marker::PhantomData };
@@ -310,7 +310,7 @@ fn any_counts<E: Bits>() {
 
 for_each_dtype!(any_counts);
 
-/// Views of counts and strides by chance.
+/// Checks views with random counts and strides.
 #[test]
 fn any_views() {
     let mut rng = generate::rng("extremes, views");
@@ -331,12 +331,12 @@ fn any_views() {
             let _ = RowsMut::strided(&mut values[..], a, b, d).map(|x| x.rows());
             let _ = LanesMut::shaped(&mut values[..], &counts, axis).map(|x| x.lanes());
         }));
-        assert!(made.is_ok(), "{counts:?} along {axis}, {} elements", values.len());
+        assert!(made.is_ok(), "a view panicked: counts {counts:?}, axis {axis}, {} elements", values.len());
         counts.reverse();
     }
 }
 
-/// Samplers of parameters by chance: refused when they are made, or a token of the vocabulary.
+/// Checks that a sampler with random parameters is rejected or draws a token of the vocabulary.
 #[test]
 fn any_sampler() {
     let mut rng = generate::rng("extremes, samplers");
@@ -391,13 +391,16 @@ fn any_sampler() {
         }));
         match sampled {
             Ok(Ok(sampled)) => {
-                assert!((sampled.token as usize) < vocabulary, "{config:?}, {logits:?}: {sampled:?}");
+                assert!(
+                    (sampled.token as usize) < vocabulary,
+                    "{config:?}, {logits:?}: expected a token below {vocabulary}, got {sampled:?}"
+                );
                 drawn += 1;
             }
             Ok(Err(error)) => assert!(!error.to_string().is_empty()),
-            Err(_) => panic!("{config:?}, logits {logits:?}, {step:?}"),
+            Err(_) => panic!("the sampler panicked: {config:?}, logits {logits:?}, {step:?}"),
         }
     }
-    // Most configurations and logits are refused; that some are not is what the test is about.
-    assert!(drawn > 1000, "{drawn}");
+    // Most configurations and logits are rejected. The test needs some that are not.
+    assert!(drawn > 1000, "expected more than 1000 draws, got {drawn}");
 }

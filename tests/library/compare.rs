@@ -1,4 +1,4 @@
-//! Tests of what the other tests trust: ULPs and comparisons.
+//! Tests of the ULPs and comparisons that all other tests rely on.
 
 use crate::support::compare::{same_bits, within, within_terms};
 use crate::support::generate::{Bits, all, walk};
@@ -9,7 +9,7 @@ use half::{bf16, f16};
 
 const INF: f64 = f64::INFINITY;
 
-/// Whether a stored value passes for an exact one within so many ULPs.
+/// Returns whether a stored value is within `ulps` of an exact one.
 fn passes(got: f32, exact: f64, ulps: f64) -> bool {
     within("", &[], &[got], &[exact], ulps).is_ok()
 }
@@ -40,7 +40,7 @@ fn what_overflows_is_rightly_infinite_and_what_does_not_is_not() {
     assert!(!passes(f32::INFINITY, max, 1e30));
     assert!(!passes(f32::INFINITY, 1.0, 1e30));
     assert!(!passes(f32::NEG_INFINITY, 1e300, 1e30));
-    // The same in the type whose limit f64 itself does not reach.
+    // The same for f64, whose range the double-double exceeds.
     let beyond = DoubleDouble::from(f64::MAX) * DoubleDouble::from(4.0);
     assert_eq!(within("", &[], &[INF], &[beyond], 0.0), Ok(0.0));
     assert!(within("", &[], &[f64::MAX], &[beyond], 1e15).is_err());
@@ -72,7 +72,7 @@ fn one_ulp_too_far_is_too_far() {
         let exact = f64::from(value);
         for step in -4i64..=4 {
             let got = f32::at_place(value.place() - step);
-            // Below a power of two a step is half an ULP.
+            // Just below a power of two, a step is half an ULP.
             let ulps = (f64::from(got) - exact).abs() / ulp::size::<f32>(exact);
             assert_eq!(passes(got, exact, steps as f64), ulps <= steps as f64, "{step} steps from {value}");
         }
@@ -98,13 +98,16 @@ fn same_bits_sees_the_sign_of_zero_and_the_payload_of_nan() {
 fn a_failure_says_what_where_and_by_how_much() {
     let failure = within("row 3", &[1.0f32, 2.0], &[1.0, 2.5], &[1.0, 2.0], 1.0).unwrap_err();
     for part in ["row 3", "1 of 2", "[1]", "input 2e0 (0x40000000)", "2.5e0 (0x40200000)", "expected 2e0", "ULP off"] {
-        assert!(failure.contains(part), "{part:?} is not in {failure:?}");
+        assert!(failure.contains(part), "expected {part:?} in {failure:?}");
     }
     let failure = same_bits("lane 0", &[0.0f32], &[-0.0]).unwrap_err();
-    assert!(failure.contains("lane 0") && failure.contains("0x80000000"), "{failure}");
+    assert!(
+        failure.contains("lane 0") && failure.contains("0x80000000"),
+        "expected the place and the bits in: {failure}"
+    );
 }
 
-/// Every value of bf16 against its neighbours, by nothing but their order.
+/// Checks every value of bf16 against its neighbours, using only their order.
 #[test]
 fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
     for value in all::<bf16>().into_iter().filter(|v| v.widen().is_finite()) {
@@ -117,7 +120,7 @@ fn the_ulp_of_every_bf16_is_the_distance_to_the_next() {
         };
         assert_eq!(ulp::size::<bf16>(value.widen()), distance, "at {value}");
         assert_eq!(ulp::error(value, value.widen()), 0.0);
-        // Half way up both neighbours are half an ULP off.
+        // A number halfway between two neighbours is half an ULP from each.
         if value.widen() != 0.0 {
             let between = value.widen() + (distance / 2.0).copysign(value.widen());
             let outer = bf16::at_place(value.place() + value.place().signum());
@@ -137,11 +140,11 @@ fn rounding_a_number_to_bf16_is_half_an_ulp_and_the_next_choice_more() {
             continue;
         }
         let error = if exact == 0.0 { 0.0 } else { ulp::error(rounded, exact) };
-        assert!(error <= 0.5, "{exact:e} to {rounded}: {error}");
+        assert!(error <= 0.5, "{exact:e} rounds to {rounded}: expected at most 0.5 ULP, got {error}");
         for other in [-1, 1].map(|step| bf16::at_place(rounded.place() + step)) {
             if exact != 0.0 {
-                // A half at least, or a quarter from a power of two down, where the ULP of the exact number is meant.
-                assert!(ulp::error(other, exact) >= 0.5, "{exact:e} to {other}");
+                // The other neighbours are at least half an ULP away, in ULP of the exact number.
+                assert!(ulp::error(other, exact) >= 0.5, "expected {other} to be at least 0.5 ULP from {exact:e}");
             }
         }
     }
@@ -166,7 +169,7 @@ fn an_exact_number_beyond_f64_counts_to_its_last_bit() {
     let exact = DoubleDouble::from(1.0) - tiny;
     assert_eq!(ulp::toward_zero(exact), 1.0f64.next_down());
     assert_eq!(ulp::error(1.0, exact), 2f64.powi(-60 + 53));
-    // A subnormal result that f64 holds no more than a bit of.
+    // A subnormal result, of which f64 holds a single bit.
     let exact = DoubleDouble::from(5e-324) * DoubleDouble::from(1.25);
     assert_eq!(ulp::error(5e-324, exact), 0.25);
     assert_eq!(ulp::error(1e-323, exact), 0.75);

@@ -1,4 +1,5 @@
-//! The suites of `testing::conformance`: nothing is found in Evenkeel, and each defect in what is made to have it.
+//! Tests of the suites in `testing::conformance`. They find nothing in Evenkeel, and each defect in implementations
+//! made to have it.
 
 use evenkeel::testing::conformance::{self, Defect, Filter, Report};
 use evenkeel::{
@@ -26,21 +27,24 @@ fn sample<E: Element>(logits: &[E], settings: &SamplerConfig, seed: u64) -> Resu
     Ok(settings.validate()?.sample(logits, Draw { seed, row: 0, draw: 0 })?.token)
 }
 
-/// Fails unless these and no other defects are found, and the text tells of each.
+/// Fails unless exactly these defects are found, and the report describes each.
 #[track_caller]
 fn assert_finds(report: &Report, defects: &[Defect]) {
     let mut found = report.defects();
     for defect in defects {
-        assert!(found.contains(defect), "{defect} is not found: {report}");
-        assert!(report.to_string().contains(&format!("\n  {defect}\n    ")), "{defect} is not told of: {report}");
+        assert!(found.contains(defect), "expected {defect} in {report}");
+        assert!(
+            report.to_string().contains(&format!("\n  {defect}\n    ")),
+            "expected a description of {defect} in {report}"
+        );
         found.retain(|found| found != defect);
     }
-    assert!(found.is_empty(), "{found:?} is found too: {report}");
+    assert!(found.is_empty(), "expected no {found:?} in {report}");
     assert_eq!(report.is_clean(), defects.is_empty());
     assert_eq!(std::panic::catch_unwind(|| report.assert_clean()).is_ok(), defects.is_empty());
 }
 
-/// A softmax of f64 that is right, but for what `change` does.
+/// Computes each row in f64 with `row`, and rounds the results to the type.
 fn rows_of<E: Element>(x: &[E], cols: usize, mut row: impl FnMut(&[E]) -> Vec<f64>) -> Vec<E> {
     if cols == 0 {
         return Vec::new();
@@ -59,15 +63,15 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         conformance::softmax(move |x: &[bf16], _, cols| rows_of(x, cols, |row| change(row, right(row))))
     };
     assert_finds(&suite(|_, y| y), &[]);
-    // What is allowed is an ULP.
+    // An error of one ULP is allowed.
     let by =
         |ulps: f64| move |_: &[bf16], y: Vec<f64>| -> Vec<f64> { y.iter().map(|y| y * (1.0 + ulps / 256.0)).collect() };
     let off = |ulps: f64| {
         let change = by(ulps);
         conformance::softmax(move |x: &[bf16], _, cols| rows_of(x, cols, |row| change(row, right(row))))
     };
-    assert!(off(0.5).is_clean(), "{}", off(0.5));
-    assert!(off(4.0).defects() == [Defect::NarrowSteps], "{}", off(4.0));
+    assert!(off(0.5).is_clean(), "expected no defect, got {}", off(0.5));
+    assert!(off(4.0).defects() == [Defect::NarrowSteps], "expected narrow steps only, got {}", off(4.0));
     let uniform = suite(|row, y| if y == vec![0.0; row.len()] { vec![1.0 / row.len() as f64; row.len()] } else { y });
     assert_finds(&uniform, &[]);
     let nan = suite(|_, y| if y.iter().all(|y| *y == 0.0) { vec![f64::NAN; y.len()] } else { y });
@@ -76,11 +80,11 @@ fn a_softmax_that_is_right_but_for_one_thing() {
         let is_masked = |z: &bf16| *z == bf16::NEG_INFINITY && row.iter().any(|z| z.is_finite());
         row.iter().zip(y).map(|(z, y)| if is_masked(z) { 1e-30 } else { y }).collect()
     });
-    // Among fills of -1e30 too.
+    // The suite finds this also in rows with fills of -1e30.
     assert_finds(&share, &[Defect::MaskedPosition, Defect::ExtremeValues]);
     let hidden =
         suite(|row, y| y.iter().zip(row).map(|(y, z)| if y.is_nan() && !z.is_nan() { 0.0 } else { *y }).collect());
-    assert_finds(&hidden, &[]); // shown at one place is shown
+    assert_finds(&hidden, &[]); // a NaN in one result is enough
     let hidden = suite(|_, y| y.into_iter().map(|y| if y.is_nan() { 0.0 } else { y }).collect());
     assert_finds(&hidden, &[Defect::HidesNan]);
     let wide = suite(|row, y| if row.len() == 131_072 { vec![1.0 / 256.0; row.len()] } else { y });
@@ -122,10 +126,10 @@ fn what_goes_wrong_between_rows() {
         false => Ok(rows_of(x, cols, right)),
     });
     assert_finds(&refusing, &[Defect::Refuses]);
-    assert!(!refusing.to_string().contains("backtrace"), "{refusing}");
+    assert!(!refusing.to_string().contains("backtrace"), "expected no backtrace in {refusing}");
 }
 
-/// As it is written down: exp overflows, and every step is rounded to the type.
+/// Checks the naive formula, where exp overflows and every step is rounded to the type.
 #[test]
 fn softmax_as_it_is_written_down() {
     let naive = |x: &[f16], _, cols: usize| {
@@ -134,13 +138,13 @@ fn softmax_as_it_is_written_down() {
     let report = conformance::softmax(naive);
     use Defect::{ExtremeValues, MaskedRow, NarrowSteps, NarrowSum};
     for defect in [NarrowSum, NarrowSteps, ExtremeValues, MaskedRow] {
-        assert!(report.has(defect), "{report}");
+        assert!(report.has(defect), "expected {defect} in {report}");
     }
-    // Too small a share of 4,096 is not there in f16.
+    // In f16, the naive log_softmax loses small probabilities before it takes their logarithm.
     let logs = conformance::log_softmax(|x: &[f16], _, cols: usize| {
         if cols == 0 { vec![] } else { x.chunks(cols).flat_map(crate::support::naive::log_softmax).collect() }
     });
-    assert!(logs.has(NarrowSum) && logs.has(ExtremeValues), "{logs}");
+    assert!(logs.has(NarrowSum) && logs.has(ExtremeValues), "expected a narrow sum and extreme values in {logs}");
 }
 
 #[test]
@@ -154,7 +158,7 @@ fn norms_with_one_defect_each() {
         })
     };
     assert_finds(&rms(|row| row.iter().map(|x| x.widen() * x.widen()).sum::<f64>() / row.len() as f64), &[]);
-    // Squares in f32, whose sum is wide.
+    // Squares are computed in f32 and added in f64.
     let narrow = rms(|row| row.iter().map(|x| f64::from(x * x)).sum::<f64>() / row.len() as f64);
     assert_finds(&narrow, &[Defect::SquaresOverflow, Defect::SquaresVanish]);
     let stalls = rms(|row| {
@@ -183,7 +187,7 @@ fn norms_with_one_defect_each() {
     assert_finds(&layer(two_pass), &[]);
     let rounded_mean = layer(|row| {
         let mean = f64::from((row.iter().map(|x| x.widen()).sum::<f64>() / row.len() as f64) as f32);
-        // A mean of f32 that was added up in f32.
+        // Simulates the error of a mean that was added up in f32.
         let mean = if mean > 9e5 { mean + 0.3 } else { mean };
         (mean, row.iter().map(|x| (x.widen() - mean).powi(2)).sum::<f64>() / row.len() as f64)
     });
@@ -194,16 +198,19 @@ fn norms_with_one_defect_each() {
         let squares = row.iter().fold(0.0f32, |sum, x| sum + x * x) / n;
         (mean, f64::from(squares) - mean * mean)
     });
-    assert!(one_pass.has(Defect::OnePassVariance) && one_pass.has(Defect::SquaresOverflow), "{one_pass}");
+    assert!(
+        one_pass.has(Defect::OnePassVariance) && one_pass.has(Defect::SquaresOverflow),
+        "expected a one-pass variance and overflowing squares in {one_pass}"
+    );
 }
 
 type Mean = std::result::Result<f64, String>;
 
-/// The mean loss, in f64, of what `log` makes of a row.
+/// Returns the mean loss in f64, where `log` computes the log-softmax of a row.
 fn loss(x: &[bf16], cols: usize, targets: &[u32], log: impl Fn(&[bf16]) -> Vec<f64>) -> Mean {
     let mut sum = 0.0;
     for (row, &target) in x.chunks(cols).zip(targets) {
-        sum -= *log(row).get(target as usize).ok_or("no such class")?;
+        sum -= *log(row).get(target as usize).ok_or("the target is not a class")?;
     }
     Ok(sum / targets.len() as f64)
 }
@@ -227,7 +234,7 @@ fn losses_with_one_defect_each() {
     let indexed = suite(|x, cols, targets| {
         Ok(-log_right(&x[..cols])[targets[0] as usize] + 0.0 * loss(x, cols, targets, log_right).unwrap_or(0.0))
     });
-    assert!(indexed.has(Defect::Panics), "{indexed}");
+    assert!(indexed.has(Defect::Panics), "expected a panic in {indexed}");
     let narrow = suite(|x, cols, targets| {
         let mean = loss(x, cols, targets, log_right)?;
         Ok(if targets.len() > 1000 { mean / 16.0 } else { mean })
@@ -236,16 +243,16 @@ fn losses_with_one_defect_each() {
     let hidden = suite(|x, cols, targets| Ok(loss(x, cols, targets, log_right)?.max(0.0)));
     assert_finds(&hidden, &[Defect::HidesNan]);
     let finite = suite(|x, cols, targets| Ok(loss(x, cols, targets, log_right)?.min(1e4)));
-    assert!(finite.has(Defect::ExtremeValues), "{finite}");
+    assert!(finite.has(Defect::ExtremeValues), "expected extreme values in {finite}");
 }
 
-/// A sampler in f64 from the reference, and what a change of it does.
+/// Draws a token with a correct sampler in f64, made from the reference.
 fn draw(logits: &[f32], settings: &SamplerConfig, seed: u64) -> Result<u32> {
     let support = reference::sample(logits, settings)?;
     Ok(pick(&support.tokens, &support.probs, seed))
 }
 
-/// The token of a share of [0, 1) that is the seed's.
+/// Returns the token at a position in [0, 1) that depends on the seed.
 fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
     let at = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1u64 << 53) as f64;
     let mut sum = 0.0;
@@ -260,7 +267,7 @@ fn pick(tokens: &[u32], probs: &[f64], seed: u64) -> u32 {
 fn samplers_with_one_defect_each() {
     let suite = |run: fn(&[f32], &SamplerConfig, u64) -> Result<u32>| conformance::sampler(&Filter::ALL, run);
     assert_finds(&suite(draw), &[]);
-    // p of all, not of what top-k left.
+    // Applies p to all tokens instead of those kept by top-k.
     let unrenormalised = suite(|logits, settings, seed| {
         let (Some(k), Some(p)) = (settings.top_k, settings.top_p) else { return draw(logits, settings, seed) };
         let all = reference::sample(logits, &SamplerConfig::default())?;
@@ -278,9 +285,9 @@ fn samplers_with_one_defect_each() {
     assert_finds(&one_more, &[Defect::WrongSupport]);
     let one_less =
         suite(|logits, settings, seed| draw(logits, &settings.min_p(settings.min_p.unwrap_or(0.0) + 0.2), seed));
-    assert!(one_less.has(Defect::WrongSupport), "{one_less}");
+    assert!(one_less.has(Defect::WrongSupport), "expected a wrong support in {one_less}");
     let hotter = suite(|logits, settings, seed| draw(logits, &settings.temperature(settings.temperature * 1.2), seed));
-    assert!(hotter.has(Defect::WrongDistribution), "{hotter}");
+    assert!(hotter.has(Defect::WrongDistribution), "expected a wrong distribution in {hotter}");
     let masked = suite(|logits, settings, seed| match logits {
         [first, ..] if *first == f32::NEG_INFINITY && logits.len() == 4 && seed == 40 => Ok(0),
         _ => draw(logits, settings, seed),
@@ -312,7 +319,7 @@ fn samplers_with_one_defect_each() {
         draw(logits, settings, calls)
     });
     assert_finds(&unseeded, &[Defect::NotRepeatable]);
-    // Filters that it does not have are not asked for.
+    // The suite must not use filters that the sampler does not have.
     let plain = conformance::sampler(&[], |logits: &[f32], settings, seed| {
         assert_eq!((settings.top_k, settings.top_p, settings.min_p), (None, None, None));
         draw(logits, settings, seed)
@@ -327,11 +334,11 @@ fn a_report_reads_well() {
     });
     let text = report.to_string();
     println!("{text}");
-    assert!(text.starts_with("softmax in BF16: "), "{text}");
+    assert!(text.starts_with("softmax in BF16: "), "expected the title of the report, got {text}");
     let [sum, row] =
         ["\n  narrow sum\n    ", "131072 equal logits: [0] is 3.90625e-3 (0x3b80), where 7.62939453125e-6 is right, "];
-    assert!(text.contains(sum) && text.contains(row), "{text}");
-    assert!(text.lines().all(|line| line.len() <= 130), "{text}");
+    assert!(text.contains(sum) && text.contains(row), "expected {sum:?} and {row:?} in {text}");
+    assert!(text.lines().all(|line| line.len() <= 130), "expected lines of at most 130 bytes, got {text}");
     let finding =
         report.findings.iter().find(|f| f.defect == Defect::NarrowSum && f.row.starts_with("131072")).unwrap();
     assert_eq!(finding.ulps, (1.0 / 256.0 - 2f64.powi(-17)) / 2f64.powi(-24));

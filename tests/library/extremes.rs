@@ -1,7 +1,7 @@
-//! Arguments at the ends of their types: counts of 0 and `usize::MAX`, products that overflow, strides that share memory,
-//! parameters that are no numbers. Each gives a typed error that names the value and the limit, or the right result.
+//! Arguments at the limits of their types: counts of 0 and `usize::MAX`, products that overflow, strides that share
+//! memory, and parameters that are NaN. Each gives the right result, or a typed error with the value and the limit.
 //!
-//! `any_arguments.rs` has calls by chance.
+//! `any_arguments.rs` makes random calls.
 
 use crate::support::generate::Bits;
 use evenkeel::train::init::{Fan, Init, Stream, fill};
@@ -30,7 +30,7 @@ fn no_columns<E: Element>() -> Rows<'static, E> {
     Rows::new(&[], MAX, 0).unwrap()
 }
 
-/// Rows of no columns, of which no memory bounds the count.
+/// Checks rows without columns, whose number no memory limits.
 #[test]
 fn rows_of_no_columns() {
     let (x, softmax_of) = (no_columns::<f64>(), Softmax::default());
@@ -57,16 +57,19 @@ fn rows_of_no_columns() {
     let sampler = SamplerConfig::default().validate().unwrap();
     let request = |_: usize| Request { sampler: &sampler, step: Draw::default().into() };
     let mut drawn = vec![Err(Error::EmptyInput { op: "before" })];
-    refused(sample_rows_into(x, None, request, &mut drawn), "sample: the input is empty");
+    refused(
+        sample_rows_into(x, None, request, &mut drawn),
+        "sample: the input is empty; at least one element is required",
+    );
     assert!(drawn.is_empty());
-    // Nothing to write, and nothing to look at.
+    // These calls have nothing to read or write.
     assert_eq!(softmax(x, &softmax_of), Ok(vec![]));
     assert_eq!(rms_norm_residual(x, x, &RmsNorm::default()), Ok((vec![], vec![])));
     let weighted = RmsNorm::default().weight(&[] as &[f64]);
     assert_eq!(rms_norm_backward(x, x, &weighted).unwrap().dweight, Some(vec![]));
 }
 
-/// No rows, of which no memory bounds the length.
+/// Checks columns without rows, whose number no memory limits.
 #[test]
 fn columns_of_no_rows() {
     for cols in [1 << 47, 1 << 61, MAX - 1] {
@@ -81,10 +84,10 @@ fn columns_of_no_rows() {
         let message = format!("softmax: columns is {cols}; it must be at most 2097152");
         refused(softmax(x, &Softmax::default()), &message);
         let weighted = RmsNorm::default().weight(&[1.0f32]);
-        let message = format!("rms_norm_backward: weight has 1 elements; one for each of {cols} columns is needed");
+        let message = format!("rms_norm_backward: weight has 1 elements; expected one for each of {cols} columns");
         refused(rms_norm_backward(x, x, &weighted), &message);
         let weighted = LayerNorm::default().weight(&[1.0f32]);
-        let message = format!("layer_norm_backward: weight has 1 elements; one for each of {cols} columns is needed");
+        let message = format!("layer_norm_backward: weight has 1 elements; expected one for each of {cols} columns");
         refused(layer_norm_backward(x, x, &weighted), &message);
     }
 }
@@ -95,8 +98,8 @@ fn means_over_more_tokens_than_memory_has() {
     for tokens in [1 << 59, 1 << 61, 1 << 63, MAX] {
         let message = format!("mean_pool_backward: could not allocate {} bytes for the result", 4 * tokens as u128);
         refused(mean_pool_backward(&[1.0f32], [1, tokens, 1], &options), &message);
-        // What does not fit is said first.
-        let message = "mean_pool_backward: dy has 2 elements; one for each of 1 columns of sequences is needed";
+        // The wrong size of dy is reported before the allocation.
+        let message = "mean_pool_backward: dy has 2 elements; expected one for each of 1 columns of sequences";
         refused(mean_pool_backward(&[1.0f32; 2], [1, tokens, 1], &options), message);
         assert_eq!(mean_pool_backward::<f32>(&[], [tokens, 0, 0], &options), Ok(vec![]));
         assert_eq!(mean_pool_backward::<f32>(&[], [0, 1, tokens], &options), Ok(vec![]));
@@ -121,7 +124,7 @@ fn products_over_no_columns() {
     refused(of(1, MAX), &message);
     refused(
         of(2, MAX),
-        "rms_norm_linear: result has 2 x 18446744073709551615 elements; a count of elements below 2^64 is needed",
+        "rms_norm_linear: result has 2 x 18446744073709551615 elements; expected a count of elements below 2^64",
     );
     let none = |cols| Rows::<f64>::new(&[], 0, cols).unwrap();
     assert_eq!(rms_norm_linear(none(1 << 61), none(1 << 61), &options), Ok(vec![]));
@@ -136,15 +139,15 @@ fn tables_of_more_columns_than_memory_has() {
     refused(RopeTable::new(&[0], MAX - 1, &Rope::default()), &message);
     refused(
         RopeTable::new(&[0], MAX, &Rope::default()),
-        "rope: x has 18446744073709551615 columns; an even number is needed",
+        "rope: x has 18446744073709551615 columns; expected an even number",
     );
 }
 
-/// Attention over views that no memory bounds: without features, without positions, of shared memory.
+/// Checks attention over views whose size no memory limits: without features, without positions, or with shared memory.
 #[test]
 fn heads_at_the_ends() {
     fn uniform<E: Bits>() {
-        // Without features every product is 0, and a query's result is the mean of the values.
+        // Without features every product is 0, so the result of a query is the mean of the values.
         let v: Vec<E> = [1.0, 2.0, 3.0, 6.0].map(E::from_wide).to_vec();
         let (q, k) = ([1, 1, 2, 0], Heads::<E>::strided(&[], [1, 1, 2, 0], [0, 0, 5]).unwrap());
         let (y, lse) = attention_with_lse(
@@ -183,11 +186,11 @@ fn heads_at_the_ends() {
         refused(shared, &most(shape, "at most 4294967296 positions that share memory"));
     }
     for shape in [[MAX, 2, 0, 5], [1 << 33, 1 << 33, 1, 0], [2, MAX, 0, 1], [0, 2, MAX, 2]] {
-        let message = format!("view: heads has shape {shape:?}; a count of elements below 2^64 is needed");
+        let message = format!("view: heads has shape {shape:?}; expected a count of elements below 2^64");
         refused(Heads::<f32>::new(&[], shape), &message);
         refused(Heads::<f32>::strided(&[], shape, [1; 3]), &message);
     }
-    // Queries by which the result has more elements than memory, checked before it is allocated.
+    // Queries for which the result exceeds any memory; this is checked before the allocation.
     let q = Heads::<f32>::new(&[], [1 << 20, 1, 2, 0]).unwrap();
     let (k, v) = (Heads::new(&[], [1 << 20, 1, 0, 0]).unwrap(), Heads::new(&[], [1 << 20, 1, 0, 1 << 42]).unwrap());
     let message = "attention: could not allocate 36893488147419103232 bytes for the result";
@@ -197,12 +200,12 @@ fn heads_at_the_ends() {
         attention(q, k, v, &Attention::default().softcap(0.0)),
         "attention: softcap is 0; it must be finite and above 0",
     );
-    // Heads without queries and keys, of any count.
+    // Heads without queries and keys, in any number.
     let (q, k) = (Heads::<f32>::new(&[], [1 << 47, 0, 1, 2]).unwrap(), Heads::new(&[], [1 << 47, 3, 0, 2]).unwrap());
     assert_eq!(attention_backward(q, k, k, q, &Attention::default()).map(|gradients| gradients.dq), Ok(vec![]));
     let none = Heads::<f32>::new(&[], [1 << 33, 1, 0, 2]).unwrap();
     assert_eq!(attention_backward(none, none, none, none, &Attention::default()).map(|grads| grads.dq), Ok(vec![]));
-    // Work without features, which memory does not bound.
+    // Without features, memory does not limit the number of pairs to process.
     let many = Heads::<f32>::new(&[], [1, 1, 1 << 21, 0]).unwrap();
     refused(
         attention(many, many, many, &Attention::default()),
@@ -211,14 +214,14 @@ fn heads_at_the_ends() {
     );
     refused(
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),
-        "view: heads has 3 elements; the elements of [8589934592, 1, 1, 1] is needed",
+        "view: heads has 3 elements; expected as many as shape [8589934592, 1, 1, 1] has",
     );
-    // Words of another rank that name 2^46 blocks without queries.
+    // Words from another rank that claim 2^46 blocks, for a case without queries.
     let none = Heads::<f32>::new(&[], [1, 1, 0, 1]).unwrap();
     let mut partial = AttentionPartial::new(none, none, none, (0, 1 << 62), &Attention::default()).unwrap();
     let words = [partial.to_words(), vec![0, 1 << 54]].concat();
     assert!(partial.merge_words(&words).is_ok_and(|()| partial.to_words().len() == words.len()));
-    // Keys of one memory are as so many copies of it.
+    // Keys that share memory act like as many copies.
     let (q, one, many) = ([0.5f32, -2.0], [3.0f32, 1.0], [3.0f32, 1.0].repeat(5));
     let q = Heads::new(&q, [1, 1, 1, 2]).unwrap();
     let shared = Heads::strided(&one, [1, 1, 5, 2], [0; 3]).unwrap();
@@ -229,12 +232,12 @@ fn heads_at_the_ends() {
         let partial = AttentionPartial::new(q, shared, shared, (first, all), &Attention::default());
         assert!(
             matches!(partial, Err(Error::InvalidArgument { op: "attention", .. })),
-            "{first} of {all}: {partial:?}"
+            "keys from {first} of {all}: expected InvalidArgument, got {partial:?}"
         );
     }
 }
 
-/// Positions among keys at the ends of `isize`.
+/// Checks mask positions at the limits of `isize`.
 #[test]
 fn masks_at_the_ends() {
     let causal = Mask::causal();
@@ -261,7 +264,7 @@ fn masks_at_the_ends() {
     );
 }
 
-/// Terms that are not the exponentials that rule Q is for.
+/// Checks the fixed-point sum of terms that are not exponentials in [0, 1].
 #[test]
 fn sums_of_what_rule_q_is_not_for() {
     assert_eq!(math::sum::rule_q(&[f32::MAX; 2]), u128::MAX);
@@ -269,7 +272,7 @@ fn sums_of_what_rule_q_is_not_for() {
     assert_eq!(math::sum::rule_q(&[f32::NAN, -1.0, 0.5]), 1 << 44);
 }
 
-/// Steps that were counted to the end: the count stays, and the weights are those of any late step.
+/// Checks step counters at their maximum. The counter stays there, and the weights are those of any late step.
 #[test]
 fn optimisers_after_the_last_step() {
     fn weights<R: Rule>(rule: R, steps: u64) -> (Vec<f32>, u64) {

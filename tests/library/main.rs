@@ -1,4 +1,4 @@
-//! What all ops have in common: views, masks, references, sums, instruction sets, refusals, and that nothing is missing.
+//! Tests of what all ops share: views, masks, references, sums, instruction sets, rejected arguments and tracing.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Masks: every combination of parts against the mask written out position by position, and parts that mean the same
-//! giving the same bits.
+//! Tests of masks: every combination of parts against its expansion per position, and equal bits for parts that mask
+//! the same positions.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::expand::Parts;
@@ -66,9 +66,12 @@ fn combinations<E: Bits>() {
                 let max = z.iter().copied().fold(E::Exact::from(f64::NEG_INFINITY), |a, b| if b > a { b } else { a });
                 let largest = max.to_f64().abs().max((exact - max).to_f64());
                 checkers[2].check_terms(&what, &[], &lse[r..=r], &[exact], |_| largest);
-                // Masked is exactly nothing.
+                // Masked positions give exactly 0, or -inf for log_softmax.
                 for (i, keep) in keep[r * keys..][..keys].iter().enumerate() {
-                    assert!(*keep || (row(&y)[i] == E::ZERO && row(&log_y)[i] == E::NEG_INFINITY), "{what}: {i}");
+                    assert!(
+                        *keep || (row(&y)[i] == E::ZERO && row(&log_y)[i] == E::NEG_INFINITY),
+                        "{what}: expected 0 and -inf at the masked position {i}"
+                    );
                 }
             }
             let threaded = on_threads(2, level, || softmax(view, &options).unwrap());
@@ -77,14 +80,15 @@ fn combinations<E: Bits>() {
             let by_owned = softmax(view, &Softmax::default().scale(scale).mask(&owned)).unwrap();
             assert_same_bits("owned", &by_owned, &y);
         });
-        // The lowest wholly masked row is the one that is named.
+        // The error names the lowest fully masked row.
         let first = exact.iter().position(|z| reference::softmax_of(z).is_none());
         let refused = softmax(Rows::shaped(&x, dims).unwrap(), &options.fully_masked(FullyMasked::Error)).err();
         assert_eq!(refused, first.map(|row| Error::FullyMasked { op: "softmax", row }));
     }
 }
 
-/// Keep flags, a bias of -inf, lengths, causality and windows that leave the same positions give the same bits.
+/// Checks that keep flags, a bias of -inf, lengths, causality and windows that keep the same positions give the same
+/// bits.
 fn parts_that_mean_the_same<E: Bits>() {
     let mut rng = generate::rng("mask, the same");
     let (batch, queries, keys) = (3, 40, 75);
@@ -117,7 +121,7 @@ fn parts_that_mean_the_same<E: Bits>() {
             check("a bias of 0 and -inf", of(&Mask::bias(&bias, &dims)));
             check("a bias of bf16", of(&Mask::bias(&narrow, &dims)));
             check("the parts", of(&parts.mask()));
-            check("the parts and what they mean", of(&parts.mask().and_keep(&keep, &dims)));
+            check("the parts with their keep flags", of(&parts.mask().and_keep(&keep, &dims)));
             let options = Softmax::default();
             let filled = Rows::shaped(&filled, &dims).unwrap();
             let lse = logsumexp(filled, &options).unwrap();
@@ -126,7 +130,7 @@ fn parts_that_mean_the_same<E: Bits>() {
     }
 }
 
-/// A batch that is padded to its longest row gives each row what it gets alone.
+/// Checks that padding to a longer row does not change the results of a row.
 fn padding_changes_no_bit<E: Bits>() {
     let mut rng = generate::rng("mask, padding");
     for (len, padded) in [(1, 16), (5, 6), (33, 64), (250, 300), (256, 257), (1000, 4097)] {
@@ -147,9 +151,9 @@ fn padding_changes_no_bit<E: Bits>() {
                 assert_same_bits(&what, &got[live], &log_softmax(alone, &options).unwrap());
                 assert_same_bits(&what, &logsumexp(view, &masked).unwrap(), &logsumexp(alone, &options).unwrap());
             };
-            check("behind, by flags", &behind, &Mask::keep(&keep, &[padded]), 0..len);
-            check("behind, by its length", &behind, &Mask::lengths(&[len]), 0..len);
-            // In front the sum of f64 exponentials takes its terms in other lanes.
+            check("after, by flags", &behind, &Mask::keep(&keep, &[padded]), 0..len);
+            check("after, by its length", &behind, &Mask::lengths(&[len]), 0..len);
+            // In f64, padding in front would move the terms of the sum to other lanes.
             if E::DTYPE != DType::F64 {
                 let front: Vec<E> = std::iter::repeat_n(E::NAN, padded - len).chain(row.iter().copied()).collect();
                 let flags: Vec<bool> = keep.iter().rev().copied().collect();
@@ -159,7 +163,7 @@ fn padding_changes_no_bit<E: Bits>() {
     }
 }
 
-/// Flags and biases broadcast to the tensor whatever axis the lanes run along.
+/// Checks that flags and biases broadcast to the tensor along any axis.
 fn any_axis<E: Bits>() {
     let mut rng = generate::rng("mask, axes");
     let [outer, len, inner] = [3, 11, 18];
@@ -188,7 +192,7 @@ fn any_axis<E: Bits>() {
     });
 }
 
-/// A fill that is finite is added and weighed like any other number, however low it is.
+/// Checks that a finite fill value is treated like any other number, however low it is.
 fn finite_fills_are_data<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("softmax");
     let x = [1.0, 2.0, 3.0, -1.0].map(E::from_wide);
@@ -203,7 +207,7 @@ fn finite_fills_are_data<E: Bits>() {
             });
         }
     }
-    // The lowest finite numbers of f16 and f32, in a bias of their own type.
+    // The lowest finite numbers of f16, as an f16 bias.
     let row = [E::ZERO; 3];
     each_level(|level| {
         let half = [f16::MIN, f16::MIN, f16::ZERO];
@@ -215,7 +219,7 @@ fn finite_fills_are_data<E: Bits>() {
     });
 }
 
-/// The same bias gives the same bits in every type that holds it, written out or broadcast.
+/// Checks that a bias gives the same bits in every type that represents it, expanded or broadcast.
 fn a_bias_of_any_type<E: Bits>() {
     let mut rng = generate::rng("mask, types of a bias");
     for (rows, cols) in [(3, 7), (2, 100), (1, 5000)] {
@@ -241,7 +245,8 @@ fn a_bias_of_any_type<E: Bits>() {
     }
 }
 
-/// Whatever finite number stands where a bias of -inf is, and whatever stands where a flag is not set.
+/// Checks that scores masked by a bias of -inf may be any finite number or -inf, and that those masked by keep flags
+/// may be anything.
 fn what_is_masked_changes_no_bit<E: Bits>() {
     let mut rng = generate::rng("mask, what is masked");
     let cols = 300;
@@ -272,7 +277,7 @@ fn what_is_masked_changes_no_bit<E: Bits>() {
     }
 }
 
-/// A bias that takes most of a large product away.
+/// Checks a bias that cancels most of a large product.
 fn terms_that_cancel<E: Bits>() {
     let mut rng = generate::rng("mask, terms that cancel");
     let checker = Checker::of_usual_rows::<E>("softmax");
@@ -302,7 +307,7 @@ fn infinities_in_a_bias<E: Bits>() {
             assert_same_bits(&format!("the other row, {level}"), &got[3..], &[0.5, 0.5, 0.0].map(E::from_wide));
         });
     }
-    // A score of -inf is masked before anything is added to it or multiplied with it.
+    // A score of -inf is masked before scale, softcap and bias apply.
     let scores = [E::NEG_INFINITY, E::ZERO];
     each_level(|level| {
         for scale in [0.0, -2.0, 1.0] {
@@ -313,7 +318,7 @@ fn infinities_in_a_bias<E: Bits>() {
     });
 }
 
-/// Softcap, as the reference has it: bounded logits, for which -inf stays what it is.
+/// Checks softcap against the reference: it bounds the logits, but -inf stays -inf.
 #[test]
 fn softcap_comes_after_scale_and_before_the_mask() {
     let mut rng = generate::rng("mask, softcap");
@@ -342,20 +347,23 @@ fn masks_that_do_not_fit_are_refused() {
     let dims = [2, 3, 4];
     for (shape, len) in [(&[4, 3][..], 12), (&[2, 3], 6), (&[2, 1, 2], 4), (&[1, 2, 3, 4], 24), (&[5], 5), (&[0], 0)] {
         let flags = vec![true; len];
-        let expected = format!("softmax: mask has shape {shape:?}; one that broadcasts to [2, 3, 4] is needed");
+        let expected = format!("softmax: mask has shape {shape:?}; expected one that broadcasts to [2, 3, 4]");
         assert_eq!(refusal(Mask::keep(&flags, shape), &dims, -1), expected);
         assert_eq!(refusal(Mask::bias(&vec![0.0f32; len], shape), &dims, -1), expected);
     }
     let flags = [true; 5];
-    assert_eq!(refusal(Mask::keep(&flags, &[4]), &dims, -1), "softmax: mask has 5 elements; shape [4] is needed");
-    assert_eq!(refusal(Mask::lengths(&[4, 4, 4]), &dims, -1), "softmax: lengths has 3 entries; 1 or 2 is needed");
+    assert_eq!(refusal(Mask::keep(&flags, &[4]), &dims, -1), "softmax: mask has 5 elements; expected shape [4]");
+    assert_eq!(refusal(Mask::lengths(&[4, 4, 4]), &dims, -1), "softmax: lengths has 3 entries; expected 1 or 2");
     assert_eq!(refusal(Mask::lengths(&[4, 5]), &dims, -1), "softmax: lengths is 5; it must be at most the 4 keys");
-    assert_eq!(refusal(Mask::lengths(&[1]), &dims, 1), "softmax: axis is 1; it must be the last one for lengths");
-    let causal = "it must be the last of at least two for a causal or windowed mask";
+    assert_eq!(
+        refusal(Mask::lengths(&[1]), &dims, 1),
+        "softmax: axis is 1; it must be the last axis for a mask with lengths"
+    );
+    let causal = "it must be the last of at least two axes for a causal or windowed mask";
     assert_eq!(refusal(Mask::causal(), &dims, 0), format!("softmax: axis is 0; {causal}"));
     assert_eq!(refusal(Mask::window(2), &dims, 1), format!("softmax: axis is 1; {causal}"));
     assert_eq!(refusal(Mask::causal(), &[24], 0), format!("softmax: axis is 0; {causal}"));
     assert_eq!(refusal(Mask::window(0), &dims, -1), "softmax: window is 0; it must be at least 1");
-    // Nothing masked fits anything.
+    // An empty mask fits any shape.
     assert!(softmax(Rows::new(&x, 6, 4).unwrap(), &Softmax::default().mask(&Mask::none())).is_ok());
 }

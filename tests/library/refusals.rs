@@ -1,24 +1,24 @@
-//! What ops refuse before anything is written: memory of another shape than the input's, and parameters beyond their
-//! range, by name, value and limit.
+//! Tests of arguments that ops reject before writing anything: memory of a shape other than the input's, and parameters
+//! out of range. The errors give name, value and limit.
 
 use evenkeel::*;
 use half::bf16;
 
-/// Six numbers, as rows of two and as rows of three.
+/// Six numbers, used as rows of two or three.
 const DATA: [f32; 6] = [0.5; 6];
 
 fn rows(cols: usize) -> Rows<'static, f32> {
     Rows::new(&DATA, 6 / cols, cols).unwrap()
 }
 
-/// Fails unless writing into rows of two what belongs into rows of three is refused, and nothing is written.
+/// Fails unless an output of shape [3, 2] is rejected for an input of shape [2, 3], and nothing is written.
 #[track_caller]
 fn assert_refuses<T: std::fmt::Debug>(op: &str, argument: &str, run: impl FnOnce(RowsMut<'_, f32>) -> Result<T>) {
     let mut out = [7.0; 6];
     let error = run(RowsMut::new(&mut out, 3, 2).unwrap()).map(|_| ()).unwrap_err();
-    let expected = format!("{op}: {argument} has shape [3, 2]; the input's, [2, 3], is needed");
+    let expected = format!("{op}: {argument} has shape [3, 2]; expected the input's shape, [2, 3]");
     assert_eq!(error.to_string(), expected);
-    assert_eq!(out, [7.0; 6], "{op} has written");
+    assert_eq!(out, [7.0; 6], "a rejected call of {op} must not write");
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn gradients_of_another_shape() {
         ("layer_norm_backward", layer_norm_backward_into(rows(3), rows(2), d, None, None, &layer).map(|_| ())),
     ];
     for (op, result) in refused {
-        let expected = format!("{op}: dy has shape [3, 2]; the input's, [2, 3], is needed");
+        let expected = format!("{op}: dy has shape [3, 2]; expected the input's shape, [2, 3]");
         assert_eq!(result.unwrap_err().to_string(), expected);
     }
     let x = rows(3);
@@ -62,7 +62,7 @@ fn gradients_of_another_shape() {
 #[test]
 fn functions_of_one_element_into_less_memory() {
     let mut short = [7.0f32; 5];
-    let expected = |op| format!("{op}: out has 5 elements; 6, the input's length, is needed");
+    let expected = |op| format!("{op}: out has 5 elements; expected 6, the input's length");
     assert_eq!(exp_into(&DATA, &mut short).unwrap_err().to_string(), expected("exp"));
     assert_eq!(gelu_into(&DATA, &mut short).unwrap_err().to_string(), expected("gelu"));
     assert_eq!(short, [7.0; 5]);
@@ -99,7 +99,7 @@ fn scales_and_caps_that_are_none() {
     }
 }
 
-/// The integers that masses and terms are added in hold so many, and one more is refused.
+/// Checks the maximum number of terms that the integers of a fixed-point sum can hold, and that one more is rejected.
 #[test]
 fn rows_of_more_terms_than_a_sum_holds() {
     let x = vec![bf16::ZERO; (1 << 21) + 1];

@@ -1,4 +1,4 @@
-//! Views: which shapes are taken, and which are refused before anything is written.
+//! Tests of views: accepted shapes, and shapes rejected before anything is written.
 
 use evenkeel::{Error, Lanes, LanesMut, Rows, RowsMut, Softmax, softmax, softmax_in_place, softmax_into};
 use std::mem::MaybeUninit;
@@ -6,14 +6,14 @@ use std::mem::MaybeUninit;
 fn shape_error<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(error @ Error::ShapeMismatch { .. }) => error.to_string(),
-        other => panic!("not a ShapeMismatch: {other:?}"),
+        other => panic!("expected a ShapeMismatch, got {other:?}"),
     }
 }
 
 fn argument_error<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     match result {
         Err(error @ Error::InvalidArgument { .. }) => error.to_string(),
-        other => panic!("not an InvalidArgument: {other:?}"),
+        other => panic!("expected an InvalidArgument, got {other:?}"),
     }
 }
 
@@ -22,8 +22,8 @@ fn rows_have_as_many_elements_as_their_shape() {
     let data = [0.0f32; 6];
     let x = Rows::new(&data, 2, 3).unwrap();
     assert_eq!((x.rows(), x.cols()), (2, 3));
-    assert_eq!(shape_error(Rows::new(&data, 2, 2)), "view: data has 6 elements; 4 for shape [2, 2] is needed");
-    assert_eq!(shape_error(Rows::new(&data, 2, 4)), "view: data has 6 elements; 8 for shape [2, 4] is needed");
+    assert_eq!(shape_error(Rows::new(&data, 2, 2)), "view: data has 6 elements; expected 4 for shape [2, 2]");
+    assert_eq!(shape_error(Rows::new(&data, 2, 4)), "view: data has 6 elements; expected 8 for shape [2, 4]");
     let x = Rows::shaped(&data, &[1, 2, 3]).unwrap();
     assert_eq!((x.rows(), x.cols()), (2, 3));
     let x = Rows::shaped(&data, &[6]).unwrap();
@@ -66,7 +66,7 @@ fn shapes_that_no_memory_holds_are_refused() {
     let huge = usize::MAX / 2;
     assert!(shape_error(Rows::<f32>::new(&[], huge, 3)).contains("a count of elements below 2^64"));
     assert!(shape_error(Rows::<f32>::shaped(&[], &[huge, 2, 2])).contains("a count of elements below 2^64"));
-    // Zero elements in all, and yet an axis product that overflows.
+    // No elements at all, but the product of the other axes overflows.
     assert!(shape_error(Rows::<f32>::shaped(&[], &[0, huge, huge])).contains("a count of elements below 2^64"));
     assert!(shape_error(Rows::<f32>::shaped(&[], &[1; 9])).contains("9 axes; at most 8"));
     assert!(Rows::shaped(&[0.0f32], &[1; 8]).is_ok());
@@ -78,7 +78,7 @@ fn rows_that_overlap_are_refused() {
     let mut data = [0.0f32; 12];
     assert_eq!(
         shape_error(Rows::strided(&data, 3, 4, 3)),
-        "view: stride has 3; at least the 4 columns, so that rows do not overlap is needed"
+        "view: stride has 3; expected at least 4, the number of columns, so that rows do not overlap"
     );
     shape_error(RowsMut::strided(&mut data, 3, 4, 3).map(|_| ()));
     shape_error(Rows::strided(&data, 3, 4, 0));
@@ -91,19 +91,19 @@ fn the_last_row_needs_no_gap_behind_it() {
     assert_eq!(softmax(x, &Softmax::default()), Ok(vec![0.25; 12]));
     assert_eq!(
         shape_error(Rows::strided(&data[..13], 3, 4, 5)),
-        "view: data has 13 elements; at least 14 for shape [3, 4] is needed"
+        "view: data has 13 elements; expected at least 14 for shape [3, 4]"
     );
     assert!(Rows::strided(&data, 1, 4, 100).is_ok());
     assert!(Rows::strided(&data[..0], 0, 4, 100).is_ok());
 }
 
-/// Memory that was never written can't be handed back: gaps and spare elements would be.
+/// Checks that uninitialised memory must not have gaps: the op could not return them as initialised.
 #[test]
 fn memory_that_is_not_initialised_has_no_gaps() {
     let mut room = [MaybeUninit::<f32>::uninit(); 14];
     assert_eq!(
         shape_error(RowsMut::<f32>::strided(&mut room[..], 3, 4, 5).map(|_| ())),
-        "view: uninitialised memory has a stride of 5; rows without gaps is needed"
+        "view: uninitialised memory has a stride of 5; expected rows without gaps"
     );
     shape_error(RowsMut::<f32>::strided(&mut room[..], 3, 4, 4).map(|_| ()));
     assert!(RowsMut::<f32>::strided(&mut room[..12], 3, 4, 4).is_ok());
@@ -115,7 +115,7 @@ fn in_place_needs_values() {
     let mut room = [MaybeUninit::<f32>::uninit(); 4];
     let view = RowsMut::<f32>::new(&mut room[..], 2, 2).unwrap();
     let refused = softmax_in_place(view, &Softmax::default());
-    assert_eq!(shape_error(refused), "softmax: x has memory without values; values to work on is needed");
+    assert_eq!(shape_error(refused), "softmax: x has memory without values; expected values to work on");
 }
 
 #[test]
@@ -125,13 +125,13 @@ fn what_is_written_has_the_shape_of_what_is_read() {
     let refused =
         softmax_into(Rows::new(&x, 2, 3).unwrap(), RowsMut::new(&mut out, 3, 2).unwrap(), &Softmax::default())
             .map(|_| ());
-    assert_eq!(shape_error(refused), "softmax: out has shape [3, 2]; the input's, [2, 3], is needed");
+    assert_eq!(shape_error(refused), "softmax: out has shape [3, 2]; expected the input's shape, [2, 3]");
     let refused =
         softmax_into(Lanes::new(&x, 1, 3, 2).unwrap(), LanesMut::new(&mut out, 1, 2, 3).unwrap(), &Softmax::default())
             .map(|_| ());
     shape_error(refused);
-    assert_eq!(out, [7.0; 6], "something was written");
-    // The same lanes under another shape are the same.
+    assert_eq!(out, [7.0; 6], "a rejected call must not write");
+    // The same lanes may be given under another shape.
     let to = LanesMut::shaped(&mut out, &[1, 2, 3], -1).unwrap();
     softmax_into(Rows::new(&x, 2, 3).unwrap(), to, &Softmax::default()).unwrap();
     assert_eq!(out, [1.0 / 3.0; 6]);

@@ -1,4 +1,5 @@
-//! Which instruction set runs, as a user sees it: every op on every one, the environment variable, what is refused.
+//! Tests of instruction sets from the user's view: every op on every set, the environment variable, and rejected
+//! values.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -13,13 +14,13 @@ use std::process::Command;
 
 for_each_dtype!(every_op_gives_the_same_bits_on_every_level);
 
-/// Rows as queries and keys of one head.
+/// Computes attention with the rows as queries, keys and values of one head.
 fn attended<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<E> {
     let heads = Heads::new(x, [1, 1, rows, cols]).unwrap();
     evenkeel::attention(heads, heads, heads, &Attention::default().scale(0.3).softcap(15.0)).unwrap()
 }
 
-/// The gradients of that, of queries, keys and values.
+/// Computes the gradients of [`attended`] for queries, keys and values.
 fn attended_backward<E: Element>(x: &[E], dy: &[E], rows: usize, cols: usize) -> Vec<E> {
     let [heads, dy] = [x, dy].map(|data| Heads::new(data, [1, 1, rows, cols]).unwrap());
     let options = Attention::default().scale(0.3).softcap(15.0);
@@ -27,7 +28,7 @@ fn attended_backward<E: Element>(x: &[E], dy: &[E], rows: usize, cols: usize) ->
     [gradients.dq, gradients.dk, gradients.dv].concat()
 }
 
-/// The bits of every op's result on one batch.
+/// Returns the bits of every op's results on one batch.
 fn results<E: Element>(x: &[E], rows: usize, cols: usize) -> Vec<(&'static str, Vec<u64>)> {
     let view = Rows::new(x, rows, cols).unwrap();
     let bits = |values: Vec<E>| values.into_iter().map(E::bits).collect::<Vec<u64>>();
@@ -135,13 +136,17 @@ fn every_op_gives_the_same_bits_on_every_level<E: Bits>() {
         let expected = with_level(Level::Portable, || results(&x, rows, cols)).unwrap();
         each_level(|level| {
             for ((op, got), (_, expected)) in results(&x, rows, cols).iter().zip(&expected) {
-                assert!(got == expected, "{op} of {} has other bits on {level}, {rows} rows of {cols}", E::DTYPE);
+                assert!(
+                    got == expected,
+                    "{op} of {}: the bits on {level} differ from those on the portable level, {rows} rows of {cols}",
+                    E::DTYPE
+                );
             }
         });
     }
     let ops: Vec<&str> = results(&[E::from_wide(1.0); 4], 2, 2).into_iter().map(|(op, _)| op).collect();
     let registered: Vec<&str> = evenkeel::registry::OPS.iter().map(|op| op.name).collect();
-    assert_eq!(ops, registered, "an op of the registry is not tried here");
+    assert_eq!(ops, registered, "`results` must run every op of the registry");
 }
 
 #[test]
@@ -158,14 +163,14 @@ fn levels_have_names() {
 #[test]
 fn a_level_that_is_not_there_is_not_replaced_by_another() {
     for level in Level::ALL.into_iter().filter(|l| !l.is_available()) {
-        let refused = with_level(level, || panic!("it was called"));
+        let refused = with_level(level, || panic!("must not run on an unavailable level"));
         let Err(Error::Backend { backend, reason }) = refused else { panic!("{refused:?}") };
         assert_eq!(backend, level.name());
         assert!(reason.starts_with("this machine does not have it; the best it has is "), "{reason}");
     }
 }
 
-/// What [`the_environment_decides`] runs in a process of its own.
+/// Runs in a process of its own, started by [`the_environment_decides`].
 #[test]
 #[ignore = "run by another test"]
 fn say_which_level_runs() {
@@ -193,6 +198,6 @@ fn the_environment_decides() {
     }
     let said = run("sse9");
     assert!(said.contains("level: EVENKEEL_SIMD=sse9: unknown instruction set; there are auto, portable"), "{said}");
-    // Every op says so; what is forced in code does not ask.
+    // Every op reports the error. A level forced in code ignores the variable.
     assert!(said.contains("op: Err(\"Backend\")") && said.contains("forced: Ok(Ok([1.0]))"), "{said}");
 }

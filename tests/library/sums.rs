@@ -1,17 +1,17 @@
-//! The rules for sums against vectors that a script made in exact arithmetic.
+//! Tests of the sums against vectors that a script computed in exact arithmetic.
 
 use evenkeel::math::sum::{rule_b, rule_o, rule_q};
 
-/// The lines of tests/vectors/sums.tsv of one rule, by their fields.
+/// Returns the fields of each line in tests/vectors/sums.tsv for one rule.
 fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/sums.tsv").lines().filter(|line| !line.starts_with('#'));
     let fields: Vec<Vec<&str>> =
         lines.map(|line| line.split('\t').collect()).filter(|f: &Vec<_>| f[0] == rule).collect();
-    assert!(fields.len() >= 10, "only {} vectors of rule {rule}", fields.len());
+    assert!(fields.len() >= 10, "expected at least 10 vectors of rule {rule}, got {}", fields.len());
     fields
 }
 
-/// Looks like chance, and follows from the index.
+/// Returns a pseudo-random number for an index.
 fn unit(i: usize) -> u32 {
     (i as u32).wrapping_mul(2_654_435_761)
 }
@@ -27,9 +27,13 @@ fn rule_o_gives_the_bits_of_the_vectors() {
         let terms: Vec<f64> = (0..n as usize).map(term).collect();
         let sum = rule_o(&terms);
         assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}");
-        // Beyond a tile the order shows: these vectors would catch another.
+        // In sums of more than one tile the order matters, so these vectors detect any other order.
         if n >= 1000 {
-            assert_ne!(sum.to_bits(), terms.iter().sum::<f64>().to_bits(), "{n} terms have no power");
+            assert_ne!(
+                sum.to_bits(),
+                terms.iter().sum::<f64>().to_bits(),
+                "{n} terms: expected a sum that depends on the order"
+            );
         }
     }
 }
@@ -77,15 +81,15 @@ fn rule_b_has_no_more_room_than_f64() {
 #[test]
 fn a_zero_sum_is_positive() {
     for n in [0, 1, 2, 63, 64, 65, 256, 257, 20_000] {
-        assert_eq!(rule_o(&vec![-0.0; n]).to_bits(), 0, "{n} times -0");
+        assert_eq!(rule_o(&vec![-0.0; n]).to_bits(), 0, "{n} terms of -0");
         let cancelling: Vec<f64> = (0..n).map(|i| if i / 64 % 2 == 0 { 1.5 } else { -1.5 }).collect();
         if n % 128 == 0 {
-            assert_eq!(rule_o(&cancelling).to_bits(), 0, "{n} that cancel");
+            assert_eq!(rule_o(&cancelling).to_bits(), 0, "{n} terms that cancel");
         }
     }
 }
 
-/// A term that is left out counts as one of zero, whatever its sign.
+/// Checks that an omitted term counts as a zero of either sign.
 #[test]
 fn zeros_change_nothing() {
     let terms: Vec<f64> = (0..700).map(|i| f64::from(unit(i) as f32) - 2e9).collect();
@@ -119,7 +123,7 @@ fn rule_q_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
     assert_eq!(rule_q(&[2.5 * unit, 2.5 * unit]), 4);
     assert_eq!(rule_q(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
     assert_eq!(rule_q(&vec![1.0; 1 << 18]), 1 << 63);
-    // Longer rows have finer units, and sums that 64 bits do not hold.
+    // Longer rows have a finer unit, and sums that exceed 64 bits.
     let mut terms = vec![0.0; (1 << 18) + 1];
     (terms[0], terms[1]) = (2.5 * 2f32.powi(-48), 0.5 * 2f32.powi(-48));
     assert_eq!(rule_q(&terms), 2);

@@ -1,4 +1,4 @@
-//! The tester tested: what checks Evenkeel fails for what is wrong by as little as can be.
+//! Tests of the test support itself: the checks fail for the smallest possible defects.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
@@ -14,17 +14,17 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The message of the failure that there must be.
+/// Returns the message of the failure that `check` must produce.
 #[track_caller]
 fn failure(check: impl FnOnce()) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(check)).expect_err("what is wrong passes");
+    let payload = catch_unwind(AssertUnwindSafe(check)).expect_err("the check must fail");
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("a failure has a text")
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).expect("a failure has a message")
 }
 
 #[test]
 fn the_checker_fails_above_the_bound_and_for_nothing_below() {
-    // Two ULP are promised.
+    // The bound is 2 ULP.
     let one = [1.0f32];
     let above = |steps: i64| [f32::at_place(1.0f32.place() + steps)];
     let checker = || Checker::of_usual_rows::<f32>("softmax");
@@ -82,14 +82,14 @@ fn approx_traits<E: Element>() {
     assert!(!inf.relative_eq(&one, 0.0, 0.5) && !inf.abs_diff_eq(&Ulps(E::NEG_INFINITY), 1e300));
     assert!(one.relative_eq(&above(2), 0.0, 2.0 * E::LIMITS.epsilon));
     assert!(!one.relative_eq(&above(4), 0.0, 2.0 * E::LIMITS.epsilon));
-    // Nothing is near zero but zero.
+    // Only zero is close to zero.
     let [zero, tiny] = [0.0, E::LIMITS.min_normal].map(|v| Ulps(E::from_wide(v)));
     assert!(!zero.abs_diff_eq(&tiny, Ulps::<E>::default_epsilon()));
     assert!(!zero.relative_eq(&tiny, Ulps::<E>::default_epsilon(), 0.9));
     assert_eq!(format!("{one:?}"), format!("1e0 ({:#x})", one.0.bits()));
 }
 
-/// Every strategy gives what it says, and of all kinds.
+/// Checks that every strategy generates the documented rows, and all kinds of them.
 fn strategies<E: Element>() {
     let mut runner = TestRunner::deterministic();
     let mut draw = |strategy: &dyn Fn(&mut TestRunner) -> Vec<E>| (0..300).map(|_| strategy(&mut runner)).collect();
@@ -115,7 +115,7 @@ fn strategies<E: Element>() {
 
 for_each_dtype!(approx_traits, strategies);
 
-/// e^x, wrong at one input by one step.
+/// e^x with an error of one step at one input.
 struct WrongAt17;
 
 impl elementwise::Function for WrongAt17 {
@@ -150,7 +150,7 @@ fn one_step_at_one_input_is_found() {
     assert!(text.contains("1 of 65536 results") && text.contains("input 1.0625e0"), "{text}");
     failure(elementwise::edges::<WrongAt17, f32>);
     failure(|| elementwise::assert_values::<WrongAt17, f32>(&[(0.0, 1.0), (1.0, 2.75)]));
-    // The other forms are right, and so differ.
+    // The other forms are correct, and therefore differ.
     let x = [f32::from_wide(1.0625); 3];
     let mut right = x;
     evenkeel::exp_in_place(&mut right).unwrap();
@@ -159,9 +159,9 @@ fn one_step_at_one_input_is_found() {
     assert!(text.contains("3 of 3 elements differ"), "{text}");
 }
 
-/// A softmax, with the formula that is right for the one as it is written down: nothing to be found by.
+/// Softmax whose naive formula is the correct one, so that no row can break it.
 struct NoPower;
-/// The formula as it is written down in place of a softmax.
+/// Naive formula in place of the softmax.
 struct AsWritten;
 
 macro_rules! function_of_rows {
@@ -197,7 +197,7 @@ function_of_rows!(AsWritten, naive::softmax, naive::softmax);
 #[test]
 fn rows_that_break_nothing_and_what_they_break_are_found() {
     let text = failure(rows::hostile_rows::<NoPower, f32>);
-    assert!(text.contains("has no power: the naive formula passes"), "{text}");
+    assert!(text.contains("expected the naive formula to fail"), "{text}");
     failure(rows::hostile_rows::<AsWritten, f32>);
     failure(rows::long_rows::<AsWritten, bf16>);
     failure(rows::rows_of_every_length::<AsWritten, f16>);
@@ -205,7 +205,7 @@ fn rows_that_break_nothing_and_what_they_break_are_found() {
     failure(rows::rows_of_any_finite_values::<AsWritten, f32>);
 }
 
-/// What a form does wrong.
+/// Defect of a form.
 #[derive(Clone, Copy, PartialEq)]
 enum Wrong {
     Nothing,
@@ -276,7 +276,7 @@ fn forms_that_differ_are_found() {
         (Wrong::Batch, "allocating, 5 rows of 7"),
         (Wrong::IntoOrder, "into a slice, 5 rows of 7"),
         (Wrong::InPlace, "in place, 5 rows of 7"),
-        (Wrong::Gap, "the gap behind row 0 was written"),
+        (Wrong::Gap, "of the gap after row 0 was overwritten"),
     ] {
         let text = failure(|| assert_forms_agree(&Form(wrong), &x, 7));
         assert!(text.contains(what), "{text}");

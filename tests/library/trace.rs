@@ -1,4 +1,4 @@
-//! Points of a scope: what is found first, from what, on which thread, and nothing outside of one.
+//! Tests of trace scopes: the first non-finite point, its inputs, threads, and points outside any scope.
 
 use evenkeel::{Error, trace};
 use half::bf16;
@@ -22,8 +22,9 @@ fn the_first_that_is_not_finite() {
     assert_eq!((first.inputs[0].stats.min, first.inputs[1].stats.nan), (-2.0, 1));
     assert_eq!(
         found.to_string(),
-        "2 of 3 points are not finite; the first: layer 3, row 1: -inf at 1; 1 NaN and 1 infinite of 6; \
-         x: -2.000e0 to 1.000e0, deviation 1.500e0; y: 2 of 6 not finite, others 1.000e0 to 1.000e0, deviation 0.000e0"
+        "2 of 3 points are not finite; the first: layer 3, row 1: -inf at column 1; 1 NaN and 1 infinite of 6 elements; \
+         x: -2.000e0 to 1.000e0, standard deviation 1.500e0; \
+         y: 2 of 6 elements are not finite, the others 1.000e0 to 1.000e0, standard deviation 0.000e0"
     );
 }
 
@@ -49,6 +50,6 @@ fn scopes() {
 fn rows_that_are_none() {
     let (result, _) = trace::scope(|| trace::point("x", &[1.0f32, 2.0, 3.0], 2).map(drop));
     assert!(matches!(result, Err(Error::ShapeMismatch { .. })), "{result:?}");
-    // Nothing is looked at, and nothing refused, where no scope is open.
+    // Outside any scope, a point checks nothing and never fails.
     trace::point("x", &[1.0f32, 2.0, 3.0], 2).unwrap();
 }

@@ -1,4 +1,5 @@
-//! Compiled programs are kept whole, whatever happens to the files and whoever else uses them.
+//! Tests of the cache of compiled programs: entries stay intact, whatever happens to the files and whoever else uses
+//! them.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +8,7 @@ use evenkeel::neuron::{Cache, Compiler, ElementType, Program, Target};
 use std::path::{Path, PathBuf};
 use std::thread::scope;
 
-/// A program whose NEFF is large enough to be torn.
+/// Creates a program whose NEFF is large enough to be written only in part.
 fn large(number: usize, logical_cores: u32) -> Program {
     let x = [spec(ElementType::F32, &[4])];
     let text = format!("large {number}\n{}", format!("line of {number}\n").repeat(20_000));
@@ -36,7 +37,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     }
     assert_eq!(calls(), 1);
     let folder = PathBuf::from(std::env::var_os("EVENKEEL_NEURON_CACHE").unwrap());
-    let [entry] = &entries(&folder)[..] else { panic!("one entry") };
+    let [entry] = &entries(&folder)[..] else { panic!("expected one cache entry") };
     let good = std::fs::read(entry).unwrap();
     let damages: [fn(&mut Vec<u8>); 6] = [
         |bytes| bytes.clear(),
@@ -51,16 +52,16 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
         damage(&mut bytes);
         std::fs::write(entry, bytes).unwrap();
         assert_eq!(neff(Target::Trn1), program.hlo());
-        assert_eq!(calls(), 2 + at, "damage {at} was not seen");
-        assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} was not made good");
+        assert_eq!(calls(), 2 + at, "damage {at} must cause another compilation");
+        assert_eq!(std::fs::read(entry).unwrap(), good, "damage {at} must be repaired");
     }
-    // Another target is another file.
+    // Another target has another file.
     neff(Target::Inf2);
     neff(Target::Inf2);
     assert_eq!((calls(), entries(&folder).len()), (8, 2));
     cache.forget(&compiler, &program, Target::Inf2);
     assert_eq!(entries(&folder), std::slice::from_ref(entry));
-    // One whose header is of other cores is not kept, and not taken.
+    // A NEFF whose header has another number of cores is neither stored nor used.
     let two = Target::Trn2 { logical_cores: 2 };
     neff(two);
     neff(two);
@@ -68,7 +69,7 @@ fn a_program_is_compiled_once_and_again_where_its_file_is_damaged() {
     let (one, fits) = (large(2, 2), calls());
     (0..2).for_each(|_| assert_eq!(cache.neff(&compiler, &one, two).unwrap(), one.hlo()));
     assert_eq!(calls(), fits + 1);
-    // Nothing is left of writing.
+    // No temporary file remains.
     let temporary = std::fs::read_dir(&folder)
         .unwrap()
         .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
@@ -81,14 +82,14 @@ fn a_folder_that_cannot_be_used_costs_time_only() {
         return;
     }
     let (compiler, program) = (Compiler::find().unwrap(), large(1, 1));
-    // A file is where the folder would be.
+    // The path of the folder is below a file.
     let cache = Cache::at(std::env::current_exe().unwrap().join("cache"));
     (0..2).for_each(|_| assert_eq!(cache.neff(&compiler, &program, Target::Trn1).unwrap(), program.hlo()));
     assert_eq!(calls(), 2);
 }
 
 #[test]
-#[ignore = "a part of others"]
+#[ignore = "run by other tests in a process of its own"]
 fn version_of_the_compiler() {
     let compiler = Compiler::find().unwrap();
     Cache::from_env().neff(&compiler, &large(1, 1), Target::Trn1).unwrap();
@@ -105,16 +106,16 @@ fn another_compiler_compiles_anew() {
     );
 }
 
-/// Takes every program, and forgets some.
+/// Requests every program, and removes some from the cache.
 #[test]
-#[ignore = "a part of others"]
+#[ignore = "run by other tests in a process of its own"]
 fn one_of_several_processes() {
     let (compiler, cache) = (Compiler::find().unwrap(), Cache::from_env());
     let own: usize = std::env::var("STANDIN_PROCESS").unwrap().parse().unwrap();
     let forgets = std::env::var_os("STANDIN_FORGETS").is_some();
     for round in 0..if forgets { 40 } else { 4 } {
         let program = large((own + round) % 4, 1);
-        assert_eq!(cache.neff(&compiler, &program, Target::Trn1).unwrap(), program.hlo(), "a torn file");
+        assert_eq!(cache.neff(&compiler, &program, Target::Trn1).unwrap(), program.hlo(), "expected a complete file");
         if forgets && round % 3 == 0 {
             cache.forget(&compiler, &program, Target::Trn1);
         }
@@ -138,7 +139,7 @@ fn processes_share_it_without_compiling_twice() {
     let folder = tempfile::tempdir().unwrap();
     several(folder.path(), &[("STANDIN_COMPILER", "slow")]);
     let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
-    assert_eq!(calls.lines().count(), 4, "of four programs:\n{calls}");
+    assert_eq!(calls.lines().count(), 4, "expected one compilation for each of four programs, got:\n{calls}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A backend that isn't there: the next one is taken and the reason said; asked for by name it is an error; and what
-//! fails later is one too.
+//! Tests of the choice of a backend. If one is missing, the next one is used and the reason recorded. If it was
+//! requested by name, that is an error, and so are failures later on.
 
 #![forbid(unsafe_code)]
 
@@ -19,20 +19,20 @@ const VOCABULARY: usize = 600;
 const CANDIDATES: usize = 24;
 const STEPS: usize = 20;
 
-/// The device's part of sampling under a mask.
+/// Builds the device's part of sampling with a mask.
 fn sampling_program() -> Result<Program> {
     let keep = [1; VOCABULARY];
     let mask = Mask::none().and_keep(&keep, &[VOCABULARY]);
     neuron::sample(DType::BF16, 1, VOCABULARY, CANDIDATES, Some(&mask))
 }
 
-/// Where tokens are drawn.
+/// Place where tokens are drawn.
 enum Place {
     Neuron(Session),
     Cpu,
 }
 
-/// What a program that samples sets up at its start.
+/// Sets up a backend, as a program that samples does at its start.
 fn set_up(backend: Backend) -> Result<Place> {
     Ok(match backend {
         Backend::Neuron => {
@@ -48,7 +48,7 @@ fn set_up(backend: Backend) -> Result<Place> {
     })
 }
 
-/// The one call site.
+/// Samples tokens, at the only call site.
 fn tokens(place: &Place) -> Result<Vec<u32>> {
     let sampler = SamplerConfig::default().temperature(0.7).top_k(20).top_p(0.9).validate()?;
     (0..STEPS)
@@ -64,14 +64,14 @@ fn tokens(place: &Place) -> Result<Vec<u32>> {
                 Place::Neuron(session) => neuron::run::sample_rows(session, rows, Some(&mask), CANDIDATES, &requests)?,
                 Place::Cpu => sample_rows(rows, Some(&mask), &requests)?,
             };
-            Ok(drawn.into_iter().next().expect("a row")?.token)
+            Ok(drawn.into_iter().next().expect("one row was sampled")?.token)
         })
         .collect()
 }
 
-/// Chooses from the environment and samples, in a process of its own.
+/// Chooses a backend from the environment and samples, in a process of its own.
 #[test]
-#[ignore = "a part of others"]
+#[ignore = "run by other tests in a process of its own"]
 fn sampling() {
     let is_there = std::env::var_os("EVENKEEL_LIBNRT").is_some_and(|path| PathBuf::from(path).exists());
     let _standin = is_there.then(|| Standin::new(interpret));
@@ -98,28 +98,28 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
         (&[("EVENKEEL_LIBNRT", "/nowhere/libnrt.so.1")], "EVENKEEL_LIBNRT can't be loaded"),
         (&[("EVENKEEL_LIBNRT", lacking.to_str().unwrap())], "it lacks nrt_execute"),
         (&[("STANDIN_CORES", "0")], "no device"),
-        (&[("STANDIN_FAIL", "nrt_init:1")], "nrt_init: a failure of no kind"),
+        (&[("STANDIN_FAIL", "nrt_init:1")], "nrt_init: an unspecified failure"),
         (&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")], "/nowhere/neuronx-cc can't be used"),
         (&[("STANDIN_COMPILER", "fails")], "an operator is not supported"),
-        (&[("STANDIN_COMPILER", "writes_empty")], "what it wrote is no NEFF"),
+        (&[("STANDIN_COMPILER", "writes_empty")], "its output is not a NEFF"),
         (&hangs, "it took longer than 1 s"),
         (&[("STANDIN_FAIL", "nrt_load:9")], "there are not enough cores"),
         (&[("STANDIN_FAIL", "nrt_load:10")], "for another target or runtime"),
-        (&[("STANDIN_FAIL", "nrt_load:1005")], "another model or process has the core"),
-        (&[("STANDIN_FAIL", "nrt_tensor_allocate:4")], "nrt_tensor_allocate: a resource could not be had"),
+        (&[("STANDIN_FAIL", "nrt_load:1005")], "another model or process is using the core"),
+        (&[("STANDIN_FAIL", "nrt_tensor_allocate:4")], "nrt_tensor_allocate: a resource is not available"),
         (&[("STANDIN_FAMILY", "15")], "no target for instance family 15"),
         (&[("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "2")], "unset it"),
     ];
     for (variables, reason) in missing {
         let told = sampled(variables);
-        let Some((backend, tokens)) = told.split_once('|') else { panic!("{variables:?}: {told}") };
-        assert!(backend.starts_with("cpu (neuron: ") && backend.contains(reason), "{variables:?}: {backend}");
+        let Some((backend, tokens)) = told.split_once('|') else { panic!("{variables:?}: expected a backend and tokens, got {told}") };
+        assert!(backend.starts_with("cpu (neuron: ") && backend.contains(reason), "{variables:?}: expected the CPU with the reason {reason:?}, got {backend}");
         assert!(backend.ends_with("; cuda: this machine is not to use one)"), "{backend}");
         assert_eq!(tokens, expected, "{variables:?}");
-        // Asked for by name, it is an error.
+        // If it is requested by name, the same is an error.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
         let told = sampled(&by_name);
-        assert!(told.starts_with("Backend: neuron: ") && told.contains(reason), "{told}");
+        assert!(told.starts_with("Backend: neuron: ") && told.contains(reason), "expected an error with {reason:?}, got {told}");
     }
 }
 
@@ -145,7 +145,7 @@ fn it_can_be_chosen_by_the_environment() {
     assert!(by("auto").starts_with("neuron|"));
     assert!(by("").starts_with("neuron|"));
     assert_eq!(by("cuda"), "Backend: cuda: this machine is not to use one");
-    assert_eq!(by("tpu"), "Backend: tpu: unknown backend; there are auto, neuron, cuda and cpu");
+    assert_eq!(by("tpu"), "Backend: tpu: unknown backend; use auto, neuron, cuda or cpu");
 }
 
 #[test]
@@ -161,9 +161,9 @@ fn what_fails_later_is_an_error_and_no_switch() {
     for status in [1, 2, 4, 5, 9, 1003, 1004, 1005] {
         standin.fail("nrt_execute", 3, 1, status);
         let error = tokens(&chosen.value).unwrap_err();
-        assert!(matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })), "{status}: {error}");
+        assert!(matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })), "status {status}: expected an error of the device, got {error}");
         assert_eq!(error.name(), "Backend");
-        // It is another step's to succeed.
+        // A later step may succeed.
         tokens(&chosen.value).unwrap();
     }
     drop(chosen);
@@ -175,7 +175,7 @@ fn what_is_available_is_told_by_this_build_and_this_machine() {
     assert_eq!(backend::available(Backend::Cpu), Ok(()));
     if !cfg!(feature = "cuda") {
         let error = backend::available(Backend::Cuda).unwrap_err();
-        assert_eq!(error.to_string(), "cuda: this build is without it; its feature is cuda");
+        assert_eq!(error.to_string(), "cuda: not in this build; enable the feature cuda");
     }
     if alone("choice::what_is_available_is_told_by_this_build_and_this_machine", &[]) {
         assert_eq!(backend::available(Backend::Neuron), Ok(()));
@@ -185,7 +185,7 @@ fn what_is_available_is_told_by_this_build_and_this_machine() {
     }
 }
 
-/// Keeps what events say, a line each.
+/// Subscriber that keeps the text of events, one line each.
 struct Lines(Mutex<Vec<String>>);
 
 static LINES: Lines = Lines(Mutex::new(Vec::new()));
@@ -230,10 +230,10 @@ fn the_choice_and_its_reasons_are_logged() {
     tracing::subscriber::set_global_default(&LINES).unwrap();
     let chosen = BackendChoice::AUTO.set_up(set_up).unwrap();
     let reason = &chosen.passed_over[0].1;
-    assert!(reason.contains("it sees no core"), "{reason}");
+    assert!(reason.contains("it reports no core"), "{reason}");
     let expected = [
-        format!("message=backend passed over backend=\"neuron\" reason={reason:?} "),
-        "message=backend passed over backend=\"cuda\" reason=\"this machine is not to use one\" ".into(),
+        format!("message=backend skipped backend=\"neuron\" reason={reason:?} "),
+        "message=backend skipped backend=\"cuda\" reason=\"this machine is not to use one\" ".into(),
         "message=backend chosen backend=\"cpu\" ".into(),
     ];
     assert_eq!(*LINES.0.lock().unwrap(), expected);

@@ -1,4 +1,4 @@
-//! The compiler, and all that it can do instead of compiling.
+//! Tests of the compiler, and of everything that it can do instead of compiling.
 
 #![forbid(unsafe_code)]
 
@@ -11,9 +11,9 @@ fn double() -> Program {
     program("double", &x, &x)
 }
 
-/// What compiling gives, in a process of its own.
+/// Compiles the program in a process of its own, and reports the outcome.
 #[test]
-#[ignore = "a part of others"]
+#[ignore = "run by other tests in a process of its own"]
 fn compiling() {
     let compiled = Compiler::find().and_then(|compiler| {
         let target = Target::of_instance(Some(std::env::var("STANDIN_FAMILY").map_or(2, |n| n.parse().unwrap())))?;
@@ -27,13 +27,13 @@ fn compiling() {
 
 fn compiled(variables: &[(&str, &str)]) -> (String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    // Where the compiler's folders are made, of which none is to be left.
+    // The compiler's temporary folders are created here, and none may remain.
     let temporary = folder.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
     let mut all = vec![("TMPDIR", temporary.to_str().unwrap())];
     all.extend(variables);
     let told = child("compiler::compiling", folder.path(), &all);
-    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{variables:?} left something behind");
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{variables:?}: no temporary folder may remain");
     (told, folder)
 }
 
@@ -48,14 +48,14 @@ fn it_is_told_what_numerics_depend_on() {
         let (told, folder) = compiled(&[("STANDIN_FAMILY", family)]);
         assert_eq!(told, "Ok: true");
         let said = calls(folder.path());
-        assert!(said.contains(&format!("--framework XLA --target {target} {numerics} ")), "{said}");
+        assert!(said.contains(&format!("--framework XLA --target {target} {numerics} ")), "expected the options for {target} in: {said}");
         assert_eq!(said.contains("--logical-nc-config 2 "), target == "trn2", "{said}");
         let words: Vec<&str> = said.split_whitespace().collect();
         for flag in ["--output", "--logfile"] {
             let at = words.iter().position(|word| *word == flag).expect(flag);
-            assert!(PathBuf::from(words[at + 1]).is_absolute(), "{said}");
+            assert!(PathBuf::from(words[at + 1]).is_absolute(), "expected absolute paths in: {said}");
         }
-        assert!(words[1].ends_with("/program.hlo.pb"), "{said}");
+        assert!(words[1].ends_with("/program.hlo.pb"), "expected an HLO file first in: {said}");
     }
     let (_, folder) = compiled(&[("STANDIN_FAMILY", "12"), ("NEURON_LOGICAL_NC_CONFIG", "1")]);
     assert!(calls(folder.path()).contains("--logical-nc-config 1 "));
@@ -63,9 +63,9 @@ fn it_is_told_what_numerics_depend_on() {
 
 #[test]
 fn it_reads_text_where_that_is_asked_for() {
-    // The program's text is empty, and so is then what the stand-in makes of it.
+    // The program's text is empty, and so is the output of the fake compiler.
     let (told, folder) = compiled(&[("EVENKEEL_NEURON_FORM", "stablehlo")]);
-    assert!(told.contains("it has 0 bytes"), "{told}");
+    assert!(told.contains("it has 0 bytes"), "expected an empty output, got: {told}");
     assert!(calls(folder.path()).contains("/program.mlir "));
 }
 
@@ -78,8 +78,8 @@ fn what_it_does_instead_of_compiling_is_said() {
     );
     for (how, reason) in [
         ("writes_nothing", "it wrote no NEFF: No such file"),
-        ("writes_empty", "what it wrote is no NEFF: it has 0 bytes, fewer than its header"),
-        ("writes_rubbish", "what it wrote is no NEFF: its header says that it has "),
+        ("writes_empty", "its output is not a NEFF: it has 0 bytes, fewer than a header of 1024"),
+        ("writes_rubbish", "its output is not a NEFF: its header gives its own size as "),
     ] {
         let (told, _folder) = compiled(&[("STANDIN_COMPILER", how)]);
         assert!(told.starts_with(&format!("FallBack: neuronx-cc on double: {reason}")), "{told}");
@@ -87,7 +87,7 @@ fn what_it_does_instead_of_compiling_is_said() {
     let (told, _folder) = compiled(&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")]);
     assert!(told.starts_with("FallBack: /nowhere/neuronx-cc can't be used: No such file"), "{told}");
     let (told, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
-    assert!(told.contains("does not say its version: exit status: 1"), "{told}");
+    assert!(told.contains("does not report its version: exit status: 1"), "expected an error about the version, got: {told}");
     for (variable, value, expected) in [
         ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),
         (
@@ -115,12 +115,12 @@ fn one_that_hangs_is_ended_with_what_it_started() {
         ("EVENKEEL_NEURON_COMPILE_SECONDS", "1"),
     ]);
     assert!(told.starts_with("FallBack: neuronx-cc on double: it took longer than 1 s"), "{told}");
-    // Of its process group nothing is left, once the kernel is through with it.
+    // No process of its group remains, once the kernel has removed them.
     let id = std::fs::read_to_string(group.path()).unwrap();
     let living = || {
         std::fs::read_dir("/proc").unwrap().flatten().find_map(|process| {
             let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-            // pid (name) state parent group ..
+            // The format is: pid (name) state parent group ..
             let words: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
             (words[2] == id.trim() && words[0] != "Z").then_some(stat)
         })

@@ -1,11 +1,11 @@
-//! From a program to results, and everything that keeps a device from being had.
+//! Tests from a program to its results, and of everything that prevents a device from being opened.
 
 #![forbid(unsafe_code)]
 
 use crate::standin::{Kind, Standin, alone, bytes, child, device, floats, library, neff, program, spec, tell};
 use evenkeel::neuron::{Action, Device, ElementType, Fault, NanAt, NrtStatus};
 
-/// By the NEFF's first line.
+/// Computes by the first line of the NEFF.
 fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
     match program.lines().next() {
         Some("double") => {
@@ -30,7 +30,7 @@ fn arithmetic(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32
             outputs.iter_mut().for_each(|output| output.fill(0));
             1003
         }
-        other => panic!("{other:?} is no program"),
+        other => panic!("the tests have no program {other:?}"),
     }
 }
 
@@ -49,17 +49,17 @@ fn a_program_runs() {
         let expected: Vec<f32> = x.iter().map(|x| 2.0 * x).collect();
         assert_eq!(floats(&loaded.run(&[&bytes(&x)]).unwrap()[0]), expected);
     }
-    // What it is given has to be the program's, and what went wrong is no reason for not running again.
+    // Inputs must match the program. A wrong input does not prevent later runs.
     let mismatch = loaded.run(&[&[0; 23]]).unwrap_err();
     assert_eq!(mismatch.to_string(), "double: input 0 is 23 bytes; 24 is needed");
     assert_eq!((mismatch.action(), loaded.run(&[]).unwrap_err().action()), (Action::Bug, Action::Bug));
     assert_eq!(floats(&loaded.run(&[&bytes(&[1.0; 6])]).unwrap()[0]), [2.0; 6]);
-    // It can be moved to another thread, also to be dropped there.
+    // A loaded program can be moved to another thread and dropped there.
     std::thread::spawn(move || assert!(loaded.run(&[&[0; 24]]).is_ok())).join().unwrap();
     standin.is_left_clean();
 }
 
-/// Tensors of every type, scalars among them, each in its place, on both generations of the library.
+/// Checks tensors of every type, including scalars, each at its index, with both generations of the library.
 fn tensors_of_every_type() {
     let standin = Standin::new(arithmetic);
     let mut specs: Vec<_> = [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::U8, ElementType::S32]
@@ -88,7 +88,7 @@ fn tensors_have_their_types_and_places_on_old_libraries() {
     if alone("device::tensors_have_their_types_and_places_on_old_libraries", &variables) {
         tensors_of_every_type();
         let about = device().about().to_string();
-        assert_eq!(about, "runtime of no known version, instance family unknown, 2 cores");
+        assert_eq!(about, "runtime of unknown version, instance family unknown, 2 cores");
     }
 }
 
@@ -108,8 +108,8 @@ fn a_neff_from_elsewhere_has_to_have_the_tensors_that_are_said() {
     let good = [is(&[2, 3])];
     assert_eq!(refused(&[is(&[3, 2])], &good), "double: input 0, input0, is of shape [2, 3]; [3, 2] is needed");
     let half = [spec(ElementType::F16, &[2, 3])];
-    assert_eq!(refused(&good, &half), "double: output 0, output0, is of type number 10; 7 for F16 is needed");
-    assert_eq!(refused(&good, &[]), "double: what the NEFF has is 2 tensors; 1 is needed");
+    assert_eq!(refused(&good, &half), "double: output 0, output0, is of data type number 10; 7 for F16 is needed");
+    assert_eq!(refused(&good, &[]), "double: the number of tensors in the NEFF is 2; 1 is needed");
     assert_eq!(refused(&[is(&[2, 3]), is(&[2, 3])], &[]), "double: the number of inputs is 1; 2 is needed");
     assert_eq!(device().load_neff("x", vec![0; 5], &good, &good).unwrap_err().action(), Action::Bug);
     standin.is_left_clean();
@@ -129,7 +129,7 @@ fn a_nan_is_a_numerical_fault_that_says_where() {
         assert_eq!(fault.action(), Action::Numerical);
         let error = evenkeel::Error::from(fault);
         assert!(matches!(error, evenkeel::Error::Neuron(Fault::Numerical { .. })), "{error}");
-        // The device is not broken by it.
+        // The fault does not disable the device.
         assert_eq!(loaded.run(&[]).unwrap_err().action(), Action::Numerical);
     }
     standin.is_left_clean();
@@ -148,7 +148,7 @@ fn a_full_queue_is_waited_for_and_not_for_ever() {
     standin.fail("nrt_execute", 0, 1000, 7);
     let fault = loaded.run(&[&bytes(&[4.0])]).unwrap_err();
     assert_eq!((fault.action(), standin.failures_left() > 900), (Action::Surface, true));
-    assert_eq!(fault.to_string(), "nrt_execute: there is no room in the queue of runs (NRT_QUEUE_FULL, 7)");
+    assert_eq!(fault.to_string(), "nrt_execute: the queue of runs is full (NRT_QUEUE_FULL, 7)");
     drop(loaded);
     standin.is_left_clean();
 }
@@ -171,7 +171,7 @@ fn a_core_that_is_taken_is_a_reason_to_fall_back_at_the_start_only() {
     assert_eq!(timeout, Fault::Status { call: "nrt_execute", status: NrtStatus(5), at_work: true });
     assert_eq!(timeout.action(), Action::Surface);
     assert!(loaded.run(&[&[0; 4]]).is_ok());
-    assert_eq!(Device::open_core(2).unwrap_err().to_string(), "there is no core 2; this process sees 2");
+    assert_eq!(Device::open_core(2).unwrap_err().to_string(), "there is no core 2; this process sees 2 cores");
     let mut other = Device::open_core(1).unwrap().load(&double).unwrap();
     assert!(other.run(&[&[0; 4]]).is_ok());
     drop((loaded, other));
@@ -218,15 +218,15 @@ fn a_neff_of_another_version_is_forgotten() {
     standin.is_left_clean();
 }
 
-/// What opening the device gives, in a process of its own.
+/// Opens the device in a process of its own, and reports the outcome.
 #[test]
-#[ignore = "a part of others"]
+#[ignore = "run by other tests in a process of its own"]
 fn opening() {
     match Device::open() {
         Ok(device) => tell(format!("Ok: {}", device.about())),
         Err(fault) => tell(format!("{:?}: {fault}", fault.action())),
     }
-    // What can be had later is looked for again; an initialisation that failed stays failed.
+    // A device that is missing is looked for again. An initialisation that failed stays failed.
     if std::env::var_os("STANDIN_FAIL").is_some_and(|fail| fail.to_string_lossy().starts_with("nrt_init")) {
         assert_eq!(Device::open().err(), Device::open().err());
         assert_eq!(Standin::new(arithmetic).calls(), 2);
@@ -250,7 +250,7 @@ fn what_keeps_a_device_from_being_opened_is_said() {
         "FallBack: there is no Neuron runtime on this machine: no libnrt.so.1, no libnrt.so, no \
          /opt/aws/neuron/lib/libnrt.so.1"
     );
-    // One that is there and no library.
+    // A file with the right name that is not a library.
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("libnrt.so.1"), "no library").unwrap();
     let broken = opened(&[("EVENKEEL_LIBNRT", ""), ("LD_LIBRARY_PATH", folder.path().to_str().unwrap())]);
@@ -259,31 +259,31 @@ fn what_keeps_a_device_from_being_opened_is_said() {
         "{broken}"
     );
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
-    assert!(lacking.ends_with(" is not a library that can be used: it lacks nrt_execute"), "{lacking}");
+    assert!(lacking.ends_with(" is not a usable Neuron runtime: it lacks nrt_execute"), "expected the missing function in: {lacking}");
     for (variables, expected) in [
-        (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is here, but no device: it sees no core"),
+        (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is installed, but found no device: it reports no core"),
         (
             ("STANDIN_FAIL", "count:1"),
-            "FallBack: the Neuron runtime is here, but no device: a failure of no kind (NRT_FAILURE, 1)",
+            "FallBack: the Neuron runtime is installed, but found no device: an unspecified failure (NRT_FAILURE, 1)",
         ),
-        (("STANDIN_FAIL", "nrt_init:1"), "FallBack: nrt_init: a failure of no kind (NRT_FAILURE, 1)"),
-        (("STANDIN_FAIL", "nrt_init:4"), "FallBack: nrt_init: a resource could not be had (NRT_RESOURCE, 4)"),
+        (("STANDIN_FAIL", "nrt_init:1"), "FallBack: nrt_init: an unspecified failure (NRT_FAILURE, 1)"),
+        (("STANDIN_FAIL", "nrt_init:4"), "FallBack: nrt_init: a resource is not available (NRT_RESOURCE, 4)"),
         (("STANDIN_FAIL", "nrt_init:6"), "Surface: nrt_init: the hardware failed (NRT_HW_ERROR, 6)"),
         (
             ("STANDIN_FAIL", "nrt_init:2"),
             "Bug: nrt_init: an invalid program, descriptor, name or size (NRT_INVALID, 2)",
         ),
-        (("STANDIN_FAIL", "nrt_init:4711"), "Surface: nrt_init: a status that is not known (4711)"),
-        (("STANDIN_FAIL", "nrt_get_version:1"), "Ok: runtime of no known version, instance family 2, 2 cores"),
+        (("STANDIN_FAIL", "nrt_init:4711"), "Surface: nrt_init: an unknown status (4711)"),
+        (("STANDIN_FAIL", "nrt_get_version:1"), "Ok: runtime of unknown version, instance family 2, 2 cores"),
         (("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "0"), "Ok: runtime 2.32.7.0, instance family 2, 2 cores"),
         (
             ("NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS", "3"),
-            "FallBack: NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS is 3: runs would return before they are done, and \
-             what went wrong with them would not be known; unset it",
+            "FallBack: NEURON_RT_ASYNC_EXEC_MAX_INFLIGHT_REQUESTS is 3: runs would return before they finish, and \
+             their errors would be lost; unset it",
         ),
         (
             ("NEURON_RT_STOCHASTIC_ROUNDING_EN", "1"),
-            "Ok: runtime 2.32.7.0, instance family 2, 2 cores, casts rounded at random \
+            "Ok: runtime 2.32.7.0, instance family 2, 2 cores, casts rounded stochastically \
              (NEURON_RT_STOCHASTIC_ROUNDING_EN is 1)",
         ),
     ] {

@@ -1,4 +1,4 @@
-//! A fault at every call, one after the other: nothing is left behind, and each is said.
+//! Tests of a fault at every call in turn: nothing leaks, and each fault is reported.
 
 #![forbid(unsafe_code)]
 
@@ -12,12 +12,12 @@ fn add(_: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
     0
 }
 
-/// Threads of this process.
+/// Returns the number of threads of this process.
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, |threads| threads.count())
 }
 
-/// Loads, runs twice, and frees.
+/// Loads a program, runs it twice, and frees it.
 fn work() -> Result<()> {
     let x = || spec(ElementType::F32, &[4]);
     let (inputs, outputs) = ([x(), x()], [x(), spec(ElementType::U8, &[])]);
@@ -40,38 +40,38 @@ fn faults_at_every_call_leave_nothing_behind() {
     work().unwrap();
     standin.is_left_clean();
     let (calls, threads_before, mut rounds) = (standin.calls() - before, threads(), 0);
-    // What comes before a fault that ends the work, and what is called after it, differ by call.
+    // The effect of a fault depends on the calls before it, and on those made after it.
     for status in
         [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 1002, 1003, 1004, 1005, 1006, 1100, 1200, 1204, 1205, -5]
     {
         for call in 0..calls {
             standin.fail("", call, 1, status);
             let outcome = work();
-            assert_eq!(standin.failures_left(), 0, "call {call} was not made");
+            assert_eq!(standin.failures_left(), 0, "expected the fault at call {call} to occur");
             match outcome {
-                // Freeing is tried again, and so is a run where that is what the status asks for.
-                Ok(()) => assert!(call >= calls - 2 || status == 7, "call {call} failed and nobody said so"),
+                // Freeing is retried, and so is a run if the status asks for it.
+                Ok(()) => assert!(call >= calls - 2 || status == 7, "the fault {status} at call {call} must be reported"),
                 Err(Fault::Numerical { .. }) => assert_eq!(status, 1003),
                 Err(fault @ Fault::Status { status: told, at_work, .. }) => {
                     assert_eq!(told, NrtStatus(status));
-                    assert!(!at_work || fault.action() != Action::FallBack, "{fault} at work");
+                    assert!(!at_work || fault.action() != Action::FallBack, "a fault during work must not cause a fallback: {fault}");
                     assert_ne!(fault.action(), Action::Retry);
                 }
-                Err(other) => panic!("call {call} with {status}: {other}"),
+                Err(other) => panic!("call {call} with {status}: expected a fault with this status, got {other}"),
             }
             standin.is_left_clean();
             rounds += 1;
         }
     }
-    assert!(rounds >= 500, "only {rounds}");
-    // Several at once, from threads of their own.
+    assert!(rounds >= 500, "expected at least 500 rounds, got {rounds}");
+    // Several devices at once, each on its own thread.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|_| work().unwrap()));
         }
     });
     standin.is_left_clean();
-    // A thread that was waited for may still be on its way out.
+    // A thread that was joined may still be exiting.
     for _ in 0..600 {
         if threads() <= threads_before {
             break;

@@ -1,4 +1,4 @@
-//! What `scripts/neuron-check` runs on a device: it is right about programs that are, and finds those that are not.
+//! Tests of the check that `scripts/neuron-check` runs on a device: it accepts correct results and detects wrong ones.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use evenkeel::{DType, Mask, Softmax};
 #[allow(dead_code)]
 mod neuron_check;
 
-/// One bit of the first output is another.
+/// Computes the program, and flips one bit of the first output.
 fn damaged(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> i32 {
     let status = interpret(program, inputs, outputs);
     outputs[0][3] ^= 1;

@@ -1,4 +1,5 @@
-//! The Neuron backend without Neuron: a library and a compiler of the tests' own stand for it, and fail in every way.
+//! Tests of the Neuron backend without Neuron: a fake library and a fake compiler replace the real ones, and fail in
+//! every way.
 
 #![cfg(unix)]
 

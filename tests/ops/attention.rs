@@ -1,5 +1,5 @@
-//! Attention: accuracy against the reference, what overflows and what is not there, and the same bits however queries
-//! are put together.
+//! Tests of attention: accuracy against the reference, overflow, masked and absent keys, and equal bits for any
+//! grouping of the queries.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, bell};
@@ -23,7 +23,7 @@ for_each_dtype!(
     nothing_to_attend_to,
 );
 
-/// Shapes: batch, heads, heads of keys, queries, keys, features, features of values.
+/// Shape: batch, query heads, key/value heads, queries, keys, features of queries and keys, features of values.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape(pub [usize; 7]);
 
@@ -40,7 +40,7 @@ pub const SHAPES: [Shape; 10] = [
     Shape([1, 2, 1, 97, 600, 5, 3]),
 ];
 
-/// Tensors of a shape.
+/// Query, key and value tensors of a shape.
 #[derive(Clone)]
 pub struct Case<E> {
     pub shape: Shape,
@@ -79,7 +79,7 @@ impl<E: Bits> Case<E> {
         batch * heads * queries
     }
 
-    /// The query of a row, and its keys and values.
+    /// Returns the query of a row with its keys and values.
     pub fn operands(&self, row: usize) -> (&[E], Vec<&[E]>, Vec<&[E]>) {
         let Shape([_, heads, of_keys, queries, keys, features, of_values]) = self.shape;
         let head = row / queries;
@@ -92,7 +92,7 @@ impl<E: Bits> Case<E> {
         (of(&self.q, features, row), all(&self.k, features), all(&self.v, of_values))
     }
 
-    /// The logits of a row, `bias` of row and key added, -inf where masked.
+    /// Computes the exact logits of a row. `bias` is added per row and key; -inf masks a key.
     pub fn logits(&self, options: &Attention<'_>, row: usize, bias: impl Fn(usize, usize) -> f64) -> Logits<E::Exact> {
         let (query, keys, _) = self.operands(row);
         let scale = options.scale.unwrap_or(1.0 / (query.len() as f64).sqrt());
@@ -122,8 +122,8 @@ impl<E: Bits> Case<E> {
         Logits { logits, slopes, largest }
     }
 
-    /// Compares with the reference, `bias` of row and key added, -inf where masked: as `docs/accuracy/attention.md` derives it,
-    /// and as the table has it.
+    /// Compares results with the reference; `bias` is added per row and key, and -inf masks a key. Checks the bound
+    /// derived in `docs/accuracy/attention.md` and that of the accuracy table.
     #[track_caller]
     pub fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Shape([_, heads, _, queries, keys, features, of_values]) = self.shape;
@@ -152,7 +152,7 @@ impl<E: Bits> Case<E> {
             let near: Vec<f64> = logits.iter().map(|z| z.to_f64()).collect();
             let near_sink = sink.map(|sink| sink.to_f64());
             let (terms, _) = attention_of(&near, &magnitudes, near_sink).unwrap();
-            // The names and numbers of docs/accuracy/attention.md.
+            // The terms have the names and constants of docs/accuracy/attention.md.
             let blocks = keys.div_ceil(256) as f64;
             let of_logits = (roundings(features) + if wide { 5.0 } else { 2.0 }) * largest;
             let of_merges = if wide { 6.0 * blocks + 4.0 * largest } else { 0.0 };
@@ -164,31 +164,39 @@ impl<E: Bits> Case<E> {
                 let allowed = relative * terms[i] + half;
                 let ulps = evenkeel::testing::ulp::error_at(*got, *expected, terms[i] * (1.0 + largest));
                 let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
-                assert!(ulps <= bound, "{what} at {i}: {ulps} ULP of the terms");
+                assert!(
+                    ulps <= bound,
+                    "{what} at {i}: got an error of {ulps} ULP of the terms; expected at most {bound}"
+                );
                 assert!(
                     error <= allowed,
-                    "{what} at {i}: {got:?}, not {expected:?}: {error:e} where {allowed:e} is allowed"
+                    "{what} at {i}: expected {expected:?} within {allowed:e}, got {got:?}, off by {error:e}"
                 );
             }
             let error = (E::Exact::from(lse[row]) - expected_lse).abs().to_f64();
             let of_sums = if wide { 5.0 + 3.0 * blocks } else { 2.6 };
             let allowed = unit * (of_logits + of_sums) + 2f64.powi(-53) * lse[row].abs();
-            assert!(error <= allowed, "{what}: lse {} not {expected_lse:?}: {error:e} > {allowed:e}", lse[row]);
+            assert!(
+                error <= allowed,
+                "{what}: got lse {}, off by {error:e}; expected {expected_lse:?} within {allowed:e}",
+                lse[row]
+            );
         }
     }
 }
 
-/// The roundings that a term passes through in a sum of so many: chains of 32, and the sums of chains.
+/// Returns the maximum number of roundings of one term in a sum of `terms` terms: chains of 32, then the sum of the
+/// chains.
 fn roundings(terms: usize) -> f64 {
     (terms.min(32) + terms.div_ceil(32)).saturating_sub(1) as f64
 }
 
-/// A row's logits.
+/// Exact logits of a row.
 pub struct Logits<R> {
     pub logits: Vec<R>,
-    /// How fast each changes with its scaled product.
+    /// Derivative of each logit with respect to its scaled product.
     pub slopes: Vec<R>,
-    /// The largest sum of magnitudes, which the logits' errors are of.
+    /// Largest sum of magnitudes over the keys. The errors of the logits are relative to it.
     pub largest: f64,
 }
 
@@ -204,7 +212,7 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Calls `check` with options, and the bias of row and key that they amount to.
+/// Calls `check` with masking options, and with the equivalent bias per row and key.
 pub fn each_mask(
     rng: &mut SmallRng,
     shape: Shape,
@@ -237,7 +245,7 @@ pub fn each_mask(
     });
 }
 
-/// Keys and values that no query may attend to are not read.
+/// Checks that masked keys and values have no effect, even if they are NaN or infinite.
 fn masked_is_not_there<E: Bits>() {
     let mut rng = generate::rng("masked");
     for shape in SHAPES {
@@ -256,7 +264,7 @@ fn masked_is_not_there<E: Bits>() {
         for (mask, expected) in masks.iter().zip(&expected) {
             assert_near_bits(&format!("{shape:?}"), &case.run(&Attention::default().mask(mask)), expected);
         }
-        // What a later query sees spoils no earlier one.
+        // A value that only later queries attend to does not affect the earlier ones.
         if queries > 1 && keys > queries {
             let mask = Mask::causal();
             let options = Attention::default().mask(&mask);
@@ -271,7 +279,10 @@ fn masked_is_not_there<E: Bits>() {
             for row in 0..case.rows() {
                 let at = row * of_values..(row + 1) * of_values;
                 if row % queries == queries - 1 {
-                    assert!(after[at].iter().all(|y| y.widen().is_nan()), "{shape:?} row {row}");
+                    assert!(
+                        after[at].iter().all(|y| y.widen().is_nan()),
+                        "{shape:?} row {row}: expected NaN for the query that attends to a NaN"
+                    );
                 } else {
                     assert_near_bits(&format!("{shape:?} row {row}"), &after[at.clone()], &before[at]);
                 }
@@ -280,16 +291,16 @@ fn masked_is_not_there<E: Bits>() {
     }
 }
 
-/// The same but for a block that was made in f64 instead of f32.
+/// Compares results with a tolerance for a block that one of the runs computed in f64 instead of f32.
 #[track_caller]
 fn assert_near_bits<E: Bits>(what: &str, got: &[E], expected: &[E]) {
     for (got, expected) in got.iter().zip(expected) {
         let error = (got.widen() - expected.widen()).abs();
-        assert!(error <= 1e-4 + E::LIMITS.epsilon, "{what}: {got:?}, not {expected:?}");
+        assert!(error <= 1e-4 + E::LIMITS.epsilon, "{what}: expected {expected:?}, got {got:?}");
     }
 }
 
-/// Finite whatever q, k and v are.
+/// Checks that results are finite and accurate for extreme finite values of q, k and v.
 fn the_largest_numbers<E: Bits>() {
     let (max, small) = (E::LIMITS.max, E::LIMITS.min_subnormal);
     for shape in SHAPES {
@@ -306,19 +317,23 @@ fn the_largest_numbers<E: Bits>() {
             for options in [Attention::default(), Attention::default().mask(&mask).softcap(30.0)] {
                 for y in case.run(&options) {
                     let y = y.widen();
-                    // A mean of equal values is that value.
+                    // The mean of equal values is that value.
                     let near = (y - v).abs() <= v.abs() * 1e-4 * (1.0 + E::LIMITS.epsilon * 1e4) + small;
-                    assert!(near || (y == 0.0 && options.mask.is_some()), "{} {shape:?} {q} {k} {v}: {y}", E::DTYPE);
+                    assert!(
+                        near || (y == 0.0 && options.mask.is_some()),
+                        "{} {shape:?} with q {q}, k {k}: expected {v}, got {y}",
+                        E::DTYPE
+                    );
                 }
             }
         }
     }
-    // Of scores beyond f32, and even f64, the largest has all of the attention.
+    // When scores exceed the range of f32, or even of f64, the key with the largest score gets the whole weight.
     let (q, k) = ([E::from_wide(max)], [max, max / 2.0, -max].map(E::from_wide));
     let v = [1.0, 2.0, 3.0].map(E::from_wide);
     let heads = |data, keys| Heads::new(data, [1, 1, keys, 1]).unwrap();
     let y = attention(heads(&q, 1), heads(&k, 3), heads(&v, 3), &Attention::default()).unwrap()[0].widen();
-    // In f64 two of them are its largest number.
+    // In f64, two of the scores saturate at the largest value and share the weight.
     assert_eq!(y, if E::DTYPE == DType::F64 { 1.5 } else { 1.0 });
 }
 
@@ -328,7 +343,7 @@ fn nan_and_infinities<E: Bits>() {
         let Shape([_, heads, of_keys, queries, keys, features, of_values]) = shape;
         let clean = Case::<E>::new(&mut rng, shape, 1.0);
         let expected = clean.run(&Attention::default());
-        // In a query: its row.
+        // A NaN in a query spoils its row.
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         let row = rng.random_range(0..case.rows());
         case.q[row * features] = E::NAN;
@@ -336,12 +351,15 @@ fn nan_and_infinities<E: Bits>() {
         for i in 0..case.rows() {
             let at = i * of_values..(i + 1) * of_values;
             if i == row {
-                assert!(y[at].iter().all(|y| y.bits() == E::NAN.bits()), "{shape:?}");
+                assert!(
+                    y[at].iter().all(|y| y.bits() == E::NAN.bits()),
+                    "{shape:?}: expected NaN in the row of the query"
+                );
             } else {
                 assert_same_bits(&format!("{shape:?} row {i}"), &y[at.clone()], &expected[at]);
             }
         }
-        // In a key: every query of its heads. In a value: one feature of them.
+        // A NaN in a key spoils all queries of its heads. An infinity in a value spoils one feature of them.
         let key = rng.random_range(0..keys);
         let mut case = Case { q: clean.q.clone(), k: clean.k.clone(), v: clean.v.clone(), shape };
         case.k[key * features] = E::NAN;
@@ -350,7 +368,10 @@ fn nan_and_infinities<E: Bits>() {
             let [q, k, v] = case.views();
             attention_with_lse(q, k, v, &Attention::default()).unwrap()
         };
-        assert!(y[..of_head].iter().all(|y| y.bits() == E::NAN.bits()) && lse[0].is_nan(), "{shape:?}");
+        assert!(
+            y[..of_head].iter().all(|y| y.bits() == E::NAN.bits()) && lse[0].is_nan(),
+            "{shape:?}: expected NaN in every result of the key's heads"
+        );
         if y.len() > of_head {
             assert_same_bits("others", &y[of_head..], &expected[of_head..]);
         }
@@ -358,10 +379,14 @@ fn nan_and_infinities<E: Bits>() {
         case.v[key * of_values + of_values - 1] = E::INFINITY;
         let y = case.run(&Attention::default());
         for (i, y) in y[..of_head].iter().enumerate() {
-            assert_eq!(y.widen() == f64::INFINITY, i % of_values == of_values - 1, "{shape:?} at {i}: {y:?}");
+            assert_eq!(
+                y.widen() == f64::INFINITY,
+                i % of_values == of_values - 1,
+                "{shape:?} at {i}: expected infinity in the last feature only, got {y:?}"
+            );
         }
     }
-    // A logit of +inf, and of -inf.
+    // Logits of +inf and -inf.
     let one = [E::from_wide(1.0)];
     let v = [1.0, 2.0].map(E::from_wide);
     for (infinity, y, lse) in [(E::INFINITY, f64::NAN, f64::INFINITY), (E::NEG_INFINITY, 2.0, 1.0)] {
@@ -372,7 +397,8 @@ fn nan_and_infinities<E: Bits>() {
     }
 }
 
-/// A query has the same bits alone, in another batch, behind a cache, on every thread and instruction set.
+/// Checks that a query has the same bits alone, in another batch, after a KV cache, and on any number of threads and
+/// instruction set.
 fn company_and_threads<E: Bits>() {
     let mut rng = generate::rng("company");
     for shape in SHAPES {
@@ -389,7 +415,7 @@ fn company_and_threads<E: Bits>() {
             });
             for row in 0..case.rows() {
                 let (query, keys_of, values) = case.operands(row);
-                // Causal: the keys up to its own, as in decoding.
+                // With a causal mask, a query attends to the keys up to its own, as in decoding.
                 let seen = if causal { (keys + row % queries + 1).saturating_sub(queries) } else { keys };
                 let (k, v) = (keys_of[..seen].concat(), values[..seen].concat());
                 let y = attention(
@@ -408,8 +434,8 @@ fn company_and_threads<E: Bits>() {
     }
 }
 
-/// Whatever masked keys and values hold, a result has the bits that it has without it: so a prompt's rows have those of
-/// decoding, where the later keys are not there yet.
+/// Checks that the contents of masked keys and values do not change a bit of a result. A row of a prompt therefore has
+/// the same bits as in decoding, where the later keys do not exist yet.
 fn masked_leaves_no_bit<E: Bits>() {
     let mut rng = generate::rng("no bit");
     for shape in [Shape([1, 2, 1, 40, 300, 16, 20]), Shape([1, 2, 1, 2, 300, 16, 20]), Shape([1, 1, 1, 2, 530, 5, 3])] {
@@ -430,7 +456,7 @@ fn masked_leaves_no_bit<E: Bits>() {
                 assert_same_bits(&format!("{shape:?} with {value}"), &broken.run(&options), &expected);
             }
         }
-        // The last key is there for the last query only.
+        // Only the last query attends to the last key.
         let mask = Mask::causal();
         let options = Attention::default().mask(&mask);
         let mut broken = Case { shape, q: case.q.clone(), k: case.k.clone(), v: case.v.clone() };
@@ -441,12 +467,12 @@ fn masked_leaves_no_bit<E: Bits>() {
             let rows = head * queries * of_values..(head * queries + queries - 1) * of_values;
             assert_same_bits(&format!("{shape:?} before the last"), &y[rows.clone()], &expected[rows]);
             let last = &y[(head * queries + queries - 1) * of_values..][..of_values];
-            assert!(last.iter().all(|y| y.widen().is_nan()), "{last:?}");
+            assert!(last.iter().all(|y| y.widen().is_nan()), "expected NaN for the last query, got {last:?}");
         }
     }
 }
 
-/// Heads beside each other instead of behind.
+/// Checks strided heads that are interleaved per position instead of contiguous.
 fn strides<E: Bits>() {
     let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
     let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
@@ -484,13 +510,16 @@ fn sinks<E: Bits>() {
         let case = Case::<E>::new(&mut rng, shape, 1.0);
         let sinks: Vec<f32> = (0..shape.0[1]).map(|head| [0.5, -3.0, 40.0, f32::NEG_INFINITY][head % 4]).collect();
         case.check(&Attention::default().sinks(&sinks[..]), NONE);
-        // Masked queries attend to the sink alone, which has no value.
+        // Fully masked queries attend to the sink only, which has no value.
         let mask = Mask::lengths(&[0]);
         let options = Attention::default().sinks(&sinks[..]).mask(&mask).fully_masked(FullyMasked::Error);
         let [q, k, v] = case.views();
         if shape.0[1] < 4 {
             let (y, lse) = attention_with_lse(q, k, v, &options).unwrap();
-            assert!(y.iter().all(|y| y.bits() == 0), "{shape:?}");
+            assert!(
+                y.iter().all(|y| y.bits() == 0),
+                "{shape:?}: expected zeros for queries that attend to the sink only"
+            );
             assert_eq!(lse[0], 0.5);
         }
     }
@@ -501,23 +530,26 @@ fn nothing_to_attend_to<E: Bits>() {
         let Shape([.., queries, keys, _, of_values]) = shape;
         let case = Case::<E>::new(&mut generate::rng("nothing"), shape, 1.0);
         let [q, k, v] = case.views();
-        // Only the first query has nothing.
+        // Only the first query is fully masked.
         let keep: Vec<bool> = (0..queries * keys).map(|i| i >= keys).collect();
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
-        assert!(case.run(&options)[..of_values].iter().all(|y| y.bits() == 0), "{shape:?}");
+        assert!(
+            case.run(&options)[..of_values].iter().all(|y| y.bits() == 0),
+            "{shape:?}: expected zeros for the fully masked query"
+        );
         let y = case.run(&options.fully_masked(FullyMasked::Uniform));
         let (_, _, values) = case.operands(0);
         for (i, y) in y[..of_values].iter().enumerate() {
             let mean = values.iter().map(|v| v[i].widen()).sum::<f64>() / keys as f64;
-            // Both sums are chains of f64, of values below 5.
+            // Both means are sums in f64 of values below 5.
             let allowed = E::LIMITS.epsilon * 2.0 + 10.0 * keys as f64 * f64::EPSILON;
-            assert!((y.widen() - mean).abs() <= allowed, "{shape:?}: {y:?}, not {mean}");
+            assert!((y.widen() - mean).abs() <= allowed, "{shape:?}: expected the mean {mean}, got {y:?}");
         }
         let refused = attention(q, k, v, &options.fully_masked(FullyMasked::Error));
         assert_eq!(refused, Err(Error::FullyMasked { op: "attention", row: 0 }), "{shape:?}");
     }
-    // No keys at all, no queries, no features.
+    // No keys, no queries or no features.
     let none: [E; 0] = [];
     let q = [E::from_wide(1.0); 6];
     let empty = Heads::new(&none, [1, 1, 0, 3]).unwrap();
@@ -534,13 +566,13 @@ fn long_rows_of_keys() {
     let mut rng = generate::rng("long");
     let case = Case::<f32>::new(&mut rng, Shape([1, 1, 1, 2, keys, 4, 3]), 1.0);
     case.check(&Attention::default(), NONE);
-    // All alike: the mean.
+    // With equal logits, the result is the mean of the values.
     let mut case = case;
     case.q.fill(0.0);
     let y = case.run(&Attention::default());
     for (i, y) in y.iter().take(3).enumerate() {
         let mean = case.v.iter().skip(i).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / keys as f64;
-        assert!((f64::from(*y) - mean).abs() < 1e-6, "{y} {mean}");
+        assert!((f64::from(*y) - mean).abs() < 1e-6, "expected the mean {mean}, got {y}");
     }
 }
 
@@ -554,19 +586,19 @@ fn what_does_not_fit_is_refused() {
     let none = Attention::default();
     assert_eq!(
         run(good, [1, 2, 4, 3], good, &none),
-        "attention: k has [1, 2, 4, 3]; [1, heads, keys, 4] beside q is needed"
+        "attention: k has [1, 2, 4, 3]; expected [1, heads, keys, 4] beside q"
     );
     assert_eq!(
         run(good, good, [1, 2, 4, 3], &none),
-        "attention: v has [1, 2, 4, 3]; [1, 2, 3, features] beside k is needed"
+        "attention: v has [1, 2, 4, 3]; expected [1, 2, 3, features] beside k"
     );
     assert_eq!(
         run(good, [1, 3, 2, 4], [1, 3, 2, 4], &none),
-        "attention: k has [1, 3, 2, 4]; a number of heads that divides the 2 of q is needed"
+        "attention: k has [1, 3, 2, 4]; expected a number of heads that divides the 2 of q"
     );
     assert_eq!(
         run(good, good, good, &none.sinks(&data[..3])),
-        "attention: sinks has 3 elements; one for each of 2 heads is needed"
+        "attention: sinks has 3 elements; expected one for each of 2 heads"
     );
     assert_eq!(run(good, good, good, &none.scale(f64::NAN)), "attention: scale is NaN; it must be finite");
     assert_eq!(run(good, good, good, &none.softcap(0.0)), "attention: softcap is 0; it must be finite and above 0");
@@ -576,5 +608,5 @@ fn what_does_not_fit_is_refused() {
     assert!(Heads::strided(&data[..], [usize::MAX; 4], [usize::MAX; 3]).is_err());
     let mut out = [0.0f32; 3];
     let refused = attention_into(heads(good), heads(good), heads(good), &mut out, &none).unwrap_err();
-    assert_eq!(refused.to_string(), "attention: out has 3 elements; 24 elements is needed");
+    assert_eq!(refused.to_string(), "attention: out has 3 elements; expected 24 elements");
 }

@@ -1,5 +1,5 @@
-//! The gradients of attention: accuracy against the reference, differences of the forward pass, what overflows and what
-//! is not there, and the same bits on any number of threads.
+//! Tests of the gradients of attention: accuracy against the reference, finite differences, overflow, masked and absent
+//! keys, and equal bits on any number of threads.
 
 use super::attention::{Case, Logits, Shape, each_mask};
 use crate::support::compare;
@@ -28,7 +28,7 @@ for_each_dtype!(
     strides,
 );
 
-/// Batch, heads, heads of keys, queries, keys, features, features of values. Chains are of 64 queries and 256 keys.
+/// Shapes of the cases; see [`Shape`] for the order. The kernels sum in chains of 64 queries and 256 keys.
 const SHAPES: [Shape; 9] = [
     Shape([1, 1, 1, 1, 1, 1, 1]),
     Shape([1, 2, 1, 3, 5, 4, 2]),
@@ -41,7 +41,7 @@ const SHAPES: [Shape; 9] = [
     Shape([1, 1, 1, 300, 300, 2, 1]),
 ];
 
-/// A case and the gradient of its result.
+/// Attention case with the gradient of its result.
 #[derive(Clone)]
 struct Graded<E> {
     case: Case<E>,
@@ -65,14 +65,14 @@ impl<E: Bits> Graded<E> {
         attention_backward(q, k, v, self.dy(), options).unwrap()
     }
 
-    /// The first row of keys of a row's head.
+    /// Returns the index of the first key of the head of a row.
     fn keys_of(&self, row: usize) -> usize {
         let Shape([_, heads, of_keys, queries, keys, ..]) = self.case.shape;
         let head = row / queries;
         (head / heads * of_keys + head % heads / (heads / of_keys)) * keys
     }
 
-    /// Compares with the reference, `bias` of row and key added, -inf where masked.
+    /// Compares gradients with the reference; `bias` is added per row and key, and -inf masks a key.
     #[track_caller]
     fn check(&self, options: &Attention<'_>, bias: impl Fn(usize, usize) -> f64) {
         let Case { shape, q, k, v } = &self.case;
@@ -115,7 +115,7 @@ impl<E: Bits> Graded<E> {
                 }
             }
             if let (Some(dsink), Some(sink)) = (of.dsink, sink) {
-                // The sink's share is what the others leave.
+                // The share of the sink is 1 minus the weights of the keys.
                 let share = 1.0 - seen().map(|s| of.weights[s].to_f64()).sum::<f64>();
                 let share = if sink == E::Exact::from(f64::NEG_INFINITY) { 0.0 } else { share.abs() };
                 of_sinks.add(head, dsink, share * mean + dsink.abs().to_f64());
@@ -132,7 +132,7 @@ impl<E: Bits> Graded<E> {
     }
 }
 
-/// Sums, and those of the magnitudes of their terms.
+/// Sums with the sums of the magnitudes of their terms.
 struct Sums<R> {
     sums: Vec<R>,
     magnitudes: Vec<f64>,
@@ -154,10 +154,13 @@ impl<R: Real> Sums<R> {
         assert_eq!(got.len(), self.sums.len(), "{what}");
         for (i, (got, expected)) in got.iter().zip(&self.sums).enumerate() {
             let at = if E::DTYPE == DType::F64 { self.magnitudes[i] * factor } else { self.magnitudes[i] };
-            // What is exactly zero, such as a gradient that nothing reaches, is so here.
+            // A gradient without any nonzero term must be exactly zero.
             let right = self.magnitudes[i] == 0.0 && got.bits() == 0;
             let ulps = if right { 0.0 } else { ulp::error_at(*got, *expected, at.max(E::LIMITS.min_normal)) };
-            assert!(ulps <= bound, "{what} at {i}: {got:?}, not {expected:?}: {ulps} ULP of {at:e}");
+            assert!(
+                ulps <= bound,
+                "{what} at {i}: expected {expected:?} within {bound} ULP of {at:e}, got {got:?}, off by {ulps} ULP"
+            );
         }
     }
 }
@@ -176,17 +179,20 @@ fn sinks<E: Bits>() {
         let graded = Graded::<E>::new(&mut rng, shape, 1.0);
         let sinks: Vec<f32> = (0..shape.0[1]).map(|head| [0.5, -3.0, f32::NEG_INFINITY][head % 3]).collect();
         graded.check(&Attention::default().sinks(&sinks[..]), |_, _| 0.0);
-        // What attends to the sink alone has no gradient, nor has the sink.
+        // If the queries attend to the sink only, all gradients are zero, including that of the sink.
         let mask = Mask::lengths(&[0]);
         if shape.0[0] == 1 && shape.0[1] < 3 {
             let options = Attention::default().sinks(&sinks[..]).mask(&mask).fully_masked(FullyMasked::Error);
             let AttentionGradients { dq, dk, dv, dsinks, .. } = graded.run(&options);
-            assert!([dq, dk, dv, dsinks.unwrap()].concat().iter().all(|x| x.bits() == 0), "{shape:?}");
+            assert!(
+                [dq, dk, dv, dsinks.unwrap()].concat().iter().all(|x| x.bits() == 0),
+                "{shape:?}: expected zero gradients for queries that attend to the sink only"
+            );
         }
     }
 }
 
-/// The whole gradient is what the forward pass changes by.
+/// Compares all gradients with central differences of the forward pass.
 #[test]
 fn differences_of_the_forward_pass() {
     const STEP: f64 = 1e-5;
@@ -216,8 +222,9 @@ fn differences_of_the_forward_pass() {
                     let above = loss(&case, &options);
                     part(&mut case)[i] -= 2.0 * STEP;
                     let slope = (above - loss(&case, &options)) / (2.0 * STEP);
-                    // The loss is below 100 and off by some 1e-14; the rest is the third derivative's.
-                    assert!((slope - got).abs() < 1e-7, "{name} at {i} of {shape:?}: {got}, not {slope}");
+                    // The loss is below 100, with an error of about 1e-14. The rest of the tolerance is for the third
+                    // derivative.
+                    assert!((slope - got).abs() < 1e-7, "{name} at {i} of {shape:?}: expected {slope}, got {got}");
                 }
             }
             for (i, got) in got.dsinks.iter().flatten().enumerate() {
@@ -226,7 +233,7 @@ fn differences_of_the_forward_pass() {
                 below[i] -= STEP;
                 let [above, below] = [above, below].map(|sinks| loss(&graded.case, &options.sinks(&sinks)));
                 let slope = (above - below) / (2.0 * STEP);
-                assert!((slope - got).abs() < 1e-7, "dsinks at {i}: {got}, not {slope}");
+                assert!((slope - got).abs() < 1e-7, "dsinks at {i}: expected {slope}, got {got}");
             }
         }
     }
@@ -247,7 +254,7 @@ fn assert_same<E: Bits>(what: &str, got: &AttentionGradients<E>, expected: &Atte
     assert_eq!(got.dsinks.is_some(), expected.dsinks.is_some());
 }
 
-/// Keys and values that no query may attend to change nothing, and get nothing.
+/// Checks that masked keys and values change nothing, whatever they contain, and that their gradients are zero.
 fn masked_is_not_there<E: Bits>() {
     let mut rng = generate::rng("masked");
     for shape in SHAPES {
@@ -258,7 +265,7 @@ fn masked_is_not_there<E: Bits>() {
         let lengths = vec![keys / 2; shape.0[0]];
         let masks = [Mask::keep(&keep, &[keys]), Mask::bias(&bias, &[keys]), Mask::lengths(&lengths)];
         let is_masked = |mask: usize, key: usize| if mask == 2 { key >= keys / 2 } else { !keep[key] };
-        // -inf times a scale of 0 is no number.
+        // The scale of 0 is included because -inf times 0 is NaN.
         for (number, scale) in (0..masks.len()).flat_map(|number| [(number, 0.5), (number, 0.0)]) {
             let clean = graded.case.clone();
             let options = Attention::default().mask(&masks[number]).softcap(5.0).scale(scale);
@@ -274,7 +281,10 @@ fn masked_is_not_there<E: Bits>() {
             assert_same(&format!("{shape:?} mask {number}, scale {scale}"), &got, &expected);
             for (gradient, width) in [(&got.dk, features), (&got.dv, of_values)] {
                 let nothing = gradient.iter().enumerate().filter(|(i, _)| of_mask(*i, width));
-                assert!(nothing.into_iter().all(|(_, x)| x.bits() == 0), "{shape:?} mask {number}, scale {scale}");
+                assert!(
+                    nothing.into_iter().all(|(_, x)| x.bits() == 0),
+                    "{shape:?} mask {number}, scale {scale}: expected zero gradients for masked keys"
+                );
             }
             graded.case = clean;
         }
@@ -285,13 +295,16 @@ fn nothing_to_attend_to<E: Bits>() {
     for shape in SHAPES {
         let Shape([batch, heads, _, queries, keys, features, of_values]) = shape;
         let mut graded = Graded::<E>::new(&mut generate::rng("nothing"), shape, 1.0);
-        // Every first query has nothing.
+        // The first query of each head is fully masked.
         let keep: Vec<bool> = (0..queries * keys).map(|i| i >= keys).collect();
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
         let (zeros, met) = report::scope(|| graded.run(&options));
         assert_eq!(met.op("attention_backward").wholly_masked, (batch * heads) as u64, "{shape:?}");
-        assert!(zeros.dq[..features].iter().all(|x| x.bits() == 0), "{shape:?}");
+        assert!(
+            zeros.dq[..features].iter().all(|x| x.bits() == 0),
+            "{shape:?}: expected a zero gradient for the fully masked query"
+        );
         let uniform = graded.run(&options.fully_masked(FullyMasked::Uniform));
         assert_same_bits("dq", &uniform.dq, &zeros.dq);
         assert_same_bits("dk", &uniform.dk, &zeros.dk);
@@ -303,19 +316,19 @@ fn nothing_to_attend_to<E: Bits>() {
                     expected += graded.dy[row * of_values + i % of_values].widen() / keys as f64;
                 }
             }
-            // The rest was rounded.
+            // The part of dv from the other queries was already rounded.
             let allowed = 2.0 * E::LIMITS.epsilon * (1.0 + expected.abs() + rest.widen().abs());
-            assert!((got.widen() - expected).abs() <= allowed, "{shape:?} at {i}: {got:?}, not {expected}");
+            assert!((got.widen() - expected).abs() <= allowed, "{shape:?} at {i}: expected {expected}, got {got:?}");
         }
         let [q, k, v] = graded.case.views();
         let refused = attention_backward(q, k, v, graded.dy(), &options.fully_masked(FullyMasked::Error));
         assert_eq!(refused, Err(Error::FullyMasked { op: "attention_backward", row: 0 }), "{shape:?}");
-        // Nor does what such a query holds reach anything.
+        // NaN in a fully masked query or in its gradient has no effect.
         graded.case.q[..features].fill(E::NAN);
         graded.dy[..of_values].fill(E::NAN);
         assert_same("NaN in it", &graded.run(&options), &zeros);
     }
-    // No keys, no queries, no features.
+    // No keys, no queries or no features.
     let none: [E; 0] = [];
     let six = [E::from_wide(1.0); 6];
     let (empty, two) = (Heads::new(&none, [1, 1, 0, 3]).unwrap(), Heads::new(&six, [1, 1, 2, 3]).unwrap());
@@ -332,7 +345,7 @@ fn nothing_to_attend_to<E: Bits>() {
     assert_eq!((got.dq, got.dk, got.dv), (vec![E::ZERO; 6], vec![E::ZERO; 6], vec![]));
 }
 
-/// No NaN, whatever q, k, v and dy are.
+/// Checks that no gradient is NaN for extreme finite values of q, k, v and dy.
 fn the_largest_numbers<E: Bits>() {
     let (max, small) = (E::LIMITS.max, E::LIMITS.min_subnormal);
     for shape in SHAPES {
@@ -357,7 +370,7 @@ fn the_largest_numbers<E: Bits>() {
                     let broken = part.iter().position(|x| x.widen().is_nan());
                     assert_eq!(broken, None, "{} {name} of {shape:?}, {keys} keys, {q} {k} {v} {dy}", E::DTYPE);
                 }
-                // The weights of a value sum to at most one for each query.
+                // For each query, the weight of a value is at most 1.
                 let queries = (shape.0[1] / shape.0[2] * shape.0[3]) as f64;
                 let most = dy.abs() * queries * (1.0 + 1e-2);
                 assert!(got.dv.iter().all(|x| x.widen().is_infinite() || x.widen().abs() <= most));
@@ -366,9 +379,9 @@ fn the_largest_numbers<E: Bits>() {
     }
 }
 
-/// Products that no f64 holds, of which the gradients are within the type.
+/// Checks products that exceed the range of the type although the gradients do not.
 fn products_beyond_the_range<E: Bits>() {
-    // 2^920, or as much of the smaller ranges.
+    // About 2^920 in f64, and the same fraction of the exponent range in the smaller types.
     let large = 2f64.powi((E::LIMITS.max.log2() * 0.9).floor() as i32);
     let of = |values: &[f64]| values.iter().map(|&x| E::from_wide(x)).collect::<Vec<E>>();
     let (q, k, v, dy) = (of(&[1.0]), of(&[1.0 / large, -1.0 / large]), of(&[large, -large]), of(&[large]));
@@ -377,11 +390,15 @@ fn products_beyond_the_range<E: Bits>() {
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &options).unwrap();
     // dq = sum of 1/2 (+-large^2) (+-1 / large), and dv = large / 2.
     let near = |got: E, expected: f64| (got.widen() / expected - 1.0).abs() < 1e-3;
-    assert!(near(got.dq[0], large), "{:?}, not {large}", got.dq);
-    assert!(got.dv.iter().all(|dv| near(*dv, large / 2.0)), "{:?}", got.dv);
+    assert!(near(got.dq[0], large), "got dq {:?}; expected {large}", got.dq);
+    assert!(got.dv.iter().all(|dv| near(*dv, large / 2.0)), "got dv {:?}; expected large / 2", got.dv);
     let [a, b] = [got.dk[0], got.dk[1]].map(|dk| dk.widen());
-    assert_eq!((a, b), (f64::INFINITY, f64::NEG_INFINITY), "dk is beyond the type");
-    // The same by the scale, and a sum that is beyond the range on the way alone.
+    assert_eq!(
+        (a, b),
+        (f64::INFINITY, f64::NEG_INFINITY),
+        "dk exceeds the range of the type, so infinities are expected"
+    );
+    // Here the scale brings the product back into range. Below, only an intermediate sum exceeds the range.
     let (q, k, ones) = (of(&[large]), of(&[0.0, 0.0]), of(&[1.0, -1.0]));
     let options = Attention::default().scale(1.0 / large);
     let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&ones, 2), heads(&dy, 1), &options).unwrap();
@@ -390,12 +407,13 @@ fn products_beyond_the_range<E: Bits>() {
     let (q, dy) = (of(&[0.0; 4]), of(&[max, max, -max, -max]));
     let got = attention_backward(heads(&q, 4), heads(&k[..1], 1), heads(&ones[..1], 1), heads(&dy, 4), &options);
     assert_eq!(got.unwrap().dv, [E::ZERO]);
-    // A sum just beyond f64, of products that are beyond it on the way: smaller operands must not lose it.
+    // The sum is just beyond f64, and so are the intermediate products. Scaling the operands down must not lose the
+    // overflow.
     if E::DTYPE == DType::F64 {
         let half = 2f64.powi(512);
         let (q, k, v, dy) = (of(&[0.0]), of(&[1.0, -1.0]), of(&[half, -half]), of(&[1.5 * half]));
         let got = attention_backward(heads(&q, 1), heads(&k, 2), heads(&v, 2), heads(&dy, 1), &Attention::default());
-        assert_eq!(got.unwrap().dq[0].widen(), f64::INFINITY, "1.5 times 2^1024");
+        assert_eq!(got.unwrap().dq[0].widen(), f64::INFINITY, "the exact dq is 1.5 * 2^1024, beyond f64");
     }
 }
 
@@ -408,7 +426,7 @@ fn nan_and_infinities<E: Bits>() {
         let mask = Mask::causal();
         let options = Attention::default().mask(&mask);
         let expected = clean.run(&options);
-        // The last query of the first head, and all keys of it.
+        // The last query of the first head attends to all keys of that head.
         let (row, group) = (queries - 1, heads / of_keys);
         for broken in [E::NAN, E::INFINITY] {
             let mut graded = clean.clone();
@@ -416,43 +434,59 @@ fn nan_and_infinities<E: Bits>() {
             graded.dy[row * of_values] = broken;
             let got = graded.run(&options);
             let (seen, kept) = got.dk.split_at(keys * features);
-            assert!(nan(&got.dq[row * features..][..features]) && nan(seen), "{shape:?}");
-            assert!(nan(&got.dv[..keys * of_values]), "{shape:?}");
+            assert!(
+                nan(&got.dq[row * features..][..features]) && nan(seen),
+                "{shape:?}: expected NaN in dq of the query and in dk of its head"
+            );
+            assert!(nan(&got.dv[..keys * of_values]), "{shape:?}: expected NaN in dv of the head");
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
             let behind = (row + 1) * features;
-            assert_same_bits("dq behind", &got.dq[behind..], &expected.dq[behind..]);
+            assert_same_bits("dq after", &got.dq[behind..], &expected.dq[behind..]);
             assert_same_bits("dk", kept, &expected.dk[keys * features..]);
             assert_same_bits("dv", &got.dv[keys * of_values..], &expected.dv[keys * of_values..]);
-            // The gradient alone.
+            // The gradient alone is not finite.
             graded.case.q = clean.case.q.clone();
             let got = graded.run(&options);
-            assert!(nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]), "{shape:?}");
+            assert!(
+                nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
+                "{shape:?}: expected NaN in dq of the query and in dv of its head"
+            );
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
-        // A first query that sees the first key alone spoils that.
+        // A NaN in the first query spoils only the keys that it attends to.
         if queries > 1 && queries == keys.min(queries) && group == 1 && batch == 1 {
             let mut graded = clean.clone();
             graded.case.q[0] = E::NAN;
             let got = graded.run(&options);
             let seen = keys - queries + 1;
-            assert!(nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]), "{shape:?}");
+            assert!(
+                nan(&got.dk[..seen * features]) && nan(&got.dv[..seen * of_values]),
+                "{shape:?}: expected NaN in dk and dv of the keys that the first query attends to"
+            );
             assert_same_bits("dk", &got.dk[seen * features..], &expected.dk[seen * features..]);
             assert_same_bits("dv", &got.dv[seen * of_values..], &expected.dv[seen * of_values..]);
             assert_same_bits("dq", &got.dq[features..], &expected.dq[features..]);
         }
-        // In the last key: the last queries of its heads. In the last value: their dq and dk, but no dv.
+        // A NaN in the last key spoils the queries that attend to it. An infinity in the last value spoils their dq and
+        // dk, but no dv.
         let last = keys - 1;
         let mut graded = clean.clone();
         graded.case.k[last * features] = E::NAN;
         let got = graded.run(&options);
-        assert!(nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]), "{shape:?}");
+        assert!(
+            nan(&got.dq[row * features..][..features]) && nan(&got.dv[..keys * of_values]),
+            "{shape:?}: expected NaN in dq of the last query and in dv of its head"
+        );
         if queries <= keys {
             assert_same_bits("dq before", &got.dq[..row * features], &expected.dq[..row * features]);
         }
         let mut graded = clean.clone();
         graded.case.v[last * of_values] = E::INFINITY;
         let (got, met) = report::scope(|| graded.run(&options));
-        assert!(nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]), "{shape:?}");
+        assert!(
+            nan(&got.dq[row * features..][..features]) && nan(&got.dk[..keys * features]),
+            "{shape:?}: expected NaN in dq of the last query and in dk of its head"
+        );
         assert_same_bits("dv", &got.dv, &expected.dv);
         let met = met.op("attention_backward");
         assert_eq!((met.rows, met.nan + met.infinite > 0), (clean.case.rows() as u64, true), "{shape:?}");
@@ -465,12 +499,15 @@ fn one_key_and_keys_alike<E: Bits>() {
         let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
         let one = Shape([batch, heads, of_keys, queries, 1, features, of_values]);
         let got = Graded::<E>::new(&mut rng, one, 1.0).run(&Attention::default());
-        assert!(got.dq.iter().chain(&got.dk).all(|x| x.bits() == 0), "{one:?}");
-        // Queries of zeros: every weight is the same, also under a scale that no f32 holds.
+        assert!(
+            got.dq.iter().chain(&got.dk).all(|x| x.bits() == 0),
+            "{one:?}: expected zero dq and dk for a single key"
+        );
+        // Zero queries give equal weights, even with a scale beyond the range of f32.
         let mut graded = Graded::<E>::new(&mut rng, shape, 1.0);
         graded.case.q.fill(E::ZERO);
         let got = graded.run(&Attention::default().scale(1e200));
-        assert!(got.dk.iter().all(|x| x.bits() == 0), "{shape:?}");
+        assert!(got.dk.iter().all(|x| x.bits() == 0), "{shape:?}: expected a zero dk for zero queries");
         for (i, got) in got.dv.iter().enumerate() {
             let of_head = |row: &usize| (graded.keys_of(*row)..graded.keys_of(*row) + keys).contains(&(i / of_values));
             let rows = (0..graded.case.rows()).filter(of_head);
@@ -479,7 +516,10 @@ fn one_key_and_keys_alike<E: Bits>() {
                 (sum + dy, terms + dy.abs())
             });
             let allowed = (E::LIMITS.epsilon + 256.0 * f64::EPSILON) * terms / keys as f64;
-            assert!((got.widen() - sum / keys as f64).abs() <= allowed, "{shape:?} at {i}: {got:?}");
+            assert!(
+                (got.widen() - sum / keys as f64).abs() <= allowed,
+                "{shape:?} at {i}: expected the mean of {sum} over {keys} keys, got {got:?}"
+            );
         }
     }
 }
@@ -502,7 +542,7 @@ fn levels_and_threads<E: Bits>() {
     }
 }
 
-/// Heads beside each other instead of behind, and memory of the caller's.
+/// Checks strided heads that are interleaved per position, and results written to memory of the caller.
 fn strides<E: Bits>() {
     let shape = Shape([2, 4, 2, 5, 30, 8, 24]);
     let Shape([batch, heads, of_keys, queries, keys, features, of_values]) = shape;
@@ -551,21 +591,21 @@ fn what_does_not_fit_is_refused() {
     };
     assert_eq!(
         refused([1, 2, 4, 3], good, &none),
-        "attention_backward: k has [1, 2, 4, 3]; [1, heads, keys, 4] beside q is needed"
+        "attention_backward: k has [1, 2, 4, 3]; expected [1, heads, keys, 4] beside q"
     );
     assert_eq!(
         refused(good, [1, 2, 4, 3], &none),
-        "attention_backward: dy has shape [1, 2, 4, 3]; the result's, [1, 2, 3, 4], is needed"
+        "attention_backward: dy has shape [1, 2, 4, 3]; expected the result's shape, [1, 2, 3, 4]"
     );
     assert_eq!(refused(good, good, &none.scale(f64::NAN)), "attention_backward: scale is NaN; it must be finite");
     let [mut dq, mut dk, mut dv, mut dsinks] = [[7.0f32; 24]; 4];
     let all = [heads(good); 3];
     let out = [(&mut dq).into(), (&mut dk[..23]).into(), (&mut dv).into()];
     let error = attention_backward_into(all, heads(good), out, None, &none).unwrap_err().to_string();
-    assert_eq!(error, "attention_backward: dk has 23 elements; 24 elements is needed");
+    assert_eq!(error, "attention_backward: dk has 23 elements; expected 24 elements");
     let out = [(&mut dq).into(), (&mut dk).into(), (&mut dv).into()];
     let room = Some((&mut dsinks).into());
     let error = attention_backward_into(all, heads(good), out, room, &none).unwrap_err().to_string();
-    assert_eq!(error, "attention_backward: dsinks has 24 elements; 2 elements is needed");
-    assert_eq!((dq, dk, dv), ([7.0; 24], [7.0; 24], [7.0; 24]), "nothing was written");
+    assert_eq!(error, "attention_backward: dsinks has 24 elements; expected 2 elements");
+    assert_eq!((dq, dk, dv), ([7.0; 24], [7.0; 24], [7.0; 24]), "a rejected call must not write its results");
 }

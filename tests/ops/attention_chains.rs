@@ -1,4 +1,5 @@
-//! Sums of attention whose rounding errors all have one sign: they are cut into chains, so that few errors add up.
+//! Sums of attention whose rounding errors all have one sign. The kernels split sums into chains, so that few errors
+//! accumulate.
 
 use super::attention::{Case, Shape};
 use crate::support::generate::{self, Bits};
@@ -19,13 +20,14 @@ fn case<E: Bits>([keys, features]: [usize; 2], q: Vec<f64>, k: Vec<f64>, v: Vec<
     Case { shape: Shape([1, 1, 1, 1, keys, features, 1]), q, k, v }
 }
 
-/// Below half of the last place of 1, in the arithmetic of the type.
+/// Returns a number just below half an ULP of 1, in the arithmetic used for the type.
 fn small<E: Bits>() -> f64 {
     let place = if E::DTYPE == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
     E::from_wide(0.49 * place).widen()
 }
 
-/// A product begins with 1, and each other term is below half of its last place: a chain of all of them keeps none.
+/// Checks products whose first term is 1 and whose other terms are below half an ULP of 1. A single chain would lose
+/// all other terms.
 fn products_that_lose_all_terms_but_the_first<E: Bits>() {
     for features in [2, 32, 33, 64, 100, 128, 256] {
         let key = |sign: f64| (0..features).map(move |d| sign * if d == 0 { 1.0 } else { small::<E>() });
@@ -37,7 +39,7 @@ fn products_that_lose_all_terms_but_the_first<E: Bits>() {
     }
 }
 
-/// The same of the values of equal weights.
+/// Checks the same kind of sum for values with equal weights.
 fn values_that_lose_all_terms_but_the_first<E: Bits>() {
     for keys in [2, 33, 64, 255, 256, 300, 512] {
         let v = (0..keys).map(|s| if s % 256 == 0 { 1.0 } else { small::<E>() }).collect();
@@ -46,8 +48,8 @@ fn values_that_lose_all_terms_but_the_first<E: Bits>() {
     }
 }
 
-/// Products far below the least normal f32, times a scale that makes them scores about 1 again; and large ones, times a
-/// scale that is itself below it.
+/// Checks products far below the smallest normal f32 that the scale brings back to about 1. Also checks large products
+/// with a scale that is itself below the smallest normal f32.
 fn scales_that_show_subnormal_products<E: Bits>() {
     for scale in [3e38f64, 1e36, 1e32, 1e30, 1e-30, 1e-38, 1e-40, 1e-42] {
         let (x, features) = ((37.0 * scale).sqrt().recip(), 256);
@@ -61,7 +63,8 @@ fn scales_that_show_subnormal_products<E: Bits>() {
     }
 }
 
-/// Hill climbing on the error, over the last places of all operands. `tools/error-search` does it for the other types.
+/// Searches for the largest error by hill climbing over the last bits of all operands. `tools/error-search` covers the
+/// other types.
 fn climbing_to_the_worst_operands<E: Bits>() {
     if E::DTYPE != DType::F32 {
         return;
@@ -94,7 +97,7 @@ fn climb<E: Bits>(rng: &mut SmallRng, [keys, features]: [usize; 2], options: &At
     best.check(options, |_, _| 0.0);
 }
 
-/// How far the one result is off, relative to itself: values are positive.
+/// Returns the relative error of the single result, whose terms are positive.
 fn error<E: Bits>(case: &Case<E>, options: &Attention<'_>) -> f64 {
     let [q, k, v] = case.views();
     let got = attention(q, k, v, options).unwrap()[0];

@@ -1,4 +1,5 @@
-//! Attention in parts: the bits of the whole, however the keys are cut, and what cannot be put together.
+//! Tests of attention over key ranges: merging them gives the bits of the whole, however the keys are cut; incompatible
+//! parts are rejected.
 
 use super::attention::{Case, SHAPES, Shape};
 use crate::support::compare::assert_same_bits;
@@ -10,7 +11,7 @@ use std::ops::Range;
 
 for_each_dtype!(equal_the_whole, broken_keys_spoil_their_rows);
 
-/// Some of a case's keys, in parts.
+/// Computes partial attention over a range of the keys of a case.
 fn part<E: Bits>(case: &Case<E>, shape: Shape, keys: Range<usize>, options: &Attention<'_>) -> AttentionPartial {
     let Shape([batch, _, of_keys, _, all, features, of_values]) = shape;
     let of = |data: &[E], width: usize| -> Vec<E> {

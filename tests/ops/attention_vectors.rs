@@ -1,4 +1,5 @@
-//! Attention as ONNX and PyTorch define it: what their own implementations gave in f64, of tests/vectors/attention.tsv.
+//! Compares attention with the definitions of ONNX and PyTorch: results of their own implementations in f64, from
+//! tests/vectors/attention.tsv.
 
 use crate::support::generate::Bits;
 use evenkeel::testing::ulp;
@@ -6,7 +7,7 @@ use evenkeel::{Attention, DType, Heads, Mask, accuracy, attention};
 
 for_each_dtype!(as_others_define_it);
 
-/// Multiples of 1/8 within 4 of 0, as scripts/attention-vectors.py makes them.
+/// Generates multiples of 1/8 between -4 and 4, with the formula of scripts/attention-vectors.py.
 fn numbers<E: Bits>(count: usize, seed: u64) -> Vec<E> {
     let number = |i: u64| ((i * 2_654_435_761 + seed * 40503) % 65) as f64 / 8.0 - 4.0;
     (0..count as u64).map(|i| E::from_wide(number(i))).collect()
@@ -56,19 +57,19 @@ fn as_others_define_it<E: Bits>() {
         )
         .unwrap();
         let expected = fields[15].split(' ').map(|bits| f64::from_bits(u64::from_str_radix(bits, 16).unwrap()));
-        // Of each product at most 4 times 4, and of each value 4.
+        // A product has magnitude at most 4 times 4 per feature, and a value at most 4.
         let terms = 4.0 * (1.0 + 16.0 * features as f64 * scale);
         let bound = accuracy::bound("attention", E::DTYPE).unwrap().ulps;
-        // Those results are themselves made of f64, rounded some times.
+        // The expected results were computed in f64 themselves, with several roundings.
         let theirs = 64.0 * 2f64.powi(-53) * terms;
         assert_eq!(y.len(), expected.clone().count(), "{line}");
         for (i, (y, expected)) in y.iter().zip(expected).enumerate() {
             let off = (y.widen() - expected).abs();
             let allowed = theirs + bound * ulp::size::<E>(terms);
             let allowed = if E::DTYPE == DType::F64 { theirs } else { allowed };
-            assert!(off <= allowed, "{} at {i}: {y:?}, not {expected}\n{line}", E::DTYPE);
+            assert!(off <= allowed, "{} at {i}: expected {expected}, got {y:?}\n{line}", E::DTYPE);
         }
         seen += 1;
     }
-    assert!(seen >= 17, "{seen} lines");
+    assert!(seen >= 17, "expected at least 17 lines in attention.tsv, got {seen}");
 }

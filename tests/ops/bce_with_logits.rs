@@ -1,5 +1,5 @@
-//! Binary cross-entropy: accuracy of losses and gradients against the reference, PyTorch's numbers, finite differences,
-//! what is not finite, and the same bits in every form.
+//! Tests of binary cross-entropy: accuracy of losses and gradients against the reference, PyTorch's results, finite
+//! differences, NaN and infinities, and equal bits in every form.
 
 use super::losses::{assert_loss, numbers, reduction, vectors};
 use crate::support::generate::{self, Bits, scattered};
@@ -20,13 +20,14 @@ fn each() -> BceWithLogits<'static> {
     BceWithLogits::default().reduction(Reduction::None)
 }
 
-/// Targets of every kind.
+/// Generates targets of every kind.
 fn targets(count: usize) -> Vec<f32> {
     let soft = |i: usize| scattered(i) as f32;
     (0..count).map(|i| [0.0, 1.0, soft(i), 0.5, f32::MIN_POSITIVE, 1.0 - f32::EPSILON / 2.0][i % 6]).collect()
 }
 
-/// Compares each element's loss and gradient with the reference, which is linear in weight and dloss.
+/// Compares each element's loss and gradient with the reference. The reference is scaled by weight and dloss, in which
+/// both are linear.
 #[track_caller]
 fn check<E: Bits>(
     what: &str,
@@ -57,12 +58,16 @@ fn check<E: Bits>(
             let exact = terms[0] + terms[1];
             let largest = terms[0].abs().to_f64().max(terms[1].abs().to_f64());
             let error = ulp::error_at(dx[i], exact, ulp::toward_zero(exact).max(largest));
-            assert!(error <= of_gradient, "{what}: gradient {:?} is {error} ULP off {exact:?}", dx[i]);
+            assert!(
+                error <= of_gradient,
+                "{what}: got gradient {:?}, off by {error} ULP; expected {exact:?} within {of_gradient} ULP",
+                dx[i]
+            );
         }
     });
 }
 
-/// Every exponent, both signs, and numbers at the type's ends.
+/// Checks logits of any exponent and sign, and the extremes of the type.
 fn hostile_logits<E: Bits>() {
     let mut rng = generate::rng("bce_with_logits");
     let mut x: Vec<E> = generate::any_bits::<E>(&mut rng, 1200);
@@ -99,7 +104,7 @@ fn weighted<E: Bits>() {
     check("pos_weight", &x, cols, &targets, &dloss, None, Some(&pos));
     check("both", &x, cols, &targets, &dloss, Some(&weight), Some(&pos));
 
-    // The loss is that of the elements, whatever it is reduced to; weights of any type.
+    // Every reduction gives the loss and gradient of the same elements. The weights may have any type.
     let narrow: Vec<bf16> = weight.iter().map(|&w| bf16::from_f64(w)).collect();
     let options = BceWithLogits::default().weight(&narrow).pos_weight(&pos);
     let run = |reduction, dloss: &[f64]| {
@@ -111,7 +116,7 @@ fn weighted<E: Bits>() {
     let (sum, of_sum) = run(Reduction::Sum, &[1.0]);
     let (mean, of_mean) = run(Reduction::Mean, &[count]);
     assert_eq!(elements.as_slice().len(), rows * cols);
-    // Two orders of 185 terms, 15 roundings of each at most.
+    // Two summation orders of 185 terms, with at most 15 roundings of each term.
     assert!((elements.value() - sum.value()).abs() <= 30.0 * f64::EPSILON * sum.value());
     assert_eq!(mean, Loss::Value(sum.value() / count));
     let bits = |dx: &[E]| dx.iter().map(|v| v.bits()).collect::<Vec<_>>();
@@ -119,7 +124,7 @@ fn weighted<E: Bits>() {
     assert_eq!(bits(&of_mean), bits(&of_sum));
 }
 
-/// The table of the page.
+/// Checks the table of special values in the documentation of `bce_with_logits`.
 fn outcomes<E: Bits>() {
     let inf = f64::INFINITY;
     let run = |x: f64, y: f32, options: &BceWithLogits<'_>| {
@@ -158,14 +163,14 @@ fn outcomes<E: Bits>() {
         (error.row(), error.to_string())
     };
     let (row, said) = refused(&[0.0, 1.0, 0.5, 0.25, 1.5, -1.0], &plain);
-    assert_eq!((row, said.contains("1.5 at 1 in row 1")), (Some(1), true), "{said}");
+    assert_eq!((row, said.contains("1.5 at 1 in row 1")), (Some(1), true), "the error is: {said}");
     assert_eq!(refused(&[0.0, f32::NAN, 0.5, 0.25, 1.0, 0.0], &plain).0, Some(0));
     let good = [0.5f32; 6];
     assert_eq!(refused(&good, &plain.weight(&[1.0f32, 1.0, 1.0, -1.0, 1.0, 1.0])).0, Some(1));
     assert_eq!(refused(&good, &plain.pos_weight(&[1.0f32, f32::INFINITY, 1.0])).0, Some(0));
     for (targets, options) in [(&good[1..], plain), (&good, plain.weight(&good[1..])), (&good, plain.pos_weight(&good))]
     {
-        assert!(refused(targets, &options).1.contains("is needed"));
+        assert!(refused(targets, &options).1.contains("; expected "));
     }
     let gradient =
         |dloss: &[f64], options| bce_with_logits_backward(Rows::new(&x, 2, 3).unwrap(), &good, dloss, &options);
@@ -188,7 +193,8 @@ fn a_nan_stays_in_its_element<E: Bits>() {
     assert!(dx_with[33].widen().is_nan());
 }
 
-/// Strided, into, in place, and on any threads and instruction set.
+/// Checks that every form gives the same bits: strided, into a buffer, in place, and on any number of threads and
+/// instruction set.
 fn forms<E: Bits>() {
     let (rows, cols, stride) = (9, 70, 75);
     let mut rng = generate::rng("bce_with_logits, forms");
@@ -227,17 +233,18 @@ fn finite_differences() {
     for i in 0..6 {
         let [mut above, mut below] = [x; 2];
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
-        // The third derivative is at most 3 in size: h^2 / 2 of it, and roundings of a sum near 30 over 2 h.
+        // The tolerance covers h^2 / 2 times the third derivative, of magnitude at most 3, and the rounding of a sum
+        // near 30, divided by 2 h.
         let slope = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((slope - dx[i]).abs() < 2e-8, "{i}: {slope}, not {}", dx[i]);
+        assert!((slope - dx[i]).abs() < 2e-8, "{i}: expected {slope}, got {}", dx[i]);
     }
 }
 
-/// PyTorch's losses and gradients in f64, by scripts/train-vectors.py.
+/// Compares with PyTorch's losses and gradients in f64, generated by scripts/train-vectors.py.
 #[test]
 fn as_pytorch() {
     let lines = vectors("bce_with_logits");
-    assert!(lines.len() >= 12, "{} lines", lines.len());
+    assert!(lines.len() >= 12, "expected at least 12 vectors, got {}", lines.len());
     for fields in lines {
         let &[_, cols, name, x, targets, weight, pos, loss, dx] = fields.as_slice() else { panic!("{fields:?}") };
         let (cols, x, targets) = (cols.parse::<usize>().unwrap(), numbers(x), numbers(targets));
@@ -249,15 +256,16 @@ fn as_pytorch() {
         let dloss = vec![1.0; if name == "none" { x.len() } else { 1 }];
         let (got, got_dx) =
             bce_with_logits_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // PyTorch adds terms as large as the logits, up to 40, times weights of up to 8; ours is off by less.
+        // PyTorch adds terms as large as the logits, up to 40, times weights of up to 8. The error of this crate is
+        // smaller.
         let (unit, expected) = (8.0 * 320.0 * f64::EPSILON, numbers(loss));
         let most = if name == "sum" { unit * x.len() as f64 } else { unit };
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {
-            assert!((got - want).abs() <= most, "{name}: {got}, not {want}");
+            assert!((got - want).abs() <= most, "{name}: expected {want}, got {got}");
         }
         for (got, want) in got_dx.iter().zip(numbers(dx)) {
-            assert!((got - want).abs() <= 64.0 * f64::EPSILON, "{name}: gradient {got}, not {want}");
+            assert!((got - want).abs() <= 64.0 * f64::EPSILON, "{name}: expected gradient {want}, got {got}");
         }
     }
 }

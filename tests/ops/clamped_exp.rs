@@ -1,4 +1,4 @@
-//! The clamped exponential and its gradient: for every input of the 16-bit types, and finite by default.
+//! Tests of the clamped exponential and its gradient: every input of the 16-bit types, and finite results by default.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -10,7 +10,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// The range of the options in a type.
+/// Returns the clamping range of the options in a type.
 fn range<E: Element>(options: &ClampedExp) -> (f64, f64) {
     (options.min.unwrap_or(E::LIMITS.exp_min_normal), options.max.unwrap_or(E::LIMITS.exp_max))
 }
@@ -63,7 +63,7 @@ fn ten_million_f32() {
 fn finite_and_normal_by_default<E: Bits>() {
     for x in [f64::NEG_INFINITY, -E::LIMITS.max, -1e4, 0.0, 1e4, E::LIMITS.max, f64::INFINITY] {
         let y = clamped_exp(&[E::from_wide(x)], &ClampedExp::default()).unwrap()[0].widen();
-        assert!(y.is_finite() && y >= E::LIMITS.min_normal, "{x}: {y}");
+        assert!(y.is_finite() && y >= E::LIMITS.min_normal, "exp({x}): expected a finite normal number, got {y}");
     }
     assert!(clamped_exp(&[E::NAN], &ClampedExp::default()).unwrap()[0].widen().is_nan());
 }

@@ -1,4 +1,4 @@
-//! The clamped logarithm and its gradient: for every input of the 16-bit types, and finite by default.
+//! Tests of the clamped logarithm and its gradient: every input of the 16-bit types, and finite results by default.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -10,7 +10,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// The options' floor in a type.
+/// Returns the floor of the options in a type.
 fn floor<E: Element>(options: &ClampedLog) -> f64 {
     options.floor.unwrap_or(E::LIMITS.min_normal)
 }
@@ -61,7 +61,7 @@ fn ten_million_f32() {
 fn finite_by_default<E: Bits>() {
     for x in [f64::NEG_INFINITY, -E::LIMITS.max, -1.0, -0.0, 0.0, E::LIMITS.min_subnormal, E::LIMITS.max] {
         let y = clamped_log(&[E::from_wide(x)], &ClampedLog::default()).unwrap()[0].widen();
-        assert!(y.is_finite(), "{x}: {y}");
+        assert!(y.is_finite(), "log({x}): expected a finite number, got {y}");
     }
     assert!(clamped_log(&[E::NAN], &ClampedLog::default()).unwrap()[0].widen().is_nan());
 }

@@ -1,5 +1,5 @@
-//! Clipping by norm: accuracy against the reference, every limit and every kind of gradient that breaks the formula,
-//! and the same bits on every thread and instruction set.
+//! Tests of clipping by norm: accuracy against the reference, any limit, gradients that break the naive formula, and
+//! equal bits on any number of threads and instruction set.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -15,7 +15,7 @@ const MODES: [ClipMode; 2] = [ClipMode::Exact, ClipMode::Torch];
 
 for_each_dtype!(accuracy, hostile, within_the_limit, not_finite, torch_and_not_finite, threads);
 
-/// Clips and compares with the reference: the norm to its bound, every element to the table's bound.
+/// Clips and compares with the reference. The norm has a bound of its own; each element has that of the accuracy table.
 #[track_caller]
 fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm_type: NormType, mode: ClipMode) {
     let exact = reference::grad_norm(&[x.into()], norm_type);
@@ -24,7 +24,10 @@ fn check<E: Element>(checker: &Checker, what: &str, x: &[E], max_norm: f64, norm
     let options = ClipGradNorm::new(max_norm).norm_type(norm_type).mode(mode);
     let norm = clip_grad_norm(&mut [(&mut got).into()], &options).unwrap();
     let what = format!("{what}, {norm_type:?}, {mode:?}, to {max_norm}");
-    assert!(ulp::error(norm, exact) <= 16.0 + x.len() as f64 / 16_384.0, "{what}: {norm} is not {exact:?}");
+    assert!(
+        ulp::error(norm, exact) <= 16.0 + x.len() as f64 / 16_384.0,
+        "{what}: expected the norm {exact:?}, got {norm}"
+    );
     checker.check(&what, x, &got, &expected);
 }
 
@@ -45,7 +48,7 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Every square and every sum overflows, or vanishes; the limit is far from the norm.
+/// Checks gradients whose squares and sums all overflow or underflow, with limits far from the norm.
 fn hostile<E: Bits>() {
     let limits = E::LIMITS;
     let checker = Checker::new::<E>("clip_grad_norm");
@@ -82,7 +85,7 @@ fn within_the_limit<E: Bits>() {
             assert_same_bits("within", &got, &x);
         }
     }
-    // Zeros, with any limit; and nothing.
+    // Zeros with any limit, and empty tensors.
     for max_norm in [0.0, 1.0] {
         for mode in MODES {
             let options = ClipGradNorm::new(max_norm).mode(mode);
@@ -96,7 +99,8 @@ fn within_the_limit<E: Bits>() {
     }
 }
 
-/// One element among many: refused by tensor and index with nothing changed, or let be.
+/// Checks NaN and infinities among many elements. By default the call returns an error with tensor and index and
+/// changes nothing. Without that error, it clips nothing.
 fn not_finite<E: Bits>() {
     let clean = vec![E::from_wide(2.0); 70_000];
     each_level(|level| {
@@ -116,7 +120,7 @@ fn not_finite<E: Bits>() {
                             assert_eq!(index, at);
                             assert!(E::from_wide(found).bits() == value.bits());
                         }
-                        other => panic!("{other:?}, {level}"),
+                        other => panic!("expected NonFiniteInput at tensor 1, element {at}, got {other:?} ({level})"),
                     }
                     let found = clip_grad_norm(&mut grads, &options.error_if_nonfinite(false)).unwrap();
                     assert_eq!(E::from_wide(found).bits(), E::from_wide(norm).bits(), "{norm_type:?}, {level}");
@@ -186,18 +190,25 @@ fn what_is_no_limit() {
     }
 }
 
-/// A sum in f16 would be infinite after two of these, and a norm in f16 is. The product and its root round once each.
+/// Checks 100,000 large elements in f16, where a sum of squares overflows after two and the norm overflows too. The
+/// expected norm rounds twice: the root and the product.
 #[test]
 fn a_hundred_thousand_large_ones_in_f16() {
     for large in [300.0, 65_504.0] {
         let mut grads = vec![f16::from_f64(large); 100_000];
         let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(1.0)).unwrap();
-        assert!((norm / (large * 1e5f64.sqrt()) - 1.0).abs() <= f64::EPSILON, "{norm}");
-        assert!(grads.iter().all(|g| *g == f16::from_f64(1.0 / 1e5f64.sqrt())), "{large}");
+        assert!(
+            (norm / (large * 1e5f64.sqrt()) - 1.0).abs() <= f64::EPSILON,
+            "expected the norm of 100,000 elements of {large}, got {norm}"
+        );
+        assert!(
+            grads.iter().all(|g| *g == f16::from_f64(1.0 / 1e5f64.sqrt())),
+            "{large}: expected every element to be 1 / sqrt(1e5)"
+        );
     }
 }
 
-/// A single one is found, told, and does no harm unless it is asked to.
+/// Checks that a single NaN or infinity is found and reported. It changes other elements only in the PyTorch mode.
 #[test]
 fn one_among_fifty_million() {
     const AT: usize = 37_654_321;
@@ -212,11 +223,14 @@ fn one_among_fifty_million() {
         let options = options.mode(ClipMode::Torch).error_if_nonfinite(false);
         clip_grad_norm(&mut [(&mut torch).into()], &options).unwrap();
         let others = torch.iter().enumerate().filter(|(i, _)| *i != AT);
-        assert!(torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()), "{bad}");
+        assert!(
+            torch[AT].is_nan() && others.into_iter().all(|(_, g)| g.is_nan() == bad.is_nan()),
+            "{bad}: expected NaN at {AT}, and in the other elements only for NaN"
+        );
     }
 }
 
-/// Whichever NaN was met, the norm is the one that all instruction sets agree on.
+/// Checks that the norm is the same NaN on all instruction sets, whatever NaN the input has.
 #[test]
 fn a_norm_is_one_nan() {
     for bits in [0x7fc0_0001, 0xffc1_2345, 0xff80_0001] {
@@ -240,28 +254,34 @@ fn the_largest_and_the_smallest_together_in_f32() {
 
 #[test]
 fn beyond_f64() {
-    // The squares overflow, then the norm itself.
+    // First the squares overflow, then the norm itself.
     let mut grads = [3e200, -4e200];
     let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5.0)).unwrap();
-    assert!((norm / 5e200 - 1.0).abs() < 1e-15, "{norm}");
-    assert!((grads[0] / 3.0 - 1.0).abs() < 1e-15 && (grads[1] / -4.0 - 1.0).abs() < 1e-15, "{grads:?}");
+    assert!((norm / 5e200 - 1.0).abs() < 1e-15, "expected a norm of 5e200, got {norm}");
+    assert!(
+        (grads[0] / 3.0 - 1.0).abs() < 1e-15 && (grads[1] / -4.0 - 1.0).abs() < 1e-15,
+        "expected [3, -4], got {grads:?}"
+    );
     for mode in MODES {
         let mut grads = [f64::MAX; 4];
         let options = ClipGradNorm::new(8.0).mode(mode);
         assert_eq!(clip_grad_norm(&mut [(&mut grads).into()], &options), Ok(f64::INFINITY));
         assert_eq!(grads, [4.0; 4]);
-        // The ratio lies below f64.
+        // The ratio of limit and norm underflows f64.
         let mut grads = [f64::MAX, f64::MAX];
         let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(1e-300).norm_type(NormType::One));
         assert_eq!(norm, Ok(f64::INFINITY));
-        assert!(grads.iter().all(|g| (g / 0.5e-300 - 1.0).abs() < 1e-15), "{grads:?}");
+        assert!(
+            grads.iter().all(|g| (g / 0.5e-300 - 1.0).abs() < 1e-15),
+            "expected elements of 0.5e-300, got {grads:?}"
+        );
     }
     let mut grads = [3e-200, 4e-200];
     let norm = clip_grad_norm(&mut [(&mut grads).into()], &ClipGradNorm::new(5e-201)).unwrap();
     assert!((norm / 5e-200 - 1.0).abs() < 1e-15 && (grads[0] / 3e-201 - 1.0).abs() < 1e-15);
 }
 
-/// Tensors of every type, and of magnitudes whose squares share no digit.
+/// Clips tensors of all types together, with magnitudes whose squares share no digit.
 #[test]
 fn types_together() {
     let (mut a, mut b, mut c, mut d) =
@@ -277,7 +297,10 @@ fn types_together() {
 
     let (mut far, mut near) = ([3e250, 4e250], [f32::MAX, 1.0]);
     let norm = clip_grad_norm(&mut [(&mut near).into(), (&mut far).into()], &ClipGradNorm::new(5e249)).unwrap();
-    assert!((norm / 5e250 - 1.0).abs() < 1e-15 && (far[1] / 4e249 - 1.0).abs() < 1e-15, "{norm} {far:?}");
+    assert!(
+        (norm / 5e250 - 1.0).abs() < 1e-15 && (far[1] / 4e249 - 1.0).abs() < 1e-15,
+        "expected a norm of 5e250 and a second element of 4e249, got {norm} and {far:?}"
+    );
     assert_eq!(near[1], 0.1f64 as f32);
     let large = DoubleDouble::from(f64::MAX);
     assert!(reference::grad_norm(&[(&[f64::MAX; 4]).into()], NormType::Two) > large);

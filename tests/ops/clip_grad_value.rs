@@ -1,5 +1,5 @@
-//! Clipping by value: every kind of element, limits that the type does not have, and the same bits on every thread and
-//! instruction set.
+//! Tests of clipping by value: elements of every kind, limits that the type cannot represent, and equal bits on any
+//! number of threads and instruction set.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -30,10 +30,14 @@ fn values<E: Bits>() {
             let y = clipped(&x, limit);
             checker.check(&format!("to {limit}, {level}"), &x, &y, &exact);
             for (x, y) in x.iter().zip(&y).filter(|(x, _)| x.widen().abs() <= limit) {
-                assert_eq!(x.bits(), y.bits(), "{x:?} is within {limit}");
+                assert_eq!(x.bits(), y.bits(), "{x:?} is within the limit {limit} and must be unchanged");
             }
             for (x, y) in x.iter().zip(&y).filter(|(x, _)| !x.widen().is_nan()) {
-                assert_eq!(x.widen().is_sign_negative(), y.widen().is_sign_negative(), "{x:?} to {limit}");
+                assert_eq!(
+                    x.widen().is_sign_negative(),
+                    y.widen().is_sign_negative(),
+                    "clipping {x:?} to {limit} must keep its sign, got {y:?}"
+                );
             }
         });
     }

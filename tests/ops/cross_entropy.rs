@@ -1,5 +1,5 @@
-//! Cross-entropy: accuracy against the reference under every option, reductions, what counts and what does not, and
-//! the same bits in every form.
+//! Tests of cross-entropy: accuracy against the reference under every option, reductions, ignored and weightless rows,
+//! and equal bits in every form.
 
 use crate::support::compare::usual;
 use crate::support::generate::{self, Bits, scattered};
@@ -27,7 +27,8 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// A unit of the type that losses are rounded to; also beyond its largest value, where losses are f64 yet.
+/// Returns the ULP of the type that losses are rounded to. Losses beyond f32 are still f64, so the unit grows with
+/// them.
 fn unit<E: Element>(at: f64) -> f64 {
     let beyond = at.is_finite() && at > f64::from(f32::MAX);
     match E::DTYPE {
@@ -37,7 +38,7 @@ fn unit<E: Element>(at: f64) -> f64 {
     }
 }
 
-/// Compares the losses of rows with the reference: in units of the loss, or of the larger `term` of the row.
+/// Compares the losses of rows with the reference, in ULP of the loss or of the row's `term`, whichever is larger.
 #[track_caller]
 fn check_terms<E: Element>(
     what: &str,
@@ -55,12 +56,12 @@ fn check_terms<E: Element>(
             let [entropy, z] = reference::cross_entropy(row, target as usize, options);
             let exact = entropy + z;
             let at = ulp::toward_zero(exact).max(term(row, target as usize));
-            // What the type itself rounds is half a unit of the bound.
+            // The rounding to the storage type takes half an ULP of the bound.
             let error = ((E::Exact::from(loss[r]) - exact) / E::Exact::from(unit::<E>(at))).to_f64().abs();
             let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
             let right = error + rounding <= bound || loss[r] == exact.to_f64();
             let what = format!("{what}, row {r}, {level}, {}", E::DTYPE);
-            assert!(right, "{what}: {} is {error} ULP off {exact:?}", loss[r]);
+            assert!(right, "{what}: got {}, off by {error} ULP; expected {exact:?} within {bound} ULP", loss[r]);
         }
     });
 }
@@ -70,7 +71,7 @@ fn check<E: Element>(what: &str, x: &[E], cols: usize, targets: &[i64], options:
     check_terms(what, x, cols, targets, options, |_, _| 0.0);
 }
 
-/// Rows that break the formula as it is written down; every loss is within the bound of itself.
+/// Checks rows that break the naive formula. Every loss is within the bound.
 fn hostile_rows<E: Bits>() {
     for len in generate::lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
@@ -82,7 +83,7 @@ fn hostile_rows<E: Bits>() {
                 let error = (naive::cross_entropy(&row, target).widen() - exact).abs() / unit::<E>(exact);
                 error.is_nan() || error > 2.0
             });
-            assert!(fails, "{name} of {len} has no power: the naive formula passes");
+            assert!(fails, "{name} of {len}: expected the naive formula to fail, but it is within the bound");
         }
     }
 }
@@ -104,13 +105,13 @@ fn long_rows<E: Bits>() {
         let x = generate::bell::<E>(&mut rng, len, 0.0, 2.0);
         check(&format!("{len}"), &x, len, &[77], &each());
     }
-    // In bf16 a sum of ones stands still at 256.
+    // A sum of ones in bf16 would stop growing at 256.
     let equal = vec![E::from_wide(1.5); 131_072];
     let loss = cross_entropy(Rows::new(&equal, 1, 131_072).unwrap(), &[5], &CrossEntropy::default()).unwrap();
-    assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "{loss:?}");
+    assert!((loss.value() / (17.0 * std::f64::consts::LN_2) - 1.0).abs() < 1e-7, "expected ln(2^17), got {loss:?}");
 }
 
-/// The larger of what cancels in a row's log-sum-exp, squared.
+/// Returns the z-loss of the larger of the two terms that may cancel in a row's log-sum-exp.
 fn z_term<E: Element>(z_loss: f64) -> impl Fn(&[E], usize) -> f64 {
     move |row, _| {
         let max = row.iter().map(|x| x.widen()).filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max).abs();
@@ -135,7 +136,7 @@ fn every_option<E: Bits>() {
             options = options.softcap(cap);
         }
         let z = z_term::<E>(options.z_loss);
-        // A capped logit is rounded to f64, some units of the cap off.
+        // In f64, a capped logit is rounded to f64 with an error of a few ULP of the cap.
         let capped = if E::DTYPE == DType::F64 { 4.0 * softcap.unwrap_or(0.0) } else { 0.0 };
         check_terms("options", &row, row.len(), &[target as i64], &options, |row, t| z(row, t).max(capped));
     });
@@ -156,19 +157,22 @@ fn weighted_and_smoothed<E: Bits>() {
             check("of bf16", &x, cols, &targets, &smoothed.weight(&narrow));
             check("of f16", &x, cols, &targets, &smoothed.weight(&halves));
         }
-        // The mean is over the targets' weights.
+        // The mean is weighted by the targets' weights.
         let options = CrossEntropy::default().weight(&weight);
         let view = || Rows::new(&x, 3, cols).unwrap();
         let mean = cross_entropy(view(), &targets, &options).unwrap().value();
         let sum = cross_entropy(view(), &targets, &options.reduction(Reduction::Sum)).unwrap().value();
         let rows = cross_entropy(view(), &targets, &options.reduction(Reduction::None)).unwrap();
         let total: f64 = targets.iter().map(|&t| weight[t as usize]).sum();
-        assert!((mean * total - sum).abs() <= 1e-14 * sum, "{mean} {total} {sum}");
+        assert!(
+            (mean * total - sum).abs() <= 1e-14 * sum,
+            "expected mean {mean} times the total weight {total} to be the sum {sum}"
+        );
         assert!((rows.value() - sum).abs() <= 1e-15 * sum && rows.as_slice().len() == 3);
     }
 }
 
-/// The mean of the entropies is over the targets' weights, that of the z-losses over the rows that count.
+/// Checks reductions. The entropies are averaged over the targets' weights, the z-losses over the rows not ignored.
 fn reductions<E: Bits>() {
     let mut rng = generate::rng("cross_entropy, reductions");
     let cols = 40;
@@ -181,18 +185,21 @@ fn reductions<E: Bits>() {
     let of_rows = |options: CrossEntropy<'_>| loss(options.reduction(Reduction::None)).value();
     let entropies = of_rows(plain);
     let z = of_rows(plain.z_loss(0.01)) - entropies;
-    assert!(z > 0.1, "the z-loss is {z}: of no weight here");
+    assert!(z > 0.1, "expected a z-loss above 0.1, so that the test depends on it; got {z}");
     for (what, options, expected) in [
         ("mean", plain, entropies / total),
         ("sum with z-loss", plain.z_loss(0.01).reduction(Reduction::Sum), entropies + z),
         ("mean with z-loss", plain.z_loss(0.01), entropies / total + z / 3.0),
     ] {
         let got = loss(options).value();
-        assert!((got - expected).abs() <= 1e-13 * expected, "{what} is {got}, not {expected}: {entropies} {z} {total}");
+        assert!(
+            (got - expected).abs() <= 1e-13 * expected,
+            "{what}: expected {expected}, got {got}; entropies {entropies}, z-loss {z}, weights {total}"
+        );
     }
 }
 
-/// Logits at which e^z, or a rounded log-sum-exp, would leave nothing of the distances.
+/// Checks logits so large that e^z overflows or vanishes, or that rounding log-sum-exp loses their differences.
 fn far_logits<E: Bits>() {
     let far = 1e30f64.min(E::LIMITS.max / 4.0);
     let step = far * E::LIMITS.epsilon;
@@ -208,17 +215,20 @@ fn far_logits<E: Bits>() {
         check("far apart", &row, 3, &[target], &each());
         check("far apart, smoothed", &row, 3, &[target], &each().label_smoothing(0.2));
     }
-    // Twice the largest value is beyond f64; shares of it need not be.
+    // Twice the largest value exceeds f64, but a fraction of it need not.
     let ends = [E::LIMITS.max, -E::LIMITS.max].map(E::from_wide);
     let smoothed = cross_entropy(Rows::new(&ends, 1, 2).unwrap(), &[0], &each().label_smoothing(0.5)).unwrap();
-    assert!((smoothed.value() / (E::LIMITS.max / 2.0) - 1.0).abs() < 1e-12, "{smoothed:?}");
+    assert!(
+        (smoothed.value() / (E::LIMITS.max / 2.0) - 1.0).abs() < 1e-12,
+        "expected half of the largest value, got {smoothed:?}"
+    );
 }
 
 fn value<E: Element>(x: &[E], cols: usize, targets: &[i64], options: &CrossEntropy<'_>) -> f64 {
     cross_entropy(Rows::new(x, targets.len(), cols).unwrap(), targets, options).unwrap().value()
 }
 
-/// Rows that are not plain numbers, and rows that do not count.
+/// Checks rows with NaN, infinities or masked logits, and rows that are ignored.
 fn outcomes<E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let ln_2 = 2f64.ln();
@@ -230,7 +240,10 @@ fn outcomes<E: Bits>() {
             let loss = cross_entropy(Rows::new(&rows(middle), 3, 3).unwrap(), &[1, target, 2], options).unwrap();
             let Loss::Rows(loss) = loss else { panic!("{loss:?}") };
             let plain = options.z_loss == 0.0;
-            assert!(!plain || near(loss[0], ln_2) && near(loss[2], ln_2), "{middle:?}, {level}: {loss:?}");
+            assert!(
+                !plain || near(loss[0], ln_2) && near(loss[2], ln_2),
+                "{middle:?}, {level}: expected ln 2 for the first and the last row, got {loss:?}"
+            );
             loss[1]
         };
         assert!(of([one, nan, zero], 0, &each()).is_nan());
@@ -241,15 +254,15 @@ fn outcomes<E: Bits>() {
         assert_eq!(of([masked; 3], 0, &each().z_loss(0.1)), f64::INFINITY);
         assert_eq!(of([nan; 3], -100, &each()), 0.0);
         assert_eq!(of([masked, one, masked], 1, &each()), 0.0);
-        // Smoothing spreads to masked classes, unless they weigh nothing.
+        // Label smoothing includes masked classes, unless their weight is 0.
         let row = [one, masked, zero];
         let smoothed = each().label_smoothing(0.1);
         assert_eq!(value(&row, 3, &[0], &smoothed), f64::INFINITY);
         assert!(value(&row, 3, &[0], &smoothed.weight(&[1.0f32, 0.0, 1.0])).is_finite());
-        // A weight of 0 leaves nothing, not even of infinity.
+        // A weight of 0 gives a loss of 0, even if the loss is infinite otherwise.
         assert_eq!(value(&row, 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0])), 0.0);
         assert_eq!(value(&[masked; 3], 3, &[1], &mean.weight(&[1.0f32, 0.0, 1.0]).reduction(Reduction::Sum)), 0.0);
-        // Nothing that counts.
+        // Without any row that counts, the loss is 0.
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
             assert_eq!(value(&[nan; 6], 3, &[-100, -100], &mean.reduction(reduction)), 0.0);
             assert_eq!(value::<E>(&[], 3, &[], &mean.reduction(reduction)), 0.0);
@@ -257,12 +270,12 @@ fn outcomes<E: Bits>() {
             assert_eq!(value(&[one, inf], 1, &[0, 7], &mean.ignore_index(7).reduction(reduction)), 0.0);
         }
         assert_eq!(value(&[one; 6], 3, &[0, 0], &mean.weight(&[0.0f32, 1.0, 1.0])), 0.0);
-        // An index to be ignored that is a class.
+        // `ignore_index` may be a valid class.
         assert!(near(value(&rows([nan; 3]), 3, &[1, 0, 2], &mean.ignore_index(0)), ln_2));
         let (_, met) = report::scope(|| value(&rows([masked; 3]), 3, &[1, 0, 2], &mean));
-        assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows wholly masked");
+        assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows fully masked");
     });
-    // A count in bf16 would be 256, and the mean off by 1 in 256.
+    // A count in bf16 would stop at 256 and make the mean wrong by 1 in 256.
     let many = vec![zero; 257 * 2];
     assert!(near(value(&many, 2, &[0; 257], &mean), ln_2));
 }
@@ -305,7 +318,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Exponentials whose errors have one sign, and a logarithm that has all of them.
+/// Checks a row whose exponentials have errors of one sign, and whose logarithm keeps all of them.
 #[test]
 fn errors_of_one_sign() {
     let [rest, first @ ..] = [4.703_938_96, 20.645_652_8, 12.328_299_5, 11.636_961_9].map(|x: f64| x as f32);
@@ -315,7 +328,7 @@ fn errors_of_one_sign() {
     let [exact, _] = reference::cross_entropy(&x, 0, &each());
     let error = ulp::error(got as f32, exact);
     let bound = accuracy::bound("cross_entropy", DType::F32).unwrap().ulps;
-    assert!((2.0..=bound).contains(&error), "{error} ULP");
+    assert!((2.0..=bound).contains(&error), "expected an error from 2 ULP to the bound of {bound}, got {error} ULP");
 }
 
 #[test]
@@ -335,7 +348,7 @@ fn refusals() {
     }
     let no_class = cross_entropy(Rows::<f32>::new(&[], 2, 0).unwrap(), &[-100, 0], &plain).unwrap_err();
     assert_eq!(no_class.row(), Some(1));
-    assert!(run(&[0], &plain).contains("target has 1 elements; one for each of 2 rows is needed"));
+    assert!(run(&[0], &plain).contains("target has 1 elements; expected one for each of 2 rows"));
     assert!(run(&[0, 0], &plain.weight(&[1.0f32; 2])).contains("weight has 2 elements"));
     for (options, part) in [
         (plain.label_smoothing(1.1), "label_smoothing is 1.1; it must be in 0 ..= 1"),
@@ -345,8 +358,8 @@ fn refusals() {
         (plain.z_loss(f64::INFINITY), "z_loss is inf"),
         (plain.softcap(0.0), "softcap is 0; it must be finite and above 0"),
     ] {
-        // Attributes before the values of targets.
-        assert!(run(&[0, 99], &options).contains(part), "{part}");
+        // Options are checked before the targets' values.
+        assert!(run(&[0, 99], &options).contains(part), "expected an error with {part:?}");
     }
     let long = vec![bf16::ZERO; (1 << 21) + 1];
     let refused = cross_entropy(Rows::new(&long, 1, long.len()).unwrap(), &[0], &plain).unwrap_err();

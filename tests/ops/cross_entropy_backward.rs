@@ -1,5 +1,5 @@
-//! The gradient of the cross-entropy: accuracy against the reference under every option, what counts and what does
-//! not, and the same bits in every form.
+//! Tests of the gradient of cross-entropy: accuracy against the reference under every option, ignored and weightless
+//! rows, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::generate::{self, Bits, scattered};
@@ -25,7 +25,7 @@ fn run<E: Element>(x: &[E], cols: usize, targets: &[i64], dloss: &[f64], options
     cross_entropy_backward(Rows::new(x, targets.len(), cols).unwrap(), targets, dloss, options).unwrap()
 }
 
-/// Compares the gradient of one row with the reference, in units of the largest of its terms, or of `least`.
+/// Compares the gradient of one row with the reference, in ULP of the largest of its terms, at least of `least`.
 #[track_caller]
 fn check_terms<E: Element>(
     checker: &Checker,
@@ -52,7 +52,7 @@ fn check<E: Element>(checker: &Checker, what: &str, row: &[E], target: usize, op
     check_terms(checker, what, row, target, 1.0, options, 0.0);
 }
 
-/// Rows that break the formula as it is written down: at the target too, where 1 - p leaves nothing.
+/// Checks rows that break the naive formula. At the target it fails too, because 1 - p cancels.
 fn hostile_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for len in generate::lengths() {
@@ -62,7 +62,7 @@ fn hostile_rows<E: Bits>() {
             }
             let exact = reference::cross_entropy_backward(&row, 0, &each(), [1.0; 2]).0;
             let naive = within("", &row, &naive::cross_entropy_backward(&row, 0), &exact, checker.bound());
-            assert!(naive.is_err(), "{name} of {len} has no power: the naive formula passes");
+            assert!(naive.is_err(), "{name} of {len}: expected the naive formula to fail, but it is within the bound");
         }
     }
 }
@@ -104,11 +104,12 @@ fn every_option<E: Bits>() {
         if weighted {
             options = options.weight(&weights[..row.len()]);
         }
-        // A capped logit is rounded to f64, and exponentials of f64 show it: by a unit of the cap.
+        // A softcap is tested in the narrower types only: in f64, the rounding of a capped logit changes its
+        // exponential by about an ULP of the cap.
         if let Some(cap) = softcap.filter(|_| E::DTYPE != DType::F64) {
             options = options.softcap(cap);
         }
-        // log-sum-exp may cancel.
+        // The log-sum-exp may cancel.
         let max = row.iter().map(|x| x.widen().abs()).fold(0.0, f64::max);
         let least = 2.0 * options.z_loss * max * f64::EPSILON / E::LIMITS.epsilon;
         // Logits at the cap are equal.
@@ -117,14 +118,14 @@ fn every_option<E: Bits>() {
     });
 }
 
-/// A scale of the loss before it, or a mean over many rows.
+/// Checks gradients scaled by a loss scale or by a mean over many rows.
 fn scaled<E: Bits>() {
     let mut rng = generate::rng("cross_entropy_backward, scaled");
     let checker = Checker::of_usual_rows::<E>("cross_entropy_backward");
     for cols in [1, 2, 17, 500] {
         let row = generate::bell::<E>(&mut rng, cols, 0.0, 10.0);
         for dloss in [0.0, -1.0, 65536.0, 1e-3, 1e-30, 1e30, -1e300, 1e-310] {
-            // What an exponential below 2^-126 lacks is multiplied too.
+            // Exponentials below 2^-126 lose bits, and the scale multiplies that loss.
             let lost = if E::DTYPE == DType::F64 { 0.0 } else { dloss.abs() * f64::from(f32::MIN_POSITIVE) };
             check_terms(&checker, &format!("{cols} by {dloss}"), &row, cols / 2, dloss, &each(), lost);
             let smoothed = each().label_smoothing(0.1);
@@ -133,7 +134,7 @@ fn scaled<E: Bits>() {
     }
 }
 
-/// Each row's share of a mean, a sum, or rows with a gradient each.
+/// Checks each row's share of a mean or a sum, and rows with one gradient each.
 fn reductions<E: Bits>() {
     let mut rng = generate::rng("cross_entropy_backward, reductions");
     let (rows, cols) = (7, 33);
@@ -178,22 +179,22 @@ fn outcomes<E: Bits>() {
     let minus = |v: E| E::from_wide(-v.widen());
     let mean = CrossEntropy::default();
     each_level(|level| {
-        // The rows beside it have their share of the mean, whatever this one is.
+        // The other rows have their share of the mean, whatever the middle row contains.
         let of = |middle: [E; 3], target: i64| {
             let x = [[masked, zero, zero], middle, [zero, masked, zero]].concat();
             let (_, got) = run(&x, 3, &[1, target, 2], &[if target == -100 { 2.0 } else { 3.0 }], &mean);
             assert_same_bits(&format!("before, {level}"), &got[..3], &[zero, minus(half), half]);
-            assert_same_bits(&format!("behind, {level}"), &got[6..], &[half, zero, minus(half)]);
+            assert_same_bits(&format!("after, {level}"), &got[6..], &[half, zero, minus(half)]);
             [got[3], got[4], got[5]]
         };
         for spoilt in [[one, nan, zero], [inf, nan, zero], [inf, one, zero], [nan, masked, masked]] {
             assert_same_bits("spoilt", &of(spoilt, 0), &[E::NAN; 3]);
         }
-        assert_same_bits("wholly masked", &of([masked; 3], 0), &[zero; 3]);
+        assert_same_bits("fully masked", &of([masked; 3], 0), &[zero; 3]);
         assert_same_bits("ignored", &of([nan; 3], -100), &[zero; 3]);
         assert_same_bits("the target masked", &of([masked, one, one], 0), &[minus(one), half, half]);
         assert_same_bits("one left", &of([masked, one, masked], 1), &[zero; 3]);
-        // A masked class has no slope behind a softcap.
+        // A masked class has a derivative of 0 with a softcap, too.
         let capped = run(&[masked, one, one], 3, &[0], &[1.0], &mean.softcap(30.0)).1;
         assert_eq!(capped[0].widen(), 0.0);
         assert!(capped[1].widen() > 0.49 && capped[1].widen() <= 0.5);
@@ -205,23 +206,26 @@ fn outcomes<E: Bits>() {
             assert!(run::<E>(&[], 0, &[-100; 2], &[1.0], &options).1.is_empty());
             assert_eq!(run(&[one, minus(one)], 1, &[0, 0], &[1.0], &options).1.map(), [0.0; 2]);
         }
-        // NaN before it is the caller's.
+        // A NaN in dloss spoils all gradients.
         assert_same_bits("dloss", &run(&[one, zero], 2, &[0], &[f64::NAN], &mean).1, &[E::NAN; 2]);
         let (_, met) = report::scope(|| run(&[[masked; 2], [nan; 2]].concat(), 2, &[0, 0], &[1.0], &mean));
-        let said = "cross_entropy_backward: 1 of 2 rows wholly masked, 1 of 2 rows with NaN";
+        let said = "cross_entropy_backward: 1 of 2 rows fully masked, 1 of 2 rows with NaN";
         assert_eq!(met.to_string(), said);
     });
-    // A scale that is nearly too large leaves what has no share at 0.
+    // A scale close to overflow leaves the gradient of a class without probability at 0.
     let (far, options) = ([zero, E::from_wide(-E::LIMITS.max), one], mean.weight(&[3.0f32, 1.0, 2.0]));
     let (_, got) = run(&far, 3, &[0], &[1e308], &options.reduction(Reduction::Sum));
-    assert!(got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0, "{got:?}");
-    // Finite, whatever the logits.
+    assert!(
+        got[0].widen() < 0.0 && got[1].widen() == 0.0 && got[2].widen() > 0.0,
+        "expected signs -, 0, +, got {got:?}"
+    );
+    // Gradients are not NaN for extreme logits, and with a softcap they are finite.
     let ends = [E::LIMITS.max, -E::LIMITS.max, 0.0].map(E::from_wide);
     for target in 0..3 {
         let (_, got) = run(&ends, 3, &[target], &[1.0], &mean.label_smoothing(0.2).z_loss(0.5));
-        assert!(got.iter().all(|v| !v.widen().is_nan()), "{got:?}");
+        assert!(got.iter().all(|v| !v.widen().is_nan()), "expected no NaN, got {got:?}");
         let (_, got) = run(&ends, 3, &[target], &[1.0], &mean.softcap(3.0));
-        assert!(got.iter().all(|v| v.widen().is_finite()), "{got:?}");
+        assert!(got.iter().all(|v| v.widen().is_finite()), "expected finite gradients, got {got:?}");
     }
 }
 
@@ -280,7 +284,11 @@ fn forms<E: Bits>() {
                 for (form, data, stride) in [("to gaps", &to, cols + 2), ("in place", &data, cols + 1)] {
                     for (got, expected) in data.chunks(stride).zip(alone.chunks(cols)) {
                         assert_same_bits(&what(form), &got[..cols], expected);
-                        assert!(got[cols..].iter().all(|gap| gap.bits() == E::NAN.bits()), "{}", what(form));
+                        assert!(
+                            got[cols..].iter().all(|gap| gap.bits() == E::NAN.bits()),
+                            "{}: expected NaN in the gaps",
+                            what(form)
+                        );
                     }
                 }
                 for threads in [1, 2] {
@@ -300,13 +308,13 @@ fn refusals_write_nothing() {
         let mut x = [1.0f32, 2.0, 3.0, 4.0];
         let view = RowsMut::new(&mut x, 2, 2).unwrap();
         let refused = cross_entropy_backward_in_place(view, targets, dloss, options).unwrap_err();
-        assert!(refused.to_string().contains(part), "{refused}");
+        assert!(refused.to_string().contains(part), "expected an error with {part:?}, got: {refused}");
         assert_eq!(x, [1.0, 2.0, 3.0, 4.0]);
     };
     check(&[0, 2], &[1.0], &options, "cross_entropy_backward: target is 2 in row 1");
     check(&[0], &[1.0], &options, "target has 1 elements");
-    check(&[0, 1], &[], &options, "dloss has 0 elements; 1 is needed");
-    check(&[0, 1], &[1.0], &options.reduction(Reduction::None), "dloss has 1 elements; 2 is needed");
+    check(&[0, 1], &[], &options, "dloss has 0 elements; expected 1");
+    check(&[0, 1], &[1.0], &options.reduction(Reduction::None), "dloss has 1 elements; expected 2");
     check(&[0, 1], &[1.0], &options.label_smoothing(2.0), "label_smoothing is 2");
     let (x, mut y) = ([0.0f32; 4], [7.0f32; 6]);
     let out = RowsMut::new(&mut y, 2, 3).unwrap();
@@ -315,7 +323,7 @@ fn refusals_write_nothing() {
     assert_eq!(y, [7.0; 6]);
 }
 
-/// A mean over 8,192 rows is below what f16 can hold of most probabilities; a scaled loss is not.
+/// In f16, a mean over 8,192 rows makes most gradients too small to represent. A loss scale avoids that.
 #[test]
 fn a_scaled_loss_in_f16() {
     let x = vec![f16::ZERO; 64 * 4096];

@@ -1,5 +1,5 @@
-//! Cross-entropy in parts: the bits of the whole, loss and gradient, wherever the columns are cut and in whatever order
-//! parts are merged, and what cannot be put together.
+//! Tests of cross-entropy over column ranges. Loss and gradient have the bits of the whole, wherever the columns are
+//! cut and in any order of merging. Incompatible parts are rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits, scattered};
@@ -23,7 +23,7 @@ for_each_dtype!(
     many_columns
 );
 
-/// Rows that are dealt out, and what the whole of them gives.
+/// Rows to shard by columns, with their targets and options.
 struct Dealt<'a, E> {
     x: &'a [E],
     all: usize,
@@ -32,18 +32,18 @@ struct Dealt<'a, E> {
 }
 
 impl<E: Bits> Dealt<'_, E> {
-    /// Some columns of each row, without gaps.
+    /// Copies a range of columns of each row, without gaps.
     fn columns(&self, of: &[E], columns: &Range<usize>) -> Vec<E> {
         of.chunks(self.all).flat_map(|row| row[columns.clone()].to_vec()).collect()
     }
 
-    /// A gradient for each loss.
+    /// Returns a gradient for each loss.
     fn dloss(&self) -> Vec<f64> {
         let losses = if self.options.reduction == Reduction::None { self.targets.len() } else { 1 };
         (0..losses).map(|i| 0.75 + scattered(i)).collect()
     }
 
-    /// Results are the whole's with these cuts, taken in this order.
+    /// Fails unless parts with these column ranges, merged in this order, give the bits of the whole.
     #[track_caller]
     fn same(&self, what: &str, cuts: &[Range<usize>]) {
         let Dealt { x, all, targets, options } = self;
@@ -71,7 +71,7 @@ impl<E: Bits> Dealt<'_, E> {
         }
     }
 
-    /// The same with cuts by chance.
+    /// Runs [`Dealt::same`] with random cuts.
     #[track_caller]
     fn same_somehow(&self, what: &str, rng: &mut SmallRng) {
         let cuts = cuts(rng, self.all);
@@ -83,7 +83,10 @@ impl<E: Bits> Dealt<'_, E> {
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
     assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
-        assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{what}: {ours}, not {theirs}");
+        assert!(
+            ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+            "{what}: expected {theirs}, got {ours}"
+        );
     }
 }
 
@@ -91,7 +94,7 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// Up to five parts, some of them without columns and some of one, in any order.
+/// Cuts the columns into up to five ranges in random order. Some are empty, and some have one column.
 fn cuts(rng: &mut SmallRng, all: usize) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = (0..rng.random_range(0..4)).map(|_| rng.random_range(0..=all)).collect();
     if let Some(end) = ends.first().filter(|end| **end < all) {
@@ -105,7 +108,7 @@ fn cuts(rng: &mut SmallRng, all: usize) -> Vec<Range<usize>> {
     cuts
 }
 
-/// A class for each row.
+/// Draws a target class for each row.
 fn classes(rng: &mut SmallRng, rows: usize, all: usize) -> Vec<i64> {
     (0..rows).map(|_| rng.random_range(0..all) as i64).collect()
 }
@@ -143,7 +146,7 @@ fn hostile_rows<E: Bits>() {
                 Dealt { x: &x, all, targets: &targets, options }.same_somehow("far apart", &mut rng);
             }
         }
-        // One broken row beside two that are not.
+        // One row with a NaN or an infinity between two finite rows.
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
             x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -155,7 +158,7 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Parts in which nothing has a share of a row that has something elsewhere, and rows that have nothing at all.
+/// Checks parts that are fully masked in a row that is not, and fully masked rows.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;
@@ -211,7 +214,8 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Rows that one logit outweighs, the target's or another: all other terms are added as floats.
+/// Checks max-dominated rows, whose largest logit may be the target or another. Their other terms are added in floating
+/// point.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked cross-entropies in parts");
     for all in [300, 1500] {
@@ -224,7 +228,7 @@ fn peaked_rows<E: Bits>() {
                     *target = rng.random_range(0..all) as i64;
                 }
             }
-            // Two that are as large.
+            // The last row may have two largest logits.
             x[2 * all + rng.random_range(0..all)] = E::from_wide(4.0);
             for options in [each(), each().softcap(100.0), each().z_loss(0.01).label_smoothing(0.1)] {
                 let dealt = Dealt { x: &x, all, targets: &targets, options };
@@ -249,7 +253,7 @@ fn rows_that_do_not_count<E: Bits>() {
     }
 }
 
-/// The unit of rule Q is that of the whole row's length.
+/// Checks that the fixed-point sum uses the unit for the whole row's length.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];
@@ -272,7 +276,10 @@ fn view(columns: Range<usize>) -> Rows<'static, f32> {
 #[track_caller]
 fn refused<T>(result: Result<T>, parts: &[&str]) {
     let message = result.err().map(|error: Error| error.to_string()).unwrap_or_default();
-    assert!(!message.is_empty() && parts.iter().all(|part| message.contains(part)), "{message:?}");
+    assert!(
+        !message.is_empty() && parts.iter().all(|part| message.contains(part)),
+        "expected an error with {parts:?}, got {message:?}"
+    );
 }
 
 #[test]
@@ -311,7 +318,7 @@ fn what_cannot_be_put_together() {
     sums.backward_in_place(in_place, 5, &[6], &[1.0], &options).unwrap();
     assert_eq!(x[5..], [0.125, -0.875, 0.125]);
 
-    // A target that was to be ignored when the sums were made.
+    // The sums were made with options that ignore the target.
     let ignored = options.ignore_index(6);
     let all = part(0..8, &[6], &options).unwrap();
     let sums = all.sums(view(0..8), 0, &[6], &ignored).unwrap();
@@ -328,9 +335,9 @@ fn what_was_met_is_reported_once_a_loss() {
     });
     assert_eq!(silent.to_string(), "no op was called");
     let (_, met) = report::scope(|| sums.loss(&targets, &options).unwrap());
-    assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows wholly masked, 1 of 3 rows with NaN");
+    assert_eq!(met.to_string(), "cross_entropy: 1 of 3 rows fully masked, 1 of 3 rows with NaN");
     let (_, met) = report::scope(|| sums.backward(rows, 0, &targets, &[1.0], &options).unwrap());
-    assert_eq!(met.to_string(), "cross_entropy_backward: 1 of 3 rows wholly masked, 1 of 3 rows with NaN");
+    assert_eq!(met.to_string(), "cross_entropy_backward: 1 of 3 rows fully masked, 1 of 3 rows with NaN");
 }
 
 #[test]

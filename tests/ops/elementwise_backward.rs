@@ -1,4 +1,4 @@
-//! Gradients of the functions of one element: within the table's bounds, for every input of the 16-bit types.
+//! Tests of elementwise gradients: within the bounds of the accuracy table, for every input of the 16-bit types.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -12,16 +12,16 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// The form that writes where it is told.
+/// Type of the form that writes to a buffer of the caller.
 type Writes<E> = for<'a> fn(&[E], &[E], &'a mut [MaybeUninit<E>]) -> Result<&'a mut [E]>;
 
-/// The gradient of a function, in all its forms, and what it should be.
+/// Gradient of an elementwise function in all its forms, with its reference.
 struct Gradient<E> {
     name: &'static str,
     new: fn(&[E], &[E]) -> Result<Vec<E>>,
     into: Writes<E>,
     in_place: fn(&[E], &mut [E]) -> Result<()>,
-    /// The function and its slope.
+    /// Reference of the function. `slope` is its derivative.
     value: fn(f64) -> DoubleDouble,
     slope: fn(f64) -> DoubleDouble,
 }
@@ -60,11 +60,12 @@ gradients! {
     tanh tanh_slope tanh_backward tanh_backward_into tanh_backward_in_place;
 }
 
-/// The slope at x, and the largest term of it where two cancel: those of x s(x) are s and the rest.
+/// Returns the derivative at x and the magnitude for its error bound. Where two terms cancel in x s(x), that is the
+/// larger of s and the remaining term.
 fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDouble) {
     let (x, slope) = (x.widen(), (gradient.slope)(x.widen()));
     let of = accuracy::bound(gradient.name, E::DTYPE).unwrap().of;
-    // What is left in the narrower types has all its digits too, as the pages say.
+    // In the narrower types, the remaining difference has full accuracy too, as the ops' pages state.
     if of == Of::Result || E::DTYPE != DType::F64 || x == 0.0 || !x.is_finite() {
         return (slope, slope.abs());
     }
@@ -73,7 +74,7 @@ fn exact<E: Element>(gradient: &Gradient<E>, x: E) -> (DoubleDouble, DoubleDoubl
     (slope, if share > rest { share } else { rest })
 }
 
-/// Checks one gradient at every x with the dy beside it. `slopes` are those of x.
+/// Checks one gradient at every x, with the dy of the same index.
 fn check<E: Element>(gradient: &Gradient<E>, checker: &Checker, what: &str, x: &[E], dy: &[E]) {
     let slopes: Vec<_> = x.par_iter().map(|&x| exact(gradient, x)).collect();
     check_slopes(gradient, checker, what, x, dy, &slopes);
@@ -99,7 +100,7 @@ fn check_slopes<E: Element>(
     });
 }
 
-/// Gradients of all sizes, none of them zero or infinite.
+/// Returns gradients of many magnitudes, none of them zero or infinite.
 fn sizes<E: Element>() -> Vec<E> {
     let limits = E::LIMITS;
     let sizes = [1.0, -0.7, 1.9e-3, -250.0, limits.max, -limits.min_normal, limits.min_subnormal, limits.max.sqrt()];
@@ -128,7 +129,7 @@ fn every_bf16() {
     exhaustive::<bf16>();
 }
 
-/// Where a slope crosses zero, changes its manner, or ends.
+/// Points where a derivative is zero, changes its method, or underflows.
 const POINTS: [f64; 20] = [
     0.0,
     0.35,
@@ -183,7 +184,7 @@ fn sampled<E: Bits>() {
     }
 }
 
-/// Every form, instruction set and number of threads gives the bits of one element at a time.
+/// Checks that every form, instruction set and number of threads gives the same bits as one element at a time.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("forms");
     for len in [0, 1, 15, 16, 17, 511, 513, 4097, 150_000] {
@@ -211,7 +212,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// A dy that is 0, infinite or NaN, with any x.
+/// Checks a dy of 0, infinity or NaN with any x.
 fn special_gradients<E: Bits>() {
     let mut x = generate::special::<E>();
     x.extend([-3.0, 3.0, -0.5, 0.5].map(E::from_wide));
@@ -224,7 +225,7 @@ fn special_gradients<E: Bits>() {
                     match dy.widen() {
                         0.0 if !x.widen().is_nan() => assert_same_bits(&what, &[dx], &[dy]),
                         wide if x.widen().is_nan() || wide.is_nan() => assert_same_bits(&what, &[dx], &[E::NAN]),
-                        _ => assert!(!dx.widen().is_finite(), "{what}: {dx:?}"),
+                        _ => assert!(!dx.widen().is_finite(), "{what}: expected an infinity or NaN, got {dx:?}"),
                     }
                 }
             }
@@ -238,17 +239,19 @@ for_each_dtype!(edges, sampled, forms, special_gradients);
 fn lengths_that_do_not_fit() {
     let x = [1.0f32; 3];
     for Gradient { name, new, into, in_place, .. } in gradients::<f32>() {
-        let Err(Error::ShapeMismatch { op, argument, .. }) = new(&x, &x[..2]) else { panic!("{name}") };
+        let Err(Error::ShapeMismatch { op, argument, .. }) = new(&x, &x[..2]) else {
+            panic!("{name}: expected a shape mismatch for a short dy")
+        };
         assert_eq!((op, argument), (name, "dy"));
         let Err(Error::ShapeMismatch { argument, .. }) = into(&x, &x, &mut [MaybeUninit::uninit(); 4]) else {
-            panic!("{name}")
+            panic!("{name}: expected a shape mismatch for a long dx")
         };
         assert_eq!(argument, "dx");
         assert!(in_place(&x, &mut [1.0; 4]).is_err());
     }
 }
 
-/// The reference's slopes are those of the reference's functions.
+/// Checks the reference derivatives against finite differences of the reference functions.
 #[test]
 fn slopes_are_finite_differences() {
     const STEP: f64 = 1.0 / 1_048_576.0;
@@ -262,9 +265,13 @@ fn slopes_are_finite_differences() {
             let difference = (gradient.value)(x + STEP) - (gradient.value)(x - STEP);
             let difference = (difference / DoubleDouble::from(2.0 * STEP)).to_f64();
             let slope = (gradient.slope)(x).to_f64();
-            // The third derivative times step^2.
+            // The tolerance covers the third derivative times the squared step.
             let error = (difference - slope).abs();
-            assert!(error <= 1e-7 * slope.abs().max(1e-3), "{} at {x}: {difference}, not {slope}", gradient.name);
+            assert!(
+                error <= 1e-7 * slope.abs().max(1e-3),
+                "{} at {x}: expected {slope}, got {difference}",
+                gradient.name
+            );
         }
     }
 }

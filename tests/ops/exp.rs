@@ -1,4 +1,4 @@
-//! The exponential: correctly rounded in the narrower types, for every input of the 16-bit ones.
+//! Tests of the exponential: correctly rounded in types narrower than f64, for every input of the 16-bit types.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;
@@ -47,7 +47,7 @@ fn special_values<E: Bits>() {
         (limits.max, f64::INFINITY),
         (-limits.max, 0.0),
     ]);
-    // The limits that the type states are where exp leaves the finite, the normal and the non-zero numbers.
+    // At the limits of the type, exp leaves the finite, the normal and the nonzero numbers.
     let exp = |place: i64| evenkeel::exp(&[E::at_place(place)]).unwrap()[0].widen();
     let place = |x: f64| E::from_wide(x).place();
     assert!(exp(place(limits.exp_max)).is_finite() && exp(place(limits.exp_max) + 1).is_infinite());

@@ -1,4 +1,5 @@
-//! Powers of two: correctly rounded in the narrower types, for every input of the 16-bit ones; whole powers exact.
+//! Tests of powers of two: correctly rounded in types narrower than f64, for every input of the 16-bit types; integral
+//! powers are exact.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;
@@ -46,7 +47,8 @@ fn special_values<E: Bits>() {
         (limits.max, f64::INFINITY),
         (-limits.max, 0.0),
     ]);
-    // Each power that the type holds, and the first ones that it doesn't: half the smallest is a tie, to zero.
+    // Each power that the type represents, and the first ones outside. Half of the smallest number is a tie that rounds
+    // to 0.
     let (first, last) = (limits.min_subnormal.log2() as i32, limits.max.log2().ceil() as i32);
     let powers = std::iter::successors(Some(limits.min_subnormal), |power| Some(power * 2.0));
     let whole: Vec<(f64, f64)> = (first..last).map(f64::from).zip(powers).collect();

@@ -1,4 +1,5 @@
-//! The tanh form of the Gaussian error linear unit: correctly rounded in the narrower types, for every input of the 16-bit ones.
+//! Tests of the tanh form of the Gaussian error linear unit: correctly rounded in types narrower than f64, for every
+//! input of the 16-bit types.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;
@@ -45,7 +46,8 @@ fn special_values<E: Bits>() {
         (-limits.max, -0.0),
     ]);
     if E::DTYPE != DType::F64 {
-        // Half of the smallest number and a little more; half of its negative and a little less.
+        // The exact results are slightly more than half of the smallest number, and slightly less than half in
+        // magnitude.
         let smallest = limits.min_subnormal;
         assert_values::<GeluTanh, E>(&[(smallest, smallest), (-smallest, -0.0)]);
     }

@@ -1,4 +1,4 @@
-//! GroupNorm: accuracy against the reference, every layout of channels, and the same bits in every form.
+//! Tests of GroupNorm: accuracy against the reference, every layout of channels, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -14,7 +14,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// Of one group, without an eps, which would hide what becomes of small variances.
+/// GroupNorm with one group, without an eps, which would hide errors of small variances.
 struct Function;
 
 impl rows::Function for Function {
@@ -42,7 +42,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; layouts, outcomes, forms);
 
-/// Shapes and groups: channels of one element, of parts of a block, and of many blocks.
+/// Shapes with numbers of groups. Channels have one element, part of a block, or many blocks.
 const LAYOUTS: [([usize; 3], usize); 10] = [
     ([1, 1, 1], 1),
     ([2, 6, 1], 3),
@@ -56,7 +56,7 @@ const LAYOUTS: [([usize; 3], usize); 10] = [
     ([5, 32, 49], 8),
 ];
 
-/// Weights and biases of every type, for every layout.
+/// Checks weights and biases of every type, for every layout.
 fn layouts<E: Bits>() {
     let mut rng = generate::rng("group_norm, layouts");
     let checker = Checker::of_usual_rows::<E>("group_norm");
@@ -86,7 +86,7 @@ fn layouts<E: Bits>() {
                 });
             });
         }
-        // A batch gives what its entries give alone, and what layer_norm gives of groups, in every form.
+        // Each entry of a batch has the same bits alone. Each group has the bits of layer_norm, in every form.
         let view = || Lanes::new(&x, batch, channels, inner).unwrap();
         let entry = channels * inner;
         let grouped = Rows::new(&x, batch * groups, entry / groups).unwrap();
@@ -162,7 +162,7 @@ impl<E: Element> RowOp<E> for Forms<'_> {
     }
 }
 
-/// Of `[N, C]`, also where gaps are between entries.
+/// Checks the forms on `[N, C]`, also with gaps between entries.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("group_norm, forms");
     for (rows, cols, groups) in [(1, 1, 1), (3, 2, 2), (5, 6, 3), (4, 16, 4), (3, 257, 1), (70, 1000, 8)] {

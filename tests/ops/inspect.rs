@@ -1,5 +1,5 @@
-//! inspect and finite: accuracy against the reference, what is not finite, and the same bits on every thread and
-//! instruction set.
+//! Tests of `inspect` and `finite`: accuracy against the reference, NaN and infinities, and equal bits on any number of
+//! threads and instruction set.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
@@ -11,7 +11,8 @@ use evenkeel::{Element, Finite, Stats, accuracy, finite, inspect, report};
 
 for_each_dtype!(moments, hostile, not_finite, threads, where_the_first_is);
 
-/// Fails unless the statistics are those of the elements, within the table's bound.
+/// Fails unless the statistics are those of the elements, within the bound of the accuracy table. Returns the largest
+/// error.
 #[track_caller]
 fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     let stats = inspect(x).unwrap();
@@ -22,7 +23,10 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     assert_eq!((stats.count, stats.nan, stats.infinite), counts, "{what}");
     let Some([mean, std]) = reference::inspect(x) else {
         let of_none = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
-        assert!(of_none.iter().all(|v| v.is_nan()), "{what}: {stats:?}");
+        assert!(
+            of_none.iter().all(|v| v.is_nan()),
+            "{what}: expected NaN statistics without finite elements, got {stats:?}"
+        );
         return 0.0;
     };
     let extreme = |f: fn(f64, f64) -> f64, of: fn(f64) -> f64| kept.iter().map(|&x| of(x)).reduce(f).unwrap();
@@ -31,7 +35,11 @@ fn check<E: Element>(what: &str, x: &[E]) -> f64 {
     assert_eq!(stats.max_abs, extreme(f64::max, f64::abs), "{what}");
     let worst = ulp::error_at(stats.mean, mean, stats.max_abs).max(ulp::error(stats.std, std));
     let bound = accuracy::bound("inspect", E::DTYPE).unwrap().ulps + x.len() as f64 / 16_384.0;
-    assert!(worst <= bound, "{what} in {}: {worst} ULP: {stats:?}, not {mean:?} and {std:?}", E::DTYPE);
+    assert!(
+        worst <= bound,
+        "{what} in {}: expected mean {mean:?} and std {std:?} within {bound} ULP, got {stats:?}, off by {worst}",
+        E::DTYPE
+    );
     worst
 }
 
@@ -51,7 +59,8 @@ fn moments<E: Bits>() {
     println!("inspect {}: worst {worst:.4} ULP", E::DTYPE);
 }
 
-/// Sums that overflow the type, or f64; squares that vanish; spreads at the last digits of the mean; single values.
+/// Checks sums that overflow the type or f64, squares that underflow, spreads in the last digits of the mean, and rows
+/// of one element.
 fn hostile<E: Bits>() {
     let limits = E::LIMITS;
     for len in [1, 2, 17, 300, 5000] {
@@ -72,7 +81,7 @@ fn hostile<E: Bits>() {
     }
     let stats = inspect(&[-0.0, 0.0, -0.0].map(E::from_wide)).unwrap();
     let zeros = [stats.min, stats.max, stats.mean, stats.std, stats.max_abs];
-    assert!(zeros.iter().all(|v| v.to_bits() == 0), "{stats:?}");
+    assert!(zeros.iter().all(|v| v.to_bits() == 0), "expected statistics of 0, got {stats:?}");
 }
 
 fn not_finite<E: Bits>() {
@@ -91,7 +100,7 @@ fn not_finite<E: Bits>() {
         }
         assert_eq!(check("nothing", &[] as &[E]), 0.0);
     });
-    // Any bits at all.
+    // Random bits.
     for _ in 0..50 {
         check("any bits", &generate::any_bits::<E>(&mut rng, 300));
     }
@@ -131,14 +140,14 @@ fn where_the_first_is<E: Bits>() {
         for len in [1, 16, 17, 4096, 4100, 100_000] {
             let clean = vec![E::from_wide(-2.5); len];
             let met = finite(&clean).unwrap();
-            assert!(met.is_finite() && met.count == len, "{met:?}, {level}");
+            assert!(met.is_finite() && met.count == len, "expected {len} finite elements, got {met:?} ({level})");
             for at in [0, len / 2, len - 1] {
                 for (value, nan) in [(E::NAN, 1), (E::INFINITY, 0), (E::NEG_INFINITY, 0)] {
                     let mut x = clean.clone();
                     x[at] = value;
                     x[len - 1] = value;
                     let met = finite(&x).unwrap();
-                    assert!(!met.is_finite(), "{met:?}, {level}");
+                    assert!(!met.is_finite(), "expected non-finite elements, got {met:?} ({level})");
                     let Finite { count, nan: nans, infinite, first, .. } = met;
                     let bad = if at == len - 1 { 1 } else { 2 };
                     assert_eq!((count, nans, infinite), (len, bad * nan, bad * (1 - nan)), "{level}");
@@ -152,7 +161,8 @@ fn where_the_first_is<E: Bits>() {
     });
 }
 
-/// The mean of narrow types is rule O over the elements, those left out adding nothing.
+/// Checks that the mean of f32 is the tiled sum ([`rule_o`]) over the elements, divided by their count. A skipped
+/// element adds nothing.
 #[test]
 fn the_mean_is_a_sum_by_rule_o() {
     let mut rng = generate::rng("inspect, rule O");
@@ -161,11 +171,11 @@ fn the_mean_is_a_sum_by_rule_o() {
         x[len / 2] = f32::NAN;
         let terms: Vec<f64> = x.iter().map(|x| x.widen()).map(|x| if x.is_nan() { 0.0 } else { x }).collect();
         let mean = rule_o(&terms) / (len - 1) as f64;
-        assert!(inspect(&x).unwrap().mean == mean || len == 1, "{len}");
+        assert!(inspect(&x).unwrap().mean == mean || len == 1, "expected a mean of {mean} for {len} elements");
     }
 }
 
-/// The reference keeps its digits where f64 would lose them.
+/// Checks that the reference keeps digits that f64 would lose.
 #[test]
 fn the_reference_in_numbers_that_can_be_checked_by_eye() {
     let value = |x: &[f64]| reference::inspect(x).map(|moments| moments.map(DoubleDouble::to_f64));

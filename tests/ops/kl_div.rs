@@ -1,5 +1,5 @@
-//! The divergence from probabilities: accuracy of losses and gradients against the reference, PyTorch's numbers, finite
-//! differences, what is not finite, and the same bits in every form.
+//! Tests of the Kullback-Leibler divergence: accuracy of losses and gradients against the reference, PyTorch's results,
+//! finite differences, NaN and infinities, and equal bits in every form.
 
 use super::losses::{assert_loss, numbers, reduction, vectors};
 use crate::support::generate::{self, Bits, scattered};
@@ -19,7 +19,7 @@ fn each() -> KlDiv {
     KlDiv::default().reduction(Reduction::None)
 }
 
-/// Probabilities of a row of this length: one class, all alike, or a few; not necessarily in sum 1.
+/// Generates target probabilities for a row: one class, all classes, or a few. They need not sum to 1.
 fn targets(len: usize) -> [Vec<f32>; 4] {
     let mut one = vec![0.0; len];
     one[len / 2] = 1.0;
@@ -45,7 +45,12 @@ fn check<E: Bits>(what: &str, row: &[E], targets: &[f32], options: &KlDiv) {
         assert_loss::<E>(&what, loss.value(), exact, magnitudes, of_loss);
         for i in 0..row.len() {
             let error = ulp::error_at(dx[i], gradient[i], ulp::toward_zero(gradient[i]).max(terms[i]));
-            assert!(error <= of_gradient, "{what}: gradient {:?} at {i} is {error} ULP off {:?}", dx[i], gradient[i]);
+            assert!(
+                error <= of_gradient,
+                "{what}: got gradient {:?} at {i}, off by {error} ULP; expected {:?} within {of_gradient}",
+                dx[i],
+                gradient[i]
+            );
         }
     });
 }
@@ -57,7 +62,7 @@ fn lengths() -> impl Iterator<Item = usize> {
 fn hostile_rows<E: Bits>() {
     for len in lengths() {
         for generate::Hostile { name, row } in generate::hostile_scores::<E>(len) {
-            // A difference beyond f64 is an infinite loss, as the page says.
+            // A difference of logits beyond f64 gives an infinite loss, as documented.
             let most = row.iter().filter(|v| v.widen().is_finite()).map(|v| v.widen().abs()).fold(0.0, f64::max);
             if most > 1e300 {
                 continue;
@@ -79,11 +84,11 @@ fn rows_of_every_length<E: Bits>() {
             targets(len).iter().for_each(|targets| check("a bell", &row, targets, &each()));
         }
     }
-    // A confident row, whose loss is what it leaves to the others.
+    // In a confident row, the loss is the small probability of the other classes.
     let row = [60.0, 0.0, -3.0].map(E::from_wide);
     let loss = kl_div(Rows::new(&row, 1, 3).unwrap(), &[1f32, 0.0, 0.0], &each()).unwrap().value();
     let others = (-60f64).exp() + (-63f64).exp();
-    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "{loss:e}");
+    assert!((loss / others - 1.0).abs() < 4.0 * f64::EPSILON, "expected {others:e}, got {loss:e}");
 }
 
 fn options<E: Bits>() {
@@ -112,7 +117,7 @@ fn options<E: Bits>() {
     assert_eq!((bits(&dx), bits(&dx)), (bits(&dx_of_sum), bits(&dx_of_mean)));
 }
 
-/// The table of the page.
+/// Checks the table of special values in the documentation of `kl_div`.
 fn outcomes<E: Bits>() {
     let inf = f64::INFINITY;
     let run = |row: &[f64], targets: &[f32]| {
@@ -127,9 +132,12 @@ fn outcomes<E: Bits>() {
     assert_eq!(run(&[-inf, -inf], &[0.0, 0.0]), (0.0, vec![0.0, 0.0]));
     for spoilt in [inf, f64::NAN] {
         let (loss, dx) = run(&[0.0, spoilt], &[1.0, 0.0]);
-        assert!(loss.is_nan() && dx.iter().all(|v| v.is_nan()), "{loss} {dx:?}");
+        assert!(
+            loss.is_nan() && dx.iter().all(|v| v.is_nan()),
+            "expected a NaN loss and NaN gradients, got {loss} and {dx:?}"
+        );
     }
-    // As far apart as f32 can be.
+    // Logits as far apart as f32 allows.
     let most = E::LIMITS.max.min(f64::from(f32::MAX));
     let (loss, dx) = run(&[most, -most], &[0.0, 1.0]);
     assert_eq!((loss, dx), (2.0 * E::from_wide(most).widen(), vec![1.0, -1.0]));
@@ -170,7 +178,8 @@ fn a_nan_stays_in_its_row<E: Bits>() {
     }
 }
 
-/// Strided, into, in place, and on any threads and instruction set.
+/// Checks that every form gives the same bits: strided, into a buffer, in place, and on any number of threads and
+/// instruction set.
 fn forms<E: Bits>() {
     let (rows, cols, stride) = (9, 70, 75);
     let mut rng = generate::rng("kl_div, forms");
@@ -206,17 +215,18 @@ fn finite_differences() {
     for i in 0..6 {
         let [mut above, mut below] = [x; 2];
         (above[i], below[i]) = (x[i] + 1e-4, x[i] - 1e-4);
-        // The third derivative is below 1 in size: h^2 / 6 of it, and roundings of a sum near 5 over 2 h.
+        // The tolerance covers h^2 / 6 times the third derivative, of magnitude below 1, and the rounding of a sum near
+        // 5, divided by 2 h.
         let slope = (loss(&above) - loss(&below)) / 2e-4;
-        assert!((slope - dx[i]).abs() < 1e-8, "{i}: {slope}, not {}", dx[i]);
+        assert!((slope - dx[i]).abs() < 1e-8, "{i}: expected {slope}, got {}", dx[i]);
     }
 }
 
-/// PyTorch's losses and gradients in f64, by scripts/train-vectors.py.
+/// Compares with PyTorch's losses and gradients in f64, generated by scripts/train-vectors.py.
 #[test]
 fn as_pytorch() {
     let lines = vectors("kl_div");
-    assert!(lines.len() >= 8, "{} lines", lines.len());
+    assert!(lines.len() >= 8, "expected at least 8 vectors, got {}", lines.len());
     for fields in lines {
         let &[_, cols, name, log_target, scale, x, targets, loss, dx] = fields.as_slice() else { panic!("{fields:?}") };
         let (cols, x, targets) = (cols.parse::<usize>().unwrap(), numbers(x), numbers(targets));
@@ -225,14 +235,14 @@ fn as_pytorch() {
         let rows = x.len() / cols;
         let dloss = vec![1.0; if name == "none" { rows } else { 1 }];
         let (got, got_dx) = kl_div_backward(Rows::new(&x, rows, cols).unwrap(), &targets, &dloss, &options).unwrap();
-        // Rows of some logarithms of up to 40, times probabilities of 1 in sum.
+        // The logarithms of a row are up to 40, and its probabilities sum to 1.
         let (most, expected) = (8.0 * 40.0 * rows as f64 * f64::EPSILON, numbers(loss));
         assert_eq!(got.as_slice().len(), expected.len());
         for (got, want) in got.as_slice().iter().zip(&expected) {
-            assert!((got - want).abs() <= most, "{name}: {got}, not {want}");
+            assert!((got - want).abs() <= most, "{name}: expected {want}, got {got}");
         }
         for (got, want) in got_dx.iter().zip(numbers(dx)) {
-            assert!((got - want).abs() <= 64.0 * f64::EPSILON, "{name}: gradient {got}, not {want}");
+            assert!((got - want).abs() <= 64.0 * f64::EPSILON, "{name}: expected gradient {want}, got {got}");
         }
     }
 }

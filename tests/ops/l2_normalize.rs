@@ -1,4 +1,5 @@
-//! Division by the Euclidean norm: accuracy against the reference, and the same bits in every form and along any axis.
+//! Tests of division by the Euclidean norm: accuracy against the reference, and equal bits in every form and along any
+//! axis.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
@@ -10,7 +11,7 @@ use evenkeel::{
     l2_normalize_into, reference,
 };
 
-/// Without an eps, which would hide what becomes of small squares.
+/// l2_normalize without an eps, which would hide errors of small squares.
 struct Function;
 
 impl rows::Function for Function {
@@ -34,7 +35,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; least_norms, outcomes, forms, axes);
 
-/// Norms on both sides of eps, which is f64 whatever the type, and may itself be extreme.
+/// Checks norms on both sides of eps. eps is f64 for every type, and may be extreme itself.
 fn least_norms<E: Bits>() {
     let mut rng = generate::rng("l2_normalize, eps");
     let checker = Checker::of_usual_rows::<E>("l2_normalize");

@@ -1,4 +1,4 @@
-//! LayerNorm: accuracy against the reference, and the same bits in every form.
+//! Tests of LayerNorm: accuracy against the reference, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -12,7 +12,7 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 
-/// Without an eps, which would hide what becomes of small variances.
+/// LayerNorm without an eps, which would hide errors of small variances.
 struct Function;
 
 impl rows::Function for Function {
@@ -38,7 +38,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; weights, small_spreads, outcomes, forms);
 
-/// Weights and biases of every type.
+/// Checks weights and biases of every type.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("layer_norm, weights");
     let checker = Checker::of_usual_rows::<E>("layer_norm");
@@ -69,7 +69,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Values far from zero that differ in their last digits.
+/// Checks values far from zero that differ in their last digits, and rows of extreme magnitudes.
 fn small_spreads<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("layer_norm");
     for base in [1500.0, 40_000.0, 1e6, 1e15] {
@@ -149,7 +149,8 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Mean and variance are rule O over exact terms, on every instruction set; the mean has its remainder beside it.
+/// Checks that mean and variance are tiled sums ([`rule_o`]) over exact terms, on every instruction set. The mean is
+/// corrected by the remainder of its rounding.
 #[test]
 fn the_moments_are_sums_by_rule_o() {
     use evenkeel::math::sum::rule_o;

@@ -1,4 +1,4 @@
-//! The gradients of LayerNorm: accuracy against the reference, sums over rows, and the same bits in every form.
+//! Tests of the gradients of LayerNorm: accuracy against the reference, sums over rows, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -12,7 +12,7 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 
-/// Without an eps, which would hide what becomes of small variances; dy is the row from its end.
+/// LayerNorm without an eps, which would hide errors of small variances. dy is the row in reverse order.
 struct Function;
 
 fn reversed<E: Element>(row: &[E]) -> Vec<E> {
@@ -44,7 +44,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; small_spreads, weights, columns, outcomes, forms);
 
-/// Values far from zero that differ in their last digits, which the mean of squares loses.
+/// Checks values far from zero that differ in their last digits, which the mean of squares would lose.
 fn small_spreads<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
     for len in [3, 4, 16, 100, 300, 1000] {
@@ -61,11 +61,11 @@ fn small_spreads<E: Bits>() {
         let naive = naive::layer_norm_backward(&x, &dy, 0.0);
         let passes = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound()).is_ok();
         let spreads = x.iter().any(|v| *v != x[0]);
-        assert!(!passes || !spreads, "{len} has no power: the naive formula passes");
+        assert!(!passes || !spreads, "{len}: expected the naive formula to fail, but it is within the bound");
     }
 }
 
-/// Weights of every type.
+/// Checks weights of every type.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("layer_norm_backward, weights");
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
@@ -94,7 +94,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// dweight and dbias, of as many rows as make tiles, lanes and parts of them.
+/// Checks dweight and dbias for numbers of rows that fill whole or partial tiles and lanes.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("layer_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("layer_norm_backward");
@@ -112,7 +112,7 @@ fn columns<E: Bits>() {
             let what = format!("{rows} x {cols}, {level}");
             check_columns(&checker, &format!("dweight, {what}"), &got.dweight.unwrap(), &exact, &terms[0]);
             check_columns(&checker, &format!("dbias, {what}"), &got.dbias.unwrap(), &sums, &terms[1]);
-            // One of them alone.
+            // One of the two gradients alone.
             let got = layer_norm_backward(view(&x), view(&dy), &LayerNorm::default().bias(&bias)).unwrap();
             assert_eq!(got.dweight, None);
             check_columns(&checker, &format!("dbias alone, {what}"), &got.dbias.unwrap(), &sums, &terms[1]);
@@ -131,8 +131,11 @@ fn outcomes<E: Bits>() {
             let (x, dy) = (Rows::new(&x, 3, 3).unwrap(), Rows::new(&dy, 3, 3).unwrap());
             let (gradients, met) = evenkeel::report::scope(|| layer_norm_backward(x, dy, &options).unwrap());
             for row in [&gradients.dx[..3], &gradients.dx[6..]] {
-                // The same everywhere, so it moves the mean alone.
-                assert!(row.iter().all(|v| v.widen() == 0.0), "the rows beside, {level}: {row:?}");
+                // The gradient is equal in all columns, so it changes only the mean, and dx is 0.
+                assert!(
+                    row.iter().all(|v| v.widen() == 0.0),
+                    "expected zero gradients in the other rows, got {row:?} ({level})"
+                );
             }
             let wide = |sums: Option<Vec<E>>| sums.unwrap().iter().map(|v| v.widen()).collect::<Vec<f64>>();
             let middle = gradients.dx[3..6].to_vec();
@@ -140,24 +143,27 @@ fn outcomes<E: Bits>() {
         };
         for broken in [[one, nan, zero], [one, inf, zero]] {
             let (dx, dweight, dbias, met) = outcome(broken, live);
-            assert!(dx.iter().all(|v| v.widen().is_nan()), "{broken:?} in x, {dx:?}");
+            assert!(dx.iter().all(|v| v.widen().is_nan()), "expected NaN gradients for {broken:?} in x, got {dx:?}");
             assert!(dweight.iter().all(|v| v.is_nan()));
             assert_eq!(dbias, [1.0, 2.0, 3.0]);
             assert_eq!(met.nan + met.infinite, 1);
             let (dx, dweight, dbias, met) = outcome(live, broken);
-            assert!(dx.iter().all(|v| v.widen().is_nan()), "{broken:?} in dy, {dx:?}");
+            assert!(dx.iter().all(|v| v.widen().is_nan()), "expected NaN gradients for {broken:?} in dy, got {dx:?}");
             assert!(
                 [dweight[0], dweight[2], dbias[0], dbias[2]].iter().all(|v| v.is_finite()),
-                "{dweight:?} {dbias:?}"
+                "expected finite sums in the other columns, got {dweight:?} and {dbias:?}"
             );
             assert!(!dweight[1].is_finite() && !dbias[1].is_finite());
             assert_eq!(met.nan + met.infinite, 1);
         }
         for equal in [zero, E::from_wide(3.3), E::from_wide(E::LIMITS.max)] {
             let (dx, dweight, dbias, met) = outcome([equal; 3], [one, zero, one]);
-            assert!(dx.iter().all(|v| v.widen() == 0.0), "{dx:?}");
+            assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for equal elements, got {dx:?}");
             let root = 2.0 * 1.5f64.sqrt();
-            assert!(dweight.iter().zip([-root, 0.0, root]).all(|(a, b)| (a - b).abs() < 0.02), "{dweight:?}");
+            assert!(
+                dweight.iter().zip([-root, 0.0, root]).all(|(a, b)| (a - b).abs() < 0.02),
+                "expected [-{root}, 0, {root}], got {dweight:?}"
+            );
             assert_eq!(dbias, [3.0, 2.0, 3.0]);
             assert!(met.is_clean());
         }
@@ -180,7 +186,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "layer_norm_backward", argument: "eps", .. })));
 }
 
-/// The gradient of as many rows, all of which are the same.
+/// Gradient as an op on dy. All rows have the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: LayerNorm<'a>,
@@ -216,7 +222,8 @@ fn forms<E: Bits>() {
     }
 }
 
-/// dweight and dbias are rule O over the rows in order, on every instruction set and any number of threads.
+/// Checks that dweight and dbias are tiled sums ([`rule_o`]) over the rows in order, on every instruction set and any
+/// number of threads.
 #[test]
 fn sums_over_rows_are_by_rule_o() {
     let mut rng = generate::rng("layer_norm_backward, rule O");
@@ -229,11 +236,11 @@ fn sums_over_rows_are_by_rule_o() {
             let (sum, n) = (rule_o(&x), cols as f64);
             let mean = sum / n;
             let low = (-mean).mul_add(n, sum) / n;
-            // The variance as the docs of layer_norm define it.
+            // Variance as defined in the documentation of layer_norm.
             let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
             let mut variance = (rule_o(&squares) - sum * mean) / n;
             if mean * mean > 1024.0 * variance {
-                assert!(cols <= 64, "a longer row's squares are added unrounded");
+                assert!(cols <= 64, "the test defines large means only for rows of up to 64 columns, got {cols}");
                 let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
                 variance = rule_o(&squares) / n;
             }

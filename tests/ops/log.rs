@@ -1,4 +1,4 @@
-//! The logarithm: correctly rounded in the narrower types, for every input of the 16-bit ones.
+//! Tests of the logarithm: correctly rounded in types narrower than f64, for every input of the 16-bit types.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -1,5 +1,5 @@
-//! The binary logarithm: correctly rounded in the narrower types, for every input of the 16-bit ones; exact of powers of
-//! two.
+//! Tests of the binary logarithm: correctly rounded in types narrower than f64, for every input of the 16-bit types;
+//! exact for powers of two.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

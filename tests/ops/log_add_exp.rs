@@ -1,4 +1,4 @@
-//! The logarithm of the sum of two exponentials.
+//! Tests of ln(e^a + e^b).
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -14,7 +14,7 @@ fn check<E: Element>(a: &[E], b: &[E]) {
         let y = log_add_exp(a, b).unwrap();
         checker.check_terms(&format!("{level}"), a, &y, &exact, |i| {
             let larger = a[i].widen().abs().max(b[i].widen().abs());
-            // The smaller of them is no term where it is far below.
+            // The smaller input is not counted as a term, because it may be far below the result.
             larger.min(a[i].widen().max(b[i].widen()).abs().max(std::f64::consts::LN_2))
         });
     });
@@ -27,7 +27,7 @@ fn every_input_of_16_bits() {
         for b in [0.0, -0.7, 5.0, f64::NEG_INFINITY] {
             check(&a, &vec![E::from_wide(b); a.len()]);
         }
-        // Close to each other.
+        // Pairs of close values.
         let above: Vec<E> = a.iter().map(|a| E::from_wide(a.widen() * 1.01 - 0.3)).collect();
         check(&a, &above);
     }
@@ -43,7 +43,7 @@ fn sampled<E: Bits>() {
         a.extend(generate::bell::<E>(&mut rng, 5000, mean, spread));
         b.extend(generate::bell::<E>(&mut rng, 5000, mean, spread));
     }
-    // Where the sum of the powers is 1, the result crosses zero.
+    // The result crosses zero where the sum of the exponentials is 1.
     let near = generate::spaced::<E>(-3.0, -1e-3, 2000);
     b.extend(near.iter().map(|a| E::from_wide((-a.widen().exp()).ln_1p())));
     a.extend(near);
@@ -92,7 +92,7 @@ fn forms<E: Bits>() {
     for len in [1, 17, 513, 150_000] {
         let (a, b) = (generate::bell::<E>(&mut rng, len, 0.0, 5.0), generate::bell::<E>(&mut rng, len, 0.0, 5.0));
         let y = log_add_exp(&a, &b).unwrap();
-        assert_same_bits("the other way round", &log_add_exp(&b, &a).unwrap(), &y);
+        assert_same_bits("swapped operands", &log_add_exp(&b, &a).unwrap(), &y);
         each_level(|level| {
             let mut room = vec![MaybeUninit::<E>::uninit(); len];
             assert_same_bits("into", log_add_exp_into(&a, &b, &mut room[..]).unwrap(), &y);

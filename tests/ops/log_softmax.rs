@@ -1,5 +1,5 @@
-//! Log-softmax: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in
-//! every form.
+//! Tests of log-softmax: accuracy against the reference, rows with NaN, infinities or masks, and equal bits in every
+//! form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
@@ -27,7 +27,7 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// Both terms are negative: the result is the larger.
+    /// No term exceeds the result: both are negative, so the result is the larger.
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
         vec![0.0; row.len()]
     }
@@ -35,12 +35,13 @@ impl rows::Function for Function {
 
 row_tests!(Function; peaked_rows, outcomes, forms, axes);
 
-/// One row.
+/// Computes one row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
 
-/// One large logit: its result is minus what the others add up to, far below what a sum that begins with 1 can tell.
+/// Checks rows with one large logit. Its result is minus the small sum of the others, which a sum that starts with 1
+/// would lose.
 fn peaked_rows<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("log_softmax");
     for len in [2, 3, 16, 100, 1000] {
@@ -57,7 +58,8 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// Beyond a gap of 87 the exponentials of the others are subnormal, each off by up to half the smallest number.
+/// Checks gaps beyond 87, where the exponentials of the other logits are subnormal. Each has an error of up to half the
+/// smallest number.
 #[test]
 fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
     for (len, gap) in [(2, 88.0), (16, 100.0), (1000, 95.0), (1000, 103.0), (100, 110.0)] {
@@ -66,12 +68,15 @@ fn results_below_the_normal_numbers_add_up_what_the_others_are_off_by() {
         let exact = reference::log_softmax(&x).unwrap();
         each_level(|level| {
             let off = (f64::from(row(&x)[0]) - exact[0]).abs() / f32::LIMITS.min_subnormal;
-            assert!(off <= 0.5 * len as f64, "{len} with a gap of {gap}: off by {off} of the smallest number, {level}");
+            assert!(
+                off <= 0.5 * len as f64,
+                "{len} with a gap of {gap}: expected at most 0.5 {len} subnormal units, got {off} ({level})"
+            );
         });
     }
 }
 
-/// What a row gives that has nothing to attend to, or something that spoils it.
+/// Checks fully masked rows, and rows with a NaN or an infinity.
 fn outcomes<E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let minus_ln_3 = E::from_wide(-(3f64.ln()));
@@ -91,7 +96,10 @@ fn outcomes<E: Bits>() {
             expect("+inf", [inf, one, masked], policy, [E::NAN; 3]);
             expect("two live", [one, masked, one], policy, [minus_ln_2, masked, minus_ln_2]);
             let lone = outcome([masked, one, masked], policy).unwrap()[3..6].to_vec();
-            assert!(lone[0] == masked && lone[1].widen() == 0.0 && lone[2] == masked, "{lone:?}, {level}");
+            assert!(
+                lone[0] == masked && lone[1].widen() == 0.0 && lone[2] == masked,
+                "expected 0 for the only live logit, got {lone:?} ({level})"
+            );
         }
         expect("all -inf, zeros", [masked; 3], FullyMasked::Zeros, [masked; 3]);
         expect("all -inf, uniform", [masked; 3], FullyMasked::Uniform, [minus_ln_3; 3]);

@@ -1,4 +1,4 @@
-//! The gradient of log-softmax; what is tested is in `support/scores_backward.rs`.
+//! Tests of the gradient of log-softmax. `support/scores_backward.rs` defines them.
 
 use crate::support::naive;
 use crate::support::scores_backward::{Gradient, Specified};
@@ -15,7 +15,7 @@ impl Specified for OfLogSoftmax {
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
         naive::log_softmax_backward(x, dy)
     }
-    /// dy itself, and y times each of all.
+    /// The terms are dy itself, and y times the dy of each logit.
     fn term(y: f64, dy: f64, _: f64, sum: f64) -> f64 {
         dy.abs().max(y * sum)
     }

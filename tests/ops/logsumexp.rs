@@ -1,5 +1,5 @@
-//! Log-sum-exp: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in
-//! every form.
+//! Tests of log-sum-exp: accuracy against the reference, rows with NaN, infinities or masks, and equal bits in every
+//! form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::transposed;
@@ -27,7 +27,7 @@ impl rows::Function for Function {
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
         generate::hostile_scores(len)
     }
-    /// The largest score, and the logarithm of the sum.
+    /// The terms are the largest score and the logarithm of the sum.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64> {
         let max = row.iter().map(|x| x.widen()).fold(f64::NEG_INFINITY, f64::max);
         let log_sum = exact[0] - E::Exact::from(max);
@@ -37,7 +37,8 @@ impl rows::Function for Function {
 
 row_tests!(Function; two_terms, outcomes, forms, axes);
 
-/// A largest score of 0 leaves nothing but the logarithm of the sum, which is what its exponentials are.
+/// Checks rows whose largest score is 0. Their result is the logarithm of the sum alone, so it shows the errors of the
+/// exponentials.
 fn two_terms<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("logsumexp");
     for i in 0..3000 {
@@ -49,7 +50,7 @@ fn two_terms<E: Bits>() {
     }
 }
 
-/// What a row gives that has nothing to attend to, or something that spoils it.
+/// Checks fully masked rows, and rows with a NaN or an infinity.
 fn outcomes<E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let ln_3 = E::from_wide(3f64.ln());
@@ -86,7 +87,7 @@ fn outcomes<E: Bits>() {
             assert_same_bits("masked", &masked_by(FullyMasked::Zeros).unwrap(), &[ln_3, masked, ln_3]);
             assert_eq!(masked_by(FullyMasked::Error), refused);
         }
-        // The sum of no terms is not a row that was masked.
+        // A row without columns is not a masked row.
         let policy = Softmax::default().fully_masked(FullyMasked::Error);
         assert_eq!(logsumexp(Rows::<E>::new(&[], 2, 0).unwrap(), &policy), Ok(vec![masked; 2]));
         assert_eq!(logsumexp(Rows::<E>::new(&[], 0, 5).unwrap(), &policy), Ok(vec![]));
@@ -107,7 +108,7 @@ fn forms<E: Bits>() {
                 assert_same_bits(&what("allocating"), &logsumexp(view, &options).unwrap(), &alone);
                 let mut room = vec![MaybeUninit::<E>::uninit(); rows];
                 let written = logsumexp_into(view, &mut room[..], &options).unwrap();
-                assert_same_bits(&what("into memory that is not initialised"), written, &alone);
+                assert_same_bits(&what("into uninitialised memory"), written, &alone);
                 let gaps: Vec<E> = x.chunks(cols).flat_map(|row| row.iter().copied().chain([E::NAN; 2])).collect();
                 let strided = Rows::strided(&gaps, rows, cols, cols + 2).unwrap();
                 assert_same_bits(&what("strided"), &logsumexp(strided, &options).unwrap(), &alone);
@@ -134,7 +135,7 @@ fn axes<E: Bits>() {
     }
 }
 
-/// A sum whose part above 1 is rounded, and two exponentials that are both too small.
+/// Checks a row whose sum loses part of what it has above 1, and whose two exponentials are both rounded down.
 #[test]
 fn errors_of_one_sign() {
     let bits = |magnitude: u64, exponent: i32| (magnitude as f64 * 2f64.powi(exponent - 52)).abs();
@@ -142,6 +143,6 @@ fn errors_of_one_sign() {
     let got = logsumexp(Rows::new(&x, 1, 3).unwrap(), &Softmax::default()).unwrap();
     let exact = [reference::logsumexp(&x)];
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
-    assert!(worst > 2.4, "{worst} ULP: the row is not hostile");
+    assert!(worst > 2.4, "expected a hostile row with an error above 2.4 ULP, got {worst} ULP");
     Checker::new::<f64>("logsumexp").check("errors of one sign", &x, &got, &exact);
 }

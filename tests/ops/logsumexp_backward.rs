@@ -1,5 +1,5 @@
-//! The gradient of log-sum-exp: accuracy against the reference, outcomes of rows that are not plain numbers, and the
-//! same bits in every form.
+//! Tests of the gradient of log-sum-exp: accuracy against the reference, rows with NaN, infinities or masks, and equal
+//! bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::expand::Parts;
@@ -18,7 +18,7 @@ use std::mem::MaybeUninit;
 
 for_each_dtype!(hostile, every_length, options_and_masks, outcomes, forms, axes);
 
-/// As the others of the family, with one gradient for all of a row.
+/// Specification like that of the other softmax gradients. All elements of a row share one `dy`.
 struct OfLogSumExp;
 
 impl Specified for OfLogSumExp {
@@ -56,7 +56,7 @@ fn hostile<E: Bits>() {
             naive_fails::<OfLogSumExp, E>(&checker, &what, &row, &vec![dy; len], &truth);
         }
     }
-    // Sums in the storage type stall, or gather what they round.
+    // A sum in the storage type would stall on equal logits, or accumulate its rounding errors.
     for len in [4096, 131_072] {
         let x = vec![E::from_wide(0.7); len];
         let truth = check(&checker, &format!("{len} equal"), &x, E::from_wide(3.0));
@@ -81,7 +81,7 @@ fn options_and_masks<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>(OfLogSumExp::NAME);
     let dims = [2, 5, 70];
     for case in 0..40 {
-        // Biases are tested of the others, by way of the same logits.
+        // Biases are covered by the tests of the other softmax gradients, which compute the same logits.
         let parts = Parts { biases: vec![], ..Parts::any(&mut rng, &dims) };
         let keep = parts.expand().0;
         let (scale, softcap) = [(1.0, None), (0.3, None), (-1.25, Some(8.0)), (4.0, Some(1.5))][case % 4];
@@ -103,13 +103,13 @@ fn options_and_masks<E: Bits>() {
                 truth.check(&checker, &what, &x[row.clone()], &dx[row]);
             }
             for (dx, keep) in dx.iter().zip(&keep) {
-                assert!(*keep || dx.bits() == E::ZERO.bits(), "{dx:?} behind a mask, {level}");
+                assert!(*keep || dx.bits() == E::ZERO.bits(), "expected 0 at a masked position, got {dx:?} ({level})");
             }
         });
     }
 }
 
-/// What a row gives that has nothing to attend to, or something that spoils it.
+/// Checks fully masked rows, and rows with a NaN or an infinity.
 fn outcomes<E: Bits>() {
     let [zero, one, half, inf, masked, nan] =
         [0.0, 1.0, 0.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
@@ -143,7 +143,7 @@ fn outcomes<E: Bits>() {
         }
     });
     let error = logsumexp_backward(Rows::new(&[one; 6], 2, 3).unwrap(), &[one; 3], &Softmax::default()).unwrap_err();
-    assert_eq!(error.to_string(), "logsumexp_backward: dy has 3 elements; one for each of 2 lanes is needed");
+    assert_eq!(error.to_string(), "logsumexp_backward: dy has 3 elements; expected one for each of 2 lanes");
 }
 
 fn forms<E: Bits>() {
@@ -162,7 +162,7 @@ fn forms<E: Bits>() {
                 let mut room = vec![MaybeUninit::<E>::uninit(); rows * cols];
                 let out = RowsMut::new(&mut room[..], rows, cols).unwrap();
                 let written = logsumexp_backward_into(view, &dy, out, &options).unwrap();
-                assert_same_bits(&what("into memory that is not initialised"), written, &alone);
+                assert_same_bits(&what("into uninitialised memory"), written, &alone);
                 let mut data = x.clone();
                 logsumexp_backward_in_place(RowsMut::new(&mut data, rows, cols).unwrap(), &dy, &options).unwrap();
                 assert_same_bits(&what("in place"), &data, &alone);

@@ -1,5 +1,5 @@
-//! The softmax family in rows of 262,145 to 2^21 columns, where the units of sums would show if they were coarse: rows of
-//! few different values, whose exponentials are rounded to units the same way, searched for the worst error.
+//! The softmax family on rows of 262,145 to 2^21 columns, where a too coarse unit of the sums would show. The rows have
+//! few distinct values, so the exponentials of equal values round the same way. A search looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -15,14 +15,14 @@ for_each_dtype!(shown_rows, searched_rows, parts_agree);
 
 const LENGTHS: [usize; 5] = [262_145, 300_000, 1_000_000, (1 << 21) - 1, 1 << 21];
 
-/// A row of a 0 and of other values, which are not above it, each so many times.
+/// Row with one 0 and other values that do not exceed it, each with its number of occurrences.
 #[derive(Clone)]
 struct Row<E> {
     values: Vec<(E, usize)>,
 }
 
 impl<E: Bits> Row<E> {
-    /// A 0, one of each of these values, and as many of the last as there is room for.
+    /// Creates a row of a 0 and one each of these values. The last value is repeated up to the length.
     fn new(len: usize, others: &[f64]) -> Self {
         let mut values: Vec<(E, usize)> = [0.0].iter().chain(others).map(|value| (E::from_wide(*value), 1)).collect();
         let count = values.len();
@@ -34,7 +34,7 @@ impl<E: Bits> Row<E> {
         self.values.iter().flat_map(|&(value, count)| std::iter::repeat_n(value, count)).collect()
     }
 
-    /// Where the first of each value is.
+    /// Returns the index of the first occurrence of each value.
     fn firsts(&self) -> Vec<usize> {
         self.values.iter().scan(0, |at, (_, count)| Some(std::mem::replace(at, *at + count))).collect()
     }
@@ -44,7 +44,7 @@ impl<E: Bits> Row<E> {
         self.values.iter().map(move |(value, count)| (DoubleDouble::from(value.widen() - max), *count as f64))
     }
 
-    /// What the sum of the exponentials is above 1.
+    /// Returns the sum of the exponentials minus 1.
     fn rest(&self) -> DoubleDouble {
         let mut rest = DoubleDouble::from(self.values[0].1 as f64 - 1.0);
         for (distance, count) in self.distances().skip(1) {
@@ -53,8 +53,8 @@ impl<E: Bits> Row<E> {
         rest
     }
 
-    /// The largest errors of softmax, in ULP, of log_softmax and of log-sum-exp, in ULP of the larger of their terms, and
-    /// of the cross-entropy, in ULP of f32 or of f64.
+    /// Returns the largest errors of four ops. softmax is in ULP, and log_softmax and logsumexp in ULP of the larger of
+    /// their terms. The cross-entropy is in ULP of f32, or of f64 for that type.
     fn errors(&self) -> [f64; 4] {
         let (x, options) = (self.elements(), Softmax::default());
         let rows = Rows::new(&x, 1, x.len()).unwrap();
@@ -83,10 +83,11 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// What is promised of the four; in f32 also where exponentials of equal scores are off by as much each.
+/// Returns the error bounds of the four ops. In f32 the bound of softmax covers equal scores, whose exponentials all
+/// have the same error.
 fn bounds<E: Element>() -> [f64; 4] {
     let of = |op| usual::<E>(op);
-    // Twice 0.63 ULP of an exponential, the sum's as much, and half an ULP.
+    // Twice 0.63 ULP for an exponential, as much again for the sum, and half an ULP.
     let softmax = if E::DTYPE == DType::F32 { 3.02 } else { of("softmax") };
     [softmax, of("log_softmax"), of("logsumexp"), of("cross_entropy")]
 }
@@ -95,18 +96,24 @@ fn bounds<E: Element>() -> [f64; 4] {
 fn check<E: Bits>(row: &Row<E>) -> [f64; 4] {
     let (errors, bounds) = (row.errors(), bounds::<E>());
     for (i, op) in ["softmax", "log_softmax", "logsumexp", "cross_entropy"].into_iter().enumerate() {
-        assert!(errors[i] <= bounds[i], "{op}: {} of {} ULP of {}", errors[i], bounds[i], row.what());
+        assert!(
+            errors[i] <= bounds[i],
+            "{op}: got an error of {} ULP, expected at most {}: {}",
+            errors[i],
+            bounds[i],
+            row.what()
+        );
     }
     errors
 }
 
-/// Off by 4.35 ULP of softmax and 2.9 of its logarithm once.
+/// Checks rows on which an earlier version had errors of 4.35 ULP in softmax and 2.9 ULP in log_softmax.
 fn shown_rows<E: Bits>() {
     check::<E>(&Row::new(1 << 21, &[-29.805_381_774_902_344]));
     check::<E>(&Row::new(1 << 21, &[-1.0, -30.498_491_287_231_445]));
 }
 
-/// Another value in the place of each but the first: near by, as far as the type goes, or anywhere.
+/// Returns the row with one value other than the first moved by a random distance of up to 1e-6, 1e-3 or 0.3.
 fn changed<E: Bits>(rng: &mut SmallRng, row: &Row<E>) -> Row<E> {
     let mut row = row.clone();
     let i = rng.random_range(1..row.values.len());
@@ -151,7 +158,8 @@ fn searched_rows<E: Bits>() {
     println!("{}: worst of softmax, log_softmax, logsumexp, cross_entropy: {worst:.3?}", E::DTYPE);
 }
 
-/// Whole rows' bits, also where the sum is near 1 and goes without its largest term.
+/// Checks that partial results have the bits of the whole row. In some rows the sum is close to 1 and is computed
+/// without its largest term.
 fn parts_agree<E: Bits>() {
     let mut rng = generate::rng("long rows in parts");
     let options = Softmax::default();

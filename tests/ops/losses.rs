@@ -1,9 +1,9 @@
-//! What tests of losses beside targets share: units, PyTorch's numbers.
+//! Support for tests of losses with targets: units, and PyTorch's results.
 
 use crate::support::ulp;
 use evenkeel::{DType, Element, Reduction};
 
-/// Asserts that a loss, which is f64, is within the bound of the type that it is to be rounded to.
+/// Asserts that an f64 loss is within the bound of the type that it will be rounded to.
 #[track_caller]
 pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, bound: f64) {
     use evenkeel::reference::Real;
@@ -15,19 +15,19 @@ pub fn assert_loss<E: Element>(what: &str, got: f64, exact: E::Exact, at: f64, b
         _ => ulp::size::<f32>(at),
     };
     let error = ((E::Exact::from(got) - exact) / E::Exact::from(unit)).to_f64().abs();
-    // What the type itself rounds is half a unit of the bound.
+    // The rounding to the storage type takes half an ULP of the bound.
     let rounding = if E::DTYPE == DType::F64 { 0.0 } else { 0.5 };
     let right = error + rounding <= bound || got == exact.to_f64();
-    assert!(right, "{what}, {}: {got:e} is {error} ULP off {exact:?}", E::DTYPE);
+    assert!(right, "{what}, {}: expected {exact:?} within {bound} ULP, got {got:e}, off by {error} ULP", E::DTYPE);
 }
 
-/// The fields of the lines of `tests/vectors/losses.tsv` that begin with this name.
+/// Returns the fields of the lines of `tests/vectors/losses.tsv` whose first field is `name`.
 pub fn vectors(name: &str) -> Vec<Vec<&'static str>> {
     let lines = include_str!("../vectors/losses.tsv").lines().map(|line| line.split('\t').collect::<Vec<_>>());
     lines.filter(|fields| fields[0] == name).collect()
 }
 
-/// The numbers of a field.
+/// Parses the numbers of a field, written as hexadecimal bits.
 pub fn numbers(field: &str) -> Vec<f64> {
     let number = |bits: &str| f64::from_bits(u64::from_str_radix(bits, 16).unwrap());
     field.split_whitespace().map(number).collect()
@@ -38,6 +38,6 @@ pub fn reduction(name: &str) -> Reduction {
         "none" => Reduction::None,
         "sum" => Reduction::Sum,
         "mean" | "batchmean" => Reduction::Mean,
-        other => panic!("no reduction {other}"),
+        other => panic!("expected none, sum, mean or batchmean, got {other}"),
     }
 }

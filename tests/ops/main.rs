@@ -1,5 +1,5 @@
-//! Every op, a file each: accuracy over support's inputs, outcomes of rows that are not plain numbers, the same bits in
-//! every form. One program, since linking one takes as long as compiling its tests.
+//! Tests of every op, one file each: accuracy on the inputs of `support`, rows with NaN, infinities or masks, and equal
+//! bits in every form. All files form one program, since linking a program takes as long as compiling its tests.
 
 #![forbid(unsafe_code)]
 

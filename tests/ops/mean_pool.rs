@@ -1,5 +1,5 @@
-//! Means over tokens: accuracy against the reference under every mask, outcomes of tokens that are not plain numbers,
-//! and the same bits whatever surrounds a sequence.
+//! Tests of means over tokens: accuracy against the reference under every mask, NaN and infinities, and equal bits
+//! whatever surrounds a sequence.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::generate::{self, Bits};
@@ -14,7 +14,7 @@ fn pool<E: Element>(x: &[E], shape: [usize; 3], options: &MeanPool<'_>) -> Vec<E
     mean_pool(Lanes::shaped(x, &shape, 1).unwrap(), options).unwrap()
 }
 
-/// The largest magnitude that counts in each column of one sequence.
+/// Returns the largest magnitude among the unmasked tokens of one sequence, for each column.
 fn largest<E: Element>(x: &[E], width: usize, counts: impl Fn(usize) -> bool) -> Vec<f64> {
     let mut largest = vec![0.0f64; width];
     for (_, token) in x.chunks(width).enumerate().filter(|(t, _)| counts(*t)) {
@@ -44,7 +44,7 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// Sums that overflow the type, or f64; a count that 16 bits do not hold.
+/// Checks sums that overflow the type or f64, and a number of tokens that exceeds 16 bits.
 fn hostile<E: Bits>() {
     let checker = Checker::new::<E>("mean_pool");
     let limits = E::LIMITS;
@@ -60,7 +60,7 @@ fn hostile<E: Bits>() {
             each_level(|level| check(&checker, &format!("{name}, {tokens}, {level}"), &x, 1));
         }
     }
-    // As one writes it down, a sum in the type stands still or overflows.
+    // In the naive formula, a sum in the storage type stalls or overflows.
     let x = vec![E::from_wide(limits.max); 70_000];
     let exact = reference::mean_pool(&x, 1, |_| true);
     assert!(within_terms("naive", &x, &naive::mean_pool(&x, 1), &exact, |_| limits.max, checker.bound()).is_err());
@@ -88,7 +88,7 @@ fn masked<E: Bits>() {
             let exact = reference::mean_pool(sequence, width, |t| counts(b, t));
             let largest = largest(sequence, width, |t| counts(b, t));
             checker.check_terms(&format!("sequence {b}, {level}"), &[] as &[E], got, &exact, |i| largest[i]);
-            // Alone, and without the padding behind it.
+            // The same sequence alone and without its padding.
             let options = Mask::keep(&keep[b * tokens..][..lengths[b]], &[1, lengths[b]]);
             let alone = pool(
                 &x[b * tokens * width..][..lengths[b] * width],
@@ -120,7 +120,7 @@ fn outcomes<E: Bits>() {
     });
     let mask = Mask::lengths(&[1, 0]);
     let (_, met) = report::scope(|| pool(&[one, nan, one, one], [2, 1, 2], &MeanPool::default().mask(&mask)));
-    assert_eq!(met.to_string(), "mean_pool: 2 of 4 rows wholly masked, 1 of 4 rows with NaN");
+    assert_eq!(met.to_string(), "mean_pool: 2 of 4 rows fully masked, 1 of 4 rows with NaN");
 }
 
 fn threads<E: Bits>() {
@@ -146,7 +146,7 @@ fn refusals() {
     let refused = |options: &MeanPool<'_>| mean_pool(lanes, options).unwrap_err().to_string();
     let causal = Mask::causal();
     let said = refused(&MeanPool::default().mask(&causal));
-    assert_eq!(said, "mean_pool: mask is more than flags and lengths; it must be of flags and lengths alone");
+    assert_eq!(said, "mean_pool: mask is one with a bias, causality or a window; it must be flags and lengths only");
     let bias = Mask::bias(&[0.0f32; 3], &[3]);
     assert_eq!(refused(&MeanPool::default().mask(&bias)), said);
     let uniform = refused(&MeanPool::default().fully_masked(FullyMasked::Uniform));

@@ -1,4 +1,5 @@
-//! The gradient of means over tokens: correctly rounded, zero where a token is masked, the same bits on any threads.
+//! Tests of the gradient of means over tokens: correct rounding, zeros for masked tokens, and equal bits on any number
+//! of threads.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};

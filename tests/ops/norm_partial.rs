@@ -1,5 +1,5 @@
-//! Norms in parts: the bits of the whole, wherever the columns are cut and in whatever order parts are merged, the rounds
-//! that this takes, and what cannot be put together.
+//! Tests of norms over column ranges. Results have the bits of the whole, wherever the columns are cut and in any order
+//! of merging. Also checks the number of rounds and the rejection of incompatible parts.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, weights_that_decide, rounds);
 
-/// The columns of some rows, dealt out.
+/// Rows sharded by columns.
 struct Dealt<E> {
     parts: Vec<Vec<E>>,
     cuts: Vec<Range<usize>>,
@@ -21,7 +21,7 @@ struct Dealt<E> {
 }
 
 impl<E: Bits> Dealt<E> {
-    /// At multiples of 256, some parts without columns, in any order.
+    /// Cuts at multiples of 256, in random order. Some parts have no columns.
     fn new(x: &[E], all: usize, rng: &mut SmallRng) -> Self {
         let mut ends: Vec<usize> = (0..rng.random_range(0..4)).map(|_| rng.random_range(0..=all / 256) * 256).collect();
         ends.push(all);
@@ -37,7 +37,7 @@ impl<E: Bits> Dealt<E> {
         self.parts.iter().zip(&self.cuts).map(|(part, cut)| (Rows::new(part, self.rows, cut.len()).unwrap(), cut.start))
     }
 
-    /// What is known in the end, and the rounds it took.
+    /// Merges all parts. Returns the final statistics and the number of rounds.
     fn merged(&self, new: impl Fn(Rows<'_, E>, (usize, usize)) -> NormPartial) -> (NormPartial, usize) {
         let merge = |parts: Vec<NormPartial>| {
             let mut parts = parts.into_iter();
@@ -61,7 +61,7 @@ impl<E: Bits> Dealt<E> {
         for ((x, first), cut) in self.views().zip(&self.cuts) {
             let of_whole: Vec<E> = whole.chunks(self.all).flat_map(|row| row[cut.clone()].to_vec()).collect();
             let of_part = part(x, first);
-            // Of no columns there is nothing to compare.
+            // A part without columns has nothing to compare.
             if !cut.is_empty() {
                 assert_same_bits(&format!("{what} in {:?}", self.cuts), &of_part, &of_whole);
             }
@@ -69,7 +69,7 @@ impl<E: Bits> Dealt<E> {
     }
 }
 
-/// Both norms in parts, with the rounds that each took.
+/// Checks both norms, and returns the number of rounds of each.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,
@@ -118,7 +118,7 @@ fn hostile_rows<E: Bits>() {
                 same(hostile.name, &hostile.row, all, &rms, &layer, &mut rng);
             }
         }
-        // One broken row beside two that are not.
+        // One row with an infinity or a NaN between two finite rows.
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         for broken in [f64::INFINITY, f64::NAN] {
             x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -127,7 +127,8 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Whether rows are multiplied in f32 depends on the smallest number that is not 0, wherever it is, and on all weights.
+/// Checks rows near the limits for computing products in f32. The choice depends on the smallest nonzero element in any
+/// part, and on all weights.
 fn weights_that_decide<E: Bits>() {
     let mut rng = generate::rng("weights that decide");
     let all = 768;

@@ -1,5 +1,5 @@
-//! The worst rows of the norms: near-constant rows of every width to 16,384, rows that a search makes worse step by step,
-//! and rows whose roundings all go the same way.
+//! Search for the worst rows of the norms: near-constant rows of every width up to 16,384, and rows that a search makes
+//! worse step by step.
 
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};
@@ -43,7 +43,7 @@ impl Op {
     }
 }
 
-/// A row of few values, and the same weight and bias in all columns.
+/// Row of few values, with the same weight and bias in all columns.
 #[derive(Clone, Debug)]
 struct Case<E> {
     row: FewValues<E>,
@@ -81,7 +81,7 @@ impl<E: Bits> Case<E> {
         .unwrap()
     }
 
-    /// Returns the exact result and the largest of its terms for each value.
+    /// Returns for each value the exact result and the largest of its terms.
     fn exact(&self, op: Op) -> Vec<(DoubleDouble, f64)> {
         let dd = DoubleDouble::from;
         let mut normalised = self.row.normalised(op.is_centred(), self.eps);
@@ -102,7 +102,7 @@ impl<E: Bits> Case<E> {
             let weighted = *n * dd(weight);
             let mut largest = weighted.to_f64().abs().max(bias.abs()).max(of_mean * weight.abs());
             if E::DTYPE == DType::F64 && n.to_f64().abs() < f64::MIN_POSITIVE {
-                // The weight multiplies a multiple of 2^-1074.
+                // Here the weight multiplies a subnormal number, a multiple of 2^-1074.
                 largest = largest.max(f64::MIN_POSITIVE * weight.abs());
             }
             (weighted + dd(bias), largest)
@@ -119,11 +119,11 @@ impl<E: Bits> Case<E> {
         let mut of_value = vec![None; exact.len()];
         for (&y, &which) in got.iter().zip(&which) {
             let first = of_value[usize::from(which)].get_or_insert(y);
-            assert_eq!(first.bits(), y.bits(), "{op:?}: equal elements, other results, in {self:?}");
+            assert_eq!(first.bits(), y.bits(), "{op:?}: equal elements must give equal results, in {self:?}");
         }
         let errors = exact.iter().zip(of_value).map(|(&(exact, largest), got)| {
             let at = largest.max(ulp::toward_zero(exact));
-            ulp::error_at(got.expect("an element of each value"), exact, at)
+            ulp::error_at(got.expect("each value has at least one element"), exact, at)
         });
         errors.fold(0.0, f64::max)
     }
@@ -132,12 +132,16 @@ impl<E: Bits> Case<E> {
     fn check(&self, op: Op, worst: &mut f64) {
         let bound = accuracy::bound(op.name(), E::DTYPE).unwrap().ulps;
         let error = self.error(op);
-        assert!(error <= bound, "{op:?} of {}: {error:.4} ULP off, where {bound} are promised, in {self:?}", E::DTYPE);
+        assert!(
+            error <= bound,
+            "{op:?} of {}: expected an error of at most {bound} ULP, got {error:.4} ULP, in {self:?}",
+            E::DTYPE
+        );
         *worst = error.max(*worst);
     }
 }
 
-/// Layer_norm with the default eps, and with one that does not show.
+/// Checks layer_norm with the default eps and with ones that have no effect.
 fn near_constant_rows_of_every_width<E: Bits>() {
     let mut rng = generate::rng("near-constant rows");
     let mut worst = 0.0;
@@ -148,7 +152,7 @@ fn near_constant_rows_of_every_width<E: Bits>() {
             Case::plain(row, eps).check(Op::LayerNorm, &mut worst);
         }
     }
-    // The rows that were reported.
+    // Widths for which too large errors were reported.
     for len in [2969, 3072, 8978] {
         let row = FewValues::<E>::at_places(E::from_wide(1.0).place(), len, &[(1, 1)]);
         each_level(|_| Case::plain(row.clone(), 1e-5).check(Op::LayerNorm, &mut worst));
@@ -156,7 +160,7 @@ fn near_constant_rows_of_every_width<E: Bits>() {
     println!("layer_norm {}, near-constant rows of every width: worst {worst:.4} ULP", E::DTYPE);
 }
 
-/// Starts from random rows and keeps each change that makes the error larger.
+/// Starts from random rows and keeps each change that does not reduce the error.
 fn rows_that_get_worse<E: Bits>() {
     let mut rng = generate::rng("rows that get worse");
     for op in Op::ALL {
@@ -184,11 +188,11 @@ fn change<E: Bits>(rng: &mut SmallRng, op: Op, case: &Case<E>) -> Case<E> {
     let values = &mut changed.row.0;
     let which = rng.random_range(0..values.len());
     match rng.random_range(0..8) {
-        // Another value: beside it, far from it, or of the other sign.
+        // Changes a value: to a close one, to a far one, or to the opposite sign.
         0 => values[which].0 = near(values[which].0, rng.random_range(-3..=3)),
         1 => values[which].0 = near(values[which].0, 1 << rng.random_range(0..E::WIDTH - 2)),
         2 => values[which].0 = E::from_wide(-values[which].0.widen()),
-        // Another count, or one value more.
+        // Changes a count, or adds a value.
         3 => values[which].1 = (values[which].1 + rng.random_range(0..4)).saturating_sub(2).max(1),
         4 => values[which].1 = rng.random_range(1..WIDEST / 4),
         5 if values.len() < 8 => {
@@ -196,7 +200,7 @@ fn change<E: Bits>(rng: &mut SmallRng, op: Op, case: &Case<E>) -> Case<E> {
             values.push((value, rng.random_range(1..9)));
         }
         6 => changed.eps = [0.0, 1e-5, 1e-12, 1e-300][rng.random_range(0..4)],
-        // A weight, and a bias that the weighted value of an element cancels.
+        // Sets a weight, and a bias that cancels the weighted value of an element.
         _ => {
             let weight = rng.random_range(-4.0..4.0f32) * 2f32.powi(rng.random_range(-8..8));
             changed.weight = Some(if weight == 0.0 { 1.0 } else { weight });
@@ -210,7 +214,7 @@ fn change<E: Bits>(rng: &mut SmallRng, op: Op, case: &Case<E>) -> Case<E> {
     if changed.row.len() > WIDEST { case.clone() } else { changed }
 }
 
-/// The value so many places further, or the same where that is not finite.
+/// Returns the value `steps` representable numbers away, or `value` itself if that is not finite.
 fn near<E: Bits>(value: E, steps: i64) -> E {
     let other = E::at_place(value.place().saturating_add(steps));
     if other.widen().is_finite() { other } else { value }

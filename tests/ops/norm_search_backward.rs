@@ -1,4 +1,5 @@
-//! The worst rows of the norms' gradients: near-constant rows, gradients that cancel, and rows that a search makes worse.
+//! Search for the worst rows of the norms' gradients: near-constant rows, gradients that cancel, and rows that a search
+//! makes worse.
 
 use crate::support::few_values::{FAMILIES, FewValues};
 use crate::support::generate::{self, Bits};
@@ -26,9 +27,9 @@ impl<E: Bits> Case<E> {
         let magnitude = 2f64.powi(rng.random_range(-6..6));
         let mut dy = match rng.random_range(0..4) {
             0 => generate::bell::<E>(rng, len, 0.0, magnitude),
-            // What is the same everywhere is taken off.
+            // A constant gradient: a centred norm removes it.
             1 => vec![E::from_wide(magnitude); len],
-            // Along the row itself: taken off as well, if it is centred.
+            // A gradient proportional to the row's distances from its first element: a centred norm removes it too.
             2 => {
                 let base = x[0].widen();
                 x.iter().map(|x| E::from_wide((x.widen() - base) * magnitude)).collect()
@@ -36,7 +37,7 @@ impl<E: Bits> Case<E> {
             _ => vec![E::ZERO; len],
         };
         dy[rng.random_range(0..len)] = E::from_wide(magnitude);
-        // Deviations of large rows leave the type.
+        // Distances in large rows overflow the type.
         dy.iter_mut().filter(|dy| !dy.widen().is_finite()).for_each(|dy| *dy = E::ZERO);
         let spread = if rng.random() { 0.3 } else { 0.0 };
         let weight = generate::bell::<f32>(rng, len, 1.0, spread);
@@ -47,7 +48,7 @@ impl<E: Bits> Case<E> {
         if self.is_centred { "layer_norm_backward" } else { "rms_norm_backward" }
     }
 
-    /// Returns the largest error of dx and of dweight, in ULP of the largest term, and its column.
+    /// Returns the largest errors of dx and of dweight, in ULP of the largest term, each with its column.
     fn errors(&self) -> [(f64, usize); 2] {
         let Case { x, dy, weight, eps, is_centred } = self;
         let (eps, len) = (*eps, x.len());
@@ -81,7 +82,7 @@ impl<E: Bits> Case<E> {
             let ((error, at), Case { x, dy, weight, eps, .. }) = (error, self);
             assert!(
                 error <= bound,
-                "{} {}: {which} {error:.4} ULP off, where {bound} are promised, {what}, eps {eps}, column {at} of {}, \
+                "{} {}: expected at most {bound} ULP in {which}, got {error:.4}, {what}, eps {eps}, column {at} of {}, \
                  with x {:?}, dy {:?}, weight {:?}; of all columns x {x:?}, dy {dy:?}",
                 self.name(),
                 E::DTYPE,
@@ -98,7 +99,7 @@ impl<E: Bits> Case<E> {
 }
 
 fn largest<E: Element>(got: &[E], exact: &[E::Exact], terms: &[f64]) -> (f64, usize) {
-    // Beyond f64 a term has no ULP.
+    // A term that overflows f64 has no ULP.
     let errors = (0..got.len()).filter(|&i| terms[i].is_finite()).map(|i| (error(got[i], exact[i], terms[i]), i));
     errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 0))
 }
@@ -108,7 +109,7 @@ fn error<E: Element>(got: E, exact: E::Exact, term: f64) -> f64 {
     if !result.is_finite() || term.max(result) <= E::LIMITS.max {
         return ulp::error_at(got, exact, if result.is_finite() { term.max(result) } else { result });
     }
-    // The ULP of a term beyond the type is one of the type with more exponents, and infinity is beyond the largest value.
+    // A term beyond the type has the ULP of a type with more exponents. An infinity counts as the largest finite value.
     let ulp = 2f64.powf(term.max(result).log2().floor()) * E::LIMITS.epsilon;
     let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
     (within(got.widen()) - within(exact.wide().to_f64())).abs() / ulp
@@ -119,14 +120,14 @@ fn near_constant_rows<E: Bits>() {
     for is_centred in [true, false] {
         let mut worst = [0.0; 2];
         for magnitude in [E::LIMITS.max / 2.0, 1e173, 1.0, 1e-200, E::LIMITS.min_subnormal] {
-            // Of equal elements nothing is left but eps, however large they are.
+            // Equal elements leave only eps in the variance, however large they are.
             let x = vec![E::from_wide(magnitude); 5];
             if x[0].widen().is_finite() {
                 Case { eps: 1e-5, ..Case::new(&mut rng, x, is_centred) }.check("equal elements", &mut worst);
             }
         }
         for _ in 0..60 {
-            // As many short rows as long ones.
+            // The lengths are evenly distributed on a logarithmic scale.
             let len = 2f64.powf(rng.random_range(1.0..14.0)) as usize;
             for family in 0..FAMILIES {
                 let (x, _) = FewValues::<E>::of_family(&mut rng, len, family).row();
@@ -142,7 +143,7 @@ fn name(is_centred: bool) -> &'static str {
     if is_centred { "layer_norm_backward" } else { "rms_norm_backward" }
 }
 
-/// Keeps each change of an element of x or dy that makes the error larger.
+/// Keeps each change of an element of x or dy that does not reduce the error.
 fn rows_that_get_worse<E: Bits>() {
     let mut rng = generate::rng("gradients that get worse");
     for is_centred in [true, false] {
@@ -159,7 +160,7 @@ fn rows_that_get_worse<E: Bits>() {
                 let steps =
                     if rng.random() { rng.random_range(-9..=9) } else { 1 << rng.random_range(0..E::WIDTH - 2) };
                 let value = E::at_place(values[at].place().saturating_add(steps));
-                // Terms of the gradient stay within the type.
+                // Terms of the gradient must stay within the range of the type.
                 if value.widen().abs() <= E::LIMITS.max / 1e4 {
                     values[at] = value;
                 }

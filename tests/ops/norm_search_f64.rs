@@ -1,4 +1,4 @@
-//! Norms of f64 on rows whose roundings go one way: the bounds that are derived hold, and smaller ones would not.
+//! Norms of f64 on rows whose rounding errors have one sign. The derived bounds hold, and smaller ones would not.
 
 use crate::support::compare::Checker;
 use crate::support::generate;
@@ -19,17 +19,17 @@ fn view(x: &[f64]) -> Rows<'_, f64> {
 fn squares_that_are_rounded_up() {
     let mut rng = generate::rng("squares that are rounded up");
     let (x, error) = one_way(&mut rng);
-    println!("the sum of squares is {error:.2} 2^-53 of it too large");
-    assert!(error > 8.0, "not a hostile row");
+    println!("relative error of the sum of squares: {error:.2} * 2^-53");
+    assert!(error > 8.0, "expected a hostile row with an error above 8 * 2^-53, got {error}");
     assert_eq!(x.len(), LEN);
     let weight = generate::bell::<f64>(&mut rng, LEN, 1.0, 0.4);
     let dy = generate::bell::<f64>(&mut rng, LEN, 0.3, 0.4);
 
-    // Four ULP, which all else keeps, are not enough.
+    // A bound of 4 ULP, which would hold for all other rounding errors, is not enough here.
     let exact = reference::rms_norm(&x, Some(&weight), 0.0, 0.0);
     let got = rms_norm(view(&x), &RmsNorm::default().weight(&weight).eps(0.0)).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
-    assert!(worst > 4.0, "{worst:.2} ULP: the row is not hostile");
+    assert!(worst > 4.0, "expected a hostile row with an error above 4 ULP, got {worst:.2} ULP");
     Checker::new::<f64>("rms_norm").check("rms_norm", &x, &got, &exact);
 
     let exact = reference::l2_normalize(&x, 0.0);
@@ -48,7 +48,7 @@ fn squares_that_are_rounded_up() {
     Checker::new::<f64>("rms_norm_linear").check_terms("rms_norm_linear", &got.clone(), &got, &exact, |i| terms[i]);
 }
 
-/// Each element and its negative side by side, which makes the mean 0, and squares that are rounded up.
+/// Alternates the signs of a row whose squares are rounded up, which makes the mean nearly 0.
 #[test]
 fn squared_deviations_that_are_rounded_up() {
     let mut rng = generate::rng("squared deviations that are rounded up");
@@ -66,7 +66,7 @@ fn squared_deviations_that_are_rounded_up() {
     Checker::new::<f64>("layer_norm_backward").check_terms("layer_norm_backward", &x, &got, &exact, |i| terms[i]);
 }
 
-/// Rows whose spread is a few steps of f64: the mean's second part has to be right to all its digits.
+/// Checks rows whose spread is a few ULP: all digits of the low part of the mean must be correct.
 #[test]
 fn spreads_of_a_few_steps() {
     let mut rng = generate::rng("spreads of a few steps");
@@ -77,7 +77,8 @@ fn spreads_of_a_few_steps() {
             let x: Vec<f64> = steps.iter().map(|step| 1.3 + step.round() * f64::EPSILON).collect();
             let exact = reference::layer_norm(&x, None, None, 0.0);
             let got = layer_norm(view(&x), &LayerNorm::default().eps(0.0)).unwrap();
-            // Deviations are multiples of one number and their sums exact: the bound is of the results themselves.
+            // Deviations are multiples of one unit and their sums are exact, so the bound applies to the results
+            // themselves.
             checker.check(&format!("{len} columns"), &x, &got, &exact);
         }
     }

@@ -1,5 +1,5 @@
-//! Norms of heads that are turned: the bits of the two ops, accuracy on the weights of such norms, and the same bits in
-//! every form.
+//! Tests of the fused norm and rotary embedding of heads: the bits of the two separate ops, accuracy with the weights
+//! of real models, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -17,13 +17,13 @@ for_each_dtype!(weights_of_checkpoints, adversarial_weights, options, outcomes, 
 
 const HEAD: usize = 128;
 
-/// The two ops one after the other.
+/// Applies the two ops one after the other.
 fn unfused<E: Element>(x: &[E], cols: usize, table: &RopeTable, options: &RmsNorm<'_>) -> Vec<E> {
     let normalised = rms_norm(Rows::new(x, x.len() / cols, cols).unwrap(), options).unwrap();
     rope(Rows::new(&normalised, x.len() / cols, cols).unwrap(), table).unwrap()
 }
 
-/// Asserts the bits of the unfused ops, and the accuracy that is promised, of rows at these positions.
+/// Checks that rows at these positions have the bits of the unfused ops and the documented accuracy.
 fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64], rope: &Rope<'_>) {
     let cols = weight.len();
     let checker = Checker::of_usual_rows::<E>("qk_norm_rope");
@@ -42,7 +42,7 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
     each_level(|level| {
         let what = format!("{what}, interleaved {}, {level}", rope.interleaved);
         let y = qk_norm_rope(Rows::new(x, x.len() / cols, cols).unwrap(), &table, &options).unwrap();
-        assert!(y.iter().all(|y| y.widen().is_finite()), "{what}: not finite");
+        assert!(y.iter().all(|y| y.widen().is_finite()), "{what}: expected finite results, got {y:?}");
         assert_same_bits(&what, &y, &unfused(x, cols, &table, &options));
         checker.check_terms(&what, x, &y, &exact, |i| terms[i]);
     });
@@ -50,13 +50,13 @@ fn check<E: Element>(what: &str, x: &[E], weight: Floats<'_>, positions: &[i64],
 
 const POSITIONS: [i64; 4] = [0, 1, 1000, 40_959];
 
-/// Both layouts of pairs, with the base of Qwen3.
+/// Returns both layouts of pairs, with the base of Qwen3.
 fn layouts() -> [Rope<'static>; 2] {
     [false, true].map(|interleaved| Rope::default().theta(1e6).interleaved(interleaved))
 }
 
-/// The statistics of the weights of Qwen3-0.6B's first norms of keys, which take keys of 0.2 to 10 and more: a kernel
-/// that met them blew up.
+/// Checks weights with the statistics of Qwen3-0.6B's first key norms. These norms take keys of 0.2 to 10 and more: a
+/// kernel produced non-finite results with them.
 fn weights_of_checkpoints<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, weights of checkpoints");
     for (mean, deviation, most) in [(3.56, 9.13, 96.5), (2.34, 3.98, 44.5), (2.47, 3.94, 44.0)] {
@@ -71,14 +71,14 @@ fn weights_of_checkpoints<E: Bits>() {
         let keys = qk_norm_rope(Rows::new(&x, 8, HEAD).unwrap(), &table, &options).unwrap();
         let squares = |values: &[E]| values.iter().map(|v| v.widen().powi(2)).sum::<f64>();
         let gain = (squares(&keys) / squares(&x)).sqrt();
-        assert!((10.0..100.0).contains(&gain), "{what}: keys become {gain} times as large");
+        assert!((10.0..100.0).contains(&gain), "{what}: expected keys to grow by a factor of 10 to 100, got {gain}");
     }
 }
 
-/// A head's weights with this mean and deviation, the largest of which is as large as said.
+/// Generates a head's weights with this mean, standard deviation and largest value.
 fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> Vec<bf16> {
     let (n, others) = (HEAD as f64, HEAD - 1);
-    // In deviations from the mean: the others have their sum and their squares left.
+    // In units of the deviation from the mean. The other weights get the remaining sum and sum of squares.
     let largest = (most - mean) / deviation;
     let middle = -largest / others as f64;
     let variance = (n - largest * largest) / others as f64 - middle * middle;
@@ -91,11 +91,11 @@ fn with_statistics(rng: &mut SmallRng, mean: f64, deviation: f64, most: f64) -> 
     weight
 }
 
-/// Signs mixed, one huge, subnormal ones, zeros, and all of these together.
+/// Checks weights with mixed signs, one huge weight, subnormal ones, zeros, and combinations of these.
 fn adversarial_weights<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, adversarial weights");
     let limits = E::LIMITS;
-    // A row has at most the root of its columns of a weight, and the root of 2 when it is turned.
+    // A normalised element is at most the square root of the number of columns. The rotation adds a factor of sqrt(2).
     let huge = limits.max / 32.0;
     type Weight = fn(usize) -> f64;
     let weights: [(&str, Weight); 4] = [
@@ -121,7 +121,8 @@ fn adversarial_weights<E: Bits>() {
     }
 }
 
-/// Every rounding, offset, eps, and scaling gives the bits of the unfused ops; and heads longer than a run of weights.
+/// Checks that every rounding, offset, eps and scaling gives the bits of the unfused ops. Some heads are longer than a
+/// block of weights.
 fn options<E: Bits>() {
     let mut rng = generate::rng("qk_norm_rope, options");
     for cols in [2, 6, 64, 100, 514, 1026] {
@@ -150,11 +151,17 @@ fn outcomes<E: Bits>() {
     let options = RmsNorm::default().eps(0.0);
     each_level(|level| {
         let outcome = |row: [E; 4]| qk_norm_rope(Rows::new(&row, 1, 4).unwrap(), &table, &options).unwrap();
-        assert!(outcome([one, nan, one, one]).iter().all(|y| y.widen().is_nan()), "a NaN, {level}");
+        assert!(
+            outcome([one, nan, one, one]).iter().all(|y| y.widen().is_nan()),
+            "expected NaN in the whole row of a NaN ({level})"
+        );
         let y = outcome([one, inf, one, one]);
-        assert!(y[1].widen().is_nan() && y[3].widen().is_nan(), "the pair of an infinity, {level}");
-        assert_eq!([y[0].widen(), y[2].widen()], [0.0; 2], "beside an infinity, {level}");
-        assert!(outcome([zero; 4]).iter().all(|y| y.widen() == 0.0), "zeros, {level}");
+        assert!(
+            y[1].widen().is_nan() && y[3].widen().is_nan(),
+            "expected NaN in the pair of an infinity, got {y:?} ({level})"
+        );
+        assert_eq!([y[0].widen(), y[2].widen()], [0.0; 2], "the other elements of a row with an infinity, {level}");
+        assert!(outcome([zero; 4]).iter().all(|y| y.widen() == 0.0), "expected zeros for a row of zeros ({level})");
         assert_eq!(qk_norm_rope(Rows::<E>::new(&[], 0, 4).unwrap(), &table, &options), Ok(vec![]));
     });
     let refused = |rows, cols, options: &RmsNorm<'_>| {
@@ -187,7 +194,7 @@ fn forms<E: Bits>() {
         let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         let weight = generate::bell::<bf16>(&mut rng, cols, 1.0, 0.5);
         for rope in layouts() {
-            // A single position, so that rows give the same alone and in a batch.
+            // A single position, so that a row gives the same result alone and in a batch.
             let table = RopeTable::new(&[77], cols, &rope).unwrap();
             assert_forms_agree(&Forms(table, RmsNorm::default().weight(&weight)), &x, cols);
         }

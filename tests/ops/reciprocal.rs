@@ -1,4 +1,4 @@
-//! The reciprocal: correctly rounded in every type, for every input of the 16-bit ones.
+//! Tests of the reciprocal: correctly rounded in every type, for every input of the 16-bit types.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -1,4 +1,4 @@
-//! RMSNorm: accuracy against the reference, both roundings, the fused residual, and the same bits in every form.
+//! Tests of RMSNorm: accuracy against the reference, both roundings, the fused residual, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -13,7 +13,7 @@ use evenkeel::{
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// Without an eps, which would hide what becomes of small squares.
+/// RMSNorm without an eps, which would hide errors of small squares.
 struct Function;
 
 impl rows::Function for Function {
@@ -37,7 +37,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; weights, rounded_before_the_weight, residual, far_scales, outcomes, forms);
 
-/// Weights of every type, offsets and eps.
+/// Checks weights of every type, offsets and eps.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("rms_norm, weights");
     let checker = Checker::of_usual_rows::<E>("rms_norm");
@@ -63,7 +63,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// Two roundings where the type is narrow, at the places where transformers has them.
+/// Checks rounding before the weight: narrow types are rounded twice, at the same places as in transformers.
 fn rounded_before_the_weight<E: Bits>() {
     let mut rng = generate::rng("rms_norm, before the weight");
     let checker = Checker::of_usual_rows::<E>("rms_norm");
@@ -75,7 +75,7 @@ fn rounded_before_the_weight<E: Bits>() {
         let options = RmsNorm::default().weight(&weight).rounding(Rounding::BeforeWeight);
         let unrounded = reference::rms_norm(&x, None, 0.0, 1e-6);
         let exact = reference::rms_norm_before_weight(&x, Some(&wide), 0.0, 1e-6);
-        // f64 has nothing wider to be rounded from. Elsewhere a value too near to a tie may go either way.
+        // f64 has no wider intermediate. In the other types, a value too close to a tie may round either way.
         let is_certain = |i: usize| {
             E::DTYPE == DType::F64 || {
                 let n = E::from_wide(evenkeel::reference::Real::to_f64(unrounded[i]));
@@ -92,9 +92,13 @@ fn rounded_before_the_weight<E: Bits>() {
             checker.check(&format!("{len}, {level}"), &pick(&x), &pick(&got), &exact);
         });
     }
-    assert!(skipped * 20 < compared, "{skipped} of {} values were too near to a tie", compared + skipped);
+    assert!(
+        skipped * 20 < compared,
+        "expected at most 1 in 20 values too close to a tie, got {skipped} of {}",
+        compared + skipped
+    );
     if E::DTYPE == DType::BF16 || E::DTYPE == DType::F16 {
-        // The two roundings do differ.
+        // One rounding and two roundings give different results.
         let x = generate::bell::<E>(&mut rng, 1000, 0.0, 3.0);
         let weight = generate::bell::<f32>(&mut rng, 1000, 1.0, 0.5);
         let wide: Vec<f64> = weight.iter().map(|w| w.widen()).collect();
@@ -104,14 +108,14 @@ fn rounded_before_the_weight<E: Bits>() {
     }
 }
 
-/// The fused form gives the bits of adding first.
+/// Checks that the fused residual gives the bits of adding first.
 fn residual<E: Bits>() {
     let mut rng = generate::rng("rms_norm, residual");
     for (rows, cols) in [(1, 1), (3, 5), (4, 16), (2, 300), (80, 1000)] {
         let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 3.0);
         let r = generate::bell::<E>(&mut rng, rows * cols, 5.0, 30.0);
         let weight = generate::bell::<f32>(&mut rng, cols, 1.0, 0.5);
-        // f64 is wide enough that rounding its sum once more does not show.
+        // In f64, rounding the sum once more changes nothing.
         let sum: Vec<E> = x.iter().zip(&r).map(|(x, r)| E::from_wide(x.widen() + r.widen())).collect();
         for rounding in [Rounding::Once, Rounding::BeforeWeight] {
             let options = RmsNorm::default().weight(&weight).rounding(rounding);
@@ -131,7 +135,7 @@ fn residual<E: Bits>() {
                 let mut rooms = [(); 2].map(|()| vec![MaybeUninit::<E>::uninit(); rows * cols]);
                 let [y_out, s_out] = rooms.each_mut().map(|room| RowsMut::new(&mut room[..], rows, cols).unwrap());
                 let (y, s) = rms_norm_residual_into(view(&x), view(&r), y_out, s_out, &options).unwrap();
-                check("into memory that is not initialised", y, s);
+                check("into uninitialised memory", y, s);
                 let (mut y, mut s) = (x.clone(), r.clone());
                 rms_norm_residual_in_place(
                     RowsMut::new(&mut y, rows, cols).unwrap(),
@@ -145,7 +149,7 @@ fn residual<E: Bits>() {
     }
 }
 
-/// Rows of which every square overflows or vanishes in the type, all of one magnitude.
+/// Checks rows of one magnitude whose squares all overflow or underflow the type.
 fn far_scales<E: Bits>() {
     let limits = E::LIMITS;
     let checker = Checker::of_usual_rows::<E>("rms_norm");
@@ -217,8 +221,9 @@ fn forms<E: Bits>() {
     }
 }
 
-/// The mean square is rule O over exact squares, on every instruction set: with another sum's scale many results would be
-/// others. Within 2^-18 ULP of a tie a result may be either neighbour, since the product is not rounded correctly there.
+/// Checks that the mean square is the tiled sum ([`rule_o`]) of exact squares, on every instruction set. Any other sum
+/// would change many results. Within 2^-18 ULP of a tie either neighbour is accepted, since the product is not
+/// correctly rounded there.
 #[test]
 fn the_mean_square_is_a_sum_by_rule_o() {
     let mut rng = generate::rng("rms_norm, rule O");
@@ -227,7 +232,7 @@ fn the_mean_square_is_a_sum_by_rule_o() {
         let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();
         let scale = 1.0 / (evenkeel::math::sum::rule_o(&squares) / len as f64 + 1e-6).sqrt();
         let exact: Vec<f64> = x.iter().map(|x| x.widen() * scale).collect();
-        // Of 29 bits that an f32 has not, a tie has the first one only.
+        // Of the 29 bits that f64 has beyond f32, a tie has only the first bit set.
         let is_near_a_tie = |y: f64| (y.to_bits() & ((1 << 29) - 1)).abs_diff(1 << 28) < 1 << (29 - 18);
         each_level(|level: Level| {
             let got = rms_norm(Rows::new(&x, 1, len).unwrap(), &RmsNorm::default()).unwrap();

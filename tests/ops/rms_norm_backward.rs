@@ -1,5 +1,5 @@
-//! The gradients of RMSNorm: accuracy against the reference, both roundings, sums over rows, and the same bits in every
-//! form.
+//! Tests of the gradients of RMSNorm: accuracy against the reference, both roundings, sums over rows, and equal bits in
+//! every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -13,7 +13,7 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 
-/// Without an eps, which would hide what becomes of small squares; dy is the row from its end.
+/// RMSNorm without an eps, which would hide errors of small squares. dy is the row in reverse order.
 struct Function;
 
 fn reversed<E: Element>(row: &[E]) -> Vec<E> {
@@ -36,7 +36,7 @@ impl rows::Function for Function {
         naive::rms_norm_backward(row, &reversed(row), 0.0)
     }
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>> {
-        // The gradient of one element is 0, however it is computed.
+        // The gradient of a single element is 0 with any formula.
         if len == 1 { Vec::new() } else { generate::hostile_vectors(len) }
     }
     fn terms<E: Element>(row: &[E], _: &[E::Exact]) -> Vec<f64> {
@@ -46,7 +46,7 @@ impl rows::Function for Function {
 
 row_tests!(Function; weights, columns, far_apart, outcomes, forms);
 
-/// Weights of every type, offsets and eps.
+/// Checks weights of every type, offsets and eps.
 fn weights<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, weights");
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
@@ -76,7 +76,7 @@ fn weights<E: Bits>() {
     }
 }
 
-/// dweight, of as many rows as make tiles, lanes and parts of them.
+/// Checks dweight for numbers of rows that fill whole or partial tiles and lanes.
 fn columns<E: Bits>() {
     let mut rng = generate::rng("rms_norm_backward, columns");
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
@@ -88,7 +88,7 @@ fn columns<E: Bits>() {
         for rounding in [Rounding::Once, Rounding::BeforeWeight] {
             let is_rounded = rounding == Rounding::BeforeWeight;
             if is_rounded && E::DTYPE == DType::F32 {
-                continue; // too many ties of f64 with f32 to be told apart by a reference in f64
+                continue; // a reference in f64 cannot resolve the many ties between f64 and f32
             }
             let options = RmsNorm::default().weight(&weight).rounding(rounding);
             let exact = reference::rms_norm_backward_weight(&x, &dy, cols, 1e-6, is_rounded);
@@ -98,7 +98,7 @@ fn columns<E: Bits>() {
                 check_columns(&checker, &format!("{rounding:?}, {rows} x {cols}, {level}"), &got, &exact, &terms);
             });
         }
-        // In a wider type than the rows'.
+        // dweight in a wider type than the rows.
         let options = RmsNorm::default();
         let wide = |x: &[E]| x.iter().map(|x| x.widen()).collect::<Vec<f64>>();
         let exact = reference::rms_norm_backward_weight(&wide(&x), &wide(&dy), cols, 1e-6, false);
@@ -112,7 +112,8 @@ fn columns<E: Bits>() {
     }
 }
 
-/// Rows, gradients and weights of magnitudes whose products leave the type, where the results do not.
+/// Checks magnitudes of rows, gradients and weights whose products exceed the range of the type although the results do
+/// not.
 fn far_apart<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("rms_norm_backward");
     let mut rng = generate::rng("rms_norm_backward, far apart");
@@ -145,7 +146,7 @@ fn far_apart<E: Bits>() {
             }
         }
     }
-    // A column of which parts overflow, but not the whole.
+    // A column with partial sums that overflow, although the whole does not.
     let largest = E::from_wide(limits.max);
     let dy = [largest, largest, E::from_wide(-limits.max), E::from_wide(-limits.max)];
     let (x, options) = ([E::from_wide(1.0); 4], RmsNorm::default().weight(&[1.0f32]).eps(0.0));
@@ -169,7 +170,7 @@ fn outcomes<E: Bits>() {
             let alone = rms_norm_backward(Rows::new(&live, 1, 3).unwrap(), Rows::new(&live, 1, 3).unwrap(), &options);
             let alone = alone.unwrap().dx;
             for row in [&gradients.dx[..3], &gradients.dx[6..]] {
-                assert_same_bits(&format!("the rows beside, {level}"), row, &alone);
+                assert_same_bits(&format!("the other rows, {level}"), row, &alone);
             }
             (gradients.dx[3..6].to_vec(), dweight, met.op("rms_norm_backward"))
         };
@@ -177,18 +178,24 @@ fn outcomes<E: Bits>() {
             [([one, nan, zero], live), (live, [one, nan, zero]), ([one, inf, zero], live), (live, [one, inf, zero])]
         {
             let (dx, dweight, met) = outcome(x, dy);
-            assert!(dx.iter().all(|v| v.widen().is_nan()), "{x:?} {dy:?} {dx:?}");
+            assert!(
+                dx.iter().all(|v| v.widen().is_nan()),
+                "expected NaN gradients for x {x:?} and dy {dy:?}, got {dx:?}"
+            );
             assert!(!dweight[1].is_finite() || x[1].widen().is_infinite() || dy[1].widen().is_infinite());
             assert_eq!(met.nan + met.infinite, 1);
         }
-        // What is wrong in dy stays in its column.
+        // A NaN in dy spoils dweight only in its column.
         let (_, dweight, _) = outcome(live, [one, nan, zero]);
         assert!(dweight[0].is_finite() && dweight[1].is_nan() && dweight[2].is_finite());
-        // A row of zeros, whose norm is zeros.
+        // The norm of a row of zeros is zeros.
         let (dx, dweight, met) = outcome([zero; 3], [one; 3]);
-        assert!(dx.iter().all(|v| v.widen() == 0.0), "{dx:?}");
+        assert!(dx.iter().all(|v| v.widen() == 0.0), "expected zero gradients for a row of zeros, got {dx:?}");
         let root = 1.5f64.sqrt();
-        assert!(dweight.iter().zip([2.0 * root, 0.0, 2.0 * root]).all(|(a, b)| (a - b).abs() < 0.02), "{dweight:?}");
+        assert!(
+            dweight.iter().zip([2.0 * root, 0.0, 2.0 * root]).all(|(a, b)| (a - b).abs() < 0.02),
+            "expected 2 * [{root}, 0, {root}], got {dweight:?}"
+        );
         assert!(met.is_clean());
     });
     for (rows, cols) in [(0, 0), (0, 5), (4, 0)] {
@@ -208,7 +215,7 @@ fn outcomes<E: Bits>() {
     assert!(matches!(refused, Err(Error::InvalidArgument { op: "rms_norm_backward", argument: "eps", .. })));
 }
 
-/// The gradient of as many rows, all of which are the same.
+/// Gradient as an op on dy. All rows have the same x.
 struct Forms<'a, E> {
     x: Vec<E>,
     options: RmsNorm<'a>,
@@ -249,7 +256,8 @@ fn forms<E: Bits>() {
     }
 }
 
-/// dweight is rule O over the rows in order, on every instruction set and any number of threads.
+/// Checks that dweight is a tiled sum ([`rule_o`]) over the rows in order, on every instruction set and any number of
+/// threads.
 #[test]
 fn dweight_is_a_sum_by_rule_o() {
     let mut rng = generate::rng("rms_norm_backward, rule O");

@@ -1,5 +1,5 @@
-//! Norms and linear layers behind them: accuracy, the bits of `rms_norm` and of sums by their definition, the same bits
-//! in any batch, and results where products are beyond the type.
+//! Tests of a norm fused with a linear layer: accuracy, the bits of `rms_norm` and of the defined sums, equal bits in
+//! any batch, and results whose products exceed the range of the type.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -26,7 +26,7 @@ fn wide<E: Element>(values: &[E]) -> Vec<f64> {
     values.iter().map(|value| value.widen()).collect()
 }
 
-/// Rows and a matrix with a bias.
+/// Rows, and a matrix with a bias.
 struct Layer<E> {
     x: Vec<E>,
     matrix: Vec<E>,
@@ -51,7 +51,7 @@ impl<E: Bits> Layer<E> {
         rms_norm_linear(x, Rows::new(&self.matrix, self.bias.len(), self.cols).unwrap(), options).unwrap()
     }
 
-    /// Asserts the accuracy that is promised.
+    /// Checks the documented accuracy.
     fn check(&self, checker: &Checker, what: &str, weight: Floats<'_>, offset: f64) {
         let norm = RmsNorm::default().weight(weight).weight_offset(offset);
         let options = RmsNormLinear::default().norm(norm).bias(&self.bias);
@@ -88,14 +88,14 @@ fn accuracy<E: Bits>() {
     }
 }
 
-/// The largest weight of Qwen3-0.6B's norms of keys, and one that overflows f16 by far.
+/// Checks the largest weight of Qwen3-0.6B's key norms, and weights far beyond f16.
 fn large_weights<E: Bits>() {
     let checker = Checker::of_usual_rows::<E>("rms_norm_linear");
     let mut layer = Layer::<E>::new("large weights", [2, 4, 128]);
     let mut weight = vec![bf16::from_f32(3.56); 128];
     weight[77] = bf16::from_f32(96.5);
     layer.check(&checker, "96.5", (&weight).into(), 0.0);
-    // Of what this weight makes, the matrix leaves a millionth of a millionth and less.
+    // The matrix scales the large weighted rows down by a factor of at least 1e12.
     let weight = vec![1e30f32; 128];
     let small = E::LIMITS.min_subnormal * 8.0;
     layer.matrix.iter_mut().for_each(|m| *m = E::from_wide(m.widen().signum() * small.max(1e-29)));
@@ -107,7 +107,8 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Products are exact in f64 where rows were rounded to f32 or less, and their sums are those of rule O.
+/// Checks that the results are tiled sums ([`rule_o`]). Rows rounded to f32 or a narrower type have exact products in
+/// f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
         let layer = Layer::<E>::new("by definition", [3, 7, cols]);
@@ -128,7 +129,8 @@ fn sums_by_definition<E: Bits>() {
     }
 }
 
-/// Rounded first, results are those of the norm that was rounded; and so is the rounding before the weight.
+/// Checks the results with `rounded`, which multiplies the rounded norm. Without it, `Rounding::BeforeWeight` still
+/// rounds the norm before the weight.
 fn rounded_first<E: Bits>() {
     let layer = Layer::<E>::new("rounded", [4, 6, 300]);
     let weight = generate::bell::<f32>(&mut generate::rng("weight"), 300, 1.0, 0.3);
@@ -150,19 +152,20 @@ fn rounded_first<E: Bits>() {
             let slack = |terms: f64| terms * (E::LIMITS.epsilon * 0.51 + 1e-12);
             let (sums, terms) = products(wide(n));
             for (y, (sum, terms)) in y[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                assert!((y.widen() - sum).abs() <= slack(*terms), "{y:?} of {sum}");
+                assert!((y.widen() - sum).abs() <= slack(*terms), "expected {sum}, got {y:?}");
             }
             if rounding == Rounding::BeforeWeight {
                 let (sums, terms) = products(unweighted(x).iter().zip(&of_weight).map(|(n, w)| n * w).collect());
                 for (y, (sum, terms)) in before[row * 6..].iter().zip(sums.iter().zip(&terms)) {
-                    assert!((y.widen() - sum).abs() <= slack(*terms), "{y:?} of {sum}");
+                    assert!((y.widen() - sum).abs() <= slack(*terms), "expected {sum}, got {y:?}");
                 }
             }
         }
     }
 }
 
-/// A row has its bits in any batch, on any number of threads and any instruction set, and into whatever it is written.
+/// Checks that a row has the same bits in any batch, on any number of threads and instruction set, and for any
+/// destination.
 fn alone_as_in_a_batch<E: Bits>() {
     let [rows, results, cols] = [70, 37, 300];
     let layer = Layer::<E>::new("alone", [rows, results, cols]);
@@ -187,12 +190,12 @@ fn alone_as_in_a_batch<E: Bits>() {
     assert_same_bits("strided", &dense, &all);
 }
 
-/// Results are finite where the sums are inside the type, whatever the products are.
+/// Checks that results are finite if the sums are within the type, even if the products are not.
 fn products_beyond_the_type<E: Bits>() {
     let most = E::from_wide(E::LIMITS.max);
     let less = E::from_wide(-E::LIMITS.max);
-    // Normalised, the row is 1, -1, 1, ..; the products cancel but for one half, which shows where they are not larger
-    // than f64 has digits for.
+    // The normalised row is 1, -1, 1, ... The products cancel except for one of 1/2. Only f16 products are small enough
+    // for f64 to keep it.
     let x: Vec<E> = (0..300).map(|i| if i % 2 == 0 { most } else { less }).collect();
     let mut matrix = vec![most; 300];
     (matrix[0], matrix[1]) = (E::from_wide(0.5), E::ZERO);
@@ -205,7 +208,7 @@ fn products_beyond_the_type<E: Bits>() {
             assert_eq!(y, expected, "{level}");
         }
     });
-    // A weight that takes the norm beyond the type, and a matrix that brings it back; a bias that does.
+    // First a matrix, then a bias brings the product of a huge weight back into the range of the type.
     let weight = vec![E::LIMITS.max * 0.75; 300];
     let tiny = vec![E::from_wide(E::LIMITS.min_normal); 300];
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight));
@@ -213,13 +216,13 @@ fn products_beyond_the_type<E: Bits>() {
     let rows = Rows::new(&x, 1, 300).unwrap();
     let y = rms_norm_linear(rows, Rows::new(&tiny, 1, 300).unwrap(), &options).unwrap()[0].widen();
     let expected = E::LIMITS.max * E::LIMITS.min_normal * (0.75 * 300.0);
-    assert!((y - expected).abs() <= expected * E::LIMITS.epsilon, "{y} of {expected}");
+    assert!((y - expected).abs() <= expected * E::LIMITS.epsilon, "expected {expected}, got {y}");
     let mut one = vec![E::ZERO; 300];
     one[5] = most;
     let (less, weight) = ([less], [1.5f32; 300]);
     let options = RmsNormLinear::default().norm(RmsNorm::default().eps(0.0).weight(&weight)).bias(&less);
     let y = rms_norm_linear(rows, Rows::new(&one, 1, 300).unwrap(), &options).unwrap()[0].widen();
-    assert!((y / E::LIMITS.max - 0.5).abs() <= E::LIMITS.epsilon, "{y}");
+    assert!((y / E::LIMITS.max - 0.5).abs() <= E::LIMITS.epsilon, "expected half of the largest value, got {y}");
 }
 
 fn broken_rows<E: Bits>() {
@@ -231,7 +234,7 @@ fn broken_rows<E: Bits>() {
         let y = layer.run(&RmsNormLinear::default());
         assert!(wide(&y[results..2 * results]).iter().all(|y| y.is_nan()));
         assert_same_bits("the row before", &y[..results], &whole[..results]);
-        assert_same_bits("the row behind", &y[2 * results..], &whole[2 * results..]);
+        assert_same_bits("the row after", &y[2 * results..], &whole[2 * results..]);
     }
     let mut layer = Layer::<E>::new("zeros", [2, results, cols]);
     layer.x.fill(E::ZERO);

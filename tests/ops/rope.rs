@@ -1,4 +1,4 @@
-//! Rotary embedding: accuracy against the reference at every position, and the same bits in every form.
+//! Tests of rotary embedding: accuracy against the reference at every position, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -13,14 +13,14 @@ use evenkeel::{
 
 for_each_dtype!(positions, scalings, hostile_pairs, layouts, outcomes, forms);
 
-/// The larger of each pair, of which the results are sums.
+/// Returns for each element the larger magnitude of its pair. The results are sums over a pair.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     let half = x.len() / 2;
     let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
     (0..x.len()).map(|i| x[i].widen().abs().max(x[partner(i)].widen().abs())).collect()
 }
 
-/// One row at one position.
+/// Computes one row at one position.
 fn row<E: Element>(x: &[E], position: i64, options: &Rope<'_>) -> Vec<E> {
     let table = RopeTable::new(&[position], x.len(), options).unwrap();
     rope(Rows::new(x, 1, x.len()).unwrap(), &table).unwrap()
@@ -47,7 +47,8 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Every scaling, of checkpoints' own parameters and of such as leave no ramp, for rows of so many columns.
+/// Returns every kind of scaling for rows of `cols` columns: parameters of real checkpoints, and some that leave no
+/// ramp.
 fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
     let yarn = |yarn: Yarn| RopeScaling::Yarn(yarn);
     let long = |sequence| LongRope::new(&SHORT[..cols / 2], &LONG[..cols / 2], 4096, sequence).factor(32.0);
@@ -75,7 +76,7 @@ fn scalings_of(cols: usize) -> [RopeScaling<'static>; 18] {
     ]
 }
 
-/// LongRoPE's lists: 1 + i / 50, and 1 + i^2 / 60, rounded.
+/// Lists of LongRoPE factors: 1 + i / 50, and 1 + i^2 / 60, rounded.
 static SHORT: [f64; 64] = factors(0.02, 0.0);
 static LONG: [f64; 64] = factors(0.0, 1.0 / 60.0);
 
@@ -88,7 +89,7 @@ const fn factors(each: f64, square: f64) -> [f64; 64] {
     factors
 }
 
-/// Far positions show an error in the last place of a frequency, which would turn them elsewhere.
+/// Checks every scaling. At far positions, an error in the last bit of a frequency changes the angle visibly.
 fn scalings<E: Bits>() {
     let mut rng = generate::rng("rope, scalings");
     let checker = Checker::new::<E>("rope");
@@ -110,7 +111,7 @@ fn scalings<E: Bits>() {
     }
 }
 
-/// The angle of a pair at position 1, which is its frequency.
+/// Returns the angle of a pair at position 1, which is its frequency.
 fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
     let mut x = vec![0.0f64; cols];
     x[pair] = 1.0;
@@ -118,11 +119,12 @@ fn frequency(pair: usize, cols: usize, options: &Rope<'_>) -> f64 {
     y[pair + cols / 2].atan2(y[pair])
 }
 
-/// What mpmath has for checkpoints' parameters. An angle from its sine and cosine is within 2^-51 of itself.
+/// Compares frequencies for the parameters of real checkpoints with results of mpmath. An angle from its sine and
+/// cosine has a relative error of at most 2^-51.
 #[test]
 fn frequencies_of_checkpoints() {
     let yarn = |yarn: Yarn| Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
-    // gpt-oss: the ramp's ends are 8.09 and 17.40, and 8 and 18 where they are rounded.
+    // gpt-oss: the ramp ends at 8.09 and 17.40, or at 8 and 18 if they are rounded.
     let gpt_oss = Yarn::new(32.0, 4096);
     let dynamic = |sequence| RopeScaling::DynamicNtk { factor: 2.0, original_positions: 2048, sequence };
     let long = |sequence| LongRope::new(&SHORT[..32], &LONG[..32], 4096, sequence);
@@ -135,10 +137,10 @@ fn frequencies_of_checkpoints() {
         ("long", 20, long(4097), 10_000f64.powf(-40.0 / 64.0) / LONG[20]),
     ] {
         let got = frequency(pair, 64, &options);
-        assert!((got / expected - 1.0).abs() < 2f64.powi(-50), "{what}: {got}, not {expected}");
+        assert!((got / expected - 1.0).abs() < 2f64.powi(-50), "{what}: expected {expected}, got {got}");
     }
     let off: f64 = TRUNCATED / GPT_OSS - 1.0;
-    assert!((0.053..0.055).contains(&off), "{off}");
+    assert!((0.053..0.055).contains(&off), "expected a relative difference of 0.053 to 0.055, got {off}");
     for (options, expected) in [
         (yarn(Yarn::new(40.0, 4096).mscale(1.0, 0.707)), 1.0857263992561357),
         (yarn(Yarn::new(40.0, 4096).mscale(1.0, 1.0)), 1.0),
@@ -152,7 +154,7 @@ fn frequencies_of_checkpoints() {
         let mut x = [0.0f64; 64];
         x[0] = 1.0;
         let got = row(&x, 0, &options)[0];
-        assert!((got / expected - 1.0).abs() < 2f64.powi(-51), "{:?}: {got}, not {expected}", options.scaling);
+        assert!((got / expected - 1.0).abs() < 2f64.powi(-51), "{:?}: expected {expected}, got {got}", options.scaling);
     }
 }
 
@@ -202,12 +204,12 @@ fn scalings_out_of_range_are_refused() {
         let refused = RopeTable::new(&[1], 4, &Rope::default().scaling(scaling));
         assert!(
             matches!(refused, Err(Error::InvalidArgument { op: "rope", argument, .. }) if argument == name),
-            "{scaling:?}: {refused:?}"
+            "{scaling:?}: expected an error about {name}, got {refused:?}"
         );
     }
     for (lists, message) in [
-        (long(&[1.0], &[1.0, 2.0]), "rope: short has 1 factors; one for each of 2 pairs is needed"),
-        (long(&[1.0, 1.0], &[]), "rope: long has 0 factors; one for each of 2 pairs is needed"),
+        (long(&[1.0], &[1.0, 2.0]), "rope: short has 1 factors; expected one for each of 2 pairs"),
+        (long(&[1.0, 1.0], &[]), "rope: long has 0 factors; expected one for each of 2 pairs"),
     ] {
         let refused = RopeTable::new(&[1], 4, &Rope::default().scaling(RopeScaling::LongRope(lists)));
         assert_eq!(refused.unwrap_err().to_string(), message);
@@ -218,11 +220,14 @@ fn scalings_out_of_range_are_refused() {
     assert_eq!(refused.unwrap_err().to_string(), "rope: short is -3 at pair 1; it must be finite and above 0");
     for scaling in scalings_of(4) {
         let refused = RopeTable::new(&[1], 4, &Rope::default().theta(1.0).scaling(scaling));
-        assert!(matches!(refused, Err(Error::InvalidArgument { argument: "theta", .. })), "{scaling:?}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Error::InvalidArgument { argument: "theta", .. })),
+            "{scaling:?}: expected an error about theta, got {refused:?}"
+        );
     }
 }
 
-/// Pairs of which a part overflows, vanishes or cancels, which angles in the type can't follow.
+/// Checks pairs of which a part overflows, underflows or cancels, at angles that arithmetic in the type cannot resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope");
     let limits = E::LIMITS;
@@ -248,13 +253,13 @@ fn hostile_pairs<E: Bits>() {
             let outcome = within_terms("", &x, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }
-        // What is left of f64 has no narrower arithmetic to fail in.
+        // The naive formula need not fail in f64, or where the results are subnormal.
         let has_power = E::DTYPE == evenkeel::DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
-        assert!(has_power, "{a:e}, {b:e} has no power: the naive formula passes");
+        assert!(has_power, "{a:e}, {b:e}: expected the naive formula to fail, but it is within the bound");
     }
 }
 
-/// Row r has position r modulo the table's, in both layouts of pairs.
+/// Checks that row r has the position of index r modulo the table's length, in both layouts of pairs.
 fn layouts<E: Bits>() {
     let mut rng = generate::rng("rope, layouts");
     let (positions, cols) = ([5i64, 0, 77, 3], 10);
@@ -270,7 +275,7 @@ fn layouts<E: Bits>() {
             assert_same_bits(&format!("interleaved {interleaved}, {level}"), &got, &expected);
         });
     }
-    // A permutation of the columns turns one layout into the other.
+    // A permutation of the columns converts one layout to the other.
     let halves = &x[..cols];
     let pairs: Vec<E> = (0..cols).map(|i| halves[i / 2 + i % 2 * (cols / 2)]).collect();
     let of_halves = row(halves, 77, &Rope::default());
@@ -283,11 +288,17 @@ fn outcomes<E: Bits>() {
     each_level(|level| {
         let x: Vec<E> = [1.0, f64::NAN, f64::INFINITY, 4.0, 5.0, 6.0].map(E::from_wide).to_vec();
         let y = row(&x, 3, &Rope::default());
-        assert!(y[1].widen().is_nan() && y[4].widen().is_nan(), "the pair of a NaN, {level}");
-        assert!(!y[2].widen().is_finite() && !y[5].widen().is_finite(), "the pair of an infinity, {level}");
+        assert!(
+            y[1].widen().is_nan() && y[4].widen().is_nan(),
+            "expected NaN in the pair of a NaN, got {y:?} ({level})"
+        );
+        assert!(
+            !y[2].widen().is_finite() && !y[5].widen().is_finite(),
+            "expected no finite number in the pair of an infinity, got {y:?} ({level})"
+        );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[y[0], y[3]], &row(&lone, 3, &Rope::default()));
-        // Position 0 leaves everything as it is.
+        // Position 0 changes nothing.
         let x: Vec<E> = [1.5, -2.0, 3e4, 0.25].map(E::from_wide).to_vec();
         assert_same_bits("position 0", &row(&x, 0, &Rope::default()), &x);
         let none = RopeTable::new(&[], 4, &Rope::default()).unwrap();
@@ -318,14 +329,15 @@ fn forms<E: Bits>() {
     for (rows, cols) in [(1, 2), (5, 6), (4, 32), (3, 34), (600, 128)] {
         let x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         for interleaved in [false, true] {
-            // A single position, so that rows give the same alone and in a batch.
+            // A single position, so that a row gives the same result alone and in a batch.
             let table = RopeTable::new(&[77], cols, &Rope::default().interleaved(interleaved)).unwrap();
             assert_forms_agree(&Forms(table), &x, cols);
         }
     }
 }
 
-/// The frequencies are theta^(-2i/d) rounded to f64: one ULP off would turn far positions elsewhere.
+/// Checks that the frequencies are theta^(-2i/d) rounded to f64. An error of one ULP would change the angles at far
+/// positions.
 #[test]
 fn frequencies_are_rounded_to_nearest() {
     let checker = Checker::new::<f64>("rope");

@@ -1,5 +1,5 @@
-//! The gradient of rotary embedding: accuracy against the reference at every position, what it undoes, and the same
-//! bits in every form.
+//! Tests of the gradient of rotary embedding: accuracy against the reference at every position, equality with the
+//! opposite rotation, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
@@ -13,14 +13,14 @@ use evenkeel::{
 
 for_each_dtype!(positions, hostile_pairs, outcomes, forms);
 
-/// The larger of each pair, of which the results are sums.
+/// Returns for each element the larger magnitude of its pair. The results are sums over a pair.
 fn terms<E: Element>(x: &[E], interleaved: bool) -> Vec<f64> {
     let half = x.len() / 2;
     let partner = |i: usize| if interleaved { i ^ 1 } else { (i + half) % x.len() };
     (0..x.len()).map(|i| x[i].widen().abs().max(x[partner(i)].widen().abs())).collect()
 }
 
-/// One row at one position.
+/// Computes one row at one position.
 fn row<E: Element>(dy: &[E], position: i64, options: &Rope) -> Vec<E> {
     let table = RopeTable::new(&[position], dy.len(), options).unwrap();
     rope_backward(Rows::new(dy, 1, dy.len()).unwrap(), &table).unwrap()
@@ -41,7 +41,8 @@ fn positions<E: Bits>() {
                         let what = format!("position {position}, theta {theta}, {cols}, {interleaved}, {level}");
                         let got = row(&dy, position, &options);
                         checker.check_terms(&what, &dy, &got, &exact, |i| terms[i]);
-                        // A rotation forwards by the opposite angle; positions have their opposite but for one.
+                        // The gradient is the rotation by the opposite angle. Every position but the smallest i64 has
+                        // an opposite.
                         if let Some(opposite) = position.checked_neg() {
                             let table = RopeTable::new(&[opposite], cols, &options).unwrap();
                             let turned = rope(Rows::new(&dy, 1, cols).unwrap(), &table).unwrap();
@@ -54,7 +55,7 @@ fn positions<E: Bits>() {
     }
 }
 
-/// Pairs of which a part overflows, vanishes or cancels, at angles that the type can't follow.
+/// Checks pairs of which a part overflows, underflows or cancels, at angles that arithmetic in the type cannot resolve.
 fn hostile_pairs<E: Bits>() {
     let checker = Checker::new::<E>("rope_backward");
     let limits = E::LIMITS;
@@ -79,9 +80,9 @@ fn hostile_pairs<E: Bits>() {
             let outcome = within_terms("", &dy, &naive, &exact, |i| terms[i], checker.bound());
             naive_failures += usize::from(outcome.is_err());
         }
-        // What is left of f64 has no narrower arithmetic to fail in.
+        // The naive formula need not fail in f64, or where the results are subnormal.
         let has_power = E::DTYPE == DType::F64 || naive_failures > 0 || a == limits.min_subnormal;
-        assert!(has_power, "{a:e}, {b:e} has no power: the naive formula passes");
+        assert!(has_power, "{a:e}, {b:e}: expected the naive formula to fail, but it is within the bound");
     }
 }
 
@@ -89,11 +90,17 @@ fn outcomes<E: Bits>() {
     each_level(|level| {
         let dy: Vec<E> = [1.0, f64::NAN, f64::INFINITY, 4.0, 5.0, 6.0].map(E::from_wide).to_vec();
         let dx = row(&dy, 3, &Rope::default());
-        assert!(dx[1].widen().is_nan() && dx[4].widen().is_nan(), "the pair of a NaN, {level}");
-        assert!(!dx[2].widen().is_finite() && !dx[5].widen().is_finite(), "the pair of an infinity, {level}");
+        assert!(
+            dx[1].widen().is_nan() && dx[4].widen().is_nan(),
+            "expected NaN in the pair of a NaN, got {dx:?} ({level})"
+        );
+        assert!(
+            !dx[2].widen().is_finite() && !dx[5].widen().is_finite(),
+            "expected no finite number in the pair of an infinity, got {dx:?} ({level})"
+        );
         let lone = [1.0, 4.0].map(E::from_wide);
         assert_same_bits("the other pair", &[dx[0], dx[3]], &row(&lone, 3, &Rope::default()));
-        // Row r has position r modulo the table's.
+        // Row r has the position of index r modulo the table's length.
         let table = RopeTable::new(&[5, 0, -3], 2, &Rope::default()).unwrap();
         let dy: Vec<E> = (0..12).map(|i| E::from_wide(f64::from(i) - 5.5)).collect();
         let expected: Vec<E> = dy
@@ -128,7 +135,7 @@ fn forms<E: Bits>() {
     for (rows, cols) in [(1, 2), (5, 6), (3, 34), (600, 128)] {
         let dy = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         for interleaved in [false, true] {
-            // A single position, so that rows give the same alone and in a batch.
+            // A single position, so that a row gives the same result alone and in a batch.
             let table = RopeTable::new(&[77], cols, &Rope::default().interleaved(interleaved)).unwrap();
             assert_forms_agree(&Forms(table), &dy, cols);
         }

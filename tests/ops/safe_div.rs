@@ -1,4 +1,4 @@
-//! The guarded quotient: correctly rounded, and finite.
+//! Tests of the guarded quotient: correct rounding, and finite results.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -22,7 +22,10 @@ fn check<E: Element>(x: &[E], d: &[E]) {
             let broken = |v: &E| v.widen().is_nan();
             for ((x, d), y) in x.iter().zip(d).zip(&y) {
                 let nan = broken(x) || broken(d) || (x.widen().is_infinite() && d.widen().is_infinite());
-                assert!(if nan { broken(y) } else { y.widen().is_finite() }, "{x:?} / {d:?} is {y:?}");
+                assert!(
+                    if nan { broken(y) } else { y.widen().is_finite() },
+                    "{x:?} / {d:?}: got {y:?}; a NaN is expected: {nan}"
+                );
             }
         });
     }

@@ -1,4 +1,5 @@
-//! The sampler: what it may draw against the sorted definition, what it refuses, and that draws are what they say.
+//! Tests of the sampler: the candidate tokens against the sorted definition, rejected parameters, and the distribution
+//! of draws.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -15,7 +16,7 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Rows as models make them: about a mean, on a grid with ties, peaked, half masked.
+/// Generates rows like those of models: around a mean, on a grid with ties, max-dominated, or half masked.
 fn any_row<E: Bits>(rng: &mut SmallRng, len: usize) -> Vec<E> {
     let (mean, spread) = (rng.random_range(-30.0..30.0), rng.random_range(0.1..8.0));
     let mut row = generate::bell::<E>(rng, len, mean, spread);
@@ -46,8 +47,8 @@ fn any_config(rng: &mut SmallRng, len: usize) -> SamplerConfig {
     config
 }
 
-/// Whether a filter cuts so close to a token that the sampler's masses, which come of exponentials off by up to 0.69
-/// ULP of f32, may put it on the other side than f64 does.
+/// Returns whether a filter cuts too close to a token to compare with f64. The sampler's masses come from exponentials
+/// with errors of up to 0.69 ULP of f32, so the token may fall on the other side.
 fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
     const MARGIN: f64 = 1e-7;
     if config.temperature == 0.0 {
@@ -65,7 +66,7 @@ fn is_close<E: Element>(logits: &[E], config: &SamplerConfig) -> bool {
             (sum - p * total).abs() < MARGIN * total
         })
     });
-    // A mass that is exactly the bound is no close call.
+    // A mass equal to the bound is not a close call.
     let close_to = |p: f64| masses.iter().any(|mass| *mass != 1.0 && (mass - p).abs() < MARGIN * p.max(1e-6));
     close_to_p || config.min_p.filter(|p| *p > 0.0).is_some_and(close_to)
 }
@@ -87,26 +88,33 @@ fn support_is_that_of_the_sorted_definition<E: Bits>() {
         each_level(|level| {
             let what = format!("{config:?} on {len} tokens, {level}");
             let got = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
-            assert!(got.tokens() == expected.tokens, "{what}: {}", differing(got.tokens(), &expected.tokens));
+            assert!(got.tokens() == expected.tokens, "{what}: got {}", differing(got.tokens(), &expected.tokens));
             let probs = got.probs().unwrap();
             assert_eq!(probs.len(), len);
             let kept: Vec<f64> = expected.tokens.iter().map(|&t| probs[t as usize]).collect();
             for (i, (got, expected)) in kept.iter().zip(&expected.probs).enumerate() {
                 let is_right = (got - expected).abs() <= 1e-12 * expected + 1e-290;
-                assert!(is_right, "{what}: the {i}th token has {got:e}, not {expected:e}");
+                assert!(is_right, "{what}: expected probability {expected:e} for kept token {i}, got {got:e}");
             }
             let removed = probs.iter().filter(|p| **p != 0.0).count();
-            assert!(removed <= kept.len(), "{what}: a token that was removed has a probability");
+            assert!(
+                removed <= kept.len(),
+                "{what}: got {removed} nonzero probabilities, more than there are candidates"
+            );
         });
     }
     println!("{}: {compared} rows compared, {skipped} too close to call", E::DTYPE);
-    assert!(skipped * 20 < compared, "{skipped} rows of {} were too close to call", compared + skipped);
+    assert!(
+        skipped * 20 < compared,
+        "expected at most 1 in 20 rows too close to call, got {skipped} of {}",
+        compared + skipped
+    );
 }
 
 fn differing(got: &[u32], expected: &[u32]) -> String {
     let missing: Vec<_> = expected.iter().filter(|t| got.binary_search(t).is_err()).take(5).collect();
     let extra: Vec<_> = got.iter().filter(|t| expected.binary_search(t).is_err()).take(5).collect();
-    format!("{} tokens for {}, missing {missing:?}, extra {extra:?}", got.len(), expected.len())
+    format!("{} tokens, expected {}; missing {missing:?}, extra {extra:?}", got.len(), expected.len())
 }
 
 fn logprobs<E: Bits>() {
@@ -130,7 +138,7 @@ fn logprobs<E: Bits>() {
     }
 }
 
-/// What a row gives that is not plain numbers, and parameters at the ends of their ranges.
+/// Checks rows with NaN, infinities or only masked tokens, and parameters at the ends of their ranges.
 fn outcomes<E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let default = SamplerConfig::default();
@@ -142,13 +150,13 @@ fn outcomes<E: Bits>() {
         let got = sampler(default).distributions(Rows::new(&rows, 5, 3).unwrap(), None, &[Draw::default(); 5]).unwrap();
         assert_eq!(got[0].as_ref().unwrap().tokens(), [0, 1, 2]);
         let Err(Error::NonFiniteInput { op: "sample", row: 1, index: 1, value }) = got[1] else {
-            panic!("a NaN gives {:?}, {level}", got[1]);
+            panic!("expected an error for a NaN, got {:?} ({level})", got[1]);
         };
         assert!(value.is_nan());
         assert_eq!(got[2], Err(Error::EmptySupport { op: "sample", row: 2, vocabulary: 3 }));
         assert_eq!(got[4].as_ref().unwrap().tokens(), [1]);
 
-        // Infinities share equally, whatever the filters.
+        // Tokens with a logit of +inf have equal probabilities, whatever the filters.
         for config in [default, default.top_k(1), default.top_p(0.1), default.min_p(1.0), default.temperature(0.0)] {
             assert_eq!(tokens(&[inf, zero, inf], config), Ok(vec![0, 2]), "{config:?}, {level}");
         }
@@ -161,7 +169,7 @@ fn outcomes<E: Bits>() {
         let empty = sampler(default).distributions(Rows::<E>::new(&[], 2, 0).unwrap(), None, &[Draw::default(); 2]);
         assert_eq!(empty, Err(Error::EmptyInput { op: "sample" }));
 
-        // Greedy: the lowest index among equals, and nothing else is left.
+        // Greedy: the lowest index among equal logits is the only candidate.
         let ties = [zero, one, masked, one, one];
         for config in [default.temperature(0.0), default.temperature(0.0).top_k(3).top_p(0.9), default.top_k(1)] {
             assert_eq!(tokens(&ties, config), Ok(vec![1]), "{config:?}, {level}");
@@ -177,18 +185,21 @@ fn outcomes<E: Bits>() {
         assert_eq!(tokens(&ties, default.top_p(5e-324)), Ok(vec![1]));
         assert_eq!(tokens(&[one], default.top_k(1).top_p(0.01).min_p(1.0)), Ok(vec![0]));
 
-        // Temperatures that overflow or vanish on the way.
+        // Temperatures for which scaled logits overflow or underflow.
         for (temperature, probs) in
             [(1e-30, [0.0, 1.0]), (1e30, [0.5, 0.5]), (5e-324, [0.0, 1.0]), (f64::MAX, [0.5; 2])]
         {
             let distribution =
                 sampler(default.temperature(temperature)).distribution(&[zero, one], None, Draw::default()).unwrap();
-            assert_eq!(distribution.tokens(), [0, 1], "no filter is set");
+            assert_eq!(distribution.tokens(), [0, 1], "without a filter, all tokens are candidates");
             let got = distribution.probs().unwrap();
             let is_near = got.iter().zip(probs).all(|(got, p)| (got - p).abs() < 1e-15);
-            assert!(is_near, "temperature {temperature}: {got:?}, {level}");
+            assert!(is_near, "temperature {temperature}: expected {probs:?}, got {got:?} ({level})");
             let drawn = sampler(default.temperature(temperature)).sample(&[zero, one], Draw::default()).unwrap();
-            assert!(drawn.logprob.is_finite(), "temperature {temperature}, {level}");
+            assert!(
+                drawn.logprob.is_finite(),
+                "temperature {temperature}: expected a finite log-probability, got {drawn:?} ({level})"
+            );
         }
         let extreme = [E::from_wide(E::LIMITS.max), E::from_wide(-E::LIMITS.max), zero];
         assert_eq!(tokens(&extreme, default.top_p(0.9)), Ok(vec![0]));
@@ -241,12 +252,12 @@ fn what_rows_were_met_is_reported() {
     };
     let (distributions, met) = report::scope(run);
     assert_eq!(distributions.unwrap().iter().filter(|row| row.is_ok()).count(), 5);
-    let expected = "sample: 3 of 10 rows wholly masked, 2 of 10 rows with NaN, 4 of 10 rows with infinity";
+    let expected = "sample: 3 of 10 rows fully masked, 2 of 10 rows with NaN, 4 of 10 rows with infinity";
     assert_eq!(met.to_string(), expected);
 }
 
-/// A draw is the product of 64 random bits and the total mass: of two tokens alike, the top bit tells which, and the
-/// upper halves of seed, row and step have their part in it.
+/// Checks that a draw uses all bits. It is the product of 64 random bits and the total mass, so the top bit decides
+/// between two equal tokens. The upper halves of seed, row and step must affect it.
 #[test]
 fn draws_are_of_all_bits() {
     let distribution =
@@ -255,15 +266,15 @@ fn draws_are_of_all_bits() {
     let assert_flips = |name: &str, change: fn(u64) -> Draw| {
         let is_other = |&i: &u64| token(change(i)) != token(Draw { seed: 5, row: 5, draw: i });
         let flips = (0..64).map(|i| 1 << 32 | i).filter(is_other).count();
-        // 64 tosses of a coin: 8 and 56 are 6 standard deviations out.
-        assert!((8..=56).contains(&flips), "{flips} of 64 draws are others by another {name}");
+        // The 64 decisions are coin tosses: 8 and 56 are 6 standard deviations from the mean.
+        assert!((8..=56).contains(&flips), "another {name} should change 8 to 56 of 64 draws, got {flips}");
     };
     assert_flips("seed", |i| Draw { seed: 5 | 1 << 40, row: 5, draw: i });
     assert_flips("row", |i| Draw { seed: 5, row: 5 | 1 << 40, draw: i });
     assert_flips("step", |i| Draw { seed: 5, row: 5, draw: i & 0xff });
 }
 
-/// The cases on which engines differ, in this crate's meaning.
+/// Checks cases in which engines differ, as this crate defines them.
 #[test]
 fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     let default = SamplerConfig::default();
@@ -272,12 +283,12 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
         (&[0.0; 4][..], default.top_p(0.5), &[0, 1][..]),
         (&[3.0, 1.0, 1.0, 0.0], default.top_k(2), &[0, 1]),
         (&[1.0, 1.0, 3.0, 0.0], default.top_k(2), &[0, 2]),
-        // Top-p goes by what top-k left.
+        // Top-p is relative to the tokens that top-k kept.
         (&steps, default.top_k(4).top_p(0.4), &[0, 1]),
         (&steps, default.top_k(4).top_p(0.5), &[0, 1]),
         (&steps, default.top_k(4).top_p(0.6), &[0, 1, 2]),
         (&[0.0, -std::f64::consts::LN_2], default.min_p(0.5), &[0, 1]),
-        // Temperature comes first, min-p last.
+        // Temperature is applied first, min-p last.
         (&[2.0, 1.0, 0.0, -1.0], default.temperature(2.0).top_p(0.8), &[0, 1, 2]),
         (&[3.0, 2.0, 1.0, 0.5, 0.0], default.min_p(0.1).top_p(0.9), &[0, 1, 2]),
     ] {
@@ -289,7 +300,7 @@ fn cuts_follow_the_order_of_logits_and_then_of_indices() {
     }
 }
 
-/// Equal tokens share a mass that is a whole part of the total, so a cut between them is exact.
+/// Checks cuts between equal tokens. Each has an equal share of the total mass, so the cut is exact.
 #[test]
 fn ties_are_cut_exactly() {
     for n in [2usize, 3, 4, 7, 10, 64, 100, 1000] {
@@ -297,7 +308,8 @@ fn ties_are_cut_exactly() {
         for kept in 1..n.min(40) {
             let near = kept as f64 / n as f64;
             for p in [near, near.next_up(), near.next_down()] {
-                // The smallest number of tokens that is at least p n, of which the product with its error knows.
+                // The smallest integer that is at least p n. The fused multiply-add sees the rounding error of the
+                // product.
                 let expected = if p.mul_add(n as f64, -(kept as f64)) > 0.0 { kept + 1 } else { kept };
                 let tokens: Vec<u32> = (0..expected as u32).collect();
                 each_level(|level| {
@@ -311,8 +323,8 @@ fn ties_are_cut_exactly() {
     }
 }
 
-/// Logits so close that their weights are the same, or one from the next; also where the exponential goes from one entry
-/// of its table to the next.
+/// Checks logits so close that their weights are equal or adjacent. Some lie where the exponential changes to another
+/// entry of its table.
 #[test]
 fn neighbours_are_cut_in_order() {
     const TOKENS: usize = 3000;
@@ -321,7 +333,7 @@ fn neighbours_are_cut_in_order() {
     for case in 0..400 {
         let temperature = [1.0, 0.7, 2.0][case % 3];
         let max = [0.0, 5.0, -3.0][case / 3 % 3];
-        // The largest logit that is not alone; every second time at an end of a step.
+        // The other logits are around this one. In every second case, it is where the table entry changes.
         let below = rng.random_range(0..60) as f64 + [0.5, rng.random_range(0.0..1.0)][case % 2];
         let about = max - below * step * temperature;
         let spread = 10f64.powf(rng.random_range(-12.0..-5.0));
@@ -333,7 +345,7 @@ fn neighbours_are_cut_in_order() {
         let total: f64 = (0..TOKENS).map(mass).sum();
         let kept = rng.random_range(2..TOKENS - 1);
         let reached: f64 = order[..kept].iter().map(|&i| mass(i)).sum();
-        // Half of the last one is asked for, which no rounding of masses reaches.
+        // p ends in the middle of the last token's mass, so rounding of the masses cannot change the result.
         let p = (reached - mass(order[kept - 1]) / 2.0) / total;
         let mut expected: Vec<u32> = order[..kept].iter().map(|&i| i as u32).collect();
         expected.sort_unstable();
@@ -342,12 +354,12 @@ fn neighbours_are_cut_in_order() {
             let got = sampler(config).distribution(&logits, None, Draw::default()).unwrap();
             let what =
                 format!("{kept} of {TOKENS} about {about}, {spread:e} apart, temperature {temperature}, {level}");
-            assert!(got.tokens() == expected, "{what}: {}", differing(got.tokens(), &expected));
+            assert!(got.tokens() == expected, "{what}: got {}", differing(got.tokens(), &expected));
         });
     }
 }
 
-/// A row gives the same token alone and in a batch, on any instruction set and any number of threads.
+/// Checks that a row gives the same token alone and in a batch, on any instruction set and any number of threads.
 fn draws_do_not_depend_on_company<E: Bits>() {
     let mut rng = generate::rng("sample, draws");
     for (rows, cols) in [(1, 1), (5, 7), (9, 300), (40, 5000)] {
@@ -362,7 +374,10 @@ fn draws_do_not_depend_on_company<E: Bits>() {
                 let view = Rows::new(&logits, rows, cols).unwrap();
                 let got = on_threads(threads, level, || sampler(config).sample_rows(view, None, &draws).unwrap());
                 let got: Vec<_> = got.into_iter().map(Result::unwrap).collect();
-                assert!(got == alone, "{rows} rows of {cols}, {threads} threads, {level}");
+                assert!(
+                    got == alone,
+                    "expected the same draws as alone: {rows} rows of {cols}, {threads} threads, {level}"
+                );
                 for (got, alone) in got.iter().zip(&alone) {
                     assert_eq!(got.logprob.to_bits(), alone.logprob.to_bits());
                 }
@@ -371,7 +386,7 @@ fn draws_do_not_depend_on_company<E: Bits>() {
     }
 }
 
-/// A token that is masked is never drawn, however the mask says so; a bias is added before the temperature divides.
+/// Checks that a masked token is never drawn, for every kind of mask. A bias is added before the temperature divides.
 fn masks<E: Bits>() {
     let mut rng = generate::rng("sample, masks");
     let (rows, cols) = (4, 37);
@@ -389,7 +404,7 @@ fn masks<E: Bits>() {
                 .distributions(Rows::new(logits, rows, cols).unwrap(), Some(mask), &[Draw::default(); 4])
                 .unwrap()
         };
-        // What lies behind a keep flag is not read.
+        // Logits that a keep flag masks are not read.
         let kept = of(&spoilt, &by_keep);
         assert_eq!(kept, of(&logits, &by_keep), "{level}");
         assert_eq!(kept, of(&logits, &by_bias), "{level}");
@@ -399,7 +414,7 @@ fn masks<E: Bits>() {
             assert_eq!(row.tokens(), expected, "row {r}, {level}");
             for draw in 0..2000 {
                 let token = row.draw(Draw { seed: 1, row: r as u64, draw }).token;
-                assert!(keep[r * cols + token as usize], "token {token} of row {r} is masked, {level}");
+                assert!(keep[r * cols + token as usize], "drew token {token} of row {r}, which is masked ({level})");
             }
         }
         let none = vec![false; cols];
@@ -413,18 +428,21 @@ fn masks<E: Bits>() {
             .unwrap();
         let expected = sampler(config).distribution(&shifted, None, Draw::default()).unwrap();
         let is_near = |(a, b): (f64, f64)| (a - b).abs() < 1e-12;
-        assert!(got.logprobs().zip(expected.logprobs()).all(is_near), "biased, {level}");
+        assert!(
+            got.logprobs().zip(expected.logprobs()).all(is_near),
+            "expected the log-probabilities of biased logits ({level})"
+        );
     });
 }
 
-/// The chi-square statistic's quantile 6 standard deviations out, which a right sampler passes once in 10^9, were its
-/// seeds random (Wilson and Hilferty, 1931).
+/// Returns the quantile of the chi-square distribution at 6 standard deviations. A correct sampler with random seeds
+/// exceeds it once in 10^9 runs (Wilson and Hilferty, 1931).
 fn chi_square_limit(cells: usize) -> f64 {
     let k = (cells - 1) as f64;
     k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)
 }
 
-/// Each of a draw's three numbers alone makes draws that follow the probabilities.
+/// Checks that draws follow the probabilities if any one of seed, row and draw varies.
 #[test]
 fn draws_follow_the_probabilities() {
     const DRAWS: u64 = 200_000;
@@ -438,27 +456,27 @@ fn draws_follow_the_probabilities() {
         let mut counts = vec![0u64; logits.len()];
         for i in 0..DRAWS {
             let sampled = distribution.draw(counter(i));
-            let index = distribution.tokens().binary_search(&sampled.token).expect("a token that was kept");
+            let index = distribution.tokens().binary_search(&sampled.token).expect("the drawn token is a candidate");
             assert_eq!((sampled.logprob, sampled.kept), (logprobs[index], logprobs.len()), "{name}");
             counts[sampled.token as usize] += 1;
         }
         let mut statistic = 0.0;
         for (count, p) in counts.iter().zip(&probs) {
             if *p == 0.0 {
-                assert_eq!(*count, 0, "a token that was removed is drawn");
+                assert_eq!(*count, 0, "a token with probability 0 was drawn");
             } else {
                 let expected = p * DRAWS as f64;
                 statistic += (*count as f64 - expected).powi(2) / expected;
             }
         }
-        assert!(statistic <= limit, "{name}: chi-square {statistic} is above {limit}");
+        assert!(statistic <= limit, "{name}: expected a chi-square of at most {limit}, got {statistic}");
     };
     assert_follows("draw", |i| Draw { seed: 42, row: 3, draw: i });
     assert_follows("row", |i| Draw { seed: 42, row: i, draw: 5 });
     assert_follows("seed", |i| Draw { seed: i, row: 0, draw: 0 });
 }
 
-/// Successive draws and neighbouring rows have nothing to do with one another.
+/// Checks that successive draws and neighbouring rows are independent.
 #[test]
 fn neighbouring_draws_are_independent() {
     const DRAWS: u64 = 100_000;
@@ -472,7 +490,7 @@ fn neighbouring_draws_are_independent() {
         let expected = DRAWS as f64 / 16.0;
         let statistic: f64 = counts.iter().map(|&c| (c as f64 - expected).powi(2) / expected).sum();
         let limit = chi_square_limit(16);
-        assert!(statistic <= limit, "{name}: chi-square {statistic} is above {limit}");
+        assert!(statistic <= limit, "{name}: expected a chi-square of at most {limit}, got {statistic}");
     };
     assert_independent("draws", |i| [2 * i, 2 * i + 1].map(|draw| Draw { seed: 7, row: 1, draw }));
     assert_independent("rows", |i| [1, 2].map(|row| Draw { seed: 7, row, draw: i }));

@@ -1,13 +1,13 @@
-//! How far a draw's distribution may be from the exact one, and log-probabilities from theirs: worst cases that are looked
-//! for, against the bounds of docs/accuracy/sampling.md.
+//! Searches for the largest errors of a draw's distribution and of log-probabilities, and compares them with the bounds
+//! of docs/accuracy/sampling.md.
 
 use crate::support::generate;
 use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{Draw, Element, SamplerConfig};
 use rand::RngExt;
 
-/// The share of the mass that the first tokens in the order of logits have, exact to 2^-53: the largest p of top-p that keeps
-/// no more of them.
+/// Returns the share of the total mass held by the first tokens in the order of logits, exact to 2^-53. It is the
+/// largest p with which top-p keeps at most `count` tokens.
 fn share_of_first<E: Element>(logits: &[E], count: usize, temperature: f64) -> f64 {
     let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
     while high - low > 1 {
@@ -20,7 +20,7 @@ fn share_of_first<E: Element>(logits: &[E], count: usize, temperature: f64) -> f
     f64::from_bits(low)
 }
 
-/// By how much the mass of a token is off that lies z below the largest, relative to itself.
+/// Returns the relative error of the mass of a token whose logit is z, where the largest logit is 0.
 fn error_of_mass<E: Element>(z: f64) -> f64 {
     let logits = [0.0, z].map(E::from_wide);
     let share = share_of_first(&logits, 1, 1.0);
@@ -28,8 +28,8 @@ fn error_of_mass<E: Element>(z: f64) -> f64 {
     (1.0 / share - 1.0) / exact - 1.0
 }
 
-/// Half of the sum of differences between the masses' distribution and the exact one, of a row with a token of logit 0 and
-/// `counts` tokens of each of two logits, the first of which is the larger.
+/// Returns the total variation distance between the sampler's distribution and the exact one. The row has one token of
+/// logit 0 and `counts` tokens of each of two logits; the first is the larger.
 fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64) -> f64 {
     let mut logits = vec![E::ZERO];
     for (z, count) in z.into_iter().zip(counts) {
@@ -47,8 +47,9 @@ fn total_variation<E: Element>(z: [f64; 2], counts: [usize; 2], temperature: f64
     got.iter().zip(masses).map(|(got, mass)| (got - (mass / all).to_f64()).abs()).sum::<f64>() / 2.0
 }
 
-/// The worst case that the errors of powers allow: half of the mass in tokens whose powers are too large, half in tokens
-/// whose powers are too small, as far as a search finds them. 2^-24.6 is derived for up to 262,144 tokens.
+/// Checks the worst case that the errors of exponentials allow. Half of the mass is in tokens with exponentials that
+/// are too large, half in tokens with ones that are too small, as found by a search. The derived bound is 2^-24.6 for
+/// up to 262,144 tokens.
 fn distribution_of_draws<E: Element>() {
     let bound = 2f64.powf(-24.6);
     let mut rng = generate::rng("sample, total variation");
@@ -62,24 +63,36 @@ fn distribution_of_draws<E: Element>() {
             high = (error, z);
         }
     };
-    // The polynomial lowers what is at the upper end of a step and raises what is at the lower one, and the last rounding
-    // counts most where a power is barely above a power of two.
+    // The polynomial is too small at the upper end of a table step and too large at the lower end. The last rounding
+    // has the largest effect where an exponential is just above a power of two.
     for _ in 0..6000 {
         let end = f64::from(rng.random_range(0..40) / 8 * 8) + [0.5, 1.5, -0.5][rng.random_range(0..3)];
         consider(-(end * std::f64::consts::LN_2 / 8.0 + rng.random_range(-3e-3..3e-3)).max(1e-3));
     }
     let mut z = [low.1, high.1];
     z.sort_by(|a, b| b.total_cmp(a));
-    // As much mass in the one as in the other, and little in the token of logit 0.
+    // Both kinds of tokens get equal mass, and the token of logit 0 gets little.
     let counts = z.map(|of| (100_000.0 * (z[1] - of).exp()).round() as usize);
     let got = total_variation::<E>(z, counts, 1.0);
     let errors = [low, high].map(|(error, z)| (error * 2f64.powi(24), z));
-    println!("{}: 2^{:.3} of {counts:?} tokens, errors in 2^-24 and where: {errors:?}", E::DTYPE, got.log2());
-    assert!(got <= bound, "2^{} of {z:?}, {counts:?}", got.log2());
-    assert!(got >= bound / 2.0, "a worse case than 2^{} was expected", got.log2());
+    println!(
+        "{}: distance 2^{:.3} with {counts:?} tokens; errors in units of 2^-24, with their logits: {errors:?}",
+        E::DTYPE,
+        got.log2()
+    );
+    assert!(
+        got <= bound,
+        "expected a distance of at most {bound:e}, got 2^{} for logits {z:?}, counts {counts:?}",
+        got.log2()
+    );
+    assert!(got >= bound / 2.0, "expected a worst case of at least half the bound, got 2^{}", got.log2());
     for temperature in [0.7, 3.0, 1e-3] {
         let got = total_variation::<E>(z, counts, temperature);
-        assert!(got <= bound, "2^{} of {z:?}, {counts:?}, temperature {temperature}", got.log2());
+        assert!(
+            got <= bound,
+            "expected a distance of at most {bound:e}, got 2^{} for {z:?}, {counts:?}, temperature {temperature}",
+            got.log2()
+        );
     }
 }
 
@@ -93,8 +106,8 @@ fn distribution_of_draws_of_f64() {
     distribution_of_draws::<f64>();
 }
 
-/// What rounding masses to integers can take away: all but the largest of a row whose other tokens have just less than half
-/// a unit each. n 2^-46 is derived for up to 262,144 tokens and n 2^-43 beyond.
+/// Checks the loss from rounding masses to integers. All tokens but the largest have just less than half a unit, so
+/// their masses vanish. The derived bound is n 2^-46 for up to 262,144 tokens and n 2^-43 beyond.
 #[test]
 fn masses_that_are_rounded_away() {
     for (count, unit, bound) in [(262_144, 45, 2f64.powf(-24.6)), (1 << 21, 42, 2f64.powf(-21.8))] {
@@ -103,12 +116,13 @@ fn masses_that_are_rounded_away() {
         logits[count / 2] = 0.0;
         let others = (count - 1) as f64 * f64::from(logits[0]).exp();
         let got = (share_of_first(&logits, 1, 1.0) - 1.0 / (1.0 + others)).abs();
-        println!("{count} tokens: 2^{:.3}", got.log2());
-        assert!(got <= bound, "2^{} of {count} tokens", got.log2());
+        println!("{count} tokens: distance 2^{:.3}", got.log2());
+        assert!(got <= bound, "expected a distance of at most {bound:e}, got 2^{} for {count} tokens", got.log2());
     }
 }
 
-/// Of each token, by how many 2^-53 its log-probability is off, of the larger of itself and the entropy.
+/// Returns the largest error of a token's log-probability, in units of 2^-53, relative to the larger of the
+/// log-probability and the entropy.
 fn error_of_logprobs<E: Element>(logits: &[E], temperature: f64) -> f64 {
     let sampler = SamplerConfig::default().temperature(temperature).validate().unwrap();
     let got = sampler.distribution(logits, None, Draw::default()).unwrap();
@@ -122,7 +136,7 @@ fn error_of_logprobs<E: Element>(logits: &[E], temperature: f64) -> f64 {
     got.logprobs().zip(&exact).map(of).fold(0.0, f64::max) * 2f64.powi(53)
 }
 
-/// Climbs from random rows to worse ones. 6 is derived.
+/// Searches for bad rows by hill climbing from random ones. The derived bound is 6.
 fn logprobs_of_the_worst_rows<E: Element>() {
     let mut rng = generate::rng("sample, worst log-probabilities");
     let mut worst = 0.0f64;
@@ -149,9 +163,13 @@ fn logprobs_of_the_worst_rows<E: Element>() {
             }
         }
         worst = worst.max(best);
-        assert!(best <= 6.0, "{best} 2^-53 of {logits:?}, temperature {temperature}, {}", E::DTYPE);
+        assert!(
+            best <= 6.0,
+            "expected an error of at most 6 * 2^-53, got {best} * 2^-53 for {logits:?}, temperature {temperature}, {}",
+            E::DTYPE
+        );
     }
-    println!("{}: {worst:.3} 2^-53 at worst", E::DTYPE);
+    println!("{}: largest error {worst:.3} * 2^-53", E::DTYPE);
 }
 
 #[test]

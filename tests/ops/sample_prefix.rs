@@ -1,5 +1,6 @@
-//! Top-p keeps the shortest prefix in the order of logits whose integer mass reaches its share: rows about the ends of the
-//! exponential's steps, where masses of neighbouring logits are closest, in every form of the sampler.
+//! Checks that top-p keeps the shortest prefix in the order of logits whose integer mass reaches p. The rows lie at the
+//! ends of the exponential's table steps, where masses of neighbouring logits are closest. Every form of the sampler is
+//! checked.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -11,9 +12,9 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use std::time::Duration;
 
-/// The width of the exponential's steps.
+/// Width of the steps of the exponential's table.
 const STEP: f64 = std::f64::consts::LN_2 / 8.0;
-/// Masses vanish below e^-32.
+/// Number of steps down to e^-32, below which masses are zero.
 const STEPS: i32 = 368;
 const TOKENS: usize = 6;
 
@@ -21,8 +22,8 @@ fn kept<E: Bits>(logits: &[E], config: SamplerConfig) -> Vec<u32> {
     config.validate().unwrap().distribution(logits, None, Draw::default()).unwrap().tokens().to_vec()
 }
 
-/// Two neighbours of f32, the larger one with the smaller mass until masses were made monotone: three tokens were kept of
-/// f32, and two of the same numbers in f64.
+/// Checks two adjacent values of f32. Before masses were made monotone, the larger one had the smaller mass: three
+/// tokens were kept in f32, and two of the same numbers in f64.
 #[test]
 fn a_larger_logit_is_not_passed_over() {
     let logits = [8.451358f32, 0.0036263466, 0.0036263464];
@@ -33,16 +34,16 @@ fn a_larger_logit_is_not_passed_over() {
     });
 }
 
-/// A row in which top-p keeps so many tokens, as a list of them in f64 is cut.
+/// Row with a top-p sampler, and the tokens that it keeps of the same values in f64.
 struct Cut<E> {
     logits: Vec<E>,
     config: SamplerConfig,
     expected: Vec<u32>,
 }
 
-/// The largest p that keeps no more than so many tokens.
+/// Returns the largest p that keeps at most `count` tokens.
 fn largest_share(logits: &[f64], config: SamplerConfig, count: usize) -> f64 {
-    // By the bits of positive numbers, which are in their order.
+    // The bits of positive numbers have the order of the numbers.
     let (mut low, mut high) = (f64::MIN_POSITIVE.to_bits(), 1f64.to_bits());
     while high - low > 1 {
         let middle = low + (high - low) / 2;
@@ -51,7 +52,7 @@ fn largest_share(logits: &[f64], config: SamplerConfig, count: usize) -> f64 {
     f64::from_bits(low)
 }
 
-/// Cuts of the row on both sides of where one token more is kept.
+/// Adds the pairs of adjacent p between which one more token is kept.
 fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>) {
     let wide: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
@@ -66,8 +67,8 @@ fn add_cuts<E: Bits>(logits: &[E], config: SamplerConfig, cuts: &mut Vec<Cut<E>>
     }
 }
 
-/// Where the exponential may go from a step to the next, below 0: half the way between two of the f32 nearest to an odd
-/// multiple of half a step.
+/// Returns the negative logits at which the exponential may change to the next step. They are midpoints between
+/// neighbours of the f32 nearest to an odd multiple of half a step.
 fn ends_of_step(step: i32) -> [f64; 4] {
     let near = (-(f64::from(step) - 0.5) * STEP) as f32;
     let [far, below, above, close] =
@@ -75,13 +76,14 @@ fn ends_of_step(step: i32) -> [f64; 4] {
     [[far, below], [below, near], [near, above], [above, close]].map(|[a, b]| (f64::from(a) + f64::from(b)) / 2.0)
 }
 
-/// Rows of a largest token and of five others that are nearest neighbours and lie about the end of a step.
+/// Generates rows of a largest token and five others with adjacent values around the end of a step.
 fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -> E) -> Vec<Cut<E>> {
     let mut cuts = Vec::new();
     for (i, temperature) in [1.0, 0.7, 1.0 / 3.0].into_iter().enumerate() {
         for step in (1 + i as i32..STEPS).step_by(if i == 0 { 1 } else { 7 }) {
             for end in ends_of_step(step) {
-                // Neighbours lie closest near 0, and the largest logit as far above as the end of the step.
+                // Representable values are closest near 0. The largest logit is above them by the distance to the end
+                // of the step.
                 let small = 2f64.powf(rng.random_range(-14.0..-4.0)) * [1.0, -1.0][usize::from(rng.random_bool(0.5))];
                 let max = E::from_wide(small - end * temperature);
                 let mut near = E::from_wide(max.widen() + end * temperature);
@@ -99,7 +101,7 @@ fn cuts_of_neighbours<E: Bits>(rng: &mut SmallRng, neighbour: impl Fn(E, bool) -
     cuts
 }
 
-/// Alone, in a batch whose rows have parameters of their own, and with the columns split over ranks.
+/// Checks the cuts for single rows, in a batch with parameters per row, and with the columns sharded over ranks.
 fn assert_cuts<E: Bits>(name: &str, cuts: &[Cut<E>]) {
     for Cut { logits, config, expected } in cuts {
         assert_eq!(kept(logits, *config), *expected, "{name}: {logits:?}, {config:?}");
@@ -143,7 +145,8 @@ fn neighbours_at_the_ends_of_steps_are_cut_by_their_logits() {
     assert_cuts("bf16", &cuts_of_neighbours(&mut rng, of_bf16));
 }
 
-/// A thousand tokens that are alike but for their last bits: the search among weights takes samples of so many.
+/// Checks rows of a thousand tokens that differ in their last bits only. At this length the search for the cut samples
+/// the weights.
 #[test]
 fn long_rows_of_neighbours_are_cut_by_their_logits() {
     const TOKENS: usize = 1000;
@@ -160,7 +163,11 @@ fn long_rows_of_neighbours_are_cut_by_their_logits() {
                 let p = share_of_first + (1.0 - share_of_first) * rng.random_range(0.0..1.0);
                 let config = SamplerConfig::default().profile(profile).top_p(p);
                 let (got, expected) = (kept(&logits, config), kept(&wide, config));
-                assert!(got == expected, "step {step}, {max:?}, {bits:#x}, {config:?}: {} kept", got.len());
+                assert!(
+                    got == expected,
+                    "step {step}, {max:?}, {bits:#x}, {config:?}: expected the tokens kept in f64, got {} tokens",
+                    got.len()
+                );
             }
         }
     }

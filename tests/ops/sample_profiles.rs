@@ -1,5 +1,5 @@
-//! Each profile of the sampler against its engine's sorted definition, on rows and parameters made by chance and on
-//! those that tell engines apart.
+//! Compares each profile of the sampler with its engine's sorted definition: on random rows and parameters, and on
+//! those for which engines differ.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::each_level;
@@ -10,10 +10,10 @@ use rand::RngExt;
 
 for_each_dtype!(support_is_that_of_the_engine, long_rows);
 
-/// Rows of each type; with four types more than 100,000.
+/// Number of rows per type; more than 100,000 for the four types.
 const CASES: u32 = 26_000;
 
-/// The parameters that a profile has, as numbers made by chance.
+/// Random values for the parameters of all profiles.
 #[derive(Clone, Debug)]
 struct Parameters {
     temperature: f64,
@@ -26,7 +26,7 @@ struct Parameters {
 }
 
 impl Parameters {
-    /// What of it the profile has.
+    /// Returns a configuration with the parameters that the profile supports.
     fn of(&self, profile: Profile) -> SamplerConfig {
         use Profile::{Evenkeel, HuggingFace, LlamaCpp, Vllm};
         let has = |profiles: &[Profile]| profiles.contains(&profile);
@@ -80,7 +80,7 @@ fn parameters() -> impl Strategy<Value = Parameters> {
         })
 }
 
-/// Rows as models make them, on a coarse grid, with few values and so many ties, with masked tokens.
+/// Generates rows: like those of models, on a coarse grid, with few values and many ties, or with masked tokens.
 fn row() -> impl Strategy<Value = Vec<f64>> {
     let plain = prop::collection::vec(-12.0..12.0f64, 1..48);
     let grid = prop::collection::vec((-64..64i32).prop_map(|i| f64::from(i) / 8.0), 1..48);
@@ -89,8 +89,9 @@ fn row() -> impl Strategy<Value = Vec<f64>> {
     prop_oneof![plain, grid, ties, masked].prop_filter("a token", |row| row.iter().any(|z| z.is_finite()))
 }
 
-/// What the engine leaves, unless a cut is so close to a token that the sampler's masses, which come of exponentials
-/// off by up to 0.69 ULP of f32 and are multiples of 2^-45, may put it on the other side.
+/// Returns the tokens that the engine keeps, or `None` if a cut is too close to a token. The sampler's masses are
+/// multiples of 2^-45 and come from exponentials with errors of up to 0.69 ULP of f32, so the token may fall on the
+/// other side.
 fn expected<E: Element>(logits: &[E], config: &SamplerConfig) -> Option<Support> {
     let at = |sign: f64| {
         let moved = |p: Option<f64>| p.map(|p| (p * (1.0 + sign * 1e-7) + sign * 1e-13).clamp(0.0, 1.0));
@@ -114,7 +115,10 @@ fn assert_agrees<E: Element>(logits: &[E], config: SamplerConfig, expected: &Sup
     let probs = got.probs().unwrap();
     for (token, p) in expected.tokens.iter().zip(&expected.probs) {
         let got = probs[*token as usize];
-        assert!((got - p).abs() <= 1e-6 * p + 1e-290, "token {token} has {got:e}, not {p:e}: {config:?}");
+        assert!(
+            (got - p).abs() <= 1e-6 * p + 1e-290,
+            "expected probability {p:e} for token {token}, got {got:e}: {config:?}"
+        );
     }
 }
 
@@ -138,10 +142,14 @@ fn support_is_that_of_the_engine<E: Bits>() {
     let (close, compared) = (close.get(), compared.get());
     println!("{}: {compared} rows compared, {close} too close to call", E::DTYPE);
     result.unwrap();
-    assert!(close * 20 < compared, "{close} rows of {} were too close to call", compared + close);
+    assert!(
+        close * 20 < compared,
+        "expected at most 1 in 20 rows too close to call, got {close} of {}",
+        compared + close
+    );
 }
 
-/// Vocabularies of models, on every instruction set.
+/// Checks vocabularies as large as those of models, on every instruction set.
 fn long_rows<E: Bits>() {
     let mut rng = generate::rng("sample, long rows");
     for profile in Profile::ALL {
@@ -170,10 +178,10 @@ fn long_rows<E: Bits>() {
     }
 }
 
-/// A name, logits, parameters, and what the profiles keep that take them.
+/// Case: a name, logits, parameters, and the tokens kept by the profiles that accept the parameters.
 type Case<'a> = (&'a str, &'a [f64], SamplerConfig, &'a [(&'a [Profile], &'a [u32])]);
 
-/// The tokens that each engine keeps, where they differ from one another.
+/// Checks the tokens that each engine keeps in cases where engines differ.
 #[test]
 fn where_engines_differ() {
     use Profile::{Candle, Evenkeel, HuggingFace, LlamaCpp, Vllm};
@@ -238,7 +246,8 @@ fn where_engines_differ() {
         ("top-p 1.5", &four, c.top_p(1.5), &[(&[HuggingFace, LlamaCpp, Candle], &[0, 1, 2, 3])]),
         ("min-p 1.5", &four, c.min_p(1.5), &[(&[LlamaCpp], &[0])]),
         ("temperature -1", &four, c.temperature(-1.0), &[(&[LlamaCpp, Candle], &[0])]),
-        // Raised to 0.01, where the second token still counts; in llama.cpp all filters come before.
+        // vLLM raises the temperature to 0.01, so the second token still counts. llama.cpp applies all filters before
+        // the temperature.
         (
             "temperature 0.001",
             &[0.0, -0.01],
@@ -273,7 +282,7 @@ fn where_engines_differ() {
 fn refusals_name_what_a_profile_has_not() {
     let refused = |config: SamplerConfig| config.validate().unwrap_err().to_string();
     let hf = SamplerConfig::default().profile(Profile::HuggingFace);
-    let expected = "sample: xtc_probability is 0.5; it must be left as it is: the hf profile has none";
+    let expected = "sample: xtc_probability is 0.5; it must be left unset: the hf profile has none";
     assert_eq!(refused(hf.xtc(0.5, 0.1)), expected);
     assert_eq!(refused(hf.temperature(0.0)), "sample: temperature is 0; it must be finite and above 0");
     assert_eq!(refused(hf.top_p(-0.5)), "sample: top_p is -0.5; it must be not negative");
@@ -305,7 +314,7 @@ fn refusals_name_what_a_profile_has_not() {
     assert_eq!(Profile::from_name("other"), None);
 }
 
-/// The logits that a step leaves, by greedy draws with one after the other banned.
+/// Returns the tokens of a step's distribution in decreasing order of probability.
 fn order_of(logits: &[f32], config: SamplerConfig, step: Step<'_>) -> Vec<u32> {
     let sampler = config.validate().unwrap();
     let distribution = sampler.distribution(logits, None, step).unwrap();
@@ -314,7 +323,8 @@ fn order_of(logits: &[f32], config: SamplerConfig, step: Step<'_>) -> Vec<u32> {
     order.into_iter().map(|(token, _)| token).collect()
 }
 
-/// Differences of log-probabilities are those of logits: token 0's against token 1, which nothing changes and which is 0.
+/// Returns the adjusted logit of token 0, as the difference of its log-probability to that of token 1. The logit of
+/// token 1 is 0 and unaffected.
 fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
     let distribution = config.validate().unwrap().distribution(&[logit, 0.0], None, step).unwrap();
     let logprobs: Vec<f64> = distribution.logprobs().collect();
@@ -324,9 +334,9 @@ fn logit_of_first(logit: f32, config: SamplerConfig, step: Step<'_>) -> f64 {
 #[test]
 fn penalties() {
     let all = SamplerConfig::default().repetition_penalty(2.0).frequency_penalty(0.5).presence_penalty(0.25);
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "{got}, not {expected}");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "expected {expected}, got {got}");
     let twice = Step::default().output(&[0, 0]);
-    // 2 / 2 - 2 * 0.5 - 0.25.
+    // Expected for 2: 2 / 2 - 2 * 0.5 - 0.25.
     for profile in [Profile::Evenkeel, Profile::Vllm, Profile::LlamaCpp] {
         near(logit_of_first(2.0, all.profile(profile), twice), -0.25);
         near(logit_of_first(-2.0, all.profile(profile), twice), -4.0 - 1.25);
@@ -338,17 +348,17 @@ fn penalties() {
         near(logit_of_first(2.0, config, Step::default().prompt(&[0])), 1.0);
         near(logit_of_first(2.0, config, Step::default()), 2.0);
     }
-    // Of the prompt, frequency and presence are llama.cpp's alone.
+    // Only llama.cpp applies frequency and presence penalties to tokens of the prompt.
     let prompt = Step::default().prompt(&[0]);
     near(logit_of_first(2.0, all, prompt), 1.0);
     near(logit_of_first(2.0, all.profile(Profile::LlamaCpp), prompt), 0.25);
-    // A window ends before what is older.
+    // Tokens before the window do not count.
     let old = Step::default().prompt(&[0]).output(&[1, 1]);
     near(logit_of_first(2.0, repetition.penalty_window(2), old), 2.0);
     near(logit_of_first(2.0, repetition.penalty_window(3), old), 1.0);
-    // Each operation is rounded to f32, as engines do it.
+    // Each operation is rounded to f32, as in the engines.
     near(logit_of_first(1.0, SamplerConfig::default().repetition_penalty(1.1), twice), f64::from(1.0f32 / 1.1f32));
-    // A finite logit stays one, and a masked token masked.
+    // A finite logit stays finite, and a masked token stays masked.
     let huge = SamplerConfig::default().repetition_penalty(1e-300).frequency_penalty(f64::MAX);
     assert_eq!(order_of(&[1.0, f32::MAX, f32::NEG_INFINITY], huge, Step::default().output(&[0, 1, 2])).len(), 2);
 }
@@ -360,14 +370,14 @@ fn what_a_step_allows() {
     let words = [1 << 3, 1 << 31, 1 << 5];
     assert_eq!(order_of(&logits, config, Step::default().allowed(&words)), [69, 63, 3]);
     let few = config.validate().unwrap().sample(&logits, Step::default().allowed(&words[..2])).unwrap_err();
-    assert_eq!(few.to_string(), "sample: allowed has 2 words; 3 for 70 tokens is needed");
+    assert_eq!(few.to_string(), "sample: allowed has 2 words; expected 3 words for 70 tokens");
     let none = config.validate().unwrap().sample(&logits, Step::default().allowed(&[0; 3])).unwrap_err();
     assert_eq!(none, Error::EmptySupport { op: "sample", row: 0, vocabulary: 70 });
 
     let bias = [(1, 0.75), (2, f32::NEG_INFINITY)];
     assert_eq!(order_of(&[1.0, 0.5, 3.0], config, Step::default().bias(&bias)), [1, 0]);
     for (bias, expected) in [
-        ((9, 1.0), "sample: bias is 9 in row 0; it must be below 3, which the vocabulary has"),
+        ((9, 1.0), "sample: bias is 9 in row 0; it must be below 3, the vocabulary size"),
         ((1, f32::NAN), "sample: bias is NaN for token 1 in row 0; it must be finite or -inf"),
     ] {
         let refused = config.validate().unwrap().sample(&[0.0f32; 3], Step::default().bias(&[bias])).unwrap_err();
@@ -378,17 +388,17 @@ fn what_a_step_allows() {
     let words = [vec![0], vec![4, 5, 1], vec![3, 2]];
     let step = Step::default().prompt(&[3, 4]).output(&[5]).bad_words(&words);
     assert_eq!(order_of(&[4.0, 3.0, 2.0, 1.0, 0.5, 0.25], config, step), [2, 3, 4, 5]);
-    // vLLM looks at what it drew itself.
+    // vLLM checks bad words only against the tokens that it drew itself.
     assert_eq!(order_of(&[4.0, 3.0, 2.0, 1.0, 0.5, 0.25], config.profile(Profile::Vllm), step), [1, 2, 3, 4, 5]);
 
     for (step, name) in [(Step::default().prompt(&[7]), "prompt"), (Step::default().output(&[7]), "output")] {
         let refused = config.repetition_penalty(2.0).validate().unwrap().sample(&[0.0f32; 7], step).unwrap_err();
-        let expected = format!("sample: {name} is 7 in row 0; it must be below 7, which the vocabulary has");
+        let expected = format!("sample: {name} is 7 in row 0; it must be below 7, the vocabulary size");
         assert_eq!(refused.to_string(), expected);
     }
 }
 
-/// XTC comes out as often as it should: a toss that the draw makes, 6 standard deviations allowed.
+/// Checks that XTC excludes tokens as often as its probability says, within 6 standard deviations. The draw decides it.
 #[test]
 fn top_choices_are_excluded_as_often_as_asked() {
     const DRAWS: u64 = 20_000;
@@ -400,14 +410,15 @@ fn top_choices_are_excluded_as_often_as_asked() {
         });
         let (excluded, expected) = (excluded.count() as f64, probability * DRAWS as f64);
         let off = (excluded - expected).abs() / (expected * (1.0 - probability)).sqrt();
-        assert!(off < 6.0, "{excluded} of {DRAWS} at {probability}");
+        assert!(off < 6.0, "expected {expected} of {DRAWS} draws at probability {probability}, got {excluded}");
     }
 }
 
-/// Of 1 2 3 7 1 2 3 the 7 would be the fourth token of a repetition of three; of 5 3 the 5 follows one that is too short.
+/// Checks the repetitions that DRY counts. After 1 2 3 7 1 2 3, a 7 would prolong a repetition of three tokens. A 5
+/// would prolong one of a single 3, which is too short.
 #[test]
 fn dry_counts_repetitions() {
-    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "{got}, not {expected}");
+    let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-6, "expected {expected}, got {got}");
     let config = SamplerConfig::default().dry(0.5, 2.0, 2);
     let off = |config: SamplerConfig, step: Step<'_>, token: usize| {
         let distribution = config.validate().unwrap().distribution(&[0.0f32; 9], None, step).unwrap();
@@ -419,25 +430,25 @@ fn dry_counts_repetitions() {
     near(off(config, step, 7), 0.5 * 2.0);
     near(off(config, step, 5), 0.0);
     near(off(config.dry(0.5, 2.0, 1), step, 5), 0.5);
-    // Only two of the three lie behind a breaker, and two tokens of the window.
+    // A breaker, or the window, leaves only two of the three tokens.
     near(off(config, step.breakers(&[1]), 7), 0.5);
     near(off(config.dry_window(4), step, 7), 0.0);
     near(off(config.dry_window(6), step, 7), 0.5);
-    // A breaker itself is not held back.
+    // A breaker itself gets no penalty.
     near(off(config, step.breakers(&[7]), 7), 0.0);
     // The longest of several repetitions counts: 4 follows 1 2, and 1 2 1 2.
     let twice = [1, 2, 1, 2, 4, 3, 1, 2, 4, 3, 1, 2, 1, 2];
     near(off(config, Step::default().output(&twice), 4), 0.5 * 4.0);
-    // A base that overflows f32 is held where that holds it.
+    // The exponent is capped where the power of the base would overflow f32.
     let same = vec![6u32; 400];
     let held = off(config.dry(1e-30, 10.0, 2), Step::default().output(&same), 6);
-    assert!((1e7..1e9).contains(&held), "{held}");
+    assert!((1e7..1e9).contains(&held), "expected a penalty of 1e7 to 1e9, got {held}");
     let profile = config.profile(Profile::LlamaCpp);
     near(off(profile, step, 7), 0.5 * 2.0);
 }
 
-/// A token that follows many of its kind prolongs a repetition. At this temperature its log-probability is its penalty, with
-/// all bits.
+/// Checks penalties of a token that repeats many times. At this low temperature its log-probability shows all bits of
+/// the penalty.
 #[test]
 fn dry_penalties_are_rounded_once() {
     const COLD: f64 = 1.0 / (1u64 << 40) as f64;
@@ -451,7 +462,11 @@ fn dry_penalties_are_rounded_once() {
         let step = Step::default().output(&history);
         let distribution = config.validate().unwrap().distribution(&[0.0f64; 2], None, step).unwrap();
         let got = -distribution.logprobs().nth(1).unwrap() * COLD;
-        assert_eq!(got.to_bits(), expected.to_bits(), "{multiplier} {base}^{exponent}: {got:e}, not {expected:e}");
+        assert_eq!(
+            got.to_bits(),
+            expected.to_bits(),
+            "{multiplier} {base}^{exponent}: expected {expected:e}, got {got:e}"
+        );
         count += 1;
     }
     assert_eq!(count, 71);

@@ -1,5 +1,5 @@
-//! What stands on the sampler: sequences, batches with parameters of their own, the verification of drafts; and what a
-//! draw is of.
+//! Tests of the features built on the sampler: sequences, batches with parameters per row, and the verification of
+//! draft tokens. Also checks that a draw matches its distribution.
 
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
@@ -14,7 +14,7 @@ fn sampler(config: SamplerConfig) -> Sampler {
     config.validate().unwrap()
 }
 
-/// Long rows take other ways to a token than to a distribution.
+/// Checks that a draw equals a draw from the distribution. Long rows use different code for the two.
 fn a_draw_is_of_the_distribution<E: Bits>() {
     let mut rng = generate::rng("sample, draws of distributions");
     let c = SamplerConfig::default();
@@ -42,7 +42,7 @@ fn a_draw_is_of_the_distribution<E: Bits>() {
     }
 }
 
-/// Whatever a model gives, and whatever valid parameters are set.
+/// Checks that arbitrary logits with valid parameters give an unmasked token or the right error.
 fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
     let mut rng = generate::rng("sample, hostile rows");
     for _ in 0..400 {
@@ -67,14 +67,17 @@ fn hostile_rows_give_a_token_or_a_reason<E: Bits>() {
             let wide: Vec<f64> = logits.iter().map(|z| z.widen()).collect();
             match sampler.sample(&logits, Draw { seed: rng.random(), row: 0, draw: 0 }) {
                 Ok(sampled) => {
-                    assert!(wide[sampled.token as usize] > f64::NEG_INFINITY, "{config:?}: {sampled:?}");
+                    assert!(
+                        wide[sampled.token as usize] > f64::NEG_INFINITY,
+                        "{config:?}: expected an unmasked token, got {sampled:?}"
+                    );
                     assert!(sampled.logprob <= 0.0 && sampled.logprob.is_finite() && sampled.kept > 0);
                 }
                 Err(Error::NonFiniteInput { index, .. }) => {
                     assert_eq!(Some(index), wide.iter().position(|z| z.is_nan()), "{config:?}");
                 }
                 Err(Error::EmptySupport { .. }) => assert!(wide.iter().all(|z| *z == f64::NEG_INFINITY)),
-                Err(other) => panic!("{config:?}: {other}"),
+                Err(other) => panic!("{config:?}: expected a NaN or an empty support as the reason, got {other}"),
             }
         }
     }
@@ -105,15 +108,15 @@ fn a_sequence_is_its_seed_and_its_tokens() {
     assert_ne!(draw_all(sampler.sequence(8, &[1, 2]).row(3), 20).output(), first.output());
     assert_ne!(draw_all(sampler.sequence(7, &[1, 2]).row(4), 20).output(), first.output());
 
-    // What is refused appends nothing.
+    // A rejected step appends nothing.
     let mut sequence = sampler.sequence(1, &[]).bias(vec![(3, f32::NEG_INFINITY)]).bad_words(vec![vec![2]]);
     assert!(sequence.sample(&[f32::NAN], None).is_err());
     assert!(sequence.output().is_empty());
-    // Of four tokens one is banned by its bias, one as a bad word, one by the words of bits.
+    // Of four tokens, the bias bans one, the bad words another, and the allowed bits a third.
     assert_eq!(sequence.sample(&[0.0f32; 4], Some(&[0b1101])).unwrap().token, 0);
 }
 
-/// Rows of a batch, each with its own parameters, are as if they were alone, on any number of threads.
+/// Checks that rows of a batch with parameters per row give the same tokens as alone, on any number of threads.
 #[test]
 fn rows_with_parameters_of_their_own() {
     let mut rng = generate::rng("sample, requests");
@@ -145,11 +148,11 @@ fn rows_with_parameters_of_their_own() {
         }
     });
     let few = sample_rows(Rows::new(&logits, rows, cols).unwrap(), None, &requests[1..]).unwrap_err();
-    assert_eq!(few.to_string(), "sample: steps has 63 entries; one for each of 64 rows is needed");
+    assert_eq!(few.to_string(), "sample: steps has 63 entries; expected one for each of 64 rows");
 }
 
-/// The statistic's quantile 6 standard deviations out, which a right sampler passes once in 10^9, were its seeds random
-/// (Wilson and Hilferty, 1931).
+/// Returns the quantile of the chi-square distribution at 6 standard deviations. A correct sampler with random seeds
+/// exceeds it once in 10^9 runs (Wilson and Hilferty, 1931).
 fn chi_square_limit(cells: usize) -> f64 {
     let k = (cells - 1) as f64;
     k * (1.0 - 2.0 / (9.0 * k) + 6.0 * (2.0 / (9.0 * k)).sqrt()).powi(3)
@@ -157,7 +160,8 @@ fn chi_square_limit(cells: usize) -> f64 {
 
 const DRAWS: u64 = 200_000;
 
-/// Verified tokens follow the target's probabilities; how many are the draft's is the least that both agree on.
+/// Checks that verified tokens follow the target's probabilities, and that a share of `accepts` of the draft tokens is
+/// accepted.
 fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: impl Fn(u64) -> Verified) {
     let probs = target.probs().unwrap();
     let mut counts = vec![0u64; probs.len()];
@@ -166,22 +170,28 @@ fn assert_follows(name: &str, target: &Distribution, accepts: f64, verified: imp
         let Verified { sampled, accepted: is_draft, .. } = verified(i);
         counts[sampled.token as usize] += 1;
         accepted += u64::from(is_draft);
-        assert!((sampled.logprob - probs[sampled.token as usize].ln()).abs() < 1e-6, "{name}: {sampled:?}");
+        assert!(
+            (sampled.logprob - probs[sampled.token as usize].ln()).abs() < 1e-6,
+            "{name}: log-probability and probability differ in {sampled:?}"
+        );
     }
     let mut statistic = 0.0;
     for (token, (count, p)) in counts.iter().zip(&probs).enumerate() {
         let expected = p * DRAWS as f64;
         if *p == 0.0 {
-            assert_eq!(*count, 0, "{name}: token {token} was removed");
+            assert_eq!(*count, 0, "{name}: token {token} has probability 0");
         } else {
             statistic += (*count as f64 - expected).powi(2) / expected;
         }
     }
     let limit = chi_square_limit(target.tokens().len().max(2));
-    assert!(statistic <= limit, "{name}: chi-square {statistic} is above {limit}");
+    assert!(statistic <= limit, "{name}: expected a chi-square of at most {limit}, got {statistic}");
     let off = (accepted as f64 - accepts * DRAWS as f64).abs();
     let deviation = (DRAWS as f64 * accepts * (1.0 - accepts)).sqrt();
-    assert!(off <= 6.0 * deviation + 1e-6 * DRAWS as f64, "{name}: {accepted} of {DRAWS} accepted, {accepts} due");
+    assert!(
+        off <= 6.0 * deviation + 1e-6 * DRAWS as f64,
+        "{name}: expected a share of {accepts} of {DRAWS} to be accepted, got {accepted}"
+    );
 }
 
 #[test]
@@ -192,7 +202,7 @@ fn what_verification_leaves_follows_the_target() {
     let a: Vec<f32> = (0..16).map(|i| ((i * 7) % 11) as f32 * 0.4).collect();
     let b: Vec<f32> = (0..16).map(|i| ((i * 5) % 13) as f32 * 0.3).collect();
     let pairs = [
-        ("others", of(c, &a), of(c, &b)),
+        ("different logits", of(c, &a), of(c, &b)),
         ("the same", of(c, &a), of(c, &a)),
         ("filtered apart", of(c.top_k(6), &a), of(c.top_p(0.7), &b)),
         ("a narrower target", of(c.top_k(2), &a), of(c, &b)),
@@ -206,12 +216,12 @@ fn what_verification_leaves_follows_the_target() {
             let token = draft.draw(Draw { seed: 1, row: 0, draw: i }).token;
             target.verify(draft, token, Draw { seed: 2, row: 0, draw: i })
         });
-        // The draft's own draw serves for its verification too: the two have no random bits in common.
+        // The same draw may be used for draft and verification, because they use different random bits.
         assert_follows(&format!("{name}, one draw"), target, accepts, |i| {
             let draw = Draw { seed: 1, row: 0, draw: i };
             target.verify(draft, draft.draw(draw).token, draw)
         });
-        // A draft that always says the same.
+        // A draft that always proposes the same token.
         assert_follows(name, target, p[4], |i| target.verify_token(4, Draw { seed: 3, row: 0, draw: i }));
     }
 }

@@ -1,5 +1,4 @@
-//! Softmax: accuracy against the reference, outcomes of rows that are not plain numbers, and the same bits in every
-//! form.
+//! Tests of softmax: accuracy against the reference, rows with NaN, infinities or masks, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, usual};
 use crate::support::forms::{LaneOp, RowOp, assert_axes_agree, assert_forms_agree};
@@ -37,12 +36,12 @@ impl rows::Function for Function {
 
 row_tests!(Function; equal_logits, equal_scores, searched_equal_scores, properties, outcomes, forms, axes);
 
-/// One row.
+/// Computes one row.
 fn row<E: Element>(x: &[E]) -> Vec<E> {
     <Function as rows::Function>::run(x)
 }
 
-/// Sums in the storage type stall: in bf16 at 256, in f16 at 2,048.
+/// Checks rows of equal logits. A sum in the storage type would stall on them: in bf16 at 256, in f16 at 2,048.
 fn equal_logits<E: Bits>() {
     for len in [1usize, 2, 64, 4096, 131_072] {
         for logit in [0.0, 3.3, -1e4, 6e4] {
@@ -58,7 +57,7 @@ fn equal_logits<E: Bits>() {
     }
 }
 
-/// Scores of which most are equal: the errors of their exponentials add up instead of averaging out.
+/// Checks rows of mostly equal scores, where the errors of the exponentials add up instead of averaging out.
 fn equal_scores<E: Bits>() {
     let checker = Checker::of_equal_scores::<E>("softmax");
     let mut rng = generate::rng("softmax, equal scores");
@@ -72,8 +71,8 @@ fn equal_scores<E: Bits>() {
     }
 }
 
-/// Rows of one score and others that are equal, just above a power of two below it or elsewhere: there the relative error of
-/// an exponential is largest, and the sum's is as large. The worst is searched for among scores near by.
+/// Searches for the worst row of one score and equal others. Half of the searches start where the exponential is close
+/// to a power of two: just above one, its relative error is largest, and that of the sum is as large.
 fn searched_equal_scores<E: Bits>() {
     let checker = Checker::of_equal_scores::<E>("softmax");
     let mut rng = generate::rng("softmax, searched equal scores");
@@ -106,14 +105,14 @@ fn properties<E: Bits>() {
             let y = row(&x);
             let sum = y.iter().fold(DoubleDouble::from(0.0), |sum, y| sum + DoubleDouble::from(y.widen()));
             let off = (sum - DoubleDouble::from(1.0)).abs().to_f64();
-            // As far as the results may be off together, the subnormal ones by parts of the smallest number.
+            // The errors of all results together; subnormal results add fractions of the smallest number.
             let bound = ulps * (E::LIMITS.epsilon + x.len() as f64 * E::LIMITS.min_subnormal);
-            assert!(off <= bound, "the sum of {} is off by {off:e}, {level}", x.len());
+            assert!(off <= bound, "the sum of {} is off by {off:e}; expected at most {bound:e} ({level})", x.len());
             for (i, j) in (0..x.len()).zip(1..x.len()) {
-                assert!((x[i] < x[j]) <= (y[i] <= y[j]), "order is not kept at {i}, {level}");
-                assert!((x[i] == x[j]) <= (y[i] == y[j]), "equals differ at {i}, {level}");
+                assert!((x[i] < x[j]) <= (y[i] <= y[j]), "{level}: expected results ordered as x at {i}, got {y:?}");
+                assert!((x[i] == x[j]) <= (y[i] == y[j]), "{level}: expected equal results at {i}, got {y:?}");
             }
-            // The sum of f64 exponentials has an order; the others' has none.
+            // The sum of f64 exponentials depends on their order; in the other types it does not.
             if E::DTYPE != DType::F64 {
                 let (mut rotated, mut expected) = (x.clone(), y.clone());
                 rotated.rotate_left(rotation % x.len());
@@ -124,7 +123,7 @@ fn properties<E: Bits>() {
     });
 }
 
-/// What a row gives that has nothing to attend to, or something that spoils it.
+/// Checks fully masked rows, and rows with a NaN or an infinity.
 fn outcomes<E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let third = E::from_wide(1.0 / 3.0);
@@ -154,7 +153,7 @@ fn outcomes<E: Bits>() {
             "all -inf, error, {level}"
         );
 
-        // The same of a mask, whatever lies behind it.
+        // A mask gives the same results, whatever the masked scores are.
         let keep = [true, true, true, false, false, false, true, true, true];
         let mask = Mask::keep(&keep, &[3, 3]);
         for hidden in [zero, nan, inf] {
@@ -169,7 +168,7 @@ fn outcomes<E: Bits>() {
             );
             assert_eq!(masked_by(FullyMasked::Error), Err(Error::FullyMasked { op: "softmax", row: 1 }));
         }
-        // The lowest row is named, also when threads find several.
+        // The error names the lowest row, even if several threads find one.
         let many = vec![masked; 3 * 50_000];
         let policy = Softmax::default().fully_masked(FullyMasked::Error);
         assert_eq!(run(&many, &policy), Err(Error::FullyMasked { op: "softmax", row: 0 }));
@@ -207,7 +206,7 @@ fn forms<E: Bits>() {
     let mut rng = generate::rng("softmax, forms");
     for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
-        // A wholly masked row and one with a NaN among the others.
+        // One fully masked row, and one with a NaN.
         x[..cols].fill(E::NEG_INFINITY);
         x[rows * cols - 1] = E::NAN;
         assert_forms_agree(&Forms(Softmax::default()), &x, cols);
@@ -241,7 +240,7 @@ fn an_uneven_scale_is_taken_in_f64() {
     }
 }
 
-/// Whatever makes logits that f32 holds exactly takes the same way as those logits would.
+/// Checks that a scale for which f32 represents the logits exactly gives the bits of the scaled scores.
 #[test]
 fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     let mut rng = generate::rng("softmax, power of two");
@@ -253,7 +252,8 @@ fn a_scale_by_a_power_of_two_gives_the_bits_of_scaled_scores() {
     });
 }
 
-/// Distinct scores, the largest share 11 %, whose exponentials' errors have one sign, opposite to that of one of them.
+/// Checks a row of distinct scores whose exponentials have errors of one sign, except one. The largest probability is
+/// 11 %.
 #[test]
 fn errors_of_one_sign() {
     let x = [
@@ -277,6 +277,6 @@ fn errors_of_one_sign() {
     let got = softmax(Rows::new(&x, 1, x.len()).unwrap(), &Softmax::default()).unwrap();
     let exact = reference::softmax(&x).unwrap();
     let worst = evenkeel::testing::within("", &x, &got, &exact, f64::INFINITY).unwrap();
-    assert!(worst > 2.1, "{worst} ULP: the row is not hostile");
+    assert!(worst > 2.1, "expected a hostile row with an error above 2.1 ULP, got {worst} ULP");
     Checker::new::<f32>("softmax").check("errors of one sign", &x, &got, &exact);
 }

@@ -1,4 +1,4 @@
-//! The gradient of softmax; what is tested is in `support/scores_backward.rs`.
+//! Tests of the gradient of softmax. `support/scores_backward.rs` defines them.
 
 use crate::support::naive;
 use crate::support::scores_backward::{Gradient, Specified};
@@ -15,7 +15,7 @@ impl Specified for OfSoftmax {
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
         naive::softmax_backward(x, dy)
     }
-    /// Every term is at most y max |dy|, and cancels against the others.
+    /// Each term is at most y max |dy|, and the terms may cancel.
     fn term(y: f64, _: f64, largest: f64, _: f64) -> f64 {
         y * largest
     }

@@ -1,5 +1,5 @@
-//! Softmax of logits that are made of a scale and a bias: products that cancel against the bias in some elements, so
-//! that the largest logit is not that of the largest rounded sum. Rows are searched for the worst error.
+//! Softmax of logits with a scale and a bias. Some products cancel against their bias, so that the largest rounded sum
+//! is not that of the largest logit. A search looks for the largest error.
 
 use crate::support::compare::{assert_same_bits, usual};
 use crate::support::generate::{self, Bits};
@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 
 for_each_dtype!(shown_rows, searched_rows, parts_agree, large_products_that_cancel, flags_and_scale, infinite_products);
 
-/// A row with a bias, its options, and its exact result.
+/// Row with its bias and options.
 #[derive(Clone)]
 struct Row<E> {
     x: Vec<E>,
@@ -26,7 +26,7 @@ impl<E: Bits> Row<E> {
         softmax_of(&self.logits()).unwrap()
     }
 
-    /// The exact logits, whose products have 77 bits where sums keep 104; of f64 as they are rounded to it.
+    /// Returns the exact logits: products have 77 bits and sums 104. In f64 they are the logits rounded to f64.
     fn logits(&self) -> Vec<DoubleDouble> {
         let real = DoubleDouble::from;
         let logit = |i: usize| {
@@ -58,21 +58,21 @@ impl<E: Bits> Row<E> {
         format!("scale {:?}, x {:?}, bias {:?}, keep {:?}", self.scale, self.x, self.bias, self.keep)
     }
 
-    /// The largest error of an element, in ULP.
+    /// Returns the largest error of an element, in ULP.
     fn error(&self) -> f64 {
         let exact = self.exact();
         self.softmax().into_iter().zip(exact).map(|(y, exact)| ulp::error(y, exact)).fold(0.0, f64::max)
     }
 
-    /// The largest error, which is within the bound of the table.
+    /// Returns the largest error, after checking it against the bound.
     #[track_caller]
     fn check(&self, what: &str) -> f64 {
         let (error, bound) = (self.error(), usual::<E>("softmax"));
-        assert!(error <= bound, "{what}: {error} of {bound} ULP, {}", self.what());
+        assert!(error <= bound, "{what}: expected an error of at most {bound} ULP, got {error} ULP, {}", self.what());
         error
     }
 
-    /// The whole row's bits, whatever the row is cut into.
+    /// Checks that partial results have the bits of the whole row, wherever it is cut.
     fn check_parts(&self, rng: &mut SmallRng) {
         let all = self.x.len();
         let cut = rng.random_range(0..=all);
@@ -94,7 +94,7 @@ impl<E: Bits> Row<E> {
     }
 }
 
-/// The scales of attention over an odd power of two of features, scales about a power of two, any scale.
+/// Returns a scale: of attention with an odd power of two of features, close to a power of two, or any other.
 fn scale(rng: &mut SmallRng) -> f64 {
     match rng.random_range(0..4) {
         0 => 1.0 / (2f64.powi(rng.random_range(0..6) * 2 + 1)).sqrt(),
@@ -104,7 +104,7 @@ fn scale(rng: &mut SmallRng) -> f64 {
     }
 }
 
-/// An element about a logit: its product may be up to 2^14, and its bias takes that off again.
+/// Generates a score and a bias for a logit. Their product may be up to 2^14, and the bias cancels it.
 fn element<E: Bits>(rng: &mut SmallRng, scale: f64, logit: f64) -> (E, f32) {
     let logit = logit + rng.random_range(-1.0..1.0) * 2f64.powi(-rng.random_range(0..20));
     let product = match rng.random_range(0..3) {
@@ -113,7 +113,7 @@ fn element<E: Bits>(rng: &mut SmallRng, scale: f64, logit: f64) -> (E, f32) {
         _ => rng.random_range(-1.0..1.0) * 2f64.powf(rng.random_range(0.0..14.0)),
     };
     let x = E::from_wide((product / scale).clamp(-60_000.0, 60_000.0));
-    // A bias of 0 leaves the product what it is.
+    // With a bias of 0, the product remains the logit.
     let rest = logit - x.widen() * scale;
     (x, if product == logit { 0.0 } else { rest as f32 })
 }
@@ -131,7 +131,8 @@ fn row<E: Bits>(rng: &mut SmallRng, len: usize) -> Row<E> {
     Row { x, bias, keep, scale }
 }
 
-/// Rows whose largest logit lost its place to another one by a rounding: off by 2,073 and by 8.4 ULP of f32 once.
+/// Checks rows in which a rounding made another logit the largest. Earlier versions had errors of 2,073 and 8.4 ULP of
+/// f32.
 fn shown_rows<E: Bits>() {
     for (x, bias) in [
         ([113_137.843_75, 0.001_864_799_298_346_042_6], [-10_000.066, 0.0]),
@@ -145,7 +146,7 @@ fn shown_rows<E: Bits>() {
     }
 }
 
-/// Rows by chance, and those that are worst made worse.
+/// Checks random rows, and changes those with the largest errors to make them worse.
 fn searched_rows<E: Bits>() {
     let mut rng = generate::rng("softmax of logits that cancel");
     let mut worst: Vec<(f64, Row<E>)> = Vec::new();
@@ -184,7 +185,7 @@ fn parts_agree<E: Bits>() {
     let mut rng = generate::rng("softmax of logits that cancel, in parts");
     for round in 0..3000 {
         let mut row = row::<E>(&mut rng, [2, 3, 5, 17, 40, 70][round % 6]);
-        // Among them products that are too large for sums of two f32, which count or do not.
+        // Some products are too large for sums of float-float pairs; their elements may be masked or not.
         if round % 3 == 0 {
             let i = rng.random_range(0..row.x.len());
             let product = 2f64.powf(rng.random_range(13.0..40.0));
@@ -195,7 +196,8 @@ fn parts_agree<E: Bits>() {
     }
 }
 
-/// Products to 2^24: their rows are read in f64, where a product of 2^24 is off by 2^-30 and a sum by as little.
+/// Checks products up to 2^24. Such rows are computed in f64, where a product of 2^24 has an error of 2^-30, and so has
+/// a sum.
 fn large_products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("softmax of large products that cancel");
     for round in 0..3000 {
@@ -213,7 +215,7 @@ fn large_products_that_cancel<E: Bits>() {
     }
 }
 
-/// Without a bias that is more than 0 and -inf the largest score is that of the largest logit.
+/// Checks biases that are 0 or -inf only, so the largest score gives the largest logit.
 fn flags_and_scale<E: Bits>() {
     let mut rng = generate::rng("softmax of flags and a scale");
     for round in 0..3000 {
@@ -229,8 +231,8 @@ fn flags_and_scale<E: Bits>() {
     }
 }
 
-/// A score of +inf beside a bias of -inf is NaN, as in IEEE 754; the same of a finite score, whose product f32 does not hold,
-/// is masked. Parts agree about either.
+/// Checks infinite products. A score of +inf with a bias of -inf is NaN, as in IEEE 754. A finite score whose product
+/// overflows f32 is masked by a bias of -inf. Partial results agree in both cases.
 fn infinite_products<E: Bits>() {
     let mut rng = generate::rng("softmax of infinite products");
     let [one, inf, largest] = [1.0, f64::INFINITY, E::LIMITS.max].map(E::from_wide);

@@ -1,5 +1,5 @@
-//! Softmax in parts: the bits of the whole, wherever the columns are cut and in whatever order parts are merged, and what
-//! cannot be put together.
+//! Tests of softmax over column ranges. Results have the bits of the whole, wherever the columns are cut and in any
+//! order of merging. Incompatible parts are rejected.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::{self, Bits};
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, masked_rows, masked_parts, peaked_rows, many_columns);
 
-/// Rows that are dealt out.
+/// Rows to shard by columns, with their options.
 struct Dealt<'a, E> {
     x: &'a [E],
     dims: &'a [usize],
@@ -24,12 +24,12 @@ impl<E: Bits> Dealt<'_, E> {
         self.dims[self.dims.len() - 1]
     }
 
-    /// Some columns of each row, without gaps.
+    /// Copies a range of columns of each row, without gaps.
     fn columns(&self, columns: &Range<usize>) -> Vec<E> {
         self.x.chunks(self.all()).flat_map(|row| row[columns.clone()].to_vec()).collect()
     }
 
-    /// Results are the whole's with these cuts, taken in this order.
+    /// Fails unless parts with these column ranges, merged in this order, give the bits of the whole.
     #[track_caller]
     fn same(&self, what: &str, cuts: &[Range<usize>]) {
         let options = &self.options;
@@ -60,7 +60,7 @@ impl<E: Bits> Dealt<'_, E> {
         });
         let (y, logs) = (softmax(whole, options).unwrap(), log_softmax(whole, options).unwrap());
         for ((x, first), cut) in views.iter().zip(cuts) {
-            // Of no columns there is nothing to compare.
+            // A part without columns has nothing to compare.
             let same = |ours: Vec<E>, y: &[E]| {
                 let theirs: Vec<E> = y.chunks(self.all()).flat_map(|row| row[cut.clone()].to_vec()).collect();
                 if ours.is_empty() { assert!(theirs.is_empty()) } else { assert_same_bits(&what, &ours, &theirs) }
@@ -71,7 +71,7 @@ impl<E: Bits> Dealt<'_, E> {
         assert_same_bits(&what, &log_sums.logsumexp::<E>(options).unwrap(), &logsumexp(whole, options).unwrap());
     }
 
-    /// The same with cuts by chance.
+    /// Runs [`Dealt::same`] with random cuts.
     #[track_caller]
     fn same_somehow(&self, what: &str, rng: &mut SmallRng) {
         let cuts = cuts(rng, self.all());
@@ -79,7 +79,7 @@ impl<E: Bits> Dealt<'_, E> {
     }
 }
 
-/// Up to five parts, some of them without columns, in any order.
+/// Cuts the columns into up to five ranges in random order. Some may be empty.
 fn cuts(rng: &mut SmallRng, all: usize) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = (0..rng.random_range(0..5)).map(|_| rng.random_range(0..=all)).collect();
     ends.push(all);
@@ -113,7 +113,7 @@ fn hostile_rows<E: Bits>() {
         }
         let x: Vec<E> = (0..all).map(|i| E::from_wide(if i % 3 == 0 { 3e38 } else { -3e38 })).collect();
         Dealt { x: &x, dims: &[1, all], options: Softmax::default() }.same_somehow("at the limits", &mut rng);
-        // One broken row beside two that are not.
+        // One row with a NaN or an infinity between two finite rows.
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -132,7 +132,7 @@ fn masked_rows<E: Bits>() {
         let keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
         let flat: Vec<f32> = (0..all).map(|_| if rng.random_bool(0.3) { f32::NEG_INFINITY } else { 0.0 }).collect();
         let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
-        // A bias that is one number but at the end, so that parts differ in how they would be read.
+        // A constant bias except for the last column, so that the parts differ in how they process it.
         let mut late = vec![0.0f32; all];
         late[all - 1] = 0.1;
         let mut huge = slope.clone();
@@ -165,7 +165,7 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// What logarithms make of all terms but the largest, which are added as floats.
+/// Checks max-dominated rows, where logarithms add all terms but the largest in floating point.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked partials");
     let window = Mask::causal().and_window(777);
@@ -186,7 +186,7 @@ fn peaked_rows<E: Bits>() {
     }
 }
 
-/// A part in which all is masked has no terms, and those of the others stay in their places.
+/// Checks that a fully masked part has no terms, and that those of the other parts keep their columns.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked parts");
     let all = 700;
@@ -204,7 +204,7 @@ fn masked_parts<E: Bits>() {
     }
 }
 
-/// The unit of rule Q is that of the whole row's length.
+/// Checks that the fixed-point sum uses the unit for the whole row's length.
 fn many_columns<E: Bits>() {
     let mut rng = generate::rng("many columns");
     let all = generate::LONG_LENGTHS[1];

@@ -1,4 +1,4 @@
-//! The gated linear unit of silu: accuracy, special values, and the same bits in every form.
+//! Tests of the gated linear unit with silu: accuracy, special values, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits, within};
 use crate::support::generate::{self, Bits};
@@ -37,7 +37,7 @@ fn every_input_of_16_bits() {
 fn sampled<E: Bits>() {
     let mut rng = generate::rng("swiglu");
     let (mut gate, mut up) = (generate::any_bits::<E>(&mut rng, 5000), generate::any_bits::<E>(&mut rng, 5000));
-    // Activations, and gates that are as good as closed before factors that are as large.
+    // Typical activations, and nearly closed gates with factors large enough to compensate.
     for (mean, spread, other) in [(0.0, 1.0, 1.0), (0.0, 20.0, 1.0), (-80.0, 20.0, 1e36), (-740.0, 60.0, 1e300)] {
         gate.extend(generate::bell::<E>(&mut rng, 5000, mean, spread));
         up.extend(generate::bell::<E>(&mut rng, 5000, 0.0, other));
@@ -61,7 +61,7 @@ fn ten_million_f32() {
     }
 }
 
-/// What two roundings, at silu and at the product, make of a subnormal silu.
+/// Checks subnormal values of silu, where rounding both silu and the product loses accuracy.
 fn power<E: Bits>() {
     let limits = E::LIMITS;
     let gate: Vec<E> = (0..100).map(|i| E::from_wide(limits.exp_min + 1.0 + 0.01 * f64::from(i))).collect();
@@ -70,7 +70,10 @@ fn power<E: Bits>() {
     let exact: Vec<_> = gate.iter().zip(&up).map(|(&gate, &up)| reference::swiglu(gate, up)).collect();
     let naive: Vec<E> = gate.iter().zip(&up).map(|(&gate, &up)| naive::swiglu(gate, up)).collect();
     let bound = Checker::new::<E>("swiglu").bound();
-    assert!(E::DTYPE == DType::F64 || within("", &gate, &naive, &exact, bound).is_err(), "the formula passes");
+    assert!(
+        E::DTYPE == DType::F64 || within("", &gate, &naive, &exact, bound).is_err(),
+        "expected the naive formula to fail, but it is within the bound"
+    );
 }
 
 fn special_values<E: Bits>() {
@@ -99,7 +102,8 @@ fn special_values<E: Bits>() {
     });
 }
 
-/// An element has its bits whatever is beside it, though those that f32 does not serve for are computed in f64.
+/// Checks that an element has the same bits whatever its neighbours are. Elements beyond the range of f32 are computed
+/// in f64.
 fn forms<E: Bits>() {
     let mut rng = generate::rng("swiglu forms");
     for len in [1, 17, 513, 150_000] {
@@ -112,7 +116,10 @@ fn forms<E: Bits>() {
         let y = swiglu(&gate, &up).unwrap();
         let alone: Vec<E> = (0..len.min(2000)).flat_map(|i| swiglu(&gate[i..=i], &up[i..=i]).unwrap()).collect();
         assert_same_bits("one at a time", &y[..alone.len()], &alone);
-        assert!((0..len).all(|i| i % 600 == 0 || y[i].bits() == plain[i].bits()), "a neighbour's bits changed");
+        assert!(
+            (0..len).all(|i| i % 600 == 0 || y[i].bits() == plain[i].bits()),
+            "other elements must keep their bits if a neighbour changes"
+        );
         each_level(|level| {
             let mut room = vec![MaybeUninit::<E>::uninit(); len];
             assert_same_bits("into", swiglu_into(&gate, &up, &mut room[..]).unwrap(), &y);

@@ -1,4 +1,4 @@
-//! The gradients of swiglu: accuracy, what has no gradient, and the same bits in every form.
+//! Tests of the gradients of swiglu: accuracy, zero and infinite gradients, and equal bits in every form.
 
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
@@ -9,11 +9,11 @@ use evenkeel::{DType, Element, swiglu_backward, swiglu_backward_in_place, swiglu
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
 
-/// The gradients, and the larger of the terms that cancel in the first.
+/// Returns the exact gradients, and the larger of the two terms of dgate that may cancel.
 fn exact<E: Element>(gate: E, up: E, dy: E) -> ([DoubleDouble; 2], DoubleDouble) {
     let [x, up, dy] = [gate, up, dy].map(E::widen);
     let [dgate, dup] = reference::swiglu_backward(x, up, dy);
-    // What is left in the narrower types has all its digits.
+    // In the narrower types, the difference has full accuracy, so no term is needed.
     if E::DTYPE != DType::F64 || !x.is_finite() {
         return ([dgate, dup], dgate.abs());
     }
@@ -37,7 +37,7 @@ fn check<E: Element>(gate: &[E], up: &[E], dy: &[E]) {
     });
 }
 
-/// Factors and gradients of all sizes, none of them zero or infinite.
+/// Returns factors and gradients of many magnitudes, none of them zero or infinite.
 fn sizes<E: Element>() -> Vec<E> {
     let limits = E::LIMITS;
     let sizes = [1.0, -0.7, 1.9e-3, -250.0, limits.max, -limits.min_normal, limits.min_subnormal, limits.max.sqrt()];
@@ -63,7 +63,7 @@ fn sampled<E: Bits>() {
     for (mean, spread) in [(0.0, 1.0), (0.0, 20.0), (-90.0, 20.0), (-740.0, 30.0)] {
         gate.extend(generate::bell::<E>(&mut rng, 3000, mean, spread));
     }
-    // Where the slope crosses zero.
+    // Here the derivative of silu crosses zero.
     gate.extend(generate::spaced::<E>(-1.2784646, -1.2784645, 50));
     gate.extend(generate::spaced::<E>(-1.3, -1.25, 500));
     let plain = generate::bell::<E>(&mut rng, gate.len(), 0.0, 2.0);
@@ -81,7 +81,7 @@ fn outcomes<E: Bits>() {
         ((1.0, nan, 0.0), (nan, 0.0)),
         ((1.0, 1.0, nan), (nan, nan)),
         ((nan, 1.0, 0.0), (nan, nan)),
-        // What the loss does not depend on has no gradient.
+        // A gradient of 0 stays 0, even if the operands are infinite.
         ((inf, 1.0, 0.0), (0.0, 0.0)),
         ((-inf, inf, -0.0), (-0.0, -0.0)),
         ((1.0, inf, 0.0), (0.0, 0.0)),

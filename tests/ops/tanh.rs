@@ -1,4 +1,4 @@
-//! The hyperbolic tangent: correctly rounded in the narrower types, for every input of the 16-bit ones.
+//! Tests of the hyperbolic tangent: correctly rounded in types narrower than f64, for every input of the 16-bit types.
 
 use crate::support::elementwise::{Function, assert_values};
 use crate::support::generate::Bits;

@@ -1,4 +1,4 @@
-//! Calls made by chance: with options that the op's page allows, or with any.
+//! Random calls, with options that the op's documentation allows, or with any options.
 
 use crate::call::{Call, Operands, lanes};
 use crate::support::generate::{Bits, special};
@@ -6,7 +6,7 @@ use evenkeel::registry::{Kind, OPS, Op};
 use evenkeel::testing::hostile;
 use proptest::prelude::*;
 
-/// A call and what it is made on.
+/// Call with its operands.
 #[derive(Clone, Debug)]
 pub struct Case<E> {
     pub op: &'static str,
@@ -23,12 +23,12 @@ impl<E: Bits> Case<E> {
     }
 }
 
-/// Whether each element is by itself: it then has a row of its own.
+/// Returns whether the op works on each element separately. Each element is then a row.
 pub fn is_of_elements(op: &Op) -> bool {
     matches!(op.kind, Kind::Elementwise | Kind::ElementwiseBackward | Kind::Pairwise | Kind::PairwiseBackward)
 }
 
-/// Rows and columns, few enough for a row's every neighbour to be looked at.
+/// Generates numbers of rows and columns that are small enough to examine every neighbour of a row.
 fn shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
     if is_of_elements(op) {
         return (0..=70usize).prop_map(|count| (count, 1)).boxed();
@@ -38,12 +38,12 @@ fn shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
     (rows, cols).prop_map(|(rows, cols)| (rows, allowed(op, cols))).boxed()
 }
 
-/// Rows and columns that are spread over threads.
+/// Generates numbers of rows and columns for which the work is distributed over threads.
 fn large_shapes(op: &'static Op) -> BoxedStrategy<(usize, usize)> {
     (33..=40usize, 2000..=2100usize).prop_map(|(rows, cols)| (rows, allowed(op, cols))).boxed()
 }
 
-/// As many columns, or one less where there have to be pairs; one where there has to be a class.
+/// Returns the number of columns rounded down to an even one for ops on pairs, and at least one for ops with classes.
 fn allowed(op: &Op, cols: usize) -> usize {
     match op.name {
         "qk_norm_rope" | "rope" | "rope_backward" => cols & !1,
@@ -52,7 +52,7 @@ fn allowed(op: &Op, cols: usize) -> usize {
     }
 }
 
-/// Rows of finite values, logits of -inf too for a sampler.
+/// Generates rows of finite values, for a sampler also with logits of -inf.
 fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrategy<Vec<E>> {
     let row = |len| match op.kind {
         Kind::Sampler if len > 0 => prop_oneof![hostile::rows(len..=len), hostile::logits(len..=len)].boxed(),
@@ -61,12 +61,12 @@ fn finite_rows<E: Bits>(op: &'static Op, rows: usize, cols: usize) -> BoxedStrat
     match rows * cols {
         count if is_of_elements(op) && count < 5000 => row(count),
         count if count < 5000 => prop::collection::vec(row(cols), rows).prop_map(|rows| rows.concat()).boxed(),
-        // Over and over again, at other columns in each row.
+        // Repeats a tile of 997 values, which starts at another column in each row.
         count => row(997).prop_map(move |tile| tile.into_iter().cycle().take(count).collect()).boxed(),
     }
 }
 
-/// Calls of an op whose options are of these numbers.
+/// Generates calls of an op with options from these numbers.
 fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl Strategy<Value = Call> {
     let index = OPS.iter().position(|other| other.name == op.name).expect("an op of the registry") as u8;
     let given = (any::<(bool, bool, bool)>(), prop::option::of(any::<u64>()), prop::option::of(any::<u16>()));
@@ -103,7 +103,7 @@ fn calls(op: &'static Op, numbers: impl Strategy<Value = f64> + 'static) -> impl
     )
 }
 
-/// Brings each option into the range that the op's page names, on rows of so many columns.
+/// Changes each option to the range documented for the op, on rows of `cols` columns.
 fn within_range(mut call: Call, cols: usize) -> Call {
     let (len, _) = lanes(cols);
     let above_zero = |value: f64| value.abs().max(f64::MIN_POSITIVE);
@@ -119,7 +119,7 @@ fn within_range(mut call: Call, cols: usize) -> Call {
             (call.scale, call.offset) = (call.scale.min(call.offset), call.scale.max(call.offset));
         }
         "clamped_log" | "clamped_log_backward" => call.eps = above_zero(call.eps),
-        // The largest is no limit at all.
+        // The largest number becomes an infinite limit.
         "clip_grad_norm" | "clip_grad_value" => {
             call.scale = if call.scale == 1e30 { f64::INFINITY } else { call.scale.abs() };
         }
@@ -151,17 +151,17 @@ fn cases<E: Bits>(op: &'static Op, shapes: BoxedStrategy<(usize, usize)>) -> imp
     })
 }
 
-/// Finite operands, and options that the op's page allows.
+/// Generates finite operands, with options that the op's documentation allows.
 pub fn valid<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, shapes(op))
 }
 
-/// The same on operands that are spread over threads.
+/// Generates the same on operands that are distributed over threads.
 pub fn large<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     cases(op, large_shapes(op))
 }
 
-/// Operands of any bits, and options of any value.
+/// Generates operands with random bits, and options with any value.
 pub fn anything<E: Bits>(op: &'static Op) -> impl Strategy<Value = Case<E>> {
     let numbers = || prop_oneof![2 => -4.0..4.0f64, 1 => prop::num::f64::ANY, 1 => prop::sample::select(special())];
     let values = |count| {

@@ -1,26 +1,27 @@
-//! Where finite operands and allowed options may give what is not finite: the whole list, each with its reason.
+//! Complete list of cases in which finite operands and allowed options may give non-finite results, each with its
+//! reason.
 
 use crate::call::{Call, lanes};
 use crate::cases::Case;
 use crate::support::generate::Bits;
 use evenkeel::{FullyMasked, Limits, Reduction};
 
-/// A number that came out, and what it came from.
+/// Result element, with the operands it was computed from.
 pub struct At<'a> {
     pub call: &'a Call,
-    /// Of its row; of all rows, for a result of all of them.
+    /// Operands of the element's row, or of all rows for a result of the whole tensor.
     pub x: &'a [f64],
     pub dy: &'a [f64],
     pub rows: usize,
     pub cols: usize,
-    /// Its row, unless it is a result of all of them, and its column.
+    /// Row of the element, or `None` for a result of the whole tensor. `column` is its column.
     pub row: Option<usize>,
     pub column: usize,
     pub limits: Limits,
 }
 
 impl At<'_> {
-    /// Whether a number of this magnitude, off by what a few roundings may add, may be beyond the type.
+    /// Returns whether a result of this magnitude may exceed the type, allowing for a few roundings.
     fn beyond(&self, magnitude: f64) -> bool {
         magnitude.is_nan() || magnitude > 0.99 * self.limits.max
     }
@@ -29,7 +30,7 @@ impl At<'_> {
         self.call.masks(self.row.unwrap_or(0), column, self.rows, self.cols)
     }
 
-    /// The most that a weight comes to.
+    /// Returns the largest possible magnitude of a weight.
     fn weight(&self) -> f64 {
         let weight = self.call.scale.abs() * self.cols as f64;
         if matches!(self.call.name(), "qk_norm_rope" | "rms_norm" | "rms_norm_backward" | "rms_norm_linear") {
@@ -40,12 +41,12 @@ impl At<'_> {
     }
 }
 
-/// The largest magnitude.
+/// Returns the largest magnitude.
 fn most(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |most, value| most.max(value.abs()))
 }
 
-/// Unless NaN is named, what is given is infinite.
+/// Documented exception. The result is infinite, or may also be NaN if `gives_nan` is set.
 struct Exception {
     ops: &'static [&'static str],
     #[allow(dead_code, reason = "it is for readers")]
@@ -57,7 +58,7 @@ struct Exception {
 const EXCEPTIONS: &[Exception] = &[
     Exception {
         ops: &["log", "log2", "log_backward", "log2_backward", "rsqrt", "rsqrt_backward", "sqrt_backward"],
-        reason: "NaN below 0, a pole at 0",
+        reason: "NaN below 0, and a pole at 0",
         gives_nan: true,
         applies: |at| at.x[0] <= 0.0,
     },
@@ -70,31 +71,31 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["reciprocal"],
-        reason: "1 / x is beyond the type",
+        reason: "1 / x exceeds the type",
         gives_nan: false,
         applies: |at| at.beyond(1.0 / at.x[0].abs()),
     },
     Exception {
         ops: &["exp2"],
-        reason: "2^x is beyond the type",
+        reason: "2^x exceeds the type",
         gives_nan: false,
         applies: |at| at.beyond(at.x[0].exp2()),
     },
     Exception {
         ops: &["log1p", "log1p_backward"],
-        reason: "NaN below -1, a pole at -1",
+        reason: "NaN below -1, and a pole at -1",
         gives_nan: true,
         applies: |at| at.x[0] <= -1.0,
     },
     Exception {
         ops: &["exp", "expm1"],
-        reason: "e^x is beyond the type",
+        reason: "e^x exceeds the type",
         gives_nan: false,
         applies: |at| at.x[0] > at.limits.exp_max,
     },
     Exception {
         ops: &["clamped_exp"],
-        reason: "e^x is beyond the type under a max that is above the default",
+        reason: "e^x exceeds the type if max is above the default",
         gives_nan: false,
         applies: |at| at.x[0].clamp(at.call.scale, at.call.offset) > at.limits.exp_max,
     },
@@ -116,37 +117,37 @@ const EXCEPTIONS: &[Exception] = &[
             "silu_backward",
             "sqrt_backward",
         ],
-        reason: "the gradient times a slope above 1 is beyond the type",
+        reason: "the gradient times a derivative above 1 exceeds the type",
         gives_nan: false,
         applies: |at| at.beyond(sloped(at.call, at.x[0], at.dy[0].abs())),
     },
     Exception {
         ops: &["log_softmax"],
-        reason: "the logarithm of what is masked is -inf",
+        reason: "the logarithm is -inf at masked positions",
         gives_nan: false,
         applies: |at| at.masks(at.column),
     },
     Exception {
         ops: &["logsumexp"],
-        reason: "that of nothing is -inf",
+        reason: "the result of a fully masked row is -inf",
         gives_nan: false,
         applies: |at| (0..at.cols).all(|column| at.masks(column)),
     },
     Exception {
         ops: &["log_softmax", "logsumexp"],
-        reason: "the distance of two logits, or a logit, is beyond the type",
+        reason: "the difference of two logits, or a logit, exceeds the type",
         gives_nan: false,
         applies: |at| at.beyond(2.0 * at.call.scale.abs() * most(at.x)),
     },
     Exception {
         ops: &["softmax_backward", "log_softmax_backward", "logsumexp_backward"],
-        reason: "the gradients of the scores, times the scale, are beyond the type",
+        reason: "the gradients of the scores, times the scale, exceed the type",
         gives_nan: false,
         applies: |at| at.beyond(at.call.scale.abs() * most(at.dy) * gathered(at)),
     },
     Exception {
         ops: &["attention_backward"],
-        reason: "products of gradients, values, keys and the scale are beyond the type",
+        reason: "products of gradients, values, keys and the scale exceed the type",
         gives_nan: false,
         applies: |at| {
             let (_, width) = lanes(at.cols);
@@ -156,13 +157,13 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["bce_with_logits"],
-        reason: "the loss, of weights of up to 3, is beyond f64, in which it is held",
+        reason: "the loss, with weights of up to 3, exceeds f64, the type of losses",
         gives_nan: false,
         applies: |at| 3.0 * most(at.x) > 0.99 * f64::MAX,
     },
     Exception {
         ops: &["kl_div"],
-        reason: "the loss is beyond f64, in which it is held, or the gradient times the scale beyond the type",
+        reason: "the loss exceeds f64, the type of losses, or the gradient times the scale exceeds the type",
         gives_nan: false,
         applies: |at| {
             let distance = at.cols as f64 * (2.0 * at.call.scale.abs() * most(at.x) + 40.0);
@@ -171,7 +172,7 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["cross_entropy"],
-        reason: "the loss is beyond f64, in which it is held",
+        reason: "the loss exceeds f64, the type of losses",
         gives_nan: false,
         applies: |at| {
             let log_sum = most(at.x) + (at.cols as f64).ln();
@@ -180,7 +181,7 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["cross_entropy_backward"],
-        reason: "the gradient of the loss, times weights of up to 3 or the slope of z_loss, is beyond the type",
+        reason: "the gradient of the loss, times weights of up to 3 or the derivative of z_loss, exceeds the type",
         gives_nan: false,
         applies: |at| {
             let log_sum = most(at.x) + (at.cols as f64).ln();
@@ -189,7 +190,7 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["rms_norm", "layer_norm", "group_norm"],
-        reason: "weights or biases are large: what they multiply is at most the root of the count",
+        reason: "weights or biases are large; normalised elements are at most the root of the count",
         gives_nan: false,
         applies: |at| at.beyond(at.weight() * (1.0 + (at.cols as f64).sqrt())),
     },
@@ -204,54 +205,54 @@ const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         ops: &["rope", "rope_backward"],
-        reason: "a pair that is turned onto an axis is longer by up to the root of 2",
+        reason: "rotating a pair onto an axis makes an element larger by up to sqrt(2)",
         gives_nan: false,
         applies: |at| at.beyond(1.415 * most(at.x)),
     },
     Exception {
         ops: &["qk_norm_rope"],
-        reason: "weights are large, and a pair that is turned onto an axis is longer by up to the root of 2",
+        reason: "weights are large, and rotating a pair onto an axis makes an element larger by up to sqrt(2)",
         gives_nan: true,
         applies: |at| at.beyond(1.415 * at.weight() * (1.0 + (at.cols as f64).sqrt())),
     },
     Exception {
         ops: &["rms_norm_linear"],
-        reason: "weights are large, and so may the sum be, or the normalised row where that is rounded",
+        reason: "weights are large, so the sum may be, or the normalised row where it is rounded",
         gives_nan: true,
         applies: |at| at.beyond(4.0 * (1.0 + at.weight()) * (1.0 + at.cols as f64)),
     },
     Exception {
         ops: &["swiglu"],
-        reason: "the product is beyond the type",
+        reason: "the product exceeds the type",
         gives_nan: false,
         applies: |at| at.beyond(at.x[0].abs() * at.dy[0].abs()),
     },
     Exception {
         ops: &["swiglu_backward"],
-        reason: "a gradient times the other factor, the gate or a slope above 1 is beyond the type",
+        reason: "a gradient times the other factor, the gate or a derivative above 1 exceeds the type",
         gives_nan: false,
         applies: |at| at.beyond(1.13 * at.x[0].abs() * at.dy[0].abs()),
     },
     Exception {
         ops: &["clip_grad_norm"],
-        reason: "the norm that is returned is beyond f64, in which it is held",
+        reason: "the returned norm exceeds f64",
         gives_nan: false,
         applies: |at| at.column == 0 && at.x.len() as f64 * most(at.x) + at.call.eps > 0.99 * f64::MAX,
     },
     Exception {
         ops: &["inspect"],
-        reason: "nothing has no statistics",
+        reason: "an empty tensor has no statistics",
         gives_nan: true,
         applies: |at| at.x.is_empty(),
     },
 ];
 
-/// |dy| times the slope at x, or times the most that the slope comes to.
+/// Returns |dy| times the derivative at x, or times a bound of the derivative.
 fn sloped(call: &Call, x: f64, dy: f64) -> f64 {
     match call.name() {
         "clamped_exp_backward" if !(call.scale..=call.offset).contains(&x) => 0.0,
         "clamped_log_backward" if x < call.eps => 0.0,
-        // Half of the exponent at a time, which a small dy brings back.
+        // Half of the exponent at a time, because a small dy may bring an overflow back into range.
         "exp_backward" | "expm1_backward" | "clamped_exp_backward" => dy * (x / 2.0).exp() * (x / 2.0).exp(),
         "exp2_backward" => dy * (x / 2.0).exp2() * (x / 2.0).exp2(),
         "log_backward" | "clamped_log_backward" => dy / x.abs(),
@@ -264,16 +265,17 @@ fn sloped(call: &Call, x: f64, dy: f64) -> f64 {
     }
 }
 
-/// How many gradients meet in that of one score.
+/// Returns how many gradients add up in that of one score.
 fn gathered(at: &At<'_>) -> f64 {
     if at.call.name() == "log_softmax_backward" { 1.0 + at.cols as f64 } else { 1.0 }
 }
 
-/// The most that a gradient comes to over the deviation of a row; itself where that is 0, of which zeros come.
+/// Returns a bound for a gradient divided by the deviation of its row. Returns the gradient if the deviation is 0,
+/// which gives zeros.
 fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     let n = at.cols as f64;
     let fold = |start, of: fn(f64, f64) -> f64| at.x.iter().copied().fold(start, of);
-    // A deviation is no less than a part of the range or, about 0, of the largest value.
+    // The deviation is at least a fraction of the range or, around 0, of the largest value.
     let (range, part) = match at.call.name() {
         "layer_norm_backward" => (fold(f64::NEG_INFINITY, f64::max) - fold(f64::INFINITY, f64::min), (n / 2.0).sqrt()),
         _ => (most(at.x), n.sqrt()),
@@ -284,7 +286,7 @@ fn over_deviation(at: &At<'_>, gradient: f64) -> f64 {
     (gradient * part / range).min(gradient / at.call.eps.sqrt())
 }
 
-/// Whether a result is finite, or not finite as a page says.
+/// Returns whether a result is finite, or non-finite as documented.
 pub fn is_right(value: f64, at: &At<'_>) -> bool {
     let named = |exception: &Exception| {
         let kind = exception.gives_nan || value.is_infinite();
@@ -293,17 +295,18 @@ pub fn is_right(value: f64, at: &At<'_>) -> bool {
     value.is_finite() || EXCEPTIONS.iter().any(named)
 }
 
-/// Why rows of a call do not stand for themselves, if they don't.
+/// Returns the reason why rows of a call depend on each other, if they do.
 pub fn joint(call: &Call) -> Option<&'static str> {
     match call.name() {
-        "clip_grad_norm" | "inspect" => Some("it is of all elements together"),
-        "cross_entropy" if call.reduction() != Reduction::None => Some("the loss is of all rows together"),
+        "clip_grad_norm" | "inspect" => Some("the result depends on all elements"),
+        "cross_entropy" if call.reduction() != Reduction::None => Some("the loss depends on all rows"),
         "cross_entropy_backward" if call.reduction() == Reduction::Mean => Some("a mean divides by all rows' weights"),
         _ => None,
     }
 }
 
-/// Whether an element, of dy if so, is read: what is masked or ignored is not, nor a gradient where the slope is none.
+/// Returns whether an element of x, or of dy if `of_dy`, is read. Masked and ignored elements are not, nor are
+/// gradients where the derivative is 0.
 pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) -> bool {
     let Case { call, rows, cols, .. } = case;
     let masks = |column| call.masks(row, column, *rows, *cols);
@@ -320,7 +323,7 @@ pub fn is_read<E: Bits>(case: &Case<E>, row: usize, column: usize, of_dy: bool) 
         "attention" | "attention_backward" => {
             let (len, is_query) = (cols / width, column < width);
             let any = (0..len).any(|key| call.keeps(key));
-            // A mean of all values is a mean of those that are masked, too.
+            // The mean of all values includes masked ones.
             let all = !any && call.policy() == FullyMasked::Uniform;
             let forward = case.op == "attention";
             let as_query = is_query && if of_dy { !forward && (any || all) } else { any };

@@ -1,6 +1,6 @@
-//! The contract, of every op of the registry in every type: what holds for all of them, on calls made by chance.
+//! Properties that all ops of the registry must have in every type, checked on random calls.
 //!
-//! That the forms of an op agree is in `tests/forms.rs`, and on other rows in the tests of each.
+//! `tests/forms.rs` checks that the forms of an op agree, and so do the tests of each op on other rows.
 
 #![forbid(unsafe_code)]
 
@@ -33,21 +33,21 @@ for_each_dtype!(
     any_options,
 );
 
-/// Calls of each op and type.
+/// Number of calls for each op and type.
 const CASES: u32 = 64;
 
-/// Errors by what they say: a NaN that one names is not equal to itself.
+/// Runs the case with errors as texts, because a NaN in an error does not equal itself.
 fn outcome<E: Bits>(case: &Case<E>) -> Result<Outcome, String> {
     run(&case.call, &case.operands()).map_err(|error| error.to_string())
 }
 
-/// The ops that work on rows.
+/// Returns the ops that work on rows.
 fn on_rows() -> impl Iterator<Item = &'static Op> {
     OPS.iter().filter(|op| op.kind != Kind::Tensors)
 }
 
-/// Finite operands and allowed options give finite results, but for the exceptions, or the error that a policy asks
-/// for.
+/// Checks that finite operands and allowed options give finite results, apart from the exceptions, or the error that a
+/// policy selects.
 fn finite_in_finite_out<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(CASES), |(case in valid::<E>(op))| {
@@ -60,7 +60,7 @@ fn finite_in_finite_out<E: Bits>() {
                         let elements = row.map_or(0..x.len(), |row| row * cols..(row + 1) * cols);
                         let (x, dy) = (&x[elements.clone()], &dy[elements]);
                         let at = At { call, x, dy, rows: *rows, cols: *cols, row, column, limits: E::LIMITS };
-                        assert!(is_right(number.value, &at), "{number:?} in row {row:?}, column {column}");
+                        assert!(is_right(number.value, &at), "expected a finite result or a documented exception, got {number:?} in row {row:?}, column {column}");
                     };
                     for (row, numbers) in outcome.rows.iter().enumerate() {
                         numbers.iter().enumerate().for_each(|(column, number)| check(Some(row), column, number));
@@ -78,13 +78,14 @@ fn finite_in_finite_out<E: Bits>() {
                     assert_eq!(call.policy(), FullyMasked::Error);
                     assert!((0..*cols).all(|column| call.masks(row, column, *rows, *cols)));
                 }
-                Err(error) => assert!(op.kind == Kind::Sampler && *cols == 0, "{error}"),
+                Err(error) => assert!(op.kind == Kind::Sampler && *cols == 0, "expected a result, got the error: {error}"),
             }
         });
     }
 }
 
-/// A NaN changes its own row alone, which then has one, or is refused; what is not read changes nothing.
+/// Checks that a NaN affects only its own row, which then contains a NaN or is rejected. A NaN that is not read changes
+/// nothing.
 fn a_nan_spoils_its_own_row<E: Bits>() {
     for op in on_rows() {
         let place = any::<(prop::sample::Index, bool)>();
@@ -104,23 +105,23 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
                 return Ok(());
             };
             if !read {
-                prop_assert_eq!(before, after, "the NaN at {}, {} of dy: {}, is not read", row, column, of_dy);
+                prop_assert_eq!(before, after, "the NaN at row {}, column {} (in dy: {}) must not be read", row, column, of_dy);
                 return Ok(());
             }
             for (other, (before, after)) in before.rows.iter().zip(&after.rows).enumerate() {
                 if other == row {
                     let refused = after.is_empty() && op.kind == Kind::Sampler;
                     let shows = refused || after.iter().any(|number| number.value.is_nan());
-                    prop_assert!(shows, "no NaN of that at {}, {} of dy: {}", row, column, of_dy);
+                    prop_assert!(shows, "expected a NaN in the results for the one at row {}, column {} (in dy: {})", row, column, of_dy);
                 } else {
-                    prop_assert_eq!(before, after, "row {} by a NaN at {}, {}", other, row, column);
+                    prop_assert_eq!(before, after, "row {} must not change by a NaN at row {}, column {}", other, row, column);
                 }
             }
         });
     }
 }
 
-/// Whether dy is read.
+/// Returns whether the op reads dy.
 fn takes_two(op: &Op) -> bool {
     let reads_one = matches!(op.name, "cross_entropy_backward" | "rope_backward" | "mean_pool_backward");
     let takes_two = matches!(
@@ -130,8 +131,8 @@ fn takes_two(op: &Op) -> bool {
     takes_two && !reads_one
 }
 
-/// Clipping by a norm refuses a NaN with its place, or does as its mode says; clipping by a value and statistics leave
-/// it as it is.
+/// Checks that clipping by norm rejects a NaN with its position, or follows its mode. Clipping by value and statistics
+/// leave the NaN in place.
 fn a_nan_among_tensors<E: Bits>() {
     for op in OPS.iter().filter(|op| op.kind == Kind::Tensors) {
         proptest!(generate::cases(CASES), |(case in valid::<E>(op), place in any::<prop::sample::Index>())| {
@@ -150,7 +151,7 @@ fn a_nan_among_tensors<E: Bits>() {
                 }
                 "clip_grad_norm" => {
                     let after = after.unwrap().whole;
-                    prop_assert!(after[0].value.is_nan(), "the norm is {:?}", after[0]);
+                    prop_assert!(after[0].value.is_nan(), "expected a NaN norm, got {:?}", after[0]);
                     let kept = spoiled.x.iter().zip(&after[2..]).all(|(x, y)| x.bits() == y.bits);
                     prop_assert!(kept || after[1..].iter().all(|y| call.interleaved && y.value.is_nan()));
                 }
@@ -164,13 +165,14 @@ fn a_nan_among_tensors<E: Bits>() {
                     let left = case.x.len() > 1;
                     prop_assert!(after.unwrap().whole.iter().all(|found| found.value.is_finite() == left));
                 }
-                other => panic!("what is a NaN to {other}?"),
+                other => panic!("the test does not define the effect of a NaN on {other}"),
             }
         });
     }
 }
 
-/// A row alone gives the bits that it gives in its batch, NaN and all; so does an error that names a row.
+/// Checks that a row alone gives the same bits as in its batch, including NaN. An error that names a row must agree
+/// too.
 fn a_row_alone_is_as_in_its_batch<E: Bits>() {
     for op in OPS {
         let place = prop::option::of(any::<prop::sample::Index>());
@@ -193,7 +195,7 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
                 }
                 Err(error) => {
                     let first = (0..case.rows).find_map(|row| alone(row).err().map(|error| (row, error)));
-                    let (row, alone) = first.expect("a row that is refused");
+                    let (row, alone) = first.expect("some row alone must be rejected, too");
                     prop_assert_eq!(error.name(), alone.name());
                     prop_assert_eq!(error.row().unwrap_or(0), row);
                 }
@@ -202,7 +204,7 @@ fn a_row_alone_is_as_in_its_batch<E: Bits>() {
     }
 }
 
-/// Every instruction set that this machine has gives the bits of the portable one, on anything.
+/// Checks that every instruction set of this machine gives the bits of the portable one, on any call.
 fn every_instruction_set<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(CASES), |(case in prop_oneof![valid::<E>(op), anything::<E>(op)])| {
@@ -212,26 +214,26 @@ fn every_instruction_set<E: Bits>() {
     }
 }
 
-/// One thread and two give the same bits.
+/// Checks that one thread and two threads give the same bits.
 fn every_number_of_threads<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(2), |(case in large::<E>(op))| {
             let on = |threads, level| on_threads(threads, level, || outcome(&case));
             let expected = on(1, Level::Portable);
-            each_level(|level| assert!(on(2, level) == expected, "two threads, {level}"));
+            each_level(|level| assert!(on(2, level) == expected, "two threads must give the bits of one thread ({level})"));
         });
     }
 }
 
-/// Any options on any operands give results or an error, and never a panic.
+/// Checks that any options on any operands give results or an error, and never a panic.
 fn any_options<E: Bits>() {
     for op in OPS {
         proptest!(generate::cases(2 * CASES), |(case in anything::<E>(op))| {
             if let Err(error) = run(&case.call, &case.operands()) {
-                // It names the op, or the op that this is the gradient of, or whose table it takes.
+                // The error names the op, the op whose gradient it is, or the op whose table it takes.
                 let told = error.to_string();
-                let (name, _) = told.split_once(':').expect("an op's name");
-                assert!(op.name.contains(name), "{told}");
+                let (name, _) = told.split_once(':').expect("the error starts with an op's name");
+                assert!(op.name.contains(name), "expected an error of {}, got: {told}");
             }
         });
     }

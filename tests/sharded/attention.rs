@@ -1,4 +1,4 @@
-//! Attention whose keys are dealt out.
+//! Tests of attention with keys sharded across ranks.
 
 use crate::dealt::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
 use crate::support::generate::{self, Bits, bell};
@@ -10,10 +10,10 @@ use std::ops::Range;
 
 for_each_dtype!(every_mask, shapes, hostile_keys, the_largest_values, nothing_to_attend_to);
 
-/// What it comes to, and each query's log-sum-exp.
+/// Result, with each query's log-sum-exp.
 type Both<E> = Result<(Vec<E>, Vec<f64>)>;
 
-/// Batch, heads, heads of keys, queries, keys, features, features of values.
+/// Shape: batch, query heads, key/value heads, queries, keys, features of queries and keys, features of values.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape(pub [usize; 7]);
 
@@ -40,7 +40,7 @@ impl<E: Bits> Case<E> {
         Heads::new(&self.q, [batch, heads, queries, features]).unwrap()
     }
 
-    /// Calls `f` with these keys and their values.
+    /// Calls `f` with a range of the keys and their values.
     fn with<T>(&self, own: &Range<usize>, f: impl FnOnce(Heads<'_, E>, Heads<'_, E>) -> T) -> T {
         let Shape([batch, _, of_keys, _, all, features, of_values]) = self.shape;
         let of = |data: &[E], width: usize| -> Vec<E> {
@@ -61,7 +61,7 @@ impl<E: Bits> Case<E> {
         self.with(&own, |k, v| AttentionPartial::new(self.queries(), k, v, keys, options).unwrap())
     }
 
-    /// What each rank makes of its keys, and what it exchanged for that.
+    /// Computes the result of each rank from its keys, and the communication of each rank.
     pub fn dealt(&self, cuts: &[Range<usize>], options: &Attention<'_>) -> Vec<(Both<E>, Exchanged)> {
         on_ranks(cuts.len(), LONG, |rank, comm| {
             let shard = Sharded::new(&comm, cuts[rank].clone(), self.shape.0[4]);
@@ -70,7 +70,7 @@ impl<E: Bits> Case<E> {
         })
     }
 
-    /// Every rank has what one has of all keys.
+    /// Fails unless every rank gets the bits that one rank with all keys computes.
     #[track_caller]
     fn same(&self, what: &str, cuts: &[Range<usize>], options: &Attention<'_>) {
         let what = format!("{what}, {:?} in {cuts:?}", self.shape);
@@ -86,7 +86,7 @@ impl<E: Bits> Case<E> {
         }
     }
 
-    /// The same for as many ranks as tests deal out to, and where one of two has all keys.
+    /// Runs [`Case::same`] with random cuts for every number of ranks, and with all keys on one of two ranks.
     #[track_caller]
     fn same_for_all(&self, what: &str, rng: &mut SmallRng, options: &Attention<'_>) {
         let all = self.shape.0[4];
@@ -104,7 +104,7 @@ fn every_mask<E: Bits>() {
     let keep: Vec<bool> = (0..2 * keys).map(|_| rng.random_bool(0.5)).collect();
     let bias: Vec<f32> =
         (0..queries * keys).map(|i| if i % 5 == 0 { f32::NEG_INFINITY } else { (i % 7) as f32 }).collect();
-    // The second batch sees the keys of the first rank alone.
+    // The second batch entry keeps keys of the first rank only.
     let lengths = [keys - 5, 100];
     let masks = [
         ("no mask", Mask::none()),
@@ -126,7 +126,7 @@ fn every_mask<E: Bits>() {
     }
 }
 
-/// Many queries, of which not all share what is packed; decoding; nothing.
+/// Checks many queries, of which not all share a packed block of keys, decoding steps, and empty shapes.
 fn shapes<E: Bits>() {
     let mut rng = generate::rng("shapes of attention in shards");
     for shape in [
@@ -152,7 +152,7 @@ fn hostile_keys<E: Bits>() {
     for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 3e38, -3e38, 1e308] {
         let mut case = Case::<E>::new(&mut rng, shape);
         case.k[rng.random_range(0..keys) * features] = E::from_wide(broken);
-        // Which the last query alone sees.
+        // Only the last query attends to this key.
         case.k[(keys - 1) * features + 1] = E::from_wide(-broken);
         case.same_for_all(&format!("{broken} in a key"), &mut rng, &Attention::default().mask(&mask));
         let mut case = Case::<E>::new(&mut rng, shape);
@@ -165,25 +165,25 @@ fn hostile_keys<E: Bits>() {
     let mut case = Case::<E>::new(&mut rng, shape);
     case.k.iter_mut().enumerate().for_each(|(i, k)| *k = E::from_wide(if i % 3 == 0 { 3e38 } else { -3e38 }));
     case.same_for_all("scores at the limits", &mut rng, &Attention::default());
-    // A NaN and an infinity, of which the blocks' order makes no difference.
+    // A NaN and an infinity give the same result whatever the order of the blocks.
     case.k[0] = E::from_wide(f64::INFINITY);
     case.k[(keys - 1) * features] = E::from_wide(f64::NAN);
     case.same_for_all("both", &mut rng, &Attention::default());
 }
 
-/// Their sums leave the range of f64, and are finite all the same.
+/// Checks values whose sums overflow f64, although the results are finite.
 fn the_largest_values<E: Bits>() {
     let mut rng = generate::rng("large values in shards");
     let mut case = Case::<E>::new(&mut rng, Shape([1, 2, 1, 3, 600, 2, 3]));
     let most =
         [f64::MAX, f64::from(f32::MAX), 65504.0].into_iter().find(|most| E::from_wide(*most).widen().is_finite());
     let most = E::from_wide(most.unwrap());
-    // Of the middle feature only, so that what is beside it is made as before.
+    // Only the middle feature, so that the computation of the others does not change.
     case.v.iter_mut().skip(1).step_by(3).for_each(|v| *v = most);
     case.same_for_all("the largest values", &mut rng, &Attention::default());
     let (y, _) = case.dealt(&[0..256, 256..600], &Attention::default()).swap_remove(0).0.unwrap();
-    assert!(y.iter().all(|y| y.widen().is_finite()), "{y:?}");
-    // And with a query that is broken otherwise.
+    assert!(y.iter().all(|y| y.widen().is_finite()), "expected finite results, got {y:?}");
+    // Additionally, a query with a NaN and an infinite value.
     case.q[0] = E::from_wide(f64::NAN);
     case.v[0] = E::from_wide(f64::INFINITY);
     case.same_for_all("the largest values and a NaN", &mut rng, &Attention::default());
@@ -194,7 +194,7 @@ fn nothing_to_attend_to<E: Bits>() {
     let keys = 600;
     let case = Case::<E>::new(&mut rng, Shape([2, 2, 1, 2, keys, 2, 3]));
     let lengths = [0, 300];
-    // The first of three ranks has nothing to attend to.
+    // On the first of three ranks, all keys are masked.
     let late: Vec<bool> = (0..keys).map(|key| key >= 256).collect();
     let never = vec![false; keys];
     for mask in [Mask::lengths(&lengths), Mask::keep(&late, &[keys]), Mask::keep(&never, &[keys])] {
@@ -217,17 +217,20 @@ fn alone() {
     assert_eq!(alone.unwrap(), case.whole(&options).unwrap());
 }
 
-/// What each of four ranks gets where one of them calls it with something else.
+/// Runs `call` on four ranks, one of which passes different arguments. Returns each rank's error.
 fn with_deviant(call: impl Fn(&Case<f32>, &Comm, bool) -> Both<f32> + Sync) -> Vec<Error> {
     let case = Case::<f32>::new(&mut generate::rng("deviants of attention"), Shape([1, 2, 1, 3, 1024, 4, 5]));
     let errors = on_ranks(4, LONG, |rank, comm| call(&case, &comm, rank == 2).unwrap_err());
     for (rank, error) in errors.iter().enumerate().filter(|(rank, _)| *rank != 2) {
-        assert!(matches!(error, Error::Collective { rank: Some(2), .. }), "of rank {rank}: {error}");
+        assert!(
+            matches!(error, Error::Collective { rank: Some(2), .. }),
+            "rank {rank}: expected an error about rank 2, got {error}"
+        );
     }
     errors
 }
 
-/// A quarter of 1,024 keys.
+/// Returns a rank's quarter of 1,024 keys.
 fn quarter(comm: &Comm) -> Range<usize> {
     use evenkeel::sharded::Collective;
     256 * comm.rank()..256 * (comm.rank() + 1)
@@ -236,7 +239,7 @@ fn quarter(comm: &Comm) -> Range<usize> {
 #[track_caller]
 fn assert_said(errors: &[Error], expected: &[&str]) {
     for text in errors.iter().map(Error::to_string) {
-        expected.iter().for_each(|expected| assert!(text.contains(expected), "{text} without {expected}"));
+        expected.iter().for_each(|expected| assert!(text.contains(expected), "expected {expected:?} in {text}"));
     }
 }
 
@@ -250,16 +253,16 @@ fn other_queries_or_options() {
             case.with(&own, |k, v| shard.attention(case.queries(), k, v, &options))
         })
     };
-    assert_said(&other(Attention::default().scale(0.25)), &["rank 2 has attention", "scale 0.25", "the usual scale"]);
+    assert_said(&other(Attention::default().scale(0.25)), &["rank 2 calls attention", "scale 0.25", "the usual scale"]);
     assert_said(&other(Attention::default().softcap(5.0)), &["softcap 5.0", "no softcap"]);
     const SINKS: &[f32] = &[0.0, 1.0];
     assert_said(&other(Attention::default().sinks(SINKS)), &["sinks of digest"]);
     assert_said(&other(Attention::default().fully_masked(FullyMasked::Error)), &["Zeros", "Error"]);
     let refused = other(Attention::default().fully_masked(FullyMasked::Uniform));
     assert!(matches!(refused[2], Error::InvalidArgument { argument: "fully_masked", .. }), "{}", refused[2]);
-    assert_said(&refused[..2], &["rank 2 refuses", "fully_masked is Uniform"]);
+    assert_said(&refused[..2], &["rank 2 reported an error", "fully_masked is Uniform"]);
 
-    // One bit of one query.
+    // One bit of one query differs.
     let errors = with_deviant(|case, comm, deviant| {
         let own = quarter(comm);
         let mut q = case.q.clone();
@@ -268,7 +271,7 @@ fn other_queries_or_options() {
         let shard = Sharded::new(comm, own.clone(), 1024);
         case.with(&own, |k, v| shard.attention(q, k, v, &Attention::default()))
     });
-    assert_said(&errors, &["rank 2 has attention of F32, queries [1, 2, 3, 4] of digest"]);
+    assert_said(&errors, &["rank 2 calls attention of F32, queries [1, 2, 3, 4] of digest"]);
 }
 
 #[test]
@@ -281,8 +284,8 @@ fn other_shapes_and_cuts() {
         let k = Heads::new(&k, [1, heads, 256, 4]).unwrap();
         shard.attention(case.queries(), k, Heads::new(&v, [1, heads, 256, 5]).unwrap(), &Attention::default())
     });
-    assert_said(&errors, &["rank 2 has", "2 heads of 1024 keys", "1 heads of 1024 keys"]);
-    // As many keys as are said to be there.
+    assert_said(&errors, &["rank 2 calls", "2 heads of 1024 keys", "1 heads of 1024 keys"]);
+    // A rank must pass as many keys as its range says.
     let errors = with_deviant(|case, comm, deviant| {
         let own = quarter(comm);
         let some = if deviant { own.start..own.end - 1 } else { own.clone() };
@@ -291,13 +294,13 @@ fn other_shapes_and_cuts() {
     });
     assert!(matches!(errors[2], Error::ShapeMismatch { argument: "k", .. }), "{}", errors[2]);
     assert_said(&errors, &["255 keys", "512..768"]);
-    // Cuts are at multiples of 256, and no key is nobody's.
+    // Cuts must be at multiples of 256, and every key must belong to a rank.
     let case = Case::<f32>::new(&mut generate::rng("cuts of attention"), Shape([1, 1, 1, 2, 600, 2, 2]));
     for (ours, _) in case.dealt(&[0..100, 100..600], &Attention::default()) {
         assert_said(&[ours.unwrap_err()], &["a multiple of 256"]);
     }
     for (ours, _) in case.dealt(&[0..256, 512..600], &Attention::default()) {
-        assert_said(&[ours.unwrap_err()], &["columns 256..512 before those of rank 1 are nobody's"]);
+        assert_said(&[ours.unwrap_err()], &["no rank has columns 256..512, before those of rank 1"]);
     }
     let uniform = Attention::default().fully_masked(FullyMasked::Uniform);
     for (ours, _) in case.dealt(&[0..256, 256..600], &uniform) {
@@ -305,7 +308,7 @@ fn other_shapes_and_cuts() {
     }
 }
 
-/// Words that are no partial's are an error, after which all is as it was.
+/// Checks that words that are not a valid partial give an error, and that the partial then remains unchanged.
 #[test]
 fn words_that_are_not_a_partial() {
     let mut rng = generate::rng("words of attention");
@@ -320,11 +323,11 @@ fn words_that_are_not_a_partial() {
         assert!(matches!(error, Error::ShapeMismatch { .. } | Error::InvalidArgument { .. }), "{what}: {error}");
         assert_eq!(all.to_words(), before, "{what}");
     };
-    // Eight words of what it is of, two of which blocks, and a number for each query that sees nothing of one.
+    // A partial has eight words of header, two per block, and one per query that attends to no key of the block.
     assert_eq!(sent.each_ref().map(Vec::len), [10 + 4, 10 + 4 * 5]);
     let words = &sent[1];
-    (0..words.len()).filter(|len| *len != 8).for_each(|len| refuses(&mut all, "a piece", &words[..len]));
-    refuses(&mut all, "one more", &[&words[..], &[0]].concat());
+    (0..words.len()).filter(|len| *len != 8).for_each(|len| refuses(&mut all, "a truncated message", &words[..len]));
+    refuses(&mut all, "one additional word", &[&words[..], &[0]].concat());
     for at in 0..10 {
         for lie in [0, 1, 2, 7, 1 << 40, u64::MAX] {
             let mut words = words.clone();
@@ -338,12 +341,12 @@ fn words_that_are_not_a_partial() {
         words[11] = sum.to_bits();
         refuses(&mut all, &format!("a sum of {sum}"), &words);
     }
-    refuses(&mut all, "the same twice", &[&words[..], &words[8..]].concat());
-    refuses(&mut all, "what is there", &part(0..512).to_words());
+    refuses(&mut all, "the same block twice", &[&words[..], &words[8..]].concat());
+    refuses(&mut all, "a block that was merged already", &part(0..512).to_words());
     let of_f32 = Case::<f32>::new(&mut rng, Shape([1, 2, 1, 2, 600, 2, 3]));
     refuses(&mut all, "another type", &of_f32.part(512..600, &options).to_words());
     all.merge_words(&words[..8]).unwrap();
-    // And what is one, to one that has none itself.
+    // Valid words may be merged into a partial without keys.
     let mut none = part(0..0);
     for words in sent.iter().chain([&all.to_words()]) {
         none.merge_words(words).unwrap();
@@ -351,7 +354,7 @@ fn words_that_are_not_a_partial() {
     assert_eq!(none.finish::<f64>(&options).unwrap(), case.whole(&options).unwrap());
 }
 
-/// A collective whose second rank gives other words than it was asked for.
+/// Checks a collective whose second rank sends words other than those that it should.
 #[test]
 fn a_rank_that_gives_something_else() {
     use evenkeel::sharded::Collective;
@@ -364,7 +367,7 @@ fn a_rank_that_gives_something_else() {
                 case.with(&own, |k, v| shard.attention(case.queries(), k, v, &Attention::default())).unwrap_err(),
             );
         }
-        // The digest of the other, and keys that it has not.
+        // The digest is that of the other rank, and the keys are not its own.
         struct Liar<'c>(&'c Comm);
         impl Collective for Liar<'_> {
             fn rank(&self) -> usize {
@@ -380,7 +383,7 @@ fn a_rank_that_gives_something_else() {
                 self.0.sum(words)
             }
             fn gather(&self, words: &[u64]) -> Result<Vec<u64>> {
-                // Of a long list the shape.
+                // Changes a word of the shape in long messages.
                 let mut words = words.to_vec();
                 if words.len() > 3 {
                     words[5] = 1 << 50;
@@ -395,10 +398,10 @@ fn a_rank_that_gives_something_else() {
     });
     let error = errors[0].as_ref().unwrap();
     assert!(matches!(error, Error::Collective { op: "attention", rank: Some(1), .. }), "{error}");
-    assert_said(std::slice::from_ref(error), &["rank 1 gave no part", "words"]);
+    assert_said(std::slice::from_ref(error), &["rank 1 sent an invalid partial result", "words"]);
 }
 
-/// f64 alone asks twice, and only where something is not finite.
+/// Checks that f64 repeats the exchange, and only if a result is not finite.
 #[test]
 fn a_second_time() {
     fn calls<E: Bits>(large: f64) -> u64 {

@@ -1,4 +1,4 @@
-//! What ops exchange is what `docs/sharding.md` says: bytes by the rows, whatever the ranks and the columns.
+//! Tests that ops exchange as many bytes as `docs/sharding.md` states: per row, whatever the ranks and the columns.
 
 use crate::attention::{Case, Shape};
 use crate::dealt::{LONG, RANKS, cuts, dealt, on_ranks};
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 type Op<E> = fn(Sharded<'_, crate::dealt::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
 
-/// Each rank gives and gets as much.
+/// Checks the number of calls and the bytes sent and received by each rank.
 #[track_caller]
 fn assert_exchanged<E: Bits>(
     what: &str,
@@ -25,8 +25,8 @@ fn assert_exchanged<E: Bits>(
     }
 }
 
-/// Neither the vocabulary nor the number of ranks is in it, but for the header of each rank, and neither is what the
-/// logits are.
+/// Checks softmax. The bytes depend neither on the vocabulary nor on the logits, and on the number of ranks only by a
+/// header per rank.
 #[test]
 fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     let mut rng = generate::rng("bytes of softmax");
@@ -46,7 +46,7 @@ fn softmax_takes_56_bytes_a_row_and_its_logarithm_72() {
     }
 }
 
-/// A sum that needs more than 64 bits takes 8 bytes more.
+/// Checks that a sum of more than 64 bits takes 8 additional bytes.
 #[test]
 fn long_rows_take_8_bytes_more() {
     let (rows, all) = (2, 262_145);
@@ -61,7 +61,8 @@ fn long_rows_take_8_bytes_more() {
     assert_exchanged("cross_entropy", (&x, rows), &cuts, loss, expected(4, 56));
 }
 
-/// Of f64 there are three integers, and for logarithms the bins of each rank, whatever the vocabulary.
+/// Checks f64, which exchanges three integers per row, and for logarithms the bins of each rank, whatever the
+/// vocabulary.
 #[test]
 fn f64_takes_72_bytes_a_row_and_bins() {
     let rows = 3;
@@ -82,7 +83,7 @@ fn f64_takes_72_bytes_a_row_and_bins() {
     }
 }
 
-/// Whatever the vocabulary, the gradients gather a number for each 256 columns.
+/// Checks that gradients gather a number per 256 columns, whatever the vocabulary.
 #[test]
 fn gradients_gather_tiles() {
     let (rows, all) = (3, 2048);
@@ -96,7 +97,7 @@ fn gradients_gather_tiles() {
         assert_exchanged("softmax_backward", (&x, rows), &cuts, op, expected);
         let op: Op<f32> = |shard, x| shard.logsumexp_backward(x, &[1.0, 2.0, 3.0], &Softmax::default());
         assert_exchanged("logsumexp_backward", (&x, rows), &cuts, op, [3, 24 + fixed, 24 * ranks + fixed]);
-        // Of f64 the three integers of its sums and the largest gradient, and of its terms two parts.
+        // In f64: the three integers of the sums and the largest gradient, and two parts of each term.
         let (words, fixed) = (2 * words, 80 * rows);
         let expected = [6, 24 + fixed + 8 + 8 * words, 24 * ranks + fixed + 8 * ranks + 8 * ranks * words];
         let op: Op<f64> = |shard, x| shard.softmax_backward(x, x, &Softmax::default());
@@ -112,7 +113,7 @@ fn gradients_gather_tiles() {
     }
 }
 
-/// Rounds, the bytes a row of those with maxima, and how many sums of each tile all rounds gather.
+/// Number of rounds, bytes per row merged by maxima, and number of sums per tile gathered in all rounds.
 struct Norm {
     calls: usize,
     merged: usize,
@@ -159,7 +160,7 @@ fn norms_take_a_number_for_each_tile() {
     assert_norm("layer_norm_backward of f64", &wide, layer_backward, Norm { calls: 6, merged: 40, sums: 5 });
 }
 
-/// The gradient takes no more than the loss.
+/// Checks cross-entropy. Its gradient exchanges no more than the loss.
 #[test]
 fn cross_entropy_takes_48_bytes_a_row() {
     fn loss<E: Element>(
@@ -184,7 +185,7 @@ fn cross_entropy_takes_48_bytes_a_row() {
         let mut peaked = plain.clone();
         peaked[500] = 60.0;
         let cuts = cuts(&mut rng, ranks, all, 1);
-        // In calls, and in bytes of a row that are merged and that each rank gives.
+        // Calls, with bytes per row: those merged, and those gathered from each rank.
         let expected = |calls: usize, merged: usize, own: usize| {
             [calls, 24 + (merged + own) * rows, 24 * ranks + merged * rows + own * rows * ranks]
         };
@@ -211,7 +212,7 @@ fn cross_entropy_takes_48_bytes_a_row() {
     }
 }
 
-/// What a part has is a number for each tile, a replica one number, a tensor of one rank two.
+/// Checks clipping. A shard takes a number per tile, a replica one number, and a tensor on a single rank two.
 #[test]
 fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     fn of_type<E: Element>(ranks: usize) -> Vec<Exchanged> {
@@ -228,10 +229,10 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
             comm.take()
         })
     }
-    // What each has: six numbers, and one or two dimensions.
+    // The description of each shard: six numbers, and one or two dimensions.
     let places = 7 + 8 + 7;
     for ranks in [2, 4, 8] {
-        // Of the first rank, which speaks for the replica.
+        // These are the sums of the first rank, which reports the replica.
         let sums = 2 + 1 + 8 / ranks + 2;
         let given = 16 + 8 * (places + sums) as u64;
         let got = given * ranks as u64;
@@ -246,7 +247,8 @@ fn clipping_takes_a_number_for_each_tile_that_is_cut() {
     assert_eq!(of_type::<f64>(1), [Exchanged { calls: 3, given, got: given }]);
 }
 
-/// A number for each feature of a value and two more of each 256 keys and each query that sees some of them.
+/// Checks attention. For each block of 256 keys and each query that attends to it, it takes one number per feature of
+/// the values and two more.
 #[test]
 fn attention_takes_what_256_keys_come_to() {
     fn of_type<E: Bits>(ranks: usize, queries: usize, mask: &Mask<'_>) -> Vec<Exchanged> {
@@ -266,7 +268,7 @@ fn attention_takes_what_256_keys_come_to() {
             let all = expected(rows * blocks * (2 + 5));
             assert_eq!(of_type::<f32>(ranks, queries, &none), all, "{queries} queries of f32 on {ranks} ranks");
             assert_eq!(of_type::<f64>(ranks, queries, &none), all, "{queries} queries of f64 on {ranks} ranks");
-            // The last keys alone are seen.
+            // The queries attend to the last keys only.
             let last = expected(rows * (blocks - 1 + 2 + 5));
             assert_eq!(of_type::<f32>(ranks, queries, &window), last, "a window on {ranks} ranks");
         }

@@ -1,4 +1,4 @@
-//! Clipping gradients that ranks have between them: the bits of one rank that has all of them.
+//! Tests of clipping gradients sharded across ranks: the bits of one rank that has all of them.
 
 use crate::dealt::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
 use crate::support::generate::{self, Bits};
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(layouts, hostile_elements, every_option);
 
-/// A gradient, and which rank has what of it.
+/// Gradient, and its distribution over ranks.
 struct Tensor<E> {
     x: Vec<E>,
     dims: Vec<usize>,
@@ -20,14 +20,14 @@ struct Tensor<E> {
 enum Who {
     Everyone,
     Only(usize),
-    /// Each rank some of an axis.
+    /// Each rank has a range of an axis.
     Cut(usize, Vec<Range<usize>>),
-    /// Each two neighbours the same of an axis.
+    /// Each pair of neighbouring ranks has the same range of an axis.
     CutInPairs(usize, Vec<Range<usize>>),
 }
 
 impl<E: Bits> Tensor<E> {
-    /// The axis, and what a rank has of it; nothing for all of the tensor.
+    /// Returns the axis and the range that a rank has. The inner `None` means the whole tensor, the outer one no part.
     fn own(&self, rank: usize) -> Option<Option<(usize, Range<usize>)>> {
         match &self.who {
             Who::Everyone => Some(None),
@@ -37,7 +37,7 @@ impl<E: Bits> Tensor<E> {
         }
     }
 
-    /// What a rank has, of these elements.
+    /// Returns a rank's part of these elements.
     fn of(&self, x: &[E], rank: usize) -> Option<Vec<E>> {
         let Some((axis, own)) = self.own(rank)? else { return Some(x.to_vec()) };
         let inner: usize = self.dims[axis + 1..].iter().product();
@@ -46,7 +46,7 @@ impl<E: Bits> Tensor<E> {
     }
 }
 
-/// What each rank gets, and its gradients then, by their numbers.
+/// Result of a rank, with its gradients afterwards, by tensor number.
 type Outcome<E> = (Result<f64>, Vec<Option<Vec<E>>>);
 
 fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) -> Vec<Outcome<E>> {
@@ -61,7 +61,7 @@ fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm)
             })
         });
         let mut shards: Vec<GradShard<'_>> = shards.collect();
-        // In whatever order a rank has them.
+        // A rank may list its tensors in any order.
         if rank % 2 == 1 {
             shards.reverse();
         }
@@ -71,7 +71,8 @@ fn clipped<E: Bits>(tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm)
     })
 }
 
-/// Each rank gets the norm of one that has all, and its own of what that makes of the gradients.
+/// Fails unless each rank gets the norm that one rank with all gradients computes, and its part of the clipped
+/// gradients.
 #[track_caller]
 fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &ClipGradNorm) {
     let mut whole: Vec<Vec<E>> = tensors.iter().map(|tensor| tensor.x.clone()).collect();
@@ -83,14 +84,14 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
             (Ok(norm), Ok(ours)) => {
                 assert!(
                     norm.to_bits() == ours.to_bits() || norm.is_nan() && ours.is_nan(),
-                    "{what}: {ours}, not {norm}"
+                    "{what}: expected norm {norm}, got {ours}"
                 );
             }
             (Err(theirs), Err(ours)) => {
                 assert_eq!((theirs.row(), theirs.index()), (ours.row(), ours.index()), "{what}: {ours}");
                 assert!(matches!(ours, Error::NonFiniteShard { .. }), "{what}: {ours}");
             }
-            (theirs, ours) => panic!("{what}: {ours:?}, not {theirs:?}"),
+            (theirs, ours) => panic!("{what}: expected {theirs:?}, got {ours:?}"),
         }
         for (tensor, (whole, own)) in tensors.iter().zip(whole.iter().zip(own)) {
             if let Some(own) = own {
@@ -100,7 +101,7 @@ fn same<E: Bits>(what: &str, tensors: &[Tensor<E>], ranks: usize, options: &Clip
     }
 }
 
-/// Data-, tensor- and expert-parallel, and two of them at once, cut unevenly.
+/// Generates gradients for data, tensor and expert parallelism, and combinations of two of them, cut unevenly.
 fn dealt<E: Bits>(
     rng: &mut SmallRng,
     ranks: usize,
@@ -134,14 +135,14 @@ fn layouts<E: Bits>() {
     }
 }
 
-/// Sums that overflow or vanish, and elements that are not finite, wherever they are.
+/// Checks sums that overflow or underflow, and non-finite elements at any position.
 fn hostile_elements<E: Bits>() {
     let mut rng = generate::rng("hostile gradients of ranks");
     let limits = E::LIMITS;
     for size in [limits.max, limits.max / 3.0, 1e-300, 1e200, 0.0] {
         let ranks = RANKS[rng.random_range(0..RANKS.len())];
         let tensors = dealt(&mut rng, ranks, |rng, len| {
-            // In some tensors one element decides how all are summed.
+            // In some tensors, one element decides how the whole tensor is summed.
             let mut x = generate::bell::<E>(rng, len, 0.0, 1.0);
             if let (Some(at), true) = (len.checked_sub(1), rng.random_bool(0.7)) {
                 x[rng.random_range(0..=at)] = E::from_wide(size.min(limits.max));
@@ -181,15 +182,15 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// What each of three ranks gets, which has these.
+/// Runs `make` on three ranks with two gradients of 512 elements each. Returns each rank's error.
 fn errors(make: impl Fn(usize, &Comm, [&mut Vec<f32>; 2]) -> Result<f64> + Sync) -> [Error; 3] {
     let errors: Vec<Error> = on_ranks(3, LONG, |rank, comm| {
         let mut own = [vec![0.5f32; 512], vec![0.5; 512]];
         let [a, b] = &mut own;
         let error = make(rank, &comm, [a, b]).unwrap_err();
-        // Nothing of what is 0.5 was changed.
+        // An error leaves the gradients unchanged.
         assert!(own.iter().flatten().all(|x| *x == 0.5 || !x.is_finite() || *x == 2.0), "{own:?}");
-        // And the ranks are still in step.
+        // The ranks are still synchronised.
         assert_eq!(comm.gather(&[rank as u64]).unwrap(), [0, 1, 2]);
         error
     });
@@ -200,19 +201,22 @@ fn limit() -> ClipGradNorm {
     ClipGradNorm::new(0.1)
 }
 
-/// Each rank gets the same words.
+/// Fails unless every rank gets the same error, with this text and rank.
 #[track_caller]
 fn assert_alike(errors: &[Error; 3], expected: &str, rank: Option<usize>) {
     for error in errors {
         assert_eq!(error, &errors[0]);
-        assert!(error.to_string().contains(expected), "{error}");
-        assert!(matches!(error, Error::Collective { rank: named, .. } if *named == rank), "{error:?}");
+        assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
+        assert!(
+            matches!(error, Error::Collective { rank: named, .. } if *named == rank),
+            "expected a collective error about rank {rank:?}, got {error:?}"
+        );
     }
 }
 
 #[test]
 fn what_is_not_finite_is_named_on_every_rank() {
-    // On the last rank's part, on what it alone has, and on its replica alone.
+    // The infinity is in the last rank's shard, in its own tensor, or in its replica only.
     for which in 0..3 {
         let errors = errors(|rank, comm, [a, b]| {
             let b_is = if which == 1 { 1 + rank } else { 1 };
@@ -242,12 +246,12 @@ fn parts_that_do_not_make_a_tensor() {
         })
     };
     assert_alike(&cut([0..2, 3..5, 5..6]), "rank 1 has 3..5 of axis 0 of tensor 0", Some(1));
-    assert_alike(&cut([0..2, 3..5, 5..6]), "of which 2..3 are nobody's", Some(1));
-    assert_alike(&cut([0..2, 4..5, 2..4]), "of which 5..6 are nobody's", Some(1));
-    assert_alike(&cut([1..3, 5..6, 3..5]), "of which 0..1 are nobody's", Some(0));
-    assert_alike(&cut([0..2, 1..3, 3..5]), "of which rank 0 has 0..2", Some(1));
-    assert_alike(&cut([0..0, 0..0, 0..0]), "of which all are nobody's", Some(0));
-    // All of it here, and some there.
+    assert_alike(&cut([0..2, 3..5, 5..6]), "but no rank has 2..3 of that axis", Some(1));
+    assert_alike(&cut([0..2, 4..5, 2..4]), "but no rank has 5..6 of that axis", Some(1));
+    assert_alike(&cut([1..3, 5..6, 3..5]), "but no rank has 0..1 of that axis", Some(0));
+    assert_alike(&cut([0..2, 1..3, 3..5]), "which overlaps another shard: rank 0 has 0..2", Some(1));
+    assert_alike(&cut([0..0, 0..0, 0..0]), "but no rank has any of it", Some(0));
+    // One rank has a shard of the tensor, the others the whole.
     let errors = errors(|rank, comm, [a, _]| {
         let shard = match rank {
             1 => GradShard::cut(0, &mut a[..256], &[512], 0, 256..512),
@@ -264,7 +268,7 @@ fn tensors_that_are_not_the_same() {
         let len = 512 - usize::from(rank == 1);
         clip_grad_norm(comm, &mut [GradShard::whole(0, &mut a[..len])], &limit())
     });
-    assert_alike(&replicas, "rank 1 has tensor 0 as [511] of F32, of which rank 0 has tensor 0 as [512]", Some(1));
+    assert_alike(&replicas, "rank 1 has tensor 0 as [511] of F32, but rank 0 has tensor 0 as [512]", Some(1));
     let types = errors(|rank, comm, [a, _]| {
         let mut wide = vec![0.5f64; 512];
         let shard = if rank == 2 { GradShard::whole(0, &mut wide) } else { GradShard::whole(0, a) };
@@ -277,7 +281,7 @@ fn tensors_that_are_not_the_same() {
         }
         clip_grad_norm(comm, &mut [GradShard::whole(0, a), GradShard::whole(1, b)], &limit())
     });
-    assert_alike(&bits, "rank 1 has another tensor 1 than rank 0", Some(1));
+    assert_alike(&bits, "ranks 0 and 1 differ in tensor 1", Some(1));
     let axes = errors(|rank, comm, [a, _]| {
         let (axis, own) = if rank == 2 { (1, 256..512) } else { (0, rank..rank + 1) };
         clip_grad_norm(comm, &mut [GradShard::cut(0, a, &[2, 512], axis, own)], &limit())
@@ -285,7 +289,7 @@ fn tensors_that_are_not_the_same() {
     assert_alike(&axes, "rank 2 has 256..512 of axis 1 of tensor 0", Some(2));
     let numbers =
         errors(|_, comm, [a, b]| clip_grad_norm(comm, &mut [GradShard::whole(0, a), GradShard::whole(2, b)], &limit()));
-    assert_alike(&numbers, "tensor 1 is nobody's, where numbers go up to 2", None);
+    assert_alike(&numbers, "no rank has tensor 1, but numbers go up to 2", None);
 }
 
 #[test]
@@ -294,7 +298,7 @@ fn what_one_rank_refuses_or_has_otherwise() {
         let options = if rank == 1 { limit().mode(ClipMode::Torch) } else { limit() };
         clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &options)
     });
-    assert_alike(&options, "rank 1 has clip_grad_norm to 0.1, Two, Torch", Some(1));
+    assert_alike(&options, "rank 1 calls clip_grad_norm to 0.1, Two, Torch", Some(1));
     type Make = fn([&mut Vec<f32>; 2], &Comm) -> Result<f64>;
     let cases: [(Make, &str, Option<usize>); 6] = [
         (
@@ -304,14 +308,14 @@ fn what_one_rank_refuses_or_has_otherwise() {
         ),
         (
             |[a, _], comm| clip_grad_norm(comm, &mut [GradShard::cut(3, &mut a[..200], &[512], 0, 0..200)], &limit()),
-            "0..200 of axis 0 of [512] in tensor 3, at its element 200; it must be at multiples of 256 elements",
+            "0..200 of axis 0 of [512] in tensor 3, cut at element 200; it must be at multiples of 256 elements",
             Some(3),
         ),
         (
             |[a, _], comm| {
                 clip_grad_norm(comm, &mut [GradShard::cut(4, &mut a[..256], &[2, 200], 1, 0..128)], &limit())
             },
-            "at its element 128",
+            "cut at element 128",
             Some(4),
         ),
         (
@@ -326,7 +330,7 @@ fn what_one_rank_refuses_or_has_otherwise() {
         ),
         (
             |[a, b], comm| clip_grad_norm(comm, &mut [GradShard::whole(1, a), GradShard::whole(1, b)], &limit()),
-            "tensor is 1 twice; it must be there once on a rank",
+            "tensor is 1, given twice; it must be given once on a rank",
             Some(1),
         ),
     ];
@@ -336,10 +340,13 @@ fn what_one_rank_refuses_or_has_otherwise() {
             _ => clip_grad_norm(comm, &mut [GradShard::whole(0, a)], &limit()),
         });
         for (rank, error) in errors.iter().enumerate() {
-            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
             match rank {
-                2 => assert_eq!(error.row(), row, "{error}"),
-                _ => assert!(matches!(error, Error::Collective { rank: Some(2), .. }), "{error:?}"),
+                2 => assert_eq!(error.row(), row, "rank {rank}: {error}"),
+                _ => assert!(
+                    matches!(error, Error::Collective { rank: Some(2), .. }),
+                    "expected a collective error about rank 2, got {error:?}"
+                ),
             }
         }
     }

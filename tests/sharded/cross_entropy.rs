@@ -1,4 +1,4 @@
-//! Cross-entropy and its gradient.
+//! Tests of sharded cross-entropy and its gradient.
 
 use crate::dealt::{LONG, RANKS, assert_same, columns, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits, scattered};
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, masked_parts, every_option, peaked_rows, rows_that_do_not_count);
 
-/// Loss and gradient have the whole's bits on every rank.
+/// Fails unless loss and gradient have the bits of the whole on every rank.
 #[track_caller]
 fn same<E: Bits>(
     what: &str,
@@ -41,11 +41,14 @@ fn same<E: Bits>(
 fn assert_same_loss(what: &str, ours: &Loss, theirs: &Loss) {
     assert_eq!(ours.as_slice().len(), theirs.as_slice().len(), "{what}");
     for (ours, theirs) in ours.as_slice().iter().zip(theirs.as_slice()) {
-        assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{what}: {ours}, not {theirs}");
+        assert!(
+            ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+            "{what}: expected {theirs}, got {ours}"
+        );
     }
 }
 
-/// On so many ranks, with cuts by chance.
+/// Runs [`same`] on a number of ranks, with random cuts.
 #[track_caller]
 fn same_on<E: Bits>(
     what: &str,
@@ -66,7 +69,7 @@ fn each() -> CrossEntropy<'static> {
     CrossEntropy::default().reduction(Reduction::None)
 }
 
-/// A class for each row.
+/// Draws a target class for each row.
 fn classes(rng: &mut SmallRng, rows: usize, all: usize) -> Vec<i64> {
     (0..rows).map(|_| rng.random_range(0..all) as i64).collect()
 }
@@ -96,7 +99,7 @@ fn hostile_rows<E: Bits>() {
             same_on(hostile.name, (&hostile.row, all), &targets, &options, (ranks, &mut rng));
         }
     }
-    // One broken element, which one rank alone has.
+    // A single NaN or infinity, which only one rank has.
     for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -112,7 +115,7 @@ fn hostile_rows<E: Bits>() {
     }
 }
 
-/// Ranks on which nothing has a share of a row that has something elsewhere, and a row that has nothing at all.
+/// Checks ranks on which all columns of a row are masked, and a fully masked row.
 fn masked_parts<E: Bits>() {
     let mut rng = generate::rng("masked losses in shards");
     let all = 700;
@@ -158,7 +161,7 @@ fn every_option<E: Bits>() {
     }
 }
 
-/// Rows that one logit outweighs, the target's or another: all other terms are gathered.
+/// Checks max-dominated rows, whose largest logit may be the target or another. The other terms are gathered.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked losses in shards");
     let all = 600;
@@ -171,7 +174,7 @@ fn peaked_rows<E: Bits>() {
                 *target = rng.random_range(0..all) as i64;
             }
         }
-        // Two that are as large.
+        // The last row may have two largest logits.
         x[2 * all + rng.random_range(0..all)] = E::from_wide(4.0);
         for options in [each(), each().softcap(100.0), each().z_loss(0.01).label_smoothing(0.1)] {
             let ranks = some_ranks(&mut rng);
@@ -194,7 +197,8 @@ fn rows_that_do_not_count<E: Bits>() {
     }
 }
 
-/// What the last of three ranks does in another way is an error on all, and what it refuses it knows itself.
+/// Checks that a difference in one rank's call is an error on all ranks. A rank whose arguments are invalid gets its
+/// own error.
 #[test]
 fn one_rank_does_another_thing() {
     type Call<'a> = (&'a [i64], CrossEntropy<'a>, &'a [f64]);
@@ -222,14 +226,20 @@ fn one_rank_does_another_thing() {
         });
         for (rank, error) in errors.iter().enumerate() {
             let text = error.to_string();
-            assert!(text.starts_with("cross_entropy_backward: ") && text.contains(expected), "{text}");
+            assert!(
+                text.starts_with("cross_entropy_backward: ") && text.contains(expected),
+                "expected {expected:?} in {text}"
+            );
             let own = refused && rank == 2;
-            assert!(own || matches!(error, Error::Collective { rank: Some(2), .. }), "{text}");
+            assert!(
+                own || matches!(error, Error::Collective { rank: Some(2), .. }),
+                "expected a collective error about rank 2, got {text}"
+            );
         }
     }
 }
 
-/// A loss is in the report once, and a gradient with its loss too.
+/// Checks that a loss is reported once, also if it is computed with its gradient.
 #[test]
 fn what_was_met_is_reported_once() {
     let x = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0, f32::NAN, 1.0, 2.0];

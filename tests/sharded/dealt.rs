@@ -1,4 +1,4 @@
-//! Rows dealt out to ranks.
+//! Support for tests of rows sharded across ranks.
 
 use crate::support::compare::assert_same_bits;
 use crate::support::generate::Bits;
@@ -10,15 +10,15 @@ use rand::seq::SliceRandom;
 use std::ops::Range;
 use std::time::Duration;
 
-/// As many ranks as tests deal out to.
+/// Numbers of ranks that tests use.
 pub const RANKS: [usize; 5] = [1, 2, 3, 4, 8];
 
-/// Nothing that goes well takes as long.
+/// Timeout that no successful test reaches.
 pub const LONG: Duration = Duration::from_secs(60);
 
 pub type Comm = Counted<Threads>;
 
-/// What each rank makes of it.
+/// Runs `make` on each of `count` ranks, and returns the results.
 pub fn on_ranks<T: Send>(count: usize, timeout: Duration, make: impl Fn(usize, Comm) -> T + Sync) -> Vec<T> {
     let make = &make;
     std::thread::scope(|scope| {
@@ -28,7 +28,7 @@ pub fn on_ranks<T: Send>(count: usize, timeout: Duration, make: impl Fn(usize, C
     })
 }
 
-/// The columns of so many ranks, cut at multiples of `unit` by chance; some have none, and none has what its number says.
+/// Returns random column ranges of the ranks, cut at multiples of `unit` and in random order. Some may be empty.
 pub fn cuts(rng: &mut SmallRng, ranks: usize, all: usize, unit: usize) -> Vec<Range<usize>> {
     let mut ends: Vec<usize> = (1..ranks).map(|_| rng.random_range(0..=all / unit) * unit).collect();
     ends.push(all);
@@ -39,12 +39,12 @@ pub fn cuts(rng: &mut SmallRng, ranks: usize, all: usize, unit: usize) -> Vec<Ra
     cuts
 }
 
-/// Some columns of each row, without gaps.
+/// Copies a range of columns of each row, without gaps.
 pub fn columns<E: Bits>(x: &[E], all: usize, columns: &Range<usize>) -> Vec<E> {
     x.chunks(all.max(1)).flat_map(|row| row[columns.clone()].to_vec()).collect()
 }
 
-/// What each rank makes of its number and its columns, and what it exchanged for that.
+/// Runs `op` on each rank with its columns. Returns each rank's result and communication.
 pub fn dealt<E: Bits, T: Send>(
     (x, dims): (&[E], &[usize]),
     cuts: &[Range<usize>],
@@ -60,7 +60,7 @@ pub fn dealt<E: Bits, T: Send>(
     })
 }
 
-/// Each rank has its columns of the whole result, or the whole's error.
+/// Fails unless each rank gets its columns of the whole result, or the same error as the whole.
 #[track_caller]
 pub fn assert_dealt<E: Bits>(
     what: &str,
@@ -79,7 +79,7 @@ pub fn assert_dealt<E: Bits>(
     }
 }
 
-/// The same bits, of nothing too.
+/// Fails unless both have the same bits. Both may be empty.
 #[track_caller]
 pub fn assert_same<E: Bits>(what: &str, ours: &[E], theirs: &[E]) {
     if ours.is_empty() && theirs.is_empty() {

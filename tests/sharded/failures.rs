@@ -1,4 +1,4 @@
-//! What one rank has wrong is an error on every rank, which names that one, and nobody waits for it.
+//! Tests that an error of one rank is reported on every rank with that rank's number, and that no rank waits for it.
 
 use crate::dealt::{Comm, LONG, on_ranks};
 use evenkeel::sharded::Sharded;
@@ -13,7 +13,7 @@ fn own(rank: usize) -> Range<usize> {
     256 * rank..256 * (rank + 1)
 }
 
-/// One rank does `other`, all others softmax.
+/// Runs `other` on one rank and softmax on all others. Returns each rank's error.
 fn with(deviant: usize, other: impl Fn(&Comm, Range<usize>, &[f32]) -> Result<()> + Sync) -> Vec<Error> {
     let x = [0.5f32; 2 * 256];
     let errors = on_ranks(RANKS, LONG, |rank, comm| {
@@ -27,14 +27,14 @@ fn with(deviant: usize, other: impl Fn(&Comm, Range<usize>, &[f32]) -> Result<()
     errors.into_iter().map(Result::unwrap_err).collect()
 }
 
-/// Each rank names the deviant, and what it has.
+/// Fails unless every error names the deviant rank and contains the expected texts.
 #[track_caller]
 fn assert_named(errors: &[Error], deviant: usize, expected: &[&str]) {
     for error in errors {
         let text = error.to_string();
         assert!(matches!(error, Error::Collective { rank: Some(rank), .. } if *rank == deviant), "{text}");
         assert!(text.contains(&format!("rank {deviant}")), "{text}");
-        expected.iter().for_each(|expected| assert!(text.contains(expected), "{text} without {expected}"));
+        expected.iter().for_each(|expected| assert!(text.contains(expected), "expected {expected:?} in {text}"));
     }
 }
 
@@ -47,14 +47,14 @@ fn another_shape_op_type_or_option() {
     let errors = with(2, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(&x[..256], 1, 256)?, &Softmax::default()).map(drop)
     });
-    assert_named(&errors, 2, &["softmax of F32, [1] rows", "3 of 4 ranks have softmax of F32, [2] rows"]);
+    assert_named(&errors, 2, &["softmax of F32, [1] rows", "3 of 4 ranks call softmax of F32, [2] rows"]);
     let errors =
         with(1, |comm, own, x| Sharded::new(comm, own, ALL + 1).softmax(rows(x)?, &Softmax::default()).map(drop));
     assert_named(&errors, 1, &["of 1025 columns", "of 1024 columns"]);
     let errors =
         with(0, |comm, own, x| Sharded::new(comm, own, ALL).logsumexp(rows(x)?, &Softmax::default()).map(drop));
-    assert!(errors[1..].iter().all(|error| error.to_string().starts_with("softmax: rank 0 has logsumexp")));
-    assert!(errors[0].to_string().starts_with("logsumexp: rank 0 has"), "{}", errors[0]);
+    assert!(errors[1..].iter().all(|error| error.to_string().starts_with("softmax: rank 0 calls logsumexp")));
+    assert!(errors[0].to_string().starts_with("logsumexp: rank 0 calls"), "{}", errors[0]);
     let errors = with(3, |comm, own, _| {
         let x = [0.5f64; 512];
         Sharded::new(comm, own, ALL).softmax(Rows::new(&x, 2, 256)?, &Softmax::default()).map(drop)
@@ -71,7 +71,7 @@ fn another_shape_op_type_or_option() {
     assert_named(&errors, 1, &["a mask of digest", "no mask"]);
 }
 
-/// One element of a mask or a weight is enough.
+/// Checks that a difference in one element of a mask or a weight is detected.
 #[test]
 fn another_mask_or_weight() {
     let x = [0.5f32; 512];
@@ -107,26 +107,29 @@ fn arguments_that_one_rank_refuses() {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 2, 256)?, &Softmax::default().softcap(-1.0)).map(drop)
     });
     let [zero, one, rest @ ..] = &errors[..] else { panic!("{errors:?}") };
-    // Its own error is the one that it would have alone.
+    // The rank itself gets the error that the call without other ranks would give.
     assert!(matches!(one, Error::InvalidArgument { argument: "softcap", .. }), "{one}");
     for error in [zero].into_iter().chain(rest) {
-        assert_named(std::slice::from_ref(error), 1, &["rank 1 refuses: softmax: softcap is -1"]);
+        assert_named(std::slice::from_ref(error), 1, &["rank 1 reported an error: softmax: softcap is -1"]);
     }
-    // Rows that are not as wide as the columns are many.
+    // The width of the rows differs from the number of the rank's columns.
     let errors = with(3, |comm, own, x| {
         Sharded::new(comm, own, ALL).softmax(Rows::new(x, 4, 128)?, &Softmax::default()).map(drop)
     });
     assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "{}", errors[3]);
-    assert_named(&errors[..3], 3, &["rank 3 refuses", "128 columns"]);
-    // Norms are cut at multiples of 256.
+    assert_named(&errors[..3], 3, &["rank 3 reported an error", "128 columns"]);
+    // Norms must be cut at multiples of 256.
     let x = [1.0f32; 512];
     let errors = on_ranks(2, LONG, |rank, comm| {
         let own = [0..200, 200..512][rank].clone();
         let rows = Rows::new(&x[own.clone()], 1, own.len()).unwrap();
         Sharded::new(&comm, own, 512).rms_norm(rows, &RmsNorm::default()).unwrap_err()
     });
-    assert!(errors.iter().all(|error| error.to_string().contains("a multiple of 256")), "{errors:?}");
-    // A gradient of another shape.
+    assert!(
+        errors.iter().all(|error| error.to_string().contains("a multiple of 256")),
+        "expected errors about a multiple of 256, got {errors:?}"
+    );
+    // A gradient with another shape.
     let errors = on_ranks(2, LONG, |rank, comm| {
         let x = Rows::new(&x[..256], 1, 256).unwrap();
         let dy = if rank == 1 { Rows::new(&[1.0f32; 512], 2, 256).unwrap() } else { x };
@@ -134,16 +137,16 @@ fn arguments_that_one_rank_refuses() {
         shard.layer_norm_backward(x, dy, &LayerNorm::default()).unwrap_err()
     });
     assert!(matches!(errors[1], Error::ShapeMismatch { op: "layer_norm_backward", .. }), "{}", errors[1]);
-    assert_named(&errors[..1], 1, &["rank 1 refuses: layer_norm_backward: dy"]);
+    assert_named(&errors[..1], 1, &["rank 1 reported an error: layer_norm_backward: dy"]);
 }
 
 #[test]
 fn columns_that_overlap_or_leave_a_hole() {
     let cases: [([Range<usize>; 3], usize, &str); 4] = [
-        ([0..4, 3..6, 6..10], 1, "rank 1 has columns 3..6, of which rank 0 has those up to 4"),
-        ([0..4, 6..10, 5..6], 2, "columns 4..5 before those of rank 2 are nobody's"),
-        ([0..4, 4..6, 6..9], 2, "columns 9..10 behind those of rank 2 are nobody's"),
-        ([1..4, 4..6, 6..10], 0, "columns 0..1 before those of rank 0 are nobody's"),
+        ([0..4, 3..6, 6..10], 1, "rank 1 has columns 3..6, but rank 0 already has those up to 4"),
+        ([0..4, 6..10, 5..6], 2, "no rank has columns 4..5, before those of rank 2"),
+        ([0..4, 4..6, 6..9], 2, "no rank has columns 9..10, after those of rank 2"),
+        ([1..4, 4..6, 6..10], 0, "no rank has columns 0..1, before those of rank 0"),
     ];
     for (columns, deviant, expected) in cases {
         let errors = on_ranks(3, LONG, |rank, comm| {
@@ -159,7 +162,7 @@ fn columns_that_overlap_or_leave_a_hole() {
 fn a_rank_that_does_not_come() {
     let timeout = Duration::from_millis(300);
     let x = [0.5f32; 256];
-    // Before an op, and in the midst of one.
+    // The rank is missing from the start of an op, or after one exchange.
     for given in [0, 1] {
         let errors = on_ranks(RANKS, timeout, |rank, comm| {
             let start = Instant::now();
@@ -171,16 +174,20 @@ fn a_rank_that_does_not_come() {
             }
             let shard = Sharded::new(&comm, own(rank), ALL);
             let error = shard.softmax(Rows::new(&x, 1, 256).unwrap(), &Softmax::default()).unwrap_err();
-            assert!(start.elapsed() < 3 * timeout, "{:?}", start.elapsed());
+            assert!(
+                start.elapsed() < 3 * timeout,
+                "expected an error before the rank returns, got it after {:?}",
+                start.elapsed()
+            );
             Some(error)
         });
         let errors: Vec<Error> = errors.into_iter().flatten().collect();
         assert_eq!(errors.len(), RANKS - 1);
-        assert_named(&errors, 2, &["softmax: without rank 2 after 300ms"]);
+        assert_named(&errors, 2, &["softmax: timed out after 300ms waiting for rank 2"]);
     }
 }
 
-/// After an error about which all ranks agree they go on.
+/// Checks that the ranks can continue after an error that all of them agree on.
 #[test]
 fn the_next_op_is_as_if_nothing_had_been() {
     let x = [0.5f32; 256];

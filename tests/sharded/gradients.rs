@@ -1,4 +1,4 @@
-//! The gradients of softmax, its logarithm and log-sum-exp.
+//! Tests of the sharded gradients of softmax, log-softmax and log-sum-exp.
 
 use crate::dealt::{RANKS, assert_dealt, columns, cuts};
 use crate::support::generate::{self, Bits};
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, hostile_gradients, masked_rows);
 
-/// All three give the whole's bits on every rank.
+/// Fails unless all three gradients have the bits of the whole on every rank.
 #[track_caller]
 fn same<E: Bits>(what: &str, (x, dy, dims): (&[E], &[E], &[usize]), cuts: &[Range<usize>], options: &Softmax<'_>) {
     let Softmax { scale, softcap, fully_masked, .. } = options;
@@ -17,7 +17,7 @@ fn same<E: Bits>(what: &str, (x, dy, dims): (&[E], &[E], &[usize]), cuts: &[Rang
     let all = dims[dims.len() - 1];
     let rows: usize = dims[..dims.len() - 1].iter().product();
     let (whole, whole_dy) = (Rows::shaped(x, dims).unwrap(), Rows::shaped(dy, dims).unwrap());
-    // The gradients of a rank's columns, which are those of the columns that its number says.
+    // The part of dy for each rank's columns.
     let own: Vec<Vec<E>> = cuts.iter().map(|cut| columns(dy, all, cut)).collect();
     let of = |rank: usize| {
         let mut dims = dims.to_vec();
@@ -93,10 +93,10 @@ fn masked_rows<E: Bits>() {
     let x = generate::bell::<E>(&mut rng, 2 * queries * all, 0.0, 20.0);
     let mut dy = generate::bell::<E>(&mut rng, 2 * queries * all, 0.0, 1.0);
     let mut keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
-    // What is masked is not read.
+    // Masked gradients are not read.
     keep[5] = false;
     dy[5] = E::from_wide(f64::NAN);
-    // The first of two ranks has nothing to attend to, and of the second batch neither.
+    // All columns of the first of two ranks are masked, and both ranks' in the second batch entry.
     let late: Vec<bool> = (0..2 * all).map(|i| (140..all).contains(&i)).collect();
     let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
     let wide: Vec<f64> = (0..all).map(|i| if i == 200 { 0.1 } else { 1.0 }).collect();

@@ -1,4 +1,4 @@
-//! Ranks that say what cannot be: errors for the others, and no more memory than there is.
+//! Tests of ranks that send impossible words: the others get errors, and allocate no more memory than exists.
 
 use crate::dealt::LONG;
 use crate::support::generate;
@@ -12,8 +12,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// The first of two ranks, the second of which says the same, but for the words that `lie` changes: by the number of the
-/// exchange, the word's index and the word.
+/// First of two ranks. The second rank sends the same words, except for those that `lie` changes. `lie` takes the
+/// number of the exchange, the index of the word and the word.
 struct WithLiar<L> {
     exchanges: Cell<usize>,
     lie: L,
@@ -49,7 +49,7 @@ impl<L: Fn(usize, usize, u64) -> u64> Collective for WithLiar<L> {
     }
 }
 
-/// What a list's length or a count may be said to be: a little off, or more than any memory.
+/// False values for lengths and counts: off by a little, or larger than any memory.
 const LIES: [u64; 10] = [0, 1, 3, 255, 257, 1 << 45, 1 << 61, 1 << 63, u64::MAX - 1, u64::MAX];
 
 const OPS: [&str; 11] = [
@@ -66,7 +66,7 @@ const OPS: [&str; 11] = [
     "attention",
 ];
 
-/// An op over the first 256 of 512 columns, of which the other rank has the rest.
+/// Runs an op on the first 256 of 512 columns; the other rank has the rest.
 fn run<E: evenkeel::Element>(op: &str, x: &[E], comm: &impl Collective) -> Result<()> {
     let shard = Sharded::new(comm, 0..256, 512);
     let rows = Rows::new(x, x.len() / 256, 256)?;
@@ -108,7 +108,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
                     for word in LIES {
                         let lie = |at: usize, i: usize, true_word: u64| match (at, i) {
                             _ if (at, i) == (exchange, index) => word,
-                            // The columns that it has, in what all say first.
+                            // The other rank's columns, which the first exchange states.
                             (0, 1) => 256,
                             (0, 2) => 512,
                             _ => true_word,
@@ -116,14 +116,15 @@ fn any_word_of_another_rank_may_be_a_lie() {
                         let comm = WithLiar { exchanges: Cell::new(0), lie };
                         let result = catch_unwind(AssertUnwindSafe(|| run(op, &x, &comm)));
                         let what = format!("{op} of {}: {word} for word {index} of exchange {exchange}", E::DTYPE);
-                        refused += u32::from(result.unwrap_or_else(|_| panic!("{what}")).is_err());
+                        refused +=
+                            u32::from(result.unwrap_or_else(|_| panic!("expected no panic for {what}")).is_err());
                     }
                 }
             }
         }
         refused
     }
-    // Many lies are about values, which cannot be told from the truth.
+    // Many false words are values, which cannot be recognised as false.
     assert!(of::<f32>() > 500);
     assert!(of::<f64>() > 500);
 }
@@ -132,7 +133,7 @@ fn any_word_of_another_rank_may_be_a_lie() {
 fn lengths_that_no_memory_has() {
     let x = [0.5f32; 512];
     for words in [1 << 61, u64::MAX] {
-        // The second exchange is that of how many words each rank has.
+        // The second exchange is the number of words of each rank.
         let lie = |at: usize, i: usize, word: u64| match (at, i) {
             (0, 1) => 256,
             (0, 2) => 512,
@@ -151,7 +152,7 @@ fn lengths_that_no_memory_has() {
         _ => word,
     };
     let error = run("attention", &x, &WithLiar { exchanges: Cell::new(0), lie }).unwrap_err();
-    assert_eq!(error.to_string(), "attention: could not allocate 18014398509481984 bytes for what ranks exchange");
+    assert_eq!(error.to_string(), "attention: could not allocate 18014398509481984 bytes for the exchanged words");
 }
 
 #[test]
@@ -173,14 +174,14 @@ fn shards_of_gradients_that_cannot_be() {
                     clip_grad_norm(&comm, &mut [shard], &ClipGradNorm::new(1.0))
                 }));
                 let what = format!("{word} for word {index} of exchange {exchange}");
-                refused += u32::from(result.unwrap_or_else(|_| panic!("{what}")).is_err());
+                refused += u32::from(result.unwrap_or_else(|_| panic!("expected no panic for {what}")).is_err());
             }
         }
     }
-    assert!(refused > 50, "{refused}");
+    assert!(refused > 50, "expected more than 50 rejected words, got {refused}");
 }
 
-/// Tensors by which no memory bounds a rank's axes.
+/// Checks tensors whose axes no memory limits.
 #[test]
 fn shards_without_elements() {
     let mut none: [f32; 0] = [];
@@ -197,7 +198,10 @@ fn shards_without_elements() {
     ] {
         let shard = GradShard::cut(0, &mut none, dims, axis, own.clone());
         let result = clip_grad_norm(&Process, &mut [shard], &ClipGradNorm::new(1.0));
-        assert!(result.is_err() || dims.contains(&0), "{own:?} of axis {axis} of {dims:?}: {result:?}");
+        assert!(
+            result.is_err() || dims.contains(&0),
+            "{own:?} of axis {axis} of {dims:?}: expected an error, got {result:?}"
+        );
     }
 }
 
@@ -219,14 +223,18 @@ fn more_columns_or_ranks_than_there_are() {
             [softmax, norms, losses, gradients]
         }));
         let whole = (start, end, all) == (0, 2, 2);
-        assert_eq!(result.unwrap_or_else(|_| panic!("{what}")), [whole, whole, whole, false], "{what}");
+        assert_eq!(
+            result.unwrap_or_else(|_| panic!("expected no panic for {what}")),
+            [whole, whole, whole, false],
+            "{what}"
+        );
     }
     let refused = Threads::new(usize::MAX, LONG).unwrap_err();
     assert!(matches!(refused, Error::OutOfMemory { op: "threads", .. }), "{refused}");
     assert!(Threads::new(0, LONG).unwrap().is_empty());
 }
 
-/// A rank that has no deadline waits for the others.
+/// Checks that the longest possible timeout waits for the other ranks.
 #[test]
 fn a_deadline_that_the_clock_does_not_reach() {
     let ranks = Threads::new(3, Duration::MAX).unwrap();
@@ -245,7 +253,7 @@ fn a_deadline_that_the_clock_does_not_reach() {
     assert_eq!(sums, [3, 3, 3]);
 }
 
-/// A collective of more ranks than their words have addresses, or whose rank is none of its own.
+/// Checks collectives with more ranks than memory can hold words for, or with a rank outside their size.
 #[test]
 fn collectives_that_cannot_be() {
     struct Odd(usize, usize);
@@ -268,10 +276,10 @@ fn collectives_that_cannot_be() {
     }
     let x = [0.5f32; 4];
     for (rank, size, message) in [
-        (0, usize::MAX, "softmax: 3 words were gathered where there are 18446744073709551615"),
+        (0, usize::MAX, "softmax: gathered 3 words; expected 18446744073709551615"),
         (0, 0, "softmax: rank is 0; it must be below 0, the number of ranks"),
         (5, 5, "softmax: rank is 5; it must be below 5, the number of ranks"),
-        (0, 2, "softmax: 3 words were gathered where there are 6"),
+        (0, 2, "softmax: gathered 3 words; expected 6"),
     ] {
         let odd = Odd(rank, size);
         let shard = Sharded::new(&odd, 0..2, 2);

@@ -1,5 +1,5 @@
-//! Ops of rows whose columns are dealt out to ranks, which here are threads: the bits of the op over whole rows, bytes by
-//! their formula, and errors on every rank where one of them goes wrong.
+//! Tests of ops on rows sharded column-wise across ranks, which are threads here. Results have the bits of the op on
+//! whole rows, the exchanged bytes follow their formula, and an error on one rank is reported on all.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The gradients of RMSNorm and LayerNorm, cut at multiples of 256.
+//! Tests of the sharded gradients of RMSNorm and LayerNorm, cut at multiples of 256.
 
 use crate::dealt::{RANKS, assert_same, columns, cuts, dealt};
 use crate::support::generate::{self, Bits};
@@ -9,7 +9,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, hostile_gradients, weights);
 
-/// dx, and the gradients of weight and bias where there are any.
+/// dx, with the gradients of weight and bias if the op has them.
 type Gradients<E> = [Option<Vec<E>>; 3];
 
 fn of_rms<E: Element>(x: Rows<'_, E>, dy: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Gradients<E>> {
@@ -20,7 +20,7 @@ fn of_layer<E: Element>(x: Rows<'_, E>, dy: Rows<'_, E>, options: &LayerNorm<'_>
     layer_norm_backward(x, dy, options).map(|of| [Some(of.dx), of.dweight, of.dbias])
 }
 
-/// Both give the whole's bits on every rank.
+/// Fails unless both ops' gradients have the bits of the whole on every rank.
 #[track_caller]
 fn same_in<E: Bits>(
     what: &str,
@@ -66,7 +66,7 @@ fn same<E: Bits>(
 fn plain_rows<E: Bits>() {
     let mut rng = generate::rng("plain gradients of norms in shards");
     for all in [0, 5, 256, 257, 1100] {
-        // Far from 0, so that layer_norm asks once more; of the second row alone.
+        // In the second case, all rows but the first are far from 0, for which layer_norm needs another round.
         for (mean, spread) in [(0.0, 1.0), (1000.0, 0.1)] {
             let mut x = generate::bell::<E>(&mut rng, all, 0.0, 1.0);
             x.extend(generate::bell::<E>(&mut rng, 2 * all, mean, spread));
@@ -76,7 +76,7 @@ fn plain_rows<E: Bits>() {
     }
     let none: [E; 0] = [];
     same("no rows", ([&none, &none], 700), &RANKS, &mut rng, Default::default());
-    // More tiles than rule O has lanes, and one rank without columns.
+    // More tiles than the tiled sum has lanes, and one rank without columns.
     let all = 70 * 256 + 3;
     let [x, dy] = [(); 2].map(|()| generate::bell::<E>(&mut rng, all, 0.1, 1.0));
     same_in("long", ([&x, &dy], all), &[256..all, 0..0, 0..256], Default::default());
@@ -102,7 +102,8 @@ fn hostile_rows<E: Bits>() {
             same("all equal", ([&x, &dy], all), &[1, 4], &mut rng, options);
         }
     }
-    // Those of f64 overflow and vanish in squares, where others are infinite and 0.
+    // Squares of these magnitudes overflow or underflow, in f64 too. Narrower types round some of them to infinity or
+    // 0.
     for magnitude in [1e300, 1e38, 1e-38, 1e-300, 1e-320] {
         let x = generate::bell::<E>(&mut rng, 3 * all, 0.0, magnitude);
         let options = (RmsNorm::default().eps(0.0), LayerNorm::default().eps(0.0));
@@ -126,7 +127,7 @@ fn hostile_gradients<E: Bits>() {
         dy[all + rng.random_range(0..all)] = E::from_wide(broken);
         same("a broken gradient", ([&x, &dy], all), &RANKS, &mut rng, Default::default());
     }
-    // One rank has the product by which all are multiplied: of f64 those overflow, or vanish.
+    // One rank's element decides the scale of all products, some of which would overflow or underflow in f64.
     for (far, others) in [(1e300, 1e-5), (1e200, 1.0), (1e38, 1e-38), (1.0, 1e-300), (1e-290, 1e-310), (1e-310, 0.0)] {
         for weights in [1e-160, 1e-5, 1e10, 1e150] {
             let mut dy = generate::bell::<E>(&mut rng, 3 * all, 0.0, others);

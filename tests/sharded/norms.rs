@@ -1,4 +1,4 @@
-//! RMSNorm and LayerNorm, cut at multiples of 256.
+//! Tests of sharded RMSNorm and LayerNorm, cut at multiples of 256.
 
 use crate::dealt::{RANKS, assert_dealt, cuts};
 use crate::support::generate::{self, Bits};
@@ -22,7 +22,7 @@ fn same<E: Bits>(what: &str, x: &[E], all: usize, rng: &mut SmallRng, (rms, laye
 fn plain_rows<E: Bits>() {
     let mut rng = generate::rng("plain norms in shards");
     for all in [0, 5, 256, 257, 1100] {
-        // Far from 0, so that layer_norm asks once more; of the second row alone.
+        // In the second case, all rows but the first are far from 0, for which layer_norm needs another round.
         for (mean, spread) in [(0.0, 1.0), (1000.0, 0.1)] {
             let mut x = generate::bell::<E>(&mut rng, all, 0.0, 1.0);
             x.extend(generate::bell::<E>(&mut rng, 2 * all, mean, spread));
@@ -52,7 +52,7 @@ fn weights<E: Bits>() {
     let x = generate::bell::<E>(&mut rng, 2 * all, 0.3, 1.0);
     let (weight, bias) = (generate::bell::<E>(&mut rng, all, 1.0, 0.2), generate::bell::<f32>(&mut rng, all, 0.0, 1.0));
     let mut far = weight.clone();
-    // One that decides how every row is multiplied, and that one rank has.
+    // One weight, on one rank, decides how the products of every row are computed.
     far[rng.random_range(0..all)] = E::from_wide(1e-30);
     for weight in [&weight, &far] {
         let rms = RmsNorm::default().weight(weight).weight_offset(1.0);

@@ -1,4 +1,4 @@
-//! Sampling: on every rank the token, the probability and the count that whole rows give.
+//! Tests of sharded sampling: every rank gets the token, probability and count that the whole rows give.
 
 use crate::dealt::{Comm, LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(filters, ties_across_cuts, broken_rows, steps, masked_rows, many_left, random_configurations);
 
-/// Bits of what was drawn; two zeros are one.
+/// Formats a draw with its bits; the two zeros are equal.
 fn bits(sampled: &Result<Sampled>) -> String {
     match sampled {
         Ok(s) => format!("token {}, {:016x}, {} kept", s.token, (s.logprob + 0.0).to_bits(), s.kept),
@@ -46,7 +46,7 @@ fn request<'a>(sampler: &'a Sampler, row: usize) -> Request<'a> {
     Request { sampler, step: Draw { seed: 7, row: row as u64, draw: 3 }.into() }
 }
 
-/// Each row with a configuration of its own.
+/// Checks rows with one configuration each.
 #[track_caller]
 fn same_for_all<E: Bits>(
     what: &str,
@@ -95,7 +95,8 @@ fn filters<E: Bits>() {
     }
 }
 
-/// A filter's end is among equals that several ranks have, the lowest or the highest of which are kept, or all.
+/// Checks filters that cut among equal logits on several ranks. Those with the lowest or the highest indices are kept,
+/// or all.
 fn ties_across_cuts<E: Bits>() {
     let mut rng = generate::rng("ties of shards");
     let all = 1300;
@@ -116,7 +117,7 @@ fn ties_across_cuts<E: Bits>() {
     }
 }
 
-/// What is no distribution is the same error on every rank, and does not stop other rows.
+/// Checks rows that cannot be sampled: they give the same error on every rank, and do not affect other rows.
 fn broken_rows<E: Bits>() {
     let mut rng = generate::rng("broken rows of shards");
     let all = 600;
@@ -132,7 +133,7 @@ fn broken_rows<E: Bits>() {
         broken.iter().for_each(|(at, value)| row[*at] = E::from_wide(*value));
         x.extend(row);
     }
-    // All masked, one left, some left, and the ends of the range.
+    // Fully masked, one token left, some left, and the extremes of the range.
     x.extend(vec![E::from_wide(f64::NEG_INFINITY); all]);
     x.extend((0..all).map(|i| E::from_wide(if i == 333 { -2.5 } else { f64::NEG_INFINITY })));
     x.extend((0..all).map(|i| E::from_wide(if i % 97 == 3 { (i % 5) as f64 } else { f64::NEG_INFINITY })));
@@ -150,7 +151,7 @@ fn broken_rows<E: Bits>() {
     }
 }
 
-/// What a step is made of, by ids in the whole vocabulary.
+/// Parts of a step, with token ids of the whole vocabulary.
 struct Parts {
     prompt: Vec<u32>,
     output: Vec<u32>,
@@ -198,7 +199,7 @@ fn steps<E: Bits>() {
     for ranks in RANKS {
         same("steps", (&x, all), &cuts(&mut rng, ranks, all, 1), &requests);
     }
-    // What a step has wrong is so on every rank, whichever has the token.
+    // An invalid step gives an error on every rank, whichever rank has the token.
     let (far, few) = ([(all as u32, 1.0)], [u32::MAX; 3]);
     let wrong = [Step::default().bias(&far), Step::default().allowed(&few), Step::default().bias(&[(1, f32::NAN)])];
     let requests = wrong.map(|step| Request { sampler: &samplers[5], step });
@@ -228,10 +229,10 @@ fn masked_rows<E: Bits>() {
         .map(|(row, (sampler, parts))| Request { sampler, step: parts.step(row) })
         .collect();
     let mut x = generate::bell::<E>(&mut rng, rows * all, 0.0, 2.0);
-    // What is masked is not read; what is not, is found where it is in the row.
+    // Masked logits are not read. A NaN or infinity elsewhere is reported at its position in the row.
     (x[7], x[all + 8]) = (E::from_wide(f64::NAN), E::from_wide(f64::INFINITY));
     x[2 * all + 1299] = E::from_wide(f64::NAN);
-    // Of the fourth row a half is masked, and the fifth wholly.
+    // The fourth row is masked by half, and the fifth fully.
     let keep: Vec<bool> = (0..rows * all)
         .map(|at| match (at / all, at % all) {
             (3, i) => i >= all / 2,
@@ -260,13 +261,14 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// One element of a mask is enough; one that does not fit is refused.
+/// Checks that a difference in one element of a mask is detected, and that a mask of the wrong size is rejected.
 #[test]
 fn ranks_with_other_masks_are_named() {
     let sampler = SamplerConfig::default().validate().unwrap();
     let (plain, mut other) = ([true; 30], [true; 30]);
     other[29] = false;
-    for (other, expected) in [(&other[..], "a mask of digest"), (&other[1..], "rank 1 refuses: sample: mask")] {
+    for (other, expected) in [(&other[..], "a mask of digest"), (&other[1..], "rank 1 reported an error: sample: mask")]
+    {
         let errors = on_ranks(3, LONG, |rank, comm: Comm| {
             let keep = if rank == 1 { other } else { &plain };
             let mask = Mask::keep(keep, &[keep.len()]);
@@ -276,12 +278,12 @@ fn ranks_with_other_masks_are_named() {
         });
         for error in [&errors[0], &errors[2]] {
             assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
-            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.to_string().contains(expected), "expected {expected:?} in {error}");
         }
     }
 }
 
-/// More are left than are gathered: the draw and its probability are put together from all ranks.
+/// Checks filters that keep more tokens than the ranks gather. All ranks compute the draw and its probability together.
 fn many_left<E: Bits>() {
     let mut rng = generate::rng("many left on shards");
     let all = 5000;
@@ -291,7 +293,7 @@ fn many_left<E: Bits>() {
     same_for_all("many left", (&x, all), &configs, &[1, 3, 8], &mut rng);
 }
 
-/// A configuration that its profile has.
+/// Generates a configuration that its profile supports.
 fn configuration(rng: &mut SmallRng, all: usize) -> SamplerConfig {
     loop {
         let profile = Profile::ALL[rng.random_range(0..Profile::ALL.len())];
@@ -339,7 +341,7 @@ fn random_configurations<E: Bits>() {
             .map(|_| {
                 loop {
                     let config = configuration(&mut rng, all);
-                    // What typical needs before it is another test's.
+                    // Another test covers typical_p without a top-k before it.
                     if config.typical_p.is_none() || config.top_k.is_some() && config.profile != Profile::LlamaCpp {
                         return config;
                     }
@@ -351,7 +353,7 @@ fn random_configurations<E: Bits>() {
     }
 }
 
-/// Filters that would gather the vocabulary say what they need; other rows go on.
+/// Checks filters that would need the whole vocabulary: the error says what they require, and other rows are sampled.
 #[test]
 fn what_needs_a_top_k_first() {
     let plain = SamplerConfig::default();
@@ -374,7 +376,7 @@ fn what_needs_a_top_k_first() {
     }
 }
 
-/// A seed, a parameter, a token of the history: nothing may differ.
+/// Checks that a difference in seed, parameter or history between ranks is detected.
 #[test]
 fn ranks_with_other_requests_are_named() {
     let [plain, other] =
@@ -397,21 +399,21 @@ fn ranks_with_other_requests_are_named() {
         }) {
             let error = error.unwrap_err();
             assert!(matches!(error, Error::Collective { rank: Some(1), .. }), "{error}");
-            assert!(error.to_string().contains("requests of digest"), "{error}");
+            assert!(error.to_string().contains("requests of digest"), "expected a difference of requests, got {error}");
         }
     }
 }
 
-/// Of so many calls each rank gives so many bytes, whatever the vocabulary.
+/// Checks calls and bytes per rank, which do not depend on the vocabulary.
 #[test]
 fn bytes_do_not_depend_on_the_vocabulary() {
     let rows = 3;
     let plain = SamplerConfig::default();
-    // The configuration, calls, bytes that are given, and of these what is gathered.
+    // Configuration, number of calls, bytes sent, and the bytes of these that are gathered.
     let cases = [
         (plain.temperature(0.0), 3, 24 + 16 * rows + 8 * rows, 24 + 8 * rows),
         (plain.top_k(50).top_p(0.9), 3, 24 + 16 * rows + 8 * 50 * rows, 24 + 8 * 50 * rows),
-        // Two counts of what is left, four digits, ties, and the 18 candidates, which one rank has.
+        // Two counts of the remaining tokens, four digits, ties, and the 18 candidates, all on one rank.
         (plain.top_p(0.875), 10, 24 + (16 + 2 * 16 + 4 * 2048 + 8 + 8 * 18) * rows, 24 + (2 * 16 + 8 + 8 * 18) * rows),
         (plain.min_p(0.5), 4, 24 + (16 + 16 + 8 * 20) * rows, 24 + (16 + 8 * 20) * rows),
     ];
@@ -435,8 +437,8 @@ fn bytes_do_not_depend_on_the_vocabulary() {
     }
 }
 
-/// Where more is left than is gathered, each rank gives a share of the same size, whatever the vocabulary. A mask that adds
-/// to logits does not change that.
+/// Checks filters that keep more tokens than are gathered. Each rank sends a share of the same size, whatever the
+/// vocabulary, also with a mask that adds a bias.
 #[test]
 fn many_left_take_80_bytes_of_each_rank() {
     let (rows, ranks) = (2, 4);

@@ -1,4 +1,4 @@
-//! Softmax, its logarithm and log-sum-exp.
+//! Tests of sharded softmax, log-softmax and log-sum-exp.
 
 use crate::dealt::{RANKS, assert_dealt, assert_same, cuts, dealt};
 use crate::support::generate::{self, Bits};
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 for_each_dtype!(plain_rows, hostile_rows, masked_rows, peaked_rows, random_cases, products_that_cancel, long_rows);
 
-/// All three give the whole's bits on every rank.
+/// Fails unless all three ops have the bits of the whole on every rank.
 #[track_caller]
 fn same<E: Bits>(what: &str, (x, dims): (&[E], &[usize]), cuts: &[Range<usize>], options: &Softmax<'_>) {
     let Softmax { scale, softcap, fully_masked, .. } = options;
@@ -55,7 +55,7 @@ fn hostile_rows<E: Bits>() {
             same(hostile.name, (&hostile.row, &[1, all]), &cuts(&mut rng, ranks, all, 1), &options);
         }
     }
-    // One broken element, which one rank alone has.
+    // A single NaN or infinity, which only one rank has.
     for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut x = generate::bell::<E>(&mut rng, 3 * all, 0.0, 2.0);
         x[all + rng.random_range(0..all)] = E::from_wide(broken);
@@ -71,7 +71,7 @@ fn masked_rows<E: Bits>() {
     let dims = [2, queries, all];
     let x = generate::bell::<E>(&mut rng, 2 * queries * all, 0.0, 20.0);
     let keep: Vec<bool> = (0..2 * all).map(|_| rng.random_bool(0.5)).collect();
-    // The first of two ranks has nothing to attend to, and of the second batch neither.
+    // All columns of the first of two ranks are masked, and both ranks' in the second batch entry.
     let late: Vec<bool> = (0..2 * all).map(|i| (140..all).contains(&i)).collect();
     let flat: Vec<f32> = (0..all).map(|_| if rng.random_bool(0.3) { f32::NEG_INFINITY } else { 0.0 }).collect();
     let slope: Vec<f32> = (0..queries * all).map(|i| -0.37 * (i % all) as f32).collect();
@@ -101,14 +101,14 @@ fn masked_rows<E: Bits>() {
     }
 }
 
-/// What logarithms make of all terms but the largest, which are gathered.
+/// Checks max-dominated rows, where logarithms gather all terms but the largest.
 fn peaked_rows<E: Bits>() {
     let mut rng = generate::rng("peaked shards");
     let all = 600;
     for gap in [8.0, 14.0, 30.0] {
         let mut x = generate::bell::<E>(&mut rng, 3 * all, -gap, 1.0);
         x[rng.random_range(0..all)] = E::from_wide(4.0);
-        // The last row is not peaked.
+        // The third row has no dominating logit.
         x[all + rng.random_range(0..all)] = E::from_wide(4.0);
         same_for_all("peaked", (&x, &[3, all]), &Softmax::default(), &mut rng);
         let window = Mask::causal().and_window(333);
@@ -139,7 +139,7 @@ fn random_cases<E: Bits>() {
     }
 }
 
-/// Rows whose largest logit is that of a product which the bias takes off again, on whatever rank that is.
+/// Checks logits that are small differences of large products and biases, on any rank.
 fn products_that_cancel<E: Bits>() {
     let mut rng = generate::rng("products that cancel");
     for _ in 0..40 {
@@ -162,7 +162,7 @@ fn products_that_cancel<E: Bits>() {
     }
 }
 
-/// Rows whose sums need more than 64 bits, near 1 and far above it.
+/// Checks rows whose sums need more than 64 bits, near 1 and far above it.
 fn long_rows<E: Bits>() {
     let mut rng = generate::rng("long shards");
     for (all, common) in [(262_145, -0.3), (400_000, -13.1), (400_000, -30.4), (1 << 21, -0.1)] {

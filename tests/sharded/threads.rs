@@ -1,4 +1,4 @@
-//! What the ranks of one process exchange.
+//! Tests of the collective of threads in one process.
 
 use crate::dealt::{LONG, on_ranks};
 use evenkeel::Error;
@@ -11,7 +11,7 @@ fn every_rank_gets_the_same() {
         let got = on_ranks(ranks, LONG, |rank, comm| {
             let (rank, mut max, mut sum) = (rank as u64, [rank as u64, 7], [u64::MAX, rank as u64]);
             let mut gathered = Vec::new();
-            // Often, so that a rank that is ahead meets one that is behind.
+            // Many rounds, so that fast ranks overtake slow ones.
             for round in 0..50 {
                 (max, sum) = ([rank, 7 - rank], [u64::MAX, rank]);
                 comm.max(&mut max).unwrap();
@@ -44,10 +44,10 @@ fn what_does_not_fit_is_an_error_for_all() {
             matches!(&error, Error::Collective { rank: Some(other), .. } if (*other == 1) == (rank != 1)),
             "{error}"
         );
-        assert!(error.to_string().contains("rank 1 has 2"), "{error}");
+        assert!(error.to_string().contains("rank 1 calls max with 2"), "{error}");
     }
     let got = on_ranks(2, LONG, |rank, comm| if rank == 0 { comm.sum(&mut [1]) } else { comm.max(&mut [1]) });
-    assert!(got.iter().all(|got| got.as_ref().is_err_and(|error| error.to_string().contains("for max"))), "{got:?}");
+    assert!(got.iter().all(|got| got.as_ref().is_err_and(|error| error.to_string().contains("calls max"))), "{got:?}");
 }
 
 #[test]
@@ -62,17 +62,17 @@ fn nobody_waits_for_long() {
     });
     assert!(start.elapsed() >= timeout);
     for error in errors {
-        assert_eq!(error.to_string(), "max: without rank 2 after 200ms");
+        assert_eq!(error.to_string(), "max: timed out after 200ms waiting for rank 2");
         assert!(matches!(error, Error::Collective { rank: Some(2), .. }));
     }
-    // Who comes later learns of it at once.
-    assert!(late.sum(&mut [1]).unwrap_err().to_string().contains("without rank 2"));
+    // A rank that arrives late gets the error at once.
+    assert!(late.sum(&mut [1]).unwrap_err().to_string().contains("waiting for rank 2"));
 
-    // Of a rank that is gone the others know before that.
+    // If a rank was dropped, the others get an error before the timeout.
     let start = Instant::now();
     let mut ranks = Threads::new(2, LONG).unwrap();
     drop(ranks.pop());
     let error = ranks[0].gather(&[1]).unwrap_err();
-    assert_eq!(error.to_string(), "gather: rank 1 is gone");
+    assert_eq!(error.to_string(), "gather: rank 1 was dropped");
     assert!(start.elapsed() < LONG);
 }

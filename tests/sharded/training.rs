@@ -1,4 +1,4 @@
-//! The run of training that `examples/sharded` does on processes, on threads.
+//! Runs the training of `examples/sharded`, which uses processes, on threads.
 
 #[path = "../../examples/sharded/model.rs"]
 mod model;
@@ -6,15 +6,20 @@ mod model;
 use crate::dealt::{LONG, on_ranks};
 use model::{Dealt, Task, Whole, digest};
 
-/// Losses, norms and weights of 200 steps have the bits of one rank.
+/// Checks that losses, norms and weights of 200 steps have the bits of one rank.
 #[test]
 fn two_hundred_steps_are_the_same_on_one_rank_and_on_four() {
     let (width, steps) = (16, 200);
     let task = Task::new(width).unwrap();
     let (alone, whole) = task.train(0..task.classes, steps, &Whole).unwrap();
     let loss = |step: usize| f64::from_bits(whole[step].loss);
-    assert!(loss(steps - 1) < loss(0) - 1.0, "from {} to {}", loss(0), loss(steps - 1));
-    // Evenly, and so that a rank has nothing.
+    assert!(
+        loss(steps - 1) < loss(0) - 1.0,
+        "expected the loss to fall by more than 1, got {} to {}",
+        loss(0),
+        loss(steps - 1)
+    );
+    // Even cuts, and cuts that leave a rank without columns.
     for cuts in [[512, 1024, 1536, 2048], [256, 256, 1792, 2048]] {
         let starts: Vec<usize> = [0].into_iter().chain(cuts).collect();
         let each = on_ranks(cuts.len(), LONG, |rank, comm| {

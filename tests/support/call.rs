@@ -1,4 +1,5 @@
-//! A call of any op of the registry, on any rows, with any options: what the fuzz target and `tests/properties` run.
+//! Randomly generated calls of any registered op, with any rows and options. Used by the fuzz target and by
+//! `tests/properties`.
 
 use arbitrary::Arbitrary;
 use evenkeel::registry::OPS;
@@ -8,9 +9,9 @@ use evenkeel::{
     RmsNormLinear, Rope, RopeTable, Rounding, Rows, SafeDiv, SamplerConfig, Softmax,
 };
 
-/// A call: which op, on what shape, with which options. Options take any value, in their range or not.
+/// Arguments of a call: op, shape and options. An option takes any value, within its allowed range or not.
 ///
-/// The order of the fields is that of the bytes that the fuzzer keeps.
+/// The order of the fields is the order in which the fuzzer's saved corpus encodes them.
 #[derive(Arbitrary, Clone, Debug)]
 pub struct Call {
     pub op: u8,
@@ -45,17 +46,17 @@ impl Call {
         self.keep.is_none_or(|bits| bits >> (column % 64) & 1 == 1)
     }
 
-    /// Whether a column of a row is masked, of so many of each.
+    /// Returns whether a position of a `rows` x `cols` matrix is masked by the keep flags or by causality.
     pub fn masks(&self, row: usize, column: usize, rows: usize, cols: usize) -> bool {
         !self.keeps(column) || self.causal && column + rows > cols + row
     }
 
-    /// How many tokens of a sequence count.
+    /// Returns the number of valid tokens of a sequence.
     pub fn length(&self, sequence: usize) -> usize {
         usize::from(self.policy % 8) >> sequence.min(3)
     }
 
-    /// A row's target, which is the class of an ignored one in every fourth row.
+    /// Returns the target class of a row. Every fourth row has -100, the ignored class.
     pub fn target(&self, row: usize, cols: usize) -> i64 {
         match row % 4 {
             3 => -100,
@@ -77,21 +78,22 @@ impl Call {
     }
 }
 
-/// A row as `[len, width]`, for what works on lanes that are not its last axis.
+/// Factors a row length into `[len, width]`, for ops on lanes along an axis other than the last.
 pub fn lanes(cols: usize) -> (usize, usize) {
     let width = 1 << cols.trailing_zeros().min(6);
     (cols / width, width)
 }
 
-/// What a call works on. What belongs to a row beside its elements goes by its number in the batch.
+/// Inputs of a call. Inputs of a row other than its elements, such as positions, are selected by its index in the
+/// batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<'a, E> {
     pub x: &'a [E],
-    /// The gradient of a result, or the second of two operands.
+    /// Gradient of the result, or the second of two operands.
     pub dy: &'a [E],
     pub rows: usize,
     pub cols: usize,
-    /// The number of the first row, and that of all rows of the batch.
+    /// Batch index of the first row. `batch` is the number of rows of the whole batch.
     first: usize,
     batch: usize,
 }
@@ -101,7 +103,7 @@ impl<'a, E: Element> Operands<'a, E> {
         Operands { x, dy, rows, cols, first: 0, batch: rows }
     }
 
-    /// One row alone, with all that belongs to it.
+    /// Selects one row, which keeps its index in the batch.
     pub fn row(&self, row: usize) -> Self {
         let elements = row * self.cols..(row + 1) * self.cols;
         Operands { x: &self.x[elements.clone()], dy: &self.dy[elements], rows: 1, first: self.first + row, ..*self }
@@ -116,12 +118,13 @@ impl<'a, E: Element> Operands<'a, E> {
         self.first..self.first + self.rows
     }
 
-    /// The gradient of each row's one result.
+    /// Takes the first gradient of each row, for ops with one result per row.
     fn dy_of_rows(&self) -> Vec<E> {
         (0..self.rows).map(|row| self.dy.get(row * self.cols).copied().unwrap_or(E::ZERO)).collect()
     }
 
-    /// The positions of the rows: up to three that recur, as those of heads do.
+    /// Builds the table for the positions of the rows. Up to three positions repeat along the batch, as they do across
+    /// heads.
     fn table(&self, call: &Call) -> Result<RopeTable, Error> {
         let count = [3, 2, 1].into_iter().find(|count| self.batch.is_multiple_of(*count)).unwrap_or(1);
         let positions: Vec<i64> = self.numbers().take(count).map(|row| call.positions[row % count]).collect();
@@ -129,7 +132,7 @@ impl<'a, E: Element> Operands<'a, E> {
     }
 }
 
-/// A number that came out; NaN is equal to itself by its bits.
+/// One result with its bits. Results are equal if their bits are, so a NaN equals itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Number {
     pub bits: u64,
@@ -148,12 +151,12 @@ impl<E: Element> From<E> for Number {
     }
 }
 
-/// What came out.
+/// Results of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Of each row; nothing of one that a sampler refused.
+    /// Results of each row; empty for a row that the sampler rejected.
     pub rows: Vec<Vec<Number>>,
-    /// Of all rows together.
+    /// Results of the whole tensor.
     pub whole: Vec<Number>,
 }
 
@@ -177,7 +180,7 @@ fn finite<E: Element>(values: &[E]) -> bool {
     values.iter().all(|value| value.widen().is_finite())
 }
 
-/// Runs the call. What holds whatever the options are, is asserted.
+/// Runs the call, and asserts the properties that hold for any options.
 pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let name = call.name();
@@ -311,14 +314,17 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         "kl_div" => return kl_div(call, operands),
         "inspect" => return inspect(x),
         "sample" => return sample(call, operands),
-        other => panic!("no call of {other} is known"),
+        other => panic!("tests/support/call.rs has no call for the op {other}"),
     }?;
     if cols > 0 && (matches!(name, "softmax" | "l2_normalize") || name == "layer_norm" && !weighted) {
         for (row, y) in x.chunks(cols).zip(y.chunks(cols)) {
             let total: f64 = y.iter().map(|v| v.widen()).sum();
             if finite(row) {
-                assert!(finite(y), "{name}: finite in, not finite out: {row:?} gave {y:?}");
-                assert!(name != "softmax" || total < 1.1, "softmax sums to {total}");
+                assert!(finite(y), "{name}: expected finite results for finite inputs: {row:?} gave {y:?}");
+                assert!(
+                    name != "softmax" || total < 1.1,
+                    "softmax: expected probabilities that sum to at most 1.1, got {total}"
+                );
             }
         }
     }
@@ -326,15 +332,14 @@ pub fn run<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcom
         for ((row, dy), dx) in x.chunks(cols).zip(dy.chunks(cols)).zip(y.chunks(cols)) {
             assert!(
                 !(finite(row) && finite(dy)) || finite(dx),
-                "finite in, not finite out: {row:?}, {dy:?} gave {dx:?}"
+                "softmax_backward: expected finite gradients for finite inputs: {row:?}, {dy:?} gave {dx:?}"
             );
         }
     }
     Ok(Outcome::of_rows(&y, rows))
 }
 
-/// Each row is a batch of its own: its first lanes' elements are a query, all of them keys, and those of dy values.
-/// Up to three rows of halves from -2 to 2, which every row meets.
+/// Returns a matrix of up to three rows, with multiples of 1/2 from -2 to 2. Each row of `x` is multiplied with it.
 pub fn matrix<E: Element>(cols: usize) -> Vec<E> {
     (0..cols.min(3) * cols).map(|i| E::from_wide((i * 7 % 9) as f64 / 2.0 - 2.0)).collect()
 }
@@ -343,7 +348,8 @@ fn attention<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<
     attended(call, operands, |[q, k, v], _, options| evenkeel::attention(q, k, v, options))
 }
 
-/// The same, with a gradient of each row's result that is the first of its values: those of its query, keys and values.
+/// Returns the gradients of the query, keys and values of each row. The first lane of `dy` is also the gradient of the
+/// result.
 fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Vec<E>, Error> {
     let Operands { rows, cols, .. } = *operands;
     attended(call, operands, |[q, k, v], dy, options| {
@@ -358,7 +364,8 @@ fn attention_backward<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Re
     })
 }
 
-/// Queries, keys and values, and as many numbers as there are results.
+/// Runs `run` with queries, keys, values and the gradient of the results. Each row is a batch of its own: the first
+/// lane of `x` is its query, all lanes of `x` are its keys, and those of `dy` its values.
 fn attended<E: Element, R>(
     call: &Call,
     operands: &Operands<'_, E>,
@@ -378,7 +385,7 @@ fn attended<E: Element, R>(
     run(parts, Heads::new(&grads, one)?, &options)
 }
 
-/// Both gradients of each row; what is multiplied with the gate is the gate again.
+/// Returns both gradients of each row. The gate is also the operand that it multiplies.
 fn swiglu_backward<E: Element>(operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let (dgate, dup) = evenkeel::swiglu_backward(x, x, dy)?;
@@ -411,7 +418,7 @@ fn layer_norm_backward<E: Element>(
     Ok(Outcome { whole, ..Outcome::of_rows(&gradients.dx, x.rows()) })
 }
 
-/// The norm, the second tensor, and then the first.
+/// Clips two tensors together. Returns the norm, the second tensor, then the first.
 fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Outcome, Error> {
     let norm_type = [NormType::Two, NormType::One, NormType::Infinity][usize::from(call.policy) % 3];
     let mode = if call.interleaved { ClipMode::Torch } else { ClipMode::Exact };
@@ -419,14 +426,20 @@ fn clip_grad_norm<E: Element>(call: &Call, x: &[E]) -> Result<Outcome, Error> {
     let (mut y, mut rest) = (x.to_vec(), [call.eps]);
     let norm = evenkeel::clip_grad_norm(&mut [(&mut y).into(), (&mut rest).into()], &options);
     let (before, after) = (numbers(x), numbers(&y));
-    assert!(norm.is_ok() || before == after, "an error, and {x:?} became {y:?}");
-    assert!(!finite(x) || !call.eps.is_finite() || finite(&y), "finite in, not finite out: {x:?} gave {y:?}");
+    assert!(
+        norm.is_ok() || before == after,
+        "clip_grad_norm returned an error; expected unchanged gradients {x:?}, got {y:?}"
+    );
+    assert!(
+        !finite(x) || !call.eps.is_finite() || finite(&y),
+        "clip_grad_norm: expected finite results for finite inputs: {x:?} gave {y:?}"
+    );
     let mut outcome = Outcome::whole(&[norm?, rest[0]]);
     outcome.whole.extend(after);
     Ok(outcome)
 }
 
-/// A loss and its gradient.
+/// Returns the loss and its gradient.
 fn cross_entropy<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<(Outcome, Outcome), Error> {
     let Operands { x, rows, cols, .. } = *operands;
     let mut options = CrossEntropy::default().label_smoothing(call.offset).z_loss(call.eps);
@@ -442,11 +455,17 @@ fn cross_entropy<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<
     let loss = evenkeel::cross_entropy(view, &targets, &options)?;
     let (with, dx) = evenkeel::cross_entropy_backward(view, &targets, &dloss, &options)?;
     assert_eq!(numbers(loss.as_slice()), numbers(with.as_slice()));
-    assert!(!loss.as_slice().iter().any(|v| *v < -1e-9), "{loss:?} is below 0");
+    assert!(!loss.as_slice().iter().any(|v| *v < -1e-9), "cross_entropy: expected losses of at least 0, got {loss:?}");
     for ((row, dx), target) in operands.each_row().zip(dx.chunks(cols.max(1))).zip(&targets) {
         let no_nan = dx.iter().all(|v| !v.widen().is_nan());
-        assert!(!finite(row) || !call.scale.is_finite() || no_nan, "{row:?} gave {dx:?}");
-        assert!(*target != -100 || dx.iter().all(|v| v.bits() == 0), "an ignored row has a gradient");
+        assert!(
+            !finite(row) || !call.scale.is_finite() || no_nan,
+            "cross_entropy_backward: expected no NaN for finite logits: {row:?} gave {dx:?}"
+        );
+        assert!(
+            *target != -100 || dx.iter().all(|v| v.bits() == 0),
+            "cross_entropy_backward: expected a zero gradient for an ignored row, got {dx:?}"
+        );
     }
     let loss = match options.reduction {
         Reduction::None => Outcome::of_rows(loss.as_slice(), rows),
@@ -455,7 +474,7 @@ fn cross_entropy<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<
     Ok((loss, Outcome::of_rows(&dx, rows)))
 }
 
-/// Each row's losses and its gradient. Targets are fractions that hang on dy, or 0.
+/// Returns each row's loss and gradient. The targets are multiples of 1/4 from 0 to 1, derived from the bits of `dy`.
 fn bce_with_logits<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let targets: Vec<f64> = dy.iter().map(|dy| (dy.bits() % 5) as f64 / 4.0).collect();
@@ -465,11 +484,11 @@ fn bce_with_logits<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Resul
     let loss = evenkeel::bce_with_logits(view, &targets, &options)?;
     let (with, dx) = evenkeel::bce_with_logits_backward(view, &targets, &vec![0.75; x.len()], &options)?;
     assert_eq!(numbers(loss.as_slice()), numbers(with.as_slice()));
-    assert!(!loss.as_slice().iter().any(|v| *v < 0.0), "{loss:?} is below 0");
+    assert!(!loss.as_slice().iter().any(|v| *v < 0.0), "bce_with_logits: expected losses of at least 0, got {loss:?}");
     Ok(beside(loss.as_slice(), &dx, rows))
 }
 
-/// Each row's loss and its gradient. Targets are fractions that hang on dy, or 0.
+/// Returns each row's loss and gradient. The targets are multiples of 1/4 from 0 to 1, derived from the bits of `dy`.
 fn kl_div<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome, Error> {
     let Operands { x, dy, rows, cols, .. } = *operands;
     let targets: Vec<f64> = dy.iter().map(|dy| (dy.bits() % 5) as f64 / 4.0).collect();
@@ -481,7 +500,7 @@ fn kl_div<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome
     Ok(beside(loss.as_slice(), &dx, rows))
 }
 
-/// Losses with the gradients of each row behind them.
+/// Appends each row's gradients to its losses.
 fn beside<E: Element>(losses: &[f64], dx: &[E], rows: usize) -> Outcome {
     let (mut outcome, gradients) = (Outcome::of_rows(losses, rows), Outcome::of_rows(dx, rows));
     outcome.rows.iter_mut().zip(gradients.rows).for_each(|(row, gradient)| row.extend(gradient));
@@ -508,7 +527,10 @@ fn sample<E: Element>(call: &Call, operands: &Operands<'_, E>) -> Result<Outcome
     for (row, logits) in operands.numbers().zip(operands.each_row()) {
         outcome.rows.push(match sampler.sample(logits, Draw { seed: call.seed, row: row as u64, draw: 0 }) {
             Ok(sampled) => {
-                assert!(logits[sampled.token as usize].widen() > f64::NEG_INFINITY, "a masked token was drawn");
+                assert!(
+                    logits[sampled.token as usize].widen() > f64::NEG_INFINITY,
+                    "sample: expected a token with a logit above -inf, got {sampled:?}"
+                );
                 assert!(sampled.kept > 0 && sampled.logprob <= 1e-9);
                 numbers(&[f64::from(sampled.token), sampled.kept as f64, sampled.logprob])
             }

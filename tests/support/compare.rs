@@ -1,10 +1,12 @@
-//! Comparisons that say what differs where, and that nothing can slip through: each fails unless a value is within.
+//! Comparisons that report each difference with its position. A comparison succeeds only if every value is within the
+//! bound; a NaN does not pass.
 
 pub use evenkeel::testing::{all_within, assert_same_bits, same_bits, show, within, within_terms};
 use evenkeel::{DType, Element, accuracy};
 use std::cell::Cell;
 
-/// The largest errors on rows whose roundings do not all have one sign. They are measured, and below the derived bounds.
+/// Largest errors on rows whose rounding errors do not all have one sign. They are measured, and lie below the derived
+/// bounds.
 const USUAL: [(&str, DType, f64); 19] = [
     ("cross_entropy", DType::F32, 2.0),
     ("cross_entropy", DType::F16, 2.0),
@@ -16,24 +18,27 @@ const USUAL: [(&str, DType, f64); 19] = [
     ("layer_norm_backward", DType::F64, 8.0),
     ("log_softmax", DType::F32, 2.0),
     ("log_softmax_backward", DType::F32, 2.0),
+    ("log_softmax_backward", DType::F64, 4.0),
     ("logsumexp", DType::F32, 2.0),
     ("logsumexp", DType::F64, 2.0),
     ("logsumexp_backward", DType::F32, 2.0),
+    ("logsumexp_backward", DType::F64, 4.0),
     ("qk_norm_rope", DType::F64, 8.0),
     ("rms_norm", DType::F64, 4.0),
     ("rms_norm_backward", DType::F64, 8.0),
     ("rms_norm_linear", DType::F64, 8.0),
     ("softmax", DType::F32, 2.0),
     ("softmax_backward", DType::F32, 2.0),
+    ("softmax_backward", DType::F64, 4.0),
 ];
 
-/// The bound of rows whose roundings do not all have one sign, in ULP.
+/// Returns the bound in ULP for rows whose rounding errors do not all have one sign.
 pub fn usual<E: Element>(op: &str) -> f64 {
     let table = || accuracy::bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} in {} has no bound", E::DTYPE)).ulps;
     USUAL.iter().find(|(name, dtype, _)| *name == op && *dtype == E::DTYPE).map_or_else(table, |(.., ulps)| *ulps)
 }
 
-/// Checks results of one op in one storage type against the accuracy table, and tells the worst when it is dropped.
+/// Checks results of one op in one storage type against the accuracy table. Prints the worst error when dropped.
 pub struct Checker {
     op: &'static str,
     dtype: DType,
@@ -43,21 +48,22 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// With the bound that the table promises.
+    /// Creates a checker with the op's bound from the accuracy table.
     pub fn new<E: Element>(op: &'static str) -> Self {
         let bound = accuracy::bound(op, E::DTYPE).unwrap_or_else(|| panic!("{op} in {} has no bound", E::DTYPE));
         Checker { op, dtype: E::DTYPE, bound: bound.ulps, worst: Cell::default(), results: Cell::default() }
     }
 
-    /// With the bound of rows whose roundings do not all have one sign.
+    /// Creates a checker with the bound for rows whose rounding errors do not all have one sign.
     pub fn of_usual_rows<E: Element>(op: &'static str) -> Self {
         let mut checker = Self::new::<E>(op);
         checker.bound = usual::<E>(op);
         checker
     }
 
-    /// With what is derived for rows of f32 softmax that are mostly equal scores, whose exponentials' errors, 0.63 ULP,
-    /// are all of one sign: twice 0.63 at the end of a binade, the sum's as much, and half an ULP.
+    /// Creates a checker for rows of mostly equal scores. In f32 softmax, their exponentials have errors of up to 0.63
+    /// ULP, all of one sign. The derived bound is twice 0.63 at the end of a binade, as much again for the sum, and
+    /// half an ULP.
     pub fn of_equal_scores<E: Element>(op: &'static str) -> Self {
         let mut checker = Self::new::<E>(op);
         if E::DTYPE == DType::F32 {
@@ -66,19 +72,19 @@ impl Checker {
         checker
     }
 
-    /// The bound, in ULPs.
+    /// Returns the bound in ULP.
     pub fn bound(&self) -> f64 {
         self.bound
     }
 
-    /// Fails unless every result is within the bound, in ULPs of itself. `input` has the results' length or is shown
-    /// by nothing but its length.
+    /// Fails unless every result is within the bound, in ULP of that result. A failure shows the elements of `input` if
+    /// it is as long as the results, otherwise only its length.
     #[track_caller]
     pub fn check<E: Element>(&self, what: &str, input: &[E], got: &[E], exact: &[E::Exact]) {
         self.settle(within(what, input, got, exact, self.bound), got.len());
     }
 
-    /// As [`Checker::check`], in ULPs at the largest of each result and the terms that it is the sum of.
+    /// Checks like [`Checker::check`], in ULP of the largest of each result and the terms that add up to it.
     #[track_caller]
     pub fn check_terms<E: Element>(
         &self,
@@ -91,7 +97,7 @@ impl Checker {
         self.settle(within_terms(what, input, got, exact, largest, self.bound), got.len());
     }
 
-    /// As [`Checker::check`], with an error of the caller's own for each index.
+    /// Checks like [`Checker::check`], with an error for each index computed by the caller.
     #[track_caller]
     pub fn check_errors<E: Element>(
         &self,

@@ -1,4 +1,4 @@
-//! What is tested of every function of one element.
+//! Tests shared by all elementwise functions.
 
 use super::compare::{Checker, assert_same_bits, show};
 use super::generate::{self, Bits};
@@ -10,21 +10,21 @@ use evenkeel::{DType, Element, Limits, Result};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// A function of one element, in all its forms, and what it should be.
+/// Elementwise function: its forms, its reference and the naive formula.
 pub trait Function {
     const NAME: &'static str;
     fn run<E: Element>(x: &[E]) -> Result<Vec<E>>;
     fn into<'a, E: Element>(x: &[E], out: impl Into<Output<'a, E>>) -> Result<&'a mut [E]>;
     fn in_place<E: Element>(x: &mut [E]) -> Result<()>;
-    /// The reference, in the precision asked for.
+    /// Reference, in the precision of `R`.
     fn exact<R: Real>(x: R) -> R;
-    /// The formula as one writes it down.
+    /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(x: E) -> E;
-    /// Where the function changes its manner in a type of these limits, zero and infinity apart.
+    /// Inputs at which the implementation changes its method in a type with these limits, except zero and infinity.
     fn points(limits: &Limits) -> Vec<f64>;
 }
 
-/// Makes the tests of an op's file.
+/// Generates the tests of an elementwise op.
 macro_rules! elementwise_tests {
     ($function:ident) => {
         fn edges<E: crate::support::generate::Bits>() {
@@ -64,15 +64,16 @@ macro_rules! elementwise_tests {
     };
 }
 
-/// The error of a result. Where f64 can't tell whether it is half an ULP or more, numbers of twice its digits do.
+/// Returns the error of a result in ULP. Uses a double-double reference where the f64 reference cannot decide whether
+/// the error exceeds half an ULP.
 fn error<F: Function, E: Element>(x: E, got: E) -> f64 {
     let near = ulp::error(got, F::exact(E::Exact::from(x.widen())));
-    // What the oracle in f64 may be off by is 2^-28 ULP of f32.
+    // The f64 reference has an error of up to 2^-28 ULP of f32.
     let is_certain = E::DTYPE == DType::F64 || near < 0.5 - 1e-8;
     if is_certain { near } else { ulp::error(got, F::exact(DoubleDouble::from(x.widen()))) }
 }
 
-/// On every instruction set: the references are what takes long, and they are the same for each.
+/// Checks every instruction set against one set of references, which are slow to compute and the same for each.
 fn check<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
     let exact: Vec<E::Exact> = x.iter().map(|x| F::exact(E::Exact::from(x.widen()))).collect();
     each_level(|level| {
@@ -82,13 +83,17 @@ fn check<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
     });
 }
 
-/// Fails unless the formula as one writes it down is off by more than the bound somewhere in the set.
+/// Fails if the naive formula is within the bound on the whole set.
 fn assert_power<F: Function, E: Element>(checker: &Checker, what: &str, x: &[E]) {
     let is_within = |&x: &E| error::<F, E>(x, F::naive(x)) <= checker.bound();
-    assert!(!x.iter().all(is_within), "{} {what} has no power: the naive formula passes", F::NAME);
+    assert!(
+        !x.iter().all(is_within),
+        "{} {what}: expected the naive formula to fail, but it is within the bound everywhere",
+        F::NAME
+    );
 }
 
-/// All 65,536 inputs.
+/// Checks all 65,536 inputs.
 pub fn exhaustive<F: Function, E: Bits>() {
     let checker = Checker::new::<E>(F::NAME);
     let x = generate::all::<E>();
@@ -96,7 +101,7 @@ pub fn exhaustive<F: Function, E: Bits>() {
     assert_power::<F, E>(&checker, "every input", &x);
 }
 
-/// All 2^32 inputs of f32, on the instruction sets that are fast enough.
+/// Checks all 2^32 inputs of f32 on every instruction set except the portable one, which is too slow.
 pub fn every_f32<F: Function>() {
     const RUN: u64 = 1 << 20;
     each_level(|level| {
@@ -108,13 +113,19 @@ pub fn every_f32<F: Function>() {
             let got = with_level(level, || F::run(&x)).unwrap().unwrap();
             for (&x, got) in x.iter().zip(got) {
                 let error = error::<F, f32>(x, got);
-                assert!(error <= 0.5, "{} of {}: {}, {error} ULP, {level}", F::NAME, show(x), show(got));
+                assert!(
+                    error <= 0.5,
+                    "{} of {}: got {}, off by {error} ULP; expected at most 0.5 ({level})",
+                    F::NAME,
+                    show(x),
+                    show(got)
+                );
             }
         });
     });
 }
 
-/// Every input near the points where something changes, each point a set of its own.
+/// Checks every input near each point where the method changes, one set per point.
 pub fn edges<F: Function, E: Bits>() {
     let checker = Checker::new::<E>(F::NAME);
     let steps = if E::DTYPE == DType::F64 { 300 } else { 3000 };
@@ -129,7 +140,8 @@ pub fn edges<F: Function, E: Bits>() {
     assert_power::<F, E>(&checker, "near its points", &near);
 }
 
-/// Twice as many inputs: of any bits, and evenly spaced where the result is neither zero nor infinite.
+/// Checks inputs of random bits, and as many inputs that are evenly spaced where the result is neither zero nor
+/// infinite.
 pub fn sampled<F: Function, E: Bits>(count: usize) {
     let mut rng = generate::rng(F::NAME);
     let mut x = generate::any_bits::<E>(&mut rng, count);
@@ -138,7 +150,7 @@ pub fn sampled<F: Function, E: Bits>(count: usize) {
     check::<F, E>(&Checker::new::<E>(F::NAME), "sampled", &x);
 }
 
-/// Every form, instruction set and number of threads gives the bits of one element at a time.
+/// Checks that every form, instruction set and number of threads gives the same bits as one element at a time.
 pub fn forms<F: Function, E: Bits>() {
     let mut rng = generate::rng(F::NAME);
     for len in (0..=70).chain([4096, 4097, 150_000]) {
@@ -158,14 +170,15 @@ pub fn forms<F: Function, E: Bits>() {
                 return;
             }
             assert_same_bits(&format!("into a slice, {len}, {level}"), &out, &alone);
-            assert_same_bits(&format!("into memory that is not initialised, {len}, {level}"), written, &alone);
+            assert_same_bits(&format!("into uninitialised memory, {len}, {level}"), written, &alone);
             assert_same_bits(&format!("in place, {len}, {level}"), &data, &alone);
             assert_same_bits(&format!("on two threads, {len}, {level}"), &threaded, &alone);
         });
     }
 }
 
-/// Fails unless each input gives exactly the output beside it, on every instruction set and in any lane of a block.
+/// Fails unless each input of the table gives exactly its expected output, on every instruction set and in any lane of
+/// a block.
 #[track_caller]
 pub fn assert_values<F: Function, E: Bits>(table: &[(f64, f64)]) {
     each_level(|level| {

@@ -1,30 +1,30 @@
-//! Floating-point environments other than the default, as a host may leave them on its threads.
+//! Non-default floating-point environments, as a host program may set them on its threads.
 
 #![allow(unsafe_code)]
-// Every test file uses a part of it.
+// Each test program uses only a part of this module.
 #![allow(dead_code)]
 
 use std::arch::asm;
 use std::hint::black_box;
 
-/// What a host changes.
+/// Setting that a host program changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Environment {
-    /// FTZ: subnormal results are 0.
+    /// FTZ: subnormal results become 0.
     FlushToZero,
-    /// DAZ: subnormal operands are 0.
+    /// DAZ: subnormal operands are read as 0.
     DenormalsAreZero,
-    /// FTZ and DAZ, which is what `-ffast-math` sets.
+    /// FTZ and DAZ, as set by `-ffast-math`.
     NoSubnormals,
     Downward,
     Upward,
     TowardZero,
-    /// No exception is masked, so that any operation with a rounding ends the program.
+    /// Unmasked exceptions: any operation that rounds ends the program.
     Trapping,
 }
 
 impl Environment {
-    /// Those in which results would differ.
+    /// Environments in which unprotected results would differ.
     #[cfg(target_arch = "x86_64")]
     pub const ALL: [Environment; 6] = [
         Environment::FlushToZero,
@@ -35,12 +35,12 @@ impl Environment {
         Environment::TowardZero,
     ];
 
-    /// Those in which results would differ. FZ is FTZ and DAZ at once.
+    /// Environments in which unprotected results would differ. The bit FZ acts as FTZ and DAZ at once.
     #[cfg(target_arch = "aarch64")]
     pub const ALL: [Environment; 4] =
         [Environment::NoSubnormals, Environment::Downward, Environment::Upward, Environment::TowardZero];
 
-    /// MXCSR.
+    /// Returns the value of the MXCSR register.
     #[cfg(target_arch = "x86_64")]
     fn word(self) -> u64 {
         match self {
@@ -54,7 +54,7 @@ impl Environment {
         }
     }
 
-    /// FPCR.
+    /// Returns the value of the FPCR register.
     #[cfg(target_arch = "aarch64")]
     fn word(self) -> u64 {
         match self {
@@ -66,7 +66,7 @@ impl Environment {
         }
     }
 
-    /// Runs `f` in this environment. Only calls of the library are to be in it: what the test computes itself would be changed
+    /// Runs `f` in this environment. `f` must only call the library, because the test's own arithmetic would change
     /// too.
     #[inline(never)]
     pub fn run<R>(self, f: impl FnOnce() -> R) -> R {
@@ -84,22 +84,22 @@ impl Environment {
         result
     }
 
-    /// Whether the thread is in this environment.
+    /// Returns whether the thread is in this environment.
     pub fn is_set(self) -> bool {
         control() == self.word()
     }
 }
 
-/// Whether the thread is in the default environment.
+/// Returns whether the thread is in the default environment.
 pub fn is_default() -> bool {
     control() == if cfg!(target_arch = "x86_64") { 0x1f80 } else { 0 }
 }
 
-/// The register without its sticky flags.
+/// Reads the control register without its sticky flags.
 #[cfg(target_arch = "x86_64")]
 fn control() -> u64 {
     let mut word = 0u32;
-    // SAFETY: the instruction writes four bytes.
+    // SAFETY: the instruction writes four bytes, the size of `word`.
     unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut word, options(nostack, preserves_flags)) };
     u64::from(word & !0x3f)
 }
@@ -107,7 +107,8 @@ fn control() -> u64 {
 #[cfg(target_arch = "x86_64")]
 fn set(word: u64) {
     let word = word as u32;
-    // SAFETY: the instruction reads four bytes. What runs in the environment is for `Environment::run` to say.
+    // SAFETY: the instruction reads four bytes, the size of `word`. `Environment::run` restricts the code that runs in
+    // the environment.
     unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
 }
 
@@ -121,6 +122,6 @@ fn control() -> u64 {
 
 #[cfg(target_arch = "aarch64")]
 fn set(word: u64) {
-    // SAFETY: any program may write the register. What runs in the environment is for `Environment::run` to say.
+    // SAFETY: any program may write the register. `Environment::run` restricts the code that runs in the environment.
     unsafe { asm!("msr fpcr, {}", in(reg) word, options(nostack)) };
 }

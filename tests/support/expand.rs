@@ -1,10 +1,10 @@
-//! A mask written out: for every position, whether it may be attended to and what is added to it.
+//! Random masks with their expansion: for every position, its keep flag and its biases.
 
 use evenkeel::Mask;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// The parts of a mask over `dims`, whose last two axes are queries and keys.
+/// Parts of a mask over `dims`, whose last two axes are queries and keys.
 #[derive(Clone, Debug, Default)]
 pub struct Parts {
     pub dims: Vec<usize>,
@@ -17,7 +17,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Parts that are there or not by chance, in shapes that broadcast.
+    /// Generates random parts in shapes that broadcast to `dims`. Each part may be absent.
     pub fn any(rng: &mut SmallRng, dims: &[usize]) -> Self {
         let keys = dims[dims.len() - 1];
         let mut parts = Parts { dims: dims.to_vec(), ..Parts::default() };
@@ -46,7 +46,7 @@ impl Parts {
         parts
     }
 
-    /// These parts as a mask.
+    /// Builds a mask of these parts.
     pub fn mask(&self) -> Mask<'_> {
         let mut mask = Mask::none();
         for (flags, shape) in &self.keeps {
@@ -70,7 +70,7 @@ impl Parts {
         mask
     }
 
-    /// For every position in order: whether every part allows it, and each bias.
+    /// Returns for every position, in order, whether all parts keep it, and each bias.
     pub fn expand(&self) -> (Vec<bool>, Vec<Vec<f64>>) {
         let rank = self.dims.len();
         let keys = self.dims[rank - 1];
@@ -105,14 +105,14 @@ impl Parts {
     }
 }
 
-/// Where a part of this shape has what belongs to an index, by NumPy's rules: shapes are aligned at their ends, and an
-/// axis of length 1 serves every index.
+/// Returns the position in a part of this shape that applies to an index of the full shape. Follows NumPy's rules:
+/// shapes are aligned at their last axes, and an axis of length 1 applies to every index.
 fn place(shape: &[usize], at: &[usize]) -> usize {
     let aligned = &at[at.len() - shape.len()..];
     shape.iter().zip(aligned).fold(0, |place, (&len, &i)| place * len + if len == 1 { 0 } else { i })
 }
 
-/// A shape that broadcasts to `dims`: axes left out in front, others of length 1.
+/// Generates a shape that broadcasts to `dims`: leading axes are omitted, others have length 1.
 fn broadcasting(rng: &mut SmallRng, dims: &[usize]) -> Vec<usize> {
     let skipped = rng.random_range(0..=dims.len());
     dims[skipped..].iter().map(|&d| if rng.random_bool(0.4) { 1 } else { d }).collect()

@@ -1,5 +1,5 @@
-//! Rows of few distinct values, each repeated many times: their norms cost one exact evaluation a value, so that tests can
-//! search rows of every width.
+//! Rows of few distinct values, each repeated many times. Exact norms cost one evaluation per distinct value, so tests
+//! can search rows of any width.
 
 use super::generate::Bits;
 use super::norms::sum_is_exact;
@@ -7,17 +7,17 @@ use evenkeel::reference::{DoubleDouble, Real};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-/// Distinct values and how often each comes.
+/// Distinct values with the number of occurrences of each.
 #[derive(Clone, Debug)]
 pub struct FewValues<E>(pub Vec<(E, usize)>);
 
-/// How many families of rows [`FewValues::of_family`] knows.
+/// Number of families of rows that [`FewValues::of_family`] generates.
 pub const FAMILIES: usize = 5;
 
 impl<E: Bits> FewValues<E> {
-    /// Returns a random row of the family. Four are near-constant, in steps from one value of the type to the next: one
-    /// outlier, two clusters, a value at the mean of two others, a tiny spread at a large offset. In the fifth one, values at
-    /// the mean stand between a large and a tiny one.
+    /// Returns a random row of the family. Families 0 to 3 are near-constant: one outlier, two clusters, a value at the
+    /// mean of two others, and a tiny spread at a large offset. Their values are few representable steps apart. In
+    /// family 4, most values are at the mean, between a large value and a tiny one or zero.
     pub fn of_family(rng: &mut SmallRng, len: usize, family: usize) -> Self {
         if family == 4 {
             return Self::around_the_mean(rng, len);
@@ -28,7 +28,7 @@ impl<E: Bits> FewValues<E> {
             0 => 0..4,
             1 => 0..binade,
             2 => -4..0,
-            // Any magnitude.
+            // Any magnitude
             _ => 1 - near_one..E::INFINITY.place() - near_one - 1,
         };
         let base = near_one + rng.random_range(range);
@@ -54,7 +54,8 @@ impl<E: Bits> FewValues<E> {
         Self::at_places(base, len, &others)
     }
 
-    /// Half of the elements large, one of them tiny, and others at half of the large: nearly the mean.
+    /// Returns a row with up to half of its elements large and as many zero, one of them tiny instead. The others are
+    /// half of the large value, which is nearly the mean.
     fn around_the_mean(rng: &mut SmallRng, len: usize) -> Self {
         let limits = E::LIMITS;
         let large = 2f64.powi(rng.random_range(0..=limits.max.log2() as i32 - 1));
@@ -69,8 +70,8 @@ impl<E: Bits> FewValues<E> {
         FewValues(values)
     }
 
-    /// Returns the row of `len` elements at place `base` but for those that are so many places from it, so many times. What
-    /// is not finite becomes the base.
+    /// Returns a row of `len` elements at `base`, a position in the ordered sequence of values. `others` lists pairs of
+    /// an offset from `base` and a count. A value that is not finite is replaced by the base.
     pub fn at_places(base: i64, len: usize, others: &[(i64, usize)]) -> Self {
         let value = |step: i64| {
             let value = E::at_place(base + step);
@@ -86,12 +87,15 @@ impl<E: Bits> FewValues<E> {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
-    /// Returns the row, with the index of each element's value. The rarer values are scattered over it.
+    /// Returns the row, and for each element the index of its value. The rarer values are scattered over the row.
     pub fn row(&self) -> (Vec<E>, Vec<u8>) {
         let len = self.len();
         let (mut row, mut which) = (vec![self.0[0].0; len], vec![0; len]);
-        // A prime that is no factor of the length visits every place.
-        let stride = [7919, 7907, 7901].into_iter().find(|prime| !len.is_multiple_of(*prime)).expect("a short row");
+        // A stride that is a prime and does not divide the length visits every position.
+        let stride = [7919, 7907, 7901]
+            .into_iter()
+            .find(|prime| !len.is_multiple_of(*prime))
+            .expect("the length is below the product of the three primes");
         let mut at = len / 3;
         for (i, &(value, count)) in self.0.iter().enumerate().skip(1) {
             for _ in 0..count {
@@ -102,14 +106,14 @@ impl<E: Bits> FewValues<E> {
         (row, which)
     }
 
-    /// Whether f64 holds every sum of these values.
+    /// Returns whether f64 represents every partial sum of these values exactly.
     pub fn sum_is_exact(&self) -> bool {
         sum_is_exact(self.0.iter().map(|(value, count)| (value.widen(), *count)))
     }
 
-    /// Returns (x - mean) / sqrt(var + eps), or x / sqrt(mean square + eps) where rows are not centred, of each value.
+    /// Returns (x - mean) / sqrt(var + eps) of each value, or x / sqrt(mean square + eps) if `is_centred` is false.
     ///
-    /// Distances from the first value, not the values, are averaged: nothing cancels.
+    /// Averages the distances from the first value instead of the values, so that nothing cancels.
     pub fn normalised(&self, is_centred: bool, eps: f64) -> Vec<DoubleDouble> {
         let dd = DoubleDouble::from;
         let (zero, n) = (dd(0.0), dd(self.len() as f64));

@@ -1,5 +1,5 @@
-//! The forms of an op over rows, which all give the same bits: on every instruction set, alone or in a batch, on any
-//! number of threads, wherever the result goes.
+//! Check that all forms of a row op give the same bits: on every instruction set, alone or in a batch, on any number of
+//! threads, and for any destination.
 
 use super::compare::assert_same_bits;
 use super::implementations::{each_level, on_threads};
@@ -7,18 +7,18 @@ use evenkeel::simd::{Level, with_level};
 use evenkeel::{Element, Lanes, LanesMut, Rows, RowsMut};
 use std::mem::MaybeUninit;
 
-/// An op that takes rows to rows, with its options.
+/// Op that maps rows to rows, with its options.
 pub trait RowOp<E: Element>: Sync {
-    /// The allocating form.
+    /// Allocating form.
     fn allocating(&self, x: Rows<'_, E>) -> Vec<E>;
-    /// The form that writes where it is told.
+    /// Form that writes to a destination of the caller.
     fn into<'a>(&self, x: Rows<'_, E>, out: RowsMut<'a, E>) -> &'a mut [E];
-    /// The form in place.
+    /// In-place form.
     fn in_place(&self, x: RowsMut<'_, E>);
 }
 
-/// Fails unless every form, instruction set, stride and number of threads gives the bits of rows one at a time on the
-/// portable instruction set.
+/// Fails unless every form, instruction set, stride and number of threads gives the same bits. The expected bits come
+/// from single rows on the portable instruction set.
 #[track_caller]
 pub fn assert_forms_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize) {
     let rows = x.len() / cols;
@@ -37,7 +37,7 @@ pub fn assert_forms_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize) 
 
         let mut room = vec![MaybeUninit::<E>::uninit(); x.len()];
         let written = op.into(view, RowsMut::new(&mut room[..], rows, cols).unwrap());
-        assert_same_bits(&what("into memory that is not initialised"), written, &alone);
+        assert_same_bits(&what("into uninitialised memory"), written, &alone);
 
         let mut data = x.to_vec();
         op.in_place(RowsMut::new(&mut data, rows, cols).unwrap());
@@ -55,11 +55,11 @@ pub fn assert_forms_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize) 
     });
 }
 
-/// Rows with gaps between them, which are left as they were.
+/// Checks strided rows, and that the gaps between rows are unchanged.
 #[track_caller]
 fn assert_strides_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize, expected: &[E], what: &str) {
     let rows = x.len() / cols;
-    // What lies in the gaps would show wherever it was read.
+    // The gaps hold NaN, which would show in the results if an op read them.
     let spread = |stride: usize| {
         let mut data = vec![E::NAN; rows * stride];
         for (row, to) in x.chunks(cols).zip(data.chunks_mut(stride)) {
@@ -71,7 +71,7 @@ fn assert_strides_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize, ex
         for (r, (got, expected)) in data.chunks(stride).zip(expected.chunks(cols)).enumerate() {
             assert_same_bits(&format!("{what}, row {r}"), &got[..cols], expected);
             for (i, gap) in got[cols..].iter().enumerate() {
-                assert_eq!(gap.bits(), E::NAN.bits(), "{what}: the gap behind row {r} was written at {i}");
+                assert_eq!(gap.bits(), E::NAN.bits(), "{what}: element {i} of the gap after row {r} was overwritten");
             }
         }
     };
@@ -87,15 +87,16 @@ fn assert_strides_agree<E: Element>(op: &impl RowOp<E>, x: &[E], cols: usize, ex
     check(&data, cols + 1, format!("{what}, in place"));
 }
 
-/// An op that takes lanes along any axis.
+/// Op that works on lanes along any axis.
 pub trait LaneOp<E: Element>: RowOp<E> {
-    /// The allocating form.
+    /// Allocating form.
     fn lanes(&self, x: Lanes<'_, E>) -> Vec<E>;
-    /// The form in place.
+    /// In-place form.
     fn lanes_in_place(&self, x: LanesMut<'_, E>);
 }
 
-/// Fails unless lanes along the middle axis of `[outer, len, inner]` give the bits of the transposed copy's rows.
+/// Fails unless lanes along the middle axis of `[outer, len, inner]` give the same bits as the rows of the transposed
+/// copy.
 #[track_caller]
 pub fn assert_axes_agree<E: Element>(op: &impl LaneOp<E>, x: &[E], [outer, len, inner]: [usize; 3]) {
     let rows = transposed(x, [outer, len, inner]);
@@ -112,7 +113,7 @@ pub fn assert_axes_agree<E: Element>(op: &impl LaneOp<E>, x: &[E], [outer, len, 
     });
 }
 
-/// `[outer, a, b]` as `[outer, b, a]`.
+/// Transposes `[outer, a, b]` to `[outer, b, a]`.
 pub fn transposed<T: Copy>(x: &[T], [outer, a, b]: [usize; 3]) -> Vec<T> {
     (0..outer * b * a).map(|i| x[i / (a * b) * (a * b) + i % a * b + i / a % b]).collect()
 }

@@ -1,9 +1,9 @@
-//! What every test runs over: the storage types, the instruction sets of this machine, numbers of threads.
+//! Storage types, instruction sets of this machine and thread pools that tests run over.
 
 use evenkeel::simd::{Level, with_level};
 
-/// Makes a `#[test]` in `dtype::f64`, `dtype::f32`, `dtype::f16` and `dtype::bf16` of each function that is generic
-/// over the storage type.
+/// Generates a `#[test]` in `dtype::f64`, `dtype::f32`, `dtype::f16` and `dtype::bf16` for each given function. The
+/// functions are generic over the storage type.
 macro_rules! for_each_dtype {
     ($($name:ident),* $(,)?) => {
         mod dtype {
@@ -25,7 +25,7 @@ macro_rules! for_each_dtype {
     };
 }
 
-/// Runs `body` with each instruction set that this machine has, and says which it has not.
+/// Runs `body` with each instruction set of this machine, and prints those that are unavailable.
 pub fn each_level(mut body: impl FnMut(Level)) {
     for level in Level::ALL {
         if let Err(reason) = with_level(level, || body(level)) {
@@ -34,13 +34,13 @@ pub fn each_level(mut body: impl FnMut(Level)) {
     }
 }
 
-/// Whether this machine has the level.
+/// Returns whether this machine has the level.
 pub fn has(level: Level) -> bool {
     level.is_available()
 }
 
-/// Runs `body` on a pool of as many threads, with the given instruction set.
+/// Runs `body` on a pool of `threads` threads, with the given instruction set.
 pub fn on_threads<R: Send>(threads: usize, level: Level, body: impl FnOnce() -> R + Send) -> R {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
-    pool.install(|| with_level(level, body)).expect("the level was found on this machine")
+    pool.install(|| with_level(level, body)).expect("the level must be available on this machine")
 }

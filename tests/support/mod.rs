@@ -1,7 +1,7 @@
-//! What the tests are made of: errors in ULPs, comparisons, inputs, and the implementations that they run over.
+//! Shared parts of the tests: errors in ULP, comparisons, inputs, and the implementations under test.
 
 #![forbid(unsafe_code)]
-// Every test file uses a part of it.
+// Each test program uses only a part of this module.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 #[macro_use]

@@ -1,4 +1,4 @@
-//! What is tested of the gradients of norms: their terms, their sums over rows, and their forms.
+//! Checks of norm gradients: their error terms, their sums over rows, and their forms.
 
 use super::compare::{Checker, assert_same_bits};
 use super::implementations::on_threads;
@@ -7,7 +7,7 @@ use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{DType, Element};
 
-/// A norm, as one writes it down in numbers with digits to spare.
+/// Norm evaluated by its formula in double-double precision.
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
     pub centred: bool,
@@ -16,12 +16,12 @@ pub struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// The normalised row, and 1 over what it was divided by.
+    /// Returns the normalised row and the reciprocal of its divisor.
     fn normalised<E: Element>(&self, x: &[E]) -> (Vec<DoubleDouble>, DoubleDouble) {
         let (zero, n) = (DoubleDouble::from(0.0), DoubleDouble::from(x.len() as f64));
         let mean_of = |v: &[DoubleDouble]| v.iter().fold(zero, |sum, &v| sum + v) / n;
         let mut d: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
-        // The second time of what the first mean leaves, which may be far below it.
+        // The second pass removes the error of the first mean, which can be far larger than the remaining mean.
         for _ in 0..if self.centred { 2 } else { 0 } {
             let mean = DoubleDouble::from(mean_of(&d).to_f64());
             d.iter_mut().for_each(|d| *d = *d - mean);
@@ -34,7 +34,8 @@ impl Norm<'_> {
         (d.into_iter().map(|d| d / root).collect(), DoubleDouble::from(1.0) / root)
     }
 
-    /// For each element of dx the largest of the terms that its error is in ULP of, as the op's page names them.
+    /// Returns for each element of dx the magnitude whose ULP its error is measured in: the largest of the terms named
+    /// on the op's page.
     pub fn terms<E: Element>(&self, x: &[E], dy: &[E]) -> Vec<f64> {
         let (n, inverse) = self.normalised(x);
         let (h, mean, along) = self.magnitudes(&n, dy);
@@ -61,7 +62,7 @@ impl Norm<'_> {
         (h, mean, along)
     }
 
-    /// For each column the sums over rows of |dy n| and of |dy|.
+    /// Returns for each column the sums over the rows of |dy n| and of |dy|.
     pub fn column_terms<E: Element>(&self, x: &[E], dy: &[E], cols: usize) -> [Vec<f64>; 2] {
         let mut terms = [vec![0.0; cols], vec![0.0; cols]];
         for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {
@@ -76,8 +77,8 @@ impl Norm<'_> {
     }
 }
 
-/// The least that a normalised element, or its product with the mean of h n, counts among the terms: in f64 smaller ones
-/// are multiples of 2^-1074.
+/// Returns the smallest magnitude used for a normalised element, or for its product with the mean of h n. Smaller
+/// values of f64 are subnormal: they are multiples of 2^-1074.
 fn least_counted<E: Element>() -> f64 {
     if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 }
 }
@@ -86,7 +87,8 @@ fn larger(a: DoubleDouble, b: DoubleDouble) -> DoubleDouble {
     if b > a { b } else { a }
 }
 
-/// The part of a weight's magnitude that counts among the terms of layer_norm and group_norm: what the mean may be off by.
+/// Returns the possible error of the mean, relative to the weight's magnitude, as a term of the bounds of layer_norm
+/// and group_norm.
 pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     let long = (cols as f64 * 2f64.powi(-18)).max(1.0);
     match E::DTYPE {
@@ -97,13 +99,13 @@ pub fn mean_term<E: Element>(sum_is_exact: bool, cols: usize) -> f64 {
     }
 }
 
-/// The same for the elements of a row.
+/// Returns [`mean_term`] for the elements of a row.
 pub fn mean_term_of<E: Element>(row: &[E]) -> f64 {
     mean_term::<E>(sum_is_exact(row.iter().map(|x| (x.widen(), 1))), row.len())
 }
 
-/// Whether f64 holds every partial sum of these values, each of which comes so many times: they are multiples of a number
-/// that 2^53 times is at least the sum of their magnitudes.
+/// Returns whether f64 represents every partial sum of these values, given with their counts, exactly. This holds if
+/// all values are multiples of a unit and the sum of their magnitudes is at most 2^53 units.
 pub fn sum_is_exact(values: impl Iterator<Item = (f64, usize)> + Clone) -> bool {
     let lowest_bit = |v: f64| {
         let exponent = ((v.to_bits() >> 52 & 0x7ff) as i32).max(1) - 1075;
@@ -112,12 +114,12 @@ pub fn sum_is_exact(values: impl Iterator<Item = (f64, usize)> + Clone) -> bool 
     };
     let others = values.filter(|(v, _)| *v != 0.0);
     let Some(unit) = others.clone().map(|(v, _)| lowest_bit(v)).min() else { return true };
-    // The sum of magnitudes, to a digit more than the comparison needs.
+    // The tolerance of 1e-9 covers the rounding of the sum of magnitudes.
     let sum: f64 = others.map(|(v, count)| v.abs() * count as f64).sum();
     sum.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
-/// The sums of dy down each column.
+/// Returns the sums of dy over each column.
 pub fn column_sums<E: Element>(dy: &[E], cols: usize) -> Vec<E::Exact> {
     let mut sums = vec![DoubleDouble::from(0.0); cols];
     for row in dy.chunks(cols) {
@@ -128,12 +130,12 @@ pub fn column_sums<E: Element>(dy: &[E], cols: usize) -> Vec<E::Exact> {
     sums.into_iter().map(E::Exact::from_double_double).collect()
 }
 
-/// Rule O down each column of a matrix.
+/// Computes the tiled sum ([`rule_o`]) of each column of a matrix.
 pub fn rule_o_down(terms: &[f64], cols: usize) -> Vec<f64> {
     (0..cols).map(|j| rule_o(&terms.iter().skip(j).step_by(cols).copied().collect::<Vec<_>>())).collect()
 }
 
-/// Fails unless a computation gives the same bits on every instruction set and number of threads.
+/// Fails unless `run` gives the same bits on every instruction set and number of threads.
 pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + Sync) {
     let expected = with_level(Level::Portable, &run).unwrap();
     for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
@@ -144,7 +146,7 @@ pub fn assert_threads_agree<E: Element>(what: &str, run: impl Fn() -> Vec<E> + S
     }
 }
 
-/// Checks sums over rows, in ULPs of the sums of their magnitudes.
+/// Checks sums over rows, in ULP of the sums of the magnitudes.
 pub fn check_columns<E: Element>(checker: &Checker, what: &str, got: &[E], exact: &[E::Exact], terms: &[f64]) {
     checker.check_terms(what, &[], got, exact, |i| terms[i]);
 }

@@ -1,13 +1,13 @@
-//! Rows of f64 whose sums by rule O are rounded the same way almost everywhere: what a bound has to cover and random rows
-//! never show.
+//! Rows of f64 whose tiled sums round in the same direction almost everywhere. A bound must cover such rows, but random
+//! rows never show them.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use std::rc::Rc;
 
-/// A lane of rule O, or what some of them are folded to.
+/// Node of the tree of additions: one lane of the tiled sum, or the fold of two nodes.
 enum Node {
-    /// A lane's four elements.
+    /// Four elements of one lane.
     Lane([f64; 4]),
     Pair(Rc<Partial>, Rc<Partial>),
 }
@@ -15,11 +15,11 @@ enum Node {
 struct Partial {
     node: Node,
     sum: f64,
-    /// The sum less the exact one.
+    /// Rounded sum minus the exact sum.
     error: f64,
 }
 
-/// Partial sums that are kept at each level, and others that each is paired with.
+/// Number of partial sums kept at each level. `PARTNERS` is the number of random partners that each is paired with.
 const KEPT: usize = 400;
 const PARTNERS: usize = 40;
 
@@ -29,12 +29,12 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// Returns 64 tiles of rule O, 16,384 elements, the sum of whose squares is too large by as much of it as a greedy choice of
-/// neighbours finds, and that error in units of 2^-53.
+/// Returns a row of 16,384 elements, 64 tiles of the tiled sum, and the relative error of the sum of its squares in
+/// units of 2^-53. A greedy choice of partial sums makes the rounded sum as much too large as it can.
 pub fn one_way(rng: &mut SmallRng) -> (Vec<f64>, f64) {
     let mut level: Vec<Rc<Partial>> = (0..20 * KEPT).map(|_| Rc::new(lane(rng))).collect();
     keep_worst(&mut level);
-    // Six folds of the lanes of a tile, six of tiles.
+    // Six folds of the lanes of a tile, then six folds of the tiles.
     for _ in 0..12 {
         let mut next = Vec::with_capacity(KEPT * PARTNERS);
         for a in &level {
@@ -60,7 +60,8 @@ fn keep_worst(partials: &mut Vec<Rc<Partial>>) {
     partials.truncate(KEPT);
 }
 
-/// The first element is the largest, so that its rounding errors and those after it weigh most.
+/// Chooses the elements of a lane. The first is the largest, so its rounding error and the following ones have the
+/// largest weight.
 fn lane(rng: &mut SmallRng) -> Partial {
     let (mut elements, mut sum, mut error) = ([0.0; 4], 0.0, 0.0);
     for (i, element) in elements.iter_mut().enumerate() {
@@ -72,7 +73,7 @@ fn lane(rng: &mut SmallRng) -> Partial {
             (x, sum, error - x.mul_add(x, -square) - lost)
         });
         let worst = candidates.max_by(|a, b| (a.2 / a.1).total_cmp(&(b.2 / b.1)));
-        (*element, sum, error) = worst.expect("candidates");
+        (*element, sum, error) = worst.expect("there are 60 candidates");
     }
     Partial { node: Node::Lane(elements), sum, error }
 }

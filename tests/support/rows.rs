@@ -1,4 +1,4 @@
-//! What is tested of every function of one row: its accuracy on rows of every kind.
+//! Accuracy tests shared by all functions of one row, on many kinds of rows.
 
 use super::compare::{Checker, within_terms};
 use super::generate::{self, Bits, Hostile};
@@ -6,21 +6,21 @@ use super::implementations::each_level;
 use evenkeel::Element;
 use proptest::prelude::*;
 
-/// A function of one row with its default options, and what it should be.
+/// Function of one row with its default options, its reference and the naive formula.
 pub trait Function {
     const NAME: &'static str;
     fn run<E: Element>(row: &[E]) -> Vec<E>;
-    /// The reference, as many numbers as results.
+    /// Reference, one number per result.
     fn exact<E: Element>(row: &[E]) -> Vec<E::Exact>;
-    /// The formula as one writes it down.
+    /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(row: &[E]) -> Vec<E>;
-    /// Rows on which that formula fails.
+    /// Rows on which the naive formula fails.
     fn hostile<E: Bits>(len: usize) -> Vec<Hostile<E>>;
-    /// For each result the largest of the terms that cancel in it; 0 where none do.
+    /// Largest of the terms that cancel in each result; 0 where none do.
     fn terms<E: Element>(row: &[E], exact: &[E::Exact]) -> Vec<f64>;
 }
 
-/// Makes the tests of accuracy in an op's file, and with them those whose names follow.
+/// Generates the accuracy tests of an op, and the tests of the additional functions listed after it.
 macro_rules! row_tests {
     ($function:ident; $($name:ident),* $(,)?) => {
         fn hostile_rows<E: crate::support::generate::Bits>() {
@@ -57,7 +57,7 @@ fn check<F: Function, E: Element>(checker: &Checker, what: &str, row: &[E]) {
     });
 }
 
-/// Rows made to break the naive formula, which they do.
+/// Checks rows that are made to break the naive formula, and that they break it.
 pub fn hostile_rows<F: Function, E: Bits>() {
     let checker = Checker::of_usual_rows::<E>(F::NAME);
     for len in generate::lengths() {
@@ -67,7 +67,7 @@ pub fn hostile_rows<F: Function, E: Bits>() {
             let exact = F::exact(&row);
             let terms = F::terms(&row, &exact);
             let naive = within_terms("", &row, &F::naive(&row), &exact, |i| terms[i], checker.bound());
-            assert!(naive.is_err(), "{what} has no power: the naive formula passes");
+            assert!(naive.is_err(), "{what}: expected the naive formula to fail, but it is within the bound");
         }
     }
 }

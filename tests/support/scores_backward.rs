@@ -1,5 +1,5 @@
-//! What is tested of the gradients of softmax and log_softmax: their accuracy on inputs of every kind, under every
-//! option, what special values give, and the same bits in every form.
+//! Tests shared by the gradients of softmax and log_softmax: accuracy on inputs of every kind and under every option,
+//! special values, and equal bits in every form.
 
 use super::compare::{Checker, assert_same_bits, within_terms};
 use super::expand::Parts;
@@ -13,18 +13,19 @@ use evenkeel::{DType, Element, Error, FullyMasked, Lanes, LanesMut, Mask, Result
 use proptest::prelude::*;
 use std::mem::MaybeUninit;
 
-/// What an op's gradient should be.
+/// Specification of an op's gradient.
 pub trait Specified {
     const NAME: &'static str;
-    /// The reference.
+    /// Reference.
     fn exact<R: Real>(logits: &[R], dy: &[R]) -> Option<Vec<R>>;
-    /// The formula as one writes it down.
+    /// Naive formula, each step rounded to the storage type.
     fn naive<E: Element>(x: &[E], dy: &[E]) -> Vec<E>;
-    /// The largest term of the gradient of a logit with softmax y, where the row's largest |dy| and their sum are these.
+    /// Largest term in the gradient of a logit with softmax `y` and gradient `dy`. `largest` and `sum` are the maximum
+    /// and the sum of |dy| over the row.
     fn term(y: f64, dy: f64, largest: f64, sum: f64) -> f64;
 }
 
-/// An op's gradient in its forms.
+/// Forms of an op's gradient.
 pub trait Gradient: Specified {
     fn allocating<E: Element>(x: Lanes<'_, E>, dy: Lanes<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>>;
     fn into<'a, E: Element>(
@@ -36,7 +37,7 @@ pub trait Gradient: Specified {
     fn in_place<E: Element>(x: Lanes<'_, E>, dy: LanesMut<'_, E>, options: &Softmax<'_>) -> Result<()>;
 }
 
-/// Makes the tests of a gradient's file.
+/// Generates the tests of an op's gradient.
 macro_rules! gradient_tests {
     ($gradient:ident; $($name:ident),* $(,)?) => {
         gradient_tests!(@each $gradient;
@@ -55,16 +56,16 @@ macro_rules! gradient_tests {
     )*};
 }
 
-/// The exact gradients of a row, and the largest term of each.
+/// Exact gradients of a row, with the largest term of each.
 pub struct Truth<E: Element> {
     pub exact: Vec<E::Exact>,
     pub terms: Vec<f64>,
-    /// What errors are measured in: 1, but of f64 under a softcap.
+    /// Factor of the error bound: 1, except in f64 with a softcap.
     slack: f64,
 }
 
 impl<E: Element> Truth<E> {
-    /// Of a row with logits `z`, whose scores are `x`.
+    /// Computes the gradients of a row with scores `x` and logits `z`.
     pub fn new<G: Specified>(z: &[E::Exact], x: &[E], dy: &[E], scale: f64, softcap: Option<f64>) -> Self {
         let masked = E::Exact::from(f64::NEG_INFINITY);
         let zero = E::Exact::from(0.0);
@@ -77,7 +78,8 @@ impl<E: Element> Truth<E> {
         let live = |i: &usize| z[*i] != masked;
         let magnitudes = || (0..x.len()).filter(live).map(|i| dy[i].widen().abs());
         let (largest, sum) = (magnitudes().fold(0.0, f64::max), magnitudes().sum());
-        // Exponentials, and in f64 slopes and gradients of logits, that are subnormal have fewer digits.
+        // Subnormal values have fewer digits. This affects exponentials and, in f64, derivatives and gradients of
+        // logits.
         let (least, least_term) = match E::DTYPE {
             DType::F64 => (f64::MIN_POSITIVE, f64::MIN_POSITIVE),
             _ => (f64::from(f32::MIN_POSITIVE), 0.0),
@@ -88,8 +90,9 @@ impl<E: Element> Truth<E> {
             let slope = slopes[i].abs().to_f64().max(least_term * scale.abs());
             if live(&i) { term * slope } else { 0.0 }
         };
-        // The slope has errors of its own, and so have logits: 3 ULP the kernel's, less than 1 the reference's, and
-        // results by as much of themselves, twice at most. In units of a bound of 4.
+        // With a softcap, derivatives and logits have errors of their own. Logits have 3 ULP in the kernel and less
+        // than 1 ULP in the reference. They change the results by at most twice as much, relative to the logit. The
+        // unit is a bound of 4.
         let size = |i: usize| z[i].abs().to_f64();
         let largest_logit = (0..x.len()).filter(live).map(size).fold(0.0, f64::max);
         let capped = E::DTYPE == DType::F64 && softcap.is_some();
@@ -100,12 +103,12 @@ impl<E: Element> Truth<E> {
         }
     }
 
-    /// Under no options.
+    /// Computes the gradients with default options.
     pub fn plain<G: Specified>(x: &[E], dy: &[E]) -> Self {
         Self::new::<G>(&logits(x, 1.0, None, None, None), x, dy, 1.0, None)
     }
 
-    /// Checks a row.
+    /// Checks the gradients of a row.
     pub fn check(&self, checker: &Checker, what: &str, input: &[E], got: &[E]) {
         checker.check_errors(what, input, got, &self.exact, |i| {
             let result = ulp::toward_zero(self.exact[i]);
@@ -131,15 +134,15 @@ fn check_plain<G: Gradient, E: Element>(checker: &Checker, what: &str, x: &[E], 
 
 pub fn naive_fails<G: Specified, E: Element>(checker: &Checker, what: &str, x: &[E], dy: &[E], truth: &Truth<E>) {
     let naive = within_terms("", x, &G::naive(x, dy), &truth.exact, |i| truth.terms[i], checker.bound());
-    assert!(naive.is_err(), "{what} has no power: the naive formula passes");
+    assert!(naive.is_err(), "{what}: expected the naive formula to fail, but it is within the bound");
 }
 
-/// Gradients between -2 and 2 that look like chance.
+/// Returns pseudo-random gradients between -2 and 2.
 fn plain_gradients<E: Element>(len: usize) -> Vec<E> {
     (0..len).map(|i| E::from_wide(4.0 * scattered(i + 7) - 2.0)).collect()
 }
 
-/// Scores made to break the naive formula, and scores as far apart as the type has them.
+/// Checks scores that are made to break the naive formula, and scores as far apart as the type allows.
 pub fn hostile<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     for len in generate::lengths() {
@@ -157,7 +160,7 @@ pub fn hostile<G: Gradient, E: Bits>() {
     }
 }
 
-/// Sums in the storage type stall, or gather what they round.
+/// Checks rows of equal logits. A sum in the storage type would stall on them, or accumulate its rounding errors.
 pub fn equal_logits<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     for len in [4096, 131_072] {
@@ -201,12 +204,12 @@ pub fn any_finite_values<G: Gradient, E: Bits>() {
     });
 }
 
-/// Gradients whose sums and differences are beyond the type, and some that are almost nothing.
+/// Checks gradients whose sums and differences exceed the range of the type, and tiny ones.
 pub fn ends_of_the_type<G: Gradient, E: Bits>() {
     let checker = Checker::new::<E>(G::NAME);
     let limits = E::LIMITS;
     let max = E::from_wide(limits.max);
-    // A gradient that is the largest number, made of a sum beyond it whose rounding goes up.
+    // The gradient of one score is the largest finite value: a sum just beyond it is rounded up to it.
     let x: Vec<E> = (0..25).map(|i| E::from_wide(if i == 16 { 53.0 } else { 0.0 })).collect();
     let aside = limits.max * (2f64.powi(-24) + 5.0 * 2f64.powi(-54));
     let dy = |i| [(16, -aside), (24, -limits.max)].into_iter().find(|(at, _)| *at == i).map_or(0.0, |(_, dy)| dy);
@@ -222,13 +225,13 @@ pub fn ends_of_the_type<G: Gradient, E: Bits>() {
             truth.exact[1].to_f64().is_finite()
                 && row::<G, E>(&x, &one_against_all, &Softmax::default())[1].widen().is_finite()
         );
-        // All the same: nothing is left but what is rounded.
+        // All gradients are equal, so only rounding errors remain.
         check_plain::<G, E>(&checker, &format!("{len}, all at the largest value"), &x, &vec![max; len]);
         for unit in [limits.min_subnormal, limits.min_normal] {
             let dy: Vec<E> = (0..len).map(|i| E::from_wide(unit * (16.0 * scattered(i) - 8.0).round())).collect();
             check_plain::<G, E>(&checker, &format!("{len} about {unit:e}"), &x, &dy);
         }
-        // One that is large beside ones that are small: in the sum, the small ones are below its last place.
+        // Some gradients are large and the others small. In their sum, the small ones are below the last place.
         let dy: Vec<E> = (0..len).map(|i| if i % 16 == 2 { max } else { E::from_wide(scattered(i)) }).collect();
         check_plain::<G, E>(&checker, &format!("{len}, some large"), &x, &dy);
     }
@@ -254,7 +257,7 @@ pub fn options<G: Gradient, E: Bits>() {
     }
 }
 
-/// Masks of every kind; NaN behind keep flags, in scores and gradients, is harmless.
+/// Checks masks of every kind. NaN at positions that keep flags mask, in scores and gradients, must have no effect.
 pub fn masks<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let checker = Checker::new::<E>(G::NAME);
@@ -297,14 +300,17 @@ pub fn masks<G: Gradient, E: Bits>() {
                     truth.check(&checker, &what, &dy[r * keys..][..keys], &dx[r * keys..][..keys]);
                 }
                 for (dx, keep) in dx.iter().zip(&keep) {
-                    assert!(*keep || dx.bits() == E::ZERO.bits(), "{dx:?} behind a mask, {level}");
+                    assert!(
+                        *keep || dx.bits() == E::ZERO.bits(),
+                        "expected 0 at a masked position, got {dx:?} ({level})"
+                    );
                 }
             }
         });
     }
 }
 
-/// What a row gives that has nothing to attend to, or something that spoils it.
+/// Checks fully masked rows, and rows with a NaN or an infinity.
 pub fn outcomes<G: Gradient, E: Bits>() {
     let [zero, one, inf, masked, nan] = [0.0, 1.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(E::from_wide);
     let live = ([one, zero, one], [one, zero, zero]);
@@ -331,7 +337,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
             for dy in [[inf, one, nan], [inf, masked, zero], [one, masked, inf]] {
                 assert_eq!(expect("an infinity in dy", [one, one, masked], dy, [nan, nan, zero]).infinite, 1);
             }
-            // An exponential of 0 is of a score that counts.
+            // A score whose exponential is 0 is not masked, so the NaN in its gradient counts.
             let far = E::from_wide(-E::LIMITS.max);
             assert_eq!(expect("a NaN far down", [one, far, one], [one, nan, one], [nan; 3]).nan, 1);
             let met = expect("a masked NaN in dy", [masked, one, masked], [nan, one, inf], [zero; 3]);
@@ -358,18 +364,18 @@ pub fn outcomes<G: Gradient, E: Bits>() {
     let [x, dy] = [[one; 6], [one; 6]];
     let (x, dy) = (Rows::new(&x, 2, 3).unwrap(), Rows::new(&dy, 3, 2).unwrap());
     let error = G::allocating(x.into(), dy.into(), &Softmax::default()).unwrap_err();
-    let expected = format!("{}: dy has shape [3, 2]; the input's, [2, 3], is needed", G::NAME);
+    let expected = format!("{}: dy has shape [3, 2]; expected the input's shape, [2, 3]", G::NAME);
     assert_eq!(error.to_string(), expected);
 }
 
-/// Every form, instruction set, stride and number of threads gives the bits of rows one at a time on the portable
-/// instruction set.
+/// Checks that every form, instruction set, stride and number of threads gives the same bits. The expected bits come
+/// from single rows on the portable instruction set.
 pub fn forms<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     for (rows, cols) in [(1, 1), (3, 1), (5, 7), (4, 16), (3, 257), (70, 1000)] {
         let mut x = generate::bell::<E>(&mut rng, rows * cols, 0.0, 15.0);
         let mut dy = generate::bell::<E>(&mut rng, rows * cols, 0.1, 2.0);
-        // A wholly masked row, and ones with a NaN among the others.
+        // One fully masked row, and rows with a NaN.
         x[..cols].fill(E::NEG_INFINITY);
         x[rows * cols - 1] = E::NAN;
         dy[rows / 2 * cols] = E::NAN;
@@ -385,14 +391,15 @@ pub fn forms<G: Gradient, E: Bits>() {
                 let mut room = vec![MaybeUninit::<E>::uninit(); rows * cols];
                 let out = RowsMut::new(&mut room[..], rows, cols).unwrap();
                 let written = G::into(view.into(), given.into(), out.into(), &options).unwrap();
-                assert_same_bits(&what("into memory that is not initialised"), written, &alone);
+                assert_same_bits(&what("into uninitialised memory"), written, &alone);
 
                 let mut data = dy.clone();
                 let to = RowsMut::new(&mut data, rows, cols).unwrap();
                 G::in_place(view.into(), to.into(), &options).unwrap();
                 assert_same_bits(&what("in place"), &data, &alone);
 
-                // Three strides; what lies in the gaps would show wherever it was read.
+                // The three operands have different strides. The gaps hold NaN, which would show in the results if an
+                // op read them.
                 let spread = |data: &[E], stride: usize| {
                     let gaps = |row: &[E]| [row, &vec![E::NAN; stride - cols]].concat();
                     data.chunks(cols).flat_map(gaps).collect::<Vec<E>>()
@@ -436,8 +443,8 @@ pub fn axes<G: Gradient, E: Bits>() {
     }
 }
 
-/// A window, flags, and scores of -inf that leave the same positions give the same bits: sums take their terms at the
-/// columns of the whole row.
+/// Checks that a window, keep flags and scores of -inf that keep the same positions give the same bits. Sums place
+/// their terms by the columns of the whole row.
 pub fn parts_that_mean_the_same<G: Gradient, E: Bits>() {
     let mut rng = generate::rng(G::NAME);
     let dims = [2, 90, 700];

@@ -1,24 +1,25 @@
-//! Clipping by the size of weights: each unit by its own, as its definition in plain loops says.
+//! Tests of clipping relative to the weights: each unit by its own weights, compared with plain loops.
 
 use evenkeel::Element;
 use evenkeel::testing::ulp;
 use evenkeel::train::AdaptiveClip;
 use half::{bf16, f16};
 
-/// Multiples of 1/8 within 4 of 0.
+/// Generates multiples of 1/8 between -4 and 4, times a factor.
 fn numbers<E: Element>(count: usize, seed: u64, by: f64) -> Vec<E> {
     let number = |i: u64| ((i * 2_654_435_761 + seed * 40503) % 65) as f64 / 8.0 - 4.0;
     (0..count as u64).map(|i| E::from_wide(number(i) * by)).collect()
 }
 
-/// In plain loops: beside an ULP for the store, the two norms and the factor round some 16 times to 2^-53.
+/// Compares with plain loops. Besides the rounding to the type, the two norms and the factor have about 16 roundings to
+/// 2^-53.
 fn as_defined<E: Element>(shape: &[usize], units: usize) {
     let count: usize = shape.iter().product();
     let options = AdaptiveClip::default().clipping(0.125).eps(0.5);
     let weight: Vec<E> = numbers(count, 1, 1.0);
     let mut grad: Vec<E> = numbers(count, 2, 0.25);
     for (unit, values) in grad.chunks_mut(count / units).enumerate() {
-        // Some are within their limits.
+        // Some units are within their limits.
         if unit % 3 == 1 {
             values.iter_mut().for_each(|v| *v = E::from_wide(v.widen() / 64.0));
         }
@@ -40,7 +41,7 @@ fn as_defined<E: Element>(shape: &[usize], units: usize) {
             let expected = before[i].widen() * allowed / of_grad;
             let off = (grad[i].widen() - expected).abs();
             let room = 0.51 * ulp::size::<E>(expected) + 32.0 * f64::EPSILON * expected.abs();
-            assert!(off <= room, "{} {shape:?} {i}: {:?}, not {expected}", E::DTYPE, grad[i]);
+            assert!(off <= room, "{} {shape:?} at {i}: got {:?}, expected {expected}", E::DTYPE, grad[i]);
         }
     }
     assert_eq!(clipped, expected_clipped);
@@ -62,13 +63,13 @@ fn each_unit_by_its_own_weights() {
     assert_eq!(AdaptiveClip::default().clip(&mut [0f32; 0], &none, &[3, 0]), Ok(0));
 }
 
-/// A gradient whose norm is beyond its type, and types that differ.
+/// Checks a gradient whose norm exceeds its type, and weights of another type.
 #[test]
 fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX, 1.0, 1.0];
     let clipped = AdaptiveClip::default().clip(&mut huge, &[f16::from_f32(100.0); 4], &[2, 2]);
     assert_eq!(clipped, Ok(1));
-    assert!((huge[0] - 1.0).abs() < 1e-12 && (huge[1] + 1.0).abs() < 1e-12 && huge[2..] == [1.0, 1.0], "{huge:?}");
+    assert!((huge[0] - 1.0).abs() < 1e-12 && (huge[1] + 1.0).abs() < 1e-12 && huge[2..] == [1.0, 1.0], "expected [1, -1, 1, 1], got {huge:?}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Clipping in torch's mode: PyTorch's numbers.
+//! Tests of clipping in the PyTorch mode against PyTorch's results.
 
 use crate::vectors::{f32s, f64s, lines};
 use evenkeel::testing::ulp;
 use evenkeel::{ClipGradNorm, ClipMode, NormType, clip_grad_norm};
 
-/// PyTorch's own are of f64, where it rounds four times: far below what is allowed in f32. Its sums are in another order,
-/// of a few hundred terms at most.
+/// Compares with PyTorch. Its results are in f64 with four roundings, far below the bound for f32. It adds in another
+/// order, with a few hundred terms at most.
 #[test]
 fn as_in_torch() {
     let lines = lines("clip");
@@ -26,11 +26,11 @@ fn as_in_torch() {
         }
         let got = clip_grad_norm(&mut tensors, &options).unwrap();
         let (norm, clipped) = (f64s(norm)[0], f64s(clipped));
-        assert!((got / norm - 1.0).abs() <= 400.0 * f64::EPSILON, "{got}, not {norm}");
+        assert!((got / norm - 1.0).abs() <= 400.0 * f64::EPSILON, "expected norm {norm}, got {got}");
         assert_eq!(grads.len(), clipped.len());
         for (got, expected) in grads.iter().zip(clipped) {
             let off = ulp::error(*got, expected);
-            assert!(off <= 0.51, "{got}, not {expected}: off by {off} ULP");
+            assert!(off <= 0.51, "expected {expected} within 0.51 ULP, got {got}, off by {off} ULP");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! What weights start as: distributions against their closed forms, bits that hang on nothing but seed, name and index.
+//! Tests of initial weights: distributions against their closed forms, and bits that depend only on seed, name and
+//! index.
 //!
-//! Seeds are fixed, so that a test that passes once passes always. How likely each was to fail by chance when its seed was
-//! chosen is said beside it.
+//! Seeds are fixed, so a test that passes once always passes. Comments state how likely a failure by chance was when a
+//! seed was chosen.
 
 use evenkeel::train::init::{Fan, Gain, Init, Spread, Stream, fill};
 use evenkeel::{Draw, Element, Error, SamplerConfig};
@@ -9,20 +10,20 @@ use half::{bf16, f16};
 
 const COUNT: usize = 1 << 16;
 
-/// Numbers as the type has them.
+/// Draws values of a type.
 fn made<E: Element>(init: &Init, shape: &[usize], stream: Stream) -> Vec<E> {
     let mut x = vec![E::ZERO; shape.iter().product()];
     fill(&mut x[..], shape, init, stream).unwrap();
     x
 }
 
-/// As many in f64.
+/// Draws 65,536 values in f64.
 fn wide(init: &Init) -> Vec<f64> {
     made(init, &[256, 256], Stream::named(7, "distribution"))
 }
 
-/// The largest distance between the distribution of numbers and one that is known, times the root of how many there are:
-/// beyond 2.4 once in 50,000 (Kolmogorov: 2 e^(-2 d^2)).
+/// Returns the largest distance between the empirical and a known distribution, times the square root of the count. It
+/// exceeds 2.4 once in 50,000 runs (Kolmogorov: 2 e^(-2 d^2)).
 fn distance(mut x: Vec<f64>, known: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     x.sort_by(f64::total_cmp);
     let n = x.len() as f64;
@@ -30,7 +31,7 @@ fn distance(mut x: Vec<f64>, known: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
     known(&x).iter().enumerate().map(of).fold(0.0, f64::max) * n.sqrt()
 }
 
-/// The distribution of normal numbers of mean 0 and deviation 1.
+/// Returns the cumulative distribution function of the standard normal distribution at each x.
 fn normal(x: impl Iterator<Item = f64>) -> Vec<f64> {
     let x: Vec<f64> = x.map(|x| x / 2f64.sqrt()).collect();
     evenkeel::erf(&x).unwrap().iter().map(|erf| 0.5 * (1.0 + erf)).collect()
@@ -55,11 +56,11 @@ fn distributions_are_what_they_are_called() {
     let bell = wide(&Init::Normal { mean: 2.0, std: 0.5 });
     assert!(distance(bell, |x| normal(x.iter().map(|x| (x - 2.0) / 0.5))) < 2.4);
 
-    // Around the mean, on one side of it, far from it, and with one limit.
+    // Limits around the mean, on one side of it, far from it, and with one limit only.
     for (low, high) in [(-2.0, 2.0), (-0.5, 3.0), (1.0, 4.0), (4.0, 9.0), (-1.0, f64::INFINITY), (-30.0, 40.0)] {
         let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
-        assert!(x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)), "{low} {high}");
-        // By the other tail where both limits are above the mean: 1 - p would leave no digits.
+        assert!(x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)), "limits {low} and {high}: a value is out of range");
+        // If both limits are above the mean, the other tail is used: 1 - p would lose all digits.
         let sign = if low > 0.0 { -1.0 } else { 1.0 };
         let below = |x: &[f64]| normal(x.iter().map(|x| sign * x)).iter().map(|p| sign * p).collect::<Vec<_>>();
         let ends = below(&[low, high]);
@@ -68,19 +69,21 @@ fn distributions_are_what_they_are_called() {
             below(&x).iter().map(|p| (p - ends[0]) / (ends[1] - ends[0])).collect()
         };
         let d = distance(x, known);
-        assert!(d < 2.4, "{low} {high}: {d}");
+        assert!(d < 2.4, "limits {low} and {high}: expected a distance below 2.4, got {d}");
     }
 }
 
-/// A distribution that lies far out in the tail is nearly exponential: its mean lies 1/low above `low`, but for 1/low^3.
+/// Checks a distribution far out in the tail. It is nearly exponential: its mean is 1/low above `low`, up to an error
+/// of 1/low^3.
 #[test]
 fn a_tail_is_drawn_from_as_such() {
     let low = 40.0;
     let x = wide(&Init::TruncatedNormal { mean: 0.0, std: 1.0, low, high: f64::INFINITY });
     assert!(x.iter().all(|x| *x >= low));
     let (mean, _) = moments(&x);
-    // Its deviation is about 1/low too: beyond 5 of those over the root of how many, once in a million.
-    assert!((mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3), "{mean}");
+    // Its standard deviation is about 1/low too. An error of 5 standard deviations of the mean occurs once in a million
+    // runs.
+    assert!((mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3), "expected a mean of {low} + 1 / {low}, got {mean}");
     assert!(distance(x, each(|x| 1.0 - (-(x - low) * (x + low) / 2.0).exp() * (low / x))) < 2.4);
 }
 
@@ -89,7 +92,7 @@ fn moments_are_those_of_the_closed_form() {
     let shape = [128, 64, 3, 3];
     let (fan_in, fan_out) = (64.0 * 9.0, 128.0 * 9.0);
     let relu = 2.0;
-    // The variance; and what share of a uniform number's fourth moment, or a normal one's, the square of it is.
+    // Variance, and the ratio of the fourth moment to its square: 9/5 for a uniform distribution, 3 for a normal one.
     let cases = [
         (Init::xavier_uniform(0.5), 0.25 * 2.0 / (fan_in + fan_out), 9.0 / 5.0),
         (Init::xavier_normal(1.0), 2.0 / (fan_in + fan_out), 3.0),
@@ -102,7 +105,7 @@ fn moments_are_those_of_the_closed_form() {
         (
             Init::Scaled { gain: Gain::Selu, fan: Fan::In, spread: Spread::TruncatedNormal },
             0.5625 / fan_in,
-            // Narrower than a whole one.
+            // The truncated distribution has a smaller ratio.
             3.0,
         ),
     ];
@@ -110,11 +113,11 @@ fn moments_are_those_of_the_closed_form() {
         let x: Vec<f64> = made(&init, &shape, Stream::numbered(11, i as u64));
         let n = x.len() as f64;
         let (mean, got) = moments(&x);
-        // 5 deviations: each beyond it once in a million.
-        assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: mean {mean}");
+        // Each is beyond 5 standard deviations once in a million runs.
+        assert!(mean.abs() < 5.0 * (variance / n).sqrt(), "{init:?}: expected a mean of 0, got {mean}");
         let off = 5.0 * ((kurtosis - 1.0) / n).sqrt();
-        assert!((got / variance - 1.0).abs() < off, "{init:?}: variance {got}, not {variance}");
-        // Limits of those that have them.
+        assert!((got / variance - 1.0).abs() < off, "{init:?}: expected variance {variance}, got {got}");
+        // The largest magnitude, which some distributions limit.
         let largest = x.iter().fold(0.0f64, |a, x| a.max(x.abs()));
         match init {
             Init::Scaled { spread: Spread::Uniform, .. } => assert!(largest <= (3.0 * variance).sqrt() * (1.0 + 1e-15)),
@@ -126,7 +129,7 @@ fn moments_are_those_of_the_closed_form() {
     }
 }
 
-/// What `torch.nn.init.calculate_gain` gives.
+/// Compares with the results of `torch.nn.init.calculate_gain`.
 #[test]
 fn gains() {
     let of = |gain: Gain| gain.value().unwrap();
@@ -143,7 +146,7 @@ fn gains() {
     }
 }
 
-/// An element does not know how many others there are, of which type it is, or on how many threads it was made.
+/// Checks that an element does not depend on the number of elements, the type, or the number of threads.
 #[test]
 fn elements_hang_on_seed_name_and_index_alone() {
     let inits = [
@@ -173,7 +176,7 @@ fn elements_hang_on_seed_name_and_index_alone() {
     }
 }
 
-/// The bits that a seed gives are part of what is promised.
+/// Checks the bits for a seed, which are part of the documented behaviour.
 #[test]
 fn pinned() {
     let stream = Stream::named(42, "layer.0.weight");
@@ -186,7 +189,8 @@ fn pinned() {
     assert_eq!(inits.each_ref().map(bits).concat(), PINNED);
 }
 
-/// Uniform and truncated ones are also what a few lines of Python make of the papers, normal ones within 2^-53.
+/// Expected bits. A few lines of Python after the papers give the same for uniform and truncated values, and normal
+/// ones within 2^-53.
 const PINNED: [u64; 12] = [
     0x3fe0_ae8d_83c7_883d,
     0x3fe6_7998_a57b_1677,
@@ -241,7 +245,7 @@ fn what_makes_no_sense_is_refused() {
         let error = fill(&mut six, shape, &Init::Constant(0.0), Stream::named(0, "x")).unwrap_err();
         assert!(matches!(error, Error::ShapeMismatch { .. }), "{error}");
     }
-    // But nothing, and no spread, are fine.
+    // Empty tensors and distributions without spread are valid.
     assert!(made::<f32>(&Init::lecun_normal(), &[3, 0], Stream::numbered(0, 0)).is_empty());
     assert_eq!(made::<f32>(&Init::Uniform { low: 2.0, high: 2.0 }, &[2], Stream::numbered(0, 0)), [2.0; 2]);
     assert_eq!(made::<f32>(&Init::Normal { mean: 2.0, std: 0.0 }, &[2], Stream::numbered(0, 0)), [2.0; 2]);
@@ -251,8 +255,8 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(made::<f32>(&far, &[2], Stream::numbered(0, 0)), [1.0; 2]);
 }
 
-/// A seed serves for weights and for tokens: a draw whose row and step are a tensor's number and an element's index has other
-/// bits than the element.
+/// Checks that a seed may be used for both weights and tokens. A draw whose row and step are a tensor's number and an
+/// element's index has different bits than the element.
 #[test]
 fn weights_and_draws_of_one_seed_have_nothing_in_common() {
     const TOKENS: usize = 1 << 16;
@@ -265,7 +269,7 @@ fn weights_and_draws_of_one_seed_have_nothing_in_common() {
             token == (weight * TOKENS as f64) as u32
         };
         let same = weights.iter().enumerate().filter(|pair| is_same(*pair)).count();
-        // One in 65,536 by chance.
-        assert!(same < 5, "{same} of 1,000 numbers are those of draws, seed {seed}");
+        // A match by chance has a probability of 1 in 65,536.
+        assert!(same < 5, "expected fewer than 5 of 1,000 numbers to equal draws, got {same} for seed {seed}");
     }
 }

@@ -1,9 +1,9 @@
-//! The scaler is PyTorch's, step by step; what PyTorch lets pass is an error.
+//! Tests of the loss scaler: it matches PyTorch's step by step, and returns errors where PyTorch continues silently.
 
 use crate::vectors::{f32s, lines};
 use evenkeel::train::{LossScale, LossScaler, LossScalerState};
 
-/// A step as it should be.
+/// Performs one step with the calls in the right order.
 fn step(scaler: &mut LossScaler, finite: bool) {
     scaler.record(finite).unwrap();
     assert_eq!(scaler.step(), Ok(finite));
@@ -27,7 +27,7 @@ fn as_in_torch() {
         assert_eq!(scales.len(), finite.len() + 1);
         for (i, (finite, scale)) in finite.iter().zip(&scales).enumerate() {
             assert_eq!(scaler.scale().to_bits(), scale.to_bits(), "before step {i} of {fields:?}");
-            // What was saved between two steps goes on in the same way.
+            // Saving and restoring between two steps changes nothing.
             if i % 7 == 3 {
                 scaler = LossScaler::restore(scaler.state()).unwrap();
             }
@@ -57,7 +57,7 @@ fn a_constant_scale_stays() {
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (512.0, 3333, 1667));
 }
 
-/// Calls out of turn are errors, and change nothing.
+/// Checks that calls in the wrong order are errors and change nothing.
 #[test]
 fn stages() {
     let stage = |error: evenkeel::Error| error.to_string().replace("loss_scaler: stage is ", "");
@@ -77,11 +77,11 @@ fn stages() {
     assert_eq!(scaler, before);
     scaler.update().unwrap();
 
-    // As PyTorch's, a step may end without the optimiser; it counts for the scale alone.
+    // As in PyTorch, a step may end without the optimiser. It affects only the scale.
     scaler.record(false).unwrap();
     scaler.update().unwrap();
     assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (32768.0, 1, 0));
-    // And a scale that is set ends it too, whatever the tracker is.
+    // Setting a scale ends the step too, whatever the tracker is.
     scaler.record(false).unwrap();
     scaler.update_to(7.0).unwrap();
     assert_eq!(scaler.scale(), 7.0);
@@ -90,11 +90,11 @@ fn stages() {
     assert_eq!((scaler.scale(), scaler.state().tracker), (7.0, 1));
 }
 
-/// PyTorch's goes down to 0, after which all is NaN for good.
+/// Checks that gradients that stay NaN become an error. PyTorch's scale goes down to 0, after which everything is NaN.
 #[test]
 fn gradients_that_are_nan_for_good_are_an_error() {
     let mut scaler = LossScale::dynamic().min_scale(3.0).validate().unwrap();
-    // 65536, .., 4, and then the limit.
+    // The scales 65536, .., 4, then the limit.
     for scale in (3..=16).rev().map(|e| (1u32 << (e - 1)) as f32).map(|scale| scale.max(3.0)) {
         step(&mut scaler, false);
         assert_eq!(scaler.scale(), scale);

@@ -1,4 +1,4 @@
-//! What training is made of: against PyTorch's own numbers, references in plain loops, and distributions.
+//! Tests of training support: PyTorch's own results, plain loops as references, and distributions.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What a monitor says of steps, and what its sinks keep.
+//! Tests of a monitor's warnings and of the records in its sinks.
 
 use evenkeel::train::{Bin, Histogram, Jsonl, Layer, Limits, Monitor, Record, Sink, Step, TensorBoard, Warning};
 use evenkeel::{Error, Floats};
@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// Keeps records where a test sees them, or refuses them.
+/// Sink that keeps records for the test to inspect, or fails.
 #[derive(Clone, Debug, Default)]
 struct Kept {
     records: Arc<Mutex<Vec<Record>>>,
@@ -45,7 +45,7 @@ fn limits_are_what_may_still_be() {
     assert_eq!(warnings(1, 10.0, 100.0_f64.next_up()), [Warning::Norm { norm: 100.0_f64.next_up(), limit: 100.0 }]);
     let loss = 100.0_f64.next_up();
     assert_eq!(warnings(2, loss, 0.0), [Warning::LossJump { loss, before: 10.0, limit: 10.0 }]);
-    // A loss of 0 or less has no multiple that says something.
+    // For a loss of 0 or less, a jump by a factor is not meaningful.
     assert_eq!(warnings(3, 0.0, 0.0), []);
     assert_eq!(warnings(4, 5.0, 0.0), []);
     let unlimited = Limits::default().norm(f64::INFINITY).loss_jump(f64::INFINITY).update_ratio(f64::INFINITY);
@@ -64,7 +64,7 @@ fn a_loss_that_is_not_finite_is_an_error_that_is_on_record() {
     assert_eq!(raised, Err(diverged("loss", f64::INFINITY)));
     let raised = monitor.record(step(3, 1.0, f64::INFINITY), Vec::new());
     assert_eq!(raised, Err(diverged("norm of the gradients", f64::INFINITY)));
-    // That is what loss scaling is for.
+    // A skipped step may have a non-finite norm: loss scaling handles it.
     let skipped = Step { skipped: true, ..step(4, 1.0, f64::INFINITY) };
     let record = monitor.record(skipped, Vec::new()).unwrap();
     assert_eq!(record.warnings, [Warning::NormNotFinite { norm: f64::INFINITY }]);
@@ -92,7 +92,7 @@ fn a_sink_that_fails_is_named_and_the_others_have_the_record() {
     let (full, kept) = (Kept { refuses: true, ..Kept::default() }, Kept::default());
     let mut monitor = Monitor::default().sink(full).sink(kept.clone());
     let error = monitor.record(Step::new(5, 1.0), Vec::new()).unwrap_err();
-    assert_eq!(error.to_string(), "a full disk: no space left; the record of step 5 is not in it");
+    assert_eq!(error.to_string(), "a full disk: no space left; the record of step 5 was not written");
     assert_eq!((error.name(), kept.steps()), ("Sink", vec![5]));
 }
 
@@ -115,15 +115,15 @@ fn a_layer_is_seen_in_numbers() {
     let texts: Vec<String> = record.warnings.iter().map(Warning::to_string).collect();
     assert_eq!(texts, ["up: 2 elements are not finite", "up: changed by 0.2500 of its norm, more than 0.1"]);
 
-    // What was 0 has no ratio, which is no warning; squares beyond f64 have a root.
+    // A layer that was 0 has no update ratio and gives no warning. Squares beyond f64 still give a norm.
     let layer = Layer::new("bias").gradient(&[3e200, 4e200]).unwrap().update(&[0.0f32], &[1.0f32]).unwrap();
     assert_eq!((layer.weight_norm(), layer.update_ratio), (Some(1.0), None));
     assert!((layer.gradient_norm().unwrap() / 5e200 - 1.0).abs() < 4.0 * f64::EPSILON);
     let error = Layer::new("x").update(&[0.0f32; 2], &[0.0f32; 3]).unwrap_err();
-    assert_eq!(error.to_string(), "train: after has 3 elements; 2 elements is needed");
+    assert_eq!(error.to_string(), "train: after has 3 elements; expected 2 elements");
 }
 
-/// Every finite f16 is in one bin, which has it between its ends; bins rise and do not overlap.
+/// Checks that every finite f16 is in one bin that contains it, and that bins ascend without overlaps.
 #[test]
 fn bins_hold_what_they_say() {
     let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
@@ -168,9 +168,9 @@ fn lines_of_json_are_there_at_once_and_a_run_that_goes_on_appends() {
     }
 }
 
-/// The frames of a file of events; panics where a checksum is wrong.
+/// Returns the frames of a TensorBoard event file. Panics if a checksum is wrong.
 fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    // By the definition: the polynomial 0x1EDC6F41, reflected, bit by bit.
+    // CRC-32C by its definition: the reflected polynomial 0x1EDC6F41, bit by bit.
     let crc = |bytes: &[u8]| {
         !bytes.iter().fold(u32::MAX, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
@@ -192,7 +192,7 @@ fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// What TensorBoard itself makes of such a file, `scripts/tensorboard-check` looks at.
+/// Checks the framing of event files. `scripts/tensorboard-check` reads such a file with TensorBoard itself.
 #[test]
 fn events_are_framed_and_a_run_that_goes_on_has_a_file_more() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Optimisers: PyTorch's numbers, references in plain loops, gradients of any size, states, and what is refused.
+//! Tests of optimisers: PyTorch's results, plain loops as references, gradients of any magnitude, states, and rejected
+//! arguments.
 
 use crate::vectors::{f64s, lines};
 use evenkeel::train::{AdamW, Numbers, Optimizer, ParameterState, Rule, Sgd};
@@ -7,7 +8,7 @@ use half::{bf16, f16};
 
 const U: f64 = f64::EPSILON / 2.0;
 
-/// Multiples of 1/8 within 4 of 0, as scripts/train-vectors.py makes them.
+/// Generates multiples of 1/8 between -4 and 4, with the formula of scripts/train-vectors.py.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {
     (0..count as u64).map(|i| ((i * 2_654_435_761 + seed * 40503) % 65) as f64 / 8.0 - 4.0).collect()
 }
@@ -25,7 +26,7 @@ fn kept(state: &ParameterState, place: usize) -> Vec<f64> {
     (0..floats.len()).filter_map(|i| floats.get(i)).collect()
 }
 
-/// One parameter and its optimiser.
+/// One parameter with its optimiser.
 struct Run<E, R> {
     weights: Vec<E>,
     optimizer: Optimizer<R>,
@@ -47,11 +48,11 @@ impl<E: Element, R: Rule> Run<E, R> {
     }
 }
 
-/// `what` agrees, element by element, within `allowed`.
+/// Fails unless every element is within `allowed` of the expected one.
 fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     assert_eq!(got.len(), expected.len());
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
-        assert!((got - expected).abs() <= allowed, "{what} at {i}: {got}, not {expected} within {allowed:e}");
+        assert!((got - expected).abs() <= allowed, "{what} at {i}: expected {expected} within {allowed:e}, got {got}");
     }
 }
 
@@ -102,7 +103,7 @@ fn sgd_is_torch_s() {
     }
 }
 
-/// Adam in plain loops of f64, with squares instead of their roots and nothing kept in less.
+/// Adam in plain loops of f64, with squares instead of their roots, and no state in a narrower type.
 struct Plain {
     rule: AdamW,
     weights: Vec<f64>,
@@ -130,8 +131,8 @@ impl Plain {
     }
 }
 
-/// What is kept in f32 is rounded to 2^-24 in each step, which a mean forgets over 1 / (1 - beta) steps and a weight,
-/// within 8, never does. In 16 bits a weight is the rounding of that.
+/// Checks that f32 state stays close to f64. Each step rounds the state to 2^-24. A mean forgets the error over 1 / (1
+/// - beta) steps; a weight, within 8, never does. A 16-bit weight is the rounded master weight.
 fn stays_near_f64<E: Element>(rule: AdamW, steps: u64) {
     const U32: f64 = f32::EPSILON as f64 / 2.0;
     let start = numbers(37, 1);
@@ -147,7 +148,7 @@ fn stays_near_f64<E: Element>(rule: AdamW, steps: u64) {
     let master = match &run.state().master {
         Some(master) => {
             let rounded: Vec<E> = of(&wide(master));
-            assert!(run.weights == rounded, "{} is not the rounding of its master weights", E::DTYPE);
+            assert!(run.weights == rounded, "{}: expected the weights to be the rounded master weights", E::DTYPE);
             wide(master)
         }
         None => wide(&run.weights),
@@ -162,11 +163,11 @@ fn kept_in_f32_it_stays_near_f64() {
     stays_near_f64::<f16>(rule, 2000);
     stays_near_f64::<bf16>(rule, 2000);
     stays_near_f64::<f64>(rule, 200);
-    // A hundred thousand small steps, none of which 16 bits could hold.
+    // A hundred thousand steps that are each too small for 16 bits.
     stays_near_f64::<bf16>(rule.lr(1e-6).weight_decay(0.0), 100_000);
 }
 
-/// What a single step gives is its formula rounded once: of weights, the mean, and the root.
+/// Checks that a single step rounds its formula once for the weights, the mean and the root.
 #[test]
 fn one_step_is_rounded_once() {
     let rule = AdamW::default().lr(0.01).weight_decay(0.1);
@@ -180,7 +181,7 @@ fn one_step_is_rounded_once() {
     let (bias1, bias2) = (1.0 - 0.9 * 0.9, 1.0 - 0.999 * 0.999);
     let off = |got: f64, expected: f64, largest: f64| {
         let ulp = evenkeel::testing::ulp::size::<f32>(largest);
-        assert!((got - expected).abs() <= 0.501 * ulp, "{got}, not {expected}");
+        assert!((got - expected).abs() <= 0.501 * ulp, "expected {expected}, got {got}");
     };
     for i in 0..count {
         let mean = 0.9 * m[i] + (1.0 - 0.9) * g2[i];
@@ -192,13 +193,14 @@ fn one_step_is_rounded_once() {
     }
 }
 
-/// Squares of these are beyond the type or nothing; a weight moves by the learning rate all the same, and comes to rest.
+/// Checks gradients whose squares overflow or underflow the type. A weight moves by the learning rate anyway, and
+/// finally stops.
 fn any_size<E: Element>(sizes: &[f64]) {
     let rule = AdamW::default().lr(0.5).eps(f64::MIN_POSITIVE).weight_decay(0.0);
     let mut run = Run::<E, _>::new(rule, &vec![1.0; sizes.len()]);
     let grad = of::<E>(sizes);
     run.step(&grad).unwrap();
-    // Both of what is kept are rounded to f32.
+    // Both parts of the state are rounded to f32.
     assert_close(&format!("{}", E::DTYPE), &wide(&run.weights), &vec![0.5; sizes.len()], 1e-6);
     for _ in 0..20 {
         run.step(&grad).unwrap();
@@ -208,7 +210,7 @@ fn any_size<E: Element>(sizes: &[f64]) {
         run.step(&zeros).unwrap();
     }
     let rests = wide(&run.weights);
-    assert!(rests.iter().all(|w| w.abs() < 20.0), "{}: {rests:?}", E::DTYPE);
+    assert!(rests.iter().all(|w| w.abs() < 20.0), "{}: expected weights below 20 at rest, got {rests:?}", E::DTYPE);
     for place in 0..2 {
         assert!(kept(run.state(), place).iter().all(|v| v.is_finite()));
     }
@@ -222,7 +224,7 @@ fn gradients_of_any_size() {
     any_size::<f64>(&[f64::MAX, 1e200, 1e155, 1.0, 1e-155, 1e-200, 1e-290]);
 }
 
-/// As many parameters as types, one without a gradient.
+/// Checks non-finite gradients. Three parameters have different types, and one has no gradient.
 #[test]
 fn what_is_not_finite_is_refused_before_anything_changes() {
     let (mut a, mut b, mut c) = (vec![1.0f64; 3], vec![f16::ONE; 4], vec![1.0f32; 5]);
@@ -237,7 +239,7 @@ fn what_is_not_finite_is_refused_before_anything_changes() {
     step(&mut optimizer, [&mut a], &mut b, &mut c, &good[1]).unwrap();
     let before = (a.clone(), b.clone(), c.clone(), optimizer.state().to_vec());
     assert_eq!(before.3.iter().map(|state| state.steps).collect::<Vec<_>>(), [1, 0, 1]);
-    assert!(before.1 == [f16::ONE; 4], "without a gradient");
+    assert!(before.1 == [f16::ONE; 4], "a parameter without a gradient must not change");
     for (value, index) in [(f64::NAN, 3), (f64::INFINITY, 0), (f64::NEG_INFINITY, 4)] {
         let mut broken = good[1].clone();
         broken[index] = value;
@@ -253,7 +255,7 @@ fn what_is_not_finite_is_refused_before_anything_changes() {
     }
     optimizer.set_learning_rate(0.0);
     step(&mut optimizer, [&mut a], &mut b, &mut c, &good[1]).unwrap();
-    assert!((before.0, before.1, before.2) == (a, b, c), "a learning rate of 0");
+    assert!((before.0, before.1, before.2) == (a, b, c), "with a learning rate of 0, no parameter must change");
 }
 
 #[test]
@@ -271,7 +273,7 @@ fn parameters_are_those_it_was_made_for() {
     shape(&mut [(&mut [1.0f64; 3]).into()], &[Some((&grad).into())]);
     let mut optimizer = Optimizer::new(AdamW::default(), &[(&x).into()]).unwrap();
     assert!(optimizer.step(&mut [(&mut x[..2]).into()], &[None]).is_err());
-    // A gradient's type is its own matter, but for what is beyond the type of what is kept.
+    // A gradient may have any type, but its values must fit the type of the state.
     let error = optimizer.step(&mut [(&mut x).into()], &[Some((&[0.0, -1e39, 0.0]).into())]).unwrap_err();
     let expected = "adamw: the largest of a gradient is 1e39 in row 0; it must be at \
                     most 3.4028235e38, the largest of F32";
@@ -280,7 +282,7 @@ fn parameters_are_those_it_was_made_for() {
     assert_eq!(x, [1.0 - 1e-3 - 1e-5; 3]);
 }
 
-/// A checkpoint that is loaded after the optimiser was made is what training goes on from.
+/// Checks that training continues from weights that were loaded after the optimiser was created.
 #[test]
 fn weights_that_were_overwritten_are_taken_as_they_are() {
     let mut run = Run::<f16, _>::new(AdamW::default().lr(1e-5).weight_decay(0.0), &[1.0, 2.0]);
@@ -291,7 +293,7 @@ fn weights_that_were_overwritten_are_taken_as_they_are() {
     run.weights[1] = f16::from_f32(0.5);
     run.step(&grad).unwrap();
     let master = run.state().master.clone().unwrap();
-    assert!((master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6, "{master:?}");
+    assert!((master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6, "expected master weights of 1 - 11e-5 and 0.5 - 1e-5, got {master:?}");
 }
 
 fn goes_on<E: Element, R: Rule + std::fmt::Debug>(rule: R) {
@@ -344,7 +346,7 @@ fn states_are_saved_and_restored_exactly() {
     goes_on::<f16, _>(Sgd::default().lr(0.01));
 }
 
-/// However the work is cut, and whatever instructions do it.
+/// Checks that the bits do not depend on the number of threads or the instruction set.
 #[test]
 fn the_same_bits_everywhere() {
     let count = 150_001;

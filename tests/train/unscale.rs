@@ -1,4 +1,5 @@
-//! Unscaled, checked and clipped at once: the bits of one after the other, and nothing touched where a step is left out.
+//! Tests of unscaling, checking and clipping in one call: the bits of separate calls, and unchanged gradients in a
+//! skipped step.
 
 use evenkeel::train::{Accumulator, LossScale, LossScaler, Unscaled};
 use evenkeel::{ClipGradNorm, ClipMode, NormType, clip_grad_norm, report};
@@ -8,12 +9,12 @@ fn scaler(scale: f32) -> LossScaler {
     LossScale::constant(scale).validate().unwrap()
 }
 
-/// Multiples of 1/8 within 4 of 0.
+/// Generates multiples of 1/8 between -4 and 4.
 fn numbers(count: usize, seed: u64) -> Vec<f64> {
     (0..count as u64).map(|i| ((i * 2_654_435_761 + seed * 40503) % 65) as f64 / 8.0 - 4.0).collect()
 }
 
-/// f64, f32 and bf16, times a number that loses nothing.
+/// Returns gradients in f64, f32 and bf16, times a factor that is exact in these types.
 fn scaled(by: f64) -> (Vec<f64>, Vec<f32>, Vec<bf16>) {
     let of = |seed| numbers(1000, seed).into_iter().map(move |v| v * by);
     (of(1).collect(), of(2).map(|v| v as f32).collect(), of(3).map(bf16::from_f64).collect())
@@ -40,7 +41,8 @@ fn as_a_division_and_then_a_clip() {
     }
 }
 
-/// A scale that is no power of two: one rounding each for its reciprocal, which is PyTorch's, the norm and the factor.
+/// Checks a scale that is not a power of two: one rounding each for its reciprocal, which is PyTorch's, the norm and
+/// the factor.
 #[test]
 fn any_scale() {
     let scale = 1000.0f32;
@@ -57,18 +59,18 @@ fn any_scale() {
         assert!((of / norm - 1.0).abs() < 1e-14);
         for (got, start) in got.iter().zip(&start) {
             let expected = start * inverse * (max_norm / norm).min(1.0);
-            assert!((got - expected).abs() <= expected.abs() * 1e-14, "{got}, not {expected}");
+            assert!((got - expected).abs() <= expected.abs() * 1e-14, "expected {expected}, got {got}");
         }
     }
 }
 
-/// Norms beyond f64, and a scale that leaves next to nothing.
+/// Checks norms beyond f64, and scales for which almost nothing remains.
 #[test]
 fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX];
     let clip = ClipGradNorm::new(1.0);
     let Ok(Unscaled::Ready { norm }) = scaler(2.0).unscale(&mut [(&mut huge).into()], &clip) else { panic!() };
-    assert!((norm / f64::MAX * 2f64.sqrt() - 1.0).abs() < 1e-14, "{norm}");
+    assert!((norm / f64::MAX * 2f64.sqrt() - 1.0).abs() < 1e-14, "expected a norm of f64::MAX / sqrt(2), got {norm}");
     let half = 0.5f64.sqrt();
     assert!((huge[0] - half).abs() < 1e-15 && (huge[1] + half).abs() < 1e-15);
     let mut tiny = [3e-320, 4e-320];
@@ -78,7 +80,7 @@ fn sizes_at_the_ends() {
     let mut largest = [f32::MAX; 4];
     let got = scaler(f32::MAX).unscale(&mut [(&mut largest).into()], &ClipGradNorm::new(f64::INFINITY));
     let Ok(Unscaled::Ready { norm }) = got else { panic!() };
-    assert!((norm - 2.0).abs() < 1e-6 && largest.iter().all(|v| (v - 1.0).abs() < 1e-6), "{norm} {largest:?}");
+    assert!((norm - 2.0).abs() < 1e-6 && largest.iter().all(|v| (v - 1.0).abs() < 1e-6), "expected a norm of 2 and elements of 1, got {norm} and {largest:?}");
     assert_eq!(scaler(2.0).unscale(&mut [], &clip), Ok(Unscaled::Ready { norm: 0.0 }));
 }
 
@@ -94,7 +96,7 @@ fn what_is_not_finite_is_left_as_it_is() {
                 let mut scaler = LossScale::dynamic().init(64.0).validate().unwrap();
                 let (got, met) =
                     report::scope(|| scaler.unscale(&mut [(&mut a).into(), (&mut b).into(), (&mut c).into()], &clip));
-                let Ok(Unscaled::Skip { why }) = got else { panic!("{got:?}") };
+                let Ok(Unscaled::Skip { why }) = got else { panic!("expected a skipped step, got {got:?}") };
                 assert_eq!((why.name(), why.row(), why.index()), ("NonFiniteInput", Some(1), Some(index)));
                 assert!(met.to_string().starts_with("unscale: 1 of 3 rows with "), "{met}");
                 assert!(before == (a, b.iter().map(|v| v.to_bits()).collect(), c));
@@ -125,7 +127,7 @@ fn errors_leave_all_as_it_was() {
     scaler.record(true).unwrap();
     assert_eq!(scaler.unscale(&mut [(&mut grad).into()], &clip).unwrap_err().name(), "InvalidArgument");
     assert_eq!(grad, [1.0; 3]);
-    // Nothing is lost at a scale of 1.
+    // With a scale of 1, f16 gradients lose nothing and are accepted.
     let mut one = LossScale::constant(1.0).validate().unwrap();
     assert!(one.unscale(&mut [(&mut half).into()], &ClipGradNorm::new(9.0)).unwrap().is_ready());
 }

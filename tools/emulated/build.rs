@@ -1,4 +1,5 @@
-//! Compiles every kernel as C++ under the emulator's header. No contraction: what is fused is written so.
+//! Compiles every kernel as C++ with the emulator's header. FMA contraction is off, because the kernels call fma
+//! explicitly.
 
 use std::path::Path;
 
@@ -15,18 +16,22 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
         build.flag("-mfma").flag("-mf16c");
     }
-    for entry in kernels.read_dir().expect("the kernels' folder").flatten() {
+    for entry in kernels.read_dir().expect("the folder of the kernels can be read").flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
-            let stem = path.file_stem().expect("a kernel's name").to_string_lossy();
-            let copy = Path::new(&std::env::var_os("OUT_DIR").expect("set by cargo")).join(format!("{stem}.cpp"));
-            std::fs::write(&copy, format!("#include \"{}\"\n", path.canonicalize().expect("a path").display()))
-                .expect("written beside other outputs");
+            let stem = path.file_stem().expect("a kernel file has a name").to_string_lossy();
+            let copy = Path::new(&std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(format!("{stem}.cpp"));
+            std::fs::write(
+                &copy,
+                format!("#include \"{}\"\n", path.canonicalize().expect("the kernel file exists").display()),
+            )
+            .expect("OUT_DIR is writable");
             build.file(copy);
         }
     }
     build.file("emulator/emulator.cpp");
-    // Kernels are found by the entries that register themselves: none of them is left out for not being called.
+    // Kernels register themselves in static initializers. Without this modifier, the linker drops object files that
+    // nothing references.
     build.link_lib_modifier("+whole-archive");
     build.compile("kernels");
     println!("cargo:rerun-if-changed=../../src/cuda/kernels");

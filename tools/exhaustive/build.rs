@@ -1,17 +1,17 @@
-//! Tells the program which library it tests, and with what.
+//! Passes the versions of the tested library, of this program and of CORE-MATH to the program.
 
 #![forbid(unsafe_code)]
 
 use std::process::Command;
 
-/// What git prints, if there is a repository and it has an answer.
+/// Returns the output of a git command, or `None` if git fails or prints nothing.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_string();
     (!text.is_empty()).then_some(text)
 }
 
-/// What git calls a folder's state; marked where the files are others.
+/// Returns git's name for a folder's state, marked if the files have uncommitted changes.
 fn state(folder: &str, name: &[&str]) -> String {
     let Some(name) = git(name) else { return "unknown".into() };
     if git(&["status", "--porcelain", "--", folder]).is_some() { name + " and changes" } else { name }
@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let library = manifest("../../Cargo.toml")?["package"]["version"].as_str().ok_or("no version")?.to_string();
     let core_math = manifest("Cargo.toml")?["dependencies"]["core-math"].as_str().ok_or("no core-math")?.to_string();
     println!("cargo::rustc-env=EXHAUSTIVE_EVENKEEL={library}");
-    // The last commit that changed the library; of the program, whose history does not matter, the tree.
+    // The library is identified by the last commit that changed it. The program's history does not matter, so its tree
+    // identifies it.
     let commit = state("../../src", &["log", "-1", "--format=%h", "--abbrev=12", "--", "../../src"]);
     let tree = state("src", &["rev-parse", "--short=12", "HEAD:./src"]);
     println!("cargo::rustc-env=EXHAUSTIVE_COMMIT={commit}");

@@ -1,4 +1,4 @@
-//! Attention of [B, H, T, D] queries over [B, Hkv, S, D] keys and values.
+//! Attention of [B, H, T, D] queries to [B, Hkv, S, D] keys and values.
 
 use super::softmax::POLICIES;
 use crate::answer::Failure;
@@ -6,7 +6,7 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, MaskInput, Output, Values};
 use evenkeel::{Attention, Heads, Mask, attention_backward, attention_with_lse};
 
-/// The same expression for whichever type all three have, if they have one.
+/// Evaluates an expression for the element type that all three inputs share. Returns `None` if their types differ.
 macro_rules! alike {
     ($q:ident, $k:ident, $v:ident, [$($type:ident)*] => $result:expr) => {
         match (&$q.values, &$k.values, &$v.values) {
@@ -56,7 +56,7 @@ pub fn attention(call: &Call<'_>) -> Result<Results> {
         (results, lse)
     });
     let Some((mut results, lse)) = results else {
-        return Err(call.shape("k", &k.shape, "q, k and v of one type are needed"));
+        return Err(call.shape("k", &k.shape, "q, k and v must have the same element type"));
     };
     let lse = match &q.values {
         Values::F64(_) => Output::new(&shape[..3], &lse),
@@ -66,9 +66,10 @@ pub fn attention(call: &Call<'_>) -> Result<Results> {
     Ok(results)
 }
 
-/// The elements of dy, whose type is that of others.
+/// Returns the elements of dy, which must have the type of q.
 fn same<'a, T: 'static>(call: &Call<'_>, dy: &'a Input, _: &[T]) -> Result<&'a [T]> {
-    let other = || Failure::dtype(format!("{}: dy is {}, not of q's type", call.name(), dy.values.floats().dtype()));
+    let other =
+        || Failure::dtype(format!("{}: dy is {}; it must have q's type", call.name(), dy.values.floats().dtype()));
     dy.values.of().ok_or_else(other)
 }
 

@@ -1,4 +1,4 @@
-//! The cross-entropy of [N, V] logits, and its gradient.
+//! Cross-entropy of [N, V] logits, and its gradient.
 
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Output, Values, each_type};

@@ -1,4 +1,4 @@
-//! Ops on single elements: any shape, scalars too.
+//! Elementwise ops. They accept any shape, including scalars.
 
 use super::norms::same;
 use crate::answer::Failure;
@@ -6,7 +6,7 @@ use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, Values, each_type};
 use evenkeel::{ClampedExp, ClampedLog, SafeDiv};
 
-/// The same expression for the values of two inputs that are [`alike`].
+/// Evaluates an expression for the values of two inputs that were checked by [`alike`].
 macro_rules! each_pair {
     ($first:expr, $second:expr, |$x:ident, $y:ident| $e:expr) => {
         match ($first, $second) {
@@ -14,12 +14,12 @@ macro_rules! each_pair {
             (Values::F32($x), Values::F32($y)) => $e,
             (Values::F16($x), Values::F16($y)) => $e,
             (Values::BF16($x), Values::BF16($y)) => $e,
-            _ => unreachable!("both were found to be of one type"),
+            _ => unreachable!("`alike` has checked that both have the same type"),
         }
     };
 }
 
-/// y, and dx where there is dy, of an op with these options.
+/// Computes y, and dx if dy is given, of an op with optional options.
 macro_rules! results {
     ($call:expr, $op:ident, $gradient:ident $(, $options:expr)?) => {{
         let (x, dy) = ($call.float("x")?, $call.optional_float("dy")?);
@@ -119,11 +119,11 @@ pub fn swiglu(call: &Call<'_>) -> Result<Results> {
     })
 }
 
-/// Refuses a second input of another type than the first, then one of another shape.
+/// Checks that the second input has the type and the shape of the first, in that order.
 fn alike(call: &Call<'_>, (first, x): (&str, &Input), (second, other): (&str, &Input)) -> Result<()> {
     let (dtype, needed) = (other.values.floats().dtype(), x.values.floats().dtype());
     if dtype != needed {
-        let message = format!("{}: {second} is {dtype}; {needed}, the type of {first}, is taken", call.name());
+        let message = format!("{}: {second} is {dtype}; it must be {needed}, {first}'s type", call.name());
         return Err(Failure::dtype(message));
     }
     call.has_shape(second, &other.shape, &x.shape)

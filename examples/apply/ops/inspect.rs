@@ -1,4 +1,4 @@
-//! What a tensor holds.
+//! Statistics of a tensor.
 
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Output, each_type};

@@ -1,4 +1,4 @@
-//! Losses of logits beside targets of their shape, and their gradients.
+//! Losses of logits against targets of the same shape, and their gradients.
 
 use crate::call::{Call, Result, Results};
 use crate::tensors::{Input, Output, Values, each_type};
@@ -7,7 +7,7 @@ use evenkeel::{BceWithLogits, KlDiv, Loss, Reduction, Rows};
 const REDUCTIONS: &[(&str, Reduction)] =
     &[("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)];
 
-/// The logits and the targets, with as many rows and columns.
+/// Returns the logits, the targets, and their number of rows and columns.
 fn operands(call: &Call<'_>) -> Result<(Input, Input, usize, usize)> {
     let (x, targets) = (call.float("logits")?, call.float("target")?);
     let &[rows, cols] = x.shape.as_slice() else {
@@ -17,7 +17,7 @@ fn operands(call: &Call<'_>) -> Result<(Input, Input, usize, usize)> {
     Ok((x, targets, rows, cols))
 }
 
-/// The loss, of this shape, in the type that it is to be kept in.
+/// Returns the loss with the given shape: as f64 if the logits are f64, else as f32.
 fn kept(x: &Values, shape: &[usize], loss: &Loss) -> Output {
     match x {
         Values::F64(_) => Output::new(shape, loss.as_slice()),

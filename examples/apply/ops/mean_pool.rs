@@ -1,4 +1,4 @@
-//! The mean over the tokens of [batch, tokens, width] that a mask of [batch, tokens] leaves.
+//! Mean of the tokens of a [batch, tokens, width] tensor that a [batch, tokens] mask keeps.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
@@ -26,7 +26,7 @@ pub fn mean_pool(call: &Call<'_>) -> Result<Results> {
     if let Some(dy) = dy.filter(|_| call.wants("dx")) {
         let (x_type, dy_type) = (x.values.floats().dtype(), dy.values.floats().dtype());
         if x_type != dy_type {
-            return Err(Failure::dtype(format!("mean_pool: dy is {dy_type}; {x_type}, x's type, is taken")));
+            return Err(Failure::dtype(format!("mean_pool: dy is {dy_type}; it must be {x_type}, x's type")));
         }
         let dx = each_type!(&dy.values, grads => {
             Output::new(&x.shape, &evenkeel::mean_pool_backward(grads, [batch, tokens, width], &options)?)

@@ -1,4 +1,4 @@
-//! The table of ops: what each takes and gives, and the call that it is.
+//! Table of ops, with the inputs, attributes, outputs and function of each.
 
 mod attention;
 mod clip;
@@ -14,18 +14,18 @@ mod softmax;
 
 use crate::call::{Call, Result, Results};
 
-/// An op's row in the table.
+/// Entry of an op in the table.
 pub struct Op {
     pub name: &'static str,
-    /// Every input that there is.
+    /// All inputs of the op.
     pub inputs: &'static [&'static str],
-    /// Those of them that have to be there.
+    /// Inputs that must be given.
     pub required: &'static [&'static str],
     /// Inputs and outputs that are lists of tensors.
     pub lists: &'static [&'static str],
     pub attrs: &'static [&'static str],
     pub outputs: &'static [&'static str],
-    /// Outputs that exist only with an input.
+    /// Pairs of an output and the input that it requires.
     pub needs: &'static [(&'static str, &'static str)],
     pub run: fn(&Call<'_>) -> Result<Results>,
 }
@@ -65,7 +65,7 @@ const CLIP: Op = Op {
     run: clip::clip_grad_value,
 };
 
-/// Every op.
+/// Table of all ops.
 pub const OPS: &[Op] = &[
     elementwise("exp", elementwise::exp),
     elementwise("log", elementwise::log),
@@ -264,7 +264,7 @@ pub const OPS: &[Op] = &[
     },
 ];
 
-/// What `--help` says after the options.
+/// Returns the text that `--help` prints after the options.
 pub fn help() -> String {
     let mut help = String::from(
         "Example:
@@ -273,9 +273,10 @@ pub fn help() -> String {
   run        cargo run --release --example apply -- JOBS.json --tensors IN.safetensors --out OUT.safetensors
   stdout     {\"id\":\"a1\",\"ok\":true}
 
-Floats are F64, F32, F16 or BF16. A mask is BOOL or U8 (not 0 may be attended to) or of floats (added). Positions are
-I64. Infinities and NaN are the strings \"inf\", \"-inf\" and \"nan\". A failing job says why in its answer and stops
-no other. Exit status: 0 when every job was answered, 2 when something could not be read or written.
+Floats are F64, F32, F16 or BF16. A mask is BOOL or U8 (nonzero elements are attended to), or floats, which are added.
+Positions are I64. Write infinities and NaN as the strings \"inf\", \"-inf\" and \"nan\". A job that fails reports the
+reason in its answer, and the other jobs still run. Exit status: 0 if every job was answered, 2 if a file could not be
+read or written.
 
 Ops:
 ",

@@ -1,4 +1,4 @@
-//! Norms of the rows along the last axis.
+//! Normalization ops, most of them along the last axis.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
@@ -18,7 +18,7 @@ pub fn rms_norm(call: &Call<'_>) -> Result<Results> {
     each_type!(&x.values, values => {
         let view = |values| Rows::new(values, rows, cols);
         let mut results = Vec::new();
-        // What was normalised: x, or the sum.
+        // The normalized input is x, or the sum of x and the residual.
         let (y, sum) = match &residual {
             Some(residual) => {
                 let (y, sum) = evenkeel::rms_norm_residual(view(values)?, view(same(residual, values)?)?, &options)?;
@@ -63,7 +63,7 @@ pub fn rms_norm_linear(call: &Call<'_>) -> Result<Results> {
     Ok(vec![("y", y)])
 }
 
-/// The options of an RMSNorm with this weight.
+/// Reads the options of an RMSNorm with this weight.
 pub(super) fn rms_options<'a>(call: &Call<'_>, weight: Option<&'a Input>) -> Result<RmsNorm<'a>> {
     let mut options = RmsNorm::default();
     options.weight = weight.map(|weight| weight.values.floats());
@@ -142,20 +142,20 @@ pub(super) fn has_shape(call: &Call<'_>, input: &str, operand: Option<&Input>, s
     operand.map_or(Ok(()), |operand| call.has_shape(input, &operand.shape, shape))
 }
 
-/// An input of x's type, if it is there.
+/// Returns an optional input that must have x's type.
 fn like_x(call: &Call<'_>, name: &str, x: &Input) -> Result<Option<Input>> {
     let input = call.optional_float(name)?;
     let dtype = |input: &Input| input.values.floats().dtype();
     match &input {
         Some(other) if dtype(other) != dtype(x) => {
             let (op, other, x) = (call.name(), dtype(other), dtype(x));
-            Err(Failure::dtype(format!("{op}: {name} is {other}; {x}, x's type, is taken")))
+            Err(Failure::dtype(format!("{op}: {name} is {other}; it must be {x}, x's type")))
         }
         _ => Ok(input),
     }
 }
 
-/// The elements of an input that is [`like_x`], whose own these are.
+/// Returns the elements of an input as x's type, which [`like_x`] has checked.
 pub(super) fn same<'a, T: 'static>(input: &'a Input, _: &[T]) -> Result<&'a [T]> {
-    input.values.of().ok_or_else(|| Failure::dtype("an input is not of x's type"))
+    input.values.of().ok_or_else(|| Failure::dtype("an input does not have x's type"))
 }

@@ -1,4 +1,4 @@
-//! Rotary position embedding of [.., positions, columns].
+//! Rotary position embedding of [.., positions, columns] tensors.
 
 use super::norms::{has_shape, rms_options};
 use crate::call::{Call, Result, Results};
@@ -24,7 +24,7 @@ pub fn qk_norm_rope(call: &Call<'_>) -> Result<Results> {
     Ok(vec![("y", y)])
 }
 
-/// What is to be turned, as rows, and the table for it.
+/// Input to rotate, seen as rows, and its table of rotations.
 struct Turned {
     x: Input,
     rows: usize,
@@ -67,7 +67,7 @@ macro_rules! attrs {
     };
 }
 
-/// The attributes of a table, and with those of a norm.
+/// Attributes of a rotation table, and in [`NORM_ATTRS`] also those of a norm.
 pub const ATTRS: &[&str] = attrs!();
 pub const NORM_ATTRS: &[&str] = attrs!("eps", "weight_offset", "rounding");
 

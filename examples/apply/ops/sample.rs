@@ -1,11 +1,11 @@
-//! Sampling from rows of logits: what they can be drawn from, and keyed draws.
+//! Sampling from rows of logits: the distributions, and keyed draws.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
 use crate::tensors::{MaskInput, Output, each_type};
 use evenkeel::{Distribution, Draw, Error, Profile, Rows, Sampler, SamplerConfig, Step};
 
-/// Draws in all rows: 2 GiB of tokens.
+/// Largest number of draws over all rows. The tokens then take 2 GiB.
 const MOST_DRAWS: i128 = 1 << 28;
 
 pub fn sample(call: &Call<'_>) -> Result<Results> {
@@ -39,7 +39,7 @@ pub fn sample(call: &Call<'_>) -> Result<Results> {
     }
     if call.wants("tokens") || call.wants("logprobs") {
         let (mut tokens, mut logprobs) = (vec![0i64; rows * draws], vec![0f32; rows * draws]);
-        // Where a draw decides what is excluded, each has a distribution of its own.
+        // With XTC, a random draw decides which tokens are excluded, so each draw has its own distribution.
         let tosses = sampler.config().xtc_probability > 0.0;
         let mut other;
         for draw in 0..draws {
@@ -60,7 +60,7 @@ pub fn sample(call: &Call<'_>) -> Result<Results> {
     Ok(results)
 }
 
-/// The tokens that each row's sequence has; none without the input.
+/// Returns the tokens of each row's history. They are empty without the input `history`.
 fn histories(
     call: &Call<'_>,
     history: Option<(Vec<usize>, Vec<i64>)>,
@@ -105,7 +105,8 @@ fn sampler(call: &Call<'_>) -> Result<Sampler> {
     Ok(config.validate()?)
 }
 
-/// Every row's distribution, or the failure of the lowest row: a NaN anywhere goes before a row without tokens.
+/// Returns the distribution of each row, or one row's failure. The first row with NaN has priority over a row without
+/// tokens.
 fn all(rows: Vec<evenkeel::Result<Distribution>>) -> Result<Vec<Distribution>> {
     let broken = rows.iter().find_map(|row| row.as_ref().err().filter(|e| matches!(e, Error::NonFiniteInput { .. })));
     if let Some(error) = broken {

@@ -1,4 +1,4 @@
-//! The softmax family: lanes along any axis, under a mask.
+//! Softmax family along any axis, with an optional mask.
 
 use crate::answer::Failure;
 use crate::call::{Call, Result, Results};
@@ -8,7 +8,7 @@ use evenkeel::{FullyMasked, Lanes, Mask, Softmax};
 pub const POLICIES: &[(&str, FullyMasked)] =
     &[("zeros", FullyMasked::Zeros), ("uniform", FullyMasked::Uniform), ("error", FullyMasked::Error)];
 
-/// The same expression for whichever type both have, if they have one.
+/// Evaluates an expression for the element type that x and dy share. Returns `None` if their types differ.
 macro_rules! both {
     ($x:ident, $dy:ident, [$($type:ident)*], ($values:ident, $grads:ident) => $result:expr) => {
         match (&$x.values, &$dy.values) {
@@ -76,7 +76,7 @@ fn operands<'a>(call: &Call<'a>) -> Result<(Input, Option<MaskInput<'a>>, Option
 
 fn other_dtype(call: &Call<'_>, dy: &Input, x: &Input) -> Failure {
     let (dy, x) = (dy.values.floats().dtype(), x.values.floats().dtype());
-    Failure::dtype(format!("{}: dy is {dy}; {x}, x's type, is taken", call.name()))
+    Failure::dtype(format!("{}: dy is {dy}; it must be {x}, x's type", call.name()))
 }
 
 pub fn axis(call: &Call<'_>) -> Result<isize> {
@@ -84,7 +84,7 @@ pub fn axis(call: &Call<'_>) -> Result<isize> {
     Ok(axis.map_or(-1, |axis| axis as isize))
 }
 
-/// The shape without an axis that it has, or with 1 there.
+/// Returns the shape with an existing axis removed, or set to 1 if `keepdim`.
 fn reduced(shape: &[usize], axis: isize, keepdim: bool) -> Vec<usize> {
     let axis = axis.rem_euclid(shape.len() as isize) as usize;
     let mut reduced = shape.to_vec();

@@ -1,4 +1,4 @@
-//! Functions of one element and of two, and gradients, between two inputs.
+//! Errors of elementwise functions and their gradients over a range of inputs.
 
 use super::{Case, Curves};
 use crate::naive;
@@ -6,11 +6,11 @@ use evenkeel::testing::workloads;
 use evenkeel::{ClampedExp, ClampedLog, Element, Result, SafeDiv, reference};
 use std::ops::Range;
 
-/// Stretches of an axis, and inputs in each.
+/// Number of intervals on the axis, and number of inputs in each.
 const STRETCHES: usize = 160;
 const INPUTS: usize = 64;
 
-/// What a divisor is kept from zero by.
+/// Smallest magnitude that `safe_div` allows a divisor.
 const EPS: f64 = 1e-6;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
@@ -78,7 +78,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             let exact = pairs().map(|(a, b)| reference::log_add_exp(a, b)).collect();
             let naive = pairs().map(|(a, b)| naive::log_add_exp(a, b)).collect();
             Case::new(exact, evenkeel::log_add_exp(a, &b), naive).beside(|i| {
-                // As in its test: the smaller of two is no term where it is far below.
+                // The unit is the one of its test: an input far below the other one does not count.
                 let [a, b] = [a[i], b[i]].map(E::widen);
                 a.abs().max(b.abs()).min(a.max(b).abs().max(std::f64::consts::LN_2))
             })
@@ -109,7 +109,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     })
 }
 
-/// A function, from what is exact at x and what the formula gives.
+/// Measures a function. `truth` returns its exact value at x and the result of the formula.
 fn functions<E: Element>(
     range: Range<f64>,
     ours: impl Fn(&[E]) -> Result<Vec<E>>,
@@ -121,7 +121,7 @@ fn functions<E: Element>(
     })
 }
 
-/// A gradient, from the exact slope at x and what the formula gives for dy.
+/// Measures a gradient. `truth` returns the exact derivative at x and the result of the formula for dy.
 fn gradients<E: Element>(
     range: Range<f64>,
     ours: impl Fn(&[E], &[E]) -> Result<Vec<E>>,
@@ -138,7 +138,7 @@ fn gradients<E: Element>(
     })
 }
 
-/// Inputs between two numbers, a stretch at a time.
+/// Calls `case` for each interval of a range of inputs.
 fn along<E: Element>(axis: &'static str, range: Range<f64>, case: impl Fn(&[E]) -> Case<E>) -> Curves {
     let at = |i: usize| range.start + (range.end - range.start) * (i as f64 + 0.37) / (STRETCHES * INPUTS) as f64;
     let stretch = |first: usize| (first..first + INPUTS).map(|i| E::from_wide(at(i))).collect::<Vec<E>>();

@@ -1,5 +1,5 @@
-//! Errors along an axis: of Evenkeel and of the formula in the type, the largest of each stretch of inputs, of a row of
-//! each length, or of a tensor of each magnitude.
+//! Errors of Evenkeel and of the formula in the storage type, along an axis. A point is the largest error of an
+//! interval of inputs, of a row of some length, or of a tensor of some magnitude.
 
 mod elements;
 mod rows;
@@ -9,46 +9,46 @@ use evenkeel::reference::Real;
 use evenkeel::testing::ulp;
 use evenkeel::{Element, Result};
 
-/// The errors of one storage type.
+/// Errors for one storage type.
 pub struct Curves {
-    /// What is on the x axis.
+    /// Name of the x axis.
     pub axis: &'static str,
-    /// Whether it is logarithmic.
+    /// Whether the x axis is logarithmic.
     pub is_log: bool,
-    /// Evenkeel's largest errors.
+    /// Largest errors of Evenkeel.
     pub ours: Vec<(f64, f64)>,
-    /// Those of the formula in the type.
+    /// Largest errors of the formula in the storage type.
     pub naive: Vec<(f64, f64)>,
 }
 
-/// The curves of an op.
+/// Returns the curves of an op, or `None` if it is unknown.
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     elements::curves::<E>(op).or_else(|| rows::curves::<E>(op)).or_else(|| tensors::curves::<E>(op))
 }
 
-/// What an op and its formula make of the input at one place of the axis.
+/// Exact results, results of Evenkeel and results of the formula, at one point of the axis.
 struct Case<E: Element> {
     exact: Vec<E::Exact>,
-    /// What the ULP is taken of where a result is smaller.
+    /// Smallest magnitude for which the ULP of each result is taken.
     terms: Vec<f64>,
     ours: Vec<E>,
     naive: Vec<E>,
 }
 
 impl<E: Element> Case<E> {
-    /// In ULP of the results.
+    /// Creates a case whose errors are in ULP of the exact results.
     fn new(exact: Vec<E::Exact>, ours: Result<Vec<E>>, naive: Vec<E>) -> Self {
-        let ours = ours.expect("arguments that fit");
-        assert_eq!((exact.len(), exact.len()), (ours.len(), naive.len()), "each has its truth");
+        let ours = ours.expect("the op accepts its arguments");
+        assert_eq!((exact.len(), exact.len()), (ours.len(), naive.len()), "one exact result for each computed one");
         Case { terms: vec![0.0; exact.len()], exact, ours, naive }
     }
 
-    /// In ULP of the larger of each result and its term.
+    /// Sets the unit of each error to the ULP of `term` where that is larger than the result.
     fn beside(self, term: impl Fn(usize) -> f64) -> Self {
         Case { terms: (0..self.exact.len()).map(term).collect(), ..self }
     }
 
-    /// The largest error of these results.
+    /// Returns the largest error of these results.
     fn worst(&self, results: &[E]) -> f64 {
         let error =
             |(i, &y): (usize, &E)| ulp::error_at(y, self.exact[i], ulp::toward_zero(self.exact[i]).max(self.terms[i]));
@@ -57,7 +57,7 @@ impl<E: Element> Case<E> {
 }
 
 impl Curves {
-    /// Cases by their place on an axis. Those with a result that is not finite, as it should be, are left out.
+    /// Collects cases by their position on the axis. Cases whose exact results are not all finite are left out.
     fn new<E: Element>(axis: &'static str, is_log: bool, cases: impl Iterator<Item = (f64, Case<E>)>) -> Self {
         let mut curves = Curves { axis, is_log, ours: Vec::new(), naive: Vec::new() };
         for (place, case) in cases.filter(|(_, case)| case.exact.iter().all(|y| y.to_f64().is_finite())) {

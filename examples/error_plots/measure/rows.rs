@@ -1,4 +1,4 @@
-//! Functions of rows, and gradients, by their length; rotations by their position.
+//! Errors of row functions and their gradients by row length, and of rotations by position.
 
 use super::{Case, Curves};
 use crate::naive;
@@ -10,9 +10,9 @@ use evenkeel::{
 };
 
 const EPS: f64 = 1e-5;
-/// Columns of tokens of which the mean is taken.
+/// Width of the tokens for `mean_pool`, and of the heads for attention.
 const WIDTH: usize = 8;
-/// Columns that are rotated.
+/// Number of columns that are rotated.
 const HEAD: usize = 64;
 const THETA: f64 = 10_000.0;
 
@@ -122,7 +122,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
             Case::new(exact, ours, naive::layer_norm_backward(x, &dy, EPS)).beside(|_| 1.0)
         }),
         "mean_pool" => by_length("tokens", |tokens| {
-            // Of one sign: what is left where a sum cancels has no digits of its own.
+            // The numbers have one sign: a sum that cancels would leave only rounding errors.
             let x = workloads::numbers::<E>(tokens * WIDTH);
             let x: Vec<E> = x.iter().map(|x| E::from_wide(x.widen().abs())).collect();
             let ours = evenkeel::mean_pool(lanes(&x, WIDTH), &MeanPool::default());
@@ -166,7 +166,7 @@ pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     })
 }
 
-/// One query, and so many keys and values.
+/// One query with a number of keys and values, and the exact logits.
 struct Attended<E: Element> {
     q: Vec<E>,
     k: Vec<E>,
@@ -193,7 +193,8 @@ impl<E: Element> Attended<E> {
     }
 
     fn views(&self) -> [Heads<'_, E>; 3] {
-        let view = |data| Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH]).expect("heads of this width");
+        let view =
+            |data| Heads::new(data, [1, 1, data.len() / WIDTH, WIDTH]).expect("the data has whole heads of this width");
         [view(&self.q), view(&self.k), view(&self.v)]
     }
 }
@@ -212,23 +213,23 @@ fn attention_over<E: Element>(keys: usize) -> Case<E> {
     Case::new(exact.map_or_else(Vec::new, |(y, _)| y), ours, naive).beside(move |_| largest)
 }
 
-/// The gradient of the query.
+/// Measures the gradient of the query.
 fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     let attended = Attended::<E>::new(keys);
     let dy = reversed(&attended.q);
     let grads: Vec<E::Exact> = dy.iter().map(exact::<E>).collect();
     let of = reference::attention_backward_of(&attended.logits, &attended.values(), None, &grads);
-    let of = of.expect("something to attend to");
+    let of = of.expect("no key is masked");
     let scale = E::Exact::from((WIDTH as f64).sqrt());
     let sum = |i: usize| {
         let terms = attended.k.chunks(WIDTH).zip(&of.dlogits);
         terms.fold(E::Exact::from(0.0), |sum, (key, &dlogit)| sum + dlogit * exact::<E>(&key[i])) / scale
     };
     let [q, k, v] = attended.views();
-    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("heads of this width");
+    let view = Heads::new(&dy, [1, 1, 1, WIDTH]).expect("the data has whole heads of this width");
     let ours = evenkeel::attention_backward(q, k, v, view, &Attention::default()).map(|gradients| gradients.dq);
     let naive = naive::attention_backward(&attended.q, &attended.k, &attended.v, &dy);
-    // In each logit's gradient there are two terms.
+    // The gradient of each logit is the difference of two terms.
     let of_value =
         |value: &Vec<E::Exact>| value.iter().zip(&grads).map(|(&v, &dy)| (v * dy).to_f64().abs()).sum::<f64>();
     let weights: Vec<f64> = of.weights.iter().map(|weight| weight.to_f64()).collect();
@@ -237,18 +238,18 @@ fn attention_backward_over<E: Element>(keys: usize) -> Case<E> {
     Case::new((0..WIDTH).map(sum).collect(), ours, naive).beside(move |_| 2.0 * mean * largest / scale.to_f64())
 }
 
-/// A row of numbers at a position.
+/// Returns a head of numbers, and the rotation table for a position.
 fn head<E: Element>(position: usize) -> (Vec<E>, RopeTable) {
     let table = RopeTable::new(&[position as i64], HEAD, &Rope::default().theta(THETA));
-    (workloads::numbers(HEAD), table.expect("a position"))
+    (workloads::numbers(HEAD), table.expect("any position is valid"))
 }
 
-/// The larger of the pair that an element is rotated in.
+/// Returns the larger magnitude of the pair that element `i` is rotated in.
 fn of_pair<E: Element>(x: &[E], i: usize) -> f64 {
     x[i].widen().abs().max(x[(i + HEAD / 2) % HEAD].widen().abs())
 }
 
-/// As good a gradient of a row's results as any.
+/// Returns the row in reverse order, which serves as a gradient.
 fn reversed<E: Element>(x: &[E]) -> Vec<E> {
     x.iter().rev().copied().collect()
 }
@@ -261,12 +262,12 @@ fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
     Lanes::new(x, 1, x.len() / width, width).expect("one sequence")
 }
 
-/// Rows of more and more numbers with mean 0 and standard deviation 3.
+/// Measures rows of increasing length, whose numbers have mean 0 and standard deviation 3.
 fn lengths<E: Element>(case: impl Fn(&[E]) -> Case<E>) -> Curves {
     by_length("row length", |len| case(&workloads::numbers(len)))
 }
 
-/// From 2 to 131,072.
+/// Measures lengths (or positions) from 2 to 131,072.
 fn by_length<E: Element>(axis: &'static str, case: impl Fn(usize) -> Case<E>) -> Curves {
     let lengths = (4..=68).map(|step| 2f64.powf(f64::from(step) / 4.0).round() as usize);
     Curves::new(axis, true, lengths.map(|len| (len as f64, case(len))))

@@ -1,4 +1,4 @@
-//! Functions of whole tensors, by how many numbers they have and how large these are.
+//! Errors of functions of whole tensors, by the number of elements and by their magnitude.
 
 use super::{Case, Curves};
 use crate::naive;
@@ -6,14 +6,15 @@ use evenkeel::reference::{self, Real};
 use evenkeel::testing::workloads;
 use evenkeel::{ClipGradNorm, ClipMode, Element, NormType};
 
-/// How many gradients.
+/// Number of gradients.
 const LEN: usize = 1024;
-/// A limit that no type has.
+/// Limit for clipping, relative to the magnitude. No storage type represents it exactly.
 const LIMIT: f64 = 0.7;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     Some(match op {
-        // The mean in ULP of the largest number, the standard deviation of itself; both rounded to the type.
+        // The error of the mean is in ULP of the largest number, that of the standard deviation in ULP of itself. Both
+        // are rounded to the type.
         "inspect" => {
             let lengths = (2..=34).map(|step| 2f64.powf(f64::from(step) / 2.0).round() as usize);
             Curves::new("elements", true, lengths.map(|len| (len as f64, inspected::<E>(len))))
@@ -45,7 +46,7 @@ fn inspected<E: Element>(len: usize) -> Case<E> {
     Case::new(exact.to_vec(), ours, naive::inspect(&x).to_vec()).beside(|i| largest[i])
 }
 
-/// Gradients about as large as what their axis says, with a limit that is well below their norm.
+/// Measures gradients of the magnitude on the axis, with a limit well below their norm.
 fn of_magnitudes<E: Element>(case: impl Fn(&[E], f64) -> Case<E>) -> Curves {
     let magnitudes = (-60..=60).map(|step| 10f64.powf(f64::from(step) / 2.0));
     let numbers = workloads::numbers::<f64>(LEN);

@@ -1,4 +1,4 @@
-//! Field failure: a fused kernel that explodes on key norms with extreme weights.
+//! Field failure: a fused kernel whose results explode on key norms with extreme weights.
 
 use super::generated::Generator;
 use super::memorised::{BEGIN, HEAD, Memorised, text};
@@ -11,24 +11,24 @@ use candle_core::{Device, Tensor};
 use evenkeel::{Mask, RmsNorm, Rows, Softmax};
 use half::{bf16, f16};
 
-/// Mean, deviation and largest of the key norms' weights in the first layers of Qwen3-0.6B.
+/// Mean, standard deviation and maximum of the key-norm weights in the first layers of Qwen3-0.6B.
 const REPORTED: [[f64; 3]; 3] = [[3.56, 9.13, 96.5], [2.34, 3.98, 44.5], [2.47, 3.94, 44.0]];
 
-/// The width of that model.
+/// Hidden size of that model.
 const HIDDEN: usize = 1024;
 
 const LAYERS: usize = 6;
 
-/// A channel that is large in every token, as some are in trained models.
+/// Channel that is large in every token, as in some trained models.
 const MASSIVE: usize = 7;
 const MASSIVE_VALUE: f32 = 3000.0;
 
 pub fn play(stage: &mut Stage) -> Result<()> {
     stage.title("4. The fused kernel that explodes on Qwen3-0.6B")?;
     stage.say(
-        "Reported of a kernel that fuses norm, projection and key norm: layer 1 reaches 1e29, and every token is 0: \"!!!!!\".
-The key norms' weights were blamed. They are large, but right; they enlarge the error of a sum in 16 bits.
-Keys of deviation 0.2 under norms with such weights, and the largest error against the definition in f64:",
+        "Reported for a kernel that fuses norm, projection and key norm: layer 1 reaches 1e29, and every token is 0: \"!!!!!\".
+The key norms' weights were blamed. They are large but correct: they amplify the error of a sum in 16 bits.
+Keys with standard deviation 0.2, normalized with such weights, and the largest error against the definition in f64:",
     )?;
     let mut generator = Generator::new(4);
     let weights: Vec<Vec<f32>> = REPORTED.iter().map(|reported| weights_like(*reported, &mut generator)).collect();
@@ -40,7 +40,7 @@ Keys of deviation 0.2 under norms with such weights, and the largest error again
     huge_scores(stage)
 }
 
-/// A layer's line of the table.
+/// Returns the table row for a layer.
 fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Generator) -> Result<Vec<String>> {
     let keys = generator.normals(256 * HEAD, 0.2);
     let exact: Vec<f64> = keys.chunks(HEAD).flat_map(|row| definition(row, weight)).collect();
@@ -62,16 +62,16 @@ fn key_norm(stage: &mut Stage, layer: usize, weight: &[f32], generator: &mut Gen
     ])
 }
 
-/// A model of six layers with those key norms and a massive channel, computed four times.
+/// Runs a model of six layers with those key norms and a massive channel, with four sets of ops.
 fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.say(&format!(
-        "A model of {LAYERS} such layers has learnt a sentence. One channel is {MASSIVE_VALUE:.0}, as some are in trained models; \
-         its square is\nbeyond f16. The deviation of what each layer adds, and the text:"
+        "A model of {LAYERS} such layers has memorised a sentence. One channel is {MASSIVE_VALUE:.0}, as in some trained models; \
+         its square\nexceeds f16. The standard deviation of what each layer adds, and the text:"
     ))?;
     let mut weights = Memorised::new(HIDDEN, LAYERS);
     weights.values("token_embd.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = MASSIVE_VALUE);
     weights.values("output.weight").chunks_mut(HIDDEN).for_each(|token| token[MASSIVE] = 0.0);
-    // The norm shrinks the other channels; trained weights undo that.
+    // The norm shrinks the other channels. Its weight reverts that, as trained weights do.
     let mut norm = vec![MASSIVE_VALUE / (HIDDEN as f32).sqrt(); HIDDEN];
     norm[MASSIVE] = 0.0;
     weights.values("output_norm.weight").clone_from(&norm);
@@ -85,8 +85,8 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     }
     let runs = [
         ("f16 sum, infinite beyond 65504", run::<Overflowing>(&mut weights)?),
-        ("f16 sum, held at 65504", run::<Saturating>(&mut weights)?),
-        ("Evenkeel, apart", stage.guarded(|| run::<Apart>(&mut weights))?),
+        ("f16 sum, saturating at 65504", run::<Saturating>(&mut weights)?),
+        ("Evenkeel, unfused", stage.guarded(|| run::<Apart>(&mut weights))?),
         ("Evenkeel, fused", stage.guarded(|| run::<Evenkeel>(&mut weights))?),
     ];
     let rows = runs.map(|(name, (added, tokens))| {
@@ -96,7 +96,7 @@ fn layers(stage: &mut Stage, key_norms: &[Vec<f32>]) -> Result<()> {
     stage.table(&["sum of squares", "layer 0", "1", "2", "3", "4", "5", "text"], &rows)
 }
 
-/// What each layer adds to the first tokens, as a deviation, and the tokens that follow.
+/// Returns the standard deviation of what each layer adds to the first tokens, and the tokens that follow.
 fn run<O: Ops>(weights: &mut Memorised) -> Result<(Vec<f64>, Vec<u32>)> {
     let mut model: Model<O> = weights.model()?;
     let mut x = model.embed(&Tensor::new(&[[BEGIN, BEGIN + 1, BEGIN + 2]], &Device::Cpu)?)?;
@@ -116,13 +116,13 @@ fn run<O: Ops>(weights: &mut Memorised) -> Result<(Vec<f64>, Vec<u32>)> {
     Ok((added, tokens))
 }
 
-/// Evenkeel's norm of queries and keys, and then its rotary embedding.
+/// Ops of Evenkeel, with the norm of queries and keys separate from the rotary embedding.
 struct Apart;
 
-/// Sums of squares in f16, infinite beyond its largest number.
+/// Norms whose sums of squares are in f16 and overflow to infinity.
 struct Overflowing;
 
-/// Sums of squares in f16, held at its largest number, as saturating accumulators do.
+/// Norms whose sums of squares are in f16 and saturate at its largest number.
 struct Saturating;
 
 impl Ops for Apart {
@@ -161,7 +161,7 @@ fn rms_norm_by_f16_sum(x: &Tensor, weight: &Tensor, eps: f64, limit: fn(f16) -> 
     Ok(Tensor::from_vec(rows.collect::<Vec<_>>(), x.dims(), x.device())?)
 }
 
-/// Attention over scores such as exploded layers give, in a row that two masks of f32's lowest number exclude.
+/// Softmax of logits as large as those of exploded layers, in a row that two masks of f32's lowest number exclude.
 fn huge_scores(stage: &mut Stage) -> Result<()> {
     let scores = [1e29f32, -1e29, 2e29, 5e28];
     let bias = [f32::MIN; 4];
@@ -173,13 +173,13 @@ fn huge_scores(stage: &mut Stage) -> Result<()> {
     stage.compare(&case, &format!("{naively:?}"), &format!("{guarded:?}"))
 }
 
-/// The norm of a row in f64.
+/// Computes the norm of a row in f64.
 fn definition(row: &[f32], weight: &[f32]) -> Vec<f64> {
     let mean = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
     row.iter().zip(weight).map(|(x, w)| f64::from(*x) / (mean + 1e-6).sqrt() * f64::from(*w)).collect()
 }
 
-/// Weights of these moments: one has the largest value, the others are nearly normal.
+/// Returns weights with these moments. One weight is the maximum, the others are approximately normal.
 fn weights_like([mean, deviation, largest]: [f64; 3], generator: &mut Generator) -> Vec<f32> {
     let (all, others) = (HEAD as f64, HEAD as f64 - 1.0);
     let other_mean = (all * mean - largest) / others;
@@ -191,7 +191,7 @@ fn weights_like([mean, deviation, largest]: [f64; 3], generator: &mut Generator)
     standard.map(|v| (other_mean + other_deviation * v) as f32).chain([largest as f32]).collect()
 }
 
-/// Mean and standard deviation.
+/// Returns the mean and the standard deviation.
 fn moments(values: &[f32]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
@@ -199,7 +199,7 @@ fn moments(values: &[f32]) -> (f64, f64) {
     (mean, variance.sqrt())
 }
 
-/// Small numbers as they are, large ones by their power of ten.
+/// Formats a number: small ones with two decimals, large ones by their power of ten.
 fn shown(value: f64) -> String {
     if value.is_nan() || value < 1e4 { format!("{value:.2}") } else { format!("{value:.0e}") }
 }

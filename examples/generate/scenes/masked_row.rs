@@ -1,4 +1,4 @@
-//! Field failure: attention rows with nothing to attend to.
+//! Field failure: attention rows without an unmasked key.
 
 use super::memorised::{BEGIN, Memorised, text};
 use super::naive;
@@ -9,17 +9,17 @@ use crate::progress::Progress;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
-/// Prompts of which the shortest is only the token that begins a text.
+/// Prompts of different lengths. The shortest is only the token that begins a text.
 const PROMPTS: [&[u32]; 3] = [&[BEGIN], &[BEGIN, 2, 3, 4], &[BEGIN, 2, 3, 4, 5, 6, 7]];
 
-/// Tokens to write after each.
+/// Number of tokens to write after each prompt.
 const WRITTEN: usize = 128;
 
 pub fn play(stage: &mut Stage) -> Result<()> {
-    stage.title("5. The attention row with nothing to attend to")?;
+    stage.title("5. The attention row without an unmasked key")?;
     stage.say(
-        "Reported: causal and padding masks leave rows without a key; their softmax is exp(-inf - -inf) = NaN, and a layer
-later everything is. Prompts of different lengths in one batch, the shorter ones padded in front:",
+        "Reported: causal and padding masks leave rows without an unmasked key. Their softmax is exp(-inf - -inf) = NaN, and one
+layer later every value is NaN. Prompts of different lengths in one batch, the shorter ones padded on the left:",
     )?;
     let mut weights = Memorised::new(256, 3);
     let naively = batch(&mut weights.model::<Unguarded>()?, &PROMPTS)?;
@@ -36,8 +36,8 @@ later everything is. Prompts of different lengths in one batch, the shorter ones
         stage.compare(&case, &begin(&naively), &begin(&guarded))?;
     }
     stage.say(&format!(
-        "Of {} logits on the way to {WRITTEN} tokens each, NaN are: naive {}, Evenkeel {}.
-Of {} texts in the batch, the same as from their prompt alone: {alike}.",
+        "NaN among the {} logits for {WRITTEN} tokens per text: naive {}, Evenkeel {}.
+Texts in the batch that equal the text from the prompt alone: {alike} of {}.",
         guarded.logits,
         naively.nan,
         guarded.nan,
@@ -45,14 +45,14 @@ Of {} texts in the batch, the same as from their prompt alone: {alike}.",
     ))
 }
 
-/// What a batch came to.
+/// Tokens written for a batch, and the number of logits and of NaN among them.
 struct Written {
     tokens: Vec<Vec<u32>>,
     logits: usize,
     nan: usize,
 }
 
-/// Writes on from each prompt, the shorter ones padded in front.
+/// Continues each prompt. The shorter ones are padded on the left.
 fn batch<O: Ops>(model: &mut Model<O>, prompts: &[&[u32]]) -> Result<Written> {
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     let mut keep: Vec<Vec<u8>> = Vec::new();
@@ -80,7 +80,7 @@ fn batch<O: Ops>(model: &mut Model<O>, prompts: &[&[u32]]) -> Result<Written> {
     Ok(written)
 }
 
-/// Softmax as it is written when nobody thinks of rows without a key.
+/// Ops with a softmax that does not handle rows without an unmasked key.
 struct Unguarded;
 
 impl Ops for Unguarded {
@@ -88,7 +88,7 @@ impl Ops for Unguarded {
         let (batches, heads, queries, features) = query.dims4()?;
         let (_, of_keys, count, _) = keys.dims4()?;
         let scale = 1.0 / (features as f32).sqrt();
-        // The heads that share keys are further rows of one product.
+        // Heads that share keys become additional rows of one matrix product.
         let shared = heads / of_keys * queries;
         let scores = query.reshape((batches, of_keys, shared, features))?.matmul(&keys.t()?)?;
         let mut weights = Vec::new();

@@ -1,4 +1,4 @@
-//! A small model that has learnt a sentence by heart, with generated weights.
+//! Small model with generated weights that has memorised a sentence.
 
 use super::generated::Generator;
 use crate::model::{Config, Model, Weights};
@@ -9,34 +9,34 @@ use candle_core::{Device, Tensor};
 use evenkeel::Rope;
 use std::collections::HashMap;
 
-/// What it says, over and over. Token 0 is `!`, as in Qwen's vocabulary; token 1 begins a text.
+/// Sentence that the model repeats, in pieces. Token 0 is `!`, as in Qwen's vocabulary; token 1 begins a text.
 const PIECES: [&str; 18] = [
     "!", "\n", "An", " even", " keel", " holds", " a", " ship", " upright", " in", " any", " wind", ",", " and", " no",
     " one", " looks", " down",
 ];
 
-/// The token that begins a text.
+/// Token that begins a text.
 pub const BEGIN: u32 = 1;
 
-/// The columns of a head.
+/// Number of columns of a head.
 pub const HEAD: usize = 128;
 
-/// Tokens as text on one line.
+/// Returns tokens as text on one line.
 pub fn text(tokens: &[u32]) -> String {
     let text: String = tokens.iter().filter_map(|&token| PIECES.get(token as usize).copied()).collect();
     text.replace('\n', " ").trim().to_string()
 }
 
-/// Weights of which the output layer points from each piece to the next; those of the layers are random.
+/// Weights whose output layer maps each piece to the next. The weights of the layers are random.
 pub struct Memorised {
     config: Config,
     generator: Generator,
-    /// What was made or set: every model made of these weights has the same.
+    /// Weights that were generated or set. All models created from this value share them.
     values: HashMap<String, Vec<f32>>,
 }
 
 impl Memorised {
-    /// For a model of this size.
+    /// Creates weights for a model of this size.
     pub fn new(hidden: usize, layers: usize) -> Self {
         let config = Config {
             layers,
@@ -59,12 +59,12 @@ impl Memorised {
         Memorised { config, generator, values: values.map(|(name, values)| (name.to_string(), values)).into() }
     }
 
-    /// The weights of this name, if there are some, to be changed.
+    /// Returns the weights with this name for modification; empty if there are none yet.
     pub fn values(&mut self, name: &str) -> &mut Vec<f32> {
         self.values.entry(name.to_string()).or_default()
     }
 
-    /// A model of these weights.
+    /// Creates a model with these weights.
     pub fn model<O: Ops>(&mut self) -> Result<Model<O>> {
         Model::new(self.config, self, || ())
     }
@@ -72,7 +72,7 @@ impl Memorised {
 
 impl Weights for Memorised {
     fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<QMatMul> {
-        // Layers add to what they are given, but do not drown it.
+        // With this scale, layers change the residual stream without dominating it.
         let made = || self.generator.normals(rows * cols, 0.5 / (cols as f64).sqrt());
         let values = self.values.entry(name.to_string()).or_insert_with(made).clone();
         Ok(QMatMul::Tensor(Tensor::from_vec(values, (rows, cols), &Device::Cpu)?))

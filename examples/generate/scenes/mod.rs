@@ -1,4 +1,4 @@
-//! Failures that were met in the field, played on generated data: the arithmetic that fails, then Evenkeel's.
+//! Replays numerical failures reported in the field on generated data, with the failing arithmetic and with Evenkeel's.
 
 #[path = "../../support/generated.rs"]
 mod generated;
@@ -12,17 +12,17 @@ mod stage;
 use anyhow::Result;
 use stage::Stage;
 
-/// Plays every scene, closes with what the guards met, and introduces the text that begins with this prompt.
+/// Plays every scene, prints the guards' counts, and introduces the text that begins with this prompt.
 pub fn play(prompt: &str) -> Result<()> {
     let mut stage = Stage::new();
     sampler::play(&mut stage)?;
     key_norm::play(&mut stage)?;
     masked_row::play(&mut stage)?;
     stage.close()?;
-    stage.heading("A tiny model, and what it says")?;
+    stage.heading("A tiny model and its text")?;
     stage.say(
-        "It is built in: the example train has taught it this repository's documentation, and nothing else.
-`--prompt TEXT` has it go on from another text, `--temperature 1` has it guess more.",
+        "The model is built in. The example train has trained it on this repository's documentation only.
+`--prompt TEXT` continues another text, `--temperature 1` makes the text more random.",
     )?;
     stage.begin(prompt)
 }

@@ -1,9 +1,9 @@
-//! The arithmetic that fails: sums in the type that numbers are stored in, and a softmax without a guard.
+//! Arithmetic that fails: sums in the storage type, and a softmax without guards.
 
 use half::{bf16, f16};
 use std::ops::{Add, Div, Mul, Sub};
 
-/// A type that is computed in, fit for it or not.
+/// Type used for arithmetic, whether suitable or not.
 pub trait Number:
     Copy + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {
@@ -34,7 +34,7 @@ macro_rules! half {
 }
 half!(f16 bf16);
 
-/// Softmax with the largest score subtracted.
+/// Computes the softmax with the largest logit subtracted.
 pub fn softmax<T: Number>(scores: &[T]) -> Vec<T> {
     let max = scores.iter().fold(T::round(f32::NEG_INFINITY), |max, &score| if score > max { score } else { max });
     let exps: Vec<T> = scores.iter().map(|&score| T::round((score - max).widen().exp())).collect();
@@ -42,7 +42,7 @@ pub fn softmax<T: Number>(scores: &[T]) -> Vec<T> {
     exps.into_iter().map(|e| e / sum).collect()
 }
 
-/// Root-mean-square normalisation of a row.
+/// Computes the RMS normalization of a row.
 pub fn rms_norm<T: Number>(row: &[f32], weight: &[f32], eps: f64) -> Vec<f32> {
     let row: Vec<T> = row.iter().map(|&x| T::round(x)).collect();
     let sum = row.iter().fold(T::round(0.0), |sum, &x| sum + x * x);
@@ -51,14 +51,16 @@ pub fn rms_norm<T: Number>(row: &[f32], weight: &[f32], eps: f64) -> Vec<f32> {
     row.iter().zip(weight).map(|(&x, &w)| (x / rms * T::round(w)).widen()).collect()
 }
 
-/// Root-mean-square normalisation in f32, but for the sum of squares: that is f16, limited after each step.
+/// Computes the RMS normalization of a row in f32, except for the sum of squares. The sum is f16, and `limit` is
+/// applied after each step.
 pub fn rms_norm_by_f16_sum(row: &[f32], weight: &[f32], eps: f64, limit: fn(f16) -> f16) -> Vec<f32> {
     let sum = row.iter().fold(f16::ZERO, |sum, &x| limit(sum + limit(f16::from_f32(x * x))));
     let rms = (sum.to_f32() / row.len() as f32 + eps as f32).sqrt();
     row.iter().zip(weight).map(|(x, w)| x / rms * w).collect()
 }
 
-/// The largest, as greedy decoding finds it: what is not larger than the first stays behind it, NaN too.
+/// Returns the index of the largest logit, as greedy decoding finds it. A NaN never compares as larger, so token 0 wins
+/// if all logits are NaN.
 pub fn largest(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (token, logit) in logits.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Field failure: a sampler that rejects its own probabilities, in bf16.
+//! Field failure: a bf16 sampler that rejects its own probabilities.
 
 use super::generated::Generator;
 use super::naive;
@@ -7,19 +7,19 @@ use anyhow::Result;
 use evenkeel::{Draw, Mask, Rows, SamplerConfig, reference};
 use half::bf16;
 
-/// Mistral-7B's.
+/// Vocabulary size of Mistral-7B.
 const VOCABULARY: usize = 32_000;
 
-/// What multinomial sampling says to probabilities that are none.
+/// Error of multinomial sampling for invalid probabilities.
 const REFUSED: &str = "probability tensor contains either inf, nan or element < 0";
 
 pub fn play(stage: &mut Stage) -> Result<()> {
     stage.title("1. The sampler that rejects its own probabilities")?;
     stage.say(&format!(
-        "Reported of a 7B model in bf16, at temperature 0.7, top_p 0.9 and top_k 50:
+        "Reported for a 7B model in bf16, at temperature 0.7, top_p 0.9 and top_k 50:
 \"{REFUSED}\".
-A sum in bf16 stands still once what is added is less than half its last bit: a sum of ones stops at 256.
-And a mask of f32's lowest number is -inf in bf16: where it meets every candidate, the row is NaN.
+A bf16 sum stops growing once a term is less than half its last bit: a sum of ones stops at 256.
+A mask of f32's lowest number is -inf in bf16. If it masks every candidate, the row is NaN.
 Rows of {VOCABULARY} logits:"
     ))?;
     let request = SamplerConfig::default().temperature(0.7).top_p(0.9);
@@ -30,20 +30,20 @@ Rows of {VOCABULARY} logits:"
     let mut broken = usual.clone();
     broken[17_123] = bf16::NAN;
     let cases = [
-        ("All alike, no top_k.", &flat, &all, request),
+        ("All logits equal, no top_k.", &flat, &all, request),
         ("A grammar allows 3 tokens, none of the 50 likeliest.", &usual, &grammar, request.top_k(50)),
-        ("The model gave a NaN.", &broken, &all, request.top_k(50)),
-        ("A grammar allows nothing.", &usual, &nothing, request.top_k(50)),
+        ("One logit is NaN.", &broken, &all, request.top_k(50)),
+        ("A grammar allows no token.", &usual, &nothing, request.top_k(50)),
     ];
     for (case, logits, keep, config) in cases {
         let naive = match naive_support(logits, keep, &config) {
             Ok(Support { sum, tokens }) => {
-                format!("probabilities add up to {sum:.1}; a token of {} is drawn", tokens.len())
+                format!("probabilities sum to {sum:.1}; one of {} tokens is drawn", tokens.len())
             }
             Err(refused) => refused.to_string(),
         };
         let guarded = match stage.guarded(|| draw(logits, keep, &config, 0))? {
-            Ok(sampled) => format!("token {} of {} is drawn", sampled.token, sampled.kept),
+            Ok(sampled) => format!("token {} is drawn from {} tokens", sampled.token, sampled.kept),
             Err(error) => format!("{}: {error}", error.name()),
         };
         stage.compare(case, &naive, &guarded)?;
@@ -51,7 +51,7 @@ Rows of {VOCABULARY} logits:"
     every_request(stage)
 }
 
-/// Every combination of parameters that users ask for, on rows of every shape.
+/// Tests all combinations of common sampling parameters, on rows with different spreads.
 fn every_request(stage: &mut Stage) -> Result<()> {
     let mut generator = Generator::new(2);
     let (mut calls, mut refused, mut other, mut right) = (0, 0, 0, 0);
@@ -76,26 +76,26 @@ fn every_request(stage: &mut Stage) -> Result<()> {
         }
     }
     stage.say(&format!(
-        "Of {calls} requests in the ranges that users ask for, bf16 refuses {refused}, and draws from other tokens than the filters
-keep in {other}. Evenkeel draws a token that the filters keep in {right} of {calls}."
+        "Of {calls} requests with common parameters, bf16 refuses {refused}. In {other} it draws from tokens other than those that
+the filters keep. Evenkeel draws a token that the filters keep in {right} of {calls}."
     ))
 }
 
-/// Logits of this spread.
+/// Returns logits with this standard deviation.
 fn row(generator: &mut Generator, spread: f64) -> Vec<bf16> {
     generator.normals(VOCABULARY, spread).into_iter().map(bf16::from_f32).collect()
 }
 
-/// All tokens, the likeliest first.
+/// Returns all tokens in order of decreasing logits.
 fn order(logits: &[bf16]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    // Adding 0 makes -0 the 0 that it equals.
+    // Adding 0 turns -0 into +0, so that both compare as equal.
     let logit = |token: &u32| logits[*token as usize] + bf16::ZERO;
     order.sort_by(|a, b| logit(b).total_cmp(&logit(a)));
     order
 }
 
-/// Keep flags for these tokens only.
+/// Returns keep flags that allow these tokens only.
 fn flags(tokens: &[u32]) -> Vec<u8> {
     let mut keep = vec![0; VOCABULARY];
     for token in tokens {
@@ -104,13 +104,14 @@ fn flags(tokens: &[u32]) -> Vec<u8> {
     keep
 }
 
-/// What may be drawn, in order, and what the probabilities add up to among which top-p chooses.
+/// Tokens that may be drawn, in order, and the sum of the probabilities from which top-p chooses.
 struct Support {
     sum: f64,
     tokens: Vec<u32>,
 }
 
-/// What may be drawn as engines compute it that keep everything in bf16: temperature, top-k, top-p, then a mask.
+/// Computes the tokens that may be drawn as an engine does that keeps everything in bf16: temperature, top-k, top-p,
+/// then a mask.
 fn naive_support(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Result<Support, &'static str> {
     let temperature = bf16::from_f64(config.temperature);
     let mut scores: Vec<bf16> = logits.iter().map(|&logit| logit / temperature).collect();
@@ -149,7 +150,7 @@ fn draw(
     Ok(sampled.into_iter().next().unwrap_or(Err(evenkeel::Error::EmptyInput { op: "sample" })))
 }
 
-/// What the filters keep, by definition; nothing of a row that is refused.
+/// Returns the tokens that the filters keep by definition. They are empty for a row that is refused.
 fn definition(logits: &[bf16], keep: &[u8], config: &SamplerConfig) -> Vec<u32> {
     let allowed =
         logits.iter().zip(keep).map(|(logit, &keep)| if keep == 0 { f32::NEG_INFINITY } else { logit.to_f32() });

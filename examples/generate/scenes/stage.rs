@@ -1,10 +1,10 @@
-//! How scenes are printed, and what Evenkeel met in them.
+//! Output of the scenes, and counts of what Evenkeel's guards handled in them.
 
 use anyhow::{Context, Result};
 use evenkeel::report::{self, Met};
 use std::io::{Stdout, Write};
 
-/// Where scenes are played: stdout.
+/// Stage on which scenes are played: stdout.
 pub struct Stage {
     out: Stdout,
     met: Vec<(&'static str, Met)>,
@@ -21,7 +21,7 @@ impl Stage {
         self.heading(title)
     }
 
-    /// Evenkeel's part of a scene: what the guards meet in it is shown at the close.
+    /// Runs Evenkeel's part of a scene. The table of [`Stage::close`] contains what the guards report for it.
     pub fn guarded<T>(&mut self, part: impl FnOnce() -> T) -> T {
         let (value, met) = report::scope(part);
         if let Some((_, sum)) = self.met.last_mut() {
@@ -30,9 +30,9 @@ impl Stage {
         value
     }
 
-    /// The table of what the guards met.
+    /// Prints the table of what the guards reported.
     pub fn close(&mut self) -> Result<()> {
-        self.heading("What Evenkeel's guards met")?;
+        self.heading("What Evenkeel's guards reported")?;
         let row = |scene: &str, op: &str, counts: [u64; 5]| {
             [scene.to_string(), op.to_string()].into_iter().chain(counts.map(|count| count.to_string())).collect()
         };
@@ -43,30 +43,30 @@ impl Stage {
                 row(scene, op, [counts.calls, counts.rows, counts.wholly_masked, counts.nan, counts.infinite])
             }));
         }
-        self.table(&["scene", "op", "calls", "rows", "wholly masked", "with NaN", "with infinity"], &rows)
+        self.table(&["scene", "op", "calls", "rows", "fully masked", "with NaN", "with infinity"], &rows)
     }
 
-    /// A heading that begins no scene.
+    /// Prints a heading that does not begin a scene.
     pub fn heading(&mut self, heading: &str) -> Result<()> {
         self.say(&format!("\n{heading}\n{}", "=".repeat(heading.chars().count())))
     }
 
-    /// What one case comes to, both ways.
+    /// Prints both results for one case.
     pub fn compare(&mut self, case: &str, naive: &str, evenkeel: &str) -> Result<()> {
         self.say(&format!("  {case}\n    naive     {naive}\n    Evenkeel  {evenkeel}"))
     }
 
-    /// A paragraph, after an empty line.
+    /// Prints a paragraph after an empty line.
     pub fn say(&mut self, text: &str) -> Result<()> {
         writeln!(self.out, "\n{text}").context("can't write to stdout")
     }
 
-    /// A paragraph that somebody else ends.
+    /// Prints a paragraph without ending its line.
     pub fn begin(&mut self, text: &str) -> Result<()> {
         write!(self.out, "\n{text}").and_then(|()| self.out.flush()).context("can't write to stdout")
     }
 
-    /// A table whose columns are as wide as they need to be.
+    /// Prints a table with columns as wide as needed.
     pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> Result<()> {
         let width = |column: usize, head: &str| {
             let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());

@@ -1,4 +1,4 @@
-//! The program `inspect`: its table, its JSON, its picture, its exit statuses.
+//! Tests of the program `inspect`: table, JSON, histogram and exit statuses.
 
 #[path = "../../../tests/checkpoint/write.rs"]
 #[allow(dead_code)]
@@ -9,9 +9,9 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 use write::{Tensor, normals, safetensors};
 
-/// A folder in which `model.safetensors` has these tensors.
+/// Creates a folder whose `model.safetensors` holds these tensors.
 fn folder(tensors: &[Tensor]) -> TempDir {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     std::fs::write(folder.path().join("model.safetensors"), safetensors(tensors)).expect("it can be written");
     folder
 }
@@ -110,7 +110,7 @@ fn a_picture() {
     let ids = self::folder(&[Tensor::new("ids", "I64", &[2], vec![0; 16])]);
     let (status, _, stderr) = texts(&run(&ids, &[".", "--histogram", "worst.svg"]));
     assert_eq!(status, Some(2));
-    assert!(stderr.contains("no tensor is of a type that is analysed"), "{stderr}");
+    assert!(stderr.contains("no tensor has a type that is analysed"), "{stderr}");
     assert_eq!(files(&ids), 1);
 }
 
@@ -120,12 +120,12 @@ fn bad_usage_and_bad_files() {
         (&[], "CHECKPOINT"),
         (&["nowhere.safetensors"], "nowhere.safetensors: it can't be opened"),
         (&["model.safetensors", "--warn", "norm_max"], "NAME=VALUE"),
-        (&["model.safetensors", "--warn", "norm=1"], "there are nan, infinite"),
-        (&["model.safetensors", "--warn", "norm_max=NaN"], "norm_max is NaN; it must be a number from 0"),
+        (&["model.safetensors", "--warn", "norm=1"], "NAME must be one of nan, infinite"),
+        (&["model.safetensors", "--warn", "norm_max=NaN"], "norm_max is NaN; it must be a number of at least 0"),
         (&["model.safetensors", "--warn", "norm_max=-1"], "norm_max is -1"),
         (&["model.safetensors", "--fail-on", "note"], "note"),
         (&["model.safetensors", "--json", "nowhere/report.json"], "nowhere is not a folder"),
-        (&["model.safetensors", "--histogram", "."], "it is there, and not a file"),
+        (&["model.safetensors", "--histogram", "."], "it exists and is not a regular file"),
         (&["broken.safetensors"], "the header's length is 1000"),
         (&["broken.safetensors", "--json", "report.json"], "the header's length is 1000"),
     ];

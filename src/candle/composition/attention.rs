@@ -14,11 +14,12 @@ use candle_core::{D, Device, Result, Tensor};
 
 const NAME: &str = "attention";
 
-/// Attention of `[batch, heads, positions, features]`, as [`crate::attention`]; all scores are held at a time. The mask
-/// is read on the host.
+/// Computes attention of `[batch, heads, positions, features]`, as [`crate::attention`] does.
+///
+/// All scores are in memory at once. The mask is read on the host.
 ///
 /// # Errors
-/// As [`crate::attention`], inside candle's.
+/// The errors of [`crate::attention`], wrapped in candle's.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     let (batch, heads, queries, features) = q.dims4()?;
     let (_, of_keys, keys, _) = k.dims4()?;
@@ -41,13 +42,13 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     let [mut k, mut v] = [wide(k)?, wide(v)?];
     let all_values = v.clone();
     if let Some(mask) = &mask {
-        // What no query may attend to has no NaN to give.
+        // Keys that every query masks are set to zero, so a NaN in them does not reach the result.
         let seen = mask.seen(batch * of_keys);
         let seen = Tensor::from_vec(seen, (batch, of_keys, keys, 1), q.device())?;
         let clear = |xs: &Tensor| seen.broadcast_as(xs.shape())?.where_cond(xs, &xs.zeros_like()?);
         (k, v) = (clear(&k)?, clear(&v)?);
     }
-    // Heads that share keys are queries of one.
+    // Query heads that share a key head become more queries of one head.
     let shared = (batch, of_keys, heads / of_keys * queries, features);
     let scores = wide(q)?.reshape(shared)?.contiguous()?.matmul(&k.t()?.contiguous()?)?;
     let scores = scores.reshape((batch, heads, queries, keys))?;
@@ -80,7 +81,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
     alone.where_cond(&mean, &y)?.to_dtype(q.dtype())
 }
 
-/// Which queries have neither a key nor a sink to attend to, of `[batch, heads, queries, keys]`.
+/// Returns a flag for each query of `[batch, heads, queries, keys]`: 1 if it has neither an unmasked key nor a sink.
 fn alone(
     mask: Option<&Host>,
     options: &Options<'_>,
@@ -89,7 +90,7 @@ fn alone(
     let has_sink = |head| options.sinks.and_then(|sinks| sinks.get(head)).is_some_and(|sink| sink != f64::NEG_INFINITY);
     let sees = |row| mask.map_or(keys > 0, |mask| mask.sees(row));
     let rows = batch * heads * queries;
-    let mut alone = reserve(NAME, "the flags of rows", rows)?;
+    let mut alone = reserve(NAME, "the row flags", rows)?;
     alone.extend((0..rows).map(|row| u8::from(!sees(row) && !has_sink(row / queries % heads))));
     Ok(alone)
 }
@@ -99,7 +100,7 @@ fn shape(xs: &Tensor) -> Result<[usize; 4]> {
     Ok([a, b, c, d])
 }
 
-/// A mask of every query and key.
+/// Mask with one flag and an optional bias for each pair of query and key.
 struct Host {
     keys: usize,
     keep: Vec<u8>,
@@ -130,12 +131,12 @@ impl Host {
         Ok(Host { keys, keep, bias })
     }
 
-    /// Whether a query sees any key.
+    /// Returns whether a query has an unmasked key.
     fn sees(&self, row: usize) -> bool {
         self.keep[row * self.keys..][..self.keys].iter().any(|keep| *keep != 0)
     }
 
-    /// Whether some query of a head of keys sees a key, for so many heads.
+    /// Returns a flag for each key of each of `heads` key heads: 1 if at least one query does not mask the key.
     fn seen(&self, heads: usize) -> Vec<u8> {
         let (keys, of_head) = (self.keys, self.keep.len() / heads);
         self.keep

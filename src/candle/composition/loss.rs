@@ -1,4 +1,4 @@
-//! Compositions of losses.
+//! Compositions of the losses.
 
 #![forbid(unsafe_code)]
 
@@ -13,10 +13,11 @@ use crate::ops::loss::Reduction;
 use crate::ops::softmax::Softmax;
 use candle_core::{D, Device, Result, Tensor};
 
-/// The cross-entropy of logits along the last axis, as [`crate::cross_entropy`]; targets are read on the host.
+/// Computes the cross-entropy of logits along the last axis, as [`crate::cross_entropy`] does. Targets are read on the
+/// host.
 ///
 /// # Errors
-/// As [`crate::cross_entropy`], inside candle's.
+/// The errors of [`crate::cross_entropy`], wrapped in candle's.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'_>) -> Result<Tensor> {
     let numbers = numbers(logits, targets)?;
     let (device, cols) = (logits.device(), logits.dim(D::Minus1)?);
@@ -30,7 +31,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
     if x.elem_count() == 0 {
         return reshaped(Tensor::zeros(numbers.len(), x.dtype(), device)?);
     }
-    // Rows that do not count have no NaN to give.
+    // Ignored rows are set to zero, so a NaN in them does not reach the loss.
     let counted = Tensor::from_iter(counts.iter().map(|&c| u8::from(c)), device)?.unsqueeze(1)?;
     let x = counted.broadcast_as(x.shape())?.where_cond(&x, &zero)?;
     let scores = options.scores();
@@ -60,12 +61,13 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
     reshaped(loss.squeeze(1)?)
 }
 
-/// The binary cross-entropy of logits against targets of one shape, as [`crate::bce_with_logits`], of finite logits.
+/// Computes the binary cross-entropy of finite logits against targets of the same shape, as [`crate::bce_with_logits`]
+/// does.
 ///
-/// Gradients flow to both. Targets and weights are taken as they are.
+/// Logits and targets have gradients. The values of targets and weights are not checked.
 ///
 /// # Errors
-/// Candle's, and [`crate::Error::ShapeMismatch`] inside it.
+/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogits<'_>) -> Result<Tensor> {
     same_shape("bce_with_logits", logits, targets)?;
     let x = wide(logits)?;
@@ -78,7 +80,7 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     };
     let weight = operand(options.weight, x.dims())?;
     let (miss, hit) = (y.affine(-1.0, 1.0)?, (&y * operand(options.pos_weight, &[x.dim(D::Minus1)?])?)?);
-    // relu and abs, not maximum: candle's gradients of the two add up to the right one at zero.
+    // relu and abs instead of maximum, because candle's gradients of these two add up to the correct one at zero.
     let (above, rest) = (x.relu()?, (x.abs()?.neg()?.exp()? + 1.0)?.log()?);
     let far = ((&miss * &above)? + (&hit * (&above - &x)?)?)?;
     let loss = (weight * (far + ((miss + hit)? * rest)?)?)?;
@@ -89,10 +91,12 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     }
 }
 
-/// The divergence of the softmax of logits from targets of one shape, as [`crate::kl_div`]. Targets are taken as they are.
+/// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)), as [`crate::kl_div`] does.
+///
+/// Targets must have the shape of the logits; their values are not checked.
 ///
 /// # Errors
-/// Candle's, and [`crate::Error::ShapeMismatch`] inside it.
+/// Candle's errors, and [`crate::Error::ShapeMismatch`] wrapped in candle's.
 pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
     same_shape("kl_div", logits, targets)?;
     let x = wide(logits)?;

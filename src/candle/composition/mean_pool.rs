@@ -1,4 +1,4 @@
-//! Composition of the mean over tokens.
+//! Composition of mean pooling over tokens.
 
 #![forbid(unsafe_code)]
 
@@ -10,11 +10,11 @@ use crate::simd::reserve;
 use candle_core::shape::Dim;
 use candle_core::{Device, Result, Tensor};
 
-/// The mean along an axis of tokens, which is then gone, over those that are not masked; as [`crate::mean_pool`]. The
+/// Computes the mean over the unmasked tokens along an axis, and removes that axis, as [`crate::mean_pool`] does. The
 /// mask is read on the host.
 ///
 /// # Errors
-/// As [`crate::mean_pool`], inside candle's.
+/// The errors of [`crate::mean_pool`], wrapped in candle's.
 pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<Tensor> {
     const NAME: &str = "mean_pool";
     let axis = dim.to_index(xs.shape(), NAME)?;
@@ -26,8 +26,8 @@ pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<
         return Tensor::zeros(dims, xs.dtype(), xs.device());
     }
     let (sequences, len, mut buffer) = (geometry.outer(), geometry.len(), Vec::new());
-    let mut counts = reserve(NAME, "the flags of tokens", sequences * len)?;
-    let mut shares = reserve(NAME, "the counts of tokens", sequences)?;
+    let mut counts = reserve(NAME, "the token flags", sequences * len)?;
+    let mut shares = reserve(NAME, "the token shares", sequences)?;
     for sequence in 0..sequences {
         let tokens = pool.tokens(sequence, len, &mut buffer);
         if tokens.count == 0 && len > 0 && pool.refuses {
@@ -42,7 +42,7 @@ pub fn mean_pool<D: Dim>(xs: &Tensor, dim: D, options: &MeanPool<'_>) -> Result<
     let counts = Tensor::from_vec(counts, dims.as_slice(), xs.device())?.broadcast_as(xs.shape())?;
     dims[axis] = 1;
     let shares = Tensor::from_vec(shares, dims, &Device::Cpu)?.to_dtype(x.dtype())?.to_device(xs.device())?;
-    // What is masked has no NaN to give, and shares do not add up to more than the type holds.
+    // Masked tokens are set to zero, so a NaN in them does not reach the mean. Dividing before the sum avoids overflow.
     let x = counts.where_cond(&x, &x.zeros_like()?)?;
     x.broadcast_mul(&shares)?.sum(axis)?.to_dtype(xs.dtype())
 }

@@ -1,13 +1,15 @@
-//! The ops as compositions of candle's own: what runs on a device that Evenkeel has no kernels for.
+//! The ops composed of candle's own ops, for devices without Evenkeel kernels.
 //!
-//! They work on any device, the CPU included, and keep the guards: rows with nothing to attend to give zeros, squares
-//! do not overflow, and f16 and bf16 are computed in f32. What they do not have is the accuracy of the kernels (sums
-//! are candle's, and the bits the device's), masks, but of [`attention`] and [`mean_pool`], policies other than zeros, but of
-//! the latter, and the counts of [`report::scope`](crate::report::scope).
+//! Compositions work on any device, including the CPU, and keep the guards. Fully masked rows give zeros, squares do
+//! not overflow, and f16 and bf16 are computed in f32. Compared with the kernels, they lack:
 //!
-//! Gradients are candle's, by its own rules for each op of the composition, but of [`safe_div`] and [`log_add_exp`]:
-//! theirs are by the op's own slopes. [`norm_gradients`] is what the norms of [`guarded`](super::guarded) have on such a
-//! device.
+//! - accuracy: sums are candle's, and bits may differ between devices;
+//! - masks, and policies for fully masked rows other than zeros, except in [`attention`] and [`mean_pool`];
+//! - the counts of [`report::scope`](crate::report::scope).
+//!
+//! Candle computes gradients by its own rule for each op of the composition. [`safe_div`] and [`log_add_exp`] are
+//! exceptions, whose gradients use explicit derivatives. On devices without kernels, the norms of
+//! [`guarded`](super::guarded) compute their gradients with [`norm_gradients`].
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -49,7 +51,7 @@ pub(crate) use rope::pairs;
 
 use candle_core::{DType, Result, Tensor};
 
-/// The tensor in the type that it is computed in: f32 for f16 and bf16.
+/// Converts a tensor to the type for computation: f32 for f16 and bf16, unchanged otherwise.
 pub(crate) fn wide(xs: &Tensor) -> Result<Tensor> {
     match xs.dtype() {
         DType::F16 | DType::BF16 => xs.to_dtype(DType::F32),
@@ -57,18 +59,18 @@ pub(crate) fn wide(xs: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// A tensor of the same shape, with one value everywhere.
+/// Returns a tensor of the same shape in which every element is `value`.
 fn all(like: &Tensor, value: f64) -> Result<Tensor> {
     like.ones_like()?.affine(value, 0.0)
 }
 
-/// The product, 0 where the factor is, whatever it is a factor of.
+/// Returns factor * term, and 0 where the factor is 0, even if the term is infinite or NaN.
 pub(crate) fn product(factor: &Tensor, term: &Tensor) -> Result<Tensor> {
     let none = factor.eq(0.0)?;
     factor * none.where_cond(&term.zeros_like()?, term)?
 }
 
-/// The tensor with what is beyond the largest magnitude brought to it; NaN stays.
+/// Clamps the elements to -largest ..= largest. NaN stays NaN.
 pub(crate) fn limited(xs: &Tensor, largest: f64) -> Result<Tensor> {
     let xs = xs.gt(largest)?.where_cond(&all(xs, largest)?, xs)?;
     xs.lt(-largest)?.where_cond(&all(&xs, -largest)?, &xs)

@@ -13,18 +13,18 @@ use crate::ops::rms_norm_linear::RmsNormLinear;
 use candle_core::shape::Dim;
 use candle_core::{D, DType, Result, Tensor};
 
-/// Root-mean-square normalisation along the last axis, as [`crate::rms_norm`].
+/// Computes root-mean-square normalisation along the last axis, as [`crate::rms_norm`] does.
 ///
 /// # Errors
-/// Candle's, where the weight does not fit.
+/// Candle's error for a weight that does not fit.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
     wide_rms_norm(xs, weight, options)?.to_dtype(xs.dtype())
 }
 
-/// The norm and a linear layer behind it, as [`crate::rms_norm_linear`].
+/// Computes root-mean-square normalisation followed by a linear layer, as [`crate::rms_norm_linear`] does.
 ///
 /// # Errors
-/// Candle's, where the tensors do not fit.
+/// Candle's error for tensors that do not fit.
 pub fn rms_norm_linear(
     xs: &Tensor,
     matrix: &Tensor,
@@ -42,7 +42,7 @@ pub fn rms_norm_linear(
     y.to_dtype(xs.dtype())
 }
 
-/// The norm before it is rounded to the tensor's type.
+/// Computes root-mean-square normalisation without the final rounding to the tensor's type.
 fn wide_rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
     options.check("rms_norm")?;
     let weight = operand("rms_norm", "weight", weight, options.weight, xs.device())?;
@@ -57,10 +57,10 @@ fn wide_rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) ->
     }
 }
 
-/// The norm of `xs + residual` and that sum, as [`crate::rms_norm_residual`].
+/// Returns the root-mean-square normalisation of `xs + residual` and that sum, as [`crate::rms_norm_residual`] does.
 ///
 /// # Errors
-/// Candle's, where the tensors do not fit.
+/// Candle's error for tensors that do not fit.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -71,10 +71,10 @@ pub fn rms_norm_residual(
     Ok((rms_norm(&sum, weight, options)?, sum))
 }
 
-/// Layer normalisation along the last axis, as [`crate::layer_norm`].
+/// Computes layer normalisation along the last axis, as [`crate::layer_norm`] does.
 ///
 /// # Errors
-/// Candle's, where weight or bias do not fit.
+/// Candle's error for a weight or bias that does not fit.
 pub fn layer_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -94,10 +94,10 @@ pub fn layer_norm(
     y.to_dtype(xs.dtype())
 }
 
-/// Group normalisation along axis 1, as [`crate::group_norm`].
+/// Computes group normalisation along axis 1, as [`crate::group_norm`] does.
 ///
 /// # Errors
-/// As [`crate::group_norm`], inside candle's; candle's, where weight or bias do not fit.
+/// The errors of [`crate::group_norm`], wrapped in candle's; candle's error for a weight or bias that does not fit.
 pub fn group_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -125,10 +125,10 @@ pub fn group_norm(
     y.to_dtype(xs.dtype())
 }
 
-/// Division by the Euclidean norm along an axis, as [`crate::l2_normalize`].
+/// Divides each lane along an axis by its Euclidean norm, as [`crate::l2_normalize`] does.
 ///
 /// # Errors
-/// As [`crate::l2_normalize`], inside candle's.
+/// The errors of [`crate::l2_normalize`], wrapped in candle's.
 pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "l2_normalize")?;
     options.check()?;
@@ -138,13 +138,16 @@ pub fn l2_normalize<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Resul
     unit(&wide(xs)?, axis, options.eps)?.y.to_dtype(xs.dtype())
 }
 
-/// Powers of two that keep squares in range.
+/// Thresholds and powers of two that keep squares within the type's range.
 pub(crate) struct Range {
-    /// Lanes with a magnitude above this are scaled down, so that a sum of squares does not overflow.
+    /// Threshold of magnitude; a lane with an element above it is scaled down, so that a sum of squares cannot
+    /// overflow.
     large: f64,
-    /// Lanes whose magnitudes are all below this are scaled up, unless eps is so large that they do not matter.
+    /// Threshold of magnitude; a lane with all elements below it is scaled up, unless eps dominates its squares.
     small: f64,
+    /// Power of two by which a lane is divided or multiplied.
     shift: f64,
+    /// Threshold of the eps that is added to squares; small lanes are scaled up only if eps is below it.
     small_eps: f64,
 }
 
@@ -157,7 +160,8 @@ impl Range {
         }
     }
 
-    /// A power of two for each lane; `up`: also for small ones.
+    /// Returns a power of two for each lane: below 1 for large lanes, above 1 for small lanes if `up` is set, 1
+    /// otherwise.
     pub fn scale<D: Dim>(&self, xs: &Tensor, dim: D, up: bool) -> Result<Tensor> {
         let magnitude = xs.detach().abs()?.max_keepdim(dim)?;
         let one = magnitude.ones_like()?;
@@ -169,9 +173,10 @@ impl Range {
     }
 }
 
-/// x / rms, or (x - mean) / deviation, of each row, and 1 / rms or 1 / deviation, for f32 and f64.
+/// Returns the normalised rows and the reciprocal of each row's divisor, for f32 and f64.
 ///
-/// A row of large or small values is multiplied by a power of two first: exact, and the quotient is the same.
+/// A normalised row is x / rms or (x - mean) / deviation. A row of large or small values is first multiplied by a power
+/// of two, which is exact and leaves the quotient unchanged.
 pub(crate) fn normalised(xs: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
     if xs.elem_count() == 0 {
         return Ok((xs.clone(), xs.clone()));
@@ -181,35 +186,36 @@ pub(crate) fn normalised(xs: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
     let mut x = xs.broadcast_mul(&scale)?;
     if kind.centred {
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        // The mean was rounded, which matters to a spread far below it. That of what is left hardly is.
+        // The rounding error of the mean matters if the spread is far smaller than the mean. Subtracting the mean of
+        // the differences removes it.
         x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     }
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
     let variance = (variance + (&scale * kind.eps.sqrt())?.sqr()?)?;
-    // A row of zeros without eps: its quotients are zeros.
+    // If variance and eps are 0, dividing by 1 gives zeros.
     let variance = variance.eq(0.0)?.where_cond(&scale.ones_like()?, &variance)?;
     let inverse = variance.sqrt()?.recip()?;
     Ok((x.broadcast_mul(&inverse)?, (inverse * scale)?))
 }
 
-/// Lanes of length 1.
+/// Lanes normalised to a Euclidean norm of 1.
 pub(crate) struct Unit {
     /// x / max(norm, eps)
     pub y: Tensor,
-    /// 1 / max(norm, eps), for each lane; 0 where that is 1 / 0.
+    /// 1 / max(norm, eps) of each lane, or 0 if norm and eps are 0.
     pub inverse: Tensor,
-    /// Whether a lane's norm is not above eps.
+    /// Whether the lane's norm is at most eps.
     pub is_short: Tensor,
 }
 
-/// Lanes divided by their norms, for f32 and f64 with elements.
+/// Divides lanes by their norms. `xs` must be f32 or f64 and not empty.
 pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let range = Range::of(xs);
     let scale = range.scale(xs, axis, eps < range.small_eps.sqrt())?;
     let x = xs.broadcast_mul(&scale)?;
     let (zero, one) = (scale.zeros_like()?, scale.ones_like()?);
     let squares = x.sqr()?.sum_keepdim(axis)?;
-    // The root of nothing has no slope.
+    // The derivative of the square root is infinite at 0, so the root is taken of 1 there and the result replaced by 0.
     let is_zero = squares.eq(0.0)?;
     let norm = is_zero.where_cond(&one, &squares)?.sqrt()?;
     let norm = is_zero.where_cond(&zero, &norm)?;

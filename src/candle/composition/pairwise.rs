@@ -1,7 +1,7 @@
-//! Compositions of two elements at a time.
+//! Compositions of the elementwise ops on two tensors.
 //!
-//! Their gradients are by slopes of their own: by candle's rules a quotient's squares the divisor, and that of a maximum
-//! depends on which of two is the larger.
+//! Division and log_add_exp have explicit derivatives. Candle's rule for a quotient squares the divisor, and its rule
+//! for a maximum depends on which of the two elements is larger.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,10 @@ use crate::candle::place::limits;
 use crate::ops::safe_div::SafeDiv;
 use candle_core::{Result, Tensor};
 
-/// x / d of each pair of elements, as [`crate::safe_div`].
+/// Computes x / d of each pair of elements, as [`crate::safe_div`] does.
 ///
 /// # Errors
-/// As [`crate::safe_div`], inside candle's.
+/// The errors of [`crate::safe_div`], wrapped in candle's.
 pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
     let of_type = limits(xs, "safe_div")?;
     let (x, d) = (wide(xs)?, wide(d)?);
@@ -22,16 +22,16 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
     with_slopes(limited(&q, of_type.max)?, [&x, &d], slopes)?.to_dtype(xs.dtype())
 }
 
-/// x / d with d not below eps, and its slopes by x and by d, where it is not beyond the largest value.
+/// Returns x / d, with |d| at least eps, and its derivatives with respect to x and d. The quotient is not yet clamped.
 ///
-/// 1 / d and -x / d^2, and 0 where a small step changes nothing: beyond the largest value, by d also below eps. Where
-/// eps is 0 and d, too, both are 0; where the quotient is NaN, NaN. A slope that the type does not hold is its largest
-/// value.
+/// The derivatives are 1 / d and -x / d^2, except where a small change does not change the result. Both are 0 if the
+/// magnitude of the quotient exceeds `largest`, or if eps and d are 0. The derivative for d is also 0 if |d| is below
+/// eps. Both are NaN if the quotient is NaN. A derivative outside the type's range is limited to its largest value.
 pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result<(Tensor, [Tensor; 2])> {
     let (x, d) = (x.detach(), d.detach());
     let zero = d.zeros_like()?;
     let is_below = d.abs()?.lt(eps)?;
-    // The sign of -0 shows in its reciprocal alone.
+    // The sign of -0 is visible only in its reciprocal.
     let least = d.recip()?.lt(0.0)?.where_cond(&all(&d, -eps)?, &all(&d, eps)?)?;
     let divisor = is_below.where_cond(&least, &d)?;
     let is_zero = divisor.eq(0.0)?;
@@ -47,10 +47,10 @@ pub(crate) fn quotient(x: &Tensor, d: &Tensor, eps: f64, largest: f64) -> Result
     Ok((q, slopes))
 }
 
-/// ln(e^a + e^b) of each pair of elements, as [`crate::log_add_exp`].
+/// Computes ln(e^a + e^b) of each pair of elements, as [`crate::log_add_exp`] does.
 ///
 /// # Errors
-/// Candle's, where the tensors do not fit.
+/// Candle's error for tensors that do not fit.
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let dtype = a.dtype();
     let (a, b) = (wide(a)?, wide(b)?);
@@ -60,15 +60,15 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     with_slopes(y, [&a, &b], shares(&a, &b, candle_nn::ops::sigmoid)?)?.to_dtype(dtype)
 }
 
-/// silu(gate) * up of each pair of elements, as [`crate::swiglu`].
+/// Computes silu(gate) * up of each pair of elements, as [`crate::swiglu`] does.
 ///
 /// # Errors
-/// Candle's, where the tensors do not fit.
+/// Candle's error for tensors that do not fit.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     (silu(&wide(gate)?)? * wide(up)?)?.to_dtype(gate.dtype())
 }
 
-/// The slopes of ln(e^a + e^b): e^a and e^b over their sum. Two of -inf have none.
+/// Returns the derivatives of ln(e^a + e^b): e^a and e^b divided by their sum. Both are 0 if a and b are -inf.
 pub(crate) fn shares(a: &Tensor, b: &Tensor, sigmoid: fn(&Tensor) -> Result<Tensor>) -> Result<[Tensor; 2]> {
     let difference = difference(a, b)?;
     let (a, b, zero) = (a.detach(), b.detach(), difference.zeros_like()?);
@@ -77,17 +77,17 @@ pub(crate) fn shares(a: &Tensor, b: &Tensor, sigmoid: fn(&Tensor) -> Result<Tens
     Ok([share(&difference)?, share(&difference.neg()?)?])
 }
 
-/// a - b, which is 0 of two equal infinities.
+/// Returns a - b, and 0 for two equal infinities.
 fn difference(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (a.detach(), b.detach());
     a.eq(&b)?.where_cond(&a.zeros_like()?, &(&a - &b)?)
 }
 
-/// The value, with a gradient of each argument that is its slope times that of the result.
+/// Attaches gradients to a value: the gradient of each argument is its derivative times the gradient of the result.
 fn with_slopes(value: Tensor, args: [&Tensor; 2], slopes: [Tensor; 2]) -> Result<Tensor> {
     let mut y = value;
     for (arg, slope) in args.into_iter().zip(slopes) {
-        // An infinity less itself is NaN: it is left without.
+        // inf - inf would be NaN, so infinite arguments are replaced by 0 and get no gradient.
         let arg = arg.abs()?.eq(f64::INFINITY)?.where_cond(&arg.zeros_like()?, arg)?;
         y = (y + ((&arg - arg.detach())? * slope)?)?;
     }

@@ -8,10 +8,10 @@ use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::RopeTable;
 use candle_core::{D, Result, Tensor};
 
-/// Rotary embedding by a table, as [`crate::rope`].
+/// Computes rotary embedding with a table, as [`crate::rope`] does.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) inside candle's error where the table does not fit.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch), wrapped in candle's error, for a table that does not fit.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     let (rows, cols) = (xs.dims()[..last_axis("rope", xs)?].iter().product(), xs.dim(D::Minus1)?);
     table.check("rope", rows, cols)?;
@@ -25,19 +25,20 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     rotated(&blocks, &tensor(cos)?, &tensor(sin)?, table.is_interleaved())?.reshape(xs.shape())
 }
 
-/// The norm of the rows of heads and rotary embedding of the result, as [`crate::qk_norm_rope`].
+/// Computes root-mean-square normalisation of the rows, then rotary embedding, as [`crate::qk_norm_rope`] does.
 ///
 /// # Errors
-/// As [`rms_norm`](super::rms_norm) and [`rope`].
+/// As for [`rms_norm`](super::rms_norm) and [`rope`].
 pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &RmsNorm<'_>) -> Result<Tensor> {
     rope(&rms_norm(xs, weight, options)?, table)
 }
 
-/// Rotary embedding by cosines and sines that broadcast to `[.., cols / 2]`, where `xs` is `[.., cols]`. Pairs are
-/// halves, or neighbours if interleaved.
+/// Computes rotary embedding of `[.., cols]` with cosines and sines that broadcast to `[.., cols / 2]`.
+///
+/// Rotates the adjacent pairs (2i, 2i + 1) if `interleaved` is set, and the pairs (i, i + cols / 2) otherwise.
 ///
 /// # Errors
-/// Candle's, where the tensors do not fit.
+/// Candle's error for tensors that do not fit.
 pub fn rotated(xs: &Tensor, cos: &Tensor, sin: &Tensor, interleaved: bool) -> Result<Tensor> {
     let x = wide(xs)?;
     let (cos, sin) = (cos.to_dtype(x.dtype())?, sin.to_dtype(x.dtype())?);
@@ -52,7 +53,7 @@ pub fn rotated(xs: &Tensor, cos: &Tensor, sin: &Tensor, interleaved: bool) -> Re
     y.to_dtype(xs.dtype())
 }
 
-/// The first and the second of each pair.
+/// Splits the last axis into the first and the second elements of all pairs.
 pub(crate) fn pairs(xs: &Tensor, interleaved: bool) -> Result<(Tensor, Tensor)> {
     let half = xs.dim(D::Minus1)? / 2;
     if !interleaved {

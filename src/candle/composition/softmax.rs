@@ -9,10 +9,10 @@ use crate::ops::softmax::Softmax as Options;
 use candle_core::shape::Dim;
 use candle_core::{Result, Tensor};
 
-/// Softmax along an axis, as [`crate::softmax`].
+/// Computes softmax along an axis, as [`crate::softmax`] does.
 ///
 /// # Errors
-/// [`Error::Backend`] inside candle's error for a mask, or a policy for fully masked rows other than zeros.
+/// [`Error::Backend`], wrapped in candle's error, for a mask or a policy for fully masked rows other than zeros.
 pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "softmax")?;
     let logits = logits("softmax", xs, options)?;
@@ -23,10 +23,10 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Ten
     exps.broadcast_div(&sum)?.to_dtype(xs.dtype())
 }
 
-/// The logarithm of softmax along an axis, as [`crate::log_softmax`].
+/// Computes the logarithm of softmax along an axis, as [`crate::log_softmax`] does.
 ///
 /// # Errors
-/// As [`softmax`].
+/// As for [`softmax`].
 pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     let logits = logits("log_softmax", xs, options)?;
@@ -37,10 +37,10 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result
     distances.broadcast_sub(&sum.log()?)?.to_dtype(xs.dtype())
 }
 
-/// The logarithm of the sum of exponentials along an axis, which is then of length 1; as [`crate::logsumexp`].
+/// Computes the log-sum-exp along an axis, as [`crate::logsumexp`] does. The axis is kept with length 1.
 ///
 /// # Errors
-/// As [`softmax`].
+/// As for [`softmax`].
 pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "logsumexp")?;
     let logits = logits("logsumexp", xs, options)?;
@@ -53,17 +53,18 @@ pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, options: &Options<'_>) -> Result<T
     let finite = (&max + sum.log()?)?;
     let nothing = max.ones_like()?.affine(f64::NEG_INFINITY, 0.0)?;
     let lse = masked.where_cond(&nothing, &finite)?;
-    // The distance of an infinite logit from itself is NaN, but only a NaN in the row may make the result so.
+    // A row with a logit of +inf gives +inf. `finite` is NaN there because inf - inf is NaN, so the result is inf plus
+    // the sum of the row's NaNs: NaN only if a logit is NaN.
     let nan = logits.ne(&logits)?.where_cond(&logits, &logits.zeros_like()?)?.detach().sum_keepdim(axis)?;
     infinite.where_cond(&(nan + f64::INFINITY)?, &lse)?.to_dtype(xs.dtype())
 }
 
-/// Scale and softcap, in the type that is computed in.
+/// Computes the logits from scores by scale and softcap, in the type for computation.
 pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     options.check(op)?;
     let refuse = |what: &str| Error::Backend {
         backend: "composition".into(),
-        reason: format!("{op} has {what} in Evenkeel's kernels only, and they run on the CPU"),
+        reason: format!("{op} supports {what} only in Evenkeel's kernels; move the tensor to the CPU"),
     };
     if options.mask.is_some_and(|mask| !mask.is_none()) {
         return Err(refuse("masks").into());
@@ -80,28 +81,28 @@ pub(super) fn logits(op: &'static str, xs: &Tensor, options: &Options<'_>) -> Re
         None => scaled,
         Some(cap) => ((scaled / cap)?.tanh()? * cap)?,
     };
-    // A score of -inf stays what it is.
+    // A score of -inf stays -inf.
     scores.eq(f64::NEG_INFINITY)?.where_cond(&scores, &logits)
 }
 
-/// What the family is put together from.
+/// Intermediate results of the softmax family, for each lane.
 pub(super) struct Terms {
-    /// The largest logit, 0 where all are masked.
+    /// Largest logit, or 0 for a fully masked lane.
     max: Tensor,
-    /// Whether all are masked.
+    /// Whether the lane is fully masked.
     masked: Tensor,
-    /// Whether one is +inf.
+    /// Whether a logit is +inf.
     infinite: Tensor,
     /// logit - max
     distances: Tensor,
     pub exps: Tensor,
-    /// Of the exponentials; 1 where all are masked.
+    /// Sum of the exponentials, or 1 for a fully masked lane.
     pub sum: Tensor,
 }
 
 impl Terms {
     pub fn new(logits: &Tensor, axis: usize) -> Result<Self> {
-        // No gradient flows by the maximum: it cancels.
+        // The maximum needs no gradient, because its contributions cancel.
         let max = logits.detach().max_keepdim(axis)?;
         let infinite = max.eq(f64::INFINITY)?;
         let max = max.eq(f64::NEG_INFINITY)?.where_cond(&max.zeros_like()?, &max)?;

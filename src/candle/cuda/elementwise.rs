@@ -1,5 +1,5 @@
-//! Functions of one element, or of two. Where candle tracks gradients, they are compositions: there are no kernels of the
-//! gradients.
+//! Elementwise ops on one or two tensors. There are no CUDA kernels for their gradients, so compositions are used where
+//! candle tracks gradients.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use crate::cuda::elementwise::{Function, apply};
 use crate::ops::{clamped_exp::ClampedExp, clamped_log::ClampedLog, safe_div::SafeDiv};
 use candle_core::{Result, Tensor};
 
-/// Runs the function's kernel over tensors of one shape and one type.
+/// Runs the function's kernel over tensors of the same shape and type.
 fn run(name: &'static str, function: Function, xs: &Tensor, other: Option<(&'static str, &Tensor)>) -> Result<Tensor> {
     let argument = other.map(|(argument, _)| argument);
     let forward = |args: &[View<'_>]| {

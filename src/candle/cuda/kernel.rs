@@ -1,4 +1,5 @@
-//! Kernels as candle's custom ops, and its storage as the slices that they take.
+//! Adapter between candle and the CUDA kernels: kernels as candle's custom ops, and candle's storage as kernel
+//! arguments.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +14,11 @@ use candle_core::{
 };
 use std::sync::Arc;
 
-/// A storage type that both have.
+/// Element type that candle and the kernels support.
 pub trait Stored: DeviceElement + CudaDType {}
 impl<E: DeviceElement + CudaDType> Stored for E {}
 
-/// A result of the same expression for whichever type of kernels it is.
+/// Evaluates one expression for the element type `$dtype`, or returns candle's error for a type without kernels.
 macro_rules! each_type {
     ($op:expr, $dtype:expr, $E:ident => $result:expr) => {
         match $dtype {
@@ -39,7 +40,7 @@ macro_rules! each_type {
 }
 pub(super) use each_type;
 
-/// A contiguous tensor on a device.
+/// Storage and layout of a contiguous tensor on a device.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub storage: &'a CudaStorage,
@@ -64,7 +65,7 @@ impl<'a> View<'a> {
         Ok(self.storage.as_cuda_slice::<E>()?.slice(start..end))
     }
 
-    /// The rows along the last axis, of a shape that is folded where it has more axes than rows can.
+    /// Returns the rows along the last axis. A shape with more than [`MAX_RANK`] axes is folded to two.
     pub fn rows<E: Stored>(&self, op: &'static str) -> Result<Rows<'a, E>> {
         let (dims, data) = (self.layout.dims(), self.elements(op)?);
         let (rows, cols) = rows_and_cols(dims);
@@ -81,7 +82,7 @@ pub fn rows_and_cols(dims: &[usize]) -> (usize, usize) {
     (outer.iter().product(), cols)
 }
 
-/// Storage of so many elements, beside other, that a kernel writes.
+/// Allocates storage of `count` elements on the device of `beside`, and calls `write` to fill it.
 pub fn written<E: Stored>(
     beside: &View<'_>,
     count: usize,
@@ -93,7 +94,7 @@ pub fn written<E: Stored>(
     Ok(CudaStorage::wrap_cuda_slice(memory, beside.storage.device().clone()))
 }
 
-/// As [`written`], of as many rows as the other has.
+/// Allocates and fills storage as [`written`] does, with the rows and columns of `beside`.
 pub fn written_rows<E: Stored>(
     beside: &View<'_>,
     write: impl FnOnce(&Arc<CudaStream>, RowsMut<'_, E>) -> crate::Result<()>,
@@ -102,35 +103,35 @@ pub fn written_rows<E: Stored>(
     written(beside, rows * cols, |stream, memory| write(stream, RowsMut::new(memory, rows, cols)?))
 }
 
-/// Storage of zeros with the type and the length of an operand.
+/// Returns storage of zeros with the type and length of an operand.
 pub fn zeros(op: &'static str, like: &View<'_>) -> Result<CudaStorage> {
     let (device, count) = (like.storage.device(), like.shape().elem_count());
     each_type!(op, like.dtype(), E => Ok(CudaStorage::wrap_cuda_slice(device.alloc_zeros::<E>(count)?, device.clone())))
 }
 
-/// The storage of an operand's gradient.
+/// Returns a view of an operand's gradient that kernels can write.
 pub fn operand_mut<'a>(op: &'static str, storage: &'a mut CudaStorage) -> Result<OperandMut<'a>> {
     each_type!(op, storage.dtype(), E => Ok(storage.as_cuda_slice_mut::<E>()?.as_view_mut().into()))
 }
 
-/// A tensor that candle does not track.
+/// Wraps storage in a tensor that candle does not track.
 pub fn tensor(storage: CudaStorage, shape: &Shape) -> Tensor {
     Tensor::from_storage(Storage::Cuda(storage), shape.clone(), BackpropOp::none(), false)
 }
 
-/// Calls `f` with views of these tensors, copied where they are not contiguous.
+/// Calls `f` with views of these tensors. Tensors that are not contiguous are copied first.
 pub fn views<R>(op: &'static str, tensors: &[&Tensor], f: impl FnOnce(&[View<'_>]) -> Result<R>) -> Result<R> {
     let tensors = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
     let locked: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
     let views = locked.iter().map(|(storage, layout)| match &**storage {
         Storage::Cuda(storage) => Ok(View { storage, layout }),
-        _ => Err(Error::Msg(format!("{op}: an operand is not on the device")).bt()),
+        _ => Err(Error::Msg(format!("{op}: an operand is not on a CUDA device")).bt()),
     });
     let views = views.collect::<Result<Vec<_>>>()?;
     f(&views)
 }
 
-/// Applies an op that candle does not track.
+/// Applies an op without gradients.
 pub fn untracked(
     op: &'static str,
     tensors: &[&Tensor],
@@ -139,7 +140,7 @@ pub fn untracked(
     views(op, tensors, forward).map(|(storage, shape)| tensor(storage, &shape))
 }
 
-/// A custom op that only devices have: what it makes of its arguments, and the gradients of those that candle tracks.
+/// Custom op for CUDA devices only. `forward` computes the result, and `backward` the gradients of the arguments.
 pub struct Kernel<F, B> {
     pub name: &'static str,
     pub forward: F,
@@ -157,7 +158,7 @@ where
     }
 
     fn not_here<T>(&self) -> Result<T> {
-        Err(Error::Msg(format!("{}: a kernel of devices was given a tensor on the CPU", self.name)).bt())
+        Err(Error::Msg(format!("{}: a CUDA kernel was called for a tensor on the CPU", self.name)).bt())
     }
 }
 

@@ -1,5 +1,7 @@
-//! What runs on devices: kernels for rows and elements of f32, f16 and bf16 on CUDA devices of compute capability 8.0 and
-//! above, compositions for the rest.
+//! The ops for tensors that are not on the CPU.
+//!
+//! CUDA devices of compute capability 8.0 and above have kernels for rows and elements of f32, f16 and bf16. Everything
+//! else uses compositions.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +21,7 @@ pub use softmax::{log_softmax, logsumexp, softmax};
 
 use candle_core::{DType, Device, Tensor};
 
-/// Whether kernels take the tensor.
+/// Returns whether the kernels support the tensor.
 fn is_taken(xs: &Tensor) -> bool {
     let Device::Cuda(device) = xs.device() else { return false };
     let context = device.cuda_stream();

@@ -15,14 +15,14 @@ use crate::ops::rms_norm::RmsNorm;
 use candle_core::backend::BackendStorage;
 use candle_core::{CudaStorage, DType, Result, Shape, Tensor};
 
-/// A norm, but for its weight and bias, which are arguments.
+/// A norm with its settings, without weight and bias, which are arguments of the op.
 #[derive(Clone, Copy)]
 enum Of {
     Rms(rms::RmsNorm),
     Layer(layer::LayerNorm),
 }
 
-/// Root-mean-square normalisation along the last axis, as [`composition::rms_norm`].
+/// Computes root-mean-square normalisation along the last axis, as [`composition::rms_norm`] does.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
     let operands: Vec<Tensor> =
         operand(rms::NAME, "weight", weight, options.weight, xs.device())?.into_iter().collect();
@@ -32,7 +32,7 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
     apply(Of::Rms(rms::RmsNorm::new(options)), xs, &operands)
 }
 
-/// Layer normalisation along the last axis, as [`composition::layer_norm`].
+/// Computes layer normalisation along the last axis, as [`composition::layer_norm`] does.
 pub fn layer_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -46,8 +46,8 @@ pub fn layer_norm(
     apply(Of::Layer(layer::LayerNorm::new(options)), xs, &operands)
 }
 
-/// The norm of `xs + residual` and that sum, as [`composition::rms_norm_residual`], which it is where candle tracks
-/// gradients.
+/// Returns the norm of `xs + residual` and that sum, as [`composition::rms_norm_residual`] does. Where candle tracks
+/// gradients, the composition itself is used.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -78,7 +78,7 @@ pub fn rms_norm_residual(
     Ok((tensor(norm, xs.shape()), tensor(sum, xs.shape())))
 }
 
-/// Whether kernels take the tensor and its operands.
+/// Returns whether the kernels support the tensor and its operands.
 fn are_taken(xs: &Tensor, operands: &[Tensor]) -> bool {
     is_taken(xs) && operands.iter().all(|operand| operand.dtype() != DType::F64)
 }
@@ -105,7 +105,7 @@ impl Of {
         Ok((y, x.shape().clone()))
     }
 
-    /// The gradients of x, weight and bias, the latter two where they are tracked.
+    /// Computes the gradients of x, and of weight and bias where candle tracks them.
     fn backward(self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let name = self.name();
         let grad = grad.to_dtype(args[0].dtype())?;
@@ -136,7 +136,7 @@ impl Of {
     }
 }
 
-/// The norm of a tensor with its operands.
+/// Applies the norm to a tensor with its operands.
 fn apply(of: Of, xs: &Tensor, operands: &[Tensor]) -> Result<Tensor> {
     let kernel = Kernel {
         name: of.name(),

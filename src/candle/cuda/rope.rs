@@ -1,4 +1,4 @@
-//! Rotary embedding by a table, which is copied to the device at each call.
+//! Rotary embedding with a table, which is copied to the device at each call.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 const NAME: &str = "rope";
 
-/// Rotary embedding of `[.., positions, cols]`, as [`composition::rope`].
+/// Computes the rotary embedding of `[.., positions, cols]`, as [`composition::rope`] does.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     if !is_taken(xs) {
         return composition::rope(xs, table);

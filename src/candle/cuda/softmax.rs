@@ -1,4 +1,4 @@
-//! The softmax family along the last axis, and its gradients.
+//! The softmax family along the last axis, with gradients.
 
 #![forbid(unsafe_code)]
 
@@ -18,12 +18,12 @@ enum Of {
     LogSumExp,
 }
 
-/// Softmax along an axis, as [`composition::softmax`], with masks and policies where it is the last one.
+/// Computes softmax along an axis, as [`composition::softmax`] does. Masks and policies work along the last axis.
 pub fn softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     if is_along_rows(xs, axis) { apply(Of::Softmax, xs, options) } else { composition::softmax(xs, axis, options) }
 }
 
-/// The logarithm of softmax along an axis, as [`softmax`].
+/// Computes the logarithm of softmax along an axis. Masks and policies are as for [`softmax`].
 pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     if is_along_rows(xs, axis) {
         apply(Of::LogSoftmax, xs, options)
@@ -32,7 +32,7 @@ pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Te
     }
 }
 
-/// The logarithm of the sum of exponentials along an axis, which is then of length 1; as [`softmax`].
+/// Computes the log-sum-exp along an axis, which is kept with length 1. Masks and policies are as for [`softmax`].
 pub fn logsumexp(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     if is_along_rows(xs, axis) { apply(Of::LogSumExp, xs, options) } else { composition::logsumexp(xs, axis, options) }
 }
@@ -112,7 +112,7 @@ impl Of {
     }
 }
 
-/// A copy of the mask on the device, and the options without it.
+/// Returns a copy of the mask on the device, and the options without the mask.
 fn taken_off<'a>(x: &View<'_>, options: &Options<'a>) -> Result<(CopiedMask, Options<'a>)> {
     let mask = match options.mask {
         Some(mask) => CopiedMask::new(&x.stream(), mask)?,

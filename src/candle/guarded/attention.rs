@@ -7,21 +7,21 @@ use crate::error::Result;
 use crate::ops::attention::Attention;
 use candle_core::Tensor;
 
-/// Attention of queries `[batch, heads, queries, features]` over keys and values `[batch, heads of keys, keys, ..]`; see
-/// [`crate::attention`].
+/// Computes attention of queries `[batch, heads, queries, features]` over keys and values
+/// `[batch, heads of keys, keys, ..]`; see [`crate::attention`].
 ///
-/// Tensors of any strides whose features lie side by side are read where they are: transposed projections, narrowed
-/// caches, keys broadcast to a batch. The scores of a block of keys are all that is held at a time, and so it is for the
-/// gradients of q, k and v, which are those of [`crate::attention_backward`]; a mask and sinks are constants. A
-/// device holds all scores, and takes masks, which are read on the host.
+/// Tensors are read without a copy if the stride of their last axis is 1. Examples are transposed projections, narrowed
+/// caches, and keys broadcast to a batch. Only the scores of one block of keys are in memory at a time, in the forward
+/// and the backward pass. The gradients of q, k and v are those of [`crate::attention_backward`]; mask and sinks are
+/// constants. On other devices all scores are in memory at once, and masks are read on the host.
 ///
 /// # Errors
-/// As [`crate::attention`], and see the [module](super).
+/// As for [`crate::attention`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
 /// use evenkeel::{Attention, Mask, candle::guarded};
-/// // Four heads of queries that share two of keys, as a projection leaves them; the second sequence has one token.
+/// // Four query heads share two key heads, in the layout of a projection. The second sequence has one token.
 /// let projected = Tensor::ones((2, 3, 4, 8), DType::BF16, &Device::Cpu)?;
 /// let q = Var::from_tensor(&projected.transpose(1, 2)?)?;
 /// let kv = projected.narrow(2, 0, 2)?.transpose(1, 2)?;

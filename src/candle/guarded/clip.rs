@@ -1,4 +1,4 @@
-//! Clipping of the gradients that a backward pass left, and a look at any tensor.
+//! Gradient clipping and unscaling after a backward pass, and statistics of a tensor.
 
 #![forbid(unsafe_code)]
 
@@ -16,18 +16,19 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Storage, Tensor, Var};
 use std::collections::HashSet;
 
-/// Calls `f` with all elements, which are brought to the CPU.
+/// Calls `f` with all elements, copied to the CPU and made contiguous if necessary.
 pub(in crate::candle) fn read<T>(xs: &Tensor, op: &'static str, f: impl FnOnce(Floats<'_>) -> Result<T>) -> Result<T> {
     place(xs, op)?;
     let xs = xs.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = xs.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => f(View { storage, layout }.floats(op)?),
-        _ => Err(Error::Backend { backend: "candle".into(), reason: format!("{op}: the CPU has no such storage") }),
+        _ => Err(Error::Backend { backend: "candle".into(), reason: format!("{op}: the tensor is not on the CPU") }),
     }
 }
 
-/// A tensor of what `f` makes of a copy of the elements, on the same device.
+/// Applies `f` to a copy of the elements on the CPU. Returns the changed copy as a tensor on the original device, and
+/// the result of `f`.
 pub(in crate::candle) fn changed<T>(
     xs: &Tensor,
     op: &'static str,
@@ -50,14 +51,15 @@ pub(in crate::candle) fn changed<T>(
     }
 }
 
-/// The places of those variables that have a gradient; of one that is there twice, the first.
+/// Returns the indices of the variables that have a gradient. For a repeated variable, only the first index counts.
 fn with_gradient(grads: &GradStore, vars: &[Var]) -> Vec<usize> {
     let mut seen = HashSet::new();
     (0..vars.len()).filter(|&i| grads.get(&vars[i]).is_some() && seen.insert(vars[i].id())).collect()
 }
 
-/// How many elements are NaN or infinite, and where the first one is; see [`crate::finite`]. A tensor that is not on
-/// the CPU is brought there.
+/// Counts the elements that are NaN or infinite, and finds the first one; see [`crate::finite`].
+///
+/// A tensor on another device is copied to the CPU.
 ///
 /// # Errors
 /// See the [module](super).
@@ -73,8 +75,9 @@ pub fn finite(xs: &Tensor) -> Result<Finite> {
     read(xs, "finite", |x| x.finite())
 }
 
-/// Counts of what is not finite, and the statistics of what is; see [`crate::inspect`]. A tensor that is not on the
-/// CPU is brought there.
+/// Counts the elements that are not finite, and computes statistics of the finite ones; see [`crate::inspect`].
+///
+/// A tensor on another device is copied to the CPU.
 ///
 /// # Errors
 /// See the [module](super).
@@ -82,15 +85,15 @@ pub fn inspect(xs: &Tensor) -> Result<Stats> {
     read(xs, "inspect", |x| x.inspect())
 }
 
-/// Brings the norm of the variables' gradients together down to a limit, and returns what it was; see
+/// Limits the norm of all gradients of the variables together, and returns the norm before clipping; see
 /// [`crate::clip_grad_norm`].
 ///
-/// Variables without a gradient count for nothing, one that is there twice counts once. Gradients are replaced in the
-/// store by new tensors, and only where they change: clones and views that were taken before stay as they are.
-/// Gradients that are not on the CPU are computed there and brought back.
+/// Variables without a gradient are skipped, and a repeated variable counts once. Gradients that change are replaced in
+/// the store by new tensors. Clones and views taken before keep the old values. Gradients on other devices are copied
+/// to the CPU, clipped there and copied back.
 ///
 /// # Errors
-/// As [`crate::clip_grad_norm`], with the variable's place among `vars` as the row; and see the [module](super).
+/// As for [`crate::clip_grad_norm`], with the variable's index in `vars` as the row; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -115,7 +118,7 @@ pub fn clip_grad_norm(grads: &mut GradStore, vars: &[Var], options: &ClipGradNor
     Ok(norm)
 }
 
-/// The places of those variables that have a gradient, and what each adds to the norm.
+/// Returns the indices of the variables that have a gradient, and the partial norm of each.
 fn parts(op: &'static str, grads: &GradStore, vars: &[Var], options: &ClipGradNorm) -> Result<(Vec<usize>, Vec<Part>)> {
     let (mut places, mut parts) = (Vec::new(), Vec::new());
     for place in with_gradient(grads, vars) {
@@ -127,15 +130,15 @@ fn parts(op: &'static str, grads: &GradStore, vars: &[Var], options: &ClipGradNo
     Ok((places, parts))
 }
 
-/// The error that names a gradient's first element that is not finite.
+/// Returns the error that names the first element of a gradient that is not finite.
 fn refusal(op: &'static str, grads: &GradStore, vars: &[Var], place: usize) -> Result<Error> {
     match grads.get(&vars[place]) {
         Some(grad) => read(grad, op, |grad| by_norm::refusal(op, place, grad)),
-        None => unreachable!("it was read before"),
+        None => unreachable!("the gradient was read before"),
     }
 }
 
-/// Multiplies gradients, in the type that `into` gives them.
+/// Multiplies gradients by `scale`, after `into` has converted their type.
 fn multiply(
     op: &'static str,
     grads: &mut GradStore,
@@ -144,7 +147,7 @@ fn multiply(
     scale: Scale,
     into: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<()> {
-    // The last are what the norm's pass left in the cache.
+    // In reverse order, because the pass that computed the norm left the last gradients in the cache.
     for place in places.iter().rev() {
         if let Some(grad) = grads.get(&vars[*place]) {
             let (scaled, ()) = changed(&into(grad)?, op, |mut grad| grad.scale(scale))?;
@@ -154,7 +157,7 @@ fn multiply(
     Ok(())
 }
 
-/// In f32, if it has 16 bits.
+/// Converts f16 and bf16 to f32, and returns any other type unchanged.
 fn widened(grad: &Tensor) -> Result<Tensor> {
     match grad.dtype() {
         DType::F16 | DType::BF16 => Ok(grad.to_dtype(DType::F32)?),
@@ -162,13 +165,15 @@ fn widened(grad: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Unscales and clips the gradients of a scaled loss, if all of them are finite; see [`LossScaler::unscale`].
+/// Unscales and clips the gradients of a scaled loss if all of them are finite; see [`LossScaler::unscale`].
 ///
-/// Variables, memory and devices are as in [`clip_grad_norm`]. Gradients of f16 and bf16 become f32, unless nothing
-/// changes: without their scale small ones would vanish. [`crate::candle::optim`] takes them as they are.
+/// Variables, memory and devices are handled as in [`clip_grad_norm`]. f16 and bf16 gradients become f32, because small
+/// values would vanish in 16 bits without the scale. They keep their type if neither unscaling nor clipping changes
+/// them. The optimisers in [`crate::candle::optim`] accept f32 gradients of variables with another type.
 ///
 /// # Errors
-/// As [`LossScaler::unscale`], but f16 is none; and see the [module](super). `row` is the variable's place among `vars`.
+/// As for [`LossScaler::unscale`], except that f16 gradients are allowed; see also the [module](super). `row` is the
+/// variable's index in `vars`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Var};
@@ -202,11 +207,12 @@ pub fn unscale(grads: &mut GradStore, vars: &[Var], scaler: &mut LossScaler, cli
     Ok(Unscaled::Ready { norm })
 }
 
-/// Brings each element of the variables' gradients to within a limit of zero; see [`crate::clip_grad_value`].
-/// Variables, memory and devices are as in [`clip_grad_norm`].
+/// Limits the magnitude of each element of the variables' gradients; see [`crate::clip_grad_value`].
+///
+/// Variables, memory and devices are handled as in [`clip_grad_norm`].
 ///
 /// # Errors
-/// As [`crate::clip_grad_value`], and see the [module](super).
+/// As for [`crate::clip_grad_value`]; see also the [module](super).
 pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> Result<()> {
     by_value::check(clip_value)?;
     let mut met = Vec::new();
@@ -221,11 +227,13 @@ pub fn clip_grad_value(grads: &mut GradStore, vars: &[Var], clip_value: f64) -> 
     Ok(())
 }
 
-/// Brings the gradient of each unit of the variables down to a share of the norm of its weights, and returns how many units
-/// that were; see [`AdaptiveClip`]. Variables, memory and devices are as in [`clip_grad_norm`].
+/// Limits the gradient norm of each unit to a fraction of the norm of its weights, and returns the number of clipped
+/// units; see [`AdaptiveClip`].
+///
+/// Variables, memory and devices are handled as in [`clip_grad_norm`].
 ///
 /// # Errors
-/// As [`AdaptiveClip::clip`], before anything changes; and see the [module](super).
+/// As for [`AdaptiveClip::clip`]; no gradient has changed then. See also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};

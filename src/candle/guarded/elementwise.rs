@@ -1,4 +1,4 @@
-//! Guarded forms of the ops on single elements.
+//! Guarded forms of the elementwise ops on one tensor.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,7 @@ use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
 use candle_core::Tensor;
 
-/// e^x of each element; see [`crate::exp`].
+/// Computes e^x of each element; see [`crate::exp`].
 ///
 /// # Errors
 /// See the [module](super).
@@ -24,11 +24,12 @@ pub fn exp(xs: &Tensor) -> Result<Tensor> {
     Ok(op::exp(xs)?)
 }
 
-/// e^x of each element, brought to within a range first; see [`crate::clamped_exp`]. The range is that of the tensor's
-/// type unless the options say otherwise; nothing flows back from beyond it.
+/// Computes e^x of each element, after clamping x to a range; see [`crate::clamped_exp`].
+///
+/// The default range depends on the tensor's type. Elements outside the range have a gradient of zero.
 ///
 /// # Errors
-/// As [`crate::clamped_exp`], and see the [module](super).
+/// As for [`crate::clamped_exp`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -44,10 +45,12 @@ pub fn clamped_exp(xs: &Tensor, options: &ClampedExp) -> Result<Tensor> {
     Ok(clamped::clamped_exp(xs, options)?)
 }
 
-/// ln x of each element, or of a floor where x is below it; see [`crate::clamped_log`]. Nothing flows back from below.
+/// Computes ln x of each element, where x below a floor is replaced by the floor; see [`crate::clamped_log`].
+///
+/// Elements below the floor have a gradient of zero.
 ///
 /// # Errors
-/// As [`crate::clamped_log`], and see the [module](super).
+/// As for [`crate::clamped_log`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -75,36 +78,36 @@ macro_rules! guarded {
     )*};
 }
 guarded! {
-    /// The error function of each element; see [`crate::erf`].
+    /// Computes the error function of each element; see [`crate::erf`].
     erf;
-    /// 2^x of each element; see [`crate::exp2`].
+    /// Computes 2^x of each element; see [`crate::exp2`].
     exp2;
-    /// e^x - 1 of each element; see [`crate::expm1`].
+    /// Computes e^x - 1 of each element; see [`crate::expm1`].
     expm1;
-    /// x (1 + erf(x / sqrt(2))) / 2 of each element; see [`crate::gelu`].
+    /// Computes x (1 + erf(x / sqrt(2))) / 2 of each element; see [`crate::gelu`].
     gelu;
-    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element; see [`crate::gelu_tanh`].
+    /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of each element; see [`crate::gelu_tanh`].
     gelu_tanh;
-    /// ln x of each element; see [`crate::log`].
+    /// Computes ln x of each element; see [`crate::log`].
     log;
-    /// ln(1 + x) of each element; see [`crate::log1p`].
+    /// Computes ln(1 + x) of each element; see [`crate::log1p`].
     log1p;
-    /// log2 x of each element; see [`crate::log2`].
+    /// Computes log2 x of each element; see [`crate::log2`].
     log2;
-    /// -ln(1 + e^-x) of each element; see [`crate::log_sigmoid`].
+    /// Computes -ln(1 + e^-x) of each element; see [`crate::log_sigmoid`].
     log_sigmoid;
-    /// 1 / x of each element; see [`crate::reciprocal`].
+    /// Computes 1 / x of each element; see [`crate::reciprocal`].
     reciprocal;
-    /// 1 / sqrt(x) of each element; see [`crate::rsqrt`].
+    /// Computes 1 / sqrt(x) of each element; see [`crate::rsqrt`].
     rsqrt;
-    /// 1 / (1 + e^-x) of each element; see [`crate::sigmoid`].
+    /// Computes 1 / (1 + e^-x) of each element; see [`crate::sigmoid`].
     sigmoid;
-    /// x / (1 + e^-x) of each element; see [`crate::silu`].
+    /// Computes x / (1 + e^-x) of each element; see [`crate::silu`].
     silu;
-    /// ln(1 + e^x) of each element; see [`crate::softplus`].
+    /// Computes ln(1 + e^x) of each element; see [`crate::softplus`].
     softplus;
-    /// sqrt x of each element; see [`crate::sqrt`].
+    /// Computes sqrt x of each element; see [`crate::sqrt`].
     sqrt;
-    /// tanh x of each element; see [`crate::tanh`].
+    /// Computes tanh x of each element; see [`crate::tanh`].
     tanh;
 }

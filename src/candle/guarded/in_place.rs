@@ -1,7 +1,8 @@
-//! Ops that overwrite their tensor, for contiguous tensors on the CPU.
+//! In-place ops for contiguous tensors on the CPU.
 //!
-//! What shares the tensor's memory, views and clones alike, sees the result. Gradients would be those of another
-//! value, so a tensor through which they flow is refused; `detach` gives one that can be overwritten.
+//! Views and clones that share the tensor's memory see the result. A tensor that candle tracks for gradients is an
+//! error, because the backward pass would read the overwritten values. Use `detach` to get a tensor that can be
+//! overwritten.
 
 #![forbid(unsafe_code)]
 
@@ -28,32 +29,32 @@ use std::borrow::Cow;
 fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
     if let Place::Device = place(xs, op)? {
         let backend = format!("{:?}", xs.device().location());
-        return Err(Error::Backend { backend, reason: format!("{op} in place runs on the CPU only") });
+        return Err(Error::Backend { backend, reason: format!("in-place {op} runs on the CPU only; use {op}") });
     }
     if !xs.is_contiguous() {
         let value = format!("a tensor of shape {:?} and strides {:?}", xs.dims(), xs.stride());
         return Err(Error::invalid(op, "x", value, "contiguous to be overwritten"));
     }
     if xs.track_op() {
-        let value = "a tensor through which gradients flow";
+        let value = "a tensor that candle tracks for gradients";
         return Err(Error::invalid(op, "x", value, "detached to be overwritten"));
     }
     Ok(())
 }
 
-/// Checks that the op does not read what it overwrites.
+/// Checks that no operand shares memory with the tensor that the op overwrites.
 fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
     if operands.iter().any(|operand| share_memory(operand, xs)) {
-        return Err(Error::invalid(op, "x", "a tensor that shares memory with an operand", "apart from it"));
+        return Err(Error::invalid(op, "x", "a tensor that shares memory with an operand", "in memory of its own"));
     }
     Ok(())
 }
 
-/// [`softmax`](super::softmax) in place.
+/// Replaces `xs` by its [`softmax`](super::softmax).
 ///
 /// # Errors
-/// As [`softmax`](super::softmax); [`Error::InvalidArgument`] for a tensor that is not contiguous or through which
-/// gradients flow, [`Error::Backend`] for one that is not on the CPU.
+/// As for [`softmax`](super::softmax). [`Error::InvalidArgument`] for a tensor that is not contiguous or that candle
+/// tracks for gradients; [`Error::Backend`] for a tensor that is not on the CPU.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -70,20 +71,20 @@ pub fn softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> R
     Ok(overwrite(xs, &[], &softmax::Softmax(Scores::new(axis, options)))?)
 }
 
-/// [`log_softmax`](super::log_softmax) in place.
+/// Replaces `xs` by its [`log_softmax`](super::log_softmax).
 ///
 /// # Errors
-/// As [`softmax_in_place`].
+/// As for [`softmax_in_place`].
 pub fn log_softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     writable(xs, "log_softmax")?;
     Ok(overwrite(xs, &[], &log_softmax::LogSoftmax(Scores::new(axis, options)))?)
 }
 
-/// [`rms_norm`](super::rms_norm) in place.
+/// Replaces `xs` by its [`rms_norm`](super::rms_norm).
 ///
 /// # Errors
-/// As [`rms_norm`](super::rms_norm) and [`softmax_in_place`].
+/// As for [`rms_norm`](super::rms_norm) and [`softmax_in_place`].
 pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<()> {
     writable(xs, rms_norm::NAME)?;
     let weight = norm::operand(rms_norm::NAME, "weight", weight, options.weight, xs.device())?;
@@ -91,10 +92,10 @@ pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm
     Ok(overwrite(xs, weight.as_slice(), &rms_norm::RmsNorm::new(options))?)
 }
 
-/// [`layer_norm`](super::layer_norm) in place.
+/// Replaces `xs` by its [`layer_norm`](super::layer_norm).
 ///
 /// # Errors
-/// As [`layer_norm`](super::layer_norm) and [`softmax_in_place`].
+/// As for [`layer_norm`](super::layer_norm) and [`softmax_in_place`].
 pub fn layer_norm_in_place(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -107,10 +108,10 @@ pub fn layer_norm_in_place(
     Ok(overwrite(xs, &operands, &layer_norm::LayerNorm::new(options))?)
 }
 
-/// [`group_norm`](super::group_norm) in place.
+/// Replaces `xs` by its [`group_norm`](super::group_norm).
 ///
 /// # Errors
-/// As [`group_norm`](super::group_norm) and [`softmax_in_place`].
+/// As for [`group_norm`](super::group_norm) and [`softmax_in_place`].
 pub fn group_norm_in_place(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -123,38 +124,38 @@ pub fn group_norm_in_place(
     Ok(overwrite(xs, &operands, &group_norm::GroupNorm::new(options))?)
 }
 
-/// [`l2_normalize`](super::l2_normalize) in place.
+/// Replaces `xs` by its [`l2_normalize`](super::l2_normalize).
 ///
 /// # Errors
-/// As [`l2_normalize`](super::l2_normalize) and [`softmax_in_place`].
+/// As for [`l2_normalize`](super::l2_normalize) and [`softmax_in_place`].
 pub fn l2_normalize_in_place<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "l2_normalize")?;
     writable(xs, "l2_normalize")?;
     Ok(overwrite(xs, &[], &l2_normalize::L2Normalize { axis, options: *options })?)
 }
 
-/// [`clamped_exp`](super::clamped_exp) in place.
+/// Replaces `xs` by its [`clamped_exp`](super::clamped_exp).
 ///
 /// # Errors
-/// As [`clamped_exp`](super::clamped_exp) and [`softmax_in_place`].
+/// As for [`clamped_exp`](super::clamped_exp) and [`softmax_in_place`].
 pub fn clamped_exp_in_place(xs: &Tensor, options: &ClampedExp) -> Result<()> {
     writable(xs, "clamped_exp")?;
     Ok(overwrite(xs, &[], &clamped::ClampedExp(*options))?)
 }
 
-/// [`clamped_log`](super::clamped_log) in place.
+/// Replaces `xs` by its [`clamped_log`](super::clamped_log).
 ///
 /// # Errors
-/// As [`clamped_log`](super::clamped_log) and [`softmax_in_place`].
+/// As for [`clamped_log`](super::clamped_log) and [`softmax_in_place`].
 pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
     writable(xs, "clamped_log")?;
     Ok(overwrite(xs, &[], &clamped::ClampedLog(*options))?)
 }
 
-/// [`rope`](super::rope) in place.
+/// Replaces `xs` by its [`rope`](super::rope).
 ///
 /// # Errors
-/// As [`rope`](super::rope) and [`softmax_in_place`].
+/// As for [`rope`](super::rope) and [`softmax_in_place`].
 pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
     writable(xs, rope::NAME)?;
     Ok(overwrite(xs, &[], &rope::Rope(Cow::Borrowed(table)))?)
@@ -162,10 +163,10 @@ pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
 
 macro_rules! elementwise_in_place {
     ($($in_place:ident, $name:literal, $Op:ident;)*) => {$(
-        #[doc = concat!("[`", $name, "`](super::", $name, ") in place.")]
+        #[doc = concat!("Replaces `xs` by its [`", $name, "`](super::", $name, ").")]
         ///
         /// # Errors
-        /// As [`softmax_in_place`].
+        /// As for [`softmax_in_place`].
         pub fn $in_place(xs: &Tensor) -> Result<()> {
             writable(xs, $name)?;
             Ok(overwrite(xs, &[], &elementwise::$Op)?)

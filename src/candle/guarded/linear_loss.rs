@@ -1,4 +1,4 @@
-//! Guarded form of a loss with the linear layer before it.
+//! Guarded form of the cross-entropy fused with the linear layer before it.
 
 #![forbid(unsafe_code)]
 
@@ -7,10 +7,11 @@ use crate::error::Result;
 use crate::ops::cross_entropy::CrossEntropy;
 use candle_core::Tensor;
 
-/// [`cross_entropy`](super::cross_entropy) of a linear layer's results, whose logits are never all there.
+/// Computes the [`cross_entropy`](super::cross_entropy) of a linear layer's output, without all logits in memory at
+/// once.
 ///
-/// Of a large vocabulary logits and their gradient are most of what training keeps in memory. Here they are made for
-/// `chunk` classes at a time, 8,192 unless it is said otherwise, and dropped again.
+/// For a large vocabulary, logits and their gradient take most of the memory in training. This function computes them
+/// for `chunk` classes at a time (8,192 by default) and frees them again.
 ///
 /// # Formula
 /// ```text
@@ -18,32 +19,37 @@ use candle_core::Tensor;
 /// ```
 ///
 /// # Shapes
-/// `hidden` is `[.., H]`, `weight` `[V, H]` as [`candle_nn::Linear`] has it, `bias` `[V]`, all of one type; `targets` is
-/// `[..]`, of U8, U32 or I64. The loss is that of [`cross_entropy`](super::cross_entropy): a scalar, or of the targets'
-/// shape, in f32, or f64 of f64.
+/// `hidden` is `[.., H]`, `weight` is `[V, H]` as in [`candle_nn::Linear`], and `bias` is `[V]`; all have the same
+/// type. `targets` is `[..]`, of type U8, U32 or I64. The loss is a scalar or has the targets' shape, as for
+/// [`cross_entropy`](super::cross_entropy). It is f64 for f64 operands and f32 otherwise.
 ///
 /// # Cost
-/// | | products of `[N, H]` and `[H, V]` | memory beside operands and their gradients |
+/// | | products of `[N, H]` and `[H, V]` | extra memory |
 /// |---|---|---|
-/// | logits as a whole | 1, and 2 for the gradient | 2 or 3 of `N V` numbers, up to the end of the gradient |
-/// | by chunks | 2, for maximum and sums, and 3 for the gradient | 2 or 3 of `N chunk`; some 200 bytes a row from the loss to its gradient |
+/// | all logits at once | 1 forward, 2 backward | 2 or 3 times `N V` numbers, until the backward pass ends |
+/// | by chunks | 2 forward, 3 backward | 2 or 3 times `N chunk` numbers; about 200 bytes a row kept for backward |
 ///
-/// Where `chunk` is V or more, and on other devices than the CPU, logits are made as a whole, and candle has their
-/// gradients.
+/// The forward pass by chunks needs one product for the maximum and one for the sums. Extra memory is in addition to
+/// the operands and their gradients. If `chunk` is at least V, and on devices other than the CPU, all logits are
+/// computed at once, and candle computes the gradients of the product.
 ///
 /// # Special values
-/// Those of [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` whose targets are ignored are taken as zeros, so
-/// that nothing in them reaches the gradient of the weight; any other row that is not finite does.
+/// As for [`cross_entropy`](crate::cross_entropy()). Rows of `hidden` with an ignored target count as zeros, so a NaN
+/// in them does not reach the gradient of the weight. A NaN or an infinity in any other row does.
 ///
 /// # Accuracy
-/// Logits are candle's products, rounded to the type of `hidden`, and made again at each visit. Given these, the loss and
-/// the gradient by logits have the bits that [`cross_entropy`](crate::cross_entropy()) gives whole rows, for any chunk.
-/// That of `weight` is one product for each chunk, that of `hidden` a sum of one for each chunk in f64, that of `bias` a
-/// sum over rows; of f16 and bf16 in f32. Each is rounded once.
+/// Logits are candle's matrix products, rounded to the type of `hidden`, and are recomputed in each pass. Given these
+/// logits, the loss and its gradient with respect to them have the same bits as those that
+/// [`cross_entropy`](crate::cross_entropy()) gives for whole rows, for any chunk.
+///
+/// The gradient of `weight` is one product for each chunk. The gradient of `hidden` is a sum in f64 of one product for
+/// each chunk, and that of `bias` a sum over rows. For f16 and bf16, these products and row sums are in f32. Each
+/// gradient is rounded once.
 ///
 /// # Errors
-/// As [`cross_entropy`](super::cross_entropy); [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) where operands do not
-/// fit, [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a chunk of 0 or operands of several types.
+/// As for [`cross_entropy`](super::cross_entropy). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for operands
+/// that do not fit; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a chunk of 0 or operands of different
+/// types.
 ///
 /// # Panics
 /// Never.

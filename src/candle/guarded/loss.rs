@@ -1,4 +1,4 @@
-//! Guarded forms of losses.
+//! Guarded forms of the losses.
 
 #![forbid(unsafe_code)]
 
@@ -9,15 +9,15 @@ use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::kl_div::KlDiv;
 use candle_core::Tensor;
 
-/// The cross-entropy of logits `[.., classes]` against class numbers `[..]` of U8, U32 or I64; see
+/// Computes the cross-entropy of logits `[.., classes]` against class numbers `[..]` of type U8, U32 or I64; see
 /// [`crate::cross_entropy`].
 ///
-/// The loss is a scalar, or has the targets' shape under [`Reduction::None`](crate::Reduction::None): f32, or f64 of
-/// f64 logits, whatever is to become of it in a narrower type. Its gradient by the logits is computed by
-/// [`crate::cross_entropy_backward`], in their type.
+/// The loss is a scalar, or has the targets' shape under [`Reduction::None`](crate::Reduction::None). It is f64 for f64
+/// logits and f32 otherwise, including f16 and bf16 logits. [`crate::cross_entropy_backward`] computes the gradient of
+/// the logits, in their type.
 ///
 /// # Errors
-/// As [`crate::cross_entropy`], and see the [module](super). Targets of another type are
+/// As for [`crate::cross_entropy`]; see also the [module](super). Targets of another type are
 /// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
 ///
 /// ```
@@ -36,15 +36,15 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &CrossEntropy<'
     Ok(op::cross_entropy::cross_entropy(logits, targets, options)?)
 }
 
-/// The binary cross-entropy of logits `[.., columns]` against targets of that shape, of any float type; see
-/// [`crate::bce_with_logits`].
+/// Computes the binary cross-entropy of logits `[.., columns]` against targets of the same shape and any float type;
+/// see [`crate::bce_with_logits`].
 ///
-/// The loss is a scalar, or has the logits' shape under [`Reduction::None`](crate::Reduction::None): f32, or f64 of f64
-/// logits. Its gradient by the logits is computed by [`crate::bce_with_logits_backward`], in their type; targets have
-/// none.
+/// The loss is a scalar, or has the logits' shape under [`Reduction::None`](crate::Reduction::None). It is f64 for f64
+/// logits and f32 otherwise. [`crate::bce_with_logits_backward`] computes the gradient of the logits, in their type.
+/// Targets have no gradient.
 ///
 /// # Errors
-/// As [`crate::bce_with_logits`], and see the [module](super).
+/// As for [`crate::bce_with_logits`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
@@ -63,14 +63,14 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &BceWithLogit
     Ok(op::bce_with_logits::bce_with_logits(logits, targets, options)?)
 }
 
-/// The divergence of the softmax of logits `[.., classes]` from target probabilities of that shape, of any float type; see
-/// [`crate::kl_div`].
+/// Computes the Kullback-Leibler divergence KL(targets || softmax(logits)); see [`crate::kl_div`].
 ///
-/// The loss is a scalar, or has one number for each row under [`Reduction::None`](crate::Reduction::None): f32, or f64 of
-/// f64 logits. Its gradient by the logits is computed by [`crate::kl_div_backward`], in their type; targets have none.
+/// Logits are `[.., classes]`. Targets are probabilities of the same shape and any float type. The loss is a scalar, or
+/// has one number for each row under [`Reduction::None`](crate::Reduction::None). It is f64 for f64 logits and f32
+/// otherwise. [`crate::kl_div_backward`] computes the gradient of the logits, in their type. Targets have no gradient.
 ///
 /// # Errors
-/// As [`crate::kl_div`], and see the [module](super).
+/// As for [`crate::kl_div`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};

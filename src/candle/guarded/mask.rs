@@ -1,5 +1,6 @@
-//! Parts of a [`Mask`] from tensors of any layout, on any device. They are copied, so a mask that is used for many
-//! calls is best made once.
+//! Conversion of tensors to parts of a [`Mask`]. Tensors may have any layout and be on any device.
+//!
+//! The elements are copied, so it pays to create a mask once and reuse it for many calls.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::mask::{Bias, Mask};
 use candle_core::{DType, Tensor};
 
-/// Flags, not 0 where a position may be attended to: a u8 tensor, which candle's comparisons give.
+/// Creates a mask from a u8 tensor of flags, such as the result of candle's comparisons. Positions with a flag of 0 are
+/// masked.
 ///
 /// # Errors
 /// [`Error::UnsupportedDType`] for another type.
@@ -26,7 +28,8 @@ pub fn keep(flags: &Tensor) -> Result<Mask<'static>> {
     and_keep(Mask::none(), flags)
 }
 
-/// A bias, added to the scores; -inf masks. A tensor of any float type that Evenkeel has.
+/// Creates a mask from a bias that is added to the scores; -inf masks a position. The bias may have any float type that
+/// Evenkeel supports.
 ///
 /// # Errors
 /// [`Error::UnsupportedDType`] for another type.
@@ -34,10 +37,10 @@ pub fn bias(values: &Tensor) -> Result<Mask<'static>> {
     and_bias(Mask::none(), values)
 }
 
-/// The mask and [`keep`].
+/// Adds flags to a mask, as [`keep`] does.
 ///
 /// # Errors
-/// As [`keep`].
+/// As for [`keep`].
 pub fn and_keep<'a>(mask: Mask<'a>, flags: &Tensor) -> Result<Mask<'a>> {
     if flags.dtype() != DType::U8 {
         return Err(unsupported(flags));
@@ -45,10 +48,10 @@ pub fn and_keep<'a>(mask: Mask<'a>, flags: &Tensor) -> Result<Mask<'a>> {
     Ok(mask.and_keep_owned(flags.flatten_all()?.to_vec1()?, flags.dims()))
 }
 
-/// The mask and [`bias`].
+/// Adds a bias to a mask, as [`bias`] does.
 ///
 /// # Errors
-/// As [`bias`].
+/// As for [`bias`].
 pub fn and_bias<'a>(mask: Mask<'a>, values: &Tensor) -> Result<Mask<'a>> {
     let flat = values.flatten_all()?;
     let bias = match values.dtype() {

@@ -1,4 +1,4 @@
-//! Guarded form of the mean over tokens.
+//! Guarded form of mean pooling over tokens.
 
 #![forbid(unsafe_code)]
 
@@ -8,19 +8,19 @@ use crate::ops::mean_pool::MeanPool;
 use candle_core::Tensor;
 use candle_core::shape::Dim;
 
-/// The mean along a dimension of tokens, which is then gone, over those that are not masked; see [`crate::mean_pool`].
+/// Computes the mean over the unmasked tokens along a dimension, and removes that dimension; see [`crate::mean_pool`].
 ///
-/// The mask broadcasts to the shape up to that dimension: of `[batch, tokens, width]` along 1, `[batch, tokens]`. The
-/// gradient is that of [`crate::mean_pool_backward`]; masked tokens have none. Devices take masks, too, which are read on
-/// the host.
+/// The mask broadcasts to the dimensions up to and including `dim`. For `[batch, tokens, width]` and `dim` 1 that is
+/// `[batch, tokens]`. The gradient is that of [`crate::mean_pool_backward`]; masked tokens have a gradient of zero.
+/// Masks also work on other devices; they are read on the host.
 ///
 /// # Errors
-/// As [`crate::mean_pool`], and see the [module](super).
+/// As for [`crate::mean_pool`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use evenkeel::{Mask, MeanPool, candle::guarded};
-/// // Two sequences of up to two tokens of width 2; the second is padding, and nobody cleared it.
+/// // Two sequences of up to two tokens of width 2. The second sequence is padding that contains NaN.
 /// let nan = f32::NAN;
 /// let x = Tensor::new(&[[[1f32, 2.], [3., 4.]], [[nan, nan], [nan, nan]]], &Device::Cpu)?;
 /// let mask = Mask::lengths(&[2, 0]);

@@ -1,19 +1,22 @@
-//! What candle has no words for: masks, policies for fully masked rows, scale and softcap, in-place forms, and errors
-//! to match on.
+//! Ops with options that candle's signatures lack: masks, policies for fully masked rows, scale and softcap, in-place
+//! forms, and typed errors.
 //!
-//! The options are those of the slice functions; the tensors take the place of slices.
+//! The functions take the same options as the slice functions, with tensors instead of slices.
 //!
-//! - Errors are [`crate::Error`]. One that is candle's own is [`Error::Backend`](crate::Error::Backend) with its
-//!   message; a type that Evenkeel does not have is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
-//! - [`report::scope`](crate::report::scope) counts what the guards met, as it does for slices.
-//! - Gradients flow where they do in the drop-ins, also by scale and softcap. What a mask excludes gives none.
-//! - A tensor that is not on the CPU takes the [`composition`](super::composition): masks, but of [`attention`] and
-//!   [`mean_pool`], and policies other than zeros, but of the latter, are then [`Error::Backend`](crate::Error::Backend), and so are the in-place forms.
+//! - Errors are [`crate::Error`]. Candle's own errors become [`Error::Backend`](crate::Error::Backend) with candle's
+//!   message. A type that Evenkeel does not support is [`Error::UnsupportedDType`](crate::Error::UnsupportedDType).
+//! - [`report::scope`](crate::report::scope) counts guard events, as it does for slices.
+//! - Gradients reach the same arguments as in the drop-ins, through scale and softcap too. Masked elements have a
+//!   gradient of zero.
+//! - A tensor that is not on the CPU uses the [`composition`](super::composition), or a CUDA kernel with feature
+//!   `candle-cuda`. The composition returns [`Error::Backend`](crate::Error::Backend) for masks, except in
+//!   [`attention`] and [`mean_pool`], and for policies other than zeros, except in these two. The in-place forms return
+//!   it for any tensor that is not on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use evenkeel::{Mask, Softmax, candle::guarded};
-//! // Two sequences of up to three keys: causal, and the second has only two.
+//! // Two sequences of up to three keys with a causal mask; the second sequence has only two keys.
 //! let scores = Tensor::zeros((2, 3, 3), DType::BF16, &Device::Cpu)?;
 //! let mask = Mask::causal().and_lengths(&[3, 2]);
 //! let weights = guarded::softmax(&scores, 2, &Softmax::default().mask(&mask).scale(0.125))?;

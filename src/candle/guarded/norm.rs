@@ -12,19 +12,19 @@ use crate::ops::rms_norm_linear::RmsNormLinear;
 use candle_core::Tensor;
 use candle_core::shape::Dim;
 
-/// Root-mean-square normalisation along the last dimension; see [`crate::rms_norm`].
+/// Computes root-mean-square normalisation along the last dimension; see [`crate::rms_norm`].
 ///
-/// The weight has one dimension, any float type, and a gradient. The options' weight stands in for one that has none;
-/// both are one too many.
+/// The weight has one dimension, may have any float type, and has a gradient. A weight in the options has no gradient.
+/// A weight in both places is an error.
 ///
 /// # Errors
-/// As [`crate::rms_norm`], and see the [module](super).
+/// As for [`crate::rms_norm`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use evenkeel::{RmsNorm, candle::guarded};
 /// let x = Tensor::new(&[[3f32, 4.]], &Device::Cpu)?.to_dtype(DType::BF16)?;
-/// let weight = Tensor::new(&[0f32, 1.], &Device::Cpu)?; // stored around zero, in a wider type
+/// let weight = Tensor::new(&[0f32, 1.], &Device::Cpu)?; // stored minus 1, in a wider type than x
 /// let y = guarded::rms_norm(&x, Some(&weight), &RmsNorm::default().weight_offset(1.0))?;
 /// assert_eq!(y.to_dtype(DType::F32)?.to_vec2::<f32>()?, [[0.84765625, 2.265625]]);
 /// # Ok::<(), evenkeel::Error>(())
@@ -33,11 +33,12 @@ pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> 
     Ok(op::rms_norm::rms_norm(xs, weight, options)?)
 }
 
-/// [`rms_norm`] of `xs + residual`: the norm, and the sum for the next layer; see [`crate::rms_norm_residual`]. Both
-/// come of one pass.
+/// Computes [`rms_norm`] of `xs + residual`; see [`crate::rms_norm_residual`].
+///
+/// Returns the norm and the sum, which the next layer needs. One pass computes both.
 ///
 /// # Errors
-/// As [`rms_norm`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a residual of another shape.
+/// As for [`rms_norm`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a residual of another shape.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -57,13 +58,15 @@ pub fn rms_norm_residual(
     Ok(op::rms_norm_residual::rms_norm_residual(xs, residual, weight, options)?)
 }
 
-/// [`rms_norm`] and a linear layer behind it, of a matrix `[results, cols]` as [`candle_nn::Linear`] has it; see
-/// [`crate::rms_norm_linear`]. The matrix has the type of `xs`; the bias is as the weight of [`rms_norm`].
+/// Computes [`rms_norm`] followed by a linear layer; see [`crate::rms_norm_linear`].
 ///
-/// Gradients are those of [`rms_norm`], and by candle's products of matrices, in f32 for f16 and bf16.
+/// The matrix is `[results, cols]`, as in [`candle_nn::Linear`], and has the type of `xs`. The bias is handled as the
+/// weight of [`rms_norm`] is.
+///
+/// Gradients are those of [`rms_norm`] and of candle's matrix products, which are computed in f32 for f16 and bf16.
 ///
 /// # Errors
-/// As [`crate::rms_norm_linear`], and see the [module](super).
+/// As for [`crate::rms_norm_linear`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -85,11 +88,12 @@ pub fn rms_norm_linear(
     Ok(op::rms_norm_linear::rms_norm_linear(xs, matrix, weight, bias, options)?)
 }
 
-/// Layer normalisation along the last dimension; see [`crate::layer_norm`]. Weight and bias as the weight of
-/// [`rms_norm`].
+/// Computes layer normalisation along the last dimension; see [`crate::layer_norm`].
+///
+/// Weight and bias are handled as the weight of [`rms_norm`] is.
 ///
 /// # Errors
-/// As [`crate::layer_norm`], and see the [module](super).
+/// As for [`crate::layer_norm`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -108,20 +112,21 @@ pub fn layer_norm(
     Ok(op::layer_norm::layer_norm(xs, weight, bias, options)?)
 }
 
-/// Group normalisation of `[batch, channels, ..]`; see [`crate::group_norm`]. Weight and bias as the weight of
-/// [`rms_norm`], one value a channel.
+/// Computes group normalisation of `[batch, channels, ..]`; see [`crate::group_norm`].
 ///
-/// Gradients are those of [`crate::layer_norm_backward`], with a group for a row; those of weight and bias are added up
-/// over the batch in order, then over the channel by [rule O](crate::math::sum), and rounded once.
+/// Weight and bias are handled as the weight of [`rms_norm`] is, with one value for each channel.
+///
+/// Gradients are those of [`crate::layer_norm_backward`], where each group is a row. The gradients of weight and bias
+/// are summed over the batch in order, then over each channel by a [tiled sum](crate::math::sum), and rounded once.
 ///
 /// # Errors
-/// As [`crate::group_norm`], and see the [module](super). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a
-/// tensor without channels.
+/// As for [`crate::group_norm`]; see also the [module](super). [`Error::ShapeMismatch`](crate::Error::ShapeMismatch)
+/// for a tensor without a channel axis.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// use evenkeel::{GroupNorm, candle::guarded};
-/// // Two channels of two, a group each.
+/// // Two channels of two elements; each channel is a group.
 /// let x = Tensor::new(&[[[40000f32, 40001.], [1., 3.]]], &Device::Cpu)?;
 /// let y = guarded::group_norm(&x, None, None, &GroupNorm::new(2).eps(0.0))?;
 /// assert_eq!(y.to_vec3::<f32>()?, [[[-1.0, 1.0], [-1.0, 1.0]]]);
@@ -136,14 +141,14 @@ pub fn group_norm(
     Ok(op::group_norm::group_norm(xs, weight, bias, options)?)
 }
 
-/// Division by the Euclidean norm along a dimension; see [`crate::l2_normalize`].
+/// Divides each lane along a dimension by its Euclidean norm; see [`crate::l2_normalize`].
 ///
-/// The gradient is that of the formula, by candle's ops in f64, rounded once: `(dy - y sum(dy y)) / norm`, or `dy / eps`
-/// in lanes that are not above eps, brought to within the type's finite values where dy is finite. Lanes of zeros
-/// without an eps have none.
+/// The gradient follows the formula `(dy - y sum(dy y)) / norm`, or `dy / eps` in lanes whose norm is not above eps. It
+/// is computed with candle's ops in f64 and rounded once. If dy is finite, it is limited to the type's finite range.
+/// Lanes of zeros have a gradient of zero if eps is 0.
 ///
 /// # Errors
-/// As [`crate::l2_normalize`], and see the [module](super).
+/// As for [`crate::l2_normalize`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

@@ -1,4 +1,4 @@
-//! Guarded forms of the ops on two elements at a time.
+//! Guarded forms of the elementwise ops on two tensors.
 
 #![forbid(unsafe_code)]
 
@@ -7,15 +7,17 @@ use crate::error::Result;
 use crate::ops::safe_div::SafeDiv;
 use candle_core::Tensor;
 
-/// x / d of each pair of elements, which is finite; see [`crate::safe_div`]. Both have one shape and one type.
+/// Computes x / d of each pair of elements, with a finite result; see [`crate::safe_div`]. Both tensors must have the
+/// same shape and type.
 ///
-/// Gradients are those of the formula, by candle's ops in f64, rounded once: `dy / d` of x and `-dy x / d^2` of d, with
-/// the divisor kept away from zero as in the op. They are 0 where a small step changes nothing: beyond the largest
-/// value, of d also where it is below eps; and where `d` and `eps` are both 0. Where dy is finite they are, too, at most
-/// the type's largest value.
+/// Gradients follow the formula: `dy / d` for x and `-dy x / d^2` for d, with the divisor kept away from zero as in the
+/// op. They are computed with candle's ops in f64 and rounded once. A gradient is 0 where a small change of the
+/// argument does not change the result: where the quotient is limited to the largest value, and for d also where |d| is
+/// below eps. It is also 0 where `d` and `eps` are both 0. If dy is finite, gradients are limited to the type's largest
+/// finite value.
 ///
 /// # Errors
-/// As [`crate::safe_div`], and see the [module](super).
+/// As for [`crate::safe_div`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -31,13 +33,14 @@ pub fn safe_div(xs: &Tensor, d: &Tensor, options: &SafeDiv) -> Result<Tensor> {
     Ok(op::safe_div(xs, d, options)?)
 }
 
-/// ln(e^a + e^b) of each pair of elements; see [`crate::log_add_exp`]. Both have one shape and one type.
+/// Computes ln(e^a + e^b) of each pair of elements; see [`crate::log_add_exp`]. Both tensors must have the same shape
+/// and type.
 ///
-/// Gradients are those of the formula in f64, rounded once: `dy / (1 + e^(b - a))` of a and `dy / (1 + e^(a - b))` of b,
-/// halves of dy for two of +inf, and 0 for two of -inf.
+/// Gradients follow the formula: `dy / (1 + e^(b - a))` for a and `dy / (1 + e^(a - b))` for b. They are computed in
+/// f64 and rounded once. If both elements are +inf, each gradient is dy / 2; if both are -inf, each is 0.
 ///
 /// # Errors
-/// As [`crate::log_add_exp`], and see the [module](super).
+/// As for [`crate::log_add_exp`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -52,12 +55,13 @@ pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(op::log_add_exp(a, b)?)
 }
 
-/// silu(gate) * up of each pair of elements; see [`crate::swiglu`]. Both have one shape and one type.
+/// Computes silu(gate) * up of each pair of elements; see [`crate::swiglu`]. Both tensors must have the same shape and
+/// type.
 ///
 /// Gradients are those of [`crate::swiglu_backward`].
 ///
 /// # Errors
-/// As [`crate::swiglu`], and see the [module](super).
+/// As for [`crate::swiglu`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

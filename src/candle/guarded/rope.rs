@@ -1,4 +1,4 @@
-//! Guarded forms of rotary embedding, alone and of normalised heads.
+//! Guarded forms of rotary embedding, alone and fused with RMSNorm of the heads.
 
 #![forbid(unsafe_code)]
 
@@ -8,10 +8,10 @@ use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rope::RopeTable;
 use candle_core::Tensor;
 
-/// Rotary embedding of `[.., positions, cols]` by a table; see [`crate::rope`].
+/// Computes the rotary embedding of `[.., positions, cols]` with a table; see [`crate::rope`].
 ///
 /// # Errors
-/// As [`crate::rope`], and see the [module](super).
+/// As for [`crate::rope`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -25,11 +25,13 @@ pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     Ok(op::rope::rope(xs, table)?)
 }
 
-/// Root-mean-square normalisation of the rows of `[.., positions, cols]` and rotary embedding of the result by a table;
-/// see [`crate::qk_norm_rope`]. The weight is as that of [`rms_norm`](super::rms_norm).
+/// Computes root-mean-square normalisation of the rows of `[.., positions, cols]`, then rotary embedding with a table;
+/// see [`crate::qk_norm_rope`].
+///
+/// The weight is as for [`rms_norm`](super::rms_norm).
 ///
 /// # Errors
-/// As [`crate::qk_norm_rope`], and see the [module](super).
+/// As for [`crate::qk_norm_rope`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -8,11 +8,12 @@ use crate::mask::Mask;
 use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
 use candle_core::Tensor;
 
-/// Draws a token from each row along the last dimension; see [`Sampler::sample_rows`]. Logits that are not on the CPU
-/// are brought there.
+/// Draws a token from each row along the last dimension; see [`Sampler::sample_rows`].
+///
+/// Logits on another device are copied to the CPU.
 ///
 /// # Errors
-/// As [`Sampler::sample_rows`], and see the [module](super).
+/// As for [`Sampler::sample_rows`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -34,10 +35,11 @@ pub fn sample_rows<'a>(
     Ok(op::sample::sample_rows(logits, sampler, mask, steps)?)
 }
 
-/// What each row along the last dimension can be drawn from; see [`Sampler::distributions`].
+/// Returns the distribution from which a token of each row along the last dimension is drawn; see
+/// [`Sampler::distributions`].
 ///
 /// # Errors
-/// As [`sample_rows`].
+/// As for [`sample_rows`].
 pub fn distributions<'a>(
     logits: &Tensor,
     sampler: &Sampler,

@@ -8,10 +8,10 @@ use crate::ops::softmax::Softmax;
 use candle_core::Tensor;
 use candle_core::shape::Dim;
 
-/// Softmax along a dimension; see [`crate::softmax`]. Masks broadcast to the tensor's shape.
+/// Computes softmax along a dimension; see [`crate::softmax`]. Masks broadcast to the tensor's shape.
 ///
 /// # Errors
-/// As [`crate::softmax`], and see the [module](super).
+/// As for [`crate::softmax`]; see also the [module](super).
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -26,20 +26,20 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Ten
     Ok(op::softmax::softmax(xs, axis, options)?)
 }
 
-/// The logarithm of softmax along a dimension; see [`crate::log_softmax`].
+/// Computes the logarithm of softmax along a dimension; see [`crate::log_softmax`].
 ///
 /// # Errors
-/// As [`softmax`].
+/// As for [`softmax`].
 pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     Ok(op::log_softmax::log_softmax(xs, axis, options)?)
 }
 
-/// The logarithm of the sum of exponentials along a dimension, which is then of length 1 (`keepdim`) or gone; see
-/// [`crate::logsumexp`].
+/// Computes the log-sum-exp along a dimension; see [`crate::logsumexp`]. That dimension is kept with length 1 if
+/// `keepdim` is set, and removed otherwise.
 ///
 /// # Errors
-/// As [`softmax`].
+/// As for [`softmax`].
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -1,4 +1,5 @@
-//! Points of a model that a scope looks at, for tensors.
+//! Trace points for tensors: named points of a model that a [`scope`](crate::trace::scope) checks for values that are
+//! not finite.
 
 #![forbid(unsafe_code)]
 
@@ -8,12 +9,13 @@ use crate::trace;
 use candle_core::Tensor;
 use std::fmt::Display;
 
-/// A point that was passed; [`Point::from`] tells what it was made of.
+/// A trace point that was reached. [`Point::from`] adds its inputs to the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Point(trace::Point);
 
-/// Looks at a tensor, if a [`scope`](crate::trace::scope) is open: its rows are those of the last axis. A tensor that is
-/// not on the CPU is brought there.
+/// Checks a tensor for NaN and infinities if a [`scope`](crate::trace::scope) is open.
+///
+/// Rows are along the last axis. A tensor on another device is copied to the CPU.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -25,12 +27,13 @@ pub struct Point(trace::Point);
 ///     Ok::<_, evenkeel::Error>(y)
 /// });
 /// y?;
-/// assert!(found.to_string().contains("the logarithm, row 0: -inf at 0; 1 NaN and 2 infinite of 4; x: -1.000e0 to"));
+/// let expected = "the logarithm, row 0: -inf at column 0; 1 NaN and 2 infinite of 4 elements; x: -1.000e0 to";
+/// assert!(found.to_string().contains(expected));
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 ///
 /// # Errors
-/// See the [module](super); none outside of a scope.
+/// See the [module](super). There are none outside of a scope.
 pub fn trace_point(name: impl Display, xs: &Tensor) -> Result<Point> {
     if !trace::is_on() {
         return Ok(Point(trace::Point::OFF));
@@ -40,10 +43,11 @@ pub fn trace_point(name: impl Display, xs: &Tensor) -> Result<Point> {
 }
 
 impl Point {
-    /// Tells what the point was made of: looked at where it is the first that is not finite.
+    /// Adds an input of the point to the report. The input is read only if this point is the first in the scope with a
+    /// value that is not finite.
     ///
     /// # Errors
-    /// See the [module](super); none outside of a scope.
+    /// See the [module](super). There are none outside of a scope.
     pub fn from(self, name: impl Display, xs: &Tensor) -> Result<Self> {
         if self.0.is_first() {
             read(xs, "trace", |x| self.0.from(name, x))?;

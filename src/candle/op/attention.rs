@@ -16,7 +16,7 @@ use std::borrow::Cow;
 
 const NAME: &str = "attention";
 
-/// Options that may have to outlive the call.
+/// Options, borrowed from the caller or owned. Candle keeps owned options for the backward pass.
 struct Attention<'a> {
     scale: Option<f64>,
     softcap: Option<f64>,
@@ -25,7 +25,7 @@ struct Attention<'a> {
     fully_masked: FullyMasked,
 }
 
-/// Attention of `[batch, heads, positions, features]`.
+/// Computes attention of `[batch, heads, positions, features]`.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     for (argument, xs) in [("q", q), ("k", k), ("v", v)] {
         if xs.rank() != 4 {
@@ -39,7 +39,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
         Place::Cpu => {
             let [q, k, v] = [readable_heads(q)?, readable_heads(k)?, readable_heads(v)?];
             let op = Attention::new(options);
-            // Only where candle tracks gradients does the op have to own.
+            // The op must own its options only if candle tracks gradients.
             match [&q, &k, &v].iter().any(|xs| xs.track_op()) {
                 true => q.apply_op3(&k, &v, Custom(op.into_owned())),
                 false => q.apply_op3_no_bwd(&k, &v, &Custom(op)),

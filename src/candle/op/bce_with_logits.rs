@@ -1,4 +1,4 @@
-//! The binary cross-entropy of a tensor of logits.
+//! Binary cross-entropy of a tensor of logits.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use crate::ops::loss::{Loss, Reduction};
 use crate::rows::Rows;
 use candle_core::{Result, Tensor};
 
-/// The loss of logits and targets of one shape, whose last axis has the columns.
+/// Computes the loss of logits and targets of the same shape. Columns are along the last axis.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     match place(logits, BceWithLogits::NAME)? {
         Place::Cpu => row_loss::apply(logits, targets, BceWithLogits::new(options)),
@@ -20,9 +20,9 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &Options<'_>)
     }
 }
 
-/// Options that outlive the call.
+/// Owned options, which candle keeps for the backward pass.
 struct BceWithLogits {
-    /// Exact in f64, whatever type they were.
+    /// Weights in f64, which represents the other types exactly.
     weight: Option<Vec<f64>>,
     pos_weight: Option<Vec<f64>>,
     reduction: Reduction,

@@ -1,4 +1,4 @@
-//! Ops on single elements of a tensor that are brought to within a range first.
+//! Elementwise ops on one tensor that clamp their argument first.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 macro_rules! clamped {
     ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident;)*) => {$(
-        /// The op with its options.
+        /// Op with its options.
         pub struct $Op(pub crate::$Op);
 
         $(#[$doc])*
@@ -34,7 +34,7 @@ macro_rules! clamped {
             }
         }
 
-        /// The gradient: of the argument, and the gradient of the result.
+        /// The gradient as an op on the argument and the gradient of the result.
         impl CustomOp2 for $Op {
             fn name(&self) -> &'static str {
                 stringify!($backward)
@@ -56,8 +56,8 @@ macro_rules! clamped {
 }
 
 clamped! {
-    /// e^x within a range of x.
+    /// Computes e^x, after clamping x to a range.
     clamped_exp, clamped_exp_in_place, clamped_exp_backward, ClampedExp;
-    /// ln x from a floor of x on.
+    /// Computes ln x, after raising x to a floor.
     clamped_log, clamped_log_in_place, clamped_log_backward, ClampedLog;
 }

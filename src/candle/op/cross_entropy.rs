@@ -1,4 +1,4 @@
-//! The cross-entropy of a tensor of logits.
+//! Cross-entropy of a tensor of logits.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 const NAME: &str = "cross_entropy";
 
-/// The cross-entropy of logits along the last axis, in f32, or in f64 of f64 logits; `targets` has their other axes.
+/// Computes the cross-entropy of logits along the last axis. `targets` has the other axes of the logits.
+///
+/// The loss is f64 for f64 logits and f32 otherwise.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -> Result<Tensor> {
     let place = place(logits, NAME)?;
     let numbers = numbers(logits, targets)?;
@@ -28,13 +30,13 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -
     }
 }
 
-/// The targets, one for each row of logits, in order.
+/// Returns the targets as numbers, one for each row of logits, after checking their shape and type.
 pub fn numbers(logits: &Tensor, targets: &Tensor) -> Result<Vec<i64>> {
     match logits.dims().split_last() {
         Some((_, rows)) if targets.dims() == rows => {}
         Some((_, rows)) => {
             let got = format!("shape {:?}", targets.dims());
-            return Err(Error::shape(NAME, "target", got, format!("{rows:?}, that of the rows,")).into());
+            return Err(Error::shape(NAME, "target", got, format!("{rows:?}, the shape of the rows")).into());
         }
         None => return Err(Error::shape(NAME, "logits", "no axes", "at least one").into()),
     }
@@ -44,10 +46,10 @@ pub fn numbers(logits: &Tensor, targets: &Tensor) -> Result<Vec<i64>> {
     targets.flatten_all()?.to_dtype(DType::I64)?.to_vec1()
 }
 
-/// Targets and options that outlive the call.
+/// Owned targets and options, which candle keeps for the backward pass.
 pub(super) struct Call {
     pub targets: Vec<i64>,
-    /// Exact in f64, whatever type they were.
+    /// Weights in f64, which represents the other types exactly.
     weight: Option<Vec<f64>>,
     options: Options<'static>,
 }

@@ -1,4 +1,4 @@
-//! Ops on single elements of a tensor.
+//! Elementwise ops on one tensor.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use crate::element::Element;
 use crate::error::Result as Typed;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-/// Applies an op on single elements.
+/// Applies an elementwise op: the kernel on the CPU, and `composed` on other devices.
 pub(super) fn apply<O>(xs: &Tensor, op: O, composed: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor>
 where
     O: Op + Send + Sync + 'static,
@@ -21,7 +21,7 @@ where
     }
 }
 
-/// The op of a view's elements, in order.
+/// Applies an op to a view's elements in order. `op` handles a contiguous view, and `in_place` a copy of any other.
 pub(super) fn map<E: Element>(
     x: View<'_>,
     data: &[E],
@@ -40,17 +40,17 @@ pub(super) fn map<E: Element>(
     Ok(values)
 }
 
-/// The gradient by its kernel, of tensors on the CPU in any layout.
+/// Computes the gradient with its kernel, for tensors on the CPU in any layout.
 pub(super) fn gradient(x: &Tensor, dy: &Tensor, kernel: &impl CustomOp2) -> Result<Vec<Option<Tensor>>> {
     Ok(vec![Some(x.contiguous()?.apply_op2_no_bwd(&dy.contiguous()?, kernel)?)])
 }
 
-/// The elements of a view that is contiguous.
+/// Returns the elements of a contiguous view.
 pub(super) fn elements<'a, E>(view: View<'a>, data: &'a [E], op: &'static str) -> Result<&'a [E]> {
     view.contiguous(data).ok_or_else(|| candle_core::Error::RequiresContiguous { op }.bt())
 }
 
-/// Storage made by the same expression of two views of one type.
+/// Calls one function with the elements of two views of the same type, and wraps its result in storage.
 macro_rules! map_both {
     ($op:expr, $x:expr, $dy:expr, $of:expr) => {{
         use crate::candle::op::elementwise::elements;
@@ -97,7 +97,7 @@ macro_rules! elementwise {
             }
         }
 
-        /// The gradient: of the argument, and the gradient of the result.
+        /// The gradient as an op on the argument and the gradient of the result.
         impl CustomOp2 for $Op {
             fn name(&self) -> &'static str {
                 stringify!($backward)
@@ -119,38 +119,38 @@ macro_rules! elementwise {
 }
 
 elementwise! {
-    /// The error function.
+    /// Computes the error function.
     erf, erf_in_place, erf_backward, Erf;
-    /// e^x.
+    /// Computes e^x.
     exp, exp_in_place, exp_backward, Exp;
-    /// 2^x.
+    /// Computes 2^x.
     exp2, exp2_in_place, exp2_backward, Exp2;
-    /// e^x - 1.
+    /// Computes e^x - 1.
     expm1, expm1_in_place, expm1_backward, Expm1;
-    /// x (1 + erf(x / sqrt(2))) / 2.
+    /// Computes x (1 + erf(x / sqrt(2))) / 2.
     gelu, gelu_in_place, gelu_backward, Gelu;
-    /// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    /// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
     gelu_tanh, gelu_tanh_in_place, gelu_tanh_backward, GeluTanh;
-    /// ln x.
+    /// Computes ln x.
     log, log_in_place, log_backward, Log;
-    /// ln(1 + x).
+    /// Computes ln(1 + x).
     log1p, log1p_in_place, log1p_backward, Log1p;
-    /// log2 x.
+    /// Computes log2 x.
     log2, log2_in_place, log2_backward, Log2;
-    /// -ln(1 + e^-x).
+    /// Computes -ln(1 + e^-x).
     log_sigmoid, log_sigmoid_in_place, log_sigmoid_backward, LogSigmoid;
-    /// 1 / x.
+    /// Computes 1 / x.
     reciprocal, reciprocal_in_place, reciprocal_backward, Reciprocal;
-    /// 1 / sqrt(x).
+    /// Computes 1 / sqrt(x).
     rsqrt, rsqrt_in_place, rsqrt_backward, Rsqrt;
-    /// 1 / (1 + e^-x).
+    /// Computes 1 / (1 + e^-x).
     sigmoid, sigmoid_in_place, sigmoid_backward, Sigmoid;
-    /// x / (1 + e^-x).
+    /// Computes x / (1 + e^-x).
     silu, silu_in_place, silu_backward, Silu;
-    /// ln(1 + e^x).
+    /// Computes ln(1 + e^x).
     softplus, softplus_in_place, softplus_backward, Softplus;
-    /// sqrt x.
+    /// Computes sqrt x.
     sqrt, sqrt_in_place, sqrt_backward, Sqrt;
-    /// tanh x.
+    /// Computes tanh x.
     tanh, tanh_in_place, tanh_backward, Tanh;
 }

@@ -1,4 +1,4 @@
-//! Group normalisation of a tensor.
+//! Group normalisation of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +15,14 @@ use candle_core::{CpuStorage, DType, Result, Shape, Tensor};
 
 pub const NAME: &str = "group_norm";
 
-/// The options but for weight and bias, which are arguments of their own.
+/// Options without weight and bias, which are arguments of the op.
 #[derive(Clone, Copy)]
 pub struct GroupNorm {
     pub groups: usize,
     pub eps: f64,
 }
 
-/// Group normalisation of `[batch, channels, ..]`.
+/// Computes group normalisation of `[batch, channels, ..]`.
 pub fn group_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -44,15 +44,16 @@ pub fn group_norm(
     }
 }
 
-/// The lengths of the first two axes.
+/// Returns the lengths of the first two axes.
 pub fn batch_and_channels(xs: &Tensor) -> Result<(usize, usize)> {
     match xs.dims() {
         [batch, channels, ..] => Ok((*batch, *channels)),
-        dims => Err(Error::shape(NAME, "x", format!("shape {dims:?}"), "a batch and channels at least").into()),
+        dims => Err(Error::shape(NAME, "x", format!("shape {dims:?}"), "[batch, channels, ..]").into()),
     }
 }
 
-/// Weight, or weight and bias. A bias alone gets a weight of ones, which changes no bit.
+/// Returns no operand, the weight, or weight and bias. For a bias without weight it adds a weight of ones, which
+/// changes no bit of the result.
 pub fn operands(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -74,7 +75,7 @@ impl GroupNorm {
         GroupNorm { groups: options.groups, eps: options.eps }
     }
 
-    /// The options for kernels, with weight and bias from these.
+    /// Returns the options for kernels, with weight and bias from `operands`.
     fn with<'a>(&self, operands: &[View<'a>]) -> Result<Options<'a>> {
         let floats = |i: usize| operands.get(i).map(|operand| operand.floats(NAME)).transpose();
         Ok(Options { groups: self.groups, weight: floats(0)?, bias: floats(1)?, eps: self.eps })

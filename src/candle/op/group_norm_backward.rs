@@ -1,5 +1,5 @@
-//! The gradients of group normalisation, by those of layer normalisation: a group of each entry of the batch is a row,
-//! the weight of a channel that of its columns.
+//! Gradients of group normalisation, computed as those of layer normalisation. Each group of each batch entry is a row,
+//! and all columns of a channel have the channel's weight.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use candle_core::{DType, Device, Error, Result, Tensor};
 
 const NAME: &str = "group_norm_backward";
 
-/// The gradients of x, weight and bias, the latter two where they are tracked.
+/// Computes the gradients of x, and of weight and bias where candle tracks them.
 pub fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     let xs = args[0];
     if xs.elem_count() == 0 {
@@ -44,19 +44,19 @@ pub fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<O
     Ok(grads)
 }
 
-/// What the gradients are made of.
+/// Inputs of the gradients.
 struct Groups<'a, E> {
     x: &'a [E],
     dy: &'a [E],
     channels: usize,
-    /// Elements of a channel.
+    /// Number of elements of a channel in one batch entry.
     of_channel: usize,
     weight: Option<Vec<f64>>,
 }
 
 impl<E: Element> Groups<'_, E> {
-    /// dx, and dweight and dbias where there is room for them: the sums over the batch in order, and of these for each
-    /// channel by rule O.
+    /// Returns dx, and appends dweight and dbias to the vectors in `sums` that are present. Each is summed over the
+    /// batch in order, then over each channel by a tiled sum.
     fn gradients(&self, op: GroupNorm, sums: &mut [Option<Vec<f64>>; 2]) -> Typed<Vec<E>> {
         let stride = self.channels * self.of_channel;
         let (batch, cols) = (self.x.len() / stride, stride / op.groups);

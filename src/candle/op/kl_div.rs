@@ -1,4 +1,4 @@
-//! The divergence of the softmax of a tensor of logits from probabilities.
+//! Kullback-Leibler divergence KL(targets || softmax(logits)) of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use crate::ops::loss::{Loss, Reduction};
 use crate::rows::Rows;
 use candle_core::{Result, Tensor};
 
-/// The divergence along the last axis of logits and targets of one shape.
+/// Computes the divergence along the last axis of logits and targets of the same shape.
 pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
     match place(logits, KlDiv::NAME)? {
         Place::Cpu => row_loss::apply(logits, targets, *options),

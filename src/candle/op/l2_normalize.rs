@@ -16,7 +16,7 @@ pub struct L2Normalize {
     pub options: Options,
 }
 
-/// Division by the norm along an axis.
+/// Divides each lane along an axis by its norm.
 pub fn l2_normalize(xs: &Tensor, axis: usize, options: &Options) -> Result<Tensor> {
     match place(xs, L2Normalize::NAME)? {
         Place::Cpu => readable(xs, axis)?.apply_op1(Custom(L2Normalize { axis, options: *options })),
@@ -33,7 +33,7 @@ impl Op for L2Normalize {
         Ok((y, x.shape().clone()))
     }
 
-    /// dx = (dy - y sum(dy y)) / norm, and dy / eps in lanes that are not above eps; what is 1 / 0 is 0.
+    /// Computes dx = (dy - y sum(dy y)) / norm, or dy / eps in lanes whose norm is at most eps. If both are 0, dx is 0.
     fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let xs = args[0];
         if xs.elem_count() == 0 {
@@ -41,10 +41,10 @@ impl Op for L2Normalize {
         }
         let dy = formula::wide(grad)?;
         let Unit { y, inverse, is_short } = unit(&formula::wide(xs)?, self.axis, self.options.eps)?;
-        // So that their sum stays within f64.
+        // Scaling keeps the sum of dy y within f64 range.
         let scale = Range::of(&dy).scale(&dy, self.axis, false)?;
         let h = dy.broadcast_mul(&scale)?;
-        // 1 / norm of the smallest numbers is beyond f64.
+        // 1 / norm overflows f64 for the smallest norms.
         let inverse = limited(&inverse, f64::MAX)?;
         let along = (&h * &y)?.sum_keepdim(self.axis)?;
         let along = is_short.where_cond(&along.zeros_like()?, &along)?;

@@ -1,4 +1,4 @@
-//! Layer normalisation of a tensor.
+//! Layer normalisation of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -14,13 +14,13 @@ use candle_core::{CpuStorage, D, DType, Result, Shape, Tensor};
 
 pub const NAME: &str = "layer_norm";
 
-/// The options but for weight and bias, which are arguments of their own.
+/// Options without weight and bias, which are arguments of the op.
 #[derive(Clone, Copy)]
 pub struct LayerNorm {
     eps: f64,
 }
 
-/// Layer normalisation along the last axis.
+/// Computes layer normalisation along the last axis.
 pub fn layer_norm(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -41,7 +41,8 @@ pub fn layer_norm(
     }
 }
 
-/// Weight, or weight and bias. A bias alone gets a weight of ones, which changes no bit.
+/// Returns no operand, the weight, or weight and bias. For a bias without weight it adds a weight of ones, which
+/// changes no bit of the result.
 pub fn operands(
     xs: &Tensor,
     weight: Option<&Tensor>,
@@ -62,13 +63,13 @@ impl LayerNorm {
         LayerNorm { eps: options.eps }
     }
 
-    /// The options without weight and bias.
+    /// Returns the options without weight and bias.
     #[cfg(feature = "candle-cuda")]
     pub fn options(&self) -> Options<'static> {
         Options { eps: self.eps, ..Options::default() }
     }
 
-    /// The options for kernels, with weight and bias from these.
+    /// Returns the options for kernels, with weight and bias from `operands`.
     fn with<'a>(&self, operands: &[View<'a>]) -> Result<Options<'a>> {
         let floats = |i: usize| operands.get(i).map(|operand| operand.floats(NAME)).transpose();
         Ok(Options { weight: floats(0)?, bias: floats(1)?, eps: self.eps })

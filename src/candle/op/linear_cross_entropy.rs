@@ -1,4 +1,4 @@
-//! The cross-entropy of a linear layer's results, of which never more than a chunk of classes is there.
+//! Cross-entropy of a linear layer's output, with only one chunk of classes in memory at a time.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +18,10 @@ use std::cell::RefCell;
 
 const NAME: &str = "linear_cross_entropy";
 
-/// Classes of a chunk, unless it is said otherwise.
+/// Default number of classes of a chunk.
 const CHUNK: usize = 8192;
 
-/// Of `hidden` times the transpose of `weight`, and `bias`; `targets` has the axes of `hidden` but the last.
+/// Computes the cross-entropy of `hidden weight^T + bias`. `targets` has the axes of `hidden` except the last.
 pub fn linear_cross_entropy(
     hidden: &Tensor,
     weight: &Tensor,
@@ -57,14 +57,14 @@ pub fn linear_cross_entropy(
     if options.reduction == Reduction::None { loss.reshape(targets.shape()) } else { Ok(loss) }
 }
 
-/// How many classes and features there are, of operands that fit.
+/// Checks that the operands fit, and returns the numbers of classes and features.
 fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usize; 2]> {
     let &[classes, features] = weight.dims() else {
         return Err(Error::shape(NAME, "weight", format!("shape {:?}", weight.dims()), "2 axes").into());
     };
     if hidden.dims().last() != Some(&features) {
         let got = format!("shape {:?}", hidden.dims());
-        return Err(Error::shape(NAME, "hidden", got, format!("a last axis of {features}, as the weight has,")).into());
+        return Err(Error::shape(NAME, "hidden", got, format!("a last axis of {features}, as the weight has")).into());
     }
     if let Some(bias) = bias.filter(|bias| bias.dims() != [classes]) {
         let got = format!("shape {:?}", bias.dims());
@@ -72,14 +72,14 @@ fn check(hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<[usi
     }
     for (argument, operand) in [("weight", Some(weight)), ("bias", bias)] {
         if let Some(operand) = operand.filter(|operand| operand.dtype() != hidden.dtype()) {
-            let (got, expected) = (format!("{:?}", operand.dtype()), format!("{:?}, as hidden is", hidden.dtype()));
+            let (got, expected) = (format!("{:?}", operand.dtype()), format!("{:?} like hidden", hidden.dtype()));
             return Err(Error::invalid(NAME, argument, got, expected).into());
         }
     }
     Ok([classes, features])
 }
 
-/// The rows, zeros in place of those that do not count: in products they would give a NaN to others.
+/// Replaces rows with an ignored target by zeros. Otherwise a NaN in them would reach the gradient of the weight.
 fn counted(x: &Tensor, targets: &[i64], ignored: i64) -> Result<Tensor> {
     if !targets.contains(&ignored) {
         return Ok(x.clone());
@@ -88,7 +88,7 @@ fn counted(x: &Tensor, targets: &[i64], ignored: i64) -> Result<Tensor> {
     counts.unsqueeze(1)?.broadcast_as(x.shape())?.where_cond(x, &x.zeros_like()?)
 }
 
-/// A linear layer whose results are made by chunks of classes, without a graph.
+/// A linear layer whose output is computed by chunks of classes, without gradient tracking.
 struct Layer {
     x: Tensor,
     weight: Tensor,
@@ -105,12 +105,12 @@ impl Layer {
         self.weight.dim(0)
     }
 
-    /// The weights of the chunk that begins with this class.
+    /// Returns the weights of the chunk whose first class is `first`.
     fn weights(&self, first: usize) -> Result<Tensor> {
         self.weight.narrow(0, first, self.chunk.min(self.classes()? - first))
     }
 
-    /// The logits of that chunk.
+    /// Computes the logits of the chunk whose first class is `first`.
     fn logits(&self, first: usize) -> Result<Tensor> {
         let weights = self.weights(first)?;
         let product = self.x.matmul(&factor(&weights)?.t()?)?.to_dtype(weights.dtype())?;
@@ -120,7 +120,8 @@ impl Layer {
         }
     }
 
-    /// What all chunks add to the loss, against the maximum of all.
+    /// Returns the merged sums of all chunks, relative to each row's maximum over all chunks. The first pass finds the
+    /// maxima, the second adds up.
     fn sums(&self, call: &Call) -> Result<CrossEntropySums> {
         let (classes, targets, options) = (self.classes()?, &call.targets, &call.options());
         let find = |first: usize| {
@@ -147,12 +148,13 @@ impl Layer {
     }
 }
 
-/// What candle's product multiplies: of bf16 it makes f32, and would of all weights for each chunk.
+/// Converts bf16 to f32 for candle's matrix product. Candle would convert all weights again for each chunk.
 fn factor(xs: &Tensor) -> Result<Tensor> {
     if xs.dtype() == DType::BF16 { xs.to_dtype(DType::F32) } else { Ok(xs.clone()) }
 }
 
-/// What `f` makes of the elements of a chunk of logits, which it may overwrite, and its rows and columns.
+/// Calls `f` with the elements, rows and columns of a chunk of logits, and returns its result. `f` may overwrite the
+/// elements.
 fn visit<T>(logits: &Tensor, f: impl FnMut(Memory<'_>, usize, usize) -> Result<T>) -> Result<T> {
     let visit = Visit { f: RefCell::new(f), result: RefCell::new(None) };
     logits.inplace_op1(&visit)?;
@@ -177,7 +179,7 @@ impl<T, F: FnMut(Memory<'_>, usize, usize) -> Result<T>> InplaceOp1 for Visit<F,
     }
 }
 
-/// Of rows, a weight and perhaps a bias. The sums are those of the operands that it is applied to.
+/// Op on rows, a weight and an optional bias. `sums` must be computed from the same operands.
 struct LinearCrossEntropy {
     sums: CrossEntropySums,
     call: Call,
@@ -198,7 +200,8 @@ impl Op for LinearCrossEntropy {
         Ok((loss, shape))
     }
 
-    /// The logits of each chunk again, which become their gradient in place; the rest are candle's products.
+    /// Computes the logits of each chunk again and replaces them by their gradient. Candle's matrix products give the
+    /// other gradients.
     fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (targets, options) = (&self.call.targets, &self.call.options());
         let dloss: Vec<f64> = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;

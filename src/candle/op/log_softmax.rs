@@ -1,4 +1,4 @@
-//! The logarithm of softmax of a tensor.
+//! Logarithm of softmax of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 pub struct LogSoftmax<'a>(pub Scores<'a>);
 
-/// The logarithm of softmax along an axis.
+/// Computes the logarithm of softmax along an axis.
 pub fn log_softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     match place(xs, LogSoftmax::NAME)? {
         Place::Cpu => {

@@ -1,4 +1,4 @@
-//! The logarithm of a sum of exponentials of a tensor.
+//! Log-sum-exp of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 struct LogSumExp<'a>(Scores<'a>);
 
-/// The logarithm of the sum of exponentials along an axis, which is then of length 1 or gone.
+/// Computes the log-sum-exp along an axis, which is kept with length 1 or removed.
 pub fn logsumexp(xs: &Tensor, axis: usize, keepdim: bool, options: &Options<'_>) -> Result<Tensor> {
     let kept = match place(xs, LogSumExp::NAME)? {
         Place::Cpu => {

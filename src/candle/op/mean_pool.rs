@@ -1,4 +1,4 @@
-//! The mean over the tokens of a tensor.
+//! Mean pooling over the tokens of a tensor.
 
 #![forbid(unsafe_code)]
 
@@ -13,14 +13,14 @@ use crate::simd::filled;
 use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 use std::borrow::Cow;
 
-/// Options that may have to outlive the call.
+/// Options, borrowed from the caller or owned. Candle keeps owned options for the backward pass.
 struct MeanPool<'a> {
     axis: usize,
     mask: Option<Cow<'a, Mask<'a>>>,
     fully_masked: FullyMasked,
 }
 
-/// The mean along an axis of tokens, which is then gone.
+/// Computes the mean along an axis of tokens, and removes that axis.
 pub fn mean_pool(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     match place(xs, MeanPool::NAME)? {
         Place::Cpu => {
@@ -59,7 +59,7 @@ impl Op for MeanPool<'_> {
     }
 }
 
-/// Of tokens of this shape.
+/// Gradient of the mean, for tokens of shape `shape`.
 struct Gradient<'a, 'm> {
     pool: &'a MeanPool<'m>,
     shape: &'a Shape,
@@ -80,7 +80,7 @@ impl Op for Gradient<'_, '_> {
         Ok((dx, self.shape.clone()))
     }
 
-    /// Candle asks for none: the op is applied without.
+    /// Returns no gradients; candle never requests them, because the op is applied without gradient tracking.
     fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(Vec::new())
     }

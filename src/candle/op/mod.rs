@@ -1,6 +1,6 @@
-//! The ops on candle tensors, with their gradients: kernels on the CPU, compositions elsewhere.
+//! The ops on candle tensors, with their gradients. Kernels run on the CPU; `super::device` handles other devices.
 //!
-//! Drop-ins and guarded forms are both made of these. Arguments are checked by the slice functions that they call.
+//! The drop-ins and the guarded forms call these ops. The slice functions that they call check the arguments.
 
 #![forbid(unsafe_code)]
 

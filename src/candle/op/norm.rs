@@ -1,4 +1,4 @@
-//! What the norms share: their operands, and the gradients of normalised rows.
+//! Code shared by the norms: their operands, and the gradients on devices without kernels.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +8,8 @@ use crate::floats::Floats;
 use candle_core::shape::Dim;
 use candle_core::{D, Device, Result, Tensor};
 
-/// The operand of a norm: a tensor, or a slice from the options, but not both.
+/// Returns the operand of a norm as a tensor. It may be given as a tensor or as a slice in the options, but not as
+/// both.
 pub fn operand(
     op: &'static str,
     argument: &'static str,
@@ -17,7 +18,7 @@ pub fn operand(
     device: &Device,
 ) -> Result<Option<Tensor>> {
     match (tensor, slice) {
-        (Some(_), Some(_)) => Err(Error::invalid(op, argument, "given twice", "a tensor or part of the options"))?,
+        (Some(_), Some(_)) => Err(Error::invalid(op, argument, "given twice", "passed as a tensor or an option"))?,
         (Some(tensor), None) if tensor.rank() == 1 => tensor.contiguous().map(Some),
         (Some(tensor), None) => Err(Error::shape(op, argument, format!("shape {:?}", tensor.dims()), "one axis"))?,
         (None, Some(values)) => match values {
@@ -31,27 +32,28 @@ pub fn operand(
     }
 }
 
-/// The index of the last axis.
+/// Returns the index of the last axis.
 pub fn last_axis(op: &'static str, xs: &Tensor) -> Result<usize> {
     D::Minus1.to_index(xs.shape(), op)
 }
 
-/// What a norm computes before its weight: x / rms, or (x - mean) / deviation.
+/// Normalisation that a norm applies before its weight: x / rms, or (x - mean) / deviation.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// Whether the mean is taken off.
+    /// Whether the mean is subtracted.
     pub centred: bool,
-    /// Is added to the mean square, or to the variance.
+    /// Number added to the mean square or the variance.
     pub eps: f64,
 }
 
-/// The gradients of x, weight and bias of `normalised(x) * weight + bias`, each where it is tracked.
+/// Computes the gradients of x, weight and bias of `normalised(x) * weight + bias`, each where candle tracks it.
 ///
-/// With n = normalised x, r = 1 / rms or 1 / deviation and h = dy weight: dx = r (h - mean(h) - n mean(h n)), the
-/// mean of h for centred rows only; dweight = sum over rows of dy n; dbias = sum over rows of dy.
+/// With n = normalised x, r = 1 / rms or 1 / deviation, and h = dy weight:
+/// dx = r (h - mean(h) - n mean(h n)), where mean(h) is subtracted only if rows are centred;
+/// dweight = sum over rows of dy n; dbias = sum over rows of dy.
 ///
 /// # Errors
-/// Candle's, where the tensors do not fit.
+/// Candle's error for tensors that do not fit.
 pub fn gradients(kind: Kind, args: &[&Tensor], weight: Option<&Tensor>, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     let xs = args[0];
     if xs.elem_count() == 0 {

@@ -1,4 +1,4 @@
-//! The gradients of the norms on the CPU, by the kernels.
+//! Gradients of the norms on the CPU, computed by the kernels.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ use crate::ops::layer_norm::LayerNorm;
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
 
-/// A norm, but for its weight and bias, which are among the arguments.
+/// A norm with its settings, without weight and bias, which are arguments of the op.
 #[derive(Clone, Copy)]
 pub enum Of {
     Rms(super::rms_norm::RmsNorm),
@@ -25,7 +25,7 @@ impl Of {
     }
 }
 
-/// The gradients of x, weight and bias, the latter two where they are tracked.
+/// Computes the gradients of x, and of weight and bias where candle tracks them.
 pub fn gradients(of: Of, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     let name = of.name();
     let axis = last_axis(name, args[0])?;
@@ -72,7 +72,7 @@ pub(super) fn on_cpu<'a>(name: &'static str, storage: &'a Storage) -> Result<&'a
     }
 }
 
-/// The elements of a view whose type is that of others.
+/// Returns the elements of a view as type `E`, or an error if it has another type. The last argument only selects `E`.
 pub(super) fn elements<'a, E: crate::Element + candle_core::WithDType>(
     name: &'static str,
     view: &View<'a>,
@@ -81,7 +81,7 @@ pub(super) fn elements<'a, E: crate::Element + candle_core::WithDType>(
     E::cpu_storage_as_slice(view.storage).map_err(|_| view.unsupported(name))
 }
 
-/// Memory for an operand's gradient.
+/// Allocates zeroed storage for an operand's gradient.
 fn zeros(name: &'static str, like: &Tensor) -> Result<CpuStorage> {
     let count = like.elem_count();
     Ok(match like.dtype() {
@@ -103,7 +103,7 @@ fn floats_mut(storage: &mut CpuStorage) -> Option<FloatsMut<'_>> {
     }
 }
 
-/// Storage as a tensor of another's shape.
+/// Converts storage to a tensor with the shape of `like`.
 pub(super) fn tensor(name: &'static str, storage: CpuStorage, like: &Tensor) -> Result<Tensor> {
     match storage {
         CpuStorage::F64(data) => Tensor::from_vec(data, like.shape(), &Device::Cpu),

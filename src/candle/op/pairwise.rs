@@ -1,4 +1,4 @@
-//! Ops on two elements at a time, of two tensors of one shape.
+//! Elementwise ops on two tensors of the same shape.
 
 #![forbid(unsafe_code)]
 
@@ -12,12 +12,12 @@ use crate::candle::view::View;
 use crate::ops::safe_div::SafeDiv as Options;
 use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 
-/// x / d that is finite.
+/// Computes x / d with a finite result.
 pub fn safe_div(xs: &Tensor, d: &Tensor, options: &Options) -> Result<Tensor> {
     apply(xs, d, SafeDiv(*options), |xs, d| device::safe_div(xs, d, options))
 }
 
-/// ln(e^a + e^b).
+/// Computes ln(e^a + e^b).
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply(a, b, LogAddExp, device::log_add_exp)
 }
@@ -42,7 +42,7 @@ pub(super) fn apply<O: Op + Send + Sync + 'static>(
     }
 }
 
-/// The gradients by the slopes, which are f64.
+/// Computes the gradients of both arguments from their derivatives, which are f64.
 fn gradients(op: &'static str, args: &[&Tensor], slopes: [Tensor; 2], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
     let dy = formula::wide(grad)?;
     let of = |(slope, arg): (&Tensor, &&Tensor)| formula::rounded(op, &product(slope, &dy)?, &dy, arg).map(Some);

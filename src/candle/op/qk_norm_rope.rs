@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of the rows of heads and rotary embedding of the result, of a tensor.
+//! Root-mean-square normalisation of the rows of a tensor, followed by rotary embedding.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 const NAME: &str = "qk_norm_rope";
 
-/// Both along the last axis of `[.., positions, cols]`.
+/// Computes normalisation and rotary embedding along the last axis of `[.., positions, cols]`.
 pub fn qk_norm_rope(xs: &Tensor, weight: Option<&Tensor>, table: &RopeTable, options: &Options<'_>) -> Result<Tensor> {
     match place(xs, NAME)? {
         Place::Cpu => {

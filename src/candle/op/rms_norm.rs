@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of a tensor.
+//! Root-mean-square normalisation of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 pub const NAME: &str = "rms_norm";
 
-/// The options but for the weight, which is an argument of its own.
+/// Options without the weight, which is an argument of the op.
 #[derive(Clone, Copy)]
 pub struct RmsNorm {
     weight_offset: f64,
@@ -24,7 +24,7 @@ pub struct RmsNorm {
     rounding: Rounding,
 }
 
-/// Root-mean-square normalisation along the last axis.
+/// Computes root-mean-square normalisation along the last axis.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &Options<'_>) -> Result<Tensor> {
     let op = RmsNorm::new(options);
     match place(xs, NAME)? {
@@ -50,12 +50,12 @@ impl RmsNorm {
         Options { weight, weight_offset, eps, rounding }
     }
 
-    /// The options for kernels, with the weight among these arguments.
+    /// Returns the options for kernels, with this weight.
     fn with<'a>(&self, weight: Option<&View<'a>>) -> Result<Options<'a>> {
         Ok(self.options(weight.map(|weight| weight.floats(NAME)).transpose()?))
     }
 
-    /// The gradients of x and weight.
+    /// Computes the gradients of x and, where candle tracks it, of the weight.
     pub fn gradients(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         if let Place::Cpu = place(args[0], NAME)? {
             return norm_backward::gradients(Of::Rms(*self), args, grad);

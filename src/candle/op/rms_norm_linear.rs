@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of a tensor and a linear layer behind it.
+//! Root-mean-square normalisation of a tensor, followed by a linear layer.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ use candle_core::{CpuStorage, DType, Error as CandleError, Result, Shape, Tensor
 
 const NAME: &str = "rms_norm_linear";
 
-/// Both along the last axis, with a matrix `[results, cols]`.
+/// Computes normalisation and linear layer along the last axis, with a matrix `[results, cols]`.
 pub fn rms_norm_linear(
     xs: &Tensor,
     matrix: &Tensor,
@@ -43,7 +43,7 @@ pub fn rms_norm_linear(
                 weights: weight.as_ref().map(Tensor::elem_count),
                 has_bias: bias.is_some(),
             };
-            // An op takes three tensors at most.
+            // Candle's custom ops take at most three tensors, so weight and bias are concatenated, exactly in f64.
             let exact = |operand: Tensor| operand.to_dtype(DType::F64);
             let operands = weight.into_iter().chain(bias).map(exact).collect::<Result<Vec<_>>>()?;
             match operands.is_empty() {
@@ -55,11 +55,11 @@ pub fn rms_norm_linear(
     }
 }
 
-/// Its third argument is the weight and the bias, one behind the other, where there is one of them.
+/// Op on x, the matrix, and a third argument if there is a weight or a bias: the weight followed by the bias.
 struct RmsNormLinear {
     norm: RmsNorm,
     rounded: bool,
-    /// How many weights there are.
+    /// Number of elements of the norm's weight, if there is one.
     weights: Option<usize>,
     has_bias: bool,
 }
@@ -86,7 +86,7 @@ impl Op for RmsNormLinear {
         Ok((y, dims.into()))
     }
 
-    /// Products of matrices are candle's, the norm's gradients the kernels'.
+    /// Computes the gradients with candle's matrix products and the kernels of the norm's gradients.
     fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, matrix) = (args[0], args[1]);
         let (results, cols) = matrix.dims2()?;

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation of a sum: two results of one pass.
+//! Root-mean-square normalisation of a sum. One pass computes the norm and the sum.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use crate::ops::rms_norm::RmsNorm as Options;
 use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The norm of `xs + residual`, and that sum.
+/// Returns the norm of `xs + residual`, and that sum.
 pub fn rms_norm_residual(
     xs: &Tensor,
     residual: &Tensor,
@@ -39,7 +39,7 @@ fn on_cpu(xs: &Tensor, residual: &Tensor, weight: Option<&Tensor>, options: &Opt
     let sum = Sum { op, norm: norm.clone() };
     match weight {
         Some(weight) => {
-            // The sum does not depend on the weight: its gradient comes by way of the norm alone.
+            // The sum does not depend on the weight. The weight's gradient comes from the norm op alone.
             let sum = xs.apply_op3(&residual, &weight.detach(), Custom(sum))?;
             Ok((sum.apply_op2(&weight, Custom(Norm { op, norm }))?, sum))
         }
@@ -50,10 +50,10 @@ fn on_cpu(xs: &Tensor, residual: &Tensor, weight: Option<&Tensor>, options: &Opt
     }
 }
 
-/// Storage on its way from [`Sum`], which computes both results, to [`Norm`].
+/// Slot in which [`Sum`], which computes both results, leaves the norm for [`Norm`].
 type Handed = Arc<Mutex<Option<CpuStorage>>>;
 
-/// x + residual; leaves the norm for [`Norm`].
+/// Op that returns x + residual, and leaves the norm for [`Norm`].
 struct Sum {
     op: RmsNorm,
     norm: Handed,
@@ -86,13 +86,13 @@ impl Op for Sum {
     }
 }
 
-/// The norm and the sum.
+/// Computes the norm and the sum.
 fn both<E: Element>([(x, a), (residual, b)]: [(View<'_>, &Vec<E>); 2], options: &Options<'_>) -> Result<[Vec<E>; 2]> {
     let (norm, sum) = crate::rms_norm_residual(x.rows(a)?, residual.rows(b)?, options)?;
     Ok([norm, sum])
 }
 
-/// The norm of the sum, which [`Sum`] has computed.
+/// Op that returns the norm of the sum, which [`Sum`] has already computed.
 struct Norm {
     op: RmsNorm,
     norm: Handed,
@@ -103,8 +103,8 @@ impl Op for Norm {
 
     fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Candle runs an op once, right after the sum.
-        let norm = norm.ok_or_else(|| Error::Msg(format!("{NAME}: the norm was already taken")).bt())?;
+        // The slot is full here: candle runs this op once, right after the sum.
+        let norm = norm.ok_or_else(|| Error::Msg(format!("{NAME}: the op ran twice for one sum")).bt())?;
         Ok((norm, args[0].shape().clone()))
     }
 

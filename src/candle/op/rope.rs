@@ -1,4 +1,4 @@
-//! Rotary embedding of a tensor, by a table of Evenkeel's or by cosines and sines in tensors.
+//! Rotary embedding of a tensor, with a [`RopeTable`] or with cosines and sines in tensors.
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +15,10 @@ use std::borrow::Cow;
 
 pub const NAME: &str = "rope";
 
-/// By a table.
+/// Rotary embedding with a table.
 pub struct Rope<'a>(pub Cow<'a, RopeTable>);
 
-/// Rotary embedding of `[.., positions, cols]` by a table.
+/// Computes the rotary embedding of `[.., positions, cols]` with a table.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
     match place(xs, NAME)? {
         Place::Cpu => {
@@ -43,7 +43,7 @@ impl Op for Rope<'_> {
     }
 }
 
-/// The gradient of what a table turned.
+/// Computes the gradient of rotary embedding with a table, which is the inverse rotation of `grad`.
 pub(super) fn turned_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
     match place(grad, NAME)? {
         Place::Cpu => {
@@ -54,7 +54,7 @@ pub(super) fn turned_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
     }
 }
 
-/// Turns back what a table turned.
+/// Inverse of the rotation by a table.
 struct RopeBackward<'a>(&'a RopeTable);
 
 impl Op for RopeBackward<'_> {
@@ -66,7 +66,7 @@ impl Op for RopeBackward<'_> {
         Ok((dx, dy.shape().clone()))
     }
 
-    /// Candle asks for none: the op is applied without.
+    /// Returns no gradients; candle never requests them, because the op is applied without gradient tracking.
     fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(Vec::new())
     }
@@ -79,17 +79,19 @@ impl InPlace for Rope<'_> {
     }
 }
 
-/// By cosines and sines in tensors, `[positions, cols / 2]` or `[batch, positions, cols / 2]` both.
+/// Rotary embedding with cosines and sines in tensors.
+///
+/// Both tensors are `[positions, cols / 2]`, or both are `[batch, positions, cols / 2]`.
 #[derive(Clone, Copy)]
 pub struct Given {
-    /// Pairs are neighbours, not halves.
+    /// Whether pairs are adjacent, (2i, 2i + 1), instead of (i, i + cols / 2).
     pub interleaved: bool,
-    /// The axis of the heads in the rows' tensor: 1 in `[B, H, T, D]`, 2 in `[B, T, H, D]`.
+    /// Axis of the heads: 1 in `[batch, heads, positions, cols]`, 2 in `[batch, positions, heads, cols]`.
     pub heads: usize,
 }
 
 impl Given {
-    /// Rotary embedding of a tensor of rank 4 whose positions are as many as those of `cos` and `sin`.
+    /// Computes the rotary embedding of a tensor of rank 4 with as many positions as `cos` and `sin`.
     pub fn rope(self, xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         match place(xs, NAME)? {
             Place::Cpu => readable(xs, 3)?.apply_op3(&cos.contiguous()?, &sin.contiguous()?, Custom(self)),
@@ -100,7 +102,7 @@ impl Given {
         }
     }
 
-    /// Which row of the table each row of a tensor of these dimensions takes.
+    /// Returns the mapping from rows of a tensor with these dimensions to rows of the table.
     fn layout(self, dims: &[usize], batched: bool) -> Layout {
         let (heads, positions) = (dims[self.heads], dims[3 - self.heads]);
         Layout {
@@ -111,7 +113,7 @@ impl Given {
         }
     }
 
-    /// The gradient of a table: the sum over all that took the same row of it.
+    /// Computes the gradient of a table: the sum over all rows that used the same row of the table.
     fn of_table(self, each: Tensor, table: &Tensor) -> Result<Tensor> {
         let batch = each.sum(self.heads)?;
         let sum = if table.rank() == 2 { batch.sum(0)? } else { batch };
@@ -131,7 +133,8 @@ impl Op for Given {
         Ok((y, x.shape().clone()))
     }
 
-    /// A rotation is undone by that of the opposite angle. dcos = da a + db b and dsin = db a - da b for each pair.
+    /// Computes the gradients. That of x is the rotation by the opposite angle. With (da, db) the gradient of the
+    /// rotated pair, dcos = da a + db b and dsin = db a - da b for each pair (a, b).
     fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, cos, sin) = (args[0], args[1], args[2]);
         let mut grads = vec![Some(self.rope(grad, cos, &sin.neg()?)?)];

@@ -1,4 +1,4 @@
-//! Losses of a tensor of logits beside a tensor of targets as large, which are taken as constants.
+//! Losses of logits against targets of the same shape. Targets are constants and have no gradient.
 
 #![forbid(unsafe_code)]
 
@@ -16,14 +16,14 @@ use std::sync::Arc;
 pub trait RowLoss: Send + Sync + 'static {
     const NAME: &'static str;
     const BACKWARD: &'static str;
-    /// Whether a loss that is not reduced has a number for each element, not for each row.
+    /// Whether the loss without reduction has one number for each element, instead of one for each row.
     const OF_ELEMENTS: bool;
     fn reduction(&self) -> Reduction;
     fn loss<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>) -> crate::Result<Loss>;
     fn gradient<E: Element>(&self, x: Rows<'_, E>, targets: Floats<'_>, dloss: &[f64]) -> crate::Result<Vec<E>>;
 }
 
-/// The loss on the CPU, in f32, or in f64 of f64 logits.
+/// Computes the loss on the CPU. It is f64 for f64 logits and f32 otherwise.
 pub fn apply<L: RowLoss>(logits: &Tensor, targets: &Tensor, loss: L) -> Result<Tensor> {
     same_shape(L::NAME, logits, targets)?;
     let axis = logits.rank() - 1;
@@ -31,14 +31,14 @@ pub fn apply<L: RowLoss>(logits: &Tensor, targets: &Tensor, loss: L) -> Result<T
     readable(logits, axis)?.apply_op2(&targets, Custom(Forward(Arc::new(loss))))
 }
 
-/// Checks that targets have the shape of the logits, of at least one axis.
+/// Checks that logits have at least one axis, and that targets have the same shape.
 pub fn same_shape(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<()> {
     if logits.rank() == 0 {
         return Err(Error::shape(op, "logits", "no axes", "at least one").into());
     }
     if targets.dims() != logits.dims() {
         let got = format!("shape {:?}", targets.dims());
-        return Err(Error::shape(op, "target", got, format!("{:?}, that of the logits,", logits.dims())).into());
+        return Err(Error::shape(op, "target", got, format!("{:?}, the shape of the logits", logits.dims())).into());
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ impl<L: RowLoss> Op for Gradient<L> {
         Ok((dx, x.shape().clone()))
     }
 
-    /// Candle asks for none: the op is applied without.
+    /// Returns no gradients; candle never requests them, because the op is applied without gradient tracking.
     fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(Vec::new())
     }

@@ -1,4 +1,4 @@
-//! Sampling from a tensor of logits, which is brought to the CPU if it is not there.
+//! Sampling from a tensor of logits, which is copied to the CPU if necessary.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
 
 const NAME: &str = "sample";
 
-/// A sampler's method for rows of whichever type the logits have.
+/// Evaluates one expression with the rows of the logits, for any element type.
 macro_rules! each_row {
     ($logits:expr, $rows:ident => $result:expr) => {{
         let logits = $logits.to_device(&Device::Cpu)?;
@@ -31,7 +31,7 @@ macro_rules! each_row {
     }};
 }
 
-/// [`Sampler::sample_rows`] along the last axis.
+/// Applies [`Sampler::sample_rows`] along the last axis.
 pub fn sample_rows<'a>(
     logits: &Tensor,
     sampler: &Sampler,
@@ -41,7 +41,7 @@ pub fn sample_rows<'a>(
     Ok(each_row!(logits, rows => sampler.sample_rows(rows, mask, steps))?)
 }
 
-/// [`Sampler::distributions`] along the last axis.
+/// Applies [`Sampler::distributions`] along the last axis.
 pub fn distributions<'a>(
     logits: &Tensor,
     sampler: &Sampler,

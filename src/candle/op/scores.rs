@@ -1,4 +1,4 @@
-//! What the softmax family shares: options that may have to outlive the call.
+//! Options of the softmax family, in a form that candle can keep for the backward pass.
 
 #![forbid(unsafe_code)]
 
@@ -6,7 +6,7 @@ use crate::mask::{FullyMasked, Mask};
 use crate::ops::softmax::Softmax as Options;
 use std::borrow::Cow;
 
-/// The options of a call along an axis.
+/// Axis and options of a call, borrowed from the caller or owned.
 pub struct Scores<'a> {
     pub axis: usize,
     mask: Option<Cow<'a, Mask<'a>>>,

@@ -1,4 +1,4 @@
-//! The gradients of the softmax family as ops of scores and the gradients of results, which candle does not track.
+//! Gradients of the softmax family, as untracked ops on the scores and the gradient of the result.
 
 #![forbid(unsafe_code)]
 
@@ -7,7 +7,7 @@ use crate::candle::view::{View, map_storage, readable};
 use crate::element::Element;
 use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor, WithDType};
 
-/// Whose gradient it is.
+/// Op whose gradient is computed.
 #[derive(Clone, Copy)]
 pub enum Of {
     Softmax,
@@ -20,7 +20,7 @@ struct Backward<'a, 'm> {
     of: Of,
 }
 
-/// The gradient of the scores from that of the result.
+/// Computes the gradient of the scores from the gradient of the result.
 pub fn gradient(of: Of, scores: &Scores<'_>, xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let grad = match of {
         Of::Softmax | Of::LogSoftmax => readable(grad, scores.axis)?,

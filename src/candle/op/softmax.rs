@@ -1,4 +1,4 @@
-//! Softmax of a tensor.
+//! Softmax of tensors.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ use candle_core::{CpuStorage, Result, Shape, Tensor};
 
 pub struct Softmax<'a>(pub Scores<'a>);
 
-/// Softmax along an axis.
+/// Computes softmax along an axis.
 pub fn softmax(xs: &Tensor, axis: usize, options: &Options<'_>) -> Result<Tensor> {
     match place(xs, Softmax::NAME)? {
         Place::Cpu => {

@@ -1,4 +1,4 @@
-//! The gated linear unit of silu, of two tensors of one shape.
+//! SwiGLU, the gated linear unit with silu, of two tensors of the same shape.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use crate::candle::view::View;
 use crate::element::Element;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 
-/// silu(gate) * up.
+/// Computes silu(gate) * up.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     pairwise::apply(gate, up, Swiglu, composition::swiglu)
 }
@@ -36,7 +36,7 @@ impl Op for Swiglu {
     }
 }
 
-/// Both gradients, one after the other.
+/// Op that computes both gradients into one tensor, that of gate first.
 struct SwigluBackward;
 
 impl SwigluBackward {
@@ -74,7 +74,7 @@ impl Op for SwigluBackward {
         Ok((storage, Shape::from(dims)))
     }
 
-    /// Candle asks for none: the op is applied without.
+    /// Returns no gradients; candle never requests them, because the op is applied without gradient tracking.
     fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(Vec::new())
     }

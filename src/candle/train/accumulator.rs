@@ -1,4 +1,4 @@
-//! Gradients of several backward passes, added up.
+//! Accumulation of the gradients of several backward passes.
 
 use crate::candle::guarded::clip::read;
 use crate::error::Result;
@@ -8,7 +8,9 @@ use candle_core::{Tensor, Var};
 
 const OP: &str = "accumulator";
 
-/// The sum of the gradients of several batches, in f32 whatever their type: [`train::Accumulator`] for candle.
+/// Sum of the gradients of several batches, in f32 for all types of gradients.
+///
+/// This is [`train::Accumulator`] for candle.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
@@ -20,8 +22,8 @@ const OP: &str = "accumulator";
 ///     sum.add(grads.insert(x.sqr()?.sum_all()?.backward()?))?;
 /// }
 /// let Some(mut grads) = grads else { unreachable!() };
-/// sum.take(&mut grads)?; // for `guarded::unscale` and an optimiser's `step`
-/// // In bf16 it would have stalled at 8.
+/// sum.take(&mut grads)?; // ready for `guarded::unscale` and an optimiser's `step`
+/// // A sum in bf16 would have stalled at 8.
 /// assert_eq!(grads.get(&x).map(|grad| grad.dtype()), Some(DType::F32));
 /// assert!(grads.get(&x).unwrap().to_vec1::<f32>()?.iter().all(|sum| (sum - 20.0).abs() < 0.1));
 /// # Ok::<(), evenkeel::Error>(())
@@ -29,22 +31,23 @@ const OP: &str = "accumulator";
 #[derive(Debug)]
 pub struct Accumulator {
     vars: Vec<Var>,
-    /// Of each variable that had a gradient.
+    /// Sum for each variable; `None` until the variable has a gradient.
     sums: Vec<Option<train::Accumulator>>,
 }
 
 impl Accumulator {
-    /// Nothing yet, for these variables.
+    /// Creates an empty accumulator for these variables.
     pub fn new(vars: Vec<Var>) -> Self {
         let sums = vars.iter().map(|_| None).collect();
         Accumulator { vars, sums }
     }
 
-    /// Adds the gradients of a batch, of those variables that have one. Gradients that are not on the CPU are brought there.
+    /// Adds the gradients of a batch. Variables without a gradient are skipped, and gradients on other devices are
+    /// copied to the CPU.
     ///
     /// # Errors
-    /// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for gradients that are no floats, candle's own. Gradients of variables before that one
-    /// are added then.
+    /// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for a gradient of a type that is not supported;
+    /// candle's own errors. The gradients of earlier variables are already added then.
     pub fn add(&mut self, grads: &GradStore) -> Result<()> {
         for (var, sum) in self.vars.iter().zip(&mut self.sums) {
             if let Some(grad) = grads.get(var) {
@@ -60,10 +63,11 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Puts the sums in the place of the gradients, in f32, and begins again. Variables that had no gradient keep theirs.
+    /// Replaces the gradients in `grads` by the sums, in f32, and empties the accumulator. Variables without a sum keep
+    /// their gradient.
     ///
     /// # Errors
-    /// candle's own; the sums are then what they were.
+    /// Candle's own errors; the sums are then unchanged.
     pub fn take(&mut self, grads: &mut GradStore) -> Result<()> {
         let mut made = Vec::new();
         for (var, sum) in self.vars.iter().zip(&self.sums) {

@@ -1,7 +1,7 @@
-//! A step of training that is taken whole or not at all, and files that never hold a NaN.
+//! All-or-nothing training steps, and checkpoint files that never contain a NaN.
 //!
-//! What it is made of stands alone too: [`guarded::unscale`](super::guarded::unscale),
-//! [`optim`](super::optim), [`init`](super::init), [`crate::train`].
+//! The components can also be used alone: [`guarded::unscale`](super::guarded::unscale), [`optim`](super::optim),
+//! [`init`](super::init) and [`crate::train`].
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Tensors into a file, whole and finite or not at all.
+//! Atomic saving of tensors to a file, after a check that all values are finite.
 
 use crate::candle::guarded;
 use crate::error::{Error, Result};
@@ -8,14 +8,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Writes tensors to a safetensors file, by their names.
+/// Writes named tensors to a safetensors file.
 ///
-/// Every float is looked at first: what holds a NaN or an infinity is not written, and the file that was there stays. The
-/// new one is written beside it, brought to the disk, and then renamed into its place, so that there is one whole file at
-/// any moment, whatever becomes of the program.
+/// All floats are checked first. If one is NaN or infinite, nothing is written and an existing file stays. The new file
+/// is written to the same folder under a temporary name, synced to the disk, and then renamed. So a file at this path
+/// is always complete, even if the program is killed.
 ///
 /// # Errors
-/// [`Error::Unsaved`] with the first tensor, by name, that is not finite, or with what kept the file from being written.
+/// [`Error::Unsaved`] with the first tensor, by name, that is not finite, or with the reason why writing failed.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -28,7 +28,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// let bad = HashMap::from([("weight".to_string(), Tensor::new(&[1f32, f32::NAN], &Device::Cpu)?)]);
 /// let error = save(&bad, &path).unwrap_err().to_string();
-/// assert!(error.ends_with("model.safetensors is not written: weight has 1 NaN and 0 infinite of 2, the first at 1"), "{error}");
+/// assert!(error.ends_with("model.safetensors was not saved: \
+///     weight has 1 NaN and 0 infinite values in 2 elements; the first is at index 1"), "{error}");
 /// assert_eq!(candle_core::safetensors::load(&path, &Device::Cpu)?["weight"].to_vec1::<f32>()?, [1.0, 2.0]);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
@@ -45,28 +46,30 @@ pub fn save(tensors: &HashMap<String, Tensor>, path: impl AsRef<Path>) -> Result
         let found = guarded::finite(tensor)?;
         if let Some(first) = found.first {
             let (nan, infinite, count) = (found.nan, found.infinite, found.count);
-            let what = format!("{name} has {nan} NaN and {infinite} infinite of {count}, the first at {first}");
+            let what = format!(
+                "{name} has {nan} NaN and {infinite} infinite values in {count} elements; the first is at index {first}"
+            );
             return Err(unsaved(what));
         }
     }
     let beside = beside(path);
     write(tensors, &beside).and_then(|()| Ok(fs::rename(&beside, path)?)).map_err(|error| {
-        // It may never have been there.
+        // Errors are ignored: the temporary file may not exist.
         let _ = fs::remove_file(&beside);
         unsaved(error.to_string())
     })
 }
 
-/// Writes a file, which is on the disk when this returns.
+/// Writes a file and syncs it to the disk.
 fn write(tensors: &HashMap<String, Tensor>, path: &Path) -> candle_core::Result<()> {
-    // What writes it makes files that only their owner can read; it is to be like any other.
+    // The safetensors writer creates files that only their owner can read. This restores the default permissions.
     let permissions = File::create(path)?.metadata()?.permissions();
     candle_core::safetensors::save(tensors, path)?;
     fs::set_permissions(path, permissions)?;
     Ok(File::open(path)?.sync_all()?)
 }
 
-/// A name of this call alone, in the same folder.
+/// Returns a path in the same folder that no other call uses.
 fn beside(path: &Path) -> PathBuf {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_os_string();

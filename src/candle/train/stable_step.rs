@@ -1,4 +1,4 @@
-//! Forward, scaled backward, unscale, check, clip, step or skip, and a record of it.
+//! A complete training step: forward, scaled backward, unscale, check, clip, step or skip, record.
 
 use crate::candle::guarded::{self, clip::read};
 use crate::candle::optim::{Settings, Stepper};
@@ -9,11 +9,11 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 use candle_nn::Optimizer;
 
-/// Steps of an optimiser, with its loss scaled, its gradients checked and clipped, and a monitor that looks on.
+/// Training steps of an optimiser with loss scaling, checked and clipped gradients, and a monitor.
 ///
-/// A step that is not sound changes no parameter: neither one whose loss is not finite, nor one with a NaN or an infinity in
-/// a gradient. Such steps are counted, and the scale goes down ([`LossScaler`]); one that is not sound even at the lowest
-/// scale is an error, and so is a loss that is not finite, if the monitor says so.
+/// A step changes no parameter if its loss is not finite or a gradient has a NaN or an infinity. Such steps are counted
+/// as skipped, and the scale is lowered ([`LossScaler`]). A skipped step at the lowest scale is an error. A loss that
+/// is not finite is also an error if [`Monitor::raise_on_nan`] is set.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -30,7 +30,7 @@ use candle_nn::Optimizer;
 /// let x = Tensor::ones((2, 4), DType::F16, &Device::Cpu)?;
 /// let mut losses = Vec::new();
 /// for _ in 0..3 {
-///     // In f32: a scaled loss is beyond f16.
+///     // The loss is f32, because a scaled loss overflows f16.
 ///     let stepped = step.run(|| model.forward(&x)?.to_dtype(DType::F32)?.sqr()?.mean_all())?;
 ///     if let Stepped::Taken { loss, .. } = stepped {
 ///         losses.push(loss);
@@ -49,33 +49,33 @@ pub struct StableStep<S> {
     number: u64,
 }
 
-/// What became of a step.
+/// Outcome of a step.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Stepped {
-    /// The parameters have changed.
+    /// The optimiser took the step.
     Taken {
-        /// The loss before that.
+        /// Loss before the step.
         loss: f64,
-        /// The norm of all gradients before they were clipped.
+        /// Norm of all gradients before clipping.
         norm: f64,
-        /// What the monitor says.
+        /// Warnings from the monitor.
         warnings: Vec<Warning>,
     },
-    /// They are as they were.
+    /// The step was skipped, and the parameters are unchanged.
     Skipped {
-        /// The loss.
+        /// Loss of the step.
         loss: f64,
-        /// The first gradient that is not finite, by the place of its variable among the optimiser's; none where the loss
-        /// itself is not.
+        /// Error that names the first gradient that is not finite; its row is the variable's index in the optimiser.
+        /// `None` if the loss itself is not finite.
         why: Option<Error>,
-        /// What the monitor says.
+        /// Warnings from the monitor.
         warnings: Vec<Warning>,
     },
 }
 
 impl Stepped {
-    /// The loss, of either.
+    /// Returns the loss of a taken or skipped step.
     pub fn loss(&self) -> f64 {
         match self {
             Stepped::Taken { loss, .. } | Stepped::Skipped { loss, .. } => *loss,
@@ -84,32 +84,33 @@ impl Stepped {
 }
 
 impl<S: Settings> StableStep<S> {
-    /// Of an optimiser that is in charge of all parameters; without a sink ([`StableStep::monitor`]).
+    /// Creates training steps for an optimiser that holds all parameters. The default monitor has no sink; see
+    /// [`StableStep::monitor`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a scale outside its meaning.
+    /// [`Error::InvalidArgument`] for a setting of `scale` outside its valid range.
     pub fn new(optimizer: Stepper<S>, scale: LossScale, clip: ClipGradNorm) -> Result<Self> {
         let vars = optimizer.named_vars();
         Ok(StableStep { optimizer, vars, scaler: scale.validate()?, clip, monitor: Monitor::default(), number: 0 })
     }
 
-    /// Who looks on.
+    /// Sets the monitor.
     pub fn monitor(self, monitor: Monitor) -> Self {
         Self { monitor, ..self }
     }
 
-    /// Goes on from a step of this number, with this scaler.
+    /// Continues from this step number with this scaler, for example from a checkpoint.
     pub fn resume(self, number: u64, scaler: LossScaler) -> Self {
         Self { number, scaler, ..self }
     }
 
-    /// One step by the gradients of this loss, a number.
+    /// Runs one step with the gradients of the scalar that `loss` returns.
     ///
     /// # Errors
-    /// The loss's own; those of the optimiser, the scaler ([`LossScaler::update`]) and the monitor ([`Monitor::record`]). The
-    /// parameters are then as they were, but after an error of the monitor, which comes last.
+    /// Errors of `loss`, the optimiser, the scaler ([`LossScaler::update`]) and the monitor ([`Monitor::record`]). The
+    /// parameters are unchanged then, except after an error of the monitor, which runs last.
     pub fn run(&mut self, loss: impl FnOnce() -> candle_core::Result<Tensor>) -> Result<Stepped> {
-        // Wide enough for its scale.
+        // The scaled loss fits in f32.
         let loss = loss()?.to_dtype(DType::F32)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         let scale = self.scaler.scale();
@@ -154,7 +155,7 @@ impl<S: Settings> StableStep<S> {
         })
     }
 
-    /// The parameters, by themselves.
+    /// Returns copies of the parameters, in memory of their own.
     fn copies(&self) -> Result<Vec<Tensor>> {
         Ok(self.vars.iter().map(|(_, var)| var.copy()).collect::<candle_core::Result<_>>()?)
     }
@@ -171,27 +172,27 @@ impl<S: Settings> StableStep<S> {
         self.vars.iter().zip(before).map(of).collect()
     }
 
-    /// The number of the next step; it stays at `u64::MAX` once it is there.
+    /// Returns the number of the next step. It saturates at `u64::MAX`.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The optimiser.
+    /// Returns the optimiser.
     pub fn optimizer(&self) -> &Stepper<S> {
         &self.optimizer
     }
 
-    /// The optimiser, to change its learning rate.
+    /// Returns the optimiser for changes such as a new learning rate.
     pub fn optimizer_mut(&mut self) -> &mut Stepper<S> {
         &mut self.optimizer
     }
 
-    /// What the loss is scaled with.
+    /// Returns the scaler of the loss.
     pub fn scaler(&self) -> &LossScaler {
         &self.scaler
     }
 
-    /// Who looks on.
+    /// Returns the monitor.
     pub fn watched_by(&self) -> &Monitor {
         &self.monitor
     }

@@ -1,4 +1,4 @@
-//! The exponential of a number that is clamped first, on a Neuron device.
+//! Exponential of clamped numbers on a Neuron device.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +13,11 @@ use crate::rows::Rows;
 
 const OP: &str = "clamped_exp";
 
-/// The program of [`clamped_exp`](crate::clamped_exp()): x in, y of the same shape and a status for each row out. The
-/// ends are rounded to f32.
+/// Returns the program of [`clamped_exp`](crate::clamped_exp()). Its input is x; its outputs are y of the same shape
+/// and a status for each row. The limits of the clamp are rounded to f32.
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program).
+/// The errors of [`softmax`](super::softmax::program).
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedExp) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let (min, max) = options.ends(OP, &dtype.limits())?;
@@ -27,7 +27,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedExp) -> 
     let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
-    // Infinities are clamped as all else is.
+    // Infinities are clamped like other numbers.
     let is_nan = g.is(spoilt, Comparison::Gt, 2.0);
     let zero = g.f32(0.0);
     let number = g.select(is_nan, zero, x);
@@ -41,10 +41,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedExp) -> 
     Program::new(OP, of.name(OP), g)
 }
 
-/// [`clamped_exp`](crate::clamped_exp()) by the program.
+/// Computes [`clamped_exp`](crate::clamped_exp()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device.
+/// The errors of the program, the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &ClampedExp) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::clamped_exp(&[], options);

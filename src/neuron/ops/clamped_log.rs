@@ -1,4 +1,4 @@
-//! The logarithm of a number that is kept above zero, on a Neuron device.
+//! Logarithm of numbers clamped to a positive floor, on a Neuron device.
 
 #![forbid(unsafe_code)]
 
@@ -13,17 +13,17 @@ use crate::rows::Rows;
 
 const OP: &str = "clamped_log";
 
-/// A device's logarithm takes 2^-64 to 2^64.
+/// Limit of a device's logarithm, whose arguments must be from 2^-64 to 2^64.
 const HIGH: f32 = (1u128 << 64) as f32;
 const LOW: f32 = 1.0 / HIGH;
-/// ln 2^64.
+/// Logarithm of the scale: ln 2^64.
 const SHIFT: f32 = (64.0 * std::f64::consts::LN_2) as f32;
 
-/// The program of [`clamped_log`](crate::clamped_log()): x in, y of the same shape and a status for each row out. The
-/// floor is rounded to f32, and is no smaller than the least normal number there.
+/// Returns the program of [`clamped_log`](crate::clamped_log()). Its input is x; its outputs are y of the same shape
+/// and a status for each row. The floor is rounded to f32, and is at least the smallest normal f32 number.
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program).
+/// The errors of [`softmax`](super::softmax::program).
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedLog) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let floor = options.checked(OP, &dtype.limits())?;
@@ -33,7 +33,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedLog) -> 
     let x = g.in_f32(x);
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
-    // -inf is below the floor as any other negative number.
+    // -inf is below the floor, like any other negative number.
     let is_low = g.is(x, Comparison::Lt, floor);
     let floor = g.f32(floor);
     let x = g.select(finite, x, floor);
@@ -57,10 +57,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &ClampedLog) -> 
     Program::new(OP, of.name(OP), g)
 }
 
-/// [`clamped_log`](crate::clamped_log()) by the program.
+/// Computes [`clamped_log`](crate::clamped_log()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device.
+/// The errors of the program, the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &ClampedLog) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::clamped_log(&[], options);

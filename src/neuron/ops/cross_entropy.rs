@@ -1,4 +1,4 @@
-//! The cross-entropy of logits against class numbers on a Neuron device.
+//! Cross-entropy of logits against class indices on a Neuron device.
 
 #![forbid(unsafe_code)]
 
@@ -16,25 +16,25 @@ use crate::rows::Rows;
 
 const OP: &str = "cross_entropy";
 
-/// The program of [`cross_entropy`](crate::cross_entropy()). What it gives is put together on the host, in f64, so that
-/// no loss is beyond what it is given in.
+/// Returns the program of [`cross_entropy`](crate::cross_entropy()). The host combines its outputs in f64, so that no
+/// loss overflows f32.
 ///
 /// | inputs, in order | |
 /// |---|---|
 /// | logits | `[rows, cols]` |
 /// | targets, -1 where a row does not count | `[rows]`, S32 |
-/// | weights over the sum of their magnitudes, if there are weights and label smoothing | `[cols]`, F32 |
+/// | with label smoothing and weights: the weights divided by the sum of their magnitudes | `[cols]`, F32 |
 ///
 /// | outputs, in order | `[rows]` each |
 /// |---|---|
 /// | the largest logit | F32 |
 /// | the target's logit | F32 |
-/// | ln of the sum of exponentials about the largest: log-sum-exp is both added | F32 |
-/// | with label smoothing, a quarter of the weighted mean of what logits are below the largest | F32 |
-/// | status: [`Masked`](crate::neuron::Status::Masked) where the target, or with smoothing any class, is | S32 |
+/// | ln of the sum of e^(logit - largest); adding the largest gives log-sum-exp | F32 |
+/// | with label smoothing, a quarter of the weighted mean of largest - logit | F32 |
+/// | status: [`Masked`](crate::neuron::Status::Masked) if the target, or with smoothing any class, is masked | S32 |
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program).
+/// The errors of [`softmax`](super::softmax::program).
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_>) -> Result<Program> {
     options.check(OP)?;
     let of = Matrix::new(OP, dtype, rows, cols)?;
@@ -52,7 +52,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_
     let of_target = g.select_or(is_target, scores.logits, f32::MIN);
     let of_target = g.largest(of_target);
 
-    // A class that is masked and counts.
+    // True where a class is masked but contributes to the loss.
     let is_masked = g.not(scores.is_live);
     let matters = if options.label_smoothing == 0.0 { g.and(is_target, is_masked) } else { is_masked };
     let matters = g.and(matters, counts);
@@ -82,11 +82,11 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &CrossEntropy<'_
     Program::new(OP, of.name(OP), g)
 }
 
-/// [`cross_entropy`](crate::cross_entropy()) by the program.
+/// Computes [`cross_entropy`](crate::cross_entropy()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device, and
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a weight that is not finite.
+/// The errors of the program, the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+/// weight that is not finite.
 pub fn run<E: Element>(
     device: &impl Execute,
     logits: Rows<'_, E>,
@@ -104,7 +104,7 @@ pub fn run<E: Element>(
     let over = if magnitudes == 0.0 { 1.0 } else { magnitudes };
     let shares: Option<Vec<f32>> = weight.as_ref().map(|w| w.iter().map(|w| (f64::from(*w) / over) as f32).collect());
     let shares = shares.filter(|_| smooths).map(|shares| execute::to_bytes(&shares));
-    // Those that count are classes.
+    // Targets that are not ignored are valid classes, as checked above.
     let classes = targets.iter().map(|&t| if t == options.ignore_index { -1 } else { t as i32 });
     let classes: Vec<u8> = classes.flat_map(i32::to_le_bytes).collect();
 
@@ -120,7 +120,7 @@ pub fn run<E: Element>(
     let [max, of_target, log_sum, below] = numbers.map(|bytes| execute::elements::<f32>(&bytes));
     let number = |of: &[f32], row: usize| of.get(row).copied().map_or(0.0, f64::from);
 
-    // The sum of all weights, and that of their magnitudes, over which the shares are.
+    // `sum` is the sum of all weights. `over` is the sum of their magnitudes, by which the shares were divided.
     let of_weight = |class: i64| options.weight.and_then(|w| w.get(class as usize)).unwrap_or(1.0);
     let sum: f64 = weight.as_ref().map_or(cols as f64, |w| w.iter().map(|w| f64::from(*w)).sum());
     let over = if weight.is_some() { over } else { cols as f64 };
@@ -147,7 +147,8 @@ pub fn run<E: Element>(
     Ok(options.reduce(&losses, &resolved))
 }
 
-/// A row's two parts by the host: with no z-loss, and with weights that leave nothing else.
+/// Computes both parts of a row's loss on the host. The entropy is the loss without z-loss; the z-loss is the loss with
+/// all weights 0.
 fn host<E: Element>(row: Rows<'_, E>, target: i64, options: &CrossEntropy<'_>) -> Result<RowLoss> {
     let nothing = vec![0.0f32; row.cols()];
     let value = |options: CrossEntropy<'_>| {

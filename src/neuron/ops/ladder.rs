@@ -1,4 +1,5 @@
-//! Rows divided by their root mean square, by way of powers of two that keep squares and the root's argument in range.
+//! Normalisation of rows by their root mean square. Rows are first scaled by powers of two that keep squares and the
+//! root's argument in range.
 
 #![forbid(unsafe_code)]
 
@@ -6,7 +7,9 @@ use super::narrow;
 use crate::error::Result;
 use crate::neuron::graph::{Comparison, Graph, Value};
 
-/// From this size on, rows are multiplied by this: 2^-22 to 2^42 comes of the largest of a row, 2^126 and below.
+/// Pairs of exponents (from, factor), highest first: a row whose largest magnitude is at least 2^from is scaled by
+/// 2^factor. Rows below all of them are scaled by 2^`LOWEST`. The largest magnitude of a row is then from 2^-22 to
+/// 2^42.
 const RUNGS: [(i32, i32); 4] = [(84, -106), (42, -63), (-21, 0), (-84, 63)];
 const LOWEST: i32 = 126;
 
@@ -14,13 +17,13 @@ fn power(exponent: i32) -> f32 {
     f32::from_bits(((exponent + 127) as u32) << 23)
 }
 
-/// The factor of a row whose largest magnitude is this.
+/// Returns the scale factor of a row whose largest magnitude is `largest`.
 pub fn factor(largest: f32) -> f32 {
     let rung = RUNGS.iter().find(|(from, _)| largest >= power(*from));
     power(rung.map_or(LOWEST, |(_, factor)| *factor))
 }
 
-/// [`factor`] of each row.
+/// Computes [`factor`] of each row in a graph.
 pub fn factors(g: &mut Graph, largest: Value) -> Value {
     let lowest = g.f32(power(LOWEST));
     RUNGS.iter().rev().fold(lowest, |below, (from, factor)| {
@@ -30,22 +33,22 @@ pub fn factors(g: &mut Graph, largest: Value) -> Value {
     })
 }
 
-/// The largest magnitude of each row.
+/// Computes the largest magnitude of each row.
 pub fn largest(g: &mut Graph, x: Value) -> Value {
     let magnitude = g.abs(x);
     g.largest(magnitude)
 }
 
-/// The root of eps; 0 where it is below all normal f32, to which nothing is added that shows.
+/// Returns the square root of eps as f32, or 0 if it is below the normal f32 range, where it does not affect results.
 pub fn root_eps(op: &'static str, eps: f64) -> Result<f32> {
     let root = eps.sqrt();
     if root < f64::from(f32::MIN_POSITIVE) { Ok(0.0) } else { narrow(op, "eps", root) }
 }
 
-/// x / sqrt(mean(x^2) + root_eps^2) of finite rows; `root_eps` is one number, or one a row.
+/// Computes `x / sqrt(mean(x^2) + root_eps^2)` of finite rows. `root_eps` is a scalar or one value for each row.
 pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value {
     let largest = largest(g, x);
-    // Both squares are in range then, and what vanishes of the smaller does not show.
+    // Scaling by the larger keeps both squares in range. If the smaller square underflows, it is negligible.
     let larger = g.maximum(largest, root_eps);
     let factor = factors(g, larger);
     let y = g.multiply(x, factor);
@@ -56,7 +59,7 @@ pub fn normalise(g: &mut Graph, x: Value, root_eps: Value, cols: usize) -> Value
     let root_eps = g.multiply(factor, root_eps);
     let eps = g.multiply(root_eps, root_eps);
     let mean = g.add(mean, eps);
-    // Of zeros without eps.
+    // The mean is 0 for a row of zeros with eps = 0.
     let mean = g.clamp(mean, power(-87), power(97));
     let root = g.rsqrt(mean);
     g.multiply(y, root)

@@ -13,22 +13,22 @@ use crate::rows::Rows;
 
 const OP: &str = "layer_norm";
 
-/// From here on rows are brought down before they are added up.
+/// Magnitude from which rows are scaled by `DOWN`, so that their sums do not overflow.
 const HIGH: f32 = (1u128 << 100) as f32;
 const DOWN: f32 = 1.0 / (1u128 << 64) as f32;
 
-/// The program of [`layer_norm`](crate::layer_norm()).
+/// Returns the program of [`layer_norm`](crate::layer_norm()).
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
 /// | x | `[rows, cols]` | y | `[rows, cols]` |
-/// | weight, if there is one | `[cols]`, F32 | status | `[rows]`, S32 |
-/// | bias, if there is one | `[cols]`, F32 | | |
+/// | weight, if given | `[cols]`, F32 | status | `[rows]`, S32 |
+/// | bias, if given | `[cols]`, F32 | | |
 ///
-/// The options' weight and bias say only that there are such; they are to be finite.
+/// Only the presence of the options' weight and bias matters here. The input values must be finite.
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program).
+/// The errors of [`softmax`](super::softmax::program).
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &LayerNorm<'_>) -> Result<Program> {
     options.check(OP)?;
     let of = Matrix::new(OP, dtype, rows, cols)?;
@@ -46,7 +46,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &LayerNorm<'_>) 
     let (down, one) = (g.f32(DOWN), g.f32(1.0));
     let factor = g.select(is_high, down, one);
     let mut centred = g.multiply(x, factor);
-    // Twice: the second takes away what the first mean's rounding left.
+    // Centre twice: the second pass removes the rounding error of the first mean.
     for _ in 0..2 {
         centred = centre(&mut g, centred, cols);
     }
@@ -73,11 +73,11 @@ fn centre(g: &mut Graph, x: Value, cols: usize) -> Value {
     g.subtract(x, mean)
 }
 
-/// [`layer_norm`](crate::layer_norm()) by the program.
+/// Computes [`layer_norm`](crate::layer_norm()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device, and
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a weight or a bias that is not finite.
+/// The errors of the program, the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+/// weight or bias that is not finite.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::layer_norm(x, options);

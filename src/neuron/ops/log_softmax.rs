@@ -1,4 +1,4 @@
-//! The logarithm of softmax on a Neuron device.
+//! Log-softmax on a Neuron device.
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +15,10 @@ use crate::rows::Rows;
 
 const OP: &str = "log_softmax";
 
-/// The program of [`log_softmax`](crate::log_softmax()): inputs, outputs and errors are those of
+/// Returns the program of [`log_softmax`](crate::log_softmax()). Inputs, outputs and errors are as for
 /// [`softmax`](super::softmax::program).
 ///
-/// Masked elements are -inf, which comes of the last operation, a multiplication that overflows.
+/// Masked elements become -inf by overflow of the last operation, a multiplication.
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
@@ -39,10 +39,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     Program::new(OP, of.name(OP), g)
 }
 
-/// [`log_softmax`](crate::log_softmax()) by the program.
+/// Computes [`log_softmax`](crate::log_softmax()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device.
+/// The errors of the program, the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::log_softmax(x, options);

@@ -1,4 +1,4 @@
-//! The logarithm of a sum of exponentials on a Neuron device.
+//! Log-sum-exp on a Neuron device.
 
 #![forbid(unsafe_code)]
 
@@ -14,8 +14,8 @@ use crate::rows::Rows;
 
 const OP: &str = "logsumexp";
 
-/// The program of [`logsumexp`](crate::logsumexp()): inputs and errors are those of
-/// [`softmax`](super::softmax::program), outputs a result and a status for each row.
+/// Returns the program of [`logsumexp`](crate::logsumexp()). Inputs and errors are as for
+/// [`softmax`](super::softmax::program). The outputs are a result and a status for each row.
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
@@ -30,10 +30,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     Program::new(OP, of.name(OP), g)
 }
 
-/// [`logsumexp`](crate::logsumexp()) by the program.
+/// Computes [`logsumexp`](crate::logsumexp()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device.
+/// The errors of the program, the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::logsumexp(x, options);

@@ -1,8 +1,8 @@
-//! The programs of each op, and the op by them: what a device computes, and what it leaves to the host.
+//! Programs of each op, and the functions that run them: device computation and the rows left to the host.
 //!
-//! Every program has a status for each row as its last output ([`Status`](super::Status)). Numbers that are not finite
-//! are found by comparisons and put aside before anything is computed, so that a device never meets NaN, whatever its
-//! maximum does with one; rows that have any are the host's.
+//! The last output of every program is a status for each row ([`Status`](super::Status)). Comparisons detect non-finite
+//! numbers, which are replaced before any computation. A device therefore never processes a NaN, whatever its maximum
+//! would return for one. The host computes the rows that contain such numbers.
 
 #![forbid(unsafe_code)]
 
@@ -24,13 +24,13 @@ use super::program::ElementType;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 
-/// Where numbers are finite.
+/// Returns where numbers are finite.
 fn is_finite(g: &mut Graph, x: Value) -> Value {
     let magnitude = g.abs(x);
     g.is(magnitude, Comparison::Le, f32::MAX)
 }
 
-/// For each number that is not finite what it makes of its row: 2 if it is infinite, 3 if it is NaN; else 0.
+/// Returns the row status that each number implies: 2 if it is infinite, 3 if it is NaN, 0 otherwise.
 fn spoils(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     let magnitude = g.abs(x);
     let is_infinite = g.is(magnitude, Comparison::Gt, f32::MAX);
@@ -39,22 +39,22 @@ fn spoils(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     g.select(is_finite, zero, lost)
 }
 
-/// Writes the status of rows, in numbers that were computed as f32.
+/// Adds the row statuses, computed as f32, as the last output.
 fn output_status(g: &mut Graph, status: Value) {
     let status = g.convert(status, ElementType::S32);
     g.output(status);
 }
 
-/// An option as devices have it, in f32.
+/// Converts an option to the f32 that devices use.
 fn narrow(op: &'static str, argument: &'static str, value: f64) -> Result<f32> {
     let narrow = value as f32;
     if narrow.is_normal() || value == 0.0 {
         return Ok(narrow);
     }
-    Err(Error::invalid(op, argument, value, "0 or a normal number of f32 on Neuron devices"))
+    Err(Error::invalid(op, argument, value, "0 or a normal f32 number on Neuron devices"))
 }
 
-/// An operand with one value a column, as f32, the largest of those where it is beyond.
+/// Converts an operand with one value for each column to f32. Values beyond f32 saturate at its largest finite number.
 fn one_a_column(
     op: &'static str,
     argument: &'static str,

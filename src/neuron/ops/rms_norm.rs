@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation on a Neuron device, alone and fused with a residual.
+//! Root-mean-square normalisation on a Neuron device, alone or fused with a residual addition.
 
 #![forbid(unsafe_code)]
 
@@ -14,17 +14,17 @@ use crate::rows::Rows;
 const OP: &str = "rms_norm";
 const FUSED: &str = "rms_norm_residual";
 
-/// The program of [`rms_norm`](crate::rms_norm()).
+/// Returns the program of [`rms_norm`](crate::rms_norm()).
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
 /// | x | `[rows, cols]` | y | `[rows, cols]` |
-/// | weight + weight_offset, if there is a weight | `[cols]`, F32 | status | `[rows]`, S32 |
+/// | weight + weight_offset, if a weight is given | `[cols]`, F32 | status | `[rows]`, S32 |
 ///
-/// The options' weight says only that there is one; it is to be finite.
+/// Only the presence of the options' weight matters here. The input values must be finite.
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program).
+/// The errors of [`softmax`](super::softmax::program).
 pub fn program(dtype: DType, rows: usize, cols: usize, options: &RmsNorm<'_>) -> Result<Program> {
     options.check(OP)?;
     let of = Matrix::new(OP, dtype, rows, cols)?;
@@ -41,11 +41,11 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &RmsNorm<'_>) ->
     Program::new(OP, of.name(OP), g)
 }
 
-/// The program of [`rms_norm_residual`](crate::rms_norm_residual()): as [`program`], with the residual, of the shape of
-/// x, as second input, and the sum as second output.
+/// Returns the program of [`rms_norm_residual`](crate::rms_norm_residual()). It differs from [`program`] in two ways:
+/// the second input is the residual, with the shape of x, and the second output is the sum.
 ///
 /// # Errors
-/// As [`program`].
+/// The errors of [`program`].
 pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNorm<'_>) -> Result<Program> {
     options.check(FUSED)?;
     let of = Matrix::new(FUSED, dtype, rows, cols)?;
@@ -62,7 +62,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     let sum = g.add(x, residual);
     let stored = g.convert(sum, of.dtype);
     let rounded = g.in_f32(stored);
-    // A sum that rounds to infinity is the host's, as one that was infinite.
+    // A sum that rounds to infinity is left to the host, like an infinite input.
     let magnitude = g.abs(sum);
     let fits = g.is(magnitude, Comparison::Le, largest_stored(of.dtype));
     let (zero, two) = (g.f32(0.0), g.f32(2.0));
@@ -77,7 +77,7 @@ pub fn residual_program(dtype: DType, rows: usize, cols: usize, options: &RmsNor
     Program::new(FUSED, of.name(FUSED), g)
 }
 
-/// The largest f32 that a type rounds to a finite number.
+/// Returns the largest f32 number that a type rounds to a finite number.
 fn largest_stored(dtype: ElementType) -> f32 {
     match dtype {
         ElementType::F16 => 65520f32.next_down(),
@@ -101,11 +101,11 @@ fn norm(g: &mut Graph, x: Value, of: Matrix, options: &RmsNorm<'_>) -> Result<Va
     Ok(g.convert(y, of.dtype))
 }
 
-/// [`rms_norm`](crate::rms_norm()) by the program.
+/// Computes [`rms_norm`](crate::rms_norm()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device, and
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a weight that is not finite.
+/// The errors of the program, the op and the device; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a
+/// weight that is not finite.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::rms_norm(x, options);
@@ -125,10 +125,10 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &RmsNorm<
     Ok(y)
 }
 
-/// [`rms_norm_residual`](crate::rms_norm_residual()) by the program.
+/// Computes [`rms_norm_residual`](crate::rms_norm_residual()) with its program.
 ///
 /// # Errors
-/// As [`run`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+/// The errors of [`run`]; [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
 pub fn run_residual<E: Element>(
     device: &impl Execute,
     x: Rows<'_, E>,

@@ -1,4 +1,4 @@
-//! Sampling on a Neuron device: the first candidates of each row, from which the host draws exactly.
+//! Sampling on a Neuron device: the device finds the top candidates of each row, and the host draws from them exactly.
 
 #![forbid(unsafe_code)]
 
@@ -17,30 +17,31 @@ use crate::simd::filled;
 
 const OP: &str = "sample";
 
-/// The most candidates that a program finds.
+/// Maximum number of candidates of a program.
 pub const MAX_CANDIDATES: usize = 256;
 
-/// The program that finds the first candidates of each row of logits: by logit, and among equals by index.
+/// Returns the program that finds the top candidates of each row of logits, ordered by logit and then by index.
 ///
-/// A temperature is no part of it: it changes no order but where it makes logits equal that are not, and the host has
-/// the candidates' logits as they were. Rounds of maximum and exclusion find them; no device has to sort.
+/// The program does not apply a temperature. A temperature does not reorder logits, it only makes some of them equal,
+/// and the host has the original logits of the candidates. Candidates are found by repeated maximum and exclusion, so
+/// that the device does not need to sort.
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
-/// | logits | `[rows, cols]` | their logits | `[rows, candidates]`, F32 |
-/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens; `cols` where there is none | the same, S32 |
-/// | | | how many more equal the last of them | `[rows]`, S32 |
+/// | logits | `[rows, cols]` | logits of the candidates | `[rows, candidates]`, F32 |
+/// | keep flags, if the mask has any | `[rows, cols]`, U8 | their tokens; `cols` if there are fewer | the same, S32 |
+/// | | | number of other logits equal to the last candidate's | `[rows]`, S32 |
 /// | | | status | `[rows]`, S32 |
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program), and [`Error::InvalidArgument`] for none or more than [`MAX_CANDIDATES`],
-/// and for a mask with a bias, whose sums would be rounded.
+/// The errors of [`softmax`](super::softmax::program); [`Error::InvalidArgument`] for no candidates or more than
+/// [`MAX_CANDIDATES`], and for a mask with a bias, because its sums would be rounded.
 pub fn program(dtype: DType, rows: usize, cols: usize, candidates: usize, mask: Option<&Mask<'_>>) -> Result<Program> {
     if !(1..=MAX_CANDIDATES).contains(&candidates) {
         return Err(Error::invalid(OP, "candidates", candidates, format!("in 1 ..= {MAX_CANDIDATES}")));
     }
     if mask.is_some_and(|mask| !mask.bias.is_empty()) {
-        return Err(Error::invalid(OP, "mask", "one with a bias", "of flags alone on Neuron devices"));
+        return Err(Error::invalid(OP, "mask", "a mask with a bias", "a mask without a bias on Neuron devices"));
     }
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
@@ -82,39 +83,40 @@ fn options<'a>(mask: Option<&'a Mask<'a>>) -> Softmax<'a> {
     Softmax { mask, ..Softmax::default() }
 }
 
-/// What a program found of a row.
+/// Candidates that a program found in a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     logits: &'a [f32],
     tokens: &'a [i32],
     ties: i32,
-    /// Whether there are no others.
+    /// Whether the row has no other unmasked tokens.
     are_all: bool,
     vocabulary: usize,
 }
 
 impl<'a> Candidates<'a> {
-    /// A row of the program's first three outputs, of a vocabulary of so many tokens.
+    /// Creates the candidates of a row from a row of the program's first three outputs. `vocabulary` is the number of
+    /// tokens.
     ///
     /// # Errors
-    /// [`Error::Backend`] for what is no such row.
+    /// [`Error::Backend`] if the values are not a valid row of these outputs.
     pub fn new(logits: &'a [f32], tokens: &'a [i32], ties: i32, vocabulary: usize) -> Result<Self> {
         let is_token = |token: &i32| usize::try_from(*token).is_ok_and(|token| token < vocabulary);
         let count = tokens.iter().take_while(|token| is_token(token)).count();
         let is_row = logits.len() == tokens.len() && ties >= 0;
         if !is_row || tokens[count..].iter().any(|token| usize::try_from(*token) != Ok(vocabulary)) {
-            let reason = format!("{} candidates are no tokens of {vocabulary}", tokens.len());
+            let reason = format!("the {} candidates are not tokens of a vocabulary of {vocabulary}", tokens.len());
             return Err(Error::Backend { backend: "neuron".into(), reason });
         }
         let are_all = count < tokens.len();
         Ok(Candidates { logits: &logits[..count], tokens: &tokens[..count], ties, are_all, vocabulary })
     }
 
-    /// The token that would be drawn from the whole row; nothing if these do not suffice for the request: if it keeps
-    /// more of them, goes by the mass of others, or changes logits.
+    /// Returns the token that would be drawn from the whole row, or `None` if the candidates do not suffice. They do
+    /// not suffice if the request keeps more tokens, depends on the mass of other tokens, or changes logits.
     ///
     /// # Errors
-    /// Those of [`Sampler::sample`](crate::Sampler::sample).
+    /// The errors of [`Sampler::sample`](crate::Sampler::sample).
     pub fn draw(&self, request: Request<'_>) -> Result<Option<Sampled>> {
         if !self.suffice(request) {
             return Ok(None);
@@ -148,11 +150,11 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// [`sample_rows`](crate::sample_rows()) with so many candidates of each row from the program. The host draws from
-/// whole rows where these do not suffice: without top-k, with more than are asked for, or with penalties.
+/// Computes [`sample_rows`](crate::sample_rows()) with `candidates` candidates of each row from the program. The host
+/// draws from the whole row if these do not suffice: without top-k, with a larger k, or with penalties.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device; those of a row are its own.
+/// The errors of the program, the op and the device. The error of a single row is in that row's result.
 pub fn run<E: Element>(
     device: &impl Execute,
     logits: Rows<'_, E>,

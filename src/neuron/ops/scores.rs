@@ -1,4 +1,4 @@
-//! What softmax, log_softmax and logsumexp have in common: logits of scores, the largest, and exponentials about it.
+//! Common part of softmax, log_softmax and logsumexp: logits, their maximum, and exponentials of the distance to it.
 
 #![forbid(unsafe_code)]
 
@@ -12,10 +12,11 @@ use crate::neuron::program::{ElementType, Matrix, Program};
 use crate::ops::softmax::Softmax;
 use crate::rows::Rows;
 
-/// Half of the distance beyond which an exponential is less than half of the least f32.
+/// Half the distance from the maximum, beyond which an exponential is less than half of the smallest positive f32
+/// number.
 const FAR: f32 = -52.0;
 
-/// Options as programs have them.
+/// Options in the form that programs use.
 #[derive(Clone, Copy)]
 pub struct Logits {
     scale: f32,
@@ -38,28 +39,28 @@ impl Logits {
     }
 }
 
-/// Logits of a program's rows.
+/// Values of a program that describe the logits of its rows.
 pub struct Scores {
-    /// The lowest finite number where they are masked.
+    /// Logits; the lowest finite number where they are masked.
     pub logits: Value,
     pub is_live: Value,
-    /// Of each row.
+    /// Maximum of each row.
     pub max: Value,
-    /// Of each row: whether any of it is live.
+    /// Whether each row has an unmasked logit.
     pub has_live: Value,
-    /// Of each row, as f32.
+    /// Status of each row, as f32.
     pub status: Value,
 }
 
 impl Scores {
-    /// Takes the scores, and the flags and the bias that there are, from parameters.
+    /// Adds parameters for the scores and, if present, the keep flags and the bias; computes the logits from them.
     pub fn new(g: &mut Graph, of: Matrix, options: &Logits) -> Self {
         let x = g.parameter(of.dtype, &of.dims());
         let keep = options.has_keep.then(|| g.parameter(ElementType::U8, &of.dims()));
         let bias = options.has_bias.then(|| g.parameter(ElementType::F32, &of.dims()));
         let x = g.in_f32(x);
         let mut is_live = is_finite(g, x);
-        // -inf is a mask, all else that is not finite spoils a row unless it is behind a flag.
+        // -inf is a mask. Any other non-finite number spoils the row, unless a keep flag masks it.
         let mut spoilt = spoils_but_masks(g, x, is_live);
         if let Some(bias) = bias {
             let finite_bias = is_finite(g, bias);
@@ -93,13 +94,13 @@ impl Scores {
         Scores { logits, is_live, max, has_live, status }
     }
 
-    /// Half of what each logit is below the largest: differences of halves never overflow.
+    /// Computes half the distance of each logit from the maximum. Halved differences cannot overflow.
     pub fn half_distance(&self, g: &mut Graph) -> Value {
         let (half, half_max) = (g.times(self.logits, 0.5), g.times(self.max, 0.5));
         g.subtract(half, half_max)
     }
 
-    /// e^(logit - largest), 0 where it is masked.
+    /// Computes `e^(logit - maximum)`, and 0 where the logit is masked.
     pub fn exponentials(&self, g: &mut Graph, half_distance: Value) -> Value {
         let far = g.f32(FAR);
         let near = g.maximum(half_distance, far);
@@ -108,8 +109,9 @@ impl Scores {
         g.select_or(self.is_live, exp, 0.0)
     }
 
-    /// ln of the sum of a row's exponentials. The largest are counted and the rest added apart, so that what the sum
-    /// rounds off can be added to its logarithm: a rest of 1e-18 is the result then.
+    /// Computes the logarithm of the sum of a row's exponentials. Maxima are counted and the other terms summed
+    /// separately. The rounding error of the total is then added to its logarithm, so that a rest of 1e-18 gives a
+    /// result of 1e-18.
     pub fn log_sum(&self, g: &mut Graph, exponentials: Value) -> Value {
         let is_max = g.compare(Comparison::Eq, self.logits, self.max);
         let is_max = g.and(is_max, self.is_live);
@@ -119,7 +121,7 @@ impl Scores {
         let rest = g.select(is_max, zero, exponentials);
         let rest = g.sum(rest);
         let sum = g.add(maxima, rest);
-        // Of a row that has nothing.
+        // A fully masked row has a sum of 0.
         let one = g.f32(1.0);
         let sum = g.maximum(sum, one);
         let added = g.subtract(sum, maxima);
@@ -130,7 +132,7 @@ impl Scores {
     }
 }
 
-/// [`spoils`] but for -inf.
+/// Returns the row statuses as [`spoils`] does, but treats -inf as a mask.
 fn spoils_but_masks(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     let spoilt = spoils(g, x, is_finite);
     let is_masked = g.is(x, Comparison::Lt, f32::MIN);
@@ -138,19 +140,19 @@ fn spoils_but_masks(g: &mut Graph, x: Value, is_finite: Value) -> Value {
     g.select(is_masked, zero, spoilt)
 }
 
-/// Scale, then softcap, then bias; what would be beyond f32 is the largest number there.
+/// Applies scale, softcap and bias, in this order. Results beyond f32 saturate at its largest finite magnitude.
 fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Value {
     let mut z = x;
     if options.scale != 1.0 {
         if options.scale.abs() > 1.0 {
-            // One step towards zero: rounding may have made it too large.
+            // One step towards zero, because the quotient may have been rounded up.
             let limit = (f32::MAX / options.scale.abs()).next_down();
             z = g.clamp(z, -limit, limit);
         }
         z = g.times(z, options.scale);
     }
     if let Some(cap) = options.softcap {
-        // tanh is 1 from 16 on.
+        // tanh is 1 in f32 from 16 on.
         let limit = (16.0 * cap).min(f32::MAX);
         z = g.clamp(z, -limit, limit);
         let by = g.f32(cap);
@@ -167,7 +169,7 @@ fn logits(g: &mut Graph, x: Value, bias: Option<Value>, options: &Logits) -> Val
     z
 }
 
-/// A mask written out, as programs take it.
+/// A mask expanded to the inputs of programs.
 pub struct Operands {
     pub keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,
@@ -189,7 +191,7 @@ impl Operands {
         })
     }
 
-    /// What of it is a row's.
+    /// Returns the mask of one row.
     pub fn row(&self, row: usize) -> Mask<'_> {
         let (range, shape) = (row * self.cols..(row + 1) * self.cols, [self.cols]);
         let mut mask = Mask::none();
@@ -215,13 +217,14 @@ fn keep(mask: &Resolved<'_>, rows: usize, cols: usize) -> Vec<u8> {
     flags
 }
 
-/// Rounded to f32, where finite numbers stay finite.
+/// Returns the bias rounded to f32; finite values stay finite.
 fn bias(mask: &Resolved<'_>, row: usize, col: usize) -> f32 {
     let bias = mask.bias_at(row, col);
     if bias.is_finite() { bias.clamp(f32::MIN.into(), f32::MAX.into()) as f32 } else { bias as f32 }
 }
 
-/// Runs a program of scores whose first output has `width` results a row; `host` computes rows that are left to it.
+/// Runs a program of scores whose first output has `width` results for each row. `host` computes the rows that are left
+/// to the host.
 pub fn run<E: Element>(
     op: &'static str,
     device: &impl Execute,
@@ -244,7 +247,7 @@ pub fn run<E: Element>(
     Ok(y)
 }
 
-/// An input that has no elements needs no device.
+/// Returns whether an input has no elements, in which case no device is needed.
 pub fn is_empty<E: Element>(x: &Rows<'_, E>) -> bool {
     x.rows() == 0 || x.cols() == 0
 }

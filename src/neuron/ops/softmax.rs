@@ -15,8 +15,8 @@ use crate::rows::Rows;
 
 const OP: &str = "softmax";
 
-/// The program of [`softmax`](crate::softmax()). Of the options' mask it matters what parts there are: flags, lengths,
-/// causality and the window make up the keep flags, and biases are added up.
+/// Returns the program of [`softmax`](crate::softmax()). Only the kinds of the options' mask parts matter here. Flags,
+/// lengths, causality and the window are combined into the keep flags; biases are added up.
 ///
 /// | inputs, in order | | outputs, in order | |
 /// |---|---|---|---|
@@ -24,8 +24,8 @@ const OP: &str = "softmax";
 /// | keep flags, if any | `[rows, cols]`, U8 | status | `[rows]`, S32 |
 /// | bias, if any | `[rows, cols]`, F32 | | |
 ///
-/// Rows with nothing to attend to are zeros, or 1/n under that policy. Scale and softcap are rounded to f32, and logits
-/// are computed there.
+/// Fully masked rows give zeros, or 1/n under [`FullyMasked::Uniform`]. Scale and softcap are rounded to f32, and
+/// logits are computed in f32.
 ///
 /// # Errors
 /// [`Error::UnsupportedDType`](crate::Error::UnsupportedDType) for f64,
@@ -45,7 +45,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     let half_distance = scores.half_distance(&mut g);
     let exponentials = scores.exponentials(&mut g, half_distance);
     let sum = g.sum(exponentials);
-    // Of a row that has nothing; any other has a term of 1.
+    // A fully masked row has a sum of 0; any other row has a term of 1.
     let half = g.f32(0.5);
     let sum = g.maximum(sum, half);
     let mut y = g.divide(exponentials, sum);
@@ -58,10 +58,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &Softmax<'_>) ->
     Program::new(OP, of.name(OP), g)
 }
 
-/// [`softmax`](crate::softmax()) by the program.
+/// Computes [`softmax`](crate::softmax()) with its program.
 ///
 /// # Errors
-/// Those of the program, of the op and of the device.
+/// The errors of the program, the op and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>, options: &Softmax<'_>) -> Result<Vec<E>> {
     if scores::is_empty(&x) {
         return crate::softmax(x, options);

@@ -1,4 +1,4 @@
-//! Whether a tensor is finite, and the square of its norm, on a Neuron device.
+//! Finiteness check and squared norm of a tensor on a Neuron device.
 
 #![forbid(unsafe_code)]
 
@@ -12,25 +12,25 @@ use crate::rows::Rows;
 
 const OP: &str = "squared_norm";
 
-/// What [`run`] finds of a tensor.
+/// Result of [`run`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SquaredNorm {
-    /// The sum of all squares, in f64, which holds that of any finite numbers of f32.
+    /// Sum of all squares as f64, which cannot overflow for finite f32 numbers.
     Finite(f64),
-    /// There is a number that is not finite: in which row first, and of which kind that row has.
+    /// The tensor has a number that is not finite.
     NotFinite {
-        /// The lowest such row.
+        /// Lowest row with such a number.
         row: usize,
-        /// [`Status::Nan`] or [`Status::Infinite`].
+        /// Kind of that row: [`Status::Nan`] or [`Status::Infinite`].
         status: Status,
     },
 }
 
-/// The program that looks at a tensor: x in; for each row, in f32, its largest magnitude and the sum of squares of its
-/// numbers times a power of two that goes by that; and a status.
+/// Returns the program that checks and sums a tensor. Its input is x. Its outputs for each row are the largest
+/// magnitude, the sum of squares after scaling by a power of two chosen by that magnitude, both in f32, and a status.
 ///
 /// # Errors
-/// As [`softmax`](super::softmax::program).
+/// The errors of [`softmax`](super::softmax::program).
 pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
     let of = Matrix::new(OP, dtype, rows, cols)?;
     let mut g = Graph::default();
@@ -51,10 +51,10 @@ pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
     Program::new(OP, of.name(OP), g)
 }
 
-/// The sum of squares of a tensor by the program, if it is finite. Rows are added up on the host, in f64.
+/// Computes the sum of squares of a tensor with its program, if the tensor is finite. The host sums the rows in f64.
 ///
 /// # Errors
-/// Those of the program and of the device.
+/// The errors of the program and the device.
 pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>) -> Result<SquaredNorm> {
     if scores::is_empty(&x) {
         return Ok(SquaredNorm::Finite(0.0));

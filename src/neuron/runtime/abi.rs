@@ -1,5 +1,5 @@
-//! What of libnrt's public headers is used, written by hand. Layouts are those of 64-bit Unix, and did not change from
-//! 2022 to 2026; the numbers of element types did.
+//! Hand-written subset of libnrt's public headers. Layouts are those of 64-bit Unix, and did not change from 2022 to
+//! 2026. The numbers of element types did change.
 
 #![forbid(unsafe_code)]
 
@@ -9,33 +9,33 @@ use std::ffi::{c_char, c_int, c_void};
 /// `NRT_STATUS`.
 pub type Status = c_int;
 
-/// `nrt_framework_type_t`: no framework.
+/// `nrt_framework_type_t` for no framework.
 pub const NO_FRAMEWORK: c_int = 1;
-/// `nrt_tensor_placement_t`: on the device.
+/// `nrt_tensor_placement_t` for a tensor on the device.
 pub const ON_DEVICE: c_int = 0;
-/// `nrt_tensor_usage_t`: an input.
+/// `nrt_tensor_usage_t` for an input.
 pub const INPUT: u32 = 0;
-/// `nrt_tensor_usage_t`: an output.
+/// `nrt_tensor_usage_t` for an output.
 pub const OUTPUT: u32 = 1;
-/// More dimensions than a tensor has.
+/// Upper bound for the rank of a tensor.
 pub const MAX_RANK: u32 = 32;
 
-/// `nrt_model_t`, a handle.
+/// `nrt_model_t`, an opaque handle.
 #[repr(C)]
 pub struct Model {
     _opaque: [u8; 0],
 }
 
-/// `nrt_tensor_t`, a handle.
+/// `nrt_tensor_t`, an opaque handle.
 #[repr(C)]
 pub struct Tensor {
     _opaque: [u8; 0],
 }
 
-/// `nrt_tensor_set_t`, a handle.
+/// `nrt_tensor_set_t`, an opaque handle.
 pub type TensorSet = c_void;
 
-/// `nrt_tensor_info_t`: an input or output of a model.
+/// `nrt_tensor_info_t`: description of a model's input or output.
 #[repr(C)]
 pub struct TensorInfo {
     pub name: [c_char; 256],
@@ -46,7 +46,7 @@ pub struct TensorInfo {
     pub ndim: u32,
 }
 
-/// `nrt_tensor_info_array_t`, of as many entries as it says.
+/// `nrt_tensor_info_array_t`, with `tensor_count` entries.
 #[repr(C)]
 pub struct TensorInfoArray {
     pub tensor_count: u64,
@@ -73,7 +73,7 @@ pub struct InstanceInfo {
     pub device_revision: [c_char; 8],
 }
 
-// What a C compiler gave for the public headers.
+// Sizes and offsets that a C compiler produced for the public headers.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     use std::mem::{align_of, offset_of, size_of};
@@ -89,18 +89,18 @@ const _: () = {
     assert!(offset_of!(InstanceInfo, arch_name) == 8 && offset_of!(InstanceInfo, device_revision) == 24);
 };
 
-/// Which numbers element types have, which depends on the library's age: an f32 was 1, which is now an unsigned integer
-/// of 64 bits.
+/// Numbering of element types, which depends on the library's age. For example, f32 was 1, a number that now denotes a
+/// 64-bit unsigned integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Numbering {
-    /// Of headers that count cores, not virtual ones: 2022 and 2023.
+    /// Numbering of 2022 and 2023, whose headers count physical cores, not virtual ones.
     Old,
-    /// Of those since.
+    /// Numbering of all later headers.
     New,
 }
 
 impl Numbering {
-    /// `nrt_dtype_t` of a type.
+    /// Returns the `nrt_dtype_t` of a type.
     pub fn number(self, dtype: ElementType) -> u32 {
         match (self, dtype) {
             (Numbering::New, ElementType::U8) => 3,

@@ -1,4 +1,4 @@
-//! The runtime of a process, its devices, and what is loaded on them.
+//! The runtime of a process, its devices, and the programs loaded on them.
 
 use super::abi;
 use super::library::{Functions, functions};
@@ -14,51 +14,51 @@ use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// The runtime that was found, with cores, before it is initialised: nothing is taken from other processes yet.
+/// A runtime with cores, before initialisation. It does not yet reserve the cores.
 struct Found {
     functions: &'static Functions,
     worker: Worker,
     cores: u32,
 }
 
-/// What a process has of the runtime: initialised once, and never closed, since nothing says whether it could be
-/// initialised again. The process has the cores to itself from then on.
+/// The runtime of a process. It is initialised once, and never closed, because it is undocumented whether it could be
+/// initialised again. From initialisation on, the process owns its cores exclusively.
 struct Runtime {
     functions: &'static Functions,
     worker: Worker,
     about: About,
     compiler: OnceLock<Result<Compiler>>,
-    /// The status that broke the device, or success.
+    /// Status that broke the device, or success.
     broken: AtomicI32,
 }
 
-/// The process's, or why it could not be initialised.
+/// The process's runtime, or the error of its initialisation.
 static RUNTIME: Mutex<Option<Result<&'static Runtime>>> = Mutex::new(None);
 
-/// What the runtime says of itself and of the machine.
+/// Description of the runtime and the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct About {
-    /// The library's version, if it says.
+    /// Version of the library, if it reports one.
     pub version: Option<String>,
-    /// The number of the instance's family, if it says.
+    /// Number of the instance family, if the library reports it.
     pub family: Option<u32>,
-    /// Cores that this process sees.
+    /// Number of cores visible to this process.
     pub cores: u32,
-    /// Whether casts to shorter types are rounded at random: results are then not the same from run to run.
+    /// Whether casts to shorter types are rounded stochastically, so that results differ from run to run.
     pub stochastic_rounding: bool,
 }
 
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "runtime {}, ", self.version.as_deref().unwrap_or("of no known version"))?;
+        write!(f, "runtime {}, ", self.version.as_deref().unwrap_or("of unknown version"))?;
         match self.family {
             Some(family) => write!(f, "instance family {family}, ")?,
             None => write!(f, "instance family unknown, ")?,
         }
         write!(f, "{} cores", self.cores)?;
         if self.stochastic_rounding {
-            write!(f, ", casts rounded at random ({} is 1)", settings::STOCHASTIC)?;
+            write!(f, ", casts rounded stochastically ({} is 1)", settings::STOCHASTIC)?;
         }
         Ok(())
     }
@@ -68,23 +68,23 @@ impl Found {
     fn find() -> Result<Self> {
         settings::refuse_asynchronous()?;
         let worker = Worker::start()?;
-        // As long as the library, which is for good.
+        // Leaked, because the library is never unloaded.
         let functions: &'static Functions = Box::leak(Box::new(worker.call(functions)??));
         let mut cores = 0;
-        // SAFETY: it may be called before `init`, and writes a number.
+        // SAFETY: this function may be called before `init`, and writes one number.
         let status = NrtStatus(worker.call(|| unsafe { (functions.visible_cores)(&mut cores) })?);
         if status != NrtStatus::SUCCESS || cores == 0 {
-            let told = if status == NrtStatus::SUCCESS { "it sees no core".to_string() } else { status.to_string() };
-            return Err(Fault::unavailable(format!("the Neuron runtime is here, but no device: {told}")));
+            let told = if status == NrtStatus::SUCCESS { "it reports no core".to_string() } else { status.to_string() };
+            return Err(Fault::unavailable(format!("the Neuron runtime is installed, but found no device: {told}")));
         }
         Ok(Found { functions, worker, cores })
     }
 
-    /// Initialises it, and asks it what it is.
+    /// Initialises the runtime, and queries its version and the instance.
     fn begin(self) -> Result<Runtime> {
         let Found { functions, worker, cores } = self;
         let about = worker.call(|| {
-            // SAFETY: it is called once in a process, with two texts that are empty.
+            // SAFETY: `init` is called once in a process, with two empty strings.
             let status = NrtStatus(unsafe { (functions.init)(abi::NO_FRAMEWORK, c"".as_ptr(), c"".as_ptr()) });
             match status {
                 NrtStatus::SUCCESS => Ok(About::ask(functions, cores)),
@@ -98,16 +98,16 @@ impl Found {
 impl About {
     fn ask(functions: &Functions, cores: u32) -> Self {
         let version = functions.version.and_then(|version| {
-            // SAFETY: a structure of numbers, of which all zeros is one.
+            // SAFETY: the structure holds plain numbers, for which all zeros is valid.
             let (mut told, size) = (unsafe { std::mem::zeroed::<abi::Version>() }, size_of::<abi::Version>());
-            // SAFETY: the structure is as long as said.
+            // SAFETY: the size is that of the structure.
             let known = NrtStatus(unsafe { version(&mut told, size) }) == NrtStatus::SUCCESS;
             known.then(|| format!("{}.{}.{}.{}", told.major, told.minor, told.patch, told.maintenance))
         });
         let family = functions.instance.and_then(|instance| {
-            // SAFETY: a structure of numbers, of which all zeros is one.
+            // SAFETY: the structure holds plain numbers, for which all zeros is valid.
             let (mut told, size) = (unsafe { std::mem::zeroed::<abi::InstanceInfo>() }, size_of::<abi::InstanceInfo>());
-            // SAFETY: the structure is as long as said.
+            // SAFETY: the size is that of the structure.
             let known = NrtStatus(unsafe { instance(&mut told, size) }) == NrtStatus::SUCCESS;
             known.then_some(told.family)
         });
@@ -116,7 +116,7 @@ impl About {
 }
 
 impl Runtime {
-    /// Has the thread do `work`, unless the device is broken, and remembers whether it broke.
+    /// Runs `work` on the runtime's thread, unless the device is broken. Records a status that breaks the device.
     fn call<R: Send>(&self, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
         self.usable()?;
         let outcome = self.worker.call(work)?;
@@ -135,7 +135,8 @@ impl Runtime {
         }
     }
 
-    /// The process's. What is missing before the library is initialised is looked for again the next time.
+    /// Returns the process's runtime, and initialises it at the first call. Errors before initialisation, such as a
+    /// missing library, are not cached, so that the next call searches again.
     fn of_process() -> Result<&'static Self> {
         let mut known = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = &*known {
@@ -149,8 +150,8 @@ impl Runtime {
 
 /// A core of a Neuron device.
 ///
-/// The library is looked for when the first is opened, in that process alone; all calls of it are made by one thread,
-/// one after the other. A process has all cores that it sees to itself until it ends.
+/// The library is loaded when the process first opens a device. One thread makes all calls to it, one after the other.
+/// The process owns all its visible cores exclusively until it ends.
 #[derive(Clone, Copy)]
 pub struct Device {
     runtime: &'static Runtime,
@@ -164,45 +165,45 @@ impl fmt::Debug for Device {
 }
 
 impl Device {
-    /// The first core.
+    /// Opens the first core.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] where there is no runtime, an unusable one, or no core; [`Fault::Status`] where it can't
-    /// be initialised, which is the same for the rest of the process; [`Fault::Broken`] where the device broke before.
+    /// [`Fault::Unavailable`] if there is no usable runtime or no core; [`Fault::Status`] if initialisation fails,
+    /// which is final for the process; [`Fault::Broken`] if the device broke before.
     pub fn open() -> Result<Self> {
         Self::open_core(0)
     }
 
-    /// The core with this number, of those that the process sees.
+    /// Opens the core with this number, counted among the cores visible to the process.
     ///
     /// # Errors
-    /// Those of [`Device::open`].
+    /// The errors of [`Device::open`].
     pub fn open_core(core: u32) -> Result<Self> {
         let runtime = Runtime::of_process()?;
         runtime.usable()?;
         if core >= runtime.about.cores {
             return Err(Fault::unavailable(format!(
-                "there is no core {core}; this process sees {}",
+                "there is no core {core}; this process sees {} cores",
                 runtime.about.cores
             )));
         }
         Ok(Device { runtime, core })
     }
 
-    /// What the runtime says of itself and of the machine.
+    /// Returns the description of the runtime and the machine.
     pub fn about(&self) -> &About {
         &self.runtime.about
     }
 
-    /// The compiler, which is looked for the first time.
+    /// Returns the compiler, which is searched for at the first call.
     ///
     /// # Errors
-    /// Those of [`Compiler::find`].
+    /// The errors of [`Compiler::find`].
     pub fn compiler(&self) -> Result<&Compiler> {
         self.runtime.compiler.get_or_init(Compiler::find).as_ref().map_err(Fault::clone)
     }
 
-    /// What programs are compiled for.
+    /// Returns the hardware that programs are compiled for.
     ///
     /// # Errors
     /// [`Fault::Unavailable`] for an instance that the compiler has no target for.
@@ -210,11 +211,11 @@ impl Device {
         Target::of_instance(self.about().family)
     }
 
-    /// Compiles a program, unless that was done before, and loads it.
+    /// Compiles a program, unless the cache has it, and loads it.
     ///
     /// # Errors
-    /// Where the compiler is missing or fails, those of [`Compiler::find`] and [`Compiler::compile`]; then those of
-    /// [`Device::load_neff`]. A NEFF that the runtime says is of another version is forgotten.
+    /// The errors of [`Compiler::find`] and [`Compiler::compile`], then those of [`Device::load_neff`]. A NEFF that the
+    /// runtime rejects because of its version is removed from the cache.
     pub fn load(&self, program: &Program) -> Result<Loaded> {
         let (compiler, target, cache) = (self.compiler()?, self.target()?, Cache::from_env());
         let neff = cache.neff(compiler, program, target)?;
@@ -225,11 +226,12 @@ impl Device {
         loaded
     }
 
-    /// Loads a NEFF that was made elsewhere, of an NKI kernel for example, with these inputs and outputs: in the order
-    /// of its tensors' names where all end in numbers from 0 on, else as it lists them.
+    /// Loads a NEFF from elsewhere, for example of an NKI kernel, with these inputs and outputs. If all tensor names
+    /// end in numbers from 0 on, the specifications are in the order of these numbers; otherwise they are in the order
+    /// of the NEFF.
     ///
     /// # Errors
-    /// [`Fault::Mismatch`] where its tensors are others; [`Fault::Status`] where it can't be loaded.
+    /// [`Fault::Mismatch`] if its tensors differ from the specifications; [`Fault::Status`] if it cannot be loaded.
     pub fn load_neff(
         &self,
         name: &str,
@@ -238,7 +240,8 @@ impl Device {
         outputs: &[TensorSpec],
     ) -> Result<Loaded> {
         let runtime = self.runtime;
-        let core = i32::try_from(self.core).map_err(|_| Fault::unavailable("cores are numbered in 31 bits"))?;
+        let core =
+            i32::try_from(self.core).map_err(|_| Fault::unavailable("the number of a core must be below 2^31"))?;
         let interface = Interface { name, inputs, outputs };
         let model = runtime.call(|| Model::load(runtime.functions, core, neff, &interface))?;
         let read = outputs.iter().map(|spec| vec![0; spec.bytes()]).collect();
@@ -247,8 +250,8 @@ impl Device {
     }
 }
 
-/// A program on a device, with memory there for its inputs and outputs. It can be moved to another thread; to run it
-/// from several at once, load it several times.
+/// A program on a device, with device memory for its inputs and outputs. It can be sent to another thread. To run it
+/// from several threads at once, load it several times.
 pub struct Loaded {
     runtime: &'static Runtime,
     name: String,
@@ -265,32 +268,32 @@ impl fmt::Debug for Loaded {
 }
 
 impl Loaded {
-    /// The program's name.
+    /// Returns the program's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it takes, in order.
+    /// Returns the specifications of the inputs, in order.
     pub fn inputs(&self) -> &[TensorSpec] {
         &self.inputs
     }
 
-    /// What it gives, in order.
+    /// Returns the specifications of the outputs, in order.
     pub fn outputs(&self) -> &[TensorSpec] {
         &self.outputs
     }
 
-    /// Runs it on inputs, each the bytes of a row-major tensor, and gives the outputs' bytes, which are kept until the
-    /// next run. They are given whole or not at all.
+    /// Runs the program on inputs, each the bytes of a row-major tensor. Returns the bytes of the outputs, which remain
+    /// valid until the next run. If an error occurs, no output is returned.
     ///
     /// # Errors
-    /// [`Fault::Mismatch`] where inputs are not the program's in number or length; [`Fault::Numerical`] where a NaN
-    /// arose; [`Fault::Status`] where a call fails; [`Fault::Broken`] where the device broke before. None of them is a
-    /// reason to go on elsewhere without saying so.
+    /// [`Fault::Mismatch`] if the number or the lengths of the inputs differ from the program's; [`Fault::Numerical`]
+    /// if a NaN arose; [`Fault::Status`] if a call fails; [`Fault::Broken`] if the device broke before. None of these
+    /// permits a silent fallback to another backend.
     pub fn run(&mut self, inputs: &[&[u8]]) -> Result<&[Vec<u8>]> {
         if inputs.len() != self.inputs.len() {
-            let got = format!("{} inputs", inputs.len());
-            return Err(Fault::mismatch(&self.name, "what is given", got, self.inputs.len().to_string()));
+            let got = format!("{}", inputs.len());
+            return Err(Fault::mismatch(&self.name, "the number of inputs", got, self.inputs.len().to_string()));
         }
         for (number, (bytes, spec)) in inputs.iter().zip(&self.inputs).enumerate() {
             if bytes.len() != spec.bytes() {
@@ -307,16 +310,17 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        // By the runtime's thread. Freeing does not panic, which is all that could be told of it.
+        // The handles must be freed on the runtime's thread. The only possible error is a panic, and freeing does not
+        // panic.
         let _ = self.runtime.worker.call(|| self.model.free());
     }
 }
 
-/// Whether there is a runtime, a core, and a compiler, and then whether the runtime can be initialised: in this order,
-/// so that a process takes no cores which it can't use.
+/// Checks for a runtime, a core and a compiler, and only then initialises the runtime. This order avoids that a process
+/// reserves cores which it cannot use.
 ///
 /// # Errors
-/// Those of [`Device::open`] and [`Compiler::find`].
+/// The errors of [`Device::open`] and [`Compiler::find`].
 pub fn available() -> Result<()> {
     if RUNTIME.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         drop(Found::find()?);

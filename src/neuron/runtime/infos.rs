@@ -1,15 +1,15 @@
-//! What a loaded program says of its tensors, checked before anything is allocated by it.
+//! Checks of the tensor descriptions of a loaded program, before any tensor is allocated.
 
 use super::abi::{INPUT, MAX_RANK, Numbering, OUTPUT, TensorInfo, TensorInfoArray};
 use crate::neuron::fault::{Fault, Result};
 use crate::neuron::program::TensorSpec;
 use std::ffi::{CStr, CString};
 
-/// Checks that a program's tensors are these, and gives their names: of inputs, then of outputs, in the program's
-/// order.
+/// Checks that a program's tensors match the specifications. Returns their names in the program's order: inputs, then
+/// outputs.
 ///
 /// # Safety
-/// `array` is what `nrt_get_model_tensor_info` gave, and is not freed.
+/// `array` must come from `nrt_get_model_tensor_info` and must not be freed yet.
 pub unsafe fn names(
     array: *const TensorInfoArray,
     numbering: Numbering,
@@ -17,14 +17,14 @@ pub unsafe fn names(
     inputs: &[TensorSpec],
     outputs: &[TensorSpec],
 ) -> Result<Vec<CString>> {
-    // SAFETY: as the caller promises.
+    // SAFETY: guaranteed by the caller.
     let count = unsafe { (*array).tensor_count };
     let expected = inputs.len() + outputs.len();
     if count != expected as u64 {
-        let got = format!("{count} tensors");
-        return Err(Fault::mismatch(program, "what the NEFF has", got, format!("{expected}")));
+        let got = format!("{count}");
+        return Err(Fault::mismatch(program, "the number of tensors in the NEFF", got, format!("{expected}")));
     }
-    // SAFETY: as many entries follow as the array says.
+    // SAFETY: the array has as many entries as its count.
     let infos =
         unsafe { std::slice::from_raw_parts((&raw const (*array).tensor_array).cast::<TensorInfo>(), expected) };
     let mut names = Vec::with_capacity(expected);
@@ -39,7 +39,7 @@ pub unsafe fn names(
         }
         in_order(&mut found);
         for (number, ((name, info), spec)) in found.into_iter().zip(specs).enumerate() {
-            // SAFETY: the entry is of the array.
+            // SAFETY: the entry belongs to the array.
             let fits = unsafe { check(info, numbering, spec) };
             fits.map_err(|(got, expected)| {
                 let tensor = format!("{what} {number}, {},", name.to_string_lossy());
@@ -54,12 +54,12 @@ pub unsafe fn names(
 fn name(info: &TensorInfo, program: &str) -> Result<CString> {
     let bytes = info.name.map(|c| c.to_ne_bytes()[0]);
     let name = CStr::from_bytes_until_nul(&bytes).ok().filter(|name| !name.is_empty());
-    let name = name.ok_or_else(|| Fault::mismatch(program, "a tensor's name", "not one", "text that ends"))?;
+    let name = name.ok_or_else(|| Fault::mismatch(program, "a tensor's name", "invalid", "NUL-terminated text"))?;
     Ok(name.to_owned())
 }
 
-/// Puts `input10` behind `input2` where all names are of this form and none of their numbers is missing; else the order
-/// is the library's.
+/// Sorts names with number suffixes by number, so that `input10` follows `input9`. Keeps the library's order unless all
+/// names have suffixes and the suffixes are 0 to n - 1.
 fn in_order<T>(found: &mut [(CString, T)]) {
     let number = |name: &CString| -> Option<usize> {
         let name = name.to_str().ok()?;
@@ -72,10 +72,10 @@ fn in_order<T>(found: &mut [(CString, T)]) {
     }
 }
 
-/// Whether a tensor is this one; if not, what it is and what it must be.
+/// Checks that a tensor matches its specification. Returns the actual and the required value of the first difference.
 ///
 /// # Safety
-/// The entry's shape, if it is not null, is as long as its rank says.
+/// The entry's shape must be null or as long as its rank.
 unsafe fn check(
     info: &TensorInfo,
     numbering: Numbering,
@@ -83,24 +83,24 @@ unsafe fn check(
 ) -> std::result::Result<(), (String, String)> {
     if info.dtype != numbering.number(spec.dtype) {
         let expected = format!("{} for {:?}", numbering.number(spec.dtype), spec.dtype);
-        return Err((format!("of type number {}", info.dtype), expected));
+        return Err((format!("of data type number {}", info.dtype), expected));
     }
     if info.ndim > MAX_RANK || info.shape.is_null() && info.ndim > 0 {
-        return Err((format!("of rank {} without a shape", info.ndim), format!("{:?}", spec.shape)));
+        return Err((format!("of rank {} without a valid shape", info.ndim), format!("{:?}", spec.shape)));
     }
     let shape: Vec<usize> = match info.ndim {
         0 => Vec::new(),
-        // SAFETY: as the caller promises; it is not null.
+        // SAFETY: guaranteed by the caller; the pointer is not null.
         rank => unsafe { std::slice::from_raw_parts(info.shape, rank as usize) }.iter().map(|&n| n as usize).collect(),
     };
-    // A scalar may be a vector of one.
+    // Accept a vector of one element for a scalar, and vice versa.
     let same =
         shape == spec.shape || shape.iter().chain(&spec.shape).all(|&n| n == 1) && shape.len() + spec.shape.len() == 1;
     if !same {
         return Err((format!("of shape {shape:?}"), format!("{:?}", spec.shape)));
     }
     if info.size != spec.bytes() || info.size == 0 {
-        return Err((format!("of {} bytes", info.size), format!("{} of at least one element", spec.bytes())));
+        return Err((format!("of {} bytes", info.size), format!("{} bytes and at least one element", spec.bytes())));
     }
     Ok(())
 }

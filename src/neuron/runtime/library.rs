@@ -1,4 +1,4 @@
-//! libnrt, loaded when a device is asked for and never unloaded: it has threads of its own.
+//! libnrt, loaded when a device is first opened. It is never unloaded, because it has threads of its own.
 
 use super::abi::{InstanceInfo, Model, Numbering, Status, Tensor, TensorInfoArray, TensorSet, Version};
 use crate::neuron::fault::{Fault, Result};
@@ -6,30 +6,30 @@ use crate::neuron::settings;
 use std::ffi::{OsString, c_char, c_int, c_void};
 use std::mem::ManuallyDrop;
 
-/// Where the library is looked for, the last being where its package puts it.
+/// Names to search for the library; the last is the path of its package.
 const USUAL: [&str; 3] = ["libnrt.so.1", "libnrt.so", "/opt/aws/neuron/lib/libnrt.so.1"];
 
-/// Declares the functions that every usable library has.
+/// Declares the functions that every usable library exports.
 macro_rules! functions {
     ($($field:ident $symbol:literal: $type:ty,)*) => {
-        /// libnrt's functions. Each may be called between `init` and the end of the process, from one thread at a time,
-        /// with handles that it gave and that were not freed.
+        /// Functions of libnrt. Each may be called between `init` and the end of the process, from one thread at a
+        /// time. Handles must come from the library and must not be freed yet.
         pub struct Functions {
             $(pub $field: $type,)*
-            /// `nrt_get_visible_vnc_count`, or what it was called before; callable before `init`.
+            /// `nrt_get_visible_vnc_count`, or its older name; callable before `init`.
             pub visible_cores: CountCores,
-            /// `nrt_get_version`, of libraries that have it.
+            /// `nrt_get_version`, if the library exports it.
             pub version: Option<unsafe extern "C" fn(*mut Version, usize) -> Status>,
-            /// `nrt_get_instance_info`, of libraries that have it.
+            /// `nrt_get_instance_info`, if the library exports it.
             pub instance: Option<unsafe extern "C" fn(*mut InstanceInfo, usize) -> Status>,
-            /// Which numbers its element types have.
+            /// Numbering of the element types.
             pub numbering: Numbering,
         }
 
-        /// The library's functions, or the names of those that it lacks.
+        /// Returns the library's functions, or the names of the missing ones.
         fn find_all(library: &libloading::Library) -> std::result::Result<Functions, Vec<&'static str>> {
             let mut missing = Vec::new();
-            // SAFETY: these are the types of the public headers, and no signature changed since the first of them.
+            // SAFETY: the types are those of the public headers, and no signature has changed since the first of them.
             unsafe {
                 $(
                     let $field = find::<$type>(library, $symbol);
@@ -76,19 +76,19 @@ functions! {
     execute "nrt_execute": unsafe extern "C" fn(*mut Model, *const TensorSet, *mut TensorSet) -> Status,
 }
 
-/// A symbol of the library.
+/// Returns a symbol of the library.
 ///
 /// # Safety
-/// It has this type, which is a function's.
+/// `T` must be the function type of the symbol.
 unsafe fn find<T: Copy>(library: &libloading::Library, symbol: &str) -> Option<T> {
-    // SAFETY: as the caller promises.
+    // SAFETY: guaranteed by the caller.
     unsafe { library.get::<T>(symbol) }.ok().map(|found| *found)
 }
 
-/// Loads the library and finds its functions.
+/// Loads the library and resolves its functions.
 ///
 /// # Errors
-/// [`Fault::Unavailable`] where there is none, or it lacks a function.
+/// [`Fault::Unavailable`] if no library can be loaded, or if it lacks a function.
 pub fn functions() -> Result<Functions> {
     let forced = settings::path(settings::LIBRARY);
     let names: Vec<OsString> = match &forced {
@@ -99,15 +99,15 @@ pub fn functions() -> Result<Functions> {
     for name in &names {
         match open(name) {
             Ok(library) => {
-                // Never unloaded: threads of its own may run until the process ends.
+                // Never unloaded, because threads of the library may run until the process ends.
                 let library = ManuallyDrop::new(library);
                 return find_all(&library).map_err(|missing| {
                     let (name, missing) = (name.to_string_lossy(), missing.join(", "));
-                    Fault::unavailable(format!("{name} is not a library that can be used: it lacks {missing}"))
+                    Fault::unavailable(format!("{name} is not a usable Neuron runtime: it lacks {missing}"))
                 });
             }
             Err(error) => {
-                // The system's words, which name the file: this one, or one that it needs.
+                // The operating system's message names the missing file: this library or one that it depends on.
                 let cause = std::error::Error::source(&error).map(|cause| cause.to_string());
                 let cause = cause.unwrap_or_else(|| error.to_string());
                 let is_absent = cause.starts_with(&format!("{}: cannot open", name.display()));
@@ -128,13 +128,13 @@ pub fn functions() -> Result<Functions> {
 #[cfg(unix)]
 fn open(name: &OsString) -> std::result::Result<libloading::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-    // Now, not lazily: a library whose own parts are missing is found out here, not in the middle of a call.
-    // SAFETY: the library's initialisers run, as they do at every use of it.
+    // RTLD_NOW reports missing dependencies here, not in the middle of a later call.
+    // SAFETY: loading runs the library's initialisers, as any use of the library does.
     unsafe { Library::open(Some(name), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
 }
 
 #[cfg(not(unix))]
 fn open(name: &OsString) -> std::result::Result<libloading::Library, libloading::Error> {
-    // SAFETY: the library's initialisers run, as they do at every use of it.
+    // SAFETY: loading runs the library's initialisers, as any use of the library does.
     unsafe { libloading::Library::new(name) }
 }

@@ -1,4 +1,4 @@
-//! Neuron's runtime library, libnrt: from a compiled program to results.
+//! Interface to Neuron's runtime library, libnrt, which loads compiled programs and runs them.
 
 mod abi;
 mod device;

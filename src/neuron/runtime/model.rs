@@ -1,4 +1,4 @@
-//! A program on a device: its handles, the calls with them, and the order in which they are freed.
+//! A program on a device: its handles, the calls that use them, and the order in which they are freed.
 
 use super::abi;
 use super::infos;
@@ -11,21 +11,21 @@ use std::ptr::{NonNull, null_mut};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// How often a call is made that may succeed the next time.
+/// Number of attempts of a call whose status allows a retry.
 const ATTEMPTS: u32 = 8;
 
-/// What a program is to be.
+/// Name and tensors of a program.
 pub struct Interface<'a> {
-    /// Its name, for what is said of it.
+    /// Name of the program, for messages.
     pub name: &'a str,
     pub inputs: &'a [TensorSpec],
     pub outputs: &'a [TensorSpec],
 }
 
-/// A loaded program with its tensors. All of it, dropping included, is for the thread that calls the runtime.
+/// A loaded program with its tensors. Only the thread that calls the runtime may use or drop it.
 pub struct Model {
     functions: &'static Functions,
-    /// The library may read it as long as the program is loaded.
+    /// Kept because the library may read it as long as the program is loaded.
     _neff: Vec<u8>,
     handle: *mut abi::Model,
     infos: *mut abi::TensorInfoArray,
@@ -35,7 +35,7 @@ pub struct Model {
     outputs: Vec<*mut abi::Tensor>,
 }
 
-// SAFETY: the handles are not of a thread; who has this has them alone.
+// SAFETY: the handles are not bound to a thread, and this struct is their only owner.
 unsafe impl Send for Model {}
 
 fn checked(call: &'static str, status: abi::Status, at_work: bool) -> Result<()> {
@@ -45,19 +45,20 @@ fn checked(call: &'static str, status: abi::Status, at_work: bool) -> Result<()>
     }
 }
 
-/// What a successful call gave, which must not be null.
+/// Returns the pointer from a successful call, or an error if it is null.
 fn given<T>(call: &'static str, pointer: *mut T) -> Result<*mut T> {
     match NonNull::new(pointer) {
         Some(pointer) => Ok(pointer.as_ptr()),
-        None => Err(Fault::unavailable(format!("{call} succeeded and gave nothing"))),
+        None => Err(Fault::unavailable(format!("{call} succeeded but returned a null pointer"))),
     }
 }
 
 impl Model {
-    /// Loads it on a core, checks its tensors, and allocates them. What was made is freed where a step fails.
+    /// Loads a NEFF on a core, checks its tensors, and allocates them. If a step fails, everything allocated before is
+    /// freed.
     pub fn load(functions: &'static Functions, core: i32, neff: Vec<u8>, interface: &Interface) -> Result<Self> {
         let mut handle = null_mut();
-        // SAFETY: the bytes are as long as said, and the handle is written before it is read.
+        // SAFETY: the length is that of the bytes, and the handle is written before it is read.
         let status = unsafe { (functions.load)(neff.as_ptr().cast(), neff.len(), core, -1, &mut handle) };
         checked("nrt_load", status, false)?;
         let handle = given("nrt_load", handle)?;
@@ -65,18 +66,18 @@ impl Model {
         let (infos, input_set, output_set) = (null_mut(), null_mut(), null_mut());
         let mut model = Model { functions, _neff: neff, handle, infos, input_set, output_set, inputs, outputs };
         let mut array = null_mut();
-        // SAFETY: the handle is a loaded program's.
+        // SAFETY: the handle is that of a loaded program.
         let status = unsafe { (functions.tensor_infos)(model.handle, &mut array) };
         checked("nrt_get_model_tensor_info", status, false)?;
         model.infos = given("nrt_get_model_tensor_info", array)?;
         let Interface { name, inputs, outputs } = *interface;
-        // SAFETY: the array was just given.
+        // SAFETY: the array comes from the call above.
         let names = unsafe { infos::names(model.infos, functions.numbering, name, inputs, outputs) }?;
         model.input_set = allocate_set(functions)?;
         model.output_set = allocate_set(functions)?;
         for (at, (name, spec)) in names.iter().zip(inputs.iter().chain(outputs)).enumerate() {
             let tensor = allocate_tensor(functions, core, spec.bytes(), name)?;
-            // Owned before anything can fail.
+            // Store the tensor before anything can fail, so that it is freed.
             let set = if at < inputs.len() {
                 model.inputs.push(tensor);
                 model.input_set
@@ -84,17 +85,18 @@ impl Model {
                 model.outputs.push(tensor);
                 model.output_set
             };
-            // SAFETY: the handles were given and are not freed; a set is destroyed before its tensors are.
+            // SAFETY: the handles are valid and not freed; a set is destroyed before its tensors.
             let status = unsafe { (functions.add_to_set)(set, name.as_ptr(), tensor) };
             checked("nrt_add_tensor_to_tensor_set", status, false)?;
         }
         Ok(model)
     }
 
-    /// Writes inputs, runs, and reads outputs into `read`, all being as long as the program's tensors.
+    /// Writes the inputs, runs the program, and reads the outputs into `read`. All buffers must have the lengths of the
+    /// program's tensors.
     pub fn run(&mut self, interface: &Interface, inputs: &[&[u8]], read: &mut [Vec<u8>]) -> Result<()> {
         for (&tensor, bytes) in self.inputs.iter().zip(inputs) {
-            // SAFETY: the tensor is allocated, for as many bytes.
+            // SAFETY: the tensor is allocated with this many bytes.
             let status = unsafe { (self.functions.write_tensor)(tensor, bytes.as_ptr().cast(), 0, bytes.len()) };
             checked("nrt_tensor_write", status, true)?;
         }
@@ -103,7 +105,7 @@ impl Model {
             checked("nrt_execute", status.0, true)?;
         }
         for (&tensor, bytes) in self.outputs.iter().zip(read.iter_mut()) {
-            // SAFETY: the tensor is allocated, for as many bytes.
+            // SAFETY: the tensor is allocated with this many bytes.
             let status = unsafe { (self.functions.read_tensor)(tensor, bytes.as_mut_ptr().cast(), 0, bytes.len()) };
             checked("nrt_tensor_read", status, true)?;
         }
@@ -114,11 +116,11 @@ impl Model {
         Ok(())
     }
 
-    /// Runs, again after a while where that is what the status asks for.
+    /// Runs the program; retries with increasing pauses if the status allows it.
     fn execute(&mut self) -> NrtStatus {
         let mut attempt = 0;
         loop {
-            // SAFETY: the program is loaded; its sets have its tensors, which are allocated.
+            // SAFETY: the program is loaded, and its sets hold its allocated tensors.
             let status = NrtStatus(unsafe { (self.functions.execute)(self.handle, self.input_set, self.output_set) });
             attempt += 1;
             if status.action() != Action::Retry || attempt == ATTEMPTS {
@@ -128,12 +130,13 @@ impl Model {
         }
     }
 
-    /// Frees what there is; once. Nothing is freed that something which is not freed yet may use: the program uses
-    /// sets, and sets tensors. Runs are waited for, so none is under way. What can fail is tried again, and then left.
+    /// Frees all handles once, each before the handles that it uses: the program, the tensor sets, then the tensors. No
+    /// run is in progress, because runs are synchronous. A call that fails is repeated up to `ATTEMPTS` times; then its
+    /// handle is leaked.
     pub fn free(&mut self) {
         let functions = self.functions;
         let again = |free: &dyn Fn() -> abi::Status| (0..ATTEMPTS).any(|_| NrtStatus(free()) == NrtStatus::SUCCESS);
-        // SAFETY: each handle was given, and is forgotten when it is freed.
+        // SAFETY: each handle is valid, and is cleared when it is freed.
         unsafe {
             if !self.handle.is_null() {
                 again(&|| (functions.unload)(self.handle));
@@ -165,7 +168,7 @@ fn allocate_set(functions: &Functions) -> Result<*mut abi::TensorSet> {
 
 fn allocate_tensor(functions: &Functions, core: i32, size: usize, name: &CString) -> Result<*mut abi::Tensor> {
     let mut tensor = null_mut();
-    // SAFETY: the name ends, and the handle is written before it is read.
+    // SAFETY: the name is NUL-terminated, and the handle is written before it is read.
     let status = unsafe { (functions.allocate_tensor)(abi::ON_DEVICE, core, size, name.as_ptr(), &mut tensor) };
     checked("nrt_tensor_allocate", status, false)?;
     given("nrt_tensor_allocate", tensor)

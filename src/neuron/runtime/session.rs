@@ -1,4 +1,4 @@
-//! The programs that a process runs on a device, each loaded once.
+//! Programs that a process runs on a device, each loaded once.
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
-/// A device with the programs that were run on it, which stay loaded: compiling takes minutes, and loading is no part
-/// of a step. It can be shared by threads, which take turns.
+/// A device with all programs that have run on it. Programs stay loaded, because compiling takes minutes and loading
+/// should not be part of a step. Threads can share a session; their runs are serialised.
 #[derive(Debug)]
 pub struct Session {
     device: Device,
@@ -20,20 +20,20 @@ pub struct Session {
 }
 
 impl Session {
-    /// One without programs.
+    /// Creates a session without loaded programs.
     pub fn new(device: Device) -> Self {
         Session { device, loaded: Mutex::default() }
     }
 
-    /// The device.
+    /// Returns the device.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Compiles and loads a program now, so that what keeps it from running is known at the start.
+    /// Compiles and loads a program now, so that errors appear at the start.
     ///
     /// # Errors
-    /// Those of [`Device::load`].
+    /// The errors of [`Device::load`].
     pub fn load(&self, program: &Program) -> Result<()> {
         self.with(program, |_| Ok(()))
     }
@@ -49,10 +49,10 @@ impl Session {
 }
 
 impl Execute for Session {
-    /// Runs a program, which is compiled and loaded the first time.
+    /// Runs a program, and compiles and loads it at its first use.
     ///
     /// # Errors
-    /// Those of [`Device::load`] and [`Loaded::run`].
+    /// The errors of [`Device::load`] and [`Loaded::run`].
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> crate::Result<Vec<Vec<u8>>> {
         Ok(self.with(program, |loaded| loaded.run(inputs).map(<[_]>::to_vec))?)
     }

@@ -1,5 +1,4 @@
-//! The one thread that calls the runtime, with a stack that is large enough for it: large programs ran over one of 2
-//! MiB.
+//! The single thread that calls the runtime. It has a large stack, because large programs overflowed one of 2 MiB.
 
 use crate::neuron::fault::{Fault, Result};
 use std::any::Any;
@@ -7,19 +6,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-/// Address space only: pages that are not used are not there.
+/// Size of the stack in bytes. Unused pages only take address space.
 const STACK: usize = 128 << 20;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does what it is told, one thing after the other, and ends when this is dropped.
+/// A thread that runs jobs in order, and ends when this struct is dropped.
 pub struct Worker {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Worker {
-    /// Starts it.
+    /// Starts the thread.
     pub fn start() -> Result<Self> {
         let (jobs, received) = channel::<Job>();
         let thread = Builder::new().name("evenkeel-neuron".into()).stack_size(STACK).spawn(move || {
@@ -27,26 +26,27 @@ impl Worker {
                 job();
             }
         });
-        let thread = thread.map_err(|error| Fault::unavailable(format!("a thread can't be started: {error}")))?;
+        let thread =
+            thread.map_err(|error| Fault::unavailable(format!("cannot start the runtime's thread: {error}")))?;
         Ok(Worker { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Has it do `work`, and waits.
+    /// Runs `work` on the thread, and waits for its result.
     ///
     /// # Errors
-    /// [`Fault::Panicked`] where `work` panics; the thread goes on.
+    /// [`Fault::Panicked`] if `work` panics; the thread continues.
     pub fn call<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R> {
         let (done, result) = sync_channel(1);
         let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
             let outcome = catch_unwind(AssertUnwindSafe(work));
-            // Nobody else receives it, and the receiver waits.
+            // Sending cannot fail, because the only receiver is waiting.
             let _ = done.send(outcome);
         });
-        // SAFETY: the job borrows for as long as this function runs, which waits below until `work` has been consumed
-        // and its outcome sent, or until the job was dropped with all it holds.
+        // SAFETY: the job's borrows live until this function returns. It waits below until `work` is consumed and its
+        // outcome sent, or until the job is dropped.
         let job = unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Job>(job) };
         if let Some(jobs) = &self.jobs {
-            // A job that can't be sent comes back in the error and is dropped.
+            // If sending fails, the error contains the job, which is dropped here.
             let _ = jobs.send(job);
         }
         match result.recv() {
@@ -61,7 +61,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // Its jobs' panics are caught: there is none of its own.
+            // The thread does not panic, because panics of its jobs are caught.
             let _ = thread.join();
         }
     }
@@ -69,7 +69,7 @@ impl Drop for Worker {
 
 fn told(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without words".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
             let frame = black_box([left; 1 << 10]);
             if left == 0 { 0 } else { deep(left - 1) + black_box(frame)[0] / left }
         }
-        // 24 MiB at least, of frames of 8 KiB.
+        // At least 24 MiB of stack, in frames of 8 KiB.
         assert_eq!(Worker::start().unwrap().call(|| deep(3 << 10)), Ok(3 << 10));
     }
 }

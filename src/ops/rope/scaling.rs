@@ -1,32 +1,33 @@
-//! How frequencies are stretched for more positions than a model was trained on.
+//! Scaling of the frequencies for more positions than a model was trained on.
 
 use super::long_rope::LongRope;
 use super::yarn::Yarn;
 use crate::error::{Error, Result};
 
-/// How rotary embedding is stretched to more positions, see [`Rope::scaling`](crate::Rope::scaling).
+/// Scalings of the rotary embedding to more positions, for [`Rope::scaling`](crate::Rope::scaling).
 ///
-/// With f the frequency theta^(-2i/d) of pair i of a head of d columns, and L the original positions. Each result is
-/// computed to more digits than f64 has, and rounded once.
+/// Each variant states the frequency that replaces f = theta^(-2i/d), the frequency of pair i in a head of d columns. L
+/// is the number of original positions. Each scaled frequency is computed with more precision than f64 and rounded
+/// once.
 ///
 /// The definitions are those of `modeling_rope_utils` in Hugging Face's transformers, which computes them in f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling<'a> {
-    /// f / factor, the same as dividing positions (Chen et al., "Extending context window of large language models via
-    /// positional interpolation", 2023).
+    /// Positional interpolation: f / factor, which has the effect of dividing the positions (Chen et al., "Extending
+    /// context window of large language models via positional interpolation", 2023).
     Linear {
-        /// How many times as many positions. Finite and at least 1.
+        /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
     },
-    /// The base becomes theta * factor^(d / (d-2)), so that the slowest pair is f / factor and the fastest remains
-    /// (bloc97, "NTK-aware scaled RoPE", 2023).
+    /// NTK-aware scaling: the base becomes theta * factor^(d / (d-2)). The slowest pair then has f / factor, and the
+    /// fastest is unchanged (bloc97, "NTK-aware scaled RoPE", 2023).
     Ntk {
-        /// How many times as many positions. Finite and at least 1.
+        /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
     },
-    /// As [`RopeScaling::Ntk`], by a factor that is 1 up to the original positions and grows beyond them
-    /// (emozilla, "Dynamically scaled RoPE", 2023):
+    /// Dynamic NTK-aware scaling: [`RopeScaling::Ntk`] by a factor that is 1 up to the original positions and grows
+    /// beyond them (emozilla, "Dynamically scaled RoPE", 2023). The base becomes
     ///
     /// ```text
     /// theta * (factor * max(sequence, L) / L - (factor - 1))^(d / (d-2))
@@ -37,68 +38,69 @@ pub enum RopeScaling<'a> {
     /// let scaling = |sequence| RopeScaling::DynamicNtk { factor: 2.0, original_positions: 2048, sequence };
     /// let table = |sequence| RopeTable::new(&[100], 64, &Rope::default().scaling(scaling(sequence)));
     /// assert_eq!(table(2048)?, RopeTable::new(&[100], 64, &Rope::default())?);
-    /// // Twice the positions: as `Ntk` by a factor of 2 * 4096 / 2048 - 1.
+    /// // At twice the positions the result equals `Ntk` with the factor 2 * 4096 / 2048 - 1 = 3.
     /// let ntk = Rope::default().scaling(RopeScaling::Ntk { factor: 3.0 });
     /// assert_eq!(table(4096)?, RopeTable::new(&[100], 64, &ntk)?);
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
     DynamicNtk {
-        /// How much the base grows with the sequence. Finite and at least 1.
+        /// Rate at which the base grows with the sequence. Finite and at least 1.
         factor: f64,
-        /// The positions that the model was trained on. At least 1.
+        /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,
-        /// Positions of the sequence that the rows are of, or of the longest that is served. A cache of keys holds for
-        /// one base: an engine that keeps one sets the longest here, as vLLM does; transformers takes the largest
-        /// position of each call and 1.
+        /// Length of the sequence that the rows belong to, or of the longest sequence that is served.
+        ///
+        /// Keys in a cache are valid for one base only. An engine with a key cache therefore sets the longest length
+        /// here, as vLLM does. transformers uses the largest position of each call, plus 1.
         sequence: usize,
     },
-    /// f for pairs that turn fast, f / factor for those that turn slowly, and a ramp in between (Peng et al., "YaRN:
-    /// efficient context window extension of large language models", 2023):
+    /// YaRN: f for pairs that rotate fast, f / factor for pairs that rotate slowly, and a linear ramp in between (Peng
+    /// et al., "YaRN: efficient context window extension of large language models", 2023):
     ///
     /// ```text
-    /// place(turns) = d ln(L / (2 pi turns)) / (2 ln theta)
-    /// low = max(floor(place(beta_fast)), 0),   high = min(ceil(place(beta_slow)), d - 1)
+    /// pair(turns) = d ln(L / (2 pi turns)) / (2 ln theta)
+    /// low = max(floor(pair(beta_fast)), 0),   high = min(ceil(pair(beta_slow)), d - 1)
     /// ramp = (i - low) / (high - low) clamped to 0..1; if high equals low, 0.001 is added to high
     /// (1 - ramp) f + ramp f / factor
     /// ```
     ///
-    /// without floor and ceil where `truncate` is false. Cosines and sines are multiplied with
+    /// If `truncate` is false, floor and ceil are left out. Cosines and sines are multiplied by
     ///
     /// ```text
-    /// the attention factor, if there is one
-    /// (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1), if both are above 0
-    /// 0.1 ln(factor) + 1 otherwise
+    /// attention_factor                                                     if it is set, otherwise
+    /// (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1)    if mscale and mscale_all_dim are above 0,
+    /// 0.1 ln(factor) + 1                                                   otherwise
     /// ```
     Yarn(Yarn),
-    /// f / short or f / long, by a list of factors for each pair: the long list in sequences of more than L positions
-    /// (Ding et al., "LongRoPE: extending LLM context window beyond 2 million tokens", 2024). Cosines and sines are
-    /// multiplied with the attention factor, if there is one, else with sqrt(1 + ln(factor) / ln(L)).
+    /// LongRoPE: each pair's f is divided by its factor in the short list, or in the long list for sequences of more
+    /// than L positions (Ding et al., "LongRoPE: extending LLM context window beyond 2 million tokens", 2024). Cosines
+    /// and sines are multiplied by the attention factor if it is set, otherwise by sqrt(1 + ln(factor) / ln(L)).
     LongRope(LongRope<'a>),
-    /// f for pairs that turn more than `high_freq_factor` times within the original positions, f / factor for those
-    /// that turn less than `low_freq_factor` times, and in between (Grattafiori et al., "The Llama 3 herd of models",
-    /// 2024):
+    /// Llama 3: f for pairs that make more than `high_freq_factor` turns within the original positions, and f / factor
+    /// for pairs that make fewer than `low_freq_factor` turns. Pairs in between are interpolated (Grattafiori et al.,
+    /// "The Llama 3 herd of models", 2024):
     ///
     /// ```text
     /// smooth = (L f / (2 pi) - low_freq_factor) / (high_freq_factor - low_freq_factor)
     /// (1 - smooth) f / factor + smooth f
     /// ```
     Llama3 {
-        /// How many times as many positions. Finite and at least 1.
+        /// Ratio of the extended to the original number of positions. Finite and at least 1.
         factor: f64,
-        /// Finite and above 0.
+        /// Turns below which a pair is slow. Finite and above 0.
         low_freq_factor: f64,
-        /// Finite and above `low_freq_factor`.
+        /// Turns above which a pair is fast. Finite and above `low_freq_factor`.
         high_freq_factor: f64,
-        /// The positions that the model was trained on. At least 1.
+        /// Number of positions that the model was trained on. At least 1.
         original_positions: usize,
     },
 }
 
 impl RopeScaling<'_> {
-    /// Checks its parameters, the base that it scales, and that it is for so many pairs.
+    /// Checks the parameters, the base `theta`, and that lists have one factor for each pair.
     pub(super) fn check(self, op: &'static str, theta: f64, pairs: usize) -> Result<()> {
         let checks = Checks { op };
-        checks.holds("theta", theta, theta > 1.0, "finite and above 1 where it is scaled")?;
+        checks.holds("theta", theta, theta > 1.0, "finite and above 1 with a scaling")?;
         match self {
             RopeScaling::Linear { factor } | RopeScaling::Ntk { factor } => checks.factor(factor),
             RopeScaling::DynamicNtk { factor, original_positions, .. } => {
@@ -111,14 +113,14 @@ impl RopeScaling<'_> {
                 checks.factor(factor)?;
                 checks.positions(original_positions, 1)?;
                 checks.holds("low_freq_factor", low_freq_factor, low_freq_factor > 0.0, "finite and above 0")?;
-                let least = format!("finite and above {low_freq_factor}, low_freq_factor");
+                let least = format!("finite and above low_freq_factor, {low_freq_factor}");
                 checks.holds("high_freq_factor", high_freq_factor, high_freq_factor > low_freq_factor, &least)
             }
         }
     }
 }
 
-/// Checks of parameters that several scalings have.
+/// Checks of parameters that several scalings share.
 #[derive(Clone, Copy)]
 pub(super) struct Checks {
     pub op: &'static str,

@@ -3,43 +3,46 @@
 use super::scaling::Checks;
 use crate::error::Result;
 
-/// Options of YaRN, see [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).
+/// Options of YaRN; see [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).
 ///
 /// ```
 /// use evenkeel::{Rope, RopeScaling, RopeTable, Rows, Yarn, rope};
-/// // The frequencies of gpt-oss: its configuration has `truncate` false.
+/// // The frequencies of gpt-oss, whose configuration sets `truncate` to false.
 /// let yarn = Yarn::new(32.0, 4096).truncate(false);
 /// let options = Rope::default().theta(150_000.0).scaling(RopeScaling::Yarn(yarn));
 /// let table = RopeTable::new(&[0, 1], 64, &options)?;
 /// let y = rope(Rows::new(&[1.0f32; 2 * 64], 2, 64)?, &table)?;
-/// assert_eq!(y[0], 1.3465736); // 0.1 ln(32) + 1: position 0 is not turned
+/// assert_eq!(y[0], 1.3465736); // 0.1 ln(32) + 1: the angle of position 0 is 0
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Yarn {
-    /// How many times as many positions. Finite and at least 1.
+    /// Ratio of the extended to the original number of positions. Finite and at least 1.
     pub factor: f64,
-    /// The positions that the model was trained on. At least 1.
+    /// Number of positions that the model was trained on. At least 1.
     pub original_positions: usize,
-    /// Turns within these from which on a pair is fast. Finite and at least `beta_slow`; 32 by default, as in the paper.
+    /// Turns within the original positions at or above which a pair is fast. Finite and at least `beta_slow`; 32 by
+    /// default, as in the paper.
     pub beta_fast: f64,
-    /// Turns up to which a pair is slow. Finite and above 0; 1 by default, as in the paper.
+    /// Turns within the original positions at or below which a pair is slow. Finite and above 0; 1 by default, as in
+    /// the paper.
     pub beta_slow: f64,
-    /// Whether the ramp's ends are rounded to whole pairs. True by default, as in transformers; false in gpt-oss.
+    /// Whether the ends of the ramp are rounded to whole pairs. True by default, as in transformers; false in gpt-oss.
     pub truncate: bool,
-    /// What cosines and sines are multiplied with. Finite and above 0; by default it follows from `factor`, see
-    /// [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).
+    /// Factor of the cosines and sines. Finite and above 0; by default it is computed from `factor` and the two fields
+    /// below, see [`RopeScaling::Yarn`](crate::RopeScaling::Yarn).
     pub attention_factor: Option<f64>,
-    /// Weight of ln(factor) in the attention factor's dividend, as DeepSeek has it. Finite and not negative; 0, the
-    /// default, is none.
+    /// Weight of ln(factor) in the numerator of the attention factor, as in DeepSeek. From 0 to 1e300; 0 by default.
+    /// Has an effect only if `mscale_all_dim` is above 0 too.
     pub mscale: f64,
-    /// Weight of ln(factor) in the attention factor's divisor. Finite and not negative; 0, the default, is none.
+    /// Weight of ln(factor) in the denominator of the attention factor. From 0 to 1e300; 0 by default. Has an effect
+    /// only if `mscale` is above 0 too.
     pub mscale_all_dim: f64,
 }
 
 impl Yarn {
-    /// Returns the options for so many times as many positions as the model was trained on, all others as by default.
+    /// Returns the options with this factor and number of original positions, and defaults for all others.
     pub const fn new(factor: f64, original_positions: usize) -> Self {
         Yarn {
             factor,
@@ -82,11 +85,11 @@ impl Yarn {
         checks.factor(self.factor)?;
         checks.positions(self.original_positions, 1)?;
         checks.holds("beta_slow", self.beta_slow, self.beta_slow > 0.0, "finite and above 0")?;
-        let least = format!("finite and at least {}, beta_slow", self.beta_slow);
+        let least = format!("finite and at least beta_slow, {}", self.beta_slow);
         checks.holds("beta_fast", self.beta_fast, self.beta_fast >= self.beta_slow, &least)?;
         checks.attention_factor(self.attention_factor)?;
         for (argument, mscale) in [("mscale", self.mscale), ("mscale_all_dim", self.mscale_all_dim)] {
-            // Times ln(factor), which is below 710, it stays within f64.
+            // ln(factor) is below 710, so a product with at most 1e300 does not overflow.
             let expected = "finite, not negative and at most 1e300";
             checks.holds(argument, mscale, (0.0..=1e300).contains(&mscale), expected)?;
         }

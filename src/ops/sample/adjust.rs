@@ -1,4 +1,4 @@
-//! What a step does to logits before any filter: bias, penalties, tokens that are not to come.
+//! Changes of the logits before the filters: bias, penalties, bad words and allowed tokens.
 
 use super::dry::{Penalty, Repeats};
 use super::profile::Penalties;
@@ -6,26 +6,26 @@ use super::{OP, SamplerConfig, Step};
 use crate::element::Element;
 use crate::error::{Error, Result};
 
-/// A request's changes of a row.
+/// Changes that a request makes to a row of logits.
 #[derive(Clone, Copy)]
 pub struct Adjustments<'a> {
     config: &'a SamplerConfig,
     step: Step<'a>,
 }
 
-/// What is found of the tokens so far, in lists that are kept from step to step.
+/// Buffers for statistics of the previous tokens, reused from step to step.
 #[derive(Default)]
 pub struct History {
     sorted: Vec<u32>,
     repeats: Repeats,
 }
 
-/// Logits of a row, or of some tokens of it that are side by side: changes of others' are not its.
+/// Logits of a row, or of a shard of contiguous tokens. Changes of tokens outside the shard are ignored.
 pub struct Part<'a, E> {
     pub logits: &'a mut [E],
-    /// The first one's token.
+    /// Token of the first logit.
     pub first: usize,
-    /// How many tokens the vocabulary has.
+    /// Number of tokens of the vocabulary.
     pub all: usize,
 }
 
@@ -44,7 +44,8 @@ impl<'a, E: Element> Part<'a, E> {
         }
     }
 
-    /// An operation on a logit, rounded, that leaves infinities and NaN alone: a finite logit stays one.
+    /// Applies `f` to a finite logit and rounds the result, limited to the finite range. Infinities and NaN stay
+    /// unchanged.
     fn change(&mut self, token: u32, f: impl FnOnce(f64) -> f64) {
         let Some(z) = self.logit(token) else { return };
         let was = z.widen();
@@ -60,7 +61,7 @@ impl<'a, E: Element> Part<'a, E> {
 }
 
 impl<'a> Adjustments<'a> {
-    /// Nothing if the row is taken as it is.
+    /// Returns the changes, or `None` if the row is used unchanged.
     pub fn new(config: &'a SamplerConfig, step: Step<'a>) -> Option<Self> {
         let c = config;
         let penalises = c.repetition_penalty != 1.0
@@ -72,11 +73,11 @@ impl<'a> Adjustments<'a> {
         (changes || penalises && has_tokens).then_some(Adjustments { config, step })
     }
 
-    /// Changes a row of logits, which the error names.
+    /// Changes the logits of a row; `row` is its index for error messages.
     pub fn apply<E: Element>(&self, row: usize, mut part: Part<'_, E>, history: &mut History) -> Result<()> {
         let known = |argument, token: u32| match part.all {
             n if (token as usize) < n => Ok(()),
-            n => Err(Error::invalid_in_row(OP, argument, row, token, format!("below {n}, which the vocabulary has"))),
+            n => Err(Error::invalid_in_row(OP, argument, row, token, format!("below {n}, the vocabulary size"))),
         };
         let Step { prompt, output, bias, bad_words, .. } = self.step;
         bias.iter().try_for_each(|&(token, _)| known("bias", token))?;
@@ -130,7 +131,8 @@ impl<'a> Adjustments<'a> {
         }
     }
 
-    /// How often each token of the window is there, with the prompt's or without.
+    /// Returns each token of the penalty window with its number of occurrences, in the output and optionally the
+    /// prompt.
     fn counts<'s>(&self, with_prompt: bool, sorted: &'s mut Vec<u32>) -> impl Iterator<Item = (u32, f64)> + use<'s> {
         let Step { prompt, output, .. } = self.step;
         let window = self.config.penalty_window.unwrap_or(usize::MAX);
@@ -145,7 +147,7 @@ impl<'a> Adjustments<'a> {
         sorted.chunk_by(|a, b| a == b).map(|same| (same[0], same.len() as f64))
     }
 
-    /// DRY: tokens that went on from where the sequence is now, the last time or any before.
+    /// Applies DRY: penalises tokens that continued an earlier occurrence of the last tokens.
     fn break_repetitions<E: Element>(&self, part: &mut Part<'_, E>, repeats: &mut Repeats) {
         let c = self.config;
         if c.dry_multiplier == 0.0 {
@@ -163,7 +165,7 @@ impl<'a> Adjustments<'a> {
         }
     }
 
-    /// Whether these are the last tokens.
+    /// Returns whether the sequence ends with these tokens.
     fn ends_with(&self, tokens: &[u32]) -> bool {
         let Step { prompt, output, .. } = self.step;
         let prompt = if self.config.profile.rules().bad_words_of_output { &[] } else { prompt };
@@ -176,7 +178,7 @@ impl<'a> Adjustments<'a> {
         let Part { logits, first, all } = part;
         let needed = all.div_ceil(32);
         if words.len() < needed {
-            let expected = format!("{needed} for {all} tokens");
+            let expected = format!("{needed} words for {all} tokens");
             return Err(Error::shape(OP, "allowed", format!("{} words", words.len()), expected));
         }
         let keep = |logits: &mut [E], word: u32| {
@@ -184,7 +186,7 @@ impl<'a> Adjustments<'a> {
                 *z = if word >> i & 1 == 0 { E::NEG_INFINITY } else { *z };
             }
         };
-        // Up to the first whole word, and whole words from there on.
+        // First the logits before a multiple of 32, then blocks of 32 logits with one word each.
         let lead = (first.next_multiple_of(32) - first).min(logits.len());
         let (head, rest) = logits.split_at_mut(lead);
         if !head.is_empty() {

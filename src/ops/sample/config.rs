@@ -1,4 +1,4 @@
-//! What to draw with.
+//! Parameters of the sampler.
 
 use super::Sampler;
 use super::plan::Plan;
@@ -6,10 +6,11 @@ use super::profile::Profile;
 use crate::error::Result;
 use crate::simd::in_default;
 
-/// What to draw with. Filters that are not set do nothing.
+/// Parameters of the sampler: temperature, filters and penalties.
 ///
-/// Their order, and what they mean in the details on which engines differ, is the [`Profile`]'s; what is said below is
-/// the default one's. [`SamplerConfig::validate`] checks the parameters once a request.
+/// Filters that are not set do nothing. Engines differ in the order of filters and in details; the [`Profile`] selects
+/// these. The fields below are described for the default profile. [`SamplerConfig::validate`] checks the parameters
+/// once per request.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig};
@@ -19,65 +20,72 @@ use crate::simd::in_default;
 /// assert!(sampled.token < 3);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
-/// With the feature `serde` it is read and written with its fields by name; those that are missing have their defaults,
-/// and unknown ones are refused.
+/// With the feature `serde` the fields are serialised by name. Missing fields get their defaults, and unknown fields
+/// are rejected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct SamplerConfig {
-    /// Whose order and details.
+    /// Engine whose order of filters and details apply.
     pub profile: Profile,
-    /// Divides the logits. Finite, not negative; 1 by default. 0 is greedy: the largest logit, the lowest index among
-    /// equals.
+    /// Divisor of the logits. Finite, not negative; 1 by default. 0 selects greedily: the largest logit, and the lowest
+    /// index among equals.
     pub temperature: f64,
-    /// How far the temperature moves to either side of itself with the entropy of what is left: with h the entropy over
-    /// its largest, ln n, it is low + (high - low) h^exponent, low not below 0. Finite, not negative; 0 by default.
+    /// Half-width of the range of a dynamic temperature. Finite, not negative; 0, the default, turns it off.
+    ///
+    /// The range goes from low to high, which are `temperature` minus and plus this number; low is not below 0. With h
+    /// the entropy of the n remaining tokens divided by its maximum ln n, the temperature is low + (high - low)
+    /// h^exponent.
     pub dynamic_temperature: f64,
-    /// The exponent of that. Finite, not negative; 1 by default.
+    /// Exponent of h in the dynamic temperature. Finite, not negative; 1 by default.
     pub dynamic_exponent: f64,
-    /// Keeps the k tokens that come first when ordered by logit, and by index among equals. At least 1; k above the
-    /// vocabulary keeps all.
+    /// Number of tokens that top-k keeps: those with the largest logits, and the lowest indices among equals. At least
+    /// 1; all tokens stay if it exceeds the vocabulary.
     pub top_k: Option<usize>,
-    /// Keeps the shortest prefix in that order whose mass is at least p of what is left. In (0, 1].
+    /// Share p of the remaining mass for top-p, which keeps the shortest prefix with at least this mass, in the order
+    /// of top-k. In (0, 1].
     pub top_p: Option<f64>,
-    /// Keeps tokens at least min_p times as probable as the most probable one. In \[0, 1\].
+    /// Smallest probability to keep, relative to that of the most probable token. In \[0, 1\].
     pub min_p: Option<f64>,
-    /// Keeps the tokens whose surprise, -ln p, is nearest to the entropy, the fewest whose mass is at least this much of
-    /// what is left; all that are as near as the last of them. In (0, 1].
+    /// Share of the remaining mass that typical sampling keeps. In (0, 1].
+    ///
+    /// Tokens are ordered by the distance of their surprise, -ln p, from the entropy, nearest first. The shortest
+    /// prefix with at least this mass is kept, and all tokens at the same distance as its last one.
     pub typical_p: Option<f64>,
-    /// Keeps logits within so many of their standard deviations of the largest, before any temperature. Finite, above
-    /// 0.
+    /// Largest distance of a kept logit from the largest one, in standard deviations of the logits. It is measured
+    /// before any temperature. Finite, above 0.
     pub top_n_sigma: Option<f64>,
-    /// Keeps tokens at least so probable, and the most probable ones. In \[0, 1).
+    /// Smallest probability to keep; the most probable tokens stay in any case. In \[0, 1).
     pub epsilon_cutoff: Option<f64>,
-    /// The same with the smaller of eta and sqrt(eta) e^-entropy. In \[0, 1).
+    /// Parameter eta of the eta cutoff, an epsilon cutoff at the smaller of eta and sqrt(eta) e^-entropy. In \[0, 1).
     pub eta_cutoff: Option<f64>,
-    /// How probable it is that a draw excludes the top choices: of the tokens that are at least
-    /// [`SamplerConfig::xtc_threshold`] probable all but the last in order. In \[0, 1\]; 0 by default.
+    /// Probability that a draw excludes the top choices (XTC). Top choices are the tokens with a probability of at
+    /// least [`SamplerConfig::xtc_threshold`], except the last of them in order. In \[0, 1\]; 0 by default.
     pub xtc_probability: f64,
-    /// In \[0, 0.5\]; 0.1 by default.
+    /// Smallest probability of a top choice of XTC. In \[0, 0.5\]; 0.1 by default.
     pub xtc_threshold: f64,
-    /// Filters leave at least so many of the first tokens. At least 1, which is the default.
+    /// Smallest number of tokens that a filter leaves; it keeps the first ones in its order. At least 1, the default.
     pub min_keep: usize,
-    /// Divides the positive logits and multiplies the negative ones of tokens that the sequence has, prompt and output.
+    /// Divisor of positive logits, and factor of negative ones, of tokens that occur in the prompt or the output.
     /// Finite, above 0; 1 by default.
     pub repetition_penalty: f64,
-    /// Is taken off the logits of tokens that the output has. Finite; 0 by default.
+    /// Number subtracted from the logits of tokens that occur in the output. Finite; 0 by default.
     pub presence_penalty: f64,
-    /// Is taken off the logits as often as the output has the token. Finite; 0 by default.
+    /// Number subtracted from a logit for each occurrence of its token in the output. Finite; 0 by default.
     pub frequency_penalty: f64,
-    /// How many of the last tokens, of prompt and output, the penalties see; all, if it is not set. At least 1.
+    /// Number of last tokens, of prompt and output, that the penalties consider; all if not set. At least 1.
     pub penalty_window: Option<usize>,
-    /// DRY: what is taken off the logit of a token that would prolong a repetition, times
-    /// [`SamplerConfig::dry_base`] for each token that the repetition is longer than
-    /// [`SamplerConfig::dry_allowed_length`]. Finite, not negative; 0 by default, which is off.
+    /// Strength of DRY, which penalises tokens that would prolong a repetition. Finite, not negative; 0, the default,
+    /// turns it off.
+    ///
+    /// This number is multiplied by [`SamplerConfig::dry_base`] for each token by which the repetition exceeds
+    /// [`SamplerConfig::dry_allowed_length`]. The product is subtracted from the logit.
     pub dry_multiplier: f64,
-    /// Finite, at least 1; 1.75 by default.
+    /// Base of the DRY penalty. Finite, at least 1; 1.75 by default.
     pub dry_base: f64,
-    /// 2 by default.
+    /// Length from which DRY penalises repetitions; 2 by default.
     pub dry_allowed_length: usize,
-    /// How many of the last tokens, of prompt and output, are searched for repetitions; all, if it is not set. At least
-    /// 1.
+    /// Number of last tokens, of prompt and output, in which DRY searches for repetitions; all if not set. At least 1.
     pub dry_window: Option<usize>,
 }
 
@@ -110,7 +118,7 @@ impl Default for SamplerConfig {
     }
 }
 
-/// A method for each parameter that has one value.
+/// Defines a setter for each parameter with one value.
 macro_rules! setters {
     ($($name:ident: $type:ty $(=> $some:ident)?),* $(,)?) => {
         $(
@@ -158,11 +166,11 @@ impl SamplerConfig {
         Self { dry_multiplier: multiplier, dry_base: base, dry_allowed_length: allowed_length, ..self }
     }
 
-    /// Checks the parameters.
+    /// Checks the parameters and returns the sampler.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) naming the parameter, its value and its range, also
-    /// for one that the profile's engine has not.
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) with the parameter, its value and its range. A
+    /// parameter that the profile's engine does not have is rejected too.
     pub fn validate(self) -> Result<Sampler> {
         Ok(Sampler { config: self, plan: in_default(|| Plan::new(&self))? })
     }

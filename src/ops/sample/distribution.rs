@@ -1,4 +1,4 @@
-//! What the filters left of a row.
+//! Distribution over the tokens that the filters kept.
 
 use super::{Draw, Sampled};
 use crate::cpu::elementwise;
@@ -6,25 +6,25 @@ use crate::error::Result;
 use crate::math::sum::units;
 use crate::simd::in_default;
 
-/// What the filters left of a row, as a kernel has it: at least one token.
+/// Tokens of a row that the filters kept, at least one, in the buffers of the kernel.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
     pub vocabulary: usize,
-    /// In increasing order.
+    /// Kept tokens in increasing order.
     pub tokens: &'a [u32],
     pub logits: LeftLogits<'a>,
-    /// The terms of rule Q that are a draw's masses.
+    /// Exponentials in f32; in fixed-point units they are the masses of a draw.
     pub weights: &'a [f32],
-    /// The largest logit.
+    /// Largest logit.
     pub max: f64,
     /// 1 / temperature.
     pub inverse: f64,
     pub log_sum: f64,
-    /// Which one the step's draw takes.
+    /// Position of the drawn token in `tokens`.
     pub drawn: usize,
 }
 
-/// Logits of tokens that are left.
+/// Logits of the kept tokens.
 #[derive(Clone, Copy)]
 pub enum LeftLogits<'a> {
     F32(&'a [f32]),
@@ -32,12 +32,12 @@ pub enum LeftLogits<'a> {
 }
 
 impl Left<'_> {
-    /// (logit - largest) / temperature.
+    /// Returns (logit - largest) / temperature.
     fn distance(&self, logit: f64) -> f64 {
         (logit - self.max) * self.inverse
     }
 
-    /// What the step draws.
+    /// Returns the token that the step draws.
     pub fn sampled(self) -> Sampled {
         let logit = match self.logits {
             LeftLogits::F32(logits) => f64::from(logits[self.drawn]),
@@ -61,7 +61,7 @@ impl Left<'_> {
     }
 }
 
-/// What the filters left of a row: at least one token.
+/// Probability distribution over the tokens of a row that the filters kept, at least one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Distribution {
     vocabulary: usize,
@@ -72,25 +72,25 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// What stands where no row was looked at yet.
+    /// Placeholder for a row that has not been processed.
     pub(super) const NONE: Distribution =
         Distribution { vocabulary: 0, tokens: Vec::new(), masses: Vec::new(), distances: Vec::new(), log_sum: 0.0 };
 
-    /// The tokens that can be drawn, in increasing order.
+    /// Returns the tokens that can be drawn, in increasing order.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// The logarithm of each token's probability, in the order of [`Distribution::tokens`].
+    /// Returns the log-probability of each token, in the order of [`Distribution::tokens`].
     pub fn logprobs(&self) -> impl Iterator<Item = f64> + '_ {
         let logprobs = in_default(|| self.distances.iter().map(|d| d - self.log_sum).collect::<Vec<f64>>());
         logprobs.into_iter()
     }
 
-    /// The probability of every token of the vocabulary, 0 for those that were removed.
+    /// Returns the probability of every token of the vocabulary, which is 0 for removed tokens.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend).
+    /// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
     pub fn probs(&self) -> Result<Vec<f64>> {
         let mut kept: Vec<f64> = self.logprobs().collect();
         elementwise::apply_in_place(&mut kept, &elementwise::Exp)?;
@@ -101,22 +101,22 @@ impl Distribution {
         Ok(probs)
     }
 
-    /// The integer mass of each token, in the order of [`Distribution::tokens`].
+    /// Returns the integer mass of each token, in the order of [`Distribution::tokens`].
     pub(super) fn masses(&self) -> &[u64] {
         &self.masses
     }
 
-    /// The mass of all tokens, at most 2^63.
+    /// Returns the mass of all tokens, at most 2^63.
     pub(super) fn total(&self) -> u64 {
         self.masses.iter().sum()
     }
 
-    /// The mass of one token; 0 if it was removed.
+    /// Returns the mass of a token, which is 0 if it was removed.
     pub(super) fn mass(&self, token: u32) -> u64 {
         self.tokens.binary_search(&token).map_or(0, |i| self.masses[i])
     }
 
-    /// The token as if it was drawn; a draw if it was removed.
+    /// Returns the given token as if it had been drawn. If it was removed, draws another token.
     pub(super) fn sampled(&self, token: u32, draw: Draw) -> Sampled {
         match self.tokens.binary_search(&token) {
             Ok(i) => Sampled { token, logprob: self.distances[i] - self.log_sum, kept: self.tokens.len() },
@@ -124,9 +124,10 @@ impl Distribution {
         }
     }
 
-    /// The `n` most probable tokens and the logarithms of their probabilities, the first first; fewer, if fewer were
-    /// kept. Of a [`SamplerConfig`](crate::SamplerConfig) without filters and at temperature 1 they are those of the
-    /// logits as they came.
+    /// Returns the `n` most probable tokens with their log-probabilities, most probable first.
+    ///
+    /// The list is shorter if fewer tokens were kept. With a [`SamplerConfig`](crate::SamplerConfig) without filters
+    /// and with temperature 1, these are the log-probabilities of the unchanged logits.
     pub fn top_logprobs(&self, n: usize) -> Vec<(u32, f64)> {
         let mut order: Vec<usize> = (0..self.tokens.len()).collect();
         let by_logit = |&a: &usize, &b: &usize| self.distances[b].total_cmp(&self.distances[a]).then(a.cmp(&b));
@@ -140,8 +141,8 @@ impl Distribution {
 
     /// Draws a token.
     ///
-    /// The draw's 64 bits, times the total mass, over 2^64, is a number below the total; the token is the first whose
-    /// running sum exceeds it, so a token of mass 0 is never drawn.
+    /// The random 64 bits of the draw, times the total mass, over 2^64, select a number below the total mass. The first
+    /// token whose running sum of masses exceeds that number is drawn, so a token of mass 0 is never drawn.
     pub fn draw(&self, draw: Draw) -> Sampled {
         let at = draw.below(self.total());
         let mut sum = 0;

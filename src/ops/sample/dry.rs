@@ -1,23 +1,26 @@
-//! DRY, "don't repeat yourself": how long a repetition each token would prolong.
+//! DRY ("don't repeat yourself"): length of the repetition that each token would prolong, and its penalty.
 
 use super::Step;
 use crate::math::power::{self, Pair};
 
-/// The largest exponent whose power of e f32 holds, as llama.cpp has it.
+/// Largest x for which e^x is finite in f32, with the digits that llama.cpp uses.
 const MOST: f64 = 88.722_839_1;
 
-/// What is found of a sequence's repetitions, in lists that are kept from step to step.
+/// Buffers for the search for repetitions in a sequence, reused from step to step.
 #[derive(Default)]
 pub struct Repeats {
-    /// The last token first.
+    /// Tokens of the window, last token first.
     last: Vec<u32>,
     lengths: Vec<usize>,
     found: Vec<(u32, usize)>,
 }
 
 impl Repeats {
-    /// Tokens that followed an earlier occurrence of the last tokens, so many of these at least, each with the length of
-    /// its longest one. No occurrence reaches over a breaker.
+    /// Returns the tokens that would prolong a repetition of at least `least` tokens, each with the length of the
+    /// longest such repetition.
+    ///
+    /// A repetition is an earlier occurrence of the last tokens of the sequence; the token after it would prolong it.
+    /// Repetitions do not extend across a breaker, and breakers themselves are not returned.
     pub fn prolonged(&mut self, step: &Step<'_>, window: Option<usize>, least: usize) -> &[(u32, usize)] {
         let all = step.prompt.len() + step.output.len();
         let count = window.unwrap_or(all).min(all);
@@ -41,23 +44,23 @@ impl Repeats {
     }
 }
 
-/// What a repetition costs: multiplier * base^exponent, the exponent limited as llama.cpp does.
+/// Penalty of a repetition: multiplier * base^exponent, with the exponent limited as in llama.cpp.
 pub struct Penalty {
     multiplier: f64,
     base: f64,
-    /// The largest exponent.
+    /// Largest exponent.
     most: u64,
 }
 
 impl Penalty {
     pub fn new(multiplier: f64, base: f64) -> Self {
-        // A base that is nearer to 1 has no limit in llama.cpp either.
+        // llama.cpp sets no limit for bases of at most 1.000001 either.
         let most = if base > 1.000_001 { floor(Pair::from(MOST).over(power::log(base))) } else { u64::MAX };
         Penalty { multiplier, base, most }
     }
 
-    /// Returns the penalty rounded to f64, within 0.501 ULP; infinity where it exceeds f64. Pairs of f64 leave an error of at
-    /// most 2^-73 of it before that rounding.
+    /// Returns the penalty as f64, within 0.501 ULP, or infinity if it exceeds the range of f64. Before the final
+    /// rounding the relative error is at most 2^-73, because powers are computed in pairs of f64.
     pub fn of(&self, exponent: usize) -> f64 {
         let power = Pair::from(self.base).to_the(self.most.min(exponent as u64));
         let penalty = Pair::from(self.multiplier).times(power).0;
@@ -65,13 +68,13 @@ impl Penalty {
     }
 }
 
-/// The largest integer that is not above the pair, which is positive.
+/// Returns the floor of a positive pair.
 fn floor(pair: Pair) -> u64 {
     let below = pair.0.floor() == pair.0 && pair.1 < 0.0;
     pair.0 as u64 - u64::from(below)
 }
 
-/// For each place how many tokens from there on are those from the start on: the Z-function.
+/// Computes the Z-function: for each position, the length of the common prefix of the suffix there and the whole list.
 fn common_prefixes(tokens: &[u32], lengths: &mut Vec<usize>) {
     let n = tokens.len();
     lengths.clear();

@@ -1,14 +1,14 @@
-//! A configuration under its profile's rules: the filters that are to run, in order.
+//! Translation of a configuration into filters in the order of its profile.
 
 use super::OP;
 use super::config::SamplerConfig;
 use super::profile::{Beyond, Coldest, Penalties, Rules, Stage, Threshold};
 use crate::error::{Error, Result};
 
-/// What is done to the candidates of a row.
+/// Filter of the candidates of a row, with checked parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Filter {
-    /// Keeps the largest logit, the lowest index among equals.
+    /// Selection of the largest logit, and of the lowest index among equals.
     Greedy,
     Temperature(f64),
     DynamicTemperature {
@@ -39,14 +39,14 @@ pub enum Filter {
     },
 }
 
-/// The filters of a checked configuration.
+/// Filters of a checked configuration, in the order in which they run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub filters: Vec<Filter>,
     pub min_keep: usize,
 }
 
-/// p = 0 of a filter that leaves as little as it can.
+/// Smallest positive p, which replaces p = 0 where that means to keep as few tokens as possible.
 const LEAST: f64 = f64::MIN_POSITIVE;
 
 impl Plan {
@@ -75,7 +75,7 @@ impl Plan {
     }
 }
 
-/// A configuration that is being checked.
+/// Configuration that is being checked, with the rules of its profile.
 struct Checked<'a> {
     config: &'a SamplerConfig,
     rules: &'static Rules,
@@ -86,7 +86,7 @@ impl Checked<'_> {
         Err(Error::invalid(OP, argument, value, expected))
     }
 
-    /// Refuses what the engine has not.
+    /// Rejects parameters that the engine of the profile does not have.
     fn has_what_is_set(&self) -> Result<()> {
         let (c, rules) = (self.config, self.rules);
         let set = |v: Option<f64>| v.map(|v| v.to_string());
@@ -109,7 +109,7 @@ impl Checked<'_> {
         ];
         for (argument, value, is_there) in parameters {
             if let Some(value) = value.filter(|_| !is_there) {
-                return self.refuse(argument, value, format!("left as it is: the {} profile has none", rules.name));
+                return self.refuse(argument, value, format!("left unset: the {} profile has none", rules.name));
             }
         }
         Ok(())

@@ -1,24 +1,25 @@
-//! What engines mean by the same parameters: their rules as data.
+//! Rules of inference engines for sampler parameters, as data.
 
-/// Whose order of filters, ties, boundaries and special values a [`SamplerConfig`](crate::SamplerConfig) has.
+/// Engine whose order of filters, ties, boundaries and special values a [`SamplerConfig`](crate::SamplerConfig)
+/// follows.
 ///
-/// A row gives the same candidates as in that engine, in exact arithmetic; where the engine leaves it open which of
-/// several equal tokens is cut off, the one with the highest index is. What is refused, and what rows with infinities
-/// give, is the same under every profile.
+/// In exact arithmetic, a row keeps the same candidates as in that engine. Where the engine does not define which of
+/// several equal tokens is removed, the tokens with the highest indices are. Rejected rows and the results of rows with
+/// infinities are the same under every profile.
 ///
 /// | | Evenkeel | HuggingFace | Vllm | LlamaCpp | Candle |
 /// |---|---|---|---|---|---|
 /// | order | temperature, top-n-sigma, top-k, typical, top-p, min-p, epsilon, eta, XTC | temperature, top-k, top-p, min-p, typical, epsilon, eta | temperature, min-p, top-k, top-p | top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature | temperature, top-k, top-p |
-/// | equals of the k-th | lowest indices | all kept | all kept | lowest indices | lowest indices |
-/// | equals at top-p's end | lowest indices | highest indices | highest indices | lowest indices | lowest indices |
-/// | top-p is of | what is left | what is left | what is left | what is left | all tokens |
+/// | kept ties with the k-th token | lowest indices | all kept | all kept | lowest indices | lowest indices |
+/// | kept ties at top-p's end | lowest indices | highest indices | highest indices | lowest indices | lowest indices |
+/// | top-p is a share of | remaining mass | remaining mass | remaining mass | remaining mass | mass of all tokens |
 /// | p as compared | p | 1 - f32(1 - p) | 1 - (1 - f32(p)) in f32 | p | p |
-/// | temperature 0 | greedy | refused | greedy | greedy, as below 0 | greedy, as below 1e-7 |
-/// | temperature below 0.01 | as it is | as it is | 0.01 | as it is | as it is |
-/// | top-k 0 | refused | off | off | off | refused |
-/// | top-p 0 | refused | the first tokens | refused | the first tokens | off |
-/// | top-p above 1 | refused | off | refused | off | off |
-/// | typical, equals of the last | all kept | all kept | – | lowest indices | – |
+/// | temperature 0 | greedy | rejected | greedy | greedy, also below 0 | greedy, also below 1e-7 |
+/// | temperature below 0.01 | unchanged | unchanged | 0.01 | unchanged | unchanged |
+/// | top-k 0 | rejected | off | off | off | rejected |
+/// | top-p 0 | rejected | the first tokens | rejected | the first tokens | off |
+/// | top-p above 1 | rejected | off | rejected | off | off |
+/// | typical, kept ties with the last token | all | all | – | lowest indices | – |
 /// | typical ends where the mass is | at least p | at least p | – | above p | – |
 ///
 /// # Source
@@ -28,26 +29,26 @@
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Profile {
-    /// This crate's own.
+    /// Rules of this crate.
     #[default]
     Evenkeel,
-    /// transformers' `generate`.
+    /// Rules of `generate` in transformers.
     #[cfg_attr(feature = "serde", serde(rename = "hf"))]
     HuggingFace,
-    /// vLLM V1 in PyTorch; its other paths differ from it at ties.
+    /// Rules of the PyTorch path of vLLM V1; other paths of vLLM treat ties differently.
     Vllm,
-    /// llama.cpp on the CPU.
+    /// Rules of llama.cpp on the CPU.
     LlamaCpp,
-    /// candle-transformers' `LogitsProcessor`.
+    /// Rules of `LogitsProcessor` in candle-transformers.
     Candle,
 }
 
 impl Profile {
-    /// Every profile.
+    /// All profiles.
     pub const ALL: [Profile; 5] =
         [Profile::Evenkeel, Profile::HuggingFace, Profile::Vllm, Profile::LlamaCpp, Profile::Candle];
 
-    /// Its name in arguments and protocols.
+    /// Returns the name of the profile in arguments and protocols.
     ///
     /// ```
     /// assert_eq!(evenkeel::Profile::LlamaCpp.name(), "llama_cpp");
@@ -56,7 +57,7 @@ impl Profile {
         self.rules().name
     }
 
-    /// The profile of this name.
+    /// Returns the profile with this name, or `None` if there is none.
     pub fn from_name(name: &str) -> Option<Profile> {
         Self::ALL.into_iter().find(|profile| profile.name() == name)
     }
@@ -72,7 +73,7 @@ impl Profile {
     }
 }
 
-/// A parameter that is a step of its own.
+/// Filter stage of a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Temperature,
@@ -86,29 +87,29 @@ pub(crate) enum Stage {
     Xtc,
 }
 
-/// What a value at the end of a parameter's range, or beyond it, means.
+/// Meaning of a parameter value at the end of its range or outside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
     Refused,
-    /// As if it were not set.
+    /// Treated as not set.
     Off,
-    /// As little as the filter can leave.
+    /// Keeps as few tokens as the filter can.
     Least,
 }
 
-/// What a temperature of 0, or one that is too small, means.
+/// Meaning of a temperature that is 0 or too small.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Coldest {
     Refused,
-    /// Greedy at 0; what is above it is raised to this.
+    /// Greedy at 0; temperatures between 0 and `least` are raised to `least`.
     Greedy {
         least: f64,
     },
-    /// Greedy below this, 0 and negative ones too; at it, if it is 0.
+    /// Greedy below this number, and at 0 or below.
     GreedyBelow(f64),
 }
 
-/// How p of top-p is compared.
+/// Form in which the p of top-p is compared with sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Threshold {
     Plain,
@@ -118,49 +119,50 @@ pub(crate) enum Threshold {
     OneLessInF32,
 }
 
-/// Which penalties there are, and what they see.
+/// Penalties that the engine has, and the tokens that they count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Penalties {
-    /// Repetition alone.
+    /// Only the repetition penalty, over prompt and output.
     Repetition,
-    /// Repetition of prompt and output, the others of the output.
+    /// All penalties: repetition over prompt and output, presence and frequency over the output.
     OfOutput,
-    /// All of prompt and output.
+    /// All penalties over prompt and output.
     OfAll,
 }
 
-/// An engine's rules.
+/// Rules of an engine.
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub name: &'static str,
     pub order: &'static [Stage],
     pub coldest: Coldest,
-    /// The temperature's range about itself.
+    /// Whether the engine has the dynamic temperature.
     pub has_dynamic_temperature: bool,
-    /// What is not above 0.
+    /// Meaning of a top-n-sigma of 0 or below.
     pub top_n_sigma_zero: Beyond,
     pub top_k_zero: Beyond,
-    /// Whether all equals of the k-th token are kept.
+    /// Whether top-k keeps all tokens with the logit of the k-th.
     pub top_k_keeps_equals: bool,
     pub top_p_zero: Beyond,
     pub top_p_negative: Beyond,
     pub top_p_above_one: Beyond,
     pub top_p_threshold: Threshold,
-    /// Whether the first of equals are those with the highest indices.
+    /// Whether top-p orders equal logits by decreasing index.
     pub top_p_highest_first: bool,
-    /// Whether p is of all tokens, not of those that are left.
+    /// Whether p is a share of the mass of all tokens, not of the remaining ones.
     pub top_p_of_all: bool,
-    /// What is below 0; above 1 it leaves as little as it can then.
+    /// Meaning of a negative min-p. If that is rejected, a min-p above 1 is too; otherwise it keeps as few tokens as it
+    /// can.
     pub min_p_negative: Beyond,
-    /// Whether all that are as near to the entropy as the last are kept, and it is the last whose mass reaches p; else
-    /// the mass has to go beyond it.
+    /// Whether typical sampling keeps all tokens as near to the entropy as the last one, and ends where the mass
+    /// reaches p. Otherwise ties are cut by index, and the mass has to exceed p.
     pub typical_keeps_equals: bool,
     pub typical_zero: Beyond,
     pub has_min_keep: bool,
     pub penalties: Penalties,
-    /// Whether penalties can be of the last tokens only.
+    /// Whether penalties can be limited to a window of the last tokens.
     pub has_window: bool,
-    /// Whether bad words that began in the prompt may end.
+    /// Whether bad words are matched in the output only, so that one that begins in the prompt can be completed.
     pub bad_words_of_output: bool,
     pub has_dry: bool,
 }

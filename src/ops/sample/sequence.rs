@@ -1,19 +1,19 @@
-//! A sequence that is being drawn.
+//! Sampling of a sequence, token by token.
 
 use super::{Draw, Sampled, Sampler, Step};
 use crate::element::Element;
 use crate::error::Result;
 
-/// A sequence that is being drawn: a sampler with a seed and the tokens so far.
+/// Sequence that is being sampled: a sampler with a seed and the tokens so far.
 ///
-/// Its n-th token depends on the seed, the row, n, its tokens and its logits, and on nothing else: tokens that were
-/// taken back and are drawn again come out the same.
+/// The n-th token depends only on the seed, the row, n, the previous tokens and the logits. Tokens that are truncated
+/// and sampled again are therefore the same.
 ///
 /// ```
 /// use evenkeel::SamplerConfig;
 /// let sampler = SamplerConfig::default().temperature(0.0).repetition_penalty(1.5).validate()?;
 /// let mut sequence = sampler.sequence(42, &[0]);
-/// // Token 0 is in the prompt, and 1 after the first step.
+/// // The penalty applies to token 0, which is in the prompt, and after the first step to token 1.
 /// assert_eq!(sequence.sample(&[3.0f32, 2.5, 2.25], None)?.token, 1);
 /// assert_eq!(sequence.sample(&[3.0f32, 2.5, 2.25], None)?.token, 2);
 /// assert_eq!(sequence.output(), [1, 2]);
@@ -25,7 +25,7 @@ pub struct Sequence {
     seed: u64,
     row: u64,
     tokens: Vec<u32>,
-    /// Tokens of the prompt.
+    /// Number of prompt tokens, which are the first of `tokens`.
     given: usize,
     bias: Vec<(u32, f32)>,
     bad_words: Vec<Vec<u32>>,
@@ -33,7 +33,7 @@ pub struct Sequence {
 }
 
 impl Sampler {
-    /// A sequence that begins with these tokens.
+    /// Returns a sequence that begins with the tokens of `prompt`.
     pub fn sequence(&self, seed: u64, prompt: &[u32]) -> Sequence {
         Sequence {
             sampler: self.clone(),
@@ -49,39 +49,39 @@ impl Sampler {
 }
 
 impl Sequence {
-    /// Tells sequences of one seed apart; 0 unless it is set. See [`Draw::row`].
+    /// Sets the row, which distinguishes sequences with the same seed; 0 by default. See [`Draw::row`].
     pub fn row(self, row: u64) -> Self {
         Self { row, ..self }
     }
 
-    /// See [`Step::bias`].
+    /// Sets [`Step::bias`] for all steps.
     pub fn bias(self, bias: Vec<(u32, f32)>) -> Self {
         Self { bias, ..self }
     }
 
-    /// See [`Step::bad_words`].
+    /// Sets [`Step::bad_words`] for all steps.
     pub fn bad_words(self, bad_words: Vec<Vec<u32>>) -> Self {
         Self { bad_words, ..self }
     }
 
-    /// See [`Step::breakers`].
+    /// Sets [`Step::breakers`] for all steps.
     pub fn breakers(self, breakers: Vec<u32>) -> Self {
         Self { breakers, ..self }
     }
 
-    /// The tokens that were given.
+    /// Returns the tokens of the prompt.
     pub fn prompt(&self) -> &[u32] {
         &self.tokens[..self.given]
     }
 
-    /// The tokens that were drawn or accepted since.
+    /// Returns the tokens sampled or accepted after the prompt.
     pub fn output(&self) -> &[u32] {
         &self.tokens[self.given..]
     }
 
-    /// The step that comes next: for batches, and for what the sampler may draw.
+    /// Returns the next step, for batches and for [`Sampler::distribution`].
     ///
-    /// `allowed` is as in [`Step::allowed`].
+    /// `allowed` has the meaning of [`Step::allowed`].
     pub fn step<'a>(&'a self, allowed: Option<&'a [u32]>) -> Step<'a> {
         let draw = Draw { seed: self.seed, row: self.row, draw: self.output().len() as u64 };
         let step = Step::from(draw).prompt(self.prompt()).output(self.output());
@@ -92,22 +92,22 @@ impl Sequence {
         }
     }
 
-    /// Draws the next token and appends it; nothing is appended where it is refused.
+    /// Draws the next token and appends it. After an error nothing is appended.
     ///
     /// # Errors
-    /// As [`Sampler::sample`].
+    /// Those of [`Sampler::sample`].
     pub fn sample<E: Element>(&mut self, logits: &[E], allowed: Option<&[u32]>) -> Result<Sampled> {
         let sampled = self.sampler.sample(logits, self.step(allowed))?;
         self.accept(sampled.token);
         Ok(sampled)
     }
 
-    /// Appends a token that came from elsewhere: one of a batch, a forced one, one of a draft that was accepted.
+    /// Appends a token that was chosen elsewhere: sampled in a batch, forced, or accepted from a draft.
     pub fn accept(&mut self, token: u32) {
         self.tokens.push(token);
     }
 
-    /// Takes back all but the first so many tokens of the output.
+    /// Removes all but the first `output` tokens of the output.
     pub fn truncate(&mut self, output: usize) {
         self.tokens.truncate(self.given.saturating_add(output));
     }

@@ -1,28 +1,30 @@
-//! Speculative decoding: a draft's tokens, accepted or replaced so that what comes out is distributed as the target's.
+//! Speculative decoding: draft tokens are accepted or replaced so that the result has the target's distribution.
 
 use super::{Distribution, Draw, Sampled};
 use crate::simd::in_default;
 
-/// What became of a draft's token.
+/// Result of the verification of a draft token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// The draft's token, or what is there instead; the log-probability is the target's.
+    /// The draft token or its replacement, with the log-probability of the target.
     pub sampled: Sampled,
-    /// Whether it is the draft's. If not, what the draft has behind it is void.
+    /// Whether the draft token was accepted. If not, the later tokens of the draft are invalid.
     pub accepted: bool,
 }
 
 impl Distribution {
-    /// Accepts a token that was drawn from `draft`, or draws another, so that the result is distributed as this one, the
-    /// target's, is.
+    /// Accepts a token that was drawn from `draft`, or draws another, so that the result is distributed as `self`, the
+    /// target.
     ///
-    /// With p and q the target's and the draft's probabilities, the token is accepted with probability min(1, p / q), and
-    /// one replaces it else that is drawn in proportion to max(p - q, 0). The probabilities are those of the masses.
-    /// Quotients and differences are exact integers, and 64 random bits decide. So the distribution of the result is within
-    /// 2^-63 of the target's in total variation, for a token that has exactly the draft's distribution. A token that
-    /// [`Distribution::draw`] made from 64 bits adds n 2^-65, for n tokens. A greedy target accepts its own token and
-    /// nothing else. `draw` may be that which the token was drawn with.
+    /// Let p and q be the probabilities of the target and the draft. The token is accepted with probability
+    /// min(1, p / q). Otherwise it is replaced by a token drawn in proportion to max(p - q, 0). A greedy target accepts
+    /// only its own token. `draw` may be the draw that produced the token.
+    ///
+    /// The probabilities are those of the integer masses. Quotients and differences are computed exactly in integers,
+    /// and 64 random bits decide on acceptance. If the token has exactly the draft's distribution, the distribution of
+    /// the result is within 2^-63 of the target's in total variation. A token that [`Distribution::draw`] made from 64
+    /// bits adds n 2^-65, for n tokens.
     ///
     /// # Source
     /// Leviathan et al., "Fast inference from transformers via speculative decoding", 2023; Chen et al., "Accelerating
@@ -34,7 +36,7 @@ impl Distribution {
     /// let step = Draw { seed: 1, row: 0, draw: 0 };
     /// let draft = sampler.distribution(&[1.0f32, 0.0], None, step)?;
     /// let target = sampler.distribution(&[2.0f32, 0.0], None, step)?;
-    /// // The target holds more of token 0 than the draft.
+    /// // The target gives token 0 a higher probability than the draft, so it is always accepted.
     /// assert!(target.verify(&draft, 0, step).accepted);
     /// # Ok::<(), evenkeel::Error>(())
     /// ```
@@ -55,8 +57,9 @@ impl Distribution {
         })
     }
 
-    /// [`Distribution::verify`] for a draft without probabilities, such as one of n-grams: the token is accepted as
-    /// often as the target would draw it, and else any other is drawn.
+    /// Verifies a token of a draft without probabilities, such as one of n-grams; see [`Distribution::verify`].
+    ///
+    /// The token is accepted with its probability in the target. Otherwise another token is drawn from the target.
     pub fn verify_token(&self, token: u32, draw: Draw) -> Verified {
         in_default(|| {
             let chance = Chance { of: self.mass(token).into(), out_of: self.total().into() };
@@ -68,7 +71,7 @@ impl Distribution {
         })
     }
 
-    /// Accepts with this chance, or draws a token in proportion to these integers, one for each token.
+    /// Accepts the token with this probability, or draws a token in proportion to the integer weights of `residual`.
     fn settle<R: Iterator<Item = u128>>(
         &self,
         token: u32,
@@ -82,30 +85,30 @@ impl Distribution {
         }
         let sampled = match reached(residual, bits) {
             Some(index) => self.sampled(self.tokens()[index], draw),
-            // The draft would not have drawn the token, and agrees with the target otherwise.
+            // All weights are 0: both distributions are equal, and the draft gives the token mass 0.
             None => self.draw(draw),
         };
         Verified { sampled, accepted: false }
     }
 }
 
-/// A probability as a quotient: of 1 and more always, out of 0 never.
+/// Probability as the quotient `of / out_of`. Quotients of 1 or more always succeed; a denominator of 0 never does.
 struct Chance {
     of: u128,
     out_of: u128,
 }
 
 impl Chance {
-    /// Whether it comes out for 64 random bits: of their 2^64 values, for the first ceil(2^64 of / out_of).
+    /// Returns whether 64 random bits succeed: they do if they are among the first ceil(2^64 of / out_of) values.
     fn comes_out(&self, toss: u64) -> bool {
         let low = u128::from(toss) * u128::from(self.out_of as u64);
-        // floor(toss out_of / 2^64)
+        // floor(toss * out_of / 2^64)
         let bound = u128::from(toss) * (self.out_of >> 64) + (low >> 64);
         self.out_of > 0 && bound < self.of
     }
 }
 
-/// The first index whose running sum exceeds the random bits times the sum of all, over 2^128; none where all are 0.
+/// Returns the first index whose running sum exceeds bits * (sum of all) / 2^128, or `None` if all weights are 0.
 fn reached<R: Iterator<Item = u128>>(weights: impl Fn() -> R, bits: u128) -> Option<usize> {
     let at = high_product(bits, weights().sum());
     let mut sum = 0;
@@ -115,12 +118,12 @@ fn reached<R: Iterator<Item = u128>>(weights: impl Fn() -> R, bits: u128) -> Opt
     })
 }
 
-/// The product of two masses, below 2^126.
+/// Returns the product of two masses, which is below 2^126.
 fn product(a: u64, b: u64) -> u128 {
     u128::from(a) * u128::from(b)
 }
 
-/// floor(a b / 2^128)
+/// Returns floor(a b / 2^128).
 fn high_product(a: u128, b: u128) -> u128 {
     let [a_low, b_low] = [a, b].map(|v| v as u64);
     let [a_high, b_high] = [a, b].map(|v| (v >> 64) as u64);
@@ -134,7 +137,7 @@ fn high_product(a: u128, b: u128) -> u128 {
 mod tests {
     use super::{Chance, high_product, reached};
 
-    /// Random words, of which the seed is printed.
+    /// Returns a generator of random words, and prints its seed.
     fn random() -> impl FnMut() -> u64 {
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         println!("seed {state:#x}");
@@ -156,10 +159,10 @@ mod tests {
         assert_eq!(high_product(u128::MAX << 64, u128::MAX << 64), u128::MAX - (1 << 65) + 1 + 1);
     }
 
-    /// ceil(2^64 a / b) of the random numbers come out, by 128-bit integers for small a and b. Both times the same factor
-    /// are the same quotient.
+    /// Exactly ceil(2^64 a / b) of the random numbers succeed. For small a and b, 128-bit integers give that number.
+    /// Both are then multiplied by the same factor, which must not change the result.
     #[test]
-    #[cfg_attr(miri, ignore = "an hour of interpretation")]
+    #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn a_token_is_accepted_as_often_as_the_quotient_says() {
         let mut random = random();
         for _ in 0..100_000 {
@@ -179,7 +182,7 @@ mod tests {
         }
     }
 
-    /// The first 64 bits of a / b, a below b, by long division.
+    /// Returns the first 64 bits of a / b by long division; a is below b.
     fn quotient(mut a: u128, b: u128) -> u64 {
         (0..64).fold(0, |quotient, _| {
             a *= 2;
@@ -189,14 +192,14 @@ mod tests {
         })
     }
 
-    /// Where tokens begin among the random numbers that replace a rejected token: at their exact share of all that comes
-    /// before, to 64 bits. Sums in f64 left 44 of 131,072 tokens.
+    /// The random numbers that select each replacement token begin at the exact share of all tokens before it, to 64
+    /// bits. With sums in f64 only 44 of 131,072 tokens could be drawn.
     #[test]
-    #[cfg_attr(miri, ignore = "an hour of interpretation")]
+    #[cfg_attr(miri, ignore = "takes an hour under Miri")]
     fn residuals_are_shared_out_exactly() {
         const TOKENS: usize = 131_072;
         let mut random = random();
-        // Masses that differ a lot, that hardly differ, and that are next to nothing but for one.
+        // Masses that differ a lot, masses that hardly differ, and tiny masses except for one token.
         for (of_target, of_draft, largest) in [(45, 12, 1), (20, 20, 1 << 45), (3, 45, 1 << 45)] {
             let mut masses = |bits: u32| -> Vec<u128> {
                 let mut masses: Vec<u128> = (0..TOKENS).map(|_| u128::from(random() >> (64 - bits))).collect();

@@ -1,37 +1,40 @@
-//! What a token is drawn with beside the logits, and what comes of it.
+//! Inputs of a draw other than the logits and the parameters, and its result.
 
 use crate::math::philox::philox4x32;
 
-/// Which random number a draw takes: the same three numbers give the same token from the same row, alone or in a
-/// batch, on any machine.
+/// Key of the random number that a draw uses.
+///
+/// The same three numbers give the same token from the same row, alone or in a batch, on any machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Draw {
-    /// The request's seed.
+    /// Seed of the request.
     pub seed: u64,
-    /// The row, or whatever tells sequences of one seed apart.
+    /// Row, or another number that distinguishes sequences with the same seed.
     pub row: u64,
-    /// The step.
+    /// Number of the step.
     pub draw: u64,
 }
 
 impl Draw {
-    /// 64 random bits: Philox4x32-10 of (draw, row) under the seed.
+    /// Returns 64 random bits: Philox4x32-10 of the counter (draw, row) with the seed as key.
     pub(crate) fn bits(self) -> u64 {
         pair(self.words(), 0)
     }
 
-    /// A number below this: the random bits times it, over 2^64.
+    /// Returns a random number below `count`: the random bits times `count`, over 2^64.
     pub(crate) fn below(self, count: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(count)) >> 64) as u64
     }
 
-    /// Whether a toss, which has nothing to do with [`Draw::bits`], comes out as it does with this probability.
+    /// Returns true with this probability. The random bits are independent of [`Draw::bits`].
     pub(crate) fn tosses(self, probability: f64) -> bool {
         is_below(pair(self.words(), 2), probability)
     }
 
-    /// 64 random bits and 128 for the verification of a token that this very draw may have made: of the generator's next
-    /// words, so that they have nothing to do with [`Draw::bits`] and [`Draw::tosses`].
+    /// Returns 64 and 128 random bits for the verification of a draft token.
+    ///
+    /// The same draw may have produced that token. The bits come from the generator's next words, so they are
+    /// independent of [`Draw::bits`] and [`Draw::tosses`].
     pub(crate) fn verification_bits(self) -> (u64, u128) {
         let words = philox4x32(self.words(), halves(self.seed));
         let more = philox4x32(words, halves(self.seed));
@@ -52,18 +55,20 @@ fn pair(words: [u32; 4], from: usize) -> u64 {
     u64::from(words[from]) | u64::from(words[from + 1]) << 32
 }
 
-/// Of 53 bits, so that 1 is never reached.
+/// Returns whether the number in \[0, 1) made of the upper 53 bits is below the probability.
 fn is_below(bits: u64, probability: f64) -> bool {
     ((bits >> 11) as f64) < probability * (1u64 << 53) as f64
 }
 
-/// One step of one sequence: its draw, the tokens so far, and what this step allows. A [`Draw`] alone is one too.
+/// One step of a sequence: its draw, the tokens so far, and the constraints of this step.
+///
+/// A [`Draw`] converts to a step without tokens or constraints.
 ///
 /// ```
 /// use evenkeel::{Draw, SamplerConfig, Step};
 /// let sampler = SamplerConfig::default().temperature(0.0).repetition_penalty(2.0).validate()?;
 /// let step = Step::from(Draw::default()).prompt(&[2]).bias(&[(0, -1.0)]);
-/// // Token 2 is in the prompt: 3 becomes 1.5; token 0 has 1.
+/// // Token 2 is in the prompt, so its logit 3 becomes 1.5. The bias lowers token 0 to 1. Token 1 wins with 1.75.
 /// assert_eq!(sampler.sample(&[2.0f32, 1.75, 3.0], step)?.token, 1);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
@@ -89,51 +94,51 @@ impl<'a> Step<'a> {
         self.draw
     }
 
-    /// The tokens that were given.
+    /// Sets the tokens of the prompt.
     pub fn prompt(self, prompt: &'a [u32]) -> Self {
         Self { prompt, ..self }
     }
 
-    /// The tokens that were drawn since.
+    /// Sets the tokens that were sampled after the prompt.
     pub fn output(self, output: &'a [u32]) -> Self {
         Self { output, ..self }
     }
 
-    /// Which tokens may be drawn, a bit each: bit t % 32 of word t / 32, as grammar engines make them.
+    /// Sets the tokens that may be drawn, one bit each: bit t % 32 of word t / 32, the format of grammar engines.
     pub fn allowed(self, words: &'a [u32]) -> Self {
         Self { allowed: Some(words), ..self }
     }
 
-    /// What is added to logits, before any penalty.
+    /// Sets numbers to add to the logits of tokens before any penalty: finite, or -inf to forbid a token.
     pub fn bias(self, bias: &'a [(u32, f32)]) -> Self {
         Self { bias, ..self }
     }
 
-    /// Tokens, and sequences of them, that are not to come: the last token of each is not drawn where those before it
-    /// are the last ones of prompt and output.
+    /// Sets token sequences that must not occur. The last token of each is forbidden if prompt and output end with the
+    /// tokens before it; a single token is always forbidden.
     pub fn bad_words(self, words: &'a [Vec<u32>]) -> Self {
         Self { bad_words: words, ..self }
     }
 
-    /// Tokens that no repetition reaches over, for DRY: ends of lines, quotation marks.
+    /// Sets tokens across which DRY sees no repetition, such as line ends and quotation marks.
     pub fn breakers(self, tokens: &'a [u32]) -> Self {
         Self { breakers: tokens, ..self }
     }
 }
 
-/// A token that was drawn.
+/// Token that was drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sampled {
-    /// The token's index.
+    /// Index of the token in the vocabulary.
     pub token: u32,
-    /// The logarithm of its probability among what the filters kept.
+    /// Log-probability of the token among the tokens that the filters kept.
     pub logprob: f64,
-    /// How many tokens the filters kept.
+    /// Number of tokens that the filters kept.
     pub kept: usize,
 }
 
 impl Sampled {
-    /// What stands where nothing was drawn yet.
+    /// Placeholder for a row that has not been sampled.
     pub(crate) const NONE: Sampled = Sampled { token: 0, logprob: 0.0, kept: 0 };
 }

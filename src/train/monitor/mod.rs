@@ -45,7 +45,7 @@ use crate::simd::in_default;
 ///     Warning::LossJump { loss: 20.0, before: 0.5, limit: 10.0 },
 /// ]);
 /// let error = monitor.record(Step::new(2, f64::NAN), Vec::new()).unwrap_err();
-/// assert_eq!(error.to_string(), "train: the loss of step 2 is NaN; what came before it is whole");
+/// assert_eq!(error.to_string(), "train: the loss of step 2 is NaN; resume from an earlier checkpoint");
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 #[derive(Debug)]

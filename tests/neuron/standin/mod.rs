@@ -1,4 +1,5 @@
-//! What stands for a device: the library, which is compiled here, the compiler, and programs that both take.
+//! Fakes that replace a device in tests: the library, which is compiled here, the compiler, and programs that both
+//! accept.
 
 use evenkeel::neuron::{Device, ElementType, Execute, Interpreter, Program, TensorSpec};
 use sha2::{Digest, Sha256};
@@ -7,22 +8,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// Which library.
+/// Variant of the fake library.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Now,
-    /// As of 2022.
+    /// Interface as of 2022.
     Old,
-    /// Without a function that is needed.
+    /// Without a required function.
     Lacking,
 }
 
-/// The library's file, compiled the first time.
+/// Returns the path of the fake library, after compiling it if necessary.
 pub fn library(kind: Kind) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/libnrt.c");
-    let text = std::fs::read(&source).expect("the stand-in's source");
+    let text = std::fs::read(&source).expect("the source of the fake library");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libnrt-{kind:?}.so.1"));
     let copy = made.with_extension("c");
     if made.exists() && std::fs::read(&copy).is_ok_and(|compiled| compiled == text) {
@@ -36,18 +37,18 @@ pub fn library(kind: Kind) -> PathBuf {
     };
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", flag, "-o"]);
-    assert!(compiler.arg(&new).arg(&source).status().expect("cc runs").success(), "the stand-in is not compiled");
-    std::fs::rename(&new, &made).expect("renamed within a folder");
-    std::fs::write(copy, text).expect("written beside it");
+    assert!(compiler.arg(&new).arg(&source).status().expect("cc runs").success(), "the fake library must compile");
+    std::fs::rename(&new, &made).expect("the library can be renamed");
+    std::fs::write(copy, text).expect("the copy of the source can be written");
     made
 }
 
-/// The compiler's file.
+/// Returns the path of the fake compiler.
 pub fn compiler() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/neuron/standin/neuronx-cc")
 }
 
-/// The environment of a machine that has all, with a cache of its own.
+/// Returns the environment of a machine with library and compiler, and with a cache of its own.
 pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     vec![
         ("EVENKEEL_LIBNRT", library(Kind::Now)),
@@ -58,8 +59,9 @@ pub fn machine(folder: &Path) -> Vec<(&'static str, PathBuf)> {
     ]
 }
 
-/// Runs the calling test again in a process of its own, with this environment on top of that of a machine that has all:
-/// false here, true there. A library is initialised once in a process, and its environment is to be set before.
+/// Runs the calling test again in a process of its own, with these variables added to the environment of [`machine`].
+/// Returns false in this process, true in the other. A library is initialised once per process, and needs its
+/// environment before that.
 pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     if std::env::var_os("STANDIN_ALONE").is_some_and(|alone| alone == OsStr::new(test)) {
         return true;
@@ -69,9 +71,9 @@ pub fn alone(test: &str, variables: &[(&str, &str)]) -> bool {
     false
 }
 
-/// The same, with a given folder; gives what the test printed between `<<` and `>>`.
+/// Runs a test in a process of its own, with this folder. Returns the text that it printed between `<<` and `>>`.
 pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
-    let program = std::env::current_exe().expect("a test has a path");
+    let program = std::env::current_exe().expect("the path of the running test");
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--include-ignored"]).env("STANDIN_ALONE", test);
     let output = command.envs(machine(folder)).envs(variables.iter().copied()).output().expect("the test runs");
@@ -81,12 +83,12 @@ pub fn child(test: &str, folder: &Path, variables: &[(&str, &str)]) -> String {
     told.map(|(told, _)| told.to_string()).unwrap_or_default()
 }
 
-/// Has the parent's [`child`] return this.
+/// Prints the text that the parent's [`child`] returns.
 pub fn tell(what: impl std::fmt::Display) {
     println!("<<{what}>>");
 }
 
-/// A test's arithmetic: reads the NEFF's lines and the inputs, writes outputs, and gives a status.
+/// Computation of a test: reads the NEFF's lines and the inputs, writes the outputs, and returns a status.
 pub type Compute = fn(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int;
 
 static COMPUTE: Mutex<Option<Compute>> = Mutex::new(None);
@@ -101,23 +103,23 @@ unsafe extern "C" fn compute(
     output: *const *mut u8,
     output_size: *const usize,
 ) -> c_int {
-    // SAFETY: the library hands over as many pointers and sizes as it says, and the NEFF that it was given.
+    // SAFETY: the library passes as many pointers and sizes as it states, and the NEFF that it received.
     let (neff, input, output) = unsafe {
-        // As NEFFs here list them, from the last on.
+        // Fake NEFFs list their tensors in descending order.
         let input = (0..inputs).rev().map(|at| std::slice::from_raw_parts(*input.add(at), *input_size.add(at)));
         let output = (0..outputs).rev().map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
         (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)
     };
-    let (program, compute) = (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set before"));
+    let (program, compute) = (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set by `Standin::new`"));
     compute(&program, &input, &mut output.collect::<Vec<_>>())
 }
 
-/// The library's other side.
+/// Handle to control the fake library.
 pub struct Standin {
     library: libloading::Library,
 }
 
-/// What the library has given out and not got back.
+/// Numbers of objects that the library has allocated and that were not freed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Live {
     pub models: c_int,
@@ -127,23 +129,24 @@ pub struct Live {
 }
 
 impl Standin {
-    /// That of the library in use, which computes by this.
+    /// Opens the fake library in use, and sets the function that it computes with.
     pub fn new(arithmetic: Compute) -> Self {
         *COMPUTE.lock().unwrap() = Some(arithmetic);
-        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("set by the parent");
-        // SAFETY: the stand-in's functions have these types.
+        let path = std::env::var_os("EVENKEEL_LIBNRT").expect("the parent sets EVENKEEL_LIBNRT");
+        // SAFETY: the functions of the fake library have these types.
         unsafe {
-            let library = libloading::Library::new(path).expect("the stand-in loads");
+            let library = libloading::Library::new(path).expect("the fake library loads");
             let set = library.get::<unsafe extern "C" fn(*const ())>("standin_compute").expect("exported");
             set(compute as *const ());
             Standin { library }
         }
     }
 
-    /// After so many more calls of this function, or of any for "", so many fail with this status.
+    /// Makes calls of a function fail, or of any function for "": after `after` calls, `times` calls fail with this
+    /// status.
     pub fn fail(&self, function: &str, after: c_int, times: c_int, status: c_int) {
-        let function = CString::new(function).expect("a name");
-        // SAFETY: the stand-in's function has this type.
+        let function = CString::new(function).expect("a name without NUL");
+        // SAFETY: the function of the fake library has this type.
         unsafe {
             type Fail = unsafe extern "C" fn(*const c_char, c_int, c_int, c_int);
             let fail = self.library.get::<Fail>("standin_fail").expect("exported");
@@ -152,16 +155,16 @@ impl Standin {
     }
 
     fn number(&self, function: &str) -> c_int {
-        // SAFETY: the stand-in's function has this type.
+        // SAFETY: the function of the fake library has this type.
         unsafe { self.library.get::<unsafe extern "C" fn() -> c_int>(function).expect("exported")() }
     }
 
-    /// Calls so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> c_int {
         self.number("standin_calls")
     }
 
-    /// Failures that were asked for and did not happen; also forgets them.
+    /// Returns the number of requested failures that did not happen, and cancels them.
     pub fn failures_left(&self) -> c_int {
         let left = self.number("standin_failures_left");
         self.fail("", 0, 0, 0);
@@ -169,21 +172,21 @@ impl Standin {
     }
 
     pub fn live(&self) -> Live {
-        // SAFETY: the stand-in's function has this type.
+        // SAFETY: the function of the fake library has this type.
         let live = |kind| unsafe {
             self.library.get::<unsafe extern "C" fn(c_int) -> c_int>("standin_live").expect("exported")(kind)
         };
         Live { models: live(0), tensors: live(1), sets: live(2), infos: live(3) }
     }
 
-    /// Asserts that nothing is given out, and that nothing was called in a wrong way.
+    /// Asserts that no object is left, and that no call was invalid.
     pub fn is_left_clean(&self) {
         assert_eq!(self.live(), Live { models: 0, tensors: 0, sets: 0, infos: 0 });
         self.was_called_well();
     }
 
     pub fn was_called_well(&self) {
-        // SAFETY: the stand-in's function has this type, and gives a text of its own that ends.
+        // SAFETY: the function of the fake library has this type, and returns a terminated text that stays valid.
         let wrong = unsafe {
             let wrong = self.library.get::<unsafe extern "C" fn() -> *const c_char>("standin_wrong").expect("exported");
             CStr::from_ptr(wrong())
@@ -192,11 +195,11 @@ impl Standin {
     }
 }
 
-/// A NEFF of the stand-in's: its first line is the test's, then its tensors.
+/// Builds a fake NEFF: its first line is the test's, followed by its tensors.
 pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u8> {
     let mut text = format!("{first}\n");
     for (usage, name, specs) in [("in", "input", inputs), ("out", "output", outputs)] {
-        // As a library may list them, not in order.
+        // In descending order, because a library may list them in any order.
         for (number, spec) in specs.iter().enumerate().rev() {
             let dtype = match spec.dtype {
                 ElementType::F32 => "f32",
@@ -204,7 +207,7 @@ pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u
                 ElementType::BF16 => "bf16",
                 ElementType::U8 => "u8",
                 ElementType::S32 => "s32",
-                other => panic!("{other:?} is not known here"),
+                other => panic!("the fake NEFF has no type {other:?}"),
             };
             let shape: Vec<String> = spec.shape.iter().map(usize::to_string).collect();
             text += &format!("{usage} {name}{number} {dtype} {}", shape.join(" "));
@@ -214,7 +217,7 @@ pub fn neff(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Vec<u
     whole(&text, 1)
 }
 
-/// A NEFF of these lines.
+/// Builds a NEFF with this text.
 pub fn whole(text: &str, logical_cores: u32) -> Vec<u8> {
     let mut bytes = vec![0; 1024];
     bytes[8..16].copy_from_slice(&1024u64.to_le_bytes());
@@ -224,29 +227,29 @@ pub fn whole(text: &str, logical_cores: u32) -> Vec<u8> {
     bytes
 }
 
-/// A program that the stand-in's compiler and library take.
+/// Builds a program that the fake compiler and library accept.
 pub fn program(first: &str, inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Program {
     Program::from_parts(first, inputs, outputs, neff(first, inputs, outputs), "")
 }
 
 static KNOWN: Mutex<Vec<Program>> = Mutex::new(Vec::new());
 
-/// Has the stand-ins take a program of the library's.
+/// Makes the fakes accept a program of the crate.
 pub fn know(program: &Program) {
     let mut known = KNOWN.lock().unwrap();
-    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("set by the parent"));
-    std::fs::create_dir_all(&folder).expect("a folder");
+    let folder = PathBuf::from(std::env::var_os("STANDIN_NEFFS").expect("the parent sets STANDIN_NEFFS"));
+    std::fs::create_dir_all(&folder).expect("the folder can be created");
     let name: String = Sha256::digest(program.hlo()).iter().map(|byte| format!("{byte:02x}")).collect();
     let neff = neff(&format!("known {}", known.len()), program.inputs(), program.outputs());
-    std::fs::write(folder.join(name), neff).expect("written");
+    std::fs::write(folder.join(name), neff).expect("the NEFF can be written");
     known.push(program.clone());
 }
 
-/// The arithmetic of these programs.
+/// Computes a program registered by [`know`].
 pub fn interpret(program: &str, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> c_int {
     let number = program.lines().next().and_then(|line| line.strip_prefix("known ")?.parse::<usize>().ok());
-    let program = KNOWN.lock().unwrap()[number.expect("a program that is known")].clone();
-    let made = Interpreter.execute(&program, inputs).expect("nothing in it is NaN");
+    let program = KNOWN.lock().unwrap()[number.expect("the program was registered by `know`")].clone();
+    let made = Interpreter.execute(&program, inputs).expect("the program has no NaN");
     for (output, made) in outputs.iter_mut().zip(made) {
         output.copy_from_slice(&made);
     }
@@ -265,7 +268,7 @@ pub fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// The device, which is there.
+/// Opens the device, which must exist.
 pub fn device() -> Device {
-    Device::open().expect("the stand-in's device")
+    Device::open().expect("the fake device opens")
 }

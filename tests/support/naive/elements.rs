@@ -1,80 +1,80 @@
-//! Functions of one element, and of two.
+//! Functions of one or two elements.
 
 use super::round;
 use evenkeel::Element;
 
-/// e^x as a power of two.
+/// Computes e^x as a power of two.
 pub fn exp<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(x.widen() * std::f64::consts::LOG2_E).exp2())
 }
 
-/// ln x by way of the binary logarithm.
+/// Computes ln x from the binary logarithm.
 pub fn log<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(x.widen().log2()) * round::<E>(std::f64::consts::LN_2))
 }
 
-/// 2^x as a power of e.
+/// Computes 2^x as a power of e.
 pub fn exp2<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(x.widen() * round::<E>(std::f64::consts::LN_2)).exp())
 }
 
-/// log2 x by way of the natural logarithm.
+/// Computes log2 x from the natural logarithm.
 pub fn log2<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(x.widen().ln()) * round::<E>(std::f64::consts::LOG2_E))
 }
 
-/// 1 / x by way of the logarithm.
+/// Computes 1 / x from the logarithm.
 pub fn reciprocal<E: Element>(x: E) -> E {
     E::from_wide((-round::<E>(x.widen().abs().ln())).exp().copysign(x.widen()))
 }
 
-/// 1 / (1 + e^-x).
+/// Computes 1 / (1 + e^-x).
 pub fn sigmoid<E: Element>(x: E) -> E {
     E::from_wide(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())))
 }
 
-/// x / (1 + e^-x).
+/// Computes x / (1 + e^-x).
 pub fn silu<E: Element>(x: E) -> E {
     E::from_wide(x.widen() / round::<E>(1.0 + round::<E>((-x.widen()).exp())))
 }
 
-/// e^x - 1.
+/// Computes e^x - 1.
 pub fn expm1<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(x.widen().exp()) - 1.0)
 }
 
-/// ln(1 + x).
+/// Computes ln(1 + x).
 pub fn log1p<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(1.0 + x.widen()).ln())
 }
 
-/// (e^2x - 1) / (e^2x + 1).
+/// Computes (e^2x - 1) / (e^2x + 1).
 pub fn tanh<E: Element>(x: E) -> E {
     let e = round::<E>((2.0 * x.widen()).exp());
     E::from_wide(round::<E>(e - 1.0) / round::<E>(e + 1.0))
 }
 
-/// ln(sigmoid x).
+/// Computes ln(sigmoid x).
 pub fn log_sigmoid<E: Element>(x: E) -> E {
     E::from_wide(sigmoid(x).widen().ln())
 }
 
-/// ln(1 + e^x).
+/// Computes ln(1 + e^x).
 pub fn softplus<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(1.0 + round::<E>(x.widen().exp())).ln())
 }
 
-/// sqrt(x) by way of the logarithm.
+/// Computes sqrt(x) from the logarithm.
 pub fn sqrt<E: Element>(x: E) -> E {
     E::from_wide((round::<E>(x.widen().ln()) / 2.0).exp())
 }
 
-/// 1 / sqrt(x).
+/// Computes 1 / sqrt(x).
 pub fn rsqrt<E: Element>(x: E) -> E {
     E::from_wide(1.0 / round::<E>(x.widen().sqrt()))
 }
 
-/// erf x by formula 7.1.26 of Abramowitz and Stegun, 1964.
+/// Computes erf x by formula 7.1.26 of Abramowitz and Stegun, 1964.
 pub fn erf<E: Element>(x: E) -> E {
     let a = x.widen().abs();
     let t = round::<E>(1.0 / (1.0 + 0.3275911 * a));
@@ -83,40 +83,40 @@ pub fn erf<E: Element>(x: E) -> E {
     E::from_wide(round::<E>(1.0 - sum * (-a * a).exp()).copysign(x.widen()))
 }
 
-/// x (1 + erf(x / sqrt(2))) / 2.
+/// Computes x (1 + erf(x / sqrt(2))) / 2.
 pub fn gelu<E: Element>(x: E) -> E {
     let share = 1.0 + erf(E::from_wide(x.widen() / std::f64::consts::SQRT_2)).widen();
     E::from_wide(round::<E>(x.widen() / 2.0) * round::<E>(share))
 }
 
-/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
 pub fn gelu_tanh<E: Element>(x: E) -> E {
     let inner = round::<E>(x.widen() + round::<E>(0.044715 * x.widen().powi(3)));
     let tanh = round::<E>((round::<E>(0.7978845608028654) * inner).tanh());
     E::from_wide(round::<E>(x.widen() / 2.0) * round::<E>(1.0 + tanh))
 }
 
-/// e^x, of an x that was clamped.
+/// Computes e^x of the clamped x.
 pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E {
     exp(E::from_wide(x.widen().clamp(min, max)))
 }
 
-/// ln max(x, floor).
+/// Computes ln max(x, floor).
 pub fn clamped_log<E: Element>(x: E, floor: f64) -> E {
     log(E::from_wide(x.widen().max(floor)))
 }
 
-/// ln(e^a + e^b).
+/// Computes ln(e^a + e^b).
 pub fn log_add_exp<E: Element>(a: E, b: E) -> E {
     E::from_wide(round::<E>(round::<E>(a.widen().exp()) + round::<E>(b.widen().exp())).ln())
 }
 
-/// x / (d + eps).
+/// Computes x / (d + eps).
 pub fn safe_div<E: Element>(x: E, d: E, eps: f64) -> E {
     E::from_wide(x.widen() / round::<E>(d.widen() + round::<E>(eps)))
 }
 
-/// silu(gate) * up, each rounded.
+/// Computes silu(gate) * up, each rounded.
 pub fn swiglu<E: Element>(gate: E, up: E) -> E {
     E::from_wide(silu(gate).widen() * up.widen())
 }

@@ -1,4 +1,4 @@
-//! The formulas as one writes them down, every step rounded to the storage type: what hostile inputs must break.
+//! Naive formulas with every step rounded to the storage type. Hostile inputs must make them fail.
 
 mod elements;
 mod norms;
@@ -16,12 +16,12 @@ pub use tensors::*;
 
 use evenkeel::Element;
 
-/// A number that is rounded to the type.
+/// Rounds a number to the type.
 fn round<E: Element>(value: f64) -> f64 {
     E::from_wide(value).widen()
 }
 
-/// A sum in the type, of terms in the type.
+/// Adds terms in the type; each term and each partial sum is rounded.
 fn sum<E: Element>(terms: impl Iterator<Item = f64>) -> f64 {
     terms.fold(0.0, |sum, term| round::<E>(sum + round::<E>(term)))
 }

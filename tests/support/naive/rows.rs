@@ -1,14 +1,14 @@
-//! Rotations of rows and means of them, with their gradients.
+//! Rotary embeddings and means of rows, with their gradients.
 
 use super::{round, sum};
 use evenkeel::Element;
 
-/// (a, b) -> (a cos - b sin, a sin + b cos) of the halves of a row, where angle = position theta^(-2i/d).
+/// Computes (a, b) -> (a cos - b sin, a sin + b cos) of the halves of a row, where angle = position theta^(-2i/d).
 pub fn rope<E: Element>(x: &[E], position: i64, theta: f64) -> Vec<E> {
     rotated(x, position, theta, 1.0)
 }
 
-/// The same the other way round.
+/// Applies the rotation of [`rope`] in the opposite direction.
 pub fn rope_backward<E: Element>(dy: &[E], position: i64, theta: f64) -> Vec<E> {
     rotated(dy, position, theta, -1.0)
 }
@@ -27,14 +27,14 @@ fn rotated<E: Element>(x: &[E], position: i64, theta: f64, direction: f64) -> Ve
     y
 }
 
-/// sum x / n of each column.
+/// Computes sum x / n of each column.
 pub fn mean_pool<E: Element>(x: &[E], width: usize) -> Vec<E> {
     let n = round::<E>((x.len() / width) as f64);
     let column = |column: usize| sum::<E>(x.chunks(width).map(|x| x[column].widen()));
     (0..width).map(|i| E::from_wide(column(i) / n)).collect()
 }
 
-/// dy / n for each token.
+/// Computes dy / n for each token.
 pub fn mean_pool_backward<E: Element>(dy: &[E], tokens: usize) -> Vec<E> {
     let n = round::<E>(tokens as f64);
     (0..tokens).flat_map(|_| dy.iter().map(|dy| E::from_wide(dy.widen() / n))).collect()

@@ -1,26 +1,26 @@
-//! Softmax and its kin, and their gradients.
+//! Softmax, attention and losses, with their gradients.
 
 use super::{round, sum};
 use evenkeel::Element;
 
-/// e^x / sum e^x.
+/// Computes e^x / sum e^x.
 pub fn softmax<E: Element>(x: &[E]) -> Vec<E> {
     let exps: Vec<f64> = x.iter().map(|x| round::<E>(x.widen().exp())).collect();
     let sum = sum::<E>(exps.iter().copied());
     exps.iter().map(|e| E::from_wide(e / sum)).collect()
 }
 
-/// ln(softmax).
+/// Computes ln(softmax).
 pub fn log_softmax<E: Element>(x: &[E]) -> Vec<E> {
     softmax(x).into_iter().map(|p| E::from_wide(p.widen().ln())).collect()
 }
 
-/// ln sum e^x.
+/// Computes ln sum e^x.
 pub fn logsumexp<E: Element>(x: &[E]) -> E {
     E::from_wide(sum::<E>(x.iter().map(|x| x.widen().exp())).ln())
 }
 
-/// softmax(q k / sqrt(features)) v of one query.
+/// Computes softmax(q k / sqrt(features)) v of one query.
 pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |key: &[E]| sum::<E>(q.iter().zip(key).map(|(q, k)| q.widen() * k.widen()));
@@ -30,7 +30,7 @@ pub fn attention<E: Element>(q: &[E], k: &[E], v: &[E]) -> Vec<E> {
     (0..features).map(|i| E::from_wide(weighted(i))).collect()
 }
 
-/// What reaches the query of that: softmax_backward of dy v, times the keys.
+/// Computes the gradient of [`attention`] for its query: the keys weighted by softmax_backward of dy v.
 pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Vec<E> {
     let features = q.len();
     let product = |a: &[E], b: &[E]| sum::<E>(a.iter().zip(b).map(|(a, b)| a.widen() * b.widen()));
@@ -42,12 +42,12 @@ pub fn attention_backward<E: Element>(q: &[E], k: &[E], v: &[E], dy: &[E]) -> Ve
     (0..features).map(|i| E::from_wide(of(i) / root)).collect()
 }
 
-/// -ln(softmax) of the target.
+/// Computes -ln(softmax) of the target.
 pub fn cross_entropy<E: Element>(x: &[E], target: usize) -> E {
     E::from_wide(-log_softmax(x)[target].widen())
 }
 
-/// -sum(y ln s + (1 - y) ln(1 - s)) by way of the sigmoid s.
+/// Computes -sum(y ln s + (1 - y) ln(1 - s)), where s is the sigmoid.
 pub fn bce_with_logits<E: Element>(x: &[E], target: f64) -> E {
     let term = |x: &E| {
         let s = round::<E>(1.0 / round::<E>(1.0 + round::<E>((-x.widen()).exp())));
@@ -57,13 +57,13 @@ pub fn bce_with_logits<E: Element>(x: &[E], target: f64) -> E {
     E::from_wide(sum::<E>(x.iter().map(term)))
 }
 
-/// sum p (ln p - ln q).
+/// Computes sum p (ln p - ln q).
 pub fn kl_div<E: Element>(x: &[E], p: &[f64]) -> E {
     let log_q = log_softmax(x);
     E::from_wide(sum::<E>(p.iter().zip(log_q).map(|(p, q)| round::<E>(p * round::<E>(p.ln() - q.widen())))))
 }
 
-/// y (dy - sum y dy).
+/// Computes y (dy - sum y dy), where y is the softmax.
 pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let y = softmax(x);
     let mean = sum::<E>(y.iter().zip(dy).map(|(y, dy)| y.widen() * dy.widen()));
@@ -71,19 +71,19 @@ pub fn softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     y.iter().zip(dy).map(gradient).collect()
 }
 
-/// dy - softmax sum dy.
+/// Computes dy - softmax sum dy.
 pub fn log_softmax_backward<E: Element>(x: &[E], dy: &[E]) -> Vec<E> {
     let sum = sum::<E>(dy.iter().map(|dy| dy.widen()));
     let gradient = |(y, dy): (&E, &E)| E::from_wide(dy.widen() - round::<E>(y.widen() * sum));
     softmax(x).iter().zip(dy).map(gradient).collect()
 }
 
-/// softmax dy.
+/// Computes softmax dy.
 pub fn logsumexp_backward<E: Element>(x: &[E], dy: E) -> Vec<E> {
     softmax(x).into_iter().map(|y| E::from_wide(y.widen() * dy.widen())).collect()
 }
 
-/// softmax, less 1 at the target.
+/// Computes the softmax, minus 1 at the target.
 pub fn cross_entropy_backward<E: Element>(x: &[E], target: usize) -> Vec<E> {
     let mut y = softmax(x);
     y[target] = E::from_wide(y[target].widen() - 1.0);

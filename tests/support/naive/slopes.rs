@@ -1,4 +1,5 @@
-//! Gradients of functions of one element: the slope in the type, times dy.
+//! Gradients of elementwise functions: the derivative, rounded to the type, times dy. Each comment gives the
+//! derivative.
 
 use super::{erf, exp, exp2, reciprocal, round, rsqrt, sigmoid};
 use evenkeel::Element;
@@ -7,28 +8,28 @@ fn times<E: Element>(slope: f64, dy: E) -> E {
     E::from_wide(round::<E>(slope) * dy.widen())
 }
 
-/// 2 e^(-x^2) / sqrt(pi).
+/// Derivative: 2 e^(-x^2) / sqrt(pi).
 pub fn erf_backward<E: Element>(x: E, dy: E) -> E {
     let power = round::<E>((-round::<E>(x.widen() * x.widen())).exp());
     times(round::<E>(std::f64::consts::FRAC_2_SQRT_PI) * power, dy)
 }
 
-/// e^x.
+/// Derivative: e^x.
 pub fn exp_backward<E: Element>(x: E, dy: E) -> E {
     times(exp(x).widen(), dy)
 }
 
-/// 2^x ln 2.
+/// Derivative: 2^x ln 2.
 pub fn exp2_backward<E: Element>(x: E, dy: E) -> E {
     times(exp2(x).widen() * round::<E>(std::f64::consts::LN_2), dy)
 }
 
-/// e^x.
+/// Derivative: e^x.
 pub fn expm1_backward<E: Element>(x: E, dy: E) -> E {
     exp_backward(x, dy)
 }
 
-/// (1 + erf(x / sqrt(2))) / 2 + x e^(-x^2/2) / sqrt(2 pi).
+/// Derivative: (1 + erf(x / sqrt(2))) / 2 + x e^(-x^2/2) / sqrt(2 pi).
 pub fn gelu_backward<E: Element>(x: E, dy: E) -> E {
     let share = round::<E>(1.0 + erf(E::from_wide(x.widen() / std::f64::consts::SQRT_2)).widen()) / 2.0;
     let power = round::<E>((round::<E>(x.widen() * x.widen()) / -2.0).exp());
@@ -36,7 +37,8 @@ pub fn gelu_backward<E: Element>(x: E, dy: E) -> E {
     times(share + round::<E>(x.widen() * density), dy)
 }
 
-/// (1 + t) / 2 + x (1 - t^2) u / 2, where t = tanh(sqrt(2/pi) (x + 0.044715 x^3)) and u = sqrt(2/pi) (1 + 0.134145 x^2).
+/// Derivative: (1 + t) / 2 + x (1 - t^2) u / 2, where t = tanh(sqrt(2/pi) (x + 0.044715 x^3)) and u = sqrt(2/pi) (1 +
+/// 0.134145 x^2).
 pub fn gelu_tanh_backward<E: Element>(x: E, dy: E) -> E {
     let root = round::<E>(0.7978845608028654);
     let inner = round::<E>(x.widen() + round::<E>(0.044715 * x.widen().powi(3)));
@@ -46,73 +48,73 @@ pub fn gelu_tanh_backward<E: Element>(x: E, dy: E) -> E {
     times(round::<E>(1.0 + t) / 2.0 + rest, dy)
 }
 
-/// 1 / x.
+/// Derivative: 1 / x.
 pub fn log_backward<E: Element>(x: E, dy: E) -> E {
     E::from_wide(dy.widen() / x.widen())
 }
 
-/// 1 / (1 + x).
+/// Derivative: 1 / (1 + x).
 pub fn log1p_backward<E: Element>(x: E, dy: E) -> E {
     E::from_wide(dy.widen() / round::<E>(1.0 + x.widen()))
 }
 
-/// 1 / (x ln 2).
+/// Derivative: 1 / (x ln 2).
 pub fn log2_backward<E: Element>(x: E, dy: E) -> E {
     E::from_wide(dy.widen() / round::<E>(x.widen() * round::<E>(std::f64::consts::LN_2)))
 }
 
-/// 1 - sigmoid x.
+/// Derivative: 1 - sigmoid x.
 pub fn log_sigmoid_backward<E: Element>(x: E, dy: E) -> E {
     times(1.0 - sigmoid(x).widen(), dy)
 }
 
-/// -(1 / x)^2.
+/// Derivative: -(1 / x)^2.
 pub fn reciprocal_backward<E: Element>(x: E, dy: E) -> E {
     let y = reciprocal(x).widen();
     times(-y * y, dy)
 }
 
-/// -(1 / sqrt(x))^3 / 2.
+/// Derivative: -(1 / sqrt(x))^3 / 2.
 pub fn rsqrt_backward<E: Element>(x: E, dy: E) -> E {
     let y = rsqrt(x).widen();
     times(round::<E>(y * y) * y / -2.0, dy)
 }
 
-/// s (1 - s).
+/// Derivative: s (1 - s), where s is the sigmoid.
 pub fn sigmoid_backward<E: Element>(x: E, dy: E) -> E {
     let s = sigmoid(x).widen();
     times(s * round::<E>(1.0 - s), dy)
 }
 
-/// s (1 + x (1 - s)).
+/// Derivative: s (1 + x (1 - s)), where s is the sigmoid.
 pub fn silu_backward<E: Element>(x: E, dy: E) -> E {
     let s = sigmoid(x).widen();
     times(s * round::<E>(1.0 + round::<E>(x.widen() * round::<E>(1.0 - s))), dy)
 }
 
-/// e^x / (1 + e^x).
+/// Derivative: e^x / (1 + e^x).
 pub fn softplus_backward<E: Element>(x: E, dy: E) -> E {
     let power = round::<E>(x.widen().exp());
     times(power / round::<E>(1.0 + power), dy)
 }
 
-/// 1 / (2 sqrt(x)).
+/// Derivative: 1 / (2 sqrt(x)).
 pub fn sqrt_backward<E: Element>(x: E, dy: E) -> E {
     E::from_wide(dy.widen() / (2.0 * round::<E>(x.widen().sqrt())))
 }
 
-/// 1 - tanh(x)^2.
+/// Derivative: 1 - tanh(x)^2.
 pub fn tanh_backward<E: Element>(x: E, dy: E) -> E {
     let y = round::<E>(x.widen().tanh());
     times(1.0 - round::<E>(y * y), dy)
 }
 
-/// e^x, or 0 where x was clamped.
+/// Derivative: e^x, or 0 where x was clamped.
 pub fn clamped_exp_backward<E: Element>(x: E, dy: E, min: f64, max: f64) -> E {
     if (min..=max).contains(&x.widen()) { exp_backward(x, dy) } else { E::ZERO }
 }
 
-/// 1 / x, or 0 below the floor.
+/// Derivative: 1 / x, or 0 below the floor.
 pub fn clamped_log_backward<E: Element>(x: E, dy: E, floor: f64) -> E {
     if x.widen() >= floor { log_backward(x, dy) } else { E::ZERO }
 }

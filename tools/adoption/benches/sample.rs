@@ -1,11 +1,11 @@
-//! A token from candle's LogitsProcessor and from Evenkeel's, on the logits of one step.
+//! Benchmark of drawing a token with candle's LogitsProcessor and with Evenkeel's, on the logits of one step.
 
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use evenkeel::testing::workloads;
 use std::time::Duration;
 
-/// A group with both sides of one way to sample.
+/// Times one sampling method with both processors, in one benchmark group.
 macro_rules! race {
     ($c:expr, $name:literal, $workload:expr, $sampling:ident $fields:tt) => {{
         let vocabulary = $workload.cols;

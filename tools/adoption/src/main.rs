@@ -1,11 +1,11 @@
-//! Decodes tokens greedily with candle-transformers' quantised Llama, as it is and with Evenkeel's imports, and
+//! Decodes tokens greedily with candle-transformers' quantised Llama, unmodified and with Evenkeel's imports, and
 //! compares them.
 //!
-//! Quantised products round their activations to 8 bits, so a difference in an activation's last bit is now and then a
-//! step of 1/127, and logits differ by some tenths: candle parts from itself on four of these six prompts when the
-//! norms' eps is changed by a thousandth. So the prompts are of two kinds. With the weights dequantised
-//! (`CANDLE_DEQUANTIZE_ALL=1`) nothing of that happens, and the tokens after every prompt must be the same; with
-//! quantised products, those after prompts that leave the model of one mind.
+//! Quantised products round their activations to 8 bits. A difference in an activation's last bit can thus become a
+//! step of 1/127, and change logits by some tenths. Candle differs from itself on four of these six prompts if the eps
+//! of its norms changes by a thousandth. There are therefore two kinds of prompts. With dequantised weights
+//! (`CANDLE_DEQUANTIZE_ALL=1`) this effect is absent, and the tokens after every prompt must be equal. With quantised
+//! products, the tokens must be equal after prompts for which the model has one clear best token at each step.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::quantized::gguf_file;
@@ -16,7 +16,7 @@ use tokenizers::Tokenizer;
 
 const TOKENS: usize = 32;
 
-/// Prompts, and whether every token that follows is the best by some distance.
+/// Prompts, and whether each following token is the best by a clear margin.
 const PROMPTS: [(&str, bool); 6] = [
     ("<|im_start|>user\nName the capital of France.<|im_end|>\n<|im_start|>assistant\n", true),
     ("Once upon a time, there was a", true),
@@ -60,10 +60,12 @@ fn main() -> Result<()> {
         let expected = as_it_is(&path, &tokens)?;
         let got = adopted(&path, &tokens)?;
         match got.iter().zip(&expected).position(|(a, b)| a != b) {
-            None => println!("{TOKENS} of {TOKENS} tokens the same after {prompt:?}"),
+            None => println!("{TOKENS} of {TOKENS} tokens agree after {prompt:?}"),
             Some(at) => {
-                ensure!(!exact && !firm, "after {prompt:?}: adopted {got:?}, as it is {expected:?}");
-                println!("{at} of {TOKENS} tokens the same after {prompt:?}, where two are close");
+                ensure!(!exact && !firm, "after {prompt:?}: {got:?} with Evenkeel's imports, {expected:?} unmodified");
+                println!(
+                    "{at} of {TOKENS} tokens agree after {prompt:?}; the two best logits of the next token are close"
+                );
             }
         }
     }

@@ -1,11 +1,12 @@
-//! What the suite for samplers finds in candle-transformers' LogitsProcessor, and in Evenkeel's sampler: nothing.
+//! Tests of the conformance suite for samplers: it finds defects in candle-transformers' LogitsProcessor, and none in
+//! Evenkeel's sampler.
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::{LogitsProcessor, Sampling};
 use evenkeel::testing::conformance::{self, Defect, Filter};
 use evenkeel::{Draw, SamplerConfig};
 
-/// The settings as candle has them.
+/// Returns candle's form of the settings.
 fn sampling(settings: &SamplerConfig) -> Sampling {
     let temperature = settings.temperature;
     match (settings.top_k, settings.top_p) {
@@ -25,7 +26,7 @@ fn candles_cut_is_not_renormalised_and_its_argmax_takes_nan() {
     });
     println!("{report}");
     for defect in [Defect::UnrenormalisedCut, Defect::AcceptsNan, Defect::AcceptsNothing] {
-        assert!(report.has(defect), "{defect} is not found: {report}");
+        assert!(report.has(defect), "{defect} was not found: {report}");
     }
 }
 

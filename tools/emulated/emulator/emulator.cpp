@@ -1,4 +1,4 @@
-// Fibers, and the one function that the host calls.
+// Fibers that emulate a block's threads, and the function that the host calls.
 #include "emulator.h"
 #include <csetjmp>
 #include <cstdint>
@@ -16,22 +16,22 @@ namespace {
 enum State { READY, AT_BARRIER, AT_EXCHANGE, ENDED };
 
 struct Fiber {
-    // Where it goes on: a jump, for a change of contexts asks the system about signals each time.
+    // Point to resume at. A long jump avoids the system call for the signal mask that a context switch makes.
     jmp_buf at;
     bool started;
     State state;
     unsigned long long brought;
-    // What its warp's lanes brought, once all were there.
+    // Value received from lane `from`, once all lanes of the warp have arrived.
     unsigned long long published;
     unsigned from;
 };
 
 const size_t STACK = 64 << 10;
-// How often a block's threads may meet: beyond it they go round for ever.
+// Limit on the scheduling rounds of a block. Threads that exceed it are in an endless loop.
 const unsigned MOST_MEETINGS = 1 << 22;
 const unsigned WARP = 32;
 
-// Each thread of the host has a device of its own.
+// Each host thread has its own emulated device.
 thread_local jmp_buf scheduler;
 thread_local std::vector<Fiber> fibers;
 thread_local std::vector<char> stacks;
@@ -47,7 +47,7 @@ void yield(State state) {
     }
 }
 
-// One block's thread after another's.
+// Runs a thread of the block, then the same thread of the next block.
 void body() {
     for (;;) {
         entry->call(entry->kernel, given);
@@ -75,7 +75,8 @@ __attribute__((noinline)) void resume(unsigned index) {
     setcontext(&context);
 }
 
-// Wakes a warp whose lanes are all at an exchange. A lane that ended brings nothing, and can't be asked.
+// Completes an exchange once all lanes of a warp have reached it, and returns whether it did. A lane that ended never
+// arrives, so its warp stays blocked.
 bool release_exchange(unsigned first) {
     for (unsigned lane = 0; lane < WARP; lane++) {
         if (fibers[first + lane].state != AT_EXCHANGE) {
@@ -92,7 +93,7 @@ bool release_exchange(unsigned first) {
     return true;
 }
 
-// Wakes the block if all of it is at a barrier.
+// Releases a barrier once all threads of the block have reached it, and returns whether it did.
 bool release_barrier() {
     for (const Fiber& fiber : fibers) {
         if (fiber.state != AT_BARRIER) {
@@ -114,7 +115,8 @@ bool have_ended() {
     return true;
 }
 
-// The i-th of n, a power of two, in an order that is another one each time, but for the first two.
+// Returns the i-th of n indices, a power of two. Order 0 is forward and 1 backward; any other order depends on the
+// random number.
 unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     if (order == 0) {
         return i;
@@ -125,7 +127,7 @@ unsigned in_order(unsigned order, uint64_t random, unsigned i, unsigned n) {
     return (unsigned)((i * ((random >> 20) | 1) + (random >> 40)) % n);
 }
 
-// Runs the lanes of a warp that can; whether one could.
+// Runs the lanes of a warp that are ready, and returns whether there was one.
 bool run_warp(unsigned first, unsigned order, uint64_t random) {
     bool ran = false;
     for (unsigned i = 0; i < WARP; i++) {
@@ -139,7 +141,7 @@ bool run_warp(unsigned first, unsigned order, uint64_t random) {
     return ran;
 }
 
-// Runs a block; false if some threads wait for others that will never come, or never end.
+// Runs a block. Returns false if threads wait for others that never arrive, or never end.
 bool run_block(unsigned order, uint64_t& random) {
     unsigned n = (unsigned)fibers.size();
     for (Fiber& fiber : fibers) {
@@ -152,7 +154,7 @@ bool run_block(unsigned order, uint64_t& random) {
         bool ran = false;
         for (unsigned i = 0; i < warps; i++) {
             const unsigned first = WARP * in_order(order, random, i, warps);
-            // Forward, all warps go in step; else one runs ahead of the others as far as it can.
+            // In forward order all warps advance in step. Otherwise each warp runs ahead as far as it can.
             do {
                 ran |= run_warp(first, order, random);
                 meetings++;
@@ -198,7 +200,7 @@ unsigned narrow_f16(float v) {
 
 enum Outcome { DONE, UNKNOWN_KERNEL, OTHER_THREADS, OTHER_ARGUMENTS, STUCK };
 
-// Runs a kernel. `order` is that in which threads take turns: 0 forward, 1 backward, else a seed.
+// Runs a kernel. `order` selects the order in which threads run: 0 forward, 1 backward, otherwise a seed.
 extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threads, const void* arguments, size_t bytes,
                                unsigned order) {
     using namespace emulator;
@@ -227,7 +229,7 @@ extern "C" int emulator_launch(const char* name, unsigned blocks, unsigned threa
     for (unsigned block = 0; block < blocks; block++) {
         blockIdx = {block, 0, 0};
         if (!run_block(order, random)) {
-            // Its threads are where they can't begin again.
+            // The fibers stopped inside the kernel and can't run another block.
             fibers.clear();
             return STUCK;
         }

@@ -1,5 +1,5 @@
-// What stands for a CUDA device where there is none: each thread of a block is a fiber, blocks run one after another, and
-// shared memory is the block's alone. Fibers change where they wait for one another, and nowhere else.
+// Emulation of a CUDA device on the CPU. Each thread of a block is a fiber, and blocks run one after another. Shared
+// memory belongs to the running block. Fibers switch only where they synchronize.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -22,7 +22,7 @@ extern thread_local Index threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulator {
 
-// A kernel by its name: how many threads a block of it has, how many bytes its arguments are, and how it is called.
+// Registered kernel: its name, limits for the number of threads in a block, size of its arguments, and how to call it.
 struct Entry {
     const char* name;
     unsigned least_threads, most_threads;
@@ -45,9 +45,9 @@ struct Entry {
     }
 };
 
-// Waits for all threads of the block that have not ended.
+// Waits for all threads of the block. If one of them has ended, the block is stuck.
 void barrier();
-// Waits for all threads of the warp, and gives the bits that this lane of it brought.
+// Waits for all lanes of the warp, and returns the bits that lane `from` passed.
 unsigned long long exchange(unsigned long long bits, unsigned from);
 
 float widen_f16(unsigned bits);
@@ -131,7 +131,7 @@ static inline long long __double_as_longlong(double v) {
     return bits;
 }
 
-// Rounded towards zero.
+// Converts to f32, rounding toward zero.
 static inline float __double2float_rz(double v) {
     float near = (float)v;
     return std::fabs((double)near) > std::fabs(v) ? __uint_as_float(__float_as_uint(near) - 1) : near;

@@ -1,7 +1,8 @@
-//! Evenkeel's CUDA kernels on a CPU: the same sources, compiled with what stands for a device.
+//! Evenkeel's CUDA kernels on a CPU: the same sources, compiled with an emulated device.
 //!
-//! Threads of a block are fibers that change where they wait for one another, in an order that is chosen: what depends on
-//! it, or waits for what never comes, is found. Not found are races within a warp, and whatever only a device does.
+//! Threads of a block are fibers that switch where they synchronize, in a selectable order. This detects results that
+//! depend on the order, and threads that wait forever. It does not detect races within a warp, nor effects that occur
+//! only on a device.
 
 use evenkeel::cuda::Launch;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -18,12 +19,12 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// In which order the threads of a block take turns.
+/// Order in which the threads of a block run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Forward,
     Backward,
-    /// Another one each time, by this seed.
+    /// Order that varies, derived from this seed.
     Random(u32),
 }
 
@@ -31,40 +32,41 @@ impl Order {
     pub const ALL: [Order; 3] = [Order::Forward, Order::Backward, Order::Random(7)];
 }
 
-/// Why a kernel did not run to its end.
+/// Reason why a kernel did not run to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("there is no kernel {0}")]
+    #[error("unknown kernel {0}")]
     UnknownKernel(String),
-    #[error("{0} has blocks of another number of threads than {1}")]
+    #[error("{0} was launched with {1} threads per block, which it does not support")]
     OtherThreads(String, u32),
-    #[error("{0} takes arguments of another size than {1} bytes")]
+    #[error("{0} was launched with {1} bytes of arguments, but takes another size")]
     OtherArguments(String, usize),
-    #[error("{0} is stuck: some of its threads wait for others that never come, or go round for ever")]
+    #[error("{0} is stuck: some of its threads wait for others that never arrive, or loop forever")]
     Stuck(String),
 }
 
 type Run = unsafe extern "C" fn(*const c_char, u32, u32, *const c_void, usize, u32) -> c_int;
 
-/// Kernels that can be run.
+/// Set of kernels that can be run.
 pub struct Emulator {
     run: Run,
-    /// What `run` is of, unless it is linked.
+    /// Library that contains `run`, unless the kernels are linked.
     _library: Option<libloading::Library>,
 }
 
 impl Emulator {
-    /// The library's kernels.
+    /// Returns the kernels linked into this program.
     pub fn linked() -> Self {
         Emulator { run: emulator_launch, _library: None }
     }
 
-    /// Those of a shared library that was compiled as these are.
+    /// Loads kernels from a shared library that was compiled in the same way.
     ///
     /// # Errors
-    /// Why it can't be loaded.
+    /// Returns the reason if the library can't be loaded.
     pub fn load(path: &Path) -> Result<Self, libloading::Error> {
-        // SAFETY: what runs when it is loaded is the list of kernels; the function has this type in `emulator.cpp`.
+        // SAFETY: loading the library only runs the initializers that register kernels. The function has this type in
+        // `emulator.cpp`.
         unsafe {
             let library = libloading::Library::new(path)?;
             let run = *library.get::<Run>(b"emulator_launch\0")?;
@@ -75,19 +77,20 @@ impl Emulator {
     /// Runs a kernel whose arguments point into this process.
     ///
     /// # Safety
-    /// The arguments are those of the kernel, and point to what it may read and write.
+    /// The arguments have the kernel's type, and point to memory that it may read and write.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// Returns an [`Error`] if the kernel does not run to its end.
     pub unsafe fn run<A: Copy>(&self, launch: &Launch, arguments: &A, order: Order) -> Result<(), Error> {
-        let name = CString::new(launch.kernel).expect("kernels' names have no zeros");
+        let name = CString::new(launch.kernel).expect("kernel names contain no NUL byte");
         let order = match order {
             Order::Forward => 0,
             Order::Backward => 1,
             Order::Random(seed) => seed.max(2),
         };
         let (arguments, bytes) = (std::ptr::from_ref(arguments).cast(), size_of::<A>());
-        // SAFETY: the name ends with a zero and the arguments are read for their size only; the rest is the caller's.
+        // SAFETY: the name ends with a NUL byte, and the arguments are read for their size only. The caller guarantees
+        // the rest.
         let outcome = unsafe { (self.run)(name.as_ptr(), launch.blocks, launch.threads, arguments, bytes, order) };
         let kernel = launch.kernel.to_string();
         match outcome {

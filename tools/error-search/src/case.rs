@@ -1,9 +1,9 @@
-//! A candidate: an op's type, sizes, options and operands, and its text, by which a finding is reproduced.
+//! Search candidate: storage type, sizes, options and operands of an op. Its text form reproduces a finding.
 
 use evenkeel::{DType, Element};
 use half::{bf16, f16};
 
-/// Calls an expression with the element type of a [`DType`].
+/// Evaluates an expression with the element type of a [`DType`].
 #[macro_export]
 macro_rules! with_type {
     ($dtype:expr, $E:ident => $e:expr) => {
@@ -28,22 +28,22 @@ macro_rules! with_type {
     };
 }
 
-/// Numbers in runs of equal ones: rows of millions of columns stay small, and so do their mutations.
+/// Run-length encoded numbers. Rows of millions of columns and their mutations stay small.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Runs(pub Vec<(f64, usize)>);
 
 impl Runs {
-    /// Each number once.
+    /// Encodes each number as a run of length 1.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         Runs(values.into_iter().map(|value| (value, 1)).collect())
     }
 
-    /// The number of elements.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
-    /// Brings it to a length: shortened at the end, or lengthened by repetition.
+    /// Changes the number of elements: truncates at the end, or extends by repetition.
     pub fn resize(&mut self, len: usize) {
         let mut missing = len as isize - self.len() as isize;
         while missing < 0 {
@@ -61,7 +61,7 @@ impl Runs {
             if missing == 0 {
                 return;
             }
-            // A row of few runs is lengthened by its last run, another by all of it.
+            // With fewer than 8 runs, the last run is extended. Otherwise the whole pattern is repeated.
             let (value, count) = if is_short { pattern[pattern.len() - 1] } else { pattern[i % pattern.len()] };
             let count = if is_short { missing as usize } else { count.min(missing as usize) };
             self.0.push((value, count));
@@ -69,29 +69,30 @@ impl Runs {
         }
     }
 
-    /// All elements.
+    /// Returns all elements.
     pub fn expand<E: Element>(&self) -> Vec<E> {
         self.0.iter().flat_map(|&(value, count)| std::iter::repeat_n(E::from_wide(value), count)).collect()
     }
 }
 
-/// A candidate.
+/// Search candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// The op's name.
+    /// Name of the op.
     pub op: String,
-    /// The storage type of its operands.
+    /// Storage type of the operands.
     pub dtype: DType,
-    /// As the op's specification lists them.
+    /// Sizes, in the order of the op's specification.
     pub sizes: Vec<usize>,
-    /// As the op's specification lists them; NaN for an option that is left out.
+    /// Options, in the order of the op's specification; NaN for one that is not set.
     pub options: Vec<f64>,
-    /// As the op's specification lists them, rounded to their types.
+    /// Operands, in the order of the op's specification, rounded to their types.
     pub arrays: Vec<Runs>,
 }
 
 impl Case {
-    /// The case as a word: numbers are the bits of f64 in base 16, `*` gives the length of a run.
+    /// Returns the text form, a single word. Numbers are the bits of an f64 in base 16, and `*` is followed by the
+    /// length of a run.
     pub fn text(&self) -> String {
         let words = |values: &[(f64, usize)]| {
             let word = |(value, count): &(f64, usize)| match count {
@@ -110,7 +111,7 @@ impl Case {
         text
     }
 
-    /// The case that a word says.
+    /// Parses the text form.
     pub fn parse(text: &str) -> Option<Self> {
         let run = |word: &str| {
             let (bits, count) = word.split_once('*').unwrap_or((word, "1"));
@@ -131,32 +132,32 @@ impl Case {
         Some(Case { op, dtype, sizes: sizes?, options, arrays: arrays? })
     }
 
-    /// The elements of an array.
+    /// Returns the elements of an operand.
     pub fn array<E: Element>(&self, index: usize) -> Vec<E> {
         self.arrays[index].expand()
     }
 
-    /// An option, if it is given.
+    /// Returns an option, if it is set.
     pub fn option(&self, index: usize) -> Option<f64> {
         Some(self.options[index]).filter(|option| !option.is_nan())
     }
 }
 
-/// The nearest value of a storage type, made finite.
+/// Rounds to the nearest finite value of a storage type.
 pub fn round(dtype: DType, value: f64) -> f64 {
     let max = dtype.limits().max;
     let rounded = with_type!(dtype, E => E::from_wide(value).widen());
     if rounded.is_nan() { 0.0 } else { rounded.clamp(-max, max) }
 }
 
-/// The value so many steps further, finite.
+/// Returns the value this many representable values further, clamped to finite values.
 pub fn step(dtype: DType, value: f64, steps: i64) -> f64 {
     use evenkeel::testing::values::Bits;
     let next = with_type!(dtype, E => E::at_place(E::from_wide(value).place().saturating_add(steps)).widen());
     round(dtype, next)
 }
 
-/// The value with one bit inverted.
+/// Returns the value with one bit inverted, unless that is not finite.
 pub fn flip(dtype: DType, value: f64, bit: u32) -> f64 {
     let flipped = match dtype {
         DType::F64 => f64::from_bits(value.to_bits() ^ 1 << (bit % 64)),

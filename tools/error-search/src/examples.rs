@@ -1,9 +1,9 @@
-//! Candidates that every search begins with: rows that were once beyond a bound.
+//! Initial candidates of every search: rows that once exceeded a bound.
 
 use crate::case::{Case, Runs, round};
 use evenkeel::DType;
 
-/// The examples of all ops.
+/// Returns the examples of all ops.
 pub fn examples() -> Vec<Case> {
     let mut all = Vec::new();
     let case = |op: &str, dtype, sizes: &[usize], options: &[f64], arrays: Vec<Runs>| Case {
@@ -14,7 +14,7 @@ pub fn examples() -> Vec<Case> {
         arrays,
     };
     let none = f64::NAN;
-    // A product and a bias that cancel in the largest logit.
+    // A product and a bias cancel in the largest logit.
     for (x, bias) in [
         ([113_137.843_75, 0.001_864_799_298_346_042_6], -10_000.066_406_25),
         ([565.770_996_093_75, 7.812_368_494_342_081e-6], -50.007_560_729_980_47),
@@ -25,7 +25,7 @@ pub fn examples() -> Vec<Case> {
             all.push(case(op, DType::F32, &[2], &[0.088_388_347_648_318_45, none, 1.0, 0.0], arrays));
         }
     }
-    // Long rows whose terms are all rounded the same way.
+    // All terms of these long rows are rounded in the same direction.
     let long = 1 << 21;
     for x in [
         vec![(0.0, 1), (-29.805_381_774_902_344, long - 1)],
@@ -42,7 +42,7 @@ pub fn examples() -> Vec<Case> {
         let arrays = vec![x.clone(), ones()];
         all.push(case("cross_entropy", DType::F32, &[len], &[0.0, 0.0, 0.0, none, 0.0, 1.0], arrays));
     }
-    // One element an ULP from the others.
+    // One element differs from the others by one ULP.
     for len in [3072, 2969, 8978] {
         let x = Runs(vec![(1.0, len - 1), (1.0 + f64::from(f32::EPSILON), 1)]);
         let one = || Runs(vec![(1.0, len)]);
@@ -53,7 +53,8 @@ pub fn examples() -> Vec<Case> {
         let dy = Runs(vec![(1.0, 1), (0.5, len - 1)]);
         all.push(case("layer_norm_backward", DType::F32, &[1, len], &[1e-5, 0.0], vec![x, dy, one()]));
     }
-    // Products of 128 features, and sums of 256 values, whose terms but the first are below half its last place.
+    // In products of 128 features and sums of 256 values, every term except the first is below half a unit in its last
+    // place.
     for (op, of_dy) in [("attention", 0), ("attention_backward", 1)] {
         for dtype in [DType::F64, DType::F32] {
             let small = dtype.limits().epsilon * 0.49;
@@ -82,7 +83,7 @@ mod tests {
     use crate::families::ops;
     use crate::judge::Precision;
 
-    /// An example that does not fit its op would never be searched from.
+    /// An example that does not fit its op would silently be ignored by the search.
     #[test]
     fn examples_are_judged() {
         let ops = ops();

@@ -1,4 +1,4 @@
-//! How far results are off, as a share of the bound that `evenkeel::accuracy` states.
+//! Errors of results as a fraction of the bound in `evenkeel::accuracy`.
 
 use crate::case::Case;
 use crate::spec::Spec;
@@ -6,48 +6,48 @@ use evenkeel::reference::Real;
 use evenkeel::testing::ulp;
 use evenkeel::{DType, Element, accuracy};
 
-/// An op under search.
+/// Op under search.
 pub struct Op {
-    /// Its name in the accuracy table.
+    /// Name in the accuracy table.
     pub name: &'static str,
-    /// The family by which it is chosen.
+    /// Family by which `--family` selects it.
     pub family: &'static str,
-    /// The types that are searched: those whose bound is not decided by an exhaustive test.
+    /// Storage types that are searched: those whose bound no exhaustive test covers.
     pub dtypes: &'static [DType],
-    /// What its candidates are made of.
+    /// Specification of its candidates.
     pub spec: fn(DType) -> Spec,
-    /// The worst result of a candidate; nothing for one that the bound does not cover.
+    /// Returns the worst result of a candidate, or `None` if the bound does not cover the candidate.
     pub judge: fn(&Case, Precision) -> Option<Verdict>,
 }
 
-/// The arithmetic of the expected results.
+/// Arithmetic of the expected results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Precision {
-    /// About 100 bits, fast, by formulas of this program.
+    /// About 100 bits; fast, with formulas of this program.
     Fast,
-    /// `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble), which decides.
+    /// `evenkeel::reference` in [`DoubleDouble`](evenkeel::reference::DoubleDouble); its verdict is final.
     Slow,
 }
 
-/// The result that is furthest off.
+/// Verdict on the result with the largest error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
-    /// Its error over the bound.
+    /// Ratio of the error to the bound.
     pub ratio: f64,
-    /// Its error in the bound's unit.
+    /// Error in units of the bound.
     pub error: f64,
-    /// The bound.
+    /// Error bound.
     pub bound: f64,
-    /// Its place among the results.
+    /// Index among the results.
     pub index: usize,
-    /// The result.
+    /// Computed result.
     pub got: f64,
-    /// The expected result.
+    /// Expected result.
     pub exact: f64,
 }
 
 impl Verdict {
-    /// The one that is further off.
+    /// Returns the verdict with the larger ratio.
     pub fn worse(self, other: Option<Self>) -> Self {
         match other {
             Some(other) if other.ratio > self.ratio => other,
@@ -56,17 +56,18 @@ impl Verdict {
     }
 }
 
-/// The bound of the table.
+/// Returns the bound in the accuracy table.
 pub fn bound<E: Element>(op: &str) -> f64 {
     accuracy::bound(op, E::DTYPE).map_or(0.0, |bound| bound.ulps)
 }
 
-/// Finds the worst of some results. `at` is the magnitude that a result's unit is taken at, beside its own.
+/// Finds the worst of some results. The unit of error is the ULP of the result or of `at`, whichever is larger.
 pub fn worst<E: Element, R: Real>(got: &[E], exact: &[R], bound: f64, at: impl Fn(usize) -> f64) -> Option<Verdict> {
     worst_besides(got, exact, bound, at, |_| 0.0)
 }
 
-/// The same where `besides` is an absolute error that the op's page allows a result besides the bound.
+/// Finds the worst of some results like [`worst`]. `besides` is an absolute error that the op's page allows in
+/// addition.
 pub fn worst_besides<E: Element, R: Real>(
     got: &[E],
     exact: &[R],
@@ -79,17 +80,18 @@ pub fn worst_besides<E: Element, R: Real>(
         let own = ulp::toward_zero(exact);
         let at = if own.is_finite() { at(index).max(own) } else { own };
         let error = if got.widen() == 0.0 && exact == R::from(0.0) {
-            // Zero for zero: there is no unit.
+            // A zero for an exact zero has no error, and no unit.
             0.0
         } else if at <= E::LIMITS.max || own.is_infinite() {
             (ulp::error_at(got, exact, at) - besides(index) / ulp::size::<E>(at)).max(0.0)
         } else if at.is_finite() {
-            // As if the type had more exponents: a result beyond it stands for its largest value.
+            // The unit is that of a type with a larger exponent range. Results beyond the range count as the largest
+            // value.
             let unit = 2f64.powf(at.log2().floor()) * E::LIMITS.epsilon;
             let within = |value: f64| value.clamp(-E::LIMITS.max, E::LIMITS.max);
             (within(got.widen()) - within(exact.to_f64())).abs() / unit
         } else {
-            // Of terms beyond f64 the result may be anything.
+            // If terms exceed the range of f64, any result is allowed.
             0.0
         };
         Verdict { ratio: error / bound, error, bound, index, got: got.widen(), exact: exact.to_f64() }
@@ -97,7 +99,7 @@ pub fn worst_besides<E: Element, R: Real>(
     (0..got.len()).map(verdict).reduce(|worst, next| worst.worse(Some(next)))
 }
 
-/// The part of a weight that counts among the terms of a centred norm: what the mean of a row may be off by.
+/// Returns the factor of a weight in the terms of a centred norm, which accounts for the error of the row's mean.
 pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     match E::DTYPE {
         DType::F64 => 1.0,
@@ -107,7 +109,8 @@ pub fn mean_term<E: Element>(row: &[E]) -> f64 {
     }
 }
 
-/// Whether f64 holds every partial sum: all elements are multiples of a unit, and their magnitudes add up to at most 2^53 of it.
+/// Returns whether f64 holds every partial sum exactly. This is the case if all elements are multiples of a unit, and
+/// the sum of their magnitudes is at most 2^53 units.
 fn sum_is_exact<E: Element>(row: &[E]) -> bool {
     let lowest_bit = |v: f64| {
         let fraction = v.to_bits() & ((1 << 52) - 1) | 1 << 52;
@@ -119,8 +122,9 @@ fn sum_is_exact<E: Element>(row: &[E]) -> bool {
     magnitudes.log2() + 1e-9 <= f64::from(53 + unit)
 }
 
-/// The same of a loss in f64, whose unit is that of f32, unless the operands are f64; then half a unit is left for what
-/// rounding it to f32 takes. `besides` is what the op's page adds to the bound, and an absolute error that it allows.
+/// Judges a loss, which is an f64. Unless the operands are f64, its unit is the ULP of f32, and half a unit is reserved
+/// for rounding the loss to f32. `besides` holds an addition to the bound, and an absolute error that the op's page
+/// allows.
 pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besides: [f64; 2]) -> Option<Verdict> {
     let at = ulp::toward_zero(exact).max(at);
     let unit = match E::DTYPE {
@@ -139,7 +143,8 @@ pub fn of_loss<E: Element, R: Real>(op: &str, got: f64, exact: R, at: f64, besid
     Some(Verdict { ratio: error / bound, error, bound, index: 0, got, exact: exact.to_f64() })
 }
 
-/// Whether numbers of f64 stay where [`Twofold`](crate::twofold::Twofold) has all its digits.
+/// Returns whether numbers are in the range where [`Twofold`](crate::twofold::Twofold) has full precision. Only f64 can
+/// leave it.
 pub fn is_moderate(dtype: DType, values: impl IntoIterator<Item = f64>) -> bool {
     dtype != DType::F64 || values.into_iter().all(|v| v == 0.0 || (1e-60..1e60).contains(&v.abs()))
 }

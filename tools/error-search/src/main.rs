@@ -21,8 +21,8 @@ use std::time::Duration;
 
 /// Searches for inputs and options at which an op exceeds the error bound of `evenkeel::accuracy`.
 ///
-/// Prints a line for each improvement: the time, the op and type, the error, and the candidate as a word that `--replay`
-/// judges again. A finding beyond a bound is verified by the slow reference before it counts. The exit status is 1 where
+/// Prints a line for each improvement: the time, the op and type, the error, and the candidate as a word that
+/// `--replay` accepts. A finding beyond a bound counts only if the slow reference confirms it. The exit status is 1 if
 /// a bound is exceeded.
 #[derive(Parser)]
 #[command(version)]
@@ -30,35 +30,35 @@ struct Arguments {
     /// Families to search: softmax, cross_entropy, norms, attention, rope, losses, elementwise. All by default.
     #[arg(long, value_delimiter = ',')]
     family: Vec<String>,
-    /// Ops to search. All of the families by default.
+    /// Ops to search. By default all ops of the families.
     #[arg(long, value_delimiter = ',')]
     op: Vec<String>,
     /// Storage types to search: F64, F32, F16, BF16. All by default.
     #[arg(long, value_delimiter = ',', value_parser = dtype)]
     dtype: Vec<DType>,
-    /// Minutes in all.
+    /// Total time in minutes.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Threads; the number of cores by default.
+    /// Number of threads; by default the number of cores.
     #[arg(long)]
     threads: Option<u64>,
-    /// The seed; random by default. Equal seeds give equal searches only as long as equal time lets both go equally far.
+    /// Seed; random by default. Searches with the same seed agree only as far as both get in their time.
     #[arg(long)]
     seed: Option<u64>,
-    /// A log of an earlier search, whose candidates this one begins with.
+    /// Log of an earlier search, whose candidates are the first of this search.
     #[arg(long)]
     resume: Vec<PathBuf>,
-    /// Judges a candidate, or the last one of a file, by both references, and searches nothing.
+    /// Judges a candidate, or the last one in a file, with both references, and does not search.
     #[arg(long)]
     replay: Option<String>,
-    /// Lists the ops and ends.
+    /// Lists the ops and exits.
     #[arg(long)]
     list: bool,
 }
 
 fn dtype(name: &str) -> Result<DType, String> {
     let found = DType::ALL.into_iter().find(|dtype| dtype.to_string().eq_ignore_ascii_case(name));
-    found.ok_or_else(|| format!("no storage type {name}"))
+    found.ok_or_else(|| format!("unknown storage type {name}; it must be F64, F32, F16 or BF16"))
 }
 
 fn main() -> ExitCode {
@@ -79,10 +79,10 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         return replay(&ops, text);
     }
     for family in arguments.family.iter().filter(|family| !ops.iter().any(|op| op.family == **family)) {
-        return Err(format!("no family {family}"));
+        return Err(format!("unknown family {family}; --list shows all"));
     }
     for name in arguments.op.iter().filter(|name| !ops.iter().any(|op| op.name == **name)) {
-        return Err(format!("no op {name} among those that are searched"));
+        return Err(format!("op {name} is not searched; --list shows all"));
     }
     let chosen = |op: &&Op| {
         (arguments.family.is_empty() || arguments.family.iter().any(|family| family == op.family))
@@ -125,10 +125,13 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
 fn replay(ops: &[Op], text: &str) -> Result<bool, String> {
     let of_file = std::fs::read_to_string(text).ok();
     let text = of_file.as_deref().and_then(|log| log.split_whitespace().next_back()).unwrap_or(text);
-    let case = Case::parse(text).ok_or("the candidate cannot be read")?;
-    let op = ops.iter().find(|op| op.name == case.op).ok_or_else(|| format!("no op {}", case.op))?;
+    let case = Case::parse(text).ok_or("the candidate can't be parsed")?;
+    let op = ops
+        .iter()
+        .find(|op| op.name == case.op)
+        .ok_or_else(|| format!("op {} is not searched; --list shows all", case.op))?;
     if !(op.spec)(case.dtype).fits(&case) {
-        return Err("the candidate does not have the operands of its op".to_string());
+        return Err("the sizes, options or operands of the candidate do not fit its op".to_string());
     }
     let mut holds = true;
     println!("sizes {:?}, options {:?}", case.sizes, case.options);

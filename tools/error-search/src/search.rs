@@ -1,4 +1,4 @@
-//! The search: hill climbing from random candidates and from the best so far, one candidate at a time on each thread.
+//! Hill climbing from random candidates and from the best ones so far. Each thread evaluates one candidate at a time.
 
 use crate::case::Case;
 use crate::judge::{Op, Precision, Verdict};
@@ -10,17 +10,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Candidates that are kept of each op and type, to climb from again.
+/// Number of candidates kept per op and type, as starting points of further climbs.
 const KEPT: usize = 12;
-/// A climb ends after so many changes that were no better.
+/// Number of changes without improvement after which a climb ends.
 const PATIENCE: usize = 250;
-/// The gain, as a share of the bound, by which a change is better and an improvement is printed.
+/// Smallest gain, as a fraction of the bound, for which a change counts as an improvement and is printed.
 const LEAST_GAIN: f64 = 1e-3;
-/// A climb ends after this time at most: wide candidates are slow. In a short search it ends earlier, so that each op and
-/// type has some.
+/// Longest duration of a climb, as wide candidates are slow. In a short search it is shorter, so that each op and type
+/// has several climbs.
 const LONGEST_CLIMB: Duration = Duration::from_secs(5);
 
-/// An op in a storage type, with the best candidates so far.
+/// Op in a storage type, with the best candidates so far.
 struct Target<'a> {
     op: &'a Op,
     dtype: DType,
@@ -30,43 +30,43 @@ struct Target<'a> {
 
 #[derive(Default)]
 struct Best {
-    /// In falling order of their ratios.
+    /// Candidates in descending order of their ratios.
     kept: Vec<(f64, Case)>,
     verdict: Option<Verdict>,
-    /// The ratio that was printed last.
+    /// Ratio that was printed last.
     printed: f64,
-    /// Findings beyond the bound that the slow reference did not confirm.
+    /// Number of findings beyond the bound that the slow reference did not confirm.
     refuted: u64,
 }
 
-/// What a search was told.
+/// Parameters of a search.
 pub struct Plan {
-    /// How long it searches.
+    /// Duration of the search.
     pub time: Duration,
-    /// The first seed; each thread has its own.
+    /// Seed from which each thread derives its own.
     pub seed: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// Candidates to begin with.
+    /// Candidates to start with.
     pub first: Vec<Case>,
 }
 
-/// The end of a search.
+/// Result of a search.
 pub struct Outcome {
-    /// Candidates that were evaluated.
+    /// Number of candidates that were evaluated.
     pub evaluated: u64,
-    /// The worst of each op and type.
+    /// Worst verdict per op and type, with the number of unconfirmed findings.
     pub worst: Vec<(&'static str, DType, Option<Verdict>, u64)>,
 }
 
 impl Outcome {
-    /// Whether a bound is exceeded.
+    /// Returns whether a bound is exceeded.
     pub fn exceeds(&self) -> bool {
         self.worst.iter().any(|(_, _, verdict, _)| verdict.is_some_and(|verdict| verdict.ratio > 1.0))
     }
 }
 
-/// Searches, with a line for each improvement.
+/// Runs the search, and prints a line for each improvement.
 pub fn search(ops: &[&Op], dtypes: &[DType], plan: &Plan) -> Outcome {
     let wanted = |op: &&Op, dtype: &DType| op.dtypes.contains(dtype);
     let targets: Vec<Target> = ops
@@ -91,7 +91,7 @@ pub fn search(ops: &[&Op], dtypes: &[DType], plan: &Plan) -> Outcome {
             let (targets, evaluated) = (&targets, &evaluated);
             scope.spawn(move || {
                 let mut rng = SmallRng::seed_from_u64(plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ thread);
-                // Each op and type in turn, beginning elsewhere on each thread.
+                // Each thread goes through all ops and types in turn, starting at a different one.
                 let offset = thread as usize * targets.len() / plan.threads as usize;
                 for turn in 0.. {
                     if start.elapsed() >= plan.time || targets.is_empty() {
@@ -111,7 +111,7 @@ pub fn search(ops: &[&Op], dtypes: &[DType], plan: &Plan) -> Outcome {
 }
 
 impl Target<'_> {
-    /// One climb; returns the number of candidates that it evaluated.
+    /// Runs one climb, and returns the number of candidates evaluated.
     fn climb(&self, rng: &mut SmallRng, (start, end): (Instant, Instant), longest: Duration) -> u64 {
         let began = Instant::now();
         let mut evaluated = 0;
@@ -129,7 +129,8 @@ impl Target<'_> {
             } else {
                 failures += 1;
             }
-            // Equally bad ones too, and sometimes one that is a little better: they lead off a plateau.
+            // Equally good candidates are accepted too, and sometimes a slightly worse one. This helps to leave a
+            // plateau.
             if ratio.is_none() || found >= before || (found > 0.97 * before && rng.random_bool(0.02)) {
                 (current, ratio) = (candidate, Some(found));
                 if let Some(verdict) = verdict
@@ -143,7 +144,7 @@ impl Target<'_> {
         evaluated
     }
 
-    /// Where a climb begins.
+    /// Returns the first candidate of a climb.
     fn first(&self, rng: &mut SmallRng) -> Case {
         let kept = self.lock().kept.iter().map(|(_, case)| case.clone()).collect::<Vec<_>>();
         if kept.is_empty() || rng.random_bool(0.5) {
@@ -161,8 +162,8 @@ impl Target<'_> {
         self.best.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Keeps a candidate if it is among the best, and prints it if it is the best by [`LEAST_GAIN`]. One beyond the bound
-    /// is judged by the slow reference first.
+    /// Keeps a candidate if it is among the best, and prints it if it improves the best by [`LEAST_GAIN`]. If it
+    /// exceeds the bound, the slow reference judges it first.
     fn offer(&self, case: &Case, verdict: Verdict, start: Instant) {
         let is_best = {
             let best = self.lock();
@@ -202,7 +203,7 @@ impl Target<'_> {
     }
 }
 
-/// A verdict in words.
+/// Describes a verdict in one line.
 pub fn describe(name: &str, dtype: DType, verdict: &Verdict) -> String {
     let Verdict { ratio, error, bound, index, got, exact } = verdict;
     let over = if *ratio > 1.0 { " EXCEEDED" } else { "" };

@@ -1,72 +1,74 @@
-//! What the candidates of an op are made of, and how they are made and changed at random.
+//! Specification of an op's candidates, and their random generation and mutation.
 
 use crate::case::{Case, Runs, flip, round, step};
 use evenkeel::DType;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
 
-/// The operands and options of an op in a storage type.
+/// Sizes, options and operands of an op in a storage type.
 pub struct Spec {
-    /// The sizes, each with its limits.
+    /// Sizes with their limits.
     pub sizes: Vec<Size>,
-    /// The options.
+    /// Possible options.
     pub options: Vec<Choice>,
-    /// The operands.
+    /// Operands.
     pub arrays: Vec<Array>,
 }
 
-/// A size: columns, keys, ...
+/// Size of a candidate, such as a number of columns or keys.
 pub struct Size {
-    /// The smallest.
+    /// Smallest value.
     pub min: usize,
-    /// The largest.
+    /// Largest value.
     pub max: usize,
-    /// A number that it is a multiple of.
+    /// Number that the size must be a multiple of.
     pub of: usize,
-    /// Values at which kernels do something else.
+    /// Values at which kernels change their algorithm.
     pub edges: &'static [usize],
 }
 
-/// What an option may be.
+/// Possible values of an option.
 #[derive(Clone, Copy)]
 pub enum Choice {
-    /// One of these; NaN leaves it out.
+    /// One of these; NaN leaves the option unset.
     One(&'static [f64]),
-    /// A factor: powers of two, roots of integers and others between these magnitudes, or one of these.
+    /// Factor: one of these values, or a power of two, an inverse square root, or another number between these
+    /// magnitudes.
     Factor(f64, f64, &'static [f64]),
-    /// Any integer up to this.
+    /// Any integer up to this one.
     Integer(u32),
 }
 
-/// An operand.
+/// Operand of an op.
 pub struct Array {
-    /// Its length, by the sizes.
+    /// Length as a function of the sizes.
     pub len: fn(&[usize]) -> usize,
-    /// Its storage type.
+    /// Storage type.
     pub dtype: DType,
-    /// What its numbers are.
+    /// Kind of its numbers.
     pub values: Values,
 }
 
-/// What an operand's numbers are.
+/// Kind of numbers in an operand.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Values {
-    /// Scores of the softmax family: differences decide.
+    /// Scores of the softmax family, whose differences matter.
     Scores,
-    /// Added to the scores of this array, which are multiplied with this option first.
+    /// Biases added to the scores of the array with this index, which are first multiplied by the option with this
+    /// index.
     Bias(usize, usize),
     /// 0 or 1.
     Flags,
-    /// Elements of vectors, gradients, weights: any magnitude.
+    /// Elements of vectors, gradients or weights of any magnitude.
     Numbers,
-    /// Between 0 and 1.
+    /// Numbers between 0 and 1.
     Shares,
-    /// Any finite value of the type, such as an argument of a function.
+    /// Any finite value of the type, such as the argument of a function.
     Any,
 }
 
 impl Spec {
-    /// A candidate from nothing.
+    /// Generates a random candidate.
     pub fn random(&self, op: &str, dtype: DType, rng: &mut SmallRng) -> Case {
         let sizes: Vec<usize> = self.sizes.iter().map(|size| size.random(rng)).collect();
         let options = self.options.iter().map(|choice| choice.random(rng)).collect();
@@ -79,7 +81,7 @@ impl Spec {
         case
     }
 
-    /// A changed candidate.
+    /// Returns a mutated candidate.
     pub fn mutated(&self, case: &Case, rng: &mut SmallRng) -> Case {
         let mut case = case.clone();
         let changes = if rng.random_bool(0.7) { 1 } else { rng.random_range(2..6) };
@@ -102,7 +104,7 @@ impl Spec {
         case
     }
 
-    /// A candidate with some of the parts of another one of the same sizes.
+    /// Returns a candidate with some options and operands of another one, resized to its own sizes.
     pub fn crossed(&self, case: &Case, other: &Case, rng: &mut SmallRng) -> Case {
         let mut crossed = case.clone();
         if rng.random_bool(0.3) {
@@ -117,7 +119,7 @@ impl Spec {
         crossed
     }
 
-    /// Whether a case that was read fits.
+    /// Returns whether a parsed case has valid sizes, options and operands.
     pub fn fits(&self, case: &Case) -> bool {
         let within = |(size, &value): (&Size, &usize)| (size.min..=size.max).contains(&value) && value % size.of == 0;
         case.sizes.len() == self.sizes.len()
@@ -134,7 +136,7 @@ impl Size {
     }
 
     fn random(&self, rng: &mut SmallRng) -> usize {
-        /// Most are small: they are evaluated fast.
+        /// Upper limit for most sizes, as small candidates are evaluated faster.
         const SMALL: usize = 600;
         let edges: Vec<usize> = match rng.random_range(0..100) {
             0..6 => self.edges.to_vec(),
@@ -193,13 +195,13 @@ impl Choice {
     }
 }
 
-/// The steps of the exponential's table, and where results leave the range.
+/// Returns a number at a step of the exponential's table. The range includes the points where results underflow.
 fn table_point(rng: &mut SmallRng) -> f64 {
     let steps = f64::from(rng.random_range(0..1000u32)) / if rng.random_bool(0.5) { 1.0 } else { 2.0 };
     -steps * std::f64::consts::LN_2 / 8.0
 }
 
-/// A number of any magnitude of the type.
+/// Returns a number of any magnitude of the type.
 fn any_number(dtype: DType, rng: &mut SmallRng) -> f64 {
     let limits = dtype.limits();
     let sign = if rng.random_bool(0.5) { 1.0 } else { -1.0 };
@@ -257,7 +259,7 @@ impl Array {
             && rng.random_bool(0.6)
             && case.arrays[scores].len() == len
         {
-            // What cancels the scaled scores, in all elements or in some.
+            // The bias cancels the scaled scores in some or all elements.
             let factor = case.options[scale];
             let some = rng.random::<f64>();
             let cancelled = |&(x, count): &(f64, usize), rng: &mut SmallRng| {
@@ -271,7 +273,7 @@ impl Array {
         let long = len > 4096;
         let kind = if long { rng.random_range(0..4) } else { rng.random_range(0..10) };
         match kind {
-            // One element and the rest; few distinct values in runs.
+            // One or a few elements differ from the rest.
             0 => Runs(vec![(to(a), 1), (to(b), len - 1)]),
             1 => Runs(vec![(to(a), len - 1), (step(self.dtype, to(a), rng.random_range(-2..=2)), 1)]),
             2 => {
@@ -282,19 +284,19 @@ impl Array {
                 runs
             }
             3 => Runs(vec![(to(a), len)]),
-            // Few distinct values, mixed.
+            // A mixture of few distinct values.
             4 => {
                 let values: Vec<f64> = (0..rng.random_range(2..5)).map(|_| to(self.number(rng))).collect();
                 Runs::of((0..len).map(|_| values[rng.random_range(0..values.len())]))
             }
-            // Near a constant.
+            // Values within a few ULP of a constant.
             5 => Runs::of((0..len).map(|_| step(self.dtype, to(a), rng.random_range(-3..=3)))),
-            // A constant and a spread.
+            // A constant with a random spread.
             6 => {
                 let spread = f64::from(rng.random_range(-30..8i32)).exp2();
                 Runs::of((0..len).map(|_| to(a + spread * (rng.random::<f64>() - 0.5))))
             }
-            // A falling sequence.
+            // A geometric sequence.
             7 => {
                 let ratio = rng.random::<f64>();
                 Runs::of((0..len).map(|i| to(a * ratio.powi(i as i32))))
@@ -345,24 +347,24 @@ impl Array {
                 runs.iter_mut().for_each(|run| run.0 = to(run.0 + shift));
             }
             13 => runs[i].0 = -runs[i].0,
-            // Elements from one to another become the first.
+            // All elements between two indices get the value of the first index.
             14 => {
                 let value = runs[i].0;
                 runs[i.min(j)..=i.max(j)].iter_mut().for_each(|run| run.0 = value);
             }
             15 => runs[i].0 = to(runs[i].0 * (1.0 + (rng.random::<f64>() - 0.5) * 0.01)),
-            // All a step further: a shift by the last place.
+            // All elements move by the same number of ULP.
             16 => {
                 let steps = rng.random_range(-1..=1i64);
                 runs.iter_mut().for_each(|run| run.0 = step(dtype, run.0, steps));
             }
-            // The length of a run, at the cost of another one.
+            // One run becomes longer at the expense of another one.
             17 if runs.len() > 1 && i != j => {
                 let taken = rng.random_range(0..runs[j].1);
                 runs[j].1 -= taken;
                 runs[i].1 += taken;
             }
-            // A run is cut in two.
+            // A run is split in two.
             18 if runs[i].1 > 1 && runs.len() < 4096 => {
                 let taken = if rng.random_bool(0.5) { 1 } else { rng.random_range(1..runs[i].1) };
                 runs[i].1 -= taken;

@@ -1,21 +1,21 @@
-//! Fast numbers of about 100 bits, for the first look at a candidate.
+//! Fast numbers of about 100 bits, for the first evaluation of a candidate.
 //!
-//! An unevaluated sum of two f64. Unlike [`DoubleDouble`], which has an exponent of its own and verifies what this type
-//! finds, it keeps its digits only where f64 has room for them: between about 1e-250 and 1e250. The exponential is a short
-//! series after a strong reduction of the argument, not the reference's long one: the two share no code.
+//! A number is an unevaluated sum of two f64. It has full precision only between about 1e-250 and 1e250, where f64
+//! represents both parts. [`DoubleDouble`], which verifies findings, has a separate exponent. The exponential is a
+//! short series after a strong argument reduction, unlike the reference's long series: the two share no code.
 
 use evenkeel::reference::{DoubleDouble, Real};
 use std::cmp::Ordering;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A number of about 100 bits.
+/// Number of about 100 bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Twofold {
     high: f64,
     low: f64,
 }
 
-/// ln 2, of which the first part has 32 bits, so that a product with an exponent is exact.
+/// Constant ln 2 in three parts. The first has 32 bits, so that its product with an exponent is exact.
 const LN_2: [f64; 3] = [
     f64::from_bits(0x3fe6_2e42_fee0_0000),
     f64::from_bits(0x3dea_39ef_3579_3c76),
@@ -38,12 +38,12 @@ impl Twofold {
         Twofold { high: self.high * power, low: self.low * power }
     }
 
-    /// e^x - 1 for |x| up to 0.35: the series at x / 512, doubled nine times.
+    /// Computes e^x - 1 for |x| up to 0.35: evaluates the series at x / 512, then applies nine doubling steps.
     fn small_exp_m1(self) -> Self {
         let x = self.times_power_of_two(1.0 / 512.0);
         let mut sum = Twofold::from(0.0);
         for n in (1..=9u32).rev() {
-            // x/n (1 + ...), from the inside.
+            // Horner's scheme for x/n (1 + ...).
             sum = x / Twofold::from(f64::from(n)) * (sum + Twofold::from(1.0));
         }
         for _ in 0..9 {
@@ -52,7 +52,7 @@ impl Twofold {
         sum
     }
 
-    /// The nearest multiple of ln 2, and the rest.
+    /// Returns the nearest integer multiple of ln 2, and the remainder.
     fn reduced(self) -> (f64, Self) {
         let n = (self.high * std::f64::consts::LOG2_E).round();
         let rest = LN_2.iter().fold(self, |rest, &part| {
@@ -63,7 +63,7 @@ impl Twofold {
     }
 }
 
-/// 2^n, in two steps where one would leave the range.
+/// Computes x 2^n. Two steps avoid an overflow or underflow of the power.
 fn scaled(x: Twofold, n: f64) -> Twofold {
     let half = (n / 2.0).trunc();
     x.times_power_of_two(half.exp2()).times_power_of_two((n - half).exp2())
@@ -170,7 +170,7 @@ impl Real for Twofold {
         if !near.is_finite() {
             return Twofold::from(near);
         }
-        // One step of Halley's method, whose error is the cube of the first one's.
+        // One step of Halley's method cubes the relative error of the first approximation.
         let ratio = self * Twofold::from(-near).exp();
         let one = Twofold::from(1.0);
         Twofold::from(near) + (ratio - one).times_power_of_two(2.0) / (ratio + one)
@@ -183,7 +183,7 @@ impl Real for Twofold {
         if self.high == 0.0 {
             return self;
         }
-        // As for ln, of x and e^y - 1, which keep the digits of small numbers.
+        // The step is the same as for ln. It uses x and e^y - 1, which avoids cancellation for small numbers.
         let near = self.high.ln_1p();
         let power = Twofold::from(near).exp_m1();
         let difference = self - power;
@@ -221,7 +221,7 @@ impl Real for Twofold {
 mod tests {
     use super::*;
 
-    /// Functions and operations against numbers of the reference.
+    /// Compares functions and operations with the reference.
     #[test]
     fn agrees_with_the_reference() {
         let mut x = 1.234_567e-12;

@@ -1,10 +1,10 @@
-//! Files that are there whole or not at all.
+//! Atomic writes: a file appears complete or not at all.
 
 use crate::error::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a file beside its place and moves it there.
+/// Writes a temporary file in the target's folder and renames it to the target.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || {
@@ -18,7 +18,8 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     write().map_err(|source| Error::file(path, source))
 }
 
-/// Those of any other new file: a temporary one is its owner's alone, and these are for everyone to read.
+/// Returns the permissions of an ordinary new file. A temporary file is readable by its owner only, but everyone may
+/// read these.
 fn permissions() -> std::fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

@@ -1,22 +1,23 @@
-//! What a computation in f64 knows of a number.
+//! Enclosure of a number that is computed in f64.
 
-/// Two f64 between which a number lies.
+/// Two f64 that enclose a number.
 ///
-/// The middle between two neighbouring f32 is an f64, so rounding to f32, which is monotonic, is decided where both
-/// ends round the same.
+/// The midpoint of two neighbouring f32 is an f64, and rounding to f32 is monotonic. So if both ends round to the same
+/// f32, the number does too.
 #[derive(Clone, Copy, Debug)]
 pub struct Bracket {
-    /// At most the number.
+    /// Lower bound of the number.
     pub low: f64,
-    /// At least the number.
+    /// Upper bound of the number.
     pub high: f64,
 }
 
 impl Bracket {
-    /// A number that `value` is off from by at most `relative`, from 2^-52 to 2^-20, times itself.
+    /// Returns a bracket of the number that `value` approximates with at most `relative` relative error, from 2^-52 to
+    /// 2^-20.
     ///
-    /// The margin is twice that, so that how it is itself rounded does not matter. Among f64's subnormal numbers an
-    /// error is not relative, but they and what is close to them round to the zero of their sign, as `value` does.
+    /// The margin is twice that error, so its own rounding does not matter. The error of a subnormal f64 is not
+    /// relative. But such a number, and any number close to it, rounds to the zero of its sign, as `value` does.
     pub fn around(value: f64, relative: f64) -> Self {
         if !value.is_normal() {
             return Bracket { low: value, high: value };
@@ -25,15 +26,15 @@ impl Bracket {
         Bracket { low: value - margin, high: value + margin }
     }
 
-    /// A number above `value` by less than a unit in the last place of an f64.
+    /// Returns a bracket of a number that exceeds `value` by less than an ULP of an f64.
     ///
-    /// Between the two lies no middle between two f32, so the next f64 rounds as the number does.
+    /// No midpoint of two f32 lies between the two, so the next f64 rounds as the number does.
     pub fn just_above(value: f64) -> Self {
         let next = value.next_up();
         Bracket { low: next, high: next }
     }
 
-    /// The nearest f32, ties to even, where it is certain.
+    /// Returns the nearest f32, ties to even, if both ends agree on it.
     pub fn rounded(self) -> Option<f32> {
         let (low, high) = (self.low as f32, self.high as f32);
         (low.to_bits() == high.to_bits()).then_some(low)

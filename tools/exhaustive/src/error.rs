@@ -1,62 +1,66 @@
-//! What can go wrong beside a misrounded result.
+//! Errors of the program other than a misrounded result.
 
 use std::path::{Path, PathBuf};
 
-/// Why a walk could not be done or its row not be kept.
+/// Reason why a walk failed, or why its row could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The library refused.
+    /// The library returned an error.
     #[error("{0}")]
     Evenkeel(#[from] evenkeel::Error),
-    /// The threads could not be made.
-    #[error("no threads: {0}")]
+    /// The thread pool could not be created.
+    #[error("can't create the threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A file is not what this program writes; it is left as it is.
+    /// A file is not in this program's format. The program leaves it unchanged.
     #[error("{path} is damaged: {reason}; repair it, or remove it to begin anew")]
     Damaged {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What it has that it should not have.
+        /// Reason why its contents are invalid.
         reason: String,
     },
-    /// A walk was begun with another library, or other references.
-    #[error("{path} was begun with {begun}, this is {now}; remove it, or begin anew with --restart")]
+    /// A stored walk used another version of the library or of the references.
+    #[error(
+        "{path} belongs to a walk with {begun}, but this program has {now}; remove it, or start over with --restart"
+    )]
     Stale {
-        /// The file that says how far it came.
+        /// Path of the progress file.
         path: PathBuf,
-        /// What it was begun with.
+        /// Versions of the stored walk.
         begun: String,
-        /// What would go on.
+        /// Versions of this program.
         now: String,
     },
-    /// So close to the middle between two f32 that no number of bits told the side.
-    #[error("{function} of {x:e} lies too close to the middle between two f32 for {bits} bits")]
+    /// The number is so close to the midpoint of two f32 that the largest precision did not decide the rounding.
+    #[error(
+        "can't round {function} at {x:e}: {bits} bits do not tell on which side of the midpoint of two f32 it lies"
+    )]
     Undecided {
-        /// Of which function.
+        /// Name of the function.
         function: &'static str,
-        /// At which input.
+        /// The input.
         x: f32,
-        /// The bits that did not do.
+        /// Precision that was not sufficient, in bits.
         bits: u32,
     },
-    /// What results are compared with is itself wrong.
-    #[error("the reference of {function} is wrong at {x:e}: {reference:e}, and by MPFR {exact:e}")]
+    /// The reference is itself wrong.
+    #[error("the reference of {function} is wrong at {x:e}: it gives {reference:e}, and MPFR gives {exact:e}")]
     Reference {
-        /// Of which function.
+        /// Name of the function.
         function: &'static str,
-        /// At which input.
+        /// The input.
         x: f32,
-        /// What it says.
+        /// Result of the reference.
         reference: f32,
-        /// What is right.
+        /// Correctly rounded result.
         exact: f32,
     },
 }

@@ -1,4 +1,4 @@
-//! The functions that are walked.
+//! Table of the functions under test.
 
 use crate::exact::{self, Exact};
 use crate::formulas;
@@ -6,37 +6,37 @@ use crate::reference::Reference;
 use crate::reference::Reference::{Bounded, Rounded};
 use crate::tally::Tally;
 
-/// The bound of functions that have to be correctly rounded everywhere.
+/// Error bound, in ULP, of functions that must be correctly rounded at every input.
 const CORRECT: f64 = 0.5;
-/// The bound of functions of which a rare result may be the other neighbour.
+/// Error bound, in ULP, of functions that may return the other neighbour at rare inputs.
 const NEARLY: f64 = 0.5001;
 
-/// A function of the library, and what its results are compared with.
+/// A function of the library, with its reference.
 #[derive(Clone, Copy)]
 pub struct Function {
-    /// Its name in the library.
+    /// Name of the function in the library.
     pub name: &'static str,
     /// The function under test.
     pub run: fn(&[f32], &mut [f32]) -> evenkeel::Result<()>,
-    /// What it should be.
+    /// Reference that gives the correctly rounded result.
     pub reference: Reference,
-    /// The same to any number of bits.
+    /// The function at any precision.
     pub exact: Exact,
-    /// The largest error that is allowed, in ULP.
+    /// Largest allowed error, in ULP.
     pub bound: f64,
 }
 
 impl Function {
-    /// Whether a walk's result is within the bound.
+    /// Returns whether a walk's results are within the bound.
     pub fn allows(&self, tally: &Tally) -> bool {
-        // Of a number in the middle the wrong neighbour is off by half a unit too.
+        // At a midpoint, the wrong neighbour also has an error of half an ULP. So a bound of 0.5 ULP needs the count.
         tally.misrounded == 0 || (self.bound > CORRECT && tally.largest_error <= self.bound)
     }
 }
 
 macro_rules! functions {
     ($($name:ident: $run:ident, $reference:expr, $exact:ident, $bound:ident;)*) => {
-        /// All of them.
+        /// All functions under test.
         pub const FUNCTIONS: &[Function] = &[$(Function {
             name: stringify!($name),
             run: |x, out| evenkeel::$run(x, out).map(drop),
@@ -67,7 +67,7 @@ functions! {
     log_sigmoid: log_sigmoid_into, Bounded(formulas::log_sigmoid), log_sigmoid, NEARLY;
 }
 
-/// The function of that name.
+/// Finds a function by its name.
 pub fn function(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name == name)
 }

@@ -1,17 +1,17 @@
-//! Evenkeel's functions of one element at all 2^32 inputs of f32, each result compared bit by bit with the correctly
-//! rounded one.
+//! Comparison of Evenkeel's functions of one element with the correctly rounded results, bit by bit, at all 2^32 inputs
+//! of f32.
 //!
-//! What the correctly rounded result is:
+//! The correctly rounded result is that of:
 //!
-//! - of square roots and quotients, by the IEEE 754 arithmetic of the processor;
-//! - of functions that CORE-MATH has, by CORE-MATH;
-//! - of others, by a formula in f64 whose error is bounded ([`formulas`]); where both ends of what it leaves open do
-//!   not round the same, by MPFR at as many bits as it takes ([`exact`]).
+//! - the processor's IEEE 754 arithmetic, for square roots and quotients;
+//! - CORE-MATH, for the functions it provides;
+//! - a formula in f64 whose error is bounded ([`formulas`]), for the others. If the two ends of the enclosure round
+//!   differently, MPFR decides, with as many bits as needed ([`exact`]).
 //!
-//! A result that is not the expected one is not called wrong until MPFR has confirmed what was expected, so an error of
-//! the first three is found, not blamed on the library.
+//! Before the program reports a result as wrong, MPFR confirms the expected result. So an error of the first three
+//! references is detected, and not blamed on the library.
 //!
-//! A walk is stored after every chunk, and goes on from there when it was stopped.
+//! A walk is stored after every chunk. After an interruption it resumes at the first chunk not done.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! `exhaustive`: walks the functions named, stores what it finds, and fails where a bound is broken.
+//! `exhaustive`: walks the named functions, stores the results, and fails if a function exceeds its bound.
 
 #![forbid(unsafe_code)]
 
@@ -18,27 +18,27 @@ use std::process::ExitCode;
 
 /// Compares Evenkeel's f32 results with correctly rounded ones, at all 2^32 inputs of each function.
 ///
-/// The environment variable EVENKEEL_SIMD says with which instruction set: avx512, avx2 or portable. A walk that was
-/// stopped goes on where it was. The exit status is 1 where a function breaks its bound.
+/// The environment variable EVENKEEL_SIMD selects the instruction set: avx512, avx2 or portable. An interrupted walk
+/// resumes where it stopped. The exit status is 1 if a function exceeds its bound.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The functions; all of them if none is named.
+    /// Functions to test; all if none is named.
     #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS.iter().map(|function| function.name)))]
     functions: Vec<String>,
-    /// Walk one block of 4,096 inputs in so many. The tables are then left as they are.
+    /// Test only one in SAMPLE blocks of 4,096 inputs. The tables are then left unchanged.
     #[arg(long, default_value = "1")]
     sample: NonZeroU32,
-    /// Threads; one for each core if not given.
+    /// Number of threads; one per core if not given.
     #[arg(long)]
     threads: Option<NonZeroU32>,
-    /// Begin anew, whatever was done before.
+    /// Start over, ignoring stored progress.
     #[arg(long)]
     restart: bool,
-    /// The folder of the tables.
+    /// Folder of the tables.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/accuracy"))]
     out: PathBuf,
-    /// The folder of what walks have done so far.
+    /// Folder for the progress of unfinished walks.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/progress"))]
     progress: PathBuf,
 }
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all functions keep to their bounds.
+/// Tests the functions; returns whether all are within their bounds.
 fn run(arguments: &Arguments) -> Result<bool> {
     let threads = arguments.threads.map_or(0, |threads| threads.get() as usize);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
@@ -94,7 +94,7 @@ fn one(arguments: &Arguments, function: &Function) -> Result<bool> {
     progress.remove(folder)?;
     let is_kept = function.allows(&progress.tally);
     if !is_kept {
-        println!("{} breaks its bound, {} ULP", function.name, function.bound);
+        println!("{} exceeds its bound of {} ULP", function.name, function.bound);
     }
     Ok(is_kept)
 }

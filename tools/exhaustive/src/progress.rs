@@ -1,4 +1,4 @@
-//! How far a walk has come, kept in a file so that it can go on.
+//! Progress of a walk, stored in a file so that the walk can resume.
 
 use crate::atomic;
 use crate::error::{Error, Result};
@@ -13,28 +13,28 @@ use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-/// A walk that was begun.
+/// A started walk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// The function.
+    /// Name of the function.
     pub function: String,
-    /// The name of the instruction set.
+    /// Name of the instruction set.
     pub simd: String,
-    /// One block in so many is walked.
+    /// Sampling interval: one block in this many is walked.
     pub sample: NonZeroU32,
-    /// Chunks that are done.
+    /// Number of finished chunks.
     pub chunks: u32,
-    /// Time that they took.
+    /// Time spent on the finished chunks, in seconds.
     pub seconds: f64,
-    /// What is compared with what.
+    /// Versions of the library and of the references.
     pub provenance: Provenance,
-    /// What they gave.
+    /// Results of the finished chunks.
     pub tally: Tally,
 }
 
 impl Progress {
-    /// A walk of which nothing is done.
+    /// Returns a walk with no finished chunks.
     pub fn new(function: &Function, level: Level, sample: NonZeroU32) -> Self {
         Progress {
             function: function.name.into(),
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// Where the walk is kept in a folder.
+    /// Returns the path of the walk's file in a folder.
     pub fn path(&self, folder: &Path) -> PathBuf {
         let Progress { function, simd, sample, .. } = self;
         folder.join(match sample.get() {
@@ -56,11 +56,11 @@ impl Progress {
         })
     }
 
-    /// The same walk as far as the folder has it, or else this one.
+    /// Returns the stored progress of this walk, or `self` if none is stored.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a file that is not such a walk, [`Error::Stale`] for one of other versions. Both are left
-    /// as they are.
+    /// [`Error::Damaged`] if the file does not hold this walk, [`Error::Stale`] if its versions differ. The file is
+    /// left unchanged in both cases.
     pub fn resumed(self, folder: &Path) -> Result<Self> {
         let path = self.path(folder);
         let text = match fs::read_to_string(&path) {
@@ -72,7 +72,7 @@ impl Progress {
         let stored: Progress = toml::from_str(&text).map_err(|reason| Error::damaged(&path, reason.message()))?;
         let is_same = (&stored.function, &stored.simd, stored.sample) == (&self.function, &self.simd, self.sample);
         if !is_same || stored.chunks > CHUNKS {
-            return Err(Error::damaged(&path, "it holds another walk than its name says"));
+            return Err(Error::damaged(&path, "it is not the progress of the walk in its name"));
         }
         if stored.provenance != self.provenance {
             let [begun, now] = [stored.provenance, self.provenance].map(|provenance| provenance.to_string());
@@ -81,14 +81,14 @@ impl Progress {
         Ok(stored)
     }
 
-    /// Keeps it in the folder.
+    /// Stores the progress in a folder.
     pub fn store(&self, folder: &Path) -> Result<()> {
         let path = self.path(folder);
         let text = toml::to_string(self).map_err(|reason| Error::damaged(&path, reason))?;
         atomic::write(&path, &text)
     }
 
-    /// Removes it from the folder.
+    /// Removes the progress file from a folder.
     pub fn remove(&self, folder: &Path) -> Result<()> {
         let path = self.path(folder);
         match fs::remove_file(&path) {

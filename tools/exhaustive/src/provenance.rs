@@ -1,27 +1,27 @@
-//! What was compared with what.
+//! Versions of the library and of the references.
 
 use gmp_mpfr_sys::mpfr;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The versions behind a result.
+/// Versions that a result depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// The library's version.
+    /// Version of the library.
     pub evenkeel: String,
-    /// The last commit that changed the library, where it is known.
+    /// Last commit that changed the library, or "unknown".
     pub commit: String,
-    /// This program's sources, as git calls their tree.
+    /// Git's name for the tree of this program's sources.
     pub program: String,
-    /// CORE-MATH's version, as the crate counts.
+    /// Version of CORE-MATH's crate.
     pub core_math: String,
-    /// MPFR's version.
+    /// Version of MPFR.
     pub mpfr: String,
 }
 
 impl Provenance {
-    /// That of this program.
+    /// Returns the versions that this program was built with.
     pub fn of_this_program() -> Self {
         Provenance {
             evenkeel: env!("EXHAUSTIVE_EVENKEEL").into(),

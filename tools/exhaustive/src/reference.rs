@@ -1,21 +1,21 @@
-//! What a result is compared with.
+//! References that give the correctly rounded results.
 
 use crate::bracket::Bracket;
 use crate::error::{Error, Result};
 use crate::exact;
 use crate::function::Function;
 
-/// How the correctly rounded result is come by.
+/// Source of the correctly rounded result.
 #[derive(Clone, Copy)]
 pub enum Reference {
-    /// From a function that is correctly rounded; whose it is.
+    /// A correctly rounded function, with the name of its library.
     Rounded(&'static str, fn(f32) -> f32),
-    /// From an f64 formula with a bound of its error, or from MPFR where that leaves two results.
+    /// An f64 formula with an error bound; MPFR decides where that leaves two results.
     Bounded(fn(f32) -> Bracket),
 }
 
 impl Reference {
-    /// What tables call it.
+    /// Returns the name that the tables use.
     pub fn name(self) -> &'static str {
         match self {
             Reference::Rounded(name, _) => name,
@@ -27,9 +27,9 @@ impl Reference {
 /// A correctly rounded result.
 #[derive(Clone, Copy)]
 pub struct Expected {
-    /// The result. NaN is the canonical one.
+    /// The result; NaN is the canonical NaN.
     pub value: f32,
-    /// Whether it took MPFR to tell.
+    /// Whether MPFR had to decide the result.
     pub by_mpfr: bool,
 }
 
@@ -38,7 +38,7 @@ fn canonical(value: f32) -> f32 {
 }
 
 impl Function {
-    /// The correctly rounded result.
+    /// Computes the correctly rounded result.
     pub fn expected(&self, x: f32) -> Result<Expected> {
         let value = match self.reference {
             Reference::Rounded(_, of) => Some(of(x)),
@@ -50,15 +50,16 @@ impl Function {
         }
     }
 
-    /// The correctly rounded result by MPFR.
+    /// Computes the correctly rounded result by MPFR.
     pub fn exactly(&self, x: f32) -> Result<f32> {
         let undecided = |bits| Error::Undecided { function: self.name, x, bits };
         exact::rounded(self.exact, x).map(canonical).map_err(undecided)
     }
 
-    /// The error of a result that is not the expected one, in ULP.
+    /// Returns the error, in ULP, of a result that differs from the expected one.
     ///
-    /// Fails where it is what was expected that is wrong.
+    /// # Errors
+    /// [`Error::Reference`] if MPFR finds that the expected result is wrong, [`Error::Undecided`] if MPFR can't round.
     pub fn confirmed_error(&self, x: f32, got: f32, expected: f32) -> Result<f64> {
         let exact = self.exactly(x)?;
         if exact.to_bits() != expected.to_bits() {

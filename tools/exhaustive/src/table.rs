@@ -1,4 +1,4 @@
-//! The results of finished walks: one row for a function and an instruction set.
+//! Results of finished walks, with one row per function and instruction set.
 
 use crate::atomic;
 use crate::error::{Error, Result};
@@ -13,42 +13,42 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::{fmt, fs};
 
-/// What a finished walk gave.
+/// Result of a finished walk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
-    /// The function.
+    /// Name of the function.
     pub function: String,
-    /// The name of the instruction set.
+    /// Name of the instruction set.
     pub simd: String,
-    /// What results were compared with.
+    /// Reference that the results were compared with.
     pub reference: String,
-    /// Inputs compared.
+    /// Number of compared inputs.
     pub inputs: u64,
-    /// Results that are not correctly rounded.
+    /// Number of results that are not correctly rounded.
     pub misrounded: u64,
-    /// The largest error in ULP; 0.5, which correctly rounded results keep to, where none is misrounded.
+    /// Largest error in ULP; 0.5, the bound of correctly rounded results, if none is misrounded.
     pub largest_error_ulp: f64,
-    /// Inputs that it took MPFR to tell the expected result of.
+    /// Number of inputs whose expected result MPFR had to decide.
     pub by_mpfr: u64,
-    /// Time that it took.
+    /// Duration of the walk, in seconds.
     pub seconds: u64,
-    /// The library's version.
+    /// Version of the library.
     pub evenkeel: String,
-    /// The last commit that changed the library.
+    /// Last commit that changed the library.
     pub commit: String,
-    /// This program's sources, as git calls their tree.
+    /// Git's name for the tree of this program's sources.
     pub program: String,
-    /// CORE-MATH's version, as the crate counts.
+    /// Version of CORE-MATH's crate.
     pub core_math: String,
-    /// MPFR's version.
+    /// Version of MPFR.
     pub mpfr: String,
-    /// The first misrounded inputs, as bits: `INPUT:RESULT:EXPECTED`, blanks between.
+    /// First misrounded inputs, as bits: `INPUT:RESULT:EXPECTED`, separated by blanks.
     pub examples: String,
 }
 
 impl Row {
-    /// That of a walk.
+    /// Makes the row of a walk.
     pub fn new(reference: &str, walk: Progress) -> Self {
         let Progress { function, simd, seconds, provenance, tally, .. } = walk;
         let example = |Example { x, got, expected }: &Example| format!("{x:08x}:{got:08x}:{expected:08x}");
@@ -70,13 +70,13 @@ impl Row {
         }
     }
 
-    /// What was compared with what.
+    /// Returns the versions that the row was made with.
     fn provenance(&self) -> Provenance {
         let Row { evenkeel, commit, program, core_math, mpfr, .. } = self.clone();
         Provenance { evenkeel, commit, program, core_math, mpfr }
     }
 
-    /// Where it stands: functions as they are listed, of each the fastest instruction set first.
+    /// Returns the sort key: functions in the order of their list, and the fastest instruction set of each first.
     fn place(&self) -> (usize, usize) {
         let function = FUNCTIONS.iter().position(|function| function.name == self.function);
         let level = Level::ALL.iter().rev().position(|level| level.name() == self.simd);
@@ -84,7 +84,7 @@ impl Row {
     }
 }
 
-/// A line of the table for readers.
+/// Formats the row as a line of the Markdown table.
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Row { function, simd, reference, inputs, misrounded, largest_error_ulp, by_mpfr, seconds, .. } = self;
@@ -94,10 +94,10 @@ impl fmt::Display for Row {
     }
 }
 
-/// Replaces a row of the tables in a folder, `exhaustive.tsv` and `exhaustive.md`, or adds it.
+/// Adds a row to the tables in a folder, `exhaustive.tsv` and `exhaustive.md`, or replaces its older version.
 ///
 /// # Errors
-/// [`Error::Damaged`] for a table that is not one; it is left as it is.
+/// [`Error::Damaged`] if a table is not in the expected format; it is left unchanged.
 pub fn merge(folder: &Path, row: Row) -> Result<()> {
     let path = folder.join("exhaustive.tsv");
     let mut rows = read(&path)?;
@@ -127,12 +127,13 @@ fn machine_readable(rows: &[Row]) -> std::result::Result<String, Box<dyn std::er
 }
 
 const HEAD: &str = "\
-# Every f32
+# Results at every f32 input
 
-Each function's results at all 2^32 inputs, compared bit by bit with the correctly rounded ones: infinities, signed
-zeros, subnormal numbers and NaN, of which the canonical one is expected, among them. Written by `exhaustive`, whose
-documentation says how; `cargo run --release --manifest-path tools/exhaustive/Cargo.toml` does it again. `exhaustive.tsv` has
-the same for programs, with the versions of what was compared.
+This table compares each function with the correctly rounded result, bit by bit, at all 2^32 inputs of f32. The inputs
+include infinities, signed zeros, subnormal numbers and NaN. For a NaN result, the canonical NaN is expected. The
+program `exhaustive` wrote this page, and its documentation describes the method. To repeat the comparison, run
+`cargo run --release --manifest-path tools/exhaustive/Cargo.toml`. `exhaustive.tsv` has the same data for programs,
+with the versions of the compared libraries.
 
 | function | instruction set | reference | inputs | misrounded | largest error, ULP | decided by MPFR | seconds |
 |---|---|---|---|---|---|---|---|
@@ -153,7 +154,7 @@ fn readable(rows: &[Row]) -> String {
     }
     let wrong: Vec<&Row> = rows.iter().filter(|row| row.misrounded > 0).collect();
     if !wrong.is_empty() {
-        text += "\n## Misrounded\n\nThe first of each, as bits: input, result, correctly rounded result.\n\n";
+        text += "\n## Misrounded\n\nThe first of each function, as bits: input, result, correctly rounded result.\n\n";
     }
     for row in wrong {
         text += &format!("- `{}`, {}: {}\n", row.function, row.simd, row.examples);

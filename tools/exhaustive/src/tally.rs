@@ -1,34 +1,34 @@
-//! What a walk has found so far.
+//! Results of a walk so far.
 
 use serde::{Deserialize, Serialize};
 
-/// How many misrounded inputs are kept in full.
+/// Number of misrounded inputs that are stored in full.
 const EXAMPLES: usize = 16;
 
 /// An input whose result is not the correctly rounded one, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
-    /// The input.
+    /// Bits of the input.
     pub x: u32,
-    /// What the library gave.
+    /// Bits of the library's result.
     pub got: u32,
-    /// What is right.
+    /// Bits of the correctly rounded result.
     pub expected: u32,
 }
 
-/// Counts of a walk, or of a part of it.
+/// Counts of a walk, or of a part of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tally {
-    /// Inputs compared.
+    /// Number of compared inputs.
     pub inputs: u64,
-    /// Results that are not correctly rounded.
+    /// Number of results that are not correctly rounded.
     pub misrounded: u64,
-    /// Inputs that it took MPFR to tell the expected result of.
+    /// Number of inputs whose expected result MPFR had to decide.
     pub by_mpfr: u64,
-    /// The largest error of a misrounded result in ULP; 0.5, which the others keep to, where there is none.
+    /// Largest error of a misrounded result in ULP; 0.5, the bound of the other results, if there is none.
     pub largest_error: f64,
-    /// The first of the misrounded inputs, in the order of their bits.
+    /// First misrounded inputs, in the order of their bits.
     pub examples: Vec<Example>,
 }
 
@@ -48,7 +48,7 @@ impl Tally {
         }
     }
 
-    /// This and what the inputs behind gave.
+    /// Appends the counts of the inputs that follow.
     #[must_use]
     pub fn followed_by(mut self, next: Tally) -> Tally {
         self.examples.extend(next.examples);

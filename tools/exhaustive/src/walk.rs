@@ -1,4 +1,4 @@
-//! The walk over all inputs: chunks of blocks, in the order of their bits.
+//! Walk over all inputs, in the order of their bits, by chunks of blocks.
 
 use crate::error::Result;
 use crate::function::Function;
@@ -9,14 +9,14 @@ use std::num::NonZeroU32;
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
-/// Inputs of a call, small enough to stay in cache.
+/// Number of inputs per call, small enough to stay in cache.
 const BLOCK: u32 = 1 << 12;
-/// Blocks after which the progress is stored.
+/// Number of blocks after which the progress is stored.
 const BLOCKS_A_CHUNK: u32 = 1 << 12;
-/// Chunks of a walk.
+/// Number of chunks of a walk.
 pub const CHUNKS: u32 = ((1u64 << 32) / (BLOCK as u64 * BLOCKS_A_CHUNK as u64)) as u32;
 
-/// Goes on with a walk from where it is; `after` is called after each chunk, and may stop it there.
+/// Continues a walk at its first unfinished chunk. It calls `after` for each finished chunk; `after` may stop the walk.
 pub fn walk(
     function: &Function,
     progress: &mut Progress,
@@ -36,7 +36,7 @@ pub fn walk(
     Ok(())
 }
 
-/// Every `sample`-th of the blocks, on rayon's threads.
+/// Tests every `sample`-th of the blocks, on rayon's threads.
 fn blocks(function: &Function, blocks: Range<u32>, sample: NonZeroU32) -> Result<Tally> {
     let first = blocks.start.next_multiple_of(sample.get());
     let chosen: Vec<u32> = (first..blocks.end).step_by(sample.get() as usize).collect();

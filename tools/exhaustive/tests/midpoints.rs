@@ -1,4 +1,4 @@
-//! Numbers in the middle between two f32, and next to it.
+//! Rounding of midpoints of two f32, and of numbers next to them.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +10,7 @@ use exhaustive::reference::{Expected, Reference};
 use exhaustive::tally::Tally;
 use rug::Float;
 
-/// The middle above 1.
+/// Midpoint of 1 and the next f32.
 const MIDDLE: f64 = 1.0 + f64::EPSILON * (1u64 << 28) as f64;
 
 #[test]
@@ -21,7 +21,7 @@ fn a_bracket_decides_where_both_ends_round_the_same() {
     assert_eq!(Bracket::around(MIDDLE * (1.0 + 2f64.powi(-48)), 2f64.powi(-50)).rounded(), Some(next));
     assert_eq!(Bracket::just_above(MIDDLE).rounded(), Some(next));
     assert_eq!(Bracket::just_above(-MIDDLE).rounded(), Some(-one));
-    // The sign of zero is a difference.
+    // The two zeros are different results.
     assert_eq!(Bracket { low: -1e-60, high: 1e-60 }.rounded(), None);
     assert_eq!(Bracket::around(-0.0, 2f64.powi(-50)).rounded().map(f32::to_bits), Some((-0.0f32).to_bits()));
 }
@@ -29,10 +29,10 @@ fn a_bracket_decides_where_both_ends_round_the_same() {
 #[test]
 fn a_tiny_input_of_silu_is_above_the_tie() {
     for name in ["silu", "gelu", "gelu_tanh"] {
-        let function = function(name).expect("a function that is there");
+        let function = function(name).expect("a function of the table");
         for odd in (1..200).step_by(2) {
             let x = f32::from_bits(odd);
-            // Half of it lies between these two; all three functions are above the half, whatever the sign.
+            // Half of x lies between these two. All three functions exceed x/2, for either sign.
             let (below, above) = (odd / 2, odd / 2 + 1);
             for (x, expected) in [(x, above), (-x, below | 1 << 31)] {
                 let Expected { value, by_mpfr } = function.expected(x).expect("a result");
@@ -43,7 +43,7 @@ fn a_tiny_input_of_silu_is_above_the_tie() {
     }
 }
 
-/// A number that lies a 2^-900th from the middle, on the side of the input's sign.
+/// Returns a number that is 2^-900 from the midpoint, on the side of the input's sign.
 fn beside_the_middle(x: &Float, bits: u32) -> Value {
     let step = Float::with_val(24, x.signum_ref()) >> 900;
     let is_exact = bits > 1000;
@@ -54,7 +54,7 @@ fn beside_the_middle(x: &Float, bits: u32) -> Value {
 fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
     assert_eq!(exact::rounded(beside_the_middle, 1.0), Ok(1.0f32.next_up()));
     assert_eq!(exact::rounded(beside_the_middle, -1.0), Ok(1.0));
-    // A tie that is not known to be one is not decided; one that is, is even.
+    // A tie that is not known to be exact is not decided. An exact tie rounds to even.
     let tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: false };
     assert_eq!(exact::rounded(tie, 1.0), Err(4096));
     let exact_tie = |_: &Float, bits: u32| Value { number: Float::with_val(bits, MIDDLE), is_exact: true };
@@ -64,13 +64,13 @@ fn mpfr_is_asked_for_more_bits_until_it_can_tell() {
 #[test]
 fn ties_go_to_the_even_one() {
     let bits = |exact, x| exact::rounded(exact, x).map(f32::to_bits);
-    // Half of the smallest number, and three halves.
+    // Results of half and of three halves of the smallest number.
     assert_eq!(bits(exact::exp2, -150.0), Ok(0));
     assert_eq!(bits(exact::exp2, (-150.0f32).next_up()), Ok(1));
     let three_halves = |x: &Float, bits: u32| Value { number: Float::with_val(bits, x * 3u32) >> 150, is_exact: true };
     assert_eq!(bits(three_halves, 1.0), Ok(2));
     assert_eq!(bits(three_halves, -1.0), Ok(1 << 31 | 2));
-    // Exact results that are no ties.
+    // Exact results that are not ties.
     assert_eq!(exact::rounded(exact::log2, f32::MIN_POSITIVE), Ok(-126.0));
     assert_eq!(exact::rounded(exact::reciprocal, 2f32.powi(127)), Ok(2f32.powi(-127)));
     assert_eq!(exact::rounded(exact::reciprocal, -0.0), Ok(f32::NEG_INFINITY));
@@ -82,7 +82,7 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
         let value = 1.0 / (1.0 + (-f64::from(x)).exp());
         Bracket::around(value, 2f64.powi(-34))
     };
-    let narrow = *function("sigmoid").expect("a function that is there");
+    let narrow = *function("sigmoid").expect("a function of the table");
     let wide = Function { reference: Reference::Bounded(wide), ..narrow };
     let mut tally = Tally::default();
     for x in (0..100_000).map(|i| -3.0 + i as f32 * 6e-5) {
@@ -90,7 +90,7 @@ fn mpfr_decides_what_a_wide_bracket_leaves_open() {
         assert_eq!(a.value.to_bits(), b.value.to_bits(), "{x:e}");
         tally.by_mpfr += u64::from(b.by_mpfr);
     }
-    // An f32's middle is as near as that for one in 2^8 to 2^9.
+    // This bracket contains a midpoint of two f32 for one input in 2^8 to 2^9.
     assert!((100..1000).contains(&tally.by_mpfr), "{}", tally.by_mpfr);
 }
 
@@ -103,7 +103,7 @@ fn formulas_say_which_zero_it_is() {
     }
 }
 
-/// What tells whether a number is off by half of a unit or more.
+/// Checks the measure that decides whether an error is half an ULP or more.
 #[test]
 fn errors_are_in_units_of_the_exact_result() {
     let error = |x: f32, got: f32| exact::error_in_ulp(exact::exp, x, got, x.exp());
@@ -113,7 +113,7 @@ fn errors_are_in_units_of_the_exact_result() {
     assert_eq!(error(0.0, -1.0), f64::INFINITY);
     assert_eq!(error(0.0, f32::NAN), f64::INFINITY);
     assert_eq!(error(100.0, f32::MAX), f64::INFINITY);
-    // Subnormal numbers are all one unit apart, also where the exact one is below them.
+    // Subnormal numbers are one ULP apart, even if the exact result is below them.
     assert!((error(-110.0, f32::from_bits(1)) - (1.0 - 0.001_205)).abs() < 1e-3);
     assert!((error(-100.0, f32::from_bits(28)) - 1.0).abs() < 0.5);
 }

@@ -1,4 +1,4 @@
-//! The command line: what it refuses, and a sampled walk.
+//! Tests of the command line: its refusals, and a sampled walk.
 
 #![forbid(unsafe_code)]
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// Runs the program with a folder for all that it writes.
+/// Runs the program with a temporary folder for all its output.
 fn run(folder: &TempDir, simd: &str, arguments: &[&str]) -> (Output, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exhaustive"));
     command.env("EVENKEEL_SIMD", simd).args(arguments);

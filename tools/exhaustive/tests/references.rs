@@ -1,4 +1,4 @@
-//! What results are compared with, held against numbers made elsewhere and against one another.
+//! Comparison of the references with numbers from another source, and with one another.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,7 @@ fn float(bits: &str) -> f64 {
     f64::from_bits(u64::from_str_radix(bits, 16).expect("bits of an f64"))
 }
 
-/// The function of a line of the library's vectors, where the line is of one of these.
+/// Returns the function that a line of the library's vectors is about, if it is one of those under test.
 fn named(op: &str) -> Option<Exact> {
     Some(match op {
         "exp" => exact::exp,
@@ -31,7 +31,7 @@ fn named(op: &str) -> Option<Exact> {
     })
 }
 
-/// mpmath's numbers, of two f64 each.
+/// Compares with mpmath's numbers, each the sum of two f64.
 #[test]
 fn mpfr_gives_the_vectors_of_the_library() {
     let mut count = 0;
@@ -48,7 +48,7 @@ fn mpfr_gives_the_vectors_of_the_library() {
     assert!(count > 400, "only {count} vectors were found");
 }
 
-/// Every exponent, both signs, and all the specials are among these.
+/// Returns inputs of every exponent and both signs, with all special values.
 fn inputs() -> impl Iterator<Item = f32> {
     let points = [0.0, 1.0, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-45, 2f32.powi(-60), 11.0, 15.0, 104.0];
     let near = |x: f32| (-20i32..=20).map(move |step| f32::from_bits(x.to_bits().wrapping_add_signed(step)));
@@ -75,7 +75,7 @@ fn formulas_keep_to_half_of_their_brackets() {
         for x in inputs().filter(|x| x.is_finite()) {
             let bracket = formula(x);
             let number = (function.exact)(&Float::with_val(24, x), 256).number;
-            // Below this it is the sign of zero that counts.
+            // Smaller numbers and empty brackets only decide the sign of zero.
             if bracket.low == bracket.high || number.clone().abs() < 2f64.powi(-1000) {
                 continue;
             }
@@ -91,7 +91,7 @@ fn formulas_keep_to_half_of_their_brackets() {
 #[test]
 fn results_that_are_not_plain_numbers_are_those_of_the_pages() {
     let expected = |name: &str, x: f32| {
-        let function = exhaustive::function::function(name).expect("a function that is there");
+        let function = exhaustive::function::function(name).expect("a function of the table");
         let [expected, exact] = [function.expected(x).unwrap().value, function.exactly(x).unwrap()];
         assert_eq!(expected.to_bits(), exact.to_bits(), "{name} of {x}");
         expected.to_bits()

@@ -1,4 +1,4 @@
-//! The tables: rows are replaced one by one.
+//! Tests of the tables: each row is replaced on its own.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use tempfile::TempDir;
 
 fn row(name: &str, level: Level, misrounded: &[Example]) -> Row {
-    let function = function(name).expect("a function that is there");
+    let function = function(name).expect("a function of the table");
     let mut progress = Progress::new(function, level, NonZeroU32::MIN);
     progress.tally.inputs = 1 << 32;
     for &example in misrounded {

@@ -1,4 +1,4 @@
-//! Walks: what they find, and that they go on where they stopped.
+//! Tests of walks: their results, and how they resume.
 
 #![forbid(unsafe_code)]
 
@@ -16,17 +16,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// One block in so many, of which the block from 1 on is one.
+/// Sampling interval that includes the block starting at 1.
 const SAMPLE: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 const INPUTS: u64 = (1 << 32) / 2048;
-/// An input of that block.
+/// An input in that block.
 const PLANTED: f32 = 1.0 + 77.0 * f32::EPSILON;
 
 fn exp() -> Function {
-    *function("exp").expect("a function that is there")
+    *function("exp").expect("a function of the table")
 }
 
-/// The exponential, with one result replaced.
+/// Returns the exponential with one wrong result.
 fn planted() -> Function {
     let run = |x: &[f32], out: &mut [f32]| {
         evenkeel::exp_into(x, &mut *out)?;
@@ -50,7 +50,7 @@ fn walked(function: &Function) -> Progress {
     progress
 }
 
-/// Without the time, which differs.
+/// Makes the row without the duration, which varies.
 fn row(progress: Progress) -> Row {
     Row::new("CORE-MATH", Progress { seconds: 0.0, ..progress })
 }
@@ -58,7 +58,7 @@ fn row(progress: Progress) -> Row {
 #[test]
 fn the_library_is_found_right() {
     for name in ["exp", "silu"] {
-        let tally = walked(function(name).expect("a function that is there")).tally;
+        let tally = walked(function(name).expect("a function of the table")).tally;
         assert_eq!((tally.inputs, tally.misrounded, tally.largest_error), (INPUTS, 0, 0.5), "{name}");
     }
 }
@@ -76,7 +76,7 @@ fn one_wrong_bit_of_one_result_is_found_and_named() {
 
 #[test]
 fn a_bound_is_broken_by_any_misrounded_result_or_by_a_large_error() {
-    let [exp, silu] = ["exp", "silu"].map(|name| function(name).expect("a function that is there"));
+    let [exp, silu] = ["exp", "silu"].map(|name| function(name).expect("a function of the table"));
     let mut tally = Tally::default();
     assert!(exp.allows(&tally) && silu.allows(&tally));
     let example = Example { x: 0, got: 1, expected: 0 };
@@ -99,7 +99,7 @@ fn a_wrong_sign_of_zero_and_another_nan_are_found() {
         }
         Ok(())
     };
-    let tally = walked(&Function { run, ..*function("tanh").expect("a function that is there") }).tally;
+    let tally = walked(&Function { run, ..*function("tanh").expect("a function of the table") }).tally;
     assert_eq!((tally.misrounded, tally.largest_error), (2, f64::INFINITY));
     let found: Vec<_> = tally.examples.iter().map(|example| (example.x, example.got)).collect();
     assert_eq!(found, [(0, 1 << 31), (0x7f80_0001, 0xffc0_0000)]);
@@ -114,7 +114,7 @@ fn a_wrong_reference_is_not_blamed_on_the_library() {
     assert!(error.to_string().starts_with("the reference of exp is wrong at 1.0000"), "{error}");
 }
 
-/// Walks until so many chunks are done, storing each.
+/// Walks until `chunks` chunks are done, and stores each.
 fn until(function: &Function, folder: &Path, chunks: u32) -> Progress {
     let mut progress = begun(function).resumed(folder).expect("what was stored");
     let after = |progress: &Progress| {
@@ -136,7 +136,7 @@ fn a_stopped_walk_goes_on_and_gives_the_same_row() {
     assert_eq!((stored.chunks, stored.tally.misrounded), (200, 1));
     let resumed = until(&planted(), folder.path(), CHUNKS);
     assert_eq!(row(resumed.clone()), row(walked(&planted())));
-    // One that is done gives its row once more, and nothing is walked again.
+    // A finished walk gives its row again without testing anything again.
     assert_eq!(until(&planted(), folder.path(), CHUNKS), resumed);
     resumed.remove(folder.path()).expect("a file");
     assert_eq!(begun(&planted()).resumed(folder.path()).expect("nothing"), begun(&planted()));

@@ -1,4 +1,4 @@
-//! Runs this program under callgrind and adds up what it writes.
+//! Runs this program under callgrind, and sums the counts that it writes.
 
 use crate::cases::{Case, ELEMENTS, MARKER};
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Instructions of each case for an element, with these instructions.
+/// Returns the number of instructions per element of each case, for an instruction set.
 pub fn per_element(level: Level) -> Result<Vec<f64>> {
     let failed = |reason: String| Error::Program { program: "valgrind", reason };
     let folder = tempfile::tempdir().map_err(|source| Error::file(&std::env::temp_dir(), source))?;
@@ -24,7 +24,7 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     if !output.status.success() {
         return Err(failed(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr))));
     }
-    // A part ends at each marker: what came before the call, and then the call.
+    // Callgrind writes a part at each marker. The parts alternate between the code before a call and the call itself.
     let expected = Case::all().count();
     let part = |case: usize| folder.path().join(format!("counts.{}", 2 * case + 2));
     let parts: Vec<_> = (0..expected).map(part).filter(|path| path.exists()).collect();
@@ -38,7 +38,7 @@ pub fn per_element(level: Level) -> Result<Vec<f64>> {
     parts.iter().map(count).collect()
 }
 
-/// What the functions of an instruction set took by themselves, and those that they call and that are not of one.
+/// Sums the instructions in functions of an instruction set, and in functions that these call and that belong to none.
 fn instructions(text: &str) -> u64 {
     let (mut counted, mut callee_counted, mut called, mut sum) = (false, false, false, 0);
     for line in text.lines() {
@@ -49,7 +49,7 @@ fn instructions(text: &str) -> u64 {
         } else if line.starts_with("calls=") {
             called = true;
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            // The line after a call is what the called function took, with all that it calls.
+            // The line after a call is the inclusive cost of the called function.
             let taken: u64 = line.split(' ').next_back().and_then(|count| count.parse().ok()).unwrap_or(0);
             sum += if counted && !(called && callee_counted) { taken } else { 0 };
             called = false;

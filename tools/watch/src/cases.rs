@@ -1,4 +1,4 @@
-//! Every op in every type, on four rows that are no whole number of blocks.
+//! Cases: every op in every type, on four rows whose length is not a multiple of the block size.
 
 use crate::call::{self, Call, Operands};
 use crate::error::Result;
@@ -11,22 +11,22 @@ use std::hint::black_box;
 const ROWS: usize = 4;
 const COLS: usize = 984;
 
-/// What an op's instructions are divided by.
+/// Number of elements by which an op's instruction count is divided.
 pub const ELEMENTS: usize = ROWS * COLS;
 
-/// The function before which callgrind writes what it has counted.
+/// Function at whose calls callgrind writes the counts so far.
 pub const MARKER: &str = "watch::cases::marker";
 
-/// An op in a type.
+/// Op in a storage type.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// Of the registry.
+    /// Index of the op in the registry.
     op: u8,
     pub dtype: DType,
 }
 
 impl Case {
-    /// All, in the order in which they run.
+    /// Returns all cases in the order in which they run.
     pub fn all() -> impl Iterator<Item = Case> {
         let dtypes = [DType::F32, DType::F64, DType::F16, DType::BF16];
         (0..OPS.len()).flat_map(move |op| dtypes.map(|dtype| Case { op: op as u8, dtype }))
@@ -46,7 +46,7 @@ impl Case {
     }
 
     fn run_as<E: Element>(self) -> Result<()> {
-        // Above 0, where log and sqrt have something to do.
+        // The inputs are positive, so that log and sqrt take their regular path.
         let numbers = (0..ELEMENTS).map(|i| E::from_wide((i * 37 % 101) as f64 / 16.0 + 0.25));
         let (x, dy): (Vec<E>, Vec<E>) = (numbers.clone().collect(), numbers.rev().collect());
         let call = Call {
@@ -65,7 +65,7 @@ impl Case {
             ..Call::arbitrary(&mut Unstructured::new(&[])).expect("zeros are a call")
         };
         let operands = Operands::new(&x, &dy, ROWS, COLS);
-        // The first finds out what the CPU has, and makes the buffers.
+        // The first call detects the CPU's features and allocates the buffers.
         black_box(call::run(&call, &operands)?);
         marker();
         black_box(call::run(&call, &operands)?);
@@ -74,7 +74,7 @@ impl Case {
     }
 }
 
-/// Runs all; callgrind counts.
+/// Runs all cases while callgrind counts.
 pub fn run() -> Result<()> {
     Case::all().try_for_each(Case::run)
 }

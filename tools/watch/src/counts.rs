@@ -1,4 +1,4 @@
-//! The counts that are committed, and how far others may be from them.
+//! Committed counts, and the comparison with them.
 
 use crate::callgrind;
 use crate::cases::Case;
@@ -7,9 +7,9 @@ use evenkeel::simd::Level;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What callgrind can run.
+/// Instruction sets that callgrind supports.
 const LEVELS: [Level; 2] = [Level::Avx2, Level::Portable];
-/// Compilers differ by less; a function that is called for each block takes more.
+/// Limit for the ratio to the committed count. Different compilers stay below it; a function call per block exceeds it.
 const LIMIT: f64 = 1.5;
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ fn count() -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Counts, and writes the table.
+/// Counts the instructions, and writes the table.
 pub fn write() -> Result<()> {
     let rows = count()?;
     let mut writer = csv::WriterBuilder::new().delimiter(b'\t').from_writer(Vec::new());
@@ -48,7 +48,7 @@ pub fn write() -> Result<()> {
     std::fs::write(table(), text).map_err(|source| Error::file(&table(), source))
 }
 
-/// Counts, and compares with the table; whether no count is too far above.
+/// Counts the instructions, and compares them with the table. Returns whether all counts are within the limit.
 pub fn check() -> Result<bool> {
     let mut reader = csv::ReaderBuilder::new().delimiter(b'\t').from_path(table())?;
     let known = reader.deserialize().collect::<std::result::Result<Vec<Row>, _>>()?;
@@ -57,14 +57,14 @@ pub fn check() -> Result<bool> {
     for Row { op, dtype, simd, instructions_per_element: now } in &rows {
         let before = known.iter().find(|row| (&row.op, &row.dtype, &row.simd) == (op, dtype, simd));
         match before.map(|row| row.instructions_per_element) {
-            None => found.push(format!("{op} {dtype} {simd}: {now}, and no count to compare with")),
+            None => found.push(format!("{op} {dtype} {simd}: {now}, not in counts.tsv")),
             Some(before) if *now > before * LIMIT => found.push(format!("{op} {dtype} {simd}: {now}, was {before}")),
             Some(_) => {}
         }
     }
     for line in &found {
-        println!("instructions for an element: {line}");
+        println!("instructions per element: {line}");
     }
-    println!("{} counts, {} of them above {LIMIT} times those of counts.tsv", rows.len(), found.len());
+    println!("{} counts; {} exceed {LIMIT} times the count in counts.tsv or are not in it", rows.len(), found.len());
     Ok(found.is_empty())
 }

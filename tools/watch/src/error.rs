@@ -1,14 +1,14 @@
-//! What can go wrong beside a kernel.
+//! Errors of the program itself, as opposed to lost inlining.
 
 use std::path::{Path, PathBuf};
 
-/// Why nothing could be said.
+/// Error that prevents a check.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The library refused.
+    /// Error of the library.
     #[error("{0}")]
     Evenkeel(#[from] evenkeel::Error),
-    /// A program is not there, or failed.
+    /// An external program is missing or failed.
     #[error("{program}: {reason}")]
     Program { program: &'static str, reason: String },
     /// A file could not be read or written.
@@ -17,15 +17,15 @@ pub enum Error {
     /// The table could not be read or written.
     #[error("counts.tsv: {0}")]
     Table(#[from] csv::Error),
-    /// Callgrind wrote something else than was expected.
-    #[error("callgrind wrote {found} counts of {expected} calls")]
+    /// Callgrind wrote an unexpected number of counts.
+    #[error("callgrind wrote {found} counts for {expected} calls")]
     Counts { found: usize, expected: usize },
-    /// The names in this program do not say which kernel they are.
-    #[error("no kernels by name: build in the folder of `watch`, which has names mangled as version v0")]
+    /// The function names in this program do not identify kernels.
+    #[error("no kernel names found: build in the folder tools/watch, whose configuration enables v0 name mangling")]
     NoNames,
 }
 
-/// A result that may be an [`Error`].
+/// Result with this program's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

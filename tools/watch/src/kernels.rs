@@ -1,15 +1,15 @@
-//! Reads the machine code of this program: what the kernels call, which registers they use, and what of them was left
-//! outside.
+//! Inspects this program's machine code: which functions the kernels call, which registers they use, and which of their
+//! parts were not inlined.
 //!
-//! A kernel is compiled for its instruction set, and so is all that is inlined into it. What is not is compiled for the
-//! target's least: its vectors go through memory, and each of its instructions is a function.
+//! A kernel and everything inlined into it is compiled for the kernel's instruction set. A part that is not inlined is
+//! compiled for the baseline of the target. It passes vectors through memory, and calls a function for each vector
+//! instruction.
 
 use crate::error::{Error, Result};
 use std::path::Path;
 use std::process::Command;
 
-/// An instruction set: its name, the type that stands for it, the end of the names of its kernels, and the registers that
-/// it has.
+/// Instruction set: its name, the type that represents it, the suffix of its kernels' names, and its vector registers.
 struct Set {
     name: &'static str,
     token: &'static str,
@@ -22,17 +22,17 @@ const SETS: [Set; 2] = [
     Set { name: "avx2", token: "evenkeel::simd::avx2::Avx2", entry: "Kernel>::run_avx2", register: "%ymm" },
 ];
 
-/// What knows an instruction set and may be outside of kernels: what looks for it, and the sampler's work on single
-/// candidates.
+/// Functions that refer to an instruction set and are allowed outside of kernels: its detection, and the sampler's work
+/// on single candidates.
 const OUTSIDE: [&str; 2] = [">::detect", "evenkeel::cpu::sample::"];
 
-/// A function of this program, with its instructions.
+/// Function of this program with its instructions.
 struct Function<'t> {
     name: &'t str,
     instructions: Vec<&'t str>,
 }
 
-/// Whether every kernel is whole.
+/// Returns whether all parts of all kernels are inlined.
 pub fn check() -> Result<bool> {
     let code = disassembly()?;
     let functions = functions(&code);
@@ -56,14 +56,14 @@ impl Function<'_> {
         self.name.ends_with(set.entry)
     }
 
-    /// The functions that it calls or jumps to.
+    /// Returns the functions that it calls or jumps to.
     fn calls(&self) -> impl Iterator<Item = &str> {
         let is_jump = |line: &&&str| line.starts_with("call") || line.starts_with("jmp");
         self.instructions.iter().filter(is_jump).filter_map(|line| line.split_once('<').map(|(_, name)| name))
     }
 }
 
-/// What is wrong with a function.
+/// Returns the problems found in a function.
 fn lost(function: &Function<'_>) -> Vec<String> {
     let name = function.name;
     if let Some(set) = SETS.iter().find(|set| function.is_kernel(set)) {
@@ -77,10 +77,10 @@ fn lost(function: &Function<'_>) -> Vec<String> {
     let is_part = SETS.iter().any(|set| name.contains(set.token)) && !OUTSIDE.iter().any(|part| name.contains(part));
     let is_instruction =
         name.contains("core_arch::x86::") && !["xsave", "cpuid"].iter().any(|part| name.contains(part));
-    if is_part || is_instruction { vec![format!("{name} is a function of its own")] } else { Vec::new() }
+    if is_part || is_instruction { vec![format!("{name} is not inlined")] } else { Vec::new() }
 }
 
-/// Whether a call, as written behind `<`, is of this function; `fma@` stands for any version of it.
+/// Returns whether a call, written as the text after `<`, is to this function; `fma@` matches any version of it.
 fn is(call: &str, name: &str) -> bool {
     call.strip_prefix(name).is_some_and(|rest| name.ends_with('@') || rest.starts_with(['>', '+']))
 }
@@ -99,7 +99,7 @@ fn disassembly() -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The functions: lines that end in `>:`, with their instructions below.
+/// Parses the functions: a line that ends in `>:`, followed by its instructions.
 fn functions(code: &str) -> Vec<Function<'_>> {
     let mut found: Vec<Function<'_>> = Vec::new();
     for line in code.lines() {
@@ -132,7 +132,7 @@ mod tests {
         let calls = found(&format!("<{kernel}>:\n\tvaddps %zmm1,%zmm2,%zmm3\n\t{call}\n"));
         assert_eq!(calls, [format!("{kernel} calls fmaf@GLIBC_2.2.5>")]);
         for name in ["core::core_arch::x86::avx::_mm256_set1_pd", "f::<evenkeel::simd::avx2::Avx2>::{closure#0}"] {
-            assert_eq!(found(&format!("<{name}>:\n\tret\n")), [format!("{name} is a function of its own")]);
+            assert_eq!(found(&format!("<{name}>:\n\tret\n")), [format!("{name} is not inlined")]);
         }
         assert_eq!(found("<<evenkeel::simd::avx512::Avx512>::detect>:\n\tret\n<main>:\n\tcall   <fma>\n"), [""; 0]);
     }

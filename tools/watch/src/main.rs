@@ -1,10 +1,11 @@
-//! `watch`: a kernel whose pieces are no longer inlined gives the same bits and takes a hundred times as long.
+//! Detects kernels whose parts are no longer inlined. Such a kernel returns the same bits, but takes a hundred times as
+//! long.
 //!
-//! `watch counts` runs each op under callgrind with AVX2 and with portable code, and compares the instructions for an
-//! element with those of `counts.tsv`. Callgrind has no AVX-512, so `watch kernels` reads the program's machine code
-//! too: what a kernel calls, and whether it has the registers of its instruction set.
+//! `watch counts` runs each op under callgrind with AVX2 and with portable code. It compares the instructions per
+//! element with those in `counts.tsv`. Callgrind does not support AVX-512, so `watch kernels` also inspects the
+//! program's machine code: which functions a kernel calls, and whether it uses the registers of its instruction set.
 //!
-//! Run it in this folder, whose `.cargo/config.toml` has names written so that they say which kernel they are.
+//! Run it in this folder: its `.cargo/config.toml` enables the name mangling that identifies kernels.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +15,7 @@ mod counts;
 mod error;
 mod kernels;
 
-#[allow(dead_code, reason = "the tests ask more of a call")]
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../../tests/support/call.rs"]
 mod call;
 
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 /// Finds kernels of Evenkeel into which the compiler no longer inlines.
 ///
-/// The exit status is 1 where it found one.
+/// The exit status is 1 if it found one.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -34,15 +35,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compare the instructions for an element with `counts.tsv`; needs valgrind.
+    /// Compare the instructions per element with `counts.tsv`; needs valgrind.
     Counts {
-        /// Write `counts.tsv` anew instead.
+        /// Write `counts.tsv` instead of comparing.
         #[arg(long)]
         write: bool,
     },
-    /// Look at what kernels call and which registers they use; needs objdump.
+    /// Inspect which functions kernels call and which registers they use; needs objdump.
     Kernels,
-    /// Run every op once, in each type: what is counted.
+    /// Run every op once in each type, to be counted.
     #[command(hide = true)]
     Run,
 }
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all is as it should be.
+/// Runs a command, and returns whether its check passed.
 fn run(command: &Command) -> Result<bool> {
     match command {
         Command::Counts { write: true } => counts::write().map(|()| true),

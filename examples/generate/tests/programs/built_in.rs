@@ -1,4 +1,4 @@
-//! The tiny model that is built in.
+//! Tests of the built-in tiny model.
 
 use std::collections::HashSet;
 use std::process::{Command, Output};
@@ -6,12 +6,12 @@ use std::process::{Command, Output};
 const CORPUS: &str = include_str!("../../../train/corpus.txt");
 
 fn run(arguments: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
     command.current_dir(folder.path()).args(arguments).output().expect("the program starts")
 }
 
-/// What it writes after a prompt, 120 tokens of which each is verified.
+/// Returns the text after a prompt: 120 tokens, each of which is verified.
 #[track_caller]
 fn text(prompt: &str, arguments: &[&str]) -> String {
     let output = run(&[&["--prompt", prompt, "--tokens", "120", "--verify"], arguments].concat());
@@ -19,7 +19,7 @@ fn text(prompt: &str, arguments: &[&str]) -> String {
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {stderr}");
     assert!(stderr.contains("wrote 120 tokens") && stderr.contains("each verified"), "{arguments:?}: {stderr}");
     assert!(!stderr.contains("NaN"), "{arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("bytes that are no characters are held back")
+    String::from_utf8(output.stdout).expect("only complete characters are printed")
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -31,11 +31,11 @@ fn it_writes_words() {
     let known: HashSet<&str> = words(CORPUS).collect();
     for (prompt, seed) in [("A row", "0"), ("", "1"), ("The softmax of", "2"), ("Gradients are", "3"), ("NaN", "4")] {
         let text = text(prompt, &["--seed", seed]);
-        // The last one may be cut off.
+        // The last word may be incomplete.
         let written: Vec<&str> = words(&text).collect();
         let strange: Vec<&&str> = written.iter().filter(|word| !known.contains(*word)).collect();
         assert!(written.len() >= 50, "{} words: {text}", written.len());
-        assert!(strange.len() * 10 <= written.len(), "{strange:?} are no words of the documentation: {text}");
+        assert!(strange.len() * 10 <= written.len(), "{strange:?} are not words of the documentation: {text}");
     }
 }
 
@@ -66,10 +66,10 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     let cases: &[(&[&str], &str)] = &[
         (&["--temperature", "-1"], "temperature is -1; it must be finite and not negative"),
         (&["--top-p", "0"], "top_p is 0; it must be in (0, 1]"),
-        (&["--tokens", "4294967295"], "and 4294967295 more are"),
+        (&["--tokens", "4294967295"], "and --tokens is 4294967295"),
         (&["--tokens", "0"], "0 is not in 1.."),
         (&["--prompt", "a", "--top-k", "0"], "top_k is 0"),
-        (&["--prompt", "a", "--profile", "gpt"], "there are evenkeel, hf, vllm, llama_cpp, candle"),
+        (&["--prompt", "a", "--profile", "gpt"], "it must be one of evenkeel, hf, vllm, llama_cpp, candle"),
         (&["--prompt", "a", "--profile", "hf", "--xtc-probability", "0.5"], "the hf profile has none"),
         (&["--prompt", "a", "--chat"], "--model"),
     ];
@@ -82,7 +82,7 @@ fn what_can_not_be_used_is_said_before_anything_is_played() {
     }
 }
 
-/// Each profile, and each kind of filter and penalty, draws what its definition keeps.
+/// With each profile, filter and penalty, the drawn tokens are among those that the definition keeps.
 #[test]
 fn every_profile_draws_what_it_keeps() {
     let penalties = ["--repetition-penalty", "1.3", "--dry-multiplier", "0.8"];

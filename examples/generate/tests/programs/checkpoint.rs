@@ -1,4 +1,4 @@
-//! A small checkpoint with random weights and a byte-level tokenizer.
+//! Small checkpoint with random weights and a byte-level tokenizer.
 
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
@@ -13,7 +13,7 @@ const HEADS: u32 = 4;
 const KV_HEADS: u32 = 2;
 const FEED_FORWARD: usize = 96;
 
-/// Metadata and weights by name, to be changed before they are written.
+/// Metadata and weights by name, which tests change before they are written.
 pub struct Checkpoint {
     pub metadata: BTreeMap<String, Value>,
     pub tensors: BTreeMap<String, QTensor>,
@@ -71,7 +71,7 @@ impl Checkpoint {
         checkpoint
     }
 
-    /// Random weights of this shape.
+    /// Sets random weights of this shape.
     pub fn set(&mut self, name: &str, shape: &[usize], dtype: GgmlDType) {
         let seed = self.tensors.len() as u64 + 1;
         let mut state = seed;
@@ -99,11 +99,14 @@ impl Checkpoint {
     }
 
     pub fn without(mut self, key: &str) -> Self {
-        assert!(self.metadata.remove(key).is_some() || self.tensors.remove(key).is_some(), "there is no {key}");
+        assert!(
+            self.metadata.remove(key).is_some() || self.tensors.remove(key).is_some(),
+            "the checkpoint has no {key}"
+        );
         self
     }
 
-    /// As a file holds it.
+    /// Returns the bytes of a file.
     pub fn file(&self) -> Vec<u8> {
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -112,7 +115,7 @@ impl Checkpoint {
         file.into_inner()
     }
 
-    /// Runs the program on it.
+    /// Runs the program on this checkpoint.
     pub fn run(&self, arguments: &[&str]) -> Output {
         run(&self.file(), arguments)
     }
@@ -120,7 +123,7 @@ impl Checkpoint {
 
 /// Runs the program on these bytes.
 pub fn run(file: &[u8], arguments: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, file).expect("a checkpoint can be written");
     Command::new(env!("CARGO_BIN_EXE_generate"))
@@ -131,7 +134,7 @@ pub fn run(file: &[u8], arguments: &[&str]) -> Output {
         .expect("the program starts")
 }
 
-/// Two tokens that are no text, every byte in GPT-2's letters, and what merges make.
+/// Returns two special tokens, every byte in GPT-2's letters, and the results of the merges.
 fn tokens() -> Vec<String> {
     let mut letters = (0x100..).filter_map(char::from_u32);
     let bytes = (0..=255u8).map(|byte| match byte {

@@ -1,5 +1,5 @@
-//! The programs `generate` and `train`: their scenes, its own model and how that is trained, text from a small
-//! checkpoint, and what it refuses.
+//! Tests of the programs `generate` and `train`: scenes, the built-in model and its training, text from a small
+//! checkpoint, and errors.
 
 mod built_in;
 mod checkpoint;

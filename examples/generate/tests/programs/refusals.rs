@@ -1,4 +1,4 @@
-//! What can't be used, and the words for it.
+//! Invalid arguments and files, and the errors for them.
 
 use crate::checkpoint::{Checkpoint, run};
 use candle_core::quantized::GgmlDType;
@@ -28,12 +28,12 @@ fn usage() {
     refused(run(&["--model", ".", "--prompt", "a"]), "not a GGUF file");
     refused(run(&["--model", "x.gguf", "--prompt", "a", "--tokens", "0"]), "0 is not in 1..");
     refused(run(&["--model", "x.gguf", "--prompt", "a", "--seed", "-1"]), "--seed");
-    refused(run(&["--backend", "gpu"]), "gpu: unknown backend; there are auto, neuron, cuda and cpu");
-    refused(run(&["--backend", "cuda:x"]), "x is no device's number");
+    refused(run(&["--backend", "gpu"]), "gpu: unknown backend; use auto, neuron, cuda or cpu");
+    refused(run(&["--backend", "cuda:x"]), "x is not a device number");
     if !cfg!(feature = "candle-cuda") {
         refused(
             run(&["--backend", "cuda:1"]),
-            "cuda: built without it: build with --features candle-cuda for device 1",
+            "cuda: not compiled in; build with --features candle-cuda to use device 1",
         );
     }
 }
@@ -52,7 +52,7 @@ fn parameters() {
         (&["--prompt", "a", "--top-k", "-1"], "--top-k"),
         (
             &["--prompt", "a", "--tokens", "600"],
-            "a prompt of 1 tokens and 600 more are 601; the model's context has 600",
+            "the prompt has 1 tokens and --tokens is 600, together 601; the model's context is 600",
         ),
     ];
     let checkpoint = Checkpoint::new();
@@ -65,11 +65,11 @@ fn parameters() {
 fn checkpoints() {
     let refuse = |checkpoint: Checkpoint, why: &str| refused(checkpoint.run(&PROMPT), why);
     let new = Checkpoint::new;
-    refuse(new().text("general.architecture", "bert"), "is `bert`; `llama` can be run");
+    refuse(new().text("general.architecture", "bert"), "is `bert`; only `llama` is supported");
     refuse(new().without("general.architecture"), "has no general.architecture");
-    refuse(new().number("general.architecture", 1), "general.architecture is not a text");
-    refuse(new().text("tokenizer.ggml.model", "llama"), "the tokenizer model is `llama`; `gpt2`");
-    refuse(new().text("tokenizer.ggml.pre", "tekken"), "`tekken`; default, gpt-2");
+    refuse(new().number("general.architecture", 1), "general.architecture is not a string");
+    refuse(new().text("tokenizer.ggml.model", "llama"), "the tokenizer model is `llama`; only `gpt2`");
+    refuse(new().text("tokenizer.ggml.pre", "tekken"), "`tekken`; it must be one of default, gpt-2");
     refuse(new().without("tokenizer.ggml.tokens"), "has no tokenizer.ggml.tokens");
     refuse(new().number("tokenizer.ggml.tokens", 3), "tokenizer.ggml.tokens is not a list");
     refuse(new().without("tokenizer.ggml.merges"), "merges");
@@ -84,7 +84,7 @@ fn checkpoints() {
     refuse(new().number("llama.attention.head_count", 0), "llama.attention.head_count");
     refuse(new().number("llama.attention.head_count", 3), "3 heads can't share 2 heads of keys evenly");
     refuse(new().number("llama.attention.head_count_kv", 5), "head_count_kv is U32(5); it must be in 1 ..= 4");
-    refuse(new().number("llama.rope.dimension_count", 8), "llama.rope.dimension_count is 8; 16");
+    refuse(new().number("llama.rope.dimension_count", 8), "llama.rope.dimension_count is 8; it must be 16");
     refuse(new().number("llama.rope.freq_base", 0), "freq_base is U32(0); it must be a number");
     refuse(new().number("llama.expert_count", 8), "llama.expert_count");
     refuse(new().without("blk.1.ffn_up.weight"), "has no weights blk.1.ffn_up.weight");
@@ -133,18 +133,18 @@ fn files() {
         refused(run(&file[..len], &PROMPT), "is not a GGUF file");
     }
     for len in [4, 8, 20, 100, 1000, 5000, file.len() / 2, file.len() - 1000] {
-        refused(run(&file[..len], &PROMPT), "is cut short or damaged");
+        refused(run(&file[..len], &PROMPT), "is truncated or damaged");
     }
-    // Candle divides by it.
+    // Candle divides by the alignment.
     let aligned = Checkpoint::new().number("general.alignment", 0);
-    refused(aligned.run(&PROMPT), "is cut short or damaged: its metadata contradict themselves");
+    refused(aligned.run(&PROMPT), "is truncated or damaged: its metadata is inconsistent");
     let mut version = file.clone();
     version[4] = 9;
-    refused(run(&version, &PROMPT), "is cut short or damaged: gguf: unsupported magic/version");
+    refused(run(&version, &PROMPT), "is truncated or damaged: gguf: unsupported magic/version");
     refused(run(b"GGUX and more", &PROMPT), "is not a GGUF file");
 }
 
-/// Damage anywhere in the header is refused, or does not matter: it is never a panic.
+/// Damage anywhere in the header is either an error or has no effect. It never causes a panic.
 #[test]
 fn damage() {
     let file = Checkpoint::new().file();

@@ -1,19 +1,19 @@
-//! Without arguments: failures from the field, how they do not happen, and a text.
+//! Run without arguments: failures from the field, Evenkeel's results next to them, and a text.
 
 use std::process::Command;
 
 #[test]
 fn each_failure_is_played_beside_its_remedy() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let output =
         Command::new(env!("CARGO_BIN_EXE_generate")).current_dir(folder.path()).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let stderr = String::from_utf8(output.stderr).expect("speed is text");
-    assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards met:"), "{stderr}");
+    assert!(stderr.contains("wrote 256 tokens") && stderr.contains("guards reported:"), "{stderr}");
     let text = String::from_utf8(output.stdout).expect("scenes are text");
     for part in [
         // The sampler.
-        "naive     probabilities add up to 125.0; a token of 230 is drawn",
+        "naive     probabilities sum to 125.0; one of 230 tokens is drawn",
         "naive     probability tensor contains either inf, nan or element < 0",
         "Evenkeel  NonFiniteInput: sample: row 0 of the input has NaN at 17123",
         "Evenkeel  EmptySupport: sample: row 0 has no token left to draw from; all 32000 are masked",
@@ -23,14 +23,14 @@ fn each_failure_is_played_beside_its_remedy() {
         "!!!!!!!!!!!!!!",
         "naive     [NaN, NaN, NaN, NaN]",
         "Evenkeel  [0.0, 0.0, 1.0, 0.0]",
-        // Rows with nothing to attend to.
+        // Rows without an unmasked key.
         "naive     !!!!!!!!!!!!!!!!!!",
         "Evenkeel  An even keel holds a ship upright in any wind, and no one looks down!",
-        "NaN are: naive 4608, Evenkeel 0.",
-        "the same as from their prompt alone: 3.",
-        "What Evenkeel's guards met",
+        "tokens per text: naive 4608, Evenkeel 0.",
+        "the text from the prompt alone: 3 of 3.",
+        "What Evenkeel's guards reported",
         // The tiny model.
-        "A tiny model, and what it says",
+        "A tiny model and its text",
     ] {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
@@ -38,14 +38,14 @@ fn each_failure_is_played_beside_its_remedy() {
         let line = text.lines().find(|line| line.trim_start().starts_with(start));
         line.unwrap_or_else(|| panic!("{start:?} begins no line of {text}")).split_whitespace().collect()
     };
-    // Layers that add nothing, layers that explode, layers that do neither.
+    // Layers that add nothing, layers that explode, and layers that do neither.
     assert_eq!(line("f16 sum, infinite")[5..11], ["0.00"; 6]);
-    assert!(line("f16 sum, held").contains(&"NaN"));
+    assert!(line("f16 sum, saturating").contains(&"NaN"));
     let fused = &line("Evenkeel, fused")[2..];
-    assert_eq!(fused, &line("Evenkeel, apart")[2..]);
+    assert_eq!(fused, &line("Evenkeel, unfused")[2..]);
     let added: Vec<f64> = fused[..6].iter().filter_map(|v| v.parse().ok()).collect();
     assert!(added.len() == 6 && added.iter().all(|v| (0.1..1.0).contains(v)), "{added:?}");
-    // The rows that padding leaves without a key, in three layers and four heads: 6 of one prompt, 3 of another.
+    // Padding leaves rows without an unmasked key in three layers and four heads: 6 rows of one prompt, 3 of another.
     assert_eq!(line("5      attention")[4..], ["108", "0", "0"]);
     assert_eq!(line("1      sample")[4..], ["1", "1", "0"]);
 }
@@ -55,7 +55,7 @@ fn help_tells_of_both_modes() {
     let output = Command::new(env!("CARGO_BIN_EXE_generate")).arg("--help").output().expect("the program starts");
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8(output.stdout).expect("help is text");
-    for part in ["--model", "--verify", "--top-p", "Examples:", "plays failures"] {
+    for part in ["--model", "--verify", "--top-p", "Examples:", "replays numerical failures"] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
 }

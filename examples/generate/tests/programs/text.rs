@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use candle_core::quantized::GgmlDType;
 use std::process::Output;
 
-/// stdout and stderr of a run that went well.
+/// Returns stdout and stderr of a successful run.
 #[track_caller]
 fn well(output: Output) -> (Vec<u8>, String) {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -12,13 +12,13 @@ fn well(output: Output) -> (Vec<u8>, String) {
     (output.stdout, stderr)
 }
 
-/// How many tokens a run says that it read.
+/// Returns the number of tokens that a run reports to have read.
 fn tokens_read(stderr: &str) -> &str {
     let read = stderr.lines().find_map(|line| line.strip_prefix("read "));
     read.and_then(|read| read.split_whitespace().next()).unwrap_or_default()
 }
 
-/// How many tokens a prompt has, under this way of splitting texts.
+/// Returns the number of tokens of a prompt with this pre-tokenizer.
 fn tokens(pre: &str, prompt: &str) -> String {
     let checkpoint = Checkpoint::new().text("tokenizer.ggml.pre", pre);
     let (_, stderr) = well(checkpoint.run(&["--prompt", prompt, "--tokens", "1"]));
@@ -43,10 +43,10 @@ fn a_seed_makes_the_text() {
         text
     );
     assert!(stderr.contains("each verified"), "{stderr}");
-    assert!(stderr.contains("guards met: rms_norm: none · rope: none · attention: none"), "{stderr}");
-    // Bytes that are no characters yet are held back, and those that never are do not stop the text.
+    assert!(stderr.contains("guards reported: rms_norm: none · rope: none · attention: none"), "{stderr}");
+    // Incomplete characters are held back, and bytes that never form a character do not end the text.
     assert!(String::from_utf8(text).is_ok());
-    // Greedy: no draw, so no seed.
+    // Greedy decoding draws nothing, so the seed has no effect.
     assert_eq!(run(&["--temperature", "0", "--seed", "1"]).0, run(&["--temperature", "0", "--seed", "2"]).0);
 }
 
@@ -67,7 +67,7 @@ fn the_model_can_end_its_text() {
     checkpoint.set_values("output.weight", &[vocabulary, 64], output, GgmlDType::F32);
     let greedy = ["--prompt", "a", "--tokens", "5", "--temperature", "0"];
     let (text, _) = well(checkpoint.run(&greedy));
-    // All alike: the first token, which is no text.
+    // All logits are equal. The result is the first token, which has no text.
     assert_eq!(text, b"\n");
     let (_, stderr) = well(checkpoint.number("tokenizer.ggml.eos_token_id", 0).run(&greedy));
     assert!(stderr.contains("wrote 0 tokens"), "{stderr}");
@@ -75,13 +75,13 @@ fn the_model_can_end_its_text() {
 
 #[test]
 fn texts_are_split_as_the_model_was_trained() {
-    // There are merges of "1 2" and "a b".
+    // The merges include "1 2" and "a b".
     assert_eq!(tokens("smollm", "12ab"), "3");
     assert_eq!(tokens("gpt-2", "12ab"), "2");
     assert_eq!(tokens("default", "12ab"), "2");
     assert_eq!(tokens("llama-bpe", "12ab"), "2");
     assert_eq!(tokens("qwen2", "12ab"), "3");
-    // No space is put in front; one that is there belongs to the word.
+    // No space is inserted in front. A space in the text belongs to the word after it.
     assert_eq!(tokens("smollm", "a a"), "2");
 }
 

@@ -1,4 +1,4 @@
-//! Files of tiny models: what `train` writes is read, and whatever is wrong with a file has words.
+//! Files of tiny models: files written by `train` can be read, and invalid files give readable errors.
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 const BUILT_IN: &[u8] = include_bytes!("../../tiny.safetensors");
 
-/// A file's weights and what is known of them, to be changed before it is written.
+/// Weights and description of a file, which tests change before writing it.
 struct Tiny {
     description: Value,
     tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
@@ -64,7 +64,7 @@ fn generate(path: &Path, arguments: &[&str]) -> Output {
 }
 
 fn run(file: &[u8]) -> Output {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.safetensors");
     std::fs::write(&path, file).expect("a file can be written");
     generate(&path, &["--prompt", "a keel", "--tokens", "4", "--verify"])
@@ -103,9 +103,9 @@ fn descriptions() {
     refuse("window", json!(0), "window is 0");
     refuse("eps", json!(-1.0), "eps is -1");
     refuse("theta", json!(0.0), "theta is 0");
-    refuse("merges", json!(["a b", "ab c d"]), "merge 1, \"ab c d\", is not of two pieces that are there");
+    refuse("merges", json!(["a b", "ab c d"]), "merge 1, \"ab c d\", must join two existing pieces");
     refuse("merges", json!(["ab"]), "merge 0, \"ab\"");
-    refuse("merges", json!(["a b", "a b"]), "makes a piece that is there already");
+    refuse("merges", json!(["a b", "a b"]), "makes a piece that already exists");
     refuse("merges", json!([]), "token_embd.weight has shape");
     refuse("merges", json!("a b"), "metadata: invalid type");
     refuse("colour", json!("blue"), "unknown field `colour`");
@@ -115,14 +115,14 @@ fn descriptions() {
 fn weights() {
     let refuse = |tiny: Tiny, why: &str| refused(run(&tiny.file("evenkeel")), why);
     let new = Tiny::built_in;
-    refused(run(&new().file("other")), "is not of the example train: its metadata have no evenkeel");
+    refused(run(&new().file("other")), "was not written by the example train: its metadata has no entry evenkeel");
     refuse(new().without("output_norm.weight"), "has no weights output_norm.weight");
     refuse(new().without("blk.3.ffn_down.weight"), "has no weights blk.3.ffn_down.weight");
     refuse(new().tensor("output_norm.weight", Dtype::BF16, &[127]), "has shape [127]; [128] is needed");
     refuse(new().tensor("output_norm.weight", Dtype::F32, &[128]), "output_norm.weight is in F32; BF16 is needed");
     refuse(new().tensor("blk.0.attn_q.weight", Dtype::BF16, &[128]), "has shape [128]; [128, 128] is needed");
     let mut broken = new();
-    broken.tensors.get_mut("output_norm.weight").expect("it is there").2[..2].copy_from_slice(&[0xff; 2]);
+    broken.tensors.get_mut("output_norm.weight").expect("the weights exist").2[..2].copy_from_slice(&[0xff; 2]);
     let output = run(&broken.file("evenkeel"));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("its logit is NaN"));
@@ -131,12 +131,12 @@ fn weights() {
 #[test]
 fn files() {
     for len in [0, 7, 8, 100, 10_000, BUILT_IN.len() / 2, BUILT_IN.len() - 1] {
-        refused(run(&BUILT_IN[..len]), "is no safetensors file, or cut short");
+        refused(run(&BUILT_IN[..len]), "is not a safetensors file, or is truncated");
     }
-    refused(run(b"GGUF and more than eight bytes"), "is no safetensors file");
-    refused(run(&[BUILT_IN, &[0]].concat()), "is no safetensors file");
-    refused(run(&[0xff; 64]), "is no safetensors file");
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    refused(run(b"GGUF and more than eight bytes"), "is not a safetensors file");
+    refused(run(&[BUILT_IN, &[0]].concat()), "is not a safetensors file");
+    refused(run(&[0xff; 64]), "is not a safetensors file");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.safetensors");
     refused(generate(&path, &["--prompt", "a"]), "can't open");
     let file = std::fs::File::create(&path).expect("a file can be made");
@@ -146,7 +146,7 @@ fn files() {
     refused(generate(&path, &["--prompt", "a", "--chat"]), "has no chat template; leave --chat out");
 }
 
-/// Damage anywhere in the header is refused, or does not matter: it is never a panic.
+/// Damage anywhere in the header is either an error or has no effect. It never causes a panic.
 #[test]
 fn damage() {
     let (header, _) = SafeTensors::read_metadata(BUILT_IN).expect("a safetensors file");
@@ -169,7 +169,7 @@ fn train(arguments: &[&str], threads: &str) -> Output {
 
 #[test]
 fn a_seed_makes_the_weights() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.safetensors");
     let shown = path.to_str().expect("the path is text");
     let make = |seed: &str, threads: &str| {
@@ -183,7 +183,7 @@ fn a_seed_makes_the_weights() {
     assert!(weights == make("1", "2"), "the number of threads has changed the weights");
     assert!(weights != make("2", "2"), "the seed has not changed the weights");
     assert_eq!(generate(&path, &["--prompt", "a", "--tokens", "9", "--verify"]).status.code(), Some(0));
-    // The committed weights are of the committed text, and of the sizes and steps that are the defaults.
+    // The committed weights come from the committed text, and from the default sizes and steps.
     let (new, mut committed) = (Tiny::read(&weights), Tiny::built_in());
     let help = String::from_utf8(train(&["--help"], "1").stdout).expect("help is text");
     for key in ["seed", "steps"] {
@@ -192,12 +192,12 @@ fn a_seed_makes_the_weights() {
     for key in ["steps", "command"] {
         committed.description[key] = new.description[key].clone();
     }
-    assert_eq!(new.description, committed.description, "train has changed; train again");
+    assert_eq!(new.description, committed.description, "train has changed: train the committed weights again");
 }
 
 #[test]
 fn training_refuses() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let shown = folder.path().to_str().expect("the path is text");
     let nowhere = format!("{shown}/nowhere/model.safetensors");
     let cases: &[(&[&str], &str)] = &[
@@ -226,13 +226,13 @@ fn the_text_is_collected() {
     assert!(text.lines().all(|line| !line.contains(['`', '[']) && line.split(' ').count() >= 5));
 }
 
-/// With `--trace`, where the first number came from that is not finite, though the sampler refuses what came of it.
+/// `--trace` reports where the first non-finite number originated, although the sampler refuses the resulting logits.
 #[test]
 fn a_broken_weight_is_traced() {
     let mut model = Tiny::built_in();
     let (_, _, bytes) = model.tensors.get_mut("blk.2.ffn_up.weight").expect("there are weights of this name");
     bytes[..2].copy_from_slice(&half::bf16::INFINITY.to_le_bytes());
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let path = folder.path().join("model.safetensors");
     std::fs::write(&path, model.file("evenkeel")).expect("a file can be written");
     let output = generate(&path, &["--prompt", "a keel", "--tokens", "4", "--trace"]);
@@ -246,6 +246,6 @@ fn a_broken_weight_is_traced() {
         Command::new(whole).args(["--prompt", "a keel", "--tokens", "2", "--trace"]).output().expect("it starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    // Embeddings, two points in each of four layers, and logits, for the prompt and one token.
+    // The points are the embeddings, two in each of four layers, and the logits, for the prompt and for one token.
     assert!(stderr.contains("trace: 20 points, all finite"), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! Runs of training that are watched: what they leave, that they are the same again, and how they break without guards.
+//! Monitored training runs: the files that they write, their reproducibility, and how they diverge without guards.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,7 +14,7 @@ fn text(output: &Output, code: i32) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The lines of the log.
+/// Returns the records of the log.
 fn log(folder: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(folder.join("run.jsonl")).expect("there is a log");
     text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
@@ -22,7 +22,7 @@ fn log(folder: &Path) -> Vec<serde_json::Value> {
 
 #[test]
 fn a_run_leaves_what_it_says_and_goes_on_with_the_same_bits() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     for dtype in ["f32", "bf16", "f16"] {
         let (whole, halves) = (folder.path().join(format!("{dtype}-whole")), folder.path().join(dtype));
         let said = text(&train(&whole, &["--dtype", dtype, "--steps", "22"]), 0);
@@ -52,14 +52,14 @@ fn a_run_leaves_what_it_says_and_goes_on_with_the_same_bits() {
 
 #[test]
 fn without_guards_f16_breaks() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let said = text(&train(folder.path(), &["--dtype", "f16", "--steps", "50", "--no-guards"]), 1);
     assert!(said.contains("train: the loss of step ") && said.contains("is NaN"), "{said}");
 }
 
 #[test]
 fn runs_refuse() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("a temporary folder can be created");
     let refused = |arguments: &[&str], why: &str| {
         let output = train(folder.path(), arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -69,10 +69,10 @@ fn runs_refuse() {
     refused(&["--dtype", "f8"], "f32, bf16, f16");
     refused(&["--resume", "--no-guards"], "cannot be used with");
     refused(&["--save-every", "0"], "0 is not in 1..");
-    refused(&["--resume", "--steps", "3"], "can't go on from");
+    refused(&["--resume", "--steps", "3"], "can't resume from");
     text(&train(folder.path(), &["--steps", "2"]), 0);
-    refused(&["--steps", "2"], "is there already; --resume goes on with it");
-    refused(&["--steps", "3", "--resume", "--dtype", "f16"], "is of a run in F32");
+    refused(&["--steps", "2"], "exists already; use --resume to continue its run");
+    refused(&["--steps", "3", "--resume", "--dtype", "f16"], "belongs to a run in F32");
     std::fs::write(folder.path().join("state.safetensors"), b"short").unwrap();
-    refused(&["--steps", "3", "--resume"], "can't go on from");
+    refused(&["--steps", "3", "--resume"], "can't resume from");
 }

@@ -1,4 +1,4 @@
-//! The kernels of the gradients of softmax, log_softmax and logsumexp give the CPU's bits.
+//! The gradient kernels of softmax, log_softmax and logsumexp give the CPU's bits.
 
 use crate::support::backward::{case, sums_that_cancel};
 use crate::support::masked::Op;
@@ -22,7 +22,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
                 None => peaked_row(&mut rng, 12.0, cols),
             });
             let x: Vec<E> = scores.collect();
-            // Gradients that are not finite are few.
+            // Gradients that are not finite are rare.
             let kind = [Kind::Normal, Kind::Far, Kind::Normal, Kind::Any][(i + k / 2) % 4];
             let dy: Vec<E> = (0..rows).flat_map(|_| row(&mut rng, kind, cols)).collect();
             shapes.add(&[rows, cols]);
@@ -52,7 +52,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// As long as models' vocabularies, and beyond where rule Q's unit is the larger one.
+/// Lengths of models' vocabularies, and a length for which the fixed-point sum has a coarser unit.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(23);

@@ -1,5 +1,4 @@
-//! Clipping by the norm gives the CPU's bits, whatever tensors there are, their alignment, the numbers and the order of
-//! the threads.
+//! Clipping by the norm gives the CPU's bits for any tensors, alignments, numbers and thread orders.
 
 use crate::support::clip_grad_norm::{Gradient, case};
 use crate::support::{COLS, How, KINDS, Kind, Shapes, row};
@@ -17,7 +16,7 @@ fn gradient(rng: &mut StdRng, kind: Kind, len: usize, dtype: usize) -> Gradient 
     }
 }
 
-/// A limit near to the norm, far below it, or beyond it.
+/// Returns options with a limit near the norm, far below it, or above it.
 fn limits(i: usize) -> ClipGradNorm {
     let limit = [1.0, 1e-3, 0.0, 1e30, f64::INFINITY, 1e-320, 1e-300, 40.0][i % 8];
     let mode = [ClipMode::Exact, ClipMode::Torch][i / 8 % 2];
@@ -32,12 +31,12 @@ fn check(grads: &[Gradient], options: &ClipGradNorm, how: How) {
 fn one_tensor_of_every_length_and_type() {
     let seed = 1;
     let mut rng = StdRng::seed_from_u64(seed);
-    // Of lists of all types together.
+    // Counts the shapes of all types together.
     let mut shapes = Shapes::default();
     for (i, &len) in COLS.iter().enumerate() {
         for dtype in 0..3 {
             for shift in [0, 1 + i % 7] {
-                // The second one begins at `shift`.
+                // The second tensor starts at `shift`.
                 let kind = KINDS[(i + dtype) % 5];
                 let before = (i + dtype) % 3;
                 let grads = [gradient(&mut rng, kind, before, dtype + 1), gradient(&mut rng, kind, len, dtype)];
@@ -55,7 +54,7 @@ fn lists_of_tensors() {
     let seed = 2;
     let mut rng = StdRng::seed_from_u64(seed);
     for (i, count) in [0, 1, 2, 3, 5, 20, 63, 64, 65, 256, 257, 300, 1000].into_iter().enumerate() {
-        // Long lists once, and mostly of tensors without elements.
+        // Long lists run only once, and mostly contain tensors without elements.
         for k in 0..if count > 20 { 1 } else { 5 } {
             let (mut grads, share) = (Vec::new(), 40.0 / (count as f64).max(40.0));
             for _ in 0..count {
@@ -70,7 +69,7 @@ fn lists_of_tensors() {
     println!("seed {seed}");
 }
 
-/// A tensor whose sums of tiles are many for each lane, and one without elements at the end.
+/// A long tensor, with many tile sums per lane, is followed by an empty one.
 #[test]
 fn a_long_tensor() {
     let mut rng = StdRng::seed_from_u64(3);
@@ -79,7 +78,7 @@ fn a_long_tensor() {
     check(&grads, &ClipGradNorm::new(1.0), how);
 }
 
-/// Within the limit every bit stays, of NaN too.
+/// Within the limit every bit is kept, including those of NaN.
 #[test]
 fn numbers_that_are_not_finite() {
     let broken = f32::from_bits(0xffc1_2345);

@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Options, each of them more often at its default than not.
+/// Returns random options. Each one has its default value in about half of all cases.
 pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
     let mut options = CrossEntropy::default();
     options.label_smoothing = [0.0, 0.0, 0.1, 1.0][rng.random_range(0..4)];
@@ -22,7 +22,8 @@ pub fn options(rng: &mut StdRng, softcap: bool) -> CrossEntropy<'static> {
     options
 }
 
-/// Targets of these rows: any class, the largest logit's, ignored, and now and then no class.
+/// Returns random targets for these rows: any class, the one with the largest logit, ignored ones, and sometimes an
+/// invalid class.
 pub fn targets<E: Element>(rng: &mut StdRng, logits: &[E], cols: usize, options: &CrossEntropy) -> Vec<i64> {
     let target = |row: &[E]| match rng.random_range(0..12) {
         0 | 1 => options.ignore_index,
@@ -33,14 +34,14 @@ pub fn targets<E: Element>(rng: &mut StdRng, logits: &[E], cols: usize, options:
     logits.chunks(cols).map(target).collect()
 }
 
-/// What the gradient by the loss is: most are plain.
+/// Returns random gradients of the loss; most are 1.
 pub fn dloss(rng: &mut StdRng, rows: usize, options: &CrossEntropy) -> Vec<f64> {
     let count = if options.reduction == Reduction::None { rows } else { 1 };
     let others = [0.0, -1.0, 65536.0, 1e-36, 1e30, 1e305, f64::MAX, f64::INFINITY, f64::NAN, 1e-320];
     (0..count).map(|_| if rng.random_bool(0.6) { 1.0 } else { others[rng.random_range(0..others.len())] }).collect()
 }
 
-/// Of long rows each type has its own third, and so have softcaps.
+/// Tests rows of many shapes. Only a third of the long rows, and of the longer ones with a softcap, run for each type.
 fn rows_of_every_shape<E: DeviceElement>(third: usize) {
     let seed = 31;
     let (mut rng, emulator) = (StdRng::seed_from_u64(seed), Emulator::linked());
@@ -102,7 +103,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>(2);
 }
 
-/// Rows whose sums of exponentials are of coarser units.
+/// In such long rows, sums of exponentials have a coarser unit.
 #[test]
 fn a_long_row() {
     let mut rng = StdRng::seed_from_u64(32);
@@ -125,37 +126,37 @@ fn sums_of_many_rows() {
     }
 }
 
-/// Two rows of two logits, their targets, a weight, the gradient by the loss, and options.
+/// Two rows of two logits, their targets, a weight, the gradient of the loss, and options.
 pub type Ends = ([f32; 4], [i64; 2], Option<[f32; 2]>, f64, CrossEntropy<'static>);
 
-/// Few rows, whose numbers say what is to be seen.
+/// Returns edge cases of a few rows, which the comments describe.
 pub fn at_the_ends() -> Vec<Ends> {
     let (inf, max) = (f32::INFINITY, f32::MAX);
     let plain = CrossEntropy::default();
     vec![
-        // A masked row whose target weighs nothing, with and without smoothing.
+        // A fully masked row whose target has weight 0, with and without smoothing.
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain),
         ([-inf, -inf, 1.0, 2.0], [0, 1], Some([0.0, 1.0]), 1.0, plain.label_smoothing(0.5).z_loss(1.0)),
         // A masked target.
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([1.0, 2.0]), 1.0, plain),
         ([-inf, 0.0, 1.0, 2.0], [0, 1], Some([0.0, 2.0]), 1.0, plain.label_smoothing(0.1)),
-        // Weights that sum to nothing.
+        // Weights that sum to 0.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([-1.0, 1.0]), 1.0, plain.z_loss(0.5)),
         ([1.0, 0.0, 1.0, 2.0], [0, 0], Some([0.0, 1.0]), 1.0, plain),
-        // All ignored.
+        // Only ignored targets.
         ([f32::NAN; 4], [-100, -100], None, 1.0, plain.z_loss(0.5)),
         // Factors beyond f64.
         ([1.0, 0.0, 1.0, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain),
         ([1.0, 0.0, -inf, 2.0], [0, 1], Some([0.01, 0.02]), f64::MAX, plain.label_smoothing(0.9)),
-        // Distances beyond f32, and squares beyond f64.
+        // Differences beyond f32, and squares beyond f64.
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.label_smoothing(0.3).z_loss(1.0)),
         ([max, -max, 1e30, -1e30], [1, 0], None, 1.0, plain.softcap(1e30).z_loss(1e308)),
-        // Slopes that only a large gradient shows.
+        // Derivatives of the softcap that only show with a large gradient.
         ([18.0, 17.9, -18.0, 3.0], [0, 1], None, 1e305, plain.softcap(0.05)),
         ([18.0, 18.3, -18.5, 3.0], [1, 1], None, 1e305, plain.softcap(0.05).label_smoothing(0.2)),
-        // Two refused, of which the first is told.
+        // Two invalid targets, the first of which is reported.
         ([1.0, 2.0, 1.0, 2.0], [2, -1], None, 1.0, plain.reduction(Reduction::Sum)),
-        // One refused, beside which nothing counts.
+        // An invalid target, and otherwise only an ignored one.
         ([1.0, 2.0, 1.0, 2.0], [5, -100], None, 1.0, plain),
         // A class that is ignored.
         ([1.0, 2.0, 1.0, 2.0], [1, 0], None, 1.0, plain.ignore_index(1)),

@@ -1,5 +1,4 @@
-//! The kernels of functions of elements give the CPU's bits, whatever the length, the alignment, the numbers and the
-//! order of the threads.
+//! The elementwise kernels give the CPU's bits for any length, alignment, numbers and thread order.
 
 use crate::support::elementwise::{Inputs, case, functions, hostile, numbers};
 use crate::support::{COLS, How, Shapes};
@@ -16,14 +15,15 @@ fn check<E: DeviceElement>(function: &Function, inputs: &Inputs<'_, E>, how: How
     case(&Emulator::linked(), function, inputs, how).unwrap_or_else(|found| panic!("{found}"));
 }
 
-/// Slices of which all, none, or one of the three is aligned or not.
+/// Offsets of the two inputs and the output from the alignment: all aligned, none aligned, or one of the three
+/// unaligned.
 const SHIFTS: [[usize; 3]; 5] = [[0, 0, 0], [1, 1, 1], [3, 0, 0], [0, 2, 0], [0, 0, 1]];
 
 fn slices_of_every_length<E: DeviceElement>() {
     let seed = 1;
     let mut rng = StdRng::seed_from_u64(seed);
     for function in functions() {
-        // The short ones that are left are aligned or not, by turns.
+        // The remaining short lengths run with one of the alignments each, in turn.
         let more = (1..=256).filter(|len| !COLS.contains(len));
         let mut shapes = Shapes::default();
         for (i, len) in COLS.iter().copied().chain(more).enumerate() {
@@ -93,7 +93,7 @@ fn many_numbers_of_32_bits() {
     println!("seed {seed}: {} functions of {count} F32", functions().len());
 }
 
-/// Every hostile number with a share of the others.
+/// Tests each hostile number paired with every 31st of them.
 fn hostile_pairs<E: DeviceElement>() {
     let all = hostile::<E>();
     let (mut x, mut other) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! LayerNorm's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+//! LayerNorm's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::layer_norm::{at_limits, case, limits};
 use crate::support::norm::{ROWS, operand, row_of};
@@ -56,14 +56,14 @@ fn limits_of<E: DeviceElement>() {
     println!("seed {seed}: {} cases of {} at the limits of f32", cases.len(), E::DTYPE);
 }
 
-/// Where f32 has room and where it has not.
+/// Rows on both sides of the limits within which f32 suffices.
 #[test]
 fn limits_of_f32() {
     limits_of::<f16>();
     limits_of::<bf16>();
 }
 
-/// What is not there is refused by its name.
+/// Unsupported arguments are refused by an error that names the argument.
 #[test]
 fn refused() {
     let operand = [1.0f32; 4];

@@ -1,5 +1,4 @@
-//! The kernels of log_softmax and logsumexp give the CPU's bits, whatever the shape, the alignment, the numbers and the
-//! order of the threads.
+//! The kernels of log_softmax and logsumexp give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::log_softmax::{case, case_of_sums};
 use crate::support::{COLS, How, KINDS, Kind, Shapes, peaked_row, row};
@@ -21,7 +20,7 @@ fn rows_of_every_shape<E: DeviceElement>() {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut shapes = Shapes::default();
     for (i, &cols) in COLS.iter().enumerate() {
-        // Half of the kinds, one of which is peaked rows.
+        // Each length runs with half of the six kinds of rows; the sixth is rows with a peak.
         for k in (0..6).filter(|k| if cols > 4096 { i % 6 == *k } else { (i + k) % 2 == 0 }) {
             let rows = if cols > 4096 { 2 } else { 1 + (i + k) / 2 % 4 };
             let x: Vec<E> = (0..rows)
@@ -57,7 +56,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Lengths of models' vocabularies, and beyond where rule Q's unit is the larger one.
+/// Lengths of models' vocabularies, and a length for which the fixed-point sum has a coarser unit.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(5);
@@ -97,7 +96,7 @@ fn ends<E: DeviceElement>() {
         both(&x, (1, x.len()), &Softmax::default(), how);
         both(&x, (x.len(), 1), &Softmax::default().fully_masked(FullyMasked::Uniform), how);
     }
-    // Rows of nothing have sums.
+    // Rows without columns have a log-sum-exp.
     case_of_sums::<E>(&Emulator::linked(), &[], (3, 0), &Softmax::default(), how)
         .unwrap_or_else(|found| panic!("{found}"));
 }

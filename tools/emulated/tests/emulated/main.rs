@@ -1,4 +1,4 @@
-//! The kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+//! The kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
 mod backward;
 mod clip_grad_norm;

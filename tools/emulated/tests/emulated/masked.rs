@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// A third of the shapes.
+/// Tests one third of the shapes.
 fn cases_of<E: DeviceElement>(third: usize) {
     let seed = 11 + third as u64;
     println!("seed {seed}: {} cases of {} and op", SHAPES / 3, E::DTYPE);
@@ -40,7 +40,7 @@ fn bf16s() {
     cases_of::<bf16>(2);
 }
 
-/// The types together have so many shapes, here and for the gradients.
+/// All types together cover enough shapes, here and for the gradients.
 #[test]
 fn shapes() {
     let mut shapes = Shapes::default();
@@ -48,7 +48,7 @@ fn shapes() {
     shapes.are_enough("of all types together");
 }
 
-/// Rows that are longer than a block holds, as attention has them.
+/// Rows longer than a block holds, with the options of attention.
 #[test]
 fn long_rows() {
     let (mut rng, emulator) = (StdRng::seed_from_u64(14), Emulator::linked());
@@ -63,7 +63,7 @@ fn long_rows() {
     }
 }
 
-/// Rows whose largest logit is not that of the largest rounded sum.
+/// In these rows the largest logit is not the one with the largest rounded sum.
 #[test]
 fn products_that_cancel() {
     let seed = 16;
@@ -78,7 +78,7 @@ fn products_that_cancel() {
     }
 }
 
-/// Sums that need more than 64 bits, near 1 and far above it.
+/// The sums of these rows need more than 64 bits; they are near 1 or far above it.
 #[test]
 fn rows_of_long_sums() {
     let emulator = Emulator::linked();

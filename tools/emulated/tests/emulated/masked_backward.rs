@@ -1,5 +1,4 @@
-//! The kernels of the gradients of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's
-//! bits.
+//! The gradient kernels of softmax, log_softmax and logsumexp with masks, scale and softcap give the CPU's bits.
 
 use crate::support::backward::{masked_case, steep, window_of_a_long_row};
 use crate::support::masked::{Beside, Op, SHAPES, beside, each_hostile, scores, shape};
@@ -18,12 +17,12 @@ fn every_op<E: DeviceElement>(rows: [&[E]; 2], beside: &Beside, how: How) {
     }
 }
 
-/// Gradients of results; some of them are not finite in a quarter of the cases.
+/// Returns gradients of results. In a quarter of the cases some are not finite.
 fn gradients<E: DeviceElement>(rng: &mut StdRng, case: usize, dims: &[usize]) -> Vec<E> {
     row(rng, [Kind::Normal, Kind::Far, Kind::Normal, Kind::Any][case % 4], dims.iter().product())
 }
 
-/// A third of the shapes, each twice.
+/// Tests one third of the shapes, each twice.
 fn cases_of<E: DeviceElement>(third: usize) {
     let seed = 31 + third as u64;
     println!("seed {seed}: {} cases of {} and op", 2 * (SHAPES / 3), E::DTYPE);
@@ -52,7 +51,7 @@ fn bf16s() {
     cases_of::<bf16>(2);
 }
 
-/// Rows as attention has them: as long as a block holds, and longer.
+/// Rows with the options of attention: as long as a block holds, and longer.
 #[test]
 fn long_rows() {
     let mut rng = StdRng::seed_from_u64(34);
@@ -67,7 +66,7 @@ fn long_rows() {
     }
 }
 
-/// Sums begin behind what windows mask, and have the order of the whole row.
+/// Sums start after the columns that windows mask, and have the order of the whole row.
 #[test]
 fn windows_of_long_rows() {
     let mut rng = StdRng::seed_from_u64(35);
@@ -111,7 +110,7 @@ fn slopes_of_softcaps() {
         let how = How { shift: i % 2, one_block: true, order: Order::ALL[i] };
         let (x, beside) = steep(&[2, cols]);
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);
-        // From where tanh is its argument to where it is 1.
+        // The inputs range from where tanh(x) rounds to x to where it rounds to 1.
         let x: Vec<f32> = (0..2 * cols).map(|i| 10f32.powf(i as f32 * 20.0 / cols as f32 - 18.0)).collect();
         let beside = Beside { softcap: Some(30.0), ..Beside::nothing(&[2, cols]) };
         every_op([&x, &gradients(&mut rng, 0, &[2, cols])], &beside, how);

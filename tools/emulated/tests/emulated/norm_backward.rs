@@ -1,5 +1,4 @@
-//! The kernels of the norms' gradients give the CPU's bits, whatever the shape, the alignment, the numbers and the order of
-//! the threads.
+//! The gradient kernels of the norms give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::norm::{ROWS, RowKind, operand, row_of};
 use crate::support::norm_backward::{Norm, case};
@@ -59,7 +58,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Sums over many rows, in tiles and lanes.
+/// Sums over many rows use several tiles and lanes.
 #[test]
 fn columns_of_many_rows() {
     let (seed, emulator, mut cases) = (2, Emulator::linked(), 0);
@@ -82,7 +81,7 @@ fn columns_of_many_rows() {
     println!("seed {seed}: {cases} cases");
 }
 
-/// What is not there is refused by its name.
+/// Unsupported arguments are refused by an error that names the argument.
 #[test]
 fn refused() {
     let weight = [1.0f32; 4];

@@ -1,4 +1,4 @@
-//! The kernels of RMSNorm and rope give the bits of these two on the CPU.
+//! The fused kernels of RMSNorm and rope give the bits that the two ops give on the CPU.
 
 use crate::support::norm::{ROWS, operand, row_of};
 use crate::support::qk_norm_rope::case;
@@ -19,7 +19,7 @@ const COLS: &[usize] = &[
 ];
 const POSITIONS: [&[i64]; 5] = [&[0], &[1, 2, 3], &[-5, 100, 7, 4096, 5], &[131_071], &[511, 512]];
 
-/// Options of every kind.
+/// Returns options that cover every kind.
 pub fn options(i: usize) -> RmsNorm<'static> {
     let rounding = [Rounding::Once, Rounding::Once, Rounding::BeforeWeight][i % 3];
     RmsNorm::default().eps([1e-6, 0.0][i / 3 % 2]).weight_offset([0.0, 0.0, 1.0][i / 2 % 3]).rounding(rounding)
@@ -63,7 +63,8 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// Threads take several rows, the last ones fewer; and rows whose results show whether f32 or f64 made them.
+/// In the first cases a thread takes several rows, and some threads take fewer. The results of the others show whether
+/// they were computed in f32 or f64.
 #[test]
 fn many_rows_and_rows_at_limits() {
     let mut rng = StdRng::seed_from_u64(42);
@@ -79,7 +80,7 @@ fn many_rows_and_rows_at_limits() {
     at_limits::<bf16>(&Emulator::linked()).unwrap();
 }
 
-/// What of rows at the limits of what has room in f32 is not as on the CPU. They are not turned.
+/// Checks rows at the limits within which f32 suffices, against the CPU. Their position is 0, so they are not rotated.
 pub fn at_limits<E: DeviceElement>(emulator: &Emulator) -> Result<(), String> {
     use crate::support::norm::Operand;
     for (x, weights, shift) in limits::<E>(&mut StdRng::seed_from_u64(43), &[128, 100]) {

@@ -1,4 +1,4 @@
-//! RMSNorm's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+//! RMSNorm's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::norm::{ROWS, RowKind, operand, row_of};
 use crate::support::rms_norm::{at_limits, case, limits};
@@ -61,7 +61,7 @@ fn limits_of<E: DeviceElement>() {
     println!("seed {seed}: {} cases of {} at the limits of f32", cases.len(), E::DTYPE);
 }
 
-/// Where f32 has room and where it has not.
+/// Rows on both sides of the limits within which f32 suffices.
 #[test]
 fn limits_of_f32() {
     limits_of::<f32>();
@@ -69,7 +69,7 @@ fn limits_of_f32() {
     limits_of::<bf16>();
 }
 
-/// Results and sums may be written over what they are of.
+/// Results may overwrite the input, and sums the residual.
 #[test]
 fn in_place() {
     let (mut rng, emulator) = (StdRng::seed_from_u64(3), Emulator::linked());
@@ -81,7 +81,7 @@ fn in_place() {
         let (rows, beside) = ([to.address(); 2], [sum.address(); 2]);
         let planned = rms_norm::launch(DType::BF16, rows, Some(beside), None, (2, cols), &options).unwrap();
         let how = How { shift: i % 2, one_block: true, order: Order::ALL[i % 3] };
-        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(&emulator, planned.unwrap()) }.unwrap();
         let [x, residual] = [&x, &residual].map(|values| Rows::new(values, 2, cols).unwrap());
         let (y, expected) = evenkeel::rms_norm_residual(x, residual, &options).unwrap();
@@ -89,7 +89,7 @@ fn in_place() {
     }
 }
 
-/// What is not there is refused by its name.
+/// Unsupported arguments are refused by an error that names the argument.
 #[test]
 fn refused() {
     let weight = [1.0f32; 4];

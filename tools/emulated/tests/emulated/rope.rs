@@ -1,4 +1,4 @@
-//! Rope's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+//! Rope's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::rope::{Table, case};
 use crate::support::{How, KINDS, Shapes, row};
@@ -54,7 +54,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// A thread turns several rows, the last ones fewer.
+/// A thread rotates several rows, and some threads rotate fewer.
 #[test]
 fn many_rows() {
     let mut rng = StdRng::seed_from_u64(2);

@@ -1,4 +1,4 @@
-//! The sampler's kernels draw the CPU's tokens, of as many, and refuse what it refuses.
+//! The sampler's kernels draw the CPU's tokens from the same number of tokens, and refuse the same requests.
 
 use crate::support::sample::{Asked, LOGITS, case, config, logits, with_penalties};
 use crate::support::{How, Shapes};
@@ -73,16 +73,16 @@ fn unknown_tokens_and_penalties_without_room_are_refused() {
     let sampler = SamplerConfig::default().repetition_penalty(1.5).validate().unwrap();
     let (logits, tokens) = ([1.0f32, 2.0, 3.0], [1u32, 3]);
     for (list, is_adjusted, expected) in [
-        (2, true, "sample: history is a token beyond in row 0; it must be tokens below 3, which the vocabulary has"),
-        (1, false, "sample: adjusted is none in row 0; it must be given where there are penalties"),
+        (2, true, "sample: history is a list with an unknown token in row 0; it must be a list of tokens below 3"),
+        (1, false, "sample: adjusted is not given in row 0; it must be given if a request has penalties"),
     ] {
-        // SAFETY: the tokens live until the kernel has run.
+        // SAFETY: the tokens outlive the kernel run.
         let request =
             unsafe { Request::new(&sampler, Draw::default()).unwrap().history((tokens.as_ptr() as u64, list), (0, 0)) };
         let (requests, mut outcomes) = ([request], [Outcome::default()]);
         let addresses = [logits.as_ptr() as u64, requests.as_ptr() as u64, outcomes.as_mut_ptr() as u64];
         let (planned, arguments) = launch(addresses, evenkeel::DType::F32, (1, 3), is_adjusted).unwrap().unwrap();
-        // SAFETY: as above, and of one row of three.
+        // SAFETY: all of the memory outlives the kernel run, and has the size of one row of three logits.
         unsafe { Emulator::linked().run(&planned, &arguments, Order::Forward) }.unwrap();
         assert_eq!(outcomes[0].result(0, 3).unwrap_err().to_string(), expected);
     }

@@ -1,4 +1,4 @@
-//! Softmax's kernels give the CPU's bits, whatever the shape, the alignment, the numbers and the order of the threads.
+//! Softmax's kernels give the CPU's bits for any shape, alignment, numbers and thread order.
 
 use crate::support::softmax::case;
 use crate::support::{COLS, How, KINDS, Kind, Shapes, row};
@@ -45,7 +45,7 @@ fn bf16s() {
     rows_of_every_shape::<bf16>();
 }
 
-/// The integers of rule Q are sums of many terms in each thread.
+/// In long rows, each thread adds many terms to the integers of the fixed-point sum.
 #[test]
 fn rows_of_a_model() {
     let mut rng = StdRng::seed_from_u64(2);

@@ -1,4 +1,4 @@
-//! Attention: one head, whose queries share their keys.
+//! Attention of one head. All queries attend to the same keys.
 
 use crate::case::Case;
 use crate::judge::{Op, Precision, Verdict, bound, is_moderate, worst};
@@ -20,7 +20,7 @@ const WITH_BIAS: usize = 2;
 const WITH_FLAGS: usize = 3;
 const SINK: usize = 4;
 
-/// Bounds are stated to this magnitude of scaled products.
+/// Largest magnitude of scaled products for which bounds are stated.
 pub const LARGEST: f64 = 1024.0;
 
 pub fn spec(dtype: DType, gradients: fn(&[usize]) -> usize) -> Spec {
@@ -52,7 +52,7 @@ pub fn spec(dtype: DType, gradients: fn(&[usize]) -> usize) -> Spec {
 
 /// Operands and options of a call.
 pub struct Head<E> {
-    /// Queries, keys, features, features of values.
+    /// Numbers of queries, keys, features, and features of values.
     pub sizes: [usize; 4],
     pub q: Vec<E>,
     pub k: Vec<E>,
@@ -64,19 +64,20 @@ pub struct Head<E> {
     pub sink: Option<f64>,
 }
 
-/// A query's logits, and what bounds of their errors are stated in.
+/// Logits of a query, with the quantities that their error bounds depend on.
 pub struct Logits<R> {
     pub z: Vec<R>,
-    /// How fast each changes with the scaled product.
+    /// Derivative of each logit with respect to the scaled product.
     pub slopes: Vec<R>,
-    /// The weights, roughly.
+    /// Approximate attention weights.
     pub weights: Vec<f64>,
-    /// The largest sum of the magnitudes that a scaled product is made of, as the page of `attention` defines it.
+    /// Largest sum of magnitudes of the terms in a scaled product, as defined on the page of `attention`.
     pub largest: f64,
 }
 
 impl<E: Element> Head<E> {
-    /// Weights count as no less than this, 2^-950 or 2^-126, as the page says.
+    /// Smallest weight in the error bound, 2^-950 for f64 and 2^-126 otherwise. Smaller weights count as this one, as
+    /// the page states.
     pub const LEAST: f64 = match E::DTYPE {
         DType::F64 => f64::from_bits((1023 - 950) << 52),
         _ => f64::from_bits((1023 - 126) << 52),
@@ -121,10 +122,11 @@ impl<E: Element> Head<E> {
         is_moderate(E::DTYPE, self.q.iter().chain(&self.k).chain(&self.v).map(|x| x.widen()))
     }
 
-    /// What rounding a bias or a sink to f64 is worth beside a product in the type.
+    /// Ratio of the error of rounding a bias or a sink to f64 to that of a product in the storage type.
     pub const OF_BIAS: f64 = if matches!(E::DTYPE, DType::F64) { 1.0 } else { f64::from_bits((1023 - 29) << 52) };
 
-    /// The logits of a query, exact but for the arithmetic of R; biases and sinks count with this share of their magnitude.
+    /// Computes the logits of a query in the arithmetic of R. Biases and sinks contribute `share` of their magnitude to
+    /// the bound.
     pub fn logits<R: Real>(&self, query: usize, share: f64) -> Logits<R> {
         let [_, keys, features, _] = self.sizes;
         let query = &self.q[query * features..][..features];
@@ -140,7 +142,7 @@ impl<E: Element> Head<E> {
             let (mut logit, mut slope) = (sum * R::from(self.scale), R::from(1.0));
             if let Some(cap) = self.cap {
                 let v = logit / R::from(cap);
-                // 1 / cosh^2, where 1 - tanh^2 would cancel.
+                // This form of 1 / cosh^2 avoids the cancellation in 1 - tanh^2.
                 let e = (R::from(-2.0) * if v < R::from(0.0) { R::from(0.0) - v } else { v }).exp();
                 let of_sum = R::from(1.0) + e;
                 (logit, slope) = (R::from(cap) * v.tanh(), R::from(4.0) * e / (of_sum * of_sum));
@@ -163,7 +165,8 @@ impl<E: Element> Head<E> {
         Logits { z, slopes, weights, largest }
     }
 
-    /// The bound, as the page of `attention` states it for more features and keys than the table does.
+    /// Returns the bound. It includes the terms that the page of `attention` adds for more features and keys than the
+    /// table covers.
     fn bound(&self) -> f64 {
         let [_, keys, features, _] = self.sizes;
         let of_features = 2.0 * (features.max(256) - 256).div_ceil(32) as f64;

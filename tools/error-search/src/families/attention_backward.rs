@@ -1,4 +1,4 @@
-//! The gradients of attention.
+//! Gradients of attention.
 
 use super::attention::{Head, LARGEST, Logits, spec};
 use crate::case::Case;
@@ -24,13 +24,13 @@ fn judge<E: Element>(case: &Case, how: Precision) -> Option<Verdict> {
     }
 }
 
-/// What one query gives: the weights of the values, and the gradients of the logits.
+/// Results for one query: the weights of the values, and the gradients of the logits.
 struct OfQuery<R> {
     weights: Vec<R>,
     dlogits: Vec<R>,
 }
 
-/// Sums of terms, and of their magnitudes.
+/// Sums of terms, and sums of their magnitudes.
 struct Sums<R>(Vec<R>, Vec<f64>);
 
 impl<R: Real> Sums<R> {
@@ -74,7 +74,7 @@ fn compare<E: Element, R: Real>(
         for s in (0..keys).filter(seen) {
             let weight = of.weights[s].to_f64().max(if E::DTYPE == DType::F64 { Head::<E>::LEAST } else { 0.0 });
             let grad = of.dlogits[s] * logits.slopes[s] * scale;
-            // In this order, as a weight times a slope may underflow.
+            // This order of factors avoids the underflow of weight times derivative.
             let magnitude = (products[s] + mean) * weight * logits.slopes[s].abs().to_f64() * head.scale.abs();
             let magnitude = magnitude.max(if E::DTYPE == DType::F64 { f64::MIN_POSITIVE } else { 0.0 });
             for i in 0..features {
@@ -87,7 +87,7 @@ fn compare<E: Element, R: Real>(
             }
         }
     }
-    // The slope of a softcap changes with the score over the cap.
+    // The derivative of a softcap changes with the ratio of logit to cap.
     let largest = largest * (1.0 + head.cap.map_or(0.0, |cap| 1.0 / cap));
     if largest > LARGEST {
         return None;

@@ -46,7 +46,7 @@ struct Row<E> {
     dloss: f64,
 }
 
-/// What the loss and the gradients are made of.
+/// Intermediate values of the loss and the gradients.
 struct Parts<R> {
     z: Vec<f64>,
     max: f64,
@@ -62,7 +62,7 @@ impl<E: Element> Row<E> {
             target: case.options[0] as usize % x.len().max(1),
             smoothing: case.options[1],
             z_loss: case.options[2],
-            // In f64 the tanh's own error is the larger one.
+            // In f64 the error of tanh would dominate, so the softcap is left out.
             cap: case.option(3).filter(|_| E::DTYPE != DType::F64),
             weight: (case.options[4] != 0.0).then(|| case.array(1)),
             dloss: case.options[5],
@@ -88,7 +88,7 @@ impl<E: Element> Row<E> {
         match how {
             Precision::Fast if moderate => self.compare::<Twofold>(backward, false),
             Precision::Fast => None,
-            // The reference takes each element by itself.
+            // The reference evaluates each element separately, which is too slow for long rows.
             Precision::Slow if self.x.len() > 4096 => self.compare::<DoubleDouble>(backward, false),
             Precision::Slow => self.compare::<DoubleDouble>(backward, true),
         }
@@ -121,7 +121,7 @@ impl<E: Element> Row<E> {
             exact = dx.into_iter().map(R::from_double_double).collect();
         }
         let mut bound = bound::<E>("cross_entropy_backward") + self.of_weights();
-        // Equal logits, whose exponentials are all rounded the same way: docs/accuracy/softmax.md.
+        // If most logits are equal, their exponentials are all rounded in the same direction: docs/accuracy/softmax.md.
         let equal = |z: &&f64| **z == parts.z[n / 2];
         if E::DTYPE == DType::F32 && 2 * parts.z.iter().filter(equal).count() > n {
             bound = bound.max(3.6);
@@ -152,13 +152,15 @@ impl<E: Element> Row<E> {
         self.weight.as_ref().map_or(1.0, |weight| f64::from(weight[class]))
     }
 
-    /// What the sum of the weights adds to the bound under label smoothing in f64, as the pages say.
+    /// Returns the bound's additional term for the sum of the weights under label smoothing in f64, as the pages state
+    /// it.
     fn of_weights(&self) -> f64 {
         let is_smoothed = E::DTYPE == DType::F64 && self.smoothing != 0.0 && self.weight.is_some();
         if is_smoothed { 15.0 + self.x.len().div_ceil(16_384) as f64 } else { 0.0 }
     }
 
-    /// What the page allows a sum of subnormal exponentials to be off by, half of the least number for each class.
+    /// Returns the absolute error that the page allows for a sum of subnormal exponentials: half the smallest subnormal
+    /// number per class.
     fn of_small<R: Real>(&self, parts: &Parts<R>) -> f64 {
         let n = self.x.len() as f64;
         let weights = (0..self.x.len()).map(|k| self.weight_of(k).abs()).sum::<f64>() / n;
@@ -167,10 +169,10 @@ impl<E: Element> Row<E> {
         if parts.log_sum.to_f64() < n * Self::LEAST { factor * n * half_the_least } else { 0.0 }
     }
 
-    /// The least normal number of the arithmetic.
+    /// Smallest normal number of the arithmetic.
     const LEAST: f64 = if matches!(E::DTYPE, DType::F64) { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE as f64 };
 
-    /// The loss, and the sum of the magnitudes of the terms that it is the sum of.
+    /// Returns the loss, and the sum of the magnitudes of its terms.
     fn loss<R: Real>(&self, parts: &Parts<R>) -> (R, f64) {
         let real = R::from;
         let nll = |k: usize| (real(parts.max) - real(parts.z[k])) + parts.log_sum;
@@ -185,20 +187,20 @@ impl<E: Element> Row<E> {
             }
         }
         let lse = real(parts.max) + parts.log_sum;
-        // A square is off by twice what its root is.
+        // The relative error of a square is twice that of its root.
         let (max, log_sum) = (parts.max.abs(), parts.log_sum.to_f64());
         let of_z = 2.0 * self.z_loss * (max + log_sum) * max.max(log_sum);
         (loss + real(self.z_loss) * lse * lse, at + of_z)
     }
 
-    /// The gradients by the logits, and the sums of the magnitudes of the terms that each is the sum of.
+    /// Returns the gradients with respect to the logits, and for each the sum of the magnitudes of its terms.
     fn gradient<R: Real>(&self, parts: &Parts<R>) -> (Vec<R>, Vec<f64>) {
         let real = R::from;
         let n = parts.z.len();
         let exp = |k: usize| parts.exps[&parts.z[k].to_bits()];
         let mut others = parts.sum - exp(self.target);
         if parts.z[self.target] == parts.max {
-            // The sum without its largest term keeps the digits.
+            // Computing the sum without its largest term avoids cancellation.
             others = parts.log_sum.exp_m1();
         }
         let others = others / parts.sum;
@@ -207,9 +209,9 @@ impl<E: Element> Row<E> {
         let b = real(self.dloss) * real(self.smoothing) / real(n as f64);
         let lse = real(parts.max) + parts.log_sum;
         let c = real(2.0) * real(self.dloss) * real(self.z_loss) * lse;
-        // The terms of log-sum-exp may cancel.
+        // The terms of the log-sum-exp may cancel, so the magnitudes are taken instead.
         let of_z = 2.0 * (self.dloss * self.z_loss).abs() * parts.max.abs().max(parts.log_sum.to_f64());
-        // Probabilities count as no less than the least normal number of the arithmetic.
+        // Probabilities below the smallest normal number of the arithmetic count as that number.
         let least = real(Self::LEAST);
         let of_class = |j: usize| {
             let p = exp(j) / parts.sum;

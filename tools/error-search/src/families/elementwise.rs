@@ -1,7 +1,7 @@
-//! Functions of single elements and of pairs, and their gradients.
+//! Elementwise functions of one and two inputs, and their gradients.
 //!
-//! The functions of one f32, f16 or bf16 are decided by exhaustive tests; here are those of f64, and the gradients.
-//! Each call is of sixteen arguments at most, so that the reference alone serves: it is never the slow part.
+//! Exhaustive tests cover the functions of one f32, f16 or bf16. This module covers those of f64, and the gradients. A
+//! call has at most sixteen elements, so the reference is fast enough to be the only arithmetic.
 
 use crate::case::Case;
 use crate::judge::{Op, Precision, Verdict, bound, worst};
@@ -25,7 +25,7 @@ fn spec(dtype: DType) -> Spec {
     }
 }
 
-/// A function's value and slope.
+/// Reference of a function, or of its derivative.
 type Value = fn(f64) -> DoubleDouble;
 
 macro_rules! functions {
@@ -96,12 +96,12 @@ fn backward<E: Element>(
         let (x, dy) = (x.widen(), number(dy.widen()));
         let slope = slope(x);
         let exact = slope * dy;
-        // The two terms of the slope of x s(x): s, and the rest.
+        // The derivative of x s(x) has two terms: s, and the rest.
         let cancels = of == accuracy::Of::LargestTerm && E::DTYPE == DType::F64 && x != 0.0;
         let share = if cancels { (value(x) / number(x)).abs() } else { number(0.0) };
         let rest = (slope - share).abs();
         let largest = if cancels { (if share > rest { share } else { rest }) * dy } else { exact };
-        // An infinite slope is a special value, which the op's page defines.
+        // An infinite derivative is a special value that the op's page defines.
         if !slope.to_f64().is_finite() {
             return None;
         }
@@ -138,7 +138,7 @@ fn safe_div<E: Element>(case: &Case) -> Option<Verdict> {
     let (x, d) = pair::<E>(case);
     let got = evenkeel::safe_div(&x, &d, &SafeDiv::default()).ok()?;
     let eps = E::LIMITS.div_eps;
-    // A smaller divisor counts as eps with its sign.
+    // A divisor smaller than eps is replaced by eps with its sign.
     let of = |(x, d): (&E, &E)| {
         let d = d.widen();
         let divisor = if d.abs() < eps { eps.copysign(d) } else { d };

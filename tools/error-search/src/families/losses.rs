@@ -1,4 +1,4 @@
-//! The divergence from probabilities, binary cross-entropy, and their gradients.
+//! Kullback-Leibler divergence, binary cross-entropy, and their gradients.
 
 use crate::case::Case;
 use crate::judge::{Op, Precision, Verdict, bound, is_moderate, of_loss, worst};
@@ -115,7 +115,7 @@ fn bce<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Verdic
     };
     let fast = |i: usize| -> (Twofold, [Twofold; 2]) {
         let (real, x, y) = (Twofold::from, x[i].widen(), f64::from(targets[i]));
-        // ln(1 + e^x), and e^x / (1 + e^x).
+        // Functions ln(1 + e^x), and e^x / (1 + e^x).
         let softplus = |x: f64| real(x.max(0.0)) + real(-x.abs()).exp().ln_1p();
         let sigmoid = |x: f64| {
             let e = real(-x.abs()).exp();
@@ -130,7 +130,7 @@ fn bce<E: Element>(case: &Case, how: Precision, backward: bool) -> Option<Verdic
     }
 }
 
-/// Each element's loss, or its gradient, the sum of two terms.
+/// Judges each element's loss, or its gradient, which is the sum of two terms.
 fn compare<E: Element, R: Real>(
     x: &[E],
     (loss, dx): (&[f64], &[E]),

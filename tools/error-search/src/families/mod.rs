@@ -1,4 +1,4 @@
-//! The ops that are searched, by family.
+//! Searched ops, by family.
 
 mod attention;
 mod attention_backward;
@@ -12,7 +12,7 @@ mod softmax;
 
 use crate::judge::Op;
 
-/// All ops.
+/// Returns all ops.
 pub fn ops() -> Vec<Op> {
     let families = [
         softmax::ops(),

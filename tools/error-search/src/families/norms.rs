@@ -8,11 +8,11 @@ use crate::with_type;
 use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::{DType, Element, GroupNorm, L2Normalize, Lanes, LayerNorm, RmsNorm, RmsNormLinear, Rows};
 
-/// Widths at which kernels do something else, and the widest that rows of norms are searched to.
+/// Widths at which kernels change their algorithm, up to the largest width of the search.
 pub const EDGES: &[usize] =
     &[1, 2, 3, 4, 15, 16, 17, 64, 100, 255, 256, 257, 511, 513, 1024, 2969, 3072, 4096, 4097, 8192, 8978, 16_384];
 
-/// Small constants beside the mean of squares.
+/// Values of eps, mostly small compared with the mean square.
 pub const EPS: Choice = Choice::One(&[0.0, 0.0, 1e-12, 1e-6, 1e-5, 1e-5, 1e-3, 1.0, 1e-30]);
 
 pub fn ops() -> Vec<Op> {
@@ -61,9 +61,9 @@ struct Row<E> {
     weight: Option<Vec<f32>>,
     bias: Option<Vec<f32>>,
     offset: f64,
-    /// A row of a matrix.
+    /// Row of the matrix of `rms_norm_linear`.
     matrix: Vec<E>,
-    /// Groups are the row in so many parts, with a weight each.
+    /// Number of groups for `group_norm`. Each is a contiguous part of the row, with its own weight.
     groups: usize,
 }
 
@@ -88,7 +88,7 @@ fn judge<E: Element>(case: &Case, how: Precision, kind: Kind) -> Option<Verdict>
     }
 }
 
-/// Expected results, and the magnitudes that their units are taken at.
+/// Expected results, and the magnitudes whose ULP is the unit of error.
 type Expected<R> = (Vec<R>, Vec<f64>);
 
 impl<E: Element> Row<E> {
@@ -130,7 +130,7 @@ impl<E: Element> Row<E> {
         }
     }
 
-    /// A weight or bias of an element: groups have one each.
+    /// Returns the weight or bias of an element. In `group_norm` all elements of a group share one.
     fn operand(&self, of: &Option<Vec<f32>>, without: f64, kind: Kind, i: usize) -> f64 {
         let at = if kind == Kind::Group { i / (self.x.len() / self.groups) } else { i };
         of.as_ref().map_or(without, |of| f64::from(of[at]))
@@ -165,7 +165,7 @@ impl<E: Element> Row<E> {
                 let weight = real(weight) + real(self.offset);
                 let weighted = if root == zero { zero } else { d / root * weight };
                 all.0.push(weighted + real(bias));
-                // The result of ops without a bias stands for itself.
+                // For ops without a bias, the unit is the ULP of the result itself.
                 let terms = weighted.abs().to_f64().max(bias.abs()).max(of_mean * weight.abs().to_f64());
                 all.1.push(if centred { terms } else { 0.0 });
             }

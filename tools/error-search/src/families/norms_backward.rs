@@ -1,4 +1,4 @@
-//! The gradients of norms.
+//! Gradients of norms.
 
 use super::norms::{EDGES, EPS};
 use crate::case::Case;
@@ -30,11 +30,11 @@ fn spec(dtype: DType) -> Spec {
     }
 }
 
-/// Expected gradients by the rows' elements, and the magnitudes that their units are taken at.
+/// Expected gradients, and the magnitudes whose ULP is the unit of error.
 struct Expected<R> {
     dx: Vec<R>,
     units: Vec<f64>,
-    /// By the weight, and for centred rows by the bias.
+    /// Gradients by the weight, and for centred rows by the bias.
     columns: [Vec<R>; 2],
     of_columns: [Vec<f64>; 2],
 }
@@ -130,7 +130,7 @@ impl<E: Element> Call<E> {
             let products = products.sum::<f64>() / self.cols as f64;
             let r = if root == zero { 0.0 } else { 1.0 / root.to_f64() };
             let of_mean = if self.centred { mean_term(x) } else { 0.0 };
-            // In f64 what the mean is off by counts in every element.
+            // In f64 the error of the mean counts in every element.
             let least = if self.centred && E::DTYPE == DType::F64 { 1.0 } else { 0.0 };
             for i in 0..self.cols {
                 let dx = if root == zero { zero } else { (h[i] - of_h - normalised[i] * along) / root };

@@ -77,7 +77,7 @@ fn judge<E: Element>(case: &Case, how: Precision, kind: Kind) -> Option<Verdict>
         }
         _ => wide.clone(),
     };
-    // The row is rounded between the norm and the rotation.
+    // The row is rounded to the storage type between the norm and the rotation.
     if rotated.iter().any(|n| !E::from_wide(*n).widen().is_finite()) {
         return None;
     }
@@ -105,7 +105,7 @@ fn judge<E: Element>(case: &Case, how: Precision, kind: Kind) -> Option<Verdict>
         let (other, angle) = pair(i);
         let (sin, cos) = Twofold::sin_cos(reference::rope_angle(position, angle, cols, &rope));
         let is_first = if rope.interleaved { i % 2 == 0 } else { i < cols / 2 };
-        // The gradient is the rotation the other way.
+        // The gradient is the inverse rotation.
         let sin = if is_first == (kind == Kind::Backward) { sin } else { -sin };
         n[i] * cos + n[other] * sin
     };

@@ -1,4 +1,4 @@
-//! Faults of the kernels of the gradients of softmax, log_softmax and logsumexp.
+//! Faults in the gradient kernels of softmax, log_softmax and logsumexp.
 
 use super::{Fault, Found, fault};
 use crate::support::backward::{case, sums_that_cancel};
@@ -12,40 +12,70 @@ use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
     fault("the mean is a sum", "softmax_backward.cu", "MEAN = true", "MEAN = false"),
-    fault("a mean that is taken off twice", "softmax_backward.cu", "y * (dy - mean)", "y * (dy - mean - mean)"),
-    fault("weights in f32", "softmax_backward.cuh", "weight(x[i]) * reciprocal", "(float)(weight(x[i]) * reciprocal)"),
+    fault("the mean is subtracted twice", "softmax_backward.cu", "y * (dy - mean)", "y * (dy - mean - mean)"),
+    fault(
+        "weights are rounded to f32",
+        "softmax_backward.cuh",
+        "weight(x[i]) * reciprocal",
+        "(float)(weight(x[i]) * reciprocal)",
+    ),
     fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
     fault("gradients of another column", "softmax_backward.cuh", "S::widen(dy[column])", "S::widen(dy[column ^ 1])"),
     fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
     fault("NaN is counted as infinite", "softmax_backward.cuh", "own |= is_kept(x[i]) && of", "own |= false && of"),
-    fault("spoilt rows are NaN behind masks", "softmax_backward.cuh", "is_kept(x[i]) ? S::NOT", "true ? S::NOT"),
+    fault(
+        "masked columns of non-finite rows are NaN",
+        "softmax_backward.cuh",
+        "is_kept(x[i]) ? S::NOT",
+        "true ? S::NOT",
+    ),
     fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
 ];
 
 pub const FAULTS_OF_LOG: &[Fault] = &[
     fault(
-        "gradients behind masks are read",
+        "masked gradients are read",
         "softmax_backward.cuh",
         "is_kept(x) ? (double)S::widen",
         "true ? (double)S::widen",
     ),
-    fault("a lane's tiles in one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
-    fault("lanes of a piece in one lane", "sum.cuh", "is_odd = piece % 2 == 1", "is_odd = false"),
-    fault("tiles without their place in a block", "sum.cuh", "[threadIdx.x / At::GROUP] = tile", "[0] = tile"),
-    fault("the sum is a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
-    fault("a product that is rounded first", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
-    fault("terms with weights", "log_softmax_backward.cu", "{ return dy; }", "{ return dy * 0.5; }"),
-    fault("a sum in f32", "softmax_backward.cuh", ": sums[0];", ": (float)sums[0];"),
-    fault("results rounded twice", "softmax_backward.cuh", "narrow_once<S>(gradient)", "S::narrow((float)gradient)"),
+    fault("all tiles are added to one lane", "sum.cuh", "(step * At::TILES + i) % 64", "i % 64"),
+    fault(
+        "all elements of a partial tile are added to one lane",
+        "sum.cuh",
+        "is_odd = piece % 2 == 1",
+        "is_odd = false",
+    ),
+    fault("tiles are stored at index 0", "sum.cuh", "[threadIdx.x / At::GROUP] = tile", "[0] = tile"),
+    fault("the sum is divided like a mean", "log_softmax_backward.cu", "MEAN = false", "MEAN = true"),
+    fault("a product is rounded before the subtraction", "log_softmax_backward.cu", "fma(-y, sum, dy)", "dy - y * sum"),
+    fault("terms are multiplied by a factor", "log_softmax_backward.cu", "{ return dy; }", "{ return dy * 0.5; }"),
+    fault("the sum is rounded to f32", "softmax_backward.cuh", ": sums[0];", ": (float)sums[0];"),
+    fault(
+        "results are rounded twice",
+        "softmax_backward.cuh",
+        "narrow_once<S>(gradient)",
+        "S::narrow((float)gradient)",
+    ),
 ];
 
 pub const FAULTS_OF_LOGSUMEXP: &[Fault] = &[
-    fault("gradients of the first row", "softmax_backward.cuh", "IS_OF_ROWS ? 1 : cols", "IS_OF_ROWS ? 0 : cols"),
-    fault("gradients without weights", "logsumexp_backward.cu", "return y * dy;", "return dy;"),
+    fault(
+        "every row reads the first row's gradient",
+        "softmax_backward.cuh",
+        "IS_OF_ROWS ? 1 : cols",
+        "IS_OF_ROWS ? 0 : cols",
+    ),
+    fault("gradients are not multiplied by weights", "logsumexp_backward.cu", "return y * dy;", "return dy;"),
     fault("NaN is counted as infinite", "softmax_backward.cuh", "return of_row != of_row;", "return false;"),
     fault("infinite gradients pass", "softmax_backward.cuh", "if (!(fabs(of_row) < (double)INFINITE))", "if (false)"),
     fault("masked scores have gradients", "softmax_backward.cuh", "is_kept(x[i]) ? narrow_once", "true ? narrow_once"),
-    fault("weights in f32", "softmax_backward.cuh", "weight(x[i]) * reciprocal", "(float)(weight(x[i]) * reciprocal)"),
+    fault(
+        "weights are rounded to f32",
+        "softmax_backward.cuh",
+        "weight(x[i]) * reciprocal",
+        "(float)(weight(x[i]) * reciprocal)",
+    ),
     fault("wide rows take narrow tables", "softmax_backward.cuh", "exp.narrow = exp.narrow && Row::NARROW;", ""),
 ];
 
@@ -61,10 +91,10 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, op: Op) -> Found {
             }
         }
     }
-    // Differences that cancel but for what a product's rounding leaves out.
+    // The differences cancel, apart from the rounding of a product.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(emulator, op, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], (1, 3), how)?;
-    // A NaN counts, whatever else is there.
+    // A NaN counts regardless of other values in the row.
     let dy = [f64::NAN, f64::INFINITY, 0.0].map(E::from_wide);
     case(emulator, op, [&[E::ZERO; 3], &dy], (1, 3), how)?;
     for x in sums_that_cancel() {

@@ -1,4 +1,4 @@
-//! Faults of the kernels of the cross-entropy.
+//! Faults in the kernels of the cross-entropy.
 
 use super::{Fault, Found, fault};
 use crate::cross_entropy::{at_the_ends, dloss, options, targets};
@@ -19,51 +19,91 @@ pub const FAULTS: &[Fault] = &[
         "        }\n        if (threadIdx.x == 0) {\n            to[target]",
     ),
     fault(
-        "the target is as any other class",
+        "the target's gradient is that of any other class",
         "cross_entropy.cu",
         "to[target] = (Bits)store_wide<S>(gradient.at_target);",
         "",
     ),
-    fault("a class is not ignored", "cross_entropy.cuh", "return !is_ignored(a, target) && ", "return "),
+    fault("the ignored class counts", "cross_entropy.cuh", "return !is_ignored(a, target) && ", "return "),
     fault("one class too many", "cross_entropy.cuh", "(u64)target < a.cols", "(u64)target <= a.cols"),
     fault(
-        "smoothing without the logarithm",
+        "smoothing leaves out the logarithm",
         "cross_entropy.cuh",
         "entropy += distances + times(",
         "entropy += distances + 0.0 * times(",
     ),
-    fault("little that is left is of integers", "cross_entropy.cuh", "is_little ? powers.rest :", ""),
-    fault("factors in one f32", "cross_entropy.cu", "fmaf(e, high, e * low)", "e * high"),
-    fault("small factors in f32", "cross_entropy.cu", "magnitude >= 1e-24", "true"),
-    fault("weights are counted", "cross_entropy.cu", "own[1] += 1.0;", "own[1] += weight_of(a, (u32)target);"),
-    fault("classes weigh 1", "cross_entropy.cu", "if (a.weight_type != NO_OPERAND)", "if (false)"),
-    fault("the last that is refused", "cross_entropy.cu", "&& row < first", ""),
-    fault("bins of what others have", "sum.cuh", "                rest -= multiple;\n", ""),
-    fault("one bin", "sum.cuh", "bin < 4; bin++) {\n                const", "bin < 1; bin++) {\n                const"),
-    fault("bins of a thread", "sum.cuh", "            own += lane_beside(own, distance);\n", ""),
-    fault("no barrier behind the bins' units", "sum.cuh", "    __syncthreads();\n    row.each(", "    row.each("),
-    fault("a lane's tiles in another one", "sum.cuh", "(first + threadIdx.x) % 64", "threadIdx.x"),
+    fault("a small rest of the sum comes from the integers", "cross_entropy.cuh", "is_little ? powers.rest :", ""),
+    fault("factors are rounded to one f32", "cross_entropy.cu", "fmaf(e, high, e * low)", "e * high"),
+    fault("small factors are computed in f32", "cross_entropy.cu", "magnitude >= 1e-24", "true"),
     fault(
-        "other tables than the exponential's form",
+        "weights are added instead of counted",
+        "cross_entropy.cu",
+        "own[1] += 1.0;",
+        "own[1] += weight_of(a, (u32)target);",
+    ),
+    fault("class weights are ignored", "cross_entropy.cu", "if (a.weight_type != NO_OPERAND)", "if (false)"),
+    fault("the last refused row is reported", "cross_entropy.cu", "&& row < first", ""),
+    fault("the multiple is not subtracted from the rest", "sum.cuh", "                rest -= multiple;\n", ""),
+    fault(
+        "only one bin is used",
+        "sum.cuh",
+        "bin < 4; bin++) {\n                const",
+        "bin < 1; bin++) {\n                const",
+    ),
+    fault("bins of other threads are not added", "sum.cuh", "            own += lane_beside(own, distance);\n", ""),
+    fault("no barrier after the bins' units", "sum.cuh", "    __syncthreads();\n    row.each(", "    row.each("),
+    fault("tiles are added to another lane", "sum.cuh", "(first + threadIdx.x) % 64", "threadIdx.x"),
+    fault(
+        "tables do not match the form of the exponential",
         "cross_entropy.cu",
         "exp.narrow = false;\n            __syncthreads();\n            exp.fill(shared.tables);",
         "exp.narrow = false;\n            __syncthreads();",
     ),
-    fault("the first row's gradient by its loss", "cross_entropy.cuh", "a.reduction == NO_REDUCTION ? index : 0", "0"),
-    fault("factors beyond f64", "cross_entropy.cuh", "return saturate(factor, fabs(dloss));", "return factor;"),
-    fault("infinite losses that weigh nothing", "cross_entropy.cuh", "weight_of(a, target) != 0.0 ||", "true ||"),
-    fault("the mean of z-losses by weights", "cross_entropy.cu", "part(sums[1], by.z)", "part(sums[1], by.entropy)"),
+    fault(
+        "every row reads the first gradient of the loss",
+        "cross_entropy.cuh",
+        "a.reduction == NO_REDUCTION ? index : 0",
+        "0",
+    ),
+    fault("factors overflow f64", "cross_entropy.cuh", "return saturate(factor, fabs(dloss));", "return factor;"),
+    fault("infinite losses with weight 0 count", "cross_entropy.cuh", "weight_of(a, target) != 0.0 ||", "true ||"),
+    fault(
+        "the mean of z-losses is divided by the weights",
+        "cross_entropy.cu",
+        "part(sums[1], by.z)",
+        "part(sums[1], by.entropy)",
+    ),
 ];
 
 pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
-    fault("gradients without slopes", "cross_entropy_softcap.cu", " * slope((double)*x, a.softcap)", ""),
-    fault("powers in one step", "masked.cuh", "power_of_two(half) * power_of_two(n - half)", "power_of_two(n)"),
-    fault("no slope at the target", "cross_entropy_softcap.cu", " * slope((double)score, a.softcap)", ""),
-    fault("powers that end too early", "masked.cuh", "least = -746.1332191019411", "least = -700.0"),
-    fault("logits without a cap", "cross_entropy_softcap.cu", "row(1.0, a.softcap,", "row(1.0, 0.0,"),
-    fault("distances of scores", "cross_entropy_softcap.cu", "max, row.logits.at(column, x))", "max, (double)x)"),
     fault(
-        "the target's score for its logit",
+        "gradients leave out the softcap's derivative",
+        "cross_entropy_softcap.cu",
+        " * slope((double)*x, a.softcap)",
+        "",
+    ),
+    fault(
+        "powers of two are applied in one step",
+        "masked.cuh",
+        "power_of_two(half) * power_of_two(n - half)",
+        "power_of_two(n)",
+    ),
+    fault(
+        "the target's gradient leaves out the softcap's derivative",
+        "cross_entropy_softcap.cu",
+        " * slope((double)score, a.softcap)",
+        "",
+    ),
+    fault("exponentials are flushed to zero too early", "masked.cuh", "least = -746.1332191019411", "least = -700.0"),
+    fault("logits leave out the softcap", "cross_entropy_softcap.cu", "row(1.0, a.softcap,", "row(1.0, 0.0,"),
+    fault(
+        "distances are computed from scores instead of logits",
+        "cross_entropy_softcap.cu",
+        "max, row.logits.at(column, x))",
+        "max, (double)x)",
+    ),
+    fault(
+        "the target's score is used as its logit",
         "cross_entropy_softcap.cu",
         "logit = row.logits.at(target, score)",
         "logit = (double)score",
@@ -74,7 +114,7 @@ pub const FAULTS_OF_SOFTCAPS: &[Fault] = &[
         "    });\n    __syncthreads();\n    if (threadIdx.x == 0) {",
         "    });\n    if (threadIdx.x == 0) {",
     ),
-    fault("slopes by half", "cross_entropy_softcap.cu", "(one * one)", "one"),
+    fault("the derivative's divisor is not squared", "cross_entropy_softcap.cu", "(one * one)", "one"),
 ];
 
 fn look_at<E: DeviceElement>(emulator: &Emulator, softcap: bool) -> Found {
@@ -112,12 +152,12 @@ fn look_at_ends(emulator: &Emulator, softcap: bool) -> Found {
     Ok(())
 }
 
-/// What is found of all types, and of the sums of many rows.
+/// Checks all types, and the sums of many rows.
 pub fn look(emulator: &Emulator) -> Found {
     look_at_ends(emulator, false)?;
     let mut rng = StdRng::seed_from_u64(35);
     let targets: Vec<i64> = (0..20_000).map(|_| rng.random_range(0..100)).collect();
-    // Of all digits, so that the order of a sum shows.
+    // The numbers have all digits, so that sums depend on the order.
     let parts: Vec<f64> = (0..40_000).map(|_| rng.random_range(-1.0..1.0)).collect();
     sums(emulator, &targets, &parts, &row(&mut rng, KINDS[0], 100))?;
     first_refused(emulator, &targets)?;
@@ -126,7 +166,7 @@ pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator, false)
 }
 
-/// The same of logits with a softcap.
+/// Checks logits with a softcap.
 pub fn look_at_softcaps(emulator: &Emulator) -> Found {
     look_at_ends(emulator, true)?;
     look_at::<f16>(emulator, true)?;

@@ -1,4 +1,4 @@
-//! Faults of LayerNorm's kernels, and of sums in order, which its means show.
+//! Faults in LayerNorm's kernels, and in tiled sums, on which its means depend.
 
 use super::{Fault, Found, fault};
 use crate::support::How;
@@ -13,39 +13,54 @@ use rand::rngs::StdRng;
 use std::sync::OnceLock;
 
 pub const FAULTS: &[Fault] = &[
-    fault("one pass, whatever it loses", "norm.cuh", "if (!(mean", "if (false && !(mean"),
-    fault("the second pass about 0", "norm.cuh", "const double d = (double)x - mean;", "const double d = (double)x;"),
-    fault("the mean in one f32", "layer_norm.cu", "x[i] - high - low", "x[i] - high"),
-    fault("all rows in f64", "layer_norm.cu", "if (may_be_narrow && keeps_low && has_room", "if (false && has_room"),
+    fault("the variance is always computed in one pass", "norm.cuh", "if (!(mean", "if (false && !(mean"),
     fault(
-        "whatever the bias",
+        "the second pass does not subtract the mean",
+        "norm.cuh",
+        "const double d = (double)x - mean;",
+        "const double d = (double)x;",
+    ),
+    fault("the mean is rounded to one f32", "layer_norm.cu", "x[i] - high - low", "x[i] - high"),
+    fault(
+        "all rows are computed in f64",
+        "layer_norm.cu",
+        "if (may_be_narrow && keeps_low && has_room",
+        "if (false && has_room",
+    ),
+    fault(
+        "the bias is not checked",
         "layer_norm.cu",
         "bias.is_within<S, Row::COUNT, WARPS>(a.cols, 0.0f, FINITE, partial[1])",
         "true",
     ),
     fault(
-        "whatever the weight",
+        "the weight is not checked",
         "layer_norm.cu",
         "weight.is_within<S, Row::COUNT, WARPS>(a.cols, 0x1p-60f, 0x1p60f, partial[0])",
         "true",
     ),
-    fault("smaller weights", "layer_norm.cu", "0x1p-60f, 0x1p60f", "0x1p-61f, 0x1p60f"),
-    fault("a variance without the mean", "norm.cuh", "(sums[1] - sums[0] * mean) / n", "sums[1] / n"),
+    fault("smaller weights are accepted", "layer_norm.cu", "0x1p-60f, 0x1p60f", "0x1p-61f, 0x1p60f"),
+    fault("the variance leaves out the mean", "norm.cuh", "(sums[1] - sums[0] * mean) / n", "sums[1] / n"),
     fault(
         "the factor is not rounded",
         "layer_norm.cu",
         "fmaf(x[i] - high - low, by * weights[i], biases[i])",
         "fmaf((x[i] - high - low) * by, weights[i], biases[i])",
     ),
-    fault("lanes in another order", "sum.cuh", "own[2 * i][n] + own[2 * i + 1][n]", "own[i][n] + own[i + width][n]"),
     fault(
-        "both lanes of a thread first",
+        "lanes are added in another order",
+        "sum.cuh",
+        "own[2 * i][n] + own[2 * i + 1][n]",
+        "own[i][n] + own[i + width][n]",
+    ),
+    fault(
+        "a thread adds its two lanes first",
         "sum.cuh",
         "                tile = fold(own[0][n], WARP) + fold(own[1][n], WARP)",
         "                tile = fold(own[0][n] + own[1][n], WARP)",
     ),
     fault(
-        "tiles are one after the other",
+        "tiles are added in another order",
         "sum.cuh",
         "distance = 1; distance < threads; distance *= 2",
         "distance = threads / 2; distance > 0; distance /= 2",
@@ -58,10 +73,10 @@ pub const FAULTS: &[Fault] = &[
     ),
     fault("the next row overwrites sums", "sum.cuh", "    __syncthreads();\n    for (u32 lane", "    for (u32 lane"),
     fault("lanes keep the last row's sums", "sum.cuh", "shared.lanes[n][lane] = 0.0;", ""),
-    fault("tiles that a short block has not", "sum.cuh", "lane < tiles ?", "lane < At::TILES ?"),
+    fault("tiles that a short block lacks are added", "sum.cuh", "lane < tiles ?", "lane < At::TILES ?"),
 ];
 
-/// What is found of all types.
+/// Checks all types.
 pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;
@@ -70,7 +85,7 @@ pub fn look(emulator: &Emulator) -> Found {
     at_limits(emulator, LIMITS.get_or_init(|| limits(&mut StdRng::seed_from_u64(5), &[128, 100])))
 }
 
-/// What is found of a type's rows.
+/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     let mut rng = StdRng::seed_from_u64(3);
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 40_000].into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Faults of the kernels of log_softmax and logsumexp.
+//! Faults in the kernels of log_softmax and logsumexp.
 
 use super::{Fault, Found, fault};
 use crate::support::log_softmax::{case, case_of_sums};
@@ -12,38 +12,48 @@ use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
     fault(
-        "masked rows the other way round",
+        "the policies for fully masked rows are swapped",
         "log_softmax.cu",
         "a.uniform > 0.0f ? narrow_once",
         "a.uniform == 0.0f ? narrow_once",
     ),
-    fault("-ln cols rounded twice", "log_softmax.cu", "narrow_once<S>(-high)", "S::narrow((float)-high)"),
-    fault("all types in f32", "log_softmax.cu", "sizeof(typename S::Bits) == 2", "sizeof(typename S::Bits) < 8"),
+    fault("-ln cols is rounded twice", "log_softmax.cu", "narrow_once<S>(-high)", "S::narrow((float)-high)"),
     fault(
-        "differences the other way round",
+        "all types are computed in f32",
+        "log_softmax.cu",
+        "sizeof(typename S::Bits) == 2",
+        "sizeof(typename S::Bits) < 8",
+    ),
+    fault(
+        "the terms of differences are grouped differently",
         "log_softmax.cu",
         "(z - max) - (float)log_sum",
         "z - (max + (float)log_sum)",
     ),
     fault("the next row overwrites what this one reads", "log_softmax.cu", "        __syncthreads();\n", ""),
-    fault("no row is peaked", "log_sum.cuh", "peaked = is_peaked(units, cols);", "peaked = false;"),
-    fault("rows are peaked later", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 33)"),
+    fault("max-dominated rows are not detected", "log_sum.cuh", "peaked = is_peaked(units, cols);", "peaked = false;"),
+    fault("max-dominated rows are detected too late", "log_sum.cuh", "(unit_bits - 21)", "(unit_bits - 33)"),
     fault("the error of 1 + rest is lost", "log_sum.cuh", "return high + (low + error)", "return high + low"),
     fault("the largest term is summed too", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e * factor"),
-    fault("the rest in units of the whole", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e == 1.0f ? 0.0f : e"),
-    fault("the largest for the second", "log_sum.cuh", "z < max && z > own", "z > own"),
-    fault("each thread's own second", "common.cuh", "own = beside > own ? beside : own;", ""),
-    fault("tables of narrow rows for peaked ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
+    fault("the rest is not rescaled", "log_sum.cuh", "e == 1.0f ? 0.0f : e * factor", "e == 1.0f ? 0.0f : e"),
+    fault("the largest logit counts as the second-largest", "log_sum.cuh", "z < max && z > own", "z > own"),
+    fault("each thread keeps its own second-largest logit", "common.cuh", "own = beside > own ? beside : own;", ""),
+    fault("tables of narrow rows are used for max-dominated ones", "log_sum.cuh", "        exp.narrow = false;\n", ""),
     fault("a polynomial one term short", "log_sum.cuh", "u32 i = 7; i > 0", "u32 i = 7; i > 1"),
 ];
 
 pub const FAULTS_OF_SUMS: &[Fault] = &[
-    fault("sums rounded twice", "log_sum.cuh", "is_inexact ? bits", "false ? bits"),
-    fault("rounded to the other odd number", "log_sum.cuh", "is_beyond ? -1 : 1", "is_beyond ? 1 : -1"),
+    fault("sums are rounded twice", "log_sum.cuh", "is_inexact ? bits", "false ? bits"),
+    fault("sums are rounded to the wrong odd number", "log_sum.cuh", "is_beyond ? -1 : 1", "is_beyond ? 1 : -1"),
     fault("infinite rows are NaN", "logsumexp.cu", "S::narrow(found.max)", "S::NOT_A_NUMBER"),
-    fault("sums of nothing are met", "logsumexp.cu", "a.cols > 0 ? a.met : 0", "a.met"),
-    fault("the maximum in f32", "logsumexp.cu", "(double)found.max + log_sum(", "found.max + (float)log_sum("),
-    fault("results in the first row's place", "logsumexp.cu", "a.y)[index]", "a.y)[0]"),
+    fault("rows without columns are counted", "logsumexp.cu", "a.cols > 0 ? a.met : 0", "a.met"),
+    fault(
+        "the sum with the maximum is rounded to f32",
+        "logsumexp.cu",
+        "(double)found.max + log_sum(",
+        "found.max + (float)log_sum(",
+    ),
+    fault("all results are written to the first row", "logsumexp.cu", "a.y)[index]", "a.y)[0]"),
 ];
 
 fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMasked, How) -> Found) -> Found {
@@ -65,10 +75,10 @@ fn inputs<E: DeviceElement>(mut each: impl FnMut(&[E], (usize, usize), FullyMask
     Ok(())
 }
 
-/// What is found of log_softmax's rows of a type.
+/// Checks rows of log_softmax in a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     inputs::<E>(|x, shape, policy, how| case(emulator, x, shape, &Softmax::default().fully_masked(policy), how))?;
-    // -ln of this length is another number if it is rounded twice.
+    // Double rounding would change -ln of this length.
     let how = How { shift: 1, one_block: true, order: Order::Forward };
     let cols = (1..300_000usize).find(|&cols| is_rounded_twice::<E>(-(cols as f64).ln()));
     if let Some(cols) = cols {
@@ -78,7 +88,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     Ok(())
 }
 
-/// Whether a number comes out otherwise if it is rounded to f32 first.
+/// Returns whether rounding to f32 first changes the result.
 fn is_rounded_twice<E: DeviceElement>(value: f64) -> bool {
     E::from_wide(f64::from(value as f32)).bits() != E::from_wide(value).bits()
 }
@@ -89,14 +99,14 @@ pub fn look(emulator: &Emulator) -> Found {
     look_at::<bf16>(emulator)
 }
 
-/// What is found of logsumexp's rows of a type.
+/// Checks rows of logsumexp in a type.
 fn look_at_sums_of<E: DeviceElement>(emulator: &Emulator) -> Found {
     let case =
         |x: &[E], shape, policy, how| case_of_sums(emulator, x, shape, &Softmax::default().fully_masked(policy), how);
     inputs::<E>(case)?;
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     case(&[], (3, 0), FullyMasked::Zeros, how)?;
-    // Sums that are other numbers if they are rounded twice.
+    // Double rounding would change these sums.
     let mut rng = StdRng::seed_from_u64(7);
     let rows = (0..600_000).map(|_| [(); 2].map(|()| E::from_wide(rng.random_range(-3.0..3.0))));
     let sum = |row: &[E; 2]| row.iter().map(|z| z.widen().exp()).sum::<f64>().ln();

@@ -1,4 +1,4 @@
-//! Faults of the kernels of rows with masks, scale and softcap.
+//! Faults in the kernels of rows with masks, scale and softcap.
 
 use super::{Fault, Found, fault};
 use crate::support::How;
@@ -11,47 +11,67 @@ use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
     fault("lengths are not read", "masked.cuh", "high = length < high ? (u32)length : high;", ""),
-    fault("causal one key too far", "masked.cuh", "a.offset + query + 1", "a.offset + query + 2"),
-    fault("windows one key too short", "masked.cuh", "low = behind - a.window <", "low = 1 + behind - a.window <"),
-    fault("flags of other rows", "masked.cuh", "at * a.keep[p].strides", "at + a.keep[p].strides"),
-    fault("the query is that of another axis", "masked.cuh", "axis == a.axes ? at : query", "axis == 1 ? at : query"),
-    fault("flags do not broadcast", "masked.cuh", "(u64)column * keep_step[p]", "(u64)column"),
-    fault("the first flags are enough", "masked.cuh", "is_kept = is_kept && keep", "is_kept = is_kept || keep"),
-    fault("a scale in one f32", "masked.cuh", "(float)(a.scale - (double)scale)", "0.0f"),
-    fault("products without their rest", "masked.cuh", "return {product, rest(x)};", "return {product, 0.0f};"),
-    fault("rows near 256 in two f32", "masked.cuh", "fabsf(max.high) < 256.0f", "fabsf(max.high) < 300.0f"),
+    fault("the causal mask includes one key too many", "masked.cuh", "a.offset + query + 1", "a.offset + query + 2"),
+    fault("windows are one key too short", "masked.cuh", "low = behind - a.window <", "low = 1 + behind - a.window <"),
+    fault("flags of other rows are read", "masked.cuh", "at * a.keep[p].strides", "at + a.keep[p].strides"),
     fault(
-        "the maximum's rest is lost",
+        "the query index comes from another axis",
+        "masked.cuh",
+        "axis == a.axes ? at : query",
+        "axis == 1 ? at : query",
+    ),
+    fault("flags do not broadcast", "masked.cuh", "(u64)column * keep_step[p]", "(u64)column"),
+    fault("flags are combined with or", "masked.cuh", "is_kept = is_kept && keep", "is_kept = is_kept || keep"),
+    fault("the scale is rounded to one f32", "masked.cuh", "(float)(a.scale - (double)scale)", "0.0f"),
+    fault(
+        "the rounding error of products is ignored",
+        "masked.cuh",
+        "return {product, rest(x)};",
+        "return {product, 0.0f};",
+    ),
+    fault("rows near 256 use two f32", "masked.cuh", "fabsf(max.high) < 256.0f", "fabsf(max.high) < 300.0f"),
+    fault(
+        "the maximum's low part is lost",
         "softmax_masked.cu",
         "exp.fill(shared.tables, row.max.low)",
         "exp.fill(shared.tables)",
     ),
     fault(
-        "columns beside are not written",
+        "columns outside of the window are not written",
         "softmax_masked.cu",
         "fill_beside<S, WARPS>(to, a.cols, low, high, beside);",
         "",
     ),
-    fault("the largest rounded sum for the largest logit", "masked.cuh", "if (z >= near)", "if (z == max.high)"),
+    fault("the largest rounded sum is used as the largest logit", "masked.cuh", "if (z >= near)", "if (z == max.high)"),
     fault(
         "sums that are not normalised",
         "masked.cuh",
         "larger(own.max, normalised(logit(column, x)))",
         "larger(own.max, logit(column, x))",
     ),
-    fault("large products in two f32", "masked.cuh", "fabsf(product) >= 16384.0f", "fabsf(product) >= 65536.0f"),
-    fault("every logit is a number of f32", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 0"),
-    fault("every row is of differences", "masked.cuh", "own.inexact |= (double)(float)z != z", "own.inexact |= 1"),
-    fault("a softcap is reached too early", "masked.cuh", "20.0 < magnitude ? 20.0", "2.0 < magnitude ? 2.0"),
+    fault("large products use two f32", "masked.cuh", "fabsf(product) >= 16384.0f", "fabsf(product) >= 65536.0f"),
     fault(
-        "tables before they are written",
+        "every logit counts as exact in f32",
+        "masked.cuh",
+        "own.inexact |= (double)(float)z != z",
+        "own.inexact |= 0",
+    ),
+    fault(
+        "every logit counts as inexact in f32",
+        "masked.cuh",
+        "own.inexact |= (double)(float)z != z",
+        "own.inexact |= 1",
+    ),
+    fault("the softcap saturates too early", "masked.cuh", "20.0 < magnitude ? 20.0", "2.0 < magnitude ? 2.0"),
+    fault(
+        "tables are read before they are written",
         "softmax_masked.cu",
         "exp.fill(shared.tables, row.max.low);\n        __syncthreads();",
         "exp.fill(shared.tables, row.max.low);",
     ),
 ];
 
-/// Of kernels that read biases.
+/// Faults in kernels that read biases.
 pub const FAULTS_OF_SUMS: &[Fault] = &[
     fault("f16 biases are read as bf16", "masked.cuh", "(double)F16::widen", "(double)BF16::widen"),
     fault(
@@ -60,12 +80,17 @@ pub const FAULTS_OF_SUMS: &[Fault] = &[
         "return from < (double)INFINITE ? clamped : value",
         "return value",
     ),
-    fault("biases of other rows", "masked.cuh", "at * a.bias[p].strides", "at + a.bias[p].strides"),
-    fault("columns from what is left on", "masked.cuh", "logits.at(first + column, x)", "logits.at(column, x)"),
-    fault("16-bit types always in f32", "log_sum_masked.cu", "== 2 && !found.inexact", "== 2"),
-    fault("no row is peaked", "masked.cuh", "peaked = is_peaked(sum, cols)", "peaked = false"),
+    fault("biases of other rows are read", "masked.cuh", "at * a.bias[p].strides", "at + a.bias[p].strides"),
     fault(
-        "rows without a logit are met as infinite",
+        "column indices ignore the skipped columns",
+        "masked.cuh",
+        "logits.at(first + column, x)",
+        "logits.at(column, x)",
+    ),
+    fault("16-bit types are always computed in f32", "log_sum_masked.cu", "== 2 && !found.inexact", "== 2"),
+    fault("max-dominated rows are not detected", "masked.cuh", "peaked = is_peaked(sum, cols)", "peaked = false"),
+    fault(
+        "fully masked rows are not counted",
         "log_sum_masked.cu",
         "row.found.nan, row.found.is_masked());\n        }\n        fill",
         "row.found.nan, false);\n        }\n        fill",
@@ -89,7 +114,7 @@ fn look_at<E: DeviceElement>(emulator: &Emulator, ops: &[Op]) -> Found {
             case(emulator, op, &x, &beside, How { shift: 0, one_block: true, order: Order::Forward })?;
         }
     }
-    // Products beyond f64.
+    // The products exceed f64.
     let (huge, made) = (E::LIMITS.max, Beside { dims: vec![1, 3], scale: 1e306, ..Beside::default() });
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     for &op in ops {

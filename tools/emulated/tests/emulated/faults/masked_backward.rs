@@ -1,4 +1,4 @@
-//! Faults of the kernels of gradients of rows with masks, scale and softcap.
+//! Faults in the gradient kernels of rows with masks, scale and softcap.
 
 use super::{Fault, Found, fault};
 use crate::support::backward::{masked_case, steep, window_of_a_long_row};
@@ -12,17 +12,22 @@ use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
     fault("the mean is a sum", "masked_backward.cu", "is_mean ? sums[0] * reciprocal : sums[0]", "sums[0]"),
-    fault("gradients behind masks are read", "masked_backward.cu", "if (e >= 0.0f) {", "if (true) {"),
+    fault("masked gradients are read", "masked_backward.cu", "if (e >= 0.0f) {", "if (true) {"),
     fault("masked scores have gradients", "masked_backward.cu", "e >= 0.0f ? narrow_once", "true ? narrow_once"),
-    fault("sums begin where windows do", "masked_backward.cu", "mask.low / ORDERED * ORDERED", "mask.low"),
     fault(
-        "columns beside are not written",
+        "sums start at the window instead of at a tile",
+        "masked_backward.cu",
+        "mask.low / ORDERED * ORDERED",
+        "mask.low",
+    ),
+    fault(
+        "columns outside of the window are not written",
         "masked_backward.cu",
         "fill_beside<S, WARPS>(dx, row.cols, row.first, row.first + row.held.cols, 0);",
         "",
     ),
     fault(
-        "a product that is rounded first",
+        "a product is rounded before the subtraction",
         "masked_backward.cu",
         "fma(-y, of_row, of_result)",
         "of_result - y * of_row",
@@ -36,22 +41,37 @@ pub const FAULTS: &[Fault] = &[
     fault("infinite gradients pass", "masked_backward.cu", "if (!(fabs(common) < (double)INFINITE))", "if (false)"),
     fault("NaN is counted as infinite", "masked_backward.cu", "own |= of_result != of_result &&", "own |= false &&"),
     fault(
-        "spoilt rows are NaN behind masks",
+        "masked columns of non-finite rows are NaN",
         "masked_backward.cu",
         "INFINITE ? 0 : S::NOT",
         "INFINITE ? S::NOT_A_NUMBER : S::NOT",
     ),
     fault(
-        "tables before they are written",
+        "tables are read before they are written",
         "masked_backward.cu",
         "row.prepare(shared.tables);\n        __syncthreads();",
         "row.prepare(shared.tables);",
     ),
-    fault("slopes without the scale", "masked.cuh", "(one * one) * scale", "(one * one)"),
-    fault("slopes of scores", "masked.cuh", "fabs(scaled(x) / softcap)", "fabs(scaled(x))"),
-    fault("subnormal powers", "masked.cuh", "power_of_two(half) * power_of_two(n - half)", "power_of_two(n)"),
-    fault("flags of scores that are held", "masked.cuh", "keep(column + i) ? x[i] : -INFINITE", "x[i]"),
-    fault("powers of powers", "masked.cuh", "return HELD > 0 ? x : kept_power", "return kept_power"),
+    fault("derivatives leave out the scale", "masked.cuh", "(one * one) * scale", "(one * one)"),
+    fault(
+        "derivatives leave out the softcap in their argument",
+        "masked.cuh",
+        "fabs(scaled(x) / softcap)",
+        "fabs(scaled(x))",
+    ),
+    fault(
+        "subnormal powers of two are applied in one step",
+        "masked.cuh",
+        "power_of_two(half) * power_of_two(n - half)",
+        "power_of_two(n)",
+    ),
+    fault("flags of scores in registers are ignored", "masked.cuh", "keep(column + i) ? x[i] : -INFINITE", "x[i]"),
+    fault(
+        "exponentials in registers are exponentiated again",
+        "masked.cuh",
+        "return HELD > 0 ? x : kept_power",
+        "return kept_power",
+    ),
 ];
 
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
@@ -66,11 +86,11 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
             masked_case(emulator, op, [&x, &dy], &beside, how)?;
         }
     }
-    // Differences that cancel but for what a product's rounding leaves out.
+    // The differences cancel, apart from the rounding of a product.
     let how = How { shift: 0, one_block: true, order: Order::Forward };
     let bare = Beside::nothing(&[1, 3]);
     masked_case(emulator, Op::LogSoftmax, [&[E::ZERO; 3], &[E::from_wide(1.0); 3]], &bare, how)?;
-    // A NaN counts, whatever else is there.
+    // A NaN counts regardless of other values in the row.
     let dy = [f64::INFINITY, f64::NAN, 0.0].map(E::from_wide);
     masked_case(emulator, Op::Softmax, [&[E::ZERO; 3], &dy], &bare, how)
 }

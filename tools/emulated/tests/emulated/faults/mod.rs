@@ -1,6 +1,6 @@
-//! Faults that are planted in the kernels are found: each changes one place of a copy of the sources, which is compiled and
-//! run like the original. Of each list the first few are planted, or with EVENKEEL_ALL_FAULTS=1 all of them, which takes
-//! many minutes.
+//! Faults planted in the kernels are detected. Each one changes one place in a copy of the sources, which is compiled
+//! and run like the original. Only the first few faults of each list are planted. EVENKEEL_ALL_FAULTS=1 plants all of
+//! them, which takes many minutes.
 
 mod backward;
 mod clip_grad_norm;
@@ -21,7 +21,7 @@ use evenkeel_emulated::Emulator;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A place of a file that is in it once, and what it becomes.
+/// Text that occurs once in a file, and its replacement.
 pub struct Fault {
     what: &'static str,
     file: &'static str,
@@ -33,7 +33,7 @@ pub const fn fault(what: &'static str, file: &'static str, from: &'static str, t
     Fault { what, file, from, to }
 }
 
-/// What is not as it is on the CPU, if anything.
+/// First difference from the CPU, if there is one.
 pub type Found = Result<(), String>;
 
 fn sources() -> PathBuf {
@@ -62,22 +62,22 @@ fn compile(kernels: &str, fault: &Fault, folder: &Path) -> PathBuf {
     }
     compiler.arg("-I").arg(package.join("emulator")).arg("-o").arg(&library);
     compiler.arg(package.join("emulator/emulator.cpp")).args(["-x", "c++"]).arg(folder.join(kernels));
-    let done = compiler.output().expect("a C++ compiler");
+    let done = compiler.output().expect("there is a C++ compiler");
     assert!(done.status.success(), "{}: {}", fault.what, String::from_utf8_lossy(&done.stderr));
     library
 }
 
 const FEW: usize = 2;
 
-/// Plants faults in the file of an op's kernels and in what it includes: `look` finds each of them, and nothing in the
-/// original.
+/// Plants faults in the file of an op's kernels and in the files that it includes. `look` must detect each of them, and
+/// no difference in the original.
 fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator) -> Found) {
-    // Of those too that are not planted.
+    // The texts must exist even if their faults are not planted.
     for Fault { what, file, from, .. } in faults {
         let places = std::fs::read_to_string(sources().join(file)).unwrap().matches(from).count();
-        assert_eq!(places, 1, "{what}: {file} has {places} times\n{from}");
+        assert_eq!(places, 1, "{what}: {file} must contain this text once, but has it {places} times:\n{from}");
     }
-    look(&Emulator::linked()).expect("nothing is found in the original");
+    look(&Emulator::linked()).expect("the original gives the CPU's bits");
     let all = std::env::var_os("EVENKEEL_ALL_FAULTS").is_some();
     let planted = &faults[..if all { faults.len() } else { FEW.min(faults.len()) }];
     let mut missed = Vec::new();
@@ -89,7 +89,7 @@ fn every_fault_is_found(kernels: &str, faults: &[Fault], look: impl Fn(&Emulator
             Ok(()) => missed.push(fault.what),
         }
     }
-    assert!(missed.is_empty(), "{} of {} faults are not found: {missed:?}", missed.len(), planted.len());
+    assert!(missed.is_empty(), "{} of {} faults were not detected: {missed:?}", missed.len(), planted.len());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Faults of the kernels of the norms' gradients.
+//! Faults in the gradient kernels of the norms.
 
 use super::{Fault, Found, fault};
 use crate::support::How;
@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
-    fault("the wrong way along the row", "norm_backward.cu", "? -along", "? along"),
+    fault("the term along the row has the wrong sign", "norm_backward.cu", "? -along", "? along"),
     fault("the mean of h is left out", "norm_backward.cu", "a.is_centred ? sums[1] / count : 0.0", "0.0"),
     fault(
         "an infinity spoils one element",
@@ -27,18 +27,18 @@ pub const FAULTS: &[Fault] = &[
         ");\n                lane",
     ),
     fault(
-        "moments of the first rows",
+        "later rows read the moments of earlier ones",
         "norm_backward.cu",
         "(double*)a.moments + 3 * index",
         "(double*)a.moments + 3 * (index % 256)",
     ),
-    fault("the mean for the factor", "norm_backward.cu", "moments[1] = own;", "moments[1] = mean;"),
+    fault("the mean is stored as the factor", "norm_backward.cu", "moments[1] = own;", "moments[1] = mean;"),
     fault("lanes fold in another order", "norm_backward.cu", "index >> level & 1", "index >> (5 - level) & 1"),
-    fault("every other row of a lane", "norm_backward.cu", "row += 64", "row += 128"),
-    fault("every other tile of a lane", "norm_backward.cu", "tile += 64", "tile += 128"),
-    fault("not rounded before the weight", "norm_backward.cu", "if (a.is_rounded)", "if (false)"),
+    fault("a lane skips every other row", "norm_backward.cu", "row += 64", "row += 128"),
+    fault("a lane skips every other tile", "norm_backward.cu", "tile += 64", "tile += 128"),
+    fault("results are not rounded before the weight", "norm_backward.cu", "if (a.is_rounded)", "if (false)"),
     fault(
-        "moments are read before they are there",
+        "moments are read before they are written",
         "norm_backward.cu",
         "        __syncthreads();\n        if (column < a.cols)",
         "        if (column < a.cols)",
@@ -49,11 +49,16 @@ pub const FAULTS: &[Fault] = &[
         "        __syncthreads();\n        for (u32 row = threadIdx.x",
         "        for (u32 row = threadIdx.x",
     ),
-    fault("the bias for the weight", "norm_backward.cu", "to[a.cols] = sums[1];", "to[a.cols] = sums[0];"),
-    fault("the other sign", "norm_backward.cu", "sum[0] += d * n;", "sum[0] -= d * n;"),
+    fault(
+        "the bias's gradient is that of the weight",
+        "norm_backward.cu",
+        "to[a.cols] = sums[1];",
+        "to[a.cols] = sums[0];",
+    ),
+    fault("a sum has the wrong sign", "norm_backward.cu", "sum[0] += d * n;", "sum[0] -= d * n;"),
 ];
 
-/// What is found of rows of two types, and of many rows.
+/// Checks rows of two types, and many rows.
 pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator)?;
     look_at::<bf16>(emulator)?;
@@ -67,7 +72,7 @@ pub fn look(emulator: &Emulator) -> Found {
     Ok(())
 }
 
-/// What is found of a type's rows.
+/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     let mut rng = StdRng::seed_from_u64(3);
     let options = RmsNorm::default().weight_offset(0.3).rounding(Rounding::BeforeWeight);

@@ -1,4 +1,4 @@
-//! Faults of the kernels of RMSNorm and rope.
+//! Faults in the fused kernels of RMSNorm and rope.
 
 use super::{Fault, Found, fault};
 use crate::qk_norm_rope::{at_limits, options};
@@ -14,39 +14,59 @@ use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
     fault(
-        "pairs before they are written",
+        "pairs are read before they are written",
         "qk_norm_rope.cu",
         "            __syncwarp();\n            ROLLED",
         "            ROLLED",
     ),
-    fault("tiles one after the other", "qk_norm_rope.cu", "lane / GROUP * 256 + lane % GROUP", "lane % GROUP"),
-    fault("the first tile's sum", "qk_norm_rope.cu", "sum = fold(own[0], lanes);", "sum = fold(own[0], GROUP);"),
+    fault("lanes read the wrong tiles", "qk_norm_rope.cu", "lane / GROUP * 256 + lane % GROUP", "lane % GROUP"),
     fault(
-        "rows share their memory",
+        "only the first tile is summed",
         "qk_norm_rope.cu",
-        "(Bits*)rows + threadIdx.x / a.lanes * (",
-        "(Bits*)rows + 0 * (",
+        "sum = fold(own[0], lanes);",
+        "sum = fold(own[0], GROUP);",
     ),
-    fault("the first position's table", "qk_norm_rope.cu", "a.cos + position * half + pair", "a.cos + pair"),
-    fault("each warp's first row", "qk_norm_rope.cu", "item = first + threadIdx.x % WARP / a.lanes", "item = first"),
-    fault("the first copy of each group", "qk_norm_rope.cu", "a.positions * a.each + i;", "a.positions * a.each;"),
+    fault("rows share memory", "qk_norm_rope.cu", "(Bits*)rows + threadIdx.x / a.lanes * (", "(Bits*)rows + 0 * ("),
     fault(
-        "rows are always narrow",
+        "all positions use the first position's table",
+        "qk_norm_rope.cu",
+        "a.cos + position * half + pair",
+        "a.cos + pair",
+    ),
+    fault(
+        "all rows of a warp use its first row",
+        "qk_norm_rope.cu",
+        "item = first + threadIdx.x % WARP / a.lanes",
+        "item = first",
+    ),
+    fault(
+        "all copies of a group use its first one",
+        "qk_norm_rope.cu",
+        "a.positions * a.each + i;",
+        "a.positions * a.each;",
+    ),
+    fault(
+        "all rows are computed in f32",
         "qk_norm_rope.cu",
         "has_room(square, scale) && keeps_low_parts",
         "true || keeps_low_parts",
     ),
-    fault("weights without their offset", "qk_norm_rope.cu", "(double)w + a.weight_offset", "(double)w"),
-    fault("magnitudes of a part of the row", "qk_norm_rope.cu", "own.join_lanes(lanes / 2);", ""),
-    fault("one weight for each piece", "qk_norm_rope.cu", "weights[column + i]", "weights[column]"),
+    fault("weights leave out their offset", "qk_norm_rope.cu", "(double)w + a.weight_offset", "(double)w"),
+    fault("only part of the row's magnitudes is checked", "qk_norm_rope.cu", "own.join_lanes(lanes / 2);", ""),
+    fault("all elements of a vector share a weight", "qk_norm_rope.cu", "weights[column + i]", "weights[column]"),
     fault(
-        "the last tile of single elements",
+        "only the last tile of single elements is summed",
         "qk_norm_rope.cu",
         "sum += fold(own[0], WARP)",
         "sum = fold(own[0], WARP)",
     ),
-    fault("the first position's sines", "qk_norm_rope.cu", "a.sin + position * half + pair", "a.sin + pair"),
-    fault("neighbours a half apart", "qk_norm_rope.cu", "NEIGHBOURS ? COUNT : half", "half"),
+    fault(
+        "all positions use the first position's sines",
+        "qk_norm_rope.cu",
+        "a.sin + position * half + pair",
+        "a.sin + pair",
+    ),
+    fault("interleaved pairs are read as halves", "qk_norm_rope.cu", "NEIGHBOURS ? COUNT : half", "half"),
 ];
 
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
@@ -62,14 +82,14 @@ fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
             }
         }
     }
-    // Enough rows for threads to take several.
+    // There are enough rows for a thread to take several.
     let table = Table::new(&(0..40).collect::<Vec<_>>(), 16, false, false);
     let x: Vec<E> = (0..40 * 450).flat_map(|_| row_of(&mut rng, RowKind::Normal, 16)).collect();
     let how = How { shift: 1, one_block: false, order: Order::Forward };
     case(emulator, &x, None, (&table, &options(0)), how)
 }
 
-/// What is found of all types.
+/// Checks all types.
 pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;

@@ -1,4 +1,4 @@
-//! Faults of RMSNorm's kernels, and of what norms share.
+//! Faults in RMSNorm's kernels, and in the code that norms share.
 
 use super::{Fault, Found, fault};
 use crate::support::How;
@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 pub const FAULTS: &[Fault] = &[
     fault(
-        "all rows in f64",
+        "all rows are computed in f64",
         "rms_norm.cu",
         "bool is_narrow = may_be_narrow",
         "bool is_narrow = false && may_be_narrow",
@@ -25,28 +25,28 @@ pub const FAULTS: &[Fault] = &[
         "return (double)found.smallest",
         "return true || (double)found.smallest",
     ),
-    fault("zeros behind a row's end are not met", "rms_norm.cuh", "cols % 64 != 0", "false"),
-    fault("the factor in one f32", "rms_norm.cuh", "fmaf(n, weight, rest * weight)", "n * weight"),
-    fault("a residual in f32", "rms_norm.cu", "x[i] = S::widen(bits[i]);", "x[i] = sum;"),
-    fault("the row without its residual is written", "rms_norm.cu", "from = (const Bits*)a.sum + start;", ""),
-    fault("rounded once all the same", "rms_norm.cuh", "if (before_weight)", "if (false)"),
-    fault("rounded twice", "norm.cuh", "S::narrow(float_of(odd))", "S::narrow(nearest)"),
-    fault("truncation goes up", "norm.cuh", "fabs(back) > fabs(v) ? 1 : 0", "back > v ? 1 : 0"),
-    fault("zeros among weights are not met", "norm.cuh", "least > 0 && !is_padded", "!is_padded"),
-    fault("zeros behind the weights are not met", "norm.cuh", "cols % 16 != 0", "false"),
-    fault("weights' limits are not looked at", "norm.cuh", "found.largest <= bits_of(most) &&", ""),
-    fault("each warp's own magnitudes", "norm.cuh", "found.join_lanes(WARPS / 2);", ""),
+    fault("padding zeros of a row are not considered", "rms_norm.cuh", "cols % 64 != 0", "false"),
+    fault("the factor is rounded to one f32", "rms_norm.cuh", "fmaf(n, weight, rest * weight)", "n * weight"),
+    fault("the sum with the residual is not rounded", "rms_norm.cu", "x[i] = S::widen(bits[i]);", "x[i] = sum;"),
+    fault("the row is normalized without its residual", "rms_norm.cu", "from = (const Bits*)a.sum + start;", ""),
+    fault("results are not rounded before the weight", "rms_norm.cuh", "if (before_weight)", "if (false)"),
+    fault("results are rounded twice", "norm.cuh", "S::narrow(float_of(odd))", "S::narrow(nearest)"),
+    fault("truncation rounds up", "norm.cuh", "fabs(back) > fabs(v) ? 1 : 0", "back > v ? 1 : 0"),
+    fault("zeros among weights are not considered", "norm.cuh", "least > 0 && !is_padded", "!is_padded"),
+    fault("padding zeros of the weights are not considered", "norm.cuh", "cols % 16 != 0", "false"),
+    fault("the weights' upper limit is not checked", "norm.cuh", "found.largest <= bits_of(most) &&", ""),
+    fault("magnitudes of other warps are ignored", "norm.cuh", "found.join_lanes(WARPS / 2);", ""),
     fault(
-        "the weights' first half only",
+        "only the first half of the weights is checked",
         "norm.cuh",
         "column < cols; column += blockDim.x",
         "column < cols / 2; column += blockDim.x",
     ),
-    fault("bf16 for f16", "norm.cuh", "type == F16_OPERAND", "type == BF16_OPERAND"),
-    fault("no room for large rows", "norm.cuh", "square < 0x1p120", "square < 0x1p119"),
+    fault("f16 operands are not recognized", "norm.cuh", "type == F16_OPERAND", "type == BF16_OPERAND"),
+    fault("large rows are computed in f64", "norm.cuh", "square < 0x1p120", "square < 0x1p119"),
 ];
 
-/// What is found of all types.
+/// Checks all types.
 pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator)?;
     look_at::<f16>(emulator)?;
@@ -60,7 +60,7 @@ pub fn look(emulator: &Emulator) -> Found {
     at_limits(emulator, of_f32).and(at_limits(emulator, of_bf16))
 }
 
-/// What is found of a type's rows.
+/// Checks rows of a type.
 fn look_at<E: DeviceElement>(emulator: &Emulator) -> Found {
     let mut rng = StdRng::seed_from_u64(3);
     for (i, cols) in [1, 7, 24, 200, 512, 1000, 1024, 3000, 4096, 24_576].into_iter().enumerate() {

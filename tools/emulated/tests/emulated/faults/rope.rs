@@ -1,4 +1,4 @@
-//! Faults of rope's kernels.
+//! Faults in rope's kernels.
 
 use super::{Fault, Found, fault};
 use crate::support::rope::{Table, case};
@@ -10,19 +10,24 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub const FAULTS: &[Fault] = &[
-    fault("neighbours are not together", "rope.cuh", "NEIGHBOURS ? 2 * i : i;", "i;"),
-    fault("turned back", "rope.cuh", "0.0 - b * sin[i]", "b * sin[i]"),
-    fault("never turned back", "rope.cuh", "* direction;", ";"),
-    fault("the first position's table", "rope.cu", "of_pair = position * a.half + pair", "of_pair = pair"),
-    fault("the first piece's table", "rope.cu", "a.sin + of_pair", "a.sin + position * a.half"),
-    fault("a thread skips a piece", "rope.cu", "index += threads", "index += threads + 1"),
-    fault("the first copy only", "rope.cu", "(copy * a.positions + position)", "position"),
-    fault("one half twice", "rope.cuh", "store(to + apart, bits + COUNT)", "store(to + apart, bits)"),
-    fault("neighbours a half apart", "rope.cu", "NEIGHBOURS ? 2 * pair : pair", "pair"),
-    fault("rounded twice", "wide.cuh", "(double)near != v ? 1 : 0", "0"),
+    fault("interleaved pairs are not recognized", "rope.cuh", "NEIGHBOURS ? 2 * i : i;", "i;"),
+    fault("the rotation has the wrong direction", "rope.cuh", "0.0 - b * sin[i]", "b * sin[i]"),
+    fault("the gradient rotates forward", "rope.cuh", "* direction;", ";"),
+    fault(
+        "all positions use the first position's table",
+        "rope.cu",
+        "of_pair = position * a.half + pair",
+        "of_pair = pair",
+    ),
+    fault("all pairs of a position use its first sines", "rope.cu", "a.sin + of_pair", "a.sin + position * a.half"),
+    fault("a thread skips a vector", "rope.cu", "index += threads", "index += threads + 1"),
+    fault("only the first copy is rotated", "rope.cu", "(copy * a.positions + position)", "position"),
+    fault("the first half is stored twice", "rope.cuh", "store(to + apart, bits + COUNT)", "store(to + apart, bits)"),
+    fault("interleaved pairs are read as halves", "rope.cu", "NEIGHBOURS ? 2 * pair : pair", "pair"),
+    fault("results are rounded twice", "wide.cuh", "(double)near != v ? 1 : 0", "0"),
 ];
 
-/// What is found of all types.
+/// Checks all types.
 pub fn look(emulator: &Emulator) -> Found {
     look_at::<f32>(emulator).and(look_at::<f16>(emulator)).and(look_at::<bf16>(emulator))
 }

@@ -1,4 +1,4 @@
-//! Faults of the sampler's kernels.
+//! Faults in the sampler's kernels.
 
 use super::{Fault, Found, fault};
 use crate::support::How;
@@ -9,14 +9,19 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 pub const FAULTS: &[Fault] = &[
-    fault("equals of the other end", "sample.cu", "highest_first ? equals - count : count - 1", "count - 1"),
     fault(
-        "one equal more",
+        "equal logits are counted from the wrong end",
+        "sample.cu",
+        "highest_first ? equals - count : count - 1",
+        "count - 1",
+    ),
+    fault(
+        "one equal logit too many is kept",
         "sample.cu",
         "(needed - reached + each_of_them - 1) / each_of_them",
         "(needed - reached) / each_of_them + 1",
     ),
-    fault("zeros of two kinds", "sample.cu", "bits_of(z + 0.0f)", "bits_of(z)"),
+    fault("zeros of both signs are different", "sample.cu", "bits_of(z + 0.0f)", "bits_of(z)"),
     fault(
         "sums of warps are read before they are written",
         "sample.cu",
@@ -27,24 +32,29 @@ pub const FAULTS: &[Fault] = &[
             }",
     ),
     fault(
-        "a product rounded down",
+        "a product is rounded down",
         "sample.cu",
         "low >> shift) + ((low & (((u64)1 << shift) - 1)) != 0)",
         "low >> shift)",
     ),
-    fault("a round less of the generator", "sample.cu", "round < 10", "round < 9"),
+    fault("the generator runs one round less", "sample.cu", "round < 10", "round < 9"),
     fault(
-        "the mask the other way round",
+        "the mask is inverted",
         "sample.cu",
         "allowed[i / 32] >> (i % 32) & 1 ? z",
         "!(allowed[i / 32] >> (i % 32) & 1) ? z",
     ),
     fault("a penalty is added", "sample.cu", "(double)z - request.presence", "(double)z + request.presence"),
     fault("a token is penalised twice", "sample.cu", "if (before > 0 ||", "if ("),
-    fault("running sums from the wrong warp", "sample.cu", "above -= shared.sums[warp];", "above -= shared.sums[0];"),
+    fault(
+        "running sums start from the wrong warp",
+        "sample.cu",
+        "above -= shared.sums[warp];",
+        "above -= shared.sums[0];",
+    ),
 ];
 
-/// What is found of some rows of every kind.
+/// Checks some rows of every kind.
 pub fn look(emulator: &Emulator) -> Found {
     let mut rng = StdRng::seed_from_u64(5);
     for i in 0..100 {

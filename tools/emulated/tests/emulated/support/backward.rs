@@ -1,4 +1,4 @@
-//! Cases of the gradients of softmax, log_softmax and logsumexp.
+//! Cases for the gradients of softmax, log_softmax and logsumexp.
 
 use super::masked::{Beside, Op};
 use super::{Guarded, How};
@@ -6,7 +6,8 @@ use evenkeel::cuda::{DeviceElement, Launch, backward};
 use evenkeel::{Error, FullyMasked, Result as Planned, Rows, Softmax, report};
 use evenkeel_emulated::Emulator;
 
-/// What of one case is not as it is on the CPU. Of logsumexp the first number of `dy` for each row is its gradient.
+/// Runs one case, and returns how it differs from the CPU, if it does. For logsumexp, the gradients of the rows are the
+/// first elements of `dy`.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     op: Op,
@@ -23,7 +24,7 @@ pub fn case<E: DeviceElement>(
     compare(emulator, op, rows, &beside, how, |addresses, options| launch(E::DTYPE, addresses, shape, options))
 }
 
-/// The same of rows with masks, scale and softcap.
+/// Runs one case of rows with masks, scale and softcap.
 pub fn masked_case<E: DeviceElement>(
     emulator: &Emulator,
     op: Op,
@@ -71,7 +72,7 @@ fn compare<E: DeviceElement, A: Copy>(
         _ => u64::MAX,
     };
     let wanted = [counts.nan, counts.infinite, counts.wholly_masked, first];
-    // Beside both, and over the scores or over the gradients that are known.
+    // The output is a separate buffer first. Then it overwrites the scores or the gradients of the results.
     let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
     for over in [2, over] {
         let mut placed =
@@ -80,17 +81,17 @@ fn compare<E: DeviceElement, A: Copy>(
         let [x_at, dy_at, _] = placed.each_mut().map(|values| values.address());
         let addresses = [x_at, dy_at, placed[over].address(), met.as_mut_ptr() as u64];
         let planned = launch(addresses, &options).map_err(|error| told(error.to_string()))?;
-        // SAFETY: the addresses are of slices of these shapes, which live until the kernel has run.
+        // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
         unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
         placed[over].compare(&expected).map_err(told)?;
         if met != wanted {
-            return Err(told(format!("rows met are {met:?} instead of {wanted:?}")));
+            return Err(told(format!("row counts are {met:?} instead of {wanted:?}")));
         }
     }
     Ok(())
 }
 
-/// Rows whose sum is 1 or 0, by the order in which they are added: columns of one tile, and of several.
+/// Returns rows whose sum is 1 or 0, depending on the order of addition: with columns of one tile, and of several.
 pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
     [[0, 1, 32], [0, 256, 8 * 256]].map(|[first, next, other]| {
         let mut x = vec![E::ZERO; other + 7];
@@ -99,17 +100,17 @@ pub fn sums_that_cancel<E: DeviceElement>() -> [Vec<E>; 2] {
     })
 }
 
-/// Scores at which a softcap's slope is no normal number before it is multiplied with the scale.
+/// Returns scores at which the softcap's derivative is below the normal range until it is multiplied by the scale.
 pub fn steep(dims: &[usize]) -> (Vec<f32>, Beside) {
     let len: usize = dims.iter().product();
     let x = (0..len).map(|i| 3.4e-8 + 4e-9 * (i as f32 / len as f32)).collect();
     (x, Beside { scale: 1e300, softcap: Some(1e290), ..Beside::nothing(dims) })
 }
 
-/// Gradients of results, behind what a window masks, whose sum is 32 in the order of the whole row, and 0 in that of
-/// the part that is left.
+/// Returns gradients of results, after columns that a window masks. Their sum is 32 in the order of the whole row, and
+/// 0 in the order of the remaining part.
 pub fn window_of_a_long_row() -> (Vec<f32>, Beside) {
-    // Where the order begins anew, and how many columns are beside one another in it.
+    // Column at which the order starts anew, and number of adjacent columns in a tile.
     let (start, tile) = (2 * 64 * 256, 256);
     let dims = [1, 50_000];
     let mut dy = vec![0.0; dims[1]];

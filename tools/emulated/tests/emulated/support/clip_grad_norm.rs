@@ -1,4 +1,4 @@
-//! Cases of clipping by the norm.
+//! Cases for clipping by the norm.
 
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
@@ -8,14 +8,14 @@ use evenkeel::{ClipGradNorm, DType, FloatsMut};
 use evenkeel_emulated::Emulator;
 use half::{bf16, f16};
 
-/// A gradient of any type.
+/// Gradient of any type.
 pub enum Gradient {
     F32(Vec<f32>),
     F16(Vec<f16>),
     BF16(Vec<bf16>),
 }
 
-/// On its way through the kernels.
+/// Gradient in memory that the kernels access.
 enum OnDevice {
     F32(Guarded<f32>),
     F16(Guarded<f16>),
@@ -23,7 +23,7 @@ enum OnDevice {
 }
 
 fn compare<E: DeviceElement>(got: &Guarded<E>, x: &[E], expected: &[E], is_kept: bool) -> Result<(), String> {
-    // What is not multiplied keeps its bits, whatever NaN it has.
+    // Gradients that are not scaled keep their bits, including those of NaN.
     got.compare(if is_kept { x } else { expected })
 }
 
@@ -31,13 +31,13 @@ fn sum_of_squares<E: DeviceElement>(x: &[E]) -> f64 {
     rule_o(&x.iter().map(|v| v.widen() * v.widen()).collect::<Vec<_>>())
 }
 
-/// What of one case is not as it is on the CPU.
+/// Runs one case, and returns how it differs from the CPU, if it does.
 pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how: How) -> Result<(), String> {
     let told = |found: String| format!("{} gradients, {options:?}, {how:?}: {found}", grads.len());
     let mut on_device = Vec::new();
     let mut list = Vec::new();
     for (i, grad) in grads.iter().enumerate() {
-        // Every other one begins at sixteen bytes.
+        // Every other tensor is aligned to 16 bytes.
         let shift = how.shift * (i % 2);
         on_device.push(match grad {
             Gradient::F32(x) => OnDevice::F32(Guarded::of(x, shift)),
@@ -53,7 +53,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
         });
     }
     let plan = Plan::new(&list, options).unwrap();
-    // Whatever was there before.
+    // The kernels must overwrite any previous content.
     let (mut tiles, mut parts) = (vec![f64::NAN; plan.tiles()], vec![f64::NAN; grads.len()]);
     let (mut norm, mut scale) = ([f64::NAN], [f64::NAN; 2]);
     let memory = Memory {
@@ -65,24 +65,24 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
     };
     let (launches, arguments) = plan.launches(memory);
     for launch in launches {
-        // SAFETY: the addresses are of slices that are as long as the plan says, and live until the kernels have run.
+        // SAFETY: the addresses point to slices of the planned lengths, which outlive the kernel runs.
         unsafe { how.run(emulator, (launch, arguments)) }.map_err(told)?;
     }
 
-    // The root hides digits of the sums.
+    // The sums are compared because the root hides their last digits.
     for (i, grad) in grads.iter().enumerate() {
         let expected = match grad {
             Gradient::F32(x) => sum_of_squares(x),
             Gradient::F16(x) => sum_of_squares(x),
             Gradient::BF16(x) => sum_of_squares(x),
         };
-        // Any NaN is as good.
+        // All NaN are equal.
         if parts[i].to_bits() != expected.to_bits() && !(parts[i].is_nan() && expected.is_nan()) {
             return Err(told(format!("the squares of gradient {i} sum to {:?} instead of {expected:?}", parts[i])));
         }
     }
 
-    // The CPU refuses what is not finite; the norm is told without that.
+    // The CPU returns an error for a norm that is not finite, so the option is off to obtain the norm.
     let mut copies: Vec<OnDevice> = grads
         .iter()
         .map(|grad| match grad {
@@ -109,7 +109,7 @@ pub fn case(emulator: &Emulator, grads: &[Gradient], options: &ClipGradNorm, how
             (OnDevice::F32(got), Gradient::F32(x), OnDevice::F32(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::F16(got), Gradient::F16(x), OnDevice::F16(copy)) => compare(got, x, copy.values(), is_kept),
             (OnDevice::BF16(got), Gradient::BF16(x), OnDevice::BF16(copy)) => compare(got, x, copy.values(), is_kept),
-            _ => unreachable!("made in the same order"),
+            _ => unreachable!("all three have the same order"),
         }
         .map_err(told)?;
     }

@@ -1,4 +1,4 @@
-//! Cases of the cross-entropy and its gradient.
+//! Cases for the cross-entropy and its gradient.
 
 use super::norm::Operand;
 use super::{Guarded, How};
@@ -8,12 +8,12 @@ use evenkeel::math::sum::rule_o;
 use evenkeel::{CrossEntropy, Element, Loss, Reduction, Rows, report};
 use evenkeel_emulated::Emulator;
 
-/// Rows of logits, and what they are compared with.
+/// Operands and options of a call.
 pub struct Call<'a, E> {
     pub logits: &'a [E],
     pub targets: &'a [i64],
     pub weight: Option<&'a Operand>,
-    /// As many as there are losses.
+    /// One gradient per loss.
     pub dloss: &'a [f64],
     pub cols: usize,
     pub options: CrossEntropy<'static>,
@@ -26,11 +26,12 @@ enum Form {
     InPlace,
 }
 
-/// What of one case is not as it is on the CPU, of the loss alone and with the gradient, in place too.
+/// Runs one case in three forms, the loss alone, with the gradient, and with the gradient in place. Returns how it
+/// differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> Result<(), String> {
     let Call { logits, targets, weight, dloss, cols, options } = *call;
     let rows = targets.len();
-    // What the CPU refuses is ignored there, and NaN here.
+    // The CPU refuses invalid targets, so they are ignored there; the kernels give NaN for them.
     let is_refused =
         |target: &i64| *target != options.ignore_index && !usize::try_from(*target).is_ok_and(|class| class < cols);
     let allowed: Vec<i64> = targets.iter().map(|t| if is_refused(t) { options.ignore_index } else { *t }).collect();
@@ -84,10 +85,10 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         let at = placed.as_mut().map(|placed| placed.at());
         let (launches, arguments) = launches(E::DTYPE, &memory, at, (rows, cols), &options).unwrap();
         for launch in launches {
-            // A module with planted faults has the kernels of rows with a softcap alone.
+            // A module with planted faults may contain only the kernels for rows with a softcap.
             let is_beside = options.softcap.is_some() && launch.source == "cross_entropy";
             let emulator = if is_beside { &linked } else { emulator };
-            // SAFETY: the addresses are of slices with as many elements, which live until the kernels have run.
+            // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
             unsafe { how.run(emulator, (launch, arguments)) }.map_err(told)?;
         }
 
@@ -108,10 +109,10 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
         }
         .map_err(told)?;
         if met != wanted {
-            return Err(told(format!("rows met are {met:?} instead of {wanted:?}")));
+            return Err(told(format!("row counts are {met:?} instead of {wanted:?}")));
         }
         if settled[FIRST_REFUSED] != first_refused {
-            return Err(told(format!("the first target that is refused is {}", settled[FIRST_REFUSED])));
+            return Err(told(format!("the first refused target is in row {}", settled[FIRST_REFUSED])));
         }
     }
     Ok(())
@@ -129,12 +130,12 @@ fn run(
     let shape = (call.targets.len(), call.cols);
     let (launches, arguments): (_, Arguments) = launches(f32::DTYPE, memory, at, shape, &call.options).unwrap();
     let how = How { shift: 0, one_block: true, order: evenkeel_emulated::Order::Random(3) };
-    let launch = launches.into_iter().find(|launch| launch.kernel == kernel).expect("it is among them");
-    // SAFETY: as in `case`; this kernel reads and writes no other memory.
+    let launch = launches.into_iter().find(|launch| launch.kernel == kernel).expect("the call launches this kernel");
+    // SAFETY: the memory is as in `case`; this kernel accesses no other memory.
     unsafe { how.run(emulator, (launch, arguments)) }
 }
 
-/// What of many rows' sums is not by rule O: what targets and classes weigh, and what losses come to.
+/// Compares the sums over many rows with tiled sums: the weights of targets and classes, and the losses.
 pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]) -> Result<(), String> {
     let options = CrossEntropy::default().reduction(Reduction::Sum);
     let call = Call { logits: &[], targets, weight: None, dloss: &[], cols: weights.len(), options };
@@ -160,12 +161,12 @@ pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]
         of_part(0) + of_part(1),
     ];
     if found.map(f64::to_bits) != expected.map(f64::to_bits) {
-        return Err(format!("{} rows come to {found:?} instead of {expected:?}", targets.len()));
+        return Err(format!("the sums of {} rows are {found:?} instead of {expected:?}", targets.len()));
     }
     Ok(())
 }
 
-/// Whether of many rows, of which a thread sees several, the first is told whose target is no class.
+/// Checks that the first invalid target is reported among many rows, where a thread handles several rows.
 pub fn first_refused(emulator: &Emulator, targets: &[i64]) -> Result<(), String> {
     let mut targets = targets.to_vec();
     let (first, cols) = (3, 100);
@@ -179,6 +180,6 @@ pub fn first_refused(emulator: &Emulator, targets: &[i64]) -> Result<(), String>
     run(emulator, "cross_entropy_settle", &memory, &call, None)?;
     match settled[FIRST_REFUSED] {
         row if row == first as u64 => Ok(()),
-        row => Err(format!("the first target that is refused is {row} instead of {first}")),
+        row => Err(format!("the first refused target is in row {row} instead of {first}")),
     }
 }

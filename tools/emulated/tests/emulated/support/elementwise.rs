@@ -1,4 +1,4 @@
-//! Cases of functions of elements.
+//! Cases for elementwise functions.
 
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
@@ -8,7 +8,7 @@ use evenkeel_emulated::Emulator;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// All functions, with several options each.
+/// Returns all functions, with several options each.
 pub fn functions() -> Vec<Function> {
     let (exp, log, div) = (ClampedExp::default(), ClampedLog::default(), SafeDiv::default());
     vec![
@@ -33,7 +33,7 @@ pub fn functions() -> Vec<Function> {
         Function::ClampedExp(exp.min(-3.1).max(4.5)),
         Function::ClampedLog(log),
         Function::ClampedLog(log.floor(0.1)),
-        // Subnormal in f64.
+        // A floor that is subnormal in f64.
         Function::ClampedLog(log.floor(1e-320)),
         Function::LogAddExp,
         Function::SafeDiv(div),
@@ -71,15 +71,15 @@ fn on_cpu<E: DeviceElement>(function: &Function, x: &[E], other: &[E]) -> Vec<E>
     made.unwrap()
 }
 
-/// What a function is made of, and by how many elements either slice is behind sixteen bytes' alignment.
+/// Operands of a function, and their offsets from 16-byte alignment in elements.
 pub struct Inputs<'a, E> {
     pub x: &'a [E],
-    /// As long, and not read by functions of one.
+    /// Second operand, of the same length. Functions of one operand do not read it.
     pub other: &'a [E],
     pub shifts: [usize; 2],
 }
 
-/// What of one case is not as it is on the CPU, into another slice and in place.
+/// Runs one case, into another slice and in place. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     function: &Function,
@@ -92,19 +92,19 @@ pub fn case<E: DeviceElement>(
     let mut apart = Guarded::<E>::unwritten(len, how.shift);
     let expected = on_cpu(function, inputs.x, inputs.other);
     let told =
-        |found: String| format!("{function:?} of {len} {}, behind by {:?}, {how:?}: {found}", E::DTYPE, inputs.shifts);
+        |found: String| format!("{function:?} of {len} {}, shifted by {:?}, {how:?}: {found}", E::DTYPE, inputs.shifts);
     let other = if function.is_of_two() { other.address() } else { 0 };
     for in_place in [false, true] {
         let to = if in_place { x.address() } else { apart.address() };
         let planned = launch(E::DTYPE, function, [x.address(), other, to], len).unwrap().expect("there are elements");
-        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(told)?;
         if in_place { &x } else { &apart }.compare(&expected).map_err(told)?;
     }
     Ok(())
 }
 
-/// Numbers at which functions have their ends and edges, and those beside them, of both signs.
+/// Returns the numbers at which functions change their behavior, and their neighbors, with both signs.
 pub fn hostile<E: DeviceElement>() -> Vec<E> {
     let limits = E::LIMITS;
     let mut edges = vec![0.0, f64::INFINITY, f64::NAN, limits.max, limits.min_normal, 1.0];
@@ -117,14 +117,14 @@ pub fn hostile<E: DeviceElement>() -> Vec<E> {
         let bits = E::from_wide(edge).bits();
         numbers.extend((bits.saturating_sub(4)..=bits + 4).map(E::from_bits));
     }
-    // Subnormal numbers of few digits, whose halves are ties.
+    // Subnormal numbers with few digits, whose halves are ties.
     numbers.extend((0..64).map(E::from_bits));
     let negative = numbers.clone().into_iter().map(|v: E| E::from_bits(v.bits() ^ 1 << (8 * size_of::<E>() - 1)));
     numbers.extend(negative);
     numbers
 }
 
-/// So many numbers: hostile ones, whatever bits there are, and those of moderate size.
+/// Returns `count` numbers: hostile ones, random bits, and numbers of moderate size.
 pub fn numbers<E: DeviceElement>(rng: &mut StdRng, count: usize) -> Vec<E> {
     let mut numbers = hostile::<E>();
     while numbers.len() < count {

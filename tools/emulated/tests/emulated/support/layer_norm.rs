@@ -1,4 +1,4 @@
-//! LayerNorm's cases.
+//! Cases for LayerNorm.
 
 use super::norm::{Operand, around, telling};
 use super::{Guarded, How, with};
@@ -9,7 +9,7 @@ use evenkeel_emulated::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// What of one case is not as it is on the CPU.
+/// Runs one case, and returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -26,15 +26,15 @@ pub fn case<E: DeviceElement>(
     let mut placed = operands.map(|operand| operand.map(|operand| operand.placed(shift)));
     let at = placed.each_mut().map(|placed| placed.as_mut().map(|placed| placed.at()));
     let planned = layer_norm::launch(E::DTYPE, [from.address(), to.address()], at, (rows, cols), options).unwrap();
-    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
     unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
     let mut options = *options;
     [options.weight, options.bias] = operands.map(|operand| operand.map(|operand| operand.floats()));
     to.compare(&evenkeel::layer_norm(Rows::new(x, rows, cols).unwrap(), &options).unwrap()).map_err(told)
 }
 
-/// Weights of a row of a 16-bit type of which one, of the third column or behind it, shows whether f32 or f64 multiplied it,
-/// with eps 0 and without a bias.
+/// Returns weights for a row of a 16-bit type. One of them, in column 2 or later, shows whether f32 or f64 multiplied
+/// it, if eps is 0 and there is no bias.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let numbers: Vec<f64> = x.iter().map(|v| v.widen()).collect();
     let squares: Vec<f64> = numbers.iter().map(|v| v * v).collect();
@@ -51,10 +51,11 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// A row, a weight and a bias for each of its columns, and by how much they are shifted.
+/// Row, weight and bias for each of its columns, and their offset from the alignment.
 pub type Limit<E> = (Vec<E>, [Vec<f32>; 2], usize);
 
-/// Rows of a 16-bit type, and operands, at the limits of what has room in f32, where results show the path.
+/// Returns rows of a 16-bit type and operands at the limits within which f32 suffices. The results show which path was
+/// taken.
 pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E>> {
     let mut cases = Vec::new();
     for (i, &cols) in cols.iter().enumerate() {
@@ -77,7 +78,7 @@ pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E
     cases
 }
 
-/// What of them is not as on the CPU.
+/// Runs these cases, and returns how one differs from the CPU, if it does.
 pub fn at_limits<E: DeviceElement>(emulator: &Emulator, cases: &[Limit<E>]) -> Result<(), String> {
     for (x, operands, shift) in cases {
         let how = How { shift: *shift, one_block: true, order: Order::Backward };

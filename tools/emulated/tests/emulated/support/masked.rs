@@ -1,4 +1,4 @@
-//! Cases of rows with masks, scale and softcap.
+//! Cases for rows with masks, scale and softcap.
 
 use super::{Guarded, How, KINDS, peaked_row, row};
 use evenkeel::cuda::mask::Parts;
@@ -26,19 +26,19 @@ const LENGTHS: [usize; 30] = [
     1, 2, 3, 5, 7, 8, 16, 24, 31, 32, 33, 64, 72, 100, 127, 128, 200, 255, 256, 257, 320, 512, 600, 1000, 1016, 1024,
     1025, 2000, 2048, 2056,
 ];
-/// Axes before the last, by how many rows they have.
+/// Axes before the last one.
 const OUTER: [&[usize]; 8] = [&[], &[2], &[1, 3, 1], &[2, 2], &[5], &[3, 2], &[7, 1], &[2, 1, 4]];
 
-/// Of so many shapes each has other rows or columns.
+/// Number of shapes, all different.
 pub const SHAPES: usize = LENGTHS.len() * OUTER.len();
 
-/// One of [`SHAPES`], of which any 30 that follow one another have all lengths.
+/// Returns one of [`SHAPES`] shapes. Any 30 consecutive ones have all lengths.
 pub fn shape(index: usize) -> Vec<usize> {
     let outer = OUTER[(index + index / LENGTHS.len()) % OUTER.len()];
     outer.iter().copied().chain([LENGTHS[index % LENGTHS.len()]]).collect()
 }
 
-/// A bias of any type.
+/// Bias of any type.
 #[derive(Clone, Debug)]
 pub enum Bias {
     F64(Vec<f64>),
@@ -47,7 +47,7 @@ pub enum Bias {
     BF16(Vec<bf16>),
 }
 
-/// What goes with scores of this shape.
+/// Mask, scale, softcap and policy for scores of this shape.
 #[derive(Clone, Debug, Default)]
 pub struct Beside {
     pub dims: Vec<usize>,
@@ -63,7 +63,7 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Nothing.
+    /// Returns default options without a mask.
     pub fn nothing(dims: &[usize]) -> Self {
         Beside { dims: dims.to_vec(), scale: 1.0, ..Beside::default() }
     }
@@ -133,7 +133,7 @@ impl Beside {
     }
 }
 
-/// One of the shapes that broadcast to this one.
+/// Returns a random shape that broadcasts to this one.
 fn broadcasting(rng: &mut StdRng, dims: &[usize]) -> Vec<usize> {
     let first = if rng.random_bool(0.3) { rng.random_range(0..=dims.len()) } else { 0 };
     dims[first..].iter().map(|&dim| if rng.random_bool(0.3) { 1 } else { dim }).collect()
@@ -142,10 +142,10 @@ fn broadcasting(rng: &mut StdRng, dims: &[usize]) -> Vec<usize> {
 fn bias(rng: &mut StdRng, len: usize) -> Bias {
     let kind = rng.random_range(0..5);
     let mut number = |_| match kind {
-        // A mask.
+        // A mask of 0 and -inf.
         0 | 1 => [0.0, 0.0, f64::NEG_INFINITY][rng.random_range(0..3)],
         2 => rng.random_range(-20.0..4.0),
-        // Large, and none of f32.
+        // Large numbers, and one that f32 does not represent.
         3 => [-1e9, 0.1, 20_000.0, -65_504.0, f64::NEG_INFINITY, -0.0][rng.random_range(0..6)],
         _ if rng.random_bool(0.01) => [f64::NAN, f64::INFINITY, f64::MAX, f64::MIN][rng.random_range(0..4)],
         _ => rng.random_range(-3.0..3.0),
@@ -163,7 +163,7 @@ fn bias(rng: &mut StdRng, len: usize) -> Bias {
     }
 }
 
-/// A row of f32 whose products are taken off again by a bias, with flags in half of all cases.
+/// Returns a row of f32 whose products a bias cancels, in half of all cases with flags.
 pub fn cancelling(rng: &mut StdRng, cols: usize) -> (Vec<f32>, Beside) {
     let scale = rng.random_range(0.05..0.2);
     let (mut x, mut bias) = (Vec::new(), Vec::new());
@@ -179,7 +179,7 @@ pub fn cancelling(rng: &mut StdRng, cols: usize) -> (Vec<f32>, Beside) {
     (x, Beside { keep, bias: vec![(Bias::F32(bias), vec![cols])], scale, ..Beside::nothing(&dims) })
 }
 
-/// Whatever may go with scores of this shape: in half of all cases one thing alone.
+/// Returns random options for scores of this shape. In half of all cases only one option is set.
 pub fn beside(rng: &mut StdRng, dims: &[usize]) -> Beside {
     let one = rng.random_bool(0.5).then(|| rng.random_range(0..7));
     let has = |what: i32, rng: &mut StdRng| one.map_or_else(|| rng.random_bool(0.4), |one| one == what);
@@ -223,7 +223,7 @@ pub fn beside(rng: &mut StdRng, dims: &[usize]) -> Beside {
     made
 }
 
-/// Scores of this shape, of several kinds.
+/// Returns scores of this shape, of several kinds.
 pub fn scores<E: Element>(rng: &mut StdRng, dims: &[usize]) -> Vec<E> {
     let (&cols, outer) = dims.split_last().unwrap();
     let rows: usize = outer.iter().product();
@@ -234,7 +234,7 @@ pub fn scores<E: Element>(rng: &mut StdRng, dims: &[usize]) -> Vec<E> {
     (0..rows).flat_map(|_| of(rng)).collect()
 }
 
-/// What of one case is not as it is on the CPU.
+/// Runs one case, and returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Beside, how: How) -> Result<(), String> {
     let told = |found: String| format!("{op:?} of {}, {}, {how:?}: {found}", E::DTYPE, beside.told());
     let (mask, parts) = (beside.mask(), beside.parts());
@@ -258,7 +258,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
     };
     let planned =
         launch(E::DTYPE, addresses, &beside.dims, &parts, &options).map_err(|error| told(error.to_string()))?;
-    // SAFETY: the addresses are of slices of these shapes, which live until the kernel has run.
+    // SAFETY: the addresses point to slices of these shapes, which outlive the kernel run.
     unsafe { how.run(emulator, planned.expect("there are rows")) }.map_err(told)?;
     to.compare(&expected).map_err(told)?;
     let refused = evenkeel::softmax(rows(), &on_host.fully_masked(FullyMasked::Error));
@@ -268,12 +268,12 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
     };
     let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
     if met != expected {
-        return Err(told(format!("rows met are {met:?} instead of {expected:?}")));
+        return Err(told(format!("row counts are {met:?} instead of {expected:?}")));
     }
     Ok(())
 }
 
-/// Calls `f` where a logit is not what it seems: infinities and NaN that meet masks, sums that cancel, and ends of
+/// Calls `f` for hostile rows: infinities and NaN combined with masks, sums that cancel, and numbers at the ends of
 /// ranges.
 pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let (inf, nan) = (f64::INFINITY, f64::NAN);
@@ -303,7 +303,7 @@ pub fn each_hostile(mut f: impl FnMut(usize, &[f64], &Beside)) {
     let flags = [[1u8, 1, 0, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]];
     for (i, scale) in [1.0, 0.3, 4.0, -2.0, 1e-14, 9e14, 1e-16, 1e300, 0.0].into_iter().enumerate() {
         for bias in 0..biases.len() + 1 {
-            // Each bias with each of the flags, and without any, beside some scale.
+            // Each bias is combined with each of the flags, and with none, at one of the scales.
             let keep = (i + bias) % (flags.len() + 1);
             let softcap = [None, Some(5.0), None][(i + bias) % 3];
             let mut made = Beside { dims: vec![rows.len(), 4], scale, softcap, ..Beside::default() };

@@ -1,4 +1,4 @@
-//! What every op's cases need: numbers, buffers that show what is written beside them, and how kernels are run.
+//! Common parts of the cases: numbers, buffers that detect writes outside of them, and how kernels run.
 
 pub mod backward;
 pub mod clip_grad_norm;
@@ -22,7 +22,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::BTreeSet;
 
-/// Row lengths: around the sizes of vectors, warps, tiles and blocks, and of models.
+/// Row lengths around the sizes of vectors, warps, tiles and blocks, and those of models.
 pub const COLS: &[usize] = &[
     1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 136, 160,
     192, 200, 255, 256, 257, 264, 320, 384, 400, 500, 504, 511, 512, 513, 520, 600, 640, 768, 1000, 1016, 1023, 1024,
@@ -30,11 +30,11 @@ pub const COLS: &[usize] = &[
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_768, 32_776, 33_000,
 ];
 
-/// On so many shapes each op gives the CPU's bits, or its test fails: as many as it takes to have every remainder of vectors,
-/// warps and tiles, and both sides of each size at which another kernel, or another part of one, takes over.
+/// Smallest number of shapes that each op's test has to cover. It suffices for every remainder of vectors, warps and
+/// tiles, and for both sides of each size at which another kernel, or another part of one, takes over.
 pub const LEAST_SHAPES: usize = 200;
 
-/// The shapes that an op was run on: rows, columns, and whatever else its memory is laid out by.
+/// Shapes that an op ran on: rows, columns, and anything else that determines the memory layout.
 #[derive(Default)]
 pub struct Shapes(BTreeSet<Vec<usize>>);
 
@@ -43,24 +43,24 @@ impl Shapes {
         self.0.insert(shape.to_vec());
     }
 
-    /// Fails where there were too few.
+    /// Fails if there were too few.
     pub fn are_enough(&self, of: impl std::fmt::Display) {
         println!("{of}: {} shapes", self.0.len());
         assert!(self.0.len() >= LEAST_SHAPES, "{of}: {} shapes are not {LEAST_SHAPES}", self.0.len());
     }
 }
 
-/// What the numbers of a row look like.
+/// Distribution of the numbers in a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Normal,
-    /// Some are far below the largest: the exponential's long form.
+    /// Some are far below the largest, which requires the exponential's long form.
     Wide,
-    /// Beyond 256, where the largest is taken off first.
+    /// All are beyond 256, so that the largest is subtracted first.
     Far,
     /// Some, or all, are -inf.
     Masked,
-    /// Whatever bits there are.
+    /// Random bits.
     Any,
 }
 
@@ -83,26 +83,27 @@ pub fn row<E: Element>(rng: &mut StdRng, kind: Kind, cols: usize) -> Vec<E> {
     numbers.map(E::from_wide).collect()
 }
 
-/// A row of which one number is so far above the others, more or less, that the rest hardly counts.
+/// Returns a row with one number that is `gap` above 5. The others are below 3, so that they hardly count for a large
+/// gap.
 pub fn peaked_row<E: Element>(rng: &mut StdRng, gap: f64, cols: usize) -> Vec<E> {
     let at = rng.random_range(0..cols);
     let number = |i| if i == at { 5.0 + gap } else { rng.random_range(-9.0..3.0) };
     (0..cols).map(number).map(E::from_wide).collect()
 }
 
-/// The same with another number at one place.
+/// Returns the values with the one at `at` replaced.
 pub fn with<E: Element>(values: &[E], at: usize, number: E) -> Vec<E> {
     let mut values = values.to_vec();
     values[at] = number;
     values
 }
 
-/// How a case is run.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// Rows begin so many elements behind sixteen bytes' alignment.
+    /// Offset of the rows from 16-byte alignment, in elements.
     pub shift: usize,
-    /// One block takes all rows.
+    /// Whether a single block processes all rows.
     pub one_block: bool,
     pub order: Order,
 }
@@ -111,17 +112,17 @@ impl How {
     /// Runs a planned kernel.
     ///
     /// # Safety
-    /// As [`Emulator::run`].
+    /// The requirements are those of [`Emulator::run`].
     pub unsafe fn run<A: Copy>(self, emulator: &Emulator, (mut launch, arguments): (Launch, A)) -> Result<(), String> {
         if self.one_block {
             launch.blocks = 1;
         }
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees the same.
         unsafe { emulator.run(&launch, &arguments, self.order) }.map_err(|error| error.to_string())
     }
 }
 
-/// Numbers with others around them that nothing is to write to.
+/// Numbers between guard elements that kernels must not overwrite.
 pub struct Guarded<E> {
     all: Vec<E>,
     start: usize,
@@ -135,16 +136,16 @@ impl<E: Element> Guarded<E> {
         E::from_wide(-7.0)
     }
 
-    /// A copy, which begins so many elements behind sixteen bytes' alignment.
+    /// Copies the values to memory that starts `shift` elements after 16-byte alignment.
     pub fn of(values: &[E], shift: usize) -> Self {
-        // Sixteen bytes are eight elements at most.
+        // Sixteen bytes are at most eight elements.
         let mut all = vec![Self::poison(); values.len() + 2 * GUARD + 16];
         let start = all.as_ptr().align_offset(16) + GUARD + shift;
         all[start..][..values.len()].copy_from_slice(values);
         Guarded { all, start, len: values.len() }
     }
 
-    /// What is to be written, so many elements.
+    /// Creates an output buffer of `len` elements.
     pub fn unwritten(len: usize, shift: usize) -> Self {
         Self::of(&vec![Self::poison(); len], shift)
     }
@@ -161,7 +162,7 @@ impl<E: Element> Guarded<E> {
         &mut self.all[self.start..][..self.len]
     }
 
-    /// Where these differ from what is expected, bit for bit, or where others were written.
+    /// Fails if a value differs from the expected bits, or if a guard element was overwritten.
     pub fn compare(&self, expected: &[E]) -> Result<(), String> {
         let got = self.values();
         assert_eq!(got.len(), expected.len());

@@ -1,4 +1,4 @@
-//! What the cases of norms need: operands of any type, and rows and operands that reach every path.
+//! Common parts of the cases for norms: operands of any type, and rows and operands that cover every path.
 
 use super::{Guarded, Kind, row};
 use evenkeel::cuda::At;
@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-/// A number for each column.
+/// Operand with one number per column.
 #[derive(Clone)]
 pub enum Operand {
     F32(Vec<f32>),
@@ -16,7 +16,7 @@ pub enum Operand {
     BF16(Vec<bf16>),
 }
 
-/// An operand where kernels read it.
+/// Operand in memory that kernels read.
 pub enum Placed {
     F32(Guarded<f32>),
     F16(Guarded<f16>),
@@ -32,7 +32,7 @@ impl Operand {
             DType::F32 => Operand::F32(rounded(numbers)),
             DType::F16 => Operand::F16(rounded(numbers)),
             DType::BF16 => Operand::BF16(rounded(numbers)),
-            DType::F64 => panic!("not on devices"),
+            DType::F64 => panic!("devices do not support F64"),
         }
     }
 
@@ -44,7 +44,7 @@ impl Operand {
         }
     }
 
-    /// So many elements behind sixteen bytes' alignment.
+    /// Copies the operand to memory that starts `shift` elements after 16-byte alignment.
     pub fn placed(&self, shift: usize) -> Placed {
         match self {
             Operand::F32(values) => Placed::F32(Guarded::of(values, shift)),
@@ -64,21 +64,22 @@ impl Placed {
     }
 }
 
-/// What the numbers of a row that is normalised look like.
+/// Distribution of the numbers in a row to normalize.
 #[derive(Clone, Copy, Debug)]
 pub enum RowKind {
     Normal,
-    /// Far from zero: the variance in two passes.
+    /// Far from zero, so that the variance needs two passes.
     Offset,
-    /// Of any magnitude, another one each time.
+    /// Any magnitude, which differs between rows.
     Scaled,
     /// Zeros, and numbers of many magnitudes.
     Sparse,
-    /// All the same.
+    /// All equal.
     Same,
-    /// They add up to 0, but for what each addition loses: the mean, and what becomes of zeros, show the order.
+    /// Numbers that sum to 0, apart from the rounding of each addition. The mean and the results at zeros depend on the
+    /// order.
     Cancelling,
-    /// Whatever bits there are.
+    /// Random bits.
     Any,
 }
 
@@ -121,13 +122,13 @@ pub fn row_of<E: Element>(rng: &mut StdRng, kind: RowKind, cols: usize) -> Vec<E
     numbers
 }
 
-/// What weights or biases look like.
+/// Distribution of weights or biases.
 #[derive(Clone, Copy, Debug)]
 pub enum OperandKind {
     Normal,
     /// Some are zeros.
     Zeros,
-    /// Some are so small, or so large, that they are at the limits of what leaves rows room in f32.
+    /// Some are at the lower or upper limit within which f32 suffices for the rows.
     Small,
     Large,
     /// One is NaN or infinite.
@@ -156,16 +157,16 @@ fn operand_of(rng: &mut StdRng, kind: OperandKind, dtype: DType, cols: usize) ->
     Operand::of(dtype, &numbers)
 }
 
-/// None, or one of any kind, of the type of the rows more often than of another.
+/// Returns no operand, or one of a random kind. The type of the rows is more likely than others.
 pub fn operand(rng: &mut StdRng, of_rows: DType, cols: usize) -> Option<Operand> {
     let kind = *OPERANDS.get(rng.random_range(0..OPERANDS.len() + 1))?;
     let dtype = [of_rows, of_rows, DType::F32, DType::F16, DType::BF16][rng.random_range(0..5)];
     Some(operand_of(rng, kind, dtype, cols))
 }
 
-/// Weights of a row of which one shows the path: f32 and f64 make different bits of it.
+/// Returns weights for a row, one of which shows the path: its results differ between f32 and f64.
 ///
-/// `differ` says whether that is so of a weight in one of these columns.
+/// `differ` says whether a weight in a column has this property.
 pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usize, f32) -> bool) -> Vec<f32> {
     let mut weights = vec![1.0; cols];
     for column in columns {
@@ -178,7 +179,7 @@ pub fn telling(columns: std::ops::Range<usize>, cols: usize, differ: impl Fn(usi
     panic!("f32 and f64 always agree");
 }
 
-/// The numbers of f32 that are one step less and one step more than a positive one, and itself.
+/// Returns the f32 nearest to a positive number, between its two neighbors.
 pub fn around(number: f64) -> [f32; 3] {
     let bits = (number as f32).to_bits();
     [bits - 1, bits, bits + 1].map(f32::from_bits)

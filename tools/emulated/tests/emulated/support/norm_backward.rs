@@ -1,4 +1,4 @@
-//! The cases of the norms' gradients.
+//! Cases for the gradients of norms.
 
 use super::norm::Operand;
 use super::{Guarded, How};
@@ -7,14 +7,15 @@ use evenkeel::{DType, Element, FloatsMut, LayerNorm, RmsNorm, Rows, RowsMut};
 use evenkeel_emulated::Emulator;
 use half::{bf16, f16};
 
-/// Of which norm.
+/// Norm whose gradients are tested.
 #[derive(Clone, Copy, Debug)]
 pub enum Norm {
     Rms(RmsNorm<'static>),
     Layer(LayerNorm<'static>),
 }
 
-/// What of one case is not as it is on the CPU. Gradients of operands are of the type `of_operands`, or there are none.
+/// Runs one case, and returns how it differs from the CPU, if it does. Gradients of operands have the type
+/// `of_operands`, or are left out if it is `None`.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     rows: [&[E]; 2],
@@ -77,7 +78,7 @@ fn case_as<E: DeviceElement, G: Element>(
         }
     };
     for (launch, arguments) in launches.unwrap() {
-        // SAFETY: the addresses are of slices with as many elements, which live until the kernels have run.
+        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel runs.
         unsafe {
             How { one_block: how.one_block && launch.kernel != "norm_tiles", ..how }.run(emulator, (launch, arguments))
         }?;

@@ -1,4 +1,4 @@
-//! Cases of RMSNorm and rope in one kernel.
+//! Cases for RMSNorm fused with rope.
 
 use super::norm::Operand;
 use super::rope::Table;
@@ -8,7 +8,7 @@ use evenkeel::cuda::qk_norm_rope::launch;
 use evenkeel::{RmsNorm, Rows};
 use evenkeel_emulated::Emulator;
 
-/// What of one case is not as the CPU makes it, into another slice and in place.
+/// Runs one case, into another slice and in place. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -35,7 +35,7 @@ pub fn case<E: DeviceElement>(
         let at = placed.as_mut().map(|placed| placed.at());
         let positions = (turn.positions, turn.interleaved);
         let planned = launch(E::DTYPE, addresses, at, (rows, cols), positions, options).unwrap();
-        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(told)?;
     }

@@ -1,4 +1,4 @@
-//! RMSNorm's cases.
+//! Cases for RMSNorm.
 
 use super::norm::{Operand, around, telling};
 use super::{Guarded, How, with};
@@ -9,7 +9,7 @@ use evenkeel_emulated::{Emulator, Order};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// What of one case is not as it is on the CPU: of rows, or of their sums with a residual.
+/// Runs one case, with or without a residual. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     (x, residual): (&[E], Option<&[E]>),
@@ -29,7 +29,7 @@ pub fn case<E: DeviceElement>(
     let at = placed.as_mut().map(|placed| placed.at());
     let addresses = [from.address(), to.address()];
     let planned = rms_norm::launch(E::DTYPE, addresses, at_beside, at, (rows, cols), options).unwrap();
-    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
     unsafe { how.run(emulator, planned.expect("there are elements")) }.map_err(told)?;
     let mut options: RmsNorm = *options;
     options.weight = weight.map(|weight| weight.floats());
@@ -44,13 +44,14 @@ pub fn case<E: DeviceElement>(
     }
 }
 
-/// 1 / sqrt(mean square) of a row.
+/// Returns 1 / sqrt(mean square) of a row.
 fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     let squares: Vec<f64> = x.iter().map(|v| v.widen() * v.widen()).collect();
     1.0 / (rule_o(&squares) / x.len() as f64).sqrt()
 }
 
-/// Weights of a row of which one, of the third column or behind it but not the last, shows whether f32 or f64 multiplied it.
+/// Returns weights for a row. One of them, in column 2 or later but not in the last, shows whether f32 or f64
+/// multiplied it.
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let scale = scale_of(x);
     let high = scale as f32;
@@ -62,7 +63,7 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
         if E::DTYPE != DType::F32 {
             return E::from_wide(f64::from(n * w)).bits() != E::from_wide(wide).bits();
         }
-        // Only near the middle of two numbers of f32.
+        // Only results near the midpoint of two f32 can differ.
         if (wide.to_bits() & 0x1fff_ffff).abs_diff(0x1000_0000) > 64 {
             return false;
         }
@@ -71,14 +72,14 @@ fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     })
 }
 
-/// A row, a weight for each of its columns, and by how much they are shifted.
+/// Row, weight for each of its columns, and their offset from the alignment.
 pub type Limit<E> = (Vec<E>, Vec<f32>, usize);
 
-/// Rows and weights at the limits of what has room in f32, where results show the path.
+/// Returns rows and weights at the limits within which f32 suffices. The results show which path was taken.
 pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E>> {
     let mut cases = Vec::new();
     for (i, &cols) in cols.iter().enumerate() {
-        // Two small numbers stand for others which the sum of squares does not show.
+        // The test replaces two numbers, which are so small that the sum of squares does not depend on them.
         let mut x: Vec<E> = (0..cols).map(|_| E::from_wide(rng.random_range(1.0..2.0))).collect();
         (x[0], x[1]) = (E::from_wide(2f64.powi(-80)), E::from_wide(2f64.powi(-80)));
         let weights = telling_weights(&x);
@@ -113,7 +114,7 @@ pub fn limits<E: DeviceElement>(rng: &mut StdRng, cols: &[usize]) -> Vec<Limit<E
     cases
 }
 
-/// What of them is not as on the CPU.
+/// Runs these cases, and returns how one differs from the CPU, if it does.
 pub fn at_limits<E: DeviceElement>(emulator: &Emulator, cases: &[Limit<E>]) -> Result<(), String> {
     for (x, weights, shift) in cases {
         let how = How { shift: *shift, one_block: true, order: Order::Backward };

@@ -1,4 +1,4 @@
-//! Rope's cases.
+//! Cases for rope.
 
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
@@ -6,7 +6,7 @@ use evenkeel::cuda::rope::{Turn, launch};
 use evenkeel::{Rope, RopeTable, Rows};
 use evenkeel_emulated::Emulator;
 
-/// A table, with its cosines and sines.
+/// Rotation table, with its cosines and sines.
 pub struct Table {
     pub(super) table: RopeTable,
     pub(super) turn: Turn,
@@ -18,7 +18,7 @@ pub struct Table {
 impl Table {
     pub fn new(positions: &[i64], cols: usize, interleaved: bool, back: bool) -> Self {
         let table = RopeTable::new(positions, cols, &Rope::default().interleaved(interleaved)).unwrap();
-        // Turning (1, 0) makes cosine and sine.
+        // Rotating (1, 0) gives cosine and sine.
         let is_first = |i: usize| if interleaved { i.is_multiple_of(2) } else { i < cols / 2 };
         let ones: Vec<f64> = (0..cols).map(|i| f64::from(is_first(i))).collect::<Vec<_>>().repeat(positions.len());
         let turned = evenkeel::rope(Rows::new(&ones, positions.len(), cols).unwrap(), &table).unwrap();
@@ -35,7 +35,7 @@ impl Table {
     }
 }
 
-/// What of one case is not as it is on the CPU, into another slice and in place.
+/// Runs one case, into another slice and in place. Returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: How) -> Result<(), String> {
     let Table { table, turn, cols, cos, sin } = table;
     let rows = x.len() / cols;
@@ -47,7 +47,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, x: &[E], table: &Table, how: 
         let to = if in_place { from.address() } else { apart.address() };
         let addresses = [from.address(), to, cos.as_ptr() as u64, sin.as_ptr() as u64];
         let planned = launch(E::DTYPE, addresses, (rows, *cols), *turn).unwrap().expect("there are elements");
-        // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+        // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(told)?;
         if in_place { &from } else { &apart }.compare(&expected).map_err(told)?;
     }

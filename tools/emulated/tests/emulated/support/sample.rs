@@ -1,4 +1,4 @@
-//! The sampler's cases.
+//! Cases for the sampler.
 
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
@@ -8,19 +8,19 @@ use evenkeel_emulated::Emulator;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// What logits look like.
+/// Distribution of logits.
 #[derive(Clone, Copy, Debug)]
 pub enum Logits {
     Normal,
-    /// Most of the mass is one token's.
+    /// One token has most of the probability.
     Peaked,
-    /// A few numbers many times.
+    /// A few values, each many times.
     Grid,
-    /// All alike but for the last digits.
+    /// Values that only differ in the last digits.
     Flat,
     /// Zeros of both signs, which are equal.
     Zeros,
-    /// With NaN, infinities, zeros of both signs, the largest numbers.
+    /// Values that include NaN, infinities, zeros of both signs, and the largest numbers.
     Hostile,
 }
 
@@ -51,7 +51,7 @@ pub fn logits<E: DeviceElement>(rng: &mut StdRng, kind: Logits, cols: usize) -> 
     all.map(E::from_wide).collect()
 }
 
-/// Parameters that devices take, of any profile.
+/// Returns parameters that devices support, with any profile.
 pub fn config(rng: &mut StdRng, cols: usize) -> SamplerConfig {
     let profile = [Profile::Evenkeel, Profile::HuggingFace, Profile::Vllm, Profile::LlamaCpp, Profile::Candle]
         [rng.random_range(0..5)];
@@ -72,7 +72,7 @@ pub fn config(rng: &mut StdRng, cols: usize) -> SamplerConfig {
     config
 }
 
-/// The same with penalties.
+/// Adds penalties to the parameters.
 pub fn with_penalties(rng: &mut StdRng, config: SamplerConfig) -> SamplerConfig {
     let mut config = config.repetition_penalty([1.0, 1.3, 0.7][rng.random_range(0..3)]);
     if matches!(config.profile, Profile::Evenkeel | Profile::Vllm | Profile::LlamaCpp) {
@@ -82,7 +82,7 @@ pub fn with_penalties(rng: &mut StdRng, config: SamplerConfig) -> SamplerConfig 
     config
 }
 
-/// One row's request.
+/// Request for one row.
 pub struct Asked {
     pub config: SamplerConfig,
     pub draw: Draw,
@@ -91,7 +91,7 @@ pub struct Asked {
     pub output: Vec<u32>,
 }
 
-/// What of one case is not as it is on the CPU.
+/// Runs one case, and returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -112,7 +112,7 @@ pub fn case<E: DeviceElement>(
         .map(|(asked, sampler)| {
             let list = |tokens: &[u32]| (tokens.as_ptr() as u64, tokens.len() as u32);
             let request = Request::new(sampler, asked.draw).unwrap();
-            // SAFETY: the lists live until the kernels have run.
+            // SAFETY: the lists outlive the kernel runs.
             unsafe {
                 let request = request.history(list(&asked.prompt), list(&asked.output));
                 asked.allowed.as_ref().map_or(request, |words| request.allowed(words.as_ptr() as u64))
@@ -127,13 +127,13 @@ pub fn case<E: DeviceElement>(
     let (mut dtype, mut at) = (E::DTYPE, from.address());
     if penalised {
         let planned = sample::adjust([at, asked_at, adjusted.address()], dtype, (rows, cols)).unwrap().unwrap();
-        // SAFETY: the addresses are of as many elements, which live until the kernel has run.
+        // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel run.
         unsafe { how.run(emulator, planned) }.map_err(told)?;
         (dtype, at) = (evenkeel::DType::F32, adjusted.address());
     }
     let addresses = [at, asked_at, outcomes.as_mut_ptr() as u64];
     let planned = sample::launch(addresses, dtype, (rows, cols), penalised).unwrap().unwrap();
-    // SAFETY: as above.
+    // SAFETY: the addresses point to buffers of the required sizes, which outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(told)?;
     for row in 0..rows {
         let logits = Rows::new(&x[row * cols..][..cols], 1, cols).unwrap();

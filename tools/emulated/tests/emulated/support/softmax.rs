@@ -1,11 +1,11 @@
-//! Softmax's cases.
+//! Cases for softmax.
 
 use super::{Guarded, How};
 use evenkeel::cuda::{DeviceElement, softmax};
 use evenkeel::{Rows, Softmax};
 use evenkeel_emulated::Emulator;
 
-/// What of one case is not as it is on the CPU.
+/// Runs one case, and returns how it differs from the CPU, if it does.
 pub fn case<E: DeviceElement>(
     emulator: &Emulator,
     x: &[E],
@@ -18,7 +18,7 @@ pub fn case<E: DeviceElement>(
     let mut met = [0u64, 0, 0, u64::MAX];
     let addresses = [from.address(), to.address(), met.as_mut_ptr() as u64];
     let planned = softmax::launch(E::DTYPE, addresses, (rows, cols), options).unwrap().expect("there are elements");
-    // SAFETY: the addresses are of slices with as many elements, which live until the kernel has run.
+    // SAFETY: the addresses point to slices of the required lengths, which outlive the kernel run.
     unsafe { how.run(emulator, planned) }.map_err(told)?;
     let (expected, report) =
         evenkeel::report::scope(|| evenkeel::softmax(Rows::new(x, rows, cols).unwrap(), options).unwrap());
@@ -28,7 +28,7 @@ pub fn case<E: DeviceElement>(
     let first = first.map_or(u64::MAX, |row| row as u64);
     let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
     if met != expected {
-        return Err(told(format!("rows met are {met:?} instead of {expected:?}")));
+        return Err(told(format!("row counts are {met:?} instead of {expected:?}")));
     }
     Ok(())
 }
