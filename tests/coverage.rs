@@ -80,17 +80,26 @@ fn ops_are_in_every_table() {
                     assert!(word(&emulated), "tools/emulated/tests must test {name}");
                 }
                 Backend::Neuron => {
-                    assert!(root().join(format!("src/neuron/ops/{name}.rs")).is_file(), "the op {name} has no file src/neuron/ops/{name}.rs");
+                    assert!(
+                        root().join(format!("src/neuron/ops/{name}.rs")).is_file(),
+                        "the op {name} has no file src/neuron/ops/{name}.rs"
+                    );
                     assert!(programs.contains(&format!("run::{name}")), "tools/pjrt/tests must run {name}");
                     for dtype in *dtypes {
-                        assert!(accuracy::neuron_bound(name, *dtype).is_some(), "the op {name} has no Neuron bound in {dtype}");
+                        assert!(
+                            accuracy::neuron_bound(name, *dtype).is_some(),
+                            "the op {name} has no Neuron bound in {dtype}"
+                        );
                     }
                 }
                 other => panic!("{name} supports {other:?}, a backend without tests"),
             }
             for dtype in *dtypes {
                 assert!(accuracy::bound(name, *dtype).is_some(), "the op {name} has no bound in {dtype}");
-                assert!(digest.contains(&format!("\n{name} {dtype} ")), "tests/vectors/digest.tsv must have {name} in {dtype}");
+                assert!(
+                    digest.contains(&format!("\n{name} {dtype} ")),
+                    "tests/vectors/digest.tsv must have {name} in {dtype}"
+                );
             }
         }
     }
@@ -117,7 +126,11 @@ fn ops_have_whole_pages() {
         let source = read(&format!("src/ops/{file}.rs"));
         let source = page(&source, op.name);
         for heading in ["Formula", "Shapes", "Special values", "Accuracy", "Errors", "Panics", "Example"] {
-            assert!(source.contains(&format!("/// # {heading}\n")), "the documentation of {} must have the section {heading}", op.name);
+            assert!(
+                source.contains(&format!("/// # {heading}\n")),
+                "the documentation of {} must have the section {heading}",
+                op.name
+            );
         }
     }
 }
@@ -143,7 +156,11 @@ fn setters_make_options_anew() {
     sources(&root().join("src/ops"), &mut files);
     for path in files {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(!text.contains("(mut self"), "{}: a setter must not take `mut self`, because it could change the caller's options", path.display());
+        assert!(
+            !text.contains("(mut self"),
+            "{}: a setter must not take `mut self`, because it could change the caller's options",
+            path.display()
+        );
     }
 }
 
@@ -173,8 +190,8 @@ fn index_of_bounds() -> String {
         let mut link = String::new();
         for dtype in DType::ALL {
             let bound = accuracy::bound(name, dtype).unwrap();
-            let evidence =
-                accuracy::evidence(name, dtype).unwrap_or_else(|| panic!("the bound of {name} in {dtype} has no evidence"));
+            let evidence = accuracy::evidence(name, dtype)
+                .unwrap_or_else(|| panic!("the bound of {name} in {dtype} has no evidence"));
             let of = if bound.of == accuracy::Of::LargestTerm { " †" } else { "" };
             index += &format!(" {}{of}, {} |", bound.ulps, evidence.kind);
             let slug: String =
@@ -192,7 +209,8 @@ fn index_of_bounds() -> String {
 fn bounds_have_evidence() {
     for bound in accuracy::TABLE {
         let evidence = accuracy::evidence(bound.op, bound.dtype);
-        let evidence = evidence.unwrap_or_else(|| panic!("the bound of {} in {} has no evidence", bound.op, bound.dtype));
+        let evidence =
+            evidence.unwrap_or_else(|| panic!("the bound of {} in {} has no evidence", bound.op, bound.dtype));
         let page = read(&format!("docs/accuracy/{}", evidence.page));
         let heading = format!("## {}", evidence.section);
         assert!(page.lines().any(|line| line == heading), "docs/accuracy/{} has no section {heading:?}", evidence.page);

@@ -154,9 +154,7 @@ fn a_model_that_is_broken_is_an_error() {
     let mut steps = 0;
     let error = loop {
         match step.run(broken) {
-            Ok(stepped) => {
-                assert!(matches!(stepped, Stepped::Skipped { .. }), "expected a skipped step, got {stepped:?}")
-            }
+            Ok(stepped) => assert!(matches!(stepped, Stepped::Skipped { .. }), "expected a skip, got {stepped:?}"),
             Err(error) => break error,
         }
         steps += 1;

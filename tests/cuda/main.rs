@@ -15,7 +15,7 @@ use half::{bf16, f16};
 use std::sync::Arc;
 use support::generate::{self, Bits};
 
-/// The first device; without one, says which test it is that is skipped.
+/// Returns the first device. Without one, prints which test is skipped.
 fn device() -> Option<Arc<cuda::cudarc::driver::CudaContext>> {
     cuda::device(0)
         .inspect_err(|error| {

@@ -290,7 +290,7 @@ fn ranks(add: &mut Add<'_>, unit: f64) {
                     let sampled = sampled.unwrap();
                     [u64::from(sampled.token), sampled.logprob.to_bits()]
                 });
-                // As words of 16 bits, which every type holds.
+                // Splits the bits into words of 16 bits, which every type can hold.
                 Ok(bits.flat_map(|word| (0..4).map(move |i| E::from_bits(word >> (16 * i) & 0xffff))).collect())
             }),
         ]

@@ -42,7 +42,7 @@ fn set_up(backend: Backend) -> Result<Place> {
         }
         Backend::Cpu => Place::Cpu,
         other => {
-            let reason = "this machine is not to use one".into();
+            let reason = "disabled on this machine".into();
             return Err(Error::Backend { backend: other.name().into(), reason });
         }
     })
@@ -114,7 +114,7 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
         let told = sampled(variables);
         let Some((backend, tokens)) = told.split_once('|') else { panic!("{variables:?}: expected a backend and tokens, got {told}") };
         assert!(backend.starts_with("cpu (neuron: ") && backend.contains(reason), "{variables:?}: expected the CPU with the reason {reason:?}, got {backend}");
-        assert!(backend.ends_with("; cuda: this machine is not to use one)"), "{backend}");
+        assert!(backend.ends_with("; cuda: disabled on this machine)"), "{backend}");
         assert_eq!(tokens, expected, "{variables:?}");
         // If it is requested by name, the same is an error.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
@@ -144,7 +144,7 @@ fn it_can_be_chosen_by_the_environment() {
     assert!(by("neuron").starts_with("neuron|"));
     assert!(by("auto").starts_with("neuron|"));
     assert!(by("").starts_with("neuron|"));
-    assert_eq!(by("cuda"), "Backend: cuda: this machine is not to use one");
+    assert_eq!(by("cuda"), "Backend: cuda: disabled on this machine");
     assert_eq!(by("tpu"), "Backend: tpu: unknown backend; use auto, neuron, cuda or cpu");
 }
 
@@ -233,7 +233,7 @@ fn the_choice_and_its_reasons_are_logged() {
     assert!(reason.contains("it reports no core"), "{reason}");
     let expected = [
         format!("message=backend skipped backend=\"neuron\" reason={reason:?} "),
-        "message=backend skipped backend=\"cuda\" reason=\"this machine is not to use one\" ".into(),
+        "message=backend skipped backend=\"cuda\" reason=\"disabled on this machine\" ".into(),
         "message=backend chosen backend=\"cpu\" ".into(),
     ];
     assert_eq!(*LINES.0.lock().unwrap(), expected);

@@ -95,7 +95,7 @@ fn large_weights<E: Bits>() {
     let mut weight = vec![bf16::from_f32(3.56); 128];
     weight[77] = bf16::from_f32(96.5);
     layer.check(&checker, "96.5", (&weight).into(), 0.0);
-    // The matrix scales the large weighted rows down by a factor of at least 1e12.
+    // The matrix has tiny elements, which scale the large weighted rows back into the range of the type.
     let weight = vec![1e30f32; 128];
     let small = E::LIMITS.min_subnormal * 8.0;
     layer.matrix.iter_mut().for_each(|m| *m = E::from_wide(m.widen().signum() * small.max(1e-29)));

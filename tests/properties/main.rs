@@ -233,7 +233,7 @@ fn any_options<E: Bits>() {
                 // The error names the op, the op whose gradient it is, or the op whose table it takes.
                 let told = error.to_string();
                 let (name, _) = told.split_once(':').expect("the error starts with an op's name");
-                assert!(op.name.contains(name), "expected an error of {}, got: {told}");
+                assert!(op.name.contains(name), "expected an error that starts with the name of the op, got: {told}");
             }
         });
     }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 /// Largest errors on rows whose rounding errors do not all have one sign. They are measured, and lie below the derived
 /// bounds.
-const USUAL: [(&str, DType, f64); 19] = [
+const USUAL: [(&str, DType, f64); 22] = [
     ("cross_entropy", DType::F32, 2.0),
     ("cross_entropy", DType::F16, 2.0),
     ("cross_entropy", DType::BF16, 2.0),

@@ -50,7 +50,8 @@ impl Norm<'_> {
         h.iter().zip(&n).map(of).collect()
     }
 
-    /// |h|, the mean of |h| if that is taken off, and the mean of |h n|.
+    /// Returns |h|, the mean of |h| (0 unless the norm is centred) and the mean of |h n|. Here h = dy weight, and n is
+    /// the normalised row.
     fn magnitudes<E: Element>(&self, n: &[DoubleDouble], dy: &[E]) -> (Vec<DoubleDouble>, DoubleDouble, DoubleDouble) {
         let weight = |i: usize| DoubleDouble::from(self.weight.map_or(1.0, |w| w[i]));
         let h: Vec<DoubleDouble> =

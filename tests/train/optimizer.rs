@@ -56,8 +56,9 @@ fn assert_close(what: &str, got: &[f64], expected: &[f64], allowed: f64) {
     }
 }
 
-/// Each of both sides' steps rounds some 4 times to 2^-53 of gradients within 4; a mean forgets that over 1 / (1 - beta)
-/// steps, and a weight, within 8, never does. A mean over its root is off by both, times at most 4.
+/// Compares AdamW with PyTorch. Each step on either side has about 4 roundings to 2^-53 of gradients within 4. A mean
+/// forgets an error over 1 / (1 - beta) steps; a weight, within 8, never does. The ratio of a mean and its root has the
+/// error of both, times at most 4.
 #[test]
 fn adamw_is_torch_s() {
     let lines = lines("adamw");

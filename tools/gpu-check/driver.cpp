@@ -1,5 +1,6 @@
-// What stands for CUDA's driver where there is none, as much of it as is called here: memory is the host's, a stream
-// does everything at once, and kernels are those of `emulated`. So every launch of the library is made as on a device.
+// A replacement of CUDA's driver for machines without one, limited to the functions called here. Device memory is host
+// memory, a stream executes everything immediately, and kernels are those of `emulated`. So the library makes every
+// launch as it does on a device.
 #include "emulator.h"
 #include <chrono>
 #include <cstdlib>
@@ -72,12 +73,12 @@ Status cuCtxSynchronize() { return SUCCESS; }
 Status cuStreamSynchronize(void*) { return SUCCESS; }
 Status cuStreamDestroy_v2(void*) { return SUCCESS; }
 
-// Not one of them is ever captured.
+// No stream is ever captured.
 Status cuStreamIsCapturing(void*, int* status) {
     *status = 0;
     return SUCCESS;
 }
-// What was given back is not free again, so that all that is asked for shows.
+// Freed memory is not counted as free again, so every allocation shows.
 Status cuMemGetInfo_v2(size_t* free, size_t* total) {
     *total = (size_t)1 << 48;
     *free = *total - allocated;

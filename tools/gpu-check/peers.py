@@ -1,9 +1,11 @@
-"""Times other libraries on a device, on the shapes of `gpu-check time` and in its way: in batches between two events,
-behind copies that keep the device busy while calls are queued, around more memory than its caches hold.
+"""Times other libraries on a device, on the shapes of `gpu-check time` and in the same way.
+
+Calls run in batches between two events, after copies that keep the device busy while the calls are queued. They cycle
+through more memory than the device's caches hold.
 
 usage: peers.py --out FILE [--seconds N] [--quick]
 
-What is not there, or fails, is written down; so is what there was no time for.
+The output records libraries that are missing or fail, and cases skipped for lack of time.
 """
 
 import argparse
@@ -18,7 +20,7 @@ ROWS = [(8192, 1024), (8192, 4096), (8192, 8192), (8192, 16384), (8192, 32768), 
 FLAT = [(8192, 16384)]
 HEADS = [(262144, 128)]
 LOGITS = [(128, 128256), (1, 128256)]
-# Where compiling takes its time first.
+# Shapes to compile before the others, because compiling takes time.
 FIRST_COMPILED = {(8192, 4096), (8192, 32768), (8192, 16384), (262144, 128), (128, 128256)}
 
 ROUND = 256 << 20
@@ -30,7 +32,7 @@ EPS = {"rms": 1e-6, "layer": 1e-5}
 
 
 def kinds_of_input(torch):
-    """How numbers are made, by what an op's arguments are called."""
+    """Returns the generator of each kind of input, by argument name."""
 
     def whole(rows, cols, dtype):
         return torch.randn(rows, cols, device="cuda", dtype=dtype) * 3
@@ -42,7 +44,10 @@ def kinds_of_input(torch):
 
 
 class Op:
-    """An op, and who has it: functions of its arguments. Those that `prepare` make one of them first."""
+    """An op and the libraries that provide it, as functions of the op's arguments.
+
+    A library named in `prepare` provides a function that prepares the call instead.
+    """
 
     def __init__(self, name, shapes, arguments, by, prepare=(), is_of_rows=True, compiled="torch"):
         self.name, self.shapes, self.arguments, self.by = name, shapes, arguments, dict(by)
@@ -51,7 +56,7 @@ class Op:
 
 
 def ops(torch, triton, liger):
-    """All of them, with what is there."""
+    """Returns all ops, of the libraries that are installed."""
     functional, aten = torch.nn.functional, torch.ops.aten
 
     def rms_norm(x, weight):
@@ -65,7 +70,7 @@ def ops(torch, triton, liger):
         return functional.layer_norm(x, (x.shape[-1],), weight, bias, EPS["layer"])
 
     def gradient(forward):
-        """Prepares the gradients of x and of what else there is, but for dy, of which they are."""
+        """Prepares the gradients of `forward` with respect to all arguments except dy, the last."""
 
         def prepared(*arguments):
             *arguments, dy = arguments
@@ -101,7 +106,7 @@ def ops(torch, triton, liger):
         return lambda: torch.nn.utils.clip_grad_norm_(gradients, next(limits), foreach=True)
 
     def draw(probabilities):
-        # As inference engines do, rather than by multinomial, which makes the host wait.
+        # Inference engines draw this way. `multinomial` would make the host wait.
         return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1)
 
     def top_k_top_p(x):
@@ -182,7 +187,7 @@ def ops(torch, triton, liger):
         Op("sample: top_k 50, top_p 0.9", LOGITS, ["x"], by(top_k_top_p), is_of_rows=False),
         Op("sample: temperature", LOGITS, ["x"], by(lambda x: draw(x.float().softmax(-1))), is_of_rows=False),
         Op("sample: top_p 0.95", LOGITS, ["x"], by(top_p), is_of_rows=False),
-        # What reading alone takes.
+        # Measures reading alone.
         Op("read", [(8192, 32768)], ["x"], by(lambda x: x.amax(-1)), compiled=None),
     ]
 
@@ -201,7 +206,7 @@ class Clock:
             self.busy[1].copy_(self.busy[0])
 
     def _between(self, body):
-        """What the device takes for it, and the host for queueing it, in µs."""
+        """Returns the device's time for `body` and the host's time to queue it, in µs."""
         self.start.record()
         began = time.perf_counter()
         body()
@@ -211,9 +216,13 @@ class Clock:
         return self.start.elapsed_time(self.end) * 1e3, queueing
 
     def measure(self, calls):
-        """The median, the fastest and the slowest batch, in µs a call: the calls go around."""
+        """Returns the median, the fastest and the slowest batch, in µs per call, and a problem if there was one.
+
+        The batches cycle through the calls.
+        """
         around = itertools.cycle(range(len(calls)))
-        # Results that live until their turn comes again: else each is written where the last one was.
+        # Keeps each result until its call runs again. Otherwise every result would be written to the memory of the last
+        # one.
         results = [None] * len(calls)
 
         def some(count):
@@ -223,7 +232,7 @@ class Clock:
 
         some(len(calls))
         self.torch.cuda.synchronize()
-        # Behind nothing: it may be the host that is measured, which makes batches shorter only.
+        # Without copies before them, these calls may measure the host, which only makes batches shorter.
         us, queueing = self._between(lambda: some(4))
         count = int(min(max(BATCH_US / (us / 4), 4), MOST_CALLS))
         copies = 4 + int(2 * count * queueing / 4 / self.copy_us)
@@ -260,7 +269,7 @@ class Race:
         us, fastest, slowest, trouble = 0.0, 0.0, 0.0, None
         try:
             us, fastest, slowest, trouble = self.time(op, by, shape, dtype)
-        except Exception as error:  # Whatever a library fails with, the others are to be timed.
+        except Exception as error:  # Any failure of a library: the others must still be timed.
             trouble = f"{type(error).__name__}: {error}"[:200]
         size = getattr(self.torch, TYPES[dtype]).itemsize
         self.document["timings"].append(
@@ -295,7 +304,7 @@ class Race:
         torch = self.torch
         rows, cols = shape
         of_type = getattr(torch, TYPES[dtype])
-        # Read and written at least, for most ops.
+        # Most ops read and write at least this much.
         moved = 2 * rows * cols * of_type.itemsize
         pieces = min(max(-(-ROUND // moved), 1), 64)
         function, is_prepared = self.function(op, by)
@@ -313,7 +322,7 @@ class Race:
         return us, fastest, slowest, wrong or trouble
 
     def wrong(self, op, by, call, arguments):
-        """Whether the first rows are not what torch makes of them in f32: then times say nothing."""
+        """Compares the first rows with torch's results in f32. If they differ, the times mean nothing."""
         if by == "torch":
             return None
         first = [value[:64].float() if value.dim() == 2 else value.float() for value in arguments]
@@ -321,7 +330,7 @@ class Race:
         if isinstance(got, tuple):
             expected, got = expected[0], got[0]
         close = self.torch.isclose(got[:64].float(), expected, rtol=0.02, atol=0.02, equal_nan=True)
-        return None if close.all() else f"{int((~close).sum())} results are not as torch's"
+        return None if close.all() else f"{int((~close).sum())} results differ from torch's"
 
 
 def write(path, document):
@@ -333,9 +342,9 @@ def write(path, document):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="where the timings go")
-    parser.add_argument("--seconds", type=float, default=170, help="begins nothing after so many")
-    parser.add_argument("--quick", action="store_true", help="two shapes of each op, of bf16, without torch.compile")
+    parser.add_argument("--out", required=True, help="file for the timings")
+    parser.add_argument("--seconds", type=float, default=170, help="start no case after this many seconds")
+    parser.add_argument("--quick", action="store_true", help="time only two shapes of each op, in bf16, without torch.compile")
     arguments = parser.parse_args()
     deadline = time.monotonic() + arguments.seconds
     try:
@@ -345,11 +354,11 @@ def main():
 
         missing = None if torch.cuda.is_available() else "torch finds no CUDA device"
     except ImportError as error:
-        missing = f"torch is not there: {error}"
+        missing = f"torch can't be imported: {error}"
     if missing:
         write(arguments.out, {"versions": [], "timings": [], "left_out": [missing]})
         sys.exit(f"peers.py: {missing}")
-    # Graphs are kept, so that gradients can be made again.
+    # Gradients are computed repeatedly, so graphs must be kept.
     torch._functorch.config.donated_buffer = False
     race = Race(torch, arguments.out, deadline)
     versions, left_out = race.document["versions"], race.document["left_out"]

@@ -1,7 +1,8 @@
-/* What stands for libnrt.so.1: it keeps to the public headers, counts what it gives out, notes what callers do wrong,
- * and fails where it is told to. A program's arithmetic is the test's, by a function that the test sets.
+/* Fake of libnrt.so.1 for tests, with the interface of the public headers. It counts the live handles, records the
+ * first misuse by a caller, and fails in the calls that a test chooses. The test sets the function that computes the
+ * programs.
  *
- * -DOLD: as of 2022, without virtual cores, version and instance, and with that time's numbers of types.
+ * -DOLD: the library of 2022, without virtual cores, version and instance, and with the type numbers of that year.
  * -DLACKING: without nrt_execute. */
 
 #define _GNU_SOURCE
@@ -31,7 +32,7 @@ typedef struct {
     info_t entries[];
 } infos_t;
 
-/* Handles are never given back to the allocator, so that use after free is seen. */
+/* The memory of these handles is never freed, so that a use after free is detected. */
 typedef struct tensor {
     int alive, core, sets;
     size_t size;
@@ -63,13 +64,14 @@ static char wrong[512], failing[64];
 static int fail_after, fail_for, fail_status;
 enum { MODELS, TENSORS, SETS, INFOS };
 
-/* ---- what tests call ---- */
+/* ---- functions for tests ---- */
 
 void standin_compute(compute_t function) { compute = function; }
 int standin_live(int kind) { return live[kind]; }
 int standin_calls(void) { return calls; }
 const char *standin_wrong(void) { return wrong; }
-/* After so many more calls of this function, or of any for "", so many fail with this status. */
+/* Lets `after` more calls of `function` pass, and makes the next `times` fail with `status`. "" stands for every
+ * function. */
 void standin_fail(const char *function, int after, int times, int status) {
     snprintf(failing, sizeof failing, "%s", function);
     fail_after = after, fail_for = times, fail_status = status;
@@ -88,7 +90,7 @@ __attribute__((constructor)) static void from_environment(void) {
 
 /* ---- helpers ---- */
 
-/* Notes the first thing that is wrong. */
+/* Records a misuse. Only the first one is kept. */
 static void blame(const char *format, ...) {
     if (!wrong[0]) {
         va_list arguments;
@@ -104,7 +106,7 @@ static bool fails(const char *function) {
         caller = gettid();
     }
     if (initialised && caller != gettid()) {
-        blame("%s: another thread calls", function);
+        blame("%s: called from another thread", function);
     }
     if (!fail_for || (failing[0] && strcmp(failing, function))) {
         return false;
@@ -117,15 +119,15 @@ static bool fails(const char *function) {
     return true;
 }
 
-#define ENTER(function)                        \
-    do {                                       \
-        if (fails(function)) {                 \
-            return fail_status;                \
-        }                                      \
-        if (!initialised) {                    \
-            blame("%s: before init", function); \
-            return UNINITIALIZED;              \
-        }                                      \
+#define ENTER(function)                                \
+    do {                                               \
+        if (fails(function)) {                         \
+            return fail_status;                        \
+        }                                              \
+        if (!initialised) {                            \
+            blame("%s: called before init", function); \
+            return UNINITIALIZED;                      \
+        }                                              \
     } while (0)
 #define NEED(condition, status, ...) \
     do {                             \
@@ -143,7 +145,7 @@ static const uint32_t NUMBERS[] = {1, 2, 3, 5, 8};
 static const uint32_t NUMBERS[] = {10, 7, 6, 3, 8};
 #endif
 
-/* Reads lines `in NAME TYPE N N ..` and `out ..` behind the header; others are the test's. */
+/* Parses the lines `in NAME TYPE N N ..` and `out ..` after the header. Other lines are for the test's own use. */
 static bool parse(model_t *model) {
     char *text = strndup((const char *)model->neff + 1024, model->size - 1024), *rest = text, *line;
     bool good = true;
@@ -201,9 +203,9 @@ NRT_STATUS nrt_init(int framework, const char *version, const char *fal) {
     if (fails("nrt_init")) {
         return fail_status;
     }
-    NEED(!initialised, INVALID, "nrt_init: a second time");
-    NEED(framework == 1, INVALID, "nrt_init: framework %d", framework);
-    NEED(version && fal && !*version && !*fal, INVALID, "nrt_init: texts are not empty");
+    NEED(!initialised, INVALID, "nrt_init: called twice");
+    NEED(framework == 1, INVALID, "nrt_init: expected framework 1, got %d", framework);
+    NEED(version && fal && !*version && !*fal, INVALID, "nrt_init: the strings must be empty");
     initialised = 1;
     return SUCCESS;
 }
@@ -216,7 +218,7 @@ typedef struct {
 
 NRT_STATUS nrt_get_version(version_t *version, size_t size) {
     ENTER("nrt_get_version");
-    NEED(size == 224, INVALID, "nrt_get_version: size %zu", size);
+    NEED(size == 224, INVALID, "nrt_get_version: expected size 224, got %zu", size);
     memset(version, 'x', sizeof *version);
     version->major = 2, version->minor = 32, version->patch = 7, version->maintenance = 0;
     return SUCCESS;
@@ -224,7 +226,7 @@ NRT_STATUS nrt_get_version(version_t *version, size_t size) {
 
 NRT_STATUS nrt_get_instance_info(uint32_t *info, size_t size) {
     ENTER("nrt_get_instance_info");
-    NEED(size == 32, INVALID, "nrt_get_instance_info: size %zu", size);
+    NEED(size == 32, INVALID, "nrt_get_instance_info: expected size 32, got %zu", size);
     const char *family = getenv("STANDIN_FAMILY");
     memset(info, 'x', size);
     info[0] = family ? (uint32_t)atoi(family) : 2;
@@ -234,8 +236,8 @@ NRT_STATUS nrt_get_instance_info(uint32_t *info, size_t size) {
 
 NRT_STATUS nrt_load(const void *neff, size_t size, int32_t core, int32_t count, model_t **model) {
     ENTER("nrt_load");
-    NEED(count == -1, INVALID, "nrt_load: count %d", count);
-    NEED(core >= 0 && core < cores, INVALID, "nrt_load: core %d", core);
+    NEED(count == -1, INVALID, "nrt_load: expected count -1, got %d", count);
+    NEED(core >= 0 && core < cores, INVALID, "nrt_load: no core %d", core);
     model_t *made = calloc(1, sizeof *made);
     made->neff = neff, made->size = size, made->core = core;
     if (size < 1024 || !parse(made)) {
@@ -249,7 +251,7 @@ NRT_STATUS nrt_load(const void *neff, size_t size, int32_t core, int32_t count, 
 
 NRT_STATUS nrt_unload(model_t *model) {
     ENTER("nrt_unload");
-    NEED(model && model->alive, INVALID_HANDLE, "nrt_unload: a handle that is not alive");
+    NEED(model && model->alive, INVALID_HANDLE, "nrt_unload: the handle is not alive");
     model->alive = 0;
     live[MODELS]--;
     return SUCCESS;
@@ -257,7 +259,7 @@ NRT_STATUS nrt_unload(model_t *model) {
 
 NRT_STATUS nrt_get_model_tensor_info(model_t *model, infos_t **infos) {
     ENTER("nrt_get_model_tensor_info");
-    NEED(model && model->alive, INVALID_HANDLE, "nrt_get_model_tensor_info: a handle that is not alive");
+    NEED(model && model->alive, INVALID_HANDLE, "nrt_get_model_tensor_info: the handle is not alive");
     infos_t *made = malloc(sizeof *made + sizeof(info_t) * model->count + sizeof model);
     made->count = model->count;
     memcpy(made->entries, model->tensors, sizeof(info_t) * model->count);
@@ -270,9 +272,9 @@ NRT_STATUS nrt_get_model_tensor_info(model_t *model, infos_t **infos) {
 NRT_STATUS nrt_free_model_tensor_info(infos_t *infos) {
     ENTER("nrt_free_model_tensor_info");
     model_t *model;
-    NEED(infos && infos->count <= MOST, INVALID_HANDLE, "nrt_free_model_tensor_info: freed before");
+    NEED(infos && infos->count <= MOST, INVALID_HANDLE, "nrt_free_model_tensor_info: already freed");
     memcpy(&model, &infos->entries[infos->count], sizeof model);
-    NEED(!model->alive, INVALID, "nrt_free_model_tensor_info: before the model is unloaded");
+    NEED(!model->alive, INVALID, "nrt_free_model_tensor_info: called before the model is unloaded");
     infos->count = MOST + 1;
     live[INFOS]--;
     return SUCCESS;
@@ -280,8 +282,8 @@ NRT_STATUS nrt_free_model_tensor_info(infos_t *infos) {
 
 NRT_STATUS nrt_tensor_allocate(int placement, int core, size_t size, const char *name, tensor_t **tensor) {
     ENTER("nrt_tensor_allocate");
-    NEED(placement == 0 && core >= 0 && core < cores, INVALID, "nrt_tensor_allocate: %d on %d", placement, core);
-    NEED(size > 0 && name && *name, INVALID, "nrt_tensor_allocate: nothing, or without a name");
+    NEED(placement == 0 && core >= 0 && core < cores, INVALID, "nrt_tensor_allocate: placement %d on core %d", placement, core);
+    NEED(size > 0 && name && *name, INVALID, "nrt_tensor_allocate: the size is 0 or the name is empty");
     tensor_t *made = calloc(1, sizeof *made);
     made->alive = 1, made->core = core, made->size = size, made->bytes = malloc(size);
     memset(made->bytes, 0xff, size);
@@ -292,11 +294,11 @@ NRT_STATUS nrt_tensor_allocate(int placement, int core, size_t size, const char 
 
 void nrt_tensor_free(tensor_t **tensor) {
     if (!tensor || !*tensor || !(*tensor)->alive) {
-        blame("nrt_tensor_free: a handle that is not alive");
+        blame("nrt_tensor_free: the handle is not alive");
         return;
     }
     if ((*tensor)->sets) {
-        blame("nrt_tensor_free: a set has the tensor");
+        blame("nrt_tensor_free: the tensor is still in a set");
     }
     (*tensor)->alive = 0;
     free((*tensor)->bytes);
@@ -305,8 +307,8 @@ void nrt_tensor_free(tensor_t **tensor) {
 }
 
 static NRT_STATUS span(const char *function, const tensor_t *tensor, size_t offset, size_t size) {
-    NEED(tensor && tensor->alive, INVALID_HANDLE, "%s: a handle that is not alive", function);
-    NEED(offset == 0 && size == tensor->size, INVALID, "%s: %zu bytes of %zu", function, size, tensor->size);
+    NEED(tensor && tensor->alive, INVALID_HANDLE, "%s: the handle is not alive", function);
+    NEED(offset == 0 && size == tensor->size, INVALID, "%s: got %zu bytes, expected all %zu", function, size, tensor->size);
     return SUCCESS;
 }
 
@@ -340,15 +342,15 @@ NRT_STATUS nrt_allocate_tensor_set(void **set) {
 void nrt_destroy_tensor_set(void **handle) {
     set_t *set = handle ? *handle : NULL;
     if (!set || !set->alive) {
-        blame("nrt_destroy_tensor_set: a handle that is not alive");
+        blame("nrt_destroy_tensor_set: the handle is not alive");
         return;
     }
     if (set->used_by && set->used_by->alive) {
-        blame("nrt_destroy_tensor_set: before the model is unloaded");
+        blame("nrt_destroy_tensor_set: called before the model is unloaded");
     }
     for (size_t at = 0; at < set->count; at++) {
         if (!set->tensors[at]->alive) {
-            blame("nrt_destroy_tensor_set: after a tensor of it was freed");
+            blame("nrt_destroy_tensor_set: a tensor of the set is already freed");
         }
         set->tensors[at]->sets--;
     }
@@ -360,8 +362,8 @@ void nrt_destroy_tensor_set(void **handle) {
 NRT_STATUS nrt_add_tensor_to_tensor_set(void *handle, const char *name, tensor_t *tensor) {
     ENTER("nrt_add_tensor_to_tensor_set");
     set_t *set = handle;
-    NEED(set && set->alive && tensor && tensor->alive, INVALID_HANDLE, "add: a handle that is not alive");
-    NEED(set->count < MOST && !find(set, name), INVALID, "add: %s is there", name);
+    NEED(set && set->alive && tensor && tensor->alive, INVALID_HANDLE, "add: the handle is not alive");
+    NEED(set->count < MOST && !find(set, name), INVALID, "add: the set is full or already has %s", name);
     snprintf(set->names[set->count], sizeof set->names[0], "%s", name);
     set->tensors[set->count++] = tensor;
     tensor->sets++;
@@ -372,15 +374,15 @@ NRT_STATUS nrt_add_tensor_to_tensor_set(void *handle, const char *name, tensor_t
 NRT_STATUS nrt_execute(model_t *model, const void *input_set, void *output_set) {
     ENTER("nrt_execute");
     set_t *sets[2] = {(set_t *)input_set, output_set};
-    NEED(model && model->alive, INVALID_HANDLE, "nrt_execute: a model that is not alive");
+    NEED(model && model->alive, INVALID_HANDLE, "nrt_execute: the model is not alive");
     size_t counts[2] = {0, 0}, sizes[2][MOST];
     uint8_t *bytes[2][MOST];
     for (size_t at = 0; at < model->count; at++) {
         const info_t *info = &model->tensors[at];
-        NEED(sets[info->usage]->alive, INVALID_HANDLE, "nrt_execute: a set that is not alive");
+        NEED(sets[info->usage]->alive, INVALID_HANDLE, "nrt_execute: the set is not alive");
         tensor_t *tensor = find(sets[info->usage], info->name);
         NEED(tensor && tensor->alive && tensor->size == info->size && tensor->core == model->core, BAD_INPUT,
-             "nrt_execute: %s is missing, or not the model's", info->name);
+             "nrt_execute: tensor %s is missing, or has another size or core than the model", info->name);
         sizes[info->usage][counts[info->usage]] = tensor->size;
         bytes[info->usage][counts[info->usage]++] = tensor->bytes;
     }

@@ -1,4 +1,4 @@
-//! Each op's results on the device beside those of the CPU, bit for bit.
+//! Bit-for-bit comparison of each op's results on the device with those of the CPU.
 
 use crate::each_op;
 use crate::error::{Error, Result};
@@ -13,27 +13,27 @@ use rand::rngs::SmallRng;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What is to be checked.
+/// A plan of what to check.
 pub struct Plan<'a> {
-    /// None for the CPU's digests alone.
+    /// Stream of the device, or `None` to compute only the CPU's digests.
     pub stream: Option<&'a Stream>,
-    /// Those of the ops whose names these are, or all.
+    /// Names of the ops to check; all if empty.
     pub ops: &'a [String],
-    /// So many blocks of rows in one call, to go beyond 2^32 elements; none if 0.
+    /// Number of blocks of rows in one call, to exceed 2^32 elements; 0 skips these calls.
     pub blocks: usize,
-    /// Written after each op.
+    /// File that the results are written to after each op.
     pub out: &'a Path,
 }
 
-/// Longer than any op takes: then a kernel does not end.
+/// Time limit of an op. An op that takes longer has a kernel that does not end.
 const LONGEST: Duration = Duration::from_secs(40);
-/// What stands there while an op is being checked, and for ever if the process ends with it.
-const BEGUN: &str = "the program ended while it was at it";
+/// Text that a check holds while it runs, and keeps if the process ends during it.
+const BEGUN: &str = "the program ended during this op";
 
-/// Checks what is not among the checks yet. Whether the device is of use for the next op.
+/// Runs the checks that are not in `checks` yet. Returns `Ok` if the device is still usable.
 ///
 /// # Errors
-/// What the device fails with, after it is written down.
+/// The device's error, after it was written to the file.
 pub fn run(plan: &Plan, checks: &mut Checks) -> Result<()> {
     macro_rules! op {
         ($op:ty) => {
@@ -70,7 +70,7 @@ fn one<O: Op, E: Number>(plan: &Plan, checks: &mut Checks) -> Result<()> {
     })
 }
 
-/// Writes down that an op is being checked, and what came of it.
+/// Records that a check has started, runs it, and records its result.
 fn written(
     plan: &Plan,
     checks: &mut Checks,
@@ -103,7 +103,7 @@ fn written(
     ended
 }
 
-/// The numbers of a case that an op reads.
+/// Generates the inputs of a case.
 fn read<O: Op, E: Number>(case: &Case) -> Vec<Vec<E>> {
     let mut rng = SmallRng::seed_from_u64(case.seed);
     let of = |extent: &Extent| match extent {
@@ -130,7 +130,7 @@ fn compare_case<O: Op, E: Number>(
     if let Err(found) = found {
         check.mismatches += 1;
         let Case { shape, shift, way, .. } = case;
-        let told = || format!("{shape}, {}, {shift} elements behind alignment: {found}", O::WAYS[*way]);
+        let told = || format!("{shape}, {}, {shift} elements past the alignment: {found}", O::WAYS[*way]);
         check.first.get_or_insert_with(told);
     }
     match got {
@@ -162,7 +162,7 @@ fn on_device<O: Op, E: Number>(stream: &Stream, case: &Case, read: &[Vec<E>]) ->
     Ok(results)
 }
 
-/// Whether this is the driver that stands for one, where whatever is asked for shows in how much is free.
+/// Returns whether the driver is the emulated one, whose free memory shows every allocation.
 fn is_emulated(stream: &Stream) -> Result<bool> {
     Ok(stream.context().name()? == "Emulated")
 }
@@ -177,13 +177,13 @@ fn add<E: Number>(digest: &mut Digest, results: &Result<Results<E>>) {
     }
 }
 
-/// What is not as expected.
+/// Compares two results, and returns a text about the first difference.
 fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -> std::result::Result<(), String> {
     let (expected, got) = match (expected, got) {
         (Ok(expected), Ok(got)) => (expected, got),
         (Err(expected), Err(got)) if expected.to_string() == got.to_string() => return Ok(()),
         (_, Err(got)) => return Err(format!("an error: {got}")),
-        (Err(expected), Ok(_)) => return Err(format!("no error where the CPU says: {expected}")),
+        (Err(expected), Ok(_)) => return Err(format!("no error, but the CPU returns one: {expected}")),
     };
     for (which, (expected, got)) in expected.written.iter().zip(&got.written).enumerate() {
         if expected.is_empty() && Placed::is_unwritten(got) {
@@ -193,7 +193,7 @@ fn compare<E: Number>(expected: &Result<Results<E>>, got: &Result<Results<E>>) -
     }
     match (0..expected.words.len()).find(|&i| got.words.get(i) != Some(&expected.words[i])) {
         Some(i) => Err(format!("row {i} is {:x?} instead of {:x}", got.words.get(i), expected.words[i])),
-        None if got.words.len() != expected.words.len() => Err(format!("{} words more", got.words.len())),
+        None if got.words.len() != expected.words.len() => Err(format!("{} words, which is too many", got.words.len())),
         None => Ok(()),
     }
 }
@@ -209,10 +209,10 @@ fn same<E: Number>(what: &str, expected: &[E], got: &[E]) -> std::result::Result
     Err(format!("{what}, element {i} is {} instead of {}; {count} differ", show(got[i]), show(expected[i])))
 }
 
-/// Rows that are there many times, so that there are more elements than 32 bits count.
+/// Block of rows that is repeated until there are more elements than 32 bits can count.
 const BLOCK: Shape = Shape { rows: 256, cols: 4096 };
 
-/// The first block, the one in the middle and the last are as on the CPU.
+/// Compares the first block, the middle one and the last one with the CPU's results.
 fn beyond<O: Op>(plan: &Plan, check: &mut Check, stream: Option<&Stream>) -> Result<()> {
     let Some(stream) = stream else { return Ok(()) };
     let whole = Shape { rows: plan.blocks * BLOCK.rows, ..BLOCK };
@@ -250,7 +250,7 @@ mod tests {
         Plan { stream: None, ops: &[], blocks: 0, out }
     }
 
-    /// Without a device: the CPU takes what every op is called with.
+    /// Runs without a device: the CPU accepts the arguments of every op.
     #[test]
     fn the_cpu_takes_every_case_and_gives_the_same_digests_again() {
         let folder = tempfile::tempdir().unwrap();
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(found(Err(Error::WroteBeside(3))), format!("an error: {}", Error::WroteBeside(3)));
         let refused = || Err(Error::Evenkeel(evenkeel::Error::FullyMasked { op: "softmax", row: 1 }));
         assert_eq!(compare::<f32>(&refused(), &refused()), Ok(()));
-        assert!(compare(&refused(), &expected).unwrap_err().starts_with("no error where the CPU says: softmax"));
+        assert!(compare(&refused(), &expected).unwrap_err().starts_with("no error, but the CPU returns one: softmax"));
     }
 
     #[test]

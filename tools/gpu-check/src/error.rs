@@ -1,42 +1,42 @@
-//! Why something could not be done.
+//! Errors of the program.
 
 use evenkeel::cuda::cudarc::driver::DriverError;
 use std::path::PathBuf;
 
-/// Why a command ends without what it is for.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Of the library: no device among others.
+    /// An error of the library, for example that there is no device.
     #[error("{0}")]
     Evenkeel(#[from] evenkeel::Error),
-    /// Of the driver, when memory was asked for or copied.
+    /// An error of the driver while memory was allocated or copied.
     #[error("the driver: {0:?}")]
     Driver(#[from] DriverError),
-    /// A kernel wrote where nothing was to be written.
-    #[error("element {0} was written, counted from the start of the results")]
+    /// A kernel wrote outside its results.
+    #[error("a kernel wrote to element {0}, counted from the start of a result, which is outside the result")]
     WroteBeside(i64),
-    /// An op that had run on a stream at a size took memory again, so many bytes.
-    #[error("{0} bytes of the device's memory were asked for in a second call")]
+    /// An op allocated memory, of this many bytes, although it had run on the stream at the same size before.
+    #[error("the second call of an op allocated {0} bytes of device memory; it must allocate none")]
     Allocates(usize),
-    /// A file or folder.
+    /// A file or folder that can't be read or written.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
-    /// What is in a file.
+    /// A file whose contents are not valid.
     #[error("{0}: {1}")]
     Json(PathBuf, serde_json::Error),
-    /// An op's name.
-    #[error("--op {0}: there is no such op; there are: {1}")]
+    /// An unknown name of an op.
+    #[error("--op {0}: unknown op; it must be one of {1}")]
     UnknownOp(String, String),
     /// A folder without results.
     #[error("{0}: there is no {1}, which `gpu-check {2}` writes on a device")]
     NothingThere(PathBuf, &'static str, &'static str),
-    /// The checks that failed.
-    #[error("{0} checks found other bits than the CPU's, or did not end")]
+    /// Number of failed checks.
+    #[error("{0} checks found bits that differ from the CPU's, or did not finish")]
     OtherBits(usize),
 }
 
 impl Error {
-    /// Whether the device can be of no more use to this process.
+    /// Returns whether this process can't use the device any more.
     pub fn is_of_device(&self) -> bool {
         matches!(self, Error::Driver(_) | Error::Evenkeel(evenkeel::Error::Backend { .. }))
     }

@@ -1,4 +1,5 @@
-//! Checks and measures Evenkeel's CUDA kernels on a device: `scripts/gpu-check` carries this program there.
+//! Checks and measures Evenkeel's CUDA kernels on a device. `scripts/gpu-check` copies this program to the device's
+//! machine.
 
 mod check;
 mod error;
@@ -30,38 +31,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Says which device there is.
+    /// Print the device's name and properties.
     Device,
-    /// Writes the digests of the CPU's results, without a device.
+    /// Write the digests of the CPU's results. Needs no device.
     Digest(Cases),
-    /// Compares each op's bits with the CPU's, and goes on with what is not in the file yet.
+    /// Compare each op's bits with the CPU's. Continues with the checks that the file lacks.
     Check {
         #[command(flatten)]
         cases: Cases,
-        /// So many blocks of 2^20 elements in one call; 4097 are more than 2^32.
+        /// Number of blocks of 2^20 elements in one call; 4097 blocks exceed 2^32 elements.
         #[arg(long, default_value_t = 0)]
         blocks: usize,
     },
-    /// Times each op, and goes on with what is not in the file yet.
+    /// Time each op. Continues with the timings that the file lacks.
     Time {
-        /// Where the timings go.
+        /// File for the timings.
         #[arg(long)]
         out: PathBuf,
-        /// Two shapes of each op, of bf16.
+        /// Time only two shapes of each op, in bf16.
         #[arg(long)]
         quick: bool,
-        /// The most elements of a call.
+        /// Largest number of elements per call.
         #[arg(long, default_value_t = 1 << 30, value_parser = clap::value_parser!(u64).range(2..))]
         elements: u64,
     },
-    /// Writes a page and a file of what a run has left in a folder.
+    /// Write a page and a data file about a run.
     Report {
-        /// check.json, time.json, peers.json, digest.json, steps.tsv, as far as they are there.
+        /// Folder of the run, with any of check.json, time.json, peers.json, digest.json and steps.tsv.
         run: PathBuf,
-        /// Where both go, named after the device and the date.
+        /// Folder for both files, which are named after the device and the date.
         #[arg(long)]
         docs: PathBuf,
-        /// When it was run.
+        /// Date of the run.
         #[arg(long)]
         date: String,
     },
@@ -69,22 +70,22 @@ enum What {
 
 #[derive(Args)]
 struct Cases {
-    /// Where the results go.
+    /// File for the results.
     #[arg(long)]
     out: PathBuf,
-    /// Of the numbers.
+    /// Seed of the inputs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Every so many-th shape.
+    /// Check only every PART-th shape.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     part: u64,
-    /// No shapes of more elements.
+    /// Skip shapes with more elements.
     #[arg(long, default_value_t = 1 << 30)]
     elements: usize,
-    /// One op alone; can be given many times.
+    /// Check only this op; can be given several times.
     #[arg(long = "op")]
     ops: Vec<String>,
-    /// Which sources this was built of.
+    /// Name of the sources that this program was built from.
     #[arg(long, default_value = "unknown")]
     build: String,
 }
@@ -106,10 +107,10 @@ fn device() -> Result<(Arc<CudaContext>, Device)> {
     Ok((context, device))
 }
 
-/// The device's stream, whose freed memory stays with the process: it is asked for again at once.
+/// Returns the device's default stream. Freed memory stays with the process, which allocates again at once.
 fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     let mut keep = u64::MAX;
-    // SAFETY: the device is that of the context, and the attribute is one of 64 bits.
+    // SAFETY: the device belongs to the context, and the attribute has 64 bits.
     unsafe {
         let pool = result::device::get_default_mem_pool(context.cu_device())?;
         let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
@@ -118,7 +119,7 @@ fn stream(context: &Arc<CudaContext>) -> Result<Stream> {
     Ok(context.default_stream())
 }
 
-/// The checks so far, if they are of the same cases.
+/// Returns the stored checks if they are of the same cases, or else an empty list.
 fn begun(cases: &Cases, device: Option<Device>) -> Result<Checks> {
     let (seed, part, elements, build) = (cases.seed, cases.part as usize, cases.elements, cases.build.clone());
     let fresh = Checks { device, build, seed, part, elements, checks: Vec::new() };
@@ -135,7 +136,7 @@ fn check(cases: &Cases, stream: Option<&Stream>, device: Option<Device>, blocks:
     let mut checks = begun(cases, device)?;
     check::run(&plan, &mut checks)?;
     let wrong = checks.checks.iter().filter(|check| check.mismatches > 0 || check.stopped.is_some()).count();
-    println!("{} checks, {wrong} of them with other bits or not ended", checks.checks.len());
+    println!("{} checks, {wrong} of them with different bits or not finished", checks.checks.len());
     if wrong > 0 { Err(Error::OtherBits(wrong)) } else { Ok(()) }
 }
 
@@ -173,7 +174,7 @@ fn run(what: What) -> Result<()> {
 fn main() -> ExitCode {
     let Err(error) = run(Arguments::parse().what) else { return ExitCode::SUCCESS };
     eprintln!("gpu-check: {error}");
-    // Where there was a device, another process can have it again.
+    // If the device was available, a new process can use it again.
     let goes_on = error.is_of_device() && evenkeel::cuda::device(0).is_ok();
     if goes_on { watchdog::GO_ON.into() } else { ExitCode::FAILURE }
 }

@@ -1,4 +1,4 @@
-//! Numbers on the device, with others around them that nothing is to write to.
+//! Numbers on the device, surrounded by guard elements that no kernel may write to.
 
 use crate::error::{Error, Result};
 use crate::ops::{Number, Shape};
@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 pub type Stream = Arc<CudaStream>;
 
-/// Numbers on the device.
+/// Numbers in device memory.
 pub struct Placed<E> {
     memory: CudaSlice<E>,
     start: usize,
     len: usize,
 }
 
-/// As many on both sides; memory begins at 256 bytes, and so do the numbers, but for their shift.
+/// Number of guard elements on each side. Memory is aligned to 256 bytes, and so are the numbers if their shift is 0.
 const GUARD: usize = 256;
 
 fn poison<E: Number>() -> E {
@@ -23,7 +23,7 @@ fn poison<E: Number>() -> E {
 }
 
 impl<E: Number> Placed<E> {
-    /// A copy, which begins so many elements behind the alignment.
+    /// Copies values to the device, starting `shift` elements past the alignment.
     pub fn of(stream: &Stream, values: &[E], shift: usize) -> Result<Self> {
         let start = GUARD + shift;
         let mut all = vec![poison(); start + values.len() + GUARD];
@@ -31,14 +31,14 @@ impl<E: Number> Placed<E> {
         Ok(Placed { memory: stream.clone_htod(&all)?, start, len: values.len() })
     }
 
-    /// What is to be written, so many elements.
+    /// Allocates `len` elements for results.
     pub fn unwritten(stream: &Stream, len: usize, shift: usize) -> Result<Self> {
         Self::of(stream, &vec![poison(); len], shift)
     }
 
-    /// So many elements: the block, again and again.
+    /// Allocates `len` elements and fills them with repetitions of the block.
     pub fn repeated(stream: &Stream, block: &[E], len: usize) -> Result<Self> {
-        // SAFETY: all of it is written below, before anything reads it.
+        // SAFETY: the code below writes all elements before anything reads them.
         let mut memory = unsafe { stream.alloc::<E>(len)? };
         let mut done = block.len().min(len);
         stream.memcpy_htod(&block[..done], &mut memory.slice_mut(..done))?;
@@ -67,7 +67,7 @@ impl<E: Number> Placed<E> {
         Ok(RowsMut::new(self.view_mut(), shape.rows, shape.cols)?)
     }
 
-    /// The numbers, if nothing was written beside them.
+    /// Copies the numbers to the host. Returns an error if a guard element was changed.
     pub fn values(&self, stream: &Stream) -> Result<Vec<E>> {
         let mut all = stream.clone_dtoh(&self.memory)?;
         let end = self.start + self.len;
@@ -82,12 +82,12 @@ impl<E: Number> Placed<E> {
         Ok(all)
     }
 
-    /// Those from this one to that one.
+    /// Copies a range of the numbers to the host.
     pub fn part(&self, stream: &Stream, range: std::ops::Range<usize>) -> Result<Vec<E>> {
         Ok(stream.clone_dtoh(&self.view().slice(range))?)
     }
 
-    /// Whether nothing was written.
+    /// Returns whether all values are as [`Placed::unwritten`] left them.
     pub fn is_unwritten(values: &[E]) -> bool {
         values.iter().all(|v| v.bits() == poison::<E>().bits())
     }

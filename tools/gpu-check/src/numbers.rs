@@ -1,36 +1,37 @@
-//! What ops are given: shapes at the edges of what kernels do differently, and rows of every kind, the same on every
-//! machine for a seed. Nothing here calls a function whose bits differ from machine to machine.
+//! Inputs of ops: shapes near the sizes at which kernels change their method, and rows of every kind.
+//!
+//! A seed gives the same inputs on every machine. So this module calls no function whose bits differ between machines.
 
 use crate::ops::{Number, Shape};
 use evenkeel::testing::hostile;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-/// Row lengths: around the sizes of vectors, warps, tiles and blocks, and of models.
+/// Row lengths near the sizes of vectors, warps, tiles and blocks, and row lengths of models.
 const COLS: [usize; 84] = [
     1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 72, 96, 100, 127, 128, 129, 136, 160,
     192, 200, 255, 256, 257, 264, 320, 384, 400, 500, 504, 511, 512, 513, 520, 600, 640, 768, 1000, 1016, 1023, 1024,
     1025, 1032, 1280, 1536, 2000, 2040, 2047, 2048, 2049, 2056, 3000, 3072, 4088, 4095, 4096, 4097, 4104, 5000, 6144,
     8184, 8191, 8192, 8193, 8200, 10_000, 16_384, 16_392, 32_000, 32_768, 32_776, 33_000, 50_257, 65_536,
 ];
-/// Beyond what is held in registers, of vocabularies, and of more rows than blocks.
+/// Shapes with rows too long for registers, with the rows of vocabularies, and with more rows than blocks.
 const LARGE: [(usize, usize); 7] =
     [(4, 128_256), (3, 151_936), (2, 262_144), (1, 1_000_000), (300, 4096), (70_001, 8), ((1 << 20) + 77, 2)];
-/// Random shapes of each op.
+/// Number of random shapes per op.
 const RANDOM: usize = 60;
 
 /// One call of an op.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub shape: Shape,
-    /// Rows begin so many elements behind the memory's alignment.
+    /// Number of elements by which rows start past the memory's alignment.
     pub shift: usize,
-    /// Which of the op's ways to be called.
+    /// Index into the op's ways to be called.
     pub way: usize,
     pub seed: u64,
 }
 
-/// The calls of an op that can be called in so many ways; of every `part`-th shape, of at most so many elements.
+/// Returns the calls of an op with `ways` ways to be called: of every `part`-th shape of at most `elements` elements.
 pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut shapes: Vec<Shape> = Vec::new();
@@ -43,19 +44,19 @@ pub fn cases(seed: u64, ways: usize, part: usize, elements: usize) -> Vec<Case> 
     }
     shapes.extend(LARGE.map(|(rows, cols)| Shape { rows, cols }));
     let parted = shapes.into_iter().step_by(part.max(1)).filter(|shape| shape.elements() <= elements);
-    // Aligned to sixteen bytes more often than not.
+    // Two of three cases are aligned to sixteen bytes.
     let shift = |i: usize| if i.is_multiple_of(3) { 1 + i % 7 } else { 8 * (i % 2) };
     parted.enumerate().map(|(i, shape)| Case { shape, shift: shift(i), way: i % ways, seed: rng.random() }).collect()
 }
 
-/// Nearly normal, of mean 0 and variance 1.
+/// Returns a nearly normal number of mean 0 and variance 1.
 fn normal(rng: &mut SmallRng) -> f64 {
     let bits: u64 = rng.random();
     let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
     (sum as f64 / 65536.0 - 2.0) * 1.732
 }
 
-/// A power of two with an exponent from one to another.
+/// Returns a random power of two with an exponent in `from..=to`.
 fn power(rng: &mut SmallRng, from: i32, to: i32) -> f64 {
     f64::from_bits(((1023 + rng.random_range(from..=to)) as u64) << 52)
 }
@@ -79,7 +80,7 @@ fn row<E: Number>(rng: &mut SmallRng, cols: usize) -> Vec<E> {
         4 => E::from_wide(normal(rng) * 2.0 + 3000.0),
         5 if all_masked || rng.random_bool(0.3) => E::from_wide(f64::NEG_INFINITY),
         6 if rng.random_bool(0.002) => E::from_wide(special[rng.random_range(0..special.len())]),
-        // Whatever bits there are, but those of NaN and infinities.
+        // Random bits, except those of NaN and infinities.
         7 => Some(bits(rng)).filter(|v| v.widen().is_finite()).unwrap_or(E::ZERO),
         8 => E::from_wide(normal(rng) * scale),
         9 if rng.random_bool(0.7) => E::ZERO,
@@ -90,17 +91,17 @@ fn row<E: Number>(rng: &mut SmallRng, cols: usize) -> Vec<E> {
     (0..cols).map(|_| one()).collect()
 }
 
-/// Rows of every kind.
+/// Generates rows of every kind.
 pub fn rows<E: Number>(rng: &mut SmallRng, shape: Shape) -> Vec<E> {
     (0..shape.rows).flat_map(|_| row(rng, shape.cols)).collect()
 }
 
-/// Numbers for weights and biases, about 1.
+/// Generates weights or biases, which are close to 1.
 pub fn weights<E: Number>(rng: &mut SmallRng, count: usize) -> Vec<E> {
     (0..count).map(|_| E::from_wide(1.0 + 0.2 * normal(rng))).collect()
 }
 
-/// Numbers for measurements.
+/// Generates numbers for measurements.
 pub fn plain<E: Number>(count: usize) -> Vec<E> {
     let mut rng = SmallRng::seed_from_u64(1);
     (0..count).map(|_| E::from_wide(normal(&mut rng) * 3.0)).collect()

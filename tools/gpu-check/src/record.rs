@@ -1,4 +1,4 @@
-//! What is written down on the device's machine, and read again for the report.
+//! Records that are written on the device's machine and read again for the report.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::Path;
 
-/// The device, as it tells itself.
+/// Properties that the device reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     pub name: String,
     pub compute_capability: String,
     pub multiprocessors: i32,
     pub memory: usize,
-    /// What nvidia-smi says of the driver and the highest clocks, if it is there.
+    /// Output of nvidia-smi about the driver and the highest clocks; empty if nvidia-smi is missing.
     pub driver: String,
 }
 
-/// An op's results in one type, compared.
+/// Comparison of one op's results in one type.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Check {
     pub op: String,
     pub dtype: String,
     pub cases: usize,
     pub elements: usize,
-    /// Cases with other bits than the CPU's, or another error.
+    /// Number of cases whose bits or error differ from the CPU's.
     pub mismatches: usize,
     pub first: Option<String>,
-    /// Why not all cases were run, if they were not. As long as it is at it, that is what stands here.
+    /// Reason why not all cases have run, if so. A check that is still running has one too.
     pub stopped: Option<String>,
-    /// Of the CPU's results.
+    /// Digest of the CPU's results.
     pub digest: String,
     pub seconds: f64,
 }
 
-/// All of them.
+/// All comparisons of a program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Checks {
-    /// None where only the CPU's digests were made.
+    /// The device, or `None` if only the CPU's digests were made.
     pub device: Option<Device>,
-    /// Which sources the program was built of.
+    /// Name of the sources that the program was built from.
     pub build: String,
     pub seed: u64,
     pub part: usize,
@@ -47,27 +47,27 @@ pub struct Checks {
     pub checks: Vec<Check>,
 }
 
-/// How long one call takes, in µs.
+/// Duration of one call, in µs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
     pub op: String,
     pub dtype: String,
     pub rows: usize,
     pub cols: usize,
-    /// Whose it is.
+    /// Library that was timed.
     #[serde(default = "ours")]
     pub by: String,
-    /// What the op reads and writes at least.
+    /// Smallest number of bytes that the op has to read and write.
     #[serde(default)]
     pub bytes: usize,
-    /// The median of the batches, and the fastest and the slowest of them.
+    /// Median of the batches. The two fields below are the fastest and the slowest batch.
     pub us: f64,
     pub fastest: f64,
     pub slowest: f64,
-    /// A copy that reads and writes as many bytes together.
+    /// Duration of a copy that reads and writes the same number of bytes in total.
     #[serde(default)]
     pub copy_us: f64,
-    /// What is wrong with it.
+    /// Problem that makes the timing unreliable, or the error.
     pub trouble: Option<String>,
 }
 
@@ -82,16 +82,16 @@ fn ours() -> String {
 pub struct Timings {
     #[serde(default)]
     pub device: Device,
-    /// Versions of what was timed.
+    /// Versions of the timed libraries.
     #[serde(default)]
     pub versions: Vec<String>,
     pub timings: Vec<Timing>,
-    /// What there was no time for, or no memory.
+    /// Cases that were skipped for lack of time or memory.
     #[serde(default)]
     pub left_out: Vec<String>,
 }
 
-/// A step of the run, as the script tells of it.
+/// One step of a run, as `scripts/gpu-check` records it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub name: String,
@@ -99,7 +99,7 @@ pub struct Step {
     pub seconds: u64,
 }
 
-/// Writes a file that is whole or not there.
+/// Writes a file atomically.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let told = |error| Error::File(path.to_path_buf(), error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -115,7 +115,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write(path, &(text + "\n"))
 }
 
-/// What a file has, or none where there is none.
+/// Reads a JSON file, or returns `None` if the file does not exist.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -124,7 +124,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_str(&text).map(Some).map_err(|error| Error::Json(path.to_path_buf(), error))
 }
 
-/// A digest of words, one after the other.
+/// Digest of a sequence of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest(u64);
 

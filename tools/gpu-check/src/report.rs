@@ -1,4 +1,4 @@
-//! The page of a run, and the file with all that it has.
+//! The page about a run, and the file with all of its data.
 
 use crate::error::{Error, Result};
 use crate::record::{self, Check, Checks, Device, Step, Timing, Timings, read_json};
@@ -6,20 +6,20 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// What a run has left, as far as it came.
+/// Results of a run, as far as it got.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Run {
     date: String,
     device: Device,
     checks: Option<Checks>,
-    /// The CPU's digests of the machine that the program was built on.
+    /// Digests of the CPU's results on the machine that built the program.
     digests: Option<Checks>,
     timings: Option<Timings>,
     peers: Option<Timings>,
     steps: Vec<Step>,
 }
 
-/// Writes both files, and says where.
+/// Writes the page and the data file; returns their paths.
 pub fn write(folder: &Path, docs: &Path, date: &str) -> Result<[PathBuf; 2]> {
     let run = read(folder, date)?;
     let slug: String = run.device.name.to_lowercase().split_whitespace().collect::<Vec<_>>().join("-");
@@ -46,7 +46,7 @@ fn read(folder: &Path, date: &str) -> Result<Run> {
     Ok(Run { date: date.to_string(), device, checks, digests, timings, peers, steps })
 }
 
-/// Name, status and seconds, with tabs between.
+/// Parses a line of name, status and seconds, separated by tabs.
 fn step(line: &str) -> Option<Step> {
     let mut parts = line.split('\t');
     let (name, status, seconds) = (parts.next()?, parts.next()?, parts.next()?);
@@ -61,7 +61,7 @@ fn page(run: &Run) -> String {
     let _ = write!(page, "Compute capability {compute_capability}, {multiprocessors} multiprocessors, {gib:.0} GiB");
     let _ =
         writeln!(page, "{}.", if driver.is_empty() { String::new() } else { format!("; driver and clocks: {driver}") });
-    let _ = writeln!(page, "Written by `scripts/gpu-check`; [README.md](README.md) says how.\n");
+    let _ = writeln!(page, "Written by `scripts/gpu-check`; [README.md](README.md) describes the method.\n");
     bits(&mut page, run);
     times(&mut page, run);
     steps(&mut page, run);
@@ -71,15 +71,16 @@ fn page(run: &Run) -> String {
 fn bits(page: &mut String, run: &Run) {
     let _ = writeln!(page, "## Bits\n");
     let Some(checks) = &run.checks else {
-        let _ = writeln!(page, "They were not compared.\n");
+        let _ = writeln!(page, "Bits were not compared.\n");
         return;
     };
     let sum = |of: fn(&Check) -> usize| checks.checks.iter().map(of).sum::<usize>();
     let wrong = checks.checks.iter().filter(|check| check.mismatches > 0 || check.stopped.is_some()).count();
     let _ = writeln!(
         page,
-        "{} cases of {} elements, seed {}, sources {}: {} cases with other bits than the CPU's; {wrong} of {} checks \
-         have such a case or did not end. The last column says whether the CPU gave the bits of the machine that the \
+        "{} cases of {} elements, seed {}, sources {}: {} cases with bits that differ from the CPU's. {wrong} of {} \
+         checks have such a case or did not finish. The last column says whether the CPU gave the same bits as on the \
+         machine that built the program.\n",
          program was built on.\n",
         sum(|check| check.cases),
         sum(|check| check.elements),
@@ -89,7 +90,7 @@ fn bits(page: &mut String, run: &Run) {
         checks.checks.len(),
     );
     let _ =
-        writeln!(page, "| op | type | cases | elements | other bits | the first, or why it stopped | CPU's digest |");
+        writeln!(page, "| op | type | cases | elements | different bits | first difference, or why it stopped | CPU's digest |");
     let _ = writeln!(page, "|---|---|---:|---:|---:|---|---|");
     for check in &checks.checks {
         let Check { op, dtype, cases, elements, mismatches, first, stopped, .. } = check;
@@ -100,7 +101,7 @@ fn bits(page: &mut String, run: &Run) {
     let _ = writeln!(page);
 }
 
-/// Text that stays in its cell.
+/// Escapes a text for a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -108,13 +109,13 @@ fn cell(text: &str) -> String {
 fn on_build_machine(run: &Run, checks: &Checks, check: &Check) -> &'static str {
     let same_cases =
         |other: &&Checks| (other.seed, other.part, other.elements) == (checks.seed, checks.part, checks.elements);
-    let Some(digests) = run.digests.as_ref().filter(same_cases) else { return "not there" };
+    let Some(digests) = run.digests.as_ref().filter(same_cases) else { return "missing" };
     let same_op = |other: &&Check| (&other.op, &other.dtype) == (&check.op, &check.dtype);
     match digests.checks.iter().find(same_op) {
-        None => "not there",
+        None => "missing",
         Some(other) if other.cases != check.cases => "of other cases",
         Some(other) if other.digest == check.digest => "the same",
-        Some(_) => "**another**",
+        Some(_) => "**different**",
     }
 }
 
@@ -134,16 +135,16 @@ fn times(page: &mut String, run: &Run) {
     let largest = timings.timings.iter().filter(|timing| timing.copy_us > 0.0).max_by_key(|timing| timing.bytes);
     if let Some(Timing { bytes, copy_us, .. }) = largest {
         let (rate, mib) = (rate(*bytes, *copy_us), bytes >> 20);
-        let _ = writeln!(page, "Copies of {mib} MiB, read and written together: {rate:.0} GB/s.\n");
+        let _ = writeln!(page, "A copy that reads and writes {mib} MiB in total: {rate:.0} GB/s.\n");
     }
     let _ = writeln!(
         page,
-        "Medians of batches in µs; a share is a copy's time of as many bytes, read and written, in this run, by the \
-         op's own, and its inverse how many such copies the op takes. What each program does with memory is its own: \
-         bytes are those that Evenkeel's op has to move.\n"
+        "Times are medians of batches, in µs. The share of a copy is the duration of a copy of as many bytes, read and \
+         written, in this run, divided by the op's duration. Its inverse is the number of such copies that fit in the \
+         op's duration. Bytes are those that Evenkeel's op has to move; other libraries may move more or fewer.\n"
     );
     if !peers.versions.is_empty() {
-        let _ = writeln!(page, "Beside {}.\n", peers.versions.join(", "));
+        let _ = writeln!(page, "Compared with {}.\n", peers.versions.join(", "));
     }
     let _ = write!(page, "| op | type | shape | µs | GB/s | share of a copy |");
     names.iter().for_each(|name| {
@@ -184,18 +185,18 @@ fn times(page: &mut String, run: &Run) {
     let _ = writeln!(page);
 }
 
-/// In GB/s.
+/// Returns the rate in GB/s.
 fn rate(bytes: usize, us: f64) -> f64 {
     bytes as f64 / us / 1e3
 }
 
 fn steps(page: &mut String, run: &Run) {
-    let _ = writeln!(page, "## Steps\n\n| step | came of it | s |\n|---|---|---:|");
+    let _ = writeln!(page, "## Steps\n\n| step | result | s |\n|---|---|---:|");
     for Step { name, status, seconds } in &run.steps {
         let told = match status {
-            0 => "whole",
-            124 | 137 => "its time was over",
-            127 => "not there",
+            0 => "finished",
+            124 | 137 => "timed out",
+            127 => "missing",
             _ => "failed",
         };
         let _ = writeln!(page, "| {name} | {told} ({status}) | {seconds} |");
@@ -245,7 +246,7 @@ mod tests {
         };
         let timings = Timings { device, timings: vec![timing.clone()], ..Timings::default() };
         record::write_json(&folder.join("time.json"), &timings).unwrap();
-        // As peers.py writes it.
+        // The format of peers.py.
         let peers = r#"{"versions": ["torch 9.9"], "left_out": ["Liger: not there"], "timings": [
             {"op": "softmax", "dtype": "BF16", "rows": 8192, "cols": 1024, "by": "torch", "us": 3.5, "fastest": 3.0,
              "slowest": 4.0, "trouble": null},
@@ -268,15 +269,15 @@ mod tests {
         for line in [
             "# Made Up 100, 2026-01-02\n",
             "Compute capability 9.0, 2 multiprocessors, 8 GiB; driver and clocks: 1.2, 3 MHz.\n",
-            "9 cases of 120 elements, seed 0, sources : 1 cases with other bits than the CPU's; 2 of 3 checks",
+            "9 cases of 120 elements, seed 0, sources : 1 cases with bits that differ from the CPU's. 2 of 3 checks",
             "\n| softmax | BF16 | 3 | 40 | 0 |  | the same |\n",
-            "\n| softmax | F32 | 3 | 40 | 1 | 2x2, plain: result 0 \\| element 1 | **another** |\n",
-            "\n| exp | BF16 | 3 | 40 | 0 | lost | not there |\n",
-            "\nCopies of 3 MiB, read and written together: 4000 GB/s.\n",
+            "\n| softmax | F32 | 3 | 40 | 1 | 2x2, plain: result 0 \\| element 1 | **different** |\n",
+            "\n| exp | BF16 | 3 | 40 | 0 | lost | missing |\n",
+            "\nA copy that reads and writes 3 MiB in total: 4000 GB/s.\n",
             "\n| op | type | shape | µs | GB/s | share of a copy | torch, µs | Triton, µs | notes |\n",
             "\n| softmax | BF16 | 8192x1024 | 2.0 | 2000 | 0.50 | 3.5 |  | Triton: off by 0.5 |\n",
             "\n- torch, read of F32, 1x250000: 1.0 µs, 1000 GB/s\n- left out: Liger: not there\n",
-            "\n| check | failed (1) | 12 |\n| compute-sanitizer racecheck | not there (127) | 0 |\n",
+            "\n| check | failed (1) | 12 |\n| compute-sanitizer racecheck | missing (127) | 0 |\n",
         ] {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
@@ -301,7 +302,7 @@ mod tests {
         }
         let [page, _] = write(folder.path(), &docs, "2026-01-02").unwrap();
         let text = std::fs::read_to_string(page).unwrap();
-        assert!(text.contains("They were not compared.") && text.contains("| 2.0 | 2000 | 0.50 |  |"), "{text}");
+        assert!(text.contains("Bits were not compared.") && text.contains("| 2.0 | 2000 | 0.50 |  |"), "{text}");
         std::fs::write(folder.path().join("time.json"), "{").unwrap();
         assert!(matches!(write(folder.path(), &docs, "2026-01-03"), Err(Error::Json(..))));
     }

@@ -1,8 +1,8 @@
-//! How long each op takes, beside a copy of as many bytes.
+//! Duration of each op, compared with a copy of as many bytes.
 //!
-//! Calls are timed in batches between two events of the device, behind copies that keep it busy while they are queued,
-//! so that what the host takes for a call does not count. They go around pieces of memory that are more than the
-//! device's caches hold.
+//! Calls are timed in batches between two events of the device. Copies before each batch keep the device busy while
+//! calls are queued, so the host's time per call does not count. The calls cycle through more memory than the device's
+//! caches hold.
 
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
@@ -17,14 +17,15 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What is to be timed.
+/// A plan of what to time.
 pub struct Plan<'a> {
     pub stream: &'a Stream,
-    /// Fewer rows than are listed, or shorter ones, so that no call has more elements, and less memory to go around.
+    /// Largest number of elements per call. Larger shapes get fewer or shorter rows. It also limits the memory that
+    /// calls cycle through.
     pub elements: usize,
-    /// Two shapes of each op, of bf16.
+    /// Whether to time only two shapes of each op, in bf16.
     pub is_quick: bool,
-    /// Written after each op.
+    /// File that the timings are written to after each op.
     pub out: &'a Path,
 }
 
@@ -35,20 +36,21 @@ const FLAT: &[(usize, usize)] = &[(8192, 16_384)];
 const HEADS: &[(usize, usize)] = &[(262_144, 128)];
 const LOGITS: &[(usize, usize)] = &[(128, 128_256), (1, 128_256)];
 
-/// More than the device's second-level cache, twice.
+/// Bytes that calls cycle through: more than twice the size of the device's second-level cache.
 const ROUND: usize = 256 << 20;
 const BATCHES: usize = 9;
-/// How long a batch is to take, in ms, and how long the device is kept busy before.
+/// Target duration of a batch, in ms.
 const BATCH: f64 = 2.0;
+/// Number of copies that keep the device busy before a batch.
 const BUSY_COPIES: usize = 8;
 const MOST_CALLS: usize = 200;
-/// Longer than any op takes with its memory and its batches.
+/// Time limit of an op, with its allocations and its batches. No op takes this long.
 const LONGEST: Duration = Duration::from_secs(40);
 
-/// Times what is not among the timings yet.
+/// Times the ops that are not in `timings` yet.
 ///
 /// # Errors
-/// What the device fails with, after it is written down.
+/// The device's error, after it was written to the file.
 pub fn run(plan: &Plan, timings: &mut Timings) -> Result<()> {
     let mut clock = Clock::new(plan)?;
     macro_rules! op {
@@ -111,8 +113,8 @@ fn written<O: Op, E: Number>(
     if timings.timings.iter().any(|done| key(done) == key(&timing)) {
         return Ok(());
     }
-    // What stands there if the process ends with it.
-    timing.trouble = Some("the program ended while it was at it".to_string());
+    // Text that stays in the file if the process ends during this op.
+    timing.trouble = Some("the program ended during this op".to_string());
     timings.timings.push(timing.clone());
     write_json(plan.out, timings)?;
     let _watchdog = Watchdog::new(format!("{} {shape}", timing.op), LONGEST);
@@ -158,7 +160,7 @@ fn time<O: Op, E: Number>(clock: &mut Clock, shape: Shape, way: usize) -> Result
     })
 }
 
-/// Of a call, in µs.
+/// Duration of a call, in µs.
 struct Spread {
     us: f64,
     fastest: f64,
@@ -170,13 +172,13 @@ struct Clock {
     stream: Stream,
     start: CudaEvent,
     end: CudaEvent,
-    /// What is copied to keep the device busy.
+    /// Memory whose copies keep the device busy.
     busy: [CudaSlice<u8>; 2],
-    /// How long that takes, in µs.
+    /// Duration of these copies, in µs.
     busy_us: f64,
-    /// How much memory calls go around.
+    /// Number of bytes that calls cycle through.
     round: usize,
-    /// How long copies take, by the bytes that they read and write.
+    /// Durations of copies, by the number of bytes that they read and write.
     copies: HashMap<usize, f64>,
 }
 
@@ -206,12 +208,12 @@ impl Clock {
         Ok(())
     }
 
-    /// How many pieces of memory calls go around that move so many bytes each.
+    /// Returns the number of pieces of memory that calls cycle through if each call moves `bytes`.
     fn pieces(&self, bytes: usize) -> usize {
         self.round.div_ceil(bytes.max(1)).clamp(1, 64)
     }
 
-    /// How long calls take, of which the first ones, as many as `warming`, do not count.
+    /// Measures the duration of a call. The first `warming` calls do not count.
     fn measure(&mut self, warming: usize, mut call: impl FnMut(usize) -> Result<()>) -> Result<Spread> {
         let mut next = 0;
         let mut calls = |count: usize| {
@@ -244,7 +246,7 @@ impl Clock {
         Ok(Spread { us: times[BATCHES / 2], fastest: times[0], slowest: times[BATCHES - 1], trouble })
     }
 
-    /// How long a copy takes that reads and writes so many bytes together, in µs.
+    /// Returns the duration, in µs, of a copy that reads and writes `bytes` in total.
     fn copy(&mut self, bytes: usize) -> Result<f64> {
         if let Some(us) = self.copies.get(&bytes) {
             return Ok(*us);

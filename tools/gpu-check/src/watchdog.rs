@@ -1,20 +1,20 @@
-//! Ends the process where a kernel does not end: nothing else can.
+//! A watchdog that ends the process if a kernel does not end. Nothing else can stop such a kernel.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// What the process ends with where the device is of no more use to it: another process goes on with the next op.
+/// Exit status if this process can't use the device any more. A new process then continues with the next op.
 pub const GO_ON: u8 = 3;
 
-/// Watches until it is dropped.
-pub struct Watchdog(#[allow(dead_code, reason = "it is its end that tells")] Sender<()>);
+/// A watchdog that is active until it is dropped.
+pub struct Watchdog(#[allow(dead_code, reason = "dropping it stops the watchdog")] Sender<()>);
 
 impl Watchdog {
     pub fn new(what: String, longest: Duration) -> Self {
         let (sender, receiver) = channel();
         std::thread::spawn(move || {
             if receiver.recv_timeout(longest) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{what}: nothing for {} s", longest.as_secs());
+                eprintln!("{what}: did not finish within {} s", longest.as_secs());
                 std::process::exit(GO_ON.into());
             }
         });

@@ -17,7 +17,7 @@ fn options(way: usize, max_norm: f64) -> evenkeel::ClipGradNorm {
     evenkeel::ClipGradNorm::new(max_norm).mode(mode).error_if_nonfinite(way == REFUSES)
 }
 
-/// How long each gradient is: there are as many as divide the rows, 64 at most.
+/// Returns the length of each gradient. Their number is the largest divisor of the number of rows up to 64.
 fn length(shape: Shape) -> usize {
     let count = (1..=64.min(shape.rows)).rev().find(|&count| shape.rows.is_multiple_of(count));
     shape.elements() / count.unwrap_or(1)
@@ -41,7 +41,7 @@ impl<E: Number> Ready<E> for Clip {
             written[0].view_mut().chunks_exact_mut(self.length).map(|gradient| E::to_clip(gradient)).collect();
         let options = options(self.way, self.max_norm);
         cuda::clip_grad_norm(&self.stream, &mut gradients, self.norm.as_view_mut(), &options)?;
-        // So that there is something to clip each time.
+        // A smaller limit makes the next call clip again.
         self.max_norm *= 0.99;
         Ok(())
     }
@@ -53,10 +53,10 @@ impl<E: Number> Ready<E> for Clip {
 
 impl Op for ClipGradNorm {
     const NAME: &'static str = "clip_grad_norm";
-    // What is read is what is written: it is filled in first.
+    // The op works in place: the first launch's results are filled with what is read.
     const READ: &'static [Extent] = &[Extent::Whole];
     const WRITTEN: &'static [Extent] = &[Extent::Whole];
-    // For the norm, before it is read and written.
+    // The norm takes one more read of the gradients, before they are read and written.
     const AGAIN: usize = 1;
     const IS_OF_ROWS: bool = false;
     const WAYS: &'static [&'static str] = &["exact", "as torch does", "NaN and infinities are refused"];

@@ -1,11 +1,11 @@
-//! Functions of one element, or of two.
+//! Functions of one or two elements.
 
 use super::{Extent, Number, Op, Ready, Results, Shape};
 use crate::error::Result;
 use crate::memory::{Placed, Stream};
 use evenkeel::cuda;
 
-/// `Op name into` of so many slices, and the options' default if there are some.
+/// Defines ops from lines `Op name into [slices]`, with the options if the op has some.
 macro_rules! functions {
     ($($Op:ident $name:ident $into:ident [$($at:literal),*] $($options:expr)?;)*) => {
         $(pub struct $Op;

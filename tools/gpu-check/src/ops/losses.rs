@@ -1,4 +1,4 @@
-//! The cross-entropy, and it with its gradient.
+//! The cross-entropy, without and with its gradient.
 
 use super::{Extent, Number, Op, Ready, Results, Shape, rows};
 use crate::error::Result;
@@ -19,14 +19,14 @@ fn options(way: usize) -> evenkeel::CrossEntropy<'static> {
     }
 }
 
-/// A class for each row, and one row of seven that is ignored.
+/// Returns a class for each row. One row of seven is ignored.
 fn targets(shape: Shape) -> Vec<i64> {
     let ignored = evenkeel::CrossEntropy::default().ignore_index;
     let class = |row: usize| if row % 7 == 3 { ignored } else { (row * 7919 % shape.cols) as i64 };
     (0..shape.rows).map(class).collect()
 }
 
-/// The gradients of the losses.
+/// Returns the gradients of the losses.
 fn slopes(shape: Shape, way: usize) -> Vec<f64> {
     let count = if options(way).reduction == Reduction::None { shape.rows } else { 1 };
     (0..count).map(|i| 1.0 - (i % 3) as f64 * 0.75).collect()
@@ -37,7 +37,7 @@ fn words(loss: &[f64]) -> Vec<u64> {
     loss.iter().map(canonical).collect()
 }
 
-/// What a call needs on the device, whether it makes gradients too.
+/// State of a call on the device, with or without gradients.
 struct Losses {
     stream: Stream,
     shape: Shape,

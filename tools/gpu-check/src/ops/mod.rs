@@ -1,5 +1,6 @@
-//! The ops: of each, how the CPU and how the device is called. To add one: an `impl Op` here, and its line in
-//! [`each_op!`](crate::each_op).
+//! The ops: how to call each of them on the CPU and on the device.
+//!
+//! To add an op, write an `impl Op` here and add its line to [`each_op!`](crate::each_op).
 
 pub mod clip_grad_norm;
 pub mod elementwise;
@@ -17,7 +18,7 @@ use evenkeel::cuda::{DeviceElement, Operand, OperandMut};
 use evenkeel::testing::values::Bits;
 use half::{bf16, f16};
 
-/// Calls `$then!(path of the op)` for each op, in the order of the table.
+/// Calls `$then!(path of the op)` for each op, in the order of the report's table.
 #[macro_export]
 macro_rules! each_op {
     ($then:ident) => {
@@ -69,7 +70,7 @@ macro_rules! each_op {
     };
 }
 
-/// The ops' names.
+/// Returns the names of all ops.
 pub fn names() -> Vec<&'static str> {
     let mut names = Vec::new();
     macro_rules! name {
@@ -81,7 +82,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// Rows and columns.
+/// Number of rows and columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub rows: usize,
@@ -100,14 +101,14 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// How many numbers there are.
+/// Number of elements of an argument or a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// One an element of the shape.
+    /// One for each element of the shape.
     Whole,
-    /// One a row.
+    /// One for each row.
     Rows,
-    /// One a column: a weight, or a gradient of one.
+    /// One for each column: a weight or its gradient.
     Columns,
 }
 
@@ -121,11 +122,12 @@ impl Extent {
     }
 }
 
-/// What a call gives.
+/// Results of a call.
 pub struct Results<E> {
-    /// As many as [`Op::WRITTEN`]; an empty one is not written in this way of calling the op.
+    /// One list for each entry of [`Op::WRITTEN`]. A list is empty if this way to call the op does not write the
+    /// result.
     pub written: Vec<Vec<E>>,
-    /// What is of another type, by its bits.
+    /// Bits of the results of other types.
     pub words: Vec<u64>,
 }
 
@@ -135,16 +137,16 @@ impl<E> From<Vec<Vec<E>>> for Results<E> {
     }
 }
 
-/// An op with what it needs beside its numbers, ready to be launched on the device.
+/// An op with its other arguments, ready to be launched on the device.
 pub trait Ready<E> {
-    /// What is written before the first launch, if it matters.
+    /// Writes the initial contents of the results, if the op reads them.
     fn fill(&mut self, _read: &[Placed<E>], _written: &mut [Placed<E>]) -> Result<()> {
         Ok(())
     }
 
     fn launch(&mut self, read: &[Placed<E>], written: &mut [Placed<E>]) -> Result<()>;
 
-    /// See [`Results::words`].
+    /// Returns the [`Results::words`].
     fn words(&self) -> Result<Vec<u64>> {
         Ok(Vec::new())
     }
@@ -161,14 +163,14 @@ pub trait Op {
     const NAME: &'static str;
     const READ: &'static [Extent];
     const WRITTEN: &'static [Extent];
-    /// How often the whole shape is read once more than what is listed above.
+    /// Number of times that the op reads the whole shape in addition to [`Op::READ`].
     const AGAIN: usize = 0;
-    /// Whether a row's results are of that row alone, and of its weights.
+    /// Whether the results of a row depend on that row and the weights only.
     const IS_OF_ROWS: bool = true;
-    /// What its ways to be called are: options, with or without weights.
+    /// Names of the ways to call the op: its options, with or without weights.
     const WAYS: &'static [&'static str] = &["plain"];
 
-    /// The nearest shape that it takes.
+    /// Returns the nearest shape that the op accepts.
     fn shape(shape: Shape) -> Shape {
         shape
     }
@@ -177,14 +179,14 @@ pub trait Op {
 
     fn on_device<E: Number>(stream: &Stream, shape: Shape, way: usize) -> Result<impl Ready<E>>;
 
-    /// How many bytes it moves at least.
+    /// Returns the smallest number of bytes that the op has to move.
     fn bytes<E>(shape: Shape) -> usize {
         let moved = Self::READ.iter().chain(Self::WRITTEN);
         size_of::<E>() * (moved.map(|extent| extent.len(shape)).sum::<usize>() + Self::AGAIN * shape.elements())
     }
 }
 
-/// A storage type that devices take.
+/// An element type that devices support.
 pub trait Number: DeviceElement + Bits {
     fn operand(view: CudaView<'_, Self>) -> Operand<'_>;
     fn operand_mut(view: CudaViewMut<'_, Self>) -> OperandMut<'_>;
@@ -208,7 +210,7 @@ macro_rules! numbers {
 }
 numbers!(f32, f16, bf16);
 
-/// The rows of a slice.
+/// Returns the rows of a slice.
 pub fn rows<E: Number>(x: &[E], shape: Shape) -> Result<evenkeel::Rows<'_, E>> {
     Ok(evenkeel::Rows::new(x, shape.rows, shape.cols)?)
 }

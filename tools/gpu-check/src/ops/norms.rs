@@ -14,12 +14,12 @@ const WEIGHTS: &[&str] = &["weights of the rows' type", "weights of f32", "no we
 const OF_ROWS: usize = 0;
 const WIDE: usize = 1;
 
-/// Weights, or biases, of f32.
+/// Generates f32 weights or biases.
 fn wide(cols: usize) -> Vec<f32> {
     numbers::weights(&mut SmallRng::seed_from_u64(2), cols)
 }
 
-/// What a way of calling has for a weight or bias.
+/// Returns the weight or bias of a way to call the op.
 fn operand<'a, E: Number>(way: usize, given: &'a Placed<E>, wide: &'a CudaSlice<f32>) -> Option<Operand<'a>> {
     match way {
         OF_ROWS => Some(E::operand(given.view())),
@@ -166,7 +166,7 @@ impl Op for LayerNormBackward {
     fn on_cpu<E: Number>(shape: Shape, way: usize, read: &[Vec<E>]) -> Result<Results<E>> {
         let wide = wide(shape.cols);
         let (x, dy) = (rows(&read[0], shape)?, rows(&read[2], shape)?);
-        // The bias has no part in gradients, but for being there.
+        // Only the presence of a bias matters to the gradients, not its values.
         let made = evenkeel::layer_norm_backward(x, dy, &layer_norm(way, (&read[1], &read[1]), &wide))?;
         Ok(vec![made.dx, made.dweight.unwrap_or_default(), made.dbias.unwrap_or_default()].into())
     }

@@ -7,7 +7,7 @@ use evenkeel::cuda;
 
 const LAYOUTS: &[&str] = &["halves", "neighbours"];
 
-/// A table for half of the rows, so that there are two heads.
+/// Makes a table for half of the rows, so that there are two heads.
 fn table(shape: Shape, way: usize) -> Result<evenkeel::RopeTable> {
     let positions: Vec<i64> = (0..shape.rows as i64 / 2).collect();
     let options = evenkeel::Rope::default().interleaved(way == 1);
@@ -58,7 +58,7 @@ impl Op for QkNormRope {
     const WAYS: &'static [&'static str] = LAYOUTS;
 
     fn shape(shape: Shape) -> Shape {
-        // As many columns as the kernels take.
+        // Limits the columns to what the kernels accept.
         let cols = shape.cols.min(cuda::qk_norm_rope::MOST_COLS);
         Shape { rows: shape.rows.next_multiple_of(2), cols: cols.next_multiple_of(2) }
     }

@@ -32,18 +32,18 @@ fn draws(rows: usize) -> Vec<Draw> {
     (0..rows as u64).map(|row| Draw { seed: 9, row, draw: 3 }).collect()
 }
 
-/// Tokens that penalties see.
+/// Returns the tokens that penalties apply to.
 fn history(cols: usize) -> Vec<u32> {
     (0..40).map(|i| (i * i * 37 % cols) as u32).collect()
 }
 
-/// Two tokens of three, a bit each.
+/// Returns a bitmask that allows about two of three tokens.
 fn allowed(cols: usize) -> Vec<u32> {
     vec![0b1011_0110_1101_1011_0110_1101_1011_0110; cols.div_ceil(32)]
 }
 
-/// A token and how many were kept, or a hash of the reason, but for numbers that are not finite: of these the device
-/// knows the place alone.
+/// Encodes the token and the number of kept tokens, or a hash of the error. A non-finite logit is encoded by its index
+/// only, because the device reports nothing else about it.
 fn word(outcome: evenkeel::Result<(u32, usize)>) -> u64 {
     match outcome {
         Ok((token, kept)) => u64::from(token) << 32 | kept as u64,
@@ -58,7 +58,7 @@ struct Drawing {
     requests: CudaSlice<Request>,
     outcomes: CudaSlice<Outcome>,
     adjusted: Option<CudaSlice<f32>>,
-    /// What requests have the addresses of.
+    /// Lists that the requests hold the addresses of.
     _lists: CudaSlice<u32>,
 }
 
@@ -111,7 +111,7 @@ impl Op for Sample {
         let address = lists.device_ptr(stream).0;
         let request = |draw| {
             let request = Request::new(&sampler, draw)?;
-            // SAFETY: the list is as long as it says, or has a bit for each token, and lives as long as the requests.
+            // SAFETY: the list has the given length, or a bit for each token, and it lives as long as the requests.
             Ok(unsafe {
                 match way {
                     PENALISED => request.history((0, 0), (address, list.len() as u32)),

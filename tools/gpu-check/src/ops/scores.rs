@@ -7,7 +7,8 @@ use evenkeel::cuda::CopiedMask;
 use evenkeel::testing::hostile::scattered;
 use evenkeel::{FullyMasked, Mask, cuda};
 
-const POLICIES: &[&str] = &["rows without logits are zeros", "they are uniform", "they are an error"];
+const POLICIES: &[&str] =
+    &["fully masked rows are zeros", "fully masked rows are uniform", "fully masked rows are errors"];
 
 fn policy(way: usize) -> evenkeel::Softmax<'static> {
     let policy = [FullyMasked::Zeros, FullyMasked::Uniform, FullyMasked::Error][way];
@@ -16,7 +17,7 @@ fn policy(way: usize) -> evenkeel::Softmax<'static> {
 
 const MASKS: &[&str] = &["causal", "window", "keep flags", "bias", "lengths", "scale and softcap", "all at once"];
 
-/// What masks are of, by way: those that have not a part leave it out.
+/// Parts of the masks. Each way to call an op uses some of them.
 struct Parts {
     keep: Option<Vec<u8>>,
     bias: Option<Vec<f32>>,
@@ -74,7 +75,7 @@ fn on_device(stream: &Stream, shape: Shape, way: usize) -> Result<CopiedMask> {
     Ok(CopiedMask::new(stream, &Parts::new(shape, way).mask(shape))?)
 }
 
-/// Where results go, as the functions on the device take them.
+/// Converts a result to the argument type of the device's function.
 macro_rules! to {
     (Whole, $to:expr, $shape:expr) => {
         $to.rows_mut($shape)?
@@ -137,7 +138,7 @@ plain_and_masked! {
     LogSumExp LogSumExpMasked logsumexp logsumexp_into logsumexp_masked_into Rows;
 }
 
-/// The gradients of results, as the functions of the CPU and of the device take them.
+/// Converts the gradient of a result to the argument type of the CPU's function.
 macro_rules! from {
     (Whole, $from:expr, $shape:expr) => {
         rows(&$from, $shape)?
