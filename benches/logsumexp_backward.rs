@@ -1,4 +1,4 @@
-//! Benchmark of `logsumexp_backward` over the last axis. Also of forward and backward pass by candle's autograd, with
+//! Benchmark of `logsumexp_backward` over the last axis. It also times forward and backward pass by candle's autograd:
 //! the guarded op against candle's own.
 
 use crate::support::{Race, SHAPES, Timed, gradient, numbers, tensor};

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes tests/vectors/attention.tsv: what ONNX's reference of Attention and PyTorch's scaled_dot_product_attention give, in
-f64, for inputs that both sides make by one formula.
+"""Makes tests/vectors/attention.tsv: the results of ONNX's reference of Attention and of PyTorch's
+scaled_dot_product_attention, in f64. This script and the test make the inputs by the same formula.
 
-Run `python3 scripts/attention-vectors.py` (needs onnx, numpy and torch) from the root of the repository. Nothing here
-knows of the crate's code.
+Run `python3 scripts/attention-vectors.py` (needs onnx, numpy and torch) from the root of the repository. The script does
+not depend on the crate's code.
 
-A line: source, batch, heads, heads of keys, queries, keys, features, features of values, scale, softcap (0 is none), causal
-(0 or 1; the last query stands at the last key), window (keys up to one's own; 0 is all), lengths (one for each batch, or -),
-keep (flags of [batch, heads, queries, keys], or -), bias (0 or 1), results.
+Fields of a line: source, batch, heads, heads of keys, queries, keys, features, features of values, scale, softcap (0 is
+none), causal (0 or 1; the last query is at the position of the last key), window (number of keys up to the query's own; 0
+is all), lengths (one for each batch, or -), keep (flags of [batch, heads, queries, keys], or -), bias (0 or 1), results.
 """
 import struct
 
@@ -19,7 +19,7 @@ PRIME = 2654435761
 
 
 def numbers(count, seed):
-    """Multiples of 1/8 within 4 of 0, which every type holds."""
+    """Returns multiples of 1/8 between -4 and 4, which are exact in every type."""
     return np.array([((i * PRIME + seed * 40503) % 65 - 32) / 8 for i in range(count)])
 
 
@@ -45,7 +45,7 @@ def masks(shape, keep, bias):
 
 
 def onnx(shape, scale, softcap, causal, window, lengths, keep, bias):
-    """Keys before the first query are given as the past: the last query then stands at the last key."""
+    """Passes the keys before the first query as the past, so that the last query is at the position of the last key."""
     q, k, v = tensors(shape)
     keep, bias = masks(shape, keep, bias)
     past = shape[4] - shape[3]
@@ -78,7 +78,7 @@ def pytorch(shape, scale, softcap, causal, window, lengths, keep, bias):
     return y.numpy()
 
 
-# Shape, scale, softcap, causal, window, lengths, keep, bias.
+# Arguments of the cases: shape, scale, softcap, causal, window, lengths, keep, bias.
 ONNX = [
     ((1, 1, 1, 1, 1, 4, 3), 0.5, 0, 0, 0, None, 0, 0),
     ((2, 2, 2, 3, 3, 4, 4), 0.5, 0, 1, 0, None, 0, 0),

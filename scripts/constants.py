@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Derives every numeric constant in src/math, src/element.rs and src/reference.
 
-Run `python3 scripts/constants.py` (needs mpmath); paste what it prints where the names say. Polynomials
-are minimax fits by Remez exchange; those used with a pinned leading coefficient say so.
+Run `python3 scripts/constants.py` (needs mpmath), and copy the printed constants to the places that their names tell.
+Polynomials are minimax fits by Remez exchange. Those with a pinned leading coefficient are marked.
 """
 import struct
 from mpmath import mp, mpf, log, exp, expm1, erf, erfc, floor, matrix, lu_solve, cos, sin, pi, nint, sqrt, tanh, atanh
@@ -16,7 +16,7 @@ def f32(x):
 
 
 def f32_exact(x):
-    """Round an mpf to f32 without going through f64 twice (the constants are nowhere near a tie)."""
+    """Rounds an mpf to f32 by way of f64. The double rounding is harmless, because no constant is near a tie."""
     return mpf(f32(x))
 
 
@@ -25,7 +25,7 @@ def bits32(x):
 
 
 def split32(x):
-    """x as two f32."""
+    """Splits x into two f32."""
     return bits32(x), bits32(x - f32_exact(x))
 
 
@@ -34,7 +34,7 @@ def hex64(x):
 
 
 def remez(f, weight, degrees, lo, hi, rounds=30):
-    """Minimax fit of sum c_d x^d over `degrees` to f on [lo, hi], error times `weight` equalised."""
+    """Returns the minimax fit of sum c_d x^d over `degrees` to f on [lo, hi], with the error times `weight` equalised."""
     n = len(degrees)
     nodes = [lo + (hi - lo) * (1 - cos(pi * i / n)) / 2 for i in range(n + 1)]
     for _ in range(rounds):
@@ -73,7 +73,7 @@ def series(f, x, at_zero):
 
 
 def round_down_bits(x, bits):
-    """Truncate x to `bits` significant bits, so that small integers times it are exact."""
+    """Truncates x to `bits` significant bits, so that its products with small integers are exact."""
     e = int(floor(log(abs(x), 2)))
     return floor(x * mpf(2) ** (bits - 1 - e)) / mpf(2) ** (bits - 1 - e)
 
@@ -99,16 +99,16 @@ def softmax_exp():
 
 
 def monotone_poly(c):
-    """The same polynomial with a smaller cubic coefficient, so that e^z never falls from one step of WeightExp to the next.
+    """Lowers the cubic coefficient until e^z never falls from one step of WeightExp to the next.
 
     Two neighbours z < y belong to different steps, with arguments near ln2/16 and -ln2/16. Before the last rounding, which
-    is monotone, the powers that stand for them are off by `errors` at most. The polynomial has to leave a gap that is larger.
+    is monotonic, the computed powers have an error of at most `errors`. The polynomial has to leave a larger gap.
     """
-    half, unit = LN2 / 16, mpf(2) ** -29  # of r and t, which are between 2^-5 and 2^-4: half a unit in the last place
-    argument = 2 * unit + mpf(2) ** -47  # f64 to f32, the table's low part, ln2/8 in f64 times up to 739
+    half, unit = LN2 / 16, mpf(2) ** -29  # half a unit in the last place of r and t, which are between 2^-5 and 2^-4
+    argument = 2 * unit + mpf(2) ** -47  # f64 to f32, the table's low part, and ln2/8 in f64 times up to 739
     cube = half**2 * (mpf(2) ** -25 + mpf(2) ** -25 + half * mpf(2) ** -27)  # r^2; q, and its inner step
     errors = sum(argument * (1 + r) / exp(r) + (unit + cube) / exp(r) for r in (half, -half))
-    # The step is chosen by z in f32: the end of a step may lie this far off.
+    # z in f32 selects the step, so the end of a step may be off by this much.
     off = mpf(2) ** -16
     relative = lambda c, r: (1 + r + r * r * (mpf(1) / 2 + c[0] * r + c[1] * r * r)) / exp(r) - 1
     gap = lambda c: min(relative(c, r - 2 * half) - relative(c, r) for r in (half - off, half, half + off))
@@ -118,7 +118,8 @@ def monotone_poly(c):
         m[0] = below(m[0])
     print("  MONOTONE_POLY  0.5 pinned,", [bits32(v) for v in m])
     print("    gap %.4f, errors %.4f, in 2^-28" % (gap(m) * 2**28, errors * 2**28))
-    # Off before the last rounding, and with it relative to the result, whose significand is at least e^(ln2/16) there.
+    # The error before the last rounding, and the total error relative to the result, whose significand is at least
+    # e^(ln2/16) there.
     before = errors / 2 + max(abs(relative(m, half * i / 1000)) for i in range(-1000, 1001))
     print("    error %.4f ULP, %.4f 2^-24 of the result" % (mpf(1) / 2 + before * 2 * exp(-half) * 2**23, (exp(-half) + before * 2**24)))
 
@@ -180,9 +181,9 @@ def log_f64():
 
 
 def log_pair():
-    """Of the natural and of the binary logarithm: ln(1+r) = r - r^2/2 + r^3 q(r), and that over ln 2."""
+    """Constants of the natural and the binary logarithm: ln(1+r) = r - r^2/2 + r^3 q(r), and the same divided by ln 2."""
     base = mpf("0.71875")
-    # Eighths of a binade from the base on; the one that has 1 in it is to be left as it is.
+    # Eighths of a binade from the base on. The one that contains 1 keeps the factor 1.
     at = lambda i: (base + mpf(i) / 16) if base + mpf(i) / 16 <= 1 else 1 + (base + mpf(i) / 16 - 1) * 2
     ends = [at(i) for i in range(9)]
     c = [mpf(1) if a < 1 < b else nint(2 / (a + b) * 256) / 256 for a, b in zip(ends, ends[1:])]
@@ -257,18 +258,18 @@ def bits64(x):
 
 
 def split64(x):
-    """x as two f64."""
+    """Splits x into two f64."""
     return bits64(x), bits64(x - mpf(float(x)))
 
 
 def chebyshev(f, lo, hi, terms, centre):
-    """Coefficients in powers of x - centre of the polynomial through f at Chebyshev's points."""
+    """Returns the interpolation of f at Chebyshev's points, as coefficients of powers of x - centre."""
     half, middle = (hi - lo) / 2, (hi + lo) / 2
     nodes = [cos(pi * (2 * i + 1) / (2 * terms)) for i in range(terms)]
     values = [f(middle + half * x) for x in nodes]
     c = [2 * sum(v * cos(pi * j * (2 * i + 1) / (2 * terms)) for i, v in enumerate(values)) / terms for j in range(terms)]
     c[0] /= 2
-    # From Chebyshev polynomials of t to powers of t, then of x - centre.
+    # Converts from Chebyshev polynomials of t to powers of t, then to powers of x - centre.
     powers, t_0, t_1 = [mpf(0)] * terms, [mpf(1)], [mpf(0), mpf(1)]
     for j in range(terms):
         for d, v in enumerate(t_0):
@@ -301,7 +302,10 @@ def expm1_f64():
 
 
 def normal_f64():
-    """What is odd about zero in powers of the square; and the tail times e^(..) (a + pole) in powers of 1/(a + pole) - centre."""
+    """Fits the odd part about zero in powers of the square, and the tail.
+
+    The tail is multiplied by e^(..) (a + pole), and fitted in powers of 1/(a + pole) - centre.
+    """
     cases = (
         ("erf.rs", lambda x: erf(x), erfc, lambda x: x * x, mpf("0.75"), mpf(7), mpf(2), 13, 22),
         ("gelu.rs", lambda x: erf(x / sqrt(mpf(2))) / 2, lambda x: erfc(x / sqrt(mpf(2))) / 2, lambda x: x * x / 2, mpf(1), mpf(41), mpf(3), 13, 24),
@@ -334,7 +338,7 @@ def polynomial32(name, c, error):
 
 
 def pairs():
-    """What the forms in pairs of f32 take beside the exponential."""
+    """Constants of the functions in pairs of f32, except the exponential's."""
     worst = lambda g, c, points, at=lambda z: z: max(abs(1 - sum(v * at(z) ** j for j, v in enumerate(c)) / g(z)) for z in points)
     print("== src/math/normal_pair.rs")
     g = lambda z: erf(sqrt(z)) / sqrt(z)
@@ -366,9 +370,9 @@ def limits():
     fmts = {"f64": (53, -1022, 1023), "f32": (24, -126, 127), "f16": (11, -14, 15), "bf16": (8, -126, 127)}
     for name, (p, emin, emax) in fmts.items():
         top = (2 - mpf(2) ** (1 - p)) * mpf(2) ** emax
-        over = top + mpf(2) ** (emax - p)  # first value that rounds to infinity (tie goes to even = inf)
+        over = top + mpf(2) ** (emax - p)  # first value that rounds to infinity (the tie goes to even, infinity)
         normal = mpf(2) ** emin - mpf(2) ** (emin - p)  # rounds up to the smallest normal
-        zero = mpf(2) ** (emin - p)  # half the smallest subnormal: the tie rounds to zero
+        zero = mpf(2) ** (emin - p)  # half the smallest subnormal; this tie rounds to zero
 
         def grid_down(v):  # largest representable value strictly below v
             e = int(floor(log(abs(v), 2)))

@@ -1,27 +1,27 @@
-"""How many instructions a thread of softmax takes for a row that its block holds, as NVIDIA's disassembler shows them.
+"""Counts the instructions of a softmax thread for a row that its block holds in registers, from NVIDIA's disassembly.
 
-The way that is counted is the shortest one from a kernel's first instruction to its end that reads and writes all the pieces
-that a thread holds, and looks up what the exponentials of all their elements need. So it is that of a row without anything
-masked that spans 87 at most, in a warp whose threads have all of their pieces; what a warp's first lane writes for the
-others is counted for all of them, as the warp waits for it.
+The count is that of the shortest path from a kernel's first instruction to its end that reads and writes all the pieces
+of a thread, and does the table lookups of all their exponentials. This is the path of a row without masked elements that
+spans at most 87, in a warp whose threads have all of their pieces. Instructions that write a warp's result by its first
+lane count for all lanes, because the warp waits for them.
 """
 
 import heapq
 import re
 
 ARCHITECTURE = "sm_90"
-# Pieces of sixteen bytes that a thread holds, and how many elements they are of each type.
+# Number of 16-byte pieces that a thread holds, by kernel size, and number of elements in a piece, by type.
 PIECES = {"1x4": 4, "8x4": 4, "16x8": 8}
 IN_PIECE = {"f32": 4, "f16": 8, "bf16": 8}
-# What a thread of two-byte elements takes for each at most, where blocks are of more than one warp.
+# Largest number of instructions per element of two bytes, in blocks of more than one warp.
 MOST = 28
 
-# What a path has to have, by what the instructions begin with.
+# Instructions that a path must contain, by their start.
 MARKS = (r"LDG\.E\.128", r"STG\.E\.128", r"SHFL\.IDX", r"STS")
 
 
 def instructions(listing, kernel):
-    """The kernel's, each with its text, and the places of its labels."""
+    """Returns the texts of a kernel's instructions, and the indices of its labels."""
     found, labels, within = [], {}, False
     for line in listing.splitlines():
         if line.startswith(".text."):
@@ -34,7 +34,7 @@ def instructions(listing, kernel):
 
 
 def after(text, place, labels):
-    """Whether a path may end at an instruction, and where it may go on."""
+    """Returns whether a path may end at an instruction, and the indices of the instructions that may follow."""
     guard = re.match(r"@!?U?P\w+\s+", text)
     operation = text[guard.end() :] if guard else text
     name = operation.split()[0]
@@ -45,14 +45,14 @@ def after(text, place, labels):
     if name.startswith("BRA"):
         target = re.search(r"\.L_x_\d+", operation)
         ways = [labels[target[0]]] if target and target[0] in labels else []
-        # A further condition is written behind the name.
+        # The name may be followed by another condition.
         may_go_on = guard or name == "BRA.DIV" or re.match(r"BRA\S* !?U?P\w+,", operation)
         return False, ways + ([place + 1] if may_go_on else [])
     return False, [place + 1]
 
 
 def shortest(found, labels, wanted):
-    """The fewest instructions of a path with as many of `MARKS`, if there is one."""
+    """Returns the length of the shortest path with exactly `wanted` of the `MARKS`, or None."""
     marks = [tuple(int(bool(re.match(r"(@!?U?P\w+\s+)?" + mark, text))) for mark in MARKS) for text in found]
     start = (0, (0,) * len(MARKS))
     best, queue = {start: 0}, [(0, start)]
@@ -74,21 +74,21 @@ def shortest(found, labels, wanted):
 
 
 def of_kernel(listing, kernel, pieces, elements):
-    """The instructions of a thread, with as many writes to shared memory as any such path has."""
+    """Returns the number of instructions of a thread, on a path with as many writes to shared memory as possible."""
     found, labels = instructions(listing, kernel)
     for writes in range(8, -1, -1):
         if length := shortest(found, labels, (pieces, pieces, 2 * elements, writes)):
             return length
-    raise SystemExit(f"{kernel}: no path through it reads and writes {pieces} pieces and has {elements} exponentials")
+    raise SystemExit(f"{kernel}: no path reads and writes {pieces} pieces and computes {elements} exponentials")
 
 
 def table(listing):
-    """Lines of docs/gpu/instructions.tsv."""
+    """Yields the lines of docs/gpu/instructions.tsv."""
     yield "kernel\tarchitecture\telements of a thread\tinstructions of a thread\tinstructions an element"
     for dtype, in_piece in IN_PIECE.items():
         for size, pieces in PIECES.items():
             kernel, elements = f"softmax_{dtype}_{size}", pieces * in_piece
             length = of_kernel(listing, kernel, pieces, elements)
             if dtype != "f32" and size != "1x4" and length > MOST * elements:
-                raise SystemExit(f"{kernel}: {length} instructions for {elements} elements are more than {MOST} for each")
+                raise SystemExit(f"{kernel}: {length} instructions for {elements} elements exceed {MOST} per element")
             yield f"{kernel}\t{ARCHITECTURE}\t{elements}\t{length}\t{length / elements:.2f}"

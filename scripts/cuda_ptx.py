@@ -1,4 +1,4 @@
-"""The form in which the crate stores its PTX; `src/cuda/ptx.rs` describes and reads it."""
+"""The format in which the crate stores its PTX; `src/cuda/ptx.rs` describes and reads it."""
 
 import re
 
@@ -7,10 +7,10 @@ REGISTER = re.compile(r"%([a-z]+)(-?\d+)")
 
 
 def slim(text):
-    """The same program with shorter names of parameters and labels, and without comments and indentation."""
+    """Shortens the names of parameters and labels, and removes comments and indentation."""
     text = re.sub(r"//.*", "", text)
     text = re.sub(r"\b\w+_param_(\d+)", r"p\1", text)
-    # Labels belong to a kernel, so those of another may have the same name.
+    # Labels are local to a kernel, so labels of two kernels may have the same name.
     text = re.sub(r"\$L__BB\d+_", "L", text)
     text = re.sub(r"[ \t]+", " ", text)
     return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
@@ -22,14 +22,14 @@ def storage(entry):
 
 
 def modules(text):
-    """What is loaded of a source: its kernels of each storage type."""
+    """Yields the modules that are loaded from a source: its kernels of each storage type."""
     head, *entries = text.split(ENTRY)
     for kind in dict.fromkeys(map(storage, entries)):
         yield head + "".join(ENTRY + entry for entry in entries if storage(entry) == kind)
 
 
 def of_kernels(text, convert):
-    """The text, with the numbers of each kernel's registers converted by a function of them and of the last one."""
+    """Converts the numbers of each kernel's registers. `convert` gets a register's number and the last one's."""
     head, *entries = text.split(ENTRY)
     for i, entry in enumerate(entries):
         last = {}
@@ -44,7 +44,7 @@ def of_kernels(text, convert):
 
 
 def pack(texts):
-    # Installed with the compiler.
+    # This module is installed with the compiler.
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=22)

@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
-"""Makes tests/vectors/train.tsv: what PyTorch's GradScaler, AdamW and SGD do, step by step; and tests/vectors/losses.tsv:
-its losses with their gradients by the logits.
+"""Makes tests/vectors/train.tsv, results of PyTorch's GradScaler, AdamW, SGD and clip_grad_norm_, and
+tests/vectors/losses.tsv, its losses with their gradients with respect to the logits.
 
-Run `python3 scripts/train-vectors.py` (needs torch) from the root of the repository. Nothing here knows of the crate's
-code.
+Run `python3 scripts/train-vectors.py` (needs torch) from the root of the repository. The script does not depend on the
+crate's code.
 
-A line: `scaler`, init, growth, backoff, interval, for each step whether its gradients are finite (1 or 0), and the bits of
-the f32 scale before each step and after the last.
-Or `adamw`, lr, beta1, beta2, eps, weight decay, or `sgd`, lr, momentum, dampening, weight decay, nesterov (0 or 1); and then
-steps, elements, and the bits of the f64 parameters and states (exp_avg and exp_avg_sq, or the momentum buffer, or nothing)
-after the last step. Or `clip`, the largest norm, which norm (1, 2 or inf), how many elements each tensor has, the bits of
-the f32 gradients, of the norm in f64, and of what becomes of the gradients in f64. A parameter starts as `numbers(elements, 1)`, its gradient in step t, from 1 on, is
-`numbers(elements, 1 + t)`.
+Lines of train.tsv:
+- `scaler`, init, growth, backoff, interval, a digit for each step (1 if its gradients are finite, 0 if not), and the bits
+  of the f32 scale before each step and after the last.
+- `adamw`, lr, beta1, beta2, eps, weight decay, or `sgd`, lr, momentum, dampening, weight decay, nesterov (0 or 1); then
+  the numbers of steps and elements, and the bits of the f64 parameters and states (exp_avg and exp_avg_sq, or the
+  momentum buffer, or nothing) after the last step. A parameter starts as `numbers(elements, 1)`, and its gradient in step
+  t, counted from 1, is `numbers(elements, 1 + t)`.
+- `clip`, the largest norm, the kind of norm (1, 2 or inf), the number of elements of each tensor, and the bits of the f32
+  gradients, of the norm in f64, and of the clipped gradients in f64.
 
-A line of losses: `bce_with_logits`, columns, reduction, and the bits of the f64 logits, targets, weights and pos_weights
-(nothing without them), of the loss, and of the gradient of its sum. Or `kl_div`, columns, reduction (`none` is summed over
-each row), whether targets are logarithms (1 or 0), what the logits are multiplied with, and the bits of logits, targets,
-loss and gradient.
+Lines of losses.tsv:
+- `bce_with_logits`, columns, reduction, and the bits of the f64 logits, targets, weights and pos_weights (empty if there
+  are none), of the loss, and of the gradient of its sum.
+- `kl_div`, columns, reduction (`none` is summed over each row), whether targets are logarithms (1 or 0), the factor of
+  the logits, and the bits of logits, targets, loss and gradient.
 """
 import random
 import struct
@@ -27,7 +30,7 @@ PRIME = 2654435761
 
 
 def numbers(count, seed):
-    """Multiples of 1/8 within 4 of 0."""
+    """Returns multiples of 1/8 between -4 and 4."""
     return torch.tensor([((i * PRIME + seed * 40503) % 65 - 32) / 8 for i in range(count)], dtype=torch.float64)
 
 
@@ -96,10 +99,10 @@ with open("tests/vectors/train.tsv", "w") as out:
     out.write("# Made by scripts/train-vectors.py, which says what the fields are.\n")
     lines = [
         scaler(65536.0, 2.0, 0.5, 3, [random.random() < 0.8 for _ in range(200)]),
-        # No power of two: each product is rounded to f32.
+        # The factors are not powers of two, so each product is rounded to f32.
         scaler(1000.0, 1.7, 0.3, 2, [random.random() < 0.75 for _ in range(200)]),
         scaler(3.0, 1.0001, 0.9999, 1, [random.random() < 0.5 for _ in range(100)]),
-        # It stops growing before infinity, and starts to count again.
+        # The scale stops growing before infinity, and the count of steps starts again.
         scaler(2.0**120, 2.0, 0.5, 1, [True] * 10 + [False] + [True] * 3),
         scaler(2.0**126, 3.0, 0.5, 2, [True] * 7 + [False] * 2 + [True] * 9),
         scaler(65536.0, 2.0, 0.5, 2000, [True] * 4001 + [False, True]),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes the vectors that tests/ compares with, in arbitrary precision and exact integers.
+"""Makes the vectors that tests/ compares with, by arbitrary precision and exact integers.
 
-Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository; it writes tests/vectors/reference.tsv,
-tests/vectors/sums.tsv and tests/vectors/dry.tsv. Nothing here knows of the crate's code.
+Run `python3 scripts/vectors.py` (needs mpmath) from the root of the repository. It writes tests/vectors/reference.tsv,
+tests/vectors/sums.tsv and tests/vectors/dry.tsv. The script does not depend on the crate's code.
 """
 import math
 import random
@@ -22,12 +22,12 @@ def float64(bits):
 
 
 def f32(x):
-    """The nearest f32 of an f64."""
+    """Returns the nearest f32 of an f64."""
     return struct.unpack("<f", struct.pack("<f", x))[0]
 
 
 def expanded(x):
-    """x as `hi lo exponent`: bits of two f64 and a power of two, x = (hi + lo) 2^exponent to 2^-106 of x."""
+    """Formats x as `hi lo exponent`, bits of two f64 and a power of two: x = (hi + lo) 2^exponent to 2^-106 of x."""
     if x == 0:
         return f"{0:016x} {0:016x} 0"
     exponent = int(mp.floor(mp.log(abs(x), 2)))
@@ -50,7 +50,7 @@ FUNCTIONS = {
 
 
 def arguments(name, rng):
-    """f64 arguments: where the function changes its manner, and random ones at every scale."""
+    """Returns f64 arguments: points where implementations change their method, and random ones at every scale."""
     spread = lambda low, high: float(mpf(2) ** rng.uniform(low, high))
     signed = lambda x: x if rng.random() < 0.5 else -x
     if name == "exp":
@@ -67,7 +67,7 @@ def arguments(name, rng):
     if name == "tanh":
         return [0.17, 0.171, -0.17, 20.0, -800.0, 1e-300] + [signed(spread(-60, 6)) for _ in range(20)]
     if name in ("sin", "cos"):
-        # The f64 nearest to a multiple of pi/2 relative to its size, and neighbours of small multiples.
+        # The f64 that is relatively nearest to a multiple of pi/2, large numbers, and neighbours of small multiples.
         edges = [6381956970095103 * 2.0**797, 1e300, 1.7976931348623157e308, 0.7853981633974483, 1.5707963267948966, 3.141592653589793, 1e22]
         return edges + [signed(spread(-40, 60)) for _ in range(20)] + [signed(spread(60, 1023)) for _ in range(20)]
     edges = [0.0, 1.0, -1.0, 40.0, -40.0, -708.0, -745.0, -760.0, 1e-300, -5e-324, 710.0]
@@ -80,7 +80,7 @@ def scalar_vectors(rng):
             yield name, "", [x], [function(mpf(x))]
 
 
-# Written with numbers of their own, so that the lines before them stay.
+# These have their own random generator, so that the lines before them do not change.
 LATER = {
     "exp_m1": mp.expm1,
     "softplus": lambda x: mp.log(1 + mp.exp(x)),
@@ -101,7 +101,7 @@ def later_vectors(rng):
 
 
 def binary_vectors(rng):
-    """Of the functions of base two."""
+    """Yields vectors of the functions of base two."""
     spread = lambda low, high: float(mpf(2) ** rng.uniform(low, high))
     for x in [0.0, 1.0, -1074.0, 0.5, -0.5, 1.5, 1023.75, -1074.5, 1e-300, -5e-324, 2100.25] + [(-1) ** i * spread(-60, 10) for i in range(30)]:
         yield "exp2", "", [x], [mpf(2) ** mpf(x)]
@@ -153,7 +153,7 @@ def rope(row, position, theta, frequency=lambda plain, i, d, theta: plain, facto
     return out
 
 
-# The scalings of rope's frequencies, as modeling_rope_utils of Hugging Face's transformers defines them.
+# Scalings of rope's frequencies, as defined by modeling_rope_utils of Hugging Face's transformers.
 
 
 def linear(factor):
@@ -199,7 +199,7 @@ def llama3(factor, low, high, positions):
 
 
 def scaling_vectors(rng):
-    """Of rope with frequencies scaled, of checkpoints' own parameters among them."""
+    """Yields vectors of rope with scaled frequencies, including the parameters of real checkpoints."""
     mscale = lambda factor, weight=1: mpf(weight) * mp.log(mpf(factor)) / 10 + 1
     short = [1.0, 1.0, 1.02, 1.03, 1.05, 1.05, 1.1, 1.25]
     long = [1.08, 1.1, 1.15, 1.7, 2.6, 17.3, 44.5, 64.7]
@@ -217,7 +217,7 @@ def scaling_vectors(rng):
         (1e6, "yarn", [4.0, 32768.0, 32.0, 1.0, 1.0, 0.0, 0.0], yarn(4.0, 32768, 32.0, 1.0), mscale(4.0)),
         (1e6, "yarn", [40.0, 100.0, 2.5, 1.75, 1.0, 0.0, 0.0, 0.9], yarn(40.0, 100, 2.5, 1.75), mpf(0.9)),
         (10000.0, "yarn", [8.0, 3.0, 4.0, 2.0, 1.0, 0.0, 0.0, 1.0], yarn(8.0, 3, 4.0, 2.0), 1),
-        # gpt-oss, and DeepSeek-V2's and V3's two scales.
+        # The parameters of gpt-oss, and the two scales of DeepSeek-V2 and V3.
         (150000.0, "yarn", [32.0, 4096.0, 32.0, 1.0, 0.0, 0.0, 0.0], yarn(32.0, 4096, 32.0, 1.0, False), mscale(32.0)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 0.707], yarn(40.0, 4096, 32.0, 1.0), mscale(40.0) / mscale(40.0, 0.707)),
         (10000.0, "yarn", [40.0, 4096.0, 32.0, 1.0, 1.0, 1.0, 1.0], yarn(40.0, 4096, 32.0, 1.0), 1),
@@ -262,7 +262,8 @@ def write_reference():
                 out.write("\t".join([name, parameters, row, ",".join(map(expanded, results))]) + "\n")
 
 
-# The rules for sums, in exact arithmetic. The terms follow from their index alone.
+# The three sums of the crate, in exact arithmetic: tiled (o), fixed-point (q) and binned (b). A term depends on its
+# index only.
 
 
 def unit(i):
@@ -270,7 +271,7 @@ def unit(i):
 
 
 def rounded(x):
-    """The nearest f64 of a fraction; Python's division of integers is rounded correctly."""
+    """Returns the nearest f64 of a fraction. Python rounds a quotient of integers correctly."""
     return Fraction(x.numerator / x.denominator)
 
 
@@ -287,7 +288,7 @@ def rule_o(terms):
 
 
 def rule_q(terms, bits):
-    return sum(round(term * 2**bits) for term in terms)  # round() of a fraction takes ties to even
+    return sum(round(term * 2**bits) for term in terms)  # round() of a fraction rounds ties to even
 
 
 def rule_b(terms):
@@ -325,11 +326,14 @@ def write_sums():
 
 
 def write_dry():
-    """Penalties of repetitions: multiplier * base^exponent, the exponent at most 88.7228391 / ln(base) for bases above 1.000001."""
+    """Writes penalties of repetitions: multiplier * base^exponent.
+
+    For bases above 1.000001 the exponent is at most 88.7228391 / ln(base).
+    """
     rng = random.Random(5)
     cases = [(1.0, 2.0, 0), (0.5, 2.0, 127), (0.5, 2.0, 128), (0.8, 1.75, 158), (0.8, 1.75, 159), (1.0, 10.0, 400), (3.0, 1.000001, 700), (3.0, 1.0000011, 999), (0.1, 1.0, 50), (1e-30, 1e30, 2)]
     cases += [(rng.choice([0.8, 1.0, rng.uniform(0.1, 5)]), rng.choice([1.75, 1.1, rng.uniform(1, 2), rng.uniform(1, 10)]), rng.randrange(1, 200)) for _ in range(60)]
-    # The quotient is 20 when rounded to f64, and below it.
+    # The quotient is below 20, but rounds to 20 in f64.
     cases.append((1.0, float.fromhex("0x1.51cb453846725p+6"), 25))
     with open("tests/vectors/dry.tsv", "w") as out:
         out.write("# scripts/vectors.py, DRY: bits of multiplier and base in f64, exponent, bits of the nearest f64 of the penalty\n")

@@ -1,7 +1,7 @@
-//! The storage types: what a tensor's elements can be, and the limits of each.
+//! Storage types: the element types of tensors, and the limits of each.
 //!
-//! An [`Element`] can be loaded, stored, widened and rounded, and nothing else. There is no addition on the
-//! trait, so a kernel that is generic over it cannot accumulate in a narrow type by accident.
+//! An [`Element`] can be loaded, stored, widened and rounded, and nothing else. The trait has no addition, so a kernel
+//! that is generic over it cannot accumulate in a narrow type by accident.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use crate::simd::Storage;
 use half::{bf16, f16};
 use std::fmt;
 
-/// The name of a storage type at run time.
+/// Storage type as a value at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE 754 binary64.
@@ -26,10 +26,10 @@ pub enum DType {
 }
 
 impl DType {
-    /// Every storage type, in the order of their width.
+    /// All storage types, the widest first.
     pub const ALL: [DType; 4] = [DType::F64, DType::F32, DType::F16, DType::BF16];
 
-    /// The limits of this type.
+    /// Returns the limits of this type.
     pub const fn limits(self) -> Limits {
         match self {
             DType::F64 => Limits::F64,
@@ -51,7 +51,8 @@ impl fmt::Display for DType {
     }
 }
 
-/// What a storage type can hold, and where exp leaves it. Every value is exact in `f64`.
+/// Range and precision of a storage type, and the arguments at which exp leaves that range. Every value is exact in
+/// `f64`.
 ///
 /// ```
 /// use evenkeel::DType;
@@ -61,33 +62,33 @@ impl fmt::Display for DType {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Significant bits, the hidden one included.
+    /// Number of significant bits, including the hidden one.
     pub digits: u32,
-    /// The largest finite value.
+    /// Largest finite value.
     pub max: f64,
-    /// The smallest positive normal value.
+    /// Smallest positive normal value.
     pub min_normal: f64,
-    /// The smallest positive value.
+    /// Smallest positive value.
     pub min_subnormal: f64,
-    /// The distance from 1 to the next value.
+    /// Distance from 1 to the next larger value.
     pub epsilon: f64,
-    /// The smallest magnitude that a division is guarded with: the smallest positive normal, whose reciprocal is
-    /// finite in every type.
+    /// Smallest magnitude used to guard a division: the smallest positive normal value, whose reciprocal is finite in
+    /// every type.
     pub div_eps: f64,
-    /// The largest value of this type whose exp rounds to a finite value.
+    /// Largest value of this type whose exp rounds to a finite value.
     pub exp_max: f64,
-    /// The smallest value of this type whose exp rounds to a normal value.
+    /// Smallest value of this type whose exp rounds to a normal value.
     pub exp_min_normal: f64,
-    /// The smallest value of this type whose exp does not round to zero.
+    /// Smallest value of this type whose exp does not round to zero.
     pub exp_min: f64,
 }
 
-/// `2^e` for exponents whose result is normal.
+/// Returns `2^e` for exponents whose result is normal.
 const fn power_of_two(e: i32) -> f64 {
     f64::from_bits(((e + 1023) as u64) << 52)
 }
 
-// exp's three points per type are printed by scripts/constants.py.
+// The three exp limits of each type are printed by scripts/constants.py.
 impl Limits {
     const F64: Self = Self {
         digits: 53,
@@ -135,8 +136,8 @@ impl Limits {
     };
 }
 
-/// A storage type: `f64`, `f32`, `f16` or `bf16`. Sealed; see the module page of [`crate`] for why it has no
-/// arithmetic.
+/// Storage type: `f64`, `f32`, `f16` or `bf16`. Sealed. It has no arithmetic, so that a generic kernel cannot
+/// accumulate in a narrow type by accident.
 ///
 /// ```
 /// use evenkeel::Element;
@@ -145,9 +146,9 @@ impl Limits {
 /// assert!(bf16::from_wide(f64::NAN).widen().is_nan());
 /// ```
 pub trait Element: Storage + Kernels {
-    /// The type's name.
+    /// Runtime value for this type.
     const DTYPE: DType;
-    /// The type's limits.
+    /// Limits of this type.
     const LIMITS: Limits = Self::DTYPE.limits();
     /// Zero.
     const ZERO: Self;
@@ -155,22 +156,22 @@ pub trait Element: Storage + Kernels {
     const INFINITY: Self;
     /// Negative infinity.
     const NEG_INFINITY: Self;
-    /// The one NaN that kernels store: positive, quiet, no payload.
+    /// The only NaN that kernels store: positive, quiet, no payload.
     const NAN: Self;
-    /// The type in which [`crate::reference`] answers for this one: precise enough that its own error does not show.
+    /// Type in which [`crate::reference`] computes for this one, so precise that its own error is negligible.
     type Exact: Real;
 
-    /// The value as `f64`; exact.
+    /// Returns the value as `f64`, exactly.
     fn widen(self) -> f64;
-    /// The nearest value of this type, ties to even, in one rounding; NaN becomes [`Element::NAN`].
+    /// Returns the nearest value of this type, ties to even, in one rounding. NaN becomes [`Element::NAN`].
     fn from_wide(value: f64) -> Self;
-    /// The bit pattern, in the low bits.
+    /// Returns the bit pattern, in the low bits.
     fn bits(self) -> u64;
-    /// The value of a bit pattern, which is in the low bits; others are not looked at.
+    /// Returns the value of a bit pattern in the low bits. The other bits are ignored.
     fn from_bits(bits: u64) -> Self;
-    /// The values as an operand that may be of any type: a weight, a bias.
+    /// Returns the values as an operand that may have any storage type, such as a weight or a bias.
     fn floats(values: &[Self]) -> Floats<'_>;
-    /// The values as one of several slices that may be of any type: gradients.
+    /// Returns the values as one of several slices that may have any storage type, such as gradients.
     fn floats_mut(values: &mut [Self]) -> FloatsMut<'_>;
 }
 
@@ -230,7 +231,7 @@ impl Element for f32 {
     }
 }
 
-/// A 16-bit type is widened through f32, which is exact, and rounded from f64 by half in one step.
+/// Implements a 16-bit type. It is widened through f32, which is exact, and rounded from f64 by `half` in one step.
 macro_rules! half_element {
     ($type:ident, $dtype:ident, $nan:literal) => {
         impl Element for $type {
@@ -266,8 +267,8 @@ macro_rules! half_element {
 half_element!(f16, F16, 0x7e00);
 half_element!(bf16, BF16, 0x7fc0);
 
-/// f64 to f32, rounded to odd when inexact: a later rounding to a type at least two bits narrower is then as if it
-/// had been made at once (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
+/// Rounds f64 to f32, to odd if inexact. A later rounding to a type at least two bits narrower then gives the same
+/// result as a single rounding (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums", 2008).
 fn round_to_odd(value: f64) -> f32 {
     let near = value as f32;
     let back = f64::from(near);

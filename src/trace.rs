@@ -211,7 +211,7 @@ impl Point {
         if self.is_first {
             let stats = x.into().inspect()?;
             #[cfg(feature = "tracing")]
-            tracing::warn!(input = %name, min = stats.min, max = stats.max, nan = stats.nan, "input of a non-finite point");
+            tracing::warn!(input = %name, min = stats.min, max = stats.max, nan = stats.nan, "input of this point");
             OPEN.with_borrow_mut(|open| {
                 if let Some(first) = open.last_mut().and_then(|trace| trace.first.as_mut()) {
                     first.inputs.push(Input { name: name.to_string(), stats });

@@ -65,7 +65,7 @@ impl<'c, E: Element> Race<'c, E> {
     pub fn slices(&mut self, y: &mut [E], mut run: impl FnMut(&mut [E]) -> evenkeel::Result<()>) -> &mut Self {
         run(y).unwrap();
         let worst = self.largest_error(y);
-        assert!(worst <= self.bound.ulps, "{} in {} is {worst} ULP off", self.op, self.bound.dtype);
+        assert!(worst <= self.bound.ulps, "{} in {}: the error is {worst} ULP", self.op, self.bound.dtype);
         self.group.bench_function("slices", |b| b.iter(|| run(y)));
         self
     }

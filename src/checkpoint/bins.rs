@@ -1,12 +1,13 @@
-//! Counts of patterns of up to 16 bits, whose uppermost is the sign.
+//! Counts of bit patterns of up to 16 bits, whose top bit is the sign.
 
-/// Where a thread counts. Two tables, so that equal neighbours don't wait for one another.
+/// Counters of a thread. Even and odd elements have separate tables, so that equal neighbours do not increment the same
+/// counter one after the other.
 pub(crate) struct Tables {
     even: Box<[u32; 1 << 16]>,
     odd: Box<[u32; 1 << 16]>,
 }
 
-/// How often a magnitude was met: its pattern without the sign, negative, positive.
+/// Number of negative and positive elements of a magnitude, which is the bit pattern without the sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bin {
     pub magnitude: u16,
@@ -15,7 +16,7 @@ pub(crate) struct Bin {
 }
 
 impl Tables {
-    /// All 0.
+    /// Creates tables of zeros.
     pub fn new() -> Self {
         let table = || vec![0; 1 << 16].into_boxed_slice().try_into();
         match (table(), table()) {
@@ -24,7 +25,7 @@ impl Tables {
         }
     }
 
-    /// Counts the pattern of each element; less than 2^32 of them before they are taken.
+    /// Counts the pattern of each element. Fewer than 2^32 elements may be counted before [`Tables::take`].
     #[inline]
     pub fn add<T: Copy>(&mut self, x: &[T], pattern: impl Fn(T) -> u16) {
         let (pairs, rest) = x.as_chunks::<2>();
@@ -35,7 +36,7 @@ impl Tables {
         rest.iter().for_each(|&x| self.even[usize::from(pattern(x))] += 1);
     }
 
-    /// Counts patterns of 16 bits. Read by fours, they take two thirds of the time that they take one by one.
+    /// Counts 16-bit patterns. They are read four at a time, which takes two thirds of the time of single reads.
     pub fn add_bits16(&mut self, bytes: &[u8]) {
         let (fours, rest) = bytes.as_chunks::<8>();
         for &four in fours {
@@ -48,7 +49,7 @@ impl Tables {
         self.add(rest.as_chunks::<2>().0, u16::from_le_bytes);
     }
 
-    /// What was counted, by rising magnitude, of patterns of this many bits; the tables are 0 again.
+    /// Returns the counts of patterns of `bits` bits, by increasing magnitude, and resets the tables to 0.
     pub fn take(&mut self, bits: u32) -> Vec<Bin> {
         let sign = 1usize << (bits - 1);
         let count = |pattern: usize| u64::from(self.even[pattern]) + u64::from(self.odd[pattern]);
@@ -64,7 +65,7 @@ impl Tables {
     }
 }
 
-/// The counts of both, each of which rises.
+/// Merges the counts of two lists that are sorted by magnitude.
 pub(crate) fn merged(a: &[Bin], b: &[Bin]) -> Vec<Bin> {
     let mut all = [a, b].concat();
     all.sort_by_key(|bin| bin.magnitude);

@@ -1,58 +1,58 @@
-//! What can be wrong with a file.
+//! Errors of checkpoint files.
 
 use std::path::{Path, PathBuf};
 
-/// Why a checkpoint can't be read, with the file, the tensor, the value and its limit.
+/// Reason why a checkpoint cannot be read, with the file, the tensor, the value and its limit.
 ///
-/// Names that come from a file are shown escaped, and cut after 200 characters.
+/// Names that come from a file are escaped and truncated to 200 characters.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused, or the file ended while it was read.
+    /// The operating system reported an error, or the file ended while it was read.
     #[error("{path}: {doing}: {source}")]
     Read {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What was read, such as the header or a tensor by its name.
+        /// Description of the part that was read, such as the header or a tensor's name.
         doing: String,
-        /// What the operating system said.
+        /// Error from the operating system.
         source: std::io::Error,
     },
-    /// It is no checkpoint, or none of a kind that is known.
+    /// The path is not a checkpoint, or its format is unknown.
     #[error("{path}: {reason}")]
     Format {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why it is none.
+        /// Why it was rejected.
         reason: String,
     },
-    /// A value of the file's header, or of an index, that can't be.
+    /// A value in the file's header, or in an index, is invalid.
     #[error("{path}: {field} is {value}; it must be {limit}")]
     Header {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which value.
+        /// Name of the invalid field.
         field: String,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// What it must be.
+        /// Description of the valid values.
         limit: String,
     },
-    /// A value of one tensor that can't be.
+    /// A value of one tensor is invalid.
     #[error("{path}: tensor {tensor}: {field} is {value}; it must be {limit}")]
     Tensor {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The tensor's name.
+        /// Name of the tensor.
         tensor: String,
-        /// Which value.
+        /// Name of the invalid field.
         field: &'static str,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// What it must be.
+        /// Description of the valid values.
         limit: String,
     },
-    /// An instruction set that `EVENKEEL_SIMD` names, and that is unknown or not there.
+    /// `EVENKEEL_SIMD` names an instruction set that is unknown or not available.
     #[error(transparent)]
     Simd(Box<crate::Error>),
 }
@@ -90,7 +90,7 @@ impl Error {
     }
 }
 
-/// A name of a file's own, fit to be printed.
+/// Quotes a name that comes from a file for printing: escapes it, and truncates it to 200 characters.
 pub(crate) fn shown(name: &str) -> String {
     const LONGEST: usize = 200;
     let mut text: String = name.chars().take(LONGEST).flat_map(char::escape_debug).collect();

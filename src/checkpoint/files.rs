@@ -1,4 +1,4 @@
-//! Which files a checkpoint is of: one, those that an index names, or those of a folder.
+//! The files of a checkpoint: a single file, the files that an index names, or the files in a folder.
 
 use super::error::{Error, Result, shown};
 use super::tensor::Tensor;
@@ -9,12 +9,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The index that a folder of shards has.
+/// File name of the index in a folder of shards.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The files of a checkpoint and its tensors, file after file.
+/// Returns the files of a checkpoint, and its tensors, file by file.
 pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
-    let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, "it can't be opened", e))?;
+    let metadata = std::fs::metadata(path).map_err(|e| Error::read(path, "it cannot be opened", e))?;
     if metadata.is_dir() {
         let index = path.join(INDEX);
         return if index.is_file() { of_index(&index) } else { of_files(in_folder(path)?) };
@@ -23,9 +23,9 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     if is_index { of_index(path) } else { of_files(vec![path.into()]) }
 }
 
-/// The files of a folder without an index: all of safetensors, or the one of GGUF.
+/// Returns the files of a folder without an index: all safetensors files, or the only GGUF file.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |e| Error::read(folder, "the folder can't be listed", e);
+    let failed = |e| Error::read(folder, "the folder cannot be listed", e);
     let entries = std::fs::read_dir(folder).map_err(failed)?;
     let mut files =
         entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<PathBuf>>>().map_err(failed)?;
@@ -49,14 +49,14 @@ fn of_files(files: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     let mut first: HashMap<&str, usize> = HashMap::new();
     for tensor in &tensors {
         if let Some(other) = first.insert(&tensor.name, tensor.file) {
-            let value = format!("in {} too", files[other].display());
-            return Err(Error::tensor(&files[tensor.file], &tensor.name, "the name", value, "in one file alone"));
+            let value = format!("also in {}", files[other].display());
+            return Err(Error::tensor(&files[tensor.file], &tensor.name, "the name", value, "in one file only"));
         }
     }
     Ok((files, tensors))
 }
 
-/// The tensors of a file, of whichever format it is.
+/// Returns the tensors of a file of either format.
 fn read(path: &Path, number: usize) -> Result<Vec<Tensor>> {
     let (mut file, length) = opened(path)?;
     let failed = |e| Error::read(path, "the header", e);
@@ -70,18 +70,18 @@ fn read(path: &Path, number: usize) -> Result<Vec<Tensor>> {
     }
 }
 
-/// A file and its length.
+/// Opens a file, and returns it with its length.
 fn opened(path: &Path) -> Result<(File, u64)> {
-    let failed = |e| Error::read(path, "it can't be opened", e);
-    // A pipe would be waited for, and has no length.
+    let failed = |e| Error::read(path, "it cannot be opened", e);
+    // Opening a pipe could block, and a pipe has no length.
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Error::format(path, "it is no file"));
+        return Err(Error::format(path, "it is not a regular file"));
     }
     Ok((File::open(path).map_err(failed)?, metadata.len()))
 }
 
-/// What an index says: in which file each tensor is.
+/// Contents of an index: the file of each tensor.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -90,24 +90,24 @@ struct Index {
 fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
     let (file, length) = opened(path)?;
     if length > safetensors::LONGEST_HEADER {
-        let limit = format!("at most {}, the longest that is read", safetensors::LONGEST_HEADER);
+        let limit = format!("at most {}, the longest supported index", safetensors::LONGEST_HEADER);
         return Err(Error::header(path, "the index's length", length, limit));
     }
     let mut json = Vec::new();
     file.take(length).read_to_end(&mut json).map_err(|e| Error::read(path, "the index", e))?;
     let index: Index = serde_json::from_slice(&json)
-        .map_err(|e| Error::format(path, format!("it is not an index of tensors by file: {e}")))?;
+        .map_err(|e| Error::format(path, format!("it is not an index that maps tensors to files: {e}")))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut names: Vec<&String> = index.weight_map.values().collect();
     names.sort();
     names.dedup();
     if names.is_empty() {
-        return Err(Error::header(path, "the number of files", 0, "1 at least"));
+        return Err(Error::header(path, "the number of files", 0, "at least 1"));
     }
-    // A file beside the index, not one that lies anywhere.
+    // Files must be in the folder of the index; paths to other folders are rejected.
     let is_plain = |name: &str| Path::new(name).file_name().is_some_and(|file| file == name);
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
-        return Err(Error::header(path, "the name of a file", shown(name), "that of a file in the index's folder"));
+        return Err(Error::header(path, "the name of a file", shown(name), "the name of a file in the index's folder"));
     }
     let (files, tensors) = of_files(names.iter().map(|name| folder.join(name)).collect())?;
     let found: HashMap<&str, usize> = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.file)).collect();
@@ -117,8 +117,8 @@ fn of_index(path: &Path) -> Result<(Vec<PathBuf>, Vec<Tensor>)> {
                 path,
                 tensor,
                 "the file",
-                format!("{} without it", shown(file)),
-                "one that has it",
+                format!("{}, which does not contain it", shown(file)),
+                "the file that contains it",
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! What is worth a word: statistics beyond thresholds, and what tensors of certain names do with them.
+//! Findings: statistics beyond their thresholds, some of which apply only to tensors of certain names.
 
 use super::Inspected;
 use super::roles::{Role, role};
@@ -7,20 +7,20 @@ use super::thresholds::Thresholds;
 use crate::simd::in_default;
 use serde::Serialize;
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Good to know.
+    /// Useful information.
     Note,
-    /// Something that breaks under some uses, such as a conversion.
+    /// The checkpoint fails in some uses, such as a conversion.
     Warning,
     /// The checkpoint is broken.
     Error,
 }
 
 impl Level {
-    /// Its name, as JSON has it.
+    /// Returns the name of the level, as in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Level::Note => "note",
@@ -30,26 +30,26 @@ impl Level {
     }
 }
 
-/// Something that is worth a word.
+/// A statistic of a tensor that is beyond its threshold.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The tensor's name.
+    /// Name of the tensor.
     pub tensor: String,
-    /// How much it matters.
+    /// Severity of the finding.
     pub level: Level,
-    /// What it is about: the name of the threshold in [`Thresholds`].
+    /// Name of the threshold in [`Thresholds`].
     pub about: &'static str,
-    /// What was found.
+    /// Value of the statistic.
     pub value: f64,
-    /// The threshold that it is beyond.
+    /// The threshold that the value exceeds.
     pub threshold: f64,
-    /// The same in words.
+    /// Description of the finding for people.
     pub message: String,
 }
 
 impl Thresholds {
-    /// What is worth a word of each tensor, tensor after tensor.
+    /// Returns the findings of all tensors, tensor by tensor.
     pub fn findings(&self, inspected: &[Inspected]) -> Vec<Finding> {
         let of_one = |one| self.of(one).into_iter();
         in_default(|| inspected.iter().flat_map(of_one).collect())
@@ -83,7 +83,7 @@ impl Thresholds {
         }
         let share = stats.subnormal as f64 / elements.max(1) as f64;
         if share > self.subnormal {
-            let message = format!("{} are subnormal: devices that flush these to 0 give other results", percent(share));
+            let message = format!("{} are subnormal; devices that flush them to 0 give other results", percent(share));
             about.finds(Level::Warning, "subnormal", share, self.subnormal, message);
         }
     }
@@ -94,13 +94,16 @@ impl Thresholds {
             return;
         }
         let zero = stats.max_abs == 0.0;
-        // Biases and norms begin so, matrices don't.
+        // Biases and norms are often initialised to a constant, matrices are not.
         let level = if zero && inspected.shape.len() > 1 { Level::Warning } else { Level::Note };
         let message = if zero { "all elements are 0".into() } else { format!("all elements are {}", short(stats.min)) };
         about.finds(level, "constant", elements, self.constant, message);
     }
 
-    /// Beyond 16 bits a conversion breaks; to 8 bits weights are converted with a scale, which is not known here.
+    /// Checks whether the elements fit into narrow types.
+    ///
+    /// Elements that do not fit into a 16-bit type are a warning, because a conversion loses them. For 8-bit types they
+    /// are a note, because weights are converted to them with a scale, which is unknown here.
     fn fits(&self, about: &mut About<'_>, stats: &Stats) {
         for (i, level, names, thresholds) in [
             (0, Level::Warning, ["f16_overflow", "f16_underflow"], [self.f16_overflow, self.f16_underflow]),
@@ -122,8 +125,8 @@ impl Thresholds {
             return;
         };
         let mut message = format!(
-            "extreme {} weights: max |w| {}, rms {}; a row of rms 1 comes out with an rms of about {}, and of up to {} \
-             where one element is nearly all of it",
+            "extreme {} weights: max |w| {}, rms {}; a row with an rms of 1 gets an rms of about {}, or of up to {} if \
+             one element dominates the row",
             if of_heads { "QK-norm" } else { "norm" },
             short(max),
             short(rms),
@@ -131,8 +134,8 @@ impl Thresholds {
             short(max),
         );
         if of_heads {
-            message += "; models with QK-norm such as Qwen3 are trained to have such weights: it is normal there, and \
-                        clamping them changes the model";
+            message += "; this is normal in models with QK-norm such as Qwen3, which are trained to have such weights, \
+                        and clamping them changes the model";
         }
         about.finds(Level::Warning, name, value, threshold, message);
     }
@@ -150,7 +153,7 @@ impl Thresholds {
             "the rows of the embedding have an rms of {}, {} times 1/sqrt({hidden}): {}",
             short(rms),
             short(ratio),
-            if near { "near it, rows of norm 1" } else { "not near it" },
+            if near { "near it, so rows have a norm near 1" } else { "not near it" },
         );
         about.finds(Level::Note, "embedding_near", ratio, self.embedding_near, message);
     }
@@ -168,11 +171,11 @@ impl About<'_> {
     }
 
     fn fit(&mut self, level: Level, names: [&'static str; 2], thresholds: [f64; 2], fit: &Fit, finite: u64) {
-        let becomes = [format!("beyond {}", fit.dtype), format!("0 in {}", fit.dtype)];
+        let becomes = [format!("overflow in {}", fit.dtype), format!("become 0 in {}", fit.dtype)];
         for (i, count) in [fit.overflow, fit.underflow].into_iter().enumerate() {
             let share = count as f64 / finite as f64;
             if share > thresholds[i] {
-                let message = format!("would be {}: {count} of {finite} elements, {}", becomes[i], percent(share));
+                let message = format!("would {}: {count} of {finite} elements, {}", becomes[i], percent(share));
                 self.finds(level, names[i], share, thresholds[i], message);
             }
         }
@@ -183,7 +186,7 @@ fn percent(share: f64) -> String {
     format!("{} %", short(share * 100.0))
 }
 
-/// Three digits or so, at any size.
+/// Formats a number of any magnitude with about three digits.
 fn short(x: f64) -> String {
     if x == 0.0 || (1e-3..1e4).contains(&x.abs()) {
         let places = (2.0 - x.abs().max(1e-3).log10().floor()).clamp(0.0, 5.0) as usize;

@@ -1,4 +1,4 @@
-//! The header of a GGUF file, versions 2 and 3: metadata, of which only the alignment matters here, and the tensors.
+//! The header of a GGUF file, versions 2 and 3: metadata, of which only the alignment is used here, and the tensors.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -9,25 +9,27 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-/// The bytes that such a file begins with.
+/// First bytes of a GGUF file.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
-/// What ggml has at most.
+/// Maximum number of axes in ggml.
 const MOST_AXES: u32 = 4;
-/// The longest key that the format allows; names are shorter.
+/// Maximum length of a key in the format; names are shorter.
 const LONGEST_NAME: u64 = 65_535;
-/// Lists within lists.
+/// Maximum depth of nested lists that is supported.
 const DEEPEST: u32 = 8;
-/// The alignment of files that name none.
+/// Alignment of files that do not specify one.
 const ALIGNMENT: u64 = 32;
-/// The smallest entries that there can be: a key, a type and a byte; a name, its axes, a type and an offset.
+/// Minimum size in bytes of a metadata entry: a key, a type and a value of one byte.
 const SMALLEST_PAIR: u64 = 8 + 4 + 1;
+/// Minimum size in bytes of a tensor's entry: a name, the number of axes, a type and an offset.
 const SMALLEST_TENSOR: u64 = 8 + 4 + 4 + 8;
 
-/// The types of metadata that have numbers of their own here.
+/// Type number of a string in the metadata.
 const STRING: u32 = 8;
+/// Type number of a list in the metadata.
 const ARRAY: u32 = 9;
 
-/// The tensors of a file, in its order.
+/// Returns the tensors of a file, in the order of its header.
 pub(crate) fn read(path: &Path, number: usize, file: File, length: u64) -> Result<Vec<Tensor>> {
     let mut header = Header { path, file: BufReader::new(file), at: 0, end: length.min(LONGEST_HEADER), length };
     header.skip(MAGIC.len() as u64, "the magic number")?;
@@ -48,23 +50,23 @@ struct Header<'a> {
     path: &'a Path,
     file: BufReader<File>,
     at: u64,
-    /// Where it has to end.
+    /// Offset by which the header must end.
     end: u64,
-    /// Where the file ends.
+    /// Length of the file.
     length: u64,
 }
 
-/// A tensor whose place is not yet known, and the offset that it has.
+/// A tensor whose position in the file is not yet known, and its offset from the start of the data.
 type Listed = (Tensor, u64);
 
 impl Header<'_> {
-    /// So many bytes must be left.
+    /// Checks that the header has this many bytes left.
     fn has(&self, bytes: u64, what: &str) -> Result<()> {
         if bytes <= self.end - self.at {
             return Ok(());
         }
         let field = format!("the end of {what}");
-        let why = if self.end == self.length { "the file's length" } else { "the longest header that is read" };
+        let why = if self.end == self.length { "the file's length" } else { "the longest supported header" };
         let limit = format!("at most {}, {why}", self.end);
         Err(Error::header(self.path, field, u128::from(self.at) + u128::from(bytes), limit))
     }
@@ -87,18 +89,18 @@ impl Header<'_> {
 
     fn skip(&mut self, bytes: u64, what: &str) -> Result<()> {
         self.has(bytes, what)?;
-        // Less than the file's length, which the operating system has as i64.
+        // `bytes` is at most the file's length, which fits i64 in the operating system.
         self.file.seek_relative(bytes as i64).map_err(|e| Error::read(self.path, what, e))?;
         self.at += bytes;
         Ok(())
     }
 
-    /// A number of things that take so many bytes each at least, for which the rest of the file has room.
+    /// Reads a count of items that take at least `smallest` bytes each, and checks it against the rest of the header.
     fn count(&mut self, what: &str, smallest: u64) -> Result<u64> {
         let count = self.u64(what)?;
         let most = (self.end - self.at) / smallest;
         if count > most {
-            let limit = format!("at most {most}, for which the rest of the header has room");
+            let limit = format!("at most {most}, the number that fits into the rest of the header");
             return Err(Error::header(self.path, what, count, limit));
         }
         Ok(count)
@@ -107,7 +109,7 @@ impl Header<'_> {
     fn text(&mut self, what: &str) -> Result<String> {
         let length = self.count(&format!("the length of {what}"), 1)?;
         if length > LONGEST_NAME {
-            let limit = format!("at most {LONGEST_NAME}, the longest that is read");
+            let limit = format!("at most {LONGEST_NAME}, the longest supported");
             return Err(Error::header(self.path, format!("the length of {what}"), length, limit));
         }
         let mut bytes = vec![0; length as usize];
@@ -119,7 +121,7 @@ impl Header<'_> {
         })
     }
 
-    /// Reads over the metadata, for the alignment.
+    /// Reads the metadata, and returns the alignment.
     fn alignment(&mut self, pairs: u64) -> Result<u64> {
         let mut keys = HashSet::new();
         let mut alignment = ALIGNMENT;
@@ -132,7 +134,7 @@ impl Header<'_> {
                 self.skip_value(kind, &key, 0)?;
             }
             if let Some(key) = keys.replace(key) {
-                return Err(Error::header(self.path, format!("the key {}", shown(&key)), "there twice", "there once"));
+                return Err(Error::header(self.path, format!("the key {}", shown(&key)), "duplicated", "unique"));
             }
         }
         Ok(alignment)
@@ -140,7 +142,7 @@ impl Header<'_> {
 
     fn aligned(&mut self, kind: u32) -> Result<u64> {
         const U32: u32 = 4;
-        let limit = "a power of two, as an unsigned number of 32 bits";
+        let limit = "a power of two of type u32 (4)";
         if kind != U32 {
             return Err(Error::header(self.path, "general.alignment", format!("of type {kind}"), limit));
         }
@@ -169,8 +171,8 @@ impl Header<'_> {
                 }
                 (0..count).try_for_each(|_| self.skip_value(kind, key, depth + 1))
             }
-            ARRAY => Err(Error::header(self.path, what, "a list in a list ..", format!("{DEEPEST} deep at most"))),
-            _ => Err(Error::header(self.path, format!("the type of {what}"), kind, "0 to 12, those of GGUF")),
+            ARRAY => Err(Error::header(self.path, what, "nested too deeply", format!("at most {DEEPEST} levels deep"))),
+            _ => Err(Error::header(self.path, format!("the type of {what}"), kind, "0 to 12, a type of GGUF")),
         }
     }
 
@@ -181,7 +183,7 @@ impl Header<'_> {
             let tensor = self.tensor(number)?;
             if !names.insert(tensor.0.name.clone()) {
                 let field = format!("the name {}", shown(&tensor.0.name));
-                return Err(Error::header(self.path, field, "there twice", "there once"));
+                return Err(Error::header(self.path, field, "duplicated", "unique"));
             }
             listed.push(tensor);
         }
@@ -195,18 +197,18 @@ impl Header<'_> {
         if axes > MOST_AXES {
             return refused("the number of axes", axes, format!("at most {MOST_AXES}"));
         }
-        // The innermost axis comes first here.
+        // GGUF lists the innermost axis first.
         let mut shape = Vec::new();
         for _ in 0..axes {
             shape.insert(0, self.u64("the shape of a tensor")?);
         }
         let id = self.u32("the type of a tensor")?;
         let Some(kind) = Kind::of_gguf(id) else {
-            return refused("the type", id, "one that is known of ggml".into());
+            return refused("the type", id, "a known type of ggml".into());
         };
         let row = shape.last().copied().unwrap_or(1);
         if !row.is_multiple_of(kind.block) {
-            let limit = format!("a multiple of {}, the block of {}", kind.block, kind.name);
+            let limit = format!("a multiple of {}, the block size of {}", kind.block, kind.name);
             return Err(Error::tensor(self.path, &name, "the innermost axis", row, limit));
         }
         let (elements, bytes) = size(self.path, &name, kind, &shape)?;
@@ -214,20 +216,22 @@ impl Header<'_> {
         Ok((Tensor { name, kind, shape, elements, file: number, start: 0, bytes }, offset))
     }
 
-    /// Each tensor begins at the first aligned place after the one before it; the last may end with the file.
+    /// Computes the position of each tensor, and checks its offset.
+    ///
+    /// Each tensor must start at the first aligned position after the previous one. The last one may end with the file.
     fn placed(&self, listed: Vec<Listed>, alignment: u64) -> Result<Vec<Tensor>> {
         let data = self.at.next_multiple_of(alignment);
         let mut expected = 0;
         let place = |(mut tensor, offset): Listed| {
             let refused = |field, value, limit| Err(Error::tensor(self.path, &tensor.name, field, value, limit));
             if offset != expected {
-                let limit = format!("{expected}, the first multiple of {alignment} after the tensor before it");
+                let limit = format!("{expected}, the first multiple of {alignment} after the previous tensor");
                 return refused("the offset", offset, limit);
             }
             let end = u128::from(data) + u128::from(offset) + u128::from(tensor.bytes);
             if end > u128::from(self.length) && tensor.bytes > 0 {
                 let limit = format!("at most {}, the file's length", self.length);
-                return Err(Error::tensor(self.path, &tensor.name, "the end in the file", end, limit));
+                return Err(Error::tensor(self.path, &tensor.name, "the end offset", end, limit));
             }
             tensor.start = data + offset;
             expected = (offset + tensor.bytes).next_multiple_of(alignment);
@@ -237,7 +241,7 @@ impl Header<'_> {
     }
 }
 
-/// The bytes of a value of metadata that has the same number always.
+/// Returns the size in bytes of a metadata value of a fixed-size type.
 fn plain(kind: u32) -> Option<u64> {
     match kind {
         0 | 1 | 7 => Some(1),

@@ -1,39 +1,40 @@
-//! What elements are stored as: the types that files name, their sizes, and how the floats among them are decoded.
+//! Element types of the file formats: their names, their sizes, and the decoding of floats.
 
 use super::quantised;
 use half::{bf16, f16};
 
-/// A type of elements.
+/// An element type of a file format.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    /// As the file's format spells it.
+    /// Name of the type in the file's format.
     pub name: &'static str,
-    /// Elements in a block, and the bytes that it takes.
+    /// Number of elements in a block.
     pub block: u64,
+    /// Number of bytes in a block.
     pub bytes: u64,
-    /// How to get at the values; none of what is not analysed.
+    /// Decoding of the values, or `None` for a type that is not analysed.
     pub decode: Option<Decode>,
 }
 
-/// How bytes become values.
+/// Decoding of bytes to values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Decode {
-    /// One byte.
+    /// A float of one byte.
     Bits8(Patterns<u8>),
-    /// Two bytes.
+    /// A float of two bytes.
     Bits16(Patterns<u16>),
     F32,
     F64,
-    /// A block after the other, to the end of the vector.
+    /// A function that decodes whole blocks and appends the values to the vector.
     Blocks(fn(&[u8], &mut Vec<f32>)),
 }
 
-/// A type that has few enough patterns to count each.
+/// A type with so few bit patterns that each can be counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patterns<T> {
-    /// What a pattern stands for.
+    /// Value of a pattern.
     pub value: fn(T) -> f64,
-    /// The smallest positive normal value.
+    /// Smallest positive normal value.
     pub min_normal: f64,
 }
 
@@ -50,7 +51,7 @@ const BF16: Option<Decode> = Some(Decode::Bits16(Patterns {
 const E4M3: Option<Decode> = Some(Decode::Bits8(Patterns { value: e4m3, min_normal: 1.0 / 64.0 }));
 const E5M2: Option<Decode> = Some(Decode::Bits8(Patterns { value: e5m2, min_normal: 1.0 / 16384.0 }));
 
-/// OCP's E4M3FN: no infinities, and one NaN of each sign.
+/// Decodes OCP's E4M3FN, which has no infinities and one NaN of each sign.
 fn e4m3(bits: u8) -> f64 {
     let (exponent, fraction) = (i32::from(bits >> 3 & 15), f64::from(bits & 7));
     let magnitude = match (exponent, bits & 7) {
@@ -61,12 +62,12 @@ fn e4m3(bits: u8) -> f64 {
     if bits & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
-/// E5M2 is the upper byte of f16.
+/// Decodes E5M2, which is the upper byte of an f16.
 fn e5m2(bits: u8) -> f64 {
     f16::from_bits(u16::from(bits) << 8).to_f64()
 }
 
-/// The types of safetensors.
+/// Types of safetensors.
 static SAFETENSORS: [Kind; 22] = [
     kind("F64", 1, 8, Some(Decode::F64)),
     kind("F32", 1, 4, Some(Decode::F32)),
@@ -92,7 +93,7 @@ static SAFETENSORS: [Kind; 22] = [
     kind("U64", 1, 8, None),
 ];
 
-/// The types of GGUF, with their numbers there.
+/// Types of GGUF, with their numbers in the format.
 static GGUF: [(u32, Kind); 32] = [
     (0, kind("F32", 1, 4, Some(Decode::F32))),
     (1, kind("F16", 1, 2, F16)),
@@ -129,12 +130,12 @@ static GGUF: [(u32, Kind); 32] = [
 ];
 
 impl Kind {
-    /// The type of this name in safetensors.
+    /// Returns the safetensors type of this name.
     pub fn of_safetensors(name: &str) -> Option<&'static Kind> {
         SAFETENSORS.iter().find(|kind| kind.name == name)
     }
 
-    /// The type of this number in GGUF.
+    /// Returns the GGUF type of this number.
     pub fn of_gguf(number: u32) -> Option<&'static Kind> {
         GGUF.iter().find(|(id, _)| *id == number).map(|(_, kind)| kind)
     }

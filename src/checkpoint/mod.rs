@@ -1,11 +1,13 @@
-//! What the tensors of a checkpoint hold: a safetensors file, one in shards, or a GGUF file, read in parts whatever its
-//! size.
+//! Statistics of the tensors in a checkpoint: a safetensors file, a sharded one, or a GGUF file. Files of any size are
+//! read in parts.
 //!
-//! [`Checkpoint::open`] reads the headers and checks them; [`Checkpoint::inspect`] reads every float once, on the
-//! threads of the current rayon pool, and gives [`Stats`] of each tensor; [`Thresholds::findings`] names what is worth
-//! a word: NaN, what does not fit into f16, bf16 or fp8, norms that amplify, embeddings out of scale, tensors that are
-//! 0.
-//! `cargo run --release -p inspect -- FILE` prints all of it.
+//! - [`Checkpoint::open`] reads and checks the headers.
+//! - [`Checkpoint::inspect`] reads every float once, on the threads of the current rayon pool, and returns the
+//!   [`Stats`] of each tensor.
+//! - [`Thresholds::findings`] reports problems: NaN, values outside the range of f16, bf16 or fp8, norms that amplify,
+//!   embeddings of unusual scale, tensors that are all 0.
+//!
+//! `cargo run --release -p inspect -- FILE` prints the statistics and findings.
 //!
 //! ```
 //! use evenkeel::checkpoint::{Checkpoint, Level, Thresholds};
@@ -27,26 +29,27 @@
 //! ```
 //!
 //! # Types
-//! | of safetensors | of GGUF | how |
+//! | in safetensors | in GGUF | analysis |
 //! |---|---|---|
-//! | F16, BF16, F8_E4M3 (E4M3FN), F8_E5M2 | F16, BF16 | every pattern is counted: all is exact, quantiles too |
-//! | F32, F64 | F32, F64 | counts and extremes are exact; quantiles by bins, see [`Stats::bin_width`] |
-//! | | Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, Q8_K | decoded to f32, block by block, then as F32 |
-//! | integers, BOOL, F4, F6, E8M0, FNUZ, C64 | integers, IQ, TQ, MXFP4, Q8_1 | named with their sizes, not analysed |
+//! | F16, BF16, F8_E4M3 (E4M3FN), F8_E5M2 | F16, BF16 | every bit pattern is counted, so all statistics are exact, including quantiles |
+//! | F32, F64 | F32, F64 | counts and extremes are exact; quantiles come from bins, see [`Stats::bin_width`] |
+//! | | Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, Q8_K | blocks are decoded to f32 and then analysed as F32 |
+//! | integers, BOOL, F4, F6, E8M0, FNUZ, C64 | integers, IQ, TQ, MXFP4, Q8_1 | not analysed, only listed with their sizes |
 //!
-//! Weights of norms that are stored less 1, as those of Gemma in safetensors are, are taken as they are stored.
+//! Some checkpoints store norm weights minus 1, such as Gemma in safetensors. These are analysed as stored.
 //!
 //! # Cost
-//! One pass. Memory is 512 KiB of counts, a buffer of 256 KiB and decoded blocks of up to 3 MiB a thread, and what the
-//! headers take, of which 100 MB are read at most. Results do not depend on the number of threads.
+//! The files are read once. Each thread needs 512 KiB for counts, a buffer of 256 KiB and up to 3 MiB for decoded
+//! blocks. Headers are kept in memory; at most 100 MB of a header are read. Results do not depend on the number of
+//! threads.
 //!
-//! Measured on one core of an AMD EPYC with AVX2, busy with other work besides, on 4 GB from the page cache, which
-//! `cat` reads at 8.6 GB/s: bf16 at 2.6 GB/s, f32 at 2.3 GB/s. Quantised blocks take 2 ns an element: 0.28 GB/s of
-//! Q4_K.
+//! Measured on one core of an AMD EPYC with AVX2 that was also running other work, with 4 GB in the page cache, which
+//! `cat` reads at 8.6 GB/s: bf16 at 2.6 GB/s, f32 at 2.3 GB/s. Quantised blocks take 2 ns per element, which is
+//! 0.28 GB/s for Q4_K.
 //!
 //! # Errors
-//! Files are not trusted. Nothing is allocated by a number that the file's size does not bear out, and what can't be is
-//! an [`Error`] that names the file, the tensor, the value and its limit. Nothing panics.
+//! Files are not trusted. A count in a header is checked against the file's size before memory is allocated for it. An
+//! invalid value gives an [`Error`] that names the file, the tensor, the value and its limit. Nothing panics.
 
 #![forbid(unsafe_code)]
 
@@ -77,26 +80,26 @@ pub use thresholds::Thresholds;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// An open checkpoint: its files, and what their headers say of the tensors.
+/// An open checkpoint: its files, and the tensors that their headers describe.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     files: Vec<PathBuf>,
     tensors: Vec<Tensor>,
 }
 
-/// A tensor and what it holds.
+/// A tensor and its statistics.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Inspected {
-    /// The tensor's name.
+    /// Name of the tensor.
     pub name: String,
-    /// Its type, as the file's format spells it.
+    /// Name of its type in the file's format.
     pub dtype: &'static str,
-    /// Its axes, the innermost last.
+    /// Lengths of its axes, the innermost last.
     pub shape: Vec<u64>,
-    /// The product of its axes.
+    /// Number of its elements.
     pub elements: u64,
-    /// The statistics; none of a type that is not analysed.
+    /// Statistics, or `None` for a type that is not analysed.
     pub stats: Option<Stats>,
 }
 
@@ -105,8 +108,9 @@ impl Checkpoint {
     /// else all its safetensors files, else its one GGUF file.
     ///
     /// # Errors
-    /// [`Error`]: files that can't be read; headers that are cut short, too long or no headers; tensors twice, beyond
-    /// the file, over each other or with holes between them, or of another size than their shape and type have.
+    /// [`Error`] for files that cannot be read; for headers that are truncated, too long or not headers at all; and for
+    /// tensors that are duplicated, extend past the file, overlap, have gaps between them, or have a size that does not
+    /// match their shape and type.
     ///
     /// # Panics
     /// Never.
@@ -115,25 +119,25 @@ impl Checkpoint {
         Ok(Checkpoint { files, tensors })
     }
 
-    /// The files that hold tensors.
+    /// Returns the files that hold tensors.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// The tensors, file after file, in the order of their bytes.
+    /// Returns the tensors, file by file, in the order of their bytes.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
 
-    /// Bytes of the tensors that are analysed: what [`Checkpoint::inspect`] reads.
+    /// Returns the number of bytes that [`Checkpoint::inspect`] reads: those of the tensors that are analysed.
     pub fn bytes(&self) -> u64 {
         self.tensors.iter().filter(|tensor| tensor.is_analysed()).map(Tensor::bytes).sum()
     }
 
-    /// Reads every tensor, and says what it holds, in the order of [`Checkpoint::tensors`].
+    /// Reads every tensor and returns its statistics, in the order of [`Checkpoint::tensors`].
     ///
     /// # Errors
-    /// [`Error::Read`]: a file that can't be read, or has become shorter; [`Error::Simd`].
+    /// [`Error::Read`] for a file that cannot be read, or that was truncated after opening; [`Error::Simd`].
     ///
     /// # Panics
     /// Never.
@@ -141,10 +145,11 @@ impl Checkpoint {
         self.inspect_with(|_| ())
     }
 
-    /// [`Checkpoint::inspect`], with a function that is told, from any thread, how many bytes more were read.
+    /// Does the same as [`Checkpoint::inspect`], and reports progress: after each read, `progress` is called with the
+    /// number of bytes read, from any thread.
     ///
     /// # Errors
-    /// As [`Checkpoint::inspect`].
+    /// The errors of [`Checkpoint::inspect`].
     ///
     /// # Panics
     /// Never.

@@ -1,6 +1,6 @@
-//! Means and deviations of parts, and of parts together.
+//! Means and standard deviations of parts of a tensor, and their merging.
 
-/// The mean and the standard deviation of the population. They are kept rather than sums, which would overflow in f64.
+/// The mean and the population standard deviation. Sums are not stored, because they could overflow in f64.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moments {
     pub count: u64,
@@ -9,21 +9,21 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// Of both parts. Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983.
+    /// Merges the moments of two parts. Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983.
     pub fn and(self, other: Moments) -> Moments {
         if self.count == 0 {
             return other;
         }
         let count = self.count + other.count;
         let [a, b] = [self.count, other.count].map(|part| part as f64 / count as f64);
-        // Of equal means nothing is rounded, so that the deviation of a constant stays 0.
+        // Equal means are not rounded, so that the deviation of a constant stays 0.
         let mean = if self.mean == other.mean { self.mean } else { self.mean * a + other.mean * b };
         let between = (other.mean / 2.0 - self.mean / 2.0) * (2.0 * (a * b).sqrt());
         Moments { count, mean, std: hypot(hypot(self.std * a.sqrt(), other.std * b.sqrt()), between) }
     }
 }
 
-/// sqrt(a^2 + b^2), where std's `hypot` gives other last bits on other systems.
+/// Returns sqrt(a^2 + b^2). The last bits of std's `hypot` depend on the system.
 pub fn hypot(a: f64, b: f64) -> f64 {
     let (a, b) = (a.abs(), b.abs());
     let (large, small) = if a < b { (b, a) } else { (a, b) };

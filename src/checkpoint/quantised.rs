@@ -1,7 +1,7 @@
-//! The block formats of llama.cpp: what their bytes mean, block after block.
+//! Decoders for the block formats of llama.cpp.
 //!
-//! `d` is a block's scale, `m` its offset, `q` a number of few bits. Formats of 32 elements have one scale, those of
-//! 256 (`_k`) one for each 16 or 32 elements, themselves quantised.
+//! `d` is the scale of a block, `m` its offset, and `q` the integer of a few bits that is stored for an element. Blocks
+//! of 32 elements have one scale. Blocks of 256 elements (`_k`) have a quantised scale for every 16 or 32 elements.
 
 use half::f16;
 
@@ -9,13 +9,13 @@ fn half(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// The low halves of the bytes, then the high ones.
+/// Returns the low nibbles of the bytes, followed by the high nibbles, each with its index.
 fn nibbles(bytes: &[u8]) -> impl Iterator<Item = (usize, u8)> {
     let low = bytes.iter().map(|byte| byte & 15);
     low.chain(bytes.iter().map(|byte| byte >> 4)).enumerate()
 }
 
-/// `q d - 8 d`.
+/// Decodes `q d - 8 d`, with 4-bit `q`.
 pub(super) fn q4_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<18>().0 {
         let d = half(block, 0);
@@ -23,7 +23,7 @@ pub(super) fn q4_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// `q d + m`.
+/// Decodes `q d + m`, with 4-bit `q`.
 pub(super) fn q4_1(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<20>().0 {
         let (d, m) = (half(block, 0), half(block, 2));
@@ -31,13 +31,13 @@ pub(super) fn q4_1(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// The fifth bits of a block, one an element.
+/// Returns a function that returns 16 if the fifth bit of an element in the block is set, and 0 otherwise.
 fn fifth(block: &[u8], at: usize) -> impl Fn(usize) -> u8 {
     let bits = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     move |i| (bits >> i & 1) as u8 * 16
 }
 
-/// `q d - 16 d`.
+/// Decodes `q d - 16 d`, with 5-bit `q`.
 pub(super) fn q5_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<22>().0 {
         let (d, high) = (half(block, 0), fifth(block, 2));
@@ -45,7 +45,7 @@ pub(super) fn q5_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// `q d + m`.
+/// Decodes `q d + m`, with 5-bit `q`.
 pub(super) fn q5_1(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<24>().0 {
         let (d, m, high) = (half(block, 0), half(block, 2), fifth(block, 4));
@@ -53,7 +53,7 @@ pub(super) fn q5_1(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// `q d`, of signed bytes.
+/// Decodes `q d`, with signed bytes `q`.
 pub(super) fn q8_0(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<34>().0 {
         let d = half(block, 0);
@@ -61,7 +61,7 @@ pub(super) fn q8_0(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Two bits an element; for each 16 a scale and an offset of four bits.
+/// Decodes 2-bit elements. Each group of 16 has a 4-bit scale and a 4-bit offset.
 pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<84>().0 {
         let (scales, quants) = (&block[..16], &block[16..80]);
@@ -74,13 +74,14 @@ pub(super) fn q2_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// The 16 bytes that hold two bits of each element of a group: 32 bytes hold 8 groups.
+/// Returns the 16 bytes that hold two bits of each element of a group; 32 bytes hold 8 groups.
 fn two_bits(quants: &[u8], group: usize) -> &[u8] {
     let start = group / 8 * 32 + group % 2 * 16;
     &quants[start..start + 16]
 }
 
-/// Three bits an element, the third apart and inverted; for each 16 a signed scale of six bits.
+/// Decodes 3-bit elements, whose third bit is stored separately and inverted. Each group of 16 has a signed 6-bit
+/// scale.
 pub(super) fn q3_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<110>().0 {
         let (high, quants, scales, d) = (&block[..32], &block[32..96], &block[96..108], half(block, 108));
@@ -95,7 +96,7 @@ pub(super) fn q3_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// The scale and the offset of a group of 32, six bits each, of the twelve bytes of `q4_k` and `q5_k`.
+/// Unpacks the 6-bit scale and the 6-bit offset of a group of 32 from the twelve bytes of `q4_k` and `q5_k`.
 fn scale_and_offset(scales: &[u8], group: usize) -> (f32, f32) {
     let (d, m) = match group {
         0..4 => (scales[group] & 63, scales[group + 4] & 63),
@@ -107,7 +108,7 @@ fn scale_and_offset(scales: &[u8], group: usize) -> (f32, f32) {
     (f32::from(d), f32::from(m))
 }
 
-/// Four bits an element; for each 32 a scale and an offset of six bits.
+/// Decodes 4-bit elements. Each group of 32 has a 6-bit scale and a 6-bit offset.
 pub(super) fn q4_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<144>().0 {
         let (d, m) = (half(block, 0), half(block, 2));
@@ -120,7 +121,7 @@ pub(super) fn q4_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// As `q4_k`, with a fifth bit apart.
+/// Decodes elements like `q4_k`, with a fifth bit that is stored separately.
 pub(super) fn q5_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<176>().0 {
         let (d, m, high) = (half(block, 0), half(block, 2), &block[16..48]);
@@ -133,13 +134,14 @@ pub(super) fn q5_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// Six bits an element, the upper two apart; for each 16 a scale that is a signed byte.
+/// Decodes 6-bit elements, whose upper two bits are stored separately. Each group of 16 has a scale of one signed byte.
 pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<210>().0 {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(block, 208));
         for (group, &scale) in scales.iter().enumerate() {
             let d = d * f32::from(scale as i8);
-            // Half of a block has 8 groups in rows of two: two rows share the bytes of low, all four those of high.
+            // Half a block has 8 groups, in four rows of two. Two rows share bytes of `low`, all four share bytes of
+            // `high`.
             let (half, row, side) = (group / 8, group % 8 / 2, group % 2 * 16);
             let low = &low[half * 64 + row % 2 * 32 + side..][..16];
             let high = &high[half * 32 + side..][..16];
@@ -150,7 +152,7 @@ pub(super) fn q6_k(bytes: &[u8], out: &mut Vec<f32>) {
     }
 }
 
-/// `q d`, of signed bytes and a scale in f32; their sums, which follow, are not needed.
+/// Decodes `q d`, with signed bytes `q` and an f32 scale. The sums of `q` that follow in a block are not needed.
 pub(super) fn q8_k(bytes: &[u8], out: &mut Vec<f32>) {
     for block in bytes.as_chunks::<292>().0 {
         let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);

@@ -1,19 +1,20 @@
-//! What a tensor is for, by its name.
+//! The role of a tensor in a model, derived from its name.
 
-/// What a tensor is for.
+/// Role of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// The weight of a norm; of the heads' queries or keys or not.
+    /// Weight of a norm.
     Norm {
+        /// Whether the norm applies to the queries or keys of attention heads.
         of_heads: bool,
     },
-    /// A row for each token.
+    /// Embedding table, with one row per token.
     Embedding,
     Other,
 }
 
-/// The names in use: `model.layers.0.input_layernorm.weight`, `transformer.h.0.ln_1.weight`,
-/// `blk.0.attn_k_norm.weight`, `model.embed_tokens.weight`, `token_embd.weight` and their like.
+/// Returns the role of a tensor, by common names such as `model.layers.0.input_layernorm.weight`,
+/// `transformer.h.0.ln_1.weight`, `blk.0.attn_k_norm.weight`, `model.embed_tokens.weight` and `token_embd.weight`.
 pub(crate) fn role(name: &str) -> Role {
     let name = name.to_lowercase();
     let Some(module) = name.strip_suffix(".weight").and_then(|path| path.rsplit('.').next()) else {
@@ -27,7 +28,7 @@ pub(crate) fn role(name: &str) -> Role {
     if !(module.ends_with("norm") || module.starts_with("ln_") || module == "ln") {
         return Role::Other;
     }
-    // Of `q_norm`, `attn_k_norm`, `query_layernorm` and the like: who is normalised.
+    // The part of names like `q_norm`, `attn_k_norm` and `query_layernorm` that says what is normalised.
     let of = module.trim_end_matches("norm").trim_end_matches("layer").trim_end_matches('_');
     let of_heads = ["q", "k", "qk", "query", "key"].contains(&of.rsplit('_').next().unwrap_or(of));
     Role::Norm { of_heads }

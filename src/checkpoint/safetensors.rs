@@ -1,4 +1,4 @@
-//! The header of a safetensors file: eight bytes of its length, and JSON that names each tensor.
+//! The header of a safetensors file: its length in eight bytes, followed by JSON that describes each tensor.
 
 use super::error::{Error, Result, shown};
 use super::kind::Kind;
@@ -11,32 +11,32 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The longest header that is read: that of the safetensors library too.
+/// Maximum length of a header, the same as in the safetensors library.
 pub(crate) const LONGEST_HEADER: u64 = 100_000_000;
 
-/// The tensors of a file, in the order of their bytes.
+/// Returns the tensors of a file, in the order of their bytes.
 pub(crate) fn read(path: &Path, number: usize, mut file: File, length: u64) -> Result<Vec<Tensor>> {
     let failed = |source| Error::read(path, "the header", source);
     let mut prefix = [0; 8];
     if length < 8 {
-        return Err(Error::header(path, "the file's length", length, "8 bytes at least, of safetensors and of GGUF"));
+        return Err(Error::header(path, "the file's length", length, "at least 8 bytes, for safetensors and for GGUF"));
     }
     file.read_exact(&mut prefix).map_err(failed)?;
     let header = u64::from_le_bytes(prefix);
     let limit = (length - 8).min(LONGEST_HEADER);
     if header > limit {
-        let why = if limit == LONGEST_HEADER { "the longest that is read" } else { "what the file has after it" };
+        let why = if limit == LONGEST_HEADER { "the longest supported" } else { "the number of bytes after it" };
         return Err(Error::header(path, "the header's length", header, format!("at most {limit}, {why}")));
     }
     let mut json = vec![0; header as usize];
     file.read_exact(&mut json).map_err(failed)?;
     let entries: Entries = serde_json::from_slice(&json).map_err(|e| {
-        let reason = format!("it is neither GGUF nor safetensors: the header is not one of tensors: {e}");
+        let reason = format!("it is neither GGUF nor safetensors: the header does not describe tensors: {e}");
         Error::format(path, reason)
     })?;
     let mut names = HashSet::new();
     if let Some((name, _)) = entries.0.iter().find(|(name, _)| !names.insert(name)) {
-        return Err(Error::header(path, format!("the name {}", shown(name)), "there twice", "there once"));
+        return Err(Error::header(path, format!("the name {}", shown(name)), "duplicated", "unique"));
     }
     drop(names);
     let data = Data { path, number, start: 8 + header, length: length - 8 - header };
@@ -52,7 +52,10 @@ struct Data<'a> {
 }
 
 impl Data<'_> {
-    /// Each tensor begins where the one before it ends, the first at 0, and the last ends with the file.
+    /// Checks the tensors, and returns them by position.
+    ///
+    /// The first tensor must start at 0, each of the others where the previous one ends, and the last must end with the
+    /// file.
     fn tensors(&self, mut entries: Vec<(String, Entry)>) -> Result<Vec<Tensor>> {
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
         let mut end = 0;
@@ -72,7 +75,7 @@ impl Data<'_> {
     fn tensor(&self, name: String, entry: Entry, end_before: u64) -> Result<Tensor> {
         let refused = |field, value: String, limit: String| Err(Error::tensor(self.path, &name, field, value, limit));
         let Some(kind) = Kind::of_safetensors(&entry.dtype) else {
-            return refused("the dtype", shown(&entry.dtype), "one of safetensors".into());
+            return refused("the dtype", shown(&entry.dtype), "a type of safetensors".into());
         };
         let (elements, bytes) = size(self.path, &name, kind, &entry.shape)?;
         let [start, end] = entry.data_offsets;
@@ -84,15 +87,15 @@ impl Data<'_> {
             return refused("data_offsets", offsets(), format!("within the {} bytes after the header", self.length));
         }
         if start < end_before {
-            let limit = format!("at {end_before}, the end of the tensor before it: they overlap");
+            let limit = format!("a range from {end_before} on, where the previous tensor ends: they overlap");
             return refused("data_offsets", offsets(), limit);
         }
         if start > end_before {
-            let limit = format!("at {end_before}, the end of the tensor before it: there is a hole");
+            let limit = format!("a range from {end_before} on, where the previous tensor ends: there is a gap");
             return refused("data_offsets", offsets(), limit);
         }
         if end - start != bytes {
-            let limit = format!("of {bytes} bytes, what {:?} elements of {} take", entry.shape, kind.name);
+            let limit = format!("a range of {bytes} bytes, the size of shape {:?} in {}", entry.shape, kind.name);
             return refused("data_offsets", offsets(), limit);
         }
         let start = self.start + start;
@@ -100,7 +103,7 @@ impl Data<'_> {
     }
 }
 
-/// What a header says of a tensor.
+/// Description of a tensor in the header.
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
@@ -108,7 +111,7 @@ struct Entry {
     data_offsets: [u64; 2],
 }
 
-/// All tensors of a header, with names that are there twice.
+/// All tensors of a header, including those with duplicated names.
 struct Entries(Vec<(String, Entry)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -123,7 +126,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     type Value = Entries;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of tensors by name")
+        f.write_str("an object that maps names to tensors")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {

@@ -1,4 +1,4 @@
-//! All tensors once: threads take spans of them, read these in parts, and put what they counted together.
+//! Scan of all tensors: threads take spans of the tensors, read them in parts, and merge their counts.
 
 use super::bins::{Bin, Tables, merged};
 use super::error::{Error, Result};
@@ -13,34 +13,35 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a thread takes at once, in bytes: enough that putting counts together costs little beside it.
+/// Size of a thread's unit of work, in bytes. At this size, merging the counts costs little in comparison.
 const SPAN: u64 = 8 << 20;
-/// What is read at once, in bytes: it stays in the second cache until it is counted.
+/// Size of a read, in bytes. A part of this size stays in the L2 cache until it is counted.
 const PART: u64 = 256 << 10;
 
-/// A span of a tensor's bytes.
+/// A range of a tensor's bytes that one thread scans.
 struct Span {
     tensor: usize,
     start: u64,
     bytes: u64,
 }
 
-/// What was counted of some spans of a tensor.
+/// Counts of some spans of a tensor.
 #[derive(Default)]
 struct Counted {
     bins: Vec<Bin>,
-    /// By where each span starts, so that the threads' order does not show in sums.
+    /// Summaries with the start of their span. They are merged in this order, so that sums do not depend on threads.
     beside: Vec<(u64, Beside)>,
 }
 
-/// A tensor of which spans are left, or its statistics.
+/// State of a tensor: the number of spans left, the counts so far, and the statistics once all spans are counted.
 struct Pending {
     spans: usize,
     counted: Counted,
     stats: Option<Stats>,
 }
 
-/// The statistics of the tensors that are analysed. `progress` is told the bytes that were read, from any thread.
+/// Returns the statistics of each tensor, or `None` for one that is not analysed. After each read, `progress` is called
+/// with the number of bytes, from any thread.
 pub(crate) fn scan(
     files: &[PathBuf],
     tensors: &[Tensor],
@@ -77,24 +78,24 @@ pub(crate) fn scan(
     }
 }
 
-/// A lock that no panic can have spoilt: what is under it is whole after each step.
+/// Locks a mutex, and ignores poisoning. The data is consistent after each step, so a panic cannot leave it invalid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// So many bytes at most, in whole blocks, of which there is one at least.
+/// Rounds a number of bytes down to whole blocks, but to no less than one block.
 fn whole_blocks(tensor: &Tensor, bytes: u64) -> u64 {
     (bytes / tensor.kind.bytes).max(1) * tensor.kind.bytes
 }
 
-/// The spans of a tensor that is analysed; of one without elements, one without bytes.
+/// Returns the spans of a tensor. One without elements has a single empty span, one that is not analysed has none.
 fn spans(i: usize, tensor: &Tensor) -> impl Iterator<Item = Span> {
     let (step, bytes) = (whole_blocks(tensor, SPAN), tensor.bytes);
     let count = if tensor.is_analysed() { bytes.div_ceil(step).max(1) } else { 0 };
     (0..count).map(move |n| Span { tensor: i, start: n * step, bytes: step.min(bytes - n * step) })
 }
 
-/// What a thread has of its own.
+/// State of a thread.
 struct Worker<'a> {
     files: &'a [PathBuf],
     open: Option<(usize, File)>,
@@ -131,16 +132,16 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// What counts the elements of bytes that were read.
+/// Counter of the elements in the bytes that were read.
 struct Counter {
     floats: Vec<f32>,
     tables: Tables,
-    /// The instruction set of the thread that asked.
+    /// Instruction set of the thread that started the scan.
     token: Token,
 }
 
 impl Counter {
-    /// Counts the elements of whole blocks.
+    /// Counts the elements in whole blocks of bytes.
     fn add(&mut self, decode: Decode, bytes: &[u8], beside: &mut Beside) {
         let Counter { floats, tables, token } = self;
         match decode {
@@ -169,7 +170,7 @@ impl Counter {
 }
 
 impl Pending {
-    /// Adds what was counted of a span, and makes statistics of the last.
+    /// Adds the counts of a span. After the last span, computes the statistics.
     fn add(&mut self, tensor: &Tensor, mut counted: Counted) {
         self.counted.bins = merged(&self.counted.bins, &counted.bins);
         self.counted.beside.append(&mut counted.beside);

@@ -1,4 +1,4 @@
-//! What a tensor's floats are like.
+//! Statistics of the floats in a tensor.
 
 use super::bins::Bin;
 use super::moments::{Moments, hypot};
@@ -6,81 +6,87 @@ use super::narrow::Narrow;
 use super::wide::{Beside, Wide, bin};
 use serde::Serialize;
 
-/// The shares that quantiles are given for.
+/// Probabilities of the quantiles in [`Stats`].
 pub const QUANTILES: [f64; 5] = [0.001, 0.01, 0.5, 0.99, 0.999];
 
-/// The statistics of a tensor: counts of all elements, and the rest of the finite ones. Where none is finite, all but
-/// the counts are NaN, which JSON has as null. Zeros are +0. Of quantised types they are of the decoded values.
+/// Statistics of a tensor. Counts cover all elements, the other statistics only the finite ones.
+///
+/// If no element is finite, all statistics except the counts are NaN, which is null in JSON. A statistic that is zero
+/// is +0. For quantised types, the statistics are those of the decoded values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// NaN.
+    /// Number of NaN.
     pub nan: u64,
-    /// Infinities of either sign.
+    /// Number of infinities of either sign.
     pub infinite: u64,
-    /// Finite elements.
+    /// Number of finite elements.
     pub finite: u64,
-    /// Subnormal values of the tensor's own type, without zeros; of quantised types, of f32.
+    /// Number of subnormal elements, without zeros. Subnormal refers to the tensor's type, or to f32 for quantised
+    /// types.
     pub subnormal: u64,
-    /// Zeros of either sign.
+    /// Number of zeros of either sign.
     pub zero: u64,
-    /// The least, exact.
+    /// Smallest element, exact.
     pub min: f64,
-    /// The largest, exact.
+    /// Largest element, exact.
     pub max: f64,
-    /// The mean.
+    /// Mean of the elements.
     pub mean: f64,
-    /// The standard deviation of the population.
+    /// Population standard deviation.
     pub std: f64,
-    /// The root of the mean of squares.
+    /// Root mean square.
     pub rms: f64,
-    /// The largest magnitude, exact.
+    /// Largest magnitude, exact.
     pub max_abs: f64,
-    /// The [`QUANTILES`] of x: of n sorted values the one at place ceil(share n), from 1.
+    /// Quantiles of the elements for the probabilities p in [`QUANTILES`]: of n sorted elements, element number
+    /// ceil(p n), counted from 1.
     pub quantiles: [f64; 5],
-    /// The same of the magnitudes.
+    /// Quantiles of the magnitudes, for the same probabilities.
     pub abs_quantiles: [f64; 5],
-    /// The relative width of the bins that quantiles are the middle of: 0 of types up to 16 bits, whose quantiles are
-    /// exact, 2^-7 of f32 and quantised types, 2^-4 of f64; more of subnormal values, whose bins are equally wide.
+    /// Relative width of the bins; a quantile is the middle of a bin. 0 for types of up to 16 bits, whose quantiles are
+    /// exact; 2^-7 for f32 and quantised types; 2^-4 for f64. It is larger for subnormal values, whose bins all have
+    /// the same width.
     pub bin_width: f64,
-    /// What is lost in each of [`Narrow::ALL`].
+    /// Losses from rounding to each type of [`Narrow::ALL`].
     pub fits: [Fit; 4],
-    /// How many elements have a magnitude in `2^exponent .. 2^(exponent+1)`, by rising exponent; those that have any.
+    /// Numbers of elements with a magnitude in `2^exponent .. 2^(exponent+1)`, by increasing exponent, without empty
+    /// ranges.
     pub binades: Vec<Binade>,
 }
 
-/// What rounding to a narrow type loses.
+/// Losses from rounding to a narrow type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Fit {
-    /// The type's name.
+    /// Name of the type.
     pub dtype: &'static str,
-    /// Finite elements that are beyond its largest finite value when rounded.
+    /// Number of finite elements that exceed the type's largest finite value after rounding.
     pub overflow: u64,
-    /// Elements that are not 0 and become it.
+    /// Number of non-zero elements that become 0.
     pub underflow: u64,
 }
 
-/// The elements between one power of two and the next.
+/// Numbers of elements with a magnitude between two consecutive powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Binade {
-    /// The power.
+    /// Exponent of the lower power of two.
     pub exponent: i32,
-    /// Elements below 0.
+    /// Number of negative elements.
     pub negative: u64,
-    /// Elements above 0.
+    /// Number of positive elements.
     pub positive: u64,
 }
 
 impl Stats {
-    /// Whether all elements are finite and the same.
+    /// Returns whether all elements are finite and equal.
     pub fn is_constant(&self) -> bool {
         self.nan + self.infinite == 0 && self.min == self.max
     }
 }
 
-/// A magnitude that was met, and how often.
+/// A magnitude, with the numbers of negative and positive elements that have it.
 struct Met {
     magnitude: f64,
     negative: u64,
@@ -97,7 +103,7 @@ impl Met {
     }
 }
 
-/// Of a type whose patterns were all counted.
+/// Computes the statistics for a type whose bit patterns were all counted.
 pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: f64) -> Stats {
     let (finite, rest): (Vec<Met>, Vec<Met>) =
         bins.iter().map(|bin| Met::new(bin, value(bin.magnitude))).partition(|met| met.magnitude.is_finite());
@@ -136,10 +142,10 @@ pub(crate) fn of_patterns(bins: &[Bin], value: impl Fn(u16) -> f64, min_normal: 
     }
 }
 
-/// Of a type that was counted by its upper bits.
+/// Computes the statistics for a type whose elements were counted by their upper bits.
 pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
     let mut finite: Vec<Met> = bins.iter().map(|one| Met::new(one, bin::<T>(one.magnitude)[2])).collect();
-    // Zeros have the last of the bins.
+    // The bin of zeros has the largest number, so it comes last before sorting.
     finite.sort_by(|a, b| a.magnitude.total_cmp(&b.magnitude));
     let zero = finite.first().filter(|met| met.magnitude == 0.0).map_or(0, Met::count);
     let Beside { nan, infinite, subnormal, min, max, over, under_bf16, moments } = *beside;
@@ -153,7 +159,7 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
         let underflow = if name == "bf16" { under_bf16 } else { counts.sum::<u64>() - zero };
         Fit { dtype: name, overflow: over[i], underflow }
     };
-    // The middle of a bin may be beyond all that is in it.
+    // The middle of a bin may lie outside the range of the elements in it.
     let within = |low: f64, high: f64| move |x: f64| if count == 0 { x } else { x.clamp(low, high) };
     Stats {
         nan,
@@ -175,12 +181,12 @@ pub(crate) fn of_wide<T: Wide>(bins: &[Bin], beside: &Beside) -> Stats {
     }
 }
 
-/// In two passes over the values.
+/// Computes the moments in two passes over the values.
 fn moments(finite: &[Met]) -> Moments {
     let count: u64 = finite.iter().map(Met::count).sum();
     let mean = match finite {
         [] => f64::NAN,
-        // Of a constant nothing is rounded.
+        // The mean of a constant is exact.
         [one] if one.negative == 0 => one.magnitude,
         [one] if one.positive == 0 => -one.magnitude,
         _ => {
@@ -196,7 +202,8 @@ fn moments(finite: &[Met]) -> Moments {
     Moments { count, mean: mean + 0.0, std: variance.sqrt() }
 }
 
-/// The first of rising values at which so many are reached as each share asks for.
+/// Returns the quantiles of increasing values, each with its count: for each probability, the first value at which the
+/// cumulative count reaches it.
 fn at_shares(rising: impl Iterator<Item = (f64, u64)> + Clone, count: u64) -> [f64; 5] {
     QUANTILES.map(|share| {
         let place = ((share * count as f64).ceil() as u64).clamp(1, count.max(1));
@@ -233,7 +240,7 @@ fn binades(finite: &[Met]) -> Vec<Binade> {
     binades
 }
 
-/// The exponent of a positive value. Below f64's normal values, that of the smallest of them.
+/// Returns the exponent of a positive value. For a subnormal f64 it is that of the smallest normal value.
 fn exponent(x: f64) -> i32 {
     ((x.to_bits() >> 52) as i32 - 1023).max(-1022)
 }

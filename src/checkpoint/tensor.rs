@@ -1,4 +1,4 @@
-//! A tensor of a file: what the header says of it, and whether that can be.
+//! A tensor as a header describes it, and the check of its size.
 
 use super::error::{Error, Result};
 use super::kind::Kind;
@@ -11,48 +11,50 @@ pub struct Tensor {
     pub(crate) kind: &'static Kind,
     pub(crate) shape: Vec<u64>,
     pub(crate) elements: u64,
-    /// Which file of the checkpoint it is in, from where in it, and to where.
+    /// Index of its file in the checkpoint.
     pub(crate) file: usize,
+    /// Offset of its first byte in that file.
     pub(crate) start: u64,
+    /// Number of bytes in that file.
     pub(crate) bytes: u64,
 }
 
 impl Tensor {
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its type, as the file's format spells it.
+    /// Returns the name of the type in the file's format.
     pub fn dtype(&self) -> &'static str {
         self.kind.name
     }
 
-    /// Its axes, the innermost last, in GGUF too.
+    /// Returns the lengths of the axes, the innermost last (for GGUF too).
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
 
-    /// The product of its axes.
+    /// Returns the number of elements.
     pub fn elements(&self) -> u64 {
         self.elements
     }
 
-    /// How many bytes of the file it takes.
+    /// Returns the number of bytes in the file.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether its type is one of floats that are decoded.
+    /// Returns whether the tensor is analysed: whether its type is a float type that can be decoded.
     pub fn is_analysed(&self) -> bool {
         self.kind.decode.is_some()
     }
 }
 
-/// More axes than any framework has.
+/// Maximum number of axes, more than any framework supports.
 const MOST_AXES: usize = 64;
 
-/// The product of the axes, and the bytes that so many elements take.
+/// Returns the number of elements of a shape, and the number of bytes that they take.
 pub(crate) fn size(path: &Path, name: &str, kind: &Kind, shape: &[u64]) -> Result<(u64, u64)> {
     if shape.len() > MOST_AXES {
         return Err(Error::tensor(path, name, "the number of axes", shape.len(), format!("at most {MOST_AXES}")));
@@ -61,11 +63,11 @@ pub(crate) fn size(path: &Path, name: &str, kind: &Kind, shape: &[u64]) -> Resul
         let limit = "a shape whose elements take less than 2^64 bytes";
         Error::tensor(path, name, "shape", format!("{shape:?}"), limit)
     };
-    // A 0 anywhere makes it 0, whatever the rest would come to.
+    // An axis of length 0 makes the product 0, even if the product of the other axes overflows.
     let product = shape.iter().try_fold(1u64, |product, &axis| product.checked_mul(axis));
     let elements = if shape.contains(&0) { 0 } else { product.ok_or_else(too_large)? };
     if !elements.is_multiple_of(kind.block) {
-        let limit = format!("a multiple of {}, the block of {}", kind.block, kind.name);
+        let limit = format!("a multiple of {}, the block size of {}", kind.block, kind.name);
         return Err(Error::tensor(path, name, "the number of elements", elements, limit));
     }
     let bytes = (elements / kind.block).checked_mul(kind.bytes).ok_or_else(too_large)?;

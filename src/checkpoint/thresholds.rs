@@ -1,10 +1,10 @@
-//! From where on something is worth a word.
+//! Thresholds of the findings.
 
 use serde::Serialize;
 
 macro_rules! thresholds {
     ($($(#[$doc:meta])* $name:ident: $value:expr,)*) => {
-        /// From where on something is a [`Finding`](super::Finding). Shares are of 1.
+        /// Thresholds beyond which a statistic is a [`Finding`](super::Finding). Shares are fractions of 1.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
         #[non_exhaustive]
         pub struct Thresholds {
@@ -18,10 +18,10 @@ macro_rules! thresholds {
         }
 
         impl Thresholds {
-            /// The name of each.
+            /// Names of all thresholds.
             pub const NAMES: &[&str] = &[$(stringify!($name)),*];
 
-            /// The threshold of this name, to be set; none of an unknown name.
+            /// Returns the threshold of this name, to be changed, or `None` for an unknown name.
             ///
             /// ```
             /// let mut thresholds = evenkeel::checkpoint::Thresholds::default();
@@ -40,37 +40,38 @@ macro_rules! thresholds {
 }
 
 thresholds! {
-    /// More NaN than this are an error: 0.
+    /// Number of NaN above which a tensor has an error. 0 by default.
     nan: 0.0,
-    /// More infinities than this are an error: 0.
+    /// Number of infinities above which a tensor has an error. 0 by default.
     infinite: 0.0,
-    /// A larger share of subnormal elements is a warning: 0.01.
+    /// Share of subnormal elements above which a tensor has a warning. 0.01 by default.
     subnormal: 0.01,
-    /// A larger share that overflows in f16 is a warning: 0.
+    /// Share of elements that overflow in f16 above which a tensor has a warning. 0 by default.
     f16_overflow: 0.0,
-    /// A larger share that becomes 0 in f16 is a warning: 0.01.
+    /// Share of elements that become 0 in f16 above which a tensor has a warning. 0.01 by default.
     f16_underflow: 0.01,
-    /// A larger share that overflows in bf16 is a warning: 0.
+    /// Share of elements that overflow in bf16 above which a tensor has a warning. 0 by default.
     bf16_overflow: 0.0,
-    /// A larger share that becomes 0 in bf16 is a warning: 0.01.
+    /// Share of elements that become 0 in bf16 above which a tensor has a warning. 0.01 by default.
     bf16_underflow: 0.01,
-    /// A larger share that overflows in fp8 E4M3FN, unscaled, is a note: 0.
+    /// Share of elements that overflow in unscaled fp8 E4M3FN above which a tensor has a note. 0 by default.
     e4m3_overflow: 0.0,
-    /// A larger share that becomes 0 in fp8 E4M3FN, unscaled, is a note: 0.1.
+    /// Share of elements that become 0 in unscaled fp8 E4M3FN above which a tensor has a note. 0.1 by default.
     e4m3_underflow: 0.1,
-    /// A larger share that overflows in fp8 E5M2, unscaled, is a note: 0.
+    /// Share of elements that overflow in unscaled fp8 E5M2 above which a tensor has a note. 0 by default.
     e5m2_overflow: 0.0,
-    /// A larger share that becomes 0 in fp8 E5M2, unscaled, is a note: 0.1.
+    /// Share of elements that become 0 in unscaled fp8 E5M2 above which a tensor has a note. 0.1 by default.
     e5m2_underflow: 0.1,
-    /// A norm's weight of a larger magnitude is a warning: 16.
+    /// Magnitude of a norm's weight above which the norm has a warning. 16 by default.
     norm_max: 16.0,
-    /// A larger rms of a norm's weights is a warning: 8.
+    /// Rms of a norm's weights above which the norm has a warning. 8 by default.
     norm_rms: 8.0,
-    /// A larger rms of an embedding's rows is a warning: 8.
+    /// Rms of an embedding's rows above which the embedding has a warning. 8 by default.
     embedding_rms: 8.0,
-    /// By what factor an embedding's rms may be off 1/sqrt(hidden) to be called near it, in its note: 1.5.
+    /// Factor by which an embedding's rms may differ from 1/sqrt(hidden) to be called near it in its note. 1.5 by
+    /// default.
     embedding_near: 1.5,
-    /// A tensor of at least so many elements that are all the same is a note, and a warning if it is a matrix of
-    /// zeros: 2.
+    /// Number of elements from which a constant tensor has a note, or a warning if it is a matrix of zeros. 2 by
+    /// default.
     constant: 2.0,
 }

@@ -1,36 +1,37 @@
-//! Elements of 32 and 64 bits: counted in bins by their upper 16 bits, and what bins can't tell beside that.
+//! Elements of 32 and 64 bits. They are counted in bins by their upper 16 bits, and summarised by statistics that the
+//! bins cannot provide.
 
 use super::bins::Tables;
 use super::moments::Moments;
 use super::narrow::Narrow;
 use crate::simd::{Isa, Kernel, Token};
 
-/// Elements that are looked at together; they stay in the first cache.
+/// Number of elements that are processed together; they stay in the L1 cache.
 pub(crate) const BLOCK: usize = 2048;
-/// Sums that run beside one another, one array of them a loop, so that the compiler makes vectors of them.
+/// Number of independent accumulators of a loop, so that the compiler can vectorise it.
 const LANES: usize = 8;
-/// The magnitude of the bin of zeros.
+/// Number of the bin of zeros.
 const ZEROS: u16 = 0x7fff;
 
 /// f32 or f64.
 ///
-/// A finite value is counted under the upper 16 bits of its bits less 1: the bin of magnitude m has what is above
-/// [`Wide::lower`] of m and not above that of m + 1, so that a power of two closes a bin, as it closes what becomes 0
-/// in a narrow type. Zeros wrap round to a bin that no other finite value has.
+/// The bin of a finite value is the upper 16 bits of its bit pattern minus 1. So bin m holds the values above
+/// [`Wide::lower`] of m, up to and including that of m + 1. A power of two is then the last value of a bin, just as it
+/// is the last value that becomes 0 in a narrow type. For zeros, the subtraction wraps around to a bin of their own.
 pub(crate) trait Wide: Copy + PartialOrd {
     const ZERO: Self;
     const INFINITY: Self;
     const MIN_NORMAL: Self;
-    /// The smallest normal value of f32: what bins can't tell is among what is smaller.
+    /// Smallest normal value of f32. Values that the bins cannot distinguish are all smaller.
     const SMALL: Self;
-    /// Whether squares may leave f64.
+    /// Whether squares may overflow or underflow in f64.
     const SCALED: bool;
     fn abs(self) -> Self;
     fn widen(self) -> f64;
     fn pattern(self) -> u16;
-    /// The open lower end of a bin.
+    /// Returns the lower end of a bin, which does not belong to it.
     fn lower(magnitude: u16) -> f64;
-    /// The largest magnitude that does not overflow in a narrow type.
+    /// Returns the largest magnitude that does not overflow in a narrow type.
     fn fits(narrow: &Narrow) -> Self;
 }
 
@@ -66,7 +67,7 @@ macro_rules! wide {
 wide!(f32, u32, false, fits_f32);
 wide!(f64, u64, true, fits);
 
-/// The values of a bin: the open lower end, the upper end that belongs to it, and the middle.
+/// Returns the lower end of a bin, which does not belong to it, the upper end, which does, and the middle.
 pub(crate) fn bin<T: Wide>(magnitude: u16) -> [f64; 3] {
     if magnitude == ZEROS {
         return [0.0; 3];
@@ -75,7 +76,7 @@ pub(crate) fn bin<T: Wide>(magnitude: u16) -> [f64; 3] {
     [lower, upper, lower + (upper - lower) / 2.0]
 }
 
-/// What bins can't tell.
+/// Statistics that the bins cannot provide.
 #[derive(Clone, Debug)]
 pub(crate) struct Beside {
     pub nan: u64,
@@ -83,9 +84,9 @@ pub(crate) struct Beside {
     pub subnormal: u64,
     pub min: f64,
     pub max: f64,
-    /// Beyond what fits into each of the narrow types.
+    /// Number of elements that overflow in each narrow type.
     pub over: [u64; 4],
-    /// What is not 0 and becomes it in bf16.
+    /// Number of non-zero elements that become 0 in bf16.
     pub under_bf16: u64,
     pub moments: Moments,
 }
@@ -99,7 +100,7 @@ impl Default for Beside {
 }
 
 impl Beside {
-    /// Of both parts, this one first.
+    /// Merges the statistics of two parts; `self` comes first.
     pub fn and(mut self, other: &Beside) -> Self {
         self.nan += other.nan;
         self.infinite += other.infinite;
@@ -112,7 +113,7 @@ impl Beside {
         self
     }
 
-    /// Adds a block, its finite elements to the tables too.
+    /// Adds a block, and counts its finite elements in the tables.
     pub fn add<T: Wide>(&mut self, x: &[T], token: Token, tables: &mut Tables) {
         if token.run(CountFinite(x)) == x.len() as u64 {
             return self.add_finite(x, token, tables);
@@ -132,7 +133,7 @@ impl Beside {
         self.min = self.min.min(min);
         self.max = self.max.max(max);
         self.moments = self.moments.and(moments);
-        // Rarely: zeros, or what is so small that bins don't tell it apart.
+        // Rare: zeros, or values so small that the bins cannot distinguish them.
         if small > 0 {
             let bf16 = Narrow::ALL[1].vanishes;
             self.subnormal += count(x, |x| x < T::MIN_NORMAL && x > T::ZERO);
@@ -148,7 +149,7 @@ impl Beside {
     }
 }
 
-/// How many are finite, by any instruction set.
+/// Kernel that counts finite elements.
 struct CountFinite<'a, T>(&'a [T]);
 
 impl<T: Wide> Kernel for CountFinite<'_, T> {
@@ -160,15 +161,15 @@ impl<T: Wide> Kernel for CountFinite<'_, T> {
     }
 }
 
-/// What a block of finite elements has, of which there is one at least, by any instruction set.
+/// Kernel that summarises a block of one or more finite elements.
 struct Finite<'a, T>(&'a [T]);
 
 struct Summary<T> {
     min: f64,
     max: f64,
-    /// The largest magnitude.
+    /// Largest magnitude.
     largest: T,
-    /// Magnitudes below [`Wide::SMALL`].
+    /// Number of magnitudes below [`Wide::SMALL`].
     small: u64,
     moments: Moments,
 }
@@ -186,13 +187,13 @@ impl<T: Wide> Kernel for Finite<'_, T> {
     }
 }
 
-/// How many magnitudes of a block are so.
+/// Counts the magnitudes of a block that satisfy a condition.
 #[inline(always)]
 fn count<T: Wide>(x: &[T], is: impl Fn(T) -> bool) -> u64 {
     x.iter().map(|x| u32::from(is(x.abs()))).sum::<u32>().into()
 }
 
-/// The element that is better than each other.
+/// Returns the best element of a block.
 #[inline(always)]
 fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
     let choose = |best: T, x: T| if better(x, best) { x } else { best };
@@ -204,10 +205,11 @@ fn best<T: Wide>(x: &[T], better: impl Fn(T, T) -> bool) -> T {
     lanes.into_iter().chain(rest.iter().copied()).fold(x[0], choose)
 }
 
-/// Of differences to one of the elements, whose squares don't drown what is small beside the mean.
+/// Computes the moments from differences to the first element. A deviation that is small relative to the mean would be
+/// lost in squares of the elements themselves.
 #[inline(always)]
 fn moments<T: Wide>(x: &[T], largest: T) -> Moments {
-    // Squares and their sums stay within f64.
+    // The scale keeps squares and their sums within the range of f64.
     let scale = match largest.widen() {
         largest if T::SCALED && largest > 2f64.powi(480) => 2f64.powi(-560),
         largest if T::SCALED && largest < 2f64.powi(-400) => 2f64.powi(600),

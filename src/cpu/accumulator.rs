@@ -1,22 +1,22 @@
-//! Sums of gradients.
+//! Accumulation of gradients.
 
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Isa, Span, Work};
 
-/// Elements that are worked on together: few enough for the nearest cache.
+/// Elements processed together: few enough for the first-level cache.
 const CHUNK: usize = 1024;
 
-/// Adds numbers to as many sums.
+/// Adds each number to the sum of the same index.
 pub fn add(sums: &mut [f32], numbers: Floats<'_>) -> Result<()> {
     simd::run(Add { sums, numbers, start: 0 })
 }
 
 struct Add<'a> {
     sums: &'a mut [f32],
-    /// All numbers.
+    /// All numbers, not only those of this part.
     numbers: Floats<'a>,
-    /// Which of all the first sum's is.
+    /// Index in `numbers` of the first sum.
     start: usize,
 }
 

@@ -1,11 +1,11 @@
-//! Attention: a tile of queries of one head of keys, block by block of its keys, never the whole matrix of scores.
+//! Attention: computes a tile of queries of one key head block by block, and never stores the whole score matrix.
 //!
-//! A block is of 256 keys, counted from the first. A row's scores in it, their largest, the exponentials, their sum
-//! (rule Q), and the weighted sum of the values are computed in f32; sums of products are chains of [`CHAIN`] fused
-//! multiply-adds, whose ends are added in order. Where one of the results leaves the range or is not a number, unless it
-//! is masked, the row's block is computed again in f64 (`wide`), and so are scales that f32 does not hold
-//! ([`NARROW_SCALES`]). Blocks are merged in f64 in their order (`merge`). Neither the grouping of rows nor the number of
-//! threads has an effect on the bits.
+//! A block holds 256 keys, counted from the first key. For each row of a block, f32 arithmetic computes the scores,
+//! their maximum, the exponentials, their sum (rule Q of `math::sum`) and the weighted sum of the values. Sums of
+//! products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are added in order. A row's block
+//! is computed again in f64 (`wide`) if an unmasked result is NaN or beyond the range of f32. All blocks are
+//! computed in f64 if the scale is outside [`NARROW_SCALES`]. Blocks are merged in f64, in order (`merge`). Neither the
+//! grouping of rows nor the number of threads affects the bits.
 
 mod few;
 pub mod merge;
@@ -35,34 +35,34 @@ use merge::{Part, State};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Keys of a block. Part of the result: blocks are merged in order.
+/// Keys of a block. The value affects the result: blocks are merged in order.
 pub const KEYS: usize = 256;
-/// Terms of a chain of multiply-adds. Part of the result, and of its error: a term passes through at most this many
-/// roundings, and one for each chain.
+/// Terms of a chain of multiply-adds. The value affects the result and its error: a term passes through at most this
+/// many roundings, plus one for each chain.
 pub const CHAIN: usize = 32;
-/// Magnitudes of scales that products in f32 are multiplied with. A smaller one would be subnormal in f32, and a larger
-/// one would show the rounding of subnormal products.
+/// Magnitudes of the scales that f32 products are multiplied by. A smaller scale would be subnormal in f32. A larger
+/// one would magnify the rounding of subnormal products.
 pub const NARROW_SCALES: Range<f64> = 1e-30..1e30;
-/// Queries that share a block's packed keys and values; no part of the result.
+/// Queries that share a block's packed keys and values. The value does not affect the result.
 const QUERIES: usize = 192;
 
-/// A call, checked.
+/// A checked call.
 #[derive(Clone, Copy)]
 pub struct Attention<'a, E> {
     pub q: Heads<'a, E>,
     pub k: Heads<'a, E>,
     pub v: Heads<'a, E>,
     pub scores: Scores<'a>,
-    /// A logit for each head of q that has no value.
+    /// Extra logit of each query head, which has no value.
     pub sinks: Option<Floats<'a>>,
-    /// The place of the first of the keys among all that the mask is for: a multiple of [`KEYS`].
+    /// Index of the first key among all keys that the mask covers; a multiple of [`KEYS`].
     pub first: usize,
-    /// What the sums of f64 are multiplied with, a power of two.
+    /// Factor of the f64 sums; a power of two.
     pub factor: f64,
 }
 
 impl<E: Element> Attention<'_, E> {
-    /// Batch, head and position of a row.
+    /// Returns the batch, head and position of a row.
     #[inline(always)]
     pub fn place(&self, row: usize) -> [usize; 3] {
         let [_, heads, queries, _] = self.q.shape();
@@ -75,13 +75,13 @@ impl<E: Element> Attention<'_, E> {
         self.q.row(batch, head, position)
     }
 
-    /// Heads of q for each of k.
+    /// Returns the number of query heads that share each key head.
     #[inline(always)]
     pub fn group(&self) -> usize {
         self.q.shape()[1] / self.k.shape()[1].max(1)
     }
 
-    /// Rows that have their keys in common: those of one head of k.
+    /// Returns the number of rows that share the keys of one key head.
     #[inline(always)]
     pub fn rows_a_head(&self) -> usize {
         self.group() * self.q.shape()[2]
@@ -92,20 +92,20 @@ impl<E: Element> Attention<'_, E> {
         self.first..self.first + self.k.shape()[2]
     }
 
-    /// What rows see of the keys.
+    /// Returns the key range, mask and logit options, which decide the keys that each row sees.
     #[inline(always)]
     pub fn sight(&self) -> Sight<'_> {
         let keys = self.keys();
         Sight { scores: self.scores, first: keys.start, end: keys.end }
     }
 
-    /// Keys outside of which all is masked.
+    /// Returns a range of keys; all keys outside it are masked for this row.
     #[inline(always)]
     pub fn bounds(&self, row: usize) -> Range<usize> {
         self.sight().bounds(row)
     }
 
-    /// Blocks of keys outside of which all is masked to these rows.
+    /// Returns a range of key blocks; all blocks outside it are masked for these rows.
     #[inline(always)]
     fn blocks(&self, rows: Range<usize>) -> Range<usize> {
         let low = rows.clone().map(|row| self.bounds(row).start).min().unwrap_or(0);
@@ -119,7 +119,7 @@ impl<E: Element> Attention<'_, E> {
         self.sinks.and_then(|sinks| sinks.get(head)).unwrap_or(f64::NEG_INFINITY)
     }
 
-    /// Tiles of a head of k.
+    /// Returns the number of tiles for each key head.
     fn tiles_a_head(&self) -> usize {
         self.rows_a_head().div_ceil(QUERIES)
     }
@@ -132,24 +132,25 @@ impl<E: Element> Attention<'_, E> {
         self.rows_before(tile)..self.rows_before(tile + 1)
     }
 
-    /// The rows before a tile.
+    /// Returns the number of rows in all tiles before this one.
     fn rows_before(&self, tile: usize) -> usize {
         let tiles = self.tiles_a_head().max(1);
         tile / tiles * self.rows_a_head() + (tile % tiles * QUERIES).min(self.rows_a_head())
     }
 }
 
-/// What rows see of the keys, and how their products become logits.
+/// Keys visible to each row, and the transform of their products into logits.
 #[derive(Clone, Copy)]
 pub struct Sight<'a> {
     pub scores: Scores<'a>,
-    /// The first key, and the one behind the last.
+    /// Index of the first key.
     first: usize,
+    /// Index one past the last key.
     end: usize,
 }
 
 impl Sight<'_> {
-    /// Keys outside of which all is masked.
+    /// Returns a range of keys; all keys outside it are masked for this row.
     #[inline(always)]
     pub fn bounds(&self, row: usize) -> Range<usize> {
         match &self.scores.mask {
@@ -161,7 +162,7 @@ impl Sight<'_> {
         }
     }
 
-    /// Whether a row attends to a key, in whichever way it might be masked.
+    /// Returns whether a row attends to a key: range, flags and biases must all leave it unmasked.
     pub fn sees(&self, row: usize, key: usize, flags: &mut Vec<u8>) -> bool {
         let kept = |mask: &Resolved<'_>| {
             mask.keep(row, key, key + 1, flags).is_none_or(|keep| keep[0] != 0)
@@ -171,8 +172,9 @@ impl Sight<'_> {
     }
 }
 
-/// Attention of all rows; with each one's log-sum-exp, if there is room for it. Where there are parts, which are in order,
-/// they are merged, and of the call's keys and values only the shapes are asked for.
+/// Computes the attention of all rows, and each row's log-sum-exp if `lse` is given. If `parts` are given, in order,
+/// they are merged instead, and the keys and values only supply their shapes. A fully masked row under
+/// `FullyMasked::Uniform` still reads the values.
 pub fn apply<'a, E: Element>(
     call: Attention<'_, E>,
     parts: Option<&[Parts]>,
@@ -199,7 +201,7 @@ fn run<'a, E: Element>(
 
 struct Tiles<'a, 'o, E> {
     call: Attention<'a, E>,
-    /// What is to be merged, if it was made before.
+    /// Results of blocks that were computed before, to be merged.
     parts: Option<&'a [Parts]>,
     tiles: Range<usize>,
     to: &'o mut [MaybeUninit<E>],
@@ -251,7 +253,7 @@ impl<E: Element> Work for Tiles<'_, '_, E> {
     }
 }
 
-/// Rows that share a head of k.
+/// Rows that share a key head.
 struct Tile<'a, 'o, E> {
     call: &'a Attention<'a, E>,
     parts: Option<&'a [Parts]>,
@@ -298,14 +300,14 @@ impl<E: Element> Tile<'_, '_, E> {
 pub struct Buffers {
     narrow: narrow::Buffers,
     wide: wide::Buffers,
-    /// What the rows' keys come to so far.
+    /// Running maximum and sum of each row.
     states: Vec<State>,
-    /// The weighted sums of values that belong to them.
+    /// Running weighted sum of the values for each row.
     out: Vec<f64>,
 }
 
 impl Buffers {
-    /// Rows without keys so far.
+    /// Resets the rows to their state before the first key.
     #[inline(always)]
     fn start<E: Element>(&mut self, call: &Attention<'_, E>, rows: Range<usize>) {
         room(&mut self.out, rows.len() * call.v.shape()[3]).fill(0.0);
@@ -314,7 +316,7 @@ impl Buffers {
     }
 }
 
-/// Brings the states of rows that share a head of k to the end of their keys.
+/// Updates the states of rows that share a key head with all of their keys.
 #[inline(always)]
 fn attend<I: Isa, E: Element>(
     isa: I,
@@ -344,7 +346,7 @@ fn attend<I: Isa, E: Element>(
     }
 }
 
-/// What each of these blocks of keys comes to for each row: the block, the row's place among these, and the part.
+/// Calls `each` for every block and row, with the block, the row's index in `rows` and the block's partial result.
 #[inline(always)]
 fn each_part<I: Isa, E: Element>(
     isa: I,
@@ -373,7 +375,7 @@ fn each_part<I: Isa, E: Element>(
     }
 }
 
-/// As [`attend`], of parts that were made before.
+/// Updates the states as [`attend`] does, from parts computed before.
 #[inline(always)]
 fn collect<I: Isa, E: Element>(
     isa: I,
@@ -434,7 +436,7 @@ fn finish<I: Isa, E: Element>(
         #[inline(always)]
         |_, out| {
             use crate::simd::{Float, Select};
-            // A mean of finite numbers is finite, however it is rounded.
+            // The mean of finite numbers is finite, but rounding may overflow: clamp it.
             let mean = out / sum;
             I::F64::select(out.abs().le(most), mean.min(most).max(isa.f64(f64::MIN)), mean)
         },
@@ -443,7 +445,7 @@ fn finish<I: Isa, E: Element>(
 }
 
 impl State {
-    /// Of the row's logits.
+    /// Returns the log-sum-exp of the row's logits.
     #[inline(always)]
     fn log_sum_exp<I: Isa>(&self, isa: I) -> f64 {
         if self.is_empty() {

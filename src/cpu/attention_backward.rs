@@ -1,9 +1,10 @@
-//! The gradient of attention: a head of keys at a time, block by block of its keys, never the whole matrix of weights.
+//! Gradient of attention: handles one key head at a time, block by block, and never stores the whole weight matrix.
 //!
-//! All is f64. A first pass over a head's keys gives each row's largest logit, the sum of its exponentials and its mean
-//! gradient, merged as in the forward pass; a second one makes the weights again, and with them the sums. These are cut
-//! into chains of 32 terms, over keys from the first of each block of 256 on, over queries from each 64th on. The chains'
-//! ends are added in order. Heads of keys share nothing, so that the number of threads has no effect on the bits.
+//! All arithmetic is f64. A first pass over a head's keys computes each row's largest logit, the sum of its
+//! exponentials and its mean gradient, merged as in the forward pass. A second pass recomputes the weights and adds up
+//! the gradients. Sums are cut into chains of 32 terms. Chains over keys start at each block of 256, and chains over
+//! queries at each 64th query. The chain sums are added in order. Key heads share no sums, so the number of threads
+//! does not affect the bits.
 
 mod panels;
 mod product;
@@ -23,15 +24,15 @@ use std::ops::Range;
 
 pub use unit::Buffers;
 
-/// A call, checked.
+/// A checked call.
 #[derive(Clone, Copy)]
 pub struct AttentionBackward<'a, E> {
     pub forward: Attention<'a, E>,
     pub dy: Heads<'a, E>,
 }
 
-/// The gradients of q, k and v; and those of sinks, of each batch and head of q, whose sums over batches are the
-/// caller's.
+/// Computes the gradients of q, k and v, and those of the sinks for each batch and query head. The caller sums the sink
+/// gradients over batches.
 pub fn apply<'a, E: Element>(
     call: AttentionBackward<'_, E>,
     out: [Output<'a, E>; 3],
@@ -39,14 +40,14 @@ pub fn apply<'a, E: Element>(
 ) -> Result<([&'a mut [E]; 3], Met)> {
     let [(dq, q), (dk, k), (dv, v)] = out.map(Output::start);
     let [batch, heads, ..] = call.forward.k.shape();
-    // Without queries and keys there is nothing to write, and no memory bounds the count of heads.
+    // Without queries and keys nothing is written, and the head count could be arbitrarily large: skip the loop.
     let is_empty = call.forward.rows_a_head() == 0 && call.forward.k.shape()[2] == 0;
     let units = 0..if is_empty { 0 } else { batch * heads };
     let ([in_q, in_k, in_v], met) = simd::run(Units { call, units, to: [dq, dk, dv], dsinks })?;
     Ok(([q.done(in_q), k.done(in_k), v.done(in_v)], met))
 }
 
-/// Heads of keys, with the heads of queries that share each.
+/// Key heads, each with the query heads that share it.
 struct Units<'a, 'o, E> {
     call: AttentionBackward<'a, E>,
     units: Range<usize>,
@@ -55,7 +56,7 @@ struct Units<'a, 'o, E> {
 }
 
 impl<E: Element> Units<'_, '_, E> {
-    /// Rows and features of the gradients of q, k and v in a unit.
+    /// Returns rows and features of the gradients of q, k and v in a unit.
     fn shapes(&self) -> [(usize, usize); 3] {
         let Attention { k, v, .. } = &self.call.forward;
         let [_, _, keys, features] = k.shape();
@@ -122,7 +123,7 @@ impl<E: Element> Work for Units<'_, '_, E> {
     }
 }
 
-/// Rounds rows of sums, which begin with a block each.
+/// Rounds rows of sums to `E`. Each row of sums starts at a block.
 #[inline(always)]
 fn store<I: Isa, E: Element>(isa: I, sums: &[[f64; LANES]], features: usize, to: &mut [MaybeUninit<E>]) -> Written {
     let mut written = Written::default();

@@ -1,4 +1,4 @@
-//! Binary cross-entropy of logits: two shares of what is not negative, so that nothing cancels in the loss.
+//! Binary cross-entropy of logits, as the sum of two non-negative terms, so that the loss has no cancellation.
 
 use super::row_loss::{Row, Upstream, elements, or_one, times, total};
 use crate::floats::Floats;
@@ -6,19 +6,19 @@ use crate::math::exp::exp;
 use crate::math::log1p::log1p;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
-/// The options of a call, resolved against its operands.
+/// Options of a call, resolved against its operands.
 #[derive(Clone, Copy)]
 pub struct Bce<'a> {
-    /// One for each element, in 0 ..= 1.
+    /// Target of each element, in 0 ..= 1.
     pub targets: Floats<'a>,
-    /// One for each element.
+    /// Weight of each element.
     pub weight: Option<Floats<'a>>,
-    /// One for each column.
+    /// Weight of the positive class, for each column.
     pub pos_weight: Option<Floats<'a>>,
     pub upstream: Upstream<'a>,
 }
 
-/// A row's losses and its gradient.
+/// Computes the losses and the gradient of a row.
 pub struct OneRow<'a, 'r> {
     pub op: &'a Bce<'a>,
     pub index: usize,
@@ -44,7 +44,7 @@ impl Kernel for OneRow<'_, '_> {
                 let y = targets.block(isa, range.clone(), i);
                 let weight = or_one(isa, *weight, range.clone(), i);
                 let factor = if each { isa.load_f64(&block(&upstream.dloss[range.clone()], i, 0.0)) } else { factor };
-                // What speaks against a positive logit, and what against a negative one.
+                // `miss` weighs the loss of a positive logit, `hit` that of a negative one.
                 let (miss, hit) = (one - y, y * or_one(isa, *pos_weight, 0..cols, i));
                 let far = x.abs();
                 let t = exp::<I, f64>(isa, zero - far).round::<f64>(isa);

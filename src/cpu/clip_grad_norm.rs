@@ -1,6 +1,7 @@
-//! Norms of tensors, and what to multiply with to bring them down.
+//! Norms of tensors, and the scales that reduce them to a limit.
 //!
-//! A norm is held in units of a power of two: of f64 gradients it may lie beyond f64, and so may what it is made of.
+//! A norm has an explicit power-of-two exponent: the norm of f64 gradients may overflow f64, and so
+//! may the sums it is computed from.
 
 use super::moments::{add_square, unit_for};
 use super::whole::{self, Overwrite, Overwriting, Pass};
@@ -10,15 +11,15 @@ use crate::math::sum::{GROUP, group_o, rule_o, sum_of_tiles};
 use crate::ops::clip_grad_norm::NormType;
 use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, fold};
 
-/// What a tensor adds to the norm: the sum of its squares or magnitudes, or the largest of these, of elements in units
-/// of 2^exponent. NaN and infinity are those of the elements.
+/// Contribution of a tensor to the norm: the sum of squares or magnitudes, or the largest magnitude. Elements are in
+/// units of 2^exponent. NaN and infinity come from the elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
     pub value: f64,
     pub exponent: i32,
 }
 
-/// The part of one tensor.
+/// Computes the contribution of one tensor.
 pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<Part> {
     let found = tiles(x, norm_type, 1.0)?;
     if norm_type == NormType::Infinity {
@@ -29,16 +30,17 @@ pub fn part<E: Element>(x: &[E], norm_type: NormType) -> Result<Part> {
     Ok(Part::of_sums(&sums, unit))
 }
 
-/// What tiles of a tensor add to its part.
+/// Contributions of the tiles of a tensor.
 #[derive(Clone, Debug)]
 pub struct Tiles {
-    /// The sum of each; none for the largest magnitude.
+    /// Sum of each tile; empty for the largest magnitude.
     pub sums: Vec<f64>,
-    /// Of all: NaN if there is one. For sums, of f64 alone, and with NaN left out.
+    /// Largest magnitude of all tiles. For [`NormType::Infinity`], NaN if an element is NaN. For sums, set for f64
+    /// only, and without NaN.
     pub largest: f64,
 }
 
-/// The tiles of elements, which begin where one does, with f64 multiplied with `unit`.
+/// Returns the tiles of `x`, which starts at a tile boundary. Elements of f64 are multiplied by `unit` first.
 pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tiles> {
     let (sums, seen) = match norm_type {
         NormType::Infinity => whole::tiles(x, Largest)?,
@@ -49,13 +51,13 @@ pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tile
 }
 
 impl Part {
-    /// Of the sums of all tiles, in order and in this unit.
+    /// Adds up the sums of all tiles, given in order and in this unit.
     pub fn of_sums(tiles: &[f64], unit: f64) -> Self {
         Part { value: sum_of_tiles(tiles), exponent: 1023 - (unit.to_bits() >> 52) as i32 }
     }
 }
 
-/// A norm in units of 2^exponent.
+/// Norm in units of 2^exponent.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     value: f64,
@@ -63,7 +65,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Of all parts together, added by rule O.
+    /// Returns the norm of all parts together, added by rule O.
     pub fn of(parts: &[Part], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {
@@ -81,31 +83,31 @@ impl Norm {
         Norm { value, exponent }
     }
 
-    /// Whether every element is finite.
+    /// Returns whether every element is finite.
     pub fn is_finite(self) -> bool {
         self.value.is_finite()
     }
 
-    /// The nearest f64: infinity also where finite elements have a norm beyond f64.
+    /// Returns the nearest f64; infinity if finite elements have a norm beyond f64.
     pub fn to_f64(self) -> f64 {
         scaled(self.value, self.exponent)
     }
 
-    /// The norm and a small number more.
+    /// Returns the norm plus a small number.
     pub fn plus(self, small: f64) -> Self {
         let sum = self.to_f64() + small;
         if sum.is_infinite() && self.is_finite() { self } else { Norm { value: sum, exponent: 0 } }
     }
 
-    /// The norm of all that was multiplied with a number that is positive and finite.
+    /// Returns the norm after all elements are multiplied by `factor`, which is positive and finite.
     pub fn times(self, factor: f64) -> Self {
         let (fraction, exponent) = fraction(factor);
-        // Halved, a fraction makes nothing larger; a power of two is exact.
+        // A fraction of 1 changes only the exponent. Others are halved to below 1, so that the product cannot overflow.
         let (fraction, exponent) = if fraction == 1.0 { (1.0, exponent) } else { (fraction / 2.0, exponent + 1) };
         Norm { value: self.value * fraction, exponent: self.exponent + exponent }
     }
 
-    /// factor * max_norm / norm, of numbers that are finite and not negative, norm and factor not 0.
+    /// Returns factor * max_norm / norm. All operands are finite and not negative; norm and factor are not 0.
     pub fn scale_to(self, max_norm: f64, factor: f64) -> Scale {
         if max_norm == 0.0 {
             return Scale::by(0.0);
@@ -124,14 +126,14 @@ impl Norm {
     }
 }
 
-/// The number as a fraction in [1, 2) and an exponent; not for 0.
+/// Splits a number other than 0 into a fraction in [1, 2) and an exponent.
 fn fraction(value: f64) -> (f64, i32) {
     let (value, shift) = if value < f64::MIN_POSITIVE { (value * power(54), 54) } else { (value, 0) };
     let exponent = (value.to_bits() >> 52) as i32 - 1023;
     (f64::from_bits(value.to_bits() & (u64::MAX >> 12) | 1.0f64.to_bits()), exponent - shift)
 }
 
-/// 2^exponent, for those that f64 has.
+/// Returns 2^exponent, for exponents within the range of f64.
 fn power(exponent: i32) -> f64 {
     if exponent >= -1022 {
         f64::from_bits(((exponent + 1023) as u64) << 52)
@@ -140,13 +142,13 @@ fn power(exponent: i32) -> f64 {
     }
 }
 
-/// value * 2^exponent, in steps that f64 can hold.
+/// Returns value * 2^exponent, multiplied in two steps because 2^exponent may be beyond f64.
 fn scaled(value: f64, exponent: i32) -> f64 {
     let exponent = exponent.clamp(-2100, 2000);
     value * power(exponent / 2) * power(exponent - exponent / 2)
 }
 
-/// What elements are multiplied with: a number, or one that is too small for f64 as three.
+/// Factor of the elements; the product of three factors if one f64 cannot represent it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     factor: f64,
@@ -159,7 +161,7 @@ impl Scale {
     }
 }
 
-/// Multiplies a tensor.
+/// Multiplies a tensor by the scale.
 pub fn scale<E: Element>(x: &mut [E], scale: Scale) -> Result<()> {
     simd::run(Overwrite { x, kernel: scale })
 }
@@ -187,7 +189,7 @@ impl<E: Element> Overwriting<E> for Scale {
     }
 }
 
-/// The largest magnitude of each lane, and whether there is a NaN, which a maximum forgets.
+/// Largest magnitude of each lane, and whether a NaN was seen, which a maximum ignores.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     largest: [f64; LANES],
@@ -238,8 +240,8 @@ impl<E: Element> Pass<E> for Largest {
     }
 }
 
-/// Sums magnitudes in units, or their squares. Of f64 it also finds the largest magnitude, NaN left out: whether sums
-/// fit f64 is known only then, and they nearly always do.
+/// Sums magnitudes in units, or their squares. For f64 it also finds the largest magnitude, ignoring NaN. That
+/// shows afterwards whether the sums are within range of f64, which they nearly always are.
 #[derive(Clone, Copy)]
 struct Magnitudes<const SQUARED: bool> {
     unit: f64,

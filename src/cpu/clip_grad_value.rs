@@ -1,4 +1,4 @@
-//! Elements between two bounds.
+//! Clamping of elements to a symmetric range.
 
 use super::whole::{Overwrite, Overwriting};
 use crate::element::Element;
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::simd::{self, Float, Isa, MaskBits, Span};
 use std::cell::Cell;
 
-/// Whether the elements have NaN or infinities among them.
+/// Whether any element is NaN, and whether any is infinite.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Met {
     pub nan: bool,
@@ -19,9 +19,9 @@ impl Met {
     }
 }
 
-/// Brings every element but NaN to within `limit` of zero.
+/// Clamps every element except NaN to `-limit ..= limit`.
 pub fn clip<E: Element>(x: &mut [E], limit: f64) -> Result<Met> {
-    // Rounded to the type first, the limit does to its values what it does before.
+    // Rounding the limit to the type first does not change the rounded results.
     simd::run(Overwrite { x, kernel: Within { limit: E::from_wide(limit).widen() } })
 }
 
@@ -39,7 +39,7 @@ impl<E: Element> Overwriting<E> for Within {
 
     #[inline(always)]
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Met {
-        // A minimum or maximum of two leaves the second as it is unless the first is beyond it: NaN, and -0.
+        // `a.min(b)` returns b unless a < b, and `a.max(b)` returns b unless a > b. So v stays NaN or -0.
         if E::IS_F64 {
             let (low, high, infinity) = (isa.f64(-self.limit), isa.f64(self.limit), isa.f64(f64::INFINITY));
             let none = infinity.lt(infinity);

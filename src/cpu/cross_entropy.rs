@@ -1,4 +1,4 @@
-//! Cross-entropy of rows: (max - z_t) + ln(sum), which cancels nowhere, and what smoothing and z-loss add to it.
+//! Cross-entropy of rows: (max - z_t) + ln(sum), which has no cancellation, plus label smoothing and z-loss.
 
 use super::lanes::Met;
 use super::scores::{Live, Logits, Row, Scores};
@@ -10,29 +10,29 @@ use crate::report::Counts;
 use crate::rows::Rows;
 use crate::simd::{self, Float, Isa, Kernel, LANES, Select, Storage, Work, block};
 
-/// The options of a call, resolved against its operands: every target that counts is a class.
+/// Options of a call, resolved against its operands. Every target that is not ignored is a valid class.
 #[derive(Clone, Copy)]
 pub struct CrossEntropy<'a> {
     pub scores: Scores<'a>,
     pub targets: &'a [i64],
     pub ignore_index: i64,
-    /// One for each class.
+    /// Weight of each class.
     pub weight: Option<&'a [f64]>,
-    /// Their sum.
+    /// Sum of the weights.
     pub weight_sum: f64,
     pub label_smoothing: f64,
     pub z_loss: f64,
 }
 
-/// What a row adds to the loss, before it is reduced. Of a row that does not count, nothing.
+/// Loss of a row before the reduction; 0 for an ignored row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowLoss {
-    /// Weighted and smoothed.
+    /// Cross-entropy, weighted and smoothed.
     pub entropy: f64,
     pub z: f64,
 }
 
-/// The loss of each row.
+/// Computes the loss of each row.
 pub fn losses<E: Element>(x: Rows<'_, E>, to: &mut [RowLoss], op: CrossEntropy<'_>) -> Result<Counts> {
     let met = simd::run(Losses { x, first: 0, to, op })?;
     Ok(met.counts)
@@ -105,7 +105,7 @@ impl CrossEntropy<'_> {
         }
     }
 
-    /// The target of a row that counts.
+    /// Returns the target of a row, or `None` if the row is ignored.
     #[inline(always)]
     pub fn target(&self, row: usize) -> Option<usize> {
         let target = self.targets[row];
@@ -117,7 +117,7 @@ impl CrossEntropy<'_> {
         self.weight.map_or(1.0, |weight| weight[class])
     }
 
-    /// The loss of a row that is not live: NaN, or infinite in each of its terms.
+    /// Returns the loss of a row that is not live: its terms are NaN or infinite.
     #[inline(always)]
     pub fn stand_in<E: Element>(&self, row: &Row<'_>, index: usize, target: usize, met: &mut Met) -> RowLoss {
         row.stand_in(index, self.scores.fully_masked, met, E::ZERO, E::ZERO);
@@ -129,7 +129,7 @@ impl CrossEntropy<'_> {
         }
     }
 
-    /// The loss of a live row.
+    /// Returns the loss of a live row.
     #[inline(always)]
     pub fn loss<I: Isa, E: Element>(&self, isa: I, x: &[E], target: usize, live: &Live<'_>, log_sum: f64) -> RowLoss {
         let logit = live.logit(x, target);
@@ -142,8 +142,8 @@ impl CrossEntropy<'_> {
         self.combine(x.len(), target, (live.max, logit), log_sum, distances)
     }
 
-    /// The loss of a row of so many columns, of its largest logit and the target's, the logarithm of its sum, and the
-    /// sum of [`Distance`].
+    /// Combines the loss of a row of `cols` columns from its largest logit, the target's logit, the logarithm of its
+    /// sum and its sum of [`Distance`]s.
     #[inline(always)]
     pub fn combine(
         &self,
@@ -164,7 +164,7 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// s/V w_k (max - z_k), by a power of two smaller, so that no distance overflows and rule B has room.
+/// Smoothing term s/V w_k (max - z_k), scaled down by 2^128. No distance overflows then, and rule B has headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,
@@ -175,13 +175,13 @@ impl Distance {
     const DOWN: f64 = 1.0 / Self::UP;
     const UP: f64 = (1u128 << 127) as f64 * 2.0;
 
-    /// In a row of so many columns.
+    /// Creates the term for a row of `cols` columns.
     #[inline(always)]
     pub fn new(label_smoothing: f64, cols: usize, max: f64) -> Self {
         Distance { share: label_smoothing / cols as f64, max: max * Self::DOWN }
     }
 
-    /// Of the block of this index, by the weights of its columns' row.
+    /// Computes the terms of the block of this index. `weight` starts at the same column as the row.
     #[inline(always)]
     fn block<I: Isa>(self, isa: I, weight: Option<&[f64]>, index: usize, z: I::F64) -> I::F64 {
         let zero = isa.f64(0.0);
@@ -193,7 +193,7 @@ impl Distance {
         I::F64::select(share.eq(zero), zero, share * distance)
     }
 
-    /// Of all columns, or some of them, with the weights of these and their logits.
+    /// Sums the terms over all columns or some of them, given these columns' weights and logits.
     #[inline(always)]
     pub fn sum<I: Isa, E: Element>(self, isa: I, weight: Option<&[f64]>, x: &[E], logits: &Logits<'_>) -> Bins {
         match *logits {
@@ -203,13 +203,13 @@ impl Distance {
         }
     }
 
-    /// What a sum is.
+    /// Returns the value of a sum, scaled back up.
     pub fn total(sum: &Bins) -> f64 {
         sum.value().0 * Self::UP
     }
 }
 
-/// A term whose factor is 0 is 0, whatever it is.
+/// Multiplies, but returns 0 for a factor of 0 even if the term is infinite or NaN.
 #[inline(always)]
 fn times(factor: f64, term: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { factor * term }
@@ -234,7 +234,7 @@ impl<S: Storage> Kernel for Distances<'_, S> {
             z.len(),
             #[inline(always)]
             |i| {
-                // Behind the end there is no distance.
+                // Columns past the end add 0.
                 let there = z.len().saturating_sub(LANES * i).min(LANES);
                 let inside = isa.mask_wide(((1u32 << there) - 1) as u16);
                 let term = distance.block(isa, weight, i, S::load_wide(isa, &block(z, i, pad)));

@@ -1,4 +1,4 @@
-//! The gradient of the cross-entropy: a row's statistics, its loss, then the gradient over it, in one visit.
+//! Gradient of the cross-entropy: computes a row's statistics, loss and gradient in one visit.
 
 use super::cross_entropy::{CrossEntropy, RowLoss};
 use super::exp_sum::ExpSum;
@@ -12,13 +12,13 @@ use crate::report::Counts;
 use crate::rows::{LanesMut, Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Kernel, Span, Storage, Work, Written, block};
 
-/// The options of a call.
+/// Options of a call.
 #[derive(Clone, Copy)]
 pub struct Gradient<'a> {
     pub forward: CrossEntropy<'a>,
-    /// One number, or one for each row.
+    /// One gradient for all rows, or one for each row.
     pub dloss: &'a [f64],
-    /// What the sums of a row's two parts are divided by; nothing where there is nothing to divide.
+    /// Divisors of the summed cross-entropy and z-loss. `None` gives a gradient of 0, as there is nothing to divide.
     pub divisors: [Option<f64>; 2],
 }
 
@@ -136,7 +136,7 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
     }
 }
 
-/// What a row's gradient is made of: `of_both p_j - of_weight w_j`, and at the target
+/// Factors of a row's gradient: `of_both p_j - of_weight w_j`, and at the target
 /// `of_all p - of_weight w - of_target (1 - p)`.
 pub struct Factors {
     of_target: f64,
@@ -146,12 +146,13 @@ pub struct Factors {
 }
 
 impl Gradient<'_> {
-    /// Those of a row of so many columns, with its log-sum-exp.
+    /// Returns the factors of a row of `cols` columns with this log-sum-exp.
     #[inline(always)]
     pub fn factors(&self, index: usize, target: usize, cols: usize, lse: f64) -> Factors {
         let CrossEntropy { label_smoothing, weight_sum, z_loss, .. } = self.forward;
         let dloss = self.dloss[if self.dloss.len() == 1 { 0 } else { index }];
-        // Beyond f64 the largest number stands in, so that a p of 0 stays 0.
+        // Clamps an overflowed factor to the largest f64, so that its product with a p of 0 is 0. Keeps a dloss that is
+        // not finite.
         let finite = |factor: f64| if dloss.is_finite() { factor.clamp(f64::MIN, f64::MAX) } else { factor };
         let [entropy, z] = self.divisors.map(|divisor| divisor.map_or(0.0, |divisor| finite(dloss / divisor)));
         let share = label_smoothing / cols as f64;
@@ -161,7 +162,7 @@ impl Gradient<'_> {
         Factors { of_target, of_all, of_both: finite(of_target + of_all), of_weight: entropy * share }
     }
 
-    /// Writes the gradient of the columns from `first` on, of which these are the exponentials.
+    /// Writes the gradient of the columns from `first` on; `exps` holds their exponentials.
     #[inline(always)]
     pub fn write<I: Isa, E: Element>(
         &self,
@@ -209,10 +210,10 @@ impl Gradient<'_> {
     }
 }
 
-/// Factors of which two f32 hold 48 bits.
+/// Factors that a float-float pair represents to 48 bits.
 const COMFORTABLE: std::ops::Range<f64> = 1e-24..1e24;
 
-/// `factor e_j - of_weight w_j`, times the softcap's slope.
+/// Computes `factor e_j - of_weight w_j`, times the softcap's derivative.
 struct General<'a, 's, E, S> {
     span: Span<'s, E, E>,
     exps: &'a [S],
@@ -263,7 +264,7 @@ fn combine<I: Isa>(
     e.mul_add(high, e * low) - smoothed
 }
 
-/// 1 - tanh^2(x / cap) as 4 t / (1 + t)^2 with t = e^(-2 |x / cap|), which has digits where tanh is near 1.
+/// Returns 1 - tanh^2(x / cap) as 4 t / (1 + t)^2 with t = e^(-2 |x / cap|), which stays accurate where tanh is near 1.
 #[inline(always)]
 fn slope<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
     let t = exp::exp::<I, f64>(isa, (x / isa.f64(cap)).abs() * isa.f64(-2.0)).round::<f64>(isa);
@@ -271,17 +272,17 @@ fn slope<I: Isa>(isa: I, x: I::F64, cap: f64) -> I::F64 {
     t * isa.f64(4.0) / (one * one)
 }
 
-/// The factor over the sum, as a sum of two.
+/// Returns factor / sum as a high and a low part.
 #[inline(always)]
 fn over(factor: f64, (sum, sum_low): (f64, f64)) -> (f64, f64) {
     let high = factor / sum;
     let low = (-high).mul_add(sum, factor) - high * sum_low;
-    // Of a factor that is not finite there is no rest, and next to the smallest numbers none that counts.
+    // A factor that is not finite has no remainder, and next to the smallest numbers the remainder is negligible.
     (high, if high.is_finite() && low.is_finite() { low / sum } else { 0.0 })
 }
 
-/// The sum of a row's exponentials, as a sum of two; one of them; and the sum of the others, accurate also where that
-/// is little.
+/// Sum of a row's exponentials as a high and a low part, one of its terms, and the sum of the other terms. The latter
+/// is accurate even where it is small.
 pub struct Parts {
     pub sum: (f64, f64),
     pub one: f64,
@@ -289,7 +290,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Of the sum in a row of this length, and of one of its terms.
+    /// Computes the parts of a sum in a row of this length; `one` is one of its terms.
     #[inline(always)]
     pub fn new<E: Element>(sum: &ExpSum, one: f64, row_len: usize) -> Self {
         Parts { sum: sum.value::<E>(row_len), one, others: sum.without::<E>(one, row_len) }

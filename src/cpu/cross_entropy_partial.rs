@@ -1,5 +1,6 @@
-//! Cross-entropy and its gradient of rows that are in parts: the sums of each part against the maximum of all, then the
-//! loss, then the gradient of its columns. Each step is that of a whole row, so that the bits are.
+//! Cross-entropy and its gradient for rows split into parts. First each part is summed against the maximum of the full
+//! row, then the loss is computed, then the gradient of the part's columns. Each step equals that of a full row, so the
+//! bits are equal too.
 
 use super::cross_entropy::{CrossEntropy, Distance, RowLoss};
 use super::cross_entropy_backward::{Gradient, Parts};
@@ -20,19 +21,19 @@ use crate::sharded::keys;
 use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 
-/// What a part of a row adds, against the maximum of all; merged, what all of it adds.
+/// Sums of a part of a row, against the maximum of the full row. Merging all parts gives the full row's sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Of the exponentials, as for logarithms.
+    /// Sum of the exponentials, for a logarithm.
     exps: ExpSum,
-    /// The target's logit, of the part that has it.
+    /// Logit of the target; `None` if the target is in another part.
     logit: Option<f64>,
-    /// With label smoothing, what classes add to the loss by their distance from the maximum.
+    /// Label-smoothing term: the sum of the classes' weighted distances from the maximum.
     distances: Bins,
 }
 
 impl Sums {
-    /// What both add.
+    /// Adds the sums of another part.
     pub fn merge(&mut self, other: Self) {
         self.exps.merge(other.exps);
         self.logit = self.logit.or(other.logit);
@@ -40,11 +41,11 @@ impl Sums {
     }
 }
 
-/// How many integers go from rank to rank at most for what a row adds.
+/// Maximum number of integers that ranks exchange for the sums of a row.
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 1 + exp_sum::UNITS;
 
-/// How many of them count in rows of this length.
+/// Returns the number of these integers that are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(row_len: usize) -> usize {
     1 + exp_sum::units_for::<E>(true, row_len)
@@ -52,48 +53,49 @@ pub fn units_for<E: Element>(row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl Sums {
-    /// Integers of a part of a row of this length, whose sums are those of all columns: of the logit, which one part alone
-    /// has, its key. [`units_for`] says how many count.
+    /// Returns a part's sums as integers, which are added over all parts of a row of this length. The first is the key
+    /// of the target's logit; only one part has it. [`units_for`] gives the number of integers used.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         let [first, second, third] = self.exps.units::<E>(row_len);
         [self.logit.map_or(0, keys::of_f64), first, second, third]
     }
 
-    /// Returns this sum with the units of all parts and without bins, for a row of this length. The key 0 means no logit.
+    /// Builds the sums of a row of this length from the added units of all parts, without bins. The key 0 means no
+    /// logit.
     pub fn of_units<E: Element>([logit, units @ ..]: [u64; UNITS], found: &Found, row_len: usize) -> Self {
         let logit = (logit != 0).then(|| keys::to_f64(logit));
         Sums { exps: ExpSum::of_units::<E>(units, found.finer(), row_len), logit, distances: Bins::default() }
     }
 
-    /// The bins of a part: of the exponentials, and of the distances.
+    /// Returns the bins of the part's exponentials and of its distances.
     pub fn bins(&self) -> [Bins; 2] {
         [self.exps.bins(), self.distances]
     }
 
-    /// Takes up those of another part.
+    /// Adds the bins of another part.
     pub fn add_bins(&mut self, [exps, distances]: [Bins; 2]) {
         self.exps.add_bins(exps);
         self.distances.merge(distances);
     }
 }
 
-/// Some columns of rows.
+/// Range of columns of all rows.
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
-    /// Of whole rows.
+    /// Options for the full rows.
     pub forward: CrossEntropy<'a>,
-    /// The first column.
+    /// First column of the range.
     pub first: usize,
-    /// Columns in all.
+    /// Number of columns of the full rows.
     pub all: usize,
 }
 
-/// What the part of each row has; of rows that do not count, nothing.
+/// Computes the statistics of each row's part. An ignored row has [`Found::NOTHING`].
 pub fn find<E: Element>(x: Rows<'_, E>, part: Part<'_>) -> Result<Vec<Found>> {
     each_row(x, Found::NOTHING, Finding(part))
 }
 
-/// What the part of each row adds.
+/// Computes the sums of each row's part.
 pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found]) -> Result<Vec<Sums>> {
     each_row(x, Sums::default(), Summing { part, found })
 }
@@ -119,7 +121,7 @@ impl<E: Element> OfRow<E> for Finding<'_> {
 }
 
 impl Part<'_> {
-    /// The part's logits in a live row that has these.
+    /// Returns the logits of this part of a live row; `found` are the statistics of the full row.
     #[inline(always)]
     fn live<'b, I: Isa, E: Element>(
         &self,
@@ -131,7 +133,7 @@ impl Part<'_> {
     ) -> Live<'b> {
         let live = match self.forward.scores.read_part(isa, row, self.first, x, logits) {
             Row::Live(live) => live,
-            // Nothing is in it that has a share: each logit is -inf, under a softcap too.
+            // The full row is live, but every logit of this part is -inf, with a softcap too.
             _ => Live { columns: 0..x.len(), logits: Logits::Direct, max: 0.0, min: f64::NEG_INFINITY },
         };
         found.within(isa, live, beside)
@@ -171,7 +173,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     }
 }
 
-/// The logarithm of each row's sum, of a type; 0 of a row that has none.
+/// Returns the logarithm of each row's sum; 0 for a row that is not live.
 pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[Sums]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })
@@ -201,7 +203,8 @@ impl<E: Element> OfRow<E> for Logs<'_> {
 }
 
 impl CrossEntropy<'_> {
-    /// The loss of a row of so many columns, of what all of it has and adds. Nothing where no part had the target.
+    /// Returns the loss of a row of `all` columns from the full row's statistics and sums; `None` if no part had the
+    /// target.
     pub fn loss_of_parts<E: Element>(
         &self,
         (index, all): (usize, usize),
@@ -221,7 +224,7 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// The gradient of some columns.
+/// Gradient kernel for a range of columns.
 #[derive(Clone, Copy)]
 pub struct Gradients<'a> {
     pub gradient: Gradient<'a>,

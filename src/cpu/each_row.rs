@@ -1,4 +1,4 @@
-//! Something of each row: what is to be merged with that of other parts of it.
+//! Computes one value for each row, usually to be merged with the values of the row's other parts.
 
 use super::scratch::{self, Scratch};
 use crate::element::Element;
@@ -6,18 +6,18 @@ use crate::error::Result;
 use crate::rows::Rows;
 use crate::simd::{self, Isa, Work};
 
-/// What is made of a row.
+/// Computation of one value for a row.
 pub trait OfRow<E: Element>: Copy + Send + Sync {
     type Out: Clone + Send;
-    /// The op, for errors.
+    /// Returns the name of the op, for errors.
     fn op(&self) -> &'static str;
-    /// Of the row of this index. `#[inline(always)]`, like everything it calls.
+    /// Computes the value of the row with this index. `#[inline(always)]`, like everything it calls.
     fn row<I: Isa>(&self, isa: I, row: usize, x: &[E], scratch: &mut Scratch) -> Self::Out;
 }
 
-/// That of every row.
+/// Computes the value of every row.
 pub fn each_row<E: Element, F: OfRow<E>>(x: Rows<'_, E>, nothing: F::Out, make: F) -> Result<Vec<F::Out>> {
-    let mut to = simd::filled(make.op(), "what is found of each row", x.rows(), nothing)?;
+    let mut to = simd::filled(make.op(), "the statistics of each row", x.rows(), nothing)?;
     simd::run(EachRow { x, first: 0, to: &mut to, make })?;
     Ok(to)
 }

@@ -1,10 +1,10 @@
 //! Functions of one element over flat slices.
 //!
-//! Every function is computed in f64 with a low part and rounded once, which makes it correctly rounded in f32, f16
-//! and bf16; that is also what makes its bits equal on every machine.
+//! Every function is computed in f64 with a low part and rounded once. This makes it correctly rounded in f32, f16 and
+//! bf16, and therefore gives equal bits on every machine.
 //!
-//! A function with a form in pairs of f32 is computed in f64 only where the pairs leave the rounding uncertain. The f64
-//! result is rounded to odd, so one kernel serves f32, f16 and bf16.
+//! Some functions also have a faster form in pairs of f32. They are computed in f64 only where the pair leaves the
+//! rounding uncertain. The f64 result is rounded to odd, so one kernel serves f32, f16 and bf16.
 
 mod flat;
 mod kernels;
@@ -19,29 +19,30 @@ use crate::math::wide::Wide;
 use crate::math::{self, exp_pair, exp2_pair, log_pair, log2_pair, normal_pair, sigmoid_pair, softplus_pair};
 use crate::simd::{Float, Isa};
 
-/// A function of one number.
+/// Function of one number.
 pub trait Function: Copy + Sync {
-    /// Whether there is a form in pairs of f32, which is faster; see [`Function::pair`].
+    /// Whether the function has a form in pairs of f32, which is faster; see [`Function::pair`].
     const HAS_PAIR: bool = false;
 
-    /// The value rounded to f32 from either side: right where both have the same bits. `#[inline(always)]`, like
-    /// everything it calls.
+    /// Returns bounds of the value from both sides, rounded to f32. Where both have the same bits, that is the correct
+    /// result. `#[inline(always)]`, like everything it calls.
     #[inline(always)]
     fn pair<I: Isa>(self, _: I, x: I::F32) -> [I::F32; 2] {
         [x, x]
     }
 
-    /// For which x [`Function::pair`] serves; its values for them are numbers.
+    /// Returns the lanes for which [`Function::pair`] is valid; its bounds are never NaN there.
     #[inline(always)]
     fn serves<I: Isa>(self, _: I, x: I::F32) -> I::M32 {
         x.eq(x)
     }
 
-    /// Its value for every x, to be rounded to `E` or a narrower type. `#[inline(always)]`, like everything it calls.
+    /// Returns the value for any x, ready to be rounded to `E` or a narrower type. `#[inline(always)]`, like everything
+    /// it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64) -> Wide<I>;
 }
 
-/// Functions without parameters: the value, and the form in pairs with where it serves, if there is one.
+/// Declares functions without parameters: the value, and optionally the form in pairs with its valid inputs.
 macro_rules! functions {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident| $value:expr $(, $pair:path, $serves:path)?;)*) => {$(
         $(#[doc = $doc])*
@@ -107,19 +108,19 @@ functions! {
     GeluTanh: |isa, x| math::gelu_tanh::gelu_tanh::<I, E>(isa, x), sigmoid_pair::gelu_tanh, sigmoid_pair::gelu_tanh_serves;
 }
 
-/// Where forms serve that serve for every number.
+/// Valid inputs of forms in pairs that accept every number: all but NaN.
 #[inline(always)]
 fn is_number<I: Isa>(_: I, x: I::F32) -> I::M32 {
     x.eq(x)
 }
 
-/// e^x for x brought to within two bounds.
+/// e^x, with x clamped to `min..=max`.
 #[derive(Clone, Copy)]
 pub struct ClampedExp {
     pub min: f64,
     pub max: f64,
 }
-/// ln x for x not below the floor.
+/// ln x, with x raised to at least `floor`.
 #[derive(Clone, Copy)]
 pub struct ClampedLog {
     pub floor: f64,
@@ -133,10 +134,10 @@ impl Function for ClampedExp {
         exp_pair::exp(isa, x)
     }
 
-    /// Where nothing is clamped.
+    /// Accepts inputs that the bounds do not clamp.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
-        // A bound that f32 rounds inwards or not at all.
+        // Rounds each bound to f32, inwards if it is not exact.
         let (min, max) = (self.min as f32, self.max as f32);
         let min = if f64::from(min) < self.min { min.next_up() } else { min };
         let max = if f64::from(max) > self.max { max.next_down() } else { max };
@@ -157,7 +158,7 @@ impl Function for ClampedLog {
         log_pair::log(isa, x)
     }
 
-    /// Where nothing is clamped.
+    /// Accepts inputs that the floor does not clamp.
     #[inline(always)]
     fn serves<I: Isa>(self, isa: I, x: I::F32) -> I::M32 {
         let floor = self.floor as f32;

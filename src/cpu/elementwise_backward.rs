@@ -1,4 +1,4 @@
-//! Gradients of the functions of one element: that of the result times the slope.
+//! Gradients of the functions of one element: the gradient of the result times the derivative.
 
 use super::pairwise::{self, Pairwise};
 use crate::element::Element;
@@ -7,7 +7,7 @@ use crate::math::{exp2, gelu, gelu_tanh, reciprocal, slope};
 use crate::simd::{Float, Isa, Kernel, Select};
 use std::marker::PhantomData;
 
-/// A slope, and the range of x beyond which it is 0 instead.
+/// Derivative, and the range of x outside which it is replaced by 0.
 #[derive(Clone, Copy)]
 pub struct Gradient {
     pub slope: Slope,
@@ -20,7 +20,7 @@ impl From<Slope> for Gradient {
     }
 }
 
-/// Makes the gradient 0 where x is beyond the range.
+/// Sets the gradient to 0 where x is outside the range.
 #[inline(always)]
 fn keep_within<I: Isa>(isa: I, x: &[f64], dy: &mut [f64], (min, max): (f64, f64)) {
     let (min, max, zero) = (isa.f64(min), isa.f64(max), isa.f64(0.0));
@@ -33,15 +33,16 @@ fn keep_within<I: Isa>(isa: I, x: &[f64], dy: &mut [f64], (min, max): (f64, f64)
     );
 }
 
-/// The product of a gradient and a slope.
+/// Product of a gradient and a derivative.
 trait Product: Copy {
-    /// `dy` times the slope at x, rounded to f64; `E` is f64 or f32. `#[inline(always)]`, like everything it calls.
+    /// Returns `dy` times the derivative at x, rounded to f64; `E` is f64 or f32. `#[inline(always)]`, like everything
+    /// it calls.
     fn eval<I: Isa, E: Element>(self, isa: I, x: I::F64, dy: I::F64) -> I::F64;
 }
 
 macro_rules! slopes {
     ($($(#[doc = $doc:literal])* $name:ident: |$isa:ident, $x:ident, $dy:ident| $value:expr;)*) => {
-        /// The slope of one of the functions.
+        /// Derivative of one of the functions.
         #[derive(Clone, Copy)]
         pub enum Slope {
             $($(#[doc = $doc])* $name,)*
@@ -88,7 +89,7 @@ slopes! {
     Log: |isa, x, dy| dy / from_zero_on(isa, x);
     /// 1 / (1 + x); NaN below -1.
     Log1p: |isa, x, dy| dy / from_zero_on(isa, x + isa.f64(1.0));
-    /// 1 / (x ln2); NaN below zero. A division by x ln2 would lose the digits of a subnormal one.
+    /// 1 / (x ln2); NaN below zero. Dividing by x ln2 would lose digits where that product is subnormal.
     Log2: |isa, x, dy| dy / from_zero_on(isa, x) * isa.f64(std::f64::consts::LOG2_E);
     /// 1 / (1 + e^x).
     LogSigmoid: |isa, x, dy| {
@@ -121,13 +122,13 @@ slopes! {
     };
 }
 
-/// x without the sign of its zero; NaN below.
+/// Returns x, with -0 replaced by +0 and negative numbers by NaN.
 #[inline(always)]
 fn from_zero_on<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     I::F64::select(isa.f64(0.0).le(x), x.abs(), isa.f64(f64::NAN))
 }
 
-/// A gradient over some elements, as a function of its own: it is long.
+/// Gradient over a slice, in a function of its own because the code is long.
 struct Each<'a, P, E> {
     product: P,
     x: &'a [f64],
@@ -147,7 +148,7 @@ impl<P: Product, E: Element> Kernel for Each<'_, P, E> {
             #[inline(always)]
             |x, dy| {
                 let dx = self.product.eval::<I, E>(isa, x, dy);
-                // What the loss does not depend on has no gradient, however steep the function is.
+                // A dy of 0 gives a gradient of 0, however large the derivative is.
                 I::F64::select(dy.eq(isa.f64(0.0)) & x.eq(x), dy, dx)
             },
         );

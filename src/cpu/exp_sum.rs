@@ -1,4 +1,4 @@
-//! What the exponentials of a row come to, or of a part of one: their sum, accurate also without the largest of them.
+//! Sum of the exponentials of a row or of a part of one. It stays accurate when the largest exponential is left out.
 
 use super::scores::{leaves_digits, log_of_units};
 use crate::element::Element;
@@ -11,37 +11,39 @@ use crate::math::fixed_point::{RowSum, sum_bits, units_to_f64};
 use crate::math::log::log1p_scalar;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
-/// A sum against the maximum of the whole row. Parts are merged in any order, by integers and by rule B.
+/// Sum of exponentials relative to the maximum of the full row. Parts can be merged in any order: integer
+/// sums and rule B do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ExpSum {
-    /// By rule Q.
+    /// Sum by rule Q; unused for f64.
     units: u128,
-    /// Of f64, in their place: what it is cut into.
+    /// Exact sums of f64 exponentials on grids of 2^-31, 2^-62 and 2^-93; unused for other types.
     grids: [f64; 3],
-    /// Of a sum for a logarithm that is barely above 1, or below: all but the largest.
+    /// Sum of all terms but the largest, for a logarithm. Set if the sum is barely above 1, or below 1 in a part.
     rest: Rest,
-    /// The same of f64.
+    /// Equivalent of `rest` for f64.
     bins: Bins,
 }
 
-/// Exponentials times a power of two, by rule Q.
+/// Sum by rule Q of exponentials times a power of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rest {
     units: u128,
     finer: Finer,
 }
 
-/// The power of two, up to 2^126, that brings the largest exponential but that of the maximum between 1/2 and 1.
+/// Exponent of the power of two that scales the largest exponential below the maximum's to between 1/2 and 1. At most
+/// 126.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Finer(u32);
 
 impl Finer {
-    /// Of a row with this maximum, and with this for the largest logit below it.
+    /// Computes the exponent from a row's maximum and the largest logit below it.
     pub fn new(max: f64, second: f64) -> Self {
-        /// More than exponentials are off by, so that none of them is above 1.
+        /// Exceeds the error of the exponentials, so that no scaled exponential exceeds 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
-        // Beyond that the smallest exponentials there are have all their bits.
+        // At 2^126 even the smallest nonzero exponentials keep all their bits.
         Finer(steps.clamp(0.0, 126.0) as u32)
     }
 
@@ -51,31 +53,32 @@ impl Finer {
 }
 
 impl ExpSum {
-    /// Of exponentials that softmax divides, in f32.
+    /// Wraps the units of f32 exponentials, for the division in softmax.
     pub fn narrow(units: u128) -> Self {
         ExpSum { units, ..ExpSum::default() }
     }
 
-    /// The same for a logarithm, where the sum is barely above 1: of a row of this length.
+    /// Computes the f32 sum for the logarithm of a max-dominated row, whose sum is barely above 1. The row has
+    /// `row_len` columns.
     #[inline(always)]
     pub fn peaked<I: Isa>(isa: I, units: u128, exps: &[f32], finer: Finer, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
         ExpSum { units, rest, ..ExpSum::default() }
     }
 
-    /// Of exponentials in f64, to be divided by.
+    /// Sums f64 exponentials, for a division.
     #[inline(always)]
     pub fn wide<I: Isa>(isa: I, exps: &[f64]) -> Self {
         isa.outline(Wide { exps, row_len: None })
     }
 
-    /// The same for a logarithm, of a row of this length.
+    /// Sums f64 exponentials, for a logarithm in a row of this length.
     #[inline(always)]
     pub fn wide_for_log<I: Isa>(isa: I, exps: &[f64], row_len: usize) -> Self {
         isa.outline(Wide { exps, row_len: Some(row_len) })
     }
 
-    /// Of so many terms; for a logarithm in a row of this length, if it is given.
+    /// Sums `len` terms; for a logarithm in a row of this length if `row_len` is given.
     #[inline(always)]
     pub fn of_terms<I: Isa>(isa: I, len: usize, row_len: Option<usize>, terms: impl Terms) -> Self {
         let grids = grids(
@@ -100,18 +103,19 @@ impl ExpSum {
         sum
     }
 
-    /// Whether a sum in f64 is so little above 1, or below, that what its terms are cut into leaves few digits of the rest.
+    /// Returns whether the row is max-dominated: its f64 sum is so little above 1, or below it, that the
+    /// partial sums leave few digits of the rest.
     fn is_peaked(&self, row_len: usize) -> bool {
         let [first, second, _] = self.grids;
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
-    /// What a sum in f64 for a logarithm is above 1.
+    /// Returns how far an f64 sum for a logarithm is above 1.
     pub fn above_one(&self, row_len: usize) -> f64 {
         if self.is_peaked(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
 
-    /// The sum of both parts.
+    /// Adds the sum of another part.
     pub fn merge(&mut self, other: Self) {
         self.units += other.units;
         self.grids.iter_mut().zip(other.grids).for_each(|(sum, more)| *sum += more);
@@ -120,7 +124,7 @@ impl ExpSum {
         self.bins.merge(other.bins);
     }
 
-    /// As a sum of two, of a row of this length.
+    /// Returns the sum for a row of this length as a high and a low part.
     pub fn value<E: Element>(&self, row_len: usize) -> (f64, f64) {
         if E::IS_F64 {
             return self.without_ones(0.0);
@@ -128,7 +132,7 @@ impl ExpSum {
         (units_to_f64(self.units, row_len), 0.0)
     }
 
-    /// A sum in f64 without so many ones, as a sum of two.
+    /// Returns the f64 sum minus `ones`, as a high and a low part.
     fn without_ones(&self, ones: f64) -> (f64, f64) {
         let [first, second, third] = self.grids;
         let (high, low) = (first - ones, second + third);
@@ -136,7 +140,7 @@ impl ExpSum {
         (sum, low - (sum - high))
     }
 
-    /// 1 / sum in two parts, the larger first.
+    /// Returns 1 / sum as a high and a low part.
     pub fn inverse<E: Element>(&self, row_len: usize) -> (f64, f64) {
         let (sum, low) = self.value::<E>(row_len);
         let high = 1.0 / sum;
@@ -146,7 +150,7 @@ impl ExpSum {
         (high, 0.0)
     }
 
-    /// Its logarithm, accurate also where it is barely above 1.
+    /// Returns the logarithm of the sum, accurate also where the sum is barely above 1.
     #[inline(always)]
     pub fn log<I: Isa, E: Element>(&self, isa: I, row_len: usize) -> f64 {
         if E::IS_F64 {
@@ -158,32 +162,32 @@ impl ExpSum {
         }
     }
 
-    /// Without one of its terms, accurate also where that leaves little.
+    /// Returns the sum without one of its terms, accurate also where little is left.
     pub fn without<E: Element>(&self, one: f64, row_len: usize) -> f64 {
         if E::IS_F64 {
             let (sum, low) = self.value::<E>(row_len);
-            // Any other than the largest, 1, is half of it at most.
+            // Any term but the largest, which is 1, is at most half of the sum.
             return if one == 1.0 { self.above_one(row_len) } else { (sum - one) + low };
         }
         let others = self.units.saturating_sub((one * (1u64 << sum_bits(row_len)) as f64).round_ties_even() as u128);
         if leaves_digits(others, row_len) {
             return units_to_f64(others, row_len);
         }
-        // It is the only one as large as 1, so that the sum is peaked.
+        // Little is left, so `one` is the only term of 1 and the row is max-dominated: `rest` is known.
         self.rest(row_len)
     }
 
-    /// All but the largest, of a peaked row.
+    /// Returns the sum of all terms but the largest, in a max-dominated row.
     fn rest(&self, row_len: usize) -> f64 {
         units_to_f64(self.rest.units, row_len) / f64::from(self.rest.finer.factor())
     }
 }
 
-/// How many integers a sum takes at most, without its bins.
+/// Maximum number of integers that represent a sum without its bins.
 #[cfg(feature = "sharded")]
 pub const UNITS: usize = 3;
 
-/// How many of the integers of [`ExpSum::units`] count in rows of this length.
+/// Returns the number of integers of [`ExpSum::units`] that are used in rows of this length.
 #[cfg(feature = "sharded")]
 pub fn units_for<E: Element>(is_for_logarithm: bool, row_len: usize) -> usize {
     if E::IS_F64 {
@@ -194,11 +198,11 @@ pub fn units_for<E: Element>(is_for_logarithm: bool, row_len: usize) -> usize {
 
 #[cfg(feature = "sharded")]
 impl ExpSum {
-    /// Integers of a part of a row of this length, whose sums over all parts are those of the row. [`units_for`] says how
-    /// many of them count.
+    /// Returns a part's sums as integers. Added over all parts of a row of this length, they give the row's sums.
+    /// [`units_for`] gives the number of integers used.
     ///
-    /// A sum by rule Q that may not fit in 64 bits is sent as its fraction, which leaves 16 bits for the sum over up to
-    /// 65,536 parts, and as its whole number; those of both sums share a word, as each is at most 2^21.
+    /// A sum by rule Q that may not fit in 64 bits is split into its fraction and its whole number. The fraction leaves
+    /// 16 bits for adding up to 65,536 parts. The whole numbers of both sums share a word, as each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::IS_F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);
@@ -212,7 +216,8 @@ impl ExpSum {
         [fraction(units), whole(units) | whole(rest) << 32, fraction(rest)]
     }
 
-    /// With the sums of those integers, and no bins; of rows of this length that have this.
+    /// Builds the sum of a row of this length from the added integers of all parts, without bins. `finer` is the full
+    /// row's.
     pub fn of_units<E: Element>(units: [u64; UNITS], finer: Finer, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
@@ -232,13 +237,13 @@ impl ExpSum {
         self.bins
     }
 
-    /// Takes up those of another part.
+    /// Adds the bins of another part.
     pub fn add_bins(&mut self, bins: Bins) {
         self.bins.merge(bins);
     }
 }
 
-/// A sum in f64 as a function of its own, which all ops share.
+/// Sum of f64 exponentials, in a function of its own that all ops share.
 struct Wide<'a> {
     exps: &'a [f64],
     row_len: Option<usize>,
@@ -254,9 +259,9 @@ impl Kernel for Wide<'_> {
     }
 }
 
-/// Terms from 0 to 1 that are made where they are added.
+/// Terms from 0 to 1, computed when they are added.
 pub trait Terms {
-    /// A block of them, zeros behind the last.
+    /// Returns a block of terms, with zeros past the last one.
     fn block<I: Isa>(&self, isa: I, index: usize) -> I::F64;
 }
 
@@ -267,7 +272,7 @@ impl Terms for &[f64] {
     }
 }
 
-/// All but the ones, each times the power of two.
+/// Sums the terms below 1, each scaled by the power of two.
 struct RestOf<'a> {
     exps: &'a [f32],
     finer: Finer,
@@ -279,7 +284,7 @@ impl Kernel for RestOf<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// As many as the stack has room for.
+        /// Terms scaled at a time, in a buffer on the stack.
         const RUN: usize = 512;
         let RestOf { exps, finer, row_len } = self;
         let (one, zero, factor) = (isa.f32(1.0), isa.f32(0.0), isa.f32(finer.factor()));

@@ -1,4 +1,4 @@
-//! GroupNorm: each group of channels as a row that LayerNorm has, with a weight and a bias for each channel.
+//! GroupNorm: normalises each group of channels like a LayerNorm row, with a weight and a bias for each channel.
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::layer_norm::LayerNorm;
@@ -18,14 +18,16 @@ pub struct GroupNorm<'a> {
     pub layout: Layout,
 }
 
-/// Where a row's channels are.
+/// Position of a row's channels in the tensor.
 #[derive(Clone, Copy)]
 pub struct Layout {
-    /// Groups in an entry of the batch, and in a row: all of these, or one.
+    /// Number of groups in a batch entry.
     pub groups: usize,
+    /// Number of groups in a row: all groups of a batch entry, or one.
     pub groups_a_row: usize,
-    /// Channels in a group, and elements in a channel.
+    /// Number of channels in a group.
     pub channels: usize,
+    /// Number of elements in a channel.
     pub inner: usize,
 }
 
@@ -50,7 +52,7 @@ impl<E: Element> LaneKernel<E> for GroupNorm<'_> {
 }
 
 impl GroupNorm<'_> {
-    /// What the rows of a group's channels are to LayerNorm.
+    /// Returns the LayerNorm that corresponds to a group.
     fn norm(&self) -> LayerNorm<'_> {
         LayerNorm { weight: self.weight, bias: self.bias, eps: self.eps }
     }
@@ -130,16 +132,18 @@ impl GroupNorm<'_> {
     }
 }
 
-/// Elements whose operands are spread out at a time, on the stack.
+/// Elements whose operands are expanded at a time, on the stack.
 const RUN: usize = 256;
 
-/// Operands of one value a channel, spread over the channel's elements run by run.
+/// Per-channel operands, expanded to one value for each element, run by run.
 struct Channels<'a> {
     floats: Option<Floats<'a>>,
     run: [f64; RUN],
-    /// The channel, its value, and its elements that are still to come.
+    /// Next channel.
     channel: usize,
+    /// Value of the current channel.
     value: f64,
+    /// Number of remaining elements of the current channel.
     left: usize,
     inner: usize,
 }
@@ -149,7 +153,7 @@ impl<'a> Channels<'a> {
         Channels { floats, run: [without; RUN], channel, value: without, left: 0, inner }
     }
 
-    /// The operands of the next so many elements.
+    /// Returns the operands of the next `count` elements.
     fn next(&mut self, count: usize) -> &[f64] {
         let mut rest = &mut self.run[..count];
         if let Some(floats) = self.floats {

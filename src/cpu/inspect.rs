@@ -1,4 +1,4 @@
-//! What is finite in a tensor, and the moments of what is.
+//! Counts of non-finite elements of a tensor, and statistics of the finite ones.
 
 use super::moments::unit_for;
 use super::whole::{Pass, pass};
@@ -8,13 +8,13 @@ use crate::math::sum::{GROUP, group_o};
 use crate::ops::inspect::{Finite, Stats};
 use crate::simd::{Float, Isa, LANES, MaskBits, Select, fold};
 
-/// Counts what is not finite.
+/// Counts NaN and infinite elements.
 pub fn finite<E: Element>(x: &[E]) -> Result<Finite> {
     let (_, met) = pass(x, Check)?;
     Ok(met.finite(x.len()))
 }
 
-/// Two passes, three of f64 and one more where its magnitudes are extreme.
+/// Computes the statistics in two passes. f64 takes three, and one more if its magnitudes are extreme.
 pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let (sum, seen) = pass(x, Survey)?;
     let Finite { count, nan, infinite, .. } = seen.met.finite(x.len());
@@ -33,15 +33,15 @@ pub fn inspect<E: Element>(x: &[E]) -> Result<Stats> {
     let unit = if E::IS_F64 { unit_for(max_abs) } else { 1.0 };
     let deviations = |mean, low| pass(x, Deviations::<false> { unit, mean, low }).map(|(sum, ())| sum);
     let mean = if unit == 1.0 { sum } else { deviations(0.0, 0.0)? } / n;
-    // The mean of narrower types is as good as exact; an f64 mean is off by what the rest averages to.
+    // The mean of narrower types is nearly exact. An f64 mean is corrected by the average deviation from it.
     let low = if E::IS_F64 { deviations(mean, 0.0)? / n } else { 0.0 };
     let (squares, ()) = pass(x, Deviations::<true> { unit, mean, low })?;
     let mean = ((mean + low) / unit).max(min).min(max) + 0.0;
-    // No deviation is beyond the largest magnitude, but rounding may take it there, out of f64 even.
+    // No deviation exceeds the largest magnitude, but rounding may take it there, even beyond the range of f64.
     Ok(stats(mean, ((squares / n).sqrt() / unit).min(max_abs)))
 }
 
-/// What is not finite.
+/// Counts of non-finite elements, and the index of the first.
 #[derive(Clone, Copy, Default)]
 pub struct Met {
     nan: usize,
@@ -50,7 +50,7 @@ pub struct Met {
 }
 
 impl Met {
-    /// Adds a block that is not all finite, whose first element has this index.
+    /// Counts a block with non-finite elements; `start` is the index of its first element.
     #[cold]
     fn add(&mut self, start: usize, nan: u16, infinite: u16) {
         self.nan += nan.count_ones() as usize;
@@ -69,7 +69,7 @@ impl Met {
     }
 }
 
-/// Looks for what is not finite.
+/// Pass that counts non-finite elements.
 #[derive(Clone, Copy)]
 struct Check;
 
@@ -106,7 +106,7 @@ impl<E: Element> Pass<E> for Check {
     }
 }
 
-/// Sums, counts and finds the ends.
+/// Pass that sums the finite elements, counts the others, and finds the minimum and maximum.
 #[derive(Clone, Copy)]
 struct Survey;
 
@@ -116,7 +116,7 @@ struct Surveyed {
     extremes: Extremes,
 }
 
-/// The least and the largest finite element of each lane.
+/// Smallest and largest finite element of each lane.
 struct Extremes {
     min: [f64; LANES],
     max: [f64; LANES],
@@ -153,7 +153,7 @@ impl<E: Element> Pass<E> for Survey {
             0,
             #[inline(always)]
             |i, block, [sum]| {
-                // A NaN behind the end is left out as one within is, but for the count.
+                // NaN padding past the end is skipped like a NaN element, but not counted.
                 let v = E::load_wide(isa, block);
                 let finite = v.abs().lt(infinity);
                 let bad = !finite.bits();
@@ -173,12 +173,12 @@ impl<E: Element> Pass<E> for Survey {
     }
 }
 
-/// Sums how far finite elements, in units, are from the mean; or the squares of that.
+/// Sums the deviations of finite elements, in units, from the mean; or their squares.
 #[derive(Clone, Copy)]
 struct Deviations<const SQUARED: bool> {
     unit: f64,
     mean: f64,
-    /// What the mean was off by.
+    /// Error of the mean.
     low: f64,
 }
 

@@ -1,10 +1,10 @@
-//! The entry points of the CPU backend: what each op calls, by storage type.
+//! Entry points of the CPU backend that ops call, for each storage type.
 //!
-//! A kernel is compiled here, once for each storage type. A generic function would be compiled for every instruction set
-//! again in each crate that calls it.
+//! Kernels are compiled here, once for each storage type. A generic function would be compiled again, for every
+//! instruction set, in each crate that calls it.
 //!
-//! `simd::run` runs kernels in the default floating-point environment. Entry points that compute outside of it, such as the
-//! sum over tiles, call `in_default` themselves.
+//! `simd::run` runs kernels in the default floating-point environment. Entry points that compute outside of it, such as
+//! those that add up tiles, call `in_default` themselves.
 
 use super::*;
 use crate::error::Result;
@@ -14,10 +14,10 @@ use crate::simd::{Output, in_default};
 use half::{bf16, f16};
 use lanes::Met;
 
-/// A result with what the guards met on the way to it.
+/// Result of a kernel, with its guard counts.
 type Seen<T> = Result<(T, Met)>;
 
-/// Hands the list of entry points to a macro, by feature.
+/// Passes the list of entry points, grouped by feature, to a macro.
 macro_rules! each_kernel {
     ($then:ident $($element:ident)?) => {
         $then! {
@@ -372,7 +372,7 @@ macro_rules! declare {
             $($argument:ident: $type:ty),* $(,)?
         ) -> $result:ty $body:block)*
     })*) => {
-        /// The entry points of one storage type; sealed, the part of [`Element`](crate::Element) that ops call.
+        /// Entry points of one storage type: the sealed part of [`Element`](crate::Element) that ops call.
         pub trait Kernels: Sized {
             $(
                 $(

@@ -1,4 +1,4 @@
-//! The divergence of rows of probabilities from the softmax of rows of logits, all in f64.
+//! Kullback-Leibler divergence of rows of probabilities from the softmax of rows of logits, all in f64.
 
 use super::row_loss::{Row, Upstream, elements, total};
 use crate::floats::Floats;
@@ -7,24 +7,24 @@ use crate::math::log::{log, log1p_scalar};
 use crate::math::wide::two_sum;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
-/// The options of a call, resolved against its operands.
+/// Options of a call, resolved against its operands.
 #[derive(Clone, Copy)]
 pub struct KlDiv<'a> {
-    /// One for each logit: probabilities, or their logarithms.
+    /// Target of each logit: a probability, or its logarithm.
     pub targets: Floats<'a>,
     pub log_target: bool,
     pub scale: f64,
     pub upstream: Upstream<'a>,
 }
 
-/// A row's losses and its gradient.
+/// Computes the losses and the gradient of a row.
 pub struct OneRow<'a, 'r> {
     pub op: &'a KlDiv<'a>,
     pub index: usize,
     pub row: Row<'r>,
 }
 
-/// Below it e^x is 0.
+/// Bound below which e^x is 0.
 const LOWEST: f64 = -750.0;
 
 impl Kernel for OneRow<'_, '_> {
@@ -49,7 +49,7 @@ impl Kernel for OneRow<'_, '_> {
             return;
         }
         exponentials(isa, x, max, dx);
-        // What the largest leaves to the others is summed without it: it may be next to nothing.
+        // Sums all terms but the largest separately, as their sum may be tiny.
         let (one, p_one) = (std::mem::take(&mut dx[at]), std::mem::take(&mut p[at]));
         let (others, p_others) = (total(isa, dx), total(isa, p));
         (dx[at], p[at]) = (one, p_one);
@@ -69,7 +69,7 @@ impl Kernel for OneRow<'_, '_> {
 }
 
 impl KlDiv<'_> {
-    /// The row's targets as probabilities.
+    /// Writes the row's targets as probabilities.
     #[inline(always)]
     fn probabilities<I: Isa>(&self, isa: I, index: usize, p: &mut [f64]) {
         let range = elements(index, p.len());
@@ -83,7 +83,7 @@ impl KlDiv<'_> {
         );
     }
 
-    /// Scales the row; what is finite stays so.
+    /// Scales the row. Finite elements stay finite, and infinite ones are kept.
     #[inline(always)]
     fn logits<I: Isa>(&self, isa: I, x: &mut [f64]) {
         if self.scale == 1.0 {
@@ -96,14 +96,14 @@ impl KlDiv<'_> {
             |_, x| {
                 let z = x * scale;
                 let within = most.min((isa.f64(0.0) - most).max(z));
-                // A scale of 0 masks nothing in.
+                // Keeps infinities, so that a scale of 0 does not unmask a logit of -inf.
                 let z = I::F64::select(x.abs().lt(infinity), within, z);
                 I::F64::select(x.abs().eq(infinity), x, z)
             },
         );
     }
 
-    /// p (ln p - ln q) in place of the logits.
+    /// Replaces the logits by p (ln p - ln q).
     #[inline(always)]
     fn terms<I: Isa>(&self, isa: I, range: std::ops::Range<usize>, [x, p]: [&mut [f64]; 2], max: f64, log_sum: f64) {
         let (max, log_sum, zero) = (isa.f64(max), isa.f64(log_sum), isa.f64(0.0));
@@ -125,7 +125,7 @@ impl KlDiv<'_> {
     }
 }
 
-/// The largest and its place; NaN where there is one.
+/// Returns the index and value of the largest element, or of the first NaN.
 #[inline(always)]
 fn largest(x: &[f64]) -> (usize, f64) {
     let mut found = (0, f64::NEG_INFINITY);
@@ -140,7 +140,7 @@ fn largest(x: &[f64]) -> (usize, f64) {
     found
 }
 
-/// e^(x - max), of the difference with what its rounding left out.
+/// Writes e^(x - max). The exponential also uses the rounding error of the difference.
 #[inline(always)]
 fn exponentials<I: Isa>(isa: I, x: &[f64], max: f64, to: &mut [f64]) {
     let (minus_max, lowest, zero) = (isa.f64(-max), isa.f64(LOWEST), isa.f64(0.0));

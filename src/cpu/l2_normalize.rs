@@ -1,4 +1,4 @@
-//! Division of a lane by its Euclidean norm, all of it in f64, rounded once.
+//! Division of a lane by its Euclidean norm, computed in f64 and rounded once.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::moments::Moments;

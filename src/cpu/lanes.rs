@@ -1,4 +1,4 @@
-//! Row kernels over whole views: every lane of a tensor, in place or not, cut over threads.
+//! Driver that runs row kernels over every lane of a tensor, in place or not, split over threads.
 
 use super::scratch::{self, Scratch};
 use super::transpose::{gather, scatter};
@@ -10,9 +10,9 @@ use crate::simd::{self, Isa, Kernel, Span, Token, Work, Written};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// A kernel for the lanes of a tensor.
+/// Kernel for the lanes of a tensor.
 pub trait LaneKernel<E: Element>: Copy + Send + Sync {
-    /// Writes the lanes of these indices, of this length, the first of them at the start of `ends`.
+    /// Writes the lanes of these indices, each `len` long. The first of them is the first row of `ends`.
     /// `#[inline(always)]`, like everything it calls.
     fn lanes<I: Isa>(
         &self,
@@ -25,7 +25,7 @@ pub trait LaneKernel<E: Element>: Copy + Send + Sync {
     ) -> Written;
 }
 
-/// A [`LaneKernel`] behind a pointer, so that the driver of lanes is compiled once for each storage type.
+/// [`LaneKernel`] as a trait object, so that the driver of lanes is compiled once for each storage type.
 pub trait AnyKernel<E: Element>: Sync {
     fn run(&self, token: Token, lanes: Lanes<'_, '_, E>) -> Written;
 }
@@ -36,7 +36,7 @@ impl<E: Element, K: LaneKernel<E>> AnyKernel<E> for K {
     }
 }
 
-/// Lanes that share nothing: `f` of each one's index and span.
+/// Calls `f` with the index and span of each lane, for kernels that process each lane by itself.
 #[inline(always)]
 pub fn each_lane<E: Element>(
     which: Range<usize>,
@@ -51,7 +51,7 @@ pub fn each_lane<E: Element>(
     written
 }
 
-/// What a kernel met: counts for the report, and the first row that a policy or a contract refuses.
+/// Guard counts of a kernel for the report, and the first row that a policy or a contract rejects.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Met {
     pub counts: Counts,
@@ -87,12 +87,12 @@ pub fn apply_in_place<E: Element>(op: &'static str, x: LanesMut<'_, E>, kernel: 
     Ok(met)
 }
 
-/// The groups to run through. Lanes of no elements are not run: nothing is written, so no policy has a say.
+/// Returns the number of groups to process. Empty lanes are skipped: nothing is written, so no policy applies.
 fn groups(geometry: &Geometry) -> usize {
     if geometry.len() == 0 { 0 } else { geometry.outer() }
 }
 
-/// Where rows, or groups of lanes, are read and written.
+/// Source and destination of rows, or of groups of lanes.
 pub enum Ends<'a, E> {
     Apart { from: &'a [E], from_stride: usize, to: &'a mut [MaybeUninit<E>], to_stride: usize },
     InPlace { data: &'a mut [E], stride: usize },
@@ -106,11 +106,11 @@ impl<'a, E: Element> Ends<'a, E> {
     pub fn in_place(op: &'static str, x: LanesMut<'a, E>) -> Result<Self> {
         let stride = x.geometry.stride;
         let data =
-            x.data.into_values().ok_or_else(|| Error::shape(op, "x", "memory without values", "values to work on"))?;
+            x.data.into_values().ok_or_else(|| Error::shape(op, "x", "uninitialised memory", "initialised values"))?;
         Ok(Ends::InPlace { data, stride })
     }
 
-    /// The first `at` rows, and the rest.
+    /// Splits off the first `at` rows.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         match self {
             Ends::Apart { from, from_stride, to, to_stride } => {
@@ -125,8 +125,8 @@ impl<'a, E: Element> Ends<'a, E> {
         }
     }
 
-    /// The first `len` elements of a row, and what is to be read of the next, of `rows` in all. Behind the last
-    /// there is none: what is given then means nothing.
+    /// Returns the first `len` elements of a row, and the part of the next row to prefetch. `rows` is the number of
+    /// rows. The last row has no next one, and the second slice is then meaningless.
     #[inline(always)]
     pub fn span_and_next(&mut self, row: usize, len: usize, rows: usize) -> (Span<'_, E, E>, &[E]) {
         match self {
@@ -144,7 +144,7 @@ impl<'a, E: Element> Ends<'a, E> {
         }
     }
 
-    /// The first `len` elements of a row.
+    /// Returns the first `len` elements of a row.
     #[inline(always)]
     pub fn span(&mut self, row: usize, len: usize) -> Span<'_, E, E> {
         match self {
@@ -163,8 +163,9 @@ impl<'a, E: Element> Ends<'a, E> {
 struct LaneWork<'a, E> {
     ends: Ends<'a, E>,
     geometry: Geometry,
-    /// Groups in this part, and the first one's index in the whole.
+    /// Number of groups in this part.
     groups: usize,
+    /// Index in the tensor of the part's first group.
     first: usize,
     kernel: &'a dyn AnyKernel<E>,
 }
@@ -198,7 +199,7 @@ impl<E: Element> Work for LaneWork<'_, E> {
         let LaneWork { mut ends, geometry, groups, first, kernel } = self;
         let (len, inner) = (geometry.len(), geometry.inner());
         let mut met = Met::default();
-        // Without rows, no memory bounds their length: no buffer is made for it.
+        // Without rows, their length could be arbitrarily large: allocate no buffer for it.
         if groups == 0 {
             return (Written::default(), met);
         }
@@ -220,10 +221,10 @@ impl<E: Element> Work for LaneWork<'_, E> {
     }
 }
 
-/// Lanes gathered at a time: as many as share a cache line of the widest type, twice.
+/// Lanes gathered at a time: twice as many as elements of the widest type in a cache line.
 const AT_A_TIME: usize = 16;
 
-/// Groups of lanes that run down the columns of a `[len, inner]` block each.
+/// Processes groups of lanes. The lanes of a group are the columns of a `[len, inner]` block.
 ///
 /// Not generic over instruction sets, so that it is compiled once for each type.
 #[inline(never)]
@@ -255,7 +256,7 @@ fn write_strided<E: Element>(
     written
 }
 
-/// Lanes for one run of a kernel, and its buffers.
+/// Lanes for one call of a kernel, and its buffers.
 pub struct Lanes<'a, 'e, E> {
     len: usize,
     scratch: &'a mut Scratch,
@@ -264,7 +265,7 @@ pub struct Lanes<'a, 'e, E> {
     ends: &'a mut Ends<'e, E>,
 }
 
-/// A tuple that begins with the kernel, so that the compiler puts it beside the kernel's type.
+/// Tuple that begins with the kernel, so that the compiler places the code next to that of the kernel's type.
 impl<E: Element, K: LaneKernel<E>> Kernel for (K, Lanes<'_, '_, E>) {
     type Out = Written;
 

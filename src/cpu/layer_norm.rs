@@ -1,4 +1,4 @@
-//! LayerNorm of a row: f64, rounded once. Rows of 16-bit types are written in f32 where it has room.
+//! LayerNorm of a row, in f64 and rounded once. Rows of 16-bit types are written in f32 where its range suffices.
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::Moments;
@@ -50,9 +50,9 @@ impl Norm for LayerNorm<'_> {
         moments.has_room().then_some([mean, low, moments.scale() as f32])
     }
 
-    /// The difference of a 16-bit number and the mean is off by three roundings of f32 at most: either the number is near the
-    /// mean, whose first part is then taken off without error, or the difference is large. Of the product and the sum come
-    /// three more, 6 2^-24 in all.
+    /// The difference of a 16-bit number and the mean has at most three f32 roundings. Either the number is near the
+    /// mean, and subtracting the mean's first part is exact, or the difference is large. The product and the sum add
+    /// three more roundings, 6 2^-24 in all.
     #[inline(always)]
     fn narrow_value<I: Isa, E: Element>(
         &self,

@@ -1,4 +1,4 @@
-//! The gradients of LayerNorm: those of a norm that takes the mean off its rows.
+//! Gradients of LayerNorm: those of a norm that subtracts the mean.
 
 use super::layer_norm::LayerNorm;
 use super::norm_backward::Norm;

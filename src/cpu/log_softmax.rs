@@ -1,4 +1,4 @@
-//! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; of 16-bit rows in f32.
+//! Log-softmax of a row: (z - max) - ln(sum) in f64, rounded once; in f32 for rows of 16-bit types.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Live, Logits, Row, Scores};
@@ -52,7 +52,7 @@ impl LogSoftmax<'_> {
     }
 }
 
-/// A row, or a part of one, with -inf where nothing has a logit.
+/// Writes a row or a part of one, with -inf in the masked columns at both ends.
 #[inline(always)]
 pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, span: Span<'_, E, E>) -> Written {
     let (span, behind) = span.split_at(live.columns.end);
@@ -74,8 +74,8 @@ pub fn write_live<I: Isa, E: Element>(isa: I, live: &Live<'_>, log_sum: f64, spa
     written + before.fill(E::NEG_INFINITY).into() + behind.fill(E::NEG_INFINITY).into()
 }
 
-/// (z - max) - log_sum: neither difference cancels, as z is not above the maximum and the logarithm not below 0, so
-/// that two roundings in f32 do not show in 16-bit types.
+/// Writes (z - max) - log_sum. Neither difference cancels, as z is at most the maximum and the logarithm at least 0.
+/// The two f32 roundings are therefore negligible in 16-bit types.
 #[inline(always)]
 fn write<'a, I: Isa, S: Storage, E: Element>(isa: I, max: f64, log_sum: f64, span: Span<'a, S, E>) -> &'a mut [E] {
     if !E::IS_F64 && !E::IS_F32 {

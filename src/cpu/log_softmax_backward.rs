@@ -1,4 +1,4 @@
-//! The gradient of log-softmax of a row: dy - y sum(dy).
+//! Gradient of log-softmax of a row: dy - y sum(dy).
 
 use super::scores_backward::{Backward, Formula};
 use crate::simd::{Float, Isa};
@@ -19,7 +19,7 @@ impl Formula for LogSoftmax {
     #[inline(always)]
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64 {
         let minus = isa.f64(-0.0) - y;
-        // What rounding took off the sum decides whether a result next to the largest number is one.
+        // The sum's low part decides whether a result next to the largest number overflows.
         minus.mul_add(sum.1, minus.mul_add(sum.0, dy))
     }
 }

@@ -11,7 +11,7 @@ use crate::rows::Lanes;
 use crate::simd::{self, Isa, Output, Span, Work, Written};
 use std::mem::MaybeUninit;
 
-/// One value for each lane.
+/// Writes one value for each lane.
 pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, scores: Scores<'_>) -> Result<(&'a mut [E], Met)> {
     let (to, finish) = out.start();
     let (written, met) = simd::run(Reduce { x, groups: x.geometry.outer(), first: 0, to, scores })?;
@@ -94,14 +94,14 @@ fn log_sum_exp<I: Isa, E: Element>(
 ) -> E {
     match scores.read(isa, index, x, &mut scratch.logits) {
         Row::Live(live) => E::from_wide(live.max + live.log_sum(isa, x, &mut scratch.made)),
-        // Of no columns, under every policy.
+        // A row without columns gives -inf under every policy.
         Row::Masked if x.is_empty() => E::NEG_INFINITY,
         row => row.log_sum_exp(index, scores.fully_masked, met),
     }
 }
 
 impl Row<'_> {
-    /// The log-sum-exp of a row that is not live; counts it.
+    /// Returns the log-sum-exp of a row that is not live, and counts the row.
     #[inline(always)]
     pub fn log_sum_exp<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met) -> E {
         match self {
@@ -109,7 +109,7 @@ impl Row<'_> {
                 self.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
                 E::INFINITY
             }
-            // Wholly masked, it is the sum of no terms under every policy that is not a refusal.
+            // A fully masked row is a sum of no terms, -inf, under every policy that does not reject it.
             row => row.stand_in(index, policy, met, E::NEG_INFINITY, E::NEG_INFINITY),
         }
     }

@@ -1,4 +1,4 @@
-//! The gradient of log-sum-exp of a row: softmax times the row's dy.
+//! Gradient of log-sum-exp of a row: softmax times the row's dy.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Row, Scores};
@@ -11,11 +11,11 @@ use std::ops::Range;
 #[derive(Clone, Copy)]
 pub struct LogSumExpBackward<'m, E> {
     pub scores: Scores<'m>,
-    /// One for each lane.
+    /// Gradient of each lane's result.
     pub dy: &'m [E],
 }
 
-/// From scores to their gradients.
+/// Replaces the scores by their gradients.
 impl<E: Element> LaneKernel<E> for LogSumExpBackward<'_, E> {
     #[inline(always)]
     fn lanes<I: Isa>(

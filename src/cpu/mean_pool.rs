@@ -1,4 +1,4 @@
-//! Means over the tokens of each sequence: a run of columns at a time, by rule O over the tokens.
+//! Means over the tokens of each sequence. A run of columns is summed at a time, by rule O over the tokens.
 
 use super::lanes::Met;
 use crate::element::Element;
@@ -10,24 +10,24 @@ use crate::simd::{self, Isa, LANES, Output, Span, Work, Written, block};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Which tokens count.
+/// Mask of the tokens, and the policy for sequences without unmasked tokens.
 #[derive(Clone, Copy)]
 pub struct MeanPool<'m> {
     pub mask: Option<Resolved<'m>>,
-    /// Whether a sequence without tokens that count is refused.
+    /// Whether a sequence without unmasked tokens is an error.
     pub refuses: bool,
 }
 
-/// The tokens of a sequence that count.
+/// Unmasked tokens of a sequence.
 pub struct Tokens<'s> {
     range: Range<usize>,
-    /// A flag for each in the range, if some may be masked.
+    /// Flag of each token in the range, if some may be masked.
     keep: Option<&'s [u8]>,
     pub count: usize,
 }
 
 impl MeanPool<'_> {
-    /// Those of one sequence of so many.
+    /// Returns the unmasked tokens of a sequence of `len` tokens.
     pub fn tokens<'s>(&'s self, sequence: usize, len: usize, buffer: &'s mut Vec<u8>) -> Tokens<'s> {
         let Some(mask) = &self.mask else { return Tokens { range: 0..len, keep: None, count: len } };
         let (low, high) = mask.bounds(sequence);
@@ -36,7 +36,7 @@ impl MeanPool<'_> {
         Tokens { range: low..high, keep, count }
     }
 
-    /// Counts a sequence of which no token counts, in as many columns; one without tokens is as it should be.
+    /// Counts the columns of a sequence whose tokens are all masked. A sequence of no tokens is not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, met: &mut Met) {
         if len > 0 {
             met.counts.wholly_masked += columns as u64;
@@ -53,7 +53,7 @@ impl Tokens<'_> {
     }
 }
 
-/// The means of all columns of all sequences.
+/// Computes the means of all columns of all sequences.
 pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], Met)> {
     let (to, finish) = out.start();
     let runs = x.geometry.inner().div_ceil(WIDTH);
@@ -61,26 +61,28 @@ pub fn apply<'a, E: Element>(x: Lanes<'_, E>, out: Output<'a, E>, pool: MeanPool
     Ok((finish.done(written), met))
 }
 
-/// Columns that are summed at a time: a cache line or more of a token, and sums that stay in the first-level cache.
+/// Columns summed at a time. Each token then contributes at least a whole cache line, and the sums stay in the
+/// first-level cache.
 const WIDTH: usize = 64;
 
-/// Blocks in a run.
+/// Blocks in a run of columns.
 const BLOCKS: usize = WIDTH / LANES;
 
 /// Runs of columns, sequence by sequence.
 struct Runs<'a, E> {
     x: Lanes<'a, E>,
     pool: MeanPool<'a>,
-    /// In a sequence.
+    /// Number of runs in a sequence.
     runs: usize,
-    /// The first of this part, and how many there are in it.
+    /// First run of this part.
     first: usize,
+    /// Number of runs in this part.
     count: usize,
     to: &'a mut [MaybeUninit<E>],
 }
 
 impl<E> Runs<'_, E> {
-    /// The columns of all sequences before a run.
+    /// Returns the number of columns, over all sequences, before a run.
     fn start(&self, run: usize) -> usize {
         run / self.runs * self.x.geometry.inner() + run % self.runs * WIDTH
     }
@@ -147,7 +149,7 @@ impl<E: Element> Work for Runs<'_, E> {
     }
 }
 
-/// A run of columns of one sequence.
+/// Run of columns of one sequence.
 struct Columns<'a, E> {
     x: &'a [E],
     inner: usize,
@@ -156,13 +158,13 @@ struct Columns<'a, E> {
     tokens: Tokens<'a>,
 }
 
-/// Blocks of sums, one of each column.
+/// Blocks of sums, with one sum for each column.
 type Sums<I> = [<I as Isa>::F64; BLOCKS];
 
 impl<E: Element> Columns<'_, E> {
     #[inline(always)]
     fn means<I: Isa>(&self, isa: I) -> [f64; WIDTH] {
-        /// Of f64 tokens whose sum is beyond f64 this part is summed.
+        /// Factor of f64 tokens whose plain sum overflows.
         const PART: f64 = f64::from_bits((1023 - 64) << 52);
         let count = self.tokens.count as f64;
         let mut means = self.sums(isa, 1.0).map(|sum| sum / count);
@@ -175,7 +177,7 @@ impl<E: Element> Columns<'_, E> {
         means
     }
 
-    /// Rule O over the tokens that count, each column times `unit`.
+    /// Sums the unmasked tokens by rule O, each multiplied by `unit`.
     #[inline(always)]
     fn sums<I: Isa>(&self, isa: I, unit: f64) -> [f64; WIDTH] {
         let zero = [isa.f64(0.0); BLOCKS];
@@ -202,7 +204,7 @@ impl<E: Element> Columns<'_, E> {
     }
 }
 
-/// The six folds of neighbours.
+/// Folds neighbouring lanes six times.
 #[inline(always)]
 fn folded<I: Isa>(mut lanes: [Sums<I>; SUM_LANES]) -> Sums<I> {
     let mut width = SUM_LANES;

@@ -1,4 +1,4 @@
-//! The gradient of means over tokens: the same share for every token that counts.
+//! Gradient of means over tokens: every unmasked token gets the same share.
 
 use super::lanes::Met;
 use super::mean_pool::MeanPool;
@@ -8,7 +8,7 @@ use crate::rows::LanesMut;
 use crate::simd::{self, Isa, Span, Work, Written};
 use std::mem::MaybeUninit;
 
-/// From an element of each column to all tokens of it.
+/// Spreads the gradient of each column's mean over its tokens.
 pub fn apply<'a, E: Element>(dy: &[E], dx: LanesMut<'a, E>, pool: MeanPool<'_>) -> Result<(&'a mut [E], Met)> {
     let geometry = dx.geometry;
     let (len, inner, stride) = (geometry.len(), geometry.inner(), geometry.stride);
@@ -23,8 +23,9 @@ struct Sequences<'a, E> {
     len: usize,
     inner: usize,
     stride: usize,
-    /// The first of this part, and how many there are in it.
+    /// First sequence of this part.
     first: usize,
+    /// Number of sequences in this part.
     count: usize,
     to: &'a mut [MaybeUninit<E>],
 }
@@ -54,7 +55,7 @@ impl<E: Element> Work for Sequences<'_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let (mut met, mut written, mut buffer) = (Met::default(), Written::default(), Vec::new());
-        // Without elements, no memory bounds the counts of sequences and tokens.
+        // Without elements, the counts of sequences and tokens could be arbitrarily large: skip the loop.
         if self.count == 0 || self.inner == 0 {
             return (written, met);
         }

@@ -1,7 +1,7 @@
-//! The CPU backend: for each op the row kernel, written once over any instruction set.
+//! CPU backend: a row kernel for each op, written once for all instruction sets.
 //!
-//! A kernel is safe code over checked views. What it is not to do: check arguments (that is `ops`), touch pointers
-//! (that is `simd`), or add floats in an order of its own (that is `math::sum`).
+//! A kernel is safe code over checked views. It must not check arguments (`ops` does that), use pointers (`simd` does
+//! that), or add floats in an order of its own (`math::sum` defines the order).
 
 #![forbid(unsafe_code)]
 

@@ -2,20 +2,21 @@
 //!
 //! # Error
 //!
-//! With u = 2^-53, a sum by [rule O](crate::math::sum) of n terms is off by at most c u times the sum of their magnitudes,
-//! c = 15 + n / 16384. A result of LayerNorm may be far smaller than the mean, which is therefore a sum of two f64:
+//! With u = 2^-53, a sum by [rule O](crate::math::sum) of n terms has an error of at most c u times the sum of their
+//! magnitudes, where c = 15 + n / 16384. A result of LayerNorm may be far smaller than the mean, so the mean is kept as
+//! a sum of two f64:
 //!
-//! - f32, f16, bf16: the rounded quotient of sum and n, and its exact remainder over n. Where f64 holds the row's sum, as it
-//!   does of near-constant rows, this is the mean to 106 bits. Elsewhere it is off by c u mean|x|, which is at most
-//!   32.02 c u of the deviation in rows whose variance comes from one pass. In other rows the second pass sums the
-//!   deviations too: beyond c + 2 times u of their magnitudes that sum is not rounding noise, and replaces the remainder.
-//!   The mean is then off by at most 2 (c + 2) u of the deviation.
-//! - f64: the first mean, and the mean of the deviations from it, which is off by c + 1 times u of their magnitude. Both are
-//!   added without error, and the rounded sum becomes the first part.
+//! - f32, f16, bf16: the rounded quotient of sum and n, plus its exact remainder over n. If f64 holds the row's sum
+//!   exactly, as in near-constant rows, this is the mean to 106 bits. Otherwise the error is c u mean|x|. In rows whose
+//!   variance comes from one pass, that is at most 32.02 c u of the deviation. In other rows the second pass also sums
+//!   the deviations. If that sum exceeds c + 2 times u of their magnitudes, it is more than rounding noise and replaces
+//!   the remainder. The error of the mean is then at most 2 (c + 2) u of the deviation.
+//! - f64: a first mean, plus the mean of the deviations from it, whose error is c + 1 times u of their magnitude. The
+//!   two are added without error, and the rounded sum becomes the first part.
 //!
-//! One pass gives the variance to 3280 c u, or 2^-37 for 16,384 columns: squares are summed to c u, and the square of the
-//! mean is 1024 times the variance at most. Two passes give it to c + 5 times u. `docs/accuracy/norms.md` derives the
-//! bounds of every norm.
+//! One pass gives the variance to 3280 c u, or 2^-37 for 16,384 columns: squares are summed to c u, and the square of
+//! the mean is at most 1024 times the variance. Two passes give it to c + 5 times u. `docs/accuracy/norms.md` derives
+//! the bounds of every norm.
 
 use super::smallest::{Least, Smallest};
 use crate::element::Element;
@@ -24,31 +25,32 @@ use crate::report::Counts;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, fold};
 use std::marker::PhantomData;
 
-/// How a row is normalised: see [`Moments::normalise`].
+/// Statistics and factors that normalise a row: see [`Moments::normalise`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
-    /// A power of two that brings rows of f64 to where squares neither overflow nor vanish.
+    /// Power of two that scales rows of f64 to where squares neither overflow nor underflow.
     unit: f64,
     mean: f64,
-    /// What the mean was off by.
+    /// Low part of the mean.
     mean_low: f64,
-    /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps); 0 where that is 0, which gives zeros.
+    /// 1 / sqrt(variance + eps), or 1 / sqrt(mean square + eps). If that root is 0, the scale is 0, which gives zeros.
     scale: f64,
-    /// What the scale was off by, for rows of f64.
+    /// Low part of the scale, for rows of f64.
     scale_low: f64,
     /// `-mean_low * scale`, for rows of other types.
     shift: f64,
-    /// The mean square; not finite where the row is not.
+    /// Variance, or mean square if there is no mean; not finite if the row is not.
     square: f64,
     /// See [`Moments::smallest`].
     smallest: f64,
 }
 
-/// One pass gives the variance where the square of the mean is at most so many times as large: what cancels is then
-/// far below what f32 can hold.
+/// Largest ratio of the squared mean to the variance at which one pass gives the variance. The digits lost to
+/// cancellation are then far below the precision of f32.
 const ONE_PASS: f64 = 1024.0;
 
-/// [`Moments`] of a row as a function of its own, for ops to which a call for each row is nothing.
+/// Computes the [`Moments`] of a row in a function of its own, for ops where the cost of a call for each row is
+/// negligible.
 pub struct OfRow<'a, E> {
     pub x: &'a [E],
     pub eps: f64,
@@ -67,7 +69,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
 }
 
 impl Moments {
-    /// For RMSNorm: no mean.
+    /// Computes the moments for RMSNorm, which has no mean.
     #[inline(always)]
     pub fn rms<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps.sqrt());
@@ -75,30 +77,30 @@ impl Moments {
         Self::of_squares::<E>(x.len(), eps, unit, sum, least)
     }
 
-    /// The same from the squares' sum, in units, of `len` elements.
+    /// Computes the moments for RMSNorm from the sum of the squares, in units, of `len` elements.
     #[inline(always)]
     pub fn of_squares<E: Element>(len: usize, eps: f64, unit: f64, sum: f64, least: Least) -> Self {
         let n = len as f64;
         let square = sum / n;
         let [scale, scale_low] = scale::<E>([square, lost(sum, n, square)], eps * unit * unit);
-        // A zero that changes no sign.
+        // Adding -0 changes no sign.
         Moments { unit, scale, scale_low, shift: -0.0, square, smallest: least.value, ..Moments::default() }
     }
 
-    /// For the division by the Euclidean norm, or by eps where that is larger.
+    /// Computes the moments for division by the Euclidean norm, or by eps if eps is larger.
     #[inline(always)]
     pub fn l2<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let unit = unit(isa, x, eps);
         let ([square], least) = squares::<I, E, Whole>(isa, x, unit);
         let (norm, eps) = (square.sqrt(), eps * unit);
         let divisor = if norm < eps { eps } else { norm };
-        // Of zeros, with an eps that is 0 or has no reciprocal.
+        // Infinite for a row of zeros with an eps that is 0 or whose reciprocal overflows.
         let inverse = 1.0 / divisor;
         let scale = if inverse.is_infinite() { 0.0 } else { inverse };
         Moments { unit, scale, square, smallest: least.value, ..Moments::default() }
     }
 
-    /// For LayerNorm: the variance about the mean, both over all n elements.
+    /// Computes the moments for LayerNorm: the mean and the variance about it, both over all n elements.
     #[inline(always)]
     pub fn layer<I: Isa, E: Element>(isa: I, x: &[E], eps: f64) -> Self {
         let n = x.len() as f64;
@@ -118,8 +120,8 @@ impl Moments {
         }
     }
 
-    /// The same from the sums of a type that is not f64 and of its squares, of `len` elements; the mean alone, in two parts,
-    /// where what cancels would show.
+    /// Computes the moments for LayerNorm from the sums of `len` elements and of their squares, for types other than
+    /// f64. If cancellation would show in the variance, returns only the mean, in two parts, as the error.
     #[inline(always)]
     pub fn of_one_pass<E: Element>(len: usize, eps: f64, [total, squares]: [f64; 2]) -> Result<Self, [f64; 2]> {
         let n = len as f64;
@@ -134,7 +136,8 @@ impl Moments {
         Ok(Moments { unit: 1.0, mean, mean_low, scale, shift: -(mean_low * scale), square, ..Moments::default() })
     }
 
-    /// The same from that mean, the sum of the deviations from its first part, and the sum of their squares.
+    /// Computes the moments for LayerNorm from that mean, the sum of the deviations from its first part, and the sum of
+    /// their squares.
     #[inline(always)]
     pub fn of_deviations<E: Element>(
         len: usize,
@@ -144,13 +147,13 @@ impl Moments {
     ) -> Self {
         let n = len as f64;
         let low = sum / n;
-        // What rounding alone may make of the mean deviation.
+        // Bound of the rounding error in the mean deviation.
         let noise = (17.0 + n / 16384.0) * power_of_two(-53) * (squares / n).sqrt();
         let mean_low = if (low - mean_low).abs() > noise { low } else { mean_low };
         Self::of_squared_deviations::<E>(len, eps, 1.0, [mean, mean_low], squares)
     }
 
-    /// The same from the mean and the sum of the squared deviations, in units.
+    /// Computes the moments for LayerNorm from the mean and the sum of the squared deviations, in units.
     #[inline(always)]
     pub fn of_squared_deviations<E: Element>(
         len: usize,
@@ -160,7 +163,7 @@ impl Moments {
         squares: f64,
     ) -> Self {
         let n = len as f64;
-        // Where all elements are equal, eps alone makes the scale, and may vanish in their units.
+        // If all elements are equal, the scale depends on eps alone, which may underflow in these units.
         let [unit, mean, mean_low] =
             if squares == 0.0 { [1.0, mean / unit, mean_low / unit] } else { [unit, mean, mean_low] };
         let square = squares / n;
@@ -169,7 +172,7 @@ impl Moments {
         Moments { unit, mean, mean_low, scale, scale_low, shift, square, ..Moments::default() }
     }
 
-    /// `(v * unit - mean) * scale`, for RMSNorm without the mean.
+    /// Returns `(v * unit - mean) * scale`, or `v * unit * scale` without the mean, as for RMSNorm.
     #[inline(always)]
     pub fn normalise<I: Isa, E: Element, const MEAN: bool>(&self, isa: I, v: I::F64) -> I::F64 {
         let (mean, scale) = (isa.f64(self.mean), isa.f64(self.scale));
@@ -181,26 +184,26 @@ impl Moments {
         if MEAN { (v - mean).mul_add(scale, isa.f64(self.shift)) } else { v * scale }
     }
 
-    /// What the row was multiplied with, in units: see [`Moments::out_of_units`].
+    /// Returns the factor that the row, in units, is multiplied by: see [`Moments::out_of_units`].
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Two powers of two: with them and the scale a number in units of 2^exponent, such as a gradient, is multiplied
-    /// as the row was.
+    /// Returns two powers of two. A number in units of 2^exponent, such as a gradient, is normalised like the row when
+    /// multiplied by both and by the scale.
     pub fn out_of_units(&self, exponent: i32) -> [f64; 2] {
-        // Beyond 2^2000 all that is not 0 overflows or vanishes.
+        // With an exponent beyond +-2000, every number but 0 overflows or underflows.
         let exponent = ((self.unit.to_bits() >> 52) as i32 - 1023 + exponent).clamp(-2000, 2000);
         [power_of_two(exponent / 2), power_of_two(exponent - exponent / 2)]
     }
 
-    /// All there is, but the shift, which the others give.
+    /// Returns all fields but `shift`, which follows from the others.
     pub fn numbers(&self) -> [f64; 7] {
         let Moments { unit, mean, mean_low, scale, scale_low, square, smallest, .. } = *self;
         [unit, mean, mean_low, scale, scale_low, square, smallest]
     }
 
-    /// The mean as a sum of two f32, the larger first; none where f32 would round the second as a subnormal number.
+    /// Returns the mean as a sum of two f32, the larger first; `None` if the second would be subnormal in f32.
     #[inline(always)]
     pub fn narrow_mean(&self) -> Option<[f32; 2]> {
         let high = self.mean as f32;
@@ -209,23 +212,23 @@ impl Moments {
         is_kept.then_some([high, low as f32])
     }
 
-    /// The smallest magnitude in a row of f32 that is not 0, or one step less; +inf if there is none. Only known where
+    /// Returns the smallest nonzero magnitude in a row of f32, or one step less; +inf if all are 0. Only computed if
     /// there is no mean.
     pub fn smallest(&self) -> f64 {
         self.smallest
     }
 
-    /// Whether the row is finite and its results are far from the limits of f32, weights apart.
+    /// Returns whether the row is finite and its results, before weights, are far from the limits of f32.
     pub fn has_room(&self) -> bool {
         self.square < power_of_two(120) && (power_of_two(-60)..power_of_two(60)).contains(&self.scale)
     }
 
-    /// Whether the row is finite.
+    /// Returns whether the row is finite.
     pub fn is_finite(&self) -> bool {
         self.square.is_finite()
     }
 
-    /// Adds a row that is not finite to the counts.
+    /// Counts the row if it is not finite.
     #[inline(always)]
     pub fn count(&self, counts: &mut Counts) {
         if self.mean.is_infinite() || self.square.is_infinite() {
@@ -236,14 +239,14 @@ impl Moments {
     }
 }
 
-/// As a sum of two f32, the larger first.
+/// Splits a number into a sum of two f32, the larger first.
 #[inline(always)]
 pub fn pair(v: f64) -> [f32; 2] {
     let high = v as f32;
     [high, (v - f64::from(high)) as f32]
 }
 
-/// 2^exponent, for those that are normal.
+/// Returns 2^exponent for the exponents of normal numbers.
 #[inline(always)]
 pub fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
@@ -254,29 +257,29 @@ fn in_units<I: Isa, E: Element>(isa: I, v: I::F64, unit: f64) -> I::F64 {
     if E::IS_F64 { v * isa.f64(unit) } else { v }
 }
 
-/// The mean of a row of f64, in two parts, from a provisional one and the sum of the deviations from it.
+/// Returns the mean of a row of f64, in two parts, from a provisional mean and the sum of the deviations from it.
 #[inline(always)]
 pub fn refined_mean(len: usize, mean: f64, sum: f64) -> [f64; 2] {
     let n = len as f64;
     let low = sum / n;
     let high = mean + low;
     if !high.is_finite() {
-        // An infinite mean is counted as such.
+        // Keeps an infinite mean, so that the row is counted as infinite.
         return [mean, low];
     }
-    // What the addition lost (Knuth's two-sum), and what the division did.
+    // Error of the addition (Knuth's two-sum) plus that of the division.
     let part = high - mean;
     let lost_by_sum = (mean - (high - part)) + (low - part);
     [high, lost_by_sum + lost(sum, n, low)]
 }
 
-/// What rounding took off a quotient.
+/// Returns the rounding error of a quotient.
 #[inline(always)]
 fn lost(dividend: f64, divisor: f64, quotient: f64) -> f64 {
     (-quotient).mul_add(divisor, dividend) / divisor
 }
 
-/// 1 / sqrt(square + eps) and, for f64, what rounding took off it: there each rounding shows in the results. The square
+/// Returns 1 / sqrt(square + eps) and, for f64, its rounding error, as every rounding shows in f64 results. The square
 /// has a low part too.
 #[inline(always)]
 fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
@@ -289,7 +292,7 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     if !E::IS_F64 {
         return [scale, 0.0];
     }
-    // What the sum and the root lost, to first order.
+    // Rounding errors of the sum and of the root, to first order.
     let (larger, smaller) = if square > eps { (square, eps) } else { (eps, square) };
     let of_sum = (smaller - (sum - larger)) + square_low;
     let of_root = ((-root).mul_add(root, sum) + of_sum) * (0.5 * scale);
@@ -297,8 +300,8 @@ fn scale<E: Element>([square, square_low]: [f64; 2], eps: f64) -> [f64; 2] {
     [scale, if low.is_finite() { low } else { 0.0 }]
 }
 
-/// The power of two that rows of f64 are multiplied with: 1 unless their largest magnitude, or what stands beside it,
-/// is where squares would overflow or vanish. The squares of narrower types always fit f64.
+/// Returns the power of two that rows of f64 are multiplied by. It is 1 unless squares of the largest magnitude, or of
+/// `beside`, would overflow or underflow. Squares of narrower types always fit f64.
 #[inline(always)]
 fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     if !E::IS_F64 {
@@ -307,7 +310,7 @@ fn unit<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     unit_for(largest(isa, x, beside))
 }
 
-/// The largest magnitude of the elements and of what stands beside them.
+/// Returns the largest magnitude of the elements and of `beside`.
 #[inline(always)]
 pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     let largest = fold(
@@ -320,8 +323,8 @@ pub fn largest<I: Isa, E: Element>(isa: I, x: &[E], beside: f64) -> f64 {
     isa.array_f64(largest).into_iter().fold(0.0f64, |a, b| if b > a { b } else { a })
 }
 
-/// The power of two that brings f64 numbers of which this is the largest magnitude to where squares and sums neither
-/// overflow nor vanish; 1 where they are already.
+/// Returns the power of two that scales f64 numbers with this largest magnitude so that squares and sums neither
+/// overflow nor underflow; 1 if they need no scaling.
 #[inline(always)]
 pub fn unit_for(largest: f64) -> f64 {
     let exponent = (largest.to_bits() >> 52) as i32 - 1023;
@@ -331,7 +334,7 @@ pub fn unit_for(largest: f64) -> f64 {
     power_of_two(-exponent.clamp(-1000, 1000))
 }
 
-/// What is kept of sums by rule O.
+/// Form of the sums by rule O: of a full row, or by tiles of a part.
 pub trait Kept {
     type Sums<const N: usize>;
     fn sums<I: Isa, E: Element, const N: usize>(
@@ -341,7 +344,7 @@ pub trait Kept {
     ) -> Self::Sums<N>;
 }
 
-/// The sums of a row that is whole.
+/// Sums of a full row.
 pub struct Whole;
 
 impl Kept for Whole {
@@ -357,7 +360,7 @@ impl Kept for Whole {
     }
 }
 
-/// Rule O over the squares of the elements in units, and the smallest magnitude.
+/// Sums the squares of the elements in units, by rule O, and finds the smallest magnitude.
 #[inline(always)]
 pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
@@ -377,7 +380,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Rule O over the elements in units.
+/// Sums the elements in units, by rule O.
 #[inline(always)]
 pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
     K::sums(
@@ -388,7 +391,7 @@ pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sum
     )
 }
 
-/// Rule O over the elements of a type that is not f64, and over their squares.
+/// Sums the elements of a type other than f64, and their squares, by rule O.
 #[inline(always)]
 pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E]) -> K::Sums<2> {
     K::sums(
@@ -402,14 +405,14 @@ pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E]) -> K::Su
     )
 }
 
-/// Adds a square, which is rounded first only in f64: those of narrower types are exact.
+/// Adds a square. Only squares of f64 are rounded before the addition; those of narrower types are exact in f64.
 #[inline(always)]
 pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
     if E::IS_F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
-/// Rule O over the deviations of the elements in units from the mean, to the powers from `FIRST` on: their sum, that of their
-/// squares, or both. The second part of the mean counts in squares of f64 alone.
+/// Sums `N` powers, from `FIRST` on, of the deviations of the elements, in units, from the mean, by rule O: the
+/// deviations, their squares, or both. The mean's second part is used for f64 squares only.
 #[inline(always)]
 pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
     isa: I,
@@ -420,7 +423,7 @@ pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(
     isa.outline(About::<E, K, FIRST, N> { x, unit, mean, low, kept: PhantomData })
 }
 
-/// [`about`] as a function of its own: rows of narrower types seldom need it.
+/// [`about`] in a function of its own, as rows of narrower types seldom need it.
 struct About<'a, E, K, const FIRST: u32, const N: usize> {
     x: &'a [E],
     unit: f64,

@@ -1,7 +1,8 @@
-//! The gradient of a normalised row, all of it in f64, rounded once.
+//! Gradient of a normalised row, computed in f64 and rounded once.
 //!
-//! With n the normalised row, r what it was multiplied with and h = dy weight: dx = r (h - mean(h) - n mean(h n)), the
-//! mean of h for centred rows only. Both means are of sums by rule O; the row's own moments come from `moments`.
+//! With n the normalised row, r the factor that scaled it and h = dy weight: dx = r (h - mean(h) - n mean(h n)). The
+//! mean of h is subtracted for centred rows only. The sums of both means follow rule O; the row's moments come from
+//! `moments`.
 
 #[cfg(feature = "sharded")]
 pub mod partial;
@@ -16,26 +17,26 @@ use crate::rows::Rows;
 use crate::simd::{Ahead, Float, Isa, Kernel, LANES, Select, Span, Written, block, fold};
 use std::ops::Range;
 
-/// A norm, as its gradients see it.
+/// Parameters of a norm that its gradients need.
 #[derive(Clone, Copy)]
 pub struct Norm<'a> {
-    /// Ones if there is none.
+    /// Weight of each column; all ones if absent.
     pub weight: Option<Floats<'a>>,
     pub weight_offset: f64,
     pub eps: f64,
-    /// Whether the mean is taken off.
+    /// Whether the mean is subtracted, as in LayerNorm.
     pub centred: bool,
-    /// Whether the weight multiplies what was rounded to the rows' type.
+    /// Whether the normalised row is rounded to the rows' type before the weight multiplies it.
     pub rounded: bool,
 }
 
 impl Norm<'_> {
-    /// The name of the gradient's op.
+    /// Returns the name of the gradient's op.
     pub fn op(&self) -> &'static str {
         if self.centred { "layer_norm_backward" } else { "rms_norm_backward" }
     }
 
-    /// How a row is normalised.
+    /// Computes the moments of the row `x`.
     #[inline(always)]
     pub fn moments<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Moments {
         isa.outline(OfRow { x, eps: self.eps, centred: self.centred })
@@ -51,23 +52,23 @@ impl Norm<'_> {
     }
 }
 
-/// From dy to dx.
+/// Kernel that computes dx from dy.
 #[derive(Clone, Copy)]
 pub struct NormBackward<'a, E> {
     pub norm: Norm<'a>,
-    /// What was normalised.
+    /// Rows that were normalised.
     pub x: Rows<'a, E>,
-    /// How, if that is known already.
+    /// Moments of each row, if they are known already.
     pub moments: Option<&'a [Moments]>,
-    /// What whole rows come to, if these are parts of them.
+    /// Sums over complete rows, if these rows are shards of them.
     pub sums: Option<&'a [Sums]>,
 }
 
-/// What a whole row comes to.
+/// Sums over a complete row.
 #[derive(Clone, Copy, Debug)]
 pub struct Sums {
     factors: Factors,
-    /// Of h n, and for centred rows of h.
+    /// Sum of h n and, for centred rows, sum of h.
     sums: [f64; 2],
     cols: usize,
 }
@@ -92,7 +93,7 @@ impl<E: Element> LaneKernel<E> for NormBackward<'_, E> {
     }
 }
 
-/// The weights of narrower rows as f32, if it holds them.
+/// Returns the weights in f32 for rows narrower than f64; nothing if the rows or the weights are f64.
 #[inline(always)]
 fn narrow_weights<'s, I: Isa, E: Element>(
     isa: I,
@@ -138,20 +139,20 @@ impl<E: Element> NormBackward<'_, E> {
     }
 }
 
-/// Minus the mean of h n, NaN if that is not finite, and the mean of h. Counts a row that is not finite.
+/// Returns minus the mean of h n, or NaN if that is not finite, and the mean of h. Counts a row that is not finite.
 #[inline(always)]
 fn means(norm: &Norm<'_>, moments: &Moments, Sums { sums, cols, .. }: Sums, met: &mut Met) -> [f64; 2] {
     let along = sums[0] / cols as f64;
     moments.count(&mut met.counts);
     if moments.is_finite() && !along.is_finite() {
-        // What dy has: an infinity spoils the whole row, as NaN does.
+        // The input row is finite, so the cause is in dy. An infinity there makes the whole row NaN, as a NaN does.
         met.counts.add_broken(along);
     }
     let along = if along.is_finite() { -along } else { f64::NAN };
     [along, if norm.centred { sums[1] / cols as f64 } else { 0.0 }]
 }
 
-/// A row of a narrower type than f64, whose products neither overflow nor vanish in f64.
+/// Writes the gradient of a row narrower than f64, whose products neither overflow nor vanish in f64.
 #[inline(always)]
 fn narrow<I: Isa, E: Element>(
     isa: I,
@@ -185,7 +186,7 @@ fn narrow<I: Isa, E: Element>(
     .into()
 }
 
-/// What the terms of a narrower row are made of.
+/// Operands of the terms of a row narrower than f64.
 struct Of<I: Isa> {
     isa: I,
     moments: Moments,
@@ -193,7 +194,7 @@ struct Of<I: Isa> {
 }
 
 impl<I: Isa> Of<I> {
-    /// What the row comes to. Behind the last element dy is 0, and so are the terms.
+    /// Returns the sums over the row. Past the last element dy is padded with 0, so the terms are 0.
     #[inline(always)]
     fn sums<E: Element>(&self, centred: bool, dy: &[E], x: &[E], weights: &[f32]) -> Sums {
         let isa = self.isa;
@@ -232,7 +233,7 @@ impl<I: Isa> Of<I> {
     }
 }
 
-/// Any row, as a function of its own.
+/// Gradient of a row of any type, compiled as a separate function.
 struct Wide<'a, 's, E> {
     norm: Norm<'a>,
     x: &'a [E],
@@ -282,7 +283,7 @@ impl<E: Element> Kernel for Wide<'_, '_, E> {
     }
 }
 
-/// What a row's terms are made of.
+/// Operands of a row's terms.
 struct Row<'a, I, E> {
     isa: I,
     norm: Norm<'a>,
@@ -292,7 +293,7 @@ struct Row<'a, I, E> {
 }
 
 impl<I: Isa, E: Element> Row<'_, I, E> {
-    /// Of h n, and for centred rows of h. Behind the last element dy is 0, and so are the terms.
+    /// Sums h n and, for centred rows, h. Past the last element dy is padded with 0, so the terms are 0.
     #[inline(always)]
     fn sums<K: Kept>(&self, dy: &[E]) -> [Option<K::Sums<1>>; 2] {
         let isa = self.isa;
@@ -314,35 +315,37 @@ impl<I: Isa, E: Element> Row<'_, I, E> {
         [Some(along), Some(sum)]
     }
 
-    /// The `i`th block of the normalised row. It is padded with the first element, since a zero may normalise to infinity.
+    /// Returns the `i`th block of the normalised row. It is padded with the first element, since a zero may normalise
+    /// to infinity.
     #[inline(always)]
     fn n(&self, i: usize) -> I::F64 {
         let pad = self.x.first().copied().unwrap_or(E::ZERO);
         self.moments.normalise::<I, E, true>(self.isa, E::load_wide(self.isa, &block(self.x, i, pad)))
     }
 
-    /// The `i`th block of dy weight, of which `dy` is given.
+    /// Returns the `i`th block of dy weight, given the block of dy.
     #[inline(always)]
     fn h(&self, i: usize, dy: I::F64) -> I::F64 {
         self.factors.product::<I, E>(self.isa, dy, self.norm.weights(self.isa, self.x.len(), i))
     }
 }
 
-/// What the factors of products in rows of f64 are multiplied with, so that these neither overflow nor vanish. Where
-/// some overflow, those vanish that are 2^-846 of the row's largest or less.
+/// Powers of two that scale both factors of each product in rows of f64, so that the products neither overflow nor
+/// vanish. If some overflow, products of at most 2^-846 of the row's largest vanish.
 #[derive(Clone, Copy, Debug)]
 struct Factors {
     larger: f64,
-    /// In two steps: together they may be beyond f64.
+    /// Applied in two steps, since their product may exceed the range of f64.
     smaller: [f64; 2],
-    /// Products are in units of 2^exponent.
+    /// Scaled products are in units of 2^exponent.
     exponent: i32,
 }
 
 impl Factors {
     const NONE: Self = Factors { larger: 1.0, smaller: [1.0; 2], exponent: 0 };
 
-    /// For where the smaller factor of each product is below 2^-450, or below 2^-750.
+    /// Returns the factors for rows with products so small that the smaller factor of each is below 2^-450. If it is
+    /// below 2^-750, [`Factors::for_largest`] scales further.
     #[inline(always)]
     fn up() -> Self {
         Factors { smaller: [power_of_two(1000), 1.0], exponent: -1000, ..Self::NONE }
@@ -360,11 +363,12 @@ impl Factors {
         )
     }
 
-    /// For rows with this largest product, and that of [`Factors::up`].
+    /// Returns the factors for rows with this largest product; `of_up` computes the largest product under
+    /// [`Factors::up`].
     #[inline(always)]
     fn for_largest(largest: f64, of_up: impl FnOnce() -> f64) -> Self {
         if largest.is_infinite() {
-            // Products of two numbers of f64 are below 2^848 then, and the largest is above 2^-176.
+            // So scaled, products of two f64 numbers are below 2^848, and the largest is above 2^-176.
             return Factors { larger: power_of_two(-600), smaller: [power_of_two(-600), 1.0], exponent: 1200 };
         }
         if largest > power_of_two(900) {
@@ -380,7 +384,7 @@ impl Factors {
         Factors { smaller: [power_of_two(1000), power_of_two(500)], exponent: -1500, ..Self::NONE }
     }
 
-    /// The largest product; what is NaN does not count.
+    /// Returns the largest magnitude of a scaled product; a NaN is ignored.
     #[inline(always)]
     fn largest<I: Isa, E: Element>(&self, isa: I, dy: &[E], norm: Norm<'_>) -> f64 {
         let largest = fold(

@@ -1,10 +1,10 @@
-//! The gradients of weights and biases: sums over all rows, a column each, by rule O.
+//! Gradients of weights and biases: for each column a sum over all rows, by rule O.
 //!
-//! Rows are normalised once, by moments that one pass over them leaves. Then a run of columns is summed at a time, down
-//! all rows: rule O folds neighbouring lanes, so lanes are taken in order, each with the rows that it adds, and what is
-//! kept are the sums that wait for their neighbour, seven at most; a lane is added to those that wait for it while it is
-//! in registers. A second such fold takes the tiles. Runs of columns do not depend on one another, so threads share them
-//! whatever the number of rows.
+//! A first pass computes the moments of every row. A second pass sums a run of columns at a time, down all rows. Rule O
+//! folds neighbouring lanes, so lanes are visited in order, and each adds its rows. Only sums that wait for their
+//! neighbour are kept, at most seven. A lane is added to the sums that wait for it while it is in registers. A second
+//! fold of this kind combines the tiles. Runs of columns are independent, so threads can share them at any number of
+//! rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -15,7 +15,7 @@ use crate::rows::Rows;
 use crate::simd::{self, Ahead, Float, Isa, LANES, Work};
 use std::ops::Add;
 
-/// The moments of every row.
+/// Returns the moments of every row.
 pub fn moments<E: Element>(x: Rows<'_, E>, norm: Norm<'_>) -> Result<Vec<Moments>> {
     let mut moments = simd::filled(norm.op(), "the moments of each row", x.rows(), Moments::default())?;
     simd::run(EachRow { x, first: 0, norm, to: &mut moments })?;
@@ -56,7 +56,7 @@ impl<E: Element> Work for EachRow<'_, E> {
     }
 }
 
-/// The sums over rows of dy n, and of dy.
+/// Writes the sums over all rows of dy n to `of_weight`, and those of dy to `of_bias`.
 pub fn sums<E: Element>(
     [x, dy]: [Rows<'_, E>; 2],
     norm: Norm<'_>,
@@ -66,11 +66,11 @@ pub fn sums<E: Element>(
     simd::run(Columns { x, dy, rounded: norm.rounded, moments, first: 0, of_weight, of_bias })
 }
 
-/// Columns that are summed at a time: long enough for memory to be read in runs, few enough for the sums to stay in
-/// the first-level cache.
+/// Columns summed at a time: enough for memory to be read in runs, few enough for the sums to stay in the first-level
+/// cache.
 const WIDTH: usize = 256;
 
-/// Blocks in a run.
+/// Number of blocks in a run of columns.
 const BLOCKS: usize = WIDTH / LANES;
 
 struct Columns<'a, E> {
@@ -78,9 +78,9 @@ struct Columns<'a, E> {
     dy: Rows<'a, E>,
     rounded: bool,
     moments: &'a [Moments],
-    /// The first column of this part.
+    /// First column of this part.
     first: usize,
-    /// Where its sums go.
+    /// Destination of the sums of dy n; `of_bias` receives those of dy.
     of_weight: &'a mut [f64],
     of_bias: &'a mut [f64],
 }
@@ -124,7 +124,7 @@ impl<E: Element> Work for Columns<'_, E> {
                 units: [isa.f64(1.0); BLOCKS],
                 largest: [isa.f64(0.0); BLOCKS],
             };
-            // Once more in other units where f64 asks for them.
+            // Repeats the sums in other units if sums of f64 would overflow or vanish.
             let sums = loop {
                 let sums = run.sums(&mut folds);
                 if !E::IS_F64 || run.is_scaled || !run.find_units() {
@@ -141,10 +141,10 @@ impl<E: Element> Work for Columns<'_, E> {
     }
 }
 
-/// Sums over dy n and over dy, of each block.
+/// Sums of dy n and of dy, for each block.
 type Sums<I> = [[<I as Isa>::F64; 2]; BLOCKS];
 
-/// A run of columns of all rows.
+/// A run of columns across all rows.
 struct Run<'a, I: Isa, E> {
     isa: I,
     x: Rows<'a, E>,
@@ -154,13 +154,14 @@ struct Run<'a, I: Isa, E> {
     first: usize,
     len: usize,
     is_scaled: bool,
-    /// Powers of two that bring columns of f64 to where sums neither overflow nor vanish, and the largest |dy| of each.
+    /// Power of two for each column that keeps sums of f64 from overflowing or vanishing. `largest` holds each column's
+    /// largest |dy|.
     units: [I::F64; BLOCKS],
     largest: [I::F64; BLOCKS],
 }
 
 impl<'r, I: Isa, E: Element> Run<'r, I, E> {
-    /// The units that the largest magnitudes ask for; whether any is not 1, as is hardly ever so.
+    /// Sets the units from the largest magnitudes. Returns whether any unit differs from 1, which is rare.
     #[inline(always)]
     fn find_units(&mut self) -> bool {
         let mut found = false;
@@ -176,7 +177,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         found
     }
 
-    /// Rule O over the tiles of 256 rows.
+    /// Sums all rows by rule O, in tiles of 256 rows.
     #[inline(always)]
     fn sums(&mut self, [of_rows, of_tiles]: &mut [Fold<I>; 2]) -> Sums<I> {
         let tiles = self.x.rows().div_ceil(TILE);
@@ -203,7 +204,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         of_tiles.finish()
     }
 
-    /// The sums of a tile.
+    /// Sums the rows of one tile.
     #[inline(always)]
     fn tile(&mut self, tile: usize, fold: &mut Fold<I>) -> Sums<I> {
         let rows = tile * TILE..self.x.rows().min((tile + 1) * TILE);
@@ -213,7 +214,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         fold.finish()
     }
 
-    /// Folds the sums of up to four rows, 64 apart.
+    /// Sums up to four rows that are 64 apart, and adds the result to the fold as one lane.
     #[inline(always)]
     fn lane(&mut self, first: usize, rows: usize, fold: &mut Fold<I>) {
         const MOST: usize = TILE / SUM_LANES;
@@ -224,7 +225,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         for i in 0..rows.min(MOST) {
             let row = first + i * SUM_LANES;
             (x[i], dy[i], moments[i]) = (part(&self.x, row), part(&self.dy, row), self.moments[row]);
-            // A row's part is too short for hardware to see that the next row's comes.
+            // This stretch of a row is too short for the hardware prefetcher to predict the next row's.
             let row = (row + 1).min(self.x.rows() - 1);
             next[i] = [Ahead::of(part(&self.x, row), 0), Ahead::of(part(&self.dy, row), 0)];
         }
@@ -260,7 +261,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         }
     }
 
-    /// The sums of a block of columns over the rows of these moments, of which `at` yields x and dy.
+    /// Sums a block of columns over the rows with these moments; `at` returns the blocks of x and dy of a row.
     #[inline(always)]
     fn block<'b>(&mut self, b: usize, moments: &[Moments], at: impl Fn(usize) -> [&'b [E; LANES]; 2]) -> [I::F64; 2] {
         let isa = self.isa;
@@ -281,15 +282,14 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
     }
 }
 
-/// The six folds of rule O, of lanes that come one after the other. A lane that does not come is +0, which changes no
-/// sum.
+/// The six folds of rule O over lanes that arrive in order. A missing lane counts as +0, which changes no sum.
 struct Fold<I: Isa> {
-    /// The sums of 2^level lanes that wait for their neighbours.
+    /// Sums of 2^level lanes that wait for their neighbours.
     waiting: [Sums<I>; LEVELS],
     lanes: usize,
 }
 
-/// Sums of 1, 2, 4 .. 64 lanes.
+/// Number of fold levels: sums of 1, 2, 4 .. 64 lanes.
 const LEVELS: usize = SUM_LANES.ilog2() as usize + 1;
 
 impl<I: Isa> Fold<I> {
@@ -298,7 +298,7 @@ impl<I: Isa> Fold<I> {
         Fold { waiting: [[[isa.f64(0.0); 2]; BLOCKS]; LEVELS], lanes: 0 }
     }
 
-    /// Takes the next lane, block by block, and folds it with those that wait for it.
+    /// Returns a function that takes the next lane block by block, and folds it with the sums that wait for it.
     #[inline(always)]
     fn push(&mut self) -> impl FnMut(usize, [I::F64; 2]) {
         let level = self.lanes.trailing_ones() as usize;
@@ -313,7 +313,7 @@ impl<I: Isa> Fold<I> {
         }
     }
 
-    /// The sum of all lanes; the next is the first again.
+    /// Returns the sum of all lanes and resets the fold.
     #[inline(always)]
     fn finish(&mut self) -> Sums<I> {
         let level = self.lanes.trailing_zeros() as usize;
@@ -330,7 +330,7 @@ impl<I: Isa> Fold<I> {
     }
 }
 
-/// Addition commutes, so it does not matter which of two neighbours was first.
+/// Adds `other` to `to`. Addition commutes, so the order of two neighbours does not matter.
 #[inline(always)]
 fn add<B: Copy + Add<Output = B>>(to: &mut [B; 2], other: &[B; 2]) {
     *to = [to[0] + other[0], to[1] + other[1]];

@@ -1,5 +1,5 @@
-//! What norms ask of rows whose columns are cut at multiples of 256, question by question, until the moments of the row
-//! are known: those that [`Moments`] asks of a row that is whole, by tiles of rule O.
+//! Statistics of rows that are sharded at multiples of 256 columns, gathered in rounds until each row's moments are
+//! known. The rounds compute what [`Moments`] computes for a complete row, in tiles of rule O.
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{Ends, LaneKernel, Met};
@@ -17,29 +17,29 @@ use crate::sharded::keys;
 use crate::simd::{Isa, LANES, Written};
 use std::ops::Range;
 
-/// Which norm it is.
+/// Kind of norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Rms,
     Layer,
 }
 
-/// What is known of a row, and by that what is asked next.
+/// State of knowledge about a row, which decides what the next round computes.
 #[derive(Clone, Copy, Debug)]
 pub enum Known {
-    /// Nothing of f64: the largest magnitude.
+    /// Nothing is known, which occurs for f64 only. The next round finds the largest magnitude.
     Nothing,
-    /// The unit: the sum, or that of squares, or both.
+    /// The unit is known. The next round sums the elements, their squares, or both.
     Unit(f64),
-    /// The mean of f64 as a first sum has it: what it is off by.
+    /// Provisional f64 mean. The next round sums its error.
     Mean { unit: f64, mean: f64 },
-    /// The mean, in two parts: the squares of the deviations, and of types narrower than f64 their sum.
+    /// Mean in two parts. The next round sums the squared deviations and, for types narrower than f64, the deviations.
     Centre { unit: f64, mean: [f64; 2] },
-    /// All: nothing.
+    /// All moments are known. No round follows.
     Moments(Moments),
 }
 
-/// What part of a row answers; merged, what all of it does.
+/// Partial statistics of a shard. Merging all shards gives the complete row's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     largest: f64,
@@ -47,26 +47,26 @@ pub struct Found {
     tiles: Vec<SomeTiles>,
 }
 
-/// Sums of some tiles side by side.
+/// Sums of consecutive tiles.
 #[derive(Clone, Debug, PartialEq)]
 struct SomeTiles {
     first: usize,
     sums: Vec<f64>,
-    /// A second sum, where it was asked for.
+    /// Second sum of each tile, if one was requested.
     squares: Vec<f64>,
 }
 
 impl Found {
     const NOTHING: Self = Found { largest: 0.0, least: Least::NOTHING, tiles: Vec::new() };
 
-    /// What both answer.
+    /// Merges the statistics of another shard into these.
     pub fn merge(&mut self, other: Self) {
         self.largest = self.largest.max(other.largest);
         self.least = self.least.merge(other.least);
         self.tiles.extend(other.tiles);
     }
 
-    /// The sums of the row, of which this is all.
+    /// Returns the sums over the row. All shards must have been merged.
     fn sums(&self) -> [f64; 2] {
         let mut tiles: Vec<&SomeTiles> = self.tiles.iter().collect();
         tiles.sort_by_key(|tiles| tiles.first);
@@ -76,15 +76,16 @@ impl Found {
     }
 }
 
-/// How many integers go from rank to rank for what is merged by maxima.
+/// Number of integers that ranks exchange for the statistics that are merged by maxima.
 #[cfg(feature = "sharded")]
 pub const KEYS: usize = 3;
 
 #[cfg(feature = "sharded")]
 impl Found {
-    /// Integers whose maxima are the keys of what is merged so.
+    /// Returns integers whose maxima over all ranks are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
-        // The least of either kind, from above; 0 of none. A NaN is passed over, as it is where parts are merged.
+        // Key of the smallest magnitude of one kind, or 0 if there is none. It is inverted, so that the maximum selects
+        // the smallest. A NaN is ignored, as in [`Found::merge`].
         let least = |stepped: bool| {
             let there = self.least.stepped == stepped && !self.least.value.is_nan();
             if there { !keys::of_f64(self.least.value) } else { 0 }
@@ -92,7 +93,7 @@ impl Found {
         [keys::of_f64(self.largest.max(0.0)), least(true), least(false)]
     }
 
-    /// Puts the maxima of all parts' keys in the place of what this part has.
+    /// Replaces these statistics by those that the maxima of all keys represent.
     pub fn take_keys(&mut self, [largest, stepped, other]: [u64; KEYS]) {
         let of_key = |key: u64, stepped: bool| match key {
             0 => Least { stepped, ..Least::NOTHING },
@@ -102,19 +103,19 @@ impl Found {
         self.least = of_key(other, false).merge(of_key(stepped, stepped > 0));
     }
 
-    /// The sums of all tiles, and behind them the second ones.
+    /// Appends the bits of the sums of all tiles, followed by those of the second sums.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         for SomeTiles { sums, squares, .. } in &self.tiles {
             words.extend(sums.iter().chain(squares).map(|sum| sum.to_bits()));
         }
     }
 
-    /// Leaves out the tiles of this part.
+    /// Removes the tiles of this shard.
     pub fn drop_tiles(&mut self) {
         self.tiles.clear();
     }
 
-    /// Takes up `count` tiles from tile `first` on, of which these are the words.
+    /// Adds `count` tiles from tile `first` on, decoded from `words`.
     pub fn add_words(&mut self, words: &[u64], first: usize, count: usize) {
         let numbers = |words: &[u64]| words.iter().map(|bits| f64::from_bits(*bits)).collect();
         let (sums, squares) = words.split_at(count.min(words.len()));
@@ -122,18 +123,18 @@ impl Found {
     }
 }
 
-/// What is asked of parts of rows.
+/// Request for one round of statistics on shards of rows.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     pub kind: Kind,
     pub eps: f64,
     pub known: &'a [Known],
-    /// The part's first column, a multiple of 256.
+    /// First column of the shard, a multiple of 256.
     pub first: usize,
 }
 
 impl PartialEq for Known {
-    /// As numbers, of which NaN is one.
+    /// Compares as numbers, with NaN equal to NaN.
     fn eq(&self, other: &Self) -> bool {
         let numbers = |known: &Known| match *known {
             Known::Nothing => (0, [0.0; 7]),
@@ -148,13 +149,13 @@ impl PartialEq for Known {
 }
 
 impl Known {
-    /// What is known of a row of this type to begin with.
+    /// Returns the initial state of a row of this type.
     pub fn at_first<E: Element>() -> Self {
-        // Of f64 alone squares overflow or vanish.
+        // Only squares of f64 overflow or vanish.
         if E::IS_F64 { Known::Nothing } else { Known::Unit(1.0) }
     }
 
-    /// How many sums of each tile are asked for.
+    /// Returns how many sums of each tile the next round computes.
     #[cfg(feature = "sharded")]
     pub fn sums<E: Element>(&self, kind: Kind) -> usize {
         match self {
@@ -164,13 +165,13 @@ impl Known {
         }
     }
 
-    /// Whether something is asked that is merged by maxima.
+    /// Returns whether the next round needs a max-reduction.
     #[cfg(feature = "sharded")]
     pub fn asks_for_maxima(&self, kind: Kind) -> bool {
         matches!(self, Known::Nothing) || kind == Kind::Rms && matches!(self, Known::Unit(_))
     }
 
-    /// What is known when all of a row of `len` columns has answered.
+    /// Returns the state of a row of `len` columns after a round; `found` is merged from all shards.
     pub fn after<E: Element>(self, kind: Kind, eps: f64, len: usize, found: &Found) -> Self {
         let [sum, squares] = found.sums();
         match self {
@@ -193,7 +194,7 @@ impl Known {
     }
 }
 
-/// What the part of each row answers.
+/// Computes the requested statistics for the shard of each row.
 pub fn ask<E: Element>(x: Rows<'_, E>, question: Question<'_>) -> Result<Vec<Found>> {
     each_row(x, Found::NOTHING, question)
 }
@@ -235,10 +236,10 @@ impl<E: Element> OfRow<E> for Question<'_> {
     }
 }
 
-/// A norm of the part of rows that begins with a column, whose moments are known.
+/// Norm applied to the shard of rows that begins at column `first`, with known moments.
 #[derive(Clone, Copy)]
 pub struct Part<'a, N> {
-    /// With the operands of all columns.
+    /// Norm with the operands of all columns.
     pub norm: N,
     pub moments: &'a [Moments],
     pub first: usize,
@@ -306,7 +307,7 @@ impl<E: Element, N: Norm + Send + Sync> LaneKernel<E> for Part<'_, N> {
     }
 }
 
-/// The sums of each tile of a part of a row.
+/// Selects the sums of each tile of a shard, which are reduced together with other shards later.
 pub struct Tiles;
 
 impl Kept for Tiles {

@@ -1,5 +1,5 @@
-//! Normalised rows, written run by run of columns, so that weights and biases are converted once for several rows: in
-//! f32 where a row has room in it, in f64 everywhere else.
+//! Writes normalised rows in runs of columns, so that weights and biases are converted once for several rows. A row
+//! whose results stay well within f32's range is computed in f32, all others in f64.
 
 use super::lanes::{Ends, Met};
 use super::moments::Moments;
@@ -10,26 +10,26 @@ use crate::floats::Floats;
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Next, Span, Written, fold};
 use std::ops::Range;
 
-/// What normalises a row.
+/// A normalisation of rows.
 pub trait Norm: Copy {
-    /// A weight and a bias for each column; ones and zeros if there are none.
+    /// Returns the weights and biases of all columns; an absent one means ones or zeros.
     fn operands(&self) -> [Option<Floats<'_>>; 2];
-    /// Of the row of this index.
+    /// Computes the moments of the row with this index.
     fn moments<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E]) -> Moments;
-    /// Which of the operands' columns is the rows' first one.
+    /// Returns the operands' column that belongs to the rows' first column.
     fn first_column(&self) -> usize {
         0
     }
-    /// What becomes of `v`.
+    /// Returns the result for the element `v`, in f64.
     fn value<I: Isa, E: Element>(&self, isa: I, moments: &Moments, v: I::F64, weight: I::F64, bias: I::F64) -> I::F64;
 
-    /// How many short rows are written together.
+    /// Returns how many short rows are written together.
     fn together<E: Element>(&self) -> usize;
-    /// Whether the operands leave rows of this type room in f32.
+    /// Returns whether the operands allow rows of this type to be computed in f32.
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool;
-    /// What a row is written with in f32, if it has room.
+    /// Returns the factors that compute a row in f32, if its results stay in range.
     fn factors<E: Element>(&self, moments: &Moments) -> Option<[f32; 3]>;
-    /// What becomes of `v`, in f32.
+    /// Returns the result for the element `v`, in f32.
     fn narrow_value<I: Isa, E: Element>(
         &self,
         isa: I,
@@ -40,16 +40,16 @@ pub trait Norm: Copy {
     ) -> I::F32;
 }
 
-/// Columns whose operands are converted at a time, on the stack.
+/// Columns whose operands are converted to f32 at a time.
 const RUN: usize = 2048;
-/// The same in f64.
+/// Columns whose operands are converted to f64 at a time.
 const WIDE_RUN: usize = 512;
 
-/// Rows that share them, if they are short enough to stay in the cache meanwhile.
+/// Largest number of short rows that share converted operands while they stay in the cache.
 pub const TOGETHER: usize = 4;
 const SHORT: usize = 1 << 14;
 
-/// The rows of these indices and of this length, the first of them at the start of `ends`.
+/// Writes the rows with the indices `which`, of length `len`. The first of them is at the start of `ends`.
 #[inline(always)]
 pub fn write_rows<I: Isa, E: Element>(
     isa: I,
@@ -61,7 +61,8 @@ pub fn write_rows<I: Isa, E: Element>(
     met: &mut Met,
 ) -> Written {
     let together = match len {
-        // What each row's sum, root and reciprocal wait for takes longer than the rest of it.
+        // In short rows the dependent sum, root and reciprocal take longer than the rest. Several rows overlap this
+        // latency.
         0..=WIDE_RUN => TOGETHER,
         _ if size_of::<E>() * len > SHORT => 1,
         _ => norm.together::<E>().min(TOGETHER),
@@ -94,7 +95,7 @@ pub fn write_rows<I: Isa, E: Element>(
     written
 }
 
-/// The row of this index, with [`Norm::is_narrow`] of the norm; returns its memory.
+/// Writes the row with this index and returns its memory; `is_narrow` is the result of [`Norm::is_narrow`].
 #[inline(always)]
 pub fn write_row<'a, I: Isa, E: Element>(
     isa: I,
@@ -120,7 +121,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
     )
 }
 
-/// [`write_row`] as a function of its own, for ops to which a call for each row is nothing.
+/// [`write_row`] compiled as a separate function, for ops where the cost of a call for each row is negligible.
 pub struct OneRow<'s, 'a, N, E> {
     pub norm: N,
     pub is_narrow: bool,
@@ -140,7 +141,7 @@ impl<'a, N: Norm, E: Element> Kernel for OneRow<'_, 'a, N, E> {
     }
 }
 
-/// Rows of no more than [`WIDE_RUN`] columns; what they share is converted once.
+/// Rows of at most [`WIDE_RUN`] columns. Their shared operands are converted once.
 pub struct ShortRows<'a, N> {
     norm: &'a N,
     is_narrow: bool,
@@ -148,7 +149,7 @@ pub struct ShortRows<'a, N> {
 }
 
 impl<'a, N: Norm> ShortRows<'a, N> {
-    /// Whether rows of this length are short.
+    /// Returns whether rows of this length are short.
     pub fn are(len: usize) -> bool {
         len <= WIDE_RUN
     }
@@ -159,25 +160,25 @@ impl<'a, N: Norm> ShortRows<'a, N> {
         ShortRows { norm, is_narrow, operands: Operands::of(isa, norm, 0..len, [is_narrow, true], buffers) }
     }
 
-    /// How to write the row of this index, which is `x`.
+    /// Decides how to write the row `x` with this index.
     #[inline(always)]
     pub fn plan<I: Isa, E: Element>(&self, isa: I, row: usize, x: &[E], met: &mut Met) -> Plan {
         Plan::of(isa, *self.norm, row, x, self.is_narrow, met)
     }
 
-    /// Writes a row; returns its memory.
+    /// Writes a row and returns its memory.
     #[inline(always)]
     pub fn write<'s, I: Isa, E: Element>(&self, isa: I, plan: &Plan, span: Span<'s, E, E>) -> &'s mut [E] {
         let next = span.next(TOGETHER);
         self.operands.write(isa, *self.norm, plan, next, span)
     }
 
-    /// Weights and biases, for [`NarrowRow::block`].
+    /// Returns the weights and biases in f32, for [`NarrowRow::block`].
     pub fn narrow_operands(&self) -> [&[f32]; 2] {
         self.operands.narrow
     }
 
-    /// A row block by block, if it has room in f32.
+    /// Returns a form of the row that is computed block by block, if its results stay within f32's range.
     #[inline(always)]
     pub fn narrow<I: Isa>(&self, isa: I, plan: &Plan) -> Option<NarrowRow<'a, I, N>> {
         let [high, low, mean] = plan.factors?;
@@ -185,7 +186,7 @@ impl<'a, N: Norm> ShortRows<'a, N> {
     }
 }
 
-/// How a row is written whose numbers have room in f32.
+/// Row that is computed in f32, block by block.
 pub struct NarrowRow<'a, I: Isa, N> {
     isa: I,
     norm: &'a N,
@@ -193,7 +194,7 @@ pub struct NarrowRow<'a, I: Isa, N> {
 }
 
 impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
-    /// What becomes of a block beside those of the operands, rounded to the row's type.
+    /// Computes a block from its elements, weights and biases, rounded to the row's type.
     #[inline(always)]
     pub fn block<E: Element>(&self, x: &[E; LANES], [weight, bias]: [&[f32; LANES]; 2]) -> I::F64 {
         let NarrowRow { isa, norm, factors } = *self;
@@ -202,7 +203,7 @@ impl<I: Isa, N: Norm> NarrowRow<'_, I, N> {
     }
 }
 
-/// How a row is to be written.
+/// Moments of a row and, if it is computed in f32, its factors.
 #[derive(Clone, Copy, Default)]
 pub struct Plan {
     moments: Moments,
@@ -219,7 +220,7 @@ impl Plan {
     }
 }
 
-/// The operands of a run of columns, in the forms that rows are written with.
+/// Operands of a run of columns, in f32, f64 or both.
 struct Operands<'a> {
     narrow: [&'a [f32]; 2],
     wide: [&'a [f64]; 2],
@@ -287,7 +288,8 @@ impl<'a> Operands<'a> {
     }
 }
 
-/// Whether no weight but 0 is smaller than `least`, larger than `most`, or NaN.
+/// Returns whether the magnitude of every nonzero weight is from `least` to `most`. Returns false for a NaN and for f64
+/// weights.
 #[inline(always)]
 pub fn are_within<I: Isa>(isa: I, weights: Option<Floats<'_>>, least: f64, most: f32) -> bool {
     match weights {
@@ -299,7 +301,7 @@ pub fn are_within<I: Isa>(isa: I, weights: Option<Floats<'_>>, least: f64, most:
     }
 }
 
-/// [`are_within`] of weights of one type.
+/// [`are_within`] for weights of one type.
 struct Within<'a, W> {
     weights: &'a [W],
     least: f64,

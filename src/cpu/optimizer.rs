@@ -1,20 +1,21 @@
-//! A step of an optimiser: in f64, and each number that is kept rounded once.
+//! Optimiser steps, computed in f64. Each stored number is rounded once.
 
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
 use crate::simd::{self, Float, Isa, Select, Span, Work};
 
-/// Elements that are worked on together: few enough for the nearest cache.
+/// Elements processed together: few enough for the nearest cache.
 const CHUNK: usize = 512;
 
-/// What is done with each chunk: `S` is the type of weights and of the `N` numbers that are kept beside each of them.
+/// Update rule applied to each chunk. `S` is the type of the weights and of the `N` state values stored for each
+/// weight.
 pub trait Formula<const N: usize>: Copy + Send + Sync {
-    /// Overwrites weights and what is kept. `#[inline(always)]`, like everything it calls.
+    /// Updates the weights and their state in place. Must be `#[inline(always)]`, like everything it calls.
     fn step<I: Isa, S: Element>(self, isa: I, weights: &mut [S], kept: [&mut [S]; N], gradient: &[f64]);
 }
 
-/// A step of weights in the type that they are kept in.
+/// Runs one step on weights that the model computes with directly.
 pub fn step<S: Element, const N: usize>(
     weights: &mut [S],
     kept: [&mut [S]; N],
@@ -25,8 +26,8 @@ pub fn step<S: Element, const N: usize>(
     simd::run(Step { weights, rounded, kept, gradient, start: 0, formula })
 }
 
-/// A step of f32 weights whose roundings are what a model computes with. A rounding that someone else has overwritten is
-/// the weight from then on.
+/// Runs one step on f32 master weights, and stores their roundings, which the model computes with. A rounding that was
+/// overwritten elsewhere first replaces its master weight.
 pub fn step_rounded<P: Element, const N: usize>(
     weights: &mut [f32],
     rounded: &mut [P],
@@ -39,12 +40,12 @@ pub fn step_rounded<P: Element, const N: usize>(
 
 struct Step<'a, S, P, F, const N: usize> {
     weights: &'a mut [S],
-    /// None where the weights are themselves what a model computes with.
+    /// Rounded weights; empty if the model computes with the weights themselves.
     rounded: &'a mut [P],
     kept: [&'a mut [S]; N],
-    /// Of all weights.
+    /// Gradient of all weights.
     gradient: Floats<'a>,
-    /// Which of all the first weight is.
+    /// Index of the first weight among all.
     start: usize,
     formula: F,
 }
@@ -106,7 +107,7 @@ impl<S: Element, P: Element, F: Formula<N>, const N: usize> Work for Step<'_, S,
     }
 }
 
-/// Takes for weights what their roundings are, where those are none of them.
+/// Replaces a master weight that does not round to the stored weight.
 #[inline(always)]
 fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P]) {
     Span::in_place(weights).map_wide_with(
@@ -120,15 +121,15 @@ fn adopt<I: Isa, S: Element, P: Element>(isa: I, weights: &mut [S], rounded: &[P
     );
 }
 
-/// Adam with decoupled weight decay. What is kept: the mean gradient, and the root of the mean square, which is within
-/// the range of gradients where squares are not.
+/// Adam with decoupled weight decay. The state is the mean gradient and the root of the mean square. The root is within
+/// the range of the gradients, unlike the mean square.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
     pub beta1: f64,
     pub beta2: f64,
-    /// 1 - lr weight_decay.
+    /// Factor of the old weight: 1 - lr weight_decay.
     pub keep: f64,
-    /// What a mean over a root is multiplied with.
+    /// Factor of the quotient of mean and root.
     pub rate: f64,
     pub eps: f64,
 }
@@ -164,8 +165,8 @@ impl Formula<2> for AdamW {
     }
 }
 
-/// Both numbers times a power of two, and its reciprocal, so that their squares neither overflow nor vanish. Those of f32
-/// do not in f64.
+/// Returns both numbers times a power of two, so that their squares neither overflow nor vanish, and its reciprocal.
+/// Types narrower than f64 need no scaling.
 #[inline(always)]
 fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64, I::F64) {
     const HUGE: f64 = f64::from_bits((1023 + 500) << 52);
@@ -183,7 +184,7 @@ fn in_units<I: Isa, S: Element>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::F64
     (a * unit, b * unit, back)
 }
 
-/// Gradient descent.
+/// Gradient descent with weight decay.
 #[derive(Clone, Copy, Debug)]
 pub struct Descent {
     pub lr: f64,
@@ -203,12 +204,12 @@ impl Formula<0> for Descent {
     }
 }
 
-/// Gradient descent with momentum. What is kept: the momentum.
+/// Gradient descent with momentum. The state is the momentum.
 #[derive(Clone, Copy, Debug)]
 pub struct Momentum {
     pub descent: Descent,
     pub momentum: f64,
-    /// What a gradient is multiplied with where it joins the momentum.
+    /// Factor of the gradient that is added to the momentum.
     pub fresh: f64,
     pub nesterov: bool,
 }

@@ -1,7 +1,7 @@
 //! Functions of two elements over flat slices of equal length.
 //!
-//! Elements are widened to f64 a chunk at a time, so that a function is compiled twice for each instruction set, for f64
-//! and for all narrower types, and not for every type.
+//! Elements are widened to f64 a chunk at a time. A function is then compiled twice for each instruction set: once for
+//! f64 and once for all narrower types.
 
 use super::elementwise::{Ends, ROW};
 use crate::element::Element;
@@ -12,22 +12,22 @@ use crate::math::wide::Wide;
 use crate::simd::{self, Float, Isa, Kernel, LANES, Output, Select, Span, Work, Written};
 use std::marker::PhantomData;
 
-/// Elements that are widened at a time.
+/// Elements widened at a time.
 const CHUNK: usize = 512;
 
-/// A function of two numbers, or a choice of several.
+/// A function of two numbers, or a selection among several.
 pub trait Pairwise: Copy + Send + Sync {
-    /// Overwrites each value by what is made of it and the other, to be rounded to `E`: f64, or f32 for all types that
-    /// are narrower. `#[inline(always)]`; what it calls is outlined.
+    /// Overwrites each value with the function of it and `other`. The result is meant to be rounded to `E`: f64, or f32
+    /// for all narrower types. Must be `#[inline(always)]`; what it calls is outlined.
     fn run<I: Isa, E: Element>(self, isa: I, other: &[f64], values: &mut [f64]);
 }
 
-/// The functions that are ops of their own.
+/// Functions exposed as ops.
 #[derive(Clone, Copy)]
 pub enum Function {
     /// ln(e^a + e^b).
     LogAddExp,
-    /// x / d with |d| not below eps, at most the largest value of the type.
+    /// x / d, with |d| raised to at least eps. The result's magnitude is limited to the type's largest value.
     SafeDiv { eps: f64, largest: f64 },
 }
 
@@ -89,12 +89,13 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
                 let q = if E::IS_F64 {
                     q
                 } else {
-                    // What is left out decides a tie in the narrower type; of an infinite quotient nothing is.
+                    // The rounding error of the quotient decides ties in the narrower type. An infinite quotient has no
+                    // such error.
                     let rest = (isa.f64(-0.0) - q).mul_add(away, x) / away;
                     let lo = I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, isa.f64(-0.0));
                     Wide { hi: q, lo, exponent: None }.round::<E>(isa)
                 };
-                // 0 / 0, with an eps of 0.
+                // With an eps of 0, 0 / 0 is defined as 0.
                 let q = I::F64::select(x.eq(zero) & d.eq(zero), zero, q);
                 within(isa, q, self.largest)
             },
@@ -102,14 +103,14 @@ impl<E: Element> Kernel for SafeDiv<'_, E> {
     }
 }
 
-/// Runs the function from two slices into another of the same length.
+/// Applies the function to two slices, and writes the results into another of the same length.
 pub fn apply<'a, E: Element>(x: &[E], other: &[E], out: Output<'a, E>, function: impl Pairwise) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
     let written = simd::run(Flat { span: Ends::Apart { from: x, to }, other, function })?;
     Ok(finish.done(written))
 }
 
-/// Runs the function in place of the first slice.
+/// Applies the function in place of the first slice.
 pub fn apply_in_place<E: Element>(x: &mut [E], other: &[E], function: impl Pairwise) -> Result<()> {
     simd::run(Flat { span: Ends::InPlace(x), other, function })?;
     Ok(())
@@ -184,7 +185,7 @@ fn store<'a, I: Isa, E: Element>(isa: I, from: &[f64], to: Span<'a, E, E>) -> &'
     )
 }
 
-/// Overwrites each value by the function of it and the other.
+/// Overwrites each value with `f(other, value)`.
 #[inline(always)]
 pub fn map<I: Isa>(isa: I, other: &[f64], values: &mut [f64], f: impl Fn(I::F64, I::F64) -> I::F64) {
     Span::in_place(values).map_wide(

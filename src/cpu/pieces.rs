@@ -1,18 +1,18 @@
-//! Rule O over a row that is in pieces: sums of whole tiles, and as they are the terms of tiles that others have a part
-//! of.
+//! Rule O over a row that is split into pieces. A full tile inside one piece is sent as its sum, and all other terms
+//! are sent unsummed.
 
 use crate::math::sum::{TILE, rule_o, sum_o, sum_of_tiles};
 use crate::simd::{Isa, block};
 
-/// Some of a row's terms, side by side.
+/// Consecutive terms of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
-    /// The first term's index.
+    /// Index of the first term.
     start: usize,
-    /// The terms up to the first tile that begins here.
+    /// Terms before the first tile that begins in this piece.
     head: Vec<f64>,
     tiles: Vec<f64>,
-    /// The terms behind the last tile that is whole.
+    /// Terms after the last complete tile.
     tail: Vec<f64>,
 }
 
@@ -33,15 +33,15 @@ impl Piece {
         Piece { start, head: head.to_vec(), tiles: sums, tail: tail.to_vec() }
     }
 
-    /// Its numbers as integers, behind how many there are of each kind.
+    /// Appends the piece as integers: its start, the three counts, then the bits of all numbers.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         let Piece { start, head, tiles, tail } = self;
         words.extend([*start, head.len(), tiles.len(), tail.len()].map(|count| count as u64));
         words.extend([head, tiles, tail].into_iter().flatten().map(|number| number.to_bits()));
     }
 
-    /// What [`Piece::to_words`] made, and the words behind it; nothing if there are too few, or the piece ends behind the
-    /// last of `all` terms.
+    /// Decodes a piece written by [`Piece::to_words`], and returns it with the remaining words. Returns nothing if
+    /// there are too few words, or if the piece ends after the last of `all` terms.
     pub fn of_words(words: &[u64], all: usize) -> Option<(Self, &[u64])> {
         let (&[start, head, tiles, tail], mut rest) = words.split_first_chunk()?;
         let terms = u128::from(head) + u128::from(tiles) * TILE as u128 + u128::from(tail);
@@ -58,7 +58,7 @@ impl Piece {
     }
 }
 
-/// The sum over all pieces of a row; what no piece has are zeros.
+/// Returns the sum over all pieces of a row. Terms that are in no piece count as zeros.
 pub fn sum(pieces: &[Piece]) -> f64 {
     let mut pieces: Vec<&Piece> = pieces.iter().collect();
     pieces.sort_by_key(|piece| piece.start);
@@ -76,7 +76,7 @@ pub fn sum(pieces: &[Piece]) -> f64 {
     sum_of_tiles(&sums.tiles)
 }
 
-/// The sums of tiles in order, and the terms of the one that is not whole yet.
+/// Sums of complete tiles in order, and the terms of the open tile.
 #[derive(Default)]
 struct Sums {
     tiles: Vec<f64>,
@@ -84,7 +84,7 @@ struct Sums {
 }
 
 impl Sums {
-    /// Goes on with zeros up to the term of this index.
+    /// Appends zeros up to the term with this index.
     fn reach(&mut self, index: usize) {
         while self.tiles.len() * TILE + self.open.len() < index {
             let rest = index - self.tiles.len() * TILE;
@@ -93,7 +93,7 @@ impl Sums {
         }
     }
 
-    /// Adds the terms up once they are a tile.
+    /// Sums the open terms once they fill a tile.
     fn close(&mut self) {
         if self.open.len() == TILE {
             self.tiles.push(rule_o(&self.open));

@@ -1,4 +1,5 @@
-//! RMSNorm of the rows of heads, and rotary embedding of what that is rounded to while it is in the nearest cache.
+//! RMSNorm of the rows of heads, followed by rotary embedding of the rounded results while they are in the nearest
+//! cache.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::norm_rows::{Norm, OneRow, Plan, ShortRows, TOGETHER};
@@ -31,7 +32,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
             let rows = ShortRows::new::<I, E>(isa, &self.norm, len, [made, beside]);
             let mut written = Written::default();
             for first in (0..which.len()).step_by(TOGETHER) {
-                // Side by side, as each row's sum, root and reciprocal wait for one another.
+                // Plans several rows together, to overlap the latency of their sums, roots and reciprocals.
                 let mut group = [Plan::default(); TOGETHER];
                 let group = &mut group[..TOGETHER.min(which.len() - first)];
                 for (i, plan) in group.iter_mut().enumerate() {
@@ -41,7 +42,7 @@ impl<E: Element> LaneKernel<E> for QkNormRope<'_> {
                     let (index, span) = (which.start + first + i, ends.span(first + i, len));
                     written = written
                         + match rows.narrow(isa, plan) {
-                            // The row need not be written before it is turned.
+                            // Rotates the row without writing the normalised row first.
                             Some(row) if !self.rope.interleaved => {
                                 let operands = rows.narrow_operands();
                                 let halves = [operands.map(|all| &all[..len / 2]), operands.map(|all| &all[len / 2..])];

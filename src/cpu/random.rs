@@ -1,5 +1,5 @@
-//! Tensors of random numbers: each element hangs on its index and the stream alone, so it is the same however the work
-//! is cut.
+//! Tensors of random numbers. Each element depends only on its index and the stream, so it is the same however the work
+//! is split.
 
 use crate::element::Element;
 use crate::error::Result;
@@ -10,10 +10,11 @@ use crate::math::trig::sin_cos;
 use crate::simd::{self, Float, Isa, Kernel, LANES, Work};
 use std::f64::consts::TAU;
 
-/// How far from its mean a normal number can lie, in deviations: the smallest uniform number is 2^-53.
+/// Largest distance of a normal number from its mean, in standard deviations. It follows from the smallest uniform
+/// number, 2^-53.
 pub const NORMAL_REACH: f64 = 8.6;
 
-/// A distribution, whose parameters make sense.
+/// A distribution with valid parameters.
 #[derive(Clone, Copy, Debug)]
 pub enum Law {
     Uniform {
@@ -29,13 +30,13 @@ pub enum Law {
         std: f64,
         low: f64,
         high: f64,
-        /// See [`interval`].
+        /// Limits of the standard normal number, from [`interval`].
         within: [f64; 2],
     },
 }
 
-/// Where a normal number of mean 0 and deviation 1 is drawn from under these limits, the first of which is not +inf and
-/// the second not -inf: without the ends where the density is below e^-42 of its largest.
+/// Returns the interval from which to draw a normal number of mean 0 and deviation 1 under these limits. It leaves out
+/// the ends, where the density is below e^-42 of its largest value. `low` must not be +inf, and `high` not -inf.
 pub fn interval(low: f64, high: f64) -> [f64; 2] {
     let nearest = 0f64.max(low).min(high);
     let distance = nearest.abs();
@@ -44,7 +45,7 @@ pub fn interval(low: f64, high: f64) -> [f64; 2] {
     [low.max(-reach), high.min(reach)]
 }
 
-/// Fills a tensor. `stream` is what its numbers hang on beside their index.
+/// Fills a tensor with numbers of this distribution. Each number depends on `stream` and its index.
 pub fn fill<E: Element>(x: &mut [E], stream: [u64; 2], law: Law) -> Result<()> {
     simd::run(Fill { x, start: 0, stream, law })
 }
@@ -87,7 +88,7 @@ impl<E: Element> Work for Fill<'_, E> {
     }
 }
 
-/// Sixteen numbers, of the elements from `first` on.
+/// Kernel that draws the sixteen numbers of the elements from `first` on.
 struct Block {
     first: u64,
     stream: [u64; 2],
@@ -114,20 +115,21 @@ impl Kernel for Block {
     }
 }
 
-/// By Box and Muller ("A note on the generation of random normal deviates", 1958).
+/// Draws normal numbers by the method of Box and Muller ("A note on the generation of random normal deviates", 1958).
 #[inline(always)]
 fn normals<I: Isa>(isa: I, words: [[u32; 4]; LANES]) -> [f64; LANES] {
-    // In (0, 1].
+    // Numbers in (0, 1], whose logarithms are finite.
     let radii = words.map(|words| 1.0 - uniforms(words)[0]);
     let squares = log(isa, isa.load_f64(&radii)).hi * isa.f64(-2.0);
     let radii = isa.array_f64(squares.sqrt());
     std::array::from_fn(|i| radii[i] * sin_cos(TAU * uniforms(words[i])[1]).1.0)
 }
 
-/// By rejection of uniform numbers, at most some 40 for one, and 1.7 within two deviations.
+/// Draws truncated normal numbers by rejection of uniform numbers. On average a number takes at most about 40 tries,
+/// and 1.7 within two deviations.
 #[inline(always)]
 fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; LANES], seed: [u32; 2], [low, high]: [f64; 2]) -> [f64; LANES] {
-    // One in 10^40 is still there then, and gets what is most likely.
+    // After this many tries one number in 10^40 is still open. It becomes the most probable value.
     const TRIES: usize = 4096;
     let nearest = 0f64.max(low).min(high);
     let (mut found, mut open) = ([nearest; LANES], [true; LANES]);
@@ -150,13 +152,13 @@ fn truncated<I: Isa>(isa: I, mut words: [[u32; 4]; LANES], seed: [u32; 2], [low,
     found
 }
 
-/// A number from `low` on that does not reach `high`, but by rounding.
+/// Maps a uniform number in [0, 1) to one that is at least `low`, and reaches `high` only by rounding.
 #[inline(always)]
 fn between(low: f64, high: f64, uniform: f64) -> f64 {
     (low + (high - low) * uniform).min(high)
 }
 
-/// Two numbers in [0, 1), multiples of 2^-53.
+/// Returns two numbers in [0, 1) that are multiples of 2^-53.
 #[inline(always)]
 fn uniforms([a, b, c, d]: [u32; 4]) -> [f64; 2] {
     let number = |low: u32, high: u32| {

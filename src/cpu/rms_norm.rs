@@ -1,8 +1,8 @@
-//! RMSNorm of a row; with a residual, of what the residual is rounded to.
+//! RMSNorm of a row or, with a residual, of the rounded sum of both.
 //!
-//! The sum of squares and what the row is multiplied with are f64. A row of f32 whose numbers have room in f32 is
-//! multiplied in pairs of f32, which is right but for one result in millions, and one of a 16-bit type in f32; all
-//! else is f64, rounded once.
+//! The sum of squares and the scale of the row are f64. An f32 row well within f32's range is multiplied in pairs of
+//! f32, which is correctly rounded except for one result in millions. A row of a 16-bit type is multiplied in f32. All
+//! else is computed in f64 and rounded once.
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Moments, pair};
@@ -45,14 +45,14 @@ impl Norm for RmsNorm<'_> {
         }
     }
 
-    /// Weights of f32 are used where they are.
+    /// Returns 1 for f32 weights: they need no conversion, so there is nothing to share.
     fn together<E: Element>(&self) -> usize {
         if let Some(Floats::F32(_)) = self.weight { 1 } else { TOGETHER }
     }
 
     #[inline(always)]
     fn is_narrow<I: Isa, E: Element>(&self, isa: I) -> bool {
-        // Results of f32 have low parts, which are not to vanish where the results do not.
+        // f32 results have low parts, which must not vanish where the results do not.
         let (least, most) = if E::IS_F32 { (2f64.powi(-25), 2f32.powi(60)) } else { (0.0, 256.0) };
         !E::IS_F64
             && self.weight_offset == 0.0
@@ -100,7 +100,7 @@ impl<E: Element> LaneKernel<E> for RmsNorm<'_> {
     }
 }
 
-/// x + residual and its norm, from two views into two.
+/// Writes x + residual and its norm, from two views into two others.
 pub fn with_residual<'a, E: Element>(
     [x, residual]: [Rows<'_, E>; 2],
     [out, residual_out]: [RowsMut<'a, E>; 2],
@@ -116,7 +116,7 @@ pub fn with_residual<'a, E: Element>(
     Ok(([finish.done(written), residual_finish.done(residual_written)], met))
 }
 
-/// In place: x becomes the norm, the residual the sum.
+/// Computes in place: x becomes the norm, and the residual the sum.
 pub fn with_residual_in_place<E: Element>(
     op: &'static str,
     [x, residual]: [RowsMut<'_, E>; 2],
@@ -128,7 +128,7 @@ pub fn with_residual_in_place<E: Element>(
     Ok(simd::run(WithResidual { x, residual, rows, cols, kernel })?.1)
 }
 
-/// The norm of x + residual, and that sum.
+/// Computation of x + residual and of its norm.
 struct WithResidual<'a, E> {
     x: Ends<'a, E>,
     residual: Ends<'a, E>,
@@ -170,13 +170,13 @@ impl<E: Element> Work for WithResidual<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                // Without columns, no memory bounds the count of rows.
+                // Without columns there is nothing to write, and no memory limits the count of rows.
                 for row in 0..if self.cols == 0 { 0 } else { self.rows } {
                     let x = self.x.span(row, self.cols);
                     let sum = self.residual.span(row, self.cols);
                     let source = x.source();
-                    // A sum of two narrow numbers is rounded to f32 and then to the type as if at once: f32 has more than
-                    // twice their digits (Figueroa, "When is double rounding innocuous?", 1995).
+                    // Rounding a sum to f32 and then to a 16-bit type equals rounding it once, because f32 has more
+                    // than twice the digits (Figueroa, "When is double rounding innocuous?", 1995).
                     let sum = if E::IS_F64 {
                         sum.map_wide(
                             isa,

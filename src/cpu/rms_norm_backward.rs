@@ -1,4 +1,4 @@
-//! The gradients of RMSNorm: those of a norm that leaves the mean in its rows.
+//! Gradients of RMSNorm: those of a norm that does not subtract the mean.
 
 use super::norm_backward::Norm;
 use super::rms_norm::RmsNorm;

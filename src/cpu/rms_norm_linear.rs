@@ -1,8 +1,8 @@
-//! RMSNorm of rows, and their products with the rows of a matrix: sums by rule O in f64, of which no batch, no thread and
-//! no instruction set decides the order, and in which products of f32 and narrower types neither overflow nor vanish.
+//! RMSNorm of rows, and their products with the rows of a matrix. Sums are in f64 by rule O, so batch size, threads and
+//! instruction set do not change their order. Products of f32 and narrower types neither overflow nor vanish in them.
 //!
-//! Some rows are normalised at a time; then each row of the matrix is read once, with others beside it, and meets all of
-//! them while it is in a near cache.
+//! A group of rows is normalised first. Then each row of the matrix is read once, a few of them together, and
+//! multiplied with the whole group while it is in a near cache.
 
 use super::lanes::Met;
 use super::moments::{OfRow, largest, power_of_two, unit_for};
@@ -17,7 +17,7 @@ use crate::ops::rms_norm::Rounding;
 use crate::rows::{Rows, RowsMut};
 use crate::simd::{self, Isa, Span, Work, Written};
 
-/// Rows that are normalised at a time: enough for the matrix to be read seldom, few enough for them to stay near.
+/// Rows normalised at a time: enough for the matrix to be read rarely, few enough to stay in a near cache.
 const TOGETHER: usize = 32;
 
 #[derive(Clone, Copy)]
@@ -25,12 +25,12 @@ pub struct RmsNormLinear<'a, E> {
     pub norm: RmsNorm<'a>,
     /// Whether normalised rows are rounded to their type.
     pub rounded: bool,
-    /// A row for each result.
+    /// One row for each result.
     pub matrix: Rows<'a, E>,
     pub bias: Option<Floats<'a>>,
 }
 
-/// The results of each row.
+/// Writes the results of each row.
 pub fn apply<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -39,7 +39,7 @@ pub fn apply<'a, E: Element>(
     let (rows, cols, results) = (x.rows(), x.cols(), call.matrix.rows());
     let stride = out.geometry.stride;
     let (to, finish) = out.data.start();
-    // Without elements, no memory bounds the other counts.
+    // Without elements, no memory limits the other counts.
     if rows == 0 || results == 0 && cols == 0 {
         return Ok((finish.done(Written::default()), Met::default()));
     }
@@ -47,7 +47,7 @@ pub fn apply<'a, E: Element>(
     let most = rows.min(TOGETHER);
     let mut normalised = vec![0.0; most * cols];
     let mut exponents = vec![0; most];
-    // Of one result after the other, so that they can be cut between threads.
+    // Ordered by result, then by row, so that threads can split the results.
     let mut made = vec![E::ZERO; results * most];
     let mut row_made = vec![E::ZERO; results];
     let mut met = Met::default();
@@ -70,7 +70,7 @@ pub fn apply<'a, E: Element>(
     Ok((finish.done(written), met))
 }
 
-/// The weight with its offset, times 2^exponent so that no product with it overflows or vanishes.
+/// Weight with its offset, times 2^exponent so that no product with it overflows or vanishes.
 struct Weight {
     values: Vec<f64>,
     exponent: i32,
@@ -85,12 +85,12 @@ impl Weight {
     }
 }
 
-/// Of a power of two.
+/// Returns the exponent of a power of two.
 fn exponent_of(unit: f64) -> i32 {
     (unit.to_bits() >> 52) as i32 - 1023
 }
 
-/// Rows normalised, in f64: each times 2 to its exponent.
+/// Normalisation of rows in f64. Each row is multiplied by 2^exponent, with its own exponent.
 struct Normalise<'a, 'o, E> {
     x: Rows<'a, E>,
     first: usize,
@@ -154,7 +154,7 @@ impl<E: Element> Work for Normalise<'_, '_, E> {
     }
 }
 
-/// A row that was rounded, in f64 and where products neither overflow nor vanish.
+/// Widens a rounded row to f64, scaled so that products neither overflow nor vanish. Returns the exponent of the scale.
 #[inline(always)]
 fn widened<I: Isa, E: Element>(isa: I, row: &[E], to: &mut [f64]) -> i32 {
     let unit = if E::IS_F64 { unit_for(largest(isa, row, 0.0)) } else { 1.0 };
@@ -192,13 +192,13 @@ fn unrounded<I: Isa, E: Element>(
     weight.exponent
 }
 
-/// Products of normalised rows with some rows of the matrix.
+/// Multiplication of normalised rows with some rows of the matrix.
 struct Products<'a, 'o, E> {
     rows: &'a [f64],
     exponents: &'a [i32],
     call: &'a RmsNormLinear<'a, E>,
     first: usize,
-    /// Those of a row of the matrix side by side.
+    /// Products; those of one row of the matrix are adjacent.
     to: &'o mut [E],
 }
 
@@ -222,8 +222,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // As many sums at a time as registers hold beside what is added to them: those of AVX-512 are twice as wide, and
-        // twice as many.
+        // Computes as many sums at a time as fit in registers next to their operands. AVX-512 has registers that are
+        // twice as wide, and twice as many.
         if I::REGISTERS >= 32 {
             self.together::<I, 2, 4, 8>(isa);
         } else {
@@ -233,7 +233,8 @@ impl<E: Element> Work for Products<'_, '_, E> {
 }
 
 impl<E: Element> Products<'_, '_, E> {
-    /// `C` rows of the matrix at a time, each with `R` rows; `N` is R C. The last few are taken one by one.
+    /// Multiplies `C` rows of the matrix at a time with `R` normalised rows each; `N` is R C. The last few rows of the
+    /// matrix follow one by one.
     #[inline(always)]
     fn together<I: Isa, const R: usize, const C: usize, const N: usize>(mut self, isa: I) {
         let all = self.rows();
@@ -300,7 +301,7 @@ impl<E: Element> Products<'_, '_, E> {
     }
 }
 
-/// Rows of the matrix, from `of` on, that are read side by side, each times 2 to its exponent.
+/// Rows of the matrix from `of` on that are read together, each multiplied by 2^exponent.
 struct Beside<'a, E, const C: usize> {
     of: usize,
     rows: [&'a [E]; C],
@@ -308,13 +309,14 @@ struct Beside<'a, E, const C: usize> {
     biases: [f64; C],
 }
 
-/// A sum that is times 2^exponent, and the bias.
+/// Returns the sum without its factor 2^exponent, plus the bias.
 #[inline(always)]
 fn result(sum: f64, exponent: i32, bias: f64) -> f64 {
     if exponent == 0 {
         return sum + bias;
     }
-    // By halves, each a normal number, and a quarter at first: the sum may be beyond f64 where the result is not.
+    // Scales in two steps, each a normal number, and to a quarter at first: the sum may exceed the range of f64 where
+    // the result does not.
     let back = -exponent - 2;
     4.0 * (sum * power_of_two(back / 2) * power_of_two(back - back / 2) + 0.25 * bias)
 }

@@ -1,4 +1,4 @@
-//! Rotary embedding of a row, each pair in f64, rounded once.
+//! Rotary embedding of a row. Each pair is rotated in f64 and rounded once.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scratch::{Buffers, Scratch, room};
@@ -10,14 +10,15 @@ use crate::math::trig::sin_cos;
 use crate::simd::{Float, Isa, Kernel, LANES, Span, Written, reserve};
 use std::ops::Range;
 
-/// Which row of the table a row of the tensor takes.
+/// Mapping from rows of the tensor to rows of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// Neighbouring rows that share a position: the heads of `[B, T, H, D]`.
+    /// Number of neighbouring rows that share a position: the heads of `[B, T, H, D]`.
     pub repeat: usize,
-    /// Positions, after which they start again.
+    /// Number of positions before they repeat.
     pub period: usize,
-    /// Rows of the tensor in an entry of the batch, and rows of the table between entries (0: all share one).
+    /// Rows of the tensor for each entry of the batch. `batch_stride` is the number of table rows between entries (0:
+    /// all entries share one table).
     pub batch_rows: usize,
     pub batch_stride: usize,
 }
@@ -30,13 +31,13 @@ impl Layout {
 
 #[derive(Clone, Copy)]
 pub struct Rope<'a> {
-    /// `[positions, half]` each.
+    /// Cosines and sines, `[positions, half]` each.
     pub cos: Floats<'a>,
     pub sin: Floats<'a>,
     pub layout: Layout,
-    /// Pairs are (2i, 2i + 1), not (i, i + half).
+    /// Whether pairs are (2i, 2i + 1) instead of (i, i + half).
     pub interleaved: bool,
-    /// What sines are multiplied with: 1, or -1 to turn back.
+    /// Factor of the sines: 1, or -1 to rotate back.
     pub direction: f64,
 }
 
@@ -62,7 +63,7 @@ impl<E: Element> LaneKernel<E> for Rope<'_> {
 }
 
 impl Rope<'_> {
-    /// The row of this index.
+    /// Rotates the row with this index.
     #[inline(always)]
     pub fn lane<I: Isa, E: Element>(
         &self,
@@ -86,8 +87,8 @@ impl Rope<'_> {
         )
     }
 
-    /// The row of this index, of which one half pairs with the other, from what `of` makes of its blocks beside those of
-    /// other slices as long, halved as well.
+    /// Rotates the row with this index, whose first half pairs with the second. `of` computes the values to rotate from
+    /// a block of the row and the same blocks of `beside`, which is split in halves too.
     #[inline(always)]
     pub fn halves<I: Isa, E: Element, const N: usize>(
         &self,
@@ -112,7 +113,8 @@ impl Rope<'_> {
         Written::from(first) + second.into()
     }
 
-    /// That of the row of this index, of as many pairs as there is room for cosines and for sines.
+    /// Returns the rotation of the row with this index. `room` receives the cosines and the sines; its length is twice
+    /// the number of pairs.
     #[inline(always)]
     fn rotate<'b, I: Isa>(&self, isa: I, index: usize, room: &'b mut [f64]) -> Rotate<'b, I>
     where
@@ -126,7 +128,7 @@ impl Rope<'_> {
     }
 }
 
-/// [`Rope::lane`] as a function of its own, for ops to which a call for each row is nothing.
+/// [`Rope::lane`] compiled as a separate function, for ops where the cost of a call for each row is negligible.
 pub struct OneRow<'r, 's, 'a, E> {
     pub rope: Rope<'r>,
     pub index: usize,
@@ -143,7 +145,7 @@ impl<E: Element> Kernel for OneRow<'_, '_, '_, E> {
     }
 }
 
-/// The rotations of one row.
+/// Rotation of one row.
 struct Rotate<'a, I> {
     isa: I,
     cos: &'a [f64],
@@ -152,7 +154,7 @@ struct Rotate<'a, I> {
 }
 
 impl<I: Isa> Rotate<'_, I> {
-    /// (a cos - b sin, a sin + b cos)
+    /// Returns (a cos - b sin, a sin + b cos).
     #[inline(always)]
     fn block(&self, [a, b]: [I::F64; 2], [cos, sin]: [&[f64; LANES]; 2]) -> (I::F64, I::F64) {
         let cos = self.isa.load_f64(cos);
@@ -160,7 +162,7 @@ impl<I: Isa> Rotate<'_, I> {
         (a.mul_add(cos, self.isa.f64(0.0) - b * sin), a.mul_add(sin, b * cos))
     }
 
-    /// Pairs of neighbours, which are brought apart and together again.
+    /// Rotates pairs of neighbours: separates them, rotates them, and interleaves the results.
     #[inline(always)]
     fn neighbours<E: Element>(&self, span: Span<'_, E, E>, buffer: &mut [f64]) -> Written {
         let half = span.len() / 2;
@@ -196,14 +198,15 @@ impl<I: Isa> Rotate<'_, I> {
     }
 }
 
-/// Cosine and sine of position * frequency, both times the factor and then rounded, `[positions, half]` each.
+/// Returns the cosines and sines of position * frequency, `[positions, half]` each. Both are multiplied by the factor
+/// and then rounded.
 pub fn table(op: &'static str, positions: &[i64], frequencies: &[f64], factor: Pair) -> Result<(Vec<f64>, Vec<f64>)> {
-    // A product beyond usize saturates, and the allocation fails.
+    // A product beyond usize saturates, so that the allocation fails.
     let len = positions.len().saturating_mul(frequencies.len());
     let (mut cosines, mut sines) = (reserve(op, "the cosines", len)?, reserve(op, "the sines", len)?);
     for &position in positions {
         for frequency in frequencies {
-            // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
+            // An angle beyond f64 becomes the largest f64. Any angle of that size is an arbitrary rotation.
             let (sin, cos) = sin_cos((position as f64 * frequency).clamp(f64::MIN, f64::MAX));
             cosines.push(cos.times(factor).0);
             sines.push(sin.times(factor).0);

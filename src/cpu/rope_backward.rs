@@ -1,9 +1,9 @@
-//! The gradient of rotary embedding: the rotation by the opposite angle.
+//! Gradient of rotary embedding: the rotation by the opposite angle.
 
 use super::rope::Rope;
 
 impl Rope<'_> {
-    /// What turns back what this one turns.
+    /// Returns the rotation that undoes this one.
     pub fn backward(self) -> Self {
         Rope { direction: -self.direction, ..self }
     }

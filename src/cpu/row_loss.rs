@@ -1,4 +1,4 @@
-//! Losses of rows beside targets: a row is widened to f64, its losses and its gradient are computed there in one visit,
+//! Losses of rows with targets. A row is widened to f64, its losses and its gradient are computed there in one pass,
 //! and the gradient is rounded once.
 
 use super::bce_with_logits::{self, Bce};
@@ -14,17 +14,17 @@ use crate::rows::{LanesMut, Rows, RowsMut};
 use crate::simd::{self, Float, Isa, Select, Span, Work, Written, block};
 use std::ops::Range;
 
-/// What becomes of a loss.
+/// Upstream gradient of the losses.
 #[derive(Clone, Copy)]
 pub struct Upstream<'a> {
-    /// One number, or one for each loss.
+    /// One number for all losses, or one for each loss.
     pub dloss: &'a [f64],
-    /// What the sum of the losses is divided by, or 0 where there is nothing to divide.
+    /// Divisor of the sum of the losses, or 0 if there is nothing to divide.
     pub divisor: f64,
 }
 
 impl Upstream<'_> {
-    /// What the gradient of this loss is multiplied with.
+    /// Returns the factor that multiplies the gradient of this loss.
     #[inline(always)]
     pub fn factor(&self, loss: usize) -> f64 {
         let dloss = match self.dloss {
@@ -36,19 +36,19 @@ impl Upstream<'_> {
     }
 }
 
-/// A row in f64, and room for what is made of it.
+/// A row in f64, with buffers for its results.
 pub struct Row<'a> {
-    /// The logits, which may be overwritten.
+    /// Logits, which may be overwritten.
     pub x: &'a mut [f64],
-    /// Becomes the gradient.
+    /// Destination of the gradient.
     pub dx: &'a mut [f64],
-    /// As long as the others.
+    /// Scratch buffer as long as the row.
     pub beside: &'a mut [f64],
-    /// One loss, or as many as the row is long.
+    /// Destination of the losses: one, or one for each element of the row.
     pub losses: &'a mut [f64],
 }
 
-/// A loss of rows. All of them are one type, so that what is around them is compiled once.
+/// A loss of rows. All losses have one type, so that the code around them is compiled once.
 #[derive(Clone, Copy)]
 pub enum LossOp<'a> {
     Bce(Bce<'a>),
@@ -56,7 +56,7 @@ pub enum LossOp<'a> {
 }
 
 impl LossOp<'_> {
-    /// Makes the losses and the gradient of the row of this index.
+    /// Computes the losses and the gradient of the row with this index.
     #[inline(always)]
     fn row<I: Isa>(&self, isa: I, index: usize, row: Row<'_>) {
         match self {
@@ -66,14 +66,14 @@ impl LossOp<'_> {
     }
 }
 
-/// The losses of each row, `each` of them.
+/// Computes the losses of the rows, `each` of them for each row.
 pub fn losses<E: Element>(x: Rows<'_, E>, losses: &mut [f64], each: usize, op: LossOp<'_>) -> Result<Counts> {
     let (rows, cols) = (x.rows(), x.cols());
     let (_, counts) = simd::run(Losses { logits: Logits::Read(x), rows, cols, first: 0, losses, each, op })?;
     Ok(counts)
 }
 
-/// As [`losses`], and the gradients into a view of the same shape.
+/// Computes the losses as [`losses`] does, and writes the gradients into a view of the same shape.
 pub fn gradients<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -88,7 +88,7 @@ pub fn gradients<'a, E: Element>(
     Ok((finish.done(written), counts))
 }
 
-/// As [`gradients`], in place of the logits.
+/// Computes the losses as [`losses`] does, and overwrites the logits with the gradients.
 pub fn gradients_in_place<E: Element>(
     name: &'static str,
     x: RowsMut<'_, E>,
@@ -109,7 +109,7 @@ enum Logits<'a, E> {
 
 struct Losses<'a, E> {
     logits: Logits<'a, E>,
-    /// Rows in this part, and the first one's index in the whole.
+    /// Number of rows in this part; `first` is the index of the first among all rows.
     rows: usize,
     first: usize,
     cols: usize,
@@ -155,7 +155,7 @@ impl<E: Element> Work for Losses<'_, E> {
     fn run<I: Isa>(self, isa: I) -> Self::Out {
         let Losses { mut logits, rows, first, cols, losses, each, op } = self;
         let mut written = Written::default();
-        // Without rows, no memory bounds their length, and without elements and losses nothing bounds the count of rows.
+        // Without rows, no memory limits their length. Without elements and losses, none limits the count of rows.
         if rows == 0 || cols == 0 && losses.is_empty() {
             return (written, Counts::default());
         }
@@ -199,13 +199,13 @@ fn widen<I: Isa, E: Element>(isa: I, from: &[E], to: &mut [f64]) {
     );
 }
 
-/// The elements of a row of targets or weights.
+/// Returns the element range of a row of targets or weights.
 #[inline(always)]
 pub fn elements(row: usize, cols: usize) -> Range<usize> {
     row * cols..(row + 1) * cols
 }
 
-/// The sum of a row by rule O.
+/// Returns the sum of a row by rule O.
 #[inline(always)]
 pub fn total<I: Isa>(isa: I, terms: &[f64]) -> f64 {
     sum_o(
@@ -216,7 +216,7 @@ pub fn total<I: Isa>(isa: I, terms: &[f64]) -> f64 {
     )
 }
 
-/// A block of an operand that may be missing, which is 1 then.
+/// Returns a block of an operand, or ones if the operand is absent.
 #[inline(always)]
 pub fn or_one<I: Isa>(isa: I, values: Option<Floats<'_>>, range: Range<usize>, index: usize) -> I::F64 {
     match values {
@@ -225,7 +225,7 @@ pub fn or_one<I: Isa>(isa: I, values: Option<Floats<'_>>, range: Range<usize>, i
     }
 }
 
-/// A term whose factor is 0 is 0, whatever it is.
+/// Returns factor * term, but 0 where the factor is 0, even if the term is not finite.
 #[inline(always)]
 pub fn times<I: Isa>(isa: I, factor: I::F64, term: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);

@@ -1,8 +1,8 @@
-//! What a sampler may draw from a row, without sorting the vocabulary.
+//! Tokens that a sampler may draw from a row, found without sorting the vocabulary.
 //!
-//! Tokens are weighed with softmax's exponentials as integers (rule Q), so every sum is exact and no cut depends on
-//! an order of addition. Masses decide cuts and draws; reported probabilities come of f64 exponentials over the
-//! support. Tokens are ordered by logit, the highest first, and among equals by index.
+//! Tokens are weighted by softmax's exponentials as integers (rule Q). So every sum is exact, and no cutoff depends on
+//! the order of addition. These integer masses decide cutoffs and draws. Reported probabilities come from f64
+//! exponentials over the support. Tokens are ordered by descending logit, and equal ones by index.
 
 mod candidates;
 #[cfg(feature = "sharded")]
@@ -34,7 +34,7 @@ use whole::Whole;
 
 const OP: &str = "sample";
 
-/// Writes what `make` makes of what is left of each row.
+/// Filters each row, and writes to `out` the result of `make` for the remaining tokens.
 pub fn each_row<E: Element, T: Send>(
     logits: Rows<'_, E>,
     mask: Option<Resolved<'_>>,
@@ -49,7 +49,7 @@ pub fn each_row<E: Element, T: Send>(
 struct Draws<'a, 'r, E, T> {
     logits: Rows<'a, E>,
     first: usize,
-    /// Of the rows from the first on.
+    /// Results of the rows from `first` on.
     out: &'a mut [Result<T>],
     scores: Scores<'a>,
     requests: &'a Requests<'a, 'r>,
@@ -101,11 +101,11 @@ impl<E: Element, T: Send> Work for Draws<'_, '_, E, T> {
     }
 }
 
-/// What a sampler makes of a row.
+/// Buffers of a sampler, with the candidates of the current row.
 #[derive(Default)]
 pub struct Sampling {
     narrow: Candidates<f32>,
-    /// Of rows in f64, and those with infinite logits.
+    /// Candidates of f64 rows, and of rows with infinite logits.
     wide: Candidates<f64>,
     is_wide: bool,
     maxima: Vec<f32>,
@@ -128,14 +128,14 @@ impl Sampling {
     }
 }
 
-/// Rows that a step changed: in f32, as engines do it, and of f64 in f64.
+/// Logits that a step adjusted: f64 rows in f64, all others in f32, as engines do.
 #[derive(Default)]
 struct Adjusted {
     f32s: Vec<f32>,
     f64s: Vec<f64>,
 }
 
-/// A row that is drawn from.
+/// A row to draw from.
 struct Drawn<'a> {
     scores: &'a Scores<'a>,
     request: Request<'a>,
@@ -143,7 +143,7 @@ struct Drawn<'a> {
 }
 
 impl Drawn<'_> {
-    /// Leaves what the filters left of the row in the buffers.
+    /// Filters the row, and leaves the remaining candidates in the buffers.
     #[inline(always)]
     fn run<I: Isa, E: Element>(
         &self,
@@ -156,7 +156,7 @@ impl Drawn<'_> {
         let Some(adjustments) = Adjustments::new(config, step) else {
             return isa.outline(OfRow { drawn: self, x, logits, sampling, counts });
         };
-        // A row that is read here is not the sampler's to use meanwhile.
+        // Takes the adjusted logits out of the sampler, because they are read while the sampler is modified.
         let Adjusted { mut f32s, mut f64s } = std::mem::take(&mut sampling.adjusted);
         let found = if E::IS_F64 {
             f64s.clear();
@@ -176,7 +176,7 @@ impl Drawn<'_> {
     }
 }
 
-/// A row as it is to be drawn from, as a function of its own.
+/// A row whose logits are ready for sampling, compiled as a separate function.
 struct OfRow<'a, E> {
     drawn: &'a Drawn<'a>,
     x: &'a [E],
@@ -225,7 +225,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
     }
 }
 
-/// What is drawn from a row.
+/// Sampler state for one row.
 struct Of<'a> {
     request: Request<'a>,
     vocabulary: usize,
@@ -233,7 +233,7 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
-    /// Of the tokens with +inf one as well as another.
+    /// Draws uniformly among the tokens whose logit is +inf.
     #[inline(always)]
     fn infinite<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
         self.sampling.wide.clear();
@@ -248,7 +248,7 @@ impl Of<'_> {
         isa.outline(OfWhole { of: self, whole, max })
     }
 
-    /// A row in f64.
+    /// Draws from a row in f64.
     #[inline(always)]
     fn wide<I: Isa, E: Element>(&mut self, isa: I, live: &Live<'_>, x: &[E]) -> Found {
         let (_, plan, _) = self.request.parts();
@@ -276,7 +276,7 @@ impl Of<'_> {
     }
 }
 
-/// A row in f32 lanes that was surveyed: the first filters are done on the way to its candidates.
+/// A row in f32 lanes whose maxima are known. Its first filters are applied while its candidates are collected.
 struct OfWhole<'a, 'o, S> {
     of: &'o mut Of<'a>,
     whole: Whole<'o, S>,
@@ -326,7 +326,7 @@ impl<S: Element> Kernel for OfWhole<'_, '_, S> {
     }
 }
 
-/// The temperature that comes first, and the other filters.
+/// Returns the leading temperature, or 1 without one, and the remaining filters.
 fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     match filters {
         [Filter::Temperature(temperature), rest @ ..] => (*temperature, rest),
@@ -334,7 +334,7 @@ fn heat(filters: &[Filter]) -> (f64, &[Filter]) {
     }
 }
 
-/// Whether a filter goes by the mass of all tokens, which has the temperature that comes first.
+/// Returns whether a filter needs the mass of all tokens, computed at the leading temperature.
 fn asks_for_total(filters: &[Filter]) -> bool {
     filters.iter().any(|filter| matches!(filter, Filter::TopP { of_all: true, .. }))
 }

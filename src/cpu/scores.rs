@@ -3,8 +3,8 @@
 //! The logit z of a score x is computed in f64: x is scaled, then capped, then biased. A score of -inf is masked before
 //! that, as is everything that the mask excludes. Three forms of the exponential follow:
 //!
-//! - Rows whose logits are all exact in f32 take the f32 form. These are all f32, f16 and bf16 rows without options, with a
-//!   scale that is a power of two, or with biases of 0 and -inf.
+//! - Rows whose logits are all exact in f32 take the f32 form. These are all f32, f16 and bf16 rows without options,
+//!   with a scale that is a power of two, or with biases of 0 and -inf.
 //! - Other rows of these types take the form for differences of f64 ([`crate::math::softmax_exp`]).
 //! - Rows of f64 take the f64 exponential.
 
@@ -23,7 +23,7 @@ use crate::simd::{Float, Isa, Kernel, MaskBits, Select, Span, block, fold};
 use extrema::{Extrema, extrema};
 use std::ops::Range;
 
-/// The options of a call, resolved against the view.
+/// Options of a call that turn scores into logits, resolved for its view.
 #[derive(Clone, Copy)]
 pub struct Scores<'m> {
     pub mask: Option<Resolved<'m>>,
@@ -32,27 +32,27 @@ pub struct Scores<'m> {
     pub fully_masked: FullyMasked,
 }
 
-/// What a row turned out to be.
+/// Class of a row.
 pub enum Row<'s> {
-    /// A NaN is in it.
+    /// Contains a NaN.
     Nan(Live<'s>),
-    /// A logit of +inf is in it, and no NaN.
+    /// Contains a logit of +inf, and no NaN.
     Infinite(Live<'s>),
-    /// Nothing to attend to.
+    /// Has no unmasked logit.
     Masked,
-    /// Something to attend to.
+    /// Has an unmasked logit, and neither NaN nor +inf.
     Live(Live<'s>),
 }
 
 impl Row<'static> {
-    /// Of a row that has these, without its logits.
+    /// Classifies a row by its maximum and whether it has a NaN. The logits are not available.
     pub fn known(max: f64, nan: bool) -> Self {
         classify(0..0, Logits::Direct, Extrema { max, min: max, nan })
     }
 }
 
 impl Row<'_> {
-    /// What the whole of a row that is not live is filled with; counts it.
+    /// Returns the value that fills a row that is not live, and counts the row in `met`.
     #[inline(always)]
     pub fn stand_in<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met, zero: E, uniform: E) -> E {
         match self {
@@ -76,35 +76,35 @@ impl Row<'_> {
     }
 }
 
-/// A row with something to attend to, or something that spoils it.
+/// Logits of a row that is not fully masked. They may include NaN and +inf.
 pub struct Live<'s> {
-    /// The columns that have logits; the others are masked.
+    /// Columns that have logits; all others are masked.
     pub columns: Range<usize>,
     pub logits: Logits<'s>,
     pub max: f64,
     pub min: f64,
 }
 
-/// The logits, wherever they are; -inf where masked.
+/// Storage of the logits, which are -inf where masked.
 pub enum Logits<'s> {
-    /// The scores are the logits.
+    /// The scores themselves are the logits.
     Direct,
     F32(&'s [f32]),
     F64(&'s [f64]),
 }
 
 impl Scores<'_> {
-    /// Whether the scores are the logits, but for what the mask excludes.
+    /// Returns whether the scores are the logits, except where the mask excludes them.
     fn is_plain(&self) -> bool {
         self.scale == 1.0 && self.softcap.is_none() && !self.mask.is_some_and(|m| m.has_bias())
     }
 
-    /// Whether rows of this type are read as they are, by f32 lanes.
+    /// Returns whether f32 lanes can read the scores of this type as logits, without options.
     pub fn is_bare<E: Element>(&self) -> bool {
         !E::IS_F64 && self.is_plain() && self.mask.is_none()
     }
 
-    /// Those of some columns of a lane outside of which all is masked.
+    /// Returns the range within `columns` outside of which the mask excludes all of the lane.
     #[inline(always)]
     pub fn bounds(&self, lane: usize, columns: Range<usize>) -> Range<usize> {
         let Some(mask) = &self.mask else { return columns };
@@ -112,13 +112,13 @@ impl Scores<'_> {
         low.clamp(columns.start, columns.end)..high.clamp(columns.start, columns.end)
     }
 
-    /// Reads a row: what it is, and its logits.
+    /// Classifies a row and computes its logits.
     #[inline(always)]
     pub fn read<'s, I: Isa, E: Element>(&self, isa: I, lane: usize, x: &[E], buffers: &'s mut Buffers) -> Row<'s> {
         self.read_part(isa, lane, 0, x, buffers)
     }
 
-    /// The same of the part of a row that begins with `first`; columns are counted from there.
+    /// Reads the shard of a row that begins at column `first`. Columns are counted from there.
     #[inline(always)]
     pub fn read_part<'s, I: Isa, E: Element>(
         &self,
@@ -168,8 +168,8 @@ impl Scores<'_> {
         classify(columns, Logits::F64(logits), found)
     }
 
-    /// The logits in f32, if none of them is rounded: for masks of flags and of biases that are 0 or -inf, and scales by
-    /// powers of two.
+    /// Computes the logits in f32, and returns whether none of them was rounded. This serves masks of flags, biases
+    /// that are 0 or -inf, and scales that are powers of two.
     #[inline(always)]
     fn narrow_logits<I: Isa, E: Element>(
         &self,
@@ -218,7 +218,7 @@ impl Scores<'_> {
         !rounded.any()
     }
 
-    /// Scale, softcap, bias, keep flags.
+    /// Computes the logits in f64: scale, softcap, bias, keep flags.
     #[inline(always)]
     fn wide_logits<I: Isa, E: Element>(
         &self,
@@ -261,7 +261,7 @@ impl Scores<'_> {
     }
 }
 
-/// [`Scores::read`] as a function of its own, which four ops share.
+/// [`Scores::read`] compiled as a separate function, which four ops share.
 struct Read<'a, 's, E> {
     scores: &'a Scores<'a>,
     lane: usize,
@@ -310,7 +310,8 @@ fn is_exact_f32<I: Isa>(isa: I, logits: &[f64]) -> bool {
 }
 
 impl<'s> Live<'s> {
-    /// As part of a row that has this maximum, and whose logits f32 holds or does not.
+    /// Adapts a shard to its complete row, whose maximum is `max`. `exact` says whether f32 holds all logits of that
+    /// row.
     #[inline(always)]
     pub fn within<'b, I: Isa>(self, isa: I, max: f64, exact: bool, buffers: &'b mut Buffers) -> Live<'b>
     where
@@ -333,7 +334,7 @@ impl<'s> Live<'s> {
 }
 
 impl Live<'_> {
-    /// The logit of the `i`th column that has one; `x` is the row that was read.
+    /// Returns the logit of the `i`th column that has one; `x` is the row that was read.
     #[inline(always)]
     pub fn logit<E: Element>(&self, x: &[E], i: usize) -> f64 {
         match self.logits {

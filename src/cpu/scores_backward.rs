@@ -1,12 +1,12 @@
-//! What the gradients of softmax, log_softmax and logsumexp share: a lane of scores beside the gradients of its
-//! results, which positions are masked, the sum that a lane needs, and the way from logits back to scores.
+//! Code shared by the gradients of softmax, log_softmax and logsumexp: masked positions, the sum of a lane, and the
+//! derivatives of logits by scores.
 //!
-//! The exponentials are those of the op itself ([`super::scores`]); all else is f64. A masked position's gradient is
-//! never read, and its result is 0. Sums take their terms at the columns of the whole lane, so that it makes no
-//! difference by which part of a mask a position is masked.
+//! The exponentials are those of the op itself ([`super::scores`]); all else is f64. The gradient at a masked position
+//! is never read, and its result is 0. Sums place their terms at the columns of the whole lane. So it makes no
+//! difference which part of a mask excludes a position.
 //!
-//! f64 gradients are scaled by a power of two where products of very large or very small ones would leave the type,
-//! and summed in two parts, as the exponentials are.
+//! f64 gradients are scaled by a power of two where products of very large or very small ones would leave the range.
+//! They are summed in two parts, as the exponentials are.
 
 #[cfg(feature = "sharded")]
 pub mod partial;
@@ -23,17 +23,17 @@ use crate::rows::Lanes;
 use crate::simd::{Ahead, Float, Isa, Kernel, MaskBits, Select, Span, Written, block, block_within, fold};
 use std::ops::Range;
 
-/// What tells one op's gradient from another's.
+/// Gradient formula of one op.
 pub trait Formula: Copy + Send + Sync {
     /// Whether the sum of a lane is divided by the sum of its exponentials.
     const MEAN: bool;
-    /// A term of the lane's sum, of the exponential e, and what its rounding leaves out.
+    /// Returns a term of the lane's sum for the exponential `e`, and the term's rounding error.
     fn term<I: Isa>(isa: I, e: I::F64, dy: I::F64) -> (I::F64, I::F64);
-    /// The gradient of a logit with softmax y; the sum is in two parts.
+    /// Returns the gradient of a logit whose softmax is `y`; `sum` is in two parts.
     fn gradient<I: Isa>(isa: I, y: I::F64, dy: I::F64, sum: (I::F64, I::F64)) -> I::F64;
 }
 
-/// The kernel of a gradient: from the gradients of a lane's results to those of its scores, which are `x`.
+/// Kernel of a gradient: from the gradients of a lane's results to those of its scores `x`.
 #[derive(Clone, Copy)]
 pub struct Backward<'m, E, F> {
     pub scores: Scores<'m>,
@@ -106,7 +106,8 @@ impl<E: Element, F: Formula> Backward<'_, E, F> {
     }
 }
 
-/// A lane of a narrower type of which nothing is masked from the start on, and every slope is the scale.
+/// Writes the gradient of a lane narrower than f64 without softcap, whose unmasked columns are a range from 0 on. Each
+/// derivative is then the scale.
 #[inline(always)]
 fn plain<F: Formula, I: Isa, E: Element>(
     isa: I,
@@ -143,7 +144,7 @@ fn plain<F: Formula, I: Isa, E: Element>(
     .into()
 }
 
-/// The lane of this index, gathered if it does not lie in one piece.
+/// Returns the lane with this index, gathered into a buffer if it is strided.
 fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec<E>) -> &'s [E] {
     let (len, inner) = (x.geometry.len(), x.geometry.inner());
     let group = &x.data[index / inner * x.geometry.stride..][..len * inner];
@@ -155,7 +156,8 @@ fn lane_of<'s, E: Element>(x: &Lanes<'s, E>, index: usize, gathered: &'s mut Vec
     gathered
 }
 
-/// The part of a lane that has logits, with flags where some are masked; nothing if all are. Counts what the lane is.
+/// Returns the part of a lane that has logits, with flags if some of them are masked; nothing if all are. Counts the
+/// class of the lane.
 #[inline(always)]
 pub fn settle<'r, 's, E: Element>(
     scores: &Scores<'_>,
@@ -165,7 +167,7 @@ pub fn settle<'r, 's, E: Element>(
     buffer: &'s mut Vec<u8>,
     met: &mut Met,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
-    // Whatever stands in for a lane does not depend on its scores.
+    // Only counts the lane. A fill value does not depend on the scores, so its gradient is 0.
     row.stand_in(index, scores.fully_masked, met, E::ZERO, E::ZERO);
     match row {
         Row::Masked => None,
@@ -173,7 +175,7 @@ pub fn settle<'r, 's, E: Element>(
     }
 }
 
-/// A flag for each logit, 0 where it is masked; none if none is.
+/// Returns a flag for each logit, 0 where it is masked; nothing if none is masked.
 fn flags<'s, E: Element>(live: &Live<'_>, x: &[E], buffer: &'s mut Vec<u8>) -> Option<&'s [u8]> {
     if live.min > f64::NEG_INFINITY {
         return None;
@@ -187,7 +189,7 @@ fn flags<'s, E: Element>(live: &Live<'_>, x: &[E], buffer: &'s mut Vec<u8>) -> O
     Some(buffer)
 }
 
-/// A block with 0 where it is masked.
+/// Returns the block with 0 at masked positions.
 #[inline(always)]
 pub fn kept<I: Isa>(isa: I, flags: Option<[u8; 16]>, value: I::F64) -> I::F64 {
     match flags {
@@ -196,7 +198,7 @@ pub fn kept<I: Isa>(isa: I, flags: Option<[u8; 16]>, value: I::F64) -> I::F64 {
     }
 }
 
-/// NaN wherever nothing is masked.
+/// Writes NaN to unmasked positions, and 0 to masked ones.
 pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written {
     let to = span.fill(E::NAN);
     for (value, _) in to.iter_mut().zip(flags.unwrap_or(&[])).filter(|(_, flag)| **flag == 0) {
@@ -205,7 +207,7 @@ pub fn spoil<E: Element>(flags: Option<&[u8]>, span: Span<'_, E, E>) -> Written 
     to.into()
 }
 
-/// Counts a lane in whose gradients there is a NaN or an infinity.
+/// Counts a lane whose gradients contain a NaN or an infinity.
 fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, met: &mut Met) {
     let is_live = |i: usize| flags.is_none_or(|flags| flags[i] != 0);
     if dy.iter().enumerate().any(|(i, dy)| is_live(i) && dy.widen().is_nan()) {
@@ -215,7 +217,7 @@ fn count<E: Element>(dy: &[E], flags: Option<&[u8]>, met: &mut Met) {
     }
 }
 
-/// The block of exponentials of this index.
+/// Returns the block of exponentials with this index. The first exponential is at column `first`.
 #[inline(always)]
 pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index: usize) -> I::F64 {
     // Rows of f64 have f64 exponentials, all others f32.
@@ -226,17 +228,17 @@ pub fn weights<I: Isa, E: Element>(isa: I, exps: &Exps<'_>, first: usize, index:
     }
 }
 
-/// What a lane's gradients have in common.
+/// Values that all gradients of a lane share.
 struct Sums {
     /// 1 / the sum of the exponentials, in two parts.
     reciprocal: (f64, f64),
-    /// The formula's sum, in two parts; not finite if a gradient is not.
+    /// Sum of the formula's terms, in two parts; not finite if a gradient is not.
     sum: (f64, f64),
-    /// What gradients are multiplied with before all else: a power of two.
+    /// Power of two that the upstream gradients are multiplied by first.
     up: f64,
-    /// Scale, and part of what undoes `up`.
+    /// Scale, possibly divided by `up`.
     scale: f64,
-    /// The rest of it.
+    /// Factor that undoes `up`, or 1 if `scale` does.
     down: f64,
 }
 
@@ -289,7 +291,8 @@ impl Sums {
         Sums::new::<F, E>(reciprocal, (high, low), up, scale)
     }
 
-    /// Of the lane's sum of terms: of f64, of what they have on a grid and of what that leaves out.
+    /// Combines the sums of a lane's terms. For f64 `high` sums the terms rounded to a grid, and `low` sums the
+    /// remainders.
     #[inline(always)]
     fn new<F: Formula, E: Element>(reciprocal: (f64, f64), (high, low): (f64, f64), up: f64, scale: f64) -> Self {
         if !E::IS_F64 {
@@ -303,12 +306,12 @@ impl Sums {
             let rest = sum.0.mul_add(reciprocal.0, -mean);
             sum = (mean, sum.0.mul_add(reciprocal.1, sum.1.mul_add(reciprocal.0, rest)));
         }
-        // The order of the last two products: neither may overflow, or lose digits, where the result does not.
+        // Orders the last two products so that neither overflows or loses digits where the result does not.
         let (scale, down) = if up > 1.0 && scale.abs() > 1.0 { (scale / up, 1.0) } else { (scale, 1.0 / up) };
         Sums { reciprocal, sum, up, scale, down }
     }
 
-    /// The gradients of a block of scores, whose logits have these slopes times [`Sums::scale`].
+    /// Returns the gradients of a block of scores. `slope` is the derivatives of their logits times [`Sums::scale`].
     #[inline(always)]
     fn gradient<F: Formula, I: Isa, E: Element>(&self, isa: I, e: I::F64, dy: I::F64, slope: I::F64) -> I::F64 {
         let (high, sum) = (isa.f64(self.reciprocal.0), isa.f64(self.sum.0));
@@ -320,18 +323,18 @@ impl Sums {
     }
 }
 
-/// The terms of a lane's sum, by the columns of the whole lane.
+/// Terms of a lane's sum, at the columns of the whole lane.
 struct Terms<'a, E> {
     exps: &'a Exps<'a>,
     dy: &'a [E],
-    /// The column of the first of them.
+    /// Column of the first term.
     first: usize,
     flags: Option<&'a [u8]>,
     up: f64,
 }
 
 impl<E: Element> Terms<'_, E> {
-    /// Those of one block, and what their rounding leaves out.
+    /// Returns the terms of one block, and their rounding errors.
     #[inline(always)]
     fn block<F: Formula, I: Isa>(&self, isa: I, index: usize) -> (I::F64, I::F64) {
         let dy = E::load_wide(isa, &block_within(self.dy, self.first, index, E::ZERO));
@@ -341,7 +344,7 @@ impl<E: Element> Terms<'_, E> {
     }
 }
 
-/// The largest magnitude that is not masked, +inf perhaps; a NaN does not count.
+/// Returns the largest magnitude that is not masked. It may be +inf; a NaN is ignored.
 #[inline(always)]
 fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     let largest = fold(
@@ -357,8 +360,8 @@ fn largest<I: Isa, E: Element>(isa: I, dy: &[E], flags: Option<&[u8]>) -> f64 {
     isa.array_f64(largest).into_iter().fold(0.0, |a, b| if b > a { b } else { a })
 }
 
-/// A power of two that takes numbers up to `largest` to where their products with exponentials neither overflow nor
-/// vanish, and a power of two above the largest product.
+/// Returns a power of two that scales numbers up to `largest`, so that their products with exponentials neither
+/// overflow nor vanish. Also returns a power of two above the largest product.
 #[inline(always)]
 fn normaliser(largest: f64) -> (f64, f64) {
     const HUGE: f64 = f64::from_bits((600 + 1023) << 52);
@@ -373,14 +376,14 @@ fn normaliser(largest: f64) -> (f64, f64) {
     (up, 2.0 * power)
 }
 
-/// Adding and subtracting it leaves multiples of 2^-31 of this range, which add without error; what they leave out is
-/// small.
+/// Returns the number to add and subtract to round a term to a multiple of 2^-31 of this range. Such multiples add
+/// without error, and the remainders are small.
 #[inline(always)]
 fn grid(range: f64) -> f64 {
     1.5 * (1u64 << (52 - 31)) as f64 * range
 }
 
-/// d logit / d score times `scale` for each score, or nothing where it is `scale` everywhere.
+/// Returns d logit / d score times `scale` for each score, or nothing where it is `scale` everywhere.
 #[inline(always)]
 pub fn slopes<'s, I: Isa, E: Element>(
     isa: I,
@@ -395,8 +398,8 @@ pub fn slopes<'s, I: Isa, E: Element>(
     Some(slopes)
 }
 
-/// [`slopes`] under a softcap, as a function of its own: 1 - tanh^2 v = 4 e / (1 + e)^2 with e = e^(-2|v|), which
-/// does not cancel.
+/// [`slopes`] under a softcap, compiled as a separate function. It computes 1 - tanh^2 v as 4 e / (1 + e)^2 with e =
+/// e^(-2|v|), which does not cancel.
 struct Slopes<'a, 's, E> {
     scores: &'a Scores<'a>,
     cap: f64,
@@ -426,7 +429,7 @@ impl<E: Element> Kernel for Slopes<'_, '_, E> {
     }
 }
 
-/// The last pass over a lane.
+/// Writes the gradients of a lane, in a last pass over it.
 #[inline(always)]
 fn write<F: Formula, I: Isa, E: Element>(
     isa: I,

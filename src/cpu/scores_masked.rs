@@ -1,9 +1,9 @@
-//! Rows of f32, f16 and bf16 with a scale, keep flags or a bias whose logits are nowhere kept: a logit is an
-//! unevaluated sum of two f32, made once for the maximum and again for its exponential.
+//! Rows of f32, f16 and bf16 with a scale, keep flags or a bias, whose logits are not stored. A logit is the
+//! unevaluated sum of two f32. It is computed once for the maximum, and again for its exponential.
 //!
-//! That serves rows whose largest logit is below 256 in magnitude, of terms that are not much larger; the others take
-//! the way that [`super::scores`] has for all. Of a row in parts each part says what it has ([`Found`]), and all parts
-//! together what way the row takes.
+//! This path serves rows whose largest logit is below 256 in magnitude, and whose terms are not much larger. All other
+//! rows take the general path of [`super::scores`]. For a sharded row, each shard reports its statistics ([`Found`]),
+//! and these together decide the path of the row.
 
 use super::scores::{Scores, halve};
 use super::scratch::{Buffers, room};
@@ -19,45 +19,45 @@ mod found;
 pub use found::Found;
 use found::Sums;
 
-/// Scales that leave the low part of a product within f32 wherever it counts.
+/// Scales for which the low part of a product stays within f32 wherever it matters.
 const SCALES: Range<f64> = 1e-15..1e15;
-/// Up to here a product's error, 2^-46 of it, does not show in its exponential.
+/// Limit of products whose error, 2^-46 of them, does not show in their exponentials.
 const LARGEST_PRODUCT: f32 = 16_384.0;
-/// Low parts of logits whose products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16. Where two logits
-/// change their order by them, the high parts are nearer to each other than this.
+/// Distance between high parts below which the low parts can change the order of two logits. Low parts of logits whose
+/// products are below [`LARGEST_PRODUCT`] are at most 2^-10 + 2^-11 + 2^-16.
 const NEAR: f32 = 1.0 / 256.0;
-/// Share of a large product by which a logit may be above its rounded sum: 2^-23 for the product, and 2^-24 for the sum where
-/// they cancel.
+/// Share of a large product by which a logit may exceed its rounded sum: 2^-23 for the product, and 2^-24 for the sum
+/// where they cancel.
 const LEFT_OUT: f32 = 1.0 / (1 << 22) as f32;
-/// As many elements as stay in the first-level cache until their exponentials are summed.
+/// Number of elements that stay in the first-level cache until their exponentials are summed.
 const RUN: usize = 4096;
 
-/// A row with something to attend to.
+/// Row that takes this path. It has an unmasked logit.
 pub struct Masked<'a> {
-    /// The columns that have logits; the others are masked.
+    /// Columns that have logits; all others are masked.
     pub columns: Range<usize>,
-    /// In two parts.
+    /// Scale in two parts.
     scale: (f32, f32),
     bias: Bias<'a>,
-    /// In two parts.
+    /// Largest logit in two parts.
     max: (f32, f32),
 }
 
-/// What is beside a row's scores. Flags are 0 where they are set and -inf elsewhere: there a score does not count, while
-/// a NaN is still one when a bias of -inf is added to it.
+/// Values added to the scores of a row. Flags are stored as 0 where they are set, and as -inf elsewhere. A flag of -inf
+/// replaces the score, even a NaN. A bias of -inf added to NaN is NaN.
 #[derive(Clone, Copy)]
 enum Bias<'a> {
     None,
     Flags(&'a [f32]),
-    /// 0 or -inf.
+    /// Bias of 0 or -inf only.
     Exact(&'a [f32]),
     Any(&'a [f32]),
-    /// A bias and flags.
+    /// Bias and flags.
     Both(&'a [f32], &'a [f32]),
 }
 
 impl Scores<'_> {
-    /// Finds the row's maximum; nothing if it is not to be read this way.
+    /// Finds the row's maximum, or returns nothing if the row does not take this path.
     #[inline(always)]
     pub fn masked<'s, I: Isa, E: Element>(
         &'s self,
@@ -85,7 +85,7 @@ impl Scores<'_> {
         (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
     }
 
-    /// What the part of a row has that begins with column `first`.
+    /// Returns the statistics of the shard of a row that begins at column `first`.
     #[inline(always)]
     pub fn find_masked<I: Isa, E: Element>(
         &self,
@@ -118,7 +118,8 @@ impl Scores<'_> {
         }
     }
 
-    /// That part, of a row that has `found` in all; nothing if the row is not to be read this way.
+    /// Returns that shard of a row whose complete statistics are `found`, or nothing if the row does not take this
+    /// path.
     #[inline(always)]
     pub fn masked_part<'s, I: Isa, E: Element>(
         &'s self,
@@ -147,7 +148,7 @@ impl Scores<'_> {
         (max.0.abs() < SMALL_MAXIMUM).then_some(Masked { columns, scale, bias, max })
     }
 
-    /// Whether rows of this type may be read this way.
+    /// Returns whether rows of this type may take this path.
     fn may_be_masked<E: Element>(&self) -> bool {
         !E::IS_F64 && self.softcap.is_none() && SCALES.contains(&self.scale)
     }
@@ -157,7 +158,7 @@ impl Scores<'_> {
         (high, (self.scale - f64::from(high)) as f32)
     }
 
-    /// What is beside some columns of a lane; nothing if it is not to be read in f32.
+    /// Returns the bias and flags of some columns of a lane; nothing if f32 does not hold them.
     #[inline(always)]
     fn bias<'s, I: Isa>(
         &'s self,
@@ -188,7 +189,7 @@ impl Scores<'_> {
     }
 }
 
-/// 0 where a flag is set, -inf elsewhere. The next row's flags are asked for if they are far.
+/// Writes 0 where a flag is set, and -inf elsewhere. Prefetches the flags of the next row if they are far.
 #[inline(always)]
 fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
     if far {
@@ -203,17 +204,17 @@ fn flags<'t>(keep: &[u8], far: bool, to: &'t mut [f32]) -> &'t [f32] {
     to
 }
 
-/// -inf where a flag is not set.
+/// Returns the logits, with -inf where the flag is not set.
 #[inline(always)]
 fn kept<I: Isa>(isa: I, z: I::F32, flags: &[f32; LANES]) -> I::F32 {
     let flags = isa.load_f32(flags);
     I::F32::select(flags.eq(isa.f32(0.0)), z, flags)
 }
 
-/// Whether all are 0 or -inf.
+/// Returns whether all biases are 0 or infinite. A +inf shows later, as the maximum.
 #[inline(always)]
 fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
-    // Of 0 and the infinities alone twice the number is the number; +inf shows as the maximum.
+    // Only 0 and the infinities equal twice their value.
     let (blocks, rest) = bias.as_chunks::<LANES>();
     for bias in blocks {
         let bias = isa.load_f32(bias);
@@ -224,7 +225,7 @@ fn is_exact<I: Isa>(isa: I, bias: &[f32]) -> bool {
     rest.iter().all(|&bias| bias + bias == bias)
 }
 
-/// The largest score that is not masked; nothing if there is a NaN.
+/// Returns the largest score that is not masked; nothing if there is a NaN.
 #[inline(always)]
 fn max_score<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
     isa: I,
@@ -244,7 +245,7 @@ fn max_score<I: Isa, E: Element, const FLAGS: bool, const N: usize>(
     )
 }
 
-/// The largest score's logit.
+/// Returns the logit of the largest score, in two parts.
 #[inline(always)]
 fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
     let max = max?;
@@ -252,11 +253,11 @@ fn product(max: Option<f32>, scale: (f32, f32)) -> Option<(f32, f32)> {
     Some((product, max.mul_add(scale.1, max.mul_add(scale.0, -product))))
 }
 
-/// The largest logit, among those whose high parts are near to the largest high part; nothing if there is a NaN.
+/// Returns the largest logit among those whose high parts are near the largest high part; nothing if there is a NaN.
 ///
-/// The products of near ones are below [`LARGEST_PRODUCT`], or the row is not read this way. So the largest of them is that of
-/// the row, and the largest of its parts' maxima too. A finite score whose product overflows is masked by a bias of -inf, as
-/// other finite scores are; an infinite score beside that bias is NaN.
+/// The row takes this path only if the products of near logits are below [`LARGEST_PRODUCT`]. So the largest near logit
+/// is the largest of the row, and the largest over shards is the largest of their maxima. A bias of -inf masks a finite
+/// score whose product overflows, as it masks other finite scores. An infinite score with such a bias is NaN.
 #[inline(always)]
 fn max_of_sums<I: Isa, E: Element, const N: usize>(
     isa: I,
@@ -298,7 +299,7 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
         },
     );
     let (of_row, lows) = (largest(isa, high), isa.array_f32(low));
-    // Most rows have the largest in one lane, and no large product.
+    // In most rows one lane holds the maximum, and no product is large.
     let (mut lanes, mut low) = (high.eq(isa.f32(of_row)).bits(), f32::NEG_INFINITY);
     while lanes != 0 {
         low = low.max(lows[lanes.trailing_zeros() as usize]);
@@ -308,14 +309,14 @@ fn max_of_sums<I: Isa, E: Element, const N: usize>(
     Some(Sums { high: of_row, low, large })
 }
 
-/// The larger of two sums whose low parts are below half an ULP of the high ones; a sum that is NaN is never it.
+/// Returns the larger of two sums whose low parts are below half an ULP of the high ones. A NaN is never chosen.
 #[inline(always)]
 fn larger<I: Isa>((high, low): (I::F32, I::F32), (other, other_low): (I::F32, I::F32)) -> (I::F32, I::F32) {
     let of_equals = I::F32::select(other.eq(high), other_low.max(low), low);
     (other.max(high), I::F32::select(high.lt(other), other_low, of_equals))
 }
 
-/// The largest of what `f` makes of the blocks of a row; nothing if there is a NaN.
+/// Returns the largest value of `f` over the blocks of a row; nothing if there is a NaN.
 #[inline(always)]
 fn max<I: Isa, E: Element, const N: usize>(
     isa: I,
@@ -332,7 +333,7 @@ fn max<I: Isa, E: Element, const N: usize>(
         #[inline(always)]
         |(max, nan), x, bias| {
             let z = f(E::load(isa, x), bias);
-            // In turns, so that the latency of a comparison does not decide the speed.
+            // Two maxima alternate, which hides the latency of a comparison.
             ([z.max(max[1]), max[0]], nan | z.is_nan())
         },
     );
@@ -348,13 +349,13 @@ fn largest<I: Isa>(isa: I, values: I::F32) -> f32 {
     )
 }
 
-/// A product, at most `f32::MAX` unless its score is infinite.
+/// Returns a product, which is at most `f32::MAX` unless its score is infinite.
 #[inline(always)]
 fn bounded_product<I: Isa>(isa: I, x: I::F32, scale: I::F32) -> I::F32 {
     isa.f32(f32::MAX).max(x).min(x * scale)
 }
 
-/// A product, its bias and its flags, rounded.
+/// Returns the rounded sum of a product, its bias and its flags.
 #[inline(always)]
 fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; LANES]; N]) -> I::F32 {
     let sum = product + isa.load_f32(beside[0]);
@@ -364,8 +365,8 @@ fn sum<I: Isa, const N: usize>(isa: I, product: I::F32, beside: [&[f32; LANES]; 
     }
 }
 
-/// A block of logits; the low part means nothing where the high one is not finite, and both nothing where flags mask a
-/// NaN.
+/// Returns a block of logits in two parts. The low part is meaningless where the high part is not finite. Both are
+/// meaningless where flags mask a NaN.
 #[inline(always)]
 fn logits<I: Isa, const EXACT: bool, const N: usize>(
     isa: I,
@@ -385,8 +386,8 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 }
 
 impl Masked<'_> {
-    /// The exponentials of a row's columns that have logits, where its result will be or in a buffer; and their sum by
-    /// rule Q. The next row is asked for, if that is far.
+    /// Writes the exponentials of the columns that have logits, to the result or to a buffer. Returns them with their
+    /// sum by rule Q. Prefetches the next row if it is far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
         &self,

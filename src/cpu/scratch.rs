@@ -1,4 +1,4 @@
-//! Buffers that a thread keeps from call to call, so that kernels allocate nothing once they have grown.
+//! Buffers that each thread reuses between calls, so that kernels allocate nothing once they have grown.
 
 #[cfg(feature = "inference")]
 use super::attention;
@@ -8,14 +8,14 @@ use super::attention_backward;
 use super::sample::Sampling;
 use std::cell::RefCell;
 
-/// The buffers; which kernel uses which is its own affair. They hold whatever was left in them.
+/// Buffers that each kernel uses as it needs. Their contents are left over from earlier uses.
 #[derive(Default)]
 pub struct Scratch {
-    /// A row's logits.
+    /// Logits of a row.
     pub logits: Buffers,
-    /// Its exponentials, or whatever else is made of it.
+    /// Exponentials of the row, or other intermediate results.
     pub made: Buffers,
-    /// What goes with either: flags, slopes.
+    /// Data that accompanies either: flags, derivatives.
     pub beside: Buffers,
 }
 
@@ -36,7 +36,7 @@ thread_local! {
     static SAMPLING: RefCell<Sampling> = RefCell::new(Sampling::default());
 }
 
-/// Lends this thread's buffers. Not to be called within `f`.
+/// Lends this thread's buffers to `f`, which must not call this function.
 #[inline(always)]
 pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let mut scratch = SCRATCH.take();
@@ -45,7 +45,7 @@ pub fn with<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     result
 }
 
-/// Lends this thread's buffers for attention. Not to be called within `f`.
+/// Lends this thread's buffers for attention to `f`, which must not call this function.
 #[cfg(feature = "inference")]
 #[inline(always)]
 pub fn with_attention<R>(f: impl FnOnce(&mut attention::Buffers) -> R) -> R {
@@ -55,7 +55,7 @@ pub fn with_attention<R>(f: impl FnOnce(&mut attention::Buffers) -> R) -> R {
     result
 }
 
-/// Lends this thread's buffers for attention's gradient. Not to be called within `f`.
+/// Lends this thread's buffers for attention's gradient to `f`, which must not call this function.
 #[cfg(feature = "train")]
 #[inline(always)]
 pub fn with_attention_backward<R>(f: impl FnOnce(&mut attention_backward::Buffers) -> R) -> R {
@@ -65,7 +65,7 @@ pub fn with_attention_backward<R>(f: impl FnOnce(&mut attention_backward::Buffer
     result
 }
 
-/// Lends this thread's buffers for sampling. Not to be called within `f`.
+/// Lends this thread's buffers for sampling to `f`, which must not call this function.
 #[cfg(feature = "sample")]
 #[inline(always)]
 pub fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
@@ -75,7 +75,7 @@ pub fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
     result
 }
 
-/// The first `len` elements, grown if need be.
+/// Returns the first `len` elements of the buffer, which grows if it is shorter.
 #[inline(always)]
 pub fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {

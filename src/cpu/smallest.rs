@@ -1,20 +1,20 @@
-//! The smallest magnitude of a row of f32 that is not 0.
+//! Smallest nonzero magnitude in a row of f32.
 
 use crate::element::Element;
 use crate::simd::{Float, Isa, Kernel, fold};
 
-/// The smallest magnitude of f32 that is not 0; +inf if there is none.
+/// Smallest nonzero magnitude of f32 values; +inf if there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Least {
     pub value: f64,
-    /// Whether it is one step less, as it is where zeros are.
+    /// Whether `value` is one step below that magnitude, as it is in rows with zeros.
     pub stepped: bool,
 }
 
 impl Least {
     pub const NOTHING: Self = Least { value: f64::INFINITY, stepped: false };
 
-    /// That of both.
+    /// Returns the smaller of both. If one is a step lower, the other is lowered by a step before they are compared.
     pub fn merge(self, other: Self) -> Self {
         let stepped = self.stepped || other.stepped;
         let step = |least: Least| {
@@ -29,8 +29,7 @@ impl Least {
     }
 }
 
-/// The smallest magnitude among blocks of f32, in two chains, so that the latency of a comparison does not decide the
-/// speed.
+/// Smallest magnitude among blocks of f32. Two chains hide the latency of a comparison.
 #[derive(Clone, Copy)]
 pub struct Smallest<I: Isa>([I::F32; 2]);
 
@@ -40,14 +39,14 @@ impl<I: Isa> Smallest<I> {
         Smallest([isa.f32(f32::INFINITY); 2])
     }
 
-    /// Compares the magnitudes of the block of this index.
+    /// Includes the magnitudes of the block with this index.
     #[inline(always)]
     pub fn meet(mut self, index: usize, magnitudes: I::F32) -> Self {
         self.0[index % 2] = magnitudes.min(self.0[index % 2]);
         self
     }
 
-    /// The smallest that is not 0 of the elements of `x`, which were all met.
+    /// Returns the smallest nonzero magnitude of `x`, whose blocks have all been included.
     #[inline(always)]
     pub fn found<E: Element>(self, isa: I, x: &[E]) -> Least {
         let smallest = smallest_of(isa, self.0[0].min(self.0[1]));
@@ -60,7 +59,7 @@ impl<I: Isa> Smallest<I> {
 
 #[inline(always)]
 fn smallest_of<I: Isa>(isa: I, values: I::F32) -> f64 {
-    // None is NaN.
+    // No value is NaN.
     let min = |a: f32, b: f32| if a < b { a } else { b };
     let mut values = isa.array_f32(values);
     for width in [8, 4, 2, 1] {
@@ -71,7 +70,8 @@ fn smallest_of<I: Isa>(isa: I, values: I::F32) -> f64 {
     values[0].into()
 }
 
-/// [`Smallest::found`] where there are zeros: of 0 what is one step nearer to 0 is a NaN, which is never smaller.
+/// [`Smallest::found`] for rows with zeros. The bits of each magnitude are lowered by 1. This turns 0 into a NaN, which
+/// is never the smallest.
 struct SmallestBut0<'a, E>(&'a [E]);
 
 impl<E: Element> Kernel for SmallestBut0<'_, E> {

@@ -1,5 +1,6 @@
-//! Softmax of a row: exponentials where the result will be, or in a buffer if that is narrower; their exact sum; and one
-//! product with 1/sum in two parts, while which the extremes of the next row are found if it has no options.
+//! Softmax of a row. Exponentials are written to the result, or to a buffer if the result is narrower. Their sum is
+//! exact. One product with 1/sum, in two parts, gives the results. In rows without options, that pass also finds the
+//! extremes of the next row.
 
 use super::exp_sum::ExpSum;
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
@@ -70,7 +71,7 @@ impl Softmax<'_> {
         let masked = self.0.masked(isa, index, span.source(), span.is_far(), [&mut *logits, beside]);
         if let Some(masked) = masked {
             let row_len = span.len();
-            // Inlined: in rows of 128 columns a call would show.
+            // Inlined, because a call would be measurable in rows of 128 columns.
             return Write { row: With::Masked(&masked), span, row_len, made, inverse: None }.run(isa);
         }
         let row = self.0.read(isa, index, span.source(), logits);
@@ -88,7 +89,7 @@ impl Softmax<'_> {
     }
 }
 
-/// 1 / sum in two parts, of a row of which this is a part; of a row that is whole it is found on the way.
+/// 1 / sum in two parts, given for a shard of a row. For a complete row it is computed from the exponentials.
 pub type Inverse = Option<(f64, f64)>;
 
 #[inline(always)]
@@ -98,7 +99,7 @@ fn inverse_f32(inverse: Inverse, sum: u128, row_len: usize) -> (f32, f32) {
     (high, (inverse - f64::from(high)) as f32)
 }
 
-/// Writes the softmax of a row with options, or of a part of a row. Rows and parts share this kernel.
+/// Kernel that writes the softmax of a row with options, or of a shard of a row.
 pub struct Write<'l, 'b, 'a, E> {
     pub row: With<'l, 'b>,
     pub span: Span<'a, E, E>,
@@ -107,9 +108,9 @@ pub struct Write<'l, 'b, 'a, E> {
     pub inverse: Inverse,
 }
 
-/// The logits of the row.
+/// Logits of the row.
 pub enum With<'l, 'b> {
-    /// Not stored: they are computed from scores and bias again.
+    /// Not stored: they are computed again from scores and bias.
     Masked(&'l Masked<'b>),
     /// In a buffer, or the scores themselves.
     Live(&'l Live<'b>),
@@ -156,7 +157,7 @@ fn write_masked<I: Isa, E: Element>(
     divide(isa, span.reading(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])
 }
 
-/// The columns of a row that have logits; `plain`, if it is there, becomes that of the row `next`.
+/// Writes the columns of a row that have logits. If `plain` is present, it receives the extremes of the row `next`.
 #[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn write<I: Isa, E: Element>(
@@ -195,7 +196,7 @@ fn write<I: Isa, E: Element>(
     }
 }
 
-/// Exponentials times 1/sum.
+/// Multiplies the exponentials by 1/sum.
 #[inline(always)]
 fn divide<I: Isa, S: Storage, E: Element>(
     isa: I,

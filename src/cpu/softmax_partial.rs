@@ -1,5 +1,5 @@
-//! Softmax and its logarithm of rows that are in parts: what each part has, then its sum against the maximum of all,
-//! then its results. Each step is that of a whole row, so that the bits are.
+//! Softmax and log-softmax of sharded rows. Each shard computes its statistics, then its sum against the maximum of the
+//! complete row, then its results. Each step is the same as for a complete row, so the results have the same bits.
 
 use super::each_row::{OfRow, each_row};
 use super::exp_sum::{ExpSum, Finer};
@@ -19,21 +19,21 @@ use crate::sharded::keys;
 use crate::simd::{Isa, Span, Written};
 use std::ops::Range;
 
-/// What a part of a row has; merged, what all of it has.
+/// Partial statistics of a shard. Merging all shards gives the complete row's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// Of the logits; +inf where there is a NaN.
+    /// Largest logit; +inf if there is a NaN.
     max: f64,
-    /// The largest logit below it; of f64 nobody asks for it.
+    /// Largest logit below `max`; not computed for f64, which does not need it.
     second: f64,
     nan: bool,
-    /// Whether f32 holds the logits.
+    /// Whether f32 holds all logits.
     exact: bool,
     masked: scores_masked::Found,
 }
 
 impl Found {
-    /// In no columns.
+    /// Statistics of no columns.
     pub const NOTHING: Self = Found {
         max: f64::NEG_INFINITY,
         second: f64::NEG_INFINITY,
@@ -42,7 +42,7 @@ impl Found {
         masked: scores_masked::Found::NOTHING,
     };
 
-    /// What both have.
+    /// Returns the merged statistics of two shards.
     pub fn merge(self, other: Self) -> Self {
         let max = self.max.max(other.max);
         Found {
@@ -54,17 +54,17 @@ impl Found {
         }
     }
 
-    /// The largest logit below a maximum that is not below its own.
+    /// Returns the largest logit below `max`, which must be at least the maximum of this shard.
     fn below(&self, max: f64) -> f64 {
         if self.max < max { self.max } else { self.second }
     }
 
-    /// What sums are finer by where the largest is left out.
+    /// Returns the power of two that scales the sum without its largest term.
     pub fn finer(&self) -> Finer {
         Finer::new(self.max, self.second)
     }
 
-    /// What a part turned out to be, but for how it is read under a mask.
+    /// Returns the statistics of a shard, except `masked`.
     #[inline(always)]
     pub fn of<I: Isa, E: Element>(isa: I, row: &Row<'_>, x: &[E]) -> Self {
         match row {
@@ -84,29 +84,29 @@ impl Found {
         }
     }
 
-    /// The row of which this is all, without its logits.
+    /// Returns the class of the complete row with these statistics, without its logits.
     pub fn row(&self) -> Row<'static> {
         Row::known(self.max, self.nan)
     }
 
-    /// A part as one of a row that has this.
+    /// Adapts a shard to the complete row with these statistics.
     #[inline(always)]
     pub fn within<'b, I: Isa>(&self, isa: I, part: Live<'b>, buffers: &'b mut Buffers) -> Live<'b> {
         part.within(isa, self.max, self.exact, buffers)
     }
 }
 
-/// How many integers go from rank to rank for what a row has.
+/// Number of integers that ranks exchange for the statistics of a row.
 #[cfg(feature = "sharded")]
 pub const KEYS: usize = 6;
 
-/// The same without a mask.
+/// Number of these integers for rows without a mask.
 #[cfg(feature = "sharded")]
 pub const PLAIN_KEYS: usize = 2;
 
 #[cfg(feature = "sharded")]
 impl Found {
-    /// Integers whose maxima are the keys of what is merged.
+    /// Returns integers whose maxima over all shards are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; KEYS] {
         let max = keys::of_f64(if self.nan { f64::NAN } else { self.max });
         let [a, b, c, d] = self.masked.keys();
@@ -121,17 +121,18 @@ impl Found {
         Found { max, second: f64::NEG_INFINITY, nan, exact: inexact == 0, masked }
     }
 
-    /// A key whose maximum is that of the largest logit below that of all columns, which this is.
+    /// Returns a key for a max-reduction that yields the second-largest logit. `all` holds the statistics of all
+    /// columns.
     pub fn second_key(&self, all: &Found) -> u64 {
         keys::of_f64(self.below(all.max))
     }
 
-    /// Takes the key of the second largest logit of all columns.
+    /// Sets the second-largest logit of all columns from its key.
     pub fn take_second(&mut self, key: u64) {
         self.second = keys::to_f64(key);
     }
 
-    /// [`Found::keys`] that rows without a mask have.
+    /// Returns those of [`Found::keys`] that rows without a mask need.
     pub fn plain_keys(&self) -> [u64; PLAIN_KEYS] {
         let [max, inexact, ..] = self.keys();
         [max, inexact]
@@ -142,48 +143,48 @@ impl Found {
         Found::of_keys([max, inexact, a, b, c, d])
     }
 
-    /// The largest logit.
+    /// Returns the largest logit.
     pub fn max(&self) -> f64 {
         self.max
     }
 
-    /// Whether f32 holds the logits.
+    /// Returns whether f32 holds all logits.
     pub fn is_exact(&self) -> bool {
         self.exact
     }
 
-    /// Whether there is nothing to attend to.
+    /// Returns whether the row is fully masked.
     pub fn is_masked(&self) -> bool {
         matches!(self.row(), Row::Masked)
     }
 }
 
-/// What a sum is for.
+/// Purpose of a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum For {
     Softmax,
-    /// Which reads rows as logarithms do.
+    /// A gradient, which reads rows as logarithms do.
     Gradient,
     Logarithm,
 }
 
-/// Some columns of rows.
+/// Shard of rows: some of their columns.
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
-    /// Of whole rows.
+    /// Logit options of the complete rows.
     pub scores: Scores<'a>,
-    /// The first column.
+    /// First column of the shard.
     pub first: usize,
-    /// Columns in all.
+    /// Number of columns of the complete rows.
     pub all: usize,
 }
 
-/// What the part of each row has.
+/// Returns the statistics of the shard of each row.
 pub fn find<E: Element>(x: Rows<'_, E>, part: Part<'_>) -> Result<Vec<Found>> {
     each_row(x, Found::NOTHING, Finding(part))
 }
 
-/// The sum of the part of each row.
+/// Returns the sum of exponentials of the shard of each row.
 pub fn sums<E: Element>(x: Rows<'_, E>, part: Part<'_>, found: &[Found], of: For) -> Result<Vec<ExpSum>> {
     each_row(x, ExpSum::default(), Summing { part, found, of })
 }
@@ -244,7 +245,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
     }
 }
 
-/// The results of some columns.
+/// Kernel that writes the results of some columns.
 #[derive(Clone, Copy)]
 pub struct Store<'a> {
     pub part: Part<'a>,
@@ -316,7 +317,7 @@ impl Store<'_> {
     }
 }
 
-/// What logarithms the sums of rows have, of a type; 0 of a row that has none.
+/// Returns the logarithm of each row's sum, for rows of type `E`; 0 for rows that are not live.
 pub fn logs<E: Element>(all: usize, found: &[Found], sums: &[ExpSum]) -> Result<Vec<f64>> {
     let no_columns = Rows::<E>::shaped(&[], &[found.len(), 0])?;
     each_row(no_columns, 0.0, Logs { all, found, sums })
@@ -346,7 +347,8 @@ impl<E: Element> OfRow<E> for Logs<'_> {
 }
 
 impl Found {
-    /// The log-sum-exp of a row of which this is all, by its number, and the logarithm of its sum.
+    /// Returns the log-sum-exp of the complete row with these statistics. `row` is its index, and `log` the logarithm
+    /// of its sum.
     pub fn log_sum_exp<E: Element>(&self, row: usize, log: f64, policy: FullyMasked, met: &mut Met) -> E {
         match self.row() {
             Row::Live(_) => E::from_wide(self.max + log),

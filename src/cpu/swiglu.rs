@@ -1,7 +1,7 @@
-//! silu(gate) * up: in f32 where that serves, in f64 elsewhere.
+//! silu(gate) * up: in f32 where that is accurate enough, in f64 elsewhere.
 //!
-//! Which of the two an element takes depends on that element alone. The f64 form is a function of its own, which runs
-//! over the stretches that have such elements.
+//! The choice for an element depends on that element alone. The f64 form is a separate function, which runs over the
+//! chunks that have such elements.
 
 use super::elementwise::{Ends, ROW};
 use crate::element::Element;
@@ -9,17 +9,17 @@ use crate::error::Result;
 use crate::math::swiglu::{Narrow, swiglu};
 use crate::simd::{self, Float, Isa, Kernel, MaskBits, Output, Select, Span, Work, Written};
 
-/// Elements that are done at a time; where the gate is overwritten, there is a copy of as many.
+/// Elements processed at a time. Where the gate is overwritten, each chunk of it is copied first.
 const CHUNK: usize = 512;
 
-/// Runs it from two slices into another of the same length.
+/// Computes the product from two slices into another of the same length.
 pub fn apply<'a, E: Element>(gate: &[E], up: &[E], out: Output<'a, E>) -> Result<&'a mut [E]> {
     let (to, finish) = out.start();
     let written = simd::run(Flat { span: Ends::Apart { from: gate, to }, up })?;
     Ok(finish.done(written))
 }
 
-/// Runs it in place of the gate.
+/// Computes the product in place of the gate.
 pub fn apply_in_place<E: Element>(gate: &mut [E], up: &[E]) -> Result<()> {
     simd::run(Flat { span: Ends::InPlace(gate), up })?;
     Ok(())
@@ -79,7 +79,7 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// A chunk in f32, and once more where that does not serve for all of it.
+/// Computes a chunk in f32, and again if f32 does not serve all of its elements.
 #[inline(always)]
 fn by_narrow<'a, I: Isa, E: Element>(
     isa: I,
@@ -105,7 +105,7 @@ fn by_narrow<'a, I: Isa, E: Element>(
     to
 }
 
-/// A chunk again, in f64 where f32 does not serve.
+/// Second computation of a chunk, in f64 where f32 does not serve.
 struct Again<'a, E> {
     gate: &'a [E],
     up: &'a [E],

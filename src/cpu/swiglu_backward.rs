@@ -1,4 +1,4 @@
-//! The gradients of swiglu by both of its arguments, in f64: one read of each of three slices, one write of two.
+//! Gradients of swiglu by both arguments, in f64. Three slices are read once, and two are written once.
 
 use super::elementwise::{Ends, ROW};
 use crate::element::Element;
@@ -7,10 +7,10 @@ use crate::math::swiglu::{by_gate, by_up};
 use crate::simd::{self, Isa, Kernel, Output, Span, Work, Written};
 use std::marker::PhantomData;
 
-/// Elements that are widened at a time.
+/// Elements widened at a time.
 const CHUNK: usize = 512;
 
-/// Runs it into two slices of the length of the others.
+/// Writes the gradients of `gate` and `up` to two slices of the same length.
 pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a, E>; 2]) -> Result<[&'a mut [E]; 2]> {
     let ((to_gate, gate_finish), (to_up, up_finish)) = (dgate.start(), dup.start());
     let ends = [(gate, to_gate), (up, to_up)].map(|(from, to)| Ends::Apart { from, to });
@@ -18,14 +18,14 @@ pub fn apply<'a, E: Element>([gate, up, dy]: [&[E]; 3], [dgate, dup]: [Output<'a
     Ok([gate_finish.done(written_gate), up_finish.done(written_up)])
 }
 
-/// Runs it in place of the gate and of its factor.
+/// Overwrites `gate` and `up` with their gradients.
 pub fn apply_in_place<E: Element>([gate, up]: [&mut [E]; 2], dy: &[E]) -> Result<()> {
     simd::run(Flat { ends: [gate, up].map(Ends::InPlace), dy })?;
     Ok(())
 }
 
 struct Flat<'a, E> {
-    /// Of the gate and of its factor.
+    /// Source and destination for the gate and for `up`.
     ends: [Ends<'a, E>; 2],
     dy: &'a [E],
 }
@@ -76,7 +76,7 @@ impl<E: Element> Work for Flat<'_, E> {
     }
 }
 
-/// Writes the numbers in the type of the destination.
+/// Converts the numbers to the type of the destination.
 #[inline(always)]
 fn convert<'a, I: Isa, S: Element, T: Element, D: Element>(isa: I, from: &[S], to: Span<'a, T, D>) -> &'a mut [D] {
     to.map_from_wide(
@@ -87,7 +87,7 @@ fn convert<'a, I: Isa, S: Element, T: Element, D: Element>(isa: I, from: &[S], t
     )
 }
 
-/// Overwrites the gate and its factor by their gradients, to be rounded to `E`.
+/// Kernel that overwrites `gate` and `up` with their gradients, which are then rounded to `E`.
 struct Each<'a, E> {
     gate: &'a mut [f64],
     up: &'a mut [f64],

@@ -1,4 +1,4 @@
-//! Lanes that do not lie side by side in memory: gathered into rows, and put back.
+//! Copies between strided lanes and contiguous rows.
 
 /// Copies lanes `first .. first + rows.len() / len` of a `[len, inner]` block into rows of `len`.
 pub fn gather<T: Copy>(block: &[T], inner: usize, first: usize, len: usize, rows: &mut [T]) {
@@ -10,7 +10,7 @@ pub fn gather<T: Copy>(block: &[T], inner: usize, first: usize, len: usize, rows
     }
 }
 
-/// The reverse of [`gather`].
+/// Copies rows back into the block: the reverse of [`gather`].
 pub fn scatter<T: Copy>(rows: &[T], block: &mut [T], inner: usize, first: usize, len: usize) {
     let count = rows.len() / len;
     for j in 0..len {

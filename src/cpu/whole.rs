@@ -1,33 +1,34 @@
-//! Passes over a whole tensor, cut over threads: sums by rule O, and what else is seen on the way.
+//! Passes over a whole tensor, split between threads. They compute sums by rule O, and other statistics in the same
+//! pass.
 
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, TILE, sum_of_tiles};
 use crate::simd::{self, Isa, Work};
 
-/// Elements of a run, which counts as a row when the work is cut: as many tiles as are folded together.
+/// Number of elements in a run, which counts as a row when work is split. It covers the tiles that are folded together.
 pub const RUN: usize = GROUP * TILE;
 
-/// What is done with each run.
+/// Computation on each run.
 pub trait Pass<E: Element>: Copy + Send + Sync {
-    /// What is seen beside the sum. Its default is what is seen of nothing.
+    /// Statistics other than the sum. The default describes an empty tensor.
     type Seen: Default + Send;
-    /// Whether there is a sum.
+    /// Whether the pass computes a sum.
     const SUMS: bool = true;
-    /// What two neighbouring parts have seen, together.
+    /// Merges the statistics of two neighbouring parts.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
-    /// The sums of the run's tiles. `start` is the index of its first element in the tensor. `#[inline(always)]`, like
-    /// everything it calls.
+    /// Returns the sums of the run's tiles, and adds to the statistics. `start` is the index of the run's first element
+    /// in the tensor. Must be `#[inline(always)]`, like everything it calls.
     fn look<I: Isa>(&self, isa: I, start: usize, run: &[E], seen: &mut Self::Seen) -> [f64; GROUP];
 }
 
-/// The sum over the tensor, and what was seen.
+/// Returns the sum over the tensor, and the statistics.
 pub fn pass<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(f64, P::Seen)> {
     let (tiles, seen) = tiles(x, pass)?;
     Ok((sum_of_tiles(&tiles), seen))
 }
 
-/// The sum of each tile, and what was seen.
+/// Returns the sum of each tile, and the statistics.
 pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::Seen)> {
     let mut tiles = vec![0.0; if P::SUMS { x.len().div_ceil(TILE) } else { 0 }];
     let seen = simd::run(Whole { x, tiles: &mut tiles, start: 0, pass })?;
@@ -36,7 +37,7 @@ pub fn tiles<E: Element, P: Pass<E>>(x: &[E], pass: P) -> Result<(Vec<f64>, P::S
 
 struct Whole<'a, E, P> {
     x: &'a [E],
-    /// Where the sums of its tiles go.
+    /// Destination of the sums of its tiles.
     tiles: &'a mut [f64],
     start: usize,
     pass: P,
@@ -79,19 +80,19 @@ impl<E: Element, P: Pass<E>> Work for Whole<'_, E, P> {
     }
 }
 
-/// A tensor that is overwritten run by run.
+/// A tensor that a kernel overwrites.
 pub struct Overwrite<'a, E, K> {
     pub x: &'a mut [E],
     pub kernel: K,
 }
 
-/// What overwrites a run.
+/// Kernel that overwrites a part of a tensor.
 pub trait Overwriting<E: Element>: Copy + Send + Sync {
-    /// What is seen on the way. Its default is what is seen of nothing.
+    /// Statistics of the pass. The default describes an empty tensor.
     type Seen: Default + Send;
-    /// What two parts have seen, together.
+    /// Merges the statistics of two parts.
     fn join(first: Self::Seen, rest: Self::Seen) -> Self::Seen;
-    /// Overwrites all of `x`. `#[inline(always)]`, like everything it calls.
+    /// Overwrites all of `x`. Must be `#[inline(always)]`, like everything it calls.
     fn write<I: Isa>(&self, isa: I, x: &mut [E]) -> Self::Seen;
 }
 

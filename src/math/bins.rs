@@ -1,23 +1,23 @@
-//! Rule B of [`super::sum`] over blocks.
+//! Binned sums of [`super::sum`], over blocks.
 
 use crate::simd::{Float, Isa, LANES, MaskBits};
 
-/// Bins that are kept.
+/// Number of bins that are kept.
 const BINS: usize = 4;
-/// The units of two neighbouring bins are 2^31 apart.
+/// Number of bits of a bin: the units of neighbouring bins differ by a factor of 2^31.
 const WIDTH: i32 = 31;
-/// The top bin of zeros.
+/// Marker in place of the top bin while all terms are zero.
 const NONE: i32 = i32::MIN;
-/// That of terms of which no bin has room for one, or one is NaN: the only sum that counts is that of these.
+/// Marker in place of the top bin after a NaN or a term too large for any bin. Only the sum of such terms then counts.
 const BEYOND: i32 = i32::MAX;
-/// What a bin has room for.
+/// Largest magnitude that a bin can hold.
 const MOST: f64 = f64::from_bits((1023 + 960) << 52);
 
-/// A sum by rule B.
+/// State of a binned sum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bins {
     top: i32,
-    /// From the top one down, each an exact multiple of its bin's unit.
+    /// Sums of the bins from the top one down, each an exact multiple of its bin's unit.
     sums: [f64; BINS],
 }
 
@@ -28,7 +28,8 @@ impl Default for Bins {
 }
 
 impl Bins {
-    /// Of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15, zeros where there are none.
+    /// Computes the binned sum of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15, with zeros
+    /// past the end.
     #[inline(always)]
     pub fn of<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> Self {
         let zero = isa.f64(0.0);
@@ -36,7 +37,7 @@ impl Bins {
         let (mut room, mut units) = (zero, [zero; BINS]);
         for i in 0..len.div_ceil(LANES) {
             let mut rest = block(i);
-            // Of NaN too.
+            // The negated comparison also catches NaN.
             if (!rest.abs().le(room)).any() {
                 let terms = isa.array_f64(rest);
                 if let Some(sum) = infinite(&terms) {
@@ -62,7 +63,7 @@ impl Bins {
         Bins { top, sums: totals(isa, sums) }
     }
 
-    /// The sum of both.
+    /// Adds the terms of `other` to this sum.
     pub fn merge(&mut self, other: Self) {
         let (mut high, low) = if self.top >= other.top { (*self, other) } else { (other, *self) };
         for (sum, more) in high.sums.iter_mut().zip(moved(low.sums, low.top, high.top, 0.0)) {
@@ -71,7 +72,7 @@ impl Bins {
         *self = high;
     }
 
-    /// The sum in two parts, the larger first.
+    /// Returns the sum in two parts, the larger first.
     pub fn value(&self) -> (f64, f64) {
         let [first, second, third, fourth] = self.sums;
         if self.top == BEYOND {
@@ -84,7 +85,7 @@ impl Bins {
     }
 }
 
-/// How many integers say a sum.
+/// Number of integers that encode a sum.
 #[cfg(feature = "sharded")]
 pub const WORDS: usize = 1 + BINS;
 
@@ -100,7 +101,8 @@ impl Bins {
     }
 }
 
-/// The sums of multiples of 2^-31, 2^-62 and 2^-93 that terms from 0 to 1 are cut into, exact up to 2^21 terms.
+/// Splits terms from 0 to 1 into multiples of 2^-31, 2^-62 and 2^-93, and returns the three sums. They are exact up to
+/// 2^21 terms.
 #[inline(always)]
 pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> [f64; 3] {
     let (mut shifters, mut sums) = ([isa.f64(0.0); 3], [isa.f64(0.0); 3]);
@@ -118,8 +120,8 @@ pub fn grids<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64)
     totals(isa, sums)
 }
 
-/// Returns the sum of each block's lanes. A loop, because the compiler may compile a closure of `map` out of line, without the
-/// vector instructions.
+/// Returns the sum of each block's lanes. This is a loop, because the compiler may compile a closure of `map` out of
+/// line, without the vector instructions.
 #[inline(always)]
 fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     let mut totals = [0.0; N];
@@ -131,18 +133,18 @@ fn totals<I: Isa, const N: usize>(isa: I, sums: [I::F64; N]) -> [f64; N] {
     totals
 }
 
-/// The units of those multiples.
+/// Units of the three sums that [`grids`] returns.
 #[cfg(feature = "sharded")]
 pub const GRIDS: [f64; 3] = [1.0 / (1u64 << 31) as f64, 1.0 / (1u64 << 62) as f64, 1.0 / (1u128 << 93) as f64];
 
-/// A number as a sum of two, the exact sum of both.
+/// Returns the rounded sum and its rounding error. Together they are the exact sum.
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let part = sum - a;
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// The sums of bins from `top` down as those of bins from `to` down, which is not below.
+/// Moves the sums of bins from `top` down to their places in bins from `to` down, where `to` is not below `top`.
 #[inline(always)]
 fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     let by = usize::try_from(to.abs_diff(top)).unwrap_or(BINS);
@@ -153,41 +155,42 @@ fn moved<T: Copy>(sums: [T; BINS], top: i32, to: i32, zero: T) -> [T; BINS] {
     moved
 }
 
-/// What terms add where bins have no room for one: infinity or NaN.
+/// Returns the sum of the terms that no bin can hold, infinity or NaN, or `None` if every term fits.
 fn infinite(terms: &[f64]) -> Option<f64> {
     let beyond = terms.iter().filter(|term| term.is_nan() || term.abs() > MOST);
     beyond.map(|term| term * f64::INFINITY).reduce(|sum, term| sum + term)
 }
 
-/// The largest term of a bin.
+/// Returns the largest term that a bin can hold as the top bin.
 fn room_of(bin: i32) -> f64 {
     let above = WIDTH * (bin + 1) - 1;
     if above < -1022 { 0.0 } else { power_of_two(above).next_down() }
 }
 
-/// The bin of a magnitude.
+/// Returns the top bin for a largest term of this magnitude.
 fn bin_of(magnitude: f64) -> i32 {
     if magnitude == 0.0 {
         return NONE;
     }
-    // Below the normal numbers, the exponent of the smallest of them less one.
+    // For a subnormal magnitude this is one less than the smallest normal exponent.
     let exponent = (magnitude.to_bits() >> 52) as i32 - 1023;
     (exponent + 1).div_euclid(WIDTH)
 }
 
-/// For each bin from the top one down a number whose last place is its unit, halfway to the next exponent.
+/// Returns, for each bin from the top one down, a number whose last place is the bin's unit, halfway to the next power
+/// of two.
 fn shifters(top: i32) -> [f64; BINS] {
     let mut shifters = [0.0; BINS];
     for (bin, shifter) in (0..).zip(&mut shifters) {
         let exponent = 52 + WIDTH * (top - bin);
         let normal = exponent.max(-1022);
-        // Below the normal numbers by one product more.
+        // A subnormal shifter needs one more product.
         *shifter = 1.5 * power_of_two(normal) * power_of_two(exponent - normal);
     }
     shifters
 }
 
-/// A power of two that is a normal number.
+/// Returns a power of two that is a normal number.
 pub fn power_of_two(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
@@ -220,7 +223,7 @@ mod tests {
         with_level(level, || Token::current().unwrap().run(Of(terms))).unwrap()
     }
 
-    /// Terms whose exponents are up to so many apart from this one.
+    /// Returns random terms whose exponents are at most `spread` below `exponent`.
     fn terms(rng: &mut StdRng, count: usize, exponent: i32, spread: i32) -> Vec<f64> {
         let mut term = || {
             let exponent = exponent - rng.random_range(0..=spread);

@@ -1,7 +1,7 @@
 //! The error function in f64 with a low part.
 //!
-//! Below 3/4 x P(x^2) (relative error 2^-59.12), beyond 1 - e^(-x^2) Q(1/(x + 2)) / (x + 2) (relative error of the second
-//! term 2^-59.47).
+//! Below 3/4, erf x = x P(x^2) (relative error 2^-59.12). Above, erf x = 1 - e^(-x^2) Q(1/(x + 2)) / (x + 2) (relative
+//! error of the second term 2^-59.47).
 
 use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};
@@ -9,7 +9,7 @@ use super::wide::{Wide, fast_two_sum};
 use crate::simd::{Float, Isa, Select};
 
 const EDGE: f64 = 0.75;
-/// Beyond it the result rounds to 1.
+/// Argument beyond which the result rounds to 1.
 const LARGEST: f64 = 7.0;
 const NEAR: Polynomial<13> = Polynomial {
     coefficients: [
@@ -62,7 +62,7 @@ const TAIL: Tail<22> = Tail {
     },
 };
 
-/// erf x, for any x.
+/// Computes erf x, for any x.
 #[inline(always)]
 pub fn erf<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
@@ -74,7 +74,7 @@ pub fn erf<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let is_near = a.lt(isa.f64(EDGE));
     let hi = I::F64::select(is_near, near, far);
     let lo = I::F64::select(is_near, near_low, error - t_low);
-    // 1 with the sign of x; a zero keeps it too.
+    // 1 with the sign of x, also where x is a zero.
     let sign = I::F64::from_bits((x.to_bits() & isa.i64(i64::MIN)) | isa.f64(1.0).to_bits());
     Wide { hi: hi * sign, lo: I::F64::select(x.eq(zero), x, lo * sign), exponent: None }
 }

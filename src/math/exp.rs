@@ -1,8 +1,8 @@
 //! The exponential in f64 with a low part.
 //!
-//! x = n ln2 + r with |r| <= ln2/2; e^r = 1 + r + r^2 q(r) with q of degree 10 (relative error 2^-60.3), r as two
-//! f64. The sum is left unevaluated, so that the caller rounds once: 0.65 ULP in f64, and correctly rounded in every
-//! narrower type.
+//! x = n ln2 + r with |r| <= ln2/2, and e^r = 1 + r + r^2 q(r) with q of degree 10 (relative error 2^-60.3). r is kept
+//! as two f64. The sum is left unevaluated, so that the caller rounds once. The error is 0.65 ULP in f64, and the
+//! result is correctly rounded in every narrower type.
 
 use super::wide::{Wide, fast_two_sum, horner, horner_halves};
 use crate::element::Element;
@@ -12,9 +12,9 @@ const LOG2_E: f64 = std::f64::consts::LOG2_E;
 /// ln 2 to 42 bits, so that its product with n is exact.
 const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fefa_3800);
 const LN2_LO: f64 = f64::from_bits(0x3d2e_f357_93c7_6730);
-/// 1.5 * 2^52: adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^52. Adding it rounds to an integer, which is then in the low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
-/// (e^r - 1 - r) / r^2 on |r| <= ln2/2.
+/// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/2.
 pub const POLY: [f64; 11] = [
     0.5,
     f64::from_bits(0x3fc5_5555_5555_555c),
@@ -29,15 +29,15 @@ pub const POLY: [f64; 11] = [
     f64::from_bits(0x3e21_f9df_719b_67ac),
 ];
 
-/// e^x as `1 + high + low` times `2^n`: what exp and expm1 are made of.
+/// e^x as `1 + high + low` times `2^n`, the form shared by exp and expm1.
 struct Reduced<I: Isa> {
-    /// r, to which `low` is small.
+    /// r. `low` is small compared with it.
     high: I::F64,
     low: I::F64,
     n: I::I64,
 }
 
-/// r, what r leaves out, and n, of x = n ln2 + r; |x| at most 2^20 or so.
+/// Splits x into n ln2 + r. Returns r, its rounding error, and n. |x| must be at most about 2^20.
 #[inline(always)]
 pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
     let shifter = isa.f64(SHIFTER);
@@ -49,7 +49,7 @@ pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64, I::I64) {
     (r, float_n.mul_add(isa.f64(-LN2_LO), near - r), n)
 }
 
-/// Splits `x` as [`split`] does.
+/// Splits `x` with [`split`] and evaluates the polynomial.
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     let (r, r_low, n) = split(isa, x);
@@ -57,16 +57,16 @@ fn reduce<I: Isa>(isa: I, x: I::F64) -> Reduced<I> {
     Reduced { high: r, low: (r * r).mul_add(q, r_low), n }
 }
 
-/// e^(x + low) for x within the range where `E` can tell the result from 0 and infinity; see [`clamped`].
+/// Computes e^(x + low) for x in the range where the result in `E` is not merely 0 or infinity; see [`clamped`].
 #[inline(always)]
 pub fn exp_parts<I: Isa>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     let Reduced { high, low: rest, n } = reduce(isa, x);
     let (hi, error) = fast_two_sum(isa.f64(1.0), high);
-    // e^low is 1 + low; it is a factor, not a term.
+    // e^low is 1 + low, which multiplies the result.
     Wide { hi, lo: low.mul_add(hi + rest, error + rest), exponent: Some(n) }
 }
 
-/// e^x for x <= 0, off by 1 ULP or so, and 0 below -700: a term of a sum.
+/// Computes e^x for x <= 0 as a term of a sum: within about 1 ULP, and 0 below -700.
 #[inline(always)]
 pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     let counts = isa.f64(-700.0).le(x);
@@ -75,19 +75,19 @@ pub fn term<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     I::F64::select(counts, I::F64::from_bits(power.to_bits() + n.shl::<52>()), isa.f64(0.0))
 }
 
-/// `x`, moved to where exp in `E` has just reached 0 or infinity if it lies beyond; NaN stays.
+/// Clamps `x` to the range just beyond which exp in `E` reaches 0 or infinity. NaN stays.
 #[inline(always)]
 pub fn clamped<I: Isa, E: Element>(isa: I, x: I::F64) -> I::F64 {
     isa.f64(E::LIMITS.exp_max + 1.0).min(isa.f64(E::LIMITS.exp_min - 1.0).max(x))
 }
 
-/// e^x, for any x.
+/// Computes e^x, for any x.
 #[inline(always)]
 pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     without_nan::<I, E>(isa, x, exp_parts(isa, clamped::<I, E>(isa, x), isa.f64(0.0)))
 }
 
-/// The power of x without an exponent where x is NaN: it is not to be added to a NaN's bits.
+/// Removes the exponent of the power of x where x is NaN, because adding an exponent to a NaN's bits would change it.
 #[inline(always)]
 pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wide<I> {
     if E::IS_F64 {
@@ -97,7 +97,7 @@ pub fn without_nan<I: Isa, E: Element>(isa: I, x: I::F64, power: Wide<I>) -> Wid
     Wide { exponent: power.exponent.map(|n| I::I64::select(x.is_nan(), zero, n)), ..power }
 }
 
-/// e^x - 1 for -40 <= x <= 0, as a sum.
+/// Computes e^x - 1 for -40 <= x <= 0, as a sum.
 #[inline(always)]
 pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     let Reduced { high, low, n } = reduce(isa, x);
@@ -106,7 +106,7 @@ pub fn expm1_parts<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     (hi, error + low * power)
 }
 
-/// e^x as a plain pair for x <= 0, 0 where it is below 2^-1000.
+/// Converts e^x, for x <= 0, to a sum of two f64 without an exponent. The result is 0 where it is below 2^-1000.
 #[inline(always)]
 pub fn exp_below_one<I: Isa>(isa: I, parts: &Wide<I>, x: I::F64) -> (I::F64, I::F64) {
     let power = match parts.exponent {

@@ -1,8 +1,8 @@
 //! Powers of two in f64 with a low part.
 //!
-//! x = n + f with |f| <= 1/2, exactly; 2^f is e^r with r = f ln2 as two f64, by the polynomial of [`super::exp`]. Its
-//! first term, r^2/2, is carried as two f64 too: 0.53 ULP in f64, which leaves 0.8 where a subnormal result is rounded
-//! once more, and correctly rounded in every narrower type. Whole powers are exact.
+//! x = n + f with |f| <= 1/2, exactly. 2^f is e^r with r = f ln2 as two f64, by the polynomial of [`super::exp`]. Its
+//! first term, r^2/2, is kept as two f64 too. The error is 0.53 ULP in f64, or 0.8 where a subnormal result is rounded
+//! a second time. The result is correctly rounded in every narrower type. Whole powers are exact.
 
 use super::exp::{POLY, without_nan};
 use super::slope::within;
@@ -12,10 +12,10 @@ use crate::simd::{Float, Isa};
 
 /// ln 2 in two parts.
 const LN2: [f64; 2] = [f64::from_bits(0x3fe6_2e42_fefa_39ef), f64::from_bits(0x3c7a_bc9e_3b39_803f)];
-/// 1.5 * 2^52: adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^52. Adding it rounds to an integer, which is then in the low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// 2^x for x within a few thousand of zero.
+/// Computes 2^x for x within a few thousand of zero.
 #[inline(always)]
 fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let shifter = isa.f64(SHIFTER);
@@ -28,25 +28,25 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let square = r * r;
     let square_low = r.mul_add(r, isa.f64(-0.0) - square);
     let (sum, error) = fast_two_sum(isa.f64(1.0), r);
-    // e^r_low is a factor of 1 + r_low.
+    // The correction e^r_low is the factor 1 + r_low.
     let small = r_low.mul_add(sum, square_low * half);
     let rest = (square * r).mul_add(horner(isa, r, &POLY[1..]), small);
     let (hi, error_of_square) = fast_two_sum(sum, square * half);
     Wide { hi, lo: error + error_of_square + rest, exponent: Some(shifted.to_bits() - shifter.to_bits()) }
 }
 
-/// 2^x, for any x.
+/// Computes 2^x, for any x.
 #[inline(always)]
 pub fn exp2<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    // Beyond it the result is 0 or infinite in the type.
+    // Magnitude beyond which the result is 0 or infinite in the type.
     let far = if E::IS_F64 { 1100.0 } else { 200.0 };
     without_nan::<I, E>(isa, x, parts(isa, within(isa, x, far)))
 }
 
-/// The slope of 2^x, ln2 2^x, for any x.
+/// Computes the derivative of 2^x, ln2 2^x, for any x.
 #[inline(always)]
 pub fn slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    // Beyond it the product with any number of the type is zero or infinite.
+    // Magnitude beyond which the product with any number of the type is zero or infinite.
     let far = if E::IS_F64 { 2200.0 } else { 300.0 };
     let power = parts(isa, within(isa, x, far)).normalised();
     let (hi, lo) = product(isa, (power.hi, power.lo), (isa.f64(LN2[0]), isa.f64(LN2[1])));

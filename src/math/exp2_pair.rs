@@ -1,7 +1,7 @@
-//! Powers of two in pairs of f32, with the test of [`super::exp_pair`].
+//! Powers of two in pairs of f32, with the rounding test of [`super::exp_pair`].
 //!
-//! x = n/16 + f with |f| <= 1/32, exactly; 2^f is e^r with r = f ln2 in two f32, and the rest is as there. That no lane
-//! passes the test wrongly was found by trying all 2^32 inputs.
+//! x = n/16 + f with |f| <= 1/32, exactly. 2^f is e^r with r = f ln2 in two f32, computed as in [`super::exp_pair`]. A
+//! test of all 2^32 inputs found no lane that passes wrongly.
 
 use super::exp_pair::{STEPS, UNCERTAINTY, of_reduced, round};
 use super::softmax_exp::SHIFTER;
@@ -9,10 +9,11 @@ use crate::simd::{Float, Isa};
 
 /// ln 2 in two parts.
 const LN2: [f32; 2] = [f32::from_bits(0x3f31_7218), f32::from_bits(0xb102_e308)];
-/// Beyond this the result is infinite, or its low part loses digits to the end of f32's range.
+/// Magnitude beyond which the result may be infinite, or its low part may lose digits to underflow.
 const LARGEST: f32 = 108.0;
 
-/// 2^x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
+/// Returns an upper and a lower estimate of 2^x, rounded to f32, for the x that [`serves`] accepts. Where they agree,
+/// the rounding is correct.
 #[inline(always)]
 pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let j = x.mul_add(isa.f32(STEPS), isa.f32(SHIFTER));
@@ -24,7 +25,7 @@ pub fn exp2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     round(isa, power.hi, power.lo, power.power, UNCERTAINTY)
 }
 
-/// Where [`exp2`] serves.
+/// Returns the lanes in which [`exp2`] is valid.
 #[inline(always)]
 pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     x.abs().lt(isa.f32(LARGEST))

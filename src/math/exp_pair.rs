@@ -1,15 +1,15 @@
-//! The exponential in pairs of f32, with a test that tells whether the rounding is certain.
+//! The exponential in pairs of f32, with a test of whether the rounding is certain.
 //!
-//! x = n ln2/16 + r, with r, the table's powers and the polynomial carried in two f32 each: the sum hi + lo is off by
-//! less than 2^-33.7 of the power of two. Where adding that much to either side rounds to the same f32, the rounding is
-//! correct; the other lanes, some 2 in 1000, are left to the f64 form. That no lane passes the test wrongly was found by
-//! trying all 2^32 inputs.
+//! x = n ln2/16 + r. The remainder r, the table's powers and the polynomial are kept in two f32 each. The error of the
+//! sum hi + lo is less than 2^-33.7 of the power of two. If adding that bound to either side gives the same f32, the
+//! rounding is correct. The other lanes, about 2 in 1000, are computed by the f64 form. A test of all 2^32 inputs found
+//! no lane that passes wrongly.
 
 use super::softmax_exp::SHIFTER;
 use super::wide::fast_two_sum;
 use crate::simd::{Float, Int, Isa};
 
-/// f32(2^(j/16)) less j where the exponent of n will add it again.
+/// f32(2^(j/16)), less j in the exponent bits to which the bits of n will add it again.
 const TABLE: [f32; 16] = {
     let bits: [u32; 16] = [
         0x3f80_0000,
@@ -36,7 +36,7 @@ const TABLE: [f32; 16] = {
     }
     table
 };
-/// (2^(j/16) - f32(2^(j/16))) / f32(2^(j/16)).
+/// Relative remainders of the table, (2^(j/16) - f32(2^(j/16))) / f32(2^(j/16)).
 const TABLE_LOW: [f32; 16] = {
     let bits: [u32; 16] = [
         0x0000_0000,
@@ -63,35 +63,35 @@ const TABLE_LOW: [f32; 16] = {
     }
     table
 };
-/// Steps in a doubling.
+/// Number of steps per factor of two.
 pub const STEPS: f32 = 16.0;
 /// 16 / ln2.
 const PER_STEP: f32 = f32::from_bits(0x41b8_aa3b);
-/// ln2/16 as two f32 of which the first has 21 bits, so that n times it loses nothing.
+/// ln2/16 as two f32. The first has 21 bits, so that its product with n is exact.
 const STEP_HI: f32 = f32::from_bits(0x3d31_7218);
 const STEP_LO: f32 = f32::from_bits(0xaf02_e308);
-/// (e^r - 1 - r) / r^2 on |r| <= ln2/32, the first coefficient held at 1/2; error 2^-37.4.
+/// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/32, with the first one fixed at 1/2; error 2^-37.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a_ab8f), f32::from_bits(0x3d2a_ab5a)];
-/// Bounds the error of hi + lo, relative to the power of two.
+/// Bound on the error of hi + lo, relative to the power of two.
 pub const UNCERTAINTY: f32 = 7e-11;
-/// Beyond this the result may be subnormal or infinite.
+/// Magnitude beyond which the result may be subnormal or infinite.
 pub const LARGEST: f32 = 75.0;
 
-/// An exponential as two f32, and the power of two that its error is relative to.
+/// Exponential as two f32, and the power of two to which its error is relative.
 pub struct Pair<I: Isa> {
     pub hi: I::F32,
     pub lo: I::F32,
     pub power: I::F32,
 }
 
-/// e^x to within [`UNCERTAINTY`] for |x| below [`LARGEST`].
+/// Computes e^x within [`UNCERTAINTY`] for |x| below [`LARGEST`].
 #[inline(always)]
 pub fn exp_pair<I: Isa>(isa: I, x: I::F32) -> Pair<I> {
     let (r, r_low, j) = reduce(isa, x);
     of_reduced(isa, r, r_low, j)
 }
 
-/// e^(x + low), where `low` is an ULP of x or two.
+/// Computes e^(x + low), where `low` is at most about two ULP of x.
 #[inline(always)]
 pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
     let (r, r_low, j) = reduce(isa, x);
@@ -99,7 +99,7 @@ pub fn exp_of_sum<I: Isa>(isa: I, x: I::F32, low: I::F32) -> Pair<I> {
     of_reduced(isa, r, r_low, j)
 }
 
-/// What is left of x in two f32 when n ln2/16 is taken off, and n in the low bits of a third.
+/// Returns the remainder x - n ln2/16 in two f32, and a third number with n in its low bits.
 #[inline(always)]
 fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     let j = x.mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
@@ -109,7 +109,7 @@ fn reduce<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32, I::F32) {
     (r, n.mul_add(isa.f32(-STEP_LO), near - r), j)
 }
 
-/// e^(r + r_low) times 2^(n/16), where `j` has n in its low bits.
+/// Computes e^(r + r_low) times 2^(n/16), where `j` has n in its low bits.
 #[inline(always)]
 pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I> {
     let low = isa.long_lookup(isa.long_table(&TABLE_LOW), j.to_bits());
@@ -122,20 +122,21 @@ pub fn of_reduced<I: Isa>(isa: I, r: I::F32, r_low: I::F32, j: I::F32) -> Pair<I
     Pair { hi, lo: s.mul_add(v, s.mul_add(r, s - hi)), power: s }
 }
 
-/// e^x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
+/// Returns an upper and a lower estimate of e^x, rounded to f32, for the x that [`serves`] accepts. Where they agree,
+/// the rounding is correct.
 #[inline(always)]
 pub fn exp<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let e = exp_pair(isa, x);
     round(isa, e.hi, e.lo, e.power, UNCERTAINTY)
 }
 
-/// Where [`exp`] serves.
+/// Returns the lanes in which [`exp`] is valid.
 #[inline(always)]
 pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     x.abs().lt(isa.f32(LARGEST))
 }
 
-/// hi + lo and `uncertainty * scale` to either side, rounded to f32.
+/// Returns hi + lo plus and minus `uncertainty * scale`, each rounded to f32.
 #[inline(always)]
 pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty: f32) -> [I::F32; 2] {
     let above = hi + scale.mul_add(isa.f32(uncertainty), lo);
@@ -143,7 +144,7 @@ pub fn round<I: Isa>(isa: I, hi: I::F32, lo: I::F32, scale: I::F32, uncertainty:
     [above, below]
 }
 
-/// A value in f64 and that share of it to either side, rounded to f32.
+/// Returns a f64 value plus and minus the fraction `uncertainty` of it, each rounded to f32.
 #[inline(always)]
 pub fn round_wide<I: Isa>(isa: I, value: I::F64, uncertainty: f64) -> [I::F32; 2] {
     [isa.narrow(value.mul_add(isa.f64(uncertainty), value)), isa.narrow(value.mul_add(isa.f64(-uncertainty), value))]

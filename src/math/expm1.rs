@@ -1,19 +1,19 @@
 //! e^x - 1 in f64 with a low part.
 //!
-//! x = n ln2 + r as in [`super::exp`]; e^r - 1 = r + r^2/2 + r^3 q(r) with q of degree 9 (relative error 2^-60.34), the
-//! first two terms in two f64 each. Less than 2^-57 of the result is lost, which makes it correctly rounded in every
-//! type narrower than f64.
+//! x = n ln2 + r as in [`super::exp`]. e^r - 1 = r + r^2/2 + r^3 q(r) with q of degree 9 (relative error 2^-60.34).
+//! Each of the first two terms is kept as two f64. The error is below 2^-57 of the result, so the result is correctly
+//! rounded in every type narrower than f64.
 
 use super::exp::split;
 use super::wide::{Wide, fast_two_sum, horner, power_of_two, two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Below it the result is -1 in every type.
+/// Argument below which the result is -1 in every type.
 pub const LOWEST: f64 = -40.0;
-/// Above it a 1 does not show, and the power of two is kept apart.
+/// Argument above which subtracting 1 has no effect. The power of two is then kept as a separate exponent.
 const HIGH: f64 = 42.0;
-/// (e^r - 1 - r - r^2/2) / r^3 on |r| <= ln2/2.
+/// Coefficients of (e^r - 1 - r - r^2/2) / r^3 on |r| <= ln2/2.
 const POLY: [f64; 10] = [
     f64::from_bits(0x3fc5_5555_5555_5559),
     f64::from_bits(0x3fa5_5555_5555_5559),
@@ -27,7 +27,8 @@ const POLY: [f64; 10] = [
     f64::from_bits(0x3e21_f92c_a329_8802),
 ];
 
-/// e^x - 1 for x from [`LOWEST`] on, as a sum of two and a power of two, which is 0 below [`HIGH`].
+/// Computes e^x - 1 for x from [`LOWEST`] up, as a sum of two f64 times a power of two. The exponent is 0 below
+/// [`HIGH`].
 #[inline(always)]
 fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (r, r_low, n) = split(isa, x);
@@ -42,13 +43,13 @@ fn parts<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
     let power = I::F64::select(is_high, one, power_of_two(isa, n));
     let (whole, whole_low) = two_sum(power, I::F64::select(is_high, isa.f64(0.0), isa.f64(-1.0)));
-    // Without its power of two, the number is 1 + high + low.
+    // The factor next to the power of two is 1 + high + low.
     let (hi, error) = fast_two_sum(whole, high * power);
     let exponent = I::I64::select(is_high, n, isa.f64(0.0).to_bits());
     Wide { hi, lo: error + low.mul_add(power, whole_low), exponent: Some(exponent) }
 }
 
-/// e^x - 1, for any x.
+/// Computes e^x - 1, for any x.
 #[inline(always)]
 pub fn expm1<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let within = isa.f64(E::LIMITS.exp_max + 1.0).min(isa.f64(LOWEST).max(x));
@@ -58,7 +59,8 @@ pub fn expm1<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: I::F64::select(is_zero, x, hi), lo: I::F64::select(is_zero, x, lo), exponent }
 }
 
-/// e^x - 1 for [`LOWEST`] <= x <= 0, as a sum whose low part is below half a unit in the last place of the high one.
+/// Computes e^x - 1 for [`LOWEST`] <= x <= 0 as a sum. Its low part is below half a unit in the last place of the high
+/// part.
 #[inline(always)]
 pub fn expm1_below_zero<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     let Wide { hi, lo, .. } = parts(isa, x);

@@ -1,18 +1,19 @@
-//! Rule Q of [`super::sum`]: sums of f32 from 0 to 1 in fixed point, which are exact.
+//! Fixed-point sums of [`super::sum`]: exact sums of f32 from 0 to 1.
 //!
-//! A sampler's masses are such sums too. Up to 262,144 weights they are by rule Q; beyond, their units are 2^-42, so that a
-//! mass fits in 64 bits at any length.
+//! A sampler's masses are such sums too. Up to 262,144 weights they are fixed-point sums as defined there. Beyond that
+//! length their unit is 2^-42, so that a mass fits in 64 bits at any length.
 
 use crate::simd::{Float, Isa, Kernel, LANES, Storage, in_default, padded};
 
-/// The longest row whose sum by rule Q fits in 64 bits.
+/// Maximum length of a row whose fixed-point sum fits in 64 bits.
 const FINE_TERMS: usize = 1 << 18;
-/// The unit of rule Q in longer rows is 2 to the minus this.
+/// Negated exponent of the unit of a fixed-point sum of a longer row: the unit is 2^-48.
 pub(crate) const LONG_BITS: u32 = 48;
 
-/// Rule Q, by its definition: the sum in units of 2^-45, or of 2^-48 for more than 262,144 terms.
+/// Computes the fixed-point sum of the terms, directly from its definition: in units of 2^-45, or of 2^-48 for more
+/// than 262,144 terms.
 ///
-/// A sum of terms above 1 stops at `u128::MAX`. A negative or NaN term counts as 0.
+/// If the terms are above 1, the sum saturates at `u128::MAX`. A negative or NaN term counts as 0.
 ///
 /// ```
 /// use evenkeel::math::sum::rule_q;
@@ -24,31 +25,31 @@ pub fn rule_q(terms: &[f32]) -> u128 {
     in_default(|| terms.iter().map(units).fold(0, u128::saturating_add))
 }
 
-/// The unit of rule Q for a row of this length is 2 to the minus this.
+/// Returns the negated exponent of the unit of a fixed-point sum for a row of this length.
 #[inline(always)]
 pub(crate) fn sum_bits(row_len: usize) -> u32 {
     if is_long(row_len) { LONG_BITS } else { 45 }
 }
 
-/// Whether a sum by rule Q of a row of this length may need more than 64 bits.
+/// Returns whether the fixed-point sum of a row of this length may need more than 64 bits.
 #[inline(always)]
 pub(crate) fn is_long(row_len: usize) -> bool {
     row_len > FINE_TERMS
 }
 
-/// Rule Q over part of a row of `row_len` terms.
+/// Computes the fixed-point sum of part of a row of `row_len` terms.
 #[inline(always)]
 pub(crate) fn sum_exps<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u128 {
     if is_long(row_len) { isa.outline(Long(terms)) } else { sum_q(isa, terms, row_len).into() }
 }
 
-/// Rule Q over a row of this length, or part of it, that is made in runs.
+/// Accumulator of a fixed-point sum over a row of `row_len` terms, or part of it, whose terms are produced in runs.
 #[derive(Clone, Copy)]
 pub(crate) struct RowSum {
     row_len: usize,
-    /// The sum of a short row.
+    /// Sum of a short row.
     short: u64,
-    /// The sum of a long row.
+    /// Sum of a long row.
     long: u128,
 }
 
@@ -68,15 +69,15 @@ impl RowSum {
         }
     }
 
-    /// The sum of all runs.
+    /// Returns the sum of all runs, in units.
     #[inline(always)]
     pub(crate) fn units(self) -> u128 {
         self.long + u128::from(self.short)
     }
 }
 
-/// Rule Q over a row of this length, or part of it, that is made in runs and kept: a long row is read again, since a call
-/// among the runs would cost shorter ones their registers.
+/// Accumulator as [`RowSum`], for terms that stay in memory. A long row is summed at the end by reading it again,
+/// because a call between the runs would cost shorter rows their registers.
 #[derive(Clone, Copy)]
 pub(crate) struct KeptSum {
     row_len: usize,
@@ -97,27 +98,27 @@ impl KeptSum {
         }
     }
 
-    /// The sum of all runs, which are these terms.
+    /// Returns the sum of all runs, in units. `terms` are the terms of all runs together.
     #[inline(always)]
     pub(crate) fn units<I: Isa, S: Storage>(self, isa: I, terms: &[S]) -> u128 {
         if is_long(self.row_len) { isa.outline(Long(terms)) } else { self.short.into() }
     }
 }
 
-/// A sum by rule Q of a row of this length, rounded once.
+/// Converts the fixed-point sum of a row of this length to f64, rounded once.
 #[inline(always)]
 pub(crate) fn units_to_f64(sum: u128, row_len: usize) -> f64 {
     if is_long(row_len) { long_to_f64(sum) } else { sum as u64 as f64 / (1u64 << 45) as f64 }
 }
 
-/// The same of a long row: a function of its own, so that no other row waits for a conversion from 128 bits.
+/// Converts the sum of a long row. A separate function, so that other rows do not pay for a conversion from 128 bits.
 #[cold]
 #[inline(never)]
 fn long_to_f64(sum: u128) -> f64 {
     sum as f64 / (1u64 << LONG_BITS) as f64
 }
 
-/// Part of a long row.
+/// Kernel that sums part of a long row.
 struct Long<'a, S>(&'a [S]);
 
 impl<S: Storage> Kernel for Long<'_, S> {
@@ -125,12 +126,13 @@ impl<S: Storage> Kernel for Long<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u128 {
-        /// The units of so many terms of a lane are below 2^56. As the bits of an f64 that is a number and no NaN.
+        /// Number of terms summed between two reductions. The units of a lane then stay below 2^56, so their bits, read
+        /// as an f64, are a finite number.
         const RUN: usize = 256 * LANES;
         let mut total = 0u128;
         for run in self.0.chunks(RUN) {
             let (blocks, tail) = run.as_chunks::<LANES>();
-            // Two chains, so that the latency of an addition does not decide the speed.
+            // Two chains hide the latency of the additions.
             let mut sums = [long_units(isa, &padded(tail, S::NAUGHT)), isa.i64(0)];
             for block in blocks {
                 sums = [sums[1] + long_units(isa, block), sums[0]];
@@ -142,36 +144,39 @@ impl<S: Storage> Kernel for Long<'_, S> {
     }
 }
 
-/// The units of terms of a long row: what a number whose last place is the unit gains by them.
+/// Returns the units of the terms of a long row. Adding a term to an offset whose last place is the unit increases the
+/// offset's bit pattern by the term's units.
 #[inline(always)]
 fn long_units<I: Isa, S: Storage>(isa: I, terms: &[S; LANES]) -> I::I64 {
-    /// Halfway from 16 to 32, where the last place is 2^-48.
+    /// Midpoint of 16 and 32, between which the last place is 2^-48.
     const OFFSET: f64 = 24.0;
     (isa.widen(S::load(isa, terms)) + isa.f64(OFFSET)).to_bits() - isa.i64(OFFSET.to_bits() as i64)
 }
 
-/// The unit of a sampler's masses is 2 to the minus this: 64 bits hold their sum at any length.
+/// Returns the negated exponent of the unit of a sampler's masses. Their sum fits in 64 bits at any length.
 pub(crate) fn unit_bits(terms: usize) -> u32 {
     if is_long(terms) { 42 } else { 45 }
 }
 
-/// The mass of one weight.
+/// Returns the mass of one weight, in units.
 #[inline(always)]
 pub(crate) fn units(e: f32, row_len: usize) -> u64 {
-    /// Adding it rounds to an integer, which is then in the low bits.
+    /// Added to a number, it rounds it to an integer, which is then in the low bits.
     const SHIFTER: f64 = (1u64 << 52) as f64;
     let scale = (1u64 << unit_bits(row_len)) as f64;
     (f64::from(e) * scale + SHIFTER).to_bits() - SHIFTER.to_bits()
 }
 
-/// The mass of part of a row of `row_len` weights; of rows that are not long, rule Q.
+/// Returns the mass of part of a row of `row_len` weights. For rows that are not long it is the fixed-point sum.
 ///
-/// In f32 and wrapping 32-bit integers: u = e + 1 has e's first 23 bits in its last ones, of 1 too, since the patterns
-/// go on from one exponent to the next; what it left out, added to a number whose last place is the unit, shows the rest.
-/// Both are summed as bit patterns, the patterns of 1 and of that number taken off at the end.
+/// The loop uses f32 and wrapping 32-bit integers. u = e + 1 has the leading 23 bits of e in its fraction. This holds
+/// for e = 1 too, because bit patterns continue from one exponent to the next. The remainder e + 1 - u is added to a
+/// number whose last place is the unit, which puts the remaining bits into its fraction. Both results are summed as bit
+/// patterns. The patterns of 1 and of that number are subtracted at the end.
 #[inline(always)]
 pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> u64 {
-    /// Terms a lane takes before its sums could wrap beyond recovery; 511 would still do.
+    /// Number of terms between two reductions of the lane sums: 256 for each lane. Up to 511, the wrapped sums can
+    /// still be recovered.
     const RUN: usize = 256 * LANES;
     let offset = grid(row_len);
     let mut total = 0u64;
@@ -200,13 +205,13 @@ pub(crate) fn sum_q<I: Isa, S: Storage>(isa: I, terms: &[S], row_len: usize) -> 
     total
 }
 
-/// A number whose last place is the unit of masses, halfway to the next exponent.
+/// Returns a number whose last place is the unit of masses, halfway to the next power of two.
 #[inline(always)]
 pub(crate) fn grid(row_len: usize) -> f32 {
     1.5 / if unit_bits(row_len) == 45 { 1 << 22 } else { 1 << 19 } as f32
 }
 
-/// What [`add_q`] made of so many blocks, at most 511 of them, in units.
+/// Returns the units that [`add_q`] accumulated over `blocks` blocks, at most 511.
 #[inline(always)]
 pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: usize, row_len: usize) -> u64 {
     let blocks = blocks as u32;
@@ -214,14 +219,14 @@ pub(crate) fn units_of<I: Isa>(isa: I, (high, low): (I::I32, I::I32), blocks: us
     let low = isa.array_i32(low - isa.i32(grid(row_len).to_bits().wrapping_mul(blocks) as i32));
     let (mut high_sum, mut low_sum) = (0i64, 0i64);
     for i in 0..LANES {
-        // Up to 511 times 2^23 each.
+        // Up to 511 times 2^23 for each lane, so the sum is read as unsigned.
         high_sum += i64::from(high[i] as u32);
         low_sum += i64::from(low[i]);
     }
     ((high_sum << (unit_bits(row_len) - 23)) + low_sum) as u64
 }
 
-/// One block more for a lane's two sums, with [`grid`].
+/// Adds one block to the two sums of each lane. `offset` is the result of [`grid`].
 #[inline(always)]
 pub(crate) fn add_q<I: Isa>(isa: I, offset: f32, (high, low): (I::I32, I::I32), e: I::F32) -> (I::I32, I::I32) {
     let u = e + isa.f32(1.0);

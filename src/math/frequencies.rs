@@ -1,7 +1,7 @@
-//! The frequencies of rotary embedding.
+//! Frequencies of rotary embedding.
 //!
-//! Far positions multiply an error in the last place of a frequency by themselves, so frequencies are to be the same
-//! whoever computes them: the exact number, rounded once. Pairs of f64 leave one in 2^40 to be rounded the wrong way.
+//! Far positions amplify an error in the last place of a frequency. All implementations should therefore use the same
+//! frequency: the exact number, rounded once. With pairs of f64, about one in 2^40 is rounded the wrong way.
 
 use super::power::{Pair, exp, log, log_of};
 use crate::error::Result;
@@ -14,14 +14,15 @@ const TURN: Pair = Pair(f64::from_bits(0x3fc4_5f30_6dc9_c883), f64::from_bits(0x
 const ZERO: Pair = Pair(0.0, 0.0);
 const ONE: Pair = Pair(1.0, 0.0);
 
-/// theta^(-i / half) for each i below `half`, scaled. theta is finite and positive, and above 1 with a scaling.
-/// Results beyond f64 become `f64::MAX`.
+/// Computes theta^(-i / half) for each i below `half`, with the scaling applied. theta must be finite and positive, and
+/// above 1 with a scaling. Results beyond f64 become `f64::MAX`.
 pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<RopeScaling<'_>>) -> Result<Vec<f64>> {
     let mut rounded = reserve(op, "the frequencies", half)?;
     let base = log(theta);
     let plain = |i: usize| exp(share(base, i, half));
     let mut each = |of: &dyn Fn(usize) -> Pair| rounded.extend((0..half).map(|i| of(i).0.min(f64::MAX)));
-    // The base's stretch^(d / (d-2)) to the power of 2i / d; the first pair turns by 1 whatever the base.
+    // The base is multiplied by stretch^(d / (d-2)), then raised to the power of -2i / d. The first pair's frequency is
+    // 1 for any base.
     let stretched = |log_stretch: Pair, i: usize| {
         if i == 0 { ONE } else { exp(share(base, i, half).plus(share(log_stretch, i, half - 1))) }
     };
@@ -42,7 +43,7 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
             }
         }
         Some(RopeScaling::Yarn(Yarn { factor, original_positions, beta_fast, beta_slow, truncate, .. })) => {
-            // The pair that turns so often within the original positions.
+            // Index of the pair that makes `turns` turns within the original positions.
             let turning = |turns: f64| {
                 let log = log_of(count(original_positions)).minus(log(turns)).minus(LN_2_PI);
                 log.times((half as f64).into()).over(base)
@@ -73,7 +74,7 @@ pub fn frequencies(op: &'static str, theta: f64, half: usize, scaling: Option<Ro
     Ok(rounded)
 }
 
-/// What cosines and sines are multiplied with: 1, but under YaRN and LongRoPE.
+/// Returns the factor for cosines and sines: 1, except under YaRN and LongRoPE.
 pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
     match scaling {
         Some(RopeScaling::Yarn(Yarn { attention_factor: Some(given), .. })) => given.into(),
@@ -89,39 +90,39 @@ pub fn attention_factor(scaling: Option<RopeScaling<'_>>) -> Pair {
     }
 }
 
-/// ln(1 + factor growth), which is factor sequence / L - (factor - 1) where growth is (sequence - L) / L.
+/// Computes ln(1 + factor growth). With growth = (sequence - L) / L its argument is factor sequence / L - (factor - 1).
 fn log_stretch(factor: f64, growth: Pair) -> Pair {
-    // Beyond this the 1 is out of sight, and the product may be beyond f64.
+    // Beyond this the 1 is negligible, and the product may be beyond f64.
     if factor * growth.0 > 1e300 {
         return log(factor).plus(log_of(growth));
     }
     log_of(ONE.plus(growth.times(factor.into())))
 }
 
-/// An integer, exactly.
+/// Converts an integer, exactly.
 fn count(n: usize) -> Pair {
     let high = n as f64;
     Pair(high, (n as i128 - high as i128) as f64)
 }
 
-/// -log i / n.
+/// Computes -log i / n.
 fn share(log: Pair, i: usize, n: usize) -> Pair {
     log.times((-(i as f64)).into()).over((n as f64).into())
 }
 
-/// Of a frequency the part that is kept, and the rest of it divided by the factor.
+/// Keeps the fraction `kept` of a frequency and divides the rest by the factor.
 fn blend(frequency: Pair, factor: f64, kept: Pair) -> Pair {
     frequency.times(kept).plus(frequency.over(factor.into()).times(ONE.minus(kept)))
 }
 
-/// Brought to within 0 and 1.
+/// Clamps to the range from 0 to 1.
 fn within(ramp: Pair) -> Pair {
     if ramp.0 <= 0.0 {
         ZERO
     } else if ramp.0 < 1.0 {
         ramp
     } else {
-        // What is beyond f64 is NaN, too.
+        // A ramp beyond f64 may be NaN; it counts as 1 too.
         ONE
     }
 }
@@ -168,7 +169,7 @@ mod tests {
         }
     }
 
-    /// A ramp that is narrower than any number is a step.
+    /// A ramp too narrow for f64 acts as a step.
     #[test]
     fn ramps_at_the_end_of_f64() {
         let scaling = RopeScaling::Llama3 {
@@ -180,7 +181,7 @@ mod tests {
         assert_eq!(frequencies(500_000.0, 64, Some(scaling)), frequencies(500_000.0, 64, None));
     }
 
-    /// Bases and factors at the end of f64 give numbers.
+    /// Extreme bases and factors still give finite frequencies.
     #[test]
     fn frequencies_are_finite() {
         let (factor, most) = (f64::MAX, usize::MAX);
@@ -201,7 +202,7 @@ mod tests {
         }
     }
 
-    /// The factors of lists may be below 1, and frequencies then beyond f64.
+    /// The factors in lists may be below 1, so that frequencies exceed f64.
     #[test]
     fn frequencies_beyond_f64_are_its_largest_number() {
         let scaling = RopeScaling::LongRope(LongRope::new(&[5e-324; 3], &[1.0; 3], 4096, 4096));

@@ -1,7 +1,7 @@
 //! The Gaussian error linear unit in f64 with a low part.
 //!
-//! x times the normal distribution function: near zero 1/2 + x P(x^2) (relative error 2^-62.12), beyond 1 a tail
-//! e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3) (relative error 2^-57.39) below zero, and 1 less it above.
+//! It is x times the normal distribution function. Near zero that is 1/2 + x P(x^2) (relative error 2^-62.12). Below -1
+//! it is a tail e^(-x^2/2) Q(1/(|x| + 3)) / (|x| + 3) (relative error 2^-57.39), and above 1 it is 1 minus the tail.
 
 use super::exp::exp_below_one;
 use super::normal::{Polynomial, Tail, odd};
@@ -66,11 +66,11 @@ const TAIL: Tail<24> = Tail {
     },
 };
 
-/// x times the normal distribution function, for any x.
+/// Computes x times the normal distribution function, for any x.
 #[inline(always)]
 pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
-    // Beyond it the tail is zero in the type, even times x.
+    // Magnitude beyond which the tail is zero in the type, even times x.
     let largest = if E::IS_F64 { 40.0 } else { 20.0 };
     let a = isa.f64(largest).min(x.abs());
     let x = isa.f64(-largest).max(x);
@@ -87,7 +87,7 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let is_near = a.lt(isa.f64(EDGE));
     let share = (I::F64::select(is_near, near, far), I::F64::select(is_near, near_low, far_low));
     let (hi, lo) = product(isa, (x, zero), share);
-    // At +inf the product has no error, though infinity less itself says NaN. A zero keeps its sign.
+    // At +inf the product has no error, but infinity - infinity gives NaN. A zero keeps its sign.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
     let lo = I::F64::select(x.eq(zero), x, lo);
     let none = zero.to_bits();
@@ -99,9 +99,9 @@ pub fn gelu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi, lo, exponent: Some(exponent) }
 }
 
-/// The slope of gelu, for any x: the normal distribution function and x times its density.
+/// Computes the derivative of gelu, for any x: the normal distribution function plus x times its density.
 ///
-/// Both have the factor e^(-x^2/2) beyond the polynomial's edge, below zero; above, the slope is 1 less that at -x.
+/// Below -1 both terms have the factor e^(-x^2/2). Above 1 the derivative is 1 minus that at -x.
 #[inline(always)]
 pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
@@ -110,7 +110,7 @@ pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (scaled, e, power) = TAIL.factors(isa, a);
     let density = (isa.f64(DENSITY[0]), isa.f64(DENSITY[1]));
 
-    // Beyond the edge: e times what is left of the tail's share when a times the density's is taken away.
+    // Beyond the edge: e times the difference of the tail's factor and a times the density's constant.
     let (second, second_low) = product(isa, (minus - a, zero), density);
     let (rest, error) = two_sum(scaled.0, second);
     let (t_hi, t_low) = product(isa, (rest, error + (scaled.1 + second_low)), (e.hi, e.lo));
@@ -118,7 +118,8 @@ pub fn gelu_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (above, error) = two_sum(isa.f64(1.0), minus - plain.0);
     let above_low = error - plain.1;
 
-    // Near zero: 1/2, the integral from 0 to x, and x times the density. Where both are negative they cancel a half.
+    // Near zero: 1/2, the integral from 0 to x, and x times the density. If the latter two are negative, they cancel
+    // the 1/2.
     let small = slope::within(isa, x, EDGE);
     let (integral, integral_low) = odd(isa, small, &NEAR);
     let (term, term_low) = product(isa, (small, zero), density);

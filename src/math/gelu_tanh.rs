@@ -1,5 +1,5 @@
-//! The tanh form of the Gaussian error linear unit in f64 with a low part: x times the logistic function of
-//! 2 sqrt(2/pi) (x + 0.044715 x^3), which is carried in two f64.
+//! The tanh form of the Gaussian error linear unit in f64 with a low part: x times the logistic function of 2
+//! sqrt(2/pi) (x + 0.044715 x^3). The argument is kept as two f64.
 
 use super::sigmoid::{logistic, times};
 use super::slope;
@@ -7,16 +7,16 @@ use super::wide::{Wide, fast_two_sum, product};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Beyond it in magnitude the logistic function has reached 0 or 1 in every type.
+/// Magnitude beyond which the logistic function is 0 or 1 in every type.
 const LARGEST: f64 = 50.0;
 /// 2 sqrt(2/pi).
 const SLOPE: [f64; 2] = [f64::from_bits(0x3ff9_8845_33d4_3651), f64::from_bits(0xbc9c_bc0d_30eb_fd15)];
-/// 0.044715 times it.
+/// 0.044715 times [`SLOPE`].
 const CUBIC: [f64; 2] = [f64::from_bits(0x3fb2_444f_2a4d_8b4b), f64::from_bits(0xbc26_c843_a29d_1c70)];
-/// Three times that.
+/// Three times [`CUBIC`], for the derivative.
 const CUBIC_SLOPE: [f64; 2] = [f64::from_bits(0x3fcb_6676_bf74_50f0), f64::from_bits(0x3c6b_ba73_5182_8aab)];
 
-/// a times the sum of `SLOPE` and `cubic` a^2, for a >= 0.
+/// Computes a (`SLOPE` + `cubic` a^2) for a >= 0, as a sum.
 #[inline(always)]
 fn inner<I: Isa>(isa: I, a: I::F64, cubic: [f64; 2]) -> (I::F64, I::F64) {
     let square = a * a;
@@ -28,7 +28,7 @@ fn inner<I: Isa>(isa: I, a: I::F64, cubic: [f64; 2]) -> (I::F64, I::F64) {
     product(isa, (a, isa.f64(0.0)), (factor, error + (cubic_low + isa.f64(SLOPE[1]))))
 }
 
-/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, for any x.
+/// Computes x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, for any x.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let x = isa.f64(-LARGEST).max(x);
@@ -39,13 +39,13 @@ pub fn gelu_tanh<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     times(isa, x, s)
 }
 
-/// The slope of gelu_tanh, for any x.
+/// Computes the derivative of gelu_tanh, for any x.
 #[inline(always)]
 pub fn gelu_tanh_slope<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (zero, minus) = (isa.f64(0.0), isa.f64(-0.0));
     let a = isa.f64(LARGEST).min(x.abs());
     let (z, z_low) = inner(isa, a, CUBIC);
-    // x times the slope of z, which is even in x.
+    // x times the derivative of z. The derivative is even in x.
     let (w, w_low) = inner(isa, a, CUBIC_SLOPE);
     let negative = x.lt(zero);
     let w = (I::F64::select(negative, minus - w, w), I::F64::select(negative, minus - w_low, w_low));

@@ -1,8 +1,8 @@
 //! The natural logarithm in f64 with a low part.
 //!
-//! x = 2^k m with m in [sqrt(1/2), sqrt(2)); f = m - 1 is exact; with s = f / (2 + f), log m = 2s + s R(s^2), R by a
-//! minimax polynomial (2^-61.5). s is carried in two f64, and R is small, so its rounding hardly shows: 0.55 ULP in
-//! f64, and correctly rounded in every narrower type.
+//! x = 2^k m with m in [sqrt(1/2), sqrt(2)), and f = m - 1 is exact. With s = f / (2 + f), log m = 2s + s R(s^2), where
+//! R is a minimax polynomial (2^-61.5). s is kept as two f64. R is small, so its rounding has little effect: the error
+//! is 0.55 ULP in f64, and the result is correctly rounded in every narrower type.
 
 use super::wide::{Wide, fast_two_sum, horner};
 use crate::simd::{Float, Int, Isa, Select};
@@ -14,7 +14,7 @@ const SQRT_HALF_BITS: i64 = 0x3fe6_a09e_667f_3bcd;
 const ONE_BITS: i64 = 0x3ff0_0000_0000_0000;
 const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
 const TWO_52: f64 = 4_503_599_627_370_496.0;
-/// (log((1+s)/(1-s))/s - 2) / s^2 in powers of s^2.
+/// Coefficients of (log((1+s)/(1-s))/s - 2) / s^2 in powers of s^2.
 const POLY: [f64; 8] = [
     f64::from_bits(0x3fe5_5555_5555_5555),
     f64::from_bits(0x3fd9_9999_9999_9e00),
@@ -26,7 +26,7 @@ const POLY: [f64; 8] = [
     f64::from_bits(0x3fc0_f63e_9a45_79ae),
 ];
 
-/// ln x, for any x: NaN below zero, -inf at zero.
+/// Computes ln x, for any x. The result is NaN below zero, and -inf at zero.
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (f, k) = split(isa, x);
@@ -34,10 +34,10 @@ pub fn log<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     at_the_ends(isa, x, hi, lo)
 }
 
-/// f and k of x = 2^k (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1), for positive finite x.
+/// Returns f and k of x = 2^k (1 + f), with f in [sqrt(1/2) - 1, sqrt(2) - 1), for positive finite x.
 #[inline(always)]
 pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
-    // Subnormal numbers are made normal first.
+    // Subnormal numbers are scaled to normal ones first.
     let tiny = x.lt(isa.f64(f64::MIN_POSITIVE));
     let bits = I::F64::select(tiny, x * isa.f64(4.0 * TWO_52), x).to_bits();
     let (exponent, m) = exponent_and_fraction(isa, bits);
@@ -46,7 +46,8 @@ pub fn split<I: Isa>(isa: I, x: I::F64) -> (I::F64, I::F64) {
     (m - isa.f64(1.0), biased - bias)
 }
 
-/// A logarithm of x, given what it is for positive finite x.
+/// Completes a logarithm that is valid for positive finite x: infinity, zero, negative numbers and NaN get their
+/// results.
 #[inline(always)]
 pub fn at_the_ends<I: Isa>(isa: I, x: I::F64, hi: I::F64, lo: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
@@ -57,20 +58,20 @@ pub fn at_the_ends<I: Isa>(isa: I, x: I::F64, hi: I::F64, lo: I::F64) -> Wide<I>
     Wide { hi, lo, exponent: None }
 }
 
-/// k + 1023 and m of the bits of a positive normal number, x = 2^k m.
+/// Returns k + 1023 and m of a positive normal number x = 2^k m, given its bits.
 #[inline(always)]
 pub fn exponent_and_fraction<I: Isa>(isa: I, bits: I::I64) -> (I::I64, I::F64) {
     let offset = bits + isa.i64(ONE_BITS - SQRT_HALF_BITS);
     (offset.shr::<52>(), I::F64::from_bits((offset & isa.i64(FRACTION)) + isa.i64(SQRT_HALF_BITS)))
 }
 
-/// ln(1 + f + low) + k ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1).
+/// Computes ln(1 + f + low) + k ln2 for f in [sqrt(1/2) - 1, sqrt(2) - 1).
 #[inline(always)]
 pub fn parts<I: Isa>(isa: I, f: I::F64, low: Option<I::F64>, k: I::F64) -> (I::F64, I::F64) {
     let two = isa.f64(2.0);
     let d = f + two;
     let s = f / d;
-    // What s lacks of f / (2 + f); the reciprocal of 2 + f is (1 - s) / 2.
+    // Remainder of the division f / (2 + f). The reciprocal of 2 + f is (1 - s) / 2.
     let rest = (isa.f64(0.0) - s).mul_add(d, f) - s * (f - (d - two));
     let rest = match low {
         None => rest,
@@ -84,7 +85,7 @@ pub fn parts<I: Isa>(isa: I, f: I::F64, low: Option<I::F64>, k: I::F64) -> (I::F
     fast_two_sum(sum, error + small)
 }
 
-/// ln(1 + x) of one number x >= 0, rounded to f64: 0.7 ULP; the largest error found is 0.66.
+/// Computes ln(1 + x) of one number x >= 0, rounded to f64, within 0.7 ULP. The largest error found is 0.66 ULP.
 #[inline(always)]
 pub fn log1p_scalar<I: Isa>(isa: I, x: f64) -> f64 {
     let (sum, low) = fast_two_sum_scalar(1.0, x);
@@ -93,14 +94,14 @@ pub fn log1p_scalar<I: Isa>(isa: I, x: f64) -> f64 {
     hi + (lo + low / sum)
 }
 
-/// ln x of one number, as a sum of two.
+/// Computes ln x of one number, as a sum of two.
 #[inline(always)]
 pub fn log_scalar<I: Isa>(isa: I, x: f64) -> (f64, f64) {
     let Wide { hi, lo, .. } = log(isa, isa.f64(x));
     (isa.array_f64(hi)[0], isa.array_f64(lo)[0])
 }
 
-/// `a + b` and its error, for a = 1 and b >= 0 of any size.
+/// Returns `a + b` and its rounding error, for a = 1 and b >= 0 of any size.
 #[inline(always)]
 fn fast_two_sum_scalar(a: f64, b: f64) -> (f64, f64) {
     let (a, b) = if a > b { (a, b) } else { (b, a) };

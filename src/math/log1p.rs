@@ -1,16 +1,16 @@
-//! ln(1 + x) in f64 with a low part: the logarithm of 1 + x rounded, with what the rounding left out carried along.
+//! ln(1 + x) in f64 with a low part: the logarithm of 1 + x as rounded, corrected by the rounding error of that sum.
 
 use super::log::{exponent_and_fraction, parts};
 use super::wide::{Wide, fast_two_sum, two_sum};
 use crate::simd::{Float, Int, Isa, Select};
 
-/// Beyond it a 1 does not show.
+/// Argument beyond which adding 1 has no effect.
 const LARGE: f64 = 1e30;
-/// Below 2^-54 in magnitude, the result is x - x^2/2 to twice the digits of f64.
+/// Magnitude 2^-54, below which x - x^2/2 gives the result to twice the digits of f64.
 const TINY: f64 = f64::from_bits((1023 - 54) << 52);
 
-/// ln(1 + x + low) as a sum, for x + low above -1 and `low` below half a unit in the last place of x; x at least
-/// [`TINY`] in magnitude, or so large that f64 doesn't get to its subnormal numbers in halving it.
+/// Computes ln(1 + x + low) as a sum, for x + low above -1 and `low` below half a unit in the last place of x. The
+/// magnitude of x must be at least [`TINY`], or at least so large that halving its square does not give a subnormal.
 #[inline(always)]
 pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::F64) {
     let (sum, rest) = two_sum(isa.f64(1.0), x);
@@ -18,7 +18,7 @@ pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::
     let k = I::F64::from_bits(biased | isa.f64(4_503_599_627_370_496.0).to_bits()) - isa.f64(4_503_599_627_371_519.0);
     // 2^-k.
     let scale = I::F64::from_bits((isa.i64(2046) - biased).shl::<52>());
-    // What is beyond has a scale that is no power of two.
+    // For larger x, `scale` may not be a valid power of two.
     let rest = I::F64::select(isa.f64(LARGE).lt(x), isa.f64(0.0), rest * scale);
     let (f, f_low) = fast_two_sum(fraction - isa.f64(1.0), rest);
     let f_low = match low {
@@ -28,7 +28,7 @@ pub fn log1p_sum<I: Isa>(isa: I, x: I::F64, low: Option<I::F64>) -> (I::F64, I::
     parts(isa, f, Some(f_low), k)
 }
 
-/// ln(1 + x), for any x: NaN below -1, -inf there.
+/// Computes ln(1 + x), for any x. The result is NaN below -1, and -inf at -1.
 #[inline(always)]
 pub fn log1p<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (hi, lo) = log1p_sum(isa, x, None);

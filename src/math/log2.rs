@@ -1,7 +1,7 @@
 //! The binary logarithm in f64 with a low part.
 //!
-//! x = 2^k m as in [`super::log`]; log2 x is k, which is exact, plus log2(e) ln m, a product of two sums. Logarithms of
-//! powers of two are exact.
+//! x = 2^k m as in [`super::log`]. log2 x is k plus log2(e) ln m, where k is exact and the product is one of two sums.
+//! Logarithms of powers of two are exact.
 
 use super::log::{at_the_ends, parts, split};
 use super::wide::{Wide, fast_two_sum, product};
@@ -10,7 +10,7 @@ use crate::simd::Isa;
 /// 1 / ln 2 in two parts.
 const LOG2_E: [f64; 2] = [f64::from_bits(0x3ff7_1547_652b_82fe), f64::from_bits(0x3c77_77d0_ffda_0d24)];
 
-/// log2 x, for any x: NaN below zero, -inf at zero.
+/// Computes log2 x, for any x. The result is NaN below zero, and -inf at zero.
 #[inline(always)]
 pub fn log2<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (f, k) = split(isa, x);

@@ -1,14 +1,14 @@
-//! The binary logarithm in pairs of f32, with the test of [`super::exp_pair`].
+//! The binary logarithm in pairs of f32, with the rounding test of [`super::exp_pair`].
 //!
-//! x = 2^k m and r = m c - 1 as in [`super::log_pair`]; log2 x = k - log2 c + (r - r^2/2) / ln2 + r^3 q(r). k is exact,
-//! and with it the logarithms of powers of two. The sum hi + lo is off by less than 2^-32 of the result, and the test is
-//! that of the natural one; that no lane passes it wrongly was found by trying all 2^32 inputs.
+//! x = 2^k m and r = m c - 1 as in [`super::log_pair`]. log2 x = k - log2 c + (r - r^2/2) / ln2 + r^3 q(r). k is exact,
+//! so the logarithms of powers of two are exact too. The error of hi + lo is less than 2^-32 of the result, and the
+//! test uses the bound of the natural logarithm. A test of all 2^32 inputs found no lane that passes wrongly.
 
 use super::log_pair::{Reduced, reduce, rounded};
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa};
 
-/// -log2 of the table's c, to multiples of 2^-16, and what that leaves out.
+/// -log2 of the table's c, rounded to multiples of 2^-16, and the remainders.
 const LOG_HI: [f32; 8] = [
     f32::from_bits(0xbed3_c800),
     f32::from_bits(0xbe99_3200),
@@ -31,7 +31,7 @@ const LOG_LO: [f32; 8] = [
 ];
 /// 1 / ln 2 in two parts.
 const LOG2_E: [f32; 2] = [f32::from_bits(0x3fb8_aa3b), f32::from_bits(0x32a5_7060)];
-/// (log2(1 + r) - (r - r^2/2) / ln2) / r^3 on |r| <= 1/16; error 2^-26.
+/// Coefficients of (log2(1 + r) - (r - r^2/2) / ln2) / r^3 on |r| <= 1/16; error 2^-26.
 const POLY: [f32; 5] = [
     f32::from_bits(0x3ef6_384f),
     f32::from_bits(0xbeb8_aa1e),
@@ -39,7 +39,7 @@ const POLY: [f32; 5] = [
     f32::from_bits(0xbe77_1fe6),
     f32::from_bits(0x3e54_2c2b),
 ];
-/// log2 x as two f32, for positive normal numbers.
+/// Computes log2 x as two f32, for positive normal numbers.
 #[inline(always)]
 fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let Reduced { k, interval, r, low, square, square_low } = reduce(isa, x);
@@ -54,14 +54,15 @@ fn log2_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
 
     let q = horner_narrow(isa, r, &POLY);
     let q = q.mul_add(r, isa.f32(LOG2_E[1] * -0.5));
-    // The slope of log2(1 + r) is (1 - r + r^2) / ln2.
+    // The derivative of log2(1 + r) is (1 - r + r^2) / ln2, to second order.
     let slope = (square - r).mul_add(factor, factor);
     let small = low.mul_add(slope, product_low + isa.lookup(isa.table(&LOG_LO), interval));
     let small = half.mul_add(square_low, small);
     (hi, square.mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// log2 x rounded to f32 from either side, for the x that the natural one serves: right where both agree.
+/// Returns an upper and a lower estimate of log2 x, rounded to f32, for the x that `log_pair::serves` accepts. Where
+/// they agree, the rounding is correct.
 #[inline(always)]
 pub fn log2<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log2_pair(isa, x);

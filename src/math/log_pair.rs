@@ -1,10 +1,10 @@
-//! The natural logarithm in pairs of f32, with the test of [`super::exp_pair`].
+//! The natural logarithm in pairs of f32, with the rounding test of [`super::exp_pair`].
 //!
-//! x = 2^k m with m in [0.719, 1.438); a table has c near 1 / m, so that r = m c - 1 is at most 1/16, and
-//! ln x = k ln2 - ln c + r - r^2/2 + r^3 q(r). c = 1 around 1, where nothing may cancel. k ln2 - ln c is split into
-//! multiples of 2^-16, which add exactly, and the rest; m c, the sums and the square are carried with their errors.
-//! The sum hi + lo is off by less than 2^-31.5 of the result, which the test counts on; that no lane passes it wrongly
-//! was found by trying all 2^32 inputs.
+//! x = 2^k m with m in [0.719, 1.438). A table gives c near 1 / m, so that r = m c - 1 is at most 1/16, and ln x = k
+//! ln2 - ln c + r - r^2/2 + r^3 q(r). For m around 1, c is 1, so that nothing cancels. k ln2 - ln c is split into
+//! multiples of 2^-16, which add exactly, and a remainder. m c, the sums and the square are kept with their errors. The
+//! error of hi + lo is less than 2^-31.5 of the result, and the test relies on that. A test of all 2^32 inputs found no
+//! lane that passes wrongly.
 
 use super::exp_pair::round;
 use super::wide::{fast_two_sum, horner_narrow};
@@ -15,7 +15,7 @@ const BASE_BITS: i32 = 0x3f38_0000;
 const ONE_BITS: i32 = 0x3f80_0000;
 const FRACTION: i32 = 0x007f_ffff;
 const TWO_23: f32 = 8_388_608.0;
-/// For eighths of a binade from the base on, about 1 / m.
+/// c, about 1 / m, for each eighth of a binade from 0.71875 up.
 const RECIPROCAL: [f32; 8] = [
     f32::from_bits(0x3faa_8000),
     f32::from_bits(0x3f9d_8000),
@@ -26,7 +26,7 @@ const RECIPROCAL: [f32; 8] = [
     f32::from_bits(0x3f4d_0000),
     f32::from_bits(0x3f3a_0000),
 ];
-/// -ln of those, to multiples of 2^-16, and what that leaves out.
+/// -ln c, rounded to multiples of 2^-16, and the remainders.
 const LOG_HI: [f32; 8] = [
     f32::from_bits(0xbe92_cc00),
     f32::from_bits(0xbe54_6000),
@@ -47,10 +47,10 @@ const LOG_LO: [f32; 8] = [
     f32::from_bits(0xb507_21fe),
     f32::from_bits(0x365c_271c),
 ];
-/// ln 2 to a multiple of 2^-16, and what that leaves out.
+/// ln 2 rounded to a multiple of 2^-16, and the remainder.
 const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
 const LN2_LO: f32 = f32::from_bits(0x35bf_be8e);
-/// (ln(1 + r) - r + r^2/2) / r^3 on |r| <= 1/16; error 2^-27.
+/// Coefficients of (ln(1 + r) - r + r^2/2) / r^3 on |r| <= 1/16; error 2^-27.
 const POLY: [f32; 5] = [
     f32::from_bits(0x3eaa_aaab),
     f32::from_bits(0xbe7f_ffd8),
@@ -58,22 +58,22 @@ const POLY: [f32; 5] = [
     f32::from_bits(0xbe2b_4b32),
     f32::from_bits(0x3e13_1119),
 ];
-/// Bounds the error of hi + lo, relative to it.
+/// Bound on the error of hi + lo, relative to hi + lo.
 const UNCERTAINTY: f32 = 3.5e-10;
 
-/// A positive normal number as 2^k (1 + r + low) / c, with c that of the interval.
+/// Positive normal number as 2^k (1 + r + low) / c, with c from the table.
 pub struct Reduced<I: Isa> {
     pub k: I::F32,
-    /// In its low bits.
+    /// Index of c in the table, in the low bits.
     pub interval: I::I32,
     pub r: I::F32,
     pub low: I::F32,
-    /// r^2 and what it leaves out.
+    /// r^2 and its rounding error.
     pub square: I::F32,
     pub square_low: I::F32,
 }
 
-/// Splits x as [`Reduced`] says.
+/// Splits x into the parts of [`Reduced`].
 #[inline(always)]
 pub fn reduce<I: Isa>(isa: I, x: I::F32) -> Reduced<I> {
     let offset = x.to_bits() + isa.i32(ONE_BITS - BASE_BITS);
@@ -90,7 +90,7 @@ pub fn reduce<I: Isa>(isa: I, x: I::F32) -> Reduced<I> {
     Reduced { k, interval, r, low, square, square_low }
 }
 
-/// ln x as two f32, for positive normal numbers.
+/// Computes ln x as two f32, for positive normal numbers.
 #[inline(always)]
 fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let Reduced { k, interval, r, low, square, square_low } = reduce(isa, x);
@@ -101,27 +101,28 @@ fn log_pair<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
     let hi_low = half.mul_add(square, sum - hi);
 
     let q = horner_narrow(isa, r, &POLY);
-    // The slope of ln(1 + r) is 1 - r + r^2.
+    // The derivative of ln(1 + r) is 1 - r + r^2, to second order.
     let slope = (square - r) + isa.f32(1.0);
     let small = k.mul_add(isa.f32(LN2_LO), isa.lookup(isa.table(&LOG_LO), interval));
     let small = half.mul_add(square_low, low.mul_add(slope, small));
     (hi, (square * r).mul_add(q, small + (sum_low + hi_low)))
 }
 
-/// ln x rounded to f32 from either side, for the x that [`serves`]: right where both agree.
+/// Returns an upper and a lower estimate of ln x, rounded to f32, for the x that [`serves`] accepts. Where they agree,
+/// the rounding is correct.
 #[inline(always)]
 pub fn log<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = log_pair(isa, x);
     rounded(isa, hi, lo)
 }
 
-/// A logarithm rounded to f32 from either side.
+/// Returns an upper and a lower estimate of a logarithm hi + lo, rounded to f32.
 #[inline(always)]
 pub fn rounded<I: Isa>(isa: I, hi: I::F32, lo: I::F32) -> [I::F32; 2] {
     round(isa, hi, lo, hi.abs(), UNCERTAINTY)
 }
 
-/// Where logarithms serve: x is positive and normal.
+/// Returns the lanes in which logarithms are valid: x is positive, normal and finite.
 #[inline(always)]
 pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(f32::MIN_POSITIVE).le(x) & x.lt(isa.f32(f32::INFINITY))

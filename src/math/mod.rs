@@ -1,7 +1,7 @@
-//! Vector functions that kernels are made of: exponentials, logarithms, and the rules for sums.
+//! Vector functions that kernels are built from: exponentials, logarithms, and the definitions of sums.
 //!
-//! Everything here is over blocks of an instruction set ([`crate::simd`]) and knows nothing of rows, masks or
-//! storage types. Constants are printed by `scripts/constants.py`.
+//! All functions work on blocks of an instruction set ([`crate::simd`]) and do not depend on rows, masks or storage
+//! layout. Constants are printed by `scripts/constants.py`.
 
 #![forbid(unsafe_code)]
 

@@ -1,21 +1,21 @@
-//! What erf and gelu share: the integral of the normal distribution, near zero as an odd polynomial and far from it as
-//! a scaled tail.
+//! Integral of the normal distribution, shared by erf and gelu: an odd polynomial near zero, and a scaled tail far from
+//! it.
 
 use super::exp::exp_parts;
 use super::wide::{Wide, fast_two_sum, horner, product, quotient, two_sum};
 use crate::simd::{Float, Isa};
 
-/// A sum of two.
+/// Unevaluated sum of two f64.
 type Sum<I> = (<I as Isa>::F64, <I as Isa>::F64);
 
-/// A polynomial whose first two coefficients have low parts.
+/// Polynomial whose first two coefficients have low parts.
 pub struct Polynomial<const N: usize> {
     pub coefficients: [f64; N],
     pub low: [f64; 2],
 }
 
 impl<const N: usize> Polynomial<N> {
-    /// Its value at x + low, as a sum; the first coefficient has to be the largest term.
+    /// Evaluates the polynomial at x + low, as a sum. The first coefficient must be the largest term.
     #[inline(always)]
     fn eval<I: Isa>(&self, isa: I, x: I::F64, low: I::F64) -> (I::F64, I::F64) {
         let rest = horner(isa, x, self.coefficients.split_at(1).1);
@@ -27,7 +27,7 @@ impl<const N: usize> Polynomial<N> {
     }
 }
 
-/// x P(x^2) as a sum.
+/// Computes x P(x^2) as a sum.
 #[inline(always)]
 pub fn odd<I: Isa, const N: usize>(isa: I, x: I::F64, near: &Polynomial<N>) -> (I::F64, I::F64) {
     let square = x * x;
@@ -36,7 +36,7 @@ pub fn odd<I: Isa, const N: usize>(isa: I, x: I::F64, near: &Polynomial<N>) -> (
     product(isa, (x, isa.f64(0.0)), p)
 }
 
-/// e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole), of which `share` is a power of two.
+/// Tail function e^(-a^2 share) P(1/(a + pole) - centre) / (a + pole). `share` must be a power of two.
 pub struct Tail<const N: usize> {
     pub share: f64,
     pub pole: f64,
@@ -45,7 +45,7 @@ pub struct Tail<const N: usize> {
 }
 
 impl<const N: usize> Tail<N> {
-    /// Its value at a, and the exponent of the exponential.
+    /// Returns the tail at a, and the argument of its exponential.
     #[inline(always)]
     pub fn eval<I: Isa>(&self, isa: I, a: I::F64) -> (Wide<I>, I::F64) {
         let (scaled, e, power) = self.factors(isa, a);
@@ -53,7 +53,8 @@ impl<const N: usize> Tail<N> {
         (Wide { hi, lo, exponent: e.exponent }, power)
     }
 
-    /// What is beside the exponential in its value at a, the exponential, and its exponent.
+    /// Returns the tail at a in factors: the factor of the exponential, the exponential, and the exponential's
+    /// argument.
     #[inline(always)]
     pub fn factors<I: Isa>(&self, isa: I, a: I::F64) -> (Sum<I>, Wide<I>, I::F64) {
         let d = two_sum(a, isa.f64(self.pole));

@@ -1,8 +1,8 @@
-//! Erf and gelu by f64 of fewer digits, with the test of [`super::exp_pair`]: what passes it has the bits of the longer
-//! form, which was found by trying all 2^32 inputs; what does not is left to that form.
+//! Erf and gelu by shorter f64 computations, with the rounding test of [`super::exp_pair`]. Lanes that pass the test
+//! have the bits of the full f64 form, as a test of all 2^32 inputs found. The other lanes are computed by that form.
 //!
-//! Both are made of the normal distribution's tail, e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2) (relative error of the
-//! polynomial 2^-36.89), and 1 less that; erf below 0.6 is x Q(x^2) (2^-39.62).
+//! Both use the normal distribution's tail, e^(-a^2/2) P(1/(a + 9/2)) / (a + 9/2) (relative error of the polynomial
+//! 2^-36.89), and 1 minus the tail. Below 0.6, erf is x Q(x^2) (2^-39.62).
 
 use super::exp_pair::{UNCERTAINTY, exp_of_sum, round_wide};
 use super::wide::horner_halves;
@@ -35,25 +35,26 @@ const FAR: [f64; 13] = [
     f64::from_bits(0xc12e_3d34_e80a_2060),
     f64::from_bits(0xc139_1990_2be3_8531),
 ];
-/// How far out the polynomial goes; there the distribution's other side is 1 in f32.
+/// Argument up to which the polynomial is valid. There, 1 minus the tail rounds to 1 in f32.
 const LARGEST: f32 = 9.0;
-/// Beyond it erf is 1 in f32.
+/// Argument beyond which erf is 1 in f32.
 const LARGEST_OF_ERF: f32 = 4.25;
-/// Bounds the relative error: the exponential's and the polynomials'.
+/// Bound on the relative error: that of the exponential plus that of the polynomials.
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 1e-11;
 const ROOT_2: f64 = std::f64::consts::SQRT_2;
 
-/// The normal distribution's share beyond `a`, from 0 to [`LARGEST`], with e^(-a^2/2).
+/// Returns the probability beyond `a` under the normal distribution, for `a` from 0 to [`LARGEST`]. `exponential` is
+/// e^(-a^2/2).
 #[inline(always)]
 fn tail<I: Isa>(isa: I, a: I::F64, exponential: I::F64) -> I::F64 {
     let d = a + isa.f64(f64::from(POLE));
-    // Newton's step doubles the digits of a reciprocal in f32.
+    // A Newton step doubles the digits of an f32 reciprocal.
     let near = isa.widen(isa.f32(1.0) / isa.narrow(d));
     let reciprocal = (isa.f64(0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
     horner_halves(isa, reciprocal - isa.f64(CENTRE), &FAR) * (reciprocal * exponential)
 }
 
-/// e^(-share a^2), of which `share` is a power of two.
+/// Computes e^(-share a^2). `share` must be a power of two.
 #[inline(always)]
 fn exponential<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F64 {
     let square = a * a;
@@ -63,7 +64,8 @@ fn exponential<I: Isa>(isa: I, a: I::F32, share: f32) -> I::F64 {
     isa.widen(e.hi) + isa.widen(e.lo)
 }
 
-/// x (1 + erf(x / sqrt(2))) / 2 rounded to f32 from either side, for the x that [`gelu_serves`]: right where both agree.
+/// Returns an upper and a lower estimate of x (1 + erf(x / sqrt(2))) / 2, rounded to f32, for the x that
+/// [`gelu_serves`] accepts. Where they agree, the rounding is correct.
 #[inline(always)]
 pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST).min(x.abs());
@@ -73,13 +75,14 @@ pub fn gelu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     round_wide(isa, x * share, RELATIVE)
 }
 
-/// Where [`gelu`] serves.
+/// Returns the lanes in which [`gelu`] is valid.
 #[inline(always)]
 pub fn gelu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x) & x.lt(isa.f32(f32::INFINITY))
 }
 
-/// erf x rounded to f32 from either side, for every number: right where both agree.
+/// Returns an upper and a lower estimate of erf x, rounded to f32, for every number. Where they agree, the rounding is
+/// correct.
 #[inline(always)]
 pub fn erf<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let a = isa.f32(LARGEST_OF_ERF).min(x.abs());

@@ -1,19 +1,20 @@
-//! Philox4x32-10, the counter-based random number generator of Salmon et al. ("Parallel random numbers: as easy as
-//! 1, 2, 3", 2011): the draw for a counter and a key, without state, the same on every machine.
+//! Philox4x32-10, the counter-based random number generator of Salmon et al. ("Parallel random numbers: as easy as 1,
+//! 2, 3", 2011). It is stateless: the random number depends only on a counter and a key, on every machine.
 //!
 //! # Domains
 //!
-//! A draw of the sampler has its step and its row for a counter and the seed for a key. An element of an initialiser has
-//! its index and its tensor for a counter, which may be the same numbers. Its key is the seed with the bits of
-//! [`INITIALISERS`] flipped, so that one seed serves for both: no draw repeats the number of a weight.
+//! For a sampler's draw, the counter holds its step and its row, and the key is the seed. For an element of an
+//! initialiser, the counter holds its index and its tensor, which may be the same numbers. The initialiser's key is the
+//! seed with the bits of [`INITIALISERS`] flipped. One seed can therefore be used for both without a draw repeating a
+//! weight's number.
 
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
 const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
 
-/// What distinguishes an initialiser's key from a sampler's of the same seed.
+/// Mask that distinguishes an initialiser's key from a sampler's key of the same seed.
 pub const INITIALISERS: u64 = u64::from_le_bytes(*b"evk-init");
 
-/// Four random words for a counter and a key.
+/// Returns four random words for a counter and a key.
 pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     let (mut c, mut k) = (counter, key);
     for _ in 0..10 {
@@ -29,7 +30,7 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 mod tests {
     use super::philox4x32;
 
-    /// The known answers that come with the authors' library (Random123, kat_vectors).
+    /// The known answers come with the authors' library (Random123, kat_vectors).
     #[test]
     fn known_answers() {
         let ones = u32::MAX;

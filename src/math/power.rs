@@ -1,20 +1,20 @@
-//! Logarithms and powers of one number in pairs of f64, to 2^-100 or so: what the frequencies of rotary embedding and
-//! the penalties of repetitions are made of.
+//! Logarithms and powers of one number in pairs of f64, to about 2^-100. The frequencies of rotary embedding and the
+//! repetition penalties use them.
 //!
-//! Logarithm and exponential are their series. Tables are made once; this takes microseconds a number.
+//! Logarithm and exponential are computed by their series. Each takes microseconds, and tables are made only once.
 
-/// An unevaluated sum, the second part below half a unit in the last place of the first.
+/// Unevaluated sum, whose second part is below half a unit in the last place of the first.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Pair(pub f64, pub f64);
 
-/// ln 2 in three parts, the first two of 40 bits, so that their products with an exponent are exact.
+/// ln 2 in three parts. The first two have 40 bits, so that their products with an exponent are exact.
 const LN_2: [f64; 3] = [
     f64::from_bits(0x3fe6_2e42_fefa_2000),
     f64::from_bits(0x3d69_ef35_793c_6000),
     f64::from_bits(0x3ae6_7300_7e5e_d5e8),
 ];
 
-/// ln x of a number that is finite and above zero.
+/// Computes ln x of a positive finite number.
 pub fn log(x: f64) -> Pair {
     // x = 2^k m with m from sqrt(1/2) to sqrt(2), and ln m = 2 (s + s^3/3 + ..) with s = (m - 1) / (m + 1).
     let (x, bias) = if x < f64::MIN_POSITIVE { (x * (1u64 << 54) as f64, 54) } else { (x, 0) };
@@ -34,14 +34,14 @@ pub fn log(x: f64) -> Pair {
     LN_2.iter().fold(sum.plus(sum), |sum, part| sum.plus(Pair(k * part, 0.0)))
 }
 
-/// ln x of a sum that is finite and above zero.
+/// Computes ln x of a positive finite sum.
 pub fn log_of(x: Pair) -> Pair {
     // ln(a + b) = ln a + r - r^2/2 + .. with r = b / a below 2^-53.
     let r = Pair::from(x.1).over(x.0.into());
     log(x.0).plus(r.minus(r.times(r).over(2.0.into())))
 }
 
-/// e^x, for x from -2800 to 800; 0 or infinite where f64 has no such number.
+/// Computes e^x for x from -2800 to 800. Results out of f64's range become 0 or infinite.
 pub fn exp(x: Pair) -> Pair {
     let n = (x.0 * std::f64::consts::LOG2_E).round();
     let r = LN_2.iter().fold(x, |r, part| r.plus(Pair(-n * part, 0.0)));
@@ -50,13 +50,13 @@ pub fn exp(x: Pair) -> Pair {
         term = term.times(r).over(f64::from(i).into());
         sum = sum.plus(term);
     }
-    // In two steps: the power of two alone may be out of range.
+    // Scale in two steps, because the power of two alone may be out of range.
     let half = (n / 2.0).floor();
     let [half, rest] = [half, n - half].map(power_of_two);
     Pair(sum.0 * half * rest, sum.1 * half * rest)
 }
 
-/// 2^n for n up to 1023; 0 below the normal numbers.
+/// Returns 2^n for n up to 1023, or 0 below the normal numbers.
 fn power_of_two(n: f64) -> f64 {
     f64::from_bits(((n as i64 + 1023).max(0) as u64) << 52)
 }
@@ -98,14 +98,14 @@ impl Pair {
         two_sum(high, error + self.0.mul_add(other.1, self.1 * other.0))
     }
 
-    /// The square root of a number above zero.
+    /// Returns the square root of a positive number.
     pub fn sqrt(self) -> Pair {
         let high = self.0.sqrt();
         two_sum(high, ((-high).mul_add(high, self.0) + self.1) / (2.0 * high))
     }
 
-    /// The power with this exponent, by squaring, for a number of 1 or more: off by 2^-100 times the exponent at most. The
-    /// first part is infinite or NaN where the power is beyond f64.
+    /// Raises a number of 1 or more to an integer power by squaring. The relative error is at most 2^-100 times the
+    /// exponent. If the power is beyond f64, the first part is infinite or NaN.
     pub fn to_the(self, mut exponent: u64) -> Pair {
         let (mut square, mut power) = (self, Pair(1.0, 0.0));
         loop {

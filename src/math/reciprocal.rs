@@ -1,4 +1,4 @@
-//! The reciprocal and the product with its slope.
+//! Reciprocal, and the product of a gradient with its derivative.
 
 use super::slope::times;
 use super::wide::Wide;
@@ -7,26 +7,26 @@ use crate::simd::{Float, Int, Isa, Select};
 
 const ONE_BITS: i64 = 0x3ff0_0000_0000_0000;
 const FRACTION: i64 = 0x000f_ffff_ffff_ffff;
-/// What makes every number of f64 normal.
+/// Factor that makes every subnormal f64 normal.
 const TWO_54: f64 = 18_014_398_509_481_984.0;
 
-/// 1 / x in f32, for every number. It is rounded by the instruction; that does not show in the 16-bit types, as f32 has more
-/// than twice their digits.
+/// Returns 1 / x in f32, for every number. The instruction rounds it. That rounding does not show in the 16-bit types,
+/// because f32 has more than twice their digits.
 #[inline(always)]
 pub fn reciprocal_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let quotient = isa.f32(1.0) / x;
     [quotient, quotient]
 }
 
-/// 1 / x, for any x: infinite at the zeros with their sign.
+/// Computes 1 / x for any x. At a zero the result is infinity with the sign of the zero.
 #[inline(always)]
 pub fn reciprocal<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
-    // The instruction rounds; f64 has more than twice the digits of the narrower types, so that its rounding does not
-    // show in theirs. A low part of +0 would take the sign of -0 away.
+    // The instruction rounds to f64. That does not show in the narrower types, because f64 has more than twice their
+    // digits. The low part is -0, because +0 would change a result of -0 to +0.
     Wide { hi: isa.f64(1.0) / x, lo: isa.f64(-0.0), exponent: None }
 }
 
-/// The gradient `dy` times the slope of 1 / x, -1 / x^2, which f64 may not hold.
+/// Computes the gradient `dy` times the derivative of 1 / x, -1 / x^2. The derivative itself may be out of f64's range.
 #[inline(always)]
 pub fn times_slope<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
     let (minus, zero, infinity) = (isa.f64(-0.0), isa.f64(0.0), isa.f64(f64::INFINITY));
@@ -42,7 +42,7 @@ pub fn times_slope<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     let square = m * m;
     let square_low = m.mul_add(m, minus - square);
     let hi = isa.f64(-1.0) / square;
-    // What the quotient lacks, to first order.
+    // First-order correction of the quotient's rounding error.
     let lo = hi * (hi.mul_add(square, isa.f64(1.0)) + hi * square_low);
     let product = times::<I, E>(isa, dy, Wide { hi, lo, exponent: Some(isa.i64(0) - e - e) });
     let regular = zero.lt(x.abs()) & x.abs().lt(infinity);

@@ -5,21 +5,22 @@ use super::wide::{Wide, fast_two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Where sigmoid and silu have both reached zero: ten below where exp has, since silu multiplies by x.
+/// Returns the argument below which sigmoid and silu are both zero. It is 10 below that of exp, since silu multiplies
+/// by x.
 #[inline(always)]
 pub fn lowest<E: Element>() -> f64 {
     E::LIMITS.exp_min - 10.0
 }
 
-/// 1 / (1 + e^-x), for any x.
+/// Computes 1 / (1 + e^-x), for any x.
 #[inline(always)]
 pub fn sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
     logistic::<I, E>(isa, zero - x.abs(), zero, x.lt(zero))
 }
 
-/// 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^(minus + low) and `minus` not above zero: nothing overflows
-/// and nothing cancels.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^(minus + low) and `minus` not above zero. Nothing
+/// overflows and nothing cancels.
 #[inline(always)]
 pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64, low: I::F64, negative: I::M64) -> Wide<I> {
     let one = isa.f64(1.0);
@@ -38,18 +39,18 @@ pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64, low: I::F64, negative
     Wide { hi: q, lo: rest * reciprocal, exponent: t.exponent.map(|e| I::I64::select(negative, e, none)) }
 }
 
-/// x times a share of it.
+/// Computes x times a factor from 0 to 1.
 #[inline(always)]
 pub fn times<I: Isa>(isa: I, x: I::F64, share: Wide<I>) -> Wide<I> {
     let hi = x * share.hi;
     let lo = x.mul_add(share.hi, isa.f64(0.0) - hi) + x * share.lo;
-    // At +inf the product has no error, though infinity less itself says NaN. At -0 a low part of +0 would take
-    // the sign away.
+    // At +inf the product has no error, but infinity - infinity gives NaN. At -0 a low part of +0 would change the sign
+    // of the result.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi, lo: I::F64::select(x.eq(isa.f64(0.0)), x, lo), exponent: share.exponent }
 }
 
-/// x / (1 + e^-x), for any x.
+/// Computes x / (1 + e^-x), for any x.
 #[inline(always)]
 pub fn silu<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let x = isa.f64(lowest::<E>()).max(x);

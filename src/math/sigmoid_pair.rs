@@ -1,34 +1,35 @@
-//! Sigmoid, silu and gelu_tanh in pairs of f32, with the test of [`super::exp_pair`]: what passes it has the bits of the
-//! f64 form, which was found by trying all 2^32 inputs; what does not is left to that form.
+//! Sigmoid, silu and gelu_tanh in pairs of f32, with the rounding test of [`super::exp_pair`]. Lanes that pass the test
+//! have the bits of the f64 form, as a test of all 2^32 inputs found. The other lanes are computed by that form.
 
 use super::exp_pair::{LARGEST, Pair, UNCERTAINTY, exp_of_sum, exp_pair, round};
 use super::wide::{fast_two_sum, two_sum};
 use crate::simd::{Float, Isa, Select};
 
-/// Bounds the error of hi + lo, relative to it: the exponential's, whose power of two may be 2^(1/32) above it, and a
-/// little for the quotient.
+/// Bound on the error of hi + lo, relative to hi + lo. It covers the exponential's error, whose reference power of two
+/// may exceed the exponential by a factor of 2^(1/32), and a little for the quotient.
 const RELATIVE: f32 = 1.06 * UNCERTAINTY;
-/// Below this in magnitude, the low part of a product could underflow.
+/// Magnitude below which the low part of a product could underflow.
 const TINY: f32 = f32::from_bits((127 - 60) << 23);
 /// 2 sqrt(2/pi), and 0.044715 times it, as two f32 each.
 const SLOPE: [f32; 2] = [f32::from_bits(0x3fcc_422a), f32::from_bits(0xb342_bc9b)];
 const CUBIC: [f32; 2] = [f32::from_bits(0x3d92_2279), f32::from_bits(0x3124_d8b5)];
-/// Beyond it in magnitude gelu_tanh's exponential comes near the end of f32.
+/// Magnitude beyond which gelu_tanh's exponential approaches the end of f32's range.
 const LARGEST_OF_GELU: f32 = 9.0;
 
-/// 1 / (1 + t) for x >= 0 and t / (1 + t) below, with t = e^-|x|, as two f32; for the x that [`serves`].
+/// Computes 1 / (1 + t) for x >= 0 and t / (1 + t) for x < 0, with t = e^-|x|, as two f32. x must be valid by
+/// [`serves`].
 #[inline(always)]
 pub fn share<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
-    // Beyond it the quotient is 1 whatever t is.
+    // For larger x the quotient is 1, whatever t is.
     let minus = isa.f32(-LARGEST).max(isa.f32(0.0) - x.abs());
     logistic(isa, exp_pair(isa, minus), x.lt(isa.f32(0.0)))
 }
 
-/// 1 / (1 + t), where `negative` t / (1 + t), as two f32.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative`, as two f32.
 #[inline(always)]
 fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (I::F32, I::F32) {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
-    // Its low part is up to 2^-12 of it, of which a quotient would leave the square.
+    // The low part can be 2^-12 of the high one. The quotient below neglects its square, so the sum is renormalised.
     let (t, t_low) = fast_two_sum(hi, lo);
     let (d, d_low) = fast_two_sum(one, t);
     let n = I::F32::select(negative, t, one);
@@ -39,49 +40,51 @@ fn logistic<I: Isa>(isa: I, Pair { hi, lo, .. }: Pair<I>, negative: I::M32) -> (
     (q, rest * reciprocal)
 }
 
-/// 1 / (1 + e^-x) rounded to f32 from either side, for the x that [`serves`]: right where both agree.
+/// Returns an upper and a lower estimate of 1 / (1 + e^-x), rounded to f32, for the x that [`serves`] accepts. Where
+/// they agree, the rounding is correct.
 #[inline(always)]
 pub fn sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (hi, lo) = share(isa, x);
     round(isa, hi, lo, hi, RELATIVE)
 }
 
-/// Where [`sigmoid`] serves.
+/// Returns the lanes in which [`sigmoid`] is valid.
 #[inline(always)]
 pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x)
 }
 
-/// x / (1 + e^-x) rounded to f32 from either side, for the x that [`silu_serves`]: right where both agree.
+/// Returns an upper and a lower estimate of x / (1 + e^-x), rounded to f32, for the x that [`silu_serves`] accepts.
+/// Where they agree, the rounding is correct.
 #[inline(always)]
 pub fn silu<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, share(isa, x))
 }
 
-/// x times the sum, rounded from either side.
+/// Returns an upper and a lower estimate of x times the sum, rounded to f32.
 #[inline(always)]
 fn times<I: Isa>(isa: I, x: I::F32, (q, q_low): (I::F32, I::F32)) -> [I::F32; 2] {
     let hi = x * q;
     let lo = x.mul_add(q_low, x.mul_add(q, isa.f32(0.0) - hi));
     let [above, below] = round(isa, hi, lo, hi.abs(), RELATIVE);
-    // A sum would lose the sign of -0.
+    // Adding the low part would lose the sign of -0.
     let is_zero = x.eq(isa.f32(0.0));
     [I::F32::select(is_zero, x, above), I::F32::select(is_zero, x, below)]
 }
 
-/// Where [`silu`] serves.
+/// Returns the lanes in which [`silu`] is valid.
 #[inline(always)]
 pub fn silu_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     serves(isa, x) & x.lt(isa.f32(f32::INFINITY)) & (isa.f32(TINY).lt(x.abs()) | x.eq(isa.f32(0.0)))
 }
 
-/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 rounded to f32 from either side, for the x that
-/// [`gelu_tanh_serves`]: right where both agree.
+/// Returns an upper and a lower estimate of x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, rounded to f32, for the x
+/// that [`gelu_tanh_serves`] accepts. Where they agree, the rounding is correct.
 #[inline(always)]
 pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let zero = isa.f32(0.0);
     let a = isa.f32(LARGEST_OF_GELU).min(x.abs());
-    // The exponent, 2 sqrt(2/pi) (a + 0.044715 a^3), in two f32.
+    // The negated exponent, 2 sqrt(2/pi) (a + 0.044715 a^3), in two f32.
     let square = a * a;
     let square_low = a.mul_add(a, zero - square);
     let (slope, cubic) = (isa.f32(SLOPE[0]), isa.f32(CUBIC[0]));
@@ -95,7 +98,7 @@ pub fn gelu_tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     times(isa, x, q)
 }
 
-/// Where [`gelu_tanh`] serves.
+/// Returns the lanes in which [`gelu_tanh`] is valid.
 #[inline(always)]
 pub fn gelu_tanh_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST_OF_GELU).lt(x) & silu_serves(isa, x)

@@ -1,7 +1,8 @@
-//! Slopes of the functions of one element in f64 with a low part, and their products with a gradient.
+//! Derivatives of the element-wise functions in f64 with a low part, and their products with a gradient.
 //!
-//! Each is a quotient or a product of positive parts, so that nothing cancels but what cancels in the slope itself: the
-//! two terms of silu's, gelu's and gelu_tanh's, where they cross zero. There the terms have their low parts.
+//! Each derivative is a quotient or a product of positive parts. Cancellation occurs only where the derivative itself
+//! cancels: between the two terms of silu's, gelu's and gelu_tanh's derivatives near their zeros. There the terms have
+//! low parts.
 
 use super::exp::{exp_below_one, exp_parts};
 use super::wide::{Wide, fast_two_sum, power_of_two, product, quotient, two_sum};
@@ -10,10 +11,11 @@ use crate::simd::{Float, Isa, Select};
 
 /// 2 / sqrt(pi).
 const TWO_OVER_ROOT_PI: [f64; 2] = [f64::from_bits(0x3ff2_0dd7_5042_9b6d), f64::from_bits(0x3c71_ae3a_914f_ed80)];
-/// 1.5 * 2^52: added to an integer it has that in its low bits.
+/// 1.5 * 2^52. The sum with an integer has that integer in its low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
-/// A power of e beyond which a product with any two numbers of the type is zero, or, above, infinite.
+/// Returns an exponent x so large that the product of e^-x with any two numbers of the type is zero, and that of e^x
+/// infinite.
 pub const fn far<E: Element>() -> f64 {
     match E::DTYPE {
         DType::F64 => 2400.0,
@@ -21,22 +23,22 @@ pub const fn far<E: Element>() -> f64 {
     }
 }
 
-/// x, moved to within `limit` of zero; NaN stays.
+/// Clamps x to within `limit` of zero. NaN stays.
 #[inline(always)]
 pub fn within<I: Isa>(isa: I, x: I::F64, limit: f64) -> I::F64 {
     isa.f64(limit).min(isa.f64(-limit).max(x))
 }
 
-/// e^(x + low), for any x.
+/// Computes e^(x + low), for any x.
 #[inline(always)]
 pub fn exp<I: Isa, E: Element>(isa: I, x: I::F64, low: I::F64) -> Wide<I> {
     exp_parts(isa, within(isa, x, far::<E>()), low).normalised()
 }
 
-/// 2/sqrt(pi) e^(-x^2), for any x.
+/// Computes 2/sqrt(pi) e^(-x^2), for any x.
 #[inline(always)]
 pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
-    // The power is cut again: it is a little beyond.
+    // The exponent is clamped again in `exp`, because the rounded square may lie a little beyond the limit.
     let x = within(isa, x, far::<E>().sqrt());
     let minus = isa.f64(-0.0) - x;
     let power = x * minus;
@@ -48,9 +50,9 @@ pub fn erf<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
 
 /// t = e^(minus + low) and 1 + t, for `minus` not above zero.
 struct Logistic<I: Isa> {
-    /// With its power of two apart.
+    /// t with its power of two as a separate exponent.
     t: Wide<I>,
-    /// As a plain sum, 0 where it is below 2^-1000.
+    /// t as a plain sum, 0 where it is below 2^-1000.
     plain: (I::F64, I::F64),
     /// 1 + t.
     d: (I::F64, I::F64),
@@ -67,7 +69,7 @@ impl<I: Isa> Logistic<I> {
     }
 }
 
-/// t / (1 + t)^2 with t = e^minus, for `minus` not above zero.
+/// Computes t / (1 + t)^2 with t = e^minus, for `minus` not above zero.
 #[inline(always)]
 pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
     let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
@@ -76,7 +78,7 @@ pub fn logistic<I: Isa, E: Element>(isa: I, minus: I::F64) -> Wide<I> {
     Wide { hi, lo, ..t }
 }
 
-/// 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^minus, for `minus` not above zero.
+/// Computes 1 / (1 + t), or t / (1 + t) where `negative`, with t = e^minus, for `minus` not above zero.
 #[inline(always)]
 pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wide<I> {
     let Logistic { t, d, .. } = Logistic::new::<E>(isa, minus, isa.f64(0.0));
@@ -86,9 +88,10 @@ pub fn share<I: Isa, E: Element>(isa: I, minus: I::F64, negative: I::M64) -> Wid
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// The slope of x s(z): s + w s (1 - s), where s = 1 / (1 + e^-z) and w is x times the slope of z, which has z's sign.
+/// Computes the derivative of x s(z), s + w s (1 - s), where s = 1 / (1 + e^-z) and w is x times the derivative of z. w
+/// has the sign of z.
 ///
-/// With t = e^-|z| that is (1 + t + w t) / (1 + t)^2, or t (1 + t + w) / (1 + t)^2 where z is below zero.
+/// With t = e^-|z| it is (1 + t + w t) / (1 + t)^2, or t (1 + t + w) / (1 + t)^2 where z is below zero.
 #[inline(always)]
 pub fn gate<I: Isa, E: Element>(
     isa: I,
@@ -107,7 +110,7 @@ pub fn gate<I: Isa, E: Element>(
     Wide { hi, lo, exponent: only_where(isa, negative, t.exponent) }
 }
 
-/// The exponent where the mask is set, none elsewhere.
+/// Returns the exponent where the mask is set, and 0 elsewhere.
 #[inline(always)]
 pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Option<I::I64> {
     exponent.map(
@@ -116,10 +119,11 @@ pub fn only_where<I: Isa>(isa: I, mask: I::M64, exponent: Option<I::I64>) -> Opt
     )
 }
 
-/// -1/2 dy x^(-3/2), for x >= 0: the gradient `dy` times the slope of 1 / sqrt(x), which f64 may not hold.
+/// Computes -1/2 dy x^(-3/2) for x >= 0: the gradient `dy` times the derivative of 1 / sqrt(x). The derivative itself
+/// may be out of f64's range.
 #[inline(always)]
 pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 {
-    // A gradient whose product with the root's reciprocal would be subnormal, though not the result, is made larger.
+    // A tiny gradient is scaled up, because its product with 1 / sqrt(x) could be subnormal although the result is not.
     let tiny = dy.abs().lt(isa.f64(f64::from_bits((1023 - 900) << 52)));
     let one = isa.f64(1.0);
     let up = I::F64::select(tiny, isa.f64(f64::from_bits((1023 + 110) << 52)), one);
@@ -129,12 +133,12 @@ pub fn times_rsqrt<I: Isa, E: Element>(isa: I, dy: I::F64, x: I::F64) -> I::F64 
     let (p, p_low) = product(isa, (dy * up * isa.f64(-0.5), zero), (hi, lo));
     let q = p / x;
     let rest = ((isa.f64(-0.0) - q).mul_add(x, p) + p_low) / x;
-    // At zero and infinity there is nothing left out, but a product of the two.
+    // At zero and infinity the correction is NaN or infinite, and is dropped.
     (q + I::F64::select(rest.abs().lt(isa.f64(f64::INFINITY)), rest, zero)) * back
 }
 
-/// The gradient `dy` times a slope whose sum is below 2^60 in magnitude, and above 2^-60 where it is not cancelled:
-/// rounded to f64, which for `E` narrower leaves the rounding to the store.
+/// Computes the gradient `dy` times a derivative. The derivative's sum hi + lo is below 2^60 in magnitude, and above
+/// 2^-60 unless its terms cancel. The result is rounded to f64; for a narrower `E`, the store then rounds to `E`.
 #[inline(always)]
 pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
     let n = match slope.exponent {
@@ -144,7 +148,7 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
     if !E::IS_F64 {
         return (slope.hi + slope.lo) * power_of_two(isa, n) * dy;
     }
-    // Gradients far from 1 are brought nearer, and their power of two goes to the slope's.
+    // A gradient far from 1 is scaled nearer to 1, and its power of two is moved to the exponent of the derivative.
     let abs = dy.abs();
     let tiny = abs.lt(isa.f64(f64::from_bits((1023 - 400) << 52)));
     let huge = isa.f64(f64::from_bits((1023 + 400) << 52)).lt(abs);
@@ -152,9 +156,9 @@ pub fn times<I: Isa, E: Element>(isa: I, dy: I::F64, slope: Wide<I>) -> I::F64 {
     let dy = dy * I::F64::select(tiny, isa.f64(up), I::F64::select(huge, isa.f64(down), isa.f64(1.0)));
     let hi = dy * slope.hi;
     let lo = dy.mul_add(slope.hi, isa.f64(-0.0) - hi) + dy * slope.lo;
-    // An infinite product has no error, though infinity less itself says NaN.
+    // An infinite product has no error term, but infinity - infinity gives NaN.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
-    // Beyond 2^1700 either way the result is 0 or infinite whatever the product, which is within 2^540 of 1.
+    // Beyond 2^1700 either way the result is 0 or infinite, because the product is within 2^540 of 1.
     let shifter = isa.f64(SHIFTER);
     let n = I::F64::from_bits(n + shifter.to_bits()) - shifter;
     let moved = I::F64::select(tiny, isa.f64(-600.0), I::F64::select(huge, isa.f64(600.0), isa.f64(0.0)));

@@ -1,47 +1,48 @@
-//! The exponential inside softmax: f32 arithmetic, the row's maximum taken off exactly, its own term exactly 1.
+//! The exponential of softmax, in f32: the row's maximum is subtracted exactly, and its own term is exactly 1.
 //!
-//! With m the maximum, x = n ln2/8 + r, and e^(x-m) = 2^((n-M)/8) e^(r-d), where M is the multiple of ln2/8 nearest
-//! to m and d the rest. Eight powers 2^(j/8) sit in one register. Their low parts, with d taken off, sit in another,
-//! so one addition mends the table's rounding and shifts by the maximum at once; the difference x - m is never
-//! rounded. 0.63 ULP.
+//! With m the maximum, x = n ln2/8 + r, and e^(x-m) = 2^((n-M)/8) e^(r-d), where M ln2/8 is the multiple of ln2/8
+//! nearest to m and d = m - M ln2/8. The eight powers 2^(j/8) are in one register. Their low parts, minus d, are in
+//! another. One addition thus corrects the table's rounding and subtracts d, and the difference x - m is never rounded.
+//! The error is 0.63 ULP.
 //!
 //! # Error
 //!
-//! In units of 2^-29, the arguments are off by 2 for d, which is a multiple of 2^-27; 2 for r, where |r| is above 2^-4
-//! and x has more digits; 1 each for the low part of the table, its sum with r, the product with STEP_LO and t; and 0.2
-//! for r^2 and the polynomial. Relative to e^r >= 0.957 that is 8.6, or 0.27 times 2^-24. Pairs add 1.2 for the sum of two low
-//! parts and the error of a product: 0.31 times 2^-24. The last operation rounds by half an ULP. So an exponential is within
-//! 1.31 times 2^-24 of its value; the largest error found is 1.13 times that. The term of the maximum has an argument of at most
-//! 5 such units and rounds to 1. `docs/accuracy/softmax.md` has the bounds that follow, with room for 1.5.
+//! In units of 2^-29, the errors of the argument are: 2 for d, which is a multiple of 2^-27; 2 for r, where |r| is
+//! above 2^-4 and x has more digits; 1 each for the low part of the table, its sum with r, the product with STEP_LO and
+//! t; and 0.2 for r^2 and the polynomial. Relative to e^r >= 0.957 that is 8.6, or 0.27 times 2^-24. Pairs add 1.2 for
+//! the sum of two low parts and the error of a product: 0.31 times 2^-24. The last operation rounds by half an ULP. So
+//! an exponential is within 1.31 times 2^-24 of its value; the largest error found is 1.13 times 2^-24. The term of the
+//! maximum has an argument of at most 5 such units and rounds to 1. `docs/accuracy/softmax.md` has the bounds that
+//! follow; they allow for 1.5.
 //!
-//! Subnormal results are kept: rows that span more than 87 compute 2^64 times the result and scale it down, which
-//! rounds once and gives the same bits on the others. What is to be 0 is multiplied by 0: a product that underflows takes
-//! many times as long.
+//! Subnormal results are kept. Rows that span more than 87 compute 2^64 times the result and scale it down, which
+//! rounds once and gives normal results the same bits. Results that must be 0 are multiplied by 0, because a product
+//! that underflows takes many times as long.
 //!
 //! # Order
 //!
-//! A larger logit never gets a smaller power, for the rows of f32 that [`SoftmaxExp::narrow`] and [`SoftmaxExp::any`] serve
-//! and in [`WeightExp`], by which a sampler cuts.
+//! A larger logit never gets a smaller power. This holds for the rows of f32 that [`SoftmaxExp::narrow`] and
+//! [`SoftmaxExp::any`] accept, and for [`WeightExp`], by which a sampler truncates.
 //!
 //! The result is s + t s with t = r + r^2 q(r), where s and the table's entry are constant within a step. There, r is
-//! made of z by roundings, which are monotone. Two neighbouring values of r are at least 2^-24 |r| apart, so their
-//! exact t are too, but for a factor of 0.95; rounding r^2 and q changes t by at most 2^-24 r^2, which is less than half
-//! of that for |r| < 0.47. The last rounding of t and that of s + t s are monotone again.
+//! computed from z by roundings, which are monotone. Two neighbouring values of r are at least 2^-24 |r| apart. Their
+//! exact t are at least 0.95 times as far apart. Rounding r^2 and q changes t by at most 2^-24 r^2, which is less than
+//! half of that distance for |r| < 0.47. The last rounding of t and that of s + t s are monotone again.
 //!
-//! From a step to the next, s grows by a factor of 2^(1/8) and r falls from ln2/16 to -ln2/16. The errors of both sides
-//! could exchange two powers that are very close. In units of 2^-28, relative to the power:
+//! From one step to the next, s grows by a factor of 2^(1/8) and r falls from ln2/16 to -ln2/16. The errors of both
+//! sides could exchange two powers that are very close. In units of 2^-28, relative to the power:
 //!
-//! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t: three errors of at most 1/2 on
-//!   each side, and 0.03 for r^2 and q, together 3.06. The cubic coefficient of its polynomial is smaller than the best one
-//!   by 2^-13.8. That lowers the powers at the upper end of each step and raises those at the lower end, by 3.09 together,
-//!   so that no two of them change places. It costs 0.1 ULP: 0.69 ULP, or 1.16 times 2^-24 of the result.
-//! - [`SoftmaxExp`] takes logits of f32. Where |x| >= 1/2 two neighbours are 16 units apart or more, and the errors are
-//!   4.1 at most. Elsewhere all ends of steps were computed: they depend on d, which is a multiple of 2^-27, on M mod 8
-//!   and on n from -6 to 6. None of these 1.2 x 10^9 pairs of neighbours changes places. The tests take every
-//!   thousandth d, and all of them on request.
+//! - [`WeightExp`] rounds z - n ln2/8 to f32, adds the table's low part, and rounds t. These are three errors of at
+//! most 1/2 on each side, and 0.03 for r^2 and q, together 3.06. The cubic coefficient of its polynomial is smaller
+//! than the best one by 2^-13.8. That lowers the powers at the upper end of each step and raises those at the lower
+//! end, by 3.09 together, so that no two of them are exchanged. It costs 0.1 ULP: 0.69 ULP, or 1.16 times 2^-24 of the
+//! result. - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, two neighbours are 16 units apart or more, and the
+//! errors are 4.1 at most. Elsewhere all ends of steps were computed. They depend on d, which is a multiple of 2^-27,
+//! on M mod 8 and on n from -6 to 6. None of these 1.2 x 10^9 pairs of neighbours is exchanged. The tests take every
+//! thousandth d, and all of them on request.
 //!
-//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high one. Two logits that
-//! are closer than 2^-26 may change places by an ULP there, as 15 of the 1,200 ends of steps show.
+//! [`SoftmaxExp::pair`] and [`PairExp`] round the low part of a logit before they add it to the high one. The powers of
+//! two logits closer than 2^-26 may be exchanged by an ULP there, as 15 of the 1,200 ends of steps show.
 
 use crate::simd::{Float, Int, Isa, Select};
 
@@ -61,31 +62,31 @@ const TABLE_LOW: [f64; 8] = [
 ];
 /// 8 / ln2.
 const PER_STEP: f32 = f32::from_bits(0x4138aa3b);
-/// ln2/8 in f64, and as two f32 of which the first has 21 bits, so that n times it loses nothing.
+/// ln2/8 in f64, and as two f32. The first of these has 21 bits, so that its product with n is exact.
 const STEP: f64 = f64::from_bits(0x3fb6_2e42_fefa_39ef);
 const STEP_HI: f32 = f32::from_bits(0x3db17218);
 const STEP_LO: f32 = f32::from_bits(0xaf82e308);
-/// (e^r - 1 - r) / r^2 on |r| <= ln2/16, the first coefficient held at 1/2; error 2^-32.4.
+/// Coefficients of (e^r - 1 - r) / r^2 on |r| <= ln2/16, with the first one fixed at 1/2; error 2^-32.4.
 const POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2aae3a), f32::from_bits(0x3d2aad66)];
-/// The same with the second coefficient so much smaller that no power is above one of the next step.
+/// Coefficients as in [`POLY`], with the second reduced so that no power exceeds one of the next step.
 const MONOTONE_POLY: [f32; 3] = [0.5, f32::from_bits(0x3e2a9c39), f32::from_bits(0x3d2aad66)];
-/// 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.
+/// 1.5 * 2^23. Adding it rounds to an integer, which is then in the low bits.
 pub const SHIFTER: f32 = 12_582_912.0;
 
-/// How far below the maximum the plain form goes; e^-87 is still normal.
+/// Largest distance below the maximum for the plain form. e^-87 is still normal.
 pub const NARROW: f32 = 87.0;
-/// How far below the maximum anything can be told from 0.
+/// Distance below the maximum beyond which every result is 0.
 const DEEPEST: f32 = 104.0;
-/// How far below the largest token all weights are alike: none of them has a mass.
+/// Distance below the largest token beyond which no weight has a mass.
 const WEIGHTLESS: f64 = 64.0;
-/// Maxima below this are shifted by the tables alone.
+/// Magnitude of a maximum below which the tables alone subtract it.
 pub const SMALL_MAXIMUM: f32 = 256.0;
 
-/// e^(x-m) for the values of one row.
+/// Exponential e^(x-m) for the values of one row.
 #[derive(Clone, Copy)]
 pub struct SoftmaxExp<I: Isa> {
     isa: I,
-    /// Taken off x first: 0, or m where m is large. Exact for every x that matters.
+    /// Amount subtracted from x first: 0, or m if m is large. Exact for every x whose result is not 0.
     shift: I::F32,
     d: I::F32,
     /// SHIFTER - M.
@@ -97,7 +98,7 @@ pub struct SoftmaxExp<I: Isa> {
 }
 
 impl<I: Isa> SoftmaxExp<I> {
-    /// For a row whose largest value is `max`, finite, and whose smallest that is to be read is `min`.
+    /// Prepares a row with the finite maximum `max`, whose smallest value that will be read is `min`.
     #[inline(always)]
     pub fn new(isa: I, max: f32, min: f32) -> Self {
         let shift = if max.abs() < SMALL_MAXIMUM { 0.0 } else { max };
@@ -118,11 +119,11 @@ impl<I: Isa> SoftmaxExp<I> {
         }
     }
 
-    /// For a row of unevaluated sums of two f32 that has this maximum, below [`SMALL_MAXIMUM`] in magnitude.
+    /// Prepares a row of unevaluated sums of two f32 with this maximum, below [`SMALL_MAXIMUM`] in magnitude.
     ///
-    /// Neither the maximum nor the other sums need to be renormalised, as long as their low parts are below 2^-9: then the
-    /// polynomial's argument is at most 0.0453, where its error is 2^-31.4. An element that has the maximum's sum gives 1,
-    /// whatever its parts, and no other gives more.
+    /// Neither the maximum nor the other sums need to be renormalised, as long as their low parts are below 2^-9. The
+    /// polynomial's argument is then at most 0.0453, where its error is 2^-31.4. An element equal to the maximum gives
+    /// 1, however its sum is split, and no other gives more.
     #[inline(always)]
     pub fn of_pairs(isa: I, (high, low): (f32, f32)) -> Self {
         let exp = Self::new(isa, high, f32::NEG_INFINITY);
@@ -130,13 +131,13 @@ impl<I: Isa> SoftmaxExp<I> {
         SoftmaxExp { low: low_table(isa, f64::from(d) + f64::from(low)), ..exp }
     }
 
-    /// Whether [`SoftmaxExp::narrow`] serves this row.
+    /// Returns whether [`SoftmaxExp::narrow`] is valid for this row.
     #[inline(always)]
     pub fn is_narrow(&self) -> bool {
         self.narrow
     }
 
-    /// For rows whose maximum is below 256 and which span no more than 87.
+    /// Computes the exponential for rows whose maximum is below 256 in magnitude and which span no more than 87.
     #[inline(always)]
     pub fn narrow(&self, x: I::F32) -> I::F32 {
         let (t, s) = self.parts(
@@ -147,7 +148,7 @@ impl<I: Isa> SoftmaxExp<I> {
         t.mul_add(s, s)
     }
 
-    /// For every row; -inf gives 0.
+    /// Computes the exponential for every row; -inf gives 0.
     #[inline(always)]
     pub fn any(&self, x: I::F32) -> I::F32 {
         let x = x - self.shift;
@@ -159,8 +160,8 @@ impl<I: Isa> SoftmaxExp<I> {
         t.mul_add(s, s) * lower(self.isa, self.deepest.lt(x))
     }
 
-    /// As [`SoftmaxExp::any`] for sums of two f32, the same bits where the second one is 0. Where the first is -inf, the
-    /// second means nothing.
+    /// Computes [`SoftmaxExp::any`] for sums of two f32, with the same bits where the second one is 0. Where the first
+    /// is -inf, the second is ignored.
     #[inline(always)]
     pub fn pair(&self, high: I::F32, low: I::F32) -> I::F32 {
         let counts = self.deepest.lt(high);
@@ -173,7 +174,7 @@ impl<I: Isa> SoftmaxExp<I> {
         t.mul_add(s, s) * lower(self.isa, counts)
     }
 
-    /// The result is s + t s; `mend` sees what the table leaves out.
+    /// Returns t and s of the result s + t s. `mend` adjusts the low part of the table's entry.
     #[inline(always)]
     fn parts(&self, x: I::F32, mend: impl Fn(I::F32) -> I::F32) -> (I::F32, I::F32) {
         let isa = self.isa;
@@ -184,7 +185,7 @@ impl<I: Isa> SoftmaxExp<I> {
     }
 }
 
-/// e^z for z <= 0 given as an unevaluated sum of two f32, which the difference of two f64 logits is.
+/// Exponential e^z for z <= 0, split into two f32, such as the difference of two f64 logits.
 #[derive(Clone, Copy)]
 pub struct PairExp<I: Isa> {
     isa: I,
@@ -198,7 +199,7 @@ impl<I: Isa> PairExp<I> {
         PairExp { isa, table: table(isa, false), low: low_table(isa, 0.0) }
     }
 
-    /// `z` in f64; -inf gives 0.
+    /// Computes e^z for `z` in f64; -inf gives 0.
     #[inline(always)]
     pub fn exp(&self, z: I::F64) -> I::F32 {
         let isa = self.isa;
@@ -214,8 +215,8 @@ impl<I: Isa> PairExp<I> {
     }
 }
 
-/// e^max(z, -64) for z <= 0 in f64, which the distance of a token from the largest is. A larger z never gives a smaller
-/// power.
+/// Exponential e^max(z, -64) for z <= 0 in f64, where z is the distance of a token from the largest. A larger z never
+/// gives a smaller power.
 #[derive(Clone, Copy)]
 pub struct WeightExp<I: Isa> {
     isa: I,
@@ -229,27 +230,28 @@ impl<I: Isa> WeightExp<I> {
         WeightExp { isa, table: table(isa, true), low: low_table(isa, 0.0) }
     }
 
-    /// `z` in f64; -inf too.
+    /// Computes the power for `z` in f64, which may be -inf.
     #[inline(always)]
     pub fn exp(&self, z: I::F64) -> I::F32 {
         let isa = self.isa;
         let z = z.max(isa.f64(-WEIGHTLESS));
         let j = isa.narrow(z).mul_add(isa.f32(PER_STEP), isa.f32(SHIFTER));
         let n = j - isa.f32(SHIFTER);
-        // The rest of one f64: roundings of two f32 are not in the order of their sums.
+        // The remainder is rounded from a single f64. Rounding it from two f32 would not preserve the order.
         let r = isa.narrow(isa.widen(n).mul_add(isa.f64(-STEP), z)) + isa.lookup(self.low, j.to_bits());
         let (t, s) = parts_of(isa, self.table, j, r, &MONOTONE_POLY);
         t.mul_add(s, s)
     }
 }
 
-/// 2^-64 where something is left of a result, 0 elsewhere.
+/// Returns 2^-64 in lanes whose result is not 0, and 0 elsewhere.
 #[inline(always)]
 fn lower<I: Isa>(isa: I, counts: I::M32) -> I::F32 {
     I::F32::select(counts, isa.f32(f32::from_bits((127 - 64) << 23)), isa.f32(0.0))
 }
 
-/// The powers less their index where the exponent of j will add it again; 2^64 times as large in the wide form.
+/// Returns the powers, less their index in the exponent bits to which the bits of j will add it again. Unless `narrow`,
+/// they are 2^64 times as large.
 #[inline(always)]
 pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     let raise = if narrow { 0 } else { 64 << 23 };
@@ -260,7 +262,7 @@ pub fn table<I: Isa>(isa: I, narrow: bool) -> I::Table {
     isa.table(&table)
 }
 
-/// The low parts, with `d` taken off.
+/// Returns the low parts minus `d`.
 #[inline(always)]
 fn low_table<I: Isa>(isa: I, d: f64) -> I::Table {
     let mut table = [0.0; 8];
@@ -275,7 +277,7 @@ fn finish<I: Isa>(isa: I, table: I::Table, r: I::F32, n: I::F32, j: I::F32, low:
     parts_of(isa, table, j, n.mul_add(isa.f32(-STEP_LO), r + low), &POLY)
 }
 
-/// t and s of the table's entry for j, and of r.
+/// Returns t for the remainder r, and s from the table's entry for j.
 #[inline(always)]
 fn parts_of<I: Isa>(isa: I, table: I::Table, j: I::F32, r: I::F32, poly: &[f32; 3]) -> (I::F32, I::F32) {
     let q = isa.f32(poly[2]).mul_add(r, isa.f32(poly[1])).mul_add(r, isa.f32(poly[0]));

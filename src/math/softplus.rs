@@ -7,10 +7,10 @@ use super::wide::{Wide, two_sum};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Below it ln(1 + e^x) is e^x to 65 bits.
+/// Argument below which ln(1 + e^x) is e^x to 65 bits.
 const FAR: f64 = -45.0;
 
-/// max(x, 0) + ln(1 + e^-|x|), for any x: nothing overflows and nothing cancels.
+/// Computes max(x, 0) + ln(1 + e^-|x|), for any x. Nothing overflows and nothing cancels.
 #[inline(always)]
 pub fn softplus<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let zero = isa.f64(0.0);
@@ -20,12 +20,12 @@ pub fn softplus<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let (log, log_low) = log1p_sum(isa, t_high, Some(t_low));
     let (hi, error) = two_sum(x.max(zero), log);
     let lo = error + log_low;
-    // At +inf the sum has no error, though infinity less itself says NaN.
+    // At +inf the sum has no error, but infinity - infinity gives NaN.
     let lo = I::F64::select(lo.is_nan(), zero, lo);
     if !E::IS_F64 {
         return Wide { hi, lo, exponent: None };
     }
-    // Results that f64 holds as subnormal numbers have their power of two apart.
+    // The power of two stays a separate exponent, so that results subnormal in f64 are rounded once.
     let far = x.lt(isa.f64(FAR));
     let none = zero.to_bits();
     let exponent = match t.exponent {
@@ -35,7 +35,7 @@ pub fn softplus<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: I::F64::select(far, t.hi, hi), lo: I::F64::select(far, t.lo, lo), exponent: Some(exponent) }
 }
 
-/// -ln(1 + e^-x).
+/// Computes -ln(1 + e^-x).
 #[inline(always)]
 pub fn log_sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let minus_zero = isa.f64(-0.0);
@@ -43,28 +43,28 @@ pub fn log_sigmoid<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     Wide { hi: minus_zero - hi, lo: minus_zero - lo, exponent }
 }
 
-/// ln(e^a + e^b), as the larger of them plus ln(1 + e^-|a - b|).
+/// Computes ln(e^a + e^b), as the larger of a and b plus ln(1 + e^-|a - b|).
 #[inline(always)]
 pub fn log_add_exp<I: Isa, E: Element>(isa: I, a: I::F64, b: I::F64) -> Wide<I> {
     let (zero, minus_zero) = (isa.f64(0.0), isa.f64(-0.0));
     let above = a.lt(b);
     let (high, low) = (I::F64::select(above, b, a), I::F64::select(above, a, b));
     let (minus, rest) = two_sum(low, minus_zero - high);
-    // Far apart, what the difference leaves out is nothing, or not a number.
+    // If the two are far apart, the rounding error of the difference is negligible or NaN.
     let lowest = isa.f64(lowest::<E>());
     let rest = I::F64::select(minus.lt(lowest), zero, rest);
     let t = exp_parts(isa, lowest.max(minus), rest).normalised();
     let (t_high, t_low) = exp_below_one(isa, &t, lowest.max(minus));
     let (mut log, mut log_low) = log1p_sum(isa, t_high, Some(t_low));
     if E::IS_F64 {
-        // What f64 holds as a subnormal number.
+        // The exponential may be subnormal in f64, so it is rounded here.
         let far = minus.lt(isa.f64(FAR));
         log = I::F64::select(far, t.round::<f64>(isa), log);
         log_low = I::F64::select(far, zero, log_low);
     }
     let (hi, error) = two_sum(high, log);
     let lo = error + log_low;
-    // An infinite sum has no error, though infinity less itself says NaN; and two infinities no difference.
+    // An infinite sum has no error, but infinity - infinity gives NaN. Two equal infinities have no difference.
     let lo = I::F64::select(hi.abs().lt(isa.f64(f64::INFINITY)), lo, zero);
     let equal = a.eq(b) & a.abs().eq(isa.f64(f64::INFINITY));
     Wide { hi: I::F64::select(equal, a, hi), lo: I::F64::select(equal, zero, lo), exponent: None }

@@ -1,5 +1,6 @@
-//! Softplus and log_sigmoid by f64 of fewer digits, with the test of [`super::exp_pair`]: what passes it has the bits of
-//! the longer form, which was found by trying all 2^32 inputs; what does not is left to that form.
+//! Softplus and log_sigmoid by shorter f64 computations, with the rounding test of [`super::exp_pair`]. Lanes that pass
+//! the test have the bits of the full f64 form, as a test of all 2^32 inputs found. The other lanes are computed by
+//! that form.
 //!
 //! ln(1 + t) is 2 atanh(t / (2 + t)), an odd polynomial (relative error 2^-38.49).
 
@@ -7,7 +8,7 @@ use super::exp_pair::{LARGEST, UNCERTAINTY, exp_pair, round_wide};
 use super::wide::horner_halves;
 use crate::simd::{Float, Isa};
 
-/// atanh(s) / s in powers of s^2.
+/// Coefficients of atanh(s) / s in powers of s^2.
 const POLY: [f64; 7] = [
     f64::from_bits(0x3ff0_0000_0000_2ad5),
     f64::from_bits(0x3fd5_5555_5307_b1fa),
@@ -17,43 +18,45 @@ const POLY: [f64; 7] = [
     f64::from_bits(0x3fb5_eaa1_fd8c_1a18),
     f64::from_bits(0x3fbb_fb88_98ca_f8ca),
 ];
-/// Bounds the relative error: the exponential's and the polynomial's.
+/// Bound on the relative error: that of the exponential plus that of the polynomial.
 const RELATIVE: f64 = 1.05 * UNCERTAINTY as f64 + 4e-12;
 
-/// max(x, 0) + ln(1 + e^-|x|).
+/// Computes max(x, 0) + ln(1 + e^-|x|).
 #[inline(always)]
 fn value<I: Isa>(isa: I, x: I::F32) -> I::F64 {
     let zero = isa.f32(0.0);
     let e = exp_pair(isa, isa.f32(-LARGEST).max(zero - x.abs()));
     let t = isa.widen(e.hi) + isa.widen(e.lo);
     let d = t + isa.f64(2.0);
-    // Newton's step doubles the digits of a reciprocal in f32.
+    // A Newton step doubles the digits of an f32 reciprocal.
     let near = isa.widen(isa.f32(1.0) / isa.narrow(d));
     let reciprocal = (isa.f64(0.0) - near).mul_add(d, isa.f64(1.0)).mul_add(near, near);
     let s = t * reciprocal;
     (s + s).mul_add(horner_halves(isa, s * s, &POLY), isa.widen(x.max(zero)))
 }
 
-/// ln(1 + e^x) rounded to f32 from either side, for the x that [`serves`]: right where both agree.
+/// Returns an upper and a lower estimate of ln(1 + e^x), rounded to f32, for the x that [`serves`] accepts. Where they
+/// agree, the rounding is correct.
 #[inline(always)]
 pub fn softplus<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     round_wide(isa, value(isa, x), RELATIVE)
 }
 
-/// Where [`softplus`] serves.
+/// Returns the lanes in which [`softplus`] is valid.
 #[inline(always)]
 pub fn serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(-LARGEST).lt(x) & x.lt(isa.f32(f32::INFINITY))
 }
 
-/// -ln(1 + e^-x) rounded to f32 from either side, for the x that [`log_sigmoid_serves`]: right where both agree.
+/// Returns an upper and a lower estimate of -ln(1 + e^-x), rounded to f32, for the x that [`log_sigmoid_serves`]
+/// accepts. Where they agree, the rounding is correct.
 #[inline(always)]
 pub fn log_sigmoid<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let value = value(isa, isa.f32(0.0) - x);
     round_wide(isa, isa.f64(0.0) - value, RELATIVE)
 }
 
-/// Where [`log_sigmoid`] serves.
+/// Returns the lanes in which [`log_sigmoid`] is valid.
 #[inline(always)]
 pub fn log_sigmoid_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     serves(isa, isa.f32(0.0) - x)

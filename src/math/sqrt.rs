@@ -5,36 +5,36 @@ use super::wide::Wide;
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// Below it the rounding error of the root's square may not be held by f64.
+/// Argument below which the rounding error of the root's square may underflow in f64.
 const TINY: f64 = f64::from_bits((1023 - 900) << 52);
 const SCALE: f64 = f64::from_bits((1023 + 200) << 52);
 const SCALE_ROOT: f64 = f64::from_bits((1023 + 100) << 52);
 
-/// sqrt x in f32, for x >= 0. It is rounded by the instruction; f32 has more than twice the digits of the 16-bit types, so
-/// that this rounding does not show in theirs (Figueroa, 1995).
+/// Computes sqrt x in f32, for x >= 0. The instruction rounds it. That rounding does not show in the 16-bit types,
+/// because f32 has more than twice their digits (Figueroa, 1995).
 #[inline(always)]
 pub fn sqrt_pair<I: Isa>(_: I, x: I::F32) -> [I::F32; 2] {
     [x.sqrt(), x.sqrt()]
 }
 
-/// Where [`sqrt_pair`] serves.
+/// Returns the lanes in which [`sqrt_pair`] is valid.
 #[inline(always)]
 pub fn sqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(0.0).le(x)
 }
 
-/// sqrt x in f64.
+/// Computes sqrt x in f64.
 #[inline(always)]
 pub fn sqrt<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
-    // A low part of +0 would take the sign of -0 away.
+    // The low part is -0, because +0 would change a result of -0 to +0.
     Wide { hi: x.sqrt(), lo: isa.f64(-0.0), exponent: None }
 }
 
-/// 1 / sqrt(x) rounded to f32 from either side, for the x that [`rsqrt_serves`]: right where both agree, of which
-/// [`super::exp_pair`] tells more.
+/// Returns an upper and a lower estimate of 1 / sqrt(x), rounded to f32, for the x that [`rsqrt_serves`] accepts. Where
+/// they agree, the rounding is correct, as [`super::exp_pair`] explains.
 #[inline(always)]
 pub fn rsqrt_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
-    /// Bounds the relative error: what is left is squared by Newton's step.
+    /// Bound on the relative error. The Newton step squares the error before it.
     const RELATIVE: f32 = 1.0 / (1u64 << 42) as f32;
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));
     let y = one / x.sqrt();
@@ -44,13 +44,13 @@ pub fn rsqrt_pair<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     round(isa, y, y * (rest * isa.f32(0.5)), y, RELATIVE)
 }
 
-/// Where [`rsqrt_pair`] serves: where no square leaves f32's normal numbers.
+/// Returns the lanes in which [`rsqrt_pair`] is valid: no square is out of the range of normal f32.
 #[inline(always)]
 pub fn rsqrt_serves<I: Isa>(isa: I, x: I::F32) -> I::M32 {
     isa.f32(1e-25).lt(x) & x.lt(isa.f32(1e25))
 }
 
-/// 1 / sqrt(x), for any x: infinite at the zeros with their sign, NaN below.
+/// Computes 1 / sqrt(x), for any x. At a zero the result is infinity with the sign of the zero. It is NaN below zero.
 #[inline(always)]
 pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let one = isa.f64(1.0);
@@ -63,11 +63,11 @@ pub fn rsqrt<I: Isa, E: Element>(isa: I, x: I::F64) -> Wide<I> {
     let minus = isa.f64(-0.0);
     let root = x.sqrt();
     let hi = one / root;
-    // What the root and the quotient leave out, to first order.
+    // First-order corrections of the rounding errors of the root and the quotient.
     let of_root = (minus - root).mul_add(root, x);
     let of_quotient = (minus - hi).mul_add(root, one);
     let lo = hi * (of_quotient - of_root * isa.f64(0.5) * hi * hi);
-    // At zero and infinity there is nothing left out, but a product of the two.
+    // At zero and infinity there is no error, but the product of zero and infinity gives NaN.
     let lo = I::F64::select(lo.is_nan(), isa.f64(0.0), lo);
     Wide { hi: hi * back, lo: lo * back, exponent: None }
 }

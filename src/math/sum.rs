@@ -1,63 +1,71 @@
-//! The rules for sums. They are part of every result's definition: no vector width, thread count, block size or
-//! alignment decides anything.
+//! Definitions of the sums. They are part of every result's definition: vector width, thread count, block size and
+//! alignment never change a bit.
 //!
-//! # Rule O: every floating sum but the softmax family's and attention's
+//! # Tiled sum (`rule_o`): every float sum outside the softmax family and attention
 //!
-//! The terms v_0 .. v_(n-1) are exact in f64 (values of a narrower type, or products of two of them). Tile t holds
-//! the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
-//! increasing i, in f64. The 64 lanes are then folded six times, `new[j] = old[2j] + old[2j+1]`; what remains is the
-//! tile's sum. The tile sums are reduced by the same rule, as one tile of any length: lane t mod 64 adds them in
-//! increasing t, six folds. At last +0 is added.
+//! The terms v_0 .. v_(n-1) are exact in f64: they are values of a narrower type, or products of two of them. Tile t
+//! holds the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
+//! increasing i, in f64. The 64 lanes are then folded six times, `new[j] = old[2j] + old[2j+1]`, which leaves the
+//! tile's sum. The tile sums are reduced in the same way, as one tile of any length: lane t mod 64 adds them in
+//! increasing t, then six folds. Finally, +0 is added.
 //!
-//! A missing or masked term adds +0 or is skipped: both give the same bits, because a zero sum is +0 at the end.
-//! Nothing else decides the order. Work is cut between machines at multiples of 256.
+//! A missing or masked term adds +0 or is skipped. Both give the same bits, because a zero sum is +0 at the end.
+//! Nothing else affects the order. Work is split between machines at multiples of 256.
 //!
-//! A term passes through at most 3 additions in its lane, 12 in folds, and 1 for every 64 tiles: n terms of one sign
-//! are summed to within 15 + n / 16384 of 2^-53 of the sum. Rounding errors of unlike terms cancel, and of 10^6
-//! random ones little more than 1 is left; those of terms that take a few values only may all go the same way.
+//! A term passes through at most 3 additions in its lane, 12 in folds, and 1 for every 64 tiles. The sum of n terms of
+//! one sign is therefore within 15 + n / 16384 of 2^-53 of the exact sum. Rounding errors of varied terms cancel: for
+//! 10^6 random terms the error is little more than 1 of 2^-53. If the terms take only a few values, the roundings may
+//! all go in the same direction.
 //!
-//! # Rule Q: softmax, log-sum-exp and what is made of them
+//! # Fixed-point sum (`rule_q`): softmax, log-sum-exp and results derived from them
 //!
-//! The n terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^b, rounded to nearest even, and the integers
-//! are added exactly: there is no order. b is 45 for n up to 262,144, where the sum fits in 64 bits, and 48 for n up to
-//! 2^21, where it takes 70.
+//! The n terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^b, rounded to nearest even. The integers are
+//! added exactly, so the order does not matter. b is 45 for n up to 262,144, where the sum fits in 64 bits, and 48 for
+//! n up to 2^21, where it takes 70.
 //!
-//! A term of 2^(24-b) or more is a multiple of the unit 2^-b and loses nothing; any other loses at most half a unit. The
-//! sum S is at least 1, since the largest term is 1. So the relative error of S is at most
+//! A term of 2^(24-b) or more is a multiple of the unit 2^-b and is exact. Any other term loses at most half a unit.
+//! The sum S is at least 1, since the largest term is 1. So the relative error of S is at most
 //!
 //! ```text
 //! n/2 2^-b = n 2^-46 <= 2^-28   for n <= 2^18,
 //!            n 2^-49 <= 2^-28   for 2^18 < n <= 2^21.
 //! ```
 //!
-//! 2^-28 is a sixteenth of 2^-24, so that a quotient e_i / S in f32 moves by at most 1/16 ULP. The logarithm is taken of S
-//! where S - 1 is at least n 2^-21, and otherwise of the sum without its largest term (see below). The error of S - 1 is
-//! then at most 2^-25 of it for n <= 2^18, half an ULP of ln S in f32, and 2^-28 beyond.
+//! 2^-28 is a sixteenth of 2^-24, so a quotient e_i / S in f32 moves by at most 1/16 ULP. If S - 1 is at least n 2^-21,
+//! the logarithm is computed from S. Otherwise it is computed from the sum without its largest term (see below). In the
+//! first case the error of S - 1 is at most 2^-25 of S - 1 for n <= 2^18, half an ULP of ln S in f32, and 2^-28 beyond.
 //!
-//! # Rule B: what else the softmax family adds up
+//! # Binned sum (`rule_b`): the other sums of the softmax family
 //!
-//! Terms of f64 are cut into multiples of fixed powers of two, whose sums are exact, so that they have no order either.
-//! Exponentials of f64, and those of a sampler's log-probability, are rounded to multiples of 2^-31, to nearest even; what
-//! that leaves out to multiples of 2^-62, and what is left then to multiples of 2^-93: S = s_1 + (s_2 + s_3), each of them
-//! exact up to 2^21 terms. What label smoothing adds to a loss is summed by rule B. Of its terms the largest in magnitude,
-//! from 2^e to below 2^(e+1), decides the top bin, b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to
-//! a multiple of that unit, to nearest even; what that leaves out to a multiple of the next unit, 2^31 times smaller; and
-//! so on for four bins; what is left then is dropped. With s_0 to s_3 the bins' sums, exact up to 2^21 terms, the sum is
-//! (s_0 + s_1) + low, where s_0 + s_1 is rounded and low is what that took off plus the rounded s_2 + s_3. The error is at
-//! most n 2^-92 of the largest term, beside the last rounding. A term beyond 2^960 counts as infinite. Parts are merged bin
-//! by bin, from the higher of their top bins on down. After Demmel and Nguyen, "Parallel Reproducible Summation" (2015).
+//! f64 terms are split into multiples of fixed powers of two. The sums of these multiples are exact, so the order does
+//! not matter here either.
+//!
+//! Exponentials in f64, and those for a sampler's log-probability, are rounded to multiples of 2^-31, to nearest even.
+//! The remainder is rounded to multiples of 2^-62, and what then remains to multiples of 2^-93. The result is S = s_1 +
+//! (s_2 + s_3), where each of the three sums is exact up to 2^21 terms.
+//!
+//! The terms that label smoothing adds to a loss have a top bin chosen by the largest of them. If its magnitude is from
+//! 2^e to below 2^(e+1), the top bin is b = floor((e + 1) / 31), with the unit 2^(31 b). Each term is rounded to a
+//! multiple of that unit, to nearest even. The remainder is rounded to a multiple of the next unit, 2^31 times smaller,
+//! and so on for four bins. The last remainder is dropped. With s_0 to s_3 the sums of the bins, exact up to 2^21
+//! terms, the result is (s_0 + s_1) + low. Here s_0 + s_1 is rounded, and low is its rounding error plus the rounded
+//! s_2 + s_3. The error is at most n 2^-92 of the largest term, plus the last rounding. A term beyond 2^960 counts as
+//! infinite. Partial sums are merged bin by bin, downward from the higher of their top bins. After Demmel and Nguyen,
+//! "Parallel Reproducible Summation" (2015).
 //!
 //! # Sums without their largest term
 //!
-//! The logarithm of a sum that is barely above 1 needs what the other terms add up to. In f32, where rule Q's sum is below
-//! 1 + n 2^-21, these are R = 2^-k times rule Q over the e_i 2^k, without the one that is 1. With max and next the two
-//! largest logits, which differ then, k is (max - next) / ln 2 - 2^-20, rounded down, from 0 to 126: the largest of
-//! the others is between 1/2 and 1. So R is off by at most n 2^-45 of itself, which is at most 2^-27, or 2^-28 for n above 2^18.
-//! In f64 R is (s_1 - 1) + (s_2 + s_3), and where (s_1 - 1) + s_2 is below n 2^-34 rule B
-//! over the terms below 1.
+//! The logarithm of a sum barely above 1 needs an accurate sum of the other terms, R. In f32, R is used where the
+//! fixed-point sum is below 1 + n 2^-21. R is 2^-k times the fixed-point sum of the terms e_i 2^k, without the term
+//! that is 1. Let max and next be the two largest logits, which differ in this case. Then k is (max - next) / ln 2 -
+//! 2^-20, rounded down and limited to 0 to 126, so the largest of the other terms is scaled to between 1/2 and 1. So R
+//! is off by at most n 2^-45 of itself, which is at most 2^-27, or 2^-28 for n above 2^18.
 //!
-//! The functions below are the rules as plain loops, over any terms, as their definition; kernels give the same bits
-//! faster. `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
+//! In f64, R is (s_1 - 1) + (s_2 + s_3). Where (s_1 - 1) + s_2 is below n 2^-34, R is the binned sum of the terms below
+//! 1.
+//!
+//! The functions below define these sums as plain loops over any terms. Kernels give the same bits faster.
+//! `tests/vectors/sums.tsv` holds worked vectors, with the script that made them.
 
 mod groups;
 
@@ -68,14 +76,14 @@ pub use super::fixed_point::rule_q;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
 use crate::simd::{Float, Isa, LANES, Storage, in_default};
 
-/// Lanes that rule O adds in.
+/// Number of lanes that a tiled sum adds in.
 pub(crate) const SUM_LANES: usize = 64;
-/// Terms in a tile of rule O.
+/// Number of terms in a tile of a tiled sum.
 pub(crate) const TILE: usize = 256;
-/// The longest row of rule Q.
+/// Maximum row length of a fixed-point sum.
 pub(crate) const MAX_TERMS: usize = 1 << 21;
 
-/// Rule O, by its definition.
+/// Computes the tiled sum of the terms, directly from its definition.
 ///
 /// ```
 /// use evenkeel::math::sum::rule_o;
@@ -105,7 +113,7 @@ pub fn rule_o(terms: &[f64]) -> f64 {
     })
 }
 
-/// Rule B, by its definition.
+/// Computes the binned sum of the terms, directly from its definition.
 ///
 /// ```
 /// use evenkeel::math::sum::rule_b;
@@ -131,7 +139,7 @@ fn binned(terms: &[f64]) -> f64 {
     let sums = [top, top - 31, top - 62, top - 93].map(|unit| {
         let mut sum = 0.0;
         for rest in &mut rests {
-            // In two steps, for units beside which there is no f64.
+            // Scale in two steps, because the reciprocal of a very small or very large unit is not an f64.
             let (half, other) = (power_of_two(-unit / 2), power_of_two(-unit + unit / 2));
             let multiple = (*rest * half * other).round_ties_even() / other / half;
             sum += multiple;
@@ -145,11 +153,11 @@ fn binned(terms: &[f64]) -> f64 {
     high + (low + (sums[2] + sums[3])) + 0.0
 }
 
-/// Tiles of rule O that are folded together.
+/// Number of tiles that are folded together.
 pub(crate) const GROUP: usize = 16;
 
-/// Rule O over a row of `len` terms, block by block: `block(i)` yields terms 16 i to 16 i + 15 of the row, zeros
-/// where there are none; i may lie up to three blocks beyond the last.
+/// Computes the tiled sum of a row of `len` terms, block by block. `block(i)` returns terms 16 i to 16 i + 15 of the
+/// row, with zeros past its end; i may be up to three blocks beyond the last.
 #[inline(always)]
 pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> I::F64) -> f64 {
     let [sum] = of_groups(
@@ -174,9 +182,9 @@ pub(crate) fn sum_o<I: Isa>(isa: I, len: usize, mut block: impl FnMut(usize) -> 
     sum
 }
 
-/// Rule O over terms of the elements, several sums at once: `add` gets the index of a block, the block, and what its
-/// terms are added to; an exact product may be added as it is made. Behind the last element stands `pad`, of which the
-/// terms are to be zeros.
+/// Computes several tiled sums over terms derived from the elements. `add` gets a block's index, the block, and the
+/// accumulators. It may fuse an exact product into the addition. Positions after the last element hold `pad`, whose
+/// terms must be zeros.
 #[inline(always)]
 pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
@@ -193,8 +201,8 @@ pub(crate) fn sums_o<I: Isa, S: Copy, const N: usize>(
     )
 }
 
-/// Rule O over the products of each of `R` rows with each of `C` others, row by row: each is added by a fused
-/// multiply-add. `N` is R C.
+/// Computes the tiled sums of the products of each of `R` rows with each of `C` other rows, in row-major order. Each
+/// product is added by a fused multiply-add. `N` is R C.
 #[inline(always)]
 pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,
@@ -228,7 +236,8 @@ pub(crate) fn dots_o<I: Isa, E: Storage, const R: usize, const C: usize, const N
     )
 }
 
-/// The sums of a tile, each folded twice. One of four chains after the other, so that all rows of one fit the registers.
+/// Returns the sums of a tile, each folded twice. The four chains run one after another, so that the accumulators of
+/// one chain fit in the registers.
 #[inline(always)]
 fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usize>(
     isa: I,
@@ -256,7 +265,7 @@ fn tile_of_dots<I: Isa, E: Storage, const R: usize, const C: usize, const N: usi
     fold_chains(isa, chains)
 }
 
-/// [`sums_o`] over terms of the elements of several slices of two types, of one length.
+/// Computes [`sums_o`] over terms derived from several slices of two element types, all of one length.
 #[inline(always)]
 pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, const N: usize>(
     isa: I,
@@ -281,7 +290,7 @@ pub(crate) fn sums_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: u
     )
 }
 
-/// The sums of all tiles, which are to be reduced with those of others; all else as in [`sums_o`].
+/// Returns the sums of all tiles, to be reduced later with those of other parts. The arguments are those of [`sums_o`].
 #[cfg(feature = "partial")]
 #[inline(always)]
 pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
@@ -310,7 +319,8 @@ pub(crate) fn tiles_o<I: Isa, S: Copy, const N: usize>(
     all
 }
 
-/// The sums of sixteen tiles from tile `first` on, +0 for those beyond the last; all else as in [`sums_o`].
+/// Returns the sums of sixteen tiles starting at tile `first`, with +0 for tiles past the end. The other arguments are
+/// those of [`sums_o`].
 #[inline(always)]
 pub(crate) fn group_o<I: Isa, S: Copy, const N: usize>(
     isa: I,
@@ -360,7 +370,7 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
             #[inline(always)]
             |i, j, sums| {
                 let quad = start + i;
-                // One loop for whole ones and the last, since its body is long.
+                // One loop handles the full quads and the last, partial one, because its body is long.
                 let (a, b) = if quad < quads {
                     (part_of(x, quad), part_of(y, quad))
                 } else {
@@ -373,7 +383,7 @@ fn group_o_beside<I: Isa, S: Copy, T: Copy, const A: usize, const B: usize, cons
     group
 }
 
-/// The `i`th part of each that is so long.
+/// Returns the `i`th chunk of `LEN` elements of each slice.
 #[inline(always)]
 fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S; LEN]; A] {
     x.map(
@@ -382,7 +392,7 @@ fn part_of<S, const LEN: usize, const A: usize>(x: [&[S]; A], i: usize) -> [&[S;
     )
 }
 
-/// The `i`th block of each.
+/// Returns the `i`th block of each chunk.
 #[inline(always)]
 fn block_of<S, const LEN: usize, const A: usize>(parts: [&[S; LEN]; A], i: usize) -> [&[S; LANES]; A] {
     parts.map(

@@ -7,17 +7,17 @@ use super::{exp, sigmoid_pair};
 use crate::element::Element;
 use crate::simd::{Float, Isa, Select};
 
-/// From here on in magnitude, f32 holds what a product of pairs leaves out.
+/// Smallest magnitude of a product of pairs whose rounding error f32 can represent.
 const LEAST: f32 = f32::from_bits((127 - 100) << 23);
 
-/// gate / (1 + e^-gate) * up for any numbers, to be rounded to `E`.
+/// Computes gate / (1 + e^-gate) * up for any numbers, to be rounded to `E`.
 #[inline(always)]
 pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
-    // Below, the product with any number of the type is zero.
+    // For a smaller gate, the product with any number of the type is zero.
     let x = isa.f64(-far::<E>()).max(gate);
     let minus = zero - x.abs();
-    // A result is smaller than this, of which it has the sign.
+    // gate * up is at least as large in magnitude as the result and has its sign, so a zero product gives the result.
     let most = x * up;
     let y = if E::IS_F64 {
         let share = slope::share::<I, f64>(isa, minus, x.lt(zero));
@@ -29,12 +29,12 @@ pub fn swiglu<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64) -> I::F64 {
         x * share * up
     };
     let y = I::F64::select(most.eq(zero), most, y);
-    // The limit is a zero, which has no product with an infinity.
+    // silu(-inf) is -0, and its product with an infinite `up` is NaN.
     I::F64::select(gate.eq(isa.f64(f64::NEG_INFINITY)), isa.f64(-0.0) * up, y)
 }
 
-/// `dy` times the slope of [`swiglu`] by its gate: dy up (s + gate s (1 - s)) with s = 1 / (1 + e^-gate), to be rounded
-/// to `E`.
+/// Computes `dy` times the derivative of [`swiglu`] with respect to its gate, to be rounded to `E`. It is dy up (s +
+/// gate s (1 - s)) with s = 1 / (1 + e^-gate).
 #[inline(always)]
 pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64) -> I::F64 {
     let zero = isa.f64(0.0);
@@ -44,25 +44,25 @@ pub fn by_gate<I: Isa, E: Element>(isa: I, gate: I::F64, up: I::F64, dy: I::F64)
         let (product, moved) = product(isa, dy, up);
         slope::times::<I, f64>(isa, product, with_exponent(isa, slope, moved))
     } else {
-        // Exact of two f32.
+        // The product of two f32 is exact in f64.
         slope::times::<I, E>(isa, dy * up, slope)
     };
     without_slope(isa, dy, gate.either_nan(up), dx)
 }
 
-/// `dy` times the slope of [`swiglu`] by its second factor, to be rounded to `E`.
+/// Computes `dy` times the derivative of [`swiglu`] with respect to its second factor, to be rounded to `E`.
 #[inline(always)]
 pub fn by_up<I: Isa, E: Element>(isa: I, gate: I::F64, dy: I::F64) -> I::F64 {
     without_slope(isa, dy, gate.is_nan(), swiglu::<I, E>(isa, gate, dy))
 }
 
-/// What the loss does not depend on has no gradient, however steep the function is.
+/// Returns `dy` where it is zero, and `dx` elsewhere: a zero gradient stays zero, however large the derivative is.
 #[inline(always)]
 fn without_slope<I: Isa>(isa: I, dy: I::F64, is_nan: I::M64, dx: I::F64) -> I::F64 {
     I::F64::select(dy.eq(isa.f64(0.0)) & !is_nan, dy, dx)
 }
 
-/// The product of two numbers, each brought nearer to 1, and the power of two that they were divided by.
+/// Returns the product of two numbers, each scaled nearer to 1, and the exponent of the power of two removed from it.
 #[inline(always)]
 fn product<I: Isa>(isa: I, a: I::F64, b: I::F64) -> (I::F64, I::I64) {
     let ((a, moved_a), (b, moved_b)) = (nearer(isa, a), nearer(isa, b));
@@ -86,7 +86,7 @@ fn with_exponent<I: Isa>(isa: I, wide: Wide<I>, moved: I::I64) -> Wide<I> {
     Wide { exponent: Some(n + moved), ..wide }
 }
 
-/// [`swiglu`] in f32: in pairs for results of f32, plainly for those of 16 bits.
+/// [`swiglu`] in f32: with float-float pairs for f32 results, with plain f32 for 16-bit results.
 #[derive(Clone, Copy)]
 pub struct Narrow<I: Isa> {
     isa: I,
@@ -99,8 +99,8 @@ impl<I: Isa> Narrow<I> {
         Narrow { isa, exp: SoftmaxExp::new(isa, 0.0, f32::NEG_INFINITY) }
     }
 
-    /// The product to be rounded to `E`, and where it serves: where nothing on the way vanishes or overflows that the
-    /// result needs.
+    /// Returns the product to be rounded to `E`, and the lanes in which it is valid. In those lanes no intermediate
+    /// value that the result needs underflows or overflows.
     #[inline(always)]
     pub fn product<E: Element>(&self, gate: I::F32, up: I::F32) -> (I::F32, I::M32) {
         let (zero, one) = (self.isa.f32(0.0), self.isa.f32(1.0));
@@ -116,7 +116,7 @@ impl<I: Isa> Narrow<I> {
             let silu = gate * (I::F32::select(gate.lt(zero), t, one) / (one + t));
             (silu, silu * up, gate.eq(gate))
         };
-        // A result is smaller than this.
+        // gate * up is at least as large in magnitude as the result.
         let most = gate * up;
         let is_zero = most.eq(zero);
         let least = self.isa.f32(LEAST);

@@ -1,28 +1,28 @@
-//! The hyperbolic tangent in f64: at most 2 ULP, which is what a softcap needs of it, and with a low part.
+//! The hyperbolic tangent in f64: within 2 ULP, which is enough for a softcap, and with a low part.
 
 use super::exp::expm1_parts;
 use super::expm1::expm1_below_zero;
 use super::wide::{Wide, fast_two_sum, quotient};
 use crate::simd::{Float, Isa, Select};
 
-/// Beyond it the result rounds to 1.
+/// Argument beyond which the result rounds to 1.
 const LARGEST: f64 = 20.0;
 
-/// tanh x, for any x.
+/// Computes tanh x, for any x.
 #[inline(always)]
 pub fn tanh<I: Isa>(isa: I, x: I::F64) -> I::F64 {
     const SIGN: i64 = i64::MIN;
     let sign = x.to_bits() & isa.i64(SIGN);
-    // A NaN passes the minimum.
+    // The minimum returns a NaN unchanged.
     let magnitude = isa.f64(LARGEST).min(x.abs());
-    // tanh|x| = -t / (2 + t) with t = e^(-2|x|) - 1, which loses nothing near zero.
+    // tanh|x| = -t / (2 + t) with t = e^(-2|x|) - 1, which does not cancel near zero.
     let (t, t_low) = expm1_parts(isa, magnitude * isa.f64(-2.0));
     let t = t + t_low;
     let value = (isa.f64(0.0) - t) / (t + isa.f64(2.0));
     I::F64::from_bits(value.to_bits() | sign)
 }
 
-/// tanh x with a low part, for any x.
+/// Computes tanh x with a low part, for any x.
 #[inline(always)]
 pub fn tanh_wide<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let minus = isa.f64(-0.0);
@@ -30,7 +30,7 @@ pub fn tanh_wide<I: Isa>(isa: I, x: I::F64) -> Wide<I> {
     let (t, t_low) = expm1_below_zero(isa, magnitude * isa.f64(-2.0));
     let (d, d_low) = fast_two_sum(isa.f64(2.0), t);
     let (hi, lo) = quotient(isa, (minus - t, minus - t_low), (d, d_low + t_low), isa.f64(1.0) / d);
-    // 1 with the sign of x; a zero keeps it too.
+    // 1 with the sign of x, also where x is a zero.
     let sign = I::F64::from_bits((x.to_bits() & isa.i64(i64::MIN)) | isa.f64(1.0).to_bits());
     let is_zero = x.eq(isa.f64(0.0));
     Wide { hi: I::F64::select(is_zero, x, hi * sign), lo: I::F64::select(is_zero, x, lo * sign), exponent: None }

@@ -1,13 +1,13 @@
-//! The hyperbolic tangent in pairs of f32, with the test of [`super::exp_pair`]: what passes it has the bits of the f64
-//! form, which was found by trying all 2^32 inputs; what does not is left to that form.
+//! The hyperbolic tangent in pairs of f32, with the rounding test of [`super::exp_pair`]. Lanes that pass the test have
+//! the bits of the f64 form, as a test of all 2^32 inputs found. The other lanes are computed by that form.
 //!
-//! Below 0.1 x + x^3 P(x^2), beyond (1 - t) / (1 + t) with t = e^(-2|x|).
+//! Below 0.1, tanh x = x + x^3 P(x^2). Above, it is (1 - t) / (1 + t) with t = e^(-2|x|).
 
 use super::exp_pair::{UNCERTAINTY, exp_pair};
 use super::wide::{fast_two_sum, horner_narrow};
 use crate::simd::{Float, Isa, Select};
 
-/// (tanh x - x) / x^3, off by 2^-33.22 of tanh x.
+/// Coefficients of (tanh x - x) / x^3; error 2^-33.22 of tanh x.
 const POLY: [f32; 4] = [
     f32::from_bits(0xbeaa_aaab),
     f32::from_bits(0x3e08_8888),
@@ -15,14 +15,15 @@ const POLY: [f32; 4] = [
     f32::from_bits(0x3cb1_b596),
 ];
 const EDGE: f32 = 0.1;
-/// Beyond it the result rounds to 1.
+/// Argument beyond which the result rounds to 1.
 const LARGEST: f32 = 12.0;
-/// Bounds the error below the edge, relative to the cube's term: its roundings and the first coefficient's.
+/// Bound on the error below the edge, relative to the cubic term: its roundings and that of the first coefficient.
 const NEAR: f32 = 4.0 / (1 << 24) as f32;
-/// Bounds the error beyond it: half the exponential's, and a little for the quotient.
+/// Bound on the error beyond the edge: half the exponential's, and a little for the quotient.
 const FAR: f32 = 0.56 * UNCERTAINTY;
 
-/// tanh x rounded to f32 from either side, for every number: right where both agree.
+/// Returns an upper and a lower estimate of tanh x, rounded to f32, for every number. Where they agree, the rounding is
+/// correct.
 #[inline(always)]
 pub fn tanh<I: Isa>(isa: I, x: I::F32) -> [I::F32; 2] {
     let (zero, one) = (isa.f32(0.0), isa.f32(1.0));

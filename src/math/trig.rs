@@ -1,8 +1,8 @@
-//! Sine and cosine of one number in f64, at most 1 ULP, for every finite argument.
+//! Sine and cosine of one number in f64, within 1 ULP, for every finite argument.
 //!
-//! The reduction by pi/2 multiplies the argument's 53 bits by the 192 bits of 2/pi that matter for it (Payne and
-//! Hanek, 1983), in integers: what is left has 128 bits after the point. Two polynomials on |r| <= pi/4 do the rest.
-//! Only additions and multiplications are used, so every machine gives the same bits.
+//! The reduction by pi/2 multiplies the argument's 53 bits by the 192 bits of 2/pi that matter for it (Payne and Hanek,
+//! 1983), in integers. The remainder has 128 bits after the binary point. Two polynomials on |r| <= pi/4 give the
+//! results. Only additions and multiplications are used, so every machine gives the same bits.
 
 use super::power::Pair;
 
@@ -31,7 +31,7 @@ const TWO_OVER_PI: [u64; 20] = [
 ];
 const HALF_PI: f64 = f64::from_bits(0x3ff9_21fb_5444_2d18);
 const HALF_PI_LOW: f64 = f64::from_bits(0x3c91_a626_3314_5c07);
-/// (sin r - r) / r^3 in powers of r^2; error 2^-57.2.
+/// Coefficients of (sin r - r) / r^3 in powers of r^2; error 2^-57.2.
 const SIN: [f64; 6] = [
     f64::from_bits(0xbfc5_5555_5555_5549),
     f64::from_bits(0x3f81_1111_1110_f87a),
@@ -40,7 +40,7 @@ const SIN: [f64; 6] = [
     f64::from_bits(0xbe5a_e5e6_63a6_459e),
     f64::from_bits(0x3de5_d930_0f03_97f2),
 ];
-/// (cos r - 1 + r^2/2) / r^4 in powers of r^2; error 2^-60.
+/// Coefficients of (cos r - 1 + r^2/2) / r^4 in powers of r^2; error 2^-60.
 const COS: [f64; 6] = [
     f64::from_bits(0x3fa5_5555_5555_554c),
     f64::from_bits(0xbf56_c16c_16c1_517e),
@@ -50,7 +50,7 @@ const COS: [f64; 6] = [
     f64::from_bits(0xbda8_fae9_c69b_38f2),
 ];
 
-/// Sine and cosine, each with what was rounded off; NaN of what is not finite.
+/// Returns sine and cosine, each with its rounding error. Both are NaN if x is not finite.
 pub fn sin_cos(x: f64) -> (Pair, Pair) {
     if !x.is_finite() {
         return (f64::NAN.into(), f64::NAN.into());
@@ -69,7 +69,7 @@ pub fn sin_cos(x: f64) -> (Pair, Pair) {
     }
 }
 
-/// a + b, of which b is the smaller.
+/// Returns a + b with its rounding error, where b is the smaller.
 fn sum(a: f64, b: f64) -> Pair {
     Pair(a + b, b - ((a + b) - a))
 }
@@ -78,19 +78,19 @@ fn polynomial(coefficients: &[f64; 6], z: f64) -> f64 {
     coefficients.iter().rev().fold(0.0, |sum, c| sum * z + c)
 }
 
-/// x - quadrant * pi/2 as two f64, with |r| <= pi/4, and the quadrant modulo 4.
+/// Returns the quadrant modulo 4, and r = x - quadrant * pi/2 as two f64, with |r| <= pi/4.
 fn reduce(x: f64) -> (u64, f64, f64) {
     let bits = x.abs().to_bits();
     let exponent = (bits >> 52) as i32 - 1075;
     let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
-    // x * 2/pi modulo 4, in units of 2^-190: the bits of 2/pi before `start` give multiples of 4.
+    // x * 2/pi modulo 4, in units of 2^-190. Bits of 2/pi before `start` contribute only multiples of 4.
     let [w2, w1, w0] = window(exponent - 2);
     let low = mantissa * u128::from(w0);
     let mid = mantissa * u128::from(w1) + (low >> 64);
     let high = (mantissa * u128::from(w2) + (mid >> 64)) as u64;
     let (mid, low) = (mid as u64, low as u64);
     let fraction = u128::from(high << 2 | mid >> 62) << 64 | u128::from(mid << 2 | low >> 62);
-    // As a signed number the fraction is in [-1/2, 1/2), one quadrant further on where it is negative.
+    // Read as a signed number, the fraction is in [-1/2, 1/2). If it is negative, the quadrant is one higher.
     let fraction = fraction as i128;
     let quadrant = (high >> 62).wrapping_add(u64::from(fraction < 0));
     let near = fraction as f64;
@@ -103,7 +103,7 @@ fn reduce(x: f64) -> (u64, f64, f64) {
     if x < 0.0 { (quadrant.wrapping_neg() & 3, -r, -low) } else { (quadrant & 3, r, low) }
 }
 
-/// 192 bits of 2/pi from bit `start` after the point on; before the point there are zeros.
+/// Returns 192 bits of 2/pi, from bit `start` after the binary point. Bits before the point are zeros.
 fn window(start: i32) -> [u64; 3] {
     let word = |index: i32| usize::try_from(index).map_or(0, |i| TWO_OVER_PI[i]);
     let (index, shift) = (start.div_euclid(64), start.rem_euclid(64));
@@ -113,7 +113,7 @@ fn window(start: i32) -> [u64; 3] {
     })
 }
 
-/// a * b and its rounding error, without a fused instruction (Dekker, 1971).
+/// Returns a * b and its rounding error, without a fused instruction (Dekker, 1971).
 fn product(a: f64, b: f64) -> (f64, f64) {
     let split = |v: f64| {
         let c = v * 134_217_729.0;

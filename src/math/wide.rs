@@ -1,25 +1,25 @@
-//! Results that carry more than f64: an unevaluated sum and a power of two, rounded once at the store.
+//! Results with more digits and range than f64: an unevaluated sum and a power of two, rounded once at the store.
 
 use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Select};
 
-/// `(hi + lo) * 2^exponent`, with `|lo|` at most a quarter of `|hi|`.
+/// Number `(hi + lo) * 2^exponent`, with `|lo|` at most a quarter of `|hi|`.
 #[derive(Clone, Copy)]
 pub struct Wide<I: Isa> {
     pub hi: I::F64,
     pub lo: I::F64,
-    /// An integer; none for 2^0.
+    /// Integer exponent. `None` means 2^0.
     pub exponent: Option<I::I64>,
 }
 
-/// `a + b` and its rounding error, where `|a| >= |b|` or `a` is zero (Dekker, 1971).
+/// Returns `a + b` and its rounding error, where `|a| >= |b|` or `a` is zero (Dekker, 1971).
 #[inline(always)]
 pub fn fast_two_sum<F: Float>(a: F, b: F) -> (F, F) {
     let sum = a + b;
     (sum, b - (sum - a))
 }
 
-/// `a + b` and its rounding error, whatever their order (Knuth, 1969).
+/// Returns `a + b` and its rounding error, for `a` and `b` of any size (Knuth, 1969).
 #[inline(always)]
 pub fn two_sum<F: Float>(a: F, b: F) -> (F, F) {
     let sum = a + b;
@@ -27,7 +27,7 @@ pub fn two_sum<F: Float>(a: F, b: F) -> (F, F) {
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// The product of two sums as a sum.
+/// Computes the product of two sums as a sum.
 #[inline(always)]
 pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64, I::F64)) -> (I::F64, I::F64) {
     let hi = a * b;
@@ -35,7 +35,7 @@ pub fn product<I: Isa>(isa: I, (a, a_low): (I::F64, I::F64), (b, b_low): (I::F64
     (hi, error + a.mul_add(b_low, a_low * b))
 }
 
-/// The quotient of two sums as a sum, given the reciprocal of the divisor's high part.
+/// Computes the quotient of two sums as a sum, given the reciprocal of the divisor's high part.
 #[inline(always)]
 pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), reciprocal: I::F64) -> (I::F64, I::F64) {
     let q = n.0 * reciprocal;
@@ -44,7 +44,7 @@ pub fn quotient<I: Isa>(isa: I, n: (I::F64, I::F64), d: (I::F64, I::F64), recipr
     (q, rest * reciprocal)
 }
 
-/// The polynomial with these coefficients, from the constant one on.
+/// Evaluates the polynomial with these coefficients, of which the constant one is first.
 #[inline(always)]
 pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     let Some((&last, rest)) = coefficients.split_last() else { return isa.f64(0.0) };
@@ -55,9 +55,10 @@ pub fn horner<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     sum
 }
 
-/// As [`horner`], the even powers beside the odd ones: half as many steps wait for one another.
+/// Evaluates a polynomial as [`horner`] does, with even and odd powers in two chains. That halves the number of
+/// dependent steps.
 ///
-/// Two coefficients a turn, without a choice between the halves: that is what compilers unroll.
+/// Each iteration takes two coefficients and does not branch between the chains, because compilers unroll such a loop.
 #[inline(always)]
 pub fn horner_halves<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 {
     let square = x * x;
@@ -74,7 +75,7 @@ pub fn horner_halves<I: Isa>(isa: I, x: I::F64, coefficients: &[f64]) -> I::F64 
     }
 }
 
-/// As [`horner`], in f32.
+/// Evaluates a polynomial as [`horner`] does, in f32.
 #[inline(always)]
 pub fn horner_narrow<I: Isa>(isa: I, x: I::F32, coefficients: &[f32]) -> I::F32 {
     let Some((&last, rest)) = coefficients.split_last() else { return isa.f32(0.0) };
@@ -86,17 +87,17 @@ pub fn horner_narrow<I: Isa>(isa: I, x: I::F32, coefficients: &[f32]) -> I::F32 
 }
 
 impl<I: Isa> Wide<I> {
-    /// The same sum with a low part below half a unit in the last place of the high one.
+    /// Returns the same number with a low part below half a unit in the last place of the high part.
     #[inline(always)]
     pub fn normalised(self) -> Self {
         let (hi, lo) = fast_two_sum(self.hi, self.lo);
         Wide { hi, lo, ..self }
     }
 
-    /// The f64 whose store as `E` is the result rounded once.
+    /// Returns the f64 that, when stored as `E`, is the result rounded once.
     ///
-    /// For `E` narrower than f64 the sum is rounded to odd, which makes the rounding of the store the only one that
-    /// shows (Boldo and Melquiond, 2008); the exponent of such a result is far inside f64's.
+    /// For `E` narrower than f64 the sum is rounded to odd. Then only the rounding of the store affects the result
+    /// (Boldo and Melquiond, 2008). The exponent of such a result is well within f64's range.
     #[inline(always)]
     pub fn round<E: Element>(self, isa: I) -> I::F64 {
         let (sum, error) = fast_two_sum(self.hi, self.lo);
@@ -114,28 +115,29 @@ impl<I: Isa> Wide<I> {
     }
 }
 
-/// The sum moved by one place toward its error, where that makes its last bit odd.
+/// Rounds the sum to odd: if it is inexact and its last bit is even, moves it by one unit in the last place toward its
+/// error.
 #[inline(always)]
 fn to_odd<I: Isa>(isa: I, sum: I::F64, error: I::F64) -> I::F64 {
     let bits = sum.to_bits();
     let zero = isa.f64(0.0);
     let inexact = zero.lt(error.abs());
     let even = (bits & isa.i64(1)).eq(isa.i64(0));
-    // Away from zero where sum and error have one sign. A product would underflow.
+    // Step away from zero if sum and error have one sign. Their product could underflow, so the sign bits are compared.
     let away = (bits.shr::<63>()).eq(error.to_bits().shr::<63>());
     let step = I::I64::select(away, isa.i64(1), isa.i64(-1));
     I::F64::from_bits(I::I64::select(inexact & even, bits + step, bits))
 }
 
-/// `value * 2^exponent` for exponents down to -2100 and up to 2000, rounded once.
+/// Computes `value * 2^exponent` for exponents from -2100 to 2000, rounded once.
 #[inline(always)]
 fn scale<I: Isa>(isa: I, value: I::F64, exponent: I::I64) -> I::F64 {
-    // Half of it, towards minus infinity, through an offset: the shift is logical.
+    // Half of the exponent, rounded toward minus infinity. The offset is needed because the shift is logical.
     let half = (exponent + isa.i64(4096)).shr::<1>() - isa.i64(2048);
     value * power_of_two(isa, half) * power_of_two(isa, exponent - half)
 }
 
-/// `2^exponent` for exponents whose result is normal.
+/// Returns `2^exponent` for exponents whose result is normal.
 #[inline(always)]
 pub fn power_of_two<I: Isa>(isa: I, exponent: I::I64) -> I::F64 {
     I::F64::from_bits((exponent + isa.i64(1023)).shl::<52>())

@@ -1,4 +1,4 @@
-//! Attention.
+//! Scaled dot-product attention.
 
 use super::softmax::{Softmax, settle};
 use crate::cpu;
@@ -21,17 +21,17 @@ use crate::simd::{Output, filled, in_default, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Attention<'a> {
-    /// Multiplies the products of queries and keys. Finite; 1/sqrt(features) by default.
+    /// Factor of the products of queries and keys. Finite; 1/sqrt(features) by default.
     pub scale: Option<f64>,
-    /// Bounds the scaled scores smoothly, `cap * tanh(score / cap)`, as Gemma 2 does. Finite and above zero; none by
+    /// Smooth bound of the scaled scores, `cap * tanh(score / cap)`, as in Gemma 2. Finite and above zero; none by
     /// default.
     pub softcap: Option<f64>,
-    /// What may be attended to, of `[batch, heads, queries, keys]`; nothing is masked by default.
+    /// Mask of the scores, which have shape `[batch, heads, queries, keys]`; nothing is masked by default.
     pub mask: Option<&'a Mask<'a>>,
-    /// A logit for each head of the queries that has no value, as gpt-oss has: it takes a share of the attention to
-    /// nothing. None by default.
+    /// One extra logit for each head of the queries, as in gpt-oss. It has no value vector, so it takes a share of the
+    /// softmax and adds nothing to the result. None by default.
     pub sinks: Option<Floats<'a>>,
-    /// What a query with nothing to attend to gives; zeros by default. With a sink there is none.
+    /// Result for a fully masked query; zeros by default. A query with a sink above -inf never counts as fully masked.
     pub fully_masked: FullyMasked,
 }
 
@@ -66,13 +66,13 @@ impl<'a> Attention<'a> {
         let [batch, heads, _, features] = q;
         let [_, of_keys, keys, _] = k;
         if k != [batch, of_keys, keys, features] {
-            return Err(mismatch(op, "k", k, format!("[{batch}, heads, keys, {features}] beside q")));
+            return Err(mismatch(op, "k", k, format!("[{batch}, heads, keys, {features}] to match q")));
         }
         if v[..3] != k[..3] {
-            return Err(mismatch(op, "v", v, format!("[{batch}, {of_keys}, {keys}, features] beside k")));
+            return Err(mismatch(op, "v", v, format!("[{batch}, {of_keys}, {keys}, features] to match k")));
         }
         if heads != 0 && (of_keys == 0 || !heads.is_multiple_of(of_keys)) {
-            return Err(mismatch(op, "k", k, format!("a number of heads that divides the {heads} of q")));
+            return Err(mismatch(op, "k", k, format!("a number of heads that divides the {heads} heads of q")));
         }
         if let Some(sinks) = self.sinks.filter(|sinks| sinks.len() != heads) {
             let got = format!("{} elements", sinks.len());
@@ -81,7 +81,7 @@ impl<'a> Attention<'a> {
         Ok(())
     }
 
-    /// Checks operands and options, of keys that are the `first` and those behind it of so many in all.
+    /// Checks operands and options. `k` and `v` hold the keys from index `first` on, out of `all_keys` keys.
     pub(super) fn resolve<'c, E: Element>(
         &self,
         op: &'static str,
@@ -96,7 +96,7 @@ impl<'a> Attention<'a> {
         let pairs =
             [batch, heads, queries, k.shape()[2]].iter().fold(1u128, |all, &count| all.saturating_mul(count as u128));
         if (features == 0 || v.shape()[3] == 0) && pairs > MOST_EMPTY_PAIRS {
-            let expected = format!("at most {MOST_EMPTY_PAIRS} pairs of a query and a key without features");
+            let expected = format!("at most {MOST_EMPTY_PAIRS} pairs of a query and a key, as there are no features");
             return Err(Error::invalid(op, "q and k", format!("{:?} and {:?}", q.shape(), k.shape()), expected));
         }
         let geometry = Geometry::shaped(&[batch, heads, queries, all_keys], -1)?;
@@ -108,7 +108,8 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Work without features is not bounded by memory: 2^32 weights take a minute.
+/// Maximum number of query-key pairs if queries or values have no features. Memory does not limit the work then: 2^32
+/// weights take a minute.
 const MOST_EMPTY_PAIRS: u128 = 1 << 32;
 
 fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expected: String) -> Error {
@@ -117,7 +118,8 @@ fn mismatch(op: &'static str, argument: &'static str, shape: [usize; 4], expecte
 
 pub(crate) const OP: &str = "attention";
 
-/// Scaled dot-product attention: each query's mean of the values, weighted by softmax of its products with the keys.
+/// Computes scaled dot-product attention: for each query, the mean of the values, weighted by the softmax of its
+/// products with the keys.
 ///
 /// # Formula
 /// ```text
@@ -127,63 +129,68 @@ pub(crate) const OP: &str = "attention";
 ///
 /// # Shapes
 /// `q` is `[batch, heads, queries, features]`, `k` `[batch, heads of keys, keys, features]`, `v`
-/// `[batch, heads of keys, keys, features of values]` ([`Heads`]); the heads of keys divide those of `q`, and head h
-/// takes that of h / (heads / heads of keys). The result is `[batch, heads, queries, features of values]`, without gaps.
-/// Memory beside these does not grow with the keys, but for a 16th of theirs, at most, where a few queries have more
-/// threads than heads.
+/// `[batch, heads of keys, keys, features of values]` ([`Heads`]). The number of heads of keys divides the number of
+/// heads of `q`, and head h of `q` uses head h / (heads / heads of keys) of `k` and `v`. The result is
+/// `[batch, heads, queries, features of values]`, without gaps.
+///
+/// The workspace does not grow with the number of keys, with one exception: for a few queries and more threads than
+/// heads, it takes up to a 16th of the memory of `k` and `v`.
 ///
 /// # Special values
-/// | what | y |
+/// | input | y |
 /// |---|---|
-/// | finite q, k and v, whatever their size | finite |
-/// | a query with nothing to attend to | the policy: zeros, the mean of all values, or an error |
-/// | keys and values behind a keep flag of 0, a bias of -inf, causality, length or window | not there, whatever they hold |
-/// | NaN in a query, or in a key that it sees | NaN in this query's result only |
+/// | finite q, k and v of any magnitude | finite |
+/// | a fully masked query | zeros, the mean of all values or an error, as `fully_masked` selects |
+/// | keys and values masked by a keep flag, a bias of -inf, causality, length or window | no effect, even if NaN |
+/// | NaN in a query, or in an unmasked key | NaN in this query's result only |
 /// | a logit of +inf | NaN in this query's result only |
 /// | a logit of -inf | masked |
-/// | NaN or an infinity in a value that it sees | as the sum has it, in this feature only |
+/// | NaN or an infinity in an unmasked value | NaN or an infinity, as in the weighted sum, in this feature only |
 ///
 /// # Accuracy
-/// In ULP of T (1 + M), where T is `sum_s p_ts |v_s|` and M the largest `|scale| sum_d |q_td k_sd|` of a key that the query
-/// sees, up to 1,024:
+/// Bounds are in ULP of T (1 + M). T is `sum_s p_ts |v_s|`. M, at most 1,024, is the largest
+/// `|scale| sum_d |q_td k_sd|` over the unmasked keys of the query.
 ///
-/// | type | ULP, to 256 features | for each 32 features more | for each 256 keys beyond 2,048 |
+/// | type | ULP, up to 256 features | added for each further 32 features | added for each 256 keys beyond 2,048 |
 /// |---|---|---|---|
 /// | f64 | 98 | 2 | 6 |
 /// | f32 | 84 | 2 | 0 |
-/// | f16, bf16 | 0.51, to 800 features | – | 0 |
+/// | f16, bf16 | 0.51, up to 800 features | – | 0 |
 ///
-/// The bounds are [derived](crate::accuracy::evidence()). They are the sum of all roundings, in one direction; on random
-/// operands less than 2 ULP is off in f32. In T a weight counts as at least 2^-126 (f64: 2^-950). Biases and sinks count
-/// in M with 2^-29 of their magnitude (f64: all of it) where the weight is above that. The result may also be off by n 2^-150
-/// (f64: 1.01 n 2^-1075) where weighted values are subnormal, with n keys.
+/// The bounds are [derived](crate::accuracy::evidence()) for the case that all roundings have the same sign. On random
+/// operands the error in f32 is below 2 ULP. A weight counts in T as at least 2^-126 (f64: 2^-950). If the weight is
+/// above this minimum, biases and sinks count in M with 2^-29 of their magnitude (f64: all of it). Subnormal weighted
+/// values add up to n 2^-150 (f64: 1.01 n 2^-1075) to the error, where n is the number of keys.
 ///
-/// To 256 features the log-sum-exp is off by at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64, with
-/// B = ceil(n / 256) blocks of keys, and by `(41 M + 2.6) 2^-24 + |lse| 2^-53` in the other types; `M` more for each 32
-/// features, in the same unit.
+/// Up to 256 features, the error of the log-sum-exp is at most `(48 M + 5 + 3 B + ln(n + 1) + |lse|) 2^-53` in f64,
+/// where B = ceil(n / 256) is the number of blocks of keys. In the other types it is at most
+/// `(41 M + 2.6) 2^-24 + |lse| 2^-53`. Each further 32 features add `M` in the same unit.
 ///
-/// Products of queries and keys, and weighted sums of values, are computed in f32 (f64 for f64), in chains of 32 fused
-/// multiply-adds whose ends are added in order. Sums of exponentials are exact ([rule Q](crate::math::sum)). Blocks of 256
-/// keys, counted from the first, are merged in f64 in their order. A query's result has the same bits in any batch, beside
-/// any other queries and heads, in prefill and in decoding, on any number of threads and any instruction set. Scores beyond
-/// f32, sums of values beyond it, and scales outside of 1e-30 to 1e30 are computed in f64. Scores beyond f64 become its
-/// largest numbers.
+/// Products of queries and keys, and weighted sums of values, are computed in f32 (f64 for f64). They are chains of 32
+/// fused multiply-adds, whose results are added in order. Exponentials are added by a
+/// [fixed-point sum](crate::math::sum). Blocks of 256 keys, counted from the first key, are merged in order in f64.
+/// Scores and sums of values that exceed the range of f32, and scales outside of 1e-30 to 1e30, are computed in f64.
+/// Scores that exceed the range of f64 become its largest finite numbers.
+///
+/// A query's result has the same bits in any batch, with any other queries and heads, in prefill and in decoding, on
+/// any number of threads and on any instruction set.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options out of their range, [`Error::FullyMasked`] under that
-/// policy, [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if shapes do not fit each other; [`Error::InvalidArgument`] if an option is out of range;
+/// [`Error::FullyMasked`] under the policy [`FullyMasked::Error`]; [`Error::Backend`] if the requested instruction set
+/// is unavailable.
 ///
 /// # Panics
 /// Never.
 ///
 /// # Source
-/// Vaswani et al., "Attention is all you need", 2017; block by block after Milakov and Gimelshein, "Online normalizer
-/// calculation for softmax", 2018, and Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021.
+/// Vaswani et al., "Attention is all you need", 2017. The computation in blocks follows Milakov and Gimelshein, "Online
+/// normalizer calculation for softmax", 2018, and Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021.
 ///
 /// # Example
 /// ```
 /// use evenkeel::{Attention, Heads, Mask, attention};
-/// // One head, two queries and two keys of one feature: the first query sees the first key only.
+/// // One head, two queries and two keys with one feature each. The first query sees only the first key.
 /// let (q, k, v) = ([1.0f32, 1.0], [0.0f32, f32::MAX], [3.0f32, 5.0]);
 /// let shape = [1, 1, 2, 1];
 /// let mask = Mask::causal();
@@ -206,7 +213,8 @@ pub fn attention<E: Element>(
     new_vec(OP, elements(q, v), |out| write(call, None, out.into(), None))
 }
 
-/// [`attention`] into `out`, which has as many elements as the result; returns what was written.
+/// Writes the result of [`attention`] to `out`, which has as many elements as the result, and returns the written
+/// slice.
 pub fn attention_into<'a, E: Element>(
     q: Heads<'_, E>,
     k: Heads<'_, E>,
@@ -217,8 +225,10 @@ pub fn attention_into<'a, E: Element>(
     write(resolve([q, k, v], options)?, None, out.into(), None)
 }
 
-/// [`attention`], and the log-sum-exp of each query's logits, its sink among them, in f64: `[batch, heads, queries]`.
-/// It is -inf of nothing, NaN beside a NaN, and +inf where a logit is.
+/// Computes [`attention`] and the log-sum-exp of each query's logits, in this order.
+///
+/// The log-sum-exp is f64, has shape `[batch, heads, queries]` and includes the sink. It is -inf for a fully masked
+/// query, NaN if a logit is NaN, and +inf if a logit is +inf.
 ///
 /// ```
 /// use evenkeel::{Attention, Heads, attention_with_lse};
@@ -244,7 +254,7 @@ pub fn attention_with_lse<E: Element>(
     Ok((y, lse))
 }
 
-/// [`attention_with_lse`] into `out` and `lse`; returns what was written into `out`.
+/// Writes the results of [`attention_with_lse`] to `out` and `lse`, and returns the slice written to `out`.
 pub fn attention_with_lse_into<'a, E: Element>(
     q: Heads<'_, E>,
     k: Heads<'_, E>,
@@ -268,7 +278,7 @@ fn resolve<'c, E: Element>(
     options.resolve(OP, [q, k, v], (0, k.shape()[2]))
 }
 
-/// Attention of a call that was checked, or of its parts.
+/// Computes attention for a checked call, or merges `parts` if they were computed before.
 pub(super) fn write<'a, E: Element>(
     call: cpu::attention::Attention<'_, E>,
     parts: Option<&[cpu::attention::Parts]>,

@@ -1,4 +1,4 @@
-//! The gradients of attention.
+//! Gradients of attention.
 
 use super::attention::Attention;
 use super::softmax::settle;
@@ -12,24 +12,24 @@ use crate::simd::{Output, filled, in_default, new_vecs};
 
 const OP: &str = "attention_backward";
 
-/// What [`attention_backward`] returns.
+/// Gradients that [`attention_backward`] returns.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AttentionGradients<E> {
-    /// Of the queries.
+    /// Gradient of the queries.
     pub dq: Vec<E>,
-    /// Of the keys.
+    /// Gradient of the keys.
     pub dk: Vec<E>,
-    /// Of the values.
+    /// Gradient of the values.
     pub dv: Vec<E>,
-    /// Of the sinks, if there are any: one for each head of the queries.
+    /// Gradient of the sinks, if there are any: one number for each head of the queries.
     pub dsinks: Option<Vec<E>>,
 }
 
-/// The gradients of [`attention`](crate::attention()): what reaches queries, keys, values and sinks of `dy`, the
+/// Computes the gradients of [`attention`](crate::attention()) for queries, keys, values and sinks from `dy`, the
 /// gradient of its result.
 ///
-/// Nothing is kept from the forward pass: the weights are computed again, block by block.
+/// Nothing is kept from the forward pass; the softmax weights are computed again, block by block.
 ///
 /// # Formula
 /// ```text
@@ -37,44 +37,50 @@ pub struct AttentionGradients<E> {
 /// dz_ts = c_ts p_ts (dy_t v_s - m_t),   m_t = sum_s p_ts dy_t v_s
 /// dq_t = scale sum_s dz_ts k_s,   dk_s = scale sum_t dz_ts q_t,   dsink = -sum_t p_t m_t
 /// ```
-/// with the names of [`attention`](crate::attention()), c_ts = 1 - tanh^2(scale q_t k_s / softcap), or 1 without a
-/// softcap, and p_t the share that goes to the sink. Keys and values get the sum over the queries of all heads that share
-/// them. A mask's bias has no gradient here.
+/// The names are those of [`attention`](crate::attention()). c_ts is 1 - tanh^2(scale q_t k_s / softcap), or 1 without
+/// a softcap. p_t is the sink's share of the softmax. The gradients of keys and values are sums over the queries of all
+/// heads that share them. No gradient is computed for the mask's bias.
 ///
 /// # Shapes
-/// `q`, `k`, `v` as in [`attention`](crate::attention()), `dy` in the shape of its result. The gradients have the shapes
-/// of what they are of, without gaps; those of sinks are summed over batches and queries. Memory beside these does not
-/// grow with the product of queries and keys: a head's gradients in f64, and a block.
+/// `q`, `k` and `v` have the shapes that [`attention`](crate::attention()) expects, and `dy` has the shape of its
+/// result. Each gradient has the shape of its operand, without gaps. Gradients of sinks are summed over batches and
+/// queries. The workspace holds the gradients of a head in f64 and one block, so it does not grow with the product of
+/// queries and keys.
 ///
 /// # Special values
-/// | what | gradients |
+/// | input | gradients |
 /// |---|---|
-/// | finite q, k, v and dy, whatever their size | finite where the exact gradient is within the type |
-/// | a query with nothing to attend to | 0; under the policy of the mean, dy / keys for all values |
-/// | keys and values behind a keep flag of 0, a bias of -inf, causality, length or window | not there, whatever they hold |
-/// | a NaN in a query or in a key that it sees, a logit of +inf | NaN for this query, and for all keys and values that it sees |
-/// | NaN or an infinity in a value that it sees | NaN for this query, and for all keys that it sees |
-/// | NaN or an infinity in its dy | NaN for this query, and for all keys and values that it sees |
+/// | finite q, k, v and dy of any magnitude | finite if the exact gradient is within the type's range |
+/// | a fully masked query | 0; under the policy Uniform, dy / keys for all values |
+/// | keys and values masked by a keep flag, a bias of -inf, causality, length or window | no effect, even if NaN |
+/// | a NaN in a query or in an unmasked key, a logit of +inf | NaN for this query and its unmasked keys and values |
+/// | NaN or an infinity in an unmasked value | NaN for this query and its unmasked keys |
+/// | NaN or an infinity in a query's dy | NaN for this query and its unmasked keys and values |
 /// | a logit of -inf | masked |
-/// | scores beyond the largest f64 | as the logits that [`attention`](crate::attention()) takes for them |
+/// | scores that exceed the range of f64 | treated as its largest finite numbers |
 /// | one key and no sink | 0 for query and key |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP, f16, bf16: 0.51, of the sums of magnitudes: for dv of `sum_t p_ts |dy_t|`, and for the others of the
-/// formula with `|q|`, `|k|` and, in place of `dy_t v_s - m_t`, `a_ts + sum_u p_tu a_tu`, where a_ts is `sum_d |dy_td v_sd|`.
-/// f64: 188 ULP of that times 1 + M, with the M of [`attention`](crate::attention()), to 256 features, 1,024 keys and 1,024
-/// queries that share a head of keys; 4 more for each 32 features, 17 for each 256 keys and 1 for each 32 queries beyond.
-/// dsinks: 1 more for each query and entry of the batch. Biases and sinks count in M with their magnitude, and M counts
-/// 1 + 1 / cap times under a softcap. In f64 the magnitude of a dz_ts counts as at least 2^-1022. The bounds are
-/// [derived](crate::accuracy::evidence()), for M to 1,024, and in f64 for products within its range; on random operands the
-/// error in f64 is below 4 ULP.
+/// Bounds are in ULP of a sum of magnitudes S. For dv, S is `sum_t p_ts |dy_t|`. For the other gradients, S is their
+/// formula with `|q|` and `|k|` in place of q and k, and with `a_ts + sum_u p_tu a_tu` in place of `dy_t v_s - m_t`,
+/// where a_ts is `sum_d |dy_td v_sd|`.
 ///
-/// All is computed in f64. Sums are chains of 32 fused multiply-adds, over keys counted from the first, over queries in
-/// the order of heads and positions from each 64th on; the ends of chains are added in order. The same bits on any number
-/// of threads and any instruction set.
+/// f32: 0.501 ULP of S. f16, bf16: 0.51 ULP of S.
+///
+/// f64: 188 ULP of S (1 + M), with the M of [`attention`](crate::attention()), for up to 256 features, 1,024 keys, and
+/// 1,024 queries that share a head of keys. Beyond that, 4 more for each 32 features, 17 for each 256 keys and 1 for
+/// each 32 queries. dsinks: 1 more for each query and each entry of the batch. Biases and sinks count in M with their
+/// magnitude. Under a softcap, replace M by M (1 + 1 / cap). The magnitude of a dz_ts counts as at least 2^-1022.
+///
+/// The bounds are [derived](crate::accuracy::evidence()) for M up to 1,024, and in f64 for products within the range of
+/// f64. On random operands the error in f64 is below 4 ULP.
+///
+/// Everything is computed in f64. Sums are chains of 32 fused multiply-adds, whose results are added in order. Chains
+/// over keys are counted from the first key. Chains over queries follow the order of heads and positions, and begin
+/// anew at every 64th query. The bits are the same on any number of threads and on any instruction set.
 ///
 /// # Errors
-/// As [`attention`](crate::attention()), and [`Error::ShapeMismatch`] for a dy or memory that does not fit.
+/// Those of [`attention`](crate::attention()), and [`Error::ShapeMismatch`] if dy or an output has the wrong shape.
 ///
 /// # Panics
 /// Never.
@@ -85,7 +91,7 @@ pub struct AttentionGradients<E> {
 /// # Example
 /// ```
 /// use evenkeel::{Attention, Heads, Mask, attention_backward};
-/// // Two keys alike, and a third one that is masked and that nobody cleared.
+/// // Two equal keys, and a masked third key whose memory holds NaN.
 /// let (q, k, v, dy) = ([1.0f32], [2.0f32, 2.0, f32::NAN], [3.0f32, 5.0, f32::NAN], [1.0f32]);
 /// let mask = Mask::lengths(&[2]);
 /// let (one, three) = ([1, 1, 1, 1], [1, 1, 3, 1]);
@@ -117,8 +123,10 @@ pub fn attention_backward<E: Element>(
     Ok(AttentionGradients { dq, dk, dv, dsinks })
 }
 
-/// [`attention_backward`] of q, k and v into as many elements each, and into `dsinks` of any float type; returns what
-/// was written but for `dsinks`, whose values are overwritten.
+/// Writes the gradients of [`attention_backward`] to `out` and `dsinks`, and returns the slices written to `out`.
+///
+/// `out` holds dq, dk and dv, in this order, with as many elements as q, k and v. `dsinks` may have any float type, and
+/// is overwritten.
 pub fn attention_backward_into<'a, E: Element>(
     [q, k, v]: [Heads<'_, E>; 3],
     dy: Heads<'_, E>,
@@ -134,7 +142,7 @@ pub fn attention_backward_into<'a, E: Element>(
     if let Some(dsinks) = &dsinks {
         check_room("dsinks", dsinks.len(), heads)?;
     }
-    // Without queries and keys there is no unit of work that writes its sinks.
+    // Without queries and keys, no unit of work writes the gradients of the sinks.
     let units = if q.shape()[2] == 0 && k.shape()[2] == 0 && dsinks.is_none() { 0 } else { batch * heads };
     let mut of_batches = filled(OP, "the gradients of sinks", units, 0.0)?;
     let (written, met) = E::attention_backward(AttentionBackward { forward, dy }, out, &mut of_batches)?;
@@ -146,7 +154,7 @@ pub fn attention_backward_into<'a, E: Element>(
     Ok(written)
 }
 
-/// Checks the operands, the gradient and the options.
+/// Checks the operands, `dy` and the options, and returns the checked forward call.
 fn resolve<'c, E: Element>(
     [q, k, v]: [Heads<'c, E>; 3],
     dy: Heads<'_, E>,

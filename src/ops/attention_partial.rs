@@ -1,4 +1,4 @@
-//! Attention over keys that are not all in one place.
+//! Attention over sharded keys.
 
 use super::attention::{Attention, OP, elements, write};
 use crate::cpu;
@@ -11,12 +11,12 @@ use crate::heads::Heads;
 use crate::mask::FullyMasked;
 use crate::simd::{filled, new_vec};
 
-/// What some of the keys come to for every query: what machines that have a part of the keys each send one another.
+/// Partial attention of every query over a shard of the keys, for keys that are split over machines.
 ///
-/// It holds each block of 256 keys by itself, since sums of floats have one order: parts are merged block by block, in
-/// the order of the keys, whichever machine made them. So the result has the bits of [`attention`](crate::attention())
-/// over all keys, however they were cut and in whatever order the parts arrived. A block takes
-/// `features of values + 2` f64 for each query.
+/// The machines exchange partials and merge them in any order. The result has the same bits as
+/// [`attention`](crate::attention()) over all keys, for any shards. The partial keeps the sums of each block of 256
+/// keys separate, because the result of a float sum depends on its order. [`AttentionPartial::finish`] then adds the
+/// blocks in the order of the keys. A block takes `features of values + 2` f64 for each query.
 ///
 /// ```
 /// use evenkeel::{Attention, AttentionPartial, Heads, attention};
@@ -38,27 +38,28 @@ use crate::simd::{filled, new_vec};
 #[derive(Clone, Debug)]
 pub struct AttentionPartial {
     dtype: DType,
-    /// Of the queries, with the features of the values.
+    /// Batch, heads and queries of `q`, and the number of features of the values.
     shape: [usize; 4],
-    /// Heads of the keys.
+    /// Number of heads of the keys.
     heads: usize,
-    /// Keys in all.
+    /// Total number of keys, over all shards.
     keys: usize,
-    /// What sums of f64 are multiplied with.
+    /// Power of two by which all sums are multiplied, so that sums of f64 can be kept within its range.
     factor: f64,
-    /// In the order of their blocks.
+    /// Partial sums, sorted by their blocks of keys.
     parts: Vec<Parts>,
 }
 
 impl AttentionPartial {
-    /// What keys come to that are `keys.0` and those behind it, of `keys.1` in all.
+    /// Computes the partial of a shard of the keys, which begins at key `keys.0` of `keys.1` keys in total.
     ///
-    /// `q`, `k` and `v` are those of [`attention`](crate::attention()), with these keys only; the mask is that of all
-    /// keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for wholly masked rows are asked for in the end only.
+    /// `q`, `k` and `v` are as for [`attention`](crate::attention()), but `k` and `v` hold only the shard. The mask is
+    /// that of all keys, `[batch, heads, queries, keys.1]`. Sinks and the policy for fully masked queries are applied
+    /// only by [`AttentionPartial::finish`].
     ///
     /// # Errors
-    /// Those of `attention`; [`Error::InvalidArgument`] where the keys don't begin with a multiple of 256, or end with
-    /// neither one nor the last.
+    /// Those of `attention`; [`Error::InvalidArgument`] if the shard does not begin at a multiple of 256, or ends
+    /// neither at a multiple of 256 nor at the last key.
     pub fn new<E: Element>(
         q: Heads<'_, E>,
         k: Heads<'_, E>,
@@ -77,7 +78,7 @@ impl AttentionPartial {
     ) -> Result<Self> {
         let (first, all) = keys;
         let Some(end) = first.checked_add(k.shape()[2]) else {
-            return Err(Error::invalid(OP, "first key", first, format!("at most {all} less the keys that are here")));
+            return Err(Error::invalid(OP, "first key", first, format!("at most {all} minus the keys of the shard")));
         };
         if !first.is_multiple_of(KEYS) || first > all {
             return Err(Error::invalid(OP, "first key", first, format!("a multiple of {KEYS}, at most {all}")));
@@ -97,13 +98,14 @@ impl AttentionPartial {
         Ok(AttentionPartial { dtype: E::DTYPE, shape, heads: k.shape()[1], keys: all, factor, parts })
     }
 
-    /// Takes up what other keys come to, for the same queries.
+    /// Merges the partial of other keys for the same queries into this one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other shapes, [`Error::InvalidArgument`] for keys that are there already; `self` is as
-    /// it was then.
+    /// [`Error::ShapeMismatch`] for other shapes or another type; [`Error::InvalidArgument`] for keys that are already
+    /// merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: AttentionPartial) -> Result<()> {
-        let shape = |of: &AttentionPartial| format!("{} {:?}, {} of {} keys", of.dtype, of.shape, of.heads, of.keys);
+        let shape =
+            |of: &AttentionPartial| format!("{} {:?}, {} heads of {} keys", of.dtype, of.shape, of.heads, of.keys);
         if shape(self) != shape(&other) {
             return Err(Error::shape(OP, "partial", shape(&other), shape(self)));
         }
@@ -112,22 +114,30 @@ impl AttentionPartial {
             self.parts.iter().find(twice).map(|own| own.blocks().start.max(part.blocks().start))
         };
         if let Some(block) = other.parts.iter().find_map(overlaps) {
-            return Err(Error::invalid(OP, "partial", format!("key {}", block * KEYS), "keys that are not there yet"));
+            return Err(Error::invalid(
+                OP,
+                "partial",
+                format!("of key {}, which is already merged", block * KEYS),
+                "of keys that are not merged yet",
+            ));
         }
         self.parts.extend(other.parts);
         self.parts.sort_by_key(|part| part.blocks().start);
         Ok(())
     }
 
-    /// The result, and the log-sum-exp of each query, as [`attention_with_lse`](crate::attention_with_lse()) gives them:
-    /// the same bits. Of f64, weighted sums of values beyond its range are infinite here.
+    /// Computes the result and the log-sum-exp of each query, in this order, once all keys are merged.
+    ///
+    /// Both have the same bits as those of [`attention_with_lse`](crate::attention_with_lse()), with one exception: in
+    /// f64, weighted sums of values that exceed the range of f64 are infinite here.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where keys are missing, for another type than that of the parts, and for
-    /// [`FullyMasked::Uniform`], which needs all values; [`Error::FullyMasked`] under that policy.
+    /// [`Error::InvalidArgument`] if keys are missing, if `E` is not the type of the partial, and for
+    /// [`FullyMasked::Uniform`], which needs all values; [`Error::FullyMasked`] under the policy
+    /// [`FullyMasked::Error`].
     pub fn finish<E: Element>(&self, options: &Attention<'_>) -> Result<(Vec<E>, Vec<f64>)> {
         if E::DTYPE != self.dtype {
-            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, that of the partial", self.dtype)));
+            return Err(Error::invalid(OP, "type", E::DTYPE, format!("{}, the type of the partial", self.dtype)));
         }
         needs_no_values(options)?;
         let blocks = self
@@ -137,7 +147,12 @@ impl AttentionPartial {
         match blocks {
             Ok(blocks) if blocks == self.keys.div_ceil(KEYS) => (),
             Ok(missing) | Err(missing) => {
-                return Err(Error::invalid(OP, "partial", format!("no key {}", missing * KEYS), "all keys"));
+                return Err(Error::invalid(
+                    OP,
+                    "partial",
+                    format!("without key {}", missing * KEYS),
+                    "merged from all keys",
+                ));
             }
         }
         let [batch, heads, queries, features] = self.shape;
@@ -153,24 +168,25 @@ impl AttentionPartial {
     }
 }
 
-/// Checks that the policy for wholly masked rows can be kept without values.
+/// Checks that the policy for fully masked rows needs no values.
 pub(crate) fn needs_no_values(options: &Attention<'_>) -> Result<()> {
     match options.fully_masked {
-        FullyMasked::Uniform => Err(Error::invalid(OP, "fully_masked", "Uniform", "a policy that needs no values")),
+        FullyMasked::Uniform => Err(Error::invalid(OP, "fully_masked", "Uniform", "Zeros or Error for sharded keys")),
         FullyMasked::Zeros | FullyMasked::Error => Ok(()),
     }
 }
 
-/// What says in words of which form these are; another form is another number.
+/// Version of the word format: the first word of the header. A changed format gets another number.
 #[cfg(feature = "sharded")]
 const FORM: u64 = 1;
 
 #[cfg(feature = "sharded")]
 impl AttentionPartial {
-    /// All of it in words, for another machine's [`AttentionPartial::merge_words`] (feature `sharded`).
+    /// Returns the partial as words, for [`AttentionPartial::merge_words`] on another machine (feature `sharded`).
     ///
-    /// Eight say what it is a partial of, two more which blocks of keys follow one another, and each such block takes
-    /// `features of values + 2` for each query, or one where the query sees nothing of it.
+    /// A header of eight words holds the type and the shapes. Two words then give a range of consecutive blocks of
+    /// keys. For each query, a block takes `features of values + 2` words. It takes one word if all of its keys are
+    /// masked for the query, or if a logit is NaN or +inf. Further ranges of blocks follow in the same form.
     ///
     /// ```
     /// use evenkeel::{Attention, AttentionPartial, Heads, attention_with_lse};
@@ -180,8 +196,8 @@ impl AttentionPartial {
     ///     Heads::new(data, [1, 1, keys, 1])
     /// }
     /// let options = Attention::default();
-    /// let keys = [0..256, 256..512, 512..600]; // of each rank
-    /// // A ring: each rank sends to the next what came from the one before, until all have been everywhere.
+    /// let keys = [0..256, 256..512, 512..600]; // the shard of each rank
+    /// // A ring: each rank forwards the words from the previous rank to the next, until every rank has all of them.
     /// let (to, from): (Vec<_>, Vec<_>) = keys.iter().map(|_| channel::<Vec<u64>>()).unzip();
     /// let each = std::thread::scope(|scope| {
     ///     let ranks: Vec<_> = (from.into_iter().zip(keys.clone()).enumerate())
@@ -212,17 +228,18 @@ impl AttentionPartial {
         words
     }
 
-    /// As [`AttentionPartial::merge`], of the words of another partial (feature `sharded`). A partial of no keys can take
-    /// up all of them.
+    /// Merges the words of another partial into this one, like [`AttentionPartial::merge`] (feature `sharded`).
+    ///
+    /// `self` may be a partial without keys.
     ///
     /// # Errors
-    /// Those of `merge`, and [`Error::ShapeMismatch`] for words that no partial of the same type, queries and keys gives;
-    /// `self` is as it was then.
+    /// Those of `merge`, and [`Error::ShapeMismatch`] unless the words are those of a partial with the same type,
+    /// queries and total number of keys. After an error `self` is unchanged.
     pub fn merge_words(&mut self, words: &[u64]) -> Result<()> {
         let header = self.header();
         let Some(mut rest) = words.strip_prefix(&header) else {
-            let got = format!("{:?} at its head", &words[..header.len().min(words.len())]);
-            let needed = "form, type, batch, heads, queries, features of values, heads of keys, keys as";
+            let got = format!("the header {:?}", &words[..header.len().min(words.len())]);
+            let needed = "[form, type, batch, heads, queries, features of values, heads of keys, keys] =";
             return Err(Error::shape(OP, "words", got, format!("{needed} {header:?}")));
         };
         let [batch, heads, queries, features] = self.shape;
@@ -232,8 +249,9 @@ impl AttentionPartial {
         let mut parts = Vec::new();
         while !rest.is_empty() {
             let Some((part, behind)) = Parts::from_words(shape, among.clone(), rest)? else {
-                let got = format!("{} words from word {} on", rest.len(), words.len() - rest.len());
-                return Err(Error::shape(OP, "words", got, "whole blocks of keys, in their order"));
+                let got =
+                    format!("an invalid block in the {} words from word {} on", rest.len(), words.len() - rest.len());
+                return Err(Error::shape(OP, "words", got, "complete blocks of keys in ascending order"));
             };
             among.start = part.blocks().end;
             parts.push(part);
@@ -247,7 +265,8 @@ impl AttentionPartial {
         [FORM, self.dtype as u64, batch, heads, queries, features, self.heads as u64, self.keys as u64]
     }
 
-    /// As [`AttentionPartial::new`], with sums so small that those of f64 stay within its range.
+    /// Computes the partial like [`AttentionPartial::new`], but with sums scaled down so that those of f64 do not
+    /// overflow.
     pub(crate) fn small<E: Element>(
         operands: [Heads<'_, E>; 3],
         keys: (usize, usize),

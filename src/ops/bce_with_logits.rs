@@ -1,4 +1,4 @@
-//! The binary cross-entropy of logits, and its gradient.
+//! Binary cross-entropy of logits and its gradient.
 
 use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
 use super::{one_a_column, same_lanes};
@@ -21,12 +21,12 @@ use crate::simd::{filled, new_vec};
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct BceWithLogits<'a> {
-    /// A weight for each element, of any float type, finite and not negative; 1 each by default. An element of weight 0
-    /// counts for nothing, whatever its logit is.
+    /// Weight of each element, of any float type; 1 by default. Finite and not negative. An element with weight 0 has
+    /// loss 0, whatever its logit.
     pub weight: Option<Floats<'a>>,
-    /// What the target's share of each column is multiplied with, finite and not negative; 1 each by default.
+    /// Factor of the target's term for each column, `pos` in the formula; 1 by default. Finite and not negative.
     pub pos_weight: Option<Floats<'a>>,
-    /// What becomes of the elements' losses; their mean by default.
+    /// Reduction of the elements' losses; their mean by default.
     pub reduction: Reduction,
 }
 
@@ -46,7 +46,7 @@ impl<'a> BceWithLogits<'a> {
         Self { reduction, ..self }
     }
 
-    /// Checks options and targets against the logits' shape.
+    /// Checks options and targets against the shape of the logits.
     fn check(&self, op: &'static str, (rows, cols): (usize, usize), targets: Floats<'_>) -> Result<()> {
         const WEIGHT: &str = "finite and not negative";
         let is_weight = |weight: f64| weight.is_finite() && weight >= 0.0;
@@ -60,7 +60,7 @@ impl<'a> BceWithLogits<'a> {
         one_a_logit(op, "target", targets, (rows, cols), "in 0 ..= 1", |target| (0.0..=1.0).contains(&target))
     }
 
-    /// How many losses a row has, and all rows.
+    /// Returns how many losses are stored for each row, and for all rows.
     fn losses(&self, rows: usize, cols: usize) -> (usize, usize) {
         let each = if self.reduction == Reduction::None { cols } else { 1 };
         (each, rows * each)
@@ -76,42 +76,44 @@ impl<'a> BceWithLogits<'a> {
 const OP: &str = "bce_with_logits";
 const BACKWARD: &str = "bce_with_logits_backward";
 
-/// The binary cross-entropy of logits against targets from 0 to 1, computed in f64.
+/// Computes the binary cross-entropy of logits and targets from 0 to 1, in f64.
 ///
 /// # Formula
 /// ```text
 /// element = w (pos y softplus(-x) + (1 - y) softplus(x))
 ///         = w (s |x| + (pos y + 1 - y) ln(1 + e^-|x|)),   s = 1 - y where x > 0, else pos y
 ///
-/// none : each element;   sum : their sum;   mean : their sum divided by how many there are
+/// none : each element;   sum : their sum;   mean : their sum divided by the number of elements
 /// ```
-/// with y the target, w its weight, pos the `pos_weight` of its column. It is PyTorch's
-/// `binary_cross_entropy_with_logits`, but for what the next table says. In the second line, which is what is computed,
-/// no term is negative: nothing cancels.
+/// Here y is the target, w the element's weight, and pos the `pos_weight` of its column. The loss is PyTorch's
+/// `binary_cross_entropy_with_logits`, except for the differences in the table below. The second line is the form that
+/// is computed. Its terms are never negative, so they do not cancel.
 ///
 /// # Shapes
-/// `logits` is `[N, C]` ([`Rows`]); `targets` and `weight` have N C numbers, `pos_weight` C. The [`Loss`] is one number,
-/// or N C of them under [`Reduction::None`]; it is not rounded to the type of the logits.
+/// `logits` is `[N, C]` ([`Rows`]). `targets` and `weight` have N C numbers, and `pos_weight` has C. The [`Loss`] is
+/// one number, or N C numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits.
 ///
 /// # Special values
-/// | what | loss |
+/// | input | loss |
 /// |---|---|
-/// | a weight of 0 | 0, also of a logit that is not finite (PyTorch: NaN) |
-/// | +inf, target 1 | 0 (PyTorch: NaN) |
-/// | -inf, target 0 | 0 (PyTorch: NaN) |
-/// | +inf, target below 1 | +inf |
-/// | -inf, target above 0 | +inf, but 0 where its `pos_weight` is 0 |
-/// | NaN | NaN; under `None` of this element only |
+/// | a weight of 0 | 0, even if the logit is not finite (PyTorch: NaN) |
+/// | logit +inf, target 1 | 0 (PyTorch: NaN) |
+/// | logit -inf, target 0 | 0 (PyTorch: NaN) |
+/// | logit +inf, target below 1 | +inf |
+/// | logit -inf, target above 0 | +inf, or 0 if its `pos_weight` is 0 |
+/// | logit NaN | NaN; with `Reduction::None` for this element only |
 /// | no elements | 0 (PyTorch's mean: NaN) |
-/// | finite logits of any size | finite, unless the sum of the losses is beyond f64 |
+/// | finite logits of any magnitude | finite, unless the sum of the losses exceeds the range of f64 |
 ///
 /// # Accuracy
-/// An element, rounded to f32 (f64 of f64 logits), is at most 0.501 ULP off (f64: 8). Elements are added in f64 by rule
-/// O ([`math::sum`](crate::math::sum)), those of a row and then rows, which each add its own error.
+/// The loss of an element, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 8). The elements of each
+/// row, and then the rows, are added in f64 by a [tiled sum](crate::math::sum). Each of these two steps adds the error
+/// of such a sum.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for a target that is not in 0 ..= 1 and for a weight that is
-/// negative or not finite, with its row and column; [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`], with row and
+/// column, for a target outside of 0 ..= 1 or a weight that is negative or not finite; [`Error::Backend`] if the
+/// requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -121,7 +123,7 @@ const BACKWARD: &str = "bce_with_logits_backward";
 /// use evenkeel::{BceWithLogits, Rows, bce_with_logits};
 /// let logits = Rows::new(&[200.0f32, -200.0, 40.0], 1, 3)?;
 /// let loss = bce_with_logits(logits, &[1.0f32, 0.0, 1.0], &BceWithLogits::default())?;
-/// assert_eq!(loss.value() as f32, 1.4161181e-18); // by way of a sigmoid: 0, or NaN
+/// assert_eq!(loss.value() as f32, 1.4161181e-18); // 0 or NaN if a rounded sigmoid is used
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn bce_with_logits<'t, E: Element>(
@@ -138,26 +140,28 @@ pub fn bce_with_logits<'t, E: Element>(
     Ok(options.reduction.reduce(losses, divisor))
 }
 
-/// The gradient of [`bce_with_logits`] by the logits, and the loss, which costs nothing more.
+/// Computes the gradient of [`bce_with_logits`] with respect to the logits, and the loss.
 ///
-/// `dloss` is the gradient of what follows by the loss: one number, or one for each element under [`Reduction::None`].
+/// The loss takes no additional time. `dloss` is the upstream gradient, that of the final result with respect to the
+/// loss. It is one number, or one for each element under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text
 /// dlogits = dloss / D w ((1 - y) p - pos y (1 - p)),   p = 1 / (1 + e^-x)
 /// ```
-/// with the names of [`bce_with_logits`]; D is how many elements there are under `Mean`, 1 otherwise. 1 - p is computed
-/// without the 1, so that a confident element has a gradient yet.
+/// The names are those of [`bce_with_logits`]. D is the number of elements under `Mean`, and 1 otherwise. 1 - p is
+/// computed as 1 / (1 + e^x), without the subtraction, so that a confident element keeps its gradient.
 ///
 /// # Special values
-/// The gradient is that of the formula where a logit is infinite, NaN where it is NaN, and 0 of an element of weight 0.
+/// For an infinite logit the gradient is the limit of the formula. It is NaN for a NaN logit, and 0 for weight 0.
 ///
 /// # Accuracy
-/// f32, f16, bf16: at most 0.501 ULP; f64: 12; of the larger of both terms, which cancel where p comes near the target.
+/// Bounds are in ULP of the larger of the two terms, which cancel if p is near the target: f32, f16 and bf16 0.501,
+/// f64 12.
 ///
 /// # Errors
-/// As [`bce_with_logits`], and [`Error::ShapeMismatch`] for `dloss` or an output of another shape; nothing was written
-/// then.
+/// Those of [`bce_with_logits`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error
+/// no output has been written.
 ///
 /// ```
 /// use evenkeel::{BceWithLogits, Rows, bce_with_logits_backward};
@@ -183,7 +187,8 @@ pub fn bce_with_logits_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// [`bce_with_logits_backward`] into `dlogits`, which has the shape of `logits`; returns its memory beside the loss.
+/// Writes the gradient of [`bce_with_logits_backward`] to `dlogits`, which has the shape of `logits`, and returns the
+/// loss and the memory of `dlogits`.
 pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -200,7 +205,7 @@ pub fn bce_with_logits_backward_into<'a, 't, E: Element>(
     Ok((options.reduction.reduce(losses, divisor), written))
 }
 
-/// [`bce_with_logits_backward`] in place of the logits.
+/// Replaces the logits by the gradient of [`bce_with_logits_backward`], and returns the loss.
 pub fn bce_with_logits_backward_in_place<'t, E: Element>(
     logits: RowsMut<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -215,7 +220,7 @@ pub fn bce_with_logits_backward_in_place<'t, E: Element>(
 }
 
 impl BceWithLogits<'_> {
-    /// Checks a call of the gradient; room for the losses, and how many a row has.
+    /// Checks a call of the gradient. Returns memory for the losses, and how many losses are stored for each row.
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<(Vec<f64>, usize)> {
         let (each, count) = self.losses(shape.0, shape.1);
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { count } else { 1 })?;

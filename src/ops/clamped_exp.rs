@@ -1,4 +1,4 @@
-//! The exponential of a number that is clamped first.
+//! The exponential of a clamped number, and its gradient.
 
 use super::elementwise::{as_long, ordered};
 use crate::cpu::elementwise::ClampedExp as Kernel;
@@ -9,32 +9,32 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "clamped_exp";
 
-/// What [`clamped_exp`] clamps to.
+/// Options of [`clamped_exp`]: the range to which exponents are clamped.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ClampedExp {
-    /// The smallest exponent; by default the smallest of the type whose power is normal
-    /// ([`Limits::exp_min_normal`](crate::Limits::exp_min_normal)), so that nothing is divided by zero.
+    /// Smallest exponent. By default the smallest one of the type whose exponential is a normal number
+    /// ([`Limits::exp_min_normal`](crate::Limits::exp_min_normal)), so that dividing by a result is safe.
     pub min: Option<f64>,
-    /// The largest exponent; by default the largest of the type whose power is finite
+    /// Largest exponent. By default the largest one of the type whose exponential is finite
     /// ([`Limits::exp_max`](crate::Limits::exp_max)).
     pub max: Option<f64>,
 }
 
 impl ClampedExp {
-    /// Sets `min`.
+    /// Sets [`ClampedExp::min`].
     #[must_use]
     pub fn min(self, min: f64) -> Self {
         ClampedExp { min: Some(min), ..self }
     }
 
-    /// Sets `max`.
+    /// Sets [`ClampedExp::max`].
     #[must_use]
     pub fn max(self, max: f64) -> Self {
         ClampedExp { max: Some(max), ..self }
     }
 
-    /// Both ends, checked.
+    /// Returns the range as (min, max), after checking it.
     pub(crate) fn ends(&self, op: &'static str, limits: &Limits) -> Result<(f64, f64)> {
         let (min, max) = (self.min.unwrap_or(limits.exp_min_normal), self.max.unwrap_or(limits.exp_max));
         ordered(op, min, max)?;
@@ -42,7 +42,8 @@ impl ClampedExp {
     }
 }
 
-/// e^x of each element, brought to within a range first: finite and normal, by default, for every x but NaN.
+/// Computes e^x of each element after clamping x to a range. By default the result is finite and normal for every x but
+/// NaN.
 ///
 /// # Formula
 /// ```text
@@ -56,16 +57,17 @@ impl ClampedExp {
 /// | x | y |
 /// |---|---|
 /// | NaN | NaN |
-/// | -inf, and all below min | e^min |
-/// | +inf, and all above max | e^max |
+/// | -inf, or below min | e^min |
+/// | +inf, or above max | e^max |
 ///
 /// # Accuracy
 /// Correctly rounded in f32, f16 and bf16; 0.8 ULP in f64.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a NaN, or a `min` above `max`, the type's own ends
-/// included; [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if `min` or `max` is NaN, or if `min` is above `max`,
+/// where either may be the type's default; [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an
+/// unknown or unavailable instruction set. `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch)
+/// if `out` has another length than `x`.
 ///
 /// # Panics
 /// Never.
@@ -82,7 +84,7 @@ pub fn clamped_exp<E: Element>(x: &[E], options: &ClampedExp) -> Result<Vec<E>> 
     new_vec(NAME, x.len(), |out| clamped_exp_into(x, out, options))
 }
 
-/// [`clamped_exp`] into `out`, which has the length of `x`; returns what was written.
+/// Writes the result of [`clamped_exp`] to `out`, which has the length of `x`, and returns the written slice.
 pub fn clamped_exp_into<'a, E: Element>(
     x: &[E],
     out: impl Into<Output<'a, E>>,
@@ -94,17 +96,17 @@ pub fn clamped_exp_into<'a, E: Element>(
     E::clamped_exp(x, out, Kernel { min, max })
 }
 
-/// [`clamped_exp`] in place.
+/// Replaces `x` by the result of [`clamped_exp`].
 pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Result<()> {
     let (min, max) = options.ends(NAME, &E::LIMITS)?;
     E::clamped_exp_in_place(x, Kernel { min, max })
 }
 
-/// The gradient of [`clamped_exp`]: dx from x and the gradient dy of the result.
+/// Computes the gradient of [`clamped_exp`]: dx from x and dy, the gradient of the result.
 ///
 /// # Formula
 /// ```text
-/// dx = dy e^x where options.min <= x <= options.max, 0 elsewhere
+/// dx = dy e^x if options.min <= x <= options.max, otherwise 0
 /// ```
 ///
 /// # Shapes
@@ -114,14 +116,15 @@ pub fn clamped_exp_in_place<E: Element>(x: &mut [E], options: &ClampedExp) -> Re
 /// | x | dx |
 /// |---|---|
 /// | NaN | NaN |
-/// | outside the range | 0, whatever dy is |
-/// | any other, and dy is NaN | NaN |
+/// | outside the range | 0 for every dy |
+/// | within the range, and dy is NaN | NaN |
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.
 ///
 /// # Errors
-/// As [`clamped_exp`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length.
+/// Those of [`clamped_exp`], and [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same
+/// length.
 ///
 /// # Panics
 /// Never.
@@ -136,7 +139,7 @@ pub fn clamped_exp_backward<E: Element>(x: &[E], dy: &[E], options: &ClampedExp)
     new_vec("clamped_exp_backward", x.len(), |dx| clamped_exp_backward_into(x, dy, dx, options))
 }
 
-/// [`clamped_exp_backward`] into `dx`, which has the length of `x`; returns what was written.
+/// Writes the result of [`clamped_exp_backward`] to `dx`, which has the length of `x`, and returns the written slice.
 pub fn clamped_exp_backward_into<'a, E: Element>(
     x: &[E],
     dy: &[E],
@@ -150,7 +153,7 @@ pub fn clamped_exp_backward_into<'a, E: Element>(
     E::gradient(x, dy, dx, Gradient { slope: Slope::Exp, within: Some(options.ends(NAME, &E::LIMITS)?) })
 }
 
-/// [`clamped_exp_backward`] in place of `dy`.
+/// Replaces `dy` by the result of [`clamped_exp_backward`].
 pub fn clamped_exp_backward_in_place<E: Element>(x: &[E], dy: &mut [E], options: &ClampedExp) -> Result<()> {
     const NAME: &str = "clamped_exp_backward";
     as_long(NAME, "dy", dy.len(), x.len())?;

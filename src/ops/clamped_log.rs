@@ -1,4 +1,4 @@
-//! The logarithm of a number that is kept above zero.
+//! The logarithm of a number with a positive lower bound, and its gradient.
 
 use super::elementwise::as_long;
 use crate::cpu::elementwise::ClampedLog as Kernel;
@@ -9,22 +9,22 @@ use crate::simd::{Output, in_default, new_vec};
 
 const NAME: &str = "clamped_log";
 
-/// What [`clamped_log`] keeps its input above.
+/// Options of [`clamped_log`]: the lower bound of its input.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ClampedLog {
-    /// The smallest number of which the logarithm is taken; by default the type's smallest positive normal.
+    /// Lower bound of the input. Finite and above 0; by default the type's smallest positive normal number.
     pub floor: Option<f64>,
 }
 
 impl ClampedLog {
-    /// Sets `floor`.
+    /// Sets [`ClampedLog::floor`].
     #[must_use]
     pub fn floor(self, floor: f64) -> Self {
         ClampedLog { floor: Some(floor) }
     }
 
-    /// The floor, checked.
+    /// Returns the floor, after checking it.
     pub(crate) fn checked(&self, op: &'static str, limits: &Limits) -> Result<f64> {
         let floor = self.floor.unwrap_or(limits.min_normal);
         if in_default(|| floor > 0.0 && floor.is_finite()) {
@@ -34,7 +34,7 @@ impl ClampedLog {
     }
 }
 
-/// ln x of each element, or of a floor where x is below it: finite for every x but NaN and +inf.
+/// Computes ln max(x, floor) of each element, which is finite for every x but NaN and +inf.
 ///
 /// # Formula
 /// ```text
@@ -49,14 +49,15 @@ impl ClampedLog {
 /// |---|---|
 /// | NaN | NaN |
 /// | +inf | +inf |
-/// | -inf, negative, +0, -0, and all below floor | ln floor |
+/// | below the floor, such as -inf, negative numbers, +0 and -0 | ln floor |
 ///
 /// # Accuracy
 /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for a `floor` that is not finite and above 0; [`Error::Backend`] where `EVENKEEL_SIMD`
-/// asks for what is not there; `_into` also [`Error::ShapeMismatch`].
+/// [`Error::InvalidArgument`] unless `floor` is finite and above 0; [`Error::Backend`] if `EVENKEEL_SIMD` names an
+/// unknown or unavailable instruction set. `_into` also returns [`Error::ShapeMismatch`] if `out` has another length
+/// than `x`.
 ///
 /// # Panics
 /// Never.
@@ -72,7 +73,7 @@ pub fn clamped_log<E: Element>(x: &[E], options: &ClampedLog) -> Result<Vec<E>> 
     new_vec(NAME, x.len(), |out| clamped_log_into(x, out, options))
 }
 
-/// [`clamped_log`] into `out`, which has the length of `x`; returns what was written.
+/// Writes the result of [`clamped_log`] to `out`, which has the length of `x`, and returns the written slice.
 pub fn clamped_log_into<'a, E: Element>(
     x: &[E],
     out: impl Into<Output<'a, E>>,
@@ -84,17 +85,17 @@ pub fn clamped_log_into<'a, E: Element>(
     E::clamped_log(x, out, Kernel { floor })
 }
 
-/// [`clamped_log`] in place.
+/// Replaces `x` by the result of [`clamped_log`].
 pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Result<()> {
     let floor = options.checked(NAME, &E::LIMITS)?;
     E::clamped_log_in_place(x, Kernel { floor })
 }
 
-/// The gradient of [`clamped_log`]: dx from x and the gradient dy of the result.
+/// Computes the gradient of [`clamped_log`]: dx from x and dy, the gradient of the result.
 ///
 /// # Formula
 /// ```text
-/// dx = dy / x where x >= options.floor, 0 elsewhere
+/// dx = dy / x if x >= options.floor, otherwise 0
 /// ```
 ///
 /// # Shapes
@@ -104,14 +105,14 @@ pub fn clamped_log_in_place<E: Element>(x: &mut [E], options: &ClampedLog) -> Re
 /// | x | dx |
 /// |---|---|
 /// | NaN | NaN |
-/// | below the floor | 0, whatever dy is |
-/// | any other, and dy is NaN | NaN |
+/// | below the floor | 0 for every dy |
+/// | at or above the floor, and dy is NaN | NaN |
 ///
 /// # Accuracy
 /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64.
 ///
 /// # Errors
-/// As [`clamped_log`], and [`Error::ShapeMismatch`] unless all have one length.
+/// Those of [`clamped_log`], and [`Error::ShapeMismatch`] unless all slices have the same length.
 ///
 /// # Panics
 /// Never.
@@ -126,7 +127,7 @@ pub fn clamped_log_backward<E: Element>(x: &[E], dy: &[E], options: &ClampedLog)
     new_vec("clamped_log_backward", x.len(), |dx| clamped_log_backward_into(x, dy, dx, options))
 }
 
-/// [`clamped_log_backward`] into `dx`, which has the length of `x`; returns what was written.
+/// Writes the result of [`clamped_log_backward`] to `dx`, which has the length of `x`, and returns the written slice.
 pub fn clamped_log_backward_into<'a, E: Element>(
     x: &[E],
     dy: &[E],
@@ -141,7 +142,7 @@ pub fn clamped_log_backward_into<'a, E: Element>(
     E::gradient(x, dy, dx, Gradient { slope: Slope::Log, within })
 }
 
-/// [`clamped_log_backward`] in place of `dy`.
+/// Replaces `dy` by the result of [`clamped_log_backward`].
 pub fn clamped_log_backward_in_place<E: Element>(x: &[E], dy: &mut [E], options: &ClampedLog) -> Result<()> {
     const NAME: &str = "clamped_log_backward";
     as_long(NAME, "dy", dy.len(), x.len())?;

@@ -1,4 +1,4 @@
-//! Gradient clipping by the norm of all gradients together.
+//! Gradient clipping by the norm over all tensors.
 
 use super::is_in_zero_to;
 use crate::cpu::clip_grad_norm::{Norm, Part, Scale};
@@ -9,26 +9,26 @@ use crate::simd::in_default;
 
 pub(crate) const OP: &str = "clip_grad_norm";
 
-/// Which norm [`clip_grad_norm`] takes of all elements.
+/// Norm that [`clip_grad_norm`] computes over all elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NormType {
-    /// The root of the sum of squares.
+    /// Square root of the sum of squares.
     #[default]
     Two,
-    /// The sum of magnitudes.
+    /// Sum of magnitudes.
     One,
-    /// The largest magnitude.
+    /// Largest magnitude.
     Infinity,
 }
 
-/// How [`clip_grad_norm`] brings a norm down.
+/// Factor by which [`clip_grad_norm`] multiplies gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ClipMode {
-    /// By `max_norm / norm`, where the norm is larger; a norm within the limit leaves every bit as it is.
+    /// `max_norm / norm` if the norm exceeds the limit. Otherwise gradients stay unchanged, bit by bit.
     #[default]
     Exact,
-    /// By `min(1, max_norm / (norm + 1e-6))`, as torch's `clip_grad_norm_`: a norm at the limit is brought down a
-    /// little too, and one that is not finite multiplies as IEEE 754 says.
+    /// `min(1, max_norm / (norm + 1e-6))`, as in torch's `clip_grad_norm_`. A norm equal to the limit is reduced
+    /// slightly too. A norm that is not finite enters the factor by the rules of IEEE 754.
     Torch,
 }
 
@@ -44,18 +44,18 @@ pub enum ClipMode {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ClipGradNorm {
-    /// What the norm is brought down to. Not negative, not NaN; infinity is no limit.
+    /// Upper limit of the norm. Not negative and not NaN; infinity means no limit.
     pub max_norm: f64,
-    /// Which norm; 2 by default.
+    /// Norm to compute; [`NormType::Two`] by default.
     pub norm_type: NormType,
-    /// How; exactly by default.
+    /// Factor to apply; [`ClipMode::Exact`] by default.
     pub mode: ClipMode,
-    /// Whether NaN and infinities are refused; they are by default.
+    /// Whether a NaN or an infinity is an error; true by default.
     pub error_if_nonfinite: bool,
 }
 
 impl ClipGradNorm {
-    /// This limit, and the defaults.
+    /// Creates options with this limit and the defaults.
     pub fn new(max_norm: f64) -> Self {
         ClipGradNorm { max_norm, norm_type: NormType::Two, mode: ClipMode::Exact, error_if_nonfinite: true }
     }
@@ -75,19 +75,21 @@ impl ClipGradNorm {
         Self { error_if_nonfinite, ..self }
     }
 
-    /// Checks what does not depend on the gradients.
+    /// Checks the options that do not depend on the gradients.
     pub(crate) fn check(&self) -> Result<()> {
-        // Not NaN either.
+        // False for NaN too.
         let is_valid = is_in_zero_to(self.max_norm, f64::INFINITY);
         if is_valid { Ok(()) } else { Err(Error::invalid(OP, "max_norm", self.max_norm, "0 or more")) }
     }
 
-    /// What the parts of all tensors come to: the norm, and what to multiply with, unless that is nothing.
+    /// Reports the call, and returns the norm and the factor from the contributions of all tensors. The factor is
+    /// `None` if the gradients stay unchanged.
     pub(crate) fn settle(&self, parts: &[Part]) -> (f64, Option<Scale>) {
         self.settle_scaled(OP, parts, 1.0)
     }
 
-    /// [`ClipGradNorm::settle`] of gradients that are to be multiplied with a positive number before they are clipped.
+    /// Does the same as [`ClipGradNorm::settle`] for gradients that are multiplied by a positive `factor` before
+    /// clipping. The returned scale includes `factor`.
     pub(crate) fn settle_scaled(&self, op: &'static str, parts: &[Part], factor: f64) -> (f64, Option<Scale>) {
         in_default(|| self.settle_here(op, parts, factor))
     }
@@ -99,7 +101,7 @@ impl ClipGradNorm {
         self.scaled(Norm::of(parts, self.norm_type).times(factor), factor)
     }
 
-    /// The norm in f64, and what brings it down.
+    /// Returns the norm in f64 and the scale to apply, if any.
     fn scaled(&self, norm: Norm, factor: f64) -> (f64, Option<Scale>) {
         let wide = norm.to_f64();
         let clipped = match self.mode {
@@ -111,22 +113,22 @@ impl ClipGradNorm {
             ClipMode::Torch => Some(Scale::by(factor * (self.max_norm / wide))),
         };
         let scale = clipped.or((factor != 1.0).then_some(Scale::by(factor)));
-        // Which NaN it is depends on the order that an instruction set sees them in.
+        // The bits of a NaN depend on the order in which an instruction set combines elements, so return one fixed NaN.
         (if wide.is_nan() { f64::NAN } else { wide }, scale)
     }
 
-    /// The tensor that is refused, if one is.
+    /// Returns the first tensor that is an error, if any.
     pub(crate) fn refuses(&self, parts: &[Part]) -> Option<usize> {
         if self.error_if_nonfinite { broken(parts) } else { None }
     }
 }
 
-/// The first tensor that is not finite.
+/// Returns the first tensor with a NaN or an infinity.
 pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
     in_default(|| parts.iter().position(|part| !part.value.is_finite()))
 }
 
-/// Brings the norm of all gradients together down to a limit, and returns what it was.
+/// Scales gradients so that their norm over all tensors is within a limit, and returns the norm before scaling.
 ///
 /// # Formula
 /// ```text
@@ -134,29 +136,33 @@ pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
 /// ```
 ///
 /// # Shapes
-/// Any number of slices, each all elements of a tensor, of any float types. [`FloatsMut`] is made by `into()`.
+/// Any number of slices of any float types, each with all elements of a tensor. `into()` makes a [`FloatsMut`] of a
+/// slice.
 ///
 /// # Special values
-/// | gradients | what becomes of them |
+/// | gradients | result |
 /// |---|---|
-/// | a norm within the limit, or 0, or no gradients | every bit as it was |
+/// | a norm within the limit, or 0, or no gradients | unchanged, bit by bit |
 /// | max_norm = 0 and a norm above it | zeros |
-/// | squares or sums that overflow f32 or f64, or vanish | right: they are f64, scaled for f64 gradients |
-/// | finite f64 gradients whose norm is beyond f64 | clipped; the norm returned is +inf |
-/// | NaN or an infinity | an error, and nothing is changed |
-/// | NaN or an infinity, not refused, in mode `Exact` | every bit as it was; the norm is NaN if there is a NaN, else +inf |
-/// | not refused, in mode `Torch` | a NaN: all NaN; else 0, and NaN for the infinities |
+/// | squares or sums that overflow or underflow | correct: they are f64, and scaled if gradients are f64 |
+/// | finite f64 gradients whose norm exceeds the range of f64 | clipped; the returned norm is +inf |
+/// | NaN or an infinity, with `error_if_nonfinite` | an error; gradients are unchanged |
+/// | a NaN, without `error_if_nonfinite`, mode `Exact` | unchanged; the norm is NaN |
+/// | an infinity but no NaN, without `error_if_nonfinite`, mode `Exact` | unchanged; the norm is +inf |
+/// | a NaN, without `error_if_nonfinite`, mode `Torch` | all NaN |
+/// | an infinity but no NaN, without `error_if_nonfinite`, mode `Torch` | NaN for infinities, 0 for the others |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. f64: 4 ULP, and as many as the norm is off. The norm is within
-/// 16 ULP of f64, 1 more for every 16,384 elements (measured: 2 on random gradients). Sums follow
-/// [rule O](crate::math::sum), for each tensor and over what the tensors come to: the same bits on any number of
-/// threads.
+/// Gradients: f32 0.501 ULP, f16 and bf16 0.51 ULP, f64 4 ULP plus the error of the norm. The norm is within 16 ULP of
+/// f64, and 1 more for every 16,384 elements. On random gradients 2 ULP were measured.
+///
+/// The elements of a tensor, and then the results of all tensors, are added by a [tiled sum](crate::math::sum). The
+/// bits are the same on any number of threads.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for a max_norm that is negative or NaN; [`Error::NonFiniteInput`], whose `row` is the
-/// first tensor with a NaN or an infinity and whose `index` is the first of its elements that is one;
-/// [`Error::Backend`]. After each of them the gradients are what they were.
+/// [`Error::InvalidArgument`] if max_norm is negative or NaN; [`Error::NonFiniteInput`] for a NaN or an infinity, where
+/// `row` is the first tensor that has one and `index` the first such element in it; [`Error::Backend`] if the requested
+/// instruction set is unavailable. After an error the gradients are unchanged.
 ///
 /// # Panics
 /// Never.
@@ -168,7 +174,7 @@ pub(crate) fn broken(parts: &[Part]) -> Option<usize> {
 /// ```
 /// use evenkeel::{ClipGradNorm, clip_grad_norm};
 /// use half::f16;
-/// // The squares overflow f16.
+/// // The squares of these values overflow f16.
 /// let (mut a, mut b) = ([f16::from_f32(300.0); 2], [f32::MIN_POSITIVE, 0.0]);
 /// let norm = clip_grad_norm(&mut [(&mut a).into(), (&mut b).into()], &ClipGradNorm::new(1.0))?;
 /// assert_eq!(norm as f32, 424.26407);
@@ -192,12 +198,12 @@ pub fn clip_grad_norm(grads: &mut [FloatsMut<'_>], options: &ClipGradNorm) -> Re
     Ok(norm)
 }
 
-/// Multiplies all, from the last on: that is what the norm's pass left in the cache.
+/// Multiplies all tensors by the scale. Starts with the last one, which the pass for the norm left in the cache.
 pub(crate) fn multiply(grads: &mut [FloatsMut<'_>], scale: Scale) -> Result<()> {
     grads.iter_mut().rev().try_for_each(|grad| grad.scale(scale))
 }
 
-/// The error that names a tensor's first element that is not finite.
+/// Returns the error for a tensor that is not finite, with its first such element.
 pub(crate) fn refusal(op: &'static str, row: usize, grad: Floats<'_>) -> Result<Error> {
     let index = grad.finite()?.first.unwrap_or(0);
     Ok(Error::NonFiniteInput { op, row, index, value: grad.get(index).unwrap_or(f64::NAN) })

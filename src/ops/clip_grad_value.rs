@@ -8,20 +8,20 @@ use crate::report::{self, Counts};
 
 pub(crate) const OP: &str = "clip_grad_value";
 
-/// Checks the limit, which is not NaN either.
+/// Checks that the limit is 0 or more, and not NaN.
 pub(crate) fn check(clip_value: f64) -> Result<()> {
     let is_valid = is_in_zero_to(clip_value, f64::INFINITY);
     if is_valid { Ok(()) } else { Err(Error::invalid(OP, "clip_value", clip_value, "0 or more")) }
 }
 
-/// Reports what the tensors had in them.
+/// Reports how many tensors have a NaN and how many have an infinity.
 pub(crate) fn settle(met: &[Met]) {
     let (nan, infinite) = (met.iter().filter(|met| met.nan).count(), met.iter().filter(|met| met.infinite).count());
     let counts = Counts { rows: met.len() as u64, nan: nan as u64, infinite: infinite as u64, ..Counts::default() };
     report::record(OP, counts);
 }
 
-/// Brings each element of all gradients to within a limit of zero.
+/// Clamps each element of all gradients to the range from `-clip_value` to `clip_value`.
 ///
 /// # Formula
 /// ```text
@@ -29,29 +29,30 @@ pub(crate) fn settle(met: &[Met]) {
 /// ```
 ///
 /// # Shapes
-/// Any number of slices, each all elements of a tensor, of any float types. [`FloatsMut`] is made by `into()`.
+/// Any number of slices of any float types, each with all elements of a tensor. `into()` makes a [`FloatsMut`] of a
+/// slice.
 ///
 /// # Special values
-/// | g | what becomes of it |
+/// | g | result |
 /// |---|---|
-/// | NaN | NaN; [`report::scope`] counts the tensors that have one |
-/// | an infinity | the limit of its sign; counted |
-/// | within the limit | every bit as it was |
-/// | any but NaN, with a limit of 0 | 0 of its sign |
+/// | NaN | NaN; [`report::scope`] counts the tensors with a NaN |
+/// | an infinity | the limit with its sign; [`report::scope`] counts the tensors with an infinity |
+/// | within the limit | unchanged, bit by bit |
+/// | any but NaN, with a limit of 0 | 0 with the sign of g |
 ///
 /// # Accuracy
-/// Correctly rounded in every type: the limit is the type's value that is nearest to clip_value, which may be half an
-/// ULP above it, and is +inf, no limit, where clip_value is beyond the type.
+/// Correctly rounded in every type. The limit is clip_value rounded to the nearest value of the type, so it may be half
+/// an ULP above clip_value. If clip_value exceeds the range of the type, the limit is +inf, and nothing is clamped.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for a clip_value that is negative or NaN, [`Error::Backend`]. After either the gradients
-/// are what they were.
+/// [`Error::InvalidArgument`] if clip_value is negative or NaN; [`Error::Backend`] if the requested instruction set is
+/// unavailable. After an error the gradients are unchanged.
 ///
 /// # Panics
 /// Never.
 ///
 /// # Source
-/// torch's `clip_grad_value_`, but for negative limits.
+/// torch's `clip_grad_value_`, except that negative limits are an error here.
 ///
 /// # Example
 /// ```

@@ -1,42 +1,42 @@
-//! Which columns of a row parts have.
+//! Column ranges covered so far by the merged shards of a row.
 
 use crate::error::{Error, Result};
 use std::ops::Range;
 
-/// Columns that were met, in no order, none of them twice.
+/// Column ranges that do not overlap, in no particular order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Columns(Vec<Range<usize>>);
 
 impl Columns {
-    /// Those from `first` on, `count` of `all`.
+    /// Creates the range of `count` columns from `first` on, of rows with `all` columns.
     pub fn new(op: &'static str, first: usize, count: usize, all: usize) -> Result<Self> {
         match first.checked_add(count) {
             Some(end) if end <= all => Ok(Columns((count > 0).then_some(first..end).into_iter().collect())),
             _ => {
-                Err(Error::invalid(op, "first column", first, format!("at most {all} less the {count} that are here")))
+                Err(Error::invalid(op, "first column", first, format!("at most {all} - {count}, to fit into the row")))
             }
         }
     }
 
-    /// Refuses columns that are here already.
+    /// Returns an error if a column of `other` is already covered.
     pub fn check_new(&self, op: &'static str, other: &Columns) -> Result<()> {
         let twice = |own: &Range<usize>, part: &Range<usize>| {
             (own.start < part.end && part.start < own.end).then(|| own.start.max(part.start))
         };
         match other.0.iter().find_map(|part| self.0.iter().find_map(|own| twice(own, part))) {
             Some(column) => {
-                Err(Error::invalid(op, "partial", format!("column {column}"), "columns that are not there yet"))
+                Err(Error::invalid(op, "partial", format!("of column {column} again"), "of columns not merged yet"))
             }
             None => Ok(()),
         }
     }
 
-    /// Takes up columns that are not here.
+    /// Adds columns that are not covered yet.
     pub fn merge(&mut self, other: Columns) {
         self.0.extend(other.0);
     }
 
-    /// Refuses if one of `all` is missing.
+    /// Returns an error unless all columns from 0 to `all` are covered.
     pub fn check_all(&self, op: &'static str, all: usize) -> Result<()> {
         let mut ranges = self.0.clone();
         ranges.sort_by_key(|range| range.start);
@@ -44,6 +44,6 @@ impl Columns {
         if end == all {
             return Ok(());
         }
-        Err(Error::invalid(op, "partial", format!("without column {end}"), "of all columns"))
+        Err(Error::invalid(op, "partial", format!("without column {end}"), "merged from all columns"))
     }
 }

@@ -1,4 +1,4 @@
-//! The cross-entropy of logits against class numbers.
+//! Cross-entropy of logits and class numbers.
 
 use super::loss::{Loss, Reduction};
 use super::softmax::Softmax;
@@ -24,17 +24,18 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CrossEntropy<'a> {
-    /// A weight for each class, of any float type; 1 each by default.
+    /// Weight of each class, of any float type; 1 by default.
     pub weight: Option<Floats<'a>>,
-    /// Rows with this target do not count, and are not read; -100 by default. It may be the number of a class.
+    /// Target of rows to ignore, which are not read; -100 by default. It may be a valid class number.
     pub ignore_index: i64,
-    /// The share of each target that goes to all classes alike. In 0 ..= 1; 0 by default.
+    /// Share of each target that is distributed equally over all classes. In 0 ..= 1; 0 by default.
     pub label_smoothing: f64,
-    /// Adds this times the square of a row's log-sum-exp. Finite and not negative; 0 by default.
+    /// Factor of the square of each row's log-sum-exp, which is added to the loss. Finite and not negative; 0 by
+    /// default.
     pub z_loss: f64,
-    /// Bounds the logits smoothly first, `cap * tanh(logit / cap)`. Finite and above zero; none by default.
+    /// Smooth bound of the logits, `cap * tanh(logit / cap)`. Finite and above zero; none by default.
     pub softcap: Option<f64>,
-    /// What becomes of the rows' losses; their mean by default.
+    /// Reduction of the rows' losses; their mean by default.
     pub reduction: Reduction,
 }
 
@@ -82,7 +83,7 @@ impl<'a> CrossEntropy<'a> {
         Self { reduction, ..self }
     }
 
-    /// Checks what does not depend on the operands.
+    /// Checks the options that do not depend on the operands.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         if !is_in_zero_to(self.label_smoothing, 1.0) {
             return Err(Error::invalid(op, "label_smoothing", self.label_smoothing, "in 0 ..= 1"));
@@ -93,12 +94,12 @@ impl<'a> CrossEntropy<'a> {
         self.scores().check(op)
     }
 
-    /// What makes scores of the logits: the softcap.
+    /// Returns the transform of the logits as softmax options: the softcap.
     pub(crate) fn scores(&self) -> Softmax<'static> {
         Softmax { softcap: self.softcap, ..Softmax::default() }
     }
 
-    /// Checks options and targets against the logits' shape.
+    /// Checks options and targets against the shape of the logits, and sums the weights.
     pub(crate) fn resolve(&self, op: &'static str, rows: usize, cols: usize, targets: &[i64]) -> Result<Resolved> {
         if targets.len() != rows {
             let got = format!("{} elements", targets.len());
@@ -120,7 +121,7 @@ impl<'a> CrossEntropy<'a> {
                 weights.push((row, weight[class]));
             }
         }
-        // By rule O over all rows, those that do not count adding nothing.
+        // A tiled sum over all rows, to which ignored rows add 0.
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
@@ -131,13 +132,13 @@ impl<'a> CrossEntropy<'a> {
         Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, rule_o), weight, counted, of_targets })
     }
 
-    /// Of a target that is neither one of so many classes nor ignored.
+    /// Returns the error for a target that is neither a valid class nor `ignore_index`.
     pub(crate) fn no_class(&self, op: &'static str, row: usize, target: i64, classes: usize) -> Error {
         let expected = format!("in 0 .. {classes}, or {} to be ignored", self.ignore_index);
         Error::invalid_in_row(op, "target", row, target, expected)
     }
 
-    /// What kernels take.
+    /// Returns the options in the form that kernels take.
     pub(crate) fn kernel<'k>(
         &self,
         resolved: &'k Resolved,
@@ -155,7 +156,7 @@ impl<'a> CrossEntropy<'a> {
         }
     }
 
-    /// The loss of the rows' losses, all of them or one reduced.
+    /// Applies the reduction to the losses of the rows.
     pub(crate) fn reduce(&self, rows: &[RowLoss], resolved: &Resolved) -> Loss {
         in_default(|| {
             if self.reduction == Reduction::None {
@@ -170,7 +171,7 @@ impl<'a> CrossEntropy<'a> {
         })
     }
 
-    /// What the sums of the rows' two parts are divided by.
+    /// Returns the divisors of the summed entropy and of the summed z-loss.
     pub(crate) fn divisors(&self, resolved: &Resolved) -> [f64; 2] {
         match self.reduction {
             Reduction::Mean => [resolved.of_targets, resolved.counted as f64],
@@ -179,20 +180,20 @@ impl<'a> CrossEntropy<'a> {
     }
 }
 
-/// What is known of a call's targets and weights before any logit is read.
+/// Checked weights of a call, and their sums.
 pub(crate) struct Resolved {
     weight: Option<Vec<f64>>,
-    /// Of all classes.
+    /// Sum of the weights of all classes.
     weight_sum: f64,
-    /// Rows that count.
+    /// Number of rows that are not ignored.
     counted: usize,
-    /// The sum of their targets' weights.
+    /// Sum of the weights of these rows' targets.
     of_targets: f64,
 }
 
 const OP: &str = "cross_entropy";
 
-/// The cross-entropy of logits against class numbers.
+/// Computes the cross-entropy of logits and class numbers, in f64.
 ///
 /// # Formula
 /// ```text
@@ -200,45 +201,54 @@ const OP: &str = "cross_entropy";
 /// row   = (1 - s) w_t nll_t  +  s/V sum_k w_k nll_k  +  z_loss (max + ln(sum))^2
 ///
 /// none  : each row;   sum : their sum
-/// mean  : the first two terms divided by the sum of w_t, the third by the number of rows, over rows that count
+/// mean  : the sum of the first two terms divided by the sum of w_t, plus the sum of the third divided by the number
+///         of rows; ignored rows are left out of every sum and of the number
 /// ```
-/// with t the row's target, w the weights, s the label smoothing, V the number of classes. It is PyTorch's loss, but
-/// for what the next table says.
+/// Here t is the row's target, w the weights, s the label smoothing, and V the number of classes. The loss is
+/// PyTorch's, except for the differences in the table below.
 ///
 /// # Shapes
-/// `logits` is `[N, V]` ([`Rows`]), at most 2^21 columns; `targets` has N numbers, `weight` V. The [`Loss`] is one
-/// number, or N of them; it is not rounded to the type of the logits, in which a mean over rows has no place.
+/// `logits` is `[N, V]` ([`Rows`]) with at most 2^21 columns. `targets` has N numbers, and `weight` has V. The [`Loss`]
+/// is one number, or N numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the
+/// logits, which may be too narrow for a mean over rows.
 ///
 /// # Special values
-/// | what | loss |
+/// | input | loss |
 /// |---|---|
-/// | a target that is `ignore_index` | 0, its row is not read |
-/// | every row ignored, or the weights of those that count sum to 0, under `Mean` | 0 (PyTorch: NaN) |
+/// | a target equal to `ignore_index` | 0; the row is not read |
+/// | `Mean`, and all rows ignored or a sum of w_t of 0 | 0 (PyTorch: NaN) |
 /// | no rows | 0 |
 /// | a logit of -inf | masked: probability 0 |
-/// | the target masked | +inf, as in PyTorch, but 0 where its weight is 0 |
-/// | label smoothing, and a class of weight above 0 masked | +inf, as in PyTorch |
-/// | all masked | +inf (PyTorch: NaN), because the target is; it is counted as wholly masked |
-/// | a NaN, or a logit of +inf | NaN; under `None` in this row only |
-/// | one class | 0, exactly |
-/// | logits of any size | finite, unless the loss itself is beyond f64 |
+/// | a masked target | +inf, as in PyTorch, or 0 if its weight is 0 |
+/// | label smoothing, and a masked class with a weight above 0 | +inf, as in PyTorch |
+/// | a fully masked row | +inf (PyTorch: NaN), because its target is masked; reported as fully masked |
+/// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
+/// | one class | exactly 0 |
+/// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
-/// Each row's loss, rounded to f32 (f64 of f64 logits), is at most 2.5 ULP off (f64: 10), in ULP of
+/// Each row's loss, rounded to f32 (f64 for f64 logits), is at most 2.5 ULP off (f64: 10). The ULP is that of
 /// ```text
 /// T = (1 - s) |w_t| nll_t  +  s/V sum_k |w_k| nll_k  +  2 z_loss (|max| + ln(sum)) max(|max|, ln(sum))
 /// ```
-/// which is the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives this. Logits
-/// of ±1e30 cost nothing: the distance of the target from the maximum is taken before the logarithm is added. Exponentials
-/// are added by rule Q, and the distances that label smoothing sums by rule B. Rule O adds rows, the weights of their targets
-/// and those of all classes, with an error of its own ([`math::sum`](crate::math::sum)); a bf16 count of 257 rows is 257. In
-/// f64, label smoothing with class weights adds 15 ULP and one for each 16,384 classes, of the sum of the weights'
-/// magnitudes. With a softcap, the bound is against the logits as rounded to f64. A ln(sum) below n 2^-126, of n classes, may
-/// also be off by 2^-150 for each class (f64: below n 2^-1022 by 2^-1075).
+/// which is the loss itself unless there is a `z_loss` or a negative weight. `docs/accuracy/losses.md` derives the
+/// bound. With a softcap, it is relative to the logits as rounded to f64.
+///
+/// The error does not grow with the magnitude of the logits, even at ±1e30, because max - z_t is computed before the
+/// logarithm is added.
+///
+/// The sums follow [`math::sum`](crate::math::sum). Exponentials are added by a fixed-point sum, and the terms
+/// max - z_k of label smoothing by a binned sum. Rows, the weights of their targets and the weights of all classes are
+/// added by tiled sums, whose error is not part of the bound. Rows are counted exactly for every type of logits.
+///
+/// In f64, label smoothing with class weights adds 15 ULP of the sum of the weights' magnitudes, and one more for each
+/// 16,384 classes. A ln(sum) below n 2^-126, where n is the number of classes, may additionally be off by 2^-150 for
+/// each class (f64: below n 2^-1022 by 2^-1075).
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`], [`Error::InvalidArgument`] for options out of their range and for a target that is neither
-/// a class nor `ignore_index`, with its row; [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if an operand has the wrong number of elements; [`Error::InvalidArgument`] if an option is
+/// out of range, or, with its row, for a target that is neither a class nor `ignore_index`; [`Error::Backend`] if the
+/// requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -250,10 +260,10 @@ const OP: &str = "cross_entropy";
 /// # Example
 /// ```
 /// use evenkeel::{CrossEntropy, Rows, cross_entropy};
-/// // A confident row, one whose logits are far from zero, and padding.
+/// // A confident row, a row with huge logits, and an ignored row.
 /// let logits = [40.0f32, 0.0, -1e30, 1e30, f32::NAN, f32::NAN];
 /// let loss = cross_entropy(Rows::new(&logits, 3, 2)?, &[0, 1, -100], &CrossEntropy::default())?;
-/// assert_eq!(loss.value() as f32, 2.124177e-18); // by way of a softmax: 0, or NaN
+/// assert_eq!(loss.value() as f32, 2.124177e-18); // 0 or NaN if a rounded softmax is used
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn cross_entropy<E: Element>(logits: Rows<'_, E>, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Loss> {

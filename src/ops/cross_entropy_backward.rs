@@ -1,4 +1,4 @@
-//! The gradient of the cross-entropy, with the loss itself.
+//! Gradient of the cross-entropy, together with the loss.
 
 use super::cross_entropy::{CrossEntropy, Resolved};
 use super::loss::{Loss, Reduction};
@@ -13,43 +13,48 @@ use crate::simd::{in_default, new_vec};
 
 const OP: &str = "cross_entropy_backward";
 
-/// The gradient of [`cross_entropy`](crate::cross_entropy()) by the logits, and the loss, which costs nothing more.
+/// Computes the gradient of [`cross_entropy`](crate::cross_entropy()) with respect to the logits, and the loss.
 ///
-/// `dloss` is the gradient of what follows by the loss: one number, or one for each row under [`Reduction::None`]. It
-/// is 1 at the end of a graph, and a scaled loss's scale.
+/// The loss takes no additional time. `dloss` is the upstream gradient, that of the final result with respect to the
+/// loss. It is one number, or one for each row under [`Reduction::None`]. If the loss is the final result, pass 1; if
+/// it is scaled, pass the scale.
 ///
 /// # Formula
 /// ```text
 /// p = softmax(z);   a = (1 - s) w_t dloss / D,   b = s/V dloss / D,   c = 2 z_loss lse dloss / n
-/// dz_j      = (a + b sum(w) + c) p_j - b w_j - (a where j = t)
+/// dz_j      = (a + b sum(w) + c) p_j - b w_j - (a if j = t)
 /// dlogits_j = dz_j (1 - tanh^2(logits_j / cap))
 /// ```
-/// with the names of [`cross_entropy`](crate::cross_entropy()): D the sum of the targets' weights and n the number of
-/// rows that count under `Mean`, 1 otherwise. At the target, 1 - p_t is the share of all others, added up without it.
+/// The names are those of [`cross_entropy`](crate::cross_entropy()). Under `Mean`, D is the sum of the targets' weights
+/// and n the number of rows, both without ignored rows. Otherwise D and n are 1. At the target, 1 - p_t is computed as
+/// the sum of the other probabilities, without a subtraction.
 ///
 /// # Shapes
-/// As [`cross_entropy`](crate::cross_entropy()); the gradient has the shape and the type of the logits.
+/// Those of [`cross_entropy`](crate::cross_entropy()). The gradient has the shape and the type of the logits.
 ///
 /// # Special values
-/// | what | dlogits |
+/// | input | dlogits |
 /// |---|---|
-/// | a target that is `ignore_index` | 0, its row is not read |
-/// | every row ignored, or the weights of those that count sum to 0, under `Mean` | 0, but for `z_loss` |
-/// | a logit of -inf | the formula with p_j = 0: 0, but for the target's `a` and `b w_j` of smoothing; with a softcap 0 |
-/// | the target masked | finite, though the loss is not |
-/// | all masked | 0 in this row |
+/// | a target equal to `ignore_index` | 0; the row is not read |
+/// | `Mean`, and all rows ignored or a sum of w_t of 0 | 0, except for the term of `z_loss` |
+/// | a logit of -inf, without a softcap | the formula with p_j = 0: -(a if j = t) - b w_j |
+/// | a logit of -inf, with a softcap | 0 |
+/// | a masked target | finite, although the loss is not |
+/// | a fully masked row | 0 in this row |
 /// | a NaN, or a logit of +inf | NaN in this row only, also under `Mean` |
-/// | one class | 0, but for `z_loss` |
+/// | one class | 0, except for the term of `z_loss` |
 ///
 /// # Accuracy
-/// f32: at most 3.7 ULP, and 2 on random rows; f16, bf16: 0.51; f64: 8. With label smoothing, `z_loss` or weights of both
-/// signs, of the sum of the magnitudes of the terms, where p counts as at least the smallest normal number (for f16 and
-/// bf16, of f32), and the log-sum-exp as the larger of |max| and ln sum. In f64, label smoothing with class weights adds 15
-/// ULP and one for each 16,384 classes. A softcap's logits count as rounded to f64.
+/// f32: at most 3.7 ULP, and 2 on random rows. f16, bf16: 0.51 ULP. f64: 8 ULP.
+///
+/// With label smoothing, `z_loss` or weights of both signs, these are ULP of the sum of the magnitudes of the terms. In
+/// this sum, p counts as at least the smallest normal number (for f16 and bf16, of f32). The log-sum-exp counts as the
+/// larger of |max| and ln(sum). In f64, label smoothing with class weights adds 15 ULP, and one more for each 16,384
+/// classes. With a softcap, the bounds are relative to the logits as rounded to f64.
 ///
 /// # Errors
-/// As [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] for `dloss` or an output of another
-/// shape; nothing was written then.
+/// Those of [`cross_entropy`](crate::cross_entropy()), and [`Error::ShapeMismatch`] if `dloss` or an output has another
+/// shape. After an error no output has been written.
 ///
 /// # Panics
 /// Never.
@@ -57,7 +62,7 @@ const OP: &str = "cross_entropy_backward";
 /// # Example
 /// ```
 /// use evenkeel::{CrossEntropy, Rows, cross_entropy_backward};
-/// // A confident row has a gradient yet; 1 - softmax would be 0.
+/// // Even a confident row keeps its gradient, while 1 - softmax would be 0.
 /// let logits = Rows::new(&[40.0f32, 0.0], 1, 2)?;
 /// let (loss, dlogits) = cross_entropy_backward(logits, &[0], &[1.0], &CrossEntropy::default())?;
 /// assert_eq!(dlogits, [-4.248354e-18, 4.248354e-18]);
@@ -81,7 +86,8 @@ pub fn cross_entropy_backward<E: Element>(
     Ok((loss, dlogits))
 }
 
-/// [`cross_entropy_backward()`] into `dlogits`, which has the shape of `logits`; returns its memory beside the loss.
+/// Writes the gradient of [`cross_entropy_backward()`] to `dlogits`, which has the shape of `logits`, and returns the
+/// loss and the memory of `dlogits`.
 pub fn cross_entropy_backward_into<'a, E: Element>(
     logits: Rows<'_, E>,
     targets: &[i64],
@@ -99,7 +105,7 @@ pub fn cross_entropy_backward_into<'a, E: Element>(
     Ok((options.reduce(&losses, &resolved), written))
 }
 
-/// [`cross_entropy_backward()`] in place of the logits: their memory is gone through once.
+/// Replaces the logits by the gradient of [`cross_entropy_backward()`] in one pass, and returns the loss.
 pub fn cross_entropy_backward_in_place<E: Element>(
     logits: RowsMut<'_, E>,
     targets: &[i64],
@@ -135,7 +141,7 @@ pub(super) fn gradient<'k>(
     targets: &'k [i64],
     dloss: &'k [f64],
 ) -> Gradient<'k> {
-    // A sum of weights of 0 leaves nothing to multiply with.
+    // The mean over no rows, or over weights that sum to 0, is 0, and so is its gradient.
     let divisor = |divisor: f64| if divisor == 0.0 { None } else { Some(divisor) };
     let factors = in_default(|| options.divisors(resolved).map(divisor));
     Gradient { forward: options.kernel(resolved, targets), dloss, divisors: factors }

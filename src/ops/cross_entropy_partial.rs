@@ -1,4 +1,4 @@
-//! Cross-entropy and its gradient of rows that are not all in one place.
+//! Cross-entropy and its gradient for rows whose columns are sharded.
 
 use super::columns::Columns;
 use super::cross_entropy::{CrossEntropy, Resolved};
@@ -21,22 +21,24 @@ use crate::simd::{in_default, new_vec};
 const OP: &str = "cross_entropy";
 pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 
-/// What some classes' logits say of their maximum: what machines that have a part of the vocabulary each send one
-/// another first.
+/// Maxima of a shard of the vocabulary: the first of two partials that machines exchange when they share a vocabulary.
 ///
-/// As for [`SoftmaxPartial`](crate::SoftmaxPartial) there are two exchanges, and in both no order shows:
+/// There are two exchanges, as for [`SoftmaxPartial`](crate::SoftmaxPartial). Their results do not depend on the order
+/// of merging:
 ///
-/// 1. `CrossEntropyPartial`: for each row the two largest logits, and how they are to be read. Merged, it is that of the
-///    whole row.
-/// 2. [`CrossEntropySums`], against the merged maximum: for each row two integers of 64 bits, of f64 three, and the
-///    target's logit from the part that has it. Of f64, and with label smoothing, also four numbers and where they stand
-///    ([rule B](crate::math::sum)).
+/// 1. `CrossEntropyPartial`: for each row the two largest logits and the form in which logits are read. Merging the
+///    partials of all shards gives the partial of the whole row.
+/// 2. [`CrossEntropySums`], relative to the merged maximum. For each row these are two 64-bit integers (three in f64),
+///    and the target's logit from the shard that has it. In f64, and with label smoothing, four numbers and their
+///    exponent follow (a [binned sum](crate::math::sum)).
 ///
-/// Then each machine has the loss, and the gradient of its own columns. Both have the bits of
+/// Then each machine computes the loss, and the gradient of its own columns. Both have the same bits as
 /// [`cross_entropy`](crate::cross_entropy()) and [`cross_entropy_backward`](crate::cross_entropy_backward()) over whole
-/// rows, wherever they are cut and in whatever order parts are merged; their pages say what becomes of rows that are not
-/// plain numbers. Targets are numbers of classes among all, weights those of all classes. A part's rows, the number of
-/// its first column, the targets and the options are asked for at each step, and are to be the same.
+/// rows, for any shards and any order of merging. Rows with NaN, infinities or masked logits also give the results
+/// documented there.
+///
+/// Targets are class numbers in the whole vocabulary, and the weights are those of all classes. Each step takes the
+/// shard's rows, its first column, the targets and the options again; they must be the same in all steps.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, CrossEntropyPartial, Rows, cross_entropy_backward};
@@ -56,16 +58,16 @@ pub(crate) const BACKWARD: &str = "cross_entropy_backward";
 pub struct CrossEntropyPartial {
     frame: Frame,
     columns: Columns,
-    /// The larger, and what holds of either, is that of both.
+    /// Statistics of each row over the merged columns.
     found: Vec<Found>,
 }
 
-/// What parts have in common.
+/// Properties that all merged partials must share.
 #[derive(Clone, Debug, PartialEq)]
 struct Frame {
     dtype: DType,
     rows: usize,
-    /// Columns in all.
+    /// Number of columns of the whole rows.
     all: usize,
     softcap: Option<f64>,
     label_smoothing: f64,
@@ -89,7 +91,7 @@ impl Frame {
         Err(Error::shape(OP, argument, of(other), of(self)))
     }
 
-    /// The columns of a part from `first` on, of so many rows and columns.
+    /// Checks a shard with this many rows and columns that begins at column `first`, and returns its columns.
     fn columns<E: Element>(
         &self,
         op: &'static str,
@@ -101,7 +103,7 @@ impl Frame {
         Columns::new(op, first, cols, self.all)
     }
 
-    /// Whether rows have something in bins: the exponentials, and what smoothing adds.
+    /// Returns whether binned sums are used for the exponentials, and for the terms of label smoothing.
     #[cfg(feature = "sharded")]
     fn in_bins(&self) -> [bool; 2] {
         [self.dtype == DType::F64, self.label_smoothing != 0.0]
@@ -123,11 +125,11 @@ impl Frame {
 }
 
 impl CrossEntropyPartial {
-    /// What logits say of classes that are `columns.0` and those behind it, of `columns.1` in all.
+    /// Computes the partial of the shard `logits`, whose first class is `columns.0`, of `columns.1` classes in total.
     ///
     /// # Errors
     /// Those of [`cross_entropy`](crate::cross_entropy()) for rows of `columns.1` columns; [`Error::InvalidArgument`]
-    /// where the columns reach beyond that.
+    /// if the shard reaches past the last column.
     pub fn new<E: Element>(
         logits: Rows<'_, E>,
         columns: (usize, usize),
@@ -142,11 +144,11 @@ impl CrossEntropyPartial {
         Ok(CrossEntropyPartial { frame, columns, found })
     }
 
-    /// Takes up what other columns of the same rows say.
+    /// Merges the partial of other columns of the same rows into this one.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] for other rows, another type, or another softcap or label smoothing;
-    /// [`Error::InvalidArgument`] for columns that are there already. `self` is as it was then.
+    /// [`Error::InvalidArgument`] for columns that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: CrossEntropyPartial) -> Result<()> {
         self.frame.check("partial", &other.frame)?;
         self.columns.check_new(OP, &other.columns)?;
@@ -159,11 +161,13 @@ impl CrossEntropyPartial {
         Ok(())
     }
 
-    /// The sums of the columns from `first` on.
+    /// Computes the sums of the shard `logits` that begins at column `first`.
+    ///
+    /// `self` is the merged partial of all columns.
     ///
     /// # Errors
-    /// Those of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] where `self` is not of all columns, and
-    /// [`Error::ShapeMismatch`] where it is of others than these.
+    /// Those of [`CrossEntropyPartial::new`]; [`Error::InvalidArgument`] if columns are missing from `self`, and
+    /// [`Error::ShapeMismatch`] if `self` is the partial of other rows or options.
     pub fn sums<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -179,33 +183,33 @@ impl CrossEntropyPartial {
     }
 }
 
-/// What goes from rank to rank.
+/// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl CrossEntropyPartial {
-    /// Integers whose maxima those of all columns are made of.
+    /// Returns the keys for a max-reduction over ranks.
     pub(crate) fn keys(&self) -> Vec<u64> {
         self.found.iter().flat_map(Found::plain_keys).collect()
     }
 
-    /// What all columns say, of whose keys these are the maxima.
+    /// Replaces this partial by that of all columns, given as max-reduced keys.
     pub(crate) fn take_keys(&mut self, keys: &[u64]) -> Result<()> {
         self.columns = Columns::new(OP, 0, self.frame.all, self.frame.all)?;
         self.found = keys.as_chunks().0.iter().copied().map(Found::of_plain_keys).collect();
         Ok(())
     }
 
-    /// Keys whose maxima are those of the second largest logits of all columns; `all` is what these say.
+    /// Returns the keys for a max-reduction that yields the second-largest logits; `all` is the partial of all columns.
     pub(crate) fn second_keys(&self, all: &CrossEntropyPartial) -> Vec<u64> {
         self.found.iter().zip(&all.found).map(|(found, all)| found.second_key(all)).collect()
     }
 
-    /// Takes the maxima of those keys.
+    /// Stores the second-largest logits, given as max-reduced keys.
     pub(crate) fn take_seconds(&mut self, keys: &[u64]) {
         self.found.iter_mut().zip(keys).for_each(|(found, key)| found.take_second(*key));
     }
 }
 
-/// What some columns add to a cross-entropy, against merged maxima: see [`CrossEntropyPartial`].
+/// Sums of a shard of the columns for the cross-entropy, relative to the merged maxima; see [`CrossEntropyPartial`].
 #[derive(Clone, Debug)]
 pub struct CrossEntropySums {
     partial: CrossEntropyPartial,
@@ -214,15 +218,15 @@ pub struct CrossEntropySums {
 }
 
 impl CrossEntropySums {
-    /// Takes up what other columns add.
+    /// Adds the sums of other columns to these.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] where they were not summed against the same maxima, [`Error::InvalidArgument`] for
-    /// columns that are there already. `self` is as it was then.
+    /// [`Error::ShapeMismatch`] if they are not relative to the same maxima; [`Error::InvalidArgument`] for columns
+    /// that are already merged. After an error `self` is unchanged.
     pub fn merge(&mut self, other: CrossEntropySums) -> Result<()> {
         self.partial.frame.check("sums", &other.partial.frame)?;
         if in_default(|| self.partial.found != other.partial.found) {
-            return Err(Error::shape(OP, "sums", "other maxima", "sums against the same ones"));
+            return Err(Error::shape(OP, "sums", "other maxima", "sums relative to the same maxima"));
         }
         self.columns.check_new(OP, &other.columns)?;
         self.columns.merge(other.columns);
@@ -230,19 +234,20 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// The loss, as [`cross_entropy`](crate::cross_entropy()) gives it.
+    /// Computes the loss, with the same bits as [`cross_entropy`](crate::cross_entropy()).
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] where columns are missing, and for targets and options as
-    /// [`cross_entropy`](crate::cross_entropy()), also for a target that is not the one that sums were made with.
-    /// [`Error::ShapeMismatch`] for another softcap or label smoothing.
+    /// Those of [`cross_entropy`](crate::cross_entropy()) for targets and options; [`Error::InvalidArgument`] if
+    /// columns are missing, or if the sums hold no target logit for a row, which was ignored when they were computed;
+    /// [`Error::ShapeMismatch`] for another softcap or label smoothing. Other changes of targets are not detected.
     pub fn loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<Loss> {
         let (loss, counts) = self.unreported_loss(targets, options)?;
         report::record(OP, counts);
         Ok(loss)
     }
 
-    /// [`CrossEntropySums::loss`], where it is the gradient that is to be in the report.
+    /// Computes [`CrossEntropySums::loss`] without a report, because the caller reports the gradient instead. Also
+    /// returns the counts.
     pub(crate) fn unreported_loss(&self, targets: &[i64], options: &CrossEntropy<'_>) -> Result<(Loss, Counts)> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         let resolved = frame.resolve(OP, targets, options)?;
@@ -253,18 +258,19 @@ impl CrossEntropySums {
         met.counts.rows = found.len() as u64;
         let losses = match frame.dtype {
             DType::F64 => self.losses::<f64>(targets, options, &resolved, &mut met),
-            // The others' exponentials are f32.
+            // The exponentials of all other types are f32.
             _ => self.losses::<f32>(targets, options, &resolved, &mut met),
         }?;
         Ok((options.reduce(&losses, &resolved), met.counts))
     }
 
-    /// The gradient by the columns from `first` on, as [`cross_entropy_backward`](crate::cross_entropy_backward()) gives
-    /// it.
+    /// Computes the gradient for the shard `logits` that begins at column `first`.
+    ///
+    /// It has the same bits as these columns of [`cross_entropy_backward`](crate::cross_entropy_backward()).
     ///
     /// # Errors
-    /// Those of [`CrossEntropySums::loss`], but for targets that were others; [`Error::ShapeMismatch`] for other rows, or
-    /// a `dloss` of another shape.
+    /// Those of [`CrossEntropySums::loss`], except the one for a missing target logit; [`Error::ShapeMismatch`] for
+    /// other rows, or a `dloss` of another shape.
     pub fn backward<E: Element>(
         &self,
         logits: Rows<'_, E>,
@@ -284,10 +290,10 @@ impl CrossEntropySums {
         })
     }
 
-    /// [`CrossEntropySums::backward`] in place of the logits.
+    /// Replaces the logits of the shard by the gradient of [`CrossEntropySums::backward`].
     ///
     /// # Errors
-    /// The same; nothing was written then.
+    /// Those of [`CrossEntropySums::backward`]. After an error the logits are unchanged.
     pub fn backward_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,
@@ -301,7 +307,8 @@ impl CrossEntropySums {
         Ok(())
     }
 
-    /// [`CrossEntropySums::backward_in_place`], for parts of which only one is to be in the report.
+    /// Computes [`CrossEntropySums::backward_in_place`] without a report, for shards of which only one is reported.
+    /// Returns the counts.
     pub(crate) fn unreported_in_place<E: Element>(
         &self,
         logits: RowsMut<'_, E>,
@@ -328,7 +335,7 @@ impl CrossEntropySums {
         let rows = found.iter().zip(&self.sums).zip(logs).enumerate();
         let losses = rows.map(|(row, ((found, sums), log))| {
             let loss = kernel.loss_of_parts::<E>((row, *all), found, sums, log, met);
-            let expected = "the target that the sums were made with";
+            let expected = "the target for which the sums were computed";
             loss.ok_or_else(|| Error::invalid_in_row(OP, "target", row, targets[row], expected))
         });
         in_default(|| losses.collect())
@@ -363,16 +370,17 @@ impl CrossEntropySums {
     }
 }
 
-/// What goes from rank to rank.
+/// Data exchanged between ranks.
 #[cfg(feature = "sharded")]
 impl CrossEntropySums {
-    /// Integers whose sums are those of all columns.
+    /// Returns the integers for a sum-reduction over ranks.
     pub(crate) fn units<E: Element>(&self) -> Vec<u64> {
         let all = self.partial.frame.all;
         self.sums.iter().flat_map(|sums| sums.units::<E>(all).into_iter().take(units_for::<E>(all))).collect()
     }
 
-    /// Takes the sums of all columns, but for what is in bins; gives these.
+    /// Replaces the integer sums by those of all columns, and returns the words of this rank's bins.
+    /// [`CrossEntropySums::add_bins`] merges the bins.
     pub(crate) fn take_units<E: Element>(&mut self, units: &[u64]) -> Result<Vec<u64>> {
         let CrossEntropyPartial { frame, found, .. } = &self.partial;
         self.columns = Columns::new(OP, 0, frame.all, frame.all)?;
@@ -387,7 +395,7 @@ impl CrossEntropySums {
         Ok(words)
     }
 
-    /// Takes the bins of a rank.
+    /// Adds the bins of one rank.
     pub(crate) fn add_bins(&mut self, words: &[u64]) {
         let in_bins = self.partial.frame.in_bins();
         let mut bins = words.as_chunks().0.iter().copied().map(Bins::of_words);

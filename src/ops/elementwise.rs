@@ -1,9 +1,9 @@
-//! The three forms of an op on single elements, and of its gradient.
+//! Macros for the three forms of an elementwise op and of its gradient, and checks that such ops share.
 
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// Defines an op's `NAME`, `NAME_into` and `NAME_in_place` from its documentation.
+/// Defines an op's functions `NAME`, `NAME_into` and `NAME_in_place`. The given documentation becomes that of `NAME`.
 macro_rules! elementwise_op {
     ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident) => {
         use crate::element::Element;
@@ -15,21 +15,23 @@ macro_rules! elementwise_op {
             new_vec(stringify!($name), x.len(), |out| $into(x, out))
         }
 
-        #[doc = concat!("[`", stringify!($name), "`] into `out`, which has the length of `x`; returns what was written.")]
+        #[doc = concat!("Writes the result of [`", stringify!($name), "`] to `out`, and returns the written slice.")]
+        ///
+        /// `out` has the length of `x`.
         pub fn $into<'a, E: Element>(x: &[E], out: impl Into<Output<'a, E>>) -> Result<&'a mut [E]> {
             let out = out.into();
             crate::ops::elementwise::same_length(stringify!($name), out.len(), x.len())?;
             E::$name(x, out)
         }
 
-        #[doc = concat!("[`", stringify!($name), "`] in place.")]
+        #[doc = concat!("Replaces `x` by the result of [`", stringify!($name), "`].")]
         pub fn $in_place<E: Element>(x: &mut [E]) -> Result<()> {
             E::$in_place(x)
         }
     };
 }
 
-/// Defines the gradient's `NAME`, `NAME_into` and `NAME_in_place`, beside [`elementwise_op`], from its documentation.
+/// Defines the same three functions for the gradient of an op, in a module that already uses [`elementwise_op`].
 macro_rules! elementwise_backward_op {
     ($(#[doc = $doc:literal])* $name:ident, $into:ident, $in_place:ident, $Slope:ident) => {
         $(#[doc = $doc])*
@@ -37,7 +39,9 @@ macro_rules! elementwise_backward_op {
             new_vec(stringify!($name), x.len(), |out| $into(x, dy, out))
         }
 
-        #[doc = concat!("[`", stringify!($name), "`] into `dx`, which has the length of `x`; returns what was written.")]
+        #[doc = concat!("Writes the result of [`", stringify!($name), "`] to `dx`, and returns the written slice.")]
+        ///
+        /// `dx` has the length of `x`.
         pub fn $into<'a, E: Element>(x: &[E], dy: &[E], dx: impl Into<Output<'a, E>>) -> Result<&'a mut [E]> {
             let dx = dx.into();
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
@@ -45,7 +49,7 @@ macro_rules! elementwise_backward_op {
             E::gradient(x, dy, dx, crate::cpu::elementwise_backward::Slope::$Slope.into())
         }
 
-        #[doc = concat!("[`", stringify!($name), "`] in place of `dy`.")]
+        #[doc = concat!("Replaces `dy` by the result of [`", stringify!($name), "`].")]
         pub fn $in_place<E: Element>(x: &[E], dy: &mut [E]) -> Result<()> {
             crate::ops::elementwise::as_long(stringify!($name), "dy", dy.len(), x.len())?;
             E::gradient_in_place(x, dy, crate::cpu::elementwise_backward::Slope::$Slope.into())
@@ -57,7 +61,7 @@ pub(crate) fn same_length(op: &'static str, got: usize, expected: usize) -> Resu
     as_long(op, "out", got, expected)
 }
 
-/// Checks a range: two numbers, the smaller one first.
+/// Checks that `min` and `max` are numbers, and that `min` is not above `max`.
 pub(crate) fn ordered(op: &'static str, min: f64, max: f64) -> Result<()> {
     if in_default(|| max.is_nan()) {
         return Err(Error::invalid(op, "max", max, "a number"));
@@ -65,7 +69,7 @@ pub(crate) fn ordered(op: &'static str, min: f64, max: f64) -> Result<()> {
     if in_default(|| min <= max) {
         Ok(())
     } else {
-        Err(Error::invalid(op, "min", min, format!("a number not above max, {max}")))
+        Err(Error::invalid(op, "min", min, format!("a number, at most max ({max})")))
     }
 }
 

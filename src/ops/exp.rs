@@ -1,7 +1,7 @@
-//! The exponential.
+//! The exponential function and its gradient.
 
 elementwise_op! {
-    /// e^x of each element.
+    /// Computes e^x of each element.
     ///
     /// # Formula
     /// ```text
@@ -17,21 +17,21 @@ elementwise_op! {
     /// | NaN | NaN |
     /// | -inf | +0 |
     /// | +inf, or above the type's [`exp_max`](crate::Limits::exp_max) | +inf |
-    /// | below [`exp_min_normal`](crate::Limits::exp_min_normal) | subnormal, not flushed |
+    /// | below [`exp_min_normal`](crate::Limits::exp_min_normal) | a subnormal number, not flushed to zero |
     ///
     /// # Accuracy
-    /// Correctly rounded in f32, f16 and bf16; 0.65 ULP in f64, 0.8 among its subnormal results.
+    /// Correctly rounded in f32, f16 and bf16; 0.65 ULP in f64, and 0.8 for its subnormal results.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
     ///
     /// # Example
     /// ```
-    /// // A subnormal result, which many vector libraries flush to zero.
+    /// // The second result is subnormal. Many vector libraries flush it to zero.
     /// let y = evenkeel::exp(&[0.0f32, -100.0])?;
     /// assert_eq!(y, [1.0, 3.783506e-44]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -40,7 +40,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`exp`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`exp`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -56,16 +56,17 @@ elementwise_backward_op! {
     /// | -inf | 0 |
     /// | +inf | dy times +inf |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`exp`] does.
     ///
     /// # Panics
     /// Never.

@@ -1,7 +1,7 @@
-//! Powers of two.
+//! Powers of two (2^x) and their gradient.
 
 elementwise_op! {
-    /// 2^x of each element.
+    /// Computes 2^x of each element.
     ///
     /// # Formula
     /// ```text
@@ -16,16 +16,16 @@ elementwise_op! {
     /// |---|---|
     /// | NaN | NaN |
     /// | -inf | +0 |
-    /// | +inf, or from 1024 on in f64, 128 in f32 and bf16, 16 in f16 | +inf |
-    /// | below the exponent of the smallest normal number | subnormal, not flushed |
-    /// | an integer | that power, exactly |
+    /// | +inf, or at least 1024 in f64, 128 in f32 and bf16, 16 in f16 | +inf |
+    /// | below the exponent of the smallest normal number | a subnormal number, not flushed to zero |
+    /// | an integer | exactly 2^x |
     ///
     /// # Accuracy
-    /// Correctly rounded in f32, f16 and bf16; 0.53 ULP in f64, 0.77 among its subnormal results.
+    /// Correctly rounded in f32, f16 and bf16; 0.53 ULP in f64, and 0.77 for its subnormal results.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
@@ -40,7 +40,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`exp2`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`exp2`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -56,16 +56,17 @@ elementwise_backward_op! {
     /// | -inf | 0 |
     /// | +inf | dy times +inf |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`exp2`] does.
     ///
     /// # Panics
     /// Never.

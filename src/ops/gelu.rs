@@ -1,11 +1,11 @@
-//! The Gaussian error linear unit.
+//! The Gaussian error linear unit (GELU) and its gradient.
 
 elementwise_op! {
-    /// The Gaussian error linear unit of each element: x times the normal distribution function.
+    /// Computes the Gaussian error linear unit (GELU) of each element: x times the normal distribution function Phi(x).
     ///
     /// # Formula
     /// ```text
-    /// y = x (1 + erf(x / sqrt(2))) / 2
+    /// y = x Phi(x),   Phi(x) = (1 + erf(x / sqrt(2))) / 2
     /// ```
     ///
     /// # Shapes
@@ -23,8 +23,8 @@ elementwise_op! {
     /// Correctly rounded in f32, f16 and bf16; 1 ULP in f64.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
@@ -34,7 +34,7 @@ elementwise_op! {
     ///
     /// # Example
     /// ```
-    /// // -0.0 where 1 is added to erf.
+    /// // Evaluating 1 + erf in f32 would give -0.0 for the second element.
     /// let y = evenkeel::gelu(&[1.0f32, -8.0])?;
     /// assert_eq!(y, [0.84134477, -4.9767685e-15]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -43,12 +43,13 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`gelu`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`gelu`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
     /// dx = dy (Phi(x) + x e^(-x^2/2) / sqrt(2 pi))
     /// ```
+    /// with the Phi of [`gelu`].
     ///
     /// # Shapes
     /// `x`, `dy` and the result have the same length.
@@ -59,17 +60,18 @@ elementwise_backward_op! {
     /// | -inf | -0 for dy above 0 |
     /// | +inf | dy |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64, there of the larger of the slope's two terms times dy, which cancel
-    /// where the slope crosses zero. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16. In f64, 2 ULP of the larger of the derivative's two terms times dy; the terms
+    /// cancel where the derivative crosses zero. The bounds also hold where the derivative alone is outside the type's
+    /// range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`gelu`] does.
     ///
     /// # Panics
     /// Never.

@@ -1,7 +1,9 @@
-//! The tanh form of the Gaussian error linear unit.
+//! The tanh form of the Gaussian error linear unit (GELU) and its gradient.
 
 elementwise_op! {
-    /// The tanh form of the Gaussian error linear unit of each element, which GPT-2 and Gemma were trained with; 0.044715 is the decimal number.
+    /// Computes the tanh form of the Gaussian error linear unit (GELU) of each element, as used by GPT-2 and Gemma.
+    ///
+    /// The constant is the decimal number 0.044715, not rounded to the type of `x`.
     ///
     /// # Formula
     /// ```text
@@ -23,8 +25,8 @@ elementwise_op! {
     /// Correctly rounded in f32, f16 and bf16; 1 ULP in f64.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
@@ -34,7 +36,7 @@ elementwise_op! {
     ///
     /// # Example
     /// ```
-    /// // Seven digits, of which one is left where 1 is added to tanh.
+    /// // All digits of the second result are correct. Evaluating 1 + tanh in f32 would leave only one.
     /// let y = evenkeel::gelu_tanh(&[1.0f32, -5.0])?;
     /// assert_eq!(y, [0.841192, -2.2917962e-7]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -43,7 +45,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`gelu_tanh`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`gelu_tanh`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -59,17 +61,18 @@ elementwise_backward_op! {
     /// | -inf | -0 for dy above 0 |
     /// | +inf | dy |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64, there of the larger of the slope's two terms times dy, which cancel
-    /// where the slope crosses zero. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16. In f64, 2 ULP of the larger of the derivative's two terms times dy; the terms
+    /// cancel where the derivative crosses zero. The bounds also hold where the derivative alone is outside the type's
+    /// range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`gelu_tanh`] does.
     ///
     /// # Panics
     /// Never.

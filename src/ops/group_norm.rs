@@ -16,24 +16,24 @@ use crate::simd::new_vec;
 /// use evenkeel::GroupNorm;
 /// let (weight, bias) = ([1.0f32; 64], [0.0f32; 64]);
 /// let unet = GroupNorm::new(32).weight(&weight).bias(&bias).eps(1e-6);
-/// let instance = GroupNorm::new(64); // of 64 channels: each by itself
+/// let instance = GroupNorm::new(64); // for 64 channels: each channel is a group
 /// # let _ = (unet, instance);
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct GroupNorm<'a> {
-    /// How many groups the channels are cut into. At least 1; divides the channels.
+    /// Number of groups of channels. At least 1; it must divide the number of channels.
     pub groups: usize,
-    /// Multiplies the normalised values, one a channel, of any float type; ones by default.
+    /// Factor for each channel of the normalised values, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
-    /// Added after the weight, one a channel, of any float type; zeros by default.
+    /// Number added to each channel after the weight, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
-    /// Added to the variance, in f64. Finite, not negative; 1e-5 by default.
+    /// Number added to the variance, in f64. Finite, not negative; 1e-5 by default.
     pub eps: f64,
 }
 
 impl<'a> GroupNorm<'a> {
-    /// As many groups, without weight and bias.
+    /// Creates options with this number of groups, without weight and bias.
     pub fn new(groups: usize) -> Self {
         GroupNorm { groups, weight: None, bias: None, eps: 1e-5 }
     }
@@ -53,7 +53,7 @@ impl<'a> GroupNorm<'a> {
         Self { eps, ..self }
     }
 
-    /// Checks the options against the channels that they are for.
+    /// Checks the options against the number of channels.
     pub(crate) fn check(&self, channels: usize) -> Result<()> {
         let GroupNorm { groups, weight, bias, eps } = *self;
         for (argument, operand) in [("weight", weight), ("bias", bias)] {
@@ -73,7 +73,7 @@ impl<'a> GroupNorm<'a> {
         valid_eps(OP, eps)
     }
 
-    /// The kernel for rows of one group each, or of a whole entry of the batch.
+    /// Returns the kernel. A row is one group, or with `whole` all groups of a batch entry.
     fn resolve(&self, x: &Geometry, whole: bool) -> Result<cpu::group_norm::GroupNorm<'a>> {
         self.check(x.len())?;
         let GroupNorm { groups, weight, bias, eps } = *self;
@@ -85,8 +85,8 @@ impl<'a> GroupNorm<'a> {
 
 const OP: &str = "group_norm";
 
-/// Group normalisation: the channels of each entry of a batch are cut into groups, and each group is normalised over
-/// all of its elements.
+/// Applies group normalisation: splits the channels of each batch entry into groups, and normalises each group over all
+/// of its elements.
 ///
 /// # Formula
 /// ```text
@@ -94,28 +94,31 @@ const OP: &str = "group_norm";
 /// ```
 ///
 /// # Shapes
-/// `x` is `[batch, channels, inner]`, the lanes along the channels: of a tensor `[N, C, ..]` those along axis 1, as
-/// [`Lanes::shaped`] makes them, and of `[N, C]` its [`Rows`]. Weight and bias are `[channels]`. The result has as many
-/// elements as `x`, without gaps.
+/// `x` is `[batch, channels, inner]`, viewed as lanes along the channels. For a tensor `[N, C, ..]`, create them by
+/// [`Lanes::shaped`] with axis 1; for `[N, C]`, pass its [`Rows`]. Weight and bias are `[channels]`. The result has as
+/// many elements as `x`, without gaps.
 ///
 /// # Special values
 /// | group | y |
 /// |---|---|
 /// | a NaN or an infinity | NaN in this group only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is two f64, and the variance is about it |
-/// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 rows |
-/// | no elements | nothing |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: squares deviations from a mean of two f64 |
+/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if x is f64 |
+/// | no elements | empty |
 ///
 /// # Accuracy
-/// As [`layer_norm`](crate::layer_norm()), with the elements of a group for columns: f32: 0.501 ULP of the largest of the
-/// weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same. f64: 32 ULP of the largest of these three and
-/// the weight. Groups whose sum f64 does not hold have the exception that is named there. Sums follow
-/// [rule O](crate::math::sum): the same bits wherever and however a group is computed.
+/// The bounds are those of [`layer_norm`](crate::layer_norm()), where the elements of a group take the place of
+/// columns. f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the
+/// same. f64: 32 ULP of the largest of these three and the weight. The exception described there applies to groups
+/// whose sum is not exact in f64.
+///
+/// Sums are [tiled sums](crate::math::sum), so a group gives the same bits wherever and however it is computed.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for channels that the groups do not divide, or a weight or bias of another length;
-/// [`Error::InvalidArgument`] for no groups, or eps that is negative or not finite; [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if `groups` does not divide the number of channels, or for a weight or bias of another
+/// length; [`Error::InvalidArgument`] if `groups` is 0, or if eps is negative or not finite; [`Error::Backend`] if the
+/// requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -126,7 +129,7 @@ const OP: &str = "group_norm";
 /// # Example
 /// ```
 /// use evenkeel::{GroupNorm, Lanes, group_norm};
-/// // Two channels of two, a group each. E[x^2] - E[x]^2 in f32 makes the first one's variance 0 or negative.
+/// // Two channels of two elements, each its own group. In f32, E[x^2] - E[x]^2 of the first would be 0 or negative.
 /// let x = Lanes::shaped(&[40000.0f32, 40001.0, 1.0, 3.0], &[1, 2, 2], 1)?;
 /// assert_eq!(group_norm(x, &GroupNorm::new(2).eps(0.0))?, [-1.0, 1.0, -1.0, 1.0]);
 /// # Ok::<(), evenkeel::Error>(())
@@ -138,7 +141,7 @@ pub fn group_norm<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &GroupNor
     })
 }
 
-/// [`group_norm`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`group_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn group_norm_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,
@@ -156,7 +159,7 @@ pub fn group_norm_into<'x, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`group_norm`] in place.
+/// Replaces `x` by the result of [`group_norm`].
 pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &GroupNorm<'_>) -> Result<()> {
     let x = x.into();
     let whole = !x.geometry.is_dense();
@@ -167,10 +170,10 @@ pub fn group_norm_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, option
     settle(OP, met)
 }
 
-/// A row for each group, or for each entry of the batch where gaps are between these.
+/// Returns the numbers of rows and columns. A row is a group, or a batch entry if there are gaps between batch entries.
 fn rows(x: &Geometry, layout: &Layout) -> (usize, usize) {
     let Layout { groups, groups_a_row, channels, inner } = *layout;
-    // Without channels there may be any number of groups, of nothing.
+    // Without channels, the number of groups is not limited, so count one row for each batch entry.
     let rows_each = if channels == 0 { 1 } else { groups / groups_a_row };
     (x.outer() * rows_each, groups_a_row * channels * inner)
 }

@@ -1,4 +1,4 @@
-//! The Kullback-Leibler divergence of the softmax of logits from target probabilities, and its gradient.
+//! Kullback-Leibler divergence of the softmax of logits from target probabilities, and its gradient.
 
 use super::loss::{LOSSES, Loss, Reduction, one_a_logit, one_a_loss};
 use super::{is_finite, same_lanes};
@@ -21,11 +21,11 @@ use crate::simd::{filled, new_vec};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct KlDiv {
-    /// Whether targets are logarithms of probabilities; not by default.
+    /// Whether targets are logarithms of probabilities; false by default.
     pub log_target: bool,
-    /// What the logits are multiplied with, 1 over the temperature. Finite; 1 by default.
+    /// Factor of the logits: 1 divided by the temperature. Finite; 1 by default.
     pub scale: f64,
-    /// What becomes of the rows' losses; their mean by default, which is PyTorch's `batchmean`.
+    /// Reduction of the rows' losses; their mean by default, which is PyTorch's `batchmean`.
     pub reduction: Reduction,
 }
 
@@ -51,7 +51,7 @@ impl KlDiv {
         Self { reduction, ..self }
     }
 
-    /// Checks options and targets against the logits' shape.
+    /// Checks options and targets against the shape of the logits.
     fn check(&self, op: &'static str, shape: (usize, usize), targets: Floats<'_>) -> Result<()> {
         if !is_finite(self.scale) {
             return Err(Error::invalid(op, "scale", self.scale, "finite"));
@@ -72,42 +72,44 @@ impl KlDiv {
 const OP: &str = "kl_div";
 const BACKWARD: &str = "kl_div_backward";
 
-/// The divergence of the softmax of logits from target probabilities, computed in f64: what a student's logits lack of a
-/// teacher's probabilities.
+/// Computes the Kullback-Leibler divergence of the softmax of logits from target probabilities, in f64.
+///
+/// In distillation, the logits are the student's and the targets are the teacher's probabilities.
 ///
 /// # Formula
 /// ```text
 /// row = sum_j p_j (ln p_j - ln q_j),   ln q_j = z_j - max - ln(sum_k e^(z_k - max)),   z = scale logits
 ///
-/// none : each row;   sum : their sum;   mean : their sum divided by how many rows there are
+/// none : each row;   sum : their sum;   mean : their sum divided by the number of rows
 /// ```
-/// with p the targets, or what they are the logarithms of. It is PyTorch's `kl_div(log_softmax(z), p)`, whose `batchmean`
-/// is `Mean` here; its `mean` divides by the number of columns, too. Targets need not sum to 1.
+/// Here p are the targets, or with `log_target`, e^target. The loss is PyTorch's `kl_div(log_softmax(z), p)`. PyTorch's
+/// `batchmean` is `Mean` here; its `mean` also divides by the number of columns. Targets need not sum to 1.
 ///
 /// # Shapes
-/// `logits` is `[N, V]` ([`Rows`]); `targets` has N V numbers of any float type. The [`Loss`] is one number, or N of
-/// them; it is not rounded to the type of the logits.
+/// `logits` is `[N, V]` ([`Rows`]). `targets` has N V numbers of any float type. The [`Loss`] is one number, or N
+/// numbers under [`Reduction::None`]. It is f64, and is not rounded to the type of the logits.
 ///
 /// # Special values
-/// | what | loss of the row |
+/// | input | loss of the row |
 /// |---|---|
-/// | a target of 0, or the logarithm -inf of one | its term is 0, also where its logit is masked |
+/// | a target p of 0 (with `log_target`, -inf) | its term is 0, even if its logit is masked |
 /// | a logit of -inf | masked: probability 0 |
-/// | a target above 0 masked | +inf, as in PyTorch |
-/// | all masked | +inf if a target is above 0, else 0 (PyTorch: NaN) |
-/// | a NaN, or a logit of +inf | NaN; under `None` in this row only |
+/// | a masked logit with a target p above 0 | +inf, as in PyTorch |
+/// | a fully masked row | +inf if a target p is above 0, otherwise 0 (PyTorch: NaN) |
+/// | a NaN, or a logit of +inf | NaN; with `Reduction::None` in this row only |
 /// | no rows, or no columns | 0 |
-/// | finite logits of any size | finite, unless the loss itself is beyond f64 |
+/// | finite logits of any magnitude | finite, unless the loss itself exceeds the range of f64 |
 ///
 /// # Accuracy
-/// Rounded to f32 (f64 of f64 logits) at most 0.501 ULP off (f64: 24), of the larger of the sums of the magnitudes
-/// of p ln p and p ln q, which cancel where both distributions are near each other; rows beyond 16,384 columns as rule O
-/// ([`math::sum`](crate::math::sum)) says. With a scale, of logits as multiplied and rounded to f64. A row as confident
-/// as its target keeps its digits.
+/// The loss of a row, rounded to f32 (f64 for f64 logits), is at most 0.501 ULP off (f64: 24). The ULP is that of the
+/// larger of sum |p ln p| and sum |p ln q|, because the two sums cancel if the distributions are close. Beyond 16,384
+/// columns, the error of a [tiled sum](crate::math::sum) is added. With a scale, the bounds are relative to the scaled
+/// logits as rounded to f64. The bounds also hold for rows in which p and q are almost 1 for the same class.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`]; [`Error::InvalidArgument`] for a target that is not in 0 ..= 1, or whose logarithm is above
-/// 0, with its row and column, and for a scale that is not finite; [`Error::Backend`].
+/// [`Error::ShapeMismatch`] if targets have the wrong number of elements; [`Error::InvalidArgument`] if the scale is
+/// not finite, or, with row and column, for a target p outside of 0 ..= 1 (with `log_target`, a target above 0);
+/// [`Error::Backend`] if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -117,7 +119,7 @@ const BACKWARD: &str = "kl_div_backward";
 /// use evenkeel::{KlDiv, Rows, kl_div};
 /// let logits = Rows::new(&[0.0f32, 0.0, 40.0, 0.0], 2, 2)?;
 /// let loss = kl_div(logits, &[0.5f32, 0.5, 1.0, 0.0], &KlDiv::default())?;
-/// assert_eq!(loss.value() as f32, 2.124177e-18); // by way of log_softmax: 0
+/// assert_eq!(loss.value() as f32, 2.124177e-18); // 0 if a rounded log_softmax is used
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>>, options: &KlDiv) -> Result<Loss> {
@@ -129,26 +131,28 @@ pub fn kl_div<'t, E: Element>(logits: Rows<'_, E>, targets: impl Into<Floats<'t>
     Ok(options.reduction.reduce(losses, divisor))
 }
 
-/// The gradient of [`kl_div`] by the logits, and the loss, which costs nothing more.
+/// Computes the gradient of [`kl_div`] with respect to the logits, and the loss.
 ///
-/// `dloss` is the gradient of what follows by the loss: one number, or one for each row under [`Reduction::None`].
+/// The loss takes no additional time. `dloss` is the upstream gradient, that of the final result with respect to the
+/// loss. It is one number, or one for each row under [`Reduction::None`].
 ///
 /// # Formula
 /// ```text
 /// dlogits_j = dloss / D scale (q_j sum(p) - p_j),   q = softmax(z)
 /// ```
-/// with the names of [`kl_div`]; D is the number of rows under `Mean`, 1 otherwise. Of the largest logit it is computed
-/// from what is left to the others, so that a confident row has a gradient yet.
+/// The names are those of [`kl_div`]. D is the number of rows under `Mean`, and 1 otherwise. At the largest logit, the
+/// gradient is computed from the probabilities of the other columns, so that a confident row keeps its gradient.
 ///
 /// # Special values
-/// A target above 0 that is masked has a finite gradient, though the loss is not; all masked give 0; a NaN, or a logit of
-/// +inf, gives NaN in its row.
+/// A masked logit with a target above 0 has a finite gradient, although the loss is not finite. A fully masked row has
+/// gradients of 0. A NaN, or a logit of +inf, gives NaN in its row.
 ///
 /// # Accuracy
-/// f32, f16, bf16: at most 0.501 ULP; f64: 24; of the larger of both terms.
+/// Bounds are in ULP of the larger of the two terms: f32, f16 and bf16 0.501, f64 24.
 ///
 /// # Errors
-/// As [`kl_div`], and [`Error::ShapeMismatch`] for `dloss` or an output of another shape; nothing was written then.
+/// Those of [`kl_div`], and [`Error::ShapeMismatch`] if `dloss` or an output has another shape. After an error no
+/// output has been written.
 ///
 /// ```
 /// use evenkeel::{KlDiv, Rows, kl_div_backward};
@@ -173,7 +177,8 @@ pub fn kl_div_backward<'t, E: Element>(
     Ok((loss, dlogits))
 }
 
-/// [`kl_div_backward`] into `dlogits`, which has the shape of `logits`; returns its memory beside the loss.
+/// Writes the gradient of [`kl_div_backward`] to `dlogits`, which has the shape of `logits`, and returns the loss and
+/// the memory of `dlogits`.
 pub fn kl_div_backward_into<'a, 't, E: Element>(
     logits: Rows<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -190,7 +195,7 @@ pub fn kl_div_backward_into<'a, 't, E: Element>(
     Ok((options.reduction.reduce(losses, divisor), written))
 }
 
-/// [`kl_div_backward`] in place of the logits.
+/// Replaces the logits by the gradient of [`kl_div_backward`], and returns the loss.
 pub fn kl_div_backward_in_place<'t, E: Element>(
     logits: RowsMut<'_, E>,
     targets: impl Into<Floats<'t>>,
@@ -205,7 +210,7 @@ pub fn kl_div_backward_in_place<'t, E: Element>(
 }
 
 impl KlDiv {
-    /// Checks a call of the gradient; room for the losses.
+    /// Checks a call of the gradient, and returns memory for the losses.
     fn backward(&self, shape: (usize, usize), targets: Floats<'_>, dloss: &[f64]) -> Result<Vec<f64>> {
         one_a_loss(BACKWARD, dloss, if self.reduction == Reduction::None { shape.0 } else { 1 })?;
         self.check(BACKWARD, shape, targets)?;

@@ -1,4 +1,4 @@
-//! Division by the Euclidean norm.
+//! Division of lanes by their Euclidean norm.
 
 use super::softmax::settle;
 use super::{same_lanes, valid_eps};
@@ -18,7 +18,7 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct L2Normalize {
-    /// The least that is divided by, in f64, whatever the type of the lanes. Finite, not negative; 1e-12 by default.
+    /// Lower bound of the divisor, in f64 for lanes of any type. Finite, not negative; 1e-12 by default.
     pub eps: f64,
 }
 
@@ -34,7 +34,7 @@ impl L2Normalize {
         Self { eps, ..self }
     }
 
-    /// Checks what does not depend on the view.
+    /// Checks the options that do not depend on the view.
     pub(crate) fn check(&self) -> Result<()> {
         valid_eps(OP, self.eps)
     }
@@ -47,7 +47,7 @@ impl L2Normalize {
 
 const OP: &str = "l2_normalize";
 
-/// Division of each lane by its Euclidean norm: a vector of length 1 in the same direction.
+/// Divides each lane by its Euclidean norm, which gives a vector of length 1 in the same direction.
 ///
 /// # Formula
 /// ```text
@@ -55,28 +55,31 @@ const OP: &str = "l2_normalize";
 /// ```
 ///
 /// # Shapes
-/// `x` is `[rows, cols]` ([`Rows`](crate::Rows)) or `[outer, len, inner]` ([`Lanes`]); the result has as many elements,
-/// without gaps.
+/// `x` is `[rows, cols]` ([`Rows`](crate::Rows)) or `[outer, len, inner]` ([`Lanes`]). The result has as many elements
+/// as `x`, without gaps.
 ///
 /// # Special values
 /// | lane | y |
 /// |---|---|
 /// | a NaN | NaN in this lane only |
-/// | an infinity | NaN there, 0 elsewhere |
-/// | all zeros, also with eps = 0 | zeros |
-/// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 lanes |
-/// | a norm below eps | x / eps, with an eps that f16 would round to 0 |
-/// | no elements | nothing |
+/// | an infinity | NaN at the infinity, 0 elsewhere |
+/// | all zeros, even with eps = 0 | zeros |
+/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if lanes are f64 |
+/// | a norm below eps | x / eps, even if f16 would round eps to 0 |
+/// | no elements | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. f64: 11 ULP for lanes of up to 16,384, and 0.5 more for each 16,384 beyond; at most
-/// 4 were measured on lanes that were not made for it. Sums follow [rule O](crate::math::sum): the same bits wherever and
-/// however a lane is computed. `docs/accuracy/norms.md` derives this.
+/// f32: 0.501 ULP. f16, bf16: 0.51 ULP. f64: 11 ULP for lanes of up to 16,384 elements, and 0.5 more for each further
+/// 16,384. At most 4 ULP were measured on lanes that were not constructed to maximise the error.
+/// `docs/accuracy/norms.md` derives the bounds.
+///
+/// The squares are added by a [tiled sum](crate::math::sum), so a lane gives the same bits wherever and however it is
+/// computed.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for eps that is negative or not finite,
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for an output of another shape,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if an output has another shape;
+/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -85,7 +88,7 @@ const OP: &str = "l2_normalize";
 /// ```
 /// use evenkeel::{L2Normalize, Rows, l2_normalize};
 /// use half::f16;
-/// // Their squares overflow f16, and a sum of them all the more.
+/// // The squares of these values overflow f16.
 /// let x = [300.0f32, -400.0].map(f16::from_f32);
 /// let y = l2_normalize(Rows::new(&x, 1, 2)?, &L2Normalize::default())?;
 /// assert_eq!(y, [0.6, -0.8].map(f16::from_f32));
@@ -98,7 +101,7 @@ pub fn l2_normalize<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &L2Norm
     })
 }
 
-/// [`l2_normalize`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`l2_normalize`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn l2_normalize_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,
@@ -111,7 +114,7 @@ pub fn l2_normalize_into<'x, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`l2_normalize`] in place.
+/// Replaces `x` by the result of [`l2_normalize`].
 pub fn l2_normalize_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &L2Normalize) -> Result<()> {
     let met = E::l2_normalize_in_place(OP, x.into(), options.kernel()?)?;
     settle(OP, met)

@@ -20,11 +20,11 @@ use crate::simd::new_vec;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LayerNorm<'a> {
-    /// Multiplies the normalised values, one a column, of any float type; ones by default.
+    /// Factor for each column of the normalised values, of any float type; ones by default.
     pub weight: Option<Floats<'a>>,
-    /// Added after the weight, one a column, of any float type; zeros by default.
+    /// Number added to each column after the weight, of any float type; zeros by default.
     pub bias: Option<Floats<'a>>,
-    /// Added to the variance, in f64. Finite, not negative; 1e-5 by default.
+    /// Number added to the variance, in f64. Finite, not negative; 1e-5 by default.
     pub eps: f64,
 }
 
@@ -50,7 +50,7 @@ impl<'a> LayerNorm<'a> {
         Self { eps, ..self }
     }
 
-    /// Checks what does not depend on the view.
+    /// Checks the options that do not depend on the view.
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         valid_eps(op, self.eps)
     }
@@ -66,7 +66,7 @@ impl<'a> LayerNorm<'a> {
 
 const OP: &str = "layer_norm";
 
-/// Layer normalisation of each row.
+/// Applies layer normalisation to each row.
 ///
 /// # Formula
 /// ```text
@@ -81,29 +81,32 @@ const OP: &str = "layer_norm";
 /// |---|---|
 /// | a NaN or an infinity | NaN in this row only |
 /// | all equal | the bias |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is two f64, and the variance is about it |
-/// | values whose squares overflow or vanish in their type | right: squares are f64, scaled for f64 rows |
-/// | no columns | nothing |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: squares deviations from a mean of two f64 |
+/// | values whose squares overflow or underflow in their type | correct: squares are f64, and scaled if rows are f64 |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same. f64: 32
-/// ULP of the largest of these three and the weight, for up to 16,384 columns, and 1.5 more for each 16,384 beyond; at most
-/// 4 were measured on rows that were not made for it.
+/// f32: 0.501 ULP of the largest of the weighted value, the bias and the result. f16, bf16: 0.51 ULP of the same.
 ///
-/// This holds for every f32, f16 and bf16 row of up to 2^21 columns whose sum f64 holds: all elements are multiples of some
-/// q, and their magnitudes add up to at most 2^53 q, as in near-constant rows. In other rows elements next to the mean may be
-/// as far off as if their weighted value was 2^-8 of the weight in f32, or 2^-24 in f16 and bf16; from 2^18 columns on, that
-/// part grows as the columns do. `docs/accuracy/norms.md` derives this.
+/// f64: 32 ULP of the largest of these three and the weight, for up to 16,384 columns, and 1.5 more for each further
+/// 16,384. At most 4 ULP were measured on rows that were not constructed to maximise the error.
 ///
-/// Sums follow [rule O](crate::math::sum): the same bits wherever and however a row is computed. The mean is a sum of two
-/// f64. The variance of f32, f16 and bf16 is (sum(x^2) - sum(x) mean) / cols in f64 where 1024 of it are at least mean^2,
-/// and the mean of (x - mean)^2 elsewhere. Rows of f16 and bf16 are written in f32 where f32 has room, in f64 elsewhere, as
-/// rows of f32 always are.
+/// The bounds hold for every f32, f16 and bf16 row of up to 2^21 columns whose sum is exact in f64. That is the case if
+/// all elements are multiples of some q and their magnitudes add up to at most 2^53 q, as in near-constant rows. In
+/// other rows, the weighted value counts as at least 2^-8 of the weight in f32, and 2^-24 in f16 and bf16. This matters
+/// only for elements close to the mean. From 2^18 columns on, these minimum values grow in proportion to the number of
+/// columns. `docs/accuracy/norms.md` derives the bounds.
+///
+/// Sums are [tiled sums](crate::math::sum), so a row gives the same bits wherever and however it is computed. The mean
+/// is a sum of two f64. For f32, f16 and bf16 the variance is (sum(x^2) - sum(x) mean) / cols in f64, unless mean^2
+/// exceeds 1024 times this variance. Then it is the mean of (x - mean)^2, as it always is for f64. The results of f16
+/// and bf16 rows are computed in f32 if all values are within its range, and otherwise in f64. Those of f32 rows are
+/// always computed in f64.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a weight or bias of another length,
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for eps that is negative or not finite,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a weight or bias of another length;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;
+/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -114,7 +117,7 @@ const OP: &str = "layer_norm";
 /// # Example
 /// ```
 /// use evenkeel::{LayerNorm, Rows, layer_norm};
-/// // E[x^2] - E[x]^2 in f32 makes the variance of these 0 or negative.
+/// // In f32, E[x^2] - E[x]^2 of these values would be 0 or negative.
 /// let y = layer_norm(Rows::new(&[40000.0f32, 40001.0, 40002.0, 40003.0], 1, 4)?, &LayerNorm::default())?;
 /// assert_eq!(y, [-1.3416355, -0.4472118, 0.4472118, 1.3416355]);
 /// # Ok::<(), evenkeel::Error>(())
@@ -124,7 +127,7 @@ pub fn layer_norm<E: Element>(x: Rows<'_, E>, options: &LayerNorm<'_>) -> Result
     new_vec(OP, rows * cols, |out| layer_norm_into(x, RowsMut::new(out, rows, cols)?, options))
 }
 
-/// [`layer_norm`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`layer_norm`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn layer_norm_into<'a, E: Element>(
     x: Rows<'_, E>,
     out: RowsMut<'a, E>,
@@ -137,7 +140,7 @@ pub fn layer_norm_into<'a, E: Element>(
     Ok(written)
 }
 
-/// [`layer_norm`] in place.
+/// Replaces `x` by the result of [`layer_norm`].
 pub fn layer_norm_in_place<E: Element>(x: RowsMut<'_, E>, options: &LayerNorm<'_>) -> Result<()> {
     let kernel = options.resolve(OP, x.cols())?;
     let met = E::layer_norm_in_place(OP, x.into(), kernel)?;

@@ -1,4 +1,4 @@
-//! The gradients of layer normalisation.
+//! Gradients of layer normalisation.
 
 use super::layer_norm::LayerNorm;
 use super::norm_backward::{self, check_room};
@@ -11,22 +11,22 @@ use crate::simd::new_vec;
 
 const OP: &str = "layer_norm_backward";
 
-/// What [`layer_norm_backward`] returns.
+/// Gradients that [`layer_norm_backward`] returns.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LayerNormGradients<E> {
-    /// Of `x`.
+    /// Gradient of `x`.
     pub dx: Vec<E>,
-    /// Of the weight, if there is one.
+    /// Gradient of the weight, if there is one.
     pub dweight: Option<Vec<E>>,
-    /// Of the bias, if there is one.
+    /// Gradient of the bias, if there is one.
     pub dbias: Option<Vec<E>>,
 }
 
-/// The gradients of [`layer_norm`](crate::layer_norm()): what reaches `x`, weight and bias of `dy`, the gradient of its
-/// result.
+/// Computes the gradients of [`layer_norm`](crate::layer_norm()) for `x`, weight and bias from `dy`, the gradient of
+/// its result.
 ///
-/// Nothing is kept from the forward pass: the rows' moments are computed again.
+/// Nothing is kept from the forward pass; the mean and variance of the rows are computed again.
 ///
 /// # Formula
 /// ```text
@@ -35,38 +35,43 @@ pub struct LayerNormGradients<E> {
 /// ```
 ///
 /// # Shapes
-/// `x` and `dy` are `[rows, cols]`, weight, dweight and dbias `[cols]`; dx has as many elements as `x`, without gaps.
-/// The bias decides nothing but whether there is a dbias.
+/// `x` and `dy` are `[rows, cols]`, and weight, dweight and dbias `[cols]`. dx has as many elements as `x`, without
+/// gaps. The values of the bias are not used; dbias is computed if the options have a bias.
 ///
 /// # Special values
 /// | row | dx | dweight, dbias |
 /// |---|---|---|
-/// | a NaN or an infinity in x | NaN in this row only | NaN, nothing |
-/// | a NaN or an infinity in dy | NaN in this row only | not finite in its column only |
-/// | all equal with eps = 0 | zeros, as its normalised values are | adds nothing, adds dy |
-/// | a spread far below the values, such as 1e6 .. 1e6+3 | right: the mean is two f64, and the variance is about it | right |
-/// | values whose squares overflow or vanish in their type | right: all is f64, scaled for f64 rows | right |
-/// | no rows, no columns | nothing | zeros, nothing |
+/// | a NaN or an infinity in x | NaN in this row only | dweight NaN in all columns, dbias not affected |
+/// | a NaN or an infinity in dy | NaN in this row only | not finite, in its column only |
+/// | all equal with eps = 0 | zeros, like the normalised values | no contribution to dweight, dy to dbias |
+/// | a spread far below the values, such as 1e6 .. 1e6+3 | correct: squares deviations from two f64 | correct |
+/// | values whose squares overflow or underflow | correct: computed in f64, and scaled if rows are f64 | correct |
+/// | no rows | empty | zeros |
+/// | no columns | empty | empty |
 ///
 /// # Accuracy
-/// dx: f32: 0.501 ULP, f16, bf16: 0.51 ULP, of the largest of r |h_i|, r mean|h|, r |n_i| mean|h n| and the result, which
-/// may cancel to less, for up to 65,536 columns. f64: 120 ULP of the largest of these, r |n_i| mean|h| and r mean|h n|, for
-/// up to 16,384 columns, and 6 more for each 16,384 beyond; at most 8 were measured on rows that were not made for it. The ULP
-/// of a term beyond the type is counted as if the type had more exponents: where such terms cancel, dx may be infinite
-/// although the exact value is not.
+/// Bounds of dx are in ULP of the largest term T, because terms may cancel. In f32, f16 and bf16, T is the largest of r
+/// |h_i|, r mean|h|, r |n_i| mean|h n| and the result. For up to 65,536 columns, f32 is within 0.501 ULP of T, and f16
+/// and bf16 within 0.51.
 ///
-/// dweight and dbias: the same of the sum of |dy_i n_i| or |dy_i|. Where f64 does not hold the sum of a row of x, n_i counts
-/// as at least 2^-8 in f32, and 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()); in f64 it always counts as
-/// at least 1. A dweight of f64 for narrower rows of up to 16,384 columns is within 2^-38 of this sum. Where f64 does not
-/// hold the sum of a row of x, it is within 2^-35 (f32) and 2^-20 (f16, bf16).
+/// In f64, T also includes r |n_i| mean|h| and r mean|h n|. The bound is 120 ULP of T for up to 16,384 columns, and 6
+/// more for each further 16,384. At most 8 ULP were measured on rows that were not constructed to maximise the error.
+/// If a term exceeds the range of the type, its ULP is that of an unlimited exponent range. Where such terms cancel, dx
+/// may be infinite although the exact value is finite.
 ///
-/// Sums follow [rule O](crate::math::sum), those of dweight and dbias over the rows in order: the same bits on any number of
-/// threads. `docs/accuracy/norms.md` derives this.
+/// dweight and dbias have the same bounds, in ULP of the sum of |dy_i n_i| or |dy_i|. In f64 an |n_i| counts as at
+/// least
+/// 1. In the other types, if the sum of a row of x is not exact in f64, it counts as at least 2^-8 in f32, and 2^-24 in
+/// f16 and bf16, as in [`layer_norm`](crate::layer_norm()). An f64 dweight of narrower rows of up to 16,384 columns is
+/// within 2^-38 of this sum. If the sum of a row of x is not exact, it is within 2^-35 (f32) or 2^-20 (f16, bf16).
+///
+/// Sums over columns are [tiled sums](crate::math::sum), and so are those of dweight and dbias over the rows in order.
+/// The bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) for a dy, weight, bias, dweight or dbias that does not fit,
-/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for eps that is negative or not finite,
-/// [`Error::Backend`](crate::Error::Backend).
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if dy, weight, bias, dweight or dbias has the wrong shape;
+/// [`Error::InvalidArgument`](crate::Error::InvalidArgument) if eps is negative or not finite;
+/// [`Error::Backend`](crate::Error::Backend) if the requested instruction set is unavailable.
 ///
 /// # Panics
 /// Never.
@@ -74,7 +79,7 @@ pub struct LayerNormGradients<E> {
 /// # Example
 /// ```
 /// use evenkeel::{LayerNorm, Rows, layer_norm_backward};
-/// // E[x^2] - E[x]^2 in f32 makes the variance of these 0 or negative.
+/// // In f32, E[x^2] - E[x]^2 of these values would be 0 or negative.
 /// let (x, dy) = ([40000.0f32, 40001.0, 40002.0, 40003.0], [1.0f32, 0.0, 0.0, 0.0]);
 /// let options = LayerNorm::default().bias(&[0.0f32; 4]).eps(0.0);
 /// let gradients = layer_norm_backward(Rows::new(&x, 1, 4)?, Rows::new(&dy, 1, 4)?, &options)?;
@@ -99,8 +104,11 @@ pub fn layer_norm_backward<E: Element>(
     Ok(LayerNormGradients { dx, dweight, dbias })
 }
 
-/// [`layer_norm_backward`] into `dx`, which has the shape of `x`, and into `dweight` and `dbias` of any float types
-/// where there are any; returns the memory of `dx`. What the others held is overwritten.
+/// Writes the gradients of [`layer_norm_backward`] to `dx` and, if they are given, to `dweight` and `dbias`; returns
+/// the memory of `dx`.
+///
+/// `dx` has the shape of `x`. `dweight` and `dbias` have one element per column, of any float type, and are
+/// overwritten.
 pub fn layer_norm_backward_into<'a, E: Element>(
     x: Rows<'_, E>,
     dy: Rows<'_, E>,
@@ -116,7 +124,7 @@ pub fn layer_norm_backward_into<'a, E: Element>(
     norm_backward::into(OP, [x, dy], dx, rooms, options.resolve(OP, x.cols())?.into())
 }
 
-/// [`layer_norm_backward`] in place: `dy` becomes dx.
+/// Computes [`layer_norm_backward`] in place: `dy` becomes dx.
 pub fn layer_norm_backward_in_place<E: Element>(
     x: Rows<'_, E>,
     dy: RowsMut<'_, E>,

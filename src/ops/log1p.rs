@@ -1,7 +1,7 @@
-//! The logarithm of one more.
+//! The logarithm ln(1 + x) and its gradient.
 
 elementwise_op! {
-    /// ln(1 + x) of each element, with all its digits near zero.
+    /// Computes ln(1 + x) of each element, with full accuracy near zero.
     ///
     /// # Formula
     /// ```text
@@ -23,15 +23,15 @@ elementwise_op! {
     /// Correctly rounded in f32, f16 and bf16; 0.6 ULP in f64.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
     ///
     /// # Example
     /// ```
-    /// // 0.0 where 1 is added first.
+    /// // ln(1.0 + 1e-10) would give 0.0 in f32.
     /// let y = evenkeel::log1p(&[1e-10f32, -1.0])?;
     /// assert_eq!(y, [1e-10, f32::NEG_INFINITY]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -40,7 +40,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`log1p`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`log1p`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -57,16 +57,17 @@ elementwise_backward_op! {
     /// | -1 | dy times +inf |
     /// | +inf | 0 |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`log1p`] does.
     ///
     /// # Panics
     /// Never.

@@ -1,7 +1,7 @@
-//! The binary logarithm.
+//! The binary logarithm and its gradient.
 
 elementwise_op! {
-    /// log2 x of each element.
+    /// Computes the binary logarithm of each element.
     ///
     /// # Formula
     /// ```text
@@ -17,15 +17,15 @@ elementwise_op! {
     /// | NaN, or below zero | NaN |
     /// | +0, -0 | -inf |
     /// | +inf | +inf |
-    /// | subnormal | its logarithm |
-    /// | a power of two | its exponent, exactly |
+    /// | subnormal | log2 x, as for any positive number |
+    /// | a power of two | exactly its exponent |
     ///
     /// # Accuracy
     /// Correctly rounded in f32, f16 and bf16; 0.56 ULP in f64.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
@@ -40,7 +40,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`log2`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`log2`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -57,16 +57,17 @@ elementwise_backward_op! {
     /// | 0 | dy times +inf |
     /// | +inf | 0 |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`log2`] does.
     ///
     /// # Panics
     /// Never.

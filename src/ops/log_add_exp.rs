@@ -1,4 +1,4 @@
-//! The logarithm of the sum of two exponentials.
+//! Logarithm of the sum of two exponentials.
 
 use super::elementwise::as_long;
 use crate::cpu::pairwise::Function;
@@ -8,7 +8,7 @@ use crate::simd::{Output, new_vec};
 
 const NAME: &str = "log_add_exp";
 
-/// ln(e^a + e^b) of each pair of elements: the sum of two probabilities that are held as logarithms.
+/// Computes ln(e^a + e^b) of each pair of elements, which adds two probabilities stored as logarithms.
 ///
 /// # Formula
 /// ```text
@@ -30,12 +30,12 @@ const NAME: &str = "log_add_exp";
 /// | any | +inf | +inf |
 ///
 /// # Accuracy
-/// 0.501 ULP in f32, f16 and bf16; 1 ULP in f64, of the largest of the result, a and b: where e^a + e^b is close to 1,
-/// the two terms of the formula cancel.
+/// Bounds are in ULP of the largest of the result, a and b, because the two terms of the formula cancel if e^a + e^b is
+/// close to 1: 0.501 in f32, f16 and bf16; 1 in f64.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-/// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there.
+/// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+/// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
 ///
 /// # Panics
 /// Never.
@@ -51,7 +51,7 @@ pub fn log_add_exp<E: Element>(a: &[E], b: &[E]) -> Result<Vec<E>> {
     new_vec(NAME, a.len(), |out| log_add_exp_into(a, b, out))
 }
 
-/// [`log_add_exp`] into `out`, which has the length of `a`; returns what was written.
+/// Writes the result of [`log_add_exp`] to `out`, which has the length of `a`, and returns the written slice.
 pub fn log_add_exp_into<'a, E: Element>(a: &[E], b: &[E], out: impl Into<Output<'a, E>>) -> Result<&'a mut [E]> {
     let out = out.into();
     as_long(NAME, "b", b.len(), a.len())?;
@@ -59,7 +59,7 @@ pub fn log_add_exp_into<'a, E: Element>(a: &[E], b: &[E], out: impl Into<Output<
     E::pairwise(a, b, out, Function::LogAddExp)
 }
 
-/// [`log_add_exp`] in place of `a`.
+/// Replaces `a` by the result of [`log_add_exp`].
 pub fn log_add_exp_in_place<E: Element>(a: &mut [E], b: &[E]) -> Result<()> {
     as_long(NAME, "b", b.len(), a.len())?;
     E::pairwise_in_place(a, b, Function::LogAddExp)

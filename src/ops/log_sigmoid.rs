@@ -1,7 +1,7 @@
-//! The logarithm of the logistic function.
+//! The logarithm of the logistic function and its gradient.
 
 elementwise_op! {
-    /// The logarithm of the logistic function of each element: a loss of logits without a logarithm of zero.
+    /// Computes the logarithm of the logistic function of each element. The result is finite for every finite x.
     ///
     /// # Formula
     /// ```text
@@ -22,15 +22,15 @@ elementwise_op! {
     /// Correctly rounded in f32, f16 and bf16; 0.8 ULP in f64.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) where `EVENKEEL_SIMD` asks for what is not there; `_into` also
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch).
+    /// [`Error::Backend`](crate::Error::Backend) if `EVENKEEL_SIMD` names an unknown or unavailable instruction set.
+    /// `_into` also returns [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) if `out` has another length than `x`.
     ///
     /// # Panics
     /// Never.
     ///
     /// # Example
     /// ```
-    /// // -inf where the logistic function is rounded first.
+    /// // The logarithm of the logistic function rounded to f32 would be -inf for -200.
     /// let y = evenkeel::log_sigmoid(&[0.0f32, -200.0])?;
     /// assert_eq!(y, [-0.6931472, -200.0]);
     /// # Ok::<(), evenkeel::Error>(())
@@ -39,7 +39,7 @@ elementwise_op! {
 }
 
 elementwise_backward_op! {
-    /// The gradient of [`log_sigmoid`]: dx from x and the gradient dy of the result.
+    /// Computes the gradient of [`log_sigmoid`]: dx from x and dy, the gradient of the result.
     ///
     /// # Formula
     /// ```text
@@ -55,16 +55,17 @@ elementwise_backward_op! {
     /// | -inf | dy |
     /// | +inf | 0 |
     /// | NaN, or dy is NaN | NaN |
-    /// | any other, and dy is 0 | that 0, also where there is no slope |
+    /// | any but NaN, and dy is 0 | dy, even where the derivative is infinite or undefined |
     ///
-    /// The last keeps what a mask took out of the loss from coming back as NaN.
+    /// The last row takes precedence, so that elements masked out of the loss do not turn into NaN.
     ///
     /// # Accuracy
-    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. A dy that brings a slope back into the type's range is no exception.
+    /// 0.501 ULP in f32, f16 and bf16; 2 ULP in f64. The bound also holds where the derivative alone is outside the
+    /// type's range and multiplying it by dy brings it back.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all have one length;
-    /// [`Error::Backend`](crate::Error::Backend) as the function itself.
+    /// [`Error::ShapeMismatch`](crate::Error::ShapeMismatch) unless all slices have the same length;
+    /// [`Error::Backend`](crate::Error::Backend) as [`log_sigmoid`] does.
     ///
     /// # Panics
     /// Never.

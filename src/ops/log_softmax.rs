@@ -1,4 +1,4 @@
-//! The logarithm of softmax.
+//! Logarithm of softmax.
 
 use super::same_lanes;
 use super::softmax::{Softmax, settle};
@@ -10,7 +10,7 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax";
 
-/// The logarithm of softmax along each lane.
+/// Computes the logarithm of the softmax of each lane.
 ///
 /// # Formula
 /// ```text
@@ -18,28 +18,28 @@ const OP: &str = "log_softmax";
 /// ```
 ///
 /// # Shapes
-/// As [`softmax`](crate::softmax).
+/// Those of [`softmax`](crate::softmax).
 ///
 /// # Special values
 /// | row | y |
 /// |---|---|
-/// | all -inf, or wholly masked | the policy: -inf, -ln n, or an error |
-/// | a NaN that is not behind a keep flag of 0 | NaN in this row only |
+/// | all -inf, or fully masked | -inf, -ln n or an error, as `fully_masked` selects |
+/// | a NaN, unless a keep flag of 0 masks it | NaN in this row only |
 /// | a logit of +inf | NaN in this row only |
-/// | some -inf or masked | -inf there |
+/// | some scores -inf or masked | -inf at these positions |
 /// | one element | 0 |
-/// | no columns | nothing |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// f32: 2.5 ULP, also for the small results of a row with one large logit, where ln of the sum is computed as log1p of the
-/// rest. On rows whose errors are unrelated, such as random ones, 2 ULP were measured and are asserted by tests. f16, bf16:
-/// 0.51 ULP. f64: 3 ULP. The bounds are derived for every row in `docs/accuracy/softmax.md`.
+/// f32: 2.5 ULP. f16, bf16: 0.51 ULP. f64: 3 ULP. The bounds include the small results of a row with one large logit,
+/// where ln of the sum is computed as log1p of the sum without its largest term. `docs/accuracy/softmax.md` derives the
+/// bounds for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP in f32.
 ///
-/// An ln S below n 2^-126 may also be off by 2^-150 for each column (f64: below n 2^-1022 by 2^-1075). S is the sum of
-/// e^(z_j - m), n the number of columns.
+/// Let S be the sum of e^(z_j - m), and n the number of columns. A ln S below n 2^-126 may additionally be off by
+/// 2^-150 for each column (f64: below n 2^-1022 by 2^-1075).
 ///
 /// # Errors
-/// As [`softmax`](crate::softmax).
+/// Those of [`softmax`](crate::softmax).
 ///
 /// # Panics
 /// Never.
@@ -47,7 +47,7 @@ const OP: &str = "log_softmax";
 /// # Example
 /// ```
 /// use evenkeel::{Rows, Softmax, log_softmax};
-/// // ln(softmax(x)) would be 0 and -inf here.
+/// // ln(softmax(x)) would give 0 and -inf for the first row.
 /// let y = log_softmax(Rows::new(&[120.0f32, 0.0], 1, 2)?, &Softmax::default())?;
 /// assert_eq!(y, [-0.0, -120.0]);
 /// let y = log_softmax(Rows::new(&[40.0f32, 0.0], 1, 2)?, &Softmax::default())?;
@@ -61,7 +61,7 @@ pub fn log_softmax<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax
     })
 }
 
-/// [`log_softmax`] into `out`, which has the shape of `x`; returns the memory of `out`.
+/// Writes the result of [`log_softmax`] to `out`, which has the shape of `x`, and returns the memory of `out`.
 pub fn log_softmax_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<LanesMut<'a, E>>,
@@ -75,7 +75,7 @@ pub fn log_softmax_into<'x, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`log_softmax`] in place.
+/// Replaces `x` by the result of [`log_softmax`].
 pub fn log_softmax_in_place<'a, E: Element>(x: impl Into<LanesMut<'a, E>>, options: &Softmax<'_>) -> Result<()> {
     let x = x.into();
     let scores = options.resolve(OP, &x.geometry)?;

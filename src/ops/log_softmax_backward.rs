@@ -1,4 +1,4 @@
-//! The gradient of the logarithm of softmax.
+//! Gradient of the logarithm of softmax.
 
 use super::same_lanes;
 use super::softmax::{Softmax, settle};
@@ -10,31 +10,37 @@ use crate::simd::new_vec;
 
 const OP: &str = "log_softmax_backward";
 
-/// The gradient of [`log_softmax`](crate::log_softmax()): what `dy`, the gradient of its result, is for the scores.
+/// Computes the gradient of [`log_softmax`](crate::log_softmax()) for the scores `x` from `dy`, the gradient of its
+/// result.
 ///
 /// # Formula
 /// ```text
 /// dx_i = scale c_i (dy_i - y_i sum_j dy_j),   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// with c_i = 1 without a softcap, and no terms of masked j: their results are -inf whatever the scores are. Softmax
-/// is computed anew from the scores, under the same options.
+/// Without a softcap, c_i = 1. Masked j are left out of the sum, because their results are -inf for every score. The
+/// softmax is recomputed from the scores under the same options.
 ///
 /// # Shapes
-/// As [`softmax_backward`](crate::softmax_backward()).
+/// Those of [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Special values
-/// As [`softmax_backward`](crate::softmax_backward()).
+/// Those of [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Accuracy
-/// In ULP of the largest of dx_i, scale c_i |dy_i| and scale c_i y_i sum |dy|, where y_i counts as no less than the
-/// smallest normal number (for f16 and bf16, of f32). f32: 3.7, f64: 6, derived for every row in `docs/accuracy/softmax.md`.
-/// On rows whose errors are unrelated, such as random ones, 2 (f64: 4) were measured and are asserted by tests. f16, bf16: 0.51.
-/// The bound in f64 is for gradients of logits and derivatives c that are not subnormal; a softcap adds up to 4 ULP of c and 3
-/// of the logit. Against the logits as rounded to f64. The largest finite gradients overflow nowhere but in a result that is beyond
-/// the type.
+/// Bounds are in ULP of the largest of dx_i, scale c_i |dy_i| and scale c_i y_i sum |dy|, where y_i counts as at least
+/// the smallest normal number of the type (for f16 and bf16, of f32). The bounds are relative to the logits as rounded
+/// to f64.
+///
+/// f32: 3.7. f64: 6. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives those of f32 and f64 for every row. On rows
+/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64 requires
+/// that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3 ULP for
+/// the logit.
+///
+/// Intermediate values do not overflow, even for the largest finite gradients. A result is infinite only if it is
+/// outside the range of the type.
 ///
 /// # Errors
-/// As [`softmax_backward`](crate::softmax_backward()).
+/// Those of [`softmax_backward`](crate::softmax_backward()).
 ///
 /// # Panics
 /// Never.
@@ -42,7 +48,7 @@ const OP: &str = "log_softmax_backward";
 /// # Example
 /// ```
 /// use evenkeel::{Rows, Softmax, log_softmax_backward};
-/// // The sum of these is beyond f32, the gradients of the scores are not.
+/// // The sum of dy overflows f32, but the gradients of the scores do not.
 /// let (x, dy) = ([0.0f32; 4], [3e38, 3e38, 0.0, 0.0]);
 /// let dx = log_softmax_backward(Rows::new(&x, 1, 4)?, Rows::new(&dy, 1, 4)?, &Softmax::default())?;
 /// assert_eq!(dx, [1.5e38, 1.5e38, -1.5e38, -1.5e38]);
@@ -60,7 +66,7 @@ pub fn log_softmax_backward<'x, 'y, E: Element>(
     })
 }
 
-/// [`log_softmax_backward`] into `dx`, which has the shape of `x`; returns the memory of `dx`.
+/// Writes the result of [`log_softmax_backward`] to `dx`, which has the shape of `x`, and returns the memory of `dx`.
 pub fn log_softmax_backward_into<'x, 'y, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: impl Into<Lanes<'y, E>>,
@@ -76,7 +82,7 @@ pub fn log_softmax_backward_into<'x, 'y, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`log_softmax_backward`] in place: overwrites `dy` with the gradient of the scores.
+/// Computes [`log_softmax_backward`] in place: overwrites `dy` with the gradient of the scores.
 pub fn log_softmax_backward_in_place<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: impl Into<LanesMut<'a, E>>,

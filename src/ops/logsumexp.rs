@@ -1,4 +1,4 @@
-//! The logarithm of a sum of exponentials.
+//! Logarithm of a sum of exponentials.
 
 use super::softmax::{Softmax, settle};
 use crate::cpu::scores::Scores;
@@ -9,7 +9,7 @@ use crate::simd::{Output, new_vec};
 
 const OP: &str = "logsumexp";
 
-/// The logarithm of the sum of exponentials of each lane.
+/// Computes the logarithm of the sum of exponentials of each lane.
 ///
 /// # Formula
 /// ```text
@@ -17,25 +17,28 @@ const OP: &str = "logsumexp";
 /// ```
 ///
 /// # Shapes
-/// `x` as in [`softmax`](crate::softmax); one result for each lane, `[outer, inner]`.
+/// `x` has the shapes that [`softmax`](crate::softmax) expects. The result is `[outer, inner]`, one element for each
+/// lane.
 ///
 /// # Special values
 /// | row | y |
 /// |---|---|
-/// | all -inf, wholly masked, or no columns | -inf; an error under that policy, but for no columns |
-/// | a NaN that is not behind a keep flag of 0 | NaN |
+/// | all -inf, or fully masked | -inf, or an error under the policy Error |
+/// | no columns | -inf under every policy |
+/// | a NaN, unless a keep flag of 0 masks it | NaN |
 /// | a logit of +inf | +inf |
-/// | one element | it |
+/// | one element | its logit |
 ///
 /// # Accuracy
-/// In ULP of the largest of the result, |m| and ln S, where S is the sum of e^(z_j - m): m and ln S may cancel. f32: 2.5. f16,
-/// bf16: 0.51. f64: 3.5. The bounds are derived for every row in `docs/accuracy/softmax.md`. On rows whose errors are
-/// unrelated, such as random ones, 2 ULP were measured in f32 and in f64, and are asserted by tests.
+/// Let S be the sum of e^(z_j - m), and n the number of columns. Bounds are in ULP of the largest of the result, |m|
+/// and ln S, because m and ln S may cancel: f32 2.5, f16 and bf16 0.51, f64 3.5. `docs/accuracy/softmax.md` derives the
+/// bounds for every row. On rows whose rounding errors are unrelated, such as random rows, tests assert 2 ULP in f32
+/// and f64.
 ///
-/// An ln S below n 2^-126 may also be off by 2^-150 for each of n columns (f64: below n 2^-1022 by 2^-1075).
+/// A ln S below n 2^-126 may additionally be off by 2^-150 for each column (f64: below n 2^-1022 by 2^-1075).
 ///
 /// # Errors
-/// As [`softmax`](crate::softmax).
+/// Those of [`softmax`](crate::softmax).
 ///
 /// # Panics
 /// Never.
@@ -53,7 +56,7 @@ pub fn logsumexp<'x, E: Element>(x: impl Into<Lanes<'x, E>>, options: &Softmax<'
     new_vec(OP, x.lanes(), |out| run(x, out.into(), scores))
 }
 
-/// [`logsumexp`] into `out`, which has an element for each lane; returns what was written.
+/// Writes the result of [`logsumexp`] to `out`, which has one element for each lane, and returns the written slice.
 pub fn logsumexp_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     out: impl Into<Output<'a, E>>,

@@ -1,4 +1,4 @@
-//! The gradient of the logarithm of a sum of exponentials.
+//! Gradient of the logarithm of a sum of exponentials.
 
 use super::same_lanes;
 use super::softmax::{Softmax, settle};
@@ -10,35 +10,38 @@ use crate::simd::new_vec;
 
 const OP: &str = "logsumexp_backward";
 
-/// The gradient of [`logsumexp`](crate::logsumexp()): what `dy`, one gradient for each lane, is for the scores.
+/// Computes the gradient of [`logsumexp`](crate::logsumexp()) for the scores `x` from `dy`, one gradient for each lane.
 ///
 /// # Formula
 /// ```text
 /// dx_i = scale c_i y_i dy,   y = softmax(x),   c_i = 1 - tanh^2(scale x_i / softcap)
 /// ```
-/// with c_i = 1 without a softcap.
+/// Without a softcap, c_i = 1.
 ///
 /// # Shapes
-/// `x` as in [`logsumexp`](crate::logsumexp()), `dy` one element for each lane; the result has the shape of `x`,
-/// without gaps.
+/// `x` has the shapes that [`logsumexp`](crate::logsumexp()) expects, and `dy` has one element for each lane. The
+/// result has the shape of `x`, without gaps.
 ///
 /// # Special values
 /// | row | dx |
 /// |---|---|
-/// | masked, or a score of -inf | 0 there, exactly |
-/// | all of it so | 0 under every policy but that of an error; dy is not read |
-/// | a NaN or +inf in x, dy not finite | NaN in this row only, but where it is masked |
+/// | masked, or a score of -inf | exactly 0 at this position |
+/// | fully masked, or all scores -inf | 0, or an error under the policy Error; dy is not read |
+/// | a NaN or +inf in x, dy not finite | NaN in this row only, and 0 at its masked positions |
 /// | one element | scale c dy |
-/// | no columns | nothing |
+/// | no columns | empty |
 ///
 /// # Accuracy
-/// In ULP of dx_i, where y_i counts as no less than the smallest normal number (for f16 and bf16, of f32). f32: 3.7, f64: 5,
-/// derived for every row in `docs/accuracy/softmax.md`. On rows whose errors are unrelated, such as random ones, 2 (f64: 4) were
-/// measured and are asserted by tests. f16, bf16: 0.51. The bound in f64 is for gradients of logits and derivatives c that are
-/// not subnormal; a softcap adds up to 4 ULP of c and 3 of the logit.
+/// Bounds are in ULP of dx_i, where y_i counts as at least the smallest normal number of the type (for f16 and bf16, of
+/// f32).
+///
+/// f32: 3.7. f64: 5. f16, bf16: 0.51. `docs/accuracy/softmax.md` derives those of f32 and f64 for every row. On rows
+/// whose rounding errors are unrelated, such as random rows, tests assert 2 ULP (f64: 4). The bound of f64 requires
+/// that gradients of logits and derivatives c are not subnormal. In f64 a softcap adds up to 4 ULP for c and 3 ULP for
+/// the logit.
 ///
 /// # Errors
-/// As [`logsumexp`](crate::logsumexp()), and [`Error::ShapeMismatch`] unless `dy` has an element for each lane.
+/// Those of [`logsumexp`](crate::logsumexp()), and [`Error::ShapeMismatch`] unless `dy` has one element for each lane.
 ///
 /// # Panics
 /// Never.
@@ -60,7 +63,7 @@ pub fn logsumexp_backward<'x, E: Element>(
     new_vec(OP, dims.elements(), |dx| logsumexp_backward_into(x, dy, LanesMut::shaped(dx, dims.dims(), axis)?, options))
 }
 
-/// [`logsumexp_backward`] into `dx`, which has the shape of `x`; returns the memory of `dx`.
+/// Writes the result of [`logsumexp_backward`] to `dx`, which has the shape of `x`, and returns the memory of `dx`.
 pub fn logsumexp_backward_into<'x, 'a, E: Element>(
     x: impl Into<Lanes<'x, E>>,
     dy: &[E],
@@ -76,7 +79,7 @@ pub fn logsumexp_backward_into<'x, 'a, E: Element>(
     Ok(written)
 }
 
-/// [`logsumexp_backward`] in place: overwrites `x`, the scores, with their gradients.
+/// Computes [`logsumexp_backward`] in place: overwrites the scores `x` with their gradients.
 pub fn logsumexp_backward_in_place<'a, E: Element>(
     x: impl Into<LanesMut<'a, E>>,
     dy: &[E],

@@ -1,31 +1,32 @@
-//! What losses have in common: how the losses of rows become one number, and checks of targets.
+//! Code shared by the losses: the reduction of the rows' losses to one number, and checks of targets.
 
 use crate::error::{Error, Result};
 use crate::floats::Floats;
 use crate::simd::in_default;
 
-/// What becomes of the losses of rows.
+/// Reduction of the losses of all rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// Nothing: one number for each row, or for each element if the op's page says so.
+    /// No reduction: one number for each row, or for each element if the documentation of the op says so.
     None,
-    /// Their mean; the op's page says over what.
+    /// Mean of the losses. The documentation of the op defines the divisor.
     #[default]
     Mean,
-    /// Their sum.
+    /// Sum of the losses.
     Sum,
 }
 
-/// What the memory for losses is called in errors.
+/// Name of the memory for losses in errors.
 pub(crate) const LOSSES: &str = "the losses";
 
 impl Reduction {
-    /// What the sum of so many losses is divided by; 0 of none, whose mean is 0.
+    /// Returns the divisor of a sum of this many losses. It may be 0, for the mean of no losses.
     pub(crate) fn divisor(self, losses: usize) -> f64 {
         if self == Reduction::Mean { losses as f64 } else { 1.0 }
     }
 
-    /// The loss of what kernels made, which divided by the divisor is to be their sum or their mean.
+    /// Returns the loss from the losses that a kernel computed: all of them, or their sum divided by `divisor`. A
+    /// divisor of 0 gives 0.
     pub(crate) fn reduce(self, losses: Vec<f64>, divisor: f64) -> Loss {
         in_default(|| {
             if self == Reduction::None {
@@ -37,7 +38,7 @@ impl Reduction {
     }
 }
 
-/// A loss, in f64 and not rounded to any narrower type: as many numbers as the [`Reduction`] leaves.
+/// A loss, in f64 for logits of any type. It is one number, or several under [`Reduction::None`].
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, Reduction, Rows, cross_entropy};
@@ -50,14 +51,14 @@ impl Reduction {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Loss {
-    /// The mean or the sum.
+    /// Mean or sum of the losses.
     Value(f64),
-    /// One number for each row, or for each element.
+    /// Loss of each row, or of each element.
     Rows(Vec<f64>),
 }
 
 impl Loss {
-    /// The mean or the sum; of rows that were not reduced, their sum.
+    /// Returns the mean or the sum. For losses that were not reduced, returns their sum.
     pub fn value(&self) -> f64 {
         in_default(|| match self {
             Loss::Value(value) => *value,
@@ -65,7 +66,7 @@ impl Loss {
         })
     }
 
-    /// The numbers.
+    /// Returns the loss as a slice, which has one element if the losses were reduced.
     pub fn as_slice(&self) -> &[f64] {
         match self {
             Loss::Value(value) => std::slice::from_ref(value),
@@ -74,7 +75,7 @@ impl Loss {
     }
 }
 
-/// Checks an operand that has one value for each logit: how many, and each of them.
+/// Checks an operand with one value for each logit: its length, and each value with `is_right`.
 pub(crate) fn one_a_logit(
     op: &'static str,
     argument: &'static str,
@@ -99,13 +100,13 @@ pub(crate) fn one_a_logit(
     match wrong {
         None => Ok(()),
         Some((index, value)) => {
-            let value = format!("{value} at {}", index % cols);
+            let value = format!("{value} at column {}", index % cols);
             Err(Error::invalid_in_row(op, argument, index / cols, value, expected))
         }
     }
 }
 
-/// Checks that there is a gradient for each loss, or one for all of them together.
+/// Checks that `dloss` has `losses` elements, one for each loss.
 pub(crate) fn one_a_loss(op: &'static str, dloss: &[f64], losses: usize) -> Result<()> {
     if dloss.len() == losses {
         return Ok(());

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// e^min(max(x, min), max) of [`clamped_exp`](crate::clamped_exp()), unrounded.
+/// Returns e^min(max(x, min), max), the unrounded result of [`clamped_exp`](crate::clamped_exp()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::clamped_exp(7.0f32, -1.0, 1.0), 1f64.exp());

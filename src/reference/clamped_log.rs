@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// ln max(x, floor) of [`clamped_log`](crate::clamped_log()), unrounded.
+/// Returns ln max(x, floor), the unrounded result of [`clamped_log`](crate::clamped_log()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::clamped_log(-7.0f32, 0.5), 0.5f64.ln());

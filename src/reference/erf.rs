@@ -3,7 +3,7 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// erf x of [`erf`](crate::erf()), unrounded.
+/// Returns erf x, the unrounded result of [`erf`](crate::erf()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::erf(-10.0f32), -1.0);
@@ -12,7 +12,9 @@ pub fn erf<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(DoubleDouble::from(x.widen()).erf())
 }
 
-/// The slope of [`erf`], 2/sqrt(pi) e^(-x^2), which [`erf_backward`](crate::erf_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`erf`], 2/sqrt(pi) e^(-x^2).
+///
+/// [`erf_backward`](crate::erf_backward()) multiplies gradients by it.
 pub fn erf_slope<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     let two = E::Exact::from(2.0);

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// e^x of [`exp`](crate::exp()), unrounded.
+/// Returns e^x, the unrounded result of [`exp`](crate::exp()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::exp(0.5f32), 0.5f64.exp());
@@ -12,7 +12,9 @@ pub fn exp<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }
 
-/// The slope of [`exp`], e^x, which [`exp_backward`](crate::exp_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`exp`], e^x.
+///
+/// [`exp_backward`](crate::exp_backward()) multiplies gradients by it.
 pub fn exp_slope<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).exp()
 }

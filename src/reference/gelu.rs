@@ -3,7 +3,7 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// x (1 + erf(x / sqrt(2))) / 2 of [`gelu`](crate::gelu()), unrounded.
+/// Returns x (1 + erf(x / sqrt(2))) / 2, the unrounded result of [`gelu`](crate::gelu()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::gelu(100.0f32), 100.0);
@@ -17,7 +17,9 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(x * x.normal_cdf())
 }
 
-/// The slope of [`gelu`], the normal distribution function plus x times its density, which [`gelu_backward`](crate::gelu_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`gelu`], the normal distribution function plus x times its density.
+///
+/// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
 pub fn gelu_slope<E: Element>(x: E) -> E::Exact {
     // The limits; the product would be an infinity times 0.
     if x.widen().is_infinite() {

@@ -3,7 +3,7 @@
 use super::{DoubleDouble, Real, sigmoid_of};
 use crate::element::Element;
 
-/// x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 of [`gelu_tanh`](crate::gelu_tanh()), unrounded.
+/// Returns x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the unrounded result of [`gelu_tanh`](crate::gelu_tanh()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::gelu_tanh(100.0f32), 100.0);
@@ -19,7 +19,9 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(x * sigmoid_of(slope * (x + cubic * x * x * x)))
 }
 
-/// The slope of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3), which [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3).
+///
+/// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by it.
 pub fn gelu_tanh_slope<E: Element>(x: E) -> E::Exact {
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// ln x of [`log`](crate::log()), unrounded.
+/// Returns ln x, the unrounded result of [`log`](crate::log()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::log(0.5f32), -std::f64::consts::LN_2);
@@ -12,7 +12,9 @@ pub fn log<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).ln()
 }
 
-/// The slope of [`log`], 1 / x, which [`log_backward`](crate::log_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`log`], 1 / x.
+///
+/// [`log_backward`](crate::log_backward()) multiplies gradients by it.
 pub fn log_slope<E: Element>(x: E) -> E::Exact {
     // Zeros of either sign are the end of the positive numbers.
     match x.widen() {

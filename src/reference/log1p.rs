@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// ln(1 + x) of [`log1p`](crate::log1p()), unrounded.
+/// Returns ln(1 + x), the unrounded result of [`log1p`](crate::log1p()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::log1p(0.5f32), 0.5f64.ln_1p());
@@ -12,7 +12,9 @@ pub fn log1p<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).ln_1p()
 }
 
-/// The slope of [`log1p`], 1 / (1 + x), which [`log1p_backward`](crate::log1p_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`log1p`], 1 / (1 + x).
+///
+/// [`log1p_backward`](crate::log1p_backward()) multiplies gradients by it.
 pub fn log1p_slope<E: Element>(x: E) -> E::Exact {
     let d = E::Exact::from(1.0) + E::Exact::from(x.widen());
     if d < E::Exact::from(0.0) { E::Exact::from(f64::NAN) } else { E::Exact::from(1.0) / d }

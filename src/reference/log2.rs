@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// log2 x of [`log2`](crate::log2()), unrounded.
+/// Returns log2 x, the unrounded result of [`log2`](crate::log2()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::log2(0.125f32), -3.0);
@@ -12,7 +12,9 @@ pub fn log2<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).log2()
 }
 
-/// The slope of [`log2`], 1 / (x ln 2), which [`log2_backward`](crate::log2_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`log2`], 1 / (x ln 2).
+///
+/// [`log2_backward`](crate::log2_backward()) multiplies gradients by it.
 pub fn log2_slope<E: Element>(x: E) -> E::Exact {
     // Zeros of either sign are the end of the positive numbers.
     match x.widen() {

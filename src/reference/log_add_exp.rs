@@ -3,7 +3,7 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// ln(e^a + e^b) of [`log_add_exp`](crate::log_add_exp()), unrounded.
+/// Returns ln(e^a + e^b), the unrounded result of [`log_add_exp`](crate::log_add_exp()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::log_add_exp(1000.0f32, -1000.0), 1000.0);

@@ -2,7 +2,7 @@
 
 use crate::element::Element;
 
-/// x / d of [`safe_div`](crate::safe_div()), unrounded.
+/// Returns x / d, the unrounded result of [`safe_div`](crate::safe_div()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::safe_div(1.0f32, -0.0, 0.25), -4.0);

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// 1 / (1 + e^-x) of [`sigmoid`](crate::sigmoid()), unrounded.
+/// Returns 1 / (1 + e^-x), the unrounded result of [`sigmoid`](crate::sigmoid()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::sigmoid(-90.0f32), (-90.0f64).exp());
@@ -12,7 +12,7 @@ pub fn sigmoid<E: Element>(x: E) -> E::Exact {
     sigmoid_of(E::Exact::from(x.widen()))
 }
 
-/// [`sigmoid`] of a number that is [`Real`] already.
+/// Computes [`sigmoid`] of a number that already is [`Real`].
 pub fn sigmoid_of<R: Real>(x: R) -> R {
     let one = R::from(1.0);
     // e^-|x| cannot overflow.
@@ -20,7 +20,9 @@ pub fn sigmoid_of<R: Real>(x: R) -> R {
     if x < R::from(0.0) { t / (one + t) } else { one / (one + t) }
 }
 
-/// The slope of [`sigmoid`], s (1 - s) with s = 1 / (1 + e^-x), which [`sigmoid_backward`](crate::sigmoid_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`sigmoid`], s (1 - s) with s = 1 / (1 + e^-x).
+///
+/// [`sigmoid_backward`](crate::sigmoid_backward()) multiplies gradients by it.
 pub fn sigmoid_slope<E: Element>(x: E) -> E::Exact {
     let x = E::Exact::from(x.widen());
     sigmoid_of(x) * sigmoid_of(-x)

@@ -3,7 +3,7 @@
 use super::{Real, sigmoid_of};
 use crate::element::Element;
 
-/// x / (1 + e^-x) of [`silu`](crate::silu()), unrounded.
+/// Returns x / (1 + e^-x), the unrounded result of [`silu`](crate::silu()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::silu(0.0f32), 0.0);
@@ -12,7 +12,7 @@ pub fn silu<E: Element>(x: E) -> E::Exact {
     silu_of(E::Exact::from(x.widen()))
 }
 
-/// [`silu`] of a number that is [`Real`] already.
+/// Computes [`silu`] of a number that already is [`Real`].
 pub fn silu_of<R: Real>(x: R) -> R {
     // The limit; the product would be -inf * 0.
     if x == R::from(f64::NEG_INFINITY) {
@@ -21,7 +21,9 @@ pub fn silu_of<R: Real>(x: R) -> R {
     x * sigmoid_of(x)
 }
 
-/// The slope of [`silu`], s + x s (1 - s) with s = 1 / (1 + e^-x), which [`silu_backward`](crate::silu_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`silu`], s + x s (1 - s) with s = 1 / (1 + e^-x).
+///
+/// [`silu_backward`](crate::silu_backward()) multiplies gradients by it.
 pub fn silu_slope<E: Element>(x: E) -> E::Exact {
     // The limits; the product would be an infinity times 0.
     if x.widen().is_infinite() {

@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// sqrt(x) of [`sqrt`](crate::sqrt()), unrounded.
+/// Returns sqrt(x), the unrounded result of [`sqrt`](crate::sqrt()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::sqrt(2.0f32), 2f64.sqrt());
@@ -12,7 +12,9 @@ pub fn sqrt<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).sqrt()
 }
 
-/// The slope of [`sqrt`], 1 / (2 sqrt x), which [`sqrt_backward`](crate::sqrt_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`sqrt`], 1 / (2 sqrt x).
+///
+/// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by it.
 pub fn sqrt_slope<E: Element>(x: E) -> E::Exact {
     // Zeros of either sign are the end of the positive numbers.
     match x.widen() {

@@ -3,7 +3,7 @@
 use super::silu;
 use crate::element::Element;
 
-/// silu(gate) * up of [`swiglu`](crate::swiglu()), unrounded.
+/// Returns silu(gate) * up, the unrounded result of [`swiglu`](crate::swiglu()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::swiglu(0.0f32, 3.0), 0.0);

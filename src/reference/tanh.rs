@@ -3,7 +3,7 @@
 use super::Real;
 use crate::element::Element;
 
-/// tanh x of [`tanh`](crate::tanh()), unrounded.
+/// Returns tanh x, the unrounded result of [`tanh`](crate::tanh()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::tanh(0.5f32), 0.5f64.tanh());
@@ -12,7 +12,9 @@ pub fn tanh<E: Element>(x: E) -> E::Exact {
     E::Exact::from(x.widen()).tanh()
 }
 
-/// The slope of [`tanh`], 1 - tanh(x)^2, which [`tanh_backward`](crate::tanh_backward()) multiplies a gradient with, unrounded.
+/// Returns the unrounded derivative of [`tanh`], 1 - tanh(x)^2.
+///
+/// [`tanh_backward`](crate::tanh_backward()) multiplies gradients by it.
 pub fn tanh_slope<E: Element>(x: E) -> E::Exact {
     // 4 / (e^x + e^-x)^2, of which one power cannot overflow.
     let t = (-E::Exact::from(x.widen()).abs()).exp();

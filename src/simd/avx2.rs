@@ -7,12 +7,12 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-/// The token: exists only where the CPU has the instructions.
+/// Token that exists only where the CPU has the instructions.
 #[derive(Clone, Copy)]
 pub struct Avx2(());
 
 impl Avx2 {
-    /// The token, if this CPU and operating system have what it needs.
+    /// Returns the token if this CPU and operating system support the instructions.
     pub fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -33,14 +33,14 @@ pub struct F64([__m256d; 4]);
 pub struct I32([__m256i; 2]);
 #[derive(Clone, Copy)]
 pub struct I64([__m256i; 4]);
-/// All bits of a lane set, or none.
+/// Mask with all bits of a selected lane set, and none of the others.
 #[derive(Clone, Copy)]
 pub struct M32([__m256; 2]);
-/// All bits of a lane set, or none.
+/// Mask with all bits of a selected lane set, and none of the others.
 #[derive(Clone, Copy)]
 pub struct M64([__m256d; 4]);
 
-/// For each choice of eight lanes the numbers of those that are chosen, a byte each, from the lowest byte on.
+/// Indices of the selected lanes for each of the 256 selections of eight lanes, one byte each from the lowest byte up.
 const SIDE_BY_SIDE: [i64; 256] = {
     let mut all = [0; 256];
     let mut kept = 0;
@@ -58,17 +58,17 @@ const SIDE_BY_SIDE: [i64; 256] = {
     all
 };
 
-/// Writes the chosen integers side by side, and counts them.
+/// Writes the selected integers next to each other and returns their number.
 ///
 /// # Safety
 ///
-/// There is to be room for sixteen, whatever is chosen.
+/// Sixteen integers must fit in `to`, whatever is selected.
 #[inline(always)]
 unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     let mut count = 0;
     for i in 0..2 {
-        // SAFETY: eight integers are written where there is room for sixteen and at most eight lie before them; the
-        // instructions as in `each!`.
+        // SAFETY: eight integers are written, after at most eight others, and sixteen fit; the instructions as in
+        // `each!`.
         unsafe {
             let kept = _mm256_movemask_ps(keep.0[i]) as usize;
             let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(SIDE_BY_SIDE[kept]));
@@ -80,7 +80,7 @@ unsafe fn side_by_side(keep: M32, value: I32, to: *mut u32) -> usize {
     count
 }
 
-/// An expression over the registers of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
+/// Evaluates an expression for each register of a block: `each!(two i => f(a[i]))` is `[f(a[0]), f(a[1])]`.
 macro_rules! each {
     (two $i:ident => $e:expr) => {
         // SAFETY: a block exists only where an `Avx2` token was made, so the CPU has the instructions.
@@ -369,7 +369,7 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn table(self, values: &[f32; 8]) -> __m256 {
-        // SAFETY: eight floats are read where eight floats are; the token proves the instruction.
+        // SAFETY: eight floats are readable; the token proves the instruction.
         unsafe { _mm256_loadu_ps(values.as_ptr()) }
     }
     #[inline(always)]
@@ -383,7 +383,7 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn long_lookup(self, [low, high]: [__m256; 2], index: I32) -> F32 {
         F32(each!(two I => {
-            // Bit 3 says which half; a blend reads it from the sign.
+            // Bit 3 of the index selects the half. A blend reads its selector from the sign bit.
             let half = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index.0[I]));
             let (low, high) = (_mm256_permutevar8x32_ps(low, index.0[I]), _mm256_permutevar8x32_ps(high, index.0[I]));
             _mm256_blendv_ps(low, high, half)
@@ -502,7 +502,7 @@ unsafe impl Isa for Avx2 {
     #[inline(always)]
     fn store_bf16_exact(self, value: F32, to: &mut [MaybeUninit<bf16>; 16]) {
         let halves = each!(two I => _mm256_srli_epi32::<16>(_mm256_castps_si256(value.0[I])));
-        // SAFETY: 32 bytes are written where there is room for 32; the token proves the instructions.
+        // SAFETY: 32 bytes are written and fit; the token proves the instructions.
         unsafe {
             // Packing works within 128-bit halves; the permutation puts the quarters back in order.
             let packed = _mm256_packus_epi32(halves[0], halves[1]);
@@ -525,12 +525,12 @@ unsafe impl Isa for Avx2 {
     }
     #[inline(always)]
     fn compress(self, keep: M32, value: I32, to: &mut [u32; 16]) -> usize {
-        // SAFETY: there is room for sixteen integers.
+        // SAFETY: sixteen integers fit.
         unsafe { side_by_side(keep, value, to.as_mut_ptr()) }
     }
     #[inline(always)]
     fn compress_f32(self, keep: M32, value: F32, to: &mut [f32; 16]) -> usize {
-        // SAFETY: there is room for sixteen floats, which any bits of integers are.
+        // SAFETY: sixteen floats fit, and the bits of any integer are a valid float.
         unsafe { side_by_side(keep, value.to_bits(), to.as_mut_ptr().cast()) }
     }
     #[inline(always)]
@@ -542,7 +542,7 @@ unsafe impl Isa for Avx2 {
     }
 }
 
-/// Lane `j` of block `i` becomes lane `i` of block `j`. To be called only where an `Avx2` token was made.
+/// Transposes: lane `j` of block `i` becomes lane `i` of block `j`. Call only where an `Avx2` token was made.
 #[inline(always)]
 fn transpose_eight(blocks: [__m256; 8]) -> [__m256; 8] {
     // SAFETY: blocks exist only where an `Avx2` token was made, so the CPU has the instructions.

@@ -7,12 +7,12 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-/// The token: exists only where the CPU has the instructions.
+/// Token that exists only where the CPU has the instructions.
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 
 impl Avx512 {
-    /// The token, if this CPU and operating system have what it needs.
+    /// Returns the token if this CPU and operating system support the instructions.
     pub fn detect() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
@@ -323,7 +323,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn table(self, values: &[f32; 8]) -> F32 {
-        // Twice over: the permutation reads four bits of the index.
+        // The table is stored twice, because the permutation reads four bits of the index.
         // SAFETY: eight floats are read where eight floats are; the instructions as in `call!`.
         unsafe {
             let half = _mm256_castps_pd(_mm256_loadu_ps(values.as_ptr()));
@@ -367,7 +367,7 @@ unsafe impl Isa for Avx512 {
     }
     #[inline(always)]
     fn fold_all(self, value: F64) -> f64 {
-        // Of both halves at once: two of one beside two of the other.
+        // Pairs are formed from both halves at once: two sums of one half next to two of the other.
         let even = call!(_mm512_unpacklo_pd(value.0, value.1));
         let odd = call!(_mm512_unpackhi_pd(value.0, value.1));
         let twos = call!(_mm512_add_pd(even, odd));

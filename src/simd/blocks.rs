@@ -3,7 +3,7 @@
 use super::slice::LANES;
 use super::storage::Storage;
 
-/// Slices that are read beside a span, and the shorter block that each ends with.
+/// Slices that are read along with a span, and their padded last blocks.
 pub(super) struct Beside<'b, T, const N: usize> {
     pub(super) values: [&'b [T]; N],
     pub(super) last: &'b [[T; LANES]; N],
@@ -11,7 +11,7 @@ pub(super) struct Beside<'b, T, const N: usize> {
 }
 
 impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
-    /// Slices of `len` elements; `last` is filled with what does not make a block.
+    /// Prepares slices of `len` elements. `last` is filled with the elements that do not make a full block.
     #[inline(always)]
     pub(super) fn new(values: [&'b [T]; N], last: &'b mut [[T; LANES]; N], len: usize) -> Self {
         let whole = len / LANES;
@@ -25,20 +25,20 @@ impl<'b, T: Copy, const N: usize> Beside<'b, T, N> {
         Beside { values, last, whole }
     }
 
-    /// The blocks of this index, which is below that of the last, shorter ones.
+    /// Returns the full blocks of this index.
     #[inline(always)]
     pub(super) fn whole(&self, index: usize) -> [&'b [T; LANES]; N] {
         debug_assert!(index < self.whole);
         let mut blocks = self.last.each_ref();
         for (block, values) in blocks.iter_mut().zip(self.values) {
-            // SAFETY: sixteen elements from 16 * index on are inside every slice.
+            // SAFETY: the sixteen elements from 16 * index on are inside every slice.
             *block = unsafe { &*values.as_ptr().add(LANES * index).cast() };
         }
         blocks
     }
 }
 
-/// Folds over the blocks of `source`, the last one padded with `pad`; `f` gets the block's index.
+/// Folds over the blocks of `source`, the last one padded with `pad`. `f` gets the block's index.
 #[inline(always)]
 pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S; LANES]) -> A) -> A {
     let (blocks, rest) = source.as_chunks::<LANES>();
@@ -50,7 +50,8 @@ pub fn fold<S: Copy, A>(source: &[S], pad: S, init: A, f: impl Fn(A, usize, &[S;
     acc
 }
 
-/// As [`fold`], beside blocks of other slices as long, whose last ones are padded with any of their elements.
+/// Folds as [`fold`] does, together with the blocks of other slices of the same length. Their last blocks are padded
+/// with one of their own elements.
 #[inline(always)]
 pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     source: &[S],
@@ -72,7 +73,7 @@ pub fn fold_with<S: Copy, T: Storage, A, const N: usize>(
     f(acc, &padded(rest, pad), beside.last.each_ref())
 }
 
-/// The block of this index, with `pad` behind the last element.
+/// Returns the block of this index, with `pad` after the last element.
 #[inline(always)]
 pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
     let values = values.get(index * LANES..).unwrap_or(&[]);
@@ -82,7 +83,8 @@ pub fn block<S: Copy>(values: &[S], index: usize, pad: S) -> [S; LANES] {
     }
 }
 
-/// The block of this index of a longer row whose elements from `first` on are `values`, with `pad` around them.
+/// Returns the block of this index of a longer row. The row's elements from `first` on are `values`; all others are
+/// `pad`.
 #[inline(always)]
 pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -> [S; LANES] {
     match (index * LANES).checked_sub(first) {
@@ -101,7 +103,7 @@ pub fn block_within<S: Copy>(values: &[S], first: usize, index: usize, pad: S) -
     }
 }
 
-/// The values, at most sixteen, with `pad` behind them.
+/// Returns the values, at most sixteen, followed by `pad`.
 #[inline(always)]
 pub fn padded<S: Copy>(values: &[S], pad: S) -> [S; LANES] {
     let mut block = [pad; LANES];

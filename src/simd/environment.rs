@@ -1,25 +1,25 @@
 //! The floating-point environment: rounding mode, treatment of subnormals, traps.
 //!
-//! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host may
-//! leave its threads in another one, and a thread inherits that of its creator. Programs linked with `-ffast-math` flush
-//! subnormals, for example. So whatever computes with floats runs through [`in_default`], which sets the default where it
-//! finds another environment and gives the caller's back, also when unwinding.
+//! Results are defined for the default environment: round to nearest even, subnormals kept, exceptions masked. A host
+//! may run its threads in another one, and a thread inherits that of its creator. For example, programs linked with
+//! `-ffast-math` flush subnormals. So all float computations run through [`in_default`]. If the environment is not the
+//! default, it sets the default and restores the caller's environment at the end, also when unwinding.
 //!
 //! Where the environment is the default already, this costs a read and a comparison for each call, and for each part of
 //! a call that is spread over threads.
 //!
-//! Sticky exception flags are not part of the results. In the default environment, operations add theirs to the caller's
-//! flags. In any other environment, the caller's flags are given back as they were found.
+//! Sticky exception flags are not part of the results. In the default environment, operations add their flags to the
+//! caller's. In any other environment, the caller's flags are restored unchanged.
 
 use register::{DEFAULT, FLAGS, Word};
 use std::cell::Cell;
 
 thread_local! {
-    /// The environment to give back, while this thread runs in a default that was set here.
+    /// Environment to restore, while this thread runs in a default environment that was set here.
     static CALLERS: Cell<Option<Word>> = const { Cell::new(None) };
 }
 
-/// Runs `f` in the default environment and gives the caller's back.
+/// Runs `f` in the default environment and restores the caller's.
 #[inline]
 pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     let callers = register::read();
@@ -34,17 +34,17 @@ pub(crate) fn in_default<R>(f: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Sets the default, runs `f`, and sets the caller's again. Not generic, so that it is compiled once.
+/// Sets the default environment, runs `f`, and restores the caller's. Not generic, so that it is compiled once.
 ///
 /// Float operations have no side effects, so the compiler could move one across the assembly that changes the register.
 /// [`opaque`] prevents this: assembly may have written whatever `f` reads, and may read whatever `f` writes.
 #[cold]
 #[inline(never)]
 fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {
-    /// Sets the caller's environment, also when `f` unwinds.
+    /// Restores the caller's environment, also when `f` unwinds.
     struct GiveBack {
         callers: Word,
-        /// What an outer call has to give back, where a function that it called changed the environment again.
+        /// Environment that an outer call has to restore, if a function that it called changed the environment again.
         outer: Option<Word>,
     }
     impl Drop for GiveBack {
@@ -61,18 +61,18 @@ fn in_changed(callers: Word, mut f: &mut dyn FnMut()) {
     drop(give_back);
 }
 
-/// Keeps the compiler from assuming anything about the value, or about what it points to.
+/// Keeps the compiler from assuming anything about the value, or about the data it points to.
 #[inline(always)]
 fn opaque<T>(value: &mut T) {
     #[cfg(all(
         any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_arch = "riscv64"),
         not(miri)
     ))]
-    // SAFETY: there is no instruction.
+    // SAFETY: the assembly contains no instruction.
     unsafe {
         std::arch::asm!("/* {} */", in(reg) &raw mut *value, options(nostack, preserves_flags))
     };
-    // Elsewhere no environment is ever changed.
+    // On other machines the environment is never changed.
     #[cfg(not(all(
         any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64", target_arch = "riscv64"),
         not(miri)
@@ -80,7 +80,7 @@ fn opaque<T>(value: &mut T) {
     let _ = value;
 }
 
-/// Sets the caller's environment while this thread waits, since it may then run tasks that are not ours.
+/// Restores the caller's environment while this thread waits, since it may then run other code's tasks.
 #[cfg(feature = "parallel")]
 pub(crate) fn leave() -> Left {
     let callers = CALLERS.take();
@@ -90,7 +90,7 @@ pub(crate) fn leave() -> Left {
     Left(callers)
 }
 
-/// The caller's environment is set. Dropping this sets the default again.
+/// Guard while the caller's environment is set. Dropping it sets the default again.
 #[cfg(feature = "parallel")]
 pub(crate) struct Left(Option<Word>);
 
@@ -104,17 +104,17 @@ impl Drop for Left {
     }
 }
 
-// `set` of each machine is sound for the same reason. Rust code assumes the default environment, so a host that calls it in
-// another one has to know what that means for its own code. Here the default is set before the first float operation
-// of ours. Any other environment that is set is the one the host had, and is set after our last operation.
+// `set` is sound for the same reason on each machine. Rust code assumes the default environment, so a host that calls
+// it in another one is responsible for its own code. Here the default is set before this crate's first float operation.
+// Any other environment that is set is the host's own, and is set after this crate's last operation.
 
-/// MXCSR.
+/// Register access on x86: MXCSR.
 #[cfg(all(any(target_arch = "x86_64", all(target_arch = "x86", target_feature = "sse2")), not(miri)))]
 mod register {
     use std::arch::asm;
 
     pub type Word = u32;
-    /// Exceptions are masked.
+    /// Round to nearest even, with all exceptions masked.
     pub const DEFAULT: Word = 0x1f80;
     pub const FLAGS: Word = 0x3f;
 
@@ -128,12 +128,13 @@ mod register {
 
     #[inline(always)]
     pub fn set(word: Word) {
-        // SAFETY: see above. The instruction reads the four bytes of `word`, whose reserved bits are zero as they were read.
+        // SAFETY: see above. The instruction reads the four bytes of `word`. Its reserved bits are zero, as they were
+        // when read.
         unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const word, options(nostack)) };
     }
 }
 
-/// FPCR. The sticky flags are in another register.
+/// Register access on AArch64: FPCR. The sticky flags are in another register.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 mod register {
     use std::arch::asm;
@@ -157,7 +158,7 @@ mod register {
     }
 }
 
-/// The rounding mode, which is all there is.
+/// Register access on RISC-V: the rounding mode, which is the whole environment there.
 #[cfg(all(target_arch = "riscv64", not(miri)))]
 mod register {
     use std::arch::asm;
@@ -181,7 +182,7 @@ mod register {
     }
 }
 
-/// Machines without an environment, such as WebAssembly, and those whose environment is not looked after.
+/// Machines without an environment, such as WebAssembly, and those whose environment is not managed here.
 #[cfg(any(
     miri,
     not(any(

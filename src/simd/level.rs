@@ -1,4 +1,4 @@
-//! Which instruction set runs: the best the CPU has, unless `EVENKEEL_SIMD` or [`with_level`] says otherwise.
+//! Choice of the instruction set: the best the CPU has, unless `EVENKEEL_SIMD` or [`with_level`] selects another.
 
 use super::block::Isa;
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
@@ -12,10 +12,10 @@ use std::sync::OnceLock;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
-/// The environment variable that forces an instruction set.
+/// Environment variable that forces an instruction set.
 const VARIABLE: &str = "EVENKEEL_SIMD";
 
-/// An instruction set. All give the same bits; only the time differs.
+/// Instruction set. All give the same bits, at different speeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Level {
     /// Plain Rust, which runs on every machine. On x86-64 it needs the feature `portable`.
@@ -27,15 +27,15 @@ pub enum Level {
 }
 
 impl Level {
-    /// Every level, the slowest first.
+    /// All levels, the slowest first.
     pub const ALL: [Level; 3] = [Level::Portable, Level::Avx2, Level::Avx512];
 
-    /// Whether this machine can run it, and this build has code for it.
+    /// Returns whether this machine can run the level and this build has code for it.
     pub fn is_available(self) -> bool {
         Token::new(self).is_some()
     }
 
-    /// The name that `EVENKEEL_SIMD` takes.
+    /// Returns the level's name, as `EVENKEEL_SIMD` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
@@ -53,11 +53,11 @@ impl Level {
             backend: self.name().into(),
             reason: match self {
                 Level::Portable => {
-                    "this build runs on x86-64 CPUs with AVX2, FMA and F16C; the feature `portable` adds the others"
+                    "this build needs a CPU with AVX2, FMA and F16C; enable the feature `portable` for other x86-64 CPUs"
                         .into()
                 }
                 Level::Avx2 | Level::Avx512 => {
-                    format!("this machine does not have it; the best it has is {}", Self::best())
+                    format!("this machine does not support it; the best available is {}", Self::best())
                 }
             },
         })
@@ -73,7 +73,7 @@ impl fmt::Display for Level {
 impl FromStr for Level {
     type Err = Error;
 
-    /// Reads `portable`, `avx2`, `avx512` or `auto` (the best this machine has).
+    /// Parses `portable`, `avx2`, `avx512` or `auto` (the best this machine has).
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "auto" => Ok(Self::best()),
@@ -89,11 +89,11 @@ thread_local! {
     static FORCED: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
-/// The instruction set that ops called from this thread run with: the innermost [`with_level`], else
+/// Returns the instruction set used by ops called from this thread. It is that of the innermost [`with_level`], else of
 /// `EVENKEEL_SIMD`, else the best the machine has.
 ///
-/// # Errors
-/// [`Error::Backend`] where `EVENKEEL_SIMD` names one that is unknown or not there; every op returns the same.
+/// # Errors [`Error::Backend`] if `EVENKEEL_SIMD` names an unknown or unavailable instruction set. Every op then
+/// returns this error.
 ///
 /// ```
 /// println!("running on {}", evenkeel::simd::level()?);
@@ -103,11 +103,10 @@ pub fn level() -> Result<Level> {
     Token::current().map(Token::level)
 }
 
-/// Runs `f` with the ops that it calls from this thread on `level`. A large op uses it on every thread that takes a part.
-/// Around waits in thread pools it behaves as [`report::scope`](crate::report::scope()) does.
+/// Runs `f`. The ops that it calls from this thread use `level`; a large op uses it on all of its threads. Waits in
+/// thread pools are handled as by [`report::scope`](crate::report::scope()).
 ///
-/// # Errors
-/// [`Error::Backend`] where [`Level::is_available`] is false; `f` is then not called.
+/// # Errors [`Error::Backend`] if [`Level::is_available`] is false; `f` is then not called.
 ///
 /// ```
 /// use evenkeel::simd::{Level, with_level};
@@ -118,7 +117,7 @@ pub fn level() -> Result<Level> {
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
 pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Result<R> {
-    /// Puts the outer choice back, also when `f` unwinds.
+    /// Restores the outer choice, also when `f` unwinds.
     struct Restore(Option<Token>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -130,26 +129,27 @@ pub fn with_level<R>(level: Level, f: impl FnOnce() -> R) -> Result<R> {
     Ok(f())
 }
 
-/// Takes the choice of the innermost [`with_level`] from this thread.
+/// Removes the choice of the innermost [`with_level`] from this thread and returns it.
 #[cfg(feature = "parallel")]
 pub(crate) fn take_forced() -> Option<Token> {
     FORCED.take()
 }
 
-/// Puts back what [`take_forced`] gave.
+/// Restores the choice that [`take_forced`] returned.
 #[cfg(feature = "parallel")]
 pub(crate) fn put_forced(forced: Option<Token>) {
     FORCED.set(forced);
 }
 
-/// A computation written over any instruction set.
+/// Computation written over any instruction set.
 ///
-/// The forms for one instruction set are methods, so that the compiler puts each beside its kernel's type: it compiles types
-/// of different modules at the same time.
+/// The forms for one instruction set are methods, so that the compiler places each with its kernel's type. It compiles
+/// types of different modules in parallel.
 pub trait Kernel: Sized {
     type Out;
 
-    /// Must be `#[inline(always)]`, like everything it calls: what is not inlined loses the instructions.
+    /// Runs the kernel. Must be `#[inline(always)]`, like everything it calls: code that is not inlined is compiled
+    /// without the vector instructions.
     fn run<I: Isa>(self, isa: I) -> Self::Out;
 
     #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
@@ -159,7 +159,7 @@ pub trait Kernel: Sized {
     }
 
     /// # Safety
-    /// The CPU has the instructions, as the token proves.
+    /// The CPU must have the instructions, as the token proves.
     #[cfg(target_arch = "x86_64")]
     #[inline(never)]
     #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
@@ -168,7 +168,7 @@ pub trait Kernel: Sized {
     }
 
     /// # Safety
-    /// The CPU has the instructions: the token proves the vector features, and every CPU that has AVX-512 has the
+    /// The CPU must have the instructions. The token proves the vector features, and every CPU with AVX-512 has the
     /// bit-manipulation ones.
     #[cfg(target_arch = "x86_64")]
     #[inline(never)]
@@ -178,7 +178,7 @@ pub trait Kernel: Sized {
     }
 }
 
-/// A level that was found on this machine.
+/// Level that is available on this machine.
 #[derive(Clone, Copy)]
 pub enum Token {
     #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
@@ -205,7 +205,7 @@ impl Token {
         }
     }
 
-    /// The choice for ops called from this thread.
+    /// Returns the instruction set for ops called from this thread.
     pub fn current() -> Result<Self> {
         static CHOSEN: OnceLock<Result<Token>> = OnceLock::new();
         if let Some(forced) = FORCED.get() {

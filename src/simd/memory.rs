@@ -1,11 +1,11 @@
-//! Memory that may not be initialised yet, and the proof that it was written.
+//! Memory that may be uninitialised, and the proof that it was written.
 
 use crate::error::{Error, Result};
 use std::mem::MaybeUninit;
 
-/// Where an op writes: a slice, or memory that is not initialised yet.
+/// Destination of an op: a slice, or uninitialised memory.
 ///
-/// Made by `into()` from either, so it is seldom named: every `_into` form takes both.
+/// Every `_into` form takes both and converts them with `into()`, so this type rarely needs to be named.
 ///
 /// ```
 /// let mut out = Vec::<f32>::with_capacity(2);
@@ -22,8 +22,8 @@ impl<'a, T: Copy> From<&'a mut [T]> for Output<'a, T> {
     fn from(memory: &'a mut [T]) -> Self {
         let len = memory.len();
         let start = memory.as_mut_ptr().cast::<MaybeUninit<T>>();
-        // SAFETY: `MaybeUninit<T>` has the layout of `T`, the borrow is taken over whole, and this crate writes only
-        // initialised values through it.
+        // SAFETY: `MaybeUninit<T>` has the layout of `T`, the exclusive borrow is passed on entirely, and this crate
+        // writes only initialised values through it.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         Output { memory, initialised: true }
     }
@@ -48,13 +48,13 @@ impl<'a, T: Copy> From<&'a mut [MaybeUninit<T>]> for Output<'a, T> {
 }
 
 impl<'a, T> Output<'a, T> {
-    /// The memory as values, if it holds any.
+    /// Returns the memory as values, if it is initialised.
     pub(crate) fn into_values(self) -> Option<&'a mut [T]> {
         if !self.initialised {
             return None;
         }
         let (start, len) = (self.memory.as_mut_ptr().cast::<T>(), self.memory.len());
-        // SAFETY: the borrow is handed on whole, and the memory came from a slice of values.
+        // SAFETY: the borrow is passed on entirely, and the memory came from a slice of values.
         Some(unsafe { std::slice::from_raw_parts_mut(start, len) })
     }
 
@@ -66,18 +66,18 @@ impl<'a, T> Output<'a, T> {
         self.memory.len()
     }
 
-    /// The memory to write, and what turns the count of elements written into a plain slice.
+    /// Returns the memory to write, and a handle that turns it into a plain slice once the elements are written.
     pub(crate) fn start(self) -> (&'a mut [MaybeUninit<T>], Finish<'a, T>) {
         let (start, len) = (self.memory.as_mut_ptr(), self.memory.len());
-        // SAFETY: the borrow is handed on whole. Both ends come from this one pointer, so that using the second one
-        // later is not using what the first took over.
+        // SAFETY: the borrow is passed on entirely. Both results derive from this one pointer, so using the second
+        // later is valid.
         let memory = unsafe { std::slice::from_raw_parts_mut(start, len) };
         let lifetime = std::marker::PhantomData;
         (memory, Finish { start: start.cast(), len, initialised: self.initialised, lifetime })
     }
 }
 
-/// See [`Output::start`].
+/// Handle that returns the written memory; see [`Output::start`].
 pub struct Finish<'a, T> {
     start: *mut T,
     len: usize,
@@ -86,22 +86,23 @@ pub struct Finish<'a, T> {
 }
 
 impl<'a, T> Finish<'a, T> {
-    /// The memory as a slice of values.
+    /// Returns the memory as a slice of values.
     ///
-    /// Memory that was not initialised must have been written whole: `written` is the sum of what
+    /// Memory that was uninitialised must have been written completely: `written` is the sum of the counts that
     /// [`Span`](super::Span)s of disjoint parts reported.
     pub fn done(self, written: super::Written) -> &'a mut [T] {
         assert!(self.initialised || written.0 == self.len, "{} of {} elements written", written.0, self.len);
-        // SAFETY: pointer and length are those of the exclusive borrow that `start` took for 'a, and whoever had the
-        // memory in between has given it back; every element was initialised before or has been written, above.
+        // SAFETY: pointer and length are those of the exclusive borrow that `start` took for 'a, and the other
+        // reference to the memory is no longer used. Every element was initialised before or has been written, as the
+        // assertion checks.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
 
-/// Allocates an empty vector with room for `len` elements.
+/// Allocates an empty vector with capacity for `len` elements.
 ///
-/// Every allocation whose size follows from numbers alone goes through this function: a caller may ask for more memory
-/// than there is. Allocations no larger than the caller's own slices need not.
+/// Every allocation whose size depends only on numeric arguments goes through this function, because a caller may
+/// request more memory than exists. Allocations no larger than the caller's own slices need not.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
@@ -113,15 +114,15 @@ pub fn reserve<T>(op: &'static str, what: &'static str, len: usize) -> Result<Ve
     }
 }
 
-/// Allocates a vector of `len` copies of a value; errors as [`reserve`].
+/// Allocates a vector of `len` copies of a value. The errors are those of [`reserve`].
 pub fn filled<T: Clone>(op: &'static str, what: &'static str, len: usize, value: T) -> Result<Vec<T>> {
     let mut vec = reserve(op, what, len)?;
     vec.resize(len, value);
     Ok(vec)
 }
 
-/// A vector of `len` elements written by `fill`, which gets uninitialised memory and returns it initialised; errors as
-/// [`reserve`], and those of `fill`.
+/// Allocates a vector of `len` elements written by `fill`, which gets uninitialised memory and returns it initialised.
+/// The errors are those of [`reserve`] and of `fill`.
 pub fn new_vec<T: Copy>(
     op: &'static str,
     len: usize,
@@ -137,7 +138,7 @@ pub fn new_vec<T: Copy>(
     Ok(vec)
 }
 
-/// Vectors of these lengths, as [`new_vec`] makes one.
+/// Allocates vectors of these lengths, as [`new_vec`] does for one.
 pub fn new_vecs<T: Copy, const N: usize>(
     op: &'static str,
     lens: [usize; N],
@@ -160,10 +161,10 @@ pub fn new_vecs<T: Copy, const N: usize>(
     }))
 }
 
-/// What [`new_vec`] allocates, in its errors.
+/// Description of the allocation of [`new_vec`] in error messages.
 const RESULT: &str = "the result";
 
-/// Flags as the bytes that kernels read.
+/// Returns flags as the bytes that kernels read.
 pub fn flags_from_bools(flags: &[bool]) -> &[u8] {
     // SAFETY: a bool is one byte, 0 or 1, so any bool is a valid u8.
     unsafe { std::slice::from_raw_parts(flags.as_ptr().cast(), flags.len()) }

@@ -1,21 +1,21 @@
-//! Instruction sets, and all `unsafe` code of the CPU.
+//! Instruction sets, and all `unsafe` code for the CPU.
 //!
-//! Kernels are written once, over blocks of sixteen lanes (`Isa`), and are safe code: a block type can only be made
-//! through an instruction-set token, and a token only where the CPU has the instructions. Sixteen is the block on
-//! every machine (one AVX-512 register, two AVX2 registers, an array), so lane order, tails and sums are the same
-//! everywhere by construction.
+//! Kernels are written once, over blocks of sixteen lanes (`Isa`), in safe code. A block can only be made through an
+//! instruction-set token, and a token only exists where the CPU has the instructions. A block has sixteen lanes on
+//! every machine: one AVX-512 register, two AVX2 registers, or an array. Lane order, tails and sums are therefore the
+//! same everywhere by construction.
 //!
-//! Rules that every implementation keeps, tested in `tests.rs`: arithmetic is IEEE 754 with round to nearest
-//! even and subnormals, which `environment` sets where a thread has another mode; `mul_add` is fused; `a.max(b)` is
-//! `if a > b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does
-//! not; comparisons with NaN are false.
+//! Every implementation keeps these rules, which `tests.rs` checks. Arithmetic is IEEE 754 with round to nearest even
+//! and subnormals; `environment` sets this mode on threads that have another. `mul_add` is fused. `a.max(b)` is `if a >
+//! b { a } else { b }` and `a.min(b)` is `if a < b { a } else { b }`, so a NaN in `b` survives and one in `a` does not.
+//! Comparisons with NaN are false.
 
 mod block;
 mod blocks;
 pub(crate) mod environment;
 mod level;
 mod memory;
-// On x86-64 half of the library's code, for CPUs from before 2013, on which it is 30 to 60 times slower.
+// On x86-64 this is half of the library's code. It serves CPUs from before 2013, where it is 30 to 60 times slower.
 #[cfg(any(feature = "portable", not(target_arch = "x86_64")))]
 mod portable;
 mod prefetch;

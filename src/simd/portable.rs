@@ -1,9 +1,9 @@
-//! The portable instruction set: arrays of sixteen, which the compiler vectorises for whatever the target has.
+//! The portable instruction set: arrays of sixteen, which the compiler vectorises for the target.
 //!
-//! Each operation is a function of its own, not inlined: sixteen lanes of a long kernel, spelled out, would take the
-//! compiler minutes.
+//! Each operation is a separate function that is not inlined. Inlined, the sixteen lanes of a long kernel would take
+//! the compiler minutes.
 
-// Indexed loops over fixed arrays are what the vectoriser is sure of.
+// The vectoriser reliably handles indexed loops over fixed arrays.
 #![allow(clippy::needless_range_loop)]
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
@@ -12,14 +12,14 @@ use half::{bf16, f16};
 use std::mem::MaybeUninit;
 use std::ops::{Add, BitAnd, BitOr, Div, Mul, Not, Sub};
 
-/// The token of the portable instruction set; every machine has it.
+/// Token of the portable instruction set, which every machine has.
 #[derive(Clone, Copy)]
 pub struct Portable;
 
 #[derive(Clone, Copy)]
 pub struct Array<T>([T; 16]);
 
-/// A mask as an array, so that comparisons and selections vectorise like the rest.
+/// Mask as an array, so that comparisons and selections vectorise like the rest.
 #[derive(Clone, Copy)]
 pub struct Bools([bool; 16]);
 
@@ -205,8 +205,8 @@ macro_rules! floats {
 floats!(f32, i32, u32, fused_f32);
 floats!(f64, i64, u64, f64::mul_add);
 
-/// `a * b + c` rounded once, of f32. Without the instruction, the product is exact in f64, and the sum is rounded to odd, so that the last
-/// rounding is the only one that shows (Boldo and Melquiond, 2008). This vectorises.
+/// Computes `a * b + c` of f32, rounded once. Without a fused instruction, the product is exact in f64 and the sum is
+/// rounded to odd, so that only the last rounding affects the result (Boldo and Melquiond, 2008). This vectorises.
 #[inline(always)]
 fn fused_f32(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
@@ -224,7 +224,7 @@ fn fused_f32(a: f32, b: f32, c: f32) -> f32 {
     f64::from_bits(odd) as f32
 }
 
-// SAFETY: the portable instruction set needs nothing of the CPU.
+// SAFETY: the portable instruction set requires no CPU feature.
 unsafe impl Isa for Portable {
     type F32 = Array<f32>;
     type F64 = Array<f64>;
@@ -375,8 +375,8 @@ unsafe impl Isa for Portable {
     }
 }
 
-/// f16 to f32: shift the exponent and fraction into place and let a multiplication by 2^112 mend the bias; it is
-/// exact, and makes normal numbers of subnormal ones.
+/// Converts f16 to f32, exactly. It shifts exponent and fraction into place, and a multiplication by 2^112 corrects the
+/// bias and normalises subnormal numbers.
 #[inline(always)]
 fn widen_f16(value: f16) -> f32 {
     let bits = u32::from(value.to_bits());
@@ -388,7 +388,7 @@ fn widen_f16(value: f16) -> f32 {
     f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)
 }
 
-/// f32 to the bits of an f16, ties to even.
+/// Converts f32 to the bits of an f16, ties to even.
 #[inline(always)]
 fn round_f16(value: f32) -> u16 {
     let bits = value.to_bits();
@@ -410,7 +410,7 @@ fn round_f16(value: f32) -> u16 {
     sign | rounded as u16
 }
 
-/// f32 to the bits of a bf16, ties to even; of NaNs only the canonical one.
+/// Converts f32 to the bits of a bf16, ties to even. A NaN must be the canonical one.
 #[inline(always)]
 fn round_bf16(value: f32) -> u16 {
     let bits = value.to_bits();

@@ -1,33 +1,34 @@
-//! Prefetching the next lane while the current one is computed.
+//! Prefetching the next lane while the current one is computed. A lane here is a run of elements, such as a row.
 
 use super::slice::LANES;
 
-/// The memory behind a lane, where the next lane is if there are no gaps: asked for while this one is computed, it is
-/// there in time. Hardware does so within a pass, but not for a pass that is yet to come.
+/// Address of the next lane, if lanes are contiguous, for prefetching it while the current one is computed. Hardware
+/// prefetches within a pass over memory, but not for a later pass.
 #[derive(Clone, Copy)]
 pub struct Ahead<T>(*const T);
 
 impl<T> Ahead<T> {
-    /// Bytes of a lane beyond which the next one would push this one out of the cache.
+    /// Maximum size of a lane in bytes. Prefetching after a longer one would evict the current lane from the cache.
     const LONGEST: usize = 1 << 18;
 
-    /// The lane that is so many further.
+    /// Returns the address `lanes` lanes after this one.
     pub fn of(lane: &[T], lanes: usize) -> Self {
         Self::new(lane.as_ptr(), lane.len(), lanes)
     }
 
-    /// Behind lanes that are not too long for it; else the lane itself, which costs nothing to ask for.
+    /// Returns the address `lanes` lanes after this one, or this lane's own for a long lane, whose prefetch costs
+    /// nothing.
     pub(super) fn new(lane: *const T, len: usize, lanes: usize) -> Self {
         let is_long = len > Self::LONGEST / size_of::<T>().max(1);
         Ahead(if is_long { lane } else { lane.wrapping_add(lanes * len) })
     }
 
-    /// The same from that element on.
+    /// Advances the address by `start` elements.
     pub fn from(self, start: usize) -> Self {
         Ahead(self.0.wrapping_add(start))
     }
 
-    /// Asks for the next lane's block of this index; there need not be one.
+    /// Prefetches the next lane's block of this index. The block need not exist.
     #[inline(always)]
     pub fn block(self, index: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -36,7 +37,7 @@ impl<T> Ahead<T> {
         let _ = (self.0, index);
     }
 
-    /// The same of what is read so much later that the first cache could not keep it.
+    /// Prefetches a block into the second-level cache, for data read too late for the first level to keep it.
     #[inline(always)]
     pub fn block_for_later(self, index: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -50,13 +51,13 @@ impl<T> Ahead<T> {
     fn ask<const HINT: i32>(self, index: usize) {
         let block = self.0.wrapping_add(LANES * index).cast::<i8>();
         for line in 0..(LANES * size_of::<T>()).div_ceil(64) {
-            // SAFETY: a hint, which can't fault wherever it points.
+            // SAFETY: a prefetch is a hint and cannot fault, whatever the address.
             unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(block.wrapping_add(64 * line)) };
         }
     }
 }
 
-/// Both ends of a lane that is yet to come; nothing is asked for where all is near anyway.
+/// Source and destination of a later lane, to be prefetched. Nothing is prefetched if all data is near anyway.
 #[derive(Clone, Copy)]
 pub struct Next<S, D> {
     pub(super) source: Ahead<S>,
@@ -65,19 +66,19 @@ pub struct Next<S, D> {
 }
 
 impl<S, D> Next<S, D> {
-    /// The source that is so many elements behind this part of one, if it is not too far.
+    /// Targets the source that starts `elements` elements after this part, unless that is too far.
     pub fn behind(part: &[S], elements: usize) -> Self {
         let none = Ahead(std::ptr::null());
         Next { source: Ahead::new(part.as_ptr(), elements, 1), to: none, far: true }
     }
 
-    /// The same from that element on.
+    /// Advances both addresses by `start` elements.
     #[inline(always)]
     pub fn from(self, start: usize) -> Self {
         Next { source: self.source.from(start), to: self.to.from(start), far: self.far }
     }
 
-    /// Asks for the source's block of this index.
+    /// Prefetches the source's block of this index.
     #[inline(always)]
     pub fn source(self, index: usize) {
         if self.far {
@@ -85,7 +86,7 @@ impl<S, D> Next<S, D> {
         }
     }
 
-    /// Asks for the destination's block of this index.
+    /// Prefetches the destination's block of this index.
     #[inline(always)]
     pub fn to(self, index: usize) {
         if self.far {
@@ -93,7 +94,7 @@ impl<S, D> Next<S, D> {
         }
     }
 
-    /// Asks for the block of this index of both.
+    /// Prefetches the blocks of this index of both source and destination.
     #[inline(always)]
     pub fn block(self, index: usize) {
         if self.far {

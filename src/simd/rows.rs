@@ -1,4 +1,4 @@
-//! Work that can be cut between rows: over threads, then over the instruction set.
+//! Work that can be split between rows: over threads, then over the instruction set.
 
 use super::block::Isa;
 use super::environment::in_default;
@@ -7,25 +7,25 @@ use crate::error::Result;
 #[cfg(feature = "parallel")]
 use crate::scopes;
 
-/// A computation on rows that do not depend on one another.
+/// Computation on independent rows.
 pub trait Work: Sized + Send {
-    /// What it yields beside what it writes.
+    /// Value returned in addition to the data written.
     type Out: Send;
-    /// How many rows there are.
+    /// Returns the number of rows.
     fn rows(&self) -> usize;
-    /// Elements in a row: the measure of what a row costs.
+    /// Returns the number of elements in a row, as a measure of its cost.
     fn cols(&self) -> usize;
-    /// The first `at` rows, and the rest.
+    /// Splits the work into the first `at` rows and the rest.
     fn split_at(self, at: usize) -> (Self, Self);
-    /// The yields of two neighbouring parts, together.
+    /// Combines the results of two neighbouring parts.
     fn join(first: Self::Out, rest: Self::Out) -> Self::Out;
-    /// All rows. `#[inline(always)]`, like everything it calls.
+    /// Computes all rows. Must be `#[inline(always)]`, like everything it calls.
     fn run<I: Isa>(self, isa: I) -> Self::Out;
 }
 
-/// Runs the work with the instruction set of the calling thread, on the current rayon pool if it is large enough.
+/// Runs the work with the calling thread's instruction set, split over the current rayon pool if it is large enough.
 ///
-/// How it is cut never shows: rows do not depend on one another.
+/// The split never changes the results, because rows are independent.
 pub fn run<W: Work>(work: W) -> Result<W::Out> {
     let token = Token::current()?;
     if cfg!(test) {
@@ -35,13 +35,13 @@ pub fn run<W: Work>(work: W) -> Result<W::Out> {
     Ok(in_default(|| halve(work, token, most)))
 }
 
-/// The same for unit tests, on the calling thread.
+/// Does the same as [`run`] on the calling thread only, for unit tests.
 #[cfg(test)]
 pub fn run_here<W: Work>(work: W) -> Result<W::Out> {
     Ok(Token::current()?.run((work,)))
 }
 
-/// All rows. A tuple, which the compiler puts beside what is in it.
+/// Kernel that computes all rows. It is a tuple, because the compiler places its code next to the type inside it.
 impl<W: Work> Kernel for (W,) {
     type Out = W::Out;
     #[inline(always)]
@@ -50,20 +50,20 @@ impl<W: Work> Kernel for (W,) {
     }
 }
 
-/// How many rows of so many columns a thread takes at a time.
+/// Returns the number of rows that a thread takes at a time.
 fn rows_a_part(rows: usize, cols: usize) -> usize {
-    /// Elements below which a part is not worth a thread: some 5 microseconds of softmax.
+    /// Number of elements below which a part is too small for a thread: about 5 microseconds of softmax.
     const SMALLEST_PART: usize = 1 << 15;
     const MOST_PARTS: usize = 64;
 
-    // Four parts a thread, so that one that is held up does not hold up all.
+    // Four parts per thread, so that one delayed part does not delay the whole call.
     let threads = threads();
     let parts = (4 * threads).min(MOST_PARTS);
     let rows_a_part = rows.div_ceil(parts).max(SMALLEST_PART / cols.max(1)).max(1);
     if threads == 1 || rows < 2 * rows_a_part { rows } else { rows_a_part }
 }
 
-/// Runs the work in parts of at most so many rows.
+/// Runs the work in parts of at most `most` rows.
 fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
     let rows = work.rows();
     if rows <= most {
@@ -78,7 +78,7 @@ fn halve<W: Work>(work: W, token: Token, most: usize) -> W::Out {
     }
 }
 
-/// Part of some work, and then what came of it.
+/// Part of some work, or its result.
 enum Part<W: Work> {
     Waiting(W),
     Running,
@@ -93,7 +93,7 @@ impl<W: Work> Part<W> {
     }
 }
 
-/// How many threads the current pool has.
+/// Returns the number of threads in the current pool.
 pub fn threads() -> usize {
     #[cfg(feature = "parallel")]
     return rayon::current_num_threads();
@@ -103,8 +103,8 @@ pub fn threads() -> usize {
 
 /// Calls both, on two threads of the current pool if one is free, in the default floating-point environment.
 ///
-/// This and [`spread`] are the only places where a thread of ours waits inside rayon and may run tasks of others meanwhile,
-/// so its scopes are set aside. Not generic, so that it is compiled once.
+/// Only here and in [`spread`] does a thread of this crate wait inside rayon, where it may run unrelated tasks. Its
+/// scopes are suspended meanwhile. Not generic, so that it is compiled once.
 #[inline(never)]
 fn join(first: &mut (dyn FnMut() + Send), rest: &mut (dyn FnMut() + Send)) {
     #[cfg(feature = "parallel")]

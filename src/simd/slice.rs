@@ -1,4 +1,4 @@
-//! Loops over slices in blocks of sixteen: the one place that owns tails.
+//! Loops over slices in blocks of sixteen. All tails are handled here.
 
 use super::block::Isa;
 use super::blocks::{Beside, padded};
@@ -8,10 +8,10 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Add;
 
-/// Lanes of a block.
+/// Number of lanes in a block.
 pub const LANES: usize = 16;
 
-/// How many elements of an output were written; see [`Finish::done`](super::memory::Finish::done).
+/// Number of elements of an output that were written; see [`Finish::done`](super::memory::Finish::done).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Written(pub(super) usize);
 
@@ -23,19 +23,19 @@ impl Add for Written {
 }
 
 impl<T> From<&mut [T]> for Written {
-    /// A slice that a [`Span`] returned was written whole.
+    /// Counts a slice that a [`Span`] returned as completely written.
     fn from(slice: &mut [T]) -> Self {
         Written(slice.len())
     }
 }
 
-/// A source and a destination of equal length that are the same memory or do not overlap: a kernel written over it
+/// Source and destination of equal length, which are the same memory or do not overlap. A kernel written over a span
 /// works in place and out of place.
 pub struct Span<'a, S, D> {
     source: *const S,
     to: *mut MaybeUninit<D>,
     len: usize,
-    /// Whether it is part of more than the nearer caches hold.
+    /// Whether the span is part of more data than the nearer caches hold.
     far: bool,
     lifetime: PhantomData<(&'a [S], &'a mut [D])>,
 }
@@ -58,15 +58,15 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.len
     }
 
-    /// What is to be read. In place, it is gone once something was written.
+    /// Returns the source. In place, it is overwritten once results are written.
     #[inline(always)]
     pub fn source(&self) -> &[S] {
-        // SAFETY: built from a borrow of `len` values that lives for 'a; writing consumes the span, so nothing is
-        // written while this borrow of it lives.
+        // SAFETY: built from a borrow of `len` values that lives for 'a. Writing consumes the span, so nothing is
+        // written while the returned borrow lives.
         unsafe { std::slice::from_raw_parts(self.source, self.len) }
     }
 
-    /// What is to be read, if writing leaves it as it is.
+    /// Returns the source if it is not the destination's memory, so that writing leaves it unchanged.
     #[inline(always)]
     pub fn separate_source(&self) -> Option<&'a [S]> {
         let apart = !std::ptr::addr_eq(self.source, self.to);
@@ -74,26 +74,27 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         apart.then(|| unsafe { std::slice::from_raw_parts(self.source, self.len) })
     }
 
-    /// The same as part of `elements` in all.
+    /// Marks the span as part of `elements` elements in all.
     pub fn of_many(self, elements: usize) -> Self {
-        /// Bytes that second-level caches hold beside as many of results.
+        /// Number of source bytes that second-level caches hold together with as many bytes of results.
         const NEAR: usize = 1 << 18;
         Span { far: elements > NEAR / size_of::<S>().max(1), ..self }
     }
 
-    /// Whether it is part of more than the nearer caches hold, so that what comes next is to be asked for.
+    /// Returns whether the span is part of more data than the nearer caches hold, so that later data should be
+    /// prefetched.
     #[inline(always)]
     pub fn is_far(&self) -> bool {
         self.far
     }
 
-    /// The same as part of what is as far away.
+    /// Returns the span with its `far` flag set to that of another part.
     #[inline(always)]
     pub fn with_far(self, far: bool) -> Self {
         Span { far, ..self }
     }
 
-    /// Both ends of the lane that is so many further, if there are no gaps.
+    /// Returns the source and destination of the lane `lanes` lanes later, if lanes are contiguous, for prefetching.
     #[inline(always)]
     pub fn next(&self, lanes: usize) -> Next<S, D> {
         let lanes = if self.far { lanes } else { 0 };
@@ -104,12 +105,12 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
     }
 
-    /// Where the results of the lane that is so many further go, if there are no gaps.
+    /// Returns the destination of the lane `lanes` lanes later, if lanes are contiguous, for prefetching.
     pub fn ahead(&self, lanes: usize) -> Ahead<D> {
         Ahead::new(self.to.cast_const().cast(), self.len, lanes)
     }
 
-    /// The first `at` elements, and the rest.
+    /// Splits the span into the first `at` elements and the rest.
     #[inline(always)]
     pub fn split_at(self, at: usize) -> (Self, Self) {
         assert!(at <= self.len, "split at {at} of {}", self.len);
@@ -118,7 +119,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         (Span { len: at, ..self }, Span { source, to, len: self.len - at, ..self })
     }
 
-    /// Writes `value` everywhere.
+    /// Writes `value` to every element.
     #[inline(always)]
     pub fn fill(self, value: D) -> &'a mut [D] {
         for i in 0..self.len {
@@ -128,7 +129,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.written()
     }
 
-    /// Writes `values`, which has the span's length.
+    /// Writes `values`, which must have the span's length.
     #[inline(always)]
     pub fn copy_from(self, values: &[D]) -> &'a mut [D] {
         assert_eq!(values.len(), self.len);
@@ -139,7 +140,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.written()
     }
 
-    /// `f` over every element as f32, with the index of the block that it is in.
+    /// Applies `f` to every block as f32 lanes. `f` also gets the block's index.
     #[inline(always)]
     pub fn map<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
         self.blocks_once(
@@ -150,7 +151,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// As [`Span::numbers`], from f64 lanes to f32 lanes.
+    /// Works as [`Span::numbers`], from f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F64) -> I::F32) -> &'a mut [D] {
         self.blocks(
@@ -161,7 +162,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// As [`Span::numbers`], beside blocks of other slices of the span's length.
+    /// Works as [`Span::numbers`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
     pub fn numbers_with<I: Isa, T: Storage, const N: usize>(
         self,
@@ -179,7 +180,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// As [`Span::map_wide`], beside blocks of other slices of the span's length.
+    /// Works as [`Span::map_wide`]; `f` also gets the blocks of other slices of the span's length.
     #[inline(always)]
     pub fn map_wide_with<I: Isa, T: Storage, const N: usize>(
         self,
@@ -196,7 +197,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// As [`Span::map_wide_with`], beside slices of two types.
+    /// Works as [`Span::map_wide_with`], with other slices of two types.
     #[inline(always)]
     pub fn map_wide_with_both<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
         self,
@@ -215,7 +216,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// As [`Span::map`], for results that are no NaN.
+    /// Works as [`Span::map`], for results that are never NaN.
     #[inline(always)]
     pub fn numbers<I: Isa>(self, isa: I, mut f: impl FnMut(usize, I::F32) -> I::F32) -> &'a mut [D] {
         self.blocks(
@@ -226,7 +227,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// As [`Span::map`], in f64.
+    /// Works as [`Span::map`], in f64.
     #[inline(always)]
     pub fn map_wide<I: Isa>(self, isa: I, f: impl Fn(usize, I::F64) -> I::F64) -> &'a mut [D] {
         self.blocks_once(
@@ -237,7 +238,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Writes `f` of each block of `values`, which has the span's length; the source is not read.
+    /// Writes `f` of each block of `values`, which must have the span's length. The span's source is not read.
     #[inline(always)]
     pub fn map_from<I: Isa, T: Storage>(
         self,
@@ -248,7 +249,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map(isa, f)
     }
 
-    /// As [`Span::map_from`], in f64; for long kernels.
+    /// Works as [`Span::map_from`], in f64, for long kernels.
     #[inline(always)]
     pub fn map_from_wide<I: Isa, T: Storage>(
         self,
@@ -259,7 +260,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values).map_wide(isa, f)
     }
 
-    /// As [`Span::map_from`], from f64 lanes to f32 lanes.
+    /// Works as [`Span::map_from`], from f64 lanes to f32 lanes.
     #[inline(always)]
     pub fn narrow_from<I: Isa>(self, isa: I, values: &[f64], f: impl Fn(I::F64) -> I::F32) -> &'a mut [D] {
         self.over(values).blocks_once(
@@ -270,7 +271,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Two spans of equal length, block by block in f64: `f` makes of both sources what both destinations hold.
+    /// Maps two spans of equal length together, block by block in f64: `f` computes both results from both sources.
     #[inline(always)]
     pub fn map_wide_both<I: Isa>(
         spans: [Self; 2],
@@ -287,8 +288,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// The same from blocks as they are, beside those of other slices of the spans' length, and of some that go with each
-    /// of the two.
+    /// Maps two spans together, with source blocks in the storage type. `f` also gets the blocks of `beside`, slices
+    /// that belong to both spans, and of `each`, slices that belong to one of them. All have the spans' length.
     #[inline(always)]
     pub fn map_both_with<I: Isa, T: Storage, U: Storage, const N: usize, const M: usize>(
         spans: [Self; 2],
@@ -317,14 +318,14 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
         for i in 0..whole + usize::from(rest > 0) {
             let at = if i < whole {
-                // SAFETY: sixteen elements from 16 * i on are inside both ends of both spans.
+                // SAFETY: the sixteen elements from 16 * i on are inside source and destination of both spans.
                 [a, b].map(|span| unsafe { (span.source.add(LANES * i), span.to.add(LANES * i)) })
             } else {
                 let [from_a, from_b] = from_buffers.each_ref().map(|buffer| buffer.as_ptr().cast::<S>());
                 let [to_a, to_b] = to_buffers.each_mut().map(|buffer| buffer.as_mut_ptr());
                 [(from_a, to_a), (from_b, to_b)]
             };
-            // SAFETY: sixteen values are there, in the sources or in the buffers just filled.
+            // SAFETY: sixteen values are readable, in the sources or in the buffers just filled.
             let (x, y) = unsafe { (&*at[0].0.cast(), &*at[1].0.cast()) };
             let (of_both, of_x, of_y) = if i < whole {
                 (beside.whole(i), first.whole(i), second.whole(i))
@@ -332,7 +333,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
                 (beside.last.each_ref(), first.last.each_ref(), second.last.each_ref())
             };
             let (x, y) = f(i, [(x, of_x), (y, of_y)], of_both);
-            // SAFETY: there is room for sixteen, and no reference to the sources is left.
+            // SAFETY: sixteen values fit, and no reference to the sources is left.
             D::store_wide(isa, x, unsafe { &mut *at[0].1.cast() });
             // SAFETY: as above; the spans do not overlap.
             D::store_wide(isa, y, unsafe { &mut *at[1].1.cast() });
@@ -346,8 +347,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         spans.map(Span::written)
     }
 
-    /// Hands out stretches of `run` elements, a multiple of sixteen, one after the other with the index of their first
-    /// block; `write` returns the memory of each.
+    /// Splits the span into runs of `run` elements, a multiple of sixteen, and calls `write` for each in order. `write`
+    /// gets the index of the run's first block and the run, and returns the memory it wrote.
     #[inline(always)]
     pub fn in_runs(self, run: usize, mut write: impl FnMut(usize, Self) -> &'a mut [D]) -> &'a mut [D] {
         let all = Span { ..self };
@@ -364,7 +365,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         all.written()
     }
 
-    /// The span with another source, of its length; its own is not read.
+    /// Returns the span with `values`, of the same length, as its source. The original source is not read.
     #[inline(always)]
     pub fn reading<'b, T: Storage>(self, values: &'b [T]) -> Span<'b, T, D>
     where
@@ -373,7 +374,7 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         self.over(values)
     }
 
-    /// [`Span::reading`] for a span that is consumed before `values` can change.
+    /// Does the same as [`Span::reading`], for a span that is consumed before `values` can change.
     #[inline(always)]
     fn over<T: Storage>(self, values: &[T]) -> Span<'a, T, D> {
         assert_eq!(values.len(), self.len);
@@ -396,8 +397,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         )
     }
 
-    /// Loads, computes and stores block by block, beside blocks of other slices of the span's length; two at a time, so
-    /// that short kernels are as fast as what is around them.
+    /// Loads, computes and stores block by block, together with the blocks of other slices of the span's length. Two
+    /// blocks per iteration keep the loop overhead low for short kernels.
     #[inline(always)]
     fn blocks_with<T: Storage, U: Storage, const N: usize, const M: usize, V>(
         self,
@@ -413,13 +414,13 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         let all = Span { ..self };
         let pairs = self.len / (2 * LANES);
         for pair in 0..pairs {
-            // SAFETY: 32 elements from 32 * pair on are inside both ends.
+            // SAFETY: the 32 elements from 32 * pair on are inside source and destination.
             let (from, to) = unsafe { (self.source.add(2 * LANES * pair), self.to.add(2 * LANES * pair)) };
-            // SAFETY: 32 values are there.
+            // SAFETY: 32 values are readable.
             let from: &[[S; LANES]; 2] = unsafe { &*from.cast() };
             let a = compute(2 * pair, &from[0], beside.whole(2 * pair), also.whole(2 * pair));
             let b = compute(2 * pair + 1, &from[1], beside.whole(2 * pair + 1), also.whole(2 * pair + 1));
-            // SAFETY: there is room for 32, and the reference to the source is gone.
+            // SAFETY: 32 values fit, and the reference to the source is no longer used.
             let to: &mut [[MaybeUninit<D>; LANES]; 2] = unsafe { &mut *to.cast() };
             store(a, &mut to[0]);
             store(b, &mut to[1]);
@@ -439,8 +440,8 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         all.written()
     }
 
-    /// As [`Span::blocks`], one at a time; the last, shorter one goes through buffers, in which a value that is there
-    /// stands for those that are missing. The body is compiled once, for long kernels.
+    /// Works as [`Span::blocks`], with one block per iteration. The last, partial block goes through buffers, in which
+    /// one of its values fills the missing lanes. The body is compiled once, for long kernels.
     #[inline(always)]
     fn blocks_once<V>(
         self,
@@ -457,24 +458,24 @@ impl<'a, S: Storage, D: Storage> Span<'a, S, D> {
         }
         for i in 0..whole + usize::from(rest > 0) {
             let (from, to) = if i < whole {
-                // SAFETY: sixteen elements from 16 * i on are inside both ends.
+                // SAFETY: the sixteen elements from 16 * i on are inside source and destination.
                 unsafe { (self.source.add(LANES * i), self.to.add(LANES * i)) }
             } else {
                 (from_buffer.as_ptr().cast(), to_buffer.as_mut_ptr())
             };
-            // SAFETY: sixteen values are there, in the source or in the buffer just filled.
+            // SAFETY: sixteen values are readable, in the source or in the buffer just filled.
             let value = compute(i, unsafe { &*from.cast() });
-            // SAFETY: there is room for sixteen, and the reference to the source is gone.
+            // SAFETY: sixteen values fit, and the reference to the source is no longer used.
             store(value, unsafe { &mut *to.cast() });
         }
         for (i, value) in to_buffer[..rest].iter().enumerate() {
-            // SAFETY: inside the destination.
+            // SAFETY: the element is inside the destination.
             unsafe { *self.to.add(LANES * whole + i) = *value };
         }
         self.written()
     }
 
-    /// Every method that ends in this has written all of the destination.
+    /// Returns the destination. Every method that calls this has written all of it.
     #[inline(always)]
     fn written(self) -> &'a mut [D] {
         // SAFETY: the destination is borrowed for 'a by this span alone, and every element has been written.

@@ -1,4 +1,4 @@
-//! How each storage type reaches the lanes and comes back.
+//! Conversions between each storage type and the lanes.
 
 use super::block::{Float, Isa, Select};
 use crate::element::{Element, Limits};
@@ -6,16 +6,16 @@ use half::{bf16, f16};
 use std::fmt::Debug;
 use std::mem::MaybeUninit;
 
-/// Loads and stores of one storage type; sealed, the part of [`Element`] that kernels use.
+/// Loads and stores of one storage type. Sealed; the part of [`Element`] that kernels use.
 ///
-/// Loads are exact but for `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and make
-/// every NaN [`Element::NAN`].
+/// Loads are exact, except from `f64` to `f32` lanes, which no kernel uses. Stores round once, to nearest even, and
+/// turn every NaN into [`Element::NAN`].
 pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static {
-    /// What fills a block where there is nothing.
+    /// Filler for the lanes of a block that have no element.
     #[doc(hidden)]
     const NAUGHT: Self;
-    /// Whether this is f64. Code behind a constant is not compiled for the other types; behind a comparison of
-    /// [`Element::DTYPE`] it is.
+    /// Whether this is f64. Code behind this constant is not compiled for the other types. Behind a comparison of
+    /// [`Element::DTYPE`] it would be.
     #[doc(hidden)]
     const IS_F64: bool = false;
     /// Whether this is f32.
@@ -25,7 +25,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     fn load<I: Isa>(isa: I, from: &[Self; 16]) -> I::F32;
     #[doc(hidden)]
     fn load_wide<I: Isa>(isa: I, from: &[Self; 16]) -> I::F64;
-    /// Stores what is no NaN but perhaps the canonical one.
+    /// Stores numbers. A NaN must be the canonical one.
     #[doc(hidden)]
     fn store_number<I: Isa>(isa: I, value: I::F32, to: &mut [MaybeUninit<Self>; 16]);
     #[doc(hidden)]
@@ -35,7 +35,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
     }
     #[doc(hidden)]
     fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]);
-    /// What is no NaN but perhaps the canonical one, rounded to this type.
+    /// Rounds numbers to this type and widens them again. A NaN must be the canonical one.
     #[doc(hidden)]
     #[inline(always)]
     fn round_number<I: Isa>(isa: I, value: I::F32) -> I::F32 {
@@ -44,7 +44,7 @@ pub trait Storage: Copy + Debug + PartialEq + PartialOrd + Send + Sync + 'static
         // SAFETY: all sixteen were stored.
         Self::load(isa, unsafe { &*to.as_ptr().cast() })
     }
-    /// The value rounded to this type and widened again.
+    /// Rounds numbers to this type and widens them again.
     #[doc(hidden)]
     fn round_wide<I: Isa>(isa: I, value: I::F64) -> I::F64;
 }
@@ -120,7 +120,8 @@ macro_rules! half_storage {
             }
             #[inline(always)]
             fn store_wide<I: Isa>(isa: I, value: I::F64, to: &mut [MaybeUninit<Self>; 16]) {
-                // Rounded in f64 to what the type can hold, so the two conversions that follow are exact.
+                // The value is rounded in f64 to one that the type can hold, so the two conversions that follow are
+                // exact.
                 let rounded = isa.narrow(round_to(isa, value, &<$type as Element>::LIMITS));
                 isa.$exact(I::F32::select(rounded.is_nan(), isa.f32(f32::NAN), rounded), to);
             }
@@ -138,8 +139,8 @@ macro_rules! half_storage {
 half_storage!(f16, load_f16, store_f16, store_f16);
 half_storage!(bf16, load_bf16, store_bf16, store_bf16_exact);
 
-/// The nearest number of a narrower format, ties to even, in one rounding: adding and taking away 1.5 * 2^52 units in
-/// the last place of that format leaves the rounded value. Overflow is left to the conversion that follows.
+/// Rounds to the nearest number of a narrower format, ties to even, in one rounding. Adding and subtracting 1.5 * 2^52
+/// units in the last place of that format leaves the rounded value. Overflow is left to the conversion that follows.
 #[inline(always)]
 fn round_to<I: Isa>(isa: I, value: I::F64, limits: &Limits) -> I::F64 {
     const EXPONENT: i64 = 0x7ff0_0000_0000_0000;

@@ -2,7 +2,8 @@
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
 use super::level::{Kernel, Level, Token, with_level};
-use super::slice::{Span, block, fold};
+use super::blocks::{block, fold};
+use super::slice::Span;
 use super::storage::Storage;
 use crate::element::Element;
 use half::{bf16, f16};

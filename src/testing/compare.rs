@@ -1,13 +1,15 @@
-//! Comparisons that say what differs where, and that nothing can slip through: each fails unless a value is within.
+//! Comparisons that report which values differ and where. A comparison fails unless the value is within the bound, so
+//! NaN cannot pass.
 
 use super::ulp::{self, Expected};
 use crate::element::Element;
 use crate::reference::Real;
 use std::fmt::Write;
 
-/// The largest error in ULPs, or a text that says which results are off by more than `ulps`.
+/// Returns the largest error in ULPs, or a message with the results that are off by more than `ulps`.
 ///
-/// `input` is shown beside what is wrong if it has the results' length. A comparison of nothing is a failure.
+/// The message shows the input of a wrong result if `input` is as long as the results. A comparison of empty slices
+/// fails.
 ///
 /// ```
 /// use evenkeel::testing::within;
@@ -24,7 +26,7 @@ pub fn within<E: Element, X: Expected>(
     all_within(what, input, got, exact, ulps, |i| ulp::error(got[i], exact[i]))
 }
 
-/// As [`within`], in ULPs at the larger of the result and `largest` of its index.
+/// Compares like [`within`], but in ULPs of the larger of the result and `largest(index)`.
 pub fn within_terms<E: Element, X: Expected>(
     what: &str,
     input: &[E],
@@ -34,14 +36,14 @@ pub fn within_terms<E: Element, X: Expected>(
     ulps: f64,
 ) -> Result<f64, String> {
     all_within(what, input, got, exact, ulps, |i| {
-        // A result that is not finite answers for itself.
+        // For a result that is not finite, `largest` has no influence.
         let result = ulp::toward_zero(exact[i]);
         let at = if result.is_finite() { largest(i).abs().max(result) } else { result };
         ulp::error_at(got[i], exact[i], at)
     })
 }
 
-/// As [`within`], with an error of the caller's own for each index.
+/// Compares like [`within`], but with the error that `error(index)` returns.
 pub fn all_within<E: Element, X: Expected>(
     what: &str,
     input: &[E],
@@ -74,7 +76,7 @@ pub fn all_within<E: Element, X: Expected>(
     Err(format!("{what}: {wrong} of {} results are more than {ulps} ULP off:{failure}", got.len()))
 }
 
-/// Fails unless both are the same bits.
+/// Panics unless both slices have the same bits.
 #[track_caller]
 pub fn assert_same_bits<E: Element>(what: &str, got: &[E], expected: &[E]) {
     if let Err(failure) = same_bits(what, got, expected) {
@@ -82,7 +84,8 @@ pub fn assert_same_bits<E: Element>(what: &str, got: &[E], expected: &[E]) {
     }
 }
 
-/// Nothing, or which elements differ in any bit: the sign of a zero, the payload of a NaN.
+/// Compares the bits of two slices, including signs of zeros and payloads of NaN. Returns a message with the elements
+/// that differ.
 pub fn same_bits<E: Element>(what: &str, got: &[E], expected: &[E]) -> Result<(), String> {
     same_length(what, got.len(), expected.len())?;
     let differs = |&i: &usize| got[i].bits() != expected[i].bits();
@@ -97,25 +100,27 @@ pub fn same_bits<E: Element>(what: &str, got: &[E], expected: &[E]) -> Result<()
     Err(failure)
 }
 
-/// A comparison of nothing proves nothing.
+/// Checks that both lengths are equal and not 0, because a comparison of empty slices proves nothing.
 fn same_length(what: &str, got: usize, expected: usize) -> Result<(), String> {
     if got != expected {
-        return Err(format!("{what}: {got} results where {expected} are expected"));
+        return Err(format!("{what}: got {got} results, expected {expected}"));
     }
     if got == 0 {
-        return Err(format!("{what}: there is nothing to compare"));
+        return Err(format!("{what}: there are no results to compare"));
     }
     Ok(())
 }
 
-/// A value with its bits.
+/// Formats a value with its bits.
 pub fn show<E: Element>(value: E) -> String {
     format!("{:e} ({:#x})", value.widen(), value.bits())
 }
 
-/// Fails unless every result is within so many ULPs of what is expected: exact numbers, or stored values.
+/// Panics unless every result is within the given number of ULPs of the expected value, which may be an exact number or
+/// a stored value.
 ///
-/// Both are anything that derefs to a slice. What follows the bound names the case, as in `assert!`.
+/// Results and expected values can be anything that dereferences to a slice. Further arguments format the name of the
+/// case, as in `assert!`.
 ///
 /// ```
 /// use evenkeel::testing::assert_ulps;

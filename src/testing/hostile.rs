@@ -1,4 +1,4 @@
-//! Rows made to break naive formulas: fixed ones by name, and strategies for proptest.
+//! Rows that break naive formulas: fixed rows with names, and strategies for proptest.
 //!
 //! ```
 //! use evenkeel::testing::{hostile, within};
@@ -6,13 +6,13 @@
 //! use half::bf16;
 //! use proptest::prelude::*;
 //!
-//! // Each of these breaks e^x / sum e^x.
+//! // Each of these rows breaks e^x / sum e^x.
 //! for hostile::Hostile { name, row } in hostile::scores::<bf16>(100) {
 //!     let y = softmax(Rows::new(&row, 1, row.len())?, &Softmax::default())?;
 //!     within(name, &row, &y, &reference::softmax(&row).unwrap(), 0.51).unwrap();
 //! }
 //!
-//! // And so do many of these.
+//! // Many of these rows break it too.
 //! proptest!(|(row in hostile::rows::<bf16>(1..=4096))| {
 //!     let y = softmax(Rows::new(&row, 1, row.len())?, &Softmax::default())?;
 //!     within("softmax", &row, &y, &reference::softmax(&row).unwrap(), 0.51).unwrap();
@@ -25,7 +25,7 @@ use crate::element::Element;
 use proptest::collection::SizeRange;
 use proptest::prelude::*;
 
-/// A row of finite values of any of the kinds below: what a function of rows must take, whatever it computes.
+/// Generates rows of finite values of all kinds in this module. Any function of rows must accept them.
 pub fn rows<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let lengths = lengths.into();
     prop_oneof![
@@ -36,12 +36,13 @@ pub fn rows<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = 
     ]
 }
 
-/// A row to normalise: of large or small squares, or of a tiny spread about a large mean.
+/// Generates rows for norms: rows with large or tiny squares, or with a tiny spread around a large mean.
 pub fn norms<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     one_of(lengths.into(), norm_rows)
 }
 
-/// A row of logits for a sampler, one of them above -inf at least: peaked, with equals, masked in part, or far apart.
+/// Generates rows of logits for a sampler, with at least one logit above -inf. They include peaked rows, equal logits,
+/// masked logits and logits that are far apart.
 ///
 /// ```
 /// use evenkeel::testing::hostile;
@@ -73,7 +74,7 @@ pub fn logits<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value 
     })
 }
 
-/// Which positions of a row may be attended to: by chance, up to a length, one, all, or none.
+/// Generates keep flags for a row: random ones, all up to a length, a single one, all, or none.
 pub fn masks(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<bool>> {
     (prop::collection::vec(any::<bool>(), lengths), 0..5u8, any::<prop::sample::Index>()).prop_map(
         |(mut keep, kind, at)| {
@@ -92,7 +93,7 @@ pub fn masks(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<bool>> 
     )
 }
 
-/// One of the fixed rows of some length.
+/// Generates one of the fixed rows, with a random length.
 fn one_of<E: Element>(lengths: SizeRange, rows: fn(usize) -> Vec<Hostile<E>>) -> impl Strategy<Value = Vec<E>> {
     let len = prop::collection::vec(Just(()), lengths).prop_map(|units| units.len());
     (len, any::<prop::sample::Selector>()).prop_map(move |(len, which)| which.select(rows(len)).row)
@@ -104,24 +105,24 @@ fn norm_rows<E: Element>(len: usize) -> Vec<Hostile<E>> {
     rows
 }
 
-/// A number of 1024ths below 1 that looks like chance and is none.
+/// Returns a pseudo-random multiple of 1/1024 below 1.
 pub fn scattered(i: usize) -> f64 {
     (((i * 2_654_435_761) >> 7) % 1024) as f64 / 1024.0
 }
 
-/// A row that is made to break a naive formula.
+/// A row that breaks a naive formula.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hostile<E> {
-    /// What it does.
+    /// Description of the row.
     pub name: &'static str,
-    /// Its values.
+    /// Values of the row.
     pub row: Vec<E>,
 }
 
-/// Rows of scores: what attention and language models hand to a softmax when something went wrong, or only far.
+/// Returns rows of extreme scores, such as attention and language models may pass to a softmax.
 pub fn scores<E: Element>(len: usize) -> Vec<Hostile<E>> {
     let limits = E::LIMITS;
-    // Beyond where exp overflows, yet where differences of a few can still be told in the type.
+    // exp overflows here, but the type can still represent small differences.
     let high = 2.0 * limits.exp_max;
     let far = (limits.max / 4.0).min(2f64.powi(28));
     let noise = |i: usize| 8.0 * scattered(i);
@@ -141,7 +142,7 @@ pub fn scores<E: Element>(len: usize) -> Vec<Hostile<E>> {
     ]
 }
 
-/// Rows to normalise: their squares overflow or vanish, or one dwarfs the others.
+/// Returns rows for norms. Their squares overflow or underflow, or one element is much larger than the others.
 pub fn vectors<E: Element>(len: usize) -> Vec<Hostile<E>> {
     let limits = E::LIMITS;
     let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
@@ -155,14 +156,14 @@ pub fn vectors<E: Element>(len: usize) -> Vec<Hostile<E>> {
     ]
 }
 
-/// A tiny spread about a large mean, in which mean x^2 - mean^2 has no digits left.
+/// Returns a row with a tiny spread around a large mean, for which mean x^2 - mean^2 has no correct digits.
 pub fn far_mean<E: Element>(len: usize) -> Hostile<E> {
     let far = (1.0 / E::LIMITS.epsilon) * 0.75;
     let row = (0..len).map(|i| E::from_wide(far + (2.0 * scattered(i)).floor())).collect();
     Hostile { name: "far from zero", row }
 }
 
-/// A row of values of every kind that is finite: near zero, of any bits, and special.
+/// Generates rows of finite values of every kind: near zero, with random bits, and special values.
 pub fn any_finite<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let value = prop_oneof![
         4 => (-20.0..20.0f64).prop_map(E::from_wide),
@@ -172,7 +173,7 @@ pub fn any_finite<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Va
     prop::collection::vec(value.prop_map(|v| if v.widen().is_finite() { v } else { E::ZERO }), lengths)
 }
 
-/// A row of values about a mean, which may be large.
+/// Generates rows of values around a mean, which may be large.
 pub fn bell<E: Element>(lengths: impl Into<SizeRange>) -> impl Strategy<Value = Vec<E>> {
     let unit = prop::collection::vec(-1.0..1.0f64, lengths);
     (unit, -1e3..1e3f64, 0.01..50.0f64)

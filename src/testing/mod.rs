@@ -1,24 +1,24 @@
-//! What tests and benchmarks of other implementations need: inputs that break naive formulas, comparisons in ULP,
-//! suites that name what is wrong, and the rows of this project's own benchmarks.
+//! Tools to test and benchmark other implementations: inputs that break naive formulas, comparisons in ULP, suites that
+//! name defects, and the rows of this project's own benchmarks.
 //!
 //! ```toml
 //! [dev-dependencies]
 //! evenkeel = { version = "0.1", features = ["testing"] }
 //! ```
 //!
-//! | to | there is |
+//! | task | item |
 //! |---|---|
-//! | ask an engine's softmax, norm, loss or sampler for the known defects | [`conformance`] |
-//! | look whether a candle module will train, with the feature `candle` | `stability` |
-//! | make rows for tests of one's own | [`hostile`], [`values`] |
-//! | say what a row should give | [`mod@crate::reference`] |
-//! | compare | [`assert_ulps!`], [`within()`], [`same_bits()`], [`ulp`]; [`Ulps`] with the macros of approx |
-//! | measure on the same rows | [`workloads`] |
+//! | check an engine's softmax, norm, loss or sampler for known defects | [`conformance`] |
+//! | check whether a candle module will train (feature `candle`) | `stability` |
+//! | generate rows for your own tests | [`hostile`], [`values`] |
+//! | compute the exact result | [`mod@crate::reference`] |
+//! | compare results | [`assert_ulps!`], [`within()`], [`same_bits()`], [`ulp`]; [`Ulps`] with the macros of approx |
+//! | benchmark on the same rows as this project | [`workloads`] |
 //!
 //! ```
 //! use evenkeel::testing::conformance;
 //!
-//! // An engine's softmax: as it is written in many.
+//! // The softmax of an engine, as many engines implement it.
 //! fn softmax(x: &[f32], _rows: usize, cols: usize) -> Vec<f32> {
 //!     let mut y = x.to_vec();
 //!     for row in y.chunks_mut(cols) {
@@ -34,7 +34,7 @@
 //! assert!(report.has(conformance::Defect::MaskedRow), "{report}");
 //! ```
 //!
-//! The traits are those of [proptest] 1 and [approx] 0.5, which are exported from here.
+//! Strategies and comparison traits are those of [proptest] 1 and [approx] 0.5. Both crates are re-exported here.
 
 #![forbid(unsafe_code)]
 

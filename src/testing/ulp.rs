@@ -5,11 +5,11 @@ use crate::element::Element;
 use crate::reference::Real;
 use half::{bf16, f16};
 
-/// A number that results are held against: what [`mod@crate::reference`] answers in, or a stored value.
+/// A number that results are compared with: a number type of [`mod@crate::reference`], or a stored value.
 pub trait Expected: Copy {
-    /// The type that has digits to spare.
+    /// Number type with more digits than the storage type.
     type Wide: Real;
-    /// The number, unrounded.
+    /// Returns the number in the wide type, unrounded.
     fn wide(self) -> Self::Wide;
 }
 
@@ -32,13 +32,15 @@ macro_rules! stored {
 }
 stored!(f32, f16, bf16);
 
-/// The distance between neighbouring values of the type where the magnitude lies: at zero and among the subnormal
-/// numbers the smallest of them, at and beyond the largest value the distance below it.
+/// Returns the ULP at a magnitude: the distance between neighbouring values of the type.
+///
+/// At zero and for subnormal numbers, this is the smallest subnormal number. At the largest value and beyond, it is the
+/// distance below the largest value.
 ///
 /// ```
 /// use evenkeel::testing::ulp;
 /// use half::bf16;
-/// assert_eq!(ulp::size::<bf16>(256.0), 2.0); // why a sum of ones in bf16 stands still there
+/// assert_eq!(ulp::size::<bf16>(256.0), 2.0); // so a sum of ones in bf16 stops growing there
 /// ```
 pub fn size<E: Element>(magnitude: f64) -> f64 {
     let limits = E::LIMITS;
@@ -46,7 +48,7 @@ pub fn size<E: Element>(magnitude: f64) -> f64 {
     f64::from_bits(exponent_bits) * limits.epsilon
 }
 
-/// How far a stored value is from the exact one, in ULPs at the exact one. Correct rounding is 0.5 at most.
+/// Returns the error of a stored value in ULPs of the exact value. Correct rounding gives at most 0.5.
 ///
 /// ```
 /// use evenkeel::testing::ulp;
@@ -57,11 +59,10 @@ pub fn error<E: Element, X: Expected>(got: E, exact: X) -> f64 {
     error_at(got, exact, toward_zero(exact))
 }
 
-/// How far a stored value is from the exact one, in ULPs at the magnitude `at`.
+/// Returns the error of a stored value in ULPs at the magnitude `at`.
 ///
-/// Infinity, when stored, is what lies one step beyond the largest finite value: right for whatever rounds to it and
-/// for all that lies further out. NaN is right for NaN only, and is infinitely far from all else. Where `at` is zero,
-/// nothing but zero is right.
+/// A stored infinity is correct for every exact value that rounds to it, and wrong for all others. NaN is correct only
+/// for NaN; otherwise the error is infinite. If `at` and the exact value are zero, only zero is correct.
 pub fn error_at<E: Element, X: Expected>(got: E, exact: X, at: f64) -> f64 {
     error_of::<E, X::Wide>(got.widen(), exact.wide(), at)
 }
@@ -85,15 +86,15 @@ fn error_of<E: Element, R: Real>(wide: f64, exact: R, at: f64) -> f64 {
     ((R::from(wide) - exact) / size).to_f64().abs()
 }
 
-/// The magnitude as f64, rounded down: a number just below a power of two keeps the smaller ULP.
+/// Returns the magnitude as f64, rounded down, so that a number just below a power of two has the smaller ULP.
 pub fn toward_zero<X: Expected>(exact: X) -> f64 {
     let exact = exact.wide().abs();
     let near = exact.to_f64();
     if X::Wide::from(near) > exact { near.next_down() } else { near }
 }
 
-/// How many steps from one stored value to the next lie between two: 0 for equals, zeros of either sign among them,
-/// and for two NaN; `u64::MAX` between NaN and a number.
+/// Returns the distance of two stored values in neighbouring values. It is 0 for equal values, for zeros of different
+/// signs and for two NaN. Between NaN and a number it is `u64::MAX`.
 ///
 /// ```
 /// use evenkeel::testing::ulp;

@@ -1,4 +1,4 @@
-//! The traits of the crate approx for every storage type.
+//! The traits of the crate approx, for every storage type.
 
 use super::compare::show;
 use super::ulp;
@@ -6,12 +6,12 @@ use crate::element::Element;
 use approx::{AbsDiffEq, RelativeEq, UlpsEq};
 use std::fmt;
 
-/// A stored value that the macros of [`approx`](https://docs.rs/approx) compare; f16 and bf16 among them, for which
-/// approx has nothing of its own.
+/// Wrapper of a value for the macros of [`approx`](https://docs.rs/approx). It also supports f16 and bf16, which approx
+/// itself does not.
 ///
-/// Steps are counted in the storage type. There is no tolerance but the one that is given: approx's own `f32` takes
-/// two results for equal that are within one epsilon of each other, and with it every small one for zero. NaN is equal
-/// to nothing, as there.
+/// ULPs are counted in the storage type. The only tolerance is the given one. In contrast, approx's comparison of `f32`
+/// also accepts a difference of one epsilon, so that every small result equals zero. As in approx, NaN is not equal to
+/// anything.
 ///
 /// ```
 /// use approx::{assert_abs_diff_ne, assert_relative_eq, assert_ulps_eq, assert_ulps_ne};
@@ -29,7 +29,7 @@ use std::fmt;
 pub struct Ulps<E>(pub E);
 
 impl<E: Element> Ulps<E> {
-    /// Each of these values.
+    /// Wraps each of these values.
     pub fn all(values: &[E]) -> Vec<Self> {
         values.iter().map(|&value| Ulps(value)).collect()
     }
@@ -49,7 +49,7 @@ impl<E: Element> AbsDiffEq for Ulps<E> {
     }
 
     fn abs_diff_eq(&self, other: &Self, epsilon: f64) -> bool {
-        // Equal infinities have no difference.
+        // The difference of equal infinities is NaN, so they are compared first.
         self == other || (self.0.widen() - other.0.widen()).abs() <= epsilon
     }
 }

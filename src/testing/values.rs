@@ -1,13 +1,15 @@
-//! Values of a storage type by their bits and by their order: all of them, the special ones, walks and even spacing.
+//! Values of a storage type by their bits or order: all values, special values, neighbourhoods and evenly spaced
+//! values.
 
 use crate::element::Element;
 
-/// Every storage type, as a sequence of values in increasing order.
+/// A storage type as a sequence of values in increasing order.
 pub trait Bits: Element {
-    /// How many bits a value has.
+    /// Number of bits of a value.
     const WIDTH: u32 = 8 * size_of::<Self>() as u32;
 
-    /// The place of a value in increasing order, zeros at 0 and infinities at the ends; not for NaN.
+    /// Returns the position of a value in increasing order. Zeros are at 0, infinities at the ends. NaN has no
+    /// position.
     ///
     /// ```
     /// use evenkeel::testing::values::Bits;
@@ -19,7 +21,7 @@ pub trait Bits: Element {
         if self.bits() & sign == 0 { magnitude } else { -magnitude }
     }
 
-    /// The value at a place, or the infinity of that side.
+    /// Returns the value at a position, or the infinity of that sign if the position is beyond the ends.
     fn at_place(place: i64) -> Self {
         let magnitude = place.unsigned_abs().min(Self::INFINITY.bits());
         Self::from_bits(if place < 0 { magnitude | 1 << (Self::WIDTH - 1) } else { magnitude })
@@ -28,20 +30,21 @@ pub trait Bits: Element {
 
 impl<E: Element> Bits for E {}
 
-/// Every value of a 16-bit type, NaN among them.
+/// Returns every value of a 16-bit type, including NaN.
 ///
 /// # Panics
-/// For a wider type, of which there are too many.
+/// For a wider type, which has too many values.
 ///
 /// ```
 /// assert_eq!(evenkeel::testing::values::all::<half::bf16>().len(), 65_536);
 /// ```
 pub fn all<E: Bits>() -> Vec<E> {
-    assert_eq!(E::WIDTH, 16, "{} has too many values", E::DTYPE);
+    assert_eq!(E::WIDTH, 16, "{} is not a 16-bit type and has too many values", E::DTYPE);
     (0..1 << 16).map(E::from_bits).collect()
 }
 
-/// Zeros, infinities, NaN of several payloads, and the ends of the subnormal, the normal and the finite numbers.
+/// Returns zeros, infinities, NaN with several payloads, ±1, and the limits of the subnormal, normal and finite
+/// numbers.
 pub fn special<E: Bits>() -> Vec<E> {
     let quiet = E::NAN.bits();
     let sign = 1 << (E::WIDTH - 1);
@@ -53,7 +56,7 @@ pub fn special<E: Bits>() -> Vec<E> {
     values
 }
 
-/// Every value within so many steps of each point.
+/// Returns every value within `steps` neighbours of each point.
 ///
 /// ```
 /// use evenkeel::testing::values::walk;
@@ -67,7 +70,7 @@ pub fn walk<E: Bits>(points: &[f64], steps: i64) -> Vec<E> {
     points.iter().flat_map(around).collect()
 }
 
-/// As many values, evenly spaced by place from one value to another.
+/// Returns `count` values from one value towards another, evenly spaced by position.
 pub fn spaced<E: Bits>(from: f64, to: f64, count: usize) -> Vec<E> {
     let (from, to) = (i128::from(E::from_wide(from).place()), i128::from(E::from_wide(to).place()));
     (0..count as i128).map(|i| E::at_place((from + (to - from) * i / count as i128) as i64)).collect()

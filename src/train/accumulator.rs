@@ -1,4 +1,4 @@
-//! Gradients of several batches, added up.
+//! Sums of the gradients of several batches.
 
 use super::optimizer::check_len;
 use crate::cpu::accumulator::add;
@@ -8,15 +8,17 @@ use crate::simd::filled;
 
 const OP: &str = "accumulator";
 
-/// The sum of gradients of several batches, in f32 whatever their type: in f16 and bf16, small ones would no longer be seen
-/// beside the sum. Sums of f64 gradients are rounded to f32.
+/// Sums of the gradients of several batches, in f32 for gradients of any type.
+///
+/// In f16 and bf16, a small gradient would be lost when it is added to a large sum. Sums of f64 gradients are rounded
+/// to f32.
 ///
 /// # Special values
-/// A NaN or an infinity stays in the sum, and [`LossScaler::unscale`](super::LossScaler::unscale) finds it; so does a sum
-/// beyond f32, which is infinite.
+/// A NaN or an infinity remains in the sum, and a sum beyond f32 becomes infinite.
+/// [`LossScaler::unscale`](super::LossScaler::unscale) detects both.
 ///
 /// # Accuracy
-/// Each sum of two is rounded once: 0.501 ULP.
+/// Each addition is rounded once: 0.501 ULP.
 ///
 /// ```
 /// use evenkeel::train::Accumulator;
@@ -26,7 +28,7 @@ const OP: &str = "accumulator";
 /// for _ in 0..1000 {
 ///     sum.add(&[Some((&grad).into())])?;
 /// }
-/// // In bf16 it would have stalled at 4.
+/// // A sum in bf16 would stall at 4.
 /// assert!((sum.grads()[0][0] - 10.009766).abs() < 1e-3);
 /// # Ok::<(), evenkeel::Error>(())
 /// ```
@@ -36,7 +38,7 @@ pub struct Accumulator {
 }
 
 impl Accumulator {
-    /// Zeros, for tensors with so many elements.
+    /// Creates sums of zeros, for tensors with these numbers of elements.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -45,11 +47,11 @@ impl Accumulator {
         Ok(Accumulator { sums })
     }
 
-    /// Adds the gradients of a batch, of those tensors that have one.
+    /// Adds the gradients of a batch, for the tensors that have one.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for other tensors than those it was made for: the sums are then what they were.
-    /// [`Error::Backend`].
+    /// [`Error::ShapeMismatch`] if the number or lengths of the tensors differ from those passed to
+    /// [`Accumulator::new`]; the sums are then unchanged. [`Error::Backend`].
     pub fn add(&mut self, grads: &[Option<Floats<'_>>]) -> Result<()> {
         if grads.len() != self.sums.len() {
             return Err(Error::shape(OP, "grads", grads.len().to_string(), self.sums.len().to_string()));
@@ -63,17 +65,17 @@ impl Accumulator {
         Ok(())
     }
 
-    /// The sums.
+    /// Returns the sums.
     pub fn grads(&self) -> &[Vec<f32>] {
         &self.sums
     }
 
-    /// The sums, to be unscaled and clipped where they are.
+    /// Returns the sums for unscaling and clipping in place.
     pub fn grads_mut(&mut self) -> Vec<FloatsMut<'_>> {
         self.sums.iter_mut().map(FloatsMut::from).collect()
     }
 
-    /// Zeros again.
+    /// Resets the sums to zeros.
     pub fn clear(&mut self) {
         for sum in &mut self.sums {
             sum.fill(0.0);

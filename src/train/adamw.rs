@@ -9,31 +9,32 @@ use crate::math::power;
 
 const OP: &str = "adamw";
 
-/// The name of the second of what is kept.
+/// Name of the second state, the root of the mean square.
 pub(super) const ROOT: &str = "root_mean_square";
 
-/// Settings of Adam with decoupled weight decay, for an [`Optimizer`](super::Optimizer); `Default` is PyTorch's and
-/// candle's.
+/// Settings of Adam with decoupled weight decay, for an [`Optimizer`](super::Optimizer). The defaults are those of
+/// PyTorch and candle.
 ///
 /// # Formula
 /// ```text
 /// m = beta1 m + (1 - beta1) g,   u = sqrt(beta2 u^2 + (1 - beta2) g^2)
 /// w = w (1 - lr weight_decay) - lr m / (1 - beta1^t) / (u / sqrt(1 - beta2^t) + eps)
 /// ```
-/// u is the root of what others keep: the squares of gradients are beyond f32 from 1.8e19 on and 0 below 2.6e-23, their
-/// root is within the range of gradients. `eps` is added in f64, where it can not vanish. 1 - beta^t is computed to 2^-90 or
-/// so, for any number of steps.
+/// Other implementations store the mean of squares; u is its root. In f32, the square of a gradient overflows from
+/// 1.8e19 on and is 0 below 2.6e-23, while the root has the range of the gradients. `eps` is added in f64, where it
+/// cannot vanish. 1 - beta^t is computed to about 2^-90, for any number of steps.
 ///
 /// # Special values
-/// | gradient | what becomes of a weight |
+/// | gradient | effect on a weight |
 /// |---|---|
-/// | 0 from the first step on | weight decay alone |
-/// | finite, of any size | moves by at most some `lr`s, to infinity where that is beyond its type |
+/// | 0 from the first step on | only weight decay |
+/// | finite, of any size | changes by at most a few times `lr`; becomes infinite if it exceeds its type |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy
-/// Given what is kept, which is f32 but beside f64: each of m, u and w is within 0.501 ULP of its formula in f32, and 8 ULP
-/// in f64, of its largest term. In f16 and bf16 a weight is the rounding of its master weight.
+/// For a given state, which is f64 for f64 weights and f32 otherwise: each of m, u and w is within 0.501 ULP of its
+/// formula in f32, and within 8 ULP in f64. The ULP is that of its largest term. In f16 and bf16, a weight is the
+/// rounded master weight.
 ///
 /// # Source
 /// Loshchilov and Hutter, "Decoupled weight decay regularization", 2019.
@@ -41,15 +42,15 @@ pub(super) const ROOT: &str = "root_mean_square";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct AdamW {
-    /// The learning rate; 1e-3 by default.
+    /// Learning rate; 1e-3 by default.
     pub lr: f64,
-    /// How much of the mean gradient stays; 0.9 by default.
+    /// Decay factor of the mean gradient per step; 0.9 by default.
     pub beta1: f64,
-    /// How much of the mean square stays; 0.999 by default.
+    /// Decay factor of the mean square per step; 0.999 by default.
     pub beta2: f64,
-    /// What keeps weights from moving where there is next to no gradient; 1e-8 by default.
+    /// Constant added to the denominator, so that tiny gradients hardly change a weight; 1e-8 by default.
     pub eps: f64,
-    /// What share of a weight, times the learning rate, goes; 0.01 by default.
+    /// Weight decay: each step subtracts this share, times the learning rate, of a weight; 0.01 by default.
     pub weight_decay: f64,
 }
 
@@ -110,7 +111,7 @@ impl Advance for AdamW {
             }
         }
         if !(self.eps >= f64::MIN_POSITIVE && self.eps.is_finite()) {
-            let expected = format!("finite and at least {:e}: it is added in f64", f64::MIN_POSITIVE);
+            let expected = format!("finite and at least {:e}, the smallest normal f64", f64::MIN_POSITIVE);
             return Err(Error::invalid(OP, "eps", self.eps, expected));
         }
         check_rates(OP, self.lr, self.weight_decay)
@@ -119,7 +120,7 @@ impl Advance for AdamW {
     fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
         let steps = state.steps.saturating_add(1);
         let [bias1, bias2] = [self.beta1, self.beta2].map(|beta| bias(beta, steps));
-        // Both sides of the quotient times sqrt(bias2): the root over that may be beyond f64.
+        // Numerator and denominator are multiplied by sqrt(bias2), because u / sqrt(bias2) may exceed f64.
         let root = bias2.sqrt();
         let formula = kernels::AdamW {
             beta1: self.beta1,
@@ -134,17 +135,17 @@ impl Advance for AdamW {
     }
 }
 
-/// 1 - beta^steps.
+/// Returns 1 - beta^steps.
 fn bias(beta: f64, steps: u64) -> f64 {
     if beta == 0.0 {
         return 1.0;
     }
     let exponent = power::log(beta).times((steps as f64).into());
-    // Of what lies further below, 1 is the nearest.
+    // For smaller exponents, the result rounds to 1.
     if exponent.0 < -50.0 { 1.0 } else { power::Pair::from(1.0).minus(power::exp(exponent)).0 }
 }
 
-/// What all optimisers ask of a learning rate and a weight decay: that weights go towards 0 by it, and not past it.
+/// Checks a learning rate and a weight decay. Weight decay must move weights towards 0, but not past it.
 pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Result<()> {
     for (argument, value) in [("lr", lr), ("weight_decay", weight_decay)] {
         if !(value >= 0.0 && value.is_finite()) {
@@ -161,7 +162,7 @@ pub(super) fn check_rates(op: &'static str, lr: f64, weight_decay: f64) -> Resul
 mod tests {
     use super::bias;
 
-    /// Against products in plain loops of f64, each of whose roundings adds at most 2^-53.
+    /// Compares with products computed by a plain f64 loop, in which each rounding adds at most 2^-53.
     #[test]
     fn bias_corrections_are_right_at_any_step() {
         for beta in [0.9f64, 0.999, 0.5, 0.9999, 1.0 - f64::EPSILON / 2.0, 1e-300] {
@@ -171,11 +172,11 @@ mod tests {
                 if steps < 20 || steps % 9973 == 0 {
                     let (got, plain) = (bias(beta, steps), 1.0 - product);
                     let allowed = (steps + 2) as f64 * 2f64.powi(-53);
-                    assert!((got - plain).abs() <= allowed, "{beta} {steps}: {got}, not {plain}");
+                    assert!((got - plain).abs() <= allowed, "beta {beta}, {steps} steps: expected {plain}, got {got}");
                 }
             }
         }
-        // Where a power rounds to 1: 1 - (1 - e)^t = t e - ..
+        // Here a power rounds to 1, but 1 - (1 - e)^t = t e - ...
         let e = f64::EPSILON / 2.0;
         assert_eq!(bias(1.0 - e, 1), e);
         assert!((bias(1.0 - e, 1 << 20) / (e * (1u64 << 20) as f64) - 1.0).abs() < 1e-9);

@@ -1,4 +1,4 @@
-//! Gradients that are clipped by the size of the weights that they belong to.
+//! Adaptive gradient clipping, relative to the norm of the weights.
 
 use crate::cpu::clip_grad_norm::Norm;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::simd::in_default;
 
 const OP: &str = "adaptive_clip";
 
-/// Adaptive gradient clipping: each unit's gradient is brought down to a share of the norm of its weights.
+/// Adaptive gradient clipping: limits the gradient norm of each unit to a fraction of the norm of its weights.
 ///
 /// # Formula
 /// ```text
@@ -16,18 +16,18 @@ const OP: &str = "adaptive_clip";
 /// ```
 ///
 /// # Shapes
-/// PyTorch's: outputs first. The unit of a tensor with two axes or more is all that belongs to one output, as axis 0 tells
-/// them apart; of any other it is the whole. A stem of a model is best left out, and so is its last layer.
+/// Shapes are those of PyTorch, with the outputs as axis 0. A tensor with two or more axes has one unit per output; any
+/// other tensor is a single unit. The stem and the last layer of a model are better left unclipped.
 ///
 /// # Special values
-/// | gradient of a unit | what becomes of it |
+/// | gradient of a unit | result |
 /// |---|---|
-/// | within its limit | every bit as it was |
-/// | above it, with weights that are 0 | brought down to clipping * eps |
-/// | NaN or an infinity, or in its weights | an error, and nothing is changed |
+/// | within its limit | unchanged, bit by bit |
+/// | above its limit, with weights that are 0 | scaled down to clipping * eps |
+/// | NaN or an infinity in it or in its weights | an error, and nothing is changed |
 ///
 /// # Accuracy
-/// That of [`clip_grad_norm`](crate::clip_grad_norm).
+/// The accuracy of [`clip_grad_norm`](crate::clip_grad_norm).
 ///
 /// # Panics
 /// Never.
@@ -48,9 +48,9 @@ const OP: &str = "adaptive_clip";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct AdaptiveClip {
-    /// The share of the weights' norm; 0.01 by default. The larger a batch, the smaller it has to be.
+    /// Maximum ratio of the gradient norm to the weight norm; 0.01 by default. Larger batches need a smaller value.
     pub clipping: f64,
-    /// What a norm of weights counts as at least, so that weights of 0 can move; 1e-3 by default.
+    /// Lower bound for the norm of weights, so that weights of 0 can change; 1e-3 by default.
     pub eps: f64,
 }
 
@@ -71,13 +71,13 @@ impl AdaptiveClip {
         Self { eps, ..self }
     }
 
-    /// Clips the gradient of a tensor of this shape, and returns how many of its units were.
+    /// Clips the gradient of a tensor of this shape, and returns the number of units that were clipped.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for settings that are not finite and above 0; [`Error::ShapeMismatch`] for gradients or
-    /// weights that are not as many as the shape says; [`Error::NonFiniteInput`], whose `row` is the first unit with a NaN
-    /// or an infinity, of its gradient or else its weights; [`Error::Backend`]. After each of them the gradient is what it
-    /// was.
+    /// [`Error::InvalidArgument`] for settings that are not finite and above 0. [`Error::ShapeMismatch`] if the number
+    /// of gradients or weights does not match the shape. [`Error::NonFiniteInput`] for a NaN or an infinity in a unit's
+    /// gradient or weights, with the first such unit as `row`. [`Error::Backend`]. After an error the gradient is
+    /// unchanged.
     pub fn clip<'a, 'b>(
         &self,
         grad: impl Into<FloatsMut<'a>>,
@@ -114,7 +114,7 @@ impl AdaptiveClip {
                 Err(refusal(OP, row, floats.part(first..first + unit))?)
             };
             let (of_grad, of_weight) = (norm(grad.as_floats())?, norm(weight)?.to_f64());
-            // A norm beyond f64 limits nothing.
+            // If the norm of the weights exceeds f64, the limit is infinite.
             let allowed = self.clipping * of_weight.max(self.eps);
             scales.push((of_grad.to_f64() > allowed).then(|| of_grad.scale_to(allowed, 1.0)));
         }

@@ -1,14 +1,14 @@
-//! How a loss is scaled before gradients are taken, so that small ones do not vanish in f16.
+//! Settings of loss scaling, which prevents small gradients from vanishing in f16.
 
 use crate::error::{Error, Result};
 
 const OP: &str = "loss_scale";
 
-/// How large the scale is, and how it goes up and down. [`LossScale::validate`] makes a [`LossScaler`](super::LossScaler)
-/// of it.
+/// Settings of loss scaling: the initial scale, and how it grows and shrinks. [`LossScale::validate`] creates a
+/// [`LossScaler`](super::LossScaler) with these settings.
 ///
-/// With the feature `serde` it is read and written with its fields by name; those that are missing have their defaults,
-/// those that are unknown are refused.
+/// With the feature `serde` it is read and written with its fields by name. Missing fields have their defaults, and
+/// unknown fields are rejected.
 ///
 /// ```
 /// use evenkeel::train::LossScale;
@@ -24,29 +24,33 @@ const OP: &str = "loss_scale";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct LossScale {
-    /// The scale of the first step; 65536 by default, which is beyond f16: a loss is scaled in f32.
+    /// Scale of the first step; 65536 by default. This exceeds f16, so losses are scaled in f32.
     pub init: f32,
-    /// What the scale is multiplied with after [`LossScale::interval`] finite steps in a row; 2 by default. It is not
-    /// where the product is beyond f32. 1 is a scale that never grows.
+    /// Factor by which the scale grows after [`LossScale::interval`] consecutive finite steps; 2 by default. The scale
+    /// does not grow beyond the range of f32. With 1 it never grows.
     pub growth: f64,
-    /// What the scale is multiplied with after a step that was not finite; 0.5 by default. 1 is a scale that never
+    /// Factor by which the scale shrinks after a step with non-finite gradients; 0.5 by default. With 1 it never
     /// shrinks.
     pub backoff: f64,
-    /// See [`LossScale::growth`]; 2000 by default.
+    /// Number of consecutive finite steps after which the scale grows; 2000 by default.
     pub interval: u32,
-    /// Where the scale stops shrinking; 1 by default. A step that is not finite even there is an error, by which a model
-    /// is known whose gradients are NaN for good: PyTorch's scaler goes on to 0 without a word. A power of two beside
-    /// [`f32::MIN_POSITIVE`] is as near to PyTorch's as a scale with a finite reciprocal can be.
+    /// Minimum of the scale; 1 by default.
+    ///
+    /// If the gradients of a step are not finite at this scale, [`LossScaler::update`](super::LossScaler::update)
+    /// returns an error, unless [`LossScale::backoff`] is 1. It shows that the gradients of a model stay NaN at every
+    /// scale, while PyTorch's scaler shrinks to 0 silently. To come as close to PyTorch as a scale with a finite
+    /// reciprocal allows, set a power of two near [`f32::MIN_POSITIVE`].
     pub min_scale: f32,
 }
 
 impl LossScale {
-    /// PyTorch's defaults: 65536, twice as much after 2000 finite steps, half after one that is not; and no less than 1.
+    /// Returns PyTorch's defaults: a scale of 65536 that doubles after 2000 finite steps and is halved after a step
+    /// that is not finite. Its minimum is 1.
     pub fn dynamic() -> Self {
         LossScale { init: 65536.0, growth: 2.0, backoff: 0.5, interval: 2000, min_scale: 1.0 }
     }
 
-    /// A scale that never changes. Steps that are not finite are still left out.
+    /// Returns settings for a scale that never changes. Steps with non-finite gradients are still skipped.
     pub fn constant(scale: f32) -> Self {
         LossScale { init: scale, growth: 1.0, backoff: 1.0, min_scale: scale, ..Self::dynamic() }
     }
@@ -101,7 +105,8 @@ impl Default for LossScale {
     }
 }
 
-/// Of the numbers below this limit the reciprocal is beyond f32.
+/// Checks that a scale is finite and at least the smallest normal f32. The reciprocal of smaller numbers can exceed
+/// f32.
 pub(super) fn check_scale(argument: &'static str, scale: f32) -> Result<()> {
     if scale.is_finite() && scale >= f32::MIN_POSITIVE {
         return Ok(());

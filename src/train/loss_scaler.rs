@@ -1,4 +1,4 @@
-//! The state machine of loss scaling, step by step that of PyTorch's `GradScaler`.
+//! The state machine of loss scaling, which follows PyTorch's `GradScaler`.
 
 use super::loss_scale::{LossScale, check_scale};
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use std::fmt;
 
 const OP: &str = "loss_scaler";
 
-/// What a step has come to.
+/// Stage of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Ready,
@@ -25,17 +25,21 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Scales losses, decides which steps are taken, and finds the largest scale that goes well.
+/// Scales losses, decides which steps are taken, and adapts the scale to the largest one without overflow.
 ///
-/// A step has three stages, and each call its place: multiply the loss with [`LossScaler::scale`] and go backward; while
-/// READY, [`LossScaler::record`] whether the gradients are finite, and unscale them; while UNSCALED,
-/// [`LossScaler::step`] says whether the optimiser is to step; then [`LossScaler::update`] makes the next scale. One out
-/// of turn is an error and changes nothing. One scaler serves one loss: where several optimisers share its gradients, all
-/// of them step or none.
+/// A step has three stages, and each call is valid in one of them:
+/// 1. READY: multiply the loss by [`LossScaler::scale`] and run the backward pass. Then unscale the gradients, and call
+///    [`LossScaler::record`] with whether they are finite.
+/// 2. UNSCALED: [`LossScaler::step`] returns whether the optimiser may step.
+/// 3. STEPPED: [`LossScaler::update`] computes the scale of the next step.
 ///
-/// Numbers are those of `torch.amp.GradScaler`, bit by bit: the scale is an f32, multiplied in f64 and rounded, and grows
-/// only to what is finite. Two things differ: a scale has a lower limit ([`LossScale::min_scale`]), and gradients have to
-/// be unscaled before a step, which PyTorch does for those who forget.
+/// A call in another stage is an error and changes nothing. One scaler serves one loss: if several optimisers share its
+/// gradients, either all of them step or none.
+///
+/// The scales have the same bits as those of `torch.amp.GradScaler`: the scale is an f32, multiplied in f64 and
+/// rounded, and it grows only to finite values. There are two differences. The scale has a lower limit
+/// ([`LossScale::min_scale`]). Gradients must be unscaled before a step, whereas PyTorch unscales them in the step if
+/// necessary.
 ///
 /// ```
 /// use evenkeel::train::LossScale;
@@ -45,7 +49,7 @@ impl fmt::Display for Stage {
 ///     assert_eq!(scaler.step()?, finite);
 ///     scaler.update()?;
 /// }
-/// // Halved by the first step, doubled by the two that followed.
+/// // The first step halves the scale, and the next two double it.
 /// assert_eq!((scaler.scale(), scaler.taken(), scaler.skipped()), (65536.0, 2, 1));
 ///
 /// let error = scaler.step().unwrap_err();
@@ -59,30 +63,30 @@ pub struct LossScaler {
     finite: bool,
 }
 
-/// All that a [`LossScaler`] is between two steps, to be saved and restored exactly.
+/// Complete state of a [`LossScaler`] between two steps, which can be saved and restored exactly.
 ///
 /// With the feature `serde` it is read and written with its fields by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct LossScalerState {
-    /// How the scale goes up and down.
+    /// Settings of the scaler.
     pub settings: LossScale,
-    /// The scale.
+    /// The current scale.
     pub scale: f32,
-    /// How many finite steps there were since the scale last changed, or was to grow.
+    /// Number of consecutive finite steps since the scale last shrank or was due to grow.
     pub tracker: u32,
-    /// How many steps were taken. It stays at `u64::MAX` once it is there.
+    /// Number of steps taken. It saturates at `u64::MAX`.
     pub taken: u64,
-    /// How many steps were left out. It stays at `u64::MAX` once it is there.
+    /// Number of steps skipped. It saturates at `u64::MAX`.
     pub skipped: u64,
 }
 
 impl LossScale {
-    /// A scaler with these settings.
+    /// Checks the settings, and creates a scaler with them.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], of a setting that is outside its meaning.
+    /// [`Error::InvalidArgument`] for an invalid setting.
     pub fn validate(self) -> Result<LossScaler> {
         let state = LossScalerState { settings: self, scale: self.init, tracker: 0, taken: 0, skipped: 0 };
         LossScaler::restore(state)
@@ -90,10 +94,10 @@ impl LossScale {
 }
 
 impl LossScaler {
-    /// A scaler that goes on from a state.
+    /// Creates a scaler that continues from a saved state.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] of a state that no scaler has.
+    /// [`Error::InvalidArgument`] for an invalid state.
     pub fn restore(state: LossScalerState) -> Result<Self> {
         in_default(|| state.settings.check().and_then(|()| check_scale("scale", state.scale)))?;
         if state.tracker >= state.settings.interval {
@@ -103,32 +107,32 @@ impl LossScaler {
         Ok(LossScaler { state, stage: Stage::Ready, finite: true })
     }
 
-    /// What the scaler is. What a step that has begun has found is no part of it.
+    /// Returns the state. It does not include what was recorded in the current, unfinished step.
     pub fn state(&self) -> LossScalerState {
         self.state
     }
 
-    /// What a loss is to be multiplied with. In f16 that may overflow: a loss is an f32.
+    /// Returns the factor for the loss. Compute the loss in f32, because the product may overflow in f16.
     pub fn scale(&self) -> f32 {
         self.state.scale
     }
 
-    /// What gradients are to be multiplied with: the reciprocal of the scale, rounded to f32.
+    /// Returns the factor for gradients: the reciprocal of the scale, rounded to f32.
     pub fn inverse(&self) -> f32 {
         in_default(|| (1.0 / f64::from(self.state.scale)) as f32)
     }
 
-    /// How many steps were taken.
+    /// Returns the number of steps taken.
     pub fn taken(&self) -> u64 {
         self.state.taken
     }
 
-    /// How many steps were left out.
+    /// Returns the number of steps skipped.
     pub fn skipped(&self) -> u64 {
         self.state.skipped
     }
 
-    /// Takes note of whether all gradients of this step are finite: it is then UNSCALED.
+    /// Records whether all gradients of this step are finite. The stage becomes UNSCALED.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] unless the step is READY.
@@ -138,7 +142,7 @@ impl LossScaler {
         Ok(())
     }
 
-    /// Whether the optimiser is to step: it is then STEPPED.
+    /// Returns whether the optimiser may step. The stage becomes STEPPED.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] unless the step is UNSCALED.
@@ -148,11 +152,12 @@ impl LossScaler {
         Ok(self.finite)
     }
 
-    /// Makes the next scale: the next step is READY. As PyTorch's, it also ends a step that was only unscaled.
+    /// Computes the scale of the next step, whose stage is READY. As in PyTorch, a step that was only unscaled can be
+    /// ended too.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] while the step is READY; and where the gradients are not finite and the scale is
-    /// [`LossScale::min_scale`] already: the scaler is then as it was.
+    /// [`Error::InvalidArgument`] while the step is READY, and if the gradients are not finite although the scale is
+    /// already [`LossScale::min_scale`]. After an error the scaler is unchanged.
     pub fn update(&mut self) -> Result<()> {
         if self.stage == Stage::Ready {
             return self.expect(Stage::Stepped, "to update");
@@ -162,7 +167,7 @@ impl LossScaler {
         if !self.finite {
             if settings.backoff < 1.0 && scale <= settings.min_scale {
                 let expected =
-                    format!("above min_scale, {}, to be brought down: gradients are not finite", settings.min_scale);
+                    format!("above min_scale, {}, to be reduced after non-finite gradients", settings.min_scale);
                 return Err(Error::invalid(OP, "scale", scale, expected));
             }
             self.state.scale = times(settings.backoff).max(settings.min_scale.min(scale));
@@ -180,10 +185,10 @@ impl LossScaler {
         Ok(())
     }
 
-    /// Sets the scale, whatever the step came to: the next one is READY.
+    /// Sets the scale and ends the step in any stage. The next step is READY.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] of a scale that is not positive and finite, or has no reciprocal in f32.
+    /// [`Error::InvalidArgument`] for a scale that is not positive and finite, or whose reciprocal exceeds f32.
     pub fn update_to(&mut self, scale: f32) -> Result<()> {
         in_default(|| check_scale("scale", scale))?;
         self.state.scale = scale;

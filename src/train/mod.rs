@@ -1,23 +1,22 @@
-//! What training is made of so that it does not blow up: what weights start as, loss scaling, gradients that are unscaled
-//! and clipped at once, optimisers.
+//! Building blocks of stable training: initialisation, loss scaling, unscaling with clipping, and optimisers.
 //!
-//! | what | is for |
+//! | item | purpose |
 //! |---|---|
-//! | [`init`] | weights that start as the same numbers on every machine |
-//! | [`LossScale`], [`LossScaler`] | gradients that do not vanish in f16, and steps that are left out where they overflow |
-//! | [`LossScaler::unscale`] | gradients that are checked, unscaled and clipped before any weight moves |
-//! | [`AdaptiveClip`] | gradients that are small beside the weights that they belong to |
-//! | [`Accumulator`] | sums of half gradients that do not stall |
-//! | [`Optimizer`] with [`AdamW`] or [`Sgd`] | master weights in f32, moments that neither overflow nor vanish, typed errors for what is not finite |
-//! | [`precision`] | what of a step runs in which type |
-//! | [`Monitor`] | losses, norms, layers: warnings about them, and a log |
+//! | [`init`] | initialises weights, with the same numbers on every machine |
+//! | [`LossScale`], [`LossScaler`] | prevents gradients from vanishing in f16, and skips steps whose gradients overflow |
+//! | [`LossScaler::unscale`] | checks, unscales and clips gradients before any weight changes |
+//! | [`AdaptiveClip`] | limits gradients relative to the norm of their weights |
+//! | [`Accumulator`] | sums f16 and bf16 gradients without stalling |
+//! | [`Optimizer`] with [`AdamW`] or [`Sgd`] | updates weights, with f32 master weights, moments that neither overflow nor vanish, and typed errors for non-finite values |
+//! | [`precision`] | lists the type that each part of a step runs in |
+//! | [`Monitor`] | logs losses, norms and layers, and warns about them |
 //!
-//! All of it is for slices; `evenkeel::candle` has the same for candle's tensors: `init`, `optim`, in `guarded` `unscale`
-//! and `adaptive_clip`, and in `train` a whole step. Everything gives the same bits on any number of threads and any
-//! instruction set.
+//! All of these work on slices. `evenkeel::candle` has the equivalents for candle tensors: `init`, `optim`, `unscale`
+//! and `adaptive_clip` in `guarded`, and a complete step in `train`. Results have the same bits on any number of
+//! threads and any instruction set.
 //!
-//! The order that has to hold is: scale the loss, go backward, unscale and clip, step, update the scale. The scaler refuses
-//! any other.
+//! A step has a fixed order: scale the loss, run the backward pass, unscale and clip, step, update the scale. The
+//! scaler rejects any other order.
 //!
 //! ```
 //! use evenkeel::ClipGradNorm;
@@ -32,8 +31,8 @@
 //! let clip = ClipGradNorm::new(1.0);
 //!
 //! for step in 0..100 {
-//!     // A model's backward pass of a loss that is multiplied with the scale: here the loss is half the sum of squares, and
-//!     // one step overflows.
+//!     // The backward pass of a model, for a loss that is multiplied by the scale. Here the loss is half the sum of
+//!     // squares, and one step overflows.
 //!     let scale = if step == 7 { f32::INFINITY } else { scaler.scale() };
 //!     let grad: Vec<f16> = weight.iter().map(|w| f16::from_f32(w.to_f32() * scale)).collect();
 //!

@@ -1,5 +1,5 @@
-//! What all optimisers have in common: checks before anything changes, f32 weights for models in 16 bits, states that
-//! are saved and restored.
+//! The common part of all optimisers: checks before anything changes, f32 master weights for 16-bit models, and states
+//! that can be saved and restored.
 
 use crate::cpu::optimizer::{self, Formula};
 use crate::element::DType;
@@ -9,17 +9,22 @@ use crate::ops::clip_grad_norm::{NormType, refusal};
 use crate::ops::is_in_zero_to;
 use crate::simd::in_default;
 
-/// An optimiser: its settings are a [`Rule`], which is [`AdamW`](super::AdamW) or [`Sgd`](super::Sgd).
+/// An optimiser. Its settings are a [`Rule`]: [`AdamW`](super::AdamW) or [`Sgd`](super::Sgd).
 ///
-/// Parameters of f16 and bf16 have master weights in f32, whose roundings they are; those of f32 and f64 are their own.
-/// What is kept beside a weight has its type, f32 or f64. Each step is computed in f64, and what is kept is rounded once.
-/// A parameter of 16 bits that was overwritten between two steps is taken as it is.
+/// Parameters of f16 and bf16 are the rounded values of master weights in f32. Parameters of f32 and f64 have no master
+/// weights. The optimiser's state, such as moments, is f64 for f64 parameters and f32 for all others. Each step is
+/// computed in f64, and the new state is rounded once. If a 16-bit parameter was overwritten between two steps, its new
+/// value replaces the master weight.
 ///
 /// # Errors
-/// Before anything changes: [`Error::ShapeMismatch`] for other parameters than those it was made for, or a gradient of
-/// another length; [`Error::NonFiniteInput`], whose `row` is the first parameter with a NaN or an infinity in its gradient
-/// and whose `index` is the first of its elements that is one; [`Error::InvalidArgument`] for a learning rate that makes no
-/// sense, and for a gradient of f64 that is beyond f32 where that is what is kept. [`Error::Backend`].
+/// Errors are returned before anything changes:
+/// - [`Error::ShapeMismatch`] if the parameters differ from those the optimiser was created for, or if a gradient has
+///   another length than its parameter.
+/// - [`Error::NonFiniteInput`] for a NaN or an infinity in a gradient. Its `row` is the first such parameter, its
+///   `index` the first such element.
+/// - [`Error::InvalidArgument`] for an invalid learning rate, and for an f64 gradient that exceeds f32 if the state is
+///   f32.
+/// - [`Error::Backend`].
 ///
 /// # Panics
 /// Never.
@@ -29,7 +34,7 @@ use crate::simd::in_default;
 /// use half::f16;
 /// let mut weight = [f16::ONE; 2];
 /// let mut optimizer = Optimizer::new(AdamW::default().lr(1e-5), &[(&weight).into()])?;
-/// // The steps are too small for f16, but not for the master weights.
+/// // The changes are too small for f16, but not for the master weights.
 /// for _ in 0..100 {
 ///     optimizer.step(&mut [(&mut weight).into()], &[Some((&[0.5f32, -0.5]).into())])?;
 /// }
@@ -47,58 +52,58 @@ pub struct Optimizer<R> {
     states: Vec<ParameterState>,
 }
 
-/// Numbers that an optimiser keeps.
+/// State of an optimiser, with one number per weight.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Numbers {
-    /// Beside weights of f64.
+    /// State for weights of f64.
     F64(Vec<f64>),
-    /// Beside weights of any other type.
+    /// State for weights of any other type.
     F32(Vec<f32>),
 }
 
-/// All that an optimiser knows of a parameter, to be saved and restored exactly.
+/// Complete state of an optimiser for one parameter, which can be saved and restored exactly.
 ///
 /// With the feature `serde` it is read and written with its fields by name.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[non_exhaustive]
 pub struct ParameterState {
-    /// How many steps it took: those with a gradient. It stays at `u64::MAX` once it is there.
+    /// Number of steps in which the parameter had a gradient. It saturates at `u64::MAX`.
     pub steps: u64,
-    /// The weights of which a parameter of f16 or bf16 is the rounding.
+    /// Master weights of a parameter of f16 or bf16, which holds their rounded values.
     pub master: Option<Vec<f32>>,
-    /// What the rule keeps beside each weight: [`Rule::kept`] names them.
+    /// State of the rule for each weight, in the order of the names in [`Rule::kept`].
     pub kept: Vec<Numbers>,
 }
 
-/// The settings of an optimiser, and how it steps. [`AdamW`](super::AdamW) and [`Sgd`](super::Sgd) are all there are.
+/// Settings and update rule of an optimiser. The only rules are [`AdamW`](super::AdamW) and [`Sgd`](super::Sgd).
 pub trait Rule: Copy + sealed::Advance {
-    /// The names of what is kept beside each weight.
+    /// Returns the names of the state variables of a weight.
     fn kept(&self) -> &'static [&'static str];
-    /// The learning rate.
+    /// Returns the learning rate.
     fn learning_rate(&self) -> f64;
-    /// The same with this learning rate, which is checked with the next step.
+    /// Returns the same rule with another learning rate, which is checked in the next step.
     fn with_learning_rate(self, lr: f64) -> Self;
 }
 
 pub(crate) mod sealed {
     use super::{Floats, FloatsMut, ParameterState, Result, in_default};
 
-    /// What only this crate implements.
+    /// The part of [`Rule`](super::Rule) that only this crate can implement.
     pub trait Advance {
-        /// As in errors.
+        /// Name of the rule in errors.
         const OP: &'static str;
         /// Checks all settings.
         fn check_settings(&self) -> Result<()>;
-        /// A step of one parameter, of which all was checked.
+        /// Updates one parameter. All arguments have been checked.
         fn update(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()>;
 
-        /// [`Advance::check_settings`] in the default floating-point environment.
+        /// Runs [`Advance::check_settings`] in the default floating-point environment.
         fn check(&self) -> Result<()> {
             in_default(|| self.check_settings())
         }
-        /// [`Advance::update`] in the default floating-point environment.
+        /// Runs [`Advance::update`] in the default floating-point environment.
         fn advance(&self, state: &mut ParameterState, param: FloatsMut<'_>, gradient: Floats<'_>) -> Result<()> {
             in_default(|| self.update(state, param, gradient))
         }
@@ -106,17 +111,17 @@ pub(crate) mod sealed {
 }
 
 impl<R: Rule> Optimizer<R> {
-    /// An optimiser for these parameters, which are handed to each step in this order.
+    /// Creates an optimiser for these parameters. Pass them to each step in the same order.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], of a setting that is outside its meaning.
+    /// [`Error::InvalidArgument`] for an invalid setting.
     pub fn new(rule: R, params: &[Floats<'_>]) -> Result<Self> {
         rule.check()?;
         let states = params.iter().map(|param| ParameterState::new(&rule, *param)).collect();
         Ok(Optimizer { rule, types: params.iter().map(Floats::dtype).collect(), states })
     }
 
-    /// A step of all parameters that have a gradient, of any float type.
+    /// Updates all parameters that have a gradient. Gradients may be of any float type.
     ///
     /// # Errors
     /// See the [type](Optimizer).
@@ -141,27 +146,27 @@ impl<R: Rule> Optimizer<R> {
         Ok(())
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn rule(&self) -> &R {
         &self.rule
     }
 
-    /// Sets the learning rate, which is checked with the next step.
+    /// Sets the learning rate, which is checked in the next step.
     pub fn set_learning_rate(&mut self, lr: f64) {
         self.rule = self.rule.with_learning_rate(lr);
     }
 
-    /// What is known of each parameter.
+    /// Returns the state of each parameter.
     pub fn state(&self) -> &[ParameterState] {
         &self.states
     }
 
-    /// Goes on from a state. Parameters are to be what they were with it: one of 16 bits that is not the rounding of its
-    /// master weight is taken as it is.
+    /// Restores a state that was saved earlier. The parameters must have the values they had when it was saved: if a
+    /// 16-bit parameter is not the rounded master weight, it replaces the master weight.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] for states of other parameters; [`Error::InvalidArgument`] for what is not finite, or a
-    /// root below 0. The optimiser is then as it was.
+    /// [`Error::ShapeMismatch`] for states of other parameters. [`Error::InvalidArgument`] for a value that is not
+    /// finite, or for a negative root of the mean square. After an error the optimiser is unchanged.
     pub fn restore(&mut self, states: Vec<ParameterState>) -> Result<()> {
         if states.len() != self.states.len() {
             return Err(Error::shape(R::OP, "states", states.len().to_string(), self.states.len().to_string()));
@@ -175,7 +180,7 @@ impl<R: Rule> Optimizer<R> {
 }
 
 impl Numbers {
-    /// As many zeros.
+    /// Creates `count` zeros, as state for weights of this type.
     fn zeros(dtype: DType, count: usize) -> Self {
         if dtype == DType::F64 { Numbers::F64(vec![0.0; count]) } else { Numbers::F32(vec![0.0; count]) }
     }
@@ -188,7 +193,7 @@ impl Numbers {
         if let Numbers::F32(numbers) = self { numbers } else { &mut [] }
     }
 
-    /// To read.
+    /// Returns a read-only view of the numbers.
     pub fn as_floats(&self) -> Floats<'_> {
         match self {
             Numbers::F64(numbers) => numbers.into(),
@@ -198,7 +203,7 @@ impl Numbers {
 }
 
 impl ParameterState {
-    /// Of a parameter that took no step.
+    /// Creates the state of a parameter before its first step.
     pub(crate) fn new(rule: &impl Rule, param: Floats<'_>) -> Self {
         let (dtype, count) = (param.dtype(), param.len());
         let master = match param {
@@ -210,7 +215,7 @@ impl ParameterState {
         ParameterState { steps: 0, master, kept }
     }
 
-    /// That this is a parameter's state.
+    /// Checks that this state belongs to a parameter of this type and length.
     fn fits(&self, op: &'static str, dtype: DType, param: Floats<'_>) -> Result<()> {
         let own = match (&self.master, self.kept.first()) {
             (Some(master), _) => master.len(),
@@ -224,7 +229,7 @@ impl ParameterState {
         Err(Error::shape(op, "a parameter", of(param.dtype(), param.len()), of(dtype, own)))
     }
 
-    /// That this can follow on a parameter's own state.
+    /// Checks that this state can replace a parameter's own state.
     pub(crate) fn check(&self, rule: &impl Rule, own: &ParameterState) -> Result<()> {
         fn shape(state: &ParameterState) -> Vec<Option<(DType, usize)>> {
             let of = |floats: Floats<'_>| Some((floats.dtype(), floats.len()));
@@ -255,7 +260,7 @@ impl ParameterState {
         Ok(())
     }
 
-    /// A step by one formula of one parameter, of which all was checked.
+    /// Updates one parameter by a formula. All arguments have been checked.
     pub(super) fn advance<const N: usize>(
         &mut self,
         param: FloatsMut<'_>,
@@ -277,22 +282,22 @@ impl ParameterState {
     }
 }
 
-/// What is kept, as the slices that it is known to be.
+/// Returns the state variables as slices of the element type that `of` selects.
 fn each<'a, T, const N: usize>(kept: &'a mut [Numbers], of: fn(&'a mut Numbers) -> &'a mut [T]) -> [&'a mut [T]; N] {
     let mut kept = kept.iter_mut();
     std::array::from_fn(|_| kept.next().map_or(Default::default(), of))
 }
 
-/// That a gradient is one of a parameter with so many elements.
+/// Checks that a gradient has as many elements as its parameter.
 pub(crate) fn check_len(op: &'static str, count: usize, grad: Floats<'_>) -> Result<()> {
     if grad.len() == count {
         return Ok(());
     }
-    let expected = format!("{count}, as its parameter");
+    let expected = format!("{count}, the length of its parameter");
     Err(Error::shape(op, "a gradient", format!("{} elements", grad.len()), expected))
 }
 
-/// [`check_len`], and that it is finite, also in f32 if that is what is kept.
+/// Checks the length of a gradient, that it is finite, and that it fits into f32 if the state is f32.
 pub(crate) fn check_gradient(
     op: &'static str,
     place: usize,
@@ -306,8 +311,14 @@ pub(crate) fn check_gradient(
         return Err(refusal(op, place, grad)?);
     }
     if !kept_wide && in_default(|| largest > f64::from(f32::MAX)) {
-        let expected = format!("at most {:e}, the largest of F32", f32::MAX);
-        return Err(Error::invalid_in_row(op, "the largest of a gradient", place, format!("{largest:e}"), expected));
+        let expected = format!("at most {:e}, the largest value of F32", f32::MAX);
+        return Err(Error::invalid_in_row(
+            op,
+            "the largest magnitude of a gradient",
+            place,
+            format!("{largest:e}"),
+            expected,
+        ));
     }
     Ok(())
 }

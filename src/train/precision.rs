@@ -1,31 +1,31 @@
-//! What runs in which type when a model is trained in 16 bits.
+//! Types that the parts of a training step run in, for models of 16 bits.
 
 use super::loss_scale::LossScale;
 use crate::element::DType;
 
-/// A type that something is kept or computed in.
+/// Type in which a part is stored or computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Width {
-    /// The model's own type.
+    /// The type of the model.
     Model,
-    /// f32.
+    /// The type f32.
     F32,
-    /// f64, or exact sums of integers.
+    /// The type f64, or exact integer sums.
     F64,
 }
 
-/// What a part of training is kept in and computed in.
+/// A part of a training step, with the types in which it is stored and computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Part {
-    /// The part.
+    /// Name of the part.
     pub name: &'static str,
-    /// What its result is stored in.
+    /// Type in which its result is stored.
     pub stored: Width,
-    /// The narrowest arithmetic on the way to its result, of f16 and bf16. Sums are f64 or exact integers but for matrix
-    /// products and attention, whose products are added in f32.
+    /// Narrowest arithmetic used for its result, for f16 and bf16. Sums are f64 or exact integers, except that matrix
+    /// products and attention add their products in f32.
     pub computed: Width,
-    /// What would happen otherwise.
+    /// Reason for these types.
     pub reason: &'static str,
 }
 
@@ -33,9 +33,10 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
     Part { name, stored, computed, reason }
 }
 
-/// Every part of a step, in its order. It is the same for f16 and bf16, which differ in their [`LossScale`] alone
-/// ([`loss_scale`]): where a part runs wide is no matter of a switch, since Evenkeel's ops take 16 bits and compute wide
-/// inside.
+/// All parts of a step, in order.
+///
+/// The table is the same for f16 and bf16, which differ only in their [`LossScale`] ([`loss_scale`]). There is no
+/// setting for the wider types, because Evenkeel's ops take 16-bit values and use wider arithmetic internally.
 ///
 /// ```
 /// use evenkeel::train::precision::{PARTS, Width};
@@ -43,37 +44,39 @@ const fn part(name: &'static str, stored: Width, computed: Width, reason: &'stat
 /// assert_eq!((loss.stored, loss.computed), (Width::F32, Width::F32));
 /// ```
 pub const PARTS: &[Part] = &[
-    part("parameters, activations", Width::Model, Width::Model, "they are what 16 bits are to save"),
+    part("parameters, activations", Width::Model, Width::Model, "16 bits are meant to save their memory"),
     part(
         "matrix products",
         Width::Model,
         Width::F32,
-        "a sum in f16 overflows at 65504, one in bf16 stops growing at 256 terms",
+        "a sum in f16 overflows at 65504, and a sum in bf16 stops growing at 256 terms",
     ),
     part(
         "norms, softmax, attention",
         Width::Model,
         Width::F32,
-        "squares overflow f16 beyond 255; an eps of 1e-8 is 0 in it",
+        "squares overflow f16 beyond 255, and an eps of 1e-8 is 0 in f16",
     ),
-    part("rope", Width::Model, Width::F64, "angles of far positions have no digits left in 16 bits"),
+    part("rope", Width::Model, Width::F64, "16 bits have no digits left for the angles of far positions"),
     part("activation functions", Width::Model, Width::F32, "exp overflows f16 beyond 11.08"),
-    part("residual sums", Width::Model, Width::F32, "each is rounded once"),
+    part("residual sums", Width::Model, Width::F32, "each sum is rounded once"),
     part("logits", Width::F32, Width::F32, "bf16 has 8 bits for the difference between two tokens"),
-    part("loss", Width::F32, Width::F32, "a scaled loss is beyond f16: the usual first scale is 65536"),
+    part("loss", Width::F32, Width::F32, "a scaled loss overflows f16, because the usual first scale is 65536"),
+    part("gradients", Width::Model, Width::F32, "as their activations; loss scaling keeps small gradients in range"),
     part(
-        "gradients",
-        Width::Model,
-        Width::F32,
-        "as the activations that they are of; small ones are what the loss is scaled for",
+        "norm of all gradients",
+        Width::F64,
+        Width::F64,
+        "squares of f16 overflow, and squares of f32 overflow beyond 1.8e19",
     ),
-    part("norm of all gradients", Width::F64, Width::F64, "squares of f16 overflow, those of f32 beyond 1.8e19"),
-    part("master weights", Width::F32, Width::F64, "a step of 1e-4 of a weight vanishes in bf16"),
+    part("master weights", Width::F32, Width::F64, "bf16 rounds away a step of 1e-4 of a weight"),
     part("moments", Width::F32, Width::F64, "squares of gradients below 2.4e-4 are 0 in f16"),
 ];
 
-/// How the loss is scaled for a model of this type: as PyTorch does for f16, whose smallest number is 6e-8, and not at all
-/// for the others, which have f32's range or more.
+/// Returns the loss scaling for a model of this type.
+///
+/// For f16, whose smallest positive number is 6e-8, it is PyTorch's. The other types have at least the range of f32,
+/// and need no scaling.
 ///
 /// ```
 /// use evenkeel::{DType, train::{LossScale, precision::loss_scale}};

@@ -1,4 +1,4 @@
-//! Gradient descent.
+//! Stochastic gradient descent.
 
 use super::adamw::check_rates;
 use super::optimizer::sealed::Advance;
@@ -10,26 +10,28 @@ use crate::simd::in_default;
 
 const OP: &str = "sgd";
 
-/// Settings of gradient descent, for an [`Optimizer`](super::Optimizer); all but the learning rate are off by default.
+/// Settings of gradient descent, for an [`Optimizer`](super::Optimizer). Everything except the learning rate is off by
+/// default.
 ///
 /// # Formula
-/// As PyTorch's:
+/// The formula of PyTorch:
 /// ```text
 /// g = g + weight_decay w
-/// b = momentum b + (1 - dampening) g, but g in the first step;   d = b, or with nesterov g + momentum b
+/// b = momentum b + (1 - dampening) g, or g in the first step;   d = b, or g + momentum b with nesterov
 /// w = w - lr d
 /// ```
-/// Without momentum d is g, and nothing is kept.
+/// Without momentum, d is g and there is no state.
 ///
 /// # Special values
-/// | gradient | what becomes of a weight |
+/// | gradient | effect on a weight |
 /// |---|---|
-/// | finite, such that b or w is beyond its type | infinite |
+/// | finite, but b or w exceeds its type | becomes infinite |
 /// | NaN or an infinity | an error, and nothing is changed |
 ///
 /// # Accuracy
-/// Given what is kept, which is f32 but beside f64: each of b and w is within 0.501 ULP of its formula in f32, and 8 ULP in
-/// f64, of its largest term. In f16 and bf16 a weight is the rounding of its master weight.
+/// For a given state, which is f64 for f64 weights and f32 otherwise: each of b and w is within 0.501 ULP of its
+/// formula in f32, and within 8 ULP in f64. The ULP is that of its largest term. In f16 and bf16, a weight is the
+/// rounded master weight.
 ///
 /// # Source
 /// Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep learning", 2013.
@@ -37,15 +39,15 @@ const OP: &str = "sgd";
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Sgd {
-    /// The learning rate; 1e-3 by default.
+    /// Learning rate; 1e-3 by default.
     pub lr: f64,
-    /// How much of the way so far stays; 0 by default.
+    /// Factor by which the previous direction is multiplied in each step; 0 by default.
     pub momentum: f64,
-    /// How much of a gradient does not join the momentum; 0 by default.
+    /// Share of a gradient that is not added to the momentum; 0 by default.
     pub dampening: f64,
-    /// What share of a weight is added to its gradient; 0 by default.
+    /// Weight decay: this share of a weight is added to its gradient; 0 by default.
     pub weight_decay: f64,
-    /// Whether the momentum is looked ahead along; it is not by default.
+    /// Whether to use Nesterov momentum; false by default.
     pub nesterov: bool,
 }
 
@@ -107,7 +109,7 @@ impl Advance for Sgd {
             return Err(Error::invalid(OP, "dampening", self.dampening, "in [0, 1]"));
         }
         if self.nesterov && (self.momentum == 0.0 || self.dampening > 0.0) {
-            return Err(Error::invalid(OP, "nesterov", true, "with a momentum and without dampening"));
+            return Err(Error::invalid(OP, "nesterov", true, "false unless momentum is above 0 and dampening is 0"));
         }
         check_rates(OP, self.lr, self.weight_decay)
     }

@@ -1,4 +1,4 @@
-//! Gradients of a scaled loss: unscaled, checked and clipped in one pass that reads and one that writes.
+//! Gradients of a scaled loss, checked in one pass and then unscaled and clipped in a second one.
 
 use super::loss_scaler::LossScaler;
 use crate::cpu::clip_grad_norm::{Part, Scale};
@@ -10,55 +10,57 @@ use crate::simd::in_default;
 
 pub(crate) const OP: &str = "unscale";
 
-/// What became of the gradients of a step.
+/// Result of unscaling the gradients of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Unscaled {
-    /// All are finite: they are unscaled and clipped.
+    /// All gradients are finite. They are now unscaled and clipped.
     Ready {
-        /// Their norm, unscaled and before it was clipped.
+        /// Norm of the unscaled gradients before clipping.
         norm: f64,
     },
-    /// One is not, and nothing was changed. The optimiser is not to step.
+    /// A gradient is not finite, and nothing was changed. The optimiser must not step.
     Skip {
-        /// The error that names it: [`Error::NonFiniteInput`], whose `row` is the first tensor with a NaN or an infinity
-        /// and whose `index` is the first of its elements that is one.
+        /// An [`Error::NonFiniteInput`]. Its `row` is the first tensor with a NaN or an infinity, and its `index` is
+        /// the first such element.
         why: Error,
     },
 }
 
 impl Unscaled {
-    /// Whether the optimiser is to step.
+    /// Returns whether the optimiser may step.
     pub fn is_ready(&self) -> bool {
         matches!(self, Unscaled::Ready { .. })
     }
 }
 
 impl LossScaler {
-    /// Unscales and clips the gradients of a scaled loss, if all of them are finite, and takes note of whether they are: the
-    /// step is then UNSCALED.
+    /// Unscales and clips the gradients of a scaled loss if all are finite, and records whether they are. The stage of
+    /// the step becomes UNSCALED.
     ///
     /// # Formula
     /// ```text
-    /// g_i = g_i / scale * min(1, max_norm / norm),   norm = that of all g_i / scale
+    /// g_i = g_i / scale * min(1, max_norm / norm),   norm = norm of all g_i / scale
     /// ```
-    /// with the reciprocal of the scale rounded to f32, as PyTorch's; both factors are one, and rounded once. Where the
-    /// scale is a power of two, the bits are those of [`clip_grad_norm`](crate::clip_grad_norm) after an exact division.
+    /// The reciprocal of the scale is rounded to f32, as in PyTorch. Both factors are combined into one, and the
+    /// product is rounded once. If the scale is a power of two, the bits are those of
+    /// [`clip_grad_norm`](crate::clip_grad_norm) after an exact division.
     ///
     /// # Shapes
-    /// Any number of slices, each all elements of a tensor. Not of f16, unless the scale is 1: what the scale has saved from
-    /// vanishing would vanish now. Those are to be widened to f32, which [`Accumulator`](super::Accumulator) does.
+    /// Any number of slices, each with all elements of one tensor. Gradients of f16 are rejected unless the scale is 1,
+    /// because small ones would vanish without their scale. Widen them to f32, for example with an
+    /// [`Accumulator`](super::Accumulator).
     ///
     /// # Special values
-    /// As [`clip_grad_norm`](crate::clip_grad_norm), but NaN and infinities are no error, whatever
-    /// [`ClipGradNorm::error_if_nonfinite`] says: nothing is changed, and the step is to be left out. A scale below 1 may
-    /// take a gradient beyond its type, to infinity, unless it is clipped.
+    /// As in [`clip_grad_norm`](crate::clip_grad_norm), except that NaN and infinities are never an error, whatever
+    /// [`ClipGradNorm::error_if_nonfinite`] is: nothing is changed, and the step must be skipped. With a scale below 1,
+    /// a gradient may exceed its type and become infinite, unless it is clipped.
     ///
     /// # Accuracy
-    /// That of [`clip_grad_norm`](crate::clip_grad_norm).
+    /// The accuracy of [`clip_grad_norm`](crate::clip_grad_norm).
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] unless the step is READY, for a max_norm that is negative or NaN, and for f16;
-    /// [`Error::Backend`]. After each of them all is what it was.
+    /// [`Error::Backend`]. After an error nothing has changed.
     ///
     /// # Panics
     /// Never.
@@ -70,7 +72,7 @@ impl LossScaler {
     /// let mut scaler = LossScale::dynamic().init(1024.0).validate()?;
     /// let clip = ClipGradNorm::new(1.0);
     ///
-    /// // The gradients of a loss that was multiplied with 1024.
+    /// // Gradients of a loss that was multiplied by 1024.
     /// let mut grad = [3072.0f32, 4096.0];
     /// assert_eq!(scaler.unscale(&mut [(&mut grad).into()], &clip)?, Unscaled::Ready { norm: 5.0 });
     /// assert_eq!((grad, scaler.step()?), ([0.6, 0.8], true));
@@ -93,7 +95,7 @@ impl LossScaler {
         self.check_ready()?;
         let narrow = grads.iter().position(|grad| grad.dtype() == DType::F16);
         if let Some(tensor) = narrow.filter(|_| self.inverse() != 1.0) {
-            let expected = "F32, F64 or BF16: without their scale small ones vanish";
+            let expected = "F32, F64 or BF16, because small unscaled gradients vanish in F16";
             return Err(Error::invalid_in_row(OP, "a gradient's type", tensor, DType::F16, expected));
         }
         let parts = grads.iter().map(|grad| grad.as_floats().norm_part(clip.norm_type)).collect::<Result<Vec<_>>>()?;
@@ -110,7 +112,8 @@ impl LossScaler {
         Ok(Unscaled::Ready { norm })
     }
 
-    /// What the parts of all tensors come to: the norm, and what to multiply with, unless that is nothing.
+    /// Computes the norm from the parts of all tensors, and the factor for the gradients, or `None` if they need no
+    /// change.
     pub(crate) fn settle(&self, clip: &ClipGradNorm, parts: &[Part]) -> (f64, Option<Scale>) {
         in_default(|| clip.settle_scaled(OP, parts, f64::from(self.inverse())))
     }

@@ -149,7 +149,7 @@ fn shapes() {
     check(&[
         refused("softmax", json!({"x": "scalar"}), "x has shape []"),
         refused("logsumexp", json!({"x": "scalar"}), "at least 1 axes"),
-        refused("softmax", json!({"x": "nine"}), "9 axes; at most 8"),
+        refused("softmax", json!({"x": "nine"}), "9 axes; expected at most 8"),
         refused("softmax", json!({"x": "x", "mask": "row3"}), "mask has shape [3]; one that broadcasts to [2, 4]"),
         refused("softmax", json!({"x": "x", "mask": "enlarging"}), "mask has shape [3, 2, 4]"),
         refused("softmax", json!({"x": "x", "mask": "stretching"}), "mask has shape [2, 4, 1]"),

@@ -53,7 +53,7 @@ fn a_type_that_only_candle_has_gets_candles_op() -> Result<()> {
     let f32s = |t: &Tensor| t.to_dtype(DType::F32)?.to_vec2::<f32>();
     assert_eq!(f32s(&y)?, f32s(&want)?);
     assert_eq!(f32s(&ours::ops::silu(&x)?)?, f32s(&candle_nn::ops::silu(&x)?)?);
-    assert!(ours::ops::softmax_last_dim(&x).is_err()); // as candle's
+    assert!(ours::ops::softmax_last_dim(&x).is_err()); // as in candle
     assert_eq!(ours::guarded::exp(&x).unwrap_err().name(), "UnsupportedDType");
     Ok(())
 }

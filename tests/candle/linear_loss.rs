@@ -75,7 +75,7 @@ fn gradients() -> Result<()> {
     for (dtype, ours) in DTYPES {
         let layer = Exact::new(dtype)?;
         let wide = |xs: &Tensor| xs.to_dtype(DType::F64);
-        // The precision of products and sums.
+        // The rounding error of one product or sum.
         let unit = if dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
         for options in options() {
             let logits = Var::from_tensor(&layer.logits()?)?;

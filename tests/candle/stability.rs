@@ -111,7 +111,7 @@ fn weights_that_begin_as_nothing_or_as_anything() {
         .check()
     };
     let report = deep(Init::Const(0.0));
-    assert!(has(&report, Check::Initialisation, DType::F32, "0.weight begins as 0 everywhere"), "{report}");
+    assert!(has(&report, Check::Initialisation, DType::F32, "0.weight is initialised to 0 everywhere"), "{report}");
     let report = deep(Init::Randn { mean: 0.0, stdev: 1.0 });
     assert!(has(&report, Check::Initialisation, DType::F32, "ordinary input gives output"), "{report}");
     assert!(!deep(candle_nn::init::DEFAULT_KAIMING_NORMAL).has(Check::Initialisation));
@@ -138,7 +138,7 @@ fn a_loss_in_half_precision() {
 #[test]
 fn gradients_that_want_clipping() {
     let report = tested(|y| y * 1e3);
-    assert!(has(&report, Check::GradientFlow, DType::F32, "the gradients' norm"), "{report}");
+    assert!(has(&report, Check::GradientFlow, DType::F32, "the gradient norm"), "{report}");
 }
 
 #[test]

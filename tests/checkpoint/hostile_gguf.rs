@@ -21,7 +21,7 @@ fn cut_anywhere() {
     for length in 4..file.len() {
         refused(&file[..length], &[]);
     }
-    refused(&file[..file.len() - 1], &["tensor `b`: the end in the file", "the file's length"]);
+    refused(&file[..file.len() - 1], &["tensor `b`: the end offset", "the file's length"]);
     refused(b"GGUF", &["the version", "the file's length"]);
 }
 
@@ -47,7 +47,7 @@ fn absurd_counts() {
     refused(&with(9, list(77, 1)), &["the type of the value of `key` is 77"]);
     refused(&with(13, vec![]), &["the type of the value of `key` is 13"]);
     let nested = list(9, 1).repeat(100);
-    refused(&with(9, nested), &["a list in a list", "8 deep"]);
+    refused(&with(9, nested), &["nested too deeply", "8 levels deep"]);
     let key = [counts(0, 1), huge.to_vec(), vec![0; 100]].concat();
     refused(&key, &["the length of a key of the metadata is 18446744073709551615"]);
     let name = [counts(1, 0), huge.to_vec(), vec![0; 100]].concat();
@@ -60,9 +60,9 @@ fn names() {
         &two().with(&"k".repeat(65_536), 0, vec![0]).bytes(),
         &["the length of a key of the metadata is 65536", "65535"],
     );
-    refused(&Gguf::new(vec![(tensor("a"), 0), (tensor("a"), 0)]).bytes(), &["the name `a` is there twice"]);
+    refused(&Gguf::new(vec![(tensor("a"), 0), (tensor("a"), 0)]).bytes(), &["the name `a` is duplicated"]);
     let twice = two().with("key", 0, vec![0]).with("key", 0, vec![0]);
-    refused(&twice.bytes(), &["the key `key` is there twice"]);
+    refused(&twice.bytes(), &["the key `key` is duplicated"]);
     let bad = [counts(0, 1), 2u64.to_le_bytes().to_vec(), vec![0xff, 0xff], vec![0; 8]].concat();
     refused(&bad, &["a key of the metadata", "UTF-8"]);
 }
@@ -75,7 +75,7 @@ fn alignments() {
     }
     refused(&two().with("general.alignment", 8, text("32")).bytes(), &["general.alignment is of type 8"]);
     let larger = two().with("general.alignment", 4, (1u32 << 31).to_le_bytes().to_vec());
-    refused(&larger.bytes(), &["tensor `a`: the end in the file"]);
+    refused(&larger.bytes(), &["tensor `a`: the end offset"]);
 }
 
 /// Checks a header that exceeds the maximum length. The file is sparse, so its bytes take no space.
@@ -108,7 +108,7 @@ fn tensors() {
     refused(&with(&|file| file.tensors[0].1 = 2), &["tensor `a`: the innermost axis is 4", "a multiple of 32"]);
     refused(&with(&|file| file.tensors[0].0.shape = vec![1; 5]), &["tensor `a`: the number of axes is 5", "at most 4"]);
     refused(&with(&|file| file.tensors[1].0.shape = vec![1 << 40, 1 << 40]), &["tensor `b`: shape is", "2^64"]);
-    refused(&with(&|file| file.tensors[1].0.shape = vec![1 << 61]), &["tensor `b`: the end in the file"]);
+    refused(&with(&|file| file.tensors[1].0.shape = vec![1 << 61]), &["tensor `b`: the end offset"]);
     refused(&with(&|file| file.tensors[1].0.shape = vec![1 << 62]), &["tensor `b`: shape is", "2^64"]);
     refused(&with(&|file| file.tensors[0].2 = 1), &["tensor `a`: the offset is 1; it must be 0"]);
     refused(&with(&|file| file.tensors[1].2 = 64), &["tensor `b`: the offset is 64; it must be 32"]);

@@ -46,7 +46,7 @@ fn headers_that_are_none() {
 #[test]
 fn names_that_are_there_twice() {
     let (a, b) = (entry("F32", "[1]", "[0,4]"), entry("F32", "[1]", "[4,8]"));
-    header_refused(&format!(r#"{{"x":{a},"x":{b}}}"#), 8, &["the name `x` is there twice"]);
+    header_refused(&format!(r#"{{"x":{a},"x":{b}}}"#), 8, &["the name `x` is duplicated"]);
     header_refused(r#"{"x":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4, &["duplicate field"]);
 }
 
@@ -61,8 +61,8 @@ fn one_tensor() {
         ("F32", "[1]", "[0,8]", 4, vec!["data_offsets is 0..8", "within the 4 bytes"]),
         ("F32", "[1]", "[0,18446744073709551615]", 4, vec!["within the 4 bytes"]),
         ("F32", "[1]", "[0,18446744073709551616]", 4, vec!["neither"]),
-        ("F32", "[2]", "[0,4]", 4, vec!["data_offsets is 0..4", "of 8 bytes, what [2] elements of F32 take"]),
-        ("F32", "[1]", "[4,8]", 8, vec!["data_offsets is 4..8", "there is a hole"]),
+        ("F32", "[2]", "[0,4]", 4, vec!["data_offsets is 0..4", "a range of 8 bytes, the size of shape [2] in F32"]),
+        ("F32", "[1]", "[4,8]", 8, vec!["data_offsets is 4..8", "there is a gap"]),
         ("F32", "[4294967296,4294967296]", "[0,0]", 0, vec!["shape is [4294967296, 4294967296]", "2^64"]),
         ("F32", "[9223372036854775807]", "[0,0]", 0, vec!["shape is", "2^64"]),
         ("F4", "[3]", "[0,2]", 2, vec!["the number of elements is 3", "a multiple of 2"]),
@@ -80,7 +80,7 @@ fn tensors_over_each_other_and_holes() {
     let two = |a: &str, b: &str| format!(r#"{{"x":{},"y":{}}}"#, entry("F32", "[2]", a), entry("F32", "[2]", b));
     header_refused(&two("[0,8]", "[4,12]"), 12, &["tensor `y`", "data_offsets is 4..12", "they overlap"]);
     header_refused(&two("[0,8]", "[0,8]"), 8, &["tensor `y`", "they overlap"]);
-    header_refused(&two("[0,8]", "[12,20]"), 20, &["tensor `y`", "data_offsets is 12..20", "there is a hole"]);
+    header_refused(&two("[0,8]", "[12,20]"), 20, &["tensor `y`", "data_offsets is 12..20", "there is a gap"]);
     header_refused(&two("[0,8]", "[8,16]"), 24, &["the number of bytes after the header is 24", "16"]);
 }
 

@@ -59,9 +59,9 @@ fn a_folder_without_an_index() {
 #[test]
 fn an_index_that_is_wrong() {
     for (map, words) in [
-        (r#"{"x":"b.safetensors"}"#, vec!["tensor `x`", "`b.safetensors` without it"]),
-        (r#"{"v":"a.safetensors"}"#, vec!["tensor `v`", "`a.safetensors` without it"]),
-        (r#"{"x":"c.safetensors"}"#, vec!["c.safetensors", "can't be opened"]),
+        (r#"{"x":"b.safetensors"}"#, vec!["tensor `x`", "`b.safetensors`, which does not contain it"]),
+        (r#"{"v":"a.safetensors"}"#, vec!["tensor `v`", "`a.safetensors`, which does not contain it"]),
+        (r#"{"x":"c.safetensors"}"#, vec!["c.safetensors", "cannot be opened"]),
         (r#"{"x":"../a.safetensors"}"#, vec!["`../a.safetensors`", "in the index's folder"]),
         (r#"{"x":"/etc/passwd"}"#, vec!["`/etc/passwd`", "in the index's folder"]),
         (r#"{"x":".."}"#, vec!["`..`", "in the index's folder"]),
@@ -79,12 +79,12 @@ fn an_index_that_is_wrong() {
 fn a_tensor_in_two_files() {
     let twice =
         folder(&[("a.safetensors", safetensors(&[tensor("x")])), ("b.safetensors", safetensors(&[tensor("x")]))]);
-    refused(twice.path(), &["b.safetensors: tensor `x`", "in ", "a.safetensors too", "in one file alone"]);
+    refused(twice.path(), &["b.safetensors: tensor `x`", "also in ", "a.safetensors", "in one file only"]);
 }
 
 #[test]
 fn what_is_not_there() {
-    refused(Path::new("/nowhere/at.all"), &["/nowhere/at.all", "can't be opened"]);
+    refused(Path::new("/nowhere/at.all"), &["/nowhere/at.all", "cannot be opened"]);
     #[cfg(unix)]
-    refused(Path::new("/dev/null"), &["it is no file"]);
+    refused(Path::new("/dev/null"), &["it is not a regular file"]);
 }

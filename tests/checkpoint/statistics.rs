@@ -32,14 +32,22 @@ fn check(stats: &Stats, values: &[f64], min_normal: f64) {
     let mean = sorted.iter().map(|x| x / scale).sum::<f64>() / n;
     let std = (sorted.iter().map(|x| (x / scale - mean).powi(2)).sum::<f64>() / n).sqrt();
     assert!((stats.mean / scale - mean).abs() <= 1e-12, "got mean {}, expected {}", stats.mean, mean * scale);
-    assert!((stats.std / scale - std).abs() <= 1e-12 * std.max(1e-3), "got std {}, expected {}", stats.std, std * scale);
+    assert!(
+        (stats.std / scale - std).abs() <= 1e-12 * std.max(1e-3),
+        "got std {}, expected {}",
+        stats.std,
+        std * scale
+    );
 
     for (i, share) in QUANTILES.iter().enumerate() {
         let place = ((share * n).ceil() as usize).max(1) - 1;
         for (got, wanted) in [(stats.quantiles[i], sorted[place]), (stats.abs_quantiles[i], magnitudes[place])] {
             // Bins of subnormal values are as wide as the first bin of normal ones.
             let width = stats.bin_width * wanted.abs().max(min_normal);
-            assert!((got - wanted).abs() <= width / 2.0 * (1.0 + 1e-9), "quantile {share}: expected {wanted}, got {got}");
+            assert!(
+                (got - wanted).abs() <= width / 2.0 * (1.0 + 1e-9),
+                "quantile {share}: expected {wanted}, got {got}"
+            );
         }
     }
     for binade in &stats.binades {

@@ -174,7 +174,10 @@ fn targets_that_are_no_classes_are_refused() {
     let classes = stream.clone_htod(&[1i64, -100, 7, 9]).unwrap();
     let refused = Targets::new(classes.as_view()).check(&stream, 7, &CrossEntropy::default()).unwrap_err();
     assert_eq!(refused.row(), Some(2));
-    assert!(refused.to_string().contains("in 0 .. 7, or -100 to be ignored"), "expected the allowed classes in: {refused}");
+    assert!(
+        refused.to_string().contains("in 0 .. 7, or -100 to be ignored"),
+        "expected the allowed classes in: {refused}"
+    );
 }
 
 #[test]

@@ -80,7 +80,12 @@ fn every_machine_gives_the_committed_bits() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} results differ from the committed digests: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+    assert!(
+        wrong.is_empty(),
+        "{} results differ from the committed digests: {:#?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(20)]
+    );
 }
 
 /// Checks that hosts that flush subnormals or round in another mode get the committed bits, on the calling thread and
@@ -105,7 +110,10 @@ fn every_environment_gives_the_committed_bits() {
             }
         };
         let pool = environment.run(|| rayon::ThreadPoolBuilder::new().num_threads(2).build()).unwrap();
-        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads must inherit the environment");
+        assert!(
+            pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
+            "threads must inherit the environment"
+        );
         for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
             for case in &chosen {
                 let words = environment.run(|| with_level(level, || case.whole()));
@@ -116,10 +124,18 @@ fn every_environment_gives_the_committed_bits() {
                 compare(case, &format!("pool, {level}"), &words.unwrap());
             }
         }
-        assert!(pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set), "threads must keep the environment");
+        assert!(
+            pool.broadcast(|_| environment.is_set()).into_iter().all(|is_set| is_set),
+            "threads must keep the environment"
+        );
     }
     let counts: Vec<_> = wrong.iter().map(|(environment, wrong)| (environment, wrong.len(), wrong.first())).collect();
-    assert!(wrong.values().all(Vec::is_empty), "results differ in some of {} and {} cases: {counts:#?}", chosen.len(), large.len());
+    assert!(
+        wrong.values().all(Vec::is_empty),
+        "results differ in some of {} and {} cases: {counts:#?}",
+        chosen.len(),
+        large.len()
+    );
 }
 
 /// Checks that digests distinguish cases, except those with short results.
@@ -127,7 +143,12 @@ fn every_environment_gives_the_committed_bits() {
 fn cases_differ() {
     let committed = committed();
     let distinct: BTreeSet<&str> = committed.values().copied().collect();
-    assert!(distinct.len() >= 1000, "expected at least 1000 distinct digests, got {} of {}", distinct.len(), committed.len());
+    assert!(
+        distinct.len() >= 1000,
+        "expected at least 1000 distinct digests, got {} of {}",
+        distinct.len(),
+        committed.len()
+    );
     let names: BTreeSet<String> = cases().into_iter().map(|case| case.name).collect();
     assert_eq!(names.len(), committed.len(), "every case must have its own name");
 }

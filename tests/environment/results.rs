@@ -41,5 +41,10 @@ fn no_call_traps_where_the_host_has_unmasked_exceptions() {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     let output = child.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INSIDE, "1").output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "the process ended with {} in the call {:?}", output.status, printed.lines().last());
+    assert!(
+        output.status.success(),
+        "the process ended with {} in the call {:?}",
+        output.status,
+        printed.lines().last()
+    );
 }

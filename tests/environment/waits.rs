@@ -113,7 +113,11 @@ fn check(environment: Option<Environment>, panics: bool) {
     assert_eq!(met.op("softmax").nan, 0, "the other request's NaN must not be in the report: {met}");
     assert_eq!(met.op("softmax").infinite, 1, "the call after the wait must be counted: {met}");
     assert_eq!(met.op("sample").rows, if panics { 0 } else { 8 }, "the call that waited must be counted: {met}");
-    assert_eq!((trace.points, trace.first.unwrap().point.as_str()), (1, "after"), "the trace must have only its own points");
+    assert_eq!(
+        (trace.points, trace.first.unwrap().point.as_str()),
+        (1, "after"),
+        "the trace must have only its own points"
+    );
     assert!(!foreign.traced, "the other request must not see the trace");
     assert_eq!(foreign.level, level().unwrap(), "the other request must not run at the level of the call");
     assert_eq!(level_after, Level::Portable, "the level must be restored");

@@ -40,7 +40,7 @@ fn what_overflows_is_rightly_infinite_and_what_does_not_is_not() {
     assert!(!passes(f32::INFINITY, max, 1e30));
     assert!(!passes(f32::INFINITY, 1.0, 1e30));
     assert!(!passes(f32::NEG_INFINITY, 1e300, 1e30));
-    // The same for f64, whose range the double-double exceeds.
+    // In f64 too, an infinity is correct for a double-double beyond its range.
     let beyond = DoubleDouble::from(f64::MAX) * DoubleDouble::from(4.0);
     assert_eq!(within("", &[], &[INF], &[beyond], 0.0), Ok(0.0));
     assert!(within("", &[], &[f64::MAX], &[beyond], 1e15).is_err());
@@ -52,7 +52,7 @@ fn nothing_but_zero_is_right_where_zero_is_expected() {
     assert!(passes(-0.0, 0.0, 0.0));
     assert!(!passes(f32::from_bits(1), 0.0, 1e30));
     assert!(within_terms("", &[], &[1e-30f32], &[0.0], |_| 0.0, 1e30).is_err());
-    // A sum that cancels has the error of its terms.
+    // The error of a sum that cancels is measured in ULP of its terms.
     assert!(within_terms("", &[], &[1e-9f32], &[0.0], |_| 1.0, 0.1).is_ok());
     assert!(within_terms("", &[], &[1e-9f32], &[0.0], |_| 1.0, 0.008).is_err());
 }

@@ -336,7 +336,7 @@ fn a_report_reads_well() {
     println!("{text}");
     assert!(text.starts_with("softmax in BF16: "), "expected the title of the report, got {text}");
     let [sum, row] =
-        ["\n  narrow sum\n    ", "131072 equal logits: [0] is 3.90625e-3 (0x3b80), where 7.62939453125e-6 is right, "];
+        ["\n  narrow sum\n    ", "131072 equal logits: [0] is 3.90625e-3 (0x3b80), expected 7.62939453125e-6, "];
     assert!(text.contains(sum) && text.contains(row), "expected {sum:?} and {row:?} in {text}");
     assert!(text.lines().all(|line| line.len() <= 130), "expected lines of at most 130 bytes, got {text}");
     let finding =

@@ -209,8 +209,8 @@ fn heads_at_the_ends() {
     let many = Heads::<f32>::new(&[], [1, 1, 1 << 21, 0]).unwrap();
     refused(
         attention(many, many, many, &Attention::default()),
-        "attention: q and k is [1, 1, 2097152, 0] and [1, 1, 2097152, 0]; it must be at most 4294967296 pairs of a query and \
-         a key without features",
+        "attention: q and k is [1, 1, 2097152, 0] and [1, 1, 2097152, 0]; it must be at most 4294967296 pairs of a \
+         query and a key, as there are no features",
     );
     refused(
         Heads::new(&[0f32; 3], [1 << 33, 1, 1, 1]),

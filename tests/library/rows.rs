@@ -68,7 +68,7 @@ fn shapes_that_no_memory_holds_are_refused() {
     assert!(shape_error(Rows::<f32>::shaped(&[], &[huge, 2, 2])).contains("a count of elements below 2^64"));
     // No elements at all, but the product of the other axes overflows.
     assert!(shape_error(Rows::<f32>::shaped(&[], &[0, huge, huge])).contains("a count of elements below 2^64"));
-    assert!(shape_error(Rows::<f32>::shaped(&[], &[1; 9])).contains("9 axes; at most 8"));
+    assert!(shape_error(Rows::<f32>::shaped(&[], &[1; 9])).contains("9 axes; expected at most 8"));
     assert!(Rows::shaped(&[0.0f32], &[1; 8]).is_ok());
     assert!(shape_error(Rows::<f32>::strided(&[], huge, 1, 3)).contains("a count of elements below 2^64"));
 }
@@ -97,7 +97,7 @@ fn the_last_row_needs_no_gap_behind_it() {
     assert!(Rows::strided(&data[..0], 0, 4, 100).is_ok());
 }
 
-/// Checks that uninitialised memory must not have gaps: the op could not return them as initialised.
+/// Checks that uninitialised rows with gaps are rejected, because the op would not initialise the gaps.
 #[test]
 fn memory_that_is_not_initialised_has_no_gaps() {
     let mut room = [MaybeUninit::<f32>::uninit(); 14];
@@ -115,7 +115,7 @@ fn in_place_needs_values() {
     let mut room = [MaybeUninit::<f32>::uninit(); 4];
     let view = RowsMut::<f32>::new(&mut room[..], 2, 2).unwrap();
     let refused = softmax_in_place(view, &Softmax::default());
-    assert_eq!(shape_error(refused), "softmax: x has memory without values; expected values to work on");
+    assert_eq!(shape_error(refused), "softmax: x has uninitialised memory; expected initialised values");
 }
 
 #[test]

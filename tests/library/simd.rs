@@ -166,7 +166,7 @@ fn a_level_that_is_not_there_is_not_replaced_by_another() {
         let refused = with_level(level, || panic!("must not run on an unavailable level"));
         let Err(Error::Backend { backend, reason }) = refused else { panic!("{refused:?}") };
         assert_eq!(backend, level.name());
-        assert!(reason.starts_with("this machine does not have it; the best it has is "), "{reason}");
+        assert!(reason.starts_with("this machine does not support it; the best available is "), "{reason}");
     }
 }
 

@@ -22,8 +22,8 @@ fn the_first_that_is_not_finite() {
     assert_eq!((first.inputs[0].stats.min, first.inputs[1].stats.nan), (-2.0, 1));
     assert_eq!(
         found.to_string(),
-        "2 of 3 points are not finite; the first: layer 3, row 1: -inf at column 1; 1 NaN and 1 infinite of 6 elements; \
-         x: -2.000e0 to 1.000e0, standard deviation 1.500e0; \
+        "2 of 3 points are not finite; the first: layer 3, row 1: -inf at column 1; 1 NaN and 1 infinite of 6 \
+         elements; x: -2.000e0 to 1.000e0, standard deviation 1.500e0; \
          y: 2 of 6 elements are not finite, the others 1.000e0 to 1.000e0, standard deviation 0.000e0"
     );
 }

@@ -112,14 +112,22 @@ fn each_missing_piece_gives_the_next_backend_its_reason_and_the_same_tokens() {
     ];
     for (variables, reason) in missing {
         let told = sampled(variables);
-        let Some((backend, tokens)) = told.split_once('|') else { panic!("{variables:?}: expected a backend and tokens, got {told}") };
-        assert!(backend.starts_with("cpu (neuron: ") && backend.contains(reason), "{variables:?}: expected the CPU with the reason {reason:?}, got {backend}");
+        let Some((backend, tokens)) = told.split_once('|') else {
+            panic!("{variables:?}: expected a backend and tokens, got {told}")
+        };
+        assert!(
+            backend.starts_with("cpu (neuron: ") && backend.contains(reason),
+            "{variables:?}: expected the CPU with the reason {reason:?}, got {backend}"
+        );
         assert!(backend.ends_with("; cuda: disabled on this machine)"), "{backend}");
         assert_eq!(tokens, expected, "{variables:?}");
-        // If it is requested by name, the same is an error.
+        // If the backend is requested by name, the same reason becomes an error.
         let by_name: Vec<_> = variables.iter().copied().chain([("EVENKEEL_BACKEND", "neuron")]).collect();
         let told = sampled(&by_name);
-        assert!(told.starts_with("Backend: neuron: ") && told.contains(reason), "expected an error with {reason:?}, got {told}");
+        assert!(
+            told.starts_with("Backend: neuron: ") && told.contains(reason),
+            "expected an error with {reason:?}, got {told}"
+        );
     }
 }
 
@@ -161,7 +169,10 @@ fn what_fails_later_is_an_error_and_no_switch() {
     for status in [1, 2, 4, 5, 9, 1003, 1004, 1005] {
         standin.fail("nrt_execute", 3, 1, status);
         let error = tokens(&chosen.value).unwrap_err();
-        assert!(matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })), "status {status}: expected an error of the device, got {error}");
+        assert!(
+            matches!(error, Error::Neuron(Fault::Status { .. } | Fault::Numerical { .. })),
+            "status {status}: expected an error of the device, got {error}"
+        );
         assert_eq!(error.name(), "Backend");
         // A later step may succeed.
         tokens(&chosen.value).unwrap();

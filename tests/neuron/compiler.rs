@@ -48,7 +48,10 @@ fn it_is_told_what_numerics_depend_on() {
         let (told, folder) = compiled(&[("STANDIN_FAMILY", family)]);
         assert_eq!(told, "Ok: true");
         let said = calls(folder.path());
-        assert!(said.contains(&format!("--framework XLA --target {target} {numerics} ")), "expected the options for {target} in: {said}");
+        assert!(
+            said.contains(&format!("--framework XLA --target {target} {numerics} ")),
+            "expected the options for {target} in: {said}"
+        );
         assert_eq!(said.contains("--logical-nc-config 2 "), target == "trn2", "{said}");
         let words: Vec<&str> = said.split_whitespace().collect();
         for flag in ["--output", "--logfile"] {
@@ -87,7 +90,10 @@ fn what_it_does_instead_of_compiling_is_said() {
     let (told, _folder) = compiled(&[("EVENKEEL_NEURONX_CC", "/nowhere/neuronx-cc")]);
     assert!(told.starts_with("FallBack: /nowhere/neuronx-cc can't be used: No such file"), "{told}");
     let (told, _folder) = compiled(&[("STANDIN_COMPILER", "mute")]);
-    assert!(told.contains("does not report its version: exit status: 1"), "expected an error about the version, got: {told}");
+    assert!(
+        told.contains("does not report its version: exit status: 1"),
+        "expected an error about the version, got: {told}"
+    );
     for (variable, value, expected) in [
         ("EVENKEEL_NEURON_FORM", "xla", "Surface: EVENKEEL_NEURON_FORM is xla; it must be hlo or stablehlo"),
         (

@@ -226,7 +226,7 @@ fn opening() {
         Ok(device) => tell(format!("Ok: {}", device.about())),
         Err(fault) => tell(format!("{:?}: {fault}", fault.action())),
     }
-    // A device that is missing is looked for again. An initialisation that failed stays failed.
+    // A missing device is searched for again. A failed initialisation is kept, so no later call reaches the library.
     if std::env::var_os("STANDIN_FAIL").is_some_and(|fail| fail.to_string_lossy().starts_with("nrt_init")) {
         assert_eq!(Device::open().err(), Device::open().err());
         assert_eq!(Standin::new(arithmetic).calls(), 2);
@@ -259,7 +259,10 @@ fn what_keeps_a_device_from_being_opened_is_said() {
         "{broken}"
     );
     let lacking = opened(&[("EVENKEEL_LIBNRT", library(Kind::Lacking).to_str().unwrap())]);
-    assert!(lacking.ends_with(" is not a usable Neuron runtime: it lacks nrt_execute"), "expected the missing function in: {lacking}");
+    assert!(
+        lacking.ends_with(" is not a usable Neuron runtime: it lacks nrt_execute"),
+        "expected the missing function in: {lacking}"
+    );
     for (variables, expected) in [
         (("STANDIN_CORES", "0"), "FallBack: the Neuron runtime is installed, but found no device: it reports no core"),
         (

@@ -50,11 +50,14 @@ fn faults_at_every_call_leave_nothing_behind() {
             assert_eq!(standin.failures_left(), 0, "expected the fault at call {call} to occur");
             match outcome {
                 // Freeing is retried, and so is a run if the status asks for it.
-                Ok(()) => assert!(call >= calls - 2 || status == 7, "the fault {status} at call {call} must be reported"),
+                Ok(()) => assert!(call >= calls - 2 || status == 7, "fault {status} at call {call} was not reported"),
                 Err(Fault::Numerical { .. }) => assert_eq!(status, 1003),
                 Err(fault @ Fault::Status { status: told, at_work, .. }) => {
                     assert_eq!(told, NrtStatus(status));
-                    assert!(!at_work || fault.action() != Action::FallBack, "a fault during work must not cause a fallback: {fault}");
+                    assert!(
+                        !at_work || fault.action() != Action::FallBack,
+                        "a fault during work must not cause a fallback: {fault}"
+                    );
                     assert_ne!(fault.action(), Action::Retry);
                 }
                 Err(other) => panic!("call {call} with {status}: expected a fault with this status, got {other}"),

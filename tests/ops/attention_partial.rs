@@ -79,9 +79,9 @@ fn what_cannot_be_put_together() {
     let mut all = part(&case, shape, 0..256, &options);
     let message = |error: Error| error.to_string();
     let twice = message(all.merge(part(&case, shape, 0..512, &options)).unwrap_err());
-    assert!(twice.contains("key 0") && twice.contains("not there yet"), "{twice}");
+    assert!(twice.contains("key 0") && twice.contains("not merged yet"), "{twice}");
     let missing = message(all.finish::<f32>(&options).unwrap_err());
-    assert!(missing.contains("no key 256"), "{missing}");
+    assert!(missing.contains("without key 256"), "{missing}");
     let other = Shape([1, 1, 1, 2, 512, 4, 5]);
     let other_case = Case::<f32>::new(&mut generate::rng("partial errors"), other, 1.0);
     let unlike = message(all.merge(part(&other_case, other, 256..512, &options)).unwrap_err());

@@ -116,7 +116,7 @@ fn weighted<E: Bits>() {
     let (sum, of_sum) = run(Reduction::Sum, &[1.0]);
     let (mean, of_mean) = run(Reduction::Mean, &[count]);
     assert_eq!(elements.as_slice().len(), rows * cols);
-    // Two summation orders of 185 terms, with at most 15 roundings of each term.
+    // The sums add 185 terms in two different orders. Each rounds a term at most 15 times.
     assert!((elements.value() - sum.value()).abs() <= 30.0 * f64::EPSILON * sum.value());
     assert_eq!(mean, Loss::Value(sum.value() / count));
     let bits = |dx: &[E]| dx.iter().map(|v| v.bits()).collect::<Vec<_>>();
@@ -163,7 +163,7 @@ fn outcomes<E: Bits>() {
         (error.row(), error.to_string())
     };
     let (row, said) = refused(&[0.0, 1.0, 0.5, 0.25, 1.5, -1.0], &plain);
-    assert_eq!((row, said.contains("1.5 at 1 in row 1")), (Some(1), true), "the error is: {said}");
+    assert_eq!((row, said.contains("1.5 at column 1 in row 1")), (Some(1), true), "the error is: {said}");
     assert_eq!(refused(&[0.0, f32::NAN, 0.5, 0.25, 1.0, 0.0], &plain).0, Some(0));
     let good = [0.5f32; 6];
     assert_eq!(refused(&good, &plain.weight(&[1.0f32, 1.0, 1.0, -1.0, 1.0, 1.0])).0, Some(1));

@@ -98,7 +98,7 @@ fn ranges_that_are_none() {
         assert_eq!(clamped_exp_backward(&[1.0f32], &[1.0], &options).unwrap_err().name(), "InvalidArgument");
     }
     let error = clamped_exp(&[1.0f32], &default.min(2.0).max(1.0)).unwrap_err();
-    assert_eq!(error.to_string(), "clamped_exp: min is 2; it must be a number not above max, 1");
+    assert_eq!(error.to_string(), "clamped_exp: min is 2; it must be a number, at most max (1)");
     assert_eq!(clamped_exp_into(&[1.0f32], &mut [0.0; 2], &default).unwrap_err().name(), "ShapeMismatch");
     assert_eq!(clamped_exp_backward(&[1.0f32], &[0.0; 2], &default).unwrap_err().name(), "ShapeMismatch");
 }

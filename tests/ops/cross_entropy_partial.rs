@@ -290,7 +290,7 @@ fn what_cannot_be_put_together() {
     refused(part(0..5, &[1, 2], &options), &["target has 2 elements"]);
     refused(part(0..5, &[1], &options.weight(&[1.0f32; 5])), &["weight has 5"]);
     let mut all = part(0..5, &[6], &options).unwrap();
-    refused(all.merge(part(3..8, &[6], &options).unwrap()), &["column 3", "not there yet"]);
+    refused(all.merge(part(3..8, &[6], &options).unwrap()), &["column 3", "not merged yet"]);
     refused(all.sums(view(0..5), 0, &[6], &options), &["without column 5"]);
     let capped = part(5..8, &[6], &options.softcap(3.0)).unwrap();
     refused(all.merge(capped), &["softcap 3", "softcap none"]);
@@ -322,7 +322,7 @@ fn what_cannot_be_put_together() {
     let ignored = options.ignore_index(6);
     let all = part(0..8, &[6], &options).unwrap();
     let sums = all.sums(view(0..8), 0, &[6], &ignored).unwrap();
-    refused(sums.loss(&[6], &options), &["target is 6 in row 0", "that the sums were made with"]);
+    refused(sums.loss(&[6], &options), &["target is 6 in row 0", "for which the sums were computed"]);
 }
 
 #[test]

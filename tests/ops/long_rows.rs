@@ -87,7 +87,7 @@ impl<E: Bits> Row<E> {
 /// have the same error.
 fn bounds<E: Element>() -> [f64; 4] {
     let of = |op| usual::<E>(op);
-    // Twice 0.63 ULP for an exponential, as much again for the sum, and half an ULP.
+    // The bound is twice 0.63 ULP for an exponential, as much again for the sum, and half an ULP for the result.
     let softmax = if E::DTYPE == DType::F32 { 3.02 } else { of("softmax") };
     [softmax, of("log_softmax"), of("logsumexp"), of("cross_entropy")]
 }

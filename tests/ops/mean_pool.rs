@@ -88,7 +88,7 @@ fn masked<E: Bits>() {
             let exact = reference::mean_pool(sequence, width, |t| counts(b, t));
             let largest = largest(sequence, width, |t| counts(b, t));
             checker.check_terms(&format!("sequence {b}, {level}"), &[] as &[E], got, &exact, |i| largest[i]);
-            // The same sequence alone and without its padding.
+            // Pooling the sequence alone, without its padding, gives the same bits.
             let options = Mask::keep(&keep[b * tokens..][..lengths[b]], &[1, lengths[b]]);
             let alone = pool(
                 &x[b * tokens * width..][..lengths[b] * width],

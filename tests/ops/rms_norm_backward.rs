@@ -13,7 +13,7 @@ use evenkeel::{
 };
 use half::{bf16, f16};
 
-/// RMSNorm without an eps, which would hide errors of small squares. dy is the row in reverse order.
+/// RMSNorm with eps = 0, because an eps would hide the errors of small squares. dy is the row in reverse order.
 struct Function;
 
 fn reversed<E: Element>(row: &[E]) -> Vec<E> {

@@ -112,7 +112,7 @@ fn a_sequence_is_its_seed_and_its_tokens() {
     let mut sequence = sampler.sequence(1, &[]).bias(vec![(3, f32::NEG_INFINITY)]).bad_words(vec![vec![2]]);
     assert!(sequence.sample(&[f32::NAN], None).is_err());
     assert!(sequence.output().is_empty());
-    // Of four tokens, the bias bans one, the bad words another, and the allowed bits a third.
+    // The bias, the bad words and the allowed bits each ban one of the four tokens.
     assert_eq!(sequence.sample(&[0.0f32; 4], Some(&[0b1101])).unwrap().token, 0);
 }
 

@@ -225,7 +225,7 @@ fn what_cannot_be_put_together() {
     let beyond = message(SoftmaxPartial::new(view(0..5), (4, 8), &options).unwrap_err());
     assert!(beyond.contains("first column is 4"), "{beyond}");
     let twice = message(all.merge(part(3..8, &options).unwrap()).unwrap_err());
-    assert!(twice.contains("column 3") && twice.contains("not there yet"), "{twice}");
+    assert!(twice.contains("column 3") && twice.contains("not merged yet"), "{twice}");
     let missing = message(all.sums(view(0..5), 0, &options).unwrap_err());
     assert!(missing.contains("without column 5"), "{missing}");
     let unlike = message(all.merge(part(5..8, &options.scale(0.5)).unwrap()).unwrap_err());

@@ -252,7 +252,7 @@ fn sloped(call: &Call, x: f64, dy: f64) -> f64 {
     match call.name() {
         "clamped_exp_backward" if !(call.scale..=call.offset).contains(&x) => 0.0,
         "clamped_log_backward" if x < call.eps => 0.0,
-        // Half of the exponent at a time, because a small dy may bring an overflow back into range.
+        // Multiplies twice by exp(x / 2), because a small dy may bring an overflowing exp(x) back into range.
         "exp_backward" | "expm1_backward" | "clamped_exp_backward" => dy * (x / 2.0).exp() * (x / 2.0).exp(),
         "exp2_backward" => dy * (x / 2.0).exp2() * (x / 2.0).exp2(),
         "log_backward" | "clamped_log_backward" => dy / x.abs(),

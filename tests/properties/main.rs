@@ -60,7 +60,11 @@ fn finite_in_finite_out<E: Bits>() {
                         let elements = row.map_or(0..x.len(), |row| row * cols..(row + 1) * cols);
                         let (x, dy) = (&x[elements.clone()], &dy[elements]);
                         let at = At { call, x, dy, rows: *rows, cols: *cols, row, column, limits: E::LIMITS };
-                        assert!(is_right(number.value, &at), "expected a finite result or a documented exception, got {number:?} in row {row:?}, column {column}");
+                        assert!(
+                            is_right(number.value, &at),
+                            "expected a finite result or a documented exception, got {number:?} in row {row:?}, \
+                             column {column}"
+                        );
                     };
                     for (row, numbers) in outcome.rows.iter().enumerate() {
                         numbers.iter().enumerate().for_each(|(column, number)| check(Some(row), column, number));
@@ -78,7 +82,7 @@ fn finite_in_finite_out<E: Bits>() {
                     assert_eq!(call.policy(), FullyMasked::Error);
                     assert!((0..*cols).all(|column| call.masks(row, column, *rows, *cols)));
                 }
-                Err(error) => assert!(op.kind == Kind::Sampler && *cols == 0, "expected a result, got the error: {error}"),
+                Err(error) => assert!(op.kind == Kind::Sampler && *cols == 0, "expected a result, got error: {error}"),
             }
         });
     }
@@ -105,16 +109,20 @@ fn a_nan_spoils_its_own_row<E: Bits>() {
                 return Ok(());
             };
             if !read {
-                prop_assert_eq!(before, after, "the NaN at row {}, column {} (in dy: {}) must not be read", row, column, of_dy);
+                prop_assert_eq!(before, after, "NaN at row {}, column {} (in dy: {}) was read", row, column, of_dy);
                 return Ok(());
             }
             for (other, (before, after)) in before.rows.iter().zip(&after.rows).enumerate() {
                 if other == row {
                     let refused = after.is_empty() && op.kind == Kind::Sampler;
                     let shows = refused || after.iter().any(|number| number.value.is_nan());
-                    prop_assert!(shows, "expected a NaN in the results for the one at row {}, column {} (in dy: {})", row, column, of_dy);
+                    prop_assert!(
+                        shows,
+                        "expected a NaN in the results for the one at row {}, column {} (in dy: {})",
+                        row, column, of_dy
+                    );
                 } else {
-                    prop_assert_eq!(before, after, "row {} must not change by a NaN at row {}, column {}", other, row, column);
+                    prop_assert_eq!(before, after, "row {} changed by a NaN at row {}, column {}", other, row, column);
                 }
             }
         });
@@ -220,7 +228,7 @@ fn every_number_of_threads<E: Bits>() {
         proptest!(generate::cases(2), |(case in large::<E>(op))| {
             let on = |threads, level| on_threads(threads, level, || outcome(&case));
             let expected = on(1, Level::Portable);
-            each_level(|level| assert!(on(2, level) == expected, "two threads must give the bits of one thread ({level})"));
+            each_level(|level| assert!(on(2, level) == expected, "two threads and one give different bits ({level})"));
         });
     }
 }

@@ -178,12 +178,12 @@ fn the_largest_values<E: Bits>() {
     let most =
         [f64::MAX, f64::from(f32::MAX), 65504.0].into_iter().find(|most| E::from_wide(*most).widen().is_finite());
     let most = E::from_wide(most.unwrap());
-    // Only the middle feature, so that the computation of the others does not change.
+    // Sets only the middle feature, so that the computation of the others does not change.
     case.v.iter_mut().skip(1).step_by(3).for_each(|v| *v = most);
     case.same_for_all("the largest values", &mut rng, &Attention::default());
     let (y, _) = case.dealt(&[0..256, 256..600], &Attention::default()).swap_remove(0).0.unwrap();
     assert!(y.iter().all(|y| y.widen().is_finite()), "expected finite results, got {y:?}");
-    // Additionally, a query with a NaN and an infinite value.
+    // Adds a NaN in a query, and an infinity in a value.
     case.q[0] = E::from_wide(f64::NAN);
     case.v[0] = E::from_wide(f64::INFINITY);
     case.same_for_all("the largest values and a NaN", &mut rng, &Attention::default());

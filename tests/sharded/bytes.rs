@@ -83,7 +83,7 @@ fn f64_takes_72_bytes_a_row_and_bins() {
     }
 }
 
-/// Checks that gradients gather a number per 256 columns, whatever the vocabulary.
+/// Checks that gradients gather one number per tile of 256 columns, for any split of the columns.
 #[test]
 fn gradients_gather_tiles() {
     let (rows, all) = (3, 2048);

@@ -118,7 +118,7 @@ fn arguments_that_one_rank_refuses() {
     });
     assert!(matches!(errors[3], Error::ShapeMismatch { .. }), "{}", errors[3]);
     assert_named(&errors[..3], 3, &["rank 3 reported an error", "128 columns"]);
-    // Norms must be cut at multiples of 256.
+    // A norm over ranks must be split at multiples of 256 columns.
     let x = [1.0f32; 512];
     let errors = on_ranks(2, LONG, |rank, comm| {
         let own = [0..200, 200..512][rank].clone();

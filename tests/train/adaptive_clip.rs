@@ -69,7 +69,10 @@ fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX, 1.0, 1.0];
     let clipped = AdaptiveClip::default().clip(&mut huge, &[f16::from_f32(100.0); 4], &[2, 2]);
     assert_eq!(clipped, Ok(1));
-    assert!((huge[0] - 1.0).abs() < 1e-12 && (huge[1] + 1.0).abs() < 1e-12 && huge[2..] == [1.0, 1.0], "expected [1, -1, 1, 1], got {huge:?}");
+    assert!(
+        (huge[0] - 1.0).abs() < 1e-12 && (huge[1] + 1.0).abs() < 1e-12 && huge[2..] == [1.0, 1.0],
+        "expected [1, -1, 1, 1], got {huge:?}"
+    );
 }
 
 #[test]

@@ -59,7 +59,10 @@ fn distributions_are_what_they_are_called() {
     // Limits around the mean, on one side of it, far from it, and with one limit only.
     for (low, high) in [(-2.0, 2.0), (-0.5, 3.0), (1.0, 4.0), (4.0, 9.0), (-1.0, f64::INFINITY), (-30.0, 40.0)] {
         let x = wide(&Init::TruncatedNormal { mean: 1.0, std: 2.0, low: 1.0 + 2.0 * low, high: 1.0 + 2.0 * high });
-        assert!(x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)), "limits {low} and {high}: a value is out of range");
+        assert!(
+            x.iter().all(|x| (1.0 + 2.0 * low..=1.0 + 2.0 * high).contains(x)),
+            "limits {low} and {high}: a value is out of range"
+        );
         // If both limits are above the mean, the other tail is used: 1 - p would lose all digits.
         let sign = if low > 0.0 { -1.0 } else { 1.0 };
         let below = |x: &[f64]| normal(x.iter().map(|x| sign * x)).iter().map(|p| sign * p).collect::<Vec<_>>();
@@ -83,7 +86,10 @@ fn a_tail_is_drawn_from_as_such() {
     let (mean, _) = moments(&x);
     // Its standard deviation is about 1/low too. An error of 5 standard deviations of the mean occurs once in a million
     // runs.
-    assert!((mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3), "expected a mean of {low} + 1 / {low}, got {mean}");
+    assert!(
+        (mean - low - 1.0 / low).abs() < 5.0 / low / (COUNT as f64).sqrt() + 2.0 / low.powi(3),
+        "expected a mean of {low} + 1 / {low}, got {mean}"
+    );
     assert!(distance(x, each(|x| 1.0 - (-(x - low) * (x + low) / 2.0).exp() * (low / x))) < 2.4);
 }
 

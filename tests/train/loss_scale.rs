@@ -105,8 +105,7 @@ fn gradients_that_are_nan_for_good_are_an_error() {
     assert_eq!(scaler.step(), Ok(false));
     let before = scaler.clone();
     let error = scaler.update().unwrap_err();
-    let expected =
-        "loss_scaler: scale is 3; it must be above min_scale, 3, to be brought down: gradients are not finite";
+    let expected = "loss_scaler: scale is 3; it must be above min_scale, 3, to be reduced after non-finite gradients";
     assert_eq!(error.to_string(), expected);
     assert_eq!(scaler, before);
 }

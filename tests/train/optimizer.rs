@@ -164,7 +164,7 @@ fn kept_in_f32_it_stays_near_f64() {
     stays_near_f64::<f16>(rule, 2000);
     stays_near_f64::<bf16>(rule, 2000);
     stays_near_f64::<f64>(rule, 200);
-    // A hundred thousand steps that are each too small for 16 bits.
+    // Takes a hundred thousand steps, each of which is too small for 16 bits to represent.
     stays_near_f64::<bf16>(rule.lr(1e-6).weight_decay(0.0), 100_000);
 }
 
@@ -276,8 +276,8 @@ fn parameters_are_those_it_was_made_for() {
     assert!(optimizer.step(&mut [(&mut x[..2]).into()], &[None]).is_err());
     // A gradient may have any type, but its values must fit the type of the state.
     let error = optimizer.step(&mut [(&mut x).into()], &[Some((&[0.0, -1e39, 0.0]).into())]).unwrap_err();
-    let expected = "adamw: the largest of a gradient is 1e39 in row 0; it must be at \
-                    most 3.4028235e38, the largest of F32";
+    let expected = "adamw: the largest magnitude of a gradient is 1e39 in row 0; it must be at \
+                    most 3.4028235e38, the largest value of F32";
     assert_eq!(error.to_string(), expected);
     optimizer.step(&mut [(&mut x).into()], &[Some((&[bf16::ONE; 3]).into())]).unwrap();
     assert_eq!(x, [1.0 - 1e-3 - 1e-5; 3]);
@@ -294,7 +294,10 @@ fn weights_that_were_overwritten_are_taken_as_they_are() {
     run.weights[1] = f16::from_f32(0.5);
     run.step(&grad).unwrap();
     let master = run.state().master.clone().unwrap();
-    assert!((master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6, "expected master weights of 1 - 11e-5 and 0.5 - 1e-5, got {master:?}");
+    assert!(
+        (master[0] - (1.0 - 11e-5)).abs() < 1e-6 && (master[1] - (0.5 - 1e-5)).abs() < 1e-6,
+        "expected master weights of 1 - 11e-5 and 0.5 - 1e-5, got {master:?}"
+    );
 }
 
 fn goes_on<E: Element, R: Rule + std::fmt::Debug>(rule: R) {
@@ -392,5 +395,7 @@ fn settings_that_have_no_meaning() {
     refused(Sgd::default().nesterov(true));
     refused(Sgd::default().momentum(0.9).dampening(0.1).nesterov(true));
     let error = Optimizer::new(ok.eps(1e-320), &[]).map(|_| ()).unwrap_err();
-    assert!(error.to_string().ends_with("it must be finite and at least 2.2250738585072014e-308: it is added in f64"));
+    assert!(
+        error.to_string().ends_with("it must be finite and at least 2.2250738585072014e-308, the smallest normal f64")
+    );
 }

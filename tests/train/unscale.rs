@@ -64,7 +64,7 @@ fn any_scale() {
     }
 }
 
-/// Checks norms beyond f64, and scales for which almost nothing remains.
+/// Checks extreme sizes: norms beyond f64, subnormal gradients, and a scale of f32::MAX.
 #[test]
 fn sizes_at_the_ends() {
     let mut huge = [f64::MAX, -f64::MAX];
@@ -80,7 +80,10 @@ fn sizes_at_the_ends() {
     let mut largest = [f32::MAX; 4];
     let got = scaler(f32::MAX).unscale(&mut [(&mut largest).into()], &ClipGradNorm::new(f64::INFINITY));
     let Ok(Unscaled::Ready { norm }) = got else { panic!() };
-    assert!((norm - 2.0).abs() < 1e-6 && largest.iter().all(|v| (v - 1.0).abs() < 1e-6), "expected a norm of 2 and elements of 1, got {norm} and {largest:?}");
+    assert!(
+        (norm - 2.0).abs() < 1e-6 && largest.iter().all(|v| (v - 1.0).abs() < 1e-6),
+        "expected a norm of 2 and elements of 1, got {norm} and {largest:?}"
+    );
     assert_eq!(scaler(2.0).unscale(&mut [], &clip), Ok(Unscaled::Ready { norm: 0.0 }));
 }
 
@@ -120,8 +123,8 @@ fn errors_leave_all_as_it_was() {
     let clip = ClipGradNorm::new(1.0);
     let mut half = [f16::ONE; 2];
     let error = scaler.unscale(&mut [(&mut grad).into(), (&mut half).into()], &clip).unwrap_err();
-    let expected = "unscale: a gradient's type is F16 in row 1; it must be F32, F64 or BF16: without their scale small \
-                    ones vanish";
+    let expected = "unscale: a gradient's type is F16 in row 1; it must be F32, F64 or BF16, because small unscaled \
+                    gradients vanish in F16";
     assert_eq!(error.to_string(), expected);
     assert!(scaler == before && grad == [1.0; 3] && half == [f16::ONE; 2]);
     scaler.record(true).unwrap();
@@ -143,7 +146,7 @@ fn sums_of_half_gradients_are_f32() {
     }
     sum.add(&[None, Some((&[0.5f64; 3]).into())]).unwrap();
     assert!(sum.grads()[0].iter().zip(&a).all(|(sum, a)| *sum == 100.0 * a.to_f32()));
-    // 100 roundings of numbers below 11.
+    // The tolerance covers 100 roundings of numbers below 11.
     let expected = 0.5 + 100.0 * b[0].to_f64();
     assert!(sum.grads()[1].iter().all(|sum| (f64::from(*sum) - expected).abs() < 100.0 * 2f64.powi(-21)));
     let mut scaler = scaler(1024.0);

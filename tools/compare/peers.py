@@ -2,8 +2,8 @@
 
 usage: peers.py CASES.json OUT.json
 
-CASES.json is what `evenkeel-compare cases` writes. Beside OUT.json a folder of its name takes first rows of results,
-whose errors `evenkeel-compare report` computes. `./run` sets this up: versions, one thread, instruction sets.
+`evenkeel-compare cases` writes CASES.json. A folder next to OUT.json, with the same name, gets the first rows of the
+results; `evenkeel-compare report` computes their errors. `./run` sets up versions, one thread, and instruction sets.
 """
 
 import importlib
@@ -17,18 +17,18 @@ sys.path.insert(0, str(Path(__file__).parent / "python"))
 from inputs import Problem
 from race import Contender, race
 
-# Each module has a dictionary OPS of functions that make contenders of a problem, FACTS, and DTYPES.
+# Modules with FACTS, DTYPES, and a dictionary OPS of functions that make a problem's contenders.
 PEERS = ["torch_ops", "onnx_ops", "numpy_ops"]
 
 
 def peers():
-    """Those whose libraries are there."""
+    """Returns the modules whose libraries are installed."""
     found = []
     for name in PEERS:
         try:
             found.append(importlib.import_module(name))
         except ImportError as missing:
-            print(f"{name} is left out: {missing}", file=sys.stderr)
+            print(f"skipping {name}: {missing}", file=sys.stderr)
     return found
 
 
@@ -41,7 +41,7 @@ def contenders(problem, modules):
                 made += module.OPS[problem.op](problem)
             except Exception as refused:
                 case = f"{problem.op} in {problem.dtype}"
-                print(f"{module.__name__} has no {case}: {first_line(refused)}", file=sys.stderr)
+                print(f"{module.__name__} can't run {case}: {first_line(refused)}", file=sys.stderr)
     return made
 
 
@@ -54,7 +54,7 @@ def main():
     plan = json.loads(cases_file.read_text())
     results = out_file.with_suffix(".results")
     results.mkdir(parents=True, exist_ok=True)
-    # ONNX Runtime can't be held to an instruction set.
+    # ONNX Runtime can't be limited to an instruction set.
     modules = [module for module in peers() if not (plan["forced"] and module.__name__ == "onnx_ops")]
     facts = {"Python": sys.version.split()[0], "load at the start of Python": "%.2f %.2f %.2f" % os.getloadavg()}
     for module in modules:

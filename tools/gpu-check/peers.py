@@ -344,7 +344,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="file for the timings")
     parser.add_argument("--seconds", type=float, default=170, help="start no case after this many seconds")
-    parser.add_argument("--quick", action="store_true", help="time only two shapes of each op, in bf16, without torch.compile")
+    parser.add_argument("--quick", action="store_true", help="two shapes of each op, in bf16, without torch.compile")
     arguments = parser.parse_args()
     deadline = time.monotonic() + arguments.seconds
     try:

@@ -118,7 +118,7 @@ fn a_picture() {
 fn bad_usage_and_bad_files() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "CHECKPOINT"),
-        (&["nowhere.safetensors"], "nowhere.safetensors: it can't be opened"),
+        (&["nowhere.safetensors"], "nowhere.safetensors: it cannot be opened"),
         (&["model.safetensors", "--warn", "norm_max"], "NAME=VALUE"),
         (&["model.safetensors", "--warn", "norm=1"], "NAME must be one of nan, infinite"),
         (&["model.safetensors", "--warn", "norm_max=NaN"], "norm_max is NaN; it must be a number of at least 0"),

@@ -1,16 +1,16 @@
-//! Products of a few queries with a block of keys, and of their weights with its values, from where these lie: nothing
-//! is packed that would be read once or twice only. The same chains as in `product`.
+//! Products of a few queries with a block of keys, and of their weights with its values. Keys and values are read in
+//! place: packing does not pay for data read only once or twice. The chains equal those of `product`.
 
 use super::pack::sixteen_keys;
 use super::{CHAIN, KEYS};
 use crate::element::Element;
 use crate::simd::{Ahead, Float, Isa, LANES, padded};
 
-/// Queries that are few.
+/// Largest number of queries handled here.
 pub const FEW: usize = 4;
 
-/// The products of the queries, row by row, with so many keys, [`KEYS`] of room for each row. Behind the last key is
-/// anything.
+/// Computes the products of the queries with `count` keys. `out` has [`KEYS`] products for each row; those past the
+/// last key are unspecified.
 #[inline(always)]
 pub fn scores<'a, I: Isa, E: Element>(
     isa: I,
@@ -19,7 +19,7 @@ pub fn scores<'a, I: Isa, E: Element>(
     (count, features): (usize, usize),
     out: &mut [[f32; LANES]],
 ) {
-    // Values are read next.
+    // Prefetches the values, which are read next.
     let after = |i| Some(value(i));
     if out.len() == KEYS / LANES {
         scores_of::<I, E, 1>(isa, queries, (key, after), (count, features), out);
@@ -48,7 +48,7 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
             features,
             #[inline(always)]
             |first, some, keys| {
-                // Not all at once: only so much can be on its way.
+                // Spreads the prefetches over the keys: only a limited number of loads can be in flight.
                 let part = panel * LANES + LANES * (first + some) / features;
                 while asked < part.min(count) {
                     ask(after(asked));
@@ -62,7 +62,7 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
                 }
                 let mut parts = [[0.0; LANES]; R];
                 for r in 0..R {
-                    // Where there are fewer rows, the last of them stands for the others too.
+                    // With fewer than `R` rows, the last row is repeated.
                     parts[r] = padded_part(&queries[r.min(rows - 1) * features..][..features], first);
                 }
                 for i in 0..LANES {
@@ -81,7 +81,8 @@ fn scores_of<'a, I: Isa, E: Element, const R: usize>(
     }
 }
 
-/// Asks for a row that is read after this block: what is read in turns, hardware does not foresee.
+/// Prefetches a row that is read after this block. Hardware prefetchers do not predict the alternation of keys and
+/// values.
 #[inline(always)]
 fn ask<E: Element>(row: Option<&[E]>) {
     if let Some(row) = row {
@@ -92,7 +93,7 @@ fn ask<E: Element>(row: Option<&[E]>) {
     }
 }
 
-/// Sixteen from there on, or what there is.
+/// Returns sixteen numbers from `first` on, padded with zeros.
 #[inline(always)]
 fn padded_part(row: &[f32], first: usize) -> [f32; LANES] {
     let row = &row[first..];
@@ -102,7 +103,7 @@ fn padded_part(row: &[f32], first: usize) -> [f32; LANES] {
     }
 }
 
-/// The sums of so many values, weighted, a row of [`KEYS`] weights for each row of sums.
+/// Sums `count` values, weighted. Each row of sums has a row of [`KEYS`] weights.
 #[inline(always)]
 pub fn sums<'a, I: Isa, E: Element>(
     isa: I,
@@ -111,7 +112,7 @@ pub fn sums<'a, I: Isa, E: Element>(
     (count, features): (usize, usize),
     out: &mut [[f32; LANES]],
 ) {
-    /// Blocks of features that are summed at a time.
+    /// Blocks of features summed at a time.
     const WIDE: usize = 4;
     let columns = features.div_ceil(LANES);
     for (row, (weights, out)) in weights.chunks_exact(KEYS).zip(out.chunks_exact_mut(columns.max(1))).enumerate() {

@@ -1,33 +1,33 @@
-//! What some keys of a row come to, and how two such parts become one.
+//! Partial attention results of a row, and their merging.
 
 use crate::math::exp::term;
 use crate::simd::{Float, Isa, Span, Storage};
 
-/// The largest logit, and the sum of e^(logit - max); the values' sum, weighted so, is kept beside it.
+/// Largest logit of a row so far, and the sum of e^(logit - max). The weighted sum of the values is stored separately.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
     pub max: f64,
     pub sum: f64,
-    /// What sum and values are multiplied with, a power of two.
+    /// Factor of the sum and of the values' sum; a power of two.
     pub factor: f64,
 }
 
-/// The largest logit and the sum of a part.
+/// Largest logit and sum of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     pub max: f64,
     pub sum: f64,
 }
 
-/// What a row's block of keys came to.
+/// Result of a row's block of keys.
 pub enum Part<'b> {
-    /// No key to attend to.
+    /// No unmasked key.
     Empty,
-    /// A logit of this, NaN or +inf.
+    /// A logit is NaN or +inf; holds that logit.
     Spoilt(f64),
-    /// Finite, with the values' sums.
+    /// Finite result, with the weighted sums of the values in f32.
     Narrow(End, &'b [f32]),
-    /// The same in f64.
+    /// Finite result in f64.
     Wide(End, &'b [f64]),
 }
 
@@ -44,36 +44,36 @@ impl Part<'_> {
 }
 
 impl State {
-    /// Of a logit without a value; of none for -inf.
+    /// Creates the state of a row with a sink only: an extra logit without a value, or no logit if it is -inf.
     pub fn new(sink: f64) -> Self {
         let sum = if sink == f64::NEG_INFINITY { 0.0 } else { 1.0 };
         State { max: sink, sum, factor: 1.0 }
     }
 
-    /// The same with sum and values multiplied with a power of two; its values are zeros.
+    /// Returns the state with its sum multiplied by a power of two. The values' sum must be zero.
     pub fn scaled(self, factor: f64) -> Self {
         State { sum: self.sum * factor, factor, ..self }
     }
 
-    /// Whether there is no key, and no sink.
+    /// Returns whether there is neither a key nor a sink.
     pub fn is_empty(&self) -> bool {
         self.max == f64::NEG_INFINITY
     }
 
-    /// NaN or +inf where a logit is that.
+    /// Returns NaN or +inf if a logit has that value.
     pub fn spoilt(&self) -> Option<f64> {
         (self.max.is_nan() || self.max == f64::INFINITY).then_some(self.max)
     }
 
-    /// A logit that is NaN or +inf; NaN outdoes +inf.
+    /// Records a logit of NaN or +inf; NaN takes precedence.
     pub fn spoil(&mut self, logit: f64) {
         if !self.max.is_nan() {
             self.max = logit;
         }
     }
 
-    /// Adds a part behind what there is: whichever has the smaller maximum is brought to the other's, in f64, one
-    /// rounding for the factor and one for each sum.
+    /// Adds a later part. The one with the smaller maximum is rescaled to the larger maximum in f64: one rounding for
+    /// the factor, and one for each sum.
     #[inline(always)]
     pub fn merge<I: Isa, S: Storage>(&mut self, isa: I, out: &mut [f64], end: End, values: &[S]) {
         if self.spoilt().is_some() {
@@ -104,7 +104,7 @@ impl State {
     }
 }
 
-/// e^x for x <= 0.
+/// Returns e^x for x <= 0.
 #[inline(always)]
 pub fn weight<I: Isa>(isa: I, x: f64) -> f64 {
     isa.array_f64(term(isa, isa.f64(x)))[0]

@@ -1,4 +1,4 @@
-//! A block of keys for a tile of queries, in f32.
+//! Computes a block of keys for a tile of queries, in f32.
 
 use super::few::{self, FEW};
 use super::merge::{End, Part};
@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// Blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / LANES;
-/// Rows that are multiplied at a time: they are made as long as the longest of them.
+/// Rows multiplied at a time, each with as many keys as the row of the chunk that sees farthest.
 const CHUNK: usize = 4 * ROWS;
 
 #[derive(Default)]
@@ -21,27 +21,27 @@ pub struct Buffers {
     queries: Vec<f32>,
     keys: Vec<[f32; LANES]>,
     values: Vec<[f32; LANES]>,
-    /// Keys of the block whose values are not all finite.
+    /// Keys of the block that have a value that is not finite.
     broken: Vec<usize>,
-    /// Scores, and then what they weigh, a row of [`KEYS`] for each query of a chunk.
+    /// Scores, later replaced by weights: a row of [`KEYS`] for each query of a chunk.
     weights: Vec<[f32; LANES]>,
-    /// The values' sums, weighted, a row for each query.
+    /// Weighted sums of the values, a row for each query.
     sums: Vec<[f32; LANES]>,
     weighed: Vec<Weighed>,
 }
 
-/// What a row's weights came to.
+/// Result of weighing a row's scores.
 #[derive(Clone, Copy)]
 enum Weighed {
-    /// No key to attend to.
+    /// No unmasked key.
     Empty,
     Found(End),
-    /// f32 does not hold it.
+    /// Beyond the range of f32: the row is computed again in f64.
     Beyond,
 }
 
 impl Buffers {
-    /// Takes over the queries of a tile.
+    /// Widens the queries of a tile to f32.
     #[inline(always)]
     pub fn start<I: Isa, E: Element>(&mut self, isa: I, call: &Attention<'_, E>, rows: Range<usize>) {
         let features = call.q.shape()[3];
@@ -56,7 +56,7 @@ impl Buffers {
         }
     }
 
-    /// What a row's block came to; nothing where f32 does not hold it.
+    /// Returns the result of a row's block; `None` if f32 cannot represent it.
     #[inline(always)]
     pub fn part<I: Isa>(&self, isa: I, row: usize, features: usize) -> Option<Part<'_>> {
         let end = match self.weighed[row] {
@@ -70,7 +70,7 @@ impl Buffers {
     }
 }
 
-/// Makes the block of keys that begins with `first`.
+/// Computes the block of keys that begins at `first`.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub rows: Range<usize>,
@@ -98,7 +98,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         weighed.resize(rows.len(), Weighed::Empty);
         let key = |i| call.k.row(batch, head, start + i);
         let value = |i| call.v.row(batch, head, start + i);
-        // How far the rows of a chunk see.
+        // Number of keys up to the last one that a row of the chunk sees.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);
             last.saturating_sub(first).min(count)
@@ -160,7 +160,7 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
     }
 }
 
-/// Makes weights of a row's products, zeros where nothing is to be attended to.
+/// Replaces a row's products by weights, with zeros for masked keys.
 struct Weigh<'a, 's> {
     sight: Sight<'a>,
     lane: usize,
@@ -192,7 +192,7 @@ impl Kernel for Weigh<'_, '_> {
                     row.fill(0.0);
                     return Weighed::Beyond;
                 }
-                // Masked: whatever a product with such a key came to.
+                // The key is masked, so its product does not matter.
                 row[key] = 0.0;
             }
         }
@@ -216,7 +216,7 @@ impl Kernel for Weigh<'_, '_> {
     }
 }
 
-/// Multiplies, rounding once; whether all are finite before and after it.
+/// Multiplies the row, rounding once. Returns whether all elements are finite before and after.
 #[inline(always)]
 fn scale<I: Isa>(isa: I, row: &mut [f32], scale: f32) -> bool {
     let (factor, infinity) = (isa.f32(scale), isa.f32(f32::INFINITY));

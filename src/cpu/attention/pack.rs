@@ -1,12 +1,13 @@
-//! Keys and values as products take them: panels of sixteen columns, widened to f32.
+//! Packing of keys and values for matrix products: panels of sixteen columns, widened to f32.
 
-// Rows and columns are numbers here, of several arrays at once.
+// Row and column indices address several arrays at once.
 #![allow(clippy::needless_range_loop)]
 
 use crate::element::Element;
 use crate::simd::{Float, Isa, LANES, MaskBits, Select, padded};
 
-/// The panels of sixteen keys, one behind the other: `[keys / 16][features][16]`. Behind the last key is anything.
+/// Packs keys into consecutive panels of sixteen keys: `[keys / 16][features][16]`. Entries past the last key are
+/// unspecified.
 #[inline(always)]
 pub fn keys<'a, I: Isa, E: Element>(
     isa: I,
@@ -30,8 +31,8 @@ pub fn keys<'a, I: Isa, E: Element>(
     }
 }
 
-/// Calls `each` with sixteen features of sixteen keys at a time: the first of the features, how many there are, and the
-/// keys' numbers of each.
+/// Calls `each` for blocks of up to sixteen features of sixteen keys: with the first feature, the number of features,
+/// and for each feature the sixteen keys' numbers.
 #[inline(always)]
 pub fn sixteen_keys<'a, I: Isa, E: Element>(
     isa: I,
@@ -61,8 +62,9 @@ pub fn sixteen_keys<'a, I: Isa, E: Element>(
     }
 }
 
-/// The panels of sixteen features, one behind the other: `[features / 16][count][16]`. Behind the last feature there
-/// are zeros, and zeros stand for what is not finite, whose keys are told: a weight of 0 leaves nothing of a masked value.
+/// Packs values into consecutive panels of sixteen features, `[features / 16][count][16]`, with zeros past the last
+/// feature. Zeros also replace elements that are not finite, and `broken` lists their keys. A masked value with a
+/// weight of 0 then contributes 0 instead of NaN.
 #[inline(always)]
 pub fn values<'a, I: Isa, E: Element>(
     isa: I,
@@ -89,7 +91,7 @@ pub fn values<'a, I: Isa, E: Element>(
     }
 }
 
-/// The numbers, zeros in place of what is not finite; whether there was none of that is told.
+/// Returns the numbers with zeros in place of those that are not finite. Clears `is_whole` if there is such a number.
 #[inline(always)]
 fn finite_or_zero<I: Isa>(isa: I, values: I::F32, is_whole: &mut bool) -> [f32; LANES] {
     let finite = values.abs().lt(isa.f32(f32::INFINITY));

@@ -1,5 +1,5 @@
-//! What blocks of keys come to, kept apart until they are merged: so keys can be cut between threads, and between machines,
-//! and the order in which blocks are merged stays the same.
+//! Results of blocks of keys, stored until they are merged. Keys can thus be split between threads and between
+//! machines, while the blocks are still merged in the same order.
 
 use super::merge::{End, Part};
 use super::{Attention, KEYS, QUERIES, each_part};
@@ -9,29 +9,29 @@ use crate::error::Result;
 use crate::simd::{self, Isa, Work, filled};
 use std::ops::Range;
 
-/// Blocks of a run of keys, for all rows of a call.
+/// Results of consecutive blocks of keys, for all rows of a call.
 #[derive(Clone, Debug)]
 pub struct Parts {
     blocks: Range<usize>,
     shape: Shape,
-    /// For each tile, block and row. A maximum of -inf says that there is nothing, NaN or +inf that it is spoilt.
+    /// Maximum and sum for each tile, block and row. A maximum of -inf marks an empty part, NaN or +inf a spoilt one.
     ends: Vec<End>,
     values: Vec<f64>,
 }
 
-/// What there are parts of.
+/// Shape of the rows that parts belong to.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Heads of keys, in all batches.
+    /// Number of key heads, in all batches.
     pub heads: usize,
-    /// Rows of each.
+    /// Number of rows for each key head.
     pub rows: usize,
-    /// Of the values.
+    /// Number of features of the values.
     pub features: usize,
 }
 
 impl Shape {
-    /// Rows that each tile has room for.
+    /// Returns the number of slots of a tile: its maximum number of rows.
     fn room(&self) -> usize {
         QUERIES.min(self.rows)
     }
@@ -41,9 +41,9 @@ impl Shape {
     }
 }
 
-/// Whether there are threads to whom the tiles give nothing, and few enough rows to keep the parts of.
+/// Returns whether to split the keys: tiles are fewer than threads, and rows are few enough to store their parts.
 pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
-    /// Then the parts of a block are some 16th of its keys and values.
+    /// At this limit, a block's parts take about a 16th of the memory of its f32 keys and values.
     const MOST_ROWS: usize = 16;
     let in_f32 = !E::IS_F64;
     let blocks = call.keys().len().div_ceil(KEYS);
@@ -51,7 +51,7 @@ pub fn are_worth_it<E: Element>(call: &Attention<'_, E>) -> bool {
 }
 
 impl Parts {
-    /// All blocks of the call's keys.
+    /// Computes all blocks of the call's keys.
     pub fn of<E: Element>(call: Attention<'_, E>) -> Result<Self> {
         let keys = call.keys();
         let blocks = keys.start / KEYS..keys.end.div_ceil(KEYS);
@@ -64,7 +64,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Rooms for so many blocks, with nothing in them.
+    /// Allocates slots for these blocks, all empty.
     fn nothing(shape: Shape, blocks: Range<usize>) -> Result<Self> {
         const WHAT: &str = "the sums of each block of keys";
         // A product beyond usize saturates, and the allocation fails.
@@ -78,7 +78,7 @@ impl Parts {
         self.blocks.clone()
     }
 
-    /// What a block came to, for a row by its place in its tile.
+    /// Returns the result of a block for a row, given by its index in its tile.
     #[inline(always)]
     pub fn part(&self, tile: usize, block: usize, row: usize) -> Part<'_> {
         let slot = self.slot(tile, block, row);
@@ -100,8 +100,8 @@ impl Parts {
 
 #[cfg(feature = "sharded")]
 impl Parts {
-    /// The first block and the one behind the last; for each block and row the largest logit, and where that is finite the
-    /// sum and the values.
+    /// Appends the parts as words: the first block and the end of the blocks, then the largest logit of each block and
+    /// row. A finite logit is followed by the sum and the values.
     pub fn to_words(&self, words: &mut Vec<u64>) {
         words.extend([self.blocks.start, self.blocks.end].map(|block| block as u64));
         for slot in self.slots() {
@@ -114,13 +114,13 @@ impl Parts {
         }
     }
 
-    /// What the first of these words say, of blocks among these, and the words behind them; nothing where they are no
-    /// parts.
+    /// Reads parts from the start of `words`, and returns them with the remaining words. Returns `None` if the words
+    /// are not valid parts with blocks in `among`.
     pub fn from_words(shape: Shape, among: Range<usize>, words: &[u64]) -> Result<Option<(Self, &[u64])>> {
         let Some(([start, end], words)) = words.split_first_chunk() else { return Ok(None) };
         let (Ok(start), Ok(end)) = (usize::try_from(*start), usize::try_from(*end)) else { return Ok(None) };
         let there = among.start <= start && start < end && end <= among.end;
-        // Before room is made for what they say that there is.
+        // Checks the claimed number of slots against the words before allocating for it.
         if !there || (shape.heads * shape.rows).saturating_mul(end - start) > words.len() {
             return Ok(None);
         }
@@ -128,7 +128,8 @@ impl Parts {
         Ok(parts.filled_from(words))
     }
 
-    /// These parts with what the words say of each slot, and the words behind them; nothing if there are too few.
+    /// Fills each slot from the words, and returns the parts with the remaining words; `None` if the words are too few
+    /// or invalid.
     fn filled_from(self, mut words: &[u64]) -> Option<(Self, &[u64])> {
         let shape = self.shape;
         let mut parts = self;
@@ -141,7 +142,7 @@ impl Parts {
                 let (numbers, rest) = words.split_at_checked(1 + shape.features)?;
                 words = rest;
                 let mut numbers = numbers.iter().map(|bits| f64::from_bits(*bits));
-                // Of the largest logit there is a term.
+                // The sum includes the term of the largest logit, so it is positive.
                 let sum = numbers.next().filter(|sum| *sum > 0.0 && sum.is_finite())?;
                 parts.ends[slot].sum = sum;
                 let values = &mut parts.values[slot * shape.features..][..shape.features];
@@ -151,7 +152,7 @@ impl Parts {
         Some((parts, words))
     }
 
-    /// Where each block of each row is, block by block, in the order of rows.
+    /// Returns the slot of each block and row: block by block, with rows in order.
     fn slots(&self) -> Vec<usize> {
         let Shape { heads, rows, .. } = self.shape;
         if heads == 0 || rows == 0 {
@@ -165,7 +166,7 @@ impl Parts {
     }
 }
 
-/// The making of parts: a unit is a block of a tile.
+/// Computation of parts. A unit is a block of a tile.
 struct Blocks<'a, 'o, E> {
     call: Attention<'a, E>,
     blocks: Range<usize>,
@@ -235,7 +236,7 @@ impl<E: Element> Work for Blocks<'_, '_, E> {
 }
 
 impl Part<'_> {
-    /// The part's end, NaN or +inf where it is spoilt, and its values into `values`.
+    /// Writes the part's values into `values`, and returns its end. The maximum of a spoilt part is NaN or +inf.
     #[inline(always)]
     fn keep(self, values: &mut [f64]) -> End {
         match self {

@@ -1,35 +1,35 @@
-//! Products of two matrices in f32. The terms of an element are cut into chains of [`CHAIN`], counted from the first; a
-//! chain is a sequence of fused multiply-adds, and the sums of the chains are added in their order. So a term passes
-//! through at most [`CHAIN`] roundings and one for each chain. The number of elements computed at a time has no effect on
-//! the result.
+//! Products of two matrices in f32. The terms of an element are cut into chains of [`CHAIN`], counted from the first. A
+//! chain is a sequence of fused multiply-adds, and the chain sums are added in order. A term thus passes through at
+//! most [`CHAIN`] roundings, plus one for each chain. The number of elements computed at a time does not affect the
+//! result.
 
-// Rows and columns are numbers here, of several arrays at once.
+// Row and column indices address several arrays at once.
 #![allow(clippy::needless_range_loop)]
 
 use super::CHAIN;
 use crate::simd::{Float, Isa, Kernel, LANES};
 use std::ops::Range;
 
-/// Computes `rows` rows of the result, `terms` products each: `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`.
+/// Computes `out[r][16 c + i] = sum over t of a[r][t] * panels[c][t][i]`, for `rows` rows and `terms` terms.
 pub struct Product<'a> {
-    /// Row by row, `a_stride` apart.
+    /// Left matrix, row by row, `a_stride` apart.
     pub a: &'a [f32],
     pub a_stride: usize,
     pub terms: usize,
-    /// Sixteen columns at a time, the panels `panel_len` terms apart.
+    /// Right matrix, in panels of sixteen columns that are `panel_len` terms apart.
     pub panels: &'a [[f32; LANES]],
     pub panel_len: usize,
     pub rows: usize,
-    /// Row by row, as many blocks as there are panels.
+    /// Result, row by row, with a block for each panel.
     pub out: &'a mut [[f32; LANES]],
     pub out_stride: usize,
     pub columns: usize,
 }
 
-/// Rows that are made at a time.
+/// Rows computed at a time.
 pub const ROWS: usize = 6;
 
-/// Terms that are added in a turn.
+/// Terms added in one unrolled iteration.
 const TURN: usize = 4;
 
 impl Kernel for Product<'_> {
@@ -38,7 +38,7 @@ impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         let whole = self.rows - self.rows % ROWS;
-        // Four panels of six rows fill the registers of AVX-512, one of them those of AVX2.
+        // Six rows by four panels fill the registers of AVX-512; six rows by one panel fill those of AVX2.
         if I::REGISTERS >= 32 {
             self.block::<I, ROWS, 4>(isa, 0..whole);
         } else {
@@ -49,7 +49,7 @@ impl Kernel for Product<'_> {
 }
 
 impl Product<'_> {
-    /// Whole groups of `R` rows, `C` panels at a time while there are so many.
+    /// Computes whole groups of `R` rows, `C` panels at a time, and the remaining panels one at a time.
     #[inline(always)]
     fn block<I: Isa, const R: usize, const C: usize>(&mut self, isa: I, rows: Range<usize>) {
         let wide = self.columns - self.columns % C;
@@ -103,7 +103,7 @@ impl Product<'_> {
     }
 }
 
-/// Adds `terms` products of each row and column, in their order.
+/// Adds `terms` products of each row and column, in order.
 #[inline(always)]
 fn chain<I: Isa, const R: usize, const C: usize>(
     isa: I,
@@ -112,7 +112,7 @@ fn chain<I: Isa, const R: usize, const C: usize>(
     terms: usize,
 ) -> [[I::F32; C]; R] {
     let mut sums = [[isa.f32(0.0); C]; R];
-    // Several terms a turn, so that addresses are computed rarely.
+    // Unrolled, so that addresses are computed less often.
     let turns = terms / TURN;
     let mut turns_a = [a[0].as_chunks::<TURN>().0; R];
     for r in 0..R {

@@ -1,4 +1,4 @@
-//! A row's block of keys in f64, whatever is in it: for f64, and for what f32 does not hold.
+//! Computes a row's block of keys in f64: for f64 rows, and for results that f32 cannot represent.
 
 use super::merge::{End, Part, State};
 use super::{Attention, CHAIN, KEYS};
@@ -15,15 +15,15 @@ pub struct Buffers {
     query: Vec<f64>,
     scores: Vec<f64>,
     values: Vec<f64>,
-    /// The current chain's part of the values.
+    /// Sum of the current chain of values.
     chain: Vec<f64>,
 }
 
-/// What sums are multiplied with where they left the range: keeps sums of as many of the largest values as there can be
-/// keys within it.
+/// Factor of the sums of rows that overflowed. It keeps the sum of the largest values in range for the maximum number
+/// of keys.
 pub const SMALL: f64 = 1.0 / (1u64 << 22) as f64;
 
-/// A row of f64 whose weighted sums left the range, once more with smaller ones.
+/// Computes a row of f64 again, with scaled sums, because its weighted sums overflowed.
 #[inline(always)]
 pub fn again<I: Isa, E: Element>(
     isa: I,
@@ -43,7 +43,7 @@ pub fn again<I: Isa, E: Element>(
     }
 }
 
-/// The block of keys that begins with `first`, its sums multiplied with the call's factor.
+/// Computes the block of keys that begins at `first`. Its sums are multiplied by the call's factor.
 pub struct Block<'c, 'b, E> {
     pub call: &'c Attention<'c, E>,
     pub row: usize,
@@ -86,7 +86,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
             sums.clear();
             sums.resize(call.v.shape()[3], 0.0);
         }
-        // Chains are counted from the block's first key, whatever the row sees.
+        // Chains are counted from the block's first key, even if the row does not see it.
         let before = low - first + columns.start;
         for (i, weight) in weights.iter().enumerate() {
             if (before + i).is_multiple_of(CHAIN) {
@@ -110,7 +110,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
     }
 }
 
-/// The scores of these keys, -inf of those that are masked, which are not read.
+/// Computes the scores of these keys; -inf for masked keys, which are not read.
 #[inline(always)]
 pub fn scores<E: Element>(
     call: &Attention<'_, E>,
@@ -132,7 +132,7 @@ pub fn scores<E: Element>(
     }
 }
 
-/// Adds the sums of a chain to those of the chains before it, and begins the next chain.
+/// Adds the sum of a chain to those of the chains before it, and starts the next chain.
 #[inline(always)]
 fn end_chain(values: &mut [f64], chain: &mut [f64]) {
     for (to, sum) in values.iter_mut().zip(chain) {
@@ -141,8 +141,7 @@ fn end_chain(values: &mut [f64], chain: &mut [f64]) {
     }
 }
 
-/// Returns the product of a query and a key, in chains; of finite factors, the nearest finite number where it is beyond
-/// the range.
+/// Returns the product of a query and a key, in chains. If finite factors overflow, returns the nearest finite number.
 #[inline(always)]
 fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     let chain = |scale: f64, query: &[f64], key: &[E]| {
@@ -160,7 +159,7 @@ fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     if small.is_finite() { (small / SMALL / SMALL).clamp(f64::MIN, f64::MAX) } else { small }
 }
 
-/// Returns the mean of a feature over all keys, masked or not: the sum by rule O of the values' shares.
+/// Returns the mean of a feature over all keys, masked or not: the sum by rule O of the values divided by their number.
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);

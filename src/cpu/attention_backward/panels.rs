@@ -1,9 +1,9 @@
-//! Rows of tensors in f64 as products take them: as they are, and in panels of sixteen columns.
+//! Rows of tensors widened to f64 and packed for matrix products: as rows, or in panels of sixteen columns.
 
 use crate::element::Element;
 use crate::simd::{Isa, LANES, Span};
 
-/// Widens rows one behind the other, times `factor`.
+/// Widens rows into consecutive rows of `to`, multiplied by `factor`.
 #[inline(always)]
 pub fn widen<'a, I: Isa, E: Element>(
     isa: I,
@@ -23,7 +23,7 @@ pub fn widen<'a, I: Isa, E: Element>(
     }
 }
 
-/// The panels of sixteen rows, one behind the other: `[rows / 16][features][16]`. Behind the last row there are zeros.
+/// Packs rows into consecutive panels of sixteen rows, `[rows / 16][features][16]`, with zeros past the last row.
 pub fn across(rows: &[f64], features: usize, panels: &mut [[f64; LANES]]) {
     panels.fill([0.0; LANES]);
     for (i, row) in rows.chunks_exact(features.max(1)).enumerate() {
@@ -34,8 +34,9 @@ pub fn across(rows: &[f64], features: usize, panels: &mut [[f64; LANES]]) {
     }
 }
 
-/// The panels of sixteen features, one behind the other: `[features / 16][rows][16]`, times `factor`. Behind the last
-/// feature there are zeros, and also in place of what is not finite: where it counts, its factor is NaN.
+/// Packs rows into consecutive panels of sixteen features, `[features / 16][rows][16]`, multiplied by `factor`. Zeros
+/// are stored past the last feature, and in place of elements that are not finite. If such an element is not masked,
+/// the factor it is multiplied by is NaN, and so is the result.
 pub fn along(rows: &[f64], features: usize, factor: f64, panels: &mut [[f64; LANES]]) {
     let count = rows.len() / features.max(1);
     for (i, row) in rows.chunks_exact(features.max(1)).enumerate() {

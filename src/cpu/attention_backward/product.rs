@@ -1,20 +1,20 @@
-//! Products of two matrices in f64, added to a third: chains of [`CHAIN`] fused multiply-adds, counted from the first
-//! term, each of whose ends is added in turn.
+//! Products of two f64 matrices, added to a third. Sums are cut into chains of [`CHAIN`] fused multiply-adds, counted
+//! from the first term, and each chain's sum is added to the result in turn.
 
 use crate::cpu::attention::CHAIN;
 use crate::simd::{Float, Isa, Kernel, LANES};
 
-/// `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
+/// Computes `out[r][16 c + i] += sum over t of a[r][t] * panels[c][t][i]`.
 pub struct Product<'a> {
-    /// Row by row, `a_stride` apart.
+    /// Left matrix, row by row, `a_stride` apart.
     pub a: &'a [f64],
     pub a_stride: usize,
     pub terms: usize,
-    /// Sixteen columns at a time, the panels `panel_len` terms apart.
+    /// Right matrix, in panels of sixteen columns that are `panel_len` terms apart.
     pub panels: &'a [[f64; LANES]],
     pub panel_len: usize,
     pub rows: usize,
-    /// Row by row, `out_stride` blocks apart.
+    /// Result, row by row, `out_stride` blocks apart.
     pub out: &'a mut [[f64; LANES]],
     pub out_stride: usize,
     pub columns: usize,
@@ -25,7 +25,8 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        // A block is two registers of AVX-512 or four of AVX2: six rows fill half of the first, two half of the second.
+        // A block takes two registers of AVX-512 or four of AVX2. Six rows fill half the registers of AVX-512, two rows
+        // half those of AVX2.
         if I::REGISTERS >= 32 {
             self.by::<I, 6>(isa);
         } else {

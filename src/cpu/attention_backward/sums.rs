@@ -1,32 +1,32 @@
-//! The sums that gradients are, and how they stay within the range of f64.
+//! Sums of gradients, and the scaling that keeps them within the range of f64.
 
 use crate::simd::LANES;
 
-/// What operands are divided by: a power of two each.
+/// Exponents of the powers of two that operands are divided by.
 #[derive(Clone, Copy)]
 pub struct Powers {
-    /// Of dy and v.
+    /// Exponent for dy and v.
     pub grads: i32,
-    /// Of q and k, but for scores.
+    /// Exponent for q and k. The scores are computed from undivided q and k.
     pub keys: i32,
 }
 
 pub const PLAIN: Powers = Powers { grads: 0, keys: 0 };
-/// In f64, products of three factors and long sums may leave the range on the way. Sums that do are computed again with
-/// smaller operands: first those of the first product, then also keys and queries.
+/// Exponents to retry with. In f64, products of three factors and long sums may overflow on the way. Such sums are
+/// computed again with smaller operands: first with dy and v divided, then also with keys and queries divided.
 pub const SMALLER: [Powers; 2] = [Powers { grads: 700, keys: 0 }, Powers { grads: 700, keys: 700 }];
 
-/// Gradients in f64.
+/// Gradients in f64, not rounded yet.
 #[derive(Default)]
 pub struct Sums {
-    /// Of q, k and v, each row from a new block on.
+    /// Gradients of q, k and v. Each row starts at a new block.
     pub all: [Vec<[f64; LANES]>; 3],
-    /// Of the sinks of this batch.
+    /// Gradients of the sinks of this batch.
     pub dsinks: Vec<f64>,
 }
 
 impl Sums {
-    /// Zeros, as many as these shapes have and there are sinks.
+    /// Resets the sums to zeros, for these shapes and this number of sinks.
     pub fn start(&mut self, shapes: [(usize, usize); 3], sinks: usize) {
         for (sums, (rows, features)) in self.all.iter_mut().zip(shapes) {
             sums.clear();
@@ -36,22 +36,22 @@ impl Sums {
         self.dsinks.resize(sinks, 0.0);
     }
 
-    /// Those of q, k, v and sinks.
+    /// Returns the gradients of q, k, v and the sinks.
     pub fn parts(&mut self) -> [&mut [f64]; 4] {
         let [dq, dk, dv] = self.all.each_mut().map(|sums| sums.as_flattened_mut());
         [dq, dk, dv, &mut self.dsinks]
     }
 
     /// Multiplies by the scale, and by the powers that operands were divided by. A sum that is not finite becomes NaN
-    /// where smaller operands are tried next. A finite sum whose product is beyond the range stays infinite: smaller
-    /// operands would only lose its digits.
+    /// if smaller operands are tried next. If a finite sum overflows when scaled, it stays infinite: smaller operands
+    /// would only lose digits.
     pub fn scale(&mut self, scale: f64, powers: Powers, is_last: bool) {
         let Powers { grads, keys } = powers;
         let scales = [(scale, 2 * grads + keys), (scale, 2 * grads + keys), (1.0, grads), (1.0, 2 * grads)];
         for (sums, (scale, power)) in self.parts().into_iter().zip(scales) {
             for sum in sums {
                 let scaled = if power == 0 { *sum * scale } else { times(*sum, scale, power) };
-                // Zeros are +0, and there is one NaN.
+                // Zeros become +0, and all NaN become the same NaN.
                 let is_nan = scaled.is_nan() || !(is_last || sum.is_finite());
                 *sum = if is_nan { f64::NAN } else { scaled + 0.0 };
             }
@@ -59,7 +59,7 @@ impl Sums {
     }
 }
 
-/// x y 2^power, which overflows only if the result does.
+/// Returns x y 2^power, which overflows only if the result does.
 fn times(x: f64, y: f64, power: i32) -> f64 {
     let ((x, of_x), (y, of_y)) = (parts(x), parts(y));
     let (mut product, mut power) = (x * y, of_x + of_y + power);
@@ -71,12 +71,12 @@ fn times(x: f64, y: f64, power: i32) -> f64 {
     product
 }
 
-/// 2^power, of a normal number.
+/// Returns 2^power, for powers that give a normal number.
 pub fn power_of_two(power: i32) -> f64 {
     f64::from_bits(((1023 + power) as u64) << 52)
 }
 
-/// A number from 1 to 2, and its power of two.
+/// Splits a number into a fraction in [1, 2) and a power of two.
 fn parts(x: f64) -> (f64, i32) {
     if x == 0.0 || !x.is_finite() {
         return (x, 0);

@@ -1,4 +1,4 @@
-//! A block of keys with some queries: what it is for their states, and what it adds to the gradients.
+//! Computes a block of keys for some queries: first their row statistics, then their contributions to the gradients.
 
 use super::panels::{across, along, widen};
 use super::product::Product;
@@ -15,15 +15,15 @@ use crate::math::sum::sum_o;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
 use std::ops::Range;
 
-/// Queries taken at a time, a multiple of the chains' length.
+/// Queries processed at a time; a multiple of the chain length.
 pub const ROWS: usize = 64;
 /// Blocks of sixteen in a row of scores.
 const BLOCKS: usize = KEYS / LANES;
 
-/// A block of keys, and of queries what is multiplied with it.
+/// Packed operands of a block of keys and a tile of queries, and the matrices computed from them.
 #[derive(Default)]
 pub struct Made {
-    /// Keys or values of a block as rows, on their way into panels.
+    /// Keys or values of a block as rows, before they are packed into panels.
     widened: Vec<f64>,
     keys_across: Vec<[f64; LANES]>,
     keys_along: Vec<[f64; LANES]>,
@@ -32,29 +32,29 @@ pub struct Made {
     queries_along: Vec<[f64; LANES]>,
     grads: Vec<f64>,
     grads_along: Vec<[f64; LANES]>,
-    /// A row of [`KEYS`] for each query: scores,
+    /// Scores: a row of [`KEYS`] for each query.
     scores: Vec<[f64; LANES]>,
-    /// dy v, and then the gradients of the scores,
+    /// Products of dy and v, later replaced by the gradients of the scores; laid out like `scores`.
     slopes: Vec<[f64; LANES]>,
-    /// and what the values weigh.
+    /// Weights of the values; laid out like `scores`.
     weights: Vec<[f64; LANES]>,
-    /// Either of the two with a row of [`ROWS`] for each key.
+    /// Transpose of `slopes` or `weights`: a row of [`ROWS`] for each key.
     turned: Vec<f64>,
 }
 
-/// Queries of a unit, and the keys of a block that they see.
+/// Queries of a unit, and a block of keys that some of them see.
 pub struct Tile {
-    /// Counted from the unit's first.
+    /// Rows, counted from the unit's first row.
     pub rows: Range<usize>,
-    /// The block's first key.
+    /// First key of the block.
     pub first: usize,
-    /// The block's keys.
+    /// Number of keys in the block.
     pub count: usize,
-    /// As many of them as are looked at.
+    /// Number of keys up to the last one that a row of the tile sees.
     pub reach: usize,
 }
 
-/// Takes over the keys and values of a block.
+/// Packs the keys and values of a block.
 pub struct TakeKeys<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
     pub first: usize,
@@ -95,7 +95,7 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
     }
 }
 
-/// Takes over the queries of a tile.
+/// Packs the queries of a tile, and the gradients of their results.
 pub struct TakeQueries<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
     pub tile: &'s Tile,
@@ -140,7 +140,7 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
 }
 
 impl<E: Element> Unit<'_, E> {
-    /// The scores of a tile and its dy v.
+    /// Computes the scores of a tile, and its products of dy and v.
     #[inline(always)]
     pub fn score<I: Isa>(&self, isa: I, tile: &Tile, made: &mut Made, scratch: &mut Scratch) {
         let (features, of_values) = self.features();
@@ -179,8 +179,8 @@ impl<E: Element> Unit<'_, E> {
         }
     }
 
-    /// Makes the weights of a row's values, and the gradients of its scores: zeros where it is masked, and NaN elsewhere
-    /// if one of them is not finite.
+    /// Computes the weights of a row's values and the gradients of its scores. Masked entries are 0. If the row's
+    /// state, mean or dy is not finite, the unmasked entries that depend on it are NaN.
     #[inline(always)]
     fn weigh<I: Isa>(&self, isa: I, tile: &Tile, i: usize, rows: &Rows, made: &mut Made, scratch: &mut Scratch) {
         let scores = &made.scores.as_flattened()[i * KEYS..][..tile.reach];
@@ -209,7 +209,7 @@ impl<E: Element> Unit<'_, E> {
             None => (state.max, 1.0 / state.sum),
         };
         let mean = rows.mean(at);
-        // Of a mean that is not finite no gradient is left.
+        // A mean that is not finite turns every gradient of the row into NaN.
         let mean = if mean.is_finite() { mean } else { f64::NAN };
         let whole = self.grad(self.rows.start + at).iter().all(|dy| dy.widen().is_finite());
         exp_f64(isa, logits, max, weights);
@@ -230,7 +230,7 @@ impl<E: Element> Unit<'_, E> {
                 [slopes, logits],
                 #[inline(always)]
                 |_, grad, [slope, logit]| {
-                    // A masked score has a slope of 0 or none: at -inf a scale of 0 is no number.
+                    // The derivative of a masked score is 0 or NaN: at a score of -inf, a scale of 0 gives NaN.
                     let slope = grad * isa.load_f64(slope);
                     I::F64::select(isa.load_f64(logit).eq(masked), zero, slope)
                 },
@@ -246,7 +246,7 @@ impl<E: Element> Unit<'_, E> {
     }
 }
 
-/// Brings the states of a tile's rows to the end of a block.
+/// Updates the states of a tile's rows with a block.
 pub struct Find<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
     pub tile: &'s Tile,
@@ -300,7 +300,7 @@ impl<E: Element> Kernel for Find<'_, '_, E> {
     }
 }
 
-/// Adds what a tile gives to the sums.
+/// Adds a tile's contribution to the sums.
 pub struct Multiply<'s, 'a, E> {
     pub unit: &'s Unit<'a, E>,
     pub tile: &'s Tile,
@@ -361,7 +361,7 @@ impl<E: Element> Kernel for Multiply<'_, '_, E> {
     }
 }
 
-/// The logits of the columns that have some.
+/// Returns the logits of the live columns.
 #[inline(always)]
 fn logits<'s>(live: &Live<'s>, scores: &'s [f64]) -> &'s [f64] {
     match live.logits {

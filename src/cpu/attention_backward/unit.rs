@@ -1,4 +1,4 @@
-//! The gradients of one head of keys, and of the heads of queries that share it.
+//! Gradients of one key head, and of the query heads that share it.
 
 use super::AttentionBackward;
 use super::sums::{PLAIN, Powers, SMALLER, Sums, power_of_two};
@@ -12,7 +12,7 @@ use crate::mask::FullyMasked;
 use crate::simd::{Isa, Kernel, LANES};
 use std::ops::Range;
 
-/// What a thread works in.
+/// Buffers of a thread.
 #[derive(Default)]
 pub struct Buffers {
     pub sums: Sums,
@@ -21,27 +21,27 @@ pub struct Buffers {
     made: Made,
 }
 
-/// What the first pass finds of each row.
+/// Results of the first pass for each row.
 #[derive(Default)]
 pub struct Rows {
     pub states: Vec<State>,
-    /// The sum of dy v, weighted, that belongs to the state.
+    /// Weighted sum of dy v for each row, relative to the same maximum as the row's state.
     pub means: Vec<f64>,
 }
 
 impl Rows {
-    /// The mean of a row's dy v.
+    /// Returns the weighted mean of a row's dy v.
     #[inline(always)]
     pub fn mean(&self, i: usize) -> f64 {
         self.means[i] / self.states[i].sum
     }
 }
 
-/// All sums, of operands divided by powers of two.
+/// Computes all sums from operands divided by powers of two.
 struct AddUp<'s, 'a, E> {
     unit: &'s Unit<'a, E>,
     powers: Powers,
-    /// Whether no smaller operands are tried after these.
+    /// Whether these operands are the last attempt, with no smaller ones to try next.
     is_last: bool,
     sums: &'s mut Sums,
     rows: &'s mut Rows,
@@ -85,7 +85,7 @@ impl<E: Element> Kernel for AddUp<'_, '_, E> {
     }
 }
 
-/// The gradients of a unit: `buffers.sums`, not rounded yet.
+/// Computes the gradients of a unit into `buffers.sums`, not rounded yet.
 #[inline(always)]
 pub fn gradients<I: Isa, E: Element>(
     isa: I,
@@ -115,7 +115,7 @@ pub fn gradients<I: Isa, E: Element>(
     unit.count(rows, met);
 }
 
-/// A head of keys.
+/// A key head, with the rows that share it.
 pub struct Unit<'a, E> {
     call: &'a AttentionBackward<'a, E>,
     pub batch: usize,
@@ -133,19 +133,19 @@ impl<'a, E: Element> Unit<'a, E> {
         &self.call.forward
     }
 
-    /// The features of keys and of values.
+    /// Returns the number of features of keys and of values.
     pub fn features(&self) -> (usize, usize) {
         (self.forward().k.shape()[3], self.forward().v.shape()[3])
     }
 
-    /// The gradient of a row's result.
+    /// Returns the gradient of a row's result.
     pub fn grad(&self, row: usize) -> &'a [E] {
         let [batch, head, position] = self.forward().place(row);
         self.call.dy.row(batch, head, position)
     }
 
-    /// Calls `f` with the scores and dy v of all keys that are seen, in their order, and for each block of them with the
-    /// queries in theirs.
+    /// Calls `f` for each block of visible keys, in order, and within a block for each tile of queries, in order. The
+    /// tile's scores and products of dy and v are computed before the call.
     #[inline(always)]
     fn each_tile<I: Isa>(
         &self,
@@ -177,7 +177,7 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// The gradients of the sinks: a logit whose value is zero.
+    /// Adds up the gradients of the sinks. A sink is a logit whose value is zero.
     #[inline(always)]
     fn sinks<I: Isa>(&self, isa: I, rows: &Rows, sums: &mut Sums) {
         let queries = self.forward().q.shape()[2];
@@ -192,7 +192,7 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// The gradients of values by queries that have the mean of all.
+    /// Sets the gradients of the values from fully masked queries, whose result is the mean of all values.
     fn means_of_all(&self, powers: Powers, rows: &Rows, sums: &mut Sums) {
         let forward = self.forward();
         if forward.scores.fully_masked != FullyMasked::Uniform || forward.keys().end == 0 {
@@ -214,7 +214,7 @@ impl<'a, E: Element> Unit<'a, E> {
         }
     }
 
-    /// What the rows were.
+    /// Counts the unit's rows, and those that are fully masked or not finite.
     fn count(&self, rows: &Rows, met: &mut Met) {
         met.counts.rows += self.rows.len() as u64;
         for (i, state) in rows.states.iter().enumerate() {

@@ -19,14 +19,14 @@ pub fn apply_in_place<E: Element>(data: &mut [E], function: &dyn Forms<E>) -> Re
     Ok(())
 }
 
-/// Where elements are read and written.
+/// Source and destination of the elements.
 pub enum Ends<'a, E> {
     Apart { from: &'a [E], to: &'a mut [MaybeUninit<E>] },
     InPlace(&'a mut [E]),
 }
 
 impl<'a, E: Element> Ends<'a, E> {
-    /// The first `at` elements, and the rest.
+    /// Splits off the first `at` elements.
     pub fn split_at(self, at: usize) -> (Self, Self) {
         match self {
             Ends::Apart { from, to } => {
@@ -50,13 +50,13 @@ impl<'a, E: Element> Ends<'a, E> {
     }
 }
 
-/// A function over a slice.
+/// Applies a function to a slice.
 pub struct Flat<'a, E> {
     pub ends: Ends<'a, E>,
     pub function: &'a dyn Forms<E>,
 }
 
-/// Elements that count as a row when the work is cut.
+/// Elements counted as one row when the work is split over threads.
 pub const ROW: usize = 4096;
 
 impl<E: Element> Work for Flat<'_, E> {
@@ -115,7 +115,7 @@ impl<E: Element> Work for Flat<'_, E> {
 const COPY: usize = 1024;
 /// A chunk is computed again in f64 as a whole if more than one in `MANY` of its elements are uncertain.
 const MANY: usize = 8;
-/// Elements that are computed again at a time.
+/// Elements computed again at a time.
 const TILE: usize = 64;
 
 #[inline(always)]
@@ -153,7 +153,7 @@ fn again<I: Isa, E: Element, const N: usize>(isa: I, function: &dyn Forms<E>, x:
     );
 }
 
-/// Computes the uncertain elements again in f64, sixteen at a time. Each set bit of the words is such an element.
+/// Computes the uncertain elements again in f64, sixteen at a time. Each set bit of `uncertain` marks such an element.
 #[inline(always)]
 fn mend<I: Isa, E: Element>(
     isa: I,

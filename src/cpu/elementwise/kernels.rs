@@ -1,15 +1,15 @@
-//! The kernels of a function of one element.
+//! Kernels of the functions of one element.
 
 use super::Function;
 use crate::element::Element;
 use crate::simd::{Float, Int, Isa, Kernel, LANES, MaskBits, Span, Token, block};
 
-/// The most elements of a chunk.
+/// Largest number of elements in a chunk.
 pub const CHUNK: usize = 4096;
 /// Blocks whose lanes share one word of flags.
 const WORD: usize = 4;
 
-/// The kernels of a [`Function`] behind a pointer, so that what calls them is compiled once for each storage type.
+/// Kernels of a [`Function`] as a trait object, so that their callers are compiled once for each storage type.
 pub trait Forms<E: Element>: Sync {
     /// Writes the function of at most [`CHUNK`] elements, and flags the lanes whose rounding is certain.
     fn values<'a>(&self, token: Token, x: &'a [E], to: Span<'a, E, E>, certain: &mut Certain) -> &'a mut [E];
@@ -27,7 +27,7 @@ impl<E: Element, F: Function> Forms<E> for F {
     }
 }
 
-/// A flag for each lane: whether its rounding is certain.
+/// Flag of each lane: whether its rounding is certain.
 pub struct Certain([[u16; WORD]; CHUNK / LANES / WORD]);
 
 impl Certain {
@@ -35,7 +35,7 @@ impl Certain {
         Certain([[u16::MAX; WORD]; CHUNK / LANES / WORD])
     }
 
-    /// The lanes of `len` elements that are uncertain: bit 16 i + j is lane j of block i of four.
+    /// Returns the uncertain lanes of `len` elements as words of four blocks: bit 16 i + j is lane j of block i.
     pub fn uncertain(&self, len: usize) -> impl Iterator<Item = u64> {
         let words = self.0[..len.div_ceil(LANES * WORD)].iter();
         words.map(|blocks| !blocks.iter().rev().fold(0, |word, bits| word << LANES | u64::from(*bits)))
@@ -52,7 +52,7 @@ struct Values<'a, 'c, E, F> {
 impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     type Out = &'a mut [E];
 
-    /// Uncertain lanes are noted and mended afterwards: a branch for each block would cost more than they do.
+    /// Uncertain lanes are flagged and fixed afterwards: a branch for each block would cost more than fixing them.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'a mut [E] {
         let Values { function, x, to, certain } = self;
@@ -88,21 +88,23 @@ impl<'a, E: Element, F: Function> Kernel for Values<'a, '_, E, F> {
     }
 }
 
-/// Where two f32 are the same and lead to the same number of the type: in 16-bit types, not where they lie halfway
-/// between two of these or next to that, nor where the type's result may be subnormal.
+/// Returns the lanes where both bounds certainly round to the same number of the type. For f32 the bounds must be
+/// equal. For 16-bit types `above` must not lie at or next to the midpoint between two numbers, and must be normal in
+/// the type.
 #[inline(always)]
 fn is_certain<I: Isa, E: Element>(isa: I, above: I::F32, below: I::F32) -> I::M32 {
     let dropped = 24 - E::LIMITS.digits;
     if dropped == 0 {
         return above.to_bits().eq(below.to_bits());
     }
-    // Off by a unit in f32's last place at most. Of the dropped bits, half - 1, half and half + 1 are to be told.
+    // The bounds differ by at most one ULP of f32. The rounding is uncertain if the dropped bits
+    // are half - 1, half or half + 1.
     let half = 1 << (dropped - 1);
     let near = (above.to_bits() - isa.i32(half - 1)) & isa.i32((1 << dropped) - 4);
     !near.eq(isa.i32(0)) & isa.f32(E::LIMITS.min_normal as f32).le(above.abs())
 }
 
-/// Compiled once for f32, f16 and bf16, as it is seldom needed.
+/// Computes the function in f64; compiled once for f32, f16 and bf16, as it is seldom needed.
 struct ToOdd<'x, 'a, F> {
     function: F,
     x: &'x [f32],

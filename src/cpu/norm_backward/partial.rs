@@ -1,5 +1,5 @@
-//! Gradients of rows that are not all in one place: what parts of a row, cut at multiples of 256, say of what all of it
-//! comes to. Each step is that of a whole row, so that the bits are.
+//! Norm gradients of sharded rows: partial results of shards, cut at multiples of 256 columns, that combine into those
+//! of complete rows. Each step is the same as for a complete row, so the results have the same bits.
 
 use super::{Factors, Norm, NormBackward, Row, Sums};
 use crate::cpu::each_row::{OfRow, each_row};
@@ -12,26 +12,26 @@ use crate::math::sum::sum_of_tiles;
 use crate::rows::Rows;
 use crate::simd::{Isa, Kernel};
 
-/// The largest product of a row's part, and the largest with its smaller factors multiplied up.
+/// Largest product in a row's shard, first unscaled, then with the smaller factors scaled up ([`Factors::up`]).
 pub type Largest = [f64; 2];
 
-/// The sums of a part's tiles: of h n, and for centred rows of h.
+/// Sums of a shard's tiles: of h n and, for centred rows, of h.
 pub type OfTiles = [Vec<f64>; 2];
 
 impl Sums {
-    /// Of rows with these largest products, what is known before there are sums.
+    /// Returns the initial state of rows with these largest products: the factors, with sums of 0.
     pub fn begin([largest, of_up]: Largest, cols: usize) -> Self {
         Sums { factors: Factors::for_largest(largest, || of_up), sums: [0.0; 2], cols }
     }
 
-    /// The same with the sums of all tiles, in order.
+    /// Returns the sums over the complete row, from those of all tiles in order.
     pub fn finish(self, tiles: &OfTiles) -> Self {
         let sums = [sum_of_tiles(&tiles[0]), sum_of_tiles(&tiles[1])];
         Sums { sums, ..self }
     }
 }
 
-/// The largest products of each row's part, which are asked for of f64 alone.
+/// Returns the largest products of each row's shard. Only f64 rows need them.
 pub fn largest_of_each<E: Element>(dy: Rows<'_, E>, norm: Norm<'_>) -> Result<Vec<Largest>> {
     each_row(dy, [0.0; 2], LargestProducts(norm))
 }
@@ -55,15 +55,15 @@ impl<E: Element> OfRow<E> for LargestProducts<'_> {
     }
 }
 
-/// The tiles of each row's part, whose moments are known, and whose sums are begun.
+/// Returns the tile sums of each row's shard. The moments must be known, and the sums started by [`Sums::begin`].
 pub fn tiles_of_each<E: Element>(dy: Rows<'_, E>, part: Part<'_, E>) -> Result<Vec<OfTiles>> {
     each_row(dy, OfTiles::default(), part)
 }
 
-/// Some columns of rows.
+/// Shard of rows: some of their columns.
 #[derive(Clone, Copy)]
 pub struct Part<'a, E> {
-    /// With the weights of these columns.
+    /// Norm with the weights of these columns.
     pub norm: Norm<'a>,
     pub x: Rows<'a, E>,
     pub moments: &'a [Moments],
@@ -71,7 +71,7 @@ pub struct Part<'a, E> {
 }
 
 impl<'a, E> Part<'a, E> {
-    /// The kernel that stores them, once the sums are those of whole rows.
+    /// Returns the kernel that writes the gradients. The sums must be those of complete rows.
     pub fn kernel(self) -> NormBackward<'a, E> {
         let Part { norm, x, moments, sums } = self;
         NormBackward { norm, x, moments: Some(moments), sums: Some(sums) }
@@ -92,7 +92,7 @@ impl<E: Element> OfRow<E> for Part<'_, E> {
     }
 }
 
-/// A row's part, as a function of its own.
+/// Tile sums of one row's shard, compiled as a separate function.
 struct RowTiles<'a, E> {
     norm: Norm<'a>,
     x: &'a [E],

@@ -1,4 +1,4 @@
-//! The tokens that are left of a row, in order of their index.
+//! Remaining tokens of a row, in order of index.
 
 use super::scale::Scale;
 use crate::cpu::scratch::room;
@@ -14,31 +14,34 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The order that filters cut in: the highest logit first, and of equals the lowest index.
+    /// Compares in the order in which filters cut: descending by logit, and ascending by index among equal logits.
     pub fn order(a: &Candidate, b: &Candidate) -> Ordering {
         b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.token.cmp(&b.token))
     }
 
-    /// The same with the highest index first.
+    /// Compares like [`Candidate::order`], but descending by index among equal logits.
     pub fn order_highest(a: &Candidate, b: &Candidate) -> Ordering {
         b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(b.token.cmp(&a.token))
     }
 }
 
-/// Tokens in order of their index, their logits, and their weights where these are known.
+/// Tokens in order of index, with their logits and, once computed, their weights.
 #[derive(Default)]
 pub struct Candidates<S> {
     count: usize,
+    /// Whether `weights` is up to date.
     weighed: bool,
-    /// Of each the first `count` are in use.
+    /// The first `count` elements of `tokens`, `logits` and `weights` are in use.
     tokens: Vec<u32>,
     logits: Vec<S>,
     weights: Vec<f32>,
-    /// To find places in the order of candidates.
+    /// Buffer for selection by [`Candidate::order`].
     order: Vec<Candidate>,
 }
 
-/// Where candidates are appended to: room for those to come and a block behind.
+/// Destination of appended candidates.
+///
+/// The slices extend one block past the requested length, because vector code writes whole blocks.
 pub struct Room<'a, S> {
     pub tokens: &'a mut [u32],
     pub logits: &'a mut [S],
@@ -64,12 +67,12 @@ impl<S: Element> Candidates<S> {
         &self.logits[..self.count]
     }
 
-    /// Of candidates that were weighed.
+    /// Returns the weights, which must be up to date.
     pub fn weights(&self) -> &[f32] {
         &self.weights[..self.count]
     }
 
-    /// Appends what `fill` writes to room for `more`, and counts.
+    /// Reserves space for `more` candidates and calls `fill`, which writes them and advances [`Room::count`].
     #[inline(always)]
     pub fn append(&mut self, more: usize, fill: impl FnOnce(&mut Room<'_, S>)) {
         let len = self.count + more + LANES;
@@ -90,12 +93,12 @@ impl<S: Element> Candidates<S> {
         });
     }
 
-    /// Says that the weights of all candidates were written, or mean nothing any more.
+    /// Marks the weights of all candidates as written, or as out of date.
     pub fn set_weighed(&mut self, weighed: bool) {
         self.weighed = weighed;
     }
 
-    /// Makes the weights known if they are not.
+    /// Computes the weights unless they are up to date.
     #[inline(always)]
     pub fn weigh<I: Isa>(&mut self, isa: I, scale: Scale) {
         if !self.weighed {
@@ -104,7 +107,7 @@ impl<S: Element> Candidates<S> {
         }
     }
 
-    /// Makes all logits 0 that were infinite: none of the tokens is more probable than another.
+    /// Sets all logits, which were infinite, to 0, so that all tokens are equally probable.
     pub fn make_alike(&mut self) {
         self.logits[..self.count].fill(S::ZERO);
     }
@@ -125,7 +128,7 @@ impl<S: Element> Candidates<S> {
         self.extreme(f64::INFINITY, |a, b| if b < a { b } else { a })
     }
 
-    /// In lanes, which do not wait for one another.
+    /// Folds the logits in independent lanes, so that the steps overlap.
     #[inline(always)]
     fn extreme(&self, from: f64, choose: impl Fn(f64, f64) -> f64) -> f64 {
         let mut lanes = [from; LANES];
@@ -138,19 +141,21 @@ impl<S: Element> Candidates<S> {
         lanes.into_iter().chain(rest.iter().map(|z| z.widen())).fold(from, choose)
     }
 
-    /// Keeps those of which this is true: of their place, what they are, and their weight, if it is known.
+    /// Keeps the candidates for which `such` returns true.
+    ///
+    /// Its arguments are the position, the candidate and its weight, if that is up to date.
     pub fn retain(&mut self, such: impl Fn(usize, Candidate, f32) -> bool) {
         let mut kept = 0;
         for i in 0..self.count {
             let (token, logit, weight) = (self.tokens[i], self.logits[i], self.weights[i]);
-            // Written in any case: what is kept is hard to foresee.
+            // Unconditional stores: a branch on the result of `such` would often be mispredicted.
             (self.tokens[kept], self.logits[kept], self.weights[kept]) = (token, logit, weight);
             kept += usize::from(such(i, Candidate { logit: logit.widen(), token }, weight));
         }
         self.count = kept;
     }
 
-    /// The last of the first `count`, at least one, in order; of all, if there are not so many.
+    /// Returns the last of the first `count` >= 1 candidates in order, or the last of all if there are fewer.
     pub fn last_of_first(&mut self, count: usize) -> Option<Candidate> {
         if count == 1 {
             let max = self.max();
@@ -165,7 +170,7 @@ impl<S: Element> Candidates<S> {
         last
     }
 
-    /// Keeps the first k, and all that are equal to the last of them if equals are kept.
+    /// Keeps the first k candidates in order. With `keeps_equals`, also keeps ties with the last one.
     pub fn keep_first(&mut self, k: usize, keeps_equals: bool) {
         if k >= self.count {
             return;

@@ -1,4 +1,4 @@
-//! What a sampler makes of the tokens of a row that one rank has, between exchanges: the integers of a whole row.
+//! Sampling from one rank's shard of a row, between exchanges. Masses are the same integers as in the unsharded row.
 
 use super::candidates::Candidates;
 use super::filters::{Filtering, Found, Scraps};
@@ -21,25 +21,27 @@ use std::ops::Range;
 
 pub use super::search::BUCKETS;
 
-/// So few candidates are gathered rather than looked through where they are.
+/// Number of candidates up to which gathering is preferred to filtering on the shards.
 pub const FEW: usize = 1024;
-/// Words of a rank's share: the sum, its bins, a token and its logit.
+/// Words in a rank's share of a draw: the sum, its bins, the drawn token and the key of its logit.
 const SHARE: usize = exp_sum::UNITS + bins::WORDS + 2;
-/// A word has a token in these, and a logit of 32 bits above them.
+/// Low-order bits of a word that hold the token. The 32-bit key of the logit is above them.
 const TOKEN_BITS: u32 = 21;
 
-/// A type that sharded rows are sampled in: f64 of f64, f32 of all others.
+/// Float type in which sharded rows are sampled.
+///
+/// It is f64 for f64 rows and for masks with a bias, and f32 for all others.
 pub trait Lane: Element + Default {
-    /// The largest logit; NaN if one is.
+    /// Returns the largest logit, or NaN if any logit is NaN. For f32, writes the `maxima` of [`Whole::survey`].
     fn max<I: Isa>(isa: I, z: &[Self], maxima: &mut Vec<f32>) -> f64;
 
     /// Appends the tokens that are not masked.
     fn present<I: Isa>(isa: I, whole: Whole<'_, Self>, to: &mut Candidates<Self>);
 
-    /// Appends the first k tokens, and perhaps more.
+    /// Appends the first k tokens in order, or all unmasked tokens if there are fewer.
     fn first<I: Isa>(isa: I, whole: Whole<'_, Self>, k: usize, maxima: &[f32], to: &mut Candidates<Self>);
 
-    /// Does it to each row.
+    /// Runs the task on each row.
     fn each(task: Task, rows: &mut [&mut Dealt<'_, Self>]) -> Result<()>;
 }
 
@@ -96,24 +98,24 @@ impl Lane for f64 {
     }
 }
 
-/// What is done to rows between two exchanges.
+/// Computation on rows between two exchanges.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Task {
-    /// Looks for the largest logit and for NaN.
+    /// Finds the largest logit and the first NaN.
     Survey,
-    /// Looks for the candidates, by the largest logit of all ranks.
+    /// Selects the candidates, given the largest logit of all ranks.
     Begin,
-    /// Counts and weighs what is left.
+    /// Counts the remaining candidates and sums their mass.
     Census,
-    /// Looks for the next digit of where prefixes end.
+    /// Computes histograms for the next digit of each search.
     Histograms,
-    /// Keeps what the filter keeps.
+    /// Removes the candidates that the filter rejects.
     Cut,
-    /// What all ranks need of a draw of which each has a share.
+    /// Computes this rank's share of a draw from candidates that are not gathered.
     Share,
-    /// What comes of these.
+    /// Computes the result of the draw from the merged shares.
     Conclude,
-    /// Draws from candidates that all ranks have.
+    /// Draws from gathered candidates.
     Finish,
 }
 
@@ -158,56 +160,59 @@ impl<S: Lane> Work for Each<'_, '_, '_, S> {
     }
 }
 
-/// The same numbers, which the other type has too.
+/// Converts elements to another type, which represents them exactly.
 fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
     x.iter().map(|z| S::from_wide(z.widen())).collect()
 }
 
-/// The tokens that this rank has of a row.
+/// Shard of a row: the tokens whose columns this rank holds.
 pub struct Dealt<'a, S> {
     pub row: usize,
-    /// The mask, as long as it is to be applied.
+    /// Transform by the mask, until it is applied.
     scores: Option<Scores<'a>>,
     request: Request<'a>,
-    /// Those that are still to run.
+    /// Filters that have not run yet.
     filters: &'a [Filter],
     columns: Range<usize>,
     z: Vec<S>,
     maxima: Vec<f32>,
     candidates: Candidates<S>,
     scale: Scale,
-    /// The mass of all tokens, if a filter asks for it.
+    /// Mass of all tokens before filtering, if a filter needs it.
     total: u64,
+    /// Whether a filter has run, or the candidates are only those with +inf.
     is_cut: bool,
-    /// How many each rank has left, and their mass.
+    /// Number of remaining candidates and their mass on each rank, in order of columns.
     census: Option<Vec<[u64; 2]>>,
     searches: Vec<Search>,
-    /// The least mass that is kept whatever the searches find.
+    /// Minimum mass at which a token is kept regardless of the searches. [`u64::MAX`] disables this rule.
     least: u64,
-    /// How many candidates and how much mass lower ranks have.
+    /// Number of candidates and their mass on the ranks with lower columns.
     before: [u64; 2],
     drawn: Drawn,
-    /// What the last task was asked for.
+    /// Words to exchange after the last task.
     pub words: Vec<u64>,
-    /// What was drawn, in the end.
+    /// Result of the draw, once it is done.
     pub sampled: Option<Sampled>,
 }
 
-/// What a row needs next.
+/// Next step of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// So many candidates of each rank at most.
+    /// Gathers at most this many candidates from each rank.
     First(usize),
-    /// All that is left, on every rank.
+    /// Gathers all remaining candidates.
     All,
-    /// A draw from what is left.
+    /// Draws from the remaining candidates without gathering them.
     Share,
-    /// To know where the filter cuts.
+    /// Searches for the cut of the next filter.
     Cut,
 }
 
 impl<'a, S: Lane> Dealt<'a, S> {
-    /// A row whose columns are these, of so many. Steps change it in f32, of f64 in f64, whatever it is sampled in.
+    /// Creates the shard with the columns `columns` of `all`, and applies the adjustments of the row's step.
+    ///
+    /// The adjustments are computed in f64 for f64 logits and in f32 for others, regardless of the type `S`.
     pub fn new<E: Element>(
         (row, x): (usize, &[E]),
         scores: Option<Scores<'a>>,
@@ -253,7 +258,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         })
     }
 
-    /// Keys whose maxima are those of all ranks: of the largest logit, and of the first NaN.
+    /// Writes two keys for a max-reduction over all ranks: of the largest logit, and of the first NaN's column.
     #[inline(always)]
     fn survey<I: Isa>(&mut self, isa: I) {
         if let Some(scores) = self.scores.take() {
@@ -264,7 +269,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         self.words.extend([keys::of_f64(max), nan.map_or(0, |i| !((self.columns.start + i) as u64))]);
     }
 
-    /// Puts what the mask makes of logits in their place.
+    /// Replaces the logits with the masked ones.
     #[inline(always)]
     fn mask<I: Isa>(&mut self, isa: I, scores: Scores<'_>) {
         let mut masked = vec![S::NEG_INFINITY; self.z.len()];
@@ -279,7 +284,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         self.z = masked;
     }
 
-    /// Takes what [`Task::Survey`] found on all ranks.
+    /// Stores the largest logit from the reduced keys of [`Task::Survey`], or rejects the row.
     pub fn take_survey(&mut self, [max, nan]: [u64; 2]) -> Result<()> {
         let (row, vocabulary, max) = (self.row, self.scale.vocabulary, keys::to_f64(max));
         if max.is_nan() {
@@ -296,7 +301,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
     fn begin<I: Isa>(&mut self, isa: I) {
         let whole = Whole { z: &self.z[..], first: self.columns.start };
         if self.scale.max == f64::INFINITY {
-            // Of the tokens with +inf one as well as another.
+            // Draws uniformly among the tokens whose logit is +inf, without any filter.
             S::present(isa, whole, &mut self.candidates);
             self.candidates.retain(|_, c, _| c.logit == f64::INFINITY);
             self.candidates.make_alike();
@@ -310,12 +315,12 @@ impl<'a, S: Lane> Dealt<'a, S> {
         (self.z, self.maxima) = (Vec::new(), Vec::new());
     }
 
-    /// Whether a filter goes by the mass of all tokens.
+    /// Returns whether a filter needs the total mass before filtering.
     pub fn asks_for_total(&self) -> bool {
         asks_for_total(self.filters)
     }
 
-    /// Takes as the mass of all tokens that of those that are left.
+    /// Stores the total mass, while the candidates are still all tokens.
     pub fn take_total(&mut self) {
         self.total = self.mass();
     }
@@ -326,18 +331,18 @@ impl<'a, S: Lane> Dealt<'a, S> {
         self.words.extend([self.candidates.len() as u64, self.scale.mass_of(isa, self.candidates.weights())]);
     }
 
-    /// Takes what each rank has, the ranks in order of their columns, of which this is the one that is `own`.
+    /// Stores the count and mass of each rank, in order of columns. `own` is the position of this rank.
     pub fn set_census(&mut self, ranks: Vec<[u64; 2]>, own: usize) {
         let add = |[count, mass]: [u64; 2], [c, m]: &[u64; 2]| [count + c, mass + m];
         self.before = ranks[..own].iter().fold([0; 2], add);
         self.census = Some(ranks);
     }
 
+    /// Sums the counts (0) or the masses (1) of all ranks.
     fn sum(&self, of: usize) -> u64 {
         self.census.iter().flatten().map(|rank| rank[of]).sum()
     }
 
-    /// Of all ranks.
     fn count(&self) -> usize {
         self.sum(0) as usize
     }
@@ -346,7 +351,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         self.sum(1)
     }
 
-    /// How many words each rank lists, of which each has so many columns.
+    /// Returns the number of words in each rank's list. `widths` are the numbers of columns.
     pub fn lens(&self, widths: &[usize]) -> Vec<usize> {
         let count = |rank: &[u64; 2]| rank[0] as usize * Self::WORDS;
         match self.next() {
@@ -355,7 +360,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         }
     }
 
-    /// Does what takes no exchange, and says whether the next step takes a census that there is not yet.
+    /// Applies temperatures, which need no exchange. Returns whether the next step needs a census that is missing.
     pub fn needs_census(&mut self) -> bool {
         while let [Filter::Temperature(temperature), rest @ ..] = self.filters {
             self.filters = rest;
@@ -380,7 +385,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         }
     }
 
-    /// Begins to look for where the next filter cuts.
+    /// Starts the searches for the cut of the next filter.
     pub fn search(&mut self) {
         let min_keep = self.request.parts().1.min_keep;
         let count = |needed: usize, highest_first, keeps_equals| {
@@ -408,18 +413,18 @@ impl<'a, S: Lane> Dealt<'a, S> {
                 self.least = ceil_of_product(epsilon, self.mass());
                 self.searches.push(count(min_keep, false, true));
             }
-            // The others are run where all candidates are.
+            // The other filters run on gathered candidates.
             _ => {}
         }
         self.filters = rest;
     }
 
-    /// Those that histograms are still to come of.
+    /// Returns the searches that need another histogram.
     pub fn open(&mut self) -> impl Iterator<Item = &mut Search> {
         self.searches.iter_mut().filter(|search| search.is_open())
     }
 
-    /// All of them, whose digits are known.
+    /// Returns all searches, once their digits are known.
     pub fn found(&mut self) -> &mut [Search] {
         &mut self.searches
     }
@@ -452,10 +457,12 @@ impl<'a, S: Lane> Dealt<'a, S> {
         (self.is_cut, self.census) = (true, None);
     }
 
-    /// Words of one candidate.
+    /// Words for one candidate.
     const WORDS: usize = if matches!(S::DTYPE, DType::F64) { 2 } else { 1 };
 
-    /// What it lists: candidates, none of which is a word of 0.
+    /// Returns the candidates as words to gather.
+    ///
+    /// The first word of a candidate is never 0, so zeros can pad the list.
     pub fn list(&mut self) -> Vec<u64> {
         if let Next::First(k) = self.next() {
             self.candidates.keep_first(k, false);
@@ -470,7 +477,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         words
     }
 
-    /// Takes the candidates of all ranks in place of its own.
+    /// Replaces the candidates with those of all ranks.
     pub fn take_lists(&mut self, lists: &[&[u64]]) {
         self.candidates.clear();
         for word in lists.iter().flat_map(|list| list.chunks_exact(Self::WORDS)).filter(|word| word[0] != 0) {
@@ -502,7 +509,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         self.sampled = Some(Sampled { token: c.token, logprob, kept: self.candidates.len() });
     }
 
-    /// The sum, and the token that is drawn and its logit if this rank has it.
+    /// Writes the sum of this rank's exponentials, and the drawn token with its logit if this rank holds it.
     #[inline(always)]
     fn share<I: Isa>(&mut self, isa: I) {
         let Dealt { candidates, scale, before, words, .. } = self;
@@ -524,7 +531,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
         });
     }
 
-    /// Takes what each rank has of its draw; says whether one of them has the token.
+    /// Merges the ranks' shares of a draw. Returns whether one of them contains the drawn token.
     #[must_use]
     pub fn take_shares<'w>(&mut self, shares: impl Iterator<Item = &'w [u64; SHARE]>) -> bool {
         let (mut sum, mut drawn) = (ExpSum::default(), None);
@@ -549,14 +556,14 @@ impl<'a, S: Lane> Dealt<'a, S> {
     }
 }
 
-/// The token that was drawn, and the sum of e to each distance but the largest.
+/// Drawn token and its logit. `rest` is the sum of e^distance without the largest term, which is 1.
 struct Drawn {
     token: u32,
     logit: f64,
     rest: f64,
 }
 
-/// How many candidates a filter leaves, if that says so and they are few.
+/// Returns the maximum number of candidates that the next filter leaves, if it states one of at most [`FEW`].
 fn few_first(filters: &[Filter]) -> Option<usize> {
     match filters {
         [Filter::Greedy, ..] => Some(1),
@@ -565,7 +572,7 @@ fn few_first(filters: &[Filter]) -> Option<usize> {
     }
 }
 
-/// Whether a filter goes by sums of floats or by places, so that it takes all candidates in one place.
+/// Returns whether a filter uses float sums or positions, and therefore needs all candidates gathered.
 fn is_float(filter: &Filter) -> bool {
     matches!(
         filter,
@@ -577,7 +584,7 @@ fn is_float(filter: &Filter) -> bool {
     )
 }
 
-/// Refuses filters that would gather the vocabulary.
+/// Rejects filters that would have to gather the whole vocabulary.
 fn can_run(row: usize, filters: &[Filter]) -> Result<()> {
     let is_bound = |filter: &Filter| matches!(filter, Filter::Greedy | Filter::TopK { .. });
     let unbound = filters.iter().take_while(|filter| !is_bound(filter)).find(|filter| is_float(filter));
@@ -590,6 +597,6 @@ fn can_run(row: usize, filters: &[Filter]) -> Result<()> {
         Some(Filter::Xtc { probability, .. }) => ("xtc_probability", probability.to_string()),
         Some(_) => return Ok(()),
     };
-    let expected = "a top-k before it in the profile's order, where the vocabulary is dealt out";
+    let expected = "left unset, or used with a top-k before it in the profile's order, as the vocabulary is sharded";
     Err(Error::invalid_in_row(OP, argument, row, value, expected))
 }

@@ -1,4 +1,4 @@
-//! The filters of a plan, one after the other, on what is left of a row.
+//! Filters of a plan, applied in sequence to the remaining tokens of a row.
 
 use super::candidates::{Candidate, Candidates};
 use super::scale::{Scale, exp_of, ln_of};
@@ -9,32 +9,33 @@ use crate::math::sum::sums_o;
 use crate::ops::sample::{Draw, Filter};
 use crate::simd::{Isa, Kernel, LANES, Select};
 
-/// Buffers for what filters find on the way.
+/// Reusable buffers of the filters.
 #[derive(Default)]
 pub struct Scraps {
+    /// Distance of each candidate's surprise from the entropy.
     off: Vec<f64>,
     places: Vec<Place>,
     crossing: Crossing,
 }
 
-/// Filters of candidates, of which there is at least one, all of them finite.
+/// Filters to apply to the candidates of a row: at least one, all with finite logits.
 pub struct Filtering<'a, S> {
     pub filters: &'a [Filter],
     pub min_keep: usize,
     pub draw: Draw,
-    /// The mass of all tokens, where a filter asks for it.
+    /// Mass of all tokens before filtering, if a filter needs it.
     pub total: u64,
     pub candidates: &'a mut Candidates<S>,
     pub scale: Scale,
     pub scraps: &'a mut Scraps,
 }
 
-/// What is known of the candidates that are left.
+/// Draw from the remaining candidates, and their normalization.
 pub struct Found {
     pub scale: Scale,
-    /// The logarithm of the sum of e to each distance.
+    /// Logarithm of the sum of e^distance over the candidates.
     pub log_sum: f64,
-    /// Which is drawn.
+    /// Position of the drawn candidate.
     pub drawn: usize,
 }
 
@@ -63,7 +64,7 @@ impl<S: Element> Filtering<'_, S> {
         self.scale.mass_of(isa, self.candidates.weights())
     }
 
-    /// The first candidate whose running mass exceeds the random bits times the mass of all, over 2^64.
+    /// Returns the first candidate whose cumulative mass exceeds (64 random bits) * (total mass) / 2^64.
     #[inline(always)]
     fn drawn<I: Isa>(&self, isa: I) -> usize {
         const RUN: usize = 1024;
@@ -122,7 +123,7 @@ impl<S: Element> Filtering<'_, S> {
         }
     }
 
-    /// Keeps what is such, by candidate and weight, and the first few whatever they are.
+    /// Keeps the candidates for which `such` returns true, and always the first `min_keep`.
     fn keep(&mut self, such: impl Fn(Candidate, f32) -> bool) {
         let Some(last) = self.candidates.last_of_first(self.min_keep) else { return };
         self.candidates.retain(|_, c, weight| such(c, weight) || Candidate::order(&c, &last).is_le());
@@ -130,13 +131,13 @@ impl<S: Element> Filtering<'_, S> {
 
     fn keep_masses(&mut self, least: u64) {
         let scale = self.scale;
-        // Most often all of them: the tokens were gathered by this bound.
+        // Usually all candidates pass, because they were gathered with this bound.
         if self.candidates.weights().iter().filter(|weight| scale.mass(**weight) < least).count() > 0 {
             self.keep(|_, weight| scale.mass(weight) >= least);
         }
     }
 
-    /// Keeps what is at least so probable, and the first few with all that are equal to the last of them.
+    /// Keeps candidates with at least this probability. Always keeps the first `min_keep`, and ties with their last.
     #[inline(always)]
     fn cut_off<I: Isa>(&mut self, isa: I, probability: f64) {
         self.weigh(isa);
@@ -166,13 +167,14 @@ impl<S: Element> Filtering<'_, S> {
         if temperature > 0.0 { self.heat(temperature) } else { self.candidates.keep_first(1, false) }
     }
 
-    /// The standard deviation of the logits.
+    /// Returns the standard deviation of the logits.
     #[inline(always)]
     fn deviation<I: Isa>(&self, isa: I) -> f64 {
         let logits = self.candidates.logits();
         let n = logits.len() as f64;
-        // About the largest, so that it does not matter how large they are.
+        // Terms are relative to the maximum, so the magnitude of the logits does not matter.
         let (max, zero) = (isa.f64(self.scale.max), isa.f64(0.0));
+        // Masks out the padding of the last block.
         let there = |i: usize| isa.mask_wide(((1u32 << logits.len().saturating_sub(i * LANES).min(LANES)) - 1) as u16);
         let [sum] = sums_o(
             isa,
@@ -203,7 +205,7 @@ impl<S: Element> Filtering<'_, S> {
         let needed = ceil_of_product(p, scale.mass_of(isa, candidates.weights()));
         let is_enough = |sum: u64| if keeps_equals { sum >= needed } else { sum > needed || p == 0.0 };
         let Scraps { off, places, .. } = &mut *self.scraps;
-        // How far each token's surprise is from the entropy.
+        // The surprise is the negative log-probability.
         off.clear();
         off.extend(candidates.logits().iter().map(|z| ((log_sum - scale.distance(z.widen())) - entropy).abs()));
         let last = typical::last(off, |i| scale.mass(candidates.weights()[i]), is_enough, places);
@@ -216,7 +218,7 @@ impl<S: Element> Filtering<'_, S> {
         self.rescale(Scale { max, ..scale });
     }
 
-    /// Takes away all but the last of the tokens that are at least so probable.
+    /// Removes the tokens of at least this probability, except the last of them in order.
     #[inline(always)]
     fn exclude_top_choices<I: Isa>(&mut self, isa: I, threshold: f64) {
         self.weigh(isa);
@@ -234,7 +236,7 @@ impl<S: Element> Filtering<'_, S> {
     }
 }
 
-/// share^exponent for a share from 0 to 1.
+/// Returns share^exponent for a share from 0 to 1.
 #[inline(always)]
 fn power<I: Isa>(isa: I, share: f64, exponent: f64) -> f64 {
     if exponent == 0.0 {

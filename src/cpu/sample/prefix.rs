@@ -1,6 +1,7 @@
-//! Where the shortest prefix ends whose mass reaches a bound, without sorting but what is about there.
+//! Search for the end of the shortest prefix of the sorted tokens whose mass reaches a bound.
 //!
-//! All masses are exact integers; samples only show where to look, so that no result depends on them.
+//! Only candidates with the same weight as the last one are sorted. All masses are exact integers. Samples only narrow
+//! the search, so no result depends on them.
 
 use super::candidates::Candidate;
 use super::scale::Scale;
@@ -11,32 +12,34 @@ use crate::math::sum::{add_q, grid, units_of};
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Select, padded};
 use std::cmp::Ordering;
 
-/// Weights that show where to look, and how far to either side.
+/// Number of weights sampled to bracket the end of the prefix.
 const SAMPLES: usize = 512;
+/// Samples by which the bracket extends to either side of the estimated end.
 const ASIDE: usize = 24;
-/// Weights among which the end is looked for by halves.
+/// Number of weights up to which bisection runs without sampling.
 const FEW: usize = 512;
-/// How often samples are looked at before that is done with all that are left.
+/// Maximum number of sampling rounds. Bisection then searches all remaining weights.
 const LOOKS: usize = 8;
-/// Weights whose sums are taken together.
+/// Number of weights summed in 32-bit integers before widening to 64 bits.
 const RUN: usize = 256 * LANES;
 
-/// Buffers for what is found on the way.
+/// Reusable buffers of the search.
 #[derive(Default)]
 pub struct Search {
     weights: Vec<f32>,
     pools: [Pool; 2],
+    /// Candidates whose weight equals the last one's.
     last: Vec<Candidate>,
 }
 
 impl Search {
-    /// The weights of a row of so many, of which the last candidate was found.
+    /// Returns the weights of the last row searched, which has `len` tokens.
     pub fn weights(&self, len: usize) -> &[f32] {
         &self.weights[..len]
     }
 }
 
-/// Weights and the places of their tokens, in order of these.
+/// Subset of the weights, with the positions of their tokens in ascending order.
 #[derive(Default)]
 struct Pool {
     count: usize,
@@ -57,13 +60,13 @@ fn weigh<'s, I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, weig
     weights
 }
 
-/// The mass of all tokens.
+/// Returns the mass of all tokens.
 #[inline(always)]
 pub fn mass<I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, search: &mut Search) -> u64 {
     scale.mass_of(isa, weigh(isa, whole, scale, &mut search.weights))
 }
 
-/// The last candidate of the shortest prefix, in this order, whose mass is at least a share p of that of all.
+/// Returns the last candidate of the shortest prefix in this order whose mass is at least p times the total mass.
 #[inline(always)]
 pub fn last<I: Isa, S: Element>(
     isa: I,
@@ -79,7 +82,7 @@ pub fn last<I: Isa, S: Element>(
     let n = whole.z.len() as u64;
     let mut mass = scale.mass_of(isa, weights);
     let mut needed = super::top_p::ceil_of_product(p, mass);
-    // What is below this weighs no more, all together, than half of what the prefix lacks.
+    // Weights below this bound have at most half of the mass outside the prefix, so the prefix ends above them.
     let lacks = mass - needed;
     let mut least = if lacks < 2 * n { 0.0 } else { (scale.weight(lacks) / (2 * n) as f64) as f32 };
     let mut all = Some(weights);
@@ -114,7 +117,7 @@ pub fn last<I: Isa, S: Element>(
             .filter(|(w, _)| **w == weight)
             .map(|(_, &place)| Candidate { logit: whole.z[place as usize].widen(), token: whole.first as u32 + place }),
     );
-    // They are in order of their tokens.
+    // Candidates are in order of index.
     let first = *last.first()?;
     if last.iter().any(|c| c.logit != first.logit) {
         last.sort_unstable_by(order);
@@ -125,10 +128,12 @@ pub fn last<I: Isa, S: Element>(
     last.get((count as usize).clamp(1, last.len()) - 1).copied()
 }
 
-/// Weights, the least of which is of interest, between which a prefix probably ends that has this share of the mass.
+/// Estimates two weights between which the prefix with this share of the mass ends.
+///
+/// The prefix does not reach weights below `least`.
 #[inline(always)]
 fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale) -> (f32, f32) {
-    /// Digits of weights that make no difference.
+    /// Low-order bits of weights that the bracket search ignores.
     const COARSE: u32 = 14;
     if weights.len() <= FEW {
         return (least, f32::INFINITY);
@@ -155,11 +160,13 @@ fn bracket<I: Isa>(isa: I, weights: &[f32], least: f32, share: f64, scale: Scale
     (low.max(least), high.max(low))
 }
 
-/// The largest bound of which this is true, by the mass and the number of the weights that are at least so large; it is
-/// true of what is true of a larger one. It is looked for among the weights' values, without their last `coarse` bits.
+/// Returns the largest bound for which `such` is true of the mass and the number of the weights >= bound.
+///
+/// If `such` is true for a bound, it is true for all smaller ones. The search bisects the bit patterns of floats,
+/// without their last `coarse` bits.
 #[inline(always)]
 fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: impl Fn(u64, usize) -> bool) -> f32 {
-    // The bits of numbers that are not negative are in their order.
+    // The bit patterns of nonnegative floats have the order of their values.
     let bits = || weights.iter().map(|w| w.to_bits());
     let (least, largest) = (bits().min().unwrap_or(0), bits().max().unwrap_or(0));
     let (mut low, mut high) = (least >> coarse, (largest >> coarse) + 1);
@@ -175,7 +182,7 @@ fn reached<I: Isa>(isa: I, weights: &[f32], scale: Scale, coarse: u32, such: imp
     f32::from_bits(low << coarse)
 }
 
-/// The mass and the number of the weights that are at least so large.
+/// Returns the mass and the number of the weights >= bound.
 #[inline(always)]
 fn at_least<I: Isa>(isa: I, weights: &[f32], bound: f32, scale: Scale) -> (u64, usize) {
     isa.outline(AtLeast { weights, bound, scale })
@@ -211,8 +218,9 @@ impl Kernel for AtLeast<'_> {
     }
 }
 
-/// Fills `to` with the weights within these two, and gives the mass of those above; of all weights of a row, or else of
-/// a pool.
+/// Fills `to` with the weights in \[low, high\], and returns the mass of the weights above `high`.
+///
+/// The weights are `all`, if given, otherwise those of `pool`.
 #[inline(always)]
 fn split<I: Isa>(
     isa: I,
@@ -280,7 +288,7 @@ impl Kernel for Split<'_> {
     }
 }
 
-/// A block of weights, the last of which is padded; nothing is behind it.
+/// Returns block i of a run, whose remainder is padded to `last`. Blocks past the end are all padding.
 #[inline(always)]
 fn block_of<'w>(blocks: &'w [[f32; LANES]], last: &'w [f32; LANES], i: usize) -> &'w [f32; LANES] {
     const NOTHING: [f32; LANES] = [-1.0; LANES];

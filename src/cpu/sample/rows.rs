@@ -1,18 +1,18 @@
-//! What the logits of a row hold, where they are in f64 or not all of them are numbers.
+//! Element-wise access to the logits of rows in f64, and of rows with a NaN or infinite logits.
 
 use super::candidates::Candidates;
 use crate::cpu::scores::Live;
 use crate::element::Element;
 
 impl Live<'_> {
-    /// The first token whose logit is such.
+    /// Returns the first token whose logit satisfies `such`.
     #[inline(always)]
     pub fn find<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool) -> usize {
         let found = (0..self.columns.len()).find(|&i| such(self.logit(x, i)));
         self.columns.start + found.unwrap_or(0)
     }
 
-    /// Appends the tokens whose logits are such.
+    /// Appends the tokens whose logits satisfy `such`.
     #[inline(always)]
     pub fn gather<E: Element>(&self, x: &[E], such: impl Fn(f64) -> bool, to: &mut Candidates<f64>) {
         to.append(self.columns.len(), |room| {

@@ -1,4 +1,7 @@
-//! How logits become weights, masses and log-probabilities.
+//! Conversion of logits to weights, masses and log-probabilities.
+//!
+//! A token's distance is (logit - max) / temperature. Its weight is e^distance in f32. Its mass is the weight rounded
+//! to an integer number of units.
 
 use crate::cpu::exp_sum::{ExpSum, Terms};
 use crate::element::Element;
@@ -8,7 +11,7 @@ use crate::math::softmax_exp::WeightExp;
 use crate::math::sum::{sum_q, sums_o, unit_bits, units};
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
-/// What weighs a row's logits: its largest token weighs 1.
+/// Conversion of a row's logits to weights. The largest logit has weight 1.
 #[derive(Clone, Copy)]
 pub struct Scale {
     pub max: f64,
@@ -22,7 +25,7 @@ impl Scale {
         Scale { max, inverse: (1.0 / temperature).min(f64::MAX), vocabulary }
     }
 
-    /// The mass of a weight of 1.
+    /// Returns the mass of a weight of 1.
     pub fn one(self) -> u64 {
         1 << unit_bits(self.vocabulary)
     }
@@ -36,64 +39,64 @@ impl Scale {
         units(weight, self.vocabulary)
     }
 
-    /// The mass of all these weights.
+    /// Returns the total mass of the weights.
     #[inline(always)]
     pub fn mass_of<I: Isa>(self, isa: I, weights: &[f32]) -> u64 {
         isa.outline(Mass { weights, vocabulary: self.vocabulary })
     }
 
-    /// The weight of a mass.
+    /// Converts a mass to a weight.
     pub fn weight(self, mass: u64) -> f64 {
         mass as f64 / self.one() as f64
     }
 
-    /// (logit - max) / temperature: at most 0.
+    /// Returns (logit - max) / temperature for each logit, which is at most 0.
     #[inline(always)]
     pub fn distances<I: Isa>(self, isa: I, logits: I::F64) -> I::F64 {
         (logits - isa.f64(self.max)) * isa.f64(self.inverse)
     }
 
-    /// The same of one logit.
+    /// Returns (logit - max) / temperature for one logit.
     pub fn distance(self, logit: f64) -> f64 {
         (logit - self.max) * self.inverse
     }
 
-    /// A logit a little less than what weighs a share p of the largest, and at least [`f32::MIN`].
+    /// Returns a bound slightly below every logit whose mass is at least p times the largest; at least [`f32::MIN`].
     #[inline(always)]
     pub fn logit_below<I: Isa>(self, isa: I, p: f64) -> f32 {
-        /// Tokens this far below the largest have no mass.
+        /// Distance at which a token's mass rounds to 0.
         const DEEPEST: f64 = -33.0;
-        /// More than the logarithm of a weight is off by.
+        /// Margin larger than the error of a weight's logarithm.
         const ASIDE: f64 = 1e-6;
-        // Masses are rounded: half a unit less may do.
+        // Masses are rounded, so a weight half a unit below `p` can reach it.
         let weight = p - self.weight(1);
         let depth = if weight > 0.0 { ln_of(isa, weight).max(DEEPEST) } else { DEEPEST };
         ((self.max + (depth - ASIDE) * self.temperature()) as f32).next_down().max(f32::MIN)
     }
 
-    /// The weight of each logit.
+    /// Writes the weight of each logit.
     #[inline(always)]
     pub fn weigh<I: Isa, S: Element>(self, isa: I, logits: &[S], weights: &mut [f32]) {
         isa.outline(Weigh { scale: self, logits, weights });
     }
 
-    /// The logarithm of the sum of e to each distance, and the sum.
+    /// Returns the logarithm of the sum of e^distance, and the sum.
     #[inline(always)]
     pub fn log_sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         match logits {
-            // As the sum has it, which takes longer than to find the largest of a thousand.
+            // The sum gives the same, but takes longer than finding the largest of a thousand logits.
             [only] if only.widen() == self.max => (0.0, 1.0),
             _ => isa.outline(LogSum { scale: self, logits }),
         }
     }
 
-    /// The sum of e to each distance.
+    /// Returns the sum of e^distance.
     #[inline(always)]
     pub fn sum<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> ExpSum {
         ExpSum::of_terms(isa, logits.len(), Some(self.vocabulary), LogSum { scale: self, logits })
     }
 
-    /// The entropy of what has these logits, and the logarithm of the sum of e to each distance.
+    /// Returns the entropy of the tokens, and the logarithm of the sum of e^distance.
     #[inline(always)]
     pub fn entropy<I: Isa, S: Element>(self, isa: I, logits: &[S]) -> (f64, f64) {
         let (log_sum, sum) = self.log_sum(isa, logits);
@@ -106,7 +109,7 @@ impl Scale {
             |_, block, [weighted]| {
                 let d = self.distances(isa, S::load_wide(isa, block));
                 let e = term(isa, d);
-                // What is too far away for any weight may be infinitely far.
+                // Where e is 0, d may be -inf, and the product NaN.
                 [weighted + I::F64::select(e.eq(zero), zero, e * d)]
             },
         );
@@ -172,13 +175,13 @@ impl<S: Element> Kernel for LogSum<'_, S> {
     }
 }
 
-/// e^x of one number that is not above 0, and of 0 below -700.
+/// Returns e^x for x <= 0, and 0 for x < -700.
 #[inline(always)]
 pub fn exp_of<I: Isa>(isa: I, x: f64) -> f64 {
     isa.array_f64(term(isa, isa.f64(x)))[0]
 }
 
-/// ln of one number.
+/// Returns the natural logarithm.
 #[inline(always)]
 pub fn ln_of<I: Isa>(isa: I, x: f64) -> f64 {
     log_scalar(isa, x).0

@@ -1,59 +1,65 @@
-//! Where a prefix of tokens that are dealt out to ranks ends: digit by digit of the last one's logit, from histograms
-//! whose sums over all ranks every rank has.
+//! Search for the end of a prefix of the sorted tokens, when the vocabulary is sharded across ranks.
+//!
+//! The search is by radix: each round finds the next digit of the last token's key from a histogram, which is summed
+//! over all ranks.
 
 use super::candidates::Candidate;
 use crate::element::{DType, Element};
 use crate::sharded::keys;
 
-/// Bits of a key that are found at once.
+/// Number of bits of the key that one round finds.
 const DIGIT: u32 = 8;
-/// Words of a histogram.
+/// Number of words in a histogram.
 pub const BUCKETS: usize = 1 << DIGIT;
 
-/// What a prefix goes by.
+/// Measure of a prefix: its number of tokens or its mass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum By {
     Count,
     Mass,
 }
 
-/// A token that may be the last one.
+/// Token of this rank that may be the last of the prefix.
 struct Place {
     key: u64,
-    /// One, or its mass.
+    /// 1 for [`By::Count`], the token's mass for [`By::Mass`].
     amount: u64,
     token: u32,
 }
 
-/// The shortest prefix that amounts to something, the highest logit first.
+/// Search for the shortest prefix, in descending order of logits, whose count or mass reaches a bound.
 pub struct Search {
     pub by: By,
+    /// Count or mass still needed from the tokens whose keys have the known bits.
     needed: u64,
-    /// Whether of equals the highest index is first.
+    /// Whether the highest index comes first among equal logits.
     highest_first: bool,
-    /// Whether all equals of the last one are in it.
+    /// Whether the prefix includes all ties of the last token's logit.
     keeps_equals: bool,
-    /// Bits of a key that are not known yet.
+    /// Number of unknown low-order bits of the key.
     unknown: u32,
-    /// The known ones.
+    /// Known high-order bits of the last token's key.
     key: u64,
-    /// Those of this rank that have them, in order of their tokens.
+    /// Tokens of this rank whose keys have the known bits, in order of index.
     places: Vec<Place>,
+    /// Whether the prefix consists of all tokens, because they do not reach the bound.
     is_all: bool,
-    /// Which of the equals are in it: from this token on, or up to it.
+    /// Last of this rank's ties that is in the prefix, if any.
+    ///
+    /// Ties from it on are in the prefix if the highest index comes first, otherwise ties up to it.
     last: Option<u32>,
 }
 
-/// An integer whose order is that of logits, where zeros are equal.
+/// Returns an integer key with the order of the logits. Both zeros have the same key.
 pub fn key<S: Element>(logit: f64) -> u64 {
-    // -0 + 0 is 0.
+    // Adding 0 turns -0 into 0.
     match S::DTYPE {
         DType::F64 => keys::of_f64(logit + 0.0),
         _ => keys::of_f32(logit as f32 + 0.0).into(),
     }
 }
 
-/// Bits of a key.
+/// Returns the number of bits in a key.
 fn bits<S: Element>() -> u32 {
     if S::IS_F64 { u64::BITS } else { u32::BITS }
 }
@@ -65,12 +71,14 @@ impl Search {
         Search { by, needed, highest_first, keeps_equals, unknown, key: 0, places, is_all, last }
     }
 
-    /// Whether histograms are still to come.
+    /// Returns whether the search needs another histogram.
     pub fn is_open(&self) -> bool {
         self.unknown > 0 && !self.is_all
     }
 
-    /// How much there is for each value of the next digit; of these tokens and their amounts.
+    /// Returns the total amount of this rank for each value of the next digit.
+    ///
+    /// `tokens` yields the candidates and their amounts.
     pub fn histogram<S: Element>(&mut self, tokens: impl Iterator<Item = (Candidate, u64)>) -> [u64; BUCKETS] {
         let mut sums = [0u64; BUCKETS];
         let shift = self.unknown - DIGIT;
@@ -78,7 +86,7 @@ impl Search {
             tokens.for_each(|(c, amount)| sums[(key::<S>(c.logit) >> shift) as usize] += amount);
             return sums;
         }
-        // Of the first digit alone nothing is kept: most tokens may have it.
+        // The first round stores no tokens. The second stores those with the first digit.
         if shift + 2 * DIGIT == bits::<S>() {
             let (unknown, known) = (self.unknown, self.key);
             let place = |(c, amount): (Candidate, u64)| Place { key: key::<S>(c.logit), amount, token: c.token };
@@ -92,12 +100,13 @@ impl Search {
         sums
     }
 
+    /// Drops the stored tokens without the known bits.
     fn narrow(&mut self) {
         let (unknown, known) = (self.unknown, self.key);
         self.places.retain(|place| place.key >> unknown == known);
     }
 
-    /// Finds a digit by what all ranks have for each of its values.
+    /// Determines the next digit from the histogram summed over all ranks.
     pub fn take(&mut self, sums: &[u64]) {
         for (digit, sum) in sums.iter().enumerate().rev() {
             if *sum >= self.needed {
@@ -110,13 +119,15 @@ impl Search {
         self.is_all = true;
     }
 
-    /// How many tokens of this rank have the last one's logit; its digits are known.
+    /// Returns this rank's number of ties with the last token. All digits must be known.
     pub fn equals(&mut self) -> u64 {
         self.narrow();
         self.places.len() as u64
     }
 
-    /// Finds which of these are in it, by how many other ranks have before them in order.
+    /// Determines which ties of this rank are in the prefix.
+    ///
+    /// `ranks` has the number of ties on each rank, in order of columns. `own` is the position of this rank.
     pub fn share(&mut self, ranks: &[u64], own: usize) {
         let Some(amount) = self.places.first().map(|place| place.amount) else { return };
         let before: u64 = if self.highest_first { &ranks[own + 1..] } else { &ranks[..own] }.iter().sum();
@@ -128,7 +139,7 @@ impl Search {
         }
     }
 
-    /// Whether it is in the prefix that was found.
+    /// Returns whether the prefix contains the candidate.
     pub fn holds<S: Element>(&self, c: &Candidate) -> bool {
         let key = key::<S>(c.logit);
         let is_among = |last| if self.highest_first { c.token >= last } else { c.token <= last };

@@ -1,17 +1,17 @@
-//! The shortest prefix whose mass reaches a bound, without sorting what is not near its end.
+//! Selection of the shortest prefix whose mass reaches a bound. Only the candidates near its end are sorted.
 
 use super::candidates::{Candidate, Candidates};
 use super::scale::Scale;
 use crate::element::Element;
 use std::cmp::Ordering;
 
-/// A candidate that may be the last, and its mass.
+/// Candidates in the bucket in which the prefix ends, with their masses.
 pub type Crossing = Vec<(Candidate, u64)>;
 
-/// Keeps the shortest prefix in this order, of at least `least` candidates, whose mass reaches `needed`.
+/// Keeps the shortest prefix in this order that has at least `least` candidates and a mass of at least `needed`.
 ///
-/// They are put in buckets by logit, the masses of whole buckets are added, and only the bucket in which the prefix
-/// ends is sorted.
+/// Candidates are put in buckets by logit, and the masses of whole buckets are added. Only the bucket in which the
+/// prefix ends is sorted.
 pub fn keep<S: Element>(
     candidates: &mut Candidates<S>,
     scale: Scale,
@@ -20,11 +20,11 @@ pub fn keep<S: Element>(
     crossing: &mut Crossing,
 ) {
     const BUCKETS: usize = 2048;
-    /// Tokens this far below the best weigh nothing.
+    /// Distance from the largest logit, in units of the temperature, at which a token's mass is 0.
     const DEEPEST: f64 = 33.0;
     let range = (scale.max - candidates.min()).min(DEEPEST * scale.temperature());
     let buckets_a_unit = BUCKETS as f64 / range;
-    // Not decreasing with the distance, whatever rounds on the way; NaN, of a range of 0, goes to the first.
+    // Rounding preserves the order: a lower logit never gets a lower bucket. NaN, from a range of 0, gives bucket 0.
     let bucket = |c: Candidate| (((scale.max - c.logit) * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [(0u64, 0usize); BUCKETS];
     for (c, &weight) in candidates.iter().zip(candidates.weights()) {
@@ -60,7 +60,7 @@ pub fn keep<S: Element>(
     });
 }
 
-/// ceil(p * total), exact, for p in \[0, 1\].
+/// Returns ceil(p * total) exactly, for p in \[0, 1\].
 pub fn ceil_of_product(p: f64, total: u64) -> u64 {
     let bits = p.to_bits();
     let exponent = (bits >> 52) as i32;

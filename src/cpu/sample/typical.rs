@@ -1,13 +1,17 @@
-//! Where a prefix ends in the order of distances from the entropy, sorted only about there.
+//! Search for the end of a prefix in order of distance from the entropy. Only candidates near the end are sorted.
 
-/// A distance from the entropy, and whose it is: the order is that of the distances, and of equals that of the places.
+/// Distance of a candidate's surprise from the entropy, and the candidate's position.
+///
+/// Places are ordered by distance, and by position among equal distances.
 pub type Place = (f64, usize);
 
 fn order(a: &Place, b: &Place) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// The last of the prefix whose mass is enough; of all, if none is.
+/// Returns the last place of the shortest prefix whose mass is enough.
+///
+/// `off` contains the distances. If no prefix has enough mass, no place is after the result.
 pub fn last(
     off: &[f64],
     mass: impl Fn(usize) -> u64,
@@ -15,13 +19,13 @@ pub fn last(
     crossing: &mut Vec<Place>,
 ) -> Place {
     const BUCKETS: usize = 2048;
-    /// Few tokens are further off, and these weigh next to nothing.
+    /// Distance beyond which tokens share the last bucket. They are few, with weights close to 0.
     const FURTHEST: f64 = 40.0;
-    // Bits of numbers that are not negative are in the order of these.
+    // The bit patterns of nonnegative floats have the order of their values.
     let furthest = off.iter().map(|off| off.to_bits()).max().map_or(0.0, f64::from_bits);
     let range = furthest.min(FURTHEST);
     let buckets_a_unit = BUCKETS as f64 / range;
-    // Not decreasing with the distance; NaN, of a range of 0, goes to the first.
+    // A larger distance never gets a lower bucket. NaN, from a range of 0, gives bucket 0.
     let bucket = |off: f64| ((off * buckets_a_unit) as usize).min(BUCKETS - 1);
     let mut sums = [0u64; BUCKETS];
     for (i, &off) in off.iter().enumerate() {
@@ -43,7 +47,7 @@ pub fn last(
     end.or(crossing.last()).copied().unwrap_or((f64::INFINITY, usize::MAX))
 }
 
-/// The last of the first so many, at least one; of all, if there are not so many.
+/// Returns the last of the first `count` places, or the last of all if there are fewer. `count` is at least 1.
 pub fn last_of_first(off: &[f64], count: usize, places: &mut Vec<Place>) -> Place {
     places.clear();
     places.extend(off.iter().enumerate().map(|(i, &off)| (off, i)));

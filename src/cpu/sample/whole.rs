@@ -1,20 +1,20 @@
-//! What a row of f32, f16 or bf16 holds, found in few passes and without sorting it.
+//! Search and selection in a row of f32, f16 or bf16 logits, in few passes and without sorting.
 
 use super::candidates::{Candidate, Candidates};
 use crate::cpu::scores::halve;
 use crate::element::Element;
 use crate::simd::{Float, Isa, LANES, MaskBits, block, padded};
 
-/// Elements whose sixteen maxima, of each lane, stand for them.
+/// Number of elements in a tile. A survey keeps 16 maxima for each tile, one per lane.
 const TILE: usize = 64 * LANES;
-/// Bytes that are read at once.
+/// Size of a cache line in bytes.
 const CACHE_LINE: usize = 64;
-/// Blocks that are passed over together: whether one of them holds something is easier to foresee.
+/// Number of blocks tested with one branch, which is predicted better than one branch per block.
 pub const GROUP: usize = 4;
-/// 0 to 15.
+/// Lane indices 0 to 15.
 const LANE_NUMBERS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
-/// So many and the fifteen numbers behind it.
+/// Returns `first` and the 15 integers after it.
 #[inline(always)]
 pub fn iota<I: Isa>(isa: I, first: usize) -> I::I32 {
     const BITS: [f32; LANES] = {
@@ -29,7 +29,7 @@ pub fn iota<I: Isa>(isa: I, first: usize) -> I::I32 {
     isa.load_f32(&BITS).to_bits() + isa.i32(first as i32)
 }
 
-/// Logits, the first of which is of this token.
+/// Contiguous logits. `first` is the token of the first one.
 #[derive(Clone, Copy)]
 pub struct Whole<'a, S> {
     pub z: &'a [S],
@@ -37,13 +37,15 @@ pub struct Whole<'a, S> {
 }
 
 impl<S: Element> Whole<'_, S> {
-    /// Logits ahead of the first whole cache line: blocks behind them are read faster. No result depends on it.
+    /// Returns the number of logits before the first cache line boundary.
+    ///
+    /// Aligned blocks are read faster. No result depends on the alignment.
     fn lead(&self) -> usize {
         let lead = self.z.as_ptr().align_offset(CACHE_LINE);
         if lead < CACHE_LINE { lead.min(self.z.len()) } else { 0 }
     }
 
-    /// Parts that a survey has the maxima of; the first has the lead too.
+    /// Splits the logits into the tiles of a survey. The first tile also contains the logits of [`Whole::lead`].
     fn tiles(&self) -> impl Iterator<Item = Self> {
         let (head, rest) = self.z.split_at((self.lead() + TILE).min(self.z.len()));
         let behind = self.first + head.len();
@@ -51,11 +53,11 @@ impl<S: Element> Whole<'_, S> {
         std::iter::once(Whole { z: head, first: self.first }).chain(rest)
     }
 
-    /// The largest logit, NaN if one is; and for each tile the largest of each lane.
+    /// Returns the largest logit, or NaN if any logit is NaN. Writes each tile's maximum of each lane to `maxima`.
     #[inline(always)]
     pub fn survey<I: Isa>(&self, isa: I, maxima: &mut Vec<f32>) -> f32 {
         let least = isa.f32(f32::NEG_INFINITY);
-        // NaN where there is one, which costs less to carry than comparisons; infinities of both signs give one too.
+        // NaN if a logit is NaN; adding is cheaper than comparing. Infinities of both signs also give NaN.
         let mut sum = isa.f32(0.0);
         let mut all = least;
         maxima.clear();
@@ -70,7 +72,7 @@ impl<S: Element> Whole<'_, S> {
                 let [a, b] = [S::load(isa, &blocks[0]), S::load(isa, &blocks[1])];
                 let [c, d] = [S::load(isa, &blocks[2]), S::load(isa, &blocks[3])];
                 sum = sum + ((a + b) + (c + d));
-                // One maximum is carried from quad to quad: the registers of AVX2 hold no more.
+                // Only one running maximum, because AVX2 has no registers for more.
                 max = a.max(b).max(c.max(d)).max(max);
             }
             for part in [before, rest] {
@@ -96,7 +98,7 @@ impl<S: Element> Whole<'_, S> {
         false
     }
 
-    /// The first token that has the largest logit, which a survey found.
+    /// Returns the first token with the largest logit. `max` and `maxima` come from a survey.
     #[inline(always)]
     pub fn first_largest<I: Isa>(&self, isa: I, max: f32, maxima: &[f32]) -> usize {
         let bound = isa.f32(max);
@@ -117,7 +119,7 @@ impl<S: Element> Whole<'_, S> {
         self.first
     }
 
-    /// Appends what comes before this candidate in order, and itself, with their weights.
+    /// Appends the tokens up to and including the candidate `last` in order, with their weights.
     #[inline(always)]
     pub fn up_to<I: Isa>(
         &self,
@@ -187,10 +189,10 @@ impl<S: Element> Whole<'_, S> {
         );
     }
 
-    /// Appends the k first tokens in order, k below the number of logits, and the equals of the last if they are kept;
-    /// a survey found the maxima.
+    /// Appends the first k tokens in order and, with `keeps_equals`, the ties of the last one's logit.
     ///
-    /// The k-th largest of these is a bound that at least k tokens reach, and few others.
+    /// k is less than the number of logits. The `maxima` come from a survey. The k-th largest of them is a lower bound
+    /// for the logits to gather: at least k tokens reach it, and few others.
     #[inline(always)]
     pub fn top_k<I: Isa>(
         &self,
@@ -217,21 +219,22 @@ impl<S: Element> Whole<'_, S> {
     }
 }
 
-/// Where a prefix ends.
+/// End of a prefix in the order of candidates.
 struct Prefix<I: Isa> {
-    /// The last one's logit, and its place.
+    /// Logit of the last token.
     logit: I::F32,
+    /// Index of the last token among the logits.
     own: usize,
     highest_first: bool,
 }
 
 impl<I: Isa> Prefix<I> {
-    /// Which of a block are in it, of which the first has this place.
+    /// Returns the mask of a block's elements that are in the prefix. `start` is the index of the first.
     #[inline(always)]
     fn holds(&self, isa: I, z: I::F32, start: usize) -> I::M32 {
         let equal = z.eq(self.logit);
         let before = self.logit.lt(z);
-        // Of a block's equals all are kept or none, but for the one that the last is in.
+        // Ties in a block are all inside or all outside the prefix, except in the block of the last token.
         let all = if self.highest_first { start > self.own } else { start + LANES <= self.own };
         if all {
             return before | equal;
@@ -245,12 +248,14 @@ impl<I: Isa> Prefix<I> {
     }
 }
 
-/// Room for a block from there on, where a block of room is behind what there can be.
+/// Returns the block of `values` that starts at `from`.
+///
+/// The buffers extend one block past the last candidate, so the block always exists.
 #[inline(always)]
 pub fn block_from<T>(values: &mut [T], from: usize) -> &mut [T; LANES] {
     match values[from..].first_chunk_mut() {
         Some(block) => block,
-        None => unreachable!("a block of room is behind what there can be"),
+        None => unreachable!("the buffer extends one block past the last candidate"),
     }
 }
 

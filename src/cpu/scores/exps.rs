@@ -1,4 +1,4 @@
-//! Exponentials of a row's logits, their sum, and its logarithm.
+//! Exponentials of a row's logits, their sum, and the logarithm of that sum.
 
 use super::{Live, Logits};
 use crate::cpu::exp_sum::{ExpSum, Finer};
@@ -10,9 +10,9 @@ use crate::math::log::log_scalar;
 use crate::math::softmax_exp::{PairExp, SoftmaxExp};
 use crate::simd::{Float, Isa, Kernel, LANES, Next, Select, Span, Storage, fold};
 
-/// e^(z - max) of a row, and what their sum needs.
+/// Exponentials e^(z - max) of a row, with the inputs of their sum.
 pub enum Exps<'s> {
-    /// The sum by rule Q for a row of this length.
+    /// Exponentials in f32. `sum` is by rule Q, for a row of length `row_len`.
     F32 {
         values: &'s [f32],
         sum: u128,
@@ -23,14 +23,13 @@ pub enum Exps<'s> {
     },
 }
 
-/// Elements whose exponentials are summed while they are still in the first-level cache.
+/// Number of elements whose exponentials are summed while they are still in the first-level cache.
 const RUN: usize = 4096;
-/// The same, where they are kept on the stack and nowhere else.
+/// Number of elements in a run whose exponentials are kept on the stack only.
 const SHORT_RUN: usize = 512;
 
 impl Live<'_> {
-    /// The exponentials; `x` are the columns that have logits, of the row that was read; the next is asked
-    /// for if it is far.
+    /// Computes the exponentials; `x` holds the columns that have logits. Prefetches the next row if it is far.
     #[inline(always)]
     pub fn exps<'s, I: Isa, E: Element>(
         &self,
@@ -70,8 +69,8 @@ impl Live<'_> {
         Exps::F32 { values, sum, row_len }
     }
 
-    /// The exponentials of a row of f32 where its result will be, which is over the row itself or elsewhere; and their
-    /// sum by rule Q.
+    /// Writes the exponentials of an f32 row to the result, which is the row itself or other memory. Returns them with
+    /// their sum by rule Q.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, E: Element>(
         &'d self,
@@ -109,7 +108,7 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// The sum alone, of exponentials that are kept nowhere.
+    /// Returns the sum alone; the exponentials are not kept.
     #[inline(always)]
     fn sum_f32<I: Isa, S: Storage>(&self, isa: I, z: &[S], row_len: usize) -> u128 {
         let exp = SoftmaxExp::new(isa, self.max as f32, self.min as f32);
@@ -145,19 +144,19 @@ impl Live<'_> {
         (values, sum)
     }
 
-    /// ln of the sum of the exponentials, accurate also where the sum is barely above 1.
+    /// Returns ln of the sum of the exponentials. It is accurate even where the sum is barely above 1.
     #[inline(always)]
     pub fn log_sum<I: Isa, E: Element>(&self, isa: I, x: &[E], buffers: &mut Buffers) -> f64 {
         isa.outline(LogSumOf { live: self, x, buffers })
     }
 
-    /// What the sum is finer by where the largest is left out; `x` are the columns that have logits.
+    /// Returns the power of two that scales the sum without its largest term; `x` holds the columns that have logits.
     #[inline(always)]
     pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Finer {
         Finer::new(self.max, self.second(isa, x, self.max))
     }
 
-    /// The largest logit below this; `x` are the columns that have logits.
+    /// Returns the largest logit below `max`; `x` holds the columns that have logits.
     #[inline(always)]
     pub fn second<I: Isa, E: Element>(&self, isa: I, x: &[E], max: f64) -> f64 {
         match self.logits {
@@ -168,7 +167,7 @@ impl Live<'_> {
     }
 }
 
-/// The largest below a maximum, -inf if there is none.
+/// Largest value below a maximum; -inf if there is none.
 struct Below<'a, S> {
     z: &'a [S],
     max: f64,
@@ -196,7 +195,7 @@ impl<S: Storage> Kernel for Below<'_, S> {
     }
 }
 
-/// [`Live::log_sum`] as a function of its own, which three ops share.
+/// [`Live::log_sum`] compiled as a separate function, which three ops share.
 struct LogSumOf<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
@@ -225,8 +224,8 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
     }
 }
 
-/// ln of a sum by rule Q; nothing where all but the largest term amount to so little that the integers leave few digits
-/// of it.
+/// Returns ln of a sum by rule Q. Returns nothing where all terms but the largest are so small that the integers keep
+/// few of their digits.
 #[inline(always)]
 pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
     if is_peaked(sum, row_len) {
@@ -236,13 +235,13 @@ pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
     Some(high + low)
 }
 
-/// Whether a sum by rule Q is barely above 1, or below.
+/// Returns whether a sum by rule Q is barely above 1, or below 1.
 #[inline(always)]
 fn is_peaked(sum: u128, row_len: usize) -> bool {
     !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
 }
 
-/// Whether so many units of rule Q have digits enough: of fewer, what rounding each term took off shows.
+/// Returns whether this many units of rule Q have enough digits. With fewer units, the rounding of each term shows.
 #[inline(always)]
 pub fn leaves_digits(units: u128, row_len: usize) -> bool {
     units >= u128::from((row_len as u64) << (sum_bits(row_len) - 21))
@@ -273,7 +272,7 @@ fn exp_run<'d, I: Isa, S: Storage, D: Storage>(
     }
 }
 
-/// [`Live::exps`] as a function of its own, which three ops share.
+/// [`Live::exps`] compiled as a separate function, which three ops share.
 struct Exponentials<'a, 's, E> {
     live: &'a Live<'a>,
     x: &'a [E],
@@ -291,7 +290,7 @@ impl<'s, E: Element> Kernel for Exponentials<'_, 's, E> {
     }
 }
 
-/// e^(z - max) in f64; the difference keeps its error.
+/// Computes e^(z - max) in f64, including the rounding error of the difference.
 #[inline(always)]
 pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]) {
     let max = isa.f64(max);
@@ -304,7 +303,7 @@ pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]
             let difference = z - max;
             let part = difference - z;
             let error = (z - (difference - part)) - (max + part);
-            // A difference beyond the range is moved into it, where its own error means nothing.
+            // A difference out of range is clamped. Its rounding error is then meaningless.
             let within = clamped::<I, f64>(isa, difference);
             let error = I::F64::select(within.eq(difference), error, zero);
             exp_parts(isa, within, error).round::<f64>(isa)
@@ -313,7 +312,7 @@ pub fn exp_f64<I: Isa, S: Storage>(isa: I, z: &[S], max: f64, values: &mut [f64]
 }
 
 impl Exps<'_> {
-    /// 1 / sum as two f64, the larger first.
+    /// Returns 1 / sum as two f64, the larger first.
     #[inline(always)]
     pub fn reciprocal_wide<I: Isa>(&self, isa: I) -> (f64, f64) {
         match self {
@@ -322,7 +321,7 @@ impl Exps<'_> {
         }
     }
 
-    /// The one of this index, 0 behind the last.
+    /// Returns the exponential with this index, or 0 past the last.
     #[inline(always)]
     pub fn at(&self, index: usize) -> f64 {
         match self {
@@ -331,8 +330,8 @@ impl Exps<'_> {
         }
     }
 
-    /// Their sum in a row of this length, of which the logarithm is taken. Where it is barely above 1, `finer` is that of the
-    /// row.
+    /// Returns the sum for a logarithm, in a row of length `row_len`. `finer` returns the scale of the other terms, for
+    /// sums that are barely above 1.
     #[inline(always)]
     pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> Finer) -> ExpSum {
         match self {

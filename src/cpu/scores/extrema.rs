@@ -4,7 +4,7 @@ use super::{Logits, Row, classify};
 use crate::element::Element;
 use crate::simd::{Float, Isa, LANES, MaskBits, Span, Storage, fold, padded};
 
-/// Largest and smallest of a row, and whether a NaN is among them.
+/// Maximum and minimum of a row, and whether it contains a NaN.
 #[derive(Clone, Copy)]
 pub struct Extrema {
     pub max: f64,
@@ -12,7 +12,7 @@ pub struct Extrema {
     pub nan: bool,
 }
 
-/// Largest and smallest; -inf and +inf for no elements at all.
+/// Returns the maximum and minimum; -inf and +inf for an empty row.
 #[inline(always)]
 pub fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
     if E::IS_F64 {
@@ -58,8 +58,7 @@ pub fn extrema<I: Isa, E: Element>(isa: I, x: &[E]) -> Extrema {
     extremes.found(isa)
 }
 
-/// The largest and the smallest so far of blocks of f32: four chains, so that the latency of a comparison does not
-/// decide the speed.
+/// Running maximum and minimum over blocks of f32. Four chains hide the latency of a comparison.
 struct Extremes<I: Isa> {
     max: [I::F32; 4],
     min: [I::F32; 4],
@@ -74,8 +73,8 @@ impl<I: Isa> Extremes<I> {
         Extremes { max: [max; 4], min: [min; 4], nan: max.lt(max), last: max }
     }
 
-    /// A block, by the chain of this number; of two that follow one another the first is an even one's, and a NaN in it
-    /// is found with the second.
+    /// Adds a block to this chain. Consecutive blocks alternate between an even and an odd chain. A NaN in the first of
+    /// two is detected with the second.
     #[inline(always)]
     fn meet(&mut self, chain: usize, v: I::F32) {
         self.max[chain] = v.max(self.max[chain]);
@@ -113,23 +112,23 @@ impl<I: Isa> Extremes<I> {
     }
 }
 
-/// Lanes without options: each one's extremes are found while the one before is written.
+/// Extremes of a lane without options, found while the previous lane is written.
 pub struct Plain(Extrema);
 
 impl Plain {
-    /// Of the first lane.
+    /// Finds the extremes of the first lane.
     #[inline(always)]
     pub fn first<I: Isa, E: Element>(isa: I, x: &[E]) -> Self {
         Plain(extrema(isa, x))
     }
 
-    /// The lane, of `len` elements, whose extremes these are.
+    /// Returns the class of the lane with these extremes, which has `len` elements.
     #[inline(always)]
     pub fn row(&self, len: usize) -> Row<'static> {
         classify(0..len, Logits::Direct, self.0)
     }
 
-    /// Writes `f` of the numbers of a span, and finds the extremes of `next`, which is as long.
+    /// Writes `f` of the numbers of a span, and finds the extremes of `next`, which has the same length.
     #[inline(always)]
     pub fn write<'a, I: Isa, S: Storage, D: Storage, E: Element>(
         &mut self,
@@ -144,7 +143,7 @@ impl Plain {
             [next],
             #[inline(always)]
             |i, v, [next]| {
-                // Blocks come in pairs, so that the chain is known where this is compiled.
+                // Blocks come in pairs, so that the chain is known at compile time.
                 extremes.meet(i % 2, E::load(isa, next));
                 f(i, v)
             },
@@ -154,7 +153,7 @@ impl Plain {
     }
 }
 
-/// One of sixteen, by halves.
+/// Reduces sixteen values to one by repeated halving.
 #[inline(always)]
 pub fn halve<T: Copy>(mut values: [T; LANES], choose: impl Fn(T, T) -> T) -> T {
     let mut width = LANES;

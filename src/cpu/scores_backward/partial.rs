@@ -1,5 +1,5 @@
-//! Gradients of rows that are not all in one place: what each part adds to the sum of a row, then its results. Each step
-//! is that of a whole row, so that the bits are.
+//! Gradients of sharded rows. Each shard computes its terms of the row's sum, and later its results. Each step is the
+//! same as for a complete row, so the results have the same bits.
 
 use super::{Formula, Sums, Terms, count, flags, grid, largest, normaliser, slopes, spoil, write};
 use crate::cpu::lanes::{Ends, LaneKernel, Met, each_lane};
@@ -16,16 +16,16 @@ use crate::simd::{self, Isa, LANES, Span, Work, Written};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Whose gradient it is.
+/// Op whose gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     Softmax,
     LogSoftmax,
-    /// The sum of a row is its one gradient.
+    /// logsumexp: the one gradient of a row takes the place of its sum.
     LogSumExp,
 }
 
-/// [`Of::LogSumExp`]: softmax times the row's sum.
+/// Formula of [`Of::LogSumExp`]: softmax times the row's sum.
 #[derive(Clone, Copy)]
 struct LogSumExp;
 
@@ -43,31 +43,31 @@ impl Formula for LogSumExp {
     }
 }
 
-/// Some columns of scores.
+/// Shard of scores: some of their columns.
 #[derive(Clone, Copy)]
 pub struct Part<'a, E> {
     pub part: softmax_partial::Part<'a>,
     pub x: Rows<'a, E>,
-    /// What all columns have.
+    /// Statistics of the complete rows.
     pub found: &'a [Found],
     pub of: Of,
 }
 
-/// What a part adds to the sum of a row.
+/// Contribution of a shard to the sum of a row.
 #[derive(Clone, Debug, Default)]
 pub struct Gained {
-    /// The largest gradient, where that was asked for.
+    /// Largest gradient, if it was requested.
     pub largest: f64,
-    /// Its terms, and of f64 what they have off a grid.
+    /// Terms of the sum. For f64 these are two pieces: the terms on a grid, and the remainders.
     pub terms: Vec<Piece>,
 }
 
-/// The largest gradient of each row's part, which is asked for of f64 alone.
+/// Returns the largest gradient of each row's shard. Only f64 rows need it.
 pub fn largest_of_each<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>) -> Result<Vec<f64>> {
     Ok(gained(part, dy, None)?.into_iter().map(|gained| gained.largest).collect())
 }
 
-/// The terms of each row's part, of rows with these largest gradients.
+/// Returns the terms of each row's shard; `largest` holds the largest gradients of the complete rows.
 pub fn terms_of_each<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: &[f64]) -> Result<Vec<Vec<Piece>>> {
     Ok(gained(part, dy, Some(largest))?.into_iter().map(|gained| gained.terms).collect())
 }
@@ -81,7 +81,7 @@ fn gained<E: Element>(part: Part<'_, E>, dy: Rows<'_, E>, largest: Option<&[f64]
 struct Gaining<'a, E> {
     part: Part<'a, E>,
     dy: Rows<'a, E>,
-    /// Of whole rows; nothing where that is what is asked for.
+    /// Largest gradients of complete rows; nothing in the round that computes them.
     largest: Option<&'a [f64]>,
     first: usize,
     to: &'a mut [Gained],
@@ -133,12 +133,12 @@ impl<E: Element> Part<'_, E> {
         let (found, x) = (&self.found[row], self.x.row(row));
         let Row::Live(_) = found.row() else { return Gained::default() };
         let mut buffer = Vec::new();
-        // A block more, so that all blocks are whole.
+        // Appends one block of padding, so that all blocks are complete.
         let (mut terms, mut rest) = (vec![0.0; x.len() + LANES], Vec::new());
         if E::IS_F64 {
             rest.resize(x.len() + LANES, 0.0);
         }
-        // A part of which all is masked adds zeros.
+        // A fully masked shard adds zeros.
         if let Row::Live(live) = scores.read_part(isa, row, first, x, logits) {
             let flags = flags(&live, x, &mut buffer);
             let columns = live.columns.clone();
@@ -176,19 +176,19 @@ impl<E: Element> Part<'_, E> {
     }
 }
 
-/// What all parts of a row come to.
+/// Sums over all shards of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RowSums {
     /// 1 / the sum of the exponentials, in two parts.
     pub reciprocal: (f64, f64),
-    /// The sum of the terms: of f64, of what they have on a grid and off it.
+    /// Sum of the terms; for f64 those on a grid, and the remainders.
     pub sum: (f64, f64),
-    /// The largest gradient, of f64.
+    /// Largest gradient, for f64 only.
     pub largest: f64,
 }
 
 impl RowSums {
-    /// The sum of what parts gained, each of them a list of one piece, or of f64 of two.
+    /// Returns the sum of the contributions of all shards. Each is a list of one piece, or of two for f64.
     pub fn sum_of(gained: &[Vec<Piece>]) -> (f64, f64) {
         let of = |which: usize| {
             let pieces: Vec<Piece> = gained.iter().filter_map(|pieces| pieces.get(which).cloned()).collect();
@@ -198,7 +198,7 @@ impl RowSums {
     }
 }
 
-/// The results of some columns, from their gradients.
+/// Kernel that computes the results of some columns from their gradients.
 #[derive(Clone, Copy)]
 struct Store<'a, E, F> {
     part: Part<'a, E>,
@@ -206,7 +206,8 @@ struct Store<'a, E, F> {
     formula: PhantomData<F>,
 }
 
-/// The gradients of the scores; those of the results are `dy`, or of log-sum-exp anything of that shape.
+/// Writes the gradients of the scores. `dy` holds the gradients of the results; for log-sum-exp, any values of that
+/// shape.
 pub fn store<'a, E: Element>(
     part: Part<'_, E>,
     dy: Rows<'_, E>,
@@ -259,7 +260,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let softmax_partial::Part { scores, first, all } = self.part.part;
         let (found, x) = (&self.part.found[row], self.part.x.row(row));
         let known = found.row();
-        // Whatever stands in for a row does not depend on its scores.
+        // Only counts the row. A fill value does not depend on the scores, so its gradient is 0.
         known.stand_in(row, scores.fully_masked, met, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
             Row::Masked => return span.fill(E::ZERO).into(),

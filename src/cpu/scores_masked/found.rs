@@ -1,30 +1,31 @@
-//! What part of a row with a scale, keep flags or a bias has, of which the maximum of the whole row is made.
+//! Statistics of the shard of a row with a scale, keep flags or a bias. Merged, they give the maximum of the complete
+//! row.
 
 #[cfg(feature = "sharded")]
 use crate::sharded::keys;
 
-/// Terms this far below the maximum are 0.
+/// Distance below the maximum from which terms are 0.
 const IRRELEVANT: f32 = 128.0;
 
-/// What part of a row has: of a row that is whole, what its maximum is made of.
+/// Statistics of a shard or, once all shards are merged, of a complete row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
     /// Whether f32 holds the bias.
     pub(super) fits: bool,
     /// Whether the bias is 0 or -inf throughout.
     pub(super) exact: bool,
-    /// The largest score that is not masked, where the bias is exact; nothing if there is a NaN.
+    /// Largest score that is not masked, where the bias is exact; nothing if there is a NaN.
     pub(super) score: Option<f32>,
-    /// The same of logits, where there is a bias.
+    /// Largest logit, where there is a bias; nothing if there is a NaN.
     pub(super) sums: Option<Sums>,
 }
 
 impl Found {
-    /// In no columns.
+    /// Statistics of no columns.
     pub const NOTHING: Self =
         Found { fits: true, exact: true, score: Some(f32::NEG_INFINITY), sums: Some(Sums::NOTHING) };
 
-    /// What both have.
+    /// Returns the merged statistics of two shards.
     pub fn merge(self, other: Self) -> Self {
         Found {
             fits: self.fits && other.fits,
@@ -37,12 +38,12 @@ impl Found {
 
 #[cfg(feature = "sharded")]
 impl Found {
-    /// Integers whose maxima are the keys of what is merged.
+    /// Returns integers whose maxima over all shards are the keys of the merged statistics.
     pub fn keys(&self) -> [u64; 4] {
         const NAN: u64 = u64::MAX;
         let score = self.score.map_or(NAN, |score| keys::of_f32(score).into());
         let [sums, large] = self.sums.map_or([NAN; 2], |sums| sums.keys());
-        // Where f32 does not hold the bias, nobody asks whether it is exact.
+        // Both flags share one integer: `exact` does not matter where f32 does not hold the bias.
         [u64::from(!self.fits) << 1 | u64::from(!self.exact), score, sums, large]
     }
 
@@ -53,13 +54,13 @@ impl Found {
     }
 }
 
-/// What the largest of sums is made of.
+/// Components of the largest logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sums {
-    /// The largest logit as a sum of two, of which the first is the sum rounded.
+    /// Largest logit as the sum of `high` and `low`, where `high` is the rounded sum.
     pub(super) high: f32,
     pub(super) low: f32,
-    /// The largest that a logit can be whose product is large.
+    /// Upper bound of all logits whose product is large.
     pub(super) large: f32,
 }
 
@@ -72,10 +73,10 @@ impl Sums {
         Sums { low, large: self.large.max(other.large), ..of }
     }
 
-    /// Of the first two one integer, since the first decides.
+    /// Returns one integer for `high` and `low`, ordered by `high` first, and one for `large`.
     #[cfg(feature = "sharded")]
     fn keys(&self) -> [u64; 2] {
-        // Of zeros neither is the larger.
+        // Adding 0 turns -0 into 0, because both zeros must have the same key.
         let high = keys::of_f32(self.high + 0.0);
         [u64::from(high) << 32 | u64::from(keys::of_f32(self.low)), keys::of_f32(self.large).into()]
     }
@@ -86,7 +87,7 @@ impl Sums {
         Sums { high, low, large }
     }
 
-    /// The maximum in two parts; nothing if a logit whose product is large may count.
+    /// Returns the maximum in two parts; nothing if a logit with a large product may matter.
     #[inline(always)]
     pub(super) fn max(sums: Option<Self>) -> Option<(f32, f32)> {
         let Sums { high, low, large } = sums?;

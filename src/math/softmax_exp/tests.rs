@@ -1,5 +1,5 @@
-//! Order: a larger logit never gets a smaller power. Walks over all f32, over every end of a step, and over the ends of the
-//! steps of row maxima; and the error that the order costs.
+//! Tests of order: a larger logit never gets a smaller power. They walk over all f32, all ends of steps, and the ends
+//! of steps for row maxima, and measure the error that the order costs.
 
 use super::{PER_STEP, SHIFTER, STEP, SoftmaxExp, WeightExp, low_table, table};
 use crate::simd::{Isa, Kernel, LANES, Token, block};
@@ -8,7 +8,7 @@ fn run<K: Kernel>(kernel: K) -> K::Out {
     Token::current().unwrap().run(kernel)
 }
 
-/// [`WeightExp`] of all these.
+/// Applies [`WeightExp`] to all of these.
 struct Weights<'a>(&'a [f64]);
 
 impl Kernel for Weights<'_> {
@@ -24,7 +24,7 @@ impl Kernel for Weights<'_> {
     }
 }
 
-/// The powers of increasing numbers do not decrease.
+/// Asserts that the powers of increasing numbers do not decrease.
 fn assert_in_order(z: &[f64]) {
     let powers = run(Weights(z));
     for (z, powers) in z.windows(2).zip(powers.windows(2)) {
@@ -33,16 +33,16 @@ fn assert_in_order(z: &[f64]) {
     }
 }
 
-/// The neighbours in f64 of a number below 0, so many on either side.
+/// Returns a number below 0 and `count` neighbours in f64 on either side, in increasing order.
 fn neighbours(z: f64, count: u64) -> Vec<f64> {
     let bits = z.to_bits();
     (bits - count..=bits + count).rev().map(f64::from_bits).collect()
 }
 
-/// The first f32 of a step.
+/// Returns the first f32 of a step.
 fn first_of_step(n: f32) -> f32 {
     let step = |z: f32| z.mul_add(PER_STEP, SHIFTER) - SHIFTER;
-    // By the bits of magnitudes, which fall as the numbers rise.
+    // Bisection by the bits of magnitudes, which decrease as the numbers increase.
     let (mut far, mut near) = (70.0f32.to_bits(), 0);
     while far - near > 1 {
         let middle = near + (far - near) / 2;
@@ -51,7 +51,7 @@ fn first_of_step(n: f32) -> f32 {
     -f32::from_bits(near)
 }
 
-/// Where [`WeightExp`] goes from one entry of its table to the next, all 738 times: between two f32, half the way.
+/// Walks over all 738 ends of steps, where [`WeightExp`] changes its table entry, halfway between two f32.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_at_the_end_of_a_step() {
@@ -60,7 +60,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
         let last = first.next_down();
         let middle = (f64::from(first) + f64::from(last)) / 2.0;
         assert_in_order(&neighbours(middle, 2000));
-        // The f32 about it, and what lies between them.
+        // The f32 below the end of the step, and the midpoints between them.
         let mut z: Vec<f64> = neighbours(f64::from(first), 0);
         let mut below = last;
         for _ in 0..500 {
@@ -73,7 +73,7 @@ fn weights_do_not_fall_at_the_end_of_a_step() {
     }
 }
 
-/// Within steps: numbers and their nearest neighbours, which differ from nothing up to a few units of f32.
+/// Compares numbers within steps with neighbours, from one unit of f64 to a few units of f32 apart.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_do_not_fall_within_a_step() {
@@ -87,7 +87,7 @@ fn weights_do_not_fall_within_a_step() {
     };
     for _ in 0..200_000 {
         let z = -((random() >> 11) as f64 / (1u64 << 53) as f64) * 66.0;
-        // About the middle of two f32 too, where the nearest f32 changes.
+        // Test around the midpoint of two f32 too, where the nearest f32 changes.
         let high = z as f32;
         let middle = (f64::from(high) + f64::from(high.next_down())) / 2.0;
         for z in [z, middle] {
@@ -100,10 +100,10 @@ fn weights_do_not_fall_within_a_step() {
     }
 }
 
-/// All f32 from -104 to -2^-27, in order; those above have the power 1.
+/// Walk over all f32 from -104 to -2^-27, in order. Those above -2^-27 have the power 1.
 struct Walk<F>(F);
 
-/// A function of logits of a row whose largest is 0.
+/// Exponential of the logits of a row whose maximum is 0.
 trait Function {
     fn powers<I: Isa>(&self, isa: I) -> impl Fn(I::F32) -> I::F32;
 }
@@ -138,7 +138,7 @@ impl<F: Function> Kernel for Walk<F> {
         let power = self.0.powers(isa);
         const LARGEST: f32 = 1.0 / (1 << 27) as f32;
         let (mut above, mut count) = (1.0f32, 0);
-        // Downwards, by the bits of magnitudes.
+        // Downward in value, by the bits of magnitudes.
         for first in (LARGEST.to_bits()..=104.0f32.to_bits()).step_by(LANES) {
             let x = std::array::from_fn(|i| -f32::from_bits(first + i as u32));
             for (x, power) in x.into_iter().zip(isa.array_f32(power(isa.load_f32(&x)))) {
@@ -160,8 +160,8 @@ fn no_f32_has_a_smaller_power_than_the_one_below() {
     println!("softmax: {} f32", run(Walk(OfRow)));
 }
 
-/// The ends of steps of rows whose maximum leaves `d`, for each entry of the table: those where f32 are so close that
-/// errors could exchange two powers.
+/// Ends of steps for rows whose maximum leaves the remainder `d`, for each entry of the table. Only those are tested
+/// where f32 are so close that errors could exchange two powers.
 struct Ends {
     d: f32,
 }
@@ -190,7 +190,7 @@ impl Kernel for Ends {
             let all = -6..=6i16;
             count += all.clone().count() as u64;
             for (n, ends) in all.zip(&mut ends) {
-                // Keys of f32, in their order: the last of the step and the first of the next.
+                // Bisect by keys in the order of f32, for the last f32 of the step and the first of the next.
                 let middle = ((f64::from(n) + 0.5) * STEP + f64::from(d)) as f32;
                 let (mut last, mut first) = (key(middle - 2e-7), key(middle + 2e-7));
                 while first - last > 1 {
@@ -219,7 +219,7 @@ fn of_key(key: i64) -> f32 {
     if key < 0 { -magnitude } else { magnitude }
 }
 
-/// Every so many of the d that there are: multiples of 2^-27 up to half a step.
+/// Tests every `stride`th possible d. All d are multiples of 2^-27 up to half a step.
 fn walk_ends(stride: usize) {
     const UNIT: f64 = 1.0 / (1u64 << 27) as f64;
     let most = (STEP / 2.0 / UNIT).round() as i64;
@@ -240,8 +240,9 @@ fn rows_of_every_maximum_are_in_order() {
     walk_ends(1);
 }
 
-/// What [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is std's f64, which is off by less
-/// than 2^-50 of it. Numbers at the ends of steps, where the polynomial is off, are among them.
+/// Checks the bounds that [`super`] derives: 0.69 ULP, and 1.16 times 2^-24 of the power. The reference is std's f64,
+/// whose error is less than 2^-50 of the power. Numbers at the ends of steps, where the polynomial is worst, are
+/// included.
 #[test]
 #[cfg_attr(miri, ignore = "hours of interpretation")]
 fn weights_keep_their_bound() {

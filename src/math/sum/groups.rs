@@ -3,22 +3,23 @@
 use super::{GROUP, SUM_LANES, TILE};
 use crate::simd::{Isa, LANES};
 
-/// A tile's lanes are those of so many blocks side by side.
+/// Number of blocks that hold the 64 lanes of a tile.
 pub(super) const CHAINS: usize = SUM_LANES / LANES;
-/// Terms in as many blocks.
+/// Number of terms in these blocks together.
 pub(super) const QUAD: usize = SUM_LANES;
-/// Blocks in a tile.
+/// Number of blocks in a tile.
 pub(super) const BLOCKS: usize = TILE / LANES;
 
-/// Sixteen tiles one after the other.
+/// Folded sums of up to sixteen consecutive tiles.
 pub(super) struct Group<I: Isa, const N: usize> {
-    /// Blocks of partial sums of 1, 2, 4 .. 16 tiles side by side, which wait for their neighbours: a tile is sixteen of
-    /// them, its 64 lanes folded twice, and each fold halves them.
+    /// Blocks of partial sums that wait for their neighbour to be folded with it. Level k holds 2^k tiles. A single
+    /// tile is a block of sixteen partial sums, since its 64 lanes are folded twice; each further fold halves that
+    /// number.
     waiting: [[I::F64; N]; LEVELS],
     count: usize,
 }
 
-/// A tile's 64 lanes folded twice.
+/// Folds a tile's 64 lanes twice, into one block.
 #[inline(always)]
 pub(super) fn fold_chains<I: Isa, const N: usize>(isa: I, chains: [[I::F64; N]; CHAINS]) -> [I::F64; N] {
     let mut tile = [isa.f64(0.0); N];
@@ -38,7 +39,8 @@ impl<I: Isa, const N: usize> Group<I, N> {
         Group { waiting: [[isa.f64(0.0); N]; LEVELS], count: 0 }
     }
 
-    /// The next tile, of so many quads: `add` adds a quad's block to the sums of the chain of the same index.
+    /// Adds the next tile, which has `quads` quads. `add` gets the index of a quad and of a chain, and adds that block
+    /// of the quad to the chain's sums.
     #[inline(always)]
     pub(super) fn push(&mut self, isa: I, quads: usize, mut add: impl FnMut(usize, usize, [I::F64; N]) -> [I::F64; N]) {
         let mut chains = [[isa.f64(0.0); N]; CHAINS];
@@ -50,7 +52,7 @@ impl<I: Isa, const N: usize> Group<I, N> {
         self.wait(isa, fold_chains(isa, chains));
     }
 
-    /// The next tile, which has been folded twice.
+    /// Adds the next tile, already folded twice.
     #[inline(always)]
     pub(super) fn wait(&mut self, isa: I, mut tile: [I::F64; N]) {
         let mut level = 0;
@@ -64,7 +66,7 @@ impl<I: Isa, const N: usize> Group<I, N> {
         self.count += 1;
     }
 
-    /// The sums of the one tile that there is.
+    /// Returns the sums of a row that has a single tile.
     #[inline(always)]
     fn only(self, isa: I) -> [f64; N] {
         let mut sums = [0.0; N];
@@ -74,13 +76,13 @@ impl<I: Isa, const N: usize> Group<I, N> {
         sums
     }
 
-    /// The sums: [tile 0 .. tile 15].
+    /// Returns the sums of the tiles in order: `[tile 0 .. tile 15]`.
     #[inline(always)]
     pub(super) fn sums(self, isa: I) -> [I::F64; N] {
         if self.count == GROUP {
             return self.waiting[LEVELS - 1];
         }
-        // The last tiles, with zeros for those that are not there.
+        // This is the row's last group. Missing tiles count as zeros.
         let mut sums = [isa.f64(0.0); N];
         for level in 0..LEVELS - 1 {
             for (sum, waiting) in sums.iter_mut().zip(self.waiting[level]) {
@@ -95,7 +97,7 @@ impl<I: Isa, const N: usize> Group<I, N> {
     }
 }
 
-/// The sums of a row of `len` terms from those of its groups, of which each is known by its first tile.
+/// Returns the sums of a row of `len` terms. `group` returns the group that starts at a given tile.
 #[inline(always)]
 pub(super) fn of_groups<I: Isa, const N: usize>(
     isa: I,
@@ -127,7 +129,7 @@ pub(super) fn of_groups<I: Isa, const N: usize>(
     result
 }
 
-/// The sums of a row of one group of several tiles, from those of its tiles.
+/// Returns the sums of a row whose tiles all fit in one group, from the tile sums.
 #[inline(always)]
 fn fold_group<I: Isa, const N: usize>(isa: I, sums: [I::F64; N], tiles: usize) -> [f64; N] {
     let mut result = [0.0; N];
@@ -142,7 +144,7 @@ fn fold_group<I: Isa, const N: usize>(isa: I, sums: [I::F64; N], tiles: usize) -
     result
 }
 
-/// The end of rule O: the sums of all tiles, in order, by the same rule.
+/// Computes the last step of a tiled sum: the reduction of all tile sums, in order.
 pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     let mut lanes = [0.0f64; SUM_LANES];
     for (t, sum) in tiles.iter().enumerate() {
@@ -151,8 +153,8 @@ pub(crate) fn sum_of_tiles(tiles: &[f64]) -> f64 {
     fold_lanes(lanes, tiles.len())
 }
 
-/// Six folds, and +0. Lanes without a tile hold +0 and leave the others as they are, so of `tiles` no more are folded
-/// than there are.
+/// Folds the lanes six times and adds +0. Lanes without a tile hold +0 and do not change the others, so only as many
+/// lanes as there are `tiles` are folded.
 #[inline(always)]
 fn fold_lanes(mut lanes: [f64; SUM_LANES], tiles: usize) -> f64 {
     let mut width = tiles.min(SUM_LANES);

@@ -7,16 +7,16 @@ use crate::reference::{self, DoubleDouble, Real};
 use crate::testing::compare::show;
 use crate::testing::ulp;
 
-/// Asks a cross-entropy: `f(logits, rows, cols, targets)` gives the mean over the rows of the losses against a class
-/// each.
+/// Checks a cross-entropy: `f(logits, rows, cols, targets)` returns the mean of the losses of all rows. Each row has
+/// one target class.
 ///
-/// The loss may be stored in the type of the logits. An error is taken for right for a NaN, for a target that is masked,
-/// and is needed for one that is no class.
+/// The loss may be stored in the type of the logits. For a NaN or a masked target, an error is correct too. For a
+/// target that is not a class, an error is required.
 ///
 /// ```
 /// use evenkeel::testing::conformance::{self, Defect};
 ///
-/// // Right on most days.
+/// // Correct for ordinary input only.
 /// let naive = |x: &[f32], rows: usize, cols: usize, targets: &[u32]| -> f64 {
 ///     let loss = |(row, &target): (&[f32], &u32)| {
 ///         let sum: f32 = row.iter().map(|z| z.exp()).sum();
@@ -74,7 +74,7 @@ pub fn cross_entropy<E: Element, R: Outcome<f64>>(mut f: impl FnMut(&[E], usize,
     report
 }
 
-/// The mean of the losses, with digits to spare.
+/// Computes the mean of the losses in more than f64 precision.
 fn mean<E: Element>(x: &[E], cols: usize, targets: &[u32]) -> f64 {
     let equal = |row: &[E]| row.iter().all(|z| *z == row[0]);
     let mut sum = DoubleDouble::from(0.0);
@@ -91,7 +91,7 @@ fn mean<E: Element>(x: &[E], cols: usize, targets: &[u32]) -> f64 {
 }
 
 fn compare<E: Element>(report: &mut Report, defect: Defect, name: &str, loss: f64, exact: f64) {
-    // A loss that is kept wider than the logits may be between two of their type's values.
+    // A loss that is stored in a wider type than the logits may lie between two values of their type.
     let stored = E::from_wide(loss);
     let ulps = if loss.is_finite() && exact != 0.0 {
         (loss - exact).abs() / ulp::size::<E>(exact)
@@ -100,6 +100,6 @@ fn compare<E: Element>(report: &mut Report, defect: Defect, name: &str, loss: f6
     };
     if ulps > 16.0 * allowed::<E>() {
         let off = if ulps.is_finite() { format!(", {} ULP off", rounded(ulps)) } else { String::new() };
-        report.find(defect, name, format!("the loss is {}, where {exact:e} is right{off}", show(stored)), ulps);
+        report.find(defect, name, format!("the loss is {}, expected {exact:e}{off}", show(stored)), ulps);
     }
 }

@@ -1,13 +1,13 @@
-//! Suites that ask an engine's own functions for the defects that were met in the field, and name those that they have.
+//! Suites that check an engine's own functions for known defects, and name those that they find.
 //!
-//! A suite takes a closure, which may panic, and fails only where an answer is wrong whatever the design: a sum in bf16
-//! that stands still, a variance in one pass, NaN of a masked row, a result that depends on the batch. It does not ask
-//! for the last digit: results in 16 bits may be off by [1 ULP](allowed), others by 1,024.
+//! A suite takes a closure, which may panic. It reports only results that are wrong for any design: a sum in bf16 that
+//! stops growing, a one-pass variance, NaN for a masked row, a result that depends on the batch. It does not check the
+//! last digits: results in 16 bits may be off by [1 ULP](allowed), others by 1,024.
 //!
 //! ```
 //! use evenkeel::testing::conformance::{self, Defect};
 //!
-//! // LayerNorm as it is found in engines.
+//! // LayerNorm as many engines implement it.
 //! fn layer_norm(x: &[f32], _rows: usize, cols: usize, eps: f64) -> Vec<f32> {
 //!     let mut y = x.to_vec();
 //!     for row in y.chunks_mut(cols) {
@@ -24,7 +24,7 @@
 //! assert!(report.has(Defect::OnePassVariance));
 //! assert!(report.to_string().contains("Subtract the mean first, then square."));
 //!
-//! // What an engine's test says:
+//! // A test of an engine:
 //! use evenkeel::{LayerNorm, Rows};
 //! let ours = |x: &[f32], rows, cols, eps| {
 //!     evenkeel::layer_norm(Rows::new(x, rows, cols)?, &LayerNorm::default().eps(eps))
@@ -32,8 +32,9 @@
 //! conformance::layer_norm(ours).assert_clean();
 //! ```
 //!
-//! Closures are called with what has no rows or no columns too. They may answer with a `Result`; what a suite takes a
-//! refusal for is said at each. A panic is caught and is a finding; its message goes to stderr as always.
+//! Closures are also called with empty input, without rows or without columns. They may return a `Result`; each suite
+//! documents the inputs for which an error is correct. A panic is caught and is a finding; its message goes to stderr
+//! as usual.
 
 mod cross_entropy;
 mod norm;

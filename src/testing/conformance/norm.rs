@@ -1,17 +1,17 @@
-//! Suites for norms, without weights.
+//! Suites for norms without weights.
 
 use super::report::{Defect, Report};
 use super::suite::{Outcome, Suite, call, plain_row};
 use crate::element::{DType, Element};
 use crate::reference::{self, Real};
 
-/// Exact in f32, in which many engines have it.
+/// The eps of the suites. It is exact in f32, in which many engines store it.
 const EPS: f64 = 1.0 / 131_072.0;
 
-/// Asks an RMSNorm over the last axis: `f(x, rows, cols, eps)` gives as many elements as `x` has, with an eps of 0
-/// or of 2^-17.
+/// Checks an RMSNorm over the last axis: `f(x, rows, cols, eps)` returns as many elements as `x` has. The eps is 0 or
+/// 2^-17.
 ///
-/// An error is taken for right for a row with a NaN.
+/// For a row with a NaN, an error is correct too.
 ///
 /// ```
 /// use evenkeel::testing::conformance;
@@ -39,7 +39,7 @@ pub fn rms_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, u
     report
 }
 
-/// Asks a LayerNorm over the last axis, as [`rms_norm()`] does. Errors count in ULP of the larger of the result and 1.
+/// Checks a LayerNorm over the last axis, like [`rms_norm()`]. Errors are in ULP of the larger of the result and 1.
 ///
 /// ```
 /// use evenkeel::testing::conformance;
@@ -57,7 +57,7 @@ pub fn layer_norm<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize,
         let mut suite = Suite::new("layer_norm", &mut run);
         let exact = |row: &[E]| reference::layer_norm(row, None, None, eps);
         if eps > 0.0 {
-            // Ones and threes: mean 2, variance 1.
+            // The mean is 2 and the variance is 1.
             let x: Vec<E> = (0..131_072).map(|i| E::from_wide(if i % 2 == 0 { 1.0 } else { 3.0 })).collect();
             let y = E::Exact::from(1.0) / E::Exact::from(1.0 + eps).sqrt();
             let expected: Vec<E::Exact> = (0..x.len()).map(|i| if i % 2 == 0 { -y } else { y }).collect();
@@ -84,7 +84,7 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
         let x = plain_row::<E>(n, 1);
         suite.row(defect, &format!("{n} numbers between -8 and 8"), &x, &exact(&x), 1.0);
     }
-    // A root that is rounded shows where its digits are just above a power of two: one of these is.
+    // Rounding of the square root shows most just above a power of two. One of these scales has such a root.
     let term = if E::LIMITS.digits < 24 { 1e-3 } else { 1.0 };
     for k in 0..16 {
         let scale = 1.0 + f64::from(k) / 16.0;
@@ -98,9 +98,9 @@ fn usual<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Ex
     suite.empty();
 }
 
-/// A tiny spread about a large mean.
+/// Checks rows with a tiny spread around a large mean.
 fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
-    // Where the values' ULP is a fraction of their difference, the square of the mean has lost it.
+    // The values can represent their differences, but the square of the mean cannot.
     let (far, farther) = match E::DTYPE {
         DType::F64 => (1e12, 1e15),
         DType::F32 => (40_000.0, 1e6),
@@ -110,7 +110,7 @@ fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::
     let steps = |base: f64, n: usize| (0..n).map(|i| E::from_wide(base + (i % 4) as f64)).collect::<Vec<E>>();
     let x = steps(far, 4);
     suite.row(Defect::OnePassVariance, &format!("{far}, +1, +2, +3"), &x, &exact(&x), 1.0);
-    // In 16 bits no mean is farther than what a square in f32 tells from others.
+    // In 16 bits, no mean is so large that its rounding in f32 matters.
     let defect = if farther > far { Defect::RoundedMean } else { Defect::OnePassVariance };
     let x = steps(farther, 4096);
     suite.row(defect, &format!("4096 of {farther}, +1, +2, +3"), &x, &exact(&x), 1.0);
@@ -118,7 +118,7 @@ fn spreads<E: Element>(suite: &mut Suite<'_, E>, exact: impl Fn(&[E]) -> Vec<E::
     suite.row(defect, &format!("100 times {}", farther + 2.0), &x, &exact(&x), 1.0);
 }
 
-/// Values whose squares are beyond the type, or f32.
+/// Checks values whose squares overflow or underflow in the type or in f32.
 fn squares<E: Element>(suite: &mut Suite<'_, E>, eps: f64, exact: impl Fn(&[E]) -> Vec<E::Exact>) {
     let (large, small): (&[f64], &[f64]) = match E::DTYPE {
         DType::F64 => (&[1e160, 1e300], &[1e-170, 1e-300]),

@@ -1,69 +1,69 @@
-//! What a suite found, as an engine's author wants to read it.
+//! Report of a suite, for the authors of an engine.
 
 use crate::element::DType;
 use std::fmt;
 
-/// What is wrong with an implementation.
+/// A known defect of an implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Defect {
-    /// A sum is kept in a type that is too narrow for it.
+    /// A sum is accumulated in a type that is too narrow.
     NarrowSum,
-    /// Steps before the last are rounded to a 16-bit storage type.
+    /// Intermediate results are rounded to a 16-bit storage type.
     NarrowSteps,
     /// Finite values far from zero overflow.
     ExtremeValues,
-    /// A row with nothing to attend to gives what is neither zeros nor uniform.
+    /// The result of a fully masked row is neither zeros nor uniform.
     MaskedRow,
-    /// A masked position gets a share, or spoils what the others get.
+    /// A masked position gets a non-zero share, or changes the shares of the others.
     MaskedPosition,
-    /// A NaN that a row has is not in its result.
+    /// A NaN in a row does not show in its result.
     HidesNan,
     /// A NaN shows in the results of other rows.
     NanSpreads,
-    /// A row's result depends on what other rows there are.
+    /// A row's result depends on the other rows.
     DependsOnBatch,
-    /// The variance is mean x^2 - mean^2.
+    /// The variance is computed as mean x^2 - mean^2.
     OnePassVariance,
     /// The mean is rounded before it is subtracted.
     RoundedMean,
     /// Squares of finite values overflow.
     SquaresOverflow,
-    /// Squares of values that are not zero are.
+    /// Squares of non-zero values underflow to zero.
     SquaresVanish,
-    /// A target that is no class is not refused.
+    /// A target that is not a class is accepted.
     TargetOutOfRange,
-    /// Top-p counts the mass that top-k has removed.
+    /// Top-p includes the probability of tokens that top-k has removed.
     UnrenormalisedCut,
-    /// A filter keeps tokens that it must remove, or removes some that it must keep.
+    /// A filter keeps tokens that it must remove, or removes tokens that it must keep.
     WrongSupport,
-    /// Tokens are not drawn as often as they are probable.
+    /// Frequencies of the drawn tokens do not match their probabilities.
     WrongDistribution,
     /// A masked token is drawn.
     DrawsMasked,
     /// A token is drawn from logits with a NaN.
     AcceptsNan,
-    /// A token is drawn where every token is masked.
+    /// A token is drawn although every token is masked, or there is none.
     AcceptsNothing,
-    /// The same seed gives another token.
+    /// The same seed gives different tokens.
     NotRepeatable,
-    /// The result is off by more than the formula in f32, or f64, has to be.
+    /// The error is larger than straightforward arithmetic in f32 or f64 causes.
     Inaccurate,
-    /// Valid input is refused.
+    /// Valid input is rejected with an error.
     Refuses,
-    /// As many results as elements are needed, and there are others.
+    /// The number of results differs from the number of elements.
     WrongLength,
-    /// It panics.
+    /// The function panics.
     Panics,
 }
 
 impl Defect {
-    /// Its name.
+    /// Returns the name of the defect.
     pub fn name(self) -> &'static str {
         self.texts().0
     }
 
-    /// Where it comes from, and what to do instead.
+    /// Returns the cause of the defect and a remedy.
     pub fn remedy(self) -> &'static str {
         self.texts().1
     }
@@ -72,53 +72,53 @@ impl Defect {
         match self {
             Defect::NarrowSum => (
                 "narrow sum",
-                "A sum stands still once its terms are below half an ULP of it: at 256 ones in bf16, at 2,048 in f16. \
+                "A sum stops growing once its terms are below half an ULP of it: at 256 ones in bf16, at 2,048 in f16. \
                  Add in f32 or wider, and round the result once.",
             ),
             Defect::NarrowSteps => (
                 "narrow steps",
-                "Each step that is rounded to the storage type costs half an ULP, and one under an exponential much \
-                 more. Widen on load, round once at the store.",
+                "Each intermediate result that is rounded to the storage type costs half an ULP, and much more in the \
+                 argument of an exponential. Widen on load, round once on store.",
             ),
             Defect::ExtremeValues => (
                 "extreme values overflow",
-                "exp of a score of 89 is beyond f32. Subtract the row's largest score first; finite fills such as \
-                 -1e30 and the type's lowest value are scores like others.",
+                "exp of a score of 89 overflows f32. Subtract the row's largest score first. Treat finite fill values \
+                 such as -1e30 and the type's lowest value like any other score.",
             ),
             Defect::MaskedRow => (
-                "wholly masked row",
-                "-inf minus a largest score of -inf is NaN. Where nothing is left to attend to, give zeros (of \
-                 log-softmax -inf), uniform shares, or a typed error.",
+                "fully masked row",
+                "-inf minus a largest score of -inf is NaN. For a fully masked row, return zeros (-inf from \
+                 log-softmax), uniform shares, or a typed error.",
             ),
             Defect::MaskedPosition => (
                 "masked position",
-                "A score of -inf has a share of exactly 0, and those of the others are as if it were not there.",
+                "A score of -inf must have a share of exactly 0, and must not change the shares of the others.",
             ),
             Defect::HidesNan => (
                 "hidden NaN",
-                "A comparison with NaN is false, so a maximum by `>` walks past it. Let it show in its own row: a \
-                 model that broke is then found where it broke.",
+                "A comparison with NaN is false, so a maximum computed with `>` ignores NaN. Keep the NaN in its own \
+                 row, so that the layer that produced it can be found.",
             ),
-            Defect::NanSpreads => ("NaN spreads", "One broken sequence must not spoil the others of its batch."),
+            Defect::NanSpreads => ("NaN spreads", "A sequence with a NaN must not affect the others in its batch."),
             Defect::DependsOnBatch => (
                 "depends on the batch",
-                "Sums are split by the size of the batch, so a request's tokens depend on who else is served. Let \
-                 the order of a sum depend on the row's length alone.",
+                "If sums are split by the size of the batch, a request's tokens depend on the other requests. Let the \
+                 order of a sum depend only on the row's length.",
             ),
             Defect::OnePassVariance => (
                 "one-pass variance",
-                "mean x^2 - mean^2 cancels all digits of a small spread about a large mean, and may be negative. \
+                "mean x^2 - mean^2 cancels all digits of a small spread around a large mean, and may be negative. \
                  Subtract the mean first, then square.",
             ),
             Defect::RoundedMean => (
                 "rounded mean",
-                "The mean is off by as much as the values differ. Keep sum and mean in f64, or subtract the first \
-                 value from all before.",
+                "The error of the mean is as large as the differences of the values. Compute sum and mean in f64, or \
+                 subtract the first value from all values beforehand.",
             ),
             Defect::SquaresOverflow => (
                 "squares overflow",
-                "The square of 1e20 is beyond f32, and that of 300 beyond f16. Square in f64, or divide by the row's \
-                 largest value first.",
+                "The square of 1e20 overflows f32, and the square of 300 overflows f16. Square in f64, or divide by \
+                 the row's largest value first.",
             ),
             Defect::SquaresVanish => (
                 "squares vanish",
@@ -126,39 +126,41 @@ impl Defect {
             ),
             Defect::TargetOutOfRange => (
                 "target out of range",
-                "A target that is not below the number of classes has no loss; an error names it.",
+                "A target that is not below the number of classes has no loss. Return an error that names it.",
             ),
             Defect::UnrenormalisedCut => (
                 "cut that is not renormalised",
-                "p is a share of what top-k left. Divide by the mass of those k before tokens are counted up to p, or \
-                 small k and p keep more than was asked for.",
+                "p is a share of the tokens that top-k keeps. Divide by their total probability before applying \
+                 top-p. Otherwise small k and p keep too many tokens.",
             ),
             Defect::WrongSupport => (
                 "wrong tokens kept",
-                "Top-k keeps the k largest, top-p the shortest prefix of at least p, min-p what has at least that \
-                 part of the largest probability, in this order.",
+                "Apply the filters in this order. Top-k keeps the k largest logits. Top-p keeps the shortest prefix \
+                 with a probability of at least p. Min-p keeps tokens with at least this share of the largest \
+                 probability.",
             ),
             Defect::WrongDistribution => {
-                ("wrong distribution", "Shares are e^(logit / temperature) over the sum of those that are kept.")
+                ("wrong distribution", "Probabilities are e^(logit / temperature), normalised over the kept tokens.")
             }
-            Defect::DrawsMasked => ("masked token drawn", "A logit of -inf is a token that must not be drawn."),
+            Defect::DrawsMasked => ("masked token drawn", "A token with a logit of -inf must not be drawn."),
             Defect::AcceptsNan => (
                 "token from NaN",
-                "A model that gives NaN is broken, whatever token comes of it. Refuse the row and say where it is.",
+                "Logits with NaN are a fault of the model, so any token is meaningless. Return an error with the \
+                 position of the NaN.",
             ),
             Defect::AcceptsNothing => {
-                ("token from nothing", "Where all logits are -inf no token may be drawn. Refuse the row.")
+                ("token from nothing", "If all logits are -inf, no token may be drawn. Return an error.")
             }
             Defect::NotRepeatable => {
-                ("not repeatable", "The token must be a function of logits, settings and seed, and of nothing else.")
+                ("not repeatable", "The token must depend only on the logits, the settings and the seed.")
             }
             Defect::Inaccurate => (
                 "inaccurate",
-                "On a row without traps the result has fewer correct digits than plain arithmetic gives.",
+                "On an ordinary row, the result has fewer correct digits than straightforward arithmetic gives.",
             ),
-            Defect::Refuses => ("refuses", "The input is valid, and has a finite result."),
-            Defect::WrongLength => ("wrong length", "One result for each element."),
-            Defect::Panics => ("panic", "A server must survive what a caller hands over: return an error."),
+            Defect::Refuses => ("refuses", "The input is valid and has a finite result, so return that."),
+            Defect::WrongLength => ("wrong length", "Return one result for each element."),
+            Defect::Panics => ("panic", "A server must survive any input. Return an error instead."),
         }
     }
 }
@@ -169,47 +171,48 @@ impl fmt::Display for Defect {
     }
 }
 
-/// A defect, and a row that shows it.
+/// A defect and a row that shows it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What is wrong.
+    /// The defect.
     pub defect: Defect,
-    /// The row.
+    /// Description of the row.
     pub row: String,
-    /// What came of it, and what should have.
+    /// Description of the actual and the expected result.
     pub what: String,
-    /// How far the worst result is off, in ULP; infinite where it is no number, or none was needed.
+    /// Error of the worst result in ULP. Infinite if the error has no finite number of ULPs, such as for a NaN or a
+    /// missing error. NaN if the results were only compared bit by bit.
     pub ulps: f64,
 }
 
-/// What a suite found in one function for one storage type.
+/// Findings of a suite for one function and one storage type.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[must_use = "a report that is not read finds nothing"]
+#[must_use = "the defects are only in the report"]
 pub struct Report {
-    /// The function.
+    /// Name of the op.
     pub op: &'static str,
     /// The storage type.
     pub dtype: DType,
-    /// How many questions were asked.
+    /// Number of checks.
     pub checks: usize,
-    /// What was found, in the order of the questions.
+    /// Findings, in the order of the checks.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// Whether nothing was found.
+    /// Returns whether there are no findings.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// Whether a defect was found.
+    /// Returns whether a defect was found.
     pub fn has(&self, defect: Defect) -> bool {
         self.findings.iter().any(|finding| finding.defect == defect)
     }
 
-    /// The defects that were found, each once.
+    /// Returns the defects that were found, each once.
     pub fn defects(&self) -> Vec<Defect> {
         let mut defects: Vec<Defect> = Vec::new();
         for finding in &self.findings {
@@ -220,24 +223,26 @@ impl Report {
         defects
     }
 
+    /// Asserts that there are no findings.
+    ///
     /// # Panics
-    /// With the report, if anything was found.
+    /// With the report as message if there are findings.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert!(self.is_clean(), "{self}");
     }
 }
 
-/// How many rows that show a defect are told of.
+/// Maximum number of rows shown per defect.
 const SHOWN: usize = 4;
 
-/// Each defect once, with the first rows that show it and a remedy.
+/// Writes each defect once, with the first rows that show it and a remedy.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (op, dtype, checks) = (self.op, self.dtype, self.checks);
         let defects = self.defects();
         match defects.len() {
-            0 => return write!(f, "{op} in {dtype}: nothing found in {checks} checks"),
+            0 => return write!(f, "{op} in {dtype}: no defects found in {checks} checks"),
             1 => write!(f, "{op} in {dtype}: 1 defect, found in {checks} checks")?,
             n => write!(f, "{op} in {dtype}: {n} defects, found in {checks} checks")?,
         }
@@ -256,7 +261,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// A paragraph of lines that fit a terminal.
+/// Writes a paragraph, wrapped to the width of a terminal.
 fn wrap(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     let mut column = usize::MAX;
     for word in text.split_whitespace() {

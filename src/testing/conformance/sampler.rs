@@ -7,7 +7,7 @@ use crate::ops::sample::SamplerConfig;
 use crate::reference;
 use std::collections::BTreeMap;
 
-/// A filter that a sampler has.
+/// A filter of a sampler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// [`SamplerConfig::top_k`].
@@ -19,17 +19,17 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Every filter.
+    /// All filters.
     pub const ALL: [Filter; 3] = [Filter::TopK, Filter::TopP, Filter::MinP];
 }
 
-/// Draws that a distribution is judged by; a token's share may be off by six standard deviations.
+/// Number of draws to check a distribution. The share of a token may be off by six standard deviations.
 const DRAWS: u64 = 3000;
 
-/// Asks a sampler: `f(logits, settings, seed)` gives a token.
+/// Checks a sampler: `f(logits, settings, seed)` returns a token.
 ///
-/// Of the settings only those filters are asked for that are listed. A temperature of 0 asks for the largest logit. An
-/// error is needed for logits with a NaN, and where all are -inf.
+/// Only the filters in `filters` are used. A temperature of 0 selects the largest logit. An error is required for
+/// logits with a NaN, and if all logits are -inf.
 ///
 /// ```
 /// use evenkeel::testing::conformance::{self, Filter};
@@ -53,7 +53,7 @@ pub fn sampler<E: Element, R: Outcome<u32>>(
     let far = E::LIMITS.max.min(1e30);
     let masked = f64::NEG_INFINITY;
 
-    // Twelve tokens, none much more probable than another, in no order.
+    // Twelve tokens with similar probabilities, unsorted.
     let flat = row(&[0.25, 0.5, 0.125, 0.375, 0.0, 0.625, -0.125, 0.75, -0.25, 0.875, -0.375, 1.0]);
     let peaked = row(&[-2.0, 3.0, 0.5, 1.0, masked, 2.0, -1.0, 0.0]);
     let mut cuts = vec![("temperature 1", plain), ("temperature 0.5", plain.temperature(0.5)), ("greedy", greedy)];
@@ -103,7 +103,7 @@ struct Sampling<'f, E> {
 }
 
 impl<E: Element> Sampling<'_, E> {
-    /// How often each token is drawn, or nothing when it once is not.
+    /// Counts the draws of each token. Returns `None` if a draw fails.
     fn counts(&mut self, name: &str, logits: &[E], settings: &SamplerConfig, draws: u64) -> Option<BTreeMap<u32, u64>> {
         self.report.checks += 1;
         let mut counts = BTreeMap::new();
@@ -119,18 +119,18 @@ impl<E: Element> Sampling<'_, E> {
         Some(counts)
     }
 
-    /// Tokens are those that the filters leave, each as often as it should.
+    /// Checks that only the tokens kept by the filters are drawn, each as often as its probability requires.
     fn distribution(&mut self, defect: Defect, name: &str, logits: &[E], settings: &SamplerConfig) {
         let Ok(support) = reference::sample(logits, settings) else { return };
         let Some(counts) = self.counts(name, logits, settings, DRAWS) else { return };
         let is_masked = |token: &&u32| logits.get(**token as usize).is_none_or(|z| z.widen() == f64::NEG_INFINITY);
         if let Some(token) = counts.keys().find(is_masked) {
-            let what = format!("token {token} is drawn, which is masked");
+            let what = format!("token {token} is drawn although it is masked");
             return self.report.find(Defect::DrawsMasked, name, what, f64::INFINITY);
         }
         let outside: Vec<u32> = counts.keys().copied().filter(|token| !support.tokens.contains(token)).collect();
         if !outside.is_empty() {
-            let what = format!("draws from {outside:?}; the filters leave {:?}", support.tokens);
+            let what = format!("draws {outside:?}, but the filters keep only {:?}", support.tokens);
             return self.report.find(defect, name, what, f64::INFINITY);
         }
         for (token, p) in support.tokens.iter().zip(support.probs) {
@@ -138,21 +138,21 @@ impl<E: Element> Sampling<'_, E> {
             let expected = p * DRAWS as f64;
             let off = (drawn as f64 - expected).abs();
             if off > 6.0 * (expected * (1.0 - p)).sqrt() + 1.0 {
-                let what = format!("token {token} is drawn {drawn} times of {DRAWS}, where {expected:.0} are due");
+                let what = format!("token {token} is drawn {drawn} of {DRAWS} times, expected {expected:.0}");
                 let defect = if drawn == 0 { defect } else { Defect::WrongDistribution };
                 return self.report.find(defect, name, what, f64::INFINITY);
             }
         }
     }
 
-    /// A running sum in a narrow type never reaches the later tokens.
+    /// Checks that tokens of a large vocabulary are drawn. With a running sum in a narrow type, later tokens never are.
     fn vocabulary(&mut self, settings: &SamplerConfig) {
         let (name, n) = ("131072 equal logits", 131_072);
         let logits = vec![E::from_wide(1.0); n as usize];
         let Some(counts) = self.counts(name, &logits, settings, 48) else { return };
         let upper: u64 = counts.range(n / 2..).map(|(_, count)| count).sum();
         if !(6..=42).contains(&upper) {
-            let what = format!("{upper} of 48 tokens are of the upper half");
+            let what = format!("{upper} of 48 draws are in the upper half of the vocabulary");
             self.report.find(Defect::NarrowSum, name, what, f64::INFINITY);
         }
     }
@@ -163,7 +163,7 @@ impl<E: Element> Sampling<'_, E> {
         let differing = (0..32).filter(|&seed| draw(seed) != draw(seed)).count();
         self.report.checks += 1;
         if differing > 0 {
-            let what = format!("{differing} seeds give another token the second time");
+            let what = format!("{differing} seeds give a different token in the second draw");
             self.report.find(Defect::NotRepeatable, name, what, f64::INFINITY);
         }
     }
@@ -173,7 +173,7 @@ impl<E: Element> Sampling<'_, E> {
         match (self.run)(logits, settings, 1) {
             Err(Failure::Refused(_)) => {}
             Err(panicked) => self.report.fail(name, panicked),
-            Ok(token) => self.report.find(defect, name, format!("gives token {token}"), f64::INFINITY),
+            Ok(token) => self.report.find(defect, name, format!("returns token {token}, not an error"), f64::INFINITY),
         }
     }
 }

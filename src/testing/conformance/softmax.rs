@@ -6,9 +6,9 @@ use crate::element::Element;
 use crate::reference::{self, Real};
 use crate::testing::hostile;
 
-/// Asks a softmax over the last axis: `f(x, rows, cols)` gives as many elements as `x` has.
+/// Checks a softmax over the last axis: `f(x, rows, cols)` returns as many elements as `x` has.
 ///
-/// Masks are scores of -inf. An error is taken for right where nothing can be attended to, and for a row with a NaN.
+/// Masked scores are -inf. For a fully masked row, and for a row with a NaN, an error is correct too.
 ///
 /// ```
 /// use evenkeel::testing::conformance;
@@ -30,8 +30,8 @@ pub fn softmax<E: Element, R: Outcome<Vec<E>>>(mut f: impl FnMut(&[E], usize, us
     suite.report
 }
 
-/// Asks a log-softmax over the last axis, as [`softmax()`] does. Errors count in ULP of the larger of the result and of
-/// the row's ln n.
+/// Checks a log-softmax over the last axis, like [`softmax()`]. Errors are in ULP of the larger of the result and ln n,
+/// where n is the length of the row.
 ///
 /// ```
 /// use evenkeel::testing::conformance;

@@ -1,4 +1,4 @@
-//! What the suites share: calls that may panic, and the questions that every function of rows is asked.
+//! The common part of the suites: calls that may panic, and checks for functions of rows.
 
 use super::report::{Defect, Finding, Report};
 use crate::element::Element;
@@ -9,9 +9,9 @@ use std::any::Any;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a closure may answer with: the value, or a `Result` of it.
+/// Return type of a closure: the value, or a `Result` of it.
 pub trait Outcome<T> {
-    /// The value, or why there is none.
+    /// Returns the value, or the reason why there is none.
     fn outcome(self) -> Result<T, String>;
 }
 
@@ -28,24 +28,24 @@ plain!(Vec<E>, E; f64; u32);
 
 impl<T, X: Display> Outcome<T> for Result<T, X> {
     fn outcome(self) -> Result<T, String> {
-        // Errors may carry a backtrace, which is of no use to who reads a report.
+        // Only the first line: an error may contain a backtrace, which does not help in a report.
         self.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_string())
     }
 }
 
-/// How far a result may be off before a suite calls it wrong, in ULP: what arithmetic in f32 does to 16 bits, and what
-/// plain arithmetic in f32 or f64 does to itself.
+/// Returns the largest error in ULP that a suite accepts. It covers the errors of f32 arithmetic for 16-bit types, and
+/// those of straightforward arithmetic in the type itself for f32 and f64.
 pub fn allowed<E: Element>() -> f64 {
     if E::LIMITS.digits < 24 { 1.0 } else { 1024.0 }
 }
 
-/// Why there is no answer.
+/// Reason why a call returned no result.
 pub(super) enum Failure {
     Refused(String),
     Panicked(String),
 }
 
-/// Calls what may panic.
+/// Calls a function that may panic.
 pub(super) fn call<T, R: Outcome<T>>(run: impl FnOnce() -> R) -> Result<T, Failure> {
     match catch_unwind(AssertUnwindSafe(|| run().outcome())) {
         Ok(outcome) => outcome.map_err(Failure::Refused),
@@ -55,7 +55,7 @@ pub(super) fn call<T, R: Outcome<T>>(run: impl FnOnce() -> R) -> Result<T, Failu
 
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message").to_string()
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_string()
 }
 
 impl Report {
@@ -75,10 +75,10 @@ impl Report {
     }
 }
 
-/// A function of rows.
+/// A function of rows under test.
 pub(super) type Run<'f, E> = &'f mut dyn FnMut(&[E], usize, usize) -> Result<Vec<E>, Failure>;
 
-/// A suite that asks a function of rows.
+/// A suite for a function of rows.
 pub(super) struct Suite<'f, E> {
     pub report: Report,
     run: Run<'f, E>,
@@ -89,7 +89,7 @@ impl<'f, E: Element> Suite<'f, E> {
         Suite { report: Report::new::<E>(op), run }
     }
 
-    /// The results of a batch, each with as many as it should have.
+    /// Calls the function for a batch, and counts the check.
     pub fn ask(&mut self, x: &[E], rows: usize, cols: usize) -> Result<Vec<E>, Failure> {
         self.report.checks += 1;
         (self.run)(x, rows, cols)
@@ -99,7 +99,7 @@ impl<'f, E: Element> Suite<'f, E> {
         match self.ask(x, rows, cols) {
             Ok(y) if y.len() == x.len() => return Some(y),
             Ok(y) => {
-                let what = format!("{} results of {} elements", y.len(), x.len());
+                let what = format!("{} results for {} elements", y.len(), x.len());
                 self.report.find(Defect::WrongLength, name, what, f64::INFINITY);
             }
             Err(failure) => self.report.fail(name, failure),
@@ -107,7 +107,7 @@ impl<'f, E: Element> Suite<'f, E> {
         None
     }
 
-    /// One row, whose results are to be within what is allowed, in ULP of the larger of the result and of `term`.
+    /// Checks that the results for one row are within the allowed error, in ULP of the larger of the result and `term`.
     pub fn row(&mut self, defect: Defect, name: &str, row: &[E], exact: &[E::Exact], term: f64) {
         let Some(y) = self.answer(name, row, 1, row.len()) else { return };
         let error = |i: usize| {
@@ -118,19 +118,20 @@ impl<'f, E: Element> Suite<'f, E> {
         let worst = (0..y.len()).map(|i| (error(i), i)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a });
         let allowed = match defect {
             Defect::NarrowSteps | Defect::Inaccurate => allowed::<E>(),
-            // A trap takes more than a few steps that are rounded, which are found where there is no trap.
+            // On a row that provokes a defect, a few rounded steps are accepted. Other rows detect those.
             _ => 16.0 * allowed::<E>(),
         };
         if worst.0 > allowed {
             let (ulps, at) = worst;
             let expected = exact[at].to_f64();
             let off = if ulps.is_finite() { format!(", {} ULP off", rounded(ulps)) } else { String::new() };
-            let what = format!("[{at}] is {}, where {expected:e} is right{off}", show(y[at]));
+            let what = format!("[{at}] is {}, expected {expected:e}{off}", show(y[at]));
             self.report.find(defect, name, what, ulps);
         }
     }
 
-    /// Three rows, the middle of which may be anything that `is_right` takes; the others are as without it.
+    /// Checks a row between two ordinary ones. Its result must satisfy `is_right`, and the results of the other rows
+    /// must be the same as without it.
     pub fn between(
         &mut self,
         defect: Defect,
@@ -148,12 +149,12 @@ impl<'f, E: Element> Suite<'f, E> {
             Ok(y) => y,
         };
         if y.len() != batch.len() {
-            let what = format!("{} results of {} elements", y.len(), batch.len());
+            let what = format!("{} results for {} elements", y.len(), batch.len());
             return self.report.find(Defect::WrongLength, name, what, f64::INFINITY);
         }
         let got = &y[cols..2 * cols];
         if !is_right(got) {
-            self.report.find(defect, name, format!("gives {}", list(got)), f64::INFINITY);
+            self.report.find(defect, name, format!("the result is {}", list(got)), f64::INFINITY);
         }
         let Some(alone) = self.answer(name, &live, 1, cols) else { return };
         for row in [0, 2] {
@@ -161,12 +162,12 @@ impl<'f, E: Element> Suite<'f, E> {
             let differing = (0..cols).find(|&i| others[i].bits() != alone[i].bits());
             let Some(i) = differing else { continue };
             let defect = if others[i].widen().is_nan() { Defect::NanSpreads } else { Defect::DependsOnBatch };
-            let what = format!("[{i}] of row {row} is {}, and {} alone", show(others[i]), show(alone[i]));
+            let what = format!("[{i}] of row {row} is {}, but {} for the row alone", show(others[i]), show(alone[i]));
             return self.report.find(defect, name, what, f64::NAN);
         }
     }
 
-    /// A NaN stays in its row, and is seen there.
+    /// Checks that a NaN shows in the result of its own row and in no other.
     pub fn nan(&mut self) {
         for at in [0, 3, 6] {
             let mut row: Vec<E> = (0..7).map(|i| E::from_wide(f64::from(i))).collect();
@@ -176,7 +177,7 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// The same bits alone and wherever in a batch.
+    /// Checks that a row has the same bits alone and at any position in a batch.
     pub fn batches(&mut self) {
         for cols in [64, 1000, 4099] {
             let name = format!("a row of {cols}");
@@ -193,7 +194,7 @@ impl<'f, E: Element> Suite<'f, E> {
                     let got = &y[place * cols..][..cols];
                     if let Some(i) = (0..cols).find(|&i| got[i].bits() != alone[i].bits()) {
                         let (got, alone) = (show(got[i]), show(alone[i]));
-                        let what = format!("[{i}] is {got} in row {place} of {rows}, and {alone} alone");
+                        let what = format!("[{i}] is {got} as row {place} of {rows}, but {alone} for the row alone");
                         self.report.find(Defect::DependsOnBatch, &name, what, f64::NAN);
                         return;
                     }
@@ -202,7 +203,7 @@ impl<'f, E: Element> Suite<'f, E> {
         }
     }
 
-    /// Nothing comes of nothing, or an error.
+    /// Checks that empty input gives an empty result or an error.
     pub fn empty(&mut self) {
         for (rows, cols) in [(0, 8), (3, 0), (0, 0)] {
             let name = format!("{rows} rows of {cols}");
@@ -211,7 +212,7 @@ impl<'f, E: Element> Suite<'f, E> {
                 Err(panicked) => self.report.fail(&name, panicked),
                 Ok(y) if y.is_empty() => {}
                 Ok(y) => {
-                    let what = format!("{} results of no elements", y.len());
+                    let what = format!("{} results for no elements", y.len());
                     self.report.find(Defect::WrongLength, &name, what, f64::INFINITY);
                 }
             }
@@ -219,17 +220,17 @@ impl<'f, E: Element> Suite<'f, E> {
     }
 }
 
-/// Numbers between -8 and 8 that look like chance.
+/// Returns pseudo-random numbers between -8 and 8.
 pub(super) fn plain_row<E: Element>(cols: usize, first: usize) -> Vec<E> {
     (0..cols).map(|i| E::from_wide(16.0 * crate::testing::hostile::scattered(first + i) - 8.0)).collect()
 }
 
-/// A count of ULPs for reading.
+/// Formats a number of ULPs.
 pub(super) fn rounded(ulps: f64) -> String {
     if ulps < 100.0 { format!("{ulps:.2}") } else { format!("{ulps:.1e}") }
 }
 
-/// The first few of some values.
+/// Formats the first four values.
 pub(super) fn list<E: Element>(values: &[E]) -> String {
     let shown: Vec<String> = values.iter().take(4).map(|v| format!("{:e}", v.widen())).collect();
     let more = if values.len() > 4 { ", .." } else { "" };

@@ -1,4 +1,4 @@
-//! The checks, one after the other.
+//! The individual checks.
 
 use super::report::{Check, Report};
 use super::{Inputs, StabilityTester};
@@ -11,17 +11,16 @@ use candle_nn::{Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use std::collections::HashMap;
 use std::fmt::Display;
 
-/// What an output's deviation may be, of ordinary input.
+/// Range allowed for the standard deviation of the output for ordinary input.
 const SCALES: (f64, f64) = (1e-3, 1e3);
 
-const INITIALISE: &str = "initialise it by its layer's size";
-const BOUND: &str =
-    "bound what goes into exp and divisions, let an eps be one that the type holds, and mask with a guard";
-const GRADIENT: &str = "use it, or keep what stops its gradient out of the way";
-const CLIP: &str = "clip gradients by their norm, or scale what makes them large";
+const INITIALISE: &str = "initialise parameters by the size of their layer";
+const BOUND: &str = "limit the arguments of exp and of divisions, use an eps that the type represents, and guard masks";
+const GRADIENT: &str = "use the parameter, or remove what blocks its gradient";
+const CLIP: &str = "clip gradients by their norm, or scale the values that make them large";
 const WIDE: &str = "compute sums, norms and losses in f32";
 
-/// Looks at everything.
+/// Runs all checks.
 pub fn all<B, M>(of: &StabilityTester<B>, report: &mut Report)
 where
     B: Fn(VarBuilder<'_>) -> Result<M>,
@@ -29,9 +28,9 @@ where
 {
     let mut subject = match Subject::new(of, DType::F32, None) {
         Ok(subject) => subject,
-        Err(error) => return report.add(Check::Initialisation, DType::F32, "let it be built", error),
+        Err(error) => return report.add(Check::Initialisation, DType::F32, "fix the module's construction", error),
     };
-    let refused = "let it take what it may be given";
+    let refused = "make the module accept this input";
     let attempt = |check, dtype, done: Result<()>, report: &mut Report| {
         if let Err(error) = done {
             report.add(check, dtype, refused, error);
@@ -51,11 +50,11 @@ where
     attempt(Check::Training, DType::F32, done, report);
 }
 
-/// A module, with its parameters.
+/// A module with its parameters.
 struct Subject<'a, B, M> {
     of: &'a StabilityTester<B>,
     module: M,
-    /// By name, in order.
+    /// Parameters, sorted by name.
     vars: Vec<(String, Var)>,
     dtype: DType,
 }
@@ -65,7 +64,7 @@ where
     B: Fn(VarBuilder<'_>) -> Result<M>,
     M: Module,
 {
-    /// With parameters of its own, or with these.
+    /// Builds the module with new parameters, or with the given ones.
     fn new(of: &'a StabilityTester<B>, dtype: DType, vars: Option<&[(String, Var)]>) -> Result<Self> {
         let (map, device) = (VarMap::new(), Device::Cpu);
         let vb = match vars {
@@ -83,7 +82,7 @@ where
         Ok(Subject { of, module, vars, dtype })
     }
 
-    /// Of ordinary input.
+    /// Returns ordinary input.
     fn input(&self) -> Result<Tensor> {
         let input = self.of.inputs.ordinary(self.of.seed)?;
         if let Inputs::Numbers(_) = self.of.inputs { input.to_dtype(self.dtype) } else { Ok(input) }
@@ -102,7 +101,7 @@ where
         }
     }
 
-    /// Names what is not finite of outputs, losses and gradients.
+    /// Returns whether an output, a loss or a gradient is finite. If not, adds a finding.
     fn is_finite(
         &self,
         check: Check,
@@ -113,7 +112,7 @@ where
     ) -> Result<bool> {
         let found = guarded::finite(xs)?;
         if !found.is_finite() {
-            let what = format!("{what}: {} NaN and {} infinite of {}", found.nan, found.infinite, found.count);
+            let what = format!("{what}: {} NaN and {} infinite of {} elements", found.nan, found.infinite, found.count);
             report.add(check, self.dtype, remedy, what);
         }
         Ok(found.is_finite())
@@ -129,15 +128,15 @@ where
     for (name, var) in &subject.vars {
         let Stats { nan, infinite, min, max, .. } = guarded::inspect(var)?;
         if nan + infinite > 0 {
-            add(format!("{name} begins with {nan} NaN and {infinite} infinite"));
+            add(format!("{name} is initialised with {nan} NaN and {infinite} infinite elements"));
         } else if var.rank() > 1 && var.elem_count() > 1 && min == max {
-            add(format!("{name} begins as {min} everywhere, so that its rows learn the same"));
+            add(format!("{name} is initialised to {min} everywhere, so all of its rows learn the same"));
         }
     }
     let Stats { std, .. } = guarded::inspect(&subject.module.forward(&subject.input()?)?)?;
     let (low, high) = SCALES;
     if !(low..=high).contains(&std) {
-        add(format!("ordinary input gives output with deviation {std:.3e}, not from {low:e} to {high:e}"));
+        add(format!("ordinary input gives output with standard deviation {std:.3e}, outside {low:e} to {high:e}"));
     }
     Ok(())
 }
@@ -192,7 +191,7 @@ where
     }
     let (norm, limit) = (squares.sqrt(), subject.of.norm);
     if norm > limit {
-        let what = format!("the gradients' norm is {norm:.3e}, above {limit}");
+        let what = format!("the gradient norm is {norm:.3e}, above the limit {limit}");
         report.add(Check::GradientFlow, subject.dtype, CLIP, what);
     }
     Ok(())
@@ -218,7 +217,8 @@ where
         let (got, expected) = (f64::from(got.to_scalar::<f32>()?), f64::from(expected.to_scalar::<f32>()?));
         let (difference, limit) = ((got - expected).abs() / expected.abs(), wide.of.difference);
         if difference > limit {
-            let what = format!("the loss is {got:.4}, in f32 {expected:.4}: {difference:.3} of it, above {limit}");
+            let what =
+                format!("the loss is {got:.4}, in f32 {expected:.4}: a difference of {difference:.3}, above {limit}");
             report.add(check, dtype, WIDE, what);
         }
     }
@@ -246,7 +246,7 @@ where
         let value = f64::from(loss.to_dtype(DType::F32)?.to_scalar::<f32>()?);
         let first = *first.get_or_insert(value);
         if !value.is_finite() || value.abs() > 10.0 * first.abs().max(1.0) {
-            let what = format!("after {step} steps the loss is {value:.4}, and was {first:.4}");
+            let what = format!("after {step} steps the loss is {value:.4}; at first it was {first:.4}");
             report.add(Check::Training, subject.dtype, CLIP, what);
             return Ok(());
         }

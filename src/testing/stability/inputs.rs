@@ -1,21 +1,21 @@
-//! What modules are given.
+//! Inputs for the checked modules.
 
 use crate::candle::init;
 use crate::train::init::{Init, Stream};
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
-/// What a module takes.
+/// Kind of input that a module takes.
 pub enum Inputs {
     Numbers(Shape),
-    /// Of a vocabulary of this size.
+    /// Tokens of a vocabulary of this size.
     Tokens(Shape, u32),
 }
 
-/// A name, and the number of each place.
+/// Name of an input, and its value at each index.
 type Kind<'a> = (&'static str, &'a dyn Fn(usize) -> f64);
 
 impl Inputs {
-    /// Numbers of a normal distribution, or tokens from anywhere.
+    /// Returns normally distributed numbers, or uniformly distributed tokens.
     pub fn ordinary(&self, seed: u64) -> Result<Tensor> {
         let (shape, init) = match self {
             Inputs::Numbers(shape) => (shape, Init::Normal { mean: 0.0, std: 1.0 }),
@@ -28,7 +28,7 @@ impl Inputs {
         }
     }
 
-    /// What there may be at worst, numbers up to this magnitude.
+    /// Returns extreme inputs, with numbers up to this magnitude.
     pub fn hostile(&self, magnitude: f64, dtype: DType) -> Result<Vec<(&'static str, Tensor)>> {
         let (shape, kinds): (&Shape, [Kind<'_>; 5]) = match self {
             Inputs::Numbers(shape) => (

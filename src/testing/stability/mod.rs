@@ -1,12 +1,12 @@
-//! Looks whether a candle module will hold: how it begins, what it makes of hostile input, whether gradients reach all of
-//! it, what 16 bits make of it, and whether it learns for some steps.
+//! Checks of the numerical stability of a candle module: its initialisation, its output for hostile input, the
+//! gradients of all parameters, its behaviour in 16 bits, and some training steps.
 //!
 //! ```
 //! use candle_core::{Result, Tensor};
 //! use candle_nn::{Linear, Module, VarBuilder, linear};
 //! use evenkeel::testing::stability::{Check, StabilityTester};
 //!
-//! // A scale that is learnt as its logarithm, without a limit.
+//! // A module that applies exp to a learnt logarithm without a limit.
 //! struct Scaled(Linear);
 //!
 //! impl Module for Scaled {
@@ -32,10 +32,10 @@ use candle_core::{DType, Module, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 use inputs::Inputs;
 
-/// What turns a module's output into a loss.
+/// Function that computes a loss from the output of a module.
 type LossOf = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
-/// A module to be, and what it is looked at with.
+/// Stability checks for a module, with their settings.
 pub struct StabilityTester<B> {
     build: B,
     inputs: Inputs,
@@ -54,8 +54,10 @@ where
     B: Fn(VarBuilder<'_>) -> Result<M>,
     M: Module,
 {
-    /// A module that takes numbers of this shape, built as always: its parameters are asked for by name, and begin as
-    /// candle's hints say.
+    /// Creates the checks for a module whose input is a tensor of numbers of this shape.
+    ///
+    /// `build` creates the module as usual: it requests the parameters by name, and they are initialised by candle's
+    /// hints.
     pub fn new(shape: impl Into<Shape>, build: B) -> Self {
         StabilityTester {
             build,
@@ -71,7 +73,7 @@ where
         }
     }
 
-    /// That takes tokens of a vocabulary instead, u32 below this.
+    /// Sets the input to tokens: u32 numbers below `vocabulary`, in a tensor of the same shape.
     pub fn tokens(mut self, vocabulary: u32) -> Self {
         if let Inputs::Numbers(shape) = self.inputs {
             self.inputs = Inputs::Tokens(shape, vocabulary);
@@ -79,42 +81,43 @@ where
         self
     }
 
-    /// The loss, of the module's output: the mean square by default, in f32.
+    /// Sets the loss as a function of the module's output. The default is the mean square in f32.
     pub fn loss(self, loss: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Self {
         Self { loss: Some(Box::new(loss)), ..self }
     }
 
-    /// The types beside f32 that the module is to hold in: f16 and bf16 by default.
+    /// Sets the types, in addition to f32, in which the module is checked. The default is f16 and bf16.
     pub fn dtypes(self, dtypes: &[DType]) -> Self {
         Self { dtypes: dtypes.to_vec(), ..self }
     }
 
-    /// The largest number that the module is given: 1e4. In f16 it is the square root of that, whose products f16 holds.
+    /// Sets the largest input magnitude; 1e4 by default. For f16 its square root is used, so that products of inputs
+    /// are in range.
     pub fn magnitude(self, magnitude: f64) -> Self {
         Self { magnitude, ..self }
     }
 
-    /// How many steps are taken, of AdamW at this rate: 20 at 1e-3.
+    /// Sets the number of training steps of AdamW and the learning rate. The default is 20 steps at 1e-3.
     pub fn steps(self, steps: usize, learning_rate: f64) -> Self {
         Self { steps, learning_rate, ..self }
     }
 
-    /// The largest norm that gradients of ordinary input may have: 100.
+    /// Sets the limit for the gradient norm with ordinary input; 100 by default.
     pub fn norm(self, norm: f64) -> Self {
         Self { norm, ..self }
     }
 
-    /// By how much of it a loss in 16 bits may differ from that in f32: 0.05.
+    /// Sets the limit for the relative difference of a loss in 16 bits to the loss in f32; 0.05 by default.
     pub fn difference(self, difference: f64) -> Self {
         Self { difference, ..self }
     }
 
-    /// Where parameters and inputs are drawn from: 0. The same on every machine.
+    /// Sets the seed of the parameters and inputs; 0 by default. Both are the same on every machine.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Looks at everything. What the module itself refuses is a finding too.
+    /// Runs all checks. An error that the module itself returns is a finding too.
     pub fn check(&self) -> Report {
         let mut report = Report::default();
         checks::all(self, &mut report);

@@ -1,61 +1,61 @@
-//! What was found in a module.
+//! Report of the stability checks.
 
 use candle_core::DType;
 use std::fmt;
 
-/// What was looked at.
+/// A kind of check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Check {
-    /// How its parameters begin, and what they make of ordinary input.
+    /// Initial parameters, and the output for ordinary input.
     Initialisation,
-    /// Input at the ends of what a module may be given.
+    /// Output, loss and gradients for extreme input.
     HostileInput,
-    /// Whether every parameter has a gradient.
+    /// Gradients of all parameters.
     GradientFlow,
-    /// The same parameters in 16 bits.
+    /// Output and loss with the same parameters in 16 bits.
     HalfPrecision,
-    /// Several steps.
+    /// Several training steps.
     Training,
 }
 
-/// Something that is wrong.
+/// A problem that a check found.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What was looked at.
+    /// The check that found it.
     pub check: Check,
-    /// In which type.
+    /// Type in which the module was checked.
     pub dtype: DType,
-    /// What was found, in words with the values.
+    /// Description of the problem, with values.
     pub what: String,
-    /// What to do about it.
+    /// Suggested remedy.
     pub remedy: &'static str,
 }
 
-/// All that was found; made by [`StabilityTester::check`](super::StabilityTester::check).
+/// All problems found by [`StabilityTester::check`](super::StabilityTester::check).
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// In the order of the checks.
+    /// Findings in the order of the checks.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
-    /// Whether nothing was found.
+    /// Returns whether there are no findings.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// Whether a check found something.
+    /// Returns whether a check has a finding.
     pub fn has(&self, check: Check) -> bool {
         self.findings.iter().any(|finding| finding.check == check)
     }
 
-    /// For tests: nothing was found.
+    /// Asserts that there are no findings.
     ///
     /// # Panics
-    /// With the report where something was.
+    /// With the report as message if there are findings.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert!(self.is_clean(), "{self}");
@@ -87,7 +87,7 @@ impl fmt::Display for Finding {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_clean() {
-            return f.write_str("nothing was found");
+            return f.write_str("no findings");
         }
         write!(f, "{} findings", self.findings.len())?;
         self.findings.iter().try_for_each(|finding| write!(f, "\n- {finding}"))

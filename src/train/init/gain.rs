@@ -1,10 +1,12 @@
-//! What a layer's deviation is multiplied with for the function that follows it, and what it is divided by for its size.
+//! Gain and fan, by which the standard deviation of a layer's weights depends on the function that follows it and on
+//! its size.
 
 use super::OP;
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// The function that follows a layer, for which its numbers are made larger: `torch.nn.init.calculate_gain`.
+/// Gain for the function that follows a layer, by which its weights are scaled. See
+/// `torch.nn.init.calculate_gain`.
 ///
 /// ```
 /// use evenkeel::train::init::Gain;
@@ -16,20 +18,20 @@ use crate::simd::in_default;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Gain {
-    /// None, or a convolution: 1.
+    /// No function, or a convolution: 1.
     #[default]
     Linear,
-    /// 1.
+    /// Sigmoid: 1.
     Sigmoid,
-    /// 5/3.
+    /// Tanh: 5/3.
     Tanh,
-    /// sqrt(2).
+    /// ReLU: sqrt(2).
     Relu,
-    /// sqrt(2 / (1 + slope^2)).
+    /// Leaky ReLU with this slope: sqrt(2 / (1 + slope^2)).
     LeakyRelu(f64),
-    /// 3/4.
+    /// SELU: 3/4.
     Selu,
-    /// This number. `f64::into` makes it.
+    /// An explicit number. An f64 converts to it with `into()`.
     Explicit(f64),
 }
 
@@ -40,7 +42,7 @@ impl From<f64> for Gain {
 }
 
 impl Gain {
-    /// The number.
+    /// Returns the gain as a number.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a gain or a slope that is not finite, or a gain below 0.
@@ -58,20 +60,21 @@ impl Gain {
     }
 }
 
-/// Which of a layer's sizes its numbers are made small for. Shapes are PyTorch's: outputs, inputs, and the kernel's axes.
+/// Size of a layer that its weights are scaled for. Shapes are those of PyTorch: outputs, inputs, and the axes of the
+/// kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Fan {
-    /// What one output is made of: the variance stays as it is on the way forward.
+    /// Number of inputs of an output. Preserves the variance in the forward pass.
     #[default]
     In,
-    /// What one input goes to: the variance stays on the way backward.
+    /// Number of outputs that use an input. Preserves the variance in the backward pass.
     Out,
-    /// The mean of both.
+    /// Mean of both.
     Average,
 }
 
 impl Fan {
-    /// The number, of a shape.
+    /// Returns the fan of a shape as a number.
     ///
     /// ```
     /// use evenkeel::train::init::Fan;
@@ -90,10 +93,10 @@ impl Fan {
                     OP,
                     "the shape",
                     format!("{shape:?}"),
-                    "two axes or more: outputs and inputs",
+                    "at least two axes: outputs and inputs",
                 ));
             };
-            // In f64, which does not overflow.
+            // Computed in f64, which cannot overflow.
             let kernel: f64 = kernel.iter().map(|&axis| axis as f64).product();
             let [fan_in, fan_out] = [inputs, outputs].map(|count| count as f64 * kernel);
             Ok(match self {

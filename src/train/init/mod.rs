@@ -1,9 +1,9 @@
-//! What weights start as: random numbers that are the same on every machine, whatever is drawn before or beside them.
+//! Initialisation of weights with random numbers that are the same on every machine and do not depend on other draws.
 //!
-//! An element of a tensor depends only on a seed, the tensor's name or number, and the element's index:
-//! Philox4x32-10 of these, under a key of its own, so that a sampler of the same seed draws other numbers. Numbers are
-//! computed in f64 by functions that give the same bits everywhere, and rounded once: weights of f16 are those of f64,
-//! rounded.
+//! An element depends only on a seed, the name or number of its tensor, and its index. These are the input of
+//! Philox4x32-10, with a key of its own, so that a sampler with the same seed draws other numbers. Numbers are computed
+//! in f64 by functions that give the same bits everywhere, and then rounded once. So f16 weights are the rounded f64
+//! weights.
 
 mod gain;
 
@@ -18,20 +18,20 @@ pub use gain::{Fan, Gain};
 
 const OP: &str = "init";
 
-/// How the numbers of a layer are spread.
+/// Distribution of the weights of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Spread {
-    /// Evenly between two limits.
+    /// Uniform distribution.
     #[default]
     Uniform,
-    /// Normally.
+    /// Normal distribution.
     Normal,
-    /// Normally, drawn anew beyond two deviations; the deviation is made larger by 1/0.8796, so that what is left has the
-    /// one that is asked for, as in JAX.
+    /// Normal distribution, truncated at two standard deviations. Its standard deviation is multiplied by 1/0.8796
+    /// beforehand, so that the truncated distribution has the requested one, as in JAX.
     TruncatedNormal,
 }
 
-/// What a tensor starts as.
+/// Initial values of a tensor.
 ///
 /// ```
 /// use evenkeel::train::init::{Fan, Gain, Init};
@@ -43,81 +43,83 @@ pub enum Spread {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Init {
-    /// The same number everywhere: of a bias 0, of a norm's weight 1.
+    /// The same number for all elements, such as 0 for a bias or 1 for a norm's weight.
     Constant(f64),
-    /// Evenly from `low` to `high`.
+    /// Uniform distribution from `low` to `high`.
     Uniform {
-        /// The least.
+        /// Smallest value.
         low: f64,
-        /// What is not reached, but by rounding.
+        /// Upper limit, which is only reached by rounding.
         high: f64,
     },
-    /// Normally.
+    /// Normal distribution.
     Normal {
-        /// The mean.
+        /// Mean of the distribution.
         mean: f64,
-        /// The standard deviation.
+        /// Standard deviation of the distribution.
         std: f64,
     },
-    /// Normally, of what lies between two limits: they are no matter of deviations.
+    /// Normal distribution, truncated to an interval. The limits are values, not multiples of the standard deviation.
     TruncatedNormal {
-        /// The mean before it is cut off, which may lie beyond the limits.
+        /// Mean before truncation, which may lie outside the limits.
         mean: f64,
-        /// The standard deviation before it is cut off.
+        /// Standard deviation before truncation.
         std: f64,
-        /// The least; -inf is none.
+        /// Lower limit; -inf for none.
         low: f64,
-        /// The most; +inf is none.
+        /// Upper limit; +inf for none.
         high: f64,
     },
-    /// With mean 0 and deviation gain / sqrt(fan).
+    /// Distribution with mean 0 and standard deviation gain / sqrt(fan).
     Scaled {
-        /// For the function that follows.
+        /// Gain for the function that follows the layer.
         gain: Gain,
-        /// For the layer's size.
+        /// Size of the layer that counts.
         fan: Fan,
-        /// How they are spread.
+        /// The distribution.
         spread: Spread,
     },
 }
 
 impl Init {
-    /// Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+    /// Returns the uniform initialisation of Glorot and Bengio, "Understanding the difficulty of training deep
+    /// feedforward neural networks", 2010.
     pub fn xavier_uniform(gain: impl Into<Gain>) -> Self {
         Init::Scaled { gain: gain.into(), fan: Fan::Average, spread: Spread::Uniform }
     }
 
-    /// [`Init::xavier_uniform`], normally.
+    /// Returns [`Init::xavier_uniform`] with a normal distribution.
     pub fn xavier_normal(gain: impl Into<Gain>) -> Self {
         Init::Scaled { gain: gain.into(), fan: Fan::Average, spread: Spread::Normal }
     }
 
-    /// He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015; of [`Gain::Relu`] or [`Gain::LeakyRelu`].
+    /// Returns the uniform initialisation of He, Zhang, Ren and Sun, "Delving deep into rectifiers", 2015, for
+    /// [`Gain::Relu`] or [`Gain::LeakyRelu`].
     pub fn kaiming_uniform(gain: impl Into<Gain>, fan: Fan) -> Self {
         Init::Scaled { gain: gain.into(), fan, spread: Spread::Uniform }
     }
 
-    /// [`Init::kaiming_uniform`], normally.
+    /// Returns [`Init::kaiming_uniform`] with a normal distribution.
     pub fn kaiming_normal(gain: impl Into<Gain>, fan: Fan) -> Self {
         Init::Scaled { gain: gain.into(), fan, spread: Spread::Normal }
     }
 
-    /// LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998; for SELU.
+    /// Returns the uniform initialisation of LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, for SELU.
     pub fn lecun_uniform() -> Self {
         Init::Scaled { gain: Gain::Linear, fan: Fan::In, spread: Spread::Uniform }
     }
 
-    /// [`Init::lecun_uniform`], normally.
+    /// Returns [`Init::lecun_uniform`] with a normal distribution.
     pub fn lecun_normal() -> Self {
         Init::Scaled { gain: Gain::Linear, fan: Fan::In, spread: Spread::Normal }
     }
 
-    /// The same with its deviation, where the shape says what that is.
+    /// Replaces [`Init::Scaled`] by the distribution that it has for this shape.
     fn of_shape(self, shape: &[usize]) -> Result<Self> {
         let Init::Scaled { gain, fan, spread } = self else { return Ok(self) };
-        /// The deviation of a normal number that lies within two.
+        /// Standard deviation of a standard normal number truncated at 2.
         const OF_TWO: f64 = 0.879_625_661_034_239_8;
-        // Of an empty tensor a fan may be 0.
+        // The fan of an empty tensor may be 0.
         let std = gain.value()? / fan.of(shape)?.max(1.0).sqrt();
         Ok(match spread {
             Spread::Uniform => Init::Uniform { low: -(3f64.sqrt() * std), high: 3f64.sqrt() * std },
@@ -129,16 +131,17 @@ impl Init {
         })
     }
 
-    /// The distribution, if every number of it is one of the type's; none of a constant.
+    /// Returns the distribution after checking that all its numbers are in the range of the type. For a constant,
+    /// returns its value and no distribution.
     fn law(self, shape: &[usize], dtype: DType) -> Result<(f64, Option<Law>)> {
         let max = dtype.limits().max;
-        // Not NaN either.
+        // The comparison rejects NaN too.
         let within = |argument: &'static str, value: f64, largest: f64| {
-            let expected = || format!("such that no number is beyond {max:e}, the largest of {dtype}");
+            let expected = || format!("finite, and such that no number exceeds {max:e}, the largest value of {dtype}");
             if largest <= max { Ok(()) } else { Err(Error::invalid(OP, argument, value, expected())) }
         };
         let ordered = |low: f64, high: f64| {
-            let expected = || format!("at least low, {low}");
+            let expected = || format!("at least low, which is {low}");
             if low <= high { Ok(()) } else { Err(Error::invalid(OP, "high", high, expected())) }
         };
         let deviation = |std: f64| {
@@ -177,13 +180,13 @@ impl Init {
                 within(if mean < low { "low" } else { "high" }, if mean < low { low } else { high }, largest)?;
                 Law::Truncated { mean, std, low, high, within: [least, most] }
             }
-            Init::Scaled { .. } => unreachable!("it has become one of the others"),
+            Init::Scaled { .. } => unreachable!("of_shape replaces Scaled by another variant"),
         };
         Ok((0.0, Some(law)))
     }
 }
 
-/// Which random numbers a tensor takes.
+/// Stream of random numbers for one tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stream {
     seed: u64,
@@ -191,39 +194,40 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Of a tensor with this name, which no other has.
+    /// Creates the stream of the tensor with this name, which must be unique in the model.
     pub fn named(seed: u64, name: &str) -> Self {
-        // FNV-1a: of a million names, two have the same number once in 10^7 models.
+        // FNV-1a. Two of a million names have the same hash in one of 10^7 models.
         let tensor = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         Stream { seed, tensor }
     }
 
-    /// Of the tensor with this number.
+    /// Creates the stream of the tensor with this number.
     pub fn numbered(seed: u64, tensor: u64) -> Self {
         Stream { seed, tensor }
     }
 }
 
-/// Overwrites a tensor with what it starts as.
+/// Overwrites a tensor with its initial values.
 ///
 /// # Special values
-/// | what | gives |
+/// | case | result |
 /// |---|---|
-/// | a deviation of 0, or `low` = `high` | the mean, or both |
-/// | a normal number | within 8.6 deviations of the mean |
-/// | a truncated normal number whose limits lie far from the mean | as its definition says; none is moved to a limit |
-/// | a limit that the type does not have | the limit rounded may be met |
+/// | standard deviation of 0 | the mean |
+/// | `low` = `high` | that value |
+/// | normal numbers | within 8.6 standard deviations of the mean |
+/// | truncated normal numbers whose limits are far from the mean | drawn from the exact distribution, not clamped to a limit |
+/// | a limit that the type cannot represent | the rounded limit may occur |
 ///
 /// # Accuracy
-/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal ones are within 4 ULP of f64 of what the
-/// random bits say, and rounded once.
+/// Uniform numbers are multiples of 2^-53 of the width, rounded once. Normal numbers are within 4 ULP of f64 of the
+/// exact function of the random bits, and then rounded once.
 ///
 /// # Errors
-/// [`Error::ShapeMismatch`] for a shape of another number of elements, or with fewer axes than fans need;
-/// [`Error::InvalidArgument`] for a gain or deviation below 0, limits the wrong way round, what is not finite, and where a
-/// number could be beyond the type. After each of them the tensor is what it was.
+/// [`Error::ShapeMismatch`] for a shape with another number of elements, or with fewer axes than a fan needs.
+/// [`Error::InvalidArgument`] for a negative gain or standard deviation, for a lower limit above the upper one, for
+/// values that are not finite, and if a number could exceed the type. After an error the tensor is unchanged.
 ///
 /// # Panics
 /// Never.

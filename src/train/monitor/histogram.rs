@@ -1,21 +1,22 @@
-//! How often numbers of each magnitude were met.
+//! Histograms of the magnitudes in a tensor.
 
 use crate::floats::Floats;
 use crate::simd::in_default;
 
-/// Numbers from `low` to `high`.
+/// A bin of a histogram: the number of elements from `low` to `high`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Bin {
-    /// The end that is nearer to -inf.
+    /// Lower end of the bin.
     pub low: f64,
-    /// The other end.
+    /// Upper end of the bin.
     pub high: f64,
-    /// How many there are.
+    /// Number of elements.
     pub count: u64,
 }
 
-/// The finite numbers of a tensor by sign and power of two: what is about to vanish or to overflow is at its ends.
+/// Histogram of the finite elements of a tensor by sign and power of two. It shows elements that are close to underflow
+/// or overflow.
 ///
 /// ```
 /// use evenkeel::train::Histogram;
@@ -27,19 +28,19 @@ pub struct Bin {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Histogram {
-    /// From -inf on; those that are empty are left out. A power of two is in the bin that begins with it, seen from 0;
-    /// subnormal numbers of f64 are all in one.
+    /// The bins in increasing order, without empty ones. The bin of a power of two is the one for larger magnitudes.
+    /// All subnormal f64 numbers of one sign share a bin.
     pub bins: Vec<Bin>,
 }
 
-/// Exponents of f64.
+/// Number of exponents of f64.
 const EXPONENTS: usize = 1 << 11;
 
 impl Histogram {
-    /// Of the finite elements.
+    /// Computes the histogram of the finite elements of `x`.
     pub fn of(x: Floats<'_>) -> Self {
         let mut counts = vec![0u64; 2 * EXPONENTS];
-        // Of +0 and -0, which have the exponent of subnormal numbers.
+        // Numbers of +0 and -0, which have the same exponent as subnormal numbers.
         let mut zeros = [0u64; 2];
         in_default(|| {
             x.each(|value| {
@@ -48,7 +49,7 @@ impl Histogram {
             });
         });
         let (positive, negative) = counts.split_at(EXPONENTS);
-        // The last exponent is that of what is not finite.
+        // NaN and infinities have the last exponent.
         let finite = EXPONENTS - 1;
         let below = (0..finite).rev().map(|i| Bin { low: -end(i + 1), high: -end(i), count: negative[i] });
         let above = (0..finite).map(|i| Bin { low: end(i), high: end(i + 1), count: positive[i] });
@@ -61,7 +62,7 @@ impl Histogram {
     }
 }
 
-/// Where the magnitudes of an exponent begin.
+/// Returns the smallest magnitude of an exponent, or 0 for subnormal numbers.
 fn end(exponent: usize) -> f64 {
     f64::from_bits(((exponent as u64) << 52).min(f64::MAX.to_bits()))
 }

@@ -1,4 +1,4 @@
-//! Records as lines of JSON.
+//! Training records as JSON lines.
 
 use super::record::Record;
 use super::sink::Sink;
@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A file with a line of JSON for each record.
+/// A file with one line of JSON per record.
 ///
 /// ```
 /// use evenkeel::train::{Jsonl, Monitor, Step};
@@ -26,17 +26,18 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// Goes on behind what the file has; it is made where there is none.
+    /// Opens a file to append records. Creates it if it does not exist.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// The errors of opening the file.
     pub fn append(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_path_buf();
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         Ok(Jsonl { path, file, every: 1 })
     }
 
-    /// Of the steps that were taken, and have neither a warning nor layers, only each whose number is a multiple of this, and of 0 none.
+    /// Sets the interval at which ordinary steps are written: those whose number is a multiple of `steps`, or none for
+    /// 0. Steps that were skipped, and steps with warnings or layers, are always written.
     pub fn every(self, steps: u64) -> Self {
         Self { every: steps, ..self }
     }
@@ -54,7 +55,7 @@ impl Sink for Jsonl {
         }
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        // At once, so that no line is there by half.
+        // A single write, so that the file never holds part of a line.
         self.file.write_all(&line)
     }
 }

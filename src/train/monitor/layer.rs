@@ -1,4 +1,4 @@
-//! What is known of a layer in a step.
+//! Statistics of a layer in a step.
 
 use super::histogram::Histogram;
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::floats::Floats;
 use crate::ops::inspect::Stats;
 use crate::simd::in_default;
 
-/// A parameter and its gradient, in numbers. Made by [`Layer::new`] and what follows it, of what there is:
+/// Statistics of a parameter and its gradient. Create it with [`Layer::new`], and add the statistics that are needed:
 ///
 /// ```
 /// use evenkeel::train::Layer;
@@ -19,19 +19,19 @@ use crate::simd::in_default;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Layer {
-    /// Its name.
+    /// Name of the layer.
     pub name: String,
-    /// Of the gradient, not scaled.
+    /// Statistics of the unscaled gradient.
     #[cfg_attr(feature = "serde", serde(serialize_with = "stats", skip_serializing_if = "Option::is_none"))]
     pub gradient: Option<Stats>,
-    /// Its magnitudes.
+    /// Histogram of the gradient.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub histogram: Option<Histogram>,
-    /// Of the parameter after the step.
+    /// Statistics of the parameter after the step.
     #[cfg_attr(feature = "serde", serde(serialize_with = "stats", skip_serializing_if = "Option::is_none"))]
     pub weight: Option<Stats>,
-    /// The norm of what the step added to the parameter, by the norm of what it was: some 1e-3 in a healthy run. None
-    /// where that was 0.
+    /// Ratio of the norm of the parameter's change in the step to its norm before. About 1e-3 in a healthy run. `None`
+    /// if the norm before was 0.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "super::record::optional", skip_serializing_if = "Option::is_none")
@@ -40,12 +40,12 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Of which nothing is known yet.
+    /// Creates a layer without statistics.
     pub fn new(name: impl Into<String>) -> Self {
         Layer { name: name.into(), gradient: None, histogram: None, weight: None, update_ratio: None }
     }
 
-    /// Looks at its gradient.
+    /// Adds the statistics of the gradient.
     ///
     /// # Errors
     /// [`Error::Backend`].
@@ -54,10 +54,10 @@ impl Layer {
         Ok(Self { gradient: Some(gradient.inspect()?), histogram: Some(Histogram::of(gradient)), ..self })
     }
 
-    /// Looks at the parameter before the step and after it.
+    /// Adds the statistics of the parameter after the step, and the update ratio relative to the values before it.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] where they are of different lengths, [`Error::Backend`].
+    /// [`Error::ShapeMismatch`] if `before` and `after` have different lengths; [`Error::Backend`].
     pub fn update<'a>(self, before: impl Into<Floats<'a>>, after: impl Into<Floats<'a>>) -> Result<Self> {
         in_default(|| {
             let (before, after) = (before.into(), after.into());
@@ -78,29 +78,29 @@ impl Layer {
         })
     }
 
-    /// The norm of the gradient's finite elements.
+    /// Returns the norm of the finite elements of the gradient.
     pub fn gradient_norm(&self) -> Option<f64> {
         self.gradient.as_ref().map(norm)
     }
 
-    /// The norm of the parameter's finite elements.
+    /// Returns the norm of the finite elements of the parameter.
     pub fn weight_norm(&self) -> Option<f64> {
         self.weight.as_ref().map(norm)
     }
 
-    /// Elements of the gradient and the parameter that are NaN or infinite.
+    /// Returns the number of elements of the gradient and the parameter that are NaN or infinite.
     pub fn not_finite(&self) -> usize {
         [&self.gradient, &self.weight].into_iter().flatten().map(|stats| stats.nan + stats.infinite).sum()
     }
 }
 
-/// The Euclidean norm of what is finite.
+/// Returns the Euclidean norm of the finite elements.
 fn norm(stats: &Stats) -> f64 {
     let count = stats.count - stats.nan - stats.infinite;
     if count == 0 {
         return 0.0;
     }
-    // In units of the largest, whose square may be beyond f64.
+    // Computed in units of the largest element, because its square may exceed f64.
     let unit = if stats.max_abs > 0.0 { stats.max_abs } else { 1.0 };
     in_default(|| {
         let (mean, std) = (stats.mean / unit, stats.std / unit);

@@ -1,19 +1,20 @@
-//! Beyond what a run is warned of.
+//! Limits beyond which a run has warnings.
 
 use super::layer::Layer;
 use super::record::Step;
 use super::warning::Warning;
 
-/// What a step may come to without a warning. Infinity is no limit.
+/// Limits beyond which a step has a warning. Infinity disables a limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Limits {
-    /// The norm of the gradients before they are clipped: 100.
+    /// Limit for the norm of the gradients before clipping; 100 by default.
     pub norm: f64,
-    /// The loss, by that of the step before: 10. Not of losses that are 0 or less.
+    /// Limit for the ratio of the loss to the last finite loss before it; 10 by default. It does not apply after a loss
+    /// of 0 or less.
     pub loss_jump: f64,
-    /// What a step adds to a parameter, by what it was: 0.1.
+    /// Limit for the ratio of the norm of a parameter's change to its norm before; 0.1 by default.
     pub update_ratio: f64,
 }
 
@@ -39,7 +40,7 @@ impl Limits {
         Self { update_ratio, ..self }
     }
 
-    /// What is beyond them; `before` is the last loss that was finite.
+    /// Returns the warnings of a step. `before` is the last finite loss.
     pub(super) fn warnings(&self, step: &Step, layers: &[Layer], before: Option<f64>) -> Vec<Warning> {
         let Step { loss, norm, .. } = *step;
         let mut warnings = Vec::new();

@@ -1,4 +1,4 @@
-//! A watch over a run of training: losses, norms and layers, warnings about them, and where all of it is written.
+//! Monitoring of a training run: losses, norms and layers, warnings about them, and sinks that they are written to.
 
 mod histogram;
 mod layer;
@@ -33,7 +33,7 @@ pub use tracing::Tracing;
 use crate::error::{Error, Result};
 use crate::simd::in_default;
 
-/// Takes the record of each step, looks at it, and hands it on to its sinks.
+/// Checks the record of each step, adds warnings, and writes it to the sinks.
 ///
 /// ```
 /// use evenkeel::train::{Monitor, Step, Warning};
@@ -58,7 +58,8 @@ pub struct Monitor {
 }
 
 impl Default for Monitor {
-    /// The limits' defaults, layers every hundred steps, an error where a loss is not finite, no sinks.
+    /// Returns a monitor with default limits, layers every hundred steps, an error if a loss is not finite, and no
+    /// sinks.
     fn default() -> Self {
         Monitor {
             limits: Limits::default(),
@@ -71,38 +72,40 @@ impl Default for Monitor {
 }
 
 impl Monitor {
-    /// Beyond what there are warnings.
+    /// Sets the limits beyond which warnings are added.
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// From one step whose layers are looked at to the next, which takes a pass or two over all parameters; 0 is never.
+    /// Sets the interval between steps whose layers are recorded; 0 is never. Recording takes one or two passes over
+    /// all parameters.
     pub fn layers_every(self, steps: u64) -> Self {
         Self { layers_every: steps, ..self }
     }
 
-    /// Whether a loss that is not finite is an error, and not only a warning. So is a norm that is not finite of a step
-    /// that was not skipped.
+    /// Sets whether a non-finite loss is an error, not only a warning. The same applies to a non-finite gradient norm
+    /// of a step that was not skipped.
     pub fn raise_on_nan(self, raise: bool) -> Self {
         Self { raise_on_nan: raise, ..self }
     }
 
-    /// One more place that records go to.
+    /// Adds a sink that records are written to.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
         self.sinks.push(Box::new(sink));
         self
     }
 
-    /// Whether the layers of this step are asked for.
+    /// Returns whether the layers of this step should be recorded.
     pub fn wants_layers(&self, step: u64) -> bool {
         self.layers_every != 0 && step.is_multiple_of(self.layers_every)
     }
 
-    /// Takes a step up: its record has the warnings, and is in every sink.
+    /// Records a step: adds warnings to its record, writes it to every sink, and returns it.
     ///
     /// # Errors
-    /// [`Error::Sink`] where a sink could not be written to; the others have the record. [`Error::Diverged`] where
-    /// [`Monitor::raise_on_nan`] says so; the record is in the sinks then too.
+    /// [`Error::Sink`] if a write to a sink failed; all other sinks are still written to. [`Error::Diverged`] for a
+    /// non-finite loss or norm if [`Monitor::raise_on_nan`] is set; the record is written to the sinks in this case
+    /// too.
     pub fn record(&mut self, step: Step, layers: Vec<Layer>) -> Result<Record> {
         let warnings = in_default(|| self.limits.warnings(&step, &layers, self.summary.last_loss));
         let record = Record { step, layers, warnings };
@@ -121,7 +124,7 @@ impl Monitor {
         failed.map_or(Ok(record), Err)
     }
 
-    /// The run so far.
+    /// Returns the summary of the run so far.
     pub fn summary(&self) -> &Summary {
         &self.summary
     }

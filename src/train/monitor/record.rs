@@ -1,50 +1,50 @@
-//! What is known of a step.
+//! Records of training steps.
 
 use super::layer::Layer;
 use super::warning::Warning;
 
-/// A step of training, in numbers.
+/// Numbers of a training step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Step {
-    /// Its number.
+    /// Number of the step.
     pub step: u64,
-    /// Its loss, not scaled.
+    /// Unscaled loss.
     #[cfg_attr(feature = "serde", serde(serialize_with = "number"))]
     pub loss: f64,
-    /// The norm of its gradients, not scaled, before they were clipped.
+    /// Norm of the unscaled gradients before clipping.
     #[cfg_attr(feature = "serde", serde(serialize_with = "optional", skip_serializing_if = "Option::is_none"))]
     pub norm: Option<f64>,
-    /// Their norm after that.
+    /// Norm of the gradients after clipping.
     #[cfg_attr(feature = "serde", serde(serialize_with = "optional", skip_serializing_if = "Option::is_none"))]
     pub clipped_norm: Option<f64>,
-    /// What the loss was scaled with.
+    /// Scale of the loss.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub scale: Option<f32>,
-    /// The learning rate.
+    /// Learning rate.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub learning_rate: Option<f64>,
-    /// Whether the parameters were left as they were, for gradients that were not finite.
+    /// Whether the step was skipped because gradients were not finite.
     pub skipped: bool,
 }
 
 impl Step {
-    /// One of which only the loss is known.
+    /// Creates a step of which only the loss is known.
     pub fn new(step: u64, loss: f64) -> Self {
         Step { step, loss, norm: None, clipped_norm: None, scale: None, learning_rate: None, skipped: false }
     }
 
-    /// What is not finite: the loss, or the norm of gradients that were not skipped.
+    /// Returns the first quantity that is not finite: the loss, or the gradient norm if the step was not skipped.
     pub(super) fn diverged(&self) -> Option<(&'static str, f64)> {
         let norm = self.norm.filter(|_| !self.skipped).map(|norm| ("norm of the gradients", norm));
         [Some(("loss", self.loss)), norm].into_iter().flatten().find(|(_, value)| !value.is_finite())
     }
 }
 
-/// A step, with what was found in it.
+/// A step with its layers and warnings.
 ///
-/// With the feature `serde` it is written as one flat map. What JSON has no number for is a string: `"NaN"`, `"inf"`,
-/// `"-inf"`.
+/// With the feature `serde` it is written as one flat map. Values that JSON cannot represent as a number are strings:
+/// `"NaN"`, `"inf"`, `"-inf"`.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -52,15 +52,15 @@ pub struct Record {
     /// The step.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub step: Step,
-    /// Its layers, in steps that they are looked at.
+    /// Layers of the step, if they were recorded.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty"))]
     pub layers: Vec<Layer>,
-    /// What is beyond the limits.
+    /// Warnings about values beyond the limits.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Vec::is_empty", serialize_with = "texts"))]
     pub warnings: Vec<Warning>,
 }
 
-/// As a number where it is one, else in words.
+/// Serialises a finite value as a number, and any other as a string.
 #[cfg(feature = "serde")]
 pub(super) fn number<S: serde::Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() { to.serialize_f64(*value) } else { to.collect_str(value) }

@@ -1,16 +1,16 @@
-//! Where records go.
+//! Destinations of training records.
 
 use super::record::Record;
 use std::fmt::Debug;
 use std::io;
 
-/// A place for the records of a run, one by one.
+/// Destination for the records of a run.
 pub trait Sink: Debug + Send {
-    /// What it is called in errors.
+    /// Returns the name of the sink for errors.
     fn name(&self) -> String;
-    /// Takes a record up: when this returns it is kept, whatever becomes of the program.
+    /// Writes a record. Once this returns, the record must not be lost if the program ends.
     ///
     /// # Errors
-    /// Whatever kept it from that.
+    /// Any error that prevents the write.
     fn record(&mut self, record: &Record) -> io::Result<()>;
 }

@@ -1,29 +1,29 @@
-//! A run in a few numbers.
+//! Summary of a training run.
 
 use super::record::Record;
 use std::fmt;
 
-/// What the steps came to.
+/// Totals and extremes of all steps of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Steps.
+    /// Number of steps.
     pub steps: u64,
-    /// Those that left the parameters as they were.
+    /// Number of skipped steps.
     pub skipped: u64,
-    /// The first loss that was finite.
+    /// First finite loss.
     pub first_loss: Option<f64>,
-    /// The last one.
+    /// Last finite loss.
     pub last_loss: Option<f64>,
-    /// The least one.
+    /// Smallest finite loss.
     pub least_loss: Option<f64>,
-    /// The largest norm of gradients before clipping, of those that were finite.
+    /// Largest finite gradient norm before clipping.
     pub largest_norm: Option<f64>,
-    /// The largest after clipping.
+    /// Largest finite gradient norm after clipping.
     pub largest_clipped_norm: Option<f64>,
-    /// Losses that were not finite.
+    /// Number of non-finite losses.
     pub losses_not_finite: u64,
-    /// Warnings.
+    /// Number of warnings.
     pub warnings: u64,
 }
 
@@ -54,16 +54,16 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} steps, {} skipped", self.steps, self.skipped)?;
         if let (Some(first), Some(last), Some(least)) = (self.first_loss, self.last_loss, self.least_loss) {
-            write!(f, "; loss {first:.4} to {last:.4}, at least {least:.4}")?;
+            write!(f, "; loss {first:.4} at first, {last:.4} at last, minimum {least:.4}")?;
         }
         if self.losses_not_finite > 0 {
-            write!(f, "; {} losses not finite", self.losses_not_finite)?;
+            write!(f, "; losses that were not finite: {}", self.losses_not_finite)?;
         }
         if let Some(norm) = self.largest_norm {
-            write!(f, "; gradients' norm at most {norm:.4}")?;
+            write!(f, "; largest gradient norm {norm:.4}")?;
         }
         if let Some(norm) = self.largest_clipped_norm {
-            write!(f, ", clipped {norm:.4}")?;
+            write!(f, ", after clipping {norm:.4}")?;
         }
         write!(f, "; {} warnings", self.warnings)
     }

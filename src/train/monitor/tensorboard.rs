@@ -1,5 +1,5 @@
-//! Records as TensorBoard reads them: protocol buffers of `tensorflow/core/util/event.proto` and
-//! `tensorflow/core/framework/summary.proto` in the frames of `tensorflow/core/lib/io/record_writer.h`.
+//! Training records as TensorBoard event files: protocol buffers of `tensorflow/core/util/event.proto` and
+//! `tensorflow/core/framework/summary.proto`, in the frames of `tensorflow/core/lib/io/record_writer.h`.
 
 use super::histogram::Histogram;
 use super::record::Record;
@@ -11,8 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file of events in a folder of logs, as TensorBoard's own writers make one: scalars of each step, and of its layers
-/// histograms of gradients, norms and update ratios.
+/// A TensorBoard event file in a log folder. It has scalars for each step, and for recorded layers gradient histograms,
+/// norms and update ratios.
 ///
 /// ```no_run
 /// use evenkeel::train::{Monitor, TensorBoard};
@@ -26,10 +26,11 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// A new file in this folder, which is made where there is none. A run that goes on has a file more.
+    /// Creates a new file in this folder, which is created too if it does not exist. A run that is resumed writes to
+    /// another file.
     ///
     /// # Errors
-    /// Those of making them.
+    /// The errors of creating the folder and the file.
     pub fn create(folder: impl AsRef<Path>) -> io::Result<Self> {
         in_default(|| Self::create_in(folder.as_ref()))
     }
@@ -56,7 +57,7 @@ impl TensorBoard {
         let length = (data.len() as u64).to_le_bytes();
         let frame =
             [&length[..], &masked_crc(&length).to_le_bytes(), &data[..], &masked_crc(&data).to_le_bytes()].concat();
-        // At once, so that no event is there by half.
+        // A single write, so that the file never holds part of an event.
         self.file.write_all(&frame)
     }
 }
@@ -71,7 +72,7 @@ impl Sink for TensorBoard {
     }
 }
 
-/// The event of a record, in the default floating-point environment.
+/// Returns the event for a record. Must run in the default floating-point environment.
 fn event(record: &Record) -> Event {
     let step = &record.step;
     let mut values = Vec::new();
@@ -111,12 +112,12 @@ fn event(record: &Record) -> Event {
     Event { summary: Some(Summary { value: values }), ..Event::new(step.step) }
 }
 
-/// Seconds since 1970.
+/// Returns the number of seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// The checksum of a frame, whose mask keeps that of a checksum from being one itself.
+/// Returns the masked checksum of a frame. The mask avoids CRCs of data that contains CRCs itself.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -174,7 +175,8 @@ struct HistogramProto {
 }
 
 impl HistogramProto {
-    /// Buckets reach from the limit before theirs to their own: where a gap was left out, an empty one fills it.
+    /// Converts a histogram to buckets. A bucket starts at the limit of the previous one, so empty buckets fill the
+    /// gaps.
     fn of(histogram: &Histogram) -> Self {
         let mut proto = HistogramProto::default();
         let mut add = |limit: f64, count: f64| {
@@ -189,7 +191,7 @@ impl HistogramProto {
             if bin.high > bin.low {
                 add(bin.high, bin.count as f64);
             } else {
-                // Zeros, which have a bucket of no width: the smallest that TensorBoard draws.
+                // The bin of zeros has no width. Its bucket gets the smallest width that TensorBoard draws.
                 add(bin.high + f64::MIN_POSITIVE, bin.count as f64);
             }
             end = bin.high;

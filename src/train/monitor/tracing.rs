@@ -1,10 +1,10 @@
-//! Records as events.
+//! Training records as `tracing` events.
 
 use super::record::Record;
 use super::sink::Sink;
 use std::io;
 
-/// An event of level DEBUG for each record, one of level WARN for each of its warnings.
+/// Emits an event of level DEBUG for each record, and one of level WARN for each warning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tracing;
 

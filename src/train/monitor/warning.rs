@@ -1,8 +1,8 @@
-//! What a run is warned of.
+//! Warnings about a training run.
 
 use std::fmt;
 
-/// Something beyond a [limit](super::Limits).
+/// A value that is not finite or is beyond a [limit](super::Limits).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {
@@ -16,36 +16,36 @@ pub enum Warning {
         /// The norm.
         norm: f64,
     },
-    /// The norm of the gradients is large.
+    /// The norm of the gradients is above its limit.
     Norm {
-        /// The norm before clipping.
+        /// Norm before clipping.
         norm: f64,
-        /// Its limit.
+        /// Limit for the norm.
         limit: f64,
     },
-    /// The loss is much larger than it was.
+    /// The loss is much larger than the previous one.
     LossJump {
         /// The loss.
         loss: f64,
-        /// The last one that was finite.
+        /// The last finite loss before it.
         before: f64,
-        /// What it may be multiplied with.
+        /// Limit for the ratio of both.
         limit: f64,
     },
     /// A layer's gradient or parameter has elements that are NaN or infinite.
     LayerNotFinite {
-        /// Its name.
+        /// Name of the layer.
         layer: String,
-        /// How many.
+        /// Number of such elements.
         count: usize,
     },
-    /// A step changed a parameter by much.
+    /// A step changed a parameter by more than the limit.
     Update {
-        /// The layer's name.
+        /// Name of the layer.
         layer: String,
-        /// The change, by the parameter.
+        /// Ratio of the norm of the change to the norm of the parameter.
         ratio: f64,
-        /// Its limit.
+        /// Limit for the ratio.
         limit: f64,
     },
 }
@@ -54,14 +54,14 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::LossNotFinite { loss } => write!(f, "the loss is {loss}"),
-            Warning::NormNotFinite { norm } => write!(f, "the gradients' norm is {norm}"),
-            Warning::Norm { norm, limit } => write!(f, "the gradients' norm is {norm:.4}, above {limit}"),
+            Warning::NormNotFinite { norm } => write!(f, "the gradient norm is {norm}"),
+            Warning::Norm { norm, limit } => write!(f, "the gradient norm is {norm:.4}, above the limit {limit}"),
             Warning::LossJump { loss, before, limit } => {
-                write!(f, "the loss is {loss:.4} after {before:.4}, more than {limit} times as much")
+                write!(f, "the loss jumped from {before:.4} to {loss:.4}, by more than a factor of {limit}")
             }
             Warning::LayerNotFinite { layer, count } => write!(f, "{layer}: {count} elements are not finite"),
             Warning::Update { layer, ratio, limit } => {
-                write!(f, "{layer}: changed by {ratio:.4} of its norm, more than {limit}")
+                write!(f, "{layer}: the step changed it by {ratio:.4} of its norm, above the limit {limit}")
             }
         }
     }

@@ -282,7 +282,8 @@ NRT_STATUS nrt_free_model_tensor_info(infos_t *infos) {
 
 NRT_STATUS nrt_tensor_allocate(int placement, int core, size_t size, const char *name, tensor_t **tensor) {
     ENTER("nrt_tensor_allocate");
-    NEED(placement == 0 && core >= 0 && core < cores, INVALID, "nrt_tensor_allocate: placement %d on core %d", placement, core);
+    NEED(placement == 0 && core >= 0 && core < cores, INVALID, "nrt_tensor_allocate: placement %d on core %d",
+         placement, core);
     NEED(size > 0 && name && *name, INVALID, "nrt_tensor_allocate: the size is 0 or the name is empty");
     tensor_t *made = calloc(1, sizeof *made);
     made->alive = 1, made->core = core, made->size = size, made->bytes = malloc(size);
@@ -308,7 +309,8 @@ void nrt_tensor_free(tensor_t **tensor) {
 
 static NRT_STATUS span(const char *function, const tensor_t *tensor, size_t offset, size_t size) {
     NEED(tensor && tensor->alive, INVALID_HANDLE, "%s: the handle is not alive", function);
-    NEED(offset == 0 && size == tensor->size, INVALID, "%s: got %zu bytes, expected all %zu", function, size, tensor->size);
+    NEED(offset == 0 && size == tensor->size, INVALID, "%s: got %zu bytes, expected all %zu", function, size,
+         tensor->size);
     return SUCCESS;
 }
 

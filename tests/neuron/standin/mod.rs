@@ -110,7 +110,8 @@ unsafe extern "C" fn compute(
         let output = (0..outputs).rev().map(|at| std::slice::from_raw_parts_mut(*output.add(at), *output_size.add(at)));
         (std::slice::from_raw_parts(neff, size), input.collect::<Vec<_>>(), output)
     };
-    let (program, compute) = (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set by `Standin::new`"));
+    let (program, compute) =
+        (String::from_utf8_lossy(&neff[1024..]), COMPUTE.lock().unwrap().expect("set by `Standin::new`"));
     compute(&program, &input, &mut output.collect::<Vec<_>>())
 }
 

@@ -1,4 +1,4 @@
-"""The inputs of the Rust program, bit for bit: see src/inputs.rs and src/problem.rs."""
+"""Reimplements the inputs of the Rust program, bit for bit: see src/inputs.rs and src/problem.rs."""
 
 import functools
 
@@ -40,14 +40,14 @@ def positive(index):
 
 
 def numbers(kind, stream, count):
-    """In parts, so that the hashes' memory stays small."""
+    """Makes the numbers in parts, so that the hashes take little memory."""
     make = {"normal": normal, "flat": flat, "peaked": peaked, "positive": positive}[kind]
     part = 1 << 20
     return np.concatenate([make(indices(stream, i, min(i + part, count))) for i in range(0, count, part)])
 
 
 def typed(values, dtype):
-    """Rounded to the type; bf16 by torch, as its bits."""
+    """Rounds to the type. bf16 is rounded by torch and returned as bits."""
     if dtype == "bf16":
         import torch
 
@@ -56,7 +56,7 @@ def typed(values, dtype):
 
 
 class Problem:
-    """One op's inputs in one type and shape. Arrays of bf16 hold bits."""
+    """Inputs of one op in one type and shape. Arrays of bf16 hold bits."""
 
     def __init__(self, case):
         self.op, self.dtype, self.shape = case["op"], case["dtype"], tuple(case["shape"])
@@ -88,7 +88,7 @@ class Problem:
 
     @functools.cached_property
     def added(self):
-        """The matrix that masks scores by addition: see src/ops/masked_softmax.rs."""
+        """Returns the matrix that masks scores by addition: see src/ops/masked_softmax.rs."""
         queries, keys = self.shape[1:]
         values = numbers("normal", 4, queries * keys).reshape(queries, keys)
         hidden = np.arange(keys) > np.arange(queries)[:, None]
@@ -100,7 +100,7 @@ class Problem:
 
     @functools.cached_property
     def attention(self):
-        """Queries, keys and values: see src/ops/attention.rs."""
+        """Returns queries, keys and values: see src/ops/attention.rs."""
         heads, positions, features = self.shape
         queries = 1 if self.op == "attention_decode" else positions
         beside = typed(numbers("normal", 4, self.elements + heads * queries * features), self.dtype)
@@ -109,7 +109,7 @@ class Problem:
 
     @functools.cached_property
     def layer(self):
-        """A row for each result of a linear layer, of which there are as many as columns."""
+        """Returns a square linear layer, with a row for each output."""
         return typed(numbers("normal", 4, self.cols * self.cols), self.dtype).reshape(self.cols, self.cols)
 
     @functools.cached_property
@@ -123,4 +123,4 @@ class Problem:
         terms = bits * (U64(2) * np.arange(len(bits), dtype=U64) + U64(1))
         digest = f"{int(terms.sum(dtype=U64)):016x}"
         if digest != self.digest:
-            raise SystemExit(f"inputs of {self.op}/{self.dtype}/{self.name} differ: {digest} here, {self.digest} there")
+            raise SystemExit(f"inputs of {self.op}/{self.dtype}/{self.name} differ: {digest}, in Rust {self.digest}")

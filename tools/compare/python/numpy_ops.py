@@ -1,4 +1,4 @@
-"""NumPy: formulas put together of its functions, each writing to memory that is there."""
+"""NumPy: formulas composed of its functions, each of which writes to existing memory."""
 
 import numpy as np
 from inputs import EPS
@@ -13,7 +13,7 @@ def out(run, y):
 
 
 def exponentials(x, y):
-    """Those of what lies below the maximum, into y; the maximum and their sum."""
+    """Writes the exponentials of x minus its maximum to y. Returns the maximum and the sum of exponentials."""
     largest = np.max(x, axis=-1, keepdims=True)
     np.subtract(x, largest, out=y)
     np.exp(y, out=y)
@@ -153,7 +153,7 @@ def sampling(pick):
 
 
 def draw(generator, tokens, masses):
-    """A token by its share of the masses."""
+    """Draws a token with probability proportional to its mass."""
     cumulative = np.cumsum(masses)
     place = np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right")
     return tokens[min(place, len(tokens) - 1)]
@@ -164,14 +164,14 @@ def every(row, generator):
 
 
 def best(row, k):
-    """The k highest logits' tokens in falling order, and their exponentials."""
+    """Returns the tokens of the k largest logits in descending order, and their exponentials."""
     tokens = np.argpartition(row, -k)[-k:]
     tokens = tokens[np.argsort(row[tokens])[::-1]]
     return tokens, np.exp(row[tokens] - row[tokens[0]])
 
 
 def nucleus(tokens, masses):
-    """The prefix that reaches 0.9 of the masses."""
+    """Returns the shortest prefix with at least 0.9 of the total mass."""
     cumulative = np.cumsum(masses)
     count = np.searchsorted(cumulative, 0.9 * cumulative[-1]) + 1
     return tokens[:count], masses[:count]

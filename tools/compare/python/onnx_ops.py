@@ -1,4 +1,4 @@
-"""ONNX Runtime: models of one op, or of the few that it is put together of, with results in memory that is there."""
+"""ONNX Runtime: models of one op, or of a few ops that compose it, with results in existing memory."""
 
 import numpy as np
 import onnxruntime
@@ -20,7 +20,7 @@ def session(model):
 
 
 def contender(problem, nodes, shape, constants={}):
-    """Nodes that make `y` of `x`."""
+    """Makes the contender of a graph whose nodes compute `y` from `x`."""
     value = lambda name, shape: helper.make_tensor_value_info(name, TYPES[problem.dtype], shape)
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "graph", [value("x", problem.shape)], [value("y", shape)], initializers)

@@ -1,4 +1,4 @@
-"""Times contenders in turns, as src/race.rs does."""
+"""Times contenders in turns, like src/race.rs."""
 
 import time
 
@@ -10,14 +10,17 @@ LEAST = 3
 
 
 class Contender:
-    """`run` computes once; `result` then gives what came out, as an array or a tensor. `prepare` undoes a call that
-    works in place, untimed."""
+    """A function to time.
+
+    `run` computes once; `result` then returns the result as an array or a tensor. `prepare` restores the input of a
+    call that works in place, untimed.
+    """
 
     def __init__(self, name, form, run, result, prepare=None):
         self.name, self.form, self.run, self.result, self.prepare = name, form, run, result, prepare
 
     def first(self, kept):
-        """The bytes of the first results."""
+        """Returns the bytes of the first `kept` results."""
         result = self.result()
         if hasattr(result, "detach"):
             import torch
@@ -28,7 +31,7 @@ class Contender:
 
 
 def batch(contender, calls):
-    """Nanoseconds of CPU and wall time of so many calls."""
+    """Returns the CPU time and the wall time of `calls` calls, in nanoseconds."""
     run = contender.run
     if contender.prepare:
         cpu = wall = 0
@@ -48,7 +51,7 @@ def timed(run, calls):
 
 
 def race(contenders, problem, quick):
-    """Pairs of contenders and their records. What a contender refuses the first time is not timed."""
+    """Returns pairs of contenders and their records. A contender that fails at first is not timed."""
     rounds, limit = (5, 3e7) if quick else (30, 2e8)
     turns, calls, notes, spent = {}, {}, {}, {}
     for contender in contenders:

@@ -1,4 +1,4 @@
-"""torch, with results in memory that is there (`out`) where it has such functions."""
+"""torch, with results in existing memory (`out`) where it has such functions."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ FACTS = {"torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability(
 
 
 def tensor(array, problem):
-    """Arrays of bf16 hold bits."""
+    """Makes a tensor. Arrays of bf16 hold bits."""
     made = torch.from_numpy(array)
     return made.view(torch.bfloat16) if problem.dtype == "bf16" else made
 
@@ -23,7 +23,7 @@ def out(run, y):
 
 
 def form(name, run):
-    """A function that allocates what it returns."""
+    """Makes the contender of a function that allocates its result."""
     kept = {}
 
     def call():
@@ -98,7 +98,7 @@ def attention_backward(problem):
 
 
 def qk_norm_rope(problem):
-    """As models have it: cosines and sines of all columns, and halves that change places."""
+    """Composes the op like models do: cosines and sines for all columns, and exchanged halves."""
     x, weight = tensor(problem.x, problem), tensor(problem.weight, problem)
     frequencies = 10_000.0 ** (-torch.arange(0, problem.cols, 2, dtype=torch.float64) / problem.cols)
     angles = torch.arange(problem.shape[1], dtype=torch.float64)[:, None] * frequencies
@@ -150,7 +150,7 @@ def softmax_backward(function, gradient):
     return make
 
 
-# What aten calls the argument that takes the result.
+# The name of aten's argument for the result.
 OUT = {aten._softmax_backward_data: "grad_input", aten._log_softmax_backward_data: "out"}
 
 
@@ -198,7 +198,7 @@ def clip_grad_norm(problem):
 
 
 def sampling(pick):
-    """As library code has it: the filters, then `multinomial`."""
+    """Composes the sampler like library code does: the filters, then `multinomial`."""
 
     def make(problem):
         x = tensor(problem.x, problem)
@@ -213,7 +213,7 @@ def top_k(x):
 
 
 def top_p_of(values, tokens):
-    """Of logits in falling order."""
+    """Draws by top-p from logits in descending order."""
     probs = torch.softmax(values, -1)
     probs = probs.masked_fill(probs.cumsum(-1) - probs >= 0.9, 0.0)
     return tokens.gather(-1, torch.multinomial(probs, 1))

@@ -13,19 +13,19 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Writes the chosen cases for peers.py.
+    /// Write the chosen cases for peers.py.
     Cases {
         #[command(flatten)]
         choice: Choice,
-        /// The file to write.
+        /// File to write.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Times the contenders of this program.
+    /// Time the contenders of this program.
     Time(Time),
-    /// Makes the table and the picture of what was timed.
+    /// Write the page, the table and the picture of the timed runs.
     Report {
-        /// The folder to write them to.
+        /// Folder to write them to.
         #[arg(long, value_name = "FOLDER")]
         docs: PathBuf,
         /// Files that `time` and peers.py wrote.
@@ -38,13 +38,13 @@ pub enum Command {
 pub struct Time {
     #[command(flatten)]
     pub choice: Choice,
-    /// The library that `rten/` is built to; without it rten is left out.
+    /// Library built from `rten/`; rten is skipped without it.
     #[arg(long, value_name = "FILE")]
     pub rten: Option<PathBuf>,
-    /// Times evenkeel on so many threads too, beside one.
+    /// Time evenkeel also on this many threads.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
-    /// The file to write.
+    /// File to write.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }

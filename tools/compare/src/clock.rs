@@ -2,14 +2,14 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds on both clocks.
+/// CPU time and wall time, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Time {
     pub cpu: f64,
     pub wall: f64,
 }
 
-/// How long a piece of work takes.
+/// Measures the duration of a piece of work.
 pub fn time(work: impl FnOnce()) -> Time {
     let now = |clock| {
         let t = clock_gettime(clock);

@@ -1,4 +1,4 @@
-//! Whoever computes an op, and how the result is handed over.
+//! Implementations of an op, and how they return the result.
 
 use crate::float::Float;
 use anyhow::{Context, Result};
@@ -7,9 +7,9 @@ use rayon::ThreadPool;
 
 pub struct Contender<'a, E> {
     pub name: &'static str,
-    /// Which of the contender's functions, by what becomes of the result.
+    /// Name of the contender's function, by where it writes the result.
     pub form: &'static str,
-    /// How many numbers [`Run::Into`] writes.
+    /// Number of elements that [`Run::Into`] writes.
     pub outputs: usize,
     pub threads: usize,
     pub run: Run<'a, E>,
@@ -20,15 +20,15 @@ type Writes<'a, E> = Box<dyn FnMut(&mut [E]) -> Result<()> + Send + 'a>;
 type Overwrites<'a> = Box<dyn FnMut(&Tensor) -> candle_core::Result<()> + Send + 'a>;
 
 pub enum Run<'a, E> {
-    /// Into memory that is there, which all such contenders share.
+    /// Writes into existing memory, which all such contenders share.
     Into(Writes<'a, E>),
-    /// Over what it reads, which is restored between calls.
+    /// Overwrites its input, which is restored between calls.
     InPlace(&'a [E], Writes<'a, E>),
-    /// Into memory that it allocates.
+    /// Returns newly allocated memory.
     Allocating(Box<dyn FnMut() -> Result<Vec<E>> + Send + 'a>),
-    /// Into a tensor that it allocates.
+    /// Returns a newly allocated tensor.
     Tensor(Box<dyn FnMut() -> candle_core::Result<Tensor> + Send + 'a>),
-    /// Over a tensor, which is made anew between calls.
+    /// Overwrites a tensor, which is made again between calls.
     TensorInPlace(&'a [E], &'a [usize], Overwrites<'a>),
 }
 
@@ -83,7 +83,7 @@ impl<'a, E: Float> Contender<'a, E> {
         Contender { name, ..self }
     }
 
-    /// On a pool of threads, if it writes into or over memory.
+    /// Runs on a pool of threads, if the function writes into existing memory or over its input.
     pub fn on(self, pool: &'a ThreadPool) -> Self {
         let on_pool = |mut f: Writes<'a, E>| -> Writes<'a, E> { Box::new(move |y| pool.install(|| f(y))) };
         let run = match self.run {
@@ -98,7 +98,7 @@ impl<'a, E: Float> Contender<'a, E> {
         Contender { form, ..self }
     }
 
-    /// For calls that write less than a number for each element.
+    /// Limits the number of elements that a call writes, for ops with fewer results than elements.
     pub fn of_first(self, outputs: usize) -> Self {
         Contender { outputs, ..self }
     }
@@ -118,7 +118,7 @@ impl<'a, E: Float> Contender<'a, E> {
     }
 }
 
-/// The numbers of a tensor.
+/// Returns the elements of a tensor.
 pub fn numbers<E: Float>(xs: &Tensor) -> Result<Vec<E>> {
-    xs.flatten_all().and_then(|xs| xs.to_vec1()).context("a result that is not of the inputs' type")
+    xs.flatten_all().and_then(|xs| xs.to_vec1()).context("the result does not have the inputs' type")
 }

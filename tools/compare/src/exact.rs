@@ -1,4 +1,4 @@
-//! What results are held against, and how far they are off.
+//! Exact results, and the errors against them.
 
 use crate::float::Float;
 use crate::ops::{Op, Results};
@@ -9,18 +9,18 @@ use evenkeel::accuracy::{self, Of};
 use evenkeel::testing::ulp;
 use serde::{Deserialize, Serialize};
 
-/// Of the rows that were looked at.
+/// Errors of the checked rows.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Errors {
-    /// In ULP of the storage type; none where a NaN or an infinity stands for a number, or for a token that may not be
+    /// Largest error, in ULP of the storage type. `None` if a result is wrongly NaN or infinite, or a token must not be
     /// drawn.
     pub worst: Option<f64>,
     pub median: Option<f64>,
-    /// The farthest that a row's sum is from 1, of ops whose rows sum to 1.
+    /// Largest deviation of a row's sum from 1, for ops whose rows sum to 1.
     pub row_sum: Option<f64>,
 }
 
-/// The exact results of a case's first rows.
+/// Exact results of a case's first rows.
 pub struct Exact {
     rows: Vec<Vec<f64>>,
     results: Results,
@@ -68,6 +68,6 @@ impl Exact {
 
 fn row_sum<E: Float>(got: &[E], cols: usize) -> f64 {
     let off = |row: &[E]| (row.iter().map(|y| y.widen()).sum::<f64>() - 1.0).abs();
-    // NaN is the farthest.
+    // `total_cmp` orders NaN as the largest deviation.
     got.chunks(cols).map(off).max_by(f64::total_cmp).unwrap_or(0.0)
 }

@@ -1,16 +1,16 @@
-//! The storage types that are compared, and what loops written by hand need of them.
+//! Element types of the comparison, and the operations that hand-written loops need.
 
 use candle_core::WithDType;
 use evenkeel::Element;
 use half::{bf16, f16};
 
 pub trait Float: Element + WithDType {
-    /// As it is named on the command line and in tables.
+    /// Name on the command line and in tables.
     const NAME: &'static str;
     fn single(self) -> f32;
-    /// Rounded to nearest, ties to even.
+    /// Rounds to nearest, ties to even.
     fn narrow(x: f32) -> Self;
-    /// Reads every number and does next to nothing with it.
+    /// Reads every element, with as little other work as possible.
     fn read(x: &[Self]) -> u32;
 }
 
@@ -25,7 +25,7 @@ macro_rules! float {
                 $narrow(x)
             }
             fn read(x: &[Self]) -> u32 {
-                // As many at a time as keep a core's loads busy.
+                // Enough elements at a time to keep a core's load units busy.
                 let (parts, rest) = x.as_chunks::<32>();
                 let mut all = [0; 32];
                 for part in parts {

@@ -1,18 +1,19 @@
-//! Numbers that the Rust and the Python side make bit for bit: a hash of each one's index, and sums of integers.
+//! Input numbers, reproducible bit for bit in Rust and Python: they are made of a hash of the index and sums of
+//! integers.
 
 use crate::float::Float;
 use evenkeel::Element;
 
-/// What a set of numbers looks like.
+/// Distribution of a set of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
-    /// Near enough to normal, with mean 0 and standard deviation 3: the sum of twelve uniform numbers.
+    /// Sum of twelve uniform numbers, which is nearly normal, with mean 0 and standard deviation 3.
     Normal,
-    /// The same with standard deviation 3/32: logits of a model that knows nothing.
+    /// Like `Normal` with standard deviation 3/32: logits of an untrained model.
     Flat,
-    /// The same with standard deviation 3/2, and every 4096th 16 more: a few tokens hold nearly all probability.
+    /// Like `Normal` with standard deviation 3/2, plus 16 for every 4096th: a few tokens hold nearly all probability.
     Peaked,
-    /// Uniform above 0, up to 16: for logarithms.
+    /// Uniform above 0 and up to 16, for logarithms.
     Positive,
 }
 
@@ -26,8 +27,8 @@ impl Distribution {
         }
     }
 
-    /// As many numbers; sets with different streams are different. All are multiples of a power of two with few enough
-    /// digits to be exact in f32, so that the only rounding is that to the type.
+    /// Makes `len` numbers. Sets of different streams differ. All numbers are multiples of a power of two with few
+    /// enough digits to be exact in f32, so the only rounding is that to the element type.
     pub fn numbers<E: Float>(self, stream: u64, len: usize) -> Vec<E> {
         let index = |i: usize| stream << 40 | i as u64;
         match self {
@@ -39,7 +40,7 @@ impl Distribution {
     }
 }
 
-/// 64 bits that have little to do with those of the index.
+/// Returns 64 pseudo-random bits for an index.
 fn hash(index: u64) -> u64 {
     let h = (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let h = (h ^ h >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -60,7 +61,7 @@ fn positive(index: u64) -> f32 {
     ((hash(index) >> 40) + 1) as f32 / (1 << 20) as f32
 }
 
-/// A checksum of the bits, by which the two sides know that they have the same numbers.
+/// Computes a checksum of the bits, by which the Rust and Python sides check that their numbers are equal.
 pub fn digest<E: Float>(numbers: &[E]) -> u64 {
     let terms = numbers.iter().enumerate().map(|(i, x)| Element::bits(*x).wrapping_mul(2 * i as u64 + 1));
     terms.fold(0, u64::wrapping_add)

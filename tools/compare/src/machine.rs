@@ -1,4 +1,4 @@
-//! What a run is made on and with.
+//! Facts about the machine and the software of a run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Names and what they are; what can't be found out is left out.
+/// Returns names and values; unknown facts are omitted.
 pub fn facts() -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let mut fact = |name: &str, value: Option<String>| {
@@ -41,14 +41,14 @@ fn cpu() -> Option<String> {
     Some(format!("{}, family {}, model {}", field("model name")?, numbers[0], numbers[1]))
 }
 
-/// The commit, and whether tracked files differ from it.
+/// Returns the commit, marked if tracked files differ from it.
 fn commit() -> Option<String> {
     let commit = output("git", &["-C", HERE, "rev-parse", "--short=12", "HEAD"])?;
     let changed = output("git", &["-C", HERE, "status", "--porcelain", "--untracked-files=no"]);
     Some(if changed.is_none() { commit } else { format!("{commit} with changes") })
 }
 
-/// What a command prints, if it succeeds and prints something.
+/// Returns a command's output, or `None` if the command fails or prints nothing.
 fn output(command: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(command).args(arguments).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
@@ -59,7 +59,7 @@ fn first_words(text: &str, count: usize) -> String {
     text.split_whitespace().take(count).collect::<Vec<_>>().join(" ")
 }
 
-/// A crate's version in a lock file.
+/// Returns a crate's version from a lock file.
 fn version(lock: &str, name: &str) -> Option<String> {
     let rest = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?.1;
     Some(rest.split_once('"')?.0.to_string())

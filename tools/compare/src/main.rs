@@ -1,6 +1,6 @@
-//! Evenkeel and its competitors on the same inputs: time, beside a copy of as many bytes, and error.
+//! Comparison of Evenkeel and its competitors on the same inputs: time, with a copy of as many bytes, and error.
 //!
-//! `./run` builds and runs all of it; see there.
+//! `./run` builds and runs everything; see its usage text.
 
 mod arguments;
 mod clock;
@@ -41,14 +41,14 @@ fn main() -> Result<()> {
 }
 
 fn measure(time: &Time) -> Result<()> {
-    // As the machine is found, not as this run leaves it.
+    // Collected first, so that this run does not change the load that the facts report.
     let mut facts = machine::facts();
     facts.insert("turns".into(), if time.choice.quick { "few, --quick" } else { "all" }.into());
     ThreadPoolBuilder::new().num_threads(1).build_global()?;
     let rten = time.rten.as_deref().map(Rten::load).transpose()?;
-    ensure!(time.threads > 0, "--threads takes 1 or more");
+    ensure!(time.threads > 0, "--threads must be at least 1");
     let pool = (time.threads > 1).then(|| ThreadPoolBuilder::new().num_threads(time.threads).build()).transpose()?;
     let records = rust::run(&time.choice, rten.as_ref(), pool.as_ref())?;
-    ensure!(!records.is_empty(), "no case has a name with one of these in it");
+    ensure!(!records.is_empty(), "no case has a name that contains one of the --filter texts");
     Run { level: evenkeel::simd::level()?.name().into(), facts, records }.write(&time.out)
 }

@@ -1,4 +1,4 @@
-//! Which cases are run, and what the Python side is told of them.
+//! The cases to run, and their description for the Python side.
 
 use crate::float::Float;
 use crate::ops::{self, Op, Visit};
@@ -7,19 +7,19 @@ use crate::{inputs, with_dtype};
 use anyhow::Result;
 use serde::Serialize;
 
-/// What the command line chooses.
+/// Command-line options that choose the cases.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Choice {
-    /// Run only cases whose name, OP/DTYPE/SHAPE, has one of these in it; may be given more than once.
+    /// Run only cases whose name, OP/DTYPE/SHAPE, contains TEXT; can be given several times.
     #[arg(long = "filter", value_name = "TEXT")]
     filters: Vec<String>,
-    /// Two shapes of each op, and few turns: to see whether it works.
+    /// Run only two shapes of each op and few turns, as a test.
     #[arg(long)]
     pub quick: bool,
 }
 
 impl Choice {
-    /// The chosen types and shapes of an op.
+    /// Returns the chosen types and shapes of an op.
     pub fn cases<O: Op>(&self) -> Vec<(&'static str, Shape)> {
         let shapes = &O::SHAPES[..if self.quick { O::SHAPES.len().min(2) } else { O::SHAPES.len() }];
         let all = shapes.iter().flat_map(|&shape| O::DTYPES.iter().map(move |&dtype| (dtype, shape)));
@@ -31,36 +31,36 @@ impl Choice {
     }
 }
 
-/// How many first rows are checked.
+/// Returns the number of first rows that are checked.
 pub fn checked<O: Op>(shape: Shape) -> usize {
     const ELEMENTS: usize = 1 << 15;
     (ELEMENTS / shape.cols()).clamp(1, O::RESULTS.rows(shape))
 }
 
-/// A case as the Python side reads it.
+/// A case in the format of the Python side.
 #[derive(Serialize)]
 struct Case {
     op: &'static str,
     dtype: &'static str,
     shape: &'static [usize],
     inputs: &'static str,
-    /// Of the bits of the input.
+    /// Digest of the input's bits.
     digest: String,
-    /// How many first results are wanted.
+    /// Number of first results to store.
     kept: usize,
 }
 
-/// All that the Python side is told.
+/// Input of the Python side.
 #[derive(Serialize)]
 struct Plan<'a> {
     level: &'a str,
-    /// Whether the level was asked for, rather than found.
+    /// Whether EVENKEEL_SIMD selected the level, rather than the CPU.
     forced: bool,
     quick: bool,
     cases: Vec<Case>,
 }
 
-/// The chosen cases for the Python side, as JSON.
+/// Describes the chosen cases for the Python side, as JSON.
 pub fn describe(choice: &Choice, level: &str) -> Result<String> {
     let mut list = List { choice, cases: Vec::new() };
     ops::each(&mut list)?;
@@ -94,7 +94,7 @@ fn case<O: Op, E: Float>(shape: Shape) -> Case {
     }
 }
 
-/// How many first results are checked.
+/// Returns the number of first results that are checked.
 pub fn kept<O: Op>(shape: Shape) -> usize {
     checked::<O>(shape) * O::RESULTS.of_row(shape.cols())
 }

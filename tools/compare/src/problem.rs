@@ -1,11 +1,11 @@
-//! One op's inputs in one type and shape.
+//! Inputs of one op in one type and shape.
 
 use crate::float::Float;
 use crate::inputs::Distribution;
 use candle_core::{Device, Result, Tensor};
 use std::cell::OnceCell;
 
-/// The lengths of the axes; the last is that of the rows.
+/// Lengths of the axes; the last is the length of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape(pub &'static [usize]);
 
@@ -30,7 +30,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// The inputs, each made when it is first asked for.
+/// Inputs, each of which is made at its first use.
 pub struct Problem<E> {
     pub shape: Shape,
     pub distribution: Distribution,
@@ -68,48 +68,48 @@ impl<E: Float> Problem<E> {
         self.x.get_or_init(|| self.distribution.numbers(0, self.shape.elements()))
     }
 
-    /// The gradient of each result.
+    /// Returns the gradient of each result.
     pub fn dy(&self) -> &[E] {
         self.dy.get_or_init(|| Distribution::Normal.numbers(1, self.shape.elements()))
     }
 
-    /// One a column.
+    /// Returns one number for each column.
     pub fn weight(&self) -> &[E] {
         self.weight.get_or_init(|| Distribution::Normal.numbers(2, self.cols()))
     }
 
-    /// One a column.
+    /// Returns one number for each column.
     pub fn bias(&self) -> &[E] {
         self.bias.get_or_init(|| Distribution::Normal.numbers(3, self.cols()))
     }
 
-    /// A class for each row.
+    /// Returns a class for each row.
     pub fn targets(&self) -> &[i64] {
         self.targets.get_or_init(|| (0..self.rows()).map(|row| (row * 977 % self.cols()) as i64).collect())
     }
 
-    /// What an op has beside these, a mask for one.
+    /// Returns the op's other operands, for example a mask, and makes them at the first use.
     pub fn beside(&self, make: impl FnOnce() -> Vec<E>) -> &[E] {
         self.beside.get_or_init(make)
     }
 
-    /// Numbers as a tensor of candle's, in the problem's shape.
+    /// Returns numbers as candle's tensor of the problem's shape.
     pub fn tensor(&self, numbers: &[E]) -> Result<Tensor> {
         Tensor::from_slice(numbers, self.shape.0, &Device::Cpu)
     }
 
-    /// One number a column as a tensor of candle's.
+    /// Returns one number for each column as candle's tensor.
     pub fn line(&self, numbers: &[E]) -> Result<Tensor> {
         Tensor::from_slice(numbers, self.cols(), &Device::Cpu)
     }
 
-    /// The numbers of a row.
+    /// Returns the numbers of a row.
     pub fn row<'a>(&self, numbers: &'a [E], row: usize) -> &'a [E] {
         &numbers[row * self.cols()..][..self.cols()]
     }
 }
 
-/// Numbers in f64.
+/// Converts numbers to f64.
 pub fn wide<E: Float>(numbers: &[E]) -> Vec<f64> {
     numbers.iter().map(|x| x.widen()).collect()
 }

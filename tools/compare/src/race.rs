@@ -1,4 +1,5 @@
-//! Times contenders in turns: every round times each of them once, so that what else the machine does meets all alike.
+//! Timing of contenders in turns: every round times each of them once, so other load of the machine affects all
+//! equally.
 
 use crate::clock::{Time, time};
 use crate::contender::{Contender, Run, numbers};
@@ -9,33 +10,33 @@ use std::hint::black_box;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How often each contender has its turn, unless it is so slow that its time is up before.
+    /// Number of turns of each contender, unless it reaches its time limit first.
     pub rounds: usize,
-    /// A contender that has had this many nanoseconds has no more turns, but has at least [`Pace::LEAST`].
+    /// Time limit in nanoseconds. A contender that reaches it gets no more turns, but it gets at least [`Pace::LEAST`].
     pub limit: f64,
 }
 
 impl Pace {
     pub const FULL: Pace = Pace { rounds: 30, limit: 2e8 };
     pub const QUICK: Pace = Pace { rounds: 5, limit: 3e7 };
-    /// The fewest turns.
+    /// Smallest number of turns.
     const LEAST: usize = 3;
-    /// Calls are repeated within a turn until they take this many nanoseconds together.
+    /// Nanoseconds that the repeated calls of a turn take together, at least.
     const TURN: f64 = 1e6;
-    /// A call that takes longer has no untimed one before it to bring back what others drove out of the caches.
+    /// Duration in nanoseconds above which a turn has no untimed call first. That call restores the caches.
     const WARMED: f64 = 2e7;
 }
 
-/// Copies that functions in place work on, one after the other, may take so many bytes together: half a second-level
+/// Largest total size in bytes of the copies that functions in place work on, one after another: half a second-level
 /// cache.
 const RING: usize = 512 << 10;
 
-/// What one contender came to.
+/// Result and times of one contender.
 pub struct Timed<E> {
     pub name: &'static str,
     pub form: &'static str,
     pub threads: usize,
-    /// Each turn's time of a call.
+    /// Time per call of each turn.
     pub turns: Vec<Time>,
     pub result: Result<Vec<E>>,
 }
@@ -48,9 +49,9 @@ struct Runner<'c, 'a, E> {
     timed: Timed<E>,
 }
 
-/// Has every contender compute once, keeping so many numbers of what comes out, and then times all that could.
+/// Runs every contender once and keeps the first `kept` elements of its result. Then times those that did not fail.
 pub fn race<E: Float>(mut contenders: Vec<Contender<'_, E>>, outputs: usize, kept: usize, pace: Pace) -> Vec<Timed<E>> {
-    // Written before it is timed: pages that were never touched cost more.
+    // Memory is written before it is timed, because the first access to a page costs more.
     let mut y = vec![E::narrow(1.0); outputs];
     let mut runners: Vec<Runner<'_, '_, E>> = Vec::new();
     for contender in &mut contenders {
@@ -103,7 +104,7 @@ impl<E: Float> Runner<'_, '_, E> {
         Ok(all)
     }
 
-    /// Finds how many calls fill a turn.
+    /// Finds the number of calls that fill a turn.
     fn calibrate(&mut self, y: &mut [E]) {
         let first = self.batch(y, 1).wall;
         let call = if first < Pace::WARMED { self.batch(y, 1).wall } else { first };
@@ -121,7 +122,8 @@ impl<E: Float> Runner<'_, '_, E> {
         self.timed.turns.push(Time { cpu: time.cpu / calls, wall: time.wall / calls });
     }
 
-    /// The time of so many calls. None fails that did not the first time, and results are left unread.
+    /// Measures `calls` calls. A contender that did not fail the first time does not fail later, and results are
+    /// ignored.
     fn batch(&mut self, y: &mut [E], calls: usize) -> Time {
         match &mut self.contender.run {
             Run::Into(f) => {
@@ -151,7 +153,7 @@ impl<E: Float> Runner<'_, '_, E> {
                 })
             }
             Run::TensorInPlace(x, dims, f) => in_parts(calls, (RING / size_of_val(*x)).max(1), |part| {
-                let fresh = || Tensor::from_slice(x, *dims, &Device::Cpu).expect("made of the same slice before");
+                let fresh = || Tensor::from_slice(x, *dims, &Device::Cpu).expect("the same slice made a tensor before");
                 let copies: Vec<Tensor> = (0..part).map(|_| fresh()).collect();
                 time(|| copies.iter().for_each(|copy| drop(black_box(f(copy)))))
             }),
@@ -159,7 +161,7 @@ impl<E: Float> Runner<'_, '_, E> {
     }
 }
 
-/// The time of so many calls, of which at most `most` are made at once.
+/// Measures `calls` calls in parts of at most `most` calls.
 fn in_parts(calls: usize, most: usize, mut part: impl FnMut(usize) -> Time) -> Time {
     let mut all = Time::default();
     for start in (0..calls).step_by(most) {

@@ -1,4 +1,4 @@
-//! What a run leaves behind: files that this program and `peers.py` write alike.
+//! Files of a run, in the format that this program and `peers.py` write.
 
 use crate::exact::Errors;
 use anyhow::{Context, Result};
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// All of one process.
+/// Records of one process.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// The instruction set that contenders were held to: `best` is what the machine has.
+    /// Name of the instruction set that the contenders were limited to.
     pub level: String,
-    /// What it ran on and with: names and what they are.
+    /// Facts about the machine and the software, by name.
     pub facts: BTreeMap<String, String>,
     pub records: Vec<Record>,
 }
 
-/// One contender on one op, type and shape.
+/// A contender's result on one op, type and shape.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     pub op: String,
     pub dtype: String,
     pub shape: String,
     pub contender: String,
-    /// Which of the contender's functions.
+    /// Name of the contender's function.
     pub form: String,
     pub threads: usize,
-    /// Nanoseconds an element; none where the contender refuses.
+    /// Nanoseconds per element; `None` if the contender failed.
     pub times: Option<Times>,
     #[serde(default)]
     pub errors: Option<Errors>,
-    /// Where first rows of the result are, for errors to be taken of; little endian.
+    /// File with the first rows of the result, in little endian, for the computation of errors.
     #[serde(default)]
     pub result: Option<String>,
-    /// Why there is no time.
+    /// Reason why there are no times.
     #[serde(default)]
     pub note: Option<String>,
 }
@@ -47,7 +47,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of the times of single calls, as nanoseconds an element.
+    /// Returns statistics of the times of single calls, in nanoseconds per element.
     pub fn of(calls: &[crate::clock::Time], elements: usize) -> Option<Self> {
         let sorted = |part: fn(&crate::clock::Time) -> f64| {
             let mut all: Vec<f64> = calls.iter().map(|call| part(call) / elements as f64).collect();
@@ -68,7 +68,7 @@ impl Run {
 
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is not a run's file", path.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not the file of a run", path.display()))
     }
 }
 
@@ -78,13 +78,13 @@ impl std::fmt::Display for Record {
         write!(f, "{op:22} {dtype:5} {shape:12} {contender:12} {form:16}")?;
         match (&self.times, &self.note) {
             (Some(times), _) => write!(f, " {:8.3} ns, median {:8.3}", times.cpu_min, times.cpu_median)?,
-            (None, note) => write!(f, " {}", note.as_deref().unwrap_or("no time"))?,
+            (None, note) => write!(f, " {}", note.as_deref().unwrap_or("not timed"))?,
         }
         if let Some(errors) = &self.errors {
             let ulps = |error: Option<f64>| error.map_or("not a number".into(), |ulps| format!("{ulps:.3}"));
-            write!(f, "; off by {} ULP, median {}", ulps(errors.worst), ulps(errors.median))?;
+            write!(f, "; error {} ULP, median {}", ulps(errors.worst), ulps(errors.median))?;
             if let Some(off) = errors.row_sum {
-                write!(f, "; row sums by {off:.1e}")?;
+                write!(f, "; row sums off by {off:.1e}")?;
             }
         }
         Ok(())

@@ -13,10 +13,10 @@ use crate::with_dtype;
 use anyhow::{Context, Result};
 use rayon::ThreadPool;
 
-/// Bytes of an input that is worth more than one thread.
+/// Smallest input, in bytes, that is also timed on several threads.
 const SPREAD: usize = 8 << 20;
 
-/// With a pool, evenkeel's functions of slices are timed on it too, of inputs that are large enough.
+/// Runs the cases. With a pool, evenkeel's functions of slices are also timed on it, if the inputs are large enough.
 pub fn run(choice: &Choice, rten: Option<&Rten>, pool: Option<&ThreadPool>) -> Result<Vec<Record>> {
     let mut races = Races { choice, rten, pool, records: Vec::new() };
     ops::each(&mut races)?;
@@ -81,7 +81,7 @@ fn case<O: Op, E: Float>(
     Ok(race(all.collect(), elements, kept::<O>(shape), pace).into_iter().enumerate().map(record).collect())
 }
 
-/// What an error says before its backtrace.
+/// Returns the first line of an error's text.
 fn first_line(error: &anyhow::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().into()
 }

@@ -20,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file is not in this program's format. The program leaves it unchanged.
-    #[error("{path} is damaged: {reason}; repair it, or remove it to begin anew")]
+    #[error("{path} is damaged: {reason}; repair it, or remove it to start over")]
     Damaged {
         /// Path of the file.
         path: PathBuf,

@@ -166,7 +166,7 @@ fn a_damaged_progress_is_said_and_left() {
         assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
         let text = error.to_string();
         assert!(text.contains("exp-portable-1-in-2048.toml is damaged: "), "{text}");
-        assert!(text.ends_with("; repair it, or remove it to begin anew"), "{text}");
+        assert!(text.ends_with("; repair it, or remove it to start over"), "{text}");
         assert_eq!(fs::read_to_string(&path).expect("a file"), damaged, "left as it is");
     }
 }

@@ -81,7 +81,6 @@ fn bits(page: &mut String, run: &Run) {
         "{} cases of {} elements, seed {}, sources {}: {} cases with bits that differ from the CPU's. {wrong} of {} \
          checks have such a case or did not finish. The last column says whether the CPU gave the same bits as on the \
          machine that built the program.\n",
-         program was built on.\n",
         sum(|check| check.cases),
         sum(|check| check.elements),
         checks.seed,
@@ -90,7 +89,7 @@ fn bits(page: &mut String, run: &Run) {
         checks.checks.len(),
     );
     let _ =
-        writeln!(page, "| op | type | cases | elements | different bits | first difference, or why it stopped | CPU's digest |");
+        writeln!(page, "| op | type | cases | elements | different bits | first difference or reason | CPU's digest |");
     let _ = writeln!(page, "|---|---|---:|---:|---:|---|---|");
     for check in &checks.checks {
         let Check { op, dtype, cases, elements, mismatches, first, stopped, .. } = check;
@@ -139,9 +138,9 @@ fn times(page: &mut String, run: &Run) {
     }
     let _ = writeln!(
         page,
-        "Times are medians of batches, in µs. The share of a copy is the duration of a copy of as many bytes, read and \
-         written, in this run, divided by the op's duration. Its inverse is the number of such copies that fit in the \
-         op's duration. Bytes are those that Evenkeel's op has to move; other libraries may move more or fewer.\n"
+        "Times are medians of batches, in µs. The share of a copy is the duration of a copy of as many bytes, read \
+         and written, in this run, divided by the op's duration. Its inverse is the number of such copies that fit in \
+         the op's duration. Bytes are those that Evenkeel's op has to move; other libraries may move more or fewer.\n"
     );
     if !peers.versions.is_empty() {
         let _ = writeln!(page, "Compared with {}.\n", peers.versions.join(", "));

@@ -1,7 +1,9 @@
-//! Runs programs on plugins of XLA's PJRT interface: the CPU's, which `scripts/pjrt-plugin` fetches, or a device's.
+//! Runs programs on plugins of XLA's PJRT interface: the CPU plugin that `scripts/pjrt-plugin` downloads, or a
+//! device's.
 //!
-//! A plugin has one entry point, which gives a table of functions. Each takes one struct of arguments, which begins with
-//! its size; a plugin accepts a larger one than it knows, so all are of one size here, with zeros in what is not set.
+//! A plugin has one entry point, which returns a table of functions. Each function takes one struct of arguments, which
+//! starts with its size. A plugin accepts a larger struct than it knows. So all structs have the same size here, with
+//! zeros in the unused fields.
 
 use evenkeel::neuron::{ElementType, Execute, Program, TensorSpec};
 use evenkeel::{Error, Result};
@@ -12,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-/// What most functions in the table are: they return an error, or null.
+/// Type of most functions in the table. They return an error or null.
 type Function = unsafe extern "C" fn(*mut c_void) -> u64;
 
-/// Where functions are in the table, in bytes.
+/// Offsets of the functions in the table, in bytes.
 mod function {
     pub const ERROR_DESTROY: usize = 40;
     pub const ERROR_MESSAGE: usize = 48;
@@ -29,11 +31,11 @@ mod function {
     pub const EXECUTE: usize = 480;
     pub const BUFFER_DESTROY: usize = 504;
     pub const BUFFER_TO_HOST: usize = 600;
-    /// The end of the last.
+    /// End of the last function.
     pub const END: usize = 608;
 }
 
-/// A struct of arguments: its size, and fields by their place in bytes.
+/// A struct of arguments: its size, then fields addressed by their offsets in bytes.
 struct Arguments([u64; 64]);
 
 impl Arguments {
@@ -57,7 +59,7 @@ fn failed(reason: impl ToString) -> Error {
     Error::Backend { backend: "pjrt".into(), reason: reason.to_string() }
 }
 
-/// In which form a program is handed over.
+/// Form in which the plugin receives a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// [`Program::hlo`].
@@ -66,14 +68,14 @@ pub enum Form {
     StableHlo,
 }
 
-/// A plugin, loaded, and its first device.
+/// A loaded plugin and its first device.
 pub struct Plugin {
     api: *const u8,
     client: u64,
     device: u64,
-    /// Compiled programs.
+    /// Compiled programs by form and source.
     executables: Mutex<HashMap<(Form, Vec<u8>), u64>>,
-    /// Plugins are never unloaded: their threads go on.
+    /// The library. It is never unloaded, because its threads keep running.
     _library: &'static Library,
 }
 
@@ -82,7 +84,7 @@ unsafe impl Send for Plugin {}
 // SAFETY: as above.
 unsafe impl Sync for Plugin {}
 
-/// Where the plugin is: what EVENKEEL_PJRT names, or what `scripts/pjrt-plugin` fetched.
+/// Returns the path of the plugin: EVENKEEL_PJRT if it is set, else the file that `scripts/pjrt-plugin` downloaded.
 pub fn plugin_path() -> Option<PathBuf> {
     let fetched = "../../target/pjrt/xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so";
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join(fetched);
@@ -91,20 +93,20 @@ pub fn plugin_path() -> Option<PathBuf> {
 }
 
 impl Plugin {
-    /// Loads the library at this path, once a process.
+    /// Loads the plugin at a path. Call this once per process: plugins are never unloaded.
     ///
     /// # Errors
-    /// [`Error::Backend`] for what is no plugin, or has no device.
+    /// [`Error::Backend`] if the file is not a plugin, or the plugin has no device.
     pub fn load(path: &Path) -> Result<Self> {
-        // SAFETY: what runs when it is loaded is the plugin's own initialisation.
+        // SAFETY: loading runs only the plugin's own initialisation.
         let library = unsafe { Library::new(path) }.map_err(failed)?;
         let library: &'static Library = Box::leak(Box::new(library));
-        // SAFETY: every plugin has this function, of this type.
+        // SAFETY: every plugin has this function with this type.
         let api = unsafe { library.get::<unsafe extern "C" fn() -> *const u8>(b"GetPjrtApi\0").map_err(failed)?() };
-        // SAFETY: the table begins with its size.
+        // SAFETY: the table starts with its size.
         let size = unsafe { api.cast::<usize>().read() };
         if size < function::END {
-            return Err(failed(format!("a table of {size} bytes; {} are needed", function::END)));
+            return Err(failed(format!("the plugin's table has {size} bytes; {} are needed", function::END)));
         }
         let executables = Mutex::default();
         let mut plugin = Plugin { api, client: 0, device: 0, executables, _library: library };
@@ -112,17 +114,17 @@ impl Plugin {
         plugin.client = plugin.call(function::CLIENT_CREATE, &[])?.get(64);
         let devices = plugin.call(function::CLIENT_ADDRESSABLE_DEVICES, &[(16, plugin.client)])?;
         if devices.get(32) == 0 {
-            return Err(failed("there is no device"));
+            return Err(failed("the plugin has no device"));
         }
         // SAFETY: there is at least one device in the array.
         plugin.device = unsafe { (devices.get(24) as *const u64).read() };
         Ok(plugin)
     }
 
-    /// Calls a function, and gives what it wrote into its arguments.
+    /// Calls a function; returns the arguments with the function's outputs.
     fn call(&self, function: usize, fields: &[(usize, u64)]) -> Result<Arguments> {
         let mut arguments = Arguments::new(fields);
-        // SAFETY: these functions take their arguments and return an error, or null.
+        // SAFETY: these functions take their arguments and return an error or null.
         let error = unsafe {
             let at: *const Function = self.api.add(function).cast();
             at.read()(ptr::from_mut(&mut arguments).cast())
@@ -139,7 +141,7 @@ impl Plugin {
         Err(failed(reason))
     }
 
-    /// The two functions that return nothing.
+    /// Calls one of the two functions that return nothing.
     fn call_for_error(&self, function: usize, error: u64) -> Arguments {
         let mut arguments = Arguments::new(&[(16, error)]);
         // SAFETY: these functions take their arguments and return nothing.
@@ -168,7 +170,7 @@ impl Plugin {
         if let Some(executable) = executables.get(&(form, code.to_vec())) {
             return Ok(*executable);
         }
-        // One replica, one partition: without these the CPU's plugin ends the process.
+        // One replica and one partition. Without these options the CPU's plugin ends the process.
         const OPTIONS: [u8; 6] = [0x1a, 4, 0x20, 1, 0x28, 1];
         let source = Arguments::new(&[
             (16, address(code)),
@@ -185,7 +187,7 @@ impl Plugin {
 
     fn to_device(&self, spec: &TensorSpec, bytes: &[u8]) -> Result<Buffer<'_>> {
         if bytes.len() != spec.bytes() {
-            return Err(failed(format!("{} bytes for {spec:?}", bytes.len())));
+            return Err(failed(format!("got {} bytes for an input of {spec:?}", bytes.len())));
         }
         let dtype = match spec.dtype {
             ElementType::S32 => 4,
@@ -193,7 +195,7 @@ impl Plugin {
             ElementType::F16 => 10,
             ElementType::F32 => 11,
             ElementType::BF16 => 13,
-            other => return Err(failed(format!("{other:?} is not known here"))),
+            other => return Err(failed(format!("inputs of type {other:?} are not supported"))),
         };
         let dims: Vec<i64> = spec.shape.iter().map(|dim| *dim as i64).collect();
         let made = self.call(
@@ -212,14 +214,14 @@ impl Plugin {
         Ok(buffer)
     }
 
-    /// Runs a program that was handed over in this form.
+    /// Runs a program that is passed in the given form.
     ///
     /// # Errors
-    /// [`Error::Backend`].
+    /// [`Error::Backend`] if the inputs do not match the program, or the plugin fails.
     pub fn run(&self, program: &Program, form: Form, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         let executable = self.compile(program, form)?;
         if inputs.len() != program.inputs().len() {
-            return Err(failed(format!("{} inputs for {}", inputs.len(), program.name())));
+            return Err(failed(format!("got {} inputs for {}", inputs.len(), program.name())));
         }
         let inputs: Vec<Buffer<'_>> = (program.inputs().iter().zip(inputs))
             .map(|(spec, bytes)| self.to_device(spec, bytes))
@@ -247,7 +249,7 @@ impl Plugin {
     }
 }
 
-/// As HLO.
+/// Runs programs as HLO.
 impl Execute for Plugin {
     fn execute(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
         self.run(program, Form::Hlo, inputs)
@@ -264,7 +266,7 @@ impl Buffer<'_> {
     fn to_host(&self, len: usize) -> Result<Vec<u8>> {
         let needed = self.plugin.call(function::BUFFER_TO_HOST, &[(16, self.buffer)])?.get(40);
         if needed != len as u64 {
-            return Err(failed(format!("an output has {needed} bytes; the program says {len}")));
+            return Err(failed(format!("an output has {needed} bytes; the program declares {len}")));
         }
         let mut bytes = vec![0u8; len];
         let fields = [(16, self.buffer), (32, bytes.as_mut_ptr() as u64), (40, len as u64)];
@@ -276,7 +278,7 @@ impl Buffer<'_> {
 
 impl Drop for Buffer<'_> {
     fn drop(&mut self) {
-        // What it could fail of is no longer of interest.
+        // A failure to free the buffer has no consequence.
         let _ = self.plugin.call(function::BUFFER_DESTROY, &[(16, self.buffer)]);
     }
 }

@@ -1,10 +1,10 @@
-//! What crosses the ABI. The program that loads the library compiles this file too.
+//! Arguments of calls across the ABI. The program that loads the library compiles this file too.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
-/// The slices of a call as C has them, and its numbers.
+/// The slices and numbers of a call, in C's representation.
 #[repr(C)]
 pub struct Call<'a> {
     x: *const f32,
@@ -20,22 +20,22 @@ pub struct Call<'a> {
     borrowed: PhantomData<&'a mut f32>,
 }
 
-/// The slices of a call as Rust has them.
+/// The slices and numbers of a call, as Rust's types.
 pub struct Slices<'a> {
     pub x: &'a [f32],
     pub y: &'a mut [MaybeUninit<f32>],
-    /// A weight for each column, or a mask, or nothing.
+    /// A weight for each column, a mask, or an empty slice.
     pub first: &'a [f32],
-    /// A bias for each column, or nothing.
+    /// A bias for each column, or an empty slice.
     pub second: &'a [f32],
     pub cols: usize,
-    /// What the function takes beside slices: a norm's eps, a factor.
+    /// The function's scalar argument: a norm's eps, or a factor.
     pub number: f32,
 }
 
 impl<'a> Call<'a> {
-    /// The other way round: [`Call::slices`].
-    #[allow(dead_code)] // for the side that calls
+    /// Converts slices to a call; [`Call::slices`] is the inverse.
+    #[allow(dead_code)] // used by the caller only
     pub fn new(slices: Slices<'a>) -> Self {
         let Slices { x, y, first, second, cols, number } = slices;
         Call {
@@ -53,11 +53,13 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Returns the slices of a call.
+    ///
     /// # Safety
-    /// Each pointer is valid for its length for as long as the slices live, and nothing else uses what is behind `y`.
-    #[allow(dead_code)] // for the side that is called
+    /// Each pointer must be valid for its length while the slices live, and nothing else may use the memory at `y`.
+    #[allow(dead_code)] // used by the library only
     pub unsafe fn slices(&self) -> Slices<'a> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it.
         unsafe {
             Slices {
                 x: from_raw_parts(self.x, self.x_len),

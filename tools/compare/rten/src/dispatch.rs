@@ -1,23 +1,23 @@
-//! Which instruction set is used: the best that the machine has, or AVX2.
+//! Choice of the instruction set: the best one of the CPU, or AVX2.
 
 use crate::call::Slices;
 use rten_simd::functional::simd_map;
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use std::mem::MaybeUninit;
 
-/// Runs an operation as rten does.
+/// Runs an operation with rten's own choice of the instruction set.
 #[cfg(not(feature = "avx2"))]
 pub fn run<O: SimdOp>(op: O) -> O::Output {
     op.dispatch()
 }
 
-/// Runs an operation on AVX2, which the build's target has.
+/// Runs an operation on AVX2, which the build's target must support.
 #[cfg(feature = "avx2")]
 pub fn run<O: SimdOp>(op: O) -> O::Output {
     op.eval(rten_simd::isa::Avx2Isa::new().expect("built for a machine with AVX2"))
 }
 
-/// A function of each element. rten's own `map` chooses the instruction set by itself.
+/// Applies a function to each element. rten's own `map` would choose the instruction set itself.
 pub fn map<F: SimdUnaryOp<f32>>(function: F, slices: Slices<'_>) {
     run(Map { function, x: slices.x, y: slices.y });
 }

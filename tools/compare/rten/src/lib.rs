@@ -1,7 +1,7 @@
-//! rten-vecmath's functions behind a C ABI: rows of f32 in, rows or one number a row out.
+//! rten-vecmath's functions behind a C ABI: the input is rows of f32, the output is rows or one number for each row.
 //!
-//! What it has no function for is put together as inference engines that use it do: norms of its sums and `Normalize`,
-//! logsumexp of its maximum and its sum of exponentials.
+//! Functions that rten-vecmath lacks are composed like in inference engines that use it: norms of its sums and
+//! `Normalize`, logsumexp of its maximum and its sum of exponentials.
 
 mod call;
 mod dispatch;
@@ -14,12 +14,14 @@ use rten_vecmath::{Erf, Exp, Gelu, Sigmoid, Silu, Tanh};
 /// Exports functions of a call's slices under their own names.
 macro_rules! export {
     ($($name:ident: $function:expr;)*) => {$(
+        /// Runs the function.
+        ///
         /// # Safety
-        /// The call's pointers are valid for its lengths, and nothing else uses what is written.
-        // SAFETY: the names are this library's own, and it is loaded on its own.
+        /// The call's pointers must be valid for its lengths, and nothing else may use the output's memory.
+        // SAFETY: the names are unique in this library, which is loaded on its own.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(call: &Call) {
-            // SAFETY: the caller's promise is the same.
+            // SAFETY: the caller guarantees the same.
             let slices = unsafe { call.slices() };
             let function: fn(call::Slices<'_>) = $function;
             function(slices);

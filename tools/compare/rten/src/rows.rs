@@ -28,14 +28,14 @@ pub fn logsumexp(s: Slices<'_>) {
     }
 }
 
-/// The mask in `first` is of one matrix of scores, and is added to each.
+/// Adds the mask in `first` to each matrix of scores. The mask has the size of one matrix.
 pub fn masked_softmax(s: Slices<'_>) {
     let rows = s.x.chunks_exact(s.cols).zip(s.y.chunks_exact_mut(s.cols));
     for ((x, y), mask) in rows.zip(s.first.chunks_exact(s.cols).cycle()) {
         for ((y, x), mask) in y.iter_mut().zip(x).zip(mask) {
             y.write(x + mask);
         }
-        // SAFETY: the loop has written every element: the three slices have one length.
+        // SAFETY: the loop has written every element, because the three slices have the same length.
         let y = unsafe { y.assume_init_mut() };
         run(Softmax::new_mut(y).flush_nans_to_zero(true));
     }
@@ -63,7 +63,7 @@ pub fn layer_norm(s: Slices<'_>) {
     });
 }
 
-/// One number.
+/// Writes one number, the sum of all squares.
 pub fn sum_of_squares(s: Slices<'_>) {
     s.y[0].write(run(SumSquare::new(s.x)));
 }

@@ -1,4 +1,4 @@
-//! Attention: a prompt's queries, each with all keys; and one query with those of many positions.
+//! Attention of a prompt's queries to all keys, and of one query to the keys of many positions.
 
 use super::{Op, Results, shapes};
 use crate::contender::Contender;
@@ -13,13 +13,14 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::attention_of;
 use evenkeel::{Heads, attention_into};
 
-/// The problem's numbers are the queries; keys and values, as many, are beside them.
+/// Attention of a prompt. The problem's numbers are the queries; `beside` holds as many keys and values.
 pub struct Prefill;
 
-/// The problem's numbers are the keys; values, as many, and a query for each head are beside them.
+/// Attention of one query. The problem's numbers are the keys; `beside` holds as many values, and a query for each
+/// head.
 pub struct Decode;
 
-/// Queries, keys and values, and how many positions the first and the others have.
+/// Queries, keys and values, with the numbers of heads, queries, keys and features.
 pub struct Operands<'a, E> {
     pub q: &'a [E],
     pub k: &'a [E],
@@ -30,7 +31,7 @@ pub struct Operands<'a, E> {
     pub features: usize,
 }
 
-/// Of a prompt.
+/// Returns the operands of a prompt.
 pub fn of_prompt<E: Float>(problem: &Problem<E>) -> Operands<'_, E> {
     let [heads, queries, features] = dims(problem.shape);
     let beside = problem.beside(|| Distribution::Normal.numbers(4, 2 * problem.shape.elements()));
@@ -55,21 +56,21 @@ impl<'a, E: Float> Operands<'a, E> {
         1.0 / (self.features as f64).sqrt()
     }
 
-    /// As evenkeel has them.
+    /// Returns evenkeel's views of the operands.
     pub fn views(&self) -> evenkeel::Result<[Heads<'a, E>; 3]> {
         let Operands { q, k, v, heads, queries, keys, features } = *self;
         let of = |data, positions| Heads::new(data, [1, heads, positions, features]);
         Ok([of(q, queries)?, of(k, keys)?, of(v, keys)?])
     }
 
-    /// As candle has them.
+    /// Returns the operands as candle's tensors.
     pub fn tensors(&self) -> candle_core::Result<[Tensor; 3]> {
         let Operands { q, k, v, heads, queries, keys, features } = *self;
         let of = |data, positions| Tensor::from_slice(data, (1, heads, positions, features), &Device::Cpu);
         Ok([of(q, queries)?, of(k, keys)?, of(v, keys)?])
     }
 
-    /// A query's logits, the keys and the values of its head, in f64.
+    /// Returns a query's logits, and the keys and values of its head, in f64.
     pub fn of_query(&self, row: usize) -> (Vec<f64>, [Vec<Vec<f64>>; 2]) {
         let [q, k, v] = [self.q, self.k, self.v];
         let (features, head) = (self.features, row / self.queries);
@@ -92,7 +93,7 @@ impl<'a, E: Float> Operands<'a, E> {
         let scale = self.scale();
         let tensors = self.tensors()?;
         let same = tensors.clone();
-        // Its flash attention has positions before heads.
+        // candle's flash attention has the axis of positions before that of heads.
         let [of_q, of_k, of_v] = [0, 1, 2].map(|i| tensors[i].transpose(1, 2).and_then(|xs| xs.contiguous()));
         let (of_q, of_k, of_v) = (of_q?, of_k?, of_v?);
         let guard = move || Ok(guarded::attention(&same[0], &same[1], &same[2], &options())?);
@@ -116,7 +117,7 @@ fn options() -> evenkeel::Attention<'static> {
     evenkeel::Attention::default()
 }
 
-/// As models that use candle put it together.
+/// Composes attention like models that use candle.
 pub fn composed([q, k, v]: &[Tensor; 3], scale: f64) -> candle_core::Result<Tensor> {
     candle_nn::ops::softmax(&(q.matmul(&k.t()?)? * scale)?, D::Minus1)?.matmul(v)
 }

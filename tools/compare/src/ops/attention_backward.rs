@@ -1,4 +1,4 @@
-//! The gradients of attention; what is looked at is that of the queries.
+//! Gradients of attention; errors are those of the queries' gradient.
 
 use super::attention::{composed, of_prompt};
 use super::{Op, shapes};

@@ -1,4 +1,4 @@
-//! The mean cross-entropy of rows of logits against classes.
+//! The mean cross-entropy of rows of logits and their target classes.
 
 use super::{Op, Results, shapes};
 use crate::contender::Contender;

@@ -1,4 +1,5 @@
-//! The mean cross-entropy and its gradient by the logits, which evenkeel computes in one: forward and backward.
+//! The mean cross-entropy and its gradient with respect to the logits. evenkeel computes both, forward and backward, in
+//! one call.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

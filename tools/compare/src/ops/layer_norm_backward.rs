@@ -1,5 +1,6 @@
-//! The gradients of LayerNorm, those of weight and bias among them: alone; and with the forward pass before it, as an
-//! autograd has it. candle's autograd takes the norm that is put together of its ops: its fused one has no gradient.
+//! Gradients of LayerNorm, including those of weight and bias. They are timed alone, and with the forward pass before
+//! them, as in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no
+//! gradient.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

@@ -1,4 +1,4 @@
-//! Softmax of attention scores behind a mask: the causal one, an additive one, and flags.
+//! Softmax of masked attention scores: with a causal mask, an additive mask, and flags.
 
 use super::{Op, shapes};
 use crate::contender::Contender;
@@ -16,12 +16,12 @@ pub struct Causal;
 pub struct Additive;
 pub struct Flags;
 
-/// The three kinds of mask.
+/// A kind of mask.
 pub trait Masking {
     const NAME: &'static str;
-    /// One matrix for all heads: what is added to each score, -inf where it is masked.
+    /// Makes one matrix for all heads, which is added to the scores; masked scores get -inf.
     fn bias<E: Float>(queries: usize, keys: usize) -> Vec<E>;
-    /// The mask as evenkeel has it, of that matrix and of its flags.
+    /// Makes evenkeel's mask of that matrix or of its flags.
     fn mask<'m, E: Float>(bias: &'m [E], keep: &'m [u8], shape: &[usize]) -> Mask<'m>;
 }
 
@@ -56,7 +56,7 @@ impl Masking for Additive {
 
 impl Masking for Flags {
     const NAME: &'static str = "softmax_keep";
-    /// Half of the scores, without an order.
+    /// Masks half of the scores, without a pattern.
     fn bias<E: Float>(queries: usize, keys: usize) -> Vec<E> {
         let numbers: Vec<f32> = Distribution::Normal.numbers(4, queries * keys);
         matrix(queries, keys, |q, k| E::narrow(if numbers[q * keys + k] < 0.0 { f32::NEG_INFINITY } else { 0.0 }))

@@ -1,4 +1,5 @@
-//! What is compared. To add an op: its file here, its line in `each_op!`, and its function in `python/*_ops.py`.
+//! Ops of the comparison. To add an op, add its file here, its line in `each_op!`, and its function in
+//! `python/*_ops.py`.
 
 mod attention;
 mod attention_backward;
@@ -28,28 +29,28 @@ use crate::peers::Rten;
 use crate::problem::{Problem, Shape};
 use anyhow::Result;
 
-/// What a call answers with.
+/// Shape of a call's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Results {
     /// A number for each element.
     Elements,
     /// A number for each row.
     Rows,
-    /// As many numbers as there are columns for each matrix, which the last two axes are.
+    /// A row for each matrix. The last two axes are the matrices.
     Matrices,
-    /// A number.
+    /// A single number.
     One,
-    /// A token for each row, one of those that are listed as exact.
+    /// A token for each row. The exact results list the allowed tokens.
     Tokens,
 }
 
 impl Results {
-    /// How many of a row's results there are in so many columns.
+    /// Returns the number of results in a row of `cols` columns.
     pub fn of_row(self, cols: usize) -> usize {
         if matches!(self, Results::Elements | Results::Matrices) { cols } else { 1 }
     }
 
-    /// How many rows of results there are.
+    /// Returns the number of rows of results.
     pub fn rows(self, shape: Shape) -> usize {
         match self {
             Results::Elements | Results::Rows | Results::Tokens => shape.rows(),
@@ -60,36 +61,36 @@ impl Results {
 }
 
 pub trait Op {
-    /// As it is named on the command line and in tables.
+    /// Name on the command line and in tables.
     const NAME: &'static str;
-    /// What results are: [`Results::Elements`] by default.
+    /// Shape of the results: [`Results::Elements`] by default.
     const RESULTS: Results = Results::Elements;
-    /// What the inputs look like.
+    /// Distribution of the inputs.
     const INPUTS: Distribution = Distribution::Normal;
     /// Whether the results of each row sum to 1.
     const SUMS_TO_ONE: bool = false;
-    /// The op among evenkeel's whose accuracy bound says what an ULP is taken of.
+    /// Name of evenkeel's op whose accuracy bound defines which number the ULP is taken of.
     const BOUND: &'static str = Self::NAME;
-    /// In which types.
+    /// Element types.
     const DTYPES: &'static [&'static str] = &["f32", "f16", "bf16"];
-    /// In which shapes; the first two are also what `--quick` takes.
+    /// Shapes; `--quick` uses the first two.
     const SHAPES: &'static [Shape];
 
-    /// The exact results of one row of them; of [`Results::One`] that of all rows.
+    /// Computes the exact results of one row of results; for [`Results::One`], the result of all rows.
     fn exact<E: Float>(problem: &Problem<E>, row: usize) -> Vec<f64>;
 
-    /// Whoever computes it in this program; `None` of rten is a machine without it.
+    /// Returns the implementations in this program. `rten` is `None` on a machine without it.
     fn contenders<'a, E: Float>(problem: &'a Problem<E>, rten: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>>;
 }
 
-/// What is done for each op.
+/// A visitor of all ops.
 pub trait Visit {
     fn op<O: Op>(&mut self) -> Result<()>;
 }
 
 macro_rules! each_op {
     ($($op:ty),* $(,)?) => {
-        /// Every op, in the order of the tables.
+        /// Visits every op, in the order of the tables.
         pub fn each(visitor: &mut impl Visit) -> Result<()> {
             $(visitor.op::<$op>()?;)*
             Ok(())

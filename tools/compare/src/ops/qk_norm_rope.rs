@@ -1,4 +1,4 @@
-//! The norm and the rotation of queries and keys, as one and as two.
+//! RMSNorm and rotary embedding of queries and keys, fused and as two calls.
 
 use super::{Op, shapes};
 use crate::contender::Contender;

@@ -1,5 +1,5 @@
-//! The gradients of RMSNorm, the weight's among them: alone; and with the forward pass before it, as an autograd has
-//! it. candle's autograd takes the norm that is put together of its ops: its fused one has no gradient.
+//! Gradients of RMSNorm, including that of the weight. They are timed alone, and with the forward pass before them, as
+//! in an autograd. candle's autograd uses the norm composed of its ops, because its fused norm has no gradient.
 
 use super::rms_norm::EPS;
 use super::{Op, shapes};

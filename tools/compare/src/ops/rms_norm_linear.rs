@@ -1,4 +1,4 @@
-//! The norm and a linear layer behind it, as one and as two.
+//! RMSNorm followed by a linear layer, fused and as two calls.
 
 use super::rms_norm::EPS;
 use super::{Op, shapes};
@@ -13,10 +13,10 @@ use evenkeel::candle::guarded;
 use evenkeel::reference::{self, Real};
 use evenkeel::{RmsNorm, Rows, RowsMut, rms_norm_linear_into};
 
-/// The layer has as many results as columns.
+/// A linear layer with as many outputs as columns.
 pub struct RmsNormLinear;
 
-/// A row for each result.
+/// Returns the layer's matrix, with a row for each output.
 fn matrix<E: Float>(problem: &Problem<E>) -> &[E] {
     let cols = problem.cols();
     problem.beside(|| Distribution::Normal.numbers(4, cols * cols))

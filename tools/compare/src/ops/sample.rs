@@ -1,5 +1,5 @@
-//! A token from each row of logits, by the filters of chat models. Beside evenkeel there are candle's LogitsProcessor and
-//! llm-samplers.
+//! Sampling of a token from each row of logits, with the filters of chat models. The competitors are candle's
+//! LogitsProcessor and llm-samplers.
 
 use super::{Op, Results, shapes};
 use crate::contender::Contender;
@@ -14,7 +14,7 @@ use evenkeel::{Draw, Request, Rows, SamplerConfig, reference, sample_rows_into};
 use llm_samplers::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 
-/// An op: its name, its inputs, evenkeel's configuration, what candle calls it, and llm-samplers' chain.
+/// Defines an op by its name, its inputs, evenkeel's configuration, candle's configuration, and llm-samplers' chain.
 macro_rules! sampling {
     ($($Op:ident $name:literal $inputs:ident $config:expr, $candle:expr, $chain:expr;)*) => {$(
         pub struct $Op;

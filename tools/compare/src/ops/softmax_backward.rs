@@ -1,5 +1,5 @@
-//! The gradients of softmax and of its logarithm: alone, from the inputs; and with the forward pass before it, as an
-//! autograd has it.
+//! Gradients of softmax and of its logarithm. They are timed alone, from the inputs, and with the forward pass before
+//! them, as in an autograd.
 
 use super::{Op, shapes};
 use crate::contender::Contender;
@@ -12,7 +12,7 @@ use evenkeel::candle::ops;
 use evenkeel::reference::{self, Real};
 use evenkeel::{Rows, RowsMut};
 
-/// An op, its name, its forward and backward functions in evenkeel, and the loop by hand for a row.
+/// Defines an op by its name, its functions in evenkeel, and the hand-written loop for a row.
 macro_rules! backward {
     ($Op:ident $name:ident $into:ident $in_place:ident $forward:ident $forward_into:ident $naive:ident) => {
         pub struct $Op;
@@ -69,7 +69,7 @@ backward!(SoftmaxBackward softmax_backward softmax_backward_into softmax_backwar
 backward!(LogSoftmaxBackward log_softmax_backward log_softmax_backward_into log_softmax_backward_in_place
     log_softmax log_softmax_into naive_log);
 
-/// The largest number, and the sum of exponentials below it.
+/// Returns the maximum of a row, and the sum of the exponentials of the differences from it.
 fn max_and_sum<E: Float>(x: &[E]) -> (f32, f32) {
     let max = x.iter().fold(f32::NEG_INFINITY, |max, x| max.max(x.single()));
     (max, x.iter().map(|x| (x.single() - max).exp()).sum())

@@ -1,4 +1,4 @@
-//! The gate of a feed-forward layer: silu of one, times the other.
+//! The gate of a feed-forward layer: silu of one operand, times the other.
 
 use super::{Op, shapes};
 use crate::contender::Contender;
@@ -21,7 +21,7 @@ impl Op for Swiglu {
     }
 
     fn contenders<'a, E: Float>(problem: &'a Problem<E>, _: Option<&'a Rten>) -> Result<Vec<Contender<'a, E>>> {
-        // The other operand is what elsewhere is a gradient.
+        // The second operand is the problem's `dy`, which other ops use as a gradient.
         let (gate, up) = (problem.x(), problem.dy());
         let (gates, ups) = (problem.tensor(gate)?, problem.tensor(up)?);
         let [(gates_2, ups_2), (gates_3, ups_3)] = [(); 2].map(|()| (gates.clone(), ups.clone()));

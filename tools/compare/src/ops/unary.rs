@@ -9,7 +9,8 @@ use crate::problem::{Problem, Shape};
 use anyhow::Result;
 use evenkeel::reference::{self, Real};
 
-/// An op: its name here, in evenkeel, among rten's functions, its inputs, candle's function and the loop by hand.
+/// Defines an op by its name, its functions in evenkeel, its inputs, rten's and candle's functions, and the
+/// hand-written loop.
 macro_rules! unary {
     ($($Op:ident $name:ident $into:ident $in_place:ident $inputs:ident rten($rten:expr) $candle:expr, $naive:expr;)*) => {$(
         pub struct $Op;

@@ -1,4 +1,4 @@
-//! Competitors that need something around them.
+//! Competitors that need adapters.
 
 mod candle;
 mod rten;

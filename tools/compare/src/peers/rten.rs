@@ -1,4 +1,4 @@
-//! rten-vecmath, from a library that was built for this machine's instruction set or for AVX2: see `rten/`.
+//! rten-vecmath, from a library that was built for this machine's CPU or for AVX2: see `rten/`.
 
 #[path = "../../rten/src/call.rs"]
 mod call;
@@ -18,17 +18,17 @@ pub struct Rten {
     library: Library,
 }
 
-/// A function of the library. It ends before the library does, of which it is part.
+/// A function of the library. It can't outlive the library.
 #[derive(Clone, Copy)]
 pub struct Function<'a> {
     function: unsafe extern "C" fn(&Call<'_>),
     _library: &'a Rten,
 }
 
-/// What a function takes beside its input.
+/// Arguments of a function other than its input.
 #[derive(Clone, Copy, Default)]
 pub struct Operands<'a> {
-    /// A weight for each column, or a mask of one matrix of scores.
+    /// A weight for each column, or a mask for one matrix of scores.
     pub first: &'a [f32],
     /// A bias for each column.
     pub second: &'a [f32],
@@ -38,19 +38,19 @@ pub struct Operands<'a> {
 
 impl Rten {
     pub fn load(path: &Path) -> Result<Self> {
-        // SAFETY: the library is this package's own, and runs nothing when it is loaded.
+        // SAFETY: the library belongs to this package, and runs no code when it is loaded.
         let library = unsafe { Library::new(path) };
         Ok(Rten { library: library.with_context(|| format!("can't load {}", path.display()))? })
     }
 
     pub fn function(&self, name: &str) -> Result<Function<'_>> {
-        // SAFETY: all that the library exports has this signature.
+        // SAFETY: all functions that the library exports have this signature.
         let symbol = unsafe { self.library.get::<unsafe extern "C" fn(&Call<'_>)>(name) };
         let function = *symbol.with_context(|| format!("the library of rten has no {name}"))?;
         Ok(Function { function, _library: self })
     }
 
-    /// The function of a problem's rows of f32; of other types rten has none.
+    /// Returns the contender for a problem's rows of f32. rten has no functions for other types.
     pub fn contender<'a, E: Float>(
         rten: Option<&'a Rten>,
         name: &str,
@@ -72,17 +72,17 @@ impl Rten {
 
 impl Function<'_> {
     pub fn call(&self, x: &[f32], y: &mut [f32], cols: usize, operands: Operands<'_>) {
-        // SAFETY: memory that is initialised may be seen as memory that need not be: the library writes all of it and
-        // leaves none uninitialised.
+        // SAFETY: initialised memory may be viewed as possibly uninitialised memory, because the library writes all of
+        // it and leaves none uninitialised.
         let y = unsafe { from_raw_parts_mut(y.as_mut_ptr().cast::<MaybeUninit<f32>>(), y.len()) };
         let Operands { first, second, number } = operands;
         let call = Call::new(Slices { x, y, first, second, cols, number });
-        // SAFETY: the pointers are those of slices that are borrowed until it returns.
+        // SAFETY: the pointers belong to slices that are borrowed until the call returns.
         unsafe { (self.function)(&call) }
     }
 }
 
-/// Numbers as rten's functions take them; none where they are of another type.
+/// Returns numbers of f32, which rten's functions take, or an empty slice if they have another type.
 pub fn single<E: Float>(numbers: &[E]) -> &[f32] {
     match numbers.into() {
         Floats::F32(numbers) => numbers,

@@ -1,4 +1,4 @@
-//! The picture: bars of nanoseconds an element, a group for each op.
+//! The picture: bars of nanoseconds per element, grouped by op.
 
 use super::rows::{Level, Row, different, time_of};
 use anyhow::{Result, anyhow};
@@ -6,12 +6,12 @@ use plotters::prelude::*;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (1000, 660);
-/// The height of the line that names the colours.
+/// Height of the legend.
 const LEGEND: i32 = 26;
-/// What is drawn: from memory, as engines mostly have it.
+/// Shape to draw. Its rows come from memory, as in most engines.
 const SHAPE: &str = "1024x4096";
 const DTYPES: [&str; 2] = ["f32", "bf16"];
-/// Contenders and their colours.
+/// Contenders with their colours.
 const BARS: [(&str, RGBColor); 8] = [
     ("copy", RGBColor(190, 190, 190)),
     ("evenkeel", RGBColor(0, 102, 204)),
@@ -23,7 +23,7 @@ const BARS: [(&str, RGBColor); 8] = [
     ("naive", RGBColor(90, 90, 90)),
 ];
 
-/// Draws the first level, a panel for each type.
+/// Draws the first level, with a panel for each type.
 pub fn draw(path: &Path, levels: &[Level]) -> Result<()> {
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE).map_err(failed)?;
@@ -39,7 +39,7 @@ pub fn draw(path: &Path, levels: &[Level]) -> Result<()> {
     root.present().map_err(failed)
 }
 
-/// Forward, on one thread.
+/// Returns whether a row is a forward op on one thread.
 fn is_drawn(row: &Row) -> bool {
     let r = &row.record;
     r.shape == SHAPE && r.threads == 1 && !r.op.contains("backward") && r.op != "cross_entropy"
@@ -47,7 +47,7 @@ fn is_drawn(row: &Row) -> bool {
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// The contenders that have bars, above the panels, where no bar is.
+/// Draws the names of the contenders that have bars, above the panels.
 fn legend(area: &Area<'_>, rows: &[&Row]) -> Result<()> {
     let shown = BARS.iter().filter(|(name, _)| rows.iter().any(|row| row.record.contender == *name));
     for (place, (name, color)) in shown.enumerate() {
@@ -77,7 +77,7 @@ fn panel(area: &Area<'_>, caption: &str, rows: &[&Row]) -> Result<()> {
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
         .x_labels(0)
-        .y_desc("ns an element")
+        .y_desc("ns per element")
         .y_label_formatter(&|ns| format!("{}", (ns * 1e3).round() / 1e3))
         .draw()
         .map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The errors of results that the Python side left in files.
+//! Errors of results that the Python side stored in files.
 
 use crate::exact::Exact;
 use crate::float::Float;
@@ -9,7 +9,7 @@ use crate::with_dtype;
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Takes them of all results of all runs.
+/// Computes the errors of all results of all runs.
 pub fn fill(runs: &mut [(Run, &Path)]) -> Result<()> {
     ops::each(&mut Fill { runs })
 }
@@ -46,7 +46,7 @@ impl Fill<'_, '_> {
     }
 }
 
-/// Numbers of little endian.
+/// Converts little-endian bytes to numbers.
 fn numbers<E: Float>(bytes: &[u8]) -> Vec<E> {
     let bits = |bytes: &[u8]| bytes.iter().rev().fold(0, |bits, &byte| bits << 8 | u64::from(byte));
     bytes.chunks_exact(size_of::<E>()).map(|bytes| E::from_bits(bits(bytes))).collect()

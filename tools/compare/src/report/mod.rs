@@ -1,4 +1,4 @@
-//! From runs to a page, a table for programs, and a picture.
+//! The page, the table for programs, and the picture of a set of runs.
 
 mod chart;
 mod errors;
@@ -11,7 +11,7 @@ use crate::record::Run;
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Writes all three. Each run comes with the folder that the files it names are in.
+/// Writes all three. Each run comes with the folder of the files that it names.
 pub fn write(mut runs: Vec<(Run, &Path)>, docs: &Path) -> Result<()> {
     errors::fill(&mut runs)?;
     let levels = rows::levels(runs.into_iter().map(|(run, _)| run));

@@ -1,4 +1,4 @@
-//! The page: a table of times and one of errors for each op.
+//! The page, with a table of times and one of errors for each op.
 
 use super::rows::{COPY, Level, READ, Row, different};
 use super::summary::summary;
@@ -8,31 +8,31 @@ use std::fmt::Write;
 const HEAD: &str = "\
 # Evenkeel and its competitors
 
-Written by `tools/compare/run`; [compare.tsv](compare.tsv) has every number, medians and wall times too.
+Written by `tools/compare/run`; [compare.tsv](compare.tsv) has all numbers, with medians and wall times.
 
-![nanoseconds an element of each contender](compare.svg)
+![nanoseconds per element of each contender](compare.svg)
 
-Times are nanoseconds of CPU time an element, the least of many turns that contenders took one after the other, on one
-thread; behind × stands how many copies of the input the call takes, by the copy of the same process in the same turns.
-A `read` of the input stands beside the copy. A gradient's copy is of one input, where it reads two. Errors are of the
-first rows, in ULP of the type: the worst, the median, and the farthest that a row's sum is from 1. Where terms can
-cancel, the ULP is of the row's largest result, as in `evenkeel::accuracy`.
+A time is the CPU time in nanoseconds per element on one thread: the minimum over many turns, which the contenders take
+one after another. The number after × is the ratio to a copy of the input, timed in the same process and the same turns.
+The column `read` times one read of the input. For a gradient, the copy is of one input, although the op reads two.
+Errors are of the first rows, in ULP of the type: the largest, the median, and the largest deviation from 1 of a row's
+sum. Where terms can cancel, the ULP is that of the row's largest result, as in `evenkeel::accuracy`.
 
-- evenkeel is built for the default target, as users build it, and finds its instruction set at run time. candle-nn,
-  llm-samplers and the loops by hand (`naive`, sums in f32) are built for that target too. rten-vecmath is built for the
-  machine's CPU, or for AVX2 with its AVX2 code: without that it is slower. Norms, logsumexp and masks are put together
-  of its functions.
-- The first table of an op has the first of each contender's functions: into memory that is there, if it has such a one.
-  `tensor`, `candle::ops`, `guarded` and `allocating` allocate their results by the default allocator, and pay for the
-  pages where results are large. `in place` runs on a fresh copy each time.
-- `autograd` is forward and backward; so is `forward, into`. Of cross_entropy_backward all forms are.
-- ONNX Runtime can't be held to AVX2, and is left out there. bf16 is torch's alone of the Python side, which runs in a
-  process of its own.
-- A level's first table sums it up: evenkeel's nanoseconds, and how many times as long the fastest other contender
-  takes by its fastest function, below ×1 where it is faster. Functions need not do the same for a gradient: torch's
-  start from what the forward pass kept, evenkeel's compute it again. The picture has
-  the same.
-- For ops that answer with tokens, an error says whether the token is one that the filters leave.
+- evenkeel is built for the default target, as users build it, and selects its instruction set at run time. candle-nn,
+  llm-samplers and the hand-written loops (`naive`, sums in f32) are built for that target too. rten-vecmath is built
+  for the machine's CPU, or for AVX2 with its AVX2 code, because it is slower otherwise. Norms, logsumexp and masks are
+  composed of its functions.
+- The first table of an op has one function of each contender: the one that writes to existing memory, if there is one.
+  `tensor`, `candle::ops`, `guarded` and `allocating` allocate their results with the default allocator, and pay for new
+  pages if results are large. `in place` runs on a fresh copy each time.
+- `autograd` and `forward, into` include the forward pass. So do all forms of cross_entropy_backward.
+- ONNX Runtime can't be limited to AVX2, so that level omits it. Of the Python libraries only torch supports bf16. They
+  run in a separate process.
+- The first table of each level is a summary. It has evenkeel's time, and the time of the fastest other contender as a
+  multiple of it. Below ×1 that contender is faster. Other contenders are represented by their fastest function. For
+  gradients these may do different work: torch's start from values that the forward pass kept, evenkeel's compute them
+  again. The picture uses the same functions.
+- For ops that return tokens, the error only tells whether the filters allow the token.
 ";
 
 pub fn page(levels: &[Level]) -> String {
@@ -56,7 +56,7 @@ pub fn page(levels: &[Level]) -> String {
     text
 }
 
-/// A contender's function, as a column's head.
+/// A contender's function, as the head of a column.
 type Column<'a> = (&'a str, &'a str);
 
 fn column(row: &Row) -> Column<'_> {
@@ -72,12 +72,12 @@ fn times(text: &mut String, rows: &[&Row]) {
     text.push('\n');
     errors(text, &alone, &first);
     if !other.is_empty() {
-        text.push_str("\nThe other forms:\n\n");
+        text.push_str("\nOther forms:\n\n");
         table(text, &alone, &other, false, time);
     }
 }
 
-/// A line for each case, a column for each of these functions.
+/// Writes a line for each case and a column for each of these functions.
 fn table(text: &mut String, rows: &[&Row], columns: &[Column<'_>], baselines: bool, cell: fn(&Row) -> String) {
     let heads: Vec<String> = columns.iter().map(|(name, form)| format!(" {name}, {form} |")).collect();
     let copies = if baselines { " copy | read |" } else { "" };
@@ -104,14 +104,14 @@ fn time(row: &Row) -> String {
     match (row.least(), row.ratio) {
         (Some(least), Some(ratio)) => format!("{} ×{}", digits(least), digits(ratio)),
         (Some(least), None) => digits(least),
-        (None, _) => "refuses".into(),
+        (None, _) => "fails".into(),
     }
 }
 
-/// The worst of all shapes, a line for each type.
+/// Writes the largest errors of all shapes, with a line for each type.
 fn errors(text: &mut String, rows: &[&Row], columns: &[Column<'_>]) {
     let heads: Vec<String> = columns.iter().map(|(name, _)| format!(" {name} |")).collect();
-    let _ = writeln!(text, "| off by, in ULP |{}\n|---|{}", heads.concat(), "---|".repeat(columns.len()));
+    let _ = writeln!(text, "| error, in ULP |{}\n|---|{}", heads.concat(), "---|".repeat(columns.len()));
     for dtype in different(rows.iter().map(|row| &row.record.dtype)) {
         let _ = write!(text, "| {dtype} |");
         for function in columns {
@@ -124,7 +124,7 @@ fn errors(text: &mut String, rows: &[&Row], columns: &[Column<'_>]) {
 }
 
 fn error(found: &[Errors]) -> String {
-    // None, which is no number, is the worst.
+    // `None` means that a result is not a number, so it is the worst.
     let worst = |part: fn(&Errors) -> Option<f64>| found.iter().map(part).try_fold(0.0, |m: f64, e| Some(m.max(e?)));
     let number = |value: Option<f64>| value.map_or("wrong".into(), digits);
     let sums = found.iter().filter_map(|errors| errors.row_sum).reduce(f64::max);
@@ -132,7 +132,7 @@ fn error(found: &[Errors]) -> String {
     format!("{}, median {}{sums}", number(worst(|e| e.worst)), number(worst(|e| e.median)))
 }
 
-/// Wall times on more than one thread beside those on one.
+/// Writes wall times on several threads, and the speed-up over one thread.
 fn spread(text: &mut String, rows: &[&Row]) {
     let spread: Vec<&&Row> = rows.iter().filter(|row| row.record.threads > 1).collect();
     if spread.is_empty() {
@@ -154,7 +154,7 @@ fn spread(text: &mut String, rows: &[&Row]) {
     }
 }
 
-/// Two or three digits that count.
+/// Formats a number with two or three significant digits.
 fn digits(value: f64) -> String {
     match value {
         v if v >= 1e5 => format!("{v:.0e}"),

@@ -1,23 +1,23 @@
-//! Records by instruction set, op and case, each with its ratio to a copy.
+//! Records by instruction set, op and case, with their ratios to a copy.
 
 use crate::record::{Record, Run};
 use std::collections::BTreeMap;
 
-/// What a case's copy in this program is called; that of the Python side is called otherwise.
+/// Name of this program's copy of a case. The Python side uses another name.
 pub const COPY: &str = "copy";
 pub const READ: &str = "read";
 
-/// All that was held to one instruction set.
+/// Rows of one instruction set.
 pub struct Level {
     pub name: String,
     pub facts: BTreeMap<String, String>,
-    /// In the order in which they were run.
+    /// Rows in the order in which they were run.
     pub rows: Vec<Row>,
 }
 
 pub struct Row {
     pub record: Record,
-    /// Of its least CPU time to that of the copy of the same process.
+    /// Ratio of the smallest CPU time to that of the copy in the same process.
     pub ratio: Option<f64>,
 }
 
@@ -26,13 +26,13 @@ impl Row {
         self.record.contender.starts_with(COPY) || self.record.contender == READ
     }
 
-    /// Nanoseconds an element.
+    /// Returns the smallest CPU time, in nanoseconds per element.
     pub fn least(&self) -> Option<f64> {
         self.record.times.map(|times| times.cpu_min)
     }
 }
 
-/// The runs' levels, in the order in which they first come.
+/// Groups the runs by level, in the order of first occurrence.
 pub fn levels(runs: impl Iterator<Item = Run>) -> Vec<Level> {
     let mut levels: Vec<Level> = Vec::new();
     for run in runs {
@@ -61,13 +61,14 @@ fn rows(records: Vec<Record>) -> Vec<Row> {
     records.into_iter().map(row).collect()
 }
 
-/// What a contender's time in a case is taken to be: the first function's of evenkeel, the fastest one's of others.
+/// Returns the time that represents a contender in a case: that of evenkeel's first function, or of the fastest of
+/// others.
 pub fn time_of(case: &[&Row], name: &str) -> Option<f64> {
     let mut times = case.iter().filter(|row| row.record.contender == name).map(|row| row.least());
     if name == "evenkeel" { times.next()? } else { times.flatten().reduce(f64::min) }
 }
 
-/// Different values in the order in which they first come.
+/// Returns the distinct values in the order of first occurrence.
 pub fn different<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut all = Vec::new();
     for value in values {

@@ -1,10 +1,10 @@
-//! Each op beside the fastest of the others.
+//! Summary that compares each op with the fastest other contender.
 
 use super::rows::{Level, Row, different, time_of};
 use std::fmt::Write;
 
-/// A line for each op: of each type in the op's second shape, or its only one, evenkeel's time and how it compares with
-/// that of the fastest other contender.
+/// Writes a line for each op, in its second shape or its only one. For each type it has evenkeel's time, and the ratio
+/// of the fastest other contender's time to it.
 pub fn summary(text: &mut String, level: &Level) {
     let dtypes = different(level.rows.iter().map(|row| row.record.dtype.as_str()));
     text.push_str("\n| op | shape |");

@@ -1,4 +1,4 @@
-//! The table for programs: what the runs were made on and with, then a line for each time.
+//! The table for programs: facts about the runs, then a line for each time.
 
 use super::rows::Level;
 use std::fmt::Write;

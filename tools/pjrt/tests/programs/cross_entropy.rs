@@ -1,4 +1,4 @@
-//! cross_entropy: every option, rows that do not count, and rows of what is not finite.
+//! cross_entropy: every option, ignored rows, and rows that are not finite.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::run;
@@ -49,7 +49,7 @@ fn options<E: Bits>(device: &Device) {
                 }
                 let narrow: Vec<f32> = x.row(row).iter().map(|x| flushed(x.widen()) as f32).collect();
                 let [entropy, z] = reference::cross_entropy(&narrow, targets[row] as usize, &options);
-                // Of the losses' own type: f32, whatever that of the logits is.
+                // Losses are f32, whatever the type of the logits is.
                 worst.check(&case, *loss as f32, entropy + z, entropy.abs().max(z.to_f64()));
             }
             for reduction in [Reduction::Mean, Reduction::Sum] {

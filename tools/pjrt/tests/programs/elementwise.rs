@@ -13,7 +13,7 @@ mod tests {
 
 const COLS: usize = 64;
 
-/// Rows of values of any bits, and of those about the ends of ranges.
+/// Returns rows of random bits, and rows of values near the ends of ranges.
 fn values<E: Bits>() -> Vec<E> {
     let mut values = special::<E>();
     let powers = [-126, -64, -63, 0, 63, 64].map(|exponent| 2f64.powi(exponent));

@@ -1,5 +1,5 @@
-//! Of finite input nothing on the way is infinite either, in programs whose results are not; and the flags that say so
-//! do see what is not finite.
+//! Intermediate values of programs with finite results: finite input makes none of them infinite. The tests also check
+//! that the flags detect values that are not finite.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Program};
@@ -52,7 +52,7 @@ fn flags_see<E: Bits>(device: &Device) {
         x.push_with("not finite", value);
         let program = neuron::softmax(E::DTYPE, 3, 7, &Softmax::default()).unwrap();
         let flags = device.flags(&program, &[&x.bytes()]).unwrap();
-        // The input's magnitude is looked at first; nothing that is computed of it has any.
+        // The flag of the input's magnitude comes first. All values computed from it are finite.
         assert_eq!(flags.iter().max(), Some(&expected));
         assert_eq!(flags.last(), Some(&0));
     }

@@ -1,4 +1,4 @@
-//! Every op by its program, on a real compiler in both forms and operator by operator, against the reference.
+//! Tests of every op's program against the reference: compiled in both forms, and interpreted operator by operator.
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,12 @@
-//! XLA's CPU compiler has two kinds of minimum and maximum, of which one loses NaN. Nothing here may depend on it.
+//! XLA's CPU compiler has two implementations of minimum and maximum, one of which drops NaN. No result may depend on
+//! the choice.
 
 use evenkeel_pjrt::plugin_path;
 use std::process::Command;
 
 const FLAG: &str = "--xla_cpu_enable_fast_min_max=false";
 
-/// Whether this process is of the mode that keeps NaN.
+/// Returns whether this process uses the implementation that keeps NaN.
 pub fn is_other() -> bool {
     std::env::var("XLA_FLAGS").is_ok_and(|flags| flags.contains(FLAG))
 }
@@ -19,7 +20,7 @@ fn all_tests_in_the_other_mode() {
         println!("all_tests_in_the_other_mode: skipped: no PJRT plugin");
         return;
     };
-    // The plugin reads its flags once a process; it ends it for one that it does not know.
+    // The plugin reads its flags once per process. It ends the process if a flag is unknown.
     let flags = std::env::var("XLA_FLAGS").unwrap_or_default();
     let child = Command::new(std::env::current_exe().unwrap())
         .env("XLA_FLAGS", format!("{flags} {FLAG}"))

@@ -1,4 +1,4 @@
-//! rms_norm, alone and with a residual, and layer_norm.
+//! rms_norm, without and with a residual, and layer_norm.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::run;
@@ -37,13 +37,14 @@ fn rows<E: Bits>(cols: usize) -> Matrix<E> {
     x
 }
 
-/// A row as a device has it, if it computes it.
+/// Returns the row that the device computes with: subnormal numbers are flushed if all elements are finite.
 fn row_of<E: Bits>(x: &[E]) -> Vec<f64> {
     let finite = x.iter().all(|x| x.widen().is_finite());
     x.iter().map(|x| if finite { flushed(x.widen()) } else { x.widen() }).collect()
 }
 
-/// What results lose where what they are made of is flushed: as much as a few of the least numbers are over the root.
+/// Returns the error that flushing intermediate values causes: a few of the smallest normal numbers, divided by the
+/// root.
 fn lost(x: &[f64], mean: f64, eps: f64) -> f64 {
     let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
     let root = (squares / x.len() as f64 + eps).sqrt();
@@ -65,7 +66,7 @@ fn rms_norm<E: Bits>(device: &Device) {
         let x = rows::<E>(cols);
         let weight = weights(cols);
         let wide: Vec<f64> = weight.iter().map(|w| f64::from(*w)).collect();
-        // Weight and offset are added up before they are rounded.
+        // Weight and offset are added before they are rounded.
         let summed: Vec<f64> = wide.iter().map(|w| f64::from((w + 1.0) as f32)).collect();
         let by_offset = RmsNorm::default().weight(&weight).weight_offset(1.0).eps(1e-5);
         let cases: [(RmsNorm<'_>, Option<&[f64]>); 5] = [
@@ -104,11 +105,11 @@ fn rms_norm_residual<E: Bits>(device: &Device) {
         let options = RmsNorm::default().weight(&weight).rounding(rounding);
         let (y, sum) = run::rms_norm_residual(device, x.view(), residual, &options).unwrap();
         let (host_y, host_sum) = evenkeel::rms_norm_residual(x.view(), residual, &options).unwrap();
-        // Near a tie, the rounding before the weight may go the other way.
+        // Near a tie, the rounding before the weight may differ.
         let factor = if rounding == Rounding::Once { 1.0 } else { 3.0 };
         let mut worst = Worst::new::<E>("rms_norm", device).times(factor);
         for (i, (sum, host)) in sum.iter().zip(&host_sum).enumerate() {
-            // What is flushed of x and of the residual is less than two of the least normal numbers.
+            // Flushing x and the residual changes the sum by less than two of the smallest normal numbers.
             let near = (sum.widen() - host.widen()).abs() <= 2.0 * f64::from(f32::MIN_POSITIVE);
             assert!(
                 near || sum.bits() == host.bits(),
@@ -161,7 +162,7 @@ fn layer_norm<E: Bits>(device: &Device) {
                 worst.lost = lost(&of_row, of_row.iter().sum::<f64>() / cols as f64, options.eps);
                 let narrow = narrow(&of_row);
                 let expected = reference::layer_norm(&narrow, weight, bias, options.eps);
-                // Terms are as far from the mean as any of the row.
+                // Each term may be as large as the largest of its row.
                 let plain = reference::layer_norm(&narrow, None, None, options.eps);
                 let largest = plain.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
                 let of = |operand: Option<&[f64]>, i: usize| operand.map(|values| values[i].abs());

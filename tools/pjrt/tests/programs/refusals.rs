@@ -1,11 +1,11 @@
-//! What programs are not made of.
+//! Arguments that programs reject.
 
 use evenkeel::neuron::{self, Execute, Interpreter};
 use evenkeel::{
     ClampedExp, ClampedLog, CrossEntropy, DType, Error, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax, neuron::run,
 };
 
-/// Every program of this type and shape.
+/// Makes every program for a type and a shape.
 fn programs(dtype: DType, rows: usize, cols: usize) -> Vec<Result<neuron::Program>> {
     vec![
         neuron::softmax(dtype, rows, cols, &Softmax::default()),
@@ -57,7 +57,7 @@ fn nothing_to_compute() {
     assert_eq!(run::logsumexp(&Interpreter, empty, &Softmax::default()), Ok(vec![f32::NEG_INFINITY; 2]));
 }
 
-/// A device that gives something else than what the program says.
+/// A device whose outputs do not match the program.
 struct Broken(Vec<Vec<u8>>);
 
 impl Execute for Broken {
@@ -80,7 +80,7 @@ fn devices_that_do_not_keep_to_the_program() {
     }
 }
 
-/// Ids of 64 bits end Neuron's compiler; those of the encoder count from 1.
+/// Neuron's compiler crashes on ids of 64 bits, so the encoder counts them from 1.
 #[test]
 fn programs_are_small() {
     let program = neuron::softmax(DType::BF16, 128, 4096, &Softmax::default()).unwrap();

@@ -1,4 +1,4 @@
-//! sample: candidates in exact order, and tokens that are those of the whole row.
+//! sample: candidates in exact order, and tokens that equal those of the whole row.
 
 use crate::support::{Device, Matrix, rng};
 use evenkeel::neuron::{self, Candidates, Execute, run};
@@ -10,7 +10,7 @@ mod tests {
     crate::support::for_each_dtype!(candidates, tokens, masked);
 }
 
-/// Rows of logits, many of them with equals.
+/// Returns rows of logits, many of which have equal values.
 fn rows<E: Bits>(cols: usize) -> Matrix<E> {
     let mut rng = rng();
     let mut x = Matrix::new(cols);
@@ -63,7 +63,7 @@ fn candidates<E: Bits>(device: &Device) {
     }
 }
 
-/// Configurations whose first filters keep no more than 20 tokens, and some of which others are needed.
+/// Configurations whose first filters keep at most 20 tokens, and some that need more.
 fn configs() -> Vec<SamplerConfig> {
     let all = SamplerConfig::default();
     let hugging_face = all.profile(Profile::HuggingFace);
@@ -96,7 +96,7 @@ fn tokens<E: Bits>(device: &Device) {
         let ours = run::sample_rows(device, x.view(), None, 20, &requests).unwrap();
         let host = sample_rows(x.view(), None, &requests).unwrap();
         for (row, name) in x.names.iter().enumerate() {
-            // An error has the NaN that it names.
+            // Compares the texts, because an error may contain a NaN, which does not equal itself.
             assert_eq!(format!("{:?}", ours[row]), format!("{:?}", host[row]), "{name}, {config:?}");
         }
     }
@@ -115,7 +115,7 @@ fn masked<E: Bits>(device: &Device) {
     assert_eq!(ours[1].as_ref().map_err(|error| (error.name(), error.row())), Err(("EmptySupport", Some(1))));
 }
 
-/// As many candidates as there can be, of a vocabulary that has more.
+/// The largest number of candidates, on a vocabulary that is larger.
 #[test]
 fn most_candidates() {
     crate::support::on_each_device("most_candidates", |device| {
@@ -147,7 +147,7 @@ fn candidates_that_do_not_suffice() {
     assert!(draw(1, others.top_k(2)).is_none());
     assert!(draw(1, others.top_k(1)).is_some());
     assert!(draw(0, ours).is_none());
-    // All that there are: the fourth place is empty.
+    // All tokens are candidates: the fourth place is empty.
     let found = Candidates::new(&[3.0, 2.0, 2.0, f32::MIN], &[7, 1, 4, 9], 0, 9).unwrap();
     assert!(found.draw(Request { sampler: &sampler(ours), step }).unwrap().is_some());
     for (tokens, ties) in [([7, 10, 4], 0), ([7, -1, 4], 0), ([7, 9, 4], 0), ([7, 1, 4], -1)] {

@@ -1,4 +1,4 @@
-//! softmax, log_softmax and logsumexp: rows of every kind under masks of every kind.
+//! softmax, log_softmax and logsumexp on rows of every kind under masks of every kind.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::run;
@@ -11,7 +11,7 @@ mod tests {
     crate::support::for_each_dtype!(plain, masked, scaled, refused);
 }
 
-/// Rows that a softmax meets, some of them not of plain numbers.
+/// Rows of typical and hostile logits, some of which are not finite.
 fn rows<E: Bits>(cols: usize) -> Matrix<E> {
     let mut rng = rng();
     let mut x = Matrix::new(cols);
@@ -35,18 +35,18 @@ fn rows<E: Bits>(cols: usize) -> Matrix<E> {
     x
 }
 
-/// Options, and a mask as each row has it.
+/// Options, and the mask with an entry for each logit.
 struct Case<'a, E> {
     x: &'a Matrix<E>,
     options: Softmax<'a>,
     keep: Option<&'a [bool]>,
     bias: Option<&'a [f32]>,
-    /// How much worse than its bound a softcap makes it.
+    /// Factor that multiplies the bounds, because a softcap adds error.
     factor: f64,
 }
 
 impl<E: Bits> Case<'_, E> {
-    /// The logits of a row as devices have them.
+    /// Returns the logits of a row as devices compute them.
     fn logits(&self, row: usize) -> Vec<f64> {
         let (cols, Softmax { scale, softcap, .. }) = (self.x.cols, self.options);
         let logit = |col: usize| {
@@ -76,7 +76,7 @@ impl<E: Bits> Case<'_, E> {
         let mut worst = Worst::new::<E>("softmax", device).times(self.factor);
         let log_y = run::log_softmax(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("log")));
         let mut log_worst = Worst::new::<E>("log_softmax", device).times(self.factor);
-        // Half of a result is a number on the way to it.
+        // An intermediate value is half of the result, so flushing it changes the result twice as much.
         log_worst.lost *= 2.0;
         let lse = run::logsumexp(device, x.view(), options).unwrap_or_else(|e| panic!("{}: {e}", what("lse")));
         let mut lse_worst = Worst::new::<E>("logsumexp", device).times(self.factor);
@@ -117,7 +117,7 @@ fn masked<E: Bits>(device: &Device) {
     let (x, mut rng) = (rows::<E>(65), rng());
     let (rows, cols) = (x.rows(), x.cols);
     let shape = [rows, cols];
-    // The second row is wholly masked, and flags hide what is not finite in every other row.
+    // The second row is fully masked. In every other row, flags mask the values that are not finite.
     let flag = |i: usize, by_chance: bool| {
         i / cols != 1 && by_chance && ((i / cols).is_multiple_of(2) || x.data[i].widen().is_finite())
     };

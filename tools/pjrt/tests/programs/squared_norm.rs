@@ -1,4 +1,4 @@
-//! squared_norm: tensors of every size of numbers, and the first row that is not finite.
+//! squared_norm: tensors with numbers of every magnitude, and the first row that is not finite.
 
 use crate::support::{Device, Matrix, Worst, flushed, rng};
 use evenkeel::neuron::{SquaredNorm, Status, run};
@@ -21,7 +21,7 @@ fn finite<E: Bits>(device: &Device) {
                 panic!("{} is finite", hostile.name);
             };
             let exact: f64 = x.data.iter().map(|x| flushed(x.widen()).powi(2)).sum();
-            // Squares are beyond f32; the norm's root is not.
+            // The squares exceed f32's range, but their root does not.
             worst.check(hostile.name, found.sqrt() as f32, exact.sqrt(), 0.0);
         }
     }

@@ -1,4 +1,4 @@
-//! What runs programs here, rows to run them on, and comparisons.
+//! Devices that run the programs, rows to run them on, and comparisons.
 
 use evenkeel::neuron::{ElementType, Execute, Interpreter, Program};
 use evenkeel::testing::ulp;
@@ -10,16 +10,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::OnceLock;
 
-/// What runs programs.
+/// A device that runs programs.
 pub enum Device {
-    /// Operator by operator, with all guards checked.
+    /// The interpreter, which runs operator by operator and checks all guards.
     Interpreter,
-    /// In both forms, of which the bits must be the same; in the mode that keeps NaN, instrumented instead, where no
-    /// input has any. To do both in both modes would take twice the time, most of which goes into compiling.
+    /// A plugin. In the default mode, programs run in both forms, whose bits must be the same. In the mode that keeps
+    /// NaN, they run instrumented instead, unless an input has NaN. Doing both in both modes would take twice the time,
+    /// most of it for compilation.
     Plugin(&'static Plugin),
 }
 
-/// Calls this for each device; one that is not there is named.
+/// Calls `check` for each device. If there is no plugin, it prints that the test was skipped.
 pub fn on_each_device(test: &str, check: impl Fn(&Device)) {
     if !crate::nan_modes::is_other() {
         check(&Device::Interpreter);
@@ -39,21 +40,21 @@ impl Execute for Device {
         let outputs = plugin.run(program, Form::Hlo, inputs)?;
         if !crate::nan_modes::is_other() {
             let same = plugin.run(program, Form::StableHlo, inputs)? == outputs;
-            return if same { Ok(outputs) } else { failed("its two forms differ".into()) };
+            return if same { Ok(outputs) } else { failed("the results of its two forms differ".into()) };
         }
         if program.inputs().iter().zip(inputs).any(|(spec, bytes)| has_nan(spec.dtype, bytes)) {
             return Ok(outputs);
         }
         match self.flags(program, inputs)?.iter().position(|flag| *flag > 1) {
             None => Ok(outputs),
-            Some(at) => failed(format!("the {at}th of its intermediate values has a NaN")),
+            Some(at) => failed(format!("intermediate value {at} has a NaN")),
         }
     }
 }
 
 impl Device {
-    /// What an instrumented program says of each intermediate value: 0 if it is finite, 1 if it has an infinity, 2 if it
-    /// has a NaN.
+    /// Runs the instrumented program; returns a flag for each intermediate value: 0 if it is finite, 1 if it has an
+    /// infinity, 2 if it has a NaN.
     pub fn flags(&self, program: &Program, inputs: &[&[u8]]) -> Result<Vec<u8>> {
         let program = program.instrumented()?;
         let flags = match self {
@@ -74,7 +75,7 @@ fn has_nan(dtype: ElementType, bytes: &[u8]) -> bool {
     }
 }
 
-/// A test for each type, on each device.
+/// Makes a test for each function. A test runs the function for each type on each device.
 macro_rules! for_each_dtype {
     ($($test:ident),*) => {$(
         #[test]
@@ -95,7 +96,7 @@ pub fn rng() -> StdRng {
     StdRng::seed_from_u64(SEED)
 }
 
-/// Rows of as many numbers each, one behind the other, and what each is.
+/// A matrix with a name for each row.
 pub struct Matrix<E> {
     pub names: Vec<String>,
     pub data: Vec<E>,
@@ -113,7 +114,7 @@ impl<E: Bits> Matrix<E> {
         self.data.extend_from_slice(row);
     }
 
-    /// Rows of numbers about 0 with these standard deviations, or near them.
+    /// Appends rows of random numbers around 0, one for each of these approximate standard deviations.
     pub fn push_random(&mut self, rng: &mut StdRng, spreads: &[f64]) {
         for spread in spreads {
             let bell = |rng: &mut StdRng| (0..4).map(|_| rng.random_range(-1.0..1.0)).sum::<f64>() * spread;
@@ -122,7 +123,7 @@ impl<E: Bits> Matrix<E> {
         }
     }
 
-    /// The last row with one of its numbers replaced.
+    /// Appends the last row with one of its numbers replaced.
     pub fn push_with(&mut self, name: &str, value: E) {
         let mut row = self.row(self.rows() - 1).to_vec();
         row[self.cols / 2] = value;
@@ -146,18 +147,18 @@ impl<E: Bits> Matrix<E> {
     }
 }
 
-/// As a device has it: in f32, 0 below the least normal number.
+/// Returns the value that a device computes with: rounded to f32, and 0 if subnormal.
 pub fn flushed(x: f64) -> f64 {
     let narrow = x as f32;
     if narrow.is_subnormal() { 0.0 } else { f64::from(narrow) }
 }
 
-/// Checks results against the bound of their op, and tells the worst when it is dropped.
+/// A check of results against the bound of their op. It prints the largest error when it is dropped.
 pub struct Worst {
     what: String,
     bound: f64,
     worst: f64,
-    /// What may be lost where numbers below the least normal one are flushed on the way.
+    /// Error that is allowed because numbers below the smallest normal one are flushed.
     pub lost: f64,
 }
 
@@ -173,13 +174,13 @@ impl Worst {
         }
     }
 
-    /// So many times the bound.
+    /// Multiplies the bound.
     pub fn times(mut self, factor: f64) -> Self {
         self.bound *= factor;
         self
     }
 
-    /// In ULP at the result, or at a larger term.
+    /// Checks a result. The error is in ULP of the exact result, or of a larger term.
     pub fn check<E: Element>(&mut self, case: &str, got: E, exact: f64, term: f64) {
         if (got.widen() - exact).abs() <= self.lost {
             return;
@@ -188,7 +189,11 @@ impl Worst {
         let at = if near.is_finite() { near.max(term.abs()) } else { near };
         let error = ulp::error_at(got, exact, at);
         let Worst { what, bound, .. } = self;
-        assert!(error <= *bound, "{what}, {case}: {:e} is {error} ULP off {exact:e}", got.widen());
+        assert!(
+            error <= *bound,
+            "{what}, {case}: {:e} has an error of {error} ULP; the exact result is {exact:e}",
+            got.widen()
+        );
         self.worst = self.worst.max(error);
     }
 
@@ -202,6 +207,6 @@ impl Worst {
 
 impl Drop for Worst {
     fn drop(&mut self) {
-        println!("{}: at worst {:.4} of {} ULP", self.what, self.worst, self.bound);
+        println!("{}: largest error {:.4} ULP, bound {} ULP", self.what, self.worst, self.bound);
     }
 }

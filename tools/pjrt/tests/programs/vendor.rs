@@ -1,5 +1,5 @@
-//! The sampler that rejects its own probabilities: that of NxD Inference, step by step in f32, beside ours on the same
-//! logits in bf16.
+//! Comparison with a sampler that rejects its own probabilities: that of NxD Inference, reimplemented step by step in
+//! f32. Both samplers get the same logits, in bf16.
 
 use crate::support::{Device, on_each_device, rng};
 use evenkeel::neuron::run;
@@ -8,11 +8,12 @@ use half::bf16;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-/// The first candidates on which everything works, and what excludes them.
+/// Number of candidates that all steps work on.
 const GLOBAL_TOP_K: usize = 256;
+/// Logit of excluded candidates.
 const SENTINEL: f32 = -3000.0;
 
-/// What a batch is sampled with: each row of it with the same.
+/// Sampling parameters of a batch, the same for each row.
 #[derive(Clone, Copy, Debug)]
 struct Parameters {
     top_k: usize,
@@ -32,7 +33,7 @@ fn cumulative(row: &[f32]) -> Vec<f32> {
     row.iter().map(|p| (sum += p, sum).1).collect()
 }
 
-/// Tokens and their probabilities, for each row.
+/// Computes tokens and their probabilities for each row.
 fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
     let first = |row: &[f32]| {
         let mut order: Vec<usize> = (0..row.len()).collect();
@@ -48,7 +49,7 @@ fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
         })
         .collect();
     let sums: Vec<Vec<f32>> = scaled.iter().map(|row| cumulative(&softmax(row))).collect();
-    // Of the whole batch.
+    // The smallest sum of the whole batch.
     let least = sums.iter().flatten().copied().fold(f32::INFINITY, f32::min);
     let threshold = least.max(of.top_p);
     (scaled.iter().zip(&sums).zip(orders))
@@ -60,7 +61,8 @@ fn vendor(rows: &[&[f32]], of: Parameters) -> Vec<Vec<(usize, f32)>> {
         .collect()
 }
 
-/// Whether it has NaN, or gives tokens that the parameters exclude more than a hundredth.
+/// Returns whether the result has NaN, gives excluded tokens more than 0.01 in total, or belongs to a row without a
+/// valid token.
 fn fails(row: &[f32], found: &[(usize, f32)], config: &SamplerConfig) -> bool {
     if found.iter().any(|(_, p)| p.is_nan()) {
         return true;
@@ -70,12 +72,12 @@ fn fails(row: &[f32], found: &[(usize, f32)], config: &SamplerConfig) -> bool {
     found.iter().filter(|(token, _)| is_excluded(*token)).map(|(_, p)| p).sum::<f32>() > 0.01
 }
 
-/// Rows of one kind.
+/// A kind of rows.
 struct Kind {
     name: &'static str,
     of: Parameters,
     logit: fn(&mut StdRng, usize) -> f64,
-    /// Whether the vendor's sampler must fail on each of them.
+    /// Whether the vendor's sampler must fail on each row.
     breaks: bool,
 }
 
@@ -126,7 +128,7 @@ fn bell(rng: &mut StdRng) -> f64 {
     (0..4).map(|_| rng.random_range(-4.0..4.0)).sum()
 }
 
-/// 10,000 rows: each has a valid token, or says that it has none.
+/// Checks 10,000 rows: each yields a valid token, or an error if there is none.
 #[test]
 fn field_failure_of_the_sampler() {
     on_each_device("field_failure_of_the_sampler", |device| {
@@ -166,13 +168,13 @@ fn field_failure_of_the_sampler() {
             }
         }
         println!(
-            "of {} rows the vendor's sampler fails on {failed}; here {drawn} have a valid token, the others none",
+            "the vendor's sampler fails on {failed} of {} rows; Evenkeel has a valid token for {drawn}, else an error",
             rows * KINDS.len()
         );
     });
 }
 
-/// What the vendor's sampler is said to give, so that it is known to be that.
+/// Checks documented results of the vendor's sampler, to show that the reimplementation is right.
 #[test]
 fn the_vendors_sampler_is_as_documented() {
     let of = |top_k, top_p, temperature| Parameters { top_k, top_p, temperature };
