@@ -161,7 +161,7 @@ pub enum Error {
         /// Rank that holds the value; the lowest if there are several.
         rank: usize,
     },
-    /// A Neuron device reported a fault that another backend does not solve.
+    /// A Neuron device had a fault for which no other backend may be used instead.
     #[cfg(feature = "neuron")]
     #[error("neuron: {0}")]
     Neuron(crate::neuron::Fault),

@@ -387,7 +387,8 @@ impl Resolved<'_> {
         }
     }
 
-    /// Writes the bias of a lane from `low` on, if it is the only bias and f32 represents its values exactly.
+    /// Writes the bias of a lane, from `low` on, to `to` and returns it. Returns `None` if there is another bias, or if
+    /// f32 cannot represent its values exactly.
     #[inline(always)]
     pub fn narrow_bias_to<'t, I: Isa>(&self, isa: I, lane: usize, low: usize, to: &'t mut [f32]) -> Option<&'t [f32]> {
         if let Some((bias, range)) = self.narrow_bias(lane, low, low + to.len()) {

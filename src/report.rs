@@ -17,7 +17,7 @@ pub struct Counts {
     /// Number of input rows.
     pub rows: u64,
     /// Number of fully masked rows, whose result the [`FullyMasked`](crate::FullyMasked) policy defined.
-    pub wholly_masked: u64,
+    pub fully_masked: u64,
     /// Number of rows that hold a NaN.
     pub nan: u64,
     /// Number of rows that hold an infinity which is not a mask. Their output is NaN, except in logsumexp and the
@@ -28,7 +28,7 @@ pub struct Counts {
 impl Counts {
     /// Returns whether no row was fully masked or non-finite.
     pub fn is_clean(&self) -> bool {
-        self.wholly_masked == 0 && self.nan == 0 && self.infinite == 0
+        self.fully_masked == 0 && self.nan == 0 && self.infinite == 0
     }
 
     /// Counts a row that holds a non-finite `value`.
@@ -43,7 +43,7 @@ impl Counts {
     pub(crate) fn add(&mut self, other: &Counts) {
         self.calls += other.calls;
         self.rows += other.rows;
-        self.wholly_masked += other.wholly_masked;
+        self.fully_masked += other.fully_masked;
         self.nan += other.nan;
         self.infinite += other.infinite;
     }
@@ -96,7 +96,7 @@ impl fmt::Display for Met {
             write!(f, "{separator}{op}: ")?;
             let mut parts = Vec::new();
             for (count, what) in
-                [(counts.wholly_masked, "fully masked"), (counts.nan, "with NaN"), (counts.infinite, "with infinity")]
+                [(counts.fully_masked, "fully masked"), (counts.nan, "with NaN"), (counts.infinite, "with infinity")]
             {
                 if count > 0 {
                     parts.push(format!("{count} of {} rows {what}", counts.rows));
@@ -128,7 +128,7 @@ thread_local! {
 /// use evenkeel::{Rows, Softmax, report, softmax};
 /// let inf = f32::NEG_INFINITY;
 /// let (y, met) = report::scope(|| softmax(Rows::new(&[0.0, 1.0, inf, inf], 2, 2)?, &Softmax::default()));
-/// assert_eq!(met.op("softmax").wholly_masked, 1);
+/// assert_eq!(met.op("softmax").fully_masked, 1);
 /// assert_eq!(met.to_string(), "softmax: 1 of 2 rows fully masked");
 /// # y.map(|_| ())
 /// # .map_err(|e: evenkeel::Error| e)?;

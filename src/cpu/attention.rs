@@ -7,23 +7,23 @@
 //! computed in f64 if the scale is outside [`NARROW_SCALES`]. Blocks are merged in f64, in order (`merge`). Neither the
 //! grouping of rows nor the number of threads affects the bits.
 
-mod few;
+mod decode;
 pub mod merge;
 mod narrow;
 mod pack;
-mod parts;
 mod product;
+mod split_kv;
 pub mod wide;
 
-pub use parts::Parts;
+pub use split_kv::Parts;
 #[cfg(feature = "sharded")]
-pub use parts::Shape;
+pub use split_kv::Shape;
 #[cfg(feature = "sharded")]
 pub use wide::SMALL;
 
 use super::lanes::Met;
 use super::scores::Scores;
-use super::scratch::{self, Scratch, room};
+use super::scratch::{self, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
@@ -181,7 +181,7 @@ pub fn apply<'a, E: Element>(
     out: Output<'a, E>,
     lse: Option<&mut [f64]>,
 ) -> Result<(&'a mut [E], Met)> {
-    if parts.is_none() && parts::are_worth_it(&call) {
+    if parts.is_none() && split_kv::are_worth_it(&call) {
         let parts = Parts::of(call)?;
         return run(call, Some(std::slice::from_ref(&parts)), out, lse);
     }
@@ -310,7 +310,7 @@ impl Buffers {
     /// Resets the rows to their state before the first key.
     #[inline(always)]
     fn start<E: Element>(&mut self, call: &Attention<'_, E>, rows: Range<usize>) {
-        room(&mut self.out, rows.len() * call.v.shape()[3]).fill(0.0);
+        scratch_slice(&mut self.out, rows.len() * call.v.shape()[3]).fill(0.0);
         self.states.clear();
         self.states.extend(rows.map(|row| State::new(call.sink(row)).scaled(call.factor)));
     }
@@ -409,7 +409,7 @@ fn finish<I: Isa, E: Element>(
 ) -> Written {
     let to = Span::new(out, to);
     if state.is_empty() {
-        met.counts.wholly_masked += 1;
+        met.counts.fully_masked += 1;
         return match call.scores.fully_masked {
             FullyMasked::Zeros => to.fill(E::ZERO).into(),
             FullyMasked::Uniform => {

@@ -4,10 +4,10 @@
 //! may the sums it is computed from.
 
 use super::moments::{add_square, unit_for};
-use super::whole::{self, Overwrite, Overwriting, Pass};
+use super::tensor_reduce::{self, Overwrite, Overwriting, Pass};
 use crate::element::Element;
 use crate::error::Result;
-use crate::math::sum::{GROUP, group_o, rule_o, sum_of_tiles};
+use crate::math::sum::{GROUP, group_o, sum_of_tiles, tiled_sum};
 use crate::ops::clip_grad_norm::NormType;
 use crate::simd::{self, Float, Isa, LANES, MaskBits, Span, fold};
 
@@ -43,9 +43,9 @@ pub struct Tiles {
 /// Returns the tiles of `x`, which starts at a tile boundary. Elements of f64 are multiplied by `unit` first.
 pub fn tiles<E: Element>(x: &[E], norm_type: NormType, unit: f64) -> Result<Tiles> {
     let (sums, seen) = match norm_type {
-        NormType::Infinity => whole::tiles(x, Largest)?,
-        NormType::One => whole::tiles(x, Magnitudes::<false> { unit })?,
-        NormType::Two => whole::tiles(x, Magnitudes::<true> { unit })?,
+        NormType::Infinity => tensor_reduce::tiles(x, Largest)?,
+        NormType::One => tensor_reduce::tiles(x, Magnitudes::<false> { unit })?,
+        NormType::Two => tensor_reduce::tiles(x, Magnitudes::<true> { unit })?,
     };
     Ok(Tiles { sums, largest: if seen.nan { f64::NAN } else { seen.largest() } })
 }
@@ -77,8 +77,8 @@ impl Norm {
         let terms = parts.iter().map(|part| scaled(part.value, times * (part.exponent - exponent)));
         let value = match norm_type {
             NormType::Infinity => terms.fold(0.0, f64::max),
-            NormType::One => rule_o(&terms.collect::<Vec<_>>()),
-            NormType::Two => rule_o(&terms.collect::<Vec<_>>()).sqrt(),
+            NormType::One => tiled_sum(&terms.collect::<Vec<_>>()),
+            NormType::Two => tiled_sum(&terms.collect::<Vec<_>>()).sqrt(),
         };
         Norm { value, exponent }
     }

@@ -1,6 +1,6 @@
 //! Clamping of elements to a symmetric range.
 
-use super::whole::{Overwrite, Overwriting};
+use super::tensor_reduce::{Overwrite, Overwriting};
 use crate::element::Element;
 use crate::error::Result;
 use crate::simd::{self, Float, Isa, MaskBits, Span};

@@ -101,7 +101,7 @@ impl CrossEntropy<'_> {
                 let log_sum = live.log_sum(isa, x, &mut scratch.made);
                 self.loss(isa, x, target, &live, log_sum)
             }
-            row => self.stand_in::<E>(&row, index, target, met),
+            row => self.fill_value::<E>(&row, index, target, met),
         }
     }
 
@@ -119,8 +119,8 @@ impl CrossEntropy<'_> {
 
     /// Returns the loss of a row that is not live: its terms are NaN or infinite.
     #[inline(always)]
-    pub fn stand_in<E: Element>(&self, row: &Row<'_>, index: usize, target: usize, met: &mut Met) -> RowLoss {
-        row.stand_in(index, self.scores.fully_masked, met, E::ZERO, E::ZERO);
+    pub fn fill_value<E: Element>(&self, row: &Row<'_>, index: usize, target: usize, met: &mut Met) -> RowLoss {
+        row.fill_value(index, self.scores.fully_masked, met, E::ZERO, E::ZERO);
         let term = if matches!(row, Row::Masked) { f64::INFINITY } else { f64::NAN };
         let counts = self.weight(target) != 0.0 || self.label_smoothing != 0.0;
         RowLoss {

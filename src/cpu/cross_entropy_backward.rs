@@ -122,7 +122,7 @@ impl<E: Element> Kernel for OneRow<'_, '_, E> {
         let OneRow { op, index, target, span, loss, scratch, met } = self;
         let row = op.forward.scores.read(isa, index, span.source(), &mut scratch.logits);
         let Row::Live(live) = row else {
-            *loss = op.forward.stand_in::<E>(&row, index, target, met);
+            *loss = op.forward.fill_value::<E>(&row, index, target, met);
             return span.fill(if matches!(row, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
         let (columns, len) = (&span.source()[live.columns.clone()], span.len());

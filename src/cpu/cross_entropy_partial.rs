@@ -219,7 +219,7 @@ impl CrossEntropy<'_> {
                 let distances = if self.label_smoothing == 0.0 { 0.0 } else { Distance::total(&sums.distances) };
                 Some(self.combine(all, target, (live.max, sums.logit?), log_sum, distances))
             }
-            row => Some(self.stand_in::<E>(&row, index, target, met)),
+            row => Some(self.fill_value::<E>(&row, index, target, met)),
         }
     }
 }
@@ -270,7 +270,7 @@ impl Gradients<'_> {
         let Some(target) = forward.target(row) else { return span.fill(E::ZERO).into() };
         let known = found.row();
         let Row::Live(_) = known else {
-            forward.stand_in::<E>(&known, row, target, met);
+            forward.fill_value::<E>(&known, row, target, met);
             return span.fill(if matches!(known, Row::Masked) { E::ZERO } else { E::NAN }).into();
         };
         let live = self.part.live(isa, row, span.source(), found, [logits, beside]);

@@ -29,22 +29,22 @@ pub struct ExpSum {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rest {
     units: u128,
-    finer: Finer,
+    finer: RescaleExponent,
 }
 
 /// Exponent of the power of two that scales the largest exponential below the maximum's to between 1/2 and 1. At most
 /// 126.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Finer(u32);
+pub struct RescaleExponent(u32);
 
-impl Finer {
+impl RescaleExponent {
     /// Computes the exponent from a row's maximum and the largest logit below it.
     pub fn new(max: f64, second: f64) -> Self {
         /// Exceeds the error of the exponentials, so that no scaled exponential exceeds 1.
         const ASIDE: f64 = 1.0 / (1 << 20) as f64;
         let steps = (max - second) * std::f64::consts::LOG2_E - ASIDE;
         // At 2^126 even the smallest nonzero exponentials keep all their bits.
-        Finer(steps.clamp(0.0, 126.0) as u32)
+        RescaleExponent(steps.clamp(0.0, 126.0) as u32)
     }
 
     fn factor(self) -> f32 {
@@ -61,7 +61,7 @@ impl ExpSum {
     /// Computes the f32 sum for the logarithm of a max-dominated row, whose sum is barely above 1. The row has
     /// `row_len` columns.
     #[inline(always)]
-    pub fn peaked<I: Isa>(isa: I, units: u128, exps: &[f32], finer: Finer, row_len: usize) -> Self {
+    pub fn max_dominated<I: Isa>(isa: I, units: u128, exps: &[f32], finer: RescaleExponent, row_len: usize) -> Self {
         let rest = Rest { units: isa.outline(RestOf { exps, finer, row_len }), finer };
         ExpSum { units, rest, ..ExpSum::default() }
     }
@@ -88,7 +88,7 @@ impl ExpSum {
             |i| terms.block(isa, i),
         );
         let mut sum = ExpSum { grids, ..ExpSum::default() };
-        if row_len.is_some_and(|row_len| sum.is_peaked(row_len)) {
+        if row_len.is_some_and(|row_len| sum.is_max_dominated(row_len)) {
             let (one, zero) = (isa.f64(1.0), isa.f64(0.0));
             sum.bins = Bins::of(
                 isa,
@@ -105,14 +105,14 @@ impl ExpSum {
 
     /// Returns whether the row is max-dominated: its f64 sum is so little above 1, or below it, that the
     /// partial sums leave few digits of the rest.
-    fn is_peaked(&self, row_len: usize) -> bool {
+    fn is_max_dominated(&self, row_len: usize) -> bool {
         let [first, second, _] = self.grids;
         (first - 1.0) + second < row_len as f64 / (1u64 << 34) as f64
     }
 
     /// Returns how far an f64 sum for a logarithm is above 1.
     pub fn above_one(&self, row_len: usize) -> f64 {
-        if self.is_peaked(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
+        if self.is_max_dominated(row_len) { self.bins.value().0 } else { self.without_ones(1.0).0 }
     }
 
     /// Adds the sum of another part.
@@ -120,7 +120,7 @@ impl ExpSum {
         self.units += other.units;
         self.grids.iter_mut().zip(other.grids).for_each(|(sum, more)| *sum += more);
         self.rest.units += other.rest.units;
-        self.rest.finer = Finer(self.rest.finer.0.max(other.rest.finer.0));
+        self.rest.finer = RescaleExponent(self.rest.finer.0.max(other.rest.finer.0));
         self.bins.merge(other.bins);
     }
 
@@ -218,7 +218,7 @@ impl ExpSum {
 
     /// Builds the sum of a row of this length from the added integers of all parts, without bins. `finer` is the full
     /// row's.
-    pub fn of_units<E: Element>(units: [u64; UNITS], finer: Finer, row_len: usize) -> Self {
+    pub fn of_units<E: Element>(units: [u64; UNITS], finer: RescaleExponent, row_len: usize) -> Self {
         if E::IS_F64 {
             let grids = std::array::from_fn(|i| units[i] as i64 as f64 * GRIDS[i]);
             return ExpSum { grids, ..ExpSum::default() };
@@ -275,7 +275,7 @@ impl Terms for &[f64] {
 /// Sums the terms below 1, each scaled by the power of two.
 struct RestOf<'a> {
     exps: &'a [f32],
-    finer: Finer,
+    finer: RescaleExponent,
     row_len: usize,
 }
 

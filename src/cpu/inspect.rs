@@ -1,7 +1,7 @@
 //! Counts of non-finite elements of a tensor, and statistics of the finite ones.
 
 use super::moments::unit_for;
-use super::whole::{Pass, pass};
+use super::tensor_reduce::{Pass, pass};
 use crate::element::Element;
 use crate::error::Result;
 use crate::math::sum::{GROUP, group_o};

@@ -45,7 +45,7 @@ impl LogSoftmax<'_> {
         let row = self.0.read(isa, index, span.source(), &mut scratch.logits);
         let Row::Live(live) = row else {
             let uniform = E::from_wide(-log_scalar(isa, span.len() as f64).0);
-            return span.fill(row.stand_in(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
+            return span.fill(row.fill_value(index, self.0.fully_masked, met, E::NEG_INFINITY, uniform)).into();
         };
         let log_sum = live.log_sum(isa, span.source(), &mut scratch.made);
         write_live(isa, &live, log_sum, span)

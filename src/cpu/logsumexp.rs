@@ -106,11 +106,11 @@ impl Row<'_> {
     pub fn log_sum_exp<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met) -> E {
         match self {
             Row::Infinite(_) => {
-                self.stand_in(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
+                self.fill_value(index, FullyMasked::Zeros, met, E::ZERO, E::ZERO);
                 E::INFINITY
             }
             // A fully masked row is a sum of no terms, -inf, under every policy that does not reject it.
-            row => row.stand_in(index, policy, met, E::NEG_INFINITY, E::NEG_INFINITY),
+            row => row.fill_value(index, policy, met, E::NEG_INFINITY, E::NEG_INFINITY),
         }
     }
 }

@@ -39,7 +39,7 @@ impl MeanPool<'_> {
     /// Counts the columns of a sequence whose tokens are all masked. A sequence of no tokens is not counted.
     pub fn count_masked(&self, sequence: usize, len: usize, columns: usize, met: &mut Met) {
         if len > 0 {
-            met.counts.wholly_masked += columns as u64;
+            met.counts.fully_masked += columns as u64;
             if self.refuses {
                 met.first_refused = met.first_refused.or(Some(sequence));
             }

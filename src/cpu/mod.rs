@@ -103,7 +103,7 @@ pub(crate) mod softmax_partial;
 pub(crate) mod swiglu;
 #[cfg(feature = "train")]
 pub(crate) mod swiglu_backward;
+pub(crate) mod tensor_reduce;
 pub(crate) mod transpose;
-pub(crate) mod whole;
 
 pub use kernels::Kernels;

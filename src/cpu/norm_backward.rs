@@ -9,7 +9,7 @@ pub mod partial;
 
 use super::lanes::{Ends, LaneKernel, Met};
 use super::moments::{Kept, Moments, OfRow, Whole, power_of_two};
-use super::scratch::{Scratch, room};
+use super::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::math::sum::sums_o_beside;
@@ -104,9 +104,9 @@ fn narrow_weights<'s, I: Isa, E: Element>(
     match norm.weight {
         Some(Floats::F64(_)) => None,
         _ if E::IS_F64 => None,
-        Some(weight) => Some(weight.narrow(isa, 0..cols, room(buffer, cols))),
+        Some(weight) => Some(weight.narrow(isa, 0..cols, scratch_slice(buffer, cols))),
         None => {
-            let ones = room(buffer, cols);
+            let ones = scratch_slice(buffer, cols);
             ones.fill(1.0);
             Some(ones)
         }

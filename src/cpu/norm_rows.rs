@@ -3,7 +3,7 @@
 
 use super::lanes::{Ends, Met};
 use super::moments::Moments;
-use super::scratch::{Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::smallest::Smallest;
 use crate::element::Element;
 use crate::floats::Floats;
@@ -246,10 +246,10 @@ impl<'a> Operands<'a> {
         for ((i, floats), buffers) in norm.operands().into_iter().enumerate().zip(buffers) {
             let Some(floats) = floats else { continue };
             if some_narrow {
-                operands.narrow[i] = floats.narrow(isa, columns.clone(), room(&mut buffers.f32s, count));
+                operands.narrow[i] = floats.narrow(isa, columns.clone(), scratch_slice(&mut buffers.f32s, count));
             }
             if some_wide {
-                operands.wide[i] = floats.wide(isa, columns.clone(), room(&mut buffers.f64s, count));
+                operands.wide[i] = floats.wide(isa, columns.clone(), scratch_slice(&mut buffers.f64s, count));
             }
         }
         operands

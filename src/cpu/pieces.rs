@@ -1,7 +1,7 @@
 //! Rule O over a row that is split into pieces. A full tile inside one piece is sent as its sum, and all other terms
 //! are sent unsummed.
 
-use crate::math::sum::{TILE, rule_o, sum_o, sum_of_tiles};
+use crate::math::sum::{TILE, sum_o, sum_of_tiles, tiled_sum};
 use crate::simd::{Isa, block};
 
 /// Consecutive terms of a row.
@@ -71,7 +71,7 @@ pub fn sum(pieces: &[Piece]) -> f64 {
         sums.open.extend_from_slice(&piece.tail);
     }
     if !sums.open.is_empty() {
-        sums.tiles.push(rule_o(&sums.open));
+        sums.tiles.push(tiled_sum(&sums.open));
     }
     sum_of_tiles(&sums.tiles)
 }
@@ -96,7 +96,7 @@ impl Sums {
     /// Sums the open terms once they fill a tile.
     fn close(&mut self) {
         if self.open.len() == TILE {
-            self.tiles.push(rule_o(&self.open));
+            self.tiles.push(tiled_sum(&self.open));
             self.open.clear();
         }
     }

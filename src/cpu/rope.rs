@@ -1,7 +1,7 @@
 //! Rotary embedding of a row. Each pair is rotated in f64 and rounded once.
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
-use super::scratch::{Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
@@ -73,7 +73,8 @@ impl Rope<'_> {
         buffers: &mut Buffers,
     ) -> Written {
         if self.interleaved {
-            let (buffer, angles) = room(&mut buffers.f64s, 6 * (span.len() / 2)).split_at_mut(4 * (span.len() / 2));
+            let (buffer, angles) =
+                scratch_slice(&mut buffers.f64s, 6 * (span.len() / 2)).split_at_mut(4 * (span.len() / 2));
             return self.rotate(isa, index, angles).neighbours(span, buffer);
         }
         self.halves(
@@ -100,7 +101,7 @@ impl Rope<'_> {
         of: impl Fn(&[E; LANES], [&[f32; LANES]; N]) -> I::F64,
     ) -> Written {
         let half = span.len() / 2;
-        let rotate = self.rotate(isa, index, room(&mut buffers.f64s, 2 * half));
+        let rotate = self.rotate(isa, index, scratch_slice(&mut buffers.f64s, 2 * half));
         let (first, second) = span.split_at(half);
         let [first, second] = Span::map_both_with(
             [first, second],

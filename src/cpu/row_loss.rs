@@ -4,7 +4,7 @@
 use super::bce_with_logits::{self, Bce};
 use super::kl_div::{self, KlDiv};
 use super::lanes::Ends;
-use super::scratch::{self, room};
+use super::scratch::{self, scratch_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::floats::Floats;
@@ -162,9 +162,9 @@ impl<E: Element> Work for Losses<'_, E> {
         scratch::with(
             #[inline(always)]
             |scratch| {
-                let x = room(&mut scratch.logits.f64s, cols);
-                let dx = room(&mut scratch.made.f64s, cols);
-                let beside = room(&mut scratch.beside.f64s, cols);
+                let x = scratch_slice(&mut scratch.logits.f64s, cols);
+                let dx = scratch_slice(&mut scratch.made.f64s, cols);
+                let beside = scratch_slice(&mut scratch.beside.f64s, cols);
                 for i in 0..rows {
                     let losses = &mut losses[i * each..][..each];
                     let span = match &mut logits {

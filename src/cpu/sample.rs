@@ -5,14 +5,14 @@
 //! exponentials over the support. Tokens are ordered by descending logit, and equal ones by index.
 
 mod candidates;
-#[cfg(feature = "sharded")]
-pub mod dealt;
 mod filters;
 mod prefix;
 mod rows;
 mod scale;
 #[cfg(feature = "sharded")]
 mod search;
+#[cfg(feature = "sharded")]
+pub mod sharded_row;
 mod top_p;
 mod typical;
 mod whole;
@@ -206,7 +206,7 @@ impl<E: Element> Kernel for OfRow<'_, E> {
                 Err(Error::NonFiniteInput { op: OP, row, index, value: f64::NAN })
             }
             Row::Masked => {
-                counts.wholly_masked += 1;
+                counts.fully_masked += 1;
                 Err(Error::EmptySupport { op: OP, row, vocabulary: x.len() })
             }
             Row::Infinite(live) => {

@@ -15,7 +15,7 @@ pub use exps::{Exps, exp_f64, leaves_digits, log_of_units};
 pub use extrema::{Plain, halve};
 
 use super::lanes::Met;
-use super::scratch::{Buffers, room};
+use super::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::mask::{FullyMasked, Resolved, saturate};
 use crate::math::tanh::tanh;
@@ -54,7 +54,7 @@ impl Row<'static> {
 impl Row<'_> {
     /// Returns the value that fills a row that is not live, and counts the row in `met`.
     #[inline(always)]
-    pub fn stand_in<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met, zero: E, uniform: E) -> E {
+    pub fn fill_value<E: Element>(&self, index: usize, policy: FullyMasked, met: &mut Met, zero: E, uniform: E) -> E {
         match self {
             Row::Live(_) => E::NAN,
             Row::Nan(_) => {
@@ -66,7 +66,7 @@ impl Row<'_> {
                 E::NAN
             }
             Row::Masked => {
-                met.counts.wholly_masked += 1;
+                met.counts.fully_masked += 1;
                 if policy == FullyMasked::Error {
                     met.first_refused = met.first_refused.or(Some(index));
                 }
@@ -148,15 +148,15 @@ impl Scores<'_> {
         if self.is_plain() && keep.is_none() {
             return classify(columns, Logits::Direct, extrema(isa, x));
         }
-        if !E::IS_F64 && self.narrow_logits(isa, lane, low, x, keep, room(f32s, x.len())) {
+        if !E::IS_F64 && self.narrow_logits(isa, lane, low, x, keep, scratch_slice(f32s, x.len())) {
             let logits = &f32s[..x.len()];
             return classify(columns, Logits::F32(logits), extrema(isa, logits));
         }
-        let logits = room(f64s, x.len());
+        let logits = scratch_slice(f64s, x.len());
         self.wide_logits(isa, lane, low, x, keep, logits);
         let found = extrema(isa, &*logits);
         if !E::IS_F64 && is_exact_f32(isa, logits) {
-            let narrow = room(f32s, x.len());
+            let narrow = scratch_slice(f32s, x.len());
             Span::in_place(&mut *narrow).map_from_wide(
                 isa,
                 &*logits,
@@ -319,7 +319,7 @@ impl<'s> Live<'s> {
     {
         let logits = match self.logits {
             Logits::F32(z) if !exact => {
-                let wide = room(&mut buffers.f64s, z.len());
+                let wide = scratch_slice(&mut buffers.f64s, z.len());
                 Logits::F64(Span::in_place(wide).map_from_wide(
                     isa,
                     z,

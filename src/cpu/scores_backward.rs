@@ -13,7 +13,7 @@ pub mod partial;
 
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Logits, Row, Scores};
-use super::scratch::{Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::transpose::gather;
 use crate::element::Element;
 use crate::mask::saturate;
@@ -168,7 +168,7 @@ pub fn settle<'r, 's, E: Element>(
     met: &mut Met,
 ) -> Option<(&'r Live<'r>, Option<&'s [u8]>)> {
     // Only counts the lane. A fill value does not depend on the scores, so its gradient is 0.
-    row.stand_in(index, scores.fully_masked, met, E::ZERO, E::ZERO);
+    row.fill_value(index, scores.fully_masked, met, E::ZERO, E::ZERO);
     match row {
         Row::Masked => None,
         Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => Some((live, flags(live, x, buffer))),
@@ -393,7 +393,7 @@ pub fn slopes<'s, I: Isa, E: Element>(
     buffer: &'s mut Vec<f64>,
 ) -> Option<&'s [f64]> {
     let cap = scores.softcap?;
-    let slopes = room(buffer, x.len());
+    let slopes = scratch_slice(buffer, x.len());
     isa.outline(Slopes { scores, cap, scale, x, slopes: &mut *slopes });
     Some(slopes)
 }

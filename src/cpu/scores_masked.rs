@@ -6,7 +6,7 @@
 //! and these together decide the path of the row.
 
 use super::scores::{Scores, halve};
-use super::scratch::{Buffers, room};
+use super::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::KeptSum;
 use crate::math::softmax_exp::{SMALL_MAXIMUM, SoftmaxExp};
@@ -171,13 +171,13 @@ impl Scores<'_> {
         let Some(mask) = &self.mask else { return Some(Bias::None) };
         let bias = match mask.bias_of_f32(lane, low, high) {
             None if mask.has_bias() => {
-                Some(mask.narrow_bias_to(isa, lane, low, room(&mut buffers.f32s, high - low))?)
+                Some(mask.narrow_bias_to(isa, lane, low, scratch_slice(&mut buffers.f32s, high - low))?)
             }
             bias => bias,
         };
         let flags = mask.keep(lane, low, high, &mut buffers.flags).map(
             #[inline(always)]
-            |keep| flags(keep, far, room(&mut beside.f32s, high - low)),
+            |keep| flags(keep, far, scratch_slice(&mut beside.f32s, high - low)),
         );
         Some(match (bias, flags) {
             (None, None) => Bias::None,

@@ -77,7 +77,7 @@ pub fn with_sampling<R>(f: impl FnOnce(&mut Sampling) -> R) -> R {
 
 /// Returns the first `len` elements of the buffer, which grows if it is shorter.
 #[inline(always)]
-pub fn room<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+pub fn scratch_slice<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, T::default());
     }

@@ -6,7 +6,7 @@ use super::exp_sum::ExpSum;
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::scores::{Exps, Live, Plain, Row, Scores};
 use super::scores_masked::Masked;
-use super::scratch::{Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, Next, Span, Storage, Written};
@@ -48,7 +48,7 @@ impl<E: Element> LaneKernel<E> for Softmax<'_> {
                     #[inline(always)]
                     |_| Plain::first(isa, next),
                 );
-                written = written + self.stand_in(&row, index, span, met);
+                written = written + self.fill_value(&row, index, span, met);
                 continue;
             };
             written = written + write(isa, &live, span, len, &mut scratch.made, None, &mut plain, next);
@@ -76,16 +76,16 @@ impl Softmax<'_> {
         }
         let row = self.0.read(isa, index, span.source(), logits);
         let Row::Live(live) = row else {
-            return self.stand_in(&row, index, span, met);
+            return self.fill_value(&row, index, span, met);
         };
         let row_len = span.len();
         isa.outline(Write { row: With::Live(&live), span, row_len, made, inverse: None })
     }
 
     #[inline(always)]
-    fn stand_in<E: Element>(&self, row: &Row<'_>, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
+    fn fill_value<E: Element>(&self, row: &Row<'_>, index: usize, span: Span<'_, E, E>, met: &mut Met) -> Written {
         let uniform = E::from_wide(1.0 / span.len() as f64);
-        span.fill(row.stand_in(index, self.0.fully_masked, met, E::ZERO, uniform)).into()
+        span.fill(row.fill_value(index, self.0.fully_masked, met, E::ZERO, uniform)).into()
     }
 }
 
@@ -151,7 +151,7 @@ fn write_masked<I: Isa, E: Element>(
         let (values, sum) = masked.exps_to(isa, span, row_len);
         return divide(isa, Span::in_place(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[]);
     }
-    let values = room(&mut made.f32s, span.len());
+    let values = scratch_slice(&mut made.f32s, span.len());
     let to = Span::in_place(&mut *values).with_far(span.is_far()).reading(span.source());
     let sum = masked.exps_to(isa, to, row_len).1;
     divide(isa, span.reading(values), inverse_f32(inverse, sum, row_len), ahead, &mut None, &[])

@@ -2,12 +2,12 @@
 //! complete row, then its results. Each step is the same as for a complete row, so the results have the same bits.
 
 use super::each_row::{OfRow, each_row};
-use super::exp_sum::{ExpSum, Finer};
+use super::exp_sum::{ExpSum, RescaleExponent};
 use super::lanes::{Ends, LaneKernel, Met, each_lane};
 use super::log_softmax;
 use super::scores::{Exps, Live, Logits, Row, Scores};
 use super::scores_masked;
-use super::scratch::{Buffers, Scratch, room};
+use super::scratch::{Buffers, Scratch, scratch_slice};
 use super::softmax::{With, Write};
 use crate::element::Element;
 use crate::error::Result;
@@ -60,8 +60,8 @@ impl Found {
     }
 
     /// Returns the power of two that scales the sum without its largest term.
-    pub fn finer(&self) -> Finer {
-        Finer::new(self.max, self.second)
+    pub fn finer(&self) -> RescaleExponent {
+        RescaleExponent::new(self.max, self.second)
     }
 
     /// Returns the statistics of a shard, except `masked`.
@@ -232,7 +232,7 @@ impl<E: Element> OfRow<E> for Summing<'_> {
             && let Some(masked) = scores.masked_part(isa, row, first, x, &found.masked, [&mut *logits, &mut *beside])
         {
             let x = &x[masked.columns.clone()];
-            let to = Span::in_place(room(&mut made.f32s, x.len())).reading(x);
+            let to = Span::in_place(scratch_slice(&mut made.f32s, x.len())).reading(x);
             return ExpSum::narrow(masked.exps_to(isa, to, all).1);
         }
         let Row::Live(live) = scores.read_part(isa, row, first, x, logits) else { return ExpSum::default() };
@@ -294,7 +294,7 @@ impl Store<'_> {
         };
         let known = found.row();
         let Row::Live(_) = known else {
-            return span.fill(known.stand_in(row, scores.fully_masked, met, zero, E::from_wide(uniform))).into();
+            return span.fill(known.fill_value(row, scores.fully_masked, met, zero, E::from_wide(uniform))).into();
         };
         if self.of == For::Softmax
             && let Some(masked) =

@@ -198,7 +198,7 @@ pub fn power_of_two(exponent: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::{Bins, power_of_two};
-    use crate::math::sum::rule_b;
+    use crate::math::sum::binned_sum;
     use crate::simd::{Isa, Kernel, Level, Token, block, with_level};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng, seq::SliceRandom};
@@ -244,7 +244,7 @@ mod tests {
             let exponent = [0, -1, -40, -700, -1020, 5, 300, 900][case % 8];
             let spread = [0, 3, 40, 120, 400][case % 5].min(exponent + 1074);
             let mut terms = terms(&mut rng, count, exponent, spread);
-            let expected = rule_b(&terms);
+            let expected = binned_sum(&terms);
             for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
                 terms.shuffle(&mut rng);
                 let (all, _) = on(level, &terms).value();

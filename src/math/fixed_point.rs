@@ -16,10 +16,10 @@ pub(crate) const LONG_BITS: u32 = 48;
 /// If the terms are above 1, the sum saturates at `u128::MAX`. A negative or NaN term counts as 0.
 ///
 /// ```
-/// use evenkeel::math::sum::rule_q;
-/// assert_eq!(rule_q(&[1.0, 0.5]), 3 << 44);
+/// use evenkeel::math::sum::fixed_point_sum;
+/// assert_eq!(fixed_point_sum(&[1.0, 0.5]), 3 << 44);
 /// ```
-pub fn rule_q(terms: &[f32]) -> u128 {
+pub fn fixed_point_sum(terms: &[f32]) -> u128 {
     let scale = (1u64 << sum_bits(terms.len())) as f64;
     let units = |e: &f32| (f64::from(*e) * scale).round_ties_even() as u128;
     in_default(|| terms.iter().map(units).fold(0, u128::saturating_add))

@@ -1,7 +1,7 @@
 //! Definitions of the sums. They are part of every result's definition: vector width, thread count, block size and
 //! alignment never change a bit.
 //!
-//! # Tiled sum (`rule_o`): every float sum outside the softmax family and attention
+//! # Tiled sum (`tiled_sum`): every float sum outside the softmax family and attention
 //!
 //! The terms v_0 .. v_(n-1) are exact in f64: they are values of a narrower type, or products of two of them. Tile t
 //! holds the terms with 256 t <= i < 256 (t + 1). Inside a tile, lane l = i mod 64 starts at +0 and adds its terms in
@@ -17,7 +17,7 @@
 //! 10^6 random terms the error is little more than 1 of 2^-53. If the terms take only a few values, the roundings may
 //! all go in the same direction.
 //!
-//! # Fixed-point sum (`rule_q`): softmax, log-sum-exp and results derived from them
+//! # Fixed-point sum (`fixed_point_sum`): softmax, log-sum-exp and results derived from them
 //!
 //! The n terms e_i are f32 in [0, 1]. Each becomes the integer q_i = e_i 2^b, rounded to nearest even. The integers are
 //! added exactly, so the order does not matter. b is 45 for n up to 262,144, where the sum fits in 64 bits, and 48 for
@@ -35,7 +35,7 @@
 //! the logarithm is computed from S. Otherwise it is computed from the sum without its largest term (see below). In the
 //! first case the error of S - 1 is at most 2^-25 of S - 1 for n <= 2^18, half an ULP of ln S in f32, and 2^-28 beyond.
 //!
-//! # Binned sum (`rule_b`): the other sums of the softmax family
+//! # Binned sum (`binned_sum`): the other sums of the softmax family
 //!
 //! f64 terms are split into multiples of fixed powers of two. The sums of these multiples are exact, so the order does
 //! not matter here either.
@@ -72,7 +72,7 @@ mod groups;
 pub(crate) use self::groups::sum_of_tiles;
 use self::groups::{BLOCKS, CHAINS, Group, QUAD, fold_chains, of_groups};
 use super::bins::power_of_two;
-pub use super::fixed_point::rule_q;
+pub use super::fixed_point::fixed_point_sum;
 pub(crate) use super::fixed_point::{add_q, grid, sum_q, unit_bits, units, units_of};
 use crate::simd::{Float, Isa, LANES, Storage, in_default};
 
@@ -86,13 +86,13 @@ pub(crate) const MAX_TERMS: usize = 1 << 21;
 /// Computes the tiled sum of the terms, directly from its definition.
 ///
 /// ```
-/// use evenkeel::math::sum::rule_o;
+/// use evenkeel::math::sum::tiled_sum;
 /// let terms: Vec<f64> = (0..1000).map(|i| f64::from(1.0f32 / (i + 1) as f32)).collect();
-/// let sum = rule_o(&terms);
+/// let sum = tiled_sum(&terms);
 /// assert!((sum - 7.485470860550343).abs() < 1e-6);
-/// assert_eq!(rule_o(&[-0.0, -0.0]).to_bits(), 0);
+/// assert_eq!(tiled_sum(&[-0.0, -0.0]).to_bits(), 0);
 /// ```
-pub fn rule_o(terms: &[f64]) -> f64 {
+pub fn tiled_sum(terms: &[f64]) -> f64 {
     fn tile(terms: &[f64]) -> f64 {
         let mut lanes = [0.0f64; SUM_LANES];
         for (i, term) in terms.iter().enumerate() {
@@ -116,10 +116,10 @@ pub fn rule_o(terms: &[f64]) -> f64 {
 /// Computes the binned sum of the terms, directly from its definition.
 ///
 /// ```
-/// use evenkeel::math::sum::rule_b;
-/// assert_eq!(rule_b(&[1.0, 2f64.powi(-60), -1.0]), 2f64.powi(-60));
+/// use evenkeel::math::sum::binned_sum;
+/// assert_eq!(binned_sum(&[1.0, 2f64.powi(-60), -1.0]), 2f64.powi(-60));
 /// ```
-pub fn rule_b(terms: &[f64]) -> f64 {
+pub fn binned_sum(terms: &[f64]) -> f64 {
     in_default(|| binned(terms))
 }
 

@@ -8,7 +8,7 @@ use crate::cpu::cross_entropy::RowLoss;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::floats::Floats;
-use crate::math::sum::{MAX_TERMS, rule_o};
+use crate::math::sum::{MAX_TERMS, tiled_sum};
 use crate::report;
 use crate::rows::Rows;
 use crate::simd::in_default;
@@ -125,11 +125,11 @@ impl<'a> CrossEntropy<'a> {
         let of_targets = if weight.is_some() {
             let mut terms = vec![0.0; rows];
             weights.into_iter().for_each(|(row, weight)| terms[row] = weight);
-            rule_o(&terms)
+            tiled_sum(&terms)
         } else {
             counted as f64
         };
-        Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, rule_o), weight, counted, of_targets })
+        Ok(Resolved { weight_sum: weight.as_deref().map_or(cols as f64, tiled_sum), weight, counted, of_targets })
     }
 
     /// Returns the error for a target that is neither a valid class nor `ignore_index`.
@@ -162,7 +162,7 @@ impl<'a> CrossEntropy<'a> {
             if self.reduction == Reduction::None {
                 return Loss::Rows(rows.iter().map(|row| row.entropy + row.z).collect());
             }
-            let sum = |part: fn(&RowLoss) -> f64| rule_o(&rows.iter().map(part).collect::<Vec<f64>>());
+            let sum = |part: fn(&RowLoss) -> f64| tiled_sum(&rows.iter().map(part).collect::<Vec<f64>>());
             let entropy = sum(|row| row.entropy);
             let z = if self.z_loss == 0.0 { 0.0 } else { sum(|row| row.z) };
             let [of_entropy, of_z] = self.divisors(resolved);

@@ -32,7 +32,7 @@ impl Reduction {
             if self == Reduction::None {
                 return Loss::Rows(losses);
             }
-            let sum = crate::math::sum::rule_o(&losses);
+            let sum = crate::math::sum::tiled_sum(&losses);
             Loss::Value(if divisor == 0.0 { 0.0 } else { sum / divisor })
         })
     }
@@ -62,7 +62,7 @@ impl Loss {
     pub fn value(&self) -> f64 {
         in_default(|| match self {
             Loss::Value(value) => *value,
-            Loss::Rows(rows) => crate::math::sum::rule_o(rows),
+            Loss::Rows(rows) => crate::math::sum::tiled_sum(rows),
         })
     }
 

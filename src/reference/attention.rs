@@ -1,12 +1,13 @@
-//! Attention.
+//! Attention of one query.
 
 use super::Real;
 use super::logsumexp::logsumexp_of;
 use super::softmax::softmax_of;
 
-/// [`attention`](crate::attention()) of a query whose logits are known, unrounded, and the log-sum-exp; `None` where there
-/// is nothing to attend to. Keys of a logit of -inf are masked, and their values not looked at. A sink is a logit
-/// without a value.
+/// Returns the unrounded result of [`attention`](crate::attention()) for a query with these logits, and the
+/// log-sum-exp. Returns `None` if there is no unmasked key.
+///
+/// A key whose logit is -inf is masked, and its value is not read. A sink is a logit without a value.
 ///
 /// ```
 /// use evenkeel::reference::attention_of;

@@ -1,22 +1,25 @@
-//! The gradients of attention.
+//! Gradients of attention for one query.
 
 use super::Real;
 use super::softmax::softmax_of;
 use super::softmax_backward::softmax_backward_of;
 
-/// What one query gives to the gradients of attention.
+/// Contribution of one query to the gradients of attention.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionGradient<R> {
-    /// What each value weighs: its gradient is that times dy.
+    /// Weight of each value. The gradient of the value is its weight times dy.
     pub weights: Vec<R>,
-    /// Of the logits. That of a product of query and key is [`logit_slopes`](super::logit_slopes()) times as large.
+    /// Gradients of the logits. Multiply them by [`logit_slopes`](super::logit_slopes()) for the gradients of the
+    /// products of query and key.
     pub dlogits: Vec<R>,
-    /// Of the sink, if there is one.
+    /// Gradient of the sink, if there is one.
     pub dsink: Option<R>,
 }
 
-/// [`attention_backward`](crate::attention_backward()) of a query whose logits are known, unrounded; `None` where there
-/// is nothing to attend to. Keys of a logit of -inf are masked, and their values not looked at.
+/// Returns the unrounded terms of [`attention_backward`](crate::attention_backward()) for a query with these logits, or
+/// `None` if there is no unmasked key.
+///
+/// A key whose logit is -inf is masked, and its value is not read.
 ///
 /// ```
 /// use evenkeel::reference::attention_backward_of;

@@ -3,7 +3,8 @@
 use super::{sigmoid_of, softplus_of};
 use crate::element::Element;
 
-/// [`bce_with_logits`](crate::bce_with_logits()) of one logit, whose target's share is multiplied with `pos_weight`.
+/// Returns the unrounded [`bce_with_logits`](crate::bce_with_logits()) of one logit. The term of the target is
+/// multiplied by `pos_weight`.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::bce_with_logits(0.0f32, 0.25, 1.0), std::f64::consts::LN_2);
@@ -15,7 +16,7 @@ pub fn bce_with_logits<E: Element>(x: E, target: f64, pos_weight: f64) -> E::Exa
     term(real(pos_weight) * real(target), -x) + term(real(1.0) - real(target), x)
 }
 
-/// The gradient of [`bce_with_logits`] by the logit as the two terms that it is the sum of.
+/// Returns the gradient of [`bce_with_logits`] with respect to the logit, as two terms whose sum it is.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::bce_with_logits_backward(0.0f32, 0.25, 2.0), [0.375, -0.25]);

@@ -1,4 +1,4 @@
-//! The exponential of a number that is clamped first.
+//! The exponential of a clamped number.
 
 use super::Real;
 use crate::element::Element;
@@ -12,7 +12,7 @@ pub fn clamped_exp<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
     E::Exact::from(if x.widen().is_nan() { f64::NAN } else { x.widen().clamp(min, max) }).exp()
 }
 
-/// The slope of [`clamped_exp`], unrounded: e^x from `min` to `max`, 0 beyond.
+/// Returns the unrounded derivative of [`clamped_exp`]: e^x from `min` to `max`, 0 outside.
 pub fn clamped_exp_slope<E: Element>(x: E, min: f64, max: f64) -> E::Exact {
     let x = x.widen();
     if x < min || x > max { E::Exact::from(0.0) } else { E::Exact::from(x).exp() }

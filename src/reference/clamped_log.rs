@@ -1,4 +1,4 @@
-//! The logarithm of a number that is kept above zero.
+//! The logarithm of a number with a positive lower limit.
 
 use super::Real;
 use crate::element::Element;
@@ -12,7 +12,7 @@ pub fn clamped_log<E: Element>(x: E, floor: f64) -> E::Exact {
     E::Exact::from(if x.widen() < floor { floor } else { x.widen() }).ln()
 }
 
-/// The slope of [`clamped_log`], unrounded: 1 / x from `floor` on, 0 below.
+/// Returns the unrounded derivative of [`clamped_log`]: 1 / x from `floor` on, 0 below.
 pub fn clamped_log_slope<E: Element>(x: E, floor: f64) -> E::Exact {
     let x = x.widen();
     if x < floor { E::Exact::from(0.0) } else { E::Exact::from(1.0) / E::Exact::from(x) }

@@ -1,11 +1,11 @@
-//! Clipping by norm.
+//! Gradient clipping by norm.
 
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::ops::clip_grad_norm::{ClipMode, NormType};
 
-/// The norm of finite gradients, unrounded and without a limit to its size.
+/// Returns the unrounded norm of finite gradients. It may exceed the range of f64.
 ///
 /// ```
 /// use evenkeel::NormType;
@@ -24,7 +24,8 @@ pub fn grad_norm(grads: &[Floats<'_>], norm_type: NormType) -> DoubleDouble {
     }
 }
 
-/// [`clip_grad_norm`](crate::clip_grad_norm()) of one tensor among those that have this norm, unrounded.
+/// Returns the unrounded result of [`clip_grad_norm`](crate::clip_grad_norm()) for one of the tensors with this total
+/// norm.
 pub fn clip_grad_norm<E: Element>(grad: &[E], norm: DoubleDouble, max_norm: f64, mode: ClipMode) -> Vec<E::Exact> {
     let max_norm = DoubleDouble::from(max_norm);
     let from = match mode {

@@ -1,8 +1,8 @@
-//! Clipping by value.
+//! Gradient clipping by value.
 
 use super::Real;
 
-/// [`clip_grad_value`](crate::clip_grad_value()) of an element, unrounded.
+/// Returns the unrounded result of [`clip_grad_value`](crate::clip_grad_value()) for an element.
 ///
 /// ```
 /// use evenkeel::reference::clip_grad_value;

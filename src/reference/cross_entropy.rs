@@ -1,14 +1,14 @@
-//! Cross-entropy of a row.
+//! The cross-entropy of a row.
 
 use super::softmax::{Outcome, log_sum, outcome};
 use super::{Real, logits};
 use crate::element::Element;
 use crate::ops::cross_entropy::CrossEntropy;
 
-/// What a row that counts adds to [`cross_entropy`](crate::cross_entropy()), before it is reduced: the weighted and
-/// smoothed entropy, and the z-loss.
+/// Returns the terms of a row that is not ignored in [`cross_entropy`](crate::cross_entropy()), before the reduction:
+/// the weighted and smoothed entropy, and the z-loss.
 ///
-/// `target` is a class of the row, and of the options' weights.
+/// `target` must be a class of the row, and must have a weight if the options have weights.
 ///
 /// ```
 /// use evenkeel::{CrossEntropy, reference};
@@ -38,12 +38,12 @@ pub fn cross_entropy<E: Element>(row: &[E], target: usize, options: &CrossEntrop
     [entropy, times(real(options.z_loss), lse * lse)]
 }
 
-/// The weight of a class.
+/// Returns the weight of a class.
 pub(super) fn weight<R: Real>(options: &CrossEntropy<'_>, class: usize) -> R {
     R::from(options.weight.map_or(1.0, |weight| weight.get(class).unwrap_or(f64::NAN)))
 }
 
-/// A term whose factor is 0 is 0, whatever it is.
+/// Returns the product, or 0 if the factor is 0, even if the term is not finite.
 fn times<R: Real>(factor: R, term: R) -> R {
     if factor == R::from(0.0) { factor } else { factor * term }
 }

@@ -1,7 +1,7 @@
-//! Numbers of twice f64's digits, for what is to be compared with f64.
+//! Numbers with twice the digits of f64, as a reference for f64 results.
 //!
-//! A number is an unevaluated sum of two f64 and a power of two (Dekker, "A floating-point technique for extending
-//! the available precision", 1971). The power of two is kept apart, so that nothing overflows, and results that are
+//! A number is an unevaluated sum of two f64, times a power of two (Dekker, "A floating-point technique for extending
+//! the available precision", 1971). The power of two is stored separately. So nothing overflows, and results that are
 //! subnormal or zero in f64 have all their digits here. The sums, products and quotients are algorithms 6, 12 and 17
 //! of Joldes, Muller and Popescu, "Tight and rigorous error bounds for basic building blocks of double-word
 //! arithmetic", 2017. The functions are their Taylor series. Constants are printed by `scripts/constants.py`.
@@ -10,29 +10,29 @@ use super::Real;
 use std::cmp::Ordering;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A number of at least 100 significant bits, with a wider range than f64's.
+/// A number with at least 100 significant bits and a wider range than f64.
 ///
-/// Sums, differences, products, quotients and square roots are off by at most 2^-102 of the result, functions by at
-/// most 2^-100. Infinities and NaN are as in IEEE 754, and zero has a sign.
+/// Sums, differences, products, quotients and square roots have a relative error of at most 2^-102, functions of at
+/// most 2^-100. Infinities and NaN behave as in IEEE 754, and zero has a sign.
 ///
 /// ```
 /// use evenkeel::reference::{DoubleDouble, Real};
 /// let third = DoubleDouble::from(1.0) / DoubleDouble::from(3.0);
 /// assert_eq!(third.to_f64(), 1.0 / 3.0);
-/// assert!((third - DoubleDouble::from(1.0 / 3.0)).to_f64() > 0.0); // what f64 had to leave out
-/// assert_eq!(DoubleDouble::from(-800.0).exp().ln().to_f64(), -800.0); // f64 has no such power
+/// assert!((third - DoubleDouble::from(1.0 / 3.0)).to_f64() > 0.0); // the rounding error of f64
+/// assert_eq!(DoubleDouble::from(-800.0).exp().ln().to_f64(), -800.0); // e^-800 is 0 in f64
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DoubleDouble {
-    /// At least 1 and less than 2 in magnitude, or zero, infinite or NaN.
+    /// High part: at least 1 and less than 2 in magnitude, or zero, infinite or NaN.
     hi: f64,
-    /// What `hi` leaves out: at most half a unit in its last place.
+    /// Low part: at most half an ULP of `hi`.
     lo: f64,
-    /// The number is `(hi + lo) * 2^exponent`. 0 where `hi` is zero, infinite or NaN.
+    /// Exponent of the number, which is `(hi + lo) * 2^exponent`. 0 if `hi` is zero, infinite or NaN.
     exponent: i64,
 }
 
-/// ln 2 in three parts: 40 bits, 40 bits, and the rest as far as f64 holds it. A product of the first two with an
+/// ln 2 in three parts: 40 bits, 40 bits, and the rest, rounded to f64. The product of either of the first two with an
 /// integer below 2^13 is exact.
 const LN_2: [f64; 3] = [
     f64::from_bits(0x3fe6_2e42_fefa_2000),
@@ -41,7 +41,7 @@ const LN_2: [f64; 3] = [
 ];
 /// pi / 2 in two parts.
 const HALF_PI: [f64; 2] = [f64::from_bits(0x3ff9_21fb_5444_2d18), f64::from_bits(0x3c91_a626_3314_5c07)];
-/// 2 / pi, 32 bits after the binary point each.
+/// Bits of 2 / pi after the binary point, 32 in each word.
 #[rustfmt::skip]
 const TWO_OVER_PI: [u32; 40] = [
     0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab, 0xdebb_c561,
@@ -51,44 +51,45 @@ const TWO_OVER_PI: [u32; 40] = [
     0x3d07_39f7, 0x8a52_92ea, 0x6bfb_5fb1, 0x1f8d_5d08, 0x5603_3046, 0xfc7b_6bab, 0xf0cf_bc20, 0x9af4_361d,
 ];
 
-/// 2^e for exponents whose result is normal.
+/// Returns 2^e, which must be a normal number.
 fn power_of_two(e: i64) -> f64 {
     f64::from_bits(((e + 1023) as u64) << 52)
 }
 
-/// a + b and its error.
+/// Returns a + b and its rounding error.
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let part = sum - a;
     (sum, (a - (sum - part)) + (b - part))
 }
 
-/// a + b and its error, where |a| >= |b|.
+/// Returns a + b and its rounding error, for |a| >= |b|.
 fn fast_two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     (sum, b - (sum - a))
 }
 
-/// a * b and its error.
+/// Returns a * b and its rounding error.
 fn two_product(a: f64, b: f64) -> (f64, f64) {
     let product = a * b;
     (product, a.mul_add(b, -product))
 }
 
 impl DoubleDouble {
-    /// `(hi + lo) * 2^exponent` with the parts put in order; `hi` is normal, zero, infinite or NaN, and far above `lo`.
+    /// Returns `(hi + lo) * 2^exponent` in normalised form. `hi` is normal, zero, infinite or NaN, and much larger than
+    /// `lo`.
     fn new(hi: f64, lo: f64, exponent: i64) -> Self {
         if hi == 0.0 || !hi.is_finite() {
             return DoubleDouble { hi, lo: 0.0, exponent: 0 };
         }
         let (hi, lo) = fast_two_sum(hi, lo);
         let shift = (hi.to_bits() >> 52 & 0x7ff) as i64 - 1023;
-        // In two steps: the inverse of the largest power of two is not normal.
+        // Scaled in two steps, because the inverse of the largest power of two is not normal.
         let scaled = |v: f64| v * power_of_two(-shift / 2) * power_of_two(shift / 2 - shift);
         DoubleDouble { hi: scaled(hi), lo: scaled(lo), exponent: exponent + shift }
     }
 
-    /// Whether it is neither zero, nor infinite, nor NaN.
+    /// Returns whether the number is neither zero, nor infinite, nor NaN.
     fn is_regular(self) -> bool {
         self.hi != 0.0 && self.hi.is_finite()
     }
@@ -97,7 +98,7 @@ impl DoubleDouble {
         if self.is_regular() { DoubleDouble { exponent: self.exponent + exponent, ..self } } else { self }
     }
 
-    /// e^x - 1 for |x| <= 0.35.
+    /// Returns e^x - 1, for |x| <= 0.35.
     fn exp_m1_small(self) -> Self {
         let (mut term, mut sum) = (DoubleDouble::from(1.0), DoubleDouble::from(0.0));
         for n in 1..=26 {
@@ -107,7 +108,7 @@ impl DoubleDouble {
         sum
     }
 
-    /// ln((1 + s) / (1 - s)) for |s| <= 0.172.
+    /// Returns ln((1 + s) / (1 - s)), for |s| <= 0.172.
     fn log_ratio(self) -> Self {
         let square = self * self;
         let (mut power, mut sum) = (self, self);
@@ -118,12 +119,12 @@ impl DoubleDouble {
         sum.times_power_of_two(1)
     }
 
-    /// ln 2.
+    /// Returns ln 2.
     fn ln_2() -> Self {
         DoubleDouble::from(0.0).add_ln_2_times(1.0)
     }
 
-    /// n and ln m of 2^n m, a positive number with m about 1.
+    /// Splits a positive number into 2^n m with m close to 1, and returns n and ln m.
     fn split_logarithm(self) -> (f64, Self) {
         let low = self.hi < std::f64::consts::SQRT_2;
         let n = if low { self.exponent } else { self.exponent + 1 };
@@ -131,17 +132,17 @@ impl DoubleDouble {
         (n as f64, ((m - one) / (m + one)).log_ratio())
     }
 
-    /// 2 pi.
+    /// Returns 2 pi.
     pub(super) fn two_pi() -> Self {
         (DoubleDouble::from(HALF_PI[0]) + DoubleDouble::from(HALF_PI[1])).times_power_of_two(2)
     }
 
-    /// e^(-a^2/2) / sqrt(2 pi).
+    /// Returns the normal density, e^(-a^2/2) / sqrt(2 pi).
     pub(super) fn normal_density(self) -> Self {
         (-self * self).times_power_of_two(-1).exp() / Self::two_pi().sqrt()
     }
 
-    /// The integral of the normal density from 0 to a, for 0 <= a < 1.5: a series without cancellation.
+    /// Returns the integral of the normal density from 0 to a, for 0 <= a < 1.5, by a series without cancellation.
     fn normal_body(self) -> Self {
         let square = self * self;
         let (mut term, mut sum) = (self, self);
@@ -152,14 +153,14 @@ impl DoubleDouble {
         self.normal_density() * sum
     }
 
-    /// The integral of the normal density from a >= 1.5 on: Laplace's continued fraction.
+    /// Returns the integral of the normal density from a >= 1.5 to infinity, by Laplace's continued fraction.
     fn normal_tail(self) -> Self {
         let depth = 30 + (40.0 / self.to_f64()).powi(2) as u32;
         let fraction = |below, n| self + DoubleDouble::from(f64::from(n)) / below;
         self.normal_density() / (1..=depth).rev().fold(self, fraction)
     }
 
-    /// The share of a normal distribution that lies below x, to 90 bits.
+    /// Returns the cumulative distribution function of the standard normal distribution, to 90 bits.
     pub fn normal_cdf(self) -> Self {
         let (half, a) = (DoubleDouble::from(0.5), self.abs());
         match (a < DoubleDouble::from(1.5), self.hi < 0.0) {
@@ -170,7 +171,7 @@ impl DoubleDouble {
         }
     }
 
-    /// The error function.
+    /// Returns the error function.
     pub fn erf(self) -> Self {
         if self.hi == 0.0 || self.hi.is_nan() {
             return self;
@@ -182,7 +183,7 @@ impl DoubleDouble {
         if self.hi < 0.0 { -magnitude } else { magnitude }
     }
 
-    /// Adds an integer below 2^13 times ln 2.
+    /// Adds n ln 2, for an integer n below 2^13.
     fn add_ln_2_times(self, n: f64) -> Self {
         LN_2.iter().fold(self, |sum, &part| sum + DoubleDouble::from(n * part))
     }
@@ -199,7 +200,7 @@ impl From<f64> for DoubleDouble {
 
 impl PartialOrd for DoubleDouble {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        // The difference of two infinities says nothing; their high parts do, which for others are below 2.
+        // The difference of two infinities is NaN, so the high parts are compared. Those of finite numbers are below 2.
         if !self.hi.is_finite() || !other.hi.is_finite() {
             return self.hi.partial_cmp(&other.hi);
         }
@@ -227,7 +228,7 @@ impl Add for DoubleDouble {
             };
         }
         let (a, b) = if self.exponent >= other.exponent { (self, other) } else { (other, self) };
-        // What lies further down than this can't be told from nothing.
+        // A smaller number is too small to change the sum.
         if a.exponent - b.exponent > 300 {
             return a;
         }
@@ -263,7 +264,7 @@ impl Div for DoubleDouble {
 
     fn div(self, other: Self) -> Self {
         let quotient = self.hi / other.hi;
-        // What is left of the dividend; the difference of the high parts is exact.
+        // The remainder of the dividend. The difference of the high parts is exact.
         let (product, error) = two_product(quotient, other.hi);
         let rest = (self.hi - product) + (self.lo - quotient.mul_add(other.lo, error));
         DoubleDouble::new(quotient, rest / other.hi, self.exponent - other.exponent)
@@ -278,7 +279,7 @@ impl Real for DoubleDouble {
                 e => self.hi * power_of_two(e),
             };
         }
-        // In two steps of which only the second rounds. It sees `hi` alone, so a tie is settled by `lo`.
+        // Scaled down in two steps, of which only the second rounds. It rounds `hi` only, so `lo` decides a tie.
         let down = |v: f64| v * power_of_two(-1000) * power_of_two((self.exponent + 1000).max(-1000));
         let near = down(self.hi);
         let next = down(self.hi + self.lo.signum() * f64::EPSILON);
@@ -292,7 +293,7 @@ impl Real for DoubleDouble {
     }
 
     fn exp(self) -> Self {
-        // Far outside of what f64 can hold.
+        // Far outside the range of f64.
         if self.to_f64().abs() > 4000.0 {
             return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
         }
@@ -310,7 +311,7 @@ impl Real for DoubleDouble {
     }
 
     fn exp2(self) -> Self {
-        // Far outside of what f64 can hold.
+        // Far outside the range of f64.
         if self.to_f64().abs() > 6000.0 {
             return DoubleDouble::new(if self.hi > 0.0 { f64::INFINITY } else { 0.0 }, 0.0, 0);
         }
@@ -347,7 +348,7 @@ impl Real for DoubleDouble {
         let odd = self.exponent.rem_euclid(2);
         let (hi, lo) = (self.hi * power_of_two(odd), self.lo * power_of_two(odd));
         let root = hi.sqrt();
-        // Where the root is zero, infinite or NaN this is NaN, and `new` leaves it out.
+        // If the root is zero, infinite or NaN, the low part is NaN, and `new` ignores it.
         let rest = (-root).mul_add(root, hi) + lo;
         DoubleDouble::new(root, rest / (2.0 * root), (self.exponent - odd) / 2)
     }
@@ -389,10 +390,11 @@ impl Real for DoubleDouble {
     }
 }
 
-/// A finite angle from 0 on, less a multiple of pi/2, at most pi/4 in magnitude; and that multiple modulo 4.
+/// Reduces a finite angle of at least 0: subtracts a multiple of pi/2, so that the rest is at most pi/4 in magnitude.
+/// Returns the multiple modulo 4, and the rest.
 ///
-/// The angle's 53 bits are multiplied with those bits of 2/pi that decide the result (Payne and Hanek, "Radian
-/// reduction for trigonometric functions", 1983), digit by digit in base 2^32.
+/// The angle's 53 bits are multiplied by the relevant bits of 2/pi (Payne and Hanek, "Radian reduction for
+/// trigonometric functions", 1983), digit by digit in base 2^32.
 fn reduce(angle: f64) -> (u32, DoubleDouble) {
     const WORDS: usize = 9;
     if angle <= std::f64::consts::FRAC_PI_4 {
@@ -400,7 +402,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     }
     let exponent = (angle.to_bits() >> 52) as i64 - 1075;
     let mantissa = angle.to_bits() & ((1 << 52) - 1) | 1 << 52;
-    // Words before the first give multiples of 4 turns of a quarter; those behind the last, less than 2^-200.
+    // Words before the first contribute multiples of 4 quarter turns, words after the last less than 2^-200.
     let first = ((exponent - 2).max(0) / 32) as usize;
     let mut product = [0u32; WORDS + 2];
     for (shift, digit) in [mantissa & 0xffff_ffff, mantissa >> 32].into_iter().enumerate() {
@@ -421,7 +423,7 @@ fn reduce(angle: f64) -> (u32, DoubleDouble) {
     };
     let quadrant = bits_from(point);
     let mut fraction: [u32; 7] = std::array::from_fn(|i| bits_from(point - 32 * (i as i64 + 1)));
-    // Beyond a half it is what is missing to the next multiple, which lies at most 2^-224 from the complement.
+    // Above one half, the distance to the next multiple is used. It differs from the complement by at most 2^-224.
     let above_half = fraction[0] >> 31 == 1;
     if above_half {
         fraction = fraction.map(|word| !word);

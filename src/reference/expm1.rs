@@ -1,4 +1,4 @@
-//! The exponential less one.
+//! The exponential minus 1.
 
 use super::Real;
 use crate::element::Element;

@@ -10,7 +10,7 @@ use crate::element::Element;
 /// ```
 pub fn gelu<E: Element>(x: E) -> E::Exact {
     let x = DoubleDouble::from(x.widen());
-    // The limit; the product would be -inf * 0.
+    // Returns the limit, because the product would be -inf * 0.
     if x == DoubleDouble::from(f64::NEG_INFINITY) {
         return E::Exact::from(-0.0);
     }
@@ -21,7 +21,7 @@ pub fn gelu<E: Element>(x: E) -> E::Exact {
 ///
 /// [`gelu_backward`](crate::gelu_backward()) multiplies gradients by it.
 pub fn gelu_slope<E: Element>(x: E) -> E::Exact {
-    // The limits; the product would be an infinity times 0.
+    // Returns the limits, because the product would be an infinity times 0.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }

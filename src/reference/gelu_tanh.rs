@@ -1,4 +1,4 @@
-//! The tanh form of the Gaussian error linear unit.
+//! The tanh approximation of the Gaussian error linear unit.
 
 use super::{DoubleDouble, Real, sigmoid_of};
 use crate::element::Element;
@@ -19,7 +19,8 @@ pub fn gelu_tanh<E: Element>(x: E) -> E::Exact {
     E::Exact::from_double_double(x * sigmoid_of(slope * (x + cubic * x * x * x)))
 }
 
-/// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi) (x + 0.044715 x^3).
+/// Returns the unrounded derivative of [`gelu_tanh`], s + x z' s (1 - s) with s = 1 / (1 + e^-z) and z = 2 sqrt(2/pi)
+/// (x + 0.044715 x^3).
 ///
 /// [`gelu_tanh_backward`](crate::gelu_tanh_backward()) multiplies gradients by it.
 pub fn gelu_tanh_slope<E: Element>(x: E) -> E::Exact {

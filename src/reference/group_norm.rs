@@ -4,8 +4,8 @@ use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`group_norm`](crate::group_norm()) of one entry of a batch, `[channels, inner]`, unrounded. Weight and bias have a
-/// value for each channel.
+/// Returns the unrounded result of [`group_norm`](crate::group_norm()) for one entry of a batch, of shape
+/// `[channels, inner]`. Weight and bias have one value per channel.
 ///
 /// ```
 /// use evenkeel::reference::group_norm;
@@ -25,7 +25,7 @@ pub fn group_norm<E: Element>(
         let (d, root) = deviations(group, eps);
         for d in d {
             let normalised = if root == zero { zero } else { d / root };
-            // Elements of a channel lie side by side.
+            // The elements of a channel are contiguous.
             let channel = y.len() / (group.len() * groups / channels);
             let weight = DoubleDouble::from(weight.map_or(1.0, |w| w[channel]));
             let bias = DoubleDouble::from(bias.map_or(0.0, |b| b[channel]));

@@ -3,7 +3,8 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// The mean and the standard deviation of [`inspect`](crate::inspect()), unrounded; `None` where no element is finite.
+/// Returns the unrounded mean and standard deviation of [`inspect`](crate::inspect()), or `None` if no element is
+/// finite.
 ///
 /// ```
 /// use evenkeel::reference::{Real, inspect};

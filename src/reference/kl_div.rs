@@ -1,16 +1,16 @@
-//! The divergence of a row's softmax from probabilities.
+//! The KL divergence of target probabilities from a row's softmax.
 
 use super::softmax::{Outcome, log_sum, outcome};
 use super::{Real, logits};
 use crate::element::Element;
 
-/// The probability and its logarithm.
+/// Returns the probability and its logarithm.
 fn probability<R: Real>(target: f64, log_target: bool) -> (R, R) {
     let target = R::from(target);
     if log_target { (target.exp(), target) } else { (target, target.ln()) }
 }
 
-/// [`kl_div`](crate::kl_div()) of a row. Beside it, the sum of the magnitudes of the terms that it is the sum of.
+/// Returns the unrounded [`kl_div`](crate::kl_div()) of a row, and the sum of the magnitudes of its terms.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -37,7 +37,8 @@ pub fn kl_div<E: Element>(row: &[E], targets: &[f64], log_target: bool, scale: f
     (sum, magnitudes)
 }
 
-/// The gradient of [`kl_div`] of a row by its logits. Beside it, the larger of both terms of each.
+/// Returns the gradient of [`kl_div`] with respect to the elements of a row, and for each the larger magnitude of its
+/// two terms.
 ///
 /// ```
 /// use evenkeel::reference;
@@ -63,7 +64,7 @@ pub fn kl_div_backward<E: Element>(
     let gradient = |j: usize| {
         let terms = [exps[j] * p_sum / sum * real(scale), p[j] * real(scale)];
         let largest = terms.map(|term| term.abs().to_f64()).into_iter().fold(0.0, f64::max);
-        // What the others have, without 1 less what this one has.
+        // The sum of the others, computed without a subtraction from the total.
         let without = |of: &[E::Exact]| of[..j].iter().chain(&of[j + 1..]).fold(real(0.0), add);
         let difference = (exps[j] * without(&p) - p[j] * without(&exps)) / sum;
         (difference * real(scale), largest)

@@ -3,7 +3,7 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`l2_normalize`](crate::l2_normalize()) of a row, unrounded.
+/// Returns the unrounded result of [`l2_normalize`](crate::l2_normalize()) for a row.
 ///
 /// ```
 /// use evenkeel::reference::l2_normalize;

@@ -3,9 +3,10 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`layer_norm`](crate::layer_norm()) of a row, unrounded. Weight and bias have the row's length.
+/// Returns the unrounded result of [`layer_norm`](crate::layer_norm()) for a row. Weight and bias have the row's
+/// length.
 ///
-/// It is computed in [`DoubleDouble`] for every type: x - mean may cancel all digits that f64 has.
+/// It is computed in [`DoubleDouble`] for every type, because x - mean may cancel all digits of f64.
 ///
 /// ```
 /// use evenkeel::reference::layer_norm;
@@ -23,15 +24,15 @@ pub fn layer_norm<E: Element>(x: &[E], weight: Option<&[f64]>, bias: Option<&[f6
     d.into_iter().enumerate().map(y).collect()
 }
 
-/// x - mean, and the root of variance + eps.
+/// Returns x - mean for each element, and the root of variance + eps.
 ///
-/// The mean is taken twice, the second time of what the first one leaves: a deviation is then exact to 100 bits of the mean
-/// deviation, which may be far below the mean.
+/// The mean is computed twice, the second time for the deviations from the first one. The error of a deviation is then
+/// 2^-100 of the mean deviation, which may be much smaller than the mean.
 pub(super) fn deviations<E: Element>(x: &[E], eps: f64) -> (Vec<DoubleDouble>, DoubleDouble) {
     let n = DoubleDouble::from(x.len() as f64);
     let mean_of = |v: &[DoubleDouble]| v.iter().fold(DoubleDouble::from(0.0), |sum, &v| sum + v) / n;
     let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
-    // Of f64, so that the difference of an element and it is exact.
+    // Rounded to f64, so that the difference to an element is exact.
     let mean = DoubleDouble::from(mean_of(&x).to_f64());
     let near: Vec<DoubleDouble> = x.into_iter().map(|x| x - mean).collect();
     let rest = mean_of(&near);

@@ -4,12 +4,12 @@ use super::layer_norm::deviations;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row, unrounded: the derivative of each result with
-/// respect to each element, times the result's gradient. A weight has the row's length.
+/// Returns the unrounded dx of [`layer_norm_backward`](crate::layer_norm_backward()) for a row: the derivatives of all
+/// results with respect to each element, times the gradients of the results. The weight has the row's length.
 ///
 /// ```
 /// use evenkeel::reference::layer_norm_backward;
-/// // A gradient that is the same everywhere moves the mean alone, which is taken off.
+/// // A constant gradient only changes the mean, which layer_norm subtracts.
 /// assert_eq!(layer_norm_backward(&[1.0f32, 2.0, 6.0], &[5.0; 3], None, 1e-5), [0.0; 3]);
 /// ```
 pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>, eps: f64) -> Vec<E::Exact> {
@@ -26,8 +26,8 @@ pub fn layer_norm_backward<E: Element>(x: &[E], dy: &[E], weight: Option<&[f64]>
     dx.map(E::Exact::from_double_double).collect()
 }
 
-/// dweight of [`layer_norm_backward`](crate::layer_norm_backward()) over rows of `cols`, unrounded. dbias is the plain
-/// sum of dy.
+/// Returns the unrounded dweight of [`layer_norm_backward`](crate::layer_norm_backward()) for rows of `cols` columns.
+/// dbias is the sum of dy over the rows.
 pub fn layer_norm_backward_weight<E: Element>(x: &[E], dy: &[E], cols: usize, eps: f64) -> Vec<E::Exact> {
     let mut sums = vec![DoubleDouble::from(0.0); cols];
     for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {

@@ -16,7 +16,7 @@ pub fn log<E: Element>(x: E) -> E::Exact {
 ///
 /// [`log_backward`](crate::log_backward()) multiplies gradients by it.
 pub fn log_slope<E: Element>(x: E) -> E::Exact {
-    // Zeros of either sign are the end of the positive numbers.
+    // At a zero of either sign, the derivative is its limit from above.
     match x.widen() {
         below if below < 0.0 => E::Exact::from(f64::NAN),
         0.0 => E::Exact::from(f64::INFINITY),

@@ -1,4 +1,4 @@
-//! The logarithm of one more.
+//! The logarithm of 1 + x.
 
 use super::Real;
 use crate::element::Element;

@@ -10,12 +10,12 @@ use crate::element::Element;
 /// ```
 pub fn log_add_exp<E: Element>(a: E, b: E) -> E::Exact {
     let (a, b) = (a.widen(), b.widen());
-    // What has no difference: two equal infinities.
+    // The difference of equal infinities would be NaN.
     if a == b && a.is_infinite() {
         return E::Exact::from(a);
     }
     let [a, b] = [a, b].map(DoubleDouble::from);
     let largest = if a > b { a } else { b };
-    // A NaN in either comes through the distance.
+    // A NaN in either operand reaches the result through the difference.
     E::Exact::from_double_double(largest + (-(a - b).abs()).exp().ln_1p())
 }

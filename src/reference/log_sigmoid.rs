@@ -12,7 +12,7 @@ pub fn log_sigmoid<E: Element>(x: E) -> E::Exact {
     log_sigmoid_of(E::Exact::from(x.widen()))
 }
 
-/// Computes [`log_sigmoid`] of a number that already is [`Real`].
+/// Computes [`log_sigmoid`] of a [`Real`] number.
 pub fn log_sigmoid_of<R: Real>(x: R) -> R {
     -softplus_of(-x)
 }

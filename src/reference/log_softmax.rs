@@ -4,7 +4,8 @@ use super::Real;
 use super::softmax::{Outcome, exact, log_sum, outcome};
 use crate::element::Element;
 
-/// [`log_softmax`](crate::log_softmax()) of a row, unrounded; `None` where there is nothing to attend to.
+/// Returns the unrounded result of [`log_softmax`](crate::log_softmax()) for a row, or `None` if the row is fully
+/// masked.
 ///
 /// ```
 /// use evenkeel::reference::log_softmax;
@@ -15,7 +16,7 @@ pub fn log_softmax<E: Element>(row: &[E]) -> Option<Vec<E::Exact>> {
     log_softmax_of(&exact(row))
 }
 
-/// The logarithm of softmax of logits, -inf where masked.
+/// Returns the log-softmax of logits (-inf where masked), or `None` if all are masked.
 pub fn log_softmax_of<R: Real>(logits: &[R]) -> Option<Vec<R>> {
     match outcome(logits) {
         Outcome::Nothing => None,

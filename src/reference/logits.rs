@@ -1,13 +1,13 @@
-//! From scores to logits.
+//! Conversion of scores to logits.
 
 use super::Real;
 use crate::element::Element;
 
-/// The logits of a row of scores, as the options of [`Softmax`](crate::Softmax) make them: scale, then softcap, then
-/// bias, each rounded to f64, and -inf where `keep` is false or the score is -inf.
+/// Returns the logits of a row of scores with the options of [`Softmax`](crate::Softmax): scale, then softcap, then
+/// bias, each rounded to f64. A logit is -inf if `keep` is false or the score is -inf.
 ///
-/// `bias` and `keep` have the row's length. What `keep` excludes is not read. A finite score times a finite scale
-/// stays finite, and so does a finite bias added to it: at the largest f64 if need be.
+/// `bias` and `keep` have the row's length. Scores that `keep` excludes are not read. The product of a finite score and
+/// the scale, and the sum with a finite bias, saturate at the largest f64 instead of overflowing.
 ///
 /// ```
 /// use evenkeel::reference::{logits, softmax_of};
@@ -39,8 +39,8 @@ pub fn logits<E: Element>(
     (0..x.len()).map(|i| E::Exact::from(logit(i))).collect()
 }
 
-/// How fast each logit changes with its score, unrounded: scale, and under a softcap (1 - tanh^2) times that, at the
-/// scaled score as rounded to f64.
+/// Returns the unrounded derivative of each logit with respect to its score: the scale, or with a softcap the scale
+/// times (1 - tanh^2), where the scaled score is rounded to f64.
 ///
 /// ```
 /// use evenkeel::reference::logit_slopes;
@@ -53,7 +53,7 @@ pub fn logit_slopes<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) -> Ve
         Some(cap) => {
             let score = x.widen();
             let v = finite_if(score.is_finite(), score * scale) / cap;
-            // 1 / cosh^2, which does not cancel.
+            // 1 - tanh^2 computed as 1 / cosh^2, which does not cancel.
             let e = (real(-2.0) * real(v.abs())).exp();
             real(4.0) * e / ((real(1.0) + e) * (real(1.0) + e)) * real(scale)
         }
@@ -61,7 +61,7 @@ pub fn logit_slopes<E: Element>(x: &[E], scale: f64, softcap: Option<f64>) -> Ve
     x.iter().map(slope).collect()
 }
 
-/// The value, which overflowed or not, as the finite number that it stands for if it comes of finite ones.
+/// Clamps a value to the finite range if its operands were finite.
 fn finite_if(finite: bool, value: f64) -> f64 {
     if finite { value.clamp(f64::MIN, f64::MAX) } else { value }
 }

@@ -4,7 +4,8 @@ use super::Real;
 use super::softmax::{Outcome, exact, log_sum, outcome};
 use crate::element::Element;
 
-/// [`logsumexp`](crate::logsumexp()) of a row, unrounded; -inf where there is nothing to attend to.
+/// Returns the unrounded result of [`logsumexp`](crate::logsumexp()) for a row, which is -inf if the row is fully
+/// masked.
 ///
 /// ```
 /// use evenkeel::reference::logsumexp;
@@ -15,7 +16,8 @@ pub fn logsumexp<E: Element>(row: &[E]) -> E::Exact {
     logsumexp_of(&exact(row))
 }
 
-/// The logarithm of the sum of e^z over logits, -inf where masked; +inf if one is, unless one is NaN.
+/// Returns the logarithm of the sum of e^z over logits (-inf where masked). It is NaN if a logit is NaN, and otherwise
+/// +inf if a logit is +inf.
 pub fn logsumexp_of<R: Real>(logits: &[R]) -> R {
     match outcome(logits) {
         Outcome::Nothing => R::from(f64::NEG_INFINITY),

@@ -4,8 +4,8 @@ use super::Real;
 use super::softmax::{exact, softmax_of};
 use crate::element::Element;
 
-/// [`logsumexp_backward`](crate::logsumexp_backward()) of a row, unrounded; `None` where there is nothing to attend
-/// to.
+/// Returns the unrounded result of [`logsumexp_backward`](crate::logsumexp_backward()) for a row, or `None` if the row
+/// is fully masked.
 ///
 /// ```
 /// use evenkeel::reference::logsumexp_backward;
@@ -15,8 +15,9 @@ pub fn logsumexp_backward<E: Element>(row: &[E], dy: E) -> Option<Vec<E::Exact>>
     logsumexp_backward_of(&exact(row), E::Exact::from(dy.widen()))
 }
 
-/// The gradients of logits, -inf where masked, from that of their log-sum-exp. Those of scores are
-/// [`logit_slopes`](super::logit_slopes) times as large.
+/// Returns the gradients of logits (-inf where masked) from the gradient of their log-sum-exp.
+///
+/// Multiply them by [`logit_slopes`](super::logit_slopes) for the gradients of scores.
 pub fn logsumexp_backward_of<R: Real>(logits: &[R], dy: R) -> Option<Vec<R>> {
     let of = |(&y, &z): (&R, &R)| if z == R::from(f64::NEG_INFINITY) { R::from(0.0) } else { y * dy };
     Some(softmax_of(logits)?.iter().zip(logits).map(of).collect())

@@ -3,8 +3,8 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`mean_pool`](crate::mean_pool()) of one sequence, `[tokens, width]`, over the tokens with a flag, unrounded; zeros
-/// where there are none.
+/// Returns the unrounded result of [`mean_pool`](crate::mean_pool()) for one sequence of shape `[tokens, width]`, over
+/// the tokens for which `counts` returns true. It is zeros if there are none.
 ///
 /// ```
 /// use evenkeel::reference::mean_pool;
@@ -14,7 +14,7 @@ pub fn mean_pool<E: Element>(x: &[E], width: usize, counts: impl Fn(usize) -> bo
     let tokens: Vec<&[E]> = x.chunks(width.max(1)).enumerate().filter(|(t, _)| counts(*t)).map(|(_, x)| x).collect();
     let n = DoubleDouble::from(tokens.len().max(1) as f64);
     let mean = |column: usize| {
-        // Each divided first, so that no sum is beyond what it is of.
+        // Each term is divided first, so that the sum cannot overflow.
         let terms = tokens.iter().map(|x| DoubleDouble::from(x[column].widen()) / n);
         E::Exact::from_double_double(terms.fold(DoubleDouble::from(0.0), |sum, term| sum + term))
     };

@@ -3,7 +3,8 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`mean_pool_backward`](crate::mean_pool_backward()) of one sequence of so many tokens, unrounded.
+/// Returns the unrounded result of [`mean_pool_backward`](crate::mean_pool_backward()) for one sequence with this
+/// number of tokens.
 ///
 /// ```
 /// use evenkeel::reference::mean_pool_backward;

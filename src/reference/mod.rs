@@ -1,22 +1,23 @@
-//! The specification: what every op means, in plain loops over one row and with digits to spare.
+//! Reference implementations, which define the result of every op: plain loops over one row, in higher precision.
 //!
-//! Kernels are tested against these functions, and any other implementation can be. They share no code with the
-//! kernels, and are written to be checked by eye: no blocks, no threads, no tricks but those that keep a formula from
-//! overflowing or cancelling. They take one row, or one element, and answer in [`Element::Exact`], unrounded:
+//! Kernels are tested against these functions, and so can other implementations be. The functions share no code with
+//! the kernels and are written for review: no blocks, no threads, and only those transformations of a formula that
+//! prevent overflow or cancellation. They take one row, or one element, and return unrounded numbers of
+//! [`Element::Exact`]:
 //!
-//! | storage type | answers in | error of the answer |
+//! | storage type | result type | error of the result |
 //! |---|---|---|
 //! | F32, F16, BF16 | `f64` | a few 2^-53 |
 //! | F64 | [`DoubleDouble`] | a few 2^-100 |
 //!
-//! Functions named `.._of` take numbers that are [`Real`] already, such as logits that a mask was applied to.
+//! Functions named `.._of` take [`Real`] numbers instead of stored elements, such as logits with a mask applied.
 //!
-//! What belongs here: formulas. What does not: shapes, masks that broadcast, policies; those are expanded by who asks.
-//! `tests/library/reference.rs` holds the answers against numbers of arbitrary precision.
+//! This module has formulas only. Callers must expand shapes, broadcast masks and policies.
+//! `tests/library/reference.rs` compares the results with arbitrary-precision numbers.
 //!
 //! ```
 //! use evenkeel::reference;
-//! // How far is a softmax of one's own from the truth?
+//! // Compares a softmax with the exact result.
 //! let row = [0.5f32, 1.0, -3.0];
 //! let exact = reference::softmax(&row).unwrap_or_default();
 //! let mine = evenkeel::softmax(evenkeel::Rows::new(&row, 1, 3)?, &Default::default())?;

@@ -1,4 +1,4 @@
-//! Floats of other crates as numbers of the specification.
+//! Floats of other crates as numbers for the reference functions.
 
 use super::{DoubleDouble, Real};
 use num_traits::Float;
@@ -6,10 +6,10 @@ use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A float of another crate, such as a double-double or an interval's end, as a number that the functions of
-/// [`reference`](mod@crate::reference) compute with. Its own functions decide how accurate the results are. Sines and
-/// cosines are [`DoubleDouble`]'s. Infinities and NaN are computed as f64, because crates differ in what they make of
-/// them.
+/// A float of another crate, such as a double-double or the end of an interval, with which the functions of
+/// [`reference`](mod@crate::reference) can compute. The accuracy of results depends on the float's own functions. Sines
+/// and cosines are those of [`DoubleDouble`]. Infinities and NaN are computed in f64, because crates treat them
+/// differently.
 ///
 /// ```
 /// use evenkeel::reference::{Number, Real, softmax_of};
@@ -26,7 +26,7 @@ impl<T: From<f64>> From<f64> for Number<T> {
     }
 }
 
-/// Compares the numbers rounded to f64, and by the float's own order where these are equal.
+/// Compares the numbers rounded to f64, and by the float's own order if these are equal.
 impl<T: Float> PartialOrd for Number<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         match f64_of(self.0).partial_cmp(&f64_of(other.0)) {
@@ -82,7 +82,7 @@ impl<T: Float + From<f64> + Debug> Real for Number<T> {
     fn from_double_double(value: DoubleDouble) -> Self {
         let high = value.to_f64();
         let low = (value - DoubleDouble::from(high)).to_f64();
-        // infinity - infinity is NaN.
+        // For an infinity, low is infinity - infinity, which is NaN.
         if low.is_nan() { Self::from(high) } else { Self::from(high) + Self::from(low) }
     }
     fn sin_cos(angle: f64) -> (Self, Self) {

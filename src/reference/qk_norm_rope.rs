@@ -1,12 +1,12 @@
-//! Root-mean-square normalisation of a head's row and rotary embedding of the result.
+//! Root-mean-square normalisation of a head's row, followed by rotary embedding.
 
 use super::rms_norm;
 use super::rope::rotated;
 use crate::element::Element;
 use crate::ops::rope::Rope;
 
-/// [`qk_norm_rope`](crate::qk_norm_rope()) of a row, without the rounding in between, unrounded. The row's length is
-/// even.
+/// Returns the unrounded result of [`qk_norm_rope`](crate::qk_norm_rope()) for a row, without rounding after the norm.
+/// The row's length must be even.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::qk_norm_rope};

@@ -1,11 +1,11 @@
-//! What the specification asks of a number.
+//! Number types of the reference functions.
 
 use super::DoubleDouble;
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A number with far more digits than the results that it answers for: `f64`, [`DoubleDouble`], or with the feature
-/// `num-traits` a float of another crate in a `reference::Number`.
+/// A number with far more digits than the results that are compared with it: `f64`, [`DoubleDouble`], or with the
+/// feature `num-traits` a float of another crate in a `reference::Number`.
 ///
 /// Infinities and NaN behave as in IEEE 754.
 ///
@@ -28,43 +28,44 @@ pub trait Real:
     + Div<Output = Self>
     + Neg<Output = Self>
 {
-    /// The nearest f64, ties to even.
+    /// Returns the nearest f64, ties to even.
     fn to_f64(self) -> f64;
-    /// The nearest number of this type.
+    /// Returns the nearest number of this type.
     fn from_double_double(value: DoubleDouble) -> Self;
-    /// e^x.
+    /// Returns e^x.
     fn exp(self) -> Self;
-    /// e^x - 1, accurate for small x too.
+    /// Returns e^x - 1, accurate for small x too.
     fn exp_m1(self) -> Self;
-    /// 2^x.
+    /// Returns 2^x.
     fn exp2(self) -> Self;
-    /// ln x; NaN below zero, -inf at zero.
+    /// Returns ln x; NaN below zero, -inf at zero.
     fn ln(self) -> Self;
-    /// ln(1 + x), accurate for small x too.
+    /// Returns ln(1 + x), accurate for small x too.
     fn ln_1p(self) -> Self;
-    /// log2 x; NaN below zero, -inf at zero.
+    /// Returns log2 x; NaN below zero, -inf at zero.
     fn log2(self) -> Self;
-    /// The square root; NaN below zero.
+    /// Returns the square root; NaN below zero.
     fn sqrt(self) -> Self;
-    /// The hyperbolic tangent.
+    /// Returns the hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// Sine and cosine of an angle in radians, exact in f64 and of any size; NaN of what is not finite.
+    /// Returns the sine and cosine of an angle in radians. The f64 angle counts as exact and may be of any magnitude.
+    /// If it is not finite, both are NaN.
     fn sin_cos(angle: f64) -> (Self, Self);
 
-    /// Whether it is NaN.
+    /// Returns whether the number is NaN.
     #[allow(clippy::eq_op)]
     fn is_nan(self) -> bool {
         self != self
     }
 
-    /// The magnitude.
+    /// Returns the magnitude.
     fn abs(self) -> Self {
-        // Minus zero and zero are zero.
+        // Adding zero turns -0 into +0.
         if self < Self::from(0.0) { -self } else { self + Self::from(0.0) }
     }
 }
 
-/// The functions of the standard library, off by at most 2^-51 of the result on the platforms that tests run on.
+/// Functions of the standard library. Their relative error is at most 2^-51 on the platforms that tests run on.
 impl Real for f64 {
     fn to_f64(self) -> f64 {
         self
@@ -96,7 +97,7 @@ impl Real for f64 {
     fn tanh(self) -> Self {
         f64::tanh(self)
     }
-    /// By way of [`DoubleDouble`]: standard libraries lose digits of large angles close to a multiple of pi/2.
+    /// Computed in [`DoubleDouble`], because standard libraries lose digits for large angles near a multiple of pi/2.
     fn sin_cos(angle: f64) -> (Self, Self) {
         let (sin, cos) = DoubleDouble::sin_cos(angle);
         (sin.to_f64(), cos.to_f64())

@@ -3,7 +3,7 @@
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`rms_norm`](crate::rms_norm()) of a row, unrounded. A weight has the row's length.
+/// Returns the unrounded result of [`rms_norm`](crate::rms_norm()) for a row. The weight has the row's length.
 ///
 /// ```
 /// use evenkeel::reference::rms_norm;
@@ -13,8 +13,8 @@ pub fn rms_norm<E: Element>(x: &[E], weight: Option<&[f64]>, weight_offset: f64,
     weighted::<E>(&normalised(x, eps), weight, weight_offset)
 }
 
-/// [`rms_norm`] under [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight): the normalised value is rounded to
-/// the row's type, its product with the weight is not.
+/// Returns [`rms_norm`] with [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight): the normalised value is rounded
+/// to the row's type, but its product with the weight is not rounded.
 pub fn rms_norm_before_weight<E: Element>(
     x: &[E],
     weight: Option<&[f64]>,
@@ -26,7 +26,7 @@ pub fn rms_norm_before_weight<E: Element>(
     weighted::<E>(&rounded, weight, weight_offset)
 }
 
-/// x / sqrt(mean(x^2) + eps), and 0 where that root is 0.
+/// Returns x / sqrt(mean(x^2) + eps), or 0 if the root is 0.
 pub(super) fn normalised<E: Element>(x: &[E], eps: f64) -> Vec<DoubleDouble> {
     let x: Vec<DoubleDouble> = x.iter().map(|x| x.widen().into()).collect();
     let zero = DoubleDouble::from(0.0);

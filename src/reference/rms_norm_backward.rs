@@ -4,12 +4,12 @@ use super::rms_norm::normalised;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// dx of [`rms_norm_backward`](crate::rms_norm_backward()) for a row, unrounded: the derivative of each result with
-/// respect to each element, times the result's gradient. A weight has the row's length.
+/// Returns the unrounded dx of [`rms_norm_backward`](crate::rms_norm_backward()) for a row: the derivatives of all
+/// results with respect to each element, times the gradients of the results. The weight has the row's length.
 ///
 /// ```
 /// use evenkeel::reference::rms_norm_backward;
-/// // Of one element the norm is its sign, whatever its size.
+/// // The norm of a single element is its sign, for any magnitude.
 /// assert_eq!(rms_norm_backward(&[3e30f32], &[5.0], None, 0.0, 0.0), [0.0]);
 /// ```
 pub fn rms_norm_backward<E: Element>(
@@ -32,8 +32,9 @@ pub fn rms_norm_backward<E: Element>(
     dx.map(E::Exact::from_double_double).collect()
 }
 
-/// dweight of [`rms_norm_backward`](crate::rms_norm_backward()) over rows of `cols`, unrounded. With `rounded`, dy
-/// multiplies what was rounded to the rows' type, as under [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight).
+/// Returns the unrounded dweight of [`rms_norm_backward`](crate::rms_norm_backward()) for rows of `cols` columns. With
+/// `rounded`, dy is multiplied by normalised values that are rounded to the rows' type, as with
+/// [`Rounding::BeforeWeight`](crate::Rounding::BeforeWeight).
 pub fn rms_norm_backward_weight<E: Element>(x: &[E], dy: &[E], cols: usize, eps: f64, rounded: bool) -> Vec<E::Exact> {
     let mut sums = vec![DoubleDouble::from(0.0); cols];
     for (x, dy) in x.chunks(cols).zip(dy.chunks(cols)) {

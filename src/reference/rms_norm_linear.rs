@@ -1,11 +1,12 @@
-//! Root-mean-square normalisation of a row and its products with the rows of a matrix.
+//! Root-mean-square normalisation of a row, followed by products with the rows of a matrix.
 
 use super::rms_norm::normalised;
 use super::{DoubleDouble, Real};
 use crate::element::Element;
 
-/// [`rms_norm_linear`](crate::rms_norm_linear()) of a row, unrounded: each result, and the sum of the magnitudes that it
-/// is the sum of. A weight has the row's length, the matrix a row of it for each result, the bias a number.
+/// Returns the unrounded results of [`rms_norm_linear`](crate::rms_norm_linear()) for a row, and for each the sum of
+/// the magnitudes of its terms. The weight has the row's length. For each result, the matrix has a row of that length,
+/// and the bias has a number.
 ///
 /// ```
 /// use evenkeel::reference::rms_norm_linear;

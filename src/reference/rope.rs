@@ -4,7 +4,7 @@ use super::{DoubleDouble, Real};
 use crate::element::Element;
 use crate::ops::rope::{LongRope, Rope, RopeScaling, Yarn};
 
-/// [`rope`](crate::rope()) of a row, unrounded. The row's length is even.
+/// Returns the unrounded result of [`rope`](crate::rope()) for a row. The row's length must be even.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::rope};
@@ -28,22 +28,22 @@ pub(super) fn rotated<R: Real>(x: &[R], position: i64, options: &Rope<'_>) -> Ve
     y
 }
 
-/// What pair `i` of a row of `cols` columns is rotated with at a position, times the attention factor.
+/// Returns the sine and cosine for pair `i` of a row of `cols` columns at a position, times the attention factor.
 pub(super) fn rope_sin_cos<R: Real>(position: i64, i: usize, cols: usize, options: &Rope<'_>) -> (R, R) {
     let (sin, cos) = R::sin_cos(rope_angle(position, i, cols, options));
     let factor = R::from_double_double(rope_factor(options));
     (sin * factor, cos * factor)
 }
 
-/// The angle by which pair `i` of a row of `cols` columns is rotated at a position: the f64 product of the position
-/// and of the frequency rounded to f64.
+/// Returns the angle by which pair `i` of a row of `cols` columns is rotated at a position: the f64 product of the
+/// position and the frequency rounded to f64.
 pub fn rope_angle(position: i64, i: usize, cols: usize, options: &Rope<'_>) -> f64 {
     let frequency = frequency(i, cols, options).to_f64().min(f64::MAX);
-    // An angle beyond f64 is its largest number: some rotation, as any angle of that size is.
+    // An angle beyond f64 is replaced by the largest f64. An angle of that size is an arbitrary rotation anyway.
     (position as f64 * frequency).clamp(f64::MIN, f64::MAX)
 }
 
-/// What cosines and sines are multiplied with: 1, but under YaRN and LongRoPE.
+/// Returns the factor for cosines and sines. It is 1 except with YaRN and LongRoPE.
 pub fn rope_factor(options: &Rope<'_>) -> DoubleDouble {
     let one = number(1.0);
     match options.scaling {
@@ -66,7 +66,7 @@ fn number(value: f64) -> DoubleDouble {
     value.into()
 }
 
-/// base^(-2i/cols).
+/// Returns base^(-2i/cols).
 fn power(base: DoubleDouble, i: usize, cols: usize) -> DoubleDouble {
     (base.ln() * (number(-2.0 * i as f64) / number(cols as f64))).exp()
 }
@@ -78,7 +78,7 @@ fn frequency(i: usize, cols: usize, options: &Rope<'_>) -> DoubleDouble {
     let (one, d) = (number(1.0), cols as f64);
     match scaling {
         RopeScaling::Linear { factor } => plain / number(factor),
-        // A head of one pair has no base.
+        // For a single pair, the exponent is 0, so the base has no influence.
         RopeScaling::Ntk { .. } if cols == 2 => one,
         RopeScaling::Ntk { factor } => {
             let stretch = (number(factor).ln() * (number(d) / number(d - 2.0))).exp();

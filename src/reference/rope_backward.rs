@@ -4,8 +4,9 @@ use super::rope::rope_sin_cos;
 use crate::element::Element;
 use crate::ops::rope::Rope;
 
-/// [`rope_backward`](crate::rope_backward()) of a row, unrounded: for each result of [`rope`](super::rope) its
-/// derivatives with respect to both of the pair, times its gradient. The row's length is even.
+/// Returns the unrounded result of [`rope_backward`](crate::rope_backward()) for a row: the derivatives of each result
+/// of [`rope`](super::rope) with respect to both elements of its pair, times its gradient. The row's length must be
+/// even.
 ///
 /// ```
 /// use evenkeel::{Rope, reference::rope_backward};

@@ -1,8 +1,9 @@
-//! A quotient that is finite.
+//! Division with a guarded divisor and a finite result.
 
 use crate::element::Element;
 
-/// Returns x / d, the unrounded result of [`safe_div`](crate::safe_div()).
+/// Returns x / d, with |d| at least `eps` and the quotient clamped to the type's range. It is the unrounded result of
+/// [`safe_div`](crate::safe_div()).
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::safe_div(1.0f32, -0.0, 0.25), -4.0);

@@ -1,4 +1,5 @@
-//! What a sampler may draw, by sorting the whole vocabulary: each engine's own definition, step by step in f64.
+//! Candidates of a sampler, computed by sorting the whole vocabulary. Each engine's own definition is implemented step
+//! by step in f64.
 
 mod candle;
 mod evenkeel;
@@ -12,26 +13,28 @@ use crate::error::{Error, Result};
 use crate::ops::sample::{Profile, SamplerConfig};
 use std::cmp::Ordering;
 
-/// The tokens that the filters leave, and their probabilities.
+/// The tokens that the filters keep, and their probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Support {
-    /// In increasing order.
+    /// Tokens in increasing order.
     pub tokens: Vec<u32>,
-    /// In the same order; they add to 1.
+    /// Probabilities of the tokens, whose sum is 1.
     pub probs: Vec<f64>,
 }
 
-/// What [`Sampler`](crate::Sampler) may draw from a row, in f64, by the definitions of the configuration's
-/// [`Profile`].
+/// Returns the tokens that [`Sampler`](crate::Sampler) may draw from a row, with their probabilities in f64, by the
+/// definitions of the configuration's [`Profile`].
 ///
-/// In the default one tokens are ordered by logit, the highest first, and among equals by index. Top-k keeps the first k
-/// that are not masked; top-p of these the shortest prefix whose mass is at least p of theirs; min-p of these the tokens
-/// at least min_p times as probable as the first. The configuration is not checked, XTC is taken to come out whenever
-/// it is set, and penalties, which need a sequence, are not applied.
+/// In the default profile, tokens are ordered by logit, the largest first, and equal logits by index. Top-k keeps the
+/// first k tokens that are not masked. Top-p keeps the shortest prefix of these whose probability is at least p of
+/// their total. Min-p keeps those that are at least min_p times as probable as the first.
+///
+/// The configuration is not checked. XTC always applies if it is set. Penalties are not applied, because they need a
+/// sequence.
 ///
 /// # Errors
-/// [`Error::EmptyInput`] for no tokens, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] for nothing but
-/// -inf, the row being number 0.
+/// [`Error::EmptyInput`] for no logits, [`Error::NonFiniteInput`] for a NaN, [`Error::EmptySupport`] if all logits are
+/// -inf. The row in the error is 0.
 ///
 /// ```
 /// use evenkeel::{Profile, SamplerConfig, reference};
@@ -68,14 +71,14 @@ pub fn sample<E: Element>(logits: &[E], config: &SamplerConfig) -> Result<Suppor
     }))
 }
 
-/// Tokens and their logits, all temperatures applied once they are what is left.
+/// Tokens with their logits. Once the filters are done, the temperature is applied to the logits.
 type Tokens = Vec<(usize, f64)>;
 
-/// The kept tokens by index, with the softmax of their logits.
+/// Sorts the kept tokens by index, and computes the softmax of their logits.
 fn support(mut kept: Tokens) -> Support {
     kept.sort_unstable_by_key(|(i, _)| *i);
     let max = largest(&kept);
-    // Many equal masses are all rounded the same way by a sum in f64.
+    // Added in double-double, because the roundings of an f64 sum of many equal terms all have the same sign.
     let add = |sum, (_, z): &(usize, f64)| sum + DoubleDouble::from((z - max).exp());
     let total = kept.iter().fold(DoubleDouble::from(0.0), add).to_f64();
     Support {
@@ -88,7 +91,7 @@ fn largest(tokens: &Tokens) -> f64 {
     tokens.iter().map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// Probabilities in the tokens' order.
+/// Returns the probabilities, in the order of the tokens.
 fn softmax(tokens: &Tokens) -> Vec<f64> {
     let max = largest(tokens);
     let masses: Vec<f64> = tokens.iter().map(|(_, z)| (z - max).exp()).collect();
@@ -96,29 +99,30 @@ fn softmax(tokens: &Tokens) -> Vec<f64> {
     masses.into_iter().map(|mass| mass / total).collect()
 }
 
-/// In nats; what has no probability adds nothing.
+/// Returns the entropy in nats. Tokens with a probability of 0 contribute nothing.
 fn entropy(probs: &[f64]) -> f64 {
     -probs.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
 }
 
-/// The largest first, equals in the order that they are in.
+/// Sorts tokens by logit, the largest first. The sort is stable.
 fn sort_descending(tokens: &mut Tokens) {
     tokens.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal));
 }
 
-/// The first of the largest.
+/// Keeps only the first token with the largest logit.
 fn greedy(tokens: Tokens) -> Tokens {
     let max = largest(&tokens);
     tokens.into_iter().find(|(_, z)| *z == max).into_iter().collect()
 }
 
-/// Logits less the largest, over the temperature: what is left of them is the same, and nothing overflows upwards.
+/// Subtracts the largest logit from all logits, and divides them by the temperature. The subtraction does not change
+/// the probabilities, and prevents overflow to +inf.
 fn heat(tokens: &mut Tokens, temperature: f64) {
     let max = largest(tokens);
     tokens.iter_mut().for_each(|(_, z)| *z = (*z - max) / temperature);
 }
 
-/// The temperature that goes with the entropy.
+/// Returns the dynamic temperature, which depends on the entropy.
 fn dynamic_temperature(tokens: &Tokens, config: &SamplerConfig) -> f64 {
     let (range, n) = (config.dynamic_temperature, tokens.len() as f64);
     let (low, high) = ((config.temperature - range).max(0.0), config.temperature + range);

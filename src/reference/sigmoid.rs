@@ -12,7 +12,7 @@ pub fn sigmoid<E: Element>(x: E) -> E::Exact {
     sigmoid_of(E::Exact::from(x.widen()))
 }
 
-/// Computes [`sigmoid`] of a number that already is [`Real`].
+/// Computes [`sigmoid`] of a [`Real`] number.
 pub fn sigmoid_of<R: Real>(x: R) -> R {
     let one = R::from(1.0);
     // e^-|x| cannot overflow.

@@ -12,9 +12,9 @@ pub fn silu<E: Element>(x: E) -> E::Exact {
     silu_of(E::Exact::from(x.widen()))
 }
 
-/// Computes [`silu`] of a number that already is [`Real`].
+/// Computes [`silu`] of a [`Real`] number.
 pub fn silu_of<R: Real>(x: R) -> R {
-    // The limit; the product would be -inf * 0.
+    // Returns the limit, because the product would be -inf * 0.
     if x == R::from(f64::NEG_INFINITY) {
         return R::from(-0.0);
     }
@@ -25,7 +25,7 @@ pub fn silu_of<R: Real>(x: R) -> R {
 ///
 /// [`silu_backward`](crate::silu_backward()) multiplies gradients by it.
 pub fn silu_slope<E: Element>(x: E) -> E::Exact {
-    // The limits; the product would be an infinity times 0.
+    // Returns the limits, because the product would be an infinity times 0.
     if x.widen().is_infinite() {
         return E::Exact::from(if x.widen() > 0.0 { 1.0 } else { 0.0 });
     }

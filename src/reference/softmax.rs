@@ -1,9 +1,9 @@
-//! Softmax.
+//! The softmax of a row.
 
 use super::Real;
 use crate::element::Element;
 
-/// [`softmax`](crate::softmax()) of a row, unrounded; `None` where there is nothing to attend to.
+/// Returns the unrounded result of [`softmax`](crate::softmax()) for a row, or `None` if the row is fully masked.
 ///
 /// ```
 /// use evenkeel::reference::softmax;
@@ -14,7 +14,7 @@ pub fn softmax<E: Element>(row: &[E]) -> Option<Vec<E::Exact>> {
     softmax_of(&exact(row))
 }
 
-/// Softmax of logits, -inf where masked.
+/// Returns the softmax of logits (-inf where masked), or `None` if all are masked.
 pub fn softmax_of<R: Real>(logits: &[R]) -> Option<Vec<R>> {
     let max = match outcome(logits) {
         Outcome::Nothing => return None,
@@ -26,13 +26,13 @@ pub fn softmax_of<R: Real>(logits: &[R]) -> Option<Vec<R>> {
     Some(exps.into_iter().map(|e| e / sum).collect())
 }
 
-/// What a row of logits comes to, in the softmax family.
+/// Kind of a row of logits, for the softmax family.
 pub(super) enum Outcome<R> {
-    /// No logit above -inf.
+    /// The row is empty or fully masked: no logit is above -inf.
     Nothing,
-    /// A NaN, or +inf.
+    /// The row has a NaN or +inf.
     Spoilt,
-    /// The largest logit, and the first index that has it.
+    /// The row has a finite maximum, at this index first.
     Finite { max: R, at: usize },
 }
 
@@ -55,7 +55,8 @@ pub(super) fn outcome<R: Real>(logits: &[R]) -> Outcome<R> {
     }
 }
 
-/// ln of the sum of e^(z - max). The first largest term is 1; log1p of the others keeps the digits where they are few.
+/// Returns the logarithm of the sum of e^(z - max). The first maximum contributes exactly 1, so the result is log1p of
+/// the sum of the others, which is accurate for small sums.
 pub(super) fn log_sum<R: Real>(logits: &[R], max: R, at: usize) -> R {
     let mut rest = R::from(0.0);
     for (i, &z) in logits.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The softplus.
+//! The softplus function.
 
 use super::{Real, sigmoid_of};
 use crate::element::Element;
@@ -12,7 +12,7 @@ pub fn softplus<E: Element>(x: E) -> E::Exact {
     softplus_of(E::Exact::from(x.widen()))
 }
 
-/// Computes [`softplus`] of a number that already is [`Real`].
+/// Computes [`softplus`] of a [`Real`] number.
 pub fn softplus_of<R: Real>(x: R) -> R {
     // e^-|x| cannot overflow.
     let log = (-x.abs()).exp().ln_1p();

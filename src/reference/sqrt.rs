@@ -16,7 +16,7 @@ pub fn sqrt<E: Element>(x: E) -> E::Exact {
 ///
 /// [`sqrt_backward`](crate::sqrt_backward()) multiplies gradients by it.
 pub fn sqrt_slope<E: Element>(x: E) -> E::Exact {
-    // Zeros of either sign are the end of the positive numbers.
+    // At a zero of either sign, the derivative is its limit from above.
     match x.widen() {
         0.0 => E::Exact::from(f64::INFINITY),
         x => E::Exact::from(0.5) / E::Exact::from(x).sqrt(),

@@ -1,4 +1,4 @@
-//! The gated linear unit of silu.
+//! SwiGLU: the gated linear unit with SiLU.
 
 use super::silu;
 use crate::element::Element;
@@ -10,7 +10,7 @@ use crate::element::Element;
 /// ```
 pub fn swiglu<E: Element>(gate: E, up: E) -> E::Exact {
     let (x, up) = (gate.widen(), up.widen());
-    // The other factor may be smaller than any number, but it is not zero.
+    // silu(gate) may underflow to 0, but its exact value is not 0.
     if up.is_infinite() && x.is_finite() && x != 0.0 {
         return E::Exact::from(x.signum() * up);
     }

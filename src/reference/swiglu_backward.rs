@@ -1,9 +1,9 @@
-//! The gradients of the gated linear unit of silu.
+//! Gradients of SwiGLU.
 
 use super::{silu_slope, swiglu};
 use crate::element::Element;
 
-/// [`swiglu_backward`](crate::swiglu_backward()) of one pair, unrounded: dgate and dup.
+/// Returns the unrounded results of [`swiglu_backward`](crate::swiglu_backward()) for one pair: dgate and dup.
 ///
 /// ```
 /// assert_eq!(evenkeel::reference::swiglu_backward(0.0f32, 3.0, 2.0), [3.0, 0.0]);

@@ -16,7 +16,7 @@ pub fn tanh<E: Element>(x: E) -> E::Exact {
 ///
 /// [`tanh_backward`](crate::tanh_backward()) multiplies gradients by it.
 pub fn tanh_slope<E: Element>(x: E) -> E::Exact {
-    // 4 / (e^x + e^-x)^2, of which one power cannot overflow.
+    // 1 - tanh^2 = 4 / (e^x + e^-x)^2, computed from e^-|x|, which cannot overflow.
     let t = (-E::Exact::from(x.widen()).abs()).exp();
     let share = E::Exact::from(2.0) * t / (E::Exact::from(1.0) + t * t);
     share * share

@@ -5,7 +5,7 @@ use super::agree::Agreed;
 use super::collective::Collective;
 use super::digest::Digest;
 use super::scores::of_mask;
-use crate::cpu::sample::dealt::{BUCKETS, Dealt, Lane, Next, Task};
+use crate::cpu::sample::sharded_row::{BUCKETS, Next, SampleFloat, ShardedRow, Task};
 use crate::cpu::scores::Scores;
 use crate::element::{DType, Element};
 use crate::error::{Error, Result};
@@ -89,7 +89,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         Ok(mask.map(of_mask))
     }
 
-    fn sample_in<S: Lane, E: Element>(
+    fn sample_in<S: SampleFloat, E: Element>(
         &self,
         logits: Rows<'_, E>,
         scores: Option<Scores<'_>>,
@@ -101,7 +101,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         let (mut rows, mut history) = (Vec::new(), History::default());
         for (row, (request, out)) in requests.iter().zip(&mut out).enumerate() {
             let columns = (self.columns.clone(), self.all);
-            match Dealt::<S>::new((row, logits.row(row)), scores, *request, columns, &mut history) {
+            match ShardedRow::<S>::new((row, logits.row(row)), scores, *request, columns, &mut history) {
                 Ok(dealt) => rows.push(dealt),
                 Err(error) => *out = Err(error),
             }
@@ -110,10 +110,10 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
         S::each(Task::Begin, &mut such(&mut rows, |_| true))?;
         let mut asking = such(&mut rows, |row| row.asks_for_total());
         self.census(&ranks, &mut asking)?;
-        asking.into_iter().for_each(Dealt::take_total);
+        asking.into_iter().for_each(ShardedRow::take_total);
         // Process all rows together, so that one exchange serves all of them.
         while !rows.is_empty() {
-            self.census(&ranks, &mut such(&mut rows, Dealt::needs_census))?;
+            self.census(&ranks, &mut such(&mut rows, ShardedRow::needs_census))?;
             let (mut listing, mut sharing, mut cutting) = (Vec::new(), Vec::new(), Vec::new());
             for row in &mut rows {
                 match row.next() {
@@ -136,7 +136,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 
     /// Finds the largest logits of whole rows, and removes rows that cannot be sampled.
-    fn survey<S: Lane>(&self, rows: &mut Vec<Dealt<'_, S>>, out: &mut [Result<Sampled>]) -> Result<()> {
+    fn survey<S: SampleFloat>(&self, rows: &mut Vec<ShardedRow<'_, S>>, out: &mut [Result<Sampled>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -156,7 +156,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 
     /// Exchanges how many tokens remain in each row on each rank, and their mass.
-    fn census<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+    fn census<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -172,7 +172,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 
     /// Draws from candidates that are gathered from all ranks.
-    fn list<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+    fn list<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         let lens: Vec<Vec<usize>> = rows.iter().map(|row| row.lens(&ranks.widths)).collect();
         let mut given = Vec::new();
         for (row, lens) in rows.iter_mut().zip(&lens) {
@@ -199,7 +199,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 
     /// Draws from candidates that stay on their ranks.
-    fn share<S: Lane>(&self, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+    fn share<S: SampleFloat>(&self, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -217,7 +217,7 @@ impl<C: Collective + ?Sized> Sharded<'_, C> {
     }
 
     /// Applies the next filter of each row.
-    fn cut<S: Lane>(&self, ranks: &Ranks, rows: &mut [&mut Dealt<'_, S>]) -> Result<()> {
+    fn cut<S: SampleFloat>(&self, ranks: &Ranks, rows: &mut [&mut ShardedRow<'_, S>]) -> Result<()> {
         rows.iter_mut().for_each(|row| row.search());
         while rows.iter_mut().any(|row| row.open().next().is_some()) {
             S::each(Task::Histograms, rows)?;
@@ -270,15 +270,15 @@ impl Ranks {
     }
 }
 
-fn such<'r, 'a, S: Lane>(
-    rows: &'r mut [Dealt<'a, S>],
-    mut is: impl FnMut(&mut Dealt<'a, S>) -> bool,
-) -> Vec<&'r mut Dealt<'a, S>> {
+fn such<'r, 'a, S: SampleFloat>(
+    rows: &'r mut [ShardedRow<'a, S>],
+    mut is: impl FnMut(&mut ShardedRow<'a, S>) -> bool,
+) -> Vec<&'r mut ShardedRow<'a, S>> {
     rows.iter_mut().filter_map(|row| is(row).then_some(row)).collect()
 }
 
 /// Returns the words that the last task produced, for one row after the other.
-fn words<S: Lane>(rows: &[&mut Dealt<'_, S>]) -> Vec<u64> {
+fn words<S: SampleFloat>(rows: &[&mut ShardedRow<'_, S>]) -> Vec<u64> {
     rows.iter().flat_map(|row| row.words.iter().copied()).collect()
 }
 

@@ -1,8 +1,8 @@
 //! Every instruction set against plain Rust, lane by lane.
 
 use super::block::{Float, Int, Isa, MaskBits, Select};
-use super::level::{Kernel, Level, Token, with_level};
 use super::blocks::{block, fold};
+use super::level::{Kernel, Level, Token, with_level};
 use super::slice::Span;
 use super::storage::Storage;
 use crate::element::Element;
@@ -383,7 +383,7 @@ fn sums_equal_their_definitions() {
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) {
             use crate::math::fixed_point::{sum_exps, sum_q};
-            use crate::math::sum::{rule_o, rule_q, sum_o};
+            use crate::math::sum::{fixed_point_sum, sum_o, tiled_sum};
             let lengths = (0..600).chain([1000, 4095, 4096, 4097, 16_384, 20_001, 70_000, 262_144, 262_145, 300_000]);
             let lengths = lengths.filter(|n| !cfg!(miri) || n % 97 == 0 && *n < 2000);
             for len in lengths {
@@ -397,8 +397,8 @@ fn sums_equal_their_definitions() {
                     #[inline(always)]
                     |i| isa.widen(isa.load_f32(&block(&signed, i, 0.0))),
                 );
-                assert_eq!(sum.to_bits(), rule_o(&wide).to_bits(), "rule O, length {len}");
-                assert_eq!(sum_exps(isa, &terms, terms.len()), rule_q(&terms), "rule Q, length {len}");
+                assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "rule O, length {len}");
+                assert_eq!(sum_exps(isa, &terms, terms.len()), fixed_point_sum(&terms), "rule Q, length {len}");
                 // Part of a long row, the largest sums of a run, and the masses that 64 bits hold.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(

@@ -82,7 +82,7 @@ fn reports_count_what_candle_tensors_met() -> Result<()> {
     result?;
     let counts = met.op("softmax");
     assert_eq!((counts.calls, counts.rows), (2, 8));
-    assert_eq!((counts.wholly_masked, counts.nan, counts.infinite), (2, 2, 2));
+    assert_eq!((counts.fully_masked, counts.nan, counts.infinite), (2, 2, 2));
     assert_eq!(met.op("rms_norm").calls, 1);
     Ok(())
 }

@@ -59,7 +59,7 @@ fn masked_tokens_are_not_read() -> Result<()> {
         }
     }
     let met = report::scope(|| guarded::mean_pool(&x, 1, &options)).1;
-    assert_eq!((met.op("mean_pool").wholly_masked, met.op("mean_pool").nan), (2, 1));
+    assert_eq!((met.op("mean_pool").fully_masked, met.op("mean_pool").nan), (2, 1));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Cases of the digest: every op, storage type and option, on shapes around the kernels' block sizes.
 
 use crate::numbers::{Fill, Numbers};
-use evenkeel::math::sum::{rule_o, rule_q};
+use evenkeel::math::sum::{fixed_point_sum, tiled_sum};
 use evenkeel::{
     Attention, BceWithLogits, ClampedExp, ClampedLog, ClipGradNorm, ClipMode, CrossEntropy, Draw, Element, Error,
     FullyMasked, GroupNorm, Heads, KlDiv, L2Normalize, Lanes, LayerNorm, LongRope, Loss, Mask, MeanPool, NormType,
@@ -583,7 +583,7 @@ fn sums(cases: &mut Vec<Case>) {
             let run = Box::new(move |_| words.clone());
             cases.push(Case { name: format!("{rule} {len}"), rows: 1, elements: len, run });
         };
-        add("rule_o", vec![rule_o(&wide).to_bits()]);
-        add("rule_q", vec![rule_q(&terms) as u64]);
+        add("rule_o", vec![tiled_sum(&wide).to_bits()]);
+        add("rule_q", vec![fixed_point_sum(&terms) as u64]);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::options::{options, samplers};
 use crate::training::training;
-use evenkeel::math::sum::{rule_b, rule_o, rule_q};
+use evenkeel::math::sum::{binned_sum, fixed_point_sum, tiled_sum};
 use evenkeel::sharded::{GradShard, Sharded, Threads};
 use evenkeel::{
     Attention, AttentionPartial, BceWithLogits, ClipGradNorm, ClipMode, CrossEntropy, CrossEntropyPartial, Draw,
@@ -158,7 +158,9 @@ fn norms_and_losses(add: &mut Add<'_>, unit: f64) {
     let (narrow, terms) = (x.iter().map(|v| v.abs() / 100.0).collect::<Vec<f32>>(), wide.clone());
     add(
         "sums by their rules",
-        Box::new(move || vec![rule_o(&terms).to_bits(), rule_b(&terms).to_bits(), rule_q(&narrow) as u64]),
+        Box::new(move || {
+            vec![tiled_sum(&terms).to_bits(), binned_sum(&terms).to_bits(), fixed_point_sum(&narrow) as u64]
+        }),
     );
 }
 

@@ -267,9 +267,9 @@ fn masks_at_the_ends() {
 /// Checks the fixed-point sum of terms that are not exponentials in [0, 1].
 #[test]
 fn sums_of_what_rule_q_is_not_for() {
-    assert_eq!(math::sum::rule_q(&[f32::MAX; 2]), u128::MAX);
-    assert_eq!(math::sum::rule_q(&[f32::INFINITY, 1.0]), u128::MAX);
-    assert_eq!(math::sum::rule_q(&[f32::NAN, -1.0, 0.5]), 1 << 44);
+    assert_eq!(math::sum::fixed_point_sum(&[f32::MAX; 2]), u128::MAX);
+    assert_eq!(math::sum::fixed_point_sum(&[f32::INFINITY, 1.0]), u128::MAX);
+    assert_eq!(math::sum::fixed_point_sum(&[f32::NAN, -1.0, 0.5]), 1 << 44);
 }
 
 /// Checks step counters at their maximum. The counter stays there, and the weights are those of any late step.

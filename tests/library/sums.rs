@@ -1,6 +1,6 @@
 //! Tests of the sums against vectors that a script computed in exact arithmetic.
 
-use evenkeel::math::sum::{rule_b, rule_o, rule_q};
+use evenkeel::math::sum::{binned_sum, fixed_point_sum, tiled_sum};
 
 /// Returns the fields of each line in tests/vectors/sums.tsv for one rule.
 fn vectors(rule: &str) -> Vec<Vec<&'static str>> {
@@ -25,7 +25,7 @@ fn rule_o_gives_the_bits_of_the_vectors() {
             f64::from((u * 2f64.powi(k + step * (i % 5) as i32 - 32)) as f32)
         };
         let terms: Vec<f64> = (0..n as usize).map(term).collect();
-        let sum = rule_o(&terms);
+        let sum = tiled_sum(&terms);
         assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}");
         // In sums of more than one tile the order matters, so these vectors detect any other order.
         if n >= 1000 {
@@ -47,9 +47,9 @@ fn rule_q_gives_the_integers_of_the_vectors() {
             (f64::from(unit(i)) * 2f64.powi(-32) * 2f64.powi(-shift)) as f32
         };
         let mut terms: Vec<f32> = (0..n as usize).map(term).collect();
-        assert_eq!(rule_q(&terms).to_string(), fields[3], "{n} terms, d = {d}");
+        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "{n} terms, d = {d}");
         terms.reverse();
-        assert_eq!(rule_q(&terms).to_string(), fields[3], "{n} terms in another order");
+        assert_eq!(fixed_point_sum(&terms).to_string(), fields[3], "{n} terms in another order");
     }
 }
 
@@ -60,7 +60,7 @@ fn rule_b_gives_the_bits_of_the_vectors_in_any_order() {
         let term = |i: usize| (f64::from(unit(i)) + 1.0) * 2f64.powi(k - step * (i % 5) as i32 - 32);
         let mut terms: Vec<f64> = (0..n as usize).map(term).collect();
         for order in ["their order", "another order"] {
-            let sum = rule_b(&terms);
+            let sum = binned_sum(&terms);
             assert_eq!(format!("{:016x}", sum.to_bits()), fields[4], "{n} terms, k = {k}, step = {step}, in {order}");
             terms.reverse();
         }
@@ -69,22 +69,22 @@ fn rule_b_gives_the_bits_of_the_vectors_in_any_order() {
 
 #[test]
 fn rule_b_has_no_more_room_than_f64() {
-    assert_eq!(rule_b(&[2f64.powi(960)]), 2f64.powi(960));
-    assert_eq!(rule_b(&[1.0, f64::MAX]), f64::INFINITY);
-    assert_eq!(rule_b(&[1.0, -1e300]), f64::NEG_INFINITY);
-    assert!(rule_b(&[f64::INFINITY, -1e300]).is_nan() && rule_b(&[1.0, f64::NAN]).is_nan());
-    assert_eq!(rule_b(&[5e-324, 5e-324]), 1e-323);
-    assert_eq!(rule_b(&[1.0, 2f64.powi(-93), 2f64.powi(-95)]), 1.0);
-    assert_eq!(rule_b(&[-0.0]).to_bits(), 0);
+    assert_eq!(binned_sum(&[2f64.powi(960)]), 2f64.powi(960));
+    assert_eq!(binned_sum(&[1.0, f64::MAX]), f64::INFINITY);
+    assert_eq!(binned_sum(&[1.0, -1e300]), f64::NEG_INFINITY);
+    assert!(binned_sum(&[f64::INFINITY, -1e300]).is_nan() && binned_sum(&[1.0, f64::NAN]).is_nan());
+    assert_eq!(binned_sum(&[5e-324, 5e-324]), 1e-323);
+    assert_eq!(binned_sum(&[1.0, 2f64.powi(-93), 2f64.powi(-95)]), 1.0);
+    assert_eq!(binned_sum(&[-0.0]).to_bits(), 0);
 }
 
 #[test]
 fn a_zero_sum_is_positive() {
     for n in [0, 1, 2, 63, 64, 65, 256, 257, 20_000] {
-        assert_eq!(rule_o(&vec![-0.0; n]).to_bits(), 0, "{n} terms of -0");
+        assert_eq!(tiled_sum(&vec![-0.0; n]).to_bits(), 0, "{n} terms of -0");
         let cancelling: Vec<f64> = (0..n).map(|i| if i / 64 % 2 == 0 { 1.5 } else { -1.5 }).collect();
         if n % 128 == 0 {
-            assert_eq!(rule_o(&cancelling).to_bits(), 0, "{n} terms that cancel");
+            assert_eq!(tiled_sum(&cancelling).to_bits(), 0, "{n} terms that cancel");
         }
     }
 }
@@ -94,12 +94,12 @@ fn a_zero_sum_is_positive() {
 fn zeros_change_nothing() {
     let terms: Vec<f64> = (0..700).map(|i| f64::from(unit(i) as f32) - 2e9).collect();
     let of = |zero: f64| {
-        rule_o(&terms.iter().enumerate().map(|(i, t)| if i % 3 == 0 { zero } else { *t }).collect::<Vec<_>>())
+        tiled_sum(&terms.iter().enumerate().map(|(i, t)| if i % 3 == 0 { zero } else { *t }).collect::<Vec<_>>())
     };
     assert_eq!(of(0.0).to_bits(), of(-0.0).to_bits());
     let mut longer = terms.clone();
     longer.resize(3000, 0.0);
-    assert_eq!(rule_o(&longer).to_bits(), rule_o(&terms).to_bits());
+    assert_eq!(tiled_sum(&longer).to_bits(), tiled_sum(&terms).to_bits());
 }
 
 #[test]
@@ -107,26 +107,26 @@ fn infinities_and_nan_follow_ieee() {
     for n in [3, 65, 1000] {
         let mut terms = vec![1.0; n];
         terms[n / 2] = f64::INFINITY;
-        assert_eq!(rule_o(&terms), f64::INFINITY);
+        assert_eq!(tiled_sum(&terms), f64::INFINITY);
         terms[n - 1] = f64::NEG_INFINITY;
-        assert!(rule_o(&terms).is_nan());
+        assert!(tiled_sum(&terms).is_nan());
         terms[n - 1] = f64::NAN;
-        assert!(rule_o(&terms).is_nan());
+        assert!(tiled_sum(&terms).is_nan());
     }
 }
 
 #[test]
 fn rule_q_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
     let unit = 2f32.powi(-45);
-    assert_eq!(rule_q(&[0.5 * unit]), 0);
-    assert_eq!(rule_q(&[1.5 * unit]), 2);
-    assert_eq!(rule_q(&[2.5 * unit, 2.5 * unit]), 4);
-    assert_eq!(rule_q(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
-    assert_eq!(rule_q(&vec![1.0; 1 << 18]), 1 << 63);
+    assert_eq!(fixed_point_sum(&[0.5 * unit]), 0);
+    assert_eq!(fixed_point_sum(&[1.5 * unit]), 2);
+    assert_eq!(fixed_point_sum(&[2.5 * unit, 2.5 * unit]), 4);
+    assert_eq!(fixed_point_sum(&[f32::from_bits(1), 0.0, 1.0]), 1 << 45);
+    assert_eq!(fixed_point_sum(&vec![1.0; 1 << 18]), 1 << 63);
     // Longer rows have a finer unit, and sums that exceed 64 bits.
     let mut terms = vec![0.0; (1 << 18) + 1];
     (terms[0], terms[1]) = (2.5 * 2f32.powi(-48), 0.5 * 2f32.powi(-48));
-    assert_eq!(rule_q(&terms), 2);
-    assert_eq!(rule_q(&vec![1.0; (1 << 18) + 1]), (1 << 66) + (1 << 48));
-    assert_eq!(rule_q(&vec![1.0; 1 << 21]), 1 << 69);
+    assert_eq!(fixed_point_sum(&terms), 2);
+    assert_eq!(fixed_point_sum(&vec![1.0; (1 << 18) + 1]), (1 << 66) + (1 << 48));
+    assert_eq!(fixed_point_sum(&vec![1.0; 1 << 21]), 1 << 69);
 }

@@ -300,7 +300,7 @@ fn nothing_to_attend_to<E: Bits>() {
         let mask = Mask::keep(&keep, &[queries, keys]);
         let options = Attention::default().mask(&mask);
         let (zeros, met) = report::scope(|| graded.run(&options));
-        assert_eq!(met.op("attention_backward").wholly_masked, (batch * heads) as u64, "{shape:?}");
+        assert_eq!(met.op("attention_backward").fully_masked, (batch * heads) as u64, "{shape:?}");
         assert!(
             zeros.dq[..features].iter().all(|x| x.bits() == 0),
             "{shape:?}: expected a zero gradient for the fully masked query"

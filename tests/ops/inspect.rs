@@ -4,7 +4,7 @@
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
 use crate::support::ulp;
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::reference::{self, DoubleDouble, Real};
 use evenkeel::simd::Level;
 use evenkeel::{Element, Finite, Stats, accuracy, finite, inspect, report};
@@ -161,7 +161,7 @@ fn where_the_first_is<E: Bits>() {
     });
 }
 
-/// Checks that the mean of f32 is the tiled sum ([`rule_o`]) over the elements, divided by their count. A skipped
+/// Checks that the mean of f32 is the tiled sum ([`tiled_sum`]) over the elements, divided by their count. A skipped
 /// element adds nothing.
 #[test]
 fn the_mean_is_a_sum_by_rule_o() {
@@ -170,7 +170,7 @@ fn the_mean_is_a_sum_by_rule_o() {
         let mut x = generate::bell::<f32>(&mut rng, len, 0.0, 1e10);
         x[len / 2] = f32::NAN;
         let terms: Vec<f64> = x.iter().map(|x| x.widen()).map(|x| if x.is_nan() { 0.0 } else { x }).collect();
-        let mean = rule_o(&terms) / (len - 1) as f64;
+        let mean = tiled_sum(&terms) / (len - 1) as f64;
         assert!(inspect(&x).unwrap().mean == mean || len == 1, "expected a mean of {mean} for {len} elements");
     }
 }

@@ -149,20 +149,20 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that mean and variance are tiled sums ([`rule_o`]) over exact terms, on every instruction set. The mean is
+/// Checks that mean and variance are tiled sums ([`tiled_sum`]) over exact terms, on every instruction set. The mean is
 /// corrected by the remainder of its rounding.
 #[test]
 fn the_moments_are_sums_by_rule_o() {
-    use evenkeel::math::sum::rule_o;
+    use evenkeel::math::sum::tiled_sum;
     let mut rng = generate::rng("layer_norm, rule O");
     for len in [1, 64, 65, 256, 257, 5000, 70_000] {
         let x: Vec<f64> = generate::bell::<f32>(&mut rng, len, 3.0, 1e6).iter().map(|x| x.widen()).collect();
         let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
-        let (sum, n) = (rule_o(&x), len as f64);
+        let (sum, n) = (tiled_sum(&x), len as f64);
         let mean = sum / n;
         let low = (-mean).mul_add(n, sum) / n;
         let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
-        let scale = 1.0 / (rule_o(&squares) / n + 1e-5).sqrt();
+        let scale = 1.0 / (tiled_sum(&squares) / n + 1e-5).sqrt();
         let expected: Vec<f32> = x.iter().map(|x| f32::from_wide((x - mean).mul_add(scale, -(low * scale)))).collect();
         each_level(|level| {
             let got = layer_norm(Rows::new(&narrow, 1, len).unwrap(), &LayerNorm::default()).unwrap();

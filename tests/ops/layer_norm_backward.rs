@@ -222,7 +222,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that dweight and dbias are tiled sums ([`rule_o`]) over the rows in order, on every instruction set and any
+/// Checks that dweight and dbias are tiled sums ([`tiled_sum`]) over the rows in order, on every instruction set and any
 /// number of threads.
 #[test]
 fn sums_over_rows_are_by_rule_o() {
@@ -231,18 +231,18 @@ fn sums_over_rows_are_by_rule_o() {
         let x = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
         let dy = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
         let terms = x.chunks(cols).zip(dy.chunks(cols)).flat_map(|(x, dy)| {
-            use evenkeel::math::sum::rule_o;
+            use evenkeel::math::sum::tiled_sum;
             let x: Vec<f64> = x.iter().map(|x| x.widen()).collect();
-            let (sum, n) = (rule_o(&x), cols as f64);
+            let (sum, n) = (tiled_sum(&x), cols as f64);
             let mean = sum / n;
             let low = (-mean).mul_add(n, sum) / n;
             // Variance as defined in the documentation of layer_norm.
             let squares: Vec<f64> = x.iter().map(|x| x * x).collect();
-            let mut variance = (rule_o(&squares) - sum * mean) / n;
+            let mut variance = (tiled_sum(&squares) - sum * mean) / n;
             if mean * mean > 1024.0 * variance {
                 assert!(cols <= 64, "the test defines large means only for rows of up to 64 columns, got {cols}");
                 let squares: Vec<f64> = x.iter().map(|x| (x - mean) * (x - mean)).collect();
-                variance = rule_o(&squares) / n;
+                variance = tiled_sum(&squares) / n;
             }
             let scale = 1.0 / (variance + 1e-5).sqrt();
             let of = |(x, dy): (f64, &f32)| dy.widen() * (x - mean).mul_add(scale, -(low * scale));

@@ -221,7 +221,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that the mean square is the tiled sum ([`rule_o`]) of exact squares, on every instruction set. Any other sum
+/// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares, on every instruction set. Any other sum
 /// would change many results. Within 2^-18 ULP of a tie either neighbour is accepted, since the product is not
 /// correctly rounded there.
 #[test]
@@ -230,7 +230,7 @@ fn the_mean_square_is_a_sum_by_rule_o() {
     for len in [1, 64, 65, 256, 257, 5000, 70_000] {
         let x = generate::bell::<f32>(&mut rng, len, 0.0, 1e10);
         let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();
-        let scale = 1.0 / (evenkeel::math::sum::rule_o(&squares) / len as f64 + 1e-6).sqrt();
+        let scale = 1.0 / (evenkeel::math::sum::tiled_sum(&squares) / len as f64 + 1e-6).sqrt();
         let exact: Vec<f64> = x.iter().map(|x| x.widen() * scale).collect();
         // Of the 29 bits that f64 has beyond f32, a tie has only the first bit set.
         let is_near_a_tie = |y: f64| (y.to_bits() & ((1 << 29) - 1)).abs_diff(1 << 28) < 1 << (29 - 18);

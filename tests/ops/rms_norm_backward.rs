@@ -256,7 +256,7 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that dweight is a tiled sum ([`rule_o`]) over the rows in order, on every instruction set and any number of
+/// Checks that dweight is a tiled sum ([`tiled_sum`]) over the rows in order, on every instruction set and any number of
 /// threads.
 #[test]
 fn dweight_is_a_sum_by_rule_o() {
@@ -266,7 +266,7 @@ fn dweight_is_a_sum_by_rule_o() {
         let dy = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
         let terms = x.chunks(cols).zip(dy.chunks(cols)).flat_map(|(x, dy)| {
             let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();
-            let scale = 1.0 / (evenkeel::math::sum::rule_o(&squares) / cols as f64 + 1e-6).sqrt();
+            let scale = 1.0 / (evenkeel::math::sum::tiled_sum(&squares) / cols as f64 + 1e-6).sqrt();
             x.iter().zip(dy).map(|(x, dy)| dy.widen() * (x.widen() * scale)).collect::<Vec<f64>>()
         });
         let expected = rule_o_down(&terms.collect::<Vec<f64>>(), cols);

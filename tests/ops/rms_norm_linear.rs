@@ -4,7 +4,7 @@
 use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::generate::{self, Bits};
 use crate::support::implementations::{each_level, on_threads};
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::{
     DType, Element, Error, Floats, RmsNorm, RmsNormLinear, Rounding, Rows, RowsMut, reference, rms_norm,
     rms_norm_linear, rms_norm_linear_into,
@@ -107,7 +107,7 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Checks that the results are tiled sums ([`rule_o`]). Rows rounded to f32 or a narrower type have exact products in
+/// Checks that the results are tiled sums ([`tiled_sum`]). Rows rounded to f32 or a narrower type have exact products in
 /// f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
@@ -116,7 +116,7 @@ fn sums_by_definition<E: Bits>() {
         let n = rms_norm(Rows::new(&layer.x, 3, cols).unwrap(), &options.norm).unwrap();
         let dot = |n: &[E], row: &[E]| {
             let products: Vec<f64> = n.iter().zip(row).map(|(n, m)| n.widen() * m.widen()).collect();
-            E::from_wide(rule_o(&products))
+            E::from_wide(tiled_sum(&products))
         };
         let expected: Vec<E> =
             n.chunks(cols).flat_map(|n| layer.matrix.chunks(cols).map(move |row| dot(n, row))).collect();

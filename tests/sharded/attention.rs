@@ -1,6 +1,6 @@
 //! Tests of attention with keys sharded across ranks.
 
-use crate::dealt::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
+use crate::sharded_rows::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
 use crate::support::generate::{self, Bits, bell};
 use evenkeel::sharded::{Exchanged, Process, Sharded};
 use evenkeel::{Attention, AttentionPartial, Error, FullyMasked, Heads, Mask, Result, attention_with_lse};

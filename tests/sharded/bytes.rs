@@ -1,13 +1,13 @@
 //! Tests that ops exchange as many bytes as `docs/sharding.md` states: per row, whatever the ranks and the columns.
 
 use crate::attention::{Case, Shape};
-use crate::dealt::{LONG, RANKS, cuts, dealt, on_ranks};
+use crate::sharded_rows::{LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
 use evenkeel::sharded::{Exchanged, GradShard, Sharded, clip_grad_norm};
 use evenkeel::{Attention, ClipGradNorm, CrossEntropy, Element, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax};
 use std::ops::Range;
 
-type Op<E> = fn(Sharded<'_, crate::dealt::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
+type Op<E> = fn(Sharded<'_, crate::sharded_rows::Comm>, Rows<'_, E>) -> Result<Vec<E>>;
 
 /// Checks the number of calls and the bytes sent and received by each rank.
 #[track_caller]
@@ -133,16 +133,16 @@ fn assert_norm<E: Bits>(what: &str, x: &[E], op: Op<E>, Norm { calls, merged, su
 
 #[test]
 fn norms_take_a_number_for_each_tile() {
-    fn rms<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+    fn rms<E: Element>(shard: Sharded<'_, crate::sharded_rows::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
         shard.rms_norm(x, &RmsNorm::default())
     }
-    fn rms_backward<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+    fn rms_backward<E: Element>(shard: Sharded<'_, crate::sharded_rows::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
         Ok(shard.rms_norm_backward(x, x, &RmsNorm::default())?.dx)
     }
-    fn layer<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+    fn layer<E: Element>(shard: Sharded<'_, crate::sharded_rows::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
         shard.layer_norm(x, &LayerNorm::default())
     }
-    fn layer_backward<E: Element>(shard: Sharded<'_, crate::dealt::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
+    fn layer_backward<E: Element>(shard: Sharded<'_, crate::sharded_rows::Comm>, x: Rows<'_, E>) -> Result<Vec<E>> {
         Ok(shard.layer_norm_backward(x, x, &LayerNorm::default())?.dx)
     }
     let narrow: Vec<f32> = (0..3 * 2048).map(|i| (i % 7) as f32).collect();
@@ -164,14 +164,14 @@ fn norms_take_a_number_for_each_tile() {
 #[test]
 fn cross_entropy_takes_48_bytes_a_row() {
     fn loss<E: Element>(
-        shard: Sharded<'_, crate::dealt::Comm>,
+        shard: Sharded<'_, crate::sharded_rows::Comm>,
         x: Rows<'_, E>,
         options: &CrossEntropy<'_>,
     ) -> Result<Vec<E>> {
         shard.cross_entropy(x, &[1, 700, -100], options).map(|_| Vec::new())
     }
     fn both<E: Element>(
-        shard: Sharded<'_, crate::dealt::Comm>,
+        shard: Sharded<'_, crate::sharded_rows::Comm>,
         x: Rows<'_, E>,
         options: &CrossEntropy<'_>,
     ) -> Result<Vec<E>> {

@@ -1,6 +1,6 @@
 //! Tests of clipping gradients sharded across ranks: the bits of one rank that has all of them.
 
-use crate::dealt::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
+use crate::sharded_rows::{Comm, LONG, RANKS, assert_same, cuts, on_ranks};
 use crate::support::generate::{self, Bits};
 use evenkeel::sharded::{Collective, GradShard, clip_grad_norm};
 use evenkeel::{ClipGradNorm, ClipMode, Error, FloatsMut, NormType, Result};
@@ -325,7 +325,7 @@ fn what_one_rank_refuses_or_has_otherwise() {
         ),
         (
             |[a, _], comm| clip_grad_norm(comm, &mut [GradShard::cut(0, a, &[1024], 0, 0..256)], &limit()),
-            "grads has 512 elements; 256 for 0..256 of axis 0 of [1024] in tensor 0",
+            "grads has 512 elements; expected 256 for 0..256 of axis 0 of [1024] in tensor 0",
             None,
         ),
         (

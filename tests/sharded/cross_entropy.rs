@@ -1,6 +1,6 @@
 //! Tests of sharded cross-entropy and its gradient.
 
-use crate::dealt::{LONG, RANKS, assert_same, columns, cuts, dealt, on_ranks};
+use crate::sharded_rows::{LONG, RANKS, assert_same, columns, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits, scattered};
 use evenkeel::sharded::Sharded;
 use evenkeel::{CrossEntropy, Error, Loss, Reduction, Rows, cross_entropy, cross_entropy_backward, report};

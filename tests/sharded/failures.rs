@@ -1,6 +1,6 @@
 //! Tests that an error of one rank is reported on every rank with that rank's number, and that no rank waits for it.
 
-use crate::dealt::{Comm, LONG, on_ranks};
+use crate::sharded_rows::{Comm, LONG, on_ranks};
 use evenkeel::sharded::Sharded;
 use evenkeel::{Error, LayerNorm, Mask, Result, RmsNorm, Rows, Softmax};
 use std::ops::Range;

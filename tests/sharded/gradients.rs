@@ -1,6 +1,6 @@
 //! Tests of the sharded gradients of softmax, log-softmax and log-sum-exp.
 
-use crate::dealt::{RANKS, assert_dealt, columns, cuts};
+use crate::sharded_rows::{RANKS, assert_dealt, columns, cuts};
 use crate::support::generate::{self, Bits};
 use evenkeel::{FullyMasked, Mask, Rows, Softmax, log_softmax_backward, logsumexp_backward, softmax_backward};
 use rand::RngExt;

@@ -1,6 +1,6 @@
 //! Tests of ranks that send impossible words: the others get errors, and allocate no more memory than exists.
 
-use crate::dealt::LONG;
+use crate::sharded_rows::LONG;
 use crate::support::generate;
 use evenkeel::sharded::{Collective, GradShard, Process, Sharded, Threads, clip_grad_norm};
 use evenkeel::{

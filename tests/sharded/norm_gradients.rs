@@ -1,6 +1,6 @@
 //! Tests of the sharded gradients of RMSNorm and LayerNorm, cut at multiples of 256.
 
-use crate::dealt::{RANKS, assert_same, columns, cuts, dealt};
+use crate::sharded_rows::{RANKS, assert_same, columns, cuts, dealt};
 use crate::support::generate::{self, Bits};
 use evenkeel::{Element, Floats, LayerNorm, Result, RmsNorm, Rounding, Rows, layer_norm_backward, rms_norm_backward};
 use rand::RngExt;

@@ -1,6 +1,6 @@
 //! Tests of sharded RMSNorm and LayerNorm, cut at multiples of 256.
 
-use crate::dealt::{RANKS, assert_dealt, cuts};
+use crate::sharded_rows::{RANKS, assert_dealt, cuts};
 use crate::support::generate::{self, Bits};
 use evenkeel::{LayerNorm, RmsNorm, Rounding, Rows, layer_norm, rms_norm};
 use rand::RngExt;

@@ -1,6 +1,6 @@
 //! Tests of sharded sampling: every rank gets the token, probability and count that the whole rows give.
 
-use crate::dealt::{Comm, LONG, RANKS, cuts, dealt, on_ranks};
+use crate::sharded_rows::{Comm, LONG, RANKS, cuts, dealt, on_ranks};
 use crate::support::generate::{self, Bits};
 use evenkeel::sharded::{Exchanged, Sharded};
 use evenkeel::{Draw, Error, Mask, Profile, Request, Result, Rows, Sampled, Sampler, SamplerConfig, Step, sample_rows};

@@ -1,6 +1,6 @@
 //! Tests of sharded softmax, log-softmax and log-sum-exp.
 
-use crate::dealt::{RANKS, assert_dealt, assert_same, cuts, dealt};
+use crate::sharded_rows::{RANKS, assert_dealt, assert_same, cuts, dealt};
 use crate::support::generate::{self, Bits};
 use evenkeel::sharded::{Process, Sharded};
 use evenkeel::{FullyMasked, Mask, Rows, Softmax, log_softmax, logsumexp, softmax};

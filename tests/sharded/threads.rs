@@ -1,6 +1,6 @@
 //! Tests of the collective of threads in one process.
 
-use crate::dealt::{LONG, on_ranks};
+use crate::sharded_rows::{LONG, on_ranks};
 use evenkeel::Error;
 use evenkeel::sharded::{Collective, Process, Threads};
 use std::time::{Duration, Instant};

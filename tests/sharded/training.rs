@@ -3,7 +3,7 @@
 #[path = "../../examples/sharded/model.rs"]
 mod model;
 
-use crate::dealt::{LONG, on_ranks};
+use crate::sharded_rows::{LONG, on_ranks};
 use model::{Dealt, Task, Whole, digest};
 
 /// Checks that losses, norms and weights of 200 steps have the bits of one rank.

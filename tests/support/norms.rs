@@ -2,7 +2,7 @@
 
 use super::compare::{Checker, assert_same_bits};
 use super::implementations::on_threads;
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::reference::{DoubleDouble, Real};
 use evenkeel::simd::{Level, with_level};
 use evenkeel::{DType, Element};
@@ -131,9 +131,9 @@ pub fn column_sums<E: Element>(dy: &[E], cols: usize) -> Vec<E::Exact> {
     sums.into_iter().map(E::Exact::from_double_double).collect()
 }
 
-/// Computes the tiled sum ([`rule_o`]) of each column of a matrix.
+/// Computes the tiled sum ([`tiled_sum`]) of each column of a matrix.
 pub fn rule_o_down(terms: &[f64], cols: usize) -> Vec<f64> {
-    (0..cols).map(|j| rule_o(&terms.iter().skip(j).step_by(cols).copied().collect::<Vec<_>>())).collect()
+    (0..cols).map(|j| tiled_sum(&terms.iter().skip(j).step_by(cols).copied().collect::<Vec<_>>())).collect()
 }
 
 /// Fails unless `run` gives the same bits on every instruction set and number of threads.

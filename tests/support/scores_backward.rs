@@ -346,7 +346,7 @@ pub fn outcomes<G: Gradient, E: Bits>() {
         for policy in [FullyMasked::Zeros, FullyMasked::Uniform] {
             let (got, met) = report::scope(|| run([masked; 3], [nan; 3], policy).unwrap());
             assert_same_bits("all -inf", &got, &[&alone[..], &[zero; 3], &alone].concat());
-            assert_eq!((met.op(G::NAME).wholly_masked, met.op(G::NAME).rows), (1, 3));
+            assert_eq!((met.op(G::NAME).fully_masked, met.op(G::NAME).rows), (1, 3));
         }
         let refused = Err(Error::FullyMasked { op: G::NAME, row: 1 });
         assert_eq!(run([masked; 3], [one; 3], FullyMasked::Error), refused);

@@ -40,7 +40,7 @@ impl Stage {
         for (title, met) in &self.met {
             let (scene, _) = title.split_once('.').unwrap_or((title, ""));
             rows.extend(met.ops().map(|(op, counts)| {
-                row(scene, op, [counts.calls, counts.rows, counts.wholly_masked, counts.nan, counts.infinite])
+                row(scene, op, [counts.calls, counts.rows, counts.fully_masked, counts.nan, counts.infinite])
             }));
         }
         self.table(&["scene", "op", "calls", "rows", "fully masked", "with NaN", "with infinity"], &rows)

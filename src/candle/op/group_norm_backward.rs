@@ -9,7 +9,7 @@ use crate::candle::view::{View, map_storage};
 use crate::element::Element;
 use crate::error::Result as Typed;
 use crate::floats::Floats;
-use crate::math::sum::rule_o;
+use crate::math::sum::tiled_sum;
 use crate::ops::layer_norm::LayerNorm;
 use crate::rows::{Rows, RowsMut};
 use candle_core::{DType, Device, Error, Result, Tensor};
@@ -76,7 +76,7 @@ impl<E: Element> Groups<'_, E> {
             crate::layer_norm_backward_into(x, dy, to, to_weight, to_bias, &options)?;
             for (sums, columns) in sums.iter_mut().zip([dweight, dbias]) {
                 if let (Some(sums), Some(columns)) = (sums, columns) {
-                    sums.extend(columns.chunks(self.of_channel).map(rule_o));
+                    sums.extend(columns.chunks(self.of_channel).map(tiled_sum));
                 }
             }
         }

@@ -1,11 +1,11 @@
 //! Computes a block of keys for a tile of queries, in f32.
 
-use super::few::{self, FEW};
+use super::decode::{self, FEW};
 use super::merge::{End, Part};
 use super::product::{Product, ROWS};
 use super::{Attention, KEYS, NARROW_SCALES, Sight, pack};
 use crate::cpu::scores::{Row, Scores};
-use crate::cpu::scratch::{Scratch, room};
+use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::fixed_point::units_to_f64;
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Span};
@@ -45,7 +45,7 @@ impl Buffers {
     #[inline(always)]
     pub fn start<I: Isa, E: Element>(&mut self, isa: I, call: &Attention<'_, E>, rows: Range<usize>) {
         let features = call.q.shape()[3];
-        let queries = room(&mut self.queries, rows.len() * features);
+        let queries = scratch_slice(&mut self.queries, rows.len() * features);
         for (row, to) in rows.zip(queries.chunks_exact_mut(features.max(1))) {
             Span::in_place(to).map_from(
                 isa,
@@ -92,8 +92,8 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let (features, of_values) = (call.k.shape()[3], call.v.shape()[3]);
         let columns = of_values.div_ceil(LANES);
         let Buffers { queries, keys, values, broken, weights, sums, weighed } = buffers;
-        let weights = room(weights, CHUNK.min(rows.len()) * BLOCKS);
-        let sums = room(sums, rows.len() * columns);
+        let weights = scratch_slice(weights, CHUNK.min(rows.len()) * BLOCKS);
+        let sums = scratch_slice(sums, rows.len() * columns);
         weighed.clear();
         weighed.resize(rows.len(), Weighed::Empty);
         let key = |i| call.k.row(batch, head, start + i);
@@ -107,19 +107,19 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         if rows.len() <= FEW {
             let reach = reach(0..rows.len());
             let after = |i| (start + i < call.k.shape()[2]).then(|| key(i));
-            few::scores(isa, queries, (key, value), (reach, features), weights);
+            decode::scores(isa, queries, (key, value), (reach, features), weights);
             for i in 0..rows.len() {
                 let row = &mut weights[i * BLOCKS..].as_flattened_mut()[..reach];
                 weighed[i] = isa.outline(Weigh { sight, lane: rows.start + i, first, row, scratch });
             }
-            few::sums(isa, weights.as_flattened(), (value, |i| after(i + KEYS)), (reach, of_values), sums);
+            decode::sums(isa, weights.as_flattened(), (value, |i| after(i + KEYS)), (reach, of_values), sums);
             if is_finite(isa, sums) {
                 return;
             }
         }
-        let keys = room(keys, BLOCKS * features);
+        let keys = scratch_slice(keys, BLOCKS * features);
         pack::keys(isa, key, count, features, keys);
-        let values = room(values, KEYS * columns);
+        let values = scratch_slice(values, KEYS * columns);
         pack::values(isa, value, count, of_values, values, broken);
         for start in (0..rows.len()).step_by(CHUNK) {
             let chunk = start..(start + CHUNK).min(rows.len());

@@ -4,9 +4,9 @@ use super::merge::{End, Part, State};
 use super::{Attention, CHAIN, KEYS};
 use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Exps, Logits, Row};
-use crate::cpu::scratch::{Scratch, room};
+use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
-use crate::math::sum::rule_o;
+use crate::math::sum::tiled_sum;
 use crate::simd::{Isa, Kernel};
 use std::ops::Range;
 
@@ -68,7 +68,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
         }
         query.clear();
         query.extend(call.query(row).iter().map(|x| x.widen()));
-        let scores = room(scores, high - low);
+        let scores = scratch_slice(scores, high - low);
         self::scores(call, row, low..high, query, &mut scratch.beside.flags, scores);
         let live = match call.scores.read_part(isa, row, low, &*scores, &mut scratch.logits) {
             Row::Nan(_) => return Part::Spoilt(f64::NAN),
@@ -164,5 +164,5 @@ pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> 
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);
     let value = |key: usize| call.v.row(batch, head, key - call.first)[feature].widen();
-    rule_o(&call.keys().map(|key| value(key) * share).collect::<Vec<_>>())
+    tiled_sum(&call.keys().map(|key| value(key) * share).collect::<Vec<_>>())
 }

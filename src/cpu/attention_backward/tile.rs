@@ -9,7 +9,7 @@ use crate::cpu::attention::{KEYS, wide};
 use crate::cpu::exp_sum::ExpSum;
 use crate::cpu::scores::{Exps, Live, Logits, Row, exp_f64};
 use crate::cpu::scores_backward::slopes;
-use crate::cpu::scratch::{Scratch, room};
+use crate::cpu::scratch::{Scratch, scratch_slice};
 use crate::element::Element;
 use crate::math::sum::sum_o;
 use crate::simd::{Float, Isa, Kernel, LANES, Select, Span, block};
@@ -71,7 +71,7 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
         let TakeKeys { unit, first, count, powers, made } = self;
         let (k, v) = (&unit.forward().k, &unit.forward().v);
         let (features, of_values) = unit.features();
-        let keys = room(&mut made.widened, count * features);
+        let keys = scratch_slice(&mut made.widened, count * features);
         widen(
             isa,
             #[inline(always)]
@@ -80,9 +80,14 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
             1.0,
             keys,
         );
-        across(keys, features, room(&mut made.keys_across, count.div_ceil(LANES) * features));
-        along(keys, features, power_of_two(-powers.keys), room(&mut made.keys_along, features.div_ceil(LANES) * count));
-        let values = room(&mut made.widened, count * of_values);
+        across(keys, features, scratch_slice(&mut made.keys_across, count.div_ceil(LANES) * features));
+        along(
+            keys,
+            features,
+            power_of_two(-powers.keys),
+            scratch_slice(&mut made.keys_along, features.div_ceil(LANES) * count),
+        );
+        let values = scratch_slice(&mut made.widened, count * of_values);
         widen(
             isa,
             #[inline(always)]
@@ -91,7 +96,7 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
             power_of_two(-powers.grads),
             values,
         );
-        across(values, of_values, room(&mut made.values_across, count.div_ceil(LANES) * of_values));
+        across(values, of_values, scratch_slice(&mut made.values_across, count.div_ceil(LANES) * of_values));
     }
 }
 
@@ -111,7 +116,7 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
         let TakeQueries { unit, tile, powers, made } = self;
         let (features, of_values) = unit.features();
         let (first, count) = (unit.rows.start + tile.rows.start, tile.rows.len());
-        let queries = room(&mut made.queries, count * features);
+        let queries = scratch_slice(&mut made.queries, count * features);
         widen(
             isa,
             #[inline(always)]
@@ -124,9 +129,9 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
             queries,
             features,
             power_of_two(-powers.keys),
-            room(&mut made.queries_along, features.div_ceil(LANES) * count),
+            scratch_slice(&mut made.queries_along, features.div_ceil(LANES) * count),
         );
-        let grads = room(&mut made.grads, count * of_values);
+        let grads = scratch_slice(&mut made.grads, count * of_values);
         widen(
             isa,
             #[inline(always)]
@@ -135,7 +140,7 @@ impl<E: Element> Kernel for TakeQueries<'_, '_, E> {
             power_of_two(-powers.grads),
             grads,
         );
-        along(grads, of_values, 1.0, room(&mut made.grads_along, of_values.div_ceil(LANES) * count));
+        along(grads, of_values, 1.0, scratch_slice(&mut made.grads_along, of_values.div_ceil(LANES) * count));
     }
 }
 
@@ -148,7 +153,7 @@ impl<E: Element> Unit<'_, E> {
         let products =
             [(&*queries, features, &*keys_across, &mut *scores), (&*grads, of_values, &*values_across, &mut *slopes)];
         for (a, terms, panels, out) in products {
-            let out = room(out, tile.rows.len() * BLOCKS);
+            let out = scratch_slice(out, tile.rows.len() * BLOCKS);
             out.fill([0.0; LANES]);
             isa.outline(Product {
                 a,
@@ -318,13 +323,13 @@ impl<E: Element> Kernel for Multiply<'_, '_, E> {
         let Multiply { unit, tile, rows, sums, made, scratch } = self;
         let (features, of_values) = unit.features();
         let (count, reach) = (tile.rows.len(), tile.reach);
-        room(&mut made.weights, count * BLOCKS);
+        scratch_slice(&mut made.weights, count * BLOCKS);
         for i in 0..count {
             unit.weigh(isa, tile, i, rows, made, scratch);
         }
         let Made { keys_along, queries_along, grads_along, slopes, weights, turned, .. } = made;
         let (weights, slopes) = (weights.as_flattened(), slopes.as_flattened());
-        let turned = room(turned, KEYS * ROWS);
+        let turned = scratch_slice(turned, KEYS * ROWS);
         let [dq, dk, dv] = &mut sums.all;
         let columns = features.div_ceil(LANES);
         isa.outline(Product {

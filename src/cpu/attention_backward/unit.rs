@@ -219,7 +219,7 @@ impl<'a, E: Element> Unit<'a, E> {
         met.counts.rows += self.rows.len() as u64;
         for (i, state) in rows.states.iter().enumerate() {
             if state.is_empty() {
-                met.counts.wholly_masked += 1;
+                met.counts.fully_masked += 1;
                 if self.forward().scores.fully_masked == FullyMasked::Error {
                     met.first_refused = met.first_refused.or(Some(self.rows.start + i));
                 }

@@ -1,7 +1,7 @@
 //! Remaining tokens of a row, in order of index.
 
 use super::scale::Scale;
-use crate::cpu::scratch::room;
+use crate::cpu::scratch::scratch_slice;
 use crate::element::Element;
 use crate::simd::{Isa, LANES};
 use std::cmp::Ordering;
@@ -76,11 +76,11 @@ impl<S: Element> Candidates<S> {
     #[inline(always)]
     pub fn append(&mut self, more: usize, fill: impl FnOnce(&mut Room<'_, S>)) {
         let len = self.count + more + LANES;
-        let tokens = room(&mut self.tokens, len);
+        let tokens = scratch_slice(&mut self.tokens, len);
         if self.logits.len() < len {
             self.logits.resize(len, S::ZERO);
         }
-        let weights = room(&mut self.weights, len);
+        let weights = scratch_slice(&mut self.weights, len);
         let mut room = Room { tokens, logits: &mut self.logits[..len], weights, count: self.count };
         fill(&mut room);
         self.count = room.count;

@@ -6,7 +6,7 @@
 use super::candidates::Candidate;
 use super::scale::Scale;
 use super::whole::{GROUP, Whole, block_from, iota};
-use crate::cpu::scratch::room;
+use crate::cpu::scratch::scratch_slice;
 use crate::element::Element;
 use crate::math::sum::{add_q, grid, units_of};
 use crate::simd::{Float, Isa, Kernel, LANES, MaskBits, Select, padded};
@@ -55,7 +55,7 @@ impl Pool {
 
 #[inline(always)]
 fn weigh<'s, I: Isa, S: Element>(isa: I, whole: Whole<'_, S>, scale: Scale, weights: &'s mut Vec<f32>) -> &'s [f32] {
-    let weights = room(weights, whole.z.len());
+    let weights = scratch_slice(weights, whole.z.len());
     scale.weigh(isa, whole.z, weights);
     weights
 }
@@ -249,8 +249,8 @@ impl Kernel for Split<'_> {
     fn run<I: Isa>(self, isa: I) -> u64 {
         let Split { all, pool, low, high, scale, to } = self;
         let weights = all.unwrap_or(pool.weights());
-        let within = room(&mut to.weights, weights.len() + LANES);
-        let places = room(&mut to.places, weights.len() + LANES);
+        let within = scratch_slice(&mut to.weights, weights.len() + LANES);
+        let places = scratch_slice(&mut to.places, weights.len() + LANES);
         let (low, high, zero) = (isa.f32(low), isa.f32(high), isa.f32(0.0));
         let none = zero.lt(zero);
         let offset = grid(scale.vocabulary);

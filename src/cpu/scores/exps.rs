@@ -1,8 +1,8 @@
 //! Exponentials of a row's logits, their sum, and the logarithm of that sum.
 
 use super::{Live, Logits};
-use crate::cpu::exp_sum::{ExpSum, Finer};
-use crate::cpu::scratch::{Buffers, room};
+use crate::cpu::exp_sum::{ExpSum, RescaleExponent};
+use crate::cpu::scratch::{Buffers, scratch_slice};
 use crate::element::Element;
 use crate::math::exp::{clamped, exp_parts};
 use crate::math::fixed_point::{KeptSum, RowSum, sum_bits, sum_exps, units_to_f64};
@@ -52,14 +52,14 @@ impl Live<'_> {
         buffers: &'s mut Buffers,
     ) -> Exps<'s> {
         if E::IS_F64 {
-            let values = room(&mut buffers.f64s, x.len());
+            let values = scratch_slice(&mut buffers.f64s, x.len());
             match self.logits {
                 Logits::F64(z) => exp_f64(isa, z, self.max, values),
                 Logits::Direct | Logits::F32(_) => exp_f64(isa, x, self.max, values),
             }
             return Exps::F64 { values };
         }
-        let values = room(&mut buffers.f32s, x.len());
+        let values = scratch_slice(&mut buffers.f32s, x.len());
         let span = Span::in_place(&mut *values).with_far(far);
         let sum = match self.logits {
             Logits::Direct => self.exp_f32(isa, span.reading(x), row_len).1,
@@ -152,8 +152,8 @@ impl Live<'_> {
 
     /// Returns the power of two that scales the sum without its largest term; `x` holds the columns that have logits.
     #[inline(always)]
-    pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> Finer {
-        Finer::new(self.max, self.second(isa, x, self.max))
+    pub fn finer<I: Isa, E: Element>(&self, isa: I, x: &[E]) -> RescaleExponent {
+        RescaleExponent::new(self.max, self.second(isa, x, self.max))
     }
 
     /// Returns the largest logit below `max`; `x` holds the columns that have logits.
@@ -228,7 +228,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
 /// few of their digits.
 #[inline(always)]
 pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
-    if is_peaked(sum, row_len) {
+    if is_max_dominated(sum, row_len) {
         return None;
     }
     let (high, low) = log_scalar(isa, units_to_f64(sum, row_len));
@@ -237,7 +237,7 @@ pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
 
 /// Returns whether a sum by rule Q is barely above 1, or below 1.
 #[inline(always)]
-fn is_peaked(sum: u128, row_len: usize) -> bool {
+fn is_max_dominated(sum: u128, row_len: usize) -> bool {
     !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
 }
 
@@ -333,10 +333,10 @@ impl Exps<'_> {
     /// Returns the sum for a logarithm, in a row of length `row_len`. `finer` returns the scale of the other terms, for
     /// sums that are barely above 1.
     #[inline(always)]
-    pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> Finer) -> ExpSum {
+    pub fn sum_for_log<I: Isa>(&self, isa: I, row_len: usize, finer: impl FnOnce() -> RescaleExponent) -> ExpSum {
         match self {
-            &Exps::F32 { values, sum, .. } if is_peaked(sum, row_len) => {
-                ExpSum::peaked(isa, sum, values, finer(), row_len)
+            &Exps::F32 { values, sum, .. } if is_max_dominated(sum, row_len) => {
+                ExpSum::max_dominated(isa, sum, values, finer(), row_len)
             }
             Exps::F32 { sum, .. } => ExpSum::narrow(*sum),
             Exps::F64 { values } => ExpSum::wide_for_log(isa, values, row_len),

@@ -261,7 +261,7 @@ impl<'a, E: Element, F: Formula> Store<'a, E, F> {
         let (found, x) = (&self.part.found[row], self.part.x.row(row));
         let known = found.row();
         // Only counts the row. A fill value does not depend on the scores, so its gradient is 0.
-        known.stand_in(row, scores.fully_masked, met, E::ZERO, E::ZERO);
+        known.fill_value(row, scores.fully_masked, met, E::ZERO, E::ZERO);
         let live = match scores.read_part(isa, row, first, x, logits) {
             Row::Masked => return span.fill(E::ZERO).into(),
             Row::Live(live) | Row::Nan(live) | Row::Infinite(live) => live,

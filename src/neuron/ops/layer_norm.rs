@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{is_finite, ladder, one_a_column, output_status, scores, spoils};
+use super::{is_finite, one_a_column, output_status, range_scaling, scores, spoils};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::neuron::execute::{self, Execute};
@@ -41,7 +41,7 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &LayerNorm<'_>) 
     let spoilt = spoils(&mut g, x, finite);
     let x = g.select_or(finite, x, 0.0);
 
-    let largest = ladder::largest(&mut g, x);
+    let largest = range_scaling::largest(&mut g, x);
     let is_high = g.is(largest, Comparison::Ge, HIGH);
     let (down, one) = (g.f32(DOWN), g.f32(1.0));
     let factor = g.select(is_high, down, one);
@@ -50,9 +50,9 @@ pub fn program(dtype: DType, rows: usize, cols: usize, options: &LayerNorm<'_>) 
     for _ in 0..2 {
         centred = centre(&mut g, centred, cols);
     }
-    let root_eps = g.f32(ladder::root_eps(OP, options.eps)?);
+    let root_eps = g.f32(range_scaling::root_eps(OP, options.eps)?);
     let root_eps = g.multiply(factor, root_eps);
-    let mut y = ladder::normalise(&mut g, centred, root_eps, cols);
+    let mut y = range_scaling::normalise(&mut g, centred, root_eps, cols);
     if let Some(weight) = weight {
         y = g.multiply(y, weight);
     }

@@ -9,10 +9,10 @@
 pub mod clamped_exp;
 pub mod clamped_log;
 pub mod cross_entropy;
-mod ladder;
 pub mod layer_norm;
 pub mod log_softmax;
 pub mod logsumexp;
+mod range_scaling;
 pub mod rms_norm;
 pub mod sample;
 mod scores;

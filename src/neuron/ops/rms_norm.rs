@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{is_finite, ladder, one_a_column, output_status, scores, spoils};
+use super::{is_finite, one_a_column, output_status, range_scaling, scores, spoils};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::neuron::execute::{self, Execute};
@@ -88,8 +88,8 @@ fn largest_stored(dtype: ElementType) -> f32 {
 
 fn norm(g: &mut Graph, x: Value, of: Matrix, options: &RmsNorm<'_>) -> Result<Value> {
     let weight = options.weight.map(|_| g.parameter(ElementType::F32, &[of.cols]));
-    let root_eps = g.f32(ladder::root_eps(OP, options.eps)?);
-    let mut y = ladder::normalise(g, x, root_eps, of.cols);
+    let root_eps = g.f32(range_scaling::root_eps(OP, options.eps)?);
+    let mut y = range_scaling::normalise(g, x, root_eps, of.cols);
     if let Some(weight) = weight {
         if options.rounding == Rounding::BeforeWeight {
             y = g.convert(y, of.dtype);

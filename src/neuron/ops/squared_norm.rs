@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{is_finite, ladder, output_status, scores, spoils};
+use super::{is_finite, output_status, range_scaling, scores, spoils};
 use crate::element::{DType, Element};
 use crate::error::Result;
 use crate::neuron::execute::{self, Execute, Status};
@@ -39,8 +39,8 @@ pub fn program(dtype: DType, rows: usize, cols: usize) -> Result<Program> {
     let finite = is_finite(&mut g, x);
     let spoilt = spoils(&mut g, x, finite);
     let x = g.select_or(finite, x, 0.0);
-    let largest = ladder::largest(&mut g, x);
-    let factors = ladder::factors(&mut g, largest);
+    let largest = range_scaling::largest(&mut g, x);
+    let factors = range_scaling::factors(&mut g, largest);
     let y = g.multiply(x, factors);
     let squares = g.multiply(y, y);
     let sum = g.sum(squares);
@@ -68,6 +68,6 @@ pub fn run<E: Element>(device: &impl Execute, x: Rows<'_, E>) -> Result<SquaredN
         }
     }
     let rows = execute::elements::<f32>(&largest).into_iter().zip(execute::elements::<f32>(&sums));
-    let squares = rows.map(|(largest, sum)| f64::from(sum) / f64::from(ladder::factor(largest)).powi(2));
+    let squares = rows.map(|(largest, sum)| f64::from(sum) / f64::from(range_scaling::factor(largest)).powi(2));
     Ok(SquaredNorm::Finite(squares.sum()))
 }

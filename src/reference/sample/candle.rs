@@ -1,4 +1,5 @@
-//! candle-transformers' `LogitsProcessor`: probabilities of all tokens, which no filter makes new ones of.
+//! `LogitsProcessor` of candle-transformers. Probabilities are computed once, for all tokens, and no filter
+//! renormalises them.
 
 use super::{Tokens, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;

@@ -1,10 +1,10 @@
-//! This crate's own definition.
+//! The definition of this crate.
 
 use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;
 
 pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
-    // Standard deviations of the logits as they came.
+    // Top-n-sigma uses the standard deviation of the original logits.
     let sigma = config.top_n_sigma.map(|n| {
         let (mean, count) = (tokens.iter().map(|(_, z)| z).sum::<f64>() / tokens.len() as f64, tokens.len() as f64);
         n * (tokens.iter().map(|(_, z)| (z - mean).powi(2)).sum::<f64>() / count).sqrt()
@@ -29,7 +29,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     if let Some(p) = config.typical_p.filter(|p| *p < 1.0) {
         tokens = typical(tokens, p, config.min_keep);
     }
-    // p = 1 asks for all of them, which a sum in f64 would seem to reach early.
+    // p = 1 keeps all tokens. An f64 sum could round up to 1 before the last one.
     if let Some(p) = config.top_p.filter(|p| *p < 1.0) {
         let probs = softmax(&tokens);
         let mut sum = 0.0;
@@ -60,7 +60,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// In order, without what top-n-sigma takes away.
+/// Sorts the tokens, and removes those that top-n-sigma rejects.
 fn sort_with(tokens: &mut Tokens, reaches: Vec<bool>, min_keep: usize) {
     let kept = reaches.iter().filter(|r| **r).count();
     sort_descending(tokens);
@@ -74,7 +74,7 @@ fn cut_off(tokens: &mut Tokens, bound: f64, min_keep: usize) {
     tokens.truncate(reached);
 }
 
-/// Those whose surprise is nearest to the entropy, with all that are as near as the last; in order.
+/// Keeps the tokens whose surprisal is closest to the entropy, and all that are as close as the last of them, in order.
 fn typical(tokens: Tokens, p: f64, min_keep: usize) -> Tokens {
     let probs = softmax(&tokens);
     let h = entropy(&probs);

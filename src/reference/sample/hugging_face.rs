@@ -1,4 +1,4 @@
-//! transformers' warpers in the order in which `generate` builds them; each masks what it removes.
+//! Logits warpers of transformers, in the order of `generate`. Each warper masks the tokens that it removes.
 
 use super::{Tokens, entropy, heat, softmax};
 use crate::ops::sample::SamplerConfig;
@@ -47,7 +47,8 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
     tokens
 }
 
-/// Removes, from the smallest on, what adds up to no more than the threshold; the last `least` stay.
+/// Removes the smallest tokens as long as their total probability is at most the threshold. Always keeps the `least`
+/// most probable ones.
 pub fn top_p(tokens: &mut Tokens, threshold: f64, least: usize) {
     let probs = softmax(tokens);
     let mut order: Vec<usize> = (0..tokens.len()).collect();
@@ -74,7 +75,8 @@ pub fn nth_largest(values: impl Iterator<Item = f64>, n: usize) -> f64 {
     values[n.min(values.len()) - 1]
 }
 
-/// The places of the first `n`, the most probable first; probabilities that are too small for f64 differ all the same.
+/// Returns the indices of the `n` most probable tokens, the most probable first. Logits are compared, because small
+/// probabilities may all be 0 in f64.
 fn first(tokens: &Tokens, n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by(|&a, &b| tokens[b].1.total_cmp(&tokens[a].1));
@@ -82,7 +84,7 @@ fn first(tokens: &Tokens, n: usize) -> Vec<usize> {
     order
 }
 
-/// Keeps the places that are such.
+/// Keeps the tokens whose index satisfies the condition.
 pub fn filter(tokens: &mut Tokens, such: impl Fn(usize) -> bool) {
     let mut i = 0;
     tokens.retain(|_| {

@@ -1,5 +1,5 @@
-//! llama.cpp's default chain: filters shorten a list of candidates, whose probabilities are always of what is left;
-//! the temperature comes last.
+//! The default sampler chain of llama.cpp. Each filter shortens a list of candidates, and probabilities are
+//! renormalised over the remaining ones. The temperature is applied last.
 
 use super::{Tokens, dynamic_temperature, entropy, greedy, heat, softmax, sort_descending};
 use crate::ops::sample::SamplerConfig;
@@ -26,7 +26,7 @@ pub fn keep(mut tokens: Tokens, config: &SamplerConfig) -> Tokens {
         let log_total = tokens.iter().map(|(_, z)| (z - max).exp()).sum::<f64>().ln();
         let keys: Vec<f64> = tokens.iter().map(|(_, z)| ((log_total - (z - max)) - h).abs()).collect();
         let mut order: Vec<usize> = (0..tokens.len()).collect();
-        // Which of equals goes first is open there; here the lowest index.
+        // llama.cpp does not define the order of equal keys. Here the lowest index comes first.
         order.sort_by(|&a, &b| keys[a].total_cmp(&keys[b]).then(tokens[a].0.cmp(&tokens[b].0)));
         let mut sum = 0.0;
         let mut kept = Vec::new();

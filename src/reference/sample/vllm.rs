@@ -1,4 +1,4 @@
-//! vLLM V1 in PyTorch: min-p before top-k and top-p, which both go by an ascending sort.
+//! The PyTorch sampler of vLLM V1: min-p comes before top-k and top-p, which both use an ascending sort.
 
 use super::hugging_face::{filter, nth_largest, top_p};
 use super::{Tokens, greedy, heat, softmax};

@@ -181,8 +181,8 @@ pub struct Finding {
     pub row: String,
     /// Description of the actual and the expected result.
     pub what: String,
-    /// Error of the worst result in ULP. Infinite if the error has no finite number of ULPs, such as for a NaN or a
-    /// missing error. NaN if the results were only compared bit by bit.
+    /// Error of the worst result in ULP. Infinite for a NaN, a wrong length, a panic, or if a required `Err` was not
+    /// returned. NaN if the results were only compared bit by bit.
     pub ulps: f64,
 }
 

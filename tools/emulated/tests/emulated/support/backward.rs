@@ -71,7 +71,7 @@ fn compare<E: DeviceElement, A: Copy>(
         Err(Error::FullyMasked { row, .. }) => row as u64,
         _ => u64::MAX,
     };
-    let wanted = [counts.nan, counts.infinite, counts.wholly_masked, first];
+    let wanted = [counts.nan, counts.infinite, counts.fully_masked, first];
     // The output is a separate buffer first. Then it overwrites the scores or the gradients of the results.
     let over = if op == Op::LogSumExp || how.shift % 2 == 1 { 0 } else { 1 };
     for over in [2, over] {

@@ -3,7 +3,7 @@
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::clip_grad_norm::{Memory, Plan};
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::{ClipGradNorm, DType, FloatsMut};
 use evenkeel_emulated::Emulator;
 use half::{bf16, f16};
@@ -28,7 +28,7 @@ fn compare<E: DeviceElement>(got: &Guarded<E>, x: &[E], expected: &[E], is_kept:
 }
 
 fn sum_of_squares<E: DeviceElement>(x: &[E]) -> f64 {
-    rule_o(&x.iter().map(|v| v.widen() * v.widen()).collect::<Vec<_>>())
+    tiled_sum(&x.iter().map(|v| v.widen() * v.widen()).collect::<Vec<_>>())
 }
 
 /// Runs one case, and returns how it differs from the CPU, if it does.

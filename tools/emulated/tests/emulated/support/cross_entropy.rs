@@ -4,7 +4,7 @@ use super::norm::Operand;
 use super::{Guarded, How};
 use evenkeel::cuda::DeviceElement;
 use evenkeel::cuda::cross_entropy::{Arguments, FIRST_REFUSED, Memory, SETTLED, launches};
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::{CrossEntropy, Element, Loss, Reduction, Rows, report};
 use evenkeel_emulated::Emulator;
 
@@ -61,7 +61,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, call: &Call<E>, how: How) -> 
             _ => evenkeel::cross_entropy_backward(view(), &allowed, dloss, &on_cpu).unwrap(),
         });
         let counts = report.op(if form == Form::Loss { "cross_entropy" } else { "cross_entropy_backward" });
-        let wanted = [counts.nan, counts.infinite, counts.wholly_masked, first_masked];
+        let wanted = [counts.nan, counts.infinite, counts.fully_masked, first_masked];
 
         let (mut from, mut to) = (Guarded::of(logits, how.shift), Guarded::<E>::unwritten(logits.len(), how.shift));
         let mut losses = Guarded::<f64>::unwritten(loss.as_slice().len(), 0);
@@ -152,12 +152,12 @@ pub fn sums(emulator: &Emulator, targets: &[i64], parts: &[f64], weights: &[f32]
     let weight = |target: &i64| weights.get(*target as usize).map_or(0.0, |weight| f64::from(*weight));
     let counted = targets.iter().filter(|target| **target != -100).count() as f64;
     let of_classes: Vec<f64> = weights.iter().map(|weight| f64::from(*weight)).collect();
-    let of_part = |part: usize| rule_o(&parts.iter().skip(part).step_by(2).copied().collect::<Vec<_>>());
+    let of_part = |part: usize| tiled_sum(&parts.iter().skip(part).step_by(2).copied().collect::<Vec<_>>());
     let found = [settled[0], settled[1], settled[2], loss[0].to_bits()].map(f64::from_bits);
     let expected = [
-        rule_o(&targets.iter().map(weight).collect::<Vec<_>>()),
+        tiled_sum(&targets.iter().map(weight).collect::<Vec<_>>()),
         counted,
-        rule_o(&of_classes),
+        tiled_sum(&of_classes),
         of_part(0) + of_part(1),
     ];
     if found.map(f64::to_bits) != expected.map(f64::to_bits) {

@@ -3,7 +3,7 @@
 use super::norm::{Operand, around, telling};
 use super::{Guarded, How, with};
 use evenkeel::cuda::{DeviceElement, layer_norm};
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::{DType, LayerNorm, Rows};
 use evenkeel_emulated::{Emulator, Order};
 use rand::RngExt;
@@ -38,9 +38,9 @@ pub fn case<E: DeviceElement>(
 fn telling_weights<E: DeviceElement>(x: &[E]) -> Vec<f32> {
     let numbers: Vec<f64> = x.iter().map(|v| v.widen()).collect();
     let squares: Vec<f64> = numbers.iter().map(|v| v * v).collect();
-    let (total, n) = (rule_o(&numbers), x.len() as f64);
+    let (total, n) = (tiled_sum(&numbers), x.len() as f64);
     let mean = total / n;
-    let scale = 1.0 / ((rule_o(&squares) - total * mean) / n).sqrt();
+    let scale = 1.0 / ((tiled_sum(&squares) - total * mean) / n).sqrt();
     let high = mean as f32;
     let low = (mean - f64::from(high)) as f32;
     telling(2..x.len(), x.len(), |column, w| {

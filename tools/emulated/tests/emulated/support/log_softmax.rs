@@ -50,7 +50,7 @@ pub fn case_of_sums<E: DeviceElement>(
 fn same_met<E: DeviceElement>(x: &[E], cols: usize, counts: report::Counts, met: [u64; 4]) -> Result<(), String> {
     let first = x.chunks(cols.max(1)).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
     let first = first.map_or(u64::MAX, |row| row as u64);
-    let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
+    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
     if met != expected {
         return Err(format!("row counts are {met:?} instead of {expected:?}"));
     }

@@ -266,7 +266,7 @@ pub fn case<E: DeviceElement>(emulator: &Emulator, op: Op, x: &[E], beside: &Bes
         Err(Error::FullyMasked { row, .. }) => row as u64,
         _ => u64::MAX,
     };
-    let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
+    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
     if met != expected {
         return Err(told(format!("row counts are {met:?} instead of {expected:?}")));
     }

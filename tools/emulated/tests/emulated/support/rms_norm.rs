@@ -3,7 +3,7 @@
 use super::norm::{Operand, around, telling};
 use super::{Guarded, How, with};
 use evenkeel::cuda::{DeviceElement, rms_norm};
-use evenkeel::math::sum::rule_o;
+use evenkeel::math::sum::tiled_sum;
 use evenkeel::{DType, RmsNorm, Rows};
 use evenkeel_emulated::{Emulator, Order};
 use rand::RngExt;
@@ -47,7 +47,7 @@ pub fn case<E: DeviceElement>(
 /// Returns 1 / sqrt(mean square) of a row.
 fn scale_of<E: DeviceElement>(x: &[E]) -> f64 {
     let squares: Vec<f64> = x.iter().map(|v| v.widen() * v.widen()).collect();
-    1.0 / (rule_o(&squares) / x.len() as f64).sqrt()
+    1.0 / (tiled_sum(&squares) / x.len() as f64).sqrt()
 }
 
 /// Returns weights for a row. One of them, in column 2 or later but not in the last, shows whether f32 or f64

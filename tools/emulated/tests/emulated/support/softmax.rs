@@ -26,7 +26,7 @@ pub fn case<E: DeviceElement>(
     let counts = report.op("softmax");
     let first = x.chunks(cols).position(|row| row.iter().all(|z| z.widen() == f64::NEG_INFINITY));
     let first = first.map_or(u64::MAX, |row| row as u64);
-    let expected = [counts.nan, counts.infinite, counts.wholly_masked, first];
+    let expected = [counts.nan, counts.infinite, counts.fully_masked, first];
     if met != expected {
         return Err(told(format!("row counts are {met:?} instead of {expected:?}")));
     }

@@ -7,7 +7,7 @@ use super::search::{By, Search};
 use super::top_p::ceil_of_product;
 use super::whole::Whole;
 use super::{OP, asks_for_total, heat};
-use crate::cpu::exp_sum::{self, ExpSum, Finer};
+use crate::cpu::exp_sum::{self, ExpSum, RescaleExponent};
 use crate::cpu::scores::{Row, Scores};
 use crate::cpu::scratch::Buffers;
 use crate::element::{DType, Element};
@@ -31,7 +31,7 @@ const TOKEN_BITS: u32 = 21;
 /// Float type in which sharded rows are sampled.
 ///
 /// It is f64 for f64 rows and for masks with a bias, and f32 for all others.
-pub trait Lane: Element + Default {
+pub trait SampleFloat: Element + Default {
     /// Returns the largest logit, or NaN if any logit is NaN. For f32, writes the `maxima` of [`Whole::survey`].
     fn max<I: Isa>(isa: I, z: &[Self], maxima: &mut Vec<f32>) -> f64;
 
@@ -42,10 +42,10 @@ pub trait Lane: Element + Default {
     fn first<I: Isa>(isa: I, whole: Whole<'_, Self>, k: usize, maxima: &[f32], to: &mut Candidates<Self>);
 
     /// Runs the task on each row.
-    fn each(task: Task, rows: &mut [&mut Dealt<'_, Self>]) -> Result<()>;
+    fn each(task: Task, rows: &mut [&mut ShardedRow<'_, Self>]) -> Result<()>;
 }
 
-impl Lane for f32 {
+impl SampleFloat for f32 {
     #[inline(always)]
     fn max<I: Isa>(isa: I, z: &[f32], maxima: &mut Vec<f32>) -> f64 {
         f64::from(Whole { z, first: 0 }.survey(isa, maxima))
@@ -65,12 +65,12 @@ impl Lane for f32 {
         }
     }
 
-    fn each(task: Task, rows: &mut [&mut Dealt<'_, f32>]) -> Result<()> {
+    fn each(task: Task, rows: &mut [&mut ShardedRow<'_, f32>]) -> Result<()> {
         simd::run(Each { task, rows })
     }
 }
 
-impl Lane for f64 {
+impl SampleFloat for f64 {
     #[inline(always)]
     fn max<I: Isa>(_: I, z: &[f64], _: &mut Vec<f32>) -> f64 {
         let larger = |max: f64, z: &f64| if max.is_nan() || max >= *z { max } else { *z };
@@ -93,7 +93,7 @@ impl Lane for f64 {
         to.keep_first(k, false);
     }
 
-    fn each(task: Task, rows: &mut [&mut Dealt<'_, f64>]) -> Result<()> {
+    fn each(task: Task, rows: &mut [&mut ShardedRow<'_, f64>]) -> Result<()> {
         simd::run(Each { task, rows })
     }
 }
@@ -121,10 +121,10 @@ pub enum Task {
 
 struct Each<'w, 'r, 'a, S> {
     task: Task,
-    rows: &'w mut [&'r mut Dealt<'a, S>],
+    rows: &'w mut [&'r mut ShardedRow<'a, S>],
 }
 
-impl<S: Lane> Work for Each<'_, '_, '_, S> {
+impl<S: SampleFloat> Work for Each<'_, '_, '_, S> {
     type Out = ();
 
     fn rows(&self) -> usize {
@@ -166,7 +166,7 @@ fn converted<E: Element, S: Element>(x: &[E]) -> Vec<S> {
 }
 
 /// Shard of a row: the tokens whose columns this rank holds.
-pub struct Dealt<'a, S> {
+pub struct ShardedRow<'a, S> {
     pub row: usize,
     /// Transform by the mask, until it is applied.
     scores: Option<Scores<'a>>,
@@ -209,7 +209,7 @@ pub enum Next {
     Cut,
 }
 
-impl<'a, S: Lane> Dealt<'a, S> {
+impl<'a, S: SampleFloat> ShardedRow<'a, S> {
     /// Creates the shard with the columns `columns` of `all`, and applies the adjustments of the row's step.
     ///
     /// The adjustments are computed in f64 for f64 logits and in f32 for others, regardless of the type `S`.
@@ -236,7 +236,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
                 converted(&z)
             }
         };
-        Ok(Dealt {
+        Ok(ShardedRow {
             row,
             scores,
             request,
@@ -431,7 +431,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
 
     #[inline(always)]
     fn histograms<I: Isa>(&mut self, isa: I) {
-        let Dealt { candidates, searches, scale, words, .. } = self;
+        let ShardedRow { candidates, searches, scale, words, .. } = self;
         for search in searches.iter_mut().filter(|search| search.is_open()) {
             let sums = match search.by {
                 By::Count => search.histogram::<S>(candidates.iter().map(|c| (c, 1))),
@@ -447,7 +447,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
 
     #[inline(always)]
     fn cut<I: Isa>(&mut self, isa: I) {
-        let Dealt { candidates, searches, scale, least, .. } = self;
+        let ShardedRow { candidates, searches, scale, least, .. } = self;
         if *least < u64::MAX {
             candidates.weigh(isa, *scale);
         }
@@ -512,7 +512,7 @@ impl<'a, S: Lane> Dealt<'a, S> {
     /// Writes the sum of this rank's exponentials, and the drawn token with its logit if this rank holds it.
     #[inline(always)]
     fn share<I: Isa>(&mut self, isa: I) {
-        let Dealt { candidates, scale, before, words, .. } = self;
+        let ShardedRow { candidates, scale, before, words, .. } = self;
         let sum = scale.sum(isa, candidates.logits());
         words.extend(sum.units::<f64>(scale.vocabulary));
         words.extend(sum.bins().to_words());
@@ -536,7 +536,11 @@ impl<'a, S: Lane> Dealt<'a, S> {
     pub fn take_shares<'w>(&mut self, shares: impl Iterator<Item = &'w [u64; SHARE]>) -> bool {
         let (mut sum, mut drawn) = (ExpSum::default(), None);
         for &[first, second, third, ref bins @ .., token, key] in shares {
-            sum.merge(ExpSum::of_units::<f64>([first, second, third], Finer::default(), self.scale.vocabulary));
+            sum.merge(ExpSum::of_units::<f64>(
+                [first, second, third],
+                RescaleExponent::default(),
+                self.scale.vocabulary,
+            ));
             sum.add_bins(Bins::of_words(*bins));
             if token > 0 {
                 drawn = Some((token - 1, key));
