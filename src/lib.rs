@@ -76,7 +76,7 @@
 //! | `sharded` | no | Ops on rows sharded column-wise across ranks, and attention with sharded keys, under `evenkeel::sharded`. |
 //! | `mpi` | no | Ranks as MPI processes. The build needs an MPI library with its headers, and libclang. |
 //! | `nccl` | no | Ranks with a CUDA device each. NCCL is loaded at run time. |
-//! | `serde` | no | Serialisation of the sampler's parameters. |
+//! | `serde` | no | Serialisation of the sampler's parameters, and of the settings, states and records of training. |
 //! | `tracing` | no | Events for the selection of a backend and for non-finite values that [`mod@trace`] finds. |
 //! | `testing` | no | Tools to test and benchmark other implementations, under `evenkeel::testing`. Meant for development dependencies. |
 //!

@@ -1,11 +1,11 @@
 //! Attention: computes a tile of queries of one key head block by block, and never stores the whole score matrix.
 //!
 //! A block holds 256 keys, counted from the first key. For each row of a block, f32 arithmetic computes the scores,
-//! their maximum, the exponentials, their sum (rule Q of `math::sum`) and the weighted sum of the values. Sums of
-//! products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are added in order. A row's block
-//! is computed again in f64 (`wide`) if an unmasked result is NaN or beyond the range of f32. All blocks are
-//! computed in f64 if the scale is outside [`NARROW_SCALES`]. Blocks are merged in f64, in order (`merge`). Neither the
-//! grouping of rows nor the number of threads affects the bits.
+//! their maximum, the exponentials, their sum (the fixed-point sum of `math::sum`) and the weighted sum of the values.
+//! Sums of products are cut into chains of [`CHAIN`] fused multiply-adds, and the chain sums are added in order. A
+//! row's block is computed again in f64 (`wide`) if an unmasked result is NaN or beyond the range of f32. All blocks
+//! are computed in f64 if the scale is outside [`NARROW_SCALES`]. Blocks are merged in f64, in order (`merge`). Neither
+//! the grouping of rows nor the number of threads affects the bits.
 
 mod decode;
 pub mod merge;

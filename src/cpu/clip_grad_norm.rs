@@ -65,7 +65,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Returns the norm of all parts together, added by rule O.
+    /// Returns the norm of all parts together, added by the tiled sum.
     pub fn of(parts: &[Part], norm_type: NormType) -> Self {
         let broken = parts.iter().map(|part| part.value).filter(|value| !value.is_finite());
         if let Some(value) = broken.reduce(|a, b| if a.is_nan() { a } else { b }) {

@@ -164,7 +164,8 @@ impl CrossEntropy<'_> {
     }
 }
 
-/// Smoothing term s/V w_k (max - z_k), scaled down by 2^128. No distance overflows then, and rule B has headroom.
+/// Smoothing term s/V w_k (max - z_k), scaled down by 2^128. No distance overflows then, and the binned sum has
+/// headroom.
 #[derive(Clone, Copy)]
 pub struct Distance {
     share: f64,

@@ -12,10 +12,10 @@ use crate::math::log::log1p_scalar;
 use crate::simd::{Float, Isa, Kernel, Select, Span, block};
 
 /// Sum of exponentials relative to the maximum of the full row. Parts can be merged in any order: integer
-/// sums and rule B do not depend on it.
+/// sums and the binned sum do not depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ExpSum {
-    /// Sum by rule Q; unused for f64.
+    /// Fixed-point sum; unused for f64.
     units: u128,
     /// Exact sums of f64 exponentials on grids of 2^-31, 2^-62 and 2^-93; unused for other types.
     grids: [f64; 3],
@@ -25,7 +25,7 @@ pub struct ExpSum {
     bins: Bins,
 }
 
-/// Sum by rule Q of exponentials times a power of two.
+/// Fixed-point sum of exponentials times a power of two.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rest {
     units: u128,
@@ -201,7 +201,8 @@ impl ExpSum {
     /// Returns a part's sums as integers. Added over all parts of a row of this length, they give the row's sums.
     /// [`units_for`] gives the number of integers used.
     ///
-    /// A sum by rule Q that may not fit in 64 bits is split into its fraction and its whole number. The fraction leaves
+    /// A fixed-point sum that may not fit in 64 bits is split into its fraction and its whole number. The fraction
+    /// leaves
     /// 16 bits for adding up to 65,536 parts. The whole numbers of both sums share a word, as each is at most 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::IS_F64 {

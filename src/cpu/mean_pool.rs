@@ -1,4 +1,4 @@
-//! Means over the tokens of each sequence. A run of columns is summed at a time, by rule O over the tokens.
+//! Means over the tokens of each sequence. A run of columns is summed at a time, by the tiled sum over the tokens.
 
 use super::lanes::Met;
 use crate::element::Element;
@@ -177,7 +177,7 @@ impl<E: Element> Columns<'_, E> {
         means
     }
 
-    /// Sums the unmasked tokens by rule O, each multiplied by `unit`.
+    /// Sums the unmasked tokens by the tiled sum, each multiplied by `unit`.
     #[inline(always)]
     fn sums<I: Isa>(&self, isa: I, unit: f64) -> [f64; WIDTH] {
         let zero = [isa.f64(0.0); BLOCKS];

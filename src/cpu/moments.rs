@@ -2,7 +2,7 @@
 //!
 //! # Error
 //!
-//! With u = 2^-53, a sum by [rule O](crate::math::sum) of n terms has an error of at most c u times the sum of their
+//! With u = 2^-53, a [tiled sum](crate::math::sum) of n terms has an error of at most c u times the sum of their
 //! magnitudes, where c = 15 + n / 16384. A result of LayerNorm may be far smaller than the mean, so the mean is kept as
 //! a sum of two f64:
 //!
@@ -334,7 +334,7 @@ pub fn unit_for(largest: f64) -> f64 {
     power_of_two(-exponent.clamp(-1000, 1000))
 }
 
-/// Form of the sums by rule O: of a full row, or by tiles of a part.
+/// Form of the tiled sums: of a full row, or by tiles of a part.
 pub trait Kept {
     type Sums<const N: usize>;
     fn sums<I: Isa, E: Element, const N: usize>(
@@ -360,7 +360,7 @@ impl Kept for Whole {
     }
 }
 
-/// Sums the squares of the elements in units, by rule O, and finds the smallest magnitude.
+/// Sums the squares of the elements in units, by the tiled sum, and finds the smallest magnitude.
 #[inline(always)]
 pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::Sums<1>, Least) {
     let mut smallest = Smallest::new(isa);
@@ -380,7 +380,7 @@ pub fn squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> (K::S
     (sum, if E::IS_F32 { smallest.found(isa, x) } else { of_others })
 }
 
-/// Sums the elements in units, by rule O.
+/// Sums the elements in units, by the tiled sum.
 #[inline(always)]
 pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sums<1> {
     K::sums(
@@ -391,7 +391,7 @@ pub fn totals<I: Isa, E: Element, K: Kept>(isa: I, x: &[E], unit: f64) -> K::Sum
     )
 }
 
-/// Sums the elements of a type other than f64, and their squares, by rule O.
+/// Sums the elements of a type other than f64, and their squares, by the tiled sum.
 #[inline(always)]
 pub fn totals_and_squares<I: Isa, E: Element, K: Kept>(isa: I, x: &[E]) -> K::Sums<2> {
     K::sums(
@@ -411,7 +411,7 @@ pub fn add_square<I: Isa, E: Element>(sum: I::F64, v: I::F64) -> I::F64 {
     if E::IS_F64 { sum + v * v } else { v.mul_add(v, sum) }
 }
 
-/// Sums `N` powers, from `FIRST` on, of the deviations of the elements, in units, from the mean, by rule O: the
+/// Sums `N` powers, from `FIRST` on, of the deviations of the elements, in units, from the mean, by the tiled sum: the
 /// deviations, their squares, or both. The mean's second part is used for f64 squares only.
 #[inline(always)]
 pub fn about<I: Isa, E: Element, K: Kept, const FIRST: u32, const N: usize>(

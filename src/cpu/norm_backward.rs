@@ -1,7 +1,8 @@
 //! Gradient of a normalised row, computed in f64 and rounded once.
 //!
 //! With n the normalised row, r the factor that scaled it and h = dy weight: dx = r (h - mean(h) - n mean(h n)). The
-//! mean of h is subtracted for centred rows only. The sums of both means follow rule O; the row's moments come from
+//! mean of h is subtracted for centred rows only. The sums of both means follow the tiled sum; the row's moments come
+//! from
 //! `moments`.
 
 #[cfg(feature = "sharded")]

@@ -1,10 +1,10 @@
-//! Gradients of weights and biases: for each column a sum over all rows, by rule O.
+//! Gradients of weights and biases: for each column a sum over all rows, by the tiled sum.
 //!
-//! A first pass computes the moments of every row. A second pass sums a run of columns at a time, down all rows. Rule O
-//! folds neighbouring lanes, so lanes are visited in order, and each adds its rows. Only sums that wait for their
-//! neighbour are kept, at most seven. A lane is added to the sums that wait for it while it is in registers. A second
-//! fold of this kind combines the tiles. Runs of columns are independent, so threads can share them at any number of
-//! rows.
+//! A first pass computes the moments of every row. A second pass sums a run of columns at a time, down all rows. The
+//! tiled sum folds neighbouring lanes, so lanes are visited in order, and each adds its rows. Only sums that wait for
+//! their neighbour are kept, at most seven. A lane is added to the sums that wait for it while it is in registers. A
+//! second fold of this kind combines the tiles. Runs of columns are independent, so threads can share them at any
+//! number of rows.
 
 use super::moments::{Moments, unit_for};
 use super::norm_backward::Norm;
@@ -177,7 +177,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
         found
     }
 
-    /// Sums all rows by rule O, in tiles of 256 rows.
+    /// Sums all rows by the tiled sum, in tiles of 256 rows.
     #[inline(always)]
     fn sums(&mut self, [of_rows, of_tiles]: &mut [Fold<I>; 2]) -> Sums<I> {
         let tiles = self.x.rows().div_ceil(TILE);
@@ -282,7 +282,7 @@ impl<'r, I: Isa, E: Element> Run<'r, I, E> {
     }
 }
 
-/// The six folds of rule O over lanes that arrive in order. A missing lane counts as +0, which changes no sum.
+/// The six folds of the tiled sum over lanes that arrive in order. A missing lane counts as +0, which changes no sum.
 struct Fold<I: Isa> {
     /// Sums of 2^level lanes that wait for their neighbours.
     waiting: [Sums<I>; LEVELS],

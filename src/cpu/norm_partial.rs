@@ -1,5 +1,5 @@
 //! Statistics of rows that are sharded at multiples of 256 columns, gathered in rounds until each row's moments are
-//! known. The rounds compute what [`Moments`] computes for a complete row, in tiles of rule O.
+//! known. The rounds compute what [`Moments`] computes for a complete row, in tiles of the tiled sum.
 
 use super::each_row::{OfRow, each_row};
 use super::lanes::{Ends, LaneKernel, Met};

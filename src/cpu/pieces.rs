@@ -1,5 +1,5 @@
-//! Rule O over a row that is split into pieces. A full tile inside one piece is sent as its sum, and all other terms
-//! are sent unsummed.
+//! The tiled sum over a row that is split into pieces. A full tile inside one piece is sent as its sum, and all other
+//! terms are sent unsummed.
 
 use crate::math::sum::{TILE, sum_o, sum_of_tiles, tiled_sum};
 use crate::simd::{Isa, block};

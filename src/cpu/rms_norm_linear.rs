@@ -1,5 +1,6 @@
-//! RMSNorm of rows, and their products with the rows of a matrix. Sums are in f64 by rule O, so batch size, threads and
-//! instruction set do not change their order. Products of f32 and narrower types neither overflow nor vanish in them.
+//! RMSNorm of rows, and their products with the rows of a matrix. Sums are in f64 by the tiled sum, so batch size,
+//! threads and instruction set do not change their order. Products of f32 and narrower types neither overflow nor
+//! vanish in them.
 //!
 //! A group of rows is normalised first. Then each row of the matrix is read once, a few of them together, and
 //! multiplied with the whole group while it is in a near cache.

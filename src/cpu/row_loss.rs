@@ -205,7 +205,7 @@ pub fn elements(row: usize, cols: usize) -> Range<usize> {
     row * cols..(row + 1) * cols
 }
 
-/// Returns the sum of a row by rule O.
+/// Returns the tiled sum of a row.
 #[inline(always)]
 pub fn total<I: Isa>(isa: I, terms: &[f64]) -> f64 {
     sum_o(

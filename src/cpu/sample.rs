@@ -1,8 +1,8 @@
 //! Tokens that a sampler may draw from a row, found without sorting the vocabulary.
 //!
-//! Tokens are weighted by softmax's exponentials as integers (rule Q). So every sum is exact, and no cutoff depends on
-//! the order of addition. These integer masses decide cutoffs and draws. Reported probabilities come from f64
-//! exponentials over the support. Tokens are ordered by descending logit, and equal ones by index.
+//! Tokens are weighted by softmax's exponentials as integers (the fixed-point sum). So every sum is exact, and no
+//! cutoff depends on the order of addition. These integer masses decide cutoffs and draws. Reported probabilities come
+//! from f64 exponentials over the support. Tokens are ordered by descending logit, and equal ones by index.
 
 mod candidates;
 mod filters;

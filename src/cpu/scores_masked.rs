@@ -387,7 +387,7 @@ fn logits<I: Isa, const EXACT: bool, const N: usize>(
 
 impl Masked<'_> {
     /// Writes the exponentials of the columns that have logits, to the result or to a buffer. Returns them with their
-    /// sum by rule Q. Prefetches the next row if it is far.
+    /// fixed-point sum. Prefetches the next row if it is far.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, S: Storage, D: Storage>(
         &self,

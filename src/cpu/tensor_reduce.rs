@@ -1,4 +1,4 @@
-//! Passes over a whole tensor, split between threads. They compute sums by rule O, and other statistics in the same
+//! Passes over a whole tensor, split between threads. They compute tiled sums, and other statistics in the same
 //! pass.
 
 use crate::element::Element;

@@ -3,8 +3,8 @@
 //! ```
 //! use evenkeel::sharded::keys;
 //! let of = |x: f32| keys::of_f32(x);
-//! assert!(of(f32::NEG_INFINITY) < of(-1.0) && of(-1.0) < of(-0.0) && of(-0.0) < of(0.0) && of(0.0) < of(f32::INFINITY));
-//! assert!(of(f32::INFINITY) < of(f32::NAN)); // the maximum is NaN if any element is
+//! assert!(of(f32::NEG_INFINITY) < of(-1.0) && of(-1.0) < of(-0.0) && of(-0.0) < of(0.0) && of(0.0) <
+//! of(f32::INFINITY)); assert!(of(f32::INFINITY) < of(f32::NAN)); // the maximum is NaN if any element is
 //! assert_eq!(keys::to_f32(of(-1.5)), -1.5);
 //! ```
 

@@ -397,8 +397,12 @@ fn sums_equal_their_definitions() {
                     #[inline(always)]
                     |i| isa.widen(isa.load_f32(&block(&signed, i, 0.0))),
                 );
-                assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "rule O, length {len}");
-                assert_eq!(sum_exps(isa, &terms, terms.len()), fixed_point_sum(&terms), "rule Q, length {len}");
+                assert_eq!(sum.to_bits(), tiled_sum(&wide).to_bits(), "the tiled sum, length {len}");
+                assert_eq!(
+                    sum_exps(isa, &terms, terms.len()),
+                    fixed_point_sum(&terms),
+                    "the fixed-point sum, length {len}"
+                );
                 // Part of a long row, the largest sums of a run, and the masses that 64 bits hold.
                 let long = |e: &f32| (f64::from(*e) * 2f64.powi(48)).round_ties_even() as u128;
                 assert_eq!(

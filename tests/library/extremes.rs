@@ -266,7 +266,7 @@ fn masks_at_the_ends() {
 
 /// Checks the fixed-point sum of terms that are not exponentials in [0, 1].
 #[test]
-fn sums_of_what_rule_q_is_not_for() {
+fn terms_outside_the_range_of_the_fixed_point_sum() {
     assert_eq!(math::sum::fixed_point_sum(&[f32::MAX; 2]), u128::MAX);
     assert_eq!(math::sum::fixed_point_sum(&[f32::INFINITY, 1.0]), u128::MAX);
     assert_eq!(math::sum::fixed_point_sum(&[f32::NAN, -1.0, 0.5]), 1 << 44);

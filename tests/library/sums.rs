@@ -17,7 +17,7 @@ fn unit(i: usize) -> u32 {
 }
 
 #[test]
-fn rule_o_gives_the_bits_of_the_vectors() {
+fn tiled_sum_gives_the_bits_of_the_vectors() {
     for fields in vectors("o") {
         let [n, k, step] = [1, 2, 3].map(|i| fields[i].parse::<i32>().unwrap());
         let term = |i: usize| {
@@ -39,7 +39,7 @@ fn rule_o_gives_the_bits_of_the_vectors() {
 }
 
 #[test]
-fn rule_q_gives_the_integers_of_the_vectors() {
+fn fixed_point_sum_gives_the_integers_of_the_vectors() {
     for fields in vectors("q") {
         let [n, d] = [1, 2].map(|i| fields[i].parse::<i32>().unwrap());
         let term = |i: usize| {
@@ -54,7 +54,7 @@ fn rule_q_gives_the_integers_of_the_vectors() {
 }
 
 #[test]
-fn rule_b_gives_the_bits_of_the_vectors_in_any_order() {
+fn binned_sum_gives_the_bits_of_the_vectors_in_any_order() {
     for fields in vectors("b") {
         let [n, k, step] = [1, 2, 3].map(|i| fields[i].parse::<i32>().unwrap());
         let term = |i: usize| (f64::from(unit(i)) + 1.0) * 2f64.powi(k - step * (i % 5) as i32 - 32);
@@ -68,7 +68,7 @@ fn rule_b_gives_the_bits_of_the_vectors_in_any_order() {
 }
 
 #[test]
-fn rule_b_has_no_more_room_than_f64() {
+fn binned_sum_has_no_more_room_than_f64() {
     assert_eq!(binned_sum(&[2f64.powi(960)]), 2f64.powi(960));
     assert_eq!(binned_sum(&[1.0, f64::MAX]), f64::INFINITY);
     assert_eq!(binned_sum(&[1.0, -1e300]), f64::NEG_INFINITY);
@@ -116,7 +116,7 @@ fn infinities_and_nan_follow_ieee() {
 }
 
 #[test]
-fn rule_q_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
+fn fixed_point_sum_rounds_ties_to_even_and_changes_its_unit_with_the_length() {
     let unit = 2f32.powi(-45);
     assert_eq!(fixed_point_sum(&[0.5 * unit]), 0);
     assert_eq!(fixed_point_sum(&[1.5 * unit]), 2);

@@ -164,8 +164,8 @@ fn where_the_first_is<E: Bits>() {
 /// Checks that the mean of f32 is the tiled sum ([`tiled_sum`]) over the elements, divided by their count. A skipped
 /// element adds nothing.
 #[test]
-fn the_mean_is_a_sum_by_rule_o() {
-    let mut rng = generate::rng("inspect, rule O");
+fn the_mean_is_a_tiled_sum() {
+    let mut rng = generate::rng("inspect, the tiled sum");
     for len in [1, 64, 257, 5000, 70_000] {
         let mut x = generate::bell::<f32>(&mut rng, len, 0.0, 1e10);
         x[len / 2] = f32::NAN;

@@ -152,9 +152,9 @@ fn forms<E: Bits>() {
 /// Checks that mean and variance are tiled sums ([`tiled_sum`]) over exact terms, on every instruction set. The mean is
 /// corrected by the remainder of its rounding.
 #[test]
-fn the_moments_are_sums_by_rule_o() {
+fn the_moments_are_tiled_sums() {
     use evenkeel::math::sum::tiled_sum;
-    let mut rng = generate::rng("layer_norm, rule O");
+    let mut rng = generate::rng("layer_norm, the tiled sum");
     for len in [1, 64, 65, 256, 257, 5000, 70_000] {
         let x: Vec<f64> = generate::bell::<f32>(&mut rng, len, 3.0, 1e6).iter().map(|x| x.widen()).collect();
         let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();

@@ -4,7 +4,7 @@ use crate::support::compare::{Checker, assert_same_bits, within_terms};
 use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::each_level;
-use crate::support::norms::{Norm, assert_threads_agree, check_columns, column_sums, rule_o_down};
+use crate::support::norms::{Norm, assert_threads_agree, check_columns, column_sums, tiled_sums_down};
 use crate::support::{naive, rows};
 use evenkeel::{
     Element, Error, Floats, LayerNorm, Rows, RowsMut, layer_norm_backward, layer_norm_backward_in_place,
@@ -222,11 +222,11 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that dweight and dbias are tiled sums ([`tiled_sum`]) over the rows in order, on every instruction set and any
-/// number of threads.
+/// Checks that dweight and dbias are tiled sums ([`tiled_sum`]) over the rows in order, on every instruction set and
+/// any number of threads.
 #[test]
-fn sums_over_rows_are_by_rule_o() {
-    let mut rng = generate::rng("layer_norm_backward, rule O");
+fn sums_over_rows_are_tiled_sums() {
+    let mut rng = generate::rng("layer_norm_backward, the tiled sum");
     for (rows, cols) in [(1, 3), (63, 17), (65, 300), (300, 5), (700, 600), (20_000, 3)] {
         let x = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
         let dy = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
@@ -249,7 +249,7 @@ fn sums_over_rows_are_by_rule_o() {
             x.into_iter().zip(dy).map(of).collect::<Vec<f64>>()
         });
         let wide: Vec<f64> = dy.iter().map(|dy| dy.widen()).collect();
-        let expected = [rule_o_down(&terms.collect::<Vec<f64>>(), cols), rule_o_down(&wide, cols)].concat();
+        let expected = [tiled_sums_down(&terms.collect::<Vec<f64>>(), cols), tiled_sums_down(&wide, cols)].concat();
         let run = || {
             let (mut dx, mut sums) = (dy.clone(), vec![f64::NAN; 2 * cols]);
             let (dweight, dbias) = sums.split_at_mut(cols);

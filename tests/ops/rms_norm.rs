@@ -221,12 +221,12 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares, on every instruction set. Any other sum
-/// would change many results. Within 2^-18 ULP of a tie either neighbour is accepted, since the product is not
+/// Checks that the mean square is the tiled sum ([`tiled_sum`]) of exact squares, on every instruction set. Any other
+/// sum would change many results. Within 2^-18 ULP of a tie either neighbour is accepted, since the product is not
 /// correctly rounded there.
 #[test]
-fn the_mean_square_is_a_sum_by_rule_o() {
-    let mut rng = generate::rng("rms_norm, rule O");
+fn the_mean_square_is_a_tiled_sum() {
+    let mut rng = generate::rng("rms_norm, the tiled sum");
     for len in [1, 64, 65, 256, 257, 5000, 70_000] {
         let x = generate::bell::<f32>(&mut rng, len, 0.0, 1e10);
         let squares: Vec<f64> = x.iter().map(|x| x.widen() * x.widen()).collect();

@@ -5,7 +5,7 @@ use crate::support::compare::{Checker, assert_same_bits};
 use crate::support::forms::{RowOp, assert_forms_agree};
 use crate::support::generate::{self, Bits, Hostile};
 use crate::support::implementations::each_level;
-use crate::support::norms::{Norm, assert_threads_agree, check_columns, rule_o_down};
+use crate::support::norms::{Norm, assert_threads_agree, check_columns, tiled_sums_down};
 use crate::support::{naive, rows};
 use evenkeel::{
     DType, Element, Error, Floats, RmsNorm, Rounding, Rows, RowsMut, reference, rms_norm_backward,
@@ -256,11 +256,11 @@ fn forms<E: Bits>() {
     }
 }
 
-/// Checks that dweight is a tiled sum ([`tiled_sum`]) over the rows in order, on every instruction set and any number of
-/// threads.
+/// Checks that dweight is a tiled sum ([`tiled_sum`]) over the rows in order, on every instruction set and any number
+/// of threads.
 #[test]
-fn dweight_is_a_sum_by_rule_o() {
-    let mut rng = generate::rng("rms_norm_backward, rule O");
+fn dweight_is_a_tiled_sum() {
+    let mut rng = generate::rng("rms_norm_backward, the tiled sum");
     for (rows, cols) in [(1, 3), (63, 17), (64, 4), (65, 300), (300, 5), (700, 600), (20_000, 3)] {
         let x = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
         let dy = generate::bell::<f32>(&mut rng, rows * cols, 0.0, 4.0);
@@ -269,7 +269,7 @@ fn dweight_is_a_sum_by_rule_o() {
             let scale = 1.0 / (evenkeel::math::sum::tiled_sum(&squares) / cols as f64 + 1e-6).sqrt();
             x.iter().zip(dy).map(|(x, dy)| dy.widen() * (x.widen() * scale)).collect::<Vec<f64>>()
         });
-        let expected = rule_o_down(&terms.collect::<Vec<f64>>(), cols);
+        let expected = tiled_sums_down(&terms.collect::<Vec<f64>>(), cols);
         let run = || {
             let (mut dx, mut dweight) = (dy.clone(), vec![f64::NAN; cols]);
             let (x, dx) = (Rows::new(&x, rows, cols).unwrap(), RowsMut::new(&mut dx, rows, cols).unwrap());

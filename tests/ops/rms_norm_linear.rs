@@ -107,8 +107,8 @@ fn large_weights<E: Bits>() {
     }
 }
 
-/// Checks that the results are tiled sums ([`tiled_sum`]). Rows rounded to f32 or a narrower type have exact products in
-/// f64.
+/// Checks that the results are tiled sums ([`tiled_sum`]). Rows rounded to f32 or a narrower type have exact products
+/// in f64.
 fn sums_by_definition<E: Bits>() {
     for cols in [1, 40, 256, 257, 700, 5000] {
         let layer = Layer::<E>::new("by definition", [3, 7, cols]);

@@ -132,7 +132,7 @@ pub fn column_sums<E: Element>(dy: &[E], cols: usize) -> Vec<E::Exact> {
 }
 
 /// Computes the tiled sum ([`tiled_sum`]) of each column of a matrix.
-pub fn rule_o_down(terms: &[f64], cols: usize) -> Vec<f64> {
+pub fn tiled_sums_down(terms: &[f64], cols: usize) -> Vec<f64> {
     (0..cols).map(|j| tiled_sum(&terms.iter().skip(j).step_by(cols).copied().collect::<Vec<_>>())).collect()
 }
 

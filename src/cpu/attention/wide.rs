@@ -159,7 +159,7 @@ fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
     if small.is_finite() { (small / SMALL / SMALL).clamp(f64::MIN, f64::MAX) } else { small }
 }
 
-/// Returns the mean of a feature over all keys, masked or not: the sum by rule O of the values divided by their number.
+/// Returns the mean of a feature over all keys, masked or not: the tiled sum of the values divided by their number.
 pub fn mean<E: Element>(call: &Attention<'_, E>, row: usize, feature: usize) -> f64 {
     let [batch, head, _] = call.place(row);
     let (head, share) = (head / call.group(), 1.0 / call.keys().len() as f64);

@@ -12,7 +12,7 @@ use crate::simd::{Float, Isa, Kernel, LANES, Next, Select, Span, Storage, fold};
 
 /// Exponentials e^(z - max) of a row, with the inputs of their sum.
 pub enum Exps<'s> {
-    /// Exponentials in f32. `sum` is by rule Q, for a row of length `row_len`.
+    /// Exponentials in f32. `sum` is a fixed-point sum, for a row of length `row_len`.
     F32 {
         values: &'s [f32],
         sum: u128,
@@ -70,7 +70,7 @@ impl Live<'_> {
     }
 
     /// Writes the exponentials of an f32 row to the result, which is the row itself or other memory. Returns them with
-    /// their sum by rule Q.
+    /// their fixed-point sum.
     #[inline(always)]
     pub fn exps_to<'d, I: Isa, E: Element>(
         &'d self,
@@ -224,7 +224,7 @@ impl<E: Element> Kernel for LogSumOf<'_, '_, E> {
     }
 }
 
-/// Returns ln of a sum by rule Q. Returns nothing where all terms but the largest are so small that the integers keep
+/// Returns ln of a fixed-point sum. Returns nothing where all terms but the largest are so small that the integers keep
 /// few of their digits.
 #[inline(always)]
 pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
@@ -235,13 +235,14 @@ pub fn log_of_units<I: Isa>(isa: I, sum: u128, row_len: usize) -> Option<f64> {
     Some(high + low)
 }
 
-/// Returns whether a sum by rule Q is barely above 1, or below 1.
+/// Returns whether a fixed-point sum is barely above 1, or below 1.
 #[inline(always)]
 fn is_max_dominated(sum: u128, row_len: usize) -> bool {
     !leaves_digits(sum.saturating_sub(1 << sum_bits(row_len)), row_len)
 }
 
-/// Returns whether this many units of rule Q have enough digits. With fewer units, the rounding of each term shows.
+/// Returns whether this many units of the fixed-point sum have enough digits. With fewer units, the rounding of each
+/// term shows.
 #[inline(always)]
 pub fn leaves_digits(units: u128, row_len: usize) -> bool {
     units >= u128::from((row_len as u64) << (sum_bits(row_len) - 21))
