@@ -202,8 +202,8 @@ impl ExpSum {
     /// [`units_for`] gives the number of integers used.
     ///
     /// A fixed-point sum that may not fit in 64 bits is split into its fraction and its whole number. The fraction
-    /// leaves
-    /// 16 bits for adding up to 65,536 parts. The whole numbers of both sums share a word, as each is at most 2^21.
+    /// leaves 16 bits for adding up to 65,536 parts. The whole numbers of both sums share a word, as each is at most
+    /// 2^21.
     pub fn units<E: Element>(&self, row_len: usize) -> [u64; UNITS] {
         if E::IS_F64 {
             return std::array::from_fn(|i| (self.grids[i] / GRIDS[i]) as i64 as u64);

@@ -36,8 +36,7 @@
 //!   most 1/2 on each side, and 0.03 for r^2 and q, together 3.06. The cubic coefficient of its polynomial is smaller
 //!   than the best one by 2^-13.8. That lowers the powers at the upper end of each step and raises those at the lower
 //!   end, by 3.09 together, so that no two of them are exchanged. It costs 0.1 ULP: 0.69 ULP, or 1.16 times 2^-24 of
-//! the
-//!   result.
+//!   the result.
 //! - [`SoftmaxExp`] takes f32 logits. Where |x| >= 1/2, two neighbours are 16 units apart or more, and the errors are
 //!   4.1 at most. Elsewhere all ends of steps were computed. They depend on d, which is a multiple of 2^-27, on M mod 8
 //!   and on n from -6 to 6. None of these 1.2 x 10^9 pairs of neighbours is exchanged. The tests take every thousandth

@@ -61,10 +61,9 @@ pub struct LayerNormGradients<E> {
 ///
 /// dweight and dbias have the same bounds, in ULP of the sum of |dy_i n_i| or |dy_i|. In f64 an |n_i| below 1
 /// counts as 1. In the other types, if the sum of a row of x is not exact in f64, it counts as at least 2^-8 in f32,
-/// and
-/// 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()). An f64 dweight of narrower rows of up to 16,384
-/// columns is within 2^-38 of this sum. If the sum of a row of x is not exact, it is within 2^-35 (f32) or 2^-20 (f16,
-/// bf16).
+/// and 2^-24 in f16 and bf16, as in [`layer_norm`](crate::layer_norm()). An f64 dweight of narrower rows of up to
+/// 16,384 columns is within 2^-38 of this sum. If the sum of a row of x is not exact, it is within 2^-35 (f32) or 2^-20
+/// (f16, bf16).
 ///
 /// Sums over columns are [tiled sums](crate::math::sum), and so are those of dweight and dbias over the rows in order.
 /// The bits are the same on any number of threads. `docs/accuracy/norms.md` derives the bounds.
