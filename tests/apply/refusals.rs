@@ -164,7 +164,7 @@ fn shapes() {
         refused("layer_norm", json!({"x": "x", "dy": "row"}), "dy has shape [4]; [2, 4] is needed"),
         refused("group_norm", json!({"x": "row"}), "at least 2 axes"),
         refused("group_norm", json!({"x": "x", "bias": "row3"}), "bias has shape [3]; [4] is needed"),
-        json!(["group_norm", {"x": "x"}, {"groups": 3}, "ShapeMismatch", "x has 4 channels; a multiple of the 3 groups"]),
+        json!(["group_norm", {"x": "x"}, {"groups": 3}, "ShapeMismatch", "x has 4 channels; expected a multiple of the 3 groups"]),
         refused("l2_normalize", json!({"x": "scalar"}), "x has shape []"),
         refused("rope", json!({"x": "row", "positions": "positions"}), "at least 2 axes"),
         refused("rope", json!({"x": "wide", "positions": "positions"}), "x has shape [2, 3]; an even last axis"),
