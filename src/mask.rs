@@ -450,5 +450,6 @@ pub(crate) fn saturate<I: Isa>(isa: I, value: I::F64, from: I::F64) -> I::F64 {
         return value;
     }
     let clamped = value.max(isa.f64(f64::MIN)).min(isa.f64(f64::MAX));
-    I::F64::select(finite, clamped, value)
+    // `from` may have dropped a NaN operand, as `max` does.
+    I::F64::select(finite & !value.is_nan(), clamped, value)
 }

@@ -367,3 +367,11 @@ fn masks_that_do_not_fit_are_refused() {
     // An empty mask fits any shape.
     assert!(softmax(Rows::new(&x, 6, 4).unwrap(), &Softmax::default().mask(&Mask::none())).is_ok());
 }
+
+#[test]
+fn a_nan_stays_where_a_neighbour_saturates() {
+    let (x, bias) = ([f64::NAN, 1.7e308, 0.0], [0.0, 1.7e308, 0.0]);
+    let mask = Mask::bias(&bias, &[3]);
+    let probs = softmax(Rows::new(&x, 1, 3).unwrap(), &Softmax::default().mask(&mask)).unwrap();
+    assert!(probs.iter().all(|p| p.is_nan()), "expected a row of NaN, got {probs:?}");
+}
