@@ -24,7 +24,8 @@ mod run;
 #[path = "../../examples/apply/tensors.rs"]
 mod tensors;
 
-use arguments::{Arguments, Backend};
+use arguments::Arguments;
+use evenkeel::registry::Backend;
 use libfuzzer_sys::fuzz_target;
 use std::fs;
 use std::sync::LazyLock;
