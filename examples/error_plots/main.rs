@@ -1,4 +1,4 @@
-//! Draws the error of each op in ULP, next to that of its formula in the storage type, to `docs/error/OP.svg`.
+//! Draws the error of each op in ULP, and the error of the naive formula in the storage type, to `docs/error/OP.svg`.
 //!
 //! `cargo run --release -p error-plots [-- OP ...]`
 

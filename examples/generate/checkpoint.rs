@@ -187,7 +187,7 @@ impl Pretrained for Checkpoint {
         Ok(tokens)
     }
 
-    /// Returns the end-of-message token (that of a chat model), the end-of-turn token and the end-of-text token.
+    /// Returns the end-of-message token of chat models, the end-of-turn token and the end-of-text token.
     fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let of_message = self.token("tokenizer.ggml.eos_token_id")?;
         let of_turn = self.token("tokenizer.ggml.eot_token_id")?;

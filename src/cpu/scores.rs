@@ -104,7 +104,7 @@ impl Scores<'_> {
         !E::IS_F64 && self.is_plain() && self.mask.is_none()
     }
 
-    /// Returns the range within `columns` outside of which the mask excludes all of the lane.
+    /// Returns the part of `columns` that holds the lane's unmasked columns.
     #[inline(always)]
     pub fn bounds(&self, lane: usize, columns: Range<usize>) -> Range<usize> {
         let Some(mask) = &self.mask else { return columns };

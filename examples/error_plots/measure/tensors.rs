@@ -13,8 +13,8 @@ const LIMIT: f64 = 0.7;
 
 pub fn curves<E: Element>(op: &str) -> Option<Curves> {
     Some(match op {
-        // The error of the mean is in ULP of the largest number, that of the standard deviation in ULP of itself. Both
-        // are rounded to the type.
+        // The error of the mean is in ULP of the largest number, and the error of the standard deviation in ULP of
+        // its own value. Both are rounded to the type.
         "inspect" => {
             let lengths = (2..=34).map(|step| 2f64.powf(f64::from(step) / 2.0).round() as usize);
             Curves::new("elements", true, lengths.map(|len| (len as f64, inspected::<E>(len))))

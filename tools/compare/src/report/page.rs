@@ -16,7 +16,7 @@ A time is the CPU time in nanoseconds per element on one thread: the minimum ove
 one after another. The number after × is the ratio to a copy of the input, timed in the same process and the same turns.
 The column `read` times one read of the input. For a gradient, the copy is of one input, although the op reads two.
 Errors are of the first rows, in ULP of the type: the largest, the median, and the largest deviation from 1 of a row's
-sum. Where terms can cancel, the ULP is that of the row's largest result, as in `evenkeel::accuracy`.
+sum. Where terms can cancel, errors are in ULP of the row's largest result, as in `evenkeel::accuracy`.
 
 - evenkeel is built for the default target, as users build it, and selects its instruction set at run time. candle-nn,
   llm-samplers and the hand-written loops (`naive`, sums in f32) are built for that target too. rten-vecmath is built
