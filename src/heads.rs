@@ -80,8 +80,31 @@ impl<'a, E: Element> Heads<'a, E> {
     /// Returns the features of a position.
     #[inline(always)]
     pub(crate) fn row(&self, batch: usize, head: usize, position: usize) -> &'a [E] {
-        let [of_batch, of_head, of_position] = self.strides;
-        &self.data[batch * of_batch + head * of_head + position * of_position..][..self.shape[3]]
+        self.positions(batch, head, position).row(0)
+    }
+
+    /// Returns the positions of a head from `first` on.
+    #[inline(always)]
+    pub(crate) fn positions(&self, batch: usize, head: usize, first: usize) -> Positions<'a, E> {
+        let [of_batch, of_head, stride] = self.strides;
+        let data = &self.data[batch * of_batch + head * of_head + first * stride..];
+        Positions { data, stride, features: self.shape[3] }
+    }
+}
+
+/// The positions of one head.
+#[derive(Clone, Copy)]
+pub(crate) struct Positions<'a, E> {
+    data: &'a [E],
+    stride: usize,
+    features: usize,
+}
+
+impl<'a, E> Positions<'a, E> {
+    /// Returns the features of a position.
+    #[inline(always)]
+    pub fn row(&self, position: usize) -> &'a [E] {
+        &self.data[position * self.stride..][..self.features]
     }
 }
 

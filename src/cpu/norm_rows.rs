@@ -70,6 +70,7 @@ pub fn write_rows<I: Isa, E: Element>(
     let is_narrow = norm.is_narrow::<I, E>(isa);
     let rows = which.len();
     let mut written = Written::default();
+    let mut converted = (0..0, [false; 2]);
     for first in (0..rows).step_by(together) {
         let mut group = [Plan::default(); TOGETHER];
         let group = &mut group[..together.min(rows - first)];
@@ -83,7 +84,10 @@ pub fn write_rows<I: Isa, E: Element>(
             let narrow = group.iter().any(|plan| plan.factors.is_some());
             let wide = group.iter().any(|plan| plan.factors.is_none());
             let Scratch { made, beside, .. } = &mut *scratch;
-            let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside]);
+            // The operands of short rows are converted once.
+            let is_converted = converted == (columns.clone(), [narrow, wide]);
+            let operands = Operands::of(isa, &norm, columns.clone(), [narrow, wide], [made, beside], is_converted);
+            converted = (columns.clone(), [narrow, wide]);
             for (i, plan) in group.iter().enumerate() {
                 let span = ends.span(first + i, len);
                 let next = span.next(together);
@@ -115,7 +119,7 @@ pub fn write_row<'a, I: Isa, E: Element>(
             let start = first * LANES;
             let (columns, narrow) = (start..start + run.len(), plan.factors.is_some());
             let Scratch { made, beside, .. } = &mut *scratch;
-            let operands = Operands::of(isa, &norm, columns, [narrow, !narrow], [made, beside]);
+            let operands = Operands::of(isa, &norm, columns, [narrow, !narrow], [made, beside], false);
             operands.write(isa, norm, &plan, next.from(start), run)
         },
     )
@@ -157,7 +161,7 @@ impl<'a, N: Norm> ShortRows<'a, N> {
     #[inline(always)]
     pub fn new<I: Isa, E: Element>(isa: I, norm: &'a N, len: usize, buffers: [&'a mut Buffers; 2]) -> Self {
         let is_narrow = norm.is_narrow::<I, E>(isa);
-        ShortRows { norm, is_narrow, operands: Operands::of(isa, norm, 0..len, [is_narrow, true], buffers) }
+        ShortRows { norm, is_narrow, operands: Operands::of(isa, norm, 0..len, [is_narrow, true], buffers, false) }
     }
 
     /// Decides how to write the row `x` with this index.
@@ -227,6 +231,7 @@ struct Operands<'a> {
 }
 
 impl<'a> Operands<'a> {
+    /// Converts the operands of these columns, unless the buffers hold them already.
     #[inline(always)]
     fn of<I: Isa>(
         isa: I,
@@ -234,6 +239,7 @@ impl<'a> Operands<'a> {
         columns: Range<usize>,
         [some_narrow, some_wide]: [bool; 2],
         buffers: [&'a mut Buffers; 2],
+        is_converted: bool,
     ) -> Self {
         static NARROW: [[f32; RUN]; 2] = [[1.0; RUN], [0.0; RUN]];
         static WIDE: [[f64; WIDE_RUN]; 2] = [[1.0; WIDE_RUN], [0.0; WIDE_RUN]];
@@ -246,10 +252,14 @@ impl<'a> Operands<'a> {
         for ((i, floats), buffers) in norm.operands().into_iter().enumerate().zip(buffers) {
             let Some(floats) = floats else { continue };
             if some_narrow {
-                operands.narrow[i] = floats.narrow(isa, columns.clone(), scratch_slice(&mut buffers.f32s, count));
+                let to = scratch_slice(&mut buffers.f32s, count);
+                let is_buffered = is_converted && !matches!(floats, Floats::F32(_));
+                operands.narrow[i] = if is_buffered { to } else { floats.narrow(isa, columns.clone(), to) };
             }
             if some_wide {
-                operands.wide[i] = floats.wide(isa, columns.clone(), scratch_slice(&mut buffers.f64s, count));
+                let to = scratch_slice(&mut buffers.f64s, count);
+                let is_buffered = is_converted && !matches!(floats, Floats::F64(_));
+                operands.wide[i] = if is_buffered { to } else { floats.wide(isa, columns.clone(), to) };
             }
         }
         operands

@@ -96,8 +96,9 @@ impl<E: Element> Kernel for Block<'_, '_, E> {
         let sums = scratch_slice(sums, rows.len() * columns);
         weighed.clear();
         weighed.resize(rows.len(), Weighed::Empty);
-        let key = |i| call.k.row(batch, head, start + i);
-        let value = |i| call.v.row(batch, head, start + i);
+        let (k, v) = (call.k.positions(batch, head, start), call.v.positions(batch, head, start));
+        let key = |i| k.row(i);
+        let value = |i| v.row(i);
         // Number of keys up to the last one that a row of the chunk sees.
         let reach = |chunk: Range<usize>| {
             let last = chunk.map(|i| call.bounds(rows.start + i).end).max().unwrap_or(0);

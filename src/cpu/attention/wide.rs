@@ -88,6 +88,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
         }
         // Chains are counted from the block's first key, even if the row does not see it.
         let before = low - first + columns.start;
+        let positions = call.v.positions(batch, head, low - call.first + columns.start);
         for (i, weight) in weights.iter().enumerate() {
             if (before + i).is_multiple_of(CHAIN) {
                 end_chain(values, chain);
@@ -100,7 +101,7 @@ impl<'b, E: Element> Kernel for Block<'_, 'b, E> {
                 continue;
             }
             let weight = weight * call.factor;
-            let value = call.v.row(batch, head, low - call.first + columns.start + i);
+            let value = positions.row(i);
             for (to, value) in chain.iter_mut().zip(value) {
                 *to = weight.mul_add(value.widen(), *to);
             }
@@ -124,11 +125,12 @@ pub fn scores<E: Element>(
     let head = head / call.group();
     let mask = call.scores.mask.as_ref();
     let keep = mask.and_then(|mask| mask.keep(row, keys.start, keys.end, flags));
+    let positions = call.k.positions(batch, head, keys.start - call.first);
     for (i, to) in to.iter_mut().enumerate() {
         let key = keys.start + i;
         let masked = keep.is_some_and(|keep| keep[i] == 0)
             || mask.is_some_and(|mask| mask.has_bias() && mask.bias_at(row, key) == f64::NEG_INFINITY);
-        *to = if masked { f64::NEG_INFINITY } else { dot(query, call.k.row(batch, head, key - call.first)) };
+        *to = if masked { f64::NEG_INFINITY } else { dot(query, positions.row(i)) };
     }
 }
 
@@ -144,19 +146,24 @@ fn end_chain(values: &mut [f64], chain: &mut [f64]) {
 /// Returns the product of a query and a key, in chains. If finite factors overflow, returns the nearest finite number.
 #[inline(always)]
 fn dot<E: Element>(query: &[f64], key: &[E]) -> f64 {
-    let chain = |scale: f64, query: &[f64], key: &[E]| {
-        query.iter().zip(key).fold(0.0, |sum: f64, (q, k)| (q * scale).mul_add(k.widen() * scale, sum))
-    };
-    let product = |scale| {
-        query.chunks(CHAIN).zip(key.chunks(CHAIN)).fold(0.0, |sum, (query, key)| sum + chain(scale, query, key))
-    };
-    let sum = product(1.0);
+    let sum = product(query, key, |x| x);
     if sum.is_finite() {
         return sum;
     }
     const SMALL: f64 = f64::from_bits((1023 - 520) << 52);
-    let small = product(SMALL);
+    let small = product(query, key, |x| x * SMALL);
     if small.is_finite() { (small / SMALL / SMALL).clamp(f64::MIN, f64::MAX) } else { small }
+}
+
+/// Adds the products of scaled factors, in chains.
+#[inline(always)]
+fn product<E: Element>(query: &[f64], key: &[E], scaled: impl Fn(f64) -> f64) -> f64 {
+    let chain = |query: &[f64], key: &[E]| {
+        query.iter().zip(key).fold(0.0, |sum, (&q, k)| scaled(q).mul_add(scaled(k.widen()), sum))
+    };
+    let ((queries, query), (keys, key)) = (query.as_chunks::<CHAIN>(), key.as_chunks::<CHAIN>());
+    let sum = queries.iter().zip(keys).fold(0.0, |sum, (query, key)| sum + chain(query, key));
+    if query.is_empty() { sum } else { sum + chain(query, key) }
 }
 
 /// Returns the mean of a feature over all keys, masked or not: the tiled sum of the values divided by their number.

@@ -69,13 +69,13 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let TakeKeys { unit, first, count, powers, made } = self;
-        let (k, v) = (&unit.forward().k, &unit.forward().v);
+        let [k, v] = [unit.forward().k, unit.forward().v].map(|rows| rows.positions(unit.batch, unit.head, first));
         let (features, of_values) = unit.features();
         let keys = scratch_slice(&mut made.widened, count * features);
         widen(
             isa,
             #[inline(always)]
-            |key| k.row(unit.batch, unit.head, first + key),
+            |key| k.row(key),
             features,
             1.0,
             keys,
@@ -91,7 +91,7 @@ impl<E: Element> Kernel for TakeKeys<'_, '_, E> {
         widen(
             isa,
             #[inline(always)]
-            |key| v.row(unit.batch, unit.head, first + key),
+            |key| v.row(key),
             of_values,
             power_of_two(-powers.grads),
             values,
