@@ -1,34 +1,52 @@
 //! Plots of the error curves.
 
 use crate::measure::Curves;
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
+use std::fs;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 320);
 /// Range of the errors that are drawn. Others are clamped to it. At its upper end, no digit is correct in either type.
 const ULPS: (f64, f64) = (0.125, 1e8);
-/// Upper end of the y axis. The space above the curves holds the legend.
-const TOP: f64 = 1e10;
-const OURS: RGBColor = RGBColor(0, 102, 204);
-const NAIVE: RGBColor = RGBColor(204, 68, 0);
+/// Upper end of the y axis.
+const TOP: f64 = 3e8;
+/// Colours from the palette of Okabe and Ito.
+const OURS: RGBColor = RGBColor(0, 114, 178);
+const NAIVE: RGBColor = RGBColor(213, 94, 0);
+/// Stroke of the naive curves, and its replacement with dashes, because plotters would draw a line for each dash.
+const DASHES: (&str, &str) = (r##"stroke="#D55E00""##, r##"stroke="#D55E00" stroke-dasharray="6 3""##);
+/// Height of the legend.
+const LEGEND: i32 = 24;
 
-/// Draws one panel per storage type.
+/// Draws one panel per storage type, below one legend.
 pub fn draw(path: &Path, op: &str, panels: &[(&str, Curves)]) -> Result<()> {
-    let root = SVGBackend::new(path, SIZE).into_drawing_area();
-    root.fill(&WHITE).map_err(failed)?;
-    for ((dtype, curves), area) in panels.iter().zip(root.split_evenly((1, panels.len()))) {
-        let xs = curves.ours.iter().map(|(x, _)| *x);
-        let (from, to) = xs.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-        let caption = format!("{op} in {dtype}");
-        if curves.is_log {
-            panel(&area, &caption, curves, (from..to).log_scale())?;
-        } else {
-            panel(&area, &caption, curves, from..to)?;
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        root.fill(&WHITE).map_err(failed)?;
+        let (top, below) = root.split_vertically(LEGEND);
+        for (x, name, color) in [(300, "Evenkeel", OURS), (440, "the formula in the type", NAIVE)] {
+            let line = PathElement::new([(x, 14), (x + 24, 14)], color.stroke_width(2));
+            top.draw(&line).map_err(failed)?;
+            let style = ("sans-serif", 14).into_font().color(&BLACK);
+            top.draw(&Text::new(name, (x + 30, 7), style)).map_err(failed)?;
         }
+        for ((dtype, curves), area) in panels.iter().zip(below.split_evenly((1, panels.len()))) {
+            let xs = curves.ours.iter().map(|(x, _)| *x);
+            let (from, to) = xs.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+            let caption = format!("{op} in {dtype}");
+            if curves.is_log {
+                panel(&area, &caption, curves, (from..to).log_scale())?;
+            } else {
+                panel(&area, &caption, curves, from..to)?;
+            }
+        }
+        root.present().map_err(failed)?;
     }
-    root.present().map_err(failed)
+    let svg = svg.replace(DASHES.0, DASHES.1);
+    fs::write(path, svg).with_context(|| format!("can't write {}", path.display()))
 }
 
 fn panel<X>(
@@ -54,26 +72,16 @@ where
         .x_labels(7)
         .y_labels(11)
         .x_label_formatter(&|x| number(*x))
-        .y_label_formatter(&|ulps| if *ulps > ULPS.1 { String::new() } else { number(*ulps) })
+        .y_label_formatter(&|ulps| number(*ulps))
         .x_desc(curves.axis)
         .y_desc("largest error in ULP")
         .draw()
         .map_err(failed)?;
-    for (name, points, color) in [("the formula in the type", &curves.naive, NAIVE), ("Evenkeel", &curves.ours, OURS)] {
+    for (points, color) in [(&curves.naive, NAIVE), (&curves.ours, OURS)] {
         let shown = points.iter().map(|&(x, ulps)| (x, ulps.clamp(ULPS.0, ULPS.1)));
-        let line = LineSeries::new(shown, color.stroke_width(2));
-        chart
-            .draw_series(line)
-            .map_err(failed)?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+        chart.draw_series(LineSeries::new(shown, color.stroke_width(2))).map_err(failed)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .draw()
-        .map_err(failed)
+    Ok(())
 }
 
 /// Formats an axis label that is short for any magnitude.

@@ -8,9 +8,10 @@ use std::ops::Range;
 use std::path::Path;
 
 const SIZE: (u32, u32) = (900, 640);
-const LOSS: RGBColor = RGBColor(0, 102, 204);
-const NORM: RGBColor = RGBColor(204, 68, 0);
-const SCALE: RGBColor = RGBColor(90, 90, 90);
+/// Colours from the palette of Okabe and Ito.
+const LOSS: RGBColor = RGBColor(0, 114, 178);
+const NORM: RGBColor = RGBColor(213, 94, 0);
+const SCALE: RGBColor = RGBColor(0, 158, 115);
 
 /// Points of step and value. Values that are not numbers are left out.
 type Line = Vec<(f64, f64)>;
@@ -31,8 +32,8 @@ pub fn draw(log: &Path, to: &Path, title: &str) -> Result<()> {
         root.fill(&WHITE).map_err(failed)?;
         let panels = root.titled(title, ("sans-serif", 18)).map_err(failed)?.split_evenly((3, 1));
         let steps = 0.0..records.iter().filter_map(|record| record["step"].as_f64()).fold(1.0, f64::max);
-        panel(&panels[0], steps.clone(), "loss", LOSS, &line("loss"))?;
-        panel(&panels[1], steps.clone(), "norm of the gradients", NORM, &line("norm"))?;
+        panel(&panels[0], steps.clone(), "loss (nats per token)", LOSS, &line("loss"))?;
+        panel(&panels[1], steps.clone(), "gradient norm before clipping", NORM, &line("norm"))?;
         panel(&panels[2], steps, "loss scale", SCALE, &line("scale"))?;
         root.present().map_err(failed)?;
     }
@@ -46,24 +47,25 @@ fn panel(
     color: RGBColor,
     line: &Line,
 ) -> Result<()> {
-    let positive: Line = line.iter().copied().filter(|(_, value)| *value > 0.0).collect();
-    let least = positive.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
-    let most = positive.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-    let range = if most > 0.0 { least / 1.5..most * 1.5 } else { 0.5..2.0 };
+    let most = line.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let top = if most > 0.0 { most * 1.1 } else { 1.0 };
     let mut chart = ChartBuilder::on(area)
         .margin(6)
-        .x_label_area_size(24)
+        .x_label_area_size(36)
         .y_label_area_size(72)
-        .build_cartesian_2d(steps, range.log_scale())
+        .build_cartesian_2d(steps, 0.0..top)
         .map_err(failed)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
+        .y_labels(6)
         .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| ((y * 1e3).round() / 1e3).to_string())
+        .x_desc("step")
         .y_desc(name)
         .draw()
         .map_err(failed)?;
-    chart.draw_series(LineSeries::new(positive, color)).map_err(failed)?;
+    chart.draw_series(LineSeries::new(line.iter().copied(), color)).map_err(failed)?;
     Ok(())
 }
 

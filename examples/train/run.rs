@@ -70,7 +70,8 @@ pub fn run(arguments: &Arguments, folder: &Path) -> Result<bool> {
 fn title(arguments: &Arguments) -> String {
     let Arguments { steps, seed, watched, .. } = arguments;
     let guards = if watched.no_guards { ", no guards" } else { "" };
-    format!("{:?}, batch {}, {steps} steps, seed {seed}{guards}", watched.dtype, watched.batch)
+    let dtype = format!("{:?}", watched.dtype).to_lowercase();
+    format!("{dtype}, batch {}, {steps} steps, seed {seed}{guards}", watched.batch)
 }
 
 /// Training task: model, text and options.

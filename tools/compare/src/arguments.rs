@@ -23,13 +23,12 @@ pub enum Command {
     },
     /// Time the contenders of this program.
     Time(Time),
-    /// Write the page, the table and the picture of the timed runs.
+    /// Write the page, the raw data and the picture of the timed runs.
     Report {
         /// Folder to write them to.
         #[arg(long, value_name = "FOLDER")]
         docs: PathBuf,
-        /// Files that `time` and peers.py wrote.
-        #[arg(required = true)]
+        /// Files that `time` and peers.py wrote; without them, the raw data in the folder is read.
         runs: Vec<PathBuf>,
     },
 }

@@ -1,26 +1,31 @@
-//! The page, the table for programs, and the picture of a set of runs.
+//! The page, the raw data and the picture of a set of runs.
 
 mod chart;
 mod errors;
 mod page;
 mod rows;
-mod summary;
 mod tsv;
 
 use crate::record::Run;
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Writes all three. Each run comes with the folder of the files that it names.
+/// Writes all three. Each run comes with the folder of the files that it names. Without runs, the raw data in `docs` is
+/// read.
 pub fn write(mut runs: Vec<(Run, &Path)>, docs: &Path) -> Result<()> {
-    errors::fill(&mut runs)?;
-    let levels = rows::levels(runs.into_iter().map(|(run, _)| run));
     std::fs::create_dir_all(docs).with_context(|| format!("can't make {}", docs.display()))?;
-    let save = |name: &str, text: String| {
-        let path = docs.join(name);
-        std::fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))
+    let data = docs.join("compare.tsv");
+    let levels = if runs.is_empty() {
+        let text = std::fs::read_to_string(&data).with_context(|| format!("can't read {}", data.display()))?;
+        tsv::parse(&text).with_context(|| format!("{} is not the data of a comparison", data.display()))?
+    } else {
+        errors::fill(&mut runs)?;
+        rows::levels(runs.into_iter().map(|(run, _)| run))
     };
-    save("README.md", page::page(&levels))?;
-    save("compare.tsv", tsv::table(&levels))?;
+    let save = |path: &Path, text: String| {
+        std::fs::write(path, text).with_context(|| format!("can't write {}", path.display()))
+    };
+    save(&data, tsv::table(&levels))?;
+    save(&docs.join("README.md"), page::page(&levels))?;
     chart::draw(&docs.join("compare.svg"), &levels)
 }

@@ -1,157 +1,167 @@
-//! The page, with a table of times and one of errors for each op.
+//! The page, with a table and a sentence for each op.
 
-use super::rows::{COPY, Level, READ, Row, different};
-use super::summary::summary;
-use crate::exact::Errors;
+use super::rows::{Level, contenders, different, fastest_other, record_of};
+use crate::record::Record;
 use std::fmt::Write;
 
 const HEAD: &str = "\
 # Evenkeel and its competitors
 
-Written by `tools/compare/run`; [compare.tsv](compare.tsv) has all numbers, with medians and wall times.
+`tools/compare/run` times all contenders and writes this page. `cargo run -- report --docs ../../docs/compare` in that
+folder writes it again from the raw data. [compare.tsv](compare.tsv) also has a shape that fits the cache, other functions, two threads,
+medians and wall times.
 
-![nanoseconds per element of each contender](compare.svg)
+![Nanoseconds per element of each contender](compare.svg)
 
-A time is the CPU time in nanoseconds per element on one thread: the minimum over many turns, which the contenders take
-one after another. The number after × is the ratio to a copy of the input, timed in the same process and the same turns.
-The column `read` times one read of the input. For a gradient, the copy is of one input, although the op reads two.
-Errors are of the first rows, in ULP of the type: the largest, the median, and the largest deviation from 1 of a row's
-sum. Where terms can cancel, errors are in ULP of the row's largest result, as in `evenkeel::accuracy`.
+Each cell has nanoseconds of CPU time per element on one thread and, in parentheses, the largest error in ULP. The time
+is the minimum over turns, which the contenders take one after another. The Python libraries run in a process of their
+own. The inputs are equal, and come from memory. Errors are of the first rows. Where terms can cancel, the ULP is that
+of the row's largest result. A factor (×) is the fastest other contender's time over Evenkeel's: above ×1, Evenkeel is
+faster. The columns of further instruction sets have only the factor.
 
-- evenkeel is built for the default target, as users build it, and selects its instruction set at run time. candle-nn,
-  llm-samplers and the hand-written loops (`naive`, sums in f32) are built for that target too. rten-vecmath is built
-  for the machine's CPU, or for AVX2 with its AVX2 code, because it is slower otherwise. Norms, logsumexp and masks are
-  composed of its functions.
-- The first table of an op has one function of each contender: the one that writes to existing memory, if there is one.
-  `tensor`, `candle::ops`, `guarded` and `allocating` allocate their results with the default allocator, and pay for new
-  pages if results are large. `in place` runs on a fresh copy each time.
-- `autograd` and `forward, into` include the forward pass. So do all forms of cross_entropy_backward.
-- ONNX Runtime can't be limited to AVX2, so that level omits it. Of the Python libraries only torch supports bf16. They
-  run in a separate process.
-- The first table of each level is a summary. It has evenkeel's time, and the time of the fastest other contender as a
-  multiple of it. Below ×1 that contender is faster. Other contenders are represented by their fastest function. For
-  gradients these may do different work: torch's start from values that the forward pass kept, evenkeel's compute them
-  again. The picture uses the same functions.
-- For ops that return tokens, the error only tells whether the filters allow the token.
+- Evenkeel, candle-nn, llm-samplers and hand-written loops (`naive`, sums in f32) are built for the default target.
+  rten-vecmath is built for the machine's CPU or for AVX2. Norms, logsumexp and masks are composed of its functions.
+- softmax_causal, softmax_bias and softmax_keep have a causal mask, an additive mask, and flags for half of the scores.
+- Evenkeel is represented by its first function, mostly the one that writes to existing memory. Others are represented
+  by their fastest function.
+- candle's gradients include the forward pass, and so do all forms of cross_entropy_backward. torch's may start from
+  values that the forward pass kept. Evenkeel computes these values again.
+- ONNX Runtime can't be limited to AVX2, so it is omitted there. Of the Python libraries, only torch has bf16.
 ";
+/// Ops that return tokens. Each has a single type, so they share a table, which has no errors.
+const SAMPLERS: &str = "sample_";
+
+/// Name of a row of a table, with its records.
+type Case<'a> = (String, Vec<&'a Record>);
 
 pub fn page(levels: &[Level]) -> String {
     let mut text = HEAD.to_string();
+    let Some((first, rest)) = levels.split_first() else { return text };
+    facts(&mut text, levels);
     for level in levels {
-        let _ = writeln!(text, "\n## {}\n\n| | |\n|---|---|", level.name);
-        for (name, fact) in &level.facts {
-            let _ = writeln!(text, "| {name} | {fact} |");
-        }
-        if !level.rows.iter().any(|row| row.record.contender == "torch") {
-            text.push_str("\nThe Python side was not run: the columns of torch, ONNX Runtime and NumPy are missing.\n");
-        }
-        summary(&mut text, level);
-        for op in different(level.rows.iter().map(|row| &row.record.op)) {
-            let rows: Vec<&Row> = level.rows.iter().filter(|row| row.record.op == *op).collect();
-            let _ = writeln!(text, "\n### {op}, {}\n", level.name);
-            times(&mut text, &rows);
-            spread(&mut text, &rows);
-        }
+        let ops = different(level.records.iter().map(|r| r.op.as_str()));
+        let cases: Vec<Case<'_>> = ops.iter().flat_map(|op| types(level, op)).collect();
+        let factors: Vec<f64> = cases.iter().filter_map(|(_, case)| Some(factor(case)?.0)).collect();
+        let slower = factors.iter().filter(|&&factor| factor < 1.0).count();
+        let least = factors.iter().copied().fold(1.0, f64::min);
+        let (name, count) = (&level.name, factors.len());
+        let most = 1.0 / least;
+        let _ = writeln!(
+            text,
+            "\nWith {name}, another contender is faster in {slower} of {count} cases, by up to {most:.1} times."
+        );
+    }
+    let ops = different(first.records.iter().map(|r| r.op.as_str()));
+    let (samplers, others): (Vec<&str>, Vec<&str>) = ops.iter().partition(|op| op.starts_with(SAMPLERS));
+    for op in others {
+        section(&mut text, op, &types(first, op), |label, level| of_type(level, op, label), rest);
+    }
+    if !samplers.is_empty() {
+        let cases: Vec<Case<'_>> = samplers.iter().map(|op| (op.to_string(), first.op(op))).collect();
+        section(&mut text, "sample, by filter", &cases, |op, level| level.op(op), rest);
     }
     text
 }
 
-/// A contender's function, as the head of a column.
-type Column<'a> = (&'a str, &'a str);
-
-fn column(row: &Row) -> Column<'_> {
-    (&row.record.contender, &row.record.form)
-}
-
-fn times(text: &mut String, rows: &[&Row]) {
-    let alone: Vec<&Row> = rows.iter().copied().filter(|row| row.record.threads == 1).collect();
-    let columns = different(alone.iter().filter(|row| !row.is_baseline()).map(|row| column(row)));
-    let is_first = |&(name, form): &Column<'_>| columns.iter().find(|c| c.0 == name) == Some(&(name, form));
-    let (first, other): (Vec<Column<'_>>, Vec<Column<'_>>) = columns.iter().partition(|c| is_first(c));
-    table(text, &alone, &first, true, time);
-    text.push('\n');
-    errors(text, &alone, &first);
-    if !other.is_empty() {
-        text.push_str("\nOther forms:\n\n");
-        table(text, &alone, &other, false, time);
+/// Writes the facts about the machine and the software. Those that differ between levels name the level.
+fn facts(text: &mut String, levels: &[Level]) {
+    text.push_str("\nMachine and versions:\n\n");
+    for name in different(levels.iter().flat_map(|level| level.facts.keys())) {
+        let values = levels.iter().filter_map(|level| Some((&level.name, level.facts.get(name)?)));
+        let values: Vec<(&String, &String)> = values.collect();
+        let is_same = values.len() == levels.len() && values.iter().all(|value| value.1 == values[0].1);
+        let of_level = list(values.iter().map(|(level, value)| format!("{value} ({level})")));
+        let _ = writeln!(text, "- {name}: {}", if is_same { values[0].1 } else { &of_level });
     }
 }
 
-/// Writes a line for each case and a column for each of these functions.
-fn table(text: &mut String, rows: &[&Row], columns: &[Column<'_>], baselines: bool, cell: fn(&Row) -> String) {
-    let heads: Vec<String> = columns.iter().map(|(name, form)| format!(" {name}, {form} |")).collect();
-    let copies = if baselines { " copy | read |" } else { "" };
-    let rules = "---|".repeat(columns.len() + if baselines { 4 } else { 2 });
-    let _ = writeln!(text, "| type | shape |{copies}{}\n|{rules}", heads.concat());
-    for (dtype, shape) in different(rows.iter().map(|row| (&row.record.dtype, &row.record.shape))) {
-        let case: Vec<&&Row> = rows.iter().filter(|r| r.record.dtype == *dtype && r.record.shape == *shape).collect();
-        let _ = write!(text, "| {dtype} | {shape} |");
-        if baselines {
-            for name in [COPY, READ] {
-                let least = case.iter().find(|row| row.record.contender == name).and_then(|row| row.least());
-                let _ = write!(text, " {} |", least.map_or("–".into(), digits));
-            }
+fn of_type<'a>(level: &'a Level, op: &str, dtype: &str) -> Vec<&'a Record> {
+    level.op(op).into_iter().filter(|r| r.dtype == dtype).collect()
+}
+
+fn types<'a>(level: &'a Level, op: &str) -> Vec<Case<'a>> {
+    let dtypes = different(level.op(op).into_iter().map(|r| r.dtype.clone()));
+    dtypes.into_iter().map(|dtype| (dtype.clone(), of_type(level, op, &dtype))).collect()
+}
+
+/// Returns the ratio of the fastest other contender's time to evenkeel's, and that contender.
+fn factor<'a>(case: &[&'a Record]) -> Option<(f64, &'a Record)> {
+    let other = fastest_other(case)?;
+    Some((other.least()? / record_of(case, "evenkeel")?.least()?, other))
+}
+
+/// Writes the table and the sentence of an op. The last columns have the factors at the other levels.
+fn section<'a>(
+    text: &mut String,
+    name: &str,
+    cases: &[Case<'a>],
+    at: impl Fn(&str, &'a Level) -> Vec<&'a Record>,
+    rest: &'a [Level],
+) {
+    let all: Vec<&Record> = cases.iter().flat_map(|(_, case)| case.iter().copied()).collect();
+    let (Some(any), names) = (all.first(), contenders(&all)) else { return };
+    let of_rest: String = rest.iter().map(|level| format!(" {} |", level.name)).collect();
+    let _ = writeln!(text, "\n## {name}\n\n{}\n", sentence(cases));
+    let _ = writeln!(text, "| {} | {} |{of_rest}", any.shape, names.join(" | "));
+    let _ = writeln!(text, "|{}", "---|".repeat(1 + names.len() + rest.len()));
+    for (label, case) in cases {
+        let _ = write!(text, "| {} |", label.trim_start_matches(SAMPLERS));
+        let best = names.iter().filter_map(|name| record_of(case, name)?.least()).reduce(f64::min);
+        for name in &names {
+            let record = record_of(case, name);
+            let cell = record.and_then(|r| Some((r, r.least()?))).map_or("–".into(), |(r, least)| {
+                let time = if Some(least) == best { format!("**{}**", digits(least)) } else { digits(least) };
+                if r.op.starts_with(SAMPLERS) { time } else { format!("{time} ({})", error(&[r])) }
+            });
+            let _ = write!(text, " {cell} |");
         }
-        for function in columns {
-            let row = case.iter().find(|row| column(row) == *function);
-            let _ = write!(text, " {} |", row.map_or("–".into(), |row| cell(row)));
-        }
-        text.push('\n');
-    }
-}
-
-fn time(row: &Row) -> String {
-    match (row.least(), row.ratio) {
-        (Some(least), Some(ratio)) => format!("{} ×{}", digits(least), digits(ratio)),
-        (Some(least), None) => digits(least),
-        (None, _) => "fails".into(),
-    }
-}
-
-/// Writes the largest errors of all shapes, with a line for each type.
-fn errors(text: &mut String, rows: &[&Row], columns: &[Column<'_>]) {
-    let heads: Vec<String> = columns.iter().map(|(name, _)| format!(" {name} |")).collect();
-    let _ = writeln!(text, "| error, in ULP |{}\n|---|{}", heads.concat(), "---|".repeat(columns.len()));
-    for dtype in different(rows.iter().map(|row| &row.record.dtype)) {
-        let _ = write!(text, "| {dtype} |");
-        for function in columns {
-            let of = rows.iter().filter(|row| row.record.dtype == *dtype && column(row) == *function);
-            let found: Vec<Errors> = of.filter_map(|row| row.record.errors).collect();
-            let _ = write!(text, " {} |", if found.is_empty() { "–".into() } else { error(&found) });
+        for level in rest {
+            let of_level = factor(&at(label, level)).map(|(factor, other)| format!("×{factor:.2} {}", other.contender));
+            let _ = write!(text, " {} |", of_level.unwrap_or("–".into()));
         }
         text.push('\n');
     }
 }
 
-fn error(found: &[Errors]) -> String {
+/// Returns the fastest other contenders with their factors, and the errors.
+fn sentence(cases: &[Case<'_>]) -> String {
+    let factors: Vec<(&str, f64, &Record)> = cases
+        .iter()
+        .filter_map(|(label, case)| factor(case).map(|(factor, other)| (label.as_str(), factor, other)))
+        .collect();
+    if factors.iter().any(|(label, ..)| label.starts_with(SAMPLERS)) {
+        let least = factors.iter().map(|f| f.1).fold(f64::INFINITY, f64::min);
+        let most = factors.iter().map(|f| f.1).fold(0.0, f64::max);
+        return format!("The fastest other contender takes {least:.1} to {most:.1} times as long as Evenkeel.");
+    }
+    let side = |is_slower: bool, word: &str| {
+        let of_side = factors.iter().filter(|f| (f.1 < 1.0) == is_slower);
+        let names = different(of_side.clone().map(|f| &f.2.contender)).into_iter().map(|name| {
+            let of_name = of_side.clone().filter(|f| f.2.contender == *name);
+            format!("{name} in {}", list(of_name.map(|(label, factor, _)| format!("{label} (×{factor:.2})"))))
+        });
+        let names = list(names);
+        (!names.is_empty()).then(|| format!("{word} than {names}"))
+    };
+    let sides = list([side(false, "faster"), side(true, "slower")].into_iter().flatten());
+    let ours: Vec<&Record> = cases.iter().filter_map(|(_, case)| record_of(case, "evenkeel")).collect();
+    let theirs: Vec<&Record> = factors.iter().map(|f| f.2).collect();
+    let (ours, theirs) = (error(&ours), error(&theirs));
+    format!("Evenkeel is {sides}.\nIts error reaches {ours} ULP, theirs {theirs} ULP.")
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    match &items.collect::<Vec<_>>()[..] {
+        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        all => all.concat(),
+    }
+}
+
+/// Formats the largest error of these records.
+fn error(records: &[&Record]) -> String {
     // `None` means that a result is not a number, so it is the worst.
-    let worst = |part: fn(&Errors) -> Option<f64>| found.iter().map(part).try_fold(0.0, |m: f64, e| Some(m.max(e?)));
-    let number = |value: Option<f64>| value.map_or("wrong".into(), digits);
-    let sums = found.iter().filter_map(|errors| errors.row_sum).reduce(f64::max);
-    let sums = sums.map_or(String::new(), |off| format!(", sums {off:.0e}"));
-    format!("{}, median {}{sums}", number(worst(|e| e.worst)), number(worst(|e| e.median)))
-}
-
-/// Writes wall times on several threads, and the speed-up over one thread.
-fn spread(text: &mut String, rows: &[&Row]) {
-    let spread: Vec<&&Row> = rows.iter().filter(|row| row.record.threads > 1).collect();
-    if spread.is_empty() {
-        return;
-    }
-    text.push_str("\nevenkeel on more threads, by wall time:\n\n| type | shape | form | threads | ns | speed-up |\n");
-    text.push_str("|---|---|---|---|---|---|\n");
-    for row in spread {
-        let r = &row.record;
-        let same = |other: &&&Row| {
-            let o = &other.record;
-            (&o.dtype, &o.shape, column(other), o.threads) == (&r.dtype, &r.shape, column(row), 1)
-        };
-        let alone = rows.iter().find(same).and_then(|row| row.record.times);
-        if let (Some(alone), Some(times)) = (alone, r.times) {
-            let (ns, factor) = (digits(times.wall_min), alone.wall_min / times.wall_min);
-            let _ = writeln!(text, "| {} | {} | {} | {} | {ns} | {factor:.2} |", r.dtype, r.shape, r.form, r.threads);
-        }
-    }
+    let mut worst = records.iter().filter_map(|r| r.errors).map(|e| e.worst);
+    worst.try_fold(0.0, |most: f64, e| Some(most.max(e?))).map_or("wrong".into(), digits)
 }
 
 /// Formats a number with two or three significant digits.
@@ -160,7 +170,7 @@ fn digits(value: f64) -> String {
         v if v >= 1e5 => format!("{v:.0e}"),
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 0.1 => format!("{v:.2}"),
+        v if v >= 0.1 || v == 0.0 => format!("{v:.2}"),
         v => format!("{v:.3}"),
     }
 }

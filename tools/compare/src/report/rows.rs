@@ -1,71 +1,75 @@
-//! Records by instruction set, op and case, with their ratios to a copy.
+//! Records by instruction set, op and case.
 
 use crate::record::{Record, Run};
 use std::collections::BTreeMap;
 
-/// Name of this program's copy of a case. The Python side uses another name.
-pub const COPY: &str = "copy";
-pub const READ: &str = "read";
-
-/// Rows of one instruction set.
+/// Records of one instruction set.
 pub struct Level {
     pub name: String,
     pub facts: BTreeMap<String, String>,
-    /// Rows in the order in which they were run.
-    pub rows: Vec<Row>,
-}
-
-pub struct Row {
-    pub record: Record,
-    /// Ratio of the smallest CPU time to that of the copy in the same process.
-    pub ratio: Option<f64>,
-}
-
-impl Row {
-    pub fn is_baseline(&self) -> bool {
-        self.record.contender.starts_with(COPY) || self.record.contender == READ
-    }
-
-    /// Returns the smallest CPU time, in nanoseconds per element.
-    pub fn least(&self) -> Option<f64> {
-        self.record.times.map(|times| times.cpu_min)
-    }
+    /// Records in the order in which they were run.
+    pub records: Vec<Record>,
 }
 
 /// Groups the runs by level, in the order of first occurrence.
 pub fn levels(runs: impl Iterator<Item = Run>) -> Vec<Level> {
     let mut levels: Vec<Level> = Vec::new();
-    for run in runs {
-        let rows = rows(run.records);
-        match levels.iter_mut().find(|level| level.name == run.level) {
+    for Run { level: name, facts, records } in runs {
+        match levels.iter_mut().find(|level| level.name == name) {
             Some(level) => {
-                level.rows.extend(rows);
-                for (name, fact) in run.facts {
+                level.records.extend(records);
+                for (name, fact) in facts {
                     level.facts.entry(name).or_insert(fact);
                 }
             }
-            None => levels.push(Level { name: run.level, facts: run.facts, rows }),
+            None => levels.push(Level { name, facts, records }),
         }
     }
     levels
 }
 
-fn rows(records: Vec<Record>) -> Vec<Row> {
-    let case = |r: &Record| (r.op.clone(), r.dtype.clone(), r.shape.clone());
-    let copies = records.iter().filter(|r| r.contender.starts_with(COPY));
-    let copies: BTreeMap<_, f64> = copies.filter_map(|r| Some((case(r), r.times?.cpu_min))).collect();
-    let row = |record: Record| {
-        let ratio = record.times.zip(copies.get(&case(&record))).map(|(times, copy)| times.cpu_min / copy);
-        Row { record, ratio }
-    };
-    records.into_iter().map(row).collect()
+impl Level {
+    /// Returns the records of an op on one thread, in its second shape or its only one.
+    pub fn op(&self, op: &str) -> Vec<&Record> {
+        let all: Vec<&Record> = self.records.iter().filter(|r| r.op == op && r.threads == 1).collect();
+        let shapes = different(all.iter().map(|r| &r.shape));
+        let shape = shapes.get(1).or(shapes.first()).copied();
+        all.iter().copied().filter(|r| Some(&r.shape) == shape).collect()
+    }
 }
 
-/// Returns the time that represents a contender in a case: that of evenkeel's first function, or of the fastest of
+impl Record {
+    /// Returns the smallest CPU time, in nanoseconds per element.
+    pub fn least(&self) -> Option<f64> {
+        self.times.map(|times| times.cpu_min)
+    }
+
+    fn is_competitor(&self) -> bool {
+        let baseline = self.contender.starts_with("copy") || self.contender == "read";
+        !baseline && self.contender != "evenkeel"
+    }
+}
+
+/// Returns the record that represents a contender in a case: that of evenkeel's first function, or the fastest of
 /// others.
-pub fn time_of(case: &[&Row], name: &str) -> Option<f64> {
-    let mut times = case.iter().filter(|row| row.record.contender == name).map(|row| row.least());
-    if name == "evenkeel" { times.next()? } else { times.flatten().reduce(f64::min) }
+pub fn record_of<'a>(case: &[&'a Record], name: &str) -> Option<&'a Record> {
+    let mut timed = case.iter().copied().filter(|r| r.contender == name && r.times.is_some());
+    if name == "evenkeel" { timed.next() } else { fastest(timed) }
+}
+
+/// Returns the record of the fastest other contender of a case.
+pub fn fastest_other<'a>(case: &[&'a Record]) -> Option<&'a Record> {
+    fastest(case.iter().copied().filter(|r| r.is_competitor()))
+}
+
+/// Returns the names of the contenders, evenkeel first.
+pub fn contenders<'a>(records: &[&'a Record]) -> Vec<&'a str> {
+    let others = records.iter().filter(|r| r.is_competitor()).map(|r| r.contender.as_str());
+    different(std::iter::once("evenkeel").chain(others))
+}
+
+fn fastest<'a>(records: impl Iterator<Item = &'a Record>) -> Option<&'a Record> {
+    records.filter_map(|r| Some((r, r.least()?))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(r, _)| r)
 }
 
 /// Returns the distinct values in the order of first occurrence.
