@@ -8,8 +8,8 @@ const HEAD: &str = "\
 # Evenkeel and its competitors
 
 `tools/compare/run` times all contenders and writes this page. `cargo run -- report --docs ../../docs/compare` in that
-folder writes it again from the raw data. [compare.tsv](compare.tsv) also has a shape that fits the cache, other functions, two threads,
-medians and wall times.
+folder writes it again from the raw data. [compare.tsv](compare.tsv) also has a shape that fits the cache, other
+functions, two threads, medians and wall times.
 
 ![Nanoseconds per element of each contender](compare.svg)
 
