@@ -264,7 +264,7 @@ fn lanes<E: Element>(x: &[E], width: usize) -> Lanes<'_, E> {
 
 /// Measures rows of increasing length, whose numbers have mean 0 and standard deviation 3.
 fn lengths<E: Element>(case: impl Fn(&[E]) -> Case<E>) -> Curves {
-    by_length("row length", |len| case(&workloads::numbers(len)))
+    by_length("row length (elements)", |len| case(&workloads::numbers(len)))
 }
 
 /// Measures lengths (or positions) from 2 to 131,072.

@@ -1,6 +1,7 @@
 //! The page, with a table and a sentence for each op.
 
 use super::rows::{Level, contenders, different, fastest_other, record_of};
+use super::tsv::WRONG;
 use crate::record::Record;
 use std::fmt::Write;
 
@@ -28,7 +29,7 @@ faster. The columns of further instruction sets have only the factor.
   values that the forward pass kept. Evenkeel computes these values again.
 - ONNX Runtime can't be limited to AVX2, so it is omitted there. Of the Python libraries, only torch has bf16.
 ";
-/// Ops that return tokens. Each has a single type, so they share a table, which has no errors.
+/// Ops that return tokens. Each has a single type, so they share a table. It has no errors, unless a token is wrong.
 const SAMPLERS: &str = "sample_";
 
 /// Name of a row of a table, with its records.
@@ -111,7 +112,8 @@ fn section<'a>(
             let record = record_of(case, name);
             let cell = record.and_then(|r| Some((r, r.least()?))).map_or("–".into(), |(r, least)| {
                 let time = if Some(least) == best { format!("**{}**", digits(least)) } else { digits(least) };
-                if r.op.starts_with(SAMPLERS) { time } else { format!("{time} ({})", error(&[r])) }
+                let error = error(&[r]);
+                if r.op.starts_with(SAMPLERS) && error != WRONG { time } else { format!("{time} ({error})") }
             });
             let _ = write!(text, " {cell} |");
         }
@@ -161,7 +163,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
 fn error(records: &[&Record]) -> String {
     // `None` means that a result is not a number, so it is the worst.
     let mut worst = records.iter().filter_map(|r| r.errors).map(|e| e.worst);
-    worst.try_fold(0.0, |most: f64, e| Some(most.max(e?))).map_or("wrong".into(), digits)
+    worst.try_fold(0.0, |most: f64, e| Some(most.max(e?))).map_or(WRONG.into(), digits)
 }
 
 /// Formats a number with two or three significant digits.

@@ -9,7 +9,7 @@ use std::fmt::Write;
 const COLUMNS: &str = "level\tthreads\top\tdtype\tshape\tcontender\tform\t\
     cpu_min_ns\tcpu_median_ns\twall_min_ns\twall_median_ns\tworst_ulp\tmedian_ulp\trow_sum_off\tnote";
 /// Largest error of a contender whose result is wrongly not finite, or not allowed.
-const WRONG: &str = "wrong";
+pub const WRONG: &str = "wrong";
 
 pub fn table(levels: &[Level]) -> String {
     let mut text = String::new();
@@ -25,8 +25,7 @@ pub fn table(levels: &[Level]) -> String {
             let _ = write!(text, "{}\t{threads}\t{op}\t{dtype}\t{shape}\t{contender}\t{form}", level.name);
             let times = times.map_or([None; 4], |t| [t.cpu_min, t.cpu_median, t.wall_min, t.wall_median].map(Some));
             let worst = errors.map_or(String::new(), |e| e.worst.map_or(WRONG.into(), |_| number(e.worst)));
-            let rest = [errors.and_then(|e| e.median), errors.and_then(|e| e.row_sum)].map(number);
-            let [median, row_sum] = rest;
+            let [median, row_sum] = [errors.and_then(|e| e.median), errors.and_then(|e| e.row_sum)].map(number);
             let times = times.map(number).join("\t");
             let _ = writeln!(text, "\t{times}\t{worst}\t{median}\t{row_sum}\t{}", note.as_deref().unwrap_or(""));
         }
