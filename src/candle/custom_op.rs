@@ -1,29 +1,51 @@
-//! Adapter to candle's traits for custom ops. An op implements [`Op`] once for any number of tensors; the adapter
-//! implements candle's traits for one, two and three tensors.
+//! Adapter to candle's traits for custom ops. An op implements [`Op`] once for any number of tensors and for all
+//! devices with kernels; the adapter implements candle's traits for one, two and three tensors.
 
 #![forbid(unsafe_code)]
 
+use super::support::on_cpu;
 use super::view::View;
 use crate::simd::in_default;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result, Shape,
-    Tensor,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Error, InplaceOp1, InplaceOp2, InplaceOp3, Layout,
+    Result, Shape, Tensor,
 };
 
-/// An op on the CPU with its gradients.
+/// An op with its kernels and its gradients.
 pub trait Op {
-    /// Name of the op in errors and reports.
-    const NAME: &'static str;
+    /// Returns the name of the op in errors and reports.
+    fn name(&self) -> &'static str;
 
-    /// Computes the result and its shape.
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)>;
+    /// Computes the result and its shape on the CPU.
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)>;
+
+    /// Returns whether `cuda_fwd` computes the op for this tensor and these operands.
+    fn has_cuda_kernel(&self, _: &Tensor, _: &[Tensor]) -> bool {
+        false
+    }
+
+    /// Returns whether a kernel computes the op for this tensor and these operands. If not, the composition does.
+    ///
+    /// # Errors
+    /// Candle's error for a type that Evenkeel does not support.
+    fn has_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> Result<bool> {
+        Ok(on_cpu(xs, self.name())? || self.has_cuda_kernel(xs, operands))
+    }
+
+    /// Computes the result and its shape on a CUDA device, from contiguous tensors.
+    fn cuda_fwd(&self, _: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        Err(Error::Cuda(format!("no cuda implementation for {}", self.name()).into()))
+    }
 
     /// Computes the gradient of each argument, in order. Candle panics if an argument that it tracks has no gradient.
-    /// An untracked argument may have `None`, or be missing at the end.
-    fn backward(&self, args: &[&Tensor], result: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>>;
+    /// An untracked argument may have `None`, or be missing at the end. An op that is only applied without tracking,
+    /// such as a gradient, has none.
+    fn bwd(&self, _: &[&Tensor], _: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        Ok(Vec::new())
+    }
 }
 
-/// An op that can overwrite a contiguous tensor with its result.
+/// An op that can overwrite a contiguous tensor on the CPU with its result.
 pub trait InPlace: Op {
     /// Overwrites `xs`, which has the shape `dims`. `args` are the op's other arguments.
     fn overwrite(&self, xs: Memory<'_>, dims: &[usize], args: &[View<'_>]) -> Result<()>;
@@ -47,7 +69,7 @@ impl<'a> Memory<'a> {
             CpuStorage::F32(data) => Ok(Memory::F32(&mut data[range])),
             CpuStorage::F16(data) => Ok(Memory::F16(&mut data[range])),
             CpuStorage::BF16(data) => Ok(Memory::BF16(&mut data[range])),
-            _ => Err(View { storage, layout }.unsupported(op)),
+            _ => Err(View { storage: &*storage, layout }.unsupported(op)),
         }
     }
 }
@@ -65,136 +87,74 @@ macro_rules! each_memory {
 }
 pub(crate) use each_memory;
 
-/// Implementation of candle's custom-op traits for an [`Op`].
+/// Implementation of candle's traits for an [`Op`].
 pub struct Custom<O>(pub O);
 
 impl<O: Op> Custom<O> {
-    /// Computes the result, in the default floating-point environment. Kernels set it themselves; this covers the work
-    /// around them.
-    fn result(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
-        in_default(|| self.0.forward(args))
-    }
-
     /// Returns one gradient for each argument that candle tracks, and `None` for the others.
-    fn gradients<const N: usize>(
-        &self,
-        args: [&Tensor; N],
-        result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<[Option<Tensor>; N]> {
-        let mut grads = self.0.backward(&args, result, grad)?.into_iter();
+    fn gradients<const N: usize>(&self, args: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]> {
+        let mut grads = self.0.bwd(&args, grad)?.into_iter();
         Ok(args.map(|arg| grads.next().flatten().filter(|_| arg.track_op())))
     }
 }
 
-impl<O: Op> CustomOp1 for Custom<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
+/// Implements one of candle's traits for custom ops. Kernels set the default floating-point environment themselves;
+/// `in_default` covers the work around them.
+macro_rules! custom {
+    ($CustomOp:ident, $Gradients:ty, $($storage:ident $layout:ident $arg:ident),+) => {
+        impl<O: Op> $CustomOp for Custom<O> {
+            fn name(&self) -> &'static str {
+                self.0.name()
+            }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.result(&[View { storage, layout }])
-    }
+            fn cpu_fwd(&self, $($storage: &CpuStorage, $layout: &Layout),+) -> Result<(CpuStorage, Shape)> {
+                in_default(|| self.0.cpu_fwd(&[$(View { storage: $storage, layout: $layout }),+]))
+            }
 
-    fn bwd(&self, arg: &Tensor, result: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        self.gradients([arg], result, grad).map(|[grad]| grad)
-    }
+            fn cuda_fwd(&self, $($storage: &CudaStorage, $layout: &Layout),+) -> Result<(CudaStorage, Shape)> {
+                self.0.cuda_fwd(&[$(View { storage: $storage, layout: $layout }),+])
+            }
+
+            fn bwd(&self, $($arg: &Tensor,)+ _: &Tensor, grad: &Tensor) -> Result<$Gradients> {
+                self.gradients([$($arg),+], grad).map(|[$($arg),+]| ($($arg),+))
+            }
+        }
+    };
 }
+custom!(CustomOp1, Option<Tensor>, s1 l1 arg1);
+custom!(CustomOp2, (Option<Tensor>, Option<Tensor>), s1 l1 arg1, s2 l2 arg2);
+custom!(CustomOp3, (Option<Tensor>, Option<Tensor>, Option<Tensor>), s1 l1 arg1, s2 l2 arg2, s3 l3 arg3);
 
-impl<O: Op> CustomOp2 for Custom<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
+/// Implements one of candle's traits for ops that overwrite their first tensor.
+macro_rules! in_place {
+    ($InplaceOp:ident, $($storage:ident $layout:ident),*) => {
+        impl<O: InPlace> $InplaceOp for Custom<O> {
+            fn name(&self) -> &'static str {
+                self.0.name()
+            }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.result(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }])
-    }
-
-    fn bwd(
-        &self,
-        arg1: &Tensor,
-        arg2: &Tensor,
-        result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients([arg1, arg2], result, grad).map(Into::into)
-    }
+            fn cpu_fwd(
+                &self,
+                xs: &mut CpuStorage,
+                layout: &Layout,
+                $($storage: &CpuStorage, $layout: &Layout),*
+            ) -> Result<()> {
+                let memory = Memory::of(xs, layout, self.0.name())?;
+                self.0.overwrite(memory, layout.dims(), &[$(View { storage: $storage, layout: $layout }),*])
+            }
+        }
+    };
 }
+in_place!(InplaceOp1,);
+in_place!(InplaceOp2, s2 l2);
+in_place!(InplaceOp3, s2 l2, s3 l3);
 
-impl<O: Op> CustomOp3 for Custom<O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let third = View { storage: s3, layout: l3 };
-        self.result(&[View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 }, third])
-    }
-
-    fn bwd(
-        &self,
-        arg1: &Tensor,
-        arg2: &Tensor,
-        arg3: &Tensor,
-        result: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        self.gradients([arg1, arg2, arg3], result, grad).map(Into::into)
-    }
-}
-
-/// Implementation of candle's in-place traits for an [`InPlace`] op.
-struct CustomInPlace<'o, O>(&'o O);
-
-impl<O: InPlace> CustomInPlace<'_, O> {
-    fn overwrite(&self, storage: &mut CpuStorage, layout: &Layout, args: &[View<'_>]) -> Result<()> {
-        self.0.overwrite(Memory::of(storage, layout, O::NAME)?, layout.dims(), args)
-    }
-}
-
-impl<O: InPlace> InplaceOp1 for CustomInPlace<'_, O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        self.overwrite(storage, layout, &[])
-    }
-}
-
-impl<O: InPlace> InplaceOp2 for CustomInPlace<'_, O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        self.overwrite(s1, l1, &[View { storage: s2, layout: l2 }])
-    }
-}
-
-impl<O: InPlace> InplaceOp3 for CustomInPlace<'_, O> {
-    fn name(&self) -> &'static str {
-        O::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &mut CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<()> {
-        self.overwrite(s1, l1, &[View { storage: s2, layout: l2 }, View { storage: s3, layout: l3 }])
+/// Applies an op to a tensor and up to two operands.
+pub fn apply(xs: &Tensor, operands: &[Tensor], op: impl Op + Send + Sync + 'static) -> Result<Tensor> {
+    match operands {
+        [] => xs.apply_op1(Custom(op)),
+        [a] => xs.apply_op2(a, Custom(op)),
+        [a, b, ..] => xs.apply_op3(a, b, Custom(op)),
     }
 }
 
@@ -209,8 +169,8 @@ pub fn apply_borrowing<A: Op, O: Op + Send + Sync + 'static>(
 }
 
 /// Overwrites `xs` with the result of an op that takes these operands.
-pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: &impl InPlace) -> Result<()> {
-    let op = CustomInPlace(op);
+pub fn overwrite(xs: &Tensor, operands: &[Tensor], op: impl InPlace) -> Result<()> {
+    let op = Custom(op);
     match operands {
         [] => xs.inplace_op1(&op),
         [a] => xs.inplace_op2(a, &op),

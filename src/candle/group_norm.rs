@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::op;
-use super::place::is_foreign;
+use super::support::is_foreign;
 use crate::error::Error;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};

@@ -5,7 +5,7 @@
 pub use candle_nn::layer_norm::LayerNormConfig;
 
 use super::op;
-use super::place::is_foreign;
+use super::support::is_foreign;
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::VarBuilder;
 

@@ -6,7 +6,7 @@ pub use candle_nn::loss::*;
 
 use super::composition;
 use super::op::{bce_with_logits, cross_entropy};
-use super::place::is_foreign;
+use super::support::is_foreign;
 use crate::ops::bce_with_logits::BceWithLogits;
 use crate::ops::cross_entropy::CrossEntropy;
 use crate::ops::loss::Reduction;

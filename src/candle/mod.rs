@@ -33,13 +33,26 @@
 //! Kernels run on the CPU. With feature `candle-cuda` they also run on CUDA devices, in f32, f16 and bf16 and along the
 //! last axis; [`crate::cuda`] lists them. A tensor without a kernel uses the [`composition`]. All forms except the
 //! in-place ones have gradients. The `?` operator converts Evenkeel's errors to candle's and back without loss.
+//!
+//! # How a call runs
+//!
+//! 1. A drop-in such as [`ops::softmax`], or the function in [`guarded`], checks its own arguments and calls
+//!    `op::softmax::softmax`.
+//! 2. That function asks `Op::has_kernel` whether a kernel supports the tensor. If not, it returns the [`composition`].
+//! 3. Otherwise candle calls the op through the adapter in `custom_op`: `cpu_fwd` on the CPU, `cuda_fwd` on a CUDA
+//!    device, and `bwd` in the backward pass.
+//!
+//! Everything about an op is in one file of `op`: its kernels for all devices, its gradient and its in-place form.
+//! `view` and `cuda` convert candle's storage to the arguments of the kernels, and `support` lists the supported types.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "candle-cuda")]
+mod cuda;
 mod custom_op;
 mod error;
 mod op;
-mod place;
+mod support;
 mod view;
 
 pub mod composition;
@@ -53,15 +66,6 @@ pub mod ops;
 pub mod optim;
 pub mod rotary_emb;
 pub mod train;
-
-#[cfg(feature = "candle-cuda")]
-mod cuda;
-
-// Implementation of the ops for tensors that are not on the CPU.
-#[cfg(not(feature = "candle-cuda"))]
-use composition as device;
-#[cfg(feature = "candle-cuda")]
-use cuda as device;
 
 pub use candle_nn::*;
 pub use group_norm::{GroupNorm, group_norm};

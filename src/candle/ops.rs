@@ -17,7 +17,7 @@
 pub use candle_nn::ops::*;
 
 use super::op;
-use super::place::is_foreign;
+use super::support::is_foreign;
 use crate::math::sum::MAX_TERMS;
 use crate::{LayerNorm, RmsNorm, Softmax};
 use candle_core::shape::Dim;
@@ -83,7 +83,7 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, d: D) -> Result<Tensor> {
         return candle_nn::ops::log_softmax(xs, axis);
     }
     match xs.dims()[axis] {
-        ..=MAX_TERMS => op::log_softmax::log_softmax(xs, axis, &Softmax::default()),
+        ..=MAX_TERMS => op::softmax::log_softmax(xs, axis, &Softmax::default()),
         _ => super::composition::log_softmax(xs, axis, &Softmax::default()),
     }
 }

@@ -11,7 +11,7 @@
 pub use candle_nn::rotary_emb::*;
 
 use super::op::rope::Given;
-use super::place::is_foreign;
+use super::support::is_foreign;
 use candle_core::{Error, Result, Tensor};
 
 /// Computes the rotary embedding of `[batch, heads, positions, cols]`, rotating the pairs (i, i + cols / 2).

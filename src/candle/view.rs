@@ -11,13 +11,32 @@ use crate::floats::Floats;
 use crate::heads::Heads;
 use crate::rows::{Lanes, MAX_RANK, Rows};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Tensor};
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, WithDType};
 
-/// Storage and layout of a tensor on the CPU, as candle passes them to a custom op.
-#[derive(Clone, Copy)]
-pub struct View<'a> {
-    pub storage: &'a CpuStorage,
+/// Storage and layout of a tensor, as candle passes them to a custom op.
+pub struct View<'a, S = CpuStorage> {
+    pub storage: &'a S,
     pub layout: &'a Layout,
+}
+
+// Derived implementations would require that the storage is `Copy`.
+impl<S> Clone for View<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for View<'_, S> {}
+
+impl<'a, S: BackendStorage> View<'a, S> {
+    pub fn shape(&self) -> &'a Shape {
+        self.layout.shape()
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.storage.dtype()
+    }
 }
 
 /// Evaluates one expression for the view's element type, and wraps the result in storage of that type.
@@ -36,14 +55,6 @@ macro_rules! map_storage {
 pub(crate) use map_storage;
 
 impl<'a> View<'a> {
-    pub fn shape(&self) -> &'a Shape {
-        self.layout.shape()
-    }
-
-    pub fn dtype(&self) -> DType {
-        self.storage.dtype()
-    }
-
     /// Returns candle's error for a storage type that the op does not support.
     pub fn unsupported(&self, op: &'static str) -> Error {
         Error::UnsupportedDTypeForOp(self.dtype(), op).bt()
@@ -73,6 +84,16 @@ impl<'a> View<'a> {
             return Ok(Heads::new(&[], shape)?);
         }
         Ok(Heads::strided(&data[self.layout.start_offset()..], shape, [of_batch, of_head, of_position])?)
+    }
+
+    /// Returns the storage as a slice of the same type as `like`.
+    pub fn like<E: WithDType>(&self, op: &'static str, _: &[E]) -> Result<&'a [E]> {
+        E::cpu_storage_as_slice(self.storage).map_err(|_| self.unsupported(op))
+    }
+
+    /// Returns the elements of a contiguous tensor.
+    pub fn elements<E>(&self, op: &'static str, data: &'a [E]) -> Result<&'a [E]> {
+        self.contiguous(data).ok_or_else(|| Error::RequiresContiguous { op }.bt())
     }
 
     /// Returns the elements as a slice if the tensor is contiguous.
@@ -115,9 +136,11 @@ impl<'a> View<'a> {
     }
 }
 
-/// Returns the tensor, or a contiguous copy if kernels cannot read its lanes along the axis.
+/// Returns the tensor, or a contiguous copy if kernels cannot read its lanes along the axis. CUDA kernels read only
+/// contiguous tensors.
 pub fn readable(xs: &Tensor, axis: usize) -> Result<Tensor> {
-    if block_stride(xs.layout(), axis).is_some() { Ok(xs.clone()) } else { xs.contiguous() }
+    let is_readable = xs.device().is_cpu() && block_stride(xs.layout(), axis).is_some();
+    if is_readable { Ok(xs.clone()) } else { xs.contiguous() }
 }
 
 /// Returns the tensor, or a contiguous copy if its last axis does not have stride 1.
@@ -125,6 +148,21 @@ pub fn readable_heads(xs: &Tensor) -> Result<Tensor> {
     let (dims, strides) = (xs.dims(), xs.layout().stride());
     let apart = dims.last().is_some_and(|&dim| dim > 1) && strides.last() != Some(&1);
     if apart { xs.contiguous() } else { Ok(xs.clone()) }
+}
+
+/// Calls `f` with views of tensors on the CPU.
+pub fn with_views<R>(op: &'static str, tensors: &[&Tensor], f: impl FnOnce(&[View<'_>]) -> Result<R>) -> Result<R> {
+    let locked: Vec<_> = tensors.iter().map(|tensor| tensor.storage_and_layout()).collect();
+    let views = locked.iter().map(|(storage, layout)| match &**storage {
+        Storage::Cpu(storage) => Ok(View { storage, layout }),
+        _ => Err(Error::Msg(format!("{op}: an operand is not on the CPU")).bt()),
+    });
+    f(&views.collect::<Result<Vec<_>>>()?)
+}
+
+/// Wraps storage in a tensor that candle does not track.
+pub fn tensor(storage: Storage, shape: &Shape) -> Tensor {
+    Tensor::from_storage(storage, shape.clone(), BackpropOp::none(), false)
 }
 
 /// Returns the stride of the blocks `dims[axis..]`, or `None` unless blocks are contiguous, in order, equally spaced

@@ -144,14 +144,6 @@ impl RopeTable {
     }
 }
 
-#[cfg(feature = "candle")]
-impl RopeTable {
-    /// Returns the table of the opposite rotation.
-    pub(crate) fn inverse(&self) -> Self {
-        RopeTable { sin: self.sin.iter().map(|s| -s).collect(), ..self.clone() }
-    }
-}
-
 /// Checks that a table with these positions and columns can rotate these rows.
 pub(crate) fn check_shape(
     op: &'static str,

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{all, wide};
-use crate::candle::place::limits;
+use crate::candle::support::limits;
 use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
 use candle_core::{DType, Result, Tensor};

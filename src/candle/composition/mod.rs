@@ -8,8 +8,8 @@
 //! - the counts of [`report::scope`](crate::report::scope).
 //!
 //! Candle computes gradients by its own rule for each op of the composition. [`safe_div`] and [`log_add_exp`] are
-//! exceptions, whose gradients use explicit derivatives. On devices without kernels, the norms of
-//! [`guarded`](super::guarded) compute their gradients with [`norm_gradients`].
+//! exceptions, whose gradients use explicit derivatives. [`norm_gradients`] computes the gradients of the norms from
+//! their formula.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -38,14 +38,14 @@ pub use elementwise::{
 };
 pub use loss::{bce_with_logits, cross_entropy, kl_div};
 pub use mean_pool::mean_pool;
-pub use norm::{group_norm, l2_normalize, layer_norm, rms_norm, rms_norm_linear, rms_norm_residual};
+pub use norm::{
+    NormKind, group_norm, l2_normalize, layer_norm, norm_gradients, rms_norm, rms_norm_linear, rms_norm_residual,
+};
 pub use pairwise::{log_add_exp, safe_div, swiglu};
 pub use rope::{qk_norm_rope, rope, rotated};
 pub use softmax::{log_softmax, logsumexp, softmax};
 
-pub use super::op::norm::{Kind as NormKind, gradients as norm_gradients};
-
-pub(crate) use norm::{Range, Unit, normalised, unit};
+pub(crate) use norm::{Range, Unit, unit};
 pub(crate) use pairwise::{quotient, shares};
 pub(crate) use rope::pairs;
 

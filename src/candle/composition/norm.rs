@@ -4,7 +4,7 @@
 
 use super::wide;
 use crate::candle::op::group_norm;
-use crate::candle::op::norm::{Kind, operand};
+use crate::candle::op::norm::operand;
 use crate::ops::group_norm::GroupNorm;
 use crate::ops::l2_normalize::L2Normalize;
 use crate::ops::layer_norm::LayerNorm;
@@ -46,7 +46,7 @@ pub fn rms_norm_linear(
 fn wide_rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm<'_>) -> Result<Tensor> {
     options.check("rms_norm")?;
     let weight = operand("rms_norm", "weight", weight, options.weight, xs.device())?;
-    let (n, _) = normalised(&wide(xs)?, Kind { centred: false, eps: options.eps })?;
+    let (n, _) = normalised(&wide(xs)?, NormKind { centred: false, eps: options.eps })?;
     let n = match options.rounding {
         Rounding::Once => n,
         Rounding::BeforeWeight => wide(&n.to_dtype(xs.dtype())?)?,
@@ -84,7 +84,7 @@ pub fn layer_norm(
     options.check("layer_norm")?;
     let weight = operand("layer_norm", "weight", weight, options.weight, xs.device())?;
     let bias = operand("layer_norm", "bias", bias, options.bias, xs.device())?;
-    let (mut y, _) = normalised(&wide(xs)?, Kind { centred: true, eps: options.eps })?;
+    let (mut y, _) = normalised(&wide(xs)?, NormKind { centred: true, eps: options.eps })?;
     if let Some(weight) = weight {
         y = y.broadcast_mul(&weight.to_dtype(y.dtype())?)?;
     }
@@ -112,7 +112,7 @@ pub fn group_norm(
         return Ok(xs.clone());
     }
     let groups = wide(xs)?.reshape((batch * options.groups, ()))?;
-    let (y, _) = normalised(&groups, Kind { centred: true, eps: options.eps })?;
+    let (y, _) = normalised(&groups, NormKind { centred: true, eps: options.eps })?;
     let mut y = y.reshape(xs.shape())?;
     let mut of_channels = vec![1; xs.rank()];
     of_channels[1] = channels;
@@ -177,7 +177,7 @@ impl Range {
 ///
 /// A normalised row is x / rms or (x - mean) / deviation. A row of large or small values is first multiplied by a power
 /// of two, which is exact and leaves the quotient unchanged.
-pub(crate) fn normalised(xs: &Tensor, kind: Kind) -> Result<(Tensor, Tensor)> {
+pub(crate) fn normalised(xs: &Tensor, kind: NormKind) -> Result<(Tensor, Tensor)> {
     if xs.elem_count() == 0 {
         return Ok((xs.clone(), xs.clone()));
     }
@@ -225,4 +225,59 @@ pub(crate) fn unit(xs: &Tensor, axis: usize, eps: f64) -> Result<Unit> {
     let is_zero = divisor.eq(0.0)?;
     let inverse = is_zero.where_cond(&zero, &is_zero.where_cond(&one, &divisor)?.recip()?)?;
     Ok(Unit { y: x.broadcast_mul(&inverse)?, inverse: (inverse * scale)?, is_short })
+}
+
+/// Normalisation that a norm applies before its weight: x / rms, or (x - mean) / deviation.
+#[derive(Clone, Copy, Debug)]
+pub struct NormKind {
+    /// Whether the mean is subtracted.
+    pub centred: bool,
+    /// Number added to the mean square or the variance.
+    pub eps: f64,
+}
+
+/// Computes the gradients of x, weight and bias of `normalised(x) * weight + bias`, each where candle tracks it.
+///
+/// With n = normalised x, r = 1 / rms or 1 / deviation, and h = dy weight:
+/// dx = r (h - mean(h) - n mean(h n)), where mean(h) is subtracted only if rows are centred;
+/// dweight = sum over rows of dy n; dbias = sum over rows of dy.
+///
+/// # Errors
+/// Candle's error for tensors that do not fit.
+pub fn norm_gradients(
+    kind: NormKind,
+    args: &[&Tensor],
+    weight: Option<&Tensor>,
+    grad: &Tensor,
+) -> Result<Vec<Option<Tensor>>> {
+    let xs = args[0];
+    if xs.elem_count() == 0 {
+        return args.iter().map(|arg| arg.zeros_like().map(Some)).collect();
+    }
+    let grad = wide(grad)?;
+    let (n, inverse) = normalised(&wide(xs)?, kind)?;
+    let of_rows = |summed: &Tensor, arg: &Tensor| {
+        summed.reshape(((), xs.dim(D::Minus1)?))?.sum(0)?.to_dtype(arg.dtype())?.reshape(arg.dims())
+    };
+    let mut grads = Vec::with_capacity(args.len());
+    for (i, arg) in args.iter().enumerate() {
+        if !arg.track_op() {
+            grads.push(None);
+            continue;
+        }
+        grads.push(Some(match i {
+            0 => {
+                let h = match weight {
+                    Some(weight) => grad.broadcast_mul(&weight.to_dtype(grad.dtype())?)?,
+                    None => grad.clone(),
+                };
+                let along = n.broadcast_mul(&(&h * &n)?.mean_keepdim(D::Minus1)?)?;
+                let h = if kind.centred { h.broadcast_sub(&h.mean_keepdim(D::Minus1)?)? } else { h };
+                (h - along)?.broadcast_mul(&inverse)?.to_dtype(xs.dtype())?
+            }
+            1 => of_rows(&(&grad * &n)?, arg)?,
+            _ => of_rows(&grad, arg)?,
+        }));
+    }
+    Ok(grads)
 }

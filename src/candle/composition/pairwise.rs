@@ -7,7 +7,7 @@
 
 use super::elementwise::{log1p_wide, silu};
 use super::{all, limited, product, wide};
-use crate::candle::place::limits;
+use crate::candle::support::limits;
 use crate::ops::safe_div::SafeDiv;
 use candle_core::{Result, Tensor};
 

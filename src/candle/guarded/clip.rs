@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::candle::place::place;
-use crate::candle::view::View;
+use crate::candle::support::check_dtype;
+use crate::candle::view::with_views;
 use crate::cpu::clip_grad_norm::{Part, Scale};
 use crate::error::{Error, Result};
 use crate::floats::{Floats, FloatsMut};
@@ -13,18 +13,14 @@ use crate::ops::inspect::{Finite, Stats};
 use crate::train::unscale::{self, Unscaled};
 use crate::train::{AdaptiveClip, LossScaler};
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Storage, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::collections::HashSet;
 
 /// Calls `f` with all elements, copied to the CPU and made contiguous if necessary.
 pub(in crate::candle) fn read<T>(xs: &Tensor, op: &'static str, f: impl FnOnce(Floats<'_>) -> Result<T>) -> Result<T> {
-    place(xs, op)?;
+    check_dtype(xs, op)?;
     let xs = xs.to_device(&Device::Cpu)?.contiguous()?;
-    let (storage, layout) = xs.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => f(View { storage, layout }.floats(op)?),
-        _ => Err(Error::Backend { backend: "candle".into(), reason: format!("{op}: the tensor is not on the CPU") }),
-    }
+    with_views(op, &[&xs], |views| Ok(f(views[0].floats(op)?)))?
 }
 
 /// Applies `f` to a copy of the elements on the CPU. Returns the changed copy as a tensor on the original device, and

@@ -7,11 +7,9 @@
 #![forbid(unsafe_code)]
 
 use crate::candle::custom_op::{overwrite, share_memory};
-use crate::candle::op::scores::Scores;
-use crate::candle::op::{
-    clamped, elementwise, group_norm, l2_normalize, layer_norm, log_softmax, norm, rms_norm, rope, softmax,
-};
-use crate::candle::place::{Place, place};
+use crate::candle::op::softmax::{Function, SoftmaxOp};
+use crate::candle::op::{clamped, elementwise, group_norm, l2_normalize, layer_norm, norm, rms_norm, rope};
+use crate::candle::support::on_cpu;
 use crate::error::{Error, Result};
 use crate::ops::clamped_exp::ClampedExp;
 use crate::ops::clamped_log::ClampedLog;
@@ -27,7 +25,7 @@ use std::borrow::Cow;
 
 /// Checks that the op can overwrite the tensor.
 fn writable(xs: &Tensor, op: &'static str) -> Result<()> {
-    if let Place::Device = place(xs, op)? {
+    if !on_cpu(xs, op)? {
         let backend = format!("{:?}", xs.device().location());
         return Err(Error::Backend { backend, reason: format!("in-place {op} runs on the CPU only; use {op}") });
     }
@@ -68,7 +66,7 @@ fn apart(xs: &Tensor, operands: &[Tensor], op: &'static str) -> Result<()> {
 pub fn softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "softmax")?;
     writable(xs, "softmax")?;
-    Ok(overwrite(xs, &[], &softmax::Softmax(Scores::new(axis, options)))?)
+    Ok(overwrite(xs, &[], SoftmaxOp::new(Function::Softmax, axis, options))?)
 }
 
 /// Replaces `xs` by its [`log_softmax`](super::log_softmax).
@@ -78,7 +76,7 @@ pub fn softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> R
 pub fn log_softmax_in_place<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
     writable(xs, "log_softmax")?;
-    Ok(overwrite(xs, &[], &log_softmax::LogSoftmax(Scores::new(axis, options)))?)
+    Ok(overwrite(xs, &[], SoftmaxOp::new(Function::LogSoftmax, axis, options))?)
 }
 
 /// Replaces `xs` by its [`rms_norm`](super::rms_norm).
@@ -89,7 +87,7 @@ pub fn rms_norm_in_place(xs: &Tensor, weight: Option<&Tensor>, options: &RmsNorm
     writable(xs, rms_norm::NAME)?;
     let weight = norm::operand(rms_norm::NAME, "weight", weight, options.weight, xs.device())?;
     apart(xs, weight.as_slice(), rms_norm::NAME)?;
-    Ok(overwrite(xs, weight.as_slice(), &rms_norm::RmsNorm::new(options))?)
+    Ok(overwrite(xs, weight.as_slice(), rms_norm::RmsNorm::new(options))?)
 }
 
 /// Replaces `xs` by its [`layer_norm`](super::layer_norm).
@@ -105,7 +103,7 @@ pub fn layer_norm_in_place(
     writable(xs, layer_norm::NAME)?;
     let operands = layer_norm::operands(xs, weight, bias, options)?;
     apart(xs, &operands, layer_norm::NAME)?;
-    Ok(overwrite(xs, &operands, &layer_norm::LayerNorm::new(options))?)
+    Ok(overwrite(xs, &operands, layer_norm::LayerNorm::new(options))?)
 }
 
 /// Replaces `xs` by its [`group_norm`](super::group_norm).
@@ -121,7 +119,7 @@ pub fn group_norm_in_place(
     writable(xs, group_norm::NAME)?;
     let operands = group_norm::operands(xs, weight, bias, options)?;
     apart(xs, &operands, group_norm::NAME)?;
-    Ok(overwrite(xs, &operands, &group_norm::GroupNorm::new(options))?)
+    Ok(overwrite(xs, &operands, group_norm::GroupNorm::new(options))?)
 }
 
 /// Replaces `xs` by its [`l2_normalize`](super::l2_normalize).
@@ -131,7 +129,7 @@ pub fn group_norm_in_place(
 pub fn l2_normalize_in_place<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize) -> Result<()> {
     let axis = dim.to_index(xs.shape(), "l2_normalize")?;
     writable(xs, "l2_normalize")?;
-    Ok(overwrite(xs, &[], &l2_normalize::L2Normalize { axis, options: *options })?)
+    Ok(overwrite(xs, &[], l2_normalize::L2Normalize { axis, options: *options })?)
 }
 
 /// Replaces `xs` by its [`clamped_exp`](super::clamped_exp).
@@ -140,7 +138,7 @@ pub fn l2_normalize_in_place<D: Dim>(xs: &Tensor, dim: D, options: &L2Normalize)
 /// As for [`clamped_exp`](super::clamped_exp) and [`softmax_in_place`].
 pub fn clamped_exp_in_place(xs: &Tensor, options: &ClampedExp) -> Result<()> {
     writable(xs, "clamped_exp")?;
-    Ok(overwrite(xs, &[], &clamped::ClampedExp(*options))?)
+    Ok(overwrite(xs, &[], clamped::ClampedExp(*options))?)
 }
 
 /// Replaces `xs` by its [`clamped_log`](super::clamped_log).
@@ -149,7 +147,7 @@ pub fn clamped_exp_in_place(xs: &Tensor, options: &ClampedExp) -> Result<()> {
 /// As for [`clamped_log`](super::clamped_log) and [`softmax_in_place`].
 pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
     writable(xs, "clamped_log")?;
-    Ok(overwrite(xs, &[], &clamped::ClampedLog(*options))?)
+    Ok(overwrite(xs, &[], clamped::ClampedLog(*options))?)
 }
 
 /// Replaces `xs` by its [`rope`](super::rope).
@@ -158,7 +156,7 @@ pub fn clamped_log_in_place(xs: &Tensor, options: &ClampedLog) -> Result<()> {
 /// As for [`rope`](super::rope) and [`softmax_in_place`].
 pub fn rope_in_place(xs: &Tensor, table: &RopeTable) -> Result<()> {
     writable(xs, rope::NAME)?;
-    Ok(overwrite(xs, &[], &rope::Rope(Cow::Borrowed(table)))?)
+    Ok(overwrite(xs, &[], rope::Rope(Cow::Borrowed(table)))?)
 }
 
 macro_rules! elementwise_in_place {
@@ -169,7 +167,7 @@ macro_rules! elementwise_in_place {
         /// As for [`softmax_in_place`].
         pub fn $in_place(xs: &Tensor) -> Result<()> {
             writable(xs, $name)?;
-            Ok(overwrite(xs, &[], &elementwise::$Op)?)
+            Ok(overwrite(xs, &[], elementwise::$Op)?)
         }
     )*};
 }

@@ -32,7 +32,7 @@ pub fn softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Ten
 /// As for [`softmax`].
 pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "log_softmax")?;
-    Ok(op::log_softmax::log_softmax(xs, axis, options)?)
+    Ok(op::softmax::log_softmax(xs, axis, options)?)
 }
 
 /// Computes the log-sum-exp along a dimension; see [`crate::logsumexp`]. That dimension is kept with length 1 if
@@ -51,5 +51,5 @@ pub fn log_softmax<D: Dim>(xs: &Tensor, dim: D, options: &Softmax<'_>) -> Result
 /// ```
 pub fn logsumexp<D: Dim>(xs: &Tensor, dim: D, keepdim: bool, options: &Softmax<'_>) -> Result<Tensor> {
     let axis = dim.to_index(xs.shape(), "logsumexp")?;
-    Ok(op::logsumexp::logsumexp(xs, axis, keepdim, options)?)
+    Ok(op::softmax::logsumexp(xs, axis, keepdim, options)?)
 }

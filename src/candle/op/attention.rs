@@ -2,16 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use super::norm_backward::{elements, on_cpu, tensor};
 use crate::candle::composition;
 use crate::candle::custom_op::{Custom, Op};
-use crate::candle::place::{Place, place};
-use crate::candle::view::{View, map_storage, readable_heads};
+use crate::candle::support::on_cpu;
+use crate::candle::view::{View, map_storage, readable_heads, tensor, with_views};
 use crate::error::Error;
 use crate::floats::Floats;
 use crate::mask::{FullyMasked, Mask};
 use crate::ops::attention::Attention as Options;
-use candle_core::{CpuStorage, Device, Error as CandleError, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Device, Error as CandleError, Result, Shape, Storage, Tensor};
 use std::borrow::Cow;
 
 const NAME: &str = "attention";
@@ -35,17 +34,15 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Options<'_>) -> R
             return Err(CandleError::DTypeMismatchBinaryOp { lhs: q.dtype(), rhs: xs.dtype(), op: NAME }.bt());
         }
     }
-    match place(q, NAME)? {
-        Place::Cpu => {
-            let [q, k, v] = [readable_heads(q)?, readable_heads(k)?, readable_heads(v)?];
-            let op = Attention::new(options);
-            // The op must own its options only if candle tracks gradients.
-            match [&q, &k, &v].iter().any(|xs| xs.track_op()) {
-                true => q.apply_op3(&k, &v, Custom(op.into_owned())),
-                false => q.apply_op3_no_bwd(&k, &v, &Custom(op)),
-            }
-        }
-        Place::Device => composition::attention(q, k, v, options),
+    if !on_cpu(q, NAME)? {
+        return composition::attention(q, k, v, options);
+    }
+    let [q, k, v] = [readable_heads(q)?, readable_heads(k)?, readable_heads(v)?];
+    let op = Attention::new(options);
+    // The op must own its options only if candle tracks gradients.
+    match [&q, &k, &v].iter().any(|xs| xs.track_op()) {
+        true => q.apply_op3(&k, &v, Custom(op.into_owned())),
+        false => q.apply_op3_no_bwd(&k, &v, &Custom(op)),
     }
 }
 
@@ -72,12 +69,14 @@ impl<'a> Attention<'a> {
 }
 
 impl Op for Attention<'_> {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let ([q, k, v], options) = ([args[0], args[1], args[2]], self.options());
         let y = map_storage!(NAME, q, data => {
-            let (k, v) = (k.heads(elements(NAME, &k, data)?)?, v.heads(elements(NAME, &v, data)?)?);
+            let (k, v) = (k.heads(k.like(NAME, data)?)?, v.heads(v.like(NAME, data)?)?);
             crate::attention(q.heads(data)?, k, v, &options)?
         });
         let mut dims = q.shape().dims().to_vec();
@@ -85,22 +84,22 @@ impl Op for Attention<'_> {
         Ok((y, dims.into()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         const NAME: &str = "attention_backward";
         let grad = readable_heads(&grad.to_dtype(args[0].dtype())?)?;
-        let locked = [args[0], args[1], args[2], &grad].map(|xs| xs.storage_and_layout());
-        let view =
-            |i: usize| -> Result<View<'_>> { Ok(View { storage: on_cpu(NAME, &locked[i].0)?, layout: locked[i].1 }) };
-        let ([q, k, v, dy], options) = ([view(0)?, view(1)?, view(2)?, view(3)?], self.options());
-        let (dk, dv);
-        let dq = map_storage!(NAME, q, data => {
-            let (k, v) = (k.heads(elements(NAME, &k, data)?)?, v.heads(elements(NAME, &v, data)?)?);
-            let dy = dy.heads(elements(NAME, &dy, data)?)?;
-            let of = crate::attention_backward(q.heads(data)?, k, v, dy, &options)?;
-            dk = Tensor::from_vec(of.dk, args[1].shape(), &Device::Cpu)?;
-            dv = Tensor::from_vec(of.dv, args[2].shape(), &Device::Cpu)?;
-            of.dq
-        });
-        Ok(vec![Some(tensor(NAME, dq, args[0])?), Some(dk), Some(dv)])
+        let options = self.options();
+        with_views(NAME, &[args[0], args[1], args[2], &grad], |views| {
+            let [q, k, v, dy] = [views[0], views[1], views[2], views[3]];
+            let (dk, dv);
+            let dq = map_storage!(NAME, q, data => {
+                let (k, v) = (k.heads(k.like(NAME, data)?)?, v.heads(v.like(NAME, data)?)?);
+                let dy = dy.heads(dy.like(NAME, data)?)?;
+                let of = crate::attention_backward(q.heads(data)?, k, v, dy, &options)?;
+                dk = Tensor::from_vec(of.dk, args[1].shape(), &Device::Cpu)?;
+                dv = Tensor::from_vec(of.dv, args[2].shape(), &Device::Cpu)?;
+                of.dq
+            });
+            Ok(vec![Some(tensor(Storage::Cpu(dq), q.shape())), Some(dk), Some(dv)])
+        })
     }
 }

@@ -4,7 +4,7 @@
 
 use super::row_loss::{self, RowLoss};
 use crate::candle::composition;
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::ops::bce_with_logits::BceWithLogits as Options;
@@ -14,10 +14,10 @@ use candle_core::{Result, Tensor};
 
 /// Computes the loss of logits and targets of the same shape. Columns are along the last axis.
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -> Result<Tensor> {
-    match place(logits, BceWithLogits::NAME)? {
-        Place::Cpu => row_loss::apply(logits, targets, BceWithLogits::new(options)),
-        Place::Device => composition::bce_with_logits(logits, targets, options),
+    if !on_cpu(logits, BceWithLogits::NAME)? {
+        return composition::bce_with_logits(logits, targets, options);
     }
+    row_loss::apply(logits, targets, BceWithLogits::new(options))
 }
 
 /// Owned options, which candle keeps for the backward pass.

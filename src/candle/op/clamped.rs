@@ -2,11 +2,17 @@
 
 #![forbid(unsafe_code)]
 
-use super::elementwise::{apply, gradient, map, map_both};
+use super::elementwise::{Gradient, apply, gradient, map, map_both};
+use crate::candle::composition;
 use crate::candle::custom_op::{InPlace, Memory, Op, each_memory};
-use crate::candle::device;
 use crate::candle::view::{View, map_storage};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Result, Shape, Tensor};
+#[cfg(feature = "candle-cuda")]
+use {
+    super::elementwise::{cuda_fwd, has_cuda_kernel},
+    crate::cuda::elementwise::Function,
+    candle_core::CudaStorage,
+};
 
 macro_rules! clamped {
     ($($(#[$doc:meta])* $name:ident, $in_place:ident, $backward:ident, $Op:ident;)*) => {$(
@@ -15,34 +21,45 @@ macro_rules! clamped {
 
         $(#[$doc])*
         pub fn $name(xs: &Tensor, options: &crate::$Op) -> Result<Tensor> {
-            apply(xs, $Op(*options), |xs| device::$name(xs, options))
+            apply(xs, $Op(*options), |xs| composition::$name(xs, options))
         }
 
         impl Op for $Op {
-            const NAME: &'static str = stringify!($name);
+            fn name(&self) -> &'static str {
+                stringify!($name)
+            }
 
-            fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+            fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
                 let (x, options) = (args[0], &self.0);
-                let y = map_storage!(Self::NAME, x, data => {
+                let y = map_storage!(self.name(), x, data => {
                     map(x, data, |x| crate::$name(x, options), |x| crate::$in_place(x, options))?
                 });
                 Ok((y, x.shape().clone()))
             }
 
-            fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-                gradient(args[0], grad, self)
+            #[cfg(feature = "candle-cuda")]
+            fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+                has_cuda_kernel(xs, operands)
+            }
+
+            #[cfg(feature = "candle-cuda")]
+            fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+                cuda_fwd(self.name(), Function::$Op(self.0), None, args)
+            }
+
+            fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+                gradient(self, args[0], grad)
             }
         }
 
-        /// The gradient as an op on the argument and the gradient of the result.
-        impl CustomOp2 for $Op {
+        impl Op for Gradient<'_, $Op> {
             fn name(&self) -> &'static str {
                 stringify!($backward)
             }
 
-            fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-                let (x, dy) = (View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 });
-                let dx = map_both!(stringify!($backward), x, dy, |x, dy| crate::$backward(x, dy, &self.0));
+            fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+                let (x, dy, options) = (args[0], args[1], &self.0.0);
+                let dx = map_both!(self.name(), x, dy, |x, dy| crate::$backward(x, dy, options));
                 Ok((dx, x.shape().clone()))
             }
         }

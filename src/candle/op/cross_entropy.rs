@@ -4,7 +4,7 @@
 
 use crate::candle::composition;
 use crate::candle::custom_op::{Custom, Op};
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable};
 use crate::error::Error;
 use crate::floats::Floats;
@@ -19,15 +19,13 @@ const NAME: &str = "cross_entropy";
 ///
 /// The loss is f64 for f64 logits and f32 otherwise.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, options: &Options<'_>) -> Result<Tensor> {
-    let place = place(logits, NAME)?;
+    let has_kernel = on_cpu(logits, NAME)?;
     let numbers = numbers(logits, targets)?;
-    match place {
-        Place::Cpu => {
-            let axis = logits.rank() - 1;
-            readable(logits, axis)?.apply_op1(Custom(CrossEntropy(Arc::new(Call::new(numbers, options)))))
-        }
-        Place::Device => composition::cross_entropy(logits, targets, options),
+    if !has_kernel {
+        return composition::cross_entropy(logits, targets, options);
     }
+    let call = Arc::new(Call::new(numbers, options));
+    readable(logits, logits.rank() - 1)?.apply_op1(Custom(CrossEntropy(call)))
 }
 
 /// Returns the targets as numbers, one for each row of logits, after checking their shape and type.
@@ -74,9 +72,11 @@ impl Call {
 struct CrossEntropy(Arc<Call>);
 
 impl Op for CrossEntropy {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, Call { targets, .. }) = (args[0], &*self.0);
         let loss = |loss: Loss| match loss {
             Loss::Value(value) => vec![value],
@@ -96,7 +96,7 @@ impl Op for CrossEntropy {
         Ok((y, rows.into()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let dloss = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let gradient = Gradient { call: self.0.clone(), dloss };
         Ok(vec![Some(args[0].apply_op1_no_bwd(&Custom(gradient))?)])
@@ -109,17 +109,15 @@ struct Gradient {
 }
 
 impl Op for Gradient {
-    const NAME: &'static str = "cross_entropy_backward";
+    fn name(&self) -> &'static str {
+        "cross_entropy_backward"
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, targets, options) = (args[0], &self.call.targets, self.call.options());
-        let dx = map_storage!(Self::NAME, x, data => {
+        let dx = map_storage!(self.name(), x, data => {
             crate::cross_entropy_backward(x.rows(data)?, targets, &self.dloss, &options)?.1
         });
         Ok((dx, x.shape().clone()))
-    }
-
-    fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(Vec::new())
     }
 }

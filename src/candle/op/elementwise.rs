@@ -2,23 +2,28 @@
 
 #![forbid(unsafe_code)]
 
+use crate::candle::composition;
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
-use crate::candle::device;
-use crate::candle::place::{Place, place};
 use crate::candle::view::{View, map_storage, readable};
 use crate::element::Element;
 use crate::error::Result as Typed;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Result, Shape, Tensor};
+#[cfg(feature = "candle-cuda")]
+use {
+    crate::candle::cuda::{each_type, supports, written},
+    crate::cuda::elementwise::Function,
+    candle_core::CudaStorage,
+};
 
-/// Applies an elementwise op: the kernel on the CPU, and `composed` on other devices.
+/// Applies an elementwise op with its kernel, or with `composed` for a tensor without a kernel.
 pub(super) fn apply<O>(xs: &Tensor, op: O, composed: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor>
 where
     O: Op + Send + Sync + 'static,
 {
-    match place(xs, O::NAME)? {
-        Place::Cpu => readable(xs, xs.rank().saturating_sub(1))?.apply_op1(Custom(op)),
-        Place::Device => composed(xs),
+    if !op.has_kernel(xs, &[])? {
+        return composed(xs);
     }
+    readable(xs, xs.rank().saturating_sub(1))?.apply_op1(Custom(op))
 }
 
 /// Applies an op to a view's elements in order. `op` handles a contiguous view, and `in_place` a copy of any other.
@@ -40,36 +45,50 @@ pub(super) fn map<E: Element>(
     Ok(values)
 }
 
-/// Computes the gradient with its kernel, for tensors on the CPU in any layout.
-pub(super) fn gradient(x: &Tensor, dy: &Tensor, kernel: &impl CustomOp2) -> Result<Vec<Option<Tensor>>> {
-    Ok(vec![Some(x.contiguous()?.apply_op2_no_bwd(&dy.contiguous()?, kernel)?)])
+/// Returns whether the CUDA kernels support the tensor and its operands. The gradients have no CUDA kernels.
+#[cfg(feature = "candle-cuda")]
+pub(super) fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
+    supports(xs) && !xs.track_op() && !operands.iter().any(Tensor::track_op)
 }
 
-/// Returns the elements of a contiguous view.
-pub(super) fn elements<'a, E>(view: View<'a>, data: &'a [E], op: &'static str) -> Result<&'a [E]> {
-    view.contiguous(data).ok_or_else(|| candle_core::Error::RequiresContiguous { op }.bt())
+/// Runs the CUDA kernel of a function over one or two tensors of the same shape and type. `second` is the name of the
+/// second argument.
+#[cfg(feature = "candle-cuda")]
+pub(super) fn cuda_fwd(
+    name: &'static str,
+    function: Function,
+    second: Option<&'static str>,
+    args: &[View<'_, CudaStorage>],
+) -> Result<(CudaStorage, Shape)> {
+    let x = args[0];
+    let y = each_type!(name, x.dtype(), E => {
+        let values = x.values::<E>(name)?;
+        let other = second.zip(args.get(1).map(|view| view.values::<E>(name)).transpose()?);
+        written(&x, x.shape().elem_count(), |stream, y| {
+            crate::cuda::elementwise::apply(stream, &function, values, other, y)
+        })
+    })?;
+    Ok((y, x.shape().clone()))
+}
+
+/// Gradient of an elementwise op, as an op on the argument and the gradient of the result.
+pub(super) struct Gradient<'a, O>(pub &'a O);
+
+/// Computes the gradient with its kernel, for tensors on the CPU in any layout.
+pub(super) fn gradient<'a, O>(op: &'a O, x: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>>
+where
+    Gradient<'a, O>: Op,
+{
+    Ok(vec![Some(x.contiguous()?.apply_op2_no_bwd(&dy.contiguous()?, &Custom(Gradient(op)))?)])
 }
 
 /// Calls one function with the elements of two views of the same type, and wraps its result in storage.
 macro_rules! map_both {
-    ($op:expr, $x:expr, $dy:expr, $of:expr) => {{
-        use crate::candle::op::elementwise::elements;
-        match ($x.storage, $dy.storage) {
-            (CpuStorage::F64(x), CpuStorage::F64(dy)) => {
-                CpuStorage::F64($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
-            }
-            (CpuStorage::F32(x), CpuStorage::F32(dy)) => {
-                CpuStorage::F32($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
-            }
-            (CpuStorage::F16(x), CpuStorage::F16(dy)) => {
-                CpuStorage::F16($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
-            }
-            (CpuStorage::BF16(x), CpuStorage::BF16(dy)) => {
-                CpuStorage::BF16($of(elements($x, x, $op)?, elements($dy, dy, $op)?)?)
-            }
-            _ => return Err($dy.unsupported($op)),
-        }
-    }};
+    ($op:expr, $a:expr, $b:expr, $function:expr) => {
+        map_storage!($op, $a, data => {
+            $function($a.elements($op, data)?, $b.elements($op, $b.like($op, data)?)?)?
+        })
+    };
 }
 
 pub(super) use map_both;
@@ -80,32 +99,43 @@ macro_rules! elementwise {
 
         $(#[$doc])*
         pub fn $name(xs: &Tensor) -> Result<Tensor> {
-            apply(xs, $Op, device::$name)
+            apply(xs, $Op, composition::$name)
         }
 
         impl Op for $Op {
-            const NAME: &'static str = stringify!($name);
+            fn name(&self) -> &'static str {
+                stringify!($name)
+            }
 
-            fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+            fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
                 let x = args[0];
-                let y = map_storage!(Self::NAME, x, data => map(x, data, crate::$name, crate::$in_place)?);
+                let y = map_storage!(self.name(), x, data => map(x, data, crate::$name, crate::$in_place)?);
                 Ok((y, x.shape().clone()))
             }
 
-            fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-                gradient(args[0], grad, self)
+            #[cfg(feature = "candle-cuda")]
+            fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+                has_cuda_kernel(xs, operands)
+            }
+
+            #[cfg(feature = "candle-cuda")]
+            fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+                cuda_fwd(self.name(), Function::$Op, None, args)
+            }
+
+            fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+                gradient(self, args[0], grad)
             }
         }
 
-        /// The gradient as an op on the argument and the gradient of the result.
-        impl CustomOp2 for $Op {
+        impl Op for Gradient<'_, $Op> {
             fn name(&self) -> &'static str {
                 stringify!($backward)
             }
 
-            fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-                let (x, dy) = (View { storage: s1, layout: l1 }, View { storage: s2, layout: l2 });
-                let dx = map_both!(stringify!($backward), x, dy, crate::$backward);
+            fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+                let (x, dy) = (args[0], args[1]);
+                let dx = map_both!(self.name(), x, dy, crate::$backward);
                 Ok((dx, x.shape().clone()))
             }
         }

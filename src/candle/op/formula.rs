@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::candle::composition::limited;
-use crate::candle::place::limits;
+use crate::candle::support::limits;
 use candle_core::{DType, Result, Tensor};
 
 /// Converts the tensor to f64.

@@ -2,16 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::group_norm_backward::gradients;
 use super::norm;
 use crate::candle::composition;
-use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
-use crate::candle::place::{Place, place};
-use crate::candle::view::{View, map_storage, readable};
-use crate::error::Error;
+use crate::candle::custom_op::{InPlace, Memory, Op, apply, each_memory};
+use crate::candle::support::on_cpu;
+use crate::candle::view::{View, map_storage, readable, tensor, with_views};
+use crate::element::Element;
+use crate::error::{Error, Result as Typed};
+use crate::floats::Floats;
+use crate::math::sum::tiled_sum;
 use crate::ops::group_norm::GroupNorm as Options;
-use crate::rows::LanesMut;
-use candle_core::{CpuStorage, DType, Result, Shape, Tensor};
+use crate::ops::layer_norm::LayerNorm;
+use crate::rows::{LanesMut, Rows, RowsMut};
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor};
 
 pub const NAME: &str = "group_norm";
 
@@ -29,19 +32,11 @@ pub fn group_norm(
     bias: Option<&Tensor>,
     options: &Options<'_>,
 ) -> Result<Tensor> {
-    let op = GroupNorm::new(options);
-    match place(xs, NAME)? {
-        Place::Cpu => {
-            let operands = operands(xs, weight, bias, options)?;
-            let xs = readable(xs, 1)?;
-            match operands.as_slice() {
-                [] => xs.apply_op1(Custom(op)),
-                [weight] => xs.apply_op2(weight, Custom(op)),
-                [weight, bias, ..] => xs.apply_op3(weight, bias, Custom(op)),
-            }
-        }
-        Place::Device => composition::group_norm(xs, weight, bias, options),
+    if !on_cpu(xs, NAME)? {
+        return composition::group_norm(xs, weight, bias, options);
     }
+    let operands = operands(xs, weight, bias, options)?;
+    apply(&readable(xs, 1)?, &operands, GroupNorm::new(options))
 }
 
 /// Returns the lengths of the first two axes.
@@ -83,15 +78,17 @@ impl GroupNorm {
 }
 
 impl Op for GroupNorm {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, options) = (args[0], self.with(&args[1..])?);
         let y = map_storage!(NAME, x, data => crate::group_norm(x.lanes(data, 1)?, &options)?);
         Ok((y, x.shape().clone()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         gradients(*self, args, grad)
     }
 }
@@ -101,5 +98,74 @@ impl InPlace for GroupNorm {
         let options = self.with(args)?;
         each_memory!(xs, data => crate::group_norm_in_place(LanesMut::shaped(data, dims, 1)?, &options)?);
         Ok(())
+    }
+}
+
+/// Computes the gradients of x, and of weight and bias where candle tracks them, as those of layer normalisation. Each
+/// group of each batch entry is a row, and all columns of a channel have the channel's weight.
+fn gradients(op: GroupNorm, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    const NAME: &str = "group_norm_backward";
+    let xs = args[0];
+    if xs.elem_count() == 0 {
+        return args.iter().map(|arg| arg.zeros_like().map(Some)).collect();
+    }
+    let (channels, of_channel) = (xs.dims()[1], xs.dims()[2..].iter().product());
+    let weight = args.get(1).map(|weight| weight.to_dtype(DType::F64)?.to_vec1()).transpose()?;
+    let is_tracked = |i: usize| args.get(i).is_some_and(|operand| operand.track_op());
+    let mut sums = [1, 2].map(|i| is_tracked(i).then(|| Vec::with_capacity(channels)));
+    let (x, dy) = (xs.contiguous()?, grad.to_dtype(xs.dtype())?.contiguous()?);
+    let dx = with_views(NAME, &[&x, &dy], |views| {
+        let (x, dy) = (views[0], views[1]);
+        Ok(map_storage!(NAME, x, data => {
+            let dy = dy.elements(NAME, dy.like(NAME, data)?)?;
+            let x = x.elements(NAME, data)?;
+            Groups { x, dy, channels, of_channel, weight }.gradients(op, &mut sums)?
+        }))
+    })?;
+    let mut grads = vec![Some(tensor(Storage::Cpu(dx), xs.shape()))];
+    for (operand, sums) in args[1..].iter().zip(sums) {
+        let of_operand = |sums| Tensor::from_vec(sums, operand.shape(), &Device::Cpu)?.to_dtype(operand.dtype());
+        grads.push(sums.map(of_operand).transpose()?);
+    }
+    Ok(grads)
+}
+
+/// Inputs of the gradients.
+struct Groups<'a, E> {
+    x: &'a [E],
+    dy: &'a [E],
+    channels: usize,
+    /// Number of elements of a channel in one batch entry.
+    of_channel: usize,
+    weight: Option<Vec<f64>>,
+}
+
+impl<E: Element> Groups<'_, E> {
+    /// Returns dx, and appends dweight and dbias to the vectors in `sums` that are present. Each is summed over the
+    /// batch in order, then over each channel by a tiled sum.
+    fn gradients(&self, op: GroupNorm, sums: &mut [Option<Vec<f64>>; 2]) -> Typed<Vec<E>> {
+        let stride = self.channels * self.of_channel;
+        let (batch, cols) = (self.x.len() / stride, stride / op.groups);
+        let mut dx = vec![E::ZERO; self.x.len()];
+        for group in 0..op.groups {
+            let start = group * cols;
+            let of_columns = self.weight.as_ref().map(|weight| -> Vec<f64> {
+                (start..start + cols).map(|column| weight[column / self.of_channel]).collect()
+            });
+            let [mut dweight, mut dbias] = [0, 1].map(|i| sums[i].is_some().then(|| vec![0.0; cols]));
+            let x = Rows::strided(&self.x[start..], batch, cols, stride)?;
+            let dy = Rows::strided(&self.dy[start..], batch, cols, stride)?;
+            let to = RowsMut::strided(&mut dx[start..], batch, cols, stride)?;
+            let rooms = [&mut dweight, &mut dbias].map(|room| room.as_mut().map(Into::into));
+            let options = LayerNorm { weight: of_columns.as_ref().map(Floats::from), bias: None, eps: op.eps };
+            let [to_weight, to_bias] = rooms;
+            crate::layer_norm_backward_into(x, dy, to, to_weight, to_bias, &options)?;
+            for (sums, columns) in sums.iter_mut().zip([dweight, dbias]) {
+                if let (Some(sums), Some(columns)) = (sums, columns) {
+                    sums.extend(columns.chunks(self.of_channel).map(tiled_sum));
+                }
+            }
+        }
+        Ok(dx)
     }
 }

@@ -4,7 +4,7 @@
 
 use super::row_loss::{self, RowLoss};
 use crate::candle::composition;
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::element::Element;
 use crate::floats::Floats;
 use crate::ops::kl_div::KlDiv;
@@ -14,10 +14,10 @@ use candle_core::{Result, Tensor};
 
 /// Computes the divergence along the last axis of logits and targets of the same shape.
 pub fn kl_div(logits: &Tensor, targets: &Tensor, options: &KlDiv) -> Result<Tensor> {
-    match place(logits, KlDiv::NAME)? {
-        Place::Cpu => row_loss::apply(logits, targets, *options),
-        Place::Device => composition::kl_div(logits, targets, options),
+    if !on_cpu(logits, KlDiv::NAME)? {
+        return composition::kl_div(logits, targets, options);
     }
+    row_loss::apply(logits, targets, *options)
 }
 
 impl RowLoss for KlDiv {

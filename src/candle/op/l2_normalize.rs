@@ -5,11 +5,13 @@
 use super::formula;
 use crate::candle::composition::{self, Range, Unit, limited, unit};
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable};
 use crate::ops::l2_normalize::L2Normalize as Options;
 use crate::rows::LanesMut;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
+
+const NAME: &str = "l2_normalize";
 
 pub struct L2Normalize {
     pub axis: usize,
@@ -18,23 +20,25 @@ pub struct L2Normalize {
 
 /// Divides each lane along an axis by its norm.
 pub fn l2_normalize(xs: &Tensor, axis: usize, options: &Options) -> Result<Tensor> {
-    match place(xs, L2Normalize::NAME)? {
-        Place::Cpu => readable(xs, axis)?.apply_op1(Custom(L2Normalize { axis, options: *options })),
-        Place::Device => composition::l2_normalize(xs, axis, options),
+    if !on_cpu(xs, NAME)? {
+        return composition::l2_normalize(xs, axis, options);
     }
+    readable(xs, axis)?.apply_op1(Custom(L2Normalize { axis, options: *options }))
 }
 
 impl Op for L2Normalize {
-    const NAME: &'static str = "l2_normalize";
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let x = args[0];
-        let y = map_storage!(Self::NAME, x, data => crate::l2_normalize(x.lanes(data, self.axis)?, &self.options)?);
+        let y = map_storage!(NAME, x, data => crate::l2_normalize(x.lanes(data, self.axis)?, &self.options)?);
         Ok((y, x.shape().clone()))
     }
 
     /// Computes dx = (dy - y sum(dy y)) / norm, or dy / eps in lanes whose norm is at most eps. If both are 0, dx is 0.
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let xs = args[0];
         if xs.elem_count() == 0 {
             return Ok(vec![Some(xs.zeros_like()?)]);
@@ -49,7 +53,7 @@ impl Op for L2Normalize {
         let along = (&h * &y)?.sum_keepdim(self.axis)?;
         let along = is_short.where_cond(&along.zeros_like()?, &along)?;
         let dx = (h - y.broadcast_mul(&along)?)?.broadcast_mul(&inverse)?.broadcast_div(&scale)?;
-        Ok(vec![Some(formula::rounded(Self::NAME, &dx, &dy, xs)?)])
+        Ok(vec![Some(formula::rounded(NAME, &dx, &dy, xs)?)])
     }
 }
 

@@ -2,15 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::norm::{self, Kind};
-use super::norm_backward::{self, Of};
-use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
-use crate::candle::device;
-use crate::candle::place::{Place, place};
+use super::norm::{self, NormOp};
+use crate::candle::composition;
+use crate::candle::custom_op::{InPlace, Memory, Op, apply, each_memory};
+use crate::candle::support::check_dtype;
 use crate::candle::view::{View, map_storage, readable};
+use crate::floats::Floats;
 use crate::ops::layer_norm::LayerNorm as Options;
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, D, DType, Result, Shape, Tensor};
+#[cfg(feature = "candle-cuda")]
+use {
+    super::norm::has_cuda_kernel, crate::candle::cuda::map_rows, crate::cuda::layer_norm_into, candle_core::CudaStorage,
+};
 
 pub const NAME: &str = "layer_norm";
 
@@ -27,18 +31,13 @@ pub fn layer_norm(
     bias: Option<&Tensor>,
     options: &Options<'_>,
 ) -> Result<Tensor> {
-    let op = LayerNorm::new(options);
-    match place(xs, NAME)? {
-        Place::Cpu => {
-            let xs = readable(xs, norm::last_axis(NAME, xs)?)?;
-            match operands(&xs, weight, bias, options)?.as_slice() {
-                [] => xs.apply_op1(Custom(op)),
-                [weight] => xs.apply_op2(weight, Custom(op)),
-                [weight, bias, ..] => xs.apply_op3(weight, bias, Custom(op)),
-            }
-        }
-        Place::Device => device::layer_norm(xs, weight, bias, options),
+    check_dtype(xs, NAME)?;
+    let (op, axis) = (LayerNorm::new(options), norm::last_axis(NAME, xs)?);
+    let operands = operands(xs, weight, bias, options)?;
+    if !op.has_kernel(xs, &operands)? {
+        return composition::layer_norm(xs, weight, bias, options);
     }
+    apply(&readable(xs, axis)?, &operands, op)
 }
 
 /// Returns no operand, the weight, or weight and bias. For a bias without weight it adds a weight of ones, which
@@ -63,33 +62,45 @@ impl LayerNorm {
         LayerNorm { eps: options.eps }
     }
 
-    /// Returns the options without weight and bias.
-    #[cfg(feature = "candle-cuda")]
-    pub fn options(&self) -> Options<'static> {
-        Options { eps: self.eps, ..Options::default() }
+    /// Returns the options with this weight and no bias.
+    pub fn options<'a>(&self, weight: Option<Floats<'a>>) -> Options<'a> {
+        Options { weight, bias: None, eps: self.eps }
     }
 
     /// Returns the options for kernels, with weight and bias from `operands`.
     fn with<'a>(&self, operands: &[View<'a>]) -> Result<Options<'a>> {
         let floats = |i: usize| operands.get(i).map(|operand| operand.floats(NAME)).transpose();
-        Ok(Options { weight: floats(0)?, bias: floats(1)?, eps: self.eps })
+        Ok(Options { bias: floats(1)?, ..self.options(floats(0)?) })
     }
 }
 
 impl Op for LayerNorm {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, options) = (args[0], self.with(&args[1..])?);
         let y = map_storage!(NAME, x, data => crate::layer_norm(x.rows(data)?, &options)?);
         Ok((y, x.shape().clone()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        if let Place::Cpu = place(args[0], NAME)? {
-            return norm_backward::gradients(Of::Layer { eps: self.eps }, args, grad);
-        }
-        norm::gradients(Kind { centred: true, eps: self.eps }, args, args.get(1).copied(), grad)
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+        norm::has_cuda_kernel(xs, operands)
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        let (x, options) = (args[0], self.options(None));
+        let operand = |i: usize| args.get(i).map(|operand| operand.operand(NAME)).transpose();
+        let operands = [operand(1)?, operand(2)?];
+        let y = map_rows!(NAME, x, |stream, rows, y| layer_norm_into(stream, rows, operands, y, &options));
+        Ok((y, x.shape().clone()))
+    }
+
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        norm::gradients(NormOp::Layer(*self), args, grad)
     }
 }
 

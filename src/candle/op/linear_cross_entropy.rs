@@ -5,7 +5,7 @@
 use super::cross_entropy::{Call, cross_entropy, numbers};
 use crate::candle::composition::wide;
 use crate::candle::custom_op::{Custom, Memory, Op, each_memory};
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::candle::view::View;
 use crate::error::Error;
 use crate::ops::cross_entropy::CrossEntropy as Options;
@@ -30,7 +30,7 @@ pub fn linear_cross_entropy(
     options: &Options<'_>,
     chunk: Option<usize>,
 ) -> Result<Tensor> {
-    let place = place(hidden, NAME)?;
+    let has_kernel = on_cpu(hidden, NAME)?;
     let [classes, features] = check(hidden, weight, bias)?;
     let chunk = chunk.unwrap_or(CHUNK);
     if chunk == 0 {
@@ -39,7 +39,7 @@ pub fn linear_cross_entropy(
     let numbers = numbers(hidden, targets)?;
     options.resolve(NAME, numbers.len(), classes, &numbers)?;
     let x = counted(&hidden.reshape((numbers.len(), features))?, &numbers, options.ignore_index)?;
-    let loss = if matches!(place, Place::Device) || classes <= chunk {
+    let loss = if !has_kernel || classes <= chunk {
         let mut logits = x.matmul(&weight.t()?)?;
         if let Some(bias) = bias {
             logits = logits.broadcast_add(bias)?;
@@ -187,9 +187,11 @@ struct LinearCrossEntropy {
 }
 
 impl Op for LinearCrossEntropy {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let loss = self.sums.loss(&self.call.targets, &self.call.options())?;
         let loss = loss.as_slice();
         let shape = if self.call.options().reduction == Reduction::None { loss.len().into() } else { Shape::from(()) };
@@ -202,7 +204,7 @@ impl Op for LinearCrossEntropy {
 
     /// Computes the logits of each chunk again and replaces them by their gradient. Candle's matrix products give the
     /// other gradients.
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (targets, options) = (&self.call.targets, &self.call.options());
         let dloss: Vec<f64> = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let (x, weight, bias) = (args[0], args[1], args.get(2).filter(|bias| bias.track_op()));

@@ -1,4 +1,4 @@
-//! The ops on candle tensors, with their gradients. Kernels run on the CPU; `super::device` handles other devices.
+//! The ops on candle tensors. Each file has an op's kernels for all devices, its gradient and its in-place form.
 //!
 //! The drop-ins and the guarded forms call these ops. The slice functions that they call check the arguments.
 
@@ -11,16 +11,12 @@ pub mod cross_entropy;
 pub mod elementwise;
 pub mod formula;
 pub mod group_norm;
-pub mod group_norm_backward;
 pub mod kl_div;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod linear_cross_entropy;
-pub mod log_softmax;
-pub mod logsumexp;
 pub mod mean_pool;
 pub mod norm;
-pub mod norm_backward;
 pub mod pairwise;
 pub mod qk_norm_rope;
 pub mod rms_norm;
@@ -29,7 +25,5 @@ pub mod rms_norm_residual;
 pub mod rope;
 pub mod row_loss;
 pub mod sample;
-pub mod scores;
-pub mod scores_backward;
 pub mod softmax;
 pub mod swiglu;

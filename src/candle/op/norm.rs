@@ -1,12 +1,15 @@
-//! Code shared by the norms: their operands, and the gradients on devices without kernels.
+//! Code shared by the norms along the last axis: their operands and gradients.
 
 #![forbid(unsafe_code)]
 
-use crate::candle::composition::{normalised, wide};
+use super::layer_norm::LayerNorm;
+use super::rms_norm::RmsNorm;
+use crate::candle::view::{map_storage, readable, tensor, with_views};
 use crate::error::Error;
-use crate::floats::Floats;
+use crate::floats::{Floats, FloatsMut};
+use crate::rows::RowsMut;
 use candle_core::shape::Dim;
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{CpuStorage, D, DType, Device, Error as CandleError, Result, Storage, Tensor};
 
 /// Returns the operand of a norm as a tensor. It may be given as a tensor or as a slice in the options, but not as
 /// both.
@@ -37,52 +40,123 @@ pub fn last_axis(op: &'static str, xs: &Tensor) -> Result<usize> {
     D::Minus1.to_index(xs.shape(), op)
 }
 
-/// Normalisation that a norm applies before its weight: x / rms, or (x - mean) / deviation.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    /// Whether the mean is subtracted.
-    pub centred: bool,
-    /// Number added to the mean square or the variance.
-    pub eps: f64,
+/// Returns whether the CUDA kernels support the tensor and its operands.
+#[cfg(feature = "candle-cuda")]
+pub fn has_cuda_kernel(xs: &Tensor, operands: &[Tensor]) -> bool {
+    crate::candle::cuda::supports(xs) && operands.iter().all(|operand| operand.dtype() != DType::F64)
 }
 
-/// Computes the gradients of x, weight and bias of `normalised(x) * weight + bias`, each where candle tracks it.
-///
-/// With n = normalised x, r = 1 / rms or 1 / deviation, and h = dy weight:
-/// dx = r (h - mean(h) - n mean(h n)), where mean(h) is subtracted only if rows are centred;
-/// dweight = sum over rows of dy n; dbias = sum over rows of dy.
-///
-/// # Errors
-/// Candle's error for tensors that do not fit.
-pub fn gradients(kind: Kind, args: &[&Tensor], weight: Option<&Tensor>, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-    let xs = args[0];
-    if xs.elem_count() == 0 {
-        return args.iter().map(|arg| arg.zeros_like().map(Some)).collect();
-    }
-    let grad = wide(grad)?;
-    let (n, inverse) = normalised(&wide(xs)?, kind)?;
-    let of_rows = |summed: &Tensor, arg: &Tensor| {
-        summed.reshape(((), xs.dim(D::Minus1)?))?.sum(0)?.to_dtype(arg.dtype())?.reshape(arg.dims())
-    };
-    let mut grads = Vec::with_capacity(args.len());
-    for (i, arg) in args.iter().enumerate() {
-        if !arg.track_op() {
-            grads.push(None);
-            continue;
+/// A norm with its settings, without weight and bias, which are arguments of the op.
+#[derive(Clone, Copy)]
+pub enum NormOp {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
+}
+
+impl NormOp {
+    fn name(&self) -> &'static str {
+        match self {
+            NormOp::Rms(_) => "rms_norm_backward",
+            NormOp::Layer(_) => "layer_norm_backward",
         }
-        grads.push(Some(match i {
-            0 => {
-                let h = match weight {
-                    Some(weight) => grad.broadcast_mul(&weight.to_dtype(grad.dtype())?)?,
-                    None => grad.clone(),
-                };
-                let along = n.broadcast_mul(&(&h * &n)?.mean_keepdim(D::Minus1)?)?;
-                let h = if kind.centred { h.broadcast_sub(&h.mean_keepdim(D::Minus1)?)? } else { h };
-                (h - along)?.broadcast_mul(&inverse)?.to_dtype(xs.dtype())?
+    }
+}
+
+/// Computes the gradients of x, and of weight and bias where candle tracks them.
+pub fn gradients(norm: NormOp, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    let axis = last_axis(norm.name(), args[0])?;
+    let (xs, grad) = (readable(args[0], axis)?, readable(&grad.to_dtype(args[0].dtype())?, axis)?);
+    #[cfg(feature = "candle-cuda")]
+    if xs.device().is_cuda() {
+        return on_cuda(norm, &xs, &args[1..], &grad);
+    }
+    on_cpu(norm, &xs, &args[1..], &grad)
+}
+
+fn on_cpu(norm: NormOp, xs: &Tensor, operands: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    let name = norm.name();
+    let [mut dweight, mut dbias] = [None, None];
+    for (operand, made) in operands.iter().zip([&mut dweight, &mut dbias]) {
+        *made = if operand.track_op() { Some(zeros(name, operand)?) } else { None };
+    }
+    let all: Vec<&Tensor> = [xs, grad].into_iter().chain(operands.first().copied()).collect();
+    let dx = with_views(name, &all, |views| {
+        let (x, dy) = (views[0], views[1]);
+        let weight = views.get(2).map(|weight| weight.floats(name)).transpose()?;
+        Ok(map_storage!(name, x, data => {
+            let (x, dy) = (x.rows(data)?, dy.rows(dy.like(name, data)?)?);
+            let mut dx = vec![Default::default(); x.rows() * x.cols()];
+            let to = RowsMut::new(&mut dx, x.rows(), x.cols())?;
+            let (dweight, dbias) = (dweight.as_mut().and_then(floats_mut), dbias.as_mut().and_then(floats_mut));
+            match norm {
+                NormOp::Rms(norm) => {
+                    crate::rms_norm_backward_into(x, dy, to, dweight, &norm.options(weight))?;
+                }
+                NormOp::Layer(norm) => {
+                    crate::layer_norm_backward_into(x, dy, to, dweight, dbias, &norm.options(weight))?;
+                }
             }
-            1 => of_rows(&(&grad * &n)?, arg)?,
-            _ => of_rows(&grad, arg)?,
-        }));
+            dx
+        }))
+    })?;
+    let mut grads = vec![Some(tensor(Storage::Cpu(dx), xs.shape()))];
+    for (operand, made) in operands.iter().zip([dweight, dbias]) {
+        grads.push(made.map(|made| tensor(Storage::Cpu(made), operand.shape())));
     }
     Ok(grads)
+}
+
+/// Allocates zeroed storage for an operand's gradient.
+fn zeros(name: &'static str, like: &Tensor) -> Result<CpuStorage> {
+    let count = like.elem_count();
+    Ok(match like.dtype() {
+        DType::F64 => CpuStorage::F64(vec![0.0; count]),
+        DType::F32 => CpuStorage::F32(vec![0.0; count]),
+        DType::F16 => CpuStorage::F16(vec![half::f16::ZERO; count]),
+        DType::BF16 => CpuStorage::BF16(vec![half::bf16::ZERO; count]),
+        other => return Err(CandleError::UnsupportedDTypeForOp(other, name).bt()),
+    })
+}
+
+fn floats_mut(storage: &mut CpuStorage) -> Option<FloatsMut<'_>> {
+    match storage {
+        CpuStorage::F64(data) => Some(data.into()),
+        CpuStorage::F32(data) => Some(data.into()),
+        CpuStorage::F16(data) => Some(data.into()),
+        CpuStorage::BF16(data) => Some(data.into()),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "candle-cuda")]
+fn on_cuda(norm: NormOp, xs: &Tensor, operands: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    use crate::candle::cuda::{map_rows, operand_mut, with_views, zeros};
+    use crate::cuda::{layer_norm_backward_into, rms_norm_backward_into};
+
+    let name = norm.name();
+    let all: Vec<&Tensor> = [xs, grad].into_iter().chain(operands.iter().copied()).collect();
+    with_views(name, &all, |views| {
+        let (x, dy, views) = (views[0], views[1], &views[2..]);
+        let [mut dweight, mut dbias] = [None, None];
+        for ((operand, view), made) in operands.iter().zip(views).zip([&mut dweight, &mut dbias]) {
+            *made = if operand.track_op() { Some(zeros(name, view)?) } else { None };
+        }
+        let weight = views.first().map(|weight| weight.operand(name)).transpose()?;
+        let to_weight = dweight.as_mut().map(|made| operand_mut(name, made)).transpose()?;
+        let to_bias = dbias.as_mut().map(|made| operand_mut(name, made)).transpose()?;
+        let dx = map_rows!(name, x, |stream, rows, dx| {
+            let rows = [rows, dy.rows(name)?];
+            match norm {
+                NormOp::Rms(norm) => rms_norm_backward_into(stream, rows, weight, dx, to_weight, &norm.options(None)),
+                NormOp::Layer(norm) => {
+                    layer_norm_backward_into(stream, rows, weight, dx, [to_weight, to_bias], &norm.options(None))
+                }
+            }
+        });
+        let mut grads = vec![Some(tensor(Storage::Cuda(dx), xs.shape()))];
+        for (operand, made) in operands.iter().zip([dweight, dbias]) {
+            grads.push(made.map(|made| tensor(Storage::Cuda(made), operand.shape())));
+        }
+        Ok(grads)
+    })
 }

@@ -4,22 +4,28 @@
 
 use super::elementwise::{map_both, sigmoid};
 use super::formula;
-use crate::candle::composition::{product, quotient, shares};
+use crate::candle::composition::{self, product, quotient, shares};
 use crate::candle::custom_op::{Custom, Op};
-use crate::candle::device;
-use crate::candle::place::{Place, limits, place};
-use crate::candle::view::View;
+use crate::candle::support::{check_dtype, limits};
+use crate::candle::view::{View, map_storage};
 use crate::ops::safe_div::SafeDiv as Options;
 use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
+use std::slice;
+#[cfg(feature = "candle-cuda")]
+use {
+    super::elementwise::{cuda_fwd, has_cuda_kernel},
+    crate::cuda::elementwise::Function,
+    candle_core::CudaStorage,
+};
 
 /// Computes x / d with a finite result.
 pub fn safe_div(xs: &Tensor, d: &Tensor, options: &Options) -> Result<Tensor> {
-    apply(xs, d, SafeDiv(*options), |xs, d| device::safe_div(xs, d, options))
+    apply(xs, d, SafeDiv(*options), |xs, d| composition::safe_div(xs, d, options))
 }
 
 /// Computes ln(e^a + e^b).
 pub fn log_add_exp(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    apply(a, b, LogAddExp, device::log_add_exp)
+    apply(a, b, LogAddExp, composition::log_add_exp)
 }
 
 pub(super) fn apply<O: Op + Send + Sync + 'static>(
@@ -28,18 +34,18 @@ pub(super) fn apply<O: Op + Send + Sync + 'static>(
     op: O,
     composed: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let place = place(xs, O::NAME)?;
+    check_dtype(xs, op.name())?;
     if xs.shape() != other.shape() {
         let (lhs, rhs) = (xs.shape().clone(), other.shape().clone());
-        return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: O::NAME }.bt());
+        return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: op.name() }.bt());
     }
     if xs.dtype() != other.dtype() {
-        return Err(Error::DTypeMismatchBinaryOp { lhs: xs.dtype(), rhs: other.dtype(), op: O::NAME }.bt());
+        return Err(Error::DTypeMismatchBinaryOp { lhs: xs.dtype(), rhs: other.dtype(), op: op.name() }.bt());
     }
-    match place {
-        Place::Cpu => xs.contiguous()?.apply_op2(&other.contiguous()?, Custom(op)),
-        Place::Device => composed(xs, other),
+    if !op.has_kernel(xs, slice::from_ref(other))? {
+        return composed(xs, other);
     }
+    xs.contiguous()?.apply_op2(&other.contiguous()?, Custom(op))
 }
 
 /// Computes the gradients of both arguments from their derivatives, which are f64.
@@ -52,35 +58,59 @@ fn gradients(op: &'static str, args: &[&Tensor], slopes: [Tensor; 2], grad: &Ten
 struct SafeDiv(Options);
 
 impl Op for SafeDiv {
-    const NAME: &'static str = "safe_div";
+    fn name(&self) -> &'static str {
+        "safe_div"
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, d) = (args[0], args[1]);
-        let y = map_both!(Self::NAME, x, d, |x, d| crate::safe_div(x, d, &self.0));
+        let y = map_both!(self.name(), x, d, |x, d| crate::safe_div(x, d, &self.0));
         Ok((y, x.shape().clone()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let limits = limits(args[0], Self::NAME)?;
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+        has_cuda_kernel(xs, operands)
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        cuda_fwd(self.name(), Function::SafeDiv(self.0), Some("d"), args)
+    }
+
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let limits = limits(args[0], self.name())?;
         let (x, d) = (formula::wide(args[0])?, formula::wide(args[1])?);
         let (_, slopes) = quotient(&x, &d, self.0.checked(&limits)?, limits.max)?;
-        gradients(Self::NAME, args, slopes, grad)
+        gradients(self.name(), args, slopes, grad)
     }
 }
 
 struct LogAddExp;
 
 impl Op for LogAddExp {
-    const NAME: &'static str = "log_add_exp";
+    fn name(&self) -> &'static str {
+        "log_add_exp"
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (a, b) = (args[0], args[1]);
-        let y = map_both!(Self::NAME, a, b, crate::log_add_exp);
+        let y = map_both!(self.name(), a, b, crate::log_add_exp);
         Ok((y, a.shape().clone()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+        has_cuda_kernel(xs, operands)
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        cuda_fwd(self.name(), Function::LogAddExp, Some("b"), args)
+    }
+
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let slopes = shares(&formula::wide(args[0])?, &formula::wide(args[1])?, sigmoid)?;
-        gradients(Self::NAME, args, slopes, grad)
+        gradients(self.name(), args, slopes, grad)
     }
 }

@@ -2,17 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-use super::norm::{self, Kind};
-use super::norm_backward::{self, Of};
+use super::norm::{self, NormOp};
 use crate::candle::composition;
-use crate::candle::custom_op::{Custom, InPlace, Memory, Op, each_memory};
-use crate::candle::device;
-use crate::candle::place::{Place, place};
+use crate::candle::custom_op::{InPlace, Memory, Op, apply, each_memory};
+use crate::candle::support::check_dtype;
 use crate::candle::view::{View, map_storage, readable};
 use crate::floats::Floats;
 use crate::ops::rms_norm::{RmsNorm as Options, Rounding};
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
+#[cfg(feature = "candle-cuda")]
+use {
+    super::norm::has_cuda_kernel, crate::candle::cuda::map_rows, crate::cuda::rms_norm_into, candle_core::CudaStorage,
+};
 
 pub const NAME: &str = "rms_norm";
 
@@ -26,17 +28,13 @@ pub struct RmsNorm {
 
 /// Computes root-mean-square normalisation along the last axis.
 pub fn rms_norm(xs: &Tensor, weight: Option<&Tensor>, options: &Options<'_>) -> Result<Tensor> {
-    let op = RmsNorm::new(options);
-    match place(xs, NAME)? {
-        Place::Cpu => {
-            let xs = readable(xs, norm::last_axis(NAME, xs)?)?;
-            match norm::operand(NAME, "weight", weight, options.weight, xs.device())? {
-                Some(weight) => xs.apply_op2(&weight, Custom(op)),
-                None => xs.apply_op1(Custom(op)),
-            }
-        }
-        Place::Device => device::rms_norm(xs, weight, options),
+    check_dtype(xs, NAME)?;
+    let (op, axis) = (RmsNorm::new(options), norm::last_axis(NAME, xs)?);
+    let operand = norm::operand(NAME, "weight", weight, options.weight, xs.device())?;
+    if !op.has_kernel(xs, operand.as_slice())? {
+        return composition::rms_norm(xs, weight, options);
     }
+    apply(&readable(xs, axis)?, operand.as_slice(), op)
 }
 
 impl RmsNorm {
@@ -54,32 +52,34 @@ impl RmsNorm {
     fn with<'a>(&self, weight: Option<&View<'a>>) -> Result<Options<'a>> {
         Ok(self.options(weight.map(|weight| weight.floats(NAME)).transpose()?))
     }
-
-    /// Computes the gradients of x and, where candle tracks it, of the weight.
-    pub fn gradients(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        if let Place::Cpu = place(args[0], NAME)? {
-            return norm_backward::gradients(Of::Rms(*self), args, grad);
-        }
-        let weight = args.get(1).map(|w| composition::wide(w)? + self.weight_offset).transpose()?;
-        let weight = match weight {
-            None if self.weight_offset != 0.0 => Some(Tensor::new(1.0 + self.weight_offset, args[0].device())?),
-            weight => weight,
-        };
-        norm::gradients(Kind { centred: false, eps: self.eps }, args, weight.as_ref(), grad)
-    }
 }
 
 impl Op for RmsNorm {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, options) = (args[0], self.with(args.get(1))?);
         let y = map_storage!(NAME, x, data => crate::rms_norm(x.rows(data)?, &options)?);
         Ok((y, x.shape().clone()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        self.gradients(args, grad)
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+        norm::has_cuda_kernel(xs, operands)
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        let (x, options) = (args[0], self.options(None));
+        let weight = args.get(1).map(|weight| weight.operand(NAME)).transpose()?;
+        let y = map_rows!(NAME, x, |stream, rows, y| rms_norm_into(stream, rows, weight, y, &options));
+        Ok((y, x.shape().clone()))
+    }
+
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        norm::gradients(NormOp::Rms(*self), args, grad)
     }
 }
 

@@ -2,12 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::norm;
-use super::norm_backward::elements;
+use super::norm::{self, NormOp};
 use super::rms_norm::{RmsNorm, rms_norm};
 use crate::candle::composition::{self, wide};
 use crate::candle::custom_op::{Custom, Op};
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable};
 use crate::error::Error;
 use crate::floats::Floats;
@@ -31,27 +30,25 @@ pub fn rms_norm_linear(
     if matrix.dtype() != xs.dtype() {
         return Err(CandleError::DTypeMismatchBinaryOp { lhs: xs.dtype(), rhs: matrix.dtype(), op: NAME }.bt());
     }
-    match place(xs, NAME)? {
-        Place::Cpu => {
-            let xs = readable(xs, norm::last_axis(NAME, xs)?)?;
-            let matrix = readable(matrix, 1)?;
-            let weight = norm::operand(NAME, "weight", weight, options.norm.weight, xs.device())?;
-            let bias = norm::operand(NAME, "bias", bias, options.bias, xs.device())?;
-            let op = RmsNormLinear {
-                norm: RmsNorm::new(&options.norm),
-                rounded: options.rounded,
-                weights: weight.as_ref().map(Tensor::elem_count),
-                has_bias: bias.is_some(),
-            };
-            // Candle's custom ops take at most three tensors, so weight and bias are concatenated, exactly in f64.
-            let exact = |operand: Tensor| operand.to_dtype(DType::F64);
-            let operands = weight.into_iter().chain(bias).map(exact).collect::<Result<Vec<_>>>()?;
-            match operands.is_empty() {
-                true => xs.apply_op2(&matrix, Custom(op)),
-                false => xs.apply_op3(&matrix, &Tensor::cat(&operands, 0)?, Custom(op)),
-            }
-        }
-        Place::Device => composition::rms_norm_linear(xs, matrix, weight, bias, options),
+    if !on_cpu(xs, NAME)? {
+        return composition::rms_norm_linear(xs, matrix, weight, bias, options);
+    }
+    let xs = readable(xs, norm::last_axis(NAME, xs)?)?;
+    let matrix = readable(matrix, 1)?;
+    let weight = norm::operand(NAME, "weight", weight, options.norm.weight, xs.device())?;
+    let bias = norm::operand(NAME, "bias", bias, options.bias, xs.device())?;
+    let op = RmsNormLinear {
+        norm: RmsNorm::new(&options.norm),
+        rounded: options.rounded,
+        weights: weight.as_ref().map(Tensor::elem_count),
+        has_bias: bias.is_some(),
+    };
+    // Candle's custom ops take at most three tensors, so weight and bias are concatenated, exactly in f64.
+    let exact = |operand: Tensor| operand.to_dtype(DType::F64);
+    let operands = weight.into_iter().chain(bias).map(exact).collect::<Result<Vec<_>>>()?;
+    match operands.is_empty() {
+        true => xs.apply_op2(&matrix, Custom(op)),
+        false => xs.apply_op3(&matrix, &Tensor::cat(&operands, 0)?, Custom(op)),
     }
 }
 
@@ -65,9 +62,11 @@ struct RmsNormLinear {
 }
 
 impl Op for RmsNormLinear {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, matrix) = (args[0], args[1]);
         let operands: &[f64] = match args.get(2).map(|operands| operands.floats(NAME)).transpose()? {
             Some(Floats::F64(operands)) => operands,
@@ -77,7 +76,7 @@ impl Op for RmsNormLinear {
         let norm = self.norm.options(self.weights.map(|_| weight.into()));
         let options = Options { norm, bias: self.has_bias.then(|| bias.into()), rounded: self.rounded };
         let y = map_storage!(NAME, x, data => {
-            let matrix: Rows<'_, _> = matrix.rows(elements(NAME, &matrix, data)?)?;
+            let matrix: Rows<'_, _> = matrix.rows(matrix.like(NAME, data)?)?;
             crate::rms_norm_linear(x.rows(data)?, matrix, &options)?
         });
         let mut dims = x.shape().dims().to_vec();
@@ -87,7 +86,7 @@ impl Op for RmsNormLinear {
     }
 
     /// Computes the gradients with candle's matrix products and the kernels of the norm's gradients.
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, matrix) = (args[0], args[1]);
         let (results, cols) = matrix.dims2()?;
         let rows = grad.elem_count().checked_div(results).unwrap_or(0);
@@ -101,7 +100,7 @@ impl Op for RmsNormLinear {
         let dmatrix = grad.t()?.matmul(&n.reshape((rows, cols))?)?.to_dtype(matrix.dtype())?;
         let dn = grad.matmul(&wide(matrix)?)?.reshape(xs.shape())?.to_dtype(xs.dtype())?;
         let arguments: Vec<&Tensor> = [xs].into_iter().chain(&weight).collect();
-        let mut of_norm = self.norm.gradients(&arguments, &dn)?.into_iter();
+        let mut of_norm = norm::gradients(NormOp::Rms(self.norm), &arguments, &dn)?.into_iter();
         let dx = of_norm.next().flatten();
         let dweight = of_norm.next().flatten();
         let dbias = if self.has_bias { Some(grad.sum(0)?.to_dtype(DType::F64)?) } else { None };

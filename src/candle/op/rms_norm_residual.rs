@@ -2,16 +2,22 @@
 
 #![forbid(unsafe_code)]
 
-use super::norm;
+use super::norm::{self, NormOp};
 use super::rms_norm::{NAME, RmsNorm};
-use crate::candle::custom_op::{Custom, Op};
-use crate::candle::device;
-use crate::candle::place::{Place, place};
-use crate::candle::view::{View, readable};
-use crate::element::Element;
+use crate::candle::composition;
+use crate::candle::custom_op::{Op, apply};
+use crate::candle::support::check_dtype;
+use crate::candle::view::{View, map_storage, readable};
 use crate::ops::rms_norm::RmsNorm as Options;
-use candle_core::{CpuStorage, Error, Result, Shape, Tensor};
+use candle_core::{CpuStorage, Error, Result, Shape, Storage, Tensor, WithDType};
 use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(feature = "candle-cuda")]
+use {
+    crate::candle::cuda::{each_type, written_rows},
+    crate::cuda::{RowsMut, memory, rms_norm_residual_into},
+    candle_core::CudaStorage,
+    candle_core::backend::BackendStorage,
+};
 
 /// Returns the norm of `xs + residual`, and that sum.
 pub fn rms_norm_residual(
@@ -24,91 +30,121 @@ pub fn rms_norm_residual(
         let (lhs, rhs) = (xs.shape().clone(), residual.shape().clone());
         return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: NAME }.bt());
     }
-    match place(xs, NAME)? {
-        Place::Cpu => on_cpu(xs, residual, weight, options),
-        Place::Device => device::rms_norm_residual(xs, residual, weight, options),
-    }
-}
-
-fn on_cpu(xs: &Tensor, residual: &Tensor, weight: Option<&Tensor>, options: &Options<'_>) -> Result<(Tensor, Tensor)> {
-    let axis = norm::last_axis(NAME, xs)?;
-    let (xs, residual) = (readable(xs, axis)?, readable(residual, axis)?);
-    let weight = norm::operand(NAME, "weight", weight, options.weight, xs.device())?;
-    let op = RmsNorm::new(options);
+    check_dtype(xs, NAME)?;
+    let (op, axis) = (RmsNorm::new(options), norm::last_axis(NAME, xs)?);
+    let operand = norm::operand(NAME, "weight", weight, options.weight, xs.device())?;
     let norm = Arc::new(Mutex::new(None));
     let sum = Sum { op, norm: norm.clone() };
-    match weight {
-        Some(weight) => {
-            // The sum does not depend on the weight. The weight's gradient comes from the norm op alone.
-            let sum = xs.apply_op3(&residual, &weight.detach(), Custom(sum))?;
-            Ok((sum.apply_op2(&weight, Custom(Norm { op, norm }))?, sum))
-        }
-        None => {
-            let sum = xs.apply_op2(&residual, Custom(sum))?;
-            Ok((sum.apply_op1(Custom(Norm { op, norm }))?, sum))
-        }
+    let operands: Vec<Tensor> = [residual.clone()].into_iter().chain(operand.clone()).collect();
+    if !sum.has_kernel(xs, &operands)? {
+        return composition::rms_norm_residual(xs, residual, weight, options);
     }
+    let (xs, residual) = (readable(xs, axis)?, readable(residual, axis)?);
+    // The sum does not depend on the weight. The weight's gradient comes from the norm op alone.
+    let operands: Vec<Tensor> = [residual].into_iter().chain(operand.as_ref().map(Tensor::detach)).collect();
+    let sum = apply(&xs, &operands, sum)?;
+    Ok((apply(&sum, operand.as_slice(), Norm { op, norm })?, sum))
 }
 
 /// Slot in which [`Sum`], which computes both results, leaves the norm for [`Norm`].
-type Handed = Arc<Mutex<Option<CpuStorage>>>;
+type Slot = Arc<Mutex<Option<Storage>>>;
 
 /// Op that returns x + residual, and leaves the norm for [`Norm`].
 struct Sum {
     op: RmsNorm,
-    norm: Handed,
+    norm: Slot,
+}
+
+impl Sum {
+    fn leave(&self, norm: Storage) {
+        *self.norm.lock().unwrap_or_else(PoisonError::into_inner) = Some(norm);
+    }
 }
 
 impl Op for Sum {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, residual) = (args[0], args[1]);
         let options = self.op.options(args.get(2).map(|weight| weight.floats(NAME)).transpose()?);
-        let [norm, sum] = match (x.storage, residual.storage) {
-            (CpuStorage::F64(a), CpuStorage::F64(b)) => both([(x, a), (residual, b)], &options)?.map(CpuStorage::F64),
-            (CpuStorage::F32(a), CpuStorage::F32(b)) => both([(x, a), (residual, b)], &options)?.map(CpuStorage::F32),
-            (CpuStorage::F16(a), CpuStorage::F16(b)) => both([(x, a), (residual, b)], &options)?.map(CpuStorage::F16),
-            (CpuStorage::BF16(a), CpuStorage::BF16(b)) => {
-                both([(x, a), (residual, b)], &options)?.map(CpuStorage::BF16)
-            }
-            _ => {
-                let (lhs, rhs) = (x.dtype(), residual.dtype());
-                return Err(Error::DTypeMismatchBinaryOp { lhs, rhs, op: NAME }.bt());
-            }
-        };
-        *self.norm.lock().unwrap_or_else(PoisonError::into_inner) = Some(norm);
+        if x.dtype() != residual.dtype() {
+            return Err(Error::DTypeMismatchBinaryOp { lhs: x.dtype(), rhs: residual.dtype(), op: NAME }.bt());
+        }
+        let sum = map_storage!(NAME, x, data => {
+            let residual = residual.rows(residual.like(NAME, data)?)?;
+            let (norm, sum) = crate::rms_norm_residual(x.rows(data)?, residual, &options)?;
+            self.leave(Storage::Cpu(WithDType::to_cpu_storage_owned(norm)));
+            sum
+        });
         Ok((sum, x.shape().clone()))
     }
 
-    fn backward(&self, _: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    /// The composition is used where candle tracks gradients.
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, xs: &Tensor, operands: &[Tensor]) -> bool {
+        let is_tracked = xs.track_op() || operands.iter().any(Tensor::track_op);
+        !is_tracked && norm::has_cuda_kernel(xs, operands) && operands[0].dtype() == xs.dtype()
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        let (x, residual) = (args[0], args[1]);
+        let weight = args.get(2).map(|weight| weight.operand(NAME)).transpose()?;
+        let sum = each_type!(NAME, x.dtype(), E => {
+            let rows = [x.rows::<E>(NAME)?, residual.rows::<E>(NAME)?];
+            let mut norm = memory::<E>(&x.stream(), x.shape().elem_count())?;
+            let sum = written_rows(&x, |stream, sum| {
+                let norm = RowsMut::new(norm.as_view_mut(), sum.rows(), sum.cols())?;
+                rms_norm_residual_into(stream, rows, weight, [norm, sum], &self.op.options(None))
+            })?;
+            self.leave(Storage::Cuda(CudaStorage::wrap_cuda_slice(norm, sum.device().clone())));
+            Ok(sum)
+        })?;
+        Ok((sum, x.shape().clone()))
+    }
+
+    fn bwd(&self, _: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         Ok(vec![Some(grad.clone()), Some(grad.clone())])
     }
-}
-
-/// Computes the norm and the sum.
-fn both<E: Element>([(x, a), (residual, b)]: [(View<'_>, &Vec<E>); 2], options: &Options<'_>) -> Result<[Vec<E>; 2]> {
-    let (norm, sum) = crate::rms_norm_residual(x.rows(a)?, residual.rows(b)?, options)?;
-    Ok([norm, sum])
 }
 
 /// Op that returns the norm of the sum, which [`Sum`] has already computed.
 struct Norm {
     op: RmsNorm,
-    norm: Handed,
+    norm: Slot,
+}
+
+impl Norm {
+    fn take(&self) -> Result<Storage> {
+        let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The slot is full here: candle runs this op once, right after the sum.
+        norm.ok_or_else(|| Error::Msg(format!("{NAME}: the op ran twice for one sum")).bt())
+    }
 }
 
 impl Op for Norm {
-    const NAME: &'static str = NAME;
-
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
-        let norm = self.norm.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // The slot is full here: candle runs this op once, right after the sum.
-        let norm = norm.ok_or_else(|| Error::Msg(format!("{NAME}: the op ran twice for one sum")).bt())?;
-        Ok((norm, args[0].shape().clone()))
+    fn name(&self) -> &'static str {
+        NAME
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        self.op.gradients(args, grad)
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+        match self.take()? {
+            Storage::Cpu(norm) => Ok((norm, args[0].shape().clone())),
+            _ => Err(Error::Msg(format!("{NAME}: the norm is not on the CPU")).bt()),
+        }
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        match self.take()? {
+            Storage::Cuda(norm) => Ok((norm, args[0].shape().clone())),
+            _ => Err(Error::Msg(format!("{NAME}: the norm is not on a CUDA device")).bt()),
+        }
+    }
+
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        norm::gradients(NormOp::Rms(self.op), args, grad)
     }
 }

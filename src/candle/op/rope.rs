@@ -2,16 +2,22 @@
 
 #![forbid(unsafe_code)]
 
+use super::norm::last_axis;
 use crate::candle::composition::{self, pairs};
 use crate::candle::custom_op::{Custom, InPlace, Memory, Op, apply_borrowing, each_memory};
-use crate::candle::device;
-use crate::candle::place::{Place, place};
+use crate::candle::support::on_cpu;
 use crate::candle::view::{View, map_storage, readable};
 use crate::cpu::rope::Layout;
 use crate::ops::rope::{GivenTable, RopeTable};
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 use std::borrow::Cow;
+#[cfg(feature = "candle-cuda")]
+use {
+    crate::candle::cuda::{map_rows, supports},
+    crate::cuda,
+    candle_core::CudaStorage,
+};
 
 pub const NAME: &str = "rope";
 
@@ -20,55 +26,68 @@ pub struct Rope<'a>(pub Cow<'a, RopeTable>);
 
 /// Computes the rotary embedding of `[.., positions, cols]` with a table.
 pub fn rope(xs: &Tensor, table: &RopeTable) -> Result<Tensor> {
-    match place(xs, NAME)? {
-        Place::Cpu => {
-            let xs = readable(xs, super::norm::last_axis(NAME, xs)?)?;
-            apply_borrowing(&xs, Rope(Cow::Borrowed(table)), |rope| Rope(Cow::Owned(rope.0.into_owned())))
-        }
-        Place::Device => device::rope(xs, table),
+    let op = Rope(Cow::Borrowed(table));
+    if !op.has_kernel(xs, &[])? {
+        return composition::rope(xs, table);
     }
+    let xs = readable(xs, last_axis(NAME, xs)?)?;
+    apply_borrowing(&xs, op, |rope| Rope(Cow::Owned(rope.0.into_owned())))
 }
 
 impl Op for Rope<'_> {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let x = args[0];
         let y = map_storage!(NAME, x, data => crate::rope(x.rows(data)?, &self.0)?);
         Ok((y, x.shape().clone()))
     }
 
-    fn backward(&self, _: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(vec![Some(turned_back(grad, &self.0)?)])
+    #[cfg(feature = "candle-cuda")]
+    fn has_cuda_kernel(&self, xs: &Tensor, _: &[Tensor]) -> bool {
+        supports(xs)
+    }
+
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        let x = args[0];
+        let table = cuda::RopeTable::new(&x.stream(), &self.0)?;
+        let y = map_rows!(self.name(), x, |stream, rows, y| cuda::rope_into(stream, rows, y, &table));
+        Ok((y, x.shape().clone()))
+    }
+
+    fn bwd(&self, _: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        Ok(vec![Some(rotated_back(grad, &self.0)?)])
     }
 }
 
 /// Computes the gradient of rotary embedding with a table, which is the inverse rotation of `grad`.
-pub(super) fn turned_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
-    match place(grad, NAME)? {
-        Place::Cpu => {
-            let grad = readable(grad, super::norm::last_axis(NAME, grad)?)?;
-            grad.apply_op1_no_bwd(&Custom(RopeBackward(table)))
-        }
-        Place::Device => device::rope(grad, &table.inverse()),
-    }
+pub(super) fn rotated_back(grad: &Tensor, table: &RopeTable) -> Result<Tensor> {
+    readable(grad, last_axis(NAME, grad)?)?.apply_op1_no_bwd(&Custom(RopeBackward(table)))
 }
 
 /// Inverse of the rotation by a table.
 struct RopeBackward<'a>(&'a RopeTable);
 
 impl Op for RopeBackward<'_> {
-    const NAME: &'static str = "rope_backward";
+    fn name(&self) -> &'static str {
+        "rope_backward"
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let dy = args[0];
-        let dx = map_storage!(Self::NAME, dy, data => crate::rope_backward(dy.rows(data)?, self.0)?);
+        let dx = map_storage!(self.name(), dy, data => crate::rope_backward(dy.rows(data)?, self.0)?);
         Ok((dx, dy.shape().clone()))
     }
 
-    /// Returns no gradients; candle never requests them, because the op is applied without gradient tracking.
-    fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(Vec::new())
+    #[cfg(feature = "candle-cuda")]
+    fn cuda_fwd(&self, args: &[View<'_, CudaStorage>]) -> Result<(CudaStorage, Shape)> {
+        let dy = args[0];
+        let table = cuda::RopeTable::new(&dy.stream(), self.0)?;
+        let y = map_rows!(self.name(), dy, |stream, rows, y| cuda::rope_backward_into(stream, rows, y, &table));
+        Ok((y, dy.shape().clone()))
     }
 }
 
@@ -93,13 +112,11 @@ pub struct Given {
 impl Given {
     /// Computes the rotary embedding of a tensor of rank 4 with as many positions as `cos` and `sin`.
     pub fn rope(self, xs: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-        match place(xs, NAME)? {
-            Place::Cpu => readable(xs, 3)?.apply_op3(&cos.contiguous()?, &sin.contiguous()?, Custom(self)),
-            Place::Device => {
-                let per_row = |table: &Tensor| table.unsqueeze(table.rank() + self.heads - 3);
-                composition::rotated(xs, &per_row(cos)?, &per_row(sin)?, self.interleaved)
-            }
+        if !on_cpu(xs, NAME)? {
+            let per_row = |table: &Tensor| table.unsqueeze(table.rank() + self.heads - 3);
+            return composition::rotated(xs, &per_row(cos)?, &per_row(sin)?, self.interleaved);
         }
+        readable(xs, 3)?.apply_op3(&cos.contiguous()?, &sin.contiguous()?, Custom(self))
     }
 
     /// Returns the mapping from rows of a tensor with these dimensions to rows of the table.
@@ -122,9 +139,11 @@ impl Given {
 }
 
 impl Op for Given {
-    const NAME: &'static str = NAME;
+    fn name(&self) -> &'static str {
+        NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, cos, sin) = (args[0], args[1], args[2]);
         let layout = self.layout(x.shape().dims(), cos.shape().rank() == 3);
         let table =
@@ -135,7 +154,7 @@ impl Op for Given {
 
     /// Computes the gradients. That of x is the rotation by the opposite angle. With (da, db) the gradient of the
     /// rotated pair, dcos = da a + db b and dsin = db a - da b for each pair (a, b).
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let (xs, cos, sin) = (args[0], args[1], args[2]);
         let mut grads = vec![Some(self.rope(grad, cos, &sin.neg()?)?)];
         if cos.track_op() || sin.track_op() {

@@ -46,9 +46,11 @@ pub fn same_shape(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result
 struct Forward<L>(Arc<L>);
 
 impl<L: RowLoss> Op for Forward<L> {
-    const NAME: &'static str = L::NAME;
+    fn name(&self) -> &'static str {
+        L::NAME
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, targets) = (args[0], args[1].floats(L::NAME)?);
         let numbers = |loss: Loss| match loss {
             Loss::Value(value) => vec![value],
@@ -71,7 +73,7 @@ impl<L: RowLoss> Op for Forward<L> {
         Ok((y, kept.into()))
     }
 
-    fn backward(&self, args: &[&Tensor], _: &Tensor, grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn bwd(&self, args: &[&Tensor], grad: &Tensor) -> Result<Vec<Option<Tensor>>> {
         let dloss = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let gradient = Gradient { loss: self.0.clone(), dloss };
         Ok(vec![Some(args[0].apply_op2_no_bwd(args[1], &Custom(gradient))?)])
@@ -84,16 +86,13 @@ struct Gradient<L> {
 }
 
 impl<L: RowLoss> Op for Gradient<L> {
-    const NAME: &'static str = L::BACKWARD;
+    fn name(&self) -> &'static str {
+        L::BACKWARD
+    }
 
-    fn forward(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(&self, args: &[View<'_>]) -> Result<(CpuStorage, Shape)> {
         let (x, targets) = (args[0], args[1].floats(L::BACKWARD)?);
         let dx = map_storage!(L::BACKWARD, x, data => self.loss.gradient(x.rows(data)?, targets, &self.dloss)?);
         Ok((dx, x.shape().clone()))
-    }
-
-    /// Returns no gradients; candle never requests them, because the op is applied without gradient tracking.
-    fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        Ok(Vec::new())
     }
 }

@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use super::norm::last_axis;
-use crate::candle::view::{View, readable};
+use crate::candle::view::{readable, with_views};
 use crate::error::Result as Typed;
 use crate::mask::Mask;
 use crate::ops::sample::{Distribution, Sampled, Sampler, Step};
-use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
+use candle_core::{CpuStorage, Device, Result, Tensor};
 
 const NAME: &str = "sample";
 
@@ -16,18 +16,16 @@ macro_rules! each_row {
     ($logits:expr, $rows:ident => $result:expr) => {{
         let logits = $logits.to_device(&Device::Cpu)?;
         let logits = readable(&logits, last_axis(NAME, &logits)?)?;
-        let (storage, layout) = logits.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else {
-            return Err(Error::Msg(format!("{NAME}: the logits are not on the CPU")).bt());
-        };
-        let view = View { storage, layout };
-        match view.storage {
-            CpuStorage::F64(data) => view.rows(data).map(|$rows| $result)?,
-            CpuStorage::F32(data) => view.rows(data).map(|$rows| $result)?,
-            CpuStorage::F16(data) => view.rows(data).map(|$rows| $result)?,
-            CpuStorage::BF16(data) => view.rows(data).map(|$rows| $result)?,
-            _ => return Err(view.unsupported(NAME)),
-        }
+        with_views(NAME, &[&logits], |views| {
+            let view = views[0];
+            match view.storage {
+                CpuStorage::F64(data) => view.rows(data).map(|$rows| $result),
+                CpuStorage::F32(data) => view.rows(data).map(|$rows| $result),
+                CpuStorage::F16(data) => view.rows(data).map(|$rows| $result),
+                CpuStorage::BF16(data) => view.rows(data).map(|$rows| $result),
+                _ => Err(view.unsupported(NAME)),
+            }
+        })?
     }};
 }
 
