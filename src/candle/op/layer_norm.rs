@@ -12,9 +12,7 @@ use crate::ops::layer_norm::LayerNorm as Options;
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, D, DType, Result, Shape, Tensor};
 #[cfg(feature = "candle-cuda")]
-use {
-    super::norm::has_cuda_kernel, crate::candle::cuda::map_rows, crate::cuda::layer_norm_into, candle_core::CudaStorage,
-};
+use {crate::candle::cuda::map_rows, crate::cuda::layer_norm_into, candle_core::CudaStorage};
 
 pub const NAME: &str = "layer_norm";
 

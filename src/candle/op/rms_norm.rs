@@ -12,9 +12,7 @@ use crate::ops::rms_norm::{RmsNorm as Options, Rounding};
 use crate::rows::RowsMut;
 use candle_core::{CpuStorage, Result, Shape, Tensor};
 #[cfg(feature = "candle-cuda")]
-use {
-    super::norm::has_cuda_kernel, crate::candle::cuda::map_rows, crate::cuda::rms_norm_into, candle_core::CudaStorage,
-};
+use {crate::candle::cuda::map_rows, crate::cuda::rms_norm_into, candle_core::CudaStorage};
 
 pub const NAME: &str = "rms_norm";
 
